@@ -1,0 +1,41 @@
+//! Numbers that mean something, one type each.
+
+/// Byte address on a device, a multiple of 4096. 0 means none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct BlockAddr(pub u64);
+
+/// Global time of the store: bumped at every commit and at every snapshot point. 0 means before everything.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct Epoch(pub u64);
+
+/// Inode number inside a view, 1..2^40. 0 means none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct Ino(pub u64);
+
+/// A view: the live head, a snapshot or a clone. 24 bits, never reused. 0 means none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct ViewId(pub u32);
+
+impl Ino {
+    /// Root directory of every view.
+    pub const ROOT: Ino = Ino(1);
+    /// Owner of the orphan records.
+    pub const ORPHANS: Ino = Ino(2);
+    /// First number that is given to a file.
+    pub const FIRST_FREE: Ino = Ino(16);
+    /// One past the largest.
+    pub const END: Ino = Ino(1 << 40);
+}
+
+impl Epoch {
+    /// The next epoch.
+    pub fn next(self) -> Epoch {
+        Epoch(self.0 + 1)
+    }
+}
+
+impl std::fmt::Display for BlockAddr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}

@@ -1,0 +1,89 @@
+//! The block pointer: where a metadata block is, how old it is, and what it must hash to.
+
+use super::{BlockAddr, Epoch, FormatError, bad};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
+
+/// Pointer to a metadata block of any kind, 40 bytes on disk.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct BlockPtr {
+    /// Where it is.
+    pub addr: BlockAddr,
+    /// Second copy, or 0.
+    pub copy: BlockAddr,
+    /// Epoch in which it was written.
+    pub birth: Epoch,
+    /// Seeded XXH3-64 of its bytes.
+    pub checksum: u64,
+    /// Its length in bytes, a multiple of 4096.
+    pub len: u32,
+}
+
+/// [`BlockPtr`] on disk.
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Debug)]
+#[repr(C)]
+pub struct RawPtr {
+    addr: le::U64,
+    copy: le::U64,
+    birth: le::U64,
+    checksum: le::U64,
+    len: le::U32,
+    reserved: le::U32,
+}
+
+/// Length of an encoded pointer.
+pub const PTR_BYTES: usize = 40;
+const _: () = assert!(size_of::<RawPtr>() == PTR_BYTES);
+
+impl BlockPtr {
+    /// To its bytes.
+    pub fn encode(&self) -> RawPtr {
+        RawPtr {
+            addr: self.addr.0.into(),
+            copy: self.copy.0.into(),
+            birth: self.birth.0.into(),
+            checksum: self.checksum.into(),
+            len: self.len.into(),
+            reserved: 0.into(),
+        }
+    }
+}
+
+impl RawPtr {
+    /// The pointer, if it can be one: aligned, not zero, of a sane length.
+    pub fn decode(&self) -> Result<BlockPtr, FormatError> {
+        let p = BlockPtr {
+            addr: BlockAddr(self.addr.get()),
+            copy: BlockAddr(self.copy.get()),
+            birth: Epoch(self.birth.get()),
+            checksum: self.checksum.get(),
+            len: self.len.get(),
+        };
+        if p.addr.0 == 0 || p.addr.0 % super::BLOCK_BYTES != 0 || p.copy.0 % super::BLOCK_BYTES != 0 {
+            return bad!("pointer address {} or copy {} is zero or not a multiple of 4096", p.addr, p.copy);
+        }
+        if p.len == 0 || u64::from(p.len) % super::BLOCK_BYTES != 0 || p.len > 1 << 20 {
+            return bad!("pointer length {} is not a multiple of 4096 in 4096..=1048576", p.len);
+        }
+        if p.birth.0 == 0 || self.reserved.get() != 0 {
+            return bad!("pointer birth is 0 or reserved bytes are not: birth {}", p.birth.0);
+        }
+        Ok(p)
+    }
+
+    /// True for the all-zero pointer, which means none.
+    pub fn is_none(&self) -> bool {
+        self.as_bytes().iter().all(|b| *b == 0)
+    }
+
+    /// The all-zero pointer.
+    pub fn none() -> RawPtr {
+        RawPtr {
+            addr: 0.into(),
+            copy: 0.into(),
+            birth: 0.into(),
+            checksum: 0.into(),
+            len: 0.into(),
+            reserved: 0.into(),
+        }
+    }
+}

@@ -1,0 +1,499 @@
+//! The vocabulary of requests: what a transport (FUSE today) asks of the file system, in our own types.
+//!
+//! [`Operations`] is implemented by `fs::Fs` and called by `fuse`; [`Kernel`] is the way back, implemented by the
+//! transport and called by `fs`. No type of any transport crate appears here, and no errno: `fuse` has the only table.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The number of a node as the kernel and `stat` see it: view in the high 24 bits, inode number in the low 40.
+///
+/// View 0 is the live tree. View [`NodeId::SNAPDIR_VIEW`] is the virtual `.snapshots` directory of the directory whose
+/// inode number is in the low bits. Unique over all views and stable for ever.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct NodeId(pub u64);
+
+impl NodeId {
+    /// Root of the live tree.
+    pub const ROOT: NodeId = NodeId(1);
+    /// Bits of an inode number.
+    pub const INO_BITS: u32 = 40;
+    /// The pseudo view that holds the `.snapshots` directories.
+    pub const SNAPDIR_VIEW: u32 = (1 << 24) - 1;
+
+    /// Node of inode `ino` in view `view`.
+    pub fn new(view: u32, ino: u64) -> NodeId {
+        debug_assert!(ino < 1 << Self::INO_BITS && view < 1 << 24);
+        NodeId(u64::from(view) << Self::INO_BITS | ino)
+    }
+    /// View number: 0 live, else a snapshot's, or [`Self::SNAPDIR_VIEW`].
+    pub fn view(self) -> u32 {
+        (self.0 >> Self::INO_BITS) as u32
+    }
+    /// Inode number inside the view.
+    pub fn ino(self) -> u64 {
+        self.0 & ((1 << Self::INO_BITS) - 1)
+    }
+    /// True for a node of the live tree.
+    pub fn is_live(self) -> bool {
+        self.view() == 0
+    }
+    /// True for a virtual `.snapshots` directory. `mkdir`, `rmdir` and `rename` there may take long and need the
+    /// kernel's help: a transport must not answer them on its last request thread.
+    pub fn is_snapdir(self) -> bool {
+        self.view() == Self::SNAPDIR_VIEW
+    }
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    /// Effective user.
+    pub uid: u32,
+    /// Effective group.
+    pub gid: u32,
+    /// Process, 0 when unknown.
+    pub pid: u32,
+}
+
+/// What a node is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum FileType {
+    /// Regular file.
+    Regular,
+    /// Directory.
+    Directory,
+    /// Symbolic link.
+    Symlink,
+    /// Named pipe.
+    Fifo,
+    /// Socket.
+    Socket,
+    /// Character device.
+    CharDevice,
+    /// Block device.
+    BlockDevice,
+}
+
+/// Seconds and nanoseconds since 1970, seconds may be negative.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Timestamp {
+    /// Seconds since 1970-01-01 UTC.
+    pub secs: i64,
+    /// 0..=999_999_999.
+    pub nanos: u32,
+}
+
+/// Attributes of a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Attr {
+    /// Its number.
+    pub node: NodeId,
+    /// Its type.
+    pub kind: FileType,
+    /// Permission bits with set-id and sticky, 0o7777 at most.
+    pub mode: u32,
+    /// Number of names.
+    pub nlink: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Device number of a device node (Linux `makedev` form, 32 bits), else 0.
+    pub rdev: u32,
+    /// Size in bytes.
+    pub size: u64,
+    /// Allocated 512-byte units.
+    pub blocks: u64,
+    /// Last access.
+    pub atime: Timestamp,
+    /// Last change of content.
+    pub mtime: Timestamp,
+    /// Last change of anything.
+    pub ctime: Timestamp,
+    /// Creation.
+    pub btime: Timestamp,
+}
+
+/// A node found by name.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Its attributes.
+    pub attr: Attr,
+    /// Incarnation: changes when the same number comes to mean something else (rollback).
+    pub generation: u64,
+    /// How long the name may be trusted ([`Duration::MAX`]: until told otherwise).
+    pub entry_ttl: Duration,
+    /// How long the attributes may be trusted.
+    pub attr_ttl: Duration,
+}
+
+/// A time in a `setattr`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SetTime {
+    /// The file system's clock.
+    Now,
+    /// This time.
+    At(Timestamp),
+}
+
+/// Attributes to change; `None` leaves one alone.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct SetAttr {
+    /// Permission bits.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Size: truncate or extend.
+    pub size: Option<u64>,
+    /// Access time.
+    pub atime: Option<SetTime>,
+    /// Modification time.
+    pub mtime: Option<SetTime>,
+    /// Change time (only the kernel's write-back cache sends one).
+    pub ctime: Option<Timestamp>,
+}
+
+/// An open file or directory.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Handle(pub u64);
+
+/// How a file is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OpenFlags {
+    /// Reading allowed.
+    pub read: bool,
+    /// Writing allowed.
+    pub write: bool,
+    /// Every write goes to the end.
+    pub append: bool,
+    /// Cut to nothing on open (`O_TRUNC`).
+    pub truncate: bool,
+    /// `O_EXCL` of a creation.
+    pub exclusive: bool,
+    /// `O_SYNC` or `O_DSYNC`: a write returns when it is durable.
+    pub sync: bool,
+}
+
+/// One entry of a directory listing.
+#[derive(Clone, Debug)]
+pub struct DirEntry {
+    /// Its node.
+    pub node: NodeId,
+    /// Its type.
+    pub kind: FileType,
+    /// Its name.
+    pub name: Vec<u8>,
+    /// Cookie: pass it as `after` to go on behind this entry. Never 0; stable under concurrent change.
+    pub cookie: u64,
+    /// Attributes, when asked for and when the entry is neither `.` nor `..`.
+    pub entry: Option<Entry>,
+}
+
+/// What `rename` does with an existing target.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RenameMode {
+    /// Replaces it.
+    Replace,
+    /// Fails with [`Error::Exists`].
+    NoReplace,
+    /// Swaps the two.
+    Exchange,
+}
+
+/// What `fallocate` does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AllocateMode {
+    /// Makes sure of space; may extend the file.
+    Extend,
+    /// Makes sure of space; keeps the size.
+    KeepSize,
+    /// Makes a hole; keeps the size.
+    PunchHole,
+    /// Reads as zeros afterwards; may extend the file.
+    ZeroRange,
+    /// As `ZeroRange`, keeps the size.
+    ZeroRangeKeepSize,
+}
+
+/// What `setxattr` does with an attribute that exists, or does not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum XattrMode {
+    /// Creates or replaces.
+    Set,
+    /// Fails with [`Error::Exists`] if it is there.
+    Create,
+    /// Fails with [`Error::NoAttribute`] if it is not.
+    Replace,
+}
+
+/// What `lseek` looks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SeekTarget {
+    /// The next data at or after the offset.
+    Data,
+    /// The next hole at or after the offset; the end of the file counts as one.
+    Hole,
+}
+
+/// How far `fsync` goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SyncScope {
+    /// Data, and what is needed to read it back.
+    Data,
+    /// Data and all attributes.
+    All,
+}
+
+/// Numbers of `statfs`, in bytes and inodes.
+#[derive(Clone, Copy, Debug)]
+pub struct StatFs {
+    /// Size of the file system.
+    pub total_bytes: u64,
+    /// Not in use.
+    pub free_bytes: u64,
+    /// Not in use and not in reserve.
+    pub available_bytes: u64,
+    /// Inode numbers in use plus free ones.
+    pub inodes: u64,
+    /// Inode numbers that can still be given out.
+    pub inodes_free: u64,
+    /// Unit of allocation in bytes.
+    pub block_size: u32,
+    /// Longest name in bytes.
+    pub name_max: u32,
+}
+
+/// Why a request was refused. Each has one errno, in `fuse`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Error {
+    /// No such name (ENOENT).
+    NotFound,
+    /// The name is taken (EEXIST).
+    Exists,
+    /// A directory is needed (ENOTDIR).
+    NotADirectory,
+    /// A directory is not allowed here (EISDIR).
+    IsADirectory,
+    /// The directory is not empty (ENOTEMPTY).
+    NotEmpty,
+    /// A name is longer than 255 bytes (ENAMETOOLONG).
+    NameTooLong,
+    /// An argument makes no sense here (EINVAL).
+    Invalid,
+    /// The view, or the mount, is read-only (EROFS).
+    ReadOnly,
+    /// Not allowed, whoever asks (EPERM).
+    NotPermitted,
+    /// Not allowed to this caller (EACCES).
+    AccessDenied,
+    /// Across views (EXDEV).
+    CrossView,
+    /// In use or held (EBUSY).
+    Busy,
+    /// Too many names (EMLINK).
+    TooManyLinks,
+    /// Beyond the largest file (EFBIG).
+    FileTooBig,
+    /// The store is full (ENOSPC).
+    NoSpace,
+    /// A limit of the store is reached (EDQUOT).
+    LimitReached,
+    /// No such extended attribute (ENODATA).
+    NoAttribute,
+    /// The answer is longer than the buffer, or the value longer than the limit (ERANGE).
+    TooSmall,
+    /// The attribute value or the argument list is too big (E2BIG).
+    TooBig,
+    /// Not offered for this kind of object (EOPNOTSUPP).
+    NotSupported,
+    /// No data or hole there (ENXIO).
+    NoSuchOffset,
+    /// The node or handle is of a view that is gone (ESTALE).
+    Stale,
+    /// Unknown handle (EBADF).
+    BadHandle,
+    /// A symbolic link was needed, or must not be (EINVAL for readlink).
+    NotASymlink,
+    /// The store failed; the sentence says where (EIO). It has been logged.
+    Io(String),
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Error::Io(what) => write!(f, "{what}"),
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Result of a request.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything that a transport can ask. Any thread may call any method at any time.
+///
+/// A request changes all that it says or nothing. Nodes of snapshots answer every change with [`Error::ReadOnly`].
+/// Permission bits are enforced by the kernel (`default_permissions`); set-id clearing, link counts and times are here.
+pub trait Operations: Send + Sync {
+    /// Finds `name` in the directory `parent`. `.` and `..` are answered too (for file handles).
+    fn lookup(&self, caller: &Caller, parent: NodeId, name: &[u8]) -> Result<Entry>;
+    /// The kernel dropped the node from its cache.
+    fn forget(&self, node: NodeId);
+    /// Attributes.
+    fn getattr(&self, node: NodeId, handle: Option<Handle>) -> Result<(Attr, Duration)>;
+    /// Changes attributes; returns them as they are then.
+    fn setattr(
+        &self,
+        caller: &Caller,
+        node: NodeId,
+        handle: Option<Handle>,
+        set: &SetAttr,
+    ) -> Result<(Attr, Duration)>;
+    /// Target of a symbolic link.
+    fn readlink(&self, node: NodeId) -> Result<Vec<u8>>;
+    /// Creates a regular file, fifo, socket or device node. `mode` has the umask applied.
+    fn mknod(
+        &self,
+        caller: &Caller,
+        parent: NodeId,
+        name: &[u8],
+        kind: FileType,
+        mode: u32,
+        rdev: u32,
+    ) -> Result<Entry>;
+    /// Creates a directory; in a `.snapshots` directory, a snapshot (takes as long as the flush before it).
+    fn mkdir(&self, caller: &Caller, parent: NodeId, name: &[u8], mode: u32) -> Result<Entry>;
+    /// Removes a name that is not a directory.
+    fn unlink(&self, caller: &Caller, parent: NodeId, name: &[u8]) -> Result<()>;
+    /// Removes an empty directory; in `.snapshots`, a snapshot.
+    fn rmdir(&self, caller: &Caller, parent: NodeId, name: &[u8]) -> Result<()>;
+    /// Creates a symbolic link.
+    fn symlink(&self, caller: &Caller, parent: NodeId, name: &[u8], target: &[u8]) -> Result<Entry>;
+    /// Renames; in `.snapshots`, a snapshot.
+    fn rename(
+        &self,
+        caller: &Caller,
+        parent: NodeId,
+        name: &[u8],
+        new_parent: NodeId,
+        new_name: &[u8],
+        mode: RenameMode,
+    ) -> Result<()>;
+    /// Adds a name.
+    fn link(&self, caller: &Caller, node: NodeId, new_parent: NodeId, new_name: &[u8]) -> Result<Entry>;
+    /// Opens a file.
+    fn open(&self, caller: &Caller, node: NodeId, flags: OpenFlags) -> Result<Handle>;
+    /// Creates and opens a regular file.
+    fn create(
+        &self,
+        caller: &Caller,
+        parent: NodeId,
+        name: &[u8],
+        mode: u32,
+        flags: OpenFlags,
+    ) -> Result<(Entry, Handle)>;
+    /// Reads up to `len` bytes into `out` (cleared first); fewer only at the end of the file.
+    fn read(&self, node: NodeId, handle: Handle, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()>;
+    /// Writes all of `data`. `kill_set_id` asks to clear set-user-id and set-group-id bits and `security.capability`.
+    fn write(
+        &self,
+        node: NodeId,
+        handle: Handle,
+        offset: u64,
+        data: &[u8],
+        kill_set_id: bool,
+    ) -> Result<usize>;
+    /// Closes.
+    fn release(&self, node: NodeId, handle: Handle);
+    /// Makes a file durable.
+    fn fsync(&self, node: NodeId, handle: Handle, scope: SyncScope) -> Result<()>;
+    /// Opens a directory.
+    fn opendir(&self, caller: &Caller, node: NodeId) -> Result<Handle>;
+    /// Entries behind cookie `after` (0: from the start, `.` and `..` first), in cookie order, until `sink` returns
+    /// false (that entry was not taken). With `plus` each entry has attributes.
+    fn readdir(
+        &self,
+        node: NodeId,
+        handle: Handle,
+        after: u64,
+        plus: bool,
+        sink: &mut dyn FnMut(&DirEntry) -> bool,
+    ) -> Result<()>;
+    /// Closes a directory.
+    fn releasedir(&self, node: NodeId, handle: Handle);
+    /// Makes a directory durable.
+    fn fsyncdir(&self, node: NodeId) -> Result<()>;
+    /// Space and limits.
+    fn statfs(&self, node: NodeId) -> Result<StatFs>;
+    /// Sets an extended attribute.
+    fn setxattr(
+        &self,
+        caller: &Caller,
+        node: NodeId,
+        name: &[u8],
+        value: &[u8],
+        mode: XattrMode,
+    ) -> Result<()>;
+    /// Value of an extended attribute.
+    fn getxattr(&self, node: NodeId, name: &[u8]) -> Result<Vec<u8>>;
+    /// Names of the extended attributes, each ended by a zero byte.
+    fn listxattr(&self, node: NodeId) -> Result<Vec<u8>>;
+    /// Removes an extended attribute.
+    fn removexattr(&self, caller: &Caller, node: NodeId, name: &[u8]) -> Result<()>;
+    /// Space for a range, or holes, or zeros.
+    fn fallocate(
+        &self,
+        caller: &Caller,
+        node: NodeId,
+        handle: Handle,
+        offset: u64,
+        len: u64,
+        mode: AllocateMode,
+    ) -> Result<()>;
+    /// Finds data or a hole.
+    fn lseek(&self, node: NodeId, handle: Handle, offset: u64, target: SeekTarget) -> Result<u64>;
+    /// Copies a range, sharing blocks where it can; returns the bytes copied (fewer only at the end of the source).
+    #[allow(clippy::too_many_arguments)]
+    fn copy_range(
+        &self,
+        caller: &Caller,
+        from: NodeId,
+        from_handle: Handle,
+        from_offset: u64,
+        to: NodeId,
+        to_handle: Handle,
+        to_offset: u64,
+        len: u64,
+    ) -> Result<u64>;
+}
+
+/// The way back: what the file system asks of the kernel through the transport.
+pub trait Kernel: Send + Sync {
+    /// Writes back the dirty pages that the kernel holds of these live nodes (node, generation) and waits until the
+    /// resulting `write` calls have returned. Must not be called from the only free request thread, nor under a lock
+    /// that `write`, `open`, `lookup`, `release` or `getattr` need. An error names the first node that failed.
+    fn write_back(&self, nodes: &[(NodeId, u64)]) -> std::io::Result<()>;
+    /// Drops cached attributes and pages of a node.
+    fn invalidate_node(&self, node: NodeId);
+    /// Drops a cached name, positive or negative.
+    fn invalidate_entry(&self, parent: NodeId, name: &[u8]);
+}
+
+/// A transport that keeps no cache: for tests and tools without a mount.
+pub struct NoKernel;
+
+impl Kernel for NoKernel {
+    fn write_back(&self, _nodes: &[(NodeId, u64)]) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn invalidate_node(&self, _node: NodeId) {}
+    fn invalidate_entry(&self, _parent: NodeId, _name: &[u8]) {}
+}
+
+/// A shared kernel handle.
+pub type KernelRef = Arc<dyn Kernel>;
