@@ -3,10 +3,12 @@
 //! Everything is little-endian, without implicit padding; reserved bytes are zero and checked. Decoders return
 //! errors, never panic, whatever the bytes.
 
+pub mod extent;
 pub mod ids;
 pub mod key;
 pub mod pointer;
 
+pub use extent::Extent;
 pub use ids::{BlockAddr, Epoch, Ino, ViewId};
 pub use key::{Key, Kind};
 pub use pointer::BlockPtr;
