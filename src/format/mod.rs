@@ -4,8 +4,11 @@
 //! errors, never panic, whatever the bytes.
 
 pub mod extent;
+pub mod header;
 pub mod ids;
+pub mod inner;
 pub mod key;
+pub mod leaf;
 pub mod pointer;
 
 pub use extent::Extent;
