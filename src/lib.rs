@@ -17,5 +17,8 @@
 
 pub mod device;
 pub mod format;
+pub mod limits;
 pub mod ops;
+pub mod store;
 pub mod sys;
+pub mod tree;

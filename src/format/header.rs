@@ -92,7 +92,11 @@ pub fn verify(block: &[u8], ptr: &BlockPtr, kinds: &[BlockKind], fsid: u64) -> R
     if raw.fsid.get() != fsid || raw.addr.get() != ptr.addr.0 || raw.birth.get() != ptr.birth.0 {
         return bad!(
             "block at {} says store {:#x}, address {:#x}, birth {}; expected {fsid:#x}, birth {}",
-            ptr.addr, raw.fsid, raw.addr, raw.birth, ptr.birth.0
+            ptr.addr,
+            raw.fsid,
+            raw.addr,
+            raw.birth,
+            ptr.birth.0
         );
     }
     Ok(Header { kind, level: raw.level, count: raw.count.get(), owner: raw.owner.get() })

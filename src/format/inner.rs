@@ -31,7 +31,8 @@ pub fn decode(bytes: &[u8], count: u16) -> Result<Vec<(Key, BlockPtr)>, FormatEr
     let mut out: Vec<(Key, BlockPtr)> = Vec::with_capacity(count);
     for slot in bytes[HEADER_BYTES..].chunks_exact(ENTRY_BYTES).take(count) {
         let (raw_key, raw_ptr) = slot.split_at(KEY_BYTES);
-        let (Ok(key), Ok(ptr)) = (<[u8; KEY_BYTES]>::try_from(raw_key), RawPtr::read_from_bytes(raw_ptr)) else {
+        let (Ok(key), Ok(ptr)) = (<[u8; KEY_BYTES]>::try_from(raw_key), RawPtr::read_from_bytes(raw_ptr))
+        else {
             return bad!("inner node entry has the wrong length");
         };
         let (key, ptr) = (Key::decode(&key), ptr.decode()?);
@@ -39,7 +40,9 @@ pub fn decode(bytes: &[u8], count: u16) -> Result<Vec<(Key, BlockPtr)>, FormatEr
             return bad!("inner node child at {} has length {}", ptr.addr, ptr.len);
         }
         match out.last() {
-            Some((last, _)) if *last >= key => return bad!("inner node keys {last:?} and {key:?} do not ascend"),
+            Some((last, _)) if *last >= key => {
+                return bad!("inner node keys {last:?} and {key:?} do not ascend");
+            }
             None if key != Key::MIN => return bad!("first key of an inner node is {key:?}, not the least"),
             _ => out.push((key, ptr)),
         }

@@ -29,10 +29,12 @@ pub enum Kind {
     SnapshotName = 33,
     /// Meta tree: a birth bucket of a dead list. Object: dead list id, `rest`: bucket epoch.
     DeadBucket = 34,
-    /// Meta tree: a sealed chunk of a bucket. Object: bucket id, `rest`: sequence number.
+    /// Meta tree: entries of a bucket. Object: bucket id, `rest`: sequence number.
     DeadChunk = 35,
     /// Meta tree: extra references of an address range. Object: address.
     ExtraRefs = 36,
+    /// Meta tree: background work that a crash must not lose. Object: job id.
+    Job = 37,
 }
 
 impl Kind {

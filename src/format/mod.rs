@@ -10,6 +10,7 @@ pub mod inner;
 pub mod key;
 pub mod leaf;
 pub mod pointer;
+pub mod view;
 
 pub use extent::Extent;
 pub use ids::{BlockAddr, Epoch, Ino, ViewId};

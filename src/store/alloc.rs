@@ -1,0 +1,255 @@
+//! The allocator: which bytes are free, which of them are secured on the host, and who waits to be reused.
+//!
+//! Pure bookkeeping, deterministic, no I/O: [`crate::store::Store`] drives it. Every address is in exactly one state:
+//! - *unbacked*: free, the host has not promised space for it;
+//! - *free*: free and backed, may be handed out;
+//! - *out*: handed out, not yet part of a committed state (lost in a crash, so not in the space map);
+//! - *allocated*: in the space map;
+//! - *quarantined*: freed by a commit, still reachable from an older superblock or a reader.
+
+use super::range_set::RangeSet;
+use crate::format::{BLOCK_BYTES, Epoch};
+use std::collections::VecDeque;
+
+/// What a range is for: metadata and data grow from their own cursors, so that each stays dense.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// Tree nodes, space map, dead list chunks.
+    Metadata,
+    /// File content.
+    Data,
+}
+
+/// Allocator state.
+pub struct Allocator {
+    size: u64,
+    free: RangeSet,
+    unbacked: RangeSet,
+    quarantine: VecDeque<(Epoch, Vec<(u64, u64)>)>,
+    quarantined_bytes: u64,
+    cursor_metadata: u64,
+    cursor_data: u64,
+}
+
+impl Allocator {
+    /// All of `reserved..size` free and unbacked.
+    pub fn new(reserved: u64, size: u64) -> Allocator {
+        let mut unbacked = RangeSet::new();
+        unbacked.insert(reserved, (size - reserved) / BLOCK_BYTES * BLOCK_BYTES);
+        Allocator {
+            size,
+            free: RangeSet::new(),
+            unbacked,
+            quarantine: VecDeque::new(),
+            quarantined_bytes: 0,
+            cursor_metadata: reserved,
+            cursor_data: reserved,
+        }
+    }
+
+    /// While loading: marks a range as allocated. False if it is not free.
+    pub fn mark_allocated(&mut self, addr: u64, len: u64) -> bool {
+        self.unbacked.remove(addr, len) || self.free.remove(addr, len)
+    }
+
+    /// While loading: marks a range as free again. False if it was not allocated.
+    pub fn mark_free(&mut self, addr: u64, len: u64) -> bool {
+        addr.checked_add(len).is_some_and(|end| end <= self.size)
+            && !overlaps(&self.free, addr, len)
+            && self.unbacked.insert(addr, len)
+    }
+
+    /// Bytes that can be handed out now.
+    pub fn free_bytes(&self) -> u64 {
+        self.free.bytes()
+    }
+
+    /// Free bytes without backing.
+    pub fn unbacked_bytes(&self) -> u64 {
+        self.unbacked.bytes()
+    }
+
+    /// Bytes waiting for reuse.
+    pub fn quarantined_bytes(&self) -> u64 {
+        self.quarantined_bytes
+    }
+
+    /// All free ranges, backed or not, for the space map and the auditor.
+    pub fn all_free(&self) -> RangeSet {
+        let mut all = self.unbacked.clone();
+        for (s, l) in self.free.iter().chain(self.quarantine.iter().flat_map(|(_, r)| r.iter().copied())) {
+            assert!(all.insert(s, l), "range {s:#x}+{l} is free twice");
+        }
+        all
+    }
+
+    /// The lowest stretch of unbacked space, at most `chunk` bytes long and inside one aligned chunk, that the host
+    /// should be asked to back.
+    pub fn next_to_back(&self, chunk: u64) -> Option<(u64, u64)> {
+        let (start, _) = self.unbacked.iter().next()?;
+        let base = start / chunk * chunk;
+        Some((base, chunk.min(self.size - base)))
+    }
+
+    /// The host has backed the range: its unbacked parts become free.
+    pub fn backed(&mut self, addr: u64, len: u64) {
+        for (s, l) in self.unbacked.take(addr, len) {
+            assert!(self.free.insert(s, l));
+        }
+    }
+
+    /// Hands out one range of `len` bytes (multiple of 4096), or less if no free range is that long.
+    pub fn alloc(&mut self, len: u64, purpose: Purpose) -> Option<(u64, u64)> {
+        let cursor = match purpose {
+            Purpose::Metadata => self.cursor_metadata,
+            Purpose::Data => self.cursor_data,
+        };
+        let (addr, got) = self.search(cursor, len)?;
+        assert!(self.free.remove(addr, got));
+        match purpose {
+            Purpose::Metadata => self.cursor_metadata = addr + got,
+            Purpose::Data => self.cursor_data = addr + got,
+        }
+        Some((addr, got))
+    }
+
+    /// Next fit, looking at a bounded number of ranges; then the longest of those seen.
+    fn search(&self, cursor: u64, len: u64) -> Option<(u64, u64)> {
+        const LOOK_MAX: usize = 256;
+        let mut best: Option<(u64, u64)> = None;
+        let ahead = self
+            .free
+            .iter_from(cursor)
+            .map(|(s, l)| if s < cursor { (cursor, s + l - cursor) } else { (s, l) });
+        for (s, l) in ahead.take(LOOK_MAX).chain(self.free.iter().take(LOOK_MAX)) {
+            if l >= len {
+                return Some((s, len));
+            }
+            if best.is_none_or(|(_, b)| l > b) {
+                best = Some((s, l));
+            }
+        }
+        best
+    }
+
+    /// Hands out one range of exactly `len` bytes, wherever it is.
+    pub fn alloc_exact(&mut self, len: u64, purpose: Purpose) -> Option<u64> {
+        match self.alloc(len, purpose) {
+            Some((addr, got)) if got == len => Some(addr),
+            Some((addr, got)) => {
+                assert!(self.free.insert(addr, got));
+                let (addr, _) = self.free.iter().find(|(_, l)| *l >= len)?;
+                assert!(self.free.remove(addr, len));
+                Some(addr)
+            }
+            None => None,
+        }
+    }
+
+    /// Takes back a range that was handed out and never became part of a commit.
+    pub fn give_back(&mut self, addr: u64, len: u64) {
+        assert!(self.free.insert(addr, len), "range {addr:#x}+{len} given back twice");
+    }
+
+    /// A commit of `epoch` freed these ranges.
+    pub fn quarantine(&mut self, epoch: Epoch, ranges: Vec<(u64, u64)>) {
+        if !ranges.is_empty() {
+            self.quarantined_bytes += ranges.iter().map(|(_, l)| l).sum::<u64>();
+            self.quarantine.push_back((epoch, ranges));
+        }
+    }
+
+    /// Lets go of everything that commits before `epoch` freed. Returns the bytes.
+    pub fn release(&mut self, epoch: Epoch) -> u64 {
+        let mut released = 0;
+        while self.quarantine.front().is_some_and(|(e, _)| *e < epoch) {
+            for (s, l) in self.quarantine.pop_front().map(|(_, r)| r).unwrap_or_default() {
+                assert!(self.free.insert(s, l), "range {s:#x}+{l} freed twice");
+                released += l;
+            }
+        }
+        self.quarantined_bytes -= released;
+        released
+    }
+
+    /// Picks free space to give back to the host: whole aligned pieces of `grain` bytes, while more than `keep` bytes
+    /// stay backed and free. The picked ranges are out until [`Self::discarded`].
+    pub fn pick_to_discard(&mut self, grain: u64, keep: u64) -> Vec<(u64, u64)> {
+        let mut spare = self.free.bytes().saturating_sub(keep);
+        let mut picked = Vec::new();
+        let candidates: Vec<_> = self.free.iter().filter(|(_, l)| *l >= grain).collect();
+        for (s, l) in candidates.into_iter().rev() {
+            let (start, end) = (s.next_multiple_of(grain), (s + l) / grain * grain);
+            if spare < grain {
+                break;
+            }
+            if start >= end {
+                continue;
+            }
+            let len = (end - start).min(spare / grain * grain);
+            let start = end - len;
+            spare -= len;
+            assert!(self.free.remove(start, len));
+            picked.push((start, len));
+        }
+        picked
+    }
+
+    /// The host has taken a picked range back.
+    pub fn discarded(&mut self, addr: u64, len: u64) {
+        assert!(self.unbacked.insert(addr, len));
+    }
+}
+
+fn overlaps(set: &RangeSet, addr: u64, len: u64) -> bool {
+    set.iter_from(addr).next().is_some_and(|(s, _)| s < addr + len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_handed_out_twice_or_lost() {
+        let mut rng = fastrand::Rng::with_seed(11);
+        let size = 64 << 20;
+        let mut a = Allocator::new(1 << 20, size);
+        let (mut held, mut epoch) = (Vec::new(), Epoch(1));
+        for _ in 0..3_000 {
+            match rng.u8(0..10) {
+                0 => {
+                    if let Some((s, l)) = a.next_to_back(4 << 20) {
+                        a.backed(s, l);
+                    }
+                }
+                1..=5 => {
+                    let want = rng.u64(1..40) * BLOCK_BYTES;
+                    if let Some((s, l)) =
+                        a.alloc(want, if rng.bool() { Purpose::Data } else { Purpose::Metadata })
+                    {
+                        assert!(l <= want && l > 0);
+                        held.push((s, l));
+                    }
+                }
+                6 | 7 if !held.is_empty() => {
+                    let r = held.swap_remove(rng.usize(..held.len()));
+                    if rng.bool() { a.give_back(r.0, r.1) } else { a.quarantine(epoch, vec![r]) }
+                }
+                8 => {
+                    epoch = epoch.next();
+                    a.release(epoch);
+                }
+                _ => {
+                    for (s, l) in a.pick_to_discard(1 << 20, 2 << 20) {
+                        a.discarded(s, l);
+                    }
+                }
+            }
+            let mut all = a.all_free();
+            for (s, l) in &held {
+                assert!(all.insert(*s, *l));
+            }
+            assert_eq!(all.iter().collect::<Vec<_>>(), vec![(1 << 20, size - (1 << 20))]);
+        }
+    }
+}

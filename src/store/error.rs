@@ -1,0 +1,42 @@
+//! What can go wrong between a pointer and its block.
+
+use crate::device::DeviceError;
+use crate::format::FormatError;
+
+/// Error of the store.
+#[derive(Clone, Debug)]
+pub enum StoreError {
+    /// The bytes are not what they must be. The sentence says where, what was found and what was expected.
+    Corrupt(String),
+    /// The device refused or failed a call.
+    Device(String),
+    /// No space left.
+    NoSpace,
+}
+
+impl std::fmt::Display for StoreError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StoreError::Corrupt(what) => write!(f, "damaged store: {what}"),
+            StoreError::Device(what) => write!(f, "device error: {what}"),
+            StoreError::NoSpace => write!(f, "no space left in the store"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<DeviceError> for StoreError {
+    fn from(e: DeviceError) -> StoreError {
+        match e {
+            DeviceError::NoSpace => StoreError::NoSpace,
+            e @ DeviceError::Io { .. } => StoreError::Device(e.to_string()),
+        }
+    }
+}
+
+impl From<FormatError> for StoreError {
+    fn from(e: FormatError) -> StoreError {
+        StoreError::Corrupt(e.0)
+    }
+}

@@ -1,0 +1,142 @@
+//! A set of byte ranges: disjoint, merged, ordered by address. Pure.
+
+use std::collections::BTreeMap;
+
+/// Disjoint ranges `start -> length`, neighbours merged.
+#[derive(Clone, Default, Debug, PartialEq, Eq)]
+pub struct RangeSet {
+    map: BTreeMap<u64, u64>,
+    bytes: u64,
+}
+
+impl RangeSet {
+    /// Empty.
+    pub fn new() -> RangeSet {
+        RangeSet::default()
+    }
+
+    /// Sum of the lengths.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Number of ranges.
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// True without any range.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// All ranges as (start, length), ascending.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.map.iter().map(|(s, l)| (*s, *l))
+    }
+
+    /// Ranges from the first that ends behind `at`, ascending.
+    pub fn iter_from(&self, at: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let before = self.map.range(..at).next_back().filter(|(s, l)| **s + **l > at);
+        before.into_iter().chain(self.map.range(at..)).map(|(s, l)| (*s, *l))
+    }
+
+    /// Adds a range. False, and no change, if a part of it is there already.
+    pub fn insert(&mut self, start: u64, len: u64) -> bool {
+        if len == 0 {
+            return true;
+        }
+        if self.iter_from(start).next().is_some_and(|(s, _)| s < start + len) {
+            return false;
+        }
+        self.bytes += len;
+        let (mut start, mut len) = (start, len);
+        if let Some((s, l)) = self.map.range(..start).next_back().map(|(s, l)| (*s, *l))
+            && s + l == start
+        {
+            self.map.remove(&s);
+            (start, len) = (s, l + len);
+        }
+        if let Some(l) = self.map.remove(&(start + len)) {
+            len += l;
+        }
+        self.map.insert(start, len);
+        true
+    }
+
+    /// Removes a range that is wholly inside. False, and no change, if it is not.
+    pub fn remove(&mut self, start: u64, len: u64) -> bool {
+        if len == 0 {
+            return true;
+        }
+        let Some((s, l)) = self.map.range(..=start).next_back().map(|(s, l)| (*s, *l)) else { return false };
+        if s + l < start + len {
+            return false;
+        }
+        self.bytes -= len;
+        self.map.remove(&s);
+        if s < start {
+            self.map.insert(s, start - s);
+        }
+        if start + len < s + l {
+            self.map.insert(start + len, s + l - start - len);
+        }
+        true
+    }
+
+    /// Removes whatever of the range is there and returns the removed parts.
+    pub fn take(&mut self, start: u64, len: u64) -> Vec<(u64, u64)> {
+        let end = start + len;
+        let parts: Vec<_> = self
+            .iter_from(start)
+            .take_while(|(s, _)| *s < end)
+            .map(|(s, l)| (s.max(start), (s + l).min(end) - s.max(start)))
+            .collect();
+        for (s, l) in &parts {
+            assert!(self.remove(*s, *l));
+        }
+        parts
+    }
+
+    /// True if all of the range is inside.
+    pub fn contains(&self, start: u64, len: u64) -> bool {
+        self.map.range(..=start).next_back().is_some_and(|(s, l)| s + l >= start + len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equals_a_bitmap() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        let (mut set, mut bits) = (RangeSet::new(), [false; 64]);
+        for _ in 0..50_000 {
+            let (s, l) = (rng.usize(0..60), rng.usize(1..5));
+            let (all, none) = (bits[s..s + l].iter().all(|b| *b), bits[s..s + l].iter().all(|b| !*b));
+            assert_eq!(set.contains(s as u64, l as u64), all);
+            match rng.u8(0..3) {
+                0 => {
+                    assert_eq!(set.insert(s as u64, l as u64), none);
+                    if none {
+                        bits[s..s + l].fill(true);
+                    }
+                }
+                1 => {
+                    assert_eq!(set.remove(s as u64, l as u64), all);
+                    if all {
+                        bits[s..s + l].fill(false);
+                    }
+                }
+                _ => {
+                    let taken: u64 = set.take(s as u64, l as u64).iter().map(|(_, l)| l).sum();
+                    assert_eq!(taken as usize, bits[s..s + l].iter().filter(|b| **b).count());
+                    bits[s..s + l].fill(false);
+                }
+            }
+            assert_eq!(set.bytes() as usize, bits.iter().filter(|b| **b).count());
+            assert!(set.iter().zip(set.iter().skip(1)).all(|(a, b)| a.0 + a.1 < b.0));
+        }
+    }
+}

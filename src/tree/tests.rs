@@ -1,0 +1,112 @@
+//! The tree against a `BTreeMap`, over epochs, commits and clones.
+
+use super::*;
+use crate::device::{Device, DeviceError};
+use crate::format::{BlockAddr, Epoch, Key, Kind};
+use crate::store::Allocator;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+
+struct Ram(Mutex<BTreeMap<u64, Vec<u8>>>);
+
+impl Device for Ram {
+    fn size(&self) -> u64 {
+        1 << 30
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::result::Result<(), DeviceError> {
+        buf.copy_from_slice(&self.0.lock()[&offset]);
+        Ok(())
+    }
+    fn write_at(&self, offset: u64, buf: &[u8]) -> std::result::Result<(), DeviceError> {
+        self.0.lock().insert(offset, buf.to_vec());
+        Ok(())
+    }
+    fn flush(&self) -> std::result::Result<(), DeviceError> {
+        Ok(())
+    }
+    fn back(&self, _: u64, _: u64) -> std::result::Result<(), DeviceError> {
+        Ok(())
+    }
+    fn discard(&self, _: u64, _: u64) {}
+    fn available(&self) -> u64 {
+        1 << 30
+    }
+    fn describe(&self) -> String {
+        "memory".into()
+    }
+}
+
+struct Writer<'a>(&'a Store, u64);
+
+impl NodeWriter for Writer<'_> {
+    fn allocate(&mut self, len: usize) -> Result<BlockAddr> {
+        self.1 += len as u64;
+        Ok(BlockAddr(self.1))
+    }
+    fn write(&mut self, addr: BlockAddr, bytes: Vec<u8>) -> Result<()> {
+        self.0.write_raw(addr.0, &bytes)
+    }
+    fn fsid(&self) -> u64 {
+        self.0.fsid()
+    }
+}
+
+fn contents(pager: &Pager, root: &Child) -> BTreeMap<Key, Vec<u8>> {
+    range(pager, root, &Key::MIN, &Key::MAX).map(|r| r.map(|(k, v)| (k, v.to_vec())).unwrap()).collect()
+}
+
+#[test]
+fn equals_a_map_over_epochs_commits_and_clones() {
+    for seed in 0..12 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let ram = Arc::new(Ram(Mutex::new(BTreeMap::new())));
+        let store = Arc::new(Store::new(ram, 77, Allocator::new(1 << 20, 1 << 30)));
+        let pager = Pager::new(store.clone(), 1 << 20);
+        let (mut dead, mut epoch, mut next, mut made) = (Vec::new(), Epoch(1), 1 << 20, 0);
+        let mut edit = Edit { pager: &pager, epoch, dead: &mut dead, nodes_made: 0 };
+        let mut root = edit.new_root();
+        let mut model: BTreeMap<Key, Vec<u8>> = BTreeMap::new();
+        let mut kept: Vec<(Child, BTreeMap<Key, Vec<u8>>)> = Vec::new();
+        let (keys, long) = (rng.u64(50..4000), rng.usize(1..4160));
+        for _ in 0..6000 {
+            let key = Key::new(rng.u64(1..keys), Kind::Extent, rng.u64(0..3));
+            let mut edit = Edit { pager: &pager, epoch, dead: &mut dead, nodes_made: 0 };
+            match rng.u8(0..100) {
+                0..=59 => {
+                    let value = vec![rng.u8(..); rng.usize(0..=long)];
+                    edit.insert(&mut root, &key, &value).unwrap();
+                    model.insert(key, value);
+                }
+                60..=94 => assert_eq!(edit.remove(&mut root, &key).unwrap(), model.remove(&key).is_some()),
+                95 => {
+                    kept.push((root.clone(), model.clone()));
+                    epoch = epoch.next();
+                }
+                _ => {
+                    epoch = epoch.next();
+                    let mut writer = Writer(&store, next);
+                    for (r, _) in &kept {
+                        write_out(r, 1, &mut writer).unwrap();
+                    }
+                    write_out(&root, 1, &mut writer).unwrap();
+                    next = writer.1;
+                    kept.iter_mut().for_each(|(r, _)| settle(&pager, r, epoch));
+                    settle(&pager, &mut root, epoch);
+                    assert!(matches!(root, Child::Stored(_)));
+                    kept.truncate(5);
+                }
+            }
+            made += edit.nodes_made;
+            let probe = Key::new(rng.u64(1..keys), Kind::Extent, rng.u64(0..3));
+            assert_eq!(get(&pager, &root, &probe).unwrap().map(|i| i.to_vec()), model.get(&probe).cloned());
+            let floor = Key::new(rng.u64(1..keys), Kind::Extent, 0);
+            let last =
+                last_at_or_before(&pager, &root, &probe, &floor).unwrap().map(|(k, v)| (k, v.to_vec()));
+            let expected = (floor <= probe).then(|| model.range(floor..=probe).next_back()).flatten();
+            assert_eq!(last, expected.map(|(k, v)| (*k, v.clone())), "seed {seed}");
+        }
+        assert!(made > 0);
+        assert_eq!(contents(&pager, &root), model, "seed {seed}");
+        kept.iter().for_each(|(r, m)| assert_eq!(&contents(&pager, r), m, "seed {seed}"));
+    }
+}
