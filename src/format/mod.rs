@@ -10,6 +10,8 @@ pub mod inner;
 pub mod key;
 pub mod leaf;
 pub mod pointer;
+pub mod space_map;
+pub mod superblock;
 pub mod view;
 
 pub use extent::Extent;

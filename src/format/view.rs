@@ -26,6 +26,22 @@ pub enum Consistency {
     Application,
 }
 
+impl Consistency {
+    /// Its number on disk.
+    pub fn number(self) -> u8 {
+        match self {
+            Consistency::Crash => 1,
+            Consistency::FileSystem => 2,
+            Consistency::Application => 3,
+        }
+    }
+
+    /// From its number on disk.
+    pub fn from_number(n: u8) -> Option<Consistency> {
+        [Consistency::Crash, Consistency::FileSystem, Consistency::Application].into_iter().find(|c| c.number() == n)
+    }
+}
+
 /// A view. Counters are bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ViewRecord {
@@ -91,11 +107,7 @@ impl ViewRecord {
                 Role::Snapshot => 2,
                 Role::Hidden => 3,
             },
-            consistency: match self.consistency {
-                Consistency::Crash => 1,
-                Consistency::FileSystem => 2,
-                Consistency::Application => 3,
-            },
+            consistency: self.consistency.number(),
             name_len: (self.name.len() as u16).into(),
             created_nanos: self.created.1.into(),
             created_secs: self.created.0.into(),
@@ -125,11 +137,8 @@ impl ViewRecord {
             3 => Role::Hidden,
             n => return bad!("view {} has role {n}, known are 1..=3", id.0),
         };
-        let consistency = match raw.consistency {
-            1 => Consistency::Crash,
-            2 => Consistency::FileSystem,
-            3 => Consistency::Application,
-            n => return bad!("view {} has consistency {n}, known are 1..=3", id.0),
+        let Some(consistency) = Consistency::from_number(raw.consistency) else {
+            return bad!("view {} has consistency {}, known are 1..=3", id.0, raw.consistency);
         };
         if id.0 == 0
             || name.len() != usize::from(raw.name_len.get())

@@ -22,9 +22,11 @@ pub enum Purpose {
 
 /// Allocator state.
 pub struct Allocator {
+    reserved: u64,
     size: u64,
     free: RangeSet,
     unbacked: RangeSet,
+    out: RangeSet,
     quarantine: VecDeque<(Epoch, Vec<(u64, u64)>)>,
     quarantined_bytes: u64,
     cursor_metadata: u64,
@@ -37,9 +39,11 @@ impl Allocator {
         let mut unbacked = RangeSet::new();
         unbacked.insert(reserved, (size - reserved) / BLOCK_BYTES * BLOCK_BYTES);
         Allocator {
+            reserved,
             size,
             free: RangeSet::new(),
             unbacked,
+            out: RangeSet::new(),
             quarantine: VecDeque::new(),
             quarantined_bytes: 0,
             cursor_metadata: reserved,
@@ -105,7 +109,7 @@ impl Allocator {
             Purpose::Data => self.cursor_data,
         };
         let (addr, got) = self.search(cursor, len)?;
-        assert!(self.free.remove(addr, got));
+        assert!(self.free.remove(addr, got) && self.out.insert(addr, got));
         match purpose {
             Purpose::Metadata => self.cursor_metadata = addr + got,
             Purpose::Data => self.cursor_data = addr + got,
@@ -137,9 +141,9 @@ impl Allocator {
         match self.alloc(len, purpose) {
             Some((addr, got)) if got == len => Some(addr),
             Some((addr, got)) => {
-                assert!(self.free.insert(addr, got));
+                self.give_back(addr, got);
                 let (addr, _) = self.free.iter().find(|(_, l)| *l >= len)?;
-                assert!(self.free.remove(addr, len));
+                assert!(self.free.remove(addr, len) && self.out.insert(addr, len));
                 Some(addr)
             }
             None => None,
@@ -148,7 +152,28 @@ impl Allocator {
 
     /// Takes back a range that was handed out and never became part of a commit.
     pub fn give_back(&mut self, addr: u64, len: u64) {
-        assert!(self.free.insert(addr, len), "range {addr:#x}+{len} given back twice");
+        assert!(self.out.remove(addr, len) && self.free.insert(addr, len), "range {addr:#x}+{len} given back twice");
+    }
+
+    /// A range that was handed out is part of the state that is being committed.
+    pub fn settle(&mut self, addr: u64, len: u64) {
+        assert!(self.out.remove(addr, len), "range {addr:#x}+{len} settled twice");
+    }
+
+    /// What the space map calls allocated: neither free in any way nor out.
+    pub fn allocated(&self) -> RangeSet {
+        let mut rest = RangeSet::new();
+        let mut at = self.reserved;
+        let mut gaps = self.all_free();
+        for (s, l) in self.out.iter() {
+            assert!(gaps.insert(s, l));
+        }
+        for (s, l) in gaps.iter() {
+            rest.insert(at, s - at);
+            at = s + l;
+        }
+        rest.insert(at, self.size / BLOCK_BYTES * BLOCK_BYTES - at);
+        rest
     }
 
     /// A commit of `epoch` freed these ranges.
@@ -189,7 +214,7 @@ impl Allocator {
             let len = (end - start).min(spare / grain * grain);
             let start = end - len;
             spare -= len;
-            assert!(self.free.remove(start, len));
+            assert!(self.free.remove(start, len) && self.out.insert(start, len));
             picked.push((start, len));
         }
         picked
@@ -197,7 +222,7 @@ impl Allocator {
 
     /// The host has taken a picked range back.
     pub fn discarded(&mut self, addr: u64, len: u64) {
-        assert!(self.unbacked.insert(addr, len));
+        assert!(self.out.remove(addr, len) && self.unbacked.insert(addr, len));
     }
 }
 
@@ -233,7 +258,12 @@ mod tests {
                 }
                 6 | 7 if !held.is_empty() => {
                     let r = held.swap_remove(rng.usize(..held.len()));
-                    if rng.bool() { a.give_back(r.0, r.1) } else { a.quarantine(epoch, vec![r]) }
+                    if rng.bool() {
+                        a.give_back(r.0, r.1)
+                    } else {
+                        a.settle(r.0, r.1);
+                        a.quarantine(epoch, vec![r])
+                    }
                 }
                 8 => {
                     epoch = epoch.next();

@@ -1,0 +1,303 @@
+//! The superblock: one 4 KiB slot that roots a whole state of the store.
+//!
+//! Slots lie in two rings (A and B, 64 slots each); state number `seq` goes to slot `seq % 64` of both. The valid slot
+//! with the greatest `seq` is the state of the store. The checksum covers the slot behind itself.
+
+use super::pointer::RawPtr;
+use super::view::Consistency;
+use super::{BlockPtr, Epoch, FormatError, Ino, ViewId, bad};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
+
+/// Bytes of a slot.
+pub const SLOT_BYTES: usize = 4096;
+/// Slots of a ring.
+pub const RING_SLOTS: u64 = 64;
+/// Format version that this program writes; it reads no other.
+pub const VERSION: u32 = 1;
+/// Incompatible features that this program knows.
+pub const INCOMPAT_KNOWN: u64 = 0;
+/// Read-only compatible features that this program knows.
+pub const RO_COMPAT_KNOWN: u64 = 0;
+
+const MAGIC: u64 = u64::from_le_bytes(*b"snapfs\x0d\x0a");
+const SEED: u64 = 0x5342;
+
+/// A snapshot that was made while nothing else had changed: only the superblock tells of it until the next commit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PendingPoint {
+    /// Its number.
+    pub id: ViewId,
+    /// Its point in time.
+    pub epoch: Epoch,
+    /// Seconds and nanoseconds since 1970 UTC.
+    pub created: (i64, u32),
+    /// Pause in nanoseconds.
+    pub pause_ns: u64,
+    /// What took part.
+    pub consistency: Consistency,
+    /// Its name.
+    pub name: Vec<u8>,
+}
+
+/// A state of the store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Superblock {
+    /// Identity of the store.
+    pub uuid: [u8; 16],
+    /// Number of this state; the slot is `seq % 64`.
+    pub seq: u64,
+    /// Epoch that this state closes.
+    pub epoch: Epoch,
+    /// When it was written: seconds and nanoseconds since 1970 UTC.
+    pub time: (i64, u32),
+    /// Size of the address space in bytes.
+    pub size: u64,
+    /// Root of the meta tree.
+    pub meta_root: BlockPtr,
+    /// Newest block of the space map, if anything was ever recorded.
+    pub space_map: Option<BlockPtr>,
+    /// Bytes that the space map says are allocated.
+    pub allocated: u64,
+    /// The view that is the live tree.
+    pub live: ViewId,
+    /// Next view number.
+    pub next_view: u32,
+    /// Next inode number.
+    pub next_ino: Ino,
+    /// Next id of a dead list, bucket or job.
+    pub next_id: u64,
+    /// Snapshots that the meta tree does not know yet, oldest first.
+    pub pending: Vec<PendingPoint>,
+}
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct RawSuperblock {
+    checksum: le::U64,
+    magic: le::U64,
+    version: le::U32,
+    pending_count: le::U32,
+    compat: le::U64,
+    ro_compat: le::U64,
+    incompat: le::U64,
+    uuid: [u8; 16],
+    seq: le::U64,
+    epoch: le::U64,
+    time_secs: le::I64,
+    time_nanos: le::U32,
+    live: le::U32,
+    size: le::U64,
+    meta_root: RawPtr,
+    space_map: RawPtr,
+    allocated: le::U64,
+    next_ino: le::U64,
+    next_id: le::U64,
+    next_view: le::U32,
+    reserved: [u8; 300],
+}
+
+const RAW_BYTES: usize = 512;
+const _: () = assert!(size_of::<RawSuperblock>() == RAW_BYTES);
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct RawPoint {
+    id: le::U32,
+    created_nanos: le::U32,
+    created_secs: le::I64,
+    epoch: le::U64,
+    pause_ns: le::U64,
+    consistency: u8,
+    reserved: u8,
+    name_len: le::U16,
+}
+const POINT_BYTES: usize = 36;
+const _: () = assert!(size_of::<RawPoint>() == POINT_BYTES);
+
+/// Room for pending snapshots in a slot, in bytes; each takes 36 and its name.
+pub const PENDING_ROOM: usize = SLOT_BYTES - RAW_BYTES;
+
+impl PendingPoint {
+    /// Bytes that it takes in a slot.
+    pub fn encoded_len(&self) -> usize {
+        POINT_BYTES + self.name.len()
+    }
+}
+
+/// Why a slot is not a superblock.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SlotError {
+    /// Not written, torn or damaged: skip it.
+    Invalid(String),
+    /// A whole superblock of a format that this program does not read.
+    Foreign(String),
+}
+
+impl Superblock {
+    /// To the bytes of its slot.
+    pub fn encode(&self) -> Vec<u8> {
+        let raw = RawSuperblock {
+            checksum: 0.into(),
+            magic: MAGIC.into(),
+            version: VERSION.into(),
+            pending_count: (self.pending.len() as u32).into(),
+            compat: 0.into(),
+            ro_compat: 0.into(),
+            incompat: 0.into(),
+            uuid: self.uuid,
+            seq: self.seq.into(),
+            epoch: self.epoch.0.into(),
+            time_secs: self.time.0.into(),
+            time_nanos: self.time.1.into(),
+            live: self.live.0.into(),
+            size: self.size.into(),
+            meta_root: self.meta_root.encode(),
+            space_map: self.space_map.map_or(RawPtr::none(), |p| p.encode()),
+            allocated: self.allocated.into(),
+            next_ino: self.next_ino.0.into(),
+            next_id: self.next_id.into(),
+            next_view: self.next_view.into(),
+            reserved: [0; 300],
+        };
+        let mut out = raw.as_bytes().to_vec();
+        for p in &self.pending {
+            let raw = RawPoint {
+                id: p.id.0.into(),
+                created_nanos: p.created.1.into(),
+                created_secs: p.created.0.into(),
+                epoch: p.epoch.0.into(),
+                pause_ns: p.pause_ns.into(),
+                consistency: p.consistency.number(),
+                reserved: 0,
+                name_len: (p.name.len() as u16).into(),
+            };
+            out.extend_from_slice(raw.as_bytes());
+            out.extend_from_slice(&p.name);
+        }
+        assert!(out.len() <= SLOT_BYTES, "pending snapshots overflow the slot");
+        out.resize(SLOT_BYTES, 0);
+        let checksum = xxh3_64_with_seed(&out[8..], SEED);
+        out[..8].copy_from_slice(&checksum.to_le_bytes());
+        out
+    }
+
+    /// From the bytes of a slot.
+    pub fn decode(slot: &[u8]) -> Result<Superblock, SlotError> {
+        let invalid = |e: FormatError| SlotError::Invalid(e.0);
+        let Ok((raw, mut rest)) = RawSuperblock::ref_from_prefix(slot) else {
+            return Err(SlotError::Invalid(format!("slot of {} bytes", slot.len())));
+        };
+        if raw.magic.get() != MAGIC {
+            return Err(SlotError::Invalid("no snapfs superblock (magic number is missing)".into()));
+        }
+        if xxh3_64_with_seed(slot.get(8..).unwrap_or_default(), SEED) != raw.checksum.get() {
+            return Err(SlotError::Invalid("superblock checksum is wrong".into()));
+        }
+        if raw.version.get() != VERSION {
+            return Err(SlotError::Foreign(format!(
+                "the store has format version {}, this program reads version {VERSION}: use a newer snapfs",
+                raw.version
+            )));
+        }
+        if raw.incompat.get() & !INCOMPAT_KNOWN != 0 {
+            return Err(SlotError::Foreign(format!(
+                "the store uses features {:#x} that this program does not know: use a newer snapfs",
+                raw.incompat.get() & !INCOMPAT_KNOWN
+            )));
+        }
+        let mut pending = Vec::new();
+        for _ in 0..raw.pending_count.get() {
+            pending.push(take_point(&mut rest).map_err(invalid)?);
+        }
+        let sb = Superblock {
+            uuid: raw.uuid,
+            seq: raw.seq.get(),
+            epoch: Epoch(raw.epoch.get()),
+            time: (raw.time_secs.get(), raw.time_nanos.get()),
+            size: raw.size.get(),
+            meta_root: raw.meta_root.decode().map_err(invalid)?,
+            space_map: if raw.space_map.is_none() { None } else { Some(raw.space_map.decode().map_err(invalid)?) },
+            allocated: raw.allocated.get(),
+            live: ViewId(raw.live.get()),
+            next_view: raw.next_view.get(),
+            next_ino: Ino(raw.next_ino.get()),
+            next_id: raw.next_id.get(),
+            pending,
+        };
+        if sb.epoch.0 == 0 || sb.live.0 == 0 || raw.reserved != [0; 300] {
+            return Err(SlotError::Invalid("superblock has zero epoch or view, or reserved bytes that are not".into()));
+        }
+        Ok(sb)
+    }
+
+    /// Read-only compatible features of the slot that this program does not know: the store may be read, not written.
+    pub fn unknown_ro_features(slot: &[u8]) -> u64 {
+        RawSuperblock::ref_from_prefix(slot).map_or(0, |(raw, _)| raw.ro_compat.get() & !RO_COMPAT_KNOWN)
+    }
+}
+
+fn take_point(rest: &mut &[u8]) -> Result<PendingPoint, FormatError> {
+    let Ok((raw, tail)) = RawPoint::read_from_prefix(rest) else { return bad!("pending snapshots are cut off") };
+    let len = usize::from(raw.name_len.get());
+    let (Some(name), Some(tail)) = (tail.get(..len), tail.get(len..)) else { return bad!("pending name is cut off") };
+    *rest = tail;
+    let Some(consistency) = Consistency::from_number(raw.consistency) else {
+        return bad!("pending snapshot has consistency {}", raw.consistency);
+    };
+    Ok(PendingPoint {
+        id: ViewId(raw.id.get()),
+        epoch: Epoch(raw.epoch.get()),
+        created: (raw.created_secs.get(), raw.created_nanos.get()),
+        pause_ns: raw.pause_ns.get(),
+        consistency,
+        name: name.to_vec(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::BlockAddr;
+
+    fn sample() -> Superblock {
+        let ptr = BlockPtr { addr: BlockAddr(8192), copy: BlockAddr(0), birth: Epoch(3), checksum: 9, len: 16384 };
+        let point = |n: u32| PendingPoint {
+            id: ViewId(n),
+            epoch: Epoch(u64::from(n)),
+            created: (-5, 7),
+            pause_ns: 1,
+            consistency: Consistency::FileSystem,
+            name: vec![b'n'; n as usize],
+        };
+        Superblock {
+            uuid: [7; 16],
+            seq: 12,
+            epoch: Epoch(4),
+            time: (1, 2),
+            size: 1 << 30,
+            meta_root: ptr,
+            space_map: None,
+            allocated: 77,
+            live: ViewId(1),
+            next_view: 9,
+            next_ino: Ino(16),
+            next_id: 5,
+            pending: vec![point(1), point(255)],
+        }
+    }
+
+    #[test]
+    fn round_trip_and_damage() {
+        let slot = sample().encode();
+        assert_eq!(Superblock::decode(&slot), Ok(sample()));
+        for i in 0..slot.len() {
+            let mut bad = slot.clone();
+            bad[i] ^= 0x40;
+            assert!(Superblock::decode(&bad).is_err(), "a flip at byte {i} went unseen");
+        }
+        for len in 0..slot.len() {
+            assert!(Superblock::decode(&slot[..len]).is_err());
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What can go wrong in a volume.
+
+use crate::format::FormatError;
+use crate::store::StoreError;
+
+/// Error of the volume.
+#[derive(Clone, Debug)]
+pub enum VolumeError {
+    /// The bytes of the store are not what they must be.
+    Corrupt {
+        /// Where, what was found, what was expected.
+        what: String,
+    },
+    /// The device refused or failed a call.
+    Device(String),
+    /// No space left.
+    NoSpace,
+    /// The volume takes no changes; the sentence says why.
+    ReadOnly(String),
+    /// There is no such snapshot or clone (any more).
+    NoSuchView,
+    /// The name is in use.
+    NameTaken,
+    /// A limit is reached; the words name it.
+    LimitReached(&'static str),
+    /// This is no store, or one that this program cannot open; the sentence says why and what to do.
+    NotAStore(String),
+}
+
+impl std::fmt::Display for VolumeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            VolumeError::Corrupt { what } => write!(f, "damaged store: {what}"),
+            VolumeError::Device(what) => write!(f, "device error: {what}"),
+            VolumeError::NoSpace => write!(f, "no space left in the store"),
+            VolumeError::ReadOnly(why) => write!(f, "the store is read-only: {why}"),
+            VolumeError::NoSuchView => write!(f, "no such snapshot"),
+            VolumeError::NameTaken => write!(f, "a snapshot of that name exists"),
+            VolumeError::LimitReached(what) => write!(f, "limit reached: {what}"),
+            VolumeError::NotAStore(why) => write!(f, "{why}"),
+        }
+    }
+}
+
+impl std::error::Error for VolumeError {}
+
+impl From<StoreError> for VolumeError {
+    fn from(e: StoreError) -> VolumeError {
+        match e {
+            StoreError::Corrupt(what) => VolumeError::Corrupt { what },
+            StoreError::Device(what) => VolumeError::Device(what),
+            StoreError::NoSpace => VolumeError::NoSpace,
+        }
+    }
+}
+
+impl From<FormatError> for VolumeError {
+    fn from(e: FormatError) -> VolumeError {
+        VolumeError::Corrupt { what: e.0 }
+    }
+}

@@ -1,0 +1,117 @@
+//! Extra references: address ranges that more than one reference reaches (blocks shared by `copy_file_range`).
+//!
+//! Sparse: a range without an entry has one reference. Consulted only when a reference is freed, inside a commit. In
+//! memory whole, mirrored in the meta tree item by item.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Ranges `start -> (length, extra references)`, disjoint.
+#[derive(Default)]
+pub struct ExtraRefs {
+    map: BTreeMap<u64, (u64, u32)>,
+    dirty: BTreeSet<u64>,
+}
+
+impl ExtraRefs {
+    /// While loading: an entry as it stands in the meta tree. False if it overlaps another.
+    pub fn load(&mut self, addr: u64, len: u64, extra: u32) -> bool {
+        let free = self.map.range(..addr + len).next_back().is_none_or(|(s, (l, _))| s + l <= addr);
+        free && len > 0 && extra > 0 && self.map.insert(addr, (len, extra)).is_none()
+    }
+
+    /// All entries as (start, length, extra).
+    pub fn iter(&self) -> impl Iterator<Item = (u64, u64, u32)> + '_ {
+        self.map.iter().map(|(s, (l, n))| (*s, *l, *n))
+    }
+
+    /// Cuts entries so that none crosses `at`.
+    fn cut(&mut self, at: u64) {
+        if let Some((s, (l, n))) = self.map.range(..at).next_back().map(|(s, e)| (*s, *e))
+            && s + l > at
+        {
+            self.put(s, at - s, n);
+            self.put(at, s + l - at, n);
+        }
+    }
+
+    fn put(&mut self, addr: u64, len: u64, extra: u32) {
+        self.dirty.insert(addr);
+        if extra == 0 {
+            self.map.remove(&addr);
+        } else {
+            self.map.insert(addr, (len, extra));
+        }
+    }
+
+    /// One more reference to the range.
+    pub fn add(&mut self, addr: u64, len: u64) {
+        self.cut(addr);
+        self.cut(addr + len);
+        let mut at = addr;
+        let inside: Vec<_> = self.map.range(addr..addr + len).map(|(s, e)| (*s, *e)).collect();
+        for (s, (l, n)) in inside {
+            if s > at {
+                self.put(at, s - at, 1);
+            }
+            self.put(s, l, n + 1);
+            at = s + l;
+        }
+        if at < addr + len {
+            self.put(at, addr + len - at, 1);
+        }
+    }
+
+    /// One reference less; returns the parts that nobody refers to any more.
+    pub fn release(&mut self, addr: u64, len: u64) -> Vec<(u64, u64)> {
+        let overlaps = self.map.range(..addr + len).next_back().is_some_and(|(s, (l, _))| s + l > addr);
+        if !overlaps {
+            return vec![(addr, len)];
+        }
+        self.cut(addr);
+        self.cut(addr + len);
+        let (mut at, mut freed) = (addr, Vec::new());
+        let inside: Vec<_> = self.map.range(addr..addr + len).map(|(s, e)| (*s, *e)).collect();
+        for (s, (l, n)) in inside {
+            if s > at {
+                freed.push((at, s - at));
+            }
+            self.put(s, l, n - 1);
+            at = s + l;
+        }
+        if at < addr + len {
+            freed.push((at, addr + len - at));
+        }
+        freed
+    }
+
+    /// Entries that changed since the last call: the new value, or none if it is gone.
+    pub fn take_changes(&mut self) -> Vec<(u64, Option<(u64, u32)>)> {
+        std::mem::take(&mut self.dirty).into_iter().map(|a| (a, self.map.get(&a).copied())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equals_counters_per_block() {
+        let mut rng = fastrand::Rng::with_seed(5);
+        let (mut refs, mut count) = (ExtraRefs::default(), [1u32; 40]);
+        for _ in 0..20_000 {
+            let (s, l) = (rng.usize(0..36), rng.usize(1..5));
+            let range = s..s + l;
+            if rng.bool() && count[range.clone()].iter().all(|c| (1..6).contains(c)) {
+                refs.add(s as u64, l as u64);
+                count[range].iter_mut().for_each(|c| *c += 1);
+            } else if count[range.clone()].iter().all(|c| *c > 0) {
+                let freed: u64 = refs.release(s as u64, l as u64).iter().map(|(_, l)| l).sum();
+                count[range.clone()].iter_mut().for_each(|c| *c -= 1);
+                assert_eq!(freed as usize, count[range.clone()].iter().filter(|c| **c == 0).count());
+                count[range].iter_mut().filter(|c| **c == 0).for_each(|c| *c = 1);
+            }
+        }
+        let extra: u64 = refs.iter().map(|(_, l, n)| l * u64::from(n)).sum();
+        assert_eq!(extra, count.iter().map(|c| u64::from(*c - 1)).sum::<u64>());
+    }
+}

@@ -1,0 +1,76 @@
+//! The two rings of superblock slots: the newest valid slot of either is the state of the store.
+
+use super::{Result, VolumeError};
+use crate::device::{Device, RESERVED_BYTES};
+use crate::format::superblock::{RING_SLOTS, SLOT_BYTES, SlotError, Superblock};
+use crate::store::Store;
+
+const RING_STARTS: [u64; 2] = [0, RESERVED_BYTES / 2];
+
+/// Writes a superblock to its slot in both rings. The caller flushes before and after.
+pub(super) fn write(store: &Store, superblock: &Superblock) -> Result<()> {
+    let slot = superblock.encode();
+    for start in RING_STARTS {
+        store.write_raw(start + superblock.seq % RING_SLOTS * SLOT_BYTES as u64, &slot)?;
+    }
+    Ok(())
+}
+
+/// Clears both rings, so that nothing of an earlier store is found.
+pub(super) fn clear(store: &Store) -> Result<()> {
+    for start in RING_STARTS {
+        store.write_raw(start, &vec![0; (RING_SLOTS as usize) * SLOT_BYTES])?;
+    }
+    Ok(())
+}
+
+/// What the rings hold.
+pub struct Rings {
+    /// Valid states, newest first, each once.
+    pub states: Vec<Superblock>,
+    /// Features of the newest state that allow reading only.
+    pub unknown_ro_features: u64,
+    /// Slots that hold something that is no valid superblock.
+    pub damaged: Vec<String>,
+}
+
+/// Reads both rings. Fails if they hold nothing valid, or a newer format.
+pub fn read(device: &dyn Device) -> Result<Rings> {
+    let mut rings = Rings { states: Vec::new(), unknown_ro_features: 0, damaged: Vec::new() };
+    let (mut foreign, mut failed) = (None, None);
+    for start in RING_STARTS {
+        let mut ring = vec![0; RING_SLOTS as usize * SLOT_BYTES];
+        if let Err(e) = device.read_at(start, &mut ring) {
+            failed = Some(e.to_string());
+            continue;
+        }
+        for (i, slot) in ring.chunks_exact(SLOT_BYTES).enumerate() {
+            if slot.iter().all(|b| *b == 0) {
+                continue;
+            }
+            match Superblock::decode(slot) {
+                Ok(sb) => {
+                    if rings.states.iter().all(|s| s.seq < sb.seq) {
+                        rings.unknown_ro_features = Superblock::unknown_ro_features(slot);
+                    }
+                    if rings.states.iter().all(|s| s.seq != sb.seq) {
+                        rings.states.push(sb);
+                    }
+                }
+                Err(SlotError::Foreign(why)) => foreign = Some(why),
+                Err(SlotError::Invalid(why)) => rings.damaged.push(format!("slot {i} at {start:#x}: {why}")),
+            }
+        }
+    }
+    rings.states.sort_by_key(|s| std::cmp::Reverse(s.seq));
+    match (rings.states.is_empty(), foreign, failed) {
+        (_, Some(why), _) => Err(VolumeError::NotAStore(format!("{}: {why}", device.describe()))),
+        (true, None, Some(why)) => Err(VolumeError::Device(why)),
+        (true, None, None) => Err(VolumeError::NotAStore(format!(
+            "{} holds no snapfs store: none of its superblock slots is valid{}",
+            device.describe(),
+            rings.damaged.first().map(|d| format!(" ({d})")).unwrap_or_default()
+        ))),
+        (false, None, _) => Ok(rings),
+    }
+}

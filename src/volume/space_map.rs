@@ -1,0 +1,141 @@
+//! The space map: the allocator's state on the device, a chain of change blocks outside every tree.
+//!
+//! Each commit appends its changes by rewriting the newest, partly filled block. When the chain has grown to twice what
+//! a fresh one would need, it is written anew. The chain can always be rebuilt by walking everything else.
+
+use super::Result;
+use super::writer::CommitWriter;
+use crate::format::header::{self, BlockKind, Header};
+use crate::format::space_map::{CHANGES_MAX, Change, decode, encode};
+use crate::format::{BlockPtr, Epoch, NODE_BYTES};
+use crate::store::{Allocator, Store};
+use crate::tree::NodeWriter;
+
+/// The chain as it stands on the device.
+#[derive(Default)]
+pub struct SpaceMap {
+    /// Full and newest blocks, oldest first.
+    chain: Vec<BlockPtr>,
+    /// Changes in the newest block.
+    newest: Vec<Change>,
+    /// Number of changes in all blocks.
+    changes: usize,
+    /// Number of changes when the chain was last written anew.
+    base: usize,
+}
+
+impl SpaceMap {
+    /// Reads the chain from its newest block and applies it to a fresh allocator.
+    pub fn load(store: &Store, newest: Option<BlockPtr>, alloc: &mut Allocator) -> Result<SpaceMap> {
+        let (mut at, mut blocks) = (newest, Vec::new());
+        while let Some(ptr) = at {
+            let (bytes, header) = store.read_block(&ptr, &[BlockKind::SpaceMap])?;
+            let in_block = |e| super::corrupt(format!("space map block at {}: {e}", ptr.addr));
+            let (prev, changes) = decode(&bytes, header.count).map_err(in_block)?;
+            if prev.is_some_and(|p| p.birth > ptr.birth) {
+                return Err(super::corrupt(format!("space map block at {} is older than its predecessor", ptr.addr)));
+            }
+            blocks.push((ptr, changes));
+            at = prev;
+            if blocks.len() > 1 << 20 {
+                return Err(super::corrupt("the space map does not end".into()));
+            }
+        }
+        let mut map = SpaceMap::default();
+        for (ptr, changes) in blocks.into_iter().rev() {
+            for change in &changes {
+                let ok = match *change {
+                    Change::Allocated(a, l) => alloc.mark_allocated(a, l),
+                    Change::Freed(a, l) => alloc.mark_free(a, l),
+                };
+                if !ok {
+                    return Err(super::corrupt(format!("space map block at {}: {change:?} contradicts the map", ptr.addr)));
+                }
+            }
+            map.changes += changes.len();
+            map.chain.push(ptr);
+            map.newest = changes;
+        }
+        map.base = map.changes;
+        Ok(map)
+    }
+
+    /// Newest block, for the superblock.
+    pub fn head(&self) -> Option<BlockPtr> {
+        self.chain.last().copied()
+    }
+
+    /// All blocks, for the auditor.
+    pub fn blocks(&self) -> &[BlockPtr] {
+        &self.chain
+    }
+
+    /// Bytes that the next append may allocate at most, given its number of changes.
+    pub fn append_bytes_max(&self, changes: usize) -> u64 {
+        ((self.changes + changes) / CHANGES_MAX + 4) as u64 * NODE_BYTES as u64
+    }
+
+    /// Appends what the commit of `epoch` allocated (`writer.allocated` and `data`) and freed. Its own blocks are
+    /// included; the ranges that it freed itself are added to `freed`.
+    pub fn append(
+        &mut self,
+        writer: &mut CommitWriter<'_>,
+        store: &Store,
+        data: &[(u64, u64)],
+        freed: &mut Vec<(u64, u64)>,
+        epoch: Epoch,
+    ) -> Result<()> {
+        let rewrite = self.changes > 2 * self.base + 8 * CHANGES_MAX;
+        let replaced: Vec<BlockPtr> =
+            if rewrite { std::mem::take(&mut self.chain) } else { self.chain.pop().into_iter().collect() };
+        freed.extend(replaced.iter().map(|p| (p.addr.0, u64::from(p.len))));
+        let fresh = merged(writer.allocated.iter().chain(data).copied().collect());
+        let gone = merged(freed.clone());
+        let mut all = std::mem::take(&mut self.newest);
+        self.changes -= all.len();
+        if rewrite {
+            let mut set = store.alloc().allocated();
+            fresh.iter().for_each(|(addr, len)| assert!(set.insert(*addr, *len)));
+            gone.iter().for_each(|(addr, len)| assert!(set.remove(*addr, *len)));
+            all = set.iter().map(|(a, l)| Change::Allocated(a, l)).collect();
+            self.changes = 0;
+        } else {
+            all.extend(fresh.into_iter().map(|(a, l)| Change::Allocated(a, l)));
+            all.extend(gone.into_iter().map(|(a, l)| Change::Freed(a, l)));
+        }
+        // Each of the new blocks holds one change that tells of a new block.
+        let count = all.len().div_ceil(CHANGES_MAX - 1).max(1);
+        let mut places = Vec::with_capacity(count);
+        for _ in 0..count {
+            let addr = writer.allocate(NODE_BYTES)?;
+            all.push(Change::Allocated(addr.0, NODE_BYTES as u64));
+            places.push(addr);
+        }
+        for (addr, changes) in places.into_iter().zip(all.chunks(all.len().div_ceil(count))) {
+            let mut bytes = encode(self.head(), changes);
+            let header = Header { kind: BlockKind::SpaceMap, level: 0, count: changes.len() as u16, owner: 0 };
+            let ptr = header::seal(&mut bytes, header, writer.fsid(), addr, epoch);
+            writer.write(addr, bytes)?;
+            self.chain.push(ptr);
+            self.changes += changes.len();
+            self.newest = changes.to_vec();
+        }
+        if rewrite {
+            self.base = self.changes;
+        }
+        Ok(())
+    }
+}
+
+/// Ranges in address order, neighbours joined.
+fn merged(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    ranges.sort_unstable();
+    let mut out: Vec<(u64, u64)> = Vec::with_capacity(ranges.len());
+    for (addr, len) in ranges {
+        match out.last_mut() {
+            Some((a, l)) if *a + *l == addr => *l += len,
+            _ => out.push((addr, len)),
+        }
+    }
+    out
+}

@@ -1,0 +1,96 @@
+//! What changes between commits: roots, epoch, and the by-products that the next commit writes down.
+//!
+//! One [`State`] a volume, behind one read-write lock: a transaction holds it exclusively, readers only to clone a root.
+
+use super::history::{Fate, History};
+use crate::format::superblock::PendingPoint;
+use crate::format::{BlockPtr, Epoch, Ino, NODE_BYTES, ViewId};
+use crate::tree::{Child, Dead};
+use std::collections::{BTreeMap, HashMap};
+
+/// A reference that died, not yet written down.
+pub(super) enum Grave {
+    /// A range of file content.
+    Data {
+        addr: u64,
+        len: u64,
+        birth: Epoch,
+    },
+    /// A tree node; its place may become known only with the next commit.
+    Node(Dead),
+}
+
+impl Grave {
+    /// Address, length and birth; none if it never had a place.
+    pub fn resolve(&self) -> Option<(u64, u64, Epoch)> {
+        match self {
+            Grave::Data { addr, len, birth } => Some((*addr, *len, *birth)),
+            Grave::Node(dead) => dead.ptr().map(|p: BlockPtr| (p.addr.0, u64::from(p.len), p.birth)),
+        }
+    }
+}
+
+/// Graves by dead list and birth bucket.
+pub(super) type Graveyard = BTreeMap<(u64, Epoch), Vec<Grave>>;
+
+/// The published state of all views.
+pub(super) struct State {
+    /// Epoch of everything that is born now.
+    pub epoch: Epoch,
+    pub history: History,
+    /// Current root of every view.
+    pub roots: HashMap<ViewId, Child>,
+    pub live: ViewId,
+    pub names: HashMap<Vec<u8>, ViewId>,
+    pub next_view: u32,
+    pub next_ino: Ino,
+    /// References that died but stay in a snapshot.
+    pub graves: Graveyard,
+    /// References that died and were nobody else's.
+    pub frees: Vec<Grave>,
+    /// Data ranges that became part of a tree.
+    pub allocs: Vec<(u64, u64)>,
+    /// Ranges that got one more reference.
+    pub shared: Vec<(u64, u64)>,
+    /// Snapshots made since the last commit.
+    pub points: Vec<PendingPoint>,
+    /// Views to be deleted by the next commit.
+    pub deletes: Vec<ViewId>,
+    /// Anything besides `points` that a commit has to write.
+    pub changed: bool,
+    /// Nodes in memory that a commit has to write.
+    pub dirty_nodes: u64,
+    /// Bytes of file content that the layer above still holds back.
+    pub delayed_bytes: u64,
+}
+
+impl State {
+    /// Books what a change of `head`'s tree did.
+    pub fn account(&mut self, head: ViewId, nodes_made: i64, dead: Vec<Dead>) {
+        let bytes = nodes_made.unsigned_abs() * NODE_BYTES as u64;
+        if nodes_made >= 0 {
+            self.history.born(head, bytes);
+            self.dirty_nodes += nodes_made.unsigned_abs();
+        } else {
+            self.history.unborn(head, bytes);
+            self.dirty_nodes = self.dirty_nodes.saturating_sub(nodes_made.unsigned_abs());
+        }
+        for node in dead {
+            self.bury(head, Grave::Node(node), NODE_BYTES as u64);
+        }
+        self.changed = true;
+    }
+
+    /// `head` no longer reaches a reference: decides from births alone where it goes.
+    pub fn bury(&mut self, head: ViewId, grave: Grave, len: u64) {
+        let birth = match &grave {
+            Grave::Data { birth, .. } => *birth,
+            Grave::Node(dead) => dead.birth(),
+        };
+        match self.history.kill(head, birth, len) {
+            Fate::Free => self.frees.push(grave),
+            Fate::List { list, bucket } => self.graves.entry((list, bucket)).or_default().push(grave),
+        }
+        self.changed = true;
+    }
+}

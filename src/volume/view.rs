@@ -1,0 +1,135 @@
+//! A view: one root, read-only. The live tree and every snapshot are the same type.
+
+use super::{Result, VolumeError};
+use crate::format::{Epoch, Extent, Key, ViewId};
+use crate::store::Store;
+use crate::tree::{self, Child, Item, Pager};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// What all views of a volume share: where nodes come from and who is reading.
+pub(super) struct Shared {
+    pub pager: Pager,
+    /// Readers of live views by epoch: what they may reach is not reused.
+    readers: Mutex<BTreeMap<Epoch, usize>>,
+    /// Readers of snapshots: what a deleted one held is not freed before they are gone.
+    snapshot_readers: Mutex<HashMap<ViewId, usize>>,
+}
+
+impl Shared {
+    pub fn new(pager: Pager) -> Shared {
+        Shared { pager, readers: Mutex::default(), snapshot_readers: Mutex::default() }
+    }
+
+    pub fn store(&self) -> &Arc<Store> {
+        self.pager.store()
+    }
+
+    /// Epoch of the oldest reader of a live view.
+    pub fn oldest_reader(&self) -> Option<Epoch> {
+        self.readers.lock().keys().next().copied()
+    }
+
+    /// Snapshots that somebody reads.
+    pub fn snapshots_read(&self) -> Vec<ViewId> {
+        self.snapshot_readers.lock().keys().copied().collect()
+    }
+}
+
+enum Hold {
+    Epoch(Epoch),
+    Snapshot(ViewId),
+}
+
+/// Keeps what a view reaches from being reused.
+pub(super) struct Pin {
+    shared: Arc<Shared>,
+    hold: Hold,
+}
+
+impl Pin {
+    pub fn epoch(shared: &Arc<Shared>, epoch: Epoch) -> Arc<Pin> {
+        *shared.readers.lock().entry(epoch).or_default() += 1;
+        Arc::new(Pin { shared: shared.clone(), hold: Hold::Epoch(epoch) })
+    }
+
+    pub fn snapshot(shared: &Arc<Shared>, id: ViewId) -> Arc<Pin> {
+        *shared.snapshot_readers.lock().entry(id).or_default() += 1;
+        Arc::new(Pin { shared: shared.clone(), hold: Hold::Snapshot(id) })
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        fn leave<K: Copy, M>(map: &mut M, key: K, get: impl Fn(&mut M, K) -> Option<&mut usize>, remove: impl Fn(&mut M, K)) {
+            if let Some(n) = get(map, key) {
+                *n -= 1;
+                if *n == 0 {
+                    remove(map, key);
+                }
+            }
+        }
+        match self.hold {
+            Hold::Epoch(e) => leave(
+                &mut *self.shared.readers.lock(),
+                e,
+                |m, k| m.get_mut(&k),
+                |m, k| {
+                    m.remove(&k);
+                },
+            ),
+            Hold::Snapshot(id) => leave(
+                &mut *self.shared.snapshot_readers.lock(),
+                id,
+                |m, k| m.get_mut(&k),
+                |m, k| {
+                    m.remove(&k);
+                },
+            ),
+        }
+    }
+}
+
+/// A readable root. Cheap to clone; any thread may read; no lock is held over I/O. What it reaches stays readable as
+/// long as it exists.
+#[derive(Clone)]
+pub struct View {
+    pub(super) id: ViewId,
+    pub(super) epoch: Epoch,
+    pub(super) root: Child,
+    pub(super) shared: Arc<Shared>,
+    pub(super) _pin: Option<Arc<Pin>>,
+}
+
+impl View {
+    /// Its number.
+    pub fn id(&self) -> ViewId {
+        self.id
+    }
+
+    /// A snapshot's point in time; of a live view, the epoch in which it was taken.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The value of `key`.
+    pub fn get(&self, key: &Key) -> Result<Option<Item>> {
+        Ok(tree::get(&self.shared.pager, &self.root, key)?)
+    }
+
+    /// The greatest item in `floor..=key`.
+    pub fn last_at_or_before(&self, key: &Key, floor: &Key) -> Result<Option<(Key, Item)>> {
+        Ok(tree::last_at_or_before(&self.shared.pager, &self.root, key, floor)?)
+    }
+
+    /// Items in `from..to`, ascending.
+    pub fn range(&self, from: &Key, to: &Key) -> impl Iterator<Item = Result<(Key, Item)>> + '_ {
+        tree::range(&self.shared.pager, &self.root, from, to).map(|r| r.map_err(VolumeError::from))
+    }
+
+    /// Reads `out.len()` bytes from offset `from` of an extent (both multiples of 4096), verified.
+    pub fn read_extent(&self, extent: &Extent, from: u64, out: &mut [u8]) -> Result<()> {
+        Ok(self.shared.store().read_extent(extent, from, out)?)
+    }
+}
