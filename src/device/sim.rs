@@ -10,17 +10,17 @@
 mod faults;
 mod image;
 mod random;
+mod state;
 
-use std::io;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 pub use self::faults::Persistence;
-use self::faults::{Faults, Stray};
-use self::image::{Change, Image, blocks_out};
+use self::faults::Stray;
+use self::image::{Change, Image};
 use self::random::SplitMix;
-use super::ranges::RangeSet;
+use self::state::{State, failure, tear};
 use super::{Counts, Device, DeviceError, check_range};
 
 /// What never-written ranges read as, unless the maker of the disk chooses otherwise.
@@ -70,24 +70,6 @@ pub struct Sim {
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
-struct State {
-    current: Image,
-    durable: Image,
-    unsynced: Vec<Change>,
-    space_limit: u64,
-    faults: Faults,
-    /// Ranges whose reads fail until they are written again.
-    unreadable: RangeSet,
-    /// The changing call, counted from 1, that the power does not outlive.
-    crash_at: Option<u64>,
-    crashed: bool,
-    changes: u64,
-    counts: Counts,
-    record: Option<Vec<Call>>,
-    random: SplitMix,
-}
-
 impl Sim {
     /// A disk of `size` bytes that nothing was written to: it reads as garbage.
     #[must_use]
@@ -102,21 +84,7 @@ impl Sim {
     }
 
     fn from_image(size: u64, image: Image, space_limit: u64, seed: u64) -> Sim {
-        let state = State {
-            durable: image.clone(),
-            current: image,
-            unsynced: Vec::new(),
-            space_limit,
-            faults: Faults::default(),
-            unreadable: RangeSet::default(),
-            crash_at: None,
-            crashed: false,
-            changes: 0,
-            counts: Counts::default(),
-            record: None,
-            random: SplitMix::new(seed),
-        };
-        Sim { size, state: Mutex::new(state) }
+        Sim { size, state: Mutex::new(State::new(image, space_limit, seed)) }
     }
 
     /// The disk as it is found after the power failed now. This disk goes on unharmed, so that many crashes of one
@@ -257,62 +225,6 @@ impl Sim {
     }
 }
 
-impl State {
-    /// What every call does first: counts, records, and fails if it has to.
-    fn enter(&mut self, op: Op, offset: u64, len: u64) -> Result<(), DeviceError> {
-        if !self.crashed && op != Op::Read {
-            self.changes += 1;
-            self.crashed = self.crash_at.is_some_and(|nth| self.changes >= nth);
-        }
-        if self.crashed {
-            return Err(failure("crashed", op, offset, len));
-        }
-        let counts = &mut self.counts;
-        match op {
-            Op::Read => (counts.reads, counts.bytes_read) = (counts.reads + 1, counts.bytes_read + len),
-            Op::Write => {
-                (counts.writes, counts.bytes_written) = (counts.writes + 1, counts.bytes_written + len)
-            }
-            Op::Flush => counts.flushes += 1,
-            Op::Back => counts.backs += 1,
-            Op::Discard => counts.discards += 1,
-        }
-        if let Some(calls) = &mut self.record {
-            calls.push(Call { op, offset, len });
-        }
-        if self.faults.strike(op) {
-            return Err(match op {
-                Op::Back => DeviceError::NoSpace,
-                _ => failure("injected fault", op, offset, len),
-            });
-        }
-        Ok(())
-    }
-
-    /// Backs a range, as much as the limit allows.
-    fn secure(&mut self, offset: u64, len: u64) -> Result<(), DeviceError> {
-        let blocks = blocks_out(&(offset..offset + len));
-        let gaps = self.current.backed.gaps(blocks.start, blocks.end);
-        if gaps.is_empty() {
-            return Ok(());
-        }
-        let before = self.current.backed.total();
-        let fits = self.current.backed.insert_within(blocks.start, blocks.end, self.space_limit);
-        if self.current.backed.total() > before {
-            // After a shortage a part is backed: the prefix up to the first gap that is left.
-            let left = self.current.backed.gaps(blocks.start, blocks.end);
-            let end = left.first().map_or(blocks.end, |gap| gap.0);
-            self.unsynced.push(Change::Back { offset: blocks.start, len: end - blocks.start });
-        }
-        if fits { Ok(()) } else { Err(DeviceError::NoSpace) }
-    }
-
-    fn carry_out(&mut self, change: Change) {
-        self.current.apply(&change);
-        self.unsynced.push(change);
-    }
-}
-
 impl Device for Sim {
     fn size(&self) -> u64 {
         self.size
@@ -397,30 +309,6 @@ impl Device for Sim {
 
     fn describe(&self) -> String {
         "simulated device".into()
-    }
-}
-
-/// Carries out some sectors of `change`: a prefix, as a cut cable leaves it, or any, as a disk's cache does.
-fn tear(image: &mut Image, change: &Change, random: &mut SplitMix) {
-    let sectors = change.sectors();
-    let count = sectors.end - sectors.start;
-    if random.below(2) == 0 {
-        image.apply_part(change, sectors.start..sectors.start + random.below(count + 1));
-        return;
-    }
-    // A discard can span the whole disk: it is torn in runs of sectors, so that the cost stays bounded.
-    let run = count.div_ceil(256).max(1);
-    for start in sectors.clone().step_by(run as usize) {
-        if random.below(2) == 0 {
-            image.apply_part(change, start..(start + run).min(sectors.end));
-        }
-    }
-}
-
-fn failure(why: &str, op: Op, offset: u64, len: u64) -> DeviceError {
-    DeviceError::Io {
-        what: format!("{op:?} of {len} bytes at {offset} of the simulated device"),
-        source: io::Error::other(why.to_owned()),
     }
 }
 
