@@ -145,7 +145,7 @@ impl DirDevice {
                     continue;
                 }
                 let written = file.file.write_all_at(buf, piece.start);
-                file.len.fetch_max(end, Ordering::AcqRel);
+                file.lengthen(end, written.is_ok());
                 written
             };
             // Also after a failure: a part may have been written, and its write-back may fail too.
@@ -170,10 +170,7 @@ impl DirDevice {
                 done => done,
             };
             if lengthens {
-                // A failed call may have lengthened the file by a part.
-                let now =
-                    if backed.is_ok() { end } else { file.file.metadata().map_or(0, |meta| meta.len()) };
-                file.len.fetch_max(now, Ordering::AcqRel);
+                file.lengthen(end, backed.is_ok());
                 drop(shape);
                 self.mark_dirty(file.clone());
             }

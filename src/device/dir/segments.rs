@@ -51,6 +51,12 @@ pub(super) struct Shape {
 }
 
 impl Segment {
+    /// Notes, under `shape`, that a call was to lengthen the file to `end`. A failed one may have done so by a part.
+    pub fn lengthen(&self, end: u64, succeeded: bool) {
+        let now = if succeeded { end } else { self.file.metadata().map_or(0, |metadata| metadata.len()) };
+        self.len.fetch_max(now, Ordering::AcqRel);
+    }
+
     /// The error of a call on this file.
     pub fn failed(&self, doing: &str, start: u64, len: u64, note: &str, source: io::Error) -> DeviceError {
         let path = self.path.display();
@@ -151,6 +157,8 @@ impl Segments {
         fs::remove_file(&segment.path).map_err(|error| self.failed("delete", slot, error))?;
         shape.deleted = true;
         segment.len.store(0, Ordering::Release);
+        // The next flush may still hold the file open: give its space back now. Best effort.
+        let _ = segment.file.set_len(0);
         open.remove(&slot);
         Ok(true)
     }

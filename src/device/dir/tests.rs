@@ -52,8 +52,10 @@ fn segments_shrink_and_go() {
         let error = device.read_at(base + 5 * BLOCK, &mut [0; 8192]).unwrap_err().to_string();
         assert!(error.contains("shorter than expected") && error.contains(name), "{error}");
 
+        let waiting = device.dirty.lock().files[&Slot::Segment(number as u32)].clone();
         device.discard(number * SEGMENT_BYTES, SEGMENT_BYTES);
         assert_eq!(len(&path, name), None);
+        assert_eq!(waiting.file.metadata().unwrap().len(), 0, "the space does not wait for the next flush");
         let error = device.read_at(base, &mut [0; 4096]).unwrap_err().to_string();
         assert!(error.contains("missing") && error.contains(name), "{error}");
 
