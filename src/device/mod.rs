@@ -4,6 +4,23 @@
 //! rings and are always backed; the rest belongs to the allocator. A device knows nothing of what it stores: no
 //! checksums, no pointers, no files.
 
+mod dir;
+mod file;
+mod gate;
+pub mod lock;
+mod mem;
+mod probe;
+mod ranges;
+mod sim;
+#[cfg(test)]
+mod tests;
+
+pub use dir::DirDevice;
+pub use file::FileDevice;
+pub use mem::Memory;
+pub use probe::{StoreKind, probe};
+pub use sim::{Call, CrashPolicy, Op, Persistence, Sim};
+
 /// Bytes at the start of every device that hold the superblock rings (ring A at 0, ring B at half of it).
 pub const RESERVED_BYTES: u64 = 1 << 20;
 
@@ -45,6 +62,50 @@ pub trait Device: Send + Sync {
     fn describe(&self) -> String;
 }
 
+/// Whether a store is opened for writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Every changing call fails; nothing of the host is touched.
+    ReadOnly,
+    /// All calls work.
+    ReadWrite,
+}
+
+/// How often a device was called, and for how many bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Calls of `read_at`.
+    pub reads: u64,
+    /// Calls of `write_at`.
+    pub writes: u64,
+    /// Calls of `flush`.
+    pub flushes: u64,
+    /// Calls of `back`.
+    pub backs: u64,
+    /// Calls of `discard`.
+    pub discards: u64,
+    /// Bytes asked of `read_at`.
+    pub bytes_read: u64,
+    /// Bytes given to `write_at`.
+    pub bytes_written: u64,
+}
+
+impl Counts {
+    /// What happened between `earlier` and these counts of the same device.
+    #[must_use]
+    pub fn since(&self, earlier: &Counts) -> Counts {
+        Counts {
+            reads: self.reads - earlier.reads,
+            writes: self.writes - earlier.writes,
+            flushes: self.flushes - earlier.flushes,
+            backs: self.backs - earlier.backs,
+            discards: self.discards - earlier.discards,
+            bytes_read: self.bytes_read - earlier.bytes_read,
+            bytes_written: self.bytes_written - earlier.bytes_written,
+        }
+    }
+}
+
 /// Why a device call failed.
 #[derive(Debug)]
 pub enum DeviceError {
@@ -69,3 +130,53 @@ impl std::fmt::Display for DeviceError {
 }
 
 impl std::error::Error for DeviceError {}
+
+impl DeviceError {
+    /// An error of the host: [`DeviceError::NoSpace`] if that is what it says, else with the place it happened.
+    pub(crate) fn host(what: impl FnOnce() -> String, source: std::io::Error) -> DeviceError {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        match source.kind() {
+            StorageFull | QuotaExceeded => DeviceError::NoSpace,
+            _ => DeviceError::Io { what: what(), source },
+        }
+    }
+
+    /// A call that is refused before the host sees it.
+    pub(crate) fn refused(kind: std::io::ErrorKind, what: String) -> DeviceError {
+        DeviceError::Io { what, source: kind.into() }
+    }
+}
+
+/// Refuses a range that ends past the address space. Arithmetic on the range is safe afterwards.
+fn check_range(device: &dyn Device, offset: u64, len: u64) -> Result<(), DeviceError> {
+    let size = device.size();
+    if offset.checked_add(len).is_some_and(|end| end <= size) {
+        return Ok(());
+    }
+    let place = device.describe();
+    let what =
+        format!("{len} bytes at {offset} lie past the end of {place} ({size} bytes): is it truncated?");
+    Err(DeviceError::refused(std::io::ErrorKind::UnexpectedEof, what))
+}
+
+/// Refuses a changing call on a store that was opened for reading.
+fn check_access(device: &dyn Device, access: Access) -> Result<(), DeviceError> {
+    match access {
+        Access::ReadWrite => Ok(()),
+        Access::ReadOnly => {
+            let what = format!("{} is open for reading only", device.describe());
+            Err(DeviceError::refused(std::io::ErrorKind::ReadOnlyFilesystem, what))
+        }
+    }
+}
+
+/// Refuses the size of a new store that could not hold its superblocks or is no whole number of blocks.
+fn check_new_size(size: u64, size_max: u64) -> Result<(), DeviceError> {
+    if size > RESERVED_BYTES && size <= size_max && size.is_multiple_of(4096) {
+        return Ok(());
+    }
+    let what = format!(
+        "{size} is no size for a store: a multiple of 4096, above {RESERVED_BYTES}, at most {size_max}"
+    );
+    Err(DeviceError::refused(std::io::ErrorKind::InvalidInput, what))
+}

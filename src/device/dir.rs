@@ -1,0 +1,313 @@
+//! A store in a directory: `super.a` and `super.b` hold the superblock rings, `seg/NNNNNNNN` a GiB of addresses each.
+//!
+//! Invariants: a segment file ends where its last backed or written range ends, so that a read past the end is damage
+//! and not zeros; it is only shortened when a discard reaches its end. A write that returned before a flush was called
+//! is covered by that flush: the writer enters its file in `dirty` after the write and before it returns.
+//!
+//! Addresses below `RESERVED_BYTES` live in the super files; the first MiB of segment 0 stays a hole. Keeping other
+//! processes out is `lock`'s work.
+//!
+//! Lock order: the gate, the cache of segments, a segment's `shape`, `dirty`. No flush waits while the cache is locked.
+
+mod segments;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+
+use self::segments::{Segment, Segments, Slot};
+use super::file::sync_parent;
+use super::gate::FlushGate;
+use super::probe::{SEGMENTS_NAME, SUPER_NAMES, StoreKind, probe};
+use super::{Access, Device, DeviceError, RESERVED_BYTES, check_access, check_new_size, check_range};
+use crate::sys::{self, Fallocate};
+
+/// Bytes of one super file: half of the reserved space.
+const SUPER_BYTES: u64 = RESERVED_BYTES / 2;
+/// A segment file holds `1 << SEGMENT_SHIFT` bytes of the address space.
+const SEGMENT_SHIFT: u32 = 30;
+const SEGMENT_BYTES: u64 = 1 << SEGMENT_SHIFT;
+/// Segment numbers have eight hexadecimal digits.
+const SIZE_MAX: u64 = 1 << (SEGMENT_SHIFT + 32);
+
+/// A directory store. Calls run in parallel, but for flushes and for calls that change the length of one segment.
+#[derive(Debug)]
+pub struct DirDevice {
+    dir: PathBuf,
+    size: u64,
+    access: Access,
+    segments: Segments,
+    dirty: Mutex<Dirty>,
+    gate: FlushGate,
+}
+
+/// What the next flush has to sync.
+#[derive(Debug, Default)]
+struct Dirty {
+    files: BTreeMap<Slot, Arc<Segment>>,
+    /// A file was created, so its name has to become durable.
+    names: bool,
+}
+
+impl DirDevice {
+    /// The address space of a directory store unless its owner limits it: 64 TiB.
+    pub const DEFAULT_SIZE: u64 = 1 << 46;
+
+    /// Makes an empty, durable store in `dir`, which must be missing (its parent not) or empty.
+    ///
+    /// # Errors
+    /// [`DeviceError::Io`] if the size is unfit, the directory not empty, or the host refuses.
+    pub fn create(dir: &Path, size: u64) -> Result<DirDevice, DeviceError> {
+        check_new_size(size, SIZE_MAX)?;
+        let failed =
+            |source| DeviceError::host(|| format!("cannot create a store in {}", dir.display()), source);
+        match probe(dir)? {
+            StoreKind::Missing => fs::create_dir(dir).and_then(|()| sync_parent(dir)).map_err(failed)?,
+            StoreKind::EmptyDirectory => {}
+            other => {
+                let what = format!("cannot create a store in {}: it is {other:?}", dir.display());
+                return Err(DeviceError::refused(io::ErrorKind::AlreadyExists, what));
+            }
+        }
+        fs::create_dir(dir.join(SEGMENTS_NAME)).map_err(failed)?;
+        let device = DirDevice::open(dir, size, Access::ReadWrite)?;
+        device.back(0, RESERVED_BYTES)?;
+        device.flush()?;
+        Ok(device)
+    }
+
+    /// Opens the store in `dir`; `size` limits its addresses. Files are looked at when they are used: a store that has
+    /// lost some can still be read and examined where it has not.
+    ///
+    /// # Errors
+    /// [`DeviceError::Io`] if the size is unfit or `dir` is not a directory store.
+    pub fn open(dir: &Path, size: u64, access: Access) -> Result<DirDevice, DeviceError> {
+        check_new_size(size, SIZE_MAX)?;
+        if probe(dir)? != StoreKind::DirectoryStore {
+            let what = format!("{} is not a directory store", dir.display());
+            return Err(DeviceError::refused(io::ErrorKind::NotFound, what));
+        }
+        Ok(DirDevice {
+            dir: dir.into(),
+            size,
+            access,
+            segments: Segments::new(dir, access),
+            dirty: Mutex::default(),
+            gate: FlushGate::default(),
+        })
+    }
+
+    /// The file of `slot`, made if it is missing.
+    fn provide(&self, slot: Slot) -> Result<Arc<Segment>, DeviceError> {
+        if self.segments.must_flush_to_open(slot, || self.dirty.lock().files.len()) {
+            self.flush()?;
+        }
+        // Entered before anybody can write to the file, so that no flush can cover the data without the name.
+        self.segments.provide(slot, || self.dirty.lock().names = true)
+    }
+
+    fn mark_dirty(&self, file: Arc<Segment>) {
+        self.dirty.lock().files.insert(file.slot, file);
+    }
+
+    fn read_piece(&self, piece: &Piece, buf: &mut [u8]) -> Result<(), DeviceError> {
+        let Some(file) = self.segments.find(piece.slot)? else {
+            let what = format!("{} is missing", self.segments.path(piece.slot).display());
+            return Err(DeviceError::refused(io::ErrorKind::NotFound, what));
+        };
+        file.file.read_exact_at(buf, piece.start).map_err(|error| {
+            let shorter = if error.kind() == io::ErrorKind::UnexpectedEof {
+                ", which is shorter than expected"
+            } else {
+                ""
+            };
+            file.failed("read", piece.start, piece.len, shorter, error)
+        })
+    }
+
+    fn write_piece(&self, piece: &Piece, buf: &[u8]) -> Result<(), DeviceError> {
+        loop {
+            let file = self.provide(piece.slot)?;
+            let end = piece.start + piece.len;
+            let written = if end <= file.len.load(Ordering::Acquire) {
+                // Inside the file nothing can cut this range off: only a discard of the range itself would.
+                file.file.write_all_at(buf, piece.start)
+            } else {
+                let shape = file.shape.lock();
+                if shape.deleted {
+                    continue;
+                }
+                let written = file.file.write_all_at(buf, piece.start);
+                file.lengthen(end, written.is_ok());
+                written
+            };
+            // Also after a failure: a part may have been written, and its write-back may fail too.
+            self.mark_dirty(file.clone());
+            return written.map_err(|error| file.failed("write", piece.start, piece.len, "", error));
+        }
+    }
+
+    fn back_piece(&self, piece: &Piece) -> Result<(), DeviceError> {
+        loop {
+            let file = self.provide(piece.slot)?;
+            let shape = file.shape.lock();
+            if shape.deleted {
+                continue;
+            }
+            let end = piece.start + piece.len;
+            let lengthens = end > file.len.load(Ordering::Acquire);
+            let backed = match sys::fallocate(file.file.as_fd(), Fallocate::Extend, piece.start, piece.len) {
+                // The space cannot be secured on this host, but the file must still reach that far.
+                Err(error) if sys::is_unsupported(&error) && lengthens => file.file.set_len(end),
+                Err(error) if sys::is_unsupported(&error) => Ok(()),
+                done => done,
+            };
+            if lengthens {
+                file.lengthen(end, backed.is_ok());
+                drop(shape);
+                self.mark_dirty(file.clone());
+            }
+            return backed.map_err(|error| file.failed("back", piece.start, piece.len, "", error));
+        }
+    }
+
+    fn discard_piece(&self, piece: &Piece) -> Result<(), DeviceError> {
+        let Some(file) = self.segments.find(piece.slot)? else { return Ok(()) };
+        let Slot::Segment(number) = piece.slot else { return Ok(()) };
+        let first = if number == 0 { RESERVED_BYTES } else { 0 };
+        let end = piece.start + piece.len;
+        {
+            let shape = file.shape.lock();
+            let len = file.len.load(Ordering::Acquire);
+            if shape.deleted || piece.start >= len {
+                return Ok(());
+            }
+            if end >= len && piece.start > first {
+                file.len.store(piece.start, Ordering::Release);
+                if let Err(error) = file.file.set_len(piece.start) {
+                    file.len.store(len, Ordering::Release);
+                    return Err(file.failed("truncate", piece.start, piece.len, "", error));
+                }
+                return Ok(());
+            }
+        }
+        if piece.start <= first && self.segments.delete_within(piece.slot, end)? {
+            return Ok(());
+        }
+        sys::fallocate(file.file.as_fd(), Fallocate::PunchHole, piece.start, piece.len)
+            .map_err(|error| file.failed("discard", piece.start, piece.len, "", error))
+    }
+
+    fn sync(&self) -> Result<(), (String, io::Error)> {
+        let dirty = std::mem::take(&mut *self.dirty.lock());
+        for file in dirty.files.values() {
+            file.file.sync_data().map_err(|error| (format!("sync of {}", file.path.display()), error))?;
+        }
+        if dirty.names {
+            for dir in [self.dir.join(SEGMENTS_NAME), self.dir.clone()] {
+                let synced = File::open(&dir).and_then(|open| open.sync_all());
+                synced.map_err(|error| (format!("sync of {}", dir.display()), error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Device for DirDevice {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
+        check_range(self, offset, buf.len() as u64)?;
+        pieces(offset, buf.len() as u64)
+            .try_for_each(|piece| self.read_piece(&piece, &mut buf[piece.in_buffer()]))
+    }
+
+    fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), DeviceError> {
+        check_access(self, self.access)?;
+        check_range(self, offset, buf.len() as u64)?;
+        pieces(offset, buf.len() as u64)
+            .try_for_each(|piece| self.write_piece(&piece, &buf[piece.in_buffer()]))
+    }
+
+    fn flush(&self) -> Result<(), DeviceError> {
+        if self.access == Access::ReadOnly {
+            return Ok(());
+        }
+        self.gate.pass(|| self.sync())
+    }
+
+    fn back(&self, offset: u64, len: u64) -> Result<(), DeviceError> {
+        check_access(self, self.access)?;
+        check_range(self, offset, len)?;
+        pieces(offset, len).try_for_each(|piece| self.back_piece(&piece))
+    }
+
+    fn discard(&self, offset: u64, len: u64) {
+        let len = offset.saturating_add(len).min(self.size).saturating_sub(offset);
+        if self.access == Access::ReadOnly {
+            return;
+        }
+        for piece in pieces(offset, len) {
+            if let Err(error) = self.discard_piece(&piece) {
+                log::debug!("{error}");
+            }
+        }
+    }
+
+    fn available(&self) -> u64 {
+        sys::statvfs(&self.dir).map_or(0, |host| host.available_bytes)
+    }
+
+    fn describe(&self) -> String {
+        self.dir.display().to_string()
+    }
+}
+
+/// The part of a call that one file serves.
+struct Piece {
+    slot: Slot,
+    /// Offset within the file.
+    start: u64,
+    len: u64,
+    /// Offset within the caller's range.
+    done: u64,
+}
+
+impl Piece {
+    fn in_buffer(&self) -> std::ops::Range<usize> {
+        self.done as usize..(self.done + self.len) as usize
+    }
+}
+
+fn pieces(offset: u64, len: u64) -> impl Iterator<Item = Piece> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        let (slot, start, file_bytes) = place(offset + done);
+        let piece = Piece { slot, start, len: (file_bytes - start).min(len - done), done };
+        done += piece.len;
+        (piece.len > 0).then_some(piece)
+    })
+}
+
+/// The file of an address, the offset in it, and where its part of the address space ends.
+fn place(address: u64) -> (Slot, u64, u64) {
+    if address < RESERVED_BYTES {
+        let ring = address / SUPER_BYTES;
+        return (Slot::Super(ring as usize % SUPER_NAMES.len()), address % SUPER_BYTES, SUPER_BYTES);
+    }
+    // Fits: addresses are below `SIZE_MAX`, which `open` checked.
+    let number = (address >> SEGMENT_SHIFT) as u32;
+    (Slot::Segment(number), address % SEGMENT_BYTES, SEGMENT_BYTES)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+//! The open files of a directory store: names, handles, and which handle may be closed.
+//!
+//! Invariant: at most one [`Segment`] exists for a file. A handle is closed only when nobody else holds it, so never
+//! while the file waits for a flush: closing it earlier could lose the host's report of a failed write-back.
+//! This module does not read, write or sync.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::super::probe::{SEGMENTS_NAME, SUPER_NAMES};
+use super::super::{Access, DeviceError};
+use crate::sys;
+
+/// Handles kept open. Half of the usual limit of 1024 descriptors a process.
+const OPEN_FILES_MAX: usize = 512;
+
+/// A file of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Slot {
+    /// A superblock ring, by index into `SUPER_NAMES`.
+    Super(usize),
+    /// A segment, by number.
+    Segment(u32),
+}
+
+/// An open file of the store.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub slot: Slot,
+    pub path: PathBuf,
+    pub file: File,
+    /// Length of the file. Changed only under `shape`; every range below it can be written without that lock.
+    pub len: AtomicU64,
+    /// Held by whoever changes the length of the file.
+    pub shape: Mutex<Shape>,
+    /// When the handle was last asked for, in ticks of the cache.
+    used: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Shape {
+    /// The file has lost its name: look it up again.
+    pub deleted: bool,
+}
+
+impl Segment {
+    /// Notes, under `shape`, that a call was to lengthen the file to `end`. A failed one may have done so by a part.
+    pub fn lengthen(&self, end: u64, succeeded: bool) {
+        let now = if succeeded { end } else { self.file.metadata().map_or(0, |metadata| metadata.len()) };
+        self.len.fetch_max(now, Ordering::AcqRel);
+    }
+
+    /// The error of a call on this file.
+    pub fn failed(&self, doing: &str, start: u64, len: u64, note: &str, source: io::Error) -> DeviceError {
+        let path = self.path.display();
+        DeviceError::host(|| format!("cannot {doing} {len} bytes at {start} of {path}{note}"), source)
+    }
+}
+
+/// The cache of open files.
+#[derive(Debug)]
+pub(super) struct Segments {
+    dir: PathBuf,
+    access: Access,
+    open: RwLock<HashMap<Slot, Arc<Segment>>>,
+    clock: AtomicU64,
+    open_max: usize,
+}
+
+impl Segments {
+    pub fn new(dir: &Path, access: Access) -> Segments {
+        Segments {
+            dir: dir.into(),
+            access,
+            open: RwLock::default(),
+            clock: AtomicU64::new(0),
+            open_max: OPEN_FILES_MAX,
+        }
+    }
+
+    #[cfg(test)]
+    pub fn set_open_max(&mut self, open_max: usize) {
+        self.open_max = open_max;
+    }
+
+    #[cfg(test)]
+    pub fn open_count(&self) -> usize {
+        self.open.read().len()
+    }
+
+    /// Path of the file of `slot`.
+    pub fn path(&self, slot: Slot) -> PathBuf {
+        match slot {
+            Slot::Super(ring) => self.dir.join(SUPER_NAMES[ring]),
+            Slot::Segment(number) => self.dir.join(SEGMENTS_NAME).join(format!("{number:08x}")),
+        }
+    }
+
+    /// The file of `slot`, or `None` if it is missing.
+    pub fn find(&self, slot: Slot) -> Result<Option<Arc<Segment>>, DeviceError> {
+        if let Some(segment) = self.cached(slot) {
+            return Ok(Some(segment));
+        }
+        let mut open = self.open.write();
+        if let Some(segment) = open.get(&slot) {
+            return Ok(Some(segment.clone()));
+        }
+        match OpenOptions::new().read(true).write(self.access == Access::ReadWrite).open(self.path(slot)) {
+            Ok(file) => self.admit(&mut open, slot, file).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.failed("open", slot, error)),
+        }
+    }
+
+    /// The file of `slot`. If it is missing it is made, and `created` called before anybody gets it.
+    pub fn provide(&self, slot: Slot, created: impl FnOnce()) -> Result<Arc<Segment>, DeviceError> {
+        if let Some(segment) = self.find(slot)? {
+            return Ok(segment);
+        }
+        let mut open = self.open.write();
+        if let Some(segment) = open.get(&slot) {
+            return Ok(segment.clone());
+        }
+        // Not `create_new`: another thread may have made it and lost it from the cache again.
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(self.path(slot));
+        let file = file.map_err(|error| self.failed("create", slot, error))?;
+        // Best effort: most hosts have no such flag.
+        let _ = sys::set_nocow(file.as_fd());
+        created();
+        self.admit(&mut open, slot, file)
+    }
+
+    /// Whether so many files wait for a flush that opening one more needs a flush first. `waiting` counts them.
+    pub fn must_flush_to_open(&self, slot: Slot, waiting: impl FnOnce() -> usize) -> bool {
+        let open = self.open.read();
+        let full = open.len() >= self.open_max && !open.contains_key(&slot);
+        drop(open);
+        full && waiting() >= self.open_max
+    }
+
+    /// Deletes the file of `slot` if it ends at or before `end`. The caller has discarded all of it.
+    pub fn delete_within(&self, slot: Slot, end: u64) -> Result<bool, DeviceError> {
+        let mut open = self.open.write();
+        let Some(segment) = open.get(&slot).cloned() else { return Ok(false) };
+        let mut shape = segment.shape.lock();
+        if segment.len.load(Ordering::Acquire) > end {
+            return Ok(false);
+        }
+        fs::remove_file(&segment.path).map_err(|error| self.failed("delete", slot, error))?;
+        shape.deleted = true;
+        segment.len.store(0, Ordering::Release);
+        // The next flush may still hold the file open: give its space back now. Best effort.
+        let _ = segment.file.set_len(0);
+        open.remove(&slot);
+        Ok(true)
+    }
+
+    fn cached(&self, slot: Slot) -> Option<Arc<Segment>> {
+        let open = self.open.read();
+        let segment = open.get(&slot)?;
+        segment.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        Some(segment.clone())
+    }
+
+    fn admit(
+        &self,
+        open: &mut HashMap<Slot, Arc<Segment>>,
+        slot: Slot,
+        file: File,
+    ) -> Result<Arc<Segment>, DeviceError> {
+        let len = file.metadata().map_err(|error| self.failed("examine", slot, error))?.len();
+        self.evict(open);
+        let segment = Arc::new(Segment {
+            slot,
+            path: self.path(slot),
+            file,
+            len: AtomicU64::new(len),
+            shape: Mutex::default(),
+            used: AtomicU64::new(self.clock.fetch_add(1, Ordering::Relaxed)),
+        });
+        open.insert(slot, segment.clone());
+        Ok(segment)
+    }
+
+    /// Closes the handles unused for longest, an eighth of the limit at a time, when the limit is reached.
+    fn evict(&self, open: &mut HashMap<Slot, Arc<Segment>>) {
+        if open.len() < self.open_max {
+            return;
+        }
+        // The cache is locked for writing: a handle that is held once, by the cache, cannot gain holders meanwhile.
+        let idle = open.iter().filter(|(_, segment)| Arc::strong_count(segment) == 1);
+        let mut idle: Vec<(u64, Slot)> =
+            idle.map(|(slot, segment)| (segment.used.load(Ordering::Relaxed), *slot)).collect();
+        idle.sort_unstable();
+        for (_, slot) in idle.into_iter().take(self.open_max.div_ceil(8)) {
+            open.remove(&slot);
+        }
+    }
+
+    fn failed(&self, doing: &str, slot: Slot, source: io::Error) -> DeviceError {
+        DeviceError::host(|| format!("cannot {doing} {}", self.path(slot).display()), source)
+    }
+}

@@ -1,0 +1,135 @@
+//! What the files of a directory store look like after each call.
+
+use super::super::tests::{Scratch, pattern, read};
+use super::*;
+
+const BLOCK: u64 = 4096;
+
+fn store() -> (Scratch, PathBuf, DirDevice) {
+    let scratch = Scratch::new();
+    let path = scratch.path("store");
+    let device = DirDevice::create(&path, DirDevice::DEFAULT_SIZE).unwrap();
+    (scratch, path, device)
+}
+
+fn len(path: &Path, name: &str) -> Option<u64> {
+    fs::metadata(path.join(name)).ok().map(|metadata| metadata.len())
+}
+
+#[test]
+fn addresses_map_to_files() {
+    let (_scratch, path, device) = store();
+    assert_eq!((len(&path, "super.a"), len(&path, "super.b")), (Some(SUPER_BYTES), Some(SUPER_BYTES)));
+    assert_eq!(len(&path, "seg/00000000"), None);
+
+    let border = 0x1b * SEGMENT_BYTES;
+    device.back(border - BLOCK, 3 * BLOCK).unwrap();
+    assert_eq!(len(&path, "seg/0000001a"), Some(SEGMENT_BYTES));
+    assert_eq!(len(&path, "seg/0000001b"), Some(2 * BLOCK));
+    device.write_at(border - BLOCK, &pattern(0, 3 * BLOCK, 2)).unwrap();
+    assert_eq!(read(&device, border - BLOCK, 3 * BLOCK), pattern(0, 3 * BLOCK, 2));
+    assert_eq!(fs::read(path.join("seg/0000001b")).unwrap(), &pattern(0, 3 * BLOCK, 2)[4096..]);
+
+    device.write_at(SUPER_BYTES, &pattern(9, BLOCK, 2)).unwrap();
+    assert_eq!(fs::read(path.join("super.b")).unwrap()[..4096], pattern(9, BLOCK, 2));
+    device.discard(0, RESERVED_BYTES);
+    assert_eq!(read(&device, SUPER_BYTES, BLOCK), pattern(9, BLOCK, 2), "superblocks are never discarded");
+}
+
+#[test]
+fn segments_shrink_and_go() {
+    let (_scratch, path, device) = store();
+    for (number, name) in [(0, "seg/00000000"), (5, "seg/00000005")] {
+        let base = number * SEGMENT_BYTES + RESERVED_BYTES;
+        device.write_at(base, &pattern(0, 8 * BLOCK, 1)).unwrap();
+        device.discard(base + 2 * BLOCK, BLOCK);
+        assert_eq!(len(&path, name), Some(RESERVED_BYTES + 8 * BLOCK));
+        device.discard(base + 6 * BLOCK, 2 * BLOCK);
+        assert_eq!(len(&path, name), Some(RESERVED_BYTES + 6 * BLOCK));
+        assert_eq!(read(&device, base + 3 * BLOCK, 3 * BLOCK), pattern(0, 8 * BLOCK, 1)[3 * 4096..6 * 4096]);
+
+        // Past the end is damage, not zeros; the message names the file.
+        let error = device.read_at(base + 5 * BLOCK, &mut [0; 8192]).unwrap_err().to_string();
+        assert!(error.contains("shorter than expected") && error.contains(name), "{error}");
+
+        let waiting = device.dirty.lock().files[&Slot::Segment(number as u32)].clone();
+        device.discard(number * SEGMENT_BYTES, SEGMENT_BYTES);
+        assert_eq!(len(&path, name), None);
+        assert_eq!(waiting.file.metadata().unwrap().len(), 0, "the space does not wait for the next flush");
+        let error = device.read_at(base, &mut [0; 4096]).unwrap_err().to_string();
+        assert!(error.contains("missing") && error.contains(name), "{error}");
+
+        device.write_at(base, &pattern(0, BLOCK, 4)).unwrap();
+        device.flush().unwrap();
+        assert_eq!(read(&device, base, BLOCK), pattern(0, BLOCK, 4));
+    }
+}
+
+#[test]
+fn lost_files_are_told_from_empty_ones() {
+    let (_scratch, path, device) = store();
+    device.write_at(RESERVED_BYTES, &pattern(0, BLOCK, 1)).unwrap();
+    drop(device);
+    fs::remove_file(path.join("super.a")).unwrap();
+    let device = DirDevice::open(&path, DirDevice::DEFAULT_SIZE, Access::ReadWrite).unwrap();
+    assert!(device.read_at(0, &mut [0; 4096]).unwrap_err().to_string().contains("super.a is missing"));
+    assert_eq!(read(&device, RESERVED_BYTES, BLOCK), pattern(0, BLOCK, 1));
+    device.write_at(0, &pattern(0, BLOCK, 1)).unwrap();
+    assert_eq!(read(&device, 0, BLOCK), pattern(0, BLOCK, 1));
+}
+
+#[test]
+fn flushes_cover_what_was_written() {
+    let (_scratch, _path, device) = store();
+    assert!(device.dirty.lock().files.is_empty() && !device.dirty.lock().names, "creation is durable");
+    device.write_at(SEGMENT_BYTES, &pattern(0, BLOCK, 1)).unwrap();
+    device.write_at(0, &pattern(0, BLOCK, 1)).unwrap();
+    assert_eq!(device.dirty.lock().files.len(), 2);
+    assert!(device.dirty.lock().names);
+    device.flush().unwrap();
+    assert!(device.dirty.lock().files.is_empty() && !device.dirty.lock().names);
+    device.back(SEGMENT_BYTES, BLOCK).unwrap();
+    assert!(device.dirty.lock().files.is_empty(), "backing that changes no length needs no flush");
+    device.back(SEGMENT_BYTES, 2 * BLOCK).unwrap();
+    assert_eq!(device.dirty.lock().files.len(), 1);
+    device.read_at(0, &mut [0; 4096]).unwrap();
+    assert_eq!(device.dirty.lock().files.len(), 1);
+}
+
+#[test]
+fn handles_are_limited() {
+    let (_scratch, _path, mut device) = store();
+    device.segments.set_open_max(8);
+    for number in 1..40 {
+        device.write_at(number * SEGMENT_BYTES, &pattern(number, BLOCK, 1)).unwrap();
+        assert!(device.segments.open_count() <= 9);
+        assert!(device.dirty.lock().files.len() <= 9);
+    }
+    for number in 1..40 {
+        assert_eq!(read(&device, number * SEGMENT_BYTES, BLOCK), pattern(number, BLOCK, 1));
+    }
+    assert!(device.segments.open_count() <= 9);
+    device.discard(0, DirDevice::DEFAULT_SIZE / 1024);
+    assert!(device.read_at(39 * SEGMENT_BYTES, &mut [0; 4096]).is_err());
+}
+
+#[test]
+fn growth_and_deletion_race() {
+    let (_scratch, _path, device) = store();
+    // Each thread uses and discards its own block at the end of one segment, so that the file is truncated by one
+    // while the others lengthen it.
+    std::thread::scope(|scope| {
+        for thread in 0..4_u64 {
+            let device = &device;
+            scope.spawn(move || {
+                for round in 0..200 {
+                    let offset = SEGMENT_BYTES + thread * BLOCK;
+                    device.back(offset, BLOCK).unwrap();
+                    device.write_at(offset, &pattern(round, BLOCK, thread)).unwrap();
+                    assert_eq!(read(device, offset, BLOCK), pattern(round, BLOCK, thread));
+                    device.discard(offset, BLOCK);
+                }
+            });
+        }
+    });
+}

@@ -1,0 +1,173 @@
+//! A store in one image file or block device.
+//!
+//! Invariant: the address space is the length that the file or device had when it was opened; the file is never
+//! lengthened. Exclusion of other processes is `lock`'s work, except that a block device is claimed for this process,
+//! so that it cannot be mounted meanwhile.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::gate::FlushGate;
+use super::{Access, Device, DeviceError, check_access, check_new_size, check_range};
+use crate::sys::{self, Fallocate};
+
+/// The largest image: file offsets are signed 64-bit numbers.
+const SIZE_MAX: u64 = 1 << 62;
+
+/// An image file or a block device. Reads and writes run in parallel; flushes one after the other.
+#[derive(Debug)]
+pub struct FileDevice {
+    path: PathBuf,
+    file: File,
+    kind: Kind,
+    len: u64,
+    access: Access,
+    gate: FlushGate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Image,
+    Block,
+}
+
+impl FileDevice {
+    /// Opens the image file or block device at `path`.
+    ///
+    /// # Errors
+    /// [`DeviceError::Io`] if the host refuses (`EBUSY`: the block device is mounted or otherwise in use) or if `path`
+    /// is neither.
+    pub fn open(path: &Path, access: Access) -> Result<FileDevice, DeviceError> {
+        let failed = |source| DeviceError::host(|| format!("cannot open {}", path.display()), source);
+        let file_type = std::fs::metadata(path).map_err(failed)?.file_type();
+        let kind = match file_type {
+            _ if file_type.is_file() => Kind::Image,
+            _ if file_type.is_block_device() => Kind::Block,
+            _ => {
+                let what = format!("{} is neither an image file nor a block device", path.display());
+                return Err(DeviceError::refused(io::ErrorKind::InvalidInput, what));
+            }
+        };
+        let mut options = OpenOptions::new();
+        options.read(true).write(access == Access::ReadWrite);
+        if kind == Kind::Block && access == Access::ReadWrite {
+            options.custom_flags(sys::O_EXCL);
+        }
+        let file = options.open(path).map_err(failed)?;
+        let len = match kind {
+            Kind::Image => file.metadata().map_err(failed)?.len(),
+            Kind::Block => sys::blkgetsize64(file.as_fd()).map_err(failed)?,
+        };
+        Ok(FileDevice { path: path.into(), file, kind, len, access, gate: FlushGate::default() })
+    }
+
+    /// Makes a sparse image file of `size` bytes and its directory entry durable. Nothing may exist at `path`.
+    ///
+    /// # Errors
+    /// [`DeviceError::Io`] if the size is unfit, the path taken, or the host refuses.
+    pub fn create_image(path: &Path, size: u64) -> Result<FileDevice, DeviceError> {
+        check_new_size(size, SIZE_MAX)?;
+        let failed = |source| DeviceError::host(|| format!("cannot create {}", path.display()), source);
+        let file = OpenOptions::new().write(true).create_new(true).open(path).map_err(failed)?;
+        let filled = sys::set_nocow(file.as_fd()).or(Ok(())).and_then(|()| file.set_len(size));
+        let durable = filled.and_then(|()| file.sync_all()).and_then(|()| sync_parent(path));
+        if let Err(error) = durable {
+            // The file is ours and empty: leave nothing half-made behind. The first error is the one to report.
+            let _ = std::fs::remove_file(path);
+            return Err(failed(error));
+        }
+        FileDevice::open(path, Access::ReadWrite)
+    }
+
+    /// Length of the file or device in bytes, before rounding down to blocks.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn failed(&self, doing: &str, offset: u64, len: usize, source: io::Error) -> DeviceError {
+        let place = self.path.display();
+        let truncated =
+            if source.kind() == io::ErrorKind::UnexpectedEof { ", which is truncated" } else { "" };
+        DeviceError::host(|| format!("cannot {doing} {len} bytes at {offset} of {place}{truncated}"), source)
+    }
+}
+
+impl Device for FileDevice {
+    fn size(&self) -> u64 {
+        self.len / 4096 * 4096
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
+        check_range(self, offset, buf.len() as u64)?;
+        self.file.read_exact_at(buf, offset).map_err(|error| self.failed("read", offset, buf.len(), error))
+    }
+
+    fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), DeviceError> {
+        check_access(self, self.access)?;
+        check_range(self, offset, buf.len() as u64)?;
+        self.file.write_all_at(buf, offset).map_err(|error| self.failed("write", offset, buf.len(), error))
+    }
+
+    fn flush(&self) -> Result<(), DeviceError> {
+        if self.access == Access::ReadOnly {
+            return Ok(());
+        }
+        self.gate.pass(|| {
+            self.file.sync_data().map_err(|error| (format!("sync of {}", self.path.display()), error))
+        })
+    }
+
+    fn back(&self, offset: u64, len: u64) -> Result<(), DeviceError> {
+        check_access(self, self.access)?;
+        check_range(self, offset, len)?;
+        if self.kind == Kind::Block || len == 0 {
+            return Ok(());
+        }
+        match sys::fallocate(self.file.as_fd(), Fallocate::KeepSize, offset, len) {
+            Err(error) if !sys::is_unsupported(&error) => Err(DeviceError::host(
+                || format!("cannot back {len} bytes at {offset} of {}", self.describe()),
+                error,
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn discard(&self, offset: u64, len: u64) {
+        let len = offset.saturating_add(len).min(self.size()).saturating_sub(offset);
+        if self.access == Access::ReadOnly || len == 0 {
+            return;
+        }
+        let given_back = match self.kind {
+            Kind::Image => sys::fallocate(self.file.as_fd(), Fallocate::PunchHole, offset, len),
+            Kind::Block => sys::blkdiscard(self.file.as_fd(), offset, len),
+        };
+        if let Err(error) = given_back {
+            log::debug!("cannot discard {len} bytes at {offset} of {}: {error}", self.path.display());
+        }
+    }
+
+    /// For an image file what its file system has left; for a block device, which backs everything, its whole size.
+    fn available(&self) -> u64 {
+        match self.kind {
+            Kind::Image => sys::statvfs(&self.path).map_or(0, |host| host.available_bytes),
+            Kind::Block => self.size(),
+        }
+    }
+
+    fn describe(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+/// Makes the directory entry of `path` durable.
+pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) => Path::new("."),
+        None => return Ok(()),
+    };
+    File::open(parent)?.sync_all()
+}

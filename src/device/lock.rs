@@ -1,0 +1,282 @@
+//! Keeps a second process out of a store, and says who is in it.
+//!
+//! The lock is an advisory `flock`: on the file `lock` of a directory store, on the image file or block device itself
+//! otherwise. The host releases it when the process dies, however it dies, so there is nothing stale to clean up; the
+//! text in the `lock` file only names the holder and decides nothing. It does not keep out programs that do not ask.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
+use super::StoreKind;
+use super::probe::LOCK_NAME;
+use crate::sys::{self, Flock};
+
+/// Bytes of holder text that are looked at.
+const HOLDER_BYTES_MAX: usize = 4096;
+
+/// How a store is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockMode {
+    /// With other readers, against writers.
+    Shared,
+    /// Against everybody.
+    Exclusive,
+}
+
+/// Why a store could not be locked.
+#[derive(Debug)]
+pub enum LockError {
+    /// Somebody else holds it.
+    Held {
+        /// Who, as far as can be found out.
+        by: String,
+    },
+    /// The host failed.
+    Io {
+        /// What was being done.
+        what: String,
+        /// The host's error.
+        source: io::Error,
+    },
+}
+
+impl std::fmt::Display for LockError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LockError::Held { by } => write!(f, "the store is in use by {by}"),
+            LockError::Io { what, source } => write!(f, "{what}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for LockError {}
+
+/// A held store. Dropping it, or the death of every process that shares it by fork, releases it.
+#[derive(Debug)]
+pub struct StoreLock {
+    file: File,
+    holder: HolderText,
+}
+
+/// Whether the locked file is ours to write the holder's name to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HolderText {
+    Kept,
+    None,
+}
+
+impl StoreLock {
+    /// Locks the store of `kind` at `path` without waiting. `who` is what others read about the holder, for instance
+    /// its mount point.
+    ///
+    /// On a directory of a read-only host without a lock file, a shared lock is taken on the directory instead: there
+    /// no writer of this host can exist.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] if somebody else is in the store; [`LockError::Io`] if the host fails or if nothing at
+    /// `path` can be locked.
+    pub fn acquire(path: &Path, kind: &StoreKind, mode: LockMode, who: &str) -> Result<StoreLock, LockError> {
+        let failed = |source| LockError::Io { what: format!("cannot lock {}", path.display()), source };
+        let is_directory = match kind {
+            StoreKind::EmptyDirectory | StoreKind::DirectoryStore => true,
+            StoreKind::ImageFile { .. } | StoreKind::BlockDevice { .. } => false,
+            StoreKind::Missing => return Err(failed(io::ErrorKind::NotFound.into())),
+            StoreKind::ForeignDirectory { .. } | StoreKind::Other { .. } => {
+                return Err(failed(io::ErrorKind::InvalidInput.into()));
+            }
+        };
+        let file = if is_directory { open_in_directory(path, mode) } else { open_itself(path, mode) };
+        let file = file.map_err(failed)?;
+        let how = match mode {
+            LockMode::Shared => Flock::Shared,
+            LockMode::Exclusive => Flock::Exclusive,
+        };
+        match sys::flock(file.as_fd(), how) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(LockError::Held { by: holder_of(&file, is_directory) });
+            }
+            Err(error) => return Err(failed(error)),
+        }
+        let holder =
+            if is_directory && mode == LockMode::Exclusive { HolderText::Kept } else { HolderText::None };
+        let lock = StoreLock { file, holder };
+        lock.set_holder(who);
+        Ok(lock)
+    }
+
+    /// Changes what others read about the holder, and names this process as the one: to be called again after a fork.
+    /// Best effort, and without effect where there is no file for it (images, devices, shared locks).
+    pub fn set_holder(&self, who: &str) {
+        if self.holder == HolderText::None {
+            return;
+        }
+        let text = format!("{} {} {who}\n", std::process::id(), host_name());
+        let written = self.file.set_len(0).and_then(|()| self.file.write_all_at(text.as_bytes(), 0));
+        if let Err(error) = written {
+            log::debug!("cannot name the holder in the lock file: {error}");
+        }
+    }
+}
+
+impl Drop for StoreLock {
+    fn drop(&mut self) {
+        // The name goes before the lock does. After a fork the file has several owners: only the named one clears it.
+        if self.holder == HolderText::Kept
+            && read_text(&self.file).split(' ').next() == Some(&std::process::id().to_string())
+        {
+            let _ = self.file.set_len(0);
+        }
+    }
+}
+
+fn open_in_directory(dir: &Path, mode: LockMode) -> io::Result<File> {
+    let path = dir.join(LOCK_NAME);
+    if mode == LockMode::Exclusive {
+        return OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    }
+    let missing = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => error,
+        done => return done,
+    };
+    match OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(dir),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing),
+        done => done,
+    }
+}
+
+fn open_itself(path: &Path, mode: LockMode) -> io::Result<File> {
+    // Network file systems grant exclusive locks on files open for writing only.
+    OpenOptions::new().read(true).write(mode == LockMode::Exclusive).open(path)
+}
+
+/// Who holds the lock on `file`, for a message.
+fn holder_of(file: &File, has_text: bool) -> String {
+    let text = if has_text { read_text(file) } else { String::new() };
+    let mut words = text.trim_end().splitn(3, ' ');
+    if let (Some(pid), Some(host), Some(who)) = (words.next(), words.next(), words.next())
+        && !pid.is_empty()
+    {
+        return format!("process {pid} on host {host} ({who})");
+    }
+    match locking_process(file) {
+        Some((pid, command)) => format!("process {pid} ({command})"),
+        None => "another process".into(),
+    }
+}
+
+/// The process that `/proc/locks` names as holder of a `flock` on `file`, and its command line.
+fn locking_process(file: &File) -> Option<(u32, String)> {
+    let inode = file.metadata().ok()?.ino();
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    // More than one file system may use the inode number: a live process that still has a command line is preferred.
+    let found =
+        locks.lines().filter_map(|line| flock_holder(line, inode)).map(|pid| (pid, command_line(pid)));
+    let (known, unknown): (Vec<_>, Vec<_>) = found.partition(|(_, command)| command.is_some());
+    let (pid, command) = known.into_iter().chain(unknown).next()?;
+    Some((pid, command.unwrap_or_else(|| "unknown command".into())))
+}
+
+/// The process of a line of `/proc/locks`, such as `3: FLOCK  ADVISORY  WRITE 712 fd:01:23 0 EOF`, if it holds a
+/// `flock` on `inode`. Lines of waiting processes have `->` as second word and do not match.
+fn flock_holder(line: &str, inode: u64) -> Option<u32> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [_, "FLOCK", _, _, pid, place, ..] = words[..] else { return None };
+    let same = place.rsplit(':').next()?.parse() == Ok(inode);
+    if same { pid.parse().ok() } else { None }
+}
+
+fn command_line(pid: u32) -> Option<String> {
+    let raw = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words: Vec<_> = raw.split(|byte| *byte == 0).filter(|word| !word.is_empty()).collect();
+    let command = words.iter().map(|word| String::from_utf8_lossy(word)).collect::<Vec<_>>().join(" ");
+    (!command.is_empty()).then_some(command)
+}
+
+fn read_text(file: &File) -> String {
+    let mut bytes = vec![0; HOLDER_BYTES_MAX];
+    let len = file.read_at(&mut bytes, 0).unwrap_or(0);
+    String::from_utf8_lossy(&bytes[..len]).into_owned()
+}
+
+fn host_name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.split_whitespace().next() {
+        Some(name) => name.to_owned(),
+        None => "unknown".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Scratch;
+    use super::super::{DirDevice, probe};
+    use super::*;
+
+    fn held_by(path: &Path, mode: LockMode) -> String {
+        match StoreLock::acquire(path, &probe(path).unwrap(), mode, "second") {
+            Err(LockError::Held { by }) => by,
+            other => panic!("expected a held lock, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn directory_holder_is_named() {
+        let scratch = Scratch::new();
+        let path = scratch.path("store");
+        fs::create_dir(&path).unwrap();
+        let lock =
+            StoreLock::acquire(&path, &StoreKind::EmptyDirectory, LockMode::Exclusive, "/mnt/a b").unwrap();
+        assert_eq!(probe(&path).unwrap(), StoreKind::EmptyDirectory);
+        DirDevice::create(&path, DirDevice::DEFAULT_SIZE).unwrap();
+        for mode in [LockMode::Exclusive, LockMode::Shared] {
+            let by = held_by(&path, mode);
+            assert!(by.starts_with(&format!("process {} on host ", std::process::id())), "{by}");
+            assert!(by.ends_with("(/mnt/a b)"), "{by}");
+        }
+        lock.set_holder("/mnt/c");
+        assert!(held_by(&path, LockMode::Shared).ends_with("(/mnt/c)"));
+        drop(lock);
+        assert_eq!(fs::read(path.join("lock")).unwrap(), b"");
+        StoreLock::acquire(&path, &StoreKind::DirectoryStore, LockMode::Exclusive, "").unwrap();
+    }
+
+    #[test]
+    fn image_holder_is_found_and_readers_share() {
+        let scratch = Scratch::new();
+        let path = scratch.path("image");
+        fs::write(&path, b"content").unwrap();
+        let kind = probe(&path).unwrap();
+        let first = StoreLock::acquire(&path, &kind, LockMode::Shared, "a").unwrap();
+        let second = StoreLock::acquire(&path, &kind, LockMode::Shared, "b").unwrap();
+        drop(first);
+        assert!(!held_by(&path, LockMode::Exclusive).is_empty());
+        drop(second);
+        let _lock = StoreLock::acquire(&path, &kind, LockMode::Exclusive, "c").unwrap();
+        assert!(!held_by(&path, LockMode::Shared).is_empty());
+        assert_eq!(fs::read(&path).unwrap(), b"content");
+    }
+
+    #[test]
+    fn lock_lines_are_understood() {
+        assert_eq!(flock_holder("3: FLOCK  ADVISORY  WRITE 712 fd:01:23 0 EOF", 23), Some(712));
+        assert_eq!(flock_holder("3: FLOCK  ADVISORY  WRITE 712 fd:01:23 0 EOF", 24), None);
+        assert_eq!(flock_holder("3: -> FLOCK  ADVISORY  WRITE 712 fd:01:23 0 EOF", 23), None);
+        assert_eq!(flock_holder("3: POSIX  ADVISORY  WRITE 712 fd:01:23 0 EOF", 23), None);
+        assert_eq!(flock_holder("3: FLOCK  ADVISORY  WRITE -1 fd:01:23 0 EOF", 23), None);
+        assert_eq!(flock_holder("", 23), None);
+    }
+
+    #[test]
+    fn what_cannot_be_locked_is_an_error() {
+        let scratch = Scratch::new();
+        for kind in [StoreKind::Missing, StoreKind::ForeignDirectory { example: "x".into() }] {
+            let error = StoreLock::acquire(&scratch.path("none"), &kind, LockMode::Shared, "").unwrap_err();
+            assert!(matches!(error, LockError::Io { .. }));
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What a simulated disk knows, and what every call on it does first.
+//!
+//! Invariant: `current` is `durable` with all of `unsynced` carried out. Held under the simulator's lock.
+
+use std::io;
+
+use super::faults::Faults;
+use super::image::{Change, Image, blocks_out};
+use super::random::SplitMix;
+use super::{Call, Op};
+use crate::device::ranges::RangeSet;
+use crate::device::{Counts, DeviceError};
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub current: Image,
+    pub durable: Image,
+    pub unsynced: Vec<Change>,
+    pub space_limit: u64,
+    pub faults: Faults,
+    /// Ranges whose reads fail until they are written again.
+    pub unreadable: RangeSet,
+    /// The changing call, counted from 1, that the power does not outlive.
+    pub crash_at: Option<u64>,
+    pub crashed: bool,
+    pub changes: u64,
+    pub counts: Counts,
+    pub record: Option<Vec<Call>>,
+    pub random: SplitMix,
+}
+
+impl State {
+    pub fn new(image: Image, space_limit: u64, seed: u64) -> State {
+        State {
+            durable: image.clone(),
+            current: image,
+            unsynced: Vec::new(),
+            space_limit,
+            faults: Faults::default(),
+            unreadable: RangeSet::default(),
+            crash_at: None,
+            crashed: false,
+            changes: 0,
+            counts: Counts::default(),
+            record: None,
+            random: SplitMix::new(seed),
+        }
+    }
+
+    /// What every call does first: counts, records, and fails if it has to.
+    pub fn enter(&mut self, op: Op, offset: u64, len: u64) -> Result<(), DeviceError> {
+        if !self.crashed && op != Op::Read {
+            self.changes += 1;
+            self.crashed = self.crash_at.is_some_and(|nth| self.changes >= nth);
+        }
+        if self.crashed {
+            return Err(failure("crashed", op, offset, len));
+        }
+        let counts = &mut self.counts;
+        match op {
+            Op::Read => (counts.reads, counts.bytes_read) = (counts.reads + 1, counts.bytes_read + len),
+            Op::Write => {
+                (counts.writes, counts.bytes_written) = (counts.writes + 1, counts.bytes_written + len)
+            }
+            Op::Flush => counts.flushes += 1,
+            Op::Back => counts.backs += 1,
+            Op::Discard => counts.discards += 1,
+        }
+        if let Some(calls) = &mut self.record {
+            calls.push(Call { op, offset, len });
+        }
+        if self.faults.strike(op) {
+            return Err(match op {
+                Op::Back => DeviceError::NoSpace,
+                _ => failure("injected fault", op, offset, len),
+            });
+        }
+        Ok(())
+    }
+
+    /// Backs a range, as much as the limit allows.
+    pub fn secure(&mut self, offset: u64, len: u64) -> Result<(), DeviceError> {
+        let blocks = blocks_out(&(offset..offset + len));
+        let gaps = self.current.backed.gaps(blocks.start, blocks.end);
+        if gaps.is_empty() {
+            return Ok(());
+        }
+        let before = self.current.backed.total();
+        let fits = self.current.backed.insert_within(blocks.start, blocks.end, self.space_limit);
+        if self.current.backed.total() > before {
+            // After a shortage a part is backed: the prefix up to the first gap that is left.
+            let left = self.current.backed.gaps(blocks.start, blocks.end);
+            let end = left.first().map_or(blocks.end, |gap| gap.0);
+            self.unsynced.push(Change::Back { offset: blocks.start, len: end - blocks.start });
+        }
+        if fits { Ok(()) } else { Err(DeviceError::NoSpace) }
+    }
+
+    pub fn carry_out(&mut self, change: Change) {
+        self.current.apply(&change);
+        self.unsynced.push(change);
+    }
+}
+
+/// Carries out some sectors of `change`: a prefix, as a cut cable leaves it, or any, as a disk's cache does.
+pub(super) fn tear(image: &mut Image, change: &Change, random: &mut SplitMix) {
+    let sectors = change.sectors();
+    let count = sectors.end - sectors.start;
+    if random.below(2) == 0 {
+        image.apply_part(change, sectors.start..sectors.start + random.below(count + 1));
+        return;
+    }
+    // A discard can span the whole disk: it is torn in runs of sectors, so that the cost stays bounded.
+    let run = count.div_ceil(256).max(1);
+    for start in sectors.clone().step_by(run as usize) {
+        if random.below(2) == 0 {
+            image.apply_part(change, start..(start + run).min(sectors.end));
+        }
+    }
+}
+
+pub(super) fn failure(why: &str, op: Op, offset: u64, len: u64) -> DeviceError {
+    DeviceError::Io {
+        what: format!("{op:?} of {len} bytes at {offset} of the simulated device"),
+        source: io::Error::other(why.to_owned()),
+    }
+}
