@@ -516,8 +516,14 @@ impl Operations for Naive {
     fn read(&self, node: NodeId, _: Handle, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
         self.look(|s| {
             let node = s.get(node)?;
+            let end = node.attr.size.min(offset + len as u64).max(offset);
             out.clear();
-            out.extend((offset..node.attr.size.min(offset + len as u64)).map(|at| node.get(at)));
+            out.resize((end - offset) as usize, 0);
+            for (page, bytes) in node.pages.range(offset / PAGE..end.div_ceil(PAGE)) {
+                let (from, to) = ((page * PAGE).max(offset), ((page + 1) * PAGE).min(end));
+                let source = &bytes[(from - page * PAGE) as usize..(to - page * PAGE) as usize];
+                out[(from - offset) as usize..(to - offset) as usize].copy_from_slice(source);
+            }
             Ok(())
         })
     }

@@ -177,8 +177,8 @@ fn no<T>(error: Error) -> Expect<T> {
     Err(vec![error])
 }
 
-fn check_name(name: &[u8]) -> Expect<()> {
-    refuse_if(&[(name.len() > 255, Error::NameTooLong)])
+fn is_long(name: &[u8]) -> bool {
+    name.len() > 255
 }
 
 /// Number of names of an inode as `stat` shows it: a directory has its own, `.` and one `..` of each subdirectory.
@@ -249,14 +249,16 @@ impl Model {
 
     pub fn lookup(&self, dir: Id, name: &[u8]) -> Expect<Id> {
         let found = self.entries(dir)?.get(name).copied();
-        let too_long = refuse_if(&[(name.len() > 255, Error::NameTooLong), (true, Error::NotFound)]);
+        let too_long = refuse_if(&[(is_long(name), Error::NameTooLong), (true, Error::NotFound)]);
         found.ok_or_else(|| too_long.expect_err("it is missing"))
     }
 
     /// mkdir, mknod, symlink and create.
     pub fn make(&mut self, caller: &Caller, dir: Id, name: &[u8], mode: u32, body: Body) -> Expect<Id> {
-        check_name(name)?;
-        refuse_if(&[(self.entries(dir)?.contains_key(name), Error::Exists)])?;
+        refuse_if(&[
+            (is_long(name), Error::NameTooLong),
+            (self.entries(dir)?.contains_key(name), Error::Exists),
+        ])?;
         let parent = &self.live[&dir];
         let inherits = parent.mode & SET_GID != 0;
         let gid = if inherits { parent.gid } else { caller.gid };
@@ -287,8 +289,8 @@ impl Model {
     }
 
     pub fn link(&mut self, id: Id, dir: Id, name: &[u8]) -> Expect<()> {
-        check_name(name)?;
         refuse_if(&[
+            (is_long(name), Error::NameTooLong),
             (self.live[&id].is_dir(), Error::NotPermitted),
             (self.live[&id].links == 0, Error::NotFound),
             (self.entries(dir)?.contains_key(name), Error::Exists),
@@ -299,8 +301,11 @@ impl Model {
     }
 
     pub fn rename(&mut self, dir: Id, name: &[u8], to: Id, to_name: &[u8], mode: RenameMode) -> Expect<()> {
-        let source = self.lookup(dir, name)?;
-        check_name(to_name)?;
+        let found = self.lookup(dir, name);
+        let missing =
+            [(is_long(name) || is_long(to_name), Error::NameTooLong), (found.is_err(), Error::NotFound)];
+        refuse_if(&missing)?;
+        let source = found?;
         let target = self.entries(to)?.get(to_name).copied();
         let is_dir = |id: Id| self.live[&id].is_dir();
         refuse_if(&[
@@ -448,8 +453,8 @@ impl Model {
 
     fn check_snapshot_name(&self, name: &[u8]) -> Expect<()> {
         refuse_if(&[
-            (name.len() > 255, Error::NameTooLong),
-            (name.len() > 255 || matches!(name.first(), None | Some(b'.' | b'@')), Error::Invalid),
+            (is_long(name), Error::NameTooLong),
+            (is_long(name) || matches!(name.first(), None | Some(b'.' | b'@')), Error::Invalid),
             (self.snapshots.contains_key(name), Error::Exists),
         ])
     }
