@@ -47,7 +47,8 @@ impl Runner {
                 Self::agree(real, self.model.unlink(dir, &name)).map(drop)
             }
             Op::Rmdir { dir, name } => {
-                let (dir, name) = self.old(dir, name);
+                let (dir, name) =
+                    self.empty_dir(name).filter(|_| dir % 4 != 0).unwrap_or(self.old(dir, name));
                 let real = self.subject.ops().rmdir(&ADMIN, self.numbers.node(dir), &name);
                 Self::agree(real, self.model.rmdir(dir, &name)).map(drop)
             }
@@ -112,6 +113,21 @@ impl Runner {
     fn old(&self, dir: Pick, name: Pick) -> (Id, Vec<u8>) {
         let dir = self.dir(dir);
         (dir, self.old_name(dir, name))
+    }
+
+    /// An empty directory by its name.
+    fn empty_dir(&self, pick: Pick) -> Option<(Id, Vec<u8>)> {
+        let empty = self.pick(pick, |n| matches!(&n.body, Body::Dir(entries) if entries.is_empty()))?;
+        self.model.live.iter().find_map(|(id, n)| {
+            let Body::Dir(entries) = &n.body else { return None };
+            entries.iter().find(|(_, child)| **child == empty).map(|(name, _)| (*id, name.clone()))
+        })
+    }
+
+    /// Mostly an offset inside the file: beyond its end there is little to see.
+    fn inside(&self, id: Id, offset: u64, len: u64) -> u64 {
+        let size = self.model.content(id).size;
+        if offset >= size && size > 0 && !len.is_multiple_of(4) { offset % size } else { offset }
     }
 
     fn make(&mut self, op: &Op) -> Step {
@@ -227,6 +243,7 @@ impl Runner {
                 Self::agree(real, self.model.write(file.id, u64::MAX - 4096, b"0123456789", false)).map(drop)
             }
             Op::Read { offset, len, .. } => {
+                let offset = self.inside(file.id, offset, len as u64);
                 let mut out = vec![1, 2, 3];
                 Self::agree(ops.read(node, handle, offset, len, &mut out), Ok(()))?;
                 let expected = self.model.content(file.id).read(offset, len as u64);
@@ -237,10 +254,12 @@ impl Runner {
                 }
             }
             Op::Fallocate { offset, len, mode, .. } => {
+                let offset = self.inside(file.id, offset, len);
                 let real = ops.fallocate(&USER, node, handle, offset, len, mode);
                 Self::agree(real, self.model.fallocate(file.id, offset, len, mode)).map(drop)
             }
             Op::Seek { offset, to, .. } => {
+                let offset = self.inside(file.id, offset, offset / 3);
                 let real = ops.lseek(node, handle, offset, to);
                 let right = self.model.seek_is_right(file.id, offset, to, &real);
                 if right { Ok(()) } else { Err(format!("the answer {real:?} is wrong")) }
@@ -260,6 +279,7 @@ impl Runner {
         let Some(target) = self.borrow(to, true)? else { return Ok(()) };
         let mut result = Ok(());
         if !target.flags.append {
+            let at = self.inside(source.id, at, len / 2);
             let real = self.subject.ops().copy_range(
                 &USER,
                 source.node,
@@ -333,12 +353,14 @@ impl Runner {
             unreachable!("called for xattrs")
         };
         let holds = |n: &reference::Inode| matches!(n.body, Body::File(_) | Body::Dir(_));
-        let id = self.pick(node, holds).unwrap_or(reference::ROOT);
-        let name = if id == reference::ROOT || self.model.live[&id].is_dir() {
-            xattr_name(name % 4)
-        } else {
-            xattr_name(name)
-        };
+        let mut id = self.pick(node, holds).unwrap_or(reference::ROOT);
+        // The capability belongs to files: on a directory nothing says when it goes.
+        let mut name = xattr_name(if self.model.live[&id].is_dir() { name % 4 } else { name });
+        let held = self.pick(node, |n| !n.xattrs.is_empty());
+        if let (false, Some(holder)) = (matches!(op, Op::SetXattr { .. }) || node % 4 == 0, held) {
+            let held = self.model.live[&holder].xattrs.keys().next().expect("not empty");
+            (id, name) = (holder, (0..5).map(xattr_name).find(|n| n == held).unwrap_or(name));
+        }
         let (node, ops) = (self.numbers.node(id), self.subject.ops());
         match *op {
             Op::SetXattr { len, mode, .. } => {

@@ -132,6 +132,11 @@ impl Runner {
     pub(crate) fn check_all(&mut self) -> Step {
         let seen = observe::observe(self.subject.ops())?;
         observe::compare(&seen, &self.model, &self.numbers)?;
+        let space = self.subject.ops().statfs(NodeId::ROOT).map_err(|e| format!("statfs: {e:?}"))?;
+        let adds_up = space.available_bytes <= space.free_bytes && space.free_bytes <= space.total_bytes;
+        if !adds_up || space.inodes_free > space.inodes || space.name_max != 255 {
+            return Err(format!("statfs makes no sense: {space:?}"));
+        }
         self.subject.check().map_err(|e| format!("audit: {e}"))
     }
 
