@@ -1,0 +1,316 @@
+//! The language of histories, and their random generation from a seed.
+//!
+//! An operation names its targets by numbers that the runner takes modulo what exists at that moment, so that every
+//! list of operations, also one that the shrinker has cut, means something. Each seed draws its own weights (swarm
+//! testing): some histories are all renames, some never sync, some live in snapshots.
+
+use fastrand::Rng;
+use snapfs::ops::{AllocateMode, FileType, RenameMode, SeekTarget, SyncScope, XattrMode};
+
+/// A target, taken modulo what there is.
+pub type Pick = u32;
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug)]
+pub enum Access {
+    Read,
+    Write,
+    Append,
+    Cut,
+    Sync,
+}
+
+/// What is tried inside a snapshot and must be refused.
+#[derive(Clone, Copy, Debug)]
+pub enum Poke {
+    OpenWrite,
+    Chmod,
+    Truncate,
+    Mkdir,
+    Create,
+    Mknod,
+    Symlink,
+    Unlink,
+    Rmdir,
+    RenameInside,
+    RenameIn,
+    RenameOut,
+    LinkInside,
+    LinkOut,
+    LinkIn,
+    SetXattr,
+    RemoveXattr,
+}
+
+/// What is tried on the directory of snapshots and must be refused.
+#[derive(Clone, Copy, Debug)]
+pub enum SnapdirPoke {
+    Create,
+    Mknod,
+    Symlink,
+    Unlink,
+    Link,
+    RenameIn,
+    RenameOut,
+    BadName,
+    LongName,
+    LookupMissing,
+}
+
+/// One step of a history.
+#[derive(Clone, Debug)]
+pub enum Op {
+    Create { dir: Pick, name: Pick, mode: u32, access: Access, uid: u32 },
+    Mkdir { dir: Pick, name: Pick, mode: u32, uid: u32 },
+    Mknod { dir: Pick, name: Pick, kind: FileType, rdev: u32 },
+    Symlink { dir: Pick, name: Pick, target_len: usize },
+    Link { node: Pick, dir: Pick, name: Pick },
+    Unlink { dir: Pick, name: Pick },
+    Rmdir { dir: Pick, name: Pick },
+    Rename { dir: Pick, name: Pick, to: Pick, to_name: Pick, mode: RenameMode },
+    Lookup { dir: Pick, name: Pick },
+    NotADirectory { node: Pick, how: Pick },
+    Readlink { node: Pick },
+    Open { file: Pick, access: Access },
+    Release { handle: Pick },
+    Write { file: Pick, offset: u64, len: usize, seed: u64, kill: bool },
+    WriteBeyond { file: Pick },
+    Read { file: Pick, offset: u64, len: usize },
+    Truncate { node: Pick, size: u64, by_handle: bool },
+    Fallocate { file: Pick, offset: u64, len: u64, mode: AllocateMode },
+    Seek { file: Pick, offset: u64, to: SeekTarget },
+    Copy { from: Pick, at: u64, to: Pick, to_at: u64, len: u64 },
+    Chmod { node: Pick, mode: u32 },
+    Chown { node: Pick, uid: Option<u32>, gid: Option<u32> },
+    Times { node: Pick, secs: Option<i64>, nanos: u32 },
+    SetXattr { node: Pick, name: Pick, len: usize, mode: XattrMode },
+    GetXattr { node: Pick, name: Pick },
+    RemoveXattr { node: Pick, name: Pick },
+    Forget { node: Pick },
+    Fsync { file: Pick, scope: SyncScope },
+    FsyncDir { dir: Pick },
+    Commit,
+    Crash { seed: u64 },
+    Reopen,
+    Snap { name: Pick },
+    Unsnap { name: Pick },
+    RenameSnap { name: Pick, to: Pick },
+    RollBack { name: Pick },
+    Poke { snapshot: Pick, node: Pick, what: Poke },
+    PokeSnapdir { node: Pick, what: SnapdirPoke },
+    CheckLive,
+    CheckAll,
+}
+
+/// Average weight, and how to draw one.
+type Kind = (u32, fn(&mut Rng) -> Op);
+
+/// Kinds of operations with the weight that each has on average.
+const KINDS: &[Kind] = &[
+    (12, create),
+    (6, |r| Op::Mkdir { dir: r.u32(..), name: r.u32(..), mode: r.u32(..) & 0o1777, uid: uid(r) }),
+    (2, |r| Op::Mknod { dir: r.u32(..), name: r.u32(..), kind: special(r), rdev: r.u32(..) & 0x000f_ffff }),
+    (3, |r| Op::Symlink { dir: r.u32(..), name: r.u32(..), target_len: symlink_len(r) }),
+    (4, |r| Op::Link { node: r.u32(..), dir: r.u32(..), name: r.u32(..) }),
+    (6, |r| Op::Unlink { dir: r.u32(..), name: r.u32(..) }),
+    (3, |r| Op::Rmdir { dir: r.u32(..), name: r.u32(..) }),
+    (7, rename),
+    (2, |r| Op::Lookup { dir: r.u32(..), name: r.u32(..) }),
+    (1, |r| Op::NotADirectory { node: r.u32(..), how: r.u32(..) }),
+    (1, |r| Op::Readlink { node: r.u32(..) }),
+    (4, |r| Op::Open { file: r.u32(..), access: access(r) }),
+    (4, |r| Op::Release { handle: r.u32(..) }),
+    (22, |r| Op::Write { file: r.u32(..), offset: offset(r), len: len(r), seed: r.u64(..), kill: r.bool() }),
+    (1, |r| Op::WriteBeyond { file: r.u32(..) }),
+    (3, |r| Op::Read { file: r.u32(..), offset: offset(r), len: len(r) }),
+    (6, |r| Op::Truncate { node: r.u32(..), size: offset(r) + r.u64(0..5000), by_handle: r.bool() }),
+    (6, |r| Op::Fallocate { file: r.u32(..), offset: offset(r), len: len(r) as u64 - 1, mode: allocate(r) }),
+    (3, |r| Op::Seek { file: r.u32(..), offset: offset(r), to: seek(r) }),
+    (6, |r| Op::Copy {
+        from: r.u32(..),
+        at: offset(r),
+        to: r.u32(..),
+        to_at: offset(r),
+        len: 2 * len(r) as u64,
+    }),
+    (3, |r| Op::Chmod { node: r.u32(..), mode: file_mode(r) | choose(r, &[0, 0, 0o1000, 0o2010]) }),
+    (2, |r| Op::Chown { node: r.u32(..), uid: r.bool().then(|| uid(r)), gid: Some(r.u32(0..4)) }),
+    (2, |r| Op::Times { node: r.u32(..), secs: time(r), nanos: r.u32(0..1_000_000_000) }),
+    (5, set_xattr),
+    (1, |r| Op::GetXattr { node: r.u32(..), name: r.u32(..) }),
+    (2, |r| Op::RemoveXattr { node: r.u32(..), name: r.u32(..) }),
+    (1, |r| Op::Forget { node: r.u32(..) }),
+    (4, |r| Op::Fsync { file: r.u32(..), scope: if r.bool() { SyncScope::All } else { SyncScope::Data } }),
+    (2, |r| Op::FsyncDir { dir: r.u32(..) }),
+    (3, |_| Op::Commit),
+    (7, |r| Op::Snap { name: r.u32(..) }),
+    (4, |r| Op::Unsnap { name: r.u32(..) }),
+    (1, |r| Op::RenameSnap { name: r.u32(..), to: r.u32(..) }),
+    (3, |r| Op::Poke { snapshot: r.u32(..), node: r.u32(..), what: *choose(r, POKES) }),
+    (1, |r| Op::PokeSnapdir { node: r.u32(..), what: *choose(r, SNAPDIR_POKES) }),
+    (1, |_| Op::CheckLive),
+    (1, |_| Op::CheckAll),
+];
+
+/// Kinds that only a history has: a workload for crash points is not interrupted by other means, and a rollback that
+/// loses power between its guard snapshot and its end leaves a state that the model has no name for.
+const INTERRUPTIONS: &[Kind] =
+    &[(3, |r| Op::Crash { seed: r.u64(..) }), (2, |_| Op::Reopen), (1, |r| Op::RollBack { name: r.u32(..) })];
+
+const POKES: &[Poke] = &[
+    Poke::OpenWrite,
+    Poke::Chmod,
+    Poke::Truncate,
+    Poke::Mkdir,
+    Poke::Create,
+    Poke::Mknod,
+    Poke::Symlink,
+    Poke::Unlink,
+    Poke::Rmdir,
+    Poke::RenameInside,
+    Poke::RenameIn,
+    Poke::RenameOut,
+    Poke::LinkInside,
+    Poke::LinkOut,
+    Poke::LinkIn,
+    Poke::SetXattr,
+    Poke::RemoveXattr,
+];
+
+const SNAPDIR_POKES: &[SnapdirPoke] = &[
+    SnapdirPoke::Create,
+    SnapdirPoke::Mknod,
+    SnapdirPoke::Symlink,
+    SnapdirPoke::Unlink,
+    SnapdirPoke::Link,
+    SnapdirPoke::RenameIn,
+    SnapdirPoke::RenameOut,
+    SnapdirPoke::BadName,
+    SnapdirPoke::LongName,
+    SnapdirPoke::LookupMissing,
+];
+
+/// The history of a seed: about 60 operations.
+pub fn history(seed: u64) -> Vec<Op> {
+    let kinds: Vec<_> = KINDS.iter().chain(INTERRUPTIONS).copied().collect();
+    draw(seed, &kinds)
+}
+
+/// A history without crashes and reopenings of its own.
+pub fn workload(seed: u64) -> Vec<Op> {
+    draw(seed, KINDS)
+}
+
+fn draw(seed: u64, kinds: &[Kind]) -> Vec<Op> {
+    let rng = &mut Rng::with_seed(seed);
+    let weights: Vec<u32> = kinds.iter().map(|(w, _)| w * choose(rng, &[0, 1, 3, 3, 3, 9])).collect();
+    let total = weights.iter().sum::<u32>().max(1);
+    let mut history: Vec<Op> = (0..4).map(|_| create(rng)).collect();
+    for _ in 0..rng.usize(30..85) {
+        let mut at = rng.u32(0..total);
+        let kind = weights.iter().position(|w| {
+            let hit = at < *w;
+            at = at.saturating_sub(*w);
+            hit
+        });
+        history.push(kinds[kind.unwrap_or(0)].1(rng));
+    }
+    history
+}
+
+fn choose<'a, T>(rng: &mut Rng, all: &'a [T]) -> &'a T {
+    &all[rng.usize(0..all.len())]
+}
+
+fn create(rng: &mut Rng) -> Op {
+    let access = access(rng);
+    Op::Create { dir: rng.u32(..), name: rng.u32(..), mode: file_mode(rng), access, uid: uid(rng) }
+}
+
+fn rename(rng: &mut Rng) -> Op {
+    let mode = *choose(
+        rng,
+        &[RenameMode::Replace, RenameMode::Replace, RenameMode::NoReplace, RenameMode::Exchange],
+    );
+    Op::Rename { dir: rng.u32(..), name: rng.u32(..), to: rng.u32(..), to_name: rng.u32(..), mode }
+}
+
+fn set_xattr(rng: &mut Rng) -> Op {
+    let len = *choose(rng, &[0, 1, 20, 200, 3000, 8000]);
+    let mode = *choose(rng, &[XattrMode::Set, XattrMode::Set, XattrMode::Create, XattrMode::Replace]);
+    Op::SetXattr { node: rng.u32(..), name: rng.u32(..), len, mode }
+}
+
+fn uid(rng: &mut Rng) -> u32 {
+    *choose(rng, &[0, 1000, 1001])
+}
+
+/// Set-group-id without group execution is left out: who clears it when is not the same everywhere.
+fn file_mode(rng: &mut Rng) -> u32 {
+    (rng.u32(..) & 0o777) | choose(rng, &[0, 0, 0o4000, 0o4100])
+}
+
+fn access(rng: &mut Rng) -> Access {
+    *choose(rng, &[Access::Read, Access::Write, Access::Write, Access::Append, Access::Cut, Access::Sync])
+}
+
+fn special(rng: &mut Rng) -> FileType {
+    *choose(
+        rng,
+        &[FileType::Regular, FileType::Fifo, FileType::Socket, FileType::CharDevice, FileType::BlockDevice],
+    )
+}
+
+fn symlink_len(rng: &mut Rng) -> usize {
+    *choose(rng, &[1, 10, 60, 255, 256, 1000, 4095])
+}
+
+fn allocate(rng: &mut Rng) -> AllocateMode {
+    *choose(
+        rng,
+        &[
+            AllocateMode::Extend,
+            AllocateMode::KeepSize,
+            AllocateMode::PunchHole,
+            AllocateMode::PunchHole,
+            AllocateMode::ZeroRange,
+            AllocateMode::ZeroRangeKeepSize,
+        ],
+    )
+}
+
+fn seek(rng: &mut Rng) -> SeekTarget {
+    *choose(rng, &[SeekTarget::Data, SeekTarget::Hole])
+}
+
+fn time(rng: &mut Rng) -> Option<i64> {
+    let secs = *choose(rng, &[0, -1, -77_777_777_777, 1_700_000_000, 4_294_967_296, 99_999_999_999]);
+    choose(rng, &[Some(secs), Some(secs), None]).to_owned()
+}
+
+/// Mostly inside the first blocks and near the edges of blocks and extents, sometimes beyond 4 GiB and 1 TiB.
+fn offset(rng: &mut Rng) -> u64 {
+    let jitter = rng.u64(0..3);
+    match rng.u32(0..16) {
+        0..=4 => 0,
+        5..=6 => rng.u64(0..200),
+        7..=9 => (rng.u64(1..5) << 12) + jitter - 1,
+        10..=11 => rng.u64(0..20_000),
+        12 => (rng.u64(1..3) << 17) + jitter - 1,
+        13 => rng.u64(0..300_000),
+        14 => (4 << 30) + (rng.u64(0..3) << 12) + jitter - 1,
+        _ => (1 << 40) + rng.u64(0..9000),
+    }
+}
+
+/// At least 1.
+fn len(rng: &mut Rng) -> usize {
+    match rng.u32(0..16) {
+        0..=3 => rng.usize(1..64),
+        4..=6 => rng.usize(1..4096),
+        7..=9 => 4096 * rng.usize(1..4),
+        10..=12 => rng.usize(1..20_000),
+        13..=14 => rng.usize(1..60_000),
+        _ => rng.usize(100_000..290_000),
+    }
+}

@@ -1,0 +1,324 @@
+//! Reads whole views through `Operations` and compares them with the model.
+//!
+//! Every view is walked by every way that a reader has (readdir in pieces, plain and with attributes, lookup, getattr,
+//! readlink, read, lseek, xattrs), which must agree among themselves. Not compared: times that nobody set, allocated
+//! blocks, sizes of directories, and the file system's own attributes (`user.snapfs.*`).
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
+
+use snapfs::ops::{
+    Attr, Caller, DirEntry, Error, FileType, Handle, NodeId, OpenFlags, Operations, SeekTarget, Timestamp,
+};
+
+use crate::reference::{self, Body, Content, Id, Model, Tree};
+
+/// Root, without a process.
+pub const ADMIN: Caller = Caller { uid: 0, gid: 0, pid: 0 };
+/// The directory of all snapshots.
+pub fn snapdir() -> NodeId {
+    NodeId::new(NodeId::SNAPDIR_VIEW, NodeId::ROOT.ino())
+}
+/// To open for reading.
+pub const READ: OpenFlags =
+    OpenFlags { read: true, write: false, append: false, truncate: false, exclusive: false, sync: false };
+
+/// Files up to this size are read whole; of larger ones, what `lseek` calls data.
+const WHOLE_MAX: u64 = 1 << 20;
+/// More data than any history writes: a larger answer is a failure.
+const DATA_MAX: u64 = 64 << 20;
+
+/// One node as a reader sees it.
+pub struct Seen {
+    attr: Attr,
+    body: Body,
+    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+/// One view by path.
+pub type View = BTreeMap<Vec<u8>, Seen>;
+
+/// Everything that can be seen.
+pub struct Observation {
+    pub live: View,
+    /// In the order of the listing: name, view number, content.
+    pub snapshots: Vec<(Vec<u8>, u32, View)>,
+}
+
+/// What the runner knows besides the model: real numbers of model inodes, and views of snapshots.
+#[derive(Default)]
+pub struct Numbers {
+    pub inodes: HashMap<Id, u64>,
+    pub views: HashMap<u64, u32>,
+}
+
+impl Numbers {
+    pub fn node(&self, id: Id) -> NodeId {
+        NodeId::new(0, self.inodes[&id])
+    }
+}
+
+fn text(name: &[u8]) -> String {
+    let name = name.escape_ascii().to_string();
+    if name.len() > 40 { format!("{}...({} bytes)", &name[..20], name.len()) } else { name }
+}
+
+fn ensure(condition: bool, what: impl FnOnce() -> String) -> Result<(), String> {
+    if condition { Ok(()) } else { Err(what()) }
+}
+
+fn same<T: PartialEq + Debug>(what: &str, real: T, expected: T) -> Result<(), String> {
+    ensure(real == expected, || format!("{what} is {real:?}, expected {expected:?}"))
+}
+
+/// Reads live tree and snapshots.
+pub fn observe(ops: &dyn Operations) -> Result<Observation, String> {
+    let live = view(ops, NodeId::ROOT).map_err(|e| format!("live: {e}"))?;
+    let mut snapshots = Vec::new();
+    for name in list(ops, snapdir(), false, usize::MAX)?.into_iter().map(|e| e.name) {
+        let in_snapshot = |e| format!("snapshot {}: {e}", text(&name));
+        let entry =
+            ops.lookup(&ADMIN, snapdir(), &name).map_err(|e| in_snapshot(format!("lookup: {e:?}")))?;
+        let root = entry.attr.node;
+        ensure(!root.is_live() && !root.is_snapdir() && root.ino() == NodeId::ROOT.ino(), || {
+            in_snapshot(format!("its root is {root:?}"))
+        })?;
+        let view = view(ops, root).map_err(in_snapshot)?;
+        snapshots.push((name, root.view(), view));
+    }
+    Ok(Observation { live, snapshots })
+}
+
+/// Reads one view whole.
+pub fn view(ops: &dyn Operations, root: NodeId) -> Result<View, String> {
+    let mut found = View::new();
+    let mut todo = vec![(Vec::new(), root)];
+    while let Some((path, node)) = todo.pop() {
+        let at = |e| format!("/{}: {e}", text(path.strip_prefix(b"/").unwrap_or_default()));
+        let (seen, entries) = look(ops, node).map_err(at)?;
+        for entry in entries {
+            todo.push(([&path[..], b"/", &entry.name].concat(), entry.node));
+        }
+        found.insert(path, seen);
+    }
+    Ok(found)
+}
+
+fn look(ops: &dyn Operations, node: NodeId) -> Result<(Seen, Vec<DirEntry>), String> {
+    let (attr, _) = ops.getattr(node, None).map_err(|e| format!("getattr: {e:?}"))?;
+    same("node", attr.node, node)?;
+    let mut entries = Vec::new();
+    let body = match attr.kind {
+        FileType::Regular => Body::File(content(ops, node, attr.size)?),
+        FileType::Symlink => Body::Link(ops.readlink(node).map_err(|e| format!("readlink: {e:?}"))?),
+        FileType::Directory => {
+            entries = directory(ops, node)?;
+            Body::Dir(BTreeMap::new())
+        }
+        kind => Body::Special(kind, attr.rdev),
+    };
+    let names = ops.listxattr(node).map_err(|e| format!("listxattr: {e:?}"))?;
+    ensure(names.is_empty() || names.ends_with(&[0]), || "listxattr: no zero at the end".into())?;
+    let mut xattrs = BTreeMap::new();
+    for name in names.split(|b| *b == 0).filter(|n| !n.is_empty() && !n.starts_with(b"user.snapfs.")) {
+        let value = ops.getxattr(node, name).map_err(|e| format!("getxattr {}: {e:?}", text(name)))?;
+        ensure(xattrs.insert(name.to_vec(), value).is_none(), || {
+            format!("xattr {} listed twice", text(name))
+        })?;
+    }
+    Ok((Seen { attr, body, xattrs }, entries))
+}
+
+/// Lists a directory in two ways, which must agree, and looks every name up.
+fn directory(ops: &dyn Operations, node: NodeId) -> Result<Vec<DirEntry>, String> {
+    let plain = list(ops, node, false, usize::MAX)?;
+    let plus = list(ops, node, true, 3)?;
+    let key = |e: &DirEntry| (e.name.clone(), e.node, e.kind, e.cookie);
+    same(
+        "listing with attributes",
+        plus.iter().map(key).collect::<Vec<_>>(),
+        plain.iter().map(key).collect(),
+    )?;
+    for listed in &plus {
+        let at = |e| format!("entry {}: {e}", text(&listed.name));
+        let found = ops.lookup(&ADMIN, node, &listed.name).map_err(|e| at(format!("lookup: {e:?}")))?.attr;
+        let inside = listed.entry.ok_or_else(|| at("no attributes".into()))?.attr;
+        same("attributes in the listing", no_atime(inside), no_atime(found)).map_err(at)?;
+        let (own, _) = ops.getattr(found.node, None).map_err(|e| at(format!("getattr: {e:?}")))?;
+        same("attributes by lookup", no_atime(found), no_atime(own)).map_err(at)?;
+        same("node", (listed.node, listed.kind), (found.node, found.kind)).map_err(at)?;
+        same("view", found.node.view(), node.view()).map_err(at)?;
+    }
+    Ok(plain)
+}
+
+fn no_atime(attr: Attr) -> Attr {
+    Attr { atime: Timestamp { secs: 0, nanos: 0 }, ..attr }
+}
+
+/// Lists a directory, `piece` entries a call; `.` and `..` are checked and left out.
+pub fn list(ops: &dyn Operations, node: NodeId, plus: bool, piece: usize) -> Result<Vec<DirEntry>, String> {
+    let handle = ops.opendir(&ADMIN, node).map_err(|e| format!("opendir: {e:?}"))?;
+    let mut all: Vec<DirEntry> = Vec::new();
+    loop {
+        let mut taken = 0;
+        let after = all.last().map_or(0, |e| e.cookie);
+        ops.readdir(node, handle, after, plus, &mut |entry| {
+            let take = taken < piece;
+            if take {
+                taken += 1;
+                all.push(entry.clone());
+            }
+            take
+        })
+        .map_err(|e| format!("readdir: {e:?}"))?;
+        if taken < piece {
+            break;
+        }
+    }
+    ops.releasedir(node, handle);
+    let mut before = 0;
+    for entry in &all {
+        ensure(entry.cookie > before, || format!("cookie {} after {before}", entry.cookie))?;
+        before = entry.cookie;
+    }
+    let dots: Vec<&[u8]> = all.iter().take(2).map(|e| &e.name[..]).collect();
+    same("start of the listing", dots, vec![&b"."[..], b".."])?;
+    same("node of .", all[0].node, node)?;
+    Ok(all.split_off(2))
+}
+
+fn content(ops: &dyn Operations, node: NodeId, size: u64) -> Result<Content, String> {
+    let handle = ops.open(&ADMIN, node, READ).map_err(|e| format!("open: {e:?}"))?;
+    let mut content = Content::default();
+    content.resize(size);
+    let read = if size <= WHOLE_MAX {
+        read_into(ops, node, handle, 0, &mut content).map(drop)
+    } else {
+        read_sparse(ops, node, handle, &mut content)
+    };
+    ops.release(node, handle);
+    read.map(|()| content)
+}
+
+/// Reads up to 1 MiB at `offset`; returns where it ended.
+fn read_into(
+    ops: &dyn Operations,
+    node: NodeId,
+    handle: Handle,
+    offset: u64,
+    content: &mut Content,
+) -> Result<u64, String> {
+    let len = (content.size - offset).min(WHOLE_MAX);
+    let mut out = vec![7; 3];
+    ops.read(node, handle, offset, len as usize + 1, &mut out)
+        .map_err(|e| format!("read at {offset}: {e:?}"))?;
+    let expected = (content.size - offset).min(len + 1) as usize;
+    same(&format!("bytes read at {offset}"), out.len(), expected)?;
+    content.write(offset, &out);
+    Ok(offset + out.len() as u64)
+}
+
+fn read_sparse(
+    ops: &dyn Operations,
+    node: NodeId,
+    handle: Handle,
+    content: &mut Content,
+) -> Result<(), String> {
+    let (mut at, mut total) = (0, 0);
+    while at < content.size {
+        let data = match ops.lseek(node, handle, at, SeekTarget::Data) {
+            Ok(data) if data >= at && data < content.size => data,
+            Err(Error::NoSuchOffset) => break,
+            other => return Err(format!("lseek to data from {at}: {other:?}")),
+        };
+        at = read_into(ops, node, handle, data, content)?;
+        total += at - data;
+        ensure(total <= DATA_MAX, || {
+            format!("more than {DATA_MAX} bytes of data in a file of {}", content.size)
+        })?;
+    }
+    Ok(())
+}
+
+impl Observation {
+    /// Learns the numbers of what an interrupted operation made: nobody has been told them. The model must fit.
+    pub fn teach(&self, model: &Model, numbers: &mut Numbers) {
+        for (path, id) in reference::paths(&model.live) {
+            numbers.inodes.entry(id).or_insert(self.live[&path].attr.node.ino());
+        }
+        for (name, view, _) in &self.snapshots {
+            numbers.views.entry(model.snapshots[name].id).or_insert(*view);
+        }
+    }
+}
+
+/// The first difference between what is seen and a model, if any.
+pub fn compare(seen: &Observation, model: &Model, numbers: &Numbers) -> Result<(), String> {
+    compare_view(&seen.live, &model.live, numbers).map_err(|e| format!("live{e}"))?;
+    let mut expected: Vec<_> = model.snapshots.iter().collect();
+    expected.sort_by_key(|(_, s)| s.id);
+    let names = |all: Vec<&Vec<u8>>| all.iter().map(|n| text(n)).collect::<Vec<_>>();
+    let real = names(seen.snapshots.iter().map(|(n, ..)| n).collect());
+    same("list of snapshots", real, names(expected.iter().map(|(n, _)| *n).collect()))?;
+    for ((name, number, view), (_, snapshot)) in seen.snapshots.iter().zip(expected) {
+        let at = |e| format!("snapshot {}{e}", text(name));
+        if let Some(known) = numbers.views.get(&snapshot.id) {
+            same(": view number", number, known).map_err(at)?;
+        }
+        compare_view(view, &snapshot.tree, numbers).map_err(at)?;
+    }
+    Ok(())
+}
+
+/// Compares one view.
+pub fn compare_view(seen: &View, tree: &Tree, numbers: &Numbers) -> Result<(), String> {
+    let expected = reference::paths(tree);
+    let missing = expected.keys().find(|path| !seen.contains_key(*path));
+    let surplus = seen.keys().find(|path| !expected.contains_key(*path));
+    ensure(missing.is_none(), || format!("{} is missing", text(missing.expect("checked"))))?;
+    ensure(surplus.is_none(), || format!("{} should not be there", text(surplus.expect("checked"))))?;
+    for (path, id) in expected {
+        compare_node(&seen[&path], tree, id, numbers).map_err(|e| format!("{}: {e}", text(&path)))?;
+    }
+    Ok(())
+}
+
+/// Compares attributes alone.
+pub fn compare_attr(attr: &Attr, tree: &Tree, id: Id, numbers: &Numbers) -> Result<(), String> {
+    let inode = &tree[&id];
+    if let Some(known) = numbers.inodes.get(&id) {
+        same("inode", attr.node.ino(), *known)?;
+    }
+    same("kind", attr.kind, inode.kind())?;
+    same("mode", format!("{:o}", attr.mode), format!("{:o}", inode.mode))?;
+    same("owner", (attr.uid, attr.gid), (inode.uid, inode.gid))?;
+    same("nlink", attr.nlink, reference::nlink(tree, id))?;
+    if let Some(mtime) = inode.mtime {
+        same("mtime", attr.mtime, mtime)?;
+    }
+    match &inode.body {
+        Body::File(content) => same("size", attr.size, content.size),
+        Body::Link(target) => same("size", attr.size, target.len() as u64),
+        Body::Special(_, rdev) => same("rdev", attr.rdev, *rdev),
+        Body::Dir(_) => Ok(()),
+    }
+}
+
+fn compare_node(seen: &Seen, tree: &Tree, id: Id, numbers: &Numbers) -> Result<(), String> {
+    compare_attr(&seen.attr, tree, id, numbers)?;
+    let inode = &tree[&id];
+    match (&seen.body, &inode.body) {
+        (Body::File(real), Body::File(expected)) => {
+            if let Some(at) = real.first_difference(expected) {
+                let (a, b) = (real.read(at, 16), expected.read(at, 16));
+                return Err(format!("content at byte {at} of {} is {a:?}, expected {b:?}", expected.size));
+            }
+        }
+        (Body::Link(real), Body::Link(expected)) => same("target", text(real), text(expected))?,
+        _ => {}
+    }
+    let names = |all: &BTreeMap<Vec<u8>, Vec<u8>>| all.keys().map(|n| text(n)).collect::<Vec<_>>();
+    same("list of xattrs", names(&seen.xattrs), names(&inode.xattrs))?;
+    let wrong = inode.xattrs.iter().find(|(name, value)| seen.xattrs[*name] != **value);
+    ensure(wrong.is_none(), || format!("xattr {} differs", text(wrong.expect("checked").0)))
+}

@@ -1,0 +1,345 @@
+//! Runs a history on the system and on the model, and compares every answer.
+//!
+//! Durability: an fsync, a snapshot's creation, a commit and a clean close make everything before them durable; the
+//! system may do so by itself at any time. So after a power cut the system must show exactly one of the states since
+//! the last acknowledged durable point, and the runner keeps all of them. The operation that the power cut interrupts
+//! may have happened or not, but not by half.
+
+use snapfs::ops::{Caller, Error, Handle, NodeId, OpenFlags, Operations, Result as OpResult};
+
+use crate::generate::{Access, Op, Pick};
+use crate::observe::{self, Numbers, READ};
+use crate::reference::{self, Body, Expect, Id, Model};
+
+/// What a rollback did.
+pub enum RollBack {
+    /// The subject has none: the operation is skipped.
+    #[allow(dead_code, reason = "a subject may offer it")]
+    NotOffered,
+    /// Done and durable; the state before was kept as this snapshot, if any.
+    Done { guard: Option<Vec<u8>> },
+    /// Refused or failed.
+    Failed(String),
+}
+
+/// A store under test with the simulated device below it.
+pub trait Subject {
+    /// The file system, to be asked again after `crash`, `reopen` and `roll_back`.
+    fn ops(&self) -> &dyn Operations;
+    /// Makes everything so far durable.
+    fn commit(&mut self) -> Result<(), String>;
+    /// Cuts the power (if it is not cut already): of the writes that were not flushed a random subset, drawn from
+    /// `seed`, survives. Then the device works again and the store is opened. All handles are gone.
+    fn crash(&mut self, seed: u64) -> Result<(), String>;
+    /// Closes and opens. All handles have been released before.
+    fn reopen(&mut self) -> Result<(), String>;
+    /// Audits the store as it is now (with its uncommitted changes, or after a commit of its own): `Err` lists faults.
+    fn check(&mut self) -> Result<(), String>;
+    /// The live tree becomes that of a snapshot. All handles have been released before.
+    fn roll_back(&mut self, snapshot: &[u8]) -> RollBack;
+    /// Has the device reached the call at which it was told to lose power? Every call since has failed.
+    fn lost_power(&self) -> bool;
+    /// Calls (reads, writes, flushes) that the device has seen.
+    fn device_calls(&self) -> u64;
+}
+
+/// How a step can fail: the sentence for the person who reads it.
+pub type Step = Result<(), String>;
+
+const USER: Caller = Caller { uid: 1000, gid: 100, pid: 1 };
+
+/// An open file.
+struct Open {
+    id: Id,
+    node: NodeId,
+    handle: Handle,
+    flags: OpenFlags,
+    /// Opened for one operation only.
+    brief: bool,
+}
+
+/// The system, the model, and what connects them.
+pub struct Runner {
+    pub subject: Box<dyn Subject>,
+    pub(crate) model: Model,
+    pub(crate) numbers: Numbers,
+    open: Vec<Open>,
+    /// States since the last durable point with the number of the operation that made each.
+    history: Vec<(usize, Model)>,
+    /// Number of the operation that runs.
+    at: usize,
+    /// Power cuts that were survived.
+    pub crashes: usize,
+}
+
+/// Runs all of a history; the error tells operation and difference.
+pub fn run(subject: Box<dyn Subject>, ops: &[Op]) -> Result<Runner, String> {
+    let mut runner = Runner::new(subject).map_err(|e| format!("at the start: {e}"))?;
+    for (at, op) in ops.iter().enumerate() {
+        runner.step(at, op).map_err(|e| format!("operation {at} {op:?}: {e}"))?;
+    }
+    runner.finish().map_err(|e| format!("at the end: {e}"))?;
+    Ok(runner)
+}
+
+impl Runner {
+    /// Takes a new, empty store.
+    pub fn new(subject: Box<dyn Subject>) -> Result<Runner, String> {
+        let mut numbers = Numbers::default();
+        numbers.inodes.insert(reference::ROOT, NodeId::ROOT.ino());
+        let mut model = Model::new(0o755, 0, 0);
+        // A device that fails from the first call on leaves a root with attributes unknown; all subjects start alike.
+        if let Ok((attr, _)) = subject.ops().getattr(NodeId::ROOT, None) {
+            model = Model::new(attr.mode, attr.uid, attr.gid);
+        }
+        let history = vec![(0, model.clone())];
+        Ok(Runner { subject, model, numbers, open: Vec::new(), history, at: 0, crashes: 0 })
+    }
+
+    /// One operation, and what the kernel would do behind it.
+    pub fn step(&mut self, at: usize, op: &Op) -> Step {
+        self.at = at;
+        let result = self.apply(op).and_then(|()| self.forget_orphans());
+        self.remember();
+        if self.subject.lost_power() {
+            return self.crash(at as u64 ^ 0x5eed);
+        }
+        result
+    }
+
+    /// The full comparison, then again after closing and opening.
+    fn finish(&mut self) -> Step {
+        self.at += 1;
+        let result = self.check_all().and_then(|()| self.reopen()).and_then(|()| self.check_all());
+        if self.subject.lost_power() {
+            self.remember();
+            return self.crash(self.at as u64);
+        }
+        result
+    }
+
+    fn remember(&mut self) {
+        self.history.push((self.at, self.model.clone()));
+    }
+
+    /// Everything up to now is durable.
+    pub(crate) fn durable(&mut self) {
+        self.history.clear();
+        self.remember();
+    }
+
+    /// Compares all views, and audits.
+    pub(crate) fn check_all(&mut self) -> Step {
+        let seen = observe::observe(self.subject.ops())?;
+        observe::compare(&seen, &self.model, &self.numbers)?;
+        let space = self.subject.ops().statfs(NodeId::ROOT).map_err(|e| format!("statfs: {e:?}"))?;
+        let adds_up = space.available_bytes <= space.free_bytes && space.free_bytes <= space.total_bytes;
+        if !adds_up || space.inodes_free > space.inodes || space.name_max != 255 {
+            return Err(format!("statfs makes no sense: {space:?}"));
+        }
+        self.subject.check().map_err(|e| format!("audit: {e}"))
+    }
+
+    /// Compares the live tree.
+    pub(crate) fn check_live(&mut self) -> Step {
+        let seen = observe::view(self.subject.ops(), NodeId::ROOT)?;
+        observe::compare_view(&seen, &self.model.live, &self.numbers)
+    }
+
+    pub(crate) fn crash(&mut self, seed: u64) -> Step {
+        self.crashes += 1;
+        self.open.clear();
+        self.subject.crash(seed).map_err(|e| format!("reopening after a power cut: {e}"))?;
+        let seen = observe::observe(self.subject.ops()).map_err(|e| format!("after a power cut: {e}"))?;
+        let fits = |(_, model): &&(usize, Model)| observe::compare(&seen, model, &self.numbers).is_ok();
+        let Some((_, found)) = self.history.iter().rev().find(fits) else {
+            let tell = |(at, model): &(usize, Model)| {
+                let why = observe::compare(&seen, model, &self.numbers).expect_err("none fits");
+                format!("\n  not the state after operation {at}: {why}")
+            };
+            return Err(format!(
+                "after a power cut the store shows none of the states since the last durable point:{}",
+                self.history.iter().map(tell).collect::<String>()
+            ));
+        };
+        let next = self.model.next;
+        self.model = found.clone();
+        self.model.next = next;
+        seen.teach(&self.model, &mut self.numbers);
+        self.model.drop_orphans(|_| false);
+        self.durable();
+        self.subject.check().map_err(|e| format!("audit after a power cut: {e}"))
+    }
+
+    pub(crate) fn reopen(&mut self) -> Step {
+        self.release_all()?;
+        self.subject.reopen().map_err(|e| format!("reopening: {e}"))?;
+        self.durable();
+        Ok(())
+    }
+
+    pub(crate) fn release_all(&mut self) -> Step {
+        for open in std::mem::take(&mut self.open) {
+            self.subject.ops().release(open.node, open.handle);
+        }
+        self.forget_orphans()
+    }
+
+    fn forget_orphans(&mut self) -> Step {
+        for id in self.model.drop_orphans(|id| self.open.iter().any(|o| o.id == id)) {
+            self.subject.ops().forget(self.numbers.node(id));
+        }
+        Ok(())
+    }
+
+    /// The real answer must be what the model says; both answers come back when both are `Ok`.
+    pub(crate) fn agree<R: std::fmt::Debug, M>(
+        real: OpResult<R>,
+        expected: Expect<M>,
+    ) -> Result<Option<(R, M)>, String> {
+        match (real, expected) {
+            (Ok(real), Ok(expected)) => Ok(Some((real, expected))),
+            (Err(real), Err(errors)) if errors.contains(&real) => Ok(None),
+            (Ok(_), Err(errors)) => Err(format!("succeeded, expected {errors:?}")),
+            (Err(real), Ok(_)) => Err(format!("failed with {real:?}, expected success")),
+            (Err(real), Err(errors)) => Err(format!("failed with {real:?}, expected {errors:?}")),
+        }
+    }
+
+    /// Learns the number of a new inode, which must be free, and checks the attributes in the answer.
+    pub(crate) fn learn(&mut self, entry: &snapfs::ops::Entry, id: Id) -> Step {
+        let node = entry.attr.node;
+        let taken = self
+            .model
+            .live
+            .keys()
+            .find(|other| **other != id && self.numbers.inodes.get(other) == Some(&node.ino()));
+        if !node.is_live() || taken.is_some() {
+            return Err(format!("the new inode is {node:?}, which is taken or not live"));
+        }
+        self.numbers.inodes.insert(id, node.ino());
+        self.check_attr(&entry.attr, id)
+    }
+
+    pub(crate) fn check_attr(&self, attr: &snapfs::ops::Attr, id: Id) -> Step {
+        observe::compare_attr(attr, &self.model.live, id, &self.numbers).map_err(|e| format!("answer: {e}"))
+    }
+
+    /// Keeps a handle open.
+    pub(crate) fn keep_open(&mut self, id: Id, handle: Handle, flags: OpenFlags) {
+        self.open.push(Open { id, node: self.numbers.node(id), handle, flags, brief: false });
+    }
+
+    pub(crate) fn release(&mut self, pick: Pick) {
+        if !self.open.is_empty() {
+            let open = self.open.swap_remove(pick as usize % self.open.len());
+            self.subject.ops().release(open.node, open.handle);
+        }
+    }
+
+    /// A handle that can write (or read): one that is open, else a file opened for this operation only.
+    pub(crate) fn borrow(&self, pick: Pick, write: bool) -> Result<Option<Borrowed>, String> {
+        let fits = |o: &&Open| if write { o.flags.write } else { o.flags.read };
+        let open: Vec<&Open> = self.open.iter().filter(fits).collect();
+        if pick.is_multiple_of(2) && !open.is_empty() {
+            let open = open[pick as usize / 2 % open.len()];
+            return Ok(Some(Borrowed {
+                id: open.id,
+                node: open.node,
+                handle: open.handle,
+                flags: open.flags,
+                brief: open.brief,
+            }));
+        }
+        let Some(id) = self.pick(pick / 2, |n| matches!(n.body, Body::File(_))) else { return Ok(None) };
+        let flags = OpenFlags { write, ..READ };
+        let node = self.numbers.node(id);
+        let handle = self.subject.ops().open(&USER, node, flags).map_err(|e| format!("open: {e:?}"))?;
+        Ok(Some(Borrowed { id, node, handle, flags, brief: true }))
+    }
+
+    /// Ends a loan.
+    pub(crate) fn give_back(&self, file: &Borrowed) {
+        if file.brief {
+            self.subject.ops().release(file.node, file.handle);
+        }
+    }
+
+    /// One of the live inodes that have a name and satisfy `fits`.
+    pub(crate) fn pick(&self, pick: Pick, fits: impl Fn(&reference::Inode) -> bool) -> Option<Id> {
+        let all: Vec<Id> =
+            self.model.live.iter().filter(|(_, n)| n.links > 0 && fits(n)).map(|(id, _)| *id).collect();
+        (!all.is_empty()).then(|| all[pick as usize % all.len()])
+    }
+
+    /// A directory; the root more often than others.
+    pub(crate) fn dir(&self, pick: Pick) -> Id {
+        let id = if pick.is_multiple_of(4) { None } else { self.pick(pick / 4, reference::Inode::is_dir) };
+        id.unwrap_or(reference::ROOT)
+    }
+
+    /// Any inode with a name.
+    pub(crate) fn any(&self, pick: Pick) -> Id {
+        self.pick(pick, |_| true).unwrap_or(reference::ROOT)
+    }
+
+    /// A name of the directory, mostly one that exists.
+    pub(crate) fn old_name(&self, dir: Id, pick: Pick) -> Vec<u8> {
+        match &self.model.live[&dir].body {
+            Body::Dir(entries) if !entries.is_empty() && !pick.is_multiple_of(8) => {
+                entries.keys().nth(pick as usize / 8 % entries.len()).expect("in range").clone()
+            }
+            _ => new_name(pick / 8),
+        }
+    }
+
+    /// A snapshot's name, mostly one that exists.
+    pub(crate) fn old_snapshot(&self, pick: Pick) -> Vec<u8> {
+        let names: Vec<_> = self.model.snapshots.keys().collect();
+        if names.is_empty() || pick.is_multiple_of(16) {
+            return new_snapshot_name(pick / 16);
+        }
+        names[pick as usize / 16 % names.len()].clone()
+    }
+}
+
+/// A file that one operation uses.
+pub(crate) struct Borrowed {
+    pub id: Id,
+    pub node: NodeId,
+    pub handle: Handle,
+    pub flags: OpenFlags,
+    brief: bool,
+}
+
+/// A name to create, out of few, so that it is often taken; some are long, one is too long.
+pub(crate) fn new_name(pick: Pick) -> Vec<u8> {
+    match pick % 32 {
+        n @ 0..24 => vec![b'a' + (n % 12) as u8],
+        n @ 24..27 => format!("name-{n}").repeat(20).into_bytes(),
+        27..29 => vec![b'x'; 255],
+        29 => vec![0xff, 0xfe, b'\n'],
+        30 => vec![b'x'; 256],
+        _ => b"...".to_vec(),
+    }
+}
+
+/// A snapshot's name to create.
+pub(crate) fn new_snapshot_name(pick: Pick) -> Vec<u8> {
+    match pick % 16 {
+        n @ 0..15 => format!("s{n}").into_bytes(),
+        _ => vec![b's'; 255],
+    }
+}
+
+/// Flags of an opening.
+pub(crate) fn flags(access: Access) -> OpenFlags {
+    let write = !matches!(access, Access::Read);
+    let (append, truncate) = (matches!(access, Access::Append), matches!(access, Access::Cut));
+    OpenFlags { write, append, truncate, sync: matches!(access, Access::Sync), ..READ }
+}
+
+/// An error in the form of an expectation.
+pub(crate) fn only<T>(errors: &[Error]) -> Expect<T> {
+    Err(errors.to_vec())
+}
