@@ -15,6 +15,7 @@
 //! | [`ops`] | the vocabulary of requests | leaves |
 //! | leaves: [`format`](mod@format), [`limits`], [`clock`], [`counters`], [`sys`] | | each other, down |
 
+pub mod check;
 pub mod device;
 pub mod format;
 pub mod limits;
@@ -22,3 +23,4 @@ pub mod ops;
 pub mod store;
 pub mod sys;
 pub mod tree;
+pub mod volume;

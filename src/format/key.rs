@@ -54,8 +54,7 @@ impl Kind {
             SnapshotName,
             DeadBucket,
             DeadChunk,
-            ExtraRefs,
-        ]
+            ExtraRefs, Job]
         .into_iter()
         .find(|k| *k as u8 == n)
     }

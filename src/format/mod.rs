@@ -3,10 +3,12 @@
 //! Everything is little-endian, without implicit padding; reserved bytes are zero and checked. Decoders return
 //! errors, never panic, whatever the bytes.
 
+pub mod deadlist;
 pub mod extent;
 pub mod header;
 pub mod ids;
 pub mod inner;
+pub mod job;
 pub mod key;
 pub mod leaf;
 pub mod pointer;

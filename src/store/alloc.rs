@@ -58,7 +58,8 @@ impl Allocator {
 
     /// While loading: marks a range as free again. False if it was not allocated.
     pub fn mark_free(&mut self, addr: u64, len: u64) -> bool {
-        addr.checked_add(len).is_some_and(|end| end <= self.size)
+        addr >= self.reserved
+            && addr.checked_add(len).is_some_and(|end| end <= self.size)
             && !overlaps(&self.free, addr, len)
             && self.unbacked.insert(addr, len)
     }
@@ -76,6 +77,15 @@ impl Allocator {
     /// Bytes waiting for reuse.
     pub fn quarantined_bytes(&self) -> u64 {
         self.quarantined_bytes
+    }
+
+    /// Bytes that are neither free nor waiting for reuse.
+    pub fn used_bytes(&self) -> u64 {
+        self.size / BLOCK_BYTES * BLOCK_BYTES
+            - self.reserved
+            - self.free.bytes()
+            - self.unbacked.bytes()
+            - self.quarantined_bytes
     }
 
     /// All free ranges, backed or not, for the space map and the auditor.

@@ -70,11 +70,6 @@ impl SpaceMap {
         &self.chain
     }
 
-    /// Bytes that the next append may allocate at most, given its number of changes.
-    pub fn append_bytes_max(&self, changes: usize) -> u64 {
-        ((self.changes + changes) / CHANGES_MAX + 4) as u64 * NODE_BYTES as u64
-    }
-
     /// Appends what the commit of `epoch` allocated (`writer.allocated` and `data`) and freed. Its own blocks are
     /// included; the ranges that it freed itself are added to `freed`.
     pub fn append(

@@ -6,7 +6,7 @@ use super::history::{Fate, History};
 use crate::format::superblock::PendingPoint;
 use crate::format::{BlockPtr, Epoch, Ino, NODE_BYTES, ViewId};
 use crate::tree::{Child, Dead};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A reference that died, not yet written down.
 pub(super) enum Grave {
@@ -40,12 +40,15 @@ pub(super) struct State {
     pub history: History,
     /// Current root of every view.
     pub roots: HashMap<ViewId, Child>,
+    /// Views whose root is in memory and no commit has taken yet.
+    pub unwritten: BTreeSet<ViewId>,
     pub live: ViewId,
     pub names: HashMap<Vec<u8>, ViewId>,
-    pub next_view: u32,
     pub next_ino: Ino,
     /// References that died but stay in a snapshot.
     pub graves: Graveyard,
+    /// Number of entries in `graves` and `frees`.
+    pub grave_count: u64,
     /// References that died and were nobody else's.
     pub frees: Vec<Grave>,
     /// Data ranges that became part of a tree.
@@ -72,9 +75,10 @@ impl State {
             self.history.born(head, bytes);
             self.dirty_nodes += nodes_made.unsigned_abs();
         } else {
-            self.history.unborn(head, bytes);
+            let _own = self.history.kill(head, self.epoch, bytes);
             self.dirty_nodes = self.dirty_nodes.saturating_sub(nodes_made.unsigned_abs());
         }
+        self.unwritten.insert(head);
         for node in dead {
             self.bury(head, Grave::Node(node), NODE_BYTES as u64);
         }
@@ -87,6 +91,7 @@ impl State {
             Grave::Data { birth, .. } => *birth,
             Grave::Node(dead) => dead.birth(),
         };
+        self.grave_count += 1;
         match self.history.kill(head, birth, len) {
             Fate::Free => self.frees.push(grave),
             Fate::List { list, bucket } => self.graves.entry((list, bucket)).or_default().push(grave),

@@ -3,13 +3,12 @@
 //! There is no abort. Whoever changes something reads and checks first, reserves, then changes. If a change fails half-way
 //! (a node cannot be read) the volume takes no further commit, so that the half is never made durable.
 
+use super::staged::Staged;
 use super::state::{Grave, State};
 use super::{Result, View, Volume, VolumeError};
-use crate::format::{BLOCK_BYTES, Epoch, Extent, Ino, Key, NODE_BYTES, ViewId, extent::EXTENT_BYTES_MAX};
-use crate::store::{self, Store};
+use crate::format::{Extent, Ino, Key, NODE_BYTES, ViewId};
 use crate::tree::Edit;
 use parking_lot::RwLockWriteGuard;
-use std::sync::Arc;
 
 /// What an operation may need in the worst case.
 #[derive(Clone, Copy, Debug)]
@@ -25,44 +24,137 @@ pub struct Need {
 pub enum Purpose {
     /// Must leave the reserve alone.
     Write,
-    /// Makes room in the end, and may use the reserve.
+    /// Makes room in the end, and may use half of the reserve.
     Delete,
 }
 
 /// Nodes that a single item may dirty: the path and a split of each level.
 const NODES_PER_ITEM: u64 = 5;
-/// What a commit writes besides the trees of the views: meta tree paths, space map.
-const COMMIT_OVERHEAD_BYTES: u64 = 48 * NODE_BYTES as u64;
 
 /// Exclusive write access to a head. Dropping publishes.
 pub struct Txn<'a> {
     volume: &'a Volume,
-    state: RwLockWriteGuard<'a, State>,
+    /// Taken only by [`Txn::end`].
+    state: Option<RwLockWriteGuard<'a, State>>,
     view: View,
 }
 
 impl<'a> Txn<'a> {
-    pub(super) fn begin(volume: &'a Volume, mut state: RwLockWriteGuard<'a, State>, head: ViewId) -> Result<Txn<'a>> {
-        let epoch = state.epoch;
+    pub(super) fn begin(
+        volume: &'a Volume,
+        mut state: RwLockWriteGuard<'a, State>,
+        head: ViewId,
+    ) -> Result<Txn<'a>> {
         let root = state.roots.remove(&head).ok_or(VolumeError::NoSuchView)?;
-        let view = View { id: head, epoch, root, shared: volume.shared.clone(), _pin: None };
-        Ok(Txn { volume, state, view })
+        let view = View { id: head, epoch: state.epoch, root, shared: volume.shared.clone(), _pin: None };
+        Ok(Txn { volume, state: Some(state), view })
     }
 
     /// Ends the transaction without letting go of the lock.
     pub(super) fn end(mut self) -> RwLockWriteGuard<'a, State> {
-        self.put_back();
-        let this = std::mem::ManuallyDrop::new(self);
-        take_state(this)
+        let mut state = self.state.take().expect("taken only here");
+        state.roots.insert(self.view.id, self.view.root.clone());
+        state
     }
 
-    fn put_back(&mut self) {
-        self.state.roots.insert(self.view.id, self.view.root.clone());
+    fn state(&mut self) -> &mut State {
+        self.state.as_mut().expect("present until the end")
+    }
+
+    /// The head with all changes so far.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Makes sure that a change of this size cannot run out of space, now or at its commit.
+    pub fn reserve(&mut self, need: Need, purpose: Purpose) -> Result<()> {
+        self.volume.check_writable()?;
+        let keep = match purpose {
+            Purpose::Write => self.volume.reserve_bytes,
+            Purpose::Delete => self.volume.reserve_bytes / 2,
+        };
+        let worst = u64::from(need.items) * NODES_PER_ITEM * NODE_BYTES as u64 + need.data_bytes;
+        let bytes = self.volume.required_bytes(self.state()) + worst + keep;
+        let store = self.volume.shared.store();
+        Ok(store.secure(&mut store.alloc(), bytes)?)
+    }
+
+    /// Sets the value of a key: at most [`crate::format::leaf::VALUE_BYTES_MAX`] bytes.
+    pub fn insert(&mut self, key: Key, value: &[u8]) -> Result<()> {
+        self.edit(|edit, root| edit.insert(root, &key, value))
+    }
+
+    /// Removes a key; false if it was not there.
+    pub fn remove(&mut self, key: &Key) -> Result<bool> {
+        self.edit(|edit, root| edit.remove(root, key))
+    }
+
+    fn edit<T>(
+        &mut self,
+        change: impl FnOnce(&mut Edit<'_>, &mut crate::tree::Child) -> crate::tree::Result<T>,
+    ) -> Result<T> {
+        let mut dead = Vec::new();
+        let shared = self.view.shared.clone();
+        let mut edit = Edit { pager: &shared.pager, epoch: self.view.epoch, dead: &mut dead, nodes_made: 0 };
+        let done = change(&mut edit, &mut self.view.root);
+        let (made, head) = (edit.nodes_made, self.view.id);
+        if made != 0 || !dead.is_empty() || done.is_ok() {
+            self.state().account(head, made, dead);
+        }
+        done.map_err(|e| {
+            let e = VolumeError::from(e);
+            self.volume.poison(&e);
+            e
+        })
+    }
+
+    /// Makes staged content part of the head and returns its extents in order.
+    pub fn publish(&mut self, staged: Staged) -> Vec<Extent> {
+        let (head, epoch) = (self.view.id, self.view.epoch);
+        let mut extents = staged.into_extents();
+        let state = self.state();
+        for extent in &mut extents {
+            extent.birth = epoch;
+            state.history.born(head, extent.len_bytes());
+            state.allocs.push((extent.addr.0, extent.len_bytes()));
+        }
+        state.changed = true;
+        extents
+    }
+
+    /// The head no longer reaches this extent.
+    pub fn free(&mut self, extent: &Extent) {
+        let head = self.view.id;
+        let grave = Grave::Data { addr: extent.addr.0, len: extent.len_bytes(), birth: extent.birth };
+        self.state().bury(head, grave, extent.len_bytes());
+    }
+
+    /// A second reference to the same blocks, for another place. Each reference is freed on its own.
+    pub fn share(&mut self, extent: &Extent) -> Extent {
+        let (head, epoch) = (self.view.id, self.view.epoch);
+        let state = self.state();
+        state.history.born(head, extent.len_bytes());
+        state.shared.push((extent.addr.0, extent.len_bytes()));
+        state.changed = true;
+        Extent { birth: epoch, ..extent.clone() }
+    }
+
+    /// A number for a new inode: never given out before in this store.
+    pub fn next_ino(&mut self) -> Result<Ino> {
+        let state = self.state();
+        if state.next_ino >= Ino::END {
+            return Err(VolumeError::LimitReached("all inode numbers are used up (2^40)"));
+        }
+        let ino = state.next_ino;
+        state.next_ino = Ino(ino.0 + 1);
+        Ok(ino)
     }
 }
 
 impl Drop for Txn<'_> {
     fn drop(&mut self) {
-        self.put_back();
+        if let Some(state) = &mut self.state {
+            state.roots.insert(self.view.id, self.view.root.clone());
+        }
     }
 }

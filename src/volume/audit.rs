@@ -1,0 +1,84 @@
+//! What the auditor may see: one committed state, pinned, read from the device and not from memory.
+//!
+//! Works on a volume that is mounted and being written to: the pin keeps every block of the state from being reused.
+
+use super::history::{History, MetaRead, deadlist};
+use super::open::{Loaded, fsid};
+use super::space_map::SpaceMap;
+use super::view::Pin;
+use super::{Result, Volume, corrupt};
+use crate::device::RESERVED_BYTES;
+use crate::format::deadlist::Entry;
+use crate::format::job::Job;
+use crate::format::superblock::Superblock;
+use crate::format::view::ViewRecord;
+use crate::format::{BlockPtr, Epoch};
+use crate::store::{Allocator, RangeSet, Store};
+use crate::tree::{Child, Pager};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A committed state as its bytes tell it.
+pub struct Committed {
+    /// Its root.
+    pub superblock: Superblock,
+    /// Reads nodes of this state.
+    pub pager: Pager,
+    /// Views as recorded; snapshots that only the superblock tells of are not among them.
+    pub records: Vec<ViewRecord>,
+    /// The views' history.
+    pub history: History,
+    /// Background work.
+    pub jobs: BTreeMap<u64, Job>,
+    /// Ranges with more than one reference: start, length, extra references.
+    pub extra_refs: Vec<(u64, u64, u32)>,
+    /// What the space map calls allocated.
+    pub allocated: RangeSet,
+    /// Blocks of the space map.
+    pub space_map: Vec<BlockPtr>,
+    meta_root: Child,
+    _pin: Arc<Pin>,
+}
+
+impl Volume {
+    /// Pins the newest committed state and reads its tables anew from the device.
+    pub fn committed(&self) -> Result<Committed> {
+        let (superblock, pin) = {
+            let committer = self.committer.lock();
+            (committer.superblock.clone(), Pin::epoch(&self.shared, committer.superblock.epoch))
+        };
+        let mut alloc = Allocator::new(RESERVED_BYTES, superblock.size);
+        let device = self.shared.store().device().clone();
+        let store = Arc::new(Store::new(device, fsid(&superblock.uuid), Allocator::new(0, 0)));
+        let space_map = SpaceMap::load(&store, superblock.space_map, &mut alloc)?;
+        let blocks = space_map.blocks().to_vec();
+        let pager = Pager::new(store, 8 << 20);
+        let loaded = Loaded::read(&pager, superblock.clone(), space_map)?;
+        let history = History::from_records(loaded.records.clone(), superblock.next_view, superblock.next_id);
+        Ok(Committed {
+            history: history.map_err(|e| corrupt(e.to_string()))?,
+            superblock,
+            pager,
+            records: loaded.records,
+            jobs: loaded.jobs,
+            extra_refs: loaded.extra_refs.iter().collect(),
+            allocated: alloc.allocated(),
+            space_map: blocks,
+            meta_root: loaded.meta_root,
+            _pin: pin,
+        })
+    }
+}
+
+impl Committed {
+    /// Entries of a dead list with their buckets.
+    pub fn dead_list(&self, list: u64) -> Result<Vec<(Epoch, Entry)>> {
+        let meta = MetaRead { pager: &self.pager, root: &self.meta_root };
+        Ok(deadlist::entries(meta, list, deadlist::ALL)?)
+    }
+
+    /// Exclusive bytes of a view.
+    pub fn exclusive(&self, view: crate::format::ViewId) -> Result<u64> {
+        Ok(self.history.exclusive(view, MetaRead { pager: &self.pager, root: &self.meta_root })?)
+    }
+}

@@ -1,0 +1,438 @@
+//! The commit: freeze in an instant, write down, flush, point the superblock, flush, publish.
+//!
+//! Numbered as in `docs/architecture.md`:
+//! 1. freeze: roots, by-products and counters are taken under the state lock, the epoch moves on;
+//! 2. the trees of changed views are written bottom-up;
+//! 3. the meta tree takes in dead lists, freed ranges, deletions, background work and view records;
+//! 4. the space map takes in what was allocated and freed;
+//! 5. flush; superblock to both rings; flush;
+//! 6. publish: freed ranges go to quarantine, older ones come back, written nodes go to the cache.
+//!
+//! Any failure after 1 leaves the previous superblock in force and poisons the volume.
+
+use super::extra_refs::ExtraRefs;
+use super::history::{Fate, Meta, Reclaim, deadlist};
+use super::reclaim::{self, Progress};
+use super::space_map::SpaceMap;
+use super::state::{Grave, Graveyard, State};
+use super::writer::CommitWriter;
+use super::{Result, Txn, Volume, VolumeError, ring};
+use crate::format::job::Job;
+use crate::format::deadlist::Entry;
+use crate::format::superblock::{PENDING_ROOM, PendingPoint, Superblock};
+use crate::format::view::{Role, ViewRecord};
+use crate::format::{BlockPtr, Epoch, Ino, Key, Kind, NODE_BYTES, ViewId};
+use crate::tree::{self, Child, Edit};
+use parking_lot::{MutexGuard, RwLockWriteGuard};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// A hidden view is swept again when this much died below it.
+const SWEEP_GROWN_BYTES_MIN: u64 = 1 << 20;
+
+/// What only the committing thread touches, behind the committer's mutex.
+pub(super) struct Committer {
+    /// The state on the device.
+    pub superblock: Superblock,
+    pub meta_root: Child,
+    pub space_map: SpaceMap,
+    pub extra_refs: ExtraRefs,
+    /// Background work by id.
+    pub jobs: BTreeMap<u64, Job>,
+}
+
+/// One frozen moment.
+struct Frozen {
+    epoch: Epoch,
+    /// Trees with nodes that are not written yet: snapshots before heads.
+    roots: Vec<(ViewId, Child)>,
+    graves: Graveyard,
+    frees: Vec<Grave>,
+    allocs: Vec<(u64, u64)>,
+    shared: Vec<(u64, u64)>,
+    points: Vec<PendingPoint>,
+    deletes: Vec<ViewId>,
+    /// Nothing but `points`: the superblock alone can tell of them.
+    points_only: bool,
+    next_ids: (u32, u64),
+    next_ino: Ino,
+    live: ViewId,
+}
+
+/// A commit in progress. Holds the committer's mutex: one at a time.
+pub struct CommitSession<'a> {
+    volume: &'a Volume,
+    committer: MutexGuard<'a, Committer>,
+    frozen: Option<Frozen>,
+}
+
+/// A closure that brings what the layer above holds back into the transaction.
+pub type Prepare<'p> = &'p mut dyn FnMut(&mut Txn<'_>) -> Result<()>;
+
+impl Volume {
+    /// Waits for a running commit and starts another.
+    pub fn begin_commit(&self) -> Result<CommitSession<'_>> {
+        self.check_writable()?;
+        let committer = self.committer.lock();
+        self.check_writable()?;
+        Ok(CommitSession { volume: self, committer, frozen: None })
+    }
+
+    /// Makes everything published, and what `prepare` adds, durable.
+    pub fn commit(&self, prepare: Prepare<'_>) -> Result<()> {
+        let mut session = self.begin_commit()?;
+        session.freeze(prepare)?;
+        session.finish()
+    }
+
+    /// True if freed space waits for background work.
+    pub fn has_background_work(&self) -> bool {
+        let committer = self.committer.lock();
+        !committer.jobs.is_empty() && !self.reclaim_must_wait()
+    }
+
+    /// Somebody reads a snapshot that is deleted: what it held may not be freed yet.
+    fn reclaim_must_wait(&self) -> bool {
+        let state = self.state.read();
+        self.must_wait(&state, &state.deletes)
+    }
+
+    fn must_wait(&self, state: &State, deletes: &[ViewId]) -> bool {
+        let read = self.shared.snapshots_read();
+        read.iter().any(|id| !state.roots.contains_key(id) || deletes.contains(id))
+    }
+}
+
+impl<'a> CommitSession<'a> {
+    /// Step 1. On error nothing is frozen.
+    pub fn freeze(&mut self, prepare: Prepare<'_>) -> Result<()> {
+        let state = self.prepared(prepare)?;
+        self.freeze_state(state);
+        Ok(())
+    }
+
+    /// Step 1 with a snapshot of the live tree at that moment.
+    pub fn freeze_with_point(&mut self, new: &super::snapshot::NewSnapshot<'_>, prepare: Prepare<'_>) -> Result<ViewId> {
+        let mut state = self.prepared(prepare)?;
+        let id = state.point(new)?;
+        self.freeze_state(state);
+        Ok(id)
+    }
+
+    fn prepared(&mut self, prepare: Prepare<'_>) -> Result<RwLockWriteGuard<'a, State>> {
+        let mut txn = self.volume.begin();
+        prepare(&mut txn)?;
+        Ok(txn.end())
+    }
+
+    fn freeze_state(&mut self, mut state: RwLockWriteGuard<'a, State>) {
+        let s = &mut *state;
+        let unwritten = std::mem::take(&mut s.unwritten);
+        let mut roots: Vec<_> =
+            unwritten.iter().filter_map(|id| s.roots.get(id).map(|r| (*id, r.clone()))).collect();
+        // A snapshot is written before the heads that share its nodes, so that a node's owner is where it was born.
+        roots.sort_by_key(|(id, _)| (s.history.get(*id).map_or(u64::MAX, |v| v.epoch.0).wrapping_sub(1), *id));
+        let pending = self.committer.superblock.pending.iter().chain(&s.points).map(PendingPoint::encoded_len);
+        let work = !self.committer.jobs.is_empty() && !self.volume.must_wait(s, &s.deletes);
+        let points_only = !s.changed
+            && s.deletes.is_empty()
+            && roots.is_empty()
+            && pending.sum::<usize>() <= PENDING_ROOM
+            && !work;
+        self.volume.frozen_bytes.store(s.dirty_nodes * NODE_BYTES as u64, Relaxed);
+        if !points_only {
+            s.history.freeze();
+        }
+        self.frozen = Some(Frozen {
+            epoch: s.epoch,
+            roots,
+            graves: std::mem::take(&mut s.graves),
+            frees: std::mem::take(&mut s.frees),
+            allocs: std::mem::take(&mut s.allocs),
+            shared: std::mem::take(&mut s.shared),
+            points: std::mem::take(&mut s.points),
+            deletes: std::mem::take(&mut s.deletes),
+            points_only,
+            next_ids: s.history.next_ids(),
+            next_ino: s.next_ino,
+            live: s.live,
+        });
+        s.grave_count = 0;
+        s.dirty_nodes = 0;
+        s.changed = false;
+        s.epoch = s.epoch.next();
+    }
+
+    /// Steps 2 to 6.
+    pub fn finish(mut self) -> Result<()> {
+        let Some(frozen) = self.frozen.take() else { return Ok(()) };
+        let volume = self.volume;
+        let done = if frozen.points_only {
+            self.write_points(frozen)
+        } else {
+            self.write_all(frozen)
+        };
+        volume.frozen_bytes.store(0, Relaxed);
+        if let Err(e) = &done {
+            volume.poison(e);
+        }
+        done
+    }
+
+    fn next_superblock(&self, frozen: &Frozen) -> Superblock {
+        let old = &self.committer.superblock;
+        Superblock {
+            seq: old.seq + 1,
+            epoch: frozen.epoch,
+            time: frozen.points.last().map_or(old.time, |p| p.created),
+            live: frozen.live,
+            next_view: frozen.next_ids.0,
+            next_id: frozen.next_ids.1,
+            next_ino: frozen.next_ino,
+            ..old.clone()
+        }
+    }
+
+    /// Nothing was written since the last commit, so the superblock needs no flush before it.
+    fn write_points(&mut self, frozen: Frozen) -> Result<()> {
+        if frozen.points.is_empty() {
+            return Ok(());
+        }
+        let store = self.volume.shared.store();
+        let mut superblock = self.next_superblock(&frozen);
+        superblock.pending.extend(frozen.points);
+        ring::write(store, &superblock)?;
+        store.flush()?;
+        self.committer.superblock = superblock;
+        Ok(())
+    }
+
+    fn write_all(&mut self, mut frozen: Frozen) -> Result<()> {
+        let volume = self.volume;
+        let (shared, store) = (&volume.shared, volume.shared.store());
+        let epoch = frozen.epoch;
+        let mut writer = CommitWriter::new(store);
+        // 2
+        let mut written = Vec::with_capacity(frozen.roots.len());
+        for (id, root) in std::mem::take(&mut frozen.roots) {
+            written.push((id, tree::write_out(&root, u64::from(id.0), &mut writer)?));
+        }
+        writer.write_gathered()?;
+        // 3
+        let mut meta_dead = Vec::new();
+        let mut freed: Vec<(u64, u64)> = resolve(&frozen.frees).map(|e| (e.addr, e.len)).collect();
+        let wait = volume.reclaim_must_wait();
+        let committer = &mut *self.committer;
+        let next_ids;
+        {
+            let mut edit = Edit { pager: &shared.pager, epoch, dead: &mut meta_dead, nodes_made: 0 };
+            let mut meta = Meta { edit: &mut edit, root: &mut committer.meta_root };
+            volume.append_graves(std::mem::take(&mut frozen.graves), &mut meta, &mut freed)?;
+            frozen.shared.iter().for_each(|(addr, len)| committer.extra_refs.add(*addr, *len));
+            let (records, removed, reclaim) = volume.topology(&written, std::mem::take(&mut frozen.deletes), &mut meta)?;
+            let mut state = volume.state.write();
+            add_jobs(&mut committer.jobs, &mut meta, reclaim, state.history.next_id_mut())?;
+            next_ids = state.history.next_ids();
+            drop(state);
+            for gone in removed {
+                meta.edit.remove(meta.root, &view_key(gone))?;
+            }
+            for record in records {
+                meta.edit.insert(meta.root, &view_key(record.id), &record.encode())?;
+            }
+            if !wait {
+                run_jobs(&mut committer.jobs, shared, &mut meta, &mut freed)?;
+            }
+            let mut really_freed = Vec::with_capacity(freed.len());
+            for (addr, len) in freed.drain(..) {
+                really_freed.extend(committer.extra_refs.release(addr, len));
+            }
+            freed = really_freed;
+            for (addr, value) in committer.extra_refs.take_changes() {
+                let key = Key::new(0, Kind::ExtraRefs, addr);
+                match value {
+                    Some((len, extra)) => {
+                        let mut item = len.to_le_bytes().to_vec();
+                        item.extend_from_slice(&u64::from(extra).to_le_bytes());
+                        meta.edit.insert(meta.root, &key, &item)?;
+                    }
+                    None => {
+                        meta.edit.remove(meta.root, &key)?;
+                    }
+                }
+            }
+        }
+        let meta_ptr = tree::write_out(&committer.meta_root, 0, &mut writer)?;
+        freed.extend(meta_dead.iter().filter_map(|d| d.ptr()).map(|p| (p.addr.0, u64::from(p.len))));
+        // 4
+        committer.space_map.append(&mut writer, store, &frozen.allocs, &mut freed, epoch)?;
+        writer.write_gathered()?;
+        // 5
+        store.flush()?;
+        let mut superblock = self.next_superblock(&frozen);
+        let committer = &mut *self.committer;
+        superblock.meta_root = meta_ptr;
+        superblock.space_map = committer.space_map.head();
+        (superblock.next_view, superblock.next_id) = next_ids;
+        superblock.pending = Vec::new();
+        let sum = |ranges: &[(u64, u64)]| ranges.iter().map(|(_, l)| l).sum::<u64>();
+        superblock.allocated = superblock.allocated + sum(&writer.allocated) + sum(&frozen.allocs) - sum(&freed);
+        ring::write(store, &superblock)?;
+        store.flush()?;
+        // 6
+        committer.superblock = superblock;
+        tree::settle(&shared.pager, &mut committer.meta_root, epoch.next());
+        let mut alloc = store.alloc();
+        for (addr, len) in writer.allocated.iter().chain(&frozen.allocs) {
+            alloc.settle(*addr, *len);
+        }
+        alloc.quarantine(epoch, freed);
+        alloc.release(shared.oldest_reader().map_or(epoch, |oldest| oldest.min(epoch)));
+        let spare = alloc.free_bytes() > 2 * super::TRIM_KEEP_BYTES;
+        drop(alloc);
+        if spare {
+            store.trim(super::TRIM_KEEP_BYTES);
+        }
+        volume.settle_roots(&written);
+        Ok(())
+    }
+}
+
+impl Volume {
+    /// Appends what died to the dead lists. A list may have changed hands since; then it may be free after all.
+    fn append_graves(&self, graves: Graveyard, meta: &mut Meta<'_, '_>, freed: &mut Vec<(u64, u64)>) -> Result<()> {
+        let (routes, mut next_id) = {
+            let mut state = self.state.write();
+            let routes: Vec<_> = graves.keys().map(|(list, bucket)| state.history.route(*list, *bucket)).collect();
+            let next_id = *state.history.next_id_mut();
+            // Each append numbers one new chain at most.
+            *state.history.next_id_mut() += routes.len() as u64;
+            (routes, next_id)
+        };
+        for (route, graves) in routes.into_iter().zip(graves.into_values()) {
+            let entries: Vec<Entry> = resolve(&graves).collect();
+            match route {
+                Some(Fate::List { list, bucket }) => deadlist::append(meta, list, bucket, &entries, &mut next_id)?,
+                Some(Fate::Free) => freed.extend(entries.iter().map(|e| (e.addr, e.len))),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes views, and says which records changed, which are gone and what is to be freed in the background.
+    fn topology(
+        &self,
+        written: &[(ViewId, BlockPtr)],
+        deletes: Vec<ViewId>,
+        meta: &mut Meta<'_, '_>,
+    ) -> Result<(Vec<ViewRecord>, Vec<ViewId>, Reclaim)> {
+        let mut state = self.state.write();
+        let s = &mut *state;
+        s.history.appended();
+        for (id, ptr) in written {
+            s.history.set_root(*id, Some(*ptr));
+        }
+        let mut all = s.history.sweep_hidden(meta, SWEEP_GROWN_BYTES_MIN)?;
+        for id in deletes {
+            if !s.history.deletable(id) {
+                s.deletes.push(id);
+                continue;
+            }
+            let reclaim = s.history.delete(id, meta)?;
+            all.free_lists.extend(reclaim.free_lists);
+            all.drop_lists.extend(reclaim.drop_lists);
+            all.free_trees.extend(reclaim.free_trees);
+        }
+        let (records, removed) = s.history.take_records();
+        for gone in &removed {
+            s.roots.remove(gone);
+        }
+        // A hidden view's tree may be freed in part: nobody reads it any more.
+        for hidden in records.iter().filter(|r| r.role == Role::Hidden) {
+            s.roots.remove(&hidden.id);
+        }
+        Ok((records, removed, all))
+    }
+
+    /// Exchanges written nodes for their stored form.
+    fn settle_roots(&self, written: &[(ViewId, BlockPtr)]) {
+        let mut state = self.state.write();
+        let epoch = state.epoch;
+        for (id, _) in written {
+            if let Some(root) = state.roots.get_mut(id) {
+                tree::settle(&self.shared.pager, root, epoch);
+            }
+        }
+    }
+}
+
+/// Key of a view record in the meta tree.
+pub(super) fn view_key(id: ViewId) -> Key {
+    Key::new(0, Kind::View, u64::from(id.0))
+}
+
+fn resolve(graves: &[Grave]) -> impl Iterator<Item = Entry> + '_ {
+    graves.iter().filter_map(Grave::resolve).map(|(addr, len, birth)| Entry { addr, len, birth })
+}
+
+fn add_jobs(
+    jobs: &mut BTreeMap<u64, Job>,
+    meta: &mut Meta<'_, '_>,
+    reclaim: Reclaim,
+    next_id: &mut u64,
+) -> Result<()> {
+    let mut new: Vec<Job> = reclaim.free_lists.into_iter().map(Job::FreeList).collect();
+    new.extend(reclaim.drop_lists.into_iter().map(Job::DropList));
+    for tree in reclaim.free_trees {
+        let root = tree.root.ok_or_else(|| super::corrupt(format!("deleted view {} has no root", tree.view.0)))?;
+        new.push(Job::FreeTree { root, newer_than: tree.newer_than, cursor: Key::MIN });
+    }
+    for job in new {
+        let id = *next_id;
+        *next_id += 1;
+        meta.edit.insert(meta.root, &Key::new(0, Kind::Job, id), &job.encode())?;
+        jobs.insert(id, job);
+    }
+    Ok(())
+}
+
+fn run_jobs(
+    jobs: &mut BTreeMap<u64, Job>,
+    shared: &super::view::Shared,
+    meta: &mut Meta<'_, '_>,
+    freed: &mut Vec<(u64, u64)>,
+) -> Result<()> {
+    let mut budget = reclaim::STEP_ENTRIES;
+    while budget > 0
+        && let Some((id, job)) = jobs.first_key_value().map(|(i, j)| (*i, *j))
+    {
+        let before = freed.len();
+        let progress = reclaim::step(job, &shared.pager, meta, budget, freed)?;
+        let used = (freed.len() - before).max(1);
+        let key = Key::new(0, Kind::Job, id);
+        match progress {
+            Progress::Done => {
+                meta.edit.remove(meta.root, &key)?;
+                jobs.remove(&id);
+                budget = budget.saturating_sub(used);
+            }
+            Progress::More(job) => {
+                meta.edit.insert(meta.root, &key, &job.encode())?;
+                jobs.insert(id, job);
+                budget = if matches!(job, Job::DropList(_)) { 0 } else { budget.saturating_sub(used) };
+            }
+        }
+    }
+    Ok(())
+}
+
+impl From<crate::format::superblock::SlotError> for VolumeError {
+    fn from(e: crate::format::superblock::SlotError) -> VolumeError {
+        use crate::format::superblock::SlotError;
+        match e {
+            SlotError::Invalid(what) => VolumeError::Corrupt { what },
+            SlotError::Foreign(why) => VolumeError::NotAStore(why),
+        }
+    }
+}

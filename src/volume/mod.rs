@@ -1,0 +1,242 @@
+//! Transactions, views, snapshots, space and commits: what makes trees into a store that survives anything.
+//!
+//! The state between commits is in [`State`](state::State) behind one read-write lock; a commit freezes it in an instant
+//! and writes it down while new changes go on. Lock order: the committer's mutex, then the state lock, then the
+//! allocator's. No lock but the committer's is held over a device write or flush, except by a commit that deletes
+//! snapshots, which keeps the state locked until its trees are written.
+
+pub mod audit;
+mod commit;
+mod error;
+mod extra_refs;
+pub mod history;
+mod open;
+mod reclaim;
+pub mod ring;
+mod snapshot;
+mod space_map;
+mod staged;
+mod state;
+mod txn;
+mod view;
+mod writer;
+
+pub use commit::CommitSession;
+pub use error::VolumeError;
+pub use open::{Access, OpenOptions};
+pub use snapshot::{NewSnapshot, SnapshotInfo};
+pub use staged::Staged;
+pub use txn::{Need, Purpose, Txn};
+pub use view::View;
+
+use crate::format::{Epoch, NODE_BYTES, ViewId};
+use crate::store::IoSnapshot;
+use commit::Committer;
+use parking_lot::{Mutex, RwLock};
+use state::State;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use view::{Pin, Shared};
+
+/// Result of the volume.
+pub type Result<T> = std::result::Result<T, VolumeError>;
+
+fn corrupt(what: String) -> VolumeError {
+    VolumeError::Corrupt { what }
+}
+
+/// What a commit writes besides the trees of the views: meta tree paths, space map.
+const COMMIT_OVERHEAD_BYTES: u64 = 48 * NODE_BYTES as u64;
+/// Free space at hand that is not given back to the host.
+const TRIM_KEEP_BYTES: u64 = 64 << 20;
+
+/// An open store. Any thread may call any method.
+pub struct Volume {
+    shared: Arc<Shared>,
+    state: RwLock<State>,
+    committer: Mutex<Committer>,
+    /// Why no change is taken any more, once something failed.
+    poisoned: Mutex<Option<String>>,
+    access: Access,
+    uuid: [u8; 16],
+    /// Space that only deletions and commits may use.
+    reserve_bytes: u64,
+    /// Nodes of the frozen state that a running commit has not written yet.
+    frozen_bytes: AtomicU64,
+}
+
+/// Space of a store in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Space {
+    /// All that it could hold.
+    pub total: u64,
+    /// Not in use (waiting for reuse included).
+    pub free: u64,
+    /// What writers can still get.
+    pub available: u64,
+    /// In use by live data, snapshots and metadata.
+    pub used: u64,
+}
+
+impl Volume {
+    /// The published state of the live tree.
+    pub fn live(&self) -> View {
+        let state = self.state.read();
+        self.head_view(&state, state.live).expect("the live head always has a root")
+    }
+
+    /// The published state of a head.
+    pub fn head(&self, id: ViewId) -> Result<View> {
+        self.head_view(&self.state.read(), id)
+    }
+
+    fn head_view(&self, state: &State, id: ViewId) -> Result<View> {
+        let root = state.roots.get(&id).ok_or(VolumeError::NoSuchView)?.clone();
+        let pin = Some(Pin::epoch(&self.shared, state.epoch));
+        Ok(View { id, epoch: state.epoch, root, shared: self.shared.clone(), _pin: pin })
+    }
+
+    /// Number of the live head.
+    pub fn live_id(&self) -> ViewId {
+        self.state.read().live
+    }
+
+    /// Exclusive write access to the live tree.
+    pub fn begin(&self) -> Txn<'_> {
+        let state = self.state.write();
+        let live = state.live;
+        Txn::begin(self, state, live).expect("the live head always has a root")
+    }
+
+    /// Exclusive write access to any head.
+    pub fn begin_on(&self, head: ViewId) -> Result<Txn<'_>> {
+        let state = self.state.write();
+        if state.history.get(head).is_none_or(|v| v.role != crate::format::view::Role::Head) {
+            return Err(VolumeError::NoSuchView);
+        }
+        Txn::begin(self, state, head)
+    }
+
+    /// Allocates, checksums and writes whole blocks, without any lock over the I/O. Part of nothing until
+    /// [`Txn::publish`].
+    pub fn stage(&self, data: &[u8]) -> Result<Staged> {
+        let keep = self.keep_for_stage()?;
+        self.note(Staged::write(self.shared.store(), data, keep))
+    }
+
+    /// Allocates whole blocks that read as zeros.
+    pub fn stage_unwritten(&self, len: u64) -> Result<Staged> {
+        let keep = self.keep_for_stage()?;
+        self.note(Staged::unwritten(self.shared.store(), len, keep))
+    }
+
+    /// Stages content whose space was reserved before ([`Volume::set_delayed_bytes`]): nothing is kept for others.
+    pub fn stage_reserved(&self, data: &[u8]) -> Result<Staged> {
+        self.check_writable()?;
+        self.note(Staged::write(self.shared.store(), data, 0))
+    }
+
+    fn keep_for_stage(&self) -> Result<u64> {
+        self.check_writable()?;
+        Ok(self.required_bytes(&self.state.read()) + self.reserve_bytes)
+    }
+
+    /// A device failure poisons; running out of space does not.
+    fn note<T>(&self, result: Result<T>) -> Result<T> {
+        if let Err(e @ VolumeError::Device(_)) = &result {
+            self.poison(e);
+        }
+        result
+    }
+
+    /// Tells how many bytes of content the layer above holds back; they stay reserved.
+    pub fn set_delayed_bytes(&self, bytes: u64) {
+        self.state.write().delayed_bytes = bytes;
+    }
+
+    /// Space that everything not yet committed needs in the worst case.
+    fn required_bytes(&self, state: &State) -> u64 {
+        state.dirty_nodes * NODE_BYTES as u64
+            + self.frozen_bytes.load(Relaxed)
+            + state.delayed_bytes
+            + COMMIT_OVERHEAD_BYTES
+            + state.grave_count * 64
+    }
+
+    /// Bytes that a commit would write now, content held back above included.
+    pub fn dirty_bytes(&self) -> u64 {
+        let state = self.state.read();
+        state.dirty_nodes * NODE_BYTES as u64 + state.delayed_bytes
+    }
+
+    /// True if something changed since the last commit, or background work waits for one.
+    pub fn needs_commit(&self) -> bool {
+        let state = self.state.read();
+        state.changed || !state.points.is_empty() || !state.deletes.is_empty() || state.delayed_bytes > 0
+    }
+
+    /// Current epoch.
+    pub fn epoch(&self) -> Epoch {
+        self.state.read().epoch
+    }
+
+    /// Space in use and left.
+    pub fn space(&self) -> Space {
+        let required = self.required_bytes(&self.state.read());
+        let store = self.shared.store();
+        let available = store.device().available();
+        let alloc = store.alloc();
+        let free = alloc.free_bytes() + alloc.quarantined_bytes() + alloc.unbacked_bytes().min(available);
+        let used = alloc.used_bytes();
+        drop(alloc);
+        Space { total: used + free, free, available: free.saturating_sub(required + self.reserve_bytes), used }
+    }
+
+    /// Device calls since the store was opened.
+    pub fn io(&self) -> IoSnapshot {
+        self.shared.store().io()
+    }
+
+    /// Bytes of clean nodes in memory.
+    pub fn cached_bytes(&self) -> usize {
+        self.shared.pager.cached_bytes()
+    }
+
+    /// Identity of the store.
+    pub fn uuid(&self) -> [u8; 16] {
+        self.uuid
+    }
+
+    /// What a person calls the place of the store.
+    pub fn describe(&self) -> String {
+        self.shared.store().device().describe()
+    }
+
+    /// Why no change is taken, if so.
+    pub fn read_only_reason(&self) -> Option<String> {
+        if self.access == Access::ReadOnly {
+            return Some("it was opened read-only".into());
+        }
+        self.poisoned.lock().clone()
+    }
+
+    /// True if no change is taken.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only_reason().is_some()
+    }
+
+    fn check_writable(&self) -> Result<()> {
+        self.read_only_reason().map_or(Ok(()), |why| Err(VolumeError::ReadOnly(why)))
+    }
+
+    fn poison(&self, cause: &VolumeError) {
+        let mut poisoned = self.poisoned.lock();
+        if poisoned.is_none() {
+            log::error!("the store takes no more changes until it is opened again: {cause}");
+            *poisoned = Some(cause.to_string());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

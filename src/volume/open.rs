@@ -1,0 +1,272 @@
+//! Making and opening a volume, and closing it.
+
+use super::commit::Committer;
+use super::extra_refs::ExtraRefs;
+use super::history::History;
+use super::space_map::SpaceMap;
+use super::state::State;
+use super::view::Shared;
+use super::{Result, Volume, VolumeError, corrupt, ring};
+use crate::device::{Device, RESERVED_BYTES};
+use crate::format::job::Job;
+use crate::format::superblock::Superblock;
+use crate::format::view::{Consistency, Role, ViewRecord};
+use crate::format::{BLOCK_BYTES, BlockAddr, BlockPtr, Epoch, Ino, Key, Kind, NODE_BYTES, ViewId};
+use crate::limits::STORE_BYTES_MIN;
+use crate::store::{Allocator, Store};
+use crate::tree::{self, Child, Edit, Pager};
+use parking_lot::{Mutex, RwLock};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// What may be done with an open volume.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Nothing reaches the device.
+    ReadOnly,
+    /// Everything.
+    ReadWrite,
+}
+
+/// How a volume is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenOptions {
+    /// What may be done.
+    pub access: Access,
+    /// Bytes of memory for clean tree nodes.
+    pub cache_bytes: usize,
+}
+
+/// First list id that is given out; the live head's list is 1.
+const FIRST_ID: u64 = 2;
+
+impl Volume {
+    /// Writes a new, empty store of `size` bytes on the device. What was there is lost.
+    pub fn create(device: Arc<dyn Device>, size: u64, uuid: [u8; 16], created: (i64, u32)) -> Result<()> {
+        let size = size / BLOCK_BYTES * BLOCK_BYTES;
+        if size < STORE_BYTES_MIN || size > device.size() {
+            return Err(VolumeError::NotAStore(format!(
+                "a store needs between {} MiB and the size of its device, {} has {} MiB",
+                STORE_BYTES_MIN >> 20,
+                device.describe(),
+                device.size() >> 20
+            )));
+        }
+        let store = Arc::new(Store::new(device, fsid(&uuid), Allocator::new(RESERVED_BYTES, size)));
+        store.flush()?;
+        ring::clear(&store)?;
+        let pager = Pager::new(store.clone(), 1 << 20);
+        let epoch = Epoch(1);
+        let mut dead = Vec::new();
+        let mut edit = Edit { pager: &pager, epoch, dead: &mut dead, nodes_made: 0 };
+        let (root, meta_root) = (edit.new_root(), edit.new_root());
+        let live = ViewId(1);
+        let record = ViewRecord {
+            id: live,
+            role: Role::Head,
+            name: Vec::new(),
+            epoch: Epoch(0),
+            prev: None,
+            list: 1,
+            referenced: NODE_BYTES as u64,
+            written: NODE_BYTES as u64,
+            exclusive: 0,
+            created,
+            pause_ns: 0,
+            consistency: Consistency::Crash,
+            root: None,
+        };
+        let superblock = Superblock {
+            uuid,
+            seq: 0,
+            epoch,
+            time: created,
+            size,
+            // Replaced by the first commit below, before anything is written.
+            meta_root: BlockPtr { addr: BlockAddr(RESERVED_BYTES), copy: BlockAddr(0), birth: epoch, checksum: 0, len: 4096 },
+            space_map: None,
+            allocated: 0,
+            live,
+            next_view: 2,
+            next_ino: Ino::FIRST_FREE,
+            next_id: FIRST_ID,
+            pending: Vec::new(),
+        };
+        let loaded = Loaded {
+            superblock,
+            meta_root,
+            space_map: SpaceMap::default(),
+            extra_refs: ExtraRefs::default(),
+            jobs: BTreeMap::new(),
+            records: vec![record],
+        };
+        let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
+        let volume = Volume::assemble(Shared::new(pager), loaded, options, Some(root))?;
+        {
+            let mut state = volume.state.write();
+            state.history.set_pause(live, 0);
+            state.unwritten.insert(live);
+            state.changed = true;
+        }
+        volume.commit(&mut |_| Ok(()))
+    }
+
+    /// Opens the newest state of a store.
+    pub fn open(device: Arc<dyn Device>, options: OpenOptions) -> Result<Arc<Volume>> {
+        let rings = ring::read(&*device)?;
+        for damage in &rings.damaged {
+            log::warn!("{}: superblock {damage}", device.describe());
+        }
+        if rings.unknown_ro_features != 0 && options.access == Access::ReadWrite {
+            return Err(VolumeError::NotAStore(format!(
+                "{} uses features {:#x} that this program may only read: mount it with -o ro or use a newer snapfs",
+                device.describe(),
+                rings.unknown_ro_features
+            )));
+        }
+        let superblock = rings.states.into_iter().next().ok_or_else(|| corrupt("no superblock".into()))?;
+        if superblock.size > device.size() {
+            return Err(VolumeError::NotAStore(format!(
+                "{} is cut short: the store has {} bytes, the device only {}; restore its full length first",
+                device.describe(),
+                superblock.size,
+                device.size()
+            )));
+        }
+        let mut alloc = Allocator::new(RESERVED_BYTES, superblock.size);
+        let loader = Store::new(device.clone(), fsid(&superblock.uuid), Allocator::new(0, 0));
+        let space_map = SpaceMap::load(&loader, superblock.space_map, &mut alloc)?;
+        if alloc.used_bytes() != superblock.allocated {
+            return Err(corrupt(format!(
+                "the space map says {} bytes are allocated, the superblock {}",
+                alloc.used_bytes(),
+                superblock.allocated
+            )));
+        }
+        let store = Arc::new(Store::new(device, fsid(&superblock.uuid), alloc));
+        let pager = Pager::new(store, options.cache_bytes);
+        let loaded = Loaded::read(&pager, superblock, space_map)?;
+        Ok(Arc::new(Volume::assemble(Shared::new(pager), loaded, options, None)?))
+    }
+
+    fn assemble(shared: Shared, loaded: Loaded, options: OpenOptions, root: Option<Child>) -> Result<Volume> {
+        let superblock = loaded.superblock;
+        let mut roots = HashMap::new();
+        let mut names = HashMap::new();
+        for record in &loaded.records {
+            if !record.name.is_empty() {
+                names.insert(record.name.clone(), record.id);
+            }
+            if record.role == Role::Hidden {
+                continue;
+            }
+            let stored = record.root.map(Child::Stored).or_else(|| root.clone());
+            let stored = stored.ok_or_else(|| corrupt(format!("view {} has no root", record.id.0)))?;
+            roots.insert(record.id, stored);
+        }
+        let history = History::from_records(loaded.records, superblock.next_view, superblock.next_id).map_err(|e| corrupt(e.to_string()))?;
+        if !roots.contains_key(&superblock.live) {
+            return Err(corrupt(format!("the live view {} has no record", superblock.live.0)));
+        }
+        let mut state = State {
+            epoch: superblock.epoch.next(),
+            history,
+            roots,
+            live: superblock.live,
+            names,
+            unwritten: BTreeSet::new(),
+            next_ino: superblock.next_ino,
+            graves: BTreeMap::new(),
+            grave_count: 0,
+            frees: Vec::new(),
+            allocs: Vec::new(),
+            shared: Vec::new(),
+            points: Vec::new(),
+            deletes: Vec::new(),
+            changed: false,
+            dirty_nodes: 0,
+            delayed_bytes: 0,
+        };
+        for point in &superblock.pending {
+            state.apply_point(point);
+        }
+        let reserve_bytes = (superblock.size / 64).clamp(2 << 20, 32 << 20);
+        let uuid = superblock.uuid;
+        let committer = Committer {
+            superblock,
+            meta_root: loaded.meta_root,
+            space_map: loaded.space_map,
+            extra_refs: loaded.extra_refs,
+            jobs: loaded.jobs,
+        };
+        Ok(Volume {
+            shared: Arc::new(shared),
+            state: RwLock::new(state),
+            committer: Mutex::new(committer),
+            poisoned: Mutex::new(None),
+            access: options.access,
+            uuid,
+            reserve_bytes,
+            frozen_bytes: Default::default(),
+        })
+    }
+
+    /// Gives free space at hand back to the host. The last call before a clean close.
+    pub fn trim(&self) {
+        if self.access == Access::ReadWrite && !self.is_read_only() {
+            let store = self.shared.store();
+            store.alloc().release(Epoch(u64::MAX));
+            store.trim(0);
+        }
+    }
+}
+
+/// First eight bytes of the uuid: what every block header carries.
+pub(crate) fn fsid(uuid: &[u8; 16]) -> u64 {
+    u64::from_le_bytes([uuid[0], uuid[1], uuid[2], uuid[3], uuid[4], uuid[5], uuid[6], uuid[7]])
+}
+
+/// What the meta tree holds.
+pub(crate) struct Loaded {
+    pub superblock: Superblock,
+    pub meta_root: Child,
+    pub space_map: SpaceMap,
+    pub extra_refs: ExtraRefs,
+    pub jobs: BTreeMap<u64, Job>,
+    pub records: Vec<ViewRecord>,
+}
+
+impl Loaded {
+    pub fn read(pager: &Pager, superblock: Superblock, space_map: SpaceMap) -> Result<Loaded> {
+        let meta_root = Child::Stored(superblock.meta_root);
+        let (mut records, mut jobs, mut extra_refs) = (Vec::new(), BTreeMap::new(), ExtraRefs::default());
+        let end = Key { object: 1, kind: 0, rest: 0 };
+        for item in tree::range(pager, &meta_root, &Key::MIN, &end) {
+            let (key, value) = item?;
+            match Kind::from_u8(key.kind) {
+                Some(Kind::View) => {
+                    let record = ViewRecord::decode(&value)?;
+                    if u64::from(record.id.0) != key.rest {
+                        return Err(corrupt(format!("view record {} stands at {}", record.id.0, key.rest)));
+                    }
+                    records.push(record);
+                }
+                Some(Kind::Job) => {
+                    jobs.insert(key.rest, Job::decode(&value)?);
+                }
+                Some(Kind::ExtraRefs) => {
+                    let word = |at: usize| value.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
+                    let (Some(len), Some(extra), 16) = (word(0), word(8), value.len()) else {
+                        return Err(corrupt(format!("extra reference item of {} bytes, not 16", value.len())));
+                    };
+                    if u32::try_from(extra).is_ok_and(|n| extra_refs.load(key.rest, len, n)) {
+                        continue;
+                    }
+                    return Err(corrupt(format!("extra references {:#x}+{len} x {extra} make no sense", key.rest)));
+                }
+                _ => return Err(corrupt(format!("unknown item {key:?} in the meta tree"))),
+            }
+        }
+        Ok(Loaded { superblock, meta_root, space_map, extra_refs, jobs, records })
+    }
+}

@@ -1,0 +1,91 @@
+//! Background freeing in bounded steps: what deleted snapshots and heads held alone.
+//!
+//! A step runs inside a commit, so what it frees and how far it got become durable together. Jobs wait while somebody
+//! still reads a deleted snapshot.
+
+use super::history::{Meta, deadlist};
+use super::{Result, corrupt};
+use crate::format::job::Job;
+use crate::format::{Extent, Key, Kind};
+use crate::tree::{Pager, Step, Visit, walk};
+
+/// Entries that one step frees at most.
+pub(super) const STEP_ENTRIES: usize = 1 << 16;
+
+/// Result of a step: what is left of the job.
+pub(super) enum Progress {
+    /// Nothing.
+    Done,
+    /// The job as it goes on.
+    More(Job),
+}
+
+/// Does at most `budget` entries of `job`; the freed references go to `freed`.
+pub(super) fn step(
+    job: Job,
+    pager: &Pager,
+    meta: &mut Meta<'_, '_>,
+    budget: usize,
+    freed: &mut Vec<(u64, u64)>,
+) -> Result<Progress> {
+    match job {
+        Job::FreeList(list) | Job::DropList(list) => {
+            let entries = deadlist::drain(meta, list, budget)?;
+            let done = entries.is_empty();
+            if matches!(job, Job::FreeList(_)) {
+                freed.extend(entries.iter().map(|e| (e.addr, e.len)));
+            }
+            Ok(if done { Progress::Done } else { Progress::More(job) })
+        }
+        Job::FreeTree { root, newer_than, cursor } => {
+            let mut count = 0;
+            let mut next: Option<Key> = None;
+            walk(pager, &root, newer_than, &mut |visit| {
+                match visit {
+                    // A leaf is freed whole or not at all; the key of its entry tells whether it was.
+                    Visit::Node(ptr, least, 0) => {
+                        if least < cursor {
+                            return Ok(Step::Over);
+                        }
+                        if count >= budget {
+                            next = Some(least);
+                            return Ok(Step::Stop);
+                        }
+                        count += 1;
+                        freed.push((ptr.addr.0, u64::from(ptr.len)));
+                    }
+                    Visit::Node(..) | Visit::Old(_) => {}
+                    Visit::Item(key, value) if key.kind == Kind::Extent as u8 => {
+                        let extent = Extent::decode(value)?;
+                        if extent.birth > newer_than {
+                            count += 1;
+                            freed.push((extent.addr.0, extent.len_bytes()));
+                        }
+                    }
+                    Visit::Item(..) => {}
+                }
+                Ok(Step::Into)
+            })?;
+            match next {
+                Some(cursor) => Ok(Progress::More(Job::FreeTree { root, newer_than, cursor })),
+                None => {
+                    free_inner_nodes(pager, job, freed)?;
+                    Ok(Progress::Done)
+                }
+            }
+        }
+    }
+}
+
+fn free_inner_nodes(pager: &Pager, job: Job, freed: &mut Vec<(u64, u64)>) -> Result<()> {
+    let Job::FreeTree { root, newer_than, .. } = job else { return Err(corrupt("not a tree job".into())) };
+    walk(pager, &root, newer_than, &mut |visit| match visit {
+        Visit::Node(_, _, 0) => Ok(Step::Over),
+        Visit::Node(ptr, _, _) => {
+            freed.push((ptr.addr.0, u64::from(ptr.len)));
+            Ok(Step::Into)
+        }
+        Visit::Item(..) | Visit::Old(_) => Ok(Step::Into),
+    })?;
+    Ok(())
+}

@@ -1,0 +1,205 @@
+//! Random histories of a whole volume on the simulated device: writes, snapshots, clones, rollbacks, deletions, commits
+//! and power cuts, against maps in memory, with the auditor after each commit.
+
+use super::*;
+use crate::check::{self, Depth};
+use crate::device::{CrashPolicy, Sim};
+use crate::format::view::Consistency;
+use crate::format::{Extent, Key, Kind};
+use std::collections::BTreeMap;
+
+const SIZE: u64 = 256 << 20;
+
+type Content = BTreeMap<u64, Vec<u8>>;
+
+#[derive(Clone, Default)]
+struct Model {
+    heads: BTreeMap<ViewId, Content>,
+    live: ViewId,
+    snapshots: BTreeMap<Vec<u8>, Content>,
+}
+
+fn open(sim: &Arc<Sim>) -> Arc<Volume> {
+    let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
+    Volume::open(sim.clone(), options).expect("a store that was cut off opens")
+}
+
+fn content(view: &View) -> Content {
+    view.range(&Key::MIN, &Key::MAX)
+        .map(|r| {
+            let (key, value) = r.unwrap();
+            if key.kind == Kind::Extent as u8 {
+                let extent = Extent::decode(&value).unwrap();
+                let mut out = vec![0; extent.len_bytes() as usize];
+                view.read_extent(&extent, 0, &mut out).unwrap();
+                (key.object, out)
+            } else {
+                (key.object, value.to_vec())
+            }
+        })
+        .collect()
+}
+
+fn compare(volume: &Volume, model: &Model, seed: u64) {
+    for (id, expected) in &model.heads {
+        assert!(content(&volume.head(*id).unwrap()) == *expected, "seed {seed}: head {} differs", id.0);
+    }
+    let names: Vec<_> = volume.snapshots().into_iter().map(|s| s.name).collect();
+    assert_eq!(names.len(), model.snapshots.len(), "seed {seed}: {names:?}");
+    for (name, expected) in &model.snapshots {
+        let info = volume.find_snapshot(name).unwrap();
+        let view = volume.snapshot(info.id).unwrap();
+        assert!(content(&view) == *expected, "seed {seed}: snapshot {name:?} differs");
+    }
+}
+
+fn audit(volume: &Volume, seed: u64) {
+    let report = check::check(volume, Depth::Data).unwrap();
+    assert!(report.is_clean(), "seed {seed}: {:#?}", report.problems);
+}
+
+fn write(volume: &Volume, head: ViewId, content: &mut Content, rng: &mut fastrand::Rng) {
+    let object = rng.u64(16..400);
+    let (inline, extent) = (Key::new(object, Kind::Inline, 0), Key::new(object, Kind::Extent, 0));
+    let data = vec![rng.u8(1..); if rng.bool() { rng.usize(1..2000) } else { 4096 * rng.usize(1..40) }];
+    let small = data.len() < 4096;
+    let staged = (!small).then(|| volume.stage(&data[..data.len().min(131072)]).unwrap());
+    let mut txn = volume.begin_on(head).unwrap();
+    txn.reserve(Need { items: 4, data_bytes: 0 }, Purpose::Write).unwrap();
+    let old = txn.view().get(&extent).unwrap().map(|v| Extent::decode(&v).unwrap());
+    if let Some(old) = old {
+        txn.free(&old);
+        txn.remove(&extent).unwrap();
+    }
+    txn.remove(&inline).unwrap();
+    content.remove(&object);
+    match (rng.u8(0..10), staged) {
+        (0, _) => {}
+        (_, None) => {
+            txn.insert(inline, &data).unwrap();
+            content.insert(object, data);
+        }
+        (_, Some(staged)) => {
+            let extents = txn.publish(staged);
+            txn.insert(extent, &extents[0].encode()).unwrap();
+            for rest in &extents[1..] {
+                txn.free(rest);
+            }
+            content.insert(object, data[..extents[0].len_bytes() as usize].to_vec());
+        }
+    }
+}
+
+/// A second reference to the blocks of one object under another.
+fn share(volume: &Volume, head: ViewId, content: &mut Content, rng: &mut fastrand::Rng) {
+    let (from, to) = (Key::new(rng.u64(16..400), Kind::Extent, 0), Key::new(rng.u64(400..500), Kind::Extent, 0));
+    let mut txn = volume.begin_on(head).unwrap();
+    let Some(source) = txn.view().get(&from).unwrap().map(|v| Extent::decode(&v).unwrap()) else { return };
+    if let Some(old) = txn.view().get(&to).unwrap().map(|v| Extent::decode(&v).unwrap()) {
+        txn.free(&old);
+    }
+    let whole = txn.share(&source);
+    txn.insert(to, &whole.encode()).unwrap();
+    content.insert(to.object, content[&from.object].clone());
+}
+
+fn history(seed: u64, steps: usize) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut sim = Arc::new(Sim::new(SIZE, seed));
+    Volume::create(sim.clone(), SIZE, [seed as u8; 16], (0, 0)).unwrap();
+    let mut volume = open(&sim);
+    let live = volume.live_id();
+    let mut model = Model { heads: [(live, Content::new())].into(), live, snapshots: BTreeMap::new() };
+    let mut durable = model.clone();
+    let mut names = 0;
+    for _ in 0..steps {
+        let heads: Vec<_> = model.heads.keys().copied().collect();
+        let head = heads[rng.usize(..heads.len())];
+        let snapshot = |rng: &mut fastrand::Rng| {
+            let all = volume.snapshots();
+            (!all.is_empty()).then(|| all[rng.usize(..all.len())].clone())
+        };
+        match rng.u8(0..100) {
+            0..=49 => write(&volume, head, model.heads.get_mut(&head).unwrap(), &mut rng),
+            50..=55 => share(&volume, head, model.heads.get_mut(&head).unwrap(), &mut rng),
+            56..=70 => {
+                names += 1;
+                let name = format!("s{names}").into_bytes();
+                let new = NewSnapshot { name: &name, created: (1, 2), consistency: Consistency::FileSystem, pause_ns: &|| 7 };
+                volume.create_snapshot(&new, &mut |_| Ok(())).unwrap();
+                model.snapshots.insert(name, model.heads[&model.live].clone());
+                durable = model.clone();
+            }
+            71..=78 => {
+                if let Some(s) = snapshot(&mut rng) {
+                    volume.delete_snapshot(s.id).unwrap();
+                    model.snapshots.remove(&s.name);
+                }
+            }
+            79..=81 if heads.len() < 4 => {
+                if let Some(s) = snapshot(&mut rng) {
+                    let id = volume.clone_snapshot(s.id, (3, 4)).unwrap();
+                    model.heads.insert(id, model.snapshots[&s.name].clone());
+                }
+            }
+            82..=83 if head != model.live => {
+                volume.drop_head(head).unwrap();
+                model.heads.remove(&head);
+            }
+            84..=85 => {
+                volume.promote(head).unwrap();
+                model.live = head;
+            }
+            86..=93 => {
+                volume.commit(&mut |_| Ok(())).unwrap();
+                durable = model.clone();
+                audit(&volume, seed);
+            }
+            94 => {
+                if let Some(s) = snapshot(&mut rng) {
+                    names += 1;
+                    let name = format!("r{names}").into_bytes();
+                    volume.rename_snapshot(s.id, &name).unwrap();
+                    let moved = model.snapshots.remove(&s.name).unwrap();
+                    model.snapshots.insert(name, moved);
+                }
+            }
+            95..=97 => {
+                drop(volume);
+                sim = Arc::new(sim.crash(CrashPolicy::Random(rng.u64(..))));
+                volume = open(&sim);
+                model = durable.clone();
+                compare(&volume, &model, seed);
+                audit(&volume, seed);
+            }
+            _ => compare(&volume, &model, seed),
+        }
+    }
+    compare(&volume, &model, seed);
+    // Without snapshots and clones the space is what the live tree needs, whatever happened before.
+    for head in model.heads.keys().filter(|h| **h != model.live) {
+        volume.drop_head(*head).unwrap();
+    }
+    volume.snapshots().iter().for_each(|s| volume.delete_snapshot(s.id).unwrap());
+    for _ in 0..6 {
+        volume.commit(&mut |_| Ok(())).unwrap();
+    }
+    audit(&volume, seed);
+    let state = volume.committed().unwrap();
+    assert_eq!((state.records.len(), state.jobs.len()), (1, 0), "seed {seed}");
+    let meta = (2 * state.space_map.len() as u64 + 8) * NODE_BYTES as u64;
+    let (used, live) = (volume.space().used, state.records[0].referenced);
+    assert!(used <= live + meta, "seed {seed}: {used} bytes in use for {live} of live data");
+}
+
+#[test]
+fn random_histories() {
+    for seed in 0..150 {
+        history(seed, 150);
+    }
+}
+
+#[test]
+fn long_history() {
+    history(4711, 3000);
+}
