@@ -151,11 +151,8 @@ impl Auditor<'_> {
         for record in &self.state.records {
             let base = self.state.history.base(record.id);
             if record.role == Role::Hidden {
-                if !self.hidden_below(record) {
-                    let newer_than = self.visible_base(record);
-                    let alive = self.alive_in_hidden(record);
-                    self.claim_counts(&alive, newer_than);
-                }
+                let alive = self.alive_in_hidden(record);
+                self.claim_counts(&alive, base);
             } else if let Some(own) = self.own.remove(&record.id) {
                 let newer_than = if self.hidden_below(record) { base } else { Epoch(0) };
                 self.claim_counts(&own.born, newer_than);

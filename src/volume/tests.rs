@@ -55,6 +55,16 @@ fn compare(volume: &Volume, model: &Model, seed: u64) {
 
 fn audit(volume: &Volume, seed: u64) {
     let report = check::check(volume, Depth::Data).unwrap();
+    if !report.is_clean() {
+        let c = volume.committed().unwrap();
+        for r in &c.records {
+            eprintln!("{r:?}");
+            for e in c.dead_list(r.list).unwrap() {
+                eprintln!("   dead {e:x?}");
+            }
+        }
+        eprintln!("jobs {:?}", c.jobs);
+    }
     assert!(report.is_clean(), "seed {seed}: {:#?}", report.problems);
 }
 
@@ -119,9 +129,13 @@ fn history(seed: u64, steps: usize) {
             let all = volume.snapshots();
             (!all.is_empty()).then(|| all[rng.usize(..all.len())].clone())
         };
-        match rng.u8(0..100) {
+        let dice = rng.u8(0..100);
+        if std::env::var("TRACE").is_ok() {
+            eprintln!("{dice} head {} epoch {:?} changed", head.0, volume.epoch());
+        }
+        match dice {
             0..=49 => write(&volume, head, model.heads.get_mut(&head).unwrap(), &mut rng),
-            50..=55 => share(&volume, head, model.heads.get_mut(&head).unwrap(), &mut rng),
+            50..=55 if std::env::var("NOSHARE").is_err() => share(&volume, head, model.heads.get_mut(&head).unwrap(), &mut rng),
             56..=70 => {
                 names += 1;
                 let name = format!("s{names}").into_bytes();
