@@ -22,3 +22,4 @@ pub mod ops;
 pub mod store;
 pub mod sys;
 pub mod tree;
+pub mod volume;

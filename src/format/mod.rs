@@ -3,6 +3,7 @@
 //! Everything is little-endian, without implicit padding; reserved bytes are zero and checked. Decoders return
 //! errors, never panic, whatever the bytes.
 
+pub mod deadlist;
 pub mod extent;
 pub mod header;
 pub mod ids;

@@ -1,0 +1,263 @@
+//! Deleting views: one step over bucket items, and what is then to be reclaimed in the background.
+//!
+//! Invariant: what a deletion makes unreachable is named by its [`Reclaim`] exactly once. Only inside a commit, after
+//! the frozen entries were appended.
+
+use super::deadlist::{self, ALL, Buckets, Meta, take_id};
+use super::space::Cut;
+use super::{Epoch, History};
+use crate::format::deadlist::Entry;
+use crate::format::view::Role;
+use crate::format::{BlockPtr, ViewId};
+use crate::store::RangeSet;
+use crate::tree::Result;
+use std::collections::BTreeSet;
+
+/// A tree that no view has any more. Blocks born up to `newer_than` belong to others: not even to be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FreeTree {
+    /// The view that it was.
+    pub view: ViewId,
+    /// Its root as the record had it.
+    pub root: Option<BlockPtr>,
+    /// All that was born later is to be freed.
+    pub newer_than: Epoch,
+}
+
+/// What a deletion leaves to do, in any order and at any speed, but to be remembered over a crash.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Reclaim {
+    /// Lists to drain: their entries are to be freed.
+    pub free_lists: Vec<u64>,
+    /// Lists to drain: their entries are alive elsewhere, to be forgotten.
+    pub drop_lists: Vec<u64>,
+    /// Trees to walk and free.
+    pub free_trees: Vec<FreeTree>,
+}
+
+impl History {
+    /// Deletes a snapshot or drops a head. Only if [`History::deletable`].
+    pub fn delete(&mut self, view: ViewId, meta: &mut Meta) -> Result<Reclaim> {
+        assert!(self.frozen.is_empty(), "deletions come after the append");
+        assert!(self.deletable(view), "view {} can be deleted in this commit", view.0);
+        let mut out = Reclaim::default();
+        match self.children(view).len() {
+            0 => self.cut_tail(view, meta, &mut out)?,
+            1 => self.unlink(view, meta, &mut out)?,
+            _ => self.hide(view),
+        }
+        self.sweep(meta, u64::MAX, &mut out)?;
+        Ok(out)
+    }
+
+    /// Frees what only hidden views hold, for each of them below which at least `grown_bytes_min` (and at least one)
+    /// died since it was last swept. Costs nothing if nothing grew, bucket items if a child has nothing dead in the
+    /// range, else the entries of the children's lists in the range: a commit may put it off by a larger minimum.
+    pub fn sweep_hidden(&mut self, meta: &mut Meta, grown_bytes_min: u64) -> Result<Reclaim> {
+        assert!(self.frozen.is_empty(), "sweeps come after the append");
+        let mut out = Reclaim::default();
+        self.sweep(meta, grown_bytes_min.max(1), &mut out)?;
+        Ok(out)
+    }
+
+    /// A view without children goes; the one below lost a child.
+    fn cut_tail(&mut self, view: ViewId, meta: &mut Meta, out: &mut Reclaim) -> Result<()> {
+        let newer_than = self.base(view);
+        let record = self.view(view);
+        let (list, prev, root) = (record.list, record.prev, record.root);
+        out.free_trees.push(FreeTree { view, root, newer_than });
+        if !deadlist::is_empty(meta.read(), list)? {
+            out.drop_lists.push(list);
+        }
+        self.pending.retain(|(l, _), _| *l != list);
+        self.remove(view);
+        let Some(prev) = prev else { return Ok(()) };
+        let siblings = self.children.get_mut(&prev).expect("has the view as child");
+        siblings.retain(|c| *c != view);
+        match (self.view(prev).role == Role::Hidden, self.children(prev).len()) {
+            (true, 1) => self.unlink(prev, meta, out),
+            (true, _) => {
+                self.mark(prev);
+                Ok(())
+            }
+            (false, _) => self.count_exclusive(prev, meta),
+        }
+    }
+
+    /// A view with one child goes: what was born after the view below it and died on the way to the child is free.
+    fn unlink(&mut self, view: ViewId, meta: &mut Meta, out: &mut Reclaim) -> Result<()> {
+        let record = self.view(view);
+        let (list, prev, written, epoch) = (record.list, record.prev, record.written, record.epoch);
+        let own: Buckets = self.base(view)..ALL.end;
+        let next = self.children(view)[0];
+        let next_list = self.view(next).list;
+
+        let free = take_id(&mut self.next_id);
+        let freed = deadlist::move_buckets(meta, next_list, own.clone(), free)?;
+        if freed > 0 {
+            out.free_lists.push(free);
+        }
+        deadlist::splice(meta, list, next_list)?;
+        // Deaths that wait for the next commit: `route` will free them.
+        let pending = self.sum_pending(next_list, &own);
+        self.pending.retain(|(l, b), _| !(*l == next_list && own.contains(b)));
+
+        let delta = self.remove(view);
+        for chain in self.chains.values_mut() {
+            if let Ok(i) = chain.binary_search(&epoch) {
+                chain.remove(i);
+            }
+        }
+        let record = self.view_mut(next);
+        record.prev = prev;
+        record.written = record.written.saturating_add(written).saturating_sub(freed).saturating_sub(pending);
+        self.late.shift_written(next, delta.written - pending as i64);
+        self.touch(next);
+        self.count_exclusive(next, meta)?;
+        if let Some(prev) = prev {
+            let siblings = self.children.get_mut(&prev).expect("has the view as child");
+            siblings.iter_mut().filter(|c| **c == view).for_each(|c| *c = next);
+            self.count_exclusive(prev, meta)?;
+            self.mark(prev);
+        }
+        self.mark(next);
+        Ok(())
+    }
+
+    /// A view with several children loses its name and keeps its place.
+    fn hide(&mut self, view: ViewId) {
+        let record = self.view_mut(view);
+        record.role = Role::Hidden;
+        record.name.clear();
+        record.exclusive = 0;
+        // The sweep frees parts of the tree: nobody may walk it.
+        record.root = None;
+        self.touch(view);
+        self.mark(view);
+    }
+
+    fn remove(&mut self, view: ViewId) -> super::late::Delta {
+        let record = self.views.remove(&view).expect("a view that exists");
+        self.children.remove(&view);
+        self.lists.remove(&record.list);
+        self.chains.remove(&view);
+        self.grown.remove(&view);
+        self.grown_pending.remove(&view);
+        self.dirty.remove(&view);
+        self.removed.insert(view);
+        self.late.remove(view)
+    }
+
+    /// Counts again what only a snapshot holds, from its only child. A clone made since the freeze is no child of the
+    /// record that the commit writes, so it does not count; while it is there, the counter is not used.
+    fn count_exclusive(&mut self, view: ViewId, meta: &Meta) -> Result<()> {
+        if self.view(view).role != Role::Snapshot {
+            return Ok(());
+        }
+        let mut known = self.children(view).iter().filter(|c| !self.late.is_new(**c));
+        let (bytes, pending) = match (known.next(), known.next()) {
+            (Some(only), None) => {
+                let (list, own) = (self.view(*only).list, self.base(view)..ALL.end);
+                let pending = self.sum_pending(list, &own);
+                (deadlist::sum(meta.read(), list, own)?.saturating_add(pending), pending)
+            }
+            _ => (0, 0),
+        };
+        self.view_mut(view).exclusive = bytes;
+        self.late.set_exclusive(view, pending as i64);
+        self.touch(view);
+        Ok(())
+    }
+
+    /// Has a hidden view and the hidden ones right below it swept by this deletion, and again after the next append.
+    fn mark(&mut self, view: ViewId) {
+        let mut at = Some(view);
+        while let Some(v) = at.filter(|v| self.view(*v).role == Role::Hidden) {
+            self.grown.insert(v, u64::MAX);
+            if !self.pending.is_empty() {
+                self.grown_pending.insert(v, u64::MAX);
+            }
+            at = self.view(v).prev;
+        }
+    }
+
+    fn sweep(&mut self, meta: &mut Meta, grown_bytes_min: u64, out: &mut Reclaim) -> Result<()> {
+        let due: Vec<ViewId> =
+            self.grown.iter().filter(|(_, b)| **b >= grown_bytes_min).map(|(v, _)| *v).collect();
+        if due.is_empty() {
+            return Ok(());
+        }
+        let free = take_id(&mut self.next_id);
+        let mut found = false;
+        for view in due {
+            self.grown.remove(&view);
+            let own = self.base(view)..self.view(view).epoch;
+            if self.has_clean_child(view, &own, meta)? {
+                continue;
+            }
+            let none = BTreeSet::new();
+            let gone = Cut::new(self, meta.read(), &none, view).dead_on_every_edge(view, &own)?;
+            if gone.is_empty() {
+                continue;
+            }
+            found = true;
+            let mut removed = Vec::new();
+            for (n, child) in self.children(view).to_vec().into_iter().enumerate() {
+                let taken = self.take_below(child, &own, &gone, meta)?;
+                if n == 0 {
+                    removed = taken;
+                }
+            }
+            removed.sort_by_key(|(bucket, e)| (*bucket, e.addr));
+            for group in removed.chunk_by(|a, b| a.0 == b.0) {
+                let entries: Vec<Entry> = group.iter().map(|(_, e)| *e).collect();
+                deadlist::append(meta, free, group[0].0, &entries, &mut self.next_id)?;
+            }
+            let record = self.view_mut(view);
+            record.written = record.written.saturating_sub(gone.bytes());
+            self.touch(view);
+        }
+        if found {
+            out.free_lists.push(free);
+        }
+        Ok(())
+    }
+
+    /// True if a visible child has nothing dead in the range: then the intersection is empty.
+    fn has_clean_child(&self, view: ViewId, own: &Buckets, meta: &Meta) -> Result<bool> {
+        for child in self.children(view) {
+            let record = self.view(*child);
+            if record.role != Role::Hidden && deadlist::sum(meta.read(), record.list, own.clone())? == 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes `gone` out of the list of `child` and, as far as it is alive in a hidden child, of all lists above it.
+    fn take_below(
+        &self,
+        child: ViewId,
+        own: &Buckets,
+        gone: &RangeSet,
+        meta: &mut Meta,
+    ) -> Result<Vec<(Epoch, Entry)>> {
+        let record = self.view(child);
+        let mut taken = deadlist::remove_ranges(meta, record.list, own.clone(), gone)?;
+        if record.role == Role::Hidden {
+            let mut rest = gone.clone();
+            for (_, e) in &taken {
+                rest.take(e.addr, e.len);
+            }
+            if !rest.is_empty() {
+                for (n, next) in self.children(child).iter().enumerate() {
+                    let above = self.take_below(*next, own, &rest, meta)?;
+                    if n == 0 {
+                        taken.extend(above);
+                    }
+                }
+            }
+        }
+        Ok(taken)
+    }
+}

@@ -1,0 +1,60 @@
+//! From the records of the meta tree to a history, after proving that they are a forest.
+
+use super::History;
+use crate::format::view::{Role, ViewRecord};
+use crate::format::{Epoch, FormatError, ViewId, bad};
+use std::collections::BTreeSet;
+
+impl History {
+    /// The history of a store from its records, in any order, and the counters of its superblock. Every hidden view
+    /// counts as grown, so that the first sweep does what a crash may have put off.
+    pub fn from_records(
+        records: Vec<ViewRecord>,
+        next_view: u32,
+        next_id: u64,
+    ) -> Result<History, FormatError> {
+        let mut history = History::empty(next_view, next_id);
+        let mut epochs = BTreeSet::new();
+        // Ancestors first: epochs ascend along every branch, and heads come last.
+        let mut records = records;
+        records.sort_by_key(|r| (r.role == Role::Head, r.epoch, r.id));
+        for record in records {
+            let id = record.id.0;
+            if id == 0 || id >= next_view || next_view > 1 << 24 {
+                return bad!("view {id} is not below the next number {next_view}");
+            }
+            if history.views.contains_key(&record.id) {
+                return bad!("view {id} has two records");
+            }
+            if record.list == 0 || record.list >= next_id || history.lists.contains_key(&record.list) {
+                return bad!("view {id} has dead list {}, taken or not below {next_id}", record.list);
+            }
+            if record.role == Role::Head {
+                if record.epoch != Epoch(0) {
+                    return bad!("head {id} has epoch {} instead of 0", record.epoch.0);
+                }
+            } else if record.epoch == Epoch(0) || !epochs.insert(record.epoch) {
+                return bad!("view {id} has epoch {}, which is 0 or another's", record.epoch.0);
+            }
+            if let Some(prev) = record.prev {
+                match history.get(prev) {
+                    Some(p) if p.role != Role::Head => {}
+                    _ => return bad!("view {id} descends from {}, which is no older snapshot", prev.0),
+                }
+            }
+            history.add(record);
+        }
+        let hidden: Vec<ViewId> = history.views().filter(|v| v.role == Role::Hidden).map(|v| v.id).collect();
+        for id in hidden {
+            if history.children(id).len() < 2 {
+                return bad!(
+                    "hidden view {} has {} children, fewer than 2",
+                    id.0,
+                    history.children(id).len()
+                );
+            }
+            history.grown.insert(id, u64::MAX);
+        }
+        Ok(history)
+    }
+}

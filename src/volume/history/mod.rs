@@ -1,0 +1,369 @@
+//! The forest of views: who descends from whom, where a dead block goes, and how many bytes each view holds.
+//!
+//! Invariants, with `base(v)` the epoch of `prev(v)` (0 without):
+//! - `D(v)`, the dead list of the edge to `v`, holds exactly what is alive in `prev(v)` and dead in `v`; its buckets
+//!   are older than `base(v)`. What only hidden views held has left every list once [`History::sweep_hidden`] ran.
+//! - Births in `(base(s), epoch(s)]` are the buckets `base(s)..epoch(s)` in every list below `s`, however many
+//!   snapshots of the branch went since: a bucket is a lower bound, not a snapshot.
+//! - A hidden view has at least two children, and its tree is never walked: parts of it may be freed.
+//!
+//! Contract with the commit, in this order; the caller holds its lock around each step, operations
+//! ([`History::kill`], [`History::born`], [`History::point`], [`History::fork`]) may run between any two:
+//!  1. [`History::freeze`], together with the caller's own list of dead entries;
+//!  2. ask [`History::route`] where each frozen (list, bucket) goes, append the entries, then [`History::appended`]
+//!     (the append and this call as one step for readers of space: else they count twice);
+//!  3. [`History::delete`] for views that are [`History::deletable`], and [`History::sweep_hidden`];
+//!  4. [`History::take_records`]: the records as of the freeze plus the deletions, without what happened since.
+//!
+//! After an error of the tree the whole commit is to be thrown away and the history loaded again: both may be half
+//! changed. Not here: I/O, names, freeing, walking trees.
+
+pub mod deadlist;
+mod delete;
+mod late;
+mod load;
+mod space;
+
+pub use deadlist::{Meta, MetaRead};
+pub use delete::{FreeTree, Reclaim};
+
+use crate::format::view::{Consistency, Role, ViewRecord};
+use crate::format::{BlockPtr, Epoch, ViewId};
+use deadlist::{Buckets, take_id};
+use late::Late;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Where a dead block goes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Fate {
+    /// No view reaches it any more: free once the next commit is durable.
+    Free,
+    /// To a bucket of a dead list.
+    List {
+        /// The list.
+        list: u64,
+        /// The bucket.
+        bucket: Epoch,
+    },
+}
+
+/// What a new snapshot is called and when and how it was made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Point {
+    /// Its point in time: newer than every snapshot of the store.
+    pub epoch: Epoch,
+    /// Its name.
+    pub name: Vec<u8>,
+    /// Creation: seconds and nanoseconds since 1970 UTC.
+    pub created: (i64, u32),
+    /// What took part.
+    pub consistency: Consistency,
+}
+
+type Sums = BTreeMap<(u64, Epoch), u64>;
+
+/// All views of a store. Not synchronised: the caller's lock covers every call.
+#[derive(Clone)]
+pub struct History {
+    views: BTreeMap<ViewId, ViewRecord>,
+    children: BTreeMap<ViewId, Vec<ViewId>>,
+    /// Dead list -> the view whose edge it is.
+    lists: BTreeMap<u64, ViewId>,
+    /// Of each head: the epochs of its ancestors, ascending.
+    chains: BTreeMap<ViewId, Vec<Epoch>>,
+    next_view: u32,
+    /// Numbers dead lists and chunk chains.
+    next_id: u64,
+    newest: Epoch,
+    /// Dead bytes that are in no list yet: since the freeze, and before it.
+    pending: Sums,
+    frozen: Sums,
+    /// Hidden views -> bytes that died below them since they were last swept, and of these the pending.
+    grown: BTreeMap<ViewId, u64>,
+    grown_pending: BTreeMap<ViewId, u64>,
+    late: Late,
+    /// Records that the open commit has to write and to remove.
+    dirty: BTreeSet<ViewId>,
+    removed: BTreeSet<ViewId>,
+}
+
+impl History {
+    /// A history with one head that was never written.
+    pub fn new(created: (i64, u32)) -> (History, ViewId) {
+        let mut history = History::empty(1, 1);
+        let head = ViewId(history.take_view());
+        let record = ViewRecord {
+            id: head,
+            role: Role::Head,
+            name: Vec::new(),
+            epoch: Epoch(0),
+            prev: None,
+            list: take_id(&mut history.next_id),
+            referenced: 0,
+            written: 0,
+            exclusive: 0,
+            created,
+            pause_ns: 0,
+            consistency: Consistency::Crash,
+            root: None,
+        };
+        history.add(record);
+        history.dirty.insert(head);
+        (history, head)
+    }
+
+    /// A view.
+    pub fn get(&self, view: ViewId) -> Option<&ViewRecord> {
+        self.views.get(&view)
+    }
+
+    /// All views by number, hidden ones too.
+    pub fn views(&self) -> impl Iterator<Item = &ViewRecord> {
+        self.views.values()
+    }
+
+    /// The views right above a view, hidden ones too.
+    pub fn children(&self, view: ViewId) -> &[ViewId] {
+        self.children.get(&view).map_or(&[], |c| c)
+    }
+
+    /// First number never given to a view, and to a dead list or chunk chain: to be kept in the superblock.
+    pub fn next_ids(&self) -> (u32, u64) {
+        (self.next_view, self.next_id)
+    }
+
+    /// The counter that [`deadlist::append`] wants.
+    pub fn next_id_mut(&mut self) -> &mut u64 {
+        &mut self.next_id
+    }
+
+    /// Epochs of the ancestors of a head, ascending, hidden ones too.
+    pub fn branch(&self, head: ViewId) -> &[Epoch] {
+        self.chains.get(&head).map_or(&[], |c| c)
+    }
+
+    /// Epoch of the view below: what was born later is the view's own. 0 without.
+    pub fn base(&self, view: ViewId) -> Epoch {
+        self.view(view).prev.map_or(Epoch(0), |p| self.view(p).epoch)
+    }
+
+    /// Sets the root of a view's tree.
+    pub fn set_root(&mut self, view: ViewId, root: Option<BlockPtr>) {
+        self.view_mut(view).root = root;
+        self.late.dirty.insert(view);
+    }
+
+    /// Notes for how long writers had to wait for a snapshot.
+    pub fn set_pause(&mut self, view: ViewId, pause_ns: u64) {
+        self.view_mut(view).pause_ns = pause_ns;
+        self.late.dirty.insert(view);
+    }
+
+    /// Changes a name. That it is the only one is the caller's business.
+    pub fn set_name(&mut self, view: ViewId, name: Vec<u8>) {
+        self.view_mut(view).name = name;
+        self.late.dirty.insert(view);
+    }
+
+    /// A head wrote `len` bytes of blocks.
+    pub fn born(&mut self, head: ViewId, len: u64) {
+        let record = self.view_mut(head);
+        record.referenced = record.referenced.saturating_add(len);
+        record.written = record.written.saturating_add(len);
+        self.late.count(head, |d| {
+            d.referenced += len as i64;
+            d.written += len as i64;
+        });
+    }
+
+    /// A head no longer reaches `len` bytes that were born in one epoch. Says where they go; what goes to a list is
+    /// counted as pending until the commit has appended it.
+    pub fn kill(&mut self, head: ViewId, birth: Epoch, len: u64) -> Fate {
+        let base = self.base(head);
+        let record = self.view_mut(head);
+        debug_assert_eq!(record.role, Role::Head);
+        record.referenced = record.referenced.saturating_sub(len);
+        self.late.count(head, |d| d.referenced -= len as i64);
+        let record = self.view_mut(head);
+        let (list, prev) = match record.prev {
+            Some(prev) if birth <= base => (record.list, prev),
+            _ => {
+                record.written = record.written.saturating_sub(len);
+                self.late.count(head, |d| d.written -= len as i64);
+                return Fate::Free;
+            }
+        };
+        let chain = self.branch(head);
+        let older = chain.partition_point(|e| *e < birth);
+        let bucket = older.checked_sub(1).map_or(Epoch(0), |i| chain[i]);
+        *self.pending.entry((list, bucket)).or_default() += len;
+        if self.children(prev).len() == 1 && birth > self.base(prev) {
+            let record = self.view_mut(prev);
+            record.exclusive = record.exclusive.saturating_add(len);
+            self.late.count(prev, |d| d.exclusive += len as i64);
+        }
+        let mut at = Some(prev);
+        while let Some(v) = at.filter(|v| self.view(*v).role == Role::Hidden) {
+            if birth > self.base(v) {
+                let grown = self.grown_pending.entry(v).or_default();
+                *grown = grown.saturating_add(len);
+                break;
+            }
+            at = self.view(v).prev;
+        }
+        Fate::List { list, bucket }
+    }
+
+    /// Keeps what a head is now as a new snapshot. The caller sets its root later.
+    pub fn point(&mut self, head: ViewId, point: Point) -> ViewId {
+        assert!(point.epoch > self.newest, "a point in time is newer than all others");
+        let id = ViewId(self.take_view());
+        let list = take_id(&mut self.next_id);
+        let record = self.view_mut(head);
+        assert_eq!(record.role, Role::Head);
+        let snapshot = ViewRecord {
+            id,
+            role: Role::Snapshot,
+            name: point.name,
+            epoch: point.epoch,
+            exclusive: 0,
+            created: point.created,
+            pause_ns: 0,
+            consistency: point.consistency,
+            ..record.clone()
+        };
+        (record.prev, record.list, record.written) = (Some(id), list, 0);
+        self.newest = point.epoch;
+        if let Some(siblings) = snapshot.prev.and_then(|p| self.children.get_mut(&p)) {
+            siblings.iter_mut().filter(|c| **c == head).for_each(|c| *c = id);
+        }
+        self.children.insert(id, vec![head]);
+        self.lists.insert(snapshot.list, id);
+        self.lists.insert(list, head);
+        self.chains.entry(head).or_default().push(point.epoch);
+        self.late.pointed(head, id);
+        self.views.insert(id, snapshot);
+        id
+    }
+
+    /// A new head that starts as a snapshot is: a clone, or the head after a rollback.
+    pub fn fork(&mut self, snapshot: ViewId, name: Vec<u8>, created: (i64, u32)) -> ViewId {
+        let (id, list) = (ViewId(self.take_view()), take_id(&mut self.next_id));
+        let origin = self.view(snapshot);
+        assert_eq!(origin.role, Role::Snapshot, "only a snapshot can be cloned");
+        let head = ViewRecord {
+            id,
+            role: Role::Head,
+            name,
+            epoch: Epoch(0),
+            prev: Some(snapshot),
+            list,
+            written: 0,
+            exclusive: 0,
+            created,
+            pause_ns: 0,
+            ..origin.clone()
+        };
+        if self.children(snapshot).is_empty() {
+            // From here on it counts what the new head overwrites.
+            self.view_mut(snapshot).exclusive = 0;
+            self.late.dirty.insert(snapshot);
+        }
+        self.add(head);
+        self.late.forked(id);
+        id
+    }
+
+    /// Step 1 of the commit: what is pending now is what the commit appends.
+    pub fn freeze(&mut self) {
+        assert!(self.frozen.is_empty(), "the last freeze was appended");
+        self.frozen = std::mem::take(&mut self.pending);
+        for (view, bytes) in std::mem::take(&mut self.grown_pending) {
+            let grown = self.grown.entry(view).or_default();
+            *grown = grown.saturating_add(bytes);
+        }
+        let late = std::mem::take(&mut self.late);
+        self.dirty.extend(late.dirty);
+    }
+
+    /// Where entries of (list, bucket), collected since an earlier [`History::kill`], go now: a deletion in between may
+    /// have made them free. `None`: they are alive in another view after all, forget them.
+    pub fn route(&self, list: u64, bucket: Epoch) -> Option<Fate> {
+        let view = *self.lists.get(&list)?;
+        let base = self.base(view);
+        Some(if bucket < base { Fate::List { list, bucket } } else { Fate::Free })
+    }
+
+    /// Step 2 of the commit: the frozen entries are in their lists.
+    pub fn appended(&mut self) {
+        self.frozen.clear();
+    }
+
+    fn view(&self, view: ViewId) -> &ViewRecord {
+        &self.views[&view]
+    }
+
+    fn view_mut(&mut self, view: ViewId) -> &mut ViewRecord {
+        self.views.get_mut(&view).expect("a view that exists")
+    }
+
+    fn take_view(&mut self) -> u32 {
+        let id = self.next_view;
+        assert!(id < 1 << 24, "view numbers have 24 bits");
+        self.next_view += 1;
+        id
+    }
+
+    fn empty(next_view: u32, next_id: u64) -> History {
+        History {
+            views: BTreeMap::new(),
+            children: BTreeMap::new(),
+            lists: BTreeMap::new(),
+            chains: BTreeMap::new(),
+            next_view,
+            next_id,
+            newest: Epoch(0),
+            pending: BTreeMap::new(),
+            frozen: BTreeMap::new(),
+            grown: BTreeMap::new(),
+            grown_pending: BTreeMap::new(),
+            late: Late::default(),
+            dirty: BTreeSet::new(),
+            removed: BTreeSet::new(),
+        }
+    }
+
+    /// Enters a view whose ancestors are in.
+    fn add(&mut self, record: ViewRecord) {
+        if let Some(prev) = record.prev {
+            self.children.entry(prev).or_default().push(record.id);
+        }
+        self.lists.insert(record.list, record.id);
+        self.newest = self.newest.max(record.epoch);
+        if record.role == Role::Head {
+            let mut chain = Vec::new();
+            let mut at = record.prev;
+            while let Some(v) = at {
+                chain.push(self.view(v).epoch);
+                at = self.view(v).prev;
+            }
+            chain.reverse();
+            self.chains.insert(record.id, chain);
+        }
+        self.views.insert(record.id, record);
+    }
+
+    /// Bytes of a range of buckets with what is not appended yet.
+    fn sum(&self, meta: MetaRead, list: u64, range: Buckets) -> crate::tree::Result<u64> {
+        let pending = self.sum_pending(list, &range);
+        Ok(deadlist::sum(meta, list, range)?.saturating_add(pending))
+    }
+
+    fn sum_pending(&self, list: u64, range: &Buckets) -> u64 {
+        let keys = (list, range.start)..(list, range.end.max(range.start));
+        self.frozen.range(keys.clone()).chain(self.pending.range(keys)).map(|(_, b)| b).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,3 @@
+//! Epochs, views, snapshots and dead lists: what is alive where.
+
+pub mod history;
