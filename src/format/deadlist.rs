@@ -108,7 +108,7 @@ pub fn decode_chunk(bytes: &[u8]) -> Result<Vec<Entry>, FormatError> {
     for r in raw {
         let e = Entry { addr: r.addr.get(), len: r.len.get(), birth: Epoch(r.birth.get()) };
         let sane = e.addr != 0 && e.len != 0 && e.birth.0 != 0 && e.addr.checked_add(e.len).is_some();
-        if !sane || e.addr % BLOCK_BYTES != 0 || e.len % BLOCK_BYTES != 0 {
+        if !sane || !e.addr.is_multiple_of(BLOCK_BYTES) || !e.len.is_multiple_of(BLOCK_BYTES) {
             return bad!("dead list entry is impossible: {e:?}");
         }
         out.push(e);
