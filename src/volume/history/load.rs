@@ -58,3 +58,61 @@ impl History {
         Ok(history)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{History, Point};
+    use super::*;
+    use crate::format::view::Consistency;
+
+    fn records() -> (Vec<ViewRecord>, u32, u64) {
+        let (mut h, head) = History::new((1, 2));
+        let point = |n| Point {
+            epoch: Epoch(n),
+            name: vec![b'a' + n as u8],
+            created: (3, 4),
+            consistency: Consistency::FileSystem,
+        };
+        let first = h.point(head, point(5));
+        h.point(head, point(6));
+        let clone = h.fork(first, b"clone".to_vec(), (0, 0));
+        h.point(clone, point(9));
+        let (view, id) = h.next_ids();
+        (h.views().cloned().collect(), view, id)
+    }
+
+    #[test]
+    fn a_forest_comes_back_whatever_the_order() {
+        let (mut all, view, id) = records();
+        let expected = all.clone();
+        fastrand::Rng::with_seed(5).shuffle(&mut all);
+        let h = History::from_records(all, view, id).unwrap();
+        assert_eq!(h.views().cloned().collect::<Vec<_>>(), expected);
+        assert_eq!(h.branch(ViewId(1)), [Epoch(5), Epoch(6)]);
+        assert_eq!(h.branch(ViewId(4)), [Epoch(5), Epoch(9)]);
+    }
+
+    #[test]
+    fn damage_is_an_error_not_a_panic() {
+        let (all, view, id) = records();
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut refused = 0;
+        for _ in 0..20_000 {
+            let mut damaged = all.clone();
+            let at = rng.usize(0..damaged.len());
+            let r = &mut damaged[at];
+            match rng.u8(0..5) {
+                0 => r.id = ViewId(rng.u32(0..9)),
+                1 => r.prev = Some(ViewId(rng.u32(0..9))),
+                2 => r.list = rng.u64(0..12),
+                3 => r.epoch = Epoch(rng.u64(0..12)),
+                _ => r.role = [Role::Head, Role::Snapshot, Role::Hidden][rng.usize(0..3)],
+            }
+            match History::from_records(damaged, view, id) {
+                Ok(h) => h.views().for_each(|r| assert!(r.prev.is_none_or(|p| h.get(p).is_some()))),
+                Err(_) => refused += 1,
+            }
+        }
+        assert!(refused > 5_000);
+    }
+}

@@ -147,10 +147,10 @@ impl History {
         self.view(view).prev.map_or(Epoch(0), |p| self.view(p).epoch)
     }
 
-    /// Sets the root of a view's tree.
+    /// Sets the root of a view's tree as the open commit wrote it: part of its records.
     pub fn set_root(&mut self, view: ViewId, root: Option<BlockPtr>) {
         self.view_mut(view).root = root;
-        self.late.dirty.insert(view);
+        self.dirty.insert(view);
     }
 
     /// Notes for how long writers had to wait for a snapshot.
@@ -159,7 +159,8 @@ impl History {
         self.late.dirty.insert(view);
     }
 
-    /// Changes a name. That it is the only one is the caller's business.
+    /// Changes a name, in the open commit too if the view's record is written by it. That no other view has the name
+    /// is the caller's business.
     pub fn set_name(&mut self, view: ViewId, name: Vec<u8>) {
         self.view_mut(view).name = name;
         self.late.dirty.insert(view);
@@ -264,11 +265,6 @@ impl History {
             pause_ns: 0,
             ..origin.clone()
         };
-        if self.children(snapshot).is_empty() {
-            // From here on it counts what the new head overwrites.
-            self.view_mut(snapshot).exclusive = 0;
-            self.late.dirty.insert(snapshot);
-        }
         self.add(head);
         self.late.forked(id);
         id

@@ -33,9 +33,7 @@ impl History {
     pub fn would_free(&self, set: &BTreeSet<ViewId>, meta: MetaRead) -> Result<u64> {
         let visible = |v: &&ViewId| self.get(**v).is_some_and(|r| r.role != Role::Hidden);
         let set: BTreeSet<ViewId> = set.iter().filter(visible).copied().collect();
-        let gone = |v: ViewId| set.contains(&v) || self.view(v).role == Role::Hidden;
-        let bottom = |v: ViewId| self.bottom(v, &gone);
-        let bottoms: BTreeSet<ViewId> = set.iter().map(|v| bottom(*v)).collect();
+        let bottoms: BTreeSet<ViewId> = set.iter().filter_map(|v| self.bottom(*v, &set)).collect();
         let (mut freed, mut anyway, none) = (0u64, 0u64, BTreeSet::new());
         for bottom in bottoms {
             let cut = Cut::new(self, meta, &set, bottom);
@@ -50,12 +48,16 @@ impl History {
         Ok(freed.saturating_sub(anyway))
     }
 
-    fn bottom(&self, view: ViewId, gone: &dyn Fn(ViewId) -> bool) -> ViewId {
+    /// The bottom of the component of `view`; none if another view of the set is nearer to it.
+    fn bottom(&self, view: ViewId, set: &BTreeSet<ViewId>) -> Option<ViewId> {
         let mut at = view;
-        while let Some(prev) = self.view(at).prev.filter(|p| gone(*p)) {
-            at = prev;
+        loop {
+            match self.view(at).prev {
+                Some(p) if set.contains(&p) => return None,
+                Some(p) if self.view(p).role == Role::Hidden => at = p,
+                _ => return Some(at),
+            }
         }
-        at
     }
 }
 

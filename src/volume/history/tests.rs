@@ -563,3 +563,84 @@ fn equals_brute_force() {
 fn equals_brute_force_in_the_long_run() {
     (1000..1004).for_each(|seed| run(seed, 10_000));
 }
+
+/// Lists against a map from (list, bucket) to the set of blocks, with buckets of many chunks.
+#[test]
+fn lists_equal_sets() {
+    for seed in 0..6 {
+        let _seed = Seed(seed);
+        let mut run = Run::new(seed);
+        let mut model: BTreeMap<(u64, u64), BTreeSet<u64>> = BTreeMap::new();
+        let (mut next_id, mut next_addr) = (1000, BLOCK_BYTES);
+        for _ in 0..100 {
+            let (list, bucket) = (run.rng.u64(1..4), run.rng.u64(0..3));
+            let (to, range) = (list % 3 + 1, bucket..run.rng.u64(0..4));
+            let epochs = Epoch(range.start)..Epoch(range.end.max(range.start));
+            let inside = |k: &(u64, u64)| k.0 == list && range.contains(&k.1);
+            let steps = run.rng.usize(0..600);
+            let mut picked = crate::store::RangeSet::new();
+            for blocks in model.values() {
+                for b in blocks {
+                    if run.rng.u8(0..8) == 0 {
+                        picked.insert(*b, BLOCK_BYTES);
+                    }
+                }
+            }
+            let what = run.rng.u8(0..8);
+            meta!(run, dead, edit, meta);
+            match what {
+                0..=3 => {
+                    let mut entries = Vec::new();
+                    for n in 0..steps {
+                        let (addr, len) = (next_addr, (n as u64 % 3 + 1) * BLOCK_BYTES);
+                        entries.push(Entry { addr, len, birth: Epoch(bucket + 1) });
+                        let blocks = model.entry((list, bucket)).or_default();
+                        blocks.extend((addr..addr + len).step_by(BLOCK_BYTES as usize));
+                        next_addr += len;
+                    }
+                    deadlist::append(&mut meta, list, Epoch(bucket), &entries, &mut next_id).unwrap();
+                }
+                4 => {
+                    deadlist::move_buckets(&mut meta, list, epochs, to).unwrap();
+                    for key in model.keys().copied().filter(inside).collect::<Vec<_>>() {
+                        let blocks = model.remove(&key).unwrap();
+                        model.entry((to, key.1)).or_default().extend(blocks);
+                    }
+                }
+                5 => {
+                    let out = deadlist::drain(&mut meta, list, steps).unwrap();
+                    assert!(out.len() <= steps.max(168));
+                    assert_eq!(out.is_empty(), !model.iter().any(|(k, b)| k.0 == list && !b.is_empty()));
+                    for e in out {
+                        for b in (e.addr..e.addr + e.len).step_by(BLOCK_BYTES as usize) {
+                            assert!(model.get_mut(&(list, e.birth.0 - 1)).unwrap().remove(&b));
+                        }
+                    }
+                }
+                _ => {
+                    let out = deadlist::remove_ranges(&mut meta, list, epochs, &picked).unwrap();
+                    let mut bytes = 0;
+                    for (_, blocks) in model.iter_mut().filter(|(k, _)| inside(k)) {
+                        let before = blocks.len();
+                        blocks.retain(|b| !picked.contains(*b, BLOCK_BYTES));
+                        bytes += (before - blocks.len()) as u64 * BLOCK_BYTES;
+                    }
+                    assert_eq!(out.iter().map(|(_, e)| e.len).sum::<u64>(), bytes);
+                }
+            }
+            for list in 1..4 {
+                let mut found: BTreeMap<(u64, u64), BTreeSet<u64>> = BTreeMap::new();
+                for (bucket, e) in deadlist::entries(run.read(), list, deadlist::ALL).unwrap() {
+                    for b in (e.addr..e.addr + e.len).step_by(BLOCK_BYTES as usize) {
+                        assert!(found.entry((list, bucket.0)).or_default().insert(b));
+                    }
+                }
+                let bytes: usize = found.values().map(|b| b.len()).sum();
+                let sum = deadlist::sum(run.read(), list, deadlist::ALL).unwrap();
+                assert_eq!(sum, bytes as u64 * BLOCK_BYTES);
+                let expected = model.iter().filter(|(k, b)| k.0 == list && !b.is_empty());
+                assert_eq!(found, expected.map(|(k, b)| (*k, b.clone())).collect());
+            }
+        }
+    }
+}
