@@ -148,13 +148,14 @@ impl History {
         self.late.remove(view)
     }
 
-    /// Counts again what only a snapshot holds, from its only child. A clone made since the freeze is no child of the
-    /// record that the commit writes, so it does not count; while it is there, the counter is not used.
+    /// Counts again what only a snapshot holds, from its only child. Beside others, a clone made since the freeze does
+    /// not count: the record that the commit writes has no such child, and the counter in memory is not used.
     fn count_exclusive(&mut self, view: ViewId, meta: &Meta) -> Result<()> {
         if self.view(view).role != Role::Snapshot {
             return Ok(());
         }
-        let mut known = self.children(view).iter().filter(|c| !self.late.is_new(**c));
+        let children = self.children(view);
+        let mut known = children.iter().filter(|c| children.len() == 1 || !self.late.is_new(**c));
         let (bytes, pending) = match (known.next(), known.next()) {
             (Some(only), None) => {
                 let (list, own) = (self.view(*only).list, self.base(view)..ALL.end);
