@@ -15,7 +15,12 @@
 //! | [`ops`] | the vocabulary of requests | leaves |
 //! | leaves: [`format`](mod@format), [`limits`], [`clock`], [`counters`], [`sys`] | | each other, down |
 
+pub mod clock;
 pub mod device;
 pub mod format;
+pub mod fs;
+pub mod limits;
 pub mod ops;
 pub mod sys;
+#[allow(missing_docs)]
+pub mod volume;

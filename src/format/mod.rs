@@ -3,10 +3,14 @@
 //! Everything is little-endian, without implicit padding; reserved bytes are zero and checked. Decoders return
 //! errors, never panic, whatever the bytes.
 
+pub mod dirent;
 pub mod extent;
 pub mod ids;
+pub mod inode;
 pub mod key;
+pub mod link;
 pub mod pointer;
+pub mod xattr;
 
 pub use extent::Extent;
 pub use ids::{BlockAddr, Epoch, Ino, ViewId};
