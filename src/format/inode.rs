@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     fn sample() -> Inode {
-        let t = |n| Timestamp { secs: -n, nanos: n as u32 };
+        let t = |n: i64| Timestamp { secs: -n, nanos: n as u32 };
         Inode {
             kind: FileType::Directory,
             mode: 0o2755,

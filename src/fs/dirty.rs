@@ -27,6 +27,7 @@ pub(super) struct Dirty {
     files: BTreeMap<Ino, Blocks>,
     settling: BTreeMap<Ino, Blocks>,
     blocks: u64,
+    round: u64,
 }
 
 /// Content of a block of zeros.
@@ -122,6 +123,20 @@ impl Dirty {
     pub fn settled(&mut self) {
         self.settling.clear();
     }
+
+    /// A commit or snapshot starts: every earlier transaction is visible. Returns its number.
+    pub fn begin_round(&mut self) -> u64 {
+        self.settled();
+        self.round += 1;
+        self.round
+    }
+
+    /// The transaction of round `round` is visible. What a later one has let settle stays.
+    pub fn end_round(&mut self, round: u64) {
+        if self.round == round {
+            self.settled();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -136,12 +151,15 @@ mod tests {
         d.edit(ino, 1, load)[0] = 1;
         d.edit(ino, 2, load)[0] = 2;
         assert_eq!((d.bytes(), d.fresh_blocks(ino), d.missing(ino, 0, 4)), (8192, 2, 2));
+        let round = d.begin_round();
         d.settle(ino);
         d.edit(ino, 2, load)[0] = 3;
         let seen: Vec<_> = d.collect(ino, 0, 9).iter().map(|(n, b)| (*n, b[0])).collect();
         assert_eq!((seen, d.bytes()), (vec![(1, 1), (2, 3)], 4096));
         assert_eq!(d.get(ino, 1).map(|b| b[0]), Some(1));
-        d.settled();
+        d.end_round(round - 1);
+        assert!(d.get(ino, 1).is_some());
+        d.end_round(round);
         assert!(d.get(ino, 1).is_none());
         d.discard(ino, 0, 9);
         assert!(d.bytes() == 0 && d.files().is_empty());

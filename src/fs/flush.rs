@@ -18,8 +18,10 @@ type Result<T> = std::result::Result<T, VolumeError>;
 const STAGE_BYTES: usize = 8 << 20;
 
 /// Makes the live tree in `txn` complete: delayed data, and a record of each inode without a name.
-pub(super) fn prepare(gate: &mut Gate, volume: &Volume, txn: &mut Txn) -> Result<()> {
-    gate.dirty.settled();
+///
+/// Returns the number of the round, for [`Dirty::end_round`] once the transaction is visible.
+pub(super) fn prepare(gate: &mut Gate, volume: &Volume, txn: &mut Txn) -> Result<u64> {
+    let round = gate.dirty.begin_round();
     let files: Vec<Ino> = gate.dirty.files().into_iter().collect();
     flush(&mut gate.dirty, volume, txn, &files)?;
     for ino in gate.unlinked.keys() {
@@ -28,7 +30,7 @@ pub(super) fn prepare(gate: &mut Gate, volume: &Volume, txn: &mut Txn) -> Result
             txn.insert(key, &[])?;
         }
     }
-    Ok(())
+    Ok(round)
 }
 
 /// Contiguous blocks of one file that are not zero, or that are all zero.

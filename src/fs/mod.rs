@@ -90,18 +90,18 @@ impl Fs {
 
     /// Makes every change that has returned durable.
     pub fn commit(&self) -> Result<()> {
-        // A view of the past, or a volume that a failed write made read-only, has nothing of its own to lose:
-        // the volume answers with its state.
         let mut gate = Some(self.gate.write());
+        let mut round = 0;
         let volume = &self.volume;
         volume.commit(&mut |txn| {
             if let Some(gate) = gate.as_mut() {
-                flush::prepare(gate, volume, txn)?;
+                round = flush::prepare(gate, volume, txn)?;
             }
             // Readers find the flushed blocks as settling until the transaction is visible.
             gate = None;
             Ok(())
         })?;
+        self.gate.write().dirty.end_round(round);
         Ok(())
     }
 

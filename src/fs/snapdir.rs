@@ -100,15 +100,17 @@ impl Fs {
         let mut gate = Some(self.gate.write());
         let closed = Instant::now();
         let mut pause = Duration::ZERO;
+        let mut round = 0;
         let volume = &self.volume;
         let id = volume.create_snapshot(name, self.clock.now(), &mut |txn| {
             if let Some(gate) = gate.as_mut() {
-                flush::prepare(gate, volume, txn)?;
+                round = flush::prepare(gate, volume, txn)?;
             }
             gate = None;
             pause = closed.elapsed();
             Ok(())
         })?;
+        self.gate.write().dirty.end_round(round);
         self.snapshot_pause_ns.store(pause.as_nanos() as u64, Ordering::Relaxed);
         Ok(id)
     }
