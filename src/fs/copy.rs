@@ -59,7 +59,7 @@ impl Fs {
     }
 
     fn copy_step(&self, caller: &Caller, from: End, to: End, len: u64) -> Result<u64> {
-        let aligned = from.offset % BLOCK_BYTES == 0 && to.offset % BLOCK_BYTES == 0;
+        let aligned = from.offset.is_multiple_of(BLOCK_BYTES) && to.offset.is_multiple_of(BLOCK_BYTES);
         // Blocks that only a snapshot holds are copied: sharing starts from references of the live tree.
         if aligned && from.node.is_live() {
             let shared = self.change()?.share(&self.volume, caller, from, to, len.min(SHARE_BYTES))?;
@@ -95,7 +95,7 @@ impl Change<'_> {
         }
         let (first, last) = (from.offset / BLOCK_BYTES, (from.offset + whole) / BLOCK_BYTES);
         if !self.gate.dirty.collect(source, first, last).is_empty() {
-            flush::flush(&mut self.gate.dirty, volume, &mut self.txn, &[source])?;
+            flush::flush(&mut self.gate.dirty, volume, &mut self.txn, &[source], flush::Early::default())?;
         }
         if first == 0 && self.regular(source)?.has_inline {
             return Ok(0);

@@ -84,7 +84,7 @@ pub(super) fn replace(
     keep: Keep,
     new: &[(u64, Extent)],
 ) -> Result<i64> {
-    debug_assert!(from % BLOCK_BYTES == 0 && to % BLOCK_BYTES == 0);
+    debug_assert!(from.is_multiple_of(BLOCK_BYTES) && to.is_multiple_of(BLOCK_BYTES));
     let mut grown = 0;
     for (at, ext) in overlapping(txn.view(), ino, from, to, usize::MAX)? {
         if keep == Keep::Unwritten && ext.is_unwritten() {

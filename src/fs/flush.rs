@@ -11,6 +11,9 @@ use crate::format::inode::Inode;
 use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind};
 use crate::limits::INLINE_BYTES_MAX;
 use crate::volume::{Staged, Txn, Volume, VolumeError};
+use parking_lot::RwLock;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 type Result<T> = std::result::Result<T, VolumeError>;
 
@@ -20,10 +23,10 @@ const STAGE_BYTES: usize = 8 << 20;
 /// Makes the live tree in `txn` complete: delayed data, and a record of each inode without a name.
 ///
 /// Returns the number of the round, for [`Dirty::end_round`] once the transaction is visible.
-pub(super) fn prepare(gate: &mut Gate, volume: &Volume, txn: &mut Txn) -> Result<u64> {
+pub(super) fn prepare(gate: &mut Gate, volume: &Volume, txn: &mut Txn, early: Early) -> Result<u64> {
     let round = gate.dirty.begin_round();
     let files: Vec<Ino> = gate.dirty.files().into_iter().collect();
-    flush(&mut gate.dirty, volume, txn, &files)?;
+    flush(&mut gate.dirty, volume, txn, &files, early)?;
     for ino in gate.unlinked.keys() {
         let key = Key::new(Ino::ORPHANS.0, Kind::Orphan, ino.0);
         if txn.view().get(&key)?.is_none() {
@@ -33,23 +36,49 @@ pub(super) fn prepare(gate: &mut Gate, volume: &Volume, txn: &mut Txn) -> Result
     Ok(round)
 }
 
-/// Contiguous blocks of one file that are not zero, or that are all zero.
+/// Contiguous blocks of one file, none of them zero.
 struct Run {
-    file: usize,
+    ino: Ino,
     first: u64,
-    blocks: u64,
-    zero: bool,
+    blocks: Vec<Block>,
 }
 
-/// Staged data and the runs in it.
+/// Staged data and the runs in it, in order.
 struct Batch {
     staged: Staged,
     runs: Vec<Run>,
 }
 
+/// Delayed data that was put onto the device before the transaction began. Blocks that change meanwhile are put there
+/// again by the flush.
+#[derive(Default)]
+pub(super) struct Early(Vec<Batch>);
+
+/// Puts delayed data onto the device without holding anything up. Best effort: what fails here is tried again, and
+/// reported, by the flush.
+pub(super) fn stage_early(gate: &RwLock<Gate>, volume: &Volume) -> Early {
+    let mut runs = Vec::new();
+    {
+        let gate = gate.read();
+        let view = volume.live();
+        for ino in gate.dirty.files() {
+            if view.inode(ino).is_ok_and(|i| i.is_some_and(|i| i.size > INLINE_BYTES_MAX)) {
+                runs.extend(runs_of(&gate.dirty, ino, &BTreeSet::new()).0);
+            }
+        }
+    }
+    Early(stage(volume, runs).unwrap_or_default())
+}
+
 /// Gives the delayed data of `files` its place and lets it settle.
-pub(super) fn flush(dirty: &mut Dirty, volume: &Volume, txn: &mut Txn, files: &[Ino]) -> Result<()> {
-    let mut inodes: Vec<(Ino, Inode)> = Vec::with_capacity(files.len());
+pub(super) fn flush(
+    dirty: &mut Dirty,
+    volume: &Volume,
+    txn: &mut Txn,
+    files: &[Ino],
+    early: Early,
+) -> Result<()> {
+    let mut inodes: BTreeMap<Ino, Inode> = BTreeMap::new();
     let mut small = Vec::new();
     for ino in files {
         let Some(inode) = txn.view().inode(*ino)? else {
@@ -59,10 +88,17 @@ pub(super) fn flush(dirty: &mut Dirty, volume: &Volume, txn: &mut Txn, files: &[
         if fits_inline(dirty, txn, *ino, &inode)? {
             small.push((*ino, inode));
         } else {
-            inodes.push((*ino, inode));
+            inodes.insert(*ino, inode);
         }
     }
-    let (batches, zeros) = stage(dirty, volume, &inodes)?;
+    let done = unchanged(dirty, &inodes, &early);
+    let (mut runs, mut zeros) = (Vec::new(), Vec::new());
+    for ino in inodes.keys() {
+        let (data, zero) = runs_of(dirty, *ino, &done);
+        runs.extend(data);
+        zeros.extend(zero.into_iter().map(|(first, blocks)| (*ino, first, blocks)));
+    }
+    let batches = stage(volume, runs)?;
 
     for (ino, mut inode) in small {
         if let Some(block) = dirty.get(ino, 0) {
@@ -72,16 +108,19 @@ pub(super) fn flush(dirty: &mut Dirty, volume: &Volume, txn: &mut Txn, files: &[
         }
         dirty.settle(ino);
     }
-    for run in zeros {
-        place(txn, &mut inodes[run.file], &run, &[])?;
+    for (ino, first, blocks) in zeros {
+        place(txn, &mut inodes, ino, first, blocks, &[])?;
+    }
+    for batch in early.0 {
+        place_early(txn, &mut inodes, batch, &done)?;
     }
     for batch in batches {
         let extents = txn.publish(batch.staged);
         let mut rest = Cursor { extents: &extents, used: 0 };
         for run in batch.runs {
-            let parts = rest.take(run.blocks * BLOCK_BYTES);
-            let new = extents::lay(run.first * BLOCK_BYTES, parts);
-            place(txn, &mut inodes[run.file], &run, &new)?;
+            let blocks = run.blocks.len() as u64;
+            let new = extents::lay(run.first * BLOCK_BYTES, rest.take(blocks * BLOCK_BYTES));
+            place(txn, &mut inodes, run.ino, run.first, blocks, &new)?;
         }
     }
     for (ino, inode) in inodes {
@@ -100,73 +139,120 @@ fn fits_inline(dirty: &Dirty, txn: &Txn, ino: Ino, inode: &Inode) -> Result<bool
     Ok(only_first && extents::at(txn.view(), ino, 0)?.is_none())
 }
 
-/// Puts every block that is not zero onto the device. Changes nothing; what is staged is given back if this fails.
-fn stage(dirty: &Dirty, volume: &Volume, inodes: &[(Ino, Inode)]) -> Result<(Vec<Batch>, Vec<Run>)> {
-    let (mut batches, mut zeros) = (Vec::new(), Vec::new());
-    let (mut data, mut runs) = (Vec::new(), Vec::new());
-    for (file, (ino, _)) in inodes.iter().enumerate() {
-        for run in runs_of(file, dirty.blocks(*ino)) {
-            if run.zero {
-                zeros.push(run);
-                continue;
-            }
-            for n in run.first..run.first + run.blocks {
-                if let Some(block) = dirty.get(*ino, n) {
-                    data.extend_from_slice(&block[..]);
-                }
-            }
-            runs.push(run);
-            if data.len() >= STAGE_BYTES {
-                batches.push(Batch { staged: volume.stage(&data)?, runs: std::mem::take(&mut runs) });
-                data.clear();
-            }
+/// Blocks that were staged early and are still what the file holds. The early runs keep the old content alive, so the
+/// same place in memory is the same content.
+fn unchanged(dirty: &Dirty, inodes: &BTreeMap<Ino, Inode>, early: &Early) -> BTreeSet<(Ino, u64)> {
+    let runs = early.0.iter().flat_map(|batch| &batch.runs).filter(|run| inodes.contains_key(&run.ino));
+    runs.flat_map(|run| run.blocks.iter().zip(run.first..).map(|(block, n)| (run.ino, n, block)))
+        .filter(|(ino, n, block)| dirty.get(*ino, *n).is_some_and(|now| Arc::ptr_eq(now, block)))
+        .map(|(ino, n, _)| (ino, n))
+        .collect()
+}
+
+/// Puts runs onto the device. Changes nothing; what is staged is given back if this fails.
+fn stage(volume: &Volume, runs: Vec<Run>) -> Result<Vec<Batch>> {
+    let (mut batches, mut data, mut pending) = (Vec::new(), Vec::new(), Vec::new());
+    for run in runs {
+        for block in &run.blocks {
+            data.extend_from_slice(&block[..]);
+        }
+        pending.push(run);
+        if data.len() >= STAGE_BYTES {
+            batches.push(Batch { staged: volume.stage(&data)?, runs: std::mem::take(&mut pending) });
+            data.clear();
         }
     }
     if !data.is_empty() {
-        batches.push(Batch { staged: volume.stage(&data)?, runs });
+        batches.push(Batch { staged: volume.stage(&data)?, runs: pending });
     }
-    Ok((batches, zeros))
+    Ok(batches)
 }
 
-fn runs_of<'a>(file: usize, blocks: impl Iterator<Item = (u64, &'a Block)>) -> Vec<Run> {
-    let mut runs: Vec<Run> = Vec::new();
-    for (n, block) in blocks {
-        let zero = is_zero(&block[..]);
-        let full = (STAGE_BYTES as u64) / BLOCK_BYTES;
-        match runs.last_mut() {
-            Some(run) if run.zero == zero && run.first + run.blocks == n && run.blocks < full => {
-                run.blocks += 1;
+/// The delayed blocks of a file without those in `skip`: runs of data, and runs of zeros as (first, number).
+fn runs_of(dirty: &Dirty, ino: Ino, skip: &BTreeSet<(Ino, u64)>) -> (Vec<Run>, Vec<(u64, u64)>) {
+    let (mut runs, mut zeros): (Vec<Run>, Vec<(u64, u64)>) = (Vec::new(), Vec::new());
+    for (n, block) in dirty.blocks(ino).filter(|(n, _)| !skip.contains(&(ino, *n))) {
+        if is_zero(&block[..]) {
+            match zeros.last_mut() {
+                Some((first, blocks)) if *first + *blocks == n => *blocks += 1,
+                _ => zeros.push((n, 1)),
             }
-            _ => runs.push(Run { file, first: n, blocks: 1, zero }),
+            continue;
+        }
+        let full = STAGE_BYTES / BLOCK_BYTES as usize;
+        match runs.last_mut() {
+            Some(run) if run.first + run.blocks.len() as u64 == n && run.blocks.len() < full => {
+                run.blocks.push(block.clone());
+            }
+            _ => runs.push(Run { ino, first: n, blocks: vec![block.clone()] }),
         }
     }
-    runs
+    (runs, zeros)
 }
 
-/// Maps a run to its new extents; none make a hole, but keep space that was asked for.
-fn place(txn: &mut Txn, (ino, inode): &mut (Ino, Inode), run: &Run, new: &[(u64, Extent)]) -> Result<()> {
-    if run.first == 0 && inode.has_inline {
+/// Maps what is still wanted of an early batch, and gives the rest back.
+fn place_early(
+    txn: &mut Txn,
+    inodes: &mut BTreeMap<Ino, Inode>,
+    batch: Batch,
+    done: &BTreeSet<(Ino, u64)>,
+) -> Result<()> {
+    let extents = txn.publish(batch.staged);
+    let mut rest = Cursor { extents: &extents, used: 0 };
+    for run in batch.runs {
+        let end = run.first + run.blocks.len() as u64;
+        let mut first = run.first;
+        while first < end {
+            let wanted = done.contains(&(run.ino, first));
+            let mut next = first + 1;
+            while next < end && done.contains(&(run.ino, next)) == wanted {
+                next += 1;
+            }
+            let parts = rest.take((next - first) * BLOCK_BYTES);
+            if wanted {
+                let new = extents::lay(first * BLOCK_BYTES, parts);
+                place(txn, inodes, run.ino, first, next - first, &new)?;
+            } else {
+                parts.iter().for_each(|part| txn.free(part));
+            }
+            first = next;
+        }
+    }
+    Ok(())
+}
+
+/// Maps blocks to their new extents; none make a hole, but keep space that was asked for.
+fn place(
+    txn: &mut Txn,
+    inodes: &mut BTreeMap<Ino, Inode>,
+    ino: Ino,
+    first: u64,
+    blocks: u64,
+    new: &[(u64, Extent)],
+) -> Result<()> {
+    let Some(inode) = inodes.get_mut(&ino) else { return Ok(()) };
+    if first == 0 && inode.has_inline {
         txn.remove(&Key::new(ino.0, Kind::Inline, 0))?;
         inode.has_inline = false;
     }
-    let keep = if run.zero { Keep::Unwritten } else { Keep::Nothing };
-    let (from, to) = (run.first * BLOCK_BYTES, (run.first + run.blocks) * BLOCK_BYTES);
-    let grown = extents::replace(txn, *ino, from, to, keep, new)?;
+    let keep = if new.is_empty() { Keep::Unwritten } else { Keep::Nothing };
+    let (from, to) = (first * BLOCK_BYTES, (first + blocks) * BLOCK_BYTES);
+    let grown = extents::replace(txn, ino, from, to, keep, new)?;
     inode.blocks = extents::add_blocks(inode.blocks, grown);
     Ok(())
 }
 
 /// Takes extents off the front of a list, cut where needed.
-pub(super) struct Cursor<'a> {
+struct Cursor<'a> {
     /// The extents.
-    pub extents: &'a [Extent],
+    extents: &'a [Extent],
     /// Bytes of the first that are gone.
-    pub used: u64,
+    used: u64,
 }
 
 impl Cursor<'_> {
     /// The next `len` bytes. There must be as many.
-    pub fn take(&mut self, mut len: u64) -> Vec<Extent> {
+    fn take(&mut self, mut len: u64) -> Vec<Extent> {
         let mut out = Vec::new();
         while len > 0 {
             let Some(first) = self.extents.first() else { break };

@@ -4,7 +4,7 @@
 //! (delayed data, unlinked inodes) is the state of the file system; nothing is kept for an inode that the kernel merely
 //! looked up. It does not check permissions (the kernel does) and knows no addresses.
 //!
-//! Lock order: `snapshot_lock`, then the gate, then the volume's transaction; the handle table and `kernel` are leaves.
+//! Lock order: `snapshot_lock`, `commit_lock`, then the gate, then the volume's transaction; the handle table and `kernel` are leaves.
 //! Changes hold the gate for writing. Readers of content hold it for reading only while they take a view and the
 //! delayed blocks; readers of attributes and names need no more than a view.
 
@@ -57,6 +57,10 @@ pub struct Fs {
     kernel: RwLock<KernelRef>,
     /// One snapshot at a time is created, renamed or deleted.
     snapshot_lock: Mutex<()>,
+    /// One commit at a time, so that nobody waits for the device with the gate closed. Holds the number of the last
+    /// one that succeeded.
+    commit_lock: Mutex<u64>,
+    commits_started: AtomicU64,
     /// Nanoseconds for which the last snapshot held up changes.
     snapshot_pause_ns: AtomicU64,
     generation: AtomicU64,
@@ -73,6 +77,8 @@ impl Fs {
             handles: Handles::default(),
             kernel: RwLock::new(Arc::new(NoKernel)),
             snapshot_lock: Mutex::new(()),
+            commit_lock: Mutex::new(0),
+            commits_started: AtomicU64::new(0),
             snapshot_pause_ns: AtomicU64::new(0),
             generation: AtomicU64::new(1),
         };
@@ -90,18 +96,27 @@ impl Fs {
 
     /// Makes every change that has returned durable.
     pub fn commit(&self) -> Result<()> {
+        let before = self.commits_started.load(Ordering::SeqCst);
+        let mut last_done = self.commit_lock.lock();
+        if *last_done > before {
+            // It started after this call, so everything that this caller did is in it.
+            return Ok(());
+        }
+        let number = self.commits_started.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut early = Some(flush::stage_early(&self.gate, &self.volume));
         let mut gate = Some(self.gate.write());
         let mut round = 0;
         let volume = &self.volume;
         volume.commit(&mut |txn| {
             if let Some(gate) = gate.as_mut() {
-                round = flush::prepare(gate, volume, txn)?;
+                round = flush::prepare(gate, volume, txn, early.take().unwrap_or_default())?;
             }
             // Readers find the flushed blocks as settling until the transaction is visible.
             gate = None;
             Ok(())
         })?;
         self.gate.write().dirty.end_round(round);
+        *last_done = number;
         Ok(())
     }
 

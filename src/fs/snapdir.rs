@@ -97,6 +97,8 @@ impl Fs {
         if !writers.is_empty() {
             self.kernel().write_back(&writers).map_err(write_back_error)?;
         }
+        let _no_commit = self.commit_lock.lock();
+        let mut early = Some(flush::stage_early(&self.gate, &self.volume));
         let mut gate = Some(self.gate.write());
         let closed = Instant::now();
         let mut pause = Duration::ZERO;
@@ -104,7 +106,7 @@ impl Fs {
         let volume = &self.volume;
         let id = volume.create_snapshot(name, self.clock.now(), &mut |txn| {
             if let Some(gate) = gate.as_mut() {
-                round = flush::prepare(gate, volume, txn)?;
+                round = flush::prepare(gate, volume, txn, early.take().unwrap_or_default())?;
             }
             gate = None;
             pause = closed.elapsed();

@@ -70,7 +70,7 @@ impl Change<'_> {
         self.gate.dirty.discard(ino, from / BLOCK_BYTES, u64::MAX);
         self.unmap(ino, inode, from, u64::MAX - u64::MAX % BLOCK_BYTES)?;
         self.cut_inline(ino, inode, size)?;
-        if size % BLOCK_BYTES != 0 {
+        if !size.is_multiple_of(BLOCK_BYTES) {
             let n = size / BLOCK_BYTES;
             let delayed = self.gate.dirty.get(ino, n).is_some();
             if delayed || tail.is_some() {
@@ -86,7 +86,7 @@ impl Change<'_> {
     /// The last block of the shortened file, if it must be rewritten and is not delayed yet.
     fn tail_block(&self, ino: Ino, inode: &Inode, size: u64) -> Result<Option<DirtyBlock>> {
         let n = size / BLOCK_BYTES;
-        if size % BLOCK_BYTES == 0 || self.gate.dirty.get(ino, n).is_some() {
+        if size.is_multiple_of(BLOCK_BYTES) || self.gate.dirty.get(ino, n).is_some() {
             return Ok(None);
         }
         match extents::at(self.view(), ino, size)? {

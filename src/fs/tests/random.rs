@@ -137,3 +137,57 @@ fn random_changes_match_the_model() {
         assert_eq!(t.fs.volume().live_items().len(), 1, "seed {seed}");
     }
 }
+
+#[test]
+fn writers_readers_and_commits_at_the_same_time() {
+    let options = FsOptions { dirty_bytes_max: 1 << 20, ..FsOptions::default() };
+    let t = T::with(1 << 30, options);
+    let files: Vec<_> = (0..3).map(|i| t.create(ROOT, &i.to_string())).collect();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let committer = scope.spawn(|| {
+            let mut n = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                t.fs.commit().unwrap();
+                n += 1;
+                if n % 16 == 0 {
+                    t.snapshot(&format!("s{n}"));
+                    t.fs.delete_snapshot(format!("s{n}").as_bytes()).unwrap();
+                }
+            }
+        });
+        let writers: Vec<_> = files
+            .iter()
+            .enumerate()
+            .map(|(seed, f)| {
+                let t = &t;
+                scope.spawn(move || {
+                    let mut r = fastrand::Rng::with_seed(seed as u64);
+                    let mut model: Vec<u8> = Vec::new();
+                    for _ in 0..400 {
+                        let (at, len) = (r.usize(..300_000), r.usize(1..90_000));
+                        let byte = r.u8(..);
+                        t.write(*f, at as u64, &vec![byte; len]);
+                        model.resize(model.len().max(at + len), 0);
+                        model[at..at + len].fill(byte);
+                        if r.u8(..16) == 0 {
+                            t.resize(f.0, at as u64);
+                            model.truncate(at);
+                        }
+                        let (from, n) = (r.usize(..400_000), r.usize(1..50_000));
+                        let end = model.len().min(from + n);
+                        assert!(t.read(*f, from as u64, n) == model[from.min(end)..end]);
+                    }
+                })
+            })
+            .collect();
+        writers.into_iter().for_each(|w| w.join().unwrap());
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        committer.join().unwrap();
+    });
+    for i in 0..3 {
+        t.fs.unlink(&USER, ROOT, i.to_string().as_bytes()).unwrap();
+    }
+    t.fs.close().unwrap();
+    assert_eq!(t.fs.volume().live_blocks(), 0);
+}
