@@ -28,7 +28,8 @@ pub struct Inode {
     pub gid: u32,
     /// Device number of a device node.
     pub rdev: u32,
-    /// True if it has an `Inline` item.
+    /// True if it has an `Inline` item. In a file that is the content of the first block, without the zeros behind it
+    /// (the size may be larger), and no extent maps that block.
     pub has_inline: bool,
     /// True if it has, or had, an extended attribute.
     pub has_xattr: bool,

@@ -96,6 +96,9 @@ impl Change<'_> {
         let (first, last) = (from.offset / BLOCK_BYTES, (from.offset + whole) / BLOCK_BYTES);
         if !self.gate.dirty.collect(source, first, last).is_empty() {
             flush::flush(&mut self.gate.dirty, volume, &mut self.txn, &[source], flush::Early::default())?;
+            // The gate stays closed until this transaction is visible, so nobody needs the flushed blocks; and those
+            // in the target's range must not show over what is shared.
+            self.gate.dirty.settled();
         }
         if first == 0 && self.regular(source)?.has_inline {
             return Ok(0);
