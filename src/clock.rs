@@ -59,6 +59,25 @@ pub fn rfc3339(t: Timestamp) -> String {
     format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}Z")
 }
 
+/// Seconds after 1970 of the start of a day in UTC, if there is such a day (years 0 to 9999).
+pub fn seconds_from_date(year: i64, month: i64, day: i64) -> Option<i64> {
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days = match month {
+        2 => 28 + i64::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => return None,
+    };
+    if !(0..=9999).contains(&year) || day < 1 || day > days {
+        return None;
+    }
+    let (y, from_march) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let day_of_year = (153 * from_march + 2) / 5 + day - 1;
+    let (era, year_of_era) = (y.div_euclid(400), y.rem_euclid(400));
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    Some((era * 146_097 + day_of_era - 719_468) * 86_400)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +90,11 @@ mod tests {
         assert_eq!(text(951_782_400), "2000-02-29T00:00:00Z");
         assert_eq!(text(1_767_225_599), "2025-12-31T23:59:59Z");
         assert_eq!(text(4_107_542_400), "2100-03-01T00:00:00Z");
+        assert_eq!(seconds_from_date(2000, 2, 29), Some(951_782_400));
+        assert_eq!(seconds_from_date(2100, 3, 1), Some(4_107_542_400));
+        assert_eq!(seconds_from_date(1970, 1, 1), Some(0));
+        assert_eq!(seconds_from_date(2100, 2, 29), None);
+        assert_eq!(seconds_from_date(2026, 13, 1), None);
     }
 
     #[test]

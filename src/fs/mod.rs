@@ -24,6 +24,7 @@ mod name;
 mod operations;
 mod options;
 mod orphan;
+mod pick;
 mod read;
 mod remove;
 mod rename;

@@ -7,10 +7,11 @@ use super::Fs;
 use super::dir::Listing;
 use super::flush;
 use super::items::Items;
+use super::pick::pick;
 use crate::clock::rfc3339;
 use crate::format::{Ino, ViewId};
 use crate::limits::SNAPSHOT_NAME_BYTES_MAX;
-use crate::ops::{Attr, Entry, Error, FileType, NodeId, RenameMode, Result};
+use crate::ops::{Attr, Entry, Error, FileType, NodeId, RenameMode, Result, Timestamp};
 use crate::volume::SnapshotInfo;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -212,8 +213,22 @@ impl Fs {
             }
             _ => {}
         }
-        let info = self.volume.find_snapshot(name).ok_or(Error::NotFound)?;
-        self.past_entry(dir, info.id)?.ok_or(Error::NotFound)
+        if let Some(info) = self.volume.find_snapshot(name) {
+            return self.past_entry(dir, info.id)?.ok_or(Error::NotFound);
+        }
+        if name.first() != Some(&b'@') {
+            return Err(Error::NotFound);
+        }
+        let mut past = self.volume.snapshots();
+        past.retain(|s| self.was_there(dir, s.id));
+        let created: Vec<Timestamp> = past.iter().map(|s| s.created).collect();
+        let found = pick(name, self.clock.now(), &created).ok_or(Error::NotFound)?;
+        self.past_entry(dir, past[found].id)?.ok_or(Error::NotFound)
+    }
+
+    /// True if the live directory `dir` was a directory in the snapshot.
+    fn was_there(&self, dir: Ino, id: ViewId) -> bool {
+        dir == Ino::ROOT || self.past_entry(dir, id).is_ok_and(|entry| entry.is_some())
     }
 
     /// `dir` as it was in a snapshot, if it was there.
@@ -234,8 +249,7 @@ impl Fs {
                 continue;
             }
             // A snapshot may be deleted while they are listed.
-            let there = dir == Ino::ROOT || self.past_entry(dir, info.id).is_ok_and(|entry| entry.is_some());
-            if !there {
+            if !self.was_there(dir, info.id) {
                 continue;
             }
             let node = NodeId::new(info.id.0, dir.0);

@@ -117,6 +117,9 @@ fn every_directory_has_its_past() {
     assert_eq!(t.find(past, "with"), t.find(with, "d"));
     assert_eq!(t.find(past, ".."), Ok(d));
     assert_eq!(t.list(d), ["f"]);
+    assert_eq!(t.find(SNAPDIR, "@latest"), t.find(SNAPDIR, "moved"));
+    assert_eq!(t.find(past, "@prev"), Ok(t.find(past, "with").unwrap()));
+    assert_eq!(t.find(past, "@-1h"), Err(Error::NotFound));
 }
 
 #[test]
