@@ -16,8 +16,10 @@
 //! | leaves: [`format`](mod@format), [`limits`], [`clock`], [`counters`], [`sys`] | | each other, down |
 
 pub mod check;
+pub mod clock;
 pub mod device;
 pub mod format;
+pub mod fs;
 pub mod limits;
 pub mod ops;
 pub mod store;

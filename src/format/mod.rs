@@ -4,17 +4,21 @@
 //! errors, never panic, whatever the bytes.
 
 pub mod deadlist;
+pub mod dirent;
 pub mod extent;
 pub mod header;
 pub mod ids;
 pub mod inner;
+pub mod inode;
 pub mod job;
 pub mod key;
 pub mod leaf;
+pub mod link;
 pub mod pointer;
 pub mod space_map;
 pub mod superblock;
 pub mod view;
+pub mod xattr;
 
 pub use extent::Extent;
 pub use ids::{BlockAddr, Epoch, Ino, ViewId};

@@ -27,6 +27,15 @@ pub enum Consistency {
 }
 
 impl Consistency {
+    /// What users call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Consistency::Crash => "crash",
+            Consistency::FileSystem => "file system",
+            Consistency::Application => "application",
+        }
+    }
+
     /// Its number on disk.
     pub fn number(self) -> u8 {
         match self {

@@ -159,6 +159,7 @@ impl<'a> CommitSession<'a> {
         });
         s.grave_count = 0;
         s.dirty_nodes = 0;
+        s.held_bytes = 0;
         s.changed = false;
         s.epoch = s.epoch.next();
     }

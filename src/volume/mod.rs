@@ -63,6 +63,8 @@ pub struct Volume {
     reserve_bytes: u64,
     /// Nodes of the frozen state that a running commit has not written yet.
     frozen_bytes: AtomicU64,
+    /// Space that the state needed when a transaction last looked.
+    required: AtomicU64,
 }
 
 /// Space of a store in bytes.
@@ -130,15 +132,16 @@ impl Volume {
         self.note(Staged::unwritten(self.shared.store(), len, keep))
     }
 
-    /// Stages content whose space was reserved before ([`Volume::set_delayed_bytes`]): nothing is kept for others.
+    /// Stages content for which a transaction has reserved: nothing is kept for others.
     pub fn stage_reserved(&self, data: &[u8]) -> Result<Staged> {
         self.check_writable()?;
         self.note(Staged::write(self.shared.store(), data, 0))
     }
 
+    /// No lock: whoever stages may hold the transaction.
     fn keep_for_stage(&self) -> Result<u64> {
         self.check_writable()?;
-        Ok(self.required_bytes(&self.state.read()) + self.reserve_bytes)
+        Ok(self.required.load(Relaxed) + self.reserve_bytes)
     }
 
     /// A device failure poisons; running out of space does not.
@@ -149,30 +152,33 @@ impl Volume {
         result
     }
 
-    /// Tells how many bytes of content the layer above holds back; they stay reserved.
-    pub fn set_delayed_bytes(&self, bytes: u64) {
-        self.state.write().delayed_bytes = bytes;
-    }
-
     /// Space that everything not yet committed needs in the worst case.
     fn required_bytes(&self, state: &State) -> u64 {
         state.dirty_nodes * NODE_BYTES as u64
             + self.frozen_bytes.load(Relaxed)
-            + state.delayed_bytes
+            + state.held_bytes
             + COMMIT_OVERHEAD_BYTES
             + state.grave_count * 64
     }
 
-    /// Bytes that a commit would write now, content held back above included.
+    /// Bytes of tree nodes that a commit would write now.
     pub fn dirty_bytes(&self) -> u64 {
         let state = self.state.read();
-        state.dirty_nodes * NODE_BYTES as u64 + state.delayed_bytes
+        state.dirty_nodes * NODE_BYTES as u64
+    }
+
+    /// Space that commits can make available: freed but quarantined, held for the worst case, or waiting for background
+    /// work.
+    pub fn reclaimable_bytes(&self) -> u64 {
+        let held = self.state.read().held_bytes;
+        let work = if self.has_background_work() { u64::MAX / 2 } else { 0 };
+        self.shared.store().alloc().quarantined_bytes() + held + work
     }
 
     /// True if something changed since the last commit, or background work waits for one.
     pub fn needs_commit(&self) -> bool {
         let state = self.state.read();
-        state.changed || !state.points.is_empty() || !state.deletes.is_empty() || state.delayed_bytes > 0
+        state.changed || !state.points.is_empty() || !state.deletes.is_empty()
     }
 
     /// Current epoch.
@@ -235,6 +241,32 @@ impl Volume {
             log::error!("the store takes no more changes until it is opened again: {cause}");
             *poisoned = Some(cause.to_string());
         }
+    }
+}
+
+#[cfg(test)]
+impl Volume {
+    /// A new store in memory with room for `bytes` and the overheads of an empty one.
+    pub fn memory(bytes: u64) -> Arc<Volume> {
+        let size = bytes.max(crate::limits::STORE_BYTES_MIN);
+        let device = Arc::new(crate::device::Memory::new(size));
+        Volume::create(device.clone(), size, [1; 16], (0, 0)).unwrap();
+        Volume::open(device, OpenOptions { access: Access::ReadWrite, cache_bytes: 4 << 20 }).unwrap()
+    }
+
+    /// Keys of the live tree.
+    pub fn live_items(&self) -> Vec<crate::format::Key> {
+        use crate::format::Key;
+        self.live().range(&Key::MIN, &Key::MAX).map(|r| r.unwrap().0).collect()
+    }
+
+    /// Blocks that the extents of the live tree refer to.
+    pub fn live_blocks(&self) -> u64 {
+        use crate::format::{BLOCK_BYTES, Extent, Key, Kind};
+        let view = self.live();
+        let items = view.range(&Key::MIN, &Key::MAX).map(|r| r.unwrap());
+        let extents = items.filter(|(k, _)| k.kind == Kind::Extent as u8);
+        extents.map(|(_, v)| Extent::decode(&v).unwrap().len_bytes() / BLOCK_BYTES).sum()
     }
 }
 

@@ -185,7 +185,7 @@ impl Volume {
             deletes: Vec::new(),
             changed: false,
             dirty_nodes: 0,
-            delayed_bytes: 0,
+            held_bytes: 0,
         };
         for point in &superblock.pending {
             state.apply_point(point);
@@ -208,6 +208,7 @@ impl Volume {
             uuid,
             reserve_bytes,
             frozen_bytes: Default::default(),
+            required: Default::default(),
         })
     }
 

@@ -63,8 +63,8 @@ pub(super) struct State {
     pub changed: bool,
     /// Nodes in memory that a commit has to write.
     pub dirty_nodes: u64,
-    /// Bytes of file content that the layer above still holds back.
-    pub delayed_bytes: u64,
+    /// Worst case of the content that the layer above holds back until the next commit.
+    pub held_bytes: u64,
 }
 
 impl State {

@@ -15,7 +15,7 @@ use parking_lot::RwLockWriteGuard;
 pub struct Need {
     /// Items that it inserts, replaces or removes.
     pub items: u32,
-    /// Bytes of file content that it adds.
+    /// Bytes of file content that the layer above holds back; their space stays reserved until the next commit.
     pub data_bytes: u64,
 }
 
@@ -30,6 +30,9 @@ pub enum Purpose {
 
 /// Nodes that a single item may dirty: the path and a split of each level.
 const NODES_PER_ITEM: u64 = 5;
+
+/// Content that is held back needs its own blocks and, spread over a big file, a leaf for each of them.
+const HELD_FACTOR: u64 = 6;
 
 /// Exclusive write access to a head. Dropping publishes.
 pub struct Txn<'a> {
@@ -73,10 +76,13 @@ impl<'a> Txn<'a> {
             Purpose::Write => self.volume.reserve_bytes,
             Purpose::Delete => self.volume.reserve_bytes / 2,
         };
-        let worst = u64::from(need.items) * NODES_PER_ITEM * NODE_BYTES as u64 + need.data_bytes;
+        let worst = u64::from(need.items) * NODES_PER_ITEM * NODE_BYTES as u64 + need.data_bytes * HELD_FACTOR;
         let bytes = self.volume.required_bytes(self.state()) + worst + keep;
         let store = self.volume.shared.store();
-        Ok(store.secure(&mut store.alloc(), bytes)?)
+        store.secure(&mut store.alloc(), bytes)?;
+        self.volume.required.store(bytes - keep, std::sync::atomic::Ordering::Relaxed);
+        self.state().held_bytes += need.data_bytes * HELD_FACTOR;
+        Ok(())
     }
 
     /// Sets the value of a key: at most [`crate::format::leaf::VALUE_BYTES_MAX`] bytes.

@@ -1,0 +1,110 @@
+//! Where time comes from. Nothing below `cli` reads the machine's clock but through a [`Clock`] that it was given,
+//! so that a test can run at any time it likes. It does not measure durations.
+
+use crate::ops::Timestamp;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A source of wall-clock time. Cheap to clone; clones of a manual clock show the same time.
+#[derive(Clone, Debug)]
+pub enum Clock {
+    /// The machine's.
+    System,
+    /// Nanoseconds since 1970, moved by [`Clock::advance`] alone.
+    Manual(Arc<AtomicI64>),
+}
+
+const NANOS: i64 = 1_000_000_000;
+
+impl Clock {
+    /// A clock that stands at `secs` seconds after 1970 until it is moved.
+    pub fn manual(secs: i64) -> Clock {
+        Clock::Manual(Arc::new(AtomicI64::new(secs * NANOS)))
+    }
+
+    /// Moves a manual clock by `nanos`; the machine's clock ignores it.
+    pub fn advance(&self, nanos: i64) {
+        if let Clock::Manual(now) = self {
+            now.fetch_add(nanos, Ordering::Relaxed);
+        }
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        let nanos = match self {
+            Clock::Manual(now) => now.load(Ordering::Relaxed),
+            Clock::System => match SystemTime::now().duration_since(UNIX_EPOCH) {
+                Ok(since) => return Timestamp { secs: since.as_secs() as i64, nanos: since.subsec_nanos() },
+                Err(before) => -(before.duration().as_nanos() as i64),
+            },
+        };
+        Timestamp { secs: nanos.div_euclid(NANOS), nanos: nanos.rem_euclid(NANOS) as u32 }
+    }
+}
+
+/// `2026-01-31T23:59:59Z`: RFC 3339 in UTC, whole seconds. Proleptic Gregorian calendar, any year.
+pub fn rfc3339(t: Timestamp) -> String {
+    let (days, second) = (t.secs.div_euclid(86_400), t.secs.rem_euclid(86_400));
+    // Years start in March here, so that the leap day is the last of its year.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (h, m, s) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}Z")
+}
+
+/// Seconds after 1970 of the start of a day in UTC, if there is such a day (years 0 to 9999).
+pub fn seconds_from_date(year: i64, month: i64, day: i64) -> Option<i64> {
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days = match month {
+        2 => 28 + i64::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => return None,
+    };
+    if !(0..=9999).contains(&year) || day < 1 || day > days {
+        return None;
+    }
+    let (y, from_march) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let day_of_year = (153 * from_march + 2) / 5 + day - 1;
+    let (era, year_of_era) = (y.div_euclid(400), y.rem_euclid(400));
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    Some((era * 146_097 + day_of_era - 719_468) * 86_400)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_of_known_seconds() {
+        let text = |secs| rfc3339(Timestamp { secs, nanos: 5 });
+        assert_eq!(text(0), "1970-01-01T00:00:00Z");
+        assert_eq!(text(-1), "1969-12-31T23:59:59Z");
+        assert_eq!(text(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(text(1_767_225_599), "2025-12-31T23:59:59Z");
+        assert_eq!(text(4_107_542_400), "2100-03-01T00:00:00Z");
+        assert_eq!(seconds_from_date(2000, 2, 29), Some(951_782_400));
+        assert_eq!(seconds_from_date(2100, 3, 1), Some(4_107_542_400));
+        assert_eq!(seconds_from_date(1970, 1, 1), Some(0));
+        assert_eq!(seconds_from_date(2100, 2, 29), None);
+        assert_eq!(seconds_from_date(2026, 13, 1), None);
+    }
+
+    #[test]
+    fn a_manual_clock_moves_only_when_told() {
+        let clock = Clock::manual(5);
+        let copy = clock.clone();
+        assert_eq!(clock.now(), Timestamp { secs: 5, nanos: 0 });
+        clock.advance(-1);
+        assert_eq!(copy.now(), Timestamp { secs: 4, nanos: 999_999_999 });
+        clock.advance(-5 * NANOS);
+        assert_eq!(copy.now(), Timestamp { secs: -1, nanos: 999_999_999 });
+    }
+}

@@ -1,0 +1,151 @@
+//! A change of the live tree: what one request does, all or nothing.
+//!
+//! Items are collected and read back through the collection; nothing reaches the tree before [`Change::finish`] has
+//! reserved the space for all of it. A change that is dropped has done nothing. The exceptions are changes of block
+//! maps, which go straight into the transaction: they reserve first ([`Change::reserve`]) and then cannot be refused.
+//! Holds the gate for writing and, inside it, the transaction: in this order, released in the reverse one.
+
+use super::Fs;
+use super::dirty::Dirty;
+use super::error::inconsistent;
+use super::items::Items;
+use crate::format::inode::Inode;
+use crate::format::{Ino, Key, Kind};
+use crate::ops::{Error, FileType, Result, Timestamp};
+use crate::volume::{Need, Purpose, Txn, View, VolumeError};
+use parking_lot::RwLockWriteGuard;
+use std::collections::BTreeMap;
+
+/// What the gate guards: the part of the live state that is not in the tree.
+#[derive(Default)]
+pub(super) struct Gate {
+    /// Delayed data.
+    pub dirty: Dirty,
+    /// Inodes without a name that still exist, and whether the kernel has forgotten them.
+    pub unlinked: BTreeMap<Ino, bool>,
+}
+
+/// One change in progress.
+pub(super) struct Change<'a> {
+    batch: BTreeMap<Key, Option<Vec<u8>>>,
+    unlinked: Vec<Ino>,
+    /// The transaction. Dropped, and so visible, before the gate opens.
+    pub txn: Txn<'a>,
+    /// The gate.
+    pub gate: RwLockWriteGuard<'a, Gate>,
+    /// The time of the change.
+    pub now: Timestamp,
+}
+
+impl Fs {
+    /// Starts a change. Waits for every other change.
+    pub(super) fn change(&self) -> Result<Change<'_>> {
+        if self.options.read_only || self.volume.is_read_only() {
+            return Err(Error::ReadOnly);
+        }
+        let mut gate = self.gate.write();
+        let txn = self.volume.begin();
+        gate.dirty.settled();
+        let now = self.clock.now();
+        Ok(Change { batch: BTreeMap::new(), unlinked: Vec::new(), txn, gate, now })
+    }
+}
+
+impl Items for Change<'_> {
+    fn with<T>(
+        &self,
+        key: &Key,
+        f: impl FnOnce(Option<&[u8]>) -> std::result::Result<T, VolumeError>,
+    ) -> std::result::Result<T, VolumeError> {
+        match self.batch.get(key) {
+            Some(value) => f(value.as_deref()),
+            None => self.txn.view().with(key, f),
+        }
+    }
+}
+
+impl Change<'_> {
+    /// The tree without what was collected.
+    pub fn view(&self) -> &View {
+        self.txn.view()
+    }
+
+    /// Collects a new value.
+    pub fn put(&mut self, key: Key, value: Vec<u8>) {
+        self.batch.insert(key, Some(value));
+    }
+
+    /// Collects a removal.
+    pub fn delete(&mut self, key: Key) {
+        self.batch.insert(key, None);
+    }
+
+    /// The inode of a node that the kernel knows.
+    pub fn known(&self, ino: Ino) -> Result<Inode> {
+        self.inode(ino)?.ok_or(Error::Stale)
+    }
+
+    /// The inode that a directory entry names: it must exist.
+    pub fn named(&self, ino: Ino) -> Result<Inode> {
+        Ok(self.inode(ino)?.ok_or_else(|| inconsistent(ino, "has a name but no inode"))?)
+    }
+
+    /// The inode of a directory that can take names.
+    pub fn directory(&self, ino: Ino) -> Result<Inode> {
+        let inode = self.known(ino)?;
+        match (inode.kind, inode.nlink) {
+            (FileType::Directory, 0) => Err(Error::NotFound),
+            (FileType::Directory, _) => Ok(inode),
+            _ => Err(Error::NotADirectory),
+        }
+    }
+
+    /// Collects an inode.
+    pub fn put_inode(&mut self, ino: Ino, inode: &Inode) {
+        self.put(Key::new(ino.0, Kind::Inode, 0), inode.encode().to_vec());
+    }
+
+    /// Takes one name off the count of `ino`; all of them from a directory.
+    pub fn drop_link(&mut self, ino: Ino) -> Result<()> {
+        let mut inode = self.named(ino)?;
+        inode.nlink = match inode.kind {
+            FileType::Directory => 0,
+            _ => inode.nlink.checked_sub(1).ok_or_else(|| inconsistent(ino, "has a name and no links"))?,
+        };
+        inode.ctime = self.now;
+        self.put_inode(ino, &inode);
+        if inode.nlink == 0 {
+            self.unlinked.push(ino);
+        }
+        Ok(())
+    }
+
+    /// Secures space for the collected items, `items` more and `data_bytes` of delayed data.
+    pub fn reserve(&mut self, items: usize, data_bytes: u64, purpose: Purpose) -> Result<()> {
+        // One more for each inode that loses its last name: its orphan record.
+        let items = (items + self.batch.len() + self.unlinked.len() + 1) as u32;
+        Ok(self.txn.reserve(Need { items, data_bytes }, purpose)?)
+    }
+
+    /// Reserves, then puts everything into the tree.
+    pub fn finish(mut self, purpose: Purpose) -> Result<()> {
+        self.reserve(0, 0, purpose)?;
+        self.apply()
+    }
+
+    /// Puts everything into the tree. Space has been reserved.
+    pub fn apply(mut self) -> Result<()> {
+        for (key, value) in std::mem::take(&mut self.batch) {
+            match value {
+                Some(value) => self.txn.insert(key, &value)?,
+                None => {
+                    self.txn.remove(&key)?;
+                }
+            }
+        }
+        for ino in std::mem::take(&mut self.unlinked) {
+            self.gate.unlinked.insert(ino, false);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,136 @@
+//! `copy_file_range`: shares blocks where both ends are on block borders, copies bytes elsewhere.
+//!
+//! Worked off in steps; an error after the first is answered with what was copied so far.
+
+use super::Fs;
+use super::change::Change;
+use super::extents::{self, Keep};
+use super::flush;
+use crate::format::{BLOCK_BYTES, Ino, Key, Kind};
+use crate::limits::FILE_BYTES_MAX;
+use crate::ops::{Caller, Error, Handle, NodeId, Result};
+use crate::volume::{Purpose, Volume};
+
+/// Shared in one change, in bytes.
+const SHARE_BYTES: u64 = 64 << 20;
+/// Copied by value in one change, in bytes.
+const COPY_BYTES: u64 = 1 << 20;
+
+/// One end of a copy.
+#[derive(Clone, Copy)]
+pub(super) struct End {
+    /// The file.
+    pub node: NodeId,
+    /// Its handle.
+    pub handle: Handle,
+    /// Where in it.
+    pub offset: u64,
+}
+
+impl Fs {
+    /// See [`Operations::copy_range`](crate::ops::Operations::copy_range).
+    pub(super) fn copy(&self, caller: &Caller, from: End, to: End, len: u64) -> Result<u64> {
+        let source = self.handles.get(from.node, from.handle)?;
+        let target = self.handles.get(to.node, to.handle)?;
+        if !source.flags.read || !target.flags.write || !to.node.is_live() {
+            return Err(Error::BadHandle);
+        }
+        let size = self.content(from.node, from.handle, 0, 0)?.inode.size;
+        let len = len.min(size.saturating_sub(from.offset));
+        to.offset.checked_add(len).filter(|end| *end <= FILE_BYTES_MAX).ok_or(Error::FileTooBig)?;
+        if from.node == to.node && from.offset < to.offset + len && to.offset < from.offset + len {
+            return Err(Error::Invalid);
+        }
+        let mut done = 0;
+        while done < len {
+            let from = End { offset: from.offset + done, ..from };
+            let to = End { offset: to.offset + done, ..to };
+            match self.copy_step(caller, from, to, len - done) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(_) if done > 0 => break,
+                Err(e) => return Err(e),
+            }
+        }
+        if target.flags.sync {
+            self.commit()?;
+        }
+        Ok(done)
+    }
+
+    fn copy_step(&self, caller: &Caller, from: End, to: End, len: u64) -> Result<u64> {
+        let aligned = from.offset.is_multiple_of(BLOCK_BYTES) && to.offset.is_multiple_of(BLOCK_BYTES);
+        // Blocks that only a snapshot holds are copied: sharing starts from references of the live tree.
+        if aligned && from.node.is_live() {
+            let shared = self.change()?.share(&self.volume, caller, from, to, len.min(SHARE_BYTES))?;
+            if shared > 0 {
+                return Ok(shared);
+            }
+        }
+        let len = match aligned {
+            // Only the block that could not be shared, then sharing may go on.
+            true if from.node.is_live() => len.min(BLOCK_BYTES),
+            _ => len.min(COPY_BYTES),
+        };
+        let mut bytes = Vec::new();
+        self.read_file(from.node, from.handle, from.offset, len as usize, &mut bytes)?;
+        self.write_at(Ino(to.node.ino()), to.offset, false, &bytes, caller.uid != 0)?;
+        Ok(bytes.len() as u64)
+    }
+}
+
+impl Change<'_> {
+    /// Shares the blocks of the start of a range; returns how many bytes, 0 if they must be copied by value.
+    fn share(mut self, volume: &Volume, caller: &Caller, from: End, to: End, len: u64) -> Result<u64> {
+        let (source, target) = (Ino(from.node.ino()), Ino(to.node.ino()));
+        let inode = self.regular(source)?;
+        let target_size = self.regular(target)?.size;
+        let len = len.min(inode.size.saturating_sub(from.offset));
+        // The last block of a file is zero behind its end, so it may be shared when the copy ends there too.
+        let to_the_end = from.offset + len == inode.size && to.offset + len >= target_size;
+        let whole = if to_the_end { len.next_multiple_of(BLOCK_BYTES) } else { len - len % BLOCK_BYTES };
+        let len = len.min(whole);
+        if whole == 0 {
+            return Ok(0);
+        }
+        let (first, last) = (from.offset / BLOCK_BYTES, (from.offset + whole) / BLOCK_BYTES);
+        if !self.gate.dirty.collect(source, first, last).is_empty() {
+            flush::flush(&mut self.gate.dirty, volume, &mut self.txn, &[source], flush::Early::default())?;
+            // The gate stays closed until this transaction is visible, so nobody needs the flushed blocks; and those
+            // in the target's range must not show over what is shared.
+            self.gate.dirty.settled();
+        }
+        if first == 0 && self.regular(source)?.has_inline {
+            return Ok(0);
+        }
+        let found = extents::overlapping(self.view(), source, from.offset, from.offset + whole, usize::MAX)?;
+        let replaced = extents::overlapping(self.view(), target, to.offset, to.offset + whole, usize::MAX)?;
+        let mut inode = self.regular(target)?;
+        if caller.uid != 0 {
+            self.kill_privileges(target, &mut inode)?;
+        }
+        self.reserve(2 * found.len() + replaced.len() + 8, 0, Purpose::Write)?;
+
+        self.gate.dirty.discard(target, to.offset / BLOCK_BYTES, (to.offset + whole) / BLOCK_BYTES);
+        if to.offset == 0 && inode.has_inline {
+            self.delete(Key::new(target.0, Kind::Inline, 0));
+            inode.has_inline = false;
+        }
+        let mut new = Vec::new();
+        for (at, ext) in found {
+            let (cut_from, cut_to) = (at.max(from.offset), (at + ext.len_bytes()).min(from.offset + whole));
+            if !ext.is_unwritten() {
+                let shared = self.txn.share(&ext.slice(cut_from - at, cut_to - cut_from));
+                new.push((to.offset + (cut_from - from.offset), shared));
+            }
+        }
+        let end = to.offset + whole;
+        let grown = extents::replace(&mut self.txn, target, to.offset, end, Keep::Nothing, &new)?;
+        inode.blocks = extents::add_blocks(inode.blocks, grown);
+        inode.size = inode.size.max(to.offset + len);
+        (inode.mtime, inode.ctime) = (self.now, self.now);
+        self.put_inode(target, &inode);
+        self.apply()?;
+        Ok(len)
+    }
+}

@@ -1,0 +1,139 @@
+//! New names: files of every type, directories, symbolic links, hard links.
+//!
+//! A name, its inode and the parent's counts appear together.
+
+use super::Fs;
+use super::inode::{Place, live_target, place};
+use super::items::Items;
+use super::name::check_new_name;
+use crate::format::Ino;
+use crate::limits::{LINKS_MAX, SYMLINK_BYTES_MAX};
+use crate::ops::{Caller, Entry, Error, FileType, Handle, NodeId, OpenFlags, Result};
+use crate::volume::Purpose;
+
+/// What is to be made.
+pub(super) struct New<'a> {
+    /// Its type.
+    pub kind: FileType,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Device number of a device node.
+    pub rdev: u32,
+    /// Target of a symbolic link.
+    pub target: &'a [u8],
+}
+
+impl Fs {
+    /// Makes something new under a name that is free.
+    pub(super) fn make(&self, caller: &Caller, parent: NodeId, name: &[u8], new: &New) -> Result<Entry> {
+        let dir = live_target(parent)?;
+        check_new_name(name)?;
+        let mut change = self.change()?;
+        let dir_inode = change.directory(dir)?;
+        if change.find_name(dir, name)?.is_some() {
+            return Err(Error::Exists);
+        }
+        let (ino, mut inode) = change.new_child(self, caller, &dir_inode, new.kind, new.mode)?;
+        match new.kind {
+            FileType::Directory => {
+                inode.parent = dir;
+                change.add_subdirectories(dir, 1)?;
+            }
+            FileType::Symlink => {
+                inode.size = new.target.len() as u64;
+                inode.has_inline = true;
+                change.put_inline(ino, new.target);
+            }
+            FileType::CharDevice | FileType::BlockDevice => inode.rdev = new.rdev,
+            FileType::Regular | FileType::Fifo | FileType::Socket => {}
+        }
+        change.put_inode(ino, &inode);
+        change.add_name(dir, name, ino, new.kind)?;
+        change.finish(Purpose::Write)?;
+        Ok(self.entry(NodeId::new(0, ino.0), &inode))
+    }
+
+    /// See [`Operations::symlink`](crate::ops::Operations::symlink).
+    pub(super) fn make_symlink(
+        &self,
+        caller: &Caller,
+        parent: NodeId,
+        name: &[u8],
+        target: &[u8],
+    ) -> Result<Entry> {
+        if target.is_empty() || target.contains(&0) {
+            return Err(Error::Invalid);
+        }
+        if target.len() > SYMLINK_BYTES_MAX {
+            return Err(Error::NameTooLong);
+        }
+        self.make(caller, parent, name, &New { kind: FileType::Symlink, mode: 0o777, rdev: 0, target })
+    }
+
+    /// See [`Operations::create`](crate::ops::Operations::create).
+    pub(super) fn create_file(
+        &self,
+        caller: &Caller,
+        parent: NodeId,
+        name: &[u8],
+        mode: u32,
+        flags: OpenFlags,
+    ) -> Result<(Entry, Handle)> {
+        let new = New { kind: FileType::Regular, mode, rdev: 0, target: b"" };
+        let entry = match self.make(caller, parent, name, &new) {
+            // The kernel had a negative entry, and somebody was faster.
+            Err(Error::Exists) if !flags.exclusive => {
+                let found = self.find(parent, name)?;
+                match found.attr.kind {
+                    FileType::Regular => found,
+                    FileType::Directory => return Err(Error::IsADirectory),
+                    _ => return Err(Error::Exists),
+                }
+            }
+            made => made?,
+        };
+        let handle = self.open_file(caller, entry.attr.node, flags)?;
+        Ok((entry, handle))
+    }
+
+    /// See [`Operations::link`](crate::ops::Operations::link).
+    pub(super) fn make_link(&self, node: NodeId, parent: NodeId, name: &[u8]) -> Result<Entry> {
+        let dir = live_target(parent)?;
+        let Place::Live(ino) = place(node) else { return Err(Error::CrossView) };
+        check_new_name(name)?;
+        let mut change = self.change()?;
+        change.directory(dir)?;
+        let mut inode = change.known(ino)?;
+        if inode.kind == FileType::Directory {
+            return Err(Error::NotPermitted);
+        }
+        if inode.nlink == 0 {
+            return Err(Error::NotFound);
+        }
+        if inode.nlink >= LINKS_MAX {
+            return Err(Error::TooManyLinks);
+        }
+        if change.find_name(dir, name)?.is_some() {
+            return Err(Error::Exists);
+        }
+        inode.nlink += 1;
+        inode.ctime = change.now;
+        change.put_inode(ino, &inode);
+        change.add_name(dir, name, ino, inode.kind)?;
+        change.finish(Purpose::Write)?;
+        Ok(self.entry(node, &inode))
+    }
+
+    /// See [`Operations::readlink`](crate::ops::Operations::readlink).
+    pub(super) fn read_link(&self, node: NodeId) -> Result<Vec<u8>> {
+        if let Place::Snapdir(_) = place(node) {
+            return Err(Error::NotASymlink);
+        }
+        let view = self.view_of(node)?;
+        let ino = Ino(node.ino());
+        match view.inode(ino)?.ok_or(Error::Stale)?.kind {
+            FileType::Symlink => Ok(view.inline(ino)?),
+            _ => Err(Error::NotASymlink),
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! How a failure of the volume, or bytes that do not decode, becomes the answer to a request.
+//!
+//! The table is exhaustive: a new kind of failure does not compile until it has an answer here. What means damage or a
+//! failed device is logged here, once, because the answer itself carries no more than EIO.
+
+use crate::format::{FormatError, Ino};
+use crate::ops::Error;
+use crate::volume::VolumeError;
+
+impl From<VolumeError> for Error {
+    fn from(e: VolumeError) -> Error {
+        match e {
+            VolumeError::Corrupt { .. } | VolumeError::Device(_) | VolumeError::NotAStore(_) => {
+                log::error!("{e}");
+                Error::Io(e.to_string())
+            }
+            VolumeError::NoSpace => Error::NoSpace,
+            VolumeError::ReadOnly(_) => Error::ReadOnly,
+            VolumeError::NoSuchView => Error::Stale,
+            VolumeError::NameTaken => Error::Exists,
+            VolumeError::LimitReached(_) => Error::LimitReached,
+        }
+    }
+}
+
+/// The failure of an item of `ino` that does not decode.
+pub(super) fn damaged(ino: Ino, e: FormatError) -> VolumeError {
+    VolumeError::Corrupt { what: format!("inode {}: {e}", ino.0) }
+}
+
+/// The failure of an inode whose parts contradict each other.
+pub(super) fn inconsistent(ino: Ino, what: &str) -> VolumeError {
+    VolumeError::Corrupt { what: format!("inode {}: {what}", ino.0) }
+}

@@ -1,0 +1,131 @@
+//! The block map of a file: extent items by file offset.
+//!
+//! Extents of a file never overlap, start and end on block borders, and an inode with an inline item has none in its
+//! first block. The functions here change the tree at once: space for the items must have been reserved, and every
+//! question that may be refused must have been asked before. Times, sizes and delayed data are not looked at.
+
+use super::items::decode_extent;
+use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind};
+use crate::volume::{Txn, View, VolumeError};
+
+type Result<T> = std::result::Result<T, VolumeError>;
+
+fn key(ino: Ino, offset: u64) -> Key {
+    Key::new(ino.0, Kind::Extent, offset)
+}
+
+/// The extent that covers `offset`, with its own offset.
+pub(super) fn at(view: &View, ino: Ino, offset: u64) -> Result<Option<(u64, Extent)>> {
+    let Some((k, item)) = view.last_at_or_before(&key(ino, offset), &key(ino, 0))? else {
+        return Ok(None);
+    };
+    let (from, ext) = decode_extent(&k, &item)?;
+    Ok((from + ext.len_bytes() > offset).then_some((from, ext)))
+}
+
+/// The first extent that ends after `offset`.
+pub(super) fn next(view: &View, ino: Ino, offset: u64) -> Result<Option<(u64, Extent)>> {
+    if let Some(found) = at(view, ino, offset)? {
+        return Ok(Some(found));
+    }
+    match view.range(&key(ino, offset), &key(ino, u64::MAX)).next() {
+        Some(item) => {
+            let (k, item) = item?;
+            decode_extent(&k, &item).map(Some)
+        }
+        None => Ok(None),
+    }
+}
+
+/// Every extent that overlaps `from..to`, in order, at most `limit`.
+pub(super) fn overlapping(
+    view: &View,
+    ino: Ino,
+    from: u64,
+    to: u64,
+    limit: usize,
+) -> Result<Vec<(u64, Extent)>> {
+    let mut out = Vec::new();
+    if from >= to {
+        return Ok(out);
+    }
+    out.extend(at(view, ino, from)?);
+    for item in view.range(&key(ino, from + 1), &key(ino, to)).take(limit.saturating_sub(out.len())) {
+        let (k, item) = item?;
+        out.push(decode_extent(&k, &item)?);
+    }
+    Ok(out)
+}
+
+/// The last extent of the file.
+pub(super) fn last(view: &View, ino: Ino) -> Result<Option<(u64, Extent)>> {
+    match view.last_at_or_before(&key(ino, u64::MAX), &key(ino, 0))? {
+        Some((k, item)) => decode_extent(&k, &item).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// What is left alone by [`replace`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// Nothing.
+    Nothing,
+    /// Extents that hold only space: they read as zeros already.
+    Unwritten,
+}
+
+/// Takes away what maps `from..to` (block borders) and puts `new` there. Returns by how many bytes the mapped space
+/// has grown.
+pub(super) fn replace(
+    txn: &mut Txn,
+    ino: Ino,
+    from: u64,
+    to: u64,
+    keep: Keep,
+    new: &[(u64, Extent)],
+) -> Result<i64> {
+    debug_assert!(from.is_multiple_of(BLOCK_BYTES) && to.is_multiple_of(BLOCK_BYTES));
+    let mut grown = 0;
+    for (at, ext) in overlapping(txn.view(), ino, from, to, usize::MAX)? {
+        if keep == Keep::Unwritten && ext.is_unwritten() {
+            continue;
+        }
+        let end = at + ext.len_bytes();
+        let (cut_from, cut_to) = (at.max(from), end.min(to));
+        txn.remove(&key(ino, at))?;
+        if at < cut_from {
+            txn.insert(key(ino, at), &ext.slice(0, cut_from - at).encode())?;
+        }
+        if cut_to < end {
+            txn.insert(key(ino, cut_to), &ext.slice(cut_to - at, end - cut_to).encode())?;
+        }
+        txn.free(&ext.slice(cut_from - at, cut_to - cut_from));
+        grown -= (cut_to - cut_from) as i64;
+    }
+    for (at, ext) in new {
+        debug_assert!(*at >= from && at + ext.len_bytes() <= to);
+        txn.insert(key(ino, *at), &ext.encode())?;
+        grown += ext.len_bytes() as i64;
+    }
+    Ok(grown)
+}
+
+/// Lays `extents` one behind the other from `offset` on, as few items as possible.
+pub(super) fn lay(offset: u64, extents: impl IntoIterator<Item = Extent>) -> Vec<(u64, Extent)> {
+    let mut out: Vec<(u64, Extent)> = Vec::new();
+    let mut at = offset;
+    for ext in extents {
+        let len = ext.len_bytes();
+        match out.last_mut() {
+            Some((_, last)) if last.joins(&ext) => *last = last.clone().join(&ext),
+            _ => out.push((at, ext)),
+        }
+        at += len;
+    }
+    out
+}
+
+/// `blocks` of an inode (512-byte units) after its mapped space has grown by `bytes`.
+pub(super) fn add_blocks(blocks: u64, bytes: i64) -> u64 {
+    blocks.saturating_add_signed(bytes / 512)
+}

@@ -1,0 +1,277 @@
+//! The flush: delayed data gets its place, in the transaction of a commit or of a snapshot.
+//!
+//! Everything that can fail for want of space happens before the first change: a failed flush leaves the data delayed.
+//! Blocks of zeros become holes, small files go into the tree, the rest is staged in long runs over all files.
+
+use super::change::Gate;
+use super::dirty::{Block, Dirty};
+use super::extents::{self, Keep};
+use super::items::Items;
+use crate::format::inode::Inode;
+use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind};
+use crate::limits::INLINE_BYTES_MAX;
+use crate::volume::{Staged, Txn, Volume, VolumeError};
+use parking_lot::RwLock;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+type Result<T> = std::result::Result<T, VolumeError>;
+
+/// Data handed to the volume in one call, at most (and then up to the end of the run).
+const STAGE_BYTES: usize = 8 << 20;
+
+/// Makes the live tree in `txn` complete: delayed data, and a record of each inode without a name.
+///
+/// Returns the number of the round, for [`Dirty::end_round`] once the transaction is visible.
+pub(super) fn prepare(gate: &mut Gate, volume: &Volume, txn: &mut Txn, early: Early) -> Result<u64> {
+    let round = gate.dirty.begin_round();
+    let files: Vec<Ino> = gate.dirty.files().into_iter().collect();
+    flush(&mut gate.dirty, volume, txn, &files, early)?;
+    for ino in gate.unlinked.keys() {
+        let key = Key::new(Ino::ORPHANS.0, Kind::Orphan, ino.0);
+        if txn.view().get(&key)?.is_none() {
+            txn.insert(key, &[])?;
+        }
+    }
+    Ok(round)
+}
+
+/// Contiguous blocks of one file, none of them zero.
+struct Run {
+    ino: Ino,
+    first: u64,
+    blocks: Vec<Block>,
+}
+
+/// Staged data and the runs in it, in order.
+struct Batch {
+    staged: Staged,
+    runs: Vec<Run>,
+}
+
+/// Delayed data that was put onto the device before the transaction began. Blocks that change meanwhile are put there
+/// again by the flush.
+#[derive(Default)]
+pub(super) struct Early(Vec<Batch>);
+
+/// Puts delayed data onto the device without holding anything up. Best effort: what fails here is tried again, and
+/// reported, by the flush.
+pub(super) fn stage_early(gate: &RwLock<Gate>, volume: &Volume) -> Early {
+    let mut runs = Vec::new();
+    {
+        let gate = gate.read();
+        let view = volume.live();
+        for ino in gate.dirty.files() {
+            if view.inode(ino).is_ok_and(|i| i.is_some_and(|i| i.size > INLINE_BYTES_MAX)) {
+                runs.extend(runs_of(&gate.dirty, ino, &BTreeSet::new()).0);
+            }
+        }
+    }
+    Early(stage(volume, runs).unwrap_or_default())
+}
+
+/// Gives the delayed data of `files` its place and lets it settle.
+pub(super) fn flush(
+    dirty: &mut Dirty,
+    volume: &Volume,
+    txn: &mut Txn,
+    files: &[Ino],
+    early: Early,
+) -> Result<()> {
+    let mut inodes: BTreeMap<Ino, Inode> = BTreeMap::new();
+    let mut small = Vec::new();
+    for ino in files {
+        let Some(inode) = txn.view().inode(*ino)? else {
+            dirty.discard(*ino, 0, u64::MAX);
+            continue;
+        };
+        if fits_inline(dirty, txn, *ino, &inode)? {
+            small.push((*ino, inode));
+        } else {
+            inodes.insert(*ino, inode);
+        }
+    }
+    let done = unchanged(dirty, &inodes, &early);
+    let (mut runs, mut zeros) = (Vec::new(), Vec::new());
+    for ino in inodes.keys() {
+        let (data, zero) = runs_of(dirty, *ino, &done);
+        runs.extend(data);
+        zeros.extend(zero.into_iter().map(|(first, blocks)| (*ino, first, blocks)));
+    }
+    let batches = stage(volume, runs)?;
+
+    for (ino, mut inode) in small {
+        if let Some(block) = dirty.get(ino, 0) {
+            txn.insert(Key::new(ino.0, Kind::Inline, 0), &block[..inode.size as usize])?;
+            inode.has_inline = true;
+            txn.insert(Key::new(ino.0, Kind::Inode, 0), &inode.encode())?;
+        }
+        dirty.settle(ino);
+    }
+    for (ino, first, blocks) in zeros {
+        place(txn, &mut inodes, ino, first, blocks, &[])?;
+    }
+    for batch in early.0 {
+        place_early(txn, &mut inodes, batch, &done)?;
+    }
+    for batch in batches {
+        let extents = txn.publish(batch.staged);
+        let mut rest = Cursor { extents: &extents, used: 0 };
+        for run in batch.runs {
+            let blocks = run.blocks.len() as u64;
+            let new = extents::lay(run.first * BLOCK_BYTES, rest.take(blocks * BLOCK_BYTES));
+            place(txn, &mut inodes, run.ino, run.first, blocks, &new)?;
+        }
+    }
+    for (ino, inode) in inodes {
+        txn.insert(Key::new(ino.0, Kind::Inode, 0), &inode.encode())?;
+        dirty.settle(ino);
+    }
+    Ok(())
+}
+
+/// True if all content of the file fits into an inline item.
+fn fits_inline(dirty: &Dirty, txn: &Txn, ino: Ino, inode: &Inode) -> Result<bool> {
+    if inode.size == 0 || inode.size > INLINE_BYTES_MAX {
+        return Ok(false);
+    }
+    let only_first = dirty.blocks(ino).all(|(n, _)| n == 0);
+    Ok(only_first && extents::at(txn.view(), ino, 0)?.is_none())
+}
+
+/// Blocks that were staged early and are still what the file holds. The early runs keep the old content alive, so the
+/// same place in memory is the same content.
+fn unchanged(dirty: &Dirty, inodes: &BTreeMap<Ino, Inode>, early: &Early) -> BTreeSet<(Ino, u64)> {
+    let runs = early.0.iter().flat_map(|batch| &batch.runs).filter(|run| inodes.contains_key(&run.ino));
+    runs.flat_map(|run| run.blocks.iter().zip(run.first..).map(|(block, n)| (run.ino, n, block)))
+        .filter(|(ino, n, block)| dirty.get(*ino, *n).is_some_and(|now| Arc::ptr_eq(now, block)))
+        .map(|(ino, n, _)| (ino, n))
+        .collect()
+}
+
+/// Puts runs onto the device. Changes nothing; what is staged is given back if this fails.
+fn stage(volume: &Volume, runs: Vec<Run>) -> Result<Vec<Batch>> {
+    let (mut batches, mut data, mut pending) = (Vec::new(), Vec::new(), Vec::new());
+    for run in runs {
+        for block in &run.blocks {
+            data.extend_from_slice(&block[..]);
+        }
+        pending.push(run);
+        if data.len() >= STAGE_BYTES {
+            batches.push(Batch { staged: volume.stage_reserved(&data)?, runs: std::mem::take(&mut pending) });
+            data.clear();
+        }
+    }
+    if !data.is_empty() {
+        batches.push(Batch { staged: volume.stage_reserved(&data)?, runs: pending });
+    }
+    Ok(batches)
+}
+
+/// The delayed blocks of a file without those in `skip`: runs of data, and runs of zeros as (first, number).
+fn runs_of(dirty: &Dirty, ino: Ino, skip: &BTreeSet<(Ino, u64)>) -> (Vec<Run>, Vec<(u64, u64)>) {
+    let (mut runs, mut zeros): (Vec<Run>, Vec<(u64, u64)>) = (Vec::new(), Vec::new());
+    for (n, block) in dirty.blocks(ino).filter(|(n, _)| !skip.contains(&(ino, *n))) {
+        if is_zero(&block[..]) {
+            match zeros.last_mut() {
+                Some((first, blocks)) if *first + *blocks == n => *blocks += 1,
+                _ => zeros.push((n, 1)),
+            }
+            continue;
+        }
+        let full = STAGE_BYTES / BLOCK_BYTES as usize;
+        match runs.last_mut() {
+            Some(run) if run.first + run.blocks.len() as u64 == n && run.blocks.len() < full => {
+                run.blocks.push(block.clone());
+            }
+            _ => runs.push(Run { ino, first: n, blocks: vec![block.clone()] }),
+        }
+    }
+    (runs, zeros)
+}
+
+/// Maps what is still wanted of an early batch, and gives the rest back.
+fn place_early(
+    txn: &mut Txn,
+    inodes: &mut BTreeMap<Ino, Inode>,
+    batch: Batch,
+    done: &BTreeSet<(Ino, u64)>,
+) -> Result<()> {
+    let extents = txn.publish(batch.staged);
+    let mut rest = Cursor { extents: &extents, used: 0 };
+    for run in batch.runs {
+        let end = run.first + run.blocks.len() as u64;
+        let mut first = run.first;
+        while first < end {
+            let wanted = done.contains(&(run.ino, first));
+            let mut next = first + 1;
+            while next < end && done.contains(&(run.ino, next)) == wanted {
+                next += 1;
+            }
+            let parts = rest.take((next - first) * BLOCK_BYTES);
+            if wanted {
+                let new = extents::lay(first * BLOCK_BYTES, parts);
+                place(txn, inodes, run.ino, first, next - first, &new)?;
+            } else {
+                parts.iter().for_each(|part| txn.free(part));
+            }
+            first = next;
+        }
+    }
+    Ok(())
+}
+
+/// Maps blocks to their new extents; none make a hole, but keep space that was asked for.
+fn place(
+    txn: &mut Txn,
+    inodes: &mut BTreeMap<Ino, Inode>,
+    ino: Ino,
+    first: u64,
+    blocks: u64,
+    new: &[(u64, Extent)],
+) -> Result<()> {
+    let Some(inode) = inodes.get_mut(&ino) else { return Ok(()) };
+    if first == 0 && inode.has_inline {
+        txn.remove(&Key::new(ino.0, Kind::Inline, 0))?;
+        inode.has_inline = false;
+    }
+    let keep = if new.is_empty() { Keep::Unwritten } else { Keep::Nothing };
+    let (from, to) = (first * BLOCK_BYTES, (first + blocks) * BLOCK_BYTES);
+    let grown = extents::replace(txn, ino, from, to, keep, new)?;
+    inode.blocks = extents::add_blocks(inode.blocks, grown);
+    Ok(())
+}
+
+/// Takes extents off the front of a list, cut where needed.
+struct Cursor<'a> {
+    /// The extents.
+    extents: &'a [Extent],
+    /// Bytes of the first that are gone.
+    used: u64,
+}
+
+impl Cursor<'_> {
+    /// The next `len` bytes. There must be as many.
+    fn take(&mut self, mut len: u64) -> Vec<Extent> {
+        let mut out = Vec::new();
+        while len > 0 {
+            let Some(first) = self.extents.first() else { break };
+            let part = len.min(first.len_bytes() - self.used);
+            out.push(first.slice(self.used, part));
+            self.used += part;
+            len -= part;
+            if self.used == first.len_bytes() {
+                self.extents = &self.extents[1..];
+                self.used = 0;
+            }
+        }
+        debug_assert_eq!(len, 0, "extents cover less than was staged");
+        out
+    }
+}
+
+/// True if there is nothing but zeros.
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
+    let (chunks, rest) = bytes.as_chunks::<64>();
+    rest.iter().all(|b| *b == 0) && chunks.iter().all(|c| c.iter().fold(0, |a, b| a | b) == 0)
+}

@@ -1,0 +1,155 @@
+//! POSIX meaning on top of the volume: inodes, names, data, extended attributes and `.snapshots`.
+//!
+//! [`Fs`] implements [`Operations`](crate::ops::Operations). The live tree in the volume plus what the gate guards
+//! (delayed data, unlinked inodes) is the state of the file system; nothing is kept for an inode that the kernel merely
+//! looked up. It does not check permissions (the kernel does) and knows no addresses.
+//!
+//! Lock order: `snapshot_lock`, `commit_lock`, then the gate, then the volume's transaction; the handle table and `kernel` are leaves.
+//! Changes hold the gate for writing. Readers of content hold it for reading only while they take a view and the
+//! delayed blocks; readers of attributes and names need no more than a view.
+
+mod change;
+mod copy;
+mod create;
+mod dir;
+mod dirty;
+mod error;
+mod extents;
+mod flush;
+mod handle;
+mod hole;
+mod inode;
+mod items;
+mod name;
+mod operations;
+mod options;
+mod orphan;
+mod pick;
+mod read;
+mod remove;
+mod rename;
+mod snapdir;
+mod truncate;
+mod write;
+mod xattr;
+
+#[cfg(test)]
+mod tests;
+
+pub use options::{FsOptions, SnapdirMode};
+pub use snapdir::SnapshotCreator;
+
+use crate::clock::Clock;
+use crate::ops::{KernelRef, NoKernel, Result};
+use crate::volume::Volume;
+use change::Gate;
+use handle::Handles;
+use parking_lot::{Mutex, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The file system on an open volume. Any thread may call any method.
+pub struct Fs {
+    volume: Arc<Volume>,
+    options: FsOptions,
+    clock: Clock,
+    gate: RwLock<Gate>,
+    handles: Handles,
+    kernel: RwLock<KernelRef>,
+    /// One snapshot at a time is created, renamed or deleted.
+    snapshot_lock: Mutex<()>,
+    /// One commit at a time, so that nobody waits for the device with the gate closed. Holds the number of the last
+    /// one that succeeded.
+    commit_lock: Mutex<u64>,
+    commits_started: AtomicU64,
+    /// Nanoseconds for which the last snapshot held up changes.
+    snapshot_pause_ns: AtomicU64,
+    generation: AtomicU64,
+}
+
+impl Fs {
+    /// The file system of `volume`: makes the root of an empty one, and purges what a crash has left without a name.
+    pub fn open(volume: Arc<Volume>, options: FsOptions, clock: Clock) -> Result<Arc<Fs>> {
+        let fs = Fs {
+            volume,
+            options,
+            clock,
+            gate: RwLock::default(),
+            handles: Handles::default(),
+            kernel: RwLock::new(Arc::new(NoKernel)),
+            snapshot_lock: Mutex::new(()),
+            commit_lock: Mutex::new(0),
+            commits_started: AtomicU64::new(0),
+            snapshot_pause_ns: AtomicU64::new(0),
+            generation: AtomicU64::new(1),
+        };
+        if !fs.options.read_only && !fs.volume.is_read_only() {
+            fs.make_root()?;
+            fs.purge_orphans()?;
+        }
+        Ok(Arc::new(fs))
+    }
+
+    /// Connects the way back to the kernel.
+    pub fn set_kernel(&self, kernel: KernelRef) {
+        *self.kernel.write() = kernel;
+    }
+
+    /// Makes every change that has returned durable.
+    pub fn commit(&self) -> Result<()> {
+        let before = self.commits_started.load(Ordering::SeqCst);
+        let mut last_done = self.commit_lock.lock();
+        if *last_done > before {
+            // It started after this call, so everything that this caller did is in it.
+            return Ok(());
+        }
+        let number = self.commits_started.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut early = Some(flush::stage_early(&self.gate, &self.volume));
+        let mut gate = Some(self.gate.write());
+        let mut round = 0;
+        let volume = &self.volume;
+        volume.commit(&mut |txn| {
+            if let Some(gate) = gate.as_mut() {
+                round = flush::prepare(gate, volume, txn, early.take().unwrap_or_default())?;
+            }
+            // Readers find the flushed blocks as settling until the transaction is visible.
+            gate = None;
+            Ok(())
+        })?;
+        self.gate.write().dirty.end_round(round);
+        *last_done = number;
+        Ok(())
+    }
+
+    /// Commits if anything has changed. For a timer.
+    pub fn tick(&self) -> Result<()> {
+        if self.options.read_only || self.volume.is_read_only() {
+            return Ok(());
+        }
+        let delayed = self.gate.read().dirty.bytes() > 0;
+        let work = delayed || self.volume.needs_commit() || self.volume.has_background_work();
+        if work { self.commit() } else { Ok(()) }
+    }
+
+    /// Purges every inode without a name, whoever has it open, and commits. The last call.
+    pub fn close(&self) -> Result<()> {
+        if self.options.read_only || self.volume.is_read_only() {
+            return Ok(());
+        }
+        self.purge_all_unlinked();
+        self.commit()
+    }
+
+    /// The volume below.
+    pub fn volume(&self) -> &Arc<Volume> {
+        &self.volume
+    }
+
+    fn kernel(&self) -> KernelRef {
+        self.kernel.read().clone()
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+}

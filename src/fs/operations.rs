@@ -1,0 +1,234 @@
+//! [`Operations`] for [`Fs`]: one line for each request, into the file that does it.
+
+use super::Fs;
+use super::create::New;
+use super::dir::Listing;
+use super::inode::{Place, place};
+use crate::format::Ino;
+use crate::limits::NAME_BYTES_MAX;
+use crate::ops::*;
+use std::time::Duration;
+
+impl Operations for Fs {
+    fn lookup(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Result<Entry> {
+        self.find(parent, name)
+    }
+
+    fn forget(&self, node: NodeId) {
+        if let Place::Live(ino) = place(node) {
+            self.drop_reference(ino, true);
+        }
+    }
+
+    fn getattr(&self, node: NodeId, handle: Option<Handle>) -> Result<(Attr, Duration)> {
+        self.attributes(node, handle)
+    }
+
+    fn setattr(
+        &self,
+        caller: &Caller,
+        node: NodeId,
+        _handle: Option<Handle>,
+        set: &SetAttr,
+    ) -> Result<(Attr, Duration)> {
+        self.set_attributes(caller, node, set)
+    }
+
+    fn readlink(&self, node: NodeId) -> Result<Vec<u8>> {
+        self.read_link(node)
+    }
+
+    fn mknod(
+        &self,
+        caller: &Caller,
+        parent: NodeId,
+        name: &[u8],
+        kind: FileType,
+        mode: u32,
+        rdev: u32,
+    ) -> Result<Entry> {
+        match kind {
+            FileType::Directory | FileType::Symlink => Err(Error::Invalid),
+            _ => self.make(caller, parent, name, &New { kind, mode, rdev, target: b"" }),
+        }
+    }
+
+    fn mkdir(&self, caller: &Caller, parent: NodeId, name: &[u8], mode: u32) -> Result<Entry> {
+        match place(parent) {
+            Place::Snapdir(dir) => self.make_in_snapdir(dir, name),
+            _ => {
+                let new = New { kind: FileType::Directory, mode, rdev: 0, target: b"" };
+                self.make(caller, parent, name, &new)
+            }
+        }
+    }
+
+    fn unlink(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Result<()> {
+        self.remove_file(parent, name)
+    }
+
+    fn rmdir(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Result<()> {
+        match place(parent) {
+            Place::Snapdir(dir) => self.remove_in_snapdir(dir, name),
+            _ => self.remove_directory(parent, name),
+        }
+    }
+
+    fn symlink(&self, caller: &Caller, parent: NodeId, name: &[u8], target: &[u8]) -> Result<Entry> {
+        self.make_symlink(caller, parent, name, target)
+    }
+
+    fn rename(
+        &self,
+        _caller: &Caller,
+        parent: NodeId,
+        name: &[u8],
+        new_parent: NodeId,
+        new_name: &[u8],
+        mode: RenameMode,
+    ) -> Result<()> {
+        self.rename_any(parent, name, new_parent, new_name, mode)
+    }
+
+    fn link(&self, _caller: &Caller, node: NodeId, new_parent: NodeId, new_name: &[u8]) -> Result<Entry> {
+        self.make_link(node, new_parent, new_name)
+    }
+
+    fn open(&self, caller: &Caller, node: NodeId, flags: OpenFlags) -> Result<Handle> {
+        self.open_file(caller, node, flags)
+    }
+
+    fn create(
+        &self,
+        caller: &Caller,
+        parent: NodeId,
+        name: &[u8],
+        mode: u32,
+        flags: OpenFlags,
+    ) -> Result<(Entry, Handle)> {
+        self.create_file(caller, parent, name, mode, flags)
+    }
+
+    fn read(&self, node: NodeId, handle: Handle, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
+        self.read_file(node, handle, offset, len, out)
+    }
+
+    fn write(
+        &self,
+        node: NodeId,
+        handle: Handle,
+        offset: u64,
+        data: &[u8],
+        kill_set_id: bool,
+    ) -> Result<usize> {
+        self.write_file(node, handle, offset, data, kill_set_id)
+    }
+
+    fn release(&self, node: NodeId, handle: Handle) {
+        self.close_handle(node, handle);
+    }
+
+    fn fsync(&self, node: NodeId, handle: Handle, _scope: SyncScope) -> Result<()> {
+        self.handles.get(node, handle)?;
+        if node.is_live() { self.sync() } else { Ok(()) }
+    }
+
+    fn opendir(&self, _caller: &Caller, node: NodeId) -> Result<Handle> {
+        self.open_directory(node)
+    }
+
+    fn readdir(
+        &self,
+        node: NodeId,
+        handle: Handle,
+        after: u64,
+        plus: bool,
+        sink: &mut dyn FnMut(&DirEntry) -> bool,
+    ) -> Result<()> {
+        self.list(handle, Listing { node, after, plus, sink })
+    }
+
+    fn releasedir(&self, node: NodeId, handle: Handle) {
+        self.close_handle(node, handle);
+    }
+
+    fn fsyncdir(&self, node: NodeId) -> Result<()> {
+        if node.is_live() { self.sync() } else { Ok(()) }
+    }
+
+    fn statfs(&self, _node: NodeId) -> Result<StatFs> {
+        let space = self.volume.space();
+        Ok(StatFs {
+            total_bytes: space.total,
+            free_bytes: space.free,
+            available_bytes: space.available,
+            // Inode numbers are not counted: there are as many as anyone can ask for.
+            inodes: Ino::END.0,
+            inodes_free: Ino::END.0 - Ino::FIRST_FREE.0,
+            block_size: crate::format::BLOCK_BYTES as u32,
+            name_max: NAME_BYTES_MAX as u32,
+        })
+    }
+
+    fn setxattr(
+        &self,
+        _caller: &Caller,
+        node: NodeId,
+        name: &[u8],
+        value: &[u8],
+        mode: XattrMode,
+    ) -> Result<()> {
+        self.set_xattr(node, name, value, mode)
+    }
+
+    fn getxattr(&self, node: NodeId, name: &[u8]) -> Result<Vec<u8>> {
+        self.get_xattr(node, name)
+    }
+
+    fn listxattr(&self, node: NodeId) -> Result<Vec<u8>> {
+        self.list_xattr(node)
+    }
+
+    fn removexattr(&self, _caller: &Caller, node: NodeId, name: &[u8]) -> Result<()> {
+        self.remove_xattr(node, name)
+    }
+
+    fn fallocate(
+        &self,
+        caller: &Caller,
+        node: NodeId,
+        handle: Handle,
+        offset: u64,
+        len: u64,
+        mode: AllocateMode,
+    ) -> Result<()> {
+        self.allocate(caller, node, handle, offset, len, mode)
+    }
+
+    fn lseek(&self, node: NodeId, handle: Handle, offset: u64, target: SeekTarget) -> Result<u64> {
+        self.seek(node, handle, offset, target)
+    }
+
+    fn copy_range(
+        &self,
+        caller: &Caller,
+        from: NodeId,
+        from_handle: Handle,
+        from_offset: u64,
+        to: NodeId,
+        to_handle: Handle,
+        to_offset: u64,
+        len: u64,
+    ) -> Result<u64> {
+        let from = super::copy::End { node: from, handle: from_handle, offset: from_offset };
+        let to = super::copy::End { node: to, handle: to_handle, offset: to_offset };
+        self.copy(caller, from, to, len)
+    }
+}
+
+impl Fs {
+    /// What `fsync` does: on a read-only mount there is nothing to make durable.
+    fn sync(&self) -> Result<()> {
+        if self.options.read_only { Ok(()) } else { self.commit() }
+    }
+}

@@ -1,0 +1,42 @@
+//! What can be chosen when a file system is opened. Parsing of mount options is not done here.
+
+/// How `.snapshots` in the root shows itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SnapdirMode {
+    /// Found by name, never listed.
+    Hidden,
+    /// Listed too.
+    Visible,
+    /// Not there at all.
+    Disabled,
+}
+
+/// Choices of [`Fs::open`](super::Fs::open).
+#[derive(Clone, Debug)]
+pub struct FsOptions {
+    /// Refuses every change.
+    pub read_only: bool,
+    /// `.snapshots` in the root.
+    pub snapdir: SnapdirMode,
+    /// `.snapshots` in every other directory, never listed.
+    pub snapdir_everywhere: bool,
+    /// Owner of the root of a new file system.
+    pub root_uid: u32,
+    /// Group of the root of a new file system.
+    pub root_gid: u32,
+    /// Delayed data is flushed when it is more than this, in bytes.
+    pub dirty_bytes_max: u64,
+}
+
+impl Default for FsOptions {
+    fn default() -> Self {
+        FsOptions {
+            read_only: false,
+            snapdir: SnapdirMode::Hidden,
+            snapdir_everywhere: true,
+            root_uid: 0,
+            root_gid: 0,
+            dirty_bytes_max: 64 << 20,
+        }
+    }
+}

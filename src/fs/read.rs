@@ -1,0 +1,128 @@
+//! Reading content: what the tree maps, under what is delayed.
+//!
+//! The same for the live tree and for snapshots. Locks are held only to take a view and the delayed blocks of the
+//! range, never during I/O.
+
+use super::Fs;
+use super::dirty::Block;
+use super::extents;
+use super::items::Items;
+use crate::format::inode::Inode;
+use crate::format::{BLOCK_BYTES, Ino};
+use crate::ops::{Error, FileType, Handle, NodeId, Result};
+use crate::volume::{View, VolumeError};
+use std::sync::Arc;
+
+/// A file at one moment: its view and the delayed blocks of the range that was asked for.
+pub(super) struct Content {
+    /// Where the rest is.
+    pub view: Arc<View>,
+    /// Its number there.
+    pub ino: Ino,
+    /// Its attributes.
+    pub inode: Inode,
+    /// Delayed blocks by number.
+    pub overlay: Vec<(u64, Block)>,
+}
+
+impl Fs {
+    /// The regular file behind a handle, with the delayed blocks that `from..to` (bytes) touches.
+    pub(super) fn content(&self, node: NodeId, handle: Handle, from: u64, to: u64) -> Result<Content> {
+        if !self.handles.get(node, handle)?.flags.read {
+            return Err(Error::BadHandle);
+        }
+        self.content_any(node, handle, from, to)
+    }
+
+    /// As [`Self::content`], through a handle that may be for writing only.
+    pub(super) fn content_any(&self, node: NodeId, handle: Handle, from: u64, to: u64) -> Result<Content> {
+        let open = self.handles.get(node, handle)?;
+        let ino = Ino(node.ino());
+        let (view, overlay) = match &open.view {
+            Some(view) => (view.clone(), Vec::new()),
+            None => {
+                let gate = self.gate.read();
+                let overlay = gate.dirty.collect(ino, from / BLOCK_BYTES, to.div_ceil(BLOCK_BYTES));
+                (Arc::new(self.volume.live()), overlay)
+            }
+        };
+        let inode = view.inode(ino)?.ok_or(Error::Stale)?;
+        match inode.kind {
+            FileType::Regular => Ok(Content { view, ino, inode, overlay }),
+            FileType::Directory => Err(Error::IsADirectory),
+            _ => Err(Error::Invalid),
+        }
+    }
+
+    /// See [`Operations::read`](crate::ops::Operations::read).
+    pub(super) fn read_file(
+        &self,
+        node: NodeId,
+        handle: Handle,
+        offset: u64,
+        len: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        out.clear();
+        let content = self.content(node, handle, offset, offset.saturating_add(len as u64))?;
+        Ok(content.read(offset, len, out)?)
+    }
+}
+
+impl Content {
+    /// Fills `out` with up to `len` bytes from `offset`; fewer only at the end of the file.
+    pub fn read(&self, offset: u64, len: usize, out: &mut Vec<u8>) -> std::result::Result<(), VolumeError> {
+        out.clear();
+        let end = self.inode.size.min(offset.saturating_add(len as u64));
+        if offset >= end {
+            return Ok(());
+        }
+        let from = offset - offset % BLOCK_BYTES;
+        let to = end.next_multiple_of(BLOCK_BYTES);
+        out.resize((to - from) as usize, 0);
+        read_blocks(&self.view, self.ino, &self.inode, from, out, |n| {
+            self.overlay.binary_search_by_key(&n, |b| b.0).is_ok()
+        })?;
+        for (n, block) in &self.overlay {
+            let at = n * BLOCK_BYTES;
+            if at >= from && at < to {
+                let at = (at - from) as usize;
+                out[at..at + BLOCK_BYTES as usize].copy_from_slice(&block[..]);
+            }
+        }
+        out.truncate((end - from) as usize);
+        out.drain(..(offset - from) as usize);
+        Ok(())
+    }
+}
+
+/// Fills the zeroed `out` (whole blocks from `from`) with what the tree maps, except where `covered` says that the block
+/// will be replaced anyway.
+pub(super) fn read_blocks(
+    view: &View,
+    ino: Ino,
+    inode: &Inode,
+    from: u64,
+    out: &mut [u8],
+    covered: impl Fn(u64) -> bool,
+) -> std::result::Result<(), VolumeError> {
+    let to = from + out.len() as u64;
+    if inode.has_inline && from == 0 {
+        let bytes = view.inline(ino)?;
+        let len = bytes.len().min(out.len());
+        out[..len].copy_from_slice(&bytes[..len]);
+    }
+    for (at, ext) in extents::overlapping(view, ino, from, to, usize::MAX)? {
+        let (mut first, mut end) = (at.max(from), (at + ext.len_bytes()).min(to));
+        while first < end && covered(first / BLOCK_BYTES) {
+            first += BLOCK_BYTES;
+        }
+        while first < end && covered(end / BLOCK_BYTES - 1) {
+            end -= BLOCK_BYTES;
+        }
+        if first < end && !ext.is_unwritten() {
+            view.read_extent(&ext, first - at, &mut out[(first - from) as usize..(end - from) as usize])?;
+        }
+    }
+    Ok(())
+}

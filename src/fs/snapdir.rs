@@ -1,0 +1,304 @@
+//! `.snapshots`: the virtual directory that shows the past of a directory, and the making of snapshots.
+//!
+//! Its node is the live directory's number in the pseudo view. Nothing about it is stored. Snapshots are made, renamed
+//! and deleted in the root's alone, one at a time.
+
+use super::Fs;
+use super::dir::Listing;
+use super::flush;
+use super::items::Items;
+use super::pick::pick;
+use crate::clock::rfc3339;
+use crate::format::view::Consistency;
+use crate::format::{Ino, ViewId};
+use crate::limits::SNAPSHOT_NAME_BYTES_MAX;
+use crate::ops::{Attr, Entry, Error, FileType, NodeId, RenameMode, Result, Timestamp};
+use crate::volume::{NewSnapshot, SnapshotInfo};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Cookies of snapshots are their view numbers plus this: behind `.` and `..`.
+const COOKIE_BASE: u64 = 3;
+/// How the names of automatic snapshots begin.
+const AUTOMATIC_PREFIX: &[u8] = b"@GMT-";
+
+/// Who makes a snapshot: decides which names are allowed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SnapshotCreator {
+    /// A person or a program.
+    User,
+    /// The schedule, whose names begin with `@GMT-`.
+    Schedule,
+}
+
+/// Refuses what cannot name a snapshot.
+fn check_snapshot_name(name: &[u8], creator: SnapshotCreator) -> Result<()> {
+    if name.len() > SNAPSHOT_NAME_BYTES_MAX {
+        return Err(Error::NameTooLong);
+    }
+    if name.is_empty() || name.contains(&b'/') || name.contains(&0) {
+        return Err(Error::Invalid);
+    }
+    let automatic = creator == SnapshotCreator::Schedule && name.starts_with(AUTOMATIC_PREFIX);
+    if matches!(name[0], b'.' | b'@') && !automatic {
+        return Err(Error::Invalid);
+    }
+    Ok(())
+}
+
+/// The node of the `.snapshots` in a live directory.
+fn snapdir_node(dir: Ino) -> NodeId {
+    NodeId::new(NodeId::SNAPDIR_VIEW, dir.0)
+}
+
+impl Fs {
+    /// Makes a snapshot of the live tree, durable when this returns. Everything whose `write` returned before the call
+    /// is in. On an error nothing is left.
+    pub fn create_snapshot(&self, name: &[u8], creator: SnapshotCreator) -> Result<ViewId> {
+        let id = self.take_snapshot(name, creator)?;
+        self.kernel().invalidate_entry(snapdir_node(Ino::ROOT), name);
+        Ok(id)
+    }
+
+    /// Gives a snapshot another name.
+    pub fn rename_snapshot(&self, name: &[u8], new: &[u8]) -> Result<()> {
+        self.move_snapshot(name, new)?;
+        for name in [name, new] {
+            self.kernel().invalidate_entry(snapdir_node(Ino::ROOT), name);
+        }
+        Ok(())
+    }
+
+    /// Deletes a snapshot: its name at once, its space in the background. Open files in it stay readable.
+    pub fn delete_snapshot(&self, name: &[u8]) -> Result<()> {
+        self.drop_snapshot(name)?;
+        self.kernel().invalidate_entry(snapdir_node(Ino::ROOT), name);
+        Ok(())
+    }
+
+    /// All snapshots, oldest first.
+    pub fn snapshots(&self) -> Vec<SnapshotInfo> {
+        self.volume.snapshots()
+    }
+
+    /// For how long the last snapshot held up changes.
+    pub fn snapshot_pause(&self) -> Duration {
+        Duration::from_nanos(self.snapshot_pause_ns.load(Ordering::Relaxed))
+    }
+
+    fn take_snapshot(&self, name: &[u8], creator: SnapshotCreator) -> Result<ViewId> {
+        check_snapshot_name(name, creator)?;
+        self.check_writable()?;
+        let _one_at_a_time = self.snapshot_lock.lock();
+        if self.volume.find_snapshot(name).is_some() {
+            return Err(Error::Exists);
+        }
+        let generation = self.generation();
+        let writers: Vec<(NodeId, u64)> =
+            self.handles.writers().into_iter().map(|ino| (NodeId::new(0, ino.0), generation)).collect();
+        if !writers.is_empty() {
+            self.kernel().write_back(&writers).map_err(write_back_error)?;
+        }
+        let _no_commit = self.commit_lock.lock();
+        let mut early = Some(flush::stage_early(&self.gate, &self.volume));
+        let mut gate = Some(self.gate.write());
+        let closed = Instant::now();
+        let mut pause = Duration::ZERO;
+        let mut round = 0;
+        let volume = &self.volume;
+        let now = self.clock.now();
+        let new = NewSnapshot {
+            name,
+            created: (now.secs, now.nanos),
+            consistency: Consistency::FileSystem,
+            pause_ns: &|| closed.elapsed().as_nanos() as u64,
+        };
+        let id = volume.create_snapshot(&new, &mut |txn| {
+            if let Some(gate) = gate.as_mut() {
+                round = flush::prepare(gate, volume, txn, early.take().unwrap_or_default())?;
+            }
+            gate = None;
+            pause = closed.elapsed();
+            Ok(())
+        })?;
+        self.gate.write().dirty.end_round(round);
+        self.snapshot_pause_ns.store(pause.as_nanos() as u64, Ordering::Relaxed);
+        Ok(id)
+    }
+
+    fn move_snapshot(&self, name: &[u8], new: &[u8]) -> Result<()> {
+        check_snapshot_name(new, SnapshotCreator::User)?;
+        self.check_writable()?;
+        let _one_at_a_time = self.snapshot_lock.lock();
+        let info = self.volume.find_snapshot(name).ok_or(Error::NotFound)?;
+        if name == new {
+            return Ok(());
+        }
+        Ok(self.volume.rename_snapshot(info.id, new)?)
+    }
+
+    fn drop_snapshot(&self, name: &[u8]) -> Result<()> {
+        self.check_writable()?;
+        let _one_at_a_time = self.snapshot_lock.lock();
+        let info = self.volume.find_snapshot(name).ok_or(Error::NotFound)?;
+        Ok(self.volume.delete_snapshot(info.id)?)
+    }
+
+    fn check_writable(&self) -> Result<()> {
+        if self.options.read_only || self.volume.is_read_only() { Err(Error::ReadOnly) } else { Ok(()) }
+    }
+
+    /// `mkdir` in a `.snapshots`.
+    pub(super) fn make_in_snapdir(&self, dir: Ino, name: &[u8]) -> Result<Entry> {
+        only_in_root(dir)?;
+        self.take_snapshot(name, SnapshotCreator::User)?;
+        self.find_in_snapdir(dir, name)
+    }
+
+    /// `rmdir` in a `.snapshots`.
+    pub(super) fn remove_in_snapdir(&self, dir: Ino, name: &[u8]) -> Result<()> {
+        only_in_root(dir)?;
+        self.drop_snapshot(name)
+    }
+
+    /// `rename` inside `.snapshots`.
+    pub(super) fn rename_in_snapdir(
+        &self,
+        dir: Ino,
+        name: &[u8],
+        new_dir: Ino,
+        new: &[u8],
+        mode: RenameMode,
+    ) -> Result<()> {
+        only_in_root(dir)?;
+        only_in_root(new_dir)?;
+        match mode {
+            RenameMode::Exchange => Err(Error::Invalid),
+            RenameMode::NoReplace if name == new => Err(Error::Exists),
+            RenameMode::NoReplace | RenameMode::Replace => self.move_snapshot(name, new),
+        }
+    }
+
+    /// What `stat` shows of a `.snapshots`.
+    pub(super) fn snapdir_attr(&self, dir: Ino) -> Result<Attr> {
+        let inode = self.live_inode(dir)?;
+        if inode.kind != FileType::Directory {
+            return Err(Error::NotADirectory);
+        }
+        let snapshots = self.volume.snapshots();
+        let time = snapshots.last().map_or(inode.btime, |s| time_of(s.created));
+        // Elsewhere than in the root the number would have to be looked for; 1 says that it is not known.
+        let nlink = if dir == Ino::ROOT { 2 + snapshots.len() as u32 } else { 1 };
+        Ok(Attr {
+            mode: 0o755,
+            nlink,
+            size: 0,
+            blocks: 0,
+            atime: time,
+            mtime: time,
+            ctime: time,
+            ..self.attr(snapdir_node(dir), &inode)
+        })
+    }
+
+    /// A `.snapshots` as the answer to a lookup.
+    pub(super) fn snapdir_entry(&self, dir: Ino) -> Result<Entry> {
+        Ok(self.short_lived(self.snapdir_attr(dir)?))
+    }
+
+    fn short_lived(&self, attr: Attr) -> Entry {
+        let (entry_ttl, attr_ttl) = (Duration::ZERO, Duration::ZERO);
+        Entry { attr, generation: self.generation(), entry_ttl, attr_ttl }
+    }
+
+    /// Finds a snapshot by name, as the past of `dir`.
+    pub(super) fn find_in_snapdir(&self, dir: Ino, name: &[u8]) -> Result<Entry> {
+        match name {
+            b"." => return self.snapdir_entry(dir),
+            b".." => {
+                let inode = self.live_inode(dir)?;
+                return Ok(self.entry(NodeId::new(0, dir.0), &inode));
+            }
+            _ => {}
+        }
+        if let Some(info) = self.volume.find_snapshot(name) {
+            return self.past_entry(dir, info.id)?.ok_or(Error::NotFound);
+        }
+        if name.first() != Some(&b'@') {
+            return Err(Error::NotFound);
+        }
+        let mut past = self.volume.snapshots();
+        past.retain(|s| self.was_there(dir, s.id));
+        let created: Vec<Timestamp> = past.iter().map(|s| time_of(s.created)).collect();
+        let found = pick(name, self.clock.now(), &created).ok_or(Error::NotFound)?;
+        self.past_entry(dir, past[found].id)?.ok_or(Error::NotFound)
+    }
+
+    /// True if the live directory `dir` was a directory in the snapshot.
+    fn was_there(&self, dir: Ino, id: ViewId) -> bool {
+        dir == Ino::ROOT || self.past_entry(dir, id).is_ok_and(|entry| entry.is_some())
+    }
+
+    /// `dir` as it was in a snapshot, if it was there.
+    fn past_entry(&self, dir: Ino, id: ViewId) -> Result<Option<Entry>> {
+        let inode = self.volume.snapshot(id)?.inode(dir)?;
+        let inode = inode.filter(|i| i.kind == FileType::Directory && i.nlink > 0);
+        Ok(inode.map(|inode| self.short_lived(self.attr(NodeId::new(id.0, dir.0), &inode))))
+    }
+
+    /// Lists the snapshots in which `dir` was there.
+    pub(super) fn list_snapdir(&self, dir: Ino, mut listing: Listing) -> Result<()> {
+        if !listing.give_dots(NodeId::new(0, dir.0))? {
+            return Ok(());
+        }
+        for info in self.volume.snapshots() {
+            let cookie = u64::from(info.id.0) + COOKIE_BASE;
+            if cookie <= listing.after {
+                continue;
+            }
+            // A snapshot may be deleted while they are listed.
+            if !self.was_there(dir, info.id) {
+                continue;
+            }
+            let node = NodeId::new(info.id.0, dir.0);
+            let entry = || self.past_entry(dir, info.id)?.ok_or(Error::NotFound);
+            match listing.give(cookie, node, FileType::Directory, &info.name, entry) {
+                Ok(true) | Err(Error::Stale | Error::NotFound) => {}
+                Ok(false) => return Ok(()),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// What the extended attributes of a snapshot's root say, without their prefix.
+    pub(super) fn snapshot_attributes(&self, id: ViewId) -> Result<Vec<(&'static str, String)>> {
+        let info = self.volume.snapshot_info(id).ok_or(Error::Stale)?;
+        Ok(vec![
+            ("created", rfc3339(time_of(info.created))),
+            ("method", "row".to_string()),
+            ("consistency", info.consistency.name().to_string()),
+            ("referenced", info.referenced.to_string()),
+            ("exclusive", info.exclusive.to_string()),
+            ("written", info.written.to_string()),
+            ("id", info.id.0.to_string()),
+        ])
+    }
+}
+
+fn time_of((secs, nanos): (i64, u32)) -> Timestamp {
+    Timestamp { secs, nanos }
+}
+
+fn only_in_root(dir: Ino) -> Result<()> {
+    if dir == Ino::ROOT { Ok(()) } else { Err(Error::NotPermitted) }
+}
+
+/// A failed write-back fails the snapshot with the error that the writer would have seen.
+fn write_back_error(e: std::io::Error) -> Error {
+    match e.kind() {
+        std::io::ErrorKind::StorageFull => Error::NoSpace,
+        std::io::ErrorKind::QuotaExceeded => Error::LimitReached,
+        _ => Error::Io(format!("writing back cached pages before the snapshot: {e}")),
+    }
+}

@@ -1,0 +1,173 @@
+//! Content: reading, writing, truncation, small files, holes.
+
+use super::*;
+
+#[test]
+fn sparse_files_beyond_every_limit_of_32_bits() {
+    let t = T::new();
+    let f = t.create(ROOT, "f");
+    for at in [1u64 << 32, 1 << 40, (1 << 62) - 3] {
+        t.write(f, at, b"data");
+        t.write(f, at + 10_000, &[5; 200_000]);
+    }
+    t.fs.commit().unwrap();
+    for at in [1u64 << 32, 1 << 40, (1 << 62) - 3] {
+        assert_eq!(t.read(f, at - 2, 8), b"\0\0data\0\0");
+        assert_eq!(t.read(f, at + 9_999, 200_000)[..3], [0, 5, 5]);
+    }
+    assert!(t.attr(f.0).blocks < 2000);
+    assert_eq!(t.fs.lseek(f.0, f.1, 0, SeekTarget::Data), Ok(1 << 32));
+    let end = (1u64 << 63) - 4096;
+    assert_eq!(t.fs.write(f.0, f.1, end - 1, b"xy", false), Err(Error::FileTooBig));
+    t.write(f, end - 1, b"x");
+    assert_eq!(t.attr(f.0).size, end);
+    t.resize(f.0, 3);
+    t.fs.commit().unwrap();
+    assert_eq!((t.fs.volume().live_blocks(), t.read(f, 0, 10)), (0, vec![0; 3]));
+}
+
+#[test]
+fn small_files_live_in_the_tree() {
+    let t = T::new();
+    let f = t.create(ROOT, "f");
+    t.write(f, 0, b"hello");
+    assert!(t.attr(f.0).blocks > 0);
+    t.fs.commit().unwrap();
+    assert_eq!(t.fs.volume().live_blocks(), 0);
+    assert!(t.attr(f.0).blocks > 0);
+    t.write(f, 2000, b"0123456789");
+    t.fs.commit().unwrap();
+    assert_eq!((t.fs.volume().live_blocks(), t.read(f, 0, 5)), (0, b"hello".to_vec()));
+    t.write(f, 2040, b"0123456789");
+    t.fs.commit().unwrap();
+    assert_eq!(t.fs.volume().live_blocks(), 1);
+    assert_eq!((t.read(f, 0, 5), t.read(f, 1999, 3)), (b"hello".to_vec(), b"\x0001".to_vec()));
+    t.resize(f.0, 4);
+    t.fs.commit().unwrap();
+    t.resize(f.0, 10);
+    assert_eq!(t.read(f, 0, 100), b"hell\0\0\0\0\0\0");
+    t.resize(f.0, 0);
+    t.write(f, 0, b"new");
+    t.fs.commit().unwrap();
+    assert_eq!((t.fs.volume().live_blocks(), t.read(f, 0, 100)), (0, b"new".to_vec()));
+}
+
+#[test]
+fn growing_after_truncation_reads_zeros() {
+    for commit in [false, true] {
+        for len in [100u64, 5000, 300_000] {
+            for cut in [0, 1, 50, 4096, 4097, 131_072, 131_073] {
+                let t = T::new();
+                let f = t.create(ROOT, "f");
+                t.write(f, 0, &vec![7; len as usize]);
+                if commit {
+                    t.fs.commit().unwrap();
+                }
+                t.resize(f.0, cut);
+                t.resize(f.0, len + 10_000);
+                let mut expected = vec![7; len.min(cut) as usize];
+                expected.resize(len as usize + 10_000, 0);
+                assert!(t.read(f, 0, 1 << 20) == expected, "{len} cut to {cut}");
+                t.fs.commit().unwrap();
+                assert!(t.read(f, 0, 1 << 20) == expected, "{len} cut to {cut}, committed");
+            }
+        }
+    }
+}
+
+#[test]
+fn append_goes_to_the_end() {
+    let t = T::new();
+    let f = t.create(ROOT, "f");
+    let a = t.open(f.0, OpenFlags { append: true, ..RW });
+    t.write(f, 0, b"one");
+    t.write(a, 0, b"two");
+    t.write(a, 0, &[1; 200_000]);
+    assert_eq!((t.attr(f.0).size, t.read(f, 0, 7)), (200_006, b"onetwo\x01".to_vec()));
+}
+
+#[test]
+fn open_truncates_and_checks_what_it_opens() {
+    let t = T::new();
+    let f = t.put(ROOT, "f", b"content");
+    let h = t.open(f, OpenFlags { truncate: true, ..RW });
+    assert_eq!(t.attr(f).size, 0);
+    assert_eq!(t.fs.open(&USER, ROOT, RW), Err(Error::IsADirectory));
+    let r = t.open(f, RO);
+    assert_eq!(t.fs.write(r.0, r.1, 0, b"x", false), Err(Error::BadHandle));
+    assert_eq!(t.fs.write(ROOT, h.1, 0, b"x", false), Err(Error::BadHandle));
+    t.fs.release(h.0, h.1);
+    assert_eq!(t.fs.write(h.0, h.1, 0, b"x", false), Err(Error::BadHandle));
+    let again = t.fs.create(&USER, ROOT, b"f", 0o644, OpenFlags { exclusive: true, ..RW });
+    assert_eq!(again.map(|_| ()), Err(Error::Exists));
+    assert!(t.fs.create(&USER, ROOT, b"f", 0o644, RW).is_ok());
+}
+
+#[test]
+fn long_files_flush_by_themselves() {
+    let options = FsOptions { dirty_bytes_max: 1 << 20, ..FsOptions::default() };
+    let t = T::with(1 << 40, options);
+    let f = t.create(ROOT, "f");
+    for i in 0..2000u64 {
+        t.write(f, i * 3000, &[i as u8 | 1; 3000]);
+    }
+    assert!(t.fs.volume().live_blocks() > 1000);
+    for i in 0..2000u64 {
+        assert_eq!(t.read(f, i * 3000, 3000), vec![i as u8 | 1; 3000]);
+    }
+}
+
+#[test]
+fn files_of_many_extents_shrink_and_go() {
+    let t = T::new();
+    let f = t.create(ROOT, "f");
+    for i in 0..5000u64 {
+        t.write(f, i * 8192, &[1; 4096]);
+    }
+    t.fs.commit().unwrap();
+    assert_eq!(t.attr(f.0).blocks, 40_000);
+    t.resize(f.0, 8192 + 5);
+    assert_eq!((t.attr(f.0).size, t.attr(f.0).blocks), (8197, 16));
+    for i in 0..5000u64 {
+        t.write(f, i * 8192, &[1; 4096]);
+    }
+    t.fs.commit().unwrap();
+    t.fs.unlink(&USER, ROOT, b"f").unwrap();
+    t.fs.release(f.0, f.1);
+    t.fs.forget(f.0);
+    assert_eq!((t.fs.volume().live_blocks(), t.fs.volume().live_items().len()), (0, 1));
+}
+
+#[test]
+fn extended_attributes() {
+    let t = T::new();
+    let f = t.put(ROOT, "f", b"x");
+    let set = |name: &str, value: &[u8], mode| t.fs.setxattr(&USER, f, name.as_bytes(), value, mode);
+    let get = |name: &str| t.fs.getxattr(f, name.as_bytes());
+    assert_eq!((get("user.a"), t.fs.listxattr(f)), (Err(Error::NoAttribute), Ok(vec![])));
+    let big = vec![0xab; 65536];
+    assert_eq!(set("user.a", b"1", XattrMode::Replace), Err(Error::NoAttribute));
+    assert_eq!(set("user.a", b"", XattrMode::Create), Ok(()));
+    assert_eq!(set("user.a", b"1", XattrMode::Create), Err(Error::Exists));
+    assert_eq!(get("user.a"), Ok(vec![]));
+    for len in [1024, 1025, 3072, 3073, 65536] {
+        assert_eq!(set("user.a", &big[..len], XattrMode::Replace), Ok(()));
+        assert_eq!(set("user.b", &big[..len], XattrMode::Set), Ok(()));
+        assert_eq!(get("user.a").as_deref(), Ok(&big[..len]));
+    }
+    assert_eq!(set("user.a", &vec![0; 65537], XattrMode::Set), Err(Error::TooBig));
+    assert_eq!(set("user.", b"1", XattrMode::Set), Err(Error::Invalid));
+    assert_eq!(set("system.posix_acl_access", b"1", XattrMode::Set), Err(Error::NotSupported));
+    assert_eq!(set("user.snapfs.created", b"1", XattrMode::Set), Err(Error::NotPermitted));
+    assert_eq!(set(&format!("user.{}", "n".repeat(251)), b"1", XattrMode::Set), Err(Error::TooSmall));
+    let mut names: Vec<_> = t.fs.listxattr(f).unwrap().split(|b| *b == 0).map(<[u8]>::to_vec).collect();
+    names.sort();
+    assert_eq!(names, [b"".to_vec(), b"user.a".to_vec(), b"user.b".to_vec()]);
+    for name in ["user.a", "user.b"] {
+        assert_eq!(t.fs.removexattr(&USER, f, name.as_bytes()), Ok(()));
+        assert_eq!(t.fs.removexattr(&USER, f, name.as_bytes()), Err(Error::NoAttribute));
+    }
+    t.fs.unlink(&USER, ROOT, b"f").unwrap();
+    t.fs.forget(f);
+    assert_eq!(t.fs.volume().live_items().len(), 1);
+}

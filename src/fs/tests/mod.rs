@@ -1,0 +1,111 @@
+//! Tests through [`Operations`](crate::ops::Operations), on a volume in memory.
+
+mod content;
+mod names;
+mod random;
+mod snapshots;
+mod space;
+
+use super::{Fs, FsOptions};
+use crate::clock::Clock;
+use crate::ops::*;
+use crate::volume::Volume;
+use std::sync::Arc;
+
+pub(super) const ROOT: NodeId = NodeId::ROOT;
+pub(super) const SNAPDIR: NodeId = NodeId(((1 << 24) - 1) << 40 | 1);
+pub(super) const USER: Caller = Caller { uid: 1000, gid: 100, pid: 1 };
+pub(super) const SUPER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
+pub(super) const RW: OpenFlags =
+    OpenFlags { read: true, write: true, append: false, truncate: false, exclusive: false, sync: false };
+pub(super) const RO: OpenFlags = OpenFlags { write: false, ..RW };
+
+/// A file system and shorthands for what tests do all the time. Panics where a request fails.
+pub(super) struct T {
+    pub fs: Arc<Fs>,
+    pub clock: Clock,
+}
+
+impl T {
+    pub fn new() -> T {
+        T::with(1 << 40, FsOptions::default())
+    }
+    pub fn with(bytes: u64, options: FsOptions) -> T {
+        T::on(Volume::memory(bytes), options)
+    }
+    pub fn on(volume: Arc<Volume>, options: FsOptions) -> T {
+        let clock = Clock::manual(1000);
+        T { fs: Fs::open(volume, options, clock.clone()).unwrap(), clock }
+    }
+    pub fn find(&self, dir: NodeId, name: &str) -> Result<NodeId> {
+        self.fs.lookup(&USER, dir, name.as_bytes()).map(|e| e.attr.node)
+    }
+    pub fn create(&self, dir: NodeId, name: &str) -> (NodeId, Handle) {
+        let (e, h) = self.fs.create(&USER, dir, name.as_bytes(), 0o644, RW).unwrap();
+        (e.attr.node, h)
+    }
+    pub fn mkdir(&self, dir: NodeId, name: &str) -> Result<NodeId> {
+        self.fs.mkdir(&USER, dir, name.as_bytes(), 0o755).map(|e| e.attr.node)
+    }
+    pub fn attr(&self, node: NodeId) -> Attr {
+        self.fs.getattr(node, None).unwrap().0
+    }
+    pub fn write(&self, (node, handle): (NodeId, Handle), at: u64, data: &[u8]) {
+        assert_eq!(self.fs.write(node, handle, at, data, false), Ok(data.len()));
+    }
+    pub fn read(&self, (node, handle): (NodeId, Handle), at: u64, len: usize) -> Vec<u8> {
+        let mut out = vec![9; 5];
+        self.fs.read(node, handle, at, len, &mut out).unwrap();
+        out
+    }
+    pub fn open(&self, node: NodeId, flags: OpenFlags) -> (NodeId, Handle) {
+        (node, self.fs.open(&USER, node, flags).unwrap())
+    }
+    /// Whole content by path from a directory.
+    pub fn cat(&self, dir: NodeId, name: &str) -> Vec<u8> {
+        let f = self.open(self.find(dir, name).unwrap(), RO);
+        let out = self.read(f, 0, 1 << 24);
+        self.fs.release(f.0, f.1);
+        out
+    }
+    pub fn put(&self, dir: NodeId, name: &str, data: &[u8]) -> NodeId {
+        let f = self.create(dir, name);
+        self.write(f, 0, data);
+        self.fs.release(f.0, f.1);
+        f.0
+    }
+    pub fn resize(&self, node: NodeId, size: u64) {
+        let set = SetAttr { size: Some(size), ..SetAttr::default() };
+        self.fs.setattr(&USER, node, None, &set).unwrap();
+    }
+    /// Names of a directory, without dots.
+    pub fn list(&self, dir: NodeId) -> Vec<String> {
+        let handle = self.fs.opendir(&USER, dir).unwrap();
+        let (mut names, mut after) = (Vec::new(), 0);
+        loop {
+            let before = names.len();
+            let mut n = 0;
+            self.fs
+                .readdir(dir, handle, after, true, &mut |e| {
+                    n += 1;
+                    if n > 7 {
+                        return false;
+                    }
+                    assert!(e.cookie > after, "cookies in order");
+                    after = e.cookie;
+                    names.push(String::from_utf8(e.name.clone()).unwrap());
+                    true
+                })
+                .unwrap();
+            if names.len() == before {
+                break;
+            }
+        }
+        self.fs.releasedir(dir, handle);
+        assert_eq!(names[..2], [".", ".."]);
+        names.split_off(2)
+    }
+    pub fn snapshot(&self, name: &str) -> NodeId {
+        self.mkdir(SNAPDIR, name).unwrap()
+    }
+}

@@ -1,0 +1,195 @@
+//! `.snapshots`: making, finding, listing, renaming, deleting; exactness; what is refused.
+
+use super::super::{SnapdirMode, SnapshotCreator};
+use super::*;
+use parking_lot::Mutex;
+use std::time::Duration;
+
+#[test]
+fn a_snapshot_is_exact_and_read_only() {
+    let t = T::new();
+    let d = t.mkdir(ROOT, "d").unwrap();
+    let f = t.create(d, "f");
+    t.write(f, 0, b"first");
+    let one = t.snapshot("one");
+    t.write(f, 0, b"later, and longer");
+    t.put(d, "g", b"new");
+    let two = t.snapshot("two");
+    t.fs.unlink(&USER, d, b"f").unwrap();
+    assert_eq!(t.list(SNAPDIR), ["one", "two"]);
+    let (d1, d2) = (t.find(one, "d").unwrap(), t.find(two, "d").unwrap());
+    assert_eq!((t.list(d1), t.cat(d1, "f")), (vec!["f".to_string()], b"first".to_vec()));
+    assert_eq!((t.cat(d2, "f"), t.cat(d2, "g")), (b"later, and longer".to_vec(), b"new".to_vec()));
+    assert_eq!(t.list(d), ["g"]);
+    assert_eq!(t.find(one, ".."), Ok(SNAPDIR));
+    assert_eq!(t.find(d1, ".."), Ok(one));
+    assert_eq!(t.find(SNAPDIR, ".."), Ok(ROOT));
+
+    let f1 = t.find(d1, "f").unwrap();
+    let set = SetAttr { mode: Some(0), ..SetAttr::default() };
+    assert_eq!(t.mkdir(d1, "x"), Err(Error::ReadOnly));
+    assert_eq!(t.fs.unlink(&USER, d1, b"f"), Err(Error::ReadOnly));
+    assert_eq!(t.fs.rmdir(&USER, one, b"d"), Err(Error::ReadOnly));
+    assert_eq!(t.fs.setattr(&USER, f1, None, &set).map(|_| ()), Err(Error::ReadOnly));
+    assert_eq!(t.fs.open(&USER, f1, RW), Err(Error::ReadOnly));
+    assert_eq!(t.fs.setxattr(&USER, f1, b"user.a", b"", XattrMode::Set), Err(Error::ReadOnly));
+    assert_eq!(t.fs.link(&USER, f1, d, b"x").map(|_| ()), Err(Error::CrossView));
+    let rename = |a, b| t.fs.rename(&USER, a, b"f", b, b"x", RenameMode::Replace);
+    assert_eq!(rename(d1, d1), Err(Error::ReadOnly));
+    assert_eq!(rename(d1, d2), Err(Error::CrossView));
+    assert_eq!(rename(d1, d), Err(Error::CrossView));
+    assert_eq!(rename(d, d1), Err(Error::CrossView));
+}
+
+#[test]
+fn names_of_snapshots() {
+    let t = T::new();
+    let long = "n".repeat(255);
+    for (name, expected) in [
+        ("good", Ok(())),
+        ("good", Err(Error::Exists)),
+        (long.as_str(), Ok(())),
+        (".hidden", Err(Error::Invalid)),
+        ("@latest", Err(Error::Invalid)),
+        ("@GMT-2026.01.01-00.00.00", Err(Error::Invalid)),
+        (&(long.clone() + "n"), Err(Error::NameTooLong)),
+    ] {
+        assert_eq!(t.mkdir(SNAPDIR, name).map(|_| ()), expected, "{name}");
+    }
+    let automatic = b"@GMT-2026.01.01-00.00.00";
+    t.fs.create_snapshot(automatic, SnapshotCreator::Schedule).unwrap();
+    assert!(t.fs.lookup(&USER, SNAPDIR, automatic).is_ok());
+    assert_eq!(t.list(SNAPDIR).len(), 3);
+}
+
+#[test]
+fn renaming_and_deleting_snapshots() {
+    let t = T::new();
+    let f = t.put(ROOT, "f", &[8; 200_000]);
+    let one = t.snapshot("one");
+    t.snapshot("two");
+    t.resize(f, 0);
+    let rename =
+        |a: &str, b: &str, mode| t.fs.rename(&USER, SNAPDIR, a.as_bytes(), SNAPDIR, b.as_bytes(), mode);
+    assert_eq!(rename("one", "two", RenameMode::Replace), Err(Error::Exists));
+    assert_eq!(rename("one", "two", RenameMode::Exchange), Err(Error::Invalid));
+    assert_eq!(rename("none", "new", RenameMode::Replace), Err(Error::NotFound));
+    assert_eq!(rename("one", "@new", RenameMode::Replace), Err(Error::Invalid));
+    assert_eq!(rename("one", "new", RenameMode::NoReplace), Ok(()));
+    assert_eq!(t.fs.rename(&USER, SNAPDIR, b"new", ROOT, b"x", RenameMode::Replace), Err(Error::CrossView));
+    assert_eq!((t.list(SNAPDIR), t.find(SNAPDIR, "new")), (vec!["new".into(), "two".into()], Ok(one)));
+    let open = t.open(t.find(one, "f").unwrap(), RO);
+    assert_eq!(t.fs.rmdir(&USER, SNAPDIR, b"new"), Ok(()));
+    assert_eq!(t.fs.rmdir(&USER, SNAPDIR, b"new"), Err(Error::NotFound));
+    assert_eq!(t.read(open, 199_999, 5), [8], "an open file outlives its snapshot");
+    assert_eq!(t.fs.getattr(one, None).map(|_| ()), Err(Error::Stale));
+    assert_eq!(t.list(SNAPDIR), ["two"]);
+}
+
+#[test]
+fn what_snapdir_refuses() {
+    let t = T::new();
+    let one = t.snapshot("one");
+    let d = t.mkdir(ROOT, "d").unwrap();
+    let below = t.find(d, ".snapshots").unwrap();
+    assert_eq!(t.fs.create(&USER, SNAPDIR, b"f", 0o644, RW).map(|_| ()), Err(Error::NotPermitted));
+    assert_eq!(t.fs.unlink(&USER, SNAPDIR, b"one"), Err(Error::NotPermitted));
+    assert_eq!(t.mkdir(below, "x"), Err(Error::NotPermitted));
+    assert_eq!(t.fs.rmdir(&USER, below, b"one"), Err(Error::NotPermitted));
+    assert_eq!(t.fs.rmdir(&USER, ROOT, b".snapshots"), Err(Error::NotPermitted));
+    assert_eq!(t.find(one, ".snapshots"), Err(Error::NotFound));
+    assert_eq!(t.fs.open(&USER, SNAPDIR, RO), Err(Error::IsADirectory));
+    assert_eq!(t.fs.listxattr(SNAPDIR), Ok(vec![]));
+}
+
+#[test]
+fn every_directory_has_its_past() {
+    let t = T::new();
+    t.snapshot("before");
+    let d = t.mkdir(ROOT, "d").unwrap();
+    t.put(d, "f", b"1");
+    let with = t.snapshot("with");
+    t.fs.rename(&USER, ROOT, b"d", ROOT, b"e", RenameMode::Replace).unwrap();
+    t.snapshot("moved");
+    let past = t.find(d, ".snapshots").unwrap();
+    assert_eq!(t.list(past), ["with", "moved"]);
+    assert_eq!(t.find(past, "before"), Err(Error::NotFound));
+    assert_eq!(t.find(past, "with"), t.find(with, "d"));
+    assert_eq!(t.find(past, ".."), Ok(d));
+    assert_eq!(t.list(d), ["f"]);
+    assert_eq!(t.find(SNAPDIR, "@latest"), t.find(SNAPDIR, "moved"));
+    assert_eq!(t.find(past, "@prev"), Ok(t.find(past, "with").unwrap()));
+    assert_eq!(t.find(past, "@-1h"), Err(Error::NotFound));
+}
+
+#[test]
+fn showing_and_hiding() {
+    for (snapdir, found, listed) in [
+        (SnapdirMode::Hidden, true, false),
+        (SnapdirMode::Visible, true, true),
+        (SnapdirMode::Disabled, false, false),
+    ] {
+        let t = T::with(1 << 30, FsOptions { snapdir, snapdir_everywhere: false, ..FsOptions::default() });
+        let d = t.mkdir(ROOT, "d").unwrap();
+        assert_eq!(t.find(ROOT, ".snapshots").is_ok(), found);
+        assert_eq!(t.list(ROOT).contains(&".snapshots".to_string()), listed);
+        assert_eq!(t.find(d, ".snapshots"), Err(Error::NotFound));
+    }
+}
+
+#[test]
+fn attributes_of_snapdir_and_snapshots() {
+    let t = T::new();
+    t.clock.advance(60_000_000_000);
+    let one = t.snapshot("one");
+    let e = t.fs.lookup(&USER, ROOT, b".snapshots").unwrap();
+    assert_eq!((e.attr.mode, e.attr.nlink, e.attr.mtime.secs), (0o755, 3, 1060));
+    assert_eq!((e.entry_ttl, e.attr_ttl), (Duration::ZERO, Duration::ZERO));
+    assert_eq!(t.fs.lookup(&USER, SNAPDIR, b"one").unwrap().entry_ttl, Duration::ZERO);
+    let get = |name: &str| String::from_utf8(t.fs.getxattr(one, name.as_bytes()).unwrap()).unwrap();
+    assert_eq!(get("user.snapfs.created"), "1970-01-01T00:17:40Z");
+    assert_eq!((get("user.snapfs.method"), get("user.snapfs.id")), ("row".into(), "1".into()));
+    let names = String::from_utf8(t.fs.listxattr(one).unwrap()).unwrap();
+    assert_eq!(names.matches("user.snapfs.").count(), 7);
+    assert!(names.split_terminator('\0').all(|n| t.fs.getxattr(one, n.as_bytes()).is_ok()));
+    assert_eq!(t.fs.getxattr(one, b"user.snapfs.x"), Err(Error::NoAttribute));
+}
+
+/// A kernel that holds one write back until it is asked for it.
+struct Cache {
+    fs: Mutex<Option<Arc<Fs>>>,
+    file: (NodeId, Handle),
+    fails: bool,
+}
+
+impl Kernel for Cache {
+    fn write_back(&self, nodes: &[(NodeId, u64)]) -> std::io::Result<()> {
+        assert_eq!(nodes, [(self.file.0, 1)]);
+        if self.fails {
+            return Err(std::io::ErrorKind::StorageFull.into());
+        }
+        let fs = self.fs.lock().clone().unwrap();
+        fs.write(self.file.0, self.file.1, 0, b"from the cache", false).unwrap();
+        Ok(())
+    }
+    fn invalidate_node(&self, _node: NodeId) {}
+    fn invalidate_entry(&self, _parent: NodeId, _name: &[u8]) {}
+}
+
+#[test]
+fn pages_in_the_kernel_are_in_the_snapshot() {
+    for fails in [false, true] {
+        let t = T::new();
+        let file = t.create(ROOT, "f");
+        t.open(t.put(ROOT, "only read", b""), RO);
+        let cache = Arc::new(Cache { fs: Mutex::new(Some(t.fs.clone())), file, fails });
+        t.fs.set_kernel(cache.clone());
+        let made = t.mkdir(SNAPDIR, "one");
+        *cache.fs.lock() = None;
+        if fails {
+            assert_eq!((made, t.list(SNAPDIR)), (Err(Error::NoSpace), vec![]));
+        } else {
+            assert_eq!(t.cat(made.unwrap(), "f"), b"from the cache");
+        }
+    }
+}

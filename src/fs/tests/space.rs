@@ -1,0 +1,180 @@
+//! Space: allocation, holes, seeking, sharing, and a store that is full.
+
+use super::*;
+use AllocateMode::*;
+
+fn fallocate(t: &T, f: (NodeId, Handle), at: u64, len: u64, mode: AllocateMode) -> Result<()> {
+    t.fs.fallocate(&USER, f.0, f.1, at, len, mode)
+}
+
+#[test]
+fn allocation_keeps_content_and_reads_as_zeros() {
+    let t = T::new();
+    let f = t.create(ROOT, "f");
+    t.write(f, 10, b"small");
+    t.fs.commit().unwrap();
+    fallocate(&t, f, 0, 10_000, KeepSize).unwrap();
+    assert_eq!((t.attr(f.0).size, t.attr(f.0).blocks), (15, 24));
+    fallocate(&t, f, 5_000, 1_000_000, Extend).unwrap();
+    assert_eq!(t.attr(f.0).size, 1_005_000);
+    let mut expected = vec![0; 1_005_000];
+    expected[10..15].copy_from_slice(b"small");
+    assert!(t.read(f, 0, 2_000_000) == expected);
+    t.fs.commit().unwrap();
+    assert!(t.read(f, 0, 2_000_000) == expected);
+    let blocks = t.fs.volume().live_blocks();
+    t.write(f, 500_000, &[0; 70_000]);
+    t.write(f, 600_000, &[0; 7_000]);
+    t.fs.commit().unwrap();
+    assert_eq!(t.fs.volume().live_blocks(), blocks, "zeros do not give allocated space back");
+    assert_eq!(t.fs.lseek(f.0, f.1, 4096, SeekTarget::Data), Err(Error::NoSuchOffset));
+    assert_eq!(fallocate(&t, f, 0, 0, Extend), Err(Error::Invalid));
+    assert_eq!(fallocate(&t, f, u64::MAX, 5, Extend), Err(Error::FileTooBig));
+    assert_eq!(fallocate(&t, f, 0, 1 << 50, Extend), Err(Error::NoSpace));
+}
+
+#[test]
+fn punching_and_zeroing() {
+    for commit in [false, true] {
+        for mode in [PunchHole, ZeroRange, ZeroRangeKeepSize] {
+            for (from, to) in
+                [(0, 100), (5, 5000), (4096, 8192), (4000, 300_000), (1, 4096), (250_000, 400_000)]
+            {
+                let t = T::new();
+                let f = t.create(ROOT, "f");
+                let mut model = vec![3u8; 300_000];
+                t.write(f, 0, &model);
+                if commit {
+                    t.fs.commit().unwrap();
+                }
+                fallocate(&t, f, from, to - from, mode).unwrap();
+                if mode == ZeroRange && to > 300_000 {
+                    model.resize(to as usize, 0);
+                }
+                let end = model.len().min(to as usize);
+                model[from as usize..end].fill(0);
+                assert!(t.read(f, 0, 1 << 20) == model, "{mode:?} {from}..{to}");
+                t.fs.commit().unwrap();
+                assert!(t.read(f, 0, 1 << 20) == model, "{mode:?} {from}..{to} committed");
+                let last = if to >= 300_000 { 74 } else { to / 4096 };
+                let whole = last.saturating_sub(from.div_ceil(4096));
+                let expected = if mode == PunchHole { 74 - whole } else { t.fs.volume().live_blocks() };
+                assert_eq!(t.fs.volume().live_blocks(), expected, "{mode:?} {from}..{to}");
+                assert_eq!(t.attr(f.0).blocks, expected * 8);
+            }
+        }
+    }
+}
+
+#[test]
+fn seeking_sees_delayed_and_committed_data() {
+    let t = T::new();
+    let f = t.create(ROOT, "f");
+    t.resize(f.0, 1 << 30);
+    let seek = |at, target| t.fs.lseek(f.0, f.1, at, target);
+    assert_eq!(seek(0, SeekTarget::Data), Err(Error::NoSuchOffset));
+    assert_eq!(seek(5, SeekTarget::Hole), Ok(5));
+    t.write(f, 1 << 20, &[1; 300_000]);
+    t.write(f, 1 << 25, b"x");
+    for _ in 0..2 {
+        assert_eq!(seek(0, SeekTarget::Data), Ok(1 << 20));
+        assert_eq!(seek((1 << 20) + 7, SeekTarget::Data), Ok((1 << 20) + 7));
+        assert_eq!(seek(1 << 20, SeekTarget::Hole), Ok((1 << 20) + 303_104));
+        assert_eq!(seek((1 << 20) + 303_104, SeekTarget::Data), Ok(1 << 25));
+        assert_eq!(seek(1 << 25, SeekTarget::Hole), Ok((1 << 25) + 4096));
+        assert_eq!(seek((1 << 25) + 4096, SeekTarget::Data), Err(Error::NoSuchOffset));
+        t.fs.commit().unwrap();
+    }
+    assert_eq!(seek(1 << 30, SeekTarget::Hole), Err(Error::NoSuchOffset));
+    let small = t.create(ROOT, "s");
+    t.write(small, 0, b"abc");
+    t.fs.commit().unwrap();
+    assert_eq!(t.fs.lseek(small.0, small.1, 1, SeekTarget::Data), Ok(1));
+    assert_eq!(t.fs.lseek(small.0, small.1, 1, SeekTarget::Hole), Ok(3));
+}
+
+fn copy(t: &T, from: ((NodeId, Handle), u64), to: ((NodeId, Handle), u64), len: u64) -> Result<u64> {
+    t.fs.copy_range(&USER, from.0.0, from.0.1, from.1, to.0.0, to.0.1, to.1, len)
+}
+
+#[test]
+fn copies_share_blocks_until_they_are_overwritten() {
+    let t = T::new();
+    let (a, b) = (t.create(ROOT, "a"), t.create(ROOT, "b"));
+    let data: Vec<u8> = (0..1_000_003u32).map(|i| (i / 7) as u8 | 1).collect();
+    t.write(a, 0, &data);
+    t.write(b, 0, b"short");
+    let before = t.fs.volume().space().free;
+    assert_eq!(copy(&t, (a, 0), (b, 0), u64::MAX / 4), Ok(1_000_003));
+    assert!(before - t.fs.volume().space().free < 10_000, "nothing but the tail may have been written");
+    assert!(t.read(b, 0, 2_000_000) == data);
+    t.write(a, 5000, b"changed");
+    t.write(b, 400_000, &[0; 100_000]);
+    t.fs.commit().unwrap();
+    let mut expected = data.clone();
+    expected[400_000..500_000].fill(0);
+    assert!(t.read(b, 0, 2_000_000) == expected);
+    expected = data.clone();
+    expected[5000..5007].copy_from_slice(b"changed");
+    assert!(t.read(a, 0, 2_000_000) == expected);
+    // Not on block borders, inside one file, and past the end.
+    assert_eq!(copy(&t, (a, 3), (b, 9), 10_000), Ok(10_000));
+    assert_eq!(t.read(b, 9, 10_000), expected[3..10_003]);
+    assert_eq!(copy(&t, (a, 0), (a, 4096), 8192), Err(Error::Invalid));
+    assert_eq!(copy(&t, (a, 0), (a, 1 << 21), 8192), Ok(8192));
+    assert_eq!(t.read(a, 1 << 21, 9000), expected[..8192]);
+    assert_eq!(copy(&t, (b, 1 << 30), (a, 0), 5), Ok(0));
+    for name in ["a", "b"] {
+        t.fs.unlink(&USER, ROOT, name.as_bytes()).unwrap();
+    }
+    t.fs.close().unwrap();
+    assert_eq!(t.fs.volume().live_blocks(), 0);
+}
+
+#[test]
+fn small_files_and_snapshots_are_copied_by_value() {
+    let t = T::new();
+    let s = t.create(ROOT, "s");
+    t.write(s, 0, b"inline");
+    t.fs.commit().unwrap();
+    let to = t.create(ROOT, "to");
+    t.write(to, 0, &[1; 9000]);
+    assert_eq!(copy(&t, (s, 0), (to, 4096), 100), Ok(6));
+    assert_eq!(t.read(to, 4095, 8), b"\x01inline\x01");
+    let big = t.put(ROOT, "big", &[5; 500_000]);
+    let snap = t.snapshot("one");
+    t.resize(big, 0);
+    let old = t.open(t.find(snap, "big").unwrap(), RO);
+    let new = t.open(big, RW);
+    assert_eq!(copy(&t, (old, 0), (new, 0), 1 << 30), Ok(500_000));
+    assert!(t.cat(ROOT, "big") == vec![5; 500_000]);
+}
+
+#[test]
+fn a_full_store_refuses_writes_and_deletes_files() {
+    let options = FsOptions { dirty_bytes_max: 1 << 18, ..FsOptions::default() };
+    for chunk in [1000, 4096, 200_000] {
+        let t = T::with(2 << 20, options.clone());
+        let f = t.create(ROOT, "f");
+        let mut at = 0;
+        let refused = loop {
+            match t.fs.write(f.0, f.1, at, &vec![1; chunk], false) {
+                Ok(n) => at += n as u64,
+                Err(e) => break e,
+            }
+        };
+        assert_eq!(refused, Error::NoSpace);
+        assert!(at > 1 << 20, "{at}");
+        assert_eq!(t.attr(f.0).size, at, "a refused write changes nothing");
+        t.fs.commit().unwrap();
+        assert!(t.read(f, 0, 4 << 20).iter().all(|b| *b == 1));
+        t.resize(f.0, 5);
+        t.fs.unlink(&USER, ROOT, b"f").unwrap();
+        t.fs.release(f.0, f.1);
+        t.fs.forget(f.0);
+        t.fs.commit().unwrap();
+        t.put(ROOT, "again", &vec![2; 1 << 20]);
+        t.fs.commit().unwrap();
+        assert!(t.cat(ROOT, "again") == vec![2; 1 << 20]);
+    }
+}

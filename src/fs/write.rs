@@ -1,0 +1,244 @@
+//! Writing content.
+//!
+//! Whole blocks of a long write go to the device first, without any lock, and only their mapping is a change. The rest
+//! becomes delayed data, for which space is reserved here: a write that was accepted cannot run out of space later.
+
+use super::Fs;
+use super::change::Change;
+use super::dirty::{DirtyBlock, zero_block};
+use super::extents::{self, Keep};
+use super::flush::is_zero;
+use super::read::read_blocks;
+use crate::format::inode::Inode;
+use crate::format::{BLOCK_BYTES, Ino, Key, Kind};
+use crate::limits::FILE_BYTES_MAX;
+use crate::ops::{Error, FileType, Handle, NodeId, Result};
+use crate::volume::{Purpose, Staged, Volume};
+
+/// Whole blocks of at least this many bytes are not delayed.
+const DIRECT_BYTES_MIN: u64 = 64 * 1024;
+
+/// A piece of a long write: whole blocks, staged, or zeros that need no place.
+struct Piece {
+    from: u64,
+    len: u64,
+    staged: Option<Staged>,
+}
+
+impl Fs {
+    /// See [`Operations::write`](crate::ops::Operations::write).
+    pub(super) fn write_file(
+        &self,
+        node: NodeId,
+        handle: Handle,
+        offset: u64,
+        data: &[u8],
+        kill_set_id: bool,
+    ) -> Result<usize> {
+        let open = self.handles.get(node, handle)?;
+        if !open.flags.write || !node.is_live() {
+            return Err(Error::BadHandle);
+        }
+        let ino = Ino(node.ino());
+        let guess = if open.flags.append { self.live_inode(ino)?.size } else { offset };
+        self.write_at(ino, guess, open.flags.append, data, kill_set_id)?;
+        if open.flags.sync {
+            self.commit()?;
+        }
+        Ok(data.len())
+    }
+
+    /// Writes `data` at `offset`, or at the end if `append` (then `offset` is where the end is expected).
+    pub(super) fn write_at(
+        &self,
+        ino: Ino,
+        offset: u64,
+        append: bool,
+        data: &[u8],
+        kill_set_id: bool,
+    ) -> Result<()> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let (whole_from, whole_to) = whole_blocks(offset, data.len() as u64)?;
+        let pieces = if self.options.read_only {
+            Vec::new()
+        } else {
+            let whole = (whole_from.max(offset) - offset) as usize..(whole_to.max(offset) - offset) as usize;
+            stage_pieces(&self.volume, whole_from, data.get(whole).unwrap_or_default())?
+        };
+        let change = self.change()?;
+        let inode = change.regular(ino)?;
+        let moved = append && inode.size != offset;
+        if moved {
+            // Another append came between: what was staged is for another offset, and is given back.
+            let offset = inode.size;
+            whole_blocks(offset, data.len() as u64)?;
+            change.write(ino, inode, offset, data, (offset, offset), Vec::new(), kill_set_id)?;
+        } else {
+            change.write(ino, inode, offset, data, (whole_from, whole_to), pieces, kill_set_id)?;
+        }
+        self.relieve()
+    }
+
+    /// Flushes if too much data is delayed.
+    pub(super) fn relieve(&self) -> Result<()> {
+        if self.gate.read().dirty.bytes() > self.options.dirty_bytes_max { self.commit() } else { Ok(()) }
+    }
+}
+
+/// The part of a write that is not delayed, empty if there is none.
+fn whole_blocks(offset: u64, len: u64) -> Result<(u64, u64)> {
+    let end = offset.checked_add(len).filter(|end| *end <= FILE_BYTES_MAX).ok_or(Error::FileTooBig)?;
+    let (from, to) = (offset.next_multiple_of(BLOCK_BYTES), end - end % BLOCK_BYTES);
+    Ok(if to > from && to - from >= DIRECT_BYTES_MIN { (from, to) } else { (offset, offset) })
+}
+
+/// Stages whole blocks, zeros left out.
+fn stage_pieces(volume: &Volume, from: u64, data: &[u8]) -> Result<Vec<Piece>> {
+    let mut pieces = Vec::new();
+    let block = BLOCK_BYTES as usize;
+    let mut at = 0;
+    while at < data.len() {
+        let zero = is_zero(&data[at..at + block]);
+        let mut end = at + block;
+        while end < data.len() && is_zero(&data[end..end + block]) == zero {
+            end += block;
+        }
+        let staged = if zero { None } else { Some(volume.stage(&data[at..end])?) };
+        pieces.push(Piece { from: from + at as u64, len: (end - at) as u64, staged });
+        at = end;
+    }
+    Ok(pieces)
+}
+
+impl Change<'_> {
+    /// The inode of a regular file.
+    pub fn regular(&self, ino: Ino) -> Result<Inode> {
+        let inode = self.known(ino)?;
+        match inode.kind {
+            FileType::Regular => Ok(inode),
+            FileType::Directory => Err(Error::IsADirectory),
+            _ => Err(Error::Invalid),
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn write(
+        mut self,
+        ino: Ino,
+        mut inode: Inode,
+        offset: u64,
+        data: &[u8],
+        (whole_from, whole_to): (u64, u64),
+        pieces: Vec<Piece>,
+        kill_set_id: bool,
+    ) -> Result<()> {
+        let end = offset + data.len() as u64;
+        let parts =
+            if pieces.is_empty() { vec![(offset, end)] } else { vec![(offset, whole_from), (whole_to, end)] };
+        // Every read comes before the first change.
+        let mut loaded = Vec::new();
+        let mut new_blocks = 0;
+        for (from, to) in parts.iter().copied().filter(|(from, to)| from < to) {
+            new_blocks += self.load_edges(ino, &inode, from, to, &mut loaded)?;
+        }
+        inode.mtime = self.now;
+        inode.ctime = self.now;
+        if kill_set_id {
+            self.kill_privileges(ino, &mut inode)?;
+        }
+        let items = 4 + 3 * pieces.len() + data.len() / (64 * 1024) + new_blocks as usize / 8;
+        self.reserve(items, new_blocks * BLOCK_BYTES, Purpose::Write)?;
+
+        if !pieces.is_empty() {
+            let (first, last) = (whole_from / BLOCK_BYTES, whole_to / BLOCK_BYTES);
+            self.gate.dirty.discard(ino, first, last);
+            if first == 0 && inode.has_inline {
+                self.delete(Key::new(ino.0, Kind::Inline, 0));
+                inode.has_inline = false;
+            }
+        }
+        for piece in pieces {
+            let new = match piece.staged {
+                Some(staged) => extents::lay(piece.from, self.txn.publish(staged)),
+                None => Vec::new(),
+            };
+            let keep = if new.is_empty() { Keep::Unwritten } else { Keep::Nothing };
+            let to = piece.from + piece.len;
+            let grown = extents::replace(&mut self.txn, ino, piece.from, to, keep, &new)?;
+            inode.blocks = extents::add_blocks(inode.blocks, grown);
+        }
+        let mut loaded = loaded.into_iter().peekable();
+        for (from, to) in parts {
+            self.delay(ino, from, to, &data[(from - offset) as usize..], &mut loaded);
+        }
+        inode.size = inode.size.max(end);
+        self.put_inode(ino, &inode);
+        self.apply()
+    }
+
+    /// Loads what a write of `from..to` needs of blocks that are not delayed yet: the old content of those it covers in
+    /// part, and whether they are mapped. Returns their number.
+    fn load_edges(
+        &self,
+        ino: Ino,
+        inode: &Inode,
+        from: u64,
+        to: u64,
+        out: &mut Vec<(u64, DirtyBlock)>,
+    ) -> Result<u64> {
+        let (first, last) = (from / BLOCK_BYTES, to.div_ceil(BLOCK_BYTES));
+        let missing = self.gate.dirty.missing(ino, first, last);
+        if missing == 0 {
+            return Ok(0);
+        }
+        let mapped =
+            extents::overlapping(self.view(), ino, first * BLOCK_BYTES, last * BLOCK_BYTES, usize::MAX)?;
+        for n in first..last {
+            if self.gate.dirty.get(ino, n).is_some() {
+                continue;
+            }
+            let at = n * BLOCK_BYTES;
+            let fresh = !mapped.iter().any(|(off, ext)| *off <= at && at < off + ext.len_bytes());
+            let whole = from <= at && at + BLOCK_BYTES <= to;
+            let data = if whole { zero_block() } else { self.old_block(ino, inode, n)? };
+            out.push((n, DirtyBlock { data, fresh }));
+        }
+        Ok(missing)
+    }
+
+    /// Content of a block as the tree has it.
+    pub fn old_block(&self, ino: Ino, inode: &Inode, n: u64) -> Result<super::dirty::Block> {
+        let mut block = zero_block();
+        let at = n * BLOCK_BYTES;
+        if at < inode.size {
+            let bytes = std::sync::Arc::make_mut(&mut block);
+            read_blocks(self.view(), ino, inode, at, bytes, |_| false)?;
+        }
+        Ok(block)
+    }
+
+    /// Puts bytes for `from..to` into delayed blocks; `loaded` has those that are new, in order.
+    fn delay(
+        &mut self,
+        ino: Ino,
+        from: u64,
+        to: u64,
+        mut data: &[u8],
+        loaded: &mut std::iter::Peekable<impl Iterator<Item = (u64, DirtyBlock)>>,
+    ) {
+        let mut at = from;
+        while at < to {
+            let n = at / BLOCK_BYTES;
+            let inside = (at % BLOCK_BYTES) as usize;
+            let len = (to - at).min(BLOCK_BYTES - inside as u64) as usize;
+            let next = loaded.next_if(|b| b.0 == n).map(|b| b.1);
+            let load = || next.unwrap_or_else(|| DirtyBlock { data: zero_block(), fresh: true });
+            let block = self.gate.dirty.edit(ino, n, load);
+            block[inside..inside + len].copy_from_slice(&data[..len]);
+            data = &data[len..];
+            at += len as u64;
+        }
+    }
+}
