@@ -17,5 +17,6 @@
 
 pub mod device;
 pub mod format;
+pub mod fuse;
 pub mod ops;
 pub mod sys;

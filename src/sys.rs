@@ -3,3 +3,6 @@
 //! Every function is a thin, safe wrapper: it owns its buffers, checks the return value and reports errors as
 //! `std::io::Error`. No policy lives here.
 #![allow(unsafe_code)]
+
+pub mod mount;
+pub mod process;
