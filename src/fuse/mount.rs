@@ -65,8 +65,11 @@ impl Default for Options {
 /// connection. The error is a sentence for the user.
 pub(super) fn attach(point: &Path, options: &Options) -> Result<(PathBuf, OwnedFd), String> {
     let point = prepare_point(point)?;
-    let device = open_device()?;
+    if !Path::new(DEVICE).exists() {
+        return Err("/dev/fuse does not exist; load the kernel module with: modprobe fuse".into());
+    }
     if process::effective_uid() == 0 {
+        let device = open_device()?;
         match attach_directly(&point, options, &device) {
             Ok(()) => return Ok((point, device.into())),
             // Root without the right to mount (a container): fusermount3 may have it.
@@ -74,7 +77,6 @@ pub(super) fn attach(point: &Path, options: &Options) -> Result<(PathBuf, OwnedF
             Err(e) => return Err(format!("cannot mount at {}: {e}", point.display())),
         }
     }
-    drop(device);
     let fd = attach_by_helper(&point, options)?;
     Ok((point, fd))
 }
@@ -107,6 +109,7 @@ fn unmount_by_helper(point: &Path, lazy: bool) -> io::Result<()> {
     Err(io::Error::other(said))
 }
 
+const DEVICE: &str = "/dev/fuse";
 const HELPER_MISSING: &str = "fusermount3 is not installed; install the package fuse3";
 
 fn find_helper() -> Option<PathBuf> {
@@ -156,19 +159,10 @@ fn clear_dead_mount(point: &Path) -> Result<(), String> {
 }
 
 fn open_device() -> Result<File, String> {
-    let device = Path::new("/dev/fuse");
-    match File::options().read(true).write(true).open(device) {
-        Ok(file) => match file.metadata() {
-            Ok(m) if m.file_type().is_char_device() => Ok(file),
-            _ => Err("/dev/fuse is not a device".into()),
-        },
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            Err("/dev/fuse does not exist; load the kernel module with: modprobe fuse".into())
-        }
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            Err("no permission to open /dev/fuse; add yourself to its group, or mount as root".into())
-        }
-        Err(e) => Err(format!("cannot open /dev/fuse: {e}")),
+    match File::options().read(true).write(true).open(DEVICE) {
+        Ok(file) if file.metadata().is_ok_and(|m| m.file_type().is_char_device()) => Ok(file),
+        Ok(_) => Err(format!("{DEVICE} is not a device")),
+        Err(e) => Err(format!("cannot open {DEVICE}: {e}")),
     }
 }
 
@@ -236,6 +230,9 @@ fn attach_by_helper(point: &Path, options: &Options) -> Result<OwnedFd, String> 
         Ok(Some(fd)) => Ok(fd),
         Ok(None) | Err(_) if output.contains("user_allow_other") => {
             Err("allow_other needs the line user_allow_other in /etc/fuse.conf, or root".into())
+        }
+        Ok(None) | Err(_) if output.contains("open /dev/fuse: Permission denied") => {
+            Err("no permission to open /dev/fuse; its usual mode is 0666".into())
         }
         Ok(None) if output.is_empty() => Err(format!("{} did not mount and did not say why", helper.display())),
         Ok(None) => Err(format!("cannot mount at {}: {output}", point.display())),
