@@ -15,6 +15,7 @@
 //! | [`ops`] | the vocabulary of requests | leaves |
 //! | leaves: [`format`](mod@format), [`limits`], [`clock`], [`counters`], [`sys`] | | each other, down |
 
+pub mod cli;
 pub mod ctl;
 pub mod device;
 pub mod format;

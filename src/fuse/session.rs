@@ -155,6 +155,19 @@ impl Unmounter {
         if self.is_mounted() { mount::unmount(&self.point, true) } else { Ok(()) }
     }
 
+    /// Where it is, or was, mounted.
+    pub fn point(&self) -> &Path {
+        &self.point
+    }
+
+    /// Cuts the connection: requests under way and later ones fail. Best effort, needs the control file system.
+    pub fn abort(&self) {
+        let file = format!("/sys/fs/fuse/connections/{}/abort", self.device.1);
+        if let Err(e) = fs::write(&file, "1") {
+            log::debug!("{file}: {e}");
+        }
+    }
+
     fn is_mounted(&self) -> bool {
         super::mounts::at(&self.point).is_ok_and(|m| m.is_some_and(|m| m.device == self.device))
     }
