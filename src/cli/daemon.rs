@@ -64,8 +64,7 @@ fn mount_and_wait(
 ) -> Result<Option<Server>, Failure> {
     let failed = |message: String| Failure::new(Code::Other, message);
     let store = fs::canonicalize(job.store).unwrap_or_else(|_| job.store.to_path_buf());
-    let mounted =
-        Mounted::start(engine.operations(), job.point, &job.options.mount).map_err(failed)?;
+    let mounted = Mounted::start(engine.operations(), job.point, &job.options.mount).map_err(failed)?;
     engine.set_kernel(mounted.kernel());
     let mut server = start_server(job, engine, &mounted, store);
     // The working directory would keep the file system that we were started in busy.
@@ -100,12 +99,8 @@ fn mount_and_wait(
 fn start_server(job: &Job, engine: &Arc<dyn Engine>, mounted: &Mounted, store: PathBuf) -> Option<Server> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let started = rfc3339(Timestamp { secs: now.as_secs() as i64, nanos: 0 });
-    let record = Record {
-        pid: std::process::id(),
-        store,
-        mountpoint: mounted.point().to_path_buf(),
-        started,
-    };
+    let record =
+        Record { pid: std::process::id(), store, mountpoint: mounted.point().to_path_buf(), started };
     let about = json!({
         "store": record.store, "mountpoint": record.mountpoint, "pid": record.pid, "started": record.started,
         "version": env!("CARGO_PKG_VERSION"),

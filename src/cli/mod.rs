@@ -14,9 +14,9 @@ mod stores;
 mod umount;
 mod wire;
 
+use crate::ctl::{Code, Failure};
 use args::{Cli, Style, Verb};
 use clap::Parser;
-use crate::ctl::{Code, Failure};
 use engine::Backend;
 use std::ffi::OsString;
 

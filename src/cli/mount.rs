@@ -18,8 +18,7 @@ use std::process::{Command, Stdio};
 const READY: &str = "ready";
 
 pub(super) fn run(backend: &dyn Backend, args: &MountArgs) -> Result<(), Failure> {
-    let mut options =
-        super::options::parse(&args.options, args.sloppy).map_err(|message| usage(&message))?;
+    let mut options = super::options::parse(&args.options, args.sloppy).map_err(|message| usage(&message))?;
     if options.mount.source == "snapfs" {
         options.mount.source = args.store.display().to_string();
     }
@@ -64,10 +63,8 @@ fn start_in_background(args: &MountArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let _ = child.wait(); // it has failed: its sentence tells more than its code
-    serde_json::from_str(&said).map_or_else(
-        |_| Err(Failure::new(Code::Other, "the daemon ended before the mount was usable")),
-        Err,
-    )
+    serde_json::from_str(&said)
+        .map_or_else(|_| Err(Failure::new(Code::Other, "the daemon ended before the mount was usable")), Err)
 }
 
 /// The daemon's half. A failure goes to the command that waits, which tells the user.

@@ -58,8 +58,7 @@ impl Server {
         let accepting = std::thread::Builder::new()
             .name("control".into())
             .spawn(move || accept(&listener, &handler, &seen))?;
-        let server =
-            Server { dir: dir.to_path_buf(), name: name.into(), stop, accepting: Some(accepting) };
+        let server = Server { dir: dir.to_path_buf(), name: name.into(), stop, accepting: Some(accepting) };
         registry::write(dir, name, record)?;
         Ok(server)
     }
@@ -146,7 +145,8 @@ fn parse(line: &[u8]) -> Result<Request, Failure> {
     match value.get("version").and_then(Value::as_u64) {
         Some(v) if v == u64::from(VERSION) => {}
         Some(v) => {
-            let what = format!("the daemon speaks version {VERSION} of the control protocol, the command {v}");
+            let what =
+                format!("the daemon speaks version {VERSION} of the control protocol, the command {v}");
             return Err(Failure::new(Code::Version, what));
         }
         None => return Err(Failure::new(Code::Invalid, "the request has no version")),

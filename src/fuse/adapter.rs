@@ -14,9 +14,9 @@ use crate::sys::mount::fcntl;
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation,
     INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
-    RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
-    ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
-    TimeOrNow, WriteFlags,
+    RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -236,22 +236,12 @@ impl Filesystem for Adapter {
         let result = match convert::kind_of_mode(mode) {
             _ if hidden::is_name(parent, name) => Err(Error::NotPermitted),
             None => Err(Error::Invalid),
-            Some(kind) => {
-                self.ops.mknod(&caller(req), parent, name, kind, mode & 0o7777 & !umask, rdev)
-            }
+            Some(kind) => self.ops.mknod(&caller(req), parent, name, kind, mode & 0o7777 & !umask, rdev),
         };
         entry(reply, result);
     }
 
-    fn mkdir(
-        &self,
-        req: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        umask: u32,
-        reply: ReplyEntry,
-    ) {
+    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         let (who, parent, mode) = (caller(req), NodeId(parent.0), mode & 0o7777 & !umask);
         if hidden::is_name(parent, name.as_bytes()) {
             reply.error(Errno::EPERM);
@@ -430,14 +420,7 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn readdir(
-        &self,
-        _req: &Request,
-        ino: INodeNo,
-        fh: FileHandle,
-        offset: u64,
-        mut reply: ReplyDirectory,
-    ) {
+    fn readdir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         let result = self.list(ino, fh, offset, false, &mut |e| {
             reply.add(INodeNo(e.node.0), e.cookie, convert::kind_out(e.kind), OsStr::from_bytes(&e.name))
         });
@@ -479,14 +462,7 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn releasedir(
-        &self,
-        _req: &Request,
-        ino: INodeNo,
-        fh: FileHandle,
-        _flags: OpenFlags,
-        reply: ReplyEmpty,
-    ) {
+    fn releasedir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
         self.ops.releasedir(NodeId(ino.0), Handle(fh.0));
         reply.ok();
     }
@@ -526,10 +502,7 @@ impl Filesystem for Adapter {
     ) {
         match convert::xattr_mode(flags) {
             Some(mode) => {
-                empty(
-                    reply,
-                    self.ops.setxattr(&caller(req), NodeId(ino.0), name.as_bytes(), value, mode),
-                );
+                empty(reply, self.ops.setxattr(&caller(req), NodeId(ino.0), name.as_bytes(), value, mode));
             }
             None => reply.error(Errno::EINVAL),
         }
@@ -595,9 +568,7 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let result = match convert::allocate_mode(mode) {
-            Some(mode) => {
-                self.ops.fallocate(&caller(req), NodeId(ino.0), Handle(fh.0), offset, length, mode)
-            }
+            Some(mode) => self.ops.fallocate(&caller(req), NodeId(ino.0), Handle(fh.0), offset, length, mode),
             None => Err(Error::NotSupported),
         };
         empty(reply, result);

@@ -40,15 +40,12 @@ pub(super) struct FuseKernel {
 }
 
 impl FuseKernel {
-    pub(super) fn start(
-        notifier: Notifier,
-        point: PathBuf,
-        device: (u32, u32),
-    ) -> io::Result<FuseKernel> {
+    pub(super) fn start(notifier: Notifier, point: PathBuf, device: (u32, u32)) -> io::Result<FuseKernel> {
         let (notices, queue) = mpsc::channel();
         let sender = notifier.clone();
-        let sending =
-            std::thread::Builder::new().name("fuse-notify".into()).spawn(move || send_notices(&sender, &queue))?;
+        let sending = std::thread::Builder::new()
+            .name("fuse-notify".into())
+            .spawn(move || send_notices(&sender, &queue))?;
         Ok(FuseKernel {
             notifier,
             point,
@@ -119,10 +116,9 @@ impl FuseKernel {
                 Ok(None) => {}
                 // A file that its own mode keeps from us. The notification writes its pages back too, one request a
                 // page, and waits; that it cannot report an error is why it is the last resort.
-                Err(e) if is(&e, errno::EACCES) => self
-                    .notifier
-                    .inval_inode(INodeNo(node.0), 0, 0)
-                    .map_err(|e| named(node, &e))?,
+                Err(e) if is(&e, errno::EACCES) => {
+                    self.notifier.inval_inode(INodeNo(node.0), 0, 0).map_err(|e| named(node, &e))?
+                }
                 Err(e) => return Err(named(node, &e)),
             }
         }

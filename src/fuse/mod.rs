@@ -12,5 +12,5 @@ mod mount;
 pub mod mounts;
 mod session;
 
-pub use mount::{unmount, Options};
+pub use mount::{Options, unmount};
 pub use session::{Mounted, Unmounter};

@@ -97,8 +97,13 @@ fn unmount_by_helper(point: &Path, lazy: bool) -> io::Result<()> {
         return Err(io::Error::other(HELPER_MISSING));
     };
     let flags = if lazy { "-uz" } else { "-u" };
-    let output =
-        Command::new(helper).arg(flags).arg("--").arg(point).stdin(Stdio::null()).env("LC_ALL", "C").output()?;
+    let output = Command::new(helper)
+        .arg(flags)
+        .arg("--")
+        .arg(point)
+        .stdin(Stdio::null())
+        .env("LC_ALL", "C")
+        .output()?;
     if output.status.success() {
         return Ok(());
     }
@@ -125,14 +130,10 @@ fn find_helper() -> Option<PathBuf> {
 /// The mount point, checked and with all links resolved.
 fn prepare_point(point: &Path) -> Result<PathBuf, String> {
     let shown = point.display();
-    let found = match fs::metadata(point) {
-        Err(e) if e.raw_os_error() == Some(sys_mount::errno::ENOTCONN) => {
-            clear_dead_mount(point)?;
-            fs::metadata(point)
-        }
-        other => other,
-    };
-    let meta = match found {
+    if is_dead(point) {
+        clear_dead_mount(point)?;
+    }
+    let meta = match fs::metadata(point) {
         Ok(meta) => meta,
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             return Err(format!("the mount point {shown} does not exist; create it with: mkdir -p {shown}"));
@@ -149,6 +150,11 @@ fn prepare_point(point: &Path) -> Result<PathBuf, String> {
         return Err(format!("{shown} is a mount of snapfs already, of {}", m.source.to_string_lossy()));
     }
     Ok(real)
+}
+
+/// True for the mount of a daemon that is gone. Opening asks it; `stat` may be answered from the kernel's cache.
+fn is_dead(point: &Path) -> bool {
+    File::open(point).is_err_and(|e| e.raw_os_error() == Some(sys_mount::errno::ENOTCONN))
 }
 
 /// A daemon that was killed leaves its mount behind ("Transport endpoint is not connected").
@@ -234,7 +240,9 @@ fn attach_by_helper(point: &Path, options: &Options) -> Result<OwnedFd, String> 
         Ok(None) | Err(_) if output.contains("open /dev/fuse: Permission denied") => {
             Err("no permission to open /dev/fuse; its usual mode is 0666".into())
         }
-        Ok(None) if output.is_empty() => Err(format!("{} did not mount and did not say why", helper.display())),
+        Ok(None) if output.is_empty() => {
+            Err(format!("{} did not mount and did not say why", helper.display()))
+        }
         Ok(None) => Err(format!("cannot mount at {}: {output}", point.display())),
         Err(e) => Err(format!("no connection from {}: {e}; {output}", helper.display())),
     }

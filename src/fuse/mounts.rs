@@ -83,7 +83,8 @@ mod tests {
 
     #[test]
     fn a_line_is_read() {
-        let m = parse(b"36 35 0:52 / /mnt/a\\040b rw,noatime shared:1 master:2 - fuse.snapfs /srv/s\\134x rw");
+        let m =
+            parse(b"36 35 0:52 / /mnt/a\\040b rw,noatime shared:1 master:2 - fuse.snapfs /srv/s\\134x rw");
         assert_eq!(
             m,
             Some(Mount {

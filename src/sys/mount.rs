@@ -22,7 +22,7 @@ pub mod fcntl {
     pub use libc::{
         FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE, O_ACCMODE, O_APPEND, O_DIRECT,
         O_DIRECTORY, O_DSYNC, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_RDONLY, O_RDWR, O_SYNC, O_TRUNC,
-        O_WRONLY, SEEK_DATA, SEEK_HOLE, S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK, XATTR_CREATE,
+        O_WRONLY, S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK, SEEK_DATA, SEEK_HOLE, XATTR_CREATE,
         XATTR_REPLACE,
     };
 }
@@ -109,9 +109,8 @@ pub fn start_write_back(file: &File) -> io::Result<()> {
 
 /// Writes the dirty pages of a file and waits until the file system has answered for all of them.
 pub fn finish_write_back(file: &File) -> io::Result<()> {
-    let all = libc::SYNC_FILE_RANGE_WAIT_BEFORE
-        | libc::SYNC_FILE_RANGE_WRITE
-        | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    let all =
+        libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
     // SAFETY: no pointers.
     check(unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, all) })?;
     Ok(())

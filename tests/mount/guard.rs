@@ -1,5 +1,7 @@
 //! A mount for one test: a temporary directory, the mount, and an end that never hangs and never leaves one behind.
 
+#![allow(dead_code)] // two programs share this file, and neither uses all of it
+
 use snapfs::fuse::{Mounted, Options};
 use snapfs::ops::Operations;
 use std::path::{Path, PathBuf};

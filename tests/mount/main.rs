@@ -45,9 +45,8 @@ mod mapping {
         pub fn new(file: &File, len: usize) -> Mapping {
             let prot = libc::PROT_READ | libc::PROT_WRITE;
             // SAFETY: a new mapping anywhere, of a file that stays that long.
-            let at = unsafe {
-                libc::mmap(std::ptr::null_mut(), len, prot, libc::MAP_SHARED, file.as_raw_fd(), 0)
-            };
+            let at =
+                unsafe { libc::mmap(std::ptr::null_mut(), len, prot, libc::MAP_SHARED, file.as_raw_fd(), 0) };
             assert_ne!(at, libc::MAP_FAILED, "mmap: {}", std::io::Error::last_os_error());
             Mapping(at.cast(), len)
         }
@@ -325,7 +324,10 @@ fn mkdir_in_snapshots_flushes_first() {
     assert!(fs::create_dir(m.path(".snapshots/one")).is_err_and(|e| e.raw_os_error() == Some(libc::EEXIST)));
     fs::rename(m.path(".snapshots/one"), m.path(".snapshots/two")).expect("rename");
     assert!(!m.path(".snapshots/one").exists());
-    assert!(fs::rename(m.path(".snapshots/two"), m.path("out")).is_err_and(|e| e.raw_os_error() == Some(libc::EXDEV)));
+    assert!(
+        fs::rename(m.path(".snapshots/two"), m.path("out"))
+            .is_err_and(|e| e.raw_os_error() == Some(libc::EXDEV))
+    );
     fs::remove_dir(m.path(".snapshots/two")).expect("delete");
     assert_eq!(fs::read_dir(m.path(".snapshots")).expect("readdir").count(), 0);
 }
@@ -335,7 +337,11 @@ fn the_hidden_directory_is_the_daemons_alone() {
     let Some((_toy, m)) = mounted() else { return };
     // This test and the daemon are one process, so another program must look.
     let shell = |script: &str| {
-        Command::new("sh").args(["-c", script]).current_dir(m.path("")).output().is_ok_and(|o| o.status.success())
+        Command::new("sh")
+            .args(["-c", script])
+            .current_dir(m.path(""))
+            .output()
+            .is_ok_and(|o| o.status.success())
     };
     assert!(!shell("ls .snapfs-nodes"));
     assert!(!shell("mkdir .snapfs-nodes"));

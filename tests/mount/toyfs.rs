@@ -3,6 +3,8 @@
 //!
 //! Not a model of snapfs: it checks no limits and keeps no promise beyond one process.
 
+#![allow(dead_code)] // two programs share this file, and neither uses all of it
+
 use parking_lot::Mutex;
 use snapfs::ops::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -124,7 +126,8 @@ impl State {
         dir.names.remove(name);
         dir.touched();
         if let Some(n) = self.nodes.get_mut(&ino) {
-            n.attr.nlink = n.attr.nlink.saturating_sub(if n.attr.kind == FileType::Directory { 2 } else { 1 });
+            n.attr.nlink =
+                n.attr.nlink.saturating_sub(if n.attr.kind == FileType::Directory { 2 } else { 1 });
             n.attr.ctime = now();
         }
         Ok(())
@@ -194,7 +197,6 @@ impl ToyFs {
         Ok(())
     }
     /// Names of the points.
-    #[allow(dead_code)] // used by one of the two programs that share this file
     pub fn points(&self) -> Vec<Vec<u8>> {
         self.state.lock().points.keys().cloned().collect()
     }
@@ -424,7 +426,13 @@ impl Operations for ToyFs {
     ) -> Result<()> {
         let mut all = Vec::new();
         for name in [&b"."[..], b".."] {
-            all.push(DirEntry { node, kind: FileType::Directory, name: name.to_vec(), cookie: 0, entry: None });
+            all.push(DirEntry {
+                node,
+                kind: FileType::Directory,
+                name: name.to_vec(),
+                cookie: 0,
+                entry: None,
+            });
         }
         if node == SNAPDIR {
             for name in self.points() {
