@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn lines_are_bounded() {
-        let long = vec![b'x'; 100];
+        let long = [b'x'; 100];
         assert!(receive(&mut &long[..], 50).is_err_and(|e| e.to_string().contains("too long")));
         assert!(receive(&mut &b"abc"[..], 50).is_err_and(|e| e.to_string().contains("cut off")));
         assert!(receive(&mut &b"abc\n"[..], 3).is_ok_and(|l| l == Some(b"abc".to_vec())));

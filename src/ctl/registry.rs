@@ -120,6 +120,28 @@ fn read(path: &Path) -> Option<Record> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
+/// A process that was killed and whose parent has not noticed yet counts as dead.
 fn is_alive(pid: u32) -> bool {
-    Path::new("/proc").join(pid.to_string()).exists()
+    let Ok(stat) = fs::read(Path::new("/proc").join(pid.to_string()).join("stat")) else { return false };
+    // `PID (NAME) STATE ...`, and the name may hold anything.
+    let state = stat.iter().rposition(|&b| b == b')').and_then(|at| stat.get(at + 2));
+    !matches!(state, Some(b'Z' | b'X') | None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dead_are_told_from_the_living() {
+        assert!(is_alive(std::process::id()));
+        assert!(!is_alive(u32::MAX));
+        let mut child = std::process::Command::new("true").spawn().expect("true");
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while is_alive(child.id()) {
+            assert!(std::time::Instant::now() < end, "it ends at once, and we have not waited for it");
+            std::thread::yield_now();
+        }
+        child.wait().expect("wait");
+    }
 }

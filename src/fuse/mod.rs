@@ -10,6 +10,7 @@ mod hidden;
 mod kernel;
 mod mount;
 pub mod mounts;
+mod reply;
 mod session;
 
 pub use mount::{Options, unmount};

@@ -6,6 +6,7 @@
 use super::adapter::{Adapter, Profile};
 use super::kernel::FuseKernel;
 use super::mount::{self, Options};
+use super::mounts;
 use crate::ops::{KernelRef, Operations};
 use crate::sys::mount::{errno, major_minor};
 use fuser::{Config, InitFlags, Session, SessionACL};
@@ -138,10 +139,10 @@ impl Mounted {
 }
 
 impl Unmounter {
-    /// Unmounts; false if it is in use. Nothing to do when another file system, or none, is mounted there now.
+    /// Unmounts; false if it is in use, or covered by another mount. Nothing to do when it is gone already.
     pub fn unmount(&self) -> io::Result<bool> {
-        if !self.is_mounted() {
-            return Ok(true);
+        if !self.is_on_top() {
+            return Ok(!mounts::all()?.iter().any(|m| m.device == self.device));
         }
         match mount::unmount(&self.point, false) {
             Ok(()) => Ok(true),
@@ -152,7 +153,7 @@ impl Unmounter {
 
     /// Takes the mount out of sight; files that are open in it go on working until they are closed.
     pub fn detach(&self) -> io::Result<()> {
-        if self.is_mounted() { mount::unmount(&self.point, true) } else { Ok(()) }
+        if self.is_on_top() { mount::unmount(&self.point, true) } else { Ok(()) }
     }
 
     /// Where it is, or was, mounted.
@@ -168,7 +169,8 @@ impl Unmounter {
         }
     }
 
-    fn is_mounted(&self) -> bool {
-        super::mounts::at(&self.point).is_ok_and(|m| m.is_some_and(|m| m.device == self.device))
+    /// True if unmounting this path means us, and not a mount that somebody made over ours.
+    fn is_on_top(&self) -> bool {
+        mounts::at(&self.point).is_ok_and(|m| m.is_some_and(|m| m.device == self.device))
     }
 }

@@ -18,6 +18,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use toyfs::ToyFs;
 
+type Check = fn(&Place);
+
 struct Toy;
 struct ToyEngine(Arc<ToyFs>, PathBuf);
 
@@ -104,7 +106,7 @@ fn main() -> ExitCode {
     if !can_mount() {
         return ExitCode::SUCCESS;
     }
-    let checks: [(&str, fn(&Place)); 7] = [
+    let checks: [(&str, Check); 7] = [
         ("a mount is used and unmounted", a_mount_is_used),
         ("failures are told with the right code", failures_are_told),
         ("a busy mount stays", a_busy_mount_stays),
