@@ -1,6 +1,6 @@
 //! The command line: verbs, their arguments, their help. Parsing only.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
 
 /// A snapshotting file system: mount a store, and every `mkdir .snapshots/NAME` keeps a picture of it.
@@ -204,14 +204,18 @@ pub(super) fn normalise(args: Vec<std::ffi::OsString>) -> (Style, Vec<std::ffi::
         return (if fake { Style::FakeHelper } else { Style::Helper }, insert(args));
     }
     // `snapfs STORE MNT ...`: only what is clearly a path, so that a mistyped verb never makes a store.
+    if args.get(1).is_some_and(|a| Cli::command().find_subcommand(a).is_some()) {
+        return (Style::Verb, args);
+    }
     let path = |i: usize| args.get(i).is_some_and(|a| a.to_string_lossy().contains('/'));
-    if path(1) && path(2) { (Style::Helper, insert(args)) } else { (Style::Verb, args) }
+    // mount.fuse(8) always has options, and a store that is no path in fstab.
+    let options = args.get(3).is_some_and(|a| a == "-o");
+    if path(2) && (path(1) || options) { (Style::Helper, insert(args)) } else { (Style::Verb, args) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn call(text: &str) -> (Style, Vec<std::ffi::OsString>) {
         normalise(text.split(' ').map(Into::into).collect())
@@ -236,6 +240,7 @@ mod tests {
         assert_eq!(call("/sbin/mount.fuse.snapfs /s /m -o rw").0, Style::Helper);
         assert_eq!(call("/sbin/mount.snapfs /s /m -fnv -o rw").0, Style::FakeHelper);
         assert_eq!(call("snapfs /s /m -o fs").0, Style::Helper);
+        assert_eq!(call("snapfs word /m -o rw,dev").0, Style::Helper);
         assert_eq!(call("snapfs lsit /m").0, Style::Verb);
         assert_eq!(call("snapfs mount a b").0, Style::Verb);
         let (_, args) = call("mount.snapfs /s /m -n -v -s -t fuse.snapfs -o rw");

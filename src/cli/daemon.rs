@@ -40,6 +40,7 @@ enum Event {
 pub(super) fn serve(job: &Job, ready: &mut dyn FnMut()) -> Result<(), Failure> {
     let failed = |message: String| Failure::new(Code::Other, message);
     process::block_termination_signals().map_err(|e| failed(format!("cannot block signals: {e}")))?;
+    abort_on_panic();
     let engine = job.backend.open(job.store, &job.options.store)?;
     let served = mount_and_wait(job, &engine, ready);
     match served {
@@ -55,6 +56,17 @@ pub(super) fn serve(job: &Job, ready: &mut dyn FnMut()) -> Result<(), Failure> {
             Err(failure)
         }
     }
+}
+
+/// A failed assertion ends the daemon. Going on with one thread less would hang the mount sooner or later, and with what
+/// that thread left behind could write nonsense; the next mount finds the last commit and the log.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        log::error!("a failed assertion: the daemon ends; mount again to go on");
+        std::process::abort();
+    }));
 }
 
 fn mount_and_wait(

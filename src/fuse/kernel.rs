@@ -12,15 +12,26 @@ use parking_lot::Mutex;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Files that are open at once during a write-back: well below the usual limit of 1024 descriptors.
 const OPEN_MAX: usize = 256;
+
+/// How often the hidden directory is asked for, a millisecond apart.
+const HIDDEN_TRIES: u32 = 1000;
+
+/// Descriptors in the mount, for the time of one write-back.
+struct Dirs {
+    mount: File,
+    hidden: Option<File>,
+}
 
 enum Notice {
     Node(NodeId),
@@ -82,11 +93,25 @@ impl FuseKernel {
         Ok(mount)
     }
 
-    /// Opens a node for flushing. `None`: the kernel does not know it, so it has no dirty pages of it.
-    fn open_node(&self, mount: &File, node: NodeId, generation: u64) -> io::Result<Option<File>> {
+    /// The hidden directory. Everybody else is told that it is not there, and the kernel may share that answer with
+    /// a walk of ours at the same time; so "not there" is asked again.
+    fn open_hidden(&self) -> io::Result<File> {
+        let flags = fcntl::O_PATH | fcntl::O_DIRECTORY | fcntl::O_NOFOLLOW;
+        let mut tries = 0;
+        loop {
+            match File::options().read(true).custom_flags(flags).open(hidden::dir(&self.point)) {
+                Err(e) if is(&e, errno::ENOENT) && tries < HIDDEN_TRIES => tries += 1,
+                result => return result,
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Opens a node for flushing. `None`: nobody knows it any more, so there are no dirty pages of it.
+    fn open_node(&self, dirs: &mut Dirs, node: NodeId, generation: u64) -> io::Result<Option<File>> {
         let flags = fcntl::O_NONBLOCK | fcntl::O_NOFOLLOW;
         if !self.no_handles.load(Ordering::Relaxed) {
-            match sys_mount::open_fuse_node(mount, node.0, generation, fcntl::O_RDONLY | flags) {
+            match sys_mount::open_fuse_node(&dirs.mount, node.0, generation, fcntl::O_RDONLY | flags) {
                 Ok(file) => return Ok(Some(file)),
                 Err(e) => match e.raw_os_error() {
                     Some(errno::ESTALE | errno::ENOENT) => return Ok(None),
@@ -96,7 +121,11 @@ impl FuseKernel {
                 },
             }
         }
-        let path = hidden::path(&self.point, node, generation);
+        let dir = match &dirs.hidden {
+            Some(dir) => dir,
+            None => dirs.hidden.insert(self.open_hidden()?),
+        };
+        let path = format!("/proc/self/fd/{}/{}", dir.as_raw_fd(), hidden::name(node, generation));
         let open = |read: bool| File::options().read(read).write(!read).custom_flags(flags).open(&path);
         match open(true).or_else(|e| if is(&e, errno::EACCES) { open(false) } else { Err(e) }) {
             Ok(file) => Ok(Some(file)),
@@ -105,10 +134,10 @@ impl FuseKernel {
         }
     }
 
-    fn write_back_some(&self, mount: &File, nodes: &[(NodeId, u64)]) -> io::Result<()> {
+    fn write_back_some(&self, dirs: &mut Dirs, nodes: &[(NodeId, u64)]) -> io::Result<()> {
         let mut files = Vec::with_capacity(nodes.len());
         for &(node, generation) in nodes {
-            match self.open_node(mount, node, generation) {
+            match self.open_node(dirs, node, generation) {
                 Ok(Some(file)) => {
                     sys_mount::start_write_back(&file).map_err(|e| named(node, &e))?;
                     files.push((node, file));
@@ -134,8 +163,8 @@ impl Kernel for FuseKernel {
         if nodes.is_empty() {
             return Ok(());
         }
-        let mount = self.open_mount()?;
-        nodes.chunks(OPEN_MAX).try_for_each(|some| self.write_back_some(&mount, some))
+        let mut dirs = Dirs { mount: self.open_mount()?, hidden: None };
+        nodes.chunks(OPEN_MAX).try_for_each(|some| self.write_back_some(&mut dirs, some))
     }
 
     fn invalidate_node(&self, node: NodeId) {

@@ -174,6 +174,13 @@ fn attributes_and_old_times() {
     assert!(touched.expect("touch").success());
     let stat = fs::metadata(&path).expect("stat");
     assert_eq!((stat.mtime(), stat.mtime_nsec()), (-3, 250_000_000));
+    // The very first second there is: nothing on the way may fall over it.
+    let script =
+        "import os,sys; os.utime(sys.argv[1], (-2**63, -2**63)); print(os.stat(sys.argv[1]).st_mtime_ns)";
+    if let Ok(out) = Command::new("python3").args(["-c", script]).arg(&path).output() {
+        let shown = String::from_utf8_lossy(&out.stdout).trim().to_string();
+        assert_eq!(shown, "-9223372036854775808000000000", "{out:?}");
+    }
     let file = File::options().write(true).open(&path).expect("open");
     file.set_len(3).expect("truncate");
     assert_eq!(fs::read(&path).expect("read"), b"123");
@@ -374,6 +381,22 @@ fn write_back_without_the_capability() {
         m.mounted().kernel().write_back(&toy.open_for_write()).expect("write back");
         assert_eq!(&toy.content(name.as_bytes())[100..106], b"mapped", "{name}");
     }
+    // Somebody who asks for the directory all the time must not make the daemon believe that it is not there.
+    let mut noise = Command::new("sh")
+        .args(["-c", "while :; do [ ! -e .snapfs-nodes ] || echo visible; done"])
+        .current_dir(m.path(""))
+        .spawn()
+        .expect("sh");
+    let file = File::options().read(true).write(true).open(m.path("f")).expect("open");
+    let mapping = map_and_write(file, 0, b"-", 8192);
+    for i in 0..500 {
+        let text = format!("round {i:05}");
+        mapping.write(10, text.as_bytes());
+        m.mounted().kernel().write_back(&toy.open_for_write()).expect("write back");
+        assert_eq!(&toy.content(b"f")[10..21], text.as_bytes());
+    }
+    noise.kill().and_then(|()| noise.wait()).expect("kill");
+    drop(mapping);
     drop(m);
     println!("unprivileged part passed");
 }
