@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | [`cli`] | commands | everything below |
 //! | [`fuse`] | kernel requests | `ops`, leaves |
+//! | [`ctl`] | commands to the daemon | leaves |
 //! | [`check`] | the auditor's report | everything below but `fuse` |
 //! | [`fs`] | inodes and names | `ops`, `volume`, leaves |
 //! | [`volume`] | transactions, views, snapshots | `tree`, `store`, `device`, leaves |
