@@ -13,5 +13,5 @@ pub mod mounts;
 mod reply;
 mod session;
 
-pub use mount::{Options, unmount};
+pub use mount::{Options, check_point, unmount};
 pub use session::{Mounted, Unmounter};

@@ -64,10 +64,7 @@ impl Default for Options {
 /// Checks the place, clears away a dead mount there, mounts, and returns the mount point's real path with the
 /// connection. The error is a sentence for the user.
 pub(super) fn attach(point: &Path, options: &Options) -> Result<(PathBuf, OwnedFd), String> {
-    let point = prepare_point(point)?;
-    if !Path::new(DEVICE).exists() {
-        return Err("/dev/fuse does not exist; load the kernel module with: modprobe fuse".into());
-    }
+    let point = check_point(point)?;
     if process::effective_uid() == 0 {
         let device = open_device()?;
         match attach_directly(&point, options, &device) {
@@ -79,6 +76,16 @@ pub(super) fn attach(point: &Path, options: &Options) -> Result<(PathBuf, OwnedF
     }
     let fd = attach_by_helper(&point, options)?;
     Ok((point, fd))
+}
+
+/// Says whether [`super::Mounted::start`] can be tried there, before anything else is done; clears away a dead mount. Returns
+/// the mount point's real path; the error is a sentence for the user.
+pub fn check_point(point: &Path) -> Result<PathBuf, String> {
+    let point = prepare_point(point)?;
+    if !Path::new(DEVICE).exists() {
+        return Err(format!("{DEVICE} does not exist; load the kernel module with: modprobe fuse"));
+    }
+    Ok(point)
 }
 
 /// Unmounts. As a normal user, or without the right, with the help of fusermount3.

@@ -225,6 +225,7 @@ fn failures_are_told(p: &Place) {
     };
     told(&["mount", "broken", "mnt"], 1, "broken is broken");
     told(&["mount", "store", "nowhere"], 1, "nowhere does not exist");
+    assert!(!p.path("store").exists(), "no store is made for a mount that cannot be");
     told(&["mount", "store", "mnt", "-o", "ro,fly"], 2, "'fly'");
     told(&["mount", "store"], 2, "MNT");
     told(&["fly"], 2, "fly");
