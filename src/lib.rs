@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | [`cli`] | commands | everything below |
 //! | [`fuse`] | kernel requests | `ops`, leaves |
+//! | [`ctl`] | commands to the daemon | leaves |
 //! | [`check`] | the auditor's report | everything below but `fuse` |
 //! | [`fs`] | inodes and names | `ops`, `volume`, leaves |
 //! | [`volume`] | transactions, views, snapshots | `tree`, `store`, `device`, leaves |
@@ -16,10 +17,13 @@
 //! | leaves: [`format`](mod@format), [`limits`], [`clock`], [`counters`], [`sys`] | | each other, down |
 
 pub mod check;
+pub mod cli;
 pub mod clock;
+pub mod ctl;
 pub mod device;
 pub mod format;
 pub mod fs;
+pub mod fuse;
 pub mod limits;
 pub mod ops;
 pub mod store;

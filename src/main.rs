@@ -1,3 +1,7 @@
 //! The `snapfs` program: hands its arguments to the library's `cli` and exits with its code.
 
-fn main() {}
+use snapfs::cli;
+
+fn main() -> std::process::ExitCode {
+    cli::run(&cli::engine::Builtin, std::env::args_os().collect()).into()
+}

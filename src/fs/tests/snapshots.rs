@@ -148,7 +148,7 @@ fn attributes_of_snapdir_and_snapshots() {
     assert_eq!(t.fs.lookup(&USER, SNAPDIR, b"one").unwrap().entry_ttl, Duration::ZERO);
     let get = |name: &str| String::from_utf8(t.fs.getxattr(one, name.as_bytes()).unwrap()).unwrap();
     assert_eq!(get("user.snapfs.created"), "1970-01-01T00:17:40Z");
-    assert_eq!((get("user.snapfs.method"), get("user.snapfs.id")), ("row".into(), "1".into()));
+    assert_eq!((get("user.snapfs.method"), get("user.snapfs.id")), ("row".into(), "2".into()));
     let names = String::from_utf8(t.fs.listxattr(one).unwrap()).unwrap();
     assert_eq!(names.matches("user.snapfs.").count(), 7);
     assert!(names.split_terminator('\0').all(|n| t.fs.getxattr(one, n.as_bytes()).is_ok()));

@@ -1,0 +1,249 @@
+//! The command line: verbs, their arguments, their help. Parsing only.
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// A snapshotting file system: mount a store, and every `mkdir .snapshots/NAME` keeps a picture of it.
+#[derive(Parser, Debug)]
+#[command(name = "snapfs", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 damage found.\n\
+    `snapfs STORE MNT [-o OPTIONS]` is `snapfs mount` for mount(8) and fstab (32: failed).")]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Verb {
+    /// Make a directory, an image file or a block device a store
+    #[command(after_help = "Example: snapfs init /srv/data.snapfs --size 100G")]
+    Init(InitArgs),
+    /// Mount a store
+    #[command(after_help = "Example: snapfs mount /srv/data.snapfs /data -o allow_other,commit=10\n\n\
+        Options: ro, allow_other, noatime, cache=strict|writeback, snapdir=hidden|visible|disabled,\n\
+        [no_]snapdir_everywhere, commit=SECONDS, cache_size=MIB, dirty_size=MIB, threads=N,\n\
+        fsname=TEXT, subtype=TEXT, and those of mount(8): dev, suid, noexec, sync, nofail, x-...")]
+    Mount(MountArgs),
+    /// Unmount, and wait until the store is closed
+    #[command(after_help = "Example: snapfs umount /data")]
+    Umount(UmountArgs),
+    /// Make a snapshot
+    #[command(after_help = "Example: snapfs create /data before-upgrade -m 'Debian 13 -> 14'")]
+    Create(CreateArgs),
+    /// List snapshots, oldest first
+    #[command(after_help = "Example: snapfs list /data --json | jq -r '.[].name'")]
+    List(TargetArgs),
+    /// Rename a snapshot
+    #[command(after_help = "Example: snapfs rename /data before-upgrade debian-13")]
+    Rename(RenameArgs),
+    /// Delete snapshots; their space comes back in the background
+    #[command(after_help = "Example: snapfs delete /data monday tuesday")]
+    Delete(DeleteArgs),
+    /// How a mount is doing, or which mounts there are
+    #[command(after_help = "Example: snapfs status /data")]
+    Status(StatusArgs),
+    /// What kind of store it is
+    #[command(after_help = "Example: snapfs info /srv/data.snapfs")]
+    Info(TargetArgs),
+    /// Prove that a store is sound (exit code 3: it is not)
+    #[command(after_help = "Example: snapfs check /srv/data.snapfs")]
+    Check(TargetArgs),
+}
+
+/// Machine-readable output.
+#[derive(Args, Debug)]
+pub(super) struct Json {
+    /// Print JSON: sizes in bytes, times in RFC 3339 UTC
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct InitArgs {
+    /// Directory, image file or block device
+    pub(super) store: PathBuf,
+    /// Size of an image file, or limit of a directory, such as 100G
+    #[arg(long, value_parser = super::output::parse_size)]
+    pub(super) size: Option<u64>,
+    /// Overwrite what is there
+    #[arg(long)]
+    pub(super) force: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct MountArgs {
+    /// Directory (made if it is missing), image file or block device
+    pub(super) store: PathBuf,
+    /// Where: an existing directory
+    #[arg(value_name = "MNT")]
+    pub(super) point: PathBuf,
+    /// Mount options, separated by commas
+    #[arg(short = 'o', value_name = "OPTIONS")]
+    pub(super) options: Vec<String>,
+    /// Stay in the foreground
+    #[arg(short = 'f', long)]
+    pub(super) foreground: bool,
+    /// Append messages to this file
+    #[arg(long, value_name = "FILE")]
+    pub(super) log: Option<PathBuf>,
+    /// Let unknown options pass
+    #[arg(short = 's', long)]
+    pub(super) sloppy: bool,
+    /// Do not touch mtab (there is none)
+    #[arg(short = 'n', hide = true)]
+    pub(super) no_mtab: bool,
+    /// More messages
+    #[arg(short = 'v', long)]
+    pub(super) verbose: bool,
+    /// Type, as mount(8) passes it
+    #[arg(short = 't', hide = true)]
+    pub(super) fstype: Option<String>,
+    /// Mount namespace, as mount(8) passes it
+    #[arg(short = 'N', hide = true)]
+    pub(super) namespace: Option<String>,
+    /// This process is the daemon that another one started and waits for
+    #[arg(long, hide = true)]
+    pub(super) background_child: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct UmountArgs {
+    /// Mount point
+    #[arg(value_name = "MNT")]
+    pub(super) point: PathBuf,
+    /// Seconds to wait for the store to be closed
+    #[arg(long, default_value_t = 60)]
+    pub(super) timeout: u64,
+    /// Take it out of sight now, even if it is in use
+    #[arg(short = 'l', long)]
+    pub(super) lazy: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct TargetArgs {
+    /// Mount point, any path in a mount, or a store
+    pub(super) target: PathBuf,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct StatusArgs {
+    /// Mount point, any path in a mount, or a store; without it all mounts are listed
+    pub(super) target: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct CreateArgs {
+    /// Mount point, any path in a mount, or a mounted store
+    pub(super) target: PathBuf,
+    /// Name of the snapshot
+    pub(super) name: String,
+    /// A sentence to keep with it
+    #[arg(short = 'm', long, value_name = "TEXT")]
+    pub(super) description: Option<String>,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RenameArgs {
+    /// Mount point, any path in a mount, or a mounted store
+    pub(super) target: PathBuf,
+    /// Name now
+    pub(super) name: String,
+    /// Name from now on
+    pub(super) new_name: String,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct DeleteArgs {
+    /// Mount point, any path in a mount, or a mounted store
+    pub(super) target: PathBuf,
+    /// Names
+    #[arg(required = true, value_name = "NAME")]
+    pub(super) names: Vec<String>,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+/// How the program was called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Style {
+    /// `snapfs VERB ...`
+    Verb,
+    /// As mount(8) calls a helper: exit code 32 for a failure.
+    Helper,
+    /// The same with `-f`, which is "fake" there.
+    FakeHelper,
+}
+
+/// Rewrites the ways in which mount(8) calls us into `snapfs mount ...`.
+pub(super) fn normalise(args: Vec<std::ffi::OsString>) -> (Style, Vec<std::ffi::OsString>) {
+    let name = args.first().map(PathBuf::from).unwrap_or_default();
+    let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let insert = |mut args: Vec<std::ffi::OsString>| {
+        args.insert(1, "mount".into());
+        args
+    };
+    if name == "mount.snapfs" || name == "mount.fuse.snapfs" {
+        let fake = args.iter().skip(1).any(|a| {
+            let a = a.to_string_lossy();
+            a.starts_with('-') && !a.starts_with("-o") && !a.starts_with("--") && a.contains('f')
+        });
+        return (if fake { Style::FakeHelper } else { Style::Helper }, insert(args));
+    }
+    // `snapfs STORE MNT ...`: only what is clearly a path, so that a mistyped verb never makes a store.
+    if args.get(1).is_some_and(|a| Cli::command().find_subcommand(a).is_some()) {
+        return (Style::Verb, args);
+    }
+    let path = |i: usize| args.get(i).is_some_and(|a| a.to_string_lossy().contains('/'));
+    // mount.fuse(8) always has options, and a store that is no path in fstab.
+    let options = args.get(3).is_some_and(|a| a == "-o");
+    if path(2) && (path(1) || options) { (Style::Helper, insert(args)) } else { (Style::Verb, args) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(text: &str) -> (Style, Vec<std::ffi::OsString>) {
+        normalise(text.split(' ').map(Into::into).collect())
+    }
+
+    #[test]
+    fn the_definitions_hold() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_has_an_example_and_json() {
+        for verb in Cli::command().get_subcommands() {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example: snapfs "), "{}", verb.get_name());
+            assert!(verb.get_arguments().any(|a| a.get_id() == "json"), "{}", verb.get_name());
+        }
+    }
+
+    #[test]
+    fn helpers_are_recognised() {
+        assert_eq!(call("/sbin/mount.fuse.snapfs /s /m -o rw").0, Style::Helper);
+        assert_eq!(call("/sbin/mount.snapfs /s /m -fnv -o rw").0, Style::FakeHelper);
+        assert_eq!(call("snapfs /s /m -o fs").0, Style::Helper);
+        assert_eq!(call("snapfs word /m -o rw,dev").0, Style::Helper);
+        assert_eq!(call("snapfs lsit /m").0, Style::Verb);
+        assert_eq!(call("snapfs mount a b").0, Style::Verb);
+        let (_, args) = call("mount.snapfs /s /m -n -v -s -t fuse.snapfs -o rw");
+        assert!(Cli::try_parse_from(args).is_ok());
+    }
+}

@@ -1,0 +1,164 @@
+//! The life of a mount: open the store, mount, serve until unmounted or told to end, close the store.
+//!
+//! Invariant: whatever ends it, the store is closed after the last request and before the registry forgets the daemon,
+//! so that who waits for the record to go (`snapfs umount`) knows that the store is free.
+
+use super::engine::{Access, Backend, Engine};
+use super::options::Parsed;
+use super::output::rfc3339;
+use super::wire::Verbs;
+use crate::ctl::{Code, Failure, Record, Server};
+use crate::fuse::{Mounted, Unmounter};
+use crate::ops::Timestamp;
+use crate::sys::{mount as sys_mount, process};
+use serde_json::json;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How long open files may go on working after SIGTERM took the mount out of sight.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What to serve, and where.
+pub(super) struct Job<'a> {
+    pub(super) backend: &'a dyn Backend,
+    pub(super) store: &'a Path,
+    pub(super) point: &'a Path,
+    pub(super) options: Parsed,
+}
+
+enum Event {
+    /// The mount is gone and its requests are answered.
+    Ended(std::io::Result<()>),
+    /// The grace is over.
+    GiveUp,
+}
+
+/// Serves until the end. `ready` is called once, when the mount is usable.
+pub(super) fn serve(job: &Job, ready: &mut dyn FnMut()) -> Result<(), Failure> {
+    let failed = |message: String| Failure::new(Code::Other, message);
+    process::block_termination_signals().map_err(|e| failed(format!("cannot block signals: {e}")))?;
+    abort_on_panic();
+    crate::fuse::check_point(job.point).map_err(failed)?; // before a store is made for nothing
+    let engine = job.backend.open(job.store, &job.options.store)?;
+    let served = mount_and_wait(job, &engine, ready);
+    match served {
+        Ok(server) => {
+            let closed = engine.close();
+            drop(server); // last: it tells those who wait
+            closed
+        }
+        Err(failure) => {
+            if let Err(e) = engine.close() {
+                log::error!("closing the store: {e}");
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// A failed assertion ends the daemon. Going on with one thread less would hang the mount sooner or later, and with what
+/// that thread left behind could write nonsense; the next mount finds the last commit and the log.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        log::error!("a failed assertion: the daemon ends; mount again to go on");
+        std::process::abort();
+    }));
+}
+
+fn mount_and_wait(
+    job: &Job,
+    engine: &Arc<dyn Engine>,
+    ready: &mut dyn FnMut(),
+) -> Result<Option<Server>, Failure> {
+    let failed = |message: String| Failure::new(Code::Other, message);
+    let store = fs::canonicalize(job.store).unwrap_or_else(|_| job.store.to_path_buf());
+    let mounted = Mounted::start(engine.operations(), job.point, &job.options.mount).map_err(failed)?;
+    engine.set_kernel(mounted.kernel());
+    let mut server = start_server(job, engine, &mounted, store);
+    // The working directory would keep the file system that we were started in busy.
+    if let Err(e) = std::env::set_current_dir("/") {
+        log::debug!("cannot leave the working directory: {e}");
+    }
+    let (events, event) = mpsc::channel();
+    let unmounter = mounted.unmounter();
+    let (signal_events, wait_events) = (events.clone(), events);
+    let threads = (
+        std::thread::Builder::new().name("signals".into()).spawn(move || signals(&unmounter, &signal_events)),
+        std::thread::Builder::new().name("mount".into()).spawn(move || {
+            let _ = wait_events.send(Event::Ended(mounted.wait())); // nobody listens any more: we are ending
+        }),
+    );
+    if let (Err(e), _) | (_, Err(e)) = threads {
+        return Err(failed(format!("cannot start a thread: {e}")));
+    }
+    ready();
+    match event.recv() {
+        Ok(Event::Ended(Err(e))) => log::error!("the connection to the kernel broke: {e}"),
+        Ok(Event::GiveUp) => log::warn!("files are still open; closing the store under them"),
+        Ok(Event::Ended(Ok(()))) | Err(_) => {}
+    }
+    if let Some(server) = &mut server {
+        server.stop_accepting();
+    }
+    Ok(server)
+}
+
+/// Without its control channel a mount works all the same: that is no reason to refuse it.
+fn start_server(job: &Job, engine: &Arc<dyn Engine>, mounted: &Mounted, store: PathBuf) -> Option<Server> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let started = rfc3339(Timestamp { secs: now.as_secs() as i64, nanos: 0 });
+    let record =
+        Record { pid: std::process::id(), store, mountpoint: mounted.point().to_path_buf(), started };
+    let about = json!({
+        "store": record.store, "mountpoint": record.mountpoint, "pid": record.pid, "started": record.started,
+        "version": env!("CARGO_PKG_VERSION"),
+        "read_only": job.options.store.access == Access::MountReadOnly,
+        "cache": if job.options.mount.writeback_cache { "writeback" } else { "strict" },
+    });
+    let verbs = Arc::new(Verbs { engine: engine.clone(), about });
+    match Server::start(mounted.device(), &record, verbs) {
+        Ok(server) => Some(server),
+        Err(e) => {
+            log::error!("no control channel, so commands will not find this mount: {e}");
+            None
+        }
+    }
+}
+
+/// Waits for SIGTERM or SIGINT and ends the mount; a second one does not wait for open files.
+fn signals(unmounter: &Unmounter, events: &Sender<Event>) {
+    loop {
+        match process::wait_termination_signal() {
+            Ok(true) => {} // SIGHUP: the terminal is gone, which is no reason to end
+            Ok(false) => break,
+            Err(e) => return log::error!("cannot wait for signals: {e}"),
+        }
+    }
+    match unmounter.unmount() {
+        Ok(true) => return, // the session ends, and with it the daemon
+        Ok(false) => log::warn!("told to end, but files are open in the mount"),
+        Err(e) => log::error!("told to end, but cannot unmount: {e}"),
+    }
+    // Starts the write-back of mapped pages; the grace is for it as much as for the programs.
+    if let Ok(mount) = File::open(unmounter.point()) {
+        let _ = sys_mount::sync_fs(&mount); // its failure is the failure of those writes, which is logged
+    }
+    if let Err(e) = unmounter.detach() {
+        log::error!("cannot take the mount out of sight: {e}");
+    }
+    let (again, early) = mpsc::channel();
+    let started = std::thread::Builder::new().name("signals-2".into()).spawn(move || {
+        while process::wait_termination_signal().is_ok_and(|hangup| hangup) {}
+        let _ = again.send(()); // the grace may be over already
+    });
+    if started.is_ok() {
+        let _ = early.recv_timeout(GRACE); // either way it is time
+    }
+    unmounter.abort();
+    let _ = events.send(Event::GiveUp); // nobody listens any more: the mount has ended meanwhile
+}

@@ -1,0 +1,154 @@
+//! What the commands need of the storage engine, and nothing more: the seam between `cli` and everything below it.
+//!
+//! [`Backend`] opens, makes and checks stores; an [`Engine`] is an open one. The program is given a backend
+//! ([`super::run`]), so that the commands can be tried over a file system in memory as well.
+
+use crate::ctl::Failure;
+use crate::ops::{KernelRef, Operations, Timestamp};
+use serde_json::Value;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where `.snapshots` shows itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SnapdirMode {
+    /// There by name, not in listings.
+    Hidden,
+    /// In the listing of the root as well.
+    Visible,
+    /// Not there.
+    Disabled,
+}
+
+/// What a store may be opened for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// To serve it: a directory that is missing or empty becomes a store first.
+    Mount,
+    /// To serve it without any change.
+    MountReadOnly,
+    /// To look at it: no change, no lock that keeps a daemon out for long.
+    Look,
+}
+
+/// How to open a store.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// What for.
+    pub access: Access,
+    /// Cache of clean blocks, in bytes.
+    pub cache_bytes: u64,
+    /// Changes that may wait for a commit, in bytes.
+    pub dirty_bytes: u64,
+    /// Longest time between a change and its commit.
+    pub commit_interval: Duration,
+    /// Where `.snapshots` shows itself.
+    pub snapdir: SnapdirMode,
+    /// `.snapshots` is in every directory, not in the root alone.
+    pub snapdir_everywhere: bool,
+    /// The kernel collects writes (`cache=writeback`): sizes and times of open files are its.
+    pub writeback_cache: bool,
+}
+
+impl Default for StoreOptions {
+    fn default() -> StoreOptions {
+        StoreOptions {
+            access: Access::Mount,
+            cache_bytes: 256 << 20,
+            dirty_bytes: 64 << 20,
+            commit_interval: Duration::from_secs(5),
+            snapdir: SnapdirMode::Hidden,
+            snapdir_everywhere: true,
+            writeback_cache: false,
+        }
+    }
+}
+
+/// How to make a store.
+#[derive(Clone, Debug, Default)]
+pub struct InitOptions {
+    /// Size in bytes: of an image file that is made, or the limit of a directory store. `None`: what there is.
+    pub size: Option<u64>,
+    /// Overwrites what is there.
+    pub force: bool,
+}
+
+/// One snapshot in a listing. Sizes are counters, in bytes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SnapshotInfo {
+    /// Its name.
+    pub name: String,
+    /// Its number, never reused.
+    pub id: u32,
+    /// Its point in time.
+    pub created: Timestamp,
+    /// What it reaches.
+    pub referenced: u64,
+    /// What its deletion would free.
+    pub exclusive: u64,
+    /// What was written since the snapshot before it.
+    pub written: u64,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default)]
+pub struct CheckReport {
+    /// One sentence for each damage; empty for a sound store.
+    pub findings: Vec<String>,
+    /// Numbers for people and programs: an object.
+    pub summary: Value,
+}
+
+/// Makes, opens and checks stores.
+pub trait Backend: Send + Sync {
+    /// Opens a store. The failure is a sentence that names the store, and who holds it if it is in use.
+    fn open(&self, store: &Path, options: &StoreOptions) -> Result<Arc<dyn Engine>, Failure>;
+    /// Makes a store; the answer is an object that says what was made.
+    fn init(&self, store: &Path, options: &InitOptions) -> Result<Value, Failure>;
+    /// Proves the invariants from the bytes of a store that nobody has open. `progress` gets objects.
+    fn check(&self, store: &Path, progress: &mut dyn FnMut(Value)) -> Result<CheckReport, Failure>;
+}
+
+/// An open store. Any thread may call any method at any time.
+pub trait Engine: Send + Sync {
+    /// The file system in it.
+    fn operations(&self) -> Arc<dyn Operations>;
+    /// Tells it the way back to the kernel, once it is mounted.
+    fn set_kernel(&self, kernel: KernelRef);
+    /// All snapshots, oldest first.
+    fn snapshots(&self) -> Result<Vec<SnapshotInfo>, Failure>;
+    /// Makes a snapshot; it is durable when this returns.
+    fn create(&self, name: &str, description: Option<&str>) -> Result<SnapshotInfo, Failure>;
+    /// Renames a snapshot.
+    fn rename(&self, name: &str, new_name: &str) -> Result<(), Failure>;
+    /// Deletes a snapshot; the space comes back in the background.
+    fn delete(&self, name: &str) -> Result<(), Failure>;
+    /// How it is doing now: an object.
+    fn status(&self) -> Value;
+    /// What kind of store it is: an object.
+    fn info(&self) -> Value;
+    /// Commits and closes. Called once, after the last request.
+    fn close(&self) -> Result<(), Failure>;
+}
+
+/// The backend of the program: the stores of this crate.
+pub struct Builtin;
+
+/// What is said as long as the storage layers are not part of the build.
+fn not_built(store: &Path) -> Failure {
+    let message = format!("{}: this build has no storage engine", store.display());
+    Failure::new(crate::ctl::Code::Other, message)
+}
+
+impl Backend for Builtin {
+    fn open(&self, store: &Path, _options: &StoreOptions) -> Result<Arc<dyn Engine>, Failure> {
+        Err(not_built(store))
+    }
+    fn init(&self, store: &Path, _options: &InitOptions) -> Result<Value, Failure> {
+        Err(not_built(store))
+    }
+    fn check(&self, store: &Path, _progress: &mut dyn FnMut(Value)) -> Result<CheckReport, Failure> {
+        Err(not_built(store))
+    }
+}

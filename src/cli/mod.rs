@@ -1,0 +1,93 @@
+//! The commands: from the arguments of the program to its exit code.
+//!
+//! A command talks to the running daemon over [`ctl`](crate::ctl), or opens the store through [`engine`]; `mount` is
+//! the daemon. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 damage found, 32 failed when called by mount(8).
+
+mod args;
+mod daemon;
+pub mod engine;
+mod mount;
+mod options;
+mod output;
+mod snapshots;
+mod stores;
+mod umount;
+mod wire;
+
+use crate::ctl::{Code, Failure};
+use args::{Cli, Style, Verb};
+use clap::Parser;
+use engine::Backend;
+use std::ffi::OsString;
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+const DAMAGED: u8 = 3;
+/// "mount failure" of mount(8).
+const HELPER_FAILED: u8 = 32;
+
+/// Marks a failure as wrong usage; only `mount` finds such after parsing.
+const USAGE_MARK: &str = "usage: ";
+
+fn usage(message: &str) -> Failure {
+    Failure::new(Code::Invalid, format!("{USAGE_MARK}{message}"))
+}
+
+/// Runs a command; `args` starts with the name of the program. Returns its exit code.
+pub fn run(backend: &dyn Backend, args: Vec<OsString>) -> u8 {
+    let (style, args) = args::normalise(args);
+    if style == Style::FakeHelper {
+        return 0;
+    }
+    let failed = if style == Style::Helper { HELPER_FAILED } else { FAILED };
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(e) => {
+            let _ = e.print(); // a reader that went away is success
+            let wrong = if style == Style::Helper { HELPER_FAILED } else { USAGE };
+            return if e.use_stderr() { wrong } else { 0 };
+        }
+    };
+    start_log(&cli.verb);
+    match dispatch(backend, &cli.verb) {
+        Ok(()) => 0,
+        Err(f) => {
+            let wrong_usage = f.message.strip_prefix(USAGE_MARK);
+            let message = wrong_usage.unwrap_or(&f.message);
+            if !message.is_empty() {
+                eprintln!("snapfs: {message}");
+            }
+            match f.code {
+                _ if style == Style::Helper => failed,
+                Code::Damaged => DAMAGED,
+                _ if wrong_usage.is_some() => USAGE,
+                _ => failed,
+            }
+        }
+    }
+}
+
+fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::Init(a) => stores::init(backend, a),
+        Verb::Mount(a) => mount::run(backend, a),
+        Verb::Umount(a) => umount::run(a),
+        Verb::Create(a) => snapshots::create(a),
+        Verb::List(a) => snapshots::list(backend, a),
+        Verb::Rename(a) => snapshots::rename(a),
+        Verb::Delete(a) => snapshots::delete(a),
+        Verb::Status(a) => stores::status(a),
+        Verb::Info(a) => stores::info(backend, a),
+        Verb::Check(a) => stores::check(backend, a),
+    }
+}
+
+/// Messages go to standard error; `SNAPFS_LOG` sets what is told, as `RUST_LOG` does elsewhere.
+fn start_log(verb: &Verb) {
+    let verbose = matches!(verb, Verb::Mount(a) if a.verbose);
+    // The protocol crate tells of replies to requests that were interrupted meanwhile, which is no error.
+    let default = if verbose { "info,fuser=warn" } else { "warn,fuser=off" };
+    let env = env_logger::Env::new().filter_or("SNAPFS_LOG", default);
+    // Fails when a test in this process has set one up before.
+    let _ = env_logger::Builder::from_env(env).try_init();
+}

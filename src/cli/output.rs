@@ -1,0 +1,197 @@
+//! What people and programs read: tables, sizes, times. A reader that went away (broken pipe) is success.
+
+use super::engine::SnapshotInfo;
+use crate::ops::Timestamp;
+use crate::sys::process::local_time;
+use serde_json::{Value, json};
+use std::io::{self, Write};
+
+/// Writes to standard output.
+pub(super) fn print(text: &str) -> Result<(), String> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(format!("cannot write the output: {e}")),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a JSON value, indented.
+pub(super) fn print_json(value: &Value) -> Result<(), String> {
+    print(&format!("{value:#}\n"))
+}
+
+/// Bytes in binary units, three digits: `0 B`, `1.5 KiB`, `20 GiB`.
+pub(super) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1023.5 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 || value >= 99.95 {
+        format!("{value:.0} {}", UNITS[unit])
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
+}
+
+/// A size as a user writes it: digits and a binary unit (`4096`, `64K`, `10GiB`, `1.5t`).
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("'{text}' is no size; write it as 512M, 20G or 1.5T");
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let unit = unit.trim().to_ascii_lowercase();
+    let shift = match unit.trim_end_matches('b').trim_end_matches('i') {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        "p" => 50,
+        _ => return Err(wrong()),
+    };
+    let bytes = number * (1u64 << shift) as f64;
+    if (0.0..9e18).contains(&bytes) { Ok(bytes as u64) } else { Err(wrong()) }
+}
+
+/// Seconds since 1970 as RFC 3339 in UTC, with as many digits of a second as there are.
+pub(super) fn rfc3339(t: Timestamp) -> String {
+    let (days, rest) = (t.secs.div_euclid(86400), t.secs.rem_euclid(86400));
+    // Days to a date of the Gregorian calendar, after Howard Hinnant (chrono-Compatible Low-Level Date Algorithms).
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let day_of_era = z.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let fraction = match t.nanos {
+        0 => String::new(),
+        n => format!(".{n:09}"),
+    };
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
+}
+
+/// Seconds since 1970 as people here read it.
+pub(super) fn local(t: Timestamp) -> String {
+    match local_time(t.secs) {
+        Some([year, month, day, hour, minute, second]) => {
+            format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+        }
+        None => rfc3339(t),
+    }
+}
+
+/// Columns padded to their widest cell; those in `right` are numbers.
+pub(super) fn table(head: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
+    let width = |c: usize| {
+        let cells = rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count());
+        cells.chain([head[c].len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let mut out = String::new();
+    let head: Vec<String> = head.iter().map(|h| h.to_string()).collect();
+    for row in std::iter::once(&head).chain(rows) {
+        let mut line = String::new();
+        for (c, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            let gap = if c == 0 { "" } else { "  " };
+            if right.contains(&c) {
+                line.push_str(&format!("{gap}{cell:>width$}"));
+            } else {
+                line.push_str(&format!("{gap}{cell:<width$}"));
+            }
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+/// An object as lines `key: value`, for people. Numbers whose key ends in `bytes` are sizes.
+pub(super) fn fields(value: &Value) -> String {
+    let mut out = String::new();
+    if let Some(object) = value.as_object() {
+        for (key, value) in object {
+            let shown = match value {
+                Value::String(s) => s.clone(),
+                Value::Number(n) if key.ends_with("bytes") => size(n.as_u64().unwrap_or(0)),
+                Value::Null => "-".into(),
+                other => other.to_string(),
+            };
+            out.push_str(&format!("{}: {shown}\n", key.trim_end_matches("_bytes").replace('_', " ")));
+        }
+    }
+    out
+}
+
+/// A snapshot for programs.
+pub(super) fn snapshot_json(s: &SnapshotInfo) -> Value {
+    json!({
+        "name": s.name, "id": s.id, "created": rfc3339(s.created),
+        "referenced": s.referenced, "exclusive": s.exclusive, "written": s.written,
+    })
+}
+
+/// Snapshots for people.
+pub(super) fn snapshot_table(all: &[SnapshotInfo]) -> String {
+    let row = |s: &SnapshotInfo| {
+        // A name can hold what would garble a terminal.
+        let name = s.name.escape_debug().to_string();
+        vec![name, local(s.created), size(s.referenced), size(s.exclusive), size(s.written)]
+    };
+    let rows: Vec<Vec<String>> = all.iter().map(row).collect();
+    table(&["NAME", "CREATED", "REFERENCED", "EXCLUSIVE", "WRITTEN"], &rows, &[2, 3, 4])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_binary() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            (102_400, "100 KiB"),
+            (1_048_575, "1.0 MiB"),
+            (20 << 30, "20.0 GiB"),
+            (u64::MAX, "16.0 EiB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!(parse_size("4096"), Ok(4096));
+        assert_eq!(parse_size("64K"), Ok(65536));
+        assert_eq!(parse_size("10GiB"), Ok(10 << 30));
+        assert_eq!(parse_size("1.5t"), Ok(3 << 39));
+        for wrong in ["", "G", "1x", "-1", "1e9", "99999999P"] {
+            assert!(parse_size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn times_are_rfc_3339() {
+        let at = |secs, nanos| rfc3339(Timestamp { secs, nanos });
+        assert_eq!(at(0, 0), "1970-01-01T00:00:00Z");
+        assert_eq!(at(951_782_400, 5), "2000-02-29T00:00:00.000000005Z");
+        assert_eq!(at(1_767_225_599, 0), "2025-12-31T23:59:59Z");
+        assert_eq!(at(-1, 0), "1969-12-31T23:59:59Z");
+        assert_eq!(at(4_107_542_400, 0), "2100-03-01T00:00:00Z");
+    }
+
+    #[test]
+    fn tables_line_up() {
+        let rows = vec![vec!["a".into(), "10".into()], vec!["long".into(), "5".into()]];
+        assert_eq!(table(&["N", "SIZE"], &rows, &[1]), "N     SIZE\na       10\nlong     5\n");
+    }
+}

@@ -1,0 +1,74 @@
+//! `init`, `status`, `info`, `check`: stores and mounts.
+
+use super::args::{InitArgs, StatusArgs, TargetArgs};
+use super::engine::{Access, Backend, InitOptions, StoreOptions};
+use super::output;
+use crate::ctl::{Client, Code, Failure, registry};
+use serde_json::{Value, json};
+
+/// How an object is shown.
+fn show(value: &Value, as_json: bool) -> Result<(), Failure> {
+    let result = if as_json { output::print_json(value) } else { output::print(&output::fields(value)) };
+    result.map_err(|e| Failure::new(Code::Other, e))
+}
+
+pub(super) fn init(backend: &dyn Backend, args: &InitArgs) -> Result<(), Failure> {
+    let made = backend.init(&args.store, &InitOptions { size: args.size, force: args.force })?;
+    if args.json.json { show(&made, true) } else { Ok(()) }
+}
+
+pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
+    if let Some(target) = &args.target {
+        let status = Client::connect(target)?.call("status", json!({}), &mut |_| {})?;
+        return show(&status, args.json.json);
+    }
+    let all = registry::all();
+    if args.json.json {
+        let records = all.iter().map(|d| json!(d.record)).collect();
+        return show(&Value::Array(records), true);
+    }
+    let row = |d: &registry::Found| {
+        let r = &d.record;
+        let path = |p: &std::path::Path| p.display().to_string().escape_debug().to_string();
+        vec![path(&r.mountpoint), path(&r.store), r.pid.to_string(), r.started.clone()]
+    };
+    let rows: Vec<Vec<String>> = all.iter().map(row).collect();
+    output::print(&output::table(&["MOUNTPOINT", "STORE", "PID", "STARTED"], &rows, &[2]))
+        .map_err(|e| Failure::new(Code::Other, e))
+}
+
+pub(super) fn info(backend: &dyn Backend, args: &TargetArgs) -> Result<(), Failure> {
+    let info = match Client::connect(&args.target) {
+        Ok(client) => client.call("info", json!({}), &mut |_| {})?,
+        Err(f) if f.code == Code::NotMounted => {
+            let look = StoreOptions { access: Access::Look, ..StoreOptions::default() };
+            let engine = backend.open(&args.target, &look)?;
+            let info = engine.info();
+            engine.close()?;
+            info
+        }
+        Err(f) => return Err(f),
+    };
+    show(&info, args.json.json)
+}
+
+/// Findings make the command fail with [`Code::Damaged`], which is exit code 3.
+pub(super) fn check(backend: &dyn Backend, args: &TargetArgs) -> Result<(), Failure> {
+    if let Ok(client) = Client::connect(&args.target) {
+        let at = client.record().mountpoint.display();
+        let message = format!("{} is mounted at {at}; unmount it first", args.target.display());
+        return Err(Failure::new(Code::Busy, message));
+    }
+    let report = backend.check(&args.target, &mut |_| {})?;
+    if args.json.json {
+        show(&json!({"findings": report.findings, "summary": report.summary}), true)?;
+    } else {
+        let findings: String = report.findings.iter().map(|f| format!("{f}\n")).collect();
+        let text = findings + &output::fields(&report.summary);
+        output::print(&text).map_err(|e| Failure::new(Code::Other, e))?;
+    }
+    match report.findings.len() {
+        0 => Ok(()),
+        n => Err(Failure::new(Code::Damaged, format!("{}: {n} findings", args.target.display()))),
+    }
+}

@@ -1,0 +1,68 @@
+//! `snapfs umount`: unmounts, then waits until the daemon has closed the store.
+
+use super::args::UmountArgs;
+use super::output;
+use crate::ctl::{Code, Failure, registry};
+use crate::fuse::{self, mounts};
+use crate::sys::mount::errno;
+use serde_json::json;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How often the daemon is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+pub(super) fn run(args: &UmountArgs) -> Result<(), Failure> {
+    let failed = |code, message: String| Err(Failure::new(code, message));
+    let shown = args.point.display();
+    let point = real_path(&args.point);
+    let daemon = registry::all().into_iter().find(|d| d.record.mountpoint == point);
+    let mounted = mounts::at(&point).map_err(|e| Failure::new(Code::Io, e.to_string()))?;
+    match &mounted {
+        None if daemon.is_none() => return failed(Code::NotMounted, format!("{shown} is not mounted")),
+        Some(m) if !m.is_snapfs() && daemon.is_none() => {
+            return failed(Code::Invalid, format!("{shown} is a mount of type {}, not of snapfs", m.fstype));
+        }
+        _ => {}
+    }
+    if mounted.is_some()
+        && let Err(e) = fuse::unmount(&point, args.lazy)
+    {
+        return match e.raw_os_error() {
+            Some(errno::EBUSY) => failed(
+                Code::Busy,
+                format!("{shown} is busy: files in it are open; show who has them with: fuser -vm {shown}"),
+            ),
+            _ => failed(Code::Other, format!("cannot unmount {shown}: {e}")),
+        };
+    }
+    if let Some(daemon) = daemon {
+        let end = Instant::now() + Duration::from_secs(args.timeout);
+        while daemon.is_running() {
+            if Instant::now() >= end {
+                let (pid, seconds) = (daemon.record.pid, args.timeout);
+                let state = "is unmounted, but the store is not closed yet";
+                return failed(Code::Busy, format!("{shown} {state} (process {pid}, {seconds} s)"));
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+    if args.json.json {
+        output::print_json(&json!({"mountpoint": point})).map_err(|e| Failure::new(Code::Other, e))?;
+    }
+    Ok(())
+}
+
+/// Absolute and without links, also when the mount there is dead or hangs: then only the way to it is resolved.
+fn real_path(point: &Path) -> PathBuf {
+    let by_parent = || -> io::Result<PathBuf> {
+        let absolute = std::path::absolute(point)?;
+        match (absolute.parent(), absolute.file_name()) {
+            (Some(parent), Some(name)) => Ok(fs::canonicalize(parent)?.join(name)),
+            _ => Ok(absolute),
+        }
+    };
+    fs::canonicalize(point).or_else(|_| by_parent()).unwrap_or_else(|_| point.to_path_buf())
+}

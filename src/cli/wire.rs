@@ -1,0 +1,111 @@
+//! How snapshots travel over the control channel, and what the daemon does for each verb.
+//!
+//! Both ends are here, so that they cannot disagree. Names, sizes and exact times; nothing is formatted for people.
+
+use super::engine::{Engine, SnapshotInfo};
+use crate::ctl::{Code, Failure, Handler};
+use crate::ops::Timestamp;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// The daemon's verbs.
+pub(super) struct Verbs {
+    pub(super) engine: Arc<dyn Engine>,
+    /// What the daemon says of itself: the fields of `status` that the engine does not know.
+    pub(super) about: Value,
+}
+
+impl Handler for Verbs {
+    fn handle(&self, verb: &str, args: &Value, _progress: &mut dyn FnMut(Value)) -> Result<Value, Failure> {
+        match verb {
+            "list" => Ok(encode_all(&self.engine.snapshots()?)),
+            "create" => {
+                let description = args.get("description").and_then(Value::as_str);
+                Ok(encode(&self.engine.create(text(args, "name")?, description)?))
+            }
+            "rename" => {
+                self.engine.rename(text(args, "name")?, text(args, "new_name")?)?;
+                Ok(json!({}))
+            }
+            "delete" => {
+                self.engine.delete(text(args, "name")?)?;
+                Ok(json!({}))
+            }
+            "status" => Ok(merged(&self.about, self.engine.status())),
+            "info" => Ok(self.engine.info()),
+            _ => {
+                let what = format!("the running daemon does not know '{verb}'; is it an older version?");
+                Err(Failure::new(Code::UnknownVerb, what))
+            }
+        }
+    }
+}
+
+fn text<'a>(args: &'a Value, key: &str) -> Result<&'a str, Failure> {
+    let missing = || Failure::new(Code::Invalid, format!("the request has no '{key}'"));
+    args.get(key).and_then(Value::as_str).ok_or_else(missing)
+}
+
+/// The fields of both objects; the second wins.
+fn merged(a: &Value, b: Value) -> Value {
+    let mut all = a.as_object().cloned().unwrap_or_default();
+    if let Value::Object(b) = b {
+        all.extend(b);
+    }
+    Value::Object(all)
+}
+
+/// One snapshot.
+pub(super) fn encode(s: &SnapshotInfo) -> Value {
+    json!({
+        "name": s.name, "id": s.id, "secs": s.created.secs, "nanos": s.created.nanos,
+        "referenced": s.referenced, "exclusive": s.exclusive, "written": s.written,
+    })
+}
+
+fn encode_all(all: &[SnapshotInfo]) -> Value {
+    Value::Array(all.iter().map(encode).collect())
+}
+
+/// The other way.
+pub(super) fn decode(v: &Value) -> Result<SnapshotInfo, Failure> {
+    let found = (|| {
+        let number = |key: &str| v.get(key).and_then(Value::as_u64);
+        Some(SnapshotInfo {
+            name: v.get("name")?.as_str()?.to_string(),
+            id: u32::try_from(number("id")?).ok()?,
+            created: Timestamp {
+                secs: v.get("secs")?.as_i64()?,
+                nanos: u32::try_from(number("nanos")?).ok()?,
+            },
+            referenced: number("referenced")?,
+            exclusive: number("exclusive")?,
+            written: number("written")?,
+        })
+    })();
+    found.ok_or_else(|| Failure::new(Code::Version, "the daemon's answer cannot be understood"))
+}
+
+/// A list of them.
+pub(super) fn decode_all(v: &Value) -> Result<Vec<SnapshotInfo>, Failure> {
+    v.as_array().map(Vec::as_slice).unwrap_or_default().iter().map(decode).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_travels() {
+        let s = SnapshotInfo {
+            name: "a \u{e9}".into(),
+            id: 7,
+            created: Timestamp { secs: -5, nanos: 999_999_999 },
+            referenced: u64::MAX,
+            exclusive: 0,
+            written: 1,
+        };
+        assert_eq!(decode_all(&encode_all(std::slice::from_ref(&s))), Ok(vec![s]));
+        assert!(decode(&json!({"name": "x"})).is_err());
+    }
+}

@@ -1,0 +1,16 @@
+//! The control channel between commands and the daemon of a mount.
+//!
+//! A socket and a registry file for each mount in a directory of the daemon's user ([`dirs`]). One JSON line asks
+//! (`{"version":1,"verb":"create","args":{...}}`), any number of `{"progress":...}` lines and exactly one `{"ok":...}`
+//! or `{"error":{"code":"...","message":"..."}}` line answer. It knows no verb: a [`Handler`] does.
+
+mod client;
+pub mod dirs;
+mod protocol;
+pub mod registry;
+mod server;
+
+pub use client::Client;
+pub use protocol::{Code, Failure};
+pub use registry::Record;
+pub use server::{Handler, Server};

@@ -1,0 +1,134 @@
+//! The lines of the control channel: their shape, their bounds, and the codes of failure.
+//!
+//! Invariant: a line never grows beyond [`LINE_BYTES_MAX`] before it is refused, whoever sends it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::io::{self, BufRead, Read, Write};
+
+/// Version of the protocol; a request with another one is refused with a sentence that names both.
+pub(super) const VERSION: u32 = 1;
+/// Longest request line, in bytes.
+pub(super) const LINE_BYTES_MAX: u64 = 64 << 10;
+/// Longest answer line, in bytes: a listing of many thousand snapshots is one line.
+pub(super) const ANSWER_BYTES_MAX: u64 = 256 << 20;
+
+/// Kinds of failure that programs can tell apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// The name is taken.
+    Exists,
+    /// There is no such thing.
+    NotFound,
+    /// An argument makes no sense.
+    Invalid,
+    /// In use or held.
+    Busy,
+    /// Not allowed to this user.
+    Denied,
+    /// No change is possible: the mount or the store is read-only.
+    ReadOnly,
+    /// The store is full, or a limit of it is reached.
+    NoSpace,
+    /// Reading or writing the store failed.
+    Io,
+    /// The two sides speak different versions.
+    Version,
+    /// The daemon does not know the verb.
+    UnknownVerb,
+    /// There is no daemon to talk to.
+    NotMounted,
+    /// Damage was found.
+    Damaged,
+    /// Anything else.
+    #[serde(other)]
+    Other,
+}
+
+/// Why a request failed: a code for programs, a sentence for people.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Failure {
+    /// For programs.
+    pub code: Code,
+    /// For people: what failed, with names, and what to do if that is known.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with a sentence.
+    pub fn new(code: Code, message: impl Into<String>) -> Failure {
+        Failure { code, message: message.into() }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// A request line.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Request {
+    pub(super) version: u32,
+    pub(super) verb: String,
+    #[serde(default)]
+    pub(super) args: Value,
+}
+
+/// An answer line.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Answer {
+    Progress(Value),
+    Ok(Value),
+    Error(Failure),
+}
+
+/// Sends one line.
+pub(super) fn send(out: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    out.write_all(&line)
+}
+
+/// Receives one line of at most `max` bytes; `None` at the end of the stream.
+pub(super) fn receive(from: &mut impl BufRead, max: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    let n = from.by_ref().take(max + 1).read_until(b'\n', &mut line)?;
+    if n == 0 {
+        return Ok(None);
+    }
+    if line.last() == Some(&b'\n') {
+        line.pop();
+        return Ok(Some(line));
+    }
+    let what = if n as u64 > max { "a line that is too long" } else { "a line that was cut off" };
+    Err(io::Error::new(io::ErrorKind::InvalidData, what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_bounded() {
+        let long = [b'x'; 100];
+        assert!(receive(&mut &long[..], 50).is_err_and(|e| e.to_string().contains("too long")));
+        assert!(receive(&mut &b"abc"[..], 50).is_err_and(|e| e.to_string().contains("cut off")));
+        assert!(receive(&mut &b"abc\n"[..], 3).is_ok_and(|l| l == Some(b"abc".to_vec())));
+        assert!(receive(&mut &b""[..], 50).is_ok_and(|l| l.is_none()));
+    }
+
+    #[test]
+    fn answers_have_the_documented_shape() {
+        let failure = Failure::new(Code::NoSpace, "full");
+        let text = serde_json::to_string(&Answer::Error(failure)).unwrap_or_default();
+        assert_eq!(text, r#"{"error":{"code":"no_space","message":"full"}}"#);
+        let later: Result<Failure, _> = serde_json::from_str(r#"{"code":"from_the_future","message":"m"}"#);
+        assert!(later.is_ok_and(|f| f.code == Code::Other));
+    }
+}

@@ -1,0 +1,590 @@
+//! Kernel requests become calls of [`Operations`], one call each, and their results become replies.
+//!
+//! Invariant: a request is answered on the thread that read it, except `mkdir`, `rmdir` and `rename` in a `.snapshots`
+//! directory, which need other requests to be served meanwhile and get a thread of their own. No state is kept here:
+//! handles, link counts and orphans are the file system's. Permissions are the kernel's (`default_permissions`).
+
+use super::convert::{self, caller};
+use super::errno::errno;
+use super::hidden;
+use super::reply::{attributes, empty, entry, file_open_flags, value};
+use crate::ops::{
+    DirEntry, Entry, Error, Handle, NodeId, Operations, Result, SeekTarget, SetAttr, SyncScope,
+};
+use crate::sys::mount::fcntl;
+use fuser::{
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation,
+    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
+    RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// Largest piece that one copy request may do: the reply has 32 bits, and a request should end some time.
+const COPY_BYTES_MAX: u64 = 1 << 30;
+
+thread_local! {
+    /// The data of the READ in progress on this request thread: reused, so that a read allocates nothing.
+    static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How the connection is set up.
+#[derive(Clone, Copy)]
+pub(super) struct Profile {
+    /// Flags to ask for; those that the kernel does not know are left out.
+    pub(super) flags: InitFlags,
+    /// Largest WRITE in bytes.
+    pub(super) max_write: u32,
+    /// Requests that the kernel may have under way in the background.
+    pub(super) max_background: u16,
+}
+
+/// The file system as the protocol crate calls it.
+pub(super) struct Adapter {
+    ops: Arc<dyn Operations>,
+    profile: Profile,
+}
+
+impl Adapter {
+    pub(super) fn new(ops: Arc<dyn Operations>, profile: Profile) -> Adapter {
+        Adapter { ops, profile }
+    }
+
+    /// Runs what may take long, and needs other requests served meanwhile, on a thread of its own. When no thread
+    /// can be started the reply inside `work` is dropped, which answers EIO.
+    fn aside(&self, work: impl FnOnce(&dyn Operations) + Send + 'static) {
+        let ops = self.ops.clone();
+        let started =
+            std::thread::Builder::new().name("snapdir".into()).spawn(move || work(ops.as_ref())).map(drop);
+        if let Err(e) = started {
+            log::error!("cannot start a thread for a snapshot request: {e}");
+        }
+    }
+
+    /// Answers a lookup in the hidden directory, or of it.
+    fn hidden_lookup(&self, req: &Request, parent: NodeId, name: &[u8]) -> Result<Entry> {
+        if !hidden::is_own_thread(req.pid()) {
+            return Err(Error::NotFound);
+        }
+        let (attr, generation) = if parent == NodeId::ROOT {
+            (hidden::attr(), 0)
+        } else {
+            let (node, generation) = hidden::parse(name).ok_or(Error::NotFound)?;
+            (self.ops.getattr(node, None)?.0, generation)
+        };
+        Ok(Entry { attr, generation, entry_ttl: Duration::ZERO, attr_ttl: Duration::ZERO })
+    }
+
+    fn list(
+        &self,
+        ino: INodeNo,
+        fh: FileHandle,
+        after: u64,
+        plus: bool,
+        add: &mut dyn FnMut(&DirEntry) -> bool,
+    ) -> Result<()> {
+        self.ops.readdir(NodeId(ino.0), Handle(fh.0), after, plus, &mut |e| !add(e))
+    }
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let known = self.profile.flags & config.capabilities();
+        if known != self.profile.flags {
+            log::info!("this kernel does not offer {:?}", self.profile.flags - known);
+        }
+        // These are refused only for values out of range, and ours are constants.
+        let refused = |what: &str| io::Error::other(format!("the FUSE connection refuses {what}"));
+        config.add_capabilities(known).map_err(|f| refused(&format!("{f:?}")))?;
+        config.set_max_write(self.profile.max_write).map_err(|_| refused("max_write"))?;
+        config.set_max_background(self.profile.max_background).map_err(|_| refused("max_background"))?;
+        Ok(())
+    }
+
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let (parent, name) = (NodeId(parent.0), name.as_bytes());
+        if parent == hidden::NODE || hidden::is_name(parent, name) {
+            return entry(reply, self.hidden_lookup(req, parent, name));
+        }
+        match self.ops.lookup(&caller(req), parent, name) {
+            // Node 0 with a time to live: the kernel remembers that there is no such name. Not where names come and
+            // go without a request of the kernel's.
+            Err(Error::NotFound) if !parent.is_snapdir() => {
+                let nothing = convert::bare_attr(0, crate::ops::FileType::Regular);
+                let for_ever = convert::ttl(Duration::MAX);
+                reply.entry_with_ttls(&Duration::ZERO, &for_ever, &nothing, Generation(0));
+            }
+            result => entry(reply, result),
+        }
+    }
+
+    fn forget(&self, _req: &Request, ino: INodeNo, _nlookup: u64) {
+        if NodeId(ino.0) != hidden::NODE {
+            self.ops.forget(NodeId(ino.0));
+        }
+    }
+
+    fn getattr(&self, _req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
+        let node = NodeId(ino.0);
+        if node == hidden::NODE {
+            return attributes(reply, Ok((hidden::attr(), Duration::ZERO)));
+        }
+        attributes(reply, self.ops.getattr(node, fh.map(|h| Handle(h.0))));
+    }
+
+    fn setattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        ctime: Option<SystemTime>,
+        fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let set = SetAttr {
+            mode: mode.map(|m| m & 0o7777),
+            uid,
+            gid,
+            size,
+            atime: atime.map(convert::set_time),
+            mtime: mtime.map(convert::set_time),
+            ctime: ctime.map(convert::time_in),
+        };
+        let handle = fh.map(|h| Handle(h.0));
+        attributes(reply, self.ops.setattr(&caller(req), NodeId(ino.0), handle, &set));
+    }
+
+    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
+        match self.ops.readlink(NodeId(ino.0)) {
+            Ok(target) => reply.data(&target),
+            Err(e) => reply.error(errno(&e)),
+        }
+    }
+
+    fn mknod(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let (parent, name) = (NodeId(parent.0), name.as_bytes());
+        let result = match convert::kind_of_mode(mode) {
+            _ if hidden::is_name(parent, name) => Err(Error::NotPermitted),
+            None => Err(Error::Invalid),
+            Some(kind) => self.ops.mknod(&caller(req), parent, name, kind, mode & 0o7777 & !umask, rdev),
+        };
+        entry(reply, result);
+    }
+
+    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        let (who, parent, mode) = (caller(req), NodeId(parent.0), mode & 0o7777 & !umask);
+        if hidden::is_name(parent, name.as_bytes()) {
+            reply.error(Errno::EPERM);
+        } else if parent.is_snapdir() {
+            let name = name.as_bytes().to_vec();
+            self.aside(move |ops| entry(reply, ops.mkdir(&who, parent, &name, mode)));
+        } else {
+            entry(reply, self.ops.mkdir(&who, parent, name.as_bytes(), mode));
+        }
+    }
+
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        empty(reply, self.ops.unlink(&caller(req), NodeId(parent.0), name.as_bytes()));
+    }
+
+    fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (who, parent) = (caller(req), NodeId(parent.0));
+        if parent.is_snapdir() {
+            let name = name.as_bytes().to_vec();
+            self.aside(move |ops| empty(reply, ops.rmdir(&who, parent, &name)));
+        } else {
+            empty(reply, self.ops.rmdir(&who, parent, name.as_bytes()));
+        }
+    }
+
+    fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let (parent, name) = (NodeId(parent.0), name.as_bytes());
+        if hidden::is_name(parent, name) {
+            return reply.error(Errno::EPERM);
+        }
+        entry(reply, self.ops.symlink(&caller(req), parent, name, target.as_os_str().as_bytes()));
+    }
+
+    fn rename(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let (who, from, to) = (caller(req), NodeId(parent.0), NodeId(newparent.0));
+        let (name, new_name) = (name.as_bytes(), newname.as_bytes());
+        if hidden::is_name(to, new_name) {
+            return reply.error(Errno::EPERM);
+        }
+        let Some(mode) = convert::rename_mode(flags) else {
+            return reply.error(Errno::EINVAL);
+        };
+        if from.is_snapdir() || to.is_snapdir() {
+            let (name, new_name) = (name.to_vec(), new_name.to_vec());
+            self.aside(move |ops| empty(reply, ops.rename(&who, from, &name, to, &new_name, mode)));
+        } else {
+            empty(reply, self.ops.rename(&who, from, name, to, new_name, mode));
+        }
+    }
+
+    fn link(&self, req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
+        let (parent, name) = (NodeId(newparent.0), newname.as_bytes());
+        if hidden::is_name(parent, name) {
+            return reply.error(Errno::EPERM);
+        }
+        entry(reply, self.ops.link(&caller(req), NodeId(ino.0), parent, name));
+    }
+
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        match self.ops.open(&caller(req), NodeId(ino.0), convert::open_flags(flags.0)) {
+            Ok(h) => reply.opened(FileHandle(h.0), file_open_flags(flags.0)),
+            Err(e) => reply.error(errno(&e)),
+        }
+    }
+
+    fn create(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let (parent, name) = (NodeId(parent.0), name.as_bytes());
+        if hidden::is_name(parent, name) {
+            return reply.error(Errno::EPERM);
+        }
+        let mode = mode & 0o7777 & !umask;
+        match self.ops.create(&caller(req), parent, name, mode, convert::open_flags(flags)) {
+            // The reply has one time to live for both: the shorter.
+            Ok((e, h)) => reply.created(
+                &convert::listing_ttl(&e),
+                &convert::attr_out(&e.attr),
+                Generation(e.generation),
+                FileHandle(h.0),
+                file_open_flags(flags),
+            ),
+            Err(e) => reply.error(errno(&e)),
+        }
+    }
+
+    fn read(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            match self.ops.read(NodeId(ino.0), Handle(fh.0), offset, size as usize, buffer) {
+                Ok(()) => reply.data(buffer),
+                Err(e) => reply.error(errno(&e)),
+            }
+        });
+    }
+
+    fn write(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        match self.ops.write(NodeId(ino.0), Handle(fh.0), offset, data, kill) {
+            Ok(n) => reply.written(n as u32), // at most max_write
+            Err(e) => reply.error(errno(&e)),
+        }
+    }
+
+    /// The kernel flushes dirty pages on close whatever the answer is; this one makes it stop asking.
+    fn flush(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn release(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.ops.release(NodeId(ino.0), Handle(fh.0));
+        reply.ok();
+    }
+
+    fn fsync(&self, _req: &Request, ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        let scope = if datasync { SyncScope::Data } else { SyncScope::All };
+        empty(reply, self.ops.fsync(NodeId(ino.0), Handle(fh.0), scope));
+    }
+
+    /// Listings are cached, except of a `.snapshots` directory, which changes without a request of the kernel's.
+    fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let node = NodeId(ino.0);
+        let cache = if node.is_snapdir() {
+            FopenFlags::empty()
+        } else {
+            FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE
+        };
+        match self.ops.opendir(&caller(req), node) {
+            Ok(h) => reply.opened(FileHandle(h.0), cache),
+            Err(e) => reply.error(errno(&e)),
+        }
+    }
+
+    fn readdir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let result = self.list(ino, fh, offset, false, &mut |e| {
+            reply.add(INodeNo(e.node.0), e.cookie, convert::kind_out(e.kind), OsStr::from_bytes(&e.name))
+        });
+        match result {
+            Ok(()) => reply.ok(),
+            Err(e) => reply.error(errno(&e)),
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let result = self.list(ino, fh, offset, true, &mut |e| {
+            let name = OsStr::from_bytes(&e.name);
+            match &e.entry {
+                Some(found) => reply.add(
+                    INodeNo(e.node.0),
+                    e.cookie,
+                    name,
+                    &convert::listing_ttl(found),
+                    &convert::attr_out(&found.attr),
+                    Generation(found.generation),
+                ),
+                // `.` and `..`: the kernel takes number and type and looks at nothing else.
+                None => {
+                    let (ino, bare) = (INodeNo(e.node.0), convert::bare_attr(e.node.0, e.kind));
+                    reply.add(ino, e.cookie, name, &Duration::ZERO, &bare, Generation(0))
+                }
+            }
+        });
+        match result {
+            Ok(()) => reply.ok(),
+            Err(e) => reply.error(errno(&e)),
+        }
+    }
+
+    fn releasedir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+        self.ops.releasedir(NodeId(ino.0), Handle(fh.0));
+        reply.ok();
+    }
+
+    fn fsyncdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        empty(reply, self.ops.fsyncdir(NodeId(ino.0)));
+    }
+
+    fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        match self.ops.statfs(NodeId(ino.0)) {
+            Ok(s) => {
+                let unit = u64::from(s.block_size.max(1));
+                reply.statfs(
+                    s.total_bytes / unit,
+                    s.free_bytes / unit,
+                    s.available_bytes / unit,
+                    s.inodes,
+                    s.inodes_free,
+                    s.block_size,
+                    s.name_max,
+                    s.block_size,
+                );
+            }
+            Err(e) => reply.error(errno(&e)),
+        }
+    }
+
+    fn setxattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        match convert::xattr_mode(flags) {
+            Some(mode) => {
+                empty(reply, self.ops.setxattr(&caller(req), NodeId(ino.0), name.as_bytes(), value, mode));
+            }
+            None => reply.error(Errno::EINVAL),
+        }
+    }
+
+    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        value(reply, size, self.ops.getxattr(NodeId(ino.0), name.as_bytes()));
+    }
+
+    fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        value(reply, size, self.ops.listxattr(NodeId(ino.0)));
+    }
+
+    fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        empty(reply, self.ops.removexattr(&caller(req), NodeId(ino.0), name.as_bytes()));
+    }
+
+    /// The kernel decides (`default_permissions`) and does not ask.
+    fn access(&self, _req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn bmap(&self, _req: &Request, _ino: INodeNo, _blocksize: u32, _idx: u64, reply: ReplyBmap) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn ioctl(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _flags: IoctlFlags,
+        _cmd: u32,
+        _in_data: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(Errno::ENOTTY);
+    }
+
+    /// Files are always ready; the kernel stops asking.
+    fn poll(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _ph: PollNotifier,
+        _events: PollEvents,
+        _flags: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn fallocate(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let result = match convert::allocate_mode(mode) {
+            Some(mode) => self.ops.fallocate(&caller(req), NodeId(ino.0), Handle(fh.0), offset, length, mode),
+            None => Err(Error::NotSupported),
+        };
+        empty(reply, result);
+    }
+
+    fn lseek(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        let target = match whence {
+            fcntl::SEEK_DATA => SeekTarget::Data,
+            fcntl::SEEK_HOLE => SeekTarget::Hole,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        // Before the start of the file there is nothing to find, as Linux file systems answer it.
+        let Ok(offset) = u64::try_from(offset) else {
+            return reply.error(Errno::ENXIO);
+        };
+        match self.ops.lseek(NodeId(ino.0), Handle(fh.0), offset, target) {
+            Ok(found) => match i64::try_from(found) {
+                Ok(found) => reply.offset(found),
+                Err(_) => reply.error(Errno::EOVERFLOW),
+            },
+            Err(e) => reply.error(errno(&e)),
+        }
+    }
+
+    fn copy_file_range(
+        &self,
+        req: &Request,
+        ino_in: INodeNo,
+        fh_in: FileHandle,
+        offset_in: u64,
+        ino_out: INodeNo,
+        fh_out: FileHandle,
+        offset_out: u64,
+        len: u64,
+        flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        if !flags.is_empty() {
+            return reply.error(Errno::EINVAL);
+        }
+        let copied = self.ops.copy_range(
+            &caller(req),
+            NodeId(ino_in.0),
+            Handle(fh_in.0),
+            offset_in,
+            NodeId(ino_out.0),
+            Handle(fh_out.0),
+            offset_out,
+            len.min(COPY_BYTES_MAX),
+        );
+        match copied {
+            Ok(n) => reply.written(n as u32), // at most COPY_BYTES_MAX
+            Err(e) => reply.error(errno(&e)),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The lookup-only directory `.snapfs-nodes` in the root of the mount: files by node id, for the daemon alone.
+//!
+//! A daemon without the capability for file handles (a normal user's) reaches the file that it must flush by opening
+//! `MNT/.snapfs-nodes/NODE-GENERATION`. Only threads of this process get an answer; everybody else is told that there
+//! is no such name, and nobody can create it. It is never listed, and nothing in it is cached as a name.
+
+use crate::ops::{Attr, FileType, NodeId, Timestamp};
+use crate::sys::process;
+use std::path::{Path, PathBuf};
+
+/// Its name in the root.
+const NAME: &str = ".snapfs-nodes";
+
+/// Its node: in a view number that no snapshot ever gets.
+pub(super) const NODE: NodeId = NodeId(((NodeId::SNAPDIR_VIEW - 1) as u64) << NodeId::INO_BITS | 1);
+
+/// True for the name that is taken.
+pub(super) fn is_name(parent: NodeId, name: &[u8]) -> bool {
+    parent == NodeId::ROOT && name == NAME.as_bytes()
+}
+
+/// True if the thread that asks is one of ours (the kernel tells the thread's number).
+pub(super) fn is_own_thread(pid: u32) -> bool {
+    pid != 0 && Path::new("/proc/self/task").join(pid.to_string()).exists()
+}
+
+/// What `stat` says of the directory.
+pub(super) fn attr() -> Attr {
+    let zero = Timestamp { secs: 0, nanos: 0 };
+    Attr {
+        node: NODE,
+        kind: FileType::Directory,
+        mode: 0o700,
+        nlink: 2,
+        uid: process::effective_uid(),
+        gid: process::effective_gid(),
+        rdev: 0,
+        size: 0,
+        blocks: 0,
+        atime: zero,
+        mtime: zero,
+        ctime: zero,
+        btime: zero,
+    }
+}
+
+/// Where it is.
+pub(super) fn dir(mount: &Path) -> PathBuf {
+    mount.join(NAME)
+}
+
+/// Under which name in it a node can be opened.
+pub(super) fn name(node: NodeId, generation: u64) -> String {
+    format!("{}-{generation}", node.0)
+}
+
+/// Node and generation of a name in the directory: live nodes only.
+pub(super) fn parse(name: &[u8]) -> Option<(NodeId, u64)> {
+    let (node, generation) = std::str::from_utf8(name).ok()?.split_once('-')?;
+    let node = NodeId(node.parse().ok()?);
+    (node.is_live() && node.ino() != 0).then_some((node, generation.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip() {
+        assert_eq!(parse(name(NodeId(77), 3).as_bytes()), Some((NodeId(77), 3)));
+    }
+
+    #[test]
+    fn other_names_are_not_nodes() {
+        for name in [&b"77"[..], b"x-1", b"-", b"0-1", b"77-", b"\xff-1"] {
+            assert_eq!(parse(name), None);
+        }
+        assert_eq!(parse(format!("{}-1", NodeId::new(5, 9).0).as_bytes()), None);
+    }
+
+    #[test]
+    fn own_threads_are_known() {
+        assert!(is_own_thread(std::process::id()));
+        assert!(!is_own_thread(0));
+        assert!(!is_own_thread(1));
+    }
+}

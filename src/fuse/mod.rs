@@ -1,0 +1,17 @@
+//! The transport for Linux FUSE: mounts, and translates between the kernel's requests and [`ops`](crate::ops).
+//!
+//! It knows nothing of stores, trees or snapshots: [`Mounted::start`] takes any `Operations`, and gives back the
+//! [`Kernel`](crate::ops::Kernel) that belongs to the mount. The only place with error numbers (`errno`).
+
+mod adapter;
+mod convert;
+mod errno;
+mod hidden;
+mod kernel;
+mod mount;
+pub mod mounts;
+mod reply;
+mod session;
+
+pub use mount::{Options, check_point, unmount};
+pub use session::{Mounted, Unmounter};

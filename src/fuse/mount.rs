@@ -1,0 +1,297 @@
+//! Making the mount: checks with clear sentences, then `mount(2)` as root or fusermount3 as a normal user.
+//!
+//! fuser's own mounting is not used: 0.18.0 unmounts a second time when a session ends (and so may take away somebody
+//! else's mount at that place), and passes no subtype with `mount(2)`. Nothing here serves requests.
+
+use super::mounts;
+use crate::sys::{mount as sys_mount, process};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// How to mount. `Default` is a read-write mount with the defaults of the manual for this user.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What `df` and `mount` show as the source: the store as it was given.
+    pub source: String,
+    /// Subtype: the type shown is `fuse.SUBTYPE`; empty for plain `fuse`.
+    pub subtype: String,
+    /// Other users may enter (their permissions are checked by the kernel).
+    pub allow_other: bool,
+    /// No change is possible.
+    pub read_only: bool,
+    /// Device nodes work. Root only.
+    pub dev: bool,
+    /// Set-id bits work. Root only.
+    pub suid: bool,
+    /// Programs can be run.
+    pub exec: bool,
+    /// Shown only: the kernel's FUSE client never updates access times by itself.
+    pub noatime: bool,
+    /// Every write is synchronous.
+    pub sync: bool,
+    /// Every change of a directory is synchronous.
+    pub dirsync: bool,
+    /// The kernel collects writes (`cache=writeback`) instead of passing each on (`cache=strict`).
+    pub writeback_cache: bool,
+    /// Request threads, 2..=64.
+    pub threads: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            source: "snapfs".into(),
+            subtype: "snapfs".into(),
+            allow_other: process::effective_uid() == 0,
+            read_only: false,
+            dev: false,
+            suid: false,
+            exec: true,
+            noatime: true,
+            sync: false,
+            dirsync: false,
+            writeback_cache: false,
+            threads: 4,
+        }
+    }
+}
+
+/// Checks the place, clears away a dead mount there, mounts, and returns the mount point's real path with the
+/// connection. The error is a sentence for the user.
+pub(super) fn attach(point: &Path, options: &Options) -> Result<(PathBuf, OwnedFd), String> {
+    let point = check_point(point)?;
+    if process::effective_uid() == 0 {
+        let device = open_device()?;
+        match attach_directly(&point, options, &device) {
+            Ok(()) => return Ok((point, device.into())),
+            // Root without the right to mount (a container): fusermount3 may have it.
+            Err(e) if e.raw_os_error() == Some(sys_mount::errno::EPERM) => {}
+            Err(e) => return Err(format!("cannot mount at {}: {e}", point.display())),
+        }
+    }
+    let fd = attach_by_helper(&point, options)?;
+    Ok((point, fd))
+}
+
+/// Says whether [`super::Mounted::start`] can be tried there, before anything else is done; clears away a dead mount. Returns
+/// the mount point's real path; the error is a sentence for the user.
+pub fn check_point(point: &Path) -> Result<PathBuf, String> {
+    let point = prepare_point(point)?;
+    if !Path::new(DEVICE).exists() {
+        return Err(format!("{DEVICE} does not exist; load the kernel module with: modprobe fuse"));
+    }
+    Ok(point)
+}
+
+/// Unmounts. As a normal user, or without the right, with the help of fusermount3.
+///
+/// # Errors
+/// A busy mount gives EBUSY; what is not mounted gives EINVAL, as `umount2(2)` does.
+pub fn unmount(point: &Path, lazy: bool) -> io::Result<()> {
+    match sys_mount::umount(point, lazy) {
+        Err(e) if e.raw_os_error() == Some(sys_mount::errno::EPERM) => unmount_by_helper(point, lazy),
+        result => result,
+    }
+}
+
+fn unmount_by_helper(point: &Path, lazy: bool) -> io::Result<()> {
+    let Some(helper) = find_helper() else {
+        return Err(io::Error::other(HELPER_MISSING));
+    };
+    let flags = if lazy { "-uz" } else { "-u" };
+    let output = Command::new(helper)
+        .arg(flags)
+        .arg("--")
+        .arg(point)
+        .stdin(Stdio::null())
+        .env("LC_ALL", "C")
+        .output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_string();
+    if said.contains("busy") {
+        return Err(io::Error::from_raw_os_error(sys_mount::errno::EBUSY));
+    }
+    Err(io::Error::other(said))
+}
+
+const DEVICE: &str = "/dev/fuse";
+const HELPER_MISSING: &str = "fusermount3 is not installed; install the package fuse3";
+
+fn find_helper() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let fixed = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    let places: Vec<PathBuf> = std::env::split_paths(&path).chain(fixed).collect();
+    ["fusermount3", "fusermount"]
+        .iter()
+        .flat_map(|name| places.iter().map(move |dir| dir.join(name)))
+        .find(|file| file.is_file())
+}
+
+/// The mount point, checked and with all links resolved.
+fn prepare_point(point: &Path) -> Result<PathBuf, String> {
+    let shown = point.display();
+    if is_dead(point) {
+        clear_dead_mount(point)?;
+    }
+    let meta = match fs::metadata(point) {
+        Ok(meta) => meta,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            return Err(format!("the mount point {shown} does not exist; create it with: mkdir -p {shown}"));
+        }
+        Err(e) => return Err(format!("cannot use the mount point {shown}: {e}")),
+    };
+    if !meta.is_dir() {
+        return Err(format!("the mount point {shown} is not a directory"));
+    }
+    let real = fs::canonicalize(point).map_err(|e| format!("cannot use the mount point {shown}: {e}"))?;
+    if let Ok(Some(m)) = mounts::at(&real)
+        && m.is_snapfs()
+    {
+        return Err(format!("{shown} is a mount of snapfs already, of {}", m.source.to_string_lossy()));
+    }
+    Ok(real)
+}
+
+/// True for the mount of a daemon that is gone. Opening asks it; `stat` may be answered from the kernel's cache.
+fn is_dead(point: &Path) -> bool {
+    File::open(point).is_err_and(|e| e.raw_os_error() == Some(sys_mount::errno::ENOTCONN))
+}
+
+/// A daemon that was killed leaves its mount behind ("Transport endpoint is not connected").
+fn clear_dead_mount(point: &Path) -> Result<(), String> {
+    log::warn!("{}: clearing away the mount of a daemon that is gone", point.display());
+    unmount(point, true)
+        .map_err(|e| format!("{} is the mount of a daemon that is gone; unmounting it: {e}", point.display()))
+}
+
+fn open_device() -> Result<File, String> {
+    match File::options().read(true).write(true).open(DEVICE) {
+        Ok(file) if file.metadata().is_ok_and(|m| m.file_type().is_char_device()) => Ok(file),
+        Ok(_) => Err(format!("{DEVICE} is not a device")),
+        Err(e) => Err(format!("cannot open {DEVICE}: {e}")),
+    }
+}
+
+fn attach_directly(point: &Path, options: &Options, device: &File) -> io::Result<()> {
+    use sys_mount::flags::*;
+    let mode = fs::metadata(point)?.mode();
+    let mut data = format!(
+        "fd={},rootmode={:o},user_id={},group_id={},default_permissions",
+        device.as_raw_fd(),
+        mode & sys_mount::fcntl::S_IFMT,
+        process::effective_uid(),
+        process::effective_gid()
+    );
+    if options.allow_other {
+        data.push_str(",allow_other");
+    }
+    if !options.subtype.is_empty() {
+        data.push_str(",subtype=");
+        data.push_str(&options.subtype);
+    }
+    let flags = [
+        (!options.dev, MS_NODEV),
+        (!options.suid, MS_NOSUID),
+        (!options.exec, MS_NOEXEC),
+        (options.read_only, MS_RDONLY),
+        (options.noatime, MS_NOATIME),
+        (options.sync, MS_SYNCHRONOUS),
+        (options.dirsync, MS_DIRSYNC),
+    ];
+    let flags = flags.iter().filter(|(on, _)| *on).fold(0, |all, (_, flag)| all | flag);
+    sys_mount::mount(&options.source, point, "fuse", flags, &data)
+}
+
+/// fusermount3 mounts for users without the right, and sends the connection back over a socket.
+fn attach_by_helper(point: &Path, options: &Options) -> Result<OwnedFd, String> {
+    let helper = find_helper().ok_or(HELPER_MISSING)?;
+    let failed = |e: io::Error| format!("cannot run {}: {e}", helper.display());
+    let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+    // Between here and the spawn another thread's child could inherit the descriptor too; mounting happens before
+    // any other thread of the daemon starts a program.
+    sys_mount::keep_over_exec(theirs.as_raw_fd()).map_err(failed)?;
+    let mut child = Command::new(&helper)
+        .arg("-o")
+        .arg(helper_options(options))
+        .arg("--")
+        .arg(point)
+        .env("_FUSE_COMMFD", theirs.as_raw_fd().to_string())
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    drop(theirs);
+    let received = sys_mount::receive_descriptor(&ours);
+    let output = {
+        let mut said = String::new();
+        if let Some(mut stderr) = child.stderr.take() {
+            let _ = io::Read::read_to_string(&mut stderr, &mut said); // only for the message below
+        }
+        let _ = child.wait(); // its word is the descriptor, not its code
+        said.trim().to_string()
+    };
+    match received {
+        Ok(Some(fd)) => Ok(fd),
+        Ok(None) | Err(_) if output.contains("user_allow_other") => {
+            Err("allow_other needs the line user_allow_other in /etc/fuse.conf, or root".into())
+        }
+        Ok(None) | Err(_) if output.contains("open /dev/fuse: Permission denied") => {
+            Err("no permission to open /dev/fuse; its usual mode is 0666".into())
+        }
+        Ok(None) if output.is_empty() => {
+            Err(format!("{} did not mount and did not say why", helper.display()))
+        }
+        Ok(None) => Err(format!("cannot mount at {}: {output}", point.display())),
+        Err(e) => Err(format!("no connection from {}: {e}; {output}", helper.display())),
+    }
+}
+
+/// Commas and backslashes inside a value are escaped, as libfuse does.
+fn helper_options(options: &Options) -> String {
+    let escape = |text: &str| text.replace('\\', "\\\\").replace(',', "\\,");
+    let mut list = vec!["default_permissions".to_string(), format!("fsname={}", escape(&options.source))];
+    if !options.subtype.is_empty() {
+        list.push(format!("subtype={}", escape(&options.subtype)));
+    }
+    let root = process::effective_uid() == 0;
+    let words = [
+        (options.allow_other, "allow_other"),
+        (options.read_only, "ro"),
+        (!options.dev || !root, "nodev"), // not for a normal user to have; the helper would only say so
+        (!options.suid || !root, "nosuid"),
+        (!options.exec, "noexec"),
+        (options.noatime, "noatime"),
+        (options.sync, "sync"),
+        (options.dirsync, "dirsync"),
+    ];
+    list.extend(words.iter().filter(|(on, _)| *on).map(|(_, word)| word.to_string()));
+    list.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_place_is_explained() {
+        let gone = prepare_point(Path::new("/nonexistent/place"));
+        assert!(gone.is_err_and(|e| e.contains("does not exist") && e.contains("mkdir -p")));
+        let file = prepare_point(Path::new("/proc/self/status"));
+        assert!(file.is_err_and(|e| e.contains("not a directory")));
+    }
+
+    #[test]
+    fn commas_in_a_source_do_not_become_options() {
+        let options = Options { source: "/a,suid".into(), ..Options::default() };
+        assert!(helper_options(&options).contains("fsname=/a\\,suid"));
+    }
+}

@@ -1,0 +1,107 @@
+//! What is mounted where, from `/proc/self/mountinfo`. Reads only; nothing is asked of the file systems themselves,
+//! so a hung or dead mount cannot block it.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+/// One mount.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mount {
+    /// `major:minor` of its files' device number.
+    pub device: (u32, u32),
+    /// Where.
+    pub point: PathBuf,
+    /// Type with subtype, such as `fuse.snapfs`.
+    pub fstype: String,
+    /// Source, as `df` shows it.
+    pub source: OsString,
+}
+
+impl Mount {
+    /// True for a mount of ours.
+    pub fn is_snapfs(&self) -> bool {
+        self.fstype == "fuse.snapfs" || self.fstype == "snapfs"
+    }
+}
+
+/// All mounts that this process can see, the topmost of several at one place last.
+pub fn all() -> io::Result<Vec<Mount>> {
+    let text = std::fs::read("/proc/self/mountinfo")?;
+    Ok(text.split(|&b| b == b'\n').filter_map(parse).collect())
+}
+
+/// The topmost mount exactly at `point` (an absolute path without `..` or links).
+pub fn at(point: &Path) -> io::Result<Option<Mount>> {
+    Ok(all()?.into_iter().rfind(|m| m.point == point))
+}
+
+/// The topmost mount that `path` (absolute, without `..` or links) is in.
+pub fn containing(path: &Path) -> io::Result<Option<Mount>> {
+    let mut best: Option<Mount> = None;
+    for m in all()?.into_iter().filter(|m| path.starts_with(&m.point)) {
+        if best.as_ref().is_none_or(|b| m.point.components().count() >= b.point.components().count()) {
+            best = Some(m);
+        }
+    }
+    Ok(best)
+}
+
+/// `36 35 98:0 /root /point opts shared:1 - type source superopts`, fields escaped with octal digits.
+fn parse(line: &[u8]) -> Option<Mount> {
+    let fields: Vec<&[u8]> = line.split(|&b| b == b' ').collect();
+    let dash = fields.iter().position(|f| *f == b"-")?;
+    let device = std::str::from_utf8(fields.get(2)?).ok()?;
+    let (major, minor) = device.split_once(':')?;
+    Some(Mount {
+        device: (major.parse().ok()?, minor.parse().ok()?),
+        point: PathBuf::from(OsString::from_vec(unescape(fields.get(4)?))),
+        fstype: String::from_utf8_lossy(fields.get(dash + 1)?).into_owned(),
+        source: OsString::from_vec(unescape(fields.get(dash + 2)?)),
+    })
+}
+
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let [first, tail @ ..] = rest {
+        if let (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) = (*first, tail) {
+            out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+            rest = after;
+        } else {
+            out.push(*first);
+            rest = tail;
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_read() {
+        let m =
+            parse(b"36 35 0:52 / /mnt/a\\040b rw,noatime shared:1 master:2 - fuse.snapfs /srv/s\\134x rw");
+        assert_eq!(
+            m,
+            Some(Mount {
+                device: (0, 52),
+                point: PathBuf::from("/mnt/a b"),
+                fstype: "fuse.snapfs".into(),
+                source: "/srv/s\\x".into(),
+            })
+        );
+        assert_eq!(parse(b""), None);
+        assert_eq!(parse(b"1 2 3"), None);
+    }
+
+    #[test]
+    fn this_machine_has_a_root() {
+        let root = at(Path::new("/")).ok().flatten();
+        assert!(root.is_some());
+        assert!(containing(Path::new("/proc/self")).is_ok_and(|m| m.is_some()));
+    }
+}

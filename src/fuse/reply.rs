@@ -1,0 +1,54 @@
+//! Results of operations as replies to the kernel: one function for each shape of reply.
+
+use super::convert;
+use super::errno::errno;
+use crate::ops::{Entry, Result};
+use crate::sys::mount::fcntl;
+use fuser::{Errno, FopenFlags, Generation, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyXattr};
+use std::time::Duration;
+
+pub(super) fn entry(reply: ReplyEntry, result: Result<Entry>) {
+    match result {
+        Ok(e) => reply.entry_with_ttls(
+            &convert::ttl(e.attr_ttl),
+            &convert::ttl(e.entry_ttl),
+            &convert::attr_out(&e.attr),
+            Generation(e.generation),
+        ),
+        Err(e) => reply.error(errno(&e)),
+    }
+}
+
+pub(super) fn empty(reply: ReplyEmpty, result: Result<()>) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(e) => reply.error(errno(&e)),
+    }
+}
+
+pub(super) fn attributes(reply: ReplyAttr, result: Result<(crate::ops::Attr, Duration)>) {
+    match result {
+        Ok((a, ttl)) => reply.attr(&convert::ttl(ttl), &convert::attr_out(&a)),
+        Err(e) => reply.error(errno(&e)),
+    }
+}
+
+/// A value for a buffer of `size` bytes; 0 asks for the length only.
+pub(super) fn value(reply: ReplyXattr, size: u32, result: Result<Vec<u8>>) {
+    match result {
+        Ok(v) if size == 0 => reply.size(v.len() as u32), // at most 64 KiB, the limit of the kernel
+        Ok(v) if v.len() > size as usize => reply.error(Errno::ERANGE),
+        Ok(v) => reply.data(&v),
+        Err(e) => reply.error(errno(&e)),
+    }
+}
+
+/// Contents change only through this kernel or with an explicit notification, so its pages stay valid over an open.
+/// With O_DIRECT the cache is left out altogether, and writes need not wait for each other.
+pub(super) fn file_open_flags(flags: i32) -> FopenFlags {
+    if flags & fcntl::O_DIRECT != 0 {
+        FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES
+    } else {
+        FopenFlags::FOPEN_KEEP_CACHE
+    }
+}

@@ -1,0 +1,108 @@
+//! Processes, users, signals and local time.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Effective user id of this process.
+pub fn effective_uid() -> u32 {
+    // SAFETY: no arguments, cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// Effective group id of this process.
+pub fn effective_gid() -> u32 {
+    // SAFETY: no arguments, cannot fail.
+    unsafe { libc::getegid() }
+}
+
+/// Leaves the session of the terminal. Fails only for a process that leads a group already.
+pub fn new_session() -> io::Result<()> {
+    // SAFETY: no arguments.
+    check(unsafe { libc::setsid() })?;
+    Ok(())
+}
+
+/// Makes descriptor `fd` (0, 1 or 2) mean `file` from now on.
+pub fn redirect(fd: i32, file: &File) -> io::Result<()> {
+    debug_assert!((0..=2).contains(&fd));
+    // SAFETY: no pointers; replacing a standard stream is the purpose.
+    check(unsafe { libc::dup2(file.as_raw_fd(), fd) })?;
+    Ok(())
+}
+
+/// User id of the process at the other end of a socket, when it connected.
+pub fn peer_uid(socket: &UnixStream) -> io::Result<u32> {
+    let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut len = std::mem::size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the buffer has the stated length.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut len,
+        )
+    })?;
+    Ok(peer.uid)
+}
+
+fn termination_signals() -> libc::sigset_t {
+    // SAFETY: an all-zero sigset_t is valid and sigemptyset initialises it.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        set
+    }
+}
+
+/// Blocks SIGTERM, SIGINT and SIGHUP in this thread and the threads that it starts from now on.
+pub fn block_termination_signals() -> io::Result<()> {
+    let set = termination_signals();
+    // SAFETY: `set` is initialised; the old mask is not asked for.
+    match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+/// Waits for one of the signals that [`block_termination_signals`] blocked; true for SIGHUP.
+pub fn wait_termination_signal() -> io::Result<bool> {
+    let set = termination_signals();
+    let mut signal = 0;
+    // SAFETY: both pointers are to live variables.
+    match unsafe { libc::sigwait(&raw const set, &raw mut signal) } {
+        0 => Ok(signal == libc::SIGHUP),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+/// Broken-down local time: year, month 1..=12, day, hour, minute, second.
+pub fn local_time(secs: i64) -> Option<[i64; 6]> {
+    let time: libc::time_t = secs;
+    // SAFETY: an all-zero tm is valid; localtime_r writes it or returns null.
+    let tm = unsafe {
+        let mut tm: libc::tm = std::mem::zeroed();
+        if libc::localtime_r(&raw const time, &raw mut tm).is_null() {
+            return None;
+        }
+        tm
+    };
+    Some([
+        i64::from(tm.tm_year) + 1900,
+        i64::from(tm.tm_mon) + 1,
+        i64::from(tm.tm_mday),
+        i64::from(tm.tm_hour),
+        i64::from(tm.tm_min),
+        i64::from(tm.tm_sec),
+    ])
+}

@@ -1,0 +1,150 @@
+//! Calls on files, block devices and their host file system, for the device layer.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// What [`fallocate`] does with the range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fallocate {
+    /// Allocates it and lengthens the file if it ends later.
+    Extend,
+    /// Allocates it and leaves the length of the file alone.
+    KeepSize,
+    /// Gives its space back; the length of the file stays and the range reads as zeros.
+    PunchHole,
+}
+
+/// How [`flock`] shares the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flock {
+    /// With other shared holders.
+    Shared,
+    /// With nobody.
+    Exclusive,
+}
+
+/// Space of a mounted file system, as [`statvfs`] reports it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostSpace {
+    /// Bytes in all.
+    pub total_bytes: u64,
+    /// Bytes that an unprivileged process may still allocate.
+    pub available_bytes: u64,
+}
+
+/// Open flag that claims a block device against mounts and other claimants.
+pub const O_EXCL: i32 = libc::O_EXCL;
+
+/// Whether the host says that it does not know the call, as opposed to failing it.
+#[must_use]
+pub fn is_unsupported(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS))
+}
+
+/// `BLKGETSIZE64` of linux/fs.h: `_IOR(0x12, 114, size_t)`; absent from the libc crate.
+const BLKGETSIZE64: u64 = 0x1272 | (2 << 30) | ((size_of::<usize>() as u64) << 16);
+/// `BLKDISCARD` of linux/fs.h: `_IO(0x12, 119)`.
+const BLKDISCARD: u64 = 0x1277;
+/// `FS_NOCOW_FL` of linux/fs.h: do not copy on write (btrfs).
+const FS_NOCOW_FL: libc::c_long = 0x0080_0000;
+
+/// Allocates or frees a range of a file. Restarted when a signal interrupts it.
+///
+/// # Errors
+/// The host's, among them `EOPNOTSUPP` where the file system cannot do it, and `EINVAL` for a range past 2^63.
+pub fn fallocate(fd: BorrowedFd<'_>, mode: Fallocate, offset: u64, len: u64) -> io::Result<()> {
+    let out_of_range = |_| io::Error::from_raw_os_error(libc::EINVAL);
+    let offset = libc::off64_t::try_from(offset).map_err(out_of_range)?;
+    let len = libc::off64_t::try_from(len).map_err(out_of_range)?;
+    let mode = match mode {
+        Fallocate::Extend => 0,
+        Fallocate::KeepSize => libc::FALLOC_FL_KEEP_SIZE,
+        Fallocate::PunchHole => libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE,
+    };
+    loop {
+        // SAFETY: the descriptor is open for the call (borrowed); the other arguments are plain numbers.
+        if unsafe { libc::fallocate64(fd.as_raw_fd(), mode, offset, len) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// Size of an open block device in bytes.
+///
+/// # Errors
+/// The host's: `ENOTTY` for anything but a block device.
+pub fn blkgetsize64(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut size: u64 = 0;
+    // SAFETY: the descriptor is open for the call; the kernel writes at most 8 bytes to `size`, which outlives it.
+    let rc = unsafe { libc::ioctl(fd.as_raw_fd(), BLKGETSIZE64 as libc::Ioctl, &raw mut size) };
+    if rc == 0 { Ok(size) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Tells a block device that the content of the range is no longer needed.
+///
+/// # Errors
+/// The host's: `EOPNOTSUPP` for a device that cannot discard.
+pub fn blkdiscard(fd: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {
+    let range: [u64; 2] = [offset, len];
+    // SAFETY: the descriptor is open for the call; the kernel reads 16 bytes from `range`, which outlives it.
+    let rc = unsafe { libc::ioctl(fd.as_raw_fd(), BLKDISCARD as libc::Ioctl, range.as_ptr()) };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Space of the file system that holds `path`.
+///
+/// # Errors
+/// The host's, and `InvalidInput` for a path with a NUL byte.
+pub fn statvfs(path: &Path) -> io::Result<HostSpace> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: `statvfs64` consists of integers alone, for which all zeros is a value.
+    let mut host: libc::statvfs64 = unsafe { std::mem::zeroed() };
+    // SAFETY: `path` is NUL-terminated and `host` a writable structure of the right type; both outlive the call.
+    if unsafe { libc::statvfs64(path.as_ptr(), &raw mut host) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let unit = host.f_frsize as u64;
+    Ok(HostSpace {
+        total_bytes: unit.saturating_mul(host.f_blocks),
+        available_bytes: unit.saturating_mul(host.f_bavail),
+    })
+}
+
+/// Asks the host not to copy this file on write (btrfs). Takes effect on empty files only.
+///
+/// # Errors
+/// The host's: most file systems do not know the flag.
+pub fn set_nocow(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let mut flags: libc::c_long = 0;
+    // SAFETY: the descriptor is open for the call; the kernel writes at most a long to `flags`, which outlives it.
+    if unsafe { libc::ioctl(fd.as_raw_fd(), libc::FS_IOC_GETFLAGS as libc::Ioctl, &raw mut flags) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    flags |= FS_NOCOW_FL;
+    // SAFETY: as above; the kernel reads at most a long from `flags`.
+    if unsafe { libc::ioctl(fd.as_raw_fd(), libc::FS_IOC_SETFLAGS as libc::Ioctl, &raw const flags) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Takes the advisory lock of an open file without waiting. It is released when the last copy of the descriptor closes.
+///
+/// # Errors
+/// `WouldBlock` when somebody else holds it; else the host's.
+pub fn flock(fd: BorrowedFd<'_>, how: Flock) -> io::Result<()> {
+    let operation = match how {
+        Flock::Shared => libc::LOCK_SH,
+        Flock::Exclusive => libc::LOCK_EX,
+    };
+    // SAFETY: the descriptor is open for the call; the other argument is a plain number.
+    let rc = unsafe { libc::flock(fd.as_raw_fd(), operation | libc::LOCK_NB) };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
