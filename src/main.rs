@@ -3,5 +3,5 @@
 use snapfs::cli;
 
 fn main() -> std::process::ExitCode {
-    cli::run(&cli::engine::Builtin, std::env::args_os().collect()).into()
+    cli::run(&cli::Builtin, std::env::args_os().collect()).into()
 }

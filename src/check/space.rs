@@ -108,11 +108,15 @@ impl Auditor<'_> {
                 Visit::Node(ptr, least, level) => {
                     self.report.nodes += 1;
                     if ptr.birth > until {
-                        self.report.problem(format!("view {}: node at {} is younger than the view", record.id.0, ptr.addr));
+                        self.report.problem(format!(
+                            "view {}: node at {} is younger than the view",
+                            record.id.0, ptr.addr
+                        ));
                     }
                     if level == 0 {
                         if least < last {
-                            self.report.problem(format!("view {}: keys do not ascend at {}", record.id.0, ptr.addr));
+                            self.report
+                                .problem(format!("view {}: keys do not ascend at {}", record.id.0, ptr.addr));
                         }
                         node_birth = ptr.birth;
                     }
@@ -125,7 +129,10 @@ impl Auditor<'_> {
                         let extent = Extent::decode(value)?;
                         let (addr, len, birth) = (extent.addr.0, extent.len_bytes(), extent.birth);
                         if birth > node_birth {
-                            self.report.problem(format!("view {}: extent {key:?} is younger than its node", record.id.0));
+                            self.report.problem(format!(
+                                "view {}: extent {key:?} is younger than its node",
+                                record.id.0
+                            ));
                         }
                         if birth > base {
                             own.born.add(addr, len, birth, 1);
@@ -141,7 +148,11 @@ impl Auditor<'_> {
             Ok(Step::Into)
         });
         if let Err(e) = walked {
-            self.report.problem(format!("view {} ({}): {e}", record.id.0, String::from_utf8_lossy(&record.name)));
+            self.report.problem(format!(
+                "view {} ({}): {e}",
+                record.id.0,
+                String::from_utf8_lossy(&record.name)
+            ));
         }
         self.own.insert(record.id, own);
     }
@@ -190,11 +201,15 @@ impl Auditor<'_> {
     fn jobs(&mut self) {
         for job in self.state.jobs.values() {
             let done: Result<(), String> = match job {
-                Job::FreeList(list) => self.state.dead_list(*list).map_err(|e| e.to_string()).map(|entries| {
-                    entries.iter().for_each(|(_, e)| self.claim(e.addr, e.len));
-                }),
+                Job::FreeList(list) => {
+                    self.state.dead_list(*list).map_err(|e| e.to_string()).map(|entries| {
+                        entries.iter().for_each(|(_, e)| self.claim(e.addr, e.len));
+                    })
+                }
                 Job::DropList(list) => self.state.dead_list(*list).map(|_| ()).map_err(|e| e.to_string()),
-                Job::FreeTree { root, newer_than, cursor } => self.free_tree(root, *newer_than, cursor).map_err(|e| e.to_string()),
+                Job::FreeTree { root, newer_than, cursor } => {
+                    self.free_tree(root, *newer_than, cursor).map_err(|e| e.to_string())
+                }
             };
             if let Err(e) = done {
                 self.report.problem(format!("background job {job:?}: {e}"));
@@ -269,7 +284,9 @@ impl Auditor<'_> {
         }
         match balance.imbalance() {
             (0, 0) => Ok(()),
-            (missing, extra) => Err(format!("{missing} dead bytes are missing, {extra} listed or kept ones make no sense")),
+            (missing, extra) => {
+                Err(format!("{missing} dead bytes are missing, {extra} listed or kept ones make no sense"))
+            }
         }
     }
 
@@ -289,7 +306,8 @@ impl Auditor<'_> {
         let base = self.state.history.base(record.id);
         let written: u64 = own.born.counts(base).map(|(_, len, n)| len * n.unsigned_abs()).sum();
         if record.written != written {
-            self.report.problem(format!("view {}: written is {}, found {written}", record.id.0, record.written));
+            self.report
+                .problem(format!("view {}: written is {}, found {written}", record.id.0, record.written));
         }
         // Referenced: what the view below references, less what died on the way, plus what was written.
         let below = record.prev.and_then(|p| self.state.history.get(p));
@@ -306,7 +324,10 @@ impl Auditor<'_> {
                 ));
             }
         } else if below.is_none() && record.referenced != written {
-            self.report.problem(format!("view {}: referenced is {}, found {written}", record.id.0, record.referenced));
+            self.report.problem(format!(
+                "view {}: referenced is {}, found {written}",
+                record.id.0, record.referenced
+            ));
         }
         // Exclusive: what was born here and died on the only edge up, or all of it without one.
         if let (Role::Snapshot, [child]) = (record.role, self.state.history.children(record.id)) {
@@ -315,7 +336,10 @@ impl Auditor<'_> {
             let exclusive: u64 = entries.iter().filter(|(_, e)| e.birth > base).map(|(_, e)| e.len).sum();
             let visible = self.state.history.get(*child).is_some_and(|c| c.role != Role::Hidden);
             if visible && record.exclusive != exclusive {
-                self.report.problem(format!("view {}: exclusive is {}, found {exclusive}", record.id.0, record.exclusive));
+                self.report.problem(format!(
+                    "view {}: exclusive is {}, found {exclusive}",
+                    record.id.0, record.exclusive
+                ));
             }
         }
     }
@@ -350,7 +374,12 @@ impl Auditor<'_> {
     }
 }
 
-fn prove_data(state: &Committed, extent: &Extent, record: &ViewRecord, report: &mut Report) -> Result<(), StoreError> {
+fn prove_data(
+    state: &Committed,
+    extent: &Extent,
+    record: &ViewRecord,
+    report: &mut Report,
+) -> Result<(), StoreError> {
     let mut buf = vec![0; extent.len_bytes() as usize];
     match state.pager.store().read_extent(extent, 0, &mut buf) {
         Ok(()) if !extent.is_unwritten() => report.data_bytes += buf.len() as u64,

@@ -28,7 +28,7 @@ pub(super) enum Verb {
     #[command(after_help = "Example: snapfs umount /data")]
     Umount(UmountArgs),
     /// Make a snapshot
-    #[command(after_help = "Example: snapfs create /data before-upgrade -m 'Debian 13 -> 14'")]
+    #[command(after_help = "Example: snapfs create /data before-upgrade")]
     Create(CreateArgs),
     /// List snapshots, oldest first
     #[command(after_help = "Example: snapfs list /data --json | jq -r '.[].name'")]
@@ -47,7 +47,7 @@ pub(super) enum Verb {
     Info(TargetArgs),
     /// Prove that a store is sound (exit code 3: it is not)
     #[command(after_help = "Example: snapfs check /srv/data.snapfs")]
-    Check(TargetArgs),
+    Check(CheckArgs),
 }
 
 /// Machine-readable output.
@@ -134,6 +134,17 @@ pub(super) struct TargetArgs {
 }
 
 #[derive(Args, Debug)]
+pub(super) struct CheckArgs {
+    /// Mount point, any path in a mount, or a store
+    pub(super) target: PathBuf,
+    /// Also read every block of file content, once each
+    #[arg(long)]
+    pub(super) data: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
 pub(super) struct StatusArgs {
     /// Mount point, any path in a mount, or a store; without it all mounts are listed
     pub(super) target: Option<PathBuf>,
@@ -147,9 +158,6 @@ pub(super) struct CreateArgs {
     pub(super) target: PathBuf,
     /// Name of the snapshot
     pub(super) name: String,
-    /// A sentence to keep with it
-    #[arg(short = 'm', long, value_name = "TEXT")]
-    pub(super) description: Option<String>,
     #[command(flatten)]
     pub(super) json: Json,
 }

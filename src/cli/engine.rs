@@ -3,6 +3,7 @@
 //! [`Backend`] opens, makes and checks stores; an [`Engine`] is an open one. The program is given a backend
 //! ([`super::run`]), so that the commands can be tried over a file system in memory as well.
 
+use crate::check::Depth;
 use crate::ctl::Failure;
 use crate::ops::{KernelRef, Operations, Timestamp};
 use serde_json::Value;
@@ -107,7 +108,12 @@ pub trait Backend: Send + Sync {
     /// Makes a store; the answer is an object that says what was made.
     fn init(&self, store: &Path, options: &InitOptions) -> Result<Value, Failure>;
     /// Proves the invariants from the bytes of a store that nobody has open. `progress` gets objects.
-    fn check(&self, store: &Path, progress: &mut dyn FnMut(Value)) -> Result<CheckReport, Failure>;
+    fn check(
+        &self,
+        store: &Path,
+        depth: Depth,
+        progress: &mut dyn FnMut(Value),
+    ) -> Result<CheckReport, Failure>;
 }
 
 /// An open store. Any thread may call any method at any time.
@@ -119,36 +125,17 @@ pub trait Engine: Send + Sync {
     /// All snapshots, oldest first.
     fn snapshots(&self) -> Result<Vec<SnapshotInfo>, Failure>;
     /// Makes a snapshot; it is durable when this returns.
-    fn create(&self, name: &str, description: Option<&str>) -> Result<SnapshotInfo, Failure>;
+    fn create(&self, name: &str) -> Result<SnapshotInfo, Failure>;
     /// Renames a snapshot.
     fn rename(&self, name: &str, new_name: &str) -> Result<(), Failure>;
     /// Deletes a snapshot; the space comes back in the background.
     fn delete(&self, name: &str) -> Result<(), Failure>;
+    /// Proves the invariants of the newest committed state, while everything goes on.
+    fn check(&self, depth: Depth) -> Result<CheckReport, Failure>;
     /// How it is doing now: an object.
     fn status(&self) -> Value;
     /// What kind of store it is: an object.
     fn info(&self) -> Value;
     /// Commits and closes. Called once, after the last request.
     fn close(&self) -> Result<(), Failure>;
-}
-
-/// The backend of the program: the stores of this crate.
-pub struct Builtin;
-
-/// What is said as long as the storage layers are not part of the build.
-fn not_built(store: &Path) -> Failure {
-    let message = format!("{}: this build has no storage engine", store.display());
-    Failure::new(crate::ctl::Code::Other, message)
-}
-
-impl Backend for Builtin {
-    fn open(&self, store: &Path, _options: &StoreOptions) -> Result<Arc<dyn Engine>, Failure> {
-        Err(not_built(store))
-    }
-    fn init(&self, store: &Path, _options: &InitOptions) -> Result<Value, Failure> {
-        Err(not_built(store))
-    }
-    fn check(&self, store: &Path, _progress: &mut dyn FnMut(Value)) -> Result<CheckReport, Failure> {
-        Err(not_built(store))
-    }
 }

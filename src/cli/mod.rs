@@ -4,6 +4,7 @@
 //! the daemon. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 damage found, 32 failed when called by mount(8).
 
 mod args;
+mod builtin;
 mod daemon;
 pub mod engine;
 mod mount;
@@ -13,6 +14,8 @@ mod snapshots;
 mod stores;
 mod umount;
 mod wire;
+
+pub use builtin::Builtin;
 
 use crate::ctl::{Code, Failure};
 use args::{Cli, Style, Verb};

@@ -34,7 +34,7 @@ pub(super) fn list(backend: &dyn Backend, args: &TargetArgs) -> Result<(), Failu
 
 pub(super) fn create(args: &CreateArgs) -> Result<(), Failure> {
     let client = Client::connect(&args.target)?;
-    let request = json!({"name": args.name, "description": args.description});
+    let request = json!({"name": args.name});
     let made = wire::decode(&client.call("create", request, &mut |_| {})?)?;
     if args.json.json { written(output::print_json(&output::snapshot_json(&made))) } else { Ok(()) }
 }

@@ -1,8 +1,9 @@
 //! `init`, `status`, `info`, `check`: stores and mounts.
 
-use super::args::{InitArgs, StatusArgs, TargetArgs};
+use super::args::{CheckArgs, InitArgs, StatusArgs, TargetArgs};
 use super::engine::{Access, Backend, InitOptions, StoreOptions};
 use super::output;
+use crate::check::Depth;
 use crate::ctl::{Client, Code, Failure, registry};
 use serde_json::{Value, json};
 
@@ -53,21 +54,26 @@ pub(super) fn info(backend: &dyn Backend, args: &TargetArgs) -> Result<(), Failu
 }
 
 /// Findings make the command fail with [`Code::Damaged`], which is exit code 3.
-pub(super) fn check(backend: &dyn Backend, args: &TargetArgs) -> Result<(), Failure> {
-    if let Ok(client) = Client::connect(&args.target) {
-        let at = client.record().mountpoint.display();
-        let message = format!("{} is mounted at {at}; unmount it first", args.target.display());
-        return Err(Failure::new(Code::Busy, message));
-    }
-    let report = backend.check(&args.target, &mut |_| {})?;
+pub(super) fn check(backend: &dyn Backend, args: &CheckArgs) -> Result<(), Failure> {
+    let report = match Client::connect(&args.target) {
+        Ok(client) => client.call("check", json!({"data": args.data}), &mut |_| {})?,
+        Err(f) if f.code == Code::NotMounted => {
+            let depth = if args.data { Depth::Data } else { Depth::Metadata };
+            let report = backend.check(&args.target, depth, &mut |_| {})?;
+            json!({"findings": report.findings, "summary": report.summary})
+        }
+        Err(f) => return Err(f),
+    };
+    let findings: Vec<&str> =
+        report["findings"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if args.json.json {
-        show(&json!({"findings": report.findings, "summary": report.summary}), true)?;
+        show(&report, true)?;
     } else {
-        let findings: String = report.findings.iter().map(|f| format!("{f}\n")).collect();
-        let text = findings + &output::fields(&report.summary);
+        let text: String = findings.iter().map(|f| format!("{f}\n")).collect();
+        let text = text + &output::fields(&report["summary"]);
         output::print(&text).map_err(|e| Failure::new(Code::Other, e))?;
     }
-    match report.findings.len() {
+    match findings.len() {
         0 => Ok(()),
         n => Err(Failure::new(Code::Damaged, format!("{}: {n} findings", args.target.display()))),
     }

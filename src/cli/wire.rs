@@ -3,6 +3,7 @@
 //! Both ends are here, so that they cannot disagree. Names, sizes and exact times; nothing is formatted for people.
 
 use super::engine::{Engine, SnapshotInfo};
+use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler};
 use crate::ops::Timestamp;
 use serde_json::{Value, json};
@@ -19,10 +20,7 @@ impl Handler for Verbs {
     fn handle(&self, verb: &str, args: &Value, _progress: &mut dyn FnMut(Value)) -> Result<Value, Failure> {
         match verb {
             "list" => Ok(encode_all(&self.engine.snapshots()?)),
-            "create" => {
-                let description = args.get("description").and_then(Value::as_str);
-                Ok(encode(&self.engine.create(text(args, "name")?, description)?))
-            }
+            "create" => Ok(encode(&self.engine.create(text(args, "name")?)?)),
             "rename" => {
                 self.engine.rename(text(args, "name")?, text(args, "new_name")?)?;
                 Ok(json!({}))
@@ -33,6 +31,11 @@ impl Handler for Verbs {
             }
             "status" => Ok(merged(&self.about, self.engine.status())),
             "info" => Ok(self.engine.info()),
+            "check" => {
+                let data = args.get("data").and_then(Value::as_bool).unwrap_or(false);
+                let report = self.engine.check(if data { Depth::Data } else { Depth::Metadata })?;
+                Ok(json!({"findings": report.findings, "summary": report.summary}))
+            }
             _ => {
                 let what = format!("the running daemon does not know '{verb}'; is it an older version?");
                 Err(Failure::new(Code::UnknownVerb, what))

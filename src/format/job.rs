@@ -65,7 +65,9 @@ impl Job {
 
     /// From its item.
     pub fn decode(bytes: &[u8]) -> Result<Job, FormatError> {
-        let Ok(raw) = RawJob::read_from_bytes(bytes) else { return bad!("job record has {} bytes, not 80", bytes.len()) };
+        let Ok(raw) = RawJob::read_from_bytes(bytes) else {
+            return bad!("job record has {} bytes, not 80", bytes.len());
+        };
         match raw.kind {
             1 => Ok(Job::FreeList(raw.list.get())),
             2 => Ok(Job::DropList(raw.list.get())),

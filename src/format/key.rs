@@ -54,7 +54,9 @@ impl Kind {
             SnapshotName,
             DeadBucket,
             DeadChunk,
-            ExtraRefs, Job]
+            ExtraRefs,
+            Job,
+        ]
         .into_iter()
         .find(|k| *k as u8 == n)
     }

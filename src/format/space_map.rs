@@ -42,9 +42,14 @@ pub fn encode(prev: Option<BlockPtr>, changes: &[Change]) -> Vec<u8> {
 pub fn decode(bytes: &[u8], count: u16) -> Result<(Option<BlockPtr>, Vec<Change>), FormatError> {
     let count = usize::from(count);
     if bytes.len() != NODE_BYTES || count > CHANGES_MAX {
-        return bad!("space map block of {} bytes has {count} changes, allowed 0..={CHANGES_MAX}", bytes.len());
+        return bad!(
+            "space map block of {} bytes has {count} changes, allowed 0..={CHANGES_MAX}",
+            bytes.len()
+        );
     }
-    let Ok(raw) = RawPtr::read_from_bytes(&bytes[HEADER_BYTES..ENTRIES_AT]) else { return bad!("no pointer") };
+    let Ok(raw) = RawPtr::read_from_bytes(&bytes[HEADER_BYTES..ENTRIES_AT]) else {
+        return bad!("no pointer");
+    };
     let prev = if raw.is_none() { None } else { Some(raw.decode()?) };
     let mut changes = Vec::with_capacity(count);
     for slot in bytes[ENTRIES_AT..].chunks_exact(ENTRY_BYTES).take(count) {

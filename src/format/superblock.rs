@@ -217,7 +217,11 @@ impl Superblock {
             time: (raw.time_secs.get(), raw.time_nanos.get()),
             size: raw.size.get(),
             meta_root: raw.meta_root.decode().map_err(invalid)?,
-            space_map: if raw.space_map.is_none() { None } else { Some(raw.space_map.decode().map_err(invalid)?) },
+            space_map: if raw.space_map.is_none() {
+                None
+            } else {
+                Some(raw.space_map.decode().map_err(invalid)?)
+            },
             allocated: raw.allocated.get(),
             live: ViewId(raw.live.get()),
             next_view: raw.next_view.get(),
@@ -226,7 +230,9 @@ impl Superblock {
             pending,
         };
         if sb.epoch.0 == 0 || sb.live.0 == 0 || raw.reserved != [0; 300] {
-            return Err(SlotError::Invalid("superblock has zero epoch or view, or reserved bytes that are not".into()));
+            return Err(SlotError::Invalid(
+                "superblock has zero epoch or view, or reserved bytes that are not".into(),
+            ));
         }
         Ok(sb)
     }
@@ -238,9 +244,13 @@ impl Superblock {
 }
 
 fn take_point(rest: &mut &[u8]) -> Result<PendingPoint, FormatError> {
-    let Ok((raw, tail)) = RawPoint::read_from_prefix(rest) else { return bad!("pending snapshots are cut off") };
+    let Ok((raw, tail)) = RawPoint::read_from_prefix(rest) else {
+        return bad!("pending snapshots are cut off");
+    };
     let len = usize::from(raw.name_len.get());
-    let (Some(name), Some(tail)) = (tail.get(..len), tail.get(len..)) else { return bad!("pending name is cut off") };
+    let (Some(name), Some(tail)) = (tail.get(..len), tail.get(len..)) else {
+        return bad!("pending name is cut off");
+    };
     *rest = tail;
     let Some(consistency) = Consistency::from_number(raw.consistency) else {
         return bad!("pending snapshot has consistency {}", raw.consistency);
@@ -261,7 +271,8 @@ mod tests {
     use crate::format::BlockAddr;
 
     fn sample() -> Superblock {
-        let ptr = BlockPtr { addr: BlockAddr(8192), copy: BlockAddr(0), birth: Epoch(3), checksum: 9, len: 16384 };
+        let ptr =
+            BlockPtr { addr: BlockAddr(8192), copy: BlockAddr(0), birth: Epoch(3), checksum: 9, len: 16384 };
         let point = |n: u32| PendingPoint {
             id: ViewId(n),
             epoch: Epoch(u64::from(n)),

@@ -47,7 +47,9 @@ impl Consistency {
 
     /// From its number on disk.
     pub fn from_number(n: u8) -> Option<Consistency> {
-        [Consistency::Crash, Consistency::FileSystem, Consistency::Application].into_iter().find(|c| c.number() == n)
+        [Consistency::Crash, Consistency::FileSystem, Consistency::Application]
+            .into_iter()
+            .find(|c| c.number() == n)
     }
 }
 

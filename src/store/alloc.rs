@@ -162,7 +162,10 @@ impl Allocator {
 
     /// Takes back a range that was handed out and never became part of a commit.
     pub fn give_back(&mut self, addr: u64, len: u64) {
-        assert!(self.out.remove(addr, len) && self.free.insert(addr, len), "range {addr:#x}+{len} given back twice");
+        assert!(
+            self.out.remove(addr, len) && self.free.insert(addr, len),
+            "range {addr:#x}+{len} given back twice"
+        );
     }
 
     /// A range that was handed out is part of the state that is being committed.

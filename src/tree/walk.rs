@@ -59,7 +59,11 @@ fn walk_below(
     if let Some(level) = level
         && node.level() != level
     {
-        return Err(TreeError::corrupt(format!("tree node at {} has level {}, expected {level}", ptr.addr, node.level())));
+        return Err(TreeError::corrupt(format!(
+            "tree node at {} has level {}, expected {level}",
+            ptr.addr,
+            node.level()
+        )));
     }
     if level.is_none() {
         match visit(Visit::Node(ptr, least, node.level()))? {
@@ -88,7 +92,9 @@ fn walk_node(
         }
         Body::Inner(inner) => {
             for (key, child) in inner.keys.iter().zip(&inner.children) {
-                let Child::Stored(ptr) = child else { unreachable!("a node from the device has stored children") };
+                let Child::Stored(ptr) = child else {
+                    unreachable!("a node from the device has stored children")
+                };
                 let least = least.max(*key);
                 if walk_below(pager, ptr, newer_than, Some(inner.level - 1), least, visit)? == Step::Stop {
                     return Ok(Step::Stop);

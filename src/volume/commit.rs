@@ -17,8 +17,8 @@ use super::space_map::SpaceMap;
 use super::state::{Grave, Graveyard, State};
 use super::writer::CommitWriter;
 use super::{Result, Txn, Volume, VolumeError, ring};
-use crate::format::job::Job;
 use crate::format::deadlist::Entry;
+use crate::format::job::Job;
 use crate::format::superblock::{PENDING_ROOM, PendingPoint, Superblock};
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{BlockPtr, Epoch, Ino, Key, Kind, NODE_BYTES, ViewId};
@@ -112,7 +112,11 @@ impl<'a> CommitSession<'a> {
     }
 
     /// Step 1 with a snapshot of the live tree at that moment.
-    pub fn freeze_with_point(&mut self, new: &super::snapshot::NewSnapshot<'_>, prepare: Prepare<'_>) -> Result<ViewId> {
+    pub fn freeze_with_point(
+        &mut self,
+        new: &super::snapshot::NewSnapshot<'_>,
+        prepare: Prepare<'_>,
+    ) -> Result<ViewId> {
         let mut state = self.prepared(prepare)?;
         let id = state.point(new)?;
         self.freeze_state(state);
@@ -131,8 +135,10 @@ impl<'a> CommitSession<'a> {
         let mut roots: Vec<_> =
             unwritten.iter().filter_map(|id| s.roots.get(id).map(|r| (*id, r.clone()))).collect();
         // A snapshot is written before the heads that share its nodes, so that a node's owner is where it was born.
-        roots.sort_by_key(|(id, _)| (s.history.get(*id).map_or(u64::MAX, |v| v.epoch.0).wrapping_sub(1), *id));
-        let pending = self.committer.superblock.pending.iter().chain(&s.points).map(PendingPoint::encoded_len);
+        roots
+            .sort_by_key(|(id, _)| (s.history.get(*id).map_or(u64::MAX, |v| v.epoch.0).wrapping_sub(1), *id));
+        let pending =
+            self.committer.superblock.pending.iter().chain(&s.points).map(PendingPoint::encoded_len);
         let work = !self.committer.jobs.is_empty() && !self.volume.must_wait(s, &s.deletes);
         let points_only = !s.changed
             && s.deletes.is_empty()
@@ -168,11 +174,7 @@ impl<'a> CommitSession<'a> {
     pub fn finish(mut self) -> Result<()> {
         let Some(frozen) = self.frozen.take() else { return Ok(()) };
         let volume = self.volume;
-        let done = if frozen.points_only {
-            self.write_points(frozen)
-        } else {
-            self.write_all(frozen)
-        };
+        let done = if frozen.points_only { self.write_points(frozen) } else { self.write_all(frozen) };
         volume.frozen_bytes.store(0, Relaxed);
         if let Err(e) = &done {
             volume.poison(e);
@@ -230,7 +232,8 @@ impl<'a> CommitSession<'a> {
             let mut meta = Meta { edit: &mut edit, root: &mut committer.meta_root };
             volume.append_graves(std::mem::take(&mut frozen.graves), &mut meta, &mut freed)?;
             frozen.shared.iter().for_each(|(addr, len)| committer.extra_refs.add(*addr, *len));
-            let (records, removed, reclaim) = volume.topology(&written, std::mem::take(&mut frozen.deletes), &mut meta)?;
+            let (records, removed, reclaim) =
+                volume.topology(&written, std::mem::take(&mut frozen.deletes), &mut meta)?;
             let mut state = volume.state.write();
             add_jobs(&mut committer.jobs, &mut meta, reclaim, state.history.next_id_mut())?;
             next_ids = state.history.next_ids();
@@ -277,7 +280,8 @@ impl<'a> CommitSession<'a> {
         (superblock.next_view, superblock.next_id) = next_ids;
         superblock.pending = Vec::new();
         let sum = |ranges: &[(u64, u64)]| ranges.iter().map(|(_, l)| l).sum::<u64>();
-        superblock.allocated = superblock.allocated + sum(&writer.allocated) + sum(&frozen.allocs) - sum(&freed);
+        superblock.allocated =
+            superblock.allocated + sum(&writer.allocated) + sum(&frozen.allocs) - sum(&freed);
         ring::write(store, &superblock)?;
         store.flush()?;
         // 6
@@ -301,10 +305,16 @@ impl<'a> CommitSession<'a> {
 
 impl Volume {
     /// Appends what died to the dead lists. A list may have changed hands since; then it may be free after all.
-    fn append_graves(&self, graves: Graveyard, meta: &mut Meta<'_, '_>, freed: &mut Vec<(u64, u64)>) -> Result<()> {
+    fn append_graves(
+        &self,
+        graves: Graveyard,
+        meta: &mut Meta<'_, '_>,
+        freed: &mut Vec<(u64, u64)>,
+    ) -> Result<()> {
         let (routes, mut next_id) = {
             let mut state = self.state.write();
-            let routes: Vec<_> = graves.keys().map(|(list, bucket)| state.history.route(*list, *bucket)).collect();
+            let routes: Vec<_> =
+                graves.keys().map(|(list, bucket)| state.history.route(*list, *bucket)).collect();
             let next_id = *state.history.next_id_mut();
             // Each append numbers one new chain at most.
             *state.history.next_id_mut() += routes.len() as u64;
@@ -313,7 +323,9 @@ impl Volume {
         for (route, graves) in routes.into_iter().zip(graves.into_values()) {
             let entries: Vec<Entry> = resolve(&graves).collect();
             match route {
-                Some(Fate::List { list, bucket }) => deadlist::append(meta, list, bucket, &entries, &mut next_id)?,
+                Some(Fate::List { list, bucket }) => {
+                    deadlist::append(meta, list, bucket, &entries, &mut next_id)?
+                }
                 Some(Fate::Free) => freed.extend(entries.iter().map(|e| (e.addr, e.len))),
                 None => {}
             }
@@ -386,7 +398,8 @@ fn add_jobs(
     let mut new: Vec<Job> = reclaim.free_lists.into_iter().map(Job::FreeList).collect();
     new.extend(reclaim.drop_lists.into_iter().map(Job::DropList));
     for tree in reclaim.free_trees {
-        let root = tree.root.ok_or_else(|| super::corrupt(format!("deleted view {} has no root", tree.view.0)))?;
+        let root =
+            tree.root.ok_or_else(|| super::corrupt(format!("deleted view {} has no root", tree.view.0)))?;
         new.push(Job::FreeTree { root, newer_than: tree.newer_than, cursor: Key::MIN });
     }
     for job in new {

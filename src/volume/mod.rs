@@ -195,7 +195,12 @@ impl Volume {
         let free = alloc.free_bytes() + alloc.quarantined_bytes() + alloc.unbacked_bytes().min(available);
         let used = alloc.used_bytes();
         drop(alloc);
-        Space { total: used + free, free, available: free.saturating_sub(required + self.reserve_bytes), used }
+        Space {
+            total: used + free,
+            free,
+            available: free.saturating_sub(required + self.reserve_bytes),
+            used,
+        }
     }
 
     /// Device calls since the store was opened.

@@ -83,7 +83,13 @@ impl Volume {
             time: created,
             size,
             // Replaced by the first commit below, before anything is written.
-            meta_root: BlockPtr { addr: BlockAddr(RESERVED_BYTES), copy: BlockAddr(0), birth: epoch, checksum: 0, len: 4096 },
+            meta_root: BlockPtr {
+                addr: BlockAddr(RESERVED_BYTES),
+                copy: BlockAddr(0),
+                birth: epoch,
+                checksum: 0,
+                len: 4096,
+            },
             space_map: None,
             allocated: 0,
             live,
@@ -164,7 +170,8 @@ impl Volume {
             let stored = stored.ok_or_else(|| corrupt(format!("view {} has no root", record.id.0)))?;
             roots.insert(record.id, stored);
         }
-        let history = History::from_records(loaded.records, superblock.next_view, superblock.next_id).map_err(|e| corrupt(e.to_string()))?;
+        let history = History::from_records(loaded.records, superblock.next_view, superblock.next_id)
+            .map_err(|e| corrupt(e.to_string()))?;
         if !roots.contains_key(&superblock.live) {
             return Err(corrupt(format!("the live view {} has no record", superblock.live.0)));
         }
@@ -256,14 +263,22 @@ impl Loaded {
                     jobs.insert(key.rest, Job::decode(&value)?);
                 }
                 Some(Kind::ExtraRefs) => {
-                    let word = |at: usize| value.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
+                    let word = |at: usize| {
+                        value.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes)
+                    };
                     let (Some(len), Some(extra), 16) = (word(0), word(8), value.len()) else {
-                        return Err(corrupt(format!("extra reference item of {} bytes, not 16", value.len())));
+                        return Err(corrupt(format!(
+                            "extra reference item of {} bytes, not 16",
+                            value.len()
+                        )));
                     };
                     if u32::try_from(extra).is_ok_and(|n| extra_refs.load(key.rest, len, n)) {
                         continue;
                     }
-                    return Err(corrupt(format!("extra references {:#x}+{len} x {extra} make no sense", key.rest)));
+                    return Err(corrupt(format!(
+                        "extra references {:#x}+{len} x {extra} make no sense",
+                        key.rest
+                    )));
                 }
                 _ => return Err(corrupt(format!("unknown item {key:?} in the meta tree"))),
             }

@@ -55,7 +55,9 @@ impl State {
             return Err(VolumeError::NameTaken);
         }
         if self.history.next_ids().0 > VIEW_ID_MAX {
-            return Err(VolumeError::LimitReached("all view numbers are used up (2^24 snapshots and clones)"));
+            return Err(VolumeError::LimitReached(
+                "all view numbers are used up (2^24 snapshots and clones)",
+            ));
         }
         let point = PendingPoint {
             id: ViewId(self.history.next_ids().0),
@@ -111,7 +113,9 @@ impl Volume {
         let mut list: Vec<_> = state
             .history
             .views()
-            .filter(|v| v.role == Role::Snapshot && !v.name.is_empty() && state.names.get(&v.name) == Some(&v.id))
+            .filter(|v| {
+                v.role == Role::Snapshot && !v.name.is_empty() && state.names.get(&v.name) == Some(&v.id)
+            })
             .map(info)
             .collect();
         drop(state);
@@ -141,7 +145,8 @@ impl Volume {
     pub fn snapshot(&self, id: ViewId) -> Result<Arc<View>> {
         let state = self.state.read();
         let record = state.history.get(id).filter(|v| v.role == Role::Snapshot);
-        let record = record.filter(|v| state.names.get(&v.name) == Some(&id)).ok_or(VolumeError::NoSuchView)?;
+        let record =
+            record.filter(|v| state.names.get(&v.name) == Some(&id)).ok_or(VolumeError::NoSuchView)?;
         let root = state.roots.get(&id).ok_or(VolumeError::NoSuchView)?.clone();
         let pin = Some(Pin::snapshot(&self.shared, id));
         Ok(Arc::new(View { id, epoch: record.epoch, root, shared: self.shared.clone(), _pin: pin }))
@@ -197,7 +202,9 @@ impl Volume {
         let record = s.history.get(id).filter(|v| s.names.get(&v.name) == Some(&v.id));
         record.ok_or(VolumeError::NoSuchView)?;
         if s.history.next_ids().0 > VIEW_ID_MAX {
-            return Err(VolumeError::LimitReached("all view numbers are used up (2^24 snapshots and clones)"));
+            return Err(VolumeError::LimitReached(
+                "all view numbers are used up (2^24 snapshots and clones)",
+            ));
         }
         let root = s.roots.get(&id).ok_or(VolumeError::NoSuchView)?.clone();
         let head = s.history.fork(id, Vec::new(), created);

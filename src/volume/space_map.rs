@@ -33,7 +33,10 @@ impl SpaceMap {
             let in_block = |e| super::corrupt(format!("space map block at {}: {e}", ptr.addr));
             let (prev, changes) = decode(&bytes, header.count).map_err(in_block)?;
             if prev.is_some_and(|p| p.birth > ptr.birth) {
-                return Err(super::corrupt(format!("space map block at {} is older than its predecessor", ptr.addr)));
+                return Err(super::corrupt(format!(
+                    "space map block at {} is older than its predecessor",
+                    ptr.addr
+                )));
             }
             blocks.push((ptr, changes));
             at = prev;
@@ -49,7 +52,10 @@ impl SpaceMap {
                     Change::Freed(a, l) => alloc.mark_free(a, l),
                 };
                 if !ok {
-                    return Err(super::corrupt(format!("space map block at {}: {change:?} contradicts the map", ptr.addr)));
+                    return Err(super::corrupt(format!(
+                        "space map block at {}: {change:?} contradicts the map",
+                        ptr.addr
+                    )));
                 }
             }
             map.changes += changes.len();
@@ -108,7 +114,8 @@ impl SpaceMap {
         }
         for (addr, changes) in places.into_iter().zip(all.chunks(all.len().div_ceil(count))) {
             let mut bytes = encode(self.head(), changes);
-            let header = Header { kind: BlockKind::SpaceMap, level: 0, count: changes.len() as u16, owner: 0 };
+            let header =
+                Header { kind: BlockKind::SpaceMap, level: 0, count: changes.len() as u16, owner: 0 };
             let ptr = header::seal(&mut bytes, header, writer.fsid(), addr, epoch);
             writer.write(addr, bytes)?;
             self.chain.push(ptr);

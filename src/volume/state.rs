@@ -11,11 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// A reference that died, not yet written down.
 pub(super) enum Grave {
     /// A range of file content.
-    Data {
-        addr: u64,
-        len: u64,
-        birth: Epoch,
-    },
+    Data { addr: u64, len: u64, birth: Epoch },
     /// A tree node; its place may become known only with the next commit.
     Node(Dead),
 }

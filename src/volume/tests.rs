@@ -102,7 +102,8 @@ fn write(volume: &Volume, head: ViewId, content: &mut Content, rng: &mut fastran
 
 /// A second reference to the blocks of one object under another.
 fn share(volume: &Volume, head: ViewId, content: &mut Content, rng: &mut fastrand::Rng) {
-    let (from, to) = (Key::new(rng.u64(16..400), Kind::Extent, 0), Key::new(rng.u64(400..500), Kind::Extent, 0));
+    let (from, to) =
+        (Key::new(rng.u64(16..400), Kind::Extent, 0), Key::new(rng.u64(400..500), Kind::Extent, 0));
     let mut txn = volume.begin_on(head).unwrap();
     let Some(source) = txn.view().get(&from).unwrap().map(|v| Extent::decode(&v).unwrap()) else { return };
     if let Some(old) = txn.view().get(&to).unwrap().map(|v| Extent::decode(&v).unwrap()) {
@@ -135,11 +136,18 @@ fn history(seed: u64, steps: usize) {
         }
         match dice {
             0..=49 => write(&volume, head, model.heads.get_mut(&head).unwrap(), &mut rng),
-            50..=55 if std::env::var("NOSHARE").is_err() => share(&volume, head, model.heads.get_mut(&head).unwrap(), &mut rng),
+            50..=55 if std::env::var("NOSHARE").is_err() => {
+                share(&volume, head, model.heads.get_mut(&head).unwrap(), &mut rng)
+            }
             56..=70 => {
                 names += 1;
                 let name = format!("s{names}").into_bytes();
-                let new = NewSnapshot { name: &name, created: (1, 2), consistency: Consistency::FileSystem, pause_ns: &|| 7 };
+                let new = NewSnapshot {
+                    name: &name,
+                    created: (1, 2),
+                    consistency: Consistency::FileSystem,
+                    pause_ns: &|| 7,
+                };
                 volume.create_snapshot(&new, &mut |_| Ok(())).unwrap();
                 model.snapshots.insert(name, model.heads[&model.live].clone());
                 durable = model.clone();

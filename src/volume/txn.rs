@@ -76,7 +76,8 @@ impl<'a> Txn<'a> {
             Purpose::Write => self.volume.reserve_bytes,
             Purpose::Delete => self.volume.reserve_bytes / 2,
         };
-        let worst = u64::from(need.items) * NODES_PER_ITEM * NODE_BYTES as u64 + need.data_bytes * HELD_FACTOR;
+        let worst =
+            u64::from(need.items) * NODES_PER_ITEM * NODE_BYTES as u64 + need.data_bytes * HELD_FACTOR;
         let bytes = self.volume.required_bytes(self.state()) + worst + keep;
         let store = self.volume.shared.store();
         store.secure(&mut store.alloc(), bytes)?;

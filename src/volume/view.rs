@@ -62,7 +62,12 @@ impl Pin {
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        fn leave<K: Copy, M>(map: &mut M, key: K, get: impl Fn(&mut M, K) -> Option<&mut usize>, remove: impl Fn(&mut M, K)) {
+        fn leave<K: Copy, M>(
+            map: &mut M,
+            key: K,
+            get: impl Fn(&mut M, K) -> Option<&mut usize>,
+            remove: impl Fn(&mut M, K),
+        ) {
             if let Some(n) = get(map, key) {
                 *n -= 1;
                 if *n == 0 {

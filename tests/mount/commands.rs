@@ -8,6 +8,7 @@ mod toyfs;
 
 use guard::{Scratch, can_mount};
 use serde_json::{Value, json};
+use snapfs::check::Depth;
 use snapfs::cli::{self, engine::*};
 use snapfs::ctl::{Code, Failure};
 use snapfs::ops::{Error, KernelRef, Operations, Timestamp};
@@ -46,7 +47,12 @@ impl Backend for Toy {
     fn init(&self, store: &Path, options: &InitOptions) -> Result<Value, Failure> {
         Ok(json!({"store": store, "size_bytes": options.size}))
     }
-    fn check(&self, store: &Path, _progress: &mut dyn FnMut(Value)) -> Result<CheckReport, Failure> {
+    fn check(
+        &self,
+        store: &Path,
+        _: Depth,
+        _progress: &mut dyn FnMut(Value),
+    ) -> Result<CheckReport, Failure> {
         let damaged = store.ends_with("damaged");
         let findings = if damaged { vec!["a block is gone".to_string()] } else { vec![] };
         Ok(CheckReport { findings, summary: json!({"blocks": 1}) })
@@ -73,7 +79,7 @@ impl Engine for ToyEngine {
             })
             .collect())
     }
-    fn create(&self, name: &str, _description: Option<&str>) -> Result<SnapshotInfo, Failure> {
+    fn create(&self, name: &str) -> Result<SnapshotInfo, Failure> {
         self.0.make_point(name.as_bytes()).map_err(failure)?;
         let all = self.snapshots()?;
         all.into_iter().find(|s| s.name == name).ok_or_else(|| failure(Error::NotFound))
@@ -83,6 +89,9 @@ impl Engine for ToyEngine {
     }
     fn delete(&self, name: &str) -> Result<(), Failure> {
         self.0.change_point(name.as_bytes(), None).map_err(failure)
+    }
+    fn check(&self, _: Depth) -> Result<CheckReport, Failure> {
+        Ok(CheckReport { findings: vec![], summary: json!({"blocks": 1}) })
     }
     fn status(&self) -> Value {
         json!({"open_for_write": self.0.open_for_write().len()})

@@ -1,0 +1,462 @@
+//! The backend of the program: stores of this crate, and the thread that commits them in time.
+//!
+//! The composition root: the only place that makes a device, opens a volume on it and a file system on that. Every
+//! refusal is a sentence that says what is wrong with which path and what to do.
+
+use super::engine::{
+    Access, Backend, CheckReport, Engine, InitOptions, SnapdirMode, SnapshotInfo, StoreOptions,
+};
+use crate::check::{self, Depth};
+use crate::clock::Clock;
+use crate::ctl::{Code, Failure};
+use crate::device::lock::{LockError, LockMode, StoreLock};
+use crate::device::{self, Device, DirDevice, FileDevice, StoreKind};
+use crate::fs::{Fs, FsOptions, SnapshotCreator};
+use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
+use crate::ops::{Error, KernelRef, Operations, Timestamp};
+use crate::sys::process;
+use crate::volume::{self, OpenOptions, Volume, VolumeError};
+use parking_lot::{Condvar, Mutex};
+use serde_json::{Value, json};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Stores of this crate.
+pub struct Builtin;
+
+/// How often the committing thread looks whether much has changed.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+
+impl Backend for Builtin {
+    fn open(&self, store: &Path, options: &StoreOptions) -> Result<Arc<dyn Engine>, Failure> {
+        let opened = open_volume(store, options.access, options.cache_bytes)?;
+        let (uid, gid) = (process::effective_uid(), process::effective_gid());
+        let fs_options = FsOptions {
+            read_only: options.access != Access::Mount,
+            snapdir: match options.snapdir {
+                SnapdirMode::Hidden => crate::fs::SnapdirMode::Hidden,
+                SnapdirMode::Visible => crate::fs::SnapdirMode::Visible,
+                SnapdirMode::Disabled => crate::fs::SnapdirMode::Disabled,
+            },
+            snapdir_everywhere: options.snapdir_everywhere,
+            root_uid: uid,
+            root_gid: gid,
+            dirty_bytes_max: options.dirty_bytes / 2,
+        };
+        let fs = Fs::open(opened.volume, fs_options, Clock::System).map_err(|e| told(store, &e))?;
+        let stop = Arc::new((Mutex::new(false), Condvar::new()));
+        let committer = (options.access == Access::Mount)
+            .then(|| {
+                let (fs, stop, options) = (fs.clone(), stop.clone(), options.clone());
+                let name = std::thread::Builder::new().name("commit".into());
+                name.spawn(move || commit_in_time(&fs, &options, &stop))
+            })
+            .transpose()
+            .map_err(|e| Failure::new(Code::Other, format!("cannot start a thread: {e}")))?;
+        Ok(Arc::new(Open {
+            fs,
+            stop,
+            committer: Mutex::new(committer),
+            store: store.into(),
+            _lock: opened.lock,
+        }))
+    }
+
+    fn init(&self, store: &Path, options: &InitOptions) -> Result<Value, Failure> {
+        let kind = probe(store)?;
+        let fresh = |len: u64| options.size.unwrap_or(len);
+        let foreign = |what: String| Failure::new(Code::Exists, format!("{}: {what}", store.display()));
+        match &kind {
+            StoreKind::ForeignDirectory { example } => {
+                return Err(foreign(format!(
+                    "this directory has other files in it (for instance '{example}'): choose an empty one"
+                )));
+            }
+            StoreKind::Other { what } => return Err(foreign(format!("{what} cannot hold a store"))),
+            StoreKind::DirectoryStore | StoreKind::ImageFile { .. } | StoreKind::BlockDevice { .. }
+                if !options.force =>
+            {
+                let occupied = match kind {
+                    StoreKind::DirectoryStore => !unfinished(store),
+                    StoreKind::ImageFile { len } => len > 0,
+                    _ => has_content(store),
+                };
+                if occupied {
+                    return Err(foreign(
+                        "it is not empty; --force overwrites it, and everything in it is lost".to_string(),
+                    ));
+                }
+            }
+            _ => {}
+        }
+        let size = match (&kind, options.size) {
+            (StoreKind::ImageFile { len } | StoreKind::BlockDevice { len }, _) if *len > 0 => {
+                fresh(*len).min(*len)
+            }
+            (StoreKind::BlockDevice { len }, _) => *len,
+            (StoreKind::ImageFile { .. }, None) => {
+                return Err(Failure::new(
+                    Code::Invalid,
+                    format!("{}: an image file needs --size", store.display()),
+                ));
+            }
+            // A name with a size and an ending is an image to be made; everything else a directory.
+            (StoreKind::Missing, Some(size)) if store.extension().is_some() => {
+                FileDevice::create_image(store, size).map_err(|e| io(store, e))?;
+                size
+            }
+            _ => fresh(STORE_BYTES_DEFAULT),
+        };
+        if size < STORE_BYTES_MIN {
+            let message =
+                format!("{}: a store needs at least {} MiB", store.display(), STORE_BYTES_MIN >> 20);
+            return Err(Failure::new(Code::Invalid, message));
+        }
+        make(store, size)?;
+        Ok(json!({"store": store, "size_bytes": size}))
+    }
+
+    fn check(
+        &self,
+        store: &Path,
+        depth: Depth,
+        _progress: &mut dyn FnMut(Value),
+    ) -> Result<CheckReport, Failure> {
+        let opened = open_volume(store, Access::Look, 64 << 20)?;
+        report(&opened.volume, depth).map_err(|e| told_volume(store, &e))
+    }
+}
+
+struct Opened {
+    volume: Arc<Volume>,
+    lock: StoreLock,
+}
+
+fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened, Failure> {
+    let mut kind = probe(store)?;
+    let refuse = |code, what: String| Err(Failure::new(code, format!("{}: {what}", store.display())));
+    match &kind {
+        StoreKind::Missing | StoreKind::EmptyDirectory if access == Access::Mount => {
+            make(store, STORE_BYTES_DEFAULT)?;
+            kind = StoreKind::DirectoryStore;
+        }
+        StoreKind::Missing => return refuse(Code::NotFound, "there is no such store".into()),
+        StoreKind::EmptyDirectory => {
+            return refuse(Code::NotFound, "this directory is empty, not a store".into());
+        }
+        StoreKind::ForeignDirectory { example } => {
+            let what = "this directory is no snapfs store and not empty";
+            let hint = "give a new or empty directory for a new store";
+            return refuse(Code::Invalid, format!("{what} (it has '{example}'); {hint}"));
+        }
+        StoreKind::Other { what } => return refuse(Code::Invalid, format!("{what} cannot be a store")),
+        StoreKind::ImageFile { len: 0 } => {
+            return refuse(
+                Code::Invalid,
+                "this file is empty; make a store in it with 'snapfs init --size'".into(),
+            );
+        }
+        StoreKind::DirectoryStore if access == Access::Mount && unfinished(store) => {
+            make(store, STORE_BYTES_DEFAULT)?
+        }
+        _ => {}
+    }
+    let mode = if access == Access::Mount { LockMode::Exclusive } else { LockMode::Shared };
+    let lock = lock(store, &kind, mode)?;
+    let device_access = match access {
+        Access::Mount => device::Access::ReadWrite,
+        Access::MountReadOnly | Access::Look => device::Access::ReadOnly,
+    };
+    let device: Arc<dyn Device> = match kind {
+        StoreKind::ImageFile { .. } | StoreKind::BlockDevice { .. } => {
+            Arc::new(FileDevice::open(store, device_access).map_err(|e| io(store, e))?)
+        }
+        _ => Arc::new(DirDevice::open(store, STORE_BYTES_DEFAULT, device_access).map_err(|e| io(store, e))?),
+    };
+    let access = match access {
+        Access::Mount => volume::Access::ReadWrite,
+        Access::MountReadOnly | Access::Look => volume::Access::ReadOnly,
+    };
+    let options = OpenOptions { access, cache_bytes: cache_bytes as usize };
+    let volume = Volume::open(device, options).map_err(|e| told_volume(store, &e))?;
+    Ok(Opened { volume, lock })
+}
+
+/// Makes a store where nothing is lost: what was checked before stands.
+fn make(store: &Path, size: u64) -> Result<(), Failure> {
+    if matches!(probe(store)?, StoreKind::DirectoryStore) {
+        let gone = ["super.a", "super.b"].map(|name| std::fs::remove_file(store.join(name)));
+        let seg = std::fs::remove_dir_all(store.join("seg"));
+        let failed = gone
+            .into_iter()
+            .chain([seg])
+            .filter_map(Result::err)
+            .find(|e| e.kind() != std::io::ErrorKind::NotFound);
+        if let Some(e) = failed {
+            return Err(Failure::new(
+                Code::Io,
+                format!("{}: cannot remove the old store: {e}", store.display()),
+            ));
+        }
+    }
+    let (device, _lock): (Arc<dyn Device>, StoreLock) = match probe(store)? {
+        StoreKind::Missing => {
+            std::fs::create_dir(store).map_err(|e| {
+                Failure::new(
+                    Code::Io,
+                    format!("{}: cannot make the directory of the store: {e}", store.display()),
+                )
+            })?;
+            let lock = lock(store, &StoreKind::EmptyDirectory, LockMode::Exclusive)?;
+            (Arc::new(DirDevice::create(store, size).map_err(|e| io(store, e))?), lock)
+        }
+        kind @ StoreKind::EmptyDirectory => {
+            let lock = lock(store, &kind, LockMode::Exclusive)?;
+            (Arc::new(DirDevice::create(store, size).map_err(|e| io(store, e))?), lock)
+        }
+        kind => {
+            let lock = lock(store, &kind, LockMode::Exclusive)?;
+            let access = device::Access::ReadWrite;
+            (Arc::new(FileDevice::open(store, access).map_err(|e| io(store, e))?), lock)
+        }
+    };
+    let mut uuid = [0; 16];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut f| f.read_exact(&mut uuid))
+        .map_err(|e| Failure::new(Code::Other, format!("no random numbers from /dev/urandom: {e}")))?;
+    let now = Clock::System.now();
+    Volume::create(device, size, uuid, (now.secs, now.nanos)).map_err(|e| told_volume(store, &e))
+}
+
+/// True for a directory store whose making was cut off: it has no superblock and no content.
+fn unfinished(store: &Path) -> bool {
+    let empty = |name: &str| match std::fs::read(store.join(name)) {
+        Ok(bytes) => bytes.iter().all(|b| *b == 0),
+        Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+    };
+    let no_segments = match std::fs::read_dir(store.join("seg")) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+    };
+    no_segments && empty("super.a") && empty("super.b")
+}
+
+/// True if the start of a block device is not all zero.
+fn has_content(path: &Path) -> bool {
+    let mut start = vec![0; 1 << 20];
+    let read = std::fs::File::open(path).and_then(|mut f| f.read(&mut start));
+    read.is_err() || start.iter().any(|b| *b != 0)
+}
+
+fn probe(store: &Path) -> Result<StoreKind, Failure> {
+    device::probe(store).map_err(|e| io(store, e))
+}
+
+fn lock(store: &Path, kind: &StoreKind, mode: LockMode) -> Result<StoreLock, Failure> {
+    let who = format!("pid {}", std::process::id());
+    StoreLock::acquire(store, kind, mode, &who).map_err(|e| match e {
+        LockError::Held { by } => {
+            let what = "the store is in use by";
+            Failure::new(Code::Busy, format!("{}: {what} {by}; unmount it there first", store.display()))
+        }
+        e => Failure::new(Code::Io, e.to_string()),
+    })
+}
+
+fn io(store: &Path, e: device::DeviceError) -> Failure {
+    let code = if matches!(e, device::DeviceError::NoSpace) { Code::NoSpace } else { Code::Io };
+    Failure::new(code, format!("{}: {e}", store.display()))
+}
+
+fn told_volume(store: &Path, e: &VolumeError) -> Failure {
+    let code = match e {
+        VolumeError::Corrupt { .. } => Code::Damaged,
+        VolumeError::Device(_) => Code::Io,
+        VolumeError::NoSpace | VolumeError::LimitReached(_) => Code::NoSpace,
+        VolumeError::ReadOnly(_) => Code::ReadOnly,
+        VolumeError::NoSuchView => Code::NotFound,
+        VolumeError::NameTaken => Code::Exists,
+        VolumeError::NotAStore(_) => Code::Invalid,
+    };
+    let text = e.to_string();
+    let path = store.display().to_string();
+    Failure::new(code, if text.contains(&path) { text } else { format!("{path}: {text}") })
+}
+
+fn told(store: &Path, e: &Error) -> Failure {
+    let (code, what) = match e {
+        Error::NotFound => (Code::NotFound, "no such snapshot".to_string()),
+        Error::Exists => (Code::Exists, "a snapshot of that name exists".to_string()),
+        Error::Invalid | Error::NameTooLong => (
+            Code::Invalid,
+            "not a name for a snapshot: 1 to 255 bytes, no '/', not beginning with '.' or '@'".to_string(),
+        ),
+        Error::ReadOnly => (Code::ReadOnly, "the store takes no changes".to_string()),
+        Error::NoSpace => (Code::NoSpace, "the store is full".to_string()),
+        Error::LimitReached => (Code::NoSpace, "a limit of the store is reached".to_string()),
+        Error::Busy => (Code::Busy, "in use".to_string()),
+        Error::NotPermitted | Error::AccessDenied => (Code::Denied, "not allowed".to_string()),
+        Error::Io(what) => (Code::Io, what.clone()),
+        other => (Code::Other, other.to_string()),
+    };
+    Failure::new(code, format!("{}: {what}", store.display()))
+}
+
+fn report(volume: &Volume, depth: Depth) -> Result<CheckReport, VolumeError> {
+    let report = check::check(volume, depth)?;
+    let summary = json!({
+        "epoch": report.epoch,
+        "views": report.views,
+        "nodes": report.nodes,
+        "items": report.items,
+        "inodes": report.inodes,
+        "allocated_bytes": report.allocated_bytes,
+        "proved_data_bytes": report.data_bytes,
+    });
+    Ok(CheckReport { findings: report.problems, summary })
+}
+
+/// An open store.
+struct Open {
+    fs: Arc<Fs>,
+    stop: Arc<(Mutex<bool>, Condvar)>,
+    committer: Mutex<Option<JoinHandle<()>>>,
+    store: PathBuf,
+    _lock: StoreLock,
+}
+
+/// Commits when the interval is over or much has changed, until told to stop.
+fn commit_in_time(fs: &Fs, options: &StoreOptions, stop: &(Mutex<bool>, Condvar)) {
+    let mut last = Instant::now();
+    let mut failed = false;
+    loop {
+        let mut stopped = stop.0.lock();
+        if !*stopped {
+            stop.1.wait_for(&mut stopped, LOOK_INTERVAL.min(options.commit_interval));
+        }
+        if *stopped {
+            return;
+        }
+        drop(stopped);
+        let due = last.elapsed() >= options.commit_interval;
+        // Background work goes on in small steps, as fast as commits are.
+        if due || fs.volume().dirty_bytes() > options.dirty_bytes / 2 || fs.volume().has_background_work() {
+            match fs.tick() {
+                Ok(()) => failed = false,
+                Err(e) if !failed => {
+                    log::error!("commit: {e}");
+                    failed = true;
+                }
+                Err(_) => {}
+            }
+            last = Instant::now();
+        }
+    }
+}
+
+impl Open {
+    fn find(&self, name: &str) -> Result<SnapshotInfo, Failure> {
+        let found = self.fs.volume().find_snapshot(name.as_bytes());
+        found.map(|s| listed(&s)).ok_or_else(|| told(&self.store, &Error::NotFound))
+    }
+}
+
+fn listed(s: &volume::SnapshotInfo) -> SnapshotInfo {
+    SnapshotInfo {
+        name: String::from_utf8_lossy(&s.name).into_owned(),
+        id: s.id.0,
+        created: Timestamp { secs: s.created.0, nanos: s.created.1 },
+        referenced: s.referenced,
+        exclusive: s.exclusive,
+        written: s.written,
+    }
+}
+
+impl Engine for Open {
+    fn operations(&self) -> Arc<dyn Operations> {
+        self.fs.clone()
+    }
+
+    fn set_kernel(&self, kernel: KernelRef) {
+        self.fs.set_kernel(kernel);
+    }
+
+    fn snapshots(&self) -> Result<Vec<SnapshotInfo>, Failure> {
+        Ok(self.fs.snapshots().iter().map(listed).collect())
+    }
+
+    fn create(&self, name: &str) -> Result<SnapshotInfo, Failure> {
+        self.fs
+            .create_snapshot(name.as_bytes(), SnapshotCreator::User)
+            .map_err(|e| told(Path::new(name), &e))?;
+        self.find(name)
+    }
+
+    fn rename(&self, name: &str, new_name: &str) -> Result<(), Failure> {
+        self.fs.rename_snapshot(name.as_bytes(), new_name.as_bytes()).map_err(|e| {
+            let about = if e == Error::NotFound { name } else { new_name };
+            told(Path::new(about), &e)
+        })
+    }
+
+    fn delete(&self, name: &str) -> Result<(), Failure> {
+        self.fs.delete_snapshot(name.as_bytes()).map_err(|e| told(Path::new(name), &e))
+    }
+
+    fn check(&self, depth: Depth) -> Result<CheckReport, Failure> {
+        report(self.fs.volume(), depth).map_err(|e| told_volume(&self.store, &e))
+    }
+
+    fn status(&self) -> Value {
+        let volume = self.fs.volume();
+        let (space, io) = (volume.space(), volume.io());
+        json!({
+            "state": volume.read_only_reason().map_or("ok".to_string(), |why| format!("read-only: {why}")),
+            "snapshots": volume.snapshot_count(),
+            "used_bytes": space.used,
+            "free_bytes": space.free,
+            "available_bytes": space.available,
+            "dirty_bytes": volume.dirty_bytes(),
+            "cached_bytes": volume.cached_bytes(),
+            "freeing": volume.has_background_work(),
+            "last_snapshot_pause_us": self.fs.snapshot_pause().as_micros() as u64,
+            "device_reads": io.reads,
+            "device_read_bytes": io.read_bytes,
+            "device_writes": io.writes,
+            "device_written_bytes": io.written_bytes,
+            "device_flushes": io.flushes,
+        })
+    }
+
+    fn info(&self) -> Value {
+        let volume = self.fs.volume();
+        let space = volume.space();
+        let uuid: String = volume.uuid().iter().map(|b| format!("{b:02x}")).collect();
+        json!({
+            "store": self.store,
+            "uuid": uuid,
+            "format_version": crate::format::superblock::VERSION,
+            "epoch": volume.epoch().0,
+            "snapshots": volume.snapshot_count(),
+            "total_bytes": space.total,
+            "used_bytes": space.used,
+            "free_bytes": space.free,
+        })
+    }
+
+    fn close(&self) -> Result<(), Failure> {
+        *self.stop.0.lock() = true;
+        self.stop.1.notify_all();
+        if let Some(thread) = self.committer.lock().take()
+            && thread.join().is_err()
+        {
+            log::error!("the committing thread has failed");
+        }
+        let closed = self.fs.close().map_err(|e| told(&self.store, &e));
+        self.fs.volume().trim();
+        closed
+    }
+}
