@@ -23,6 +23,8 @@ pub fn imported(line: &str) -> Vec<&str> {
     let mut found = Vec::new();
     for rest in line.split("crate::").skip(1) {
         match rest.strip_prefix('{') {
+            // The names would be in lines that this does not see.
+            Some("") => found.push("a group over several lines"),
             Some(list) => found.extend(list.split(',').map(word_at_start)),
             None => found.push(word_at_start(rest)),
         }
@@ -30,6 +32,11 @@ pub fn imported(line: &str) -> Vec<&str> {
     // A macro of the crate is no module.
     found.retain(|name| !name.is_empty() && *name != "bad" && name.starts_with(char::is_lowercase));
     found
+}
+
+/// True if the line climbs with `super::` to the root of the crate from a module that is `depth` below it.
+pub fn climbs_out(line: &str, depth: usize) -> bool {
+    !line.trim_start().starts_with("//") && line.contains(&"super::".repeat(depth))
 }
 
 fn word_at_start(text: &str) -> &str {
@@ -91,6 +98,11 @@ pub fn links(line: &str) -> impl Iterator<Item = &str> {
 pub fn verbs(help: &str) -> impl Iterator<Item = &str> {
     let list = help.lines().skip_while(|l| *l != "Commands:").skip(1).take_while(|l| l.starts_with("  "));
     list.map(word_at_start).filter(|v| *v != "help")
+}
+
+/// A manual page without its mark-up.
+pub fn plain_roff(page: &str) -> String {
+    page.replace("\\fB", "").replace("\\fR", "").replace('\\', "")
 }
 
 /// Long options in the help of a verb.

@@ -83,6 +83,11 @@ impl File {
         (first != "lib" && first != "main").then_some(first)
     }
 
+    /// How deep its module is below the root of the crate.
+    pub fn depth(&self) -> usize {
+        self.path.split('/').count() - 1 - usize::from(self.path.ends_with("/mod.rs"))
+    }
+
     /// Its directory.
     pub fn directory(&self) -> &Path {
         Path::new(&self.path).parent().unwrap_or(Path::new(""))
