@@ -80,6 +80,7 @@ impl Fs {
         flags: OpenFlags,
     ) -> Result<(Entry, Handle)> {
         let new = New { kind: FileType::Regular, mode, rdev: 0, target: b"" };
+        let mut flags = flags;
         let entry = match self.make(caller, parent, name, &new) {
             // The kernel had a negative entry, and somebody was faster.
             Err(Error::Exists) if !flags.exclusive => {
@@ -90,7 +91,11 @@ impl Fs {
                     _ => return Err(Error::Exists),
                 }
             }
-            made => made?,
+            made => {
+                // There is nothing to cut, and cutting would clear the set-id bits that were asked for.
+                flags.truncate = false;
+                made?
+            }
         };
         let handle = self.open_file(caller, entry.attr.node, flags)?;
         Ok((entry, handle))
@@ -98,8 +103,11 @@ impl Fs {
 
     /// See [`Operations::link`](crate::ops::Operations::link).
     pub(super) fn make_link(&self, node: NodeId, parent: NodeId, name: &[u8]) -> Result<Entry> {
+        if node.view() != parent.view() {
+            return Err(Error::CrossView);
+        }
         let dir = live_target(parent)?;
-        let Place::Live(ino) = place(node) else { return Err(Error::CrossView) };
+        let Place::Live(ino) = place(node) else { return Err(Error::ReadOnly) };
         check_new_name(name)?;
         let mut change = self.change()?;
         change.directory(dir)?;

@@ -31,7 +31,7 @@ impl Operations for Fs {
         _handle: Option<Handle>,
         set: &SetAttr,
     ) -> Result<(Attr, Duration)> {
-        self.set_attributes(caller, node, set)
+        self.with_space(|| self.set_attributes(caller, node, set))
     }
 
     fn readlink(&self, node: NodeId) -> Result<Vec<u8>> {
@@ -47,35 +47,35 @@ impl Operations for Fs {
         mode: u32,
         rdev: u32,
     ) -> Result<Entry> {
-        match kind {
+        self.with_space(|| match kind {
             FileType::Directory | FileType::Symlink => Err(Error::Invalid),
             _ => self.make(caller, parent, name, &New { kind, mode, rdev, target: b"" }),
-        }
+        })
     }
 
     fn mkdir(&self, caller: &Caller, parent: NodeId, name: &[u8], mode: u32) -> Result<Entry> {
-        match place(parent) {
+        self.with_space(|| match place(parent) {
             Place::Snapdir(dir) => self.make_in_snapdir(dir, name),
             _ => {
                 let new = New { kind: FileType::Directory, mode, rdev: 0, target: b"" };
                 self.make(caller, parent, name, &new)
             }
-        }
+        })
     }
 
     fn unlink(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Result<()> {
-        self.remove_file(parent, name)
+        self.with_space(|| self.remove_file(parent, name))
     }
 
     fn rmdir(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Result<()> {
-        match place(parent) {
+        self.with_space(|| match place(parent) {
             Place::Snapdir(dir) => self.remove_in_snapdir(dir, name),
             _ => self.remove_directory(parent, name),
-        }
+        })
     }
 
     fn symlink(&self, caller: &Caller, parent: NodeId, name: &[u8], target: &[u8]) -> Result<Entry> {
-        self.make_symlink(caller, parent, name, target)
+        self.with_space(|| self.make_symlink(caller, parent, name, target))
     }
 
     fn rename(
@@ -87,11 +87,11 @@ impl Operations for Fs {
         new_name: &[u8],
         mode: RenameMode,
     ) -> Result<()> {
-        self.rename_any(parent, name, new_parent, new_name, mode)
+        self.with_space(|| self.rename_any(parent, name, new_parent, new_name, mode))
     }
 
     fn link(&self, _caller: &Caller, node: NodeId, new_parent: NodeId, new_name: &[u8]) -> Result<Entry> {
-        self.make_link(node, new_parent, new_name)
+        self.with_space(|| self.make_link(node, new_parent, new_name))
     }
 
     fn open(&self, caller: &Caller, node: NodeId, flags: OpenFlags) -> Result<Handle> {
@@ -106,7 +106,7 @@ impl Operations for Fs {
         mode: u32,
         flags: OpenFlags,
     ) -> Result<(Entry, Handle)> {
-        self.create_file(caller, parent, name, mode, flags)
+        self.with_space(|| self.create_file(caller, parent, name, mode, flags))
     }
 
     fn read(&self, node: NodeId, handle: Handle, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
@@ -121,7 +121,7 @@ impl Operations for Fs {
         data: &[u8],
         kill_set_id: bool,
     ) -> Result<usize> {
-        self.write_file(node, handle, offset, data, kill_set_id)
+        self.with_space(|| self.write_file(node, handle, offset, data, kill_set_id))
     }
 
     fn release(&self, node: NodeId, handle: Handle) {
@@ -178,7 +178,7 @@ impl Operations for Fs {
         value: &[u8],
         mode: XattrMode,
     ) -> Result<()> {
-        self.set_xattr(node, name, value, mode)
+        self.with_space(|| self.set_xattr(node, name, value, mode))
     }
 
     fn getxattr(&self, node: NodeId, name: &[u8]) -> Result<Vec<u8>> {
@@ -190,7 +190,7 @@ impl Operations for Fs {
     }
 
     fn removexattr(&self, _caller: &Caller, node: NodeId, name: &[u8]) -> Result<()> {
-        self.remove_xattr(node, name)
+        self.with_space(|| self.remove_xattr(node, name))
     }
 
     fn fallocate(
@@ -202,7 +202,7 @@ impl Operations for Fs {
         len: u64,
         mode: AllocateMode,
     ) -> Result<()> {
-        self.allocate(caller, node, handle, offset, len, mode)
+        self.with_space(|| self.allocate(caller, node, handle, offset, len, mode))
     }
 
     fn lseek(&self, node: NodeId, handle: Handle, offset: u64, target: SeekTarget) -> Result<u64> {
@@ -220,13 +220,45 @@ impl Operations for Fs {
         to_offset: u64,
         len: u64,
     ) -> Result<u64> {
-        let from = super::copy::End { node: from, handle: from_handle, offset: from_offset };
-        let to = super::copy::End { node: to, handle: to_handle, offset: to_offset };
-        self.copy(caller, from, to, len)
+        self.with_space(|| {
+            let from = super::copy::End { node: from, handle: from_handle, offset: from_offset };
+            let to = super::copy::End { node: to, handle: to_handle, offset: to_offset };
+            self.copy(caller, from, to, len)
+        })
     }
 }
 
+/// Less than this is not worth a commit when space is short: every commit itself leaves some behind.
+const RECLAIM_BYTES_MIN: u64 = 1 << 20;
+/// Commits that a request waits for at most when space is short.
+const RECLAIM_COMMITS_MAX: usize = 64;
+
 impl Fs {
+    /// Runs a change. If space is short, brings in what commits can make available, and tries once more. A change that
+    /// was refused has changed nothing, so it may be run again.
+    pub(super) fn with_space<T>(&self, change: impl Fn() -> Result<T>) -> Result<T> {
+        if self.volume.dirty_bytes() > self.options.dirty_bytes_max {
+            self.commit()?;
+        }
+        match change() {
+            Err(Error::NoSpace) if self.reclaim()? => change(),
+            done => done,
+        }
+    }
+
+    /// Commits until nothing that was freed waits any more. False if there was nothing.
+    fn reclaim(&self) -> Result<bool> {
+        let mut any = false;
+        for _ in 0..RECLAIM_COMMITS_MAX {
+            if self.options.read_only || self.volume.reclaimable_bytes() < RECLAIM_BYTES_MIN {
+                break;
+            }
+            self.commit()?;
+            any = true;
+        }
+        Ok(any)
+    }
+
     /// What `fsync` does: on a read-only mount there is nothing to make durable.
     fn sync(&self) -> Result<()> {
         if self.options.read_only { Ok(()) } else { self.commit() }

@@ -5,6 +5,7 @@
 //! A failure is shrunk and printed with the command that replays it. Time and scheduling are not tested here.
 
 mod apply;
+mod engine;
 mod generate;
 mod naive;
 mod observe;
@@ -25,9 +26,9 @@ const SEED: u64 = 0x5eed_0000;
 /// Power cuts that `crash_points` tries at least.
 const CRASH_POINTS_MIN: u64 = 1000;
 
-/// An empty store; its device loses power at call `crash_at`, counted from now on.
+/// An empty store; its device loses power at changing call `crash_at`, counted from now on.
 fn subject(_seed: u64, crash_at: Option<u64>) -> Box<dyn Subject> {
-    Box::new(NaiveSubject::new(crash_at, Bug::None))
+    Box::new(engine::Engine::new(crash_at))
 }
 
 fn number(name: &str, default: u64) -> u64 {

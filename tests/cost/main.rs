@@ -1,0 +1,138 @@
+//! What operations cost, in device calls and bytes: never in time.
+//!
+//! A snapshot of an idle store costs the same whatever the store holds, reading through a snapshot the same whatever
+//! its age, and changes cost what they change.
+
+use snapfs::clock::Clock;
+use snapfs::device::Memory;
+use snapfs::fs::{Fs, FsOptions, SnapshotCreator};
+use snapfs::ops::{Caller, NodeId, OpenFlags, Operations};
+use snapfs::store::IoSnapshot;
+use snapfs::volume::{Access, OpenOptions, Volume};
+use std::sync::Arc;
+
+const SIZE: u64 = 8 << 30;
+const USER: Caller = Caller { uid: 1000, gid: 1000, pid: 1 };
+const WRITE: OpenFlags =
+    OpenFlags { read: true, write: true, append: false, truncate: false, exclusive: false, sync: false };
+
+/// What one snapshot of an idle store costs: both rings of superblocks and one flush.
+const IDLE_SNAPSHOT: IoSnapshot =
+    IoSnapshot { reads: 0, read_bytes: 0, writes: 2, written_bytes: 2 * 4096, flushes: 1 };
+
+fn open(device: &Arc<Memory>, cache_bytes: usize) -> Arc<Fs> {
+    let options = OpenOptions { access: Access::ReadWrite, cache_bytes };
+    let volume = Volume::open(device.clone(), options).expect("opens");
+    Fs::open(volume, FsOptions::default(), Clock::manual(1)).expect("opens")
+}
+
+fn new_store() -> (Arc<Memory>, Arc<Fs>) {
+    let device = Arc::new(Memory::new(SIZE));
+    Volume::create(device.clone(), SIZE, [3; 16], (0, 0)).expect("a new store");
+    let fs = open(&device, 256 << 20);
+    (device, fs)
+}
+
+/// Makes `count` small files, a thousand to a directory.
+fn fill(fs: &Fs, count: u64) {
+    let mut dir = NodeId::ROOT;
+    for i in 0..count {
+        if i % 1000 == 0 {
+            dir = fs.mkdir(&USER, NodeId::ROOT, format!("d{i}").as_bytes(), 0o755).unwrap().attr.node;
+        }
+        let (entry, handle) = fs.create(&USER, dir, format!("f{i}").as_bytes(), 0o644, WRITE).unwrap();
+        fs.release(entry.attr.node, handle);
+    }
+    settle(fs);
+}
+
+/// Commits until nothing is left to do.
+fn settle(fs: &Fs) {
+    for _ in 0..4 {
+        fs.commit().unwrap();
+    }
+    assert!(!fs.volume().needs_commit() && !fs.volume().has_background_work());
+}
+
+fn cost<T>(fs: &Fs, work: impl FnOnce() -> T) -> (IoSnapshot, T) {
+    let before = fs.volume().io();
+    let done = work();
+    (fs.volume().io() - before, done)
+}
+
+fn snapshot(fs: &Fs, name: &str) -> IoSnapshot {
+    cost(fs, || fs.create_snapshot(name.as_bytes(), SnapshotCreator::User).unwrap()).0
+}
+
+#[test]
+fn an_idle_snapshot_costs_the_same_with_ten_files_and_a_million() {
+    for count in [10, 1_000_000] {
+        let (_, fs) = new_store();
+        fill(&fs, count);
+        assert_eq!(snapshot(&fs, "x"), IDLE_SNAPSHOT, "{count} files");
+    }
+}
+
+#[test]
+fn snapshots_cost_the_same_whether_none_or_ten_thousand_are_there() {
+    const COUNT: usize = 10_000;
+    let (device, fs) = new_store();
+    let (file, handle) = fs.create(&USER, NodeId::ROOT, b"f", 0o644, WRITE).unwrap();
+    let (node, content) = (file.attr.node, |n: usize| vec![(n % 251) as u8 + 1; 8192]);
+    settle(&fs);
+    assert_eq!(snapshot(&fs, "first"), IDLE_SNAPSHOT);
+    for n in 0..COUNT {
+        fs.write(node, handle, 0, &content(n), false).unwrap();
+        fs.create_snapshot(format!("s{n}").as_bytes(), SnapshotCreator::User).unwrap();
+    }
+    settle(&fs);
+    assert_eq!(snapshot(&fs, "last"), IDLE_SNAPSHOT);
+    // The live tree goes on, so that what it keeps in memory is no part of any snapshot's tree.
+    fs.write(node, handle, 0, &content(COUNT), false).unwrap();
+    fs.release(node, handle);
+    fs.close().unwrap();
+    drop(fs);
+
+    // Through the oldest, the middle and the newest, each read by a daemon that has nothing cached.
+    let mut costs = Vec::new();
+    for n in [0, COUNT / 2, COUNT - 1] {
+        let fs = open(&device, 64 << 20);
+        let info = fs.volume().find_snapshot(format!("s{n}").as_bytes()).unwrap();
+        let (io, out) = cost(&fs, || {
+            let root = NodeId::new(info.id.0, 1);
+            let found = fs.lookup(&USER, root, b"f").unwrap().attr.node;
+            let handle = fs.open(&USER, found, OpenFlags { write: false, ..WRITE }).unwrap();
+            let mut out = Vec::new();
+            fs.read(found, handle, 0, 8192, &mut out).unwrap();
+            fs.release(found, handle);
+            out
+        });
+        assert_eq!(out, content(n), "snapshot {n}");
+        costs.push(io);
+    }
+    assert!(costs.iter().all(|c| *c == costs[0]), "{costs:?}");
+    // One node, which is the whole tree of this store, and one run of data.
+    assert_eq!((costs[0].reads, costs[0].writes), (2, 0), "{costs:?}");
+
+    let fs = open(&device, 64 << 20);
+    let (io, list) = cost(&fs, || fs.snapshots());
+    assert_eq!((list.len(), io), (COUNT + 2, IoSnapshot::default()), "listing reads nothing");
+}
+
+#[test]
+fn a_commit_of_one_change_does_not_grow_with_the_store() {
+    let mut costs = Vec::new();
+    for count in [2_000, 40_000] {
+        let (_, fs) = new_store();
+        fill(&fs, count);
+        let (io, ()) = cost(&fs, || {
+            let (entry, handle) = fs.create(&USER, NodeId::ROOT, b"one more", 0o644, WRITE).unwrap();
+            fs.release(entry.attr.node, handle);
+            fs.commit().unwrap();
+        });
+        // Paths in two trees and the space map, each a few nodes of 16 KiB; superblocks.
+        assert!(io.written_bytes <= 14 * 16384 && io.flushes == 2, "{io:?}");
+        costs.push(io);
+    }
+    println!("{costs:?}");
+}

@@ -1,0 +1,123 @@
+//! The file system of this crate on the simulated device, as a subject of the model test.
+
+use crate::run::{RollBack, Subject};
+use snapfs::check::{self, Depth};
+use snapfs::clock::Clock;
+use snapfs::device::{CrashPolicy, Sim};
+use snapfs::fs::{Fs, FsOptions};
+use snapfs::ops::Operations;
+use snapfs::volume::{Access, OpenOptions, Volume};
+use std::sync::{Arc, OnceLock};
+
+const SIZE: u64 = 512 << 20;
+
+/// A store, its device and the file system on it.
+pub struct Engine {
+    sim: Arc<Sim>,
+    /// `None` only while it is being opened again.
+    fs: Option<Arc<Fs>>,
+    clock: Clock,
+    /// Device calls before the first operation.
+    calls_at_start: u64,
+}
+
+/// An empty store, made once and copied for every history.
+fn template() -> &'static Sim {
+    static TEMPLATE: OnceLock<Sim> = OnceLock::new();
+    TEMPLATE.get_or_init(|| {
+        let sim = Arc::new(Sim::new(SIZE, 1));
+        Volume::create(sim.clone(), SIZE, [9; 16], (0, 0)).expect("a new store");
+        sim.clone_image()
+    })
+}
+
+fn open(sim: &Arc<Sim>, clock: &Clock) -> Result<Arc<Fs>, String> {
+    let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
+    let volume = Volume::open(sim.clone(), options).map_err(|e| e.to_string())?;
+    // Little memory for delayed data, so that it is flushed in the middle of things too.
+    let options = FsOptions { dirty_bytes_max: 64 << 10, ..FsOptions::default() };
+    Fs::open(volume, options, clock.clone()).map_err(|e| format!("opening the file system: {e}"))
+}
+
+impl Engine {
+    /// An empty store whose device loses power at its `crash_at`-th changing call.
+    pub fn new(crash_at: Option<u64>) -> Engine {
+        let (sim, clock) = (Arc::new(template().clone_image()), Clock::manual(1_000_000));
+        let fs = open(&sim, &clock).expect("a store that was just made opens");
+        fs.commit().expect("the first commit");
+        let calls_at_start = sim.changes();
+        if let Some(at) = crash_at {
+            sim.set_crash_at(calls_at_start + at);
+        }
+        Engine { sim, fs: Some(fs), clock, calls_at_start }
+    }
+
+    fn fs(&self) -> &Arc<Fs> {
+        self.fs.as_ref().expect("open")
+    }
+}
+
+impl Subject for Engine {
+    fn ops(&self) -> &dyn Operations {
+        self.clock.advance(1_000_000);
+        &**self.fs()
+    }
+
+    fn commit(&mut self) -> Result<(), String> {
+        self.fs().commit().map_err(|e| e.to_string())
+    }
+
+    fn crash(&mut self, seed: u64) -> Result<(), String> {
+        self.fs = None;
+        self.sim = Arc::new(self.sim.crash(CrashPolicy::Random(seed)));
+        if seed.is_multiple_of(3) {
+            // The power fails again right after the first recovery.
+            drop(open(&self.sim, &self.clock)?);
+            self.sim = Arc::new(self.sim.crash(CrashPolicy::Random(seed / 3)));
+        }
+        self.fs = Some(open(&self.sim, &self.clock)?);
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> Result<(), String> {
+        if let Some(fs) = self.fs.take() {
+            fs.close().map_err(|e| e.to_string())?;
+            fs.volume().trim();
+        }
+        self.fs = Some(open(&self.sim, &self.clock)?);
+        Ok(())
+    }
+
+    fn check(&mut self) -> Result<(), String> {
+        let report = check::check(self.fs().volume(), Depth::Data).map_err(|e| e.to_string())?;
+        if report.is_clean() { Ok(()) } else { Err(report.problems.join("\n")) }
+    }
+
+    fn roll_back(&mut self, snapshot: &[u8]) -> RollBack {
+        let rolled = (|| {
+            self.reopen()?;
+            let volume = self.fs().volume();
+            let info = volume.find_snapshot(snapshot).ok_or("no such snapshot")?;
+            let head = volume.clone_snapshot(info.id, (5, 6)).map_err(|e| e.to_string())?;
+            let old = volume.promote(head).map_err(|e| e.to_string())?;
+            volume.drop_head(old).map_err(|e| e.to_string())?;
+            // The file system keeps state of the old tree: open it anew.
+            volume.commit(&mut |_| Ok(())).map_err(|e| e.to_string())?;
+            self.fs = None;
+            self.fs = Some(open(&self.sim, &self.clock)?);
+            Ok::<(), String>(())
+        })();
+        match rolled {
+            Ok(()) => RollBack::Done { guard: None },
+            Err(why) => RollBack::Failed(why),
+        }
+    }
+
+    fn lost_power(&self) -> bool {
+        self.sim.is_crashed()
+    }
+
+    fn device_calls(&self) -> u64 {
+        self.sim.changes().saturating_sub(self.calls_at_start)
+    }
+}
