@@ -1,20 +1,25 @@
 //! snapfs: a snapshotting file system in user space.
 //!
-//! The map of the crate, top to bottom; imports point down only (checked by `tests/tidy.rs`):
+//! The map of the crate, top to bottom. Imports point down only; `tests/tidy` checks this table (tests are exempt):
 //!
 //! | module | currency | may import |
 //! |---|---|---|
-//! | [`cli`] | commands | everything below |
-//! | [`fuse`] | kernel requests | `ops`, leaves |
-//! | [`ctl`] | commands to the daemon | leaves |
-//! | [`check`] | the auditor's report | everything below but `fuse` |
-//! | [`fs`] | inodes and names | `ops`, `volume`, leaves |
+//! | [`cli`] | commands | everything |
+//! | [`check`] | the auditor's report | `volume`, `tree`, `store`, leaves |
+//! | [`fuse`] | kernel requests | leaves |
+//! | [`ctl`] | requests to the daemon | leaves |
+//! | [`fs`] | inodes and names | `volume`, leaves |
 //! | [`volume`] | transactions, views, snapshots | `tree`, `store`, `device`, leaves |
 //! | [`tree`] | sorted keys | `store`, leaves |
 //! | [`store`] | verified blocks by pointer | `device`, leaves |
-//! | [`device`] | bytes at offsets | `sys`, leaves |
-//! | [`ops`] | the vocabulary of requests | leaves |
-//! | leaves: [`format`](mod@format), [`limits`], [`clock`], [`counters`], [`sys`] | | each other, down |
+//! | [`device`] | bytes at offsets | leaves |
+//! | [`format`](mod@format) | layouts | `ops`, `limits` |
+//! | [`clock`] | time | `ops` |
+//! | [`ops`] | the vocabulary of requests | |
+//! | [`limits`] | bounds | |
+//! | [`sys`] | system calls | |
+//!
+//! Leaves are the last five. `docs/architecture.md` has the bird's eye view.
 
 pub mod check;
 pub mod cli;

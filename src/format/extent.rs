@@ -54,7 +54,7 @@ impl Extent {
 
     /// The part `from..from + len` (multiples of 4096, inside) as an extent of its own.
     pub fn slice(&self, from: u64, len: u64) -> Extent {
-        assert!(from % BLOCK_BYTES == 0 && len % BLOCK_BYTES == 0 && len > 0);
+        assert!(from.is_multiple_of(BLOCK_BYTES) && len.is_multiple_of(BLOCK_BYTES) && len > 0);
         assert!(from + len <= self.len_bytes(), "slice {from}+{len} of {}", self.len);
         let crcs = if self.is_unwritten() {
             Vec::new()

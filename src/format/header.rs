@@ -21,7 +21,7 @@ pub enum BlockKind {
     Inner = 2,
     /// Part of the space map.
     SpaceMap = 3,
-    /// Sealed chunk of a dead list bucket.
+    /// Reserved: chunks of dead lists are items of the meta tree.
     DeadChunk = 4,
 }
 

@@ -23,17 +23,17 @@ pub enum Kind {
     Extent = 7,
     /// An inode without a name. Object [`crate::format::Ino::ORPHANS`], `rest`: the inode number.
     Orphan = 8,
-    /// Meta tree: a view record. Object: view id.
+    /// Meta tree: a view record. Object 0, `rest`: the view id.
     View = 32,
-    /// Meta tree: snapshots whose names share a hash. `rest`: the hash.
+    /// Reserved. Names are in the view records.
     SnapshotName = 33,
     /// Meta tree: a birth bucket of a dead list. Object: dead list id, `rest`: bucket epoch.
     DeadBucket = 34,
     /// Meta tree: entries of a bucket. Object: bucket id, `rest`: sequence number.
     DeadChunk = 35,
-    /// Meta tree: extra references of an address range. Object: address.
+    /// Meta tree: extra references of an address range. Object 0, `rest`: the address.
     ExtraRefs = 36,
-    /// Meta tree: background work that a crash must not lose. Object: job id.
+    /// Meta tree: background work that a crash must not lose. Object 0, `rest`: the job id.
     Job = 37,
 }
 

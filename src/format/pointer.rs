@@ -1,6 +1,6 @@
 //! The block pointer: where a metadata block is, how old it is, and what it must hash to.
 
-use super::{BlockAddr, Epoch, FormatError, bad};
+use super::{BLOCK_BYTES, BlockAddr, Epoch, FormatError, bad};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
 /// Pointer to a metadata block of any kind, 40 bytes on disk.
@@ -58,10 +58,10 @@ impl RawPtr {
             checksum: self.checksum.get(),
             len: self.len.get(),
         };
-        if p.addr.0 == 0 || p.addr.0 % super::BLOCK_BYTES != 0 || p.copy.0 % super::BLOCK_BYTES != 0 {
+        if p.addr.0 == 0 || !p.addr.0.is_multiple_of(BLOCK_BYTES) || !p.copy.0.is_multiple_of(BLOCK_BYTES) {
             return bad!("pointer address {} or copy {} is zero or not a multiple of 4096", p.addr, p.copy);
         }
-        if p.len == 0 || u64::from(p.len) % super::BLOCK_BYTES != 0 || p.len > 1 << 20 {
+        if p.len == 0 || u64::from(p.len) % BLOCK_BYTES != 0 || p.len > 1 << 20 {
             return bad!("pointer length {} is not a multiple of 4096 in 4096..=1048576", p.len);
         }
         if p.birth.0 == 0 || self.reserved.get() != 0 {

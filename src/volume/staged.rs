@@ -15,7 +15,7 @@ pub struct Staged {
 impl Staged {
     /// Allocates and writes `data` (whole blocks). Leaves `keep` bytes for others.
     pub(super) fn write(store: &Arc<Store>, data: &[u8], keep: u64) -> Result<Staged> {
-        assert!(data.len() as u64 % BLOCK_BYTES == 0, "staged data is whole blocks");
+        assert!((data.len() as u64).is_multiple_of(BLOCK_BYTES), "staged data is whole blocks");
         let mut staged = Staged { store: store.clone(), extents: Vec::new() };
         let mut rest = data;
         while !rest.is_empty() {
@@ -31,7 +31,7 @@ impl Staged {
 
     /// Allocates `len` bytes (whole blocks) that read as zeros. Leaves `keep` bytes for others.
     pub(super) fn unwritten(store: &Arc<Store>, len: u64, keep: u64) -> Result<Staged> {
-        assert!(len % BLOCK_BYTES == 0, "staged space is whole blocks");
+        assert!(len.is_multiple_of(BLOCK_BYTES), "staged space is whole blocks");
         let mut staged = Staged { store: store.clone(), extents: Vec::new() };
         let mut rest = len;
         while rest > 0 {

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Every check of the project, as CI runs it: formatting, lints, scripts, tests. The last line is the number of tests.
+#
+# SNAPFS_REQUIRE_FUSE=1 makes tests fail that would otherwise be skipped for want of /dev/fuse. Arguments go to
+# `cargo test`, so `tests/run.sh --lib` runs the unit tests alone.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Tools that tests on a real mount call. Whoever is not root is told what to run.
+missing=()
+need() { command -v "$1" >/dev/null 2>&1 || missing+=("$2"); }
+need cc build-essential
+need fusermount3 fuse3
+need rsync rsync
+need setfattr attr
+need setfacl acl
+if [ ${#missing[@]} -gt 0 ]; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
+    else
+        echo "missing packages; run: sudo apt-get install ${missing[*]}" >&2
+    fi
+fi
+for component in rustfmt clippy; do
+    name=${component/rustfmt/fmt}
+    if ! cargo "$name" --version >/dev/null 2>&1; then
+        rustup component add "$component"
+    fi
+done
+
+step() { printf '== %s\n' "$*"; }
+
+step cargo fmt --check
+cargo fmt --check
+
+step cargo clippy
+cargo clippy --quiet --all-targets -- -D warnings
+
+if command -v shellcheck >/dev/null 2>&1; then
+    step shellcheck
+    { git ls-files -- '*.sh' .ci/run 'mount-helpers/*mount.fuse.snapfs' || true; } | xargs -r shellcheck
+else
+    step "shellcheck is not installed, scripts are only parsed"
+    for script in tests/*.sh mount-helpers/*.sh .ci/run; do bash -n "$script"; done
+    for script in mount-helpers/*mount.fuse.snapfs; do sh -n "$script"; done
+fi
+
+step cargo test
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+status=0
+cargo test --no-fail-fast "$@" 2>&1 | tee "$log" || status=$?
+
+# libtest prints one result for each binary; a test that is a program of its own prints `ok: NAME` for each check.
+awk '
+    /^test result:/ { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) p += $(i-1); if ($i ~ /^failed/) f += $(i-1) } }
+    /^ok: /         { p++ }
+    /^error: test failed/ { broken++ }
+    END { if (broken && !f) f = broken; printf "%d passed, %d failed\n", p, f }
+' "$log"
+exit "$status"
