@@ -313,6 +313,7 @@ fn report(volume: &Volume, depth: Depth) -> Result<CheckReport, VolumeError> {
         "nodes": report.nodes,
         "items": report.items,
         "inodes": report.inodes,
+        "snapshots_unchecked": report.snapshots_unchecked,
         "allocated_bytes": report.allocated_bytes,
         "proved_data_bytes": report.data_bytes,
     });
