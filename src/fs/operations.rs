@@ -236,7 +236,7 @@ const RECLAIM_COMMITS_MAX: usize = 64;
 impl Fs {
     /// Runs a change. If space is short, brings in what commits can make available, and tries once more. A change that
     /// was refused has changed nothing, so it may be run again.
-    fn with_space<T>(&self, change: impl Fn() -> Result<T>) -> Result<T> {
+    pub(super) fn with_space<T>(&self, change: impl Fn() -> Result<T>) -> Result<T> {
         if self.volume.dirty_bytes() > self.options.dirty_bytes_max {
             self.commit()?;
         }

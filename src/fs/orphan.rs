@@ -55,7 +55,7 @@ impl Fs {
 
     /// Purges; a damaged inode must not keep anybody from mounting or unmounting, so it stays, with its record.
     fn purge_or_keep(&self, ino: Ino) {
-        if let Err(e) = self.purge(ino) {
+        if let Err(e) = self.with_space(|| self.purge(ino)) {
             log::warn!("inode {} without a name stays until the next mount: {e}", ino.0);
         }
     }

@@ -16,7 +16,7 @@ use crate::ops::{Error, Result};
 use crate::volume::Purpose;
 
 /// Extents that one change takes away.
-pub(super) const STEP_ITEMS: usize = 2000;
+pub(super) const STEP_ITEMS: usize = 256;
 
 impl Fs {
     /// Cuts the file from its end until what is left beyond `size` fits one change.

@@ -197,7 +197,7 @@ impl Volume {
         for point in &superblock.pending {
             state.apply_point(point);
         }
-        let reserve_bytes = (superblock.size / 64).clamp(2 << 20, 32 << 20);
+        let reserve_bytes = (superblock.size / 32).clamp(4 << 20, 64 << 20);
         let uuid = superblock.uuid;
         let committer = Committer {
             superblock,

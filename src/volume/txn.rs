@@ -30,6 +30,10 @@ pub enum Purpose {
 
 /// Nodes that a single item may dirty: the path and a split of each level.
 const NODES_PER_ITEM: u64 = 5;
+/// Nodes that a run of neighbouring items may dirty besides its leaves.
+const NODES_OF_A_RUN: u64 = 40;
+/// Neighbouring items in a leaf at least, on average.
+const ITEMS_PER_LEAF_MIN: u64 = 8;
 
 /// Content that is held back needs its own blocks and, spread over a big file, a leaf for each of them.
 const HELD_FACTOR: u64 = 6;
@@ -76,8 +80,10 @@ impl<'a> Txn<'a> {
             Purpose::Write => self.volume.reserve_bytes,
             Purpose::Delete => self.volume.reserve_bytes / 2,
         };
-        let worst =
-            u64::from(need.items) * NODES_PER_ITEM * NODE_BYTES as u64 + need.data_bytes * HELD_FACTOR;
+        // Few items may each have a path of their own; many are neighbours: extents, pieces of a value.
+        let items = u64::from(need.items);
+        let nodes = (items * NODES_PER_ITEM).min(NODES_OF_A_RUN + items / ITEMS_PER_LEAF_MIN);
+        let worst = nodes * NODE_BYTES as u64 + need.data_bytes * HELD_FACTOR;
         let bytes = self.volume.required_bytes(self.state()) + worst + keep;
         let store = self.volume.shared.store();
         store.secure(&mut store.alloc(), bytes)?;
