@@ -164,6 +164,10 @@ fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened,
         }
         _ => {}
     }
+    // A daemon leaves the directory that it was started in, and opens files of the store for as long as it lives.
+    let store = &store.canonicalize().map_err(|e| {
+        Failure::new(Code::Io, format!("{}: cannot find the way to the store: {e}", store.display()))
+    })?;
     let mode = if access == Access::Mount { LockMode::Exclusive } else { LockMode::Shared };
     let lock = lock(store, &kind, mode)?;
     let device_access = match access {
