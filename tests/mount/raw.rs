@@ -41,9 +41,8 @@ pub fn allocate(file: &File, mode: i32, offset: u64, len: u64) -> io::Result<u64
 pub fn copy_range(from: &File, from_offset: u64, to: &File, to_offset: u64, len: u64) -> io::Result<u64> {
     let (mut a, mut b) = (from_offset as i64, to_offset as i64);
     // SAFETY: both offsets live through the call.
-    done(unsafe {
-        libc::copy_file_range(from.as_raw_fd(), &mut a, to.as_raw_fd(), &mut b, len as usize, 0)
-    } as i64)
+    done(unsafe { libc::copy_file_range(from.as_raw_fd(), &mut a, to.as_raw_fd(), &mut b, len as usize, 0) }
+        as i64)
 }
 
 /// mknod.

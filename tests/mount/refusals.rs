@@ -339,7 +339,10 @@ fn as_nobody(p: &Place, args: &[&str]) -> Option<Said> {
         std::os::unix::fs::chown(&runtime, Some(65534), Some(65534)).unwrap();
     }
     let mut command = Command::new("/usr/bin/setpriv");
-    p.settle(&mut command).args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program).args(args);
+    p.settle(&mut command)
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(&program)
+        .args(args);
     Some(said(command.env("SNAPFS_RUNTIME_DIR", &runtime)))
 }
 
@@ -422,10 +425,12 @@ fn without_dev_fuse() {
 /// A store that gets full: what was written stays, deleting works, then writing works again.
 fn fills_up(p: &Place, store: &str) {
     p.ok(&["mount", store, "mnt"]);
-    let block: Vec<u8> = (0..256 << 10).map({
-        let mut random = fastrand::Rng::with_seed(3);
-        move |_| random.u8(..)
-    }).collect();
+    let block: Vec<u8> = (0..256 << 10)
+        .map({
+            let mut random = fastrand::Rng::with_seed(3);
+            move |_| random.u8(..)
+        })
+        .collect();
     let write = |name: &str| -> std::io::Result<()> {
         let mut file = File::create(p.path(name))?;
         file.write_all(&block)?;
@@ -486,7 +491,8 @@ fn a_full_disk_under_a_directory() {
         return skipped("no root: no small file system for a store");
     }
     fs::create_dir(p.at("small")).unwrap();
-    let tmpfs = said(Command::new("mount").args(["-t", "tmpfs", "-o", "size=48m", "none"]).arg(p.at("small")));
+    let tmpfs =
+        said(Command::new("mount").args(["-t", "tmpfs", "-o", "size=48m", "none"]).arg(p.at("small")));
     if tmpfs.code != 0 {
         return skipped("no right to mount a tmpfs");
     }

@@ -302,7 +302,10 @@ fn a_snapshot_never_has_the_second_write_without_the_first() {
                 text.parse::<u64>().ok()
             };
             if let (Some(x), Some(y)) = (text("x"), text("y")) {
-                assert!(b >= x && (y == x || y + 1 == x), "snapshot {i}, writer {writer}: b {b}, x {x}, y {y}");
+                assert!(
+                    b >= x && (y == x || y + 1 == x),
+                    "snapshot {i}, writer {writer}: b {b}, x {x}, y {y}"
+                );
             }
             seen += usize::from(a > 0);
         }
@@ -675,7 +678,10 @@ fn rename_with_flags() {
     let (f, g) = (p.path("a/f"), p.path("b/g"));
     refuses(raw::rename(&f, &g, libc::RENAME_NOREPLACE), libc::EEXIST);
     raw::rename(&f, &g, libc::RENAME_EXCHANGE).unwrap();
-    assert_eq!((fs::read_to_string(&f).unwrap(), fs::read_to_string(&g).unwrap()), ("two".into(), "one".into()));
+    assert_eq!(
+        (fs::read_to_string(&f).unwrap(), fs::read_to_string(&g).unwrap()),
+        ("two".into(), "one".into())
+    );
     raw::rename(&p.path("a/sub"), &g, libc::RENAME_EXCHANGE).unwrap(); // a directory and a file
     assert!(fs::metadata(&g).unwrap().is_dir() && fs::metadata(p.path("a/sub")).unwrap().is_file());
     assert_eq!(fs::metadata(p.path("a")).unwrap().nlink(), 2);
