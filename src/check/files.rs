@@ -1,6 +1,372 @@
-//! Files and names: link counts, entries, orphans, extents.
+//! Files and names: link counts, entries, parents, orphans, content maps. Invariant 8 of the live tree and of snapshots.
+//!
+//! One pass over a tree in key order. What the items of one inode say about each other is [`Object`]'s; what inodes say
+//! about each other is added up in a row of 40 bytes for each inode. Every name counts for its inode as an entry and
+//! against it as a link, so that a sum of zero proves both sets equal; only where they are not is the tree read again to
+//! tell the names. Snapshots are read whole, too, but only the newest when there are many.
 
 use super::Report;
+use super::object::Object;
+use crate::format::dirent::{Dirent, name_hash};
+use crate::format::inode::{Inode, type_number};
+use crate::format::link::{Links, link_hash};
+use crate::format::view::{Role, ViewRecord};
+use crate::format::{Ino, Key, Kind, dirent::Bucket};
+use crate::ops::FileType;
+use crate::store::StoreError;
+use crate::tree::{self, Child};
 use crate::volume::audit::Committed;
+use std::collections::{BTreeMap, BTreeSet};
 
-pub(super) fn check(_state: &Committed, _report: &mut Report) {}
+/// Snapshots that are read whole, newest first.
+const SNAPSHOTS_MAX: usize = 64;
+/// Components of a path that is told.
+const PATH_DEPTH_MAX: usize = 64;
+
+/// Runs the audit; what it finds goes to `report`.
+pub(super) fn check(state: &Committed, report: &mut Report) {
+    let (mut snapshots, heads): (Vec<_>, Vec<_>) = state
+        .records
+        .iter()
+        .filter(|r| r.role != Role::Hidden)
+        .partition(|r: &&ViewRecord| r.role == Role::Snapshot);
+    snapshots.sort_by_key(|r| std::cmp::Reverse(r.epoch));
+    report.snapshots_unchecked = snapshots.len().saturating_sub(SNAPSHOTS_MAX) as u64;
+    for record in heads.into_iter().chain(snapshots.into_iter().take(SNAPSHOTS_MAX)) {
+        // A view without a root was reported with the space.
+        let Some(root) = record.root else { continue };
+        let mut auditor =
+            Auditor { state, record, root: Child::Stored(root), report: &mut *report, rows: BTreeMap::new() };
+        let inodes = auditor.run();
+        if record.id == state.superblock.live {
+            report.inodes = inodes;
+        }
+    }
+}
+
+/// What is known of one inode from all over the tree.
+#[derive(Clone, Copy, Default)]
+struct Row {
+    /// Sum over its entries minus sum over its links.
+    balance: u64,
+    /// Of a directory: the directory that it is in, by its inode or by its entry, whichever came first.
+    parent: u64,
+    /// Entries that name it.
+    names: u32,
+    /// As its inode says.
+    nlink: u32,
+    /// Entries in it that name directories.
+    subdirectories: u32,
+    /// Number of its type; 0 while unknown.
+    kind: u8,
+    flags: u8,
+}
+
+/// Its inode was seen.
+const INODE: u8 = 1;
+/// It has an orphan record.
+const ORPHAN: u8 = 2;
+/// It has items besides an inode.
+const ITEMS: u8 = 4;
+/// A directory from which the root is reached, or of which it is already said that it is not.
+const DONE: u8 = 8;
+/// A directory on the way that is being followed.
+const ON_WAY: u8 = 16;
+
+/// The audit of one view.
+pub(super) struct Auditor<'a> {
+    pub state: &'a Committed,
+    record: &'a ViewRecord,
+    root: Child,
+    report: &'a mut Report,
+    rows: BTreeMap<u64, Row>,
+}
+
+impl Auditor<'_> {
+    /// Number of inodes.
+    fn run(&mut self) -> u64 {
+        if let Err(e) = self.items() {
+            self.say(e.to_string());
+            return 0;
+        }
+        if self.rows.is_empty() {
+            // Never mounted: the first mount makes the root.
+            return 0;
+        }
+        self.compare();
+        self.follow_parents();
+        self.rows.values().filter(|row| row.flags & INODE != 0).count() as u64
+    }
+
+    /// Reports something about the view.
+    fn say(&mut self, what: String) {
+        self.report.problem(format!("view {}: {what}", self.record.id.0));
+    }
+
+    /// Reports something about an inode.
+    pub fn problem(&mut self, ino: Ino, what: impl std::fmt::Display) {
+        if self.report.is_full() {
+            return;
+        }
+        let path = self.path(ino).map(|p| format!(" ({})", String::from_utf8_lossy(&p))).unwrap_or_default();
+        self.say(format!("inode {}{path}: {what}", ino.0));
+    }
+
+    /// One of the paths of an inode, as its links tell it.
+    fn path(&self, ino: Ino) -> Option<Vec<u8>> {
+        let (mut at, mut path) = (ino, Vec::new());
+        for _ in 0..PATH_DEPTH_MAX {
+            if at == Ino::ROOT {
+                return Some(if path.is_empty() { b"/".to_vec() } else { path });
+            }
+            let (from, to) = (Key::new(at.0, Kind::Link, 0), Key::new(at.0, Kind::Dirent, 0));
+            let (_, item) = tree::range(&self.state.pager, &self.root, &from, &to).next()?.ok()?;
+            let (parent, name) = Links::decode(&item).ok()?.names.into_iter().next()?;
+            path = [b"/", name.as_slice(), &path].concat();
+            at = parent;
+        }
+        None
+    }
+
+    fn get(&self, key: &Key) -> Result<Option<tree::Item>, StoreError> {
+        tree::get(&self.state.pager, &self.root, key)
+    }
+
+    /// The pass over the tree.
+    fn items(&mut self) -> Result<(), StoreError> {
+        let state = self.state;
+        let root = self.root.clone();
+        let mut object = Object::default();
+        for item in tree::range(&state.pager, &root, &Key::MIN, &Key::MAX) {
+            let (key, value) = item?;
+            if key.object != object.ino.0 {
+                std::mem::replace(&mut object, Object::new(Ino(key.object))).finish(self);
+            }
+            if key.object == Ino::ORPHANS.0 {
+                self.orphan(&key, &value);
+            } else if self.in_range(Ino(key.object)) {
+                object.item(self, &key, &value);
+            } else {
+                self.say(format!("item {key:?}: no inode has this number"));
+            }
+        }
+        object.finish(self);
+        Ok(())
+    }
+
+    fn in_range(&self, ino: Ino) -> bool {
+        ino == Ino::ROOT || (Ino::FIRST_FREE..self.state.superblock.next_ino).contains(&ino)
+    }
+
+    fn orphan(&mut self, key: &Key, value: &[u8]) {
+        let ino = Ino(key.rest);
+        if key.kind != Kind::Orphan as u8 || !value.is_empty() {
+            self.say(format!("item {key:?} of {} bytes is among the orphan records", value.len()));
+        } else if ino == Ino::ROOT || !self.in_range(ino) {
+            self.say(format!("orphan record of inode {}: no inode has this number", ino.0));
+        } else {
+            self.row(ino).flags |= ORPHAN;
+        }
+    }
+
+    fn row(&mut self, ino: Ino) -> &mut Row {
+        self.rows.entry(ino.0).or_default()
+    }
+
+    /// An inode was read.
+    pub fn saw_inode(&mut self, ino: Ino, inode: &Inode) {
+        let row = self.row(ino);
+        let (kind, parent) = (row.kind, row.parent);
+        row.flags |= INODE;
+        row.nlink = inode.nlink;
+        row.kind = type_number(inode.kind);
+        row.parent = inode.parent.0;
+        if kind != 0 && kind != type_number(inode.kind) {
+            self.problem(ino, format_args!("is a {:?}, its directory entry says another type", inode.kind));
+        } else if parent != 0 && parent != inode.parent.0 {
+            self.wrong_parent(ino, inode.parent.0, parent);
+        }
+    }
+
+    fn wrong_parent(&mut self, ino: Ino, says: u64, is: u64) {
+        self.problem(ino, format_args!("directory says that it is in inode {says}, its entry is in {is}"));
+    }
+
+    /// An item besides the inode was read.
+    pub fn saw_item(&mut self, ino: Ino) {
+        self.row(ino).flags |= ITEMS;
+    }
+
+    /// An entry of `dir` was read.
+    pub fn saw_entry(&mut self, dir: Ino, entry: &Dirent) {
+        if entry.ino == Ino::ROOT || !self.in_range(entry.ino) {
+            let name = String::from_utf8_lossy(&entry.name).into_owned();
+            return self.problem(dir, format_args!("entry '{name}' names inode {}, impossible", entry.ino.0));
+        }
+        let directory = entry.kind == FileType::Directory;
+        self.row(dir).subdirectories += u32::from(directory);
+        let row = self.row(entry.ino);
+        row.names += 1;
+        row.balance = row.balance.wrapping_add(fingerprint(dir, &entry.name));
+        let (kind, parent, known) = (row.kind, row.parent, row.flags & INODE != 0);
+        if kind == 0 {
+            row.kind = type_number(entry.kind);
+        }
+        if directory && parent == 0 && !known {
+            row.parent = dir.0;
+        }
+        if kind != 0 && kind != type_number(entry.kind) {
+            let name = String::from_utf8_lossy(&entry.name).into_owned();
+            self.problem(
+                entry.ino,
+                format_args!(
+                    "directory entry '{name}' in inode {} says {:?}, it is another type",
+                    dir.0, entry.kind
+                ),
+            );
+        } else if directory && parent != 0 && parent != dir.0 {
+            self.wrong_parent(entry.ino, parent, dir.0);
+        }
+    }
+
+    /// A link of `ino` was read.
+    pub fn saw_link(&mut self, ino: Ino, parent: Ino, name: &[u8]) {
+        let row = self.row(ino);
+        row.balance = row.balance.wrapping_sub(fingerprint(parent, name));
+    }
+
+    /// What the rows say by themselves.
+    fn compare(&mut self) {
+        if self.rows.get(&Ino::ROOT.0).is_none_or(|r| r.flags & INODE == 0) {
+            self.say("there is no root directory".into());
+        }
+        let mut unequal = BTreeSet::new();
+        for (n, row) in std::mem::take(&mut self.rows).iter_mut() {
+            if row.balance != 0 {
+                unequal.insert(*n);
+            }
+            if let Some(what) = verdict(Ino(*n), row) {
+                self.problem(Ino(*n), what);
+            }
+            self.rows.insert(*n, *row);
+        }
+        if !unequal.is_empty()
+            && let Err(e) = self.tell_unequal(&unequal)
+        {
+            self.say(e.to_string());
+        }
+    }
+
+    /// Names the entries without a link and the links without an entry.
+    fn tell_unequal(&mut self, unequal: &BTreeSet<u64>) -> Result<(), StoreError> {
+        let (state, root) = (self.state, self.root.clone());
+        for item in tree::range(&state.pager, &root, &Key::MIN, &Key::MAX) {
+            let (key, value) = item?;
+            let owner = Ino(key.object);
+            if key.kind == Kind::Dirent as u8 {
+                for e in Bucket::decode(&value).map(|b| b.entries).unwrap_or_default() {
+                    let link = Key::new(e.ino.0, Kind::Link, link_hash(owner, &e.name));
+                    if unequal.contains(&e.ino.0) && !self.has_link(&link, owner, &e.name)? {
+                        let name = String::from_utf8_lossy(&e.name);
+                        self.problem(
+                            e.ino,
+                            format_args!("entry '{name}' in inode {} has no link item", owner.0),
+                        );
+                    }
+                }
+            } else if key.kind == Kind::Link as u8 && unequal.contains(&key.object) {
+                for (dir, name) in Links::decode(&value).map(|l| l.names).unwrap_or_default() {
+                    let entry = self.get(&Key::new(dir.0, Kind::Dirent, name_hash(&name)))?;
+                    let bucket = entry.and_then(|v| Bucket::decode(&v).ok()).unwrap_or_default();
+                    if bucket.find(&name).is_none_or(|e| e.ino != owner) {
+                        let name = String::from_utf8_lossy(&name);
+                        self.problem(owner, format_args!("link '{name}' in inode {} has no entry", dir.0));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn has_link(&self, key: &Key, dir: Ino, name: &[u8]) -> Result<bool, StoreError> {
+        let links = self.get(key)?.and_then(|v| Links::decode(&v).ok()).unwrap_or_default();
+        Ok(links.names.iter().any(|(d, n)| *d == dir && n == name))
+    }
+
+    /// Every directory with a name must reach the root by its parents.
+    fn follow_parents(&mut self) {
+        let directory = type_number(FileType::Directory);
+        let all: Vec<u64> = self
+            .rows
+            .iter()
+            .filter(|(_, r)| r.kind == directory && r.flags & INODE != 0 && r.nlink > 0)
+            .map(|(n, _)| *n)
+            .collect();
+        for start in all {
+            let (mut way, mut at) = (Vec::new(), start);
+            let lost = loop {
+                if at == Ino::ROOT.0 {
+                    break None;
+                }
+                match self.rows.get_mut(&at) {
+                    Some(row) if row.flags & DONE != 0 => break None,
+                    Some(row) if row.flags & ON_WAY != 0 => break Some("is inside itself"),
+                    Some(row) if row.kind == directory && row.nlink > 0 => {
+                        row.flags |= ON_WAY;
+                        way.push(at);
+                        at = row.parent;
+                    }
+                    _ => break Some("is in something that is no directory"),
+                }
+            };
+            for n in way {
+                self.row(Ino(n)).flags |= DONE;
+            }
+            if let Some(what) = lost {
+                self.problem(
+                    Ino(start),
+                    format_args!("directory cannot be reached from the root: it {what}"),
+                );
+            }
+        }
+    }
+}
+
+/// What is wrong with the counts of an inode.
+fn verdict(ino: Ino, row: &Row) -> Option<String> {
+    let (names, nlink) = (row.names, row.nlink);
+    let orphan = row.flags & ORPHAN != 0;
+    if row.flags & INODE == 0 {
+        return match (names, orphan, row.flags & ITEMS != 0) {
+            (1.., ..) => Some(format!("has {names} names, but there is no inode")),
+            // A purge that goes in steps takes the inode first and the record last.
+            (0, true, _) => None,
+            (0, false, true) => Some("has items, but there is no inode".into()),
+            (0, false, false) => None,
+        };
+    }
+    if ino == Ino::ROOT && row.kind != type_number(FileType::Directory) {
+        return Some("the root is no directory".into());
+    }
+    if nlink == 0 && !orphan && names == 0 {
+        return Some("has no name and no orphan record".into());
+    }
+    if orphan && (nlink > 0 || names > 0) {
+        return Some(format!("has an orphan record, but {names} names and a link count of {nlink}"));
+    }
+    if row.kind != type_number(FileType::Directory) {
+        return (nlink != names).then(|| format!("has {names} names, but a link count of {nlink}"));
+    }
+    let wanted = u32::from(ino != Ino::ROOT);
+    if names != wanted && !orphan {
+        return Some(format!("directory has {names} names instead of {wanted}"));
+    }
+    let links = if orphan { 0 } else { row.subdirectories.saturating_add(2) };
+    (nlink != links)
+        .then(|| format!("directory has a link count of {nlink}, but {} subdirectories", row.subdirectories))
+}
+
+/// A name as a number: equal sets of names have equal sums.
+fn fingerprint(dir: Ino, name: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(name, dir.0.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}

@@ -27,12 +27,19 @@ use std::time::{Duration, Instant};
 /// Stores of this crate.
 pub struct Builtin;
 
+/// Clean tree nodes that are kept at least, in bytes.
+const CLEAN_BYTES_MIN: u64 = 8 << 20;
+/// Free memory goes back to the system this often at most.
+const TRIM_INTERVAL: Duration = Duration::from_secs(2);
 /// How often the committing thread looks whether much has changed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 impl Backend for Builtin {
     fn open(&self, store: &Path, options: &StoreOptions) -> Result<Arc<dyn Engine>, Failure> {
-        let opened = open_volume(store, options.access, options.cache_bytes)?;
+        process::limit_heap_arenas(2);
+        // What is dirty is a part of the memory that was granted, not on top of it.
+        let clean_bytes = options.cache_bytes.saturating_sub(options.dirty_bytes).max(CLEAN_BYTES_MIN);
+        let opened = open_volume(store, options.access, clean_bytes)?;
         let (uid, gid) = (process::effective_uid(), process::effective_gid());
         let fs_options = FsOptions {
             read_only: options.access != Access::Mount,
@@ -164,6 +171,10 @@ fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened,
         }
         _ => {}
     }
+    // A daemon leaves the directory that it was started in, and opens files of the store for as long as it lives.
+    let store = &store.canonicalize().map_err(|e| {
+        Failure::new(Code::Io, format!("{}: cannot find the way to the store: {e}", store.display()))
+    })?;
     let mode = if access == Access::Mount { LockMode::Exclusive } else { LockMode::Shared };
     let lock = lock(store, &kind, mode)?;
     let device_access = match access {
@@ -313,6 +324,7 @@ fn report(volume: &Volume, depth: Depth) -> Result<CheckReport, VolumeError> {
         "nodes": report.nodes,
         "items": report.items,
         "inodes": report.inodes,
+        "snapshots_unchecked": report.snapshots_unchecked,
         "allocated_bytes": report.allocated_bytes,
         "proved_data_bytes": report.data_bytes,
     });
@@ -330,7 +342,7 @@ struct Open {
 
 /// Commits when the interval is over or much has changed, until told to stop.
 fn commit_in_time(fs: &Fs, options: &StoreOptions, stop: &(Mutex<bool>, Condvar)) {
-    let mut last = Instant::now();
+    let (mut last, mut trimmed) = (Instant::now(), Instant::now());
     let mut failed = false;
     loop {
         let mut stopped = stop.0.lock();
@@ -353,6 +365,11 @@ fn commit_in_time(fs: &Fs, options: &StoreOptions, stop: &(Mutex<bool>, Condvar)
                 Err(_) => {}
             }
             last = Instant::now();
+            // A commit has just let go of its copies of what it wrote.
+            if trimmed.elapsed() >= TRIM_INTERVAL {
+                process::trim_heap();
+                trimmed = last;
+            }
         }
     }
 }

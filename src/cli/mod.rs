@@ -36,6 +36,11 @@ fn usage(message: &str) -> Failure {
     Failure::new(Code::Invalid, format!("{USAGE_MARK}{message}"))
 }
 
+/// Reads the text after `-o` as `mount` does: what is wrong with it, if anything. For the fuzz targets.
+pub fn read_mount_options(text: &str) -> Result<(), String> {
+    options::parse(&[text.to_string()], false).map(drop)
+}
+
 /// Runs a command; `args` starts with the name of the program. Returns its exit code.
 pub fn run(backend: &dyn Backend, args: Vec<OsString>) -> u8 {
     let (style, args) = args::normalise(args);

@@ -14,3 +14,8 @@ pub use client::Client;
 pub use protocol::{Code, Failure};
 pub use registry::Record;
 pub use server::{Handler, Server};
+
+/// Reads a request line as the daemon does: whether it is one, or what the answer would say. For the fuzz targets.
+pub fn read_request(line: &[u8]) -> Result<(), Failure> {
+    server::parse(line).map(drop)
+}

@@ -138,7 +138,7 @@ fn serve(stream: &UnixStream, handler: &dyn Handler) -> io::Result<()> {
     protocol::send(&mut out, &result.map_or_else(Answer::Error, Answer::Ok))
 }
 
-fn parse(line: &[u8]) -> Result<Request, Failure> {
+pub(super) fn parse(line: &[u8]) -> Result<Request, Failure> {
     // The version first, and alone: what else a later version says must not matter.
     let value: Value = serde_json::from_slice(line)
         .map_err(|e| Failure::new(Code::Invalid, format!("the request is no JSON: {e}")))?;

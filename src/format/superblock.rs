@@ -177,7 +177,7 @@ impl Superblock {
         }
         assert!(out.len() <= SLOT_BYTES, "pending snapshots overflow the slot");
         out.resize(SLOT_BYTES, 0);
-        let checksum = xxh3_64_with_seed(&out[8..], SEED);
+        let checksum = checksum(&out);
         out[..8].copy_from_slice(&checksum.to_le_bytes());
         out
     }
@@ -191,7 +191,7 @@ impl Superblock {
         if raw.magic.get() != MAGIC {
             return Err(SlotError::Invalid("no snapfs superblock (magic number is missing)".into()));
         }
-        if xxh3_64_with_seed(slot.get(8..).unwrap_or_default(), SEED) != raw.checksum.get() {
+        if checksum(slot) != raw.checksum.get() {
             return Err(SlotError::Invalid("superblock checksum is wrong".into()));
         }
         if raw.version.get() != VERSION {
@@ -241,6 +241,11 @@ impl Superblock {
     pub fn unknown_ro_features(slot: &[u8]) -> u64 {
         RawSuperblock::ref_from_prefix(slot).map_or(0, |(raw, _)| raw.ro_compat.get() & !RO_COMPAT_KNOWN)
     }
+}
+
+/// What the first eight bytes of a slot must be: covers everything behind them.
+pub fn checksum(slot: &[u8]) -> u64 {
+    xxh3_64_with_seed(slot.get(8..).unwrap_or_default(), SEED)
 }
 
 fn take_point(rest: &mut &[u8]) -> Result<PendingPoint, FormatError> {

@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// Cookies of snapshots are their view numbers plus this: behind `.` and `..`.
 const COOKIE_BASE: u64 = 3;
+/// Snapshots looked at together while a `.snapshots` is listed.
+const LIST_BATCH: usize = 256;
 /// How the names of automatic snapshots begin.
 const AUTOMATIC_PREFIX: &[u8] = b"@GMT-";
 
@@ -185,10 +187,10 @@ impl Fs {
         if inode.kind != FileType::Directory {
             return Err(Error::NotADirectory);
         }
-        let snapshots = self.volume.snapshots();
-        let time = snapshots.last().map_or(inode.btime, |s| time_of(s.created));
+        let newest = self.volume.newest_snapshot();
+        let time = newest.map_or(inode.btime, |s| time_of(s.created));
         // Elsewhere than in the root the number would have to be looked for; 1 says that it is not known.
-        let nlink = if dir == Ino::ROOT { 2 + snapshots.len() as u32 } else { 1 };
+        let nlink = if dir == Ino::ROOT { 2 + self.volume.snapshot_count() as u32 } else { 1 };
         Ok(Attr {
             mode: 0o755,
             nlink,
@@ -251,24 +253,26 @@ impl Fs {
         if !listing.give_dots(NodeId::new(0, dir.0))? {
             return Ok(());
         }
-        for info in self.volume.snapshots() {
-            let cookie = u64::from(info.id.0) + COOKIE_BASE;
-            if cookie <= listing.after {
-                continue;
+        // The kernel asks again before it believes these attributes, so they need not be read from each snapshot.
+        let live = self.live_inode(dir)?;
+        loop {
+            let after = ViewId(listing.after.saturating_sub(COOKIE_BASE) as u32);
+            let batch = self.volume.snapshots_after(after, LIST_BATCH);
+            let Some(last) = batch.last().map(|s| u64::from(s.id.0) + COOKIE_BASE) else { return Ok(()) };
+            for info in batch {
+                // A snapshot may be deleted while they are listed.
+                if !self.was_there(dir, info.id) {
+                    continue;
+                }
+                let node = NodeId::new(info.id.0, dir.0);
+                let cookie = u64::from(info.id.0) + COOKIE_BASE;
+                let entry = || Ok(self.short_lived(self.attr(node, &live)));
+                if !listing.give(cookie, node, FileType::Directory, &info.name, entry)? {
+                    return Ok(());
+                }
             }
-            // A snapshot may be deleted while they are listed.
-            if !self.was_there(dir, info.id) {
-                continue;
-            }
-            let node = NodeId::new(info.id.0, dir.0);
-            let entry = || self.past_entry(dir, info.id)?.ok_or(Error::NotFound);
-            match listing.give(cookie, node, FileType::Directory, &info.name, entry) {
-                Ok(true) | Err(Error::Stale | Error::NotFound) => {}
-                Ok(false) => return Ok(()),
-                Err(e) => return Err(e),
-            }
+            listing.after = last;
         }
-        Ok(())
     }
 
     /// What the extended attributes of a snapshot's root say, without their prefix.

@@ -123,6 +123,20 @@ impl Volume {
         list
     }
 
+    /// At most `max` snapshots with numbers above `after`, oldest first: numbers ascend with time.
+    pub fn snapshots_after(&self, after: ViewId, max: usize) -> Vec<SnapshotInfo> {
+        let state = self.state.read();
+        let later = state.history.views_after(after).filter(|v| v.role == Role::Snapshot);
+        later.filter(|v| state.names.get(&v.name) == Some(&v.id)).take(max).map(info).collect()
+    }
+
+    /// The newest snapshot.
+    pub fn newest_snapshot(&self) -> Option<SnapshotInfo> {
+        let state = self.state.read();
+        let named = |v: &&ViewRecord| state.names.get(&v.name) == Some(&v.id);
+        state.history.views_after(ViewId(0)).rev().filter(|v| v.role == Role::Snapshot).find(named).map(info)
+    }
+
     /// Number of snapshots.
     pub fn snapshot_count(&self) -> usize {
         self.state.read().names.len()

@@ -54,7 +54,7 @@ fn compare(volume: &Volume, model: &Model, seed: u64) {
 }
 
 fn audit(volume: &Volume, seed: u64) {
-    let report = check::check(volume, Depth::Data).unwrap();
+    let report = check::check_space(volume, Depth::Data).unwrap();
     if !report.is_clean() {
         let c = volume.committed().unwrap();
         for r in &c.records {

@@ -19,7 +19,6 @@ const EPOCH: Timestamp = Timestamp { secs: 5, nanos: 0 };
 /// A planted fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Bug {
-    None,
     TruncateKeepsTail,
     ForgetsFsync,
     SnapshotFollowsWrites,

@@ -122,6 +122,11 @@ impl History {
         self.views.values()
     }
 
+    /// Views with numbers above `after`, in order.
+    pub fn views_after(&self, after: ViewId) -> impl DoubleEndedIterator<Item = &ViewRecord> {
+        self.views.range(ViewId(after.0.saturating_add(1))..).map(|(_, v)| v)
+    }
+
     /// The views right above a view, hidden ones too.
     pub fn children(&self, view: ViewId) -> &[ViewId] {
         self.children.get(&view).map_or(&[], |c| c)

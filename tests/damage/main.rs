@@ -1,0 +1,10 @@
+//! Damage of every kind to every metadata block and to a sample of data blocks: the outcome is an error or a finding,
+//! never a panic and never wrong data. See docs/testing.md.
+//!
+//! `blocks`: bytes change behind their checksums, as media do it. `crafted`: bytes change and the checksums are made
+//! right again, as only an attacker or a bug does it; there no more is asked than that nothing panics.
+
+mod blocks;
+mod crafted;
+mod observe;
+mod sample;

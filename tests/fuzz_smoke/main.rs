@@ -1,0 +1,220 @@
+//! The bodies of the fuzz targets under seeded mutations of valid encodings: no panic, and what decodes is as it must
+//! be. `SNAPFS_SEED` is the seed, `SNAPFS_FUZZ_ROUNDS` the number of inputs for each target.
+
+#[path = "../../fuzz/src/targets.rs"]
+mod targets;
+
+use snapfs::format::deadlist::{self, Entry};
+use snapfs::format::dirent::Bucket;
+use snapfs::format::inode::Inode;
+use snapfs::format::job::Job;
+use snapfs::format::leaf::LeafPage;
+use snapfs::format::link::Links;
+use snapfs::format::space_map::{self, Change};
+use snapfs::format::superblock::{PendingPoint, Superblock};
+use snapfs::format::view::{Consistency, Role, ViewRecord};
+use snapfs::format::xattr::{XattrValue, Xattrs};
+use snapfs::format::{BlockAddr, BlockPtr, Epoch, Ino, Key, Kind, ViewId, inner};
+use snapfs::ops::{FileType, Timestamp};
+
+const ROUNDS: u64 = 20_000;
+
+fn ptr(n: u64) -> BlockPtr {
+    BlockPtr { addr: BlockAddr(n * 16384), copy: BlockAddr(0), birth: Epoch(n), checksum: n * n, len: 16384 }
+}
+
+fn counted(count: usize, block: &[u8]) -> Vec<u8> {
+    [&(count as u16).to_le_bytes(), block].concat()
+}
+
+fn superblock() -> Vec<Vec<u8>> {
+    let point = |n: u32| PendingPoint {
+        id: ViewId(n),
+        epoch: Epoch(u64::from(n)),
+        created: (5, 7),
+        pause_ns: 1,
+        consistency: Consistency::FileSystem,
+        name: vec![b'n'; n as usize],
+    };
+    let sb = Superblock {
+        uuid: [7; 16],
+        seq: 12,
+        epoch: Epoch(4),
+        time: (1, 2),
+        size: 1 << 30,
+        meta_root: ptr(3),
+        space_map: Some(ptr(4)),
+        allocated: 77,
+        live: ViewId(1),
+        next_view: 9,
+        next_ino: Ino(16),
+        next_id: 5,
+        pending: vec![point(1), point(200)],
+    };
+    vec![sb.encode()]
+}
+
+fn leaf() -> Vec<Vec<u8>> {
+    let mut page = LeafPage::new();
+    for n in 1..60 {
+        page.insert(page.count(), &Key::new(n, Kind::Inode, 0), &vec![n as u8; (n * 7) as usize]);
+    }
+    vec![counted(page.count(), page.bytes())]
+}
+
+fn inner_node() -> Vec<Vec<u8>> {
+    let key = |n: u64| if n == 1 { Key::MIN } else { Key::new(n, Kind::Inode, 0) };
+    vec![counted(90, &inner::encode((1..=90).map(|n| (key(n), ptr(n)))))]
+}
+
+fn space_map_block() -> Vec<Vec<u8>> {
+    let change = |n: u64| match n % 2 {
+        0 => Change::Allocated(n * 4096, 8192),
+        _ => Change::Freed(n * 4096, 4096),
+    };
+    let changes: Vec<_> = (1..300).map(change).collect();
+    vec![counted(changes.len(), &space_map::encode(Some(ptr(9)), &changes))]
+}
+
+fn items() -> Vec<Vec<u8>> {
+    let time = Timestamp { secs: -5, nanos: 999_999_999 };
+    let inode = Inode {
+        kind: FileType::Regular,
+        mode: 0o6755,
+        nlink: 2,
+        uid: 1,
+        gid: 2,
+        rdev: 0,
+        has_inline: true,
+        has_xattr: true,
+        size: 1 << 40,
+        blocks: 8,
+        atime: time,
+        mtime: time,
+        ctime: time,
+        btime: time,
+        parent: Ino(0),
+        generation: 3,
+    };
+    let (mut bucket, mut links, mut xattrs) = (Bucket::default(), Links::default(), Xattrs::default());
+    for n in 0..5_u8 {
+        let name = vec![b'a' + n; usize::from(n) * 9 + 1];
+        assert!(bucket.add(&name, Ino(20), FileType::Socket) && links.add(Ino(17), &name));
+        let long = XattrValue::Long { number: u64::from(n), len: 3000 };
+        assert!(xattrs.add(&name, if n % 2 == 1 { long } else { XattrValue::Short(vec![n; 9]) }));
+    }
+    let mut extent = vec![0; 32];
+    extent[2] = 1;
+    extent[8] = 3;
+    (extent[17], extent[21]) = (0x40, 0x40);
+    let written = [extent.as_slice(), &[9; 16]].concat();
+    extent[24] = 1;
+    assert!(
+        snapfs::format::Extent::decode(&extent).is_ok() && snapfs::format::Extent::decode(&written).is_ok()
+    );
+    vec![inode.encode().to_vec(), bucket.encode(), links.encode(), xattrs.encode(), extent, written]
+}
+
+fn dead_list() -> Vec<Vec<u8>> {
+    let entry = |n: u64| Entry { addr: n * 8192, len: 4096, birth: Epoch(n) };
+    let bucket = deadlist::Bucket { bytes: 1 << 20, count: 9, oid: 5, chunks: 2 };
+    vec![deadlist::encode_chunk(&(1..40).map(entry).collect::<Vec<_>>()), bucket.encode()]
+}
+
+fn records() -> Vec<Vec<u8>> {
+    let view = ViewRecord {
+        id: ViewId(3),
+        role: Role::Snapshot,
+        name: b"a snapshot".to_vec(),
+        epoch: Epoch(9),
+        prev: Some(ViewId(2)),
+        list: 4,
+        referenced: 1 << 30,
+        written: 1 << 20,
+        exclusive: 4096,
+        created: (1, 2),
+        pause_ns: 3,
+        consistency: Consistency::Application,
+        root: Some(ptr(5)),
+    };
+    let tree = Job::FreeTree { root: ptr(8), newer_than: Epoch(2), cursor: Key::new(5, Kind::Extent, 6) };
+    vec![view.encode(), Job::FreeList(7).encode(), Job::DropList(8).encode(), tree.encode()]
+}
+
+fn request() -> Vec<Vec<u8>> {
+    let lines = [
+        r#"{"version":1,"verb":"create","args":{"name":"a","list":[1,2.5e3,null,true,"\u00e4"]}}"#,
+        r#"{"version":2,"verb":"status"}"#,
+        r#"{"version":1,"verb":"check","args":[[[[[[[[]]]]]]]]}"#,
+    ];
+    lines.iter().map(|l| l.as_bytes().to_vec()).collect()
+}
+
+fn mount_options() -> Vec<Vec<u8>> {
+    let lists = [
+        "ro,allow_other,cache=writeback,snapdir=visible,commit=30,threads=8,fsname=/a\\,b\\\\c",
+        "defaults,x-systemd.automount,cache_size=64,dirty_size=16,subtype=snapfs,comment=hello",
+    ];
+    lists.iter().map(|l| l.as_bytes().to_vec()).collect()
+}
+
+fn samples(name: &str) -> Vec<Vec<u8>> {
+    match name {
+        "superblock" => superblock(),
+        "leaf" => leaf(),
+        "inner" => inner_node(),
+        "space_map" => space_map_block(),
+        "items" => items(),
+        "deadlist" => dead_list(),
+        "records" => records(),
+        "request" => request(),
+        "mount_options" => mount_options(),
+        other => panic!("no sample for the target {other}"),
+    }
+}
+
+/// Changes a few bytes, words or lengths.
+fn mutate(bytes: &mut Vec<u8>, rng: &mut fastrand::Rng) {
+    for _ in 0..rng.usize(1..6) {
+        let len = bytes.len();
+        match rng.u8(0..12) {
+            _ if len < 9 => bytes.push(rng.u8(..)),
+            0 => bytes.truncate(rng.usize(0..len)),
+            1 => bytes.extend_from_within(rng.usize(0..len)..),
+            2 => {
+                let (from, to) = (rng.usize(0..len), rng.usize(0..len));
+                bytes.swap(from, to);
+            }
+            // The front, where counts and lengths are, is hit as often as all the rest.
+            n => {
+                let at = if n % 2 == 0 { rng.usize(0..len.min(140) - 7) } else { rng.usize(0..len - 7) };
+                let odd = [0, u64::MAX, 1 << 63, 4096, u64::from(u32::MAX), rng.u64(..)][rng.usize(0..6)];
+                let width = [1, 1, 1, 2, 4, 8][rng.usize(0..6)];
+                bytes[at..at + width].copy_from_slice(&odd.to_le_bytes()[..width]);
+                if n > 8 {
+                    bytes[at] = rng.u8(..);
+                }
+            }
+        }
+    }
+    bytes.truncate(64 << 10);
+}
+
+#[test]
+fn every_target_takes_mutated_bytes() {
+    let number = |name: &str, default| std::env::var(name).map_or(default, |v| v.parse().expect(name));
+    let (seed, rounds) = (number("SNAPFS_SEED", 1), number("SNAPFS_FUZZ_ROUNDS", ROUNDS));
+    for (name, body) in targets::TARGETS {
+        let samples = samples(name);
+        samples.iter().for_each(|s| body(s));
+        let mut rng = fastrand::Rng::with_seed(seed);
+        for round in 0..rounds {
+            let mut bytes = samples[rng.usize(..samples.len())].clone();
+            mutate(&mut bytes, &mut rng);
+            if let Err(panic) = std::panic::catch_unwind(|| body(&bytes)) {
+                println!("target {name}, seed {seed}, round {round}: {:x?}", &bytes[..bytes.len().min(200)]);
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+}

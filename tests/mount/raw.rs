@@ -1,0 +1,125 @@
+//! System calls that the standard library does not offer, for the tests on a real mount.
+
+#![allow(unsafe_code)] // each call is one line over descriptors and strings that outlive it
+#![allow(dead_code)] // two programs share this file, and neither uses all of it
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+fn c(path: &Path) -> CString {
+    CString::new(path.as_os_str().as_bytes()).expect("no zero")
+}
+
+fn done(result: i64) -> io::Result<u64> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as u64) }
+}
+
+/// renameat2 with flags.
+pub fn rename(from: &Path, to: &Path, flags: u32) -> io::Result<u64> {
+    let (from, to) = (c(from), c(to));
+    // SAFETY: both strings live through the call.
+    done(unsafe { libc::renameat2(libc::AT_FDCWD, from.as_ptr(), libc::AT_FDCWD, to.as_ptr(), flags) }.into())
+}
+
+/// lseek.
+pub fn seek(file: &File, offset: u64, whence: i32) -> io::Result<u64> {
+    // SAFETY: plain numbers.
+    done(unsafe { libc::lseek(file.as_raw_fd(), offset as i64, whence) })
+}
+
+/// fallocate with a mode.
+pub fn allocate(file: &File, mode: i32, offset: u64, len: u64) -> io::Result<u64> {
+    // SAFETY: plain numbers.
+    done(unsafe { libc::fallocate(file.as_raw_fd(), mode, offset as i64, len as i64) }.into())
+}
+
+/// copy_file_range from the start of one to `to_offset` of another.
+pub fn copy_range(from: &File, from_offset: u64, to: &File, to_offset: u64, len: u64) -> io::Result<u64> {
+    let (mut a, mut b) = (from_offset as i64, to_offset as i64);
+    // SAFETY: both offsets live through the call.
+    done(unsafe { libc::copy_file_range(from.as_raw_fd(), &mut a, to.as_raw_fd(), &mut b, len as usize, 0) }
+        as i64)
+}
+
+/// mknod.
+pub fn node(path: &Path, mode: u32, major: u32, minor: u32) -> io::Result<u64> {
+    let path = c(path);
+    // SAFETY: the string lives through the call.
+    done(unsafe { libc::mknod(path.as_ptr(), mode, libc::makedev(major, minor)) }.into())
+}
+
+/// Value of an extended attribute.
+pub fn attribute(path: &Path, name: &str) -> io::Result<Vec<u8>> {
+    let (path, name) = (c(path), CString::new(name).expect("no zero"));
+    let mut value = vec![0u8; 1 << 16];
+    // SAFETY: the buffer has the length that is told.
+    let len = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    value.truncate(done(len as i64)? as usize);
+    Ok(value)
+}
+
+/// Sets an extended attribute.
+pub fn set_attribute(path: &Path, name: &str, value: &[u8]) -> io::Result<u64> {
+    let (path, name) = (c(path), CString::new(name).expect("no zero"));
+    // SAFETY: the value has the length that is told.
+    done(
+        unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) }.into(),
+    )
+}
+
+/// Names of all extended attributes.
+pub fn attributes(path: &Path) -> io::Result<Vec<String>> {
+    let path = c(path);
+    let mut list = vec![0u8; 1 << 16];
+    // SAFETY: the buffer has the length that is told.
+    let len = unsafe { libc::listxattr(path.as_ptr(), list.as_mut_ptr().cast(), list.len()) };
+    list.truncate(done(len as i64)? as usize);
+    Ok(list
+        .split(|b| *b == 0)
+        .filter(|n| !n.is_empty())
+        .map(|n| String::from_utf8_lossy(n).into_owned())
+        .collect())
+}
+
+/// Total, free and available bytes as df shows them.
+pub fn df(path: &Path) -> (u64, u64, u64) {
+    let path = c(path);
+    // SAFETY: all zeros is a valid value of this plain structure.
+    let mut s: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: string and structure live through the call.
+    done(unsafe { libc::statvfs(path.as_ptr(), &mut s) }.into()).expect("statvfs");
+    (s.f_blocks * s.f_frsize, s.f_bfree * s.f_frsize, s.f_bavail * s.f_frsize)
+}
+
+/// A shared, writable mapping of a whole file.
+pub struct Mapping(*mut u8, usize);
+
+impl Mapping {
+    /// Maps the first `len` bytes.
+    pub fn new(file: &File, len: usize) -> Mapping {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping at an address that the kernel chooses.
+        let at = unsafe {
+            libc::mmap(std::ptr::null_mut(), len, protection, libc::MAP_SHARED, file.as_raw_fd(), 0)
+        };
+        assert_ne!(at, libc::MAP_FAILED, "{}", io::Error::last_os_error());
+        Mapping(at.cast(), len)
+    }
+    /// Stores one byte.
+    pub fn store(&self, offset: usize, byte: u8) {
+        assert!(offset < self.1);
+        // SAFETY: inside the mapping.
+        unsafe { self.0.add(offset).write_volatile(byte) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new`, and nobody keeps a pointer.
+        unsafe { libc::munmap(self.0.cast(), self.1) };
+    }
+}
