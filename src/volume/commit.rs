@@ -421,22 +421,19 @@ fn run_jobs(
     while budget > 0
         && let Some((id, job)) = jobs.first_key_value().map(|(i, j)| (*i, *j))
     {
-        let before = freed.len();
-        let progress = reclaim::step(job, &shared.pager, meta, budget, freed)?;
-        let used = (freed.len() - before).max(1);
+        let (progress, done) = reclaim::step(job, &shared.pager, meta, budget, freed)?;
         let key = Key::new(0, Kind::Job, id);
         match progress {
             Progress::Done => {
                 meta.edit.remove(meta.root, &key)?;
                 jobs.remove(&id);
-                budget = budget.saturating_sub(used);
             }
             Progress::More(job) => {
                 meta.edit.insert(meta.root, &key, &job.encode())?;
                 jobs.insert(id, job);
-                budget = if matches!(job, Job::DropList(_)) { 0 } else { budget.saturating_sub(used) };
             }
         }
+        budget = budget.saturating_sub(done.max(1));
     }
     Ok(())
 }

@@ -199,7 +199,7 @@ impl Drop for Place {
 fn a_mount_is_used(p: &Place) {
     p.ok(&["mount", "store", "mnt", "-o", "commit=3,nofail,x-gvfs-show"]);
     fs::write(p.path("mnt/f"), b"content").expect("write");
-    p.ok(&["create", "mnt", "one", "-m", "why"]);
+    p.ok(&["create", "mnt", "one"]);
     p.ok(&["create", "mnt/f", "two"]);
     p.ok(&["rename", "store", "two", "three"]);
     let table = p.ok(&["list", "mnt"]);
