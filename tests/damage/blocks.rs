@@ -80,7 +80,11 @@ fn go_on(sim: &Sim, model: &Seen, what: &str) {
         // Counts and times of what was changed are not those of the model.
         seen.facts.retain(|path, _| path.ends_with("content") || path.ends_with("target"));
         seen.facts.remove("live/b/new content");
-        assert_eq!(seen.lie(model), None, "{what}: after changes ({changed}, {closed}) wrong data is delivered");
+        assert_eq!(
+            seen.lie(model),
+            None,
+            "{what}: after changes ({changed}, {closed}) wrong data is delivered"
+        );
     }
 }
 

@@ -17,7 +17,7 @@ use crate::observe::observe;
 use crate::sample::{RW, SNAPDIR, Sample, USER, mount, open};
 
 /// Images that are tried.
-const IMAGES: u64 = 300;
+const IMAGES: u64 = 200;
 
 /// The metadata of a store in memory.
 struct Image {
@@ -34,13 +34,9 @@ impl Image {
         let decoded = slots.iter().map(|at| sample.sim.peek(*at, SLOT_BYTES as u64));
         let superblock =
             decoded.filter_map(|s| Superblock::decode(&s).ok()).max_by_key(|s| s.seq).expect("a superblock");
-        let blocks: BTreeMap<u64, Vec<u8>> = sample
-            .metadata
-            .iter()
-            .map(|p| (p.addr.0, sample.sim.peek(p.addr.0, u64::from(p.len))))
-            .collect();
-        let checksums: HashMap<u64, u64> =
-            sample.metadata.iter().map(|p| (p.addr.0, p.checksum)).collect();
+        let blocks: BTreeMap<u64, Vec<u8>> =
+            sample.metadata.iter().map(|p| (p.addr.0, sample.sim.peek(p.addr.0, u64::from(p.len)))).collect();
+        let checksums: HashMap<u64, u64> = sample.metadata.iter().map(|p| (p.addr.0, p.checksum)).collect();
         let mut holders: HashMap<u64, Vec<(u64, usize)>> = HashMap::new();
         for (holder, bytes) in &blocks {
             for at in 64..bytes.len() - 40 {
@@ -215,7 +211,8 @@ fn no_crafted_image_makes_anything_panic() {
             // Half of the changes hit the tables of the store: there are few of them among many nodes of trees.
             let roots = [Some(image.superblock.meta_root), image.superblock.space_map];
             let roots: Vec<u64> = roots.into_iter().flatten().map(|p| p.addr.0).collect();
-            let addr = if rng.bool() { roots[rng.usize(..roots.len())] } else { addrs[rng.usize(..addrs.len())] };
+            let addr =
+                if rng.bool() { roots[rng.usize(..roots.len())] } else { addrs[rng.usize(..addrs.len())] };
             mutate_block(image.blocks.get_mut(&addr).expect("a block"), &mut rng);
             image.reseal(addr);
         }

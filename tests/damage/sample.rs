@@ -33,7 +33,10 @@ pub struct Sample {
     pub data: Vec<(u64, u64)>,
 }
 
-pub fn open(device: Arc<dyn snapfs::device::Device>, access: Access) -> std::result::Result<Arc<Volume>, String> {
+pub fn open(
+    device: Arc<dyn snapfs::device::Device>,
+    access: Access,
+) -> std::result::Result<Arc<Volume>, String> {
     let options = OpenOptions { access, cache_bytes: 1 << 20 };
     Volume::open(device, options).map_err(|e| e.to_string())
 }

@@ -109,7 +109,9 @@ fn items() -> Vec<Vec<u8>> {
     (extent[17], extent[21]) = (0x40, 0x40);
     let written = [extent.as_slice(), &[9; 16]].concat();
     extent[24] = 1;
-    assert!(snapfs::format::Extent::decode(&extent).is_ok() && snapfs::format::Extent::decode(&written).is_ok());
+    assert!(
+        snapfs::format::Extent::decode(&extent).is_ok() && snapfs::format::Extent::decode(&written).is_ok()
+    );
     vec![inode.encode().to_vec(), bucket.encode(), links.encode(), xattrs.encode(), extent, written]
 }
 
