@@ -332,4 +332,22 @@ mod tests {
             assert!(Superblock::decode(&slot[..len]).is_err());
         }
     }
+
+    #[test]
+    fn impossible_counters_are_refused() {
+        let wrong: [fn(&mut Superblock); 7] = [
+            |s| s.epoch = Epoch(u64::MAX),
+            |s| s.seq = u64::MAX,
+            |s| s.next_id = COUNTER_MAX + 1,
+            |s| s.next_ino = Ino(1),
+            |s| s.next_ino = Ino(Ino::END.0 + 1),
+            |s| s.size = 4096,
+            |s| s.meta_root.birth = Epoch(5),
+        ];
+        for change in wrong {
+            let mut sb = sample();
+            change(&mut sb);
+            assert!(matches!(Superblock::decode(&sb.encode()), Err(SlotError::Invalid(_))), "{sb:?}");
+        }
+    }
 }

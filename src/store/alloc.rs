@@ -270,6 +270,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_not_allocated_may_not_be_freed() {
+        let mut a = Allocator::new(8192, 1 << 20);
+        assert!(a.mark_allocated(16384, 65536));
+        let first = |a: &Allocator, ranges: &[(u64, u64)]| a.not_allocated(ranges).map(|r| r.0);
+        assert_eq!(first(&a, &[(16384, 4096), (20480, 4096)]), None);
+        for wrong in [(4096, 4096), (8192, 4096), (77824, 8192), (1 << 20, 4096), (u64::MAX - 4095, 8192)] {
+            assert_eq!(first(&a, &[wrong]), Some(wrong.0), "{wrong:?}");
+        }
+        assert_eq!(first(&a, &[(20480, 8192), (24576, 4096)]), Some(24576), "twice");
+        a.quarantine(Epoch(1), vec![(20480, 4096)]);
+        assert_eq!(first(&a, &[(20480, 4096)]), Some(20480), "waits for reuse");
+        assert_eq!(a.release(Epoch(2)), 4096);
+        assert_eq!(first(&a, &[(20480, 4096)]), Some(20480), "is free");
+    }
+
+    #[test]
     fn nothing_is_handed_out_twice_or_lost() {
         let mut rng = fastrand::Rng::with_seed(11);
         let size = 64 << 20;
