@@ -29,6 +29,8 @@ pub struct Allocator {
     out: RangeSet,
     quarantine: VecDeque<(Epoch, Vec<(u64, u64)>)>,
     quarantined_bytes: u64,
+    /// All ranges of `quarantine`.
+    quarantined: RangeSet,
     cursor_metadata: u64,
     cursor_data: u64,
 }
@@ -46,6 +48,7 @@ impl Allocator {
             out: RangeSet::new(),
             quarantine: VecDeque::new(),
             quarantined_bytes: 0,
+            quarantined: RangeSet::new(),
             cursor_metadata: reserved,
             cursor_data: reserved,
         }
@@ -189,10 +192,28 @@ impl Allocator {
         rest
     }
 
+    /// The first of these ranges that a commit may not free, because a part of it is free or waits for reuse, is outside
+    /// the store or is there twice. Proved before a commit is written: an extent that is wrong must not break the map.
+    pub fn not_allocated(&self, ranges: &[(u64, u64)]) -> Option<(u64, u64)> {
+        let mut sorted = ranges.to_vec();
+        sorted.sort_unstable();
+        let mut before = self.reserved;
+        sorted.into_iter().find(|(addr, len)| {
+            let end = addr.checked_add(*len).filter(|end| *end <= self.size);
+            let sets = [&self.free, &self.unbacked, &self.quarantined];
+            let fine = *addr >= before && end.is_some() && !sets.iter().any(|s| overlaps(s, *addr, *len));
+            before = end.unwrap_or(u64::MAX);
+            !fine
+        })
+    }
+
     /// A commit of `epoch` freed these ranges.
     pub fn quarantine(&mut self, epoch: Epoch, ranges: Vec<(u64, u64)>) {
         if !ranges.is_empty() {
             self.quarantined_bytes += ranges.iter().map(|(_, l)| l).sum::<u64>();
+            for (s, l) in &ranges {
+                assert!(self.quarantined.insert(*s, *l), "range {s:#x}+{l} freed twice");
+            }
             self.quarantine.push_back((epoch, ranges));
         }
     }
@@ -202,7 +223,8 @@ impl Allocator {
         let mut released = 0;
         while self.quarantine.front().is_some_and(|(e, _)| *e < epoch) {
             for (s, l) in self.quarantine.pop_front().map(|(_, r)| r).unwrap_or_default() {
-                assert!(self.free.insert(s, l), "range {s:#x}+{l} freed twice");
+                let moved = self.quarantined.remove(s, l) && self.free.insert(s, l);
+                assert!(moved, "range {s:#x}+{l} freed twice");
                 released += l;
             }
         }
@@ -246,6 +268,22 @@ fn overlaps(set: &RangeSet, addr: u64, len: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_allocated_may_not_be_freed() {
+        let mut a = Allocator::new(8192, 1 << 20);
+        assert!(a.mark_allocated(16384, 65536));
+        let first = |a: &Allocator, ranges: &[(u64, u64)]| a.not_allocated(ranges).map(|r| r.0);
+        assert_eq!(first(&a, &[(16384, 4096), (20480, 4096)]), None);
+        for wrong in [(4096, 4096), (8192, 4096), (77824, 8192), (1 << 20, 4096), (u64::MAX - 4095, 8192)] {
+            assert_eq!(first(&a, &[wrong]), Some(wrong.0), "{wrong:?}");
+        }
+        assert_eq!(first(&a, &[(20480, 8192), (24576, 4096)]), Some(24576), "twice");
+        a.quarantine(Epoch(1), vec![(20480, 4096)]);
+        assert_eq!(first(&a, &[(20480, 4096)]), Some(20480), "waits for reuse");
+        assert_eq!(a.release(Epoch(2)), 4096);
+        assert_eq!(first(&a, &[(20480, 4096)]), Some(20480), "is free");
+    }
 
     #[test]
     fn nothing_is_handed_out_twice_or_lost() {

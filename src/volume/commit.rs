@@ -16,7 +16,7 @@ use super::reclaim::{self, Progress};
 use super::space_map::SpaceMap;
 use super::state::{Grave, Graveyard, State};
 use super::writer::CommitWriter;
-use super::{Result, Txn, Volume, VolumeError, ring};
+use super::{Result, Txn, Volume, VolumeError, corrupt, ring};
 use crate::format::deadlist::Entry;
 use crate::format::job::Job;
 use crate::format::superblock::{PENDING_ROOM, PendingPoint, Superblock};
@@ -268,6 +268,9 @@ impl<'a> CommitSession<'a> {
         }
         let meta_ptr = tree::write_out(&committer.meta_root, 0, &mut writer)?;
         freed.extend(meta_dead.iter().filter_map(|d| d.ptr()).map(|p| (p.addr.0, u64::from(p.len))));
+        if let Some((addr, len)) = store.alloc().not_allocated(&freed) {
+            return Err(corrupt(format!("{addr:#x}+{len} would be freed, but is not allocated")));
+        }
         // 4
         committer.space_map.append(&mut writer, store, &frozen.allocs, &mut freed, epoch)?;
         writer.write_gathered()?;

@@ -283,6 +283,29 @@ impl Loaded {
                 _ => return Err(corrupt(format!("unknown item {key:?} in the meta tree"))),
             }
         }
+        check_records(&superblock, &records)?;
         Ok(Loaded { superblock, meta_root, space_map, extra_refs, jobs, records })
     }
+}
+
+/// What superblock and view records must say about each other before a history is built of them.
+fn check_records(superblock: &Superblock, records: &[ViewRecord]) -> Result<()> {
+    let live = superblock.live;
+    if !records.iter().any(|r| r.id == live && r.role == Role::Head) {
+        return Err(corrupt(format!("the live view {} is no head", live.0)));
+    }
+    let mut newest = records.iter().map(|r| r.epoch).max().unwrap_or_default();
+    if newest > superblock.epoch {
+        return Err(corrupt(format!("a view of epoch {} is newer than the store", newest.0)));
+    }
+    let mut ids: BTreeSet<ViewId> = records.iter().map(|r| r.id).collect();
+    for point in &superblock.pending {
+        let (id, epoch, name) = (point.id, point.epoch, &point.name);
+        let fresh = (1..superblock.next_view).contains(&id.0) && ids.insert(id);
+        if !fresh || epoch <= newest || epoch > superblock.epoch || !(1..=255).contains(&name.len()) {
+            return Err(corrupt(format!("pending snapshot {} of epoch {} is impossible", id.0, epoch.0)));
+        }
+        newest = epoch;
+    }
+    Ok(())
 }

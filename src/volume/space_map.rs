@@ -63,6 +63,10 @@ impl SpaceMap {
             map.newest = changes;
         }
         map.base = map.changes;
+        let own: Vec<_> = map.chain.iter().map(|p| (p.addr.0, u64::from(p.len))).collect();
+        if let Some((addr, _)) = alloc.not_allocated(&own) {
+            return Err(super::corrupt(format!("the block at {addr:#x} of the space map is not in it")));
+        }
         Ok(map)
     }
 
