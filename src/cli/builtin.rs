@@ -13,7 +13,7 @@ use crate::device::lock::{LockError, LockMode, StoreLock};
 use crate::device::{self, Device, DirDevice, FileDevice, StoreKind};
 use crate::fs::{Fs, FsOptions, SnapshotCreator};
 use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
-use crate::ops::{Error, KernelRef, Operations, Timestamp};
+use crate::ops::{Error, KernelRef, NodeId, Operations, Timestamp};
 use crate::sys::process;
 use crate::volume::{self, OpenOptions, Volume, VolumeError};
 use parking_lot::{Condvar, Mutex};
@@ -54,6 +54,8 @@ impl Backend for Builtin {
             dirty_bytes_max: options.dirty_bytes / 2,
         };
         let fs = Fs::open(opened.volume, fs_options, Clock::System).map_err(|e| told(store, &e))?;
+        // Damage here would show as a mount that does not answer.
+        fs.getattr(NodeId::ROOT, None).map_err(|e| told(store, &e))?;
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let committer = (options.access == Access::Mount)
             .then(|| {
@@ -196,43 +198,25 @@ fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened,
     Ok(Opened { volume, lock })
 }
 
-/// Makes a store where nothing is lost: what was checked before stands.
+/// Makes a store where nothing is lost: what was checked before stands. Nothing is removed before the lock is held: the
+/// store may be mounted.
 fn make(store: &Path, size: u64) -> Result<(), Failure> {
-    if matches!(probe(store)?, StoreKind::DirectoryStore) {
-        let gone = ["super.a", "super.b"].map(|name| std::fs::remove_file(store.join(name)));
-        let seg = std::fs::remove_dir_all(store.join("seg"));
-        let failed = gone
-            .into_iter()
-            .chain([seg])
-            .filter_map(Result::err)
-            .find(|e| e.kind() != std::io::ErrorKind::NotFound);
-        if let Some(e) = failed {
-            return Err(Failure::new(
-                Code::Io,
-                format!("{}: cannot remove the old store: {e}", store.display()),
-            ));
-        }
+    let failed =
+        |what, e| Failure::new(Code::Io, format!("{}: cannot {what} the store: {e}", store.display()));
+    let mut kind = probe(store)?;
+    if kind == StoreKind::Missing {
+        std::fs::create_dir(store).map_err(|e| failed("make the directory of", e))?;
+        kind = StoreKind::EmptyDirectory;
     }
-    let (device, _lock): (Arc<dyn Device>, StoreLock) = match probe(store)? {
-        StoreKind::Missing => {
-            std::fs::create_dir(store).map_err(|e| {
-                Failure::new(
-                    Code::Io,
-                    format!("{}: cannot make the directory of the store: {e}", store.display()),
-                )
-            })?;
-            let lock = lock(store, &StoreKind::EmptyDirectory, LockMode::Exclusive)?;
-            (Arc::new(DirDevice::create(store, size).map_err(|e| io(store, e))?), lock)
+    let _lock = lock(store, &kind, LockMode::Exclusive)?;
+    if kind == StoreKind::DirectoryStore {
+        remove_files(store).map_err(|e| failed("remove the old files of", e))?;
+    }
+    let device: Arc<dyn Device> = match kind {
+        StoreKind::EmptyDirectory | StoreKind::DirectoryStore => {
+            Arc::new(DirDevice::create(store, size).map_err(|e| io(store, e))?)
         }
-        kind @ StoreKind::EmptyDirectory => {
-            let lock = lock(store, &kind, LockMode::Exclusive)?;
-            (Arc::new(DirDevice::create(store, size).map_err(|e| io(store, e))?), lock)
-        }
-        kind => {
-            let lock = lock(store, &kind, LockMode::Exclusive)?;
-            let access = device::Access::ReadWrite;
-            (Arc::new(FileDevice::open(store, access).map_err(|e| io(store, e))?), lock)
-        }
+        _ => Arc::new(FileDevice::open(store, device::Access::ReadWrite).map_err(|e| io(store, e))?),
     };
     let mut uuid = [0; 16];
     std::fs::File::open("/dev/urandom")
@@ -240,6 +224,16 @@ fn make(store: &Path, size: u64) -> Result<(), Failure> {
         .map_err(|e| Failure::new(Code::Other, format!("no random numbers from /dev/urandom: {e}")))?;
     let now = Clock::System.now();
     Volume::create(device, size, uuid, (now.secs, now.nanos)).map_err(|e| told_volume(store, &e))
+}
+
+/// Removes all of a directory store but its lock. The rings go first: what is left is no store any more.
+fn remove_files(store: &Path) -> std::io::Result<()> {
+    for name in ["super.a", "super.b", "seg"] {
+        let path = store.join(name);
+        let gone = if name == "seg" { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        gone.or_else(|e| if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) })?;
+    }
+    Ok(())
 }
 
 /// True for a directory store whose making was cut off: it has no superblock and no content.

@@ -197,7 +197,9 @@ impl Volume {
         for point in &superblock.pending {
             state.apply_point(point);
         }
-        let reserve_bytes = (superblock.size / 32).clamp(4 << 20, 64 << 20);
+        // What the store can become here: its address space may be far larger than the host.
+        let room = superblock.allocated.saturating_add(shared.store().device().available());
+        let reserve_bytes = (room.min(superblock.size) / 32).clamp(4 << 20, 64 << 20);
         let uuid = superblock.uuid;
         let committer = Committer {
             superblock,
