@@ -36,7 +36,6 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 impl Backend for Builtin {
     fn open(&self, store: &Path, options: &StoreOptions) -> Result<Arc<dyn Engine>, Failure> {
-        process::limit_heap_arenas(2);
         // What is dirty is a part of the memory that was granted, not on top of it.
         let clean_bytes = options.cache_bytes.saturating_sub(options.dirty_bytes).max(CLEAN_BYTES_MIN);
         let opened = open_volume(store, options.access, clean_bytes)?;

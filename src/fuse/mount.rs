@@ -174,7 +174,9 @@ fn clear_dead_mount(point: &Path) -> Result<(), String> {
 fn open_device() -> Result<File, String> {
     match File::options().read(true).write(true).open(DEVICE) {
         Ok(file) if file.metadata().is_ok_and(|m| is_fuse(&m)) => Ok(file),
-        Ok(_) => Err(format!("{DEVICE} is not the FUSE device; make it with: mknod -m 666 {DEVICE} c 10 229")),
+        Ok(_) => {
+            Err(format!("{DEVICE} is not the FUSE device; make it with: mknod -m 666 {DEVICE} c 10 229"))
+        }
         Err(e) => Err(format!("cannot open {DEVICE}: {e}")),
     }
 }

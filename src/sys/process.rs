@@ -117,18 +117,6 @@ pub fn local_time(secs: i64) -> Option<[i64; 6]> {
     ])
 }
 
-/// Keeps the heap in few arenas, so that what one thread frees another can use. Call before threads are started. Does
-/// nothing where the C library has no such setting.
-pub fn limit_heap_arenas(arenas: i32) {
-    // SAFETY: mallopt takes two numbers and changes only settings of the allocator.
-    #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, arenas);
-    }
-    #[cfg(not(target_env = "gnu"))]
-    let _ = arenas;
-}
-
 /// Gives free memory of the heap back to the system. Does nothing where the C library has no such call.
 pub fn trim_heap() {
     // SAFETY: malloc_trim takes a number and touches only free memory of the allocator.

@@ -420,7 +420,8 @@ fn a_user_without_rights_mounts() {
         return skipped("/dev/fuse is closed to users here");
     }
     assert!(said.code == 0 && said.err.is_empty(), "{said:?}");
-    let script = "echo one > mnt/f && mkdir mnt/.snapshots/a && echo two > mnt/f && cat mnt/.snapshots/a/f mnt/f";
+    let script =
+        "echo one > mnt/f && mkdir mnt/.snapshots/a && echo two > mnt/f && cat mnt/.snapshots/a/f mnt/f";
     let mut shell = Command::new("setpriv");
     let rights = ["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", script];
     let said = place::said(p.settle(&mut shell).args(rights));
