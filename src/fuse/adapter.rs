@@ -57,6 +57,15 @@ impl Adapter {
         Adapter { ops, profile }
     }
 
+    /// How a file is opened below. The kernel says where each write goes, also where it appends, and it writes mapped
+    /// pages back through any handle, so nothing is moved to the end here. With the write-back cache it fills pages by
+    /// reading through handles that were opened for writing alone.
+    fn open_flags(&self, flags: i32) -> crate::ops::OpenFlags {
+        let asked = convert::open_flags(flags);
+        let writeback = self.profile.flags.contains(InitFlags::FUSE_WRITEBACK_CACHE);
+        crate::ops::OpenFlags { append: false, read: asked.read || (writeback && asked.write), ..asked }
+    }
+
     /// Runs what may take long, and needs other requests served meanwhile, on a thread of its own. When no thread
     /// can be started the reply inside `work` is dropped, which answers EIO.
     fn aside(&self, work: impl FnOnce(&dyn Operations) + Send + 'static) {
@@ -265,7 +274,7 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        match self.ops.open(&caller(req), NodeId(ino.0), convert::open_flags(flags.0)) {
+        match self.ops.open(&caller(req), NodeId(ino.0), self.open_flags(flags.0)) {
             Ok(h) => reply.opened(FileHandle(h.0), file_open_flags(flags.0)),
             Err(e) => reply.error(errno(&e)),
         }
@@ -286,7 +295,7 @@ impl Filesystem for Adapter {
             return reply.error(Errno::EPERM);
         }
         let mode = mode & 0o7777 & !umask;
-        match self.ops.create(&caller(req), parent, name, mode, convert::open_flags(flags)) {
+        match self.ops.create(&caller(req), parent, name, mode, self.open_flags(flags)) {
             // The reply has one time to live for both: the shorter.
             Ok((e, h)) => reply.created(
                 &convert::listing_ttl(&e),

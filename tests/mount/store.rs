@@ -249,6 +249,49 @@ fn stores_to_a_mapping_are_in_the_snapshot() {
     }
 }
 
+/// Appends and mapped pages go where the kernel says, through whichever handle it writes them back.
+#[test]
+fn both_cache_modes_keep_appends_and_mappings_apart() {
+    if !can_mount() {
+        return;
+    }
+    for cache in ["cache=strict", "cache=writeback"] {
+        let p = Place::new();
+        p.mount(cache);
+        let path = p.path("log");
+        std::fs::write(&path, [b'x'; 100]).expect("write");
+        let mut log = File::options().append(true).open(&path).expect("append, without reading");
+        for n in 0..500 {
+            writeln!(log, "line {n}").expect("append");
+        }
+        let file = File::options().read(true).append(true).create(true).open(p.path("mapped")).expect("open");
+        file.set_len(1 << 20).expect("extend");
+        let mapping = raw::Mapping::new(&file, 1 << 20);
+        mapping.store(5000, b'a');
+        p.snapshot("one");
+        log.write_all(b"after").expect("append");
+        mapping.store(5000, b'b');
+        let (then, now) =
+            (std::fs::read(p.past("one", "log")).expect("read"), std::fs::read(&path).expect("read"));
+        assert!(
+            now.starts_with(&then) && now[then.len()..] == *b"after",
+            "{cache}: {} {}",
+            then.len(),
+            now.len()
+        );
+        assert!(then.starts_with(&[b'x'; 100]) && then.ends_with(b"line 499\n"), "{cache}");
+        let mapped = std::fs::read(p.past("one", "mapped")).expect("read");
+        assert_eq!(
+            (mapped.len(), mapped[4999], mapped[5000], mapped[5001]),
+            (1 << 20, 0, b'a', 0),
+            "{cache}"
+        );
+        drop((log, mapping, file));
+        p.umount();
+        p.check();
+    }
+}
+
 #[test]
 fn a_snapshot_never_has_the_second_write_without_the_first() {
     if !can_mount() {
