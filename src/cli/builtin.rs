@@ -69,7 +69,7 @@ impl Backend for Builtin {
             stop,
             committer: Mutex::new(committer),
             store: store.into(),
-            _lock: opened.lock,
+            lock: Mutex::new(Some(opened.lock)),
         }))
     }
 
@@ -330,7 +330,8 @@ struct Open {
     stop: Arc<(Mutex<bool>, Condvar)>,
     committer: Mutex<Option<JoinHandle<()>>>,
     store: PathBuf,
-    _lock: StoreLock,
+    /// Let go of by `close`: who waits for that finds the store free.
+    lock: Mutex<Option<StoreLock>>,
 }
 
 /// Commits when the interval is over or much has changed, until told to stop.
@@ -467,6 +468,7 @@ impl Engine for Open {
         }
         let closed = self.fs.close().map_err(|e| told(&self.store, &e));
         self.fs.volume().trim();
+        *self.lock.lock() = None;
         closed
     }
 }
