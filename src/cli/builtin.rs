@@ -10,7 +10,7 @@ use crate::check::{self, Depth};
 use crate::clock::Clock;
 use crate::ctl::{Code, Failure};
 use crate::device::lock::{LockError, LockMode, StoreLock};
-use crate::device::{self, Device, DirDevice, FileDevice, StoreKind};
+use crate::device::{self, Device, DirDevice, FileDevice, MAKING, StoreKind};
 use crate::fs::{Fs, FsOptions, SnapshotCreator};
 use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
 use crate::ops::{Error, KernelRef, Operations, Timestamp};
@@ -122,7 +122,7 @@ impl Backend for Builtin {
                 format!("{}: a store needs at least {} MiB", store.display(), STORE_BYTES_MIN >> 20);
             return Err(Failure::new(Code::Invalid, message));
         }
-        make(store, size)?;
+        make(store, size, Old::Goes)?;
         Ok(json!({"store": store, "size_bytes": size}))
     }
 
@@ -147,7 +147,7 @@ fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened,
     let refuse = |code, what: String| Err(Failure::new(code, format!("{}: {what}", store.display())));
     match &kind {
         StoreKind::Missing | StoreKind::EmptyDirectory if access == Access::Mount => {
-            make(store, STORE_BYTES_DEFAULT)?;
+            make(store, STORE_BYTES_DEFAULT, Old::Stays)?;
             kind = StoreKind::DirectoryStore;
         }
         StoreKind::Missing => return refuse(Code::NotFound, "there is no such store".into()),
@@ -167,7 +167,7 @@ fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened,
             );
         }
         StoreKind::DirectoryStore if access == Access::Mount && unfinished(store) => {
-            make(store, STORE_BYTES_DEFAULT)?
+            make(store, STORE_BYTES_DEFAULT, Old::Stays)?
         }
         _ => {}
     }
@@ -196,53 +196,66 @@ fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened,
     Ok(Opened { volume, lock })
 }
 
-/// Makes a store where nothing is lost: what was checked before stands.
-fn make(store: &Path, size: u64) -> Result<(), Failure> {
-    if matches!(probe(store)?, StoreKind::DirectoryStore) {
-        let gone = ["super.a", "super.b"].map(|name| std::fs::remove_file(store.join(name)));
-        let seg = std::fs::remove_dir_all(store.join("seg"));
-        let failed = gone
-            .into_iter()
-            .chain([seg])
-            .filter_map(Result::err)
-            .find(|e| e.kind() != std::io::ErrorKind::NotFound);
-        if let Some(e) = failed {
-            return Err(Failure::new(
-                Code::Io,
-                format!("{}: cannot remove the old store: {e}", store.display()),
-            ));
+/// What becomes of a store that is there already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Old {
+    /// It is lost: what was asked for.
+    Goes,
+    /// It stays, unless its making was cut off.
+    Stays,
+}
+
+/// Makes a store. Nothing is touched before the lock is held, and what was checked without it is looked at again.
+fn make(store: &Path, size: u64, old: Old) -> Result<(), Failure> {
+    let failed =
+        |what: &str, e: std::io::Error| Failure::new(Code::Io, format!("{}: {what}: {e}", store.display()));
+    if matches!(probe(store)?, StoreKind::Missing) {
+        match std::fs::create_dir(store) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(failed("cannot make the directory of the store", e));
+            }
+            _ => {}
         }
     }
-    let (device, _lock): (Arc<dyn Device>, StoreLock) = match probe(store)? {
-        StoreKind::Missing => {
-            std::fs::create_dir(store).map_err(|e| {
-                Failure::new(
-                    Code::Io,
-                    format!("{}: cannot make the directory of the store: {e}", store.display()),
-                )
-            })?;
-            let lock = lock(store, &StoreKind::EmptyDirectory, LockMode::Exclusive)?;
-            (Arc::new(DirDevice::create(store, size).map_err(|e| io(store, e))?), lock)
+    let _lock = lock(store, &probe(store)?, LockMode::Exclusive)?;
+    let kind = probe(store)?;
+    if kind == StoreKind::DirectoryStore {
+        if old == Old::Stays && !unfinished(store) {
+            return Ok(());
         }
-        kind @ StoreKind::EmptyDirectory => {
-            let lock = lock(store, &kind, LockMode::Exclusive)?;
-            (Arc::new(DirDevice::create(store, size).map_err(|e| io(store, e))?), lock)
+        let gone = ["super.a", "super.b"].map(|name| std::fs::remove_file(store.join(name)));
+        let seg = std::fs::remove_dir_all(store.join("seg"));
+        let error = gone.into_iter().chain([seg]).filter_map(Result::err);
+        if let Some(e) = error.into_iter().find(|e| e.kind() != std::io::ErrorKind::NotFound) {
+            return Err(failed("cannot remove the old store", e));
         }
-        kind => {
-            let lock = lock(store, &kind, LockMode::Exclusive)?;
-            let access = device::Access::ReadWrite;
-            (Arc::new(FileDevice::open(store, access).map_err(|e| io(store, e))?), lock)
-        }
+    }
+    let in_directory = matches!(kind, StoreKind::DirectoryStore | StoreKind::EmptyDirectory);
+    if in_directory {
+        let made = std::fs::write(store.join(MAKING), b"").and_then(|()| std::fs::File::open(store)?.sync_all());
+        made.map_err(|e| failed("cannot begin to make a store", e))?;
+    }
+    let device: Arc<dyn Device> = if in_directory {
+        Arc::new(DirDevice::create(store, size).map_err(|e| io(store, e))?)
+    } else {
+        Arc::new(FileDevice::open(store, device::Access::ReadWrite).map_err(|e| io(store, e))?)
     };
     let mut uuid = [0; 16];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut f| f.read_exact(&mut uuid))
         .map_err(|e| Failure::new(Code::Other, format!("no random numbers from /dev/urandom: {e}")))?;
     let now = Clock::System.now();
-    Volume::create(device, size, uuid, (now.secs, now.nanos)).map_err(|e| told_volume(store, &e))
+    Volume::create(device, size, uuid, (now.secs, now.nanos)).map_err(|e| told_volume(store, &e))?;
+    if in_directory {
+        let done =
+            std::fs::remove_file(store.join(MAKING)).and_then(|()| std::fs::File::open(store)?.sync_all());
+        done.map_err(|e| failed("cannot finish the store", e))?;
+    }
+    Ok(())
 }
 
-/// True for a directory store whose making was cut off: it has no superblock and no content.
+/// True for a directory store whose making was cut off: it has no superblock, and no content but what a making that
+/// did not come to its end has left.
 fn unfinished(store: &Path) -> bool {
     let empty = |name: &str| match std::fs::read(store.join(name)) {
         Ok(bytes) => bytes.iter().all(|b| *b == 0),
@@ -252,7 +265,7 @@ fn unfinished(store: &Path) -> bool {
         Ok(mut entries) => entries.next().is_none(),
         Err(e) => e.kind() == std::io::ErrorKind::NotFound,
     };
-    no_segments && empty("super.a") && empty("super.b")
+    (no_segments || store.join(MAKING).exists()) && empty("super.a") && empty("super.b")
 }
 
 /// True if the start of a block device is not all zero.
@@ -475,5 +488,47 @@ impl Engine for Open {
         let closed = self.fs.close().map_err(|e| told(&self.store, &e));
         self.fs.volume().trim();
         closed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("snapfs-builtin-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        dir
+    }
+
+    #[test]
+    fn a_store_in_use_is_not_made_anew() {
+        let dir = place("used");
+        let opened = open_volume(&dir, Access::Mount, 1 << 20).unwrap();
+        let options = InitOptions { size: None, force: true };
+        assert!(Builtin.init(&dir, &options).is_err(), "somebody is in it");
+        drop(opened);
+        let opened = open_volume(&dir, Access::Mount, 1 << 20).expect("it is untouched");
+        let uuid = opened.volume.uuid();
+        drop(opened);
+        make(&dir, STORE_BYTES_DEFAULT, Old::Stays).unwrap();
+        assert_eq!(open_volume(&dir, Access::Mount, 1 << 20).unwrap().volume.uuid(), uuid, "it stays");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_making_that_was_cut_off_is_done_again() {
+        let dir = place("cut");
+        drop(open_volume(&dir, Access::Mount, 1 << 20).unwrap());
+        std::fs::write(dir.join(MAKING), b"").unwrap();
+        let uuid = open_volume(&dir, Access::Mount, 1 << 20).unwrap().volume.uuid();
+        assert_eq!(open_volume(&dir, Access::Mount, 1 << 20).unwrap().volume.uuid(), uuid, "it was whole");
+        for name in ["super.a", "super.b"] {
+            let len = std::fs::metadata(dir.join(name)).unwrap().len();
+            std::fs::write(dir.join(name), vec![0; len as usize]).unwrap();
+        }
+        let again = open_volume(&dir, Access::Mount, 1 << 20).expect("it is made again");
+        assert!(again.volume.uuid() != uuid && !dir.join(MAKING).exists());
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -8,7 +8,7 @@
 //! - *quarantined*: freed by a commit, still reachable from an older superblock or a reader.
 
 use super::range_set::RangeSet;
-use crate::format::{BLOCK_BYTES, Epoch};
+use crate::format::{BLOCK_BYTES, Epoch, NODE_BYTES};
 use std::collections::VecDeque;
 
 /// What a range is for: metadata and data grow from their own cursors, so that each stays dense.
@@ -28,7 +28,8 @@ pub struct Allocator {
     unbacked: RangeSet,
     out: RangeSet,
     quarantine: VecDeque<(Epoch, Vec<(u64, u64)>)>,
-    quarantined_bytes: u64,
+    /// The same ranges by address.
+    waiting: RangeSet,
     cursor_metadata: u64,
     cursor_data: u64,
 }
@@ -45,7 +46,7 @@ impl Allocator {
             unbacked,
             out: RangeSet::new(),
             quarantine: VecDeque::new(),
-            quarantined_bytes: 0,
+            waiting: RangeSet::new(),
             cursor_metadata: reserved,
             cursor_data: reserved,
         }
@@ -69,6 +70,17 @@ impl Allocator {
         self.free.bytes()
     }
 
+    /// Bytes of [`Allocator::free_bytes`] in which tree nodes fit. Handing out a range takes no more of them than its
+    /// length in whole nodes.
+    pub fn node_bytes(&self) -> u64 {
+        self.free.node_bytes()
+    }
+
+    /// Bytes in which tree nodes fit, with what is unbacked and, counted as if it did, all that waits for reuse.
+    pub fn node_bytes_in_sum(&self) -> u64 {
+        self.free.node_bytes() + self.unbacked.node_bytes() + self.waiting.bytes()
+    }
+
     /// Free bytes without backing.
     pub fn unbacked_bytes(&self) -> u64 {
         self.unbacked.bytes()
@@ -76,7 +88,7 @@ impl Allocator {
 
     /// Bytes waiting for reuse.
     pub fn quarantined_bytes(&self) -> u64 {
-        self.quarantined_bytes
+        self.waiting.bytes()
     }
 
     /// Bytes that are neither free nor waiting for reuse.
@@ -85,7 +97,7 @@ impl Allocator {
             - self.reserved
             - self.free.bytes()
             - self.unbacked.bytes()
-            - self.quarantined_bytes
+            - self.waiting.bytes()
     }
 
     /// All free ranges, backed or not, for the space map and the auditor.
@@ -134,7 +146,11 @@ impl Allocator {
         let ahead = self
             .free
             .iter_from(cursor)
-            .map(|(s, l)| if s < cursor { (cursor, s + l - cursor) } else { (s, l) });
+            .filter_map(|(s, l)| {
+                // What stays in front of the cursor is whole nodes, so that no place for one is lost.
+                let skip = cursor.saturating_sub(s).next_multiple_of(NODE_BYTES as u64);
+                (skip < l).then(|| (s + skip, l - skip))
+            });
         for (s, l) in ahead.take(LOOK_MAX).chain(self.free.iter().take(LOOK_MAX)) {
             if l >= len {
                 return Some((s, len));
@@ -152,12 +168,30 @@ impl Allocator {
             Some((addr, got)) if got == len => Some(addr),
             Some((addr, got)) => {
                 self.give_back(addr, got);
-                let (addr, _) = self.free.iter().find(|(_, l)| *l >= len)?;
+                let cursor = match purpose {
+                    Purpose::Metadata => &mut self.cursor_metadata,
+                    Purpose::Data => &mut self.cursor_data,
+                };
+                let (addr, _) =
+                    self.free.iter_from(*cursor).chain(self.free.iter()).find(|(_, l)| *l >= len)?;
+                *cursor = addr + len;
                 assert!(self.free.remove(addr, len) && self.out.insert(addr, len));
                 Some(addr)
             }
             None => None,
         }
+    }
+
+    /// Hands out at most `len` bytes from where no tree node fits: the rests of free ranges.
+    pub fn alloc_rest(&mut self, len: u64) -> Option<(u64, u64)> {
+        let rest = |(s, l): (u64, u64)| (s + l / NODE_BYTES as u64 * NODE_BYTES as u64, l % NODE_BYTES as u64);
+        let mut all = self.free.iter_from(self.cursor_data).chain(self.free.iter()).map(rest);
+        let (addr, got) = all.find(|(_, l)| *l > 0)?;
+        let got = got.min(len);
+        drop(all);
+        assert!(self.free.remove(addr, got) && self.out.insert(addr, got));
+        self.cursor_data = addr + got;
+        Some((addr, got))
     }
 
     /// Takes back a range that was handed out and never became part of a commit.
@@ -189,10 +223,28 @@ impl Allocator {
         rest
     }
 
+    /// The first range that cannot be freed: it is free already, lies outside, or overlaps another of them. Sorts.
+    pub fn not_in_use(&self, ranges: &mut [(u64, u64)]) -> Option<(u64, u64)> {
+        ranges.sort_unstable();
+        let mut least = self.reserved;
+        for (s, l) in ranges {
+            let Some(end) = s.checked_add(*l).filter(|end| *s >= least && *end <= self.size) else {
+                return Some((*s, *l));
+            };
+            if [&self.free, &self.unbacked, &self.waiting].iter().any(|set| overlaps(set, *s, *l)) {
+                return Some((*s, *l));
+            }
+            least = end;
+        }
+        None
+    }
+
     /// A commit of `epoch` freed these ranges.
     pub fn quarantine(&mut self, epoch: Epoch, ranges: Vec<(u64, u64)>) {
         if !ranges.is_empty() {
-            self.quarantined_bytes += ranges.iter().map(|(_, l)| l).sum::<u64>();
+            for (s, l) in &ranges {
+                assert!(self.waiting.insert(*s, *l), "range {s:#x}+{l} freed twice");
+            }
             self.quarantine.push_back((epoch, ranges));
         }
     }
@@ -202,11 +254,10 @@ impl Allocator {
         let mut released = 0;
         while self.quarantine.front().is_some_and(|(e, _)| *e < epoch) {
             for (s, l) in self.quarantine.pop_front().map(|(_, r)| r).unwrap_or_default() {
-                assert!(self.free.insert(s, l), "range {s:#x}+{l} freed twice");
+                assert!(self.waiting.remove(s, l) && self.free.insert(s, l), "range {s:#x}+{l} freed twice");
                 released += l;
             }
         }
-        self.quarantined_bytes -= released;
         released
     }
 

@@ -15,7 +15,8 @@ pub struct ExtraRefs {
 impl ExtraRefs {
     /// While loading: an entry as it stands in the meta tree. False if it overlaps another.
     pub fn load(&mut self, addr: u64, len: u64, extra: u32) -> bool {
-        let free = self.map.range(..addr + len).next_back().is_none_or(|(s, (l, _))| s + l <= addr);
+        let Some(end) = addr.checked_add(len) else { return false };
+        let free = self.map.range(..end).next_back().is_none_or(|(s, (l, _))| s + l <= addr);
         free && len > 0 && extra > 0 && self.map.insert(addr, (len, extra)).is_none()
     }
 

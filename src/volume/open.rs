@@ -175,6 +175,25 @@ impl Volume {
         if !roots.contains_key(&superblock.live) {
             return Err(corrupt(format!("the live view {} has no record", superblock.live.0)));
         }
+        let newest = history.views().map(|v| v.epoch).max().unwrap_or(Epoch(0));
+        if newest > superblock.epoch || superblock.epoch.0 == u64::MAX || superblock.seq == u64::MAX {
+            return Err(corrupt(format!(
+                "the superblock is of epoch {}, older than a view",
+                superblock.epoch.0
+            )));
+        }
+        if history.get(superblock.live).is_none_or(|v| v.role != Role::Head) {
+            return Err(corrupt(format!("the live view {} is no head", superblock.live.0)));
+        }
+        let mut before = (newest, ViewId(0));
+        for point in &superblock.pending {
+            let next = point.epoch > before.0 && point.id > before.1 && point.epoch <= superblock.epoch;
+            let known = history.get(point.id).is_some() || names.contains_key(&point.name);
+            if !next || known || point.id.0 >= superblock.next_view || point.name.is_empty() {
+                return Err(corrupt(format!("the pending snapshot {} cannot be", point.id.0)));
+            }
+            before = (point.epoch, point.id);
+        }
         let mut state = State {
             epoch: superblock.epoch.next(),
             history,
