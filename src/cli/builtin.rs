@@ -13,7 +13,7 @@ use crate::device::lock::{LockError, LockMode, StoreLock};
 use crate::device::{self, Device, DirDevice, FileDevice, MAKING, StoreKind};
 use crate::fs::{Fs, FsOptions, SnapshotCreator};
 use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
-use crate::ops::{Error, KernelRef, Operations, Timestamp};
+use crate::ops::{Error, KernelRef, NodeId, Operations, Timestamp};
 use crate::sys::process;
 use crate::volume::{self, OpenOptions, Volume, VolumeError};
 use parking_lot::{Condvar, Mutex};
@@ -36,7 +36,6 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 impl Backend for Builtin {
     fn open(&self, store: &Path, options: &StoreOptions) -> Result<Arc<dyn Engine>, Failure> {
-        process::limit_heap_arenas(2);
         // What is dirty is a part of the memory that was granted, not on top of it.
         let clean_bytes = options.cache_bytes.saturating_sub(options.dirty_bytes).max(CLEAN_BYTES_MIN);
         let opened = open_volume(store, options.access, clean_bytes)?;
@@ -54,6 +53,8 @@ impl Backend for Builtin {
             dirty_bytes_max: options.dirty_bytes / 2,
         };
         let fs = Fs::open(opened.volume, fs_options, Clock::System).map_err(|e| told(store, &e))?;
+        // Damage here would show as a mount that does not answer.
+        fs.getattr(NodeId::ROOT, None).map_err(|e| told(store, &e))?;
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let committer = (options.access == Access::Mount)
             .then(|| {
@@ -232,7 +233,8 @@ fn make(store: &Path, size: u64, old: Old) -> Result<(), Failure> {
     }
     let in_directory = matches!(kind, StoreKind::DirectoryStore | StoreKind::EmptyDirectory);
     if in_directory {
-        let made = std::fs::write(store.join(MAKING), b"").and_then(|()| std::fs::File::open(store)?.sync_all());
+        let made =
+            std::fs::write(store.join(MAKING), b"").and_then(|()| std::fs::File::open(store)?.sync_all());
         made.map_err(|e| failed("cannot begin to make a store", e))?;
     }
     let device: Arc<dyn Device> = if in_directory {

@@ -5,7 +5,8 @@
 
 use super::pointer::RawPtr;
 use super::view::Consistency;
-use super::{BlockPtr, Epoch, FormatError, Ino, ViewId, bad};
+use super::{BLOCK_BYTES, BlockPtr, Epoch, FormatError, Ino, ViewId, bad};
+use crate::limits::STORE_BYTES_MIN;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
@@ -21,6 +22,8 @@ pub const INCOMPAT_KNOWN: u64 = 0;
 pub const RO_COMPAT_KNOWN: u64 = 0;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"snapfs\x0d\x0a");
+/// Epochs, sequence numbers, ids and sizes are at most this, so that none overflows by counting on.
+pub const COUNTER_MAX: u64 = 1 << 62;
 const SEED: u64 = 0x5342;
 
 /// A snapshot that was made while nothing else had changed: only the superblock tells of it until the next commit.
@@ -229,6 +232,19 @@ impl Superblock {
             next_id: raw.next_id.get(),
             pending,
         };
+        let counters = [sb.epoch.0, sb.seq, sb.next_id, sb.size];
+        if counters.iter().any(|n| *n > COUNTER_MAX) || !(Ino::FIRST_FREE..=Ino::END).contains(&sb.next_ino) {
+            return Err(SlotError::Invalid(format!(
+                "superblock has a counter beyond its limit: {counters:?}, {}",
+                sb.next_ino.0
+            )));
+        }
+        if sb.size < STORE_BYTES_MIN || !sb.size.is_multiple_of(BLOCK_BYTES) {
+            return Err(SlotError::Invalid(format!("superblock of a store of {} bytes", sb.size)));
+        }
+        if [Some(sb.meta_root), sb.space_map].into_iter().flatten().any(|p| p.birth > sb.epoch) {
+            return Err(SlotError::Invalid("superblock points to what is newer than itself".into()));
+        }
         if sb.epoch.0 == 0 || sb.live.0 == 0 || raw.reserved != [0; 300] {
             return Err(SlotError::Invalid(
                 "superblock has zero epoch or view, or reserved bytes that are not".into(),
@@ -314,6 +330,24 @@ mod tests {
         }
         for len in 0..slot.len() {
             assert!(Superblock::decode(&slot[..len]).is_err());
+        }
+    }
+
+    #[test]
+    fn impossible_counters_are_refused() {
+        let wrong: [fn(&mut Superblock); 7] = [
+            |s| s.epoch = Epoch(u64::MAX),
+            |s| s.seq = u64::MAX,
+            |s| s.next_id = COUNTER_MAX + 1,
+            |s| s.next_ino = Ino(1),
+            |s| s.next_ino = Ino(Ino::END.0 + 1),
+            |s| s.size = 4096,
+            |s| s.meta_root.birth = Epoch(5),
+        ];
+        for change in wrong {
+            let mut sb = sample();
+            change(&mut sb);
+            assert!(matches!(Superblock::decode(&sb.encode()), Err(SlotError::Invalid(_))), "{sb:?}");
         }
     }
 }

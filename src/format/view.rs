@@ -1,6 +1,7 @@
 //! The view record: one item of the meta tree for each head, snapshot and clone.
 
 use super::pointer::RawPtr;
+use super::superblock::COUNTER_MAX;
 use super::{BlockPtr, Epoch, FormatError, ViewId, bad};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
@@ -161,6 +162,10 @@ impl ViewRecord {
                 id.0,
                 name.len()
             );
+        }
+        let counters = [&raw.epoch, &raw.referenced, &raw.written, &raw.exclusive].map(|n| n.get());
+        if counters.iter().any(|n| *n > COUNTER_MAX) {
+            return bad!("view {} has a counter beyond its limit: {counters:?}", id.0);
         }
         Ok(ViewRecord {
             id,

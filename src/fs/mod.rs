@@ -24,6 +24,7 @@ mod name;
 mod operations;
 mod options;
 mod orphan;
+mod path;
 mod pick;
 mod read;
 mod remove;

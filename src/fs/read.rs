@@ -7,6 +7,7 @@ use super::Fs;
 use super::dirty::Block;
 use super::extents;
 use super::items::Items;
+use super::path::path_of;
 use crate::format::inode::Inode;
 use crate::format::{BLOCK_BYTES, Ino};
 use crate::ops::{Error, FileType, Handle, NodeId, Result};
@@ -65,11 +66,22 @@ impl Fs {
     ) -> Result<()> {
         out.clear();
         let content = self.content(node, handle, offset, offset.saturating_add(len as u64))?;
-        Ok(content.read(offset, len, out)?)
+        content.read(offset, len, out).map_err(|e| content.unreadable(offset, e))
     }
 }
 
 impl Content {
+    /// The answer to a read that failed: damage is logged with the path, for whoever has to restore the file.
+    fn unreadable(&self, offset: u64, e: VolumeError) -> Error {
+        if !matches!(e, VolumeError::Corrupt { .. } | VolumeError::Device(_)) {
+            return e.into();
+        }
+        let what =
+            format!("{} (view {}), from byte {offset}: {e}", path_of(&self.view, self.ino), self.view.id().0);
+        log::error!("{what}");
+        Error::Io(what)
+    }
+
     /// Fills `out` with up to `len` bytes from `offset`; fewer only at the end of the file.
     pub fn read(&self, offset: u64, len: usize, out: &mut Vec<u8>) -> std::result::Result<(), VolumeError> {
         out.clear();

@@ -173,10 +173,17 @@ fn clear_dead_mount(point: &Path) -> Result<(), String> {
 
 fn open_device() -> Result<File, String> {
     match File::options().read(true).write(true).open(DEVICE) {
-        Ok(file) if file.metadata().is_ok_and(|m| m.file_type().is_char_device()) => Ok(file),
-        Ok(_) => Err(format!("{DEVICE} is not a device")),
+        Ok(file) if file.metadata().is_ok_and(|m| is_fuse(&m)) => Ok(file),
+        Ok(_) => {
+            Err(format!("{DEVICE} is not the FUSE device; make it with: mknod -m 666 {DEVICE} c 10 229"))
+        }
         Err(e) => Err(format!("cannot open {DEVICE}: {e}")),
     }
+}
+
+/// The number is fixed (Documentation/admin-guide/devices.txt of the kernel).
+fn is_fuse(meta: &fs::Metadata) -> bool {
+    meta.file_type().is_char_device() && sys_mount::major_minor(meta.rdev()) == (10, 229)
 }
 
 fn attach_directly(point: &Path, options: &Options, device: &File) -> io::Result<()> {

@@ -28,8 +28,9 @@ pub struct Allocator {
     unbacked: RangeSet,
     out: RangeSet,
     quarantine: VecDeque<(Epoch, Vec<(u64, u64)>)>,
-    /// The same ranges by address.
-    waiting: RangeSet,
+    quarantined_bytes: u64,
+    /// All ranges of `quarantine`.
+    quarantined: RangeSet,
     cursor_metadata: u64,
     cursor_data: u64,
 }
@@ -46,7 +47,8 @@ impl Allocator {
             unbacked,
             out: RangeSet::new(),
             quarantine: VecDeque::new(),
-            waiting: RangeSet::new(),
+            quarantined_bytes: 0,
+            quarantined: RangeSet::new(),
             cursor_metadata: reserved,
             cursor_data: reserved,
         }
@@ -78,7 +80,7 @@ impl Allocator {
 
     /// Bytes in which tree nodes fit, with what is unbacked and, counted as if it did, all that waits for reuse.
     pub fn node_bytes_in_sum(&self) -> u64 {
-        self.free.node_bytes() + self.unbacked.node_bytes() + self.waiting.bytes()
+        self.free.node_bytes() + self.unbacked.node_bytes() + self.quarantined_bytes
     }
 
     /// Free bytes without backing.
@@ -88,7 +90,7 @@ impl Allocator {
 
     /// Bytes waiting for reuse.
     pub fn quarantined_bytes(&self) -> u64 {
-        self.waiting.bytes()
+        self.quarantined_bytes
     }
 
     /// Bytes that are neither free nor waiting for reuse.
@@ -97,7 +99,7 @@ impl Allocator {
             - self.reserved
             - self.free.bytes()
             - self.unbacked.bytes()
-            - self.waiting.bytes()
+            - self.quarantined_bytes
     }
 
     /// All free ranges, backed or not, for the space map and the auditor.
@@ -143,14 +145,11 @@ impl Allocator {
     fn search(&self, cursor: u64, len: u64) -> Option<(u64, u64)> {
         const LOOK_MAX: usize = 256;
         let mut best: Option<(u64, u64)> = None;
-        let ahead = self
-            .free
-            .iter_from(cursor)
-            .filter_map(|(s, l)| {
-                // What stays in front of the cursor is whole nodes, so that no place for one is lost.
-                let skip = cursor.saturating_sub(s).next_multiple_of(NODE_BYTES as u64);
-                (skip < l).then(|| (s + skip, l - skip))
-            });
+        let ahead = self.free.iter_from(cursor).filter_map(|(s, l)| {
+            // What stays in front of the cursor is whole nodes, so that no place for one is lost.
+            let skip = cursor.saturating_sub(s).next_multiple_of(NODE_BYTES as u64);
+            (skip < l).then(|| (s + skip, l - skip))
+        });
         for (s, l) in ahead.take(LOOK_MAX).chain(self.free.iter().take(LOOK_MAX)) {
             if l >= len {
                 return Some((s, len));
@@ -184,7 +183,8 @@ impl Allocator {
 
     /// Hands out at most `len` bytes from where no tree node fits: the rests of free ranges.
     pub fn alloc_rest(&mut self, len: u64) -> Option<(u64, u64)> {
-        let rest = |(s, l): (u64, u64)| (s + l / NODE_BYTES as u64 * NODE_BYTES as u64, l % NODE_BYTES as u64);
+        let rest =
+            |(s, l): (u64, u64)| (s + l / NODE_BYTES as u64 * NODE_BYTES as u64, l % NODE_BYTES as u64);
         let mut all = self.free.iter_from(self.cursor_data).chain(self.free.iter()).map(rest);
         let (addr, got) = all.find(|(_, l)| *l > 0)?;
         let got = got.min(len);
@@ -223,27 +223,27 @@ impl Allocator {
         rest
     }
 
-    /// The first range that cannot be freed: it is free already, lies outside, or overlaps another of them. Sorts.
-    pub fn not_in_use(&self, ranges: &mut [(u64, u64)]) -> Option<(u64, u64)> {
-        ranges.sort_unstable();
-        let mut least = self.reserved;
-        for (s, l) in ranges {
-            let Some(end) = s.checked_add(*l).filter(|end| *s >= least && *end <= self.size) else {
-                return Some((*s, *l));
-            };
-            if [&self.free, &self.unbacked, &self.waiting].iter().any(|set| overlaps(set, *s, *l)) {
-                return Some((*s, *l));
-            }
-            least = end;
-        }
-        None
+    /// The first of these ranges that a commit may not free, because a part of it is free or waits for reuse, is outside
+    /// the store or is there twice. Proved before a commit is written: an extent that is wrong must not break the map.
+    pub fn not_allocated(&self, ranges: &[(u64, u64)]) -> Option<(u64, u64)> {
+        let mut sorted = ranges.to_vec();
+        sorted.sort_unstable();
+        let mut before = self.reserved;
+        sorted.into_iter().find(|(addr, len)| {
+            let end = addr.checked_add(*len).filter(|end| *end <= self.size);
+            let sets = [&self.free, &self.unbacked, &self.quarantined];
+            let fine = *addr >= before && end.is_some() && !sets.iter().any(|s| overlaps(s, *addr, *len));
+            before = end.unwrap_or(u64::MAX);
+            !fine
+        })
     }
 
     /// A commit of `epoch` freed these ranges.
     pub fn quarantine(&mut self, epoch: Epoch, ranges: Vec<(u64, u64)>) {
         if !ranges.is_empty() {
+            self.quarantined_bytes += ranges.iter().map(|(_, l)| l).sum::<u64>();
             for (s, l) in &ranges {
-                assert!(self.waiting.insert(*s, *l), "range {s:#x}+{l} freed twice");
+                assert!(self.quarantined.insert(*s, *l), "range {s:#x}+{l} freed twice");
             }
             self.quarantine.push_back((epoch, ranges));
         }
@@ -254,10 +254,12 @@ impl Allocator {
         let mut released = 0;
         while self.quarantine.front().is_some_and(|(e, _)| *e < epoch) {
             for (s, l) in self.quarantine.pop_front().map(|(_, r)| r).unwrap_or_default() {
-                assert!(self.waiting.remove(s, l) && self.free.insert(s, l), "range {s:#x}+{l} freed twice");
+                let moved = self.quarantined.remove(s, l) && self.free.insert(s, l);
+                assert!(moved, "range {s:#x}+{l} freed twice");
                 released += l;
             }
         }
+        self.quarantined_bytes -= released;
         released
     }
 
@@ -297,6 +299,22 @@ fn overlaps(set: &RangeSet, addr: u64, len: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_allocated_may_not_be_freed() {
+        let mut a = Allocator::new(8192, 1 << 20);
+        assert!(a.mark_allocated(16384, 65536));
+        let first = |a: &Allocator, ranges: &[(u64, u64)]| a.not_allocated(ranges).map(|r| r.0);
+        assert_eq!(first(&a, &[(16384, 4096), (20480, 4096)]), None);
+        for wrong in [(4096, 4096), (8192, 4096), (77824, 8192), (1 << 20, 4096), (u64::MAX - 4095, 8192)] {
+            assert_eq!(first(&a, &[wrong]), Some(wrong.0), "{wrong:?}");
+        }
+        assert_eq!(first(&a, &[(20480, 8192), (24576, 4096)]), Some(24576), "twice");
+        a.quarantine(Epoch(1), vec![(20480, 4096)]);
+        assert_eq!(first(&a, &[(20480, 4096)]), Some(20480), "waits for reuse");
+        assert_eq!(a.release(Epoch(2)), 4096);
+        assert_eq!(first(&a, &[(20480, 4096)]), Some(20480), "is free");
+    }
 
     #[test]
     fn nothing_is_handed_out_twice_or_lost() {

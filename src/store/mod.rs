@@ -13,7 +13,7 @@ pub use cache::Cache;
 pub use error::StoreError;
 pub use range_set::RangeSet;
 
-use crate::device::Device;
+use crate::device::{Device, DeviceError};
 use crate::format::header::{self, BlockKind, Header};
 use crate::format::{BLOCK_BYTES, BlockAddr, BlockPtr, Extent};
 use parking_lot::Mutex;
@@ -25,6 +25,8 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// Space is secured on the host in aligned pieces of this many bytes.
 const BACK_CHUNK_BYTES: u64 = 16 << 20;
+/// Down to which the last space of a host is asked for.
+const BACK_CHUNK_BYTES_MIN: u64 = 256 << 10;
 /// Space is given back to the host in aligned pieces of this many bytes.
 const DISCARD_GRAIN_BYTES: u64 = 1 << 20;
 
@@ -169,8 +171,9 @@ impl Store {
             let (found, want) = (crc32c::crc32c(block), extent.crcs.get(first + i).copied());
             if want != Some(found) {
                 return Err(StoreError::Corrupt(format!(
-                    "data block at {} has checksum {found:#x}, expected {want:x?}",
-                    BlockAddr(addr + i as u64 * BLOCK_BYTES)
+                    "data block at {} has checksum {found:#x}, expected {:#x}",
+                    BlockAddr(addr + i as u64 * BLOCK_BYTES),
+                    want.unwrap_or_default()
                 )));
             }
         }
@@ -179,12 +182,17 @@ impl Store {
 
     /// Makes sure that at least this much is free and backed, asking the host for more where needed.
     pub fn secure(&self, alloc: &mut Allocator, room: Room) -> Result<()> {
+        let mut chunk = BACK_CHUNK_BYTES;
         while alloc.free_bytes() < room.bytes || alloc.node_bytes() < room.node_bytes {
-            let Some((addr, len)) = alloc.next_to_back(BACK_CHUNK_BYTES) else {
+            let Some((addr, len)) = alloc.next_to_back(chunk) else {
                 return Err(StoreError::NoSpace);
             };
-            self.device.back(addr, len)?;
-            alloc.backed(addr, len);
+            match self.device.back(addr, len) {
+                Ok(()) => alloc.backed(addr, len),
+                // The host may still have room for less.
+                Err(DeviceError::NoSpace) if chunk > BACK_CHUNK_BYTES_MIN => chunk /= 4,
+                Err(e) => return Err(e.into()),
+            }
         }
         Ok(())
     }

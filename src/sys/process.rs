@@ -86,6 +86,16 @@ pub fn wait_termination_signal() -> io::Result<bool> {
     }
 }
 
+/// Bounds what the C library's allocator keeps for threads that are done with it: with an arena for each thread, every
+/// one holds the most that it ever needed. A no-op elsewhere than on glibc.
+pub fn share_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: sets a number; called before other threads allocate, or harmless later.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2);
+    }
+}
+
 /// Broken-down local time: year, month 1..=12, day, hour, minute, second.
 pub fn local_time(secs: i64) -> Option<[i64; 6]> {
     let time: libc::time_t = secs;
@@ -105,18 +115,6 @@ pub fn local_time(secs: i64) -> Option<[i64; 6]> {
         i64::from(tm.tm_min),
         i64::from(tm.tm_sec),
     ])
-}
-
-/// Keeps the heap in few arenas, so that what one thread frees another can use. Call before threads are started. Does
-/// nothing where the C library has no such setting.
-pub fn limit_heap_arenas(arenas: i32) {
-    // SAFETY: mallopt takes two numbers and changes only settings of the allocator.
-    #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, arenas);
-    }
-    #[cfg(not(target_env = "gnu"))]
-    let _ = arenas;
 }
 
 /// Gives free memory of the heap back to the system. Does nothing where the C library has no such call.

@@ -16,7 +16,7 @@ use super::reclaim::{self, Progress};
 use super::space_map::SpaceMap;
 use super::state::{Grave, Graveyard, State};
 use super::writer::CommitWriter;
-use super::{Result, Txn, Volume, VolumeError, ring};
+use super::{Result, Txn, Volume, VolumeError, corrupt, ring};
 use crate::format::deadlist::Entry;
 use crate::format::job::Job;
 use crate::format::superblock::{PENDING_ROOM, PendingPoint, Superblock};
@@ -278,11 +278,8 @@ impl<'a> CommitSession<'a> {
         }
         let meta_ptr = tree::write_out(&committer.meta_root, 0, &mut writer)?;
         freed.extend(meta_dead.iter().filter_map(|d| d.ptr()).map(|p| (p.addr.0, u64::from(p.len))));
-        // A damaged list or tree must not free what is not its own to free.
-        let mut gone = freed.clone();
-        gone.extend(committer.space_map.blocks().iter().map(|p| (p.addr.0, u64::from(p.len))));
-        if let Some((addr, len)) = store.alloc().not_in_use(&mut gone) {
-            return Err(super::corrupt(format!("range {addr:#x}+{len} is freed, but is not in use or not once")));
+        if let Some((addr, len)) = store.alloc().not_allocated(&freed) {
+            return Err(corrupt(format!("{addr:#x}+{len} would be freed, but is not allocated")));
         }
         // 4
         committer.space_map.append(&mut writer, store, &frozen.allocs, &mut freed, epoch)?;
@@ -437,22 +434,19 @@ fn run_jobs(
     while budget > 0
         && let Some((id, job)) = jobs.first_key_value().map(|(i, j)| (*i, *j))
     {
-        let before = freed.len();
-        let progress = reclaim::step(job, &shared.pager, meta, budget, freed)?;
-        let used = (freed.len() - before).max(1);
+        let (progress, done) = reclaim::step(job, &shared.pager, meta, budget, freed)?;
         let key = Key::new(0, Kind::Job, id);
         match progress {
             Progress::Done => {
                 meta.edit.remove(meta.root, &key)?;
                 jobs.remove(&id);
-                budget = budget.saturating_sub(used);
             }
             Progress::More(job) => {
                 meta.edit.insert(meta.root, &key, &job.encode())?;
                 jobs.insert(id, job);
-                budget = if matches!(job, Job::DropList(_)) { 0 } else { budget.saturating_sub(used) };
             }
         }
+        budget = budget.saturating_sub(done.max(1));
     }
     Ok(())
 }

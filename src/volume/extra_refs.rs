@@ -13,7 +13,7 @@ pub struct ExtraRefs {
 }
 
 impl ExtraRefs {
-    /// While loading: an entry as it stands in the meta tree. False if it overlaps another.
+    /// While loading: an entry as it stands in the meta tree. False if it is no range or overlaps another.
     pub fn load(&mut self, addr: u64, len: u64, extra: u32) -> bool {
         let Some(end) = addr.checked_add(len) else { return false };
         let free = self.map.range(..end).next_back().is_none_or(|(s, (l, _))| s + l <= addr);

@@ -175,25 +175,6 @@ impl Volume {
         if !roots.contains_key(&superblock.live) {
             return Err(corrupt(format!("the live view {} has no record", superblock.live.0)));
         }
-        let newest = history.views().map(|v| v.epoch).max().unwrap_or(Epoch(0));
-        if newest > superblock.epoch || superblock.epoch.0 == u64::MAX || superblock.seq == u64::MAX {
-            return Err(corrupt(format!(
-                "the superblock is of epoch {}, older than a view",
-                superblock.epoch.0
-            )));
-        }
-        if history.get(superblock.live).is_none_or(|v| v.role != Role::Head) {
-            return Err(corrupt(format!("the live view {} is no head", superblock.live.0)));
-        }
-        let mut before = (newest, ViewId(0));
-        for point in &superblock.pending {
-            let next = point.epoch > before.0 && point.id > before.1 && point.epoch <= superblock.epoch;
-            let known = history.get(point.id).is_some() || names.contains_key(&point.name);
-            if !next || known || point.id.0 >= superblock.next_view || point.name.is_empty() {
-                return Err(corrupt(format!("the pending snapshot {} cannot be", point.id.0)));
-            }
-            before = (point.epoch, point.id);
-        }
         let mut state = State {
             epoch: superblock.epoch.next(),
             history,
@@ -216,7 +197,9 @@ impl Volume {
         for point in &superblock.pending {
             state.apply_point(point);
         }
-        let reserve_bytes = (superblock.size / 32).clamp(4 << 20, 64 << 20);
+        // What the store can become here: its address space may be far larger than the host.
+        let room = superblock.allocated.saturating_add(shared.store().device().available());
+        let reserve_bytes = (room.min(superblock.size) / 32).clamp(4 << 20, 64 << 20);
         let uuid = superblock.uuid;
         let committer = Committer {
             superblock,
@@ -302,6 +285,29 @@ impl Loaded {
                 _ => return Err(corrupt(format!("unknown item {key:?} in the meta tree"))),
             }
         }
+        check_records(&superblock, &records)?;
         Ok(Loaded { superblock, meta_root, space_map, extra_refs, jobs, records })
     }
+}
+
+/// What superblock and view records must say about each other before a history is built of them.
+fn check_records(superblock: &Superblock, records: &[ViewRecord]) -> Result<()> {
+    let live = superblock.live;
+    if !records.iter().any(|r| r.id == live && r.role == Role::Head) {
+        return Err(corrupt(format!("the live view {} is no head", live.0)));
+    }
+    let mut newest = records.iter().map(|r| r.epoch).max().unwrap_or_default();
+    if newest > superblock.epoch {
+        return Err(corrupt(format!("a view of epoch {} is newer than the store", newest.0)));
+    }
+    let mut ids: BTreeSet<ViewId> = records.iter().map(|r| r.id).collect();
+    for point in &superblock.pending {
+        let (id, epoch, name) = (point.id, point.epoch, &point.name);
+        let fresh = (1..superblock.next_view).contains(&id.0) && ids.insert(id);
+        if !fresh || epoch <= newest || epoch > superblock.epoch || !(1..=255).contains(&name.len()) {
+            return Err(corrupt(format!("pending snapshot {} of epoch {} is impossible", id.0, epoch.0)));
+        }
+        newest = epoch;
+    }
+    Ok(())
 }

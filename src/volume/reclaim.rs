@@ -20,14 +20,14 @@ pub(super) enum Progress {
     More(Job),
 }
 
-/// Does at most `budget` entries of `job`; the freed references go to `freed`.
+/// Does at most about `budget` entries of `job`; the freed references go to `freed`. Returns how many it did, too.
 pub(super) fn step(
     job: Job,
     pager: &Pager,
     meta: &mut Meta<'_, '_>,
     budget: usize,
     freed: &mut Vec<(u64, u64)>,
-) -> Result<Progress> {
+) -> Result<(Progress, usize)> {
     match job {
         Job::FreeList(list) | Job::DropList(list) => {
             let entries = deadlist::drain(meta, list, budget)?;
@@ -35,7 +35,7 @@ pub(super) fn step(
             if matches!(job, Job::FreeList(_)) {
                 freed.extend(entries.iter().map(|e| (e.addr, e.len)));
             }
-            Ok(if done { Progress::Done } else { Progress::More(job) })
+            Ok((if done { Progress::Done } else { Progress::More(job) }, entries.len()))
         }
         Job::FreeTree { root, newer_than, cursor } => {
             let mut count = 0;
@@ -67,10 +67,10 @@ pub(super) fn step(
                 Ok(Step::Into)
             })?;
             match next {
-                Some(cursor) => Ok(Progress::More(Job::FreeTree { root, newer_than, cursor })),
+                Some(cursor) => Ok((Progress::More(Job::FreeTree { root, newer_than, cursor }), count)),
                 None => {
                     free_inner_nodes(pager, job, freed)?;
-                    Ok(Progress::Done)
+                    Ok((Progress::Done, count))
                 }
             }
         }

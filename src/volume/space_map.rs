@@ -64,6 +64,10 @@ impl SpaceMap {
         }
         // Not what it has: else a chain that grows a little in each session is never written anew.
         map.base = alloc.allocated().len();
+        let own: Vec<_> = map.chain.iter().map(|p| (p.addr.0, u64::from(p.len))).collect();
+        if let Some((addr, _)) = alloc.not_allocated(&own) {
+            return Err(super::corrupt(format!("the block at {addr:#x} of the space map is not in it")));
+        }
         Ok(map)
     }
 

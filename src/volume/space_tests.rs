@@ -35,8 +35,7 @@ fn commit(volume: &Volume) {
 }
 
 fn snapshot(volume: &Volume, name: &[u8]) -> ViewId {
-    let new =
-        NewSnapshot { name, created: (1, 2), consistency: Consistency::FileSystem, pause_ns: &|| 1 };
+    let new = NewSnapshot { name, created: (1, 2), consistency: Consistency::FileSystem, pause_ns: &|| 1 };
     volume.create_snapshot(&new, &mut |_| Ok(())).unwrap()
 }
 

@@ -17,7 +17,7 @@ use crate::observe::observe;
 use crate::sample::{RW, SNAPDIR, Sample, USER, mount, open};
 
 /// Images that are tried.
-const IMAGES: u64 = 300;
+const IMAGES: u64 = 200;
 
 /// The metadata of a store in memory.
 struct Image {

@@ -541,7 +541,7 @@ fn a_snapshot_tells_about_itself() {
     };
     let created = told("created");
     assert!(created.ends_with('Z') && created.contains('T'), "{created}");
-    assert_eq!((told("method").as_str(), told("consistency").as_str()), ("row", "filesystem"));
+    assert_eq!((told("method").as_str(), told("consistency").as_str()), ("row", "file system"));
     let numbers = ["referenced", "exclusive", "written"].map(|n| told(n).parse::<u64>().unwrap());
     assert!(numbers[0] >= 1 << 20 && numbers[1] >= 1 << 20 && numbers[2] >= 1 << 20, "{numbers:?}");
     assert_eq!(raw::attribute(&root, "user.mine").unwrap(), b"kept");
@@ -608,6 +608,7 @@ fn sparse_files_and_holes() {
     expected.resize(3 << 20, 0);
     assert!(all(&f) == expected, "allocated");
     refuses(raw::allocate(&f, libc::FALLOC_FL_COLLAPSE_RANGE, 0, 4096), libc::EOPNOTSUPP);
+    drop((file, past, f));
     p.umount();
     p.check();
 }
@@ -718,6 +719,7 @@ fn a_copy_shares_its_blocks() {
         }
         to.sync_all().unwrap();
     }
+    drop(from);
     let grown = p.number("used_bytes") - before;
     assert!(grown < 2 << 20, "four copies took {grown} bytes");
     open(&p.path("copy1")).write_all_at(b"changed", 5_000_000).unwrap();
@@ -732,7 +734,6 @@ fn a_copy_shares_its_blocks() {
     assert!(fs::read(p.path("copy1")).unwrap() == changed);
     assert!(fs::read(p.path("copy2")).unwrap() == content);
     assert!(fs::read(p.past("one", "copy0")).unwrap() == content);
-    drop(from);
     p.umount();
 }
 
