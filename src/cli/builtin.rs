@@ -10,7 +10,7 @@ use crate::check::{self, Depth};
 use crate::clock::Clock;
 use crate::ctl::{Code, Failure};
 use crate::device::lock::{LockError, LockMode, StoreLock};
-use crate::device::{self, Device, DirDevice, FileDevice, StoreKind};
+use crate::device::{self, Device, DirDevice, FileDevice, MAKING, StoreKind};
 use crate::fs::{Fs, FsOptions, SnapshotCreator};
 use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
 use crate::ops::{Error, KernelRef, NodeId, Operations, Timestamp};
@@ -123,7 +123,7 @@ impl Backend for Builtin {
                 format!("{}: a store needs at least {} MiB", store.display(), STORE_BYTES_MIN >> 20);
             return Err(Failure::new(Code::Invalid, message));
         }
-        make(store, size)?;
+        make(store, size, Old::Goes)?;
         Ok(json!({"store": store, "size_bytes": size}))
     }
 
@@ -148,7 +148,7 @@ fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened,
     let refuse = |code, what: String| Err(Failure::new(code, format!("{}: {what}", store.display())));
     match &kind {
         StoreKind::Missing | StoreKind::EmptyDirectory if access == Access::Mount => {
-            make(store, STORE_BYTES_DEFAULT)?;
+            make(store, STORE_BYTES_DEFAULT, Old::Stays)?;
             kind = StoreKind::DirectoryStore;
         }
         StoreKind::Missing => return refuse(Code::NotFound, "there is no such store".into()),
@@ -168,7 +168,7 @@ fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened,
             );
         }
         StoreKind::DirectoryStore if access == Access::Mount && unfinished(store) => {
-            make(store, STORE_BYTES_DEFAULT)?
+            make(store, STORE_BYTES_DEFAULT, Old::Stays)?
         }
         _ => {}
     }
@@ -197,45 +197,67 @@ fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened,
     Ok(Opened { volume, lock })
 }
 
-/// Makes a store where nothing is lost: what was checked before stands. Nothing is removed before the lock is held: the
-/// store may be mounted.
-fn make(store: &Path, size: u64) -> Result<(), Failure> {
+/// What becomes of a store that is there already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Old {
+    /// It is lost: what was asked for.
+    Goes,
+    /// It stays, unless its making was cut off.
+    Stays,
+}
+
+/// Makes a store. Nothing is touched before the lock is held, and what was checked without it is looked at again.
+fn make(store: &Path, size: u64, old: Old) -> Result<(), Failure> {
     let failed =
-        |what, e| Failure::new(Code::Io, format!("{}: cannot {what} the store: {e}", store.display()));
-    let mut kind = probe(store)?;
-    if kind == StoreKind::Missing {
-        std::fs::create_dir(store).map_err(|e| failed("make the directory of", e))?;
-        kind = StoreKind::EmptyDirectory;
-    }
-    let _lock = lock(store, &kind, LockMode::Exclusive)?;
-    if kind == StoreKind::DirectoryStore {
-        remove_files(store).map_err(|e| failed("remove the old files of", e))?;
-    }
-    let device: Arc<dyn Device> = match kind {
-        StoreKind::EmptyDirectory | StoreKind::DirectoryStore => {
-            Arc::new(DirDevice::create(store, size).map_err(|e| io(store, e))?)
+        |what: &str, e: std::io::Error| Failure::new(Code::Io, format!("{}: {what}: {e}", store.display()));
+    if matches!(probe(store)?, StoreKind::Missing) {
+        match std::fs::create_dir(store) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(failed("cannot make the directory of the store", e));
+            }
+            _ => {}
         }
-        _ => Arc::new(FileDevice::open(store, device::Access::ReadWrite).map_err(|e| io(store, e))?),
+    }
+    let _lock = lock(store, &probe(store)?, LockMode::Exclusive)?;
+    let kind = probe(store)?;
+    if kind == StoreKind::DirectoryStore {
+        if old == Old::Stays && !unfinished(store) {
+            return Ok(());
+        }
+        let gone = ["super.a", "super.b"].map(|name| std::fs::remove_file(store.join(name)));
+        let seg = std::fs::remove_dir_all(store.join("seg"));
+        let error = gone.into_iter().chain([seg]).filter_map(Result::err);
+        if let Some(e) = error.into_iter().find(|e| e.kind() != std::io::ErrorKind::NotFound) {
+            return Err(failed("cannot remove the old store", e));
+        }
+    }
+    let in_directory = matches!(kind, StoreKind::DirectoryStore | StoreKind::EmptyDirectory);
+    if in_directory {
+        let made =
+            std::fs::write(store.join(MAKING), b"").and_then(|()| std::fs::File::open(store)?.sync_all());
+        made.map_err(|e| failed("cannot begin to make a store", e))?;
+    }
+    let device: Arc<dyn Device> = if in_directory {
+        Arc::new(DirDevice::create(store, size).map_err(|e| io(store, e))?)
+    } else {
+        Arc::new(FileDevice::open(store, device::Access::ReadWrite).map_err(|e| io(store, e))?)
     };
     let mut uuid = [0; 16];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut f| f.read_exact(&mut uuid))
         .map_err(|e| Failure::new(Code::Other, format!("no random numbers from /dev/urandom: {e}")))?;
     let now = Clock::System.now();
-    Volume::create(device, size, uuid, (now.secs, now.nanos)).map_err(|e| told_volume(store, &e))
-}
-
-/// Removes all of a directory store but its lock. The rings go first: what is left is no store any more.
-fn remove_files(store: &Path) -> std::io::Result<()> {
-    for name in ["super.a", "super.b", "seg"] {
-        let path = store.join(name);
-        let gone = if name == "seg" { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
-        gone.or_else(|e| if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) })?;
+    Volume::create(device, size, uuid, (now.secs, now.nanos)).map_err(|e| told_volume(store, &e))?;
+    if in_directory {
+        let done =
+            std::fs::remove_file(store.join(MAKING)).and_then(|()| std::fs::File::open(store)?.sync_all());
+        done.map_err(|e| failed("cannot finish the store", e))?;
     }
     Ok(())
 }
 
-/// True for a directory store whose making was cut off: it has no superblock and no content.
+/// True for a directory store whose making was cut off: it has no superblock, and no content but what a making that
+/// did not come to its end has left.
 fn unfinished(store: &Path) -> bool {
     let empty = |name: &str| match std::fs::read(store.join(name)) {
         Ok(bytes) => bytes.iter().all(|b| *b == 0),
@@ -245,7 +267,7 @@ fn unfinished(store: &Path) -> bool {
         Ok(mut entries) => entries.next().is_none(),
         Err(e) => e.kind() == std::io::ErrorKind::NotFound,
     };
-    no_segments && empty("super.a") && empty("super.b")
+    (no_segments || store.join(MAKING).exists()) && empty("super.a") && empty("super.b")
 }
 
 /// True if the start of a block device is not all zero.
@@ -470,5 +492,47 @@ impl Engine for Open {
         self.fs.volume().trim();
         *self.lock.lock() = None;
         closed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("snapfs-builtin-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        dir
+    }
+
+    #[test]
+    fn a_store_in_use_is_not_made_anew() {
+        let dir = place("used");
+        let opened = open_volume(&dir, Access::Mount, 1 << 20).unwrap();
+        let options = InitOptions { size: None, force: true };
+        assert!(Builtin.init(&dir, &options).is_err(), "somebody is in it");
+        drop(opened);
+        let opened = open_volume(&dir, Access::Mount, 1 << 20).expect("it is untouched");
+        let uuid = opened.volume.uuid();
+        drop(opened);
+        make(&dir, STORE_BYTES_DEFAULT, Old::Stays).unwrap();
+        assert_eq!(open_volume(&dir, Access::Mount, 1 << 20).unwrap().volume.uuid(), uuid, "it stays");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_making_that_was_cut_off_is_done_again() {
+        let dir = place("cut");
+        drop(open_volume(&dir, Access::Mount, 1 << 20).unwrap());
+        std::fs::write(dir.join(MAKING), b"").unwrap();
+        let uuid = open_volume(&dir, Access::Mount, 1 << 20).unwrap().volume.uuid();
+        assert_eq!(open_volume(&dir, Access::Mount, 1 << 20).unwrap().volume.uuid(), uuid, "it was whole");
+        for name in ["super.a", "super.b"] {
+            let len = std::fs::metadata(dir.join(name)).unwrap().len();
+            std::fs::write(dir.join(name), vec![0; len as usize]).unwrap();
+        }
+        let again = open_volume(&dir, Access::Mount, 1 << 20).expect("it is made again");
+        assert!(again.volume.uuid() != uuid && !dir.join(MAKING).exists());
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

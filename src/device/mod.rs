@@ -18,7 +18,7 @@ mod tests;
 pub use dir::DirDevice;
 pub use file::FileDevice;
 pub use mem::Memory;
-pub use probe::{StoreKind, probe};
+pub use probe::{MAKING, StoreKind, probe};
 pub use sim::{Call, CrashPolicy, Op, Persistence, Sim};
 
 /// Bytes at the start of every device that hold the superblock rings (ring A at 0, ring B at half of it).

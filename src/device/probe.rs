@@ -10,6 +10,8 @@ use super::{Access, DeviceError, FileDevice};
 
 /// Name of the file in a directory store that keeps a second process out.
 pub(super) const LOCK_NAME: &str = "lock";
+/// Name of the file in a directory store that is there while the store is made, and stays when that is cut off.
+pub const MAKING: &str = "making";
 /// Names of the two superblock rings in a directory store.
 pub(super) const SUPER_NAMES: [&str; 2] = ["super.a", "super.b"];
 /// Name of the directory of segments in a directory store.
@@ -20,7 +22,7 @@ pub(super) const SEGMENTS_NAME: &str = "seg";
 pub enum StoreKind {
     /// Nothing; a directory store can be made here.
     Missing,
-    /// A directory without files of anybody (a `lock` of ours and `lost+found` do not count).
+    /// A directory without files of anybody (a `lock` and a `making` of ours and `lost+found` do not count).
     EmptyDirectory,
     /// A directory store, perhaps damaged: some of its files are there.
     DirectoryStore,
@@ -91,7 +93,7 @@ fn probe_directory(path: &Path) -> std::io::Result<StoreKind> {
         if SUPER_NAMES.iter().any(|own| name == *own) || (name == SEGMENTS_NAME && entry.path().is_dir()) {
             return Ok(StoreKind::DirectoryStore);
         }
-        let ignored = name == LOCK_NAME || name == "lost+found";
+        let ignored = name == LOCK_NAME || name == MAKING || name == "lost+found";
         if !ignored && example.as_ref().is_none_or(|known| name < *known) {
             example = Some(name);
         }

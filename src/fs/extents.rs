@@ -86,7 +86,8 @@ pub(super) fn replace(
 ) -> Result<i64> {
     debug_assert!(from.is_multiple_of(BLOCK_BYTES) && to.is_multiple_of(BLOCK_BYTES));
     let mut grown = 0;
-    for (at, ext) in overlapping(txn.view(), ino, from, to, usize::MAX)? {
+    let old = overlapping(txn.view(), ino, from, to, usize::MAX).map_err(|e| txn.failed(e))?;
+    for (at, ext) in old {
         if keep == Keep::Unwritten && ext.is_unwritten() {
             continue;
         }

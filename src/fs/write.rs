@@ -143,6 +143,9 @@ impl Change<'_> {
         for (from, to) in parts.iter().copied().filter(|(from, to)| from < to) {
             new_blocks += self.load_edges(ino, &inode, from, to, &mut loaded)?;
         }
+        if !pieces.is_empty() {
+            extents::overlapping(self.view(), ino, whole_from, whole_to, usize::MAX)?;
+        }
         inode.mtime = self.now;
         inode.ctime = self.now;
         if kill_set_id {

@@ -8,7 +8,7 @@
 //! - *quarantined*: freed by a commit, still reachable from an older superblock or a reader.
 
 use super::range_set::RangeSet;
-use crate::format::{BLOCK_BYTES, Epoch};
+use crate::format::{BLOCK_BYTES, Epoch, NODE_BYTES};
 use std::collections::VecDeque;
 
 /// What a range is for: metadata and data grow from their own cursors, so that each stays dense.
@@ -70,6 +70,17 @@ impl Allocator {
     /// Bytes that can be handed out now.
     pub fn free_bytes(&self) -> u64 {
         self.free.bytes()
+    }
+
+    /// Bytes of [`Allocator::free_bytes`] in which tree nodes fit. Handing out a range takes no more of them than its
+    /// length in whole nodes.
+    pub fn node_bytes(&self) -> u64 {
+        self.free.node_bytes()
+    }
+
+    /// Bytes in which tree nodes fit, with what is unbacked and, counted as if it did, all that waits for reuse.
+    pub fn node_bytes_in_sum(&self) -> u64 {
+        self.free.node_bytes() + self.unbacked.node_bytes() + self.quarantined_bytes
     }
 
     /// Free bytes without backing.
@@ -134,10 +145,11 @@ impl Allocator {
     fn search(&self, cursor: u64, len: u64) -> Option<(u64, u64)> {
         const LOOK_MAX: usize = 256;
         let mut best: Option<(u64, u64)> = None;
-        let ahead = self
-            .free
-            .iter_from(cursor)
-            .map(|(s, l)| if s < cursor { (cursor, s + l - cursor) } else { (s, l) });
+        let ahead = self.free.iter_from(cursor).filter_map(|(s, l)| {
+            // What stays in front of the cursor is whole nodes, so that no place for one is lost.
+            let skip = cursor.saturating_sub(s).next_multiple_of(NODE_BYTES as u64);
+            (skip < l).then(|| (s + skip, l - skip))
+        });
         for (s, l) in ahead.take(LOOK_MAX).chain(self.free.iter().take(LOOK_MAX)) {
             if l >= len {
                 return Some((s, len));
@@ -155,12 +167,31 @@ impl Allocator {
             Some((addr, got)) if got == len => Some(addr),
             Some((addr, got)) => {
                 self.give_back(addr, got);
-                let (addr, _) = self.free.iter().find(|(_, l)| *l >= len)?;
+                let cursor = match purpose {
+                    Purpose::Metadata => &mut self.cursor_metadata,
+                    Purpose::Data => &mut self.cursor_data,
+                };
+                let (addr, _) =
+                    self.free.iter_from(*cursor).chain(self.free.iter()).find(|(_, l)| *l >= len)?;
+                *cursor = addr + len;
                 assert!(self.free.remove(addr, len) && self.out.insert(addr, len));
                 Some(addr)
             }
             None => None,
         }
+    }
+
+    /// Hands out at most `len` bytes from where no tree node fits: the rests of free ranges.
+    pub fn alloc_rest(&mut self, len: u64) -> Option<(u64, u64)> {
+        let rest =
+            |(s, l): (u64, u64)| (s + l / NODE_BYTES as u64 * NODE_BYTES as u64, l % NODE_BYTES as u64);
+        let mut all = self.free.iter_from(self.cursor_data).chain(self.free.iter()).map(rest);
+        let (addr, got) = all.find(|(_, l)| *l > 0)?;
+        let got = got.min(len);
+        drop(all);
+        assert!(self.free.remove(addr, got) && self.out.insert(addr, got));
+        self.cursor_data = addr + got;
+        Some((addr, got))
     }
 
     /// Takes back a range that was handed out and never became part of a commit.

@@ -68,6 +68,22 @@ impl std::ops::Sub for IoSnapshot {
     }
 }
 
+/// Free space in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Room {
+    /// In pieces of any length.
+    pub bytes: u64,
+    /// Of these, in pieces in which tree nodes fit.
+    pub node_bytes: u64,
+}
+
+impl Room {
+    /// So much more of both.
+    pub fn and(self, bytes: u64) -> Room {
+        Room { bytes: self.bytes + bytes, node_bytes: self.node_bytes + bytes }
+    }
+}
+
 /// The device with its allocator. Any thread may call any method; the allocator has its own lock, innermost of all, and
 /// it is held over no I/O but the host's promise of more space.
 pub struct Store {
@@ -164,10 +180,10 @@ impl Store {
         Ok(())
     }
 
-    /// Makes sure that at least `bytes` are free and backed, asking the host for more where needed.
-    pub fn secure(&self, alloc: &mut Allocator, bytes: u64) -> Result<()> {
+    /// Makes sure that at least this much is free and backed, asking the host for more where needed.
+    pub fn secure(&self, alloc: &mut Allocator, room: Room) -> Result<()> {
         let mut chunk = BACK_CHUNK_BYTES;
-        while alloc.free_bytes() < bytes {
+        while alloc.free_bytes() < room.bytes || alloc.node_bytes() < room.node_bytes {
             let Some((addr, len)) = alloc.next_to_back(chunk) else {
                 return Err(StoreError::NoSpace);
             };

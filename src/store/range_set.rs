@@ -1,12 +1,16 @@
 //! A set of byte ranges: disjoint, merged, ordered by address. Pure.
 
+use crate::format::NODE_BYTES;
 use std::collections::BTreeMap;
+
+const NODE: u64 = NODE_BYTES as u64;
 
 /// Disjoint ranges `start -> length`, neighbours merged.
 #[derive(Clone, Default, Debug, PartialEq, Eq)]
 pub struct RangeSet {
     map: BTreeMap<u64, u64>,
     bytes: u64,
+    node_bytes: u64,
 }
 
 impl RangeSet {
@@ -18,6 +22,22 @@ impl RangeSet {
     /// Sum of the lengths.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Sum of the lengths as far as tree nodes fit in, one behind the other.
+    pub fn node_bytes(&self) -> u64 {
+        self.node_bytes
+    }
+
+    fn put(&mut self, start: u64, len: u64) {
+        self.node_bytes += len / NODE * NODE;
+        self.map.insert(start, len);
+    }
+
+    fn pull(&mut self, start: u64) -> Option<u64> {
+        let len = self.map.remove(&start)?;
+        self.node_bytes -= len / NODE * NODE;
+        Some(len)
     }
 
     /// Number of ranges.
@@ -54,13 +74,13 @@ impl RangeSet {
         if let Some((s, l)) = self.map.range(..start).next_back().map(|(s, l)| (*s, *l))
             && s + l == start
         {
-            self.map.remove(&s);
+            self.pull(s);
             (start, len) = (s, l + len);
         }
-        if let Some(l) = self.map.remove(&(start + len)) {
+        if let Some(l) = self.pull(start + len) {
             len += l;
         }
-        self.map.insert(start, len);
+        self.put(start, len);
         true
     }
 
@@ -74,12 +94,12 @@ impl RangeSet {
             return false;
         }
         self.bytes -= len;
-        self.map.remove(&s);
+        self.pull(s);
         if s < start {
-            self.map.insert(s, start - s);
+            self.put(s, start - s);
         }
         if start + len < s + l {
-            self.map.insert(start + len, s + l - start - len);
+            self.put(start + len, s + l - start - len);
         }
         true
     }
@@ -136,6 +156,7 @@ mod tests {
                 }
             }
             assert_eq!(set.bytes() as usize, bits.iter().filter(|b| **b).count());
+            assert_eq!(set.node_bytes(), set.iter().map(|(_, l)| l / NODE * NODE).sum::<u64>());
             assert!(set.iter().zip(set.iter().skip(1)).all(|(a, b)| a.0 + a.1 < b.0));
         }
     }

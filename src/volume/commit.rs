@@ -125,7 +125,9 @@ impl<'a> CommitSession<'a> {
 
     fn prepared(&mut self, prepare: Prepare<'_>) -> Result<RwLockWriteGuard<'a, State>> {
         let mut txn = self.volume.begin();
-        prepare(&mut txn)?;
+        if let Err(e) = prepare(&mut txn) {
+            return Err(txn.failed(e));
+        }
         Ok(txn.end())
     }
 
@@ -168,6 +170,7 @@ impl<'a> CommitSession<'a> {
         s.held_bytes = 0;
         s.changed = false;
         s.epoch = s.epoch.next();
+        self.volume.required.store(self.volume.required_bytes(s), Relaxed);
     }
 
     /// Steps 2 to 6.
@@ -176,6 +179,12 @@ impl<'a> CommitSession<'a> {
         let volume = self.volume;
         let done = if frozen.points_only { self.write_points(frozen) } else { self.write_all(frozen) };
         volume.frozen_bytes.store(0, Relaxed);
+        {
+            // What was held for the frozen state is no longer kept from those who stage. Under the lock that a
+            // transaction holds while it notes what it needs.
+            let state = volume.state.read();
+            volume.required.store(volume.required_bytes(&state), Relaxed);
+        }
         if let Err(e) = &done {
             volume.poison(e);
         }
@@ -224,7 +233,6 @@ impl<'a> CommitSession<'a> {
         // 3
         let mut meta_dead = Vec::new();
         let mut freed: Vec<(u64, u64)> = resolve(&frozen.frees).map(|e| (e.addr, e.len)).collect();
-        let wait = volume.reclaim_must_wait();
         let committer = &mut *self.committer;
         let next_ids;
         {
@@ -237,6 +245,8 @@ impl<'a> CommitSession<'a> {
             let mut state = volume.state.write();
             add_jobs(&mut committer.jobs, &mut meta, reclaim, state.history.next_id_mut())?;
             next_ids = state.history.next_ids();
+            // Asked after the deletions: a snapshot that goes with this commit may still have readers.
+            let wait = volume.must_wait(&state, &state.deletes);
             drop(state);
             for gone in removed {
                 meta.edit.remove(meta.root, &view_key(gone))?;

@@ -30,7 +30,7 @@ pub use txn::{Need, Purpose, Txn};
 pub use view::View;
 
 use crate::format::{Epoch, NODE_BYTES, ViewId};
-use crate::store::IoSnapshot;
+use crate::store::{IoSnapshot, Room};
 use commit::Committer;
 use parking_lot::{Mutex, RwLock};
 use state::State;
@@ -47,6 +47,8 @@ fn corrupt(what: String) -> VolumeError {
 
 /// What a commit writes besides the trees of the views: meta tree paths, space map.
 const COMMIT_OVERHEAD_BYTES: u64 = 48 * NODE_BYTES as u64;
+/// What a commit writes for each bucket of a dead list that grows: the leaf of its last chunk, if no other shares it.
+const BUCKET_OVERHEAD_BYTES: u64 = NODE_BYTES as u64;
 /// Free space at hand that is not given back to the host.
 const TRIM_KEEP_BYTES: u64 = 64 << 20;
 
@@ -135,13 +137,19 @@ impl Volume {
     /// Stages content for which a transaction has reserved: nothing is kept for others.
     pub fn stage_reserved(&self, data: &[u8]) -> Result<Staged> {
         self.check_writable()?;
-        self.note(Staged::write(self.shared.store(), data, 0))
+        self.note(Staged::write(self.shared.store(), data, Room::default()))
     }
 
     /// No lock: whoever stages may hold the transaction.
-    fn keep_for_stage(&self) -> Result<u64> {
+    fn keep_for_stage(&self) -> Result<Room> {
         self.check_writable()?;
-        Ok(self.required.load(Relaxed) + self.reserve_bytes)
+        Ok(self.kept(self.reserve_bytes).and(self.required.load(Relaxed)))
+    }
+
+    /// Of `reserve` bytes half must be fit for tree nodes: the other half lets a fragmented store still map what goes
+    /// into pieces that are too short for nodes.
+    fn kept(&self, reserve: u64) -> Room {
+        Room { bytes: reserve, node_bytes: reserve / 2 }
     }
 
     /// A device failure poisons; running out of space does not.
@@ -159,6 +167,7 @@ impl Volume {
             + state.held_bytes
             + COMMIT_OVERHEAD_BYTES
             + state.grave_count * 64
+            + state.graves.len() as u64 * BUCKET_OVERHEAD_BYTES
     }
 
     /// Bytes of tree nodes that a commit would write now.
@@ -194,11 +203,16 @@ impl Volume {
         let alloc = store.alloc();
         let free = alloc.free_bytes() + alloc.quarantined_bytes() + alloc.unbacked_bytes().min(available);
         let used = alloc.used_bytes();
+        let for_nodes = alloc.node_bytes_in_sum();
         drop(alloc);
         Space {
             total: used + free,
             free,
-            available: free.saturating_sub(required + self.reserve_bytes),
+            // Without room for the nodes that map it, free space is of no use to a writer.
+            available: match self.kept(self.reserve_bytes).and(required) {
+                kept if for_nodes > kept.node_bytes => free.saturating_sub(kept.bytes),
+                _ => 0,
+            },
             used,
         }
     }
@@ -275,5 +289,7 @@ impl Volume {
     }
 }
 
+#[cfg(test)]
+mod space_tests;
 #[cfg(test)]
 mod tests;

@@ -178,6 +178,9 @@ impl Volume {
     /// Gives a snapshot another name. Durable with the next commit.
     pub fn rename_snapshot(&self, id: ViewId, name: &[u8]) -> Result<()> {
         self.check_writable()?;
+        // Not while a commit is open: it would write some of several new names, and two snapshots could share one
+        // after a crash.
+        let _no_commit = self.committer.lock();
         let mut state = self.state.write();
         if state.names.contains_key(name) {
             return Err(VolumeError::NameTaken);

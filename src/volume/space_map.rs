@@ -62,7 +62,8 @@ impl SpaceMap {
             map.chain.push(ptr);
             map.newest = changes;
         }
-        map.base = map.changes;
+        // Not what it has: else a chain that grows a little in each session is never written anew.
+        map.base = alloc.allocated().len();
         let own: Vec<_> = map.chain.iter().map(|p| (p.addr.0, u64::from(p.len))).collect();
         if let Some((addr, _)) = alloc.not_allocated(&own) {
             return Err(super::corrupt(format!("the block at {addr:#x} of the space map is not in it")));
@@ -90,7 +91,13 @@ impl SpaceMap {
         freed: &mut Vec<(u64, u64)>,
         epoch: Epoch,
     ) -> Result<()> {
-        let rewrite = self.changes > 2 * self.base + 8 * CHANGES_MAX;
+        let mut rewrite = self.changes > 2 * self.base + 8 * CHANGES_MAX;
+        if rewrite {
+            // A long map of a full store waits for room, rather than fail the commit.
+            let alloc = store.alloc();
+            let blocks = alloc.allocated().len() + writer.allocated.len() + data.len() + freed.len();
+            rewrite = (blocks / CHANGES_MAX + 1) as u64 * NODE_BYTES as u64 * 2 <= alloc.node_bytes_in_sum();
+        }
         let replaced: Vec<BlockPtr> =
             if rewrite { std::mem::take(&mut self.chain) } else { self.chain.pop().into_iter().collect() };
         freed.extend(replaced.iter().map(|p| (p.addr.0, u64::from(p.len))));
@@ -116,7 +123,9 @@ impl SpaceMap {
             all.push(Change::Allocated(addr.0, NODE_BYTES as u64));
             places.push(addr);
         }
-        for (addr, changes) in places.into_iter().zip(all.chunks(all.len().div_ceil(count))) {
+        for (i, addr) in places.into_iter().enumerate() {
+            // Even shares: each place that was allocated gets a block.
+            let changes = &all[i * all.len() / count..(i + 1) * all.len() / count];
             let mut bytes = encode(self.head(), changes);
             let header =
                 Header { kind: BlockKind::SpaceMap, level: 0, count: changes.len() as u16, owner: 0 };

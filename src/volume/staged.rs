@@ -3,7 +3,7 @@
 use super::Result;
 use crate::format::extent::EXTENT_BYTES_MAX;
 use crate::format::{BLOCK_BYTES, BlockAddr, Epoch, Extent};
-use crate::store::{Purpose, Store, StoreError};
+use crate::store::{Purpose, Room, Store, StoreError};
 use std::sync::Arc;
 
 /// Written content that no tree refers to. Dropping it gives the space back.
@@ -13,8 +13,8 @@ pub struct Staged {
 }
 
 impl Staged {
-    /// Allocates and writes `data` (whole blocks). Leaves `keep` bytes for others.
-    pub(super) fn write(store: &Arc<Store>, data: &[u8], keep: u64) -> Result<Staged> {
+    /// Allocates and writes `data` (whole blocks). Leaves `keep` for others.
+    pub(super) fn write(store: &Arc<Store>, data: &[u8], keep: Room) -> Result<Staged> {
         assert!((data.len() as u64).is_multiple_of(BLOCK_BYTES), "staged data is whole blocks");
         let mut staged = Staged { store: store.clone(), extents: Vec::new() };
         let mut rest = data;
@@ -29,8 +29,8 @@ impl Staged {
         Ok(staged)
     }
 
-    /// Allocates `len` bytes (whole blocks) that read as zeros. Leaves `keep` bytes for others.
-    pub(super) fn unwritten(store: &Arc<Store>, len: u64, keep: u64) -> Result<Staged> {
+    /// Allocates `len` bytes (whole blocks) that read as zeros. Leaves `keep` for others.
+    pub(super) fn unwritten(store: &Arc<Store>, len: u64, keep: Room) -> Result<Staged> {
         assert!(len.is_multiple_of(BLOCK_BYTES), "staged space is whole blocks");
         let mut staged = Staged { store: store.clone(), extents: Vec::new() };
         let mut rest = len;
@@ -42,10 +42,15 @@ impl Staged {
         Ok(staged)
     }
 
-    fn allocate(&self, len: u64, keep: u64) -> Result<(u64, u64)> {
+    fn allocate(&self, len: u64, keep: Room) -> Result<(u64, u64)> {
         let mut alloc = self.store.alloc();
-        self.store.secure(&mut alloc, keep + len)?;
-        Ok(alloc.alloc(len, Purpose::Data).ok_or(StoreError::NoSpace)?)
+        let found = match self.store.secure(&mut alloc, keep.and(len)) {
+            Ok(()) => alloc.alloc(len, Purpose::Data),
+            // What is too short for tree nodes need not be kept for them.
+            Err(StoreError::NoSpace) if alloc.free_bytes() >= keep.bytes + len => alloc.alloc_rest(len),
+            Err(e) => return Err(e.into()),
+        };
+        Ok(found.ok_or(StoreError::NoSpace)?)
     }
 
     /// Cuts a run into extents. `crcs` is empty for unwritten space.

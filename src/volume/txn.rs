@@ -44,6 +44,8 @@ pub struct Txn<'a> {
     /// Taken only by [`Txn::end`].
     state: Option<RwLockWriteGuard<'a, State>>,
     view: View,
+    /// Something was changed: what fails from now on fails half-way.
+    touched: bool,
 }
 
 impl<'a> Txn<'a> {
@@ -54,7 +56,7 @@ impl<'a> Txn<'a> {
     ) -> Result<Txn<'a>> {
         let root = state.roots.remove(&head).ok_or(VolumeError::NoSuchView)?;
         let view = View { id: head, epoch: state.epoch, root, shared: volume.shared.clone(), _pin: None };
-        Ok(Txn { volume, state: Some(state), view })
+        Ok(Txn { volume, state: Some(state), view, touched: false })
     }
 
     /// Ends the transaction without letting go of the lock.
@@ -66,6 +68,15 @@ impl<'a> Txn<'a> {
 
     fn state(&mut self) -> &mut State {
         self.state.as_mut().expect("present until the end")
+    }
+
+    /// Whoever cannot go on after an error says so here: if something was changed already, the half is kept from ever
+    /// being made durable.
+    pub fn failed(&self, error: VolumeError) -> VolumeError {
+        if self.touched {
+            self.volume.poison(&error);
+        }
+        error
     }
 
     /// The head with all changes so far.
@@ -84,10 +95,10 @@ impl<'a> Txn<'a> {
         let items = u64::from(need.items);
         let nodes = (items * NODES_PER_ITEM).min(NODES_OF_A_RUN + items / ITEMS_PER_LEAF_MIN);
         let worst = nodes * NODE_BYTES as u64 + need.data_bytes * HELD_FACTOR;
-        let bytes = self.volume.required_bytes(self.state()) + worst + keep;
+        let required = self.volume.required_bytes(self.state()) + worst;
         let store = self.volume.shared.store();
-        store.secure(&mut store.alloc(), bytes)?;
-        self.volume.required.store(bytes - keep, std::sync::atomic::Ordering::Relaxed);
+        store.secure(&mut store.alloc(), self.volume.kept(keep).and(required))?;
+        self.volume.required.store(required, std::sync::atomic::Ordering::Relaxed);
         self.state().held_bytes += need.data_bytes * HELD_FACTOR;
         Ok(())
     }
@@ -106,6 +117,7 @@ impl<'a> Txn<'a> {
         &mut self,
         change: impl FnOnce(&mut Edit<'_>, &mut crate::tree::Child) -> crate::tree::Result<T>,
     ) -> Result<T> {
+        self.touched = true;
         let mut dead = Vec::new();
         let shared = self.view.shared.clone();
         let mut edit = Edit { pager: &shared.pager, epoch: self.view.epoch, dead: &mut dead, nodes_made: 0 };
@@ -123,6 +135,7 @@ impl<'a> Txn<'a> {
 
     /// Makes staged content part of the head and returns its extents in order.
     pub fn publish(&mut self, staged: Staged) -> Vec<Extent> {
+        self.touched = true;
         let (head, epoch) = (self.view.id, self.view.epoch);
         let mut extents = staged.into_extents();
         let state = self.state();
@@ -137,6 +150,7 @@ impl<'a> Txn<'a> {
 
     /// The head no longer reaches this extent.
     pub fn free(&mut self, extent: &Extent) {
+        self.touched = true;
         let head = self.view.id;
         let grave = Grave::Data { addr: extent.addr.0, len: extent.len_bytes(), birth: extent.birth };
         self.state().bury(head, grave, extent.len_bytes());
@@ -144,6 +158,7 @@ impl<'a> Txn<'a> {
 
     /// A second reference to the same blocks, for another place. Each reference is freed on its own.
     pub fn share(&mut self, extent: &Extent) -> Extent {
+        self.touched = true;
         let (head, epoch) = (self.view.id, self.view.epoch);
         let state = self.state();
         state.history.born(head, extent.len_bytes());

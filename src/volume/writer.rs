@@ -1,7 +1,7 @@
 //! Gathers the metadata blocks of a commit, writes them in address order in long runs, and remembers what it allocated.
 
 use crate::format::BlockAddr;
-use crate::store::{Purpose, Result, Store, StoreError};
+use crate::store::{Purpose, Result, Room, Store, StoreError};
 use crate::tree::NodeWriter;
 
 /// Blocks are written when this many bytes have gathered.
@@ -49,16 +49,8 @@ impl NodeWriter for CommitWriter<'_> {
     fn allocate(&mut self, len: usize) -> Result<BlockAddr> {
         let len = len as u64;
         let mut alloc = self.store.alloc();
-        self.store.secure(&mut alloc, len)?;
-        let addr = match alloc.alloc_exact(len, Purpose::Metadata) {
-            Some(addr) => addr,
-            None => {
-                // Enough bytes, but no piece is long enough: ask the host for a fresh stretch.
-                let more = alloc.free_bytes() + (16 << 20);
-                self.store.secure(&mut alloc, more)?;
-                alloc.alloc_exact(len, Purpose::Metadata).ok_or(StoreError::NoSpace)?
-            }
-        };
+        self.store.secure(&mut alloc, Room::default().and(len))?;
+        let addr = alloc.alloc_exact(len, Purpose::Metadata).ok_or(StoreError::NoSpace)?;
         self.allocated.push((addr, len));
         Ok(BlockAddr(addr))
     }

@@ -1,0 +1,146 @@
+//! What readers keep, what a full and fragmented store still does, and what fails half-way.
+
+use super::*;
+use crate::format::view::Consistency;
+use crate::format::{BLOCK_BYTES, Extent, Key, Kind};
+
+fn key(object: u64) -> Key {
+    Key::new(object, Kind::Extent, 0)
+}
+
+fn put(volume: &Volume, object: u64, data: &[u8]) -> Result<()> {
+    let staged = volume.stage(data)?;
+    let mut txn = volume.begin();
+    txn.reserve(Need { items: 2, data_bytes: 0 }, Purpose::Write)?;
+    let old = txn.view().get(&key(object))?.map(|v| Extent::decode(&v).unwrap());
+    for (i, extent) in txn.publish(staged).into_iter().enumerate() {
+        if i == 0 { txn.insert(key(object), &extent.encode())? } else { txn.free(&extent) }
+    }
+    old.iter().for_each(|old| txn.free(old));
+    Ok(())
+}
+
+fn take(volume: &Volume, object: u64) -> Result<()> {
+    let mut txn = volume.begin();
+    txn.reserve(Need { items: 1, data_bytes: 0 }, Purpose::Delete)?;
+    if let Some(old) = txn.view().get(&key(object))?.map(|v| Extent::decode(&v).unwrap()) {
+        txn.free(&old);
+        txn.remove(&key(object))?;
+    }
+    Ok(())
+}
+
+fn commit(volume: &Volume) {
+    volume.commit(&mut |_| Ok(())).expect("a commit always has its space");
+}
+
+fn snapshot(volume: &Volume, name: &[u8]) -> ViewId {
+    let new = NewSnapshot { name, created: (1, 2), consistency: Consistency::FileSystem, pause_ns: &|| 1 };
+    volume.create_snapshot(&new, &mut |_| Ok(())).unwrap()
+}
+
+#[test]
+fn a_reader_keeps_a_deleted_snapshot() {
+    let volume = Volume::memory(32 << 20);
+    for n in 0..100 {
+        put(&volume, 100 + n, &[n as u8 + 1; 65536]).unwrap();
+    }
+    let id = snapshot(&volume, b"s");
+    (0..100).for_each(|n| take(&volume, 100 + n).unwrap());
+    commit(&volume);
+    let view = volume.snapshot(id).unwrap();
+    volume.delete_snapshot(id).unwrap();
+    (0..4).for_each(|_| commit(&volume));
+    for n in 0.. {
+        if put(&volume, 1000 + n, &[0xee; 65536]).is_err() {
+            break;
+        }
+    }
+    commit(&volume);
+    for n in 0..100 {
+        let extent = Extent::decode(&view.get(&key(100 + n)).unwrap().unwrap()).unwrap();
+        let mut out = vec![0; extent.len_bytes() as usize];
+        view.read_extent(&extent, 0, &mut out).expect("nobody has written over it");
+        assert!(out.iter().all(|b| *b == n as u8 + 1));
+    }
+    drop(view);
+    let before = volume.space().available;
+    (0..4).for_each(|_| commit(&volume));
+    assert!(volume.space().available > before + (6 << 20), "then its space comes back");
+}
+
+#[test]
+fn what_a_commit_has_written_is_not_kept_for_it_any_more() {
+    let volume = Volume::memory(32 << 20);
+    let held = Need { items: 1, data_bytes: 4 << 20 };
+    volume.begin().reserve(held, Purpose::Write).unwrap();
+    commit(&volume);
+    let staged = volume.stage(&vec![1; 16 << 20]).expect("nothing is held");
+    assert_eq!(staged.len_bytes(), 16 << 20);
+}
+
+#[test]
+fn commits_have_space_in_a_full_store_of_single_blocks() {
+    let volume = Volume::memory(48 << 20);
+    let mut rng = fastrand::Rng::with_seed(9);
+    let block = [7; BLOCK_BYTES as usize];
+    let mut last = 0;
+    while put(&volume, 100 + last, &block).is_ok() {
+        last += 1;
+        if last % 256 == 0 {
+            commit(&volume);
+        }
+    }
+    commit(&volume);
+    for round in 0..6 {
+        // Every other block becomes free: nowhere is room for a node but in what is kept for them.
+        for n in (round % 2..last).step_by(2) {
+            while let Err(e) = take(&volume, 100 + n) {
+                assert!(matches!(e, VolumeError::NoSpace), "{e}");
+                commit(&volume);
+            }
+            if n % 512 < 2 {
+                commit(&volume);
+            }
+        }
+        (0..3).for_each(|_| commit(&volume));
+        let mut written = 0;
+        while put(&volume, 100_000 + rng.u64(..) % 1_000_000, &block).is_ok() {
+            written += 1;
+            if written % 128 == 0 {
+                commit(&volume);
+            }
+        }
+        commit(&volume);
+        assert!(written > last / 20, "round {round}: {written} of {last} free single blocks were of use");
+        last = 0;
+        for item in volume.live_items().into_iter().filter(|k| k.kind == Kind::Extent as u8) {
+            let mut txn = volume.begin();
+            txn.reserve(Need { items: 2, data_bytes: 0 }, Purpose::Delete).unwrap();
+            let value = txn.view().get(&item).unwrap().unwrap().to_vec();
+            txn.remove(&item).unwrap();
+            txn.insert(key(100 + last), &value).unwrap();
+            last += 1;
+            drop(txn);
+            if last % 256 == 0 {
+                commit(&volume);
+            }
+        }
+        commit(&volume);
+    }
+    let report = crate::check::check_space(&volume, crate::check::Depth::Data).unwrap();
+    assert!(report.is_clean(), "{:#?}", report.problems);
+}
+
+#[test]
+fn a_preparation_that_fails_half_way_is_never_committed() {
+    let volume = Volume::memory(32 << 20);
+    let failed = volume.commit(&mut |_| Err(VolumeError::NoSpace));
+    assert!(failed.is_err() && !volume.is_read_only(), "nothing was changed");
+    let failed = volume.commit(&mut |txn| {
+        txn.insert(key(100), &[1])?;
+        Err(VolumeError::Corrupt { what: "a leaf".into() })
+    });
+    assert!(failed.is_err() && volume.is_read_only());
+    assert!(volume.commit(&mut |_| Ok(())).is_err());
+}
