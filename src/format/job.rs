@@ -68,6 +68,9 @@ impl Job {
         let Ok(raw) = RawJob::read_from_bytes(bytes) else {
             return bad!("job record has {} bytes, not 80", bytes.len());
         };
+        if raw.reserved != [0; 6] {
+            return bad!("job record has reserved bytes that are not zero");
+        }
         match raw.kind {
             1 => Ok(Job::FreeList(raw.list.get())),
             2 => Ok(Job::DropList(raw.list.get())),

@@ -273,6 +273,9 @@ fn take_point(rest: &mut &[u8]) -> Result<PendingPoint, FormatError> {
         return bad!("pending name is cut off");
     };
     *rest = tail;
+    if raw.reserved != 0 {
+        return bad!("pending snapshot has a reserved byte that is not zero");
+    }
     let Some(consistency) = Consistency::from_number(raw.consistency) else {
         return bad!("pending snapshot has consistency {}", raw.consistency);
     };
