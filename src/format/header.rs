@@ -21,8 +21,6 @@ pub enum BlockKind {
     Inner = 2,
     /// Part of the space map.
     SpaceMap = 3,
-    /// Reserved: chunks of dead lists are items of the meta tree.
-    DeadChunk = 4,
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]

@@ -25,8 +25,6 @@ pub enum Kind {
     Orphan = 8,
     /// Meta tree: a view record. Object 0, `rest`: the view id.
     View = 32,
-    /// Reserved. Names are in the view records.
-    SnapshotName = 33,
     /// Meta tree: a birth bucket of a dead list. Object: dead list id, `rest`: bucket epoch.
     DeadBucket = 34,
     /// Meta tree: entries of a bucket. Object: bucket id, `rest`: sequence number.
@@ -51,7 +49,6 @@ impl Kind {
             Extent,
             Orphan,
             View,
-            SnapshotName,
             DeadBucket,
             DeadChunk,
             ExtraRefs,
