@@ -1,6 +1,7 @@
 //! What people and programs read: tables, sizes, times. A reader that went away (broken pipe) is success.
 
 use super::engine::SnapshotInfo;
+use crate::clock;
 use crate::ops::Timestamp;
 use crate::sys::process::local_time;
 use serde_json::{Value, json};
@@ -58,23 +59,11 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
 
 /// Seconds since 1970 as RFC 3339 in UTC, with as many digits of a second as there are.
 pub(super) fn rfc3339(t: Timestamp) -> String {
-    let (days, rest) = (t.secs.div_euclid(86400), t.secs.rem_euclid(86400));
-    // Days to a date of the Gregorian calendar, after Howard Hinnant (chrono-Compatible Low-Level Date Algorithms).
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let day_of_era = z.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let fraction = match t.nanos {
-        0 => String::new(),
-        n => format!(".{n:09}"),
-    };
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
+    let whole = clock::rfc3339(t);
+    match t.nanos {
+        0 => whole,
+        n => format!("{}.{n:09}Z", whole.trim_end_matches('Z')),
+    }
 }
 
 /// Seconds since 1970 as people here read it.

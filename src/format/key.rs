@@ -40,19 +40,8 @@ impl Kind {
     pub fn from_u8(n: u8) -> Option<Kind> {
         use Kind::*;
         [
-            Inode,
-            Link,
-            Dirent,
-            Xattr,
-            XattrData,
-            Inline,
-            Extent,
-            Orphan,
-            View,
-            DeadBucket,
-            DeadChunk,
-            ExtraRefs,
-            Job,
+            Inode, Link, Dirent, Xattr, XattrData, Inline, Extent, Orphan, View, DeadBucket, DeadChunk,
+            ExtraRefs, Job,
         ]
         .into_iter()
         .find(|k| *k as u8 == n)

@@ -2,8 +2,8 @@
 //!
 //! The state between commits is in [`State`](state::State) behind one read-write lock; a commit freezes it in an instant
 //! and writes it down while new changes go on. Lock order: the committer's mutex, then the state lock, then the
-//! allocator's. No lock but the committer's is held over a device write or flush, except by a commit that deletes
-//! snapshots, which keeps the state locked until its trees are written.
+//! allocator's. No lock but the committer's is held over a device write or flush; a commit that
+//! deletes snapshots reads the meta tree with the state locked.
 
 pub mod audit;
 mod commit;
