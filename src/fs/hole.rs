@@ -7,6 +7,7 @@ use super::Fs;
 use super::change::Change;
 use super::dirty::DirtyBlock;
 use super::extents::{self, Keep};
+use super::intent::Note;
 use super::read::Content;
 use super::truncate::STEP_ITEMS;
 use crate::format::inode::Inode;
@@ -67,7 +68,7 @@ impl Fs {
         }
         let grow = matches!(mode, AllocateMode::Extend | AllocateMode::ZeroRange);
         self.touch_allocated(caller, ino, if grow { end } else { 0 })?;
-        if open.flags.sync { self.commit() } else { Ok(()) }
+        if open.flags.sync { self.sync() } else { Ok(()) }
     }
 
     /// Refuses what cannot fit before anything is changed.
@@ -95,7 +96,7 @@ impl Fs {
         }
         change.reserve(8, cuts.len() as u64 * BLOCK_BYTES, Purpose::Delete)?;
         for (n, from, to, block) in cuts {
-            change.gate.dirty.edit(ino, n, || block)[from..to].fill(0);
+            change.zero_in_block(ino, n, from..to, block);
         }
         change.apply()
     }
@@ -167,9 +168,15 @@ impl Change<'_> {
         Ok(Some(DirtyBlock { data: self.old_block(ino, inode, n)?, fresh: mapped.is_none() }))
     }
 
+    /// Notes that the tree maps blocks now.
+    fn mapped(&mut self, ino: Ino, from: u64, to: u64) {
+        Note::Mapped { ino, from, to }.put(&mut self.txn);
+        self.gate.dirty.mapped(ino, from, to);
+    }
+
     /// Forgets content outside the block map.
     fn forget_content(&mut self, ino: Ino, inode: &mut Inode, from: u64, to: u64) {
-        self.gate.dirty.discard(ino, from / BLOCK_BYTES, to / BLOCK_BYTES);
+        self.discard(ino, from / BLOCK_BYTES, to / BLOCK_BYTES);
         if from == 0 && to > 0 && inode.has_inline {
             self.delete(Key::new(ino.0, Kind::Inline, 0));
             inode.has_inline = false;
@@ -206,10 +213,10 @@ impl Change<'_> {
         self.reserve(items, if moved.is_some() { BLOCK_BYTES } else { 0 }, Purpose::Write)?;
         match old {
             Old::BecomesZero => self.forget_content(ino, &mut inode, from, to),
-            Old::Stays => self.gate.dirty.mapped(ino, from / BLOCK_BYTES, to / BLOCK_BYTES),
+            Old::Stays => self.mapped(ino, from / BLOCK_BYTES, to / BLOCK_BYTES),
         }
         if let Some(block) = moved {
-            self.gate.dirty.edit(ino, 0, || block);
+            self.write_block(ino, 0, 0, &[], block);
             self.delete(Key::new(ino.0, Kind::Inline, 0));
             inode.has_inline = false;
         }
