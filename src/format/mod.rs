@@ -23,7 +23,7 @@ pub mod xattr;
 pub use extent::Extent;
 pub use ids::{BlockAddr, Epoch, Ino, ViewId};
 pub use key::{Key, Kind};
-pub use pointer::BlockPtr;
+pub use pointer::{BlockPtr, Copies, Places};
 
 /// Unit of allocation and of data checksums, in bytes.
 pub const BLOCK_BYTES: u64 = 4096;

@@ -5,7 +5,7 @@
 
 use super::pointer::RawPtr;
 use super::view::Consistency;
-use super::{BLOCK_BYTES, BlockPtr, Epoch, FormatError, Ino, ViewId, bad};
+use super::{BLOCK_BYTES, BlockPtr, Copies, Epoch, FormatError, Ino, ViewId, bad};
 use crate::limits::STORE_BYTES_MIN;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
@@ -70,6 +70,8 @@ pub struct Superblock {
     pub next_ino: Ino,
     /// Next id of a dead list, bucket or job.
     pub next_id: u64,
+    /// How often each metadata block is kept.
+    pub metadata_copies: Copies,
     /// Snapshots that the meta tree does not know yet, oldest first.
     pub pending: Vec<PendingPoint>,
 }
@@ -97,7 +99,8 @@ struct RawSuperblock {
     next_ino: le::U64,
     next_id: le::U64,
     next_view: le::U32,
-    reserved: [u8; 300],
+    reserved: [u8; 299],
+    metadata_copies: u8,
 }
 
 const RAW_BYTES: usize = 512;
@@ -161,7 +164,8 @@ impl Superblock {
             next_ino: self.next_ino.0.into(),
             next_id: self.next_id.into(),
             next_view: self.next_view.into(),
-            reserved: [0; 300],
+            reserved: [0; 299],
+            metadata_copies: self.metadata_copies as u8,
         };
         let mut out = raw.as_bytes().to_vec();
         for p in &self.pending {
@@ -213,6 +217,9 @@ impl Superblock {
         for _ in 0..raw.pending_count.get() {
             pending.push(take_point(&mut rest).map_err(invalid)?);
         }
+        let metadata_copies = Copies::from_number(raw.metadata_copies).ok_or_else(|| {
+            SlotError::Invalid(format!("superblock of {} copies of metadata", raw.metadata_copies))
+        })?;
         let sb = Superblock {
             uuid: raw.uuid,
             seq: raw.seq.get(),
@@ -230,6 +237,7 @@ impl Superblock {
             next_view: raw.next_view.get(),
             next_ino: Ino(raw.next_ino.get()),
             next_id: raw.next_id.get(),
+            metadata_copies,
             pending,
         };
         let counters = [sb.epoch.0, sb.seq, sb.next_id, sb.size];
@@ -245,7 +253,7 @@ impl Superblock {
         if [Some(sb.meta_root), sb.space_map].into_iter().flatten().any(|p| p.birth > sb.epoch) {
             return Err(SlotError::Invalid("superblock points to what is newer than itself".into()));
         }
-        if sb.epoch.0 == 0 || sb.live.0 == 0 || raw.reserved != [0; 300] {
+        if sb.epoch.0 == 0 || sb.live.0 == 0 || raw.reserved != [0; 299] {
             return Err(SlotError::Invalid(
                 "superblock has zero epoch or view, or reserved bytes that are not".into(),
             ));
@@ -318,6 +326,7 @@ mod tests {
             next_view: 9,
             next_ino: Ino(16),
             next_id: 5,
+            metadata_copies: Copies::Two,
             pending: vec![point(1), point(255)],
         }
     }

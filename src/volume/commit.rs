@@ -21,7 +21,7 @@ use crate::format::deadlist::Entry;
 use crate::format::job::Job;
 use crate::format::superblock::{PENDING_ROOM, PendingPoint, Superblock};
 use crate::format::view::{Role, ViewRecord};
-use crate::format::{BlockPtr, Epoch, Ino, Key, Kind, NODE_BYTES, ViewId};
+use crate::format::{BlockPtr, Epoch, Ino, Key, Kind, ViewId};
 use crate::tree::{self, Child, Edit};
 use parking_lot::{MutexGuard, RwLockWriteGuard};
 use std::collections::BTreeMap;
@@ -147,7 +147,7 @@ impl<'a> CommitSession<'a> {
             && roots.is_empty()
             && pending.sum::<usize>() <= PENDING_ROOM
             && !work;
-        self.volume.frozen_bytes.store(s.dirty_nodes * NODE_BYTES as u64, Relaxed);
+        self.volume.frozen_bytes.store(s.dirty_nodes * s.copies.node_bytes(), Relaxed);
         if !points_only {
             s.history.freeze();
         }
@@ -223,7 +223,7 @@ impl<'a> CommitSession<'a> {
         let volume = self.volume;
         let (shared, store) = (&volume.shared, volume.shared.store());
         let epoch = frozen.epoch;
-        let mut writer = CommitWriter::new(store);
+        let mut writer = CommitWriter::new(store, self.committer.superblock.metadata_copies);
         // 2
         let mut written = Vec::with_capacity(frozen.roots.len());
         for (id, root) in std::mem::take(&mut frozen.roots) {
@@ -277,7 +277,7 @@ impl<'a> CommitSession<'a> {
             }
         }
         let meta_ptr = tree::write_out(&committer.meta_root, 0, &mut writer)?;
-        freed.extend(meta_dead.iter().filter_map(|d| d.ptr()).map(|p| (p.addr.0, u64::from(p.len))));
+        freed.extend(meta_dead.iter().filter_map(|d| d.ptr()).flat_map(|p| p.ranges()));
         if let Some((addr, len)) = store.alloc().not_allocated(&freed) {
             return Err(corrupt(format!("{addr:#x}+{len} would be freed, but is not allocated")));
         }
@@ -399,7 +399,7 @@ pub(super) fn view_key(id: ViewId) -> Key {
 }
 
 fn resolve(graves: &[Grave]) -> impl Iterator<Item = Entry> + '_ {
-    graves.iter().filter_map(Grave::resolve).map(|(addr, len, birth)| Entry { addr, len, birth })
+    graves.iter().flat_map(Grave::resolve).map(|(addr, len, birth)| Entry { addr, len, birth })
 }
 
 fn add_jobs(

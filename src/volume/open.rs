@@ -11,7 +11,7 @@ use crate::device::{Device, RESERVED_BYTES};
 use crate::format::job::Job;
 use crate::format::superblock::Superblock;
 use crate::format::view::{Consistency, Role, ViewRecord};
-use crate::format::{BLOCK_BYTES, BlockAddr, BlockPtr, Epoch, Ino, Key, Kind, NODE_BYTES, ViewId};
+use crate::format::{BLOCK_BYTES, BlockAddr, BlockPtr, Copies, Epoch, Ino, Key, Kind, ViewId};
 use crate::limits::STORE_BYTES_MIN;
 use crate::store::{Allocator, Store};
 use crate::tree::{self, Child, Edit, Pager};
@@ -39,10 +39,25 @@ pub struct OpenOptions {
 
 /// First list id that is given out; the live head's list is 1.
 const FIRST_ID: u64 = 2;
+/// Least space that only deletions and commits may use, for each copy of metadata.
+const RESERVE_BYTES_MIN: u64 = 4 << 20;
+/// And most.
+const RESERVE_BYTES_MAX: u64 = 64 << 20;
 
 impl Volume {
-    /// Writes a new, empty store of `size` bytes on the device. What was there is lost.
+    /// Writes a new, empty store of `size` bytes on the device, with its metadata kept twice. What was there is lost.
     pub fn create(device: Arc<dyn Device>, size: u64, uuid: [u8; 16], created: (i64, u32)) -> Result<()> {
+        Volume::create_with(device, size, uuid, created, Copies::default())
+    }
+
+    /// The same with as many copies of metadata as told.
+    pub fn create_with(
+        device: Arc<dyn Device>,
+        size: u64,
+        uuid: [u8; 16],
+        created: (i64, u32),
+        metadata_copies: Copies,
+    ) -> Result<()> {
         let size = size / BLOCK_BYTES * BLOCK_BYTES;
         if size < STORE_BYTES_MIN || size > device.size() {
             return Err(VolumeError::NotAStore(format!(
@@ -68,8 +83,8 @@ impl Volume {
             epoch: Epoch(0),
             prev: None,
             list: 1,
-            referenced: NODE_BYTES as u64,
-            written: NODE_BYTES as u64,
+            referenced: metadata_copies.node_bytes(),
+            written: metadata_copies.node_bytes(),
             exclusive: 0,
             created,
             pause_ns: 0,
@@ -96,6 +111,7 @@ impl Volume {
             next_view: 2,
             next_ino: Ino::FIRST_FREE,
             next_id: FIRST_ID,
+            metadata_copies,
             pending: Vec::new(),
         };
         let loaded = Loaded {
@@ -140,7 +156,8 @@ impl Volume {
             )));
         }
         let mut alloc = Allocator::new(RESERVED_BYTES, superblock.size);
-        let loader = Store::new(device.clone(), fsid(&superblock.uuid), Allocator::new(0, 0));
+        let loader = Store::new(device, fsid(&superblock.uuid), Allocator::new(0, 0));
+        loader.health().set_may_heal(options.access == Access::ReadWrite);
         let space_map = SpaceMap::load(&loader, superblock.space_map, &mut alloc)?;
         if alloc.used_bytes() != superblock.allocated {
             return Err(corrupt(format!(
@@ -149,8 +166,7 @@ impl Volume {
                 superblock.allocated
             )));
         }
-        let store = Arc::new(Store::new(device, fsid(&superblock.uuid), alloc));
-        let pager = Pager::new(store, options.cache_bytes);
+        let pager = Pager::new(Arc::new(loader.with_alloc(alloc)), options.cache_bytes);
         let loaded = Loaded::read(&pager, superblock, space_map)?;
         Ok(Arc::new(Volume::assemble(Shared::new(pager), loaded, options, None)?))
     }
@@ -177,6 +193,7 @@ impl Volume {
         }
         let mut state = State {
             epoch: superblock.epoch.next(),
+            copies: superblock.metadata_copies,
             history,
             roots,
             live: superblock.live,
@@ -199,7 +216,8 @@ impl Volume {
         }
         // What the store can become here: its address space may be far larger than the host.
         let room = superblock.allocated.saturating_add(shared.store().device().available());
-        let reserve_bytes = (room.min(superblock.size) / 32).clamp(4 << 20, 64 << 20);
+        let least = RESERVE_BYTES_MIN * superblock.metadata_copies as u64;
+        let reserve_bytes = (room.min(superblock.size) / 32).clamp(least, RESERVE_BYTES_MAX);
         let uuid = superblock.uuid;
         let committer = Committer {
             superblock,
