@@ -177,6 +177,12 @@ impl Store {
         Ok(self.device.flush()?)
     }
 
+    /// The barrier for what an earlier session left.
+    pub fn flush_inherited(&self) -> Result<()> {
+        self.io.flushes.fetch_add(1, Relaxed);
+        Ok(self.device.flush_inherited()?)
+    }
+
     /// Reads `out.len()` bytes from offset `from` of an extent (both multiples of 4096) and proves each block.
     pub fn read_extent(&self, extent: &Extent, from: u64, out: &mut [u8]) -> Result<()> {
         if extent.is_unwritten() {

@@ -51,7 +51,7 @@ impl Volume {
             let committer = self.committer.lock();
             (committer.superblock.clone(), Pin::epoch(&self.shared, committer.superblock.epoch))
         };
-        let mut alloc = Allocator::new(RESERVED_BYTES, superblock.size);
+        let mut alloc = Allocator::new(RESERVED_BYTES + superblock.log_bytes, superblock.size);
         let store = Arc::new(self.shared.store().beside(reading));
         let space_map = SpaceMap::load(&store, superblock.space_map, &mut alloc)?;
         let blocks = space_map.blocks().to_vec();

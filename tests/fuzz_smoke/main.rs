@@ -56,6 +56,9 @@ fn superblock() -> Vec<Vec<u8>> {
         next_ino: Ino(16),
         next_id: 5,
         metadata_copies: Copies::Two,
+        log_bytes: 1 << 20,
+        log_start: 8192,
+        log_generation: 3,
         pending: vec![point(1), point(200)],
     };
     vec![sb.encode()]
