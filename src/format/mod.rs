@@ -16,6 +16,7 @@ pub mod leaf;
 pub mod link;
 pub mod log;
 pub mod pointer;
+pub mod scrub;
 pub mod space_map;
 pub mod superblock;
 pub mod view;

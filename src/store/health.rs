@@ -48,6 +48,11 @@ impl Health {
         bad.len() < PLACES_MAX && bad.insert(addr)
     }
 
+    /// Whatever was bad is bad no more.
+    pub fn forget(&self) {
+        self.bad.lock().clear();
+    }
+
     /// The block at an address was bad and is good again.
     pub fn healed(&self, addr: u64) {
         self.bad.lock().remove(&addr);

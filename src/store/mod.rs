@@ -185,12 +185,31 @@ impl Store {
 
     /// Reads `out.len()` bytes from offset `from` of an extent (both multiples of 4096) and proves each block.
     pub fn read_extent(&self, extent: &Extent, from: u64, out: &mut [u8]) -> Result<()> {
+        self.read_content(extent, from, out).map_err(|(addr, e)| {
+            self.health.found_bad(addr);
+            e
+        })
+    }
+
+    /// True if the device has the content of an extent. That it has not may be no damage: it was never made durable.
+    pub fn has_content(&self, extent: &Extent) -> bool {
+        let mut content = vec![0; extent.len_bytes() as usize];
+        self.read_content(extent, 0, &mut content).is_ok()
+    }
+
+    /// An error comes with the address of the first bad block.
+    fn read_content(
+        &self,
+        extent: &Extent,
+        from: u64,
+        out: &mut [u8],
+    ) -> std::result::Result<(), (u64, StoreError)> {
         if extent.is_unwritten() {
             out.fill(0);
             return Ok(());
         }
         let addr = extent.addr.0 + from;
-        self.read_raw(addr, out)?;
+        self.read_raw(addr, out).map_err(|e| (addr, e))?;
         let first = (from / BLOCK_BYTES) as usize;
         for (i, block) in out.chunks(BLOCK_BYTES as usize).enumerate() {
             let (found, want) = (crc32c::crc32c(block), extent.crcs.get(first + i).copied());
@@ -200,8 +219,7 @@ impl Store {
                 let e = StoreError::Corrupt(format!(
                     "data block at {at} has checksum {found:#x}, expected {want:#x}"
                 ));
-                self.health.found_bad(at.0);
-                return Err(e);
+                return Err((at.0, e));
             }
         }
         Ok(())

@@ -52,6 +52,7 @@ struct Frozen {
     shared: Vec<(u64, u64)>,
     points: Vec<PendingPoint>,
     deletes: Vec<ViewId>,
+    scrub: Vec<(u64, Option<Vec<u8>>)>,
     /// Nothing but `points`: the superblock alone can tell of them.
     points_only: bool,
     /// Place in the log of the first record that this commit does not contain.
@@ -145,6 +146,7 @@ impl<'a> CommitSession<'a> {
             shared: std::mem::take(&mut s.shared),
             points: std::mem::take(&mut s.points),
             deletes: std::mem::take(&mut s.deletes),
+            scrub: s.take_scrub(),
             points_only,
             log_start: self.volume.log.mark(),
             next_ids: s.history.next_ids(),
@@ -254,6 +256,13 @@ impl<'a> CommitSession<'a> {
                 really_freed.extend(committer.extra_refs.release(addr, len));
             }
             freed = really_freed;
+            for (n, value) in std::mem::take(&mut frozen.scrub) {
+                let key = Key::new(0, Kind::Scrub, n);
+                match value {
+                    Some(value) => meta.edit.insert(meta.root, &key, &value)?,
+                    None => drop(meta.edit.remove(meta.root, &key)?),
+                }
+            }
             for (addr, value) in committer.extra_refs.take_changes() {
                 let key = Key::new(0, Kind::ExtraRefs, addr);
                 match value {

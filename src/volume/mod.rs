@@ -15,6 +15,7 @@ mod open;
 mod reclaim;
 mod recover;
 pub mod ring;
+pub mod scrub;
 mod snapshot;
 mod space_map;
 mod staged;

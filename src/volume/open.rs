@@ -129,6 +129,7 @@ impl Volume {
             space_map: SpaceMap::default(),
             extra_refs: ExtraRefs::default(),
             jobs: BTreeMap::new(),
+            scrub: BTreeMap::new(),
             records: vec![record],
         };
         let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
@@ -226,6 +227,8 @@ impl Volume {
             shared: Vec::new(),
             points: Vec::new(),
             deletes: Vec::new(),
+            scrub: loaded.scrub,
+            scrub_dirty: BTreeSet::new(),
             changed: false,
             dirty_nodes: 0,
             held_bytes: 0,
@@ -303,6 +306,8 @@ pub(crate) struct Loaded {
     pub space_map: SpaceMap,
     pub extra_refs: ExtraRefs,
     pub jobs: BTreeMap<u64, Job>,
+    /// The scrub's items, as they are.
+    pub scrub: BTreeMap<u64, Vec<u8>>,
     pub records: Vec<ViewRecord>,
 }
 
@@ -310,6 +315,7 @@ impl Loaded {
     pub fn read(pager: &Pager, superblock: Superblock, space_map: SpaceMap) -> Result<Loaded> {
         let meta_root = Child::Stored(superblock.meta_root);
         let (mut records, mut jobs, mut extra_refs) = (Vec::new(), BTreeMap::new(), ExtraRefs::default());
+        let mut scrub = BTreeMap::new();
         let end = Key { object: 1, kind: 0, rest: 0 };
         for item in tree::range(pager, &meta_root, &Key::MIN, &end) {
             let (key, value) = item?;
@@ -323,6 +329,9 @@ impl Loaded {
                 }
                 Some(Kind::Job) => {
                     jobs.insert(key.rest, Job::decode(&value)?);
+                }
+                Some(Kind::Scrub) => {
+                    scrub.insert(key.rest, value.to_vec());
                 }
                 Some(Kind::ExtraRefs) => {
                     let word = |at: usize| {
@@ -346,7 +355,7 @@ impl Loaded {
             }
         }
         check_records(&superblock, &records)?;
-        Ok(Loaded { superblock, meta_root, space_map, extra_refs, jobs, records })
+        Ok(Loaded { superblock, meta_root, space_map, extra_refs, jobs, scrub, records })
     }
 }
 

@@ -60,6 +60,9 @@ pub(super) struct State {
     pub points: Vec<PendingPoint>,
     /// Views to be deleted by the next commit.
     pub deletes: Vec<ViewId>,
+    /// The scrub's items in the meta tree, as they are to be, and which of them no commit has taken yet.
+    pub scrub: BTreeMap<u64, Vec<u8>>,
+    pub scrub_dirty: BTreeSet<u64>,
     /// Anything besides `points` that a commit has to write.
     pub changed: bool,
     /// Nodes in memory that a commit has to write.
@@ -84,6 +87,12 @@ impl State {
             self.bury(head, Grave::Node(node), self.copies.node_bytes());
         }
         self.changed = true;
+    }
+
+    /// The scrub's items that changed, for the commit to write.
+    pub fn take_scrub(&mut self) -> Vec<(u64, Option<Vec<u8>>)> {
+        let dirty = std::mem::take(&mut self.scrub_dirty).into_iter();
+        dirty.map(|n| (n, self.scrub.get(&n).cloned())).collect()
     }
 
     /// `head` no longer reaches a reference: decides from births alone where it goes.
