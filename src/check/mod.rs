@@ -5,8 +5,11 @@
 
 mod files;
 mod object;
+mod path;
 mod refs;
 mod space;
+
+pub use path::path_of;
 
 use crate::volume::audit::Committed;
 use crate::volume::{Volume, VolumeError};

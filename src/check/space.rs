@@ -9,7 +9,7 @@ use super::refs::Refs;
 use super::{Depth, Report};
 use crate::format::job::Job;
 use crate::format::view::{Role, ViewRecord};
-use crate::format::{BlockPtr, Epoch, Extent, Key, Kind, ViewId};
+use crate::format::{BlockPtr, Copies, Epoch, Extent, Key, Kind, ViewId};
 use crate::store::StoreError;
 use crate::tree::{Step, Visit, walk};
 use crate::volume::audit::Committed;
@@ -33,11 +33,14 @@ struct Auditor<'a> {
     /// All claims: (address, length).
     claims: Vec<(u64, u64)>,
     own: HashMap<ViewId, Own>,
+    /// Bad copies that were reported.
+    bad: HashSet<u64>,
 }
 
 /// Runs the audit; what it finds goes to `report`.
 pub(super) fn check(state: &Committed, depth: Depth, report: &mut Report) {
-    let mut auditor = Auditor { state, depth, report, claims: Vec::new(), own: HashMap::new() };
+    let mut auditor =
+        Auditor { state, depth, report, claims: Vec::new(), own: HashMap::new(), bad: HashSet::new() };
     auditor.fixed_blocks();
     for record in &state.records {
         if record.role != Role::Hidden {
@@ -53,6 +56,29 @@ pub(super) fn check(state: &Committed, depth: Depth, report: &mut Report) {
 impl Auditor<'_> {
     fn claim(&mut self, addr: u64, len: u64) {
         self.claims.push((addr, len));
+    }
+
+    /// Reports the bad copies that were met since the last call.
+    fn bad_copies(&mut self, place: &str) {
+        for bad in self.state.pager.store().take_bad() {
+            if self.bad.insert(bad.addr.0) {
+                let (addr, block, what) = (bad.addr, bad.ptr.addr, bad.what);
+                self.report.problem(format!(
+                    "{place}: the copy at {addr} of the block at {block} is bad, another is good: {what}"
+                ));
+            }
+        }
+    }
+
+    /// Each block must have as many copies as the store says.
+    fn count_copies(&mut self, ptr: &BlockPtr) {
+        let copies = self.state.superblock.metadata_copies;
+        if (ptr.copy.0 != 0) != (copies == Copies::Two) {
+            self.report.problem(format!(
+                "pointer to the block at {} has a copy at {}; the store keeps {} of each",
+                ptr.addr, ptr.copy, copies as u8
+            ));
+        }
     }
 
     /// Epoch of the nearest visible view below: what is younger is not reached from any visible view below.
@@ -73,20 +99,26 @@ impl Auditor<'_> {
 
     fn fixed_blocks(&mut self) {
         for ptr in &self.state.space_map {
-            self.claim(ptr.addr.0, u64::from(ptr.len));
+            self.claims.extend(ptr.ranges());
+            self.count_copies(ptr);
         }
+        self.bad_copies("superblock's tables");
         let root = self.state.superblock.meta_root;
         let mut nodes = Vec::new();
         let walked = walk(&self.state.pager, &root, Epoch(0), &mut |visit| {
             match visit {
-                Visit::Node(ptr, ..) => nodes.push((ptr.addr.0, u64::from(ptr.len))),
+                Visit::Node(ptr, ..) => nodes.push(*ptr),
                 Visit::Item(..) => self.report.items += 1,
                 Visit::Old(_) => {}
             }
             Ok(Step::Into)
         });
         self.report.nodes += nodes.len() as u64;
-        self.claims.extend(nodes);
+        for ptr in nodes {
+            self.claims.extend(ptr.ranges());
+            self.count_copies(&ptr);
+        }
+        self.bad_copies("meta tree");
         if let Err(e) = walked {
             self.report.problem(format!("meta tree: {e}"));
         }
@@ -120,7 +152,8 @@ impl Auditor<'_> {
                         }
                         node_birth = ptr.birth;
                     }
-                    own.born.add(ptr.addr.0, u64::from(ptr.len), ptr.birth, 1);
+                    self.count_copies(ptr);
+                    ptr.ranges().for_each(|(addr, len)| own.born.add(addr, len, ptr.birth, 1));
                 }
                 Visit::Item(key, value) => {
                     self.report.items += 1;
@@ -154,6 +187,7 @@ impl Auditor<'_> {
                 String::from_utf8_lossy(&record.name)
             ));
         }
+        self.bad_copies(&format!("view {}", record.id.0));
         self.own.insert(record.id, own);
     }
 
@@ -215,6 +249,7 @@ impl Auditor<'_> {
                 self.report.problem(format!("background job {job:?}: {e}"));
             }
         }
+        self.bad_copies("background jobs");
     }
 
     fn free_tree(&mut self, root: &BlockPtr, newer_than: Epoch, cursor: &Key) -> Result<(), StoreError> {
@@ -222,7 +257,7 @@ impl Auditor<'_> {
         walk(&self.state.pager, root, newer_than, &mut |visit| {
             match visit {
                 Visit::Node(_, least, 0) if least < *cursor => return Ok(Step::Over),
-                Visit::Node(ptr, ..) => claims.push((ptr.addr.0, u64::from(ptr.len))),
+                Visit::Node(ptr, ..) => claims.extend(ptr.ranges()),
                 Visit::Item(key, value) if key.kind == Kind::Extent as u8 => {
                     let extent = Extent::decode(value)?;
                     if extent.birth > newer_than {
@@ -271,7 +306,9 @@ impl Auditor<'_> {
             walk(&self.state.pager, &root, Epoch(0), &mut |visit| {
                 match visit {
                     Visit::Node(ptr, ..) if own.boundary.contains(ptr) => return Ok(Step::Over),
-                    Visit::Node(ptr, ..) => balance.add(ptr.addr.0, u64::from(ptr.len), ptr.birth, 1),
+                    Visit::Node(ptr, ..) => {
+                        ptr.ranges().for_each(|(addr, len)| balance.add(addr, len, ptr.birth, 1));
+                    }
                     Visit::Item(key, value) if key.kind == Kind::Extent as u8 => {
                         let extent = Extent::decode(value)?;
                         balance.add(extent.addr.0, extent.len_bytes(), extent.birth, 1);

@@ -3,7 +3,7 @@
 //! Works on a volume that is mounted and being written to: the pin keeps every block of the state from being reused.
 
 use super::history::{History, MetaRead, deadlist};
-use super::open::{Loaded, fsid};
+use super::open::Loaded;
 use super::space_map::SpaceMap;
 use super::view::Pin;
 use super::{Result, Volume, corrupt};
@@ -13,7 +13,7 @@ use crate::format::job::Job;
 use crate::format::superblock::Superblock;
 use crate::format::view::ViewRecord;
 use crate::format::{BlockPtr, Epoch};
-use crate::store::{Allocator, RangeSet, Store};
+use crate::store::{Allocator, RangeSet, Reading};
 use crate::tree::{Child, Pager};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,15 +41,18 @@ pub struct Committed {
 }
 
 impl Volume {
-    /// Pins the newest committed state and reads its tables anew from the device.
+    /// Pins the newest committed state and reads its tables anew from the device, every copy of them.
     pub fn committed(&self) -> Result<Committed> {
+        self.committed_for(Reading::Prove)
+    }
+
+    fn committed_for(&self, reading: Reading) -> Result<Committed> {
         let (superblock, pin) = {
             let committer = self.committer.lock();
             (committer.superblock.clone(), Pin::epoch(&self.shared, committer.superblock.epoch))
         };
         let mut alloc = Allocator::new(RESERVED_BYTES + superblock.log_bytes, superblock.size);
-        let device = self.shared.store().device().clone();
-        let store = Arc::new(Store::new(device, fsid(&superblock.uuid), Allocator::new(0, 0)));
+        let store = Arc::new(self.shared.store().beside(reading));
         let space_map = SpaceMap::load(&store, superblock.space_map, &mut alloc)?;
         let blocks = space_map.blocks().to_vec();
         let pager = Pager::new(store, 8 << 20);

@@ -7,7 +7,7 @@ use super::staged::Staged;
 use super::state::{Grave, State};
 use super::{Access, Result, View, Volume, VolumeError};
 use crate::format::log::{Effect, Effects};
-use crate::format::{Epoch, Extent, Ino, Key, NODE_BYTES, ViewId};
+use crate::format::{Epoch, Extent, Ino, Key, ViewId};
 use crate::tree::Edit;
 use parking_lot::RwLockWriteGuard;
 
@@ -36,8 +36,11 @@ const NODES_OF_A_RUN: u64 = 40;
 /// Neighbouring items in a leaf at least, on average.
 const ITEMS_PER_LEAF_MIN: u64 = 8;
 
-/// Content that is held back needs its own blocks and, spread over a big file, a leaf for each of them.
-const HELD_FACTOR: u64 = 6;
+/// Content that is held back needs its own blocks and, spread over a big file, a leaf for each of them, which is four
+/// times as long; and one more for what these need.
+const HELD_FACTOR: u64 = 2;
+/// The same for each copy of the leaf.
+const HELD_FACTOR_COPY: u64 = 4;
 
 /// Exclusive write access to a head. Dropping publishes.
 pub struct Txn<'a> {
@@ -145,12 +148,14 @@ impl<'a> Txn<'a> {
         // Few items may each have a path of their own; many are neighbours: extents, pieces of a value.
         let items = u64::from(need.items);
         let nodes = (items * NODES_PER_ITEM).min(NODES_OF_A_RUN + items / ITEMS_PER_LEAF_MIN);
-        let worst = nodes * NODE_BYTES as u64 + need.data_bytes * HELD_FACTOR;
+        let copies = self.state().copies;
+        let held = need.data_bytes * (HELD_FACTOR + HELD_FACTOR_COPY * copies as u64);
+        let worst = nodes * copies.node_bytes() + held;
         let required = self.volume.required_bytes(self.state()) + worst;
         let store = self.volume.shared.store();
         store.secure(&mut store.alloc(), self.volume.kept(keep).and(required))?;
         self.volume.required.store(required, std::sync::atomic::Ordering::Relaxed);
-        self.state().held_bytes += need.data_bytes * HELD_FACTOR;
+        self.state().held_bytes += held;
         Ok(())
     }
 
