@@ -47,7 +47,7 @@ impl Volume {
             let committer = self.committer.lock();
             (committer.superblock.clone(), Pin::epoch(&self.shared, committer.superblock.epoch))
         };
-        let mut alloc = Allocator::new(RESERVED_BYTES, superblock.size);
+        let mut alloc = Allocator::new(RESERVED_BYTES + superblock.log_bytes, superblock.size);
         let device = self.shared.store().device().clone();
         let store = Arc::new(Store::new(device, fsid(&superblock.uuid), Allocator::new(0, 0)));
         let space_map = SpaceMap::load(&store, superblock.space_map, &mut alloc)?;
