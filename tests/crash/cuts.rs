@@ -13,12 +13,13 @@ use snapfs::device::{CrashPolicy, Sim};
 use snapfs::fs::Fs;
 
 use crate::observe::{self, Numbers};
+use crate::reference::Model;
 use crate::tape::{Call, Recorder};
 use crate::workloads::Workload;
 use crate::world::{Limits, Moment, World, open, template};
 
 /// Whether everything that was answered is there when all writes survive: what the death of the daemon alone leaves.
-pub const ANSWERED_IS_WRITTEN: bool = false;
+pub const ANSWERED_IS_WRITTEN: bool = true;
 
 /// A workload that has run.
 pub struct Recording {
@@ -56,29 +57,29 @@ impl Recording {
         sim
     }
 
-    /// Judges what a power cut before call `cut` leaves on `disk`. Returns the moment that was found.
-    pub fn judge(&self, disk: Sim, cut: u64, policy: CrashPolicy) -> Result<usize, String> {
-        let allowed = self.allowed(cut, policy);
+    /// Judges what a power cut before call `cut` leaves on `disk`. Returns what it shows.
+    pub fn judge(&self, disk: Sim, cut: u64, policy: CrashPolicy) -> Result<&Model, String> {
         let fs = open(Arc::new(disk), &Limits::default())?;
         audit(&fs)?;
-        let found = self.find(&fs, allowed)?;
-        if cut % 16 == 0 {
+        let found = self.find(&fs, self.allowed(cut, policy))?;
+        if cut.is_multiple_of(16) {
             go_on(&fs)?;
         }
         Ok(found)
     }
 
     /// Which of the allowed moments the store shows.
-    pub fn find(&self, fs: &Fs, allowed: RangeInclusive<usize>) -> Result<usize, String> {
+    pub fn find(&self, fs: &Fs, allowed: RangeInclusive<usize>) -> Result<&Model, String> {
         let seen = observe::observe(fs)?;
-        let shows = |n: &usize| observe::compare(&seen, &self.history[*n].model, &self.numbers).is_ok();
-        if let Some(found) = allowed.clone().rev().find(shows) {
-            return Ok(found);
+        let shows = |model: &&Model| observe::compare(&seen, model, &self.numbers).is_ok();
+        for n in allowed.clone().rev() {
+            let moment = &self.history[n];
+            let steps = if n == *allowed.start() { &[] } else { &moment.steps[..] };
+            if let Some(found) = std::iter::once(&moment.model).chain(steps.iter().rev()).find(shows) {
+                return Ok(found);
+            }
         }
-        let elsewhere = (0..self.history.len())
-            .rev()
-            .find(shows)
-            .map(|n| format!("moment {n} ({})", self.history[n].what));
+        let elsewhere = self.history.iter().rposition(|moment| shows(&&moment.model));
         let tell = |n: usize| {
             let moment = &self.history[n];
             let why = observe::compare(&seen, &moment.model, &self.numbers).err().unwrap_or_default();
@@ -86,7 +87,7 @@ impl Recording {
         };
         Err(format!(
             "it shows {} and none of these:{}",
-            elsewhere.unwrap_or("no moment of the history".into()),
+            elsewhere.map_or("no moment of the history".into(), tell),
             allowed.rev().take(8).map(tell).collect::<String>()
         ))
     }

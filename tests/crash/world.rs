@@ -69,6 +69,8 @@ pub struct Moment {
     pub after: u64,
     /// What there is to see.
     pub model: Model,
+    /// What there is to see in the middle of it: long work goes in steps, each of them shorter work of the same kind.
+    pub steps: Vec<Model>,
     /// Its answer promised that all of this is durable.
     pub acknowledged: bool,
 }
@@ -123,6 +125,8 @@ pub struct World {
     pub model: Model,
     pub numbers: Numbers,
     held: BTreeMap<String, Held>,
+    /// States in the middle of the operation at hand.
+    steps: Vec<Model>,
     pub history: Vec<Moment>,
     pub excuse: Excuse,
     pub refusals: Vec<Refusal>,
@@ -149,7 +153,14 @@ impl World {
         let mut numbers = Numbers::default();
         numbers.inodes.insert(reference::ROOT, NodeId::ROOT.ino());
         let what = "the start".into();
-        let start = Moment { what, before: 0, after: changes(), model: model.clone(), acknowledged: true };
+        let start = Moment {
+            what,
+            before: 0,
+            after: changes(),
+            model: model.clone(),
+            steps: Vec::new(),
+            acknowledged: true,
+        };
         World {
             device,
             changes,
@@ -158,6 +169,7 @@ impl World {
             model,
             numbers,
             held: BTreeMap::new(),
+            steps: Vec::new(),
             history: vec![start],
             excuse: Excuse::Nothing,
             refusals: Vec::new(),
@@ -237,7 +249,8 @@ impl World {
     }
 
     fn note(&mut self, what: String, before: u64, after: u64, model: Model, acknowledged: bool) {
-        self.history.push(Moment { what, before, after, model, acknowledged });
+        let steps = std::mem::take(&mut self.steps);
+        self.history.push(Moment { what, before, after, model, steps, acknowledged });
     }
 
     /// What the kernel does with inodes that have lost their last name.
@@ -453,6 +466,14 @@ impl World {
     pub fn copy(&mut self, (from, at): (&str, u64), (to, to_at): (&str, u64), len: u64) {
         let (Some(source), Some(target)) = (self.find(from), self.find(to)) else { return };
         let source_node = self.numbers.node(source);
+        // Steps end where blocks of either end do.
+        let ends = (1..len).filter(|n| n.is_multiple_of(4096) || (to_at + n).is_multiple_of(4096));
+        self.steps = ends
+            .map(|len| {
+                let mut model = self.model.clone();
+                model.copy(source, at, target, to_at, len).map(|_| model).unwrap_or(self.model.clone())
+            })
+            .collect();
         // Of a copy that could not go on, what was copied counts.
         let copied = std::cell::Cell::new(len);
         self.with_handle(
