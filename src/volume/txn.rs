@@ -5,7 +5,7 @@
 
 use super::staged::Staged;
 use super::state::{Grave, State};
-use super::{Result, View, Volume, VolumeError};
+use super::{Access, Result, View, Volume, VolumeError};
 use crate::format::log::{Effect, Effects};
 use crate::format::{Epoch, Extent, Ino, Key, ViewId};
 use crate::tree::Edit;
@@ -72,7 +72,7 @@ impl<'a> Txn<'a> {
     ) -> Result<Txn<'a>> {
         let root = state.roots.remove(&head).ok_or(VolumeError::NoSuchView)?;
         let view = View { id: head, epoch: state.epoch, root, shared: volume.shared.clone(), _pin: None };
-        let recording = if volume.log.is_recording() { Recording::On } else { Recording::Off };
+        let recording = if volume.access == Access::ReadOnly { Recording::Off } else { Recording::On };
         Ok(Txn { volume, state: Some(state), view, touched: false, effects: Effects::default(), recording })
     }
 
