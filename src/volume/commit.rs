@@ -278,18 +278,12 @@ impl<'a> CommitSession<'a> {
             }
         }
         let meta_ptr = tree::write_out(&committer.meta_root, 0, &mut writer)?;
-<<<<<<< HEAD
-        freed.extend(meta_dead.iter().filter_map(|d| d.ptr()).map(|p| (p.addr.0, u64::from(p.len))));
+        freed.extend(meta_dead.iter().filter_map(|d| d.ptr()).flat_map(|p| p.ranges()));
         // The space map's own blocks are in use, whatever the bytes of a tree say.
-        let map = committer.space_map.blocks().iter().map(|p| (p.addr.0, u64::from(p.len)));
+        let map = committer.space_map.blocks().iter().flat_map(|p| p.ranges());
         let checked: Vec<_> = freed.iter().copied().chain(map).collect();
         if let Some((addr, len)) = store.alloc().not_allocated(&checked) {
             return Err(corrupt(format!("{addr:#x}+{len} would be freed, but is not allocated, or twice")));
-=======
-        freed.extend(meta_dead.iter().filter_map(|d| d.ptr()).flat_map(|p| p.ranges()));
-        if let Some((addr, len)) = store.alloc().not_allocated(&freed) {
-            return Err(corrupt(format!("{addr:#x}+{len} would be freed, but is not allocated")));
->>>>>>> copies
         }
         // 4
         committer.space_map.append(&mut writer, store, &frozen.allocs, &mut freed, epoch)?;
