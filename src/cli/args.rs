@@ -48,6 +48,11 @@ pub(super) enum Verb {
     /// Prove that a store is sound (exit code 3: it is not)
     #[command(after_help = "Example: snapfs check /srv/data.snapfs")]
     Check(CheckArgs),
+    /// Read every block in the background, heal what has a second copy, name what is lost (exit code 3)
+    #[command(after_help = "Example: snapfs scrub /data --wait\n\n\
+        Without --wait it returns at once and the scrub goes on in the background; a store that is\n\
+        not mounted is scrubbed to the end. A scrub survives unmounting and goes on with the next mount.")]
+    Scrub(ScrubArgs),
 }
 
 /// Machine-readable output.
@@ -145,6 +150,40 @@ pub(super) struct CheckArgs {
     pub(super) data: bool,
     #[command(flatten)]
     pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ScrubArgs {
+    /// Mount point, any path in a mount, or a store
+    pub(super) target: PathBuf,
+    #[command(flatten)]
+    pub(super) order: ScrubOrders,
+    /// Bytes it reads a second at most, such as 20M; auto: less while others use the store; none: no limit
+    #[arg(long, value_name = "RATE", value_parser = super::scrub::parse_limit)]
+    pub(super) limit: Option<u64>,
+    /// Return when it has come to its end
+    #[arg(long)]
+    pub(super) wait: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+/// What to do instead of starting one.
+#[derive(Args, Debug)]
+#[group(multiple = false)]
+pub(super) struct ScrubOrders {
+    /// How the scrub stands, or how the last one ended
+    #[arg(long)]
+    pub(super) status: bool,
+    /// Stop reading until --resume, also over unmounting
+    #[arg(long)]
+    pub(super) pause: bool,
+    /// Go on
+    #[arg(long)]
+    pub(super) resume: bool,
+    /// End it
+    #[arg(long)]
+    pub(super) stop: bool,
 }
 
 #[derive(Args, Debug)]

@@ -10,6 +10,8 @@ pub mod engine;
 mod mount;
 mod options;
 mod output;
+mod scrub;
+mod scrubber;
 mod snapshots;
 mod stores;
 mod umount;
@@ -87,6 +89,7 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<(), Failure> {
         Verb::Status(a) => stores::status(a),
         Verb::Info(a) => stores::info(backend, a),
         Verb::Check(a) => stores::check(backend, a),
+        Verb::Scrub(a) => scrub::run(backend, a),
     }
 }
 
