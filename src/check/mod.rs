@@ -3,10 +3,15 @@
 //! It trusts nothing that the running volume holds in memory, reads around the cache, changes nothing, and works offline
 //! as well as on a live store (the state is pinned). It reports what it finds, in stable sentences, and goes on.
 
+mod derived;
 mod files;
+mod lists;
 mod object;
 mod refs;
 mod space;
+mod tiling;
+
+pub use derived::{Counters, Derived, SpaceTruth, derive};
 
 use crate::volume::audit::Committed;
 use crate::volume::{Volume, VolumeError};
@@ -47,6 +52,16 @@ pub struct Report {
 const PROBLEMS_MAX: usize = 200;
 
 impl Report {
+    /// About a state of which nothing is proved yet.
+    fn of(state: &Committed) -> Report {
+        Report {
+            epoch: state.superblock.epoch.0,
+            views: state.records.len() as u64,
+            allocated_bytes: state.allocated.bytes(),
+            ..Report::default()
+        }
+    }
+
     fn problem(&mut self, what: String) {
         if self.problems.len() < PROBLEMS_MAX {
             self.problems.push(what);
@@ -77,13 +92,8 @@ pub fn check_space(volume: &Volume, depth: Depth) -> Result<Report, VolumeError>
 
 fn check_state(volume: &Volume, depth: Depth) -> Result<(Committed, Report), VolumeError> {
     let state = volume.committed()?;
-    let mut report = Report {
-        epoch: state.superblock.epoch.0,
-        views: state.records.len() as u64,
-        allocated_bytes: state.allocated.bytes(),
-        ..Report::default()
-    };
-    space::check(&state, depth, &mut report);
+    let mut report = Report::of(&state);
+    space::check(&state, depth, &mut report, &mut Derived::default());
     Ok((state, report))
 }
 

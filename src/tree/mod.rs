@@ -15,7 +15,7 @@ mod write;
 pub use edit::{Dead, Edit};
 pub use node::{Child, Node};
 pub use read::{Item, Range, get, last_at_or_before, range};
-pub use walk::{Step, Visit, walk};
+pub use walk::{LostNode, Step, Visit, walk, walk_readable};
 pub use write::{NodeWriter, settle, write_out};
 
 use crate::format::header::BlockKind;

@@ -157,6 +157,53 @@ pub fn entries(meta: MetaRead, list: u64, range: Buckets) -> Result<Vec<(Epoch, 
     Ok(out)
 }
 
+/// A list as it was found, whatever is wrong with it.
+#[derive(Clone, Debug, Default)]
+pub struct FoundList {
+    /// Entries that can be read, with their buckets.
+    pub entries: Vec<(Epoch, Entry)>,
+    /// What does not agree or cannot be decoded, in words.
+    pub faults: Vec<String>,
+}
+
+/// Reads a list and proves that its buckets count what their chunks hold. Fails only if a node cannot be read.
+pub fn found(meta: MetaRead, list: u64) -> Result<FoundList> {
+    let (mut out, mut buckets) = (FoundList::default(), Vec::new());
+    let (from, to) = (bucket_key(list, ALL.start), bucket_key(list, ALL.end));
+    for item in tree::range(meta.pager, meta.root, &from, &to) {
+        let (key, value) = item?;
+        match Bucket::decode(&value) {
+            Ok(bucket) => buckets.push((Epoch(key.rest), bucket)),
+            Err(e) => out.faults.push(format!("bucket {}: {e}", key.rest)),
+        }
+    }
+    for (epoch, bucket) in buckets {
+        let (mut count, mut bytes, mut chunks) = (0u64, 0u64, 0);
+        for item in
+            tree::range(meta.pager, meta.root, &chunk_key(bucket.oid, 0), &chunk_key(bucket.oid, u64::MAX))
+        {
+            let (key, value) = item?;
+            match decode_chunk(&value) {
+                Ok(entries) => {
+                    count += entries.len() as u64;
+                    bytes = entries.iter().fold(bytes, |sum, e| sum.saturating_add(e.len));
+                    out.entries.extend(entries.into_iter().map(|e| (epoch, e)));
+                }
+                Err(e) => out.faults.push(format!("bucket {}, chunk {}: {e}", epoch.0, key.rest)),
+            }
+            if key.rest != chunks {
+                out.faults.push(format!("bucket {}: chunk {} where {chunks} must be", epoch.0, key.rest));
+            }
+            chunks = key.rest.saturating_add(1);
+        }
+        let has = Bucket { bytes, count, oid: bucket.oid, chunks };
+        if has != bucket {
+            out.faults.push(format!("bucket {} counts {bucket:?}, but has {has:?}", epoch.0));
+        }
+    }
+    Ok(out)
+}
+
 /// Moves a range of buckets to another list; returns their bytes.
 pub fn move_buckets(meta: &mut Meta, from: u64, range: Buckets, to: u64) -> Result<u64> {
     let mut moved: u64 = 0;
