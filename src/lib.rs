@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | [`cli`] | commands | everything |
 //! | [`check`] | the auditor's report | `volume`, `tree`, `store`, leaves |
+//! | [`repair`] | derived data made right again | `check`, `volume`, `device`, leaves |
 //! | [`fuse`] | kernel requests | leaves |
 //! | [`ctl`] | requests to the daemon | leaves |
 //! | [`fs`] | inodes and names | `volume`, leaves |
@@ -31,6 +32,7 @@ pub mod fs;
 pub mod fuse;
 pub mod limits;
 pub mod ops;
+pub mod repair;
 pub mod store;
 pub mod sys;
 pub mod tree;

@@ -3,7 +3,7 @@
 //! Only what differs from the bytes is listed. Everything here follows from the trees of the views and their records;
 //! nothing of it is needed to read a file, and all of it may be written again without looking at what was there.
 
-use super::{Depth, Report, space};
+use super::{Depth, Report, files, space};
 use crate::format::deadlist::Entry;
 use crate::format::{Epoch, Key, ViewId};
 use crate::store::RangeSet;
@@ -47,6 +47,8 @@ pub struct Derived {
     pub jobs_gone: Vec<u64>,
     /// Space map, sum of it in the superblock, extra references.
     pub space: Option<SpaceTruth>,
+    /// Two owners claim the same block of metadata: nothing can be said about free space.
+    pub conflict: bool,
     /// What a repair cannot bring back, and what that costs.
     pub leaks: Vec<String>,
 }
@@ -58,9 +60,10 @@ impl Derived {
     }
 }
 
-/// Audits space, lists and counters of a state, and counts anew what is derived.
+/// Audits a state, files included, and counts anew what is derived.
 pub fn derive(state: &Committed, depth: Depth) -> (Report, Derived) {
     let (mut report, mut derived) = (Report::of(state), Derived::default());
     space::check(state, depth, &mut report, &mut derived);
+    files::check(state, &mut report);
     (report, derived)
 }

@@ -69,6 +69,7 @@ impl Auditor<'_> {
         let outside = from < space.start || at > space.end;
         // Metadata has one reference; whatever else claims it, one of the two is not what it seems to be.
         let torn_between = claimed > 1 && self.metadata.iter_from(from).next().is_some_and(|(s, _)| s < at);
+        self.derived.conflict |= torn_between;
         let agree = claimed == wanted && (allocated > 0 || extra == 0);
         if !agree && self.state.map_is_readable {
             let what = match (claimed, wanted) {

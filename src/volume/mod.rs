@@ -8,8 +8,10 @@
 pub mod audit;
 mod commit;
 mod error;
+pub mod examine;
 mod extra_refs;
 pub mod history;
+pub mod mend;
 mod open;
 mod reclaim;
 pub mod ring;

@@ -204,6 +204,39 @@ pub fn found(meta: MetaRead, list: u64) -> Result<FoundList> {
     Ok(out)
 }
 
+/// Puts these entries in the place of all that a list has, whatever is wrong with that. `next_id` numbers its chains.
+pub fn replace(meta: &mut Meta, list: u64, entries: &[(Epoch, Entry)], next_id: &mut u64) -> Result<()> {
+    let (from, to) = (bucket_key(list, ALL.start), bucket_key(list, ALL.end));
+    let old: Vec<(Key, Option<u64>)> = tree::range(meta.edit.pager, meta.root, &from, &to)
+        .map(|item| item.map(|(key, value)| (key, Bucket::decode(&value).ok().map(|b| b.oid))))
+        .collect::<Result<_>>()?;
+    for (key, oid) in old {
+        meta.edit.remove(meta.root, &key)?;
+        if let Some(oid) = oid {
+            drop_chain(meta, oid)?;
+        }
+    }
+    let mut entries = entries.to_vec();
+    entries.sort_unstable();
+    for bucket in entries.chunk_by(|a, b| a.0 == b.0) {
+        let of_bucket: Vec<Entry> = bucket.iter().map(|(_, e)| *e).collect();
+        append(meta, list, bucket[0].0, &of_bucket, next_id)?;
+    }
+    Ok(())
+}
+
+/// Removes every chunk of an object.
+pub fn drop_chain(meta: &mut Meta, oid: u64) -> Result<()> {
+    let (from, to) = (chunk_key(oid, 0), chunk_key(oid, u64::MAX));
+    let keys: Vec<Key> = tree::range(meta.edit.pager, meta.root, &from, &to)
+        .map(|item| item.map(|(key, _)| key))
+        .collect::<Result<_>>()?;
+    for key in keys {
+        meta.edit.remove(meta.root, &key)?;
+    }
+    meta.edit.remove(meta.root, &to).map(drop)
+}
+
 /// Moves a range of buckets to another list; returns their bytes.
 pub fn move_buckets(meta: &mut Meta, from: u64, range: Buckets, to: u64) -> Result<u64> {
     let mut moved: u64 = 0;
