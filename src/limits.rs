@@ -2,6 +2,12 @@
 
 /// Least room of a store, in bytes: below it not even an empty store with its reserve fits.
 pub const STORE_BYTES_MIN: u64 = 32 << 20;
+/// Address space that only superblocks use: two rings of half this size.
+pub const RESERVED_BYTES: u64 = 1 << 20;
+/// Least length of the log, in bytes: what one operation writes at most must fit many times.
+pub const LOG_BYTES_MIN: u64 = 1 << 20;
+/// Greatest length of the log, in bytes. It ends 64 MiB into the address space.
+pub const LOG_BYTES_MAX: u64 = (64 << 20) - RESERVED_BYTES;
 /// Address space of a directory store unless a size is given: 64 TiB.
 pub const STORE_BYTES_DEFAULT: u64 = 1 << 46;
 /// Longest name of a file or snapshot in bytes.

@@ -224,7 +224,7 @@ fn make(store: &Path, size: u64, old: Old) -> Result<(), Failure> {
         if old == Old::Stays && !unfinished(store) {
             return Ok(());
         }
-        let gone = ["super.a", "super.b"].map(|name| std::fs::remove_file(store.join(name)));
+        let gone = ["super.a", "super.b", "log"].map(|name| std::fs::remove_file(store.join(name)));
         let seg = std::fs::remove_dir_all(store.join("seg"));
         let error = gone.into_iter().chain([seg]).filter_map(Result::err);
         if let Some(e) = error.into_iter().find(|e| e.kind() != std::io::ErrorKind::NotFound) {

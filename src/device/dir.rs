@@ -4,8 +4,8 @@
 //! and not zeros; it is only shortened when a discard reaches its end. A write that returned before a flush was called
 //! is covered by that flush: the writer enters its file in `dirty` after the write and before it returns.
 //!
-//! Addresses below `RESERVED_BYTES` live in the super files; the first MiB of segment 0 stays a hole. Keeping other
-//! processes out is `lock`'s work.
+//! Addresses below `RESERVED_BYTES` live in the super files and those of the log, up to 64 MiB, in `log`; the start of
+//! segment 0 stays a hole. Keeping other processes out is `lock`'s work.
 //!
 //! Lock order: the gate, the cache of segments, a segment's `shape`, `dirty`. No flush waits while the cache is locked.
 
@@ -27,10 +27,13 @@ use super::file::sync_parent;
 use super::gate::FlushGate;
 use super::probe::{SEGMENTS_NAME, SUPER_NAMES, StoreKind, probe};
 use super::{Access, Device, DeviceError, RESERVED_BYTES, check_access, check_new_size, check_range};
+use crate::limits::LOG_BYTES_MAX;
 use crate::sys::{self, Fallocate};
 
 /// Bytes of one super file: half of the reserved space.
 const SUPER_BYTES: u64 = RESERVED_BYTES / 2;
+/// Where the file of the log ends.
+const LOG_END: u64 = RESERVED_BYTES + LOG_BYTES_MAX;
 /// A segment file holds `1 << SEGMENT_SHIFT` bytes of the address space.
 const SEGMENT_SHIFT: u32 = 30;
 const SEGMENT_BYTES: u64 = 1 << SEGMENT_SHIFT;
@@ -181,7 +184,7 @@ impl DirDevice {
     fn discard_piece(&self, piece: &Piece) -> Result<(), DeviceError> {
         let Some(file) = self.segments.find(piece.slot)? else { return Ok(()) };
         let Slot::Segment(number) = piece.slot else { return Ok(()) };
-        let first = if number == 0 { RESERVED_BYTES } else { 0 };
+        let first = if number == 0 { LOG_END } else { 0 };
         let end = piece.start + piece.len;
         {
             let shape = file.shape.lock();
@@ -245,6 +248,27 @@ impl Device for DirDevice {
         self.gate.pass(|| self.sync())
     }
 
+    fn flush_inherited(&self) -> Result<(), DeviceError> {
+        let mut slots = vec![Slot::Super(0), Slot::Super(1), Slot::Log];
+        let names = self.dir.join(SEGMENTS_NAME);
+        let failed = |source| DeviceError::host(|| format!("cannot list {}", names.display()), source);
+        for entry in fs::read_dir(&names).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            let number = name.to_str().and_then(|name| u32::from_str_radix(name, 16).ok());
+            slots.extend(number.map(Slot::Segment));
+        }
+        self.dirty.lock().names = true;
+        for slot in slots {
+            // One at a time, so that no more handles are kept open than the cache allows.
+            if let Some(file) = self.segments.find(slot)? {
+                let synced =
+                    || file.file.sync_data().map_err(|e| (format!("sync of {}", file.path.display()), e));
+                self.gate.pass(synced)?;
+            }
+        }
+        self.flush()
+    }
+
     fn back(&self, offset: u64, len: u64) -> Result<(), DeviceError> {
         check_access(self, self.access)?;
         check_range(self, offset, len)?;
@@ -303,6 +327,9 @@ fn place(address: u64) -> (Slot, u64, u64) {
     if address < RESERVED_BYTES {
         let ring = address / SUPER_BYTES;
         return (Slot::Super(ring as usize % SUPER_NAMES.len()), address % SUPER_BYTES, SUPER_BYTES);
+    }
+    if address < LOG_END {
+        return (Slot::Log, address - RESERVED_BYTES, LOG_BYTES_MAX);
     }
     // Fits: addresses are below `SIZE_MAX`, which `open` checked.
     let number = (address >> SEGMENT_SHIFT) as u32;

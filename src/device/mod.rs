@@ -21,8 +21,7 @@ pub use mem::Memory;
 pub use probe::{MAKING, StoreKind, probe};
 pub use sim::{Call, CrashPolicy, Op, Persistence, Sim};
 
-/// Bytes at the start of every device that hold the superblock rings (ring A at 0, ring B at half of it).
-pub const RESERVED_BYTES: u64 = 1 << 20;
+pub use crate::limits::RESERVED_BYTES;
 
 /// A flat, growable space of bytes with a durability barrier.
 ///
@@ -46,6 +45,12 @@ pub trait Device: Send + Sync {
 
     /// Makes every write that has returned durable.
     fn flush(&self) -> Result<(), DeviceError>;
+
+    /// Makes durable, too, what an earlier process wrote and did not flush before it died: what is found in the store
+    /// must not go away any more before it is built upon.
+    fn flush_inherited(&self) -> Result<(), DeviceError> {
+        self.flush()
+    }
 
     /// Secures space for later writes to the range, so that they cannot fail for want of it. Idempotent; keeps content.
     /// Fails with [`DeviceError::NoSpace`] and may then have secured a part.

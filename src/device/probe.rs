@@ -14,6 +14,8 @@ pub(super) const LOCK_NAME: &str = "lock";
 pub const MAKING: &str = "making";
 /// Names of the two superblock rings in a directory store.
 pub(super) const SUPER_NAMES: [&str; 2] = ["super.a", "super.b"];
+/// Name of the file in a directory store that holds the log.
+pub(super) const LOG_NAME: &str = "log";
 /// Name of the directory of segments in a directory store.
 pub(super) const SEGMENTS_NAME: &str = "seg";
 

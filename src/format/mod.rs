@@ -14,6 +14,7 @@ pub mod job;
 pub mod key;
 pub mod leaf;
 pub mod link;
+pub mod log;
 pub mod pointer;
 pub mod space_map;
 pub mod superblock;

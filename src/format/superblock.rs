@@ -6,7 +6,7 @@
 use super::pointer::RawPtr;
 use super::view::Consistency;
 use super::{BLOCK_BYTES, BlockPtr, Epoch, FormatError, Ino, ViewId, bad};
-use crate::limits::STORE_BYTES_MIN;
+use crate::limits::{LOG_BYTES_MIN, RESERVED_BYTES, STORE_BYTES_MIN};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
@@ -70,6 +70,12 @@ pub struct Superblock {
     pub next_ino: Ino,
     /// Next id of a dead list, bucket or job.
     pub next_id: u64,
+    /// Length of the log, behind the rings.
+    pub log_bytes: u64,
+    /// Place in the log of the first record that this state does not contain.
+    pub log_start: u64,
+    /// Session of the log: records of others mean nothing.
+    pub log_generation: u64,
     /// Snapshots that the meta tree does not know yet, oldest first.
     pub pending: Vec<PendingPoint>,
 }
@@ -97,7 +103,11 @@ struct RawSuperblock {
     next_ino: le::U64,
     next_id: le::U64,
     next_view: le::U32,
-    reserved: [u8; 300],
+    reserved_word: le::U32,
+    log_bytes: le::U64,
+    log_start: le::U64,
+    log_generation: le::U64,
+    reserved: [u8; 272],
 }
 
 const RAW_BYTES: usize = 512;
@@ -161,23 +171,14 @@ impl Superblock {
             next_ino: self.next_ino.0.into(),
             next_id: self.next_id.into(),
             next_view: self.next_view.into(),
-            reserved: [0; 300],
+            reserved_word: 0.into(),
+            log_bytes: self.log_bytes.into(),
+            log_start: self.log_start.into(),
+            log_generation: self.log_generation.into(),
+            reserved: [0; 272],
         };
         let mut out = raw.as_bytes().to_vec();
-        for p in &self.pending {
-            let raw = RawPoint {
-                id: p.id.0.into(),
-                created_nanos: p.created.1.into(),
-                created_secs: p.created.0.into(),
-                epoch: p.epoch.0.into(),
-                pause_ns: p.pause_ns.into(),
-                consistency: p.consistency.number(),
-                reserved: 0,
-                name_len: (p.name.len() as u16).into(),
-            };
-            out.extend_from_slice(raw.as_bytes());
-            out.extend_from_slice(&p.name);
-        }
+        self.pending.iter().for_each(|p| put_point(p, &mut out));
         assert!(out.len() <= SLOT_BYTES, "pending snapshots overflow the slot");
         out.resize(SLOT_BYTES, 0);
         let checksum = checksum(&out);
@@ -230,9 +231,12 @@ impl Superblock {
             next_view: raw.next_view.get(),
             next_ino: Ino(raw.next_ino.get()),
             next_id: raw.next_id.get(),
+            log_bytes: raw.log_bytes.get(),
+            log_start: raw.log_start.get(),
+            log_generation: raw.log_generation.get(),
             pending,
         };
-        let counters = [sb.epoch.0, sb.seq, sb.next_id, sb.size];
+        let counters = [sb.epoch.0, sb.seq, sb.next_id, sb.size, sb.log_start, sb.log_generation];
         if counters.iter().any(|n| *n > COUNTER_MAX) || !(Ino::FIRST_FREE..=Ino::END).contains(&sb.next_ino) {
             return Err(SlotError::Invalid(format!(
                 "superblock has a counter beyond its limit: {counters:?}, {}",
@@ -242,10 +246,17 @@ impl Superblock {
         if sb.size < STORE_BYTES_MIN || !sb.size.is_multiple_of(BLOCK_BYTES) {
             return Err(SlotError::Invalid(format!("superblock of a store of {} bytes", sb.size)));
         }
+        let log_ends = RESERVED_BYTES.checked_add(sb.log_bytes).is_some_and(|end| end <= sb.size / 2);
+        if !log_ends || sb.log_bytes < LOG_BYTES_MIN || !sb.log_bytes.is_multiple_of(BLOCK_BYTES) {
+            return Err(SlotError::Invalid(format!("superblock has a log of {} bytes", sb.log_bytes)));
+        }
+        if !sb.log_start.is_multiple_of(BLOCK_BYTES) {
+            return Err(SlotError::Invalid(format!("superblock has a log that starts at {}", sb.log_start)));
+        }
         if [Some(sb.meta_root), sb.space_map].into_iter().flatten().any(|p| p.birth > sb.epoch) {
             return Err(SlotError::Invalid("superblock points to what is newer than itself".into()));
         }
-        if sb.epoch.0 == 0 || sb.live.0 == 0 || raw.reserved != [0; 300] {
+        if sb.epoch.0 == 0 || sb.live.0 == 0 || raw.reserved_word.get() != 0 || raw.reserved != [0; 272] {
             return Err(SlotError::Invalid(
                 "superblock has zero epoch or view, or reserved bytes that are not".into(),
             ));
@@ -264,7 +275,24 @@ pub fn checksum(slot: &[u8]) -> u64 {
     xxh3_64_with_seed(slot.get(8..).unwrap_or_default(), SEED)
 }
 
-fn take_point(rest: &mut &[u8]) -> Result<PendingPoint, FormatError> {
+/// Appends a point.
+pub(super) fn put_point(p: &PendingPoint, out: &mut Vec<u8>) {
+    let raw = RawPoint {
+        id: p.id.0.into(),
+        created_nanos: p.created.1.into(),
+        created_secs: p.created.0.into(),
+        epoch: p.epoch.0.into(),
+        pause_ns: p.pause_ns.into(),
+        consistency: p.consistency.number(),
+        reserved: 0,
+        name_len: (p.name.len() as u16).into(),
+    };
+    out.extend_from_slice(raw.as_bytes());
+    out.extend_from_slice(&p.name);
+}
+
+/// Takes a point off the front.
+pub(super) fn take_point(rest: &mut &[u8]) -> Result<PendingPoint, FormatError> {
     let Ok((raw, tail)) = RawPoint::read_from_prefix(rest) else {
         return bad!("pending snapshots are cut off");
     };
@@ -318,6 +346,9 @@ mod tests {
             next_view: 9,
             next_ino: Ino(16),
             next_id: 5,
+            log_bytes: 1 << 20,
+            log_start: 8192,
+            log_generation: 3,
             pending: vec![point(1), point(255)],
         }
     }
@@ -338,7 +369,7 @@ mod tests {
 
     #[test]
     fn impossible_counters_are_refused() {
-        let wrong: [fn(&mut Superblock); 7] = [
+        let wrong: [fn(&mut Superblock); 11] = [
             |s| s.epoch = Epoch(u64::MAX),
             |s| s.seq = u64::MAX,
             |s| s.next_id = COUNTER_MAX + 1,
@@ -346,6 +377,10 @@ mod tests {
             |s| s.next_ino = Ino(Ino::END.0 + 1),
             |s| s.size = 4096,
             |s| s.meta_root.birth = Epoch(5),
+            |s| s.log_bytes = 0,
+            |s| s.log_bytes = s.size,
+            |s| s.log_start = 8193,
+            |s| s.log_start = u64::MAX - 4095,
         ];
         for change in wrong {
             let mut sb = sample();

@@ -6,8 +6,9 @@
 //! Holds the gate for writing and, inside it, the transaction: in this order, released in the reverse one.
 
 use super::Fs;
-use super::dirty::Dirty;
+use super::dirty::{Dirty, DirtyBlock};
 use super::error::inconsistent;
+use super::intent::Note;
 use super::items::Items;
 use crate::format::inode::Inode;
 use crate::format::{Ino, Key, Kind};
@@ -15,6 +16,7 @@ use crate::ops::{Error, FileType, Result, Timestamp};
 use crate::volume::{Need, Purpose, Txn, View, VolumeError};
 use parking_lot::RwLockWriteGuard;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// What the gate guards: the part of the live state that is not in the tree.
 #[derive(Default)]
@@ -120,6 +122,26 @@ impl Change<'_> {
         Ok(())
     }
 
+    /// Puts bytes into a delayed block, which is `base` if it was not delayed yet.
+    pub fn write_block(&mut self, ino: Ino, block: u64, at: usize, bytes: &[u8], base: DirtyBlock) {
+        Note::Write { ino, block, at: at as u16, fresh: base.fresh, bytes }.put(&mut self.txn);
+        self.gate.dirty.edit(ino, block, || base)[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Zeroes a part of a delayed block, which is `base` if it was not delayed yet.
+    pub fn zero_in_block(&mut self, ino: Ino, block: u64, part: Range<usize>, base: DirtyBlock) {
+        let (at, len) = (part.start as u16, part.len() as u16);
+        Note::Zero { ino, block, at, fresh: base.fresh, len }.put(&mut self.txn);
+        self.gate.dirty.edit(ino, block, || base)[part].fill(0);
+    }
+
+    /// Forgets delayed blocks of a range.
+    pub fn discard(&mut self, ino: Ino, from: u64, to: u64) {
+        if self.gate.dirty.discard(ino, from, to) {
+            Note::Discard { ino, from, to }.put(&mut self.txn);
+        }
+    }
+
     /// Secures space for the collected items, `items` more and `data_bytes` of delayed data.
     pub fn reserve(&mut self, items: usize, data_bytes: u64, purpose: Purpose) -> Result<()> {
         // One more for each inode that loses its last name: its orphan record.
@@ -144,6 +166,7 @@ impl Change<'_> {
             }
         }
         for ino in std::mem::take(&mut self.unlinked) {
+            Note::Unlinked { ino }.put(&mut self.txn);
             self.gate.unlinked.insert(ino, false);
         }
         Ok(())

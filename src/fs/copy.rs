@@ -53,7 +53,7 @@ impl Fs {
             }
         }
         if target.flags.sync {
-            self.commit()?;
+            self.sync()?;
         }
         Ok(done)
     }
@@ -111,7 +111,7 @@ impl Change<'_> {
         }
         self.reserve(2 * found.len() + replaced.len() + 8, 0, Purpose::Write)?;
 
-        self.gate.dirty.discard(target, to.offset / BLOCK_BYTES, (to.offset + whole) / BLOCK_BYTES);
+        self.discard(target, to.offset / BLOCK_BYTES, (to.offset + whole) / BLOCK_BYTES);
         if to.offset == 0 && inode.has_inline {
             self.delete(Key::new(target.0, Kind::Inline, 0));
             inode.has_inline = false;

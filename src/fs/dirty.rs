@@ -76,9 +76,9 @@ impl Dirty {
         Arc::make_mut(&mut b.data)
     }
 
-    /// Forgets the blocks `from..to`.
-    pub fn discard(&mut self, ino: Ino, from: u64, to: u64) {
-        let Some(blocks) = self.files.get_mut(&ino) else { return };
+    /// Forgets the blocks `from..to`. False if there were none.
+    pub fn discard(&mut self, ino: Ino, from: u64, to: u64) -> bool {
+        let Some(blocks) = self.files.get_mut(&ino) else { return false };
         let gone: Vec<u64> = blocks.range(from..to).map(|(n, _)| *n).collect();
         for n in &gone {
             blocks.remove(n);
@@ -87,6 +87,7 @@ impl Dirty {
         if blocks.is_empty() {
             self.files.remove(&ino);
         }
+        !gone.is_empty()
     }
 
     /// Notes that the tree maps the blocks `from..to` now.

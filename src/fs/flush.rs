@@ -6,6 +6,7 @@
 use super::change::Gate;
 use super::dirty::{Block, Dirty};
 use super::extents::{self, Keep};
+use super::intent::{Note, inline_first_block};
 use super::items::Items;
 use crate::format::inode::Inode;
 use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind};
@@ -82,11 +83,12 @@ pub(super) fn flush(
     let mut small = Vec::new();
     for ino in files {
         let Some(inode) = txn.view().inode(*ino)? else {
+            Note::Discard { ino: *ino, from: 0, to: u64::MAX }.put(txn);
             dirty.discard(*ino, 0, u64::MAX);
             continue;
         };
         if fits_inline(dirty, txn, *ino, &inode)? {
-            small.push((*ino, inode));
+            small.push(*ino);
         } else {
             inodes.insert(*ino, inode);
         }
@@ -100,12 +102,8 @@ pub(super) fn flush(
     }
     let batches = stage(volume, runs)?;
 
-    for (ino, mut inode) in small {
-        if let Some(block) = dirty.get(ino, 0) {
-            txn.insert(Key::new(ino.0, Kind::Inline, 0), &block[..inode.size as usize])?;
-            inode.has_inline = true;
-            txn.insert(Key::new(ino.0, Kind::Inode, 0), &inode.encode())?;
-        }
+    for ino in small {
+        txn.by_note(&Note::Inlined { ino }.encode(), |txn| inline_first_block(dirty, txn, ino))?;
         dirty.settle(ino);
     }
     for (ino, first, blocks) in zeros {
@@ -125,6 +123,7 @@ pub(super) fn flush(
     }
     for (ino, inode) in inodes {
         txn.insert(Key::new(ino.0, Kind::Inode, 0), &inode.encode())?;
+        Note::Discard { ino, from: 0, to: u64::MAX }.put(txn);
         dirty.settle(ino);
     }
     Ok(())

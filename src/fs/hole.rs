@@ -1,19 +1,21 @@
 //! Space without content: `fallocate` in all its modes, and `lseek` for data and holes.
 //!
-//! Space that was asked for is an unwritten extent. Long ranges are worked off in steps from the start; the size
-//! changes with the last one.
+//! Space that was asked for is an unwritten extent. Very long ranges are worked off in steps from the start, each of
+//! which is a shorter request of the same kind.
 
 use super::Fs;
 use super::change::Change;
 use super::dirty::DirtyBlock;
 use super::extents::{self, Keep};
+use super::intent::Note;
 use super::read::Content;
 use super::truncate::STEP_ITEMS;
 use crate::format::inode::Inode;
-use crate::format::{BLOCK_BYTES, Ino, Key, Kind};
+use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind};
 use crate::limits::FILE_BYTES_MAX;
 use crate::ops::{AllocateMode, Caller, Error, Handle, NodeId, Result, SeekTarget};
 use crate::volume::{Purpose, Volume};
+use std::ops::Range;
 
 /// Space that one change allocates, in bytes.
 const STEP_BYTES: u64 = 256 << 20;
@@ -45,29 +47,15 @@ impl Fs {
         }
         let end = offset.checked_add(len).filter(|e| *e <= FILE_BYTES_MAX).ok_or(Error::FileTooBig)?;
         let ino = Ino(node.ino());
-        let (outer_from, outer_to) = (offset - offset % BLOCK_BYTES, end.next_multiple_of(BLOCK_BYTES));
-        let zero = !matches!(mode, AllocateMode::Extend | AllocateMode::KeepSize);
         if mode != AllocateMode::PunchHole {
-            self.check_space(ino, outer_to - outer_from)?;
+            let outer = offset - offset % BLOCK_BYTES..end.next_multiple_of(BLOCK_BYTES);
+            self.check_space(ino, outer.end - outer.start)?;
         }
-        if zero {
-            self.zero_edges(ino, offset, end)?;
+        let mut from = offset;
+        while from < end {
+            from = self.change()?.allocate_step(&self.volume, caller, ino, from..end, mode)?;
         }
-        let from = offset.next_multiple_of(BLOCK_BYTES);
-        let to = (end - end % BLOCK_BYTES).max(from);
-        match mode {
-            AllocateMode::Extend | AllocateMode::KeepSize => {
-                self.allocate_in_steps(ino, outer_from, outer_to, Old::Stays)?
-            }
-            AllocateMode::PunchHole => self.punch(ino, from, to)?,
-            AllocateMode::ZeroRange | AllocateMode::ZeroRangeKeepSize => {
-                self.allocate_in_steps(ino, from, to, Old::BecomesZero)?;
-                self.allocate_in_steps(ino, outer_from, outer_to, Old::Stays)?;
-            }
-        }
-        let grow = matches!(mode, AllocateMode::Extend | AllocateMode::ZeroRange);
-        self.touch_allocated(caller, ino, if grow { end } else { 0 })?;
-        if open.flags.sync { self.commit() } else { Ok(()) }
+        if open.flags.sync { self.sync() } else { Ok(()) }
     }
 
     /// Refuses what cannot fit before anything is changed.
@@ -75,68 +63,6 @@ impl Fs {
         let mapped = self.live_inode(ino)?.blocks.saturating_mul(512);
         let available = self.volume.space().available;
         if bytes.saturating_sub(mapped) > available { Err(Error::NoSpace) } else { Ok(()) }
-    }
-
-    /// Zeroes the parts of blocks at both ends of a range.
-    fn zero_edges(&self, ino: Ino, offset: u64, end: u64) -> Result<()> {
-        let mut change = self.change()?;
-        let inode = change.regular(ino)?;
-        let mut cuts: Vec<(u64, usize, usize, DirtyBlock)> = Vec::new();
-        for n in [offset / BLOCK_BYTES, end / BLOCK_BYTES] {
-            let at = n * BLOCK_BYTES;
-            let (from, to) = (offset.max(at), end.min(at + BLOCK_BYTES));
-            let partial = from < to && to - from < BLOCK_BYTES;
-            if partial
-                && !cuts.iter().any(|(m, ..)| *m == n)
-                && let Some(block) = change.backed(ino, &inode, n)?
-            {
-                cuts.push((n, (from - at) as usize, (to - at) as usize, block));
-            }
-        }
-        change.reserve(8, cuts.len() as u64 * BLOCK_BYTES, Purpose::Delete)?;
-        for (n, from, to, block) in cuts {
-            change.gate.dirty.edit(ino, n, || block)[from..to].fill(0);
-        }
-        change.apply()
-    }
-
-    /// Makes a hole of whole blocks.
-    fn punch(&self, ino: Ino, mut from: u64, to: u64) -> Result<()> {
-        while from < to {
-            let mut change = self.change()?;
-            let mut inode = change.regular(ino)?;
-            let found = extents::overlapping(change.view(), ino, from, to, STEP_ITEMS + 1)?;
-            let step = if found.len() > STEP_ITEMS { found[STEP_ITEMS].0 } else { to };
-            change.reserve(found.len() + 4, 0, Purpose::Delete)?;
-            change.forget_content(ino, &mut inode, from, step);
-            change.unmap(ino, &mut inode, from, step)?;
-            change.put_inode(ino, &inode);
-            change.apply()?;
-            from = step;
-        }
-        Ok(())
-    }
-
-    fn allocate_in_steps(&self, ino: Ino, mut from: u64, to: u64, old: Old) -> Result<()> {
-        while from < to {
-            let step = to.min(from + STEP_BYTES);
-            self.change()?.allocate(&self.volume, ino, from, step, old)?;
-            from = step;
-        }
-        Ok(())
-    }
-
-    /// Times, privileges and perhaps the size after space has changed.
-    fn touch_allocated(&self, caller: &Caller, ino: Ino, size: u64) -> Result<()> {
-        let mut change = self.change()?;
-        let mut inode = change.regular(ino)?;
-        inode.size = inode.size.max(size);
-        (inode.mtime, inode.ctime) = (change.now, change.now);
-        if caller.uid != 0 {
-            change.kill_privileges(ino, &mut inode)?;
-        }
-        change.put_inode(ino, &inode);
-        change.finish(Purpose::Delete)
     }
 
     /// See [`Operations::lseek`](crate::ops::Operations::lseek).
@@ -153,6 +79,118 @@ impl Fs {
 }
 
 impl Change<'_> {
+    /// Does the start of a range, whole as if it were all that was asked for; returns its end.
+    fn allocate_step(
+        mut self,
+        volume: &Volume,
+        caller: &Caller,
+        ino: Ino,
+        range: Range<u64>,
+        mode: AllocateMode,
+    ) -> Result<u64> {
+        let mut inode = self.regular(ino)?;
+        let zero = !matches!(mode, AllocateMode::Extend | AllocateMode::KeepSize);
+        let space = mode != AllocateMode::PunchHole;
+        let (step, found) = self.step_of(ino, &range, if space { STEP_BYTES } else { u64::MAX })?;
+        let outer = step.start - step.start % BLOCK_BYTES..step.end.next_multiple_of(BLOCK_BYTES);
+        let inner_from = step.start.next_multiple_of(BLOCK_BYTES);
+        let inner = inner_from..(step.end - step.end % BLOCK_BYTES).max(inner_from);
+
+        let cuts = if zero { self.edges(ino, &inode, &step)? } else { Vec::new() };
+        let gaps = match (space, zero) {
+            (false, _) => Vec::new(),
+            (true, false) => gaps(&found, &outer, Old::Stays),
+            (true, true) => {
+                let (left, right) =
+                    (outer.start..inner.start.min(outer.end), inner.end.max(inner.start)..outer.end);
+                let mut all = gaps(&found, &left, Old::Stays);
+                all.extend(gaps(&found, &inner, Old::BecomesZero));
+                all.extend(gaps(&found, &right, Old::Stays));
+                all
+            }
+        };
+        let staged = gaps
+            .iter()
+            .map(|gap| volume.stage_unwritten(gap.end - gap.start))
+            .collect::<std::result::Result<Vec<_>, _>>()?;
+        // Content in the tree must move out of the way of an extent in the first block.
+        let moves = space && outer.start == 0 && inode.has_inline && !cuts.iter().any(|cut| cut.block == 0);
+        let moved = match moves {
+            true => Some(DirtyBlock { data: self.old_block(ino, &inode, 0)?, fresh: false }),
+            false => None,
+        };
+        if caller.uid != 0 {
+            self.kill_privileges(ino, &mut inode)?;
+        }
+        let items =
+            2 * found.len() + 2 * gaps.len() + ((outer.end - outer.start) / (128 * 1024)) as usize + 8;
+        let delayed = cuts.len() as u64 + u64::from(moves);
+        let purpose = if space { Purpose::Write } else { Purpose::Delete };
+        self.reserve(items, delayed * BLOCK_BYTES, purpose)?;
+
+        for cut in cuts {
+            self.zero_in_block(ino, cut.block, cut.part, cut.base);
+        }
+        if let Some(block) = moved {
+            self.write_block(ino, 0, 0, &[], block);
+        }
+        if zero {
+            self.forget_content(ino, &mut inode, inner.start, inner.end);
+        }
+        if space {
+            self.mapped(ino, outer.start / BLOCK_BYTES, outer.end / BLOCK_BYTES);
+            if outer.start == 0 && inode.has_inline {
+                self.delete(Key::new(ino.0, Kind::Inline, 0));
+                inode.has_inline = false;
+            }
+        } else {
+            self.unmap(ino, &mut inode, inner.start, inner.end)?;
+        }
+        for (gap, staged) in gaps.into_iter().zip(staged) {
+            let new = extents::lay(gap.start, self.txn.publish(staged));
+            let grown = extents::replace(&mut self.txn, ino, gap.start, gap.end, Keep::Nothing, &new)?;
+            inode.blocks = extents::add_blocks(inode.blocks, grown);
+        }
+        if matches!(mode, AllocateMode::Extend | AllocateMode::ZeroRange) {
+            inode.size = inode.size.max(step.end);
+        }
+        (inode.mtime, inode.ctime) = (self.now, self.now);
+        self.put_inode(ino, &inode);
+        self.apply()?;
+        Ok(step.end)
+    }
+
+    /// As much of the start of a range as one change may do, and the extents in it.
+    fn step_of(&self, ino: Ino, range: &Range<u64>, most: u64) -> Result<(Range<u64>, Vec<(u64, Extent)>)> {
+        let end = range.end.min(range.start.saturating_add(most) / BLOCK_BYTES * BLOCK_BYTES);
+        let outer_from = range.start - range.start % BLOCK_BYTES;
+        let outer_to = end.next_multiple_of(BLOCK_BYTES);
+        let mut found = extents::overlapping(self.view(), ino, outer_from, outer_to, STEP_ITEMS + 1)?;
+        let mut step = range.start..end;
+        if let Some((next, _)) = found.get(STEP_ITEMS) {
+            step.end = *next;
+            found.truncate(STEP_ITEMS);
+        }
+        Ok((step, found))
+    }
+
+    /// The parts of blocks at both ends of a range that have content to be zeroed.
+    fn edges(&self, ino: Ino, inode: &Inode, range: &Range<u64>) -> Result<Vec<Cut>> {
+        let mut cuts: Vec<Cut> = Vec::new();
+        for block in [range.start / BLOCK_BYTES, range.end / BLOCK_BYTES] {
+            let at = block * BLOCK_BYTES;
+            let (from, to) = (range.start.max(at), range.end.min(at + BLOCK_BYTES));
+            let partial = from < to && to - from < BLOCK_BYTES;
+            if partial
+                && !cuts.iter().any(|cut| cut.block == block)
+                && let Some(base) = self.backed(ino, inode, block)?
+            {
+                cuts.push(Cut { block, part: (from - at) as usize..(to - at) as usize, base });
+            }
+        }
+        Ok(cuts)
+    }
+
     /// A block that holds content and is not delayed, ready to be; `None` if it is a hole. A delayed one is returned as
     /// an empty stand-in that is not used.
     fn backed(&self, ino: Ino, inode: &Inode, n: u64) -> Result<Option<DirtyBlock>> {
@@ -167,60 +205,47 @@ impl Change<'_> {
         Ok(Some(DirtyBlock { data: self.old_block(ino, inode, n)?, fresh: mapped.is_none() }))
     }
 
+    /// Notes that the tree maps blocks now.
+    fn mapped(&mut self, ino: Ino, from: u64, to: u64) {
+        Note::Mapped { ino, from, to }.put(&mut self.txn);
+        self.gate.dirty.mapped(ino, from, to);
+    }
+
     /// Forgets content outside the block map.
     fn forget_content(&mut self, ino: Ino, inode: &mut Inode, from: u64, to: u64) {
-        self.gate.dirty.discard(ino, from / BLOCK_BYTES, to / BLOCK_BYTES);
+        self.discard(ino, from / BLOCK_BYTES, to / BLOCK_BYTES);
         if from == 0 && to > 0 && inode.has_inline {
             self.delete(Key::new(ino.0, Kind::Inline, 0));
             inode.has_inline = false;
         }
     }
+}
 
-    fn allocate(mut self, volume: &Volume, ino: Ino, from: u64, to: u64, old: Old) -> Result<()> {
-        let mut inode = self.regular(ino)?;
-        let found = extents::overlapping(self.view(), ino, from, to, usize::MAX)?;
-        let mut gaps = Vec::new();
-        let mut at = from;
-        for (off, ext) in &found {
-            if old == Old::BecomesZero && !ext.is_unwritten() {
-                continue;
-            }
-            if at < *off {
-                gaps.push((at, *off));
-            }
-            at = off + ext.len_bytes();
+/// Bytes of a block that become zero.
+struct Cut {
+    block: u64,
+    part: Range<usize>,
+    base: DirtyBlock,
+}
+
+/// The parts of a range that get new space.
+fn gaps(found: &[(u64, Extent)], range: &Range<u64>, old: Old) -> Vec<Range<u64>> {
+    let mut gaps = Vec::new();
+    let mut at = range.start;
+    for (from, ext) in found {
+        let (from, to) = (*from, from + ext.len_bytes());
+        if to <= range.start || from >= range.end || (old == Old::BecomesZero && !ext.is_unwritten()) {
+            continue;
         }
-        if at < to {
-            gaps.push((at, to));
+        if at < from {
+            gaps.push(at..from);
         }
-        let staged = gaps
-            .iter()
-            .map(|(from, to)| volume.stage_unwritten(to - from))
-            .collect::<std::result::Result<Vec<_>, _>>()?;
-        // Content in the tree must move out of the way of an extent in the first block.
-        let moved = match old == Old::Stays && from == 0 && inode.has_inline {
-            true => Some(DirtyBlock { data: self.old_block(ino, &inode, 0)?, fresh: false }),
-            false => None,
-        };
-        let items = found.len() + 2 * gaps.len() + ((to - from) / (128 * 1024)) as usize + 4;
-        self.reserve(items, if moved.is_some() { BLOCK_BYTES } else { 0 }, Purpose::Write)?;
-        match old {
-            Old::BecomesZero => self.forget_content(ino, &mut inode, from, to),
-            Old::Stays => self.gate.dirty.mapped(ino, from / BLOCK_BYTES, to / BLOCK_BYTES),
-        }
-        if let Some(block) = moved {
-            self.gate.dirty.edit(ino, 0, || block);
-            self.delete(Key::new(ino.0, Kind::Inline, 0));
-            inode.has_inline = false;
-        }
-        for ((from, to), staged) in gaps.into_iter().zip(staged) {
-            let new = extents::lay(from, self.txn.publish(staged));
-            let grown = extents::replace(&mut self.txn, ino, from, to, Keep::Nothing, &new)?;
-            inode.blocks = extents::add_blocks(inode.blocks, grown);
-        }
-        self.put_inode(ino, &inode);
-        self.apply()
+        at = to;
     }
+    if at < range.end {
+        gaps.push(at..range.end);
+    }
+    gaps
 }
 
 impl Content {

@@ -19,6 +19,7 @@ mod flush;
 mod handle;
 mod hole;
 mod inode;
+mod intent;
 mod items;
 mod name;
 mod operations;
@@ -42,7 +43,7 @@ pub use snapdir::SnapshotCreator;
 
 use crate::clock::Clock;
 use crate::ops::{KernelRef, NoKernel, Result};
-use crate::volume::Volume;
+use crate::volume::{Recovered, Volume};
 use change::Gate;
 use handle::Handles;
 use parking_lot::{Mutex, RwLock};
@@ -66,16 +67,20 @@ pub struct Fs {
     /// Nanoseconds for which the last snapshot held up changes.
     snapshot_pause_ns: AtomicU64,
     generation: AtomicU64,
+    recovered: Recovered,
 }
 
 impl Fs {
-    /// The file system of `volume`: makes the root of an empty one, and purges what a crash has left without a name.
+    /// The file system of `volume`: replays its log, makes the root of an empty one, and purges what a crash has left
+    /// without a name.
     pub fn open(volume: Arc<Volume>, options: FsOptions, clock: Clock) -> Result<Arc<Fs>> {
+        let mut gate = Gate::default();
+        let recovered = volume.recover(&mut |txn, note| intent::replay(&mut gate, txn, note));
         let fs = Fs {
             volume,
             options,
             clock,
-            gate: RwLock::default(),
+            gate: RwLock::new(gate),
             handles: Handles::default(),
             kernel: RwLock::new(Arc::new(NoKernel)),
             snapshot_lock: Mutex::new(()),
@@ -83,10 +88,14 @@ impl Fs {
             commits_started: AtomicU64::new(0),
             snapshot_pause_ns: AtomicU64::new(0),
             generation: AtomicU64::new(1),
+            recovered,
         };
         if !fs.options.read_only && !fs.volume.is_read_only() {
+            // Ends the log of the last session, and begins that of this one.
+            fs.commit()?;
             fs.make_root()?;
             fs.purge_orphans()?;
+            fs.purge_all_unlinked();
         }
         Ok(Arc::new(fs))
     }
@@ -139,6 +148,11 @@ impl Fs {
         }
         self.purge_all_unlinked();
         self.commit()
+    }
+
+    /// What was replayed when it was opened.
+    pub fn recovered(&self) -> &Recovered {
+        &self.recovered
     }
 
     /// The volume below.

@@ -237,13 +237,20 @@ impl Fs {
     /// Runs a change. If space is short, brings in what commits can make available, and tries once more. A change that
     /// was refused has changed nothing, so it may be run again.
     pub(super) fn with_space<T>(&self, change: impl Fn() -> Result<T>) -> Result<T> {
-        if self.volume.dirty_bytes() > self.options.dirty_bytes_max {
+        if self.volume.dirty_bytes() > self.options.dirty_bytes_max || self.volume.log_is_filling() {
             self.commit()?;
         }
-        match change() {
+        let done = match change() {
             Err(Error::NoSpace) if self.reclaim()? => change(),
             done => done,
-        }
+        };
+        self.outlive()?;
+        done
+    }
+
+    /// What is answered must outlive this process, also when it did not fit the log.
+    pub(super) fn outlive(&self) -> Result<()> {
+        if self.volume.log_is_behind() { self.commit() } else { Ok(()) }
     }
 
     /// Commits until nothing that was freed waits any more. False if there was nothing.
@@ -259,8 +266,9 @@ impl Fs {
         Ok(any)
     }
 
-    /// What `fsync` does: on a read-only mount there is nothing to make durable.
-    fn sync(&self) -> Result<()> {
-        if self.options.read_only { Ok(()) } else { self.commit() }
+    /// What `fsync` does: makes everything that has returned durable, of all files, by the log if it holds it. On a
+    /// read-only mount there is nothing to do.
+    pub(super) fn sync(&self) -> Result<()> {
+        if self.options.read_only || self.volume.sync()? { Ok(()) } else { self.commit() }
     }
 }

@@ -4,6 +4,7 @@
 //! purges whatever has one. A purge goes in steps of bounded size, and the record goes last.
 
 use super::Fs;
+use super::intent::Note;
 use super::items::decode_extent;
 use super::truncate::STEP_ITEMS;
 use crate::format::{Ino, Key, Kind};
@@ -67,7 +68,7 @@ impl Fs {
             (Key { object: ino.0, kind: 0, rest: 0 }, Key { object: ino.0 + 1, kind: 0, rest: 0 });
         loop {
             let mut change = self.change()?;
-            change.gate.dirty.discard(ino, 0, u64::MAX);
+            change.discard(ino, 0, u64::MAX);
             let mut items = Vec::new();
             for item in change.view().range(&from, &to).take(STEP_ITEMS) {
                 let (key, value) = item?;
@@ -87,6 +88,7 @@ impl Fs {
             }
             if last {
                 change.txn.remove(&record(ino))?;
+                Note::Purged { ino }.put(&mut change.txn);
                 change.gate.unlinked.remove(&ino);
                 return Ok(());
             }

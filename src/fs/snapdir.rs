@@ -101,7 +101,7 @@ impl Fs {
         if !writers.is_empty() {
             self.kernel().write_back(&writers).map_err(write_back_error)?;
         }
-        let _no_commit = self.commit_lock.lock();
+        let no_commit = self.commit_lock.lock();
         let mut early = Some(flush::stage_early(&self.gate, &self.volume));
         let mut gate = Some(self.gate.write());
         let closed = Instant::now();
@@ -115,7 +115,7 @@ impl Fs {
             consistency: Consistency::FileSystem,
             pause_ns: &|| closed.elapsed().as_nanos() as u64,
         };
-        let id = volume.create_snapshot(&new, &mut |txn| {
+        let (id, durable) = volume.create_snapshot(&new, &mut |txn| {
             if let Some(gate) = gate.as_mut() {
                 round = flush::prepare(gate, volume, txn, early.take().unwrap_or_default())?;
             }
@@ -125,6 +125,10 @@ impl Fs {
         })?;
         self.gate.write().dirty.end_round(round);
         self.snapshot_pause_ns.store(pause.as_nanos() as u64, Ordering::Relaxed);
+        drop(no_commit);
+        if !durable {
+            self.commit()?;
+        }
         Ok(id)
     }
 
@@ -136,14 +140,16 @@ impl Fs {
         if name == new {
             return Ok(());
         }
-        Ok(self.volume.rename_snapshot(info.id, new)?)
+        self.volume.rename_snapshot(info.id, new)?;
+        self.outlive()
     }
 
     fn drop_snapshot(&self, name: &[u8]) -> Result<()> {
         self.check_writable()?;
         let _one_at_a_time = self.snapshot_lock.lock();
         let info = self.volume.find_snapshot(name).ok_or(Error::NotFound)?;
-        Ok(self.volume.delete_snapshot(info.id)?)
+        self.volume.delete_snapshot(info.id)?;
+        self.outlive()
     }
 
     fn check_writable(&self) -> Result<()> {

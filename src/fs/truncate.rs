@@ -67,16 +67,16 @@ impl Change<'_> {
         let tail = self.tail_block(ino, inode, size)?;
         let data_bytes = if tail.is_some() { BLOCK_BYTES } else { 0 };
         self.reserve(STEP_ITEMS + 4, data_bytes, Purpose::Delete)?;
-        self.gate.dirty.discard(ino, from / BLOCK_BYTES, u64::MAX);
+        self.discard(ino, from / BLOCK_BYTES, u64::MAX);
         self.unmap(ino, inode, from, u64::MAX - u64::MAX % BLOCK_BYTES)?;
         self.cut_inline(ino, inode, size)?;
         if !size.is_multiple_of(BLOCK_BYTES) {
             let n = size / BLOCK_BYTES;
             let delayed = self.gate.dirty.get(ino, n).is_some();
             if delayed || tail.is_some() {
-                let load =
-                    || tail.unwrap_or_else(|| DirtyBlock { data: super::dirty::zero_block(), fresh: true });
-                self.gate.dirty.edit(ino, n, load)[(size % BLOCK_BYTES) as usize..].fill(0);
+                let base =
+                    tail.unwrap_or_else(|| DirtyBlock { data: super::dirty::zero_block(), fresh: true });
+                self.zero_in_block(ino, n, (size % BLOCK_BYTES) as usize..BLOCK_BYTES as usize, base);
             }
         }
         inode.size = size;

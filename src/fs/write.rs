@@ -43,7 +43,7 @@ impl Fs {
         let guess = if open.flags.append { self.live_inode(ino)?.size } else { offset };
         self.write_at(ino, guess, open.flags.append, data, kill_set_id)?;
         if open.flags.sync {
-            self.commit()?;
+            self.sync()?;
         }
         Ok(data.len())
     }
@@ -156,7 +156,7 @@ impl Change<'_> {
 
         if !pieces.is_empty() {
             let (first, last) = (whole_from / BLOCK_BYTES, whole_to / BLOCK_BYTES);
-            self.gate.dirty.discard(ino, first, last);
+            self.discard(ino, first, last);
             if first == 0 && inode.has_inline {
                 self.delete(Key::new(ino.0, Kind::Inline, 0));
                 inode.has_inline = false;
@@ -237,9 +237,8 @@ impl Change<'_> {
             let inside = (at % BLOCK_BYTES) as usize;
             let len = (to - at).min(BLOCK_BYTES - inside as u64) as usize;
             let next = loaded.next_if(|b| b.0 == n).map(|b| b.1);
-            let load = || next.unwrap_or_else(|| DirtyBlock { data: zero_block(), fresh: true });
-            let block = self.gate.dirty.edit(ino, n, load);
-            block[inside..inside + len].copy_from_slice(&data[..len]);
+            let base = next.unwrap_or_else(|| DirtyBlock { data: zero_block(), fresh: true });
+            self.write_block(ino, n, inside, &data[..len], base);
             data = &data[len..];
             at += len as u64;
         }

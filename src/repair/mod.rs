@@ -46,6 +46,10 @@ const CACHE_BYTES: usize = 32 << 20;
 /// Repairs the newest state of a store. Fails if there is no superblock, if this program may not write to the store, or
 /// if writing fails; then the store is as it was.
 pub fn run(device: Arc<dyn Device>, mode: Mode, depth: Depth) -> Result<Repair, VolumeError> {
+    if mode == Mode::Write {
+        // A process that was killed may have left what only the host's memory holds, superblocks included.
+        device.flush_inherited().map_err(|e| VolumeError::Device(e.to_string()))?;
+    }
     let rings = ring::read(&*device)?;
     let refuse = |why: String| VolumeError::NotAStore(format!("{}: {why}", device.describe()));
     if rings.unknown_ro_features != 0 {

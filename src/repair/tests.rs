@@ -570,3 +570,46 @@ fn a_repair_that_is_cut_off() {
     let device = Arc::new(device.clone_image());
     sample.mends(&device, "space map");
 }
+
+#[test]
+fn a_log_that_was_not_replayed_is_kept() {
+    let sample = Sample::new();
+    let device = sample.device();
+    let mount = |device: &Arc<Sim>| {
+        let volume = open(device, Access::ReadWrite).unwrap();
+        Fs::open(volume, FsOptions::default(), Clock::manual(2000)).unwrap()
+    };
+    let fs = mount(&device);
+    for n in 0..40_u64 {
+        let (entry, handle) =
+            fs.create(&USER, NodeId::ROOT, format!("later{n}").as_bytes(), 0o644, RW).unwrap();
+        fs.write(entry.attr.node, handle, 0, &vec![n as u8 + 1; 50_000], false).unwrap();
+        fs.fsync(entry.attr.node, handle, crate::ops::SyncScope::All).unwrap();
+    }
+    fs.mkdir(&USER, SNAPDIR, b"unwritten", 0).unwrap();
+    fs.unlink(&USER, NodeId::ROOT, b"file5").unwrap();
+    // Killed here: what was acknowledged is in the log alone.
+    let killed = Arc::new(device.crash(CrashPolicy::KeepAll));
+    drop(fs);
+    let expected = content(mount(&Arc::new(killed.clone_image())).volume());
+    assert!(expected != sample.content);
+    let before = state(&killed);
+    assert!(matches!(expected.keys().find(|k| k.starts_with("unwritten")), Some(_)));
+    for (name, newest) in [("map", before.space_map.last()), ("nothing", None)] {
+        let device = Arc::new(killed.clone_image());
+        if let Some(ptr) = newest {
+            device.zero(ptr.addr.0, u64::from(ptr.len));
+        } else {
+            let mut record = before.records[0].clone();
+            record.written += 4096;
+            let allocated = before.allocated.clone();
+            let mending = Mending { records: vec![record], allocated, ..Mending::default() };
+            mend::commit(&state(&device), &mending).unwrap();
+        }
+        let done = run(device.clone(), Mode::Write, Depth::Metadata).unwrap();
+        assert!(!done.rebuilt.is_empty() && done.left.is_empty(), "{name}: {done:#?}");
+        let fs = mount(&device);
+        assert!(content(fs.volume()) == expected, "{name}: the log was replayed");
+        assert_eq!(check(fs.volume(), Depth::Data).unwrap().problems, [] as [String; 0], "{name}");
+    }
+}

@@ -67,6 +67,11 @@ impl Allocator {
             && self.unbacked.insert(addr, len)
     }
 
+    /// Hands out just this range, which the log says was handed out before. False if it is not free.
+    pub fn take(&mut self, addr: u64, len: u64) -> bool {
+        self.mark_allocated(addr, len) && self.out.insert(addr, len)
+    }
+
     /// Bytes that can be handed out now.
     pub fn free_bytes(&self) -> u64 {
         self.free.bytes()

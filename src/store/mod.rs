@@ -150,6 +150,12 @@ impl Store {
         Ok(self.device.flush()?)
     }
 
+    /// The barrier for what an earlier session left.
+    pub fn flush_inherited(&self) -> Result<()> {
+        self.io.flushes.fetch_add(1, Relaxed);
+        Ok(self.device.flush_inherited()?)
+    }
+
     /// Reads the metadata block that `ptr` points to and proves that it is the one.
     pub fn read_block(&self, ptr: &BlockPtr, kinds: &[BlockKind]) -> Result<(Box<[u8]>, Header)> {
         let mut buf = vec![0; ptr.len as usize].into_boxed_slice();

@@ -41,6 +41,9 @@ pub struct Committed {
     pub space_map: Vec<BlockPtr>,
     /// False if the space map says nothing: only of an examined state.
     pub map_is_readable: bool,
+    /// Ranges that the log says became part of a tree since: not allocated yet, and not to be written to. Only of an
+    /// examined state.
+    pub(super) logged: Vec<(u64, u64)>,
     pub(super) meta_root: Child,
     pub(super) _pin: Option<Arc<Pin>>,
 }
@@ -52,7 +55,7 @@ impl Volume {
             let committer = self.committer.lock();
             (committer.superblock.clone(), Pin::epoch(&self.shared, committer.superblock.epoch))
         };
-        let mut alloc = Allocator::new(RESERVED_BYTES, superblock.size);
+        let mut alloc = Allocator::new(RESERVED_BYTES + superblock.log_bytes, superblock.size);
         let device = self.shared.store().device().clone();
         let store = Arc::new(Store::new(device, fsid(&superblock.uuid), Allocator::new(0, 0)));
         let space_map = SpaceMap::load(&store, superblock.space_map, &mut alloc)?;
@@ -70,6 +73,7 @@ impl Volume {
             allocated: alloc.allocated(),
             space_map: blocks,
             map_is_readable: true,
+            logged: Vec::new(),
             meta_root: loaded.meta_root,
             _pin: Some(pin),
         })
@@ -97,7 +101,7 @@ impl Committed {
 
     /// Addresses that can be allocated.
     pub fn space(&self) -> Range<u64> {
-        RESERVED_BYTES..self.superblock.size
+        RESERVED_BYTES + self.superblock.log_bytes..self.superblock.size
     }
 
     /// Exclusive bytes of a view.

@@ -54,6 +54,8 @@ struct Frozen {
     deletes: Vec<ViewId>,
     /// Nothing but `points`: the superblock alone can tell of them.
     points_only: bool,
+    /// Place in the log of the first record that this commit does not contain.
+    log_start: u64,
     next_ids: (u32, u64),
     next_ino: Ino,
     live: ViewId,
@@ -106,29 +108,12 @@ impl Volume {
 impl<'a> CommitSession<'a> {
     /// Step 1. On error nothing is frozen.
     pub fn freeze(&mut self, prepare: Prepare<'_>) -> Result<()> {
-        let state = self.prepared(prepare)?;
-        self.freeze_state(state);
-        Ok(())
-    }
-
-    /// Step 1 with a snapshot of the live tree at that moment.
-    pub fn freeze_with_point(
-        &mut self,
-        new: &super::snapshot::NewSnapshot<'_>,
-        prepare: Prepare<'_>,
-    ) -> Result<ViewId> {
-        let mut state = self.prepared(prepare)?;
-        let id = state.point(new)?;
-        self.freeze_state(state);
-        Ok(id)
-    }
-
-    fn prepared(&mut self, prepare: Prepare<'_>) -> Result<RwLockWriteGuard<'a, State>> {
         let mut txn = self.volume.begin();
         if let Err(e) = prepare(&mut txn) {
             return Err(txn.failed(e));
         }
-        Ok(txn.end())
+        self.freeze_state(txn.end());
+        Ok(())
     }
 
     fn freeze_state(&mut self, mut state: RwLockWriteGuard<'a, State>) {
@@ -161,6 +146,7 @@ impl<'a> CommitSession<'a> {
             points: std::mem::take(&mut s.points),
             deletes: std::mem::take(&mut s.deletes),
             points_only,
+            log_start: self.volume.log.mark(),
             next_ids: s.history.next_ids(),
             next_ino: s.next_ino,
             live: s.live,
@@ -176,7 +162,8 @@ impl<'a> CommitSession<'a> {
     /// Steps 2 to 6.
     pub fn finish(mut self) -> Result<()> {
         let Some(frozen) = self.frozen.take() else { return Ok(()) };
-        let volume = self.volume;
+        let (volume, log_start) = (self.volume, frozen.log_start);
+        volume.write_log();
         let done = if frozen.points_only { self.write_points(frozen) } else { self.write_all(frozen) };
         volume.frozen_bytes.store(0, Relaxed);
         {
@@ -185,8 +172,9 @@ impl<'a> CommitSession<'a> {
             let state = volume.state.read();
             volume.required.store(volume.required_bytes(&state), Relaxed);
         }
-        if let Err(e) = &done {
-            volume.poison(e);
+        match &done {
+            Ok(()) => volume.log.release(log_start),
+            Err(e) => volume.poison(e),
         }
         done
     }
@@ -201,13 +189,17 @@ impl<'a> CommitSession<'a> {
             next_view: frozen.next_ids.0,
             next_id: frozen.next_ids.1,
             next_ino: frozen.next_ino,
+            log_start: frozen.log_start,
+            log_generation: self.volume.log.generation(),
             ..old.clone()
         }
     }
 
     /// Nothing was written since the last commit, so the superblock needs no flush before it.
     fn write_points(&mut self, frozen: Frozen) -> Result<()> {
-        if frozen.points.is_empty() {
+        let log_begins =
+            !self.volume.log.is_recording() || self.committer.superblock.log_start != frozen.log_start;
+        if frozen.points.is_empty() && !log_begins {
             return Ok(());
         }
         let store = self.volume.shared.store();

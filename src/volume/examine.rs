@@ -2,16 +2,18 @@
 //!
 //! What an open volume refuses whole is taken apart here: a space map that cannot be read counts as empty, and a meta
 //! tree with lost nodes as what is left of it, as long as every view record is there. Nothing is changed, and nothing is
-//! guessed. With lost nodes the rest of the meta tree is held in memory.
+//! guessed. With lost nodes, or a log that was not replayed, the meta tree is held in memory.
 
 use super::audit::Committed;
 use super::extra_refs::ExtraRefs;
 use super::history::History;
+use super::intent;
 use super::open::{check_records, fsid, read_extra_refs};
 use super::space_map::SpaceMap;
 use super::{Result, VolumeError, corrupt};
 use crate::device::{Device, RESERVED_BYTES};
 use crate::format::job::Job;
+use crate::format::log::{Effect, Effects};
 use crate::format::superblock::Superblock;
 use crate::format::view::ViewRecord;
 use crate::format::{Epoch, Key, Kind};
@@ -37,7 +39,8 @@ pub struct Examined {
 /// root of the meta tree or the record of a view.
 pub fn examine(device: Arc<dyn Device>, superblock: Superblock) -> Result<Examined> {
     let mut faults = Vec::new();
-    let mut alloc = Allocator::new(RESERVED_BYTES, superblock.size);
+    let logged = Logged::read(&*device, &superblock);
+    let mut alloc = Allocator::new(RESERVED_BYTES + superblock.log_bytes, superblock.size);
     let store = Arc::new(Store::new(device, fsid(&superblock.uuid), Allocator::new(0, 0)));
     let loaded = SpaceMap::load(&store, superblock.space_map, &mut alloc);
     let (space_map, allocated, map_is_readable) = match loaded {
@@ -49,7 +52,7 @@ pub fn examine(device: Arc<dyn Device>, superblock: Superblock) -> Result<Examin
         Err(e) => return Err(e),
     };
     let pager = Pager::new(store, CACHE_BYTES);
-    let meta_root = readable_meta(&pager, &superblock, &mut faults)?;
+    let meta_root = readable_meta(&pager, &superblock, &logged, &mut faults)?;
     let items = Items::read(&pager, &meta_root, &mut faults)?;
     check_records(&superblock, &items.records)?;
     let history = History::from_records(items.records.clone(), superblock.next_view, superblock.next_id);
@@ -63,14 +66,44 @@ pub fn examine(device: Arc<dyn Device>, superblock: Superblock) -> Result<Examin
         allocated,
         space_map,
         map_is_readable,
+        logged: logged.ranges,
         meta_root,
         _pin: None,
     };
     Ok(Examined { state, faults, spoiled: items.spoiled })
 }
 
-/// The meta tree, or a new one in memory of what is left of it.
-fn readable_meta(pager: &Pager, superblock: &Superblock, faults: &mut Vec<String>) -> Result<Child> {
+/// What the log holds that was not replayed yet.
+struct Logged {
+    ranges: Vec<(u64, u64)>,
+    is_empty: bool,
+}
+
+impl Logged {
+    fn read(device: &dyn Device, superblock: &Superblock) -> Logged {
+        let Superblock { log_bytes, log_start, log_generation, .. } = *superblock;
+        let records = intent::scan(device, log_bytes, log_start, log_generation).records;
+        let mut logged = Logged { ranges: Vec::new(), is_empty: records.is_empty() };
+        for effect in records.iter().flat_map(|record| Effects::decode(record.effects())) {
+            // A replay stops at a record that does not decode.
+            match effect {
+                Ok(Effect::Publish(addr, len)) => logged.ranges.push((addr, len)),
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        logged
+    }
+}
+
+/// The meta tree, or a new one in memory: of what is left of it if nodes are lost; and if the log is not empty, because
+/// its records go on from the epoch of this state, so that no node may be born later.
+fn readable_meta(
+    pager: &Pager,
+    superblock: &Superblock,
+    logged: &Logged,
+    faults: &mut Vec<String>,
+) -> Result<Child> {
     let stored = Child::Stored(superblock.meta_root);
     let views = Key::new(0, Kind::View, 0)..Key::new(0, Kind::View, u64::from(superblock.next_view));
     let (mut lost, mut views_are_lost) = (Vec::new(), false);
@@ -84,12 +117,12 @@ fn readable_meta(pager: &Pager, superblock: &Superblock, faults: &mut Vec<String
     if views_are_lost {
         return Err(corrupt(format!("records of views are lost: {}", lost.join("; "))));
     }
-    if lost.is_empty() {
+    if lost.is_empty() && logged.is_empty {
         return Ok(stored);
     }
     faults.extend(lost.into_iter().map(|e| format!("meta tree, where dead lists and the like are: {e}")));
     let mut dead = Vec::new();
-    let mut edit = Edit { pager, epoch: superblock.epoch.next(), dead: &mut dead, nodes_made: 0 };
+    let mut edit = Edit { pager, epoch: superblock.epoch, dead: &mut dead, nodes_made: 0 };
     let mut rest = edit.new_root();
     walk_readable(
         pager,

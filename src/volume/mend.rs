@@ -2,7 +2,8 @@
 //!
 //! The trees of the views are not touched, and neither is any block of the state that is repaired: what is new goes to
 //! free space, then the superblock follows, between two flushes. A crash leaves the old state or the new one. Pending
-//! snapshots stay in the superblock. Only on a store that nobody has open.
+//! snapshots stay in the superblock, and the log goes on from the new state as from the old one. Only on a store that
+//! nobody has open.
 
 use super::audit::Committed;
 use super::commit::view_key;
@@ -55,10 +56,15 @@ pub(crate) fn write(
             return Err(corrupt(format!("{addr:#x}+{len} is in use, but lies outside of the store")));
         }
     }
+    for (addr, len) in &state.logged {
+        // What is in use can be no content of the log: a replay will stop there.
+        alloc.take(*addr, *len);
+    }
     let reader = state.pager.store();
     let store = Store::new(reader.device().clone(), reader.fsid(), alloc);
     let mut writer = CommitWriter::new(&store);
-    let epoch = old.epoch.next();
+    let in_memory = matches!(state.meta_root, Child::Mem(_));
+    let epoch = if in_memory { old.epoch } else { old.epoch.next() };
     let (mut next_id, mut dead) = (old.next_id, Vec::new());
     let mut meta_root = state.meta_root.clone();
     let mut edit = Edit { pager: &state.pager, epoch, dead: &mut dead, nodes_made: 0 };
@@ -66,7 +72,7 @@ pub(crate) fn write(
     change(&mut meta, &mut next_id)?;
     let meta_ptr = tree::write_out(&meta_root, 0, &mut writer)?;
     let mut replaced: Vec<BlockPtr> = dead.iter().filter_map(tree::Dead::ptr).collect();
-    if matches!(state.meta_root, Child::Mem(_)) {
+    if in_memory {
         replaced = meta_blocks(state)?;
     }
     let mut freed: Vec<(u64, u64)> = replaced.iter().map(|p| (p.addr.0, u64::from(p.len))).collect();

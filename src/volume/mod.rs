@@ -11,9 +11,11 @@ mod error;
 pub mod examine;
 mod extra_refs;
 pub mod history;
+mod intent;
 pub mod mend;
 mod open;
 mod reclaim;
+mod recover;
 pub mod ring;
 mod snapshot;
 mod space_map;
@@ -26,6 +28,7 @@ mod writer;
 pub use commit::CommitSession;
 pub use error::VolumeError;
 pub use open::{Access, OpenOptions};
+pub use recover::{Recovered, Replay};
 pub use snapshot::{NewSnapshot, SnapshotInfo};
 pub use staged::Staged;
 pub use txn::{Need, Purpose, Txn};
@@ -34,6 +37,7 @@ pub use view::View;
 use crate::format::{Epoch, NODE_BYTES, ViewId};
 use crate::store::{IoSnapshot, Room};
 use commit::Committer;
+use intent::{Found, Log};
 use parking_lot::{Mutex, RwLock};
 use state::State;
 use std::sync::Arc;
@@ -59,6 +63,9 @@ pub struct Volume {
     shared: Arc<Shared>,
     state: RwLock<State>,
     committer: Mutex<Committer>,
+    log: Log,
+    /// What an earlier session left in the log, until it is replayed.
+    found: Mutex<Found>,
     /// Why no change is taken any more, once something failed.
     poisoned: Mutex<Option<String>>,
     access: Access,
@@ -192,6 +199,32 @@ impl Volume {
         state.changed || !state.points.is_empty() || !state.deletes.is_empty()
     }
 
+    /// Writes the records of all transactions that have ended, so that they outlive this process.
+    fn write_log(&self) {
+        if let Err(e) = self.log.write_out(self.shared.store()) {
+            self.poison(&e.into());
+        }
+    }
+
+    /// Makes everything that was published durable, without a commit. False if the log does not hold all of it: then a
+    /// commit has to.
+    pub fn sync(&self) -> Result<bool> {
+        if let Some(why) = self.poisoned.lock().clone() {
+            return Err(VolumeError::Device(why));
+        }
+        self.note(self.log.sync(self.shared.store()).map_err(VolumeError::from))
+    }
+
+    /// True while only a commit would keep what has happened from being lost with this process.
+    pub fn log_is_behind(&self) -> bool {
+        self.log.is_behind()
+    }
+
+    /// True if a commit should make room in the log.
+    pub fn log_is_filling(&self) -> bool {
+        self.log.used_bytes() > self.log.bytes() / 2
+    }
+
     /// Current epoch.
     pub fn epoch(&self) -> Epoch {
         self.state.read().epoch
@@ -247,6 +280,10 @@ impl Volume {
         self.poisoned.lock().clone()
     }
 
+    fn is_poisoned(&self) -> bool {
+        self.poisoned.lock().is_some()
+    }
+
     /// True if no change is taken.
     pub fn is_read_only(&self) -> bool {
         self.read_only_reason().is_some()
@@ -272,7 +309,11 @@ impl Volume {
         let size = bytes.max(crate::limits::STORE_BYTES_MIN);
         let device = Arc::new(crate::device::Memory::new(size));
         Volume::create(device.clone(), size, [1; 16], (0, 0)).unwrap();
-        Volume::open(device, OpenOptions { access: Access::ReadWrite, cache_bytes: 4 << 20 }).unwrap()
+        let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 4 << 20 };
+        let volume = Volume::open(device, options).unwrap();
+        volume.recover(&mut |_, _| Ok(()));
+        volume.commit(&mut |_| Ok(())).unwrap();
+        volume
     }
 
     /// Keys of the live tree.

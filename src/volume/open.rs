@@ -3,6 +3,7 @@
 use super::commit::Committer;
 use super::extra_refs::ExtraRefs;
 use super::history::History;
+use super::intent::{self, Log};
 use super::space_map::SpaceMap;
 use super::state::State;
 use super::view::Shared;
@@ -12,7 +13,7 @@ use crate::format::job::Job;
 use crate::format::superblock::Superblock;
 use crate::format::view::{Consistency, Role, ViewRecord};
 use crate::format::{BLOCK_BYTES, BlockAddr, BlockPtr, Epoch, Ino, Key, Kind, NODE_BYTES, ViewId};
-use crate::limits::STORE_BYTES_MIN;
+use crate::limits::{LOG_BYTES_MAX, LOG_BYTES_MIN, STORE_BYTES_MIN};
 use crate::store::{Allocator, Store};
 use crate::tree::{self, Child, Edit, Pager};
 use parking_lot::{Mutex, RwLock};
@@ -39,6 +40,8 @@ pub struct OpenOptions {
 
 /// First list id that is given out; the live head's list is 1.
 const FIRST_ID: u64 = 2;
+/// One of so many parts of a store is its log.
+const LOG_SHARE: u64 = 128;
 
 impl Volume {
     /// Writes a new, empty store of `size` bytes on the device. What was there is lost.
@@ -52,9 +55,12 @@ impl Volume {
                 device.size() >> 20
             )));
         }
-        let store = Arc::new(Store::new(device, fsid(&uuid), Allocator::new(RESERVED_BYTES, size)));
+        let log_bytes = log_bytes(size.min(device.available()));
+        let alloc = Allocator::new(RESERVED_BYTES + log_bytes, size);
+        let store = Arc::new(Store::new(device, fsid(&uuid), alloc));
         store.flush()?;
         ring::clear(&store)?;
+        clear_log(&store, log_bytes)?;
         let pager = Pager::new(store.clone(), 1 << 20);
         let epoch = Epoch(1);
         let mut dead = Vec::new();
@@ -84,7 +90,7 @@ impl Volume {
             size,
             // Replaced by the first commit below, before anything is written.
             meta_root: BlockPtr {
-                addr: BlockAddr(RESERVED_BYTES),
+                addr: BlockAddr(RESERVED_BYTES + log_bytes),
                 copy: BlockAddr(0),
                 birth: epoch,
                 checksum: 0,
@@ -96,6 +102,9 @@ impl Volume {
             next_view: 2,
             next_ino: Ino::FIRST_FREE,
             next_id: FIRST_ID,
+            log_bytes,
+            log_start: 0,
+            log_generation: 0,
             pending: Vec::new(),
         };
         let loaded = Loaded {
@@ -139,7 +148,7 @@ impl Volume {
                 device.size()
             )));
         }
-        let mut alloc = Allocator::new(RESERVED_BYTES, superblock.size);
+        let mut alloc = Allocator::new(RESERVED_BYTES + superblock.log_bytes, superblock.size);
         let loader = Store::new(device.clone(), fsid(&superblock.uuid), Allocator::new(0, 0));
         let space_map = SpaceMap::load(&loader, superblock.space_map, &mut alloc)?;
         if alloc.used_bytes() != superblock.allocated {
@@ -149,10 +158,19 @@ impl Volume {
                 superblock.allocated
             )));
         }
+        let found =
+            intent::scan(&*device, superblock.log_bytes, superblock.log_start, superblock.log_generation);
         let store = Arc::new(Store::new(device, fsid(&superblock.uuid), alloc));
+        if options.access == Access::ReadWrite {
+            // A process that was killed may have left what only the host's memory holds, superblocks included.
+            store.flush_inherited()?;
+        }
         let pager = Pager::new(store, options.cache_bytes);
         let loaded = Loaded::read(&pager, superblock, space_map)?;
-        Ok(Arc::new(Volume::assemble(Shared::new(pager), loaded, options, None)?))
+        let mut volume = Volume::assemble(Shared::new(pager), loaded, options, None)?;
+        volume.log = volume.log.after(found.end);
+        volume.found = Mutex::new(found);
+        Ok(Arc::new(volume))
     }
 
     fn assemble(shared: Shared, loaded: Loaded, options: OpenOptions, root: Option<Child>) -> Result<Volume> {
@@ -201,6 +219,7 @@ impl Volume {
         let room = superblock.allocated.saturating_add(shared.store().device().available());
         let reserve_bytes = (room.min(superblock.size) / 32).clamp(4 << 20, 64 << 20);
         let uuid = superblock.uuid;
+        let log = Log::new(superblock.log_bytes, superblock.log_start, superblock.log_generation + 1);
         let committer = Committer {
             superblock,
             meta_root: loaded.meta_root,
@@ -212,6 +231,8 @@ impl Volume {
             shared: Arc::new(shared),
             state: RwLock::new(state),
             committer: Mutex::new(committer),
+            log,
+            found: Mutex::default(),
             poisoned: Mutex::new(None),
             access: options.access,
             uuid,
@@ -231,6 +252,24 @@ impl Volume {
             store.trim(if scarce { self.reserve_bytes } else { 0 });
         }
     }
+}
+
+/// Length of the log of a store with this much room.
+fn log_bytes(room: u64) -> u64 {
+    (room / LOG_SHARE / BLOCK_BYTES * BLOCK_BYTES).clamp(LOG_BYTES_MIN, LOG_BYTES_MAX)
+}
+
+/// Writes the log's space once, so that later writes to it change nothing on the host but content: their flush is
+/// cheap, and an earlier store's records are gone.
+fn clear_log(store: &Store, bytes: u64) -> Result<()> {
+    let zeros = vec![0; LOG_BYTES_MIN as usize];
+    let (mut at, end) = (RESERVED_BYTES, RESERVED_BYTES + bytes);
+    while at < end {
+        let part = (end - at).min(zeros.len() as u64);
+        store.write_raw(at, &zeros[..part as usize])?;
+        at += part;
+    }
+    Ok(())
 }
 
 /// First eight bytes of the uuid: what every block header carries.

@@ -4,12 +4,14 @@ use super::commit::Prepare;
 use super::history::Point;
 use super::state::State;
 use super::view::Pin;
-use super::{Result, View, Volume, VolumeError};
+use super::{Result, Txn, View, Volume, VolumeError};
+use crate::format::log::{Effect, Effects};
 use crate::format::superblock::PendingPoint;
 use crate::format::view::{Consistency, Role, ViewRecord};
 use crate::format::{Epoch, ViewId};
 use crate::limits::{NAME_BYTES_MAX, VIEW_ID_MAX};
 use crate::tree::Child;
+use parking_lot::RwLockWriteGuard;
 use std::sync::Arc;
 
 /// A snapshot as it is listed. Counters are bytes.
@@ -49,8 +51,8 @@ pub struct NewSnapshot<'n> {
 }
 
 impl State {
-    /// Takes the point: the live root is kept, the epoch moves on. Nothing is copied, counted or walked.
-    pub(super) fn point(&mut self, new: &NewSnapshot<'_>) -> Result<ViewId> {
+    /// What a snapshot that is made now will be.
+    fn next_point(&self, new: &NewSnapshot<'_>) -> Result<PendingPoint> {
         if self.names.contains_key(new.name) {
             return Err(VolumeError::NameTaken);
         }
@@ -59,18 +61,28 @@ impl State {
                 "all view numbers are used up (2^24 snapshots and clones)",
             ));
         }
-        let point = PendingPoint {
+        Ok(PendingPoint {
             id: ViewId(self.history.next_ids().0),
             epoch: self.epoch,
             created: new.created,
             pause_ns: (new.pause_ns)(),
             consistency: new.consistency,
             name: new.name.to_vec(),
-        };
+        })
+    }
+
+    /// Takes the point: the live root is kept, the epoch moves on. Nothing is copied, counted or walked.
+    pub(super) fn take_point(&mut self, point: PendingPoint) {
         self.apply_point(&point);
-        let id = point.id;
+        self.epoch = point.epoch.next();
         self.points.push(point);
-        Ok(id)
+    }
+
+    /// A snapshot that could not be made durable is not there: nobody may come to rely on it.
+    fn forget_point(&mut self, id: ViewId) {
+        if let Some(record) = self.history.get(id) {
+            self.names.remove(&record.name);
+        }
     }
 
     /// What a point means for history, roots and names: also how one is replayed from the superblock.
@@ -89,6 +101,38 @@ impl State {
         }
         self.roots.insert(point.id, root);
         self.names.insert(point.name.clone(), point.id);
+    }
+
+    /// Gives a snapshot a name that is free.
+    pub(super) fn rename(&mut self, id: ViewId, name: &[u8]) {
+        if let Some(record) = self.history.get(id) {
+            self.names.remove(&record.name);
+        }
+        self.names.insert(name.to_vec(), id);
+        self.history.set_name(id, name.to_vec());
+        self.changed = true;
+    }
+
+    /// Gives a snapshot, whose root this is, a head.
+    pub(super) fn fork(&mut self, snapshot: ViewId, root: Child, created: (i64, u32)) -> ViewId {
+        let head = self.history.fork(snapshot, Vec::new(), created);
+        if matches!(root, Child::Mem(_)) {
+            self.unwritten.insert(head);
+        }
+        self.roots.insert(head, root);
+        self.changed = true;
+        head
+    }
+}
+
+impl Txn<'_> {
+    /// Ends the transaction on the live view with a snapshot of it, in one record.
+    fn point(mut self, new: &NewSnapshot<'_>) -> Result<ViewId> {
+        let point = self.state().next_point(new)?;
+        let id = point.id;
+        let mut state = self.end_with(&Effect::Point(point.clone()));
+        state.take_point(point);
+        Ok(id)
     }
 }
 
@@ -166,13 +210,27 @@ impl Volume {
         Ok(Arc::new(View { id, epoch: record.epoch, root, shared: self.shared.clone(), _pin: pin }))
     }
 
-    /// Makes a snapshot of the live tree, what `prepare` adds included. Durable when it returns.
-    pub fn create_snapshot(&self, new: &NewSnapshot<'_>, prepare: Prepare<'_>) -> Result<ViewId> {
+    /// Makes a snapshot of the live tree, what `prepare` adds included. One record of the log makes it durable; false
+    /// if the log does not hold it, and then the caller's next commit does.
+    pub fn create_snapshot(&self, new: &NewSnapshot<'_>, prepare: Prepare<'_>) -> Result<(ViewId, bool)> {
         assert!((1..=NAME_BYTES_MAX).contains(&new.name.len()), "the name is checked above");
-        let mut session = self.begin_commit()?;
-        let id = session.freeze_with_point(new, prepare)?;
-        session.finish()?;
-        Ok(id)
+        self.check_writable()?;
+        // Not while a commit is open: it would know the snapshot and not its tree.
+        let _no_commit = self.committer.lock();
+        self.check_writable()?;
+        let mut txn = self.begin();
+        if let Err(e) = prepare(&mut txn) {
+            return Err(txn.failed(e));
+        }
+        let id = txn.point(new)?;
+        self.write_log();
+        match self.sync() {
+            Ok(durable) => Ok((id, durable)),
+            Err(e) => {
+                self.state.write().forget_point(id);
+                Err(e)
+            }
+        }
     }
 
     /// Gives a snapshot another name. Durable with the next commit.
@@ -190,11 +248,18 @@ impl Volume {
         if s.names.get(&record.name) != Some(&id) {
             return Err(VolumeError::NoSuchView);
         }
-        s.names.remove(&record.name);
-        s.names.insert(name.to_vec(), id);
-        s.history.set_name(id, name.to_vec());
-        s.changed = true;
+        s.rename(id, name);
+        self.tell(state, &Effect::Rename(id, name));
         Ok(())
+    }
+
+    /// Ends a change of the views with its record.
+    fn tell(&self, state: RwLockWriteGuard<'_, State>, effect: &Effect<'_>) {
+        let mut effects = Effects::default();
+        effects.push(effect);
+        self.log.append(state.live, state.epoch, &effects);
+        drop(state);
+        self.write_log();
     }
 
     /// Deletes a snapshot: the name is gone at once, the space comes back in the background after the next commit.
@@ -208,6 +273,7 @@ impl Volume {
         }
         s.names.remove(&record.name);
         s.deletes.push(id);
+        self.tell(state, &Effect::Delete(id));
         Ok(())
     }
 
@@ -224,12 +290,8 @@ impl Volume {
             ));
         }
         let root = s.roots.get(&id).ok_or(VolumeError::NoSuchView)?.clone();
-        let head = s.history.fork(id, Vec::new(), created);
-        if matches!(root, Child::Mem(_)) {
-            s.unwritten.insert(head);
-        }
-        s.roots.insert(head, root);
-        s.changed = true;
+        let head = s.fork(id, root, created);
+        self.tell(state, &Effect::Fork(id, head, created));
         Ok(head)
     }
 
@@ -243,6 +305,7 @@ impl Volume {
             return Err(VolumeError::NoSuchView);
         }
         s.deletes.push(head);
+        self.tell(state, &Effect::Delete(head));
         Ok(())
     }
 
@@ -256,6 +319,8 @@ impl Volume {
             return Err(VolumeError::NoSuchView);
         }
         s.changed = true;
-        Ok(std::mem::replace(&mut s.live, head))
+        let old = std::mem::replace(&mut s.live, head);
+        self.tell(state, &Effect::Promote(head));
+        Ok(old)
     }
 }

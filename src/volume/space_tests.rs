@@ -36,7 +36,9 @@ fn commit(volume: &Volume) {
 
 fn snapshot(volume: &Volume, name: &[u8]) -> ViewId {
     let new = NewSnapshot { name, created: (1, 2), consistency: Consistency::FileSystem, pause_ns: &|| 1 };
-    volume.create_snapshot(&new, &mut |_| Ok(())).unwrap()
+    let (id, durable) = volume.create_snapshot(&new, &mut |_| Ok(())).unwrap();
+    assert!(durable, "the log has it");
+    id
 }
 
 #[test]

@@ -12,7 +12,7 @@ const SIZE: u64 = 256 << 20;
 
 type Content = BTreeMap<u64, Vec<u8>>;
 
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 struct Model {
     heads: BTreeMap<ViewId, Content>,
     live: ViewId,
@@ -21,7 +21,11 @@ struct Model {
 
 fn open(sim: &Arc<Sim>) -> Arc<Volume> {
     let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
-    Volume::open(sim.clone(), options).expect("a store that was cut off opens")
+    let volume = Volume::open(sim.clone(), options).expect("a store that was cut off opens");
+    let recovered = volume.recover(&mut |_, _| Ok(()));
+    assert_eq!(recovered.damage, None);
+    volume.commit(&mut |_| Ok(())).unwrap();
+    volume
 }
 
 fn content(view: &View) -> Content {
@@ -40,17 +44,41 @@ fn content(view: &View) -> Content {
         .collect()
 }
 
+/// What the volume holds.
+fn observe(volume: &Volume) -> Model {
+    let heads: Vec<ViewId> = {
+        let state = volume.state.read();
+        let heads = state.history.views().filter(|v| v.role == crate::format::view::Role::Head);
+        heads.map(|v| v.id).filter(|id| !state.deletes.contains(id)).collect()
+    };
+    let head = |id: ViewId| (id, content(&volume.head(id).unwrap()));
+    let snapshot = |s: SnapshotInfo| (s.name, content(&volume.snapshot(s.id).unwrap()));
+    Model {
+        heads: heads.into_iter().map(head).collect(),
+        live: volume.live_id(),
+        snapshots: volume.snapshots().into_iter().map(snapshot).collect(),
+    }
+}
+
 fn compare(volume: &Volume, model: &Model, seed: u64) {
+    let seen = observe(volume);
+    assert_eq!(seen.heads.len(), model.heads.len(), "seed {seed}");
     for (id, expected) in &model.heads {
-        assert!(content(&volume.head(*id).unwrap()) == *expected, "seed {seed}: head {} differs", id.0);
+        assert!(seen.heads.get(id) == Some(expected), "seed {seed}: head {} differs", id.0);
     }
-    let names: Vec<_> = volume.snapshots().into_iter().map(|s| s.name).collect();
-    assert_eq!(names.len(), model.snapshots.len(), "seed {seed}: {names:?}");
+    assert_eq!(seen.live, model.live, "seed {seed}");
+    let names = |m: &Model| m.snapshots.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&seen), names(model), "seed {seed}");
     for (name, expected) in &model.snapshots {
-        let info = volume.find_snapshot(name).unwrap();
-        let view = volume.snapshot(info.id).unwrap();
-        assert!(content(&view) == *expected, "seed {seed}: snapshot {name:?} differs");
+        assert!(seen.snapshots[name] == *expected, "seed {seed}: snapshot {name:?} differs");
     }
+}
+
+/// After a power cut: the longest prefix of the history that the volume holds. `past` begins with what was durable.
+fn find_prefix(volume: &Volume, past: &[Model], seed: u64) -> Model {
+    let seen = observe(volume);
+    let held = past.iter().rev().find(|model| seen == **model);
+    held.unwrap_or_else(|| panic!("seed {seed}: the volume is in none of {} states", past.len())).clone()
 }
 
 fn audit(volume: &Volume, seed: u64) {
@@ -121,9 +149,13 @@ fn history(seed: u64, steps: usize) {
     let mut volume = open(&sim);
     let live = volume.live_id();
     let mut model = Model { heads: [(live, Content::new())].into(), live, snapshots: BTreeMap::new() };
-    let mut durable = model.clone();
+    // States since the last that is durable, this one included.
+    let mut past = vec![model.clone()];
     let mut names = 0;
     for _ in 0..steps {
+        if past.last() != Some(&model) {
+            past.push(model.clone());
+        }
         let heads: Vec<_> = model.heads.keys().copied().collect();
         let head = heads[rng.usize(..heads.len())];
         let snapshot = |rng: &mut fastrand::Rng| {
@@ -143,9 +175,11 @@ fn history(seed: u64, steps: usize) {
                     consistency: Consistency::FileSystem,
                     pause_ns: &|| 7,
                 };
-                volume.create_snapshot(&new, &mut |_| Ok(())).unwrap();
+                let (_, durable) = volume.create_snapshot(&new, &mut |_| Ok(())).unwrap();
                 model.snapshots.insert(name, model.heads[&model.live].clone());
-                durable = model.clone();
+                if durable {
+                    past.clear();
+                }
             }
             71..=78 => {
                 if let Some(s) = snapshot(&mut rng) {
@@ -167,10 +201,15 @@ fn history(seed: u64, steps: usize) {
                 volume.promote(head).unwrap();
                 model.live = head;
             }
-            86..=93 => {
+            86..=90 => {
                 volume.commit(&mut |_| Ok(())).unwrap();
-                durable = model.clone();
+                past.clear();
                 audit(&volume, seed);
+            }
+            91..=93 => {
+                if volume.sync().unwrap() {
+                    past.clear();
+                }
             }
             94 => {
                 if let Some(s) = snapshot(&mut rng) {
@@ -181,12 +220,23 @@ fn history(seed: u64, steps: usize) {
                     model.snapshots.insert(name, moved);
                 }
             }
-            95..=97 => {
+            95 => {
+                // Killed: everything that was written is there, flushed or not.
+                drop(volume);
+                volume = open(&sim);
+                compare(&volume, &model, seed);
+                past.clear();
+                audit(&volume, seed);
+            }
+            96..=97 => {
                 drop(volume);
                 sim = Arc::new(sim.crash(CrashPolicy::Random(rng.u64(..))));
                 volume = open(&sim);
-                model = durable.clone();
-                compare(&volume, &model, seed);
+                if past.is_empty() {
+                    past.push(model);
+                }
+                model = find_prefix(&volume, &past, seed);
+                past.clear();
                 audit(&volume, seed);
             }
             _ => compare(&volume, &model, seed),

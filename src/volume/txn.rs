@@ -1,12 +1,13 @@
 //! The transaction: exclusive write access to one head, published when it ends.
 //!
-//! There is no abort. Whoever changes something reads and checks first, reserves, then changes. If a change fails half-way
+//! When it ends, the log gets a record of what it did. There is no abort. Whoever changes something reads and checks first, reserves, then changes. If a change fails half-way
 //! (a node cannot be read) the volume takes no further commit, so that the half is never made durable.
 
 use super::staged::Staged;
 use super::state::{Grave, State};
 use super::{Result, View, Volume, VolumeError};
-use crate::format::{Extent, Ino, Key, NODE_BYTES, ViewId};
+use crate::format::log::{Effect, Effects};
+use crate::format::{Epoch, Extent, Ino, Key, NODE_BYTES, ViewId};
 use crate::tree::Edit;
 use parking_lot::RwLockWriteGuard;
 
@@ -46,6 +47,18 @@ pub struct Txn<'a> {
     view: View,
     /// Something was changed: what fails from now on fails half-way.
     touched: bool,
+    /// What the log will say of it.
+    effects: Effects,
+    recording: Recording,
+}
+
+/// Whether the log is told of changes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Recording {
+    Off,
+    On,
+    /// A note stands for them.
+    ByNote,
 }
 
 impl<'a> Txn<'a> {
@@ -56,17 +69,55 @@ impl<'a> Txn<'a> {
     ) -> Result<Txn<'a>> {
         let root = state.roots.remove(&head).ok_or(VolumeError::NoSuchView)?;
         let view = View { id: head, epoch: state.epoch, root, shared: volume.shared.clone(), _pin: None };
-        Ok(Txn { volume, state: Some(state), view, touched: false })
+        let recording = if volume.log.is_recording() { Recording::On } else { Recording::Off };
+        Ok(Txn { volume, state: Some(state), view, touched: false, effects: Effects::default(), recording })
     }
 
-    /// Ends the transaction without letting go of the lock.
+    /// Ends the transaction without letting go of the lock. The log is not written yet.
     pub(super) fn end(mut self) -> RwLockWriteGuard<'a, State> {
-        let mut state = self.state.take().expect("taken only here");
-        state.roots.insert(self.view.id, self.view.root.clone());
-        state
+        self.publish_root().expect("taken only at the end")
     }
 
-    fn state(&mut self) -> &mut State {
+    /// As [`Txn::end`]; `last` goes into the record of the transaction as its end.
+    pub(super) fn end_with(mut self, last: &Effect<'_>) -> RwLockWriteGuard<'a, State> {
+        self.record(last);
+        self.end()
+    }
+
+    fn publish_root(&mut self) -> Option<RwLockWriteGuard<'a, State>> {
+        let mut state = self.state.take()?;
+        state.roots.insert(self.view.id, self.view.root.clone());
+        // What was done by half is never made durable, nor is anything after it.
+        if !self.volume.is_poisoned() {
+            self.volume.log.append(self.view.id, self.view.epoch, &self.effects);
+        }
+        Some(state)
+    }
+
+    fn record(&mut self, effect: &Effect<'_>) {
+        if self.recording == Recording::On {
+            self.effects.push(effect);
+        }
+    }
+
+    /// Leaves word for whoever replays the log above the volume.
+    pub fn note(&mut self, note: &[u8]) {
+        self.record(&Effect::Note(note));
+    }
+
+    /// Leaves word in place of what `change` does to the tree: a replay does the same again.
+    pub fn by_note<T>(&mut self, note: &[u8], change: impl FnOnce(&mut Self) -> T) -> T {
+        self.note(note);
+        let before = self.recording;
+        if before == Recording::On {
+            self.recording = Recording::ByNote;
+        }
+        let done = change(self);
+        self.recording = before;
+        done
+    }
+
+    pub(super) fn state(&mut self) -> &mut State {
         self.state.as_mut().expect("present until the end")
     }
 
@@ -105,11 +156,13 @@ impl<'a> Txn<'a> {
 
     /// Sets the value of a key: at most [`crate::format::leaf::VALUE_BYTES_MAX`] bytes.
     pub fn insert(&mut self, key: Key, value: &[u8]) -> Result<()> {
+        self.record(&Effect::Insert(key, value));
         self.edit(|edit, root| edit.insert(root, &key, value))
     }
 
     /// Removes a key; false if it was not there.
     pub fn remove(&mut self, key: &Key) -> Result<bool> {
+        self.record(&Effect::Remove(*key));
         self.edit(|edit, root| edit.remove(root, key))
     }
 
@@ -136,35 +189,50 @@ impl<'a> Txn<'a> {
     /// Makes staged content part of the head and returns its extents in order.
     pub fn publish(&mut self, staged: Staged) -> Vec<Extent> {
         self.touched = true;
-        let (head, epoch) = (self.view.id, self.view.epoch);
         let mut extents = staged.into_extents();
-        let state = self.state();
         for extent in &mut extents {
-            extent.birth = epoch;
-            state.history.born(head, extent.len_bytes());
-            state.allocs.push((extent.addr.0, extent.len_bytes()));
+            extent.birth = self.view.epoch;
+            self.adopt(extent.addr.0, extent.len_bytes());
         }
-        state.changed = true;
         extents
+    }
+
+    /// The head reaches a range of content that was handed out and is in no commit.
+    pub(super) fn adopt(&mut self, addr: u64, len: u64) {
+        self.record(&Effect::Publish(addr, len));
+        let head = self.view.id;
+        let state = self.state();
+        state.history.born(head, len);
+        state.allocs.push((addr, len));
+        state.changed = true;
     }
 
     /// The head no longer reaches this extent.
     pub fn free(&mut self, extent: &Extent) {
+        self.free_range(extent.addr.0, extent.len_bytes(), extent.birth);
+    }
+
+    pub(super) fn free_range(&mut self, addr: u64, len: u64, birth: Epoch) {
         self.touched = true;
+        self.record(&Effect::Free(addr, len, birth));
         let head = self.view.id;
-        let grave = Grave::Data { addr: extent.addr.0, len: extent.len_bytes(), birth: extent.birth };
-        self.state().bury(head, grave, extent.len_bytes());
+        self.state().bury(head, Grave::Data { addr, len, birth }, len);
     }
 
     /// A second reference to the same blocks, for another place. Each reference is freed on its own.
     pub fn share(&mut self, extent: &Extent) -> Extent {
+        self.share_range(extent.addr.0, extent.len_bytes());
+        Extent { birth: self.view.epoch, ..extent.clone() }
+    }
+
+    pub(super) fn share_range(&mut self, addr: u64, len: u64) {
         self.touched = true;
-        let (head, epoch) = (self.view.id, self.view.epoch);
+        self.record(&Effect::Share(addr, len));
+        let head = self.view.id;
         let state = self.state();
-        state.history.born(head, extent.len_bytes());
-        state.shared.push((extent.addr.0, extent.len_bytes()));
+        state.history.born(head, len);
+        state.shared.push((addr, len));
         state.changed = true;
-        Extent { birth: epoch, ..extent.clone() }
     }
 
     /// A number for a new inode: never given out before in this store.
@@ -181,8 +249,9 @@ impl<'a> Txn<'a> {
 
 impl Drop for Txn<'_> {
     fn drop(&mut self) {
-        if let Some(state) = &mut self.state {
-            state.roots.insert(self.view.id, self.view.root.clone());
+        if let Some(state) = self.publish_root() {
+            drop(state);
+            self.volume.write_log();
         }
     }
 }

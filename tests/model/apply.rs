@@ -8,7 +8,7 @@ use snapfs::ops::{Caller, Error, FileType, NodeId, OpenFlags, SetAttr, SetTime, 
 use crate::generate::{Access, Op, Pick, Poke, SnapdirPoke};
 use crate::observe::{ADMIN, READ, snapdir};
 use crate::reference::{self, Body, CAPABILITY, Content, Id, SET_ID};
-use crate::run::{Borrowed, RollBack, Runner, Step, flags, new_name, new_snapshot_name, only};
+use crate::run::{Borrowed, RollBack, Runner, Shorter, Step, flags, new_name, new_snapshot_name, only};
 
 const USER: Caller = Caller { uid: 1000, gid: 100, pid: 1 };
 const WRITE: OpenFlags = OpenFlags { write: true, ..READ };
@@ -255,6 +255,13 @@ impl Runner {
             }
             Op::Fallocate { offset, len, mode, .. } => {
                 let offset = self.inside(file.id, offset, len);
+                let id = file.id;
+                self.shorter = Some(Shorter {
+                    before: self.model.clone(),
+                    len,
+                    offsets: vec![offset],
+                    apply: Box::new(move |model, len| drop(model.fallocate(id, offset, len, mode))),
+                });
                 let real = ops.fallocate(&USER, node, handle, offset, len, mode);
                 Self::agree(real, self.model.fallocate(file.id, offset, len, mode)).map(drop)
             }
@@ -280,6 +287,13 @@ impl Runner {
         let mut result = Ok(());
         if !target.flags.append {
             let at = self.inside(source.id, at, len / 2);
+            let (from, to) = (source.id, target.id);
+            self.shorter = Some(Shorter {
+                before: self.model.clone(),
+                len,
+                offsets: vec![to_at, 0],
+                apply: Box::new(move |model, len| drop(model.copy(from, at, to, to_at, len))),
+            });
             let real = self.subject.ops().copy_range(
                 &USER,
                 source.node,

@@ -46,6 +46,9 @@ pub trait Subject {
 /// How a step can fail: the sentence for the person who reads it.
 pub type Step = Result<(), String>;
 
+/// Ends of steps that are tried.
+const SHORTER_MAX: usize = 4096;
+
 const USER: Caller = Caller { uid: 1000, gid: 100, pid: 1 };
 
 /// An open file.
@@ -66,6 +69,10 @@ pub struct Runner {
     open: Vec<Open>,
     /// States since the last durable point with the number of the operation that made each.
     history: Vec<(usize, Model)>,
+    /// Work on a long range that the operation at hand does in steps: what a shorter one would have done.
+    pub(crate) shorter: Option<Shorter>,
+    /// The same of earlier operations, by the number of the operation.
+    all_shorter: Vec<(usize, Shorter)>,
     /// Number of the operation that runs.
     at: usize,
     /// Power cuts that were survived.
@@ -93,7 +100,17 @@ impl Runner {
             model = Model::new(attr.mode, attr.uid, attr.gid);
         }
         let history = vec![(0, model.clone())];
-        Ok(Runner { subject, model, numbers, open: Vec::new(), history, at: 0, crashes: 0 })
+        Ok(Runner {
+            subject,
+            model,
+            numbers,
+            open: Vec::new(),
+            history,
+            shorter: None,
+            all_shorter: Vec::new(),
+            at: 0,
+            crashes: 0,
+        })
     }
 
     /// One operation, and what the kernel would do behind it.
@@ -119,12 +136,22 @@ impl Runner {
     }
 
     fn remember(&mut self) {
+        self.all_shorter.extend(self.shorter.take().map(|s| (self.at, s)));
         self.history.push((self.at, self.model.clone()));
+    }
+
+    /// The state in the middle of work on a long range that shows what was seen.
+    fn find_shorter(&self, seen: &observe::Observation) -> Option<Model> {
+        self.all_shorter.iter().rev().find_map(|(_, shorter)| {
+            let mut states = shorter.states();
+            states.find(|model| observe::compare(seen, model, &self.numbers).is_ok())
+        })
     }
 
     /// Everything up to now is durable.
     pub(crate) fn durable(&mut self) {
         self.history.clear();
+        self.all_shorter.clear();
         self.remember();
     }
 
@@ -152,7 +179,8 @@ impl Runner {
         self.subject.crash(seed).map_err(|e| format!("reopening after a power cut: {e}"))?;
         let seen = observe::observe(self.subject.ops()).map_err(|e| format!("after a power cut: {e}"))?;
         let fits = |(_, model): &&(usize, Model)| observe::compare(&seen, model, &self.numbers).is_ok();
-        let Some((_, found)) = self.history.iter().rev().find(fits) else {
+        let whole = self.history.iter().rev().find(fits).map(|(_, model)| model.clone());
+        let Some(found) = whole.or_else(|| self.find_shorter(&seen)) else {
             let tell = |(at, model): &(usize, Model)| {
                 let why = observe::compare(&seen, model, &self.numbers).expect_err("none fits");
                 format!("\n  not the state after operation {at}: {why}")
@@ -163,7 +191,7 @@ impl Runner {
             ));
         };
         let next = self.model.next;
-        self.model = found.clone();
+        self.model = found;
         self.model.next = next;
         seen.teach(&self.model, &mut self.numbers);
         self.model.drop_orphans(|_| false);
@@ -300,6 +328,31 @@ impl Runner {
             return new_snapshot_name(pick / 16);
         }
         names[pick as usize / 16 % names.len()].clone()
+    }
+}
+
+/// Work on a long range, which a power cut may leave as work on the start of the range.
+pub(crate) struct Shorter {
+    /// The state before.
+    pub before: Model,
+    /// Bytes of the range; steps end at multiples of 4096 of one of the offsets.
+    pub len: u64,
+    pub offsets: Vec<u64>,
+    /// Does so many bytes of it.
+    pub apply: Box<dyn Fn(&mut Model, u64)>,
+}
+
+impl Shorter {
+    fn states(&self) -> impl Iterator<Item = Model> + '_ {
+        let ends = self
+            .offsets
+            .iter()
+            .flat_map(|offset| (4096 - offset % 4096..self.len).step_by(4096).take(SHORTER_MAX));
+        ends.map(|len| {
+            let mut model = self.before.clone();
+            (self.apply)(&mut model, len);
+            model
+        })
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::super::probe::{SEGMENTS_NAME, SUPER_NAMES};
+use super::super::probe::{LOG_NAME, SEGMENTS_NAME, SUPER_NAMES};
 use super::super::{Access, DeviceError};
 use crate::sys;
 
@@ -26,6 +26,8 @@ const OPEN_FILES_MAX: usize = 512;
 pub(super) enum Slot {
     /// A superblock ring, by index into `SUPER_NAMES`.
     Super(usize),
+    /// The space in which the log is: a file of its own, so that flushing a record flushes nothing else.
+    Log,
     /// A segment, by number.
     Segment(u32),
 }
@@ -99,6 +101,7 @@ impl Segments {
     pub fn path(&self, slot: Slot) -> PathBuf {
         match slot {
             Slot::Super(ring) => self.dir.join(SUPER_NAMES[ring]),
+            Slot::Log => self.dir.join(LOG_NAME),
             Slot::Segment(number) => self.dir.join(SEGMENTS_NAME).join(format!("{number:08x}")),
         }
     }

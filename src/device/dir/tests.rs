@@ -39,13 +39,13 @@ fn addresses_map_to_files() {
 #[test]
 fn segments_shrink_and_go() {
     let (_scratch, path, device) = store();
-    for (number, name) in [(0, "seg/00000000"), (5, "seg/00000005")] {
-        let base = number * SEGMENT_BYTES + RESERVED_BYTES;
+    for (number, first, name) in [(0, LOG_END, "seg/00000000"), (5, 0, "seg/00000005")] {
+        let base = number * SEGMENT_BYTES + first;
         device.write_at(base, &pattern(0, 8 * BLOCK, 1)).unwrap();
         device.discard(base + 2 * BLOCK, BLOCK);
-        assert_eq!(len(&path, name), Some(RESERVED_BYTES + 8 * BLOCK));
+        assert_eq!(len(&path, name), Some(first + 8 * BLOCK));
         device.discard(base + 6 * BLOCK, 2 * BLOCK);
-        assert_eq!(len(&path, name), Some(RESERVED_BYTES + 6 * BLOCK));
+        assert_eq!(len(&path, name), Some(first + 6 * BLOCK));
         assert_eq!(read(&device, base + 3 * BLOCK, 3 * BLOCK), pattern(0, 8 * BLOCK, 1)[3 * 4096..6 * 4096]);
 
         // Past the end is damage, not zeros; the message names the file.

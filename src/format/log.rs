@@ -1,0 +1,375 @@
+//! A record of the intent log: what one transaction did, as effects on the tree and notes of the layer above.
+//!
+//! The checksum covers the record behind itself. A record names its place in the log, the end of the one before it and
+//! the log's generation, so that a reader follows exactly one session's records and nothing that an earlier lap or
+//! session has left. Effects are items by key, so replaying them needs no knowledge of the operation; what a note
+//! means is decided above `volume`.
+
+use super::key::KEY_BYTES;
+use super::superblock::{PendingPoint, put_point, take_point};
+use super::{BlockAddr, Epoch, FormatError, Key, ViewId, bad};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
+
+/// Bytes of a record's header.
+pub const HEADER_BYTES: usize = 64;
+/// Records start at multiples of this.
+pub const ALIGN_BYTES: u64 = 8;
+/// A block that was flushed is never written again: after a flush the next record starts at a multiple of this.
+pub const FLUSH_BYTES: u64 = 4096;
+
+const MAGIC: u32 = u32::from_le_bytes(*b"SnpL");
+const SEED: u64 = 4;
+
+/// Where a record stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RecordHeader {
+    /// Bytes of the record, header included, without the padding behind it.
+    pub len: u32,
+    /// Session of the log.
+    pub generation: u64,
+    /// Place in the log: counts bytes and never starts anew.
+    pub lsn: u64,
+    /// Where the record before this one ended.
+    pub prev_end: u64,
+    /// Everything before this place had been flushed when the record was made.
+    pub durable: u64,
+    /// Epoch of what it tells.
+    pub epoch: Epoch,
+    /// The head that changed.
+    pub view: ViewId,
+}
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct RawHeader {
+    checksum: le::U64,
+    magic: le::U32,
+    len: le::U32,
+    generation: le::U64,
+    lsn: le::U64,
+    prev_end: le::U64,
+    durable: le::U64,
+    epoch: le::U64,
+    view: le::U32,
+    reserved: le::U32,
+}
+const _: () = assert!(size_of::<RawHeader>() == HEADER_BYTES);
+
+impl RecordHeader {
+    /// Place of whatever follows.
+    pub fn end(&self) -> u64 {
+        self.lsn + u64::from(self.len).next_multiple_of(ALIGN_BYTES)
+    }
+
+    /// Appends the record with its padding to `out`.
+    pub fn seal(&self, effects: &[u8], out: &mut Vec<u8>) {
+        let start = out.len();
+        let raw = RawHeader {
+            checksum: 0.into(),
+            magic: MAGIC.into(),
+            len: self.len.into(),
+            generation: self.generation.into(),
+            lsn: self.lsn.into(),
+            prev_end: self.prev_end.into(),
+            durable: self.durable.into(),
+            epoch: self.epoch.0.into(),
+            view: self.view.0.into(),
+            reserved: 0.into(),
+        };
+        out.extend_from_slice(raw.as_bytes());
+        out.extend_from_slice(effects);
+        let checksum = xxh3_64_with_seed(&out[start + 8..], SEED);
+        out[start..start + 8].copy_from_slice(&checksum.to_le_bytes());
+        out.resize(start + (self.end() - self.lsn) as usize, 0);
+    }
+
+    /// The header at the start of `bytes`, unproved; `None` if there is none.
+    pub fn peek(bytes: &[u8]) -> Option<RecordHeader> {
+        let (raw, _) = RawHeader::read_from_prefix(bytes).ok()?;
+        let whole = raw.magic.get() == MAGIC && raw.len.get() as usize >= HEADER_BYTES;
+        (whole && raw.reserved.get() == 0).then(|| RecordHeader {
+            len: raw.len.get(),
+            generation: raw.generation.get(),
+            lsn: raw.lsn.get(),
+            prev_end: raw.prev_end.get(),
+            durable: raw.durable.get(),
+            epoch: Epoch(raw.epoch.get()),
+            view: ViewId(raw.view.get()),
+        })
+    }
+
+    /// True if `record` (header and effects, without padding) is whole.
+    pub fn proves(&self, record: &[u8]) -> bool {
+        let Some((checksum, rest)) = record.split_first_chunk::<8>() else { return false };
+        record.len() == self.len as usize && u64::from_le_bytes(*checksum) == xxh3_64_with_seed(rest, SEED)
+    }
+}
+
+/// One thing that a transaction did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Effect<'a> {
+    /// An item got a value.
+    Insert(Key, &'a [u8]),
+    /// An item went.
+    Remove(Key),
+    /// A range of content, written in place, became part of the head: address and length.
+    Publish(u64, u64),
+    /// The head no longer reaches an extent: address, length, birth.
+    Free(u64, u64, Epoch),
+    /// A range got one more reference: address and length.
+    Share(u64, u64),
+    /// Something that only the layer above understands.
+    Note(&'a [u8]),
+    /// A snapshot of the live view was made.
+    Point(PendingPoint),
+    /// A snapshot got another name.
+    Rename(ViewId, &'a [u8]),
+    /// A snapshot or head was deleted.
+    Delete(ViewId),
+    /// A snapshot got a new head: the snapshot, the head, when.
+    Fork(ViewId, ViewId, (i64, u32)),
+    /// Another head became the live one.
+    Promote(ViewId),
+}
+
+/// Effects in the order in which they happened, as bytes.
+#[derive(Default)]
+pub struct Effects(Vec<u8>);
+
+impl Effects {
+    /// True if nothing happened.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Their bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Adds one.
+    pub fn push(&mut self, effect: &Effect<'_>) {
+        let out = &mut self.0;
+        match effect {
+            Effect::Insert(key, value) => {
+                out.push(1);
+                out.extend_from_slice(&key.encode());
+                out.extend_from_slice(&(value.len() as u16).to_le_bytes());
+                out.extend_from_slice(value);
+            }
+            Effect::Remove(key) => {
+                out.push(2);
+                out.extend_from_slice(&key.encode());
+            }
+            Effect::Publish(addr, len) => put(out, 3, &[*addr, *len]),
+            Effect::Free(addr, len, birth) => put(out, 4, &[*addr, *len, birth.0]),
+            Effect::Share(addr, len) => put(out, 5, &[*addr, *len]),
+            Effect::Note(note) => {
+                out.push(6);
+                out.extend_from_slice(&(note.len() as u32).to_le_bytes());
+                out.extend_from_slice(note);
+            }
+            Effect::Point(point) => {
+                out.push(7);
+                put_point(point, out);
+            }
+            Effect::Rename(view, name) => {
+                out.push(8);
+                out.extend_from_slice(&view.0.to_le_bytes());
+                out.extend_from_slice(&(name.len() as u16).to_le_bytes());
+                out.extend_from_slice(name);
+            }
+            Effect::Delete(view) => put(out, 9, &[u64::from(view.0)]),
+            Effect::Fork(snapshot, head, (secs, nanos)) => {
+                put(out, 10, &[u64::from(snapshot.0), u64::from(head.0), *secs as u64, u64::from(*nanos)])
+            }
+            Effect::Promote(head) => put(out, 11, &[u64::from(head.0)]),
+        }
+    }
+
+    /// Reads effects back.
+    pub fn decode(bytes: &[u8]) -> impl Iterator<Item = Result<Effect<'_>, FormatError>> {
+        let mut rest = bytes;
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let effect = take(&mut rest);
+            if effect.is_err() {
+                rest = &[];
+            }
+            Some(effect)
+        })
+    }
+}
+
+fn put(out: &mut Vec<u8>, tag: u8, words: &[u64]) {
+    out.push(tag);
+    words.iter().for_each(|w| out.extend_from_slice(&w.to_le_bytes()));
+}
+
+fn take<'a>(rest: &mut &'a [u8]) -> Result<Effect<'a>, FormatError> {
+    let tag = take_bytes(rest, 1)?[0];
+    Ok(match tag {
+        1 => {
+            let key = take_key(rest)?;
+            let len = take_u16(rest)?;
+            Effect::Insert(key, take_bytes(rest, len.into())?)
+        }
+        2 => Effect::Remove(take_key(rest)?),
+        3 => {
+            let (addr, len) = take_range(rest)?;
+            Effect::Publish(addr, len)
+        }
+        4 => {
+            let (addr, len) = take_range(rest)?;
+            Effect::Free(addr, len, Epoch(take_u64(rest)?))
+        }
+        5 => {
+            let (addr, len) = take_range(rest)?;
+            Effect::Share(addr, len)
+        }
+        6 => {
+            let len = take_bytes(rest, 4)?;
+            let len = u32::from_le_bytes([len[0], len[1], len[2], len[3]]);
+            Effect::Note(take_bytes(rest, len as usize)?)
+        }
+        7 => Effect::Point(take_point(rest)?),
+        8 => {
+            let view = take_bytes(rest, 4)?;
+            let view = ViewId(u32::from_le_bytes([view[0], view[1], view[2], view[3]]));
+            let len = take_u16(rest)?;
+            Effect::Rename(view, take_bytes(rest, len.into())?)
+        }
+        9 => Effect::Delete(take_view(rest)?),
+        10 => {
+            let (snapshot, head) = (take_view(rest)?, take_view(rest)?);
+            let (secs, nanos) = (take_u64(rest)? as i64, take_u64(rest)?);
+            Effect::Fork(snapshot, head, (secs, nanos as u32))
+        }
+        11 => Effect::Promote(take_view(rest)?),
+        _ => return bad!("effect {tag} in a log record"),
+    })
+}
+
+fn take_bytes<'a>(rest: &mut &'a [u8], len: usize) -> Result<&'a [u8], FormatError> {
+    match rest.split_at_checked(len) {
+        Some((bytes, tail)) => {
+            *rest = tail;
+            Ok(bytes)
+        }
+        None => bad!("an effect in a log record is cut off"),
+    }
+}
+
+fn take_u64(rest: &mut &[u8]) -> Result<u64, FormatError> {
+    let mut word = [0; 8];
+    word.copy_from_slice(take_bytes(rest, 8)?);
+    Ok(u64::from_le_bytes(word))
+}
+
+fn take_u16(rest: &mut &[u8]) -> Result<u16, FormatError> {
+    let bytes = take_bytes(rest, 2)?;
+    Ok(u16::from_le_bytes([bytes[0], bytes[1]]))
+}
+
+fn take_key(rest: &mut &[u8]) -> Result<Key, FormatError> {
+    let mut key = [0; KEY_BYTES];
+    key.copy_from_slice(take_bytes(rest, KEY_BYTES)?);
+    Ok(Key::decode(&key))
+}
+
+fn take_range(rest: &mut &[u8]) -> Result<(u64, u64), FormatError> {
+    let (addr, len) = (take_u64(rest)?, take_u64(rest)?);
+    let whole = addr.is_multiple_of(super::BLOCK_BYTES) && len.is_multiple_of(super::BLOCK_BYTES);
+    if !whole || addr == 0 || len == 0 || addr.checked_add(len).is_none() {
+        return bad!("range {}+{len} in a log record", BlockAddr(addr));
+    }
+    Ok((addr, len))
+}
+
+fn take_view(rest: &mut &[u8]) -> Result<ViewId, FormatError> {
+    match u32::try_from(take_u64(rest)?) {
+        Ok(id) => Ok(ViewId(id)),
+        Err(_) => bad!("view number in a log record has more than 32 bits"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Kind;
+    use crate::format::view::Consistency;
+
+    fn all() -> Vec<Effect<'static>> {
+        let key = Key::new(17, Kind::Dirent, 99);
+        let point = PendingPoint {
+            id: ViewId(5),
+            epoch: Epoch(7),
+            created: (-1, 5),
+            pause_ns: 77,
+            consistency: Consistency::FileSystem,
+            name: b"monday".to_vec(),
+        };
+        vec![
+            Effect::Insert(key, b"value"),
+            Effect::Insert(key, b""),
+            Effect::Remove(key),
+            Effect::Publish(4096, 8192),
+            Effect::Free(8192, 4096, Epoch(3)),
+            Effect::Share(4096, 4096),
+            Effect::Note(b"note"),
+            Effect::Point(point),
+            Effect::Rename(ViewId(5), b"tuesday"),
+            Effect::Delete(ViewId(5)),
+            Effect::Fork(ViewId(5), ViewId(6), (-9, 8)),
+            Effect::Promote(ViewId(6)),
+        ]
+    }
+
+    fn sealed(effects: &Effects) -> (RecordHeader, Vec<u8>) {
+        let header = RecordHeader {
+            len: (HEADER_BYTES + effects.bytes().len()) as u32,
+            generation: 11,
+            lsn: 4096,
+            prev_end: 4000,
+            durable: 16,
+            epoch: Epoch(7),
+            view: ViewId(1),
+        };
+        let mut out = Vec::new();
+        header.seal(effects.bytes(), &mut out);
+        (header, out)
+    }
+
+    #[test]
+    fn round_trip() {
+        let mut effects = Effects::default();
+        all().iter().for_each(|e| effects.push(e));
+        let back: Result<Vec<_>, _> = Effects::decode(effects.bytes()).collect();
+        assert_eq!(back.unwrap(), all());
+        let (header, bytes) = sealed(&effects);
+        assert!(bytes.len().is_multiple_of(8));
+        assert_eq!(RecordHeader::peek(&bytes), Some(header));
+        assert!(header.proves(&bytes[..header.len as usize]));
+    }
+
+    #[test]
+    fn damage_is_an_error_not_a_panic() {
+        let mut effects = Effects::default();
+        all().iter().for_each(|e| effects.push(e));
+        let (header, bytes) = sealed(&effects);
+        let record = &bytes[..header.len as usize];
+        for at in 0..record.len() {
+            let mut flipped = record.to_vec();
+            flipped[at] ^= 0x40;
+            let same = RecordHeader::peek(&flipped) == Some(header) && header.proves(&flipped);
+            assert!(!same, "a flip at {at} is not seen");
+            assert!(!header.proves(&record[..at]), "cut at {at}");
+            // Whatever the bytes are, they decode to effects and at most one error.
+            let _ = Effects::decode(&flipped[HEADER_BYTES.min(at)..]).count();
+            let _ = Effects::decode(&effects.bytes()[..at.min(effects.bytes().len())]).count();
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! The intent log: records of what was done since the last commit, in a ring of bytes that was written beforehand.
+//!
+//! Every transaction appends one record before it lets go of the state, so records are in the order of history, and
+//! writes it to the device before its caller answers: a killed daemon loses nothing. A flush makes everything written
+//! durable, one flush for all who wait. A commit frees the space of what it contains. What does not fit is lost to the
+//! log, and then only a commit makes it durable. A block that was flushed is never written again.
+//!
+//! Not here: what records mean (`recover`), and when to commit.
+
+mod scan;
+
+pub(super) use scan::{Found, Record, scan};
+
+use crate::format::log::{Effects, FLUSH_BYTES, HEADER_BYTES, RecordHeader};
+use crate::format::{Epoch, ViewId};
+use crate::limits::RESERVED_BYTES;
+use crate::store::{Result, Store};
+use parking_lot::{Condvar, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// The log of an open volume. Any thread. Lock order: the writer, then the tail; the flusher's lock is a leaf.
+pub(super) struct Log {
+    bytes: u64,
+    generation: u64,
+    tail: Mutex<Tail>,
+    /// Whoever writes, one at a time; a buffer to write from.
+    writer: Mutex<Vec<u8>>,
+    flusher: Mutex<Flusher>,
+    flushed: Condvar,
+    /// False while the log of an earlier session is in force.
+    recording: AtomicBool,
+}
+
+/// The end of the log. Places count bytes and never start anew; a place is at its remainder in the ring.
+struct Tail {
+    /// Where a replay would start.
+    oldest: u64,
+    /// Place of the next record.
+    head: u64,
+    /// End of the last record.
+    prev_end: u64,
+    /// Everything before this is on the device and flushed.
+    durable: u64,
+    /// Place of the first byte in `bytes`: start of a block.
+    start: u64,
+    /// What may not be written yet, up to `head`, from the start of a block.
+    bytes: Vec<u8>,
+    /// Something is in `bytes` that was not written.
+    unwritten: bool,
+    /// Records that did not fit: since the last mark, and before it.
+    lost: bool,
+    lost_before_mark: bool,
+}
+
+#[derive(Default)]
+struct Flusher {
+    busy: bool,
+    failed: bool,
+    durable: u64,
+}
+
+impl Log {
+    /// A log of `bytes` bytes that goes on at `head`, the start of a block. It records from the first
+    /// [`Log::release`] on.
+    pub fn new(bytes: u64, head: u64, generation: u64) -> Log {
+        let tail = Tail {
+            oldest: head,
+            head,
+            prev_end: head,
+            durable: head,
+            start: head,
+            bytes: Vec::new(),
+            unwritten: false,
+            lost: false,
+            lost_before_mark: false,
+        };
+        Log {
+            bytes,
+            generation,
+            tail: Mutex::new(tail),
+            writer: Mutex::default(),
+            flusher: Mutex::default(),
+            flushed: Condvar::new(),
+            recording: AtomicBool::new(false),
+        }
+    }
+
+    /// The same log, behind what an earlier session left.
+    pub fn after(self, end: u64) -> Log {
+        Log::new(self.bytes, end.next_multiple_of(FLUSH_BYTES), self.generation)
+    }
+
+    /// Session that records carry.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Length of the ring.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// True if records are kept.
+    pub fn is_recording(&self) -> bool {
+        self.recording.load(Relaxed)
+    }
+
+    /// Bytes in use.
+    pub fn used_bytes(&self) -> u64 {
+        let tail = self.tail.lock();
+        tail.head - tail.oldest
+    }
+
+    /// True while something is in no record that a replay would reach: only a commit makes it durable.
+    pub fn is_behind(&self) -> bool {
+        let tail = self.tail.lock();
+        tail.lost || tail.lost_before_mark
+    }
+
+    /// Appends what a transaction did. Called with the state locked, so in the order of history.
+    pub fn append(&self, view: ViewId, epoch: Epoch, effects: &Effects) {
+        if !self.is_recording() || effects.is_empty() {
+            return;
+        }
+        let mut tail = self.tail.lock();
+        let len = HEADER_BYTES as u64 + effects.bytes().len() as u64;
+        let room = self.bytes - (tail.head - tail.oldest);
+        if tail.lost || len.next_multiple_of(FLUSH_BYTES) > room || len > u64::from(u32::MAX) {
+            tail.lost = true;
+            return;
+        }
+        let header = RecordHeader {
+            len: len as u32,
+            generation: self.generation,
+            lsn: tail.head,
+            prev_end: tail.prev_end,
+            durable: tail.durable,
+            epoch,
+            view,
+        };
+        header.seal(effects.bytes(), &mut tail.bytes);
+        tail.head = header.end();
+        tail.prev_end = tail.head;
+        tail.unwritten = true;
+    }
+
+    /// Writes everything appended so far.
+    pub fn write_out(&self, store: &Store) -> Result<()> {
+        self.write(store, false).map(drop)
+    }
+
+    /// Writes everything appended; returns the end of the last record. Before a flush (`seal`) the next record is moved
+    /// to the next block.
+    fn write(&self, store: &Store, seal: bool) -> Result<u64> {
+        let mut buffer = self.writer.lock();
+        let (start, end) = {
+            let mut tail = self.tail.lock();
+            if seal {
+                tail.align();
+            }
+            if !tail.unwritten {
+                return Ok(tail.prev_end);
+            }
+            buffer.clear();
+            buffer.extend_from_slice(&tail.bytes);
+            tail.unwritten = false;
+            let (start, end) = (tail.start, tail.prev_end);
+            tail.forget_whole_blocks();
+            (start, end)
+        };
+        let whole = buffer.len().next_multiple_of(FLUSH_BYTES as usize);
+        buffer.resize(whole, 0);
+        let at = start % self.bytes;
+        let first = (buffer.len() as u64).min(self.bytes - at) as usize;
+        store.write_raw(RESERVED_BYTES + at, &buffer[..first])?;
+        if first < buffer.len() {
+            store.write_raw(RESERVED_BYTES, &buffer[first..])?;
+        }
+        Ok(end)
+    }
+
+    /// Makes everything appended so far durable, with one flush for all who ask meanwhile. False if the log does not
+    /// hold all of it: then a commit has to.
+    pub fn sync(&self, store: &Store) -> Result<bool> {
+        let target = {
+            let tail = self.tail.lock();
+            if !self.is_recording() || tail.lost || tail.lost_before_mark {
+                return Ok(false);
+            }
+            if tail.durable >= tail.prev_end {
+                return Ok(true);
+            }
+            tail.prev_end
+        };
+        let mut flusher = self.flusher.lock();
+        loop {
+            if flusher.failed {
+                return Err(crate::store::StoreError::Device("an earlier flush of the log failed".into()));
+            }
+            if flusher.durable >= target {
+                return Ok(true);
+            }
+            if !flusher.busy {
+                break;
+            }
+            self.flushed.wait(&mut flusher);
+        }
+        flusher.busy = true;
+        drop(flusher);
+        let done = self.write(store, true).and_then(|end| store.flush().map(|()| end));
+        let mut flusher = self.flusher.lock();
+        flusher.busy = false;
+        match &done {
+            Ok(end) => {
+                flusher.durable = flusher.durable.max(*end);
+                let mut tail = self.tail.lock();
+                tail.durable = tail.durable.max(*end);
+            }
+            Err(_) => flusher.failed = true,
+        }
+        self.flushed.notify_all();
+        done.map(|_| true)
+    }
+
+    /// The place that divides what a commit contains from what comes later. Called with the state locked.
+    pub fn mark(&self) -> u64 {
+        let mut tail = self.tail.lock();
+        tail.align();
+        if std::mem::take(&mut tail.lost) {
+            tail.lost_before_mark = true;
+            // No record ends here: a replay that does not start behind it stops.
+            tail.prev_end = 0;
+        }
+        tail.head
+    }
+
+    /// A commit has made everything before `mark` durable: its space is free. Recording begins with the first.
+    pub fn release(&self, mark: u64) {
+        let mut tail = self.tail.lock();
+        tail.oldest = mark;
+        tail.durable = tail.durable.max(mark);
+        tail.lost_before_mark = false;
+        self.recording.store(true, Relaxed);
+    }
+}
+
+impl Tail {
+    /// Moves the next record to the start of a block.
+    fn align(&mut self) {
+        let to = self.head.next_multiple_of(FLUSH_BYTES);
+        let len = (to - self.start) as usize;
+        self.bytes.resize(len, 0);
+        self.head = to;
+        if !self.unwritten {
+            self.forget_whole_blocks();
+        }
+    }
+
+    /// Drops blocks that nothing will be added to.
+    fn forget_whole_blocks(&mut self) {
+        let whole = self.bytes.len() / FLUSH_BYTES as usize * FLUSH_BYTES as usize;
+        self.bytes.drain(..whole);
+        self.start += whole as u64;
+    }
+}

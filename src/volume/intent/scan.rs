@@ -1,0 +1,128 @@
+//! Reading a log back: the records of one session from a place on, up to the first that does not follow.
+//!
+//! Reads the device alone. Whatever the bytes are, the result is a list of records whose checksums hold, in order.
+
+use crate::device::Device;
+use crate::format::log::{FLUSH_BYTES, HEADER_BYTES, RecordHeader};
+use crate::limits::RESERVED_BYTES;
+
+/// How far behind the end of the records is looked for one that proves that it is no end.
+const LOOK_AHEAD_BYTES: u64 = 4 << 20;
+/// Read at once.
+const READ_BYTES: u64 = 64 << 10;
+
+/// A record as it was found.
+pub(in crate::volume) struct Record {
+    pub header: RecordHeader,
+    bytes: Vec<u8>,
+}
+
+impl Record {
+    /// Bytes of its effects.
+    pub fn effects(&self) -> &[u8] {
+        self.bytes.get(HEADER_BYTES..).unwrap_or_default()
+    }
+}
+
+/// A session's records.
+#[derive(Default)]
+pub(in crate::volume) struct Found {
+    pub records: Vec<Record>,
+    /// Everything before this place had been flushed, as records say.
+    pub durable: u64,
+    /// Where the last record ends.
+    pub end: u64,
+    /// Why the end is no ordinary one: records are missing that had been flushed.
+    pub damage: Option<String>,
+}
+
+/// Reads the records of session `generation` from place `start` of a log of `bytes` bytes.
+pub(in crate::volume) fn scan(device: &dyn Device, bytes: u64, start: u64, generation: u64) -> Found {
+    let mut ring = Ring { device, bytes, at: 0, window: Vec::new(), error: None };
+    let limit = start.saturating_add(bytes);
+    let mut found = Found { end: start, durable: start, ..Found::default() };
+    while let Some(record) = next(&mut ring, &found, start, limit, generation) {
+        found.durable = found.durable.max(record.header.durable);
+        found.end = record.header.end();
+        found.records.push(record);
+    }
+    found.damage = ring.error.take().or_else(|| look_ahead(&mut ring, &found, limit, generation));
+    found
+}
+
+/// The record behind those found: right behind the last, or, after a flush, at the start of the next block.
+fn next(ring: &mut Ring, found: &Found, start: u64, limit: u64, generation: u64) -> Option<Record> {
+    let block = found.end.next_multiple_of(FLUSH_BYTES);
+    let places = if block == found.end { vec![block] } else { vec![found.end, block] };
+    places.into_iter().find_map(|at| {
+        let record = read(ring, at, limit, generation)?;
+        (record.header.prev_end == found.end || at == start).then_some(record)
+    })
+}
+
+fn read(ring: &mut Ring, at: u64, limit: u64, generation: u64) -> Option<Record> {
+    if at.saturating_add(HEADER_BYTES as u64) > limit {
+        return None;
+    }
+    let header = RecordHeader::peek(&ring.read(at, HEADER_BYTES as u64)?)?;
+    if header.generation != generation || header.lsn != at || header.end() > limit {
+        return None;
+    }
+    let bytes = ring.read(at, u64::from(header.len))?;
+    header.proves(&bytes).then_some(Record { header, bytes })
+}
+
+/// A record behind the end that was made when the end had been flushed with what followed: that is missing.
+fn look_ahead(ring: &mut Ring, found: &Found, limit: u64, generation: u64) -> Option<String> {
+    let from = found.end.next_multiple_of(FLUSH_BYTES);
+    let to = limit.min(from.saturating_add(LOOK_AHEAD_BYTES));
+    (from..to).step_by(FLUSH_BYTES as usize).find_map(|at| {
+        let header = read(ring, at, limit, generation)?.header;
+        (header.durable > found.end)
+            .then(|| format!("the log ends at {} and had been flushed up to {}", found.end, header.durable))
+    })
+}
+
+/// The ring as a line of places.
+struct Ring<'a> {
+    device: &'a dyn Device,
+    bytes: u64,
+    /// Place of the window: a multiple of its unit.
+    at: u64,
+    window: Vec<u8>,
+    /// The first error of the device.
+    error: Option<String>,
+}
+
+impl Ring<'_> {
+    fn read(&mut self, at: u64, len: u64) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        let (mut at, end) = (at, at.checked_add(len)?);
+        while at < end {
+            if at < self.at || at >= self.at + self.window.len() as u64 {
+                self.load(at)?;
+            }
+            let from = (at - self.at) as usize;
+            let part = (end - at).min((self.window.len() - from) as u64) as usize;
+            out.extend_from_slice(self.window.get(from..from + part)?);
+            at += part as u64;
+        }
+        Some(out)
+    }
+
+    /// Moves the window to the block at `at`.
+    fn load(&mut self, at: u64) -> Option<()> {
+        let at = at - at % FLUSH_BYTES;
+        let place = at % self.bytes;
+        self.window.resize(READ_BYTES.min(self.bytes - place) as usize, 0);
+        self.at = at;
+        match self.device.read_at(RESERVED_BYTES + place, &mut self.window) {
+            Ok(()) => Some(()),
+            Err(e) => {
+                self.window.clear();
+                self.error.get_or_insert(format!("the log cannot be read: {e}"));
+                None
+            }
+        }
+    }
+}
