@@ -33,6 +33,7 @@ pub mod fuse;
 pub mod limits;
 pub mod ops;
 pub mod repair;
+pub mod salvage;
 pub mod store;
 pub mod sys;
 pub mod tree;

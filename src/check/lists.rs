@@ -5,7 +5,7 @@
 
 use super::Counters;
 use super::refs::Refs;
-use super::space::{Auditor, Own, places};
+use super::space::{Auditor, Own};
 use crate::format::deadlist::{Bucket, Entry};
 use crate::format::job::Job;
 use crate::format::view::{Role, ViewRecord};
@@ -134,7 +134,7 @@ impl Auditor<'_> {
             match visit {
                 Visit::Node(ptr, ..) if above.boundary.contains(ptr) => return Ok(Step::Over),
                 Visit::Node(ptr, ..) => {
-                    places(ptr).for_each(|(addr, len)| out.add(addr, len, ptr.birth, 1));
+                    ptr.ranges().for_each(|(addr, len)| out.add(addr, len, ptr.birth, 1));
                 }
                 Visit::Item(key, value) if key.kind == Kind::Extent as u8 => {
                     let extent = Extent::decode(value)?;
@@ -189,7 +189,7 @@ impl Auditor<'_> {
         let walked = walk(&self.state.pager, &record.root?, Epoch(0), &mut |visit| {
             match visit {
                 Visit::Node(ptr, ..) => {
-                    bytes = places(ptr).fold(bytes, |sum, (_, len)| sum.saturating_add(len))
+                    bytes = ptr.ranges().fold(bytes, |sum, (_, len)| sum.saturating_add(len))
                 }
                 Visit::Item(key, value) if key.kind == Kind::Extent as u8 => {
                     bytes = bytes.saturating_add(Extent::decode(value)?.len_bytes());

@@ -79,7 +79,7 @@ impl Auditor<'_> {
 
     /// The space of a block of metadata, claimed for the only time.
     fn claim_block(&mut self, ptr: &BlockPtr) {
-        for (addr, len) in places(ptr) {
+        for (addr, len) in ptr.ranges() {
             self.claim(addr, len);
             note_metadata(&mut self.metadata, addr, len);
         }
@@ -219,7 +219,7 @@ impl Auditor<'_> {
             self.view_problem(record, &error);
         }
         for ptr in nodes {
-            for (addr, len) in places(&ptr) {
+            for (addr, len) in ptr.ranges() {
                 own.born.add(addr, len, ptr.birth, 1);
                 note_metadata(&mut self.metadata, addr, len);
             }
@@ -316,7 +316,7 @@ impl Auditor<'_> {
         let walked = walk(&self.state.pager, root, newer_than, &mut |visit| {
             match visit {
                 Visit::Node(_, least, 0) if least < *cursor => return Ok(Step::Over),
-                Visit::Node(ptr, ..) => claims.extend(places(ptr)),
+                Visit::Node(ptr, ..) => claims.extend(ptr.ranges()),
                 Visit::Item(key, value) if key.kind == Kind::Extent as u8 => {
                     let extent = Extent::decode(value)?;
                     if extent.birth > newer_than {
@@ -330,11 +330,6 @@ impl Auditor<'_> {
         self.claims.extend(claims);
         walked.map(drop)
     }
-}
-
-/// Where a block of metadata is: the ranges that a pointer to it claims.
-pub(super) fn places(ptr: &BlockPtr) -> impl Iterator<Item = (u64, u64)> {
-    [(ptr.addr.0, u64::from(ptr.len))].into_iter()
 }
 
 /// Views above a hidden one meet the same nodes, so a range may be there already.

@@ -35,6 +35,12 @@ pub const PTR_BYTES: usize = 40;
 const _: () = assert!(size_of::<RawPtr>() == PTR_BYTES);
 
 impl BlockPtr {
+    /// What the block takes: address and length of each of its copies.
+    pub fn ranges(&self) -> impl Iterator<Item = (u64, u64)> + use<> {
+        let len = u64::from(self.len);
+        [self.addr.0, self.copy.0].into_iter().filter(|a| *a != 0).map(move |a| (a, len))
+    }
+
     /// To its bytes.
     pub fn encode(&self) -> RawPtr {
         RawPtr {

@@ -75,7 +75,7 @@ pub(crate) fn write(
     if in_memory {
         replaced = meta_blocks(state)?;
     }
-    let mut freed: Vec<(u64, u64)> = replaced.iter().map(|p| (p.addr.0, u64::from(p.len))).collect();
+    let mut freed: Vec<(u64, u64)> = replaced.iter().flat_map(BlockPtr::ranges).collect();
     if let Some((addr, len)) = store.alloc().not_allocated(&freed) {
         return Err(corrupt(format!("{addr:#x}+{len} would be freed, but is not allocated")));
     }
