@@ -514,6 +514,7 @@ fn names_lead_nowhere_else() {
         path.split('/').fold(NodeId::ROOT, |d, n| fs.lookup(&USER, d, n.as_bytes()).unwrap().attr.node).ino()
     };
     let (dir1, deep, small) = (node("dir1"), node("dir0/deep"), node("dir3/small3"));
+    let (dir3, small4) = (node("dir3"), node("dir4/small4"));
     let victim = Scratch::new();
     let link =
         fs.symlink(&USER, NodeId::ROOT, b"door", victim.0.as_os_str().as_bytes()).unwrap().attr.node.ino();
@@ -526,11 +527,11 @@ fn names_lead_nowhere_else() {
         txn.insert(at(1, b"door"), &bucket.encode()).unwrap();
         let twice = Bucket { entries: vec![entry(deep, b"door", FileType::Directory, 0)] };
         // Under another hash, so that both are found.
-        txn.insert(Key::new(1, Kind::Dirent, 5 << 8), &twice.encode()).unwrap();
+        txn.insert(Key::new(1, Kind::Dirent, u64::MAX >> 1 & !0xff), &twice.encode()).unwrap();
         let circle = Bucket { entries: vec![entry(dir1, b"self", FileType::Directory, 0)] };
         txn.insert(at(dir1, b"self"), &circle.encode()).unwrap();
         // Links with names that are none, of a file that no directory names any more.
-        txn.remove(&at(node("dir3"), b"small3")).unwrap();
+        txn.remove(&at(dir3, b"small3")).unwrap();
         for (name, parent) in
             [(b"../../../etc/x".as_slice(), dir1), (b"..", dir1), (b"a\0b", dir1), (b"", dir1)]
         {
@@ -540,9 +541,9 @@ fn names_lead_nowhere_else() {
                     .unwrap();
             }
         }
-        txn.remove(&Key::new(small, Kind::Link, link_hash(Ino(node("dir3")), b"small3"))).unwrap();
+        txn.remove(&Key::new(small, Kind::Link, link_hash(Ino(dir3), b"small3"))).unwrap();
         // A size that no host has.
-        let at = Key::new(node("dir4/small4"), Kind::Inode, 0);
+        let at = Key::new(small4, Kind::Inode, 0);
         let mut inode = Inode::decode(&txn.view().get(&at).unwrap().unwrap()).unwrap();
         inode.size = (1 << 63) - 4096;
         txn.insert(at, &inode.encode()).unwrap();
