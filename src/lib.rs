@@ -7,6 +7,7 @@
 //! | [`cli`] | commands | everything |
 //! | [`check`] | the auditor's report | `volume`, `tree`, `store`, leaves |
 //! | [`repair`] | derived data made right again | `check`, `volume`, `device`, leaves |
+//! | [`scrub`] | progress and findings | `check`, `volume`, `tree`, `store`, leaves |
 //! | [`fuse`] | kernel requests | leaves |
 //! | [`ctl`] | requests to the daemon | leaves |
 //! | [`fs`] | inodes and names | `volume`, leaves |
@@ -34,6 +35,7 @@ pub mod limits;
 pub mod ops;
 pub mod repair;
 pub mod salvage;
+pub mod scrub;
 pub mod store;
 pub mod sys;
 pub mod tree;

@@ -6,7 +6,7 @@
 use super::{Depth, Report, files, space};
 use crate::format::deadlist::Entry;
 use crate::format::{Epoch, Key, ViewId};
-use crate::store::RangeSet;
+use crate::store::{BadPlace, RangeSet};
 use crate::volume::audit::Committed;
 
 /// Bytes that a view record counts.
@@ -45,6 +45,8 @@ pub struct Derived {
     pub stray_chains: Vec<u64>,
     /// Background jobs that cannot go on, and need not: what they would free, nobody refers to.
     pub jobs_gone: Vec<u64>,
+    /// Places of metadata blocks that do not hold what the block's other place does.
+    pub copies: Vec<BadPlace>,
     /// Space map, sum of it in the superblock, extra references.
     pub space: Option<SpaceTruth>,
     /// Two owners claim the same block of metadata: nothing can be said about free space.

@@ -7,6 +7,7 @@
 
 use super::Report;
 use super::object::Object;
+use super::path::path_of;
 use crate::format::dirent::{Dirent, name_hash};
 use crate::format::inode::{Inode, type_number};
 use crate::format::link::{Links, link_hash};
@@ -20,8 +21,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Snapshots that are read whole, newest first.
 const SNAPSHOTS_MAX: usize = 64;
-/// Components of a path that is told.
-const PATH_DEPTH_MAX: usize = 64;
 
 /// Runs the audit; what it finds goes to `report`.
 pub(super) fn check(state: &Committed, report: &mut Report) {
@@ -108,24 +107,9 @@ impl Auditor<'_> {
         if self.report.is_full() {
             return;
         }
-        let path = self.path(ino).map(|p| format!(" ({})", String::from_utf8_lossy(&p))).unwrap_or_default();
+        let path = path_of(&self.state.pager, &self.root, ino);
+        let path = path.map(|p| format!(" ({})", String::from_utf8_lossy(&p))).unwrap_or_default();
         self.say(format!("inode {}{path}: {what}", ino.0));
-    }
-
-    /// One of the paths of an inode, as its links tell it.
-    fn path(&self, ino: Ino) -> Option<Vec<u8>> {
-        let (mut at, mut path) = (ino, Vec::new());
-        for _ in 0..PATH_DEPTH_MAX {
-            if at == Ino::ROOT {
-                return Some(if path.is_empty() { b"/".to_vec() } else { path });
-            }
-            let (from, to) = (Key::new(at.0, Kind::Link, 0), Key::new(at.0, Kind::Dirent, 0));
-            let (_, item) = tree::range(&self.state.pager, &self.root, &from, &to).next()?.ok()?;
-            let (parent, name) = Links::decode(&item).ok()?.names.into_iter().next()?;
-            path = [b"/", name.as_slice(), &path].concat();
-            at = parent;
-        }
-        None
     }
 
     fn get(&self, key: &Key) -> Result<Option<tree::Item>, StoreError> {

@@ -7,11 +7,14 @@ mod derived;
 mod files;
 mod lists;
 mod object;
+mod path;
 mod refs;
 mod space;
 mod tiling;
 
 pub use derived::{Counters, Derived, SpaceTruth, derive};
+
+pub use path::path_of;
 
 use crate::volume::audit::Committed;
 use crate::volume::{Volume, VolumeError};

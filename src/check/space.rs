@@ -13,7 +13,7 @@ use super::refs::Refs;
 use super::{Depth, Derived, Report};
 use crate::format::job::Job;
 use crate::format::view::{Role, ViewRecord};
-use crate::format::{BlockPtr, Epoch, Extent, Key, Kind, ViewId};
+use crate::format::{BlockPtr, Copies, Epoch, Extent, Key, Kind, ViewId};
 use crate::store::{RangeSet, StoreError};
 use crate::tree::{Step, Visit, walk, walk_readable};
 use crate::volume::audit::Committed;
@@ -44,6 +44,8 @@ pub(super) struct Auditor<'a> {
     pub own: HashMap<ViewId, Own>,
     /// True bytes that views reach, as far as they are known.
     pub referenced: BTreeMap<ViewId, u64>,
+    /// Bad copies that were reported.
+    bad: HashSet<u64>,
 }
 
 /// Runs the audit; what it finds goes to `report`, and what would be right to `derived`.
@@ -57,6 +59,7 @@ pub(super) fn check(state: &Committed, depth: Depth, report: &mut Report, derive
         metadata: RangeSet::new(),
         own: HashMap::new(),
         referenced: BTreeMap::new(),
+        bad: HashSet::new(),
     };
     auditor.fixed_blocks();
     for record in &state.records {
@@ -77,8 +80,33 @@ impl Auditor<'_> {
         self.claims.push((addr, len));
     }
 
+    /// Reports the bad copies that were met since the last call. What a block has in one place it must have in the other.
+    fn bad_copies(&mut self, place: &str) {
+        for bad in self.state.pager.store().take_bad() {
+            if self.bad.insert(bad.addr.0) {
+                let (addr, block, what) = (bad.addr, bad.ptr.addr, &bad.what);
+                self.wrong(format!(
+                    "{place}: the copy at {addr} of the block at {block} is bad, another is good: {what}"
+                ));
+                self.derived.copies.push(bad);
+            }
+        }
+    }
+
+    /// Each block must have as many copies as the store says.
+    fn count_copies(&mut self, ptr: &BlockPtr) {
+        let copies = self.state.superblock.metadata_copies;
+        if (ptr.copy.0 != 0) != (copies == Copies::Two) {
+            self.report.problem(format!(
+                "pointer to the block at {} has a copy at {}; the store keeps {} of each",
+                ptr.addr, ptr.copy, copies as u8
+            ));
+        }
+    }
+
     /// The space of a block of metadata, claimed for the only time.
     fn claim_block(&mut self, ptr: &BlockPtr) {
+        self.count_copies(ptr);
         for (addr, len) in ptr.ranges() {
             self.claim(addr, len);
             note_metadata(&mut self.metadata, addr, len);
@@ -111,6 +139,7 @@ impl Auditor<'_> {
         for ptr in &self.state.space_map {
             self.claim_block(ptr);
         }
+        self.bad_copies("superblock's tables");
         let root = self.state.superblock.meta_root;
         let (mut nodes, mut lost) = (Vec::new(), Vec::new());
         let walked = walk_readable(
@@ -138,6 +167,7 @@ impl Auditor<'_> {
             }
             self.report.problem(format!("meta tree: {error}"));
         }
+        self.bad_copies("meta tree");
         if let Err(e) = walked {
             self.report.problem(format!("meta tree: {e}"));
         }
@@ -219,6 +249,7 @@ impl Auditor<'_> {
             self.view_problem(record, &error);
         }
         for ptr in nodes {
+            self.count_copies(&ptr);
             for (addr, len) in ptr.ranges() {
                 own.born.add(addr, len, ptr.birth, 1);
                 note_metadata(&mut self.metadata, addr, len);
@@ -228,6 +259,7 @@ impl Auditor<'_> {
             own.torn = true;
             self.view_problem(record, &e);
         }
+        self.bad_copies(&format!("view {}", record.id.0));
         self.own.insert(record.id, own);
     }
 
@@ -296,6 +328,7 @@ impl Auditor<'_> {
                 self.report.problem(format!("background job {job:?}: {e}"));
             }
         }
+        self.bad_copies("background jobs");
     }
 
     /// Ranges of a list that waits for a job.

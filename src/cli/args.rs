@@ -65,6 +65,9 @@ pub(super) struct InitArgs {
     /// Size of an image file, or limit of a directory, such as 100G
     #[arg(long, value_parser = super::output::parse_size)]
     pub(super) size: Option<u64>,
+    /// How often metadata is kept: a damaged block is healed from its second copy
+    #[arg(long, value_name = "1|2", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
+    pub(super) metadata_copies: u8,
     /// Overwrite what is there
     #[arg(long)]
     pub(super) force: bool,

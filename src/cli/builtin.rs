@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::ctl::{Code, Failure};
 use crate::device::lock::{LockError, LockMode, StoreLock};
 use crate::device::{self, Device, DirDevice, FileDevice, MAKING, StoreKind};
+use crate::format::Copies;
 use crate::fs::{Fs, FsOptions, SnapshotCreator};
 use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
 use crate::ops::{Error, KernelRef, NodeId, Operations, Timestamp};
@@ -123,8 +124,8 @@ impl Backend for Builtin {
                 format!("{}: a store needs at least {} MiB", store.display(), STORE_BYTES_MIN >> 20);
             return Err(Failure::new(Code::Invalid, message));
         }
-        make(store, size, Old::Goes)?;
-        Ok(json!({"store": store, "size_bytes": size}))
+        make(store, size, options.metadata_copies, Old::Goes)?;
+        Ok(json!({"store": store, "size_bytes": size, "metadata_copies": options.metadata_copies as u8}))
     }
 
     fn check(
@@ -148,7 +149,7 @@ fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened,
     let refuse = |code, what: String| Err(Failure::new(code, format!("{}: {what}", store.display())));
     match &kind {
         StoreKind::Missing | StoreKind::EmptyDirectory if access == Access::Mount => {
-            make(store, STORE_BYTES_DEFAULT, Old::Stays)?;
+            make(store, STORE_BYTES_DEFAULT, Copies::default(), Old::Stays)?;
             kind = StoreKind::DirectoryStore;
         }
         StoreKind::Missing => return refuse(Code::NotFound, "there is no such store".into()),
@@ -168,7 +169,7 @@ fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened,
             );
         }
         StoreKind::DirectoryStore if access == Access::Mount && unfinished(store) => {
-            make(store, STORE_BYTES_DEFAULT, Old::Stays)?
+            make(store, STORE_BYTES_DEFAULT, Copies::default(), Old::Stays)?
         }
         _ => {}
     }
@@ -207,7 +208,7 @@ enum Old {
 }
 
 /// Makes a store. Nothing is touched before the lock is held, and what was checked without it is looked at again.
-fn make(store: &Path, size: u64, old: Old) -> Result<(), Failure> {
+fn make(store: &Path, size: u64, copies: Copies, old: Old) -> Result<(), Failure> {
     let failed =
         |what: &str, e: std::io::Error| Failure::new(Code::Io, format!("{}: {what}: {e}", store.display()));
     if matches!(probe(store)?, StoreKind::Missing) {
@@ -247,7 +248,8 @@ fn make(store: &Path, size: u64, old: Old) -> Result<(), Failure> {
         .and_then(|mut f| f.read_exact(&mut uuid))
         .map_err(|e| Failure::new(Code::Other, format!("no random numbers from /dev/urandom: {e}")))?;
     let now = Clock::System.now();
-    Volume::create(device, size, uuid, (now.secs, now.nanos)).map_err(|e| told_volume(store, &e))?;
+    Volume::create_with(device, size, uuid, (now.secs, now.nanos), copies)
+        .map_err(|e| told_volume(store, &e))?;
     if in_directory {
         let done =
             std::fs::remove_file(store.join(MAKING)).and_then(|()| std::fs::File::open(store)?.sync_all());
@@ -445,7 +447,7 @@ impl Engine for Open {
 
     fn status(&self) -> Value {
         let volume = self.fs.volume();
-        let (space, io) = (volume.space(), volume.io());
+        let (space, io, damage) = (volume.space(), volume.io(), volume.damage());
         json!({
             "state": volume.read_only_reason().map_or("ok".to_string(), |why| format!("read-only: {why}")),
             "snapshots": volume.snapshot_count(),
@@ -455,6 +457,8 @@ impl Engine for Open {
             "dirty_bytes": volume.dirty_bytes(),
             "cached_bytes": volume.cached_bytes(),
             "freeing": volume.has_background_work(),
+            "blocks_healed": damage.healed,
+            "blocks_bad": damage.bad,
             "last_snapshot_pause_us": self.fs.snapshot_pause().as_micros() as u64,
             "device_reads": io.reads,
             "device_read_bytes": io.read_bytes,
@@ -472,6 +476,7 @@ impl Engine for Open {
             "store": self.store,
             "uuid": uuid,
             "format_version": crate::format::superblock::VERSION,
+            "metadata_copies": volume.metadata_copies() as u8,
             "epoch": volume.epoch().0,
             "snapshots": volume.snapshot_count(),
             "total_bytes": space.total,
@@ -509,13 +514,13 @@ mod tests {
     fn a_store_in_use_is_not_made_anew() {
         let dir = place("used");
         let opened = open_volume(&dir, Access::Mount, 1 << 20).unwrap();
-        let options = InitOptions { size: None, force: true };
+        let options = InitOptions { force: true, ..InitOptions::default() };
         assert!(Builtin.init(&dir, &options).is_err(), "somebody is in it");
         drop(opened);
         let opened = open_volume(&dir, Access::Mount, 1 << 20).expect("it is untouched");
         let uuid = opened.volume.uuid();
         drop(opened);
-        make(&dir, STORE_BYTES_DEFAULT, Old::Stays).unwrap();
+        make(&dir, STORE_BYTES_DEFAULT, Copies::One, Old::Stays).unwrap();
         assert_eq!(open_volume(&dir, Access::Mount, 1 << 20).unwrap().volume.uuid(), uuid, "it stays");
         std::fs::remove_dir_all(&dir).unwrap();
     }

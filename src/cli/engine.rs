@@ -5,6 +5,7 @@
 
 use crate::check::Depth;
 use crate::ctl::Failure;
+use crate::format::Copies;
 use crate::ops::{KernelRef, Operations, Timestamp};
 use serde_json::Value;
 use std::path::Path;
@@ -71,6 +72,8 @@ impl Default for StoreOptions {
 pub struct InitOptions {
     /// Size in bytes: of an image file that is made, or the limit of a directory store. `None`: what there is.
     pub size: Option<u64>,
+    /// How often metadata is kept.
+    pub metadata_copies: Copies,
     /// Overwrites what is there.
     pub force: bool,
 }

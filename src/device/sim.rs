@@ -17,10 +17,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 pub use self::faults::Persistence;
-use self::faults::Stray;
+use self::faults::{Failure, Stray, Victim, Wrong};
 use self::image::{Change, Image};
 use self::random::SplitMix;
-use self::state::{State, failure, tear};
+use self::state::{State, failure, keep_shuffled, keep_some, tear};
 use super::{Counts, Device, DeviceError, check_range};
 
 /// What never-written ranges read as, unless the maker of the disk chooses otherwise.
@@ -61,6 +61,9 @@ pub enum CrashPolicy {
     DropAll,
     /// Each survives, is lost or is torn, as this seed decides; it also decides how likely each is.
     Random(u64),
+    /// They reach the disk in an order that this seed decides, several writes of one place included, and the power goes
+    /// in the middle of one of them.
+    Shuffled(u64),
 }
 
 /// The simulated disk. Any thread may call; calls take turns.
@@ -93,20 +96,15 @@ impl Sim {
     pub fn crash(&self, policy: CrashPolicy) -> Sim {
         let state = self.state.lock();
         let mut image = state.durable.clone();
-        let mut random = SplitMix::new(if let CrashPolicy::Random(seed) = policy { seed } else { 0 });
-        // Of 8 changes, how many are kept whole: few, half or most, so that rare survivors and rare losses both occur.
-        let kept_of_8 = [1, 4, 7][random.below(3) as usize];
-        for change in &state.unsynced {
-            match policy {
-                CrashPolicy::KeepAll => image.apply(change),
-                CrashPolicy::DropAll => {}
-                CrashPolicy::Random(_) if random.below(8) < kept_of_8 => image.apply(change),
-                CrashPolicy::Random(_) => {
-                    if random.below(2) == 0 {
-                        tear(&mut image, change, &mut random);
-                    }
-                }
-            }
+        let mut random = SplitMix::new(match policy {
+            CrashPolicy::KeepAll | CrashPolicy::DropAll => 0,
+            CrashPolicy::Random(seed) | CrashPolicy::Shuffled(seed) => seed,
+        });
+        match policy {
+            CrashPolicy::KeepAll => state.unsynced.iter().for_each(|change| image.apply(change)),
+            CrashPolicy::DropAll => {}
+            CrashPolicy::Random(_) => keep_some(&mut image, &state.unsynced, &mut random),
+            CrashPolicy::Shuffled(_) => keep_shuffled(&mut image, &state.unsynced, &mut random),
         }
         Sim::from_image(self.size, image, state.space_limit, random.next())
     }
@@ -145,7 +143,14 @@ impl Sim {
     /// Lets the `nth` call of `op` from now fail (1 is the next). A failing `back` reports want of space, the others
     /// an I/O error; a failing write may have written some sectors. A discard cannot fail.
     pub fn fail(&self, op: Op, nth: u64, persistence: Persistence) {
-        self.state.lock().faults.fail(op, nth, persistence);
+        let failure = if op == Op::Back { Failure::NoSpace } else { Failure::Io };
+        self.state.lock().faults.fail(op, nth, persistence, failure);
+    }
+
+    /// As [`Sim::fail`], but the host says that it is full: what one that allocates late, or copies on write, may say to
+    /// a write or a flush although the space was promised.
+    pub fn fail_for_space(&self, op: Op, nth: u64, persistence: Persistence) {
+        self.state.lock().faults.fail(op, nth, persistence, Failure::NoSpace);
     }
 
     /// Lets reads that touch the range fail until it is written again or discarded.
@@ -155,12 +160,38 @@ impl Sim {
 
     /// Lets writes that touch the range report success and do nothing: it keeps its stale content.
     pub fn lose_writes(&self, offset: u64, len: u64, persistence: Persistence) {
-        self.state.lock().faults.lead_astray(offset..offset + len, Stray::Lost, persistence);
+        self.stray(Victim::Place(offset..offset + len), Stray::Lost, persistence);
+    }
+
+    /// Lets the `nth` write from now report success and do nothing.
+    pub fn lose_nth_write(&self, nth: u64) {
+        self.stray(Victim::Nth(nth), Stray::Lost, Persistence::Once);
     }
 
     /// Lets writes that touch the range report success and land at `to` instead.
     pub fn misdirect_writes(&self, offset: u64, len: u64, to: u64, persistence: Persistence) {
-        self.state.lock().faults.lead_astray(offset..offset + len, Stray::Misdirected { to }, persistence);
+        self.stray(Victim::Place(offset..offset + len), Stray::Misdirected { to }, persistence);
+    }
+
+    /// Lets the `nth` write from now report success and land at `to` instead.
+    pub fn misdirect_nth_write(&self, nth: u64, to: u64) {
+        self.stray(Victim::Nth(nth), Stray::Misdirected { to }, Persistence::Once);
+    }
+
+    fn stray(&self, victim: Victim, stray: Stray, persistence: Persistence) {
+        self.state.lock().faults.lead_astray(victim, stray, persistence);
+    }
+
+    /// Lets reads that touch the range return there what `older`, an earlier state of this disk, holds.
+    pub fn read_stale(&self, offset: u64, len: u64, older: &Sim, persistence: Persistence) {
+        let older = Wrong::Older(older.state.lock().current.clone());
+        self.state.lock().faults.answer_wrongly(offset..offset + len, older, persistence);
+    }
+
+    /// Lets reads that touch the range return there what lies from `from` on.
+    pub fn misdirect_reads(&self, offset: u64, len: u64, from: u64, persistence: Persistence) {
+        let elsewhere = Wrong::Elsewhere { from };
+        self.state.lock().faults.answer_wrongly(offset..offset + len, elsewhere, persistence);
     }
 
     /// Changes what the host can back, in bytes. Ranges that are backed already stay so.
@@ -239,6 +270,14 @@ impl Device for Sim {
             return Err(failure("unreadable sector", Op::Read, offset, len));
         }
         state.current.read(offset, buf);
+        if let Some((place, wrong)) = state.faults.mislead(&(offset..offset + len)) {
+            let (start, end) = (place.start.max(offset), place.end.min(offset + len));
+            let part = &mut buf[(start - offset) as usize..(end - offset) as usize];
+            match wrong {
+                Wrong::Older(image) => image.read(start, part),
+                Wrong::Elsewhere { from } => state.current.read(from + (start - place.start), part),
+            }
+        }
         Ok(())
     }
 

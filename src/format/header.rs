@@ -3,6 +3,7 @@
 //! The checksum covers everything behind itself and is seeded by the kind; the pointer to the block repeats checksum,
 //! address and birth, so a lost, misplaced or stale block is told from the right one.
 
+use super::pointer::Places;
 use super::{BlockAddr, BlockPtr, Epoch, FormatError, bad};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
@@ -52,8 +53,9 @@ pub struct Header {
     pub owner: u64,
 }
 
-/// Writes the header into `block` and returns the pointer to it.
-pub fn seal(block: &mut [u8], header: Header, fsid: u64, addr: BlockAddr, birth: Epoch) -> BlockPtr {
+/// Writes the header into `block` and returns the pointer to it. A second copy names the place of the first.
+pub fn seal(block: &mut [u8], header: Header, fsid: u64, places: Places, birth: Epoch) -> BlockPtr {
+    let Places { addr, copy } = places;
     let raw = RawHeader {
         checksum: 0.into(),
         magic: MAGIC.into(),
@@ -69,7 +71,7 @@ pub fn seal(block: &mut [u8], header: Header, fsid: u64, addr: BlockAddr, birth:
     block[..HEADER_BYTES].copy_from_slice(raw.as_bytes());
     let checksum = xxh3_64_with_seed(&block[8..], header.kind as u64);
     block[..8].copy_from_slice(&checksum.to_le_bytes());
-    BlockPtr { addr, copy: BlockAddr(0), birth, checksum, len: block.len() as u32 }
+    BlockPtr { addr, copy, birth, checksum, len: block.len() as u32 }
 }
 
 /// What a block says of itself: enough to point to it.

@@ -33,6 +33,8 @@ pub enum Kind {
     ExtraRefs = 36,
     /// Meta tree: background work that a crash must not lose. Object 0, `rest`: the job id.
     Job = 37,
+    /// Meta tree: how far a scrub got (`rest` 0), and what it found (`rest` from 1). Object 0.
+    Scrub = 38,
 }
 
 impl Kind {
@@ -41,7 +43,7 @@ impl Kind {
         use Kind::*;
         [
             Inode, Link, Dirent, Xattr, XattrData, Inline, Extent, Orphan, View, DeadBucket, DeadChunk,
-            ExtraRefs, Job,
+            ExtraRefs, Job, Scrub,
         ]
         .into_iter()
         .find(|k| *k as u8 == n)

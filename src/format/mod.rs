@@ -16,6 +16,7 @@ pub mod leaf;
 pub mod link;
 pub mod log;
 pub mod pointer;
+pub mod scrub;
 pub mod space_map;
 pub mod superblock;
 pub mod view;
@@ -24,7 +25,7 @@ pub mod xattr;
 pub use extent::Extent;
 pub use ids::{BlockAddr, Epoch, Ino, ViewId};
 pub use key::{Key, Kind};
-pub use pointer::BlockPtr;
+pub use pointer::{BlockPtr, Copies, Places};
 
 /// Unit of allocation and of data checksums, in bytes.
 pub const BLOCK_BYTES: u64 = 4096;

@@ -1,6 +1,6 @@
-//! The block pointer: where a metadata block is, how old it is, and what it must hash to.
+//! The block pointer: where a metadata block is and where its second copy, how old it is, and what it must hash to.
 
-use super::{BLOCK_BYTES, BlockAddr, Epoch, FormatError, bad};
+use super::{BLOCK_BYTES, BlockAddr, Epoch, FormatError, NODE_BYTES, bad};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
 /// Pointer to a metadata block of any kind, 40 bytes on disk.
@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_e
 pub struct BlockPtr {
     /// Where it is.
     pub addr: BlockAddr,
-    /// Second copy, or 0.
+    /// Second copy, byte for byte the same, or 0.
     pub copy: BlockAddr,
     /// Epoch in which it was written.
     pub birth: Epoch,
@@ -16,6 +16,45 @@ pub struct BlockPtr {
     pub checksum: u64,
     /// Its length in bytes, a multiple of 4096.
     pub len: u32,
+}
+
+/// How often a store keeps each of its metadata blocks. The number is on disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub enum Copies {
+    /// Once.
+    One = 1,
+    /// Twice, in places far from each other.
+    #[default]
+    Two = 2,
+}
+
+impl Copies {
+    /// From its number on disk.
+    pub fn from_number(n: u8) -> Option<Copies> {
+        [Copies::One, Copies::Two].into_iter().find(|c| *c as u8 == n)
+    }
+
+    /// Bytes that a tree node or a space map block takes, all copies together.
+    pub fn node_bytes(self) -> u64 {
+        self as u64 * NODE_BYTES as u64
+    }
+}
+
+/// Where a metadata block is to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Places {
+    /// The block.
+    pub addr: BlockAddr,
+    /// Its second copy, or 0.
+    pub copy: BlockAddr,
+}
+
+impl Places {
+    /// A block without a second copy.
+    pub fn single(addr: BlockAddr) -> Places {
+        Places { addr, copy: BlockAddr(0) }
+    }
 }
 
 /// [`BlockPtr`] on disk.
@@ -69,6 +108,9 @@ impl RawPtr {
         }
         if p.len == 0 || u64::from(p.len) % BLOCK_BYTES != 0 || p.len > 1 << 20 {
             return bad!("pointer length {} is not a multiple of 4096 in 4096..=1048576", p.len);
+        }
+        if p.copy.0 != 0 && p.addr.0.abs_diff(p.copy.0) < u64::from(p.len) {
+            return bad!("pointer to {} has a copy at {}, which is no other place", p.addr, p.copy);
         }
         if p.birth.0 == 0 || self.reserved.get() != 0 {
             return bad!("pointer birth is 0 or reserved bytes are not: birth {}", p.birth.0);

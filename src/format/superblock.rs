@@ -5,7 +5,7 @@
 
 use super::pointer::RawPtr;
 use super::view::Consistency;
-use super::{BLOCK_BYTES, BlockPtr, Epoch, FormatError, Ino, ViewId, bad};
+use super::{BLOCK_BYTES, BlockPtr, Copies, Epoch, FormatError, Ino, ViewId, bad};
 use crate::limits::{LOG_BYTES_MIN, RESERVED_BYTES, STORE_BYTES_MIN};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
@@ -76,6 +76,8 @@ pub struct Superblock {
     pub log_start: u64,
     /// Session of the log: records of others mean nothing.
     pub log_generation: u64,
+    /// How often each metadata block is kept.
+    pub metadata_copies: Copies,
     /// Snapshots that the meta tree does not know yet, oldest first.
     pub pending: Vec<PendingPoint>,
 }
@@ -107,7 +109,8 @@ struct RawSuperblock {
     log_bytes: le::U64,
     log_start: le::U64,
     log_generation: le::U64,
-    reserved: [u8; 272],
+    reserved: [u8; 271],
+    metadata_copies: u8,
 }
 
 const RAW_BYTES: usize = 512;
@@ -175,7 +178,8 @@ impl Superblock {
             log_bytes: self.log_bytes.into(),
             log_start: self.log_start.into(),
             log_generation: self.log_generation.into(),
-            reserved: [0; 272],
+            reserved: [0; 271],
+            metadata_copies: self.metadata_copies as u8,
         };
         let mut out = raw.as_bytes().to_vec();
         self.pending.iter().for_each(|p| put_point(p, &mut out));
@@ -214,6 +218,9 @@ impl Superblock {
         for _ in 0..raw.pending_count.get() {
             pending.push(take_point(&mut rest).map_err(invalid)?);
         }
+        let metadata_copies = Copies::from_number(raw.metadata_copies).ok_or_else(|| {
+            SlotError::Invalid(format!("superblock of {} copies of metadata", raw.metadata_copies))
+        })?;
         let sb = Superblock {
             uuid: raw.uuid,
             seq: raw.seq.get(),
@@ -234,6 +241,7 @@ impl Superblock {
             log_bytes: raw.log_bytes.get(),
             log_start: raw.log_start.get(),
             log_generation: raw.log_generation.get(),
+            metadata_copies,
             pending,
         };
         let counters = [sb.epoch.0, sb.seq, sb.next_id, sb.size, sb.log_start, sb.log_generation];
@@ -256,7 +264,7 @@ impl Superblock {
         if [Some(sb.meta_root), sb.space_map].into_iter().flatten().any(|p| p.birth > sb.epoch) {
             return Err(SlotError::Invalid("superblock points to what is newer than itself".into()));
         }
-        if sb.epoch.0 == 0 || sb.live.0 == 0 || raw.reserved_word.get() != 0 || raw.reserved != [0; 272] {
+        if sb.epoch.0 == 0 || sb.live.0 == 0 || raw.reserved_word.get() != 0 || raw.reserved != [0; 271] {
             return Err(SlotError::Invalid(
                 "superblock has zero epoch or view, or reserved bytes that are not".into(),
             ));
@@ -349,6 +357,7 @@ mod tests {
             log_bytes: 1 << 20,
             log_start: 8192,
             log_generation: 3,
+            metadata_copies: Copies::Two,
             pending: vec![point(1), point(255)],
         }
     }

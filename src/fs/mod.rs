@@ -91,8 +91,9 @@ impl Fs {
             recovered,
         };
         if !fs.options.read_only && !fs.volume.is_read_only() {
-            // Ends the log of the last session, and begins that of this one.
-            fs.commit()?;
+            if fs.recovered.records > 0 {
+                fs.commit()?;
+            }
             fs.make_root()?;
             fs.purge_orphans()?;
             fs.purge_all_unlinked();

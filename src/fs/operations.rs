@@ -250,7 +250,7 @@ impl Fs {
 
     /// What is answered must outlive this process, also when it did not fit the log.
     pub(super) fn outlive(&self) -> Result<()> {
-        if self.volume.log_is_behind() { self.commit() } else { Ok(()) }
+        if self.volume.log_is_behind() && !self.options.read_only { self.commit() } else { Ok(()) }
     }
 
     /// Commits until nothing that was freed waits any more. False if there was nothing.

@@ -104,12 +104,26 @@ impl Repair {
         if self.found.is_empty() {
             return Ok(());
         }
-        if derived.conflict || (!state.map_is_readable && !derived.complete) {
-            // Where free space is not known, nothing can be written.
-            self.left.append(&mut self.found.clone());
+        // Where free space is not known, nothing can be written but what has a place.
+        let blind = !state.map_is_readable && !derived.complete;
+        let bad_copies = derived.copies.len();
+        let only_copies = self.found.len() == bad_copies;
+        if derived.conflict || blind {
+            self.left.extend(self.found.iter().cloned());
+        }
+        if derived.conflict {
             return Ok(());
         }
-        self.rebuilt = words(examined, &derived);
+        if bad_copies > 0 {
+            self.rebuilt.push(format!("{bad_copies} bad copies of blocks, from the good ones"));
+        }
+        if mode == Mode::Write {
+            mend::heal(state, &derived.copies)?;
+        }
+        if blind || only_copies {
+            return Ok(());
+        }
+        self.rebuilt.extend(words(examined, &derived));
         self.notes.extend(derived.leaks.iter().cloned());
         if mode == Mode::Write {
             mend::commit(state, &mending(examined, derived))?;
@@ -118,25 +132,19 @@ impl Repair {
     }
 }
 
+/// What a commit writes anew.
 fn words(examined: &Examined, derived: &Derived) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut say = |n: usize, what: &str| {
-        if n > 0 {
-            words.push(format!("{n} {what}"));
-        }
-    };
-    say(derived.counters.len(), "view records, with their counters");
-    say(derived.lists.len(), "dead lists");
     let strays = derived.stray_buckets.len() + derived.stray_chains.len() + examined.spoiled.len();
-    say(strays, "items of the meta tree that mean nothing, removed");
-    say(derived.jobs_gone.len(), "background jobs that cannot go on, removed");
-    if let Some(space) = &derived.space {
-        words
-            .extend(space.extra_refs.as_ref().map(|refs| format!("extra references: {} ranges", refs.len())));
-    }
-    if !matches!(examined.faults[..], []) && words.is_empty() && examined.state.map_is_readable {
-        words.push("the meta tree, without the nodes that are lost".into());
-    }
+    let extra = derived.space.as_ref().and_then(|space| space.extra_refs.as_ref());
+    let counts = [
+        (derived.counters.len(), "view records, with their counters"),
+        (derived.lists.len(), "dead lists"),
+        (strays, "items of the meta tree that mean nothing, removed"),
+        (derived.jobs_gone.len(), "background jobs that cannot go on, removed"),
+        (extra.map_or(0, Vec::len), "ranges with extra references"),
+    ];
+    let mut words: Vec<String> =
+        counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
     words.push("the space map".into());
     words
 }

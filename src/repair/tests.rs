@@ -312,7 +312,7 @@ fn the_space_map() {
     let before = state(&sample.device());
     for ptr in &before.space_map {
         let device = sample.device();
-        device.zero(ptr.addr.0, u64::from(ptr.len));
+        zero_block(&device, &ptr);
         assert!(open(&device, Access::ReadOnly).is_err(), "without its map the store does not open");
         sample.mends(&device, "space map: ");
     }
@@ -362,6 +362,11 @@ fn nodes(state: &crate::volume::audit::Committed, root: &BlockPtr) -> Vec<(Block
     out
 }
 
+/// Both copies.
+fn zero_block(device: &Sim, ptr: &BlockPtr) {
+    ptr.ranges().for_each(|(at, len)| device.zero(at, len));
+}
+
 fn write_slot(device: &Sim, sb: &Superblock) {
     for ring in [0, RESERVED_BYTES / 2] {
         device.write_at(ring + sb.seq % RING_SLOTS * SLOT_BYTES as u64, &sb.encode()).unwrap();
@@ -377,7 +382,7 @@ fn nodes_of_the_meta_tree_that_hold_dead_lists() {
     let (mut mended, mut left) = (0, 0);
     for (ptr, _) in &all {
         let device = sample.device();
-        device.flip(ptr.addr.0 + 500, 4);
+        ptr.ranges().for_each(|(at, _)| device.flip(at + 500, 4));
         let dry = run(device.clone(), Mode::DryRun, Depth::Metadata).unwrap();
         if dry.found.is_empty() {
             assert!(dry.left[0].contains("records of views are lost"), "{dry:?}");
@@ -416,7 +421,7 @@ fn a_job_that_cannot_go_on() {
         Ok(meta.edit.insert(meta.root, &Key::new(0, Kind::Job, *next_id), &job.encode())?)
     })
     .unwrap();
-    device.zero(root.addr.0, 16384);
+    zero_block(&device, &root);
     assert!(
         open(&device, Access::ReadWrite)
             .unwrap()
@@ -471,7 +476,7 @@ fn lost_trees_are_left_alone_and_their_space_is_kept() {
     let all = nodes(&before, &live.root.unwrap());
     for (ptr, level) in all.iter().step_by(5).chain(&all[..1]) {
         let device = sample.device();
-        device.zero(ptr.addr.0, u64::from(ptr.len));
+        zero_block(&device, &ptr);
         let writes = device.counts().writes;
         let done = run(device.clone(), Mode::Write, Depth::Metadata).unwrap();
         assert!(done.left.iter().any(|l| l.contains("block at")), "{done:#?}");
@@ -484,7 +489,7 @@ fn lost_trees_are_left_alone_and_their_space_is_kept() {
         mend::write(&state(&device), &wrong, &mut |_, _| Ok(())).unwrap();
         let ptr_is_old = before.allocated.contains(ptr.addr.0, u64::from(ptr.len));
         assert!(ptr_is_old);
-        device.zero(ptr.addr.0, u64::from(ptr.len));
+        zero_block(&device, &ptr);
         let done = run(device.clone(), Mode::Write, Depth::Metadata).unwrap();
         assert!(!done.left.is_empty(), "{done:#?}");
         let after = state(&device);
@@ -495,9 +500,9 @@ fn lost_trees_are_left_alone_and_their_space_is_kept() {
     }
     // Without a map it is not known what is free, so nothing is written at all.
     let device = sample.device();
-    device.zero(all[0].0.addr.0, 16384);
+    zero_block(&device, &all[0].0);
     let newest = before.space_map.last().unwrap();
-    device.zero(newest.addr.0, u64::from(newest.len));
+    zero_block(&device, &newest);
     let writes = device.counts().writes;
     let done = run(device.clone(), Mode::Write, Depth::Metadata).unwrap();
     assert!(done.left.iter().any(|l| l.contains("cannot be made again")), "{done:#?}");
@@ -532,7 +537,7 @@ fn a_repair_that_is_cut_off() {
     let (at, bucket) = long_bucket(&sample.device());
     let ptr = *before.space_map.last().unwrap();
     let no_map = sample.device();
-    no_map.zero(ptr.addr.0, u64::from(ptr.len));
+    zero_block(&no_map, &ptr);
     let no_list = sample.with(&mut |meta| meta.edit.remove(meta.root, &at).map(drop));
     let bad_sum = sample.with(&mut |meta| {
         meta.edit.insert(meta.root, &at, &Bucket { bytes: bucket.bytes * 2, ..bucket }.encode())
@@ -564,7 +569,7 @@ fn a_repair_that_is_cut_off() {
     println!("{points} crash points");
     // A device that fails: the repair fails, and the old state stands.
     let device = sample.device();
-    device.zero(ptr.addr.0, u64::from(ptr.len));
+    zero_block(&device, &ptr);
     device.fail(Op::Flush, 1, crate::device::Persistence::Once);
     assert!(run(device.clone(), Mode::Write, Depth::Metadata).is_err());
     let device = Arc::new(device.clone_image());
@@ -598,7 +603,7 @@ fn a_log_that_was_not_replayed_is_kept() {
     for (name, newest) in [("map", before.space_map.last()), ("nothing", None)] {
         let device = Arc::new(killed.clone_image());
         if let Some(ptr) = newest {
-            device.zero(ptr.addr.0, u64::from(ptr.len));
+            zero_block(&device, &ptr);
         } else {
             let mut record = before.records[0].clone();
             record.written += 4096;
@@ -611,5 +616,23 @@ fn a_log_that_was_not_replayed_is_kept() {
         let fs = mount(&device);
         assert!(content(fs.volume()) == expected, "{name}: the log was replayed");
         assert_eq!(check(fs.volume(), Depth::Data).unwrap().problems, [] as [String; 0], "{name}");
+    }
+}
+
+#[test]
+fn bad_copies_of_blocks() {
+    let sample = Sample::new();
+    let before = state(&sample.device());
+    let live = before.records.iter().find(|r| r.id == before.superblock.live).unwrap();
+    let mut blocks = nodes(&before, &live.root.unwrap());
+    blocks.extend(nodes(&before, &before.superblock.meta_root));
+    blocks.extend(before.space_map.iter().map(|ptr| (*ptr, 0)));
+    for (n, (ptr, _)) in blocks.iter().enumerate() {
+        let places: Vec<(u64, u64)> = ptr.ranges().collect();
+        assert_eq!(places.len(), 2, "metadata is kept twice");
+        let device = sample.device();
+        device.flip(places[n % 2].0 + 600, 8);
+        sample.mends(&device, "is bad, another is good");
+        assert!(run(device, Mode::DryRun, Depth::Metadata).unwrap().found.is_empty());
     }
 }

@@ -11,11 +11,13 @@ use super::range_set::RangeSet;
 use crate::format::{BLOCK_BYTES, Epoch, NODE_BYTES};
 use std::collections::VecDeque;
 
-/// What a range is for: metadata and data grow from their own cursors, so that each stays dense.
+/// What a range is for: each grows from a cursor of its own, so that it stays dense.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
-    /// Tree nodes, space map, dead list chunks.
+    /// Tree nodes, space map.
     Metadata,
+    /// Second copies of these.
+    Copy,
     /// File content.
     Data,
 }
@@ -31,9 +33,13 @@ pub struct Allocator {
     quarantined_bytes: u64,
     /// All ranges of `quarantine`.
     quarantined: RangeSet,
-    cursor_metadata: u64,
-    cursor_data: u64,
+    /// By [`Purpose`].
+    cursors: [u64; 3],
 }
+
+/// Two copies are at least this far from each other where the store is large enough and has room: not in one piece of
+/// a disk, nor in one segment of a directory.
+const COPY_DISTANCE: u64 = 1 << 30;
 
 impl Allocator {
     /// All of `reserved..size` free and unbacked.
@@ -49,8 +55,7 @@ impl Allocator {
             quarantine: VecDeque::new(),
             quarantined_bytes: 0,
             quarantined: RangeSet::new(),
-            cursor_metadata: reserved,
-            cursor_data: reserved,
+            cursors: [reserved; 3],
         }
     }
 
@@ -133,17 +138,48 @@ impl Allocator {
 
     /// Hands out one range of `len` bytes (multiple of 4096), or less if no free range is that long.
     pub fn alloc(&mut self, len: u64, purpose: Purpose) -> Option<(u64, u64)> {
-        let cursor = match purpose {
-            Purpose::Metadata => self.cursor_metadata,
-            Purpose::Data => self.cursor_data,
-        };
-        let (addr, got) = self.search(cursor, len)?;
-        assert!(self.free.remove(addr, got) && self.out.insert(addr, got));
-        match purpose {
-            Purpose::Metadata => self.cursor_metadata = addr + got,
-            Purpose::Data => self.cursor_data = addr + got,
-        }
+        let (addr, got) = self.search(self.cursors[purpose as usize], len)?;
+        self.hand_out(addr, got, purpose);
         Some((addr, got))
+    }
+
+    fn hand_out(&mut self, addr: u64, len: u64, purpose: Purpose) {
+        assert!(self.free.remove(addr, len) && self.out.insert(addr, len));
+        self.cursors[purpose as usize] = addr + len;
+    }
+
+    /// How far copies are from each other.
+    fn copy_distance(&self) -> u64 {
+        COPY_DISTANCE.min(self.size / 4)
+    }
+
+    /// Hands out one range of exactly `len` bytes for the second copy of what is at `first`, far from it. None if the
+    /// few free ranges that it looks at are all near or short.
+    pub fn alloc_far(&mut self, len: u64, first: u64) -> Option<u64> {
+        const LOOK_MAX: usize = 256;
+        let (low, high) = (first.saturating_sub(self.copy_distance()), first + self.copy_distance());
+        let near = |at: u64| low < at && at < high;
+        let cursor = self.cursors[Purpose::Copy as usize];
+        let from = if near(cursor) { high } else { cursor };
+        let fits = |(s, l): (u64, u64), from: u64| {
+            let floor = if near(s) { high } else { s }.max(from);
+            // As in `search`: what stays in front is whole nodes.
+            let at = s + (floor - s).next_multiple_of(NODE_BYTES as u64);
+            (at + len <= s + l && !near(at)).then_some(at)
+        };
+        let ahead = self.free.iter_from(from).take(LOOK_MAX).find_map(|r| fits(r, from));
+        let addr = ahead.or_else(|| self.free.iter().take(LOOK_MAX).find_map(|r| fits(r, 0)))?;
+        self.hand_out(addr, len, Purpose::Copy);
+        Some(addr)
+    }
+
+    /// A stretch of unbacked space as in [`Allocator::next_to_back`], far from `first`.
+    pub fn next_to_back_far(&self, chunk: u64, first: u64) -> Option<(u64, u64)> {
+        let high = (first + self.copy_distance()).next_multiple_of(chunk);
+        let behind = self.unbacked.iter_from(high).next().map(|(s, _)| s.max(high) / chunk * chunk);
+        let before = self.unbacked.iter().next().map(|(s, _)| s / chunk * chunk);
+        let base = behind.or(before.filter(|b| b + chunk + self.copy_distance() <= first))?;
+        Some((base, chunk.min(self.size - base)))
     }
 
     /// Next fit, looking at a bounded number of ranges; then the longest of those seen.
@@ -172,14 +208,9 @@ impl Allocator {
             Some((addr, got)) if got == len => Some(addr),
             Some((addr, got)) => {
                 self.give_back(addr, got);
-                let cursor = match purpose {
-                    Purpose::Metadata => &mut self.cursor_metadata,
-                    Purpose::Data => &mut self.cursor_data,
-                };
-                let (addr, _) =
-                    self.free.iter_from(*cursor).chain(self.free.iter()).find(|(_, l)| *l >= len)?;
-                *cursor = addr + len;
-                assert!(self.free.remove(addr, len) && self.out.insert(addr, len));
+                let ahead = self.free.iter_from(self.cursors[purpose as usize]);
+                let (addr, _) = ahead.chain(self.free.iter()).find(|(_, l)| *l >= len)?;
+                self.hand_out(addr, len, purpose);
                 Some(addr)
             }
             None => None,
@@ -190,12 +221,12 @@ impl Allocator {
     pub fn alloc_rest(&mut self, len: u64) -> Option<(u64, u64)> {
         let rest =
             |(s, l): (u64, u64)| (s + l / NODE_BYTES as u64 * NODE_BYTES as u64, l % NODE_BYTES as u64);
-        let mut all = self.free.iter_from(self.cursor_data).chain(self.free.iter()).map(rest);
+        let ahead = self.free.iter_from(self.cursors[Purpose::Data as usize]);
+        let mut all = ahead.chain(self.free.iter()).map(rest);
         let (addr, got) = all.find(|(_, l)| *l > 0)?;
         let got = got.min(len);
         drop(all);
-        assert!(self.free.remove(addr, got) && self.out.insert(addr, got));
-        self.cursor_data = addr + got;
+        self.hand_out(addr, got, Purpose::Data);
         Some((addr, got))
     }
 
@@ -241,6 +272,12 @@ impl Allocator {
             before = end.unwrap_or(u64::MAX);
             !fine
         })
+    }
+
+    /// True if all of a range is part of the committed state; also while the space of a store is not known yet, because
+    /// then nothing was freed or handed out.
+    pub fn is_settled(&self, addr: u64, len: u64) -> bool {
+        self.size == 0 || (self.not_allocated(&[(addr, len)]).is_none() && !overlaps(&self.out, addr, len))
     }
 
     /// A commit of `epoch` freed these ranges.
@@ -315,6 +352,10 @@ mod tests {
             assert_eq!(first(&a, &[wrong]), Some(wrong.0), "{wrong:?}");
         }
         assert_eq!(first(&a, &[(20480, 8192), (24576, 4096)]), Some(24576), "twice");
+        assert!(a.is_settled(16384, 65536) && !a.is_settled(16384, 69632));
+        a.backed(81920, 4096);
+        assert_eq!(a.alloc_exact(4096, Purpose::Copy), Some(81920));
+        assert!(!a.is_settled(81920, 4096), "handed out");
         a.quarantine(Epoch(1), vec![(20480, 4096)]);
         assert_eq!(first(&a, &[(20480, 4096)]), Some(20480), "waits for reuse");
         assert_eq!(a.release(Epoch(2)), 4096);
@@ -334,7 +375,18 @@ mod tests {
                         a.backed(s, l);
                     }
                 }
-                1..=5 => {
+                1 => {
+                    let first = rng.u64(1..size / BLOCK_BYTES) * BLOCK_BYTES;
+                    if let Some(addr) = a.alloc_far(NODE_BYTES as u64, first) {
+                        assert!(addr.abs_diff(first) >= a.copy_distance());
+                        held.push((addr, NODE_BYTES as u64));
+                    }
+                    if let Some((s, l)) = a.next_to_back_far(1 << 20, first) {
+                        assert!(s.abs_diff(first) >= a.copy_distance() && s + l <= size);
+                        assert!(s >= first || s + l <= first);
+                    }
+                }
+                2..=5 => {
                     let want = rng.u64(1..40) * BLOCK_BYTES;
                     if let Some((s, l)) =
                         a.alloc(want, if rng.bool() { Purpose::Data } else { Purpose::Metadata })

@@ -4,18 +4,21 @@
 //! store knows no keys, no inodes and no epochs beyond those in pointers.
 
 mod alloc;
+mod block;
 mod cache;
 mod error;
+mod health;
 mod range_set;
 
 pub use alloc::{Allocator, Purpose};
+pub use block::{BadPlace, Reading};
 pub use cache::Cache;
 pub use error::StoreError;
+pub use health::{Damage, Health};
 pub use range_set::RangeSet;
 
 use crate::device::{Device, DeviceError};
-use crate::format::header::{self, BlockKind, Header};
-use crate::format::{BLOCK_BYTES, BlockAddr, BlockPtr, Extent};
+use crate::format::{BLOCK_BYTES, BlockAddr, Extent};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -89,14 +92,38 @@ impl Room {
 pub struct Store {
     device: Arc<dyn Device>,
     fsid: u64,
-    alloc: Mutex<Allocator>,
+    alloc: Arc<Mutex<Allocator>>,
     io: IoCounts,
+    health: Arc<Health>,
+    reading: Reading,
+    /// Bad places that an auditor's store has met.
+    bad: Mutex<Vec<BadPlace>>,
 }
 
 impl Store {
     /// A store on `device` whose blocks carry `fsid`.
     pub fn new(device: Arc<dyn Device>, fsid: u64, alloc: Allocator) -> Store {
-        Store { device, fsid, alloc: Mutex::new(alloc), io: IoCounts::default() }
+        let (health, reading) = (Arc::default(), Reading::Serve);
+        let (io, bad) = (IoCounts::default(), Mutex::default());
+        Store { device, fsid, alloc: Arc::new(Mutex::new(alloc)), io, health, reading, bad }
+    }
+
+    /// Another store on the same device and space that reads as told. Both know the same of damage.
+    pub fn beside(&self, reading: Reading) -> Store {
+        let mut store = Store::new(self.device.clone(), self.fsid, Allocator::new(0, 0));
+        (store.reading, store.health, store.alloc) = (reading, self.health.clone(), self.alloc.clone());
+        store
+    }
+
+    /// The same store once its space is known.
+    pub fn with_alloc(self, alloc: Allocator) -> Store {
+        *self.alloc.lock() = alloc;
+        self
+    }
+
+    /// What is known of damage.
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
     }
 
     /// Identity in every block header.
@@ -156,31 +183,43 @@ impl Store {
         Ok(self.device.flush_inherited()?)
     }
 
-    /// Reads the metadata block that `ptr` points to and proves that it is the one.
-    pub fn read_block(&self, ptr: &BlockPtr, kinds: &[BlockKind]) -> Result<(Box<[u8]>, Header)> {
-        let mut buf = vec![0; ptr.len as usize].into_boxed_slice();
-        self.read_raw(ptr.addr.0, &mut buf)?;
-        let header = header::verify(&buf, ptr, kinds, self.fsid)?;
-        Ok((buf, header))
-    }
-
     /// Reads `out.len()` bytes from offset `from` of an extent (both multiples of 4096) and proves each block.
     pub fn read_extent(&self, extent: &Extent, from: u64, out: &mut [u8]) -> Result<()> {
+        self.read_content(extent, from, out).map_err(|(addr, e)| {
+            self.health.found_bad(addr);
+            e
+        })
+    }
+
+    /// True if the device has the content of an extent. That it has not may be no damage: it was never made durable.
+    pub fn has_content(&self, extent: &Extent) -> bool {
+        let mut content = vec![0; extent.len_bytes() as usize];
+        self.read_content(extent, 0, &mut content).is_ok()
+    }
+
+    /// An error comes with the address of the first bad block.
+    fn read_content(
+        &self,
+        extent: &Extent,
+        from: u64,
+        out: &mut [u8],
+    ) -> std::result::Result<(), (u64, StoreError)> {
         if extent.is_unwritten() {
             out.fill(0);
             return Ok(());
         }
         let addr = extent.addr.0 + from;
-        self.read_raw(addr, out)?;
+        self.read_raw(addr, out).map_err(|e| (addr, e))?;
         let first = (from / BLOCK_BYTES) as usize;
         for (i, block) in out.chunks(BLOCK_BYTES as usize).enumerate() {
             let (found, want) = (crc32c::crc32c(block), extent.crcs.get(first + i).copied());
             if want != Some(found) {
-                return Err(StoreError::Corrupt(format!(
-                    "data block at {} has checksum {found:#x}, expected {:#x}",
-                    BlockAddr(addr + i as u64 * BLOCK_BYTES),
-                    want.unwrap_or_default()
-                )));
+                let at = BlockAddr(addr + i as u64 * BLOCK_BYTES);
+                let want = want.unwrap_or_default();
+                let e = StoreError::Corrupt(format!(
+                    "data block at {at} has checksum {found:#x}, expected {want:#x}"
+                ));
+                return Err((at.0, e));
             }
         }
         Ok(())
@@ -201,6 +240,17 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Asks the host for more space far from `first`. False if there is none.
+    pub fn back_far(&self, alloc: &mut Allocator, first: u64) -> Result<bool> {
+        let Some((addr, len)) = alloc.next_to_back_far(BACK_CHUNK_BYTES, first) else { return Ok(false) };
+        match self.device.back(addr, len) {
+            Ok(()) => alloc.backed(addr, len),
+            Err(DeviceError::NoSpace) => return Ok(false),
+            Err(e) => return Err(e.into()),
+        }
+        Ok(true)
     }
 
     /// Gives free space back to the host while more than `keep` bytes stay at hand.

@@ -9,12 +9,14 @@
 mod edit;
 mod node;
 mod read;
+mod scan;
 mod walk;
 mod write;
 
 pub use edit::{Dead, Edit};
 pub use node::{Child, Node};
 pub use read::{Item, Range, get, last_at_or_before, range};
+pub use scan::{Bounds, Met, Span, leads_to, scan};
 pub use walk::{LostNode, Step, Visit, walk, walk_readable};
 pub use write::{NodeWriter, settle, write_out};
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::device::{Device, DeviceError};
-use crate::format::{BlockAddr, Epoch, Key, Kind};
+use crate::format::{BlockAddr, Epoch, Key, Kind, Places};
 use crate::store::Allocator;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -39,12 +39,12 @@ impl Device for Ram {
 struct Writer<'a>(&'a Store, u64);
 
 impl NodeWriter for Writer<'_> {
-    fn allocate(&mut self, len: usize) -> Result<BlockAddr> {
+    fn allocate(&mut self, len: usize) -> Result<Places> {
         self.1 += len as u64;
-        Ok(BlockAddr(self.1))
+        Ok(Places::single(BlockAddr(self.1)))
     }
-    fn write(&mut self, addr: BlockAddr, bytes: Vec<u8>) -> Result<()> {
-        self.0.write_raw(addr.0, &bytes)
+    fn write(&mut self, places: Places, bytes: Vec<u8>) -> Result<()> {
+        self.0.write_raw(places.addr.0, &bytes)
     }
     fn fsid(&self) -> u64 {
         self.0.fsid()

@@ -3,15 +3,15 @@
 use super::node::{Body, Child, Inner, Node};
 use super::{Pager, Result};
 use crate::format::header::{self, BlockKind, Header};
-use crate::format::{BlockAddr, BlockPtr, Epoch, NODE_BYTES, inner};
+use crate::format::{BlockPtr, Epoch, NODE_BYTES, Places, inner};
 use std::sync::Arc;
 
 /// Where the writer gets addresses and leaves bytes; `volume` gathers them to long runs.
 pub trait NodeWriter {
-    /// A place for `len` bytes of metadata.
-    fn allocate(&mut self, len: usize) -> Result<BlockAddr>;
-    /// Takes the bytes of the block at `addr`. They may reach the device later, before the next flush.
-    fn write(&mut self, addr: BlockAddr, bytes: Vec<u8>) -> Result<()>;
+    /// Places for a block of `len` bytes of metadata, as many as the store keeps copies.
+    fn allocate(&mut self, len: usize) -> Result<Places>;
+    /// Takes the bytes of a block for all its places. They may reach the device later, before the next flush.
+    fn write(&mut self, places: Places, bytes: Vec<u8>) -> Result<()>;
     /// Identity for the headers.
     fn fsid(&self) -> u64;
 }
@@ -36,10 +36,10 @@ pub fn write_out(root: &Child, owner: u64, writer: &mut dyn NodeWriter) -> Resul
             (bytes, BlockKind::Inner, node.level, node.children.len())
         }
     };
-    let addr = writer.allocate(NODE_BYTES)?;
+    let places = writer.allocate(NODE_BYTES)?;
     let header = Header { kind, level, count: count as u16, owner };
-    let ptr = header::seal(&mut bytes, header, writer.fsid(), addr, node.birth);
-    writer.write(addr, bytes)?;
+    let ptr = header::seal(&mut bytes, header, writer.fsid(), places, node.birth);
+    writer.write(places, bytes)?;
     Ok(*node.ptr.get_or_init(|| ptr))
 }
 

@@ -5,7 +5,7 @@
 pub use super::history::deadlist::FoundList;
 
 use super::history::{History, MetaRead, deadlist};
-use super::open::{Loaded, fsid};
+use super::open::Loaded;
 use super::space_map::SpaceMap;
 use super::view::Pin;
 use super::{Result, Volume, corrupt};
@@ -15,7 +15,7 @@ use crate::format::job::Job;
 use crate::format::superblock::Superblock;
 use crate::format::view::ViewRecord;
 use crate::format::{BlockPtr, Epoch, Key};
-use crate::store::{Allocator, RangeSet, Store, StoreError};
+use crate::store::{Allocator, RangeSet, Reading, StoreError};
 use crate::tree::{self, Child, Item, Pager};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -49,15 +49,18 @@ pub struct Committed {
 }
 
 impl Volume {
-    /// Pins the newest committed state and reads its tables anew from the device.
+    /// Pins the newest committed state and reads its tables anew from the device, every copy of them.
     pub fn committed(&self) -> Result<Committed> {
+        self.committed_for(Reading::Prove)
+    }
+
+    fn committed_for(&self, reading: Reading) -> Result<Committed> {
         let (superblock, pin) = {
             let committer = self.committer.lock();
             (committer.superblock.clone(), Pin::epoch(&self.shared, committer.superblock.epoch))
         };
         let mut alloc = Allocator::new(RESERVED_BYTES + superblock.log_bytes, superblock.size);
-        let device = self.shared.store().device().clone();
-        let store = Arc::new(Store::new(device, fsid(&superblock.uuid), Allocator::new(0, 0)));
+        let store = Arc::new(self.shared.store().beside(reading));
         let space_map = SpaceMap::load(&store, superblock.space_map, &mut alloc)?;
         let blocks = space_map.blocks().to_vec();
         let pager = Pager::new(store, 8 << 20);

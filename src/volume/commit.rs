@@ -21,7 +21,7 @@ use crate::format::deadlist::Entry;
 use crate::format::job::Job;
 use crate::format::superblock::{PENDING_ROOM, PendingPoint, Superblock};
 use crate::format::view::{Role, ViewRecord};
-use crate::format::{BlockPtr, Epoch, Ino, Key, Kind, NODE_BYTES, ViewId};
+use crate::format::{BlockPtr, Epoch, Ino, Key, Kind, ViewId};
 use crate::tree::{self, Child, Edit};
 use parking_lot::{MutexGuard, RwLockWriteGuard};
 use std::collections::BTreeMap;
@@ -52,6 +52,7 @@ struct Frozen {
     shared: Vec<(u64, u64)>,
     points: Vec<PendingPoint>,
     deletes: Vec<ViewId>,
+    scrub: Vec<(u64, Option<Vec<u8>>)>,
     /// Nothing but `points`: the superblock alone can tell of them.
     points_only: bool,
     /// Place in the log of the first record that this commit does not contain.
@@ -132,7 +133,7 @@ impl<'a> CommitSession<'a> {
             && roots.is_empty()
             && pending.sum::<usize>() <= PENDING_ROOM
             && !work;
-        self.volume.frozen_bytes.store(s.dirty_nodes * NODE_BYTES as u64, Relaxed);
+        self.volume.frozen_bytes.store(s.dirty_nodes * s.copies.node_bytes(), Relaxed);
         if !points_only {
             s.history.freeze();
         }
@@ -145,6 +146,7 @@ impl<'a> CommitSession<'a> {
             shared: std::mem::take(&mut s.shared),
             points: std::mem::take(&mut s.points),
             deletes: std::mem::take(&mut s.deletes),
+            scrub: s.take_scrub(),
             points_only,
             log_start: self.volume.log.mark(),
             next_ids: s.history.next_ids(),
@@ -215,7 +217,7 @@ impl<'a> CommitSession<'a> {
         let volume = self.volume;
         let (shared, store) = (&volume.shared, volume.shared.store());
         let epoch = frozen.epoch;
-        let mut writer = CommitWriter::new(store);
+        let mut writer = CommitWriter::new(store, self.committer.superblock.metadata_copies);
         // 2
         let mut written = Vec::with_capacity(frozen.roots.len());
         for (id, root) in std::mem::take(&mut frozen.roots) {
@@ -254,6 +256,13 @@ impl<'a> CommitSession<'a> {
                 really_freed.extend(committer.extra_refs.release(addr, len));
             }
             freed = really_freed;
+            for (n, value) in std::mem::take(&mut frozen.scrub) {
+                let key = Key::new(0, Kind::Scrub, n);
+                match value {
+                    Some(value) => meta.edit.insert(meta.root, &key, &value)?,
+                    None => drop(meta.edit.remove(meta.root, &key)?),
+                }
+            }
             for (addr, value) in committer.extra_refs.take_changes() {
                 let key = Key::new(0, Kind::ExtraRefs, addr);
                 match value {
@@ -269,9 +278,12 @@ impl<'a> CommitSession<'a> {
             }
         }
         let meta_ptr = tree::write_out(&committer.meta_root, 0, &mut writer)?;
-        freed.extend(meta_dead.iter().filter_map(|d| d.ptr()).map(|p| (p.addr.0, u64::from(p.len))));
-        if let Some((addr, len)) = store.alloc().not_allocated(&freed) {
-            return Err(corrupt(format!("{addr:#x}+{len} would be freed, but is not allocated")));
+        freed.extend(meta_dead.iter().filter_map(|d| d.ptr()).flat_map(|p| p.ranges()));
+        // The space map's own blocks are in use, whatever the bytes of a tree say.
+        let map = committer.space_map.blocks().iter().flat_map(|p| p.ranges());
+        let checked: Vec<_> = freed.iter().copied().chain(map).collect();
+        if let Some((addr, len)) = store.alloc().not_allocated(&checked) {
+            return Err(corrupt(format!("{addr:#x}+{len} would be freed, but is not allocated, or twice")));
         }
         // 4
         committer.space_map.append(&mut writer, store, &frozen.allocs, &mut freed, epoch)?;
@@ -391,7 +403,7 @@ pub(super) fn view_key(id: ViewId) -> Key {
 }
 
 fn resolve(graves: &[Grave]) -> impl Iterator<Item = Entry> + '_ {
-    graves.iter().filter_map(Grave::resolve).map(|(addr, len, birth)| Entry { addr, len, birth })
+    graves.iter().flat_map(Grave::resolve).map(|(addr, len, birth)| Entry { addr, len, birth })
 }
 
 fn add_jobs(

@@ -17,7 +17,7 @@ use crate::format::log::{Effect, Effects};
 use crate::format::superblock::Superblock;
 use crate::format::view::ViewRecord;
 use crate::format::{Epoch, Key, Kind};
-use crate::store::{Allocator, RangeSet, Store};
+use crate::store::{Allocator, RangeSet, Reading, Store};
 use crate::tree::{self, Child, Edit, Pager, Step, Visit, walk_readable};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,7 +41,8 @@ pub fn examine(device: Arc<dyn Device>, superblock: Superblock) -> Result<Examin
     let mut faults = Vec::new();
     let logged = Logged::read(&*device, &superblock);
     let mut alloc = Allocator::new(RESERVED_BYTES + superblock.log_bytes, superblock.size);
-    let store = Arc::new(Store::new(device, fsid(&superblock.uuid), Allocator::new(0, 0)));
+    let store = Store::new(device, fsid(&superblock.uuid), Allocator::new(0, 0));
+    let store = Arc::new(store.beside(Reading::Prove));
     let loaded = SpaceMap::load(&store, superblock.space_map, &mut alloc);
     let (space_map, allocated, map_is_readable) = match loaded {
         Ok(map) => (map.blocks().to_vec(), alloc.allocated(), true),
@@ -171,6 +172,7 @@ impl Items {
                     Err(e) => Err(e.into()),
                 },
                 Some(Kind::ExtraRefs) => read_extra_refs(&mut items.extra_refs, &key, &value),
+                Some(Kind::Scrub) => Ok(()),
                 _ => return Err(corrupt(format!("unknown item {key:?} in the meta tree"))),
             };
             if let Err(e) = derived {

@@ -12,10 +12,11 @@ use super::space_map::SpaceMap;
 use super::writer::CommitWriter;
 use super::{Result, corrupt, ring};
 use crate::format::deadlist::Entry;
+use crate::format::header::BlockKind;
 use crate::format::superblock::Superblock;
 use crate::format::view::ViewRecord;
 use crate::format::{BlockPtr, Epoch, Key, Kind};
-use crate::store::{Allocator, RangeSet, Store};
+use crate::store::{Allocator, BadPlace, RangeSet, Store};
 use crate::tree::{self, Child, Edit, Step, Visit, walk_readable};
 use std::collections::BTreeMap;
 
@@ -62,7 +63,7 @@ pub(crate) fn write(
     }
     let reader = state.pager.store();
     let store = Store::new(reader.device().clone(), reader.fsid(), alloc);
-    let mut writer = CommitWriter::new(&store);
+    let mut writer = CommitWriter::new(&store, old.metadata_copies);
     let in_memory = matches!(state.meta_root, Child::Mem(_));
     let epoch = if in_memory { old.epoch } else { old.epoch.next() };
     let (mut next_id, mut dead) = (old.next_id, Vec::new());
@@ -97,6 +98,22 @@ pub(crate) fn write(
     ring::write(&store, &new)?;
     store.flush()?;
     Ok(new)
+}
+
+/// Writes bad copies of blocks of a state anew, each from the good one, and makes that durable. A crash leaves the good
+/// ones as they were.
+pub fn heal(state: &Committed, copies: &[BadPlace]) -> Result<()> {
+    let (store, space) = (state.pager.store(), state.space());
+    for bad in copies {
+        let (bytes, _) =
+            store.read_block(&bad.ptr, &[BlockKind::Leaf, BlockKind::Inner, BlockKind::SpaceMap])?;
+        let at = bad.addr.0;
+        if at < space.start || at.checked_add(bytes.len() as u64).is_none_or(|end| end > space.end) {
+            return Err(corrupt(format!("the copy of a block at {at:#x} would lie outside of the store")));
+        }
+        store.write_raw(at, &bytes)?;
+    }
+    if copies.is_empty() { Ok(()) } else { Ok(store.flush()?) }
 }
 
 fn change(meta: &mut Meta<'_, '_>, state: &Committed, mending: &Mending, next_id: &mut u64) -> Result<()> {

@@ -17,6 +17,7 @@ mod open;
 mod reclaim;
 mod recover;
 pub mod ring;
+pub mod scrub;
 mod snapshot;
 mod space_map;
 mod staged;
@@ -34,8 +35,8 @@ pub use staged::Staged;
 pub use txn::{Need, Purpose, Txn};
 pub use view::View;
 
-use crate::format::{Epoch, NODE_BYTES, ViewId};
-use crate::store::{IoSnapshot, Room};
+use crate::format::{Copies, Epoch, NODE_BYTES, ViewId};
+use crate::store::{Damage, IoSnapshot, Room};
 use commit::Committer;
 use intent::{Found, Log};
 use parking_lot::{Mutex, RwLock};
@@ -51,10 +52,13 @@ fn corrupt(what: String) -> VolumeError {
     VolumeError::Corrupt { what }
 }
 
-/// What a commit writes besides the trees of the views: meta tree paths, space map.
-const COMMIT_OVERHEAD_BYTES: u64 = 48 * NODE_BYTES as u64;
-/// What a commit writes for each bucket of a dead list that grows: the leaf of its last chunk, if no other shares it.
-const BUCKET_OVERHEAD_BYTES: u64 = NODE_BYTES as u64;
+/// Nodes that a commit writes besides the trees of the views: meta tree paths, space map.
+const COMMIT_OVERHEAD_NODES: u64 = 48;
+/// Nodes that a commit writes for each bucket of a dead list that grows: the leaf of its last chunk, if no other shares
+/// it.
+const BUCKET_OVERHEAD_NODES: u64 = 1;
+/// Bytes that a dead reference adds to a dead list in the worst case.
+const GRAVE_BYTES: u64 = 64;
 /// Free space at hand that is not given back to the host.
 const TRIM_KEEP_BYTES: u64 = 64 << 20;
 
@@ -171,15 +175,17 @@ impl Volume {
 
     /// Space that everything not yet committed needs in the worst case.
     fn required_bytes(&self, state: &State) -> u64 {
-        state.dirty_nodes * NODE_BYTES as u64
+        let copies = state.copies as u64;
+        let nodes =
+            state.dirty_nodes + COMMIT_OVERHEAD_NODES + state.graves.len() as u64 * BUCKET_OVERHEAD_NODES;
+        // A node that dies is as many references as it has copies, and each entry is in as many leaves.
+        nodes * state.copies.node_bytes()
             + self.frozen_bytes.load(Relaxed)
             + state.held_bytes
-            + COMMIT_OVERHEAD_BYTES
-            + state.grave_count * 64
-            + state.graves.len() as u64 * BUCKET_OVERHEAD_BYTES
+            + state.grave_count * GRAVE_BYTES * copies * copies
     }
 
-    /// Bytes of tree nodes that a commit would write now.
+    /// Bytes of tree nodes in memory that a commit would write now.
     pub fn dirty_bytes(&self) -> u64 {
         let state = self.state.read();
         state.dirty_nodes * NODE_BYTES as u64
@@ -257,9 +263,19 @@ impl Volume {
         self.shared.store().io()
     }
 
+    /// What is known of damage since the store was opened.
+    pub fn damage(&self) -> Damage {
+        self.shared.store().health().damage()
+    }
+
     /// Bytes of clean nodes in memory.
     pub fn cached_bytes(&self) -> usize {
         self.shared.pager.cached_bytes()
+    }
+
+    /// How often each metadata block is kept.
+    pub fn metadata_copies(&self) -> Copies {
+        self.state.read().copies
     }
 
     /// Identity of the store.
@@ -294,6 +310,7 @@ impl Volume {
     }
 
     fn poison(&self, cause: &VolumeError) {
+        self.shared.store().health().set_may_heal(false);
         let mut poisoned = self.poisoned.lock();
         if poisoned.is_none() {
             log::error!("the store takes no more changes until it is opened again: {cause}");
@@ -332,6 +349,8 @@ impl Volume {
     }
 }
 
+#[cfg(test)]
+mod copy_tests;
 #[cfg(test)]
 mod space_tests;
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::device::{Device, RESERVED_BYTES};
 use crate::format::job::Job;
 use crate::format::superblock::Superblock;
 use crate::format::view::{Consistency, Role, ViewRecord};
-use crate::format::{BLOCK_BYTES, BlockAddr, BlockPtr, Epoch, Ino, Key, Kind, NODE_BYTES, ViewId};
+use crate::format::{BLOCK_BYTES, BlockAddr, BlockPtr, Copies, Epoch, Ino, Key, Kind, ViewId};
 use crate::limits::{LOG_BYTES_MAX, LOG_BYTES_MIN, STORE_BYTES_MIN};
 use crate::store::{Allocator, Store};
 use crate::tree::{self, Child, Edit, Pager};
@@ -40,12 +40,27 @@ pub struct OpenOptions {
 
 /// First list id that is given out; the live head's list is 1.
 const FIRST_ID: u64 = 2;
+/// Least space that only deletions and commits may use, for each copy of metadata.
+const RESERVE_BYTES_MIN: u64 = 4 << 20;
+/// And most.
+const RESERVE_BYTES_MAX: u64 = 64 << 20;
 /// One of so many parts of a store is its log.
 const LOG_SHARE: u64 = 128;
 
 impl Volume {
-    /// Writes a new, empty store of `size` bytes on the device. What was there is lost.
+    /// Writes a new, empty store of `size` bytes on the device, with its metadata kept twice. What was there is lost.
     pub fn create(device: Arc<dyn Device>, size: u64, uuid: [u8; 16], created: (i64, u32)) -> Result<()> {
+        Volume::create_with(device, size, uuid, created, Copies::default())
+    }
+
+    /// The same with as many copies of metadata as told.
+    pub fn create_with(
+        device: Arc<dyn Device>,
+        size: u64,
+        uuid: [u8; 16],
+        created: (i64, u32),
+        metadata_copies: Copies,
+    ) -> Result<()> {
         let size = size / BLOCK_BYTES * BLOCK_BYTES;
         if size < STORE_BYTES_MIN || size > device.size() {
             return Err(VolumeError::NotAStore(format!(
@@ -74,8 +89,8 @@ impl Volume {
             epoch: Epoch(0),
             prev: None,
             list: 1,
-            referenced: NODE_BYTES as u64,
-            written: NODE_BYTES as u64,
+            referenced: metadata_copies.node_bytes(),
+            written: metadata_copies.node_bytes(),
             exclusive: 0,
             created,
             pause_ns: 0,
@@ -102,6 +117,7 @@ impl Volume {
             next_view: 2,
             next_ino: Ino::FIRST_FREE,
             next_id: FIRST_ID,
+            metadata_copies,
             log_bytes,
             log_start: 0,
             log_generation: 0,
@@ -113,6 +129,7 @@ impl Volume {
             space_map: SpaceMap::default(),
             extra_refs: ExtraRefs::default(),
             jobs: BTreeMap::new(),
+            scrub: BTreeMap::new(),
             records: vec![record],
         };
         let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
@@ -150,6 +167,7 @@ impl Volume {
         }
         let mut alloc = Allocator::new(RESERVED_BYTES + superblock.log_bytes, superblock.size);
         let loader = Store::new(device.clone(), fsid(&superblock.uuid), Allocator::new(0, 0));
+        loader.health().set_may_heal(options.access == Access::ReadWrite);
         let space_map = SpaceMap::load(&loader, superblock.space_map, &mut alloc)?;
         if alloc.used_bytes() != superblock.allocated {
             return Err(corrupt(format!(
@@ -160,7 +178,7 @@ impl Volume {
         }
         let found =
             intent::scan(&*device, superblock.log_bytes, superblock.log_start, superblock.log_generation);
-        let store = Arc::new(Store::new(device, fsid(&superblock.uuid), alloc));
+        let store = Arc::new(loader.with_alloc(alloc));
         if options.access == Access::ReadWrite {
             // A process that was killed may have left what only the host's memory holds, superblocks included.
             store.flush_inherited()?;
@@ -195,6 +213,7 @@ impl Volume {
         }
         let mut state = State {
             epoch: superblock.epoch.next(),
+            copies: superblock.metadata_copies,
             history,
             roots,
             live: superblock.live,
@@ -208,6 +227,8 @@ impl Volume {
             shared: Vec::new(),
             points: Vec::new(),
             deletes: Vec::new(),
+            scrub: loaded.scrub,
+            scrub_dirty: BTreeSet::new(),
             changed: false,
             dirty_nodes: 0,
             held_bytes: 0,
@@ -217,7 +238,8 @@ impl Volume {
         }
         // What the store can become here: its address space may be far larger than the host.
         let room = superblock.allocated.saturating_add(shared.store().device().available());
-        let reserve_bytes = (room.min(superblock.size) / 32).clamp(4 << 20, 64 << 20);
+        let least = RESERVE_BYTES_MIN * superblock.metadata_copies as u64;
+        let reserve_bytes = (room.min(superblock.size) / 32).clamp(least, RESERVE_BYTES_MAX);
         let uuid = superblock.uuid;
         let log = Log::new(superblock.log_bytes, superblock.log_start, superblock.log_generation + 1);
         let committer = Committer {
@@ -284,6 +306,8 @@ pub(crate) struct Loaded {
     pub space_map: SpaceMap,
     pub extra_refs: ExtraRefs,
     pub jobs: BTreeMap<u64, Job>,
+    /// The scrub's items, as they are.
+    pub scrub: BTreeMap<u64, Vec<u8>>,
     pub records: Vec<ViewRecord>,
 }
 
@@ -291,6 +315,7 @@ impl Loaded {
     pub fn read(pager: &Pager, superblock: Superblock, space_map: SpaceMap) -> Result<Loaded> {
         let meta_root = Child::Stored(superblock.meta_root);
         let (mut records, mut jobs, mut extra_refs) = (Vec::new(), BTreeMap::new(), ExtraRefs::default());
+        let mut scrub = BTreeMap::new();
         let end = Key { object: 1, kind: 0, rest: 0 };
         for item in tree::range(pager, &meta_root, &Key::MIN, &end) {
             let (key, value) = item?;
@@ -306,11 +331,14 @@ impl Loaded {
                     jobs.insert(key.rest, Job::decode(&value)?);
                 }
                 Some(Kind::ExtraRefs) => read_extra_refs(&mut extra_refs, &key, &value)?,
+                Some(Kind::Scrub) => {
+                    scrub.insert(key.rest, value.to_vec());
+                }
                 _ => return Err(corrupt(format!("unknown item {key:?} in the meta tree"))),
             }
         }
         check_records(&superblock, &records)?;
-        Ok(Loaded { superblock, meta_root, space_map, extra_refs, jobs, records })
+        Ok(Loaded { superblock, meta_root, space_map, extra_refs, jobs, scrub, records })
     }
 }
 

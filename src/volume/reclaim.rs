@@ -52,7 +52,7 @@ pub(super) fn step(
                             return Ok(Step::Stop);
                         }
                         count += 1;
-                        freed.push((ptr.addr.0, u64::from(ptr.len)));
+                        freed.extend(ptr.ranges());
                     }
                     Visit::Node(..) | Visit::Old(_) => {}
                     Visit::Item(key, value) if key.kind == Kind::Extent as u8 => {
@@ -82,7 +82,7 @@ fn free_inner_nodes(pager: &Pager, job: Job, freed: &mut Vec<(u64, u64)>) -> Res
     walk(pager, &root, newer_than, &mut |visit| match visit {
         Visit::Node(_, _, 0) => Ok(Step::Over),
         Visit::Node(ptr, _, _) => {
-            freed.push((ptr.addr.0, u64::from(ptr.len)));
+            freed.extend(ptr.ranges());
             Ok(Step::Into)
         }
         Visit::Item(..) | Visit::Old(_) => Ok(Step::Into),

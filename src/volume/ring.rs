@@ -18,6 +18,43 @@ pub(super) fn write(store: &Store, superblock: &Superblock) -> Result<()> {
     Ok(())
 }
 
+/// A slot that did not hold the superblock of the state in force.
+pub struct BadSlot {
+    /// Where it is.
+    pub addr: u64,
+    /// It was written anew.
+    pub healed: bool,
+    /// What was wrong.
+    pub what: String,
+}
+
+/// Proves the slots that hold `superblock` and writes bad ones anew. A slot of an older state, which a crash between two
+/// writes leaves behind, is no damage, but is brought up to date. The caller keeps others from writing to the rings.
+pub(super) fn scrub(store: &Store, superblock: &Superblock) -> Vec<BadSlot> {
+    let mut bad = Vec::new();
+    for start in RING_STARTS {
+        let addr = start + superblock.seq % RING_SLOTS * SLOT_BYTES as u64;
+        let mut slot = vec![0; SLOT_BYTES];
+        let what = match store.read_raw(addr, &mut slot) {
+            Err(e) => Some(e.to_string()),
+            Ok(()) => match Superblock::decode(&slot) {
+                Ok(found) if found.seq == superblock.seq => continue,
+                Err(SlotError::Invalid(why)) if slot.iter().any(|b| *b != 0) => Some(why),
+                _ => None,
+            },
+        };
+        let healed = store.health().may_heal() && store.write_raw(addr, &superblock.encode()).is_ok();
+        if let Some(what) = what {
+            match healed {
+                true => store.health().healed(addr),
+                false => drop(store.health().found_bad(addr)),
+            }
+            bad.push(BadSlot { addr, healed, what });
+        }
+    }
+    bad
+}
+
 /// Clears both rings, so that nothing of an earlier store is found.
 pub(super) fn clear(store: &Store) -> Result<()> {
     for start in RING_STARTS {

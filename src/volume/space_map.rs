@@ -66,7 +66,7 @@ impl SpaceMap {
         }
         // Not what it has: else a chain that grows a little in each session is never written anew.
         map.base = alloc.allocated().len();
-        let own: Vec<_> = map.chain.iter().map(|p| (p.addr.0, u64::from(p.len))).collect();
+        let own: Vec<_> = map.chain.iter().flat_map(|p| p.ranges()).collect();
         if let Some((addr, _)) = alloc.not_allocated(&own) {
             return Err(super::corrupt(format!("the block at {addr:#x} of the space map is not in it")));
         }
@@ -103,11 +103,12 @@ impl SpaceMap {
             // A long map of a full store waits for room, rather than fail the commit.
             let alloc = store.alloc();
             let blocks = alloc.allocated().len() + writer.allocated.len() + data.len() + freed.len();
-            rewrite = (blocks / CHANGES_MAX + 1) as u64 * NODE_BYTES as u64 * 2 <= alloc.node_bytes_in_sum();
+            let places = (blocks / CHANGES_MAX + 1) as u64 * writer.copies.node_bytes();
+            rewrite = places * 2 <= alloc.node_bytes_in_sum();
         }
         let replaced: Vec<BlockPtr> =
             if rewrite { std::mem::take(&mut self.chain) } else { self.chain.pop().into_iter().collect() };
-        freed.extend(replaced.iter().map(|p| (p.addr.0, u64::from(p.len))));
+        freed.extend(replaced.iter().flat_map(|p| p.ranges()));
         let fresh = merged(writer.allocated.iter().chain(data).copied().collect());
         let gone = merged(freed.clone());
         let mut all = std::mem::take(&mut self.newest);
@@ -122,22 +123,23 @@ impl SpaceMap {
             all.extend(fresh.into_iter().map(|(a, l)| Change::Allocated(a, l)));
             all.extend(gone.into_iter().map(|(a, l)| Change::Freed(a, l)));
         }
-        // Each of the new blocks holds one change that tells of a new block.
-        let count = all.len().div_ceil(CHANGES_MAX - 1).max(1);
+        // Each of the new blocks holds the changes that tell of a new block.
+        let count = all.len().div_ceil(CHANGES_MAX - writer.copies as usize).max(1);
         let mut places = Vec::with_capacity(count);
         for _ in 0..count {
-            let addr = writer.allocate(NODE_BYTES)?;
-            all.push(Change::Allocated(addr.0, NODE_BYTES as u64));
-            places.push(addr);
+            let place = writer.allocate(NODE_BYTES)?;
+            let both = [place.addr, place.copy].into_iter().filter(|a| a.0 != 0);
+            all.extend(both.map(|a| Change::Allocated(a.0, NODE_BYTES as u64)));
+            places.push(place);
         }
-        for (i, addr) in places.into_iter().enumerate() {
+        for (i, place) in places.into_iter().enumerate() {
             // Even shares: each place that was allocated gets a block.
             let changes = &all[i * all.len() / count..(i + 1) * all.len() / count];
             let mut bytes = encode(self.head(), changes);
             let header =
                 Header { kind: BlockKind::SpaceMap, level: 0, count: changes.len() as u16, owner: 0 };
-            let ptr = header::seal(&mut bytes, header, writer.fsid(), addr, epoch);
-            writer.write(addr, bytes)?;
+            let ptr = header::seal(&mut bytes, header, writer.fsid(), place, epoch);
+            writer.write(place, bytes)?;
             self.chain.push(ptr);
             self.changes += changes.len();
             self.newest = changes.to_vec();

@@ -4,7 +4,7 @@
 
 use super::history::{Fate, History};
 use crate::format::superblock::PendingPoint;
-use crate::format::{BlockPtr, Epoch, Ino, NODE_BYTES, ViewId};
+use crate::format::{Copies, Epoch, Ino, ViewId};
 use crate::tree::{Child, Dead};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -17,12 +17,15 @@ pub(super) enum Grave {
 }
 
 impl Grave {
-    /// Address, length and birth; none if it never had a place.
-    pub fn resolve(&self) -> Option<(u64, u64, Epoch)> {
-        match self {
-            Grave::Data { addr, len, birth } => Some((*addr, *len, *birth)),
-            Grave::Node(dead) => dead.ptr().map(|p: BlockPtr| (p.addr.0, u64::from(p.len), p.birth)),
-        }
+    /// Address, length and birth of each of its ranges: one of content, one of each copy of a node, none of a node that
+    /// never had a place.
+    pub fn resolve(&self) -> impl Iterator<Item = (u64, u64, Epoch)> + use<> {
+        let (data, node) = match self {
+            Grave::Data { addr, len, birth } => (Some((*addr, *len, *birth)), None),
+            Grave::Node(dead) => (None, dead.ptr()),
+        };
+        let copies = node.into_iter().flat_map(|p| p.ranges().map(move |(addr, len)| (addr, len, p.birth)));
+        data.into_iter().chain(copies)
     }
 }
 
@@ -33,6 +36,8 @@ pub(super) type Graveyard = BTreeMap<(u64, Epoch), Vec<Grave>>;
 pub(super) struct State {
     /// Epoch of everything that is born now.
     pub epoch: Epoch,
+    /// How often each node is kept: what it counts and costs.
+    pub copies: Copies,
     pub history: History,
     /// Current root of every view.
     pub roots: HashMap<ViewId, Child>,
@@ -55,6 +60,9 @@ pub(super) struct State {
     pub points: Vec<PendingPoint>,
     /// Views to be deleted by the next commit.
     pub deletes: Vec<ViewId>,
+    /// The scrub's items in the meta tree, as they are to be, and which of them no commit has taken yet.
+    pub scrub: BTreeMap<u64, Vec<u8>>,
+    pub scrub_dirty: BTreeSet<u64>,
     /// Anything besides `points` that a commit has to write.
     pub changed: bool,
     /// Nodes in memory that a commit has to write.
@@ -66,7 +74,7 @@ pub(super) struct State {
 impl State {
     /// Books what a change of `head`'s tree did.
     pub fn account(&mut self, head: ViewId, nodes_made: i64, dead: Vec<Dead>) {
-        let bytes = nodes_made.unsigned_abs() * NODE_BYTES as u64;
+        let bytes = nodes_made.unsigned_abs() * self.copies.node_bytes();
         if nodes_made >= 0 {
             self.history.born(head, bytes);
             self.dirty_nodes += nodes_made.unsigned_abs();
@@ -76,9 +84,15 @@ impl State {
         }
         self.unwritten.insert(head);
         for node in dead {
-            self.bury(head, Grave::Node(node), NODE_BYTES as u64);
+            self.bury(head, Grave::Node(node), self.copies.node_bytes());
         }
         self.changed = true;
+    }
+
+    /// The scrub's items that changed, for the commit to write.
+    pub fn take_scrub(&mut self) -> Vec<(u64, Option<Vec<u8>>)> {
+        let dirty = std::mem::take(&mut self.scrub_dirty).into_iter();
+        dirty.map(|n| (n, self.scrub.get(&n).cloned())).collect()
     }
 
     /// `head` no longer reaches a reference: decides from births alone where it goes.

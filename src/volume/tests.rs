@@ -5,7 +5,7 @@ use super::*;
 use crate::check::{self, Depth};
 use crate::device::{CrashPolicy, Sim};
 use crate::format::view::Consistency;
-use crate::format::{Extent, Key, Kind};
+use crate::format::{Copies, Extent, Key, Kind};
 use std::collections::BTreeMap;
 
 const SIZE: u64 = 256 << 20;
@@ -145,7 +145,8 @@ fn share(volume: &Volume, head: ViewId, content: &mut Content, rng: &mut fastran
 fn history(seed: u64, steps: usize) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut sim = Arc::new(Sim::new(SIZE, seed));
-    Volume::create(sim.clone(), SIZE, [seed as u8; 16], (0, 0)).unwrap();
+    let copies = if seed.is_multiple_of(3) { Copies::One } else { Copies::Two };
+    Volume::create_with(sim.clone(), SIZE, [seed as u8; 16], (0, 0), copies).unwrap();
     let mut volume = open(&sim);
     let live = volume.live_id();
     let mut model = Model { heads: [(live, Content::new())].into(), live, snapshots: BTreeMap::new() };
@@ -254,7 +255,7 @@ fn history(seed: u64, steps: usize) {
     audit(&volume, seed);
     let state = volume.committed().unwrap();
     assert_eq!((state.records.len(), state.jobs.len()), (1, 0), "seed {seed}");
-    let meta = (2 * state.space_map.len() as u64 + 8) * NODE_BYTES as u64;
+    let meta = (2 * state.space_map.len() as u64 + 8) * copies.node_bytes();
     let (used, live) = (volume.space().used, state.records[0].referenced);
     assert!(used <= live + meta, "seed {seed}: {used} bytes in use for {live} of live data");
 }

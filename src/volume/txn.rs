@@ -5,9 +5,9 @@
 
 use super::staged::Staged;
 use super::state::{Grave, State};
-use super::{Result, View, Volume, VolumeError};
+use super::{Access, Result, View, Volume, VolumeError};
 use crate::format::log::{Effect, Effects};
-use crate::format::{Epoch, Extent, Ino, Key, NODE_BYTES, ViewId};
+use crate::format::{Epoch, Extent, Ino, Key, ViewId};
 use crate::tree::Edit;
 use parking_lot::RwLockWriteGuard;
 
@@ -36,8 +36,11 @@ const NODES_OF_A_RUN: u64 = 40;
 /// Neighbouring items in a leaf at least, on average.
 const ITEMS_PER_LEAF_MIN: u64 = 8;
 
-/// Content that is held back needs its own blocks and, spread over a big file, a leaf for each of them.
-const HELD_FACTOR: u64 = 6;
+/// Content that is held back needs its own blocks and, spread over a big file, a leaf for each of them, which is four
+/// times as long; and one more for what these need.
+const HELD_FACTOR: u64 = 2;
+/// The same for each copy of the leaf.
+const HELD_FACTOR_COPY: u64 = 4;
 
 /// Exclusive write access to a head. Dropping publishes.
 pub struct Txn<'a> {
@@ -69,7 +72,7 @@ impl<'a> Txn<'a> {
     ) -> Result<Txn<'a>> {
         let root = state.roots.remove(&head).ok_or(VolumeError::NoSuchView)?;
         let view = View { id: head, epoch: state.epoch, root, shared: volume.shared.clone(), _pin: None };
-        let recording = if volume.log.is_recording() { Recording::On } else { Recording::Off };
+        let recording = if volume.access == Access::ReadOnly { Recording::Off } else { Recording::On };
         Ok(Txn { volume, state: Some(state), view, touched: false, effects: Effects::default(), recording })
     }
 
@@ -145,12 +148,14 @@ impl<'a> Txn<'a> {
         // Few items may each have a path of their own; many are neighbours: extents, pieces of a value.
         let items = u64::from(need.items);
         let nodes = (items * NODES_PER_ITEM).min(NODES_OF_A_RUN + items / ITEMS_PER_LEAF_MIN);
-        let worst = nodes * NODE_BYTES as u64 + need.data_bytes * HELD_FACTOR;
+        let copies = self.state().copies;
+        let held = need.data_bytes * (HELD_FACTOR + HELD_FACTOR_COPY * copies as u64);
+        let worst = nodes * copies.node_bytes() + held;
         let required = self.volume.required_bytes(self.state()) + worst;
         let store = self.volume.shared.store();
         store.secure(&mut store.alloc(), self.volume.kept(keep).and(required))?;
         self.volume.required.store(required, std::sync::atomic::Ordering::Relaxed);
-        self.state().held_bytes += need.data_bytes * HELD_FACTOR;
+        self.state().held_bytes += held;
         Ok(())
     }
 

@@ -6,7 +6,7 @@
 use snapfs::check::{self, Depth};
 use snapfs::device::{Device, RESERVED_BYTES, Sim};
 use snapfs::format::superblock::{RING_SLOTS, SLOT_BYTES, Superblock};
-use snapfs::format::{Epoch, Ino, ViewId};
+use snapfs::format::{Copies, Epoch, Ino, ViewId};
 use snapfs::ops::*;
 use snapfs::volume::Access;
 use std::collections::{BTreeMap, HashMap};
@@ -24,6 +24,8 @@ struct Image {
     sim: Sim,
     superblock: Superblock,
     blocks: BTreeMap<u64, Vec<u8>>,
+    /// Address -> where the second copy is.
+    copies: HashMap<u64, u64>,
     /// Address -> (address of a block with a pointer to it, offset of the pointer there).
     holders: HashMap<u64, Vec<(u64, usize)>>,
 }
@@ -46,7 +48,8 @@ impl Image {
                 }
             }
         }
-        Image { sim: sample.sim.clone_image(), superblock, blocks, holders }
+        let copies = sample.metadata.iter().map(|p| (p.addr.0, p.copy.0)).collect();
+        Image { sim: sample.sim.clone_image(), superblock, blocks, copies, holders }
     }
 
     fn copy(&self) -> Image {
@@ -54,6 +57,7 @@ impl Image {
             sim: self.sim.clone_image(),
             superblock: self.superblock.clone(),
             blocks: self.blocks.clone(),
+            copies: self.copies.clone(),
             holders: self.holders.clone(),
         }
     }
@@ -82,6 +86,7 @@ impl Image {
         let sim = self.sim.clone_image();
         for (addr, bytes) in &self.blocks {
             sim.write_at(*addr, bytes).unwrap();
+            sim.write_at(self.copies[addr], bytes).unwrap();
         }
         let slot = self.superblock.encode();
         for ring in [0, RESERVED_BYTES / 2] {
@@ -132,7 +137,8 @@ fn mutate_block(block: &mut [u8], rng: &mut fastrand::Rng) {
 }
 
 fn mutate_superblock(sb: &mut Superblock, rng: &mut fastrand::Rng) {
-    match rng.u8(0..10) {
+    match rng.u8(0..11) {
+        10 => sb.metadata_copies = Copies::One,
         0 => sb.epoch = Epoch(odd(rng, sb.epoch.0).max(1)),
         1 => sb.size = odd(rng, sb.size),
         2 => sb.allocated = odd(rng, sb.allocated),

@@ -14,13 +14,19 @@ use snapfs::format::space_map::{self, Change};
 use snapfs::format::superblock::{PendingPoint, Superblock};
 use snapfs::format::view::{Consistency, Role, ViewRecord};
 use snapfs::format::xattr::{XattrValue, Xattrs};
-use snapfs::format::{BlockAddr, BlockPtr, Epoch, Ino, Key, Kind, ViewId, inner};
+use snapfs::format::{BlockAddr, BlockPtr, Copies, Epoch, Ino, Key, Kind, ViewId, inner};
 use snapfs::ops::{FileType, Timestamp};
 
 const ROUNDS: u64 = 20_000;
 
 fn ptr(n: u64) -> BlockPtr {
-    BlockPtr { addr: BlockAddr(n * 16384), copy: BlockAddr(0), birth: Epoch(n), checksum: n * n, len: 16384 }
+    BlockPtr {
+        addr: BlockAddr(n * 16384),
+        copy: BlockAddr((n % 2) << 40),
+        birth: Epoch(n),
+        checksum: n * n,
+        len: 16384,
+    }
 }
 
 fn counted(count: usize, block: &[u8]) -> Vec<u8> {
@@ -49,6 +55,10 @@ fn superblock() -> Vec<Vec<u8>> {
         next_view: 9,
         next_ino: Ino(16),
         next_id: 5,
+        metadata_copies: Copies::Two,
+        log_bytes: 1 << 20,
+        log_start: 8192,
+        log_generation: 3,
         pending: vec![point(1), point(200)],
     };
     vec![sb.encode()]

@@ -4,7 +4,7 @@
 
 use std::io;
 
-use super::faults::Faults;
+use super::faults::{Failure, Faults};
 use super::image::{Change, Image, blocks_out};
 use super::random::SplitMix;
 use super::{Call, Op};
@@ -69,13 +69,11 @@ impl State {
         if let Some(calls) = &mut self.record {
             calls.push(Call { op, offset, len });
         }
-        if self.faults.strike(op) {
-            return Err(match op {
-                Op::Back => DeviceError::NoSpace,
-                _ => failure("injected fault", op, offset, len),
-            });
+        match self.faults.strike(op) {
+            None => Ok(()),
+            Some(Failure::NoSpace) => Err(DeviceError::NoSpace),
+            Some(Failure::Io) => Err(failure("injected fault", op, offset, len)),
         }
-        Ok(())
     }
 
     /// Backs a range, as much as the limit allows.
@@ -99,6 +97,32 @@ impl State {
     pub fn carry_out(&mut self, change: Change) {
         self.current.apply(&change);
         self.unsynced.push(change);
+    }
+}
+
+/// Each change survives, is lost or is torn.
+pub(super) fn keep_some(image: &mut Image, changes: &[Change], random: &mut SplitMix) {
+    // Of 8 changes, how many are kept whole: few, half or most, so that rare survivors and rare losses both occur.
+    let kept_of_8 = [1, 4, 7][random.below(3) as usize];
+    for change in changes {
+        if random.below(8) < kept_of_8 {
+            image.apply(change);
+        } else if random.below(2) == 0 {
+            tear(image, change, random);
+        }
+    }
+}
+
+/// The changes happen in another order, up to one that is torn; what comes after it is lost.
+pub(super) fn keep_shuffled(image: &mut Image, changes: &[Change], random: &mut SplitMix) {
+    let mut order: Vec<&Change> = changes.iter().collect();
+    for last in (1..order.len()).rev() {
+        order.swap(last, random.below(last as u64 + 1) as usize);
+    }
+    let kept = random.below(order.len() as u64 + 1) as usize;
+    order[..kept].iter().for_each(|change| image.apply(change));
+    if let Some(change) = order.get(kept) {
+        tear(image, change, random);
     }
 }
 

@@ -65,6 +65,22 @@ fn random_crashes_reorder_and_tear() {
 }
 
 #[test]
+fn shuffled_crashes_let_an_older_write_win() {
+    let sim = Sim::with_fresh_content(SIZE, 1, 0);
+    for byte in 1..=3 {
+        sim.write_at(0, &[byte; 512]).unwrap();
+    }
+    let outcomes: BTreeSet<u8> =
+        (0..100).map(|seed| sim.crash(CrashPolicy::Shuffled(seed)).peek(0, 1)[0]).collect();
+    assert_eq!(outcomes, BTreeSet::from([0, 1, 2, 3]), "any of the writes may be the last, or none is done");
+    let sim = Sim::with_fresh_content(SIZE, 1, 0);
+    sim.write_at(0, &[1; 4096]).unwrap();
+    sim.write_at(512, &[2; 512]).unwrap();
+    let reordered = (0..100).any(|seed| sectors(&sim.crash(CrashPolicy::Shuffled(seed)), 0, 8) == [1; 8]);
+    assert!(reordered, "the wide write may come last");
+}
+
+#[test]
 fn discards_show_and_may_be_lost() {
     let sim = Sim::new(SIZE, 1);
     sim.write_at(0, &[1; 12288]).unwrap();
@@ -157,6 +173,46 @@ fn writes_go_astray() {
     assert_eq!((read(&sim, 0, 1), read(&sim, 8 * BLOCK, BLOCK)), (vec![1], vec![4; 4096]));
     sim.write_at(BLOCK, &[5; 4096]).unwrap();
     assert_eq!(read(&sim, BLOCK, BLOCK), [5; 4096]);
+}
+
+#[test]
+fn the_nth_write_goes_astray() {
+    let sim = Sim::new(SIZE, 1);
+    sim.lose_nth_write(2);
+    sim.misdirect_nth_write(3, 8 * BLOCK);
+    for byte in 1..=4 {
+        sim.write_at(u64::from(byte) * BLOCK, &[byte; 4096]).unwrap();
+    }
+    let found: Vec<u8> = [1, 2, 3, 4, 8].map(|block| read(&sim, block * BLOCK, 1)[0]).to_vec();
+    assert_eq!(found, [1, GARBAGE, GARBAGE, 4, 3]);
+}
+
+#[test]
+fn reads_return_what_is_not_there() {
+    let sim = Sim::new(SIZE, 1);
+    sim.write_at(0, &[1; 8192]).unwrap();
+    let older = sim.clone_image();
+    sim.write_at(0, &[2; 8192]).unwrap();
+    sim.read_stale(BLOCK, BLOCK, &older, Persistence::Once);
+    assert_eq!(read(&sim, 0, BLOCK), [2; 4096]);
+    let mixed = read(&sim, 0, 2 * BLOCK);
+    assert!(mixed[..4096] == [2; 4096] && mixed[4096..] == [1; 4096], "only the range is stale");
+    assert_eq!(read(&sim, BLOCK, BLOCK), [2; 4096], "and only once");
+    sim.write_at(4 * BLOCK, &[5; 4096]).unwrap();
+    sim.misdirect_reads(BLOCK, BLOCK, 4 * BLOCK, Persistence::Forever);
+    assert_eq!(read(&sim, BLOCK + 512, 512), [5; 512]);
+    assert_eq!(read(&sim, BLOCK, BLOCK), [5; 4096]);
+}
+
+#[test]
+fn a_host_breaks_its_promise_of_space() {
+    let sim = Sim::new(SIZE, 1);
+    sim.back(0, BLOCK).unwrap();
+    sim.fail_for_space(Op::Write, 1, Persistence::Once);
+    sim.fail_for_space(Op::Flush, 1, Persistence::Once);
+    assert!(matches!(sim.write_at(0, &[1; 4096]), Err(DeviceError::NoSpace)));
+    assert!(matches!(sim.flush(), Err(DeviceError::NoSpace)));
+    sim.write_at(0, &[1; 4096]).unwrap();
 }
 
 #[test]

@@ -119,10 +119,15 @@ impl Log {
 
     /// Appends what a transaction did. Called with the state locked, so in the order of history.
     pub fn append(&self, view: ViewId, epoch: Epoch, effects: &Effects) {
-        if !self.is_recording() || effects.is_empty() {
+        if effects.is_empty() {
             return;
         }
         let mut tail = self.tail.lock();
+        if !self.is_recording() {
+            // The old session's log is still in force: the first commit ends it.
+            tail.lost = true;
+            return;
+        }
         let len = HEADER_BYTES as u64 + effects.bytes().len() as u64;
         let room = self.bytes - (tail.head - tail.oldest);
         if tail.lost || len.next_multiple_of(FLUSH_BYTES) > room || len > u64::from(u32::MAX) {

@@ -1,0 +1,439 @@
+//! The scrub against brute force: planted damage of every kind, and histories that go on while it runs.
+
+use super::*;
+use crate::device::{CrashPolicy, Device, Sim};
+use crate::format::view::{Consistency, Role};
+use crate::format::{BlockPtr, Extent, Ino, Kind, NODE_BYTES, ViewId};
+use crate::fs::{Fs, FsOptions};
+use crate::ops::{Caller, NodeId, OpenFlags, Operations};
+use crate::tree::{Step, Visit, walk};
+use crate::volume::{Access, Need, NewSnapshot, OpenOptions, Purpose};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const SIZE: u64 = 128 << 20;
+const USER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
+const RW: OpenFlags =
+    OpenFlags { read: true, write: true, append: false, truncate: false, exclusive: false, sync: false };
+
+fn open(sim: &Arc<Sim>, access: Access) -> Arc<Volume> {
+    Volume::open(sim.clone(), OpenOptions { access, cache_bytes: 1 << 20 }).unwrap()
+}
+
+fn mount(sim: &Arc<Sim>) -> Arc<Fs> {
+    Fs::open(open(sim, Access::ReadWrite), FsOptions::default(), crate::clock::Clock::manual(1000)).unwrap()
+}
+
+/// Runs a whole scrub.
+fn scrub(volume: &Volume) -> Scrub {
+    let mut scrub = Scrub::start(volume, 0, 1);
+    while scrub.is_unfinished() {
+        scrub.step(volume, 1 << 20).unwrap();
+    }
+    scrub.save(volume, 2);
+    scrub
+}
+
+/// Who has which blocks: address of a block of content -> views and paths; metadata blocks -> views.
+#[derive(Default)]
+struct Truth {
+    content: BTreeMap<u64, (Vec<String>, String)>,
+    nodes: BTreeMap<u64, (BlockPtr, Vec<String>)>,
+    tables: Vec<BlockPtr>,
+}
+
+/// By reading every view whole.
+fn truth(volume: &Volume) -> Truth {
+    let state = volume.committed().unwrap();
+    let mut truth = Truth { tables: state.space_map.clone(), ..Truth::default() };
+    let visit = &mut |visit: Visit<'_>| {
+        if let Visit::Node(ptr, ..) = visit {
+            truth.tables.push(*ptr);
+        }
+        Ok(Step::Into)
+    };
+    walk(&state.pager, &state.superblock.meta_root, Epoch(0), visit).unwrap();
+    let mut records = state.records.clone();
+    records.sort_by_key(|r| (r.role == Role::Head, r.epoch));
+    for record in records.iter().filter(|r| r.role != Role::Hidden) {
+        let live = record.id == state.superblock.live;
+        let name =
+            if live { "<live>".to_string() } else { String::from_utf8_lossy(&record.name).into_owned() };
+        let root = record.root.unwrap();
+        walk(&state.pager, &root, Epoch(0), &mut |visit| {
+            match visit {
+                Visit::Node(ptr, ..) => {
+                    truth.nodes.entry(ptr.addr.0).or_insert((*ptr, Vec::new())).1.push(name.clone());
+                }
+                Visit::Item(key, value) if key.kind == Kind::Extent as u8 => {
+                    let extent = Extent::decode(value).unwrap();
+                    for at in (0..extent.len_bytes()).step_by(4096).filter(|_| !extent.is_unwritten()) {
+                        let path = || hits::path(&state.pager, &root, Ino(key.object));
+                        let entry = truth.content.entry(extent.addr.0 + at);
+                        let (views, _) = entry.or_insert_with(|| (Vec::new(), path()));
+                        if views.last() != Some(&name) {
+                            views.push(name.clone());
+                        }
+                    }
+                }
+                _ => {}
+            }
+            Ok(Step::Into)
+        })
+        .unwrap();
+    }
+    truth
+}
+
+/// A file system with directories, files of all sizes and snapshots between which much changed.
+fn sample() -> Arc<Sim> {
+    let sim = Arc::new(Sim::new(SIZE, 1));
+    Volume::create(sim.clone(), SIZE, [5; 16], (0, 0)).unwrap();
+    let fs = mount(&sim);
+    let mut rng = fastrand::Rng::with_seed(7);
+    let mut files = Vec::new();
+    for d in 0..4 {
+        let dir = fs.mkdir(&USER, NodeId::ROOT, format!("dir{d}").as_bytes(), 0o755).unwrap().attr.node;
+        for f in 0..150 {
+            let (entry, handle) = fs.create(&USER, dir, format!("file{f}").as_bytes(), 0o644, RW).unwrap();
+            fs.write(entry.attr.node, handle, 0, &[f; 700], false).unwrap();
+            fs.release(entry.attr.node, handle);
+            files.push((dir, f, entry.attr.node));
+        }
+    }
+    for n in 0..5 {
+        for _ in 0..40 {
+            let (_, _, node) = files[rng.usize(..files.len())];
+            let handle = fs.open(&USER, node, RW).unwrap();
+            let data: Vec<u8> = (0..rng.usize(1..60_000)).map(|_| rng.u8(..)).collect();
+            fs.write(node, handle, rng.u64(0..40_000), &data, false).unwrap();
+            fs.release(node, handle);
+        }
+        let (dir, f, _) = files.swap_remove(rng.usize(..files.len()));
+        fs.unlink(&USER, dir, format!("file{f}").as_bytes()).unwrap();
+        fs.create_snapshot(format!("s{n}").as_bytes(), crate::fs::SnapshotCreator::User).unwrap();
+    }
+    fs.delete_snapshot(b"s2").unwrap();
+    for _ in 0..4 {
+        fs.commit().unwrap();
+    }
+    fs.close().unwrap();
+    sim
+}
+
+#[test]
+fn a_sound_store_is_read_once_and_whole() {
+    let sim = sample();
+    let volume = open(&sim, Access::ReadWrite);
+    let before = sim.counts().bytes_read;
+    let done = scrub(&volume);
+    assert_eq!((done.record().state, done.record().bad, done.record().healed), (ScrubState::Finished, 0, 0));
+    // All but what waits to be freed, and hardly anything twice.
+    let (read, total) = (sim.counts().bytes_read - before, done.record().total_bytes);
+    assert!(
+        done.record().done_bytes <= total && done.record().done_bytes > total / 10 * 9,
+        "{:?}",
+        done.record()
+    );
+    assert!(read > total / 10 * 9 && read < total / 10 * 13, "{read} of {total}");
+}
+
+#[test]
+fn bad_content_is_found_with_its_file_and_snapshots() {
+    let sound = sample();
+    let truth = truth(&open(&sound, Access::ReadOnly));
+    let all: Vec<_> = truth.content.iter().collect();
+    let mut rng = fastrand::Rng::with_seed(3);
+    let mut kinds = BTreeMap::new();
+    for round in 0..60 {
+        let sim = Arc::new(sound.clone_image());
+        let (addr, (views, path)) = all[rng.usize(..all.len())];
+        match round % 3 {
+            0 => sim.flip(addr + rng.u64(..4096), 1 << rng.u8(..8)),
+            1 => sim.zero(*addr, 4096),
+            _ => sim.make_unreadable(addr + 512, 512),
+        }
+        let volume = open(&sim, Access::ReadWrite);
+        let done = scrub(&volume);
+        assert_eq!((done.record().bad, done.findings().len()), (1, 1), "{:?}", done.findings());
+        let finding = &done.findings()[0];
+        assert_eq!((finding.addr, finding.len, finding.files_total), (*addr, 4096, 1));
+        assert_eq!((&finding.views, &finding.files), (views, &vec![path.clone()]), "{addr:#x}");
+        assert_eq!(volume.damage().bad, 1);
+        // It is known after the next mount, too.
+        volume.commit(&mut |_| Ok(())).unwrap();
+        drop(volume);
+        let again = Scrub::load(&open(&sim, Access::ReadOnly)).unwrap();
+        assert_eq!((again.findings(), again.record()), (done.findings(), done.record()));
+        *kinds.entry(views.len()).or_insert(0) += 1;
+    }
+    assert!(kinds.len() >= 4, "blocks of one view and of several: {kinds:?}");
+}
+
+#[test]
+fn metadata_is_healed_and_what_has_no_good_copy_is_told() {
+    let sound = sample();
+    let truth = truth(&open(&sound, Access::ReadOnly));
+    let nodes = truth.nodes.values().map(|(ptr, views)| (*ptr, Some(views)));
+    let all: Vec<_> = nodes.chain(truth.tables.iter().map(|ptr| (*ptr, None))).collect();
+    assert!(all.len() > 40, "{} blocks", all.len());
+    let mut told = 0;
+    for (n, (ptr, views)) in all.into_iter().enumerate() {
+        let harm = |sim: &Sim, addr: u64| match n % 3 {
+            0 => sim.flip(addr + 100, 4),
+            1 => sim.zero(addr, 512),
+            _ => sim.make_unreadable(addr + 4096, 512),
+        };
+        for addr in [ptr.addr.0, ptr.copy.0] {
+            let sim = Arc::new(sound.clone_image());
+            let volume = open(&sim, Access::ReadWrite);
+            harm(&sim, addr);
+            let done = scrub(&volume);
+            assert_eq!((done.record().healed, done.record().bad), (1, 0), "{ptr:?}: {:?}", done.findings());
+            let mut now = vec![0; NODE_BYTES];
+            sim.read_at(addr, &mut now).unwrap();
+            assert!(now == sound.peek(addr, NODE_BYTES as u64), "{ptr:?}: what should be there is there");
+            assert_eq!(volume.damage().bad, 0);
+        }
+        let sim = Arc::new(sound.clone_image());
+        let volume = open(&sim, Access::ReadWrite);
+        [ptr.addr.0, ptr.copy.0].iter().for_each(|addr| harm(&sim, *addr));
+        let done = scrub(&volume);
+        assert_eq!(done.record().state, ScrubState::Finished);
+        // Of what is below a lost node nothing is known, so one finding stands for it.
+        assert_eq!((done.record().healed, done.record().bad), (0, 1), "{ptr:?}: {:?}", done.findings());
+        let finding = &done.findings()[0];
+        if let Some(views) = views {
+            assert_eq!((finding.addr, &finding.views), (ptr.addr.0, views), "{ptr:?}");
+            told += usize::from(finding.files_total > 0);
+        }
+    }
+    assert!(told > 10, "files are named: {told}");
+}
+
+#[test]
+fn superblocks_are_healed() {
+    let sim = sample();
+    let volume = open(&sim, Access::ReadWrite);
+    let state = volume.committed().unwrap().superblock;
+    for ring in [0, crate::device::RESERVED_BYTES / 2] {
+        let addr = ring + state.seq % 64 * 4096;
+        let good = sim.peek(addr, 4096);
+        sim.corrupt(addr + 60, 10, 3);
+        let done = scrub(&volume);
+        assert_eq!((done.record().healed, done.record().bad), (1, 0));
+        assert!(sim.peek(addr, 4096) == good);
+    }
+    // A slot of before, as a crash between two writes leaves it, is no damage.
+    sim.write_at(state.seq % 64 * 4096, &sim.peek((state.seq - 1) % 64 * 4096, 4096)).unwrap();
+    let done = scrub(&volume);
+    assert_eq!((done.record().healed, done.record().bad), (0, 0));
+}
+
+#[test]
+fn a_scrub_that_was_cut_off_goes_on() {
+    let sound = sample();
+    let truth = truth(&open(&sound, Access::ReadOnly));
+    let whole = scrub(&open(&Arc::new(sound.clone_image()), Access::ReadOnly)).record().done_bytes;
+    for seed in 0..12 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut sim = Arc::new(sound.clone_image());
+        let planted: BTreeSet<u64> =
+            (0..8).map(|_| *truth.content.keys().nth(rng.usize(..truth.content.len())).unwrap()).collect();
+        planted.iter().for_each(|addr| sim.zero(*addr, 4096));
+        let mut volume = open(&sim, Access::ReadWrite);
+        let (mut running, mut read) = (Scrub::start(&volume, 0, 1), 0);
+        while running.is_unfinished() {
+            read += running.step(&volume, 1 << rng.u32(12..20)).unwrap();
+            running.save(&volume, 2);
+            if rng.u8(0..4) == 0 {
+                running.unpin();
+                volume.commit(&mut |_| Ok(())).unwrap();
+                drop(volume);
+                sim = Arc::new(sim.crash(CrashPolicy::DropAll));
+                volume = open(&sim, Access::ReadWrite);
+                running = Scrub::load(&volume).expect("it was written down");
+            }
+        }
+        let found: BTreeSet<u64> = running.findings().iter().flat_map(|f| blocks(f.addr, f.len)).collect();
+        assert_eq!(found, planted, "seed {seed}");
+        assert!(read < whole / 10 * 15, "seed {seed}: {read} bytes read for {whole}");
+    }
+}
+
+fn blocks(addr: u64, len: u64) -> impl Iterator<Item = u64> {
+    (addr..addr + len).step_by(4096)
+}
+
+#[test]
+fn it_pauses_and_stops() {
+    let sim = sample();
+    let volume = open(&sim, Access::ReadWrite);
+    let mut running = Scrub::start(&volume, 0, 1);
+    assert!(running.step(&volume, 1 << 16).unwrap() > 0);
+    running.set_state(ScrubState::Paused);
+    running.save(&volume, 5);
+    let cursor = running.record().cursor;
+    assert_eq!(running.step(&volume, 1 << 16).unwrap(), 0, "paused");
+    running = Scrub::load(&volume).unwrap();
+    assert_eq!((running.record().state, running.record().cursor), (ScrubState::Paused, cursor));
+    running.set_state(ScrubState::Running);
+    running.step(&volume, 1 << 16).unwrap();
+    running.set_state(ScrubState::Stopped);
+    running.set_state(ScrubState::Running);
+    assert_eq!(running.record().state, ScrubState::Stopped, "that was its end");
+    running.save(&volume, 9);
+    assert_eq!(Scrub::load(&volume).unwrap().record().ended_secs, 9);
+}
+
+#[test]
+fn a_device_that_is_gone_is_no_damage() {
+    let sim = sample();
+    let volume = open(&sim, Access::ReadWrite);
+    let mut running = Scrub::start(&volume, 0, 1);
+    running.step(&volume, 1 << 16).unwrap();
+    let cursor = running.record().cursor;
+    sim.set_crash_at(sim.changes() + 1);
+    assert!(sim.flush().is_err());
+    assert!(running.step(&volume, 1 << 20).is_err());
+    assert_eq!((running.record().bad, running.record().cursor), (0, cursor));
+}
+
+/// A history of a volume that goes on.
+struct History {
+    volume: Arc<Volume>,
+    rng: fastrand::Rng,
+    names: u32,
+}
+
+impl History {
+    fn step(&mut self) {
+        let (volume, rng) = (&self.volume, &mut self.rng);
+        let state = volume.committed().unwrap();
+        let known = |id: &ViewId| volume.head(*id).is_ok();
+        let heads: Vec<ViewId> =
+            state.records.iter().filter(|r| r.role == Role::Head).map(|r| r.id).filter(known).collect();
+        let snapshots = volume.snapshots();
+        let some = (!snapshots.is_empty()).then(|| snapshots[rng.usize(..snapshots.len())].id);
+        let head = heads[rng.usize(..heads.len())];
+        match (rng.u8(0..100), some) {
+            (0..=54, _) => (0..rng.usize(1..8)).for_each(|_| write(volume, head, rng)),
+            (55..=69, _) => {
+                self.names += 1;
+                let name = format!("s{}", self.names).into_bytes();
+                let consistency = Consistency::FileSystem;
+                let new = NewSnapshot { name: &name, created: (1, 2), consistency, pause_ns: &|| 7 };
+                volume.create_snapshot(&new, &mut |_| Ok(())).unwrap();
+            }
+            (70..=79, Some(id)) => volume.delete_snapshot(id).unwrap(),
+            (80..=81, Some(id)) if heads.len() < 4 => drop(volume.clone_snapshot(id, (3, 4)).unwrap()),
+            (82..=83, _) if head != volume.live_id() => drop(volume.drop_head(head)),
+            (84, _) => drop(volume.promote(head)),
+            _ => volume.commit(&mut |_| Ok(())).unwrap(),
+        }
+    }
+}
+
+/// Writes, shares or removes one object of a head.
+fn write(volume: &Volume, head: ViewId, rng: &mut fastrand::Rng) {
+    let key = Key::new(rng.u64(16..300), Kind::Extent, 0);
+    let data = vec![rng.u8(1..); 4096 * rng.usize(1..12)];
+    let staged = (rng.u8(0..4) > 0).then(|| volume.stage(&data).unwrap());
+    let Ok(mut txn) = volume.begin_on(head) else { return };
+    txn.reserve(Need { items: 4, data_bytes: 0 }, Purpose::Write).unwrap();
+    let old = txn.view().get(&key).unwrap().map(|v| Extent::decode(&v).unwrap());
+    let other = Key::new(rng.u64(300..330), Kind::Extent, 0);
+    match (staged, &old) {
+        (Some(staged), _) => {
+            let extents = txn.publish(staged);
+            txn.insert(key, &extents[0].encode()).unwrap();
+            extents[1..].iter().for_each(|e| txn.free(e));
+        }
+        (None, Some(source)) if rng.bool() => {
+            if let Some(gone) = txn.view().get(&other).unwrap().map(|v| Extent::decode(&v).unwrap()) {
+                txn.free(&gone);
+            }
+            let shared = txn.share(source);
+            txn.insert(other, &shared.encode()).unwrap();
+            return;
+        }
+        _ => drop(txn.remove(&key).unwrap()),
+    }
+    old.iter().for_each(|old| txn.free(old));
+}
+
+/// Every block of content in the committed state with the oldest reference to it.
+fn content(volume: &Volume) -> BTreeMap<u64, Epoch> {
+    let state = volume.committed().unwrap();
+    let mut all = BTreeMap::new();
+    for root in state.records.iter().filter(|r| r.role != Role::Hidden).filter_map(|r| r.root) {
+        walk(&state.pager, &root, Epoch(0), &mut |visit| {
+            if let Visit::Item(key, value) = visit
+                && key.kind == Kind::Extent as u8
+            {
+                let extent = Extent::decode(value).unwrap();
+                for addr in blocks(extent.addr.0, extent.len_bytes()) {
+                    let birth = all.entry(addr).or_insert(extent.birth);
+                    *birth = extent.birth.min(*birth);
+                }
+            }
+            Ok(Step::Into)
+        })
+        .unwrap();
+    }
+    all
+}
+
+/// Whatever is written, kept and deleted while the scrub runs: what is bad from its beginning to its end is found, and
+/// nothing else.
+fn scrub_under_change(seed: u64) -> usize {
+    let sim = Arc::new(Sim::new(SIZE, seed));
+    Volume::create(sim.clone(), SIZE, [seed as u8; 16], (0, 0)).unwrap();
+    let mut history =
+        History { volume: open(&sim, Access::ReadWrite), rng: fastrand::Rng::with_seed(seed), names: 0 };
+    (0..history.rng.usize(20..200)).for_each(|_| history.step());
+    let volume = history.volume.clone();
+    volume.commit(&mut |_| Ok(())).unwrap();
+    let before = content(&volume);
+    let mut planted = BTreeMap::new();
+    for addr in before.keys() {
+        if history.rng.u8(0..10) == 0 {
+            sim.flip(addr + history.rng.u64(..4096), 1);
+            planted.insert(*addr, sim.peek(*addr, 4096));
+        }
+    }
+    let mut running = Scrub::start(&volume, 0, 1);
+    let mut found = BTreeSet::new();
+    while running.is_unfinished() {
+        running.step(&volume, 1 << history.rng.u32(12..19)).unwrap();
+        if history.rng.bool() {
+            running.unpin();
+        }
+        (0..history.rng.usize(0..4)).for_each(|_| history.step());
+        found.extend(running.bad.iter().copied());
+    }
+    volume.commit(&mut |_| Ok(())).unwrap();
+    // A run of bad blocks is one finding; those beyond the first hundred are counted.
+    found.extend(running.findings().iter().flat_map(|f| blocks(f.addr, f.len)));
+    for addr in &found {
+        assert!(planted.contains_key(addr), "seed {seed}: {addr:#x} is sound");
+    }
+    let after = content(&volume);
+    let still = planted.iter().filter(|(addr, bytes)| {
+        let same = after.get(addr).is_some_and(|birth| *birth <= running.record().until);
+        same && sim.peek(**addr, 4096) == **bytes
+    });
+    let mut count = 0;
+    for (addr, _) in still {
+        let seen = found.contains(addr) || running.findings().len() as u64 == FINDINGS_MAX;
+        assert!(seen, "seed {seed}: {addr:#x} is bad and was not found");
+        count += 1;
+    }
+    count
+}
+
+#[test]
+fn nothing_is_missed_or_invented_while_everything_changes() {
+    let found: usize = (0..60).map(scrub_under_change).sum();
+    assert!(found > 300, "{found} bad blocks were there from beginning to end");
+}

@@ -1,0 +1,103 @@
+//! Reading a metadata block: from its place, else from its second copy, and the bad place is made good again.
+//!
+//! Rewriting a bad place with exactly the bytes that it must hold is the one exception to the rule that a committed
+//! block is never written over. It needs no flush: until the rewritten block is durable the other copy is there. Whoever
+//! reads keeps the block from being freed and used for something else, as for every read.
+
+use super::{Result, Store, StoreError};
+use crate::format::header::{self, BlockKind, Header};
+use crate::format::{BlockAddr, BlockPtr};
+
+/// Who reads: decides which copies of a metadata block are read, and what happens to a bad one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reading {
+    /// Whoever needs what is in the block: the second copy is read if the first is bad, which is healed.
+    Serve,
+    /// An auditor: all copies are read, nothing is changed.
+    Prove,
+    /// A scrub: all copies are read, and the bad one is healed.
+    Scrub,
+}
+
+/// A bad place of a block that has a good copy elsewhere.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BadPlace {
+    /// The pointer to the block.
+    pub ptr: BlockPtr,
+    /// Which of its places is bad.
+    pub addr: BlockAddr,
+    /// It was written anew with what the other copy has.
+    pub healed: bool,
+    /// What was wrong.
+    pub what: String,
+}
+
+/// A block that was read and proved.
+type Proved = (Box<[u8]>, Header);
+
+impl Store {
+    /// Reads the metadata block that `ptr` points to and proves that it is the one.
+    pub fn read_block(&self, ptr: &BlockPtr, kinds: &[BlockKind]) -> Result<Proved> {
+        let first = self.read_place(ptr, ptr.addr, kinds);
+        if ptr.copy.0 == 0 || (first.is_ok() && self.reading == Reading::Serve) {
+            if first.is_err() {
+                self.health.found_bad(ptr.addr.0);
+            }
+            return first;
+        }
+        match (first, self.read_place(ptr, ptr.copy, kinds)) {
+            (Ok(found), Ok(_)) => Ok(found),
+            (Ok(found), Err(e)) => {
+                self.found_bad(ptr, ptr.copy, &found.0, &e);
+                Ok(found)
+            }
+            (Err(e), Ok(found)) => {
+                self.found_bad(ptr, ptr.addr, &found.0, &e);
+                Ok(found)
+            }
+            (Err(e), Err(_)) => {
+                self.health.found_bad(ptr.addr.0);
+                self.health.found_bad(ptr.copy.0);
+                Err(e)
+            }
+        }
+    }
+
+    fn read_place(&self, ptr: &BlockPtr, at: BlockAddr, kinds: &[BlockKind]) -> Result<Proved> {
+        let mut buf = vec![0; ptr.len as usize].into_boxed_slice();
+        self.read_raw(at.0, &mut buf)?;
+        let header = header::verify(&buf, ptr, kinds, self.fsid())?;
+        Ok((buf, header))
+    }
+
+    /// The place `at` does not hold `good`, as the other copy does.
+    fn found_bad(&self, ptr: &BlockPtr, at: BlockAddr, good: &[u8], cause: &StoreError) {
+        let which = if at == ptr.addr { "first" } else { "second" };
+        // What is free, or was just handed out, is nobody's to write: then the pointer is stale, whatever its reader thinks.
+        let may_heal = self.reading != Reading::Prove
+            && self.health.may_heal()
+            && self.alloc.lock().is_settled(at.0, u64::from(ptr.len));
+        let healed = match may_heal.then(|| self.write_raw(at.0, good)) {
+            Some(Ok(())) => {
+                self.health.healed(at.0);
+                log::warn!("healed the {which} copy of a block at {at}: {cause}");
+                true
+            }
+            failed => {
+                let why = failed.and_then(Result::err).map(|e| format!(", which cannot be healed: {e}"));
+                if self.health.found_bad(at.0) && self.reading == Reading::Serve {
+                    log::error!("bad {which} copy of a block at {at}{}: {cause}", why.unwrap_or_default());
+                }
+                false
+            }
+        };
+        if self.reading != Reading::Serve {
+            self.bad.lock().push(BadPlace { ptr: *ptr, addr: at, healed, what: cause.to_string() });
+        }
+    }
+
+    /// What an auditor's store has met since the last call.
+    pub fn take_bad(&self) -> Vec<BadPlace> {
+        std::mem::take(&mut self.bad.lock())
+    }
+}

@@ -1,0 +1,664 @@
+//! A store under a workload: every operation goes to the file system and to the model, and leaves a moment in the
+//! history: what the model was then, and between which device calls it happened.
+//!
+//! Paths name things, so that a workload reads like a script. As long as nothing is made to fail, every answer must be
+//! the model's. Where failures are expected ([`Excuse`]) a refused operation must have changed nothing, and after one that
+//! stops the store none may succeed any more.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::{Arc, OnceLock};
+
+use snapfs::clock::Clock;
+use snapfs::device::{Device, Sim};
+use snapfs::fs::{Fs, FsOptions};
+use snapfs::ops::*;
+use snapfs::volume::{Access, OpenOptions, Volume};
+
+use crate::observe::{self, ADMIN, Numbers, READ, snapdir};
+use crate::reference::{self, Body, Content, Expect, Id, Inode, Model};
+
+/// The smallest store that there is.
+pub const SIZE: u64 = 32 << 20;
+const USER: Caller = Caller { uid: 1000, gid: 100, pid: 1 };
+const WRITE: OpenFlags = OpenFlags { write: true, ..READ };
+
+/// An empty store, made once and copied for every run.
+pub fn template() -> Sim {
+    static TEMPLATE: OnceLock<Sim> = OnceLock::new();
+    let template = TEMPLATE.get_or_init(|| {
+        let sim = Arc::new(Sim::new(SIZE, 1));
+        Volume::create(sim.clone(), SIZE, [9; 16], (0, 0)).expect("a new store");
+        let fs = open(sim.clone(), &Limits::default()).expect("a store that was just made opens");
+        fs.close().expect("and closes");
+        sim.clone_image()
+    });
+    template.clone_image()
+}
+
+/// Memory that a store may use.
+#[derive(Clone, Copy)]
+pub struct Limits {
+    /// For clean nodes.
+    pub cache_bytes: usize,
+    /// For what waits for a commit.
+    pub dirty_bytes_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { cache_bytes: 1 << 20, dirty_bytes_max: 64 << 10 }
+    }
+}
+
+/// Opens the file system of a store.
+pub fn open(device: Arc<dyn Device>, limits: &Limits) -> std::result::Result<Arc<Fs>, String> {
+    let options = OpenOptions { access: Access::ReadWrite, cache_bytes: limits.cache_bytes };
+    let volume = Volume::open(device, options).map_err(|e| e.to_string())?;
+    let options = FsOptions { dirty_bytes_max: limits.dirty_bytes_max, ..FsOptions::default() };
+    Fs::open(volume, options, Clock::manual(1_000_000)).map_err(|e| format!("opening the file system: {e}"))
+}
+
+/// The state after an operation.
+pub struct Moment {
+    /// The operation.
+    pub what: String,
+    /// Changing device calls before it.
+    pub before: u64,
+    /// Changing device calls when it was answered.
+    pub after: u64,
+    /// What there is to see.
+    pub model: Model,
+    /// What there is to see in the middle of it: long work goes in steps, each of them shorter work of the same kind.
+    pub steps: Vec<Model>,
+    /// Its answer promised that all of this is durable.
+    pub acknowledged: bool,
+}
+
+/// What an operation is to the space of the store, and what its answer promises.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// It may need space.
+    Change,
+    /// It may need space, and what it did is durable when it is answered.
+    Durable,
+    /// It makes room, so it must work on a full store.
+    MakesRoom,
+    /// When it is answered, everything is durable. It must work on a full store.
+    Sync,
+}
+
+/// Which failures may be the device's fault.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Excuse {
+    /// None: every answer must be the model's.
+    Nothing,
+    /// The store may be full.
+    Full,
+    /// The device may fail in any way.
+    Faults,
+}
+
+/// An open file.
+struct Held {
+    id: Id,
+    node: NodeId,
+    handle: Handle,
+}
+
+/// What an injected fault has done.
+pub struct Refusal {
+    /// The operation.
+    pub what: String,
+    /// Its answer.
+    pub error: Error,
+}
+
+/// A store, its device, and what must be in it.
+pub struct World {
+    device: Arc<dyn Device>,
+    /// Changing device calls so far.
+    changes: Box<dyn Fn() -> u64>,
+    /// `None` only while it is being opened again, and after that failed.
+    fs: Option<Arc<Fs>>,
+    limits: Limits,
+    pub model: Model,
+    pub numbers: Numbers,
+    held: BTreeMap<String, Held>,
+    /// States in the middle of the operation at hand.
+    steps: Vec<Model>,
+    pub history: Vec<Moment>,
+    pub excuse: Excuse,
+    pub refusals: Vec<Refusal>,
+    /// The store takes no changes: nothing may succeed any more.
+    stopped: bool,
+}
+
+impl Excuse {
+    fn covers(self, kind: Kind, error: &Error) -> bool {
+        match self {
+            Excuse::Nothing => false,
+            Excuse::Full => *error == Error::NoSpace && matches!(kind, Kind::Change | Kind::Durable),
+            Excuse::Faults => matches!(error, Error::Io(_) | Error::ReadOnly | Error::NoSpace),
+        }
+    }
+}
+
+impl World {
+    /// A world on a device that holds a copy of [`template`].
+    pub fn new(device: Arc<dyn Device>, changes: Box<dyn Fn() -> u64>, limits: Limits) -> World {
+        let fs = open(device.clone(), &limits).expect("a store that was just made opens");
+        let (attr, _) = fs.getattr(NodeId::ROOT, None).expect("the root");
+        let model = Model::new(attr.mode, attr.uid, attr.gid);
+        let mut numbers = Numbers::default();
+        numbers.inodes.insert(reference::ROOT, NodeId::ROOT.ino());
+        let what = "the start".into();
+        let start = Moment {
+            what,
+            before: 0,
+            after: changes(),
+            model: model.clone(),
+            steps: Vec::new(),
+            acknowledged: true,
+        };
+        World {
+            device,
+            changes,
+            fs: Some(fs),
+            limits,
+            model,
+            numbers,
+            held: BTreeMap::new(),
+            steps: Vec::new(),
+            history: vec![start],
+            excuse: Excuse::Nothing,
+            refusals: Vec::new(),
+            stopped: false,
+        }
+    }
+
+    /// The file system. Panics if it could not be opened again.
+    pub fn fs(&self) -> Arc<Fs> {
+        self.fs.clone().expect("the store is open")
+    }
+
+    /// True if the device has seen so many changing calls, or takes no more.
+    pub fn is_done(&self, calls: u64) -> bool {
+        self.stopped || (self.changes)() >= calls
+    }
+
+    /// True if a failure has stopped the store, or it could not be opened again.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// Ends the world as a crash does: nothing is written any more.
+    pub fn vanish(mut self) -> (Vec<Moment>, Numbers) {
+        self.fs = None;
+        (std::mem::take(&mut self.history), std::mem::take(&mut self.numbers))
+    }
+
+    /// Runs one operation on both sides and notes the moment. `None` if it was refused.
+    fn run<R: Debug, M>(
+        &mut self,
+        what: String,
+        kind: Kind,
+        real: impl FnOnce(&Fs) -> Result<R>,
+        model: impl FnOnce(&mut Model) -> Expect<M>,
+    ) -> Option<(R, M)> {
+        let fs = self.fs.clone()?;
+        let before = (self.changes)();
+        let answer = real(&fs);
+        let mut next = self.model.clone();
+        let expected = model(&mut next);
+        let after = (self.changes)();
+        let stopped_before = std::mem::replace(&mut self.stopped, fs.volume().is_read_only());
+        let both = match (answer, expected) {
+            (Ok(real), Ok(expected)) => {
+                assert!(!stopped_before, "{what}: succeeded on a store that takes no changes");
+                self.model = next;
+                Some((real, expected))
+            }
+            (Err(real), Err(errors)) if errors.contains(&real) => None,
+            (Err(error), _) if self.excuse.covers(kind, &error) => {
+                assert!(!stopped_before || error == Error::ReadOnly, "{what}: {error:?} on a stopped store");
+                if self.stopped && !stopped_before {
+                    // It was cut off in the middle: its effect may be there.
+                    self.note(format!("{what} (failed)"), before, after, next, false);
+                }
+                self.refused(&fs, what, error);
+                return None;
+            }
+            (answer, expected) => panic!("{what}: {answer:?}, expected {:?}", expected.map(|_| ())),
+        };
+        let acknowledged = matches!(kind, Kind::Durable | Kind::Sync) && both.is_some();
+        self.note(what, before, after, self.model.clone(), acknowledged);
+        self.forget_orphans();
+        self.stopped |= fs.volume().is_read_only();
+        both
+    }
+
+    /// A refused operation must have changed nothing, unless the store has stopped.
+    fn refused(&mut self, fs: &Fs, what: String, error: Error) {
+        if !self.stopped {
+            let seen = observe::view(fs, NodeId::ROOT).unwrap_or_else(|e| panic!("after {what}: {e}"));
+            observe::compare_view(&seen, &self.model.live, &self.numbers)
+                .unwrap_or_else(|e| panic!("{what} was refused with {error:?} and changed something: {e}"));
+        }
+        self.refusals.push(Refusal { what, error });
+    }
+
+    fn note(&mut self, what: String, before: u64, after: u64, model: Model, acknowledged: bool) {
+        let steps = std::mem::take(&mut self.steps);
+        self.history.push(Moment { what, before, after, model, steps, acknowledged });
+    }
+
+    /// What the kernel does with inodes that have lost their last name.
+    fn forget_orphans(&mut self) {
+        let gone = self.model.drop_orphans(|id| self.held.values().any(|h| h.id == id));
+        let Some(fs) = &self.fs else { return };
+        gone.into_iter()
+            .filter(|id| self.numbers.inodes.contains_key(id))
+            .for_each(|id| fs.forget(self.numbers.node(id)));
+    }
+
+    /// The inode of a path. Without faults it must be there.
+    fn find(&self, path: &str) -> Option<Id> {
+        let found =
+            path.split('/').filter(|name| !name.is_empty()).try_fold(
+                reference::ROOT,
+                |dir, name| match &self.model.live[&dir].body {
+                    Body::Dir(entries) => entries.get(name.as_bytes()).copied(),
+                    _ => None,
+                },
+            );
+        assert!(
+            found.is_some() || self.excuse != Excuse::Nothing,
+            "{path} is not there: the workload is wrong"
+        );
+        found
+    }
+
+    /// True if there is such a path.
+    pub fn has(&self, path: &str) -> bool {
+        reference::paths(&self.model.live).contains_key(format!("/{path}").as_bytes())
+    }
+
+    /// Size of a file, 0 if it is not there.
+    pub fn size(&self, path: &str) -> u64 {
+        self.find(path).map_or(0, |id| self.model.content(id).size)
+    }
+
+    fn parent<'p>(&self, path: &'p str) -> Option<(Id, &'p [u8])> {
+        let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+        Some((self.find(dir)?, name.as_bytes()))
+    }
+
+    fn make(
+        &mut self,
+        what: &str,
+        path: &str,
+        mode: u32,
+        body: Body,
+        real: impl FnOnce(&Fs, NodeId, &[u8]) -> Result<Entry>,
+    ) {
+        let Some((dir, name)) = self.parent(path) else { return };
+        let parent = self.numbers.node(dir);
+        let made = self.run(
+            format!("{what} {path}"),
+            Kind::Change,
+            |fs| real(fs, parent, name),
+            |model| model.make(&USER, dir, name, mode, body),
+        );
+        if let Some((entry, id)) = made {
+            self.numbers.inodes.insert(id, entry.attr.node.ino());
+        }
+    }
+
+    pub fn mkdir(&mut self, path: &str) {
+        let body = Body::Dir(BTreeMap::new());
+        self.make("mkdir", path, 0o755, body, |fs, parent, name| fs.mkdir(&USER, parent, name, 0o755));
+    }
+
+    /// Makes an empty file.
+    pub fn create(&mut self, path: &str) {
+        self.make("create", path, 0o644, Body::File(Content::default()), |fs, parent, name| {
+            let (entry, handle) = fs.create(&USER, parent, name, 0o644, WRITE)?;
+            fs.release(entry.attr.node, handle);
+            Ok(entry)
+        });
+    }
+
+    pub fn symlink(&mut self, path: &str, target: &str) {
+        let body = Body::Link(target.into());
+        self.make("symlink", path, 0o777, body, |fs, parent, name| {
+            fs.symlink(&USER, parent, name, target.as_bytes())
+        });
+    }
+
+    pub fn mkfifo(&mut self, path: &str) {
+        let body = Body::Special(FileType::Fifo, 0);
+        self.make("mkfifo", path, 0o600, body, |fs, parent, name| {
+            fs.mknod(&USER, parent, name, FileType::Fifo, 0o600, 0)
+        });
+    }
+
+    pub fn link(&mut self, from: &str, to: &str) {
+        let (Some(id), Some((dir, name))) = (self.find(from), self.parent(to)) else { return };
+        let (node, parent) = (self.numbers.node(id), self.numbers.node(dir));
+        let real = |fs: &Fs| fs.link(&USER, node, parent, name);
+        self.run(format!("link {from} {to}"), Kind::Change, real, |model| model.link(id, dir, name));
+    }
+
+    pub fn unlink(&mut self, path: &str) {
+        let Some((dir, name)) = self.parent(path) else { return };
+        let parent = self.numbers.node(dir);
+        let real = |fs: &Fs| fs.unlink(&USER, parent, name);
+        self.run(format!("unlink {path}"), Kind::MakesRoom, real, |model| model.unlink(dir, name));
+    }
+
+    pub fn rmdir(&mut self, path: &str) {
+        let Some((dir, name)) = self.parent(path) else { return };
+        let parent = self.numbers.node(dir);
+        let real = |fs: &Fs| fs.rmdir(&USER, parent, name);
+        self.run(format!("rmdir {path}"), Kind::MakesRoom, real, |model| model.rmdir(dir, name));
+    }
+
+    /// Removes a directory and all that is in it.
+    pub fn remove_all(&mut self, path: &str) {
+        let Some(id) = self.find(path) else { return };
+        let Body::Dir(entries) = &self.model.live[&id].body else { return self.unlink(path) };
+        for name in entries.keys().cloned().collect::<Vec<_>>() {
+            self.remove_all(&format!("{path}/{}", String::from_utf8_lossy(&name)));
+        }
+        self.rmdir(path);
+    }
+
+    pub fn rename(&mut self, from: &str, to: &str, mode: RenameMode) {
+        let (Some((dir, name)), Some((to_dir, to_name))) = (self.parent(from), self.parent(to)) else {
+            return;
+        };
+        let (parent, to_parent) = (self.numbers.node(dir), self.numbers.node(to_dir));
+        self.run(
+            format!("rename {from} {to} {mode:?}"),
+            Kind::Change,
+            |fs| fs.rename(&USER, parent, name, to_parent, to_name, mode),
+            |model| model.rename(dir, name, to_dir, to_name, mode),
+        );
+    }
+
+    /// Runs an operation that needs a handle, on one that is open for it alone.
+    fn with_handle<R: Debug, M>(
+        &mut self,
+        what: String,
+        kind: Kind,
+        (id, flags): (Id, OpenFlags),
+        real: impl FnOnce(&Fs, NodeId, Handle) -> Result<R>,
+        model: impl FnOnce(&mut Model) -> Expect<M>,
+    ) -> Option<(R, M)> {
+        let node = self.numbers.node(id);
+        let real = |fs: &Fs| {
+            let handle = fs.open(&USER, node, flags)?;
+            let done = real(fs, node, handle);
+            fs.release(node, handle);
+            done
+        };
+        self.run(what, kind, real, model)
+    }
+
+    /// Writes `data` at `at`.
+    pub fn write(&mut self, path: &str, at: u64, data: &[u8]) {
+        let Some(id) = self.find(path) else { return };
+        self.with_handle(
+            format!("write {path} {at}+{}", data.len()),
+            Kind::Change,
+            (id, WRITE),
+            |fs, node, handle| fs.write(node, handle, at, data, false),
+            |model| model.write(id, at, data, false),
+        );
+    }
+
+    /// Writes at the end; with `sync` as on a file opened with `O_SYNC`.
+    pub fn append(&mut self, path: &str, data: &[u8], sync: bool) {
+        let Some(id) = self.find(path) else { return };
+        let at = self.model.content(id).size;
+        self.with_handle(
+            format!("append {path} {} sync {sync}", data.len()),
+            if sync { Kind::Durable } else { Kind::Change },
+            (id, OpenFlags { append: true, sync, ..WRITE }),
+            |fs, node, handle| fs.write(node, handle, 0, data, false),
+            |model| model.write(id, at, data, false),
+        );
+    }
+
+    /// Makes a file with this content, or gives it this content.
+    pub fn put(&mut self, path: &str, data: &[u8]) {
+        if self.has(path) {
+            self.truncate(path, 0);
+        } else {
+            self.create(path);
+        }
+        if !data.is_empty() {
+            self.write(path, 0, data);
+        }
+    }
+
+    pub fn truncate(&mut self, path: &str, size: u64) {
+        let Some(id) = self.find(path) else { return };
+        let node = self.numbers.node(id);
+        let set = SetAttr { size: Some(size), ..SetAttr::default() };
+        let kind = if size == 0 { Kind::MakesRoom } else { Kind::Change };
+        let real = |fs: &Fs| fs.setattr(&USER, node, None, &set);
+        self.run(format!("truncate {path} {size}"), kind, real, |model| model.truncate(id, size));
+    }
+
+    pub fn fallocate(&mut self, path: &str, at: u64, len: u64, mode: AllocateMode) {
+        let Some(id) = self.find(path) else { return };
+        self.with_handle(
+            format!("fallocate {path} {at}+{len} {mode:?}"),
+            Kind::Change,
+            (id, WRITE),
+            |fs, node, handle| fs.fallocate(&USER, node, handle, at, len, mode),
+            |model| model.fallocate(id, at, len, mode),
+        );
+    }
+
+    pub fn copy(&mut self, (from, at): (&str, u64), (to, to_at): (&str, u64), len: u64) {
+        let (Some(source), Some(target)) = (self.find(from), self.find(to)) else { return };
+        let source_node = self.numbers.node(source);
+        // Steps end where blocks of either end do.
+        let ends = (1..len).filter(|n| n.is_multiple_of(4096) || (to_at + n).is_multiple_of(4096));
+        self.steps = ends
+            .map(|len| {
+                let mut model = self.model.clone();
+                model.copy(source, at, target, to_at, len).map(|_| model).unwrap_or(self.model.clone())
+            })
+            .collect();
+        // Of a copy that could not go on, what was copied counts.
+        let copied = std::cell::Cell::new(len);
+        self.with_handle(
+            format!("copy {from} {at} {to} {to_at} {len}"),
+            Kind::Change,
+            (target, WRITE),
+            |fs, node, handle| {
+                let from = fs.open(&USER, source_node, READ)?;
+                let done = fs.copy_range(&USER, source_node, from, at, node, handle, to_at, len);
+                fs.release(source_node, from);
+                copied.set(*done.as_ref().unwrap_or(&len));
+                done
+            },
+            |model| model.copy(source, at, target, to_at, copied.get()),
+        );
+    }
+
+    fn set_attr(&mut self, what: &str, path: &str, set: &SetAttr, model: impl FnOnce(&mut Model, Id)) {
+        let Some(id) = self.find(path) else { return };
+        let node = self.numbers.node(id);
+        let model = |m: &mut Model| {
+            model(m, id);
+            Ok(())
+        };
+        self.run(format!("{what} {path}"), Kind::Change, |fs| fs.setattr(&ADMIN, node, None, set), model);
+    }
+
+    pub fn chmod(&mut self, path: &str, mode: u32) {
+        let set = SetAttr { mode: Some(mode), ..SetAttr::default() };
+        self.set_attr("chmod", path, &set, |model, id| model.chmod(id, mode));
+    }
+
+    pub fn chown(&mut self, path: &str, uid: u32, gid: u32) {
+        let set = SetAttr { uid: Some(uid), gid: Some(gid), ..SetAttr::default() };
+        self.set_attr("chown", path, &set, |model, id| model.chown(id, Some(uid), Some(gid)));
+    }
+
+    pub fn touch(&mut self, path: &str, secs: i64) {
+        let at = Timestamp { secs, nanos: 5 };
+        let set = SetAttr { mtime: Some(SetTime::At(at)), ..SetAttr::default() };
+        self.set_attr("touch", path, &set, |model, id| model.set_mtime(id, Some(at)));
+    }
+
+    pub fn set_xattr(&mut self, path: &str, name: &str, value: &[u8]) {
+        let Some(id) = self.find(path) else { return };
+        let (node, name) = (self.numbers.node(id), name.as_bytes());
+        self.run(
+            format!("setxattr {path} {} bytes", value.len()),
+            Kind::Change,
+            |fs| fs.setxattr(&ADMIN, node, name, value, XattrMode::Set),
+            |model| model.set_xattr(id, name, value, XattrMode::Set),
+        );
+    }
+
+    pub fn remove_xattr(&mut self, path: &str, name: &str) {
+        let Some(id) = self.find(path) else { return };
+        let (node, name) = (self.numbers.node(id), name.as_bytes());
+        let real = |fs: &Fs| fs.removexattr(&ADMIN, node, name);
+        self.run(format!("removexattr {path}"), Kind::Change, real, |model| model.remove_xattr(id, name));
+    }
+
+    pub fn fsync(&mut self, path: &str, scope: SyncScope) {
+        let Some(id) = self.find(path) else { return };
+        let real = |fs: &Fs, node, handle| fs.fsync(node, handle, scope);
+        self.with_handle(format!("fsync {path} {scope:?}"), Kind::Sync, (id, WRITE), real, |_| Ok(()));
+    }
+
+    pub fn fsync_dir(&mut self, path: &str) {
+        let Some(id) = self.find(path) else { return };
+        let node = self.numbers.node(id);
+        self.run(format!("fsync of directory {path}"), Kind::Sync, |fs| fs.fsyncdir(node), |_| Ok(()));
+    }
+
+    pub fn commit(&mut self) {
+        self.run("commit".into(), Kind::Sync, Fs::commit, |_| Ok(()));
+    }
+
+    pub fn snap(&mut self, name: &str) {
+        let bytes = name.as_bytes();
+        let real = |fs: &Fs| fs.mkdir(&ADMIN, snapdir(), bytes, 0o755);
+        let made = self.run(format!("snapshot {name}"), Kind::Durable, real, |model| model.snap(bytes));
+        if let Some((entry, id)) = made {
+            self.numbers.views.insert(id, entry.attr.node.view());
+        }
+    }
+
+    pub fn unsnap(&mut self, name: &str) {
+        let bytes = name.as_bytes();
+        let real = |fs: &Fs| fs.rmdir(&ADMIN, snapdir(), bytes);
+        if self.model.snapshots.contains_key(bytes) || self.excuse == Excuse::Nothing {
+            self.run(format!("delete snapshot {name}"), Kind::MakesRoom, real, |model| model.unsnap(bytes));
+        }
+    }
+
+    pub fn rename_snap(&mut self, name: &str, to: &str) {
+        let (from, new) = (name.as_bytes(), to.as_bytes());
+        let mode = RenameMode::NoReplace;
+        let real = |fs: &Fs| fs.rename(&ADMIN, snapdir(), from, snapdir(), new, mode);
+        if self.model.snapshots.contains_key(from) || self.excuse == Excuse::Nothing {
+            self.run(format!("rename snapshot {name} {to}"), Kind::Change, real, |model| {
+                model.rename_snapshot(from, new)
+            });
+        }
+    }
+
+    /// Names of the snapshots.
+    pub fn snapshots(&self) -> Vec<String> {
+        self.model.snapshots.keys().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+    }
+
+    /// Keeps a file open under `tag`.
+    pub fn hold(&mut self, tag: &str, path: &str) {
+        let Some(id) = self.find(path) else { return };
+        let node = self.numbers.node(id);
+        match self.fs().open(&USER, node, WRITE) {
+            Ok(handle) => drop(self.held.insert(tag.into(), Held { id, node, handle })),
+            Err(e) => assert!(self.excuse != Excuse::Nothing, "opening {path}: {e:?}"),
+        }
+    }
+
+    /// Writes to a file that is held, whether it has a name or not.
+    pub fn write_held(&mut self, tag: &str, at: u64, data: &[u8]) {
+        let Some(held) = self.held.get(tag) else { return };
+        let (id, node, handle) = (held.id, held.node, held.handle);
+        self.run(
+            format!("write held {tag} {at}+{}", data.len()),
+            Kind::Change,
+            |fs| fs.write(node, handle, at, data, false),
+            |model| model.write(id, at, data, false),
+        );
+    }
+
+    pub fn fsync_held(&mut self, tag: &str) {
+        let Some(held) = self.held.get(tag) else { return };
+        let (node, handle) = (held.node, held.handle);
+        self.run(
+            format!("fsync held {tag}"),
+            Kind::Sync,
+            |fs| fs.fsync(node, handle, SyncScope::All),
+            |_| Ok(()),
+        );
+    }
+
+    /// Closes a file that is held.
+    pub fn let_go(&mut self, tag: &str) {
+        if let (Some(held), Some(fs)) = (self.held.remove(tag), &self.fs) {
+            fs.release(held.node, held.handle);
+            self.forget_orphans();
+        }
+    }
+
+    /// Closes the store and opens it again.
+    pub fn reopen(&mut self) {
+        let tags: Vec<String> = self.held.keys().cloned().collect();
+        tags.iter().for_each(|tag| self.let_go(tag));
+        let close = |fs: &Fs| {
+            fs.close()?;
+            fs.volume().trim();
+            Ok(())
+        };
+        let was_stopped = self.stopped;
+        if was_stopped || self.run("close".into(), Kind::Sync, close, |_| Ok(())).is_none() {
+            return;
+        }
+        let before = (self.changes)();
+        self.fs = None;
+        match open(self.device.clone(), &self.limits) {
+            Ok(fs) => self.fs = Some(fs),
+            Err(e) => {
+                assert!(self.excuse != Excuse::Nothing, "opening again: {e}");
+                self.refusals.push(Refusal { what: "opening again".into(), error: Error::Io(e) });
+                self.stopped = true;
+            }
+        }
+        let after = (self.changes)();
+        self.note("open".into(), before, after, self.model.clone(), true);
+    }
+
+    /// Bytes that a writer can still get.
+    pub fn available(&self) -> u64 {
+        self.fs.as_ref().map_or(0, |fs| fs.volume().space().available)
+    }
+
+    /// The inode of a path, if it is there.
+    pub fn inode(&self, path: &str) -> Option<&Inode> {
+        self.find(path).map(|id| &*self.model.live[&id])
+    }
+}
