@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | [`cli`] | commands | everything |
 //! | [`check`] | the auditor's report | `volume`, `tree`, `store`, leaves |
+//! | [`repair`] | derived data made right again | `check`, `volume`, `device`, leaves |
 //! | [`scrub`] | progress and findings | `check`, `volume`, `tree`, `store`, leaves |
 //! | [`fuse`] | kernel requests | leaves |
 //! | [`ctl`] | requests to the daemon | leaves |
@@ -32,6 +33,8 @@ pub mod fs;
 pub mod fuse;
 pub mod limits;
 pub mod ops;
+pub mod repair;
+pub mod salvage;
 pub mod scrub;
 pub mod store;
 pub mod sys;

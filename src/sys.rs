@@ -4,6 +4,7 @@
 //! `std::io::Error`. No policy lives here.
 #![allow(unsafe_code)]
 
+pub mod at;
 pub mod mount;
 pub mod process;
 mod storage;

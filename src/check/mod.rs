@@ -3,11 +3,16 @@
 //! It trusts nothing that the running volume holds in memory, reads around the cache, changes nothing, and works offline
 //! as well as on a live store (the state is pinned). It reports what it finds, in stable sentences, and goes on.
 
+mod derived;
 mod files;
+mod lists;
 mod object;
 mod path;
 mod refs;
 mod space;
+mod tiling;
+
+pub use derived::{Counters, Derived, SpaceTruth, derive};
 
 pub use path::path_of;
 
@@ -50,6 +55,16 @@ pub struct Report {
 const PROBLEMS_MAX: usize = 200;
 
 impl Report {
+    /// About a state of which nothing is proved yet.
+    fn of(state: &Committed) -> Report {
+        Report {
+            epoch: state.superblock.epoch.0,
+            views: state.records.len() as u64,
+            allocated_bytes: state.allocated.bytes(),
+            ..Report::default()
+        }
+    }
+
     fn problem(&mut self, what: String) {
         if self.problems.len() < PROBLEMS_MAX {
             self.problems.push(what);
@@ -80,13 +95,8 @@ pub fn check_space(volume: &Volume, depth: Depth) -> Result<Report, VolumeError>
 
 fn check_state(volume: &Volume, depth: Depth) -> Result<(Committed, Report), VolumeError> {
     let state = volume.committed()?;
-    let mut report = Report {
-        epoch: state.superblock.epoch.0,
-        views: state.records.len() as u64,
-        allocated_bytes: state.allocated.bytes(),
-        ..Report::default()
-    };
-    space::check(&state, depth, &mut report);
+    let mut report = Report::of(&state);
+    space::check(&state, depth, &mut report, &mut Derived::default());
     Ok((state, report))
 }
 

@@ -15,7 +15,7 @@ impl Refs {
     pub fn add(&mut self, addr: u64, len: u64, birth: Epoch, times: i64) {
         let steps = self.0.entry(birth).or_default();
         *steps.entry(addr).or_default() += times;
-        *steps.entry(addr + len).or_default() -= times;
+        *steps.entry(addr.saturating_add(len)).or_default() -= times;
     }
 
     /// Adds all references of another multiset born up to `until`.
@@ -31,6 +31,11 @@ impl Refs {
     /// Ranges with their counts (not 0) born after `than`, in order.
     pub fn counts(&self, than: Epoch) -> impl Iterator<Item = (u64, u64, i64)> + '_ {
         self.0.range(than.next()..).flat_map(|(_, steps)| counts(steps))
+    }
+
+    /// Ranges with their births and counts (not 0), in order of birth.
+    pub fn by_birth(&self) -> impl Iterator<Item = (Epoch, u64, u64, i64)> + '_ {
+        self.0.iter().flat_map(|(birth, steps)| counts(steps).map(|(addr, len, n)| (*birth, addr, len, n)))
     }
 
     /// Bytes whose count is above and below zero.

@@ -208,6 +208,20 @@ impl DirDevice {
             .map_err(|error| file.failed("discard", piece.start, piece.len, "", error))
     }
 
+    /// Numbers of the segments that are there, ascending.
+    fn numbers(&self) -> Result<Vec<u32>, DeviceError> {
+        let names = self.dir.join(SEGMENTS_NAME);
+        let failed = |source| DeviceError::host(|| format!("cannot list {}", names.display()), source);
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(&names).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            numbers.extend(name.to_str().and_then(|name| u32::from_str_radix(name, 16).ok()));
+        }
+        numbers.sort_unstable();
+        numbers.dedup();
+        Ok(numbers)
+    }
+
     fn sync(&self) -> Result<(), (String, io::Error)> {
         let dirty = std::mem::take(&mut *self.dirty.lock());
         for file in dirty.files.values() {
@@ -250,13 +264,7 @@ impl Device for DirDevice {
 
     fn flush_inherited(&self) -> Result<(), DeviceError> {
         let mut slots = vec![Slot::Super(0), Slot::Super(1), Slot::Log];
-        let names = self.dir.join(SEGMENTS_NAME);
-        let failed = |source| DeviceError::host(|| format!("cannot list {}", names.display()), source);
-        for entry in fs::read_dir(&names).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            let number = name.to_str().and_then(|name| u32::from_str_radix(name, 16).ok());
-            slots.extend(number.map(Slot::Segment));
-        }
+        slots.extend(self.numbers()?.into_iter().map(Slot::Segment));
         self.dirty.lock().names = true;
         for slot in slots {
             // One at a time, so that no more handles are kept open than the cache allows.
@@ -285,6 +293,21 @@ impl Device for DirDevice {
                 log::debug!("{error}");
             }
         }
+    }
+
+    fn stored(&self) -> Vec<(u64, u64)> {
+        let numbers = self.numbers().unwrap_or_default();
+        let mut ranges = vec![(0, LOG_END)];
+        for number in numbers {
+            let Ok(Some(file)) = self.segments.find(Slot::Segment(number)) else { continue };
+            let start = u64::from(number) << SEGMENT_SHIFT;
+            let end = start + file.len.load(Ordering::Acquire).min(SEGMENT_BYTES);
+            let start = start.max(LOG_END);
+            if start < end.min(self.size) {
+                ranges.push((start, end.min(self.size) - start));
+            }
+        }
+        ranges
     }
 
     fn available(&self) -> u64 {

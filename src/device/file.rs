@@ -149,6 +149,21 @@ impl Device for FileDevice {
         }
     }
 
+    fn stored(&self) -> Vec<(u64, u64)> {
+        let (size, mut at, mut ranges) = (self.size(), 0, Vec::new());
+        while self.kind == Kind::Image && at < size {
+            // A host that cannot tell calls everything data.
+            let Ok(Some((start, end))) = sys::next_data(self.file.as_fd(), at) else { break };
+            let start = (start / 4096 * 4096).max(at);
+            at = end.next_multiple_of(4096).min(size);
+            if start >= at {
+                break;
+            }
+            ranges.push((start, at - start));
+        }
+        if self.kind == Kind::Block { vec![(0, size)] } else { ranges }
+    }
+
     /// For an image file what its file system has left; for a block device, which backs everything, its whole size.
     fn available(&self) -> u64 {
         match self.kind {

@@ -60,6 +60,12 @@ pub trait Device: Send + Sync {
     /// errors are ignored.
     fn discard(&self, offset: u64, len: u64);
 
+    /// Ranges (offset, length) outside of which nothing was ever written, ascending: for whoever reads everything. Best
+    /// effort: all of the address space where the host does not tell.
+    fn stored(&self) -> Vec<(u64, u64)> {
+        vec![(0, self.size())]
+    }
+
     /// Bytes that the host could still give to `back` calls, in sum.
     fn available(&self) -> u64;
 

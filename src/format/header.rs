@@ -4,7 +4,7 @@
 //! address and birth, so a lost, misplaced or stale block is told from the right one.
 
 use super::pointer::Places;
-use super::{BlockPtr, Epoch, FormatError, bad};
+use super::{BlockAddr, BlockPtr, Epoch, FormatError, bad};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
@@ -72,6 +72,34 @@ pub fn seal(block: &mut [u8], header: Header, fsid: u64, places: Places, birth: 
     let checksum = xxh3_64_with_seed(&block[8..], header.kind as u64);
     block[..8].copy_from_slice(&checksum.to_le_bytes());
     BlockPtr { addr, copy, birth, checksum, len: block.len() as u32 }
+}
+
+/// What a block says of itself: enough to point to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SelfDescribed {
+    /// Its header.
+    pub header: Header,
+    /// First 8 bytes of the uuid of its store.
+    pub fsid: u64,
+    /// A pointer to it, at the address that it names.
+    pub ptr: BlockPtr,
+}
+
+/// Recognises a whole block of one of `kinds` by its own header, whoever points to it. Quick to say no.
+pub fn recognise(block: &[u8], kinds: &[BlockKind]) -> Option<SelfDescribed> {
+    let (raw, _) = RawHeader::ref_from_prefix(block).ok()?;
+    if raw.magic.get() != MAGIC || raw.reserved != [0; 16] {
+        return None;
+    }
+    let kind = kinds.iter().copied().find(|k| *k as u8 == raw.kind)?;
+    let checksum = xxh3_64_with_seed(block.get(8..)?, kind as u64);
+    let (addr, birth) = (BlockAddr(raw.addr.get()), Epoch(raw.birth.get()));
+    let sane = addr.0 != 0 && addr.0.is_multiple_of(super::BLOCK_BYTES) && birth.0 != 0;
+    (sane && checksum == raw.checksum.get()).then(|| SelfDescribed {
+        header: Header { kind, level: raw.level, count: raw.count.get(), owner: raw.owner.get() },
+        fsid: raw.fsid.get(),
+        ptr: BlockPtr { addr, copy: BlockAddr(0), birth, checksum, len: block.len() as u32 },
+    })
 }
 
 /// Proves that `block` is what `ptr` points to and one of `kinds`, and returns its header.

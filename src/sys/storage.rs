@@ -76,6 +76,26 @@ pub fn fallocate(fd: BorrowedFd<'_>, mode: Fallocate, offset: u64, len: u64) -> 
     }
 }
 
+/// The next run of bytes (start, end) at or after `offset` that is no hole; none if there is no such. A file system that
+/// knows no holes calls all of the file data.
+///
+/// # Errors
+/// The host's, and `EINVAL` for an offset past 2^63.
+pub fn next_data(fd: BorrowedFd<'_>, offset: u64) -> io::Result<Option<(u64, u64)>> {
+    let seek = |from: libc::off64_t, whence| {
+        // SAFETY: the descriptor is open for the call; the other arguments are plain numbers.
+        let at = unsafe { libc::lseek64(fd.as_raw_fd(), from, whence) };
+        if at < 0 { Err(io::Error::last_os_error()) } else { Ok(at) }
+    };
+    let from = libc::off64_t::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    let start = match seek(from, libc::SEEK_DATA) {
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return Ok(None),
+        start => start?,
+    };
+    let end = seek(start, libc::SEEK_HOLE)?;
+    Ok(Some((start as u64, end as u64)))
+}
+
 /// Size of an open block device in bytes.
 ///
 /// # Errors

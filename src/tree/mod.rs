@@ -17,12 +17,14 @@ pub use edit::{Dead, Edit};
 pub use node::{Child, Node};
 pub use read::{Item, Range, get, last_at_or_before, range};
 pub use scan::{Bounds, Met, Span, leads_to, scan};
-pub use walk::{Step, Visit, walk};
+pub use walk::{LostNode, Step, Visit, walk, walk_readable};
 pub use write::{NodeWriter, settle, write_out};
 
 use crate::format::header::BlockKind;
-use crate::format::{BlockPtr, NODE_BYTES};
+use crate::format::leaf::LeafPage;
+use crate::format::{BlockPtr, Key, NODE_BYTES};
 use crate::store::{Cache, Store, StoreError};
+use node::Body;
 use std::sync::Arc;
 
 /// Result of the tree: its only failures are those of the store.
@@ -80,6 +82,23 @@ impl Pager {
         }
         let (bytes, header) = self.store.read_block(ptr, &[BlockKind::Leaf, BlockKind::Inner])?;
         Node::decode(bytes, header, ptr)
+    }
+
+    /// A leaf, read from the device.
+    pub fn load_leaf(&self, ptr: &BlockPtr) -> Result<LeafPage> {
+        match self.load_uncached(ptr)?.body {
+            Body::Leaf(page) => Ok(page),
+            Body::Inner(_) => Err(TreeError::corrupt(format!("the tree node at {} is no leaf", ptr.addr))),
+        }
+    }
+
+    /// Children of an inner node with the least keys below them, read from the device.
+    pub fn load_entries(&self, ptr: &BlockPtr) -> Result<Vec<(Key, BlockPtr)>> {
+        let Body::Inner(inner) = self.load_uncached(ptr)?.body else {
+            return Err(TreeError::corrupt(format!("the tree node at {} is a leaf", ptr.addr)));
+        };
+        let children = inner.keys.into_iter().zip(inner.children);
+        Ok(children.filter_map(|(key, child)| child.stored().map(|ptr| (key, ptr))).collect())
     }
 
     fn resolve(&self, child: &Child) -> Result<Arc<Node>> {

@@ -17,6 +17,16 @@ pub enum Child {
     Mem(Arc<Node>),
 }
 
+impl Child {
+    /// Its place, if it is not in memory.
+    pub(super) fn stored(&self) -> Option<BlockPtr> {
+        match self {
+            Child::Stored(ptr) => Some(*ptr),
+            Child::Mem(_) => None,
+        }
+    }
+}
+
 /// A node. `birth` is the epoch in which it came to be; only a node of the current epoch may change.
 pub struct Node {
     pub(super) birth: Epoch,

@@ -1,4 +1,7 @@
-//! Walking a tree by pointers, skipping what is old: for freeing, checking and comparing.
+//! Walking a tree by pointers, skipping what is old: for freeing, checking, comparing and rescuing.
+//!
+//! A node must lie where its parent says: one level lower, and with no key outside the range that the parent gives it.
+//! So a walk ends, and visits no more leaves than there are keys in the inner nodes, whatever the bytes are.
 
 use super::node::{Body, Child, Node};
 use super::{Pager, Result, TreeError};
@@ -12,6 +15,20 @@ pub enum Visit<'a> {
     Item(Key, &'a [u8]),
     /// A node that is too old to be walked.
     Old(&'a BlockPtr),
+}
+
+/// A node that cannot be read, and so everything below it.
+pub struct LostNode<'a> {
+    /// The pointer to it.
+    pub ptr: &'a BlockPtr,
+    /// The least key that may be below it.
+    pub from: Key,
+    /// The first key that is not below it; none: there is no such.
+    pub to: Option<Key>,
+    /// Its height above the leaves, unless it is the root.
+    pub level: Option<u8>,
+    /// Why.
+    pub error: TreeError,
 }
 
 /// What a visitor wants.
@@ -32,75 +49,122 @@ pub fn walk(
     newer_than: Epoch,
     visit: &mut dyn FnMut(Visit<'_>) -> Result<Step>,
 ) -> Result<Step> {
-    walk_below(pager, root, newer_than, None, Key::MIN, visit)
+    walk_readable(pager, root, newer_than, visit, &mut |lost| Err(lost.error))
 }
 
-fn walk_below(
+/// As [`walk`], and goes on behind a node that cannot be read if `lost` says so. Such a node may have been visited
+/// before it was found to be lost.
+pub fn walk_readable(
     pager: &Pager,
-    ptr: &BlockPtr,
+    root: &BlockPtr,
     newer_than: Epoch,
-    level: Option<u8>,
-    least: Key,
     visit: &mut dyn FnMut(Visit<'_>) -> Result<Step>,
+    lost: &mut dyn FnMut(LostNode<'_>) -> Result<()>,
 ) -> Result<Step> {
-    if ptr.birth <= newer_than {
-        let step = visit(Visit::Old(ptr))?;
-        return Ok(if step == Step::Stop { Step::Stop } else { Step::Into });
-    }
-    // The level of the root is known only from the root itself; below, the parent says it before the node is read.
-    if let Some(level) = level {
-        match visit(Visit::Node(ptr, least, level))? {
-            Step::Into => {}
-            Step::Over => return Ok(Step::Into),
-            Step::Stop => return Ok(Step::Stop),
+    let mut walk = Walk { pager, newer_than, visit, lost };
+    walk.below(root, Place { from: Key::MIN, to: None, level: None })
+}
+
+struct Walk<'a> {
+    pager: &'a Pager,
+    newer_than: Epoch,
+    visit: &'a mut dyn FnMut(Visit<'_>) -> Result<Step>,
+    lost: &'a mut dyn FnMut(LostNode<'_>) -> Result<()>,
+}
+
+/// What a parent says of a node.
+#[derive(Clone, Copy)]
+struct Place {
+    from: Key,
+    to: Option<Key>,
+    /// The level of the root is known only from the root itself; below, the parent says it before the node is read.
+    level: Option<u8>,
+}
+
+impl Walk<'_> {
+    fn below(&mut self, ptr: &BlockPtr, place: Place) -> Result<Step> {
+        if ptr.birth <= self.newer_than {
+            let step = (self.visit)(Visit::Old(ptr))?;
+            return Ok(if step == Step::Stop { Step::Stop } else { Step::Into });
         }
+        if let Some(level) = place.level {
+            match (self.visit)(Visit::Node(ptr, place.from, level))? {
+                Step::Into => {}
+                Step::Over => return Ok(Step::Into),
+                Step::Stop => return Ok(Step::Stop),
+            }
+        }
+        let node = match self.pager.load_uncached(ptr).and_then(|node| in_place(node, ptr, &place)) {
+            Ok(node) => node,
+            Err(error) => {
+                let Place { from, to, level } = place;
+                (self.lost)(LostNode { ptr, from, to, level, error })?;
+                return Ok(Step::Into);
+            }
+        };
+        if place.level.is_none() {
+            match (self.visit)(Visit::Node(ptr, place.from, node.level()))? {
+                Step::Into => {}
+                Step::Over => return Ok(Step::Into),
+                Step::Stop => return Ok(Step::Stop),
+            }
+        }
+        self.inside(&node, place)
     }
-    let node = pager.load_uncached(ptr)?;
-    if let Some(level) = level
-        && node.level() != level
-    {
+
+    fn inside(&mut self, node: &Node, place: Place) -> Result<Step> {
+        match &node.body {
+            Body::Leaf(page) => {
+                for i in 0..page.count() {
+                    if (self.visit)(Visit::Item(page.key(i), page.value(i)))? == Step::Stop {
+                        return Ok(Step::Stop);
+                    }
+                }
+            }
+            Body::Inner(inner) => {
+                let level = Some(inner.level - 1);
+                for (i, (key, child)) in inner.keys.iter().zip(&inner.children).enumerate() {
+                    let Child::Stored(ptr) = child else {
+                        unreachable!("a node from the device has stored children")
+                    };
+                    let to = inner.keys.get(i + 1).copied().or(place.to);
+                    if self.below(ptr, Place { from: place.from.max(*key), to, level })? == Step::Stop {
+                        return Ok(Step::Stop);
+                    }
+                }
+            }
+        }
+        Ok(Step::Into)
+    }
+}
+
+/// Proves that a node has the level and the keys that belong to its place. Keys ascend, so the ends tell of all.
+fn in_place(node: Node, ptr: &BlockPtr, place: &Place) -> Result<Node> {
+    if place.level.is_some_and(|level| node.level() != level) {
         return Err(TreeError::corrupt(format!(
-            "tree node at {} has level {}, expected {level}",
+            "tree node at {} has level {}, expected {}",
             ptr.addr,
-            node.level()
+            node.level(),
+            place.level.unwrap_or_default()
         )));
     }
-    if level.is_none() {
-        match visit(Visit::Node(ptr, least, node.level()))? {
-            Step::Into => {}
-            Step::Over => return Ok(Step::Into),
-            Step::Stop => return Ok(Step::Stop),
-        }
+    let (first, last) = match &node.body {
+        Body::Leaf(page) => match page.count() {
+            0 => return Ok(node),
+            n => (page.key(0), page.key(n - 1)),
+        },
+        // The first key of an inner node stands for the least of its range.
+        Body::Inner(inner) => match inner.keys[..] {
+            [_, second, .., last] => (second, last),
+            [_, only] => (only, only),
+            _ => return Ok(node),
+        },
+    };
+    if first < place.from || place.to.is_some_and(|to| last >= to) {
+        return Err(TreeError::corrupt(format!(
+            "tree node at {} has keys {first:?} to {last:?}, outside of its range {:?} to {:?}",
+            ptr.addr, place.from, place.to
+        )));
     }
-    walk_node(pager, &node, newer_than, least, visit)
-}
-
-fn walk_node(
-    pager: &Pager,
-    node: &Node,
-    newer_than: Epoch,
-    least: Key,
-    visit: &mut dyn FnMut(Visit<'_>) -> Result<Step>,
-) -> Result<Step> {
-    match &node.body {
-        Body::Leaf(page) => {
-            for i in 0..page.count() {
-                if visit(Visit::Item(page.key(i), page.value(i)))? == Step::Stop {
-                    return Ok(Step::Stop);
-                }
-            }
-        }
-        Body::Inner(inner) => {
-            for (key, child) in inner.keys.iter().zip(&inner.children) {
-                let Child::Stored(ptr) = child else {
-                    unreachable!("a node from the device has stored children")
-                };
-                let least = least.max(*key);
-                if walk_below(pager, ptr, newer_than, Some(inner.level - 1), least, visit)? == Step::Stop {
-                    return Ok(Step::Stop);
-                }
-            }
-        }
-    }
-    Ok(Step::Into)
+    Ok(node)
 }

@@ -2,6 +2,8 @@
 //!
 //! Works on a volume that is mounted and being written to: the pin keeps every block of the state from being reused.
 
+pub use super::history::deadlist::FoundList;
+
 use super::history::{History, MetaRead, deadlist};
 use super::open::Loaded;
 use super::space_map::SpaceMap;
@@ -12,10 +14,11 @@ use crate::format::deadlist::Entry;
 use crate::format::job::Job;
 use crate::format::superblock::Superblock;
 use crate::format::view::ViewRecord;
-use crate::format::{BlockPtr, Epoch};
-use crate::store::{Allocator, RangeSet, Reading};
-use crate::tree::{Child, Pager};
+use crate::format::{BlockPtr, Epoch, Key};
+use crate::store::{Allocator, RangeSet, Reading, StoreError};
+use crate::tree::{self, Child, Item, Pager};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A committed state as its bytes tell it.
@@ -32,12 +35,17 @@ pub struct Committed {
     pub jobs: BTreeMap<u64, Job>,
     /// Ranges with more than one reference: start, length, extra references.
     pub extra_refs: Vec<(u64, u64, u32)>,
-    /// What the space map calls allocated.
+    /// What the space map calls allocated; nothing if it cannot be read.
     pub allocated: RangeSet,
-    /// Blocks of the space map.
+    /// Blocks of the space map, as far as they can be read.
     pub space_map: Vec<BlockPtr>,
-    meta_root: Child,
-    _pin: Arc<Pin>,
+    /// False if the space map says nothing: only of an examined state.
+    pub map_is_readable: bool,
+    /// Ranges that the log says became part of a tree since: not allocated yet, and not to be written to. Only of an
+    /// examined state.
+    pub(super) logged: Vec<(u64, u64)>,
+    pub(super) meta_root: Child,
+    pub(super) _pin: Option<Arc<Pin>>,
 }
 
 impl Volume {
@@ -67,8 +75,10 @@ impl Volume {
             extra_refs: loaded.extra_refs.iter().collect(),
             allocated: alloc.allocated(),
             space_map: blocks,
+            map_is_readable: true,
+            logged: Vec::new(),
             meta_root: loaded.meta_root,
-            _pin: pin,
+            _pin: Some(pin),
         })
     }
 }
@@ -78,6 +88,23 @@ impl Committed {
     pub fn dead_list(&self, list: u64) -> Result<Vec<(Epoch, Entry)>> {
         let meta = MetaRead { pager: &self.pager, root: &self.meta_root };
         Ok(deadlist::entries(meta, list, deadlist::ALL)?)
+    }
+
+    /// The same, as far as it can be read, with what is wrong with it.
+    pub fn found_list(&self, list: u64) -> Result<FoundList> {
+        let meta = MetaRead { pager: &self.pager, root: &self.meta_root };
+        Ok(deadlist::found(meta, list)?)
+    }
+
+    /// Every item of the meta tree that belongs to a dead list, in key order.
+    pub fn list_items(&self) -> impl Iterator<Item = std::result::Result<(Key, Item), StoreError>> + '_ {
+        let from = Key { object: 1, kind: 0, rest: 0 };
+        tree::range(&self.pager, &self.meta_root, &from, &Key::MAX)
+    }
+
+    /// Addresses that can be allocated.
+    pub fn space(&self) -> Range<u64> {
+        RESERVED_BYTES + self.superblock.log_bytes..self.superblock.size
     }
 
     /// Exclusive bytes of a view.

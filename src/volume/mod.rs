@@ -8,9 +8,11 @@
 pub mod audit;
 mod commit;
 mod error;
+pub mod examine;
 mod extra_refs;
 pub mod history;
 mod intent;
+pub mod mend;
 mod open;
 mod reclaim;
 mod recover;

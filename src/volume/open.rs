@@ -330,26 +330,9 @@ impl Loaded {
                 Some(Kind::Job) => {
                     jobs.insert(key.rest, Job::decode(&value)?);
                 }
+                Some(Kind::ExtraRefs) => read_extra_refs(&mut extra_refs, &key, &value)?,
                 Some(Kind::Scrub) => {
                     scrub.insert(key.rest, value.to_vec());
-                }
-                Some(Kind::ExtraRefs) => {
-                    let word = |at: usize| {
-                        value.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes)
-                    };
-                    let (Some(len), Some(extra), 16) = (word(0), word(8), value.len()) else {
-                        return Err(corrupt(format!(
-                            "extra reference item of {} bytes, not 16",
-                            value.len()
-                        )));
-                    };
-                    if u32::try_from(extra).is_ok_and(|n| extra_refs.load(key.rest, len, n)) {
-                        continue;
-                    }
-                    return Err(corrupt(format!(
-                        "extra references {:#x}+{len} x {extra} make no sense",
-                        key.rest
-                    )));
                 }
                 _ => return Err(corrupt(format!("unknown item {key:?} in the meta tree"))),
             }
@@ -359,8 +342,20 @@ impl Loaded {
     }
 }
 
+/// Enters an item of extra references, if it makes sense beside the others.
+pub(super) fn read_extra_refs(extra_refs: &mut ExtraRefs, key: &Key, value: &[u8]) -> Result<()> {
+    let word = |at: usize| value.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
+    let (Some(len), Some(extra), 16) = (word(0), word(8), value.len()) else {
+        return Err(corrupt(format!("extra reference item of {} bytes, not 16", value.len())));
+    };
+    if u32::try_from(extra).is_ok_and(|n| extra_refs.load(key.rest, len, n)) {
+        return Ok(());
+    }
+    Err(corrupt(format!("extra references {:#x}+{len} x {extra} make no sense", key.rest)))
+}
+
 /// What superblock and view records must say about each other before a history is built of them.
-fn check_records(superblock: &Superblock, records: &[ViewRecord]) -> Result<()> {
+pub(super) fn check_records(superblock: &Superblock, records: &[ViewRecord]) -> Result<()> {
     let live = superblock.live;
     if !records.iter().any(|r| r.id == live && r.role == Role::Head) {
         return Err(corrupt(format!("the live view {} is no head", live.0)));

@@ -1,9 +1,11 @@
 //! The two rings of superblock slots: the newest valid slot of either is the state of the store.
 
-use super::{Result, VolumeError};
-use crate::device::{Device, RESERVED_BYTES};
+use super::VolumeError;
+use crate::device::{Device, DeviceError, RESERVED_BYTES};
 use crate::format::superblock::{RING_SLOTS, SLOT_BYTES, SlotError, Superblock};
 use crate::store::Store;
+
+type Result<T, E = VolumeError> = std::result::Result<T, E>;
 
 const RING_STARTS: [u64; 2] = [0, RESERVED_BYTES / 2];
 
@@ -61,6 +63,62 @@ pub(super) fn clear(store: &Store) -> Result<()> {
     Ok(())
 }
 
+/// The slots of a ring. Only where the ring cannot be read at once they are read one by one.
+fn slots(device: &dyn Device, start: u64) -> Vec<Result<Vec<u8>, DeviceError>> {
+    let mut ring = vec![0; RING_SLOTS as usize * SLOT_BYTES];
+    if device.read_at(start, &mut ring).is_ok() {
+        return ring.chunks_exact(SLOT_BYTES).map(|slot| Ok(slot.to_vec())).collect();
+    }
+    let one = |i: u64| {
+        let mut slot = vec![0; SLOT_BYTES];
+        device.read_at(start + i * SLOT_BYTES as u64, &mut slot).map(|()| slot)
+    };
+    (0..RING_SLOTS).map(one).collect()
+}
+
+/// A slot that is not what its twin in the other ring is.
+pub struct SlotFix {
+    /// What is wrong with it, in words.
+    pub what: String,
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+/// Slots whose twin holds a newer state of the store, or a state where they hold none. After a crash that is no damage:
+/// a state is written to one ring after the other.
+pub fn differences(device: &dyn Device, uuid: &[u8; 16]) -> Vec<SlotFix> {
+    let [a, b] = RING_STARTS.map(|start| slots(device, start));
+    let seq = |slot: &Result<Vec<u8>, DeviceError>| {
+        let state = Superblock::decode(slot.as_ref().ok()?).ok()?;
+        (state.uuid == *uuid).then_some(state.seq)
+    };
+    let mut fixes = Vec::new();
+    for (i, (a, b)) in a.into_iter().zip(b).enumerate() {
+        let (side, good, bad) = if seq(&a) > seq(&b) { (1, a, b) } else { (0, b, a) };
+        let (Some(newest), Ok(good)) = (seq(&good), good) else { continue };
+        let how = match (&bad, seq(&bad)) {
+            (Ok(bad), _) if *bad == good => continue,
+            (_, Some(seq)) => format!("has state {seq}"),
+            (Ok(bad), None) if bad.iter().all(|b| *b == 0) => "is empty".into(),
+            (Ok(_), None) => "is damaged".into(),
+            (Err(e), None) => format!("cannot be read ({e})"),
+        };
+        let name = ["A", "B"][side];
+        let what = format!("slot {i} of ring {name} {how}, the other ring has state {newest}");
+        fixes.push(SlotFix { what, at: RING_STARTS[side] + (i * SLOT_BYTES) as u64, bytes: good });
+    }
+    fixes
+}
+
+/// Makes slots what their twins are. One at a time, so that a crash never harms both of a pair.
+pub fn mend(device: &dyn Device, fixes: &[SlotFix]) -> Result<()> {
+    let failed = |e: DeviceError| VolumeError::Device(e.to_string());
+    for fix in fixes {
+        device.write_at(fix.at, &fix.bytes).map_err(failed)?;
+    }
+    if fixes.is_empty() { Ok(()) } else { device.flush().map_err(failed) }
+}
+
 /// What the rings hold.
 pub struct Rings {
     /// Valid states, newest first, each once.
@@ -76,19 +134,21 @@ pub fn read(device: &dyn Device) -> Result<Rings> {
     let mut rings = Rings { states: Vec::new(), unknown_ro_features: 0, damaged: Vec::new() };
     let (mut foreign, mut failed) = (None, None);
     for start in RING_STARTS {
-        let mut ring = vec![0; RING_SLOTS as usize * SLOT_BYTES];
-        if let Err(e) = device.read_at(start, &mut ring) {
-            failed = Some(e.to_string());
-            continue;
-        }
-        for (i, slot) in ring.chunks_exact(SLOT_BYTES).enumerate() {
+        for (i, slot) in slots(device, start).into_iter().enumerate() {
+            let slot = match slot {
+                Ok(slot) => slot,
+                Err(e) => {
+                    failed = Some(e.to_string());
+                    continue;
+                }
+            };
             if slot.iter().all(|b| *b == 0) {
                 continue;
             }
-            match Superblock::decode(slot) {
+            match Superblock::decode(&slot) {
                 Ok(sb) => {
                     if rings.states.iter().all(|s| s.seq < sb.seq) {
-                        rings.unknown_ro_features = Superblock::unknown_ro_features(slot);
+                        rings.unknown_ro_features = Superblock::unknown_ro_features(&slot);
                     }
                     if rings.states.iter().all(|s| s.seq != sb.seq) {
                         rings.states.push(sb);

@@ -22,6 +22,8 @@ pub struct SpaceMap {
     changes: usize,
     /// Number of changes when the chain was last written anew.
     base: usize,
+    /// The chain does not tell what the allocator knows: the next append writes it anew.
+    wrong: bool,
 }
 
 impl SpaceMap {
@@ -71,6 +73,11 @@ impl SpaceMap {
         Ok(map)
     }
 
+    /// A map that is wrong, in `blocks`: the next [`SpaceMap::append`] puts what the allocator knows in its place.
+    pub fn to_replace(blocks: Vec<BlockPtr>) -> SpaceMap {
+        SpaceMap { chain: blocks, wrong: true, ..SpaceMap::default() }
+    }
+
     /// Newest block, for the superblock.
     pub fn head(&self) -> Option<BlockPtr> {
         self.chain.last().copied()
@@ -91,8 +98,8 @@ impl SpaceMap {
         freed: &mut Vec<(u64, u64)>,
         epoch: Epoch,
     ) -> Result<()> {
-        let mut rewrite = self.changes > 2 * self.base + 8 * CHANGES_MAX;
-        if rewrite {
+        let mut rewrite = self.wrong || self.changes > 2 * self.base + 8 * CHANGES_MAX;
+        if rewrite && !self.wrong {
             // A long map of a full store waits for room, rather than fail the commit.
             let alloc = store.alloc();
             let blocks = alloc.allocated().len() + writer.allocated.len() + data.len() + freed.len();
@@ -139,6 +146,7 @@ impl SpaceMap {
         }
         if rewrite {
             self.base = self.changes;
+            self.wrong = false;
         }
         Ok(())
     }

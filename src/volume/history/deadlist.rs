@@ -157,6 +157,86 @@ pub fn entries(meta: MetaRead, list: u64, range: Buckets) -> Result<Vec<(Epoch, 
     Ok(out)
 }
 
+/// A list as it was found, whatever is wrong with it.
+#[derive(Clone, Debug, Default)]
+pub struct FoundList {
+    /// Entries that can be read, with their buckets.
+    pub entries: Vec<(Epoch, Entry)>,
+    /// What does not agree or cannot be decoded, in words.
+    pub faults: Vec<String>,
+}
+
+/// Reads a list and proves that its buckets count what their chunks hold. Fails only if a node cannot be read.
+pub fn found(meta: MetaRead, list: u64) -> Result<FoundList> {
+    let (mut out, mut buckets) = (FoundList::default(), Vec::new());
+    let (from, to) = (bucket_key(list, ALL.start), bucket_key(list, ALL.end));
+    for item in tree::range(meta.pager, meta.root, &from, &to) {
+        let (key, value) = item?;
+        match Bucket::decode(&value) {
+            Ok(bucket) => buckets.push((Epoch(key.rest), bucket)),
+            Err(e) => out.faults.push(format!("bucket {}: {e}", key.rest)),
+        }
+    }
+    for (epoch, bucket) in buckets {
+        let (mut count, mut bytes, mut chunks) = (0u64, 0u64, 0);
+        for item in
+            tree::range(meta.pager, meta.root, &chunk_key(bucket.oid, 0), &chunk_key(bucket.oid, u64::MAX))
+        {
+            let (key, value) = item?;
+            match decode_chunk(&value) {
+                Ok(entries) => {
+                    count += entries.len() as u64;
+                    bytes = entries.iter().fold(bytes, |sum, e| sum.saturating_add(e.len));
+                    out.entries.extend(entries.into_iter().map(|e| (epoch, e)));
+                }
+                Err(e) => out.faults.push(format!("bucket {}, chunk {}: {e}", epoch.0, key.rest)),
+            }
+            if key.rest != chunks {
+                out.faults.push(format!("bucket {}: chunk {} where {chunks} must be", epoch.0, key.rest));
+            }
+            chunks = key.rest.saturating_add(1);
+        }
+        let has = Bucket { bytes, count, oid: bucket.oid, chunks };
+        if has != bucket {
+            out.faults.push(format!("bucket {} counts {bucket:?}, but has {has:?}", epoch.0));
+        }
+    }
+    Ok(out)
+}
+
+/// Puts these entries in the place of all that a list has, whatever is wrong with that. `next_id` numbers its chains.
+pub fn replace(meta: &mut Meta, list: u64, entries: &[(Epoch, Entry)], next_id: &mut u64) -> Result<()> {
+    let (from, to) = (bucket_key(list, ALL.start), bucket_key(list, ALL.end));
+    let old: Vec<(Key, Option<u64>)> = tree::range(meta.edit.pager, meta.root, &from, &to)
+        .map(|item| item.map(|(key, value)| (key, Bucket::decode(&value).ok().map(|b| b.oid))))
+        .collect::<Result<_>>()?;
+    for (key, oid) in old {
+        meta.edit.remove(meta.root, &key)?;
+        if let Some(oid) = oid {
+            drop_chain(meta, oid)?;
+        }
+    }
+    let mut entries = entries.to_vec();
+    entries.sort_unstable();
+    for bucket in entries.chunk_by(|a, b| a.0 == b.0) {
+        let of_bucket: Vec<Entry> = bucket.iter().map(|(_, e)| *e).collect();
+        append(meta, list, bucket[0].0, &of_bucket, next_id)?;
+    }
+    Ok(())
+}
+
+/// Removes every chunk of an object.
+pub fn drop_chain(meta: &mut Meta, oid: u64) -> Result<()> {
+    let (from, to) = (chunk_key(oid, 0), chunk_key(oid, u64::MAX));
+    let keys: Vec<Key> = tree::range(meta.edit.pager, meta.root, &from, &to)
+        .map(|item| item.map(|(key, _)| key))
+        .collect::<Result<_>>()?;
+    for key in keys {
+        meta.edit.remove(meta.root, &key)?;
+    }
+    meta.edit.remove(meta.root, &to).map(drop)
+}
+
 /// Moves a range of buckets to another list; returns their bytes.
 pub fn move_buckets(meta: &mut Meta, from: u64, range: Buckets, to: u64) -> Result<u64> {
     let mut moved: u64 = 0;

@@ -1,0 +1,71 @@
+//! What the auditor counted anew: data that is derived from other data, as it must be.
+//!
+//! Only what differs from the bytes is listed. Everything here follows from the trees of the views and their records;
+//! nothing of it is needed to read a file, and all of it may be written again without looking at what was there.
+
+use super::{Depth, Report, files, space};
+use crate::format::deadlist::Entry;
+use crate::format::{Epoch, Key, ViewId};
+use crate::store::{BadPlace, RangeSet};
+use crate::volume::audit::Committed;
+
+/// Bytes that a view record counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Counters {
+    /// What the view reaches.
+    pub referenced: u64,
+    /// What was written since the view below.
+    pub written: u64,
+    /// What only it reaches.
+    pub exclusive: u64,
+}
+
+/// What is in use.
+pub struct SpaceTruth {
+    /// Every allocated range, blocks of the meta tree and of the space map included.
+    pub allocated: RangeSet,
+    /// Ranges with more than one reference (start, length, extra references), if those of the store are wrong.
+    pub extra_refs: Option<Vec<(u64, u64, u32)>>,
+}
+
+/// Derived data that is wrong, and what is right.
+#[derive(Default)]
+pub struct Derived {
+    /// What was found, in words: each is a problem of the report, too.
+    pub found: Vec<String>,
+    /// Every tree of a view was read whole, so that what nobody refers to is free.
+    pub complete: bool,
+    /// Counters of view records.
+    pub counters: Vec<(ViewId, Counters)>,
+    /// Dead lists: all entries with their buckets.
+    pub lists: Vec<(u64, Vec<(Epoch, Entry)>)>,
+    /// Buckets of lists that nobody has.
+    pub stray_buckets: Vec<Key>,
+    /// Objects of chunks that no bucket names.
+    pub stray_chains: Vec<u64>,
+    /// Background jobs that cannot go on, and need not: what they would free, nobody refers to.
+    pub jobs_gone: Vec<u64>,
+    /// Places of metadata blocks that do not hold what the block's other place does.
+    pub copies: Vec<BadPlace>,
+    /// Space map, sum of it in the superblock, extra references.
+    pub space: Option<SpaceTruth>,
+    /// Two owners claim the same block of metadata: nothing can be said about free space.
+    pub conflict: bool,
+    /// What a repair cannot bring back, and what that costs.
+    pub leaks: Vec<String>,
+}
+
+impl Derived {
+    /// True if nothing derived is wrong.
+    pub fn is_right(&self) -> bool {
+        self.found.is_empty()
+    }
+}
+
+/// Audits a state, files included, and counts anew what is derived.
+pub fn derive(state: &Committed, depth: Depth) -> (Report, Derived) {
+    let (mut report, mut derived) = (Report::of(state), Derived::default());
+    space::check(state, depth, &mut report, &mut derived);
+    files::check(state, &mut report);
+    (report, derived)
+}

@@ -1,0 +1,638 @@
+//! Each kind of derived data is spoiled behind its checksums; the repair makes it right and changes nothing else.
+
+use super::*;
+use crate::check::check;
+use crate::clock::Clock;
+use crate::device::{CrashPolicy, Op, RESERVED_BYTES, Sim};
+use crate::format::deadlist::{Bucket, Entry, encode_chunk};
+use crate::format::job::Job;
+use crate::format::superblock::{RING_SLOTS, SLOT_BYTES, Superblock};
+use crate::format::view::Role;
+use crate::format::{BlockPtr, Epoch, Extent, ViewId};
+use crate::fs::{Fs, FsOptions};
+use crate::ops::{Caller, NodeId, OpenFlags, Operations};
+use crate::store::RangeSet;
+use crate::tree::{Step, Visit, walk};
+use crate::volume::View;
+use crate::volume::history::Meta;
+use std::collections::BTreeMap;
+
+const USER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
+const RW: OpenFlags =
+    OpenFlags { read: true, write: true, append: false, truncate: false, exclusive: false, sync: false };
+const SNAPDIR: NodeId = NodeId(((1 << 24) - 1) << 40 | 1);
+const SIZE: u64 = 128 << 20;
+
+type Content = BTreeMap<String, Vec<u8>>;
+
+fn open(device: &Arc<Sim>, access: Access) -> Result<Arc<Volume>, VolumeError> {
+    Volume::open(device.clone(), OpenOptions { access, cache_bytes: 1 << 20 })
+}
+
+/// A store with snapshots, a clone, a hidden view, shared blocks and long dead lists.
+struct Sample {
+    sim: Sim,
+    content: Content,
+}
+
+impl Sample {
+    fn new() -> Sample {
+        let sim = Arc::new(Sim::new(SIZE, 1));
+        Volume::create(sim.clone(), SIZE, [9; 16], (0, 0)).unwrap();
+        let volume = open(&sim, Access::ReadWrite).unwrap();
+        let fs = Fs::open(volume.clone(), FsOptions::default(), Clock::manual(1000)).unwrap();
+        let mut files = Vec::new();
+        let put = |node: NodeId, at: u64, len: usize, with: u8| {
+            let handle = fs.open(&USER, node, RW).unwrap();
+            fs.write(node, handle, at, &vec![with; len], false).unwrap();
+            fs.release(node, handle);
+        };
+        for n in 0..700_u64 {
+            let name = format!("file{n}");
+            let (entry, handle) = fs.create(&USER, NodeId::ROOT, name.as_bytes(), 0o644, RW).unwrap();
+            fs.release(entry.attr.node, handle);
+            put(entry.attr.node, 0, 4096 * (1 + n as usize % 3), 1 + n as u8 % 200);
+            files.push(entry.attr.node);
+        }
+        let snapshot = |name: &str| fs.mkdir(&USER, SNAPDIR, name.as_bytes(), 0).map(|_| ()).unwrap();
+        let from = fs.open(&USER, files[2], RW).unwrap();
+        let to = fs.open(&USER, files[5], RW).unwrap();
+        fs.commit().unwrap();
+        fs.copy_range(&USER, files[2], from, 0, files[5], to, 8192, 12288).unwrap();
+        for round in 0..4_u64 {
+            snapshot(&format!("s{round}"));
+            // Only every second file: what dies does not lie together, so the lists are long.
+            for (n, node) in files.iter().enumerate().filter(|(n, _)| n % 2 == round as usize % 2) {
+                put(*node, 0, 4096, (n as u8 % 100) + 100 + round as u8);
+            }
+        }
+        let branch = volume.find_snapshot(b"s1").unwrap().id;
+        let clone = volume.clone_snapshot(branch, (5, 6)).unwrap();
+        fs.commit().unwrap();
+        // Changes of the clone: other blocks for every fifth extent.
+        let extents: Vec<_> =
+            volume.head(clone).unwrap().range(&Key::MIN, &Key::MAX).map(|i| i.unwrap()).collect();
+        let extents = extents.into_iter().filter(|(key, _)| key.kind == Kind::Extent as u8);
+        let staged: Vec<_> = extents
+            .step_by(5)
+            .map(|(key, value)| (key, Extent::decode(&value).unwrap()))
+            .map(|(key, old)| (key, volume.stage(&vec![3; old.len_bytes() as usize]).unwrap(), old))
+            .collect();
+        let mut txn = volume.begin_on(clone).unwrap();
+        for (key, staged, old) in staged {
+            txn.free(&old);
+            let new = txn.publish(staged).remove(0);
+            txn.insert(key, &new.encode()).unwrap();
+        }
+        drop(txn);
+        fs.rmdir(&USER, SNAPDIR, b"s1").unwrap();
+        for n in (0..700).step_by(9) {
+            fs.unlink(&USER, NodeId::ROOT, format!("file{n}").as_bytes()).unwrap();
+        }
+        fs.release(files[2], from);
+        fs.release(files[5], to);
+        snapshot("last");
+        put(files[1], 4096, 30_000, 77);
+        fs.close().unwrap();
+        drop((fs, volume));
+        let sample =
+            Sample { sim: sim.clone_image(), content: content(&open(&sim, Access::ReadOnly).unwrap()) };
+        assert_eq!(check_files(&sample.device()), [] as [String; 0]);
+        sample
+    }
+
+    fn device(&self) -> Arc<Sim> {
+        Arc::new(self.sim.clone_image())
+    }
+
+    /// Spoils the meta tree.
+    fn with(&self, change: &mut dyn FnMut(&mut Meta<'_, '_>) -> crate::tree::Result<()>) -> Arc<Sim> {
+        let device = self.device();
+        let state = state(&device);
+        mend::write(&state, &state.allocated, &mut |meta, _| Ok(change(meta)?)).unwrap();
+        device
+    }
+
+    /// Repairs, and proves that all is right again and nothing else changed.
+    fn mends(&self, device: &Arc<Sim>, words: &str) {
+        let writes = device.counts().writes;
+        let dry = run(device.clone(), Mode::DryRun, Depth::Metadata).unwrap();
+        assert!(dry.found.iter().any(|f| f.contains(words)), "{words:?} is not in {:#?}", dry.found);
+        assert_eq!(dry.left, [] as [String; 0], "{words}");
+        assert_eq!(device.counts().writes, writes, "a dry run writes nothing");
+        let done = run(device.clone(), Mode::Write, Depth::Data).unwrap();
+        assert_eq!((&done.found, &done.rebuilt, &done.left), (&dry.found, &dry.rebuilt, &vec![]), "{words}");
+        self.is_right(device, words);
+    }
+
+    fn is_right(&self, device: &Arc<Sim>, what: &str) {
+        let volume = open(device, Access::ReadOnly).unwrap();
+        assert_eq!(check(&volume, Depth::Data).unwrap().problems, [] as [String; 0], "{what}");
+        assert!(content(&volume) == self.content, "{what}: content has changed");
+        let writes = device.counts().writes;
+        let again = run(device.clone(), Mode::Write, Depth::Metadata).unwrap();
+        assert_eq!(
+            (again.found.len(), again.rebuilt.len(), again.left.len()),
+            (0, 0, 0),
+            "{what}: {again:?}"
+        );
+        assert_eq!(device.counts().writes, writes, "{what}: nothing more to write");
+        // It can be used, and everything can be deleted.
+        let fork = Arc::new(device.clone_image());
+        let volume = open(&fork, Access::ReadWrite).unwrap();
+        let clones: Vec<ViewId> =
+            state(&fork).records.iter().filter(|r| r.role == Role::Head).map(|r| r.id).collect();
+        for head in clones.into_iter().filter(|id| *id != volume.live_id()) {
+            volume.drop_head(head).unwrap();
+        }
+        volume.snapshots().iter().for_each(|s| volume.delete_snapshot(s.id).unwrap());
+        for _ in 0..8 {
+            volume.commit(&mut |_| Ok(())).unwrap();
+        }
+        let mut problems = check(&volume, Depth::Metadata).unwrap().problems;
+        problems.truncate(5);
+        assert_eq!(problems, [] as [String; 0], "{what}, later");
+    }
+}
+
+fn state(device: &Arc<Sim>) -> crate::volume::audit::Committed {
+    let newest = ring::read(&**device).unwrap().states.remove(0);
+    examine(device.clone(), newest).unwrap().state
+}
+
+fn check_files(device: &Arc<Sim>) -> Vec<String> {
+    check(&open(device, Access::ReadOnly).unwrap(), Depth::Data).unwrap().problems
+}
+
+fn content(volume: &Volume) -> Content {
+    let mut all = Content::new();
+    let mut add = |name: &str, view: &View| {
+        for item in view.range(&Key::MIN, &Key::MAX) {
+            let (key, value) = item.unwrap();
+            let mut bytes = value.to_vec();
+            if key.kind == Kind::Extent as u8 {
+                let extent = Extent::decode(&value).unwrap();
+                bytes = vec![0; extent.len_bytes() as usize];
+                view.read_extent(&extent, 0, &mut bytes).unwrap();
+            }
+            all.insert(format!("{name} {key:?}"), bytes);
+        }
+    };
+    add("live", &volume.live());
+    for s in volume.snapshots() {
+        add(&String::from_utf8_lossy(&s.name), &volume.snapshot(s.id).unwrap());
+    }
+    all
+}
+
+fn view_key(id: ViewId) -> Key {
+    Key::new(0, Kind::View, u64::from(id.0))
+}
+
+/// Buckets of a list with at least two chunks.
+fn long_bucket(device: &Arc<Sim>) -> (Key, Bucket) {
+    let state = state(device);
+    let lists: BTreeSet<u64> = state
+        .records
+        .iter()
+        .filter(|r| r.role != Role::Hidden)
+        .filter(|r| r.prev.is_some_and(|p| state.history.get(p).unwrap().role == Role::Snapshot))
+        .map(|r| r.list)
+        .collect();
+    let buckets = state.list_items().map(Result::unwrap).filter(|(key, _)| lists.contains(&key.object));
+    let mut buckets = buckets
+        .filter(|(k, _)| k.kind == Kind::DeadBucket as u8)
+        .map(|(k, v)| (k, Bucket::decode(&v).unwrap()));
+    buckets.find(|(_, b)| b.chunks > 1).expect("a long list")
+}
+
+#[test]
+fn a_sound_store_is_left_alone() {
+    let sample = Sample::new();
+    sample.is_right(&sample.device(), "as it was");
+}
+
+#[test]
+fn counters_of_views() {
+    let sample = Sample::new();
+    let device = sample.device();
+    for record in state(&device).records.iter().filter(|r| r.role != Role::Hidden) {
+        for (name, change) in [
+            ("referenced", (|r| r.referenced += 4096) as fn(&mut ViewRecord)),
+            ("written", |r| r.written = 0),
+            ("exclusive", |r| r.exclusive += 1 << 20),
+        ] {
+            let mut wrong = record.clone();
+            change(&mut wrong);
+            if wrong == *record || (name == "exclusive" && record.role == Role::Head) {
+                continue;
+            }
+            let above = state(&device).history.children(record.id).to_vec();
+            let visible = |id: &ViewId| state(&device).history.get(*id).unwrap().role != Role::Hidden;
+            if name == "exclusive" && (above.len() != 1 || !visible(&above[0])) {
+                continue;
+            }
+            let device =
+                sample.with(&mut |meta| meta.edit.insert(meta.root, &view_key(record.id), &wrong.encode()));
+            sample.mends(&device, &format!("view {}: {name} is", record.id.0));
+        }
+    }
+}
+
+#[test]
+fn dead_lists() {
+    let sample = Sample::new();
+    let (at, bucket) = long_bucket(&sample.device());
+    let chunk = |seq| Key::new(bucket.oid, Kind::DeadChunk, seq);
+    let put = |bucket: Bucket| sample.with(&mut |meta| meta.edit.insert(meta.root, &at, &bucket.encode()));
+    sample.mends(&put(Bucket { bytes: bucket.bytes + 4096, ..bucket }), "counts");
+    sample.mends(&put(Bucket { count: bucket.count - 1, ..bucket }), "counts");
+    sample.mends(&put(Bucket { chunks: bucket.chunks + 7, ..bucket }), "counts");
+    sample.mends(&put(Bucket { oid: bucket.oid + 1_000_000, ..bucket }), "belong to no view");
+    let gone = sample.with(&mut |meta| meta.edit.remove(meta.root, &at).map(drop));
+    sample.mends(&gone, "dead bytes are missing");
+    let gone = sample.with(&mut |meta| meta.edit.remove(meta.root, &chunk(1)).map(drop));
+    sample.mends(&gone, "dead bytes are missing");
+    let spoiled = sample.with(&mut |meta| meta.edit.insert(meta.root, &chunk(0), b"nonsense"));
+    sample.mends(&spoiled, "dead list chunk has 8 bytes");
+    let spoiled = sample.with(&mut |meta| meta.edit.insert(meta.root, &at, b"nonsense"));
+    sample.mends(&spoiled, "dead list bucket has 8 bytes");
+    let entry = Entry { addr: 64 << 20, len: 4096, birth: Epoch(1) };
+    let more = sample.with(&mut |meta| meta.edit.insert(meta.root, &chunk(0), &encode_chunk(&[entry])));
+    sample.mends(&more, "listed ones make no sense");
+    let stray = Key::new(5_000_000, Kind::DeadChunk, 3);
+    let more = sample.with(&mut |meta| meta.edit.insert(meta.root, &stray, &encode_chunk(&[entry])));
+    sample.mends(&more, "1 items of dead lists belong to no view");
+    let stray = Key::new(5_000_000, Kind::DeadBucket, 3);
+    let more = sample.with(&mut |meta| meta.edit.insert(meta.root, &stray, &bucket.encode()));
+    sample.mends(&more, "1 items of dead lists belong to no view");
+}
+
+#[test]
+fn lists_above_a_hidden_view_are_made_to_agree() {
+    let sample = Sample::new();
+    let device = sample.device();
+    let state = state(&device);
+    let hidden = state.records.iter().find(|r| r.role == Role::Hidden).expect("a hidden view").id;
+    let above =
+        state.records.iter().find(|r| r.prev == Some(hidden) && !state.dead_list(r.list).unwrap().is_empty());
+    let list = above.expect("something died above it").list;
+    let at = state.list_items().map(|i| i.unwrap().0).find(|k| k.object == list).unwrap();
+    let bucket = state.list_items().map(Result::unwrap).find(|(k, _)| *k == at).unwrap().1;
+    let bucket = Bucket::decode(&bucket).unwrap();
+    let first = Key::new(bucket.oid, Kind::DeadChunk, 0);
+    let device = sample.with(&mut |meta| meta.edit.remove(meta.root, &first).map(drop));
+    let done = run(device.clone(), Mode::Write, Depth::Metadata).unwrap();
+    assert_eq!((done.left.len(), done.notes.len()), (0, 1), "{done:#?}");
+    let volume = open(&device, Access::ReadOnly).unwrap();
+    assert!(check(&volume, Depth::Data).unwrap().is_clean() && content(&volume) == sample.content);
+}
+
+#[test]
+fn extra_references() {
+    let sample = Sample::new();
+    let refs = state(&sample.device()).extra_refs;
+    let (addr, len, n) = refs[0];
+    let key = |addr| Key::new(0, Kind::ExtraRefs, addr);
+    let item = |len: u64, n: u64| [len.to_le_bytes(), n.to_le_bytes()].concat();
+    let put =
+        |at: u64, value: Vec<u8>| sample.with(&mut |meta| meta.edit.insert(meta.root, &key(at), &value));
+    let gone = sample.with(&mut |meta| meta.edit.remove(meta.root, &key(addr)).map(drop));
+    sample.mends(&gone, "referred to more often than counted");
+    sample.mends(&put(addr, item(len, u64::from(n) + 3)), "referred to less often than counted");
+    sample.mends(&put(addr, item(len, 0)), "make no sense");
+    sample.mends(&put(addr, vec![1, 2, 3]), "extra reference item of 3 bytes");
+    sample.mends(&put(addr + 4096, item(4096, 1)), "make no sense");
+    sample.mends(&put(100 << 20, item(8192, 2)), "nothing refers to it (leak)");
+}
+
+#[test]
+fn the_space_map() {
+    let sample = Sample::new();
+    let before = state(&sample.device());
+    for ptr in &before.space_map {
+        let device = sample.device();
+        zero_block(&device, &ptr);
+        assert!(open(&device, Access::ReadOnly).is_err(), "without its map the store does not open");
+        sample.mends(&device, "space map: ");
+    }
+    let with = |allocated: RangeSet| {
+        let device = sample.device();
+        mend::write(&state(&device), &allocated, &mut |_, _| Ok(())).unwrap();
+        device
+    };
+    let mut more = before.allocated.clone();
+    assert!(more.insert(100 << 20, 1 << 20));
+    sample.mends(&with(more), "nothing refers to it (leak)");
+    let mut less = before.allocated.clone();
+    let (last, len) = data(&before).into_iter().max().unwrap();
+    assert!(less.remove(last, len));
+    sample.mends(&with(less), "referred to, but free");
+    let device = sample.device();
+    let wrong = Superblock { allocated: before.superblock.allocated + 4096, ..before.superblock.clone() };
+    write_slot(&device, &wrong);
+    sample.mends(&device, "bytes are allocated, the superblock");
+}
+
+/// Ranges of content of the live tree.
+fn data(state: &crate::volume::audit::Committed) -> Vec<(u64, u64)> {
+    let mut out = Vec::new();
+    for root in state.records.iter().filter_map(|r| r.root) {
+        walk(&state.pager, &root, Epoch(0), &mut |visit| {
+            if let Visit::Item(Key { kind: 7, .. }, value) = visit {
+                let extent = Extent::decode(value)?;
+                out.push((extent.addr.0, extent.len_bytes()));
+            }
+            Ok(Step::Into)
+        })
+        .unwrap();
+    }
+    out
+}
+
+fn nodes(state: &crate::volume::audit::Committed, root: &BlockPtr) -> Vec<(BlockPtr, u8)> {
+    let mut out = Vec::new();
+    walk(&state.pager, root, Epoch(0), &mut |visit| {
+        if let Visit::Node(ptr, _, level) = visit {
+            out.push((*ptr, level));
+        }
+        Ok(Step::Into)
+    })
+    .unwrap();
+    out
+}
+
+/// Both copies.
+fn zero_block(device: &Sim, ptr: &BlockPtr) {
+    ptr.ranges().for_each(|(at, len)| device.zero(at, len));
+}
+
+fn write_slot(device: &Sim, sb: &Superblock) {
+    for ring in [0, RESERVED_BYTES / 2] {
+        device.write_at(ring + sb.seq % RING_SLOTS * SLOT_BYTES as u64, &sb.encode()).unwrap();
+    }
+    device.flush().unwrap();
+}
+
+#[test]
+fn nodes_of_the_meta_tree_that_hold_dead_lists() {
+    let sample = Sample::new();
+    let state = state(&sample.device());
+    let all = nodes(&state, &state.superblock.meta_root);
+    let (mut mended, mut left) = (0, 0);
+    for (ptr, _) in &all {
+        let device = sample.device();
+        ptr.ranges().for_each(|(at, _)| device.flip(at + 500, 4));
+        let dry = run(device.clone(), Mode::DryRun, Depth::Metadata).unwrap();
+        if dry.found.is_empty() {
+            assert!(dry.left[0].contains("records of views are lost"), "{dry:?}");
+            let done = run(device.clone(), Mode::Write, Depth::Metadata).unwrap();
+            assert!(!done.left.is_empty() && device.counts().writes == 0);
+            left += 1;
+            continue;
+        }
+        let done = run(device.clone(), Mode::Write, Depth::Metadata).unwrap();
+        assert_eq!(done.left, [] as [String; 0], "{done:#?}");
+        let volume = open(&device, Access::ReadOnly).unwrap();
+        assert!(check(&volume, Depth::Data).unwrap().is_clean() && content(&volume) == sample.content);
+        mended += 1;
+    }
+    assert!(mended >= 2 && left >= 1, "{mended} of {} mended, {left} left", all.len());
+}
+
+#[test]
+fn a_job_that_cannot_go_on() {
+    let sample = Sample::new();
+    let device = sample.device();
+    let before = state(&device);
+    let head =
+        before.records.iter().find(|r| r.role == Role::Head && r.id != before.superblock.live).unwrap();
+    // As if the clone had been dropped: its tree waits for a job.
+    let root = head.root.unwrap();
+    let volume = open(&device, Access::ReadWrite).unwrap();
+    volume.drop_head(head.id).unwrap();
+    let reader = volume.head(head.id).unwrap();
+    volume.commit(&mut |_| Ok(())).unwrap();
+    drop((reader, volume));
+    let now = state(&device);
+    let job = Job::FreeTree { root, newer_than: Epoch(0), cursor: Key::MIN };
+    mend::write(&now, &now.allocated, &mut |meta, next_id| {
+        *next_id += 1;
+        Ok(meta.edit.insert(meta.root, &Key::new(0, Kind::Job, *next_id), &job.encode())?)
+    })
+    .unwrap();
+    zero_block(&device, &root);
+    assert!(
+        open(&device, Access::ReadWrite)
+            .unwrap()
+            .commit(&mut |txn| { txn.insert(Key::new(99, Kind::Inline, 0), b"x") })
+            .is_err(),
+        "no commit gets past the job"
+    );
+    let device = Arc::new(device.clone_image());
+    let done = run(device.clone(), Mode::Write, Depth::Metadata).unwrap();
+    assert!(done.found.iter().any(|f| f.contains("background job")) && done.left.is_empty(), "{done:#?}");
+    let volume = open(&device, Access::ReadWrite).unwrap();
+    assert!(content(&volume) == sample.content);
+    volume.commit(&mut |txn| txn.insert(Key::new(99, Kind::Inline, 0), b"x")).unwrap();
+}
+
+#[test]
+fn slots_of_the_rings() {
+    let sample = Sample::new();
+    let ring = RESERVED_BYTES / 2;
+    let used: Vec<u64> = (0..RING_SLOTS)
+        .map(|n| n * SLOT_BYTES as u64)
+        .filter(|at| sample.sim.peek(*at, 1 << 12).iter().any(|b| *b != 0))
+        .collect();
+    assert!(used.len() > 4);
+    for at in used.iter().flat_map(|at| [*at, at + ring]) {
+        let device = sample.device();
+        device.flip(at + 77, 1);
+        sample.mends(&device, "is damaged, the other ring has state");
+        let device = sample.device();
+        device.zero(at, SLOT_BYTES as u64);
+        sample.mends(&device, "is empty, the other ring has state");
+        let device = sample.device();
+        device.make_unreadable(at, 512);
+        sample.mends(&device, "cannot be read");
+    }
+    let device = sample.device();
+    device.zero(0, ring);
+    sample.mends(&device, "slot 1 of ring A is empty");
+    // Two rings, each with a sector that is gone: every state is still there.
+    let device = sample.device();
+    device.make_unreadable(used[0], 512);
+    device.make_unreadable(used[1] + ring, 512);
+    assert!(open(&device, Access::ReadOnly).is_ok());
+    sample.mends(&device, "cannot be read");
+}
+
+#[test]
+fn lost_trees_are_left_alone_and_their_space_is_kept() {
+    let sample = Sample::new();
+    let before = state(&sample.device());
+    let live = before.records.iter().find(|r| r.id == before.superblock.live).unwrap();
+    let all = nodes(&before, &live.root.unwrap());
+    for (ptr, level) in all.iter().step_by(5).chain(&all[..1]) {
+        let device = sample.device();
+        zero_block(&device, &ptr);
+        let writes = device.counts().writes;
+        let done = run(device.clone(), Mode::Write, Depth::Metadata).unwrap();
+        assert!(done.left.iter().any(|l| l.contains("block at")), "{done:#?}");
+        assert_eq!((done.found.len(), device.counts().writes), (0, writes), "level {level}: {done:#?}");
+        // With something derived that is wrong, that is mended, and nothing becomes free.
+        let mut wrong = before.allocated.clone();
+        let (last, len) = data(&before).into_iter().max().unwrap();
+        assert!(wrong.remove(last, len));
+        let device = sample.device();
+        mend::write(&state(&device), &wrong, &mut |_, _| Ok(())).unwrap();
+        let ptr_is_old = before.allocated.contains(ptr.addr.0, u64::from(ptr.len));
+        assert!(ptr_is_old);
+        zero_block(&device, &ptr);
+        let done = run(device.clone(), Mode::Write, Depth::Metadata).unwrap();
+        assert!(!done.left.is_empty(), "{done:#?}");
+        let after = state(&device);
+        for (addr, len) in data(&before) {
+            let missed = done.found.is_empty() && addr == last;
+            assert!(missed || after.allocated.contains(addr, len), "{addr:#x} must stay in use");
+        }
+    }
+    // Without a map it is not known what is free, so nothing is written at all.
+    let device = sample.device();
+    zero_block(&device, &all[0].0);
+    let newest = before.space_map.last().unwrap();
+    zero_block(&device, &newest);
+    let writes = device.counts().writes;
+    let done = run(device.clone(), Mode::Write, Depth::Metadata).unwrap();
+    assert!(done.left.iter().any(|l| l.contains("cannot be made again")), "{done:#?}");
+    assert_eq!(device.counts().writes, writes);
+}
+
+#[test]
+fn blocks_that_two_own_are_left_alone() {
+    let sample = Sample::new();
+    let before = state(&sample.device());
+    let live = before.records.iter().find(|r| r.id == before.superblock.live).unwrap();
+    let leaf = nodes(&before, &live.root.unwrap()).iter().find(|(_, level)| *level == 0).unwrap().0;
+    let hidden = before.records.iter().find(|r| r.role == Role::Hidden).unwrap();
+    let list = before.records.iter().find(|r| r.prev == Some(hidden.id)).unwrap().list;
+    // A dead list that names a block of a live tree: what is to be believed is not for a repair to say.
+    let entry = Entry { addr: leaf.addr.0, len: 16384, birth: hidden.epoch };
+    let bucket = Bucket { bytes: 16384, count: 1, oid: 7_000_000, chunks: 1 };
+    let device = sample.with(&mut |meta| {
+        meta.edit.insert(meta.root, &Key::new(bucket.oid, Kind::DeadChunk, 0), &encode_chunk(&[entry]))?;
+        meta.edit.insert(meta.root, &Key::new(list, Kind::DeadBucket, 0), &bucket.encode())
+    });
+    let writes = device.counts().writes;
+    let done = run(device.clone(), Mode::Write, Depth::Metadata).unwrap();
+    assert!(!done.left.is_empty() && done.rebuilt.is_empty(), "{done:#?}");
+    assert_eq!(device.counts().writes, writes);
+}
+
+#[test]
+fn a_repair_that_is_cut_off() {
+    let sample = Sample::new();
+    let before = state(&sample.device());
+    let (at, bucket) = long_bucket(&sample.device());
+    let ptr = *before.space_map.last().unwrap();
+    let no_map = sample.device();
+    zero_block(&no_map, &ptr);
+    let no_list = sample.with(&mut |meta| meta.edit.remove(meta.root, &at).map(drop));
+    let bad_sum = sample.with(&mut |meta| {
+        meta.edit.insert(meta.root, &at, &Bucket { bytes: bucket.bytes * 2, ..bucket }.encode())
+    });
+    no_list.flip(0x1000 + 99, 1);
+    let mut points = 0;
+    for (name, damaged) in [("map", no_map), ("list", no_list), ("sum", bad_sum)] {
+        for nth in 1.. {
+            let device = Arc::new(damaged.clone_image());
+            device.set_crash_at(device.changes() + nth);
+            let done = run(device.clone(), Mode::Write, Depth::Metadata);
+            if !device.is_crashed() {
+                break;
+            }
+            assert!(done.is_err());
+            for policy in [CrashPolicy::KeepAll, CrashPolicy::DropAll, CrashPolicy::Random(nth)] {
+                let after = Arc::new(device.crash(policy));
+                points += 1;
+                match open(&after, Access::ReadOnly) {
+                    Ok(volume) => assert!(content(&volume) == sample.content, "{name} at {nth}"),
+                    Err(e) => assert!(name == "map", "{name} at {nth}: {e}"),
+                }
+                let again = run(after.clone(), Mode::Write, Depth::Metadata).unwrap();
+                assert_eq!(again.left, [] as [String; 0], "{name} at {nth}");
+                sample.is_right(&after, name);
+            }
+        }
+    }
+    println!("{points} crash points");
+    // A device that fails: the repair fails, and the old state stands.
+    let device = sample.device();
+    zero_block(&device, &ptr);
+    device.fail(Op::Flush, 1, crate::device::Persistence::Once);
+    assert!(run(device.clone(), Mode::Write, Depth::Metadata).is_err());
+    let device = Arc::new(device.clone_image());
+    sample.mends(&device, "space map");
+}
+
+#[test]
+fn a_log_that_was_not_replayed_is_kept() {
+    let sample = Sample::new();
+    let device = sample.device();
+    let mount = |device: &Arc<Sim>| {
+        let volume = open(device, Access::ReadWrite).unwrap();
+        Fs::open(volume, FsOptions::default(), Clock::manual(2000)).unwrap()
+    };
+    let fs = mount(&device);
+    for n in 0..40_u64 {
+        let (entry, handle) =
+            fs.create(&USER, NodeId::ROOT, format!("later{n}").as_bytes(), 0o644, RW).unwrap();
+        fs.write(entry.attr.node, handle, 0, &vec![n as u8 + 1; 50_000], false).unwrap();
+        fs.fsync(entry.attr.node, handle, crate::ops::SyncScope::All).unwrap();
+    }
+    fs.mkdir(&USER, SNAPDIR, b"unwritten", 0).unwrap();
+    fs.unlink(&USER, NodeId::ROOT, b"file5").unwrap();
+    // Killed here: what was acknowledged is in the log alone.
+    let killed = Arc::new(device.crash(CrashPolicy::KeepAll));
+    drop(fs);
+    let expected = content(mount(&Arc::new(killed.clone_image())).volume());
+    assert!(expected != sample.content);
+    let before = state(&killed);
+    assert!(matches!(expected.keys().find(|k| k.starts_with("unwritten")), Some(_)));
+    for (name, newest) in [("map", before.space_map.last()), ("nothing", None)] {
+        let device = Arc::new(killed.clone_image());
+        if let Some(ptr) = newest {
+            zero_block(&device, &ptr);
+        } else {
+            let mut record = before.records[0].clone();
+            record.written += 4096;
+            let allocated = before.allocated.clone();
+            let mending = Mending { records: vec![record], allocated, ..Mending::default() };
+            mend::commit(&state(&device), &mending).unwrap();
+        }
+        let done = run(device.clone(), Mode::Write, Depth::Metadata).unwrap();
+        assert!(!done.rebuilt.is_empty() && done.left.is_empty(), "{name}: {done:#?}");
+        let fs = mount(&device);
+        assert!(content(fs.volume()) == expected, "{name}: the log was replayed");
+        assert_eq!(check(fs.volume(), Depth::Data).unwrap().problems, [] as [String; 0], "{name}");
+    }
+}
+
+#[test]
+fn bad_copies_of_blocks() {
+    let sample = Sample::new();
+    let before = state(&sample.device());
+    let live = before.records.iter().find(|r| r.id == before.superblock.live).unwrap();
+    let mut blocks = nodes(&before, &live.root.unwrap());
+    blocks.extend(nodes(&before, &before.superblock.meta_root));
+    blocks.extend(before.space_map.iter().map(|ptr| (*ptr, 0)));
+    for (n, (ptr, _)) in blocks.iter().enumerate() {
+        let places: Vec<(u64, u64)> = ptr.ranges().collect();
+        assert_eq!(places.len(), 2, "metadata is kept twice");
+        let device = sample.device();
+        device.flip(places[n % 2].0 + 600, 8);
+        sample.mends(&device, "is bad, another is good");
+        assert!(run(device, Mode::DryRun, Depth::Metadata).unwrap().found.is_empty());
+    }
+}

@@ -1,0 +1,185 @@
+//! One state of a store as far as it can be read: for the repair of what is derived.
+//!
+//! What an open volume refuses whole is taken apart here: a space map that cannot be read counts as empty, and a meta
+//! tree with lost nodes as what is left of it, as long as every view record is there. Nothing is changed, and nothing is
+//! guessed. With lost nodes, or a log that was not replayed, the meta tree is held in memory.
+
+use super::audit::Committed;
+use super::extra_refs::ExtraRefs;
+use super::history::History;
+use super::intent;
+use super::open::{check_records, fsid, read_extra_refs};
+use super::space_map::SpaceMap;
+use super::{Result, VolumeError, corrupt};
+use crate::device::{Device, RESERVED_BYTES};
+use crate::format::job::Job;
+use crate::format::log::{Effect, Effects};
+use crate::format::superblock::Superblock;
+use crate::format::view::ViewRecord;
+use crate::format::{Epoch, Key, Kind};
+use crate::store::{Allocator, RangeSet, Reading, Store};
+use crate::tree::{self, Child, Edit, Pager, Step, Visit, walk_readable};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Bytes of memory for clean nodes.
+const CACHE_BYTES: usize = 32 << 20;
+
+/// A state, and what is wrong with derived parts of it that only reading them shows.
+pub struct Examined {
+    /// The readable rest.
+    pub state: Committed,
+    /// What is wrong, in words.
+    pub faults: Vec<String>,
+    /// Items of the meta tree that do not decode and are to go.
+    pub spoiled: Vec<Key>,
+}
+
+/// Reads a state. Fails if something is lost that cannot be derived and without which nothing else can be judged: the
+/// root of the meta tree or the record of a view.
+pub fn examine(device: Arc<dyn Device>, superblock: Superblock) -> Result<Examined> {
+    let mut faults = Vec::new();
+    let logged = Logged::read(&*device, &superblock);
+    let mut alloc = Allocator::new(RESERVED_BYTES + superblock.log_bytes, superblock.size);
+    let store = Store::new(device, fsid(&superblock.uuid), Allocator::new(0, 0));
+    let store = Arc::new(store.beside(Reading::Prove));
+    let loaded = SpaceMap::load(&store, superblock.space_map, &mut alloc);
+    let (space_map, allocated, map_is_readable) = match loaded {
+        Ok(map) => (map.blocks().to_vec(), alloc.allocated(), true),
+        Err(VolumeError::Corrupt { what } | VolumeError::Device(what)) => {
+            faults.push(format!("space map: {what}"));
+            (Vec::new(), RangeSet::new(), false)
+        }
+        Err(e) => return Err(e),
+    };
+    let pager = Pager::new(store, CACHE_BYTES);
+    let meta_root = readable_meta(&pager, &superblock, &logged, &mut faults)?;
+    let items = Items::read(&pager, &meta_root, &mut faults)?;
+    check_records(&superblock, &items.records)?;
+    let history = History::from_records(items.records.clone(), superblock.next_view, superblock.next_id);
+    let state = Committed {
+        history: history.map_err(|e| corrupt(e.to_string()))?,
+        superblock,
+        pager,
+        records: items.records,
+        jobs: items.jobs,
+        extra_refs: items.extra_refs.iter().collect(),
+        allocated,
+        space_map,
+        map_is_readable,
+        logged: logged.ranges,
+        meta_root,
+        _pin: None,
+    };
+    Ok(Examined { state, faults, spoiled: items.spoiled })
+}
+
+/// What the log holds that was not replayed yet.
+struct Logged {
+    ranges: Vec<(u64, u64)>,
+    is_empty: bool,
+}
+
+impl Logged {
+    fn read(device: &dyn Device, superblock: &Superblock) -> Logged {
+        let Superblock { log_bytes, log_start, log_generation, .. } = *superblock;
+        let records = intent::scan(device, log_bytes, log_start, log_generation).records;
+        let mut logged = Logged { ranges: Vec::new(), is_empty: records.is_empty() };
+        for effect in records.iter().flat_map(|record| Effects::decode(record.effects())) {
+            // A replay stops at a record that does not decode.
+            match effect {
+                Ok(Effect::Publish(addr, len)) => logged.ranges.push((addr, len)),
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        logged
+    }
+}
+
+/// The meta tree, or a new one in memory: of what is left of it if nodes are lost; and if the log is not empty, because
+/// its records go on from the epoch of this state, so that no node may be born later.
+fn readable_meta(
+    pager: &Pager,
+    superblock: &Superblock,
+    logged: &Logged,
+    faults: &mut Vec<String>,
+) -> Result<Child> {
+    let stored = Child::Stored(superblock.meta_root);
+    let views = Key::new(0, Kind::View, 0)..Key::new(0, Kind::View, u64::from(superblock.next_view));
+    let (mut lost, mut views_are_lost) = (Vec::new(), false);
+    let visited =
+        |visit: Visit<'_>| Ok(if matches!(visit, Visit::Item(..)) { Step::Over } else { Step::Into });
+    walk_readable(pager, &superblock.meta_root, Epoch(0), &mut { visited }, &mut |node| {
+        views_are_lost |= node.from < views.end && node.to.is_none_or(|to| to > views.start);
+        lost.push(node.error.to_string());
+        Ok(())
+    })?;
+    if views_are_lost {
+        return Err(corrupt(format!("records of views are lost: {}", lost.join("; "))));
+    }
+    if lost.is_empty() && logged.is_empty {
+        return Ok(stored);
+    }
+    faults.extend(lost.into_iter().map(|e| format!("meta tree, where dead lists and the like are: {e}")));
+    let mut dead = Vec::new();
+    let mut edit = Edit { pager, epoch: superblock.epoch, dead: &mut dead, nodes_made: 0 };
+    let mut rest = edit.new_root();
+    walk_readable(
+        pager,
+        &superblock.meta_root,
+        Epoch(0),
+        &mut |visit| {
+            if let Visit::Item(key, value) = visit {
+                edit.insert(&mut rest, &key, value)?;
+            }
+            Ok(Step::Into)
+        },
+        &mut |_| Ok(()),
+    )?;
+    Ok(rest)
+}
+
+/// What stands under object 0 of the meta tree.
+#[derive(Default)]
+struct Items {
+    records: Vec<ViewRecord>,
+    jobs: BTreeMap<u64, Job>,
+    extra_refs: ExtraRefs,
+    spoiled: Vec<Key>,
+}
+
+impl Items {
+    fn read(pager: &Pager, meta_root: &Child, faults: &mut Vec<String>) -> Result<Items> {
+        let mut items = Items::default();
+        let end = Key { object: 1, kind: 0, rest: 0 };
+        for item in tree::range(pager, meta_root, &Key::MIN, &end) {
+            let (key, value) = item?;
+            let derived: Result<()> = match Kind::from_u8(key.kind) {
+                Some(Kind::View) => {
+                    let record = ViewRecord::decode(&value)?;
+                    if u64::from(record.id.0) != key.rest {
+                        return Err(corrupt(format!("view record {} stands at {}", record.id.0, key.rest)));
+                    }
+                    items.records.push(record);
+                    Ok(())
+                }
+                Some(Kind::Job) => match Job::decode(&value) {
+                    Ok(job) => {
+                        items.jobs.insert(key.rest, job);
+                        Ok(())
+                    }
+                    Err(e) => Err(e.into()),
+                },
+                Some(Kind::ExtraRefs) => read_extra_refs(&mut items.extra_refs, &key, &value),
+                Some(Kind::Scrub) => Ok(()),
+                _ => return Err(corrupt(format!("unknown item {key:?} in the meta tree"))),
+            };
+            if let Err(e) = derived {
+                faults.push(format!("meta tree: {e}"));
+                items.spoiled.push(key);
+            }
+        }
+        Ok(items)
+    }
+}
