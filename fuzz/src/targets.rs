@@ -8,6 +8,7 @@ use snapfs::format::inode::Inode;
 use snapfs::format::job::Job;
 use snapfs::format::leaf::LeafPage;
 use snapfs::format::link::Links;
+use snapfs::format::scrub::{Finding, ScrubRecord};
 use snapfs::format::superblock::Superblock;
 use snapfs::format::view::ViewRecord;
 use snapfs::format::xattr::Xattrs;
@@ -149,6 +150,12 @@ pub fn records(bytes: &[u8]) {
     }
     if let Ok(job) = Job::decode(bytes) {
         assert_eq!(Job::decode(&job.encode()), Ok(job));
+    }
+    if let Ok(record) = ScrubRecord::decode(bytes) {
+        assert_eq!(ScrubRecord::decode(&record.encode()), Ok(record));
+    }
+    if let Ok(finding) = Finding::decode(bytes) {
+        assert!(finding.encode().len() <= snapfs::format::leaf::VALUE_BYTES_MAX);
     }
 }
 

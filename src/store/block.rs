@@ -74,9 +74,11 @@ impl Store {
     fn found_bad(&self, ptr: &BlockPtr, at: BlockAddr, good: &[u8], cause: &StoreError) {
         let which = if at == ptr.addr { "first" } else { "second" };
         // What is free, or was just handed out, is nobody's to write: then the pointer is stale, whatever its reader thinks.
-        let may_heal = self.reading != Reading::Prove
-            && self.health.may_heal()
-            && self.alloc.lock().is_settled(at.0, u64::from(ptr.len));
+        let settled = self.alloc.lock().is_settled(at.0, u64::from(ptr.len));
+        if self.reading == Reading::Scrub && !settled {
+            return; // freed since the scrub took its state: nothing is lost with it
+        }
+        let may_heal = self.reading != Reading::Prove && self.health.may_heal() && settled;
         let healed = match may_heal.then(|| self.write_raw(at.0, good)) {
             Some(Ok(())) => {
                 self.health.healed(at.0);

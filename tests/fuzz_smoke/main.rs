@@ -10,6 +10,7 @@ use snapfs::format::inode::Inode;
 use snapfs::format::job::Job;
 use snapfs::format::leaf::LeafPage;
 use snapfs::format::link::Links;
+use snapfs::format::scrub::{Cursor, Finding, ScrubRecord, ScrubState, Stage};
 use snapfs::format::space_map::{self, Change};
 use snapfs::format::superblock::{PendingPoint, Superblock};
 use snapfs::format::view::{Consistency, Role, ViewRecord};
@@ -148,7 +149,31 @@ fn records() -> Vec<Vec<u8>> {
         root: Some(ptr(5)),
     };
     let tree = Job::FreeTree { root: ptr(8), newer_than: Epoch(2), cursor: Key::new(5, Kind::Extent, 6) };
-    vec![view.encode(), Job::FreeList(7).encode(), Job::DropList(8).encode(), tree.encode()]
+    let cursor =
+        Cursor { stage: Stage::Heads, number: 3, newer_than: Epoch(2), key: Key::new(5, Kind::Extent, 6) };
+    let scrub = ScrubRecord {
+        state: ScrubState::Paused,
+        cursor,
+        until: Epoch(9),
+        limit: 1 << 20,
+        done_bytes: 5,
+        total_bytes: 6,
+        healed: 7,
+        bad: 8,
+        started_secs: 9,
+        ended_secs: 10,
+    };
+    let finding = Finding {
+        addr: 1 << 30,
+        len: 4096,
+        files_total: 1,
+        views_total: 2,
+        what: "content".into(),
+        files: vec!["/a/b".into()],
+        views: vec!["one".into(), "two".into()],
+    };
+    let jobs = [Job::FreeList(7).encode(), Job::DropList(8).encode(), tree.encode()];
+    [vec![view.encode(), scrub.encode(), finding.encode()], jobs.to_vec()].concat()
 }
 
 fn request() -> Vec<Vec<u8>> {
