@@ -172,7 +172,7 @@ fn summary_json(s: &Summary) -> Value {
     json!({
         "source": s.source, "whole": s.whole, "damaged": s.damaged, "lost": s.lost,
         "without_parent": s.without_parent, "content_bytes": s.bytes, "leaves": s.leaves,
-        "lost_ranges": s.lost_ranges, "unreadable_bytes": s.unreadable_bytes,
+        "lost_ranges": s.lost_ranges, "newer_states": s.newer_states, "unreadable_bytes": s.unreadable_bytes,
     })
 }
 
@@ -212,7 +212,10 @@ pub(super) fn salvage(backend: &dyn Backend, args: &SalvageArgs) -> Result<(), F
     if summary.is_whole() {
         return Ok(());
     }
-    let Summary { whole, damaged, lost, .. } = summary;
-    let what = format!("{whole} names came out whole, {damaged} damaged, {lost} are lost");
+    let Summary { whole, damaged, lost, newer_states, .. } = summary;
+    let mut what = format!("{whole} names came out whole, {damaged} damaged, {lost} are lost");
+    if newer_states > 0 {
+        what += &format!("; {newer_states} newer states lead nowhere, see --scan");
+    }
     Err(Failure::new(Code::Damaged, format!("{}: {what}", args.store.display())))
 }

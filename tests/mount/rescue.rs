@@ -183,3 +183,58 @@ fn lost_content_is_told_with_its_place() {
     assert_eq!(fs::read(p.at("out/a/file300")).unwrap(), before[Path::new("a/file300")].1);
     fs::remove_dir_all(p.at("out")).unwrap();
 }
+
+#[test]
+fn a_lost_segment_takes_only_what_was_in_it() {
+    if !can_mount() {
+        return;
+    }
+    let (p, before) = filled();
+    let segments: Vec<PathBuf> =
+        fs::read_dir(p.at("store/seg")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(segments.len() > 1, "the second copies of metadata are far from the first");
+    fs::remove_file(p.at("store/seg/00000000")).unwrap();
+    let said = p.run(&["salvage", "store", "out"]);
+    assert_eq!(said.code, 3, "{said:?}");
+    let out = tree(&p.at("out"));
+    assert_eq!(out.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>(), "every name is there");
+    for (path, (mode, content)) in &before {
+        assert_eq!(out[path].0, *mode, "{path:?}");
+        assert!(content.len() > 2048 || out[path].1 == *content, "{path:?} is in the tree itself");
+    }
+    fs::remove_dir_all(p.at("out")).unwrap();
+}
+
+#[test]
+fn an_image_that_is_cut_short() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.ok(&["init", "store.img", "--size", "256M"]);
+    p.ok(&["mount", "store.img", "mnt"]);
+    for n in 0..200_usize {
+        fs::write(p.path(&format!("file{n}")), vec![n as u8 + 1; 30_000]).unwrap();
+    }
+    let before = tree(&p.path(""));
+    p.umount();
+    let image = OpenOptions::new().write(true).open(p.at("store.img")).unwrap();
+    // Second copies are behind the middle, and so is nothing that has no other place.
+    image.set_len(100 << 20).unwrap();
+    let said = p.run(&["mount", "store.img", "mnt"]);
+    assert!(said.code != 0 && said.err.contains("cut short"), "{said:?}");
+    let said = p.run(&["check", "store.img", "--repair"]);
+    assert!(said.code == 1 && said.err.contains("restore its full length first"), "{said:?}");
+    p.ok(&["salvage", "store.img", "out"]);
+    assert!(tree(&p.at("out")) == before);
+    image.set_len(5 << 20).unwrap();
+    let said = p.run(&["salvage", "store.img", "part"]);
+    assert!(said.code == 3 && said.err.contains("newer states"), "{said:?}");
+    for (path, (_, content)) in tree(&p.at("part")) {
+        let same = content.iter().zip(&before[&path].1).all(|(a, b)| a == b || *a == 0);
+        assert!(same, "{path:?} has no other bytes than it had");
+    }
+    for name in ["out", "part"] {
+        fs::remove_dir_all(p.at(name)).unwrap();
+    }
+}
