@@ -335,6 +335,9 @@ impl std::error::Error for Error {}
 /// Result of a request.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// Gives the answer to a request whose thread went on.
+pub type Answer = Box<dyn FnOnce(Result<()>) + Send>;
+
 /// Everything that a transport can ask. Any thread may call any method at any time.
 ///
 /// A request changes all that it says or nothing. Nodes of snapshots answer every change with [`Error::ReadOnly`].
@@ -412,6 +415,10 @@ pub trait Operations: Send + Sync {
     fn release(&self, node: NodeId, handle: Handle);
     /// Makes a file durable.
     fn fsync(&self, node: NodeId, handle: Handle, scope: SyncScope) -> Result<()>;
+    /// The same for a caller that need not wait: `answer` is called when it is done, perhaps by another thread.
+    fn fsync_then(&self, node: NodeId, handle: Handle, scope: SyncScope, answer: Answer) {
+        answer(self.fsync(node, handle, scope));
+    }
     /// Opens a directory.
     fn opendir(&self, caller: &Caller, node: NodeId) -> Result<Handle>;
     /// Entries behind cookie `after` (0: from the start, `.` and `..` first), in cookie order, until `sink` returns

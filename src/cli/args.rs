@@ -51,6 +51,11 @@ pub(super) enum Verb {
     /// Get files out of a store that is damaged beyond mounting (exit code 3: not all of them)
     #[command(after_help = "Example: snapfs salvage /srv/data.snapfs /mnt/rescued")]
     Salvage(SalvageArgs),
+    /// Read every block in the background, heal what has a second copy, name what is lost (exit code 3)
+    #[command(after_help = "Example: snapfs scrub /data --wait\n\n\
+        Without --wait it returns at once and the scrub goes on in the background; a store that is\n\
+        not mounted is scrubbed to the end. A scrub survives unmounting and goes on with the next mount.")]
+    Scrub(ScrubArgs),
 }
 
 /// Machine-readable output.
@@ -181,6 +186,40 @@ pub(super) struct SalvageArgs {
 
 fn parse_fsid(text: &str) -> Result<u64, String> {
     u64::from_str_radix(text, 16).map_err(|_| format!("'{text}' is no hexadecimal number"))
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ScrubArgs {
+    /// Mount point, any path in a mount, or a store
+    pub(super) target: PathBuf,
+    #[command(flatten)]
+    pub(super) order: ScrubOrders,
+    /// Bytes it reads a second at most, such as 20M; auto: less while others use the store; none: no limit
+    #[arg(long, value_name = "RATE", value_parser = super::scrub::parse_limit)]
+    pub(super) limit: Option<u64>,
+    /// Return when it has come to its end
+    #[arg(long)]
+    pub(super) wait: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+/// What to do instead of starting one.
+#[derive(Args, Debug)]
+#[group(multiple = false)]
+pub(super) struct ScrubOrders {
+    /// How the scrub stands, or how the last one ended
+    #[arg(long)]
+    pub(super) status: bool,
+    /// Stop reading until --resume, also over unmounting
+    #[arg(long)]
+    pub(super) pause: bool,
+    /// Go on
+    #[arg(long)]
+    pub(super) resume: bool,
+    /// End it
+    #[arg(long)]
+    pub(super) stop: bool,
 }
 
 #[derive(Args, Debug)]

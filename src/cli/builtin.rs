@@ -4,9 +4,10 @@
 //! refusal is a sentence that says what is wrong with which path and what to do.
 
 use super::engine::{
-    Access, Backend, CheckReport, Engine, InitOptions, SnapdirMode, SnapshotInfo, StoreOptions,
+    Access, Backend, CheckReport, Engine, InitOptions, ScrubOrder, SnapdirMode, SnapshotInfo, StoreOptions,
 };
 use super::offline;
+use super::scrubber::Scrubber;
 use crate::check::{self, Depth};
 use crate::clock::Clock;
 use crate::ctl::{Code, Failure};
@@ -45,7 +46,7 @@ impl Backend for Builtin {
         let opened = open_volume(store, options.access, clean_bytes)?;
         let (uid, gid) = (process::effective_uid(), process::effective_gid());
         let fs_options = FsOptions {
-            read_only: options.access != Access::Mount,
+            read_only: !options.access.writes(),
             snapdir: match options.snapdir {
                 SnapdirMode::Hidden => crate::fs::SnapdirMode::Hidden,
                 SnapdirMode::Visible => crate::fs::SnapdirMode::Visible,
@@ -60,7 +61,9 @@ impl Backend for Builtin {
         // Damage here would show as a mount that does not answer.
         fs.getattr(NodeId::ROOT, None).map_err(|e| told(store, &e))?;
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
-        let committer = (options.access == Access::Mount)
+        let committer = options
+            .access
+            .writes()
             .then(|| {
                 let (fs, stop, options) = (fs.clone(), stop.clone(), options.clone());
                 let name = std::thread::Builder::new().name("commit".into());
@@ -68,8 +71,10 @@ impl Backend for Builtin {
             })
             .transpose()
             .map_err(|e| Failure::new(Code::Other, format!("cannot start a thread: {e}")))?;
+        let scrubber = Scrubber::open(fs.volume().clone(), Clock::System, options.access.writes());
         Ok(Arc::new(Open {
             fs,
+            scrubber,
             stop,
             committer: Mutex::new(committer),
             store: store.into(),
@@ -198,10 +203,10 @@ fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened,
     let store = &store.canonicalize().map_err(|e| {
         Failure::new(Code::Io, format!("{}: cannot find the way to the store: {e}", store.display()))
     })?;
-    let mode = if access == Access::Mount { LockMode::Exclusive } else { LockMode::Shared };
+    let mode = if access.writes() { LockMode::Exclusive } else { LockMode::Shared };
     let lock = lock(store, &kind, mode)?;
     let device_access = match access {
-        Access::Mount => device::Access::ReadWrite,
+        Access::Mount | Access::Work => device::Access::ReadWrite,
         Access::MountReadOnly | Access::Look => device::Access::ReadOnly,
     };
     let device: Arc<dyn Device> = match kind {
@@ -211,7 +216,7 @@ fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened,
         _ => Arc::new(DirDevice::open(store, STORE_BYTES_DEFAULT, device_access).map_err(|e| io(store, e))?),
     };
     let access = match access {
-        Access::Mount => volume::Access::ReadWrite,
+        Access::Mount | Access::Work => volume::Access::ReadWrite,
         Access::MountReadOnly | Access::Look => volume::Access::ReadOnly,
     };
     let options = OpenOptions { access, cache_bytes: cache_bytes as usize };
@@ -372,6 +377,7 @@ fn report(volume: &Volume, depth: Depth) -> Result<CheckReport, VolumeError> {
 /// An open store.
 struct Open {
     fs: Arc<Fs>,
+    scrubber: Scrubber,
     stop: Arc<(Mutex<bool>, Condvar)>,
     committer: Mutex<Option<JoinHandle<()>>>,
     store: PathBuf,
@@ -466,8 +472,13 @@ impl Engine for Open {
         report(self.fs.volume(), depth).map_err(|e| told_volume(&self.store, &e))
     }
 
+    fn scrub(&self, order: ScrubOrder) -> Result<Value, Failure> {
+        self.scrubber.order(order)
+    }
+
     fn status(&self) -> Value {
         let volume = self.fs.volume();
+        let (scrub, scrub_found) = self.scrubber.summary();
         let (space, io, damage) = (volume.space(), volume.io(), volume.damage());
         json!({
             "state": volume.read_only_reason().map_or("ok".to_string(), |why| format!("read-only: {why}")),
@@ -480,6 +491,8 @@ impl Engine for Open {
             "freeing": volume.has_background_work(),
             "blocks_healed": damage.healed,
             "blocks_bad": damage.bad,
+            "damage_known": damage.bad > 0 || scrub_found,
+            "scrub": scrub,
             "last_snapshot_pause_us": self.fs.snapshot_pause().as_micros() as u64,
             "device_reads": io.reads,
             "device_read_bytes": io.read_bytes,
@@ -507,6 +520,7 @@ impl Engine for Open {
     }
 
     fn close(&self) -> Result<(), Failure> {
+        self.scrubber.close();
         *self.stop.0.lock() = true;
         self.stop.1.notify_all();
         if let Some(thread) = self.committer.lock().take()

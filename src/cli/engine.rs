@@ -4,7 +4,7 @@
 //! ([`super::run`]), so that the commands can be tried over a file system in memory as well.
 
 use crate::check::Depth;
-use crate::ctl::Failure;
+use crate::ctl::{Code, Failure};
 use crate::format::Copies;
 use crate::ops::{KernelRef, Operations, Timestamp};
 use crate::repair::{Mode, Repair};
@@ -34,6 +34,36 @@ pub enum Access {
     MountReadOnly,
     /// To look at it: no change, no lock that keeps a daemon out for long.
     Look,
+    /// To work on it without serving it: as for a mount, but nothing is made a store.
+    Work,
+}
+
+impl Access {
+    /// True if changes are taken.
+    pub fn writes(self) -> bool {
+        matches!(self, Access::Mount | Access::Work)
+    }
+}
+
+/// What a scrub is told. Limits are bytes a second: 0 as it finds right, the greatest number none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ScrubOrder {
+    /// To begin.
+    Start {
+        /// How fast.
+        limit: Option<u64>,
+    },
+    /// To wait until it is told to go on, also over unmounting.
+    Pause,
+    /// To go on.
+    Resume {
+        /// How fast from now on; as before if nothing is said.
+        limit: Option<u64>,
+    },
+    /// To end for good.
+    Stop,
+    /// To tell how it stands.
+    Status,
 }
 
 /// How to open a store.
@@ -147,6 +177,10 @@ pub trait Engine: Send + Sync {
     fn delete(&self, name: &str) -> Result<(), Failure>;
     /// Proves the invariants of the newest committed state, while everything goes on.
     fn check(&self, depth: Depth) -> Result<CheckReport, Failure>;
+    /// Reads every block in the background and heals what has a second copy. Says how the scrub stands: an object.
+    fn scrub(&self, _order: ScrubOrder) -> Result<Value, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store cannot be scrubbed"))
+    }
     /// How it is doing now: an object.
     fn status(&self) -> Value;
     /// What kind of store it is: an object.

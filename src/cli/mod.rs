@@ -12,6 +12,8 @@ mod offline;
 mod options;
 mod output;
 mod rescue;
+mod scrub;
+mod scrubber;
 mod snapshots;
 mod stores;
 mod umount;
@@ -91,6 +93,7 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<(), Failure> {
         Verb::Check(a) if a.repair => rescue::repair(backend, a),
         Verb::Check(a) => stores::check(backend, a),
         Verb::Salvage(a) => rescue::salvage(backend, a),
+        Verb::Scrub(a) => scrub::run(backend, a),
     }
 }
 

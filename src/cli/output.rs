@@ -37,6 +37,12 @@ pub(super) fn size(bytes: u64) -> String {
     }
 }
 
+/// Seconds as `1:02:03`, or `2:03` below an hour.
+pub(super) fn duration(seconds: u64) -> String {
+    let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    if h > 0 { format!("{h}:{m:02}:{s:02}") } else { format!("{m}:{s:02}") }
+}
+
 /// A size as a user writes it: digits and a binary unit (`4096`, `64K`, `10GiB`, `1.5t`).
 pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let wrong = || format!("'{text}' is no size; write it as 512M, 20G or 1.5T");
@@ -155,6 +161,14 @@ mod tests {
         ] {
             assert_eq!(size(bytes), text);
         }
+    }
+
+    #[test]
+    fn durations_are_clocks() {
+        assert_eq!(
+            (duration(5), duration(754), duration(3723)),
+            ("0:05".into(), "12:34".into(), "1:02:03".into())
+        );
     }
 
     #[test]

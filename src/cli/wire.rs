@@ -2,7 +2,7 @@
 //!
 //! Both ends are here, so that they cannot disagree. Names, sizes and exact times; nothing is formatted for people.
 
-use super::engine::{Engine, SnapshotInfo};
+use super::engine::{Engine, ScrubOrder, SnapshotInfo};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler};
 use crate::ops::Timestamp;
@@ -31,6 +31,7 @@ impl Handler for Verbs {
             }
             "status" => Ok(merged(&self.about, self.engine.status())),
             "info" => Ok(self.engine.info()),
+            "scrub" => self.engine.scrub(scrub_order(args)?),
             "check" => {
                 let data = args.get("data").and_then(Value::as_bool).unwrap_or(false);
                 let report = self.engine.check(if data { Depth::Data } else { Depth::Metadata })?;
@@ -42,6 +43,31 @@ impl Handler for Verbs {
             }
         }
     }
+}
+
+/// An order as it travels.
+pub(super) fn encode_order(order: ScrubOrder) -> Value {
+    match order {
+        ScrubOrder::Start { limit } => json!({"order": "start", "limit": limit}),
+        ScrubOrder::Pause => json!({"order": "pause"}),
+        ScrubOrder::Resume { limit } => json!({"order": "resume", "limit": limit}),
+        ScrubOrder::Stop => json!({"order": "stop"}),
+        ScrubOrder::Status => json!({"order": "status"}),
+    }
+}
+
+fn scrub_order(args: &Value) -> Result<ScrubOrder, Failure> {
+    let limit = args.get("limit").and_then(Value::as_u64);
+    Ok(match text(args, "order")? {
+        "start" => ScrubOrder::Start { limit },
+        "pause" => ScrubOrder::Pause,
+        "resume" => ScrubOrder::Resume { limit },
+        "stop" => ScrubOrder::Stop,
+        "status" => ScrubOrder::Status,
+        other => {
+            return Err(Failure::new(Code::Invalid, format!("a scrub knows no order '{other}'")));
+        }
+    })
 }
 
 fn text<'a>(args: &'a Value, key: &str) -> Result<&'a str, Failure> {
@@ -97,6 +123,22 @@ pub(super) fn decode_all(v: &Value) -> Result<Vec<SnapshotInfo>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn orders_travel() {
+        use ScrubOrder::*;
+        for order in [
+            Start { limit: None },
+            Start { limit: Some(7) },
+            Pause,
+            Resume { limit: Some(u64::MAX) },
+            Stop,
+            Status,
+        ] {
+            assert_eq!(scrub_order(&encode_order(order)), Ok(order));
+        }
+        assert!(scrub_order(&json!({"order": "dance"})).is_err());
+    }
 
     #[test]
     fn a_snapshot_travels() {

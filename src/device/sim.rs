@@ -185,13 +185,29 @@ impl Sim {
     /// Lets reads that touch the range return there what `older`, an earlier state of this disk, holds.
     pub fn read_stale(&self, offset: u64, len: u64, older: &Sim, persistence: Persistence) {
         let older = Wrong::Older(older.state.lock().current.clone());
-        self.state.lock().faults.answer_wrongly(offset..offset + len, older, persistence);
+        self.mislead(Victim::Place(offset..offset + len), older, persistence);
+    }
+
+    /// Lets the `nth` read from now return what `older`, an earlier state of this disk, holds.
+    pub fn nth_read_is_stale(&self, nth: u64, older: &Sim) {
+        let older = Wrong::Older(older.state.lock().current.clone());
+        self.mislead(Victim::Nth(nth), older, Persistence::Once);
     }
 
     /// Lets reads that touch the range return there what lies from `from` on.
     pub fn misdirect_reads(&self, offset: u64, len: u64, from: u64, persistence: Persistence) {
-        let elsewhere = Wrong::Elsewhere { from };
-        self.state.lock().faults.answer_wrongly(offset..offset + len, elsewhere, persistence);
+        let elsewhere = Wrong::Elsewhere { shift: from.wrapping_sub(offset) };
+        self.mislead(Victim::Place(offset..offset + len), elsewhere, persistence);
+    }
+
+    fn mislead(&self, victim: Victim, wrong: Wrong, persistence: Persistence) {
+        self.state.lock().faults.answer_wrongly(victim, wrong, persistence);
+    }
+
+    /// Calls that failed or went astray because of a fault. An unreadable range is not counted.
+    #[must_use]
+    pub fn faults_struck(&self) -> u64 {
+        self.state.lock().faults.struck
     }
 
     /// Changes what the host can back, in bytes. Ranges that are backed already stay so.
@@ -270,12 +286,11 @@ impl Device for Sim {
             return Err(failure("unreadable sector", Op::Read, offset, len));
         }
         state.current.read(offset, buf);
-        if let Some((place, wrong)) = state.faults.mislead(&(offset..offset + len)) {
-            let (start, end) = (place.start.max(offset), place.end.min(offset + len));
-            let part = &mut buf[(start - offset) as usize..(end - offset) as usize];
+        if let Some((hit, wrong)) = state.faults.mislead(&(offset..offset + len)) {
+            let part = &mut buf[(hit.start - offset) as usize..(hit.end - offset) as usize];
             match wrong {
-                Wrong::Older(image) => image.read(start, part),
-                Wrong::Elsewhere { from } => state.current.read(from + (start - place.start), part),
+                Wrong::Older(image) => image.read(hit.start, part),
+                Wrong::Elsewhere { shift } => state.current.read(hit.start.wrapping_add(shift), part),
             }
         }
         Ok(())

@@ -31,6 +31,7 @@ mod read;
 mod remove;
 mod rename;
 mod snapdir;
+mod sync;
 mod truncate;
 mod write;
 mod xattr;
@@ -68,6 +69,7 @@ pub struct Fs {
     snapshot_pause_ns: AtomicU64,
     generation: AtomicU64,
     recovered: Recovered,
+    waiting: sync::Waiting,
 }
 
 impl Fs {
@@ -89,6 +91,7 @@ impl Fs {
             snapshot_pause_ns: AtomicU64::new(0),
             generation: AtomicU64::new(1),
             recovered,
+            waiting: sync::Waiting::default(),
         };
         if !fs.options.read_only && !fs.volume.is_read_only() {
             if fs.recovered.records > 0 {

@@ -133,6 +133,13 @@ impl Operations for Fs {
         if node.is_live() { self.sync() } else { Ok(()) }
     }
 
+    fn fsync_then(&self, node: NodeId, handle: Handle, _scope: SyncScope, answer: Answer) {
+        match self.handles.get(node, handle) {
+            Ok(_) if node.is_live() => self.sync_then(answer),
+            found => answer(found.map(drop)),
+        }
+    }
+
     fn opendir(&self, _caller: &Caller, node: NodeId) -> Result<Handle> {
         self.open_directory(node)
     }
@@ -264,11 +271,5 @@ impl Fs {
             any = true;
         }
         Ok(any)
-    }
-
-    /// What `fsync` does: makes everything that has returned durable, of all files, by the log if it holds it. On a
-    /// read-only mount there is nothing to do.
-    pub(super) fn sync(&self) -> Result<()> {
-        if self.options.read_only || self.volume.sync()? { Ok(()) } else { self.commit() }
     }
 }

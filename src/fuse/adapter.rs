@@ -367,7 +367,8 @@ impl Filesystem for Adapter {
 
     fn fsync(&self, _req: &Request, ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
         let scope = if datasync { SyncScope::Data } else { SyncScope::All };
-        empty(reply, self.ops.fsync(NodeId(ino.0), Handle(fh.0), scope));
+        let answer = Box::new(move |result| empty(reply, result));
+        self.ops.fsync_then(NodeId(ino.0), Handle(fh.0), scope, answer);
     }
 
     /// Listings are cached, except of a `.snapshots` directory, which changes without a request of the kernel's.

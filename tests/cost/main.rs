@@ -4,7 +4,7 @@
 //! its age, and changes cost what they change.
 
 use snapfs::clock::Clock;
-use snapfs::device::Memory;
+use snapfs::device::{Device, DeviceError, Memory};
 use snapfs::fs::{Fs, FsOptions, SnapshotCreator};
 use snapfs::ops::{Caller, NodeId, OpenFlags, Operations, SyncScope};
 use snapfs::store::IoSnapshot;
@@ -136,28 +136,65 @@ fn an_fsync_costs_one_flush_and_no_superblock() {
     assert_eq!(io, IoSnapshot::default(), "there is nothing left to flush");
 }
 
+/// A device whose flush takes its time, as that of a disk does.
+struct SlowFlush(Memory);
+
+impl Device for SlowFlush {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
+        self.0.read_at(offset, buf)
+    }
+    fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), DeviceError> {
+        self.0.write_at(offset, buf)
+    }
+    fn flush(&self) -> Result<(), DeviceError> {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        self.0.flush()
+    }
+    fn back(&self, offset: u64, len: u64) -> Result<(), DeviceError> {
+        self.0.back(offset, len)
+    }
+    fn discard(&self, offset: u64, len: u64) {
+        self.0.discard(offset, len)
+    }
+    fn available(&self) -> u64 {
+        self.0.available()
+    }
+    fn describe(&self) -> String {
+        "a slow device".into()
+    }
+}
+
 #[test]
 fn those_who_wait_for_a_flush_share_the_next() {
     const WRITERS: u64 = 16;
     const ROUNDS: u64 = 50;
-    let (_, fs) = new_store();
+    let device = Arc::new(SlowFlush(Memory::new(SIZE)));
+    Volume::create(device.clone(), SIZE, [3; 16], (0, 0)).expect("a new store");
+    let volume = Volume::open(device, OpenOptions { access: Access::ReadWrite, cache_bytes: 64 << 20 })
+        .expect("opens");
+    let fs = Fs::open(volume, FsOptions::default(), Clock::manual(1)).expect("opens");
+    let open =
+        |writer| fs.create(&USER, NodeId::ROOT, format!("f{writer}").as_bytes(), 0o644, WRITE).unwrap();
+    let files: Vec<_> = (0..WRITERS).map(open).collect();
+    settle(&fs);
     let (io, ()) = cost(&fs, || {
         std::thread::scope(|scope| {
-            for writer in 0..WRITERS {
+            for (file, handle) in &files {
                 let fs = &fs;
                 scope.spawn(move || {
-                    let name = format!("f{writer}");
-                    let (file, handle) =
-                        fs.create(&USER, NodeId::ROOT, name.as_bytes(), 0o644, WRITE).unwrap();
                     for n in 0..ROUNDS {
-                        fs.write(file.attr.node, handle, n * 4096, &[7; 4096], false).unwrap();
-                        fs.fsync(file.attr.node, handle, SyncScope::All).unwrap();
+                        fs.write(file.attr.node, *handle, n * 4096, &[7; 4096], false).unwrap();
+                        fs.fsync(file.attr.node, *handle, SyncScope::All).unwrap();
                     }
                 });
             }
         });
     });
-    assert!(io.flushes <= WRITERS * ROUNDS, "{io:?}");
+    println!("{} fsyncs took {} flushes", WRITERS * ROUNDS, io.flushes);
+    assert!(io.flushes <= WRITERS * ROUNDS / 2, "{io:?}");
 }
 
 #[test]

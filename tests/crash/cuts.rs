@@ -18,32 +18,46 @@ use crate::tape::{Call, Recorder};
 use crate::workloads::Workload;
 use crate::world::{Limits, Moment, World, open, template};
 
-/// Whether everything that was answered is there when all writes survive: what the death of the daemon alone leaves.
-pub const ANSWERED_IS_WRITTEN: bool = true;
-
 /// A workload that has run.
 pub struct Recording {
-    pub name: &'static str,
+    pub name: String,
     pub seed: u64,
+    /// The disk before it.
+    pub base: Sim,
     pub tape: Vec<Call>,
     pub history: Vec<Moment>,
     pub numbers: Numbers,
 }
 
-/// Runs a workload to its end.
+/// Runs a workload until it has made so many changing calls.
 pub fn record(workload: &Workload, seed: u64, calls: u64) -> Recording {
     let recorder = Arc::new(Recorder::new(template()));
     let counter = recorder.clone();
     let mut world = World::new(recorder.clone(), Box::new(move || counter.len()), Limits::default());
     (workload.run)(&mut world, &mut Rng::with_seed(seed), calls);
     let (history, numbers) = world.vanish();
-    Recording { name: workload.name, seed, tape: recorder.tape(), history, numbers }
+    Recording { name: workload.name.into(), seed, base: template(), tape: recorder.tape(), history, numbers }
+}
+
+/// Opens a disk that shows `model`, changes something, and commits.
+fn record_recovery(of: &Recording, disk: Sim, model: &Model, name: String) -> Recording {
+    let base = disk.clone_image();
+    let recorder = Arc::new(Recorder::new(disk));
+    let counter = recorder.clone();
+    let known = (model.clone(), of.numbers.clone());
+    let world = World::resume(recorder.clone(), Box::new(move || counter.len()), Limits::default(), known);
+    let mut world = world.expect("it was opened before");
+    world.put("recovered", b"changed after the recovery");
+    world.commit();
+    let (history, numbers) = world.vanish();
+    Recording { name, seed: of.seed, base, tape: recorder.tape(), history, numbers }
 }
 
 impl Recording {
     /// Moments that may be found after the power was cut before call `cut` (counted from 0).
     pub fn allowed(&self, cut: u64, policy: CrashPolicy) -> RangeInclusive<usize> {
-        let whole = ANSWERED_IS_WRITTEN && policy == CrashPolicy::KeepAll;
+        // When every write survives, as after the death of the daemon alone, all that was answered is there.
+        let whole = policy == CrashPolicy::KeepAll;
         let counts = |m: &&Moment| (m.acknowledged || whole) && m.after <= cut;
         let oldest = self.history.iter().rposition(|m| counts(&m)).unwrap_or(0);
         let newest = self.history.iter().rposition(|m| m.before < cut).unwrap_or(0);
@@ -52,7 +66,7 @@ impl Recording {
 
     /// The disk as it is before call `cut`.
     pub fn disk_at(&self, cut: u64) -> Sim {
-        let sim = template();
+        let sim = self.base.clone_image();
         self.tape[..cut as usize].iter().for_each(|call| call.play(&sim));
         sim
     }
@@ -80,6 +94,7 @@ impl Recording {
             }
         }
         let elsewhere = self.history.iter().rposition(|moment| shows(&&moment.model));
+        let elsewhere = elsewhere.map(|n| format!("moment {n} ({})", self.history[n].what));
         let tell = |n: usize| {
             let moment = &self.history[n];
             let why = observe::compare(&seen, &moment.model, &self.numbers).err().unwrap_or_default();
@@ -87,7 +102,7 @@ impl Recording {
         };
         Err(format!(
             "it shows {} and none of these:{}",
-            elsewhere.map_or("no moment of the history".into(), tell),
+            elsewhere.unwrap_or("no moment of the history".into()),
             allowed.rev().take(8).map(tell).collect::<String>()
         ))
     }
@@ -130,30 +145,53 @@ pub struct Tried {
     pub disks: u64,
 }
 
+impl std::ops::AddAssign for Tried {
+    fn add_assign(&mut self, other: Tried) {
+        *self = Tried { cuts: self.cuts + other.cuts, disks: self.disks + other.disks };
+    }
+}
+
+/// What is tried at each call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Tries {
+    /// The disks that a power cut may leave.
+    Once,
+    /// And, on each of them, the same at every call of the recovery.
+    Recovery,
+}
+
+/// What a power cut before a call may leave: everything that was written, as after the death of the daemon alone, and
+/// another loss or order for each call. What is durable changes only in a flush: the last call before one asks the most
+/// of it.
+fn policies(recording: &Recording, cut: u64) -> Vec<CrashPolicy> {
+    let seed = recording.seed.wrapping_mul(0x9E37_79B9).wrapping_add(cut);
+    let lossy = if cut.is_multiple_of(2) { CrashPolicy::Random(seed) } else { CrashPolicy::Shuffled(seed) };
+    let mut policies = vec![CrashPolicy::KeepAll, lossy];
+    if recording.tape.get(cut as usize).is_none_or(Call::is_flush) {
+        policies.push(CrashPolicy::DropAll);
+    }
+    policies
+}
+
 /// Cuts the power before each of the calls in `from..to`.
-pub fn try_all(recording: &Recording, from: u64, to: u64) -> Result<Tried, String> {
+pub fn try_all(recording: &Recording, from: u64, to: u64, depth: Tries) -> Result<Tried, String> {
     let sim = recording.disk_at(from);
     let mut tried = Tried::default();
     for cut in from..to {
-        let call = recording.tape.get(cut as usize);
-        let seed = recording.seed.wrapping_mul(0x9E37_79B9).wrapping_add(cut * 2);
-        let mut policies = vec![CrashPolicy::KeepAll, CrashPolicy::Random(seed), CrashPolicy::Shuffled(seed)];
-        // What is durable changes only in a flush: the last cut before one asks the most of it.
-        if call.is_none_or(Call::is_flush) {
-            policies.push(CrashPolicy::DropAll);
-        }
         tried.cuts += 1;
-        for policy in policies {
-            recording.judge(sim.crash(policy), cut, policy).map_err(|why| {
-                format!(
-                    "{}: power cut before call {cut} of {}, {policy:?}: {why}",
-                    recording.name,
-                    recording.tape.len()
-                )
-            })?;
+        for policy in policies(recording, cut) {
+            let disk = sim.crash(policy);
+            let calls = recording.tape.len();
+            let here = format!("{}: power cut before call {cut} of {calls}, {policy:?}", recording.name);
+            let found =
+                recording.judge(disk.clone_image(), cut, policy).map_err(|why| format!("{here}: {why}"))?;
             tried.disks += 1;
+            if depth == Tries::Recovery {
+                let second = record_recovery(recording, disk, found, here);
+                tried += try_all(&second, 0, second.tape.len() as u64 + 1, Tries::Once)?;
+            }
         }
-        if let Some(call) = call {
+        if let Some(call) = recording.tape.get(cut as usize) {
             call.play(&sim);
         }
     }

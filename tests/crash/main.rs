@@ -1,4 +1,8 @@
 //! Every crash point of a set of workloads, and every n-th failure of a device. See docs/testing.md.
+//!
+//! Seed in, same run out. `SNAPFS_SEED` is the seed of the workloads, `SNAPFS_WORKLOAD` the name of the only one to run,
+//! `SNAPFS_CRASH_CALLS` the length of each in device calls, `SNAPFS_SOAK_SECONDS` how long the soak goes on with new
+//! seeds.
 
 mod cuts;
 #[allow(dead_code, reason = "shared with the test program `model`")]
@@ -11,25 +15,138 @@ mod tape;
 mod workloads;
 mod world;
 
-use std::time::Instant;
-use workloads::WORKLOADS;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use cuts::{Recording, Tried, Tries};
+use parking_lot::Mutex;
+use workloads::{WORKLOADS, Workload};
+
+/// The seed when `SNAPFS_SEED` does not say.
+const SEED: u64 = 1;
+/// Changing device calls of each workload.
+const CALLS: u64 = 2000;
+/// The same where each recovery is cut off, too.
+const RECOVERY_CALLS: u64 = 120;
+/// Crash points that `every_crash_point` tries at least, unless it was told to do less.
+const CUTS_MIN: u64 = 20_000;
+/// Parts into which a workload is cut, so that all processors have work.
+const PARTS: u64 = 8;
+
+fn number(name: &str, default: u64) -> u64 {
+    let value = std::env::var(name).ok();
+    value.map_or(default, |v| v.parse().unwrap_or_else(|_| panic!("{name}={v} is not a number")))
+}
+
+/// The workloads that were asked for.
+fn asked() -> Vec<&'static Workload> {
+    let only = std::env::var("SNAPFS_WORKLOAD").ok();
+    let asked: Vec<_> = WORKLOADS.iter().filter(|w| only.as_ref().is_none_or(|o| o == w.name)).collect();
+    assert!(!asked.is_empty(), "there is no workload {only:?}");
+    asked
+}
+
+/// Does all jobs on all processors; the failures, panics among them, in the order of the jobs.
+fn in_parallel<J: Sync, R: Send>(
+    jobs: &[J],
+    work: impl Fn(&J) -> Result<R, String> + Sync,
+) -> (Vec<R>, Vec<String>) {
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::new());
+    let run = || {
+        while let Some((n, job)) = {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            jobs.get(n).map(|job| (n, job))
+        } {
+            let outcome = catch_unwind(AssertUnwindSafe(|| work(job))).unwrap_or_else(|payload| {
+                let text = payload.downcast_ref::<String>().cloned();
+                let text = text.or_else(|| payload.downcast_ref::<&str>().map(|s| s.to_string()));
+                Err(format!("panic: {}", text.unwrap_or_else(|| "of unknown kind".into())))
+            });
+            done.lock().push((n, outcome));
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(run))));
+    let mut done = done.into_inner();
+    done.sort_by_key(|(n, _)| *n);
+    let (mut results, mut failures) = (Vec::new(), Vec::new());
+    for (_, outcome) in done {
+        match outcome {
+            Ok(result) => results.push(result),
+            Err(why) => failures.push(why),
+        }
+    }
+    (results, failures)
+}
+
+/// How to see a failure again.
+fn again(test: &str, seed: u64) -> String {
+    format!("again: SNAPFS_SEED={seed} SNAPFS_WORKLOAD=... cargo test --test crash {test} -- --nocapture")
+}
+
+/// Cuts the power at every call of the workloads and prints the counts.
+fn sweep(test: &str, workloads: &[&Workload], seed: u64, calls: u64, depth: Tries) -> Tried {
+    let recordings: Vec<Recording> = workloads.iter().map(|w| cuts::record(w, seed, calls)).collect();
+    let jobs: Vec<(usize, u64, u64)> = recordings
+        .iter()
+        .enumerate()
+        .flat_map(|(n, recording)| {
+            let points = recording.tape.len() as u64 + 1;
+            (0..PARTS).map(move |part| (n, points * part / PARTS, points * (part + 1) / PARTS))
+        })
+        .collect();
+    let try_part = |job: &(usize, u64, u64)| {
+        let (n, from, to) = *job;
+        cuts::try_all(&recordings[n], from, to, depth).map(|tried| (n, tried))
+    };
+    let (results, failures) = in_parallel(&jobs, try_part);
+    let mut all = Tried::default();
+    for (n, recording) in recordings.iter().enumerate() {
+        let mut own = Tried::default();
+        results.iter().filter(|(of, _)| *of == n).for_each(|(_, tried)| own += *tried);
+        let operations = recording.history.len();
+        println!(
+            "{}: {operations} operations, {} crash points, {} disks",
+            recording.name, own.cuts, own.disks
+        );
+        all += own;
+    }
+    println!("{} workloads, {} crash points, {} disks", recordings.len(), all.cuts, all.disks);
+    assert!(
+        failures.is_empty(),
+        "{} violations\n{}\n{}",
+        failures.len(),
+        failures.join("\n"),
+        again(test, seed)
+    );
+    all
+}
+
+/// The power is cut before every changing call of every workload.
 #[test]
 fn every_crash_point() {
-    for workload in &WORKLOADS {
-        let start = Instant::now();
-        let recording = cuts::record(workload, 1, 2000);
-        let took = start.elapsed();
-        let n = recording.tape.len() as u64;
-        let tried = cuts::try_all(&recording, 0, n + 1).unwrap();
-        println!(
-            "{}: {} ops {} calls, recorded in {took:?}; {} disks in {:?}, {:?} each",
-            workload.name,
-            recording.history.len(),
-            n,
-            tried.disks,
-            start.elapsed(),
-            start.elapsed() / tried.disks as u32
-        );
+    let (workloads, calls) = (asked(), number("SNAPFS_CRASH_CALLS", CALLS));
+    let tried = sweep("every_crash_point", &workloads, number("SNAPFS_SEED", SEED), calls, Tries::Once);
+    let whole = workloads.len() == WORKLOADS.len() && calls >= CALLS;
+    assert!(tried.cuts >= CUTS_MIN || !whole, "only {} crash points", tried.cuts);
+}
+
+/// The power is cut again at every call of the recovery from each of these crashes, and of the first commit after it.
+#[test]
+fn every_crash_point_of_every_recovery() {
+    let seed = number("SNAPFS_SEED", SEED);
+    sweep("every_crash_point_of_every_recovery", &asked(), seed, RECOVERY_CALLS, Tries::Recovery);
+}
+
+/// New seeds for as long as is wanted.
+#[test]
+fn soak() {
+    let end = Instant::now() + Duration::from_secs(number("SNAPFS_SOAK_SECONDS", 0));
+    let mut seed = number("SNAPFS_SEED", std::time::UNIX_EPOCH.elapsed().map_or(SEED, |d| d.as_secs() << 20));
+    while Instant::now() < end {
+        sweep("every_crash_point", &asked(), seed, CALLS, Tries::Once);
+        seed += 1;
     }
 }

@@ -147,21 +147,31 @@ impl Excuse {
 impl World {
     /// A world on a device that holds a copy of [`template`].
     pub fn new(device: Arc<dyn Device>, changes: Box<dyn Fn() -> u64>, limits: Limits) -> World {
-        let fs = open(device.clone(), &limits).expect("a store that was just made opens");
-        let (attr, _) = fs.getattr(NodeId::ROOT, None).expect("the root");
-        let model = Model::new(attr.mode, attr.uid, attr.gid);
         let mut numbers = Numbers::default();
         numbers.inodes.insert(reference::ROOT, NodeId::ROOT.ino());
-        let what = "the start".into();
+        World::resume(device, changes, limits, (Model::new(0o755, 0, 0), numbers))
+            .expect("the template opens")
+    }
+
+    /// A world on a device that holds `model`, whose numbers are known.
+    pub fn resume(
+        device: Arc<dyn Device>,
+        changes: Box<dyn Fn() -> u64>,
+        limits: Limits,
+        (mut model, numbers): (Model, Numbers),
+    ) -> std::result::Result<World, String> {
+        let fs = open(device.clone(), &limits)?;
+        model.drop_orphans(|_| false);
+        model.next = numbers.inodes.keys().max().map_or(2, |last| model.next.max(last + 1));
         let start = Moment {
-            what,
+            what: "the start".into(),
             before: 0,
             after: changes(),
             model: model.clone(),
             steps: Vec::new(),
             acknowledged: true,
         };
-        World {
+        Ok(World {
             device,
             changes,
             fs: Some(fs),
@@ -174,7 +184,7 @@ impl World {
             excuse: Excuse::Nothing,
             refusals: Vec::new(),
             stopped: false,
-        }
+        })
     }
 
     /// The file system. Panics if it could not be opened again.
@@ -194,6 +204,7 @@ impl World {
 
     /// Ends the world as a crash does: nothing is written any more.
     pub fn vanish(mut self) -> (Vec<Moment>, Numbers) {
+        self.held.clear();
         self.fs = None;
         (std::mem::take(&mut self.history), std::mem::take(&mut self.numbers))
     }
@@ -221,7 +232,8 @@ impl World {
             }
             (Err(real), Err(errors)) if errors.contains(&real) => None,
             (Err(error), _) if self.excuse.covers(kind, &error) => {
-                assert!(!stopped_before || error == Error::ReadOnly, "{what}: {error:?} on a stopped store");
+                let told = error == Error::ReadOnly || kind == Kind::Sync && matches!(error, Error::Io(_));
+                assert!(!stopped_before || told, "{what}: {error:?} on a stopped store");
                 if self.stopped && !stopped_before {
                     // It was cut off in the middle: its effect may be there.
                     self.note(format!("{what} (failed)"), before, after, next, false);
@@ -241,11 +253,87 @@ impl World {
     /// A refused operation must have changed nothing, unless the store has stopped.
     fn refused(&mut self, fs: &Fs, what: String, error: Error) {
         if !self.stopped {
-            let seen = observe::view(fs, NodeId::ROOT).unwrap_or_else(|e| panic!("after {what}: {e}"));
-            observe::compare_view(&seen, &self.model.live, &self.numbers)
-                .unwrap_or_else(|e| panic!("{what} was refused with {error:?} and changed something: {e}"));
+            self.prove_live(fs, &format!("{what} was refused with {error:?}"));
         }
         self.refusals.push(Refusal { what, error });
+    }
+
+    /// The live tree must be the model's. A read may meet a fault, but only one that is there for good meets it twice.
+    fn prove_live(&self, fs: &Fs, why: &str) {
+        let look = || observe::view(fs, NodeId::ROOT);
+        match look().or_else(|_| look()) {
+            Ok(seen) => observe::compare_view(&seen, &self.model.live, &self.numbers)
+                .unwrap_or_else(|e| panic!("{why}, and something changed: {e}")),
+            Err(e) => assert!(self.excuse == Excuse::Faults, "{why}, and now: {e}"),
+        }
+    }
+
+    /// A store that has stopped refuses every change, makes nothing durable, says why, and can be read.
+    pub fn prove_stopped(&self) {
+        let fs = self.fs();
+        assert!(
+            fs.volume().read_only_reason().is_some_and(|why| !why.is_empty()),
+            "it does not say why it stopped"
+        );
+        let refused = |what: &str, answer: Result<()>| {
+            let right = matches!(answer, Err(Error::ReadOnly)) || what == "fsync" && answer.is_err();
+            assert!(right, "{what} on a stopped store: {answer:?}");
+        };
+        let node = |id: &Id| self.numbers.inodes.contains_key(id).then(|| self.numbers.node(*id));
+        let Body::Dir(entries) = &self.model.live[&reference::ROOT].body else { panic!("the root") };
+        refused("mkdir", fs.mkdir(&USER, NodeId::ROOT, b"no", 0o755).map(drop));
+        refused("create", fs.create(&USER, NodeId::ROOT, b"no", 0o644, WRITE).map(drop));
+        refused("snapshot", fs.mkdir(&ADMIN, snapdir(), b"no", 0o755).map(drop));
+        refused("fsync", fs.fsyncdir(NodeId::ROOT));
+        refused("fsync", fs.commit());
+        for (name, id) in entries {
+            let inode = &self.model.live[id];
+            let Some(node) = node(id) else { continue };
+            refused("rename", fs.rename(&USER, NodeId::ROOT, name, NodeId::ROOT, b"no", RenameMode::Replace));
+            match &inode.body {
+                Body::File(_) => {
+                    refused("unlink", fs.unlink(&USER, NodeId::ROOT, name));
+                    let handle = fs.open(&USER, node, WRITE).expect("a stopped store can be read");
+                    refused("write", fs.write(node, handle, 0, b"no", false).map(drop));
+                    refused("long write", fs.write(node, handle, 0, &[1; 100_000], false).map(drop));
+                    refused("fsync", fs.fsync(node, handle, SyncScope::All));
+                    fs.release(node, handle);
+                    let set = SetAttr { size: Some(0), ..SetAttr::default() };
+                    refused("truncate", fs.setattr(&USER, node, None, &set).map(drop));
+                }
+                Body::Dir(inside) if inside.is_empty() => {
+                    refused("rmdir", fs.rmdir(&USER, NodeId::ROOT, name))
+                }
+                _ => {}
+            }
+        }
+        for snapshot in self.model.snapshots.keys() {
+            // One whose deletion was cut off is gone for this session.
+            if fs.volume().find_snapshot(snapshot).is_some() {
+                refused("delete snapshot", fs.rmdir(&ADMIN, snapdir(), snapshot));
+                let mode = RenameMode::NoReplace;
+                refused("rename snapshot", fs.rename(&ADMIN, snapdir(), snapshot, snapdir(), b"no", mode));
+            }
+        }
+    }
+
+    /// A store that has stopped shows its snapshots as they were, and a live tree that is whole.
+    pub fn prove_readable(&self) {
+        let seen =
+            observe::observe(&*self.fs()).unwrap_or_else(|e| panic!("a stopped store cannot be read: {e}"));
+        for (name, _, view) in &seen.snapshots {
+            // One that was being made or renamed when it stopped is known by the history alone.
+            let known = self.history.iter().rev().find_map(|moment| moment.model.snapshots.get(name));
+            let known = known.unwrap_or_else(|| panic!("an unknown snapshot {name:?}"));
+            observe::compare_view(view, &known.tree, &self.numbers)
+                .unwrap_or_else(|e| panic!("a snapshot changed when the store stopped: {e}"));
+        }
+        let shows = |m: &Moment| observe::compare_view(&seen.live, &m.model.live, &self.numbers).is_ok();
+        let last_two = self.history.iter().rev().take(2);
+        assert!(
+            last_two.into_iter().any(shows),
+            "the live tree of a stopped store is neither the last state nor the next"
+        );
     }
 
     fn note(&mut self, what: String, before: u64, after: u64, model: Model, acknowledged: bool) {

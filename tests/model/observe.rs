@@ -45,7 +45,7 @@ pub struct Observation {
 }
 
 /// What the runner knows besides the model: real numbers of model inodes, and views of snapshots.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Numbers {
     pub inodes: HashMap<Id, u64>,
     pub views: HashMap<u64, u32>,

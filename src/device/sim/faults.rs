@@ -37,15 +37,17 @@ pub(super) enum Stray {
 pub(super) enum Wrong {
     /// The same place of an earlier disk.
     Older(Image),
-    /// Another place.
-    Elsewhere { from: u64 },
+    /// Another place, so far away; a place before it is a wrapped difference.
+    Elsewhere { shift: u64 },
 }
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Faults {
     failing: Vec<Failing>,
     stray: Vec<(Victim, Stray, Persistence)>,
-    wrong: Vec<(Range<u64>, Wrong, Persistence)>,
+    wrong: Vec<(Victim, Wrong, Persistence)>,
+    /// Calls that failed or went astray.
+    pub struck: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -57,13 +59,29 @@ struct Failing {
     failure: Failure,
 }
 
-/// Which writes a fault is for.
+/// Which reads, or writes, a fault is for.
 #[derive(Clone, Debug)]
 pub(super) enum Victim {
     /// Those that touch the range.
     Place(Range<u64>),
     /// The one after so many calls, itself included.
     Nth(u64),
+}
+
+impl Victim {
+    /// Whether the call of `range` that is being made is one: then the part of it that is hit.
+    fn hit(&mut self, range: &Range<u64>) -> Option<Range<u64>> {
+        match self {
+            Victim::Place(place) => {
+                let part = place.start.max(range.start)..place.end.min(range.end);
+                (part.start < part.end).then_some(part)
+            }
+            Victim::Nth(calls_left) => {
+                *calls_left = calls_left.saturating_sub(1);
+                (*calls_left == 0).then(|| range.clone())
+            }
+        }
+    }
 }
 
 impl Faults {
@@ -75,8 +93,8 @@ impl Faults {
         self.stray.push((victim, stray, persistence));
     }
 
-    pub fn answer_wrongly(&mut self, range: Range<u64>, wrong: Wrong, persistence: Persistence) {
-        self.wrong.push((range, wrong, persistence));
+    pub fn answer_wrongly(&mut self, victim: Victim, wrong: Wrong, persistence: Persistence) {
+        self.wrong.push((victim, wrong, persistence));
     }
 
     /// Whether the next call of `op`, which is being made, fails, and how.
@@ -93,42 +111,32 @@ impl Faults {
             struck = struck.or(Some(fault.failure));
             fault.persistence == Persistence::Forever
         });
+        self.struck += u64::from(struck.is_some());
         struck
     }
 
     /// What happens to a write of `range`, which is being made.
     pub fn divert(&mut self, range: &Range<u64>) -> Option<Stray> {
-        let mut hit = None;
-        for (n, (victim, ..)) in self.stray.iter_mut().enumerate() {
-            let is_hit = match victim {
-                Victim::Place(place) => touch(place, range),
-                Victim::Nth(calls_left) => {
-                    *calls_left = calls_left.saturating_sub(1);
-                    *calls_left == 0
-                }
-            };
-            if is_hit && hit.is_none() {
-                hit = Some(n);
-            }
-        }
-        let (_, stray, persistence) = self.stray[hit?].clone();
-        if persistence == Persistence::Once {
-            self.stray.remove(hit?);
-        }
-        Some(stray)
+        let hit = pick(&mut self.stray, range);
+        self.struck += u64::from(hit.is_some());
+        hit.map(|(_, stray)| stray)
     }
 
-    /// What a read of `range`, which is being made, returns instead of what is there, and where.
+    /// What a read of `range`, which is being made, returns instead of what is there, and in which part of the range.
     pub fn mislead(&mut self, range: &Range<u64>) -> Option<(Range<u64>, Wrong)> {
-        let hit = self.wrong.iter().position(|(other, ..)| touch(other, range))?;
-        let (place, wrong, persistence) = self.wrong[hit].clone();
-        if persistence == Persistence::Once {
-            self.wrong.remove(hit);
-        }
-        Some((place, wrong))
+        let hit = pick(&mut self.wrong, range);
+        self.struck += u64::from(hit.is_some());
+        hit
     }
 }
 
-fn touch(a: &Range<u64>, b: &Range<u64>) -> bool {
-    a.start < b.end && b.start < a.end
+/// The first fault that a call of `range` meets. All of them count the call.
+fn pick<F: Clone>(faults: &mut Vec<(Victim, F, Persistence)>, range: &Range<u64>) -> Option<(Range<u64>, F)> {
+    let hits: Vec<_> = faults.iter_mut().map(|(victim, ..)| victim.hit(range)).collect();
+    let (at, part) = hits.into_iter().enumerate().find_map(|(at, part)| Some((at, part?)))?;
+    let (_, fault, persistence) = faults[at].clone();
+    if persistence == Persistence::Once {
+        faults.remove(at);
+    }
+    Some((part, fault))
 }

@@ -202,6 +202,9 @@ fn reads_return_what_is_not_there() {
     sim.misdirect_reads(BLOCK, BLOCK, 4 * BLOCK, Persistence::Forever);
     assert_eq!(read(&sim, BLOCK + 512, 512), [5; 512]);
     assert_eq!(read(&sim, BLOCK, BLOCK), [5; 4096]);
+    sim.nth_read_is_stale(2, &older);
+    let found: Vec<u8> = (0..3).map(|_| read(&sim, 0, 1)[0]).collect();
+    assert_eq!((found, sim.faults_struck()), (vec![2, 1, 2], 4));
 }
 
 #[test]
