@@ -6,7 +6,8 @@
 //! |---|---|---|
 //! | [`cli`] | commands | everything |
 //! | [`check`] | the auditor's report | `volume`, `tree`, `store`, leaves |
-//! | [`repair`] | derived data made right again | `check`, `volume`, `device`, leaves |
+//! | [`repair`] | derived data made right again | `check`, `volume`, `tree`, `store`, `device`, leaves |
+//! | [`salvage`] | files out of a broken store | `volume`, `tree`, `store`, `device`, leaves |
 //! | [`scrub`] | progress and findings | `check`, `volume`, `tree`, `store`, leaves |
 //! | [`fuse`] | kernel requests | leaves |
 //! | [`ctl`] | requests to the daemon | leaves |

@@ -45,9 +45,12 @@ pub(super) enum Verb {
     /// What kind of store it is
     #[command(after_help = "Example: snapfs info /srv/data.snapfs")]
     Info(TargetArgs),
-    /// Prove that a store is sound (exit code 3: it is not)
+    /// Prove that a store is sound (exit code 3: it is not), or repair what can be derived
     #[command(after_help = "Example: snapfs check /srv/data.snapfs")]
     Check(CheckArgs),
+    /// Get files out of a store that is damaged beyond mounting (exit code 3: not all of them)
+    #[command(after_help = "Example: snapfs salvage /srv/data.snapfs /mnt/rescued")]
+    Salvage(SalvageArgs),
     /// Read every block in the background, heal what has a second copy, name what is lost (exit code 3)
     #[command(after_help = "Example: snapfs scrub /data --wait\n\n\
         Without --wait it returns at once and the scrub goes on in the background; a store that is\n\
@@ -148,8 +151,41 @@ pub(super) struct CheckArgs {
     /// Also read every block of file content, once each
     #[arg(long)]
     pub(super) data: bool,
+    /// Write again what is wrong and follows from the rest of a store that is not mounted
+    #[arg(long)]
+    pub(super) repair: bool,
+    /// Only tell what --repair would do
+    #[arg(long, requires = "repair")]
+    pub(super) dry_run: bool,
     #[command(flatten)]
     pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct SalvageArgs {
+    /// Directory, image file or block device that is not mounted; nothing is written to it
+    pub(super) store: PathBuf,
+    /// Where files go: a new or empty directory
+    #[arg(value_name = "OUT_DIR", required_unless_present = "list")]
+    pub(super) out: Option<PathBuf>,
+    /// List what would come out, and how well, and write nothing
+    #[arg(long, conflicts_with = "out")]
+    pub(super) list: bool,
+    /// A snapshot instead of the live tree
+    #[arg(long, value_name = "NAME")]
+    pub(super) snapshot: Option<String>,
+    /// Take the newest nodes on the device, wherever superblocks lead
+    #[arg(long)]
+    pub(super) scan: bool,
+    /// Of several stores on the device the one with this number, as a message tells it
+    #[arg(long, value_name = "HEX", value_parser = parse_fsid)]
+    pub(super) fsid: Option<u64>,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+fn parse_fsid(text: &str) -> Result<u64, String> {
+    u64::from_str_radix(text, 16).map_err(|_| format!("'{text}' is no hexadecimal number"))
 }
 
 #[derive(Args, Debug)]

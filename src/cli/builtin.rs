@@ -6,6 +6,7 @@
 use super::engine::{
     Access, Backend, CheckReport, Engine, InitOptions, ScrubOrder, SnapdirMode, SnapshotInfo, StoreOptions,
 };
+use super::offline;
 use super::scrubber::Scrubber;
 use crate::check::{self, Depth};
 use crate::clock::Clock;
@@ -16,6 +17,8 @@ use crate::format::Copies;
 use crate::fs::{Fs, FsOptions, SnapshotCreator};
 use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
 use crate::ops::{Error, KernelRef, NodeId, Operations, Timestamp};
+use crate::repair::{Mode, Repair};
+use crate::salvage::{Listener, Summary, Wanted};
 use crate::sys::process;
 use crate::volume::{self, OpenOptions, Volume, VolumeError};
 use parking_lot::{Condvar, Mutex};
@@ -139,8 +142,26 @@ impl Backend for Builtin {
         depth: Depth,
         _progress: &mut dyn FnMut(Value),
     ) -> Result<CheckReport, Failure> {
-        let opened = open_volume(store, Access::Look, 64 << 20)?;
-        report(&opened.volume, depth).map_err(|e| told_volume(store, &e))
+        match open_volume(store, Access::Look, 64 << 20) {
+            Ok(opened) => report(&opened.volume, depth).map_err(|e| told_volume(store, &e)),
+            // What keeps it from being opened may not be all that is wrong.
+            Err(f) if f.code == Code::Damaged => offline::look(store, depth).map_err(|_| f),
+            Err(f) => Err(f),
+        }
+    }
+
+    fn repair(&self, store: &Path, mode: Mode, depth: Depth) -> Result<Repair, Failure> {
+        offline::repair(store, mode, depth)
+    }
+
+    fn salvage(
+        &self,
+        store: &Path,
+        out: Option<&Path>,
+        wanted: &Wanted,
+        listener: &mut dyn Listener,
+    ) -> Result<Summary, Failure> {
+        offline::salvage(store, out, wanted, listener)
     }
 }
 
@@ -284,11 +305,11 @@ fn has_content(path: &Path) -> bool {
     read.is_err() || start.iter().any(|b| *b != 0)
 }
 
-fn probe(store: &Path) -> Result<StoreKind, Failure> {
+pub(super) fn probe(store: &Path) -> Result<StoreKind, Failure> {
     device::probe(store).map_err(|e| io(store, e))
 }
 
-fn lock(store: &Path, kind: &StoreKind, mode: LockMode) -> Result<StoreLock, Failure> {
+pub(super) fn lock(store: &Path, kind: &StoreKind, mode: LockMode) -> Result<StoreLock, Failure> {
     let who = format!("pid {}", std::process::id());
     StoreLock::acquire(store, kind, mode, &who).map_err(|e| match e {
         LockError::Held { by } => {
@@ -299,12 +320,12 @@ fn lock(store: &Path, kind: &StoreKind, mode: LockMode) -> Result<StoreLock, Fai
     })
 }
 
-fn io(store: &Path, e: device::DeviceError) -> Failure {
+pub(super) fn io(store: &Path, e: device::DeviceError) -> Failure {
     let code = if matches!(e, device::DeviceError::NoSpace) { Code::NoSpace } else { Code::Io };
     Failure::new(code, format!("{}: {e}", store.display()))
 }
 
-fn told_volume(store: &Path, e: &VolumeError) -> Failure {
+pub(super) fn told_volume(store: &Path, e: &VolumeError) -> Failure {
     let code = match e {
         VolumeError::Corrupt { .. } => Code::Damaged,
         VolumeError::Device(_) => Code::Io,

@@ -7,6 +7,8 @@ use crate::check::Depth;
 use crate::ctl::{Code, Failure};
 use crate::format::Copies;
 use crate::ops::{KernelRef, Operations, Timestamp};
+use crate::repair::{Mode, Repair};
+use crate::salvage::{Listener, Summary, Wanted};
 use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
@@ -147,6 +149,16 @@ pub trait Backend: Send + Sync {
         depth: Depth,
         progress: &mut dyn FnMut(Value),
     ) -> Result<CheckReport, Failure>;
+    /// Repairs derived data of a store that nobody has open.
+    fn repair(&self, store: &Path, mode: Mode, depth: Depth) -> Result<Repair, Failure>;
+    /// Gets files out of a store that nobody has open, into `out` if that is given. Writes nothing to the store.
+    fn salvage(
+        &self,
+        store: &Path,
+        out: Option<&Path>,
+        wanted: &Wanted,
+        listener: &mut dyn Listener,
+    ) -> Result<Summary, Failure>;
 }
 
 /// An open store. Any thread may call any method at any time.

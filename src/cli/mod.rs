@@ -8,8 +8,10 @@ mod builtin;
 mod daemon;
 pub mod engine;
 mod mount;
+mod offline;
 mod options;
 mod output;
+mod rescue;
 mod scrub;
 mod scrubber;
 mod snapshots;
@@ -88,7 +90,9 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<(), Failure> {
         Verb::Delete(a) => snapshots::delete(a),
         Verb::Status(a) => stores::status(a),
         Verb::Info(a) => stores::info(backend, a),
+        Verb::Check(a) if a.repair => rescue::repair(backend, a),
         Verb::Check(a) => stores::check(backend, a),
+        Verb::Salvage(a) => rescue::salvage(backend, a),
         Verb::Scrub(a) => scrub::run(backend, a),
     }
 }

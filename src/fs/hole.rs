@@ -161,7 +161,7 @@ impl Change<'_> {
     }
 
     /// As much of the start of a range as one change may do, and the extents in it.
-    fn step_of(&self, ino: Ino, range: &Range<u64>, most: u64) -> Result<(Range<u64>, Vec<(u64, Extent)>)> {
+    fn step_of(&self, ino: Ino, range: &Range<u64>, most: u64) -> Result<Step> {
         let end = range.end.min(range.start.saturating_add(most) / BLOCK_BYTES * BLOCK_BYTES);
         let outer_from = range.start - range.start % BLOCK_BYTES;
         let outer_to = end.next_multiple_of(BLOCK_BYTES);
@@ -220,6 +220,9 @@ impl Change<'_> {
         }
     }
 }
+
+/// A range that one change works on, and the extents in it with their places.
+type Step = (Range<u64>, Vec<(u64, Extent)>);
 
 /// Bytes of a block that become zero.
 struct Cut {

@@ -50,7 +50,9 @@ pub fn run(device: Arc<dyn Device>, mode: Mode, depth: Depth) -> Result<Repair, 
         // A process that was killed may have left what only the host's memory holds, superblocks included.
         device.flush_inherited().map_err(|e| VolumeError::Device(e.to_string()))?;
     }
-    let rings = ring::read(&*device)?;
+    let rings = ring::read(&*device).map_err(|e| {
+        VolumeError::NotAStore(format!("no superblock can be read: {e}; 'snapfs salvage' may get files out"))
+    })?;
     let refuse = |why: String| VolumeError::NotAStore(format!("{}: {why}", device.describe()));
     if rings.unknown_ro_features != 0 {
         let features = rings.unknown_ro_features;

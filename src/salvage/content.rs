@@ -162,9 +162,18 @@ pub(super) fn target(items: &Items, ino: Ino, inode: &Inode) -> Option<Vec<u8>> 
     (target.len() as u64 == inode.size && !target.is_empty() && !target.contains(&0)).then_some(target)
 }
 
-/// Extended attributes that are there whole, and the names of those that are not. Only kinds that a store can have.
-pub(super) fn attributes(items: &Items, ino: Ino) -> (Vec<(Vec<u8>, Vec<u8>)>, Vec<Vec<u8>>) {
-    let (mut whole, mut lost) = (Vec::new(), Vec::new());
+/// Extended attributes of an inode.
+#[derive(Default)]
+pub(super) struct Attributes {
+    /// Names and values.
+    pub whole: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Names of those whose values are not there whole.
+    pub lost: Vec<Vec<u8>>,
+}
+
+/// Reads the extended attributes. Only kinds that a store can have.
+pub(super) fn attributes(items: &Items, ino: Ino) -> Attributes {
+    let Attributes { mut whole, mut lost } = Attributes::default();
     let (from, to) = (Key::new(ino.0, Kind::Xattr, 0), Key::new(ino.0, Kind::XattrData, 0));
     for (name, value) in
         items.range(from, to).flat_map(|(_, v)| Xattrs::decode(&v).unwrap_or_default().entries)
@@ -180,7 +189,7 @@ pub(super) fn attributes(items: &Items, ino: Ino) -> (Vec<(Vec<u8>, Vec<u8>)>, V
             },
         }
     }
-    (whole, lost)
+    Attributes { whole, lost }
 }
 
 fn long_value(items: &Items, ino: Ino, number: u64, len: usize) -> Option<Vec<u8>> {

@@ -83,7 +83,7 @@ impl Leaves {
             Leaf(BlockPtr),
             Hole(Epoch),
         }
-        let (mut parts, mut holes): (Vec<(Key, Part)>, Vec<(Key, Part)>) = (Vec::new(), Vec::new());
+        let (mut parts, mut holes) = (Vec::new(), Vec::new());
         let mut visit = |visit: Visit<'_>| {
             Ok(match visit {
                 Visit::Node(ptr, from, 0) => {

@@ -2,7 +2,7 @@
 //!
 //! [`source`] finds where the tree of the wanted view begins and [`leaves`] what is left of it, with the help of a
 //! [`scan`] of the device where pointers lead nowhere; [`items`] reads it, [`names`] goes down the directories and
-//! collects what has lost its directory, [`content`] proves and copies what is in files, [`output`] writes it, inside
+//! collects what has lost its directory, [`entry`] writes out one name, [`content`] proves and copies what is in files, [`output`] writes it, inside
 //! one directory. Nothing unproved is written: what does not fit its checksum is a hole, and told.
 //!
 //! Bounds: an image decides nothing but the amount of work, which is proportional to its nodes and to what its extents
@@ -10,6 +10,7 @@
 //! bytes and the name for each directory and each file with several names, and 20 for every other file.
 
 mod content;
+mod entry;
 mod items;
 mod leaves;
 mod names;
@@ -103,12 +104,15 @@ pub struct Summary {
     pub lost_ranges: u64,
     /// Bytes of the device that could not be read, where all of it was.
     pub unreadable_bytes: u64,
+    /// The tree is that of an older state: newer ones, so many, lead nowhere.
+    pub newer_states: u64,
 }
 
 impl Summary {
     /// True if nothing is known to be lost.
     pub fn is_whole(&self) -> bool {
-        self.damaged == 0 && self.lost == 0 && self.without_parent == 0 && self.lost_ranges == 0
+        let found = self.newer_states == 0 && self.lost_ranges == 0;
+        found && self.damaged == 0 && self.lost == 0 && self.without_parent == 0
     }
 }
 
@@ -168,5 +172,6 @@ pub fn run(
     summary.lost_ranges = lost as u64;
     summary.source = found.told;
     summary.unreadable_bytes = found.unreadable_bytes;
+    summary.newer_states = found.newer_states;
     Ok(summary)
 }

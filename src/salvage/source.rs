@@ -31,6 +31,8 @@ pub(super) struct Source {
     /// In words.
     pub told: Vec<String>,
     pub unreadable_bytes: u64,
+    /// States that are newer than the one that was taken.
+    pub newer_states: u64,
 }
 
 /// Finds the tree of the wanted view.
@@ -49,8 +51,12 @@ pub(super) fn find(
     };
     let mut search = Search { device, wanted, told, progress, scan: None, names: BTreeSet::new() };
     if !wanted.by_scan {
-        for state in &states {
-            if let Some(source) = search.in_state(state)? {
+        for (newer, state) in states.iter().enumerate() {
+            if let Some(mut source) = search.in_state(state)? {
+                source.newer_states = newer as u64;
+                if newer > 0 {
+                    source.told.push("what is newer may be found with --scan".into());
+                }
                 return Ok(source);
             }
         }
@@ -191,7 +197,7 @@ impl Search<'_> {
         }
         let unreadable_bytes = self.scan.as_ref().map_or(0, |scan| scan.unreadable_bytes);
         let told = std::mem::take(&mut self.told);
-        Ok(Source { items: Items::new(pager, leaves), told, unreadable_bytes })
+        Ok(Source { items: Items::new(pager, leaves), told, unreadable_bytes, newer_states: 0 })
     }
 
     fn no_such_snapshot(&self) -> SalvageError {

@@ -339,6 +339,23 @@ fn without_superblocks() {
 }
 
 #[test]
+fn second_copies_stand_for_lost_blocks() {
+    let sample = Sample::new(1500);
+    let state = sample.state();
+    let device = sample.device();
+    let meta = nodes_below(&state, &state.superblock.meta_root);
+    for (n, (ptr, _)) in sample.nodes().iter().chain(&meta).enumerate() {
+        let places: Vec<(u64, u64)> = ptr.ranges().collect();
+        let (at, len) = places[n % places.len()];
+        device.zero(at, len);
+    }
+    is_all(&salvage(&device, &Wanted::default()), &sample.live, "from the superblock");
+    zero_superblocks(&device);
+    is_all(&salvage(&device, &Wanted::default()), &sample.live, "from a scan");
+    is_all(&salvage(&device, &by_scan()), &sample.live, "from the newest nodes");
+}
+
+#[test]
 fn without_superblocks_and_meta_tree() {
     let sample = Sample::new(3000);
     let state = sample.state();
@@ -392,7 +409,7 @@ fn inodes_in(state: &Committed, leaves: &[BlockPtr]) -> BTreeSet<u64> {
 
 #[test]
 fn a_share_of_the_nodes_is_lost() {
-    let sample = Sample::new(6000);
+    let sample = Sample::new(2500);
     let (state, nodes) = (sample.state(), sample.nodes());
     let mount = mount(&sample.device());
     let ino_of = |path: &[u8]| {
@@ -403,7 +420,7 @@ fn a_share_of_the_nodes_is_lost() {
         node.ino()
     };
     let inos: BTreeMap<Vec<u8>, u64> = sample.live.keys().map(|path| (path.clone(), ino_of(path))).collect();
-    for (seed, share) in [(1, 2), (2, 10), (3, 10), (4, 50), (5, 90)] {
+    for (seed, share) in [(1, 3), (2, 10), (3, 30), (4, 80)] {
         let mut rng = fastrand::Rng::with_seed(seed);
         let device = sample.device();
         let gone: Vec<_> = nodes.iter().filter(|_| rng.u8(0..100) < share).copied().collect();
@@ -438,7 +455,7 @@ fn a_share_of_the_nodes_is_lost() {
                 );
                 whole += 1;
             }
-            assert!(older || whole > 0 || share > 80, "{whole} files kept all their leaves");
+            assert!(older || whole > 0 || share > 50, "{whole} files kept all their leaves");
         }
     }
 }

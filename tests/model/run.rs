@@ -331,6 +331,9 @@ impl Runner {
     }
 }
 
+/// Does so many bytes of some work on a model.
+pub(crate) type Applier = Box<dyn Fn(&mut Model, u64)>;
+
 /// Work on a long range, which a power cut may leave as work on the start of the range.
 pub(crate) struct Shorter {
     /// The state before.
@@ -339,7 +342,7 @@ pub(crate) struct Shorter {
     pub len: u64,
     pub offsets: Vec<u64>,
     /// Does so many bytes of it.
-    pub apply: Box<dyn Fn(&mut Model, u64)>,
+    pub apply: Applier,
 }
 
 impl Shorter {

@@ -12,6 +12,8 @@ use snapfs::check::Depth;
 use snapfs::cli::{self, engine::*};
 use snapfs::ctl::{Code, Failure};
 use snapfs::ops::{Error, KernelRef, Operations, Timestamp};
+use snapfs::repair::{Mode, Repair};
+use snapfs::salvage::{Content, Listener, Rescued, State, Summary, Wanted};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output};
@@ -56,6 +58,34 @@ impl Backend for Toy {
         let damaged = store.ends_with("damaged");
         let findings = if damaged { vec!["a block is gone".to_string()] } else { vec![] };
         Ok(CheckReport { findings, summary: json!({"blocks": 1}) })
+    }
+    fn repair(&self, store: &Path, mode: Mode, _: Depth) -> Result<Repair, Failure> {
+        let found = vec!["a sum is wrong".to_string()];
+        let left = if store.ends_with("damaged") { vec!["a tree is gone".into()] } else { vec![] };
+        let rebuilt = if mode == Mode::Write { vec!["the sum".to_string()] } else { vec!["a sum".into()] };
+        Ok(Repair { found, rebuilt, left, notes: vec![] })
+    }
+    fn salvage(
+        &self,
+        store: &Path,
+        out: Option<&Path>,
+        wanted: &Wanted,
+        listener: &mut dyn Listener,
+    ) -> Result<Summary, Failure> {
+        let damaged = store.ends_with("damaged");
+        let name = wanted.snapshot.clone().unwrap_or_else(|| b"live".to_vec());
+        listener.rescued(Rescued {
+            path: name,
+            kind: None,
+            state: if damaged { State::Damaged } else { State::Whole },
+            content: Content { size: 1536, lost: vec![(4096, 512)], ..Content::default() },
+            notes: vec![],
+        });
+        if let Some(out) = out {
+            fs::create_dir(out).map_err(|e| Failure::new(Code::Io, e.to_string()))?;
+        }
+        let (whole, damaged) = if damaged { (0, 1) } else { (1, 0) };
+        Ok(Summary { whole, damaged, source: vec!["the toy".into()], ..Summary::default() })
     }
 }
 
@@ -115,13 +145,14 @@ fn main() -> ExitCode {
     if !can_mount() {
         return ExitCode::SUCCESS;
     }
-    let checks: [(&str, Check); 7] = [
+    let checks: [(&str, Check); 8] = [
         ("a mount is used and unmounted", a_mount_is_used),
         ("failures are told with the right code", failures_are_told),
         ("a busy mount stays", a_busy_mount_stays),
         ("SIGTERM ends a mount, also a busy one", sigterm_ends),
         ("a dead mount is cleared away", a_dead_mount_is_cleared),
         ("stores without a daemon", offline),
+        ("repair and salvage", rescue),
         ("a broken pipe is success", broken_pipe),
     ];
     for (name, check) in checks {
@@ -300,6 +331,50 @@ fn offline(p: &Place) {
     assert!(p.ok(&["init", "new", "--size", "1G", "--json"]).contains("1073741824"));
     let (code, _, err) = p.run(&["list", "nothing"]);
     assert!(code == 1 && err.contains("no store"), "{err}");
+}
+
+fn rescue(p: &Place) {
+    let told = |args: &[&str], code: i32, out_words: &str, err_words: &str| {
+        let (got, out, err) = p.run(args);
+        assert!(
+            got == code && out.contains(out_words) && err.contains(err_words),
+            "{args:?}: {got} {out} {err}"
+        );
+    };
+    told(&["check", "sound", "--repair"], 0, "found: a sum is wrong\nrebuilt: the sum\n", "");
+    told(
+        &["check", "sound", "--repair", "--dry-run"],
+        3,
+        "would rebuild: a sum\n",
+        "1 findings, nothing written",
+    );
+    told(&["check", "damaged", "--repair"], 3, "left: a tree is gone\n", "'snapfs salvage'");
+    told(&["check", "sound", "--dry-run"], 2, "", "--repair");
+    let report: Value = serde_json::from_str(&p.ok(&["check", "sound", "--repair", "--json"])).expect("JSON");
+    assert_eq!((&report["dry_run"], &report["rebuilt"][0]), (&json!(false), &json!("the sum")));
+    told(&["salvage", "sound"], 2, "", "OUT_DIR");
+    told(
+        &["salvage", "sound", "--list"],
+        0,
+        "whole       1.5 KiB live\n    lost: 512 bytes at 4096\nfrom: the toy\n",
+        "",
+    );
+    told(
+        &["salvage", "damaged", "out", "--snapshot", "s"],
+        3,
+        "damaged     1.5 KiB s\n",
+        "0 names came out whole, 1 damaged",
+    );
+    assert!(p.path("out").is_dir());
+    let (code, out, _) = p.run(&["salvage", "sound", "--list", "--json"]);
+    let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!((code, &lines[0]["state"], &lines[1]["summary"]["whole"]), (0, &json!("whole"), &json!(1)));
+    p.ok(&["mount", "store", "mnt"]);
+    told(&["check", "mnt", "--repair"], 1, "", "it is mounted; unmount it first");
+    told(&["check", "store", "--repair"], 1, "", "it is mounted; unmount it first");
+    told(&["salvage", "store", "out2"], 1, "", "it is mounted");
+    p.ok(&["umount", "mnt"]);
+    fs::remove_dir(p.path("out")).expect("remove");
 }
 
 fn broken_pipe(p: &Place) {

@@ -11,9 +11,11 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 /// What each module may import besides itself. The same as the tables in `src/lib.rs` and `docs/architecture.md`.
-const IMPORTS: [(&str, &str); 15] = [
-    ("cli", "check clock ctl device format fs fuse limits ops scrub store sys tree volume"),
+const IMPORTS: [(&str, &str); 17] = [
+    ("cli", "check clock ctl device format fs fuse limits ops repair salvage scrub store sys tree volume"),
     ("check", "volume tree store format clock limits ops sys"),
+    ("repair", "check volume tree store device format clock limits ops sys"),
+    ("salvage", "volume tree store device format clock limits ops sys"),
     ("scrub", "check volume tree store format clock limits ops sys"),
     ("fuse", "format clock limits ops sys"),
     ("ctl", "format clock limits ops sys"),

@@ -1,0 +1,103 @@
+//! Stores that nobody has open: the repair of what is derived, and getting files out of what cannot be mounted.
+//!
+//! A repair holds the store for itself alone. Whoever only reads makes no file and leaves no trace in it.
+
+use super::builtin::{io, lock, probe, told_volume};
+use super::engine::CheckReport;
+use crate::check::Depth;
+use crate::ctl::{Code, Failure};
+use crate::device::lock::{LockMode, StoreLock};
+use crate::device::{self, Device, DirDevice, FileDevice, StoreKind};
+use crate::limits::STORE_BYTES_DEFAULT;
+use crate::repair::{self, Mode, Repair};
+use crate::salvage::{self, Listener, SalvageError, Summary, Wanted};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A store as a device, and the lock on it.
+struct Held {
+    device: Arc<dyn Device>,
+    path: PathBuf,
+    _lock: Option<StoreLock>,
+}
+
+fn hold(store: &Path, mode: LockMode) -> Result<Held, Failure> {
+    let refuse = |code, what: &str| Err(Failure::new(code, format!("{}: {what}", store.display())));
+    let kind = probe(store)?;
+    match &kind {
+        StoreKind::Missing => return refuse(Code::NotFound, "there is no such store"),
+        StoreKind::EmptyDirectory => return refuse(Code::NotFound, "this directory is empty, not a store"),
+        StoreKind::ForeignDirectory { .. } => {
+            return refuse(Code::Invalid, "this directory is no snapfs store");
+        }
+        StoreKind::Other { what } => return refuse(Code::Invalid, &format!("{what} cannot be a store")),
+        StoreKind::DirectoryStore | StoreKind::ImageFile { .. } | StoreKind::BlockDevice { .. } => {}
+    }
+    let path = store.canonicalize().map_err(|e| {
+        Failure::new(Code::Io, format!("{}: cannot find the way to the store: {e}", store.display()))
+    })?;
+    // Without its file nobody holds the lock, and a reader makes no file.
+    let no_lock_file = kind == StoreKind::DirectoryStore && !path.join("lock").exists();
+    let lock =
+        (mode == LockMode::Exclusive || !no_lock_file).then(|| lock(&path, &kind, mode)).transpose()?;
+    let access = match mode {
+        LockMode::Exclusive => device::Access::ReadWrite,
+        LockMode::Shared => device::Access::ReadOnly,
+    };
+    let device: Arc<dyn Device> = match kind {
+        StoreKind::DirectoryStore => {
+            Arc::new(DirDevice::open(&path, STORE_BYTES_DEFAULT, access).map_err(|e| io(store, e))?)
+        }
+        _ => Arc::new(FileDevice::open(&path, access).map_err(|e| io(store, e))?),
+    };
+    Ok(Held { device, path, _lock: lock })
+}
+
+/// Repairs a store, or tells what a repair would do.
+pub(super) fn repair(store: &Path, mode: Mode, depth: Depth) -> Result<Repair, Failure> {
+    let held = hold(store, if mode == Mode::Write { LockMode::Exclusive } else { LockMode::Shared })?;
+    repair::run(held.device, mode, depth).map_err(|e| told_volume(store, &e))
+}
+
+/// What is wrong with a store that cannot be opened.
+pub(super) fn look(store: &Path, depth: Depth) -> Result<CheckReport, Failure> {
+    let mut found = repair(store, Mode::DryRun, depth)?;
+    let mut findings = found.found;
+    found.left.retain(|what| !findings.contains(what));
+    findings.append(&mut found.left);
+    let summary = json!({"opens": false, "repairable": found.left.is_empty()});
+    Ok(CheckReport { findings, summary })
+}
+
+/// Gets files out.
+pub(super) fn salvage(
+    store: &Path,
+    out: Option<&Path>,
+    wanted: &Wanted,
+    listener: &mut dyn Listener,
+) -> Result<Summary, Failure> {
+    let held = hold(store, LockMode::Shared)?;
+    let inside = |out: &Path| {
+        let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let real = out.canonicalize().or_else(|_| parent.canonicalize());
+        real.is_ok_and(|real| real.starts_with(&held.path))
+    };
+    if let Some(out) = out.filter(|out| inside(out)) {
+        let what = "this is inside the store, and nothing is written there";
+        return Err(Failure::new(Code::Invalid, format!("{}: {what}", out.display())));
+    }
+    salvage::run(&held.device, wanted, out, listener).map_err(|e| {
+        let code = match e {
+            SalvageError::Nothing => Code::Invalid,
+            SalvageError::NoSuchSnapshot { .. } => Code::NotFound,
+            SalvageError::Output(_) => Code::Io,
+        };
+        let place = if matches!(e, SalvageError::Output(_)) {
+            String::new()
+        } else {
+            format!("{}: ", store.display())
+        };
+        Failure::new(code, format!("{place}{e}"))
+    })
+}
