@@ -1,10 +1,11 @@
 //! Every crash point of a set of workloads, and every n-th failure of a device. See docs/testing.md.
 //!
 //! Seed in, same run out. `SNAPFS_SEED` is the seed of the workloads, `SNAPFS_WORKLOAD` the name of the only one to run,
-//! `SNAPFS_CRASH_CALLS` the length of each in device calls, `SNAPFS_SOAK_SECONDS` how long the soak goes on with new
-//! seeds.
+//! `SNAPFS_CRASH_CALLS` the length of each in device calls, `SNAPFS_FAILURES` how many calls of each kind fail at most,
+//! `SNAPFS_SOAK_SECONDS` how long the soak goes on with new seeds.
 
 mod cuts;
+mod failures;
 #[allow(dead_code, reason = "shared with the test program `model`")]
 #[path = "../model/observe.rs"]
 mod observe;
@@ -31,6 +32,9 @@ const CALLS: u64 = 2000;
 const RECOVERY_CALLS: u64 = 120;
 /// Crash points that `every_crash_point` tries at least, unless it was told to do less.
 const CUTS_MIN: u64 = 20_000;
+/// Length of the workloads in which calls fail, in device calls, and of how many calls each has to fail at most.
+const FAILURE_CALLS: u64 = 500;
+const FAILURES: u64 = 2000;
 /// Parts into which a workload is cut, so that all processors have work.
 const PARTS: u64 = 8;
 
@@ -138,6 +142,34 @@ fn every_crash_point() {
 fn every_crash_point_of_every_recovery() {
     let seed = number("SNAPFS_SEED", SEED);
     sweep("every_crash_point_of_every_recovery", &asked(), seed, RECOVERY_CALLS, Tries::Recovery);
+}
+
+/// Every n-th read, write, flush and promise of space fails, once and for good.
+#[test]
+fn every_failure_of_the_device() {
+    use snapfs::device::{Op, Persistence};
+    let (workloads, seed) = (asked(), number("SNAPFS_SEED", SEED));
+    let ops = [Op::Read, Op::Write, Op::Flush, Op::Back];
+    let failures = ops.into_iter().flat_map(|op| {
+        [Persistence::Once, Persistence::Forever].map(|persistence| failures::Failure {
+            op,
+            persistence,
+            for_space: op == Op::Back,
+        })
+    });
+    let jobs: Vec<_> = failures.flat_map(|failure| workloads.iter().map(move |w| (*w, failure))).collect();
+    let (results, wrong) = in_parallel(&jobs, |(workload, failure)| {
+        failures::sweep(workload, seed, FAILURE_CALLS, *failure, number("SNAPFS_FAILURES", FAILURES))
+    });
+    let sum = |of: fn(&failures::Swept) -> u64| results.iter().map(of).sum::<u64>();
+    let runs = sum(|s| s.runs);
+    println!(
+        "{runs} failures, {} stopped the store, {} refused operations",
+        sum(|s| s.stopped),
+        sum(|s| s.refused)
+    );
+    assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), again("every_failure_of_the_device", seed));
+    assert!(runs > 0 && sum(|s| s.stopped) > 0 && sum(|s| s.refused) > 0);
 }
 
 /// New seeds for as long as is wanted.

@@ -5,6 +5,7 @@
 //! the model's. Where failures are expected ([`Excuse`]) a refused operation must have changed nothing, and after one that
 //! stops the store none may succeed any more.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Arc, OnceLock};
@@ -106,14 +107,6 @@ struct Held {
     handle: Handle,
 }
 
-/// What an injected fault has done.
-pub struct Refusal {
-    /// The operation.
-    pub what: String,
-    /// Its answer.
-    pub error: Error,
-}
-
 /// A store, its device, and what must be in it.
 pub struct World {
     device: Arc<dyn Device>,
@@ -129,7 +122,10 @@ pub struct World {
     steps: Vec<Model>,
     pub history: Vec<Moment>,
     pub excuse: Excuse,
-    pub refusals: Vec<Refusal>,
+    /// Operations that a failure refused.
+    pub refused: u64,
+    /// How often a workload asked whether it is done.
+    rounds: Cell<u64>,
     /// The store takes no changes: nothing may succeed any more.
     stopped: bool,
 }
@@ -182,7 +178,8 @@ impl World {
             steps: Vec::new(),
             history: vec![start],
             excuse: Excuse::Nothing,
-            refusals: Vec::new(),
+            refused: 0,
+            rounds: Cell::new(0),
             stopped: false,
         })
     }
@@ -194,12 +191,15 @@ impl World {
 
     /// True if the device has seen so many changing calls, or takes no more.
     pub fn is_done(&self, calls: u64) -> bool {
-        self.stopped || (self.changes)() >= calls
+        // Nothing changes on a device that refuses everything.
+        self.rounds.set(self.rounds.get() + 1);
+        let in_vain = self.excuse == Excuse::Faults && self.rounds.get() > calls;
+        self.stopped || in_vain || (self.changes)() >= calls
     }
 
-    /// True if a failure has stopped the store, or it could not be opened again.
+    /// True if a failure has stopped the store, and it is open.
     pub fn is_stopped(&self) -> bool {
-        self.stopped
+        self.stopped && self.fs.is_some()
     }
 
     /// Ends the world as a crash does: nothing is written any more.
@@ -255,7 +255,7 @@ impl World {
         if !self.stopped {
             self.prove_live(fs, &format!("{what} was refused with {error:?}"));
         }
-        self.refusals.push(Refusal { what, error });
+        self.refused += 1;
     }
 
     /// The live tree must be the model's. A read may meet a fault, but only one that is there for good meets it twice.
@@ -271,10 +271,8 @@ impl World {
     /// A store that has stopped refuses every change, makes nothing durable, says why, and can be read.
     pub fn prove_stopped(&self) {
         let fs = self.fs();
-        assert!(
-            fs.volume().read_only_reason().is_some_and(|why| !why.is_empty()),
-            "it does not say why it stopped"
-        );
+        let why = fs.volume().read_only_reason();
+        assert!(why.as_ref().is_some_and(|why| !why.is_empty()), "it does not say why it stopped: {why:?}");
         let refused = |what: &str, answer: Result<()>| {
             let right = matches!(answer, Err(Error::ReadOnly)) || what == "fsync" && answer.is_err();
             assert!(right, "{what} on a stopped store: {answer:?}");
@@ -563,7 +561,7 @@ impl World {
             })
             .collect();
         // Of a copy that could not go on, what was copied counts.
-        let copied = std::cell::Cell::new(len);
+        let copied = Cell::new(len);
         self.with_handle(
             format!("copy {from} {at} {to} {to_at} {len}"),
             Kind::Change,
@@ -729,10 +727,13 @@ impl World {
         let before = (self.changes)();
         self.fs = None;
         match open(self.device.clone(), &self.limits) {
-            Ok(fs) => self.fs = Some(fs),
+            Ok(fs) => {
+                self.fs = Some(fs);
+                self.stopped = false;
+            }
             Err(e) => {
                 assert!(self.excuse != Excuse::Nothing, "opening again: {e}");
-                self.refusals.push(Refusal { what: "opening again".into(), error: Error::Io(e) });
+                self.refused += 1;
                 self.stopped = true;
             }
         }
