@@ -6,6 +6,7 @@
 
 mod cuts;
 mod failures;
+mod lies;
 #[allow(dead_code, reason = "shared with the test program `model`")]
 #[path = "../model/observe.rs"]
 mod observe;
@@ -35,6 +36,8 @@ const CUTS_MIN: u64 = 20_000;
 /// Length of the workloads in which calls fail, in device calls, and of how many calls each has to fail at most.
 const FAILURE_CALLS: u64 = 500;
 const FAILURES: u64 = 2000;
+/// Length of the workloads in which the device lies, in device calls.
+const LIE_CALLS: u64 = 300;
 /// Parts into which a workload is cut, so that all processors have work.
 const PARTS: u64 = 8;
 
@@ -170,6 +173,24 @@ fn every_failure_of_the_device() {
     );
     assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), again("every_failure_of_the_device", seed));
     assert!(runs > 0 && sum(|s| s.stopped) > 0 && sum(|s| s.refused) > 0);
+}
+
+/// Every n-th write is lost or lands elsewhere, and every n-th read is stale, while the device says that all went well.
+#[test]
+fn every_lie_of_the_device() {
+    let (workloads, seed) = (asked(), number("SNAPFS_SEED", SEED));
+    let jobs: Vec<_> = lies::LIES.iter().flat_map(|lie| workloads.iter().map(move |w| (*w, *lie))).collect();
+    let (results, wrong) = in_parallel(&jobs, |(workload, lie)| {
+        lies::sweep(workload, seed, LIE_CALLS, *lie, number("SNAPFS_FAILURES", FAILURES)).map(|l| (*lie, l))
+    });
+    for lie in lies::LIES {
+        let sum = |of: fn(&lies::Lied) -> u64| {
+            results.iter().filter(|(l, _)| *l == lie).map(|(_, lied)| of(lied)).sum::<u64>()
+        };
+        println!("{lie:?}: {} runs, {} told, {} unseen", sum(|l| l.runs), sum(|l| l.told), sum(|l| l.unseen));
+    }
+    assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), again("every_lie_of_the_device", seed));
+    assert!(results.iter().any(|(_, lied)| lied.told > 0));
 }
 
 /// New seeds for as long as is wanted.
