@@ -145,13 +145,14 @@ impl Fs {
         if work { self.commit() } else { Ok(()) }
     }
 
-    /// Purges every inode without a name, whoever has it open, and commits. The last call.
+    /// Purges every inode without a name, whoever has it open, and commits if anything has changed. The last call.
     pub fn close(&self) -> Result<()> {
         if self.options.read_only || self.volume.is_read_only() {
             return Ok(());
         }
         self.purge_all_unlinked();
-        self.commit()
+        // A purge that failed has stopped the volume: a commit tells why.
+        if self.volume.is_read_only() { self.commit() } else { self.tick() }
     }
 
     /// What was replayed when it was opened.
