@@ -15,6 +15,8 @@ need rsync rsync
 need git git
 need setfattr attr
 need setfacl acl
+need sqlite3 sqlite3
+[ -d /usr/lib/postgresql ] || need initdb postgresql
 if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
         apt-get update -qq

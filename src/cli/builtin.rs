@@ -215,6 +215,7 @@ fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened,
         }
         _ => Arc::new(DirDevice::open(store, STORE_BYTES_DEFAULT, device_access).map_err(|e| io(store, e))?),
     };
+    let device = recorded(device)?;
     let access = match access {
         Access::Mount | Access::Work => volume::Access::ReadWrite,
         Access::MountReadOnly | Access::Look => volume::Access::ReadOnly,
@@ -222,6 +223,15 @@ fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened,
     let options = OpenOptions { access, cache_bytes: cache_bytes as usize };
     let volume = Volume::open(device, options).map_err(|e| told_volume(store, &e))?;
     Ok(Opened { volume, lock })
+}
+
+/// The device itself, or, for a test that cuts the power of the whole program, one that keeps what is done to it.
+fn recorded(device: Arc<dyn Device>) -> Result<Arc<dyn Device>, Failure> {
+    let Some(record) = std::env::var_os("SNAPFS_RECORD") else { return Ok(device) };
+    let recorded = device::Recorded::new(device, Path::new(&record));
+    let recorded =
+        recorded.map_err(|e| Failure::new(Code::Io, format!("SNAPFS_RECORD={}: {e}", record.display())))?;
+    Ok(Arc::new(recorded))
 }
 
 /// What becomes of a store that is there already.

@@ -11,6 +11,7 @@ pub mod lock;
 mod mem;
 mod probe;
 mod ranges;
+mod record;
 mod sim;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ pub use dir::DirDevice;
 pub use file::FileDevice;
 pub use mem::Memory;
 pub use probe::{MAKING, StoreKind, probe};
+pub use record::{Change, Recorded, read_changes};
 pub use sim::{Call, CrashPolicy, Op, Persistence, Sim};
 
 pub use crate::limits::RESERVED_BYTES;
