@@ -490,6 +490,7 @@ impl Engine for Open {
         let volume = self.fs.volume();
         let (scrub, scrub_found) = self.scrubber.summary();
         let (space, io, damage) = (volume.space(), volume.io(), volume.damage());
+        let recovered = self.fs.recovered();
         json!({
             "state": volume.read_only_reason().map_or("ok".to_string(), |why| format!("read-only: {why}")),
             "snapshots": volume.snapshot_count(),
@@ -501,7 +502,9 @@ impl Engine for Open {
             "freeing": volume.has_background_work(),
             "blocks_healed": damage.healed,
             "blocks_bad": damage.bad,
-            "damage_known": damage.bad > 0 || scrub_found,
+            "damage_known": damage.bad > 0 || scrub_found || recovered.damage.is_some(),
+            "log_records_replayed": recovered.records,
+            "log_damage": recovered.damage,
             "scrub": scrub,
             "last_snapshot_pause_us": self.fs.snapshot_pause().as_micros() as u64,
             "device_reads": io.reads,

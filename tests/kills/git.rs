@@ -11,6 +11,7 @@ use crate::place::{Place, said};
 pub struct Git {
     repository: PathBuf,
     commits: u64,
+    proved: u64,
     worker: Option<JoinHandle<u64>>,
 }
 
@@ -33,7 +34,7 @@ impl Git {
         let repository = p.path("repository");
         std::fs::create_dir(&repository).expect("mkdir");
         ok(&mut git(&repository, &["init", "-q", "-b", "main"]));
-        Some(Git { repository, commits: 0, worker: None })
+        Some(Git { repository, commits: 0, proved: 0, worker: None })
     }
 }
 
@@ -92,9 +93,11 @@ impl Program for Git {
         );
         assert_eq!(ok(&mut git(&self.repository, &["show", "HEAD:number"])), found.to_string());
         ok(&mut git(&self.repository, &["reset", "-q", "--hard"]));
+        ok(&mut git(&self.repository, &["clean", "-q", "-f", "-d"]));
         assert_eq!(ok(&mut git(&self.repository, &["status", "--porcelain"])), "");
-        self.commits = found;
-        acknowledged
+        let new = acknowledged - self.proved;
+        (self.commits, self.proved) = (found, found);
+        new
     }
 
     fn end(&mut self, _: &Place) {

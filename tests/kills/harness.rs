@@ -14,8 +14,8 @@ pub trait Program {
     fn start(&mut self, p: &Place);
     /// The mount has died: ends the work.
     fn stop(&mut self);
-    /// Everything acknowledged must be there, and the program's own check content. Panics if not. Returns what was
-    /// acknowledged since the last time.
+    /// Everything acknowledged must be there, and the program's own check content. Panics if not. Returns how
+    /// much was acknowledged since the last time.
     fn prove(&mut self, p: &Place) -> u64;
     /// Proves once more what takes long, and lets go of the mount.
     fn end(&mut self, _p: &Place) {}
@@ -57,7 +57,7 @@ pub fn kill_again_and_again<P: Program>(kills: u64, program: impl FnOnce(&Place)
         program.stop();
         wait("the daemon's end", || std::fs::read_dir(p.at("mnt")).is_err());
         p.mount(OPTIONS);
-        replayed += u64::from(p.log().contains("log records replayed"));
+        replayed += p.number("log_records_replayed");
         let check = p.run(&["check", "mnt"]);
         assert_eq!(check.code, 0, "{} after kill {n} of seed {seed}: {check:?}", program.name());
         acknowledged += program.prove(&p);
@@ -66,7 +66,7 @@ pub fn kill_again_and_again<P: Program>(kills: u64, program: impl FnOnce(&Place)
     p.umount();
     p.check();
     println!(
-        "{}: {kills} kills, {acknowledged} acknowledged, 0 lost; the log spoke of {replayed} replays",
+        "{}: {kills} kills, {acknowledged} acknowledged, 0 lost; {replayed} records of the log replayed",
         program.name()
     );
     assert!(acknowledged > 0, "{} did nothing", program.name());

@@ -25,6 +25,7 @@ pub struct Postgres {
     clients: Vec<Child>,
     counter: Option<JoinHandle<u64>>,
     rows: u64,
+    proved: u64,
 }
 
 /// Where the server's programs are: Debian keeps them out of the path.
@@ -53,8 +54,17 @@ impl Postgres {
             use std::os::unix::fs::PermissionsExt;
             fs::set_permissions(&p.dir.0, fs::Permissions::from_mode(0o755)).expect("chmod");
         }
-        let postgres =
-            Postgres { bin, data, socket, root, server: None, clients: Vec::new(), counter: None, rows: 0 };
+        let postgres = Postgres {
+            bin,
+            data,
+            socket,
+            root,
+            server: None,
+            clients: Vec::new(),
+            counter: None,
+            rows: 0,
+            proved: 0,
+        };
         let mut make = postgres.command("initdb");
         make.args(["-U", "tester", "-A", "trust", "-E", "UTF8", "--locale=C", "--data-checksums", "-D"]);
         ok(make.arg(&postgres.data));
@@ -182,7 +192,8 @@ impl Program for Postgres {
             found[0] == found[1] && (found[0] == acknowledged || found[0] == acknowledged + 1),
             "{found:?} rows, {acknowledged} acknowledged"
         );
-        self.rows = found[0];
+        let new = acknowledged - self.proved;
+        (self.rows, self.proved) = (found[0], found[0]);
         // Each transaction of pgbench adds one number to a row of each table and to the history.
         let sums = self.sql(
             "SELECT (SELECT sum(abalance) FROM pgbench_accounts) = (SELECT sum(bbalance) FROM pgbench_branches) \
@@ -190,7 +201,7 @@ impl Program for Postgres {
              AND (SELECT coalesce(sum(delta), 0) FROM pgbench_history) = (SELECT sum(bbalance) FROM pgbench_branches)",
         );
         assert_eq!(sums.trim(), "t", "pgbench's tables do not fit");
-        acknowledged
+        new
     }
 
     fn end(&mut self, _: &Place) {
