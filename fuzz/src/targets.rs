@@ -8,6 +8,7 @@ use snapfs::format::inode::Inode;
 use snapfs::format::job::Job;
 use snapfs::format::leaf::LeafPage;
 use snapfs::format::link::Links;
+use snapfs::format::log::{Effects, HEADER_BYTES, RecordHeader};
 use snapfs::format::scrub::{Finding, ScrubRecord};
 use snapfs::format::superblock::Superblock;
 use snapfs::format::view::ViewRecord;
@@ -15,11 +16,14 @@ use snapfs::format::xattr::Xattrs;
 use snapfs::format::{BLOCK_BYTES, Extent, Key, Kind, NODE_BYTES};
 use snapfs::format::{dirent, inner, space_map};
 
+#[path = "image.rs"]
+pub mod image;
+
 /// A target: its name and its body.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 11] = [
     ("superblock", superblock),
     ("leaf", leaf),
     ("inner", inner_node),
@@ -27,6 +31,8 @@ pub const TARGETS: [Target; 9] = [
     ("items", items),
     ("deadlist", dead_list),
     ("records", records),
+    ("log", log),
+    ("image", image::image),
     ("request", request),
     ("mount_options", mount_options),
 ];
@@ -156,6 +162,25 @@ pub fn records(bytes: &[u8]) {
     }
     if let Ok(finding) = Finding::decode(bytes) {
         assert!(finding.encode().len() <= snapfs::format::leaf::VALUE_BYTES_MAX);
+    }
+}
+
+/// A record of the log: its effects, and the whole with the checksum made right.
+pub fn log(bytes: &[u8]) {
+    for effect in Effects::decode(bytes).take(10_000) {
+        let Ok(effect) = effect else { break };
+        let mut again = Effects::default();
+        again.push(&effect);
+        assert!(Effects::decode(again.bytes()).eq([Ok(effect)]));
+    }
+    if let Some(header) = RecordHeader::peek(bytes) {
+        let _proved = header.proves(bytes);
+        // A place near the end of all places is for who follows the records to refuse.
+        if header.lsn < 1 << 62 && header.len as usize == bytes.len() {
+            let mut sealed = Vec::new();
+            header.seal(&bytes[HEADER_BYTES..], &mut sealed);
+            assert!(RecordHeader::peek(&sealed) == Some(header) && header.proves(&sealed[..bytes.len()]));
+        }
     }
 }
 

@@ -42,6 +42,7 @@ pub(super) fn serve(job: &Job, ready: &mut dyn FnMut()) -> Result<(), Failure> {
     process::block_termination_signals().map_err(|e| failed(format!("cannot block signals: {e}")))?;
     abort_on_panic();
     process::share_heap();
+    process::drop_privileges().map_err(|e| failed(format!("cannot give up privileges: {e}")))?;
     crate::fuse::check_point(job.point).map_err(failed)?; // before a store is made for nothing
     let engine = job.backend.open(job.store, &job.options.store)?;
     let served = mount_and_wait(job, &engine, ready);

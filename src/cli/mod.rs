@@ -60,6 +60,7 @@ pub fn run(backend: &dyn Backend, args: Vec<OsString>) -> u8 {
             return if e.use_stderr() { wrong } else { 0 };
         }
     };
+    crate::sys::process::keep_files_private();
     start_log(&cli.verb);
     match dispatch(backend, &cli.verb) {
         Ok(()) => 0,

@@ -96,6 +96,43 @@ pub fn share_heap() {
     }
 }
 
+/// Files that this process makes from now on are its user's alone.
+pub fn keep_files_private() {
+    // SAFETY: a number, cannot fail.
+    unsafe { libc::umask(0o077) };
+}
+
+/// Capabilities that a daemon of root uses after its start: to unmount; to open and make files of a store that belongs to
+/// somebody else.
+const KEPT: u64 = 1 << 21 | 1 << 1 | 1 << 2 | 1 << 3; // SYS_ADMIN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER
+
+/// Gives up what a daemon does not need: memory images in core files, which would hold what is in the files, and for root
+/// all other capabilities and any way to gain new ones. For this thread and those that it starts from now on.
+pub fn drop_privileges() -> io::Result<()> {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `none` lives through the call.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) })?;
+    if effective_uid() != 0 {
+        // fusermount3 ends this mount, and needs the rights of its owner.
+        return Ok(());
+    }
+    // SAFETY: numbers only.
+    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })?;
+    // SAFETY: numbers only.
+    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
+    // The layout of version 3 of `capset(2)`: version, thread (0 is this one); then effective, permitted and inheritable
+    // capabilities 0 to 31, and the same of those above.
+    let header = [0x2008_0522_u32, 0];
+    let mut sets = [0_u32; 6];
+    // SAFETY: both have the layout that the version in the header asks for.
+    check(unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr()) } as libc::c_int)?;
+    let kept = [KEPT as u32, (KEPT >> 32) as u32];
+    let sets: [u32; 6] = std::array::from_fn(|n| if n % 3 == 2 { 0 } else { sets[n] & kept[n / 3] });
+    // SAFETY: as above.
+    check(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) } as libc::c_int)?;
+    Ok(())
+}
+
 /// Broken-down local time: year, month 1..=12, day, hour, minute, second.
 pub fn local_time(secs: i64) -> Option<[i64; 6]> {
     let time: libc::time_t = secs;

@@ -4,7 +4,7 @@ use snapfs::fs::Fs;
 use snapfs::ops::*;
 use std::collections::BTreeMap;
 
-use crate::sample::{SNAPDIR, USER};
+use super::sample::{SNAPDIR, USER};
 
 /// Content read of one file at most: a size may be a lie.
 const READ_BYTES_MAX: usize = 4 << 20;
@@ -97,7 +97,7 @@ fn attributes(fs: &Fs, seen: &mut Seen, node: NodeId, path: &str) {
 }
 
 fn content(fs: &Fs, seen: &mut Seen, node: NodeId, path: &str) {
-    let flags = OpenFlags { write: false, ..crate::sample::RW };
+    let flags = OpenFlags { write: false, ..super::sample::RW };
     let Some(handle) = seen.note(path, fs.open(&USER, node, flags)) else { return };
     let mut out = Vec::new();
     let read = fs.read(node, handle, 0, READ_BYTES_MAX, &mut out);

@@ -12,7 +12,7 @@ use snapfs::volume::{Access, OpenOptions, Volume};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::observe::{Seen, observe};
+use super::observe::{Seen, observe};
 
 pub const USER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
 pub const RW: OpenFlags =
@@ -110,6 +110,31 @@ impl Sample {
         let seen = observe(&fs);
         assert!(seen.errors.is_empty(), "{:?}", seen.errors);
         let (metadata, data) = places(fs.volume());
+        Sample { sim: sim.clone_image(), seen, metadata, data }
+    }
+
+    /// The same, used since and not closed: what came after the last commit is in the log alone, all of it durable.
+    pub fn with_log() -> Sample {
+        let sample = Sample::new();
+        let sim = Arc::new(sample.sim.clone_image());
+        let fs = mount(open(sim.clone(), Access::ReadWrite).unwrap()).unwrap();
+        // The first change of a session ends in a commit.
+        put(&fs, NodeId::ROOT, "first", b"first");
+        fs.commit().unwrap();
+        let (metadata, data) = places(fs.volume());
+        let b = fs.lookup(&USER, NodeId::ROOT, b"b").unwrap().attr.node;
+        for n in 0..12_usize {
+            let node = put(&fs, b, &format!("logged{n}"), &bytes(500 + n as u64, n * 4000 + 9));
+            fs.setxattr(&USER, node, b"user.n", &[n as u8], XattrMode::Set).unwrap();
+            fs.fsyncdir(NodeId::ROOT).unwrap();
+        }
+        fs.rename(&USER, b, b"later5", NodeId::ROOT, b"from the log", RenameMode::Replace).unwrap();
+        fs.unlink(&USER, b, b"later6").unwrap();
+        fs.mkdir(&USER, SNAPDIR, b"logged", 0).map(drop).unwrap();
+        fs.rmdir(&USER, SNAPDIR, b"three").unwrap();
+        fs.fsyncdir(NodeId::ROOT).unwrap();
+        let seen = observe(&fs);
+        assert!(seen.errors.is_empty(), "{:?}", seen.errors);
         Sample { sim: sim.clone_image(), seen, metadata, data }
     }
 

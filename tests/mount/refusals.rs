@@ -375,6 +375,94 @@ fn without_the_right() {
 }
 
 #[test]
+fn snapshots_of_others() {
+    if !can_mount() {
+        return;
+    }
+    let p = filled();
+    p.mount("allow_other");
+    let chmod =
+        |name: &str, mode| fs::set_permissions(p.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    let made = [("secret", 0o600), ("set-id", 0o4755), ("group", 0o2755), ("open", 0o644)];
+    for (name, mode) in made {
+        fs::write(p.path(name), name).unwrap();
+        chmod(name, mode);
+    }
+    fs::create_dir(p.path("closed")).unwrap();
+    fs::write(p.path("closed/inside"), "x").unwrap();
+    chmod("closed", 0o700);
+    p.snapshot("theirs");
+    // Whatever becomes of the live files, the picture has the rights of its time.
+    made.iter().for_each(|(name, _)| chmod(name, 0o777));
+    for (name, mode) in made {
+        assert_eq!(
+            fs::metadata(p.past("theirs", name)).unwrap().permissions().mode() & 0o7777,
+            mode,
+            "{name}"
+        );
+    }
+    let nobody = |args: &[&str], path: std::path::PathBuf| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).args(args).arg(path);
+        place::said(p.settle(&mut command))
+    };
+    if !is_root() {
+        return skipped("no root: no other user to be");
+    }
+    let denied = |said: Said| assert!(said.code != 0 && said.err.contains("ermi"), "{said:?}");
+    assert_eq!(nobody(&["cat"], p.past("theirs", "open")).out, "open");
+    denied(nobody(&["cat"], p.past("theirs", "secret")));
+    denied(nobody(&["ls"], p.past("theirs", "closed")));
+    denied(nobody(&["mkdir"], p.path(".snapshots/mine")));
+    denied(nobody(&["rmdir"], p.path(".snapshots/theirs")));
+    denied(nobody(&["mv", "-T", p.path(".snapshots/theirs").to_str().unwrap()], p.path(".snapshots/mine")));
+    assert!(p.past("theirs", "open").exists());
+    p.umount();
+}
+
+#[test]
+fn a_daemon_keeps_only_what_it_needs() {
+    if !can_mount() {
+        return;
+    }
+    let p = filled();
+    p.mount("");
+    let pid = p.pid();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let value = |key: &str| {
+        let line = status.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':'));
+        line.unwrap_or_else(|| panic!("{key} in {status}")).trim().to_string()
+    };
+    assert_eq!(value("Umask"), "0077");
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let core = limits.lines().find(|l| l.starts_with("Max core file size")).unwrap();
+    assert!(core.split_whitespace().rev().take(3).any(|word| word == "0"), "{core}");
+    if is_root() {
+        assert_eq!(value("NoNewPrivs"), "1");
+        // To unmount, and to reach a store that belongs to somebody else.
+        for set in ["CapEff", "CapPrm"] {
+            assert_eq!(
+                u64::from_str_radix(&value(set), 16).unwrap() & !0x20_000e,
+                0,
+                "{set}: {}",
+                value(set)
+            );
+        }
+        assert_eq!(u64::from_str_radix(&value("CapInh"), 16).unwrap(), 0);
+    }
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for (path, _) in p.fingerprint() {
+        assert_eq!(mode(&path) & 0o077, 0, "{}", path.display());
+    }
+    assert_eq!(mode(&p.at("run")), 0o700);
+    for entry in fs::read_dir(p.at("run")).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+    p.umount();
+}
+
+#[test]
 fn without_fusermount() {
     if !can_mount() {
         return;
