@@ -263,6 +263,24 @@ fn mutate(bytes: &mut Vec<u8>, rng: &mut fastrand::Rng) {
     bytes.truncate(64 << 10);
 }
 
+/// The seed corpus in `fuzz/seeds` is made of the samples: `SNAPFS_SEEDS=1` writes it anew.
+#[test]
+fn seeds_are_the_samples() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
+    for (name, body) in targets::TARGETS {
+        for (n, sample) in samples(name).iter().enumerate() {
+            let path = root.join(name).join(n.to_string());
+            if std::env::var_os("SNAPFS_SEEDS").is_some() {
+                std::fs::create_dir_all(root.join(name)).expect("mkdir");
+                std::fs::write(&path, sample).expect("write");
+            }
+            let seed = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            assert!(seed == *sample, "{} is old: SNAPFS_SEEDS=1 writes it anew", path.display());
+            body(&seed);
+        }
+    }
+}
+
 #[test]
 fn every_target_takes_mutated_bytes() {
     let number = |name: &str, default| std::env::var(name).map_or(default, |v| v.parse().expect(name));

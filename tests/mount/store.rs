@@ -10,7 +10,7 @@ use guard::can_mount;
 use place::{Place, errno, names, refuses, said, wait};
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
@@ -809,6 +809,57 @@ fn a_listing_survives_deletions() {
     }
     assert_eq!(names(&p.path("d")).len(), COUNT / 2);
     assert_eq!(names(&p.past("all", "d")).len(), COUNT);
+    p.umount();
+    p.check();
+}
+
+#[test]
+fn a_failing_disk_stops_changes_and_nothing_else() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    fs::write(p.path("old"), "old").unwrap();
+    p.snapshot("one");
+    p.umount();
+    // The record of the device's calls is where space ends soon, and a write fails whose record cannot be written.
+    fs::create_dir(p.at("tiny")).unwrap();
+    let host = |args: &[&str]| said(p.settle(&mut Command::new(args[0])).args(&args[1..]));
+    if host(&["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", "tiny"]).code != 0 {
+        return eprintln!("SKIPPED: no right to mount a tmpfs");
+    }
+    let log = p.at("failed");
+    let mut mount = p.command(&["mount", "store", "mnt", "--log", log.to_str().unwrap()]);
+    let mounted = said(mount.env("SNAPFS_RECORD", p.at("tiny/record")));
+    assert_eq!(host(&["umount", "-l", "tiny"]).code, 0);
+    assert_eq!(mounted.code, 0, "{mounted:?}");
+    let synced = |n: usize| -> io::Result<()> {
+        let file = File::create(p.path(&format!("new{n}")))?;
+        file.write_all_at(&[7; 10_000], 0)?;
+        file.sync_all()
+    };
+    let failed = (0..50).find_map(|n| synced(n).err().map(|e| (n, e.raw_os_error())));
+    let (kept, error) = failed.expect("64 KiB are full");
+    assert!(matches!(error, Some(libc::EIO | libc::EROFS)), "{error:?}");
+    assert!(matches!(errno(File::open(p.path("old")).unwrap().sync_all()), libc::EIO | libc::EROFS));
+    refuses(fs::write(p.path("newer"), "new"), libc::EROFS);
+    refuses(fs::create_dir(p.path(".snapshots/two")), libc::EROFS);
+    refuses(fs::remove_dir(p.path(".snapshots/one")), libc::EROFS);
+    refuses(fs::remove_file(p.path("old")), libc::EROFS);
+    assert_eq!(fs::read_to_string(p.path("old")).unwrap(), "old");
+    assert_eq!(fs::read_to_string(p.past("one", "old")).unwrap(), "old");
+    let status = p.json(&["status", "mnt", "--json"]);
+    let state = status["state"].as_str().unwrap();
+    assert!(state.starts_with("read-only: ") && state.contains("record"), "{state}");
+    assert!(p.run(&["status", "mnt"]).out.contains(state), "{state}");
+    let _said = p.run(&["umount", "mnt"]);
+    let told = fs::read_to_string(log).unwrap();
+    assert_eq!(told.matches("takes no more changes").count(), 1, "{told}");
+    p.mount("");
+    assert_eq!(fs::read_to_string(p.path("old")).unwrap(), "old");
+    (0..kept).for_each(|n| assert_eq!(fs::read(p.path(&format!("new{n}"))).unwrap(), [7; 10_000]));
+    fs::write(p.path("newer"), "new").unwrap();
     p.umount();
     p.check();
 }
