@@ -26,6 +26,14 @@ impl std::fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {}
 
+impl StoreError {
+    /// The error of a write or a flush. Space for it was secured before: a host that has none for it all the same has
+    /// failed, and what was to be written is only half there. That is no refusal.
+    pub(super) fn broken_promise(e: DeviceError) -> StoreError {
+        StoreError::Device(e.to_string())
+    }
+}
+
 impl From<DeviceError> for StoreError {
     fn from(e: DeviceError) -> StoreError {
         match e {

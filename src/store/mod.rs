@@ -168,13 +168,13 @@ impl Store {
     pub fn write_raw(&self, addr: u64, buf: &[u8]) -> Result<()> {
         self.io.writes.fetch_add(1, Relaxed);
         self.io.written_bytes.fetch_add(buf.len() as u64, Relaxed);
-        Ok(self.device.write_at(addr, buf)?)
+        self.device.write_at(addr, buf).map_err(StoreError::broken_promise)
     }
 
     /// The durability barrier.
     pub fn flush(&self) -> Result<()> {
         self.io.flushes.fetch_add(1, Relaxed);
-        Ok(self.device.flush()?)
+        self.device.flush().map_err(StoreError::broken_promise)
     }
 
     /// The barrier for what an earlier session left.

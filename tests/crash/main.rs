@@ -34,7 +34,7 @@ const RECOVERY_CALLS: u64 = 120;
 /// Crash points that `every_crash_point` tries at least, unless it was told to do less.
 const CUTS_MIN: u64 = 20_000;
 /// Length of the workloads in which calls fail, in device calls, and of how many calls each has to fail at most.
-const FAILURE_CALLS: u64 = 500;
+const FAILURE_CALLS: u64 = 250;
 const FAILURES: u64 = 2000;
 /// Length of the workloads in which the device lies, in device calls.
 const LIE_CALLS: u64 = 300;
