@@ -319,9 +319,22 @@ pub(super) fn probe(store: &Path) -> Result<StoreKind, Failure> {
     device::probe(store).map_err(|e| io(store, e))
 }
 
+/// How often, and how far apart, a store that is held is tried again: the mount of a daemon that was killed is gone a
+/// little before the daemon has let go of its store.
+const LOCK_TRIES: u32 = 25;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
 pub(super) fn lock(store: &Path, kind: &StoreKind, mode: LockMode) -> Result<StoreLock, Failure> {
     let who = format!("pid {}", std::process::id());
-    StoreLock::acquire(store, kind, mode, &who).map_err(|e| match e {
+    let mut locked = StoreLock::acquire(store, kind, mode, &who);
+    for _ in 0..LOCK_TRIES {
+        if !matches!(locked, Err(LockError::Held { .. })) {
+            break;
+        }
+        std::thread::sleep(LOCK_PAUSE);
+        locked = StoreLock::acquire(store, kind, mode, &who);
+    }
+    locked.map_err(|e| match e {
         LockError::Held { by } => {
             let what = "the store is in use by";
             Failure::new(Code::Busy, format!("{}: {what} {by}; unmount it there first", store.display()))
