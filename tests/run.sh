@@ -19,8 +19,8 @@ need sqlite3 sqlite3
 [ -d /usr/lib/postgresql ] || need initdb postgresql
 if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-        apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
+        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null; } ||
+            echo "cannot install ${missing[*]}: tests that need them say SKIPPED" >&2
     else
         echo "missing packages; run: sudo apt-get install ${missing[*]}" >&2
     fi

@@ -44,7 +44,7 @@ pub fn kill_again_and_again<P: Program>(kills: u64, program: impl FnOnce(&Place)
     }
     let (kills, seed) = (number("SNAPFS_KILLS", kills), number("SNAPFS_SEED", 1));
     let p = Place::new();
-    p.mount(OPTIONS);
+    p.mount(options());
     let Some(mut program) = program(&p) else { return p.umount() };
     let mut rng = fastrand::Rng::with_seed(seed);
     let (mut acknowledged, mut replayed) = (0, 0);
@@ -56,7 +56,7 @@ pub fn kill_again_and_again<P: Program>(kills: u64, program: impl FnOnce(&Place)
         assert!(Command::new("kill").args(["-KILL", &pid]).status().expect("kill").success());
         program.stop();
         wait("the daemon's end", || std::fs::read_dir(p.at("mnt")).is_err());
-        p.mount(OPTIONS);
+        p.mount(options());
         replayed += p.number("log_records_replayed");
         let check = p.run(&["check", "mnt"]);
         assert_eq!(check.code, 0, "{} after kill {n} of seed {seed}: {check:?}", program.name());
@@ -72,8 +72,15 @@ pub fn kill_again_and_again<P: Program>(kills: u64, program: impl FnOnce(&Place)
     assert!(acknowledged > 0, "{} did nothing", program.name());
 }
 
-/// Other users may come in, as a database's own; commits happen often, so that kills meet them.
-const OPTIONS: &str = "allow_other,commit=1";
+/// Other users may come in, as a database's own, if root mounts; commits happen often, so that kills meet them.
+fn options() -> &'static str {
+    if is_root() { "allow_other,commit=1" } else { "commit=1" }
+}
+
+/// True for root.
+pub fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0)
+}
 
 /// Runs a command; it must succeed.
 pub fn ok(command: &mut Command) -> String {

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Program, finish, ok};
+use crate::harness::{Program, finish, is_root, ok};
 use crate::place::{PATIENCE, Place, said};
 
 /// A user without rights: the server refuses to run as root.
@@ -42,7 +42,7 @@ fn bin() -> Option<PathBuf> {
 impl Postgres {
     pub fn new(p: &Place) -> Option<Postgres> {
         let bin = bin()?;
-        let root = fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0);
+        let root = is_root();
         let (data, socket) = (p.path("cluster"), p.at("socket"));
         fs::create_dir(&data).expect("mkdir");
         fs::create_dir(&socket).expect("mkdir");
