@@ -54,6 +54,9 @@ pub struct Caller {
     pub gid: u32,
     /// Process, 0 when unknown.
     pub pid: u32,
+    /// Its file mode creation mask: permission bits that new files do not get, unless their directory has a default
+    /// access control list. 0 in requests that create nothing.
+    pub umask: u32,
 }
 
 /// What a node is.
@@ -175,6 +178,19 @@ pub struct OpenFlags {
     pub exclusive: bool,
     /// `O_SYNC` or `O_DSYNC`: a write returns when it is durable.
     pub sync: bool,
+    /// `O_NOATIME`: reading leaves no trace.
+    pub no_atime: bool,
+}
+
+/// What a transport may do with what it has cached of a node when that is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Caching {
+    /// It stays valid.
+    Keep,
+    /// It is valid, but must be read again: the file system wants to see the read.
+    Refresh,
+    /// Every read comes here.
+    Bypass,
 }
 
 /// One entry of a directory listing.
@@ -201,6 +217,9 @@ pub enum RenameMode {
     NoReplace,
     /// Swaps the two.
     Exchange,
+    /// Replaces the target and leaves a character device 0:0 where the source was, in one step. A union mount takes
+    /// that for "there is nothing here any more".
+    Whiteout,
 }
 
 /// What `fallocate` does.
@@ -343,7 +362,8 @@ pub type Answer = Box<dyn FnOnce(Result<()>) + Send>;
 /// A request changes all that it says or nothing. Nodes of snapshots answer every change with [`Error::ReadOnly`].
 /// Permission bits are enforced by the kernel (`default_permissions`); set-id clearing, link counts and times are here.
 pub trait Operations: Send + Sync {
-    /// Finds `name` in the directory `parent`. `.` and `..` are answered too (for file handles).
+    /// Finds `name` in the directory `parent`. `.` and `..` are answered too, and `.` for everything that is no directory
+    /// as well: so a transport finds a node again of which it knows no more than the number (file handles, NFS).
     fn lookup(&self, caller: &Caller, parent: NodeId, name: &[u8]) -> Result<Entry>;
     /// The kernel dropped the node from its cache.
     fn forget(&self, node: NodeId);
@@ -359,7 +379,8 @@ pub trait Operations: Send + Sync {
     ) -> Result<(Attr, Duration)>;
     /// Target of a symbolic link.
     fn readlink(&self, node: NodeId) -> Result<Vec<u8>>;
-    /// Creates a regular file, fifo, socket or device node. `mode` has the umask applied.
+    /// Creates a regular file, fifo, socket or device node. `mode` is what was asked for, here and in the other requests
+    /// that create: the caller's umask, or the default access control list of `parent`, cuts it.
     fn mknod(
         &self,
         caller: &Caller,
@@ -389,6 +410,10 @@ pub trait Operations: Send + Sync {
     ) -> Result<()>;
     /// Adds a name.
     fn link(&self, caller: &Caller, node: NodeId, new_parent: NodeId, new_name: &[u8]) -> Result<Entry>;
+    /// What may be kept of a file or directory that is about to be opened and read.
+    fn caching(&self, _node: NodeId, _no_atime: bool) -> Caching {
+        Caching::Keep
+    }
     /// Opens a file.
     fn open(&self, caller: &Caller, node: NodeId, flags: OpenFlags) -> Result<Handle>;
     /// Creates and opens a regular file.
@@ -485,6 +510,13 @@ pub trait Kernel: Send + Sync {
     /// resulting `write` calls have returned. Must not be called from the only free request thread, nor under a lock
     /// that `write`, `open`, `lookup`, `release` or `getattr` need. An error names the first node that failed.
     fn write_back(&self, nodes: &[(NodeId, u64)]) -> std::io::Result<()>;
+    /// True if the process that asks is in the group, or has the right to ignore that (CAP_FSETID).
+    fn is_member(&self, caller: &Caller, gid: u32) -> bool {
+        caller.uid == 0 || caller.gid == gid
+    }
+    /// Drops cached attributes of a live node before it returns. Waits for nothing that a request holds, so a request may
+    /// call it while it is being answered.
+    fn forget_attributes(&self, _node: NodeId) {}
     /// Drops cached attributes and pages of a node.
     fn invalidate_node(&self, node: NodeId);
     /// Drops a cached name, positive or negative.

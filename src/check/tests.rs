@@ -12,9 +12,16 @@ use crate::ops::*;
 use crate::volume::{Need, Purpose, Txn, Volume};
 use std::sync::Arc;
 
-const USER: Caller = Caller { uid: 1000, gid: 100, pid: 1 };
-const RW: OpenFlags =
-    OpenFlags { read: true, write: true, append: false, truncate: false, exclusive: false, sync: false };
+const USER: Caller = Caller { uid: 1000, gid: 100, pid: 1, umask: 0 };
+const RW: OpenFlags = OpenFlags {
+    read: true,
+    write: true,
+    append: false,
+    truncate: false,
+    exclusive: false,
+    sync: false,
+    no_atime: false,
+};
 const SNAPDIR: NodeId = NodeId(((1 << 24) - 1) << 40 | 1);
 
 /// A store with a bit of everything, and the inodes in it.

@@ -53,6 +53,7 @@ impl Backend for Builtin {
                 SnapdirMode::Disabled => crate::fs::SnapdirMode::Disabled,
             },
             snapdir_everywhere: options.snapdir_everywhere,
+            atime: options.atime,
             root_uid: uid,
             root_gid: gid,
             dirty_bytes_max: options.dirty_bytes / 2,

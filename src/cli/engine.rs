@@ -6,6 +6,7 @@
 use crate::check::Depth;
 use crate::ctl::{Code, Failure};
 use crate::format::Copies;
+pub use crate::fs::{AtimeMode, AtimeOptions};
 use crate::ops::{KernelRef, Operations, Timestamp};
 use crate::repair::{Mode, Repair};
 use crate::salvage::{Listener, Summary, Wanted};
@@ -81,6 +82,8 @@ pub struct StoreOptions {
     pub snapdir: SnapdirMode,
     /// `.snapshots` is in every directory, not in the root alone.
     pub snapdir_everywhere: bool,
+    /// Access times.
+    pub atime: AtimeOptions,
     /// The kernel collects writes (`cache=writeback`): sizes and times of open files are its.
     pub writeback_cache: bool,
 }
@@ -94,6 +97,7 @@ impl Default for StoreOptions {
             commit_interval: Duration::from_secs(5),
             snapdir: SnapdirMode::Hidden,
             snapdir_everywhere: true,
+            atime: AtimeOptions { mode: AtimeMode::Never, directories: true },
             writeback_cache: false,
         }
     }

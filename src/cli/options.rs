@@ -2,7 +2,7 @@
 //!
 //! Everything unknown is an error that names it, unless `-s` (sloppy) asks to let it pass. A later option wins.
 
-use super::engine::{Access, SnapdirMode, StoreOptions};
+use super::engine::{Access, AtimeMode, SnapdirMode, StoreOptions};
 use crate::fuse;
 use std::time::Duration;
 
@@ -13,10 +13,26 @@ pub(super) struct Parsed {
     pub(super) mount: fuse::Options,
     /// Those of the store.
     pub(super) store: StoreOptions,
+    /// A word said which reads change access times.
+    atime_is_chosen: bool,
+}
+
+impl Parsed {
+    fn set_atime(&mut self, mode: AtimeMode) {
+        self.atime_is_chosen = true;
+        self.store.atime.mode = mode;
+        self.mount.noatime = mode == AtimeMode::Never;
+        self.mount.strictatime = mode == AtimeMode::Always;
+    }
+
+    fn set_diratime(&mut self, on: bool) {
+        self.store.atime.directories = on;
+        self.mount.nodiratime = !on;
+    }
 }
 
 /// Words without meaning for us: defaults, or for mount(8), fstab and systemd alone.
-const IGNORED: [&str; 30] = [
+const IGNORED: [&str; 24] = [
     "defaults",
     "default_permissions",
     "rw",
@@ -30,12 +46,6 @@ const IGNORED: [&str; 30] = [
     "owner",
     "nofail",
     "_netdev",
-    "relatime",
-    "norelatime",
-    "strictatime",
-    "nostrictatime",
-    "diratime",
-    "nodiratime",
     "lazytime",
     "nolazytime",
     "iversion",
@@ -60,6 +70,9 @@ pub(super) fn parse(lists: &[String], sloppy: bool) -> Result<Parsed, String> {
             Known::No if sloppy => log::debug!("option {word} is ignored"),
             Known::No => return Err(format!("unknown mount option '{word}'; see snapfs mount --help")),
         }
+    }
+    if parsed.mount.nodiratime && !parsed.atime_is_chosen {
+        parsed.set_atime(AtimeMode::Relative); // who leaves directories out wants the rest
     }
     if parsed.mount.read_only {
         parsed.store.access = Access::MountReadOnly;
@@ -92,8 +105,11 @@ fn apply(parsed: &mut Parsed, word: &str) -> Result<Known, String> {
         "sync" => m.sync = true,
         "async" => m.sync = false,
         "dirsync" => m.dirsync = true,
-        "noatime" => m.noatime = true,
-        "atime" | "relatime" | "strictatime" => m.noatime = false,
+        "noatime" | "norelatime" | "nostrictatime" => parsed.set_atime(AtimeMode::Never),
+        "atime" | "relatime" => parsed.set_atime(AtimeMode::Relative),
+        "strictatime" => parsed.set_atime(AtimeMode::Always),
+        "diratime" => parsed.set_diratime(true),
+        "nodiratime" => parsed.set_diratime(false),
         "snapdir_everywhere" => parsed.store.snapdir_everywhere = true,
         "no_snapdir_everywhere" => parsed.store.snapdir_everywhere = false,
         _ if IGNORED.contains(&word) || IGNORED_PREFIXES.iter().any(|p| word.starts_with(p)) => {}
@@ -171,6 +187,17 @@ mod tests {
         assert_eq!(p.store.access, Access::MountReadOnly);
         assert_eq!(p.store.commit_interval, Duration::from_secs(30));
         assert!(!ok("ro,rw").mount.read_only);
+        for (words, mode) in [
+            ("strictatime,nodiratime", AtimeMode::Always),
+            ("relatime", AtimeMode::Relative),
+            ("relatime,noatime", AtimeMode::Never),
+            ("noatime,nodiratime", AtimeMode::Never),
+            ("nodiratime", AtimeMode::Relative),
+        ] {
+            let p = ok(words);
+            assert_eq!((p.store.atime.mode, p.mount.noatime), (mode, mode == AtimeMode::Never), "{words}");
+            assert_eq!(p.store.atime.directories, !words.contains("nodiratime"));
+        }
         assert_eq!(ok("fsname=/a\\,b\\\\c,threads=8").mount.source, "/a,b\\c");
     }
 

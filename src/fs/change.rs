@@ -14,7 +14,7 @@ use crate::format::inode::Inode;
 use crate::format::{Ino, Key, Kind};
 use crate::ops::{Error, FileType, Result, Timestamp};
 use crate::volume::{Need, Purpose, Txn, View, VolumeError};
-use parking_lot::RwLockWriteGuard;
+use parking_lot::{Mutex, RwLockWriteGuard};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -31,6 +31,8 @@ pub(super) struct Gate {
 pub(super) struct Change<'a> {
     batch: BTreeMap<Key, Option<Vec<u8>>>,
     unlinked: Vec<Ino>,
+    /// Inodes whose set-id bits fall, and where to tell that when it has happened.
+    fallen: (Vec<Ino>, &'a Mutex<Vec<Ino>>),
     /// The transaction. Dropped, and so visible, before the gate opens.
     pub txn: Txn<'a>,
     /// The gate.
@@ -49,7 +51,8 @@ impl Fs {
         let txn = self.volume.begin();
         gate.dirty.settled();
         let now = self.clock.now();
-        Ok(Change { batch: BTreeMap::new(), unlinked: Vec::new(), txn, gate, now })
+        let fallen = (Vec::new(), &self.fallen);
+        Ok(Change { batch: BTreeMap::new(), unlinked: Vec::new(), fallen, txn, gate, now })
     }
 }
 
@@ -80,6 +83,16 @@ impl Change<'_> {
     /// Collects a removal.
     pub fn delete(&mut self, key: Key) {
         self.batch.insert(key, None);
+    }
+
+    /// Has the kernel told, once the change is visible, that set-id bits of `ino` are gone.
+    pub fn tell_fallen(&mut self, ino: Ino) {
+        self.fallen.0.push(ino);
+    }
+
+    /// The last key from `from` to `to` that was collected.
+    pub fn last_collected(&self, from: &Key, to: &Key) -> Option<&Key> {
+        self.batch.range(from..=to).next_back().map(|(key, _)| key)
     }
 
     /// The inode of a node that the kernel knows.
@@ -168,6 +181,11 @@ impl Change<'_> {
         for ino in std::mem::take(&mut self.unlinked) {
             Note::Unlinked { ino }.put(&mut self.txn);
             self.gate.unlinked.insert(ino, false);
+        }
+        let (fallen, told) = (std::mem::take(&mut self.fallen.0), self.fallen.1);
+        drop(self); // visible from here on
+        if !fallen.is_empty() {
+            told.lock().extend(fallen);
         }
         Ok(())
     }

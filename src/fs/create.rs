@@ -33,7 +33,7 @@ impl Fs {
         if change.find_name(dir, name)?.is_some() {
             return Err(Error::Exists);
         }
-        let (ino, mut inode) = change.new_child(self, caller, &dir_inode, new.kind, new.mode)?;
+        let (ino, mut inode) = change.new_child(self, caller, (dir, &dir_inode), new.kind, new.mode)?;
         match new.kind {
             FileType::Directory => {
                 inode.parent = dir;

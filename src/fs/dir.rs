@@ -70,11 +70,9 @@ impl Fs {
         let view = self.view_of(parent)?;
         let dir = Ino(parent.ino());
         let inode = view.inode(dir)?.ok_or(Error::Stale)?;
-        if inode.kind != FileType::Directory {
-            return Err(Error::NotADirectory);
-        }
         match name {
             b"." => return Ok(self.entry(parent, &inode)),
+            _ if inode.kind != FileType::Directory => return Err(Error::NotADirectory),
             b".." => {
                 let up = parent_node(parent, inode.parent);
                 return match place(up) {
@@ -192,6 +190,7 @@ impl Fs {
             truncate: false,
             exclusive: false,
             sync: false,
+            no_atime: false,
         };
         let view = match place(node) {
             Place::Snapdir(dir) => {

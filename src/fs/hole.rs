@@ -7,6 +7,7 @@ use super::Fs;
 use super::change::Change;
 use super::dirty::DirtyBlock;
 use super::extents::{self, Keep};
+use super::inode::Writer;
 use super::intent::Note;
 use super::read::Content;
 use super::truncate::STEP_ITEMS;
@@ -51,9 +52,10 @@ impl Fs {
             let outer = offset - offset % BLOCK_BYTES..end.next_multiple_of(BLOCK_BYTES);
             self.check_space(ino, outer.end - outer.start)?;
         }
+        let writer = self.writer(caller, ino)?;
         let mut from = offset;
         while from < end {
-            from = self.change()?.allocate_step(&self.volume, caller, ino, from..end, mode)?;
+            from = self.change()?.allocate_step(&self.volume, writer, ino, from..end, mode)?;
         }
         if open.flags.sync { self.sync() } else { Ok(()) }
     }
@@ -83,7 +85,7 @@ impl Change<'_> {
     fn allocate_step(
         mut self,
         volume: &Volume,
-        caller: &Caller,
+        writer: Writer,
         ino: Ino,
         range: Range<u64>,
         mode: AllocateMode,
@@ -119,9 +121,7 @@ impl Change<'_> {
             true => Some(DirtyBlock { data: self.old_block(ino, &inode, 0)?, fresh: false }),
             false => None,
         };
-        if caller.uid != 0 {
-            self.kill_privileges(ino, &mut inode)?;
-        }
+        self.written_by(writer, ino, &mut inode)?;
         let items =
             2 * found.len() + 2 * gaps.len() + ((outer.end - outer.start) / (128 * 1024)) as usize + 8;
         let delayed = cuts.len() as u64 + u64::from(moves);

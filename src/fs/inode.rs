@@ -45,7 +45,7 @@ pub(super) fn live_target(node: NodeId) -> Result<Ino> {
 }
 
 const SET_USER_ID: u32 = 0o4000;
-const SET_GROUP_ID: u32 = 0o2000;
+pub(super) const SET_GROUP_ID: u32 = 0o2000;
 const GROUP_EXECUTE: u32 = 0o010;
 
 impl Fs {
@@ -133,6 +133,7 @@ impl Fs {
         if let Some(size) = set.size {
             self.shrink_in_steps(ino, size)?;
         }
+        let writer = if set.size.is_some() { self.writer(caller, ino)? } else { Writer::Privileged };
         let mut change = self.change()?;
         let mut inode = change.known(ino)?;
         let chown = set.uid.is_some() || set.gid.is_some();
@@ -140,14 +141,18 @@ impl Fs {
             change.regular(ino)?;
         }
         let not_directory = inode.kind != FileType::Directory;
-        if not_directory && (chown || (set.size.is_some() && caller.uid != 0)) {
+        if not_directory && chown {
             change.kill_privileges(ino, &mut inode)?;
         }
+        change.written_by(writer, ino, &mut inode)?;
         let now = change.now;
         if set.size.is_some() {
             inode.mtime = now;
         }
         apply_attributes(&mut inode, set, now);
+        if set.mode.is_some() {
+            change.follow_mode(ino, &inode)?;
+        }
         match set.size {
             Some(size) => change.resize(ino, &mut inode, size)?,
             None => change.reserve(1, 0, Purpose::Write)?,
@@ -206,13 +211,53 @@ fn apply_attributes(inode: &mut Inode, set: &SetAttr, now: Timestamp) {
     inode.ctime = set.ctime.unwrap_or(now);
 }
 
+/// Whose change of content it is, as far as set-id bits care.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Writer {
+    /// Root: nothing falls.
+    Privileged,
+    /// Somebody in the group of the file.
+    Member,
+    /// Somebody else: set-group-id falls also where it marks no program.
+    Outsider,
+}
+
+impl Fs {
+    /// What the caller is to the file. The group is asked for only where it matters.
+    pub(super) fn writer(&self, caller: &Caller, ino: Ino) -> Result<Writer> {
+        if caller.uid == 0 {
+            return Ok(Writer::Privileged);
+        }
+        let inode = self.live_inode(ino)?;
+        let outside = inode.mode & SET_GROUP_ID != 0 && !self.kernel().is_member(caller, inode.gid);
+        Ok(if outside { Writer::Outsider } else { Writer::Member })
+    }
+}
+
 impl Change<'_> {
+    /// What a change of content by `writer` takes away. The caller puts the inode.
+    pub fn written_by(&mut self, writer: Writer, ino: Ino, inode: &mut Inode) -> Result<()> {
+        if writer == Writer::Privileged {
+            return Ok(());
+        }
+        self.kill_privileges(ino, inode)?;
+        if writer == Writer::Outsider && inode.mode & SET_GROUP_ID != 0 {
+            inode.mode &= !SET_GROUP_ID;
+            self.tell_fallen(ino);
+        }
+        Ok(())
+    }
+
     /// What a change by somebody else takes away: set-user-id, set-group-id of what the group can execute, and
     /// capabilities. The caller puts the inode.
     pub fn kill_privileges(&mut self, ino: Ino, inode: &mut Inode) -> Result<()> {
+        let before = inode.mode;
         inode.mode &= !SET_USER_ID;
         if inode.mode & GROUP_EXECUTE != 0 {
             inode.mode &= !SET_GROUP_ID;
+        }
+        if inode.mode != before {
+            self.tell_fallen(ino);
         }
         if inode.has_xattr {
             self.take_xattr(ino, b"security.capability")?;
@@ -220,12 +265,12 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// A new inode in `parent`, which may pass on its group. The caller puts it.
+    /// A new inode in `parent`, which may pass on its group and its default access list. The caller puts it.
     pub fn new_child(
         &mut self,
         fs: &Fs,
         caller: &Caller,
-        parent: &Inode,
+        (dir, parent): (Ino, &Inode),
         kind: FileType,
         mode: u32,
     ) -> Result<(Ino, Inode)> {
@@ -237,7 +282,9 @@ impl Change<'_> {
                 inode.mode |= SET_GROUP_ID;
             }
         }
-        Ok((self.txn.next_ino()?, inode))
+        let ino = self.txn.next_ino()?;
+        self.inherit_acl(caller, (dir, parent), ino, &mut inode)?;
+        Ok((ino, inode))
     }
 
     /// Collects content that is kept in the tree.

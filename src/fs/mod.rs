@@ -8,6 +8,8 @@
 //! Changes hold the gate for writing. Readers of content hold it for reading only while they take a view and the
 //! delayed blocks; readers of attributes and names need no more than a view.
 
+mod acl;
+mod atime;
 mod change;
 mod copy;
 mod create;
@@ -39,10 +41,11 @@ mod xattr;
 #[cfg(test)]
 mod tests;
 
-pub use options::{FsOptions, SnapdirMode};
+pub use options::{AtimeMode, AtimeOptions, FsOptions, SnapdirMode};
 pub use snapdir::SnapshotCreator;
 
 use crate::clock::Clock;
+use crate::format::Ino;
 use crate::ops::{KernelRef, NoKernel, Result};
 use crate::volume::{Recovered, Volume};
 use change::Gate;
@@ -69,6 +72,8 @@ pub struct Fs {
     snapshot_pause_ns: AtomicU64,
     generation: AtomicU64,
     recovered: Recovered,
+    /// Inodes that lost set-id bits by a request whose answer does not say so: the kernel has to be told.
+    fallen: Mutex<Vec<Ino>>,
     waiting: sync::Waiting,
 }
 
@@ -91,6 +96,7 @@ impl Fs {
             snapshot_pause_ns: AtomicU64::new(0),
             generation: AtomicU64::new(1),
             recovered,
+            fallen: Mutex::new(Vec::new()),
             waiting: sync::Waiting::default(),
         };
         if !fs.options.read_only && !fs.volume.is_read_only() {

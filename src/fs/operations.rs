@@ -35,7 +35,9 @@ impl Operations for Fs {
     }
 
     fn readlink(&self, node: NodeId) -> Result<Vec<u8>> {
-        self.read_link(node)
+        let target = self.read_link(node)?;
+        self.accessed(node);
+        Ok(target)
     }
 
     fn mknod(
@@ -80,18 +82,22 @@ impl Operations for Fs {
 
     fn rename(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         parent: NodeId,
         name: &[u8],
         new_parent: NodeId,
         new_name: &[u8],
         mode: RenameMode,
     ) -> Result<()> {
-        self.with_space(|| self.rename_any(parent, name, new_parent, new_name, mode))
+        self.with_space(|| self.rename_any(caller, parent, name, new_parent, new_name, mode))
     }
 
     fn link(&self, _caller: &Caller, node: NodeId, new_parent: NodeId, new_name: &[u8]) -> Result<Entry> {
         self.with_space(|| self.make_link(node, new_parent, new_name))
+    }
+
+    fn caching(&self, node: NodeId, no_atime: bool) -> Caching {
+        self.cache_of(node, no_atime)
     }
 
     fn open(&self, caller: &Caller, node: NodeId, flags: OpenFlags) -> Result<Handle> {
@@ -110,7 +116,11 @@ impl Operations for Fs {
     }
 
     fn read(&self, node: NodeId, handle: Handle, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
-        self.read_file(node, handle, offset, len, out)
+        self.read_file(node, handle, offset, len, out)?;
+        if !self.handles.get(node, handle)?.flags.no_atime {
+            self.accessed(node);
+        }
+        Ok(())
     }
 
     fn write(
@@ -152,7 +162,9 @@ impl Operations for Fs {
         plus: bool,
         sink: &mut dyn FnMut(&DirEntry) -> bool,
     ) -> Result<()> {
-        self.list(handle, Listing { node, after, plus, sink })
+        self.list(handle, Listing { node, after, plus, sink })?;
+        self.accessed(node);
+        Ok(())
     }
 
     fn releasedir(&self, node: NodeId, handle: Handle) {
@@ -179,13 +191,13 @@ impl Operations for Fs {
 
     fn setxattr(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         node: NodeId,
         name: &[u8],
         value: &[u8],
         mode: XattrMode,
     ) -> Result<()> {
-        self.with_space(|| self.set_xattr(node, name, value, mode))
+        self.with_space(|| self.set_xattr(caller, node, name, value, mode))
     }
 
     fn getxattr(&self, node: NodeId, name: &[u8]) -> Result<Vec<u8>> {
@@ -251,8 +263,18 @@ impl Fs {
             Err(Error::NoSpace) if self.reclaim()? => change(),
             done => done,
         };
+        self.tell_fallen();
         self.outlive()?;
         done
+    }
+
+    /// The kernel keeps the mode of a file for ever, and does not ask after a write that cost it set-id bits.
+    fn tell_fallen(&self) {
+        let fallen = std::mem::take(&mut *self.fallen.lock());
+        if !fallen.is_empty() {
+            let kernel = self.kernel();
+            fallen.into_iter().for_each(|ino| kernel.forget_attributes(NodeId::new(0, ino.0)));
+        }
     }
 
     /// What is answered must outlive this process, also when it did not fit the log.

@@ -1,5 +1,7 @@
 //! What can be chosen when a file system is opened. Parsing of mount options is not done here.
 
+pub use super::atime::{AtimeMode, AtimeOptions};
+
 /// How `.snapshots` in the root shows itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SnapdirMode {
@@ -24,6 +26,8 @@ pub struct FsOptions {
     pub root_uid: u32,
     /// Group of the root of a new file system.
     pub root_gid: u32,
+    /// Access times.
+    pub atime: AtimeOptions,
     /// Delayed data is flushed when it is more than this, in bytes.
     pub dirty_bytes_max: u64,
 }
@@ -36,6 +40,7 @@ impl Default for FsOptions {
             snapdir_everywhere: true,
             root_uid: 0,
             root_gid: 0,
+            atime: AtimeOptions { mode: AtimeMode::Never, directories: true },
             dirty_bytes_max: 64 << 20,
         }
     }

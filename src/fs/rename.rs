@@ -1,4 +1,4 @@
-//! Rename in the live tree: replace, refuse to replace, exchange.
+//! Rename in the live tree: replace, refuse to replace, exchange, leave a whiteout.
 //!
 //! Both names, the link counts of both parents and the parent of a moved directory change together.
 
@@ -10,7 +10,7 @@ use super::items::Items;
 use super::name::{SNAPDIR_NAME, check_name, check_old_name};
 use crate::format::Ino;
 use crate::format::dirent::Dirent;
-use crate::ops::{Error, FileType, NodeId, RenameMode, Result};
+use crate::ops::{Caller, Error, FileType, NodeId, RenameMode, Result};
 use crate::volume::Purpose;
 
 /// Deeper than this, the parents of a directory are taken for a circle.
@@ -27,6 +27,7 @@ impl Fs {
     /// See [`Operations::rename`](crate::ops::Operations::rename).
     pub(super) fn rename_any(
         &self,
+        caller: &Caller,
         parent: NodeId,
         name: &[u8],
         new_parent: NodeId,
@@ -35,7 +36,7 @@ impl Fs {
     ) -> Result<()> {
         match (place(parent), place(new_parent)) {
             (Place::Live(dir), Place::Live(new_dir)) => {
-                self.rename_live(Spot { dir, name }, Spot { dir: new_dir, name: new_name }, mode)
+                self.rename_live(caller, Spot { dir, name }, Spot { dir: new_dir, name: new_name }, mode)
             }
             (Place::Snapdir(dir), Place::Snapdir(new_dir)) => {
                 self.rename_in_snapdir(dir, name, new_dir, new_name, mode)
@@ -45,7 +46,7 @@ impl Fs {
         }
     }
 
-    fn rename_live(&self, from: Spot, to: Spot, mode: RenameMode) -> Result<()> {
+    fn rename_live(&self, caller: &Caller, from: Spot, to: Spot, mode: RenameMode) -> Result<()> {
         check_old_name(from.name)?;
         check_name(to.name)?;
         match to.name {
@@ -70,12 +71,15 @@ impl Fs {
                 change.arrive(&source, from.dir, to)?;
                 change.arrive(&target, to.dir, from)?;
             }
-            (RenameMode::Replace | RenameMode::NoReplace, target) => {
+            (RenameMode::Replace | RenameMode::NoReplace | RenameMode::Whiteout, target) => {
                 if let Some(target) = target {
                     change.replace_target(&source, &target, to)?;
                 }
                 change.remove_name(from.dir, from.name, source.ino)?;
                 change.arrive(&source, from.dir, to)?;
+                if mode == RenameMode::Whiteout {
+                    change.leave_whiteout(self, caller, from)?;
+                }
             }
         }
         change.finish(Purpose::Write)
@@ -83,6 +87,15 @@ impl Fs {
 }
 
 impl Change<'_> {
+    /// Puts a character device 0:0 where something was: owned by who moved it, and nobody's to use.
+    fn leave_whiteout(&mut self, fs: &Fs, caller: &Caller, at: Spot) -> Result<()> {
+        let dir = self.known(at.dir)?;
+        let (ino, mut inode) = self.new_child(fs, caller, (at.dir, &dir), FileType::CharDevice, 0)?;
+        inode.mode = 0;
+        self.put_inode(ino, &inode);
+        self.add_name(at.dir, at.name, ino, inode.kind)
+    }
+
     /// Refuses to move a directory into itself or below.
     fn check_not_inside(&self, moved: &Dirent, mut dir: Ino) -> Result<()> {
         if moved.kind != FileType::Directory {

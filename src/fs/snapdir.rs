@@ -181,7 +181,7 @@ impl Fs {
         only_in_root(dir)?;
         only_in_root(new_dir)?;
         match mode {
-            RenameMode::Exchange => Err(Error::Invalid),
+            RenameMode::Exchange | RenameMode::Whiteout => Err(Error::Invalid),
             RenameMode::NoReplace if name == new => Err(Error::Exists),
             RenameMode::NoReplace | RenameMode::Replace => self.move_snapshot(name, new),
         }

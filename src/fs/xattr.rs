@@ -1,9 +1,11 @@
 //! Extended attributes.
 //!
-//! Namespaces `user.`, `trusted.` and `security.` are stored as they come; everything else is not offered. Names under
-//! `user.snapfs.` belong to snapshots, where they are made up, not stored. Who may use which is the kernel's question.
+//! Namespaces `user.`, `trusted.` and `security.` are stored as they come, access control lists as `acl` has them;
+//! everything else is not offered. Names under `user.snapfs.` belong to snapshots, where they are made up, not stored.
+//! Who may use which is the kernel's question.
 
 use super::Fs;
+use super::acl;
 use super::change::Change;
 use super::error::{damaged, inconsistent};
 use super::inode::{Place, live_target, place};
@@ -11,7 +13,7 @@ use super::items::Items;
 use crate::format::xattr::{PIECE_BYTES, SHORT_VALUE_BYTES_MAX, XattrValue, Xattrs, piece_rest, xattr_hash};
 use crate::format::{Ino, Key, Kind};
 use crate::limits::{XATTR_NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
-use crate::ops::{Error, NodeId, Result, XattrMode};
+use crate::ops::{Caller, Error, NodeId, Result, XattrMode};
 use crate::volume::{Purpose, View, VolumeError};
 
 /// Prefix of the attributes that describe a snapshot.
@@ -21,6 +23,9 @@ const OWN_PREFIX: &[u8] = b"user.snapfs.";
 fn check_xattr_name(name: &[u8]) -> Result<()> {
     if name.len() > XATTR_NAME_BYTES_MAX {
         return Err(Error::TooSmall);
+    }
+    if acl::is_acl(name) {
+        return Ok(());
     }
     let prefix = [b"user.".as_slice(), b"trusted.", b"security."].into_iter().find(|p| name.starts_with(p));
     match prefix {
@@ -59,11 +64,7 @@ impl Fs {
         if !view.inode(ino)?.ok_or(Error::Stale)?.has_xattr {
             return Err(Error::NoAttribute);
         }
-        match xattrs(&*view, ino, &bucket_key(ino, name))?.find(name) {
-            Some(XattrValue::Short(bytes)) => Ok(bytes.clone()),
-            Some(XattrValue::Long { number, len }) => Ok(long_value(&view, ino, *number, *len)?),
-            None => Err(Error::NoAttribute),
-        }
+        value(&view, ino, name)?.ok_or(Error::NoAttribute)
     }
 
     /// See [`Operations::listxattr`](crate::ops::Operations::listxattr).
@@ -96,7 +97,14 @@ impl Fs {
     }
 
     /// See [`Operations::setxattr`](crate::ops::Operations::setxattr).
-    pub(super) fn set_xattr(&self, node: NodeId, name: &[u8], value: &[u8], mode: XattrMode) -> Result<()> {
+    pub(super) fn set_xattr(
+        &self,
+        caller: &Caller,
+        node: NodeId,
+        name: &[u8],
+        value: &[u8],
+        mode: XattrMode,
+    ) -> Result<()> {
         let ino = live_target(node)?;
         check_xattr_name(name)?;
         if name.starts_with(OWN_PREFIX) {
@@ -104,6 +112,9 @@ impl Fs {
         }
         if value.len() > XATTR_VALUE_BYTES_MAX {
             return Err(Error::TooBig);
+        }
+        if acl::is_acl(name) {
+            return self.set_acl(caller, node, name, value, mode);
         }
         let mut change = self.change()?;
         let mut inode = change.known(ino)?;
@@ -132,6 +143,15 @@ impl Fs {
         inode.ctime = change.now;
         change.put_inode(ino, &inode);
         change.finish(Purpose::Delete)
+    }
+}
+
+/// The value of an attribute in a view.
+pub(super) fn value(view: &View, ino: Ino, name: &[u8]) -> std::result::Result<Option<Vec<u8>>, VolumeError> {
+    match xattrs(view, ino, &bucket_key(ino, name))?.find(name) {
+        Some(XattrValue::Short(bytes)) => Ok(Some(bytes.clone())),
+        Some(XattrValue::Long { number, len }) => long_value(view, ino, *number, *len).map(Some),
+        None => Ok(None),
     }
 }
 
@@ -170,7 +190,8 @@ impl Change<'_> {
         Ok(true)
     }
 
-    fn add_xattr(&mut self, ino: Ino, name: &[u8], value: &[u8]) -> Result<()> {
+    /// Adds an attribute that is not there. The caller puts the inode, which must say that it has some.
+    pub fn add_xattr(&mut self, ino: Ino, name: &[u8], value: &[u8]) -> Result<()> {
         let key = bucket_key(ino, name);
         let mut bucket = xattrs(self, ino, &key)?;
         let stored = if value.len() <= SHORT_VALUE_BYTES_MAX {
@@ -191,9 +212,10 @@ impl Change<'_> {
 
     /// A number above those of all long values of the inode.
     fn next_value_number(&self, ino: Ino) -> Result<u64> {
-        let floor = Key::new(ino.0, Kind::XattrData, 0);
-        let last = self.view().last_at_or_before(&Key::new(ino.0, Kind::XattrData, u64::MAX), &floor)?;
-        let number = last.map_or(1, |(key, _)| (key.rest >> 16) + 1);
+        let (floor, end) = (Key::new(ino.0, Kind::XattrData, 0), Key::new(ino.0, Kind::XattrData, u64::MAX));
+        let stored = self.view().last_at_or_before(&end, &floor)?.map(|(key, _)| key.rest);
+        let last = stored.max(self.last_collected(&floor, &end).map(|key| key.rest));
+        let number = last.map_or(1, |rest| (rest >> 16) + 1);
         if number >> 48 != 0 { Err(Error::LimitReached) } else { Ok(number) }
     }
 }

@@ -9,7 +9,7 @@ use super::errno::errno;
 use super::hidden;
 use super::reply::{attributes, empty, entry, file_open_flags, value};
 use crate::ops::{
-    DirEntry, Entry, Error, Handle, NodeId, Operations, Result, SeekTarget, SetAttr, SyncScope,
+    Caching, DirEntry, Entry, Error, Handle, NodeId, Operations, Result, SeekTarget, SetAttr, SyncScope,
 };
 use crate::sys::mount::fcntl;
 use fuser::{
@@ -122,7 +122,7 @@ impl Filesystem for Adapter {
         if parent == hidden::NODE || hidden::is_name(parent, name) {
             return entry(reply, self.hidden_lookup(req, parent, name));
         }
-        match self.ops.lookup(&caller(req), parent, name) {
+        match self.ops.lookup(&caller(req, 0), parent, name) {
             // Node 0 with a time to live: the kernel remembers that there is no such name. Not where names come and
             // go without a request of the kernel's.
             Err(Error::NotFound) if !parent.is_snapdir() => {
@@ -176,7 +176,7 @@ impl Filesystem for Adapter {
             ctime: ctime.map(convert::time_in),
         };
         let handle = fh.map(|h| Handle(h.0));
-        attributes(reply, self.ops.setattr(&caller(req), NodeId(ino.0), handle, &set));
+        attributes(reply, self.ops.setattr(&caller(req, 0), NodeId(ino.0), handle, &set));
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
@@ -200,13 +200,13 @@ impl Filesystem for Adapter {
         let result = match convert::kind_of_mode(mode) {
             _ if hidden::is_name(parent, name) => Err(Error::NotPermitted),
             None => Err(Error::Invalid),
-            Some(kind) => self.ops.mknod(&caller(req), parent, name, kind, mode & 0o7777 & !umask, rdev),
+            Some(kind) => self.ops.mknod(&caller(req, umask), parent, name, kind, mode & 0o7777, rdev),
         };
         entry(reply, result);
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
-        let (who, parent, mode) = (caller(req), NodeId(parent.0), mode & 0o7777 & !umask);
+        let (who, parent, mode) = (caller(req, umask), NodeId(parent.0), mode & 0o7777);
         if hidden::is_name(parent, name.as_bytes()) {
             reply.error(Errno::EPERM);
         } else if parent.is_snapdir() {
@@ -218,11 +218,11 @@ impl Filesystem for Adapter {
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(reply, self.ops.unlink(&caller(req), NodeId(parent.0), name.as_bytes()));
+        empty(reply, self.ops.unlink(&caller(req, 0), NodeId(parent.0), name.as_bytes()));
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let (who, parent) = (caller(req), NodeId(parent.0));
+        let (who, parent) = (caller(req, 0), NodeId(parent.0));
         if parent.is_snapdir() {
             let name = name.as_bytes().to_vec();
             self.aside(move |ops| empty(reply, ops.rmdir(&who, parent, &name)));
@@ -236,7 +236,7 @@ impl Filesystem for Adapter {
         if hidden::is_name(parent, name) {
             return reply.error(Errno::EPERM);
         }
-        entry(reply, self.ops.symlink(&caller(req), parent, name, target.as_os_str().as_bytes()));
+        entry(reply, self.ops.symlink(&caller(req, 0), parent, name, target.as_os_str().as_bytes()));
     }
 
     fn rename(
@@ -249,7 +249,7 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let (who, from, to) = (caller(req), NodeId(parent.0), NodeId(newparent.0));
+        let (who, from, to) = (caller(req, 0), NodeId(parent.0), NodeId(newparent.0));
         let (name, new_name) = (name.as_bytes(), newname.as_bytes());
         if hidden::is_name(to, new_name) {
             return reply.error(Errno::EPERM);
@@ -270,12 +270,14 @@ impl Filesystem for Adapter {
         if hidden::is_name(parent, name) {
             return reply.error(Errno::EPERM);
         }
-        entry(reply, self.ops.link(&caller(req), NodeId(ino.0), parent, name));
+        entry(reply, self.ops.link(&caller(req, 0), NodeId(ino.0), parent, name));
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        match self.ops.open(&caller(req), NodeId(ino.0), self.open_flags(flags.0)) {
-            Ok(h) => reply.opened(FileHandle(h.0), file_open_flags(flags.0)),
+        let (node, asked) = (NodeId(ino.0), self.open_flags(flags.0));
+        let caching = if asked.read { self.ops.caching(node, asked.no_atime) } else { Caching::Keep };
+        match self.ops.open(&caller(req, 0), node, asked) {
+            Ok(h) => reply.opened(FileHandle(h.0), file_open_flags(caching)),
             Err(e) => reply.error(errno(&e)),
         }
     }
@@ -294,15 +296,14 @@ impl Filesystem for Adapter {
         if hidden::is_name(parent, name) {
             return reply.error(Errno::EPERM);
         }
-        let mode = mode & 0o7777 & !umask;
-        match self.ops.create(&caller(req), parent, name, mode, self.open_flags(flags)) {
+        match self.ops.create(&caller(req, umask), parent, name, mode & 0o7777, self.open_flags(flags)) {
             // The reply has one time to live for both: the shorter.
             Ok((e, h)) => reply.created(
                 &convert::listing_ttl(&e),
                 &convert::attr_out(&e.attr),
                 Generation(e.generation),
                 FileHandle(h.0),
-                file_open_flags(flags),
+                file_open_flags(Caching::Keep),
             ),
             Err(e) => reply.error(errno(&e)),
         }
@@ -372,14 +373,15 @@ impl Filesystem for Adapter {
     }
 
     /// Listings are cached, except of a `.snapshots` directory, which changes without a request of the kernel's.
-    fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let node = NodeId(ino.0);
-        let cache = if node.is_snapdir() {
-            FopenFlags::empty()
-        } else {
-            FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE
+        let cache = match self.ops.caching(node, convert::open_flags(flags.0).no_atime) {
+            _ if node.is_snapdir() => FopenFlags::empty(),
+            Caching::Keep => FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE,
+            Caching::Refresh => FopenFlags::FOPEN_CACHE_DIR,
+            Caching::Bypass => FopenFlags::empty(),
         };
-        match self.ops.opendir(&caller(req), node) {
+        match self.ops.opendir(&caller(req, 0), node) {
             Ok(h) => reply.opened(FileHandle(h.0), cache),
             Err(e) => reply.error(errno(&e)),
         }
@@ -467,7 +469,7 @@ impl Filesystem for Adapter {
     ) {
         match convert::xattr_mode(flags) {
             Some(mode) => {
-                empty(reply, self.ops.setxattr(&caller(req), NodeId(ino.0), name.as_bytes(), value, mode));
+                empty(reply, self.ops.setxattr(&caller(req, 0), NodeId(ino.0), name.as_bytes(), value, mode));
             }
             None => reply.error(Errno::EINVAL),
         }
@@ -482,7 +484,7 @@ impl Filesystem for Adapter {
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(reply, self.ops.removexattr(&caller(req), NodeId(ino.0), name.as_bytes()));
+        empty(reply, self.ops.removexattr(&caller(req, 0), NodeId(ino.0), name.as_bytes()));
     }
 
     /// The kernel decides (`default_permissions`) and does not ask.
@@ -533,7 +535,9 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let result = match convert::allocate_mode(mode) {
-            Some(mode) => self.ops.fallocate(&caller(req), NodeId(ino.0), Handle(fh.0), offset, length, mode),
+            Some(mode) => {
+                self.ops.fallocate(&caller(req, 0), NodeId(ino.0), Handle(fh.0), offset, length, mode)
+            }
             None => Err(Error::NotSupported),
         };
         empty(reply, result);
@@ -583,7 +587,7 @@ impl Filesystem for Adapter {
             return reply.error(Errno::EINVAL);
         }
         let copied = self.ops.copy_range(
-            &caller(req),
+            &caller(req, 0),
             NodeId(ino_in.0),
             Handle(fh_in.0),
             offset_in,

@@ -17,8 +17,8 @@ pub(super) fn ttl(wanted: Duration) -> Duration {
     wanted.min(FOR_EVER)
 }
 
-pub(super) fn caller(req: &Request) -> Caller {
-    Caller { uid: req.uid(), gid: req.gid(), pid: req.pid() }
+pub(super) fn caller(req: &Request, umask: u32) -> Caller {
+    Caller { uid: req.uid(), gid: req.gid(), pid: req.pid(), umask }
 }
 
 pub(super) fn kind_out(kind: FileType) -> fuser::FileType {
@@ -127,10 +127,11 @@ pub(super) fn open_flags(flags: i32) -> OpenFlags {
         truncate: flags & fcntl::O_TRUNC != 0,
         exclusive: flags & fcntl::O_EXCL != 0,
         sync: flags & (fcntl::O_SYNC | fcntl::O_DSYNC) != 0,
+        no_atime: flags & fcntl::O_NOATIME != 0,
     }
 }
 
-/// `None` for combinations and flags that are not offered (whiteouts).
+/// `None` for combinations.
 pub(super) fn rename_mode(flags: RenameFlags) -> Option<RenameMode> {
     if flags.is_empty() {
         Some(RenameMode::Replace)
@@ -138,6 +139,8 @@ pub(super) fn rename_mode(flags: RenameFlags) -> Option<RenameMode> {
         Some(RenameMode::NoReplace)
     } else if flags == RenameFlags::RENAME_EXCHANGE {
         Some(RenameMode::Exchange)
+    } else if flags == RenameFlags::RENAME_WHITEOUT {
+        Some(RenameMode::Whiteout)
     } else {
         None
     }
@@ -194,7 +197,7 @@ mod tests {
     fn unknown_modes_are_refused() {
         assert_eq!(allocate_mode(0x08), None); // collapse
         assert_eq!(allocate_mode(fcntl::FALLOC_FL_PUNCH_HOLE), None); // without keep-size
-        assert_eq!(rename_mode(RenameFlags::RENAME_WHITEOUT), None);
+        assert_eq!(rename_mode(RenameFlags::RENAME_WHITEOUT | RenameFlags::RENAME_EXCHANGE), None);
         assert_eq!(xattr_mode(3), None);
     }
 

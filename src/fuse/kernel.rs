@@ -5,8 +5,9 @@
 //! takes locks for them that a request under way may hold.
 
 use super::hidden;
-use crate::ops::{Kernel, NodeId};
+use crate::ops::{Caller, Kernel, NodeId};
 use crate::sys::mount::{self as sys_mount, errno, fcntl};
+use crate::sys::process;
 use fuser::{INodeNo, Notifier};
 use parking_lot::Mutex;
 use std::ffi::OsStr;
@@ -165,6 +166,17 @@ impl Kernel for FuseKernel {
         }
         let mut dirs = Dirs { mount: self.open_mount()?, hidden: None };
         nodes.chunks(OPEN_MAX).try_for_each(|some| self.write_back_some(&mut dirs, some))
+    }
+
+    fn is_member(&self, caller: &Caller, gid: u32) -> bool {
+        caller.uid == 0 || caller.gid == gid || process::is_member(caller.pid, gid)
+    }
+
+    fn forget_attributes(&self, node: NodeId) {
+        // A negative offset leaves the pages alone, and with them the locks that a write under way holds.
+        if let Err(e) = self.notifier.inval_inode(INodeNo(node.0), -1, 0) {
+            log::debug!("attributes of inode {} were not cached: {e}", node.ino());
+        }
     }
 
     fn invalidate_node(&self, node: NodeId) {

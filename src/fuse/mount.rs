@@ -30,8 +30,12 @@ pub struct Options {
     pub suid: bool,
     /// Programs can be run.
     pub exec: bool,
-    /// Shown only: the kernel's FUSE client never updates access times by itself.
+    /// Shown only, with the next two: access times are the file system's, not of the kernel's FUSE client.
     pub noatime: bool,
+    /// Every read changes the access time.
+    pub strictatime: bool,
+    /// Listing a directory does not change its access time.
+    pub nodiratime: bool,
     /// Every write is synchronous.
     pub sync: bool,
     /// Every change of a directory is synchronous.
@@ -53,6 +57,8 @@ impl Default for Options {
             suid: false,
             exec: true,
             noatime: true,
+            strictatime: false,
+            nodiratime: false,
             sync: false,
             dirsync: false,
             writeback_cache: false,
@@ -209,6 +215,8 @@ fn attach_directly(point: &Path, options: &Options, device: &File) -> io::Result
         (!options.exec, MS_NOEXEC),
         (options.read_only, MS_RDONLY),
         (options.noatime, MS_NOATIME),
+        (options.strictatime, MS_STRICTATIME),
+        (options.nodiratime, MS_NODIRATIME),
         (options.sync, MS_SYNCHRONOUS),
         (options.dirsync, MS_DIRSYNC),
     ];
@@ -277,6 +285,7 @@ fn helper_options(options: &Options) -> String {
         (!options.suid || !root, "nosuid"),
         (!options.exec, "noexec"),
         (options.noatime, "noatime"),
+        (options.nodiratime, "nodiratime"),
         (options.sync, "sync"),
         (options.dirsync, "dirsync"),
     ];

@@ -2,8 +2,7 @@
 
 use super::convert;
 use super::errno::errno;
-use crate::ops::{Entry, Result};
-use crate::sys::mount::fcntl;
+use crate::ops::{Caching, Entry, Result};
 use fuser::{Errno, FopenFlags, Generation, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyXattr};
 use std::time::Duration;
 
@@ -44,11 +43,12 @@ pub(super) fn value(reply: ReplyXattr, size: u32, result: Result<Vec<u8>>) {
 }
 
 /// Contents change only through this kernel or with an explicit notification, so its pages stay valid over an open.
-/// With O_DIRECT the cache is left out altogether, and writes need not wait for each other.
-pub(super) fn file_open_flags(flags: i32) -> FopenFlags {
-    if flags & fcntl::O_DIRECT != 0 {
-        FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES
-    } else {
-        FopenFlags::FOPEN_KEEP_CACHE
+/// `O_DIRECT` is the kernel's to do: with FOPEN_DIRECT_IO it would not drop pages that were read while a direct write was
+/// under way.
+pub(super) fn file_open_flags(caching: Caching) -> FopenFlags {
+    match caching {
+        Caching::Keep => FopenFlags::FOPEN_KEEP_CACHE,
+        Caching::Refresh => FopenFlags::empty(),
+        Caching::Bypass => FopenFlags::FOPEN_DIRECT_IO,
     }
 }

@@ -39,18 +39,22 @@ pub struct Unmounter {
 
 /// What is asked of the kernel. Not among them, because fuser 0.18.0 lists but does not implement them: SETXATTR_EXT,
 /// SECURITY_CTX, CREATE_SUPP_GROUP, ALLOW_IDMAP, OVER_IO_URING, HAS_RESEND, REQUEST_TIMEOUT. Locks are left to the
-/// kernel (all kinds work then), hence no POSIX_LOCKS and no FLOCK_LOCKS.
+/// kernel (all kinds work then), hence no POSIX_LOCKS and no FLOCK_LOCKS. No ASYNC_DIO: the kernel does not drop cached
+/// pages that were read while such a write was under way.
 fn init_flags(options: &Options) -> InitFlags {
     let mut flags = InitFlags::FUSE_PARALLEL_DIROPS
-        | InitFlags::FUSE_ASYNC_DIO
         | InitFlags::FUSE_ATOMIC_O_TRUNC
         | InitFlags::FUSE_EXPLICIT_INVAL_DATA
         | InitFlags::FUSE_HANDLE_KILLPRIV_V2
         | InitFlags::FUSE_DO_READDIRPLUS
         | InitFlags::FUSE_READDIRPLUS_AUTO
-        | InitFlags::FUSE_CACHE_SYMLINKS
+        | InitFlags::FUSE_POSIX_ACL
+        | InitFlags::FUSE_DONT_MASK
         | InitFlags::FUSE_EXPORT_SUPPORT
         | InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP;
+    if options.noatime {
+        flags |= InitFlags::FUSE_CACHE_SYMLINKS; // reading a cached one would leave no access time
+    }
     if options.writeback_cache {
         flags |= InitFlags::FUSE_WRITEBACK_CACHE;
     }

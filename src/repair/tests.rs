@@ -17,9 +17,16 @@ use crate::volume::View;
 use crate::volume::history::Meta;
 use std::collections::BTreeMap;
 
-const USER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
-const RW: OpenFlags =
-    OpenFlags { read: true, write: true, append: false, truncate: false, exclusive: false, sync: false };
+const USER: Caller = Caller { uid: 0, gid: 0, pid: 1, umask: 0 };
+const RW: OpenFlags = OpenFlags {
+    read: true,
+    write: true,
+    append: false,
+    truncate: false,
+    exclusive: false,
+    sync: false,
+    no_atime: false,
+};
 const SNAPDIR: NodeId = NodeId(((1 << 24) - 1) << 40 | 1);
 const SIZE: u64 = 128 << 20;
 

@@ -19,9 +19,16 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-const USER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
-const RW: OpenFlags =
-    OpenFlags { read: true, write: true, append: false, truncate: false, exclusive: false, sync: false };
+const USER: Caller = Caller { uid: 0, gid: 0, pid: 1, umask: 0 };
+const RW: OpenFlags = OpenFlags {
+    read: true,
+    write: true,
+    append: false,
+    truncate: false,
+    exclusive: false,
+    sync: false,
+    no_atime: false,
+};
 const SNAPDIR: NodeId = NodeId(((1 << 24) - 1) << 40 | 1);
 const SIZE: u64 = 256 << 20;
 

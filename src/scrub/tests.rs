@@ -12,9 +12,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const SIZE: u64 = 128 << 20;
-const USER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
-const RW: OpenFlags =
-    OpenFlags { read: true, write: true, append: false, truncate: false, exclusive: false, sync: false };
+const USER: Caller = Caller { uid: 0, gid: 0, pid: 1, umask: 0 };
+const RW: OpenFlags = OpenFlags {
+    read: true,
+    write: true,
+    append: false,
+    truncate: false,
+    exclusive: false,
+    sync: false,
+    no_atime: false,
+};
 
 fn open(sim: &Arc<Sim>, access: Access) -> Arc<Volume> {
     Volume::open(sim.clone(), OpenOptions { access, cache_bytes: 1 << 20 }).unwrap()

@@ -133,6 +133,19 @@ pub fn drop_privileges() -> io::Result<()> {
     Ok(())
 }
 
+/// True if the thread has `gid` among its supplementary groups, or the capability to ignore that.
+///
+/// From `/proc`, as the kernel does not tell with a request. A thread that is gone is in no group.
+pub fn is_member(thread: u32, gid: u32) -> bool {
+    const CAP_FSETID: u64 = 1 << 4;
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{thread}/status")) else { return false };
+    let line = |key: &str| status.lines().find_map(|l| l.strip_prefix(key));
+    let groups = line("Groups:").unwrap_or_default();
+    let effective =
+        line("CapEff:").and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or_default();
+    groups.split_whitespace().any(|g| g.parse() == Ok(gid)) || effective & CAP_FSETID != 0
+}
+
 /// Broken-down local time: year, month 1..=12, day, hour, minute, second.
 pub fn local_time(secs: i64) -> Option<[i64; 6]> {
     let time: libc::time_t = secs;

@@ -12,9 +12,16 @@ use snapfs::volume::{Access, OpenOptions, Volume};
 use std::sync::Arc;
 
 const SIZE: u64 = 8 << 30;
-const USER: Caller = Caller { uid: 1000, gid: 1000, pid: 1 };
-const WRITE: OpenFlags =
-    OpenFlags { read: true, write: true, append: false, truncate: false, exclusive: false, sync: false };
+const USER: Caller = Caller { uid: 1000, gid: 1000, pid: 1, umask: 0 };
+const WRITE: OpenFlags = OpenFlags {
+    read: true,
+    write: true,
+    append: false,
+    truncate: false,
+    exclusive: false,
+    sync: false,
+    no_atime: false,
+};
 
 /// What one snapshot of an idle store costs: a record in the log and one flush.
 const IDLE_SNAPSHOT: IoSnapshot =

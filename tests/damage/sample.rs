@@ -14,9 +14,16 @@ use std::sync::Arc;
 
 use super::observe::{Seen, observe};
 
-pub const USER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
-pub const RW: OpenFlags =
-    OpenFlags { read: true, write: true, append: false, truncate: false, exclusive: false, sync: false };
+pub const USER: Caller = Caller { uid: 0, gid: 0, pid: 1, umask: 0 };
+pub const RW: OpenFlags = OpenFlags {
+    read: true,
+    write: true,
+    append: false,
+    truncate: false,
+    exclusive: false,
+    sync: false,
+    no_atime: false,
+};
 pub const SNAPDIR: NodeId = NodeId(((1 << 24) - 1) << 40 | 1);
 const SIZE: u64 = 64 << 20;
 

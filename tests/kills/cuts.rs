@@ -19,7 +19,7 @@ use crate::harness::{finish, installed, number, ok};
 use crate::place::Place;
 use crate::sqlite;
 
-const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 1 };
+const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 1, umask: 0 };
 
 /// Records a run for each kind of journal, and cuts the power `cuts` times in it.
 pub fn cut_again_and_again(cuts: u64) {
@@ -132,6 +132,7 @@ fn prove(p: &Place, disk: Sim) -> Result<u64, String> {
             truncate: false,
             exclusive: false,
             sync: false,
+            no_atime: false,
         };
         let (node, mut content) = (entry.attr.node, Vec::new());
         let handle = fs.open(&ROOT, node, read).map_err(|e| e.to_string())?;

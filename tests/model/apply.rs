@@ -10,11 +10,11 @@ use crate::observe::{ADMIN, READ, snapdir};
 use crate::reference::{self, Body, CAPABILITY, Content, Id, SET_ID};
 use crate::run::{Borrowed, RollBack, Runner, Shorter, Step, flags, new_name, new_snapshot_name, only};
 
-const USER: Caller = Caller { uid: 1000, gid: 100, pid: 1 };
+const USER: Caller = Caller { uid: 1000, gid: 100, pid: 1, umask: 0 };
 const WRITE: OpenFlags = OpenFlags { write: true, ..READ };
 
 fn caller(uid: u32) -> Caller {
-    Caller { uid, gid: uid / 10, pid: 7 }
+    Caller { uid, gid: uid / 10, pid: 7, umask: 0 }
 }
 
 fn bytes(seed: u64, len: usize) -> Vec<u8> {

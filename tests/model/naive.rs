@@ -110,7 +110,8 @@ fn node(attr: Attr) -> Arc<Node> {
 impl NaiveSubject {
     /// An empty store that loses power at the given change.
     pub fn new(crash_at: Option<u64>, bug: Bug) -> NaiveSubject {
-        let root = attr(NodeId::ROOT, FileType::Directory, 0o755, &Caller { uid: 0, gid: 0, pid: 0 }, 0);
+        let root =
+            attr(NodeId::ROOT, FileType::Directory, 0o755, &Caller { uid: 0, gid: 0, pid: 0, umask: 0 }, 0);
         let views = HashMap::from([(0, View::from([(1, node(root))]))]);
         let now = State { views, snapshots: vec![], next_ino: 2, next_view: 1 };
         let inner = Inner {
@@ -191,7 +192,7 @@ impl State {
     }
     fn attr(&self, id: NodeId) -> Result<Attr> {
         if id.is_snapdir() {
-            return Ok(attr(id, FileType::Directory, 0o755, &Caller { uid: 0, gid: 0, pid: 0 }, 0));
+            return Ok(attr(id, FileType::Directory, 0o755, &Caller { uid: 0, gid: 0, pid: 0, umask: 0 }, 0));
         }
         Ok(Attr { node: id, ..self.get(id)?.attr })
     }
@@ -453,6 +454,7 @@ impl Operations for Naive {
             match (mode, target) {
                 (RenameMode::NoReplace, Some(_)) => return Err(Error::Exists),
                 (RenameMode::Exchange, None) => return Err(Error::NotFound),
+                (RenameMode::Whiteout, _) => return Err(Error::Invalid), // no history has one
                 (_, Some(t)) if t == id => return Ok(()),
                 (RenameMode::Exchange, Some(t)) => {
                     s.remove_name(parent, name)?;

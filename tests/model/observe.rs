@@ -14,14 +14,21 @@ use snapfs::ops::{
 use crate::reference::{self, Body, Content, Id, Model, Tree};
 
 /// Root, without a process.
-pub const ADMIN: Caller = Caller { uid: 0, gid: 0, pid: 0 };
+pub const ADMIN: Caller = Caller { uid: 0, gid: 0, pid: 0, umask: 0 };
 /// The directory of all snapshots.
 pub fn snapdir() -> NodeId {
     NodeId::new(NodeId::SNAPDIR_VIEW, NodeId::ROOT.ino())
 }
 /// To open for reading.
-pub const READ: OpenFlags =
-    OpenFlags { read: true, write: false, append: false, truncate: false, exclusive: false, sync: false };
+pub const READ: OpenFlags = OpenFlags {
+    read: true,
+    write: false,
+    append: false,
+    truncate: false,
+    exclusive: false,
+    sync: false,
+    no_atime: false,
+};
 
 /// Files up to this size are read whole; of larger ones, what `lseek` calls data.
 const WHOLE_MAX: u64 = 1 << 20;

@@ -49,7 +49,7 @@ pub type Step = Result<(), String>;
 /// Ends of steps that are tried.
 const SHORTER_MAX: usize = 4096;
 
-const USER: Caller = Caller { uid: 1000, gid: 100, pid: 1 };
+const USER: Caller = Caller { uid: 1000, gid: 100, pid: 1, umask: 0 };
 
 /// An open file.
 struct Open {

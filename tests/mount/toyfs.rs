@@ -147,6 +147,7 @@ impl ToyFs {
             uid: snapfs::sys::process::effective_uid(),
             gid: snapfs::sys::process::effective_gid(),
             pid: 0,
+            umask: 0,
         };
         let root = fresh(1, FileType::Directory, 0o777, &who, 1);
         let state = State {
@@ -213,7 +214,7 @@ impl ToyFs {
         Ok(())
     }
     fn snapdir_entry(&self, node: NodeId, ttl: Duration) -> Entry {
-        let who = Caller { uid: 0, gid: 0, pid: 0 };
+        let who = Caller { uid: 0, gid: 0, pid: 0, umask: 0 };
         let mut attr = fresh(node.0, FileType::Directory, 0o777, &who, 1).attr;
         attr.node = node;
         Entry { attr, generation: 7, entry_ttl: ttl, attr_ttl: Duration::ZERO }
@@ -285,7 +286,7 @@ impl Operations for ToyFs {
         rdev: u32,
     ) -> Result<Entry> {
         let mut state = self.state.lock();
-        let n = state.add(c, parent, name, kind, mode)?;
+        let n = state.add(c, parent, name, kind, mode & !c.umask)?;
         n.attr.rdev = rdev;
         Ok(n.entry())
     }
@@ -294,7 +295,7 @@ impl Operations for ToyFs {
             self.make_point(name)?;
             return Ok(self.snapdir_entry(self.point_node(name)?, Duration::ZERO));
         }
-        Ok(self.state.lock().add(c, parent, name, FileType::Directory, mode)?.entry())
+        Ok(self.state.lock().add(c, parent, name, FileType::Directory, mode & !c.umask)?.entry())
     }
     fn unlink(&self, _c: &Caller, parent: NodeId, name: &[u8]) -> Result<()> {
         self.state.lock().drop_name(parent, name)
@@ -381,7 +382,7 @@ impl Operations for ToyFs {
         flags: OpenFlags,
     ) -> Result<(Entry, Handle)> {
         let mut state = self.state.lock();
-        let entry = state.add(c, parent, name, FileType::Regular, mode)?.entry();
+        let entry = state.add(c, parent, name, FileType::Regular, mode & !c.umask)?.entry();
         Ok((entry, state.open(entry.attr.node.0, flags.write)))
     }
     fn read(&self, node: NodeId, _h: Handle, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {

@@ -157,7 +157,8 @@ fn extended_attributes() {
     }
     assert_eq!(set("user.a", &vec![0; 65537], XattrMode::Set), Err(Error::TooBig));
     assert_eq!(set("user.", b"1", XattrMode::Set), Err(Error::Invalid));
-    assert_eq!(set("system.posix_acl_access", b"1", XattrMode::Set), Err(Error::NotSupported));
+    assert_eq!(set("system.posix_acl_access", b"1", XattrMode::Set), Err(Error::Invalid));
+    assert_eq!(set("system.nfs4_acl", b"1", XattrMode::Set), Err(Error::NotSupported));
     assert_eq!(set("user.snapfs.created", b"1", XattrMode::Set), Err(Error::NotPermitted));
     assert_eq!(set(&format!("user.{}", "n".repeat(251)), b"1", XattrMode::Set), Err(Error::TooSmall));
     let mut names: Vec<_> = t.fs.listxattr(f).unwrap().split(|b| *b == 0).map(<[u8]>::to_vec).collect();

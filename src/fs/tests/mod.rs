@@ -14,10 +14,17 @@ use std::sync::Arc;
 
 pub(super) const ROOT: NodeId = NodeId::ROOT;
 pub(super) const SNAPDIR: NodeId = NodeId(((1 << 24) - 1) << 40 | 1);
-pub(super) const USER: Caller = Caller { uid: 1000, gid: 100, pid: 1 };
-pub(super) const SUPER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
-pub(super) const RW: OpenFlags =
-    OpenFlags { read: true, write: true, append: false, truncate: false, exclusive: false, sync: false };
+pub(super) const USER: Caller = Caller { uid: 1000, gid: 100, pid: 1, umask: 0 };
+pub(super) const SUPER: Caller = Caller { uid: 0, gid: 0, pid: 1, umask: 0 };
+pub(super) const RW: OpenFlags = OpenFlags {
+    read: true,
+    write: true,
+    append: false,
+    truncate: false,
+    exclusive: false,
+    sync: false,
+    no_atime: false,
+};
 pub(super) const RO: OpenFlags = OpenFlags { write: false, ..RW };
 
 /// A file system and shorthands for what tests do all the time. Panics where a request fails.

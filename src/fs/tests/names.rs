@@ -113,6 +113,10 @@ fn rename_table() {
         ("f", "g", Replace, Ok(())),
         ("f", "g", NoReplace, Err(Error::Exists)),
         ("f", "g", Exchange, Ok(())),
+        ("f", "new", Whiteout, Ok(())),
+        ("f", "g", Whiteout, Ok(())),
+        ("empty", "new", Whiteout, Ok(())),
+        ("f", "d", Whiteout, Err(Error::IsADirectory)),
         ("f", "link", Replace, Ok(())),
         ("f", "link", NoReplace, Err(Error::Exists)),
         ("f", "d", Replace, Err(Error::IsADirectory)),
@@ -154,7 +158,11 @@ fn rename_table() {
             let moved = result.is_ok() && (*to != "link") && from != to;
             if moved {
                 assert_eq!(t.find(to_dir, to).ok(), before, "{from} {to} {mode:?} {across}");
-                assert_eq!(t.find(a, from).is_ok(), *mode == Exchange);
+                assert_eq!(t.find(a, from).is_ok(), [Exchange, Whiteout].contains(mode));
+                if *mode == Whiteout {
+                    let left = t.attr(t.find(a, from).unwrap());
+                    assert_eq!((left.kind, left.rdev, left.mode), (FileType::CharDevice, 0, 0));
+                }
             }
             for dir in [ROOT, a, b] {
                 let names = t.list(dir);
@@ -274,4 +282,19 @@ fn explicit_times() {
     let (attr, _) = t.fs.setattr(&USER, f, None, &set).unwrap();
     assert_eq!((attr.atime, attr.mtime.secs, attr.ctime.secs, attr.btime.secs), (at, 1001, 1001, 1000));
     assert_eq!(t.attr(f), attr);
+}
+
+#[test]
+fn nodes_are_found_by_number() {
+    let t = T::new();
+    let d = t.mkdir(ROOT, "d").unwrap();
+    let f = t.put(d, "f", b"f");
+    let link = t.fs.symlink(&USER, d, b"l", b"x").unwrap().attr.node;
+    for node in [d, f, link] {
+        assert_eq!(t.find(node, "."), Ok(node));
+    }
+    assert_eq!((t.find(d, ".."), t.find(f, "..")), (Ok(ROOT), Err(Error::NotADirectory)));
+    t.fs.unlink(&USER, d, b"f").unwrap();
+    t.fs.forget(f);
+    assert_eq!(t.find(f, "."), Err(Error::Stale));
 }
