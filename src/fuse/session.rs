@@ -40,10 +40,10 @@ pub struct Unmounter {
 /// What is asked of the kernel. Not among them, because fuser 0.18.0 lists but does not implement them: SETXATTR_EXT,
 /// SECURITY_CTX, CREATE_SUPP_GROUP, ALLOW_IDMAP, OVER_IO_URING, HAS_RESEND, REQUEST_TIMEOUT. Locks are left to the
 /// kernel (all kinds work then), hence no POSIX_LOCKS and no FLOCK_LOCKS. No ASYNC_DIO: the kernel does not drop cached
-/// pages that were read while such a write was under way.
+/// pages that were read while such a write was under way. No ATOMIC_O_TRUNC: a program that runs would be cut by an open
+/// for reading with O_TRUNC before the kernel refuses that (ETXTBSY).
 fn init_flags(options: &Options) -> InitFlags {
     let mut flags = InitFlags::FUSE_PARALLEL_DIROPS
-        | InitFlags::FUSE_ATOMIC_O_TRUNC
         | InitFlags::FUSE_EXPLICIT_INVAL_DATA
         | InitFlags::FUSE_HANDLE_KILLPRIV_V2
         | InitFlags::FUSE_DO_READDIRPLUS

@@ -11,7 +11,7 @@ use place::{Place, errno, names, refuses, said, wait};
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -860,6 +860,31 @@ fn a_failing_disk_stops_changes_and_nothing_else() {
     assert_eq!(fs::read_to_string(p.path("old")).unwrap(), "old");
     (0..kept).for_each(|n| assert_eq!(fs::read(p.path(&format!("new{n}"))).unwrap(), [7; 10_000]));
     fs::write(p.path("newer"), "new").unwrap();
+    p.umount();
+    p.check();
+}
+
+/// A program that runs cannot be written or cut, and is whole after every attempt.
+#[test]
+fn a_running_program_is_not_touched() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    let program = p.path("sleep");
+    fs::copy("/bin/sleep", &program).expect("copy");
+    let size = fs::metadata(&program).expect("stat").len();
+    let mut running = Command::new(&program).arg("60").spawn().expect("run");
+    for (write, flags) in [(true, 0), (true, libc::O_TRUNC), (false, libc::O_TRUNC)] {
+        let opened = OpenOptions::new().read(true).write(write).custom_flags(flags).open(&program);
+        refuses(opened, libc::ETXTBSY);
+        assert_eq!(fs::metadata(&program).expect("stat").len(), size, "write {write}, flags {flags:#o}");
+    }
+    assert!(running.try_wait().expect("wait").is_none(), "it still runs");
+    running.kill().expect("kill");
+    running.wait().expect("wait");
+    assert_eq!(fs::read(&program).expect("read"), fs::read("/bin/sleep").expect("read"));
     p.umount();
     p.check();
 }
