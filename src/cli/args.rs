@@ -20,9 +20,10 @@ pub(super) enum Verb {
     Init(InitArgs),
     /// Mount a store
     #[command(after_help = "Example: snapfs mount /srv/data.snapfs /data -o allow_other,commit=10\n\n\
-        Options: ro, allow_other, noatime, cache=strict|writeback, snapdir=hidden|visible|disabled,\n\
-        [no_]snapdir_everywhere, commit=SECONDS, cache_size=MIB, dirty_size=MIB, threads=N,\n\
-        fsname=TEXT, subtype=TEXT, and those of mount(8): dev, suid, noexec, sync, nofail, x-...")]
+        Options: ro, allow_other, noatime, relatime, strictatime, nodiratime, snapshot=NAME,\n\
+        cache=strict|writeback, snapdir=hidden|visible|disabled, [no_]snapdir_everywhere,\n\
+        commit=SECONDS, cache_size=MIB, dirty_size=MIB, threads=N, fsname=TEXT, subtype=TEXT, and\n\
+        those of mount(8): dev, suid, noexec, sync, nofail, x-...")]
     Mount(MountArgs),
     /// Unmount, and wait until the store is closed
     #[command(after_help = "Example: snapfs umount /data")]
@@ -93,6 +94,9 @@ pub(super) struct MountArgs {
     /// Mount options, separated by commas
     #[arg(short = 'o', value_name = "OPTIONS")]
     pub(super) options: Vec<String>,
+    /// Mount this snapshot, read-only, instead of the live tree; what names one in .snapshots does so here
+    #[arg(long, value_name = "NAME")]
+    pub(super) snapshot: Option<String>,
     /// Stay in the foreground
     #[arg(short = 'f', long)]
     pub(super) foreground: bool,

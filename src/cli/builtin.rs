@@ -466,6 +466,11 @@ impl Engine for Open {
         self.fs.clone()
     }
 
+    fn standalone(&self, name: &str) -> Result<Arc<dyn Operations>, Failure> {
+        let found = self.fs.standalone(name.as_bytes());
+        found.map(|s| s as Arc<dyn Operations>).map_err(|e| told(Path::new(name), &e))
+    }
+
     fn set_kernel(&self, kernel: KernelRef) {
         self.fs.set_kernel(kernel);
     }

@@ -3,23 +3,20 @@
 //! Invariant: whatever ends it, the store is closed after the last request and before the registry forgets the daemon,
 //! so that who waits for the record to go (`snapfs umount`) knows that the store is free.
 
-use super::engine::{Access, Backend, Engine};
+use super::engine::{Backend, Engine};
 use super::options::Parsed;
-use super::output::rfc3339;
-use super::wire::Verbs;
-use crate::ctl::{Code, Failure, Record, Server};
+use super::points::Points;
+use crate::ctl::{Code, Failure, Server};
 use crate::fuse::{Mounted, Unmounter};
-use crate::ops::Timestamp;
 use crate::sys::{mount as sys_mount, process};
-use serde_json::json;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// How long open files may go on working after SIGTERM took the mount out of sight.
-const GRACE: Duration = Duration::from_secs(5);
+pub(super) const GRACE: Duration = Duration::from_secs(5);
 
 /// What to serve, and where.
 pub(super) struct Job<'a> {
@@ -79,9 +76,16 @@ fn mount_and_wait(
 ) -> Result<Option<Server>, Failure> {
     let failed = |message: String| Failure::new(Code::Other, message);
     let store = fs::canonicalize(job.store).unwrap_or_else(|_| job.store.to_path_buf());
-    let mounted = Mounted::start(engine.operations(), job.point, &job.options.mount).map_err(failed)?;
-    engine.set_kernel(mounted.kernel());
-    let mut server = start_server(job, engine, &mounted, store);
+    let operations = match &job.options.snapshot {
+        Some(name) => engine.standalone(name)?,
+        None => engine.operations(),
+    };
+    let mounted = Mounted::start(operations, job.point, &job.options.mount).map_err(failed)?;
+    if job.options.snapshot.is_none() {
+        engine.set_kernel(mounted.kernel());
+    }
+    let points = Points::new(engine.clone(), store);
+    let mut server = points.register(&mounted, &job.options);
     // The working directory would keep the file system that we were started in busy.
     if let Err(e) = std::env::set_current_dir("/") {
         log::debug!("cannot leave the working directory: {e}");
@@ -104,32 +108,11 @@ fn mount_and_wait(
         Ok(Event::GiveUp) => log::warn!("files are still open; closing the store under them"),
         Ok(Event::Ended(Ok(()))) | Err(_) => {}
     }
+    points.end();
     if let Some(server) = &mut server {
         server.stop_accepting();
     }
     Ok(server)
-}
-
-/// Without its control channel a mount works all the same: that is no reason to refuse it.
-fn start_server(job: &Job, engine: &Arc<dyn Engine>, mounted: &Mounted, store: PathBuf) -> Option<Server> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let started = rfc3339(Timestamp { secs: now.as_secs() as i64, nanos: 0 });
-    let record =
-        Record { pid: std::process::id(), store, mountpoint: mounted.point().to_path_buf(), started };
-    let about = json!({
-        "store": record.store, "mountpoint": record.mountpoint, "pid": record.pid, "started": record.started,
-        "version": env!("CARGO_PKG_VERSION"),
-        "read_only": job.options.store.access == Access::MountReadOnly,
-        "cache": if job.options.mount.writeback_cache { "writeback" } else { "strict" },
-    });
-    let verbs = Arc::new(Verbs { engine: engine.clone(), about });
-    match Server::start(mounted.device(), &record, verbs) {
-        Ok(server) => Some(server),
-        Err(e) => {
-            log::error!("no control channel, so commands will not find this mount: {e}");
-            None
-        }
-    }
 }
 
 /// Waits for SIGTERM or SIGINT and ends the mount; a second one does not wait for open files.

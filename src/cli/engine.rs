@@ -169,6 +169,10 @@ pub trait Backend: Send + Sync {
 pub trait Engine: Send + Sync {
     /// The file system in it.
     fn operations(&self) -> Arc<dyn Operations>;
+    /// One snapshot as a file system of its own; it cannot be deleted before that is dropped.
+    fn standalone(&self, name: &str) -> Result<Arc<dyn Operations>, Failure> {
+        Err(Failure::new(Code::NotFound, format!("{name}: no such snapshot")))
+    }
     /// Tells it the way back to the kernel, once it is mounted.
     fn set_kernel(&self, kernel: KernelRef);
     /// All snapshots, oldest first.

@@ -11,6 +11,7 @@ mod mount;
 mod offline;
 mod options;
 mod output;
+mod points;
 mod rescue;
 mod scrub;
 mod scrubber;

@@ -6,31 +6,69 @@
 use super::args::MountArgs;
 use super::daemon::{self, Job};
 use super::engine::Backend;
-use super::{output, usage};
-use crate::ctl::{Code, Failure};
+use super::{options, output, usage};
+use crate::ctl::{Client, Code, Failure, registry};
+use crate::fuse;
 use crate::sys::process;
 use serde_json::json;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// The line of a daemon that serves.
 const READY: &str = "ready";
+/// How often it is seen whether a mount that another process serves is there still.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 pub(super) fn run(backend: &dyn Backend, args: &MountArgs) -> Result<(), Failure> {
-    let mut options = super::options::parse(&args.options, args.sloppy).map_err(|message| usage(&message))?;
-    if options.mount.source == "snapfs" {
-        options.mount.source = args.store.display().to_string();
+    let mut lists = args.options.clone();
+    lists.extend(args.snapshot.iter().map(|name| options::option("snapshot", name)));
+    let mut parsed = options::parse(&lists, args.sloppy).map_err(|message| usage(&message))?;
+    if parsed.mount.source == "snapfs" {
+        let of = parsed.snapshot.as_ref().map_or(String::new(), |name| format!("@{name}"));
+        parsed.mount.source = format!("{}{of}", args.store.display());
+        lists.push(options::option("fsname", &parsed.mount.source));
+    }
+    if parsed.snapshot.is_some()
+        && !args.background_child
+        && let Some(daemon) = registry::find_store(&args.store)
+    {
+        return ask_daemon(Client::of(daemon), args, &lists);
     }
     if !args.foreground && !args.background_child {
         return start_in_background(args);
     }
-    let job = Job { backend, store: &args.store, point: &args.point, options };
+    let job = Job { backend, store: &args.store, point: &args.point, options: parsed };
     if args.background_child {
         return serve_in_background(&job, args);
     }
     redirect_messages(args)?;
     daemon::serve(&job, &mut || {})
+}
+
+/// The store is open already: its daemon mounts the snapshot.
+fn ask_daemon(daemon: Client, args: &MountArgs, lists: &[String]) -> Result<(), Failure> {
+    let failed = |message: String| Failure::new(Code::Other, message);
+    let point = fuse::check_point(&args.point).map_err(failed)?;
+    let request = json!({"point": point, "options": lists});
+    let answer = daemon.call("mount", request, &mut |_| {})?;
+    if !fuse::mounts::at(&point).is_ok_and(|m| m.is_some()) {
+        let pid = daemon.record().pid;
+        let what = format!("the daemon of {} (pid {pid}) mounted it at", args.store.display());
+        return Err(failed(format!("{what} {} in a mount namespace of its own", point.display())));
+    }
+    if args.json.json {
+        output::print_json(&answer).map_err(failed)?;
+    }
+    if args.foreground
+        && let Some(mount) = registry::all().into_iter().find(|d| d.record.mountpoint == point)
+    {
+        while mount.is_running() {
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+    Ok(())
 }
 
 fn start_in_background(args: &MountArgs) -> Result<(), Failure> {
@@ -39,6 +77,9 @@ fn start_in_background(args: &MountArgs) -> Result<(), Failure> {
     command.args(["mount", "--background-child"]);
     for options in &args.options {
         command.arg("-o").arg(options);
+    }
+    if let Some(name) = &args.snapshot {
+        command.arg(format!("--snapshot={name}"));
     }
     if let Some(log) = &args.log {
         command.arg("--log").arg(log);

@@ -13,6 +13,8 @@ pub(super) struct Parsed {
     pub(super) mount: fuse::Options,
     /// Those of the store.
     pub(super) store: StoreOptions,
+    /// The snapshot to mount instead of the live tree.
+    pub(super) snapshot: Option<String>,
     /// A word said which reads change access times.
     atime_is_chosen: bool,
 }
@@ -74,6 +76,7 @@ pub(super) fn parse(lists: &[String], sloppy: bool) -> Result<Parsed, String> {
     if parsed.mount.nodiratime && !parsed.atime_is_chosen {
         parsed.set_atime(AtimeMode::Relative); // who leaves directories out wants the rest
     }
+    parsed.mount.read_only |= parsed.snapshot.is_some();
     if parsed.mount.read_only {
         parsed.store.access = Access::MountReadOnly;
     }
@@ -119,6 +122,9 @@ fn apply(parsed: &mut Parsed, word: &str) -> Result<Known, String> {
 }
 
 fn apply_value(parsed: &mut Parsed, key: &str, value: &str) -> Result<Known, String> {
+    if (key, value) == ("snapshot", "") {
+        return Err("snapshot= needs a name".to_string());
+    }
     let (m, s) = (&mut parsed.mount, &mut parsed.store);
     let one_of = |choices: &str| Err(format!("{key}={value}: {key} is one of {choices}"));
     match (key, value) {
@@ -135,6 +141,7 @@ fn apply_value(parsed: &mut Parsed, key: &str, value: &str) -> Result<Known, Str
         ("cache_size", _) => s.cache_bytes = number(key, value, 8, 1 << 20)? << 20,
         ("dirty_size", _) => s.dirty_bytes = number(key, value, 4, 1 << 16)? << 20,
         ("threads", _) => m.threads = number(key, value, 2, 64)? as usize,
+        ("snapshot", _) => parsed.snapshot = Some(value.to_string()),
         ("fsname", _) => m.source = value.to_string(),
         ("subtype", _) => m.subtype = value.to_string(),
         _ => return Ok(Known::No),
@@ -147,6 +154,11 @@ fn number(key: &str, value: &str, min: u64, max: u64) -> Result<u64, String> {
         Ok(n) if (min..=max).contains(&n) => Ok(n),
         _ => Err(format!("{key}={value}: {key} is a number from {min} to {max}")),
     }
+}
+
+/// One option as it is written in a list, whatever its value has in it.
+pub(super) fn option(key: &str, value: &str) -> String {
+    format!("{key}={}", value.replace('\\', "\\\\").replace(',', "\\,"))
 }
 
 /// Splits at commas; a backslash takes the next character as it is (`fsname=a\,b`).
@@ -198,6 +210,9 @@ mod tests {
             assert_eq!((p.store.atime.mode, p.mount.noatime), (mode, mode == AtimeMode::Never), "{words}");
             assert_eq!(p.store.atime.directories, !words.contains("nodiratime"));
         }
+        let p = ok(&format!("rw,{},rw", option("snapshot", "a,b\\")));
+        assert_eq!((p.snapshot.as_deref(), p.store.access), (Some("a,b\\"), Access::MountReadOnly));
+        assert!(p.mount.read_only);
         assert_eq!(ok("fsname=/a\\,b\\\\c,threads=8").mount.source, "/a,b\\c");
     }
 
@@ -208,7 +223,7 @@ mod tests {
 
     #[test]
     fn the_unknown_is_named() {
-        for wrong in ["fly", "snapshot=a", "clone=b", "cache=odd", "threads=1", "commit=x", "cache_size=0"] {
+        for wrong in ["fly", "snapshot=", "clone=b", "cache=odd", "threads=1", "commit=x", "cache_size=0"] {
             let error = parse(&[wrong.to_string()], false).err().unwrap_or_default();
             assert!(error.contains(wrong), "{error}");
         }

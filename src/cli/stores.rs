@@ -34,7 +34,8 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
     let row = |d: &registry::Found| {
         let r = &d.record;
         let path = |p: &std::path::Path| p.display().to_string().escape_debug().to_string();
-        vec![path(&r.mountpoint), path(&r.store), r.pid.to_string(), r.started.clone()]
+        let shown = r.snapshot.as_ref().map_or(String::new(), |name| format!("@{}", name.escape_debug()));
+        vec![path(&r.mountpoint), path(&r.store) + &shown, r.pid.to_string(), r.started.clone()]
     };
     let rows: Vec<Vec<String>> = all.iter().map(row).collect();
     output::print(&output::table(&["MOUNTPOINT", "STORE", "PID", "STARTED"], &rows, &[2]))

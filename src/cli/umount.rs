@@ -44,7 +44,8 @@ pub(super) fn run(args: &UmountArgs) -> Result<(), Failure> {
             if Instant::now() >= end {
                 let (pid, seconds) = (daemon.record.pid, args.timeout);
                 let state = "is unmounted, but the store is not closed yet";
-                return failed(Code::Busy, format!("{shown} {state} (process {pid}, {seconds} s)"));
+                let why = "another mount namespace, such as a container, may have a copy of the mount";
+                return failed(Code::Busy, format!("{shown} {state} (process {pid}, {seconds} s): {why}"));
             }
             std::thread::sleep(LOOK_AGAIN);
         }

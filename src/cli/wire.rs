@@ -3,15 +3,19 @@
 //! Both ends are here, so that they cannot disagree. Names, sizes and exact times; nothing is formatted for people.
 
 use super::engine::{Engine, ScrubOrder, SnapshotInfo};
+use super::points::Points;
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler};
 use crate::ops::Timestamp;
 use serde_json::{Value, json};
+use std::path::Path;
 use std::sync::Arc;
 
 /// The daemon's verbs.
 pub(super) struct Verbs {
     pub(super) engine: Arc<dyn Engine>,
+    /// Where the daemon serves it.
+    pub(super) points: Arc<Points>,
     /// What the daemon says of itself: the fields of `status` that the engine does not know.
     pub(super) about: Value,
 }
@@ -28,6 +32,11 @@ impl Handler for Verbs {
             "delete" => {
                 self.engine.delete(text(args, "name")?)?;
                 Ok(json!({}))
+            }
+            "mount" => {
+                let options = args.get("options").and_then(Value::as_array).into_iter().flatten();
+                let options: Vec<String> = options.filter_map(Value::as_str).map(str::to_string).collect();
+                self.points.add(Path::new(text(args, "point")?), &options)
             }
             "status" => Ok(merged(&self.about, self.engine.status())),
             "info" => Ok(self.engine.info()),

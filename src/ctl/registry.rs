@@ -21,6 +21,9 @@ pub struct Record {
     pub mountpoint: PathBuf,
     /// When it was mounted, RFC 3339 UTC.
     pub started: String,
+    /// The snapshot that is mounted there, if it is not the live tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
 }
 
 /// A record and where its files are.
@@ -82,7 +85,14 @@ pub fn find(target: &Path) -> Option<Found> {
         }
     }
     let real = fs::canonicalize(target).unwrap_or_else(|_| target.to_path_buf());
-    all().into_iter().find(|f| f.record.store == real || f.record.mountpoint == real)
+    let at = |f: &Found| f.record.mountpoint == real;
+    all().into_iter().find(at).or_else(|| find_store(&real))
+}
+
+/// The daemon that has this store open, by its live tree if that is mounted.
+pub fn find_store(store: &Path) -> Option<Found> {
+    let real = fs::canonicalize(store).unwrap_or_else(|_| store.to_path_buf());
+    all().into_iter().filter(|f| f.record.store == real).min_by_key(|f| f.record.snapshot.is_some())
 }
 
 fn in_dir(dir: &RuntimeDir) -> Vec<Found> {

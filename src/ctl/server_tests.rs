@@ -57,6 +57,7 @@ fn record() -> Record {
         store: "/store".into(),
         mountpoint: "/mnt".into(),
         started: "2026-01-01T00:00:00Z".into(),
+        snapshot: None,
     }
 }
 

@@ -33,6 +33,7 @@ mod read;
 mod remove;
 mod rename;
 mod snapdir;
+mod standalone;
 mod sync;
 mod truncate;
 mod write;
@@ -43,14 +44,16 @@ mod tests;
 
 pub use options::{AtimeMode, AtimeOptions, FsOptions, SnapdirMode};
 pub use snapdir::SnapshotCreator;
+pub use standalone::Standalone;
 
 use crate::clock::Clock;
-use crate::format::Ino;
+use crate::format::{Ino, ViewId};
 use crate::ops::{KernelRef, NoKernel, Result};
 use crate::volume::{Recovered, Volume};
 use change::Gate;
 use handle::Handles;
 use parking_lot::{Mutex, RwLock};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -64,6 +67,8 @@ pub struct Fs {
     kernel: RwLock<KernelRef>,
     /// One snapshot at a time is created, renamed or deleted.
     snapshot_lock: Mutex<()>,
+    /// Snapshots that are file systems of their own now, and how often. A leaf.
+    standing_alone: Mutex<HashMap<ViewId, usize>>,
     /// One commit at a time, so that nobody waits for the device with the gate closed. Holds the number of the last
     /// one that succeeded.
     commit_lock: Mutex<u64>,
@@ -91,6 +96,7 @@ impl Fs {
             handles: Handles::default(),
             kernel: RwLock::new(Arc::new(NoKernel)),
             snapshot_lock: Mutex::new(()),
+            standing_alone: Mutex::default(),
             commit_lock: Mutex::new(0),
             commits_started: AtomicU64::new(0),
             snapshot_pause_ns: AtomicU64::new(0),

@@ -148,6 +148,9 @@ impl Fs {
         self.check_writable()?;
         let _one_at_a_time = self.snapshot_lock.lock();
         let info = self.volume.find_snapshot(name).ok_or(Error::NotFound)?;
+        if self.standing_alone.lock().contains_key(&info.id) {
+            return Err(Error::Busy);
+        }
         self.volume.delete_snapshot(info.id)?;
         self.outlive()
     }

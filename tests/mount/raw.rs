@@ -5,8 +5,8 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io;
-use std::os::fd::AsRawFd;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -43,6 +43,46 @@ pub fn copy_range(from: &File, from_offset: u64, to: &File, to_offset: u64, len:
     // SAFETY: both offsets live through the call.
     done(unsafe { libc::copy_file_range(from.as_raw_fd(), &mut a, to.as_raw_fd(), &mut b, len as usize, 0) }
         as i64)
+}
+
+/// Tries to lock a range of a file for this description of it (F_OFD_SETLK).
+pub fn lock_range(file: &File, kind: i32, start: u64, len: u64) -> io::Result<u64> {
+    // SAFETY: all zeros is a valid value of this plain structure.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    (lock.l_type, lock.l_whence) = (kind as _, libc::SEEK_SET as _);
+    (lock.l_start, lock.l_len) = (start as i64, len as i64);
+    // SAFETY: the structure lives through the call.
+    done(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock) }.into())
+}
+
+/// Events of a directory, as they come.
+pub struct Watch(File);
+
+impl Watch {
+    /// Of these kinds.
+    pub fn new(dir: &Path, mask: u32) -> io::Result<Watch> {
+        // SAFETY: a new descriptor, which nothing else has.
+        let fd = done(unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) }.into())? as i32;
+        // SAFETY: as above.
+        let watch = Watch(unsafe { File::from_raw_fd(fd) });
+        let dir = c(dir);
+        // SAFETY: the string lives through the call.
+        done(unsafe { libc::inotify_add_watch(fd, dir.as_ptr(), mask) }.into())?;
+        Ok(watch)
+    }
+    /// Those that are there: kind and name.
+    pub fn events(&mut self) -> Vec<(u32, String)> {
+        let mut bytes = vec![0; 1 << 16];
+        let len = self.0.read(&mut bytes).unwrap_or(0);
+        let (mut rest, mut events) = (&bytes[..len], Vec::new());
+        while let [_, _, _, _, m0, m1, m2, m3, _, _, _, _, l0, l1, l2, l3, tail @ ..] = rest {
+            let (name, after) = tail.split_at(u32::from_ne_bytes([*l0, *l1, *l2, *l3]) as usize);
+            let name = String::from_utf8_lossy(name).trim_end_matches('\0').to_string();
+            events.push((u32::from_ne_bytes([*m0, *m1, *m2, *m3]), name));
+            rest = after;
+        }
+        events
+    }
 }
 
 /// mknod.

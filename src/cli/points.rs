@@ -1,0 +1,121 @@
+//! The mount points of a daemon. Each has a control socket and a record. The first is served for as long as the daemon
+//! lives; on request snapshots are mounted at further ones, which end with the first at the latest.
+
+use super::daemon::GRACE;
+use super::engine::{Access, Engine};
+use super::options::{self, Parsed};
+use super::output::rfc3339;
+use super::wire::Verbs;
+use crate::ctl::{Code, Failure, Record, Server};
+use crate::fuse::{self, Mounted, Unmounter};
+use crate::ops::Timestamp;
+use parking_lot::{Condvar, Mutex};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// All of one daemon. Any thread.
+pub(super) struct Points {
+    engine: Arc<dyn Engine>,
+    store: PathBuf,
+    further: Mutex<Further>,
+    one_ended: Condvar,
+}
+
+#[derive(Default)]
+struct Further {
+    /// The daemon ends: no more are taken.
+    closed: bool,
+    serving: Vec<Unmounter>,
+}
+
+impl Points {
+    /// Of the daemon that serves this store.
+    pub(super) fn new(engine: Arc<dyn Engine>, store: PathBuf) -> Arc<Points> {
+        Arc::new(Points { engine, store, further: Mutex::default(), one_ended: Condvar::new() })
+    }
+
+    /// Lets commands find a mount. Without its control channel a mount works all the same: that is no reason to refuse
+    /// it.
+    pub(super) fn register(self: &Arc<Points>, mounted: &Mounted, options: &Parsed) -> Option<Server> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let record = Record {
+            pid: std::process::id(),
+            store: self.store.clone(),
+            mountpoint: mounted.point().to_path_buf(),
+            started: rfc3339(Timestamp { secs: now.as_secs() as i64, nanos: 0 }),
+            snapshot: options.snapshot.clone(),
+        };
+        let mut about = json!({
+            "store": record.store, "mountpoint": record.mountpoint, "pid": record.pid, "started": record.started,
+            "version": env!("CARGO_PKG_VERSION"),
+            "read_only": options.store.access == Access::MountReadOnly,
+            "cache": if options.mount.writeback_cache { "writeback" } else { "strict" },
+        });
+        if let Some(name) = &options.snapshot {
+            about["snapshot"] = json!(name);
+        }
+        let verbs = Arc::new(Verbs { engine: self.engine.clone(), points: self.clone(), about });
+        Server::start(mounted.device(), &record, verbs)
+            .inspect_err(|e| log::error!("no control channel, so commands will not find this mount: {e}"))
+            .ok()
+    }
+
+    /// Mounts a snapshot, as the options say, at `point`.
+    pub(super) fn add(self: &Arc<Points>, point: &Path, options: &[String]) -> Result<Value, Failure> {
+        let options = options::parse(options, true).map_err(|e| Failure::new(Code::Invalid, e))?;
+        let Some(name) = &options.snapshot else {
+            return Err(Failure::new(Code::Invalid, "the live tree is mounted once"));
+        };
+        let failed = |message: String| Failure::new(Code::Other, message);
+        let mut further = self.further.lock(); // one at a time, and none that the end would miss
+        if further.closed {
+            return Err(Failure::new(Code::Busy, "the store is being unmounted"));
+        }
+        fuse::check_point(point).map_err(failed)?;
+        let mounted = Mounted::start(self.engine.standalone(name)?, point, &options.mount).map_err(failed)?;
+        let unmounter = mounted.unmounter();
+        let server = self.register(&mounted, &options);
+        let (points, ends) = (self.clone(), unmounter.clone());
+        let thread = std::thread::Builder::new().name("mount".into());
+        let started = thread.spawn(move || {
+            if let Err(e) = mounted.wait() {
+                log::error!("{}: the connection to the kernel broke: {e}", ends.point().display());
+            }
+            drop(server); // the snapshot is let go of: it tells those who wait for that
+            points.further.lock().serving.retain(|u| u.point() != ends.point());
+            points.one_ended.notify_all();
+        });
+        if let Err(e) = started {
+            let _ = unmounter.detach(); // what counts is the error that we report
+            return Err(failed(format!("cannot start a thread: {e}")));
+        }
+        further.serving.push(unmounter);
+        Ok(json!({"store": self.store, "mountpoint": point, "pid": std::process::id(), "snapshot": name}))
+    }
+
+    /// Ends all further mounts. Programs that have files open in one get the time that they get after a SIGTERM.
+    pub(super) fn end(&self) {
+        let mut further = self.further.lock();
+        further.closed = true;
+        for unmounter in &further.serving {
+            if !unmounter.unmount().unwrap_or(false) {
+                log::warn!(
+                    "{}: files are open in it, and the store is closed soon",
+                    unmounter.point().display()
+                );
+                let _ = unmounter.detach(); // if that fails too, it is cut off below
+            }
+        }
+        let wait = |further: &mut parking_lot::MutexGuard<Further>, patience: Duration| {
+            let end = Instant::now() + patience;
+            while !further.serving.is_empty() && Instant::now() < end {
+                self.one_ended.wait_until(further, end);
+            }
+        };
+        wait(&mut further, GRACE);
+        further.serving.iter().for_each(Unmounter::abort);
+        wait(&mut further, GRACE);
+    }
+}

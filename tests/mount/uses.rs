@@ -1,0 +1,379 @@
+//! The ways in which mounts are used: one snapshot at a place of its own, two stores, other users, overlays, bind mounts,
+//! mount namespaces; locks and events.
+//!
+//! What needs a mount of another kind makes it in a mount namespace of its own, which takes it along when it ends.
+
+mod guard;
+mod place;
+mod raw;
+
+use guard::can_mount;
+use place::{Place, Said, names, refuses, said};
+use snapfs::fuse::mounts;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+fn skipped(why: &str) {
+    eprintln!("SKIPPED: {why}");
+}
+
+fn is_root() -> bool {
+    snapfs::sys::process::effective_uid() == 0
+}
+
+fn is_mounted(point: &Path) -> bool {
+    mounts::at(point).is_ok_and(|m| m.is_some())
+}
+
+/// Runs a script in the place, where `snapfs` is the program.
+fn shell(p: &Place, script: &str) -> Said {
+    let program = Path::new(env!("CARGO_BIN_EXE_snapfs")).parent().expect("a directory");
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap_or_default());
+    said(p.settle(&mut Command::new("sh")).env("PATH", path).args(["-euc", script]))
+}
+
+/// The same in a mount namespace of its own; None where that cannot be.
+fn apart(p: &Place, script: &str) -> Option<Said> {
+    if shell(p, "unshare -m true").code != 0 {
+        skipped("no right to make a mount namespace");
+        return None;
+    }
+    let script = format!("unshare -m --propagation private sh -euc '{script}'");
+    Some(shell(p, &script))
+}
+
+fn is_ok(said: &Said, out: &str) {
+    assert!(said.code == 0 && said.out == out, "{said:?}");
+}
+
+fn ino(path: &Path) -> u64 {
+    fs::symlink_metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).ino()
+}
+
+#[test]
+fn a_snapshot_at_a_place_of_its_own() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    fs::create_dir(p.path("dir")).unwrap();
+    fs::write(p.path("dir/f"), "old").unwrap();
+    fs::hard_link(p.path("dir/f"), p.path("g")).unwrap();
+    symlink("dir/f", p.path("link")).unwrap();
+    p.snapshot("a,b");
+    fs::write(p.path("dir/f"), "new").unwrap();
+    fs::remove_file(p.path("g")).unwrap();
+    let paths = ["", "dir", "dir/f", "link"];
+    let numbers = paths.map(|n| ino(&p.path(n)));
+    fs::create_dir(p.at("past")).unwrap();
+    p.ok(&["mount", "store", "past", "--snapshot", "a,b"]);
+
+    assert_eq!(paths.map(|n| ino(&p.at("past").join(n))), numbers);
+    assert_eq!(fs::read_to_string(p.at("past/link")).unwrap(), "old");
+    let mut listed = names(&p.at("past"));
+    listed.sort();
+    assert_eq!(listed, ["dir", "g", "link"]);
+    let g = fs::metadata(p.at("past/g")).unwrap();
+    assert!(g.ino() == numbers[2] && g.nlink() == 2, "{g:?}");
+    refuses(fs::metadata(p.at("past/.snapshots")), libc::ENOENT);
+    refuses(fs::write(p.at("past/dir/f"), "x"), libc::EROFS);
+    refuses(fs::create_dir(p.at("past/d")), libc::EROFS);
+    refuses(fs::remove_file(p.at("past/g")), libc::EROFS);
+    assert_eq!(p.json(&["status", "past", "--json"])["snapshot"], "a,b");
+    assert_eq!(p.json(&["status", "mnt", "--json"])["snapshot"], serde_json::Value::Null);
+    let shown = mounts::at(&p.at("past")).unwrap().expect("a mount").source.into_string().expect("text");
+    assert!(shown.ends_with("store@a,b"), "{shown}");
+    refuses(fs::remove_dir(p.past("a,b", "")), libc::EBUSY); // while it is mounted
+    p.ok(&["umount", "past"]);
+    fs::remove_dir(p.past("a,b", "")).unwrap();
+
+    let none = p.run(&["mount", "store", "past", "--snapshot", "a,b"]);
+    assert!(none.code == 1 && none.err.contains("a,b: no such snapshot"), "{none:?}");
+    assert!(!is_mounted(&p.at("past")));
+    p.snapshot("two");
+    fs::write(p.path("dir/f"), "newer").unwrap();
+    p.ok(&["mount", "store", "past", "-o", "snapshot=@latest"]);
+    assert_eq!(fs::read_to_string(p.at("past/dir/f")).unwrap(), "new");
+    p.umount(); // ends the other too
+    assert!(!is_mounted(&p.at("past")));
+
+    // Without the live tree: a daemon of its own, which keeps changes away.
+    p.ok(&["mount", "store", "mnt", "--snapshot", "two"]);
+    assert_eq!(fs::read_to_string(p.path("dir/f")).unwrap(), "new");
+    assert_eq!(ino(&p.path("dir/f")), numbers[2]);
+    let both = p.run(&["mount", "store", "past"]);
+    assert!(both.code == 1 && both.err.contains("in use by"), "{both:?}");
+    p.umount();
+    for (name, words) in
+        [("", "needs a name"), ("nope", "nope: no such snapshot"), ("..", "no such snapshot")]
+    {
+        let refused = p.run(&["mount", "store", "mnt", "--snapshot", name]);
+        assert!(refused.code != 0 && refused.err.contains(words), "{name}: {refused:?}");
+        assert!(!is_mounted(&p.at("mnt")));
+    }
+    p.check();
+    fs::remove_dir(p.at("past")).unwrap();
+}
+
+#[test]
+fn two_stores_at_once() {
+    if !can_mount() {
+        return;
+    }
+    let (p, q) = (Place::new(), Place::new());
+    p.mount("");
+    q.mount("cache=writeback");
+    fs::write(p.path("f"), vec![7; 300_000]).unwrap();
+    let copied =
+        shell(&p, &format!("cp mnt/f {0}/f; mkdir mnt/.snapshots/a; rm mnt/f", q.at("mnt").display()));
+    is_ok(&copied, "");
+    assert_eq!(names(&q.path(".snapshots")), Vec::<String>::new());
+    assert_eq!(names(&p.at("mnt")), Vec::<String>::new());
+    assert!(fs::read(q.path("f")).unwrap() == fs::read(p.past("a", "f")).unwrap());
+    refuses(fs::rename(q.path("f"), p.path("f")), libc::EXDEV);
+    refuses(fs::hard_link(q.path("f"), p.path("f")), libc::EXDEV);
+    assert_eq!(p.json(&["status", "--json"]).as_array().map(Vec::len), Some(1), "of this place");
+    p.umount();
+    assert!(fs::read(q.path("f")).unwrap() == vec![7; 300_000]);
+    q.umount();
+    p.check();
+    q.check();
+}
+
+#[test]
+fn access_lists_decide_for_other_users() {
+    if !can_mount() {
+        return;
+    }
+    if !is_root() || !Path::new("/usr/bin/setfacl").exists() || !Path::new("/usr/bin/setpriv").exists() {
+        return skipped("no root, setfacl or setpriv: nothing is tried as another user");
+    }
+    let p = Place::new();
+    fs::set_permissions(&p.dir.0, fs::Permissions::from_mode(0o755)).unwrap();
+    p.mount("allow_other");
+    let as_user = |uid: u32, script: &str| {
+        shell(&p, &format!("setpriv --reuid={uid} --regid={uid} --clear-groups sh -c '{script}' 2>/dev/null"))
+    };
+    let made = shell(
+        &p,
+        "chmod 755 mnt; mkdir -m 750 mnt/d; setfacl -m u:1001:rwx,d:u:1001:rw,d:g::-,d:o::- mnt/d; umask 0; echo one > \
+         mnt/d/f; mkdir mnt/d/sub; getfacl -cEn mnt/d/f mnt/d/sub",
+    );
+    let file = "user::rw-\nuser:1001:rw-\ngroup::---\nmask::rw-\nother::---\n\n";
+    let dir = "user::rwx\nuser:1001:rw-\ngroup::---\nmask::rw-\nother::---\ndefault:user::rwx\ndefault:user:1001:rw-\n\
+               default:group::---\ndefault:mask::rw-\ndefault:other::---\n\n";
+    is_ok(&made, &format!("{file}{dir}"));
+    is_ok(&as_user(1001, "echo two >> mnt/d/f && cat mnt/d/f && echo new > mnt/d/g"), "one\ntwo\n");
+    assert_ne!(as_user(1002, "cat mnt/d/f").code, 0);
+    assert_ne!(as_user(1001, "ls mnt/d/sub/x").code, 0, "no right to search");
+    is_ok(
+        &shell(&p, "mkdir mnt/.snapshots/a; setfacl -b mnt/d/f mnt/d; getfacl -cEn mnt/d/f"),
+        "user::rw-\ngroup::---\nother::---\n\n",
+    );
+    assert_ne!(as_user(1001, "cat mnt/d/f").code, 0);
+    is_ok(&as_user(1001, "cat mnt/.snapshots/a/d/f"), "one\ntwo\n"); // as they were then
+    // Kept by whoever copies, and in a snapshot.
+    let same = "getfacl -cEn mnt/.snapshots/a/d/f > a; cp -a mnt/.snapshots/a/d/f mnt/copy; getfacl -cEn mnt/copy | cmp - a";
+    is_ok(&shell(&p, same), "");
+    fs::remove_file(p.at("a")).unwrap();
+    p.umount();
+    p.check();
+}
+
+#[test]
+fn the_lower_layer_of_an_overlay() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    fs::create_dir_all(p.path("d/sub")).unwrap();
+    fs::write(p.path("d/f"), "lower").unwrap();
+    fs::write(p.path("d/sub/g"), "gone").unwrap();
+    fs::write(p.path("d/exec"), "#!/bin/sh\necho ran\n").unwrap();
+    fs::set_permissions(p.path("d/exec"), fs::Permissions::from_mode(0o755)).unwrap();
+    p.snapshot("a");
+    let before = ino(&p.path("d/f"));
+    fs::create_dir(p.at("over")).unwrap();
+    for lower in ["mnt/d", "mnt/.snapshots/a/d"] {
+        let script = "mount -t tmpfs none over; mkdir over/u over/w over/m; mount -t overlay -o \
+            lowerdir=LOWER,upperdir=over/u,workdir=over/w none over/m; cd over/m; ./exec; cat f; echo upper >> f; rm -r sub; \
+            mv f h; mkdir sub; ln h i; ls; cat i; ls sub";
+        let Some(said) = apart(&p, &script.replace("LOWER", lower)) else {
+            let _ = fs::remove_dir(p.at("over"));
+            return;
+        };
+        if said.err.contains("unknown filesystem type") {
+            skipped("the kernel has no overlayfs");
+            break;
+        }
+        is_ok(&said, "ran\nlowerexec\nh\ni\nsub\nlowerupper\n");
+    }
+    assert_eq!(fs::read_to_string(p.path("d/f")).unwrap(), "lower");
+    assert_eq!(fs::read_to_string(p.path("d/sub/g")).unwrap(), "gone");
+    assert_eq!(ino(&p.path("d/f")), before);
+    fs::remove_dir(p.at("over")).unwrap();
+    p.umount();
+    p.check();
+}
+
+#[test]
+fn bind_mounts_and_mount_namespaces() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    fs::create_dir_all(p.path("a/b")).unwrap();
+    fs::create_dir(p.at("bound")).unwrap();
+    // A part of it at another place, which may be read-only by itself; its past is there too.
+    let script = "mount --bind mnt/a bound; echo one > bound/b/f; mkdir mnt/.snapshots/s; echo two > bound/b/f; \
+        cat bound/.snapshots/s/b/f mnt/a/b/f; ls bound/..; mount -o remount,bind,ro bound; \
+        if echo x 2>/dev/null > bound/x; then echo written; fi; umount bound";
+    let Some(bound) = apart(&p, script) else {
+        let _ = fs::remove_dir(p.at("bound"));
+        return;
+    };
+    assert!(
+        bound.code == 0 && bound.out.starts_with("one\ntwo\n") && !bound.out.contains("written"),
+        "{bound:?}"
+    );
+    // A mount that only its namespace sees.
+    let script = "snapfs mount other bound; echo here > bound/f; mkdir bound/.snapshots/x; snapfs umount bound; \
+                  snapfs mount other bound; cat bound/.snapshots/x/f; snapfs umount bound";
+    is_ok(&apart(&p, script).expect("as before"), "here\n");
+    assert_eq!(names(&p.at("bound")), Vec::<String>::new());
+    assert_eq!(p.run(&["check", "other", "--data"]).code, 0);
+    p.umount();
+    p.check();
+    fs::remove_dir(p.at("bound")).unwrap();
+}
+
+#[test]
+fn locks_of_all_kinds() {
+    if !can_mount() {
+        return;
+    }
+    for options in ["", "cache=writeback"] {
+        let p = Place::new();
+        p.mount(options);
+        let file = |name| {
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(p.path(name)).unwrap()
+        };
+        // Ranges, by description: another description of the same file is another owner.
+        let (a, b) = (file("f"), file("f"));
+        raw::lock_range(&a, libc::F_WRLCK, 10, 10).unwrap();
+        refuses(raw::lock_range(&b, libc::F_RDLCK, 19, 1), libc::EAGAIN);
+        raw::lock_range(&b, libc::F_WRLCK, 20, 0).unwrap();
+        refuses(raw::lock_range(&a, libc::F_WRLCK, 1 << 40, 1), libc::EAGAIN);
+        drop(b); // lets go
+        raw::lock_range(&a, libc::F_WRLCK, 1 << 40, 1).unwrap();
+        // Of the whole file, also between processes.
+        let held = file("g");
+        held.lock().unwrap();
+        let other = |kind: &str| shell(&p, &format!("flock -n {kind} mnt/g true")).code;
+        assert_eq!(other("-x"), 1);
+        held.unlock().unwrap();
+        held.lock_shared().unwrap();
+        assert_eq!((other("-s"), other("-x")), (0, 1));
+        drop(held);
+        assert_eq!(other("-x"), 0);
+        // A snapshot is locked by itself.
+        let held = file("g");
+        held.lock().unwrap();
+        p.snapshot("s");
+        File::open(p.past("s", "g")).unwrap().try_lock_shared().unwrap();
+        drop((held, a));
+        p.umount();
+    }
+}
+
+#[test]
+fn events_reach_who_watches() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    fs::create_dir(p.path("d")).unwrap();
+    let mask = libc::IN_CREATE | libc::IN_MODIFY | libc::IN_MOVE | libc::IN_DELETE | libc::IN_CLOSE_WRITE;
+    let mut watch = raw::Watch::new(&p.path("d"), mask).unwrap();
+    fs::write(p.path("d/f"), "x").unwrap();
+    fs::rename(p.path("d/f"), p.path("d/g")).unwrap();
+    fs::remove_file(p.path("d/g")).unwrap();
+    let events = [
+        (libc::IN_CREATE, "f"),
+        (libc::IN_MODIFY, "f"),
+        (libc::IN_CLOSE_WRITE, "f"),
+        (libc::IN_MOVED_FROM, "f"),
+        (libc::IN_MOVED_TO, "g"),
+        (libc::IN_DELETE, "g"),
+    ];
+    assert_eq!(watch.events(), events.map(|(kind, name)| (kind, name.to_string())));
+    // Those of .snapshots are of no file in the live tree.
+    p.snapshot("s");
+    assert_eq!(watch.events(), []);
+    let mut watch = raw::Watch::new(&p.path(".snapshots"), mask).unwrap();
+    p.snapshot("t");
+    fs::remove_dir(p.past("s", "")).unwrap();
+    let kinds: Vec<u32> = watch.events().into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(kinds, [libc::IN_CREATE | libc::IN_ISDIR, libc::IN_DELETE | libc::IN_ISDIR]);
+    p.umount();
+}
+
+#[test]
+fn appends_of_many_processes_are_whole() {
+    if !can_mount() {
+        return;
+    }
+    for options in ["", "cache=writeback"] {
+        let p = Place::new();
+        p.mount(options);
+        let script = "for p in 1 2 3 4 5 6; do (i=0; while [ $i -lt 300 ]; do i=$((i+1)); printf \"%d %0200d\\n\" $p $i; done) \
+            >> mnt/log & done; wait; mkdir mnt/.snapshots/s";
+        is_ok(&shell(&p, script), "");
+        for path in [p.path("log"), p.past("s", "log")] {
+            let text = fs::read_to_string(path).unwrap();
+            let mut next = [1; 7];
+            for line in text.lines() {
+                assert_eq!(line.len(), 202, "{line}");
+                let (writer, count) = line.split_once(' ').expect("two numbers");
+                let writer: usize = writer.parse().unwrap();
+                assert_eq!(count.parse::<u32>().unwrap(), next[writer], "of {writer}");
+                next[writer] += 1;
+            }
+            assert_eq!(next[1..], [301; 6]);
+        }
+        p.umount();
+        p.check();
+    }
+}
+
+#[test]
+fn programs_run_from_the_mount_and_from_snapshots() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    // A program that runs from the mount: mapped for execution, its data private.
+    let copied = shell(
+        &p,
+        "cp \"$(command -v sleep)\" mnt/prog && ./mnt/prog 0 && cmp mnt/prog \"$(command -v sleep)\"",
+    );
+    is_ok(&copied, "");
+    let before = fs::read(p.path("prog")).unwrap();
+    p.snapshot("s");
+    fs::remove_file(p.path("prog")).unwrap();
+    let mut file = File::create(p.path("prog")).unwrap();
+    file.write_all(b"not a program").unwrap();
+    drop(file);
+    fs::set_permissions(p.path("prog"), fs::Permissions::from_mode(0o755)).unwrap();
+    is_ok(&shell(&p, "mnt/.snapshots/s/prog 0"), "");
+    assert!(fs::read(p.past("s", "prog")).unwrap() == before);
+    p.umount();
+}
