@@ -1,8 +1,8 @@
 //! Extended attributes.
 //!
 //! Namespaces `user.`, `trusted.` and `security.` are stored as they come, access control lists as `acl` has them;
-//! everything else is not offered. Names under `user.snapfs.` belong to snapshots, where they are made up, not stored.
-//! Who may use which is the kernel's question.
+//! everything else is not offered. Names under `user.snapfs.` belong to snapshots, where they are made up and not stored.
+//! They are never listed: whoever copies a snapshot would copy them. Who may use which is the kernel's question.
 
 use super::Fs;
 use super::acl;
@@ -70,16 +70,8 @@ impl Fs {
     /// See [`Operations::listxattr`](crate::ops::Operations::listxattr).
     pub(super) fn list_xattr(&self, node: NodeId) -> Result<Vec<u8>> {
         let mut out = Vec::new();
-        match place(node) {
-            Place::Snapdir(_) => return Ok(out),
-            Place::Snapshot(view, Ino::ROOT) => {
-                for (name, _) in self.snapshot_attributes(view)? {
-                    out.extend_from_slice(OWN_PREFIX);
-                    out.extend_from_slice(name.as_bytes());
-                    out.push(0);
-                }
-            }
-            _ => {}
+        if let Place::Snapdir(_) = place(node) {
+            return Ok(out);
         }
         let view = self.view_of(node)?;
         let ino = Ino(node.ino());

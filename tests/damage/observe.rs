@@ -89,7 +89,7 @@ fn list(fs: &Fs, seen: &mut Seen, dir: NodeId, path: &str) -> Option<Vec<(Vec<u8
 
 fn attributes(fs: &Fs, seen: &mut Seen, node: NodeId, path: &str) {
     let Some(names) = seen.note(path, fs.listxattr(node)) else { return };
-    for name in names.split(|b| *b == 0).filter(|n| !n.is_empty() && !n.starts_with(b"user.snapfs.")) {
+    for name in names.split(|b| *b == 0).filter(|n| !n.is_empty()) {
         if let Some(value) = seen.note(path, fs.getxattr(node, name)) {
             seen.facts.insert(format!("{path} xattr {}", String::from_utf8_lossy(name)), value);
         }

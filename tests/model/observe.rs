@@ -2,7 +2,7 @@
 //!
 //! Every view is walked by every way that a reader has (readdir in pieces, plain and with attributes, lookup, getattr,
 //! readlink, read, lseek, xattrs), which must agree among themselves. Not compared: times that nobody set, allocated
-//! blocks, sizes of directories, and the file system's own attributes (`user.snapfs.*`).
+//! blocks, sizes of directories.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
@@ -126,7 +126,7 @@ fn look(ops: &dyn Operations, node: NodeId) -> Result<(Seen, Vec<DirEntry>), Str
     let names = ops.listxattr(node).map_err(|e| format!("listxattr: {e:?}"))?;
     ensure(names.is_empty() || names.ends_with(&[0]), || "listxattr: no zero at the end".into())?;
     let mut xattrs = BTreeMap::new();
-    for name in names.split(|b| *b == 0).filter(|n| !n.is_empty() && !n.starts_with(b"user.snapfs.")) {
+    for name in names.split(|b| *b == 0).filter(|n| !n.is_empty()) {
         let value = ops.getxattr(node, name).map_err(|e| format!("getxattr {}: {e:?}", text(name)))?;
         ensure(xattrs.insert(name.to_vec(), value).is_none(), || {
             format!("xattr {} listed twice", text(name))

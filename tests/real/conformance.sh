@@ -1,18 +1,21 @@
 #!/bin/sh
-# Published conformance suites on a real mount, in both cache modes: pjdfstest and fsx (crates), fio with verification.
+# Published conformance suites on a real mount, in both cache modes: pjdfstest and fsx (crates), fio with verification,
+# the file-system stressors of stress-ng.
 #
 #   conformance.sh                    a few minutes at most, for the test command
-#   FSX_OPERATIONS=1000000 conformance.sh
+#   FSX_OPERATIONS=1000000 STRESS_SECONDS=20 conformance.sh
 #
 # Needs root (the suites change users). The crates are installed under target/tools, at the versions below, unless they
-# are there. Ends with 0 when nothing failed and the stores are clean. What it does not do: remounts read-only.
+# are there. Ends with 0 when nothing failed and the stores are clean.
 set -eu
 . "$(dirname "$0")/lib.sh"
 
 PJDFSTEST=0.2.2
 FSX=0.3.2
-# Of the 398 cases of pjdfstest, 13 remount and one needs a limit of links that a test can reach.
-PJDFSTEST_PASSED_MIN=384
+# Of its 398 cases 13 remount and are run apart: an earlier one of the same process leaves a file open for writing, so
+# that some of them fail on every file system. One more needs a limit of links that a test can reach.
+PJDFSTEST_EXPECTED='0 failed, 14 skipped, 384 passed'
+PJDFSTEST_REMOUNTING='0 failed, 0 skipped, 13 passed'
 
 [ "$(id -u)" = 0 ] || {
     echo "SKIPPED: conformance needs root"
@@ -60,6 +63,16 @@ posix_fadvise = 1
 copy_file_range = 5
 END
 
+# The summary of pjdfstest must begin as it should.
+summary() {
+    summary=$(grep '^Summary:' "$place/pjdfstest.out" || true)
+    [ "${summary#Summary: "$1"}" != "$summary" ] || {
+        grep -A8 ' FAILED$' "$place/pjdfstest.out" | head -60
+        fail "pjdfstest, cache=$cache: ${summary:-no summary}"
+    }
+}
+
+helpers=$(realpath "$(dirname "$0")/../../mount-helpers")
 other=$place
 [ ! -d /dev/shm ] || other=/dev/shm
 for cache in strict writeback; do
@@ -68,24 +81,37 @@ for cache in strict writeback; do
 
     begin=$(now_ms)
     "$tools/bin/pjdfstest" -c "$place/pjdfstest.toml" -s "$other" -p "$mnt/pjdfstest" > "$place/pjdfstest.out" 2>&1 || true
-    summary=$(grep '^Summary:' "$place/pjdfstest.out" || true)
-    passed=$(echo "$summary" | sed -n 's/.* \([0-9]*\) passed.*/\1/p')
-    if [ "${summary#Summary: 0 failed}" = "$summary" ] || [ "${passed:-0}" -lt "$PJDFSTEST_PASSED_MIN" ]; then
-        grep -A8 ' FAILED$' "$place/pjdfstest.out" | head -60
-        fail "pjdfstest, cache=$cache: ${summary:-no summary}"
-    fi
+    summary "$PJDFSTEST_EXPECTED"
     say "pjdfstest, cache=$cache" "$begin" "$summary"
+
+    # mount(8) remounts with the help of /sbin/mount.fuse.snapfs, which nobody needs to have installed.
+    begin=$(now_ms)
+    sed 's/^allow_remount.*/allow_remount = true/' "$place/pjdfstest.toml" > "$place/remount.toml"
+    if SNAPFS=$program unshare -m --propagation private sh -c '
+        mount -t overlay -o lowerdir="$1:$(realpath /sbin)" none "$(realpath /sbin)" 2>/dev/null || exit 9
+        "$2/bin/pjdfstest" -c "$3/remount.toml" -s "$4" -p "$3/mnt/pjdfstest" erofs > "$3/pjdfstest.out" 2>&1 || exit 0
+    ' sh "$helpers" "$tools" "$place" "$other"; then
+        summary "$PJDFSTEST_REMOUNTING"
+        say "pjdfstest with remounts, cache=$cache" "$begin" "$summary"
+    else
+        echo "SKIPPED: no overlayfs, so mount(8) does not find its helper: no remounts"
+    fi
 
     begin=$(now_ms)
     operations=${FSX_OPERATIONS:-20000}
     seed=${SNAPFS_SEED:-7}
-    mkdir "$place/fsx"
-    "$tools/bin/fsx" -q -f "$place/fsx.toml" -N "$operations" -S "$seed" -P "$place/fsx" "$mnt/fsx" > "$place/fsx.out" 2>&1 || {
-        tail -40 "$place/fsx.out"
-        fail "fsx, cache=$cache, seed $seed"
-    }
-    rm -rf "$place/fsx"
-    say "fsx, cache=$cache" "$begin" "$operations operations, seed $seed"
+    done=0
+    while [ "$done" -lt "$operations" ]; do # it never unmaps what it maps, so no process does very many
+        mkdir "$place/fsx"
+        "$tools/bin/fsx" -q -f "$place/fsx.toml" -N 20000 -S "$seed" -P "$place/fsx" "$mnt/fsx" > "$place/fsx.out" 2>&1 || {
+            tail -40 "$place/fsx.out"
+            fail "fsx, cache=$cache, seed $seed"
+        }
+        rm -rf "$place/fsx"
+        done=$((done + 20000))
+        seed=$((seed + 1))
+    done
+    say "fsx, cache=$cache" "$begin" "$done operations, seeds below $seed"
 
     if command -v fio > /dev/null 2>&1; then
         for direct in 0 1; do
@@ -101,7 +127,20 @@ for cache in strict writeback; do
     else
         echo "SKIPPED: fio is not installed"
     fi
+
+    if command -v stress-ng > /dev/null 2>&1; then
+        begin=$(now_ms)
+        mkdir -p "$mnt/stress"
+        stress-ng --class filesystem -x binderfs,fiemap,verity --seq 1 --timeout "${STRESS_SECONDS:-1}s" --verify --temp-path "$mnt/stress" \
+            > "$place/stress.out" 2>&1 || {
+            grep -vE 'dispatching|setting to' "$place/stress.out" | head -40
+            fail "stress-ng, cache=$cache"
+        }
+        say "stress-ng, its file-system stressors, cache=$cache" "$begin"
+    else
+        echo "SKIPPED: stress-ng is not installed"
+    fi
     stop
     "$program" check "$place/store" --data > "$place/check.out" 2>&1 || fail "cache=$cache: $(cat "$place/check.out")"
 done
-echo "ok: pjdfstest, fsx and fio in both cache modes, stores clean"
+echo "ok: pjdfstest, fsx, fio and stress-ng in both cache modes, stores clean"

@@ -150,8 +150,7 @@ fn attributes_of_snapdir_and_snapshots() {
     assert_eq!(get("user.snapfs.created"), "1970-01-01T00:17:40Z");
     assert_eq!((get("user.snapfs.method"), get("user.snapfs.id")), ("row".into(), "2".into()));
     let names = String::from_utf8(t.fs.listxattr(one).unwrap()).unwrap();
-    assert_eq!(names.matches("user.snapfs.").count(), 7);
-    assert!(names.split_terminator('\0').all(|n| t.fs.getxattr(one, n.as_bytes()).is_ok()));
+    assert!(!names.contains("user.snapfs."), "whoever copies a snapshot would copy them: {names}");
     assert_eq!(t.fs.getxattr(one, b"user.snapfs.x"), Err(Error::NoAttribute));
 }
 
