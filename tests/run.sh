@@ -16,6 +16,13 @@ need git git
 need setfattr attr
 need setfacl acl
 need sqlite3 sqlite3
+need fio fio
+need stress-ng stress-ng
+need restic restic
+need borg borgbackup
+[ -x /usr/sbin/debootstrap ] || need debootstrap debootstrap
+need plocate plocate
+[ -e /usr/include/sqlite3.h ] || need no-such-header libsqlite3-dev
 [ -d /usr/lib/postgresql ] || need initdb postgresql
 if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
@@ -55,15 +62,16 @@ trap 'rm -f "$log"' EXIT
 status=0
 cargo test --no-fail-fast "$@" 2>&1 | tee "$log" || status=$?
 
-# Real programs on a real mount: too long for libtest, and only with everything else.
-if [ $# = 0 ] && [ -e /dev/fuse ] && [ -x tests/real/tree.sh ]; then
-    step tests/real/tree.sh
-    if SMALL=1 SNAPFS=${CARGO_TARGET_DIR:-target}/debug/snapfs tests/real/tree.sh; then
-        echo "ok: a real tree" | tee -a "$log"
-    else
-        status=1
-        echo "failed: a real tree" | tee -a "$log"
-    fi
+# Real programs on a real mount: too long for libtest, and only with everything else. Each says `ok: NAME` in the end.
+if [ $# = 0 ] && [ -e /dev/fuse ]; then
+    export SNAPFS=${CARGO_TARGET_DIR:-target}/debug/snapfs
+    for script in tree programs conformance churn; do
+        step "tests/real/$script.sh"
+        if ! SMALL=1 "tests/real/$script.sh" 2>&1 | tee -a "$log"; then
+            status=1
+            echo "failed: $script" | tee -a "$log"
+        fi
+    done
 fi
 
 # libtest prints one result for each binary; a test that is a program of its own prints `ok: NAME` for each check, and

@@ -10,11 +10,12 @@ use super::offline;
 use super::scrubber::Scrubber;
 use crate::check::{self, Depth};
 use crate::clock::Clock;
-use crate::ctl::{Code, Failure};
+use crate::ctl::{Code, Failure, registry};
 use crate::device::lock::{LockError, LockMode, StoreLock};
 use crate::device::{self, Device, DirDevice, FileDevice, MAKING, StoreKind};
 use crate::format::Copies;
 use crate::fs::{Fs, FsOptions, SnapshotCreator};
+use crate::fuse::mounts;
 use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
 use crate::ops::{Error, KernelRef, NodeId, Operations, Timestamp};
 use crate::repair::{Mode, Repair};
@@ -320,18 +321,20 @@ pub(super) fn probe(store: &Path) -> Result<StoreKind, Failure> {
     device::probe(store).map_err(|e| io(store, e))
 }
 
-/// How often, and how far apart, a store that is held is tried again: the mount of a daemon that was killed is gone a
-/// little before the daemon has let go of its store.
-const LOCK_TRIES: u32 = 25;
+/// For how long a store that is held is tried again: the mount of a daemon that was killed is gone a little before the
+/// daemon has let go of its store.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+/// The same while its daemon is there and its mount is gone, as after umount(8), which does not wait for the daemon.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) fn lock(store: &Path, kind: &StoreKind, mode: LockMode) -> Result<StoreLock, Failure> {
     let who = format!("pid {}", std::process::id());
+    let begin = Instant::now();
     let mut locked = StoreLock::acquire(store, kind, mode, &who);
-    for _ in 0..LOCK_TRIES {
-        if !matches!(locked, Err(LockError::Held { .. })) {
-            break;
-        }
+    while matches!(locked, Err(LockError::Held { .. }))
+        && (begin.elapsed() < LOCK_PATIENCE || (begin.elapsed() < CLOSE_PATIENCE && is_closing(store)))
+    {
         std::thread::sleep(LOCK_PAUSE);
         locked = StoreLock::acquire(store, kind, mode, &who);
     }
@@ -342,6 +345,12 @@ pub(super) fn lock(store: &Path, kind: &StoreKind, mode: LockMode) -> Result<Sto
         }
         e => Failure::new(Code::Io, e.to_string()),
     })
+}
+
+/// Its daemon is about to let go of it.
+fn is_closing(store: &Path) -> bool {
+    let is_mounted = |point: &Path| mounts::at(point).is_ok_and(|m| m.is_some());
+    registry::find_store(store).is_some_and(|daemon| !is_mounted(&daemon.record.mountpoint))
 }
 
 pub(super) fn io(store: &Path, e: device::DeviceError) -> Failure {

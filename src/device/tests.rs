@@ -246,3 +246,11 @@ fn paths_are_told_apart() {
     assert!(matches!(probe("/dev/null".as_ref()).unwrap(), StoreKind::Other { .. }));
     assert!(FileDevice::open("/dev/null".as_ref(), Access::ReadOnly).is_err());
 }
+
+#[test]
+fn no_space_and_no_quota_on_the_host_are_no_space() {
+    let host = |number| DeviceError::host(|| "here".into(), std::io::Error::from_raw_os_error(number));
+    assert!(matches!(host(libc::ENOSPC), DeviceError::NoSpace));
+    assert!(matches!(host(libc::EDQUOT), DeviceError::NoSpace));
+    assert_eq!(host(libc::EIO).to_string().split(':').next(), Some("here"));
+}

@@ -85,6 +85,44 @@ impl Watch {
     }
 }
 
+/// What name_to_handle_at gives: a name for a file that stays good whatever the kernel forgets.
+#[repr(C)]
+pub struct FileHandle {
+    len: u32,
+    kind: i32,
+    bytes: [u8; 128],
+}
+
+/// Of a path.
+pub fn handle_of(path: &Path) -> io::Result<FileHandle> {
+    let path = c(path);
+    let mut handle = FileHandle { len: 128, kind: 0, bytes: [0; 128] };
+    let mut mount = 0;
+    // SAFETY: the handle has room for the bytes that it says; all live through the call.
+    done(
+        unsafe {
+            libc::name_to_handle_at(
+                libc::AT_FDCWD,
+                path.as_ptr(),
+                (&raw mut handle).cast(),
+                &raw mut mount,
+                0,
+            )
+        }
+        .into(),
+    )?;
+    Ok(handle)
+}
+
+/// Opens what the handle names, on the mount of `dir`.
+pub fn open_handle(dir: &File, handle: &FileHandle, flags: i32) -> io::Result<File> {
+    // SAFETY: the kernel only reads the handle.
+    let fd =
+        unsafe { libc::open_by_handle_at(dir.as_raw_fd(), (&raw const *handle).cast_mut().cast(), flags) };
+    // SAFETY: a new descriptor, which nothing else has.
+    done(fd.into()).map(|fd| unsafe { File::from_raw_fd(fd as i32) })
+}
+
 /// mknod.
 pub fn node(path: &Path, mode: u32, major: u32, minor: u32) -> io::Result<u64> {
     let path = c(path);

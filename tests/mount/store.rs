@@ -478,6 +478,25 @@ fn a_mount_ends_cleanly() {
 }
 
 #[test]
+fn a_store_that_is_being_closed_is_waited_for() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    let data = pattern(40 << 20, 3);
+    p.mount("dirty_size=256");
+    for round in 0..3 {
+        fs::write(p.path("f"), &data[round..]).unwrap();
+        // As umount(8): it does not wait for the daemon, which has all of this to write.
+        snapfs::fuse::unmount(&p.at("mnt"), false).unwrap();
+        p.mount("dirty_size=256");
+        assert!(fs::read(p.path("f")).unwrap() == data[round..]);
+    }
+    p.umount();
+    p.check();
+}
+
+#[test]
 fn a_relative_store_grows_beyond_its_first_segment() {
     if !can_mount() {
         return;

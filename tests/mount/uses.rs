@@ -11,7 +11,8 @@ use guard::can_mount;
 use place::{Place, Said, names, refuses, said};
 use snapfs::fuse::mounts;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
@@ -290,6 +291,39 @@ fn locks_of_all_kinds() {
         drop((held, a));
         p.umount();
     }
+}
+
+#[test]
+fn file_handles_outlive_the_mount() {
+    if !can_mount() {
+        return;
+    }
+    if !is_root() {
+        return skipped("no root: files are not opened by handle");
+    }
+    let p = Place::new();
+    p.mount("");
+    fs::create_dir_all(p.path("d/e")).unwrap();
+    fs::write(p.path("d/e/f"), "content").unwrap();
+    fs::write(p.path("d/gone"), "content").unwrap();
+    let handles = ["d/e/f", "d/e", "d/gone"].map(|n| raw::handle_of(&p.path(n)).unwrap());
+    fs::remove_file(p.path("d/gone")).unwrap();
+    p.umount();
+    p.mount("");
+    let root = File::open(p.path("")).unwrap();
+    let open = |n: usize| raw::open_handle(&root, &handles[n], libc::O_RDONLY);
+    let mut text = String::new();
+    open(0).unwrap().read_to_string(&mut text).unwrap();
+    assert_eq!(text, "content");
+    // A directory is found again with the way to it, through "..".
+    let dir = open(1).unwrap();
+    let way = fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd())).unwrap();
+    assert_eq!(way, p.path("d/e"));
+    refuses(open(2), libc::ESTALE);
+    fs::write(p.path("d/next"), "another").unwrap(); // its number is a new one
+    refuses(open(2), libc::ESTALE);
+    drop((dir, root));
+    p.umount();
 }
 
 #[test]
