@@ -247,8 +247,13 @@ impl Operations for Fs {
     }
 }
 
-/// Less than this is not worth a commit when space is short: every commit itself leaves some behind.
+/// Less than this, and than this share of a store, is not worth a commit when space is short: every commit itself leaves
+/// some behind.
 const RECLAIM_BYTES_MIN: u64 = 1 << 20;
+const RECLAIM_SHARE_MIN: u64 = 64;
+/// Freed content that brings a commit forward: what is written and deleted, or replaced, all the time must not take ever
+/// more space of the host between two commits.
+const FREED_BYTES_MAX: u64 = 256 << 20;
 /// Commits that a request waits for at most when space is short.
 const RECLAIM_COMMITS_MAX: usize = 64;
 
@@ -256,7 +261,10 @@ impl Fs {
     /// Runs a change. If space is short, brings in what commits can make available, and tries once more. A change that
     /// was refused has changed nothing, so it may be run again.
     pub(super) fn with_space<T>(&self, change: impl Fn() -> Result<T>) -> Result<T> {
-        if self.volume.dirty_bytes() > self.options.dirty_bytes_max || self.volume.log_is_filling() {
+        if self.volume.dirty_bytes() > self.options.dirty_bytes_max
+            || self.volume.freed_bytes() > FREED_BYTES_MAX
+            || self.volume.log_is_filling()
+        {
             self.commit()?;
         }
         let done = match change() {
@@ -285,8 +293,9 @@ impl Fs {
     /// Commits until nothing that was freed waits any more. False if there was nothing.
     fn reclaim(&self) -> Result<bool> {
         let mut any = false;
+        let least = RECLAIM_BYTES_MIN.min(self.volume.space().total / RECLAIM_SHARE_MIN);
         for _ in 0..RECLAIM_COMMITS_MAX {
-            if self.options.read_only || self.volume.reclaimable_bytes() < RECLAIM_BYTES_MIN {
+            if self.options.read_only || self.volume.reclaimable_bytes() < least {
                 break;
             }
             self.commit()?;

@@ -156,6 +156,7 @@ impl<'a> CommitSession<'a> {
         s.grave_count = 0;
         s.dirty_nodes = 0;
         s.held_bytes = 0;
+        s.freed_bytes = 0;
         s.changed = false;
         s.epoch = s.epoch.next();
         self.volume.required.store(self.volume.required_bytes(s), Relaxed);

@@ -191,10 +191,17 @@ impl Volume {
         state.dirty_nodes * NODE_BYTES as u64
     }
 
-    /// Space that commits can make available: freed but quarantined, held for the worst case, or waiting for background
-    /// work.
+    /// Content that was freed since the last commit, in bytes: its space is of no use before the next.
+    pub fn freed_bytes(&self) -> u64 {
+        self.state.read().freed_bytes
+    }
+
+    /// Space that commits can make available: freed since the last one, quarantined, held for the worst case, or waiting
+    /// for background work.
     pub fn reclaimable_bytes(&self) -> u64 {
-        let held = self.state.read().held_bytes;
+        let state = self.state.read();
+        let held = state.held_bytes + state.freed_bytes;
+        drop(state);
         let work = if self.has_background_work() { u64::MAX / 2 } else { 0 };
         self.shared.store().alloc().quarantined_bytes() + held + work
     }

@@ -223,6 +223,7 @@ impl Volume {
             graves: BTreeMap::new(),
             grave_count: 0,
             frees: Vec::new(),
+            freed_bytes: 0,
             allocs: Vec::new(),
             shared: Vec::new(),
             points: Vec::new(),

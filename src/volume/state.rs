@@ -52,6 +52,8 @@ pub(super) struct State {
     pub grave_count: u64,
     /// References that died and were nobody else's.
     pub frees: Vec<Grave>,
+    /// Content among them, in bytes.
+    pub freed_bytes: u64,
     /// Data ranges that became part of a tree.
     pub allocs: Vec<(u64, u64)>,
     /// Ranges that got one more reference.
@@ -103,7 +105,10 @@ impl State {
         };
         self.grave_count += 1;
         match self.history.kill(head, birth, len) {
-            Fate::Free => self.frees.push(grave),
+            Fate::Free => {
+                self.freed_bytes += if matches!(grave, Grave::Data { .. }) { len } else { 0 };
+                self.frees.push(grave);
+            }
             Fate::List { list, bucket } => self.graves.entry((list, bucket)).or_default().push(grave),
         }
         self.changed = true;

@@ -117,7 +117,7 @@ for cache in strict writeback; do
         for direct in 0 1; do
             begin=$(now_ms)
             fio --name=verify --directory="$mnt" --rw=randrw --bsrange=4k-64k --size=24m --numjobs=2 --direct=$direct \
-                --ioengine=libaio --iodepth=8 --verify=crc32c --verify_fatal=1 --end_fsync=1 --fallocate=none \
+                --ioengine=libaio --iodepth=8 --verify=crc32c --verify_fatal=1 --verify_state_save=0 --end_fsync=1 --fallocate=none \
                 --group_reporting > "$place/fio.out" 2>&1 || {
                 tail -40 "$place/fio.out"
                 fail "fio, cache=$cache, direct=$direct"

@@ -172,9 +172,22 @@ fn a_full_store_refuses_writes_and_deletes_files() {
         t.fs.unlink(&USER, ROOT, b"f").unwrap();
         t.fs.release(f.0, f.1);
         t.fs.forget(f.0);
-        t.fs.commit().unwrap();
-        t.put(ROOT, "again", &vec![2; 1 << 20]);
+        t.put(ROOT, "again", &vec![2; 1 << 20]); // at once: the commits that it takes are made
         t.fs.commit().unwrap();
         assert!(t.cat(ROOT, "again") == vec![2; 1 << 20]);
     }
+}
+
+#[test]
+fn what_comes_and_goes_all_the_time_takes_little_space() {
+    let t = T::new();
+    let f = t.create(ROOT, "f");
+    let mut most = 0;
+    for _ in 0..40 {
+        fallocate(&t, f, 0, 64 << 20, Extend).unwrap();
+        most = most.max(t.fs.volume().space().used);
+        t.resize(f.0, 0);
+    }
+    // What was freed since the last commit, the same of the one before it, and what is in use.
+    assert!(most < 800 << 20, "{most}");
 }
