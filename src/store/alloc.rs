@@ -291,10 +291,15 @@ impl Allocator {
         }
     }
 
+    /// True if [`Self::release`] has something to let go of.
+    pub fn would_release(&self, epoch: Epoch) -> bool {
+        self.quarantine.front().is_some_and(|(e, _)| *e < epoch)
+    }
+
     /// Lets go of everything that commits before `epoch` freed. Returns the bytes.
     pub fn release(&mut self, epoch: Epoch) -> u64 {
         let mut released = 0;
-        while self.quarantine.front().is_some_and(|(e, _)| *e < epoch) {
+        while self.would_release(epoch) {
             for (s, l) in self.quarantine.pop_front().map(|(_, r)| r).unwrap_or_default() {
                 let moved = self.quarantined.remove(s, l) && self.free.insert(s, l);
                 assert!(moved, "range {s:#x}+{l} freed twice");

@@ -202,16 +202,23 @@ impl<'a> CommitSession<'a> {
     fn write_points(&mut self, frozen: Frozen) -> Result<()> {
         let log_begins =
             !self.volume.log.is_recording() || self.committer.superblock.log_start != frozen.log_start;
-        if frozen.points.is_empty() && !log_begins {
+        let store = self.volume.shared.store();
+        let unreachable = self.unreachable(frozen.epoch);
+        if frozen.points.is_empty() && !log_begins && !store.alloc().would_release(unreachable) {
             return Ok(());
         }
-        let store = self.volume.shared.store();
         let mut superblock = self.next_superblock(&frozen);
         superblock.pending.extend(frozen.points);
         ring::write(store, &superblock)?;
         store.flush()?;
         self.committer.superblock = superblock;
+        store.alloc().release(unreachable);
         Ok(())
+    }
+
+    /// What commits before this epoch freed is reached by nobody once the commit of `epoch` is in force.
+    fn unreachable(&self, epoch: Epoch) -> Epoch {
+        self.volume.shared.oldest_reader().map_or(epoch, |oldest| oldest.min(epoch))
     }
 
     fn write_all(&mut self, mut frozen: Frozen) -> Result<()> {
@@ -292,6 +299,7 @@ impl<'a> CommitSession<'a> {
         // 5
         store.flush()?;
         let mut superblock = self.next_superblock(&frozen);
+        let unreachable = self.unreachable(epoch);
         let committer = &mut *self.committer;
         superblock.meta_root = meta_ptr;
         superblock.space_map = committer.space_map.head();
@@ -310,7 +318,7 @@ impl<'a> CommitSession<'a> {
             alloc.settle(*addr, *len);
         }
         alloc.quarantine(epoch, freed);
-        alloc.release(shared.oldest_reader().map_or(epoch, |oldest| oldest.min(epoch)));
+        alloc.release(unreachable);
         let spare = alloc.free_bytes() > 2 * super::TRIM_KEEP_BYTES;
         drop(alloc);
         if spare {
