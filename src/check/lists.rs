@@ -138,7 +138,7 @@ impl Auditor<'_> {
                 }
                 Visit::Item(key, value) if key.kind == Kind::Extent as u8 => {
                     let extent = Extent::decode(value)?;
-                    out.add(extent.addr.0, extent.len_bytes(), extent.birth, 1);
+                    out.add(extent.addr.0, extent.stored_bytes(), extent.birth, 1);
                 }
                 Visit::Item(..) | Visit::Old(_) => {}
             }
@@ -192,7 +192,7 @@ impl Auditor<'_> {
                     bytes = ptr.ranges().fold(bytes, |sum, (_, len)| sum.saturating_add(len))
                 }
                 Visit::Item(key, value) if key.kind == Kind::Extent as u8 => {
-                    bytes = bytes.saturating_add(Extent::decode(value)?.len_bytes());
+                    bytes = bytes.saturating_add(Extent::decode(value)?.stored_bytes());
                 }
                 Visit::Item(..) | Visit::Old(_) => {}
             }

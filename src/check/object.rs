@@ -160,7 +160,7 @@ impl Object {
         let (at, before) = (key.rest, self.end);
         must!(at % BLOCK_BYTES == 0, "extent at {at} does not start at a block");
         let end = at.saturating_add(extent.len_bytes());
-        self.mapped += extent.len_bytes();
+        self.mapped += extent.occupied_bytes();
         self.end = end.max(before);
         self.first_mapped |= at == 0;
         if !extent.is_unwritten() {

@@ -216,7 +216,7 @@ impl Auditor<'_> {
                         last = key;
                         if key.kind == Kind::Extent as u8 {
                             let extent = Extent::decode(value)?;
-                            let (addr, len, birth) = (extent.addr.0, extent.len_bytes(), extent.birth);
+                            let (addr, len, birth) = (extent.addr.0, extent.stored_bytes(), extent.birth);
                             if birth > node_birth {
                                 self.report.problem(format!(
                                     "view {}: extent {key:?} is younger than its node",
@@ -353,7 +353,7 @@ impl Auditor<'_> {
                 Visit::Item(key, value) if key.kind == Kind::Extent as u8 => {
                     let extent = Extent::decode(value)?;
                     if extent.birth > newer_than {
-                        claims.push((extent.addr.0, extent.len_bytes()));
+                        claims.push((extent.addr.0, extent.stored_bytes()));
                     }
                 }
                 Visit::Item(..) | Visit::Old(_) => {}
@@ -381,7 +381,7 @@ fn prove_data(
 ) -> Result<(), StoreError> {
     let mut buf = vec![0; extent.len_bytes() as usize];
     match state.pager.store().read_extent(extent, 0, &mut buf) {
-        Ok(()) if !extent.is_unwritten() => report.data_bytes += buf.len() as u64,
+        Ok(()) if !extent.is_unwritten() => report.data_bytes += extent.stored_bytes(),
         Ok(()) => {}
         Err(e) => report.problem(format!("view {}: {e}", record.id.0)),
     }

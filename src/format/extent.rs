@@ -6,6 +6,20 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_e
 /// Longest extent in bytes.
 pub const EXTENT_BYTES_MAX: u64 = 128 * 1024;
 
+/// Content in compressed form, and which part of it an extent is. Several extents may be pieces of one frame; each is a
+/// reference to all of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Frame {
+    /// Bytes on the device: a multiple of 4096, less than `content_len`.
+    pub(crate) stored_len: u32,
+    /// Zeros at the end of these, behind the compressed bytes; less than 4096.
+    pub(crate) pad: u16,
+    /// Bytes of content in all, a multiple of 4096.
+    pub(crate) content_len: u32,
+    /// Where in its content the extent begins, a multiple of 4096.
+    pub(crate) from: u32,
+}
+
 /// A run of blocks. `fs` stores it under its file offset and never looks at the address.
 ///
 /// Lengths are multiples of 4096. An unwritten extent holds space, reads as zeros and has no checksums.
@@ -15,10 +29,12 @@ pub struct Extent {
     pub(crate) addr: BlockAddr,
     /// Epoch in which this reference was made.
     pub(crate) birth: Epoch,
-    /// Length in bytes.
+    /// Length in bytes of the file.
     pub(crate) len: u32,
-    /// CRC-32C of each block; empty exactly when unwritten.
+    /// CRC-32C of each stored block; empty exactly when unwritten.
     pub(crate) crcs: Vec<u32>,
+    /// The compressed form, if it is compressed.
+    pub(crate) frame: Option<Frame>,
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -28,18 +44,24 @@ struct RawExtent {
     birth: le::U64,
     /// Bytes of the file that it covers.
     len: le::U32,
-    /// Bytes on the device: equals `len` while nothing is compressed.
+    /// Bytes on the device: equals `len` if it is not compressed.
     stored_len: le::U32,
     /// Bit 0: unwritten.
     flags: u8,
-    /// 0: none.
+    /// 0: none. 1: zstd.
     compression: u8,
-    reserved: [u8; 6],
+    /// Compressed: zeros at the end of what is stored.
+    pad: le::U16,
+    /// Compressed: blocks of content in the frame, and the first that the extent is.
+    frame_blocks: u8,
+    frame_from: u8,
+    reserved: [u8; 2],
 }
 
 const RAW_BYTES: usize = 32;
 const _: () = assert!(size_of::<RawExtent>() == RAW_BYTES);
 const UNWRITTEN: u8 = 1;
+const ZSTD: u8 = 1;
 
 impl Extent {
     /// Bytes of the file that it covers, 4096..=131072.
@@ -47,21 +69,46 @@ impl Extent {
         u64::from(self.len)
     }
 
+    /// Bytes on the device from its address on that it refers to.
+    pub fn stored_bytes(&self) -> u64 {
+        u64::from(self.frame.map_or(self.len, |frame| frame.stored_len))
+    }
+
+    /// What it counts in the space of its file, a multiple of 512: a piece of a frame counts its share.
+    pub fn occupied_bytes(&self) -> u64 {
+        match self.frame {
+            None => self.len_bytes(),
+            Some(frame) => (self.len_bytes() * u64::from(frame.stored_len))
+                .div_ceil(u64::from(frame.content_len))
+                .next_multiple_of(512),
+        }
+    }
+
     /// True if it only holds space.
     pub fn is_unwritten(&self) -> bool {
         self.crcs.is_empty()
     }
 
-    /// The part `from..from + len` (multiples of 4096, inside) as an extent of its own.
+    /// True if what is stored is not the content itself.
+    pub fn is_compressed(&self) -> bool {
+        self.frame.is_some()
+    }
+
+    /// The part `from..from + len` (multiples of 4096, inside) as an extent of its own. Of a compressed one it is a
+    /// piece that refers to as much on the device as the whole.
     pub fn slice(&self, from: u64, len: u64) -> Extent {
         assert!(from.is_multiple_of(BLOCK_BYTES) && len.is_multiple_of(BLOCK_BYTES) && len > 0);
         assert!(from + len <= self.len_bytes(), "slice {from}+{len} of {}", self.len);
+        if let Some(frame) = self.frame {
+            let frame = Some(Frame { from: frame.from + from as u32, ..frame });
+            return Extent { len: len as u32, frame, ..self.clone() };
+        }
         let crcs = if self.is_unwritten() {
             Vec::new()
         } else {
             self.crcs[(from / BLOCK_BYTES) as usize..((from + len) / BLOCK_BYTES) as usize].to_vec()
         };
-        Extent { addr: BlockAddr(self.addr.0 + from), birth: self.birth, len: len as u32, crcs }
+        Extent { addr: BlockAddr(self.addr.0 + from), len: len as u32, crcs, ..*self }
     }
 
     /// True if `next` goes on where this ends, on the device and in kind, so that the two may be one item.
@@ -69,6 +116,8 @@ impl Extent {
         self.addr.0 + self.len_bytes() == next.addr.0
             && self.birth == next.birth
             && self.is_unwritten() == next.is_unwritten()
+            && !self.is_compressed()
+            && !next.is_compressed()
             && self.len_bytes() + next.len_bytes() <= EXTENT_BYTES_MAX
     }
 
@@ -86,10 +135,13 @@ impl Extent {
             addr: self.addr.0.into(),
             birth: self.birth.0.into(),
             len: self.len.into(),
-            stored_len: self.len.into(),
+            stored_len: self.frame.map_or(self.len, |f| f.stored_len).into(),
             flags: if self.is_unwritten() { UNWRITTEN } else { 0 },
-            compression: 0,
-            reserved: [0; 6],
+            compression: if self.is_compressed() { ZSTD } else { 0 },
+            pad: self.frame.map_or(0, |f| f.pad).into(),
+            frame_blocks: self.frame.map_or(0, |f| blocks(f.content_len)),
+            frame_from: self.frame.map_or(0, |f| blocks(f.from)),
+            reserved: [0; 2],
         };
         let mut out = Vec::with_capacity(RAW_BYTES + 4 * self.crcs.len());
         out.extend_from_slice(raw.as_bytes());
@@ -108,31 +160,103 @@ impl Extent {
         if addr == 0 || addr % BLOCK_BYTES != 0 || addr > u64::MAX - EXTENT_BYTES_MAX {
             return bad!("extent address {addr:#x} is zero or not a multiple of 4096");
         }
-        if len == 0
-            || len % BLOCK_BYTES != 0
-            || len > EXTENT_BYTES_MAX
-            || raw.stored_len.get() != raw.len.get()
-        {
-            return bad!(
-                "extent length {len} (stored {}) is not a multiple of 4096 in 4096..=131072",
-                raw.stored_len
-            );
+        if len == 0 || len % BLOCK_BYTES != 0 || len > EXTENT_BYTES_MAX {
+            return bad!("extent length {len} is not a multiple of 4096 in 4096..=131072");
         }
-        if raw.birth.get() == 0
-            || raw.flags & !UNWRITTEN != 0
-            || raw.compression != 0
-            || raw.reserved != [0; 6]
-        {
-            return bad!(
-                "extent birth is 0, or it has unknown flags {:#x}, compression or reserved bytes",
-                raw.flags
-            );
+        if raw.birth.get() == 0 || raw.flags & !UNWRITTEN != 0 || raw.reserved != [0; 2] {
+            return bad!("extent birth is 0, or it has unknown flags {:#x} or reserved bytes", raw.flags);
         }
-        let blocks = if raw.flags & UNWRITTEN != 0 { 0 } else { (len / BLOCK_BYTES) as usize };
+        let frame = raw.frame()?;
+        let stored_len = frame.map_or(len, |f| u64::from(f.stored_len));
+        let blocks = if raw.flags & UNWRITTEN != 0 { 0 } else { (stored_len / BLOCK_BYTES) as usize };
         if rest.len() != 4 * blocks {
             return bad!("extent item has {} bytes of checksums, expected {}", rest.len(), 4 * blocks);
         }
         let crcs = rest.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect();
-        Ok(Extent { addr: BlockAddr(addr), birth: Epoch(raw.birth.get()), len: len as u32, crcs })
+        Ok(Extent { addr: BlockAddr(addr), birth: Epoch(raw.birth.get()), len: len as u32, crcs, frame })
+    }
+}
+
+/// Bytes (at most 128 KiB) as blocks.
+fn blocks(bytes: u32) -> u8 {
+    (u64::from(bytes) / BLOCK_BYTES) as u8
+}
+
+impl RawExtent {
+    /// The frame, if it says that it is compressed.
+    fn frame(&self) -> Result<Option<Frame>, FormatError> {
+        let (len, stored_len) = (u64::from(self.len.get()), u64::from(self.stored_len.get()));
+        let (first, total) = (u64::from(self.frame_from), u64::from(self.frame_blocks));
+        if self.compression == 0 {
+            if stored_len != len || self.pad.get() != 0 || first != 0 || total != 0 {
+                return bad!("extent of {len} bytes is not compressed, but has {stored_len} bytes in a frame");
+            }
+            return Ok(None);
+        }
+        if self.compression != ZSTD || self.flags & UNWRITTEN != 0 {
+            return bad!("extent has compression {} and flags {:#x}", self.compression, self.flags);
+        }
+        let content_len = total * BLOCK_BYTES;
+        if content_len > EXTENT_BYTES_MAX || first * BLOCK_BYTES + len > content_len {
+            return bad!("extent is {len} bytes from block {first} of a frame of {total} blocks");
+        }
+        let pad = self.pad.get();
+        if stored_len == 0
+            || stored_len % BLOCK_BYTES != 0
+            || stored_len >= content_len
+            || u64::from(pad) >= BLOCK_BYTES
+        {
+            return bad!("frame of {content_len} bytes has {stored_len} bytes stored, {pad} of them unused");
+        }
+        Ok(Some(Frame {
+            stored_len: stored_len as u32,
+            pad,
+            content_len: content_len as u32,
+            from: (first * BLOCK_BYTES) as u32,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compressed() -> Extent {
+        Extent {
+            addr: BlockAddr(1 << 20),
+            birth: Epoch(7),
+            len: 40960,
+            crcs: vec![1, 2, 3],
+            frame: Some(Frame { stored_len: 12288, pad: 100, content_len: 40960, from: 0 }),
+        }
+    }
+
+    #[test]
+    fn pieces_of_a_frame_round_trip_and_count_their_share() {
+        let whole = compressed();
+        assert_eq!(Extent::decode(&whole.encode()), Ok(whole.clone()));
+        let piece = whole.slice(4096, 32768).slice(4096, 8192);
+        assert_eq!(piece.frame.map(|f| f.from), Some(8192));
+        assert_eq!((piece.len_bytes(), piece.stored_bytes(), piece.addr), (8192, 12288, whole.addr));
+        assert_eq!(Extent::decode(&piece.encode()), Ok(piece.clone()));
+        assert_eq!((whole.occupied_bytes(), piece.occupied_bytes()), (12288, 2560));
+        assert!(!whole.joins(&piece) && !piece.joins(&whole));
+    }
+
+    #[test]
+    fn impossible_frames_are_refused() {
+        let good = compressed().slice(4096, 8192).encode();
+        assert!(Extent::decode(&good).is_ok());
+        // len, stored_len, flags, compression, pad, blocks of the frame, first block, reserved.
+        for (at, value) in [(17, 0xb0), (21, 0x20), (21, 0), (24, 1), (25, 0), (25, 2), (27, 0x10)] {
+            let mut bytes = good.clone();
+            bytes[at] = value;
+            assert!(Extent::decode(&bytes).is_err(), "byte {at} {value:#x}");
+        }
+        for (at, value) in [(28, 2), (28, 3), (28, 33), (28, 0), (29, 9), (29, 255), (30, 1), (31, 1)] {
+            let mut bytes = good.clone();
+            bytes[at] = value;
+            assert!(Extent::decode(&bytes).is_err(), "byte {at} {value:#x}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! A record that decodes has a known type, nanoseconds below a second and zeros where nothing is defined yet. It does
 //! not know its own number, and says nothing about names, content or extended attributes beyond hints.
 
-use super::{FormatError, Ino, bad};
+use super::{CompressionProperty, FormatError, Ino, bad};
 use crate::ops::{FileType, Timestamp};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
@@ -49,6 +49,8 @@ pub struct Inode {
     pub parent: Ino,
     /// Incarnation.
     pub generation: u64,
+    /// How its content is to be compressed, or that of new files in it; `None`: as the root says.
+    pub compression: Option<CompressionProperty>,
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -68,7 +70,9 @@ struct RawInode {
     nanos: [le::U32; 4],
     parent: le::U64,
     generation: le::U64,
-    reserved: [u8; 24],
+    /// Kind (0 none, 1 off, 2 zstd), level, 1 if copied from a directory.
+    compression: [u8; 3],
+    reserved: [u8; 21],
 }
 const _: () = assert!(size_of::<RawInode>() == INODE_BYTES);
 
@@ -114,7 +118,8 @@ impl Inode {
             nanos: times.map(|t| t.nanos.into()),
             parent: self.parent.0.into(),
             generation: self.generation.into(),
-            reserved: [0; 24],
+            compression: CompressionProperty::encode(self.compression),
+            reserved: [0; 21],
         };
         zerocopy::transmute!(raw)
     }
@@ -130,7 +135,7 @@ impl Inode {
             return bad!("inode mode {mode:#o} has no known type");
         };
         let flags = raw.flags.get();
-        if flags & !(HAS_INLINE | HAS_XATTR) != 0 || raw.reserved != [0; 24] {
+        if flags & !(HAS_INLINE | HAS_XATTR) != 0 || raw.reserved != [0; 21] {
             return bad!("inode has unknown flags {flags:#x} or reserved bytes");
         }
         if raw.nanos.iter().any(|n| n.get() >= 1_000_000_000) {
@@ -158,6 +163,7 @@ impl Inode {
             btime: time(3),
             parent,
             generation: raw.generation.get(),
+            compression: CompressionProperty::decode(raw.compression)?,
         })
     }
 }
@@ -165,6 +171,7 @@ impl Inode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::Compression;
 
     fn sample() -> Inode {
         let t = |n: i64| Timestamp { secs: -n, nanos: n as u32 };
@@ -185,6 +192,7 @@ mod tests {
             btime: t(4),
             parent: Ino(1),
             generation: 9,
+            compression: Some(CompressionProperty { value: Compression::Zstd(7), inherited: true }),
         }
     }
 
@@ -202,7 +210,7 @@ mod tests {
     fn refuses_what_it_does_not_know() {
         let good = sample().encode();
         assert!(Inode::decode(&good[1..]).is_err());
-        for (at, value) in [(1, 0xf0), (2, 1), (20, 4), (75, 0xff), (127, 1), (88, 0)] {
+        for (at, value) in [(1, 0xf0), (2, 1), (20, 4), (75, 0xff), (127, 1), (88, 0), (104, 3), (105, 0), (106, 2), (107, 1)] {
             let mut bytes = good;
             bytes[at] = value;
             assert!(Inode::decode(&bytes).is_err(), "byte {at}");

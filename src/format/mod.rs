@@ -3,6 +3,7 @@
 //! Everything is little-endian, without implicit padding; reserved bytes are zero and checked. Decoders return
 //! errors, never panic, whatever the bytes.
 
+pub mod compression;
 pub mod deadlist;
 pub mod dirent;
 pub mod extent;
@@ -22,7 +23,8 @@ pub mod superblock;
 pub mod view;
 pub mod xattr;
 
-pub use extent::Extent;
+pub use compression::{Compression, CompressionProperty};
+pub use extent::{Extent, Frame};
 pub use ids::{BlockAddr, Epoch, Ino, ViewId};
 pub use key::{Key, Kind};
 pub use pointer::{BlockPtr, Copies, Places};

@@ -16,8 +16,10 @@ pub const SLOT_BYTES: usize = 4096;
 pub const RING_SLOTS: u64 = 64;
 /// Format version that this program writes; it reads no other.
 pub const VERSION: u32 = 1;
+/// Incompatible feature: content may be compressed, and inodes say whether it is to be.
+pub const INCOMPAT_COMPRESSION: u64 = 1;
 /// Incompatible features that this program knows.
-pub const INCOMPAT_KNOWN: u64 = 0;
+pub const INCOMPAT_KNOWN: u64 = INCOMPAT_COMPRESSION;
 /// Read-only compatible features that this program knows.
 pub const RO_COMPAT_KNOWN: u64 = 0;
 
@@ -78,6 +80,8 @@ pub struct Superblock {
     pub log_generation: u64,
     /// How often each metadata block is kept.
     pub metadata_copies: Copies,
+    /// Features that a program must know to open the store.
+    pub incompat: u64,
     /// Snapshots that the meta tree does not know yet, oldest first.
     pub pending: Vec<PendingPoint>,
 }
@@ -160,7 +164,7 @@ impl Superblock {
             pending_count: (self.pending.len() as u32).into(),
             compat: 0.into(),
             ro_compat: 0.into(),
-            incompat: 0.into(),
+            incompat: self.incompat.into(),
             uuid: self.uuid,
             seq: self.seq.into(),
             epoch: self.epoch.0.into(),
@@ -242,6 +246,7 @@ impl Superblock {
             log_start: raw.log_start.get(),
             log_generation: raw.log_generation.get(),
             metadata_copies,
+            incompat: raw.incompat.get(),
             pending,
         };
         let counters = [sb.epoch.0, sb.seq, sb.next_id, sb.size, sb.log_start, sb.log_generation];
@@ -358,6 +363,7 @@ mod tests {
             log_start: 8192,
             log_generation: 3,
             metadata_copies: Copies::Two,
+            incompat: INCOMPAT_COMPRESSION,
             pending: vec![point(1), point(255)],
         }
     }
@@ -374,6 +380,12 @@ mod tests {
         for len in 0..slot.len() {
             assert!(Superblock::decode(&slot[..len]).is_err());
         }
+    }
+
+    #[test]
+    fn features_that_are_not_known_are_refused() {
+        let strange = Superblock { incompat: INCOMPAT_KNOWN + 1, ..sample() };
+        assert!(matches!(Superblock::decode(&strange.encode()), Err(SlotError::Foreign(_))));
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub(super) struct Gate {
 pub(super) struct Change<'a> {
     batch: BTreeMap<Key, Option<Vec<u8>>>,
     unlinked: Vec<Ino>,
+    /// See [`Need::cuts`].
+    cuts: u32,
     /// Inodes whose set-id bits fall, and where to tell that when it has happened.
     fallen: (Vec<Ino>, &'a Mutex<Vec<Ino>>),
     /// The transaction. Dropped, and so visible, before the gate opens.
@@ -52,7 +54,7 @@ impl Fs {
         gate.dirty.settled();
         let now = self.clock.now();
         let fallen = (Vec::new(), &self.fallen);
-        Ok(Change { batch: BTreeMap::new(), unlinked: Vec::new(), fallen, txn, gate, now })
+        Ok(Change { batch: BTreeMap::new(), unlinked: Vec::new(), cuts: 0, fallen, txn, gate, now })
     }
 }
 
@@ -159,7 +161,12 @@ impl Change<'_> {
     pub fn reserve(&mut self, items: usize, data_bytes: u64, purpose: Purpose) -> Result<()> {
         // One more for each inode that loses its last name: its orphan record.
         let items = (items + self.batch.len() + self.unlinked.len() + 1) as u32;
-        Ok(self.txn.reserve(Need { items, data_bytes }, purpose)?)
+        Ok(self.txn.reserve(Need { items, data_bytes, cuts: self.cuts }, purpose)?)
+    }
+
+    /// Has the next [`Self::reserve`] reserve for so many compressed extents more that may be cut in two.
+    pub fn will_cut(&mut self, extents: usize) {
+        self.cuts += extents as u32;
     }
 
     /// Reserves, then puts everything into the tree.

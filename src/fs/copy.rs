@@ -5,11 +5,11 @@
 use super::Fs;
 use super::change::Change;
 use super::extents::{self, Keep};
-use super::flush;
+use super::flush::{self, Stager};
 use crate::format::{BLOCK_BYTES, Ino, Key, Kind};
 use crate::limits::FILE_BYTES_MAX;
 use crate::ops::{Caller, Error, Handle, NodeId, Result};
-use crate::volume::{Purpose, Volume};
+use crate::volume::Purpose;
 
 /// Shared in one change, in bytes.
 const SHARE_BYTES: u64 = 64 << 20;
@@ -62,7 +62,7 @@ impl Fs {
         let aligned = from.offset.is_multiple_of(BLOCK_BYTES) && to.offset.is_multiple_of(BLOCK_BYTES);
         // Blocks that only a snapshot holds are copied: sharing starts from references of the live tree.
         if aligned && from.node.is_live() {
-            let shared = self.change()?.share(&self.volume, caller, from, to, len.min(SHARE_BYTES))?;
+            let shared = self.change()?.share(self.stager(), caller, from, to, len.min(SHARE_BYTES))?;
             if shared > 0 {
                 return Ok(shared);
             }
@@ -81,7 +81,7 @@ impl Fs {
 
 impl Change<'_> {
     /// Shares the blocks of the start of a range; returns how many bytes, 0 if they must be copied by value.
-    fn share(mut self, volume: &Volume, caller: &Caller, from: End, to: End, len: u64) -> Result<u64> {
+    fn share(mut self, stager: Stager, caller: &Caller, from: End, to: End, len: u64) -> Result<u64> {
         let (source, target) = (Ino(from.node.ino()), Ino(to.node.ino()));
         let inode = self.regular(source)?;
         let target_size = self.regular(target)?.size;
@@ -95,7 +95,7 @@ impl Change<'_> {
         }
         let (first, last) = (from.offset / BLOCK_BYTES, (from.offset + whole) / BLOCK_BYTES);
         if !self.gate.dirty.collect(source, first, last).is_empty() {
-            flush::flush(&mut self.gate.dirty, volume, &mut self.txn, &[source], flush::Early::default())?;
+            flush::flush(&mut self.gate.dirty, stager, &mut self.txn, &[source], flush::Early::default())?;
             // The gate stays closed until this transaction is visible, so nobody needs the flushed blocks; and those
             // in the target's range must not show over what is shared.
             self.gate.dirty.settled();
@@ -109,6 +109,7 @@ impl Change<'_> {
         if caller.uid != 0 {
             self.kill_privileges(target, &mut inode)?;
         }
+        self.will_cut(extents::cuts(&replaced, 1));
         self.reserve(2 * found.len() + replaced.len() + 8, 0, Purpose::Write)?;
 
         self.discard(target, to.offset / BLOCK_BYTES, (to.offset + whole) / BLOCK_BYTES);

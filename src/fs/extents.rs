@@ -3,6 +3,8 @@
 //! Extents of a file never overlap, start and end on block borders, and an inode with an inline item has none in its
 //! first block. The functions here change the tree at once: space for the items must have been reserved, and every
 //! question that may be refused must have been asked before. Times, sizes and delayed data are not looked at.
+//!
+//! A compressed extent that is cut stays where it is: what is left of it are pieces, each a reference to its frame.
 
 use super::items::decode_extent;
 use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind};
@@ -94,21 +96,36 @@ pub(super) fn replace(
         let end = at + ext.len_bytes();
         let (cut_from, cut_to) = (at.max(from), end.min(to));
         txn.remove(&key(ino, at))?;
-        if at < cut_from {
-            txn.insert(key(ino, at), &ext.slice(0, cut_from - at).encode())?;
+        let front = (at < cut_from).then(|| ext.slice(0, cut_from - at));
+        let mut back = (cut_to < end).then(|| ext.slice(cut_to - at, end - cut_to));
+        if !ext.is_compressed() {
+            txn.free(&ext.slice(cut_from - at, cut_to - cut_from));
+        } else if front.is_none() && back.is_none() {
+            txn.free(&ext);
+        } else if front.is_some() {
+            // One piece goes on with the reference to the frame, a second one gets its own.
+            back = back.map(|piece| txn.share(&piece));
         }
-        if cut_to < end {
-            txn.insert(key(ino, cut_to), &ext.slice(cut_to - at, end - cut_to).encode())?;
+        grown -= ext.occupied_bytes() as i64;
+        for (at, piece) in [(at, front), (cut_to, back)] {
+            if let Some(piece) = piece {
+                txn.insert(key(ino, at), &piece.encode())?;
+                grown += piece.occupied_bytes() as i64;
+            }
         }
-        txn.free(&ext.slice(cut_from - at, cut_to - cut_from));
-        grown -= (cut_to - cut_from) as i64;
     }
     for (at, ext) in new {
         debug_assert!(*at >= from && at + ext.len_bytes() <= to);
         txn.insert(key(ino, *at), &ext.encode())?;
-        grown += ext.len_bytes() as i64;
+        grown += ext.occupied_bytes() as i64;
     }
     Ok(grown)
+}
+
+/// How many extents a change of blocks among `old` may cut in two, if it happens in `places` contiguous ranges: only
+/// those that are compressed count, see [`Need::cuts`](crate::volume::Need).
+pub(super) fn cuts(old: &[(u64, Extent)], places: usize) -> usize {
+    old.iter().filter(|(_, ext)| ext.is_compressed()).count().min(places)
 }
 
 /// Lays `extents` one behind the other from `offset` on, as few items as possible.

@@ -1,9 +1,11 @@
 //! The flush: delayed data gets its place, in the transaction of a commit or of a snapshot.
 //!
 //! Everything that can fail for want of space happens before the first change: a failed flush leaves the data delayed.
-//! Blocks of zeros become holes, small files go into the tree, the rest is staged in long runs over all files.
+//! Blocks of zeros become holes, small files go into the tree, the rest is staged in long runs over all files, compressed
+//! where that is wanted.
 
 use super::change::Gate;
+use super::compress::Misses;
 use super::dirty::{Block, Dirty};
 use super::extents::{self, Keep};
 use super::intent::{Note, inline_first_block};
@@ -11,7 +13,7 @@ use super::items::Items;
 use crate::format::inode::Inode;
 use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind};
 use crate::limits::INLINE_BYTES_MAX;
-use crate::volume::{Staged, Txn, Volume, VolumeError};
+use crate::volume::{Part, Staged, Txn, Volume, VolumeError};
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,10 +26,10 @@ const STAGE_BYTES: usize = 8 << 20;
 /// Makes the live tree in `txn` complete: delayed data, and a record of each inode without a name.
 ///
 /// Returns the number of the round, for [`Dirty::end_round`] once the transaction is visible.
-pub(super) fn prepare(gate: &mut Gate, volume: &Volume, txn: &mut Txn, early: Early) -> Result<u64> {
+pub(super) fn prepare(gate: &mut Gate, stager: Stager, txn: &mut Txn, early: Early) -> Result<u64> {
     let round = gate.dirty.begin_round();
     let files: Vec<Ino> = gate.dirty.files().into_iter().collect();
-    flush(&mut gate.dirty, volume, txn, &files, early)?;
+    flush(&mut gate.dirty, stager, txn, &files, early)?;
     for ino in gate.unlinked.keys() {
         let key = Key::new(Ino::ORPHANS.0, Kind::Orphan, ino.0);
         if txn.view().get(&key)?.is_none() {
@@ -37,11 +39,28 @@ pub(super) fn prepare(gate: &mut Gate, volume: &Volume, txn: &mut Txn, early: Ea
     Ok(round)
 }
 
+/// What it takes to put content onto the device.
+#[derive(Clone, Copy)]
+pub(super) struct Stager<'a> {
+    /// The volume.
+    pub volume: &'a Volume,
+    /// Files whose content could not be compressed.
+    pub misses: &'a Misses,
+}
+
 /// Contiguous blocks of one file, none of them zero.
 struct Run {
     ino: Ino,
     first: u64,
     blocks: Vec<Block>,
+    /// As in [`Part`].
+    level: Option<u8>,
+}
+
+impl Run {
+    fn bytes(&self) -> u64 {
+        self.blocks.len() as u64 * BLOCK_BYTES
+    }
 }
 
 /// Staged data and the runs in it, in order.
@@ -57,24 +76,27 @@ pub(super) struct Early(Vec<Batch>);
 
 /// Puts delayed data onto the device without holding anything up. Best effort: what fails here is tried again, and
 /// reported, by the flush.
-pub(super) fn stage_early(gate: &RwLock<Gate>, volume: &Volume) -> Early {
+pub(super) fn stage_early(gate: &RwLock<Gate>, stager: Stager) -> Early {
     let mut runs = Vec::new();
     {
         let gate = gate.read();
-        let view = volume.live();
+        let view = stager.volume.live();
         for ino in gate.dirty.files() {
-            if view.inode(ino).is_ok_and(|i| i.is_some_and(|i| i.size > INLINE_BYTES_MAX)) {
-                runs.extend(runs_of(&gate.dirty, ino, &BTreeSet::new()).0);
+            if let Ok(Some(inode)) = view.inode(ino)
+                && inode.size > INLINE_BYTES_MAX
+                && let Ok(level) = stager.level(&view, ino, &inode)
+            {
+                runs.extend(runs_of(&gate.dirty, ino, &BTreeSet::new(), level).0);
             }
         }
     }
-    Early(stage(volume, runs).unwrap_or_default())
+    Early(stage(stager, runs).unwrap_or_default())
 }
 
 /// Gives the delayed data of `files` its place and lets it settle.
 pub(super) fn flush(
     dirty: &mut Dirty,
-    volume: &Volume,
+    stager: Stager,
     txn: &mut Txn,
     files: &[Ino],
     early: Early,
@@ -95,12 +117,13 @@ pub(super) fn flush(
     }
     let done = unchanged(dirty, &inodes, &early);
     let (mut runs, mut zeros) = (Vec::new(), Vec::new());
-    for ino in inodes.keys() {
-        let (data, zero) = runs_of(dirty, *ino, &done);
+    for (ino, inode) in &inodes {
+        let level = stager.level(txn.view(), *ino, inode)?;
+        let (data, zero) = runs_of(dirty, *ino, &done, level);
         runs.extend(data);
         zeros.extend(zero.into_iter().map(|(first, blocks)| (*ino, first, blocks)));
     }
-    let batches = stage(volume, runs)?;
+    let batches = stage(stager, runs)?;
 
     for ino in small {
         txn.by_note(&Note::Inlined { ino }.encode(), |txn| inline_first_block(dirty, txn, ino))?;
@@ -139,36 +162,62 @@ fn fits_inline(dirty: &Dirty, txn: &Txn, ino: Ino, inode: &Inode) -> Result<bool
 }
 
 /// Blocks that were staged early and are still what the file holds. The early runs keep the old content alive, so the
-/// same place in memory is the same content.
+/// same place in memory is the same content. What was compressed together counts only if all of it is the same.
 fn unchanged(dirty: &Dirty, inodes: &BTreeMap<Ino, Inode>, early: &Early) -> BTreeSet<(Ino, u64)> {
-    let runs = early.0.iter().flat_map(|batch| &batch.runs).filter(|run| inodes.contains_key(&run.ino));
-    runs.flat_map(|run| run.blocks.iter().zip(run.first..).map(|(block, n)| (run.ino, n, block)))
-        .filter(|(ino, n, block)| dirty.get(*ino, *n).is_some_and(|now| Arc::ptr_eq(now, block)))
-        .map(|(ino, n, _)| (ino, n))
-        .collect()
+    let mut done = BTreeSet::new();
+    for batch in &early.0 {
+        let mut all = batch.runs.iter().flat_map(|run| {
+            run.blocks.iter().zip(run.first..).map(move |(block, n)| (run.ino, n, block))
+        });
+        for extent in batch.staged.extents() {
+            let together: Vec<_> = all.by_ref().take((extent.len_bytes() / BLOCK_BYTES) as usize).collect();
+            let mut same = together.clone();
+            same.retain(|(ino, n, block)| {
+                inodes.contains_key(ino) && dirty.get(*ino, *n).is_some_and(|now| Arc::ptr_eq(now, block))
+            });
+            if !extent.is_compressed() || same.len() == together.len() {
+                done.extend(same.into_iter().map(|(ino, n, _)| (ino, n)));
+            }
+        }
+    }
+    done
 }
 
 /// Puts runs onto the device. Changes nothing; what is staged is given back if this fails.
-fn stage(volume: &Volume, runs: Vec<Run>) -> Result<Vec<Batch>> {
+fn stage(stager: Stager, runs: Vec<Run>) -> Result<Vec<Batch>> {
     let (mut batches, mut data, mut pending) = (Vec::new(), Vec::new(), Vec::new());
+    let mut flush = |data: &mut Vec<u8>, pending: &mut Vec<Run>| -> Result<()> {
+        if !data.is_empty() {
+            let part = |run: &Run| stager.part(run.ino, run.first * BLOCK_BYTES, run.bytes(), run.level);
+            let parts: Vec<Part> = pending.iter().map(part).collect();
+            let staged = stager.volume.stage_reserved(data, &parts)?;
+            let runs = std::mem::take(pending);
+            runs.iter().zip(staged.gains()).for_each(|(run, gain)| stager.misses.learn(run.ino, *gain));
+            batches.push(Batch { staged, runs });
+            data.clear();
+        }
+        Ok(())
+    };
     for run in runs {
         for block in &run.blocks {
             data.extend_from_slice(&block[..]);
         }
         pending.push(run);
         if data.len() >= STAGE_BYTES {
-            batches.push(Batch { staged: volume.stage_reserved(&data)?, runs: std::mem::take(&mut pending) });
-            data.clear();
+            flush(&mut data, &mut pending)?;
         }
     }
-    if !data.is_empty() {
-        batches.push(Batch { staged: volume.stage_reserved(&data)?, runs: pending });
-    }
+    flush(&mut data, &mut pending)?;
     Ok(batches)
 }
 
 /// The delayed blocks of a file without those in `skip`: runs of data, and runs of zeros as (first, number).
-fn runs_of(dirty: &Dirty, ino: Ino, skip: &BTreeSet<(Ino, u64)>) -> (Vec<Run>, Vec<(u64, u64)>) {
+fn runs_of(
+    dirty: &Dirty,
+    ino: Ino,
+    skip: &BTreeSet<(Ino, u64)>,
+    level: Option<u8>,
+) -> (Vec<Run>, Vec<(u64, u64)>) {
     let (mut runs, mut zeros): (Vec<Run>, Vec<(u64, u64)>) = (Vec::new(), Vec::new());
     for (n, block) in dirty.blocks(ino).filter(|(n, _)| !skip.contains(&(ino, *n))) {
         if is_zero(&block[..]) {
@@ -183,7 +232,7 @@ fn runs_of(dirty: &Dirty, ino: Ino, skip: &BTreeSet<(Ino, u64)>) -> (Vec<Run>, V
             Some(run) if run.first + run.blocks.len() as u64 == n && run.blocks.len() < full => {
                 run.blocks.push(block.clone());
             }
-            _ => runs.push(Run { ino, first: n, blocks: vec![block.clone()] }),
+            _ => runs.push(Run { ino, first: n, blocks: vec![block.clone()], level }),
         }
     }
     (runs, zeros)

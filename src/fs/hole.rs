@@ -126,6 +126,7 @@ impl Change<'_> {
             2 * found.len() + 2 * gaps.len() + ((outer.end - outer.start) / (128 * 1024)) as usize + 8;
         let delayed = cuts.len() as u64 + u64::from(moves);
         let purpose = if space { Purpose::Write } else { Purpose::Delete };
+        self.will_cut(extents::cuts(&found, gaps.len() + cuts.len() + 1));
         self.reserve(items, delayed * BLOCK_BYTES, purpose)?;
 
         for cut in cuts {

@@ -5,6 +5,7 @@
 
 use super::Fs;
 use super::change::Change;
+use super::compress;
 use super::items::Items;
 use crate::format::inode::{Inode, MODE_BITS};
 use crate::format::{BLOCK_BYTES, Ino, Key, Kind, ViewId};
@@ -195,6 +196,7 @@ pub(super) fn new_inode(kind: FileType, mode: u32, now: Timestamp, generation: u
         btime: now,
         parent: Ino(0),
         generation,
+        compression: None,
     }
 }
 
@@ -281,6 +283,9 @@ impl Change<'_> {
             if kind == FileType::Directory {
                 inode.mode |= SET_GROUP_ID;
             }
+        }
+        if compress::has_property(kind) {
+            inode.compression = compress::inherited(dir, parent);
         }
         let ino = self.txn.next_ino()?;
         self.inherit_acl(caller, (dir, parent), ino, &mut inode)?;

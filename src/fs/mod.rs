@@ -11,6 +11,7 @@
 mod acl;
 mod atime;
 mod change;
+mod compress;
 mod copy;
 mod create;
 mod dir;
@@ -80,6 +81,7 @@ pub struct Fs {
     /// Inodes that lost set-id bits by a request whose answer does not say so: the kernel has to be told.
     fallen: Mutex<Vec<Ino>>,
     waiting: sync::Waiting,
+    misses: compress::Misses,
 }
 
 impl Fs {
@@ -104,6 +106,7 @@ impl Fs {
             recovered,
             fallen: Mutex::new(Vec::new()),
             waiting: sync::Waiting::default(),
+            misses: compress::Misses::default(),
         };
         if !fs.options.read_only && !fs.volume.is_read_only() {
             if fs.recovered.records > 0 {
@@ -130,13 +133,13 @@ impl Fs {
             return Ok(());
         }
         let number = self.commits_started.fetch_add(1, Ordering::SeqCst) + 1;
-        let mut early = Some(flush::stage_early(&self.gate, &self.volume));
+        let mut early = Some(flush::stage_early(&self.gate, self.stager()));
         let mut gate = Some(self.gate.write());
         let mut round = 0;
-        let volume = &self.volume;
-        volume.commit(&mut |txn| {
+        let stager = self.stager();
+        self.volume.commit(&mut |txn| {
             if let Some(gate) = gate.as_mut() {
-                round = flush::prepare(gate, volume, txn, early.take().unwrap_or_default())?;
+                round = flush::prepare(gate, stager, txn, early.take().unwrap_or_default())?;
             }
             // Readers find the flushed blocks as settling until the transaction is visible.
             gate = None;
@@ -175,6 +178,10 @@ impl Fs {
     /// The volume below.
     pub fn volume(&self) -> &Arc<Volume> {
         &self.volume
+    }
+
+    fn stager(&self) -> flush::Stager<'_> {
+        flush::Stager { volume: &self.volume, misses: &self.misses }
     }
 
     fn kernel(&self) -> KernelRef {

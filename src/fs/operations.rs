@@ -208,8 +208,8 @@ impl Operations for Fs {
         self.list_xattr(node)
     }
 
-    fn removexattr(&self, _caller: &Caller, node: NodeId, name: &[u8]) -> Result<()> {
-        self.with_space(|| self.remove_xattr(node, name))
+    fn removexattr(&self, caller: &Caller, node: NodeId, name: &[u8]) -> Result<()> {
+        self.with_space(|| self.remove_xattr(caller, node, name))
     }
 
     fn fallocate(

@@ -102,12 +102,12 @@ impl Fs {
             self.kernel().write_back(&writers).map_err(write_back_error)?;
         }
         let no_commit = self.commit_lock.lock();
-        let mut early = Some(flush::stage_early(&self.gate, &self.volume));
+        let mut early = Some(flush::stage_early(&self.gate, self.stager()));
         let mut gate = Some(self.gate.write());
         let closed = Instant::now();
         let mut pause = Duration::ZERO;
         let mut round = 0;
-        let volume = &self.volume;
+        let stager = self.stager();
         let now = self.clock.now();
         let new = NewSnapshot {
             name,
@@ -115,9 +115,9 @@ impl Fs {
             consistency: Consistency::FileSystem,
             pause_ns: &|| closed.elapsed().as_nanos() as u64,
         };
-        let (id, durable) = volume.create_snapshot(&new, &mut |txn| {
+        let (id, durable) = self.volume.create_snapshot(&new, &mut |txn| {
             if let Some(gate) = gate.as_mut() {
-                round = flush::prepare(gate, volume, txn, early.take().unwrap_or_default())?;
+                round = flush::prepare(gate, stager, txn, early.take().unwrap_or_default())?;
             }
             gate = None;
             pause = closed.elapsed();

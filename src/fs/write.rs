@@ -7,13 +7,14 @@ use super::Fs;
 use super::change::Change;
 use super::dirty::{DirtyBlock, zero_block};
 use super::extents::{self, Keep};
-use super::flush::is_zero;
+use super::flush::{Stager, is_zero};
+use super::items::Items;
 use super::read::read_blocks;
 use crate::format::inode::Inode;
 use crate::format::{BLOCK_BYTES, Ino, Key, Kind};
 use crate::limits::FILE_BYTES_MAX;
 use crate::ops::{Error, FileType, Handle, NodeId, Result};
-use crate::volume::{Purpose, Staged, Volume};
+use crate::volume::{Purpose, Staged};
 
 /// Whole blocks of at least this many bytes are not delayed.
 const DIRECT_BYTES_MIN: u64 = 64 * 1024;
@@ -65,7 +66,8 @@ impl Fs {
             Vec::new()
         } else {
             let whole = (whole_from.max(offset) - offset) as usize..(whole_to.max(offset) - offset) as usize;
-            stage_pieces(&self.volume, whole_from, data.get(whole).unwrap_or_default())?
+            let level = self.level_of(ino)?;
+            stage_pieces(self.stager(), (ino, level), whole_from, data.get(whole).unwrap_or_default())?
         };
         let change = self.change()?;
         let inode = change.regular(ino)?;
@@ -79,6 +81,16 @@ impl Fs {
             change.write(ino, inode, offset, data, (whole_from, whole_to), pieces, kill_set_id)?;
         }
         self.relieve()
+    }
+
+    /// The level at which content of a live file is to be compressed, if it is.
+    fn level_of(&self, ino: Ino) -> Result<Option<u8>> {
+        if !self.volume.knows_compression() {
+            return Ok(None);
+        }
+        let view = self.volume.live();
+        let inode = view.inode(ino)?.ok_or(Error::Stale)?;
+        Ok(self.stager().level(&view, ino, &inode)?)
     }
 
     /// Flushes if too much data is delayed.
@@ -95,7 +107,12 @@ fn whole_blocks(offset: u64, len: u64) -> Result<(u64, u64)> {
 }
 
 /// Stages whole blocks, zeros left out.
-fn stage_pieces(volume: &Volume, from: u64, data: &[u8]) -> Result<Vec<Piece>> {
+fn stage_pieces(
+    stager: Stager,
+    (ino, level): (Ino, Option<u8>),
+    from: u64,
+    data: &[u8],
+) -> Result<Vec<Piece>> {
     let mut pieces = Vec::new();
     let block = BLOCK_BYTES as usize;
     let mut at = 0;
@@ -105,7 +122,15 @@ fn stage_pieces(volume: &Volume, from: u64, data: &[u8]) -> Result<Vec<Piece>> {
         while end < data.len() && is_zero(&data[end..end + block]) == zero {
             end += block;
         }
-        let staged = if zero { None } else { Some(volume.stage(&data[at..end])?) };
+        let staged = match zero {
+            true => None,
+            false => {
+                let part = stager.part(ino, from + at as u64, (end - at) as u64, level);
+                let staged = stager.volume.stage_part(&data[at..end], part)?;
+                staged.gains().iter().for_each(|gain| stager.misses.learn(ino, *gain));
+                Some(staged)
+            }
+        };
         pieces.push(Piece { from: from + at as u64, len: (end - at) as u64, staged });
         at = end;
     }
@@ -141,10 +166,13 @@ impl Change<'_> {
         let mut loaded = Vec::new();
         let mut new_blocks = 0;
         for (from, to) in parts.iter().copied().filter(|(from, to)| from < to) {
-            new_blocks += self.load_edges(ino, &inode, from, to, &mut loaded)?;
+            let (missing, cuts) = self.load_edges(ino, &inode, from, to, &mut loaded)?;
+            new_blocks += missing;
+            self.will_cut(cuts);
         }
         if !pieces.is_empty() {
-            extents::overlapping(self.view(), ino, whole_from, whole_to, usize::MAX)?;
+            let old = extents::overlapping(self.view(), ino, whole_from, whole_to, usize::MAX)?;
+            self.will_cut(extents::cuts(&old, pieces.len()));
         }
         inode.mtime = self.now;
         inode.ctime = self.now;
@@ -182,7 +210,7 @@ impl Change<'_> {
     }
 
     /// Loads what a write of `from..to` needs of blocks that are not delayed yet: the old content of those it covers in
-    /// part, and whether they are mapped. Returns their number.
+    /// part, and whether they are mapped. Returns their number, and how many compressed extents they may cut.
     fn load_edges(
         &self,
         ino: Ino,
@@ -190,11 +218,11 @@ impl Change<'_> {
         from: u64,
         to: u64,
         out: &mut Vec<(u64, DirtyBlock)>,
-    ) -> Result<u64> {
+    ) -> Result<(u64, usize)> {
         let (first, last) = (from / BLOCK_BYTES, to.div_ceil(BLOCK_BYTES));
         let missing = self.gate.dirty.missing(ino, first, last);
         if missing == 0 {
-            return Ok(0);
+            return Ok((0, 0));
         }
         let mapped =
             extents::overlapping(self.view(), ino, first * BLOCK_BYTES, last * BLOCK_BYTES, usize::MAX)?;
@@ -208,7 +236,7 @@ impl Change<'_> {
             let data = if whole { zero_block() } else { self.old_block(ino, inode, n)? };
             out.push((n, DirtyBlock { data, fresh }));
         }
-        Ok(missing)
+        Ok((missing, extents::cuts(&mapped, usize::MAX)))
     }
 
     /// Content of a block as the tree has it.

@@ -1,12 +1,13 @@
 //! Extended attributes.
 //!
 //! Namespaces `user.`, `trusted.` and `security.` are stored as they come, access control lists as `acl` has them;
-//! everything else is not offered. Names under `user.snapfs.` belong to snapshots, where they are made up and not stored.
-//! They are never listed: whoever copies a snapshot would copy them. Who may use which is the kernel's question.
+//! everything else is not offered. Names under `user.snapfs.` are made up and not stored: what snapshots say of themselves, and
+//! properties of files. They are never listed: whoever copies a snapshot would copy them. Who may use which is the kernel's question.
 
 use super::Fs;
 use super::acl;
 use super::change::Change;
+use super::compress;
 use super::error::{damaged, inconsistent};
 use super::inode::{Place, live_target, place};
 use super::items::Items;
@@ -52,6 +53,9 @@ impl Fs {
         check_xattr_name(name)?;
         match place(node) {
             Place::Snapdir(_) => return Err(Error::NoAttribute),
+            _ if name == compress::CHOICE || name == compress::SOURCE => {
+                return self.compression_attribute(&*self.view_of(node)?, Ino(node.ino()), name);
+            }
             Place::Snapshot(view, Ino::ROOT) if name.starts_with(OWN_PREFIX) => {
                 let own = self.snapshot_attributes(view)?;
                 let found = own.into_iter().find(|(n, _)| [OWN_PREFIX, n.as_bytes()].concat() == name);
@@ -99,6 +103,9 @@ impl Fs {
     ) -> Result<()> {
         let ino = live_target(node)?;
         check_xattr_name(name)?;
+        if name == compress::CHOICE {
+            return self.set_compression(caller, node, value, mode);
+        }
         if name.starts_with(OWN_PREFIX) {
             return Err(Error::NotPermitted);
         }
@@ -124,9 +131,12 @@ impl Fs {
     }
 
     /// See [`Operations::removexattr`](crate::ops::Operations::removexattr).
-    pub(super) fn remove_xattr(&self, node: NodeId, name: &[u8]) -> Result<()> {
+    pub(super) fn remove_xattr(&self, caller: &Caller, node: NodeId, name: &[u8]) -> Result<()> {
         let ino = live_target(node)?;
         check_xattr_name(name)?;
+        if name == compress::CHOICE {
+            return self.set_compression(caller, node, b"inherit", XattrMode::Replace);
+        }
         let mut change = self.change()?;
         let mut inode = change.known(ino)?;
         if !change.take_xattr(ino, name)? {

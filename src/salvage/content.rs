@@ -75,7 +75,7 @@ pub(super) fn copy(
         });
         let Some(extent) = extent else { continue };
         end = key.rest + extent.len_bytes();
-        mapped += extent.len_bytes();
+        mapped += extent.occupied_bytes();
         join(&mut known, key.rest, extent.len_bytes());
         content.size = content.size.max(end_of(end, &content));
         if !extent.is_unwritten() {
@@ -111,6 +111,11 @@ fn copy_extent(
     if items.store().read_extent(extent, 0, buf).is_ok() {
         content.good_bytes += buf.len() as u64;
         return write(out, offset, buf, limit);
+    }
+    if extent.is_compressed() {
+        // All of it or nothing.
+        content.lose(offset, extent.len_bytes().min(limit.saturating_sub(offset)));
+        return Ok(());
     }
     for at in (0..extent.len_bytes()).step_by(BLOCK_BYTES as usize) {
         let block = &mut buf[..BLOCK_BYTES as usize];

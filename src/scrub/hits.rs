@@ -27,7 +27,13 @@ pub(super) fn maps(pager: &Pager, root: &BlockPtr, ino: Ino, offset: u64, addr: 
     let found = tree::last_at_or_before(pager, &Child::Stored(*root), &key, &floor);
     let Ok(Some((at, value))) = found else { return false };
     let inside = offset - at.rest;
-    Extent::decode(&value).is_ok_and(|e| inside < e.len_bytes() && e.addr.0 + inside == addr)
+    Extent::decode(&value).is_ok_and(|e| {
+        let there = match e.is_compressed() {
+            true => (e.addr.0..e.addr.0 + e.stored_bytes()).contains(&addr),
+            false => e.addr.0 + inside == addr,
+        };
+        inside < e.len_bytes() && there
+    })
 }
 
 /// Names of `first` and of all views above it whose trees have something: `has` tells of a root. Oldest first.

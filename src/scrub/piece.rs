@@ -244,20 +244,20 @@ impl Part<'_> {
         if extent.birth <= self.newer_than || extent.birth > self.scrub.record.until {
             return Ok(());
         }
-        self.scrub.done(extent.len_bytes());
+        self.scrub.done(extent.stored_bytes());
         if extent.is_unwritten() {
             return Ok(());
         }
-        self.read += extent.len_bytes();
+        self.read += extent.stored_bytes();
         let store = self.state.pager.store();
         if store.has_content(extent) {
             return Ok(());
         }
-        // Runs of bad blocks: offset in the extent, length, what is wrong with the first.
+        // Runs of bad blocks: offset in what is stored, length, what is wrong with the first.
         let mut runs: Vec<(u64, u64, StoreError)> = Vec::new();
         let mut block = [0; BLOCK_BYTES as usize];
-        for at in (0..extent.len_bytes()).step_by(BLOCK_BYTES as usize) {
-            let Err(e) = store.read_extent(extent, at, &mut block) else { continue };
+        for at in (0..extent.stored_bytes()).step_by(BLOCK_BYTES as usize) {
+            let Err(e) = store.read_stored(extent, at, &mut block) else { continue };
             still_there(store)?;
             match runs.last_mut() {
                 Some((from, len, _)) if *from + *len == at => *len += BLOCK_BYTES,
@@ -268,9 +268,12 @@ impl Part<'_> {
         Ok(())
     }
 
+    /// `len` bytes from `at` of what is stored of an extent are bad. If it is compressed all of its content is lost.
     fn bad_content(&mut self, key: &Key, extent: &Extent, at: u64, len: u64, e: &StoreError) {
         let Some(view) = self.view else { return };
-        let (pager, ino, offset) = (&self.state.pager, Ino(key.object), key.rest + at);
+        let (pager, ino) = (&self.state.pager, Ino(key.object));
+        let (offset, bytes) =
+            if extent.is_compressed() { (key.rest, extent.len_bytes()) } else { (key.rest + at, len) };
         let addr = extent.addr.0 + at;
         let views = hits::views(self.state, view, &|root| hits::maps(pager, root, ino, offset, addr));
         self.scrub.found(Finding {
@@ -278,7 +281,7 @@ impl Part<'_> {
             len,
             files_total: 1,
             views_total: views.len() as u64,
-            what: format!("content, bytes {offset} to {}: {e}", offset + len),
+            what: format!("content, bytes {offset} to {}: {e}", offset + bytes),
             files: vec![hits::path(pager, self.root, ino)],
             views,
         });

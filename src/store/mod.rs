@@ -6,6 +6,7 @@
 mod alloc;
 mod block;
 mod cache;
+mod codec;
 mod error;
 mod health;
 mod range_set;
@@ -13,12 +14,13 @@ mod range_set;
 pub use alloc::{Allocator, Purpose};
 pub use block::{BadPlace, Reading};
 pub use cache::Cache;
+pub use codec::Codec;
 pub use error::StoreError;
 pub use health::{Damage, Health};
 pub use range_set::RangeSet;
 
 use crate::device::{Device, DeviceError};
-use crate::format::{BLOCK_BYTES, BlockAddr, Extent};
+use crate::format::{BLOCK_BYTES, BlockAddr, Extent, Frame};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -98,6 +100,7 @@ pub struct Store {
     reading: Reading,
     /// Bad places that an auditor's store has met.
     bad: Mutex<Vec<BadPlace>>,
+    codec: Codec,
 }
 
 impl Store {
@@ -105,7 +108,8 @@ impl Store {
     pub fn new(device: Arc<dyn Device>, fsid: u64, alloc: Allocator) -> Store {
         let (health, reading) = (Arc::default(), Reading::Serve);
         let (io, bad) = (IoCounts::default(), Mutex::default());
-        Store { device, fsid, alloc: Arc::new(Mutex::new(alloc)), io, health, reading, bad }
+        let codec = Codec::default();
+        Store { device, fsid, alloc: Arc::new(Mutex::new(alloc)), io, health, reading, bad, codec }
     }
 
     /// Another store on the same device and space that reads as told. Both know the same of damage.
@@ -183,22 +187,64 @@ impl Store {
         Ok(self.device.flush_inherited()?)
     }
 
-    /// Reads `out.len()` bytes from offset `from` of an extent (both multiples of 4096) and proves each block.
+    /// Compresses content, and decompresses it.
+    pub fn codec(&self) -> &Codec {
+        &self.codec
+    }
+
+    /// Reads `out.len()` bytes of content from offset `from` of an extent (both multiples of 4096) and proves each block
+    /// that is read.
     pub fn read_extent(&self, extent: &Extent, from: u64, out: &mut [u8]) -> Result<()> {
-        self.read_content(extent, from, out).map_err(|(addr, e)| {
+        match extent.frame {
+            None => self.read_stored(extent, from, out),
+            Some(frame) => self.read_frame(extent, &frame, (u64::from(frame.from) + from) as usize, out),
+        }
+    }
+
+    /// Reads `out.len()` bytes of what is stored of an extent, from offset `from` on (both multiples of 4096), and proves
+    /// each block: the content itself, if it is not compressed.
+    pub fn read_stored(&self, extent: &Extent, from: u64, out: &mut [u8]) -> Result<()> {
+        self.read_proved(extent, from, out).map_err(|(addr, e)| {
             self.health.found_bad(addr);
             e
         })
     }
 
-    /// True if the device has the content of an extent. That it has not may be no damage: it was never made durable.
+    /// Reads content from offset `start` of a frame.
+    fn read_frame(&self, extent: &Extent, frame: &Frame, start: usize, out: &mut [u8]) -> Result<()> {
+        if self.codec.recall(extent, start, out) {
+            return Ok(());
+        }
+        let content_len = frame.content_len as usize;
+        let damaged = |e: String| {
+            self.health.found_bad(extent.addr.0);
+            StoreError::Corrupt(format!("compressed content at {} cannot be decompressed: {e}", extent.addr))
+        };
+        let mut unpacker = self.codec.unpacker().map_err(damaged)?;
+        unpacker.stored.resize(frame.stored_len as usize, 0);
+        self.read_stored(extent, 0, &mut unpacker.stored)?;
+        let len = frame.stored_len as usize - usize::from(frame.pad);
+        if out.len() == content_len {
+            unpacker.unpack_stored(len, out).map_err(damaged)?;
+        } else {
+            let mut content = self.codec.buffer();
+            content.resize(content_len, 0);
+            unpacker.unpack_stored(len, &mut content).map_err(damaged)?;
+            out.copy_from_slice(&content[start..start + out.len()]);
+            self.codec.remember(extent, content);
+        }
+        self.codec.put_back(unpacker);
+        Ok(())
+    }
+
+    /// True if the device has what is stored of an extent. That it has not may be no damage: it was never made durable.
     pub fn has_content(&self, extent: &Extent) -> bool {
-        let mut content = vec![0; extent.len_bytes() as usize];
-        self.read_content(extent, 0, &mut content).is_ok()
+        let mut stored = vec![0; extent.stored_bytes() as usize];
+        self.read_proved(extent, 0, &mut stored).is_ok()
     }
 
     /// An error comes with the address of the first bad block.
-    fn read_content(
+    fn read_proved(
         &self,
         extent: &Extent,
         from: u64,

@@ -60,6 +60,7 @@ struct Frozen {
     next_ids: (u32, u64),
     next_ino: Ino,
     live: ViewId,
+    incompat: u64,
 }
 
 /// A commit in progress. Holds the committer's mutex: one at a time.
@@ -152,6 +153,7 @@ impl<'a> CommitSession<'a> {
             next_ids: s.history.next_ids(),
             next_ino: s.next_ino,
             live: s.live,
+            incompat: s.incompat,
         });
         s.grave_count = 0;
         s.dirty_nodes = 0;
@@ -189,6 +191,7 @@ impl<'a> CommitSession<'a> {
             epoch: frozen.epoch,
             time: frozen.points.last().map_or(old.time, |p| p.created),
             live: frozen.live,
+            incompat: frozen.incompat,
             next_view: frozen.next_ids.0,
             next_id: frozen.next_ids.1,
             next_ino: frozen.next_ino,
@@ -311,6 +314,7 @@ impl<'a> CommitSession<'a> {
         ring::write(store, &superblock)?;
         store.flush()?;
         // 6
+        volume.incompat.store(superblock.incompat, Relaxed);
         committer.superblock = superblock;
         tree::settle(&shared.pager, &mut committer.meta_root, epoch.next());
         let mut alloc = store.alloc();

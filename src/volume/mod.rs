@@ -31,10 +31,11 @@ pub use error::VolumeError;
 pub use open::{Access, OpenOptions};
 pub use recover::{Recovered, Replay};
 pub use snapshot::{NewSnapshot, SnapshotInfo};
-pub use staged::Staged;
+pub use staged::{Gain, Part, Staged};
 pub use txn::{Need, Purpose, Txn};
 pub use view::View;
 
+use crate::format::superblock::INCOMPAT_COMPRESSION;
 use crate::format::{Copies, Epoch, NODE_BYTES, ViewId};
 use crate::store::{Damage, IoSnapshot, Room};
 use commit::Committer;
@@ -80,6 +81,8 @@ pub struct Volume {
     frozen_bytes: AtomicU64,
     /// Space that the state needed when a transaction last looked.
     required: AtomicU64,
+    /// What the newest superblock says a program must know.
+    incompat: AtomicU64,
 }
 
 /// Space of a store in bytes.
@@ -147,10 +150,31 @@ impl Volume {
         self.note(Staged::unwritten(self.shared.store(), len, keep))
     }
 
+    /// As [`Self::stage`], for one part that may be compressed.
+    pub fn stage_part(&self, data: &[u8], part: Part) -> Result<Staged> {
+        let keep = self.keep_for_stage()?;
+        self.note(Staged::write_parts(self.shared.store(), data, &[part], keep))
+    }
+
     /// Stages content for which a transaction has reserved: nothing is kept for others.
-    pub fn stage_reserved(&self, data: &[u8]) -> Result<Staged> {
+    pub fn stage_reserved(&self, data: &[u8], parts: &[Part]) -> Result<Staged> {
         self.check_writable()?;
-        self.note(Staged::write(self.shared.store(), data, Room::default()))
+        self.note(Staged::write_parts(self.shared.store(), data, parts, Room::default()))
+    }
+
+    /// True if programs that do not know compression refuse the store, so that content may be compressed.
+    pub fn knows_compression(&self) -> bool {
+        self.incompat.load(Relaxed) & INCOMPAT_COMPRESSION != 0
+    }
+
+    /// Has the next commit say that the store needs programs that know compression. Nothing may depend on it before that
+    /// commit has returned.
+    pub fn allow_compression(&self) -> Result<()> {
+        self.check_writable()?;
+        let mut state = self.state.write();
+        state.incompat |= INCOMPAT_COMPRESSION;
+        state.changed = true;
+        Ok(())
     }
 
     /// No lock: whoever stages may hold the transaction.
@@ -352,7 +376,7 @@ impl Volume {
         let view = self.live();
         let items = view.range(&Key::MIN, &Key::MAX).map(|r| r.unwrap());
         let extents = items.filter(|(k, _)| k.kind == Kind::Extent as u8);
-        extents.map(|(_, v)| Extent::decode(&v).unwrap().len_bytes() / BLOCK_BYTES).sum()
+        extents.map(|(_, v)| Extent::decode(&v).unwrap().stored_bytes() / BLOCK_BYTES).sum()
     }
 }
 

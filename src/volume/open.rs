@@ -118,6 +118,7 @@ impl Volume {
             next_ino: Ino::FIRST_FREE,
             next_id: FIRST_ID,
             metadata_copies,
+            incompat: 0,
             log_bytes,
             log_start: 0,
             log_generation: 0,
@@ -216,6 +217,7 @@ impl Volume {
             copies: superblock.metadata_copies,
             history,
             roots,
+            incompat: superblock.incompat,
             live: superblock.live,
             names,
             unwritten: BTreeSet::new(),
@@ -241,7 +243,7 @@ impl Volume {
         let room = superblock.allocated.saturating_add(shared.store().device().available());
         let least = RESERVE_BYTES_MIN * superblock.metadata_copies as u64;
         let reserve_bytes = (room.min(superblock.size) / 32).clamp(least, RESERVE_BYTES_MAX);
-        let uuid = superblock.uuid;
+        let (uuid, incompat) = (superblock.uuid, superblock.incompat);
         let log = Log::new(superblock.log_bytes, superblock.log_start, superblock.log_generation + 1);
         let committer = Committer {
             superblock,
@@ -262,6 +264,7 @@ impl Volume {
             reserve_bytes,
             frozen_bytes: Default::default(),
             required: Default::default(),
+            incompat: incompat.into(),
         })
     }
 

@@ -59,7 +59,7 @@ pub(super) fn step(
                         let extent = Extent::decode(value)?;
                         if extent.birth > newer_than {
                             count += 1;
-                            freed.push((extent.addr.0, extent.len_bytes()));
+                            freed.push((extent.addr.0, extent.stored_bytes()));
                         }
                     }
                     Visit::Item(..) => {}

@@ -115,7 +115,7 @@ impl Volume {
         effects.iter().all(|effect| match effect {
             Effect::Insert(key, value) if key.kind == Kind::Extent as u8 => {
                 let Ok(extent) = Extent::decode(value) else { return false };
-                let new = published.contains(extent.addr.0, extent.len_bytes());
+                let new = published.contains(extent.addr.0, extent.stored_bytes());
                 !new || self.shared.store().has_content(&extent)
             }
             _ => true,

@@ -1,38 +1,143 @@
-//! File content on its way in: allocated, checksummed and written, but part of nothing yet.
+//! File content on its way in: compressed where that is wanted and pays, allocated, checksummed and written, but part of
+//! nothing yet.
 
 use super::Result;
 use crate::format::extent::EXTENT_BYTES_MAX;
-use crate::format::{BLOCK_BYTES, BlockAddr, Epoch, Extent};
-use crate::store::{Purpose, Room, Store, StoreError};
+use crate::format::{BLOCK_BYTES, BlockAddr, Epoch, Extent, Frame};
+use crate::store::{Codec, Purpose, Room, Store, StoreError};
 use std::sync::Arc;
+
+/// Contiguous content of one file, in whole blocks, that is staged with others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Part {
+    /// Its length in bytes.
+    pub len: u64,
+    /// Where in the file it begins: frames end where multiples of 128 KiB do.
+    pub offset: u64,
+    /// Level of zstd, if it is to be compressed.
+    pub level: Option<u8>,
+}
+
+/// What became of a [`Part`] that was to be compressed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Gain {
+    /// Frames that were tried.
+    pub tried: u32,
+    /// Of these, the ones behind the last that paid.
+    pub failed_last: u32,
+}
 
 /// Written content that no tree refers to. Dropping it gives the space back.
 pub struct Staged {
     store: Arc<Store>,
     extents: Vec<Extent>,
+    gains: Vec<Gain>,
+}
+
+/// Content on its way to an extent.
+struct Chunk<'a> {
+    content: &'a [u8],
+    /// Its frame, and where that begins in the packed bytes.
+    frame: Option<(Frame, usize)>,
+}
+
+impl Chunk<'_> {
+    fn stored_len(&self) -> u64 {
+        self.frame.map_or(self.content.len() as u64, |(frame, _)| u64::from(frame.stored_len))
+    }
 }
 
 impl Staged {
+    fn new(store: &Arc<Store>) -> Staged {
+        Staged { store: store.clone(), extents: Vec::new(), gains: Vec::new() }
+    }
+
     /// Allocates and writes `data` (whole blocks). Leaves `keep` for others.
     pub(super) fn write(store: &Arc<Store>, data: &[u8], keep: Room) -> Result<Staged> {
         assert!((data.len() as u64).is_multiple_of(BLOCK_BYTES), "staged data is whole blocks");
-        let mut staged = Staged { store: store.clone(), extents: Vec::new() };
-        let mut rest = data;
-        while !rest.is_empty() {
-            let (addr, len) = staged.allocate(rest.len() as u64, keep)?;
-            let (run, tail) = rest.split_at(len as usize);
-            let crcs: Vec<u32> = run.chunks(BLOCK_BYTES as usize).map(crc32c::crc32c).collect();
-            staged.push(addr, len, &crcs);
-            store.write_raw(addr, run)?;
+        let mut staged = Staged::new(store);
+        staged.write_plain(data, keep)?;
+        Ok(staged)
+    }
+
+    /// The same for parts that make up `data`.
+    pub(super) fn write_parts(store: &Arc<Store>, data: &[u8], parts: &[Part], keep: Room) -> Result<Staged> {
+        let total: u64 = parts.iter().map(|part| part.len).sum();
+        assert!(total == data.len() as u64 && total.is_multiple_of(BLOCK_BYTES), "parts make up the data");
+        let mut staged = Staged::new(store);
+        let (mut packed, mut chunks, mut rest) = (Vec::new(), Vec::new(), data);
+        for part in parts {
+            let (content, tail) = rest.split_at(part.len as usize);
             rest = tail;
+            staged.gains.push(pack(store.codec(), content, part, &mut packed, &mut chunks));
+        }
+        if packed.is_empty() {
+            staged.write_plain(data, keep)?;
+        } else {
+            staged.write_chunks(chunks, &packed, keep)?;
         }
         Ok(staged)
+    }
+
+    fn write_plain(&mut self, data: &[u8], keep: Room) -> Result<()> {
+        let mut rest = data;
+        while !rest.is_empty() {
+            let (addr, len) = self.allocate(rest.len() as u64, keep)?;
+            let (run, tail) = rest.split_at(len as usize);
+            self.push(addr, len, &checksums(run));
+            self.store.write_raw(addr, run)?;
+            rest = tail;
+        }
+        Ok(())
+    }
+
+    /// Writes chunks one behind the other in runs as long as there are. A frame is in one piece: one that no free range
+    /// takes is given up, and its content, which may be cut, is stored as it is.
+    fn write_chunks(&mut self, chunks: Vec<Chunk<'_>>, packed: &[u8], keep: Room) -> Result<()> {
+        let mut rest = std::collections::VecDeque::from(chunks);
+        let mut run = Vec::new();
+        while !rest.is_empty() {
+            let wanted = rest.iter().map(Chunk::stored_len).sum();
+            let (addr, len) = self.allocate(wanted, keep)?;
+            run.clear();
+            while let Some(chunk) = rest.front_mut()
+                && (run.len() as u64) < len
+            {
+                let (at, room) = (addr + run.len() as u64, (len - run.len() as u64) as usize);
+                match chunk.frame {
+                    Some((frame, from)) if frame.stored_len as usize <= room => {
+                        let stored = &packed[from..from + frame.stored_len as usize];
+                        run.extend_from_slice(stored);
+                        self.push_frame(at, frame, checksums(stored));
+                        rest.pop_front();
+                    }
+                    Some(_) => break,
+                    None => {
+                        let (now, later) = chunk.content.split_at(room.min(chunk.content.len()));
+                        run.extend_from_slice(now);
+                        self.push(at, now.len() as u64, &checksums(now));
+                        chunk.content = later;
+                        if later.is_empty() {
+                            rest.pop_front();
+                        }
+                    }
+                }
+            }
+            if (run.len() as u64) < len {
+                self.store.alloc().give_back(addr + run.len() as u64, len - run.len() as u64);
+            }
+            match rest.front_mut() {
+                Some(chunk) if run.is_empty() => chunk.frame = None,
+                _ => self.store.write_raw(addr, &run)?,
+            }
+        }
+        Ok(())
     }
 
     /// Allocates `len` bytes (whole blocks) that read as zeros. Leaves `keep` for others.
     pub(super) fn unwritten(store: &Arc<Store>, len: u64, keep: Room) -> Result<Staged> {
         assert!(len.is_multiple_of(BLOCK_BYTES), "staged space is whole blocks");
-        let mut staged = Staged { store: store.clone(), extents: Vec::new() };
+        let mut staged = Staged::new(store);
         let mut rest = len;
         while rest > 0 {
             let (addr, len) = staged.allocate(rest, keep)?;
@@ -59,13 +164,29 @@ impl Staged {
             let part = EXTENT_BYTES_MAX.min(len - at);
             let (first, last) = ((at / BLOCK_BYTES) as usize, ((at + part) / BLOCK_BYTES) as usize);
             let crcs = if crcs.is_empty() { Vec::new() } else { crcs[first..last].to_vec() };
-            self.extents.push(Extent { addr: BlockAddr(addr + at), birth: Epoch(0), len: part as u32, crcs });
+            let addr = BlockAddr(addr + at);
+            self.extents.push(Extent { addr, birth: Epoch(0), len: part as u32, crcs, frame: None });
         }
     }
 
-    /// Bytes in all.
+    fn push_frame(&mut self, addr: u64, frame: Frame, crcs: Vec<u32>) {
+        let (addr, len) = (BlockAddr(addr), frame.content_len);
+        self.extents.push(Extent { addr, birth: Epoch(0), len, crcs, frame: Some(frame) });
+    }
+
+    /// Bytes of content in all.
     pub fn len_bytes(&self) -> u64 {
         self.extents.iter().map(Extent::len_bytes).sum()
+    }
+
+    /// What it will be in trees, in order.
+    pub fn extents(&self) -> &[Extent] {
+        &self.extents
+    }
+
+    /// What became of each part, in order.
+    pub fn gains(&self) -> &[Gain] {
+        &self.gains
     }
 
     pub(super) fn into_extents(mut self) -> Vec<Extent> {
@@ -77,7 +198,38 @@ impl Drop for Staged {
     fn drop(&mut self) {
         let mut alloc = self.store.alloc();
         for extent in &self.extents {
-            alloc.give_back(extent.addr.0, extent.len_bytes());
+            alloc.give_back(extent.addr.0, extent.stored_bytes());
         }
     }
+}
+
+fn checksums(run: &[u8]) -> Vec<u32> {
+    run.chunks(BLOCK_BYTES as usize).map(crc32c::crc32c).collect()
+}
+
+/// Cuts a part into chunks, compressed where that is wanted and pays.
+fn pack<'a>(
+    codec: &Codec,
+    content: &'a [u8],
+    part: &Part,
+    packed: &mut Vec<u8>,
+    chunks: &mut Vec<Chunk<'a>>,
+) -> Gain {
+    let mut gain = Gain::default();
+    let Some(level) = part.level else {
+        chunks.push(Chunk { content, frame: None });
+        return gain;
+    };
+    let (mut rest, mut offset) = (content, part.offset);
+    while !rest.is_empty() {
+        let len = (EXTENT_BYTES_MAX - offset % EXTENT_BYTES_MAX).min(rest.len() as u64);
+        let (content, tail) = rest.split_at(len as usize);
+        let from = packed.len();
+        let frame = codec.pack(level, content, packed).map(|frame| (frame, from));
+        gain.tried += 1;
+        gain.failed_last = if frame.is_some() { 0 } else { gain.failed_last + 1 };
+        chunks.push(Chunk { content, frame });
+        (rest, offset) = (tail, offset + len);
+    }
+    gain
 }

@@ -38,6 +38,8 @@ pub(super) struct State {
     pub epoch: Epoch,
     /// How often each node is kept: what it counts and costs.
     pub copies: Copies,
+    /// Features that a program must know to open the store.
+    pub incompat: u64,
     pub history: History,
     /// Current root of every view.
     pub roots: HashMap<ViewId, Child>,

@@ -18,6 +18,9 @@ pub struct Need {
     pub items: u32,
     /// Bytes of file content that the layer above holds back; their space stays reserved until the next commit.
     pub data_bytes: u64,
+    /// Compressed extents that it may cut in two, or that content which is held back may: each is an extra reference,
+    /// for which the commit may write a leaf of the meta tree.
+    pub cuts: u32,
 }
 
 /// Who asks for space.
@@ -149,7 +152,8 @@ impl<'a> Txn<'a> {
         let items = u64::from(need.items);
         let nodes = (items * NODES_PER_ITEM).min(NODES_OF_A_RUN + items / ITEMS_PER_LEAF_MIN);
         let copies = self.state().copies;
-        let held = need.data_bytes * (HELD_FACTOR + HELD_FACTOR_COPY * copies as u64);
+        let held = need.data_bytes * (HELD_FACTOR + HELD_FACTOR_COPY * copies as u64)
+            + u64::from(need.cuts) * copies.node_bytes();
         let worst = nodes * copies.node_bytes() + held;
         let required = self.volume.required_bytes(self.state()) + worst;
         let store = self.volume.shared.store();
@@ -197,7 +201,7 @@ impl<'a> Txn<'a> {
         let mut extents = staged.into_extents();
         for extent in &mut extents {
             extent.birth = self.view.epoch;
-            self.adopt(extent.addr.0, extent.len_bytes());
+            self.adopt(extent.addr.0, extent.stored_bytes());
         }
         extents
     }
@@ -214,7 +218,7 @@ impl<'a> Txn<'a> {
 
     /// The head no longer reaches this extent.
     pub fn free(&mut self, extent: &Extent) {
-        self.free_range(extent.addr.0, extent.len_bytes(), extent.birth);
+        self.free_range(extent.addr.0, extent.stored_bytes(), extent.birth);
     }
 
     pub(super) fn free_range(&mut self, addr: u64, len: u64, birth: Epoch) {
@@ -226,7 +230,7 @@ impl<'a> Txn<'a> {
 
     /// A second reference to the same blocks, for another place. Each reference is freed on its own.
     pub fn share(&mut self, extent: &Extent) -> Extent {
-        self.share_range(extent.addr.0, extent.len_bytes());
+        self.share_range(extent.addr.0, extent.stored_bytes());
         Extent { birth: self.view.epoch, ..extent.clone() }
     }
 

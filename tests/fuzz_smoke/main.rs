@@ -16,7 +16,7 @@ use snapfs::format::space_map::{self, Change};
 use snapfs::format::superblock::{PendingPoint, Superblock};
 use snapfs::format::view::{Consistency, Role, ViewRecord};
 use snapfs::format::xattr::{XattrValue, Xattrs};
-use snapfs::format::{BlockAddr, BlockPtr, Copies, Epoch, Ino, Key, Kind, ViewId, inner};
+use snapfs::format::{BlockAddr, BlockPtr, Compression, CompressionProperty, Copies, Epoch, Ino, Key, Kind, ViewId, inner};
 use snapfs::ops::{FileType, Timestamp};
 
 const ROUNDS: u64 = 20_000;
@@ -58,6 +58,7 @@ fn superblock() -> Vec<Vec<u8>> {
         next_ino: Ino(16),
         next_id: 5,
         metadata_copies: Copies::Two,
+        incompat: 1,
         log_bytes: 1 << 20,
         log_start: 8192,
         log_generation: 3,
@@ -107,6 +108,7 @@ fn items() -> Vec<Vec<u8>> {
         btime: time,
         parent: Ino(0),
         generation: 3,
+        compression: Some(CompressionProperty { value: Compression::Zstd(9), inherited: true }),
     };
     let (mut bucket, mut links, mut xattrs) = (Bucket::default(), Links::default(), Xattrs::default());
     for n in 0..5_u8 {
