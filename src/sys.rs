@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub mod at;
+pub mod attribute;
 pub mod mount;
 pub mod process;
 mod storage;

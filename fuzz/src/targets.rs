@@ -15,6 +15,7 @@ use snapfs::format::view::ViewRecord;
 use snapfs::format::xattr::Xattrs;
 use snapfs::format::{BLOCK_BYTES, Extent, Key, Kind, NODE_BYTES};
 use snapfs::format::{dirent, inner, space_map};
+use snapfs::store::Codec;
 
 #[path = "image.rs"]
 pub mod image;
@@ -23,7 +24,7 @@ pub mod image;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("superblock", superblock),
     ("leaf", leaf),
     ("inner", inner_node),
@@ -35,6 +36,7 @@ pub const TARGETS: [Target; 11] = [
     ("image", image::image),
     ("request", request),
     ("mount_options", mount_options),
+    ("frame", frame),
 ];
 
 /// Two bytes of count in front, then the block.
@@ -194,6 +196,21 @@ pub fn request(bytes: &[u8]) {
 /// The text after `-o`.
 pub fn mount_options(bytes: &[u8]) {
     if let Err(why) = snapfs::cli::read_mount_options(&String::from_utf8_lossy(bytes)) {
+        assert!(!why.is_empty());
+    }
+}
+
+/// A compressed frame, with the number of blocks that it should have in front: nothing but that many bytes comes out.
+pub fn frame(bytes: &[u8]) {
+    let Some((blocks, frame)) = bytes.split_first() else { return };
+    let mut content = vec![0; (usize::from(*blocks) % 32 + 1) * BLOCK_BYTES as usize];
+    let codec = Codec::default();
+    if codec.unpack(frame, &mut content).is_ok() {
+        let mut again = Vec::new();
+        if codec.pack(1, &content, &mut again).is_some() {
+            assert!(again.len() < content.len() && again.len().is_multiple_of(BLOCK_BYTES as usize));
+        }
+    } else if let Err(why) = codec.unpack(frame, &mut content) {
         assert!(!why.is_empty());
     }
 }

@@ -1,5 +1,7 @@
 //! The command line: verbs, their arguments, their help. Parsing only.
 
+use super::properties::{Assignment, Property};
+use crate::format::Compression;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -40,6 +42,17 @@ pub(super) enum Verb {
     /// Delete snapshots; their space comes back in the background
     #[command(after_help = "Example: snapfs delete /data monday tuesday")]
     Delete(DeleteArgs),
+    /// Set a property of files or directories
+    #[command(after_help = "Example: snapfs set compression=zstd /data/logs\n\n\
+        compression=off|zstd|zstd:LEVEL|inherit, LEVEL from 1 to 19. It counts for what is written from\n\
+        then on, and new files and directories get it from their directory. On the root of a mount it is\n\
+        for everything that has none of its own.")]
+    Set(SetArgs),
+    /// Show a property of files or directories, and where it is from
+    #[command(after_help = "Example: snapfs get compression /data /data/logs\n\n\
+        SOURCE is local: set there; inherited: from the directory in which it was made; store: from the\n\
+        root; default: set nowhere.")]
+    Get(GetArgs),
     /// How a mount is doing, or which mounts there are
     #[command(after_help = "Example: snapfs status /data")]
     Status(StatusArgs),
@@ -77,6 +90,9 @@ pub(super) struct InitArgs {
     /// How often metadata is kept: a damaged block is healed from its second copy
     #[arg(long, value_name = "1|2", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
     pub(super) metadata_copies: u8,
+    /// Compression of content that no directory or file says otherwise of: off, zstd or zstd:LEVEL
+    #[arg(long, value_name = "HOW", default_value = "off", value_parser = super::properties::parse_compression)]
+    pub(super) compression: Compression,
     /// Overwrite what is there
     #[arg(long)]
     pub(super) force: bool,
@@ -263,6 +279,30 @@ pub(super) struct DeleteArgs {
     /// Names
     #[arg(required = true, value_name = "NAME")]
     pub(super) names: Vec<String>,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct SetArgs {
+    /// What is set, such as compression=zstd
+    #[arg(value_name = "PROPERTY=VALUE", value_parser = Assignment::parse)]
+    pub(super) assignment: Assignment,
+    /// Files or directories in a mount
+    #[arg(required = true, value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct GetArgs {
+    /// Which: compression
+    #[arg(value_name = "PROPERTY", value_parser = Property::parse)]
+    pub(super) property: Property,
+    /// Files or directories in a mount, snapshots included
+    #[arg(required = true, value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) json: Json,
 }

@@ -13,11 +13,11 @@ use crate::clock::Clock;
 use crate::ctl::{Code, Failure, registry};
 use crate::device::lock::{LockError, LockMode, StoreLock};
 use crate::device::{self, Device, DirDevice, FileDevice, MAKING, StoreKind};
-use crate::format::Copies;
+use crate::format::{Compression, Copies};
 use crate::fs::{Fs, FsOptions, SnapshotCreator};
 use crate::fuse::mounts;
 use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
-use crate::ops::{Error, KernelRef, NodeId, Operations, Timestamp};
+use crate::ops::{Caller, Error, KernelRef, NodeId, Operations, Timestamp, XattrMode};
 use crate::repair::{Mode, Repair};
 use crate::salvage::{Listener, Summary, Wanted};
 use crate::sys::process;
@@ -135,7 +135,16 @@ impl Backend for Builtin {
             return Err(Failure::new(Code::Invalid, message));
         }
         make(store, size, options.metadata_copies, Old::Goes)?;
-        Ok(json!({"store": store, "size_bytes": size, "metadata_copies": options.metadata_copies as u8}))
+        let compression = options.compression.unwrap_or(Compression::Off);
+        if compression != Compression::Off {
+            self.compress(store, compression)?;
+        }
+        Ok(json!({
+            "store": store,
+            "size_bytes": size,
+            "metadata_copies": options.metadata_copies as u8,
+            "compression": compression.to_string(),
+        }))
     }
 
     fn check(
@@ -225,6 +234,18 @@ fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened,
     let options = OpenOptions { access, cache_bytes: cache_bytes as usize };
     let volume = Volume::open(device, options).map_err(|e| told_volume(store, &e))?;
     Ok(Opened { volume, lock })
+}
+
+impl Builtin {
+    /// Sets the compression of the root of a new store.
+    fn compress(&self, store: &Path, how: Compression) -> Result<(), Failure> {
+        let engine = self.open(store, &StoreOptions { access: Access::Work, ..StoreOptions::default() })?;
+        let owner = Caller { uid: process::effective_uid(), gid: process::effective_gid(), pid: 0, umask: 0 };
+        let (name, value) = (b"user.snapfs.compression", how.to_string());
+        let set = engine.operations().setxattr(&owner, NodeId::ROOT, name, value.as_bytes(), XattrMode::Set);
+        set.map_err(|e| told(store, &e))?;
+        engine.close()
+    }
 }
 
 /// The device itself, or, for a test that cuts the power of the whole program, one that keeps what is done to it.

@@ -5,7 +5,7 @@
 
 use crate::check::Depth;
 use crate::ctl::{Code, Failure};
-use crate::format::Copies;
+use crate::format::{Compression, Copies};
 pub use crate::fs::{AtimeMode, AtimeOptions};
 use crate::ops::{KernelRef, Operations, Timestamp};
 use crate::repair::{Mode, Repair};
@@ -110,6 +110,8 @@ pub struct InitOptions {
     pub size: Option<u64>,
     /// How often metadata is kept.
     pub metadata_copies: Copies,
+    /// Compression of content that no directory or file says otherwise of.
+    pub compression: Option<Compression>,
     /// Overwrites what is there.
     pub force: bool,
 }

@@ -12,6 +12,7 @@ mod offline;
 mod options;
 mod output;
 mod points;
+mod properties;
 mod rescue;
 mod scrub;
 mod scrubber;
@@ -90,6 +91,8 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<(), Failure> {
         Verb::List(a) => snapshots::list(backend, a),
         Verb::Rename(a) => snapshots::rename(a),
         Verb::Delete(a) => snapshots::delete(a),
+        Verb::Set(a) => properties::set(a),
+        Verb::Get(a) => properties::get(a),
         Verb::Status(a) => stores::status(a),
         Verb::Info(a) => stores::info(backend, a),
         Verb::Check(a) if a.repair => rescue::repair(backend, a),

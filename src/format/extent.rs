@@ -189,7 +189,9 @@ impl RawExtent {
         let (first, total) = (u64::from(self.frame_from), u64::from(self.frame_blocks));
         if self.compression == 0 {
             if stored_len != len || self.pad.get() != 0 || first != 0 || total != 0 {
-                return bad!("extent of {len} bytes is not compressed, but has {stored_len} bytes in a frame");
+                return bad!(
+                    "extent of {len} bytes is not compressed, but has {stored_len} bytes in a frame"
+                );
             }
             return Ok(None);
         }

@@ -210,7 +210,18 @@ mod tests {
     fn refuses_what_it_does_not_know() {
         let good = sample().encode();
         assert!(Inode::decode(&good[1..]).is_err());
-        for (at, value) in [(1, 0xf0), (2, 1), (20, 4), (75, 0xff), (127, 1), (88, 0), (104, 3), (105, 0), (106, 2), (107, 1)] {
+        for (at, value) in [
+            (1, 0xf0),
+            (2, 1),
+            (20, 4),
+            (75, 0xff),
+            (127, 1),
+            (88, 0),
+            (104, 3),
+            (105, 0),
+            (106, 2),
+            (107, 1),
+        ] {
             let mut bytes = good;
             bytes[at] = value;
             assert!(Inode::decode(&bytes).is_err(), "byte {at}");

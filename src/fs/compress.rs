@@ -24,7 +24,10 @@ pub(super) const CHOICE: &[u8] = b"user.snapfs.compression";
 pub(super) const SOURCE: &[u8] = b"user.snapfs.compression.source";
 
 /// The choice for an inode, and where it is from.
-fn in_force(items: &impl Items, inode: &Inode) -> std::result::Result<(Compression, &'static str), VolumeError> {
+fn in_force(
+    items: &impl Items,
+    inode: &Inode,
+) -> std::result::Result<(Compression, &'static str), VolumeError> {
     if let Some(own) = inode.compression {
         return Ok((own.value, if own.inherited { "inherited" } else { "local" }));
     }
@@ -86,7 +89,7 @@ impl Fs {
         }
         inode.compression = match own {
             Some(own) => Some(own),
-            None => change.from_above(ino, &inode)?,
+            None => change.above(ino, &inode)?,
         };
         inode.ctime = change.now;
         change.put_inode(ino, &inode);
@@ -102,7 +105,7 @@ fn may_set(caller: &Caller, inode: &Inode) -> Result<()> {
 
 impl Change<'_> {
     /// What an inode inherits: from its directory, and if it has several names, from one of them.
-    fn from_above(&self, ino: Ino, inode: &Inode) -> Result<Option<CompressionProperty>> {
+    fn above(&self, ino: Ino, inode: &Inode) -> Result<Option<CompressionProperty>> {
         let dir = match inode.kind {
             FileType::Directory => inode.parent,
             _ => {
@@ -161,8 +164,8 @@ impl Misses {
     /// True if content of a file is worth trying now.
     fn allow(&self, ino: Ino, len: u64) -> bool {
         let mut files = self.0.lock();
-        let Some(miss) = files.get_mut(&ino).filter(|miss| miss.skip_left > 0) else { return true };
-        miss.skip_left = miss.skip_left.saturating_sub(len);
+        let Some(miss) = files.get_mut(&ino).filter(|miss| miss.skip_left >= len) else { return true };
+        miss.skip_left -= len;
         false
     }
 
@@ -217,8 +220,7 @@ mod tests {
         assert_eq!(skipped(), 1);
         misses.learn(ino, Gain { tried: 1, failed_last: 0 });
         assert!(misses.0.lock().is_empty());
-        (16..16 + 2 * FILES_MAX as u64)
-            .for_each(|n| misses.learn(Ino(n), Gain { tried: 1, failed_last: 1 }));
+        (16..16 + 2 * FILES_MAX as u64).for_each(|n| misses.learn(Ino(n), Gain { tried: 1, failed_last: 1 }));
         assert!(misses.0.lock().len() <= FILES_MAX);
     }
 }

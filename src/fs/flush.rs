@@ -166,9 +166,10 @@ fn fits_inline(dirty: &Dirty, txn: &Txn, ino: Ino, inode: &Inode) -> Result<bool
 fn unchanged(dirty: &Dirty, inodes: &BTreeMap<Ino, Inode>, early: &Early) -> BTreeSet<(Ino, u64)> {
     let mut done = BTreeSet::new();
     for batch in &early.0 {
-        let mut all = batch.runs.iter().flat_map(|run| {
-            run.blocks.iter().zip(run.first..).map(move |(block, n)| (run.ino, n, block))
-        });
+        let mut all = batch
+            .runs
+            .iter()
+            .flat_map(|run| run.blocks.iter().zip(run.first..).map(move |(block, n)| (run.ino, n, block)));
         for extent in batch.staged.extents() {
             let together: Vec<_> = all.by_ref().take((extent.len_bytes() / BLOCK_BYTES) as usize).collect();
             let mut same = together.clone();

@@ -62,7 +62,12 @@ impl Fs {
 
     /// Refuses what cannot fit before anything is changed.
     fn check_space(&self, ino: Ino, bytes: u64) -> Result<()> {
-        let mapped = self.live_inode(ino)?.blocks.saturating_mul(512);
+        let inode = self.live_inode(ino)?;
+        let mut mapped = inode.blocks.saturating_mul(512);
+        if self.volume.knows_compression() {
+            // Blocks tell what is stored. All of its content may be mapped.
+            mapped = mapped.max(inode.size);
+        }
         let available = self.volume.space().available;
         if bytes.saturating_sub(mapped) > available { Err(Error::NoSpace) } else { Ok(()) }
     }
@@ -125,7 +130,10 @@ impl Change<'_> {
         let items =
             2 * found.len() + 2 * gaps.len() + ((outer.end - outer.start) / (128 * 1024)) as usize + 8;
         let delayed = cuts.len() as u64 + u64::from(moves);
-        let purpose = if space { Purpose::Write } else { Purpose::Delete };
+        // A hole inside of what was compressed together frees nothing, so it must not use what deletions live on.
+        let frees = |(at, ext): &(u64, Extent)| *at >= inner.start && at + ext.len_bytes() <= inner.end;
+        let in_vain = extents::cuts(&found, 1) > 0 && !found.iter().any(frees);
+        let purpose = if space || in_vain { Purpose::Write } else { Purpose::Delete };
         self.will_cut(extents::cuts(&found, gaps.len() + cuts.len() + 1));
         self.reserve(items, delayed * BLOCK_BYTES, purpose)?;
 

@@ -16,12 +16,13 @@ pub struct Workload {
 }
 
 /// All of them.
-pub const WORKLOADS: [Workload; 11] = [
+pub const WORKLOADS: [Workload; 12] = [
     Workload { name: "small_files", run: small_files },
     Workload { name: "appends", run: appends },
     Workload { name: "truncate_then_write", run: truncate_then_write },
     Workload { name: "snapshots", run: snapshots },
     Workload { name: "large_files", run: large_files },
+    Workload { name: "compressed", run: compressed },
     Workload { name: "trees", run: trees },
     Workload { name: "unlinked", run: unlinked },
     Workload { name: "attributes", run: attributes },
@@ -33,6 +34,17 @@ pub const WORKLOADS: [Workload; 11] = [
 fn bytes(rng: &mut Rng, len: usize) -> Vec<u8> {
     let mut data = vec![0; len];
     rng.fill(&mut data);
+    data
+}
+
+/// Content of which most can be compressed, in stretches of a few blocks.
+fn words(rng: &mut Rng, len: usize) -> Vec<u8> {
+    let mut data = bytes(rng, len);
+    for stretch in data.chunks_mut(10_000) {
+        if rng.u8(0..4) > 0 {
+            stretch.iter_mut().enumerate().filter(|(i, _)| i % 4 > 0).for_each(|(_, b)| *b = 7);
+        }
+    }
     data
 }
 
@@ -159,9 +171,19 @@ fn snapshots(w: &mut World, rng: &mut Rng, calls: u64) {
 
 /// Holes, secured space, punched ranges and shared blocks in files of some size.
 fn large_files(w: &mut World, rng: &mut Rng, calls: u64) {
+    change_large_files(w, rng, calls, bytes);
+}
+
+/// The same with content that is compressed: what is cut and shared are pieces of frames.
+fn compressed(w: &mut World, rng: &mut Rng, calls: u64) {
+    w.compress();
+    change_large_files(w, rng, calls, words);
+}
+
+fn change_large_files(w: &mut World, rng: &mut Rng, calls: u64, content: fn(&mut Rng, usize) -> Vec<u8>) {
     let names = ["big", "copy", "sparse"];
     names.iter().for_each(|name| w.create(name));
-    let data = bytes(rng, 150_000);
+    let data = content(rng, 150_000);
     w.write("big", 0, &data);
     while !w.is_done(calls) {
         let name = names[rng.usize(..3)];
@@ -182,7 +204,7 @@ fn large_files(w: &mut World, rng: &mut Rng, calls: u64) {
             }
             6 => w.truncate(name, at),
             _ => {
-                let data = bytes(rng, len.min(80_000) as usize);
+                let data = content(rng, len.min(80_000) as usize);
                 w.write(name, at, &data);
             }
         }

@@ -401,6 +401,13 @@ impl World {
         }
     }
 
+    /// Has the content of all files compressed that is written from now on.
+    pub fn compress(&mut self) {
+        let (name, value) = (b"user.snapfs.compression", b"zstd:1");
+        let set = |fs: &Fs| fs.setxattr(&ADMIN, NodeId::ROOT, name, value, XattrMode::Set);
+        self.run("compress".into(), Kind::Change, set, |_| Ok(()));
+    }
+
     pub fn mkdir(&mut self, path: &str) {
         let body = Body::Dir(BTreeMap::new());
         self.make("mkdir", path, 0o755, body, |fs, parent, name| fs.mkdir(&USER, parent, name, 0o755));

@@ -81,6 +81,14 @@ fn fill(fs: &Fs) {
     fs.link(&USER, big[3], b, b"hard").unwrap();
     fs.setxattr(&USER, big[0], b"user.short", b"value", XattrMode::Set).unwrap();
     fs.setxattr(&USER, big[0], b"user.long", &bytes(7, 20_000), XattrMode::Set).unwrap();
+    let words = |n: u64, len| -> Vec<u8> {
+        bytes(n, len).into_iter().enumerate().map(|(i, b)| if i % 3 == 0 { b } else { 5 }).collect()
+    };
+    let packed = dir(NodeId::ROOT, "packed");
+    fs.setxattr(&USER, packed, b"user.snapfs.compression", b"zstd:1", XattrMode::Set).unwrap();
+    for n in 0..8_u64 {
+        big.push(put(fs, packed, &format!("words{n}"), &words(2000 + n, 60_000 * n as usize + 9000)));
+    }
     snapshot("one");
     for (n, node) in big.iter().enumerate() {
         let h = fs.open(&USER, *node, RW).unwrap();
@@ -167,7 +175,7 @@ fn places(volume: &Volume) -> (Vec<BlockPtr>, Vec<(u64, u64)>) {
                     let extent = Extent::decode(value)?;
                     if !extent.is_unwritten() {
                         let addr = u64::from_le_bytes(value[..8].try_into().unwrap());
-                        data.insert(addr, extent.len_bytes());
+                        data.insert(addr, extent.stored_bytes());
                     }
                 }
                 _ => {}

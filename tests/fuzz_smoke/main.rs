@@ -16,8 +16,11 @@ use snapfs::format::space_map::{self, Change};
 use snapfs::format::superblock::{PendingPoint, Superblock};
 use snapfs::format::view::{Consistency, Role, ViewRecord};
 use snapfs::format::xattr::{XattrValue, Xattrs};
-use snapfs::format::{BlockAddr, BlockPtr, Compression, CompressionProperty, Copies, Epoch, Ino, Key, Kind, ViewId, inner};
+use snapfs::format::{
+    BlockAddr, BlockPtr, Compression, CompressionProperty, Copies, Epoch, Ino, Key, Kind, ViewId, inner,
+};
 use snapfs::ops::{FileType, Timestamp};
+use snapfs::store::Codec;
 
 const ROUNDS: u64 = 20_000;
 
@@ -126,7 +129,24 @@ fn items() -> Vec<Vec<u8>> {
     assert!(
         snapfs::format::Extent::decode(&extent).is_ok() && snapfs::format::Extent::decode(&written).is_ok()
     );
-    vec![inode.encode().to_vec(), bucket.encode(), links.encode(), xattrs.encode(), extent, written]
+    // Blocks 2 to 5 of a frame of 16 that is stored in two.
+    let mut piece = [extent.as_slice(), &[7; 8]].concat();
+    (piece[21], piece[24], piece[25], piece[26], piece[28], piece[29]) = (0x20, 0, 1, 99, 16, 2);
+    assert!(snapfs::format::Extent::decode(&piece).is_ok());
+    vec![inode.encode().to_vec(), bucket.encode(), links.encode(), xattrs.encode(), extent, written, piece]
+}
+
+fn frame() -> Vec<Vec<u8>> {
+    let content: Vec<u8> =
+        (0..65536_u32).map(|i| if i % 5 == 0 { ((i * i) >> 7) as u8 } else { 3 }).collect();
+    let short = |bytes: &[u8]| {
+        let mut packed = vec![(bytes.len() / 4096 - 1) as u8];
+        Codec::default().pack(3, bytes, &mut packed).expect("it pays");
+        let end = packed.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1);
+        packed.truncate(end);
+        packed
+    };
+    vec![short(&content), short(&[7; 8192])]
 }
 
 fn dead_list() -> Vec<Vec<u8>> {
@@ -234,6 +254,7 @@ fn samples(name: &str) -> Vec<Vec<u8>> {
         "image" => vec![vec![0; 13 * 3]],
         "request" => request(),
         "mount_options" => mount_options(),
+        "frame" => frame(),
         other => panic!("no sample for the target {other}"),
     }
 }

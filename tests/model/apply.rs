@@ -24,6 +24,7 @@ fn bytes(seed: u64, len: usize) -> Vec<u8> {
         0 => {}
         1 => data.fill(seed as u8 | 1),
         2 => data.iter_mut().enumerate().for_each(|(i, b)| *b = ((i / 4096) % 3) as u8),
+        3 | 4 => data.iter_mut().enumerate().for_each(|(i, b)| *b = if i % 4 == 0 { rng.u8(..) } else { 9 }),
         _ => rng.fill(&mut data),
     }
     data

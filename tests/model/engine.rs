@@ -1,11 +1,12 @@
 //! The file system of this crate on the simulated device, as a subject of the model test.
 
+use crate::observe::ADMIN;
 use crate::run::{RollBack, Subject};
 use snapfs::check::{self, Depth};
 use snapfs::clock::Clock;
 use snapfs::device::{CrashPolicy, Sim};
 use snapfs::fs::{Fs, FsOptions};
-use snapfs::ops::Operations;
+use snapfs::ops::{NodeId, Operations, XattrMode};
 use snapfs::volume::{Access, OpenOptions, Volume};
 use std::sync::{Arc, OnceLock};
 
@@ -21,12 +22,25 @@ pub struct Engine {
     calls_at_start: u64,
 }
 
+/// Whether content of files is compressed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    Plain,
+    Compressed,
+}
+
 /// An empty store, made once and copied for every history.
-fn template() -> &'static Sim {
-    static TEMPLATE: OnceLock<Sim> = OnceLock::new();
-    TEMPLATE.get_or_init(|| {
+fn template(content: Content) -> &'static Sim {
+    static TEMPLATES: [OnceLock<Sim>; 2] = [OnceLock::new(), OnceLock::new()];
+    TEMPLATES[content as usize].get_or_init(|| {
         let sim = Arc::new(Sim::new(SIZE, 1));
         Volume::create(sim.clone(), SIZE, [9; 16], (0, 0)).expect("a new store");
+        if content == Content::Compressed {
+            let fs = open(&sim, &Clock::manual(1_000_000)).expect("a store that was just made opens");
+            let (name, value) = (b"user.snapfs.compression", b"zstd:1");
+            fs.setxattr(&ADMIN, NodeId::ROOT, name, value, XattrMode::Set).expect("the root takes it");
+            fs.close().expect("and closes");
+        }
         sim.clone_image()
     })
 }
@@ -41,8 +55,8 @@ fn open(sim: &Arc<Sim>, clock: &Clock) -> Result<Arc<Fs>, String> {
 
 impl Engine {
     /// An empty store whose device loses power at its `crash_at`-th changing call.
-    pub fn new(crash_at: Option<u64>) -> Engine {
-        let (sim, clock) = (Arc::new(template().clone_image()), Clock::manual(1_000_000));
+    pub fn new(content: Content, crash_at: Option<u64>) -> Engine {
+        let (sim, clock) = (Arc::new(template(content).clone_image()), Clock::manual(1_000_000));
         let fs = open(&sim, &clock).expect("a store that was just made opens");
         fs.commit().expect("the first commit");
         let calls_at_start = sim.changes();

@@ -16,6 +16,7 @@ mod shrink;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use engine::Content;
 use generate::Op;
 use naive::{Bug, NaiveSubject};
 use parking_lot::Mutex;
@@ -26,9 +27,10 @@ const SEED: u64 = 0x5eed_0000;
 /// Power cuts that `crash_points` tries at least.
 const CRASH_POINTS_MIN: u64 = 1000;
 
-/// An empty store; its device loses power at changing call `crash_at`, counted from now on.
-fn subject(_seed: u64, crash_at: Option<u64>) -> Box<dyn Subject> {
-    Box::new(engine::Engine::new(crash_at))
+/// An empty store; its device loses power at changing call `crash_at`, counted from now on. Every third compresses.
+fn subject(seed: u64, crash_at: Option<u64>) -> Box<dyn Subject> {
+    let content = if seed.is_multiple_of(3) { Content::Compressed } else { Content::Plain };
+    Box::new(engine::Engine::new(content, crash_at))
 }
 
 fn number(name: &str, default: u64) -> u64 {

@@ -906,3 +906,61 @@ fn a_running_program_is_not_touched() {
     p.umount();
     p.check();
 }
+
+#[test]
+fn compression_by_command_and_attribute() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    let store = p.at("store");
+    p.ok(&["init", store.to_str().unwrap(), "--compression", "zstd:2"]);
+    p.mount("");
+    let text: Vec<u8> =
+        pattern(1 << 20, 4).into_iter().enumerate().map(|(i, b)| b * (i % 4 == 0) as u8).collect();
+    fs::create_dir_all(p.path("logs/old")).unwrap();
+    let get = |path: &str| {
+        let all = p.json(&["get", "--json", "compression", p.path(path).to_str().unwrap()]);
+        let text = |key: &str| all[0][key].as_str().unwrap().to_string();
+        (text("value"), text("source"))
+    };
+    let is = |value: &str, source: &str| (value.to_string(), source.to_string());
+    assert_eq!((get(""), get("logs")), (is("zstd:2", "local"), is("zstd:2", "store")));
+    p.ok(&["set", "compression=off", p.path("logs").to_str().unwrap(), p.path("logs/old").to_str().unwrap()]);
+    fs::write(p.path("logs/plain"), &text).unwrap();
+    assert_eq!(get("logs/plain"), is("off", "inherited"));
+    fs::write(p.path("packed"), &text).unwrap();
+    File::open(p.path("packed")).unwrap().sync_all().unwrap();
+    p.snapshot("one");
+    let stored = |path: &str| fs::metadata(p.path(path)).unwrap().blocks() * 512;
+    assert!(stored("packed") < 1 << 19 && stored("logs/plain") == 1 << 20, "{}", stored("packed"));
+    assert!(fs::read(p.path("packed")).unwrap() == text);
+    assert!(fs::read(p.past("one", "packed")).unwrap() == text);
+    let shown = p.ok(&["get", "compression", p.path("packed").to_str().unwrap()]);
+    assert!(shown.contains("zstd:2") && shown.contains("SOURCE"), "{shown}");
+    // The attribute is the same, by name alone.
+    let name = "user.snapfs.compression";
+    raw::set_attribute(&p.path("packed"), name, b"zstd:9").unwrap();
+    assert_eq!(raw::attribute(&p.path("packed"), name).unwrap(), b"zstd:9");
+    assert_eq!(raw::attributes(&p.path("packed")).unwrap(), Vec::<String>::new());
+    refuses(raw::set_attribute(&p.path("packed"), name, b"lzma"), libc::EINVAL);
+    refuses(raw::set_attribute(&p.past("one", "packed"), name, b"off"), libc::EROFS);
+    // What is refused, and how.
+    let packed = p.path("packed");
+    let packed = packed.to_str().unwrap();
+    assert_eq!(p.run(&["set", "compression=fast", packed]).code, 2);
+    assert_eq!(p.run(&["set", "colour=red", packed]).code, 2);
+    let missing = p.path("missing");
+    let both = p.run(&["set", "--json", "compression=zstd", missing.to_str().unwrap(), packed]);
+    assert!(both.code == 1 && both.out.contains("zstd:3") && both.err.contains("no such file"), "{both:?}");
+    let snapshot = p.past("one", "packed");
+    let inside = p.run(&["set", "compression=off", snapshot.to_str().unwrap()]);
+    assert!(inside.code == 1 && inside.err.contains("snapshot"), "{inside:?}");
+    let outside = p.run(&["get", "compression", store.to_str().unwrap()]);
+    assert!(outside.code == 1 && outside.err.contains("mount"), "{outside:?}");
+    p.umount();
+    p.check();
+    p.mount("");
+    assert_eq!(get("packed"), is("zstd:3", "local"));
+    assert!(fs::read(packed).unwrap() == text);
+}

@@ -1,5 +1,6 @@
 //! Tests through [`Operations`](crate::ops::Operations), on a volume in memory.
 
+mod compression;
 mod content;
 mod names;
 mod random;
@@ -111,6 +112,16 @@ impl T {
         self.fs.releasedir(dir, handle);
         assert_eq!(names[..2], [".", ".."]);
         names.split_off(2)
+    }
+    /// Sets the compression of a file or directory.
+    pub fn compress(&self, node: NodeId, value: &str) {
+        let name = b"user.snapfs.compression";
+        self.fs.setxattr(&SUPER, node, name, value.as_bytes(), XattrMode::Set).unwrap();
+    }
+    /// The newest committed state is sound, its content too.
+    pub fn prove(&self) {
+        let report = crate::check::check(self.fs.volume(), crate::check::Depth::Data).unwrap();
+        assert!(report.is_clean(), "{report:?}");
     }
     pub fn snapshot(&self, name: &str) -> NodeId {
         self.mkdir(SNAPDIR, name).unwrap()

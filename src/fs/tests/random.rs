@@ -4,7 +4,15 @@ use super::*;
 
 const SIZE_MAX: u64 = 600_000;
 
+/// Whether content is compressed: then a part of it cannot be.
+#[derive(Clone, Copy, PartialEq)]
+enum Stored {
+    Plain,
+    Compressed,
+}
+
 struct Model {
+    stored: Stored,
     files: [Vec<u8>; 2],
     snapshots: Vec<(NodeId, [Vec<u8>; 2])>,
 }
@@ -18,6 +26,16 @@ fn spot(r: &mut fastrand::Rng, max: u64) -> u64 {
     }
 }
 
+/// Makes some of it impossible to compress.
+fn spoil(data: &mut [u8], r: &mut fastrand::Rng) {
+    for part in data.chunks_mut(5000) {
+        if r.u8(0..3) == 0 {
+            let len = r.usize(0..=part.len());
+            r.fill(&mut part[..len]);
+        }
+    }
+}
+
 fn step(t: &T, m: &mut Model, open: &[(NodeId, Handle); 2], r: &mut fastrand::Rng) {
     let which = r.usize(0..2);
     let f = open[which];
@@ -28,7 +46,10 @@ fn step(t: &T, m: &mut Model, open: &[(NodeId, Handle); 2], r: &mut fastrand::Rn
     match r.u8(0..20) {
         0..=7 => {
             let byte = if r.u8(0..4) == 0 { 0 } else { r.u8(1..) };
-            let data = vec![byte; len as usize];
+            let mut data = vec![byte; len as usize];
+            if m.stored == Stored::Compressed {
+                spoil(&mut data, r);
+            }
             t.write(f, at, &data);
             let file = &mut m.files[which];
             file.resize(file.len().max(end), 0);
@@ -106,42 +127,71 @@ fn compare(t: &T, m: &Model, open: &[(NodeId, Handle); 2], seed: u64, i: usize) 
     }
 }
 
-#[test]
-fn random_changes_match_the_model() {
-    let rounds = std::env::var("SNAPFS_TEST_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
-    for seed in 0..rounds {
-        let mut r = fastrand::Rng::with_seed(seed);
-        let options = FsOptions { dirty_bytes_max: 1 << r.u32(17..26), ..FsOptions::default() };
-        let t = T::with(1 << 30, options);
-        let open = [t.create(ROOT, "0"), t.create(ROOT, "1")];
-        let mut m = Model { files: Default::default(), snapshots: Vec::new() };
-        for i in 0..60 {
-            step(&t, &mut m, &open, &mut r);
-            compare(&t, &m, &open, seed, i);
+fn random_changes(seed: u64, stored: Stored) {
+    let mut r = fastrand::Rng::with_seed(seed);
+    let options = FsOptions { dirty_bytes_max: 1 << r.u32(17..26), ..FsOptions::default() };
+    let t = T::with(1 << 30, options);
+    if stored == Stored::Compressed {
+        t.compress(ROOT, "zstd:1");
+    }
+    let open = [t.create(ROOT, "0"), t.create(ROOT, "1")];
+    let mut m = Model { stored, files: Default::default(), snapshots: Vec::new() };
+    for i in 0..60 {
+        step(&t, &mut m, &open, &mut r);
+        compare(&t, &m, &open, seed, i);
+    }
+    t.fs.commit().unwrap();
+    compare(&t, &m, &open, seed, usize::MAX);
+    for (node, files) in &m.snapshots {
+        for (name, expected) in ["0", "1"].iter().zip(files) {
+            assert!(t.cat(*node, name) == *expected, "seed {seed}");
         }
-        t.fs.commit().unwrap();
-        compare(&t, &m, &open, seed, usize::MAX);
-        for (node, files) in &m.snapshots {
-            for (name, expected) in ["0", "1"].iter().zip(files) {
-                assert!(t.cat(*node, name) == *expected, "seed {seed}");
-            }
-        }
+    }
+    if stored == Stored::Plain {
         let counted: u64 =
             open.iter().map(|f| t.fs.live_inode(crate::format::Ino(f.0.ino())).unwrap().blocks).sum();
         assert_eq!(counted, t.fs.volume().live_blocks() * 8, "seed {seed}: blocks of inodes");
-        for name in [b"0", b"1"] {
-            t.fs.unlink(&USER, ROOT, name).unwrap();
-        }
-        t.fs.close().unwrap();
-        assert_eq!(t.fs.volume().live_blocks(), 0, "seed {seed}");
-        assert_eq!(t.fs.volume().live_items().len(), 1, "seed {seed}");
     }
+    t.prove();
+    for name in [b"0", b"1"] {
+        t.fs.unlink(&USER, ROOT, name).unwrap();
+    }
+    t.fs.close().unwrap();
+    t.prove();
+    assert_eq!(t.fs.volume().live_blocks(), 0, "seed {seed}");
+    assert_eq!(t.fs.volume().live_items().len(), 1, "seed {seed}");
+}
+
+fn rounds() -> u64 {
+    std::env::var("SNAPFS_TEST_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(60)
+}
+
+#[test]
+fn random_changes_match_the_model() {
+    (0..rounds()).for_each(|seed| random_changes(seed, Stored::Plain));
+}
+
+#[test]
+fn random_changes_of_compressed_files_match_the_model() {
+    (0..rounds()).for_each(|seed| random_changes(seed, Stored::Compressed));
 }
 
 #[test]
 fn writers_readers_and_commits_at_the_same_time() {
+    all_at_the_same_time(Stored::Plain);
+}
+
+#[test]
+fn compressed_writers_readers_and_commits_at_the_same_time() {
+    all_at_the_same_time(Stored::Compressed);
+}
+
+fn all_at_the_same_time(stored: Stored) {
     let options = FsOptions { dirty_bytes_max: 1 << 20, ..FsOptions::default() };
     let t = T::with(1 << 30, options);
+    if stored == Stored::Compressed {
+        t.compress(ROOT, "zstd:1");
+    }
     let files: Vec<_> = (0..3).map(|i| t.create(ROOT, &i.to_string())).collect();
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -190,4 +240,5 @@ fn writers_readers_and_commits_at_the_same_time() {
     }
     t.fs.close().unwrap();
     assert_eq!(t.fs.volume().live_blocks(), 0);
+    t.prove();
 }

@@ -1,0 +1,152 @@
+//! `set`, `get`: properties of files and directories, through their extended attributes in a mount.
+//!
+//! Any program can do the same with the attributes; the commands say what is wrong in a sentence.
+
+use super::args::{GetArgs, SetArgs};
+use super::output;
+use crate::ctl::{Code, Failure};
+use crate::format::Compression;
+use crate::sys::attribute;
+use serde_json::{Value, json};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A property that can be asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Property {
+    Compression,
+}
+
+impl Property {
+    fn name(self) -> &'static str {
+        match self {
+            Property::Compression => "compression",
+        }
+    }
+
+    fn attribute(self) -> String {
+        format!("user.snapfs.{}", self.name())
+    }
+
+    /// From its name.
+    pub(super) fn parse(text: &str) -> Result<Property, String> {
+        match text {
+            "compression" => Ok(Property::Compression),
+            _ => Err(format!("there is no property '{text}'; there is: compression")),
+        }
+    }
+}
+
+/// `PROPERTY=VALUE`, proved.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Assignment {
+    property: Property,
+    value: String,
+}
+
+impl Assignment {
+    /// From the text of an argument.
+    pub(super) fn parse(text: &str) -> Result<Assignment, String> {
+        let (name, value) = text.split_once('=').ok_or("write PROPERTY=VALUE")?;
+        let property = Property::parse(name)?;
+        if value != "inherit" {
+            parse_compression(value)?;
+        }
+        Ok(Assignment { property, value: value.to_string() })
+    }
+}
+
+/// The value of `--compression`.
+pub(super) fn parse_compression(text: &str) -> Result<Compression, String> {
+    Compression::parse(text).ok_or_else(|| format!("'{text}' is none of off, zstd, zstd:1 to zstd:19"))
+}
+
+/// Goes on after a path that fails, and reports the first failure; each is told as it happens.
+fn each(
+    paths: &[PathBuf],
+    one: &dyn Fn(&Path) -> Result<Value, Failure>,
+) -> (Vec<Value>, Result<(), Failure>) {
+    let (mut done, mut first) = (Vec::new(), Ok(()));
+    for path in paths {
+        match one(path) {
+            Ok(value) => done.push(value),
+            Err(f) if first.is_ok() => first = Err(f),
+            Err(f) => eprintln!("snapfs: {f}"),
+        }
+    }
+    (done, first)
+}
+
+pub(super) fn set(args: &SetArgs) -> Result<(), Failure> {
+    let Assignment { property, value } = &args.assignment;
+    let (done, first) = each(&args.paths, &|path| {
+        look(path, *property)?;
+        attribute::set(path, &property.attribute(), value.as_bytes()).map_err(|e| refused(path, &e))?;
+        look(path, *property)
+    });
+    if args.json.json {
+        output::print_json(&Value::Array(done)).map_err(|e| Failure::new(Code::Other, e))?;
+    }
+    first
+}
+
+pub(super) fn get(args: &GetArgs) -> Result<(), Failure> {
+    let (done, first) = each(&args.paths, &|path| look(path, args.property));
+    let shown = if args.json.json {
+        output::print_json(&Value::Array(done))
+    } else if done.is_empty() {
+        Ok(())
+    } else {
+        let text = |v: &Value| v.as_str().unwrap_or_default().escape_debug().to_string();
+        let columns = ["path", "property", "value", "source"];
+        let rows: Vec<Vec<String>> =
+            done.iter().map(|v| columns.map(|column| text(&v[column])).to_vec()).collect();
+        output::print(&output::table(&["PATH", "PROPERTY", "VALUE", "SOURCE"], &rows, &[]))
+    };
+    shown.map_err(|e| Failure::new(Code::Other, e))?;
+    first
+}
+
+/// A property of a path, as JSON.
+fn look(path: &Path, property: Property) -> Result<Value, Failure> {
+    let read = |name: &str| {
+        let value = attribute::get(path, name).map_err(|e| refused(path, &e))?;
+        let value = value.ok_or_else(|| {
+            let what = format!("{}: is no file or directory in a mount of snapfs", path.display());
+            Failure::new(Code::NotMounted, what)
+        })?;
+        Ok(String::from_utf8_lossy(&value).into_owned())
+    };
+    let source: String = read(&format!("{}.source", property.attribute()))?;
+    let value: String = read(&property.attribute())?;
+    let path = path.to_string_lossy();
+    Ok(json!({"path": path, "property": property.name(), "value": value, "source": source}))
+}
+
+fn refused(path: &Path, e: &io::Error) -> Failure {
+    let (code, what) = match e.kind() {
+        io::ErrorKind::PermissionDenied => (Code::Denied, "its owner alone may set it".to_string()),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            (Code::ReadOnly, "is in a snapshot, or the mount is read-only".to_string())
+        }
+        io::ErrorKind::NotFound => (Code::NotFound, "there is no such file or directory".to_string()),
+        io::ErrorKind::StorageFull => (Code::NoSpace, "the store is full".to_string()),
+        _ => (Code::Io, e.to_string()),
+    };
+    Failure::new(code, format!("{}: {what}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn assignments_are_proved() {
+        for good in ["compression=off", "compression=zstd", "compression=zstd:19", "compression=inherit"] {
+            assert!(Assignment::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["compression", "compression=", "compression=lz4", "layout=cow", "=zstd", ""] {
+            assert!(Assignment::parse(bad).is_err(), "{bad}");
+        }
+    }
+}
