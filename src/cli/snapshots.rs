@@ -11,16 +11,15 @@ fn written(result: Result<(), String>) -> Result<(), Failure> {
 }
 
 pub(super) fn list(backend: &dyn Backend, args: &TargetArgs) -> Result<(), Failure> {
-    let all = match Client::connect(&args.target) {
-        Ok(client) => wire::decode_all(&client.call("list", json!({}), &mut |_| {})?)?,
-        Err(f) if f.code == Code::NotMounted => {
+    let all = match Client::ask(&args.target, "list", json!({}))? {
+        Some(all) => wire::decode_all(&all)?,
+        None => {
             let look = StoreOptions { access: Access::Look, ..StoreOptions::default() };
             let engine = backend.open(&args.target, &look)?;
             let all = engine.snapshots();
             engine.close()?;
             all?
         }
-        Err(f) => return Err(f),
     };
     if args.json.json {
         written(output::print_json(&Value::Array(all.iter().map(output::snapshot_json).collect())))

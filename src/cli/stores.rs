@@ -48,30 +48,28 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
 }
 
 pub(super) fn info(backend: &dyn Backend, args: &TargetArgs) -> Result<(), Failure> {
-    let info = match Client::connect(&args.target) {
-        Ok(client) => client.call("info", json!({}), &mut |_| {})?,
-        Err(f) if f.code == Code::NotMounted => {
+    let info = match Client::ask(&args.target, "info", json!({}))? {
+        Some(info) => info,
+        None => {
             let look = StoreOptions { access: Access::Look, ..StoreOptions::default() };
             let engine = backend.open(&args.target, &look)?;
             let info = engine.info();
             engine.close()?;
             info
         }
-        Err(f) => return Err(f),
     };
     show(&info, args.json.json)
 }
 
 /// Findings make the command fail with [`Code::Damaged`], which is exit code 3.
 pub(super) fn check(backend: &dyn Backend, args: &CheckArgs) -> Result<(), Failure> {
-    let report = match Client::connect(&args.target) {
-        Ok(client) => client.call("check", json!({"data": args.data}), &mut |_| {})?,
-        Err(f) if f.code == Code::NotMounted => {
+    let report = match Client::ask(&args.target, "check", json!({"data": args.data}))? {
+        Some(report) => report,
+        None => {
             let depth = if args.data { Depth::Data } else { Depth::Metadata };
             let report = backend.check(&args.target, depth, &mut |_| {})?;
             json!({"findings": report.findings, "summary": report.summary})
         }
-        Err(f) => return Err(f),
     };
     let findings: Vec<&str> =
         report["findings"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();

@@ -9,6 +9,11 @@ use std::io::{self, BufReader};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a daemon that takes no more requests may go on closing its store before that is a failure.
+const CLOSING_MAX: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A daemon that was found. Each call is a connection of its own.
 pub struct Client {
@@ -16,12 +21,27 @@ pub struct Client {
 }
 
 impl Client {
-    /// The daemon that serves `target`: a mount point, any path in a mount, or a store.
+    /// The daemon that serves `target`: a mount point, any path in a mount, or a store. One that is closing its store, as
+    /// after an unmount, is waited for and then not there.
     pub fn connect(target: &Path) -> Result<Client, Failure> {
-        registry::find(target).map(|found| Client { found }).ok_or_else(|| {
-            let message = format!("{} is not mounted, or by another user", target.display());
-            Failure::new(Code::NotMounted, message)
-        })
+        registry::find(target).filter(|found| !has_ended(found)).map(|found| Client { found }).ok_or_else(
+            || {
+                let message = format!("{} is not mounted, or by another user", target.display());
+                Failure::new(Code::NotMounted, message)
+            },
+        )
+    }
+
+    /// Asks the daemon that serves `target` one thing. `None` if there is none, or if it ends instead of answering.
+    pub fn ask(target: &Path, verb: &str, args: Value) -> Result<Option<Value>, Failure> {
+        let client = match Client::connect(target) {
+            Err(f) if f.code == Code::NotMounted => return Ok(None),
+            found => found?,
+        };
+        match client.call(verb, args, &mut |_| {}) {
+            Err(f) if f.code == Code::Io && has_ended(&client.found) => Ok(None),
+            answer => answer.map(Some),
+        }
     }
 
     /// A daemon from the registry.
@@ -70,6 +90,24 @@ impl Client {
             }
         }
     }
+}
+
+/// False at once for a daemon that takes requests. A socket is there before its record, so a refusal means the end.
+pub(super) fn has_ended(found: &Found) -> bool {
+    let (dir, name) = found.socket();
+    let refused =
+        |e: io::Error| matches!(e.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound);
+    let end = Instant::now() + CLOSING_MAX;
+    while with_short_path(dir, &name, |path| UnixStream::connect(path)).is_err_and(refused) {
+        if !found.is_running() {
+            return true;
+        }
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    false
 }
 
 /// Addresses of sockets have room for 107 bytes; a long directory is reached through its descriptor.

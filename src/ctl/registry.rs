@@ -105,7 +105,7 @@ fn in_dir(dir: &RuntimeDir) -> Vec<Found> {
         .collect()
 }
 
-fn load(dir: &RuntimeDir, name: &str) -> Option<Found> {
+pub(super) fn load(dir: &RuntimeDir, name: &str) -> Option<Found> {
     let record = read(&file(&dir.path, name))?;
     if !is_alive(record.pid) {
         remove(&dir.path, name);

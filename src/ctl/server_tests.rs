@@ -99,3 +99,16 @@ fn the_socket_is_private() {
     let mode = |name: &str| fs::metadata(place.0.join(name)).expect("stat").permissions().mode() & 0o777;
     assert_eq!((mode("0:99.sock"), mode("0:99.json")), (0o600, 0o600));
 }
+
+#[test]
+fn a_daemon_that_closes_its_store_is_waited_for() {
+    let place = Place::new(0);
+    let mut server = place.serve();
+    let dir = dirs::RuntimeDir { path: place.0.clone(), uid: 0 };
+    let found = registry::load(&dir, "0:99").expect("registered");
+    assert!(!client::has_ended(&found));
+    server.stop_accepting();
+    let waiting = std::thread::spawn(move || client::has_ended(&found));
+    drop(server);
+    assert!(waiting.join().expect("join"));
+}

@@ -21,11 +21,26 @@ use std::ops::Range;
 /// Space that one change allocates, in bytes.
 const STEP_BYTES: u64 = 256 << 20;
 
+/// Of space for content, one in so many bytes is for the tree that maps it: a leaf and its copy for 100 extents of full
+/// length.
+const MAPPED_PER_MAP: u64 = 256;
+
+/// The same for a step that has not been done yet, which has to secure its worst case, and for the smallest of steps.
+const MAPPED_PER_MAP_OF_STEP: u64 = 24;
+const MAP_OF_STEP_MIN: u64 = 2 << 20;
+
 /// What becomes of content in a range that gets space.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Old {
     Stays,
     BecomesZero,
+}
+
+/// How much of `available` bytes of space can be content that is mapped in long extents.
+pub(super) fn room_for_content(available: u64) -> u64 {
+    let step = available.min(STEP_BYTES);
+    let map = available / MAPPED_PER_MAP + step / MAPPED_PER_MAP_OF_STEP + MAP_OF_STEP_MIN;
+    available.saturating_sub(map)
 }
 
 impl Fs {

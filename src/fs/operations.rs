@@ -3,6 +3,7 @@
 use super::Fs;
 use super::create::New;
 use super::dir::Listing;
+use super::hole::room_for_content;
 use super::inode::{Place, place};
 use crate::format::Ino;
 use crate::limits::NAME_BYTES_MAX;
@@ -180,7 +181,8 @@ impl Operations for Fs {
         Ok(StatFs {
             total_bytes: space.total,
             free_bytes: space.free,
-            available_bytes: space.available,
+            // Whoever reads this wants to write, and what is written must be mapped.
+            available_bytes: room_for_content(space.available),
             // Inode numbers are not counted: there are as many as anyone can ask for.
             inodes: Ino::END.0,
             inodes_free: Ino::END.0 - Ino::FIRST_FREE.0,

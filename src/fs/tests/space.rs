@@ -191,3 +191,22 @@ fn what_comes_and_goes_all_the_time_takes_little_space() {
     // What was freed since the last commit, the same of the one before it, and what is in use.
     assert!(most < 800 << 20, "{most}");
 }
+
+#[test]
+fn what_is_said_to_be_available_can_be_allocated() {
+    for bytes in [48 << 20, 300 << 20, 14 << 30] {
+        let t = T::with(bytes, FsOptions::default());
+        t.put(ROOT, "old", &[1; 3_000_000]);
+        t.snapshot("s");
+        for round in 0..2 {
+            let available = t.fs.statfs(ROOT).unwrap().available_bytes;
+            assert!(available > bytes / 2, "{available} of {bytes}");
+            let f = t.create(ROOT, "f");
+            assert_eq!(fallocate(&t, f, 0, available - 65_536, Extend), Ok(()), "{bytes}, round {round}");
+            t.fs.release(f.0, f.1);
+            t.fs.unlink(&USER, ROOT, b"f").unwrap();
+            t.fs.forget(f.0);
+            (0..4).for_each(|_| t.fs.commit().unwrap());
+        }
+    }
+}
