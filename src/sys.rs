@@ -7,5 +7,6 @@
 pub mod at;
 pub mod mount;
 pub mod process;
+pub mod schedule;
 mod storage;
 pub use storage::*;
