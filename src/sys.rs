@@ -8,5 +8,6 @@ pub mod at;
 pub mod attribute;
 pub mod mount;
 pub mod process;
+pub mod schedule;
 mod storage;
 pub use storage::*;

@@ -7,7 +7,10 @@
 use super::convert::{self, caller};
 use super::errno::errno;
 use super::hidden;
-use super::reply::{attributes, empty, entry, file_open_flags, value};
+use super::locality::{self, Locality};
+use super::reply::{
+    attributes, created, data, empty, entry, file_open_flags, nothing, opened, value, written,
+};
 use crate::ops::{
     Caching, DirEntry, Entry, Error, Handle, NodeId, Operations, Result, SeekTarget, SetAttr, SyncScope,
 };
@@ -50,11 +53,20 @@ pub(super) struct Profile {
 pub(super) struct Adapter {
     ops: Arc<dyn Operations>,
     profile: Profile,
+    locality: Option<Arc<Locality>>,
 }
 
 impl Adapter {
     pub(super) fn new(ops: Arc<dyn Operations>, profile: Profile) -> Adapter {
-        Adapter { ops, profile }
+        Adapter { ops, profile, locality: Locality::start() }
+    }
+
+    /// A request that somebody waits for has arrived on this thread.
+    fn arrived(&self, req: &Request, bytes: usize) {
+        if let Some(locality) = &self.locality {
+            locality::enlist(locality);
+            locality.seen(req.pid(), bytes);
+        }
     }
 
     /// How a file is opened below. The kernel says where each write goes, also where it appends, and it writes mapped
@@ -118,18 +130,14 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.arrived(req, 0);
         let (parent, name) = (NodeId(parent.0), name.as_bytes());
         if parent == hidden::NODE || hidden::is_name(parent, name) {
             return entry(reply, self.hidden_lookup(req, parent, name));
         }
         match self.ops.lookup(&caller(req, 0), parent, name) {
-            // Node 0 with a time to live: the kernel remembers that there is no such name. Not where names come and
-            // go without a request of the kernel's.
-            Err(Error::NotFound) if !parent.is_snapdir() => {
-                let nothing = convert::bare_attr(0, crate::ops::FileType::Regular);
-                let for_ever = convert::ttl(Duration::MAX);
-                reply.entry_with_ttls(&Duration::ZERO, &for_ever, &nothing, Generation(0));
-            }
+            // Not where names come and go without a request of the kernel's.
+            Err(Error::NotFound) if !parent.is_snapdir() => nothing(reply),
             result => entry(reply, result),
         }
     }
@@ -140,7 +148,8 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn getattr(&self, _req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
+        self.arrived(req, 0);
         let node = NodeId(ino.0);
         if node == hidden::NODE {
             return attributes(reply, Ok((hidden::attr(), Duration::ZERO)));
@@ -166,6 +175,7 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        self.arrived(req, 0);
         let set = SetAttr {
             mode: mode.map(|m| m & 0o7777),
             uid,
@@ -179,11 +189,9 @@ impl Filesystem for Adapter {
         attributes(reply, self.ops.setattr(&caller(req, 0), NodeId(ino.0), handle, &set));
     }
 
-    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
-        match self.ops.readlink(NodeId(ino.0)) {
-            Ok(target) => reply.data(&target),
-            Err(e) => reply.error(errno(&e)),
-        }
+    fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
+        self.arrived(req, 0);
+        data(reply, self.ops.readlink(NodeId(ino.0)).as_deref().map_err(Clone::clone));
     }
 
     fn mknod(
@@ -196,6 +204,7 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
+        self.arrived(req, 0);
         let (parent, name) = (NodeId(parent.0), name.as_bytes());
         let result = match convert::kind_of_mode(mode) {
             _ if hidden::is_name(parent, name) => Err(Error::NotPermitted),
@@ -206,6 +215,7 @@ impl Filesystem for Adapter {
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        self.arrived(req, 0);
         let (who, parent, mode) = (caller(req, umask), NodeId(parent.0), mode & 0o7777);
         if hidden::is_name(parent, name.as_bytes()) {
             reply.error(Errno::EPERM);
@@ -218,10 +228,12 @@ impl Filesystem for Adapter {
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.arrived(req, 0);
         empty(reply, self.ops.unlink(&caller(req, 0), NodeId(parent.0), name.as_bytes()));
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.arrived(req, 0);
         let (who, parent) = (caller(req, 0), NodeId(parent.0));
         if parent.is_snapdir() {
             let name = name.as_bytes().to_vec();
@@ -232,6 +244,7 @@ impl Filesystem for Adapter {
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        self.arrived(req, 0);
         let (parent, name) = (NodeId(parent.0), name.as_bytes());
         if hidden::is_name(parent, name) {
             return reply.error(Errno::EPERM);
@@ -249,6 +262,7 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        self.arrived(req, 0);
         let (who, from, to) = (caller(req, 0), NodeId(parent.0), NodeId(newparent.0));
         let (name, new_name) = (name.as_bytes(), newname.as_bytes());
         if hidden::is_name(to, new_name) {
@@ -266,6 +280,7 @@ impl Filesystem for Adapter {
     }
 
     fn link(&self, req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
+        self.arrived(req, 0);
         let (parent, name) = (NodeId(newparent.0), newname.as_bytes());
         if hidden::is_name(parent, name) {
             return reply.error(Errno::EPERM);
@@ -274,12 +289,10 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        self.arrived(req, 0);
         let (node, asked) = (NodeId(ino.0), self.open_flags(flags.0));
         let caching = if asked.read { self.ops.caching(node, asked.no_atime) } else { Caching::Keep };
-        match self.ops.open(&caller(req, 0), node, asked) {
-            Ok(h) => reply.opened(FileHandle(h.0), file_open_flags(caching)),
-            Err(e) => reply.error(errno(&e)),
-        }
+        opened(reply, self.ops.open(&caller(req, 0), node, asked), file_open_flags(caching));
     }
 
     fn create(
@@ -292,26 +305,18 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        self.arrived(req, 0);
         let (parent, name) = (NodeId(parent.0), name.as_bytes());
         if hidden::is_name(parent, name) {
             return reply.error(Errno::EPERM);
         }
-        match self.ops.create(&caller(req, umask), parent, name, mode & 0o7777, self.open_flags(flags)) {
-            // The reply has one time to live for both: the shorter.
-            Ok((e, h)) => reply.created(
-                &convert::listing_ttl(&e),
-                &convert::attr_out(&e.attr),
-                Generation(e.generation),
-                FileHandle(h.0),
-                file_open_flags(Caching::Keep),
-            ),
-            Err(e) => reply.error(errno(&e)),
-        }
+        let flags = self.open_flags(flags);
+        created(reply, self.ops.create(&caller(req, umask), parent, name, mode & 0o7777, flags));
     }
 
     fn read(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -320,17 +325,16 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        self.arrived(req, size as usize);
         READ_BUFFER.with_borrow_mut(|buffer| {
-            match self.ops.read(NodeId(ino.0), Handle(fh.0), offset, size as usize, buffer) {
-                Ok(()) => reply.data(buffer),
-                Err(e) => reply.error(errno(&e)),
-            }
+            let read = self.ops.read(NodeId(ino.0), Handle(fh.0), offset, size as usize, buffer);
+            data(reply, read.map(|()| buffer.as_slice()));
         });
     }
 
     fn write(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -340,11 +344,10 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        self.arrived(req, data.len());
         let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        match self.ops.write(NodeId(ino.0), Handle(fh.0), offset, data, kill) {
-            Ok(n) => reply.written(n as u32), // at most max_write
-            Err(e) => reply.error(errno(&e)),
-        }
+        let done = self.ops.write(NodeId(ino.0), Handle(fh.0), offset, data, kill);
+        written(reply, done.map(|n| n as u64)); // at most max_write
     }
 
     /// The kernel flushes dirty pages on close whatever the answer is; this one makes it stop asking.
@@ -374,6 +377,7 @@ impl Filesystem for Adapter {
 
     /// Listings are cached, except of a `.snapshots` directory, which changes without a request of the kernel's.
     fn opendir(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        self.arrived(req, 0);
         let node = NodeId(ino.0);
         let cache = match self.ops.caching(node, convert::open_flags(flags.0).no_atime) {
             _ if node.is_snapdir() => FopenFlags::empty(),
@@ -381,13 +385,11 @@ impl Filesystem for Adapter {
             Caching::Refresh => FopenFlags::FOPEN_CACHE_DIR,
             Caching::Bypass => FopenFlags::empty(),
         };
-        match self.ops.opendir(&caller(req, 0), node) {
-            Ok(h) => reply.opened(FileHandle(h.0), cache),
-            Err(e) => reply.error(errno(&e)),
-        }
+        opened(reply, self.ops.opendir(&caller(req, 0), node), cache);
     }
 
-    fn readdir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+    fn readdir(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        self.arrived(req, 0);
         let result = self.list(ino, fh, offset, false, &mut |e| {
             reply.add(INodeNo(e.node.0), e.cookie, convert::kind_out(e.kind), OsStr::from_bytes(&e.name))
         });
@@ -399,12 +401,13 @@ impl Filesystem for Adapter {
 
     fn readdirplus(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
+        self.arrived(req, 0);
         let result = self.list(ino, fh, offset, true, &mut |e| {
             let name = OsStr::from_bytes(&e.name);
             match &e.entry {
@@ -467,6 +470,7 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        self.arrived(req, 0);
         match convert::xattr_mode(flags) {
             Some(mode) => {
                 empty(reply, self.ops.setxattr(&caller(req, 0), NodeId(ino.0), name.as_bytes(), value, mode));
@@ -475,7 +479,8 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+    fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        self.arrived(req, 0);
         value(reply, size, self.ops.getxattr(NodeId(ino.0), name.as_bytes()));
     }
 
@@ -596,9 +601,6 @@ impl Filesystem for Adapter {
             offset_out,
             len.min(COPY_BYTES_MAX),
         );
-        match copied {
-            Ok(n) => reply.written(n as u32), // at most COPY_BYTES_MAX
-            Err(e) => reply.error(errno(&e)),
-        }
+        written(reply, copied); // at most COPY_BYTES_MAX
     }
 }

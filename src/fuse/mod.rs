@@ -8,6 +8,7 @@ mod convert;
 mod errno;
 mod hidden;
 mod kernel;
+mod locality;
 mod mount;
 pub mod mounts;
 mod reply;

@@ -2,11 +2,16 @@
 
 use super::convert;
 use super::errno::errno;
-use crate::ops::{Caching, Entry, Result};
-use fuser::{Errno, FopenFlags, Generation, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyXattr};
+use super::locality::Answering;
+use crate::ops::{Attr, Caching, Entry, Handle, Result};
+use fuser::{
+    Errno, FileHandle, FopenFlags, Generation, ReplyAttr, ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry,
+    ReplyOpen, ReplyWrite, ReplyXattr,
+};
 use std::time::Duration;
 
 pub(super) fn entry(reply: ReplyEntry, result: Result<Entry>) {
+    let _near = Answering;
     match result {
         Ok(e) => reply.entry_with_ttls(
             &convert::ttl(e.attr_ttl),
@@ -19,13 +24,15 @@ pub(super) fn entry(reply: ReplyEntry, result: Result<Entry>) {
 }
 
 pub(super) fn empty(reply: ReplyEmpty, result: Result<()>) {
+    let _near = Answering;
     match result {
         Ok(()) => reply.ok(),
         Err(e) => reply.error(errno(&e)),
     }
 }
 
-pub(super) fn attributes(reply: ReplyAttr, result: Result<(crate::ops::Attr, Duration)>) {
+pub(super) fn attributes(reply: ReplyAttr, result: Result<(Attr, Duration)>) {
+    let _near = Answering;
     match result {
         Ok((a, ttl)) => reply.attr(&convert::ttl(ttl), &convert::attr_out(&a)),
         Err(e) => reply.error(errno(&e)),
@@ -34,10 +41,58 @@ pub(super) fn attributes(reply: ReplyAttr, result: Result<(crate::ops::Attr, Dur
 
 /// A value for a buffer of `size` bytes; 0 asks for the length only.
 pub(super) fn value(reply: ReplyXattr, size: u32, result: Result<Vec<u8>>) {
+    let _near = Answering;
     match result {
         Ok(v) if size == 0 => reply.size(v.len() as u32), // at most 64 KiB, the limit of the kernel
         Ok(v) if v.len() > size as usize => reply.error(Errno::ERANGE),
         Ok(v) => reply.data(&v),
+        Err(e) => reply.error(errno(&e)),
+    }
+}
+
+/// There is no such name, and the kernel may remember that: node 0 with a time to live.
+pub(super) fn nothing(reply: ReplyEntry) {
+    let _near = Answering;
+    let nothing = convert::bare_attr(0, crate::ops::FileType::Regular);
+    reply.entry_with_ttls(&Duration::ZERO, &convert::ttl(Duration::MAX), &nothing, Generation(0));
+}
+
+pub(super) fn opened(reply: ReplyOpen, result: Result<Handle>, flags: FopenFlags) {
+    let _near = Answering;
+    match result {
+        Ok(h) => reply.opened(FileHandle(h.0), flags),
+        Err(e) => reply.error(errno(&e)),
+    }
+}
+
+pub(super) fn created(reply: ReplyCreate, result: Result<(Entry, Handle)>) {
+    let _near = Answering;
+    match result {
+        // The reply has one time to live for both: the shorter.
+        Ok((e, h)) => reply.created(
+            &convert::listing_ttl(&e),
+            &convert::attr_out(&e.attr),
+            Generation(e.generation),
+            FileHandle(h.0),
+            file_open_flags(Caching::Keep),
+        ),
+        Err(e) => reply.error(errno(&e)),
+    }
+}
+
+pub(super) fn data(reply: ReplyData, result: Result<&[u8]>) {
+    let _near = Answering;
+    match result {
+        Ok(bytes) => reply.data(bytes),
+        Err(e) => reply.error(errno(&e)),
+    }
+}
+
+/// `result` fits into 32 bits: requests are bounded.
+pub(super) fn written(reply: ReplyWrite, result: Result<u64>) {
+    let _near = Answering;
+    match result {
+        Ok(n) => reply.written(n as u32),
         Err(e) => reply.error(errno(&e)),
     }
 }

@@ -103,8 +103,8 @@ pub fn keep_files_private() {
 }
 
 /// Capabilities that a daemon of root uses after its start: to unmount; to open and make files of a store that belongs to
-/// somebody else.
-const KEPT: u64 = 1 << 21 | 1 << 1 | 1 << 2 | 1 << 3; // SYS_ADMIN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER
+/// somebody else; to give request threads back what they gave up of a processor.
+const KEPT: u64 = 1 << 21 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 23; // SYS_ADMIN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, SYS_NICE
 
 /// Gives up what a daemon does not need: memory images in core files, which would hold what is in the files, and for root
 /// all other capabilities and any way to gain new ones. For this thread and those that it starts from now on.

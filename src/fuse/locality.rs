@@ -1,0 +1,306 @@
+//! Where requests are answered: on the processor of the program that waits for them, where that pays.
+//!
+//! A request is two wake-ups: of a request thread, and of the program that waits for the answer. The kernel sends each to
+//! a processor that is idle, which is another one, and on a virtual machine waking a sleeping processor takes longer than
+//! most requests. So while one program alone asks, one small request after the other, the request threads are bound to
+//! the processor that it runs on, and one of them alone goes on reading, with a low claim: for the scheduler a processor
+//! with nothing else to run is free, so whoever gets an answer goes on right there, and then the thread is there already
+//! when the next request comes. What was measured is in docs/decisions/0014.
+//!
+//! Invariant: this decides where and when threads run and nothing else. A thread that stands aside has given its answer and
+//! holds no lock. As soon as fewer requests come, because others keep the one thread from the processor or it waits for the
+//! device, [`Watch`] ends all this within two ticks. It does nothing where another processor is woken quickly, where there
+//! is one alone, and without the right to take back a claim (`CAP_SYS_NICE`).
+
+use crate::sys::schedule::{self, Claim, Processors, ThreadId};
+use parking_lot::{Condvar, Mutex};
+use std::cell::RefCell;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Weak};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+/// How often it is looked at who asks.
+const TICK: Duration = Duration::from_millis(2);
+/// Requests of a tick that are worth the trouble.
+const REQUESTS_MIN: u64 = 8;
+/// One request in so many may come from somebody else, or move much data.
+const OTHERS_SHARE: u64 = 8;
+/// Ticks without a reason to go on before the watch sleeps until the next request.
+const IDLE_TICKS_MAX: u32 = 10;
+/// More data than this takes longer to copy than a processor takes to wake.
+pub(super) const BULK_BYTES_MIN: usize = 64 << 10;
+/// If it lasted no longer than this, perhaps others kept the thread from the processor: not again at once.
+const SHORT: Duration = Duration::from_millis(50);
+/// For how long not, first and at most.
+const BACK_OFF: Duration = Duration::from_millis(10);
+const BACK_OFF_MAX: Duration = Duration::from_secs(2);
+
+/// Where the request threads of one mount run. Any thread.
+pub(super) struct Locality {
+    requests: AtomicU64,
+    /// Requests of another program than the one before, and those with much data.
+    others: AtomicU64,
+    client: AtomicU32,
+    /// Threads are bound, and one alone reads on.
+    near: AtomicBool,
+    /// The thread that goes on reading requests while they are bound; the others stand aside.
+    reader: Mutex<Option<ThreadId>>,
+    far: Condvar,
+    workers: Mutex<Vec<ThreadId>>,
+    /// The thread of [`watch`] if it sleeps. Also guards its end.
+    sleeper: Mutex<Option<Thread>>,
+    sleeps: AtomicBool,
+}
+
+thread_local! {
+    static PART: RefCell<Option<(Arc<Locality>, ThreadId)>> = const { RefCell::new(None) };
+}
+
+impl Locality {
+    /// For the request threads of a new mount. `None` where there is nothing to gain.
+    pub fn start() -> Option<Arc<Locality>> {
+        let all = Processors::allowed().ok()?;
+        if all.numbers().len() < 2 || !schedule::claims_normally() {
+            return None;
+        }
+        let locality = Arc::new(Locality {
+            requests: AtomicU64::new(0),
+            others: AtomicU64::new(0),
+            client: AtomicU32::new(0),
+            near: AtomicBool::new(false),
+            reader: Mutex::default(),
+            far: Condvar::new(),
+            workers: Mutex::default(),
+            sleeper: Mutex::default(),
+            sleeps: AtomicBool::new(true),
+        });
+        let weak = Arc::downgrade(&locality);
+        let started = std::thread::Builder::new().name("locality".into()).spawn(move || {
+            match cost::is_worth_it(&all) {
+                Ok(true) => Watch::new(all).run(&weak),
+                Ok(false) => {}
+                Err(e) => log::debug!("requests are answered anywhere: {e}"),
+            }
+        });
+        if let Ok(handle) = started {
+            *locality.sleeper.lock() = Some(handle.thread().clone());
+        }
+        Some(locality)
+    }
+
+    /// A request of `client` with `bytes` of data has arrived on this thread.
+    pub fn seen(self: &Arc<Locality>, client: u32, bytes: usize) {
+        self.requests.fetch_add(1, Relaxed);
+        if bytes >= BULK_BYTES_MIN || self.client.load(Relaxed) != client {
+            self.client.store(client, Relaxed);
+            self.others.fetch_add(1, Relaxed);
+        }
+        if self.sleeps.load(Relaxed) && self.sleeps.swap(false, SeqCst) {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = &*self.sleeper.lock() {
+            thread.unpark();
+        }
+    }
+
+    /// Binds all request threads, or lets them go.
+    fn bind(&self, to: &Processors) -> io::Result<()> {
+        self.workers.lock().iter().try_for_each(|thread| schedule::set_processors(*thread, to))
+    }
+
+    /// Begins or ends what is done while one program alone asks.
+    fn set_near(&self, near: bool) {
+        let mut reader = self.reader.lock();
+        self.near.store(near, SeqCst);
+        if let Some(thread) = reader.take() {
+            let _gone = schedule::set_claim(thread, Claim::Normal); // fails only for a thread that has ended
+        }
+        if !near {
+            self.far.notify_all();
+        }
+    }
+
+    /// Called by a request thread that has given its answer: returns when it may read the next.
+    fn stand_aside(&self, me: ThreadId) {
+        let mut reader = self.reader.lock();
+        while self.near.load(SeqCst) && *reader != Some(me) {
+            if reader.is_some() {
+                self.far.wait(&mut reader);
+            } else if schedule::set_claim(me, Claim::Leftover).is_ok() {
+                *reader = Some(me);
+            } else {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Locality {
+    fn drop(&mut self) {
+        self.wake(); // it finds nobody to watch, and ends
+    }
+}
+
+/// Makes this thread a request thread of `locality`.
+pub(super) fn enlist(locality: &Arc<Locality>) {
+    PART.with_borrow_mut(|part| {
+        if part.is_none() {
+            let me = ThreadId::current();
+            locality.workers.lock().push(me);
+            *part = Some((locality.clone(), me));
+        }
+    });
+}
+
+/// While it lives this thread gives an answer. On other threads than those for requests it means nothing.
+pub(super) struct Answering;
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        PART.with_borrow(|part| {
+            if let Some((locality, me)) = part
+                && locality.near.load(Relaxed)
+            {
+                locality.stand_aside(*me);
+            }
+        });
+    }
+}
+
+/// Binds the threads to where the requests come from.
+struct Watch {
+    all: Processors,
+    /// The processor that they are bound to, and since when.
+    place: Option<(usize, Instant)>,
+    /// Counts of requests at the last look.
+    requests: u64,
+    others: u64,
+    calm_until: Instant,
+    back_off: Duration,
+    idle_ticks: u32,
+}
+
+impl Watch {
+    fn new(all: Processors) -> Watch {
+        let (requests, others) = (0, 0);
+        let calm_until = Instant::now();
+        Watch { all, place: None, requests, others, calm_until, back_off: BACK_OFF, idle_ticks: 0 }
+    }
+
+    /// Until nobody is left to watch.
+    fn run(mut self, locality: &Weak<Locality>) {
+        while let Some(l) = locality.upgrade() {
+            let asked = self.look(&l);
+            let lazy = self.idle_ticks > IDLE_TICKS_MAX;
+            if lazy && asked == 0 {
+                l.sleeps.store(true, SeqCst);
+                drop(l);
+                std::thread::park();
+            } else {
+                drop(l);
+                std::thread::sleep(if lazy { TICK * 10 } else { TICK });
+            }
+        }
+    }
+
+    /// Looks at who asked since the last time, and decides. Returns the number of requests.
+    fn look(&mut self, l: &Locality) -> u64 {
+        let now = (l.requests.load(Relaxed), l.others.load(Relaxed));
+        let (asked, by_others) = (now.0 - self.requests, now.1 - self.others);
+        (self.requests, self.others) = now;
+        let alone = asked >= REQUESTS_MIN && by_others * OTHERS_SHARE < asked;
+        let calm = Instant::now() < self.calm_until;
+        let client = ThreadId::new(l.client.load(Relaxed));
+        let wanted = if alone && !calm { schedule::processor_of(client) } else { None };
+        match (wanted, self.place) {
+            (Some(cpu), Some((place, _))) if cpu == place => {}
+            (Some(cpu), before) => {
+                if let Err(e) = self.go_near(l, cpu) {
+                    log::debug!("requests are not answered on processor {cpu}: {e}");
+                    self.go_far(l, true);
+                } else if before.is_none() {
+                    l.set_near(true);
+                }
+            }
+            (None, Some(_)) => self.go_far(l, asked > 0),
+            (None, None) => {}
+        }
+        self.idle_ticks = if alone { 0 } else { self.idle_ticks.saturating_add(1) };
+        asked
+    }
+
+    fn go_near(&mut self, l: &Locality, cpu: usize) -> io::Result<()> {
+        // Out of the way first: with anything else to run the processor would not be free.
+        schedule::set_processors(ThreadId::current(), &self.all.without(cpu))?;
+        l.bind(&Processors::only(cpu))?;
+        self.place = Some((cpu, self.place.map_or_else(Instant::now, |(_, since)| since)));
+        Ok(())
+    }
+
+    /// `again` if requests go on.
+    fn go_far(&mut self, l: &Locality, again: bool) {
+        l.set_near(false);
+        if let Err(e) = l.bind(&self.all) {
+            log::debug!("request threads stay where they are: {e}");
+        }
+        let short = self.place.take().is_none_or(|(_, since)| since.elapsed() < SHORT);
+        if again && short {
+            self.calm_until = Instant::now() + self.back_off;
+            self.back_off = (self.back_off * 2).min(BACK_OFF_MAX);
+        } else {
+            self.back_off = BACK_OFF;
+        }
+    }
+}
+
+/// What a wake-up across processors costs here.
+mod cost {
+    use super::{Claim, Duration, Instant, Processors, ThreadId, io, schedule};
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    /// Round trips of a measurement, and measurements of which the fastest counts.
+    const ROUNDS: u32 = 20;
+    const TRIES: usize = 5;
+    /// A round trip that takes longer than this is worth avoiding.
+    const SLOW: Duration = Duration::from_micros(20);
+
+    /// Whether answering near is worth it, and allowed: by trying both, on this thread and one more.
+    pub(super) fn is_worth_it(all: &Processors) -> io::Result<bool> {
+        schedule::set_claim(ThreadId::current(), Claim::Leftover)?;
+        schedule::set_claim(ThreadId::current(), Claim::Normal)?;
+        let numbers = all.numbers();
+        let far = round_trip(numbers[0], numbers[1])?;
+        schedule::set_processors(ThreadId::current(), all)?;
+        log::debug!("a round trip between processors takes {far:?}");
+        Ok(far > SLOW)
+    }
+
+    /// The time of one round trip between two threads on these processors.
+    fn round_trip(here: usize, there: usize) -> io::Result<Duration> {
+        schedule::set_processors(ThreadId::current(), &Processors::only(here))?;
+        let (mut ours, mut theirs) = UnixStream::pair()?;
+        let mut byte = [0];
+        std::thread::Builder::new().name("locality".into()).spawn(move || {
+            // Not where it should be: it ends, which the asker sees.
+            if schedule::set_processors(ThreadId::current(), &Processors::only(there)).is_ok() {
+                while theirs.read_exact(&mut byte).and_then(|()| theirs.write_all(&byte)).is_ok() {}
+            }
+        })?;
+        let mut best = Duration::MAX;
+        for _ in 0..TRIES {
+            let begin = Instant::now();
+            for _ in 0..ROUNDS {
+                ours.write_all(&byte)?;
+                ours.read_exact(&mut byte)?;
+            }
+            best = best.min(begin.elapsed() / ROUNDS);
+        }
+        Ok(best)
+    }
+}

@@ -1,0 +1,135 @@
+//! On which processor, and with what claim, threads of this process run.
+
+use std::io;
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Number of a thread, as the kernel counts. Valid until the thread ends, and then perhaps another's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ThreadId(u32);
+
+impl ThreadId {
+    /// The calling thread.
+    pub fn current() -> ThreadId {
+        // SAFETY: no arguments, cannot fail.
+        ThreadId(unsafe { libc::gettid() }.cast_unsigned())
+    }
+
+    /// The thread that the kernel calls `id`.
+    pub fn new(id: u32) -> ThreadId {
+        ThreadId(id)
+    }
+}
+
+/// What a thread claims of a processor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Claim {
+    /// As everybody else (`SCHED_OTHER`).
+    Normal,
+    /// Only what nobody else wants (`SCHED_IDLE`): for the scheduler a processor that runs nothing else is free.
+    Leftover,
+}
+
+/// Gives a thread of this process a claim. Back from [`Claim::Leftover`] needs `CAP_SYS_NICE` or a limit that lets it
+/// (`RLIMIT_NICE`).
+pub fn set_claim(thread: ThreadId, claim: Claim) -> io::Result<()> {
+    let policy = match claim {
+        Claim::Normal => libc::SCHED_OTHER,
+        Claim::Leftover => libc::SCHED_IDLE,
+    };
+    let param = libc::sched_param { sched_priority: 0 };
+    // SAFETY: `param` lives through the call.
+    check(unsafe { libc::sched_setscheduler(thread.0.cast_signed(), policy, &raw const param) })
+}
+
+/// True if this thread claims what everybody does.
+pub fn claims_normally() -> bool {
+    // SAFETY: a number.
+    unsafe { libc::sched_getscheduler(0) == libc::SCHED_OTHER }
+}
+
+/// Processors.
+#[derive(Clone, Copy)]
+pub struct Processors(libc::cpu_set_t);
+
+impl Processors {
+    /// Those that this thread may run on.
+    pub fn allowed() -> io::Result<Processors> {
+        // SAFETY: an all-zero set is a valid, empty one; the size is that of the buffer.
+        let set = unsafe {
+            let mut set: libc::cpu_set_t = std::mem::zeroed();
+            check(libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set))?;
+            set
+        };
+        Ok(Processors(set))
+    }
+
+    /// One of them alone.
+    pub fn only(cpu: usize) -> Processors {
+        // SAFETY: as above; a number beyond the set is ignored.
+        unsafe {
+            let mut set: libc::cpu_set_t = std::mem::zeroed();
+            libc::CPU_SET(cpu.min(libc::CPU_SETSIZE as usize - 1), &mut set);
+            Processors(set)
+        }
+    }
+
+    /// The same without one.
+    pub fn without(mut self, cpu: usize) -> Processors {
+        if cpu < libc::CPU_SETSIZE as usize {
+            // SAFETY: the number is in range.
+            unsafe { libc::CPU_CLR(cpu, &mut self.0) };
+        }
+        self
+    }
+
+    /// Their numbers.
+    pub fn numbers(&self) -> Vec<usize> {
+        // SAFETY: the numbers are in range.
+        (0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &self.0) }).collect()
+    }
+}
+
+/// Lets a thread of this process run on these processors and no others.
+pub fn set_processors(thread: ThreadId, set: &Processors) -> io::Result<()> {
+    let set = &raw const set.0;
+    // SAFETY: the set has the stated size.
+    check(unsafe { libc::sched_setaffinity(thread.0.cast_signed(), size_of::<libc::cpu_set_t>(), set) })
+}
+
+/// The processor that a thread of any process ran on last. `None` if there is no such thread, or it is not ours to see.
+pub fn processor_of(thread: ThreadId) -> Option<usize> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", thread.0)).ok()?;
+    // The name, in brackets, may hold anything; the processor is the 37th field behind it (proc_pid_stat(5)).
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(36)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_moves_to_where_it_is_sent() {
+        let all = Processors::allowed().unwrap();
+        for cpu in all.numbers() {
+            set_processors(ThreadId::current(), &Processors::only(cpu)).unwrap();
+            assert_eq!(processor_of(ThreadId::current()), Some(cpu));
+        }
+        set_processors(ThreadId::current(), &all).unwrap();
+        assert_eq!(all.without(all.numbers()[0]).numbers().len() + 1, all.numbers().len());
+        assert_eq!(processor_of(ThreadId::new(u32::MAX)), None);
+    }
+
+    #[test]
+    fn a_claim_is_given_up() {
+        std::thread::spawn(|| {
+            assert!(claims_normally());
+            set_claim(ThreadId::current(), Claim::Leftover).unwrap();
+            assert!(!claims_normally());
+        })
+        .join()
+        .unwrap();
+    }
+}
