@@ -7,7 +7,7 @@
 use super::convert::{self, caller};
 use super::errno::errno;
 use super::hidden;
-use super::locality::{self, Locality};
+use super::locality::{Locality, Turn};
 use super::reply::{
     attributes, created, data, empty, entry, file_open_flags, nothing, opened, value, written,
 };
@@ -61,12 +61,9 @@ impl Adapter {
         Adapter { ops, profile, locality: Locality::start() }
     }
 
-    /// A request that somebody waits for has arrived on this thread.
-    fn arrived(&self, req: &Request, bytes: usize) {
-        if let Some(locality) = &self.locality {
-            locality::enlist(locality);
-            locality.seen(req.pid(), bytes);
-        }
+    /// A request that somebody waits for has arrived on this thread. What is returned is kept until it is answered.
+    fn arrived(&self, req: &Request, bytes: usize) -> Option<Turn<'_>> {
+        self.locality.as_ref().map(|locality| locality.turn(req.pid(), bytes))
     }
 
     /// How a file is opened below. The kernel says where each write goes, also where it appends, and it writes mapped
@@ -81,9 +78,13 @@ impl Adapter {
     /// Runs what may take long, and needs other requests served meanwhile, on a thread of its own. When no thread
     /// can be started the reply inside `work` is dropped, which answers EIO.
     fn aside(&self, work: impl FnOnce(&dyn Operations) + Send + 'static) {
-        let ops = self.ops.clone();
-        let started =
-            std::thread::Builder::new().name("snapdir".into()).spawn(move || work(ops.as_ref())).map(drop);
+        let (ops, locality) = (self.ops.clone(), self.locality.clone());
+        let started = std::thread::Builder::new().name("snapdir".into()).spawn(move || {
+            if let Some(locality) = locality {
+                locality.roam();
+            }
+            work(ops.as_ref());
+        });
         if let Err(e) = started {
             log::error!("cannot start a thread for a snapshot request: {e}");
         }
@@ -130,7 +131,7 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.arrived(req, 0);
+        let _turn = self.arrived(req, 0);
         let (parent, name) = (NodeId(parent.0), name.as_bytes());
         if parent == hidden::NODE || hidden::is_name(parent, name) {
             return entry(reply, self.hidden_lookup(req, parent, name));
@@ -149,7 +150,7 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
-        self.arrived(req, 0);
+        let _turn = self.arrived(req, 0);
         let node = NodeId(ino.0);
         if node == hidden::NODE {
             return attributes(reply, Ok((hidden::attr(), Duration::ZERO)));
@@ -175,7 +176,7 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        self.arrived(req, 0);
+        let _turn = self.arrived(req, 0);
         let set = SetAttr {
             mode: mode.map(|m| m & 0o7777),
             uid,
@@ -190,7 +191,7 @@ impl Filesystem for Adapter {
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
-        self.arrived(req, 0);
+        let _turn = self.arrived(req, 0);
         data(reply, self.ops.readlink(NodeId(ino.0)).as_deref().map_err(Clone::clone));
     }
 
@@ -204,7 +205,7 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        self.arrived(req, 0);
+        let _turn = self.arrived(req, 0);
         let (parent, name) = (NodeId(parent.0), name.as_bytes());
         let result = match convert::kind_of_mode(mode) {
             _ if hidden::is_name(parent, name) => Err(Error::NotPermitted),
@@ -215,7 +216,7 @@ impl Filesystem for Adapter {
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
-        self.arrived(req, 0);
+        let _turn = self.arrived(req, 0);
         let (who, parent, mode) = (caller(req, umask), NodeId(parent.0), mode & 0o7777);
         if hidden::is_name(parent, name.as_bytes()) {
             reply.error(Errno::EPERM);
@@ -228,12 +229,12 @@ impl Filesystem for Adapter {
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.arrived(req, 0);
+        let _turn = self.arrived(req, 0);
         empty(reply, self.ops.unlink(&caller(req, 0), NodeId(parent.0), name.as_bytes()));
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.arrived(req, 0);
+        let _turn = self.arrived(req, 0);
         let (who, parent) = (caller(req, 0), NodeId(parent.0));
         if parent.is_snapdir() {
             let name = name.as_bytes().to_vec();
@@ -244,7 +245,7 @@ impl Filesystem for Adapter {
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
-        self.arrived(req, 0);
+        let _turn = self.arrived(req, 0);
         let (parent, name) = (NodeId(parent.0), name.as_bytes());
         if hidden::is_name(parent, name) {
             return reply.error(Errno::EPERM);
@@ -262,7 +263,7 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        self.arrived(req, 0);
+        let _turn = self.arrived(req, 0);
         let (who, from, to) = (caller(req, 0), NodeId(parent.0), NodeId(newparent.0));
         let (name, new_name) = (name.as_bytes(), newname.as_bytes());
         if hidden::is_name(to, new_name) {
@@ -280,7 +281,7 @@ impl Filesystem for Adapter {
     }
 
     fn link(&self, req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
-        self.arrived(req, 0);
+        let _turn = self.arrived(req, 0);
         let (parent, name) = (NodeId(newparent.0), newname.as_bytes());
         if hidden::is_name(parent, name) {
             return reply.error(Errno::EPERM);
@@ -289,7 +290,7 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        self.arrived(req, 0);
+        let _turn = self.arrived(req, 0);
         let (node, asked) = (NodeId(ino.0), self.open_flags(flags.0));
         let caching = if asked.read { self.ops.caching(node, asked.no_atime) } else { Caching::Keep };
         opened(reply, self.ops.open(&caller(req, 0), node, asked), file_open_flags(caching));
@@ -305,7 +306,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        self.arrived(req, 0);
+        let _turn = self.arrived(req, 0);
         let (parent, name) = (NodeId(parent.0), name.as_bytes());
         if hidden::is_name(parent, name) {
             return reply.error(Errno::EPERM);
@@ -325,7 +326,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.arrived(req, size as usize);
+        let _turn = self.arrived(req, size as usize);
         READ_BUFFER.with_borrow_mut(|buffer| {
             let read = self.ops.read(NodeId(ino.0), Handle(fh.0), offset, size as usize, buffer);
             data(reply, read.map(|()| buffer.as_slice()));
@@ -344,7 +345,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        self.arrived(req, data.len());
+        let _turn = self.arrived(req, data.len());
         let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let done = self.ops.write(NodeId(ino.0), Handle(fh.0), offset, data, kill);
         written(reply, done.map(|n| n as u64)); // at most max_write
@@ -377,7 +378,7 @@ impl Filesystem for Adapter {
 
     /// Listings are cached, except of a `.snapshots` directory, which changes without a request of the kernel's.
     fn opendir(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        self.arrived(req, 0);
+        let _turn = self.arrived(req, 0);
         let node = NodeId(ino.0);
         let cache = match self.ops.caching(node, convert::open_flags(flags.0).no_atime) {
             _ if node.is_snapdir() => FopenFlags::empty(),
@@ -389,7 +390,7 @@ impl Filesystem for Adapter {
     }
 
     fn readdir(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        self.arrived(req, 0);
+        let _turn = self.arrived(req, 0);
         let result = self.list(ino, fh, offset, false, &mut |e| {
             reply.add(INodeNo(e.node.0), e.cookie, convert::kind_out(e.kind), OsStr::from_bytes(&e.name))
         });
@@ -407,7 +408,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        self.arrived(req, 0);
+        let _turn = self.arrived(req, 0);
         let result = self.list(ino, fh, offset, true, &mut |e| {
             let name = OsStr::from_bytes(&e.name);
             match &e.entry {
@@ -470,7 +471,7 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        self.arrived(req, 0);
+        let _turn = self.arrived(req, 0);
         match convert::xattr_mode(flags) {
             Some(mode) => {
                 empty(reply, self.ops.setxattr(&caller(req, 0), NodeId(ino.0), name.as_bytes(), value, mode));
@@ -480,7 +481,7 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        self.arrived(req, 0);
+        let _turn = self.arrived(req, 0);
         value(reply, size, self.ops.getxattr(NodeId(ino.0), name.as_bytes()));
     }
 

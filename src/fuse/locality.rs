@@ -7,14 +7,14 @@
 //! with nothing else to run is free, so whoever gets an answer goes on right there, and then the thread is there already
 //! when the next request comes. What was measured is in docs/decisions/0014.
 //!
-//! Invariant: this decides where and when threads run and nothing else. A thread that stands aside has given its answer and
-//! holds no lock. As soon as fewer requests come, because others keep the one thread from the processor or it waits for the
-//! device, [`Watch`] ends all this within two ticks. It does nothing where another processor is woken quickly, where there
-//! is one alone, and without the right to take back a claim (`CAP_SYS_NICE`).
+//! Invariant: this decides where and when threads run and nothing else. A thread that stands aside has given its answer,
+//! holds no lock, and owes nobody another answer. As soon as fewer requests come, because others keep the one thread from
+//! the processor or it waits for the device, [`Watch`] ends all this within two ticks. It does nothing where another
+//! processor is woken quickly, where there is one alone, and without the right to take back a claim (`CAP_SYS_NICE`).
 
 use crate::sys::schedule::{self, Claim, Processors, ThreadId};
 use parking_lot::{Condvar, Mutex};
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
@@ -49,13 +49,16 @@ pub(super) struct Locality {
     reader: Mutex<Option<ThreadId>>,
     far: Condvar,
     workers: Mutex<Vec<ThreadId>>,
+    /// Where the threads of this mount may run.
+    all: Processors,
     /// The thread of [`watch`] if it sleeps. Also guards its end.
     sleeper: Mutex<Option<Thread>>,
     sleeps: AtomicBool,
 }
 
 thread_local! {
-    static PART: RefCell<Option<(Arc<Locality>, ThreadId)>> = const { RefCell::new(None) };
+    /// This thread's number, if it is a request thread and known to be one.
+    static WORKER: Cell<Option<ThreadId>> = const { Cell::new(None) };
 }
 
 impl Locality {
@@ -73,13 +76,14 @@ impl Locality {
             reader: Mutex::default(),
             far: Condvar::new(),
             workers: Mutex::default(),
+            all,
             sleeper: Mutex::default(),
             sleeps: AtomicBool::new(true),
         });
         let weak = Arc::downgrade(&locality);
         let started = std::thread::Builder::new().name("locality".into()).spawn(move || {
             match cost::is_worth_it(&all) {
-                Ok(true) => Watch::new(all).run(&weak),
+                Ok(true) => Watch::new().run(&weak),
                 Ok(false) => {}
                 Err(e) => log::debug!("requests are answered anywhere: {e}"),
             }
@@ -90,8 +94,15 @@ impl Locality {
         Some(locality)
     }
 
-    /// A request of `client` with `bytes` of data has arrived on this thread.
-    pub fn seen(self: &Arc<Locality>, client: u32, bytes: usize) {
+    /// A request of `client` with `bytes` of data has arrived on this thread. What is returned is kept until it is
+    /// answered.
+    pub fn turn(&self, client: u32, bytes: usize) -> Turn<'_> {
+        let me = WORKER.get().unwrap_or_else(|| {
+            let me = ThreadId::current();
+            self.workers.lock().push(me);
+            WORKER.set(Some(me));
+            me
+        });
         self.requests.fetch_add(1, Relaxed);
         if bytes >= BULK_BYTES_MIN || self.client.load(Relaxed) != client {
             self.client.store(client, Relaxed);
@@ -100,6 +111,12 @@ impl Locality {
         if self.sleeps.load(Relaxed) && self.sleeps.swap(false, SeqCst) {
             self.wake();
         }
+        Turn { locality: self, me }
+    }
+
+    /// Lets a thread that was started by a request thread run anywhere.
+    pub fn roam(&self) {
+        let _stays_where_it_is = schedule::set_processors(ThreadId::current(), &self.all);
     }
 
     fn wake(&self) {
@@ -146,35 +163,22 @@ impl Drop for Locality {
     }
 }
 
-/// Makes this thread a request thread of `locality`.
-pub(super) fn enlist(locality: &Arc<Locality>) {
-    PART.with_borrow_mut(|part| {
-        if part.is_none() {
-            let me = ThreadId::current();
-            locality.workers.lock().push(me);
-            *part = Some((locality.clone(), me));
-        }
-    });
+/// The time from the arrival of a request to its answer. A thread has one at a time, and holds no lock when it ends.
+pub(super) struct Turn<'a> {
+    locality: &'a Locality,
+    me: ThreadId,
 }
 
-/// While it lives this thread gives an answer. On other threads than those for requests it means nothing.
-pub(super) struct Answering;
-
-impl Drop for Answering {
+impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        PART.with_borrow(|part| {
-            if let Some((locality, me)) = part
-                && locality.near.load(Relaxed)
-            {
-                locality.stand_aside(*me);
-            }
-        });
+        if self.locality.near.load(Relaxed) {
+            self.locality.stand_aside(self.me);
+        }
     }
 }
 
 /// Binds the threads to where the requests come from.
 struct Watch {
-    all: Processors,
     /// The processor that they are bound to, and since when.
     place: Option<(usize, Instant)>,
     /// Counts of requests at the last look.
@@ -186,10 +190,10 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(all: Processors) -> Watch {
+    fn new() -> Watch {
         let (requests, others) = (0, 0);
         let calm_until = Instant::now();
-        Watch { all, place: None, requests, others, calm_until, back_off: BACK_OFF, idle_ticks: 0 }
+        Watch { place: None, requests, others, calm_until, back_off: BACK_OFF, idle_ticks: 0 }
     }
 
     /// Until nobody is left to watch.
@@ -236,7 +240,7 @@ impl Watch {
 
     fn go_near(&mut self, l: &Locality, cpu: usize) -> io::Result<()> {
         // Out of the way first: with anything else to run the processor would not be free.
-        schedule::set_processors(ThreadId::current(), &self.all.without(cpu))?;
+        schedule::set_processors(ThreadId::current(), &l.all.without(cpu))?;
         l.bind(&Processors::only(cpu))?;
         self.place = Some((cpu, self.place.map_or_else(Instant::now, |(_, since)| since)));
         Ok(())
@@ -245,7 +249,7 @@ impl Watch {
     /// `again` if requests go on.
     fn go_far(&mut self, l: &Locality, again: bool) {
         l.set_near(false);
-        if let Err(e) = l.bind(&self.all) {
+        if let Err(e) = l.bind(&l.all) {
             log::debug!("request threads stay where they are: {e}");
         }
         let short = self.place.take().is_none_or(|(_, since)| since.elapsed() < SHORT);

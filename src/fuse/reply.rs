@@ -2,7 +2,6 @@
 
 use super::convert;
 use super::errno::errno;
-use super::locality::Answering;
 use crate::ops::{Attr, Caching, Entry, Handle, Result};
 use fuser::{
     Errno, FileHandle, FopenFlags, Generation, ReplyAttr, ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry,
@@ -11,7 +10,6 @@ use fuser::{
 use std::time::Duration;
 
 pub(super) fn entry(reply: ReplyEntry, result: Result<Entry>) {
-    let _near = Answering;
     match result {
         Ok(e) => reply.entry_with_ttls(
             &convert::ttl(e.attr_ttl),
@@ -24,7 +22,6 @@ pub(super) fn entry(reply: ReplyEntry, result: Result<Entry>) {
 }
 
 pub(super) fn empty(reply: ReplyEmpty, result: Result<()>) {
-    let _near = Answering;
     match result {
         Ok(()) => reply.ok(),
         Err(e) => reply.error(errno(&e)),
@@ -32,7 +29,6 @@ pub(super) fn empty(reply: ReplyEmpty, result: Result<()>) {
 }
 
 pub(super) fn attributes(reply: ReplyAttr, result: Result<(Attr, Duration)>) {
-    let _near = Answering;
     match result {
         Ok((a, ttl)) => reply.attr(&convert::ttl(ttl), &convert::attr_out(&a)),
         Err(e) => reply.error(errno(&e)),
@@ -41,7 +37,6 @@ pub(super) fn attributes(reply: ReplyAttr, result: Result<(Attr, Duration)>) {
 
 /// A value for a buffer of `size` bytes; 0 asks for the length only.
 pub(super) fn value(reply: ReplyXattr, size: u32, result: Result<Vec<u8>>) {
-    let _near = Answering;
     match result {
         Ok(v) if size == 0 => reply.size(v.len() as u32), // at most 64 KiB, the limit of the kernel
         Ok(v) if v.len() > size as usize => reply.error(Errno::ERANGE),
@@ -52,13 +47,11 @@ pub(super) fn value(reply: ReplyXattr, size: u32, result: Result<Vec<u8>>) {
 
 /// There is no such name, and the kernel may remember that: node 0 with a time to live.
 pub(super) fn nothing(reply: ReplyEntry) {
-    let _near = Answering;
     let nothing = convert::bare_attr(0, crate::ops::FileType::Regular);
     reply.entry_with_ttls(&Duration::ZERO, &convert::ttl(Duration::MAX), &nothing, Generation(0));
 }
 
 pub(super) fn opened(reply: ReplyOpen, result: Result<Handle>, flags: FopenFlags) {
-    let _near = Answering;
     match result {
         Ok(h) => reply.opened(FileHandle(h.0), flags),
         Err(e) => reply.error(errno(&e)),
@@ -66,7 +59,6 @@ pub(super) fn opened(reply: ReplyOpen, result: Result<Handle>, flags: FopenFlags
 }
 
 pub(super) fn created(reply: ReplyCreate, result: Result<(Entry, Handle)>) {
-    let _near = Answering;
     match result {
         // The reply has one time to live for both: the shorter.
         Ok((e, h)) => reply.created(
@@ -81,7 +73,6 @@ pub(super) fn created(reply: ReplyCreate, result: Result<(Entry, Handle)>) {
 }
 
 pub(super) fn data(reply: ReplyData, result: Result<&[u8]>) {
-    let _near = Answering;
     match result {
         Ok(bytes) => reply.data(bytes),
         Err(e) => reply.error(errno(&e)),
@@ -90,7 +81,6 @@ pub(super) fn data(reply: ReplyData, result: Result<&[u8]>) {
 
 /// `result` fits into 32 bits: requests are bounded.
 pub(super) fn written(reply: ReplyWrite, result: Result<u64>) {
-    let _near = Answering;
     match result {
         Ok(n) => reply.written(n as u32),
         Err(e) => reply.error(errno(&e)),

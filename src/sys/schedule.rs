@@ -32,12 +32,12 @@ pub enum Claim {
     Leftover,
 }
 
-/// Gives a thread of this process a claim. Back from [`Claim::Leftover`] needs `CAP_SYS_NICE` or a limit that lets it
-/// (`RLIMIT_NICE`).
+/// Gives a thread of this process a claim; threads that it starts get the normal one. Back from [`Claim::Leftover`] needs
+/// `CAP_SYS_NICE` or a limit that lets it (`RLIMIT_NICE`).
 pub fn set_claim(thread: ThreadId, claim: Claim) -> io::Result<()> {
     let policy = match claim {
         Claim::Normal => libc::SCHED_OTHER,
-        Claim::Leftover => libc::SCHED_IDLE,
+        Claim::Leftover => libc::SCHED_IDLE | libc::SCHED_RESET_ON_FORK,
     };
     let param = libc::sched_param { sched_priority: 0 };
     // SAFETY: `param` lives through the call.

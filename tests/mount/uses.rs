@@ -16,6 +16,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 fn skipped(why: &str) {
     eprintln!("SKIPPED: {why}");
@@ -385,6 +387,75 @@ fn appends_of_many_processes_are_whole() {
         p.umount();
         p.check();
     }
+}
+
+/// Scheduling policy and number of allowed processors of each thread of a process.
+fn threads_of(pid: u64) -> Vec<(u32, usize)> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let of = |dir: std::path::PathBuf| {
+        let stat = fs::read_to_string(dir.join("stat")).ok()?;
+        let status = fs::read_to_string(dir.join("status")).ok()?;
+        let mask = status.lines().find_map(|l| l.strip_prefix("Cpus_allowed:"))?.trim().to_owned();
+        let ones = mask.chars().filter_map(|c| c.to_digit(16)).map(|d| d.count_ones() as usize).sum();
+        // The 39th field behind the name is the policy: proc_pid_stat(5).
+        Some((stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(38)?.parse().ok()?, ones))
+    };
+    tasks.filter_map(|task| of(task.path())).collect()
+}
+
+#[test]
+fn who_asks_all_the_time_keeps_nobody_else_waiting() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    let stop = AtomicBool::new(false);
+    let greedy = || {
+        // One small request after the other: lookups of what is not there yet, creations, removals.
+        for n in 0.. {
+            fs::write(p.path(&format!("g{}", n % 50)), b"x").unwrap();
+            fs::remove_file(p.path(&format!("g{}", n % 50))).unwrap();
+            if stop.load(Ordering::Relaxed) {
+                return n;
+            }
+        }
+        unreachable!()
+    };
+    std::thread::scope(|s| {
+        let greedy = s.spawn(greedy);
+        let others: Vec<_> = (0..3)
+            .map(|t| {
+                let p = &p;
+                s.spawn(move || {
+                    let mut file = File::create(p.path(&format!("other{t}"))).unwrap();
+                    for n in 0..60 {
+                        file.write_all(&[t; 5000]).unwrap();
+                        file.sync_all().unwrap();
+                        std::thread::sleep(Duration::from_millis(n % 7));
+                    }
+                })
+            })
+            .collect();
+        for n in 0..20 {
+            p.snapshot(&format!("s{n}"));
+            std::thread::sleep(Duration::from_millis(25));
+        }
+        others.into_iter().for_each(|other| other.join().unwrap());
+        stop.store(true, Ordering::Relaxed);
+        assert!(greedy.join().unwrap() > 0);
+    });
+    // When nobody asks any more the daemon's threads are as all others.
+    let pid = p.json(&["status", "mnt", "--json"])["pid"].as_u64().unwrap();
+    let all = threads_of(u64::from(std::process::id())).iter().map(|t| t.1).max().unwrap();
+    place::wait("ordinary threads", || {
+        let of_requests = threads_of(pid);
+        of_requests.iter().all(|(policy, _)| *policy == 0)
+            && of_requests.iter().filter(|(_, processors)| *processors == all).count() + 1
+                >= of_requests.len()
+    });
+    p.umount();
+    p.check();
 }
 
 #[test]
