@@ -131,6 +131,7 @@ for cache in strict writeback; do
     if command -v stress-ng > /dev/null 2>&1; then
         begin=$(now_ms)
         mkdir -p "$mnt/stress"
+        # binderfs is a file system of its own; the kernel answers fiemap for all FUSE mounts: no; fs-verity is not there.
         stress-ng --class filesystem -x binderfs,fiemap,verity --seq 1 --timeout "${STRESS_SECONDS:-1}s" --verify --temp-path "$mnt/stress" \
             > "$place/stress.out" 2>&1 || {
             grep -vE 'dispatching|setting to' "$place/stress.out" | head -40
