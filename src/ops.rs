@@ -163,6 +163,21 @@ pub struct SetAttr {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Handle(pub u64);
 
+/// What `chattr` sets of a file or directory.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct FileFlags {
+    /// `i`: neither content, names, attributes nor, in a directory, entries change.
+    pub immutable: bool,
+    /// `a`: content is only added at the end, entries are only added.
+    pub append_only: bool,
+    /// `d`: means something to `dump` alone.
+    pub no_dump: bool,
+    /// `A`: reading leaves no access time.
+    pub no_atime: bool,
+    /// `S`: every write is durable when it returns.
+    pub sync: bool,
+}
+
 /// How a file is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OpenFlags {
@@ -170,8 +185,10 @@ pub struct OpenFlags {
     pub read: bool,
     /// Writing allowed.
     pub write: bool,
-    /// Every write goes to the end.
+    /// Every write goes to the end, and the file system finds it.
     pub append: bool,
+    /// Every write goes to the end, whoever finds it (`O_APPEND`).
+    pub at_end: bool,
     /// Cut to nothing on open (`O_TRUNC`).
     pub truncate: bool,
     /// `O_EXCL` of a creation.
@@ -477,6 +494,14 @@ pub trait Operations: Send + Sync {
     fn listxattr(&self, node: NodeId) -> Result<Vec<u8>>;
     /// Removes an extended attribute.
     fn removexattr(&self, caller: &Caller, node: NodeId, name: &[u8]) -> Result<()>;
+    /// What `chattr` has set.
+    fn file_flags(&self, _node: NodeId) -> Result<FileFlags> {
+        Err(Error::NotSupported)
+    }
+    /// Sets it. Who may is the transport's question.
+    fn set_file_flags(&self, _node: NodeId, _flags: FileFlags) -> Result<()> {
+        Err(Error::NotSupported)
+    }
     /// Space for a range, or holes, or zeros.
     fn fallocate(
         &self,

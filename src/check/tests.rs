@@ -17,6 +17,7 @@ const RW: OpenFlags = OpenFlags {
     read: true,
     write: true,
     append: false,
+    at_end: false,
     truncate: false,
     exclusive: false,
     sync: false,

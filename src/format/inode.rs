@@ -4,7 +4,7 @@
 //! not know its own number, and says nothing about names, content or extended attributes beyond hints.
 
 use super::{CompressionProperty, FormatError, Ino, bad};
-use crate::ops::{FileType, Timestamp};
+use crate::ops::{FileFlags, FileType, Timestamp};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
 /// Length of an encoded inode.
@@ -51,6 +51,8 @@ pub struct Inode {
     pub generation: u64,
     /// How its content is to be compressed, or that of new files in it; `None`: as the root says.
     pub compression: Option<CompressionProperty>,
+    /// What `chattr` has set.
+    pub flags: FileFlags,
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -72,12 +74,32 @@ struct RawInode {
     generation: le::U64,
     /// Kind (0 none, 1 off, 2 zstd), level, 1 if copied from a directory.
     compression: [u8; 3],
-    reserved: [u8; 21],
+    /// See [`FILE_FLAGS`].
+    file_flags: u8,
+    reserved: [u8; 20],
 }
 const _: () = assert!(size_of::<RawInode>() == INODE_BYTES);
 
 const HAS_INLINE: u32 = 1;
 const HAS_XATTR: u32 = 2;
+
+/// What `chattr` sets, bit by bit.
+type FlagOf = fn(&mut FileFlags) -> &mut bool;
+const FILE_FLAGS: [FlagOf; 5] =
+    [|f| &mut f.immutable, |f| &mut f.append_only, |f| &mut f.no_dump, |f| &mut f.no_atime, |f| &mut f.sync];
+
+fn encode_flags(mut flags: FileFlags) -> u8 {
+    (0..).zip(FILE_FLAGS).map(|(bit, of)| u8::from(*of(&mut flags)) << bit).sum()
+}
+
+fn decode_flags(bits: u8) -> Result<FileFlags, FormatError> {
+    if u32::from(bits) >> FILE_FLAGS.len() != 0 {
+        return bad!("inode has unknown flags of chattr {bits:#x}");
+    }
+    let mut flags = FileFlags::default();
+    (0..).zip(FILE_FLAGS).for_each(|(bit, of)| *of(&mut flags) = bits >> bit & 1 != 0);
+    Ok(flags)
+}
 
 /// Types and their numbers, as in the upper bits of `st_mode` and on disk in directory entries.
 const TYPES: [(FileType, u8); 7] = [
@@ -119,7 +141,8 @@ impl Inode {
             parent: self.parent.0.into(),
             generation: self.generation.into(),
             compression: CompressionProperty::encode(self.compression),
-            reserved: [0; 21],
+            file_flags: encode_flags(self.flags),
+            reserved: [0; 20],
         };
         zerocopy::transmute!(raw)
     }
@@ -135,7 +158,7 @@ impl Inode {
             return bad!("inode mode {mode:#o} has no known type");
         };
         let flags = raw.flags.get();
-        if flags & !(HAS_INLINE | HAS_XATTR) != 0 || raw.reserved != [0; 21] {
+        if flags & !(HAS_INLINE | HAS_XATTR) != 0 || raw.reserved != [0; 20] {
             return bad!("inode has unknown flags {flags:#x} or reserved bytes");
         }
         if raw.nanos.iter().any(|n| n.get() >= 1_000_000_000) {
@@ -164,6 +187,7 @@ impl Inode {
             parent,
             generation: raw.generation.get(),
             compression: CompressionProperty::decode(raw.compression)?,
+            flags: decode_flags(raw.file_flags)?,
         })
     }
 }
@@ -193,6 +217,7 @@ mod tests {
             parent: Ino(1),
             generation: 9,
             compression: Some(CompressionProperty { value: Compression::Zstd(7), inherited: true }),
+            flags: FileFlags { append_only: true, sync: true, ..FileFlags::default() },
         }
     }
 
@@ -220,7 +245,8 @@ mod tests {
             (104, 3),
             (105, 0),
             (106, 2),
-            (107, 1),
+            (107, 0x20),
+            (108, 1),
         ] {
             let mut bytes = good;
             bytes[at] = value;

@@ -7,6 +7,7 @@
 
 use super::change::Change;
 use super::error::inconsistent;
+use super::flags;
 use super::inode::{SET_GROUP_ID, live_target};
 use super::{Fs, xattr};
 use crate::format::Ino;
@@ -136,6 +137,7 @@ impl Fs {
         let kernel = self.kernel();
         let mut change = self.change()?;
         let mut inode = change.known(ino)?;
+        flags::check_change(&inode)?;
         match inode.kind {
             FileType::Symlink => return Err(Error::NotSupported),
             FileType::Directory => {}

@@ -37,7 +37,7 @@ pub struct AtimeOptions {
 impl AtimeOptions {
     /// True if a read now changes the access time.
     fn is_due(&self, inode: &Inode, now: Timestamp) -> bool {
-        if inode.kind == FileType::Directory && !self.directories {
+        if inode.flags.no_atime || inode.kind == FileType::Directory && !self.directories {
             return false;
         }
         match self.mode {

@@ -5,6 +5,7 @@
 use super::Fs;
 use super::change::Change;
 use super::extents::{self, Keep};
+use super::flags;
 use super::flush::{self, Stager};
 use crate::format::{BLOCK_BYTES, Ino, Key, Kind};
 use crate::limits::FILE_BYTES_MAX;
@@ -106,6 +107,7 @@ impl Change<'_> {
         let found = extents::overlapping(self.view(), source, from.offset, from.offset + whole, usize::MAX)?;
         let replaced = extents::overlapping(self.view(), target, to.offset, to.offset + whole, usize::MAX)?;
         let mut inode = self.regular(target)?;
+        flags::check_addition(&inode)?;
         if caller.uid != 0 {
             self.kill_privileges(target, &mut inode)?;
         }

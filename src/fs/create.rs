@@ -3,6 +3,7 @@
 //! A name, its inode and the parent's counts appear together.
 
 use super::Fs;
+use super::flags;
 use super::inode::{Place, live_target, place};
 use super::items::Items;
 use super::name::check_new_name;
@@ -124,6 +125,7 @@ impl Fs {
         if change.find_name(dir, name)?.is_some() {
             return Err(Error::Exists);
         }
+        flags::check_change(&inode)?;
         inode.nlink += 1;
         inode.ctime = change.now;
         change.put_inode(ino, &inode);

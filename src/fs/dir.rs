@@ -164,11 +164,14 @@ impl Fs {
                 Some(view) => view.inode(ino)?,
                 None => self.volume.live().inode(ino)?,
             };
-            match inode.ok_or(Error::Stale)?.kind {
+            let inode = inode.ok_or(Error::Stale)?;
+            match inode.kind {
                 FileType::Regular => {}
                 FileType::Directory => return Err(Error::IsADirectory),
                 _ => return Err(Error::Invalid),
             }
+            super::flags::check_open(&inode, flags)?;
+            let flags = OpenFlags { sync: flags.sync || inode.flags.sync, ..flags };
             self.handles.add(Open { node, flags, view })
         };
         if flags.truncate {
@@ -187,6 +190,7 @@ impl Fs {
             read: true,
             write: false,
             append: false,
+            at_end: false,
             truncate: false,
             exclusive: false,
             sync: false,

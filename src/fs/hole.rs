@@ -7,6 +7,7 @@ use super::Fs;
 use super::change::Change;
 use super::dirty::DirtyBlock;
 use super::extents::{self, Keep};
+use super::flags;
 use super::inode::Writer;
 use super::intent::Note;
 use super::read::Content;
@@ -111,6 +112,10 @@ impl Change<'_> {
         mode: AllocateMode,
     ) -> Result<u64> {
         let mut inode = self.regular(ino)?;
+        match mode {
+            AllocateMode::KeepSize => flags::check_addition(&inode)?,
+            _ => flags::check_change(&inode)?,
+        }
         let zero = !matches!(mode, AllocateMode::Extend | AllocateMode::KeepSize);
         let space = mode != AllocateMode::PunchHole;
         let (step, found) = self.step_of(ino, &range, if space { STEP_BYTES } else { u64::MAX })?;

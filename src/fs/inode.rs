@@ -6,11 +6,14 @@
 use super::Fs;
 use super::change::Change;
 use super::compress;
+use super::flags;
 use super::items::Items;
 use crate::format::inode::{Inode, MODE_BITS};
 use crate::format::{BLOCK_BYTES, Ino, Key, Kind, ViewId};
 use crate::limits::INLINE_BYTES_MAX;
-use crate::ops::{Attr, Caller, Entry, Error, FileType, Handle, NodeId, Result, SetAttr, SetTime, Timestamp};
+use crate::ops::{
+    Attr, Caller, Entry, Error, FileFlags, FileType, Handle, NodeId, Result, SetAttr, SetTime, Timestamp,
+};
 use crate::volume::{Purpose, View};
 use std::sync::Arc;
 use std::time::Duration;
@@ -137,6 +140,7 @@ impl Fs {
         let writer = if set.size.is_some() { self.writer(caller, ino)? } else { Writer::Privileged };
         let mut change = self.change()?;
         let mut inode = change.known(ino)?;
+        flags::check_attributes(&inode, set)?;
         let chown = set.uid.is_some() || set.gid.is_some();
         if set.size.is_some() {
             change.regular(ino)?;
@@ -197,6 +201,7 @@ pub(super) fn new_inode(kind: FileType, mode: u32, now: Timestamp, generation: u
         parent: Ino(0),
         generation,
         compression: None,
+        flags: FileFlags::default(),
     }
 }
 
@@ -284,6 +289,7 @@ impl Change<'_> {
                 inode.mode |= SET_GROUP_ID;
             }
         }
+        inode.flags = flags::inherited(parent.flags, kind);
         if compress::has_property(kind) {
             inode.compression = compress::inherited(dir, parent);
         }

@@ -18,6 +18,7 @@ mod dir;
 mod dirty;
 mod error;
 mod extents;
+mod flags;
 mod flush;
 mod handle;
 mod hole;

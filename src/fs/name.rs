@@ -5,6 +5,7 @@
 
 use super::change::Change;
 use super::error::{damaged, inconsistent};
+use super::flags;
 use super::items::Items;
 use crate::format::dirent::name_hash;
 use crate::format::link::{Links, link_hash};
@@ -49,6 +50,7 @@ pub(super) fn check_old_name(name: &[u8]) -> Result<()> {
 impl Change<'_> {
     /// Adds a name that is not there.
     pub fn add_name(&mut self, dir: Ino, name: &[u8], ino: Ino, kind: FileType) -> Result<()> {
+        flags::check_addition(&self.known(dir)?)?;
         let hash = name_hash(name);
         let mut bucket = self.bucket(dir, hash)?;
         let link_key = Key::new(ino.0, Kind::Link, link_hash(dir, name));
@@ -63,6 +65,8 @@ impl Change<'_> {
 
     /// Takes out a name that is there.
     pub fn remove_name(&mut self, dir: Ino, name: &[u8], ino: Ino) -> Result<()> {
+        flags::check_change(&self.known(dir)?)?;
+        flags::check_change(&self.named(ino)?)?;
         let hash = name_hash(name);
         let mut bucket = self.bucket(dir, hash)?;
         let link_key = Key::new(ino.0, Kind::Link, link_hash(dir, name));

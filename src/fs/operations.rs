@@ -214,6 +214,14 @@ impl Operations for Fs {
         self.with_space(|| self.remove_xattr(caller, node, name))
     }
 
+    fn file_flags(&self, node: NodeId) -> Result<FileFlags> {
+        self.flags_of(node)
+    }
+
+    fn set_file_flags(&self, node: NodeId, flags: FileFlags) -> Result<()> {
+        self.with_space(|| self.set_flags(node, flags))
+    }
+
     fn fallocate(
         &self,
         caller: &Caller,

@@ -226,6 +226,14 @@ impl Operations for Standalone {
         Err(Error::ReadOnly)
     }
 
+    fn file_flags(&self, node: NodeId) -> Result<FileFlags> {
+        self.fs.file_flags(self.below(node)?)
+    }
+
+    fn set_file_flags(&self, _node: NodeId, _flags: FileFlags) -> Result<()> {
+        Err(Error::ReadOnly)
+    }
+
     fn fallocate(
         &self,
         _caller: &Caller,

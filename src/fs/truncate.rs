@@ -8,6 +8,7 @@ use super::Fs;
 use super::change::Change;
 use super::dirty::DirtyBlock;
 use super::extents::{self, Keep};
+use super::flags;
 use super::items::Items;
 use crate::format::inode::Inode;
 use crate::format::{BLOCK_BYTES, Ino, Key, Kind};
@@ -34,6 +35,7 @@ impl Fs {
             drop(view);
             let mut change = self.change()?;
             let mut inode = change.regular(ino)?;
+            flags::check_change(&inode)?;
             change.reserve(STEP_ITEMS, 0, Purpose::Delete)?;
             for _ in 0..STEP_ITEMS {
                 match extents::last(change.view(), ino)? {

@@ -7,6 +7,7 @@ use super::Fs;
 use super::change::Change;
 use super::dirty::{DirtyBlock, zero_block};
 use super::extents::{self, Keep};
+use super::flags;
 use super::flush::{Stager, is_zero};
 use super::items::Items;
 use super::read::read_blocks;
@@ -71,6 +72,7 @@ impl Fs {
         };
         let change = self.change()?;
         let inode = change.regular(ino)?;
+        flags::check_addition(&inode)?;
         let moved = append && inode.size != offset;
         if moved {
             // Another append came between: what was staged is for another offset, and is given back.

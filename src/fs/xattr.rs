@@ -9,6 +9,7 @@ use super::acl;
 use super::change::Change;
 use super::compress;
 use super::error::{damaged, inconsistent};
+use super::flags;
 use super::inode::{Place, live_target, place};
 use super::items::Items;
 use crate::format::xattr::{PIECE_BYTES, SHORT_VALUE_BYTES_MAX, XattrValue, Xattrs, piece_rest, xattr_hash};
@@ -117,6 +118,7 @@ impl Fs {
         }
         let mut change = self.change()?;
         let mut inode = change.known(ino)?;
+        flags::check_change(&inode)?;
         let existed = change.take_xattr(ino, name)?;
         match mode {
             XattrMode::Create if existed => return Err(Error::Exists),
@@ -139,6 +141,7 @@ impl Fs {
         }
         let mut change = self.change()?;
         let mut inode = change.known(ino)?;
+        flags::check_change(&inode)?;
         if !change.take_xattr(ino, name)? {
             return Err(Error::NoAttribute);
         }

@@ -7,6 +7,7 @@
 use super::convert::{self, caller};
 use super::errno::errno;
 use super::hidden;
+use super::ioctl;
 use super::locality::{Locality, Turn};
 use super::reply::{
     attributes, created, data, empty, entry, file_open_flags, nothing, opened, value, written,
@@ -505,15 +506,19 @@ impl Filesystem for Adapter {
     fn ioctl(
         &self,
         _req: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         _fh: FileHandle,
         _flags: IoctlFlags,
-        _cmd: u32,
-        _in_data: &[u8],
+        command: u32,
+        input: &[u8],
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        reply.error(Errno::ENOTTY);
+        match ioctl::answer(self.ops.as_ref(), NodeId(ino.0), command, input) {
+            Some(Ok(output)) => reply.ioctl(0, &output),
+            Some(Err(e)) => reply.error(errno(&e)),
+            None => reply.error(Errno::ENOTTY),
+        }
     }
 
     /// Files are always ready; the kernel stops asking.

@@ -124,6 +124,7 @@ pub(super) fn open_flags(flags: i32) -> OpenFlags {
         read: access != fcntl::O_WRONLY,
         write: access == fcntl::O_WRONLY || access == fcntl::O_RDWR,
         append: flags & fcntl::O_APPEND != 0,
+        at_end: flags & fcntl::O_APPEND != 0,
         truncate: flags & fcntl::O_TRUNC != 0,
         exclusive: flags & fcntl::O_EXCL != 0,
         sync: flags & (fcntl::O_SYNC | fcntl::O_DSYNC) != 0,

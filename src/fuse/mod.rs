@@ -7,6 +7,7 @@ mod adapter;
 mod convert;
 mod errno;
 mod hidden;
+mod ioctl;
 mod kernel;
 mod locality;
 mod mount;

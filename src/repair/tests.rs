@@ -22,6 +22,7 @@ const RW: OpenFlags = OpenFlags {
     read: true,
     write: true,
     append: false,
+    at_end: false,
     truncate: false,
     exclusive: false,
     sync: false,

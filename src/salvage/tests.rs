@@ -24,6 +24,7 @@ const RW: OpenFlags = OpenFlags {
     read: true,
     write: true,
     append: false,
+    at_end: false,
     truncate: false,
     exclusive: false,
     sync: false,

@@ -19,6 +19,7 @@ pub const RW: OpenFlags = OpenFlags {
     read: true,
     write: true,
     append: false,
+    at_end: false,
     truncate: false,
     exclusive: false,
     sync: false,

@@ -129,6 +129,7 @@ fn prove(p: &Place, disk: Sim) -> Result<u64, String> {
             read: true,
             write: false,
             append: false,
+            at_end: false,
             truncate: false,
             exclusive: false,
             sync: false,

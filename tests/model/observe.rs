@@ -24,6 +24,7 @@ pub const READ: OpenFlags = OpenFlags {
     read: true,
     write: false,
     append: false,
+    at_end: false,
     truncate: false,
     exclusive: false,
     sync: false,

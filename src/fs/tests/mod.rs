@@ -21,6 +21,7 @@ pub(super) const RW: OpenFlags = OpenFlags {
     read: true,
     write: true,
     append: false,
+    at_end: false,
     truncate: false,
     exclusive: false,
     sync: false,
