@@ -145,7 +145,7 @@ fn source(rng: &mut fastrand::Rng, n: usize) -> String {
 /// A crate of fifty modules that depends on nothing.
 pub fn make_crate(dir: &Path) -> Result<()> {
     const MODULES: usize = 50;
-    const FUNCTIONS: usize = 40;
+    const FUNCTIONS: usize = 20;
     fs::create_dir_all(dir.join("src"))?;
     let manifest =
         "[package]\nname = \"generated\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\n[workspace]\n";

@@ -155,12 +155,6 @@ impl<'a> Run<'a> {
         self.names.push(name);
     }
 
-    /// Snapshots that are there.
-    pub fn names(&self) -> &[String] {
-        &self.names
-    }
-
-    /// Tells that a snapshot was deleted.
     pub fn deleted(&mut self, name: &str) {
         self.names.retain(|n| n != name);
     }
