@@ -81,14 +81,17 @@ fn measure(options: &Options, groups: &[&'static Group], figures: &mut Figures) 
                 }
                 let (done, found) = Run::group(peer, group, &scale, &assets, &medium, options);
                 figures.add(peer.name(), found);
-                if raw::interrupted() {
-                    return Err("interrupted".into());
-                }
-                if let Err(why) = done {
+                let interrupted = raw::interrupted();
+                if let Err(why) = done
+                    && !interrupted
+                {
                     figures.fail(peer.name(), group.name, &why.to_string());
                 }
                 if let Some(file) = &options.results {
                     figures.save(file)?;
+                }
+                if interrupted {
+                    return Err("interrupted".into());
                 }
             }
         }
