@@ -44,9 +44,11 @@ fn main() -> Result<()> {
     if let Some(file) = &options.results {
         figures.load(file)?;
     }
+    let mut done = Ok(());
     if !options.render {
         raw::note_interrupts();
-        measure(&options, &groups, &mut figures)?;
+        raw::own_mounts().map_err(|e| format!("mounts can be made by root alone: {e}"))?;
+        done = measure(&options, &groups, &mut figures);
     }
     let text = tables::markdown(&figures);
     println!("{text}");
@@ -56,7 +58,7 @@ fn main() -> Result<()> {
     if let Some(file) = &options.svg {
         fs::write(file, chart::svg(&figures))?;
     }
-    Ok(())
+    done
 }
 
 fn measure(options: &Options, groups: &[&'static Group], figures: &mut Figures) -> Result<()> {

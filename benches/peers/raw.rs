@@ -29,6 +29,17 @@ pub fn interrupted() -> bool {
     INTERRUPTED.load(Relaxed)
 }
 
+/// Gives the process, and whatever it starts from now on, mounts of its own. Otherwise anybody who copies the mounts of
+/// the host for a container meanwhile would hold those of the bench, and no daemon would end when it is unmounted.
+/// Called before there are threads.
+pub fn own_mounts() -> io::Result<()> {
+    let (none, flags) = (std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE);
+    // SAFETY: no pointers.
+    done(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
+    // SAFETY: the strings are constants; only the propagation of what is mounted changes.
+    done(unsafe { libc::mount(none, c"/".as_ptr(), none, flags, none.cast()) })
+}
+
 /// Ticks of `/proc/PID/stat` in a second.
 pub fn ticks_per_second() -> f64 {
     // SAFETY: a plain number.

@@ -31,7 +31,7 @@ impl Zfs {
         let image = images.join("pool.img");
         std::fs::rename(medium.image("zfs-fuse", scale)?, &image)?;
         let mut command = Command::new("zfs-fuse");
-        command.args(["-n", "-p"]).arg(medium.dir().join("zfs-fuse.pid"));
+        command.args(["-n", "--no-kstat-mount", "-p"]).arg(medium.dir().join("zfs-fuse.pid"));
         let daemon = Daemon::start(&mut command, &medium.dir().join("zfs-fuse.log"))?;
         let pool = format!("snapfspeers{}", std::process::id());
         let mut zfs = Zfs { pool, dir, images, is_imported: false, daemon };
