@@ -50,7 +50,8 @@ impl<'a> Run<'a> {
         let mut run = Run { peer, group, scale, assets, medium, options, found, names };
         eprintln!("{}: {}", group.name, run.peer.name());
         let done = (group.run)(&mut run);
-        let cleared = run.clear();
+        // After an interrupt all of it is thrown away at once.
+        let cleared = if raw::interrupted() { Ok(()) } else { run.clear() };
         (done.and(cleared), run.found)
     }
 

@@ -7,6 +7,7 @@ mod snapshots;
 mod sync;
 
 use crate::mounts;
+use crate::raw;
 use crate::run::Run;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -104,7 +105,7 @@ fn in_threads(count: usize, work: impl Fn(usize) -> Result<u64> + Sync) -> Resul
     })
 }
 
-/// An end for operations that are counted.
+/// An end for operations that are counted. An interrupt brings it forward.
 struct Deadline(Instant);
 
 impl Deadline {
@@ -113,7 +114,7 @@ impl Deadline {
     }
 
     fn has_come(&self) -> bool {
-        Instant::now() >= self.0
+        raw::interrupted() || Instant::now() >= self.0
     }
 }
 
