@@ -1,0 +1,102 @@
+//! snapfs beside other file systems, on equal terms: mounts them, runs workloads, prints tables and writes a chart.
+//!
+//! `cargo bench --bench peers -- --help`, as root. `docs/performance.md` has the method, what each workload does and how
+//! each peer is mounted. All chosen peers stay mounted from the first measurement to the last; for each round, each
+//! workload and each peer in turn, one works and the others are settled. A peer that cannot be had is left out with a
+//! line that says why; a workload that fails on a peer leaves one cell empty. Nothing here passes or fails: how many
+//! calls an operation costs is asserted in `tests/cost`, and here the clock only informs.
+
+mod assets;
+mod chart;
+mod counters;
+mod figures;
+mod medium;
+mod mounts;
+mod options;
+mod process;
+mod raw;
+mod run;
+mod tables;
+mod workloads;
+
+use assets::Assets;
+use clap::Parser;
+use figures::Figures;
+use medium::Medium;
+use mounts::Peer;
+use options::Options;
+use run::Run;
+use std::fs;
+use workloads::Group;
+
+/// Whatever stops a piece of work: told, and the rest goes on.
+type Error = Box<dyn std::error::Error + Send + Sync>;
+type Result<T> = std::result::Result<T, Error>;
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let groups = workloads::chosen(&options.workloads)?;
+    if options.list {
+        workloads::list();
+        return Ok(());
+    }
+    let mut figures = Figures::default();
+    if let Some(file) = &options.results {
+        figures.load(file)?;
+    }
+    let mut done = Ok(());
+    if !options.render {
+        raw::note_interrupts();
+        raw::own_mounts().map_err(|e| format!("mounts can be made by root alone: {e}"))?;
+        done = measure(&options, &groups, &mut figures);
+    }
+    let text = tables::markdown(&figures);
+    println!("{text}");
+    if let Some(file) = &options.markdown {
+        fs::write(file, &text)?;
+    }
+    if let Some(file) = &options.svg {
+        fs::write(file, chart::svg(&figures))?;
+    }
+    done
+}
+
+fn measure(options: &Options, groups: &[&'static Group], figures: &mut Figures) -> Result<()> {
+    let scale = options.scale();
+    let medium = Medium::new(options, &scale)?;
+    figures.set_surroundings(medium.describe(&scale));
+    let mut peers = Vec::new();
+    for name in &options.peers {
+        match Peer::new(name, &medium, &scale) {
+            Ok(peer) => peers.push(peer),
+            Err(why) => figures.miss(name, &why.to_string()),
+        }
+    }
+    let assets = Assets::new(medium.dir(), &scale);
+    for round in 0..options.rounds {
+        for group in groups {
+            for n in 0..peers.len() {
+                let turn = (n + round) % peers.len();
+                let peer = &mut peers[turn];
+                if group.needs_snapshots && peer.snapshots().is_none() {
+                    continue;
+                }
+                let (done, found) = Run::group(peer, group, &scale, &assets, &medium, options);
+                figures.add(peer.name(), found);
+                let interrupted = raw::interrupted();
+                if let Err(why) = done
+                    && !interrupted
+                {
+                    figures.fail(peer.name(), group.name, &why.to_string());
+                }
+                if let Some(file) = &options.results {
+                    figures.save(file)?;
+                }
+                if interrupted {
+                    return Err("interrupted".into());
+                }
+            }
+        }
+    }
+    Ok(())
+}

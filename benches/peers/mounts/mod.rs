@@ -1,0 +1,198 @@
+//! The peers: each a guard that makes, mounts, remounts and at last unmounts one file system.
+
+mod fuse;
+mod kernel;
+mod snapfs;
+mod zfs;
+
+use crate::Result;
+use crate::counters::{self, Disk};
+use crate::medium::{Medium, text};
+use crate::options::Scale;
+use crate::process;
+use crate::raw;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Names of all peers.
+pub const NAMES: [&str; 12] = [
+    "snapfs",
+    "snapfs-image",
+    "snapfs-loop",
+    "snapfs-writeback",
+    "btrfs",
+    "ext4",
+    "xfs",
+    "zfs-fuse",
+    "ntfs-3g",
+    "fuse2fs",
+    "bindfs",
+    "s3ql",
+];
+
+/// What each kind of peer can do. Its `Drop` unmounts it and ends its daemon, whatever happened.
+trait FileSystem {
+    fn mount(&mut self) -> Result<()>;
+    /// Returns when the file system is closed: everything is on the device.
+    fn unmount(&mut self) -> Result<()>;
+    /// Where workloads work while it is mounted.
+    fn root(&self) -> &Path;
+    /// Its daemon, while it is mounted.
+    fn pid(&self) -> Option<u32> {
+        None
+    }
+    fn snapshots(&self) -> Option<Snapshots> {
+        None
+    }
+    /// Its block device.
+    fn disk(&self) -> Option<Disk> {
+        None
+    }
+}
+
+/// A mounted file system.
+pub struct Peer {
+    name: String,
+    fs: Box<dyn FileSystem>,
+}
+
+impl Peer {
+    /// Makes and mounts it. Fails if it is not to be had here.
+    pub fn new(name: &str, medium: &Medium, scale: &Scale) -> Result<Peer> {
+        let mut fs: Box<dyn FileSystem> = match name {
+            "snapfs" | "snapfs-image" | "snapfs-loop" | "snapfs-writeback" => {
+                Box::new(snapfs::Snapfs::new(name, medium, scale)?)
+            }
+            "btrfs" | "ext4" | "xfs" => Box::new(kernel::Kernel::new(name, medium, scale)?),
+            "zfs-fuse" => Box::new(zfs::Zfs::new(medium, scale)?),
+            "ntfs-3g" | "fuse2fs" | "bindfs" | "s3ql" => Box::new(fuse::Fuse::new(name, medium, scale)?),
+            _ => return Err(format!("no such peer; there are {}", NAMES.join(", ")).into()),
+        };
+        fs.mount()?;
+        Ok(Peer { name: name.into(), fs })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn root(&self) -> &Path {
+        self.fs.root()
+    }
+
+    pub fn pid(&self) -> Option<u32> {
+        self.fs.pid()
+    }
+
+    pub fn snapshots(&self) -> Option<Snapshots> {
+        self.fs.snapshots()
+    }
+
+    pub fn disk(&self) -> Option<Disk> {
+        self.fs.disk()
+    }
+
+    /// Closes and opens it: what is read next comes from the device, and nothing is left to be written.
+    pub fn remount(&mut self) -> Result<()> {
+        self.fs.unmount()?;
+        raw::sync_host();
+        fs::write("/proc/sys/vm/drop_caches", "3")?;
+        self.fs.mount()
+    }
+
+    /// Waits until it does no work in the background any more.
+    pub fn settle(&self) -> Result<()> {
+        const QUIET: Duration = Duration::from_millis(120);
+        let sample = || (self.pid().and_then(counters::cpu_seconds), self.disk().and_then(|d| d.calls()));
+        let until = Instant::now() + Duration::from_secs(60);
+        let mut last = sample();
+        loop {
+            std::thread::sleep(QUIET);
+            let now = sample();
+            if now == last {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                return Err("it goes on working in the background".into());
+            }
+            last = now;
+        }
+    }
+}
+
+/// How a peer makes snapshots: by system calls of the program, or by a command where there is no other way.
+#[derive(Clone)]
+pub enum Snapshots {
+    /// mkdir and rmdir below a directory.
+    Directory(PathBuf),
+    /// ioctls: a subvolume, and the directory of its snapshots.
+    Btrfs { live: PathBuf, dir: PathBuf },
+    /// `zfs snapshot` and `zfs destroy` of a pool: the start of a process is in every figure.
+    Zfs(String),
+}
+
+impl Snapshots {
+    /// Makes one; durable on return.
+    pub fn create(&self, name: &str) -> Result<()> {
+        match self {
+            Snapshots::Directory(dir) => Ok(fs::create_dir(dir.join(name))?),
+            Snapshots::Btrfs { live, dir } => raw::btrfs_snapshot(live, dir, name),
+            Snapshots::Zfs(pool) => process::run("zfs", &["snapshot", &format!("{pool}@{name}")]).map(drop),
+        }
+    }
+
+    /// Deletes one; its space may come back later.
+    pub fn delete(&self, name: &str) -> Result<()> {
+        match self {
+            Snapshots::Directory(dir) => Ok(fs::remove_dir(dir.join(name))?),
+            Snapshots::Btrfs { dir, .. } => raw::btrfs_delete(dir, name),
+            Snapshots::Zfs(pool) => process::run("zfs", &["destroy", &format!("{pool}@{name}")]).map(drop),
+        }
+    }
+
+    /// How many there are, by their names.
+    pub fn count(&self) -> Result<usize> {
+        match self {
+            Snapshots::Directory(dir) | Snapshots::Btrfs { dir, .. } => Ok(fs::read_dir(dir)?.count()),
+            Snapshots::Zfs(pool) => {
+                let args = ["list", "-H", "-o", "name", "-t", "snapshot", "-r", pool];
+                Ok(process::run("zfs", &args)?.lines().count())
+            }
+        }
+    }
+
+    /// Where the files of one can be read. None if only a clone could show them.
+    pub fn path(&self, name: &str) -> Option<PathBuf> {
+        match self {
+            Snapshots::Directory(dir) | Snapshots::Btrfs { dir, .. } => Some(dir.join(name)),
+            Snapshots::Zfs(_) => None,
+        }
+    }
+
+    /// Waits until the space of deleted ones is back, where that is to be asked for.
+    pub fn wait_until_gone(&self) -> Result<()> {
+        match self {
+            Snapshots::Btrfs { dir, .. } => {
+                process::run("btrfs", &["subvolume", "sync", text(dir)?]).map(drop)
+            }
+            Snapshots::Directory(_) | Snapshots::Zfs(_) => Ok(()),
+        }
+    }
+}
+
+/// True if something is mounted at `dir`.
+fn is_mounted(dir: &Path) -> bool {
+    let device = |path: &Path| fs::metadata(path).map(|m| m.dev()).ok();
+    match (device(dir), dir.parent().and_then(device)) {
+        (Some(own), Some(above)) => own != above,
+        // A mount whose daemon died cannot be asked.
+        (None, Some(_)) => true,
+        _ => false,
+    }
+}
+
+fn unmount(dir: &Path) -> Result<()> {
+    process::run_patiently("umount", &[text(dir)?]).map(drop)
+}

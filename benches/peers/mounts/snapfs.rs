@@ -1,0 +1,91 @@
+//! snapfs itself: its store is a directory, an image file or a loop device.
+
+use super::kernel::Loop;
+use super::{FileSystem, Snapshots, is_mounted, unmount};
+use crate::Result;
+use crate::counters::Disk;
+use crate::medium::{Medium, text};
+use crate::options::Scale;
+use crate::process::{self, Daemon};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_snapfs");
+
+pub struct Snapfs {
+    store: PathBuf,
+    dir: PathBuf,
+    log: PathBuf,
+    options: &'static str,
+    daemon: Option<Daemon>,
+    /// Detached after the daemon has ended: fields are dropped in this order.
+    device: Option<Loop>,
+}
+
+impl Snapfs {
+    pub fn new(name: &str, medium: &Medium, scale: &Scale) -> Result<Snapfs> {
+        let dir = medium.place(name)?;
+        let mut device = None;
+        let store = match name {
+            "snapfs-image" => medium.image(name, scale)?,
+            "snapfs-loop" => {
+                let attached = Loop::new(&medium.image(name, scale)?)?;
+                let path = PathBuf::from(attached.path());
+                device = Some(attached);
+                path
+            }
+            _ => medium.dir().join(format!("{name}.store")),
+        };
+        if name == "snapfs-image" || name == "snapfs-loop" {
+            process::run(PROGRAM, &["init", "--force", text(&store)?])?;
+        } else {
+            process::run(PROGRAM, &["init", text(&store)?])?;
+        }
+        let options = if name == "snapfs-writeback" { "cache=writeback" } else { "cache=strict" };
+        let log = medium.dir().join(format!("{name}.log"));
+        Ok(Snapfs { store, dir, log, options, daemon: None, device })
+    }
+}
+
+impl FileSystem for Snapfs {
+    fn mount(&mut self) -> Result<()> {
+        let mut command = Command::new(PROGRAM);
+        command.args(["mount", "-f", "-o", self.options]).args([&self.store, &self.dir]);
+        let daemon = self.daemon.insert(Daemon::start(&mut command, &self.log)?);
+        daemon.wait_until(|| is_mounted(&self.dir))
+    }
+
+    fn unmount(&mut self) -> Result<()> {
+        process::run_patiently(PROGRAM, &["umount", text(&self.dir)?])?;
+        self.daemon.take().map_or(Ok(()), Daemon::ended)
+    }
+
+    fn root(&self) -> &Path {
+        &self.dir
+    }
+
+    fn pid(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Daemon::pid)
+    }
+
+    fn snapshots(&self) -> Option<Snapshots> {
+        Some(Snapshots::Directory(self.dir.join(".snapshots")))
+    }
+
+    fn disk(&self) -> Option<Disk> {
+        self.device.as_ref().map(Loop::disk)
+    }
+}
+
+impl Drop for Snapfs {
+    fn drop(&mut self) {
+        if is_mounted(&self.dir)
+            && let Err(why) = unmount(&self.dir)
+        {
+            eprintln!("snapfs: {why}");
+        }
+        if let Some(Err(why)) = self.daemon.take().map(Daemon::ended) {
+            eprintln!("{why}");
+        }
+    }
+}
