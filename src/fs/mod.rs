@@ -158,7 +158,11 @@ impl Fs {
         }
         let delayed = self.gate.read().dirty.bytes() > 0;
         let work = delayed || self.volume.needs_commit() || self.volume.has_background_work();
-        if work { self.commit() } else { Ok(()) }
+        if work {
+            return self.commit();
+        }
+        self.volume.rest();
+        Ok(())
     }
 
     /// Purges every inode without a name, whoever has it open, and commits if anything has changed. The last call.

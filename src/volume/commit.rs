@@ -323,11 +323,9 @@ impl<'a> CommitSession<'a> {
         }
         alloc.quarantine(epoch, freed);
         alloc.release(unreachable);
-        let spare = alloc.free_bytes() > 2 * super::TRIM_KEEP_BYTES;
         drop(alloc);
-        if spare {
-            store.trim(super::TRIM_KEEP_BYTES);
-        }
+        let keep = store.device().available() / super::KEEP_SHARE;
+        volume.trim_spare(keep.clamp(super::KEEP_BYTES_MIN, super::KEEP_BYTES_MAX));
         volume.settle_roots(&written);
         Ok(())
     }

@@ -60,8 +60,11 @@ const COMMIT_OVERHEAD_NODES: u64 = 48;
 const BUCKET_OVERHEAD_NODES: u64 = 1;
 /// Bytes that a dead reference adds to a dead list in the worst case.
 const GRAVE_BYTES: u64 = 64;
-/// Free space at hand that is not given back to the host.
-const TRIM_KEEP_BYTES: u64 = 64 << 20;
+/// Free space at hand that is not given back to the host: a share of what the host has left, within bounds. Securing it
+/// anew after each commit would cost more than the commit.
+const KEEP_SHARE: u64 = 16;
+const KEEP_BYTES_MIN: u64 = 64 << 20;
+const KEEP_BYTES_MAX: u64 = 256 << 20;
 
 /// An open store. Any thread may call any method.
 pub struct Volume {
@@ -234,6 +237,22 @@ impl Volume {
     pub fn needs_commit(&self) -> bool {
         let state = self.state.read();
         state.changed || !state.points.is_empty() || !state.deletes.is_empty()
+    }
+
+    /// Gives free space beyond what is kept at hand back to the host.
+    fn trim_spare(&self, keep: u64) {
+        let store = self.shared.store();
+        let spare = store.alloc().free_bytes() > 2 * keep;
+        if spare {
+            store.trim(keep);
+        }
+    }
+
+    /// Nothing has changed for a while: less is kept at hand.
+    pub fn rest(&self) {
+        if !self.is_read_only() {
+            self.trim_spare(KEEP_BYTES_MIN);
+        }
     }
 
     /// Writes the records of all transactions that have ended, so that they outlive this process.
