@@ -6,6 +6,7 @@
 //! but the two that refuse changes.
 
 use super::Fs;
+use super::change::Change;
 use super::inode::{Place, live_target, place};
 use super::items::Items;
 use crate::format::Ino;
@@ -76,7 +77,17 @@ impl Fs {
         inode.flags = flags;
         inode.ctime = change.now;
         change.put_inode(ino, &inode);
-        change.finish(Purpose::Write)
+        change.finish(Purpose::Write)?;
+        self.kernel().forget_attributes(node); // it does not take this for a change of the time of the last change
+        Ok(())
+    }
+}
+
+impl Change<'_> {
+    /// Before a name goes from a directory. Comes before whatever else may be wrong with what it names.
+    pub fn check_removal(&self, dir: Ino, ino: Ino) -> Result<()> {
+        check_change(&self.known(dir)?)?;
+        check_change(&self.named(ino)?)
     }
 }
 

@@ -65,8 +65,7 @@ impl Change<'_> {
 
     /// Takes out a name that is there.
     pub fn remove_name(&mut self, dir: Ino, name: &[u8], ino: Ino) -> Result<()> {
-        flags::check_change(&self.known(dir)?)?;
-        flags::check_change(&self.named(ino)?)?;
+        self.check_removal(dir, ino)?;
         let hash = name_hash(name);
         let mut bucket = self.bucket(dir, hash)?;
         let link_key = Key::new(ino.0, Kind::Link, link_hash(dir, name));

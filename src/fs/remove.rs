@@ -17,6 +17,7 @@ impl Fs {
         let mut change = self.change()?;
         change.directory(dir)?;
         let found = change.find_name(dir, name)?.ok_or(Error::NotFound)?;
+        change.check_removal(dir, found.ino)?;
         if found.kind == FileType::Directory {
             return Err(Error::IsADirectory);
         }
@@ -32,6 +33,7 @@ impl Fs {
         let mut change = self.change()?;
         change.directory(dir)?;
         let found = change.find_name(dir, name)?.ok_or(Error::NotFound)?;
+        change.check_removal(dir, found.ino)?;
         if found.kind != FileType::Directory {
             return Err(Error::NotADirectory);
         }

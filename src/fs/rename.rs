@@ -58,7 +58,11 @@ impl Fs {
         change.directory(from.dir)?;
         change.directory(to.dir)?;
         let source = change.find_name(from.dir, from.name)?.ok_or(Error::NotFound)?;
+        change.check_removal(from.dir, source.ino)?;
         let target = change.find_name(to.dir, to.name)?;
+        if let Some(target) = &target {
+            change.check_removal(to.dir, target.ino)?;
+        }
         change.check_not_inside(&source, to.dir)?;
         match (mode, target) {
             (RenameMode::NoReplace, Some(_)) => return Err(Error::Exists),

@@ -112,6 +112,7 @@ fn items() -> Vec<Vec<u8>> {
         parent: Ino(0),
         generation: 3,
         compression: Some(CompressionProperty { value: Compression::Zstd(9), inherited: true }),
+        flags: snapfs::ops::FileFlags::default(),
     };
     let (mut bucket, mut links, mut xattrs) = (Bucket::default(), Links::default(), Xattrs::default());
     for n in 0..5_u8 {
