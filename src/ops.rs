@@ -498,7 +498,7 @@ pub trait Operations: Send + Sync {
     fn file_flags(&self, _node: NodeId) -> Result<FileFlags> {
         Err(Error::NotSupported)
     }
-    /// Sets it. Who may is the transport's question.
+    /// Sets it. Who may is the transport's question. Making a file immutable takes as long as the flush before it.
     fn set_file_flags(&self, _node: NodeId, _flags: FileFlags) -> Result<()> {
         Err(Error::NotSupported)
     }

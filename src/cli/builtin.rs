@@ -7,6 +7,7 @@ use super::engine::{
     Access, Backend, CheckReport, Engine, InitOptions, ScrubOrder, SnapdirMode, SnapshotInfo, StoreOptions,
 };
 use super::offline;
+use super::properties::Property;
 use super::scrubber::Scrubber;
 use crate::check::{self, Depth};
 use crate::clock::Clock;
@@ -135,15 +136,14 @@ impl Backend for Builtin {
             return Err(Failure::new(Code::Invalid, message));
         }
         make(store, size, options.metadata_copies, Old::Goes)?;
-        let compression = options.compression.unwrap_or(Compression::Off);
-        if compression != Compression::Off {
-            self.compress(store, compression)?;
+        if options.compression != Compression::Off {
+            self.compress(store, options.compression)?;
         }
         Ok(json!({
             "store": store,
             "size_bytes": size,
             "metadata_copies": options.metadata_copies as u8,
-            "compression": compression.to_string(),
+            "compression": options.compression.to_string(),
         }))
     }
 
@@ -241,8 +241,9 @@ impl Builtin {
     fn compress(&self, store: &Path, how: Compression) -> Result<(), Failure> {
         let engine = self.open(store, &StoreOptions { access: Access::Work, ..StoreOptions::default() })?;
         let owner = Caller { uid: process::effective_uid(), gid: process::effective_gid(), pid: 0, umask: 0 };
-        let (name, value) = (b"user.snapfs.compression", how.to_string());
-        let set = engine.operations().setxattr(&owner, NodeId::ROOT, name, value.as_bytes(), XattrMode::Set);
+        let (name, value) = (Property::Compression.attribute(), how.to_string());
+        let (name, value) = (name.as_bytes(), value.as_bytes());
+        let set = engine.operations().setxattr(&owner, NodeId::ROOT, name, value, XattrMode::Set);
         set.map_err(|e| told(store, &e))?;
         engine.close()
     }

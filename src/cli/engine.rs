@@ -111,7 +111,7 @@ pub struct InitOptions {
     /// How often metadata is kept.
     pub metadata_copies: Copies,
     /// Compression of content that no directory or file says otherwise of.
-    pub compression: Option<Compression>,
+    pub compression: Compression,
     /// Overwrites what is there.
     pub force: bool,
 }

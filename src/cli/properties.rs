@@ -24,7 +24,8 @@ impl Property {
         }
     }
 
-    fn attribute(self) -> String {
+    /// The extended attribute by which it is read and set.
+    pub(super) fn attribute(self) -> String {
         format!("user.snapfs.{}", self.name())
     }
 

@@ -5,7 +5,7 @@ use super::engine::{Access, Backend, InitOptions, StoreOptions};
 use super::output;
 use crate::check::Depth;
 use crate::ctl::{Client, Code, Failure, registry};
-use crate::format::{Compression, Copies};
+use crate::format::Copies;
 use serde_json::{Value, json};
 
 /// How an object is shown.
@@ -16,12 +16,8 @@ fn show(value: &Value, as_json: bool) -> Result<(), Failure> {
 
 pub(super) fn init(backend: &dyn Backend, args: &InitArgs) -> Result<(), Failure> {
     let metadata_copies = Copies::from_number(args.metadata_copies).unwrap_or_default();
-    let options = InitOptions {
-        size: args.size,
-        metadata_copies,
-        compression: Some(args.compression).filter(|c| *c != Compression::Off),
-        force: args.force,
-    };
+    let options =
+        InitOptions { size: args.size, metadata_copies, compression: args.compression, force: args.force };
     let made = backend.init(&args.store, &options)?;
     if args.json.json { show(&made, true) } else { Ok(()) }
 }

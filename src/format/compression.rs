@@ -11,9 +11,10 @@ pub const LEVEL_DEFAULT: u8 = 3;
 pub const LEVEL_MAX: u8 = 19;
 
 /// A choice.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Compression {
     /// Content is stored as it is.
+    #[default]
     Off,
     /// zstd at this level, 1 to 19, where it pays.
     Zstd(u8),

@@ -9,6 +9,7 @@ use super::Fs;
 use super::change::Change;
 use super::inode::{Place, live_target, place};
 use super::items::Items;
+use super::snapdir::write_back_error;
 use crate::format::Ino;
 use crate::format::inode::Inode;
 use crate::ops::{Error, FileFlags, FileType, NodeId, OpenFlags, Result, SetAttr, SetTime};
@@ -28,17 +29,16 @@ pub(super) fn check_addition(inode: &Inode) -> Result<()> {
     refuse(inode.flags.immutable)
 }
 
-/// Before attributes change. The current times may be set where content may be added.
+/// Before attributes change. The current times may be set where content may be added; those that come with a time of the
+/// last change are of writes that the kernel has gathered, and were allowed then.
 pub(super) fn check_attributes(inode: &Inode, set: &SetAttr) -> Result<()> {
-    let is_now = |time: Option<SetTime>| !matches!(time, Some(SetTime::At(_)));
-    let touch = SetAttr { atime: None, mtime: None, ..*set };
-    let only_touches = touch.mode.is_none()
-        && touch.uid.is_none()
-        && touch.gid.is_none()
-        && touch.size.is_none()
-        && is_now(set.atime)
-        && is_now(set.mtime);
-    if only_touches { check_addition(inode) } else { check_change(inode) }
+    let only_times = set.mode.is_none() && set.uid.is_none() && set.gid.is_none() && set.size.is_none();
+    let are_now = [set.atime, set.mtime].iter().all(|time| !matches!(time, Some(SetTime::At(_))));
+    match only_times {
+        true if set.ctime.is_some() => Ok(()),
+        true if are_now => check_addition(inode),
+        _ => check_change(inode),
+    }
 }
 
 /// Before a file is opened.
@@ -69,6 +69,10 @@ impl Fs {
     /// See [`Operations::set_file_flags`](crate::ops::Operations::set_file_flags).
     pub(super) fn set_flags(&self, node: NodeId, flags: FileFlags) -> Result<()> {
         let ino = live_target(node)?;
+        if flags.immutable {
+            // What was written before is in the file, also what only the kernel has.
+            self.kernel().write_back(&[(node, self.generation())]).map_err(write_back_error)?;
+        }
         let mut change = self.change()?;
         let mut inode = change.known(ino)?;
         if !matches!(inode.kind, FileType::Regular | FileType::Directory) {

@@ -113,7 +113,7 @@ impl Change<'_> {
     ) -> Result<u64> {
         let mut inode = self.regular(ino)?;
         match mode {
-            AllocateMode::KeepSize => flags::check_addition(&inode)?,
+            AllocateMode::Extend | AllocateMode::KeepSize => flags::check_addition(&inode)?,
             _ => flags::check_change(&inode)?,
         }
         let zero = !matches!(mode, AllocateMode::Extend | AllocateMode::KeepSize);

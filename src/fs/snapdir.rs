@@ -307,11 +307,11 @@ fn only_in_root(dir: Ino) -> Result<()> {
     if dir == Ino::ROOT { Ok(()) } else { Err(Error::NotPermitted) }
 }
 
-/// A failed write-back fails the snapshot with the error that the writer would have seen.
-fn write_back_error(e: std::io::Error) -> Error {
+/// A failed write-back fails what needs it with the error that the writer would have seen.
+pub(super) fn write_back_error(e: std::io::Error) -> Error {
     match e.kind() {
         std::io::ErrorKind::StorageFull => Error::NoSpace,
         std::io::ErrorKind::QuotaExceeded => Error::LimitReached,
-        _ => Error::Io(format!("writing back cached pages before the snapshot: {e}")),
+        _ => Error::Io(format!("writing back cached pages: {e}")),
     }
 }

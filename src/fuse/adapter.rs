@@ -1,7 +1,7 @@
 //! Kernel requests become calls of [`Operations`], one call each, and their results become replies.
 //!
 //! Invariant: a request is answered on the thread that read it, except `mkdir`, `rmdir` and `rename` in a `.snapshots`
-//! directory, which need other requests to be served meanwhile and get a thread of their own. No state is kept here:
+//! directory and `ioctl`, which need other requests to be served meanwhile and get a thread of their own. No state is kept here:
 //! handles, link counts and orphans are the file system's. Permissions are the kernel's (`default_permissions`).
 
 use super::convert::{self, caller};
@@ -80,14 +80,14 @@ impl Adapter {
     /// can be started the reply inside `work` is dropped, which answers EIO.
     fn aside(&self, work: impl FnOnce(&dyn Operations) + Send + 'static) {
         let (ops, locality) = (self.ops.clone(), self.locality.clone());
-        let started = std::thread::Builder::new().name("snapdir".into()).spawn(move || {
+        let started = std::thread::Builder::new().name("aside".into()).spawn(move || {
             if let Some(locality) = locality {
                 locality.roam();
             }
             work(ops.as_ref());
         });
         if let Err(e) = started {
-            log::error!("cannot start a thread for a snapshot request: {e}");
+            log::error!("cannot start a thread for a request: {e}");
         }
     }
 
@@ -514,11 +514,15 @@ impl Filesystem for Adapter {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        match ioctl::answer(self.ops.as_ref(), NodeId(ino.0), command, input) {
-            Some(Ok(output)) => reply.ioctl(0, &output),
-            Some(Err(e)) => reply.error(errno(&e)),
-            None => reply.error(Errno::ENOTTY),
+        let (node, input) = (NodeId(ino.0), input.to_vec());
+        if !ioctl::is_known(command) {
+            return reply.error(Errno::ENOTTY);
         }
+        // To make a file immutable the kernel's dirty pages are asked for.
+        self.aside(move |ops| match ioctl::answer(ops, node, command, &input) {
+            Ok(output) => reply.ioctl(0, &output),
+            Err(e) => reply.error(errno(&e)),
+        });
     }
 
     /// Files are always ready; the kernel stops asking.

@@ -53,33 +53,27 @@ impl Form {
     }
 }
 
-/// The answer to a request, or `None` for one that is not known.
-pub(super) fn answer(
-    ops: &dyn Operations,
-    node: NodeId,
-    command: u32,
-    input: &[u8],
-) -> Option<Result<Vec<u8>>> {
-    let bits = || -> Result<u32> {
-        let first = input.first_chunk::<4>().ok_or(Error::Invalid)?;
-        Ok(u32::from_ne_bytes(*first))
-    };
-    let set = |form: Form| {
-        ops.set_file_flags(node, form.decode(bits()?)?)?;
-        Ok(Vec::new())
-    };
-    let get = |form: Form| Ok(form.encode(ops.file_flags(node)?).to_ne_bytes().to_vec());
-    match command {
-        GET_FLAGS => Some(get(Form::Flags)),
-        SET_FLAGS => Some(set(Form::Flags)),
-        GET_XATTR => Some(get(Form::Xattr).map(|mut bytes| {
+/// Whether [`answer`] can be asked.
+pub(super) fn is_known(command: u32) -> bool {
+    [GET_FLAGS, SET_FLAGS, GET_XATTR, SET_XATTR].contains(&command)
+}
+
+/// The answer to a request.
+pub(super) fn answer(ops: &dyn Operations, node: NodeId, command: u32, input: &[u8]) -> Result<Vec<u8>> {
+    let form = if [GET_FLAGS, SET_FLAGS].contains(&command) { Form::Flags } else { Form::Xattr };
+    if [GET_FLAGS, GET_XATTR].contains(&command) {
+        let mut bytes = form.encode(ops.file_flags(node)?).to_ne_bytes().to_vec();
+        if command == GET_XATTR {
             bytes.resize(XATTR_BYTES, 0);
-            bytes
-        })),
-        SET_XATTR if input.iter().skip(4).any(|b| *b != 0) => Some(Err(Error::NotSupported)),
-        SET_XATTR => Some(set(Form::Xattr)),
-        _ => None,
+        }
+        return Ok(bytes);
     }
+    let (bits, rest) = input.split_first_chunk::<4>().ok_or(Error::Invalid)?;
+    if command == SET_XATTR && rest.iter().any(|b| *b != 0) {
+        return Err(Error::NotSupported);
+    }
+    ops.set_file_flags(node, form.decode(u32::from_ne_bytes(*bits))?)?;
+    Ok(Vec::new())
 }
 
 #[cfg(test)]

@@ -389,6 +389,38 @@ fn appends_of_many_processes_are_whole() {
     }
 }
 
+#[test]
+fn immutable_files_have_all_that_was_written_before() {
+    if !can_mount() {
+        return;
+    }
+    for options in ["", "cache=writeback"] {
+        let p = Place::new();
+        p.mount(options);
+        if shell(&p, "command -v chattr lsattr && : > mnt/try && chattr +i mnt/try").code != 0 {
+            skipped("no chattr (package e2fsprogs), or no right to make a file immutable");
+            p.umount();
+            return;
+        }
+        let mut open = File::create(p.path("f")).unwrap();
+        open.write_all(b"written, and not closed").unwrap();
+        is_ok(&shell(&p, "chattr +i mnt/f; lsattr mnt/f | cut -c5"), "i\n");
+        refuses(File::options().append(true).open(p.path("f")), libc::EPERM);
+        refuses(fs::remove_file(p.path("f")), libc::EPERM);
+        refuses(fs::rename(p.path("f"), p.path("g")), libc::EPERM);
+        drop(open);
+        is_ok(&shell(&p, "echo a > mnt/log; chattr +a mnt/log; echo b >> mnt/log; cat mnt/log"), "a\nb\n");
+        refuses(File::create(p.path("log")), libc::EPERM);
+        p.umount();
+        p.mount(options);
+        assert_eq!(fs::read(p.path("f")).unwrap(), b"written, and not closed");
+        assert_eq!(fs::read(p.path("log")).unwrap(), b"a\nb\n");
+        is_ok(&shell(&p, "chattr -i mnt/f mnt/try; chattr -a mnt/log; rm mnt/*"), "");
+        p.umount();
+        p.check();
+    }
+}
+
 /// Scheduling policy and number of allowed processors of each thread of a process.
 fn threads_of(pid: u64) -> Vec<(u32, usize)> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
