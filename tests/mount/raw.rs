@@ -201,3 +201,9 @@ impl Drop for Mapping {
         unsafe { libc::munmap(self.0.cast(), self.1) };
     }
 }
+
+/// FS_IOC_SETFLAGS: what `chattr` sets (0x10 is immutable), through a descriptor that is open already.
+pub fn set_file_flags(file: &File, flags: libc::c_int) -> io::Result<u64> {
+    // SAFETY: the kernel reads one number.
+    done(unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS, &raw const flags) }.into())
+}
