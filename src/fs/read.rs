@@ -64,7 +64,6 @@ impl Fs {
         len: usize,
         out: &mut Vec<u8>,
     ) -> Result<()> {
-        out.clear();
         let content = self.content(node, handle, offset, offset.saturating_add(len as u64))?;
         content.read(offset, len, out).map_err(|e| content.unreadable(offset, e))
     }
@@ -82,11 +81,12 @@ impl Content {
         Error::Io(what)
     }
 
-    /// Fills `out` with up to `len` bytes from `offset`; fewer only at the end of the file.
+    /// Fills `out` with up to `len` bytes from `offset`; fewer only at the end of the file. What was in `out` is not
+    /// cleared first: that would cost as much as the checksums of what is read.
     pub fn read(&self, offset: u64, len: usize, out: &mut Vec<u8>) -> std::result::Result<(), VolumeError> {
-        out.clear();
         let end = self.inode.size.min(offset.saturating_add(len as u64));
         if offset >= end {
+            out.clear();
             return Ok(());
         }
         let from = offset - offset % BLOCK_BYTES;
@@ -108,8 +108,8 @@ impl Content {
     }
 }
 
-/// Fills the zeroed `out` (whole blocks from `from`) with what the tree maps, except where `covered` says that the block
-/// will be replaced anyway.
+/// Fills `out` (whole blocks from `from`) with what the tree maps and zeros between, except where `covered` says that the
+/// block will be replaced anyway: there anything may be left.
 pub(super) fn read_blocks(
     view: &View,
     ino: Ino,
@@ -119,22 +119,33 @@ pub(super) fn read_blocks(
     covered: impl Fn(u64) -> bool,
 ) -> std::result::Result<(), VolumeError> {
     let to = from + out.len() as u64;
+    let at = |offset: u64| (offset - from) as usize;
+    // Up to here it is filled.
+    let mut filled = from;
     if inode.has_inline && from == 0 {
         let bytes = view.inline(ino)?;
         let len = bytes.len().min(out.len());
         out[..len].copy_from_slice(&bytes[..len]);
+        filled = len as u64;
     }
-    for (at, ext) in extents::overlapping(view, ino, from, to, usize::MAX)? {
-        let (mut first, mut end) = (at.max(from), (at + ext.len_bytes()).min(to));
+    for (start, ext) in extents::overlapping(view, ino, from, to, usize::MAX)? {
+        let (mut first, mut end) = (start.max(from), (start + ext.len_bytes()).min(to));
+        if ext.is_unwritten() {
+            continue;
+        }
         while first < end && covered(first / BLOCK_BYTES) {
             first += BLOCK_BYTES;
         }
         while first < end && covered(end / BLOCK_BYTES - 1) {
             end -= BLOCK_BYTES;
         }
-        if first < end && !ext.is_unwritten() {
-            view.read_extent(&ext, first - at, &mut out[(first - from) as usize..(end - from) as usize])?;
+        if first < end {
+            // A damaged tree may map a place twice.
+            out[at(filled.min(first))..at(first)].fill(0);
+            view.read_extent(&ext, first - start, &mut out[at(first)..at(end)])?;
+            filled = filled.max(end);
         }
     }
+    out[at(filled)..].fill(0);
     Ok(())
 }

@@ -23,6 +23,11 @@ trap 'exit 130' INT TERM
 duration=${DURATION:-20}
 mkdir "$place/prints"
 
+# Names in the order of their age also for ls: name NUMBER.
+name() {
+    printf 's%06d' "$1"
+}
+
 print() { # NAME: everything that can be read of it
     (
         cd "$mnt/.snapshots/$1"
@@ -46,7 +51,7 @@ touch "$place/going"
 if [ -n "${FSSTRESS-}" ]; then
     while [ -e "$place/going" ]; do
         "$FSSTRESS" -d "$mnt/load" -n 2000 -p 4 -s "$(date +%s)" > /dev/null || touch "$place/failed"
-        rm -rf "$mnt/load/p0"
+        rm -rf "$mnt/load"/p*
     done &
 else
     stress-ng --temp-path "$mnt/load" --timeout "${duration}s" --verify --dentry 1 --dentries 100 --rename 1 --link 1 \
@@ -61,8 +66,8 @@ worker=$!
     n=0
     while [ -e "$place/going" ]; do
         n=$((n + 1))
-        mkdir "$mnt/.snapshots/s$n" || touch "$place/failed"
-        old=s$((n - 30))
+        mkdir "$mnt/.snapshots/$(name $n)" || touch "$place/failed"
+        old=$(name $((n - 30)))
         [ $n -le 30 ] || [ -e "$place/prints/$old" ] || rmdir "$mnt/.snapshots/$old" || touch "$place/failed"
         echo $n > "$place/count"
         sleep 1
