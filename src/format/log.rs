@@ -148,6 +148,28 @@ impl Effects {
         &self.0
     }
 
+    /// No effects, in the memory of these.
+    pub fn cleared(mut self) -> Effects {
+        self.0.clear();
+        self
+    }
+
+    /// Bytes of memory that they keep.
+    pub fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+
+    /// Adds a note: the bytes that `put` appends.
+    pub fn push_note(&mut self, put: impl FnOnce(&mut Vec<u8>)) {
+        let out = &mut self.0;
+        out.push(6);
+        let start = out.len() + 4;
+        out.extend_from_slice(&[0; 4]);
+        put(out);
+        let len = (out.len() - start) as u32;
+        out[start - 4..start].copy_from_slice(&len.to_le_bytes());
+    }
+
     /// Adds one.
     pub fn push(&mut self, effect: &Effect<'_>) {
         let out = &mut self.0;
@@ -165,11 +187,7 @@ impl Effects {
             Effect::Publish(addr, len) => put(out, 3, &[*addr, *len]),
             Effect::Free(addr, len, birth) => put(out, 4, &[*addr, *len, birth.0]),
             Effect::Share(addr, len) => put(out, 5, &[*addr, *len]),
-            Effect::Note(note) => {
-                out.push(6);
-                out.extend_from_slice(&(note.len() as u32).to_le_bytes());
-                out.extend_from_slice(note);
-            }
+            Effect::Note(note) => self.push_note(|out| out.extend_from_slice(note)),
             Effect::Point(point) => {
                 out.push(7);
                 put_point(point, out);

@@ -126,7 +126,7 @@ pub(super) fn flush(
     let batches = stage(stager, runs)?;
 
     for ino in small {
-        txn.by_note(&Note::Inlined { ino }.encode(), |txn| inline_first_block(dirty, txn, ino))?;
+        txn.by_note(|out| Note::Inlined { ino }.encode(out), |txn| inline_first_block(dirty, txn, ino))?;
         dirty.settle(ino);
     }
     for (ino, first, blocks) in zeros {

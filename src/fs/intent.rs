@@ -49,24 +49,21 @@ const HEADER_BYTES: usize = 32;
 impl Note<'_> {
     /// Leaves the note in the record of `txn`.
     pub fn put(&self, txn: &mut Txn) {
-        txn.note(&self.encode());
+        txn.note(|out| self.encode(out));
     }
 
-    /// To bytes.
-    pub fn encode(&self) -> Vec<u8> {
-        let header = |tag: u8, fresh: bool, at: u16, len: usize, ino: Ino, from: u64, to: u64| {
-            let mut out = Vec::with_capacity(HEADER_BYTES + len);
+    /// Appends its bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut header = |tag: u8, fresh: bool, at: u16, len: usize, ino: Ino, from: u64, to: u64| {
             out.extend_from_slice(&[tag, u8::from(fresh)]);
             out.extend_from_slice(&at.to_le_bytes());
             out.extend_from_slice(&(len as u32).to_le_bytes());
             [ino.0, from, to].iter().for_each(|word| out.extend_from_slice(&word.to_le_bytes()));
-            out
         };
         match *self {
             Note::Write { ino, block, at, fresh, bytes } => {
-                let mut out = header(1, fresh, at, bytes.len(), ino, block, 0);
+                header(1, fresh, at, bytes.len(), ino, block, 0);
                 out.extend_from_slice(bytes);
-                out
             }
             Note::Zero { ino, block, at, fresh, len } => header(2, fresh, at, len.into(), ino, block, 0),
             Note::Discard { ino, from, to } => header(3, false, 0, 0, ino, from, to),
@@ -178,6 +175,12 @@ pub(super) fn inline_first_block(dirty: &Dirty, txn: &mut Txn, ino: Ino) -> Resu
 mod tests {
     use super::*;
 
+    fn encoded(note: &Note<'_>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        note.encode(&mut bytes);
+        bytes
+    }
+
     #[test]
     fn notes_round_trip_and_damage_is_refused() {
         let ino = Ino(77);
@@ -192,7 +195,7 @@ mod tests {
             Note::Purged { ino },
         ];
         for note in notes {
-            let bytes = note.encode();
+            let bytes = encoded(&note);
             assert_eq!(Note::decode(&bytes), Some(note));
             for len in 0..bytes.len() {
                 assert_ne!(Note::decode(&bytes[..len]), Some(note));
@@ -204,6 +207,6 @@ mod tests {
             }
         }
         let beyond = Note::Zero { ino, block: 9, at: 2, fresh: false, len: 4095 };
-        assert_eq!(Note::decode(&beyond.encode()), None, "ends behind its block");
+        assert_eq!(Note::decode(&encoded(&beyond)), None, "ends behind its block");
     }
 }

@@ -235,6 +235,7 @@ impl Volume {
             changed: false,
             dirty_nodes: 0,
             held_bytes: 0,
+            effects: Default::default(),
         };
         for point in &superblock.pending {
             state.apply_point(point);

@@ -3,6 +3,7 @@
 //! One [`State`] a volume, behind one read-write lock: a transaction holds it exclusively, readers only to clone a root.
 
 use super::history::{Fate, History};
+use crate::format::log::Effects;
 use crate::format::superblock::PendingPoint;
 use crate::format::{Copies, Epoch, Ino, ViewId};
 use crate::tree::{Child, Dead};
@@ -73,6 +74,8 @@ pub(super) struct State {
     pub dirty_nodes: u64,
     /// Worst case of the content that the layer above holds back until the next commit.
     pub held_bytes: u64,
+    /// Memory for what the log will say of the next transaction.
+    pub effects: Effects,
 }
 
 impl State {

@@ -44,6 +44,8 @@ const ITEMS_PER_LEAF_MIN: u64 = 8;
 const HELD_FACTOR: u64 = 2;
 /// The same for each copy of the leaf.
 const HELD_FACTOR_COPY: u64 = 4;
+/// Memory for effects is kept for the next transaction up to this size.
+const EFFECTS_BYTES_KEPT: usize = 64 << 10;
 
 /// Exclusive write access to a head. Dropping publishes.
 pub struct Txn<'a> {
@@ -76,7 +78,8 @@ impl<'a> Txn<'a> {
         let root = state.roots.remove(&head).ok_or(VolumeError::NoSuchView)?;
         let view = View { id: head, epoch: state.epoch, root, shared: volume.shared.clone(), _pin: None };
         let recording = if volume.access == Access::ReadOnly { Recording::Off } else { Recording::On };
-        Ok(Txn { volume, state: Some(state), view, touched: false, effects: Effects::default(), recording })
+        let effects = std::mem::take(&mut state.effects);
+        Ok(Txn { volume, state: Some(state), view, touched: false, effects, recording })
     }
 
     /// Ends the transaction without letting go of the lock. The log is not written yet.
@@ -97,6 +100,9 @@ impl<'a> Txn<'a> {
         if !self.volume.is_poisoned() {
             self.volume.log.append(self.view.id, self.view.epoch, &self.effects);
         }
+        if self.effects.capacity() <= EFFECTS_BYTES_KEPT {
+            state.effects = std::mem::take(&mut self.effects).cleared();
+        }
         Some(state)
     }
 
@@ -106,13 +112,15 @@ impl<'a> Txn<'a> {
         }
     }
 
-    /// Leaves word for whoever replays the log above the volume.
-    pub fn note(&mut self, note: &[u8]) {
-        self.record(&Effect::Note(note));
+    /// Leaves word for whoever replays the log above the volume: the bytes that `put` appends.
+    pub fn note(&mut self, put: impl FnOnce(&mut Vec<u8>)) {
+        if self.recording == Recording::On {
+            self.effects.push_note(put);
+        }
     }
 
     /// Leaves word in place of what `change` does to the tree: a replay does the same again.
-    pub fn by_note<T>(&mut self, note: &[u8], change: impl FnOnce(&mut Self) -> T) -> T {
+    pub fn by_note<T>(&mut self, note: impl FnOnce(&mut Vec<u8>), change: impl FnOnce(&mut Self) -> T) -> T {
         self.note(note);
         let before = self.recording;
         if before == Recording::On {

@@ -166,11 +166,14 @@ impl Log {
             if !tail.unwritten {
                 return Ok(tail.prev_end);
             }
-            buffer.clear();
-            buffer.extend_from_slice(&tail.bytes);
             tail.unwritten = false;
             let (start, end) = (tail.start, tail.prev_end);
-            tail.forget_whole_blocks();
+            // The block that more will be added to stays.
+            std::mem::swap(&mut *buffer, &mut tail.bytes);
+            let whole = whole_blocks(buffer.len());
+            tail.bytes.clear();
+            tail.bytes.extend_from_slice(&buffer[whole..]);
+            tail.start += whole as u64;
             (start, end)
         };
         let whole = buffer.len().next_multiple_of(FLUSH_BYTES as usize);
@@ -263,8 +266,13 @@ impl Tail {
 
     /// Drops blocks that nothing will be added to.
     fn forget_whole_blocks(&mut self) {
-        let whole = self.bytes.len() / FLUSH_BYTES as usize * FLUSH_BYTES as usize;
+        let whole = whole_blocks(self.bytes.len());
         self.bytes.drain(..whole);
         self.start += whole as u64;
     }
+}
+
+/// Bytes of `len` in whole blocks.
+fn whole_blocks(len: usize) -> usize {
+    len / FLUSH_BYTES as usize * FLUSH_BYTES as usize
 }
