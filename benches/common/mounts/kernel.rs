@@ -98,6 +98,15 @@ impl FileSystem for Kernel {
         (self.kind == "btrfs").then_some(command)
     }
 
+    fn scrubber(&self) -> Option<[Command; 2]> {
+        let command = |args: &[&str]| {
+            let mut command = Command::new("btrfs");
+            command.arg("scrub").args(args).arg(&self.dir);
+            command
+        };
+        (self.kind == "btrfs").then(|| [command(&["start", "-B"]), command(&["cancel"])])
+    }
+
     fn used_bytes(&self) -> Result<u64> {
         let text = process::run("btrfs", &["filesystem", "usage", "-b", text(&self.dir)?])?;
         let line = text.lines().find_map(|l| l.trim().strip_prefix("Used:"));

@@ -57,6 +57,10 @@ trait FileSystem {
     fn checker(&self) -> Option<Command> {
         None
     }
+    /// What scrubs it and returns at the end, and what ends that earlier.
+    fn scrubber(&self) -> Option<[Command; 2]> {
+        None
+    }
     /// Bytes of the store that are in use.
     fn used_bytes(&self) -> Result<u64> {
         Err("nobody counts them".into())
@@ -132,6 +136,11 @@ impl Peer {
         done.map(|_| Some(time))
     }
 
+    /// What scrubs it and returns at the end, and what ends that earlier.
+    pub fn scrubber(&self) -> Option<[Command; 2]> {
+        self.fs.scrubber()
+    }
+
     /// Bytes of the store that are in use.
     pub fn used_bytes(&self) -> Result<u64> {
         self.fs.used_bytes()
@@ -140,6 +149,7 @@ impl Peer {
     /// Waits until the space of deleted snapshots is back.
     pub fn wait_until_freed(&self) -> Result<()> {
         if let Some(snapshots) = self.snapshots() {
+            snapshots.hasten()?;
             snapshots.wait_until_gone()?;
         }
         let until = Instant::now() + CHECK_LIMIT;

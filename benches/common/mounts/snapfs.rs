@@ -87,6 +87,15 @@ impl FileSystem for Snapfs {
         Some(command)
     }
 
+    fn scrubber(&self) -> Option<[Command; 2]> {
+        let command = |option: &str| {
+            let mut command = Command::new(PROGRAM);
+            command.args(["scrub", option]).arg(&self.dir);
+            command
+        };
+        Some([command("--wait"), command("--stop")])
+    }
+
     fn used_bytes(&self) -> Result<u64> {
         self.status()?["used_bytes"].as_u64().ok_or_else(|| "the status lacks used_bytes".into())
     }
