@@ -17,10 +17,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Large snapshots deleted in a window, and blocks overwritten before each is made.
-const LARGE_IN_WINDOW: usize = 4;
+const LARGE_IN_WINDOW: usize = 3;
 const LARGE_BLOCKS: u64 = 12_000;
 /// Small ones.
-const SMALL_IN_WINDOW: usize = 50;
+const SMALL_IN_WINDOW: usize = 40;
 const SMALL_BLOCKS: u64 = 8;
 /// A preparation takes no longer, and no scrub that somebody ends.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -199,7 +199,7 @@ fn read_and_create(root: &Path, scale: &Scale, seed: u64, end: Instant) -> Resul
         found[0].push(micros(|| Ok(file.read_exact_at(&mut block, offset)?))?);
         rest(scale);
         let path = made.join(format!("f{number}"));
-        found[1].push(micros(|| Ok(drop(File::create(&path)?)))?);
+        found[1].push(micros(|| Ok(File::create(&path).map(drop)?))?);
         fs::remove_file(path)?;
         number += 1;
         rest(scale);

@@ -38,14 +38,14 @@ impl Subject for Files {
         let mount = site.cold()?;
         site.times("files.mount", at, &[mount])?;
         let mut rng = fastrand::Rng::with_seed(1);
+        let looked_at = work::distinct(LOOKED_AT, at, &mut rng);
         site.rate("files.lstat", at, || {
-            for _ in 0..LOOKED_AT {
-                let n = rng.u64(..at);
+            for &n in &looked_at {
                 if fs::symlink_metadata(file_in(&root, n))?.size() != 0 {
                     return Err(format!("file {n} is not empty").into());
                 }
             }
-            Ok(LOOKED_AT)
+            Ok(looked_at.len() as u64)
         })?;
         site.rate("files.turn", at, || {
             for _ in 0..TURNED {

@@ -42,7 +42,8 @@ impl Subject for Fragments {
         site.cold()?;
         site.stream("fragments.stream", at, &path)?;
         site.cold()?;
-        site.rate("fragments.read", at, || work::read_random(&path, random, rng, limit))?;
+        let blocks = work::distinct(random, len / work::BLOCK, rng);
+        site.rate("fragments.read", at, || work::read_blocks(&path, &blocks, limit))?;
         site.cold()?;
         // These fragment the file too, by less than what lies between two snapshots.
         site.rate("fragments.overwrite", at, || work::overwrite(&path, random.min(per_snapshot), rng, limit))

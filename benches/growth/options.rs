@@ -30,10 +30,10 @@ pub struct Options {
     /// Simulated days of the subject age; 28 unless given, 2 with `--small`.
     #[arg(long)]
     pub days: Option<u64>,
-    /// Simulated minutes from one snapshot of the subject age to the next; 1 unless given, 10 with `--small`.
+    /// Simulated minutes from one snapshot of the subject age to the next; 10 unless given, 20 with `--small`; divides 60.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=60))]
     pub minutes: Option<u64>,
-    /// Pairs of windows, alone and beside background work; 10 unless given, 3 with `--small`.
+    /// Pairs of windows, alone and beside background work; 8 unless given, 3 with `--small`.
     #[arg(long)]
     pub pairs: Option<usize>,
     /// Microseconds that a thread of the foreground rests after each call; 0 is as fast as it can.
@@ -92,9 +92,9 @@ const FULL: Scale = Scale {
     random: 10_000,
     limit: Duration::from_secs(4),
     days: 28,
-    minutes: 1,
-    pairs: 10,
-    window: Duration::from_millis(1_000),
+    minutes: 10,
+    pairs: 8,
+    window: Duration::from_millis(800),
     rest: Duration::ZERO,
     is_small: false,
 };
@@ -108,7 +108,7 @@ const SMALL: Scale = Scale {
     random: 2_000,
     limit: Duration::from_secs(1),
     days: 2,
-    minutes: 10,
+    minutes: 20,
     pairs: 3,
     window: Duration::from_millis(300),
     rest: Duration::ZERO,

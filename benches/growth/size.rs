@@ -29,7 +29,8 @@ impl Subject for Size {
         let mut rng = fastrand::Rng::with_seed(at);
         work::write_large(&path, len)?;
         site.cold()?;
-        site.rate("size.read", at, || work::read_random(&path, random, &mut rng, limit))?;
+        let blocks = work::distinct(random, len / work::BLOCK, &mut rng);
+        site.rate("size.read", at, || work::read_blocks(&path, &blocks, limit))?;
         site.cold()?;
         site.rate("size.overwrite", at, || work::overwrite(&path, random, &mut rng, limit))?;
         let times = work::sample_snapshots(&site.snapshots()?, &path, 7)?;

@@ -88,12 +88,23 @@ pub fn overwrite(path: &Path, count: u64, rng: &mut fastrand::Rng, limit: Durati
     Ok(done)
 }
 
-/// Reads blocks at random places.
-pub fn read_random(path: &Path, count: u64, rng: &mut fastrand::Rng, limit: Duration) -> Result<u64> {
+/// So many different numbers below another in random order; all of them if there are no more.
+pub fn distinct(count: u64, below: u64, rng: &mut fastrand::Rng) -> Vec<u64> {
+    let mut all: Vec<u64> = (0..below).collect();
+    rng.shuffle(&mut all);
+    all.truncate(count as usize);
+    all
+}
+
+/// Reads blocks at random places, none of them twice.
+pub fn read_blocks(path: &Path, blocks: &[u64], limit: Duration) -> Result<u64> {
     let (file, mut block, deadline) = (File::open(path)?, [0; BLOCK as usize], Deadline::after(limit));
-    let (blocks, mut done) = (file.metadata()?.len() / BLOCK, 0);
-    while done < count && !deadline.has_come() {
-        file.read_exact_at(&mut block, rng.u64(..blocks) * BLOCK)?;
+    let mut done = 0;
+    for n in blocks {
+        if deadline.has_come() {
+            break;
+        }
+        file.read_exact_at(&mut block, n * BLOCK)?;
         done += 1;
     }
     Ok(done)
