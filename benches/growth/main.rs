@@ -1,4 +1,4 @@
-//! How cost grows with files, snapshots, the size of a file, fragmentation and age, and whether background work disturbs
+//! How cost grows with files, snapshots, file size, fragmentation and age, and whether background work disturbs
 //! the foreground: curves and tables for snapfs and other file systems that make snapshots.
 //!
 //! `cargo bench --bench growth -- --help`, as root. `docs/performance.md` has the method. A subject is a row of steps of
