@@ -2,8 +2,8 @@
 //! on the medium beside the peers, and the same in every run.
 
 use crate::Result;
+use crate::common::process::run_command;
 use crate::options::Scale;
-use crate::process::run_command;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -8,30 +8,26 @@
 
 mod assets;
 mod chart;
-mod counters;
+#[path = "../common/mod.rs"]
+mod common;
 mod figures;
-mod medium;
-mod mounts;
 mod options;
-mod process;
-mod raw;
 mod run;
 mod tables;
 mod workloads;
 
 use assets::Assets;
 use clap::Parser;
+use common::medium::Medium;
+use common::mounts::Peer;
+use common::raw;
 use figures::Figures;
-use medium::Medium;
-use mounts::Peer;
 use options::Options;
 use run::Run;
 use std::fs;
 use workloads::Group;
 
-/// Whatever stops a piece of work: told, and the rest goes on.
-type Error = Box<dyn std::error::Error + Send + Sync>;
-type Result<T> = std::result::Result<T, Error>;
+use common::{Error, Result};
 
 fn main() -> Result<()> {
     let options = Options::parse();
@@ -63,11 +59,13 @@ fn main() -> Result<()> {
 
 fn measure(options: &Options, groups: &[&'static Group], figures: &mut Figures) -> Result<()> {
     let scale = options.scale();
-    let medium = Medium::new(options, &scale)?;
-    figures.set_surroundings(medium.describe(&scale));
+    // As much again as one image for trees and archives.
+    let total = scale.image * (options.peers.len() as u64 + 1);
+    let medium = Medium::new("peers", options.medium, options.dir.as_deref(), scale.image, total)?;
+    figures.set_surroundings(medium.describe(scale.name));
     let mut peers = Vec::new();
     for name in &options.peers {
-        match Peer::new(name, &medium, &scale) {
+        match Peer::new(name, &medium) {
             Ok(peer) => peers.push(peer),
             Err(why) => figures.miss(name, &why.to_string()),
         }

@@ -1,17 +1,9 @@
 //! The command line, and the sizes of a run.
 
-use clap::{Parser, ValueEnum};
+use crate::common::medium::MediumKind;
+use clap::Parser;
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// Where the images and stores are.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum MediumKind {
-    /// A directory of the host: `--dir`, `SNAPFS_BENCH_DIR` or the temporary directory.
-    Disk,
-    /// A tmpfs of bounded size that the bench mounts and unmounts.
-    Ram,
-}
 
 /// Compares snapfs with other file systems.
 #[derive(Parser)]

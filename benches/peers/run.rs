@@ -2,13 +2,13 @@
 
 use crate::Result;
 use crate::assets::Assets;
-use crate::counters;
+use crate::common::counters;
+use crate::common::medium::Medium;
+use crate::common::mounts::{Peer, Snapshots};
+use crate::common::process::{self, Daemon};
+use crate::common::raw;
 use crate::figures::Measure;
-use crate::medium::Medium;
-use crate::mounts::{Peer, Snapshots};
 use crate::options::{Options, Scale};
-use crate::process::{self, Daemon};
-use crate::raw;
 use crate::workloads::Group;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 
 use super::{Deadline, Group, Unit, noise, phase};
 use crate::Result;
-use crate::raw::Mapping;
+use crate::common::raw::Mapping;
 use crate::run::Run;
 use std::fs::{self, File};
 use std::io::{Read, Write};

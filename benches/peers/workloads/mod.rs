@@ -6,8 +6,8 @@ mod programs;
 mod snapshots;
 mod sync;
 
-use crate::mounts;
-use crate::raw;
+use crate::common::mounts;
+use crate::common::raw;
 use crate::run::Run;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};

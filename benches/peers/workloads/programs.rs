@@ -3,7 +3,7 @@
 use super::{Group, Unit, phase};
 use crate::Result;
 use crate::assets::{self, git};
-use crate::process::run_command;
+use crate::common::process::run_command;
 use crate::run::Run;
 use std::fs;
 use std::path::Path;

@@ -4,7 +4,7 @@
 use super::large::write_large;
 use super::{Deadline, Group, Phase, Unit, file_in, noise, phase};
 use crate::Result;
-use crate::mounts::Snapshots;
+use crate::common::mounts::Snapshots;
 use crate::run::Run;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;

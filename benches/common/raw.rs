@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)] // each call is one line over descriptors and structures that outlive it
 
-use crate::Result;
+use crate::common::Result;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -54,6 +54,7 @@ pub fn sync_host() {
 
 const BTRFS_SNAP_CREATE_V2: u64 = 0x5000_9417;
 const BTRFS_SNAP_DESTROY: u64 = 0x5000_940F;
+const BTRFS_SYNC: u64 = 0x9408;
 const BTRFS_READ_ONLY: u64 = 1 << 1;
 
 /// `struct btrfs_ioctl_vol_args` of the kernel.
@@ -105,6 +106,23 @@ pub fn btrfs_delete(dir: &Path, name: &str) -> Result<()> {
     let args = VolumeArgs { fd: 0, name: name_bytes(name) };
     // SAFETY: the structure is the kernel's and lives through the call.
     Ok(done(unsafe { libc::ioctl(dir.as_raw_fd(), BTRFS_SNAP_DESTROY as _, &raw const args) })?)
+}
+
+/// Commits a btrfs file system and wakes what frees deleted snapshots.
+pub fn btrfs_sync(dir: &Path) -> Result<()> {
+    let dir = File::open(dir)?;
+    // SAFETY: no pointers.
+    Ok(done(unsafe { libc::ioctl(dir.as_raw_fd(), BTRFS_SYNC as _) })?)
+}
+
+/// Drops the kernel's clean pages of a range of a file.
+pub fn forget_pages(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    let (offset, len) = (offset as libc::off_t, len as libc::off_t);
+    // SAFETY: no pointers.
+    match unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, len, libc::POSIX_FADV_DONTNEED) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
 }
 
 /// A shared, writable mapping of a whole file.

@@ -1,7 +1,7 @@
 //! Programs: run with a bound on their time, and daemons that end with their guard. Only processes that were started
 //! here are ever killed, by number.
 
-use crate::Result;
+use crate::common::Result;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
@@ -107,7 +107,7 @@ impl Daemon {
             if Instant::now() > until {
                 return Err(format!("{} does not serve", self.name).into());
             }
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
     }

@@ -1,39 +1,49 @@
 //! Where images and stores are: a private directory on the host's disk, or in a tmpfs that is mounted for the run.
 
-use crate::Result;
-use crate::counters::Disk;
-use crate::options::{MediumKind, Options, Scale};
-use crate::process;
+use crate::common::Result;
+use crate::common::counters::Disk;
+use crate::common::process;
+use clap::ValueEnum;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+/// Where the images and stores are.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MediumKind {
+    /// A directory of the host: `--dir`, `SNAPFS_BENCH_DIR` or the temporary directory.
+    Disk,
+    /// A tmpfs of bounded size that the bench mounts and unmounts.
+    Ram,
+}
 
 /// The private directory. Dropped, it is removed, and the tmpfs unmounted.
 pub struct Medium {
     dir: PathBuf,
     kind: MediumKind,
     is_mounted: bool,
+    /// MiB of each image.
+    image: u64,
 }
 
 impl Medium {
-    /// Makes it.
-    pub fn new(options: &Options, scale: &Scale) -> Result<Medium> {
-        let from_env = std::env::var_os("SNAPFS_BENCH_DIR").map(PathBuf::from);
-        let base = options.dir.clone().or(from_env).unwrap_or_else(std::env::temp_dir);
-        let dir = base.join(format!("snapfs-peers-{}", std::process::id()));
+    /// Makes it for images of `image` MiB each, in `dir` or the directory that the environment names; a tmpfs holds
+    /// `total` MiB at most.
+    pub fn new(name: &str, kind: MediumKind, dir: Option<&Path>, image: u64, total: u64) -> Result<Medium> {
+        let from_env = || std::env::var_os("SNAPFS_BENCH_DIR").map(PathBuf::from);
+        let base = dir.map(PathBuf::from).or_else(from_env).unwrap_or_else(std::env::temp_dir);
+        let dir = base.join(format!("snapfs-{name}-{}", std::process::id()));
         fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
-        let mut medium = Medium { dir, kind: options.medium, is_mounted: false };
-        if options.medium == MediumKind::Ram {
-            // Each image, and as much again as one of them for trees and archives.
-            let mib = scale.image * (options.peers.len() as u64 + 1);
+        let mut medium = Medium { dir, kind, is_mounted: false, image };
+        if kind == MediumKind::Ram {
             let free = memory_mib("MemAvailable:");
-            if mib > free / 10 * 9 {
-                let what =
-                    format!("images of {} MiB each need {mib} MiB of memory, {free} are free", scale.image);
+            if total > free / 10 * 9 {
+                let what = format!("images of {image} MiB each need {total} MiB of memory, {free} are free");
                 return Err(format!("{what}: choose fewer --peers or a smaller --image").into());
             }
-            let size = format!("size={mib}m,mode=700");
-            process::run("mount", &["-t", "tmpfs", "-o", &size, "snapfs-peers", text(&medium.dir)?])?;
+            let size = format!("size={total}m,mode=700");
+            let source = format!("snapfs-{name}");
+            process::run("mount", &["-t", "tmpfs", "-o", &size, &source, text(&medium.dir)?])?;
             medium.is_mounted = true;
         }
         Ok(medium)
@@ -57,11 +67,11 @@ impl Medium {
     }
 
     /// An image whose bytes were all written: no peer pays for space that the host allocates late.
-    pub fn image(&self, name: &str, scale: &Scale) -> Result<PathBuf> {
+    pub fn image(&self, name: &str) -> Result<PathBuf> {
         let path = self.dir.join(format!("{name}.img"));
         let mut file = File::create(&path)?;
         let zeros = vec![0; 1 << 20];
-        for _ in 0..scale.image {
+        for _ in 0..self.image {
             file.write_all(&zeros)?;
         }
         file.sync_all()?;
@@ -69,7 +79,7 @@ impl Medium {
     }
 
     /// One line about the surroundings of the run.
-    pub fn describe(&self, scale: &Scale) -> String {
+    pub fn describe(&self, scale: &str) -> String {
         let medium = match self.kind {
             MediumKind::Disk => "disk",
             MediumKind::Ram => "RAM disk",
@@ -78,7 +88,7 @@ impl Medium {
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let kernel = kernel.split('-').next().unwrap_or_default().trim();
         let memory = memory_mib("MemTotal:") / 1024;
-        let (version, scale) = (env!("CARGO_PKG_VERSION"), scale.name);
+        let version = env!("CARGO_PKG_VERSION");
         format!(
             "snapfs {version}, {medium}, {scale} size, kernel {kernel}, {cpus} CPUs, {memory} GiB of memory"
         )

@@ -1,6 +1,6 @@
 //! What the kernel counts: CPU time and memory of a daemon, calls that reached a block device.
 
-use crate::raw;
+use crate::common::raw;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -16,8 +16,17 @@ pub fn cpu_seconds(pid: u32) -> Option<f64> {
 
 /// Peak of the resident memory since [`forget_peak`], MiB.
 pub fn peak_mib(pid: u32) -> Option<f64> {
+    memory_mib(pid, "VmHWM:")
+}
+
+/// Resident memory, MiB.
+pub fn resident_mib(pid: u32) -> Option<f64> {
+    memory_mib(pid, "VmRSS:")
+}
+
+fn memory_mib(pid: u32, field: &str) -> Option<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    let line = text.lines().find_map(|l| l.strip_prefix(field))?;
     let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kib / 1024.0)
 }

@@ -2,10 +2,9 @@
 //! cache; the daemon stays.
 
 use super::{FileSystem, Snapshots};
-use crate::Result;
-use crate::medium::{Medium, text};
-use crate::options::Scale;
-use crate::process::{self, Daemon};
+use crate::common::Result;
+use crate::common::medium::{Medium, text};
+use crate::common::process::{self, Daemon};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -20,7 +19,7 @@ pub struct Zfs {
 }
 
 impl Zfs {
-    pub fn new(medium: &Medium, scale: &Scale) -> Result<Zfs> {
+    pub fn new(medium: &Medium) -> Result<Zfs> {
         process::run("sh", &["-c", "command -v zfs-fuse zpool zfs"])
             .map_err(|_| "zfs-fuse is not installed")?;
         if process::run("zpool", &["list"]).is_ok() {
@@ -29,7 +28,7 @@ impl Zfs {
         let dir = medium.place("zfs-fuse")?;
         let images = medium.place("zfs-images")?;
         let image = images.join("pool.img");
-        std::fs::rename(medium.image("zfs-fuse", scale)?, &image)?;
+        std::fs::rename(medium.image("zfs-fuse")?, &image)?;
         let mut command = Command::new("zfs-fuse");
         command.args(["-n", "--no-kstat-mount", "-p"]).arg(medium.dir().join("zfs-fuse.pid"));
         let daemon = Daemon::start(&mut command, &medium.dir().join("zfs-fuse.log"))?;

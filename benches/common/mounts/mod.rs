@@ -2,18 +2,18 @@
 
 mod fuse;
 mod kernel;
-mod snapfs;
+pub mod snapfs;
 mod zfs;
 
-use crate::Result;
-use crate::counters::{self, Disk};
-use crate::medium::{Medium, text};
-use crate::options::Scale;
-use crate::process;
-use crate::raw;
+use crate::common::Result;
+use crate::common::counters::{self, Disk};
+use crate::common::medium::{Medium, text};
+use crate::common::process;
+use crate::common::raw;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Names of all peers.
@@ -31,6 +31,9 @@ pub const NAMES: [&str; 12] = [
     "bindfs",
     "s3ql",
 ];
+
+/// No check takes longer, and no freeing.
+const CHECK_LIMIT: Duration = Duration::from_secs(300);
 
 /// What each kind of peer can do. Its `Drop` unmounts it and ends its daemon, whatever happened.
 trait FileSystem {
@@ -50,6 +53,22 @@ trait FileSystem {
     fn disk(&self) -> Option<Disk> {
         None
     }
+    /// What proves its metadata while it is not mounted.
+    fn checker(&self) -> Option<Command> {
+        None
+    }
+    /// What scrubs it and returns at the end, and what ends that earlier.
+    fn scrubber(&self) -> Option<[Command; 2]> {
+        None
+    }
+    /// Bytes of the store that are in use.
+    fn used_bytes(&self) -> Result<u64> {
+        Err("nobody counts them".into())
+    }
+    /// True while the space of deleted snapshots comes back.
+    fn is_freeing(&self) -> Result<bool> {
+        Ok(false)
+    }
 }
 
 /// A mounted file system.
@@ -60,14 +79,14 @@ pub struct Peer {
 
 impl Peer {
     /// Makes and mounts it. Fails if it is not to be had here.
-    pub fn new(name: &str, medium: &Medium, scale: &Scale) -> Result<Peer> {
+    pub fn new(name: &str, medium: &Medium) -> Result<Peer> {
         let mut fs: Box<dyn FileSystem> = match name {
             "snapfs" | "snapfs-image" | "snapfs-loop" | "snapfs-writeback" => {
-                Box::new(snapfs::Snapfs::new(name, medium, scale)?)
+                Box::new(snapfs::Snapfs::new(name, medium)?)
             }
-            "btrfs" | "ext4" | "xfs" => Box::new(kernel::Kernel::new(name, medium, scale)?),
-            "zfs-fuse" => Box::new(zfs::Zfs::new(medium, scale)?),
-            "ntfs-3g" | "fuse2fs" | "bindfs" | "s3ql" => Box::new(fuse::Fuse::new(name, medium, scale)?),
+            "btrfs" | "ext4" | "xfs" => Box::new(kernel::Kernel::new(name, medium)?),
+            "zfs-fuse" => Box::new(zfs::Zfs::new(medium)?),
+            "ntfs-3g" | "fuse2fs" | "bindfs" | "s3ql" => Box::new(fuse::Fuse::new(name, medium)?),
             _ => return Err(format!("no such peer; there are {}", NAMES.join(", ")).into()),
         };
         fs.mount()?;
@@ -94,12 +113,53 @@ impl Peer {
         self.fs.disk()
     }
 
-    /// Closes and opens it: what is read next comes from the device, and nothing is left to be written.
-    pub fn remount(&mut self) -> Result<()> {
+    /// Closes and opens it: what is read next comes from the device, and nothing is left to be written. How long the
+    /// opening took.
+    pub fn remount(&mut self) -> Result<Duration> {
         self.fs.unmount()?;
         raw::sync_host();
         fs::write("/proc/sys/vm/drop_caches", "3")?;
-        self.fs.mount()
+        let start = Instant::now();
+        self.fs.mount()?;
+        Ok(start.elapsed())
+    }
+
+    /// Proves its metadata, closed meanwhile; how long that took. None where there is no such program. Fails if the
+    /// program finds anything.
+    pub fn check(&mut self) -> Result<Option<Duration>> {
+        let Some(mut command) = self.fs.checker() else { return Ok(None) };
+        self.fs.unmount()?;
+        let start = Instant::now();
+        let done = process::run_command(&mut command, CHECK_LIMIT);
+        let time = start.elapsed();
+        self.fs.mount()?;
+        done.map(|_| Some(time))
+    }
+
+    /// What scrubs it and returns at the end, and what ends that earlier.
+    pub fn scrubber(&self) -> Option<[Command; 2]> {
+        self.fs.scrubber()
+    }
+
+    /// Bytes of the store that are in use.
+    pub fn used_bytes(&self) -> Result<u64> {
+        self.fs.used_bytes()
+    }
+
+    /// Waits until the space of deleted snapshots is back.
+    pub fn wait_until_freed(&self) -> Result<()> {
+        if let Some(snapshots) = self.snapshots() {
+            snapshots.hasten()?;
+            snapshots.wait_until_gone()?;
+        }
+        let until = Instant::now() + CHECK_LIMIT;
+        while self.fs.is_freeing()? {
+            if Instant::now() > until {
+                return Err("space does not come back".into());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.settle()
     }
 
     /// Waits until it does no work in the background any more.
@@ -149,6 +209,14 @@ impl Snapshots {
             Snapshots::Directory(dir) => Ok(fs::remove_dir(dir.join(name))?),
             Snapshots::Btrfs { dir, .. } => raw::btrfs_delete(dir, name),
             Snapshots::Zfs(pool) => process::run("zfs", &["destroy", &format!("{pool}@{name}")]).map(drop),
+        }
+    }
+
+    /// Makes sure that the space of deleted ones begins to come back now and not at some later time.
+    pub fn hasten(&self) -> Result<()> {
+        match self {
+            Snapshots::Btrfs { dir, .. } => raw::btrfs_sync(dir),
+            Snapshots::Directory(_) | Snapshots::Zfs(_) => Ok(()),
         }
     }
 

@@ -2,15 +2,15 @@
 
 use super::kernel::Loop;
 use super::{FileSystem, Snapshots, is_mounted, unmount};
-use crate::Result;
-use crate::counters::Disk;
-use crate::medium::{Medium, text};
-use crate::options::Scale;
-use crate::process::{self, Daemon};
+use crate::common::Result;
+use crate::common::counters::Disk;
+use crate::common::medium::{Medium, text};
+use crate::common::process::{self, Daemon};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_snapfs");
+/// The program that is measured.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_snapfs");
 
 pub struct Snapfs {
     store: PathBuf,
@@ -23,13 +23,13 @@ pub struct Snapfs {
 }
 
 impl Snapfs {
-    pub fn new(name: &str, medium: &Medium, scale: &Scale) -> Result<Snapfs> {
+    pub fn new(name: &str, medium: &Medium) -> Result<Snapfs> {
         let dir = medium.place(name)?;
         let mut device = None;
         let store = match name {
-            "snapfs-image" => medium.image(name, scale)?,
+            "snapfs-image" => medium.image(name)?,
             "snapfs-loop" => {
-                let attached = Loop::new(&medium.image(name, scale)?)?;
+                let attached = Loop::new(&medium.image(name)?)?;
                 let path = PathBuf::from(attached.path());
                 device = Some(attached);
                 path
@@ -44,6 +44,11 @@ impl Snapfs {
         let options = if name == "snapfs-writeback" { "cache=writeback" } else { "cache=strict" };
         let log = medium.dir().join(format!("{name}.log"));
         Ok(Snapfs { store, dir, log, options, daemon: None, device })
+    }
+
+    fn status(&self) -> Result<serde_json::Value> {
+        let text = process::run(PROGRAM, &["status", "--json", text(&self.dir)?])?;
+        Ok(serde_json::from_str(&text)?)
     }
 }
 
@@ -74,6 +79,29 @@ impl FileSystem for Snapfs {
 
     fn disk(&self) -> Option<Disk> {
         self.device.as_ref().map(Loop::disk)
+    }
+
+    fn checker(&self) -> Option<Command> {
+        let mut command = Command::new(PROGRAM);
+        command.arg("check").arg(&self.store);
+        Some(command)
+    }
+
+    fn scrubber(&self) -> Option<[Command; 2]> {
+        let command = |option: &str| {
+            let mut command = Command::new(PROGRAM);
+            command.args(["scrub", option]).arg(&self.dir);
+            command
+        };
+        Some([command("--wait"), command("--stop")])
+    }
+
+    fn used_bytes(&self) -> Result<u64> {
+        self.status()?["used_bytes"].as_u64().ok_or_else(|| "the status lacks used_bytes".into())
+    }
+
+    fn is_freeing(&self) -> Result<bool> {
+        self.status()?["freeing"].as_bool().ok_or_else(|| "the status lacks freeing".into())
     }
 }
 

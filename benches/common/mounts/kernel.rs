@@ -1,13 +1,13 @@
 //! File systems of the kernel, on loop devices over images.
 
 use super::{FileSystem, Snapshots, is_mounted, unmount};
-use crate::Result;
-use crate::counters::Disk;
-use crate::medium::{Medium, text};
-use crate::options::Scale;
-use crate::process;
+use crate::common::Result;
+use crate::common::counters::Disk;
+use crate::common::medium::{Medium, text};
+use crate::common::process;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// A loop device. Dropped, it is detached.
 pub struct Loop(String);
@@ -45,7 +45,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    pub fn new(kind: &str, medium: &Medium, scale: &Scale) -> Result<Kernel> {
+    pub fn new(kind: &str, medium: &Medium) -> Result<Kernel> {
         // What ext4 would initialise later, in the background of other measurements, it initialises now; room for
         // millions of files.
         let make: &[&str] = match kind {
@@ -57,7 +57,7 @@ impl Kernel {
         };
         // Asked before an image is written for nothing.
         process::run(make[0], &["-V"])?;
-        let (dir, device) = (medium.place(kind)?, Loop::new(&medium.image(kind, scale)?)?);
+        let (dir, device) = (medium.place(kind)?, Loop::new(&medium.image(kind)?)?);
         process::run(make[0], &[&make[1..], &[device.path()]].concat())?;
         let root = if kind == "btrfs" { dir.join("live") } else { dir.clone() };
         Ok(Kernel { kind: kind.into(), device, dir, root })
@@ -90,6 +90,28 @@ impl FileSystem for Kernel {
 
     fn disk(&self) -> Option<Disk> {
         Some(self.device.disk())
+    }
+
+    fn checker(&self) -> Option<Command> {
+        let mut command = Command::new("btrfs");
+        command.args(["check", "--readonly", self.device.path()]);
+        (self.kind == "btrfs").then_some(command)
+    }
+
+    fn scrubber(&self) -> Option<[Command; 2]> {
+        let command = |args: &[&str]| {
+            let mut command = Command::new("btrfs");
+            command.arg("scrub").args(args).arg(&self.dir);
+            command
+        };
+        (self.kind == "btrfs").then(|| [command(&["start", "-B"]), command(&["cancel"])])
+    }
+
+    fn used_bytes(&self) -> Result<u64> {
+        let text = process::run("btrfs", &["filesystem", "usage", "-b", text(&self.dir)?])?;
+        let line = text.lines().find_map(|l| l.trim().strip_prefix("Used:"));
+        let number = line.and_then(|l| l.trim().parse().ok());
+        number.ok_or_else(|| "btrfs does not say what is used".into())
     }
 }
 

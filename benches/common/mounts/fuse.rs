@@ -1,10 +1,9 @@
 //! FUSE file systems whose daemon stays in the foreground and ends when it is unmounted.
 
 use super::{FileSystem, is_mounted, unmount};
-use crate::Result;
-use crate::medium::{Medium, text};
-use crate::options::Scale;
-use crate::process::{self, Daemon};
+use crate::common::Result;
+use crate::common::medium::{Medium, text};
+use crate::common::process::{self, Daemon};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,7 +18,7 @@ pub struct Fuse {
 }
 
 impl Fuse {
-    pub fn new(name: &str, medium: &Medium, scale: &Scale) -> Result<Fuse> {
+    pub fn new(name: &str, medium: &Medium) -> Result<Fuse> {
         let installed = |program: &str| {
             process::run("sh", &["-c", &format!("command -v {program}")])
                 .map_err(|_| format!("{program} is not installed"))
@@ -29,7 +28,7 @@ impl Fuse {
             "ntfs-3g" => {
                 installed("ntfs-3g")?;
                 installed("mkntfs")?;
-                let image = medium.image(name, scale)?;
+                let image = medium.image(name)?;
                 process::run("mkntfs", &["-q", "-F", "-Q", text(&image)?])?;
                 serve.extend(
                     ["ntfs-3g", "-o", "no_detach,noatime,allow_other", text(&image)?].map(String::from),
@@ -37,7 +36,7 @@ impl Fuse {
             }
             "fuse2fs" => {
                 installed("fuse2fs")?;
-                let image = medium.image(name, scale)?;
+                let image = medium.image(name)?;
                 process::run("mkfs.ext4", &["-q", "-F", "-i", "4096", text(&image)?])?;
                 serve.extend(["fuse2fs", "-f", "-o", "allow_other", text(&image)?].map(String::from));
             }
