@@ -3,6 +3,7 @@
 #![allow(unsafe_code)] // each call is one line over descriptors and structures that outlive it
 
 use crate::common::Result;
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -30,14 +31,29 @@ pub fn interrupted() -> bool {
 }
 
 /// Gives the process, and whatever it starts from now on, mounts of its own. Otherwise anybody who copies the mounts of
-/// the host for a container meanwhile would hold those of the bench, and no daemon would end when it is unmounted.
-/// Called before there are threads.
+/// the host for a container meanwhile would hold those of the bench, and no daemon would end when it is unmounted. For
+/// the same reason copies of other snapfs mounts are let go, except where the bench itself lives. Called before there are
+/// threads.
 pub fn own_mounts() -> io::Result<()> {
     let (none, flags) = (std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE);
     // SAFETY: no pointers.
     done(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
     // SAFETY: the strings are constants; only the propagation of what is mounted changes.
-    done(unsafe { libc::mount(none, c"/".as_ptr(), none, flags, none.cast()) })
+    done(unsafe { libc::mount(none, c"/".as_ptr(), none, flags, none.cast()) })?;
+    let own = [std::env::current_exe()?, std::env::current_dir()?, std::env::temp_dir()];
+    for line in std::fs::read_to_string("/proc/self/mountinfo")?.lines() {
+        let (Some(point), true) = (line.split(' ').nth(4), line.contains(" - fuse.snapfs ")) else {
+            continue;
+        };
+        // The kernel writes blanks in names as octal numbers: such a mount stays.
+        if let Ok(c_point) = CString::new(point)
+            && !own.iter().any(|path| path.starts_with(point))
+        {
+            // SAFETY: the string lives through the call. What cannot be let go stays.
+            unsafe { libc::umount2(c_point.as_ptr(), libc::MNT_DETACH) };
+        }
+    }
+    Ok(())
 }
 
 /// Ticks of `/proc/PID/stat` in a second.

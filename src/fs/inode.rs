@@ -8,6 +8,7 @@ use super::change::Change;
 use super::compress;
 use super::flags;
 use super::items::Items;
+use super::snapdir::snapdir_ttl;
 use crate::format::inode::{Inode, MODE_BITS};
 use crate::format::{BLOCK_BYTES, Ino, Key, Kind, ViewId};
 use crate::limits::INLINE_BYTES_MAX;
@@ -117,7 +118,7 @@ impl Fs {
     /// See [`Operations::getattr`](crate::ops::Operations::getattr).
     pub(super) fn attributes(&self, node: NodeId, handle: Option<Handle>) -> Result<(Attr, Duration)> {
         if let Place::Snapdir(dir) = place(node) {
-            return Ok((self.snapdir_attr(dir)?, Duration::ZERO));
+            return Ok((self.snapdir_attr(dir)?, snapdir_ttl(dir)));
         }
         let view = self.view_through(node, handle)?;
         let ino = Ino(node.ino());
@@ -164,6 +165,9 @@ impl Fs {
         }
         change.put_inode(ino, &inode);
         change.apply()?;
+        if chown && ino == Ino::ROOT {
+            self.forget_snapdir(); // it belongs to the same owner
+        }
         Ok((self.attr(node, &inode), Duration::MAX))
     }
 

@@ -126,6 +126,7 @@ impl Fs {
         self.gate.write().dirty.end_round(round);
         self.snapshot_pause_ns.store(pause.as_nanos() as u64, Ordering::Relaxed);
         drop(no_commit);
+        self.forget_snapdir();
         if !durable {
             self.commit()?;
         }
@@ -141,6 +142,7 @@ impl Fs {
             return Ok(());
         }
         self.volume.rename_snapshot(info.id, new)?;
+        self.forget_snapdir();
         self.outlive()
     }
 
@@ -152,6 +154,7 @@ impl Fs {
             return Err(Error::Busy);
         }
         self.volume.delete_snapshot(info.id)?;
+        self.forget_snapdir();
         self.outlive()
     }
 
@@ -212,9 +215,17 @@ impl Fs {
         })
     }
 
-    /// A `.snapshots` as the answer to a lookup.
+    /// A `.snapshots` as the answer to a lookup. That of the root stays where it is for ever.
     pub(super) fn snapdir_entry(&self, dir: Ino) -> Result<Entry> {
-        Ok(self.short_lived(self.snapdir_attr(dir)?))
+        let entry = self.short_lived(self.snapdir_attr(dir)?);
+        let entry_ttl = if dir == Ino::ROOT { Duration::MAX } else { entry.entry_ttl };
+        Ok(Entry { attr_ttl: snapdir_ttl(dir), entry_ttl, ..entry })
+    }
+
+    /// The kernel keeps what `stat` shows of the root's `.snapshots` until it is told: called before whatever changes that
+    /// is answered.
+    pub(super) fn forget_snapdir(&self) {
+        self.kernel().forget_attributes(snapdir_node(Ino::ROOT));
     }
 
     fn short_lived(&self, attr: Attr) -> Entry {
@@ -301,6 +312,12 @@ impl Fs {
 
 fn time_of((secs, nanos): (i64, u32)) -> Timestamp {
     Timestamp { secs, nanos }
+}
+
+/// For how long the kernel may keep the attributes of the `.snapshots` of `dir`. Only that of the root is certain to be
+/// known to the kernel when there is something to tell.
+pub(super) fn snapdir_ttl(dir: Ino) -> Duration {
+    if dir == Ino::ROOT { Duration::MAX } else { Duration::ZERO }
 }
 
 fn only_in_root(dir: Ino) -> Result<()> {

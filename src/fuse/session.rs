@@ -131,10 +131,11 @@ impl Mounted {
         result
     }
 
-    /// Raises the kernel's defaults for FUSE (read-ahead 128 KiB, one percent of the dirty pages): best effort, root.
+    /// Raises the kernel's defaults for FUSE (read-ahead 128 KiB, one percent of the dirty pages): best effort, root. Two
+    /// of the largest READs are under way ahead of a reader, so that two threads copy and prove.
     fn tune(&self) {
         let bdi = format!("/sys/class/bdi/{}:{}", self.device.0, self.device.1);
-        for (file, value) in [("read_ahead_kb", "1024"), ("max_ratio", "100"), ("strict_limit", "0")] {
+        for (file, value) in [("read_ahead_kb", "2048"), ("max_ratio", "100"), ("strict_limit", "0")] {
             if let Err(e) = fs::write(Path::new(&bdi).join(file), value) {
                 log::debug!("{bdi}/{file} stays as it is: {e}");
             }

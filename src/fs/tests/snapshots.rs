@@ -3,6 +3,7 @@
 use super::super::{SnapdirMode, SnapshotCreator};
 use super::*;
 use parking_lot::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 #[test]
@@ -144,6 +145,9 @@ fn attributes_of_snapdir_and_snapshots() {
     let one = t.snapshot("one");
     let e = t.fs.lookup(&USER, ROOT, b".snapshots").unwrap();
     assert_eq!((e.attr.mode, e.attr.nlink, e.attr.mtime.secs), (0o755, 3, 1060));
+    assert_eq!((e.entry_ttl, e.attr_ttl), (Duration::MAX, Duration::MAX), "the kernel is told of changes");
+    let d = t.mkdir(ROOT, "d").unwrap();
+    let e = t.fs.lookup(&USER, d, b".snapshots").unwrap();
     assert_eq!((e.entry_ttl, e.attr_ttl), (Duration::ZERO, Duration::ZERO));
     assert_eq!(t.fs.lookup(&USER, SNAPDIR, b"one").unwrap().entry_ttl, Duration::ZERO);
     let get = |name: &str| String::from_utf8(t.fs.getxattr(one, name.as_bytes()).unwrap()).unwrap();
@@ -173,6 +177,49 @@ impl Kernel for Cache {
     }
     fn invalidate_node(&self, _node: NodeId) {}
     fn invalidate_entry(&self, _parent: NodeId, _name: &[u8]) {}
+}
+
+/// A kernel that counts how often it is told to forget the attributes of the root's `.snapshots`.
+#[derive(Default)]
+struct Told(AtomicUsize);
+
+impl Kernel for Told {
+    fn write_back(&self, _nodes: &[(NodeId, u64)]) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn forget_attributes(&self, node: NodeId) {
+        assert_eq!(node, SNAPDIR);
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+    fn invalidate_node(&self, _node: NodeId) {}
+    fn invalidate_entry(&self, _parent: NodeId, _name: &[u8]) {}
+}
+
+#[test]
+fn the_kernel_hears_of_whatever_changes_snapdir() {
+    let t = T::new();
+    let told = Arc::new(Told::default());
+    t.fs.set_kernel(told.clone());
+    let mut before = t.attr(SNAPDIR);
+    let mut changed = |what: &str| {
+        let now = t.attr(SNAPDIR);
+        assert_ne!(now, before, "{what}");
+        before = now;
+        assert_eq!(told.0.swap(0, Ordering::SeqCst), 1, "{what}");
+    };
+    t.clock.advance(1_000_000_000);
+    t.mkdir(SNAPDIR, "asked for").unwrap();
+    changed("mkdir");
+    t.clock.advance(1_000_000_000);
+    t.fs.create_snapshot(b"from elsewhere", SnapshotCreator::User).unwrap();
+    changed("create");
+    t.fs.delete_snapshot(b"from elsewhere").unwrap();
+    changed("delete");
+    t.fs.rmdir(&USER, SNAPDIR, b"asked for").unwrap();
+    changed("rmdir");
+    let owner = SetAttr { uid: Some(7), ..SetAttr::default() };
+    t.fs.setattr(&USER, ROOT, None, &owner).unwrap();
+    changed("chown of the root");
 }
 
 #[test]
