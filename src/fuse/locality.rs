@@ -29,6 +29,9 @@ const REQUESTS_MIN: u64 = 8;
 const OTHERS_SHARE: u64 = 8;
 /// Ticks without a reason to go on before the watch sleeps until the next request.
 const IDLE_TICKS_MAX: u32 = 10;
+/// How many of them are left when it is woken: long enough to see a burst of requests begin, short enough to cost little
+/// where they come one by one.
+const WOKEN_TICKS: u32 = 3;
 /// More data than this takes longer to copy than a processor takes to wake.
 pub(super) const BULK_BYTES_MIN: usize = 64 << 10;
 /// If it lasted no longer than this, perhaps others kept the thread from the processor: not again at once.
@@ -205,6 +208,7 @@ impl Watch {
                 l.sleeps.store(true, SeqCst);
                 drop(l);
                 std::thread::park();
+                self.idle_ticks = IDLE_TICKS_MAX - WOKEN_TICKS;
             } else {
                 drop(l);
                 std::thread::sleep(if lazy { TICK * 10 } else { TICK });
