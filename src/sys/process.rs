@@ -87,9 +87,8 @@ pub fn wait_termination_signal() -> io::Result<bool> {
 }
 
 /// Bounds what the C library's allocator keeps for threads that are done with it: with an arena for each thread, every
-/// one holds the most that it ever needed. What is kept is given back by [`trim_heap`] alone, when there is nothing to
-/// do: giving delayed data back at each commit and asking for it again costs a tenth of a small write. A no-op elsewhere
-/// than on glibc.
+/// one holds the most that it ever needed. What is kept is given back by [`trim_heap`] alone: giving delayed data back at
+/// each commit and asking for it again costs a tenth of a small write. A no-op elsewhere than on glibc.
 pub fn share_heap() {
     /// As much as the delayed data that a daemon holds by default.
     #[cfg(target_env = "gnu")]
