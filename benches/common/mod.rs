@@ -8,6 +8,7 @@ pub mod medium;
 pub mod mounts;
 pub mod process;
 pub mod raw;
+pub mod report;
 
 /// Whatever stops a piece of work: told, and the rest goes on.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

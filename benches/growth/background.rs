@@ -3,9 +3,9 @@
 
 use crate::common::mounts::Snapshots;
 use crate::common::process::run_command;
+use crate::common::report::median;
 use crate::common::{Result, raw};
 use crate::curves::{BACKGROUND, FOREGROUND, background_id};
-use crate::figures::median;
 use crate::options::Scale;
 use crate::site::{Kind, Site, Subject};
 use crate::work::{self, Deadline, noise};

@@ -1,8 +1,9 @@
 //! The curves as a picture: a panel for each, a line for each peer, both axes logarithmic.
 
+use crate::common::report::shown;
 use crate::curves::{Curve, FAMILIES, Family};
 use crate::figures::Figures;
-use crate::tables::{place, shown};
+use crate::tables::place;
 
 const COLOURS: [&str; 6] = ["#d62728", "#1f77b4", "#2ca02c", "#9467bd", "#8c564b", "#7f7f7f"];
 const COLUMNS: usize = 4;

@@ -1,6 +1,7 @@
 //! All figures of a run, in memory and in a file of lines: kind, then fields, separated by tabs.
 
 use crate::common::Result;
+use crate::common::report::{median, one_line};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -21,13 +22,6 @@ pub struct Figures {
     peers: Vec<String>,
     /// By curve, peer and place; all that were measured there.
     values: BTreeMap<(String, String, u64), Vec<f64>>,
-}
-
-/// The middle one of some values. None of none.
-pub fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied()
 }
 
 impl Figures {
@@ -116,8 +110,4 @@ impl Figures {
         }
         Ok(())
     }
-}
-
-fn one_line(text: &str) -> String {
-    text.replace(['\n', '\t'], " ")
 }

@@ -29,17 +29,16 @@ use common::{Error, Result, raw};
 use figures::Figures;
 use options::{Options, Scale};
 use site::{Kind, Site, Subject};
-use std::fs;
 
 fn main() -> Result<()> {
     let options = Options::parse();
     let kinds = site::chosen(&options.only)?;
     let mut figures = Figures::default();
-    if let Some(file) = &options.results {
+    if let Some(file) = &options.output.results {
         figures.load(file)?;
     }
     let mut done = Ok(());
-    if !options.render {
+    if !options.output.render {
         raw::note_interrupts();
         raw::own_mounts().map_err(|e| format!("mounts can be made by root alone: {e}"))?;
         let scale = options.scale();
@@ -49,14 +48,7 @@ fn main() -> Result<()> {
             }
         }
     }
-    let text = tables::markdown(&figures);
-    println!("{text}");
-    if let Some(file) = &options.markdown {
-        fs::write(file, &text)?;
-    }
-    if let Some(file) = &options.svg {
-        fs::write(file, chart::svg(&figures))?;
-    }
+    options.output.show(&tables::markdown(&figures), || chart::svg(&figures))?;
     done
 }
 
@@ -98,7 +90,7 @@ fn measure(kind: &Kind, options: &Options, scale: &Scale, figures: &mut Figures)
                     }
                 }
             }
-            if let Some(file) = &options.results {
+            if let Some(file) = &options.output.results {
                 figures.save(file)?;
             }
         }

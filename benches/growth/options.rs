@@ -1,6 +1,7 @@
 //! The command line, and the sizes of a run.
 
 use crate::common::medium::MediumKind;
+use crate::common::report::Output;
 use clap::Parser;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,18 +40,8 @@ pub struct Options {
     /// Microseconds that a thread of the foreground rests after each call; 0 is as fast as it can.
     #[arg(long, default_value_t = 250)]
     pub rest: u64,
-    /// Keeps the figures in this file (tab-separated), and begins with those that are there.
-    #[arg(long)]
-    pub results: Option<PathBuf>,
-    /// Measures nothing: prints what `--results` holds.
-    #[arg(long, requires = "results")]
-    pub render: bool,
-    /// Writes the tables.
-    #[arg(long)]
-    pub markdown: Option<PathBuf>,
-    /// Writes the curves.
-    #[arg(long)]
-    pub svg: Option<PathBuf>,
+    #[command(flatten)]
+    pub output: Output,
     /// Given by cargo.
     #[arg(long, hide = true)]
     bench: bool,

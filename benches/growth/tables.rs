@@ -1,20 +1,9 @@
 //! The figures as Markdown.
 
+use crate::common::report::shown;
 use crate::curves::{BACKGROUND, FAMILIES, FOREGROUND, Family, background_id};
 use crate::figures::Figures;
 use std::collections::BTreeSet;
-
-/// A value with three digits or so.
-pub fn shown(value: f64) -> String {
-    match value {
-        v if v >= 1e6 => format!("{:.0}k", v / 1e3),
-        v if v >= 1e4 => format!("{:.1}k", v / 1e3),
-        v if v >= 100.0 => format!("{v:.0}"),
-        v if v >= 10.0 => format!("{v:.1}"),
-        v if v >= 0.1 => format!("{v:.2}"),
-        v => format!("{v:.4}"),
-    }
-}
 
 /// A place on an axis.
 pub fn place(at: u64) -> String {

@@ -1,6 +1,7 @@
 //! All figures of a run, in memory and in a file of lines: kind, then fields, separated by tabs.
 
 use crate::Result;
+use crate::common::report::{median, one_line};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -34,13 +35,6 @@ pub struct Figures {
     /// In order of their first figures.
     peers: Vec<String>,
     cells: BTreeMap<(String, String), Cell>,
-}
-
-fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let (upper, lower) = (sorted.get(sorted.len() / 2)?, sorted.get(sorted.len().checked_sub(1)? / 2)?);
-    Some((upper + lower) / 2.0)
 }
 
 impl Cell {
@@ -168,8 +162,4 @@ impl Figures {
         }
         Ok(())
     }
-}
-
-fn one_line(text: &str) -> String {
-    text.replace(['\n', '\t'], " ")
 }

@@ -24,7 +24,6 @@ use common::raw;
 use figures::Figures;
 use options::Options;
 use run::Run;
-use std::fs;
 use workloads::Group;
 
 use common::{Error, Result};
@@ -37,23 +36,16 @@ fn main() -> Result<()> {
         return Ok(());
     }
     let mut figures = Figures::default();
-    if let Some(file) = &options.results {
+    if let Some(file) = &options.output.results {
         figures.load(file)?;
     }
     let mut done = Ok(());
-    if !options.render {
+    if !options.output.render {
         raw::note_interrupts();
         raw::own_mounts().map_err(|e| format!("mounts can be made by root alone: {e}"))?;
         done = measure(&options, &groups, &mut figures);
     }
-    let text = tables::markdown(&figures);
-    println!("{text}");
-    if let Some(file) = &options.markdown {
-        fs::write(file, &text)?;
-    }
-    if let Some(file) = &options.svg {
-        fs::write(file, chart::svg(&figures))?;
-    }
+    options.output.show(&tables::markdown(&figures), || chart::svg(&figures))?;
     done
 }
 
@@ -87,7 +79,7 @@ fn measure(options: &Options, groups: &[&'static Group], figures: &mut Figures) 
                 {
                     figures.fail(peer.name(), group.name, &why.to_string());
                 }
-                if let Some(file) = &options.results {
+                if let Some(file) = &options.output.results {
                     figures.save(file)?;
                 }
                 if interrupted {

@@ -1,6 +1,7 @@
 //! The command line, and the sizes of a run.
 
 use crate::common::medium::MediumKind;
+use crate::common::report::Output;
 use clap::Parser;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -37,18 +38,8 @@ pub struct Options {
     /// MiB of each image; 2048 unless given, 1024 with `--small`, 5120 with the workload snapshots-1m in full size.
     #[arg(long)]
     pub image: Option<u64>,
-    /// Keeps the figures in this file (tab-separated), and begins with those that are there.
-    #[arg(long)]
-    pub results: Option<PathBuf>,
-    /// Measures nothing: prints what `--results` holds.
-    #[arg(long, requires = "results")]
-    pub render: bool,
-    /// Writes the tables.
-    #[arg(long)]
-    pub markdown: Option<PathBuf>,
-    /// Writes the chart.
-    #[arg(long)]
-    pub svg: Option<PathBuf>,
+    #[command(flatten)]
+    pub output: Output,
     /// Records a profile of each daemon and workload in this directory, with `perf record`.
     #[arg(long)]
     pub profile: Option<PathBuf>,

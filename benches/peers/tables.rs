@@ -1,5 +1,6 @@
 //! The figures as Markdown.
 
+use crate::common::report;
 use crate::figures::{Cell, Figures};
 use crate::workloads::{GROUPS, Phase, Unit};
 
@@ -31,14 +32,7 @@ fn mean(figures: &Figures, peer: &str) -> Option<(f64, usize)> {
 /// A value in the unit of its workload.
 fn shown(value: f64, unit: Unit) -> String {
     let value = if unit == Unit::Megabytes { value / 1e6 } else { value };
-    match value {
-        v if v >= 1e6 => format!("{:.0}k", v / 1e3),
-        v if v >= 1e4 => format!("{:.1}k", v / 1e3),
-        v if v >= 100.0 => format!("{v:.0}"),
-        v if v >= 10.0 => format!("{v:.1}"),
-        v if v >= 0.1 => format!("{v:.2}"),
-        v => format!("{v:.4}"),
-    }
+    report::shown(value)
 }
 
 fn unit(unit: Unit) -> &'static str {

@@ -115,18 +115,20 @@ impl Fs {
             consistency: Consistency::FileSystem,
             pause_ns: &|| closed.elapsed().as_nanos() as u64,
         };
-        let (id, durable) = self.volume.create_snapshot(&new, &mut |txn| {
+        let made = self.volume.create_snapshot(&new, &mut |txn| {
             if let Some(gate) = gate.as_mut() {
                 round = flush::prepare(gate, stager, txn, early.take().unwrap_or_default())?;
             }
             gate = None;
             pause = closed.elapsed();
             Ok(())
-        })?;
+        });
+        // Also after a failure: until it was known there was one snapshot more to be seen.
+        self.forget_snapdir();
+        let (id, durable) = made?;
         self.gate.write().dirty.end_round(round);
         self.snapshot_pause_ns.store(pause.as_nanos() as u64, Ordering::Relaxed);
         drop(no_commit);
-        self.forget_snapdir();
         if !durable {
             self.commit()?;
         }
