@@ -295,6 +295,15 @@ impl Device for DirDevice {
         }
     }
 
+    fn release(&self, offset: u64, len: u64) {
+        let len = offset.saturating_add(len).min(self.size).saturating_sub(offset);
+        for piece in pieces(offset, len) {
+            if let Ok(Some(file)) = self.segments.find(piece.slot) {
+                sys::drop_cached(file.file.as_fd(), piece.start, piece.len);
+            }
+        }
+    }
+
     fn stored(&self) -> Vec<(u64, u64)> {
         let numbers = self.numbers().unwrap_or_default();
         let mut ranges = vec![(0, LOG_END)];

@@ -149,6 +149,10 @@ impl Device for FileDevice {
         }
     }
 
+    fn release(&self, offset: u64, len: u64) {
+        sys::drop_cached(self.file.as_fd(), offset, len);
+    }
+
     fn stored(&self) -> Vec<(u64, u64)> {
         let (size, mut at, mut ranges) = (self.size(), 0, Vec::new());
         while self.kind == Kind::Image && at < size {

@@ -62,6 +62,10 @@ pub trait Device: Send + Sync {
     /// errors are ignored.
     fn discard(&self, offset: u64, len: u64);
 
+    /// Says that nobody will soon read the range again: the host need not keep it in memory. Its content stays. Best
+    /// effort.
+    fn release(&self, _offset: u64, _len: u64) {}
+
     /// Ranges (offset, length) outside of which nothing was ever written, ascending: for whoever reads everything. Best
     /// effort: all of the address space where the host does not tell.
     fn stored(&self) -> Vec<(u64, u64)> {

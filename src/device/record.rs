@@ -128,6 +128,10 @@ impl Device for Recorded {
         }
     }
 
+    fn release(&self, offset: u64, len: u64) {
+        self.inner.release(offset, len);
+    }
+
     fn stored(&self) -> Vec<(u64, u64)> {
         self.inner.stored()
     }

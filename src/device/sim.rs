@@ -39,6 +39,8 @@ pub enum Op {
     Back,
     /// `discard`
     Discard,
+    /// `release`; not counted
+    Release,
 }
 
 /// A recorded call. A flush has no range.
@@ -354,6 +356,10 @@ impl Device for Sim {
             state.unreadable.remove(offset, offset + len);
             state.carry_out(Change::Discard { offset, len });
         }
+    }
+
+    fn release(&self, offset: u64, len: u64) {
+        let _advice = self.state.lock().enter(Op::Release, offset, len);
     }
 
     fn available(&self) -> u64 {

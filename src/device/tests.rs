@@ -73,6 +73,13 @@ fn conforms(device: &dyn Device) {
 
     concurrent_writes(device);
 
+    // What is released keeps its content, whether it was flushed or not.
+    for (offset, len) in [(0, SIZE), (spots[3].0, spots[3].1), (size - BLOCK, BLOCK), (size, BLOCK)] {
+        device.release(offset, len);
+    }
+    let (offset, len) = spots[3];
+    assert!(read(device, offset, len) == expected);
+
     // A discard leaves its neighbours alone, and its range can be used again.
     device.discard(offset + BLOCK, BLOCK);
     assert!(read(device, offset, BLOCK) == expected[..BLOCK as usize]);

@@ -73,6 +73,13 @@ impl std::ops::Sub for IoSnapshot {
     }
 }
 
+/// Readers of one stream are nearer to each other than this: twice the read-ahead that the kernel is asked for.
+const RELEASE_DISTANCE_BYTES: u64 = 4 << 20;
+/// How much is let go at once: more than one read, because the host keeps a piece of which only a part was let go.
+const RELEASE_BYTES: u64 = 4 << 20;
+/// The largest piece in which Linux caches a file is one huge page, at a multiple of its length.
+const RELEASE_GRAIN_BYTES: u64 = 2 << 20;
+
 /// Free space in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Room {
@@ -269,6 +276,16 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// A stream of reads has come to `addr`: lets the host drop what is well before that. A hint; others who read there
+    /// get it from the device again.
+    pub fn release_before(&self, addr: u64) {
+        let end = addr.saturating_sub(RELEASE_DISTANCE_BYTES) / RELEASE_GRAIN_BYTES * RELEASE_GRAIN_BYTES;
+        let start = end.saturating_sub(RELEASE_BYTES);
+        if start < end {
+            self.device.release(start, end - start);
+        }
     }
 
     /// Makes sure that at least this much is free and backed, asking the host for more where needed.

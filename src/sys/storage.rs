@@ -76,6 +76,15 @@ pub fn fallocate(fd: BorrowedFd<'_>, mode: Fallocate, offset: u64, len: u64) -> 
     }
 }
 
+/// Lets the host drop a range of a file from its cache. What has not been written back is, soon. Only advice: nothing
+/// depends on it, so it does not fail.
+pub fn drop_cached(fd: BorrowedFd<'_>, offset: u64, len: u64) {
+    if let (Ok(offset), Ok(len)) = (libc::off64_t::try_from(offset), libc::off64_t::try_from(len)) {
+        // SAFETY: the descriptor is open for the call (borrowed); the other arguments are plain numbers.
+        let _ = unsafe { libc::posix_fadvise64(fd.as_raw_fd(), offset, len, libc::POSIX_FADV_DONTNEED) };
+    }
+}
+
 /// The next run of bytes (start, end) at or after `offset` that is no hole; none if there is no such. A file system that
 /// knows no holes calls all of the file data.
 ///

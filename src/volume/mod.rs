@@ -374,8 +374,12 @@ impl Volume {
     /// A new store in memory with room for `bytes` and the overheads of an empty one.
     pub fn memory(bytes: u64) -> Arc<Volume> {
         let size = bytes.max(crate::limits::STORE_BYTES_MIN);
-        let device = Arc::new(crate::device::Memory::new(size));
-        Volume::create(device.clone(), size, [1; 16], (0, 0)).unwrap();
+        Volume::made_on(Arc::new(crate::device::Memory::new(size)))
+    }
+
+    /// A volume of all of `device`.
+    pub fn made_on(device: Arc<dyn crate::device::Device>) -> Arc<Volume> {
+        Volume::create(device.clone(), device.size(), [1; 16], (0, 0)).unwrap();
         let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 4 << 20 };
         let volume = Volume::open(device, options).unwrap();
         volume.recover(&mut |_, _| Ok(()));

@@ -8,6 +8,9 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+/// Reads of an extent that are at least this long belong to a stream.
+const STREAM_BYTES_MIN: usize = 64 << 10;
+
 /// What all views of a volume share: where nodes come from and who is reading.
 pub(super) struct Shared {
     pub pager: Pager,
@@ -134,7 +137,16 @@ impl View {
     }
 
     /// Reads `out.len()` bytes from offset `from` of an extent (both multiples of 4096), verified.
+    ///
+    /// Much of a head at once is a stream, which whoever reads it keeps: the host need not keep it as well
+    /// (docs/decisions/0015). What is read of a snapshot stays with the host, because other snapshots share it.
     pub fn read_extent(&self, extent: &Extent, from: u64, out: &mut [u8]) -> Result<()> {
-        Ok(self.shared.store().read_extent(extent, from, out)?)
+        let store = self.shared.store();
+        store.read_extent(extent, from, out)?;
+        let of_snapshot = self._pin.as_ref().is_some_and(|pin| matches!(pin.hold, Hold::Snapshot(_)));
+        if out.len() >= STREAM_BYTES_MIN && !of_snapshot {
+            store.release_before(extent.addr.0 + from);
+        }
+        Ok(())
     }
 }

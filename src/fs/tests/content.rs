@@ -1,6 +1,7 @@
 //! Content: reading, writing, truncation, small files, holes.
 
 use super::*;
+use crate::device::{Call, Op, Sim};
 
 #[test]
 fn sparse_files_beyond_every_limit_of_32_bits() {
@@ -171,4 +172,36 @@ fn extended_attributes() {
     t.fs.unlink(&USER, ROOT, b"f").unwrap();
     t.fs.forget(f);
     assert_eq!(t.fs.volume().live_items().len(), 1);
+}
+
+#[test]
+fn the_host_may_drop_what_a_stream_left_behind_but_not_what_is_in_snapshots() {
+    const LEN: u64 = 24 << 20;
+    let device = Arc::new(Sim::new(256 << 20, 1));
+    let t = T::on(Volume::made_on(device.clone()), FsOptions::default());
+    let f = t.create(ROOT, "f");
+    (0..LEN >> 20).for_each(|n| t.write(f, n << 20, &vec![n as u8 + 1; 1 << 20]));
+    t.fs.mkdir(&SUPER, SNAPDIR, b"s", 0o755).unwrap();
+    let of_snapshot = t.open(t.find(t.find(SNAPDIR, "s").unwrap(), "f").unwrap(), RO);
+    let read = |file, step: usize| {
+        device.start_recording();
+        (0..LEN).step_by(1 << 20).for_each(|at| assert_eq!(t.read(file, at, step).len(), step));
+        device.take_recording()
+    };
+    let calls = read(f, 1 << 20);
+    let (mut read_to, mut released) = (0, 0);
+    for call in &calls {
+        match call.op {
+            Op::Read => read_to = read_to.max(call.offset + call.len),
+            Op::Release => {
+                assert!(call.offset + call.len + (4 << 20) < read_to, "readers are not far from each other");
+                released = released.max(call.offset + call.len);
+            }
+            _ => panic!("a read {call:?}"),
+        }
+    }
+    assert!(read_to - released < 8 << 20, "read to {read_to:#x}, released to {released:#x}");
+    let releases = |calls: &[Call]| calls.iter().filter(|call| call.op == Op::Release).count();
+    assert_eq!(releases(&read(f, 4096)), 0, "small reads are no stream");
+    assert_eq!(releases(&read(of_snapshot, 1 << 20)), 0, "other snapshots share it");
 }
