@@ -129,6 +129,16 @@ impl Assets {
     }
 }
 
+/// So many bytes of source text.
+pub fn text(len: usize) -> Vec<u8> {
+    let (mut rng, mut text) = (fastrand::Rng::with_seed(12), Vec::new());
+    while text.len() < len {
+        text.extend_from_slice(source(&mut rng, text.len()).as_bytes());
+    }
+    text.truncate(len);
+    text
+}
+
 fn source(rng: &mut fastrand::Rng, n: usize) -> String {
     let (len, mut text) = (rng.usize(1000..19_000), format!("/* file {n} */\n"));
     while text.len() < len {

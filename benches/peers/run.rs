@@ -78,6 +78,11 @@ impl<'a> Run<'a> {
         Ok(disk.and_then(|d| d.calls()).map(|c| c.written_bytes))
     }
 
+    /// Bytes of the store that are in use, if the peer says so.
+    pub fn used_bytes(&self) -> Option<u64> {
+        self.peer.used_bytes().ok()
+    }
+
     fn cost<T>(&mut self, id: &str, work: impl FnOnce(&Path) -> Result<T>) -> Result<(T, Cost)> {
         if raw::interrupted() {
             return Err("interrupted".into());

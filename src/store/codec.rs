@@ -4,9 +4,11 @@
 //! the length that its extent says, whatever the bytes are. Nothing here reads or proves: bytes come in proved.
 
 use crate::format::{BLOCK_BYTES, Extent, Frame};
+use crate::sys::schedule::{self, Processors, ThreadId};
 use parking_lot::Mutex;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use zstd::bulk::{Compressor, Decompressor};
 
 /// Less content than this is not worth a frame.
@@ -23,8 +25,11 @@ const FRAMES_KEPT: usize = 32;
 const CONTEXTS_KEPT: usize = 4;
 
 /// See the module. Any thread may call any method; its locks are leaves and held over no work.
-#[derive(Default)]
 pub struct Codec {
+    threads: usize,
+    /// Where they may run.
+    processors: Option<Processors>,
+    pool: OnceLock<Option<ThreadPool>>,
     packers: Mutex<Vec<Compressor<'static>>>,
     unpackers: Mutex<Vec<Unpacker>>,
     /// Most recently used first.
@@ -45,7 +50,40 @@ struct Kept {
     content: Vec<u8>,
 }
 
+impl Default for Codec {
+    fn default() -> Codec {
+        Codec::with_threads(std::thread::available_parallelism().map_or(1, usize::from).min(CONTEXTS_KEPT))
+    }
+}
+
 impl Codec {
+    /// One for which so many threads compress what comes at once.
+    pub fn with_threads(threads: usize) -> Codec {
+        Codec {
+            threads,
+            processors: Processors::allowed().ok(),
+            pool: OnceLock::new(),
+            packers: Mutex::default(),
+            unpackers: Mutex::default(),
+            kept: Mutex::default(),
+        }
+    }
+
+    /// The threads that compress what comes at once, if there is more than one. Started when they are first wanted.
+    pub fn pool(&self) -> Option<&ThreadPool> {
+        let start = || {
+            // Whoever wants them first may be bound to one processor.
+            let processors = self.processors;
+            let roam = move |_| {
+                let _stays = processors.map(|all| schedule::set_processors(ThreadId::current(), &all));
+            };
+            let builder = ThreadPoolBuilder::new().num_threads(self.threads).start_handler(roam);
+            let built = builder.thread_name(|_| "pack".into()).build();
+            built.inspect_err(|e| log::warn!("one thread alone compresses: {e}")).ok()
+        };
+        if self.threads < 2 { None } else { self.pool.get_or_init(start).as_ref() }
+    }
+
     /// Appends the frame of `content` (whole blocks, at most 128 KiB), padded to whole blocks, to `out`. `None`, with
     /// `out` as it was, where it does not pay: it must save an eighth and at least one block.
     pub fn pack(&self, level: u8, content: &[u8], out: &mut Vec<u8>) -> Option<Frame> {

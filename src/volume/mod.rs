@@ -14,6 +14,7 @@ pub mod history;
 mod intent;
 pub mod mend;
 mod open;
+mod pack;
 mod reclaim;
 mod recover;
 pub mod ring;

@@ -2,9 +2,10 @@
 //! nothing yet.
 
 use super::Result;
+use super::pack::{Chunk, pack};
 use crate::format::extent::EXTENT_BYTES_MAX;
 use crate::format::{BLOCK_BYTES, BlockAddr, Epoch, Extent, Frame};
-use crate::store::{Codec, Purpose, Room, Store, StoreError};
+use crate::store::{Purpose, Room, Store, StoreError};
 use std::sync::Arc;
 
 /// Contiguous content of one file, in whole blocks, that is staged with others.
@@ -34,19 +35,6 @@ pub struct Staged {
     gains: Vec<Gain>,
 }
 
-/// Content on its way to an extent.
-struct Chunk<'a> {
-    content: &'a [u8],
-    /// Its frame, and where that begins in the packed bytes.
-    frame: Option<(Frame, usize)>,
-}
-
-impl Chunk<'_> {
-    fn stored_len(&self) -> u64 {
-        self.frame.map_or(self.content.len() as u64, |(frame, _)| u64::from(frame.stored_len))
-    }
-}
-
 impl Staged {
     fn new(store: &Arc<Store>) -> Staged {
         Staged { store: store.clone(), extents: Vec::new(), gains: Vec::new() }
@@ -65,16 +53,12 @@ impl Staged {
         let total: u64 = parts.iter().map(|part| part.len).sum();
         assert!(total == data.len() as u64 && total.is_multiple_of(BLOCK_BYTES), "parts make up the data");
         let mut staged = Staged::new(store);
-        let (mut packed, mut chunks, mut rest) = (Vec::new(), Vec::new(), data);
-        for part in parts {
-            let (content, tail) = rest.split_at(part.len as usize);
-            rest = tail;
-            staged.gains.push(pack(store.codec(), content, part, &mut packed, &mut chunks));
-        }
-        if packed.is_empty() {
+        let packed = pack(store.codec(), data, parts);
+        staged.gains = packed.gains;
+        if packed.bytes.is_empty() {
             staged.write_plain(data, keep)?;
         } else {
-            staged.write_chunks(chunks, &packed, keep)?;
+            staged.write_chunks(packed.chunks, &packed.bytes, keep)?;
         }
         Ok(staged)
     }
@@ -205,31 +189,4 @@ impl Drop for Staged {
 
 fn checksums(run: &[u8]) -> Vec<u32> {
     run.chunks(BLOCK_BYTES as usize).map(crc32c::crc32c).collect()
-}
-
-/// Cuts a part into chunks, compressed where that is wanted and pays.
-fn pack<'a>(
-    codec: &Codec,
-    content: &'a [u8],
-    part: &Part,
-    packed: &mut Vec<u8>,
-    chunks: &mut Vec<Chunk<'a>>,
-) -> Gain {
-    let mut gain = Gain::default();
-    let Some(level) = part.level else {
-        chunks.push(Chunk { content, frame: None });
-        return gain;
-    };
-    let (mut rest, mut offset) = (content, part.offset);
-    while !rest.is_empty() {
-        let len = (EXTENT_BYTES_MAX - offset % EXTENT_BYTES_MAX).min(rest.len() as u64);
-        let (content, tail) = rest.split_at(len as usize);
-        let from = packed.len();
-        let frame = codec.pack(level, content, packed).map(|frame| (frame, from));
-        gain.tried += 1;
-        gain.failed_last = if frame.is_some() { 0 } else { gain.failed_last + 1 };
-        chunks.push(Chunk { content, frame });
-        (rest, offset) = (tail, offset + len);
-    }
-    gain
 }

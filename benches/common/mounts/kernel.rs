@@ -39,13 +39,18 @@ impl Drop for Loop {
 /// btrfs, ext4 or xfs.
 pub struct Kernel {
     kind: String,
+    options: &'static str,
     device: Loop,
     dir: PathBuf,
     root: PathBuf,
 }
 
 impl Kernel {
-    pub fn new(kind: &str, medium: &Medium) -> Result<Kernel> {
+    pub fn new(name: &str, medium: &Medium) -> Result<Kernel> {
+        let (kind, options) = match name {
+            "btrfs-zstd" => ("btrfs", "noatime,compress=zstd:3"),
+            _ => (name, "noatime"),
+        };
         // What ext4 would initialise later, in the background of other measurements, it initialises now; room for
         // millions of files.
         let make: &[&str] = match kind {
@@ -57,17 +62,17 @@ impl Kernel {
         };
         // Asked before an image is written for nothing.
         process::run(make[0], &["-V"])?;
-        let (dir, device) = (medium.place(kind)?, Loop::new(&medium.image(kind)?)?);
+        let (dir, device) = (medium.place(name)?, Loop::new(&medium.image(name)?)?);
         process::run(make[0], &[&make[1..], &[device.path()]].concat())?;
         let root = if kind == "btrfs" { dir.join("live") } else { dir.clone() };
-        Ok(Kernel { kind: kind.into(), device, dir, root })
+        Ok(Kernel { kind: kind.into(), options, device, dir, root })
     }
 }
 
 impl FileSystem for Kernel {
     fn mount(&mut self) -> Result<()> {
         let dir = text(&self.dir)?;
-        process::run("mount", &["-t", &self.kind, "-o", "noatime", self.device.path(), dir])?;
+        process::run("mount", &["-t", &self.kind, "-o", self.options, self.device.path(), dir])?;
         if self.kind == "btrfs" && !self.root.exists() {
             process::run("btrfs", &["subvolume", "create", text(&self.root)?])?;
             fs::create_dir(self.dir.join("snapshots"))?;

@@ -17,12 +17,14 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Names of all peers.
-pub const NAMES: [&str; 12] = [
+pub const NAMES: [&str; 14] = [
     "snapfs",
     "snapfs-image",
     "snapfs-loop",
     "snapfs-writeback",
+    "snapfs-zstd",
     "btrfs",
+    "btrfs-zstd",
     "ext4",
     "xfs",
     "zfs-fuse",
@@ -81,10 +83,8 @@ impl Peer {
     /// Makes and mounts it. Fails if it is not to be had here.
     pub fn new(name: &str, medium: &Medium) -> Result<Peer> {
         let mut fs: Box<dyn FileSystem> = match name {
-            "snapfs" | "snapfs-image" | "snapfs-loop" | "snapfs-writeback" => {
-                Box::new(snapfs::Snapfs::new(name, medium)?)
-            }
-            "btrfs" | "ext4" | "xfs" => Box::new(kernel::Kernel::new(name, medium)?),
+            _ if name.split('-').next() == Some("snapfs") => Box::new(snapfs::Snapfs::new(name, medium)?),
+            "btrfs" | "btrfs-zstd" | "ext4" | "xfs" => Box::new(kernel::Kernel::new(name, medium)?),
             "zfs-fuse" => Box::new(zfs::Zfs::new(medium)?),
             "ntfs-3g" | "fuse2fs" | "bindfs" | "s3ql" => Box::new(fuse::Fuse::new(name, medium)?),
             _ => return Err(format!("no such peer; there are {}", NAMES.join(", ")).into()),

@@ -36,11 +36,12 @@ impl Snapfs {
             }
             _ => medium.dir().join(format!("{name}.store")),
         };
-        if name == "snapfs-image" || name == "snapfs-loop" {
-            process::run(PROGRAM, &["init", "--force", text(&store)?])?;
-        } else {
-            process::run(PROGRAM, &["init", text(&store)?])?;
-        }
+        let how: &[&str] = match name {
+            "snapfs-image" | "snapfs-loop" => &["--force"],
+            "snapfs-zstd" => &["--compression", "zstd"],
+            _ => &[],
+        };
+        process::run(PROGRAM, &[&["init"], how, &[text(&store)?]].concat())?;
         let options = if name == "snapfs-writeback" { "cache=writeback" } else { "cache=strict" };
         let log = medium.dir().join(format!("{name}.log"));
         Ok(Snapfs { store, dir, log, options, daemon: None, device })

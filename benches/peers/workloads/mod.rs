@@ -5,6 +5,7 @@ mod large;
 mod programs;
 mod snapshots;
 mod sync;
+mod text;
 
 use crate::common::mounts;
 use crate::common::raw;
@@ -48,8 +49,9 @@ const fn phase(id: &'static str, title: &'static str, unit: Unit) -> Phase {
 }
 
 /// All of them, in the order of the table.
-pub const GROUPS: [&Group; 16] = [
+pub const GROUPS: [&Group; 17] = [
     &large::STREAM,
+    &text::TEXT,
     &large::RANDOM,
     &large::MAPPED,
     &large::APPEND,
