@@ -23,14 +23,16 @@ const IDLE_SPEED: u64 = 64 << 20;
 const BUSY_SPEED: u64 = 8 << 20;
 /// Others use the device if they move so many bytes in a second.
 const BUSY_BYTES: u64 = 512 << 10;
+/// How much of what was lost to a slow device is made up for.
+const LAG_MAX: Duration = Duration::from_millis(100);
 /// The limit that is none.
 pub(super) const UNLIMITED: u64 = u64::MAX;
 /// How often the record is written down.
 const SAVE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a state is held on to: space that others free meanwhile cannot be reused.
 const PIN_INTERVAL: Duration = Duration::from_secs(2);
-/// Pieces a second: how soon orders are heard.
-const PIECES: u64 = 8;
+/// Pieces a second: how soon orders are heard. Short pieces, so that nobody waits long for the processor.
+const PIECES: u64 = 64;
 /// Least and greatest piece, in bytes.
 const PIECE_BYTES: (u64, u64) = (128 << 10, 4 << 20);
 
@@ -315,7 +317,8 @@ struct Pace {
 impl Pace {
     fn new(others: u64) -> Pace {
         let now = Instant::now();
-        Pace { due: now, looked: now, others, others_busy: false, read: 0, began: now }
+        // Slow until it is known.
+        Pace { due: now, looked: now, others, others_busy: true, read: 0, began: now }
     }
 
     /// Bytes a second. `others`: bytes that everybody else has moved so far.
@@ -337,8 +340,7 @@ impl Pace {
     fn after(&mut self, read: u64, speed: u64) -> Duration {
         self.read += read;
         let now = Instant::now();
-        // What was lost to a slow device is not made up for.
-        self.due = self.due.max(now - Duration::from_secs(1).min(now - self.began));
+        self.due = self.due.max(now - LAG_MAX.min(now - self.began));
         self.due += Duration::from_secs_f64(read as f64 / speed as f64);
         self.due.saturating_duration_since(now)
     }

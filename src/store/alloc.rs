@@ -260,12 +260,11 @@ impl Allocator {
     }
 
     /// The first of these ranges that a commit may not free, because a part of it is free or waits for reuse, is outside
-    /// the store or is there twice. Proved before a commit is written: an extent that is wrong must not break the map.
-    pub fn not_allocated(&self, ranges: &[(u64, u64)]) -> Option<(u64, u64)> {
-        let mut sorted = ranges.to_vec();
-        sorted.sort_unstable();
-        let mut before = self.reserved;
-        sorted.into_iter().find(|(addr, len)| {
+    /// the store or is there twice. They ascend and begin at `from` or later. Proved before a commit is written: an extent
+    /// that is wrong must not break the map.
+    pub fn not_allocated(&self, ranges: &[(u64, u64)], from: u64) -> Option<(u64, u64)> {
+        let mut before = from.max(self.reserved);
+        ranges.iter().copied().find(|(addr, len)| {
             let end = addr.checked_add(*len).filter(|end| *end <= self.size);
             let sets = [&self.free, &self.unbacked, &self.quarantined];
             let fine = *addr >= before && end.is_some() && !sets.iter().any(|s| overlaps(s, *addr, *len));
@@ -277,7 +276,8 @@ impl Allocator {
     /// True if all of a range is part of the committed state; also while the space of a store is not known yet, because
     /// then nothing was freed or handed out.
     pub fn is_settled(&self, addr: u64, len: u64) -> bool {
-        self.size == 0 || (self.not_allocated(&[(addr, len)]).is_none() && !overlaps(&self.out, addr, len))
+        self.size == 0
+            || (self.not_allocated(&[(addr, len)], addr).is_none() && !overlaps(&self.out, addr, len))
     }
 
     /// A commit of `epoch` freed these ranges.
@@ -291,23 +291,22 @@ impl Allocator {
         }
     }
 
-    /// True if [`Self::release`] has something to let go of.
+    /// True if [`Self::release_some`] has something to let go of.
     pub fn would_release(&self, epoch: Epoch) -> bool {
         self.quarantine.front().is_some_and(|(e, _)| *e < epoch)
     }
 
-    /// Lets go of everything that commits before `epoch` freed. Returns the bytes.
-    pub fn release(&mut self, epoch: Epoch) -> u64 {
-        let mut released = 0;
-        while self.would_release(epoch) {
-            for (s, l) in self.quarantine.pop_front().map(|(_, r)| r).unwrap_or_default() {
-                let moved = self.quarantined.remove(s, l) && self.free.insert(s, l);
-                assert!(moved, "range {s:#x}+{l} freed twice");
-                released += l;
-            }
+    /// Lets go of some of what commits before `epoch` freed: of one call of [`Self::quarantine`]. False if there is none.
+    pub fn release_some(&mut self, epoch: Epoch) -> bool {
+        if !self.would_release(epoch) {
+            return false;
         }
-        self.quarantined_bytes -= released;
-        released
+        for (s, l) in self.quarantine.pop_front().map(|(_, r)| r).unwrap_or_default() {
+            let moved = self.quarantined.remove(s, l) && self.free.insert(s, l);
+            assert!(moved, "range {s:#x}+{l} freed twice");
+            self.quarantined_bytes -= l;
+        }
+        true
     }
 
     /// Picks free space to give back to the host: whole aligned pieces of `grain` bytes, while more than `keep` bytes
@@ -351,19 +350,24 @@ mod tests {
     fn what_is_not_allocated_may_not_be_freed() {
         let mut a = Allocator::new(8192, 1 << 20);
         assert!(a.mark_allocated(16384, 65536));
-        let first = |a: &Allocator, ranges: &[(u64, u64)]| a.not_allocated(ranges).map(|r| r.0);
+        let first = |a: &Allocator, ranges: &[(u64, u64)]| a.not_allocated(ranges, 0).map(|r| r.0);
         assert_eq!(first(&a, &[(16384, 4096), (20480, 4096)]), None);
         for wrong in [(4096, 4096), (8192, 4096), (77824, 8192), (1 << 20, 4096), (u64::MAX - 4095, 8192)] {
             assert_eq!(first(&a, &[wrong]), Some(wrong.0), "{wrong:?}");
         }
         assert_eq!(first(&a, &[(20480, 8192), (24576, 4096)]), Some(24576), "twice");
+        assert_eq!(
+            a.not_allocated(&[(20480, 4096)], 20484),
+            Some((20480, 4096)),
+            "overlaps what came before"
+        );
         assert!(a.is_settled(16384, 65536) && !a.is_settled(16384, 69632));
         a.backed(81920, 4096);
         assert_eq!(a.alloc_exact(4096, Purpose::Copy), Some(81920));
         assert!(!a.is_settled(81920, 4096), "handed out");
         a.quarantine(Epoch(1), vec![(20480, 4096)]);
         assert_eq!(first(&a, &[(20480, 4096)]), Some(20480), "waits for reuse");
-        assert_eq!(a.release(Epoch(2)), 4096);
+        assert!(!a.release_some(Epoch(1)) && a.release_some(Epoch(2)) && !a.release_some(Epoch(3)));
         assert_eq!(first(&a, &[(20480, 4096)]), Some(20480), "is free");
     }
 
@@ -411,7 +415,7 @@ mod tests {
                 }
                 8 => {
                     epoch = epoch.next();
-                    a.release(epoch);
+                    while a.release_some(epoch) {}
                 }
                 _ => {
                     for (s, l) in a.pick_to_discard(1 << 20, 2 << 20) {

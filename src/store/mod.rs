@@ -10,6 +10,7 @@ mod codec;
 mod error;
 mod health;
 mod range_set;
+mod turns;
 
 pub use alloc::{Allocator, Purpose};
 pub use block::{BadPlace, Reading};
@@ -18,6 +19,7 @@ pub use codec::Codec;
 pub use error::StoreError;
 pub use health::{Damage, Health};
 pub use range_set::RangeSet;
+pub use turns::{TURN, end_turn};
 
 use crate::device::{Device, DeviceError};
 use crate::format::{BLOCK_BYTES, BlockAddr, Extent, Frame};

@@ -22,6 +22,7 @@ use crate::format::job::Job;
 use crate::format::superblock::{PENDING_ROOM, PendingPoint, Superblock};
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{BlockPtr, Epoch, Ino, Key, Kind, ViewId};
+use crate::store::{TURN, end_turn};
 use crate::tree::{self, Child, Edit};
 use parking_lot::{MutexGuard, RwLockWriteGuard};
 use std::collections::BTreeMap;
@@ -215,7 +216,7 @@ impl<'a> CommitSession<'a> {
         ring::write(store, &superblock)?;
         store.flush()?;
         self.committer.superblock = superblock;
-        store.alloc().release(unreachable);
+        store.release(unreachable);
         Ok(())
     }
 
@@ -263,8 +264,11 @@ impl<'a> CommitSession<'a> {
                 run_jobs(&mut committer.jobs, shared, &mut meta, &mut freed)?;
             }
             let mut really_freed = Vec::with_capacity(freed.len());
-            for (addr, len) in freed.drain(..) {
+            for (n, (addr, len)) in freed.drain(..).enumerate() {
                 really_freed.extend(committer.extra_refs.release(addr, len));
+                if n % TURN == TURN - 1 {
+                    end_turn();
+                }
             }
             freed = really_freed;
             for (n, value) in std::mem::take(&mut frozen.scrub) {
@@ -293,7 +297,7 @@ impl<'a> CommitSession<'a> {
         // The space map's own blocks are in use, whatever the bytes of a tree say.
         let map = committer.space_map.blocks().iter().flat_map(|p| p.ranges());
         let checked: Vec<_> = freed.iter().copied().chain(map).collect();
-        if let Some((addr, len)) = store.alloc().not_allocated(&checked) {
+        if let Some((addr, len)) = store.not_allocated(checked) {
             return Err(corrupt(format!("{addr:#x}+{len} would be freed, but is not allocated, or twice")));
         }
         // 4
@@ -317,13 +321,10 @@ impl<'a> CommitSession<'a> {
         volume.incompat.store(superblock.incompat, Relaxed);
         committer.superblock = superblock;
         tree::settle(&shared.pager, &mut committer.meta_root, epoch.next());
-        let mut alloc = store.alloc();
-        for (addr, len) in writer.allocated.iter().chain(&frozen.allocs) {
-            alloc.settle(*addr, *len);
-        }
-        alloc.quarantine(epoch, freed);
-        alloc.release(unreachable);
-        drop(alloc);
+        store.settle(&writer.allocated);
+        store.settle(&frozen.allocs);
+        store.quarantine(epoch, &freed);
+        store.release(unreachable);
         let keep = store.device().available() / super::KEEP_SHARE;
         volume.trim_spare(keep.clamp(super::KEEP_BYTES_MIN, super::KEEP_BYTES_MAX));
         volume.settle_roots(&written);

@@ -77,7 +77,7 @@ pub(crate) fn write(
         replaced = meta_blocks(state)?;
     }
     let mut freed: Vec<(u64, u64)> = replaced.iter().flat_map(BlockPtr::ranges).collect();
-    if let Some((addr, len)) = store.alloc().not_allocated(&freed) {
+    if let Some((addr, len)) = store.not_allocated(freed.clone()) {
         return Err(corrupt(format!("{addr:#x}+{len} would be freed, but is not allocated")));
     }
     let mut space_map = SpaceMap::to_replace(state.space_map.clone());

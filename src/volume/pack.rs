@@ -74,8 +74,9 @@ fn cut<'a>(content: &'a [u8], part: &Part, chunks: &mut Vec<Chunk<'a>>) {
 /// Makes frames of chunks, with several threads where it is much; returns their bytes.
 fn compress(codec: &Codec, chunks: &mut [Chunk]) -> Vec<u8> {
     let wanted = chunks.iter().filter(|chunk| chunk.level.is_some()).map(|chunk| chunk.content.len());
+    let is_much = wanted.sum::<usize>() >= POOL_BYTES_MIN;
     let mut bytes = Vec::new();
-    match codec.pool().filter(|_| wanted.sum::<usize>() >= POOL_BYTES_MIN) {
+    match if is_much { codec.pool() } else { None } {
         None => chunks.iter_mut().for_each(|chunk| compress_one(codec, chunk, &mut bytes)),
         Some(pool) => {
             let alone = |chunk: &mut Chunk| {

@@ -66,8 +66,9 @@ impl SpaceMap {
         }
         // Not what it has: else a chain that grows a little in each session is never written anew.
         map.base = alloc.allocated().len();
-        let own: Vec<_> = map.chain.iter().flat_map(|p| p.ranges()).collect();
-        if let Some((addr, _)) = alloc.not_allocated(&own) {
+        let mut own: Vec<_> = map.chain.iter().flat_map(|p| p.ranges()).collect();
+        own.sort_unstable();
+        if let Some((addr, _)) = alloc.not_allocated(&own, 0) {
             return Err(super::corrupt(format!("the block at {addr:#x} of the space map is not in it")));
         }
         Ok(map)
