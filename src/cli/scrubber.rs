@@ -11,6 +11,7 @@ use crate::ctl::{Code, Failure};
 use crate::format::scrub::{Finding, ScrubRecord, ScrubState};
 use crate::ops::Timestamp;
 use crate::scrub::Scrub;
+use crate::sys::schedule;
 use crate::volume::Volume;
 use parking_lot::{Condvar, Mutex};
 use serde_json::{Value, json};
@@ -229,6 +230,7 @@ impl Shared {
     }
 
     fn run(&self) {
+        schedule::give_way();
         let mut pace = Pace::new(self.volume.io().read_bytes + self.volume.io().written_bytes);
         let (mut saved, mut pinned) = (Instant::now(), Instant::now());
         loop {

@@ -44,6 +44,21 @@ pub fn set_claim(thread: ThreadId, claim: Claim) -> io::Result<()> {
     check(unsafe { libc::sched_setscheduler(thread.0.cast_signed(), policy, &raw const param) })
 }
 
+/// Makes the calling thread, and those that it starts, give way: whoever wakes goes first, and beside a thread that never
+/// rests it gets a tenth of a processor (nice 10). Nobody needs a right for that.
+pub fn give_way() {
+    const NICE: libc::c_int = 10;
+    let nice = nice().max(NICE);
+    // SAFETY: plain numbers; 0 is the calling thread. Nobody is refused to become nicer.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS as _, 0, nice) };
+}
+
+/// How nice the calling thread is, from -20 to 19.
+fn nice() -> libc::c_int {
+    // SAFETY: plain numbers; 0 is the calling thread, which exists.
+    unsafe { libc::getpriority(libc::PRIO_PROCESS as _, 0) }
+}
+
 /// True if this thread claims what everybody does.
 pub fn claims_normally() -> bool {
     // SAFETY: a number.
@@ -120,6 +135,18 @@ mod tests {
         set_processors(ThreadId::current(), &all).unwrap();
         assert_eq!(all.without(all.numbers()[0]).numbers().len() + 1, all.numbers().len());
         assert_eq!(processor_of(ThreadId::new(u32::MAX)), None);
+    }
+
+    #[test]
+    fn one_thread_gives_way_and_not_the_others() {
+        let before = nice();
+        std::thread::spawn(move || {
+            give_way();
+            assert_eq!(nice(), before.max(10));
+        })
+        .join()
+        .unwrap();
+        assert_eq!(nice(), before);
     }
 
     #[test]
