@@ -62,9 +62,10 @@ impl Adapter {
         Adapter { ops, profile, locality: Locality::start() }
     }
 
-    /// A request that somebody waits for has arrived on this thread. What is returned is kept until it is answered.
+    /// A request that a program waits for has arrived on this thread. What is returned is kept until it is answered.
+    /// None for what the kernel asks by itself, such as to write back what it collected.
     fn arrived(&self, req: &Request, bytes: usize) -> Option<Turn<'_>> {
-        self.locality.as_ref().map(|locality| locality.turn(req.pid(), bytes))
+        self.locality.as_ref().filter(|_| req.pid() != 0).map(|locality| locality.turn(req.pid(), bytes))
     }
 
     /// How a file is opened below. The kernel says where each write goes, also where it appends, and it writes mapped
