@@ -26,14 +26,18 @@ const BUSY_SPEED: u64 = 8 << 20;
 const BUSY_BYTES: u64 = 512 << 10;
 /// How much of what was lost to a slow device is made up for.
 const LAG_MAX: Duration = Duration::from_millis(100);
+/// After so much content it rests within a piece, so that nobody waits for the processor as long as a piece takes.
+const REST_BYTES: u64 = 64 << 10;
+/// No longer than this at once: orders wait.
+const REST_MAX: Duration = Duration::from_millis(20);
 /// The limit that is none.
 pub(super) const UNLIMITED: u64 = u64::MAX;
 /// How often the record is written down.
 const SAVE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a state is held on to: space that others free meanwhile cannot be reused.
 const PIN_INTERVAL: Duration = Duration::from_secs(2);
-/// Pieces a second: how soon orders are heard. Short pieces, so that nobody waits long for the processor.
-const PIECES: u64 = 64;
+/// Pieces a second: how soon orders are heard. What leads to where a piece begins is read again for each.
+const PIECES: u64 = 8;
 /// Least and greatest piece, in bytes.
 const PIECE_BYTES: (u64, u64) = (128 << 10, 4 << 20);
 
@@ -251,6 +255,14 @@ impl Shared {
             let io = self.volume.io();
             let speed = pace.speed(s.record().limit, io.read_bytes + io.written_bytes);
             let piece = (speed / PIECES).clamp(PIECE_BYTES.0, PIECE_BYTES.1);
+            let mut owed = 0;
+            s.rest_with(move |read| {
+                owed += read;
+                if owed >= REST_BYTES {
+                    std::thread::sleep(Duration::from_secs_f64(owed as f64 / speed as f64).min(REST_MAX));
+                    owed = 0;
+                }
+            });
             let step = s.step(&self.volume, piece);
             if pinned.elapsed() > PIN_INTERVAL {
                 s.unpin();

@@ -31,6 +31,7 @@ pub struct Scrub {
     pinned: Option<(Pinned, Vec<Work>)>,
     /// Its end was written down.
     ended: bool,
+    rest: Option<Box<dyn FnMut(u64) + Send>>,
 }
 
 impl Scrub {
@@ -57,8 +58,16 @@ impl Scrub {
 
     fn new(record: ScrubRecord, findings: Vec<Finding>) -> Scrub {
         let (bad, unsaved) = (findings.iter().map(|f| f.addr).collect(), BTreeSet::new());
-        let mut scrub =
-            Scrub { record, findings, unsaved, bad, lost: Vec::new(), pinned: None, ended: false };
+        let mut scrub = Scrub {
+            record,
+            findings,
+            unsaved,
+            bad,
+            lost: Vec::new(),
+            pinned: None,
+            ended: false,
+            rest: None,
+        };
         scrub.ended = !scrub.is_unfinished();
         scrub
     }
@@ -84,6 +93,12 @@ impl Scrub {
     /// Changes how fast it is to go.
     pub fn set_limit(&mut self, limit: u64) {
         self.record.limit = limit;
+    }
+
+    /// Says what to do, within a step, after so many bytes of content were read: to rest a little, so that others do not
+    /// wait for the processor as long as a step takes.
+    pub fn rest_with(&mut self, rest: impl FnMut(u64) + Send + 'static) {
+        self.rest = Some(Box::new(rest));
     }
 
     /// Goes on, pauses or ends. A scrub that has ended stays so.

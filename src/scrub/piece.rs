@@ -250,7 +250,9 @@ impl Part<'_> {
         }
         self.read += extent.stored_bytes();
         let store = self.state.pager.store();
-        if store.has_content(extent) {
+        let good = store.has_content(extent);
+        self.scrub.rest.iter_mut().for_each(|rest| rest(extent.stored_bytes()));
+        if good {
             return Ok(());
         }
         // Runs of bad blocks: offset in what is stored, length, what is wrong with the first.
