@@ -23,11 +23,12 @@ use crate::repair::{Mode, Repair};
 use crate::salvage::{Listener, Summary, Wanted};
 use crate::sys::process;
 use crate::volume::{self, OpenOptions, Volume, VolumeError};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -38,7 +39,7 @@ pub struct Builtin;
 const CLEAN_BYTES_MIN: u64 = 8 << 20;
 /// Free memory goes back to the system this often at most.
 const TRIM_INTERVAL: Duration = Duration::from_secs(2);
-/// How often the committing thread looks whether much has changed.
+/// How often the committing thread looks whether there is background work.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 impl Backend for Builtin {
@@ -63,7 +64,7 @@ impl Backend for Builtin {
         let fs = Fs::open(opened.volume, fs_options, Clock::System).map_err(|e| told(store, &e))?;
         // Damage here would show as a mount that does not answer.
         fs.getattr(NodeId::ROOT, None).map_err(|e| told(store, &e))?;
-        let stop = Arc::new((Mutex::new(false), Condvar::new()));
+        let stop = Arc::new(AtomicBool::new(false));
         let committer = options
             .access
             .writes()
@@ -433,7 +434,7 @@ fn report(volume: &Volume, depth: Depth) -> Result<CheckReport, VolumeError> {
 struct Open {
     fs: Arc<Fs>,
     scrubber: Scrubber,
-    stop: Arc<(Mutex<bool>, Condvar)>,
+    stop: Arc<AtomicBool>,
     committer: Mutex<Option<JoinHandle<()>>>,
     store: PathBuf,
     /// Let go of by `close`: who waits for that finds the store free.
@@ -441,21 +442,17 @@ struct Open {
 }
 
 /// Commits when the interval is over or much has changed, until told to stop.
-fn commit_in_time(fs: &Fs, options: &StoreOptions, stop: &(Mutex<bool>, Condvar)) {
+fn commit_in_time(fs: &Fs, options: &StoreOptions, stop: &AtomicBool) {
     let (mut last, mut trimmed) = (Instant::now(), Instant::now());
     let mut failed = false;
     loop {
-        let mut stopped = stop.0.lock();
-        if !*stopped {
-            stop.1.wait_for(&mut stopped, LOOK_INTERVAL.min(options.commit_interval));
-        }
-        if *stopped {
+        let pressed = fs.wait_for_pressure(LOOK_INTERVAL.min(options.commit_interval));
+        if stop.load(SeqCst) {
             return;
         }
-        drop(stopped);
         let due = last.elapsed() >= options.commit_interval;
         // Background work goes on in small steps, as fast as commits are.
-        if due || fs.volume().dirty_bytes() > options.dirty_bytes / 2 || fs.volume().has_background_work() {
+        if due || pressed || fs.volume().has_background_work() {
             match fs.tick() {
                 Ok(()) => failed = false,
                 Err(e) if !failed => {
@@ -584,8 +581,8 @@ impl Engine for Open {
 
     fn close(&self) -> Result<(), Failure> {
         self.scrubber.close();
-        *self.stop.0.lock() = true;
-        self.stop.1.notify_all();
+        self.stop.store(true, SeqCst);
+        self.fs.press();
         if let Some(thread) = self.committer.lock().take()
             && thread.join().is_err()
         {

@@ -75,6 +75,7 @@ impl Fs {
         };
         let mut bytes = Vec::new();
         self.read_file(from.node, from.handle, from.offset, len as usize, &mut bytes)?;
+        self.relieve()?;
         self.write_at(Ino(to.node.ino()), to.offset, false, &bytes, caller.uid != 0)?;
         Ok(bytes.len() as u64)
     }

@@ -4,7 +4,8 @@
 //! (delayed data, unlinked inodes) is the state of the file system; nothing is kept for an inode that the kernel merely
 //! looked up. It does not check permissions (the kernel does) and knows no addresses.
 //!
-//! Lock order: `snapshot_lock`, `commit_lock`, then the gate, then the volume's transaction; the handle table and `kernel` are leaves.
+//! Lock order: `snapshot_lock`, `commit_lock`, then the gate, then the volume's transaction; the handle table,
+//! `pressure` and `kernel` are leaves.
 //! Changes hold the gate for writing. Readers of content hold it for reading only while they take a view and the
 //! delayed blocks; readers of attributes and names need no more than a view.
 
@@ -31,6 +32,7 @@ mod options;
 mod orphan;
 mod path;
 mod pick;
+mod pressure;
 mod read;
 mod remove;
 mod rename;
@@ -75,6 +77,7 @@ pub struct Fs {
     /// one that succeeded.
     commit_lock: Mutex<u64>,
     commits_started: AtomicU64,
+    pressure: pressure::Pressure,
     /// Nanoseconds for which the last snapshot held up changes.
     snapshot_pause_ns: AtomicU64,
     generation: AtomicU64,
@@ -102,6 +105,7 @@ impl Fs {
             standing_alone: Mutex::default(),
             commit_lock: Mutex::new(0),
             commits_started: AtomicU64::new(0),
+            pressure: pressure::Pressure::default(),
             snapshot_pause_ns: AtomicU64::new(0),
             generation: AtomicU64::new(1),
             recovered,
@@ -133,6 +137,10 @@ impl Fs {
             // It started after this call, so everything that this caller did is in it.
             return Ok(());
         }
+        self.commit_locked(&mut last_done)
+    }
+
+    fn commit_locked(&self, last_done: &mut u64) -> Result<()> {
         let number = self.commits_started.fetch_add(1, Ordering::SeqCst) + 1;
         let mut early = Some(flush::stage_early(&self.gate, self.stager()));
         let mut gate = Some(self.gate.write());

@@ -261,9 +261,6 @@ impl Operations for Fs {
 /// some behind.
 const RECLAIM_BYTES_MIN: u64 = 1 << 20;
 const RECLAIM_SHARE_MIN: u64 = 64;
-/// Freed content that brings a commit forward: what is written and deleted, or replaced, all the time must not take ever
-/// more space of the host between two commits.
-const FREED_BYTES_MAX: u64 = 256 << 20;
 /// Commits that a request waits for at most when space is short.
 const RECLAIM_COMMITS_MAX: usize = 64;
 
@@ -271,12 +268,7 @@ impl Fs {
     /// Runs a change. If space is short, brings in what commits can make available, and tries once more. A change that
     /// was refused has changed nothing, so it may be run again.
     pub(super) fn with_space<T>(&self, change: impl Fn() -> Result<T>) -> Result<T> {
-        if self.volume.dirty_bytes() > self.options.dirty_bytes_max
-            || self.volume.freed_bytes() > FREED_BYTES_MAX
-            || self.volume.log_is_filling()
-        {
-            self.commit()?;
-        }
+        self.relieve()?;
         let done = match change() {
             Err(Error::NoSpace) if self.reclaim()? => change(),
             done => done,

@@ -78,11 +78,10 @@ impl Fs {
             // Another append came between: what was staged is for another offset, and is given back.
             let offset = inode.size;
             whole_blocks(offset, data.len() as u64)?;
-            change.write(ino, inode, offset, data, (offset, offset), Vec::new(), kill_set_id)?;
+            change.write(ino, inode, offset, data, (offset, offset), Vec::new(), kill_set_id)
         } else {
-            change.write(ino, inode, offset, data, (whole_from, whole_to), pieces, kill_set_id)?;
+            change.write(ino, inode, offset, data, (whole_from, whole_to), pieces, kill_set_id)
         }
-        self.relieve()
     }
 
     /// The level at which content of a live file is to be compressed, if it is.
@@ -93,11 +92,6 @@ impl Fs {
         let view = self.volume.live();
         let inode = view.inode(ino)?.ok_or(Error::Stale)?;
         Ok(self.stager().level(&view, ino, &inode)?)
-    }
-
-    /// Flushes if too much data is delayed.
-    pub(super) fn relieve(&self) -> Result<()> {
-        if self.gate.read().dirty.bytes() > self.options.dirty_bytes_max { self.commit() } else { Ok(()) }
     }
 }
 

@@ -277,9 +277,9 @@ impl Volume {
         self.log.is_behind()
     }
 
-    /// True if a commit should make room in the log.
-    pub fn log_is_filling(&self) -> bool {
-        self.log.used_bytes() > self.log.bytes() / 2
+    /// Bytes of the log in use, and of all of it. A commit makes room in it.
+    pub fn log_fill(&self) -> (u64, u64) {
+        (self.log.used_bytes(), self.log.bytes())
     }
 
     /// Current epoch.

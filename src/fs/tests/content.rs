@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::device::{Call, Op, Sim};
+use crate::format::BLOCK_BYTES;
 
 #[test]
 fn sparse_files_beyond_every_limit_of_32_bits() {
@@ -116,6 +117,30 @@ fn long_files_flush_by_themselves() {
     for i in 0..2000u64 {
         assert_eq!(t.read(f, i * 3000, 3000), vec![i as u8 | 1; 3000]);
     }
+}
+
+#[test]
+fn a_commit_is_asked_for_before_writers_have_to_make_it() {
+    let t = T::with(1 << 40, FsOptions { dirty_bytes_max: 1 << 20, ..FsOptions::default() });
+    let f = t.create(ROOT, "f");
+    let delayed = || t.fs.gate.read().dirty.bytes();
+    let write = |n: u64| t.write(f, n * BLOCK_BYTES, &[n as u8 | 1; BLOCK_BYTES as usize]);
+    let now = std::time::Duration::ZERO;
+    (0..192).for_each(write);
+    assert!(!t.fs.wait_for_pressure(now));
+    (192..194).for_each(write);
+    assert_eq!(delayed(), 194 * BLOCK_BYTES);
+    assert!(t.fs.wait_for_pressure(now));
+    // Asked for again, and made by somebody else meanwhile: there is nothing left to do.
+    write(194);
+    t.fs.commit().unwrap();
+    assert!(!t.fs.wait_for_pressure(now));
+    // Nobody commits in the background: whoever writes does.
+    (195..2000).for_each(|n| {
+        write(n);
+        assert!(delayed() <= (1 << 20) + BLOCK_BYTES);
+    });
+    assert!(t.fs.volume().live_blocks() > 1500);
 }
 
 #[test]
