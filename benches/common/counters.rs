@@ -14,6 +14,14 @@ pub fn cpu_seconds(pid: u32) -> Option<f64> {
     Some((ticks(11)? + ticks(12)?) / raw::ticks_per_second())
 }
 
+/// Seconds for which the host of a virtual machine ran something else while a processor here had work (proc_stat(5),
+/// "steal"), all processors together. In steps of a tick, 10 ms as a rule.
+pub fn stolen_seconds() -> Option<f64> {
+    let text = fs::read_to_string("/proc/stat").ok()?;
+    let ticks: f64 = text.lines().next()?.split_whitespace().nth(8)?.parse().ok()?;
+    Some(ticks / raw::ticks_per_second())
+}
+
 /// Peak of the resident memory since [`forget_peak`], MiB.
 pub fn peak_mib(pid: u32) -> Option<f64> {
     memory_mib(pid, "VmHWM:")

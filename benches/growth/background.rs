@@ -4,12 +4,13 @@
 use crate::common::mounts::Snapshots;
 use crate::common::process::run_command;
 use crate::common::report::median;
-use crate::common::{Result, raw};
+use crate::common::{Result, counters, raw};
 use crate::curves::{BACKGROUND, FOREGROUND, background_id};
 use crate::options::Scale;
 use crate::site::{Kind, Site, Subject};
 use crate::work::{self, Deadline, noise};
 use std::fs::{self, File};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
@@ -22,6 +23,11 @@ const LARGE_BLOCKS: u64 = 12_000;
 /// Small ones.
 const SMALL_IN_WINDOW: usize = 40;
 const SMALL_BLOCKS: u64 = 8;
+/// If the host of a virtual machine takes more than this share of its processors' time away during a pair of windows,
+/// latencies tell of that and of little else: another pair is run, up to so many times as many in all. If too few are
+/// quiet even so, the quietest of the others count as well.
+const STOLEN_SHARE_MAX: f64 = 0.01;
+const ATTEMPTS_MAX: usize = 3;
 /// A preparation takes no longer, and no scrub that somebody ends.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -66,31 +72,65 @@ impl Subject for Background {
             "pruning" => (SMALL_IN_WINDOW, SMALL_BLOCKS),
             _ => (0, 0),
         };
-        let mut names = make_snapshots(&snapshots, &root, kind, in_window * scale.pairs, blocks)?.into_iter();
-        let (mut alone, mut beside) = (Vec::new(), Vec::new());
-        for pair in 0..scale.pairs {
-            // Which comes first takes turns as well.
-            for is_beside in if pair % 2 == 0 { [false, true] } else { [true, false] } {
-                site.peer.wait_until_freed()?;
-                let work = match kind {
-                    "deletion" | "pruning" if is_beside => {
-                        Work::Delete(names.by_ref().take(in_window).collect())
-                    }
-                    "scrub" if is_beside => Work::Scrub,
-                    _ => Work::Nothing,
-                };
-                let found = window(site, &snapshots, &work)?;
-                if is_beside { &mut beside } else { &mut alone }.push(found);
-                if raw::interrupted() {
-                    return Err("interrupted".into());
-                }
-            }
+        let mut pairs: Vec<Pair> = Vec::new();
+        while pairs.iter().filter(|p| p.is_quiet(&scale)).count() < scale.pairs
+            && pairs.len() < scale.pairs * ATTEMPTS_MAX
+        {
+            let first = pairs.len() * in_window;
+            let names = make_snapshots(&snapshots, &root, kind, first..first + in_window, blocks)?;
+            let work = match kind {
+                "deletion" | "pruning" => Work::Delete(names),
+                "scrub" => Work::Scrub,
+                _ => Work::Nothing,
+            };
+            pairs.push(Pair::run(site, &snapshots, &work, pairs.len().is_multiple_of(2))?);
         }
+        let disturbed = pairs.iter().filter(|p| !p.is_quiet(&scale)).count();
+        if disturbed > 0 {
+            eprintln!("{kind}: the host disturbed {disturbed} of {} pairs", pairs.len());
+        }
+        pairs.sort_by(|a, b| f64::total_cmp(&a.stolen, &b.stolen));
+        pairs.truncate(scale.pairs);
         for (call, (name, _)) in FOREGROUND.iter().enumerate() {
-            let of = |windows: &[Latencies]| windows.iter().map(|w| w[call].clone()).collect::<Vec<_>>();
-            summarise(site, kind, name, &of(&alone), &of(&beside))?;
+            let alone: Vec<_> = pairs.iter().map(|p| p.alone[call].clone()).collect();
+            let beside: Vec<_> = pairs.iter().map(|p| p.beside[call].clone()).collect();
+            summarise(site, kind, name, &alone, &beside)?;
         }
         site.peer.wait_until_freed()
+    }
+}
+
+/// Two windows, one after the other.
+struct Pair {
+    alone: Latencies,
+    beside: Latencies,
+    /// Seconds of processors that the host took away.
+    stolen: f64,
+}
+
+impl Pair {
+    fn run(site: &Site, snapshots: &Snapshots, work: &Work, alone_first: bool) -> Result<Pair> {
+        let mut stolen = 0.0;
+        let mut run = |work| -> Result<Latencies> {
+            site.peer.wait_until_freed()?;
+            let before = counters::stolen_seconds();
+            let found = window(site, snapshots, work)?;
+            stolen += counters::stolen_seconds().zip(before).map_or(0.0, |(now, before)| now - before);
+            if raw::interrupted() { Err("interrupted".into()) } else { Ok(found) }
+        };
+        let (alone, beside) = if alone_first {
+            let alone = run(&Work::Nothing)?;
+            (alone, run(work)?)
+        } else {
+            let beside = run(work)?;
+            (run(&Work::Nothing)?, beside)
+        };
+        Ok(Pair { alone, beside, stolen })
+    }
+
+    fn is_quiet(&self, scale: &Scale) -> bool {
+        let processors = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
+        self.stolen <= STOLEN_SHARE_MAX * 2.0 * scale.window.as_secs_f64() * processors
     }
 }
 
@@ -99,10 +139,10 @@ fn make_snapshots(
     snapshots: &Snapshots,
     root: &Path,
     kind: &str,
-    count: usize,
+    numbers: Range<usize>,
     blocks: u64,
 ) -> Result<Vec<String>> {
-    let mut rng = fastrand::Rng::with_seed(6);
+    let mut rng = fastrand::Rng::with_seed(numbers.start as u64);
     let mut make = |n| {
         if work::overwrite(&root.join("changed"), blocks, &mut rng, LIMIT)? < blocks {
             return Err("making the snapshots takes too long".into());
@@ -111,7 +151,7 @@ fn make_snapshots(
         snapshots.create(&name)?;
         Ok(name)
     };
-    (0..count).map(&mut make).collect()
+    numbers.map(&mut make).collect()
 }
 
 /// One window: the foreground, and some work beside it.

@@ -1,8 +1,9 @@
-//! The backend of the program: stores of this crate, and the thread that commits them in time.
+//! The backend of the program: stores of this crate.
 //!
 //! The composition root: the only place that makes a device, opens a volume on it and a file system on that. Every
 //! refusal is a sentence that says what is wrong with which path and what to do.
 
+use super::commits;
 use super::engine::{
     Access, Backend, CheckReport, Engine, InitOptions, ScrubOrder, SnapdirMode, SnapshotInfo, StoreOptions,
 };
@@ -37,11 +38,6 @@ pub struct Builtin;
 
 /// Clean tree nodes that are kept at least, in bytes.
 const CLEAN_BYTES_MIN: u64 = 8 << 20;
-/// Free memory goes back to the system this often at most.
-const TRIM_INTERVAL: Duration = Duration::from_secs(2);
-/// How often the committing thread looks whether there is background work.
-const LOOK_INTERVAL: Duration = Duration::from_millis(200);
-
 impl Backend for Builtin {
     fn open(&self, store: &Path, options: &StoreOptions) -> Result<Arc<dyn Engine>, Failure> {
         // What is dirty is a part of the memory that was granted, not on top of it.
@@ -69,9 +65,9 @@ impl Backend for Builtin {
             .access
             .writes()
             .then(|| {
-                let (fs, stop, options) = (fs.clone(), stop.clone(), options.clone());
+                let (fs, stop, interval) = (fs.clone(), stop.clone(), options.commit_interval);
                 let name = std::thread::Builder::new().name("commit".into());
-                name.spawn(move || commit_in_time(&fs, &options, &stop))
+                name.spawn(move || commits::run(&fs, interval, &stop))
             })
             .transpose()
             .map_err(|e| Failure::new(Code::Other, format!("cannot start a thread: {e}")))?;
@@ -441,36 +437,6 @@ struct Open {
     lock: Mutex<Option<StoreLock>>,
 }
 
-/// Commits when the interval is over or much has changed, until told to stop.
-fn commit_in_time(fs: &Fs, options: &StoreOptions, stop: &AtomicBool) {
-    let (mut last, mut trimmed) = (Instant::now(), Instant::now());
-    let mut failed = false;
-    loop {
-        let pressed = fs.wait_for_pressure(LOOK_INTERVAL.min(options.commit_interval));
-        if stop.load(SeqCst) {
-            return;
-        }
-        let due = last.elapsed() >= options.commit_interval;
-        // Background work goes on in small steps, as fast as commits are.
-        if due || pressed || fs.volume().has_background_work() {
-            match fs.tick() {
-                Ok(()) => failed = false,
-                Err(e) if !failed => {
-                    log::error!("commit: {e}");
-                    failed = true;
-                }
-                Err(_) => {}
-            }
-            last = Instant::now();
-            // A commit has just let go of its copies of what it wrote.
-            if trimmed.elapsed() >= TRIM_INTERVAL {
-                process::trim_heap();
-                trimmed = last;
-            }
-        }
-    }
-}
-
 impl Open {
     fn find(&self, name: &str) -> Result<SnapshotInfo, Failure> {
         let found = self.fs.volume().find_snapshot(name.as_bytes());
@@ -582,7 +548,7 @@ impl Engine for Open {
     fn close(&self) -> Result<(), Failure> {
         self.scrubber.close();
         self.stop.store(true, SeqCst);
-        self.fs.press();
+        self.fs.end_pressure();
         if let Some(thread) = self.committer.lock().take()
             && thread.join().is_err()
         {

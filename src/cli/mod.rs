@@ -5,6 +5,7 @@
 
 mod args;
 mod builtin;
+mod commits;
 mod daemon;
 pub mod engine;
 mod mount;

@@ -159,14 +159,18 @@ impl Fs {
         Ok(())
     }
 
+    /// True if somebody changed something since the last commit.
+    pub fn has_changes(&self) -> bool {
+        let delayed = self.gate.read().dirty.bytes() > 0;
+        delayed || self.volume.needs_commit()
+    }
+
     /// Commits if anything has changed. For a timer.
     pub fn tick(&self) -> Result<()> {
         if self.options.read_only || self.volume.is_read_only() {
             return Ok(());
         }
-        let delayed = self.gate.read().dirty.bytes() > 0;
-        let work = delayed || self.volume.needs_commit() || self.volume.has_background_work();
-        if work {
+        if self.has_changes() || self.volume.has_background_work() {
             return self.commit();
         }
         self.volume.rest();

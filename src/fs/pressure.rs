@@ -8,7 +8,7 @@ use super::Fs;
 use crate::ops::Result;
 use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Freed content that brings a commit forward, in bytes: what is written and deleted, or replaced, all the time must not
 /// take ever more space of the host between two commits.
@@ -18,6 +18,8 @@ const FREED_BYTES_MAX: u64 = 256 << 20;
 #[derive(Default)]
 pub(super) struct Pressure {
     asked: AtomicBool,
+    /// Whoever waits is to stop.
+    ended: AtomicBool,
     lock: Mutex<()>,
     changed: Condvar,
 }
@@ -61,12 +63,19 @@ impl Fill {
 impl Fs {
     /// Waits until a commit is wanted before its time, and returns true then, or until time is over.
     pub fn wait_for_pressure(&self, timeout: Duration) -> bool {
-        // Whoever asked during the last commit may have got enough by it.
-        self.pressure.wait(timeout) && self.fill() > Fill::Low
+        let until = Instant::now() + timeout;
+        while self.pressure.wait(until.saturating_duration_since(Instant::now())) {
+            // Whoever asked during the last commit may have got enough by it.
+            if self.fill() > Fill::Low || self.pressure.ended.load(SeqCst) {
+                return true;
+            }
+        }
+        false
     }
 
-    /// Lets whoever waits for pressure go on.
-    pub fn press(&self) {
+    /// Lets whoever waits for pressure go on, for good.
+    pub fn end_pressure(&self) {
+        self.pressure.ended.store(true, SeqCst);
         self.pressure.ask();
     }
 

@@ -68,7 +68,7 @@ impl Allocator {
     pub fn mark_free(&mut self, addr: u64, len: u64) -> bool {
         addr >= self.reserved
             && addr.checked_add(len).is_some_and(|end| end <= self.size)
-            && !overlaps(&self.free, addr, len)
+            && !self.free.overlaps(addr, len)
             && self.unbacked.insert(addr, len)
     }
 
@@ -110,15 +110,6 @@ impl Allocator {
             - self.free.bytes()
             - self.unbacked.bytes()
             - self.quarantined_bytes
-    }
-
-    /// All free ranges, backed or not, for the space map and the auditor.
-    pub fn all_free(&self) -> RangeSet {
-        let mut all = self.unbacked.clone();
-        for (s, l) in self.free.iter().chain(self.quarantine.iter().flat_map(|(_, r)| r.iter().copied())) {
-            assert!(all.insert(s, l), "range {s:#x}+{l} is free twice");
-        }
-        all
     }
 
     /// The lowest stretch of unbacked space, at most `chunk` bytes long and inside one aligned chunk, that the host
@@ -245,18 +236,38 @@ impl Allocator {
 
     /// What the space map calls allocated: neither free in any way nor out.
     pub fn allocated(&self) -> RangeSet {
-        let mut rest = RangeSet::new();
-        let mut at = self.reserved;
-        let mut gaps = self.all_free();
-        for (s, l) in self.out.iter() {
-            assert!(gaps.insert(s, l));
+        let (mut all, mut from) = (RangeSet::new(), Some(0));
+        while let Some(at) = from {
+            let (some, next) = self.allocated_from(at, usize::MAX);
+            some.iter().for_each(|(addr, len)| assert!(all.insert(*addr, *len)));
+            from = next;
         }
-        for (s, l) in gaps.iter() {
-            rest.insert(at, s - at);
-            at = s + l;
+        all
+    }
+
+    /// A part of [`Allocator::allocated`]: from `from` on, until so many ranges were passed that are something else. And
+    /// where the next part begins, unless this was the last.
+    pub fn allocated_from(&self, from: u64, others: usize) -> (Vec<(u64, u64)>, Option<u64>) {
+        let sets = [&self.free, &self.unbacked, &self.quarantined, &self.out];
+        let mut sets = sets.map(|s| s.iter_from(from).peekable());
+        let (mut at, mut found) = (from.max(self.reserved), Vec::new());
+        for _ in 0..others {
+            let starts = sets.iter_mut().map(|s| s.peek().map_or(u64::MAX, |(start, _)| *start));
+            let lowest = starts.enumerate().min_by_key(|(_, start)| *start).map_or(0, |(n, _)| n);
+            let Some((start, len)) = sets[lowest].next() else {
+                let end = self.size / BLOCK_BYTES * BLOCK_BYTES;
+                found.extend((at < end).then(|| (at, end - at)));
+                return (found, None);
+            };
+            found.extend((at < start).then(|| (at, start - at)));
+            at = start + len;
         }
-        rest.insert(at, self.size / BLOCK_BYTES * BLOCK_BYTES - at);
-        rest
+        (found, Some(at))
+    }
+
+    /// [`Allocator::allocated`] has no more ranges than this.
+    pub fn allocated_count_max(&self) -> usize {
+        self.free.len() + self.unbacked.len() + self.quarantined.len() + self.out.len() + 1
     }
 
     /// The first of these ranges that a commit may not free, because a part of it is free or waits for reuse, is outside
@@ -267,7 +278,7 @@ impl Allocator {
         ranges.iter().copied().find(|(addr, len)| {
             let end = addr.checked_add(*len).filter(|end| *end <= self.size);
             let sets = [&self.free, &self.unbacked, &self.quarantined];
-            let fine = *addr >= before && end.is_some() && !sets.iter().any(|s| overlaps(s, *addr, *len));
+            let fine = *addr >= before && end.is_some() && !sets.iter().any(|s| s.overlaps(*addr, *len));
             before = end.unwrap_or(u64::MAX);
             !fine
         })
@@ -277,7 +288,7 @@ impl Allocator {
     /// then nothing was freed or handed out.
     pub fn is_settled(&self, addr: u64, len: u64) -> bool {
         self.size == 0
-            || (self.not_allocated(&[(addr, len)], addr).is_none() && !overlaps(&self.out, addr, len))
+            || (self.not_allocated(&[(addr, len)], addr).is_none() && !self.out.overlaps(addr, len))
     }
 
     /// A commit of `epoch` freed these ranges.
@@ -338,10 +349,6 @@ impl Allocator {
     }
 }
 
-fn overlaps(set: &RangeSet, addr: u64, len: u64) -> bool {
-    set.iter_from(addr).next().is_some_and(|(s, _)| s < addr + len)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -376,7 +383,7 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(11);
         let size = 64 << 20;
         let mut a = Allocator::new(1 << 20, size);
-        let (mut held, mut epoch) = (Vec::new(), Epoch(1));
+        let (mut held, mut settled, mut epoch) = (Vec::new(), RangeSet::new(), Epoch(1));
         for _ in 0..3_000 {
             match rng.u8(0..10) {
                 0 => {
@@ -410,10 +417,15 @@ mod tests {
                         a.give_back(r.0, r.1)
                     } else {
                         a.settle(r.0, r.1);
-                        a.quarantine(epoch, vec![r])
+                        assert!(settled.insert(r.0, r.1));
                     }
                 }
                 8 => {
+                    let picked = settled.iter().nth(rng.usize(..=settled.len()));
+                    if let Some(r) = picked {
+                        assert!(settled.remove(r.0, r.1));
+                        a.quarantine(epoch, vec![r]);
+                    }
                     epoch = epoch.next();
                     while a.release_some(epoch) {}
                 }
@@ -423,11 +435,18 @@ mod tests {
                     }
                 }
             }
-            let mut all = a.all_free();
-            for (s, l) in &held {
-                assert!(all.insert(*s, *l));
+            let (mut from, mut allocated) = (Some(0), Vec::new());
+            while let Some(at) = from {
+                let (some, next) = a.allocated_from(at, rng.usize(1..5));
+                allocated.extend(some);
+                from = next;
             }
-            assert_eq!(all.iter().collect::<Vec<_>>(), vec![(1 << 20, size - (1 << 20))]);
+            assert_eq!(allocated, settled.iter().collect::<Vec<_>>());
+            assert_eq!(a.allocated(), settled);
+            assert!(allocated.len() <= a.allocated_count_max());
+            assert_eq!(a.out.bytes(), held.iter().map(|(_, l)| l).sum::<u64>());
+            let free = a.free.bytes() + a.unbacked.bytes() + a.quarantined_bytes();
+            assert_eq!(free + a.out.bytes() + settled.bytes(), size - (1 << 20));
         }
     }
 }

@@ -61,17 +61,23 @@ impl RangeSet {
         before.into_iter().chain(self.map.range(at..)).map(|(s, l)| (*s, *l))
     }
 
+    /// True if a part of the range is there.
+    pub fn overlaps(&self, start: u64, len: u64) -> bool {
+        self.map.range(..start + len).next_back().is_some_and(|(s, l)| s + l > start)
+    }
+
     /// Adds a range. False, and no change, if a part of it is there already.
     pub fn insert(&mut self, start: u64, len: u64) -> bool {
         if len == 0 {
             return true;
         }
-        if self.iter_from(start).next().is_some_and(|(s, _)| s < start + len) {
+        let before = self.map.range(..start + len).next_back().map(|(s, l)| (*s, *l));
+        if before.is_some_and(|(s, l)| s + l > start) {
             return false;
         }
         self.bytes += len;
         let (mut start, mut len) = (start, len);
-        if let Some((s, l)) = self.map.range(..start).next_back().map(|(s, l)| (*s, *l))
+        if let Some((s, l)) = before
             && s + l == start
         {
             self.pull(s);
@@ -136,6 +142,7 @@ mod tests {
             let (s, l) = (rng.usize(0..60), rng.usize(1..5));
             let (all, none) = (bits[s..s + l].iter().all(|b| *b), bits[s..s + l].iter().all(|b| !*b));
             assert_eq!(set.contains(s as u64, l as u64), all);
+            assert_eq!(set.overlaps(s as u64, l as u64), !none);
             match rng.u8(0..3) {
                 0 => {
                     assert_eq!(set.insert(s as u64, l as u64), none);

@@ -4,7 +4,7 @@
 //! Between two turns others see a part of it done. That is fine for each of these: only the committing thread changes
 //! the state of what is allocated, settled or quarantined, and a range that is free a little later is not missed.
 
-use super::{Allocator, Store};
+use super::{Allocator, RangeSet, Store};
 use crate::format::Epoch;
 
 /// Ranges, or entries of lists, that are done in one turn: about 50 us.
@@ -34,6 +34,18 @@ impl Store {
             from = some.last().map_or(from, |(addr, len)| addr.saturating_add(*len));
         });
         found
+    }
+
+    /// [`Allocator::allocated`].
+    pub fn allocated(&self) -> RangeSet {
+        let (mut all, mut from) = (RangeSet::new(), Some(0));
+        while let Some(at) = from {
+            let (some, next) = self.alloc().allocated_from(at, TURN);
+            some.iter().for_each(|(addr, len)| assert!(all.insert(*addr, *len)));
+            from = next;
+            end_turn();
+        }
+        all
     }
 
     /// Ranges that were handed out are part of the state that is being committed.

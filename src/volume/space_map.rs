@@ -90,7 +90,7 @@ impl SpaceMap {
     }
 
     /// Appends what the commit of `epoch` allocated (`writer.allocated` and `data`) and freed. Its own blocks are
-    /// included; the ranges that it freed itself are added to `freed`.
+    /// included; the ranges that it freed itself are added to `freed`, which is in order afterwards, neighbours joined.
     pub fn append(
         &mut self,
         writer: &mut CommitWriter<'_>,
@@ -103,7 +103,7 @@ impl SpaceMap {
         if rewrite && !self.wrong {
             // A long map of a full store waits for room, rather than fail the commit.
             let alloc = store.alloc();
-            let blocks = alloc.allocated().len() + writer.allocated.len() + data.len() + freed.len();
+            let blocks = alloc.allocated_count_max() + writer.allocated.len() + data.len() + freed.len();
             let places = (blocks / CHANGES_MAX + 1) as u64 * writer.copies.node_bytes();
             rewrite = places * 2 <= alloc.node_bytes_in_sum();
         }
@@ -111,18 +111,18 @@ impl SpaceMap {
             if rewrite { std::mem::take(&mut self.chain) } else { self.chain.pop().into_iter().collect() };
         freed.extend(replaced.iter().flat_map(|p| p.ranges()));
         let fresh = merged(writer.allocated.iter().chain(data).copied().collect());
-        let gone = merged(freed.clone());
+        *freed = merged(std::mem::take(freed));
         let mut all = std::mem::take(&mut self.newest);
         self.changes -= all.len();
         if rewrite {
-            let mut set = store.alloc().allocated();
+            let mut set = store.allocated();
             fresh.iter().for_each(|(addr, len)| assert!(set.insert(*addr, *len)));
-            gone.iter().for_each(|(addr, len)| assert!(set.remove(*addr, *len)));
+            freed.iter().for_each(|(addr, len)| assert!(set.remove(*addr, *len)));
             all = set.iter().map(|(a, l)| Change::Allocated(a, l)).collect();
             self.changes = 0;
         } else {
             all.extend(fresh.into_iter().map(|(a, l)| Change::Allocated(a, l)));
-            all.extend(gone.into_iter().map(|(a, l)| Change::Freed(a, l)));
+            all.extend(freed.iter().map(|(a, l)| Change::Freed(*a, *l)));
         }
         // Each of the new blocks holds the changes that tell of a new block.
         let count = all.len().div_ceil(CHANGES_MAX - writer.copies as usize).max(1);

@@ -1,0 +1,50 @@
+//! The thread that commits an open store in the background: when the interval is over, when much has changed, and as
+//! long as there is background work.
+
+use crate::fs::Fs;
+use crate::sys::{process, schedule};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+/// Free memory goes back to the system this often at most.
+const TRIM_INTERVAL: Duration = Duration::from_secs(2);
+/// How often the committing thread looks whether there is background work.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// From one step of that to the next while others change things: each is a commit, and holds them up several times for a
+/// moment.
+const STEP_INTERVAL_BUSY: Duration = Duration::from_secs(1);
+
+/// Commits until told to stop.
+pub(super) fn run(fs: &Fs, interval: Duration, stop: &AtomicBool) {
+    let (mut last, mut trimmed) = (Instant::now(), Instant::now());
+    let mut failed = false;
+    if let Err(e) = schedule::take_long_turns() {
+        log::debug!("commits take turns as everybody does: {e}");
+    }
+    loop {
+        let pressed = fs.wait_for_pressure(LOOK_INTERVAL.min(interval));
+        if stop.load(SeqCst) {
+            return;
+        }
+        let due = last.elapsed() >= interval;
+        // Background work goes on in small steps, as fast as commits are if nobody else is there.
+        let step =
+            fs.volume().has_background_work() && (last.elapsed() >= STEP_INTERVAL_BUSY || !fs.has_changes());
+        if due || pressed || step {
+            match fs.tick() {
+                Ok(()) => failed = false,
+                Err(e) if !failed => {
+                    log::error!("commit: {e}");
+                    failed = true;
+                }
+                Err(_) => {}
+            }
+            last = Instant::now();
+            // A commit has just let go of its copies of what it wrote.
+            if trimmed.elapsed() >= TRIM_INTERVAL {
+                process::trim_heap();
+                trimmed = last;
+            }
+        }
+    }
+}
