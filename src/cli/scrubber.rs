@@ -235,6 +235,9 @@ impl Shared {
 
     fn run(&self) {
         schedule::give_way();
+        if let Err(e) = schedule::take_long_turns() {
+            log::debug!("the scrub takes turns as everybody does: {e}");
+        }
         let mut pace = Pace::new(self.volume.io().read_bytes + self.volume.io().written_bytes);
         let (mut saved, mut pinned) = (Instant::now(), Instant::now());
         loop {
