@@ -40,6 +40,8 @@ pub(super) struct Committer {
     pub extra_refs: ExtraRefs,
     /// Background work by id.
     pub jobs: BTreeMap<u64, Job>,
+    /// Entries that the next step of it frees at most.
+    pub step_entries: usize,
 }
 
 /// One frozen moment.
@@ -261,7 +263,12 @@ impl<'a> CommitSession<'a> {
                 meta.edit.insert(meta.root, &view_key(record.id), &record.encode())?;
             }
             if !wait {
-                run_jobs(&mut committer.jobs, shared, &mut meta, &mut freed)?;
+                run_jobs(&mut committer.jobs, committer.step_entries, shared, &mut meta, &mut freed)?;
+                committer.step_entries = if committer.jobs.is_empty() {
+                    reclaim::STEP_ENTRIES_MIN
+                } else {
+                    (committer.step_entries * 2).min(reclaim::STEP_ENTRIES_MAX)
+                };
             }
             let mut really_freed = Vec::with_capacity(freed.len());
             for (n, (addr, len)) in freed.drain(..).enumerate() {
@@ -442,11 +449,11 @@ fn add_jobs(
 
 fn run_jobs(
     jobs: &mut BTreeMap<u64, Job>,
+    mut budget: usize,
     shared: &super::view::Shared,
     meta: &mut Meta<'_, '_>,
     freed: &mut Vec<(u64, u64)>,
 ) -> Result<()> {
-    let mut budget = reclaim::STEP_ENTRIES;
     while budget > 0
         && let Some((id, job)) = jobs.first_key_value().map(|(i, j)| (*i, *j))
     {

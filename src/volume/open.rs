@@ -252,6 +252,7 @@ impl Volume {
             space_map: loaded.space_map,
             extra_refs: loaded.extra_refs,
             jobs: loaded.jobs,
+            step_entries: super::reclaim::STEP_ENTRIES_MIN,
         };
         Ok(Volume {
             shared: Arc::new(shared),

@@ -10,8 +10,10 @@ use crate::format::{Extent, Key, Kind};
 use crate::store::{TURN, end_turn};
 use crate::tree::{Pager, Step, Visit, walk};
 
-/// Entries that one step frees at most.
-pub(super) const STEP_ENTRIES: usize = 1 << 16;
+/// Entries that one step frees at most: few in the first, twice as many in each that finds work left over. What little
+/// deletions leave is freed a little at a time, so that few requests meet it; what much deleting leaves must not pile up.
+pub(super) const STEP_ENTRIES_MIN: usize = 1 << 14;
+pub(super) const STEP_ENTRIES_MAX: usize = 1 << 16;
 
 /// Result of a step: what is left of the job.
 pub(super) enum Progress {
