@@ -38,6 +38,7 @@ pub struct Builtin;
 
 /// Clean tree nodes that are kept at least, in bytes.
 const CLEAN_BYTES_MIN: u64 = 8 << 20;
+
 impl Backend for Builtin {
     fn open(&self, store: &Path, options: &StoreOptions) -> Result<Arc<dyn Engine>, Failure> {
         // What is dirty is a part of the memory that was granted, not on top of it.

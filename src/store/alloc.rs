@@ -236,11 +236,9 @@ impl Allocator {
 
     /// What the space map calls allocated: neither free in any way nor out.
     pub fn allocated(&self) -> RangeSet {
-        let (mut all, mut from) = (RangeSet::new(), Some(0));
-        while let Some(at) = from {
-            let (some, next) = self.allocated_from(at, usize::MAX);
-            some.iter().for_each(|(addr, len)| assert!(all.insert(*addr, *len)));
-            from = next;
+        let mut all = RangeSet::new();
+        for (addr, len) in self.allocated_from(0, usize::MAX).0 {
+            assert!(all.insert(addr, len));
         }
         all
     }
