@@ -68,6 +68,13 @@ impl Adapter {
         self.locality.as_ref().filter(|_| req.pid() != 0).map(|locality| locality.turn(req.pid(), bytes))
     }
 
+    /// This request may wait for a device, so others should be answered meanwhile.
+    fn may_wait(&self) {
+        if let Some(locality) = &self.locality {
+            locality.note_wait();
+        }
+    }
+
     /// How a file is opened below. The kernel says where each write goes, also where it appends, and it writes mapped
     /// pages back through any handle, so nothing is moved to the end here. With the write-back cache it fills pages by
     /// reading through handles that were opened for writing alone.
@@ -329,6 +336,7 @@ impl Filesystem for Adapter {
         reply: ReplyData,
     ) {
         let _turn = self.arrived(req, size as usize);
+        self.may_wait();
         READ_BUFFER.with_borrow_mut(|buffer| {
             let read = self.ops.read(NodeId(ino.0), Handle(fh.0), offset, size as usize, buffer);
             data(reply, read.map(|()| buffer.as_slice()));
@@ -373,6 +381,7 @@ impl Filesystem for Adapter {
     }
 
     fn fsync(&self, _req: &Request, ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        self.may_wait();
         let scope = if datasync { SyncScope::Data } else { SyncScope::All };
         let answer = Box::new(move |result| empty(reply, result));
         self.ops.fsync_then(NodeId(ino.0), Handle(fh.0), scope, answer);
@@ -441,6 +450,7 @@ impl Filesystem for Adapter {
     }
 
     fn fsyncdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        self.may_wait();
         empty(reply, self.ops.fsyncdir(NodeId(ino.0)));
     }
 

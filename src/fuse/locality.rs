@@ -1,22 +1,26 @@
-//! Where requests are answered: on the processor of the program that waits for them, where that pays.
+//! Where requests are answered, and by how many threads: near the program that waits, and by few, where that pays.
 //!
 //! A request is two wake-ups: of a request thread, and of the program that waits for the answer. The kernel sends each to
 //! a processor that is idle, which is another one, and on a virtual machine waking a sleeping processor takes longer than
 //! most requests. So while one program alone asks, one small request after the other, the request threads are bound to
 //! the processor that it runs on, and one of them alone goes on reading, with a low claim: for the scheduler a processor
 //! with nothing else to run is free, so whoever gets an answer goes on right there, and then the thread is there already
-//! when the next request comes. What was measured is in docs/decisions/0014.
+//! when the next request comes.
+//!
+//! While several ask, and only for what memory and the log answer, half as many threads as there are processors go on
+//! reading requests: a thread that has given its answer mostly finds the next request waiting, where another one would
+//! have to be woken for it. What was measured is in docs/decisions/0014.
 //!
 //! Invariant: this decides where and when threads run and nothing else. A thread that stands aside has given its answer,
-//! holds no lock, and owes nobody another answer. As soon as fewer requests come, because others keep the one thread from
-//! the processor or it waits for the device, [`Watch`] ends all this within two ticks. It does nothing where another
-//! processor is woken quickly, where there is one alone, and without the right to take back a claim (`CAP_SYS_NICE`).
+//! holds no lock, and owes nobody another answer. As soon as fewer requests come, because those that read on are kept from
+//! the processor or wait for a device, [`Watch`] ends all this within two ticks. It does nothing where another processor
+//! is woken quickly, where there is one alone, and without the right to take back a claim (`CAP_SYS_NICE`).
 
 use crate::sys::schedule::{self, Claim, Processors, ThreadId};
 use parking_lot::{Condvar, Mutex};
 use std::cell::Cell;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -25,8 +29,10 @@ use std::time::{Duration, Instant};
 const TICK: Duration = Duration::from_millis(2);
 /// Requests of a tick that are worth the trouble.
 const REQUESTS_MIN: u64 = 8;
-/// One request in so many may come from somebody else, or move much data.
+/// One request in so many may come from somebody else, or move much data, or take long.
 const OTHERS_SHARE: u64 = 8;
+/// What memory and the log answer takes less than this, unless the thread is kept waiting.
+const LONG: Duration = Duration::from_micros(100);
 /// Ticks without a reason to go on before the watch sleeps until the next request.
 const IDLE_TICKS_MAX: u32 = 10;
 /// How many of them are left when it is woken: long enough to see a burst of requests begin, short enough to cost little
@@ -42,21 +48,48 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(2);
 
 /// Where the request threads of one mount run. Any thread.
 pub(super) struct Locality {
-    requests: AtomicU64,
-    /// Requests of another program than the one before, and those with much data.
-    others: AtomicU64,
+    counts: Counts<AtomicU64>,
     client: AtomicU32,
-    /// Threads are bound, and one alone reads on.
-    near: AtomicBool,
-    /// The thread that goes on reading requests while they are bound; the others stand aside.
-    reader: Mutex<Option<ThreadId>>,
-    far: Condvar,
+    /// How many threads go on reading requests; the others stand aside.
+    readers_max: AtomicUsize,
+    readers: Mutex<Readers>,
+    changed: Condvar,
     workers: Mutex<Vec<ThreadId>>,
     /// Where the threads of this mount may run.
     all: Processors,
     /// The thread of [`watch`] if it sleeps. Also guards its end.
     sleeper: Mutex<Option<Thread>>,
     sleeps: AtomicBool,
+}
+
+/// Requests since the mount, or of a tick.
+#[derive(Clone, Copy, Default)]
+struct Counts<N> {
+    all: N,
+    /// Of another program than the one before, or with much data.
+    others: N,
+    /// With much data, or of those that may wait for a device.
+    waits: N,
+    /// Answered after more than [`LONG`].
+    long: N,
+}
+
+impl Counts<AtomicU64> {
+    fn now(&self) -> Counts<u64> {
+        Counts {
+            all: self.all.load(Relaxed),
+            others: self.others.load(Relaxed),
+            waits: self.waits.load(Relaxed),
+            long: self.long.load(Relaxed),
+        }
+    }
+}
+
+/// The threads that go on reading requests while others stand aside.
+#[derive(Default)]
+struct Readers {
+    threads: Vec<ThreadId>,
+    claim: Claim,
 }
 
 thread_local! {
@@ -71,18 +104,7 @@ impl Locality {
         if all.numbers().len() < 2 || !schedule::claims_normally() {
             return None;
         }
-        let locality = Arc::new(Locality {
-            requests: AtomicU64::new(0),
-            others: AtomicU64::new(0),
-            client: AtomicU32::new(0),
-            near: AtomicBool::new(false),
-            reader: Mutex::default(),
-            far: Condvar::new(),
-            workers: Mutex::default(),
-            all,
-            sleeper: Mutex::default(),
-            sleeps: AtomicBool::new(true),
-        });
+        let locality = Arc::new(Locality::new(all));
         let weak = Arc::downgrade(&locality);
         let started = std::thread::Builder::new().name("locality".into()).spawn(move || {
             match cost::is_worth_it(&all) {
@@ -97,6 +119,20 @@ impl Locality {
         Some(locality)
     }
 
+    fn new(all: Processors) -> Locality {
+        Locality {
+            counts: Counts::default(),
+            client: AtomicU32::new(0),
+            readers_max: AtomicUsize::new(usize::MAX),
+            readers: Mutex::default(),
+            changed: Condvar::new(),
+            workers: Mutex::default(),
+            all,
+            sleeper: Mutex::default(),
+            sleeps: AtomicBool::new(true),
+        }
+    }
+
     /// A request of `client` with `bytes` of data has arrived on this thread. What is returned is kept until it is
     /// answered.
     pub fn turn(&self, client: u32, bytes: usize) -> Turn<'_> {
@@ -106,15 +142,24 @@ impl Locality {
             WORKER.set(Some(me));
             me
         });
-        self.requests.fetch_add(1, Relaxed);
-        if bytes >= BULK_BYTES_MIN || self.client.load(Relaxed) != client {
+        self.counts.all.fetch_add(1, Relaxed);
+        let is_bulk = bytes >= BULK_BYTES_MIN;
+        if is_bulk {
+            self.note_wait();
+        }
+        if is_bulk || self.client.load(Relaxed) != client {
             self.client.store(client, Relaxed);
-            self.others.fetch_add(1, Relaxed);
+            self.counts.others.fetch_add(1, Relaxed);
         }
         if self.sleeps.load(Relaxed) && self.sleeps.swap(false, SeqCst) {
             self.wake();
         }
-        Turn { locality: self, me }
+        Turn { locality: self, me, begin: Instant::now() }
+    }
+
+    /// Somebody asks for what may make a request thread wait, or keep it for long.
+    pub fn note_wait(&self) {
+        self.counts.waits.fetch_add(1, Relaxed);
     }
 
     /// Lets a thread that was started by a request thread run anywhere.
@@ -133,29 +178,35 @@ impl Locality {
         self.workers.lock().iter().try_for_each(|thread| schedule::set_processors(*thread, to))
     }
 
-    /// Begins or ends what is done while one program alone asks.
-    fn set_near(&self, near: bool) {
-        let mut reader = self.reader.lock();
-        self.near.store(near, SeqCst);
-        if let Some(thread) = reader.take() {
-            let _gone = schedule::set_claim(thread, Claim::Normal); // fails only for a thread that has ended
+    /// From now on at most `max` threads go on reading requests, with this claim.
+    fn set_readers(&self, max: usize, claim: Claim) {
+        let mut readers = self.readers.lock();
+        self.readers_max.store(max, SeqCst);
+        let before = std::mem::replace(&mut *readers, Readers { threads: Vec::new(), claim });
+        if before.claim != Claim::Normal {
+            for thread in before.threads {
+                let _gone = schedule::set_claim(thread, Claim::Normal); // fails only for a thread that has ended
+            }
         }
-        if !near {
-            self.far.notify_all();
-        }
+        self.changed.notify_all();
     }
 
     /// Called by a request thread that has given its answer: returns when it may read the next.
     fn stand_aside(&self, me: ThreadId) {
-        let mut reader = self.reader.lock();
-        while self.near.load(SeqCst) && *reader != Some(me) {
-            if reader.is_some() {
-                self.far.wait(&mut reader);
-            } else if schedule::set_claim(me, Claim::Leftover).is_ok() {
-                *reader = Some(me);
-            } else {
+        let mut readers = self.readers.lock();
+        loop {
+            let max = self.readers_max.load(SeqCst);
+            if max == usize::MAX || readers.threads.contains(&me) {
                 return;
             }
+            if readers.threads.len() >= max {
+                self.changed.wait(&mut readers);
+                continue;
+            }
+            if readers.claim != Claim::Normal && schedule::set_claim(me, readers.claim).is_err() {
+                return;
+            }
+            readers.threads.push(me);
         }
     }
 }
@@ -170,23 +221,27 @@ impl Drop for Locality {
 pub(super) struct Turn<'a> {
     locality: &'a Locality,
     me: ThreadId,
+    begin: Instant,
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if self.locality.near.load(Relaxed) {
+        if self.begin.elapsed() > LONG {
+            self.locality.counts.long.fetch_add(1, Relaxed);
+        }
+        if self.locality.readers_max.load(Relaxed) != usize::MAX {
             self.locality.stand_aside(self.me);
         }
     }
 }
 
-/// Binds the threads to where the requests come from.
+/// Binds the threads to where the requests come from, or limits how many of them read.
 struct Watch {
     /// The processor that they are bound to, and since when.
     place: Option<(usize, Instant)>,
-    /// Counts of requests at the last look.
-    requests: u64,
-    others: u64,
+    few: bool,
+    /// As of the last look.
+    counts: Counts<u64>,
     calm_until: Instant,
     back_off: Duration,
     idle_ticks: u32,
@@ -194,9 +249,8 @@ struct Watch {
 
 impl Watch {
     fn new() -> Watch {
-        let (requests, others) = (0, 0);
-        let calm_until = Instant::now();
-        Watch { place: None, requests, others, calm_until, back_off: BACK_OFF, idle_ticks: 0 }
+        let (calm_until, counts) = (Instant::now(), Counts::default());
+        Watch { place: None, few: false, counts, calm_until, back_off: BACK_OFF, idle_ticks: 0 }
     }
 
     /// Until nobody is left to watch.
@@ -218,10 +272,12 @@ impl Watch {
 
     /// Looks at who asked since the last time, and decides. Returns the number of requests.
     fn look(&mut self, l: &Locality) -> u64 {
-        let now = (l.requests.load(Relaxed), l.others.load(Relaxed));
-        let (asked, by_others) = (now.0 - self.requests, now.1 - self.others);
-        (self.requests, self.others) = now;
-        let alone = asked >= REQUESTS_MIN && by_others * OTHERS_SHARE < asked;
+        let (now, then) = (l.counts.now(), self.counts);
+        self.counts = now;
+        let asked = now.all - then.all;
+        let is_small_part = |n: u64| n * OTHERS_SHARE < asked;
+        let alone = asked >= REQUESTS_MIN && is_small_part(now.others - then.others);
+        let light = asked >= REQUESTS_MIN && now.waits == then.waits && is_small_part(now.long - then.long);
         let calm = Instant::now() < self.calm_until;
         let client = ThreadId::new(l.client.load(Relaxed));
         let wanted = if alone && !calm { schedule::processor_of(client) } else { None };
@@ -232,13 +288,21 @@ impl Watch {
                     log::debug!("requests are not answered on processor {cpu}: {e}");
                     self.go_far(l, true);
                 } else if before.is_none() {
-                    l.set_near(true);
+                    self.few = false;
+                    l.set_readers(1, Claim::Leftover);
                 }
             }
             (None, Some(_)) => self.go_far(l, asked > 0),
             (None, None) => {}
         }
-        self.idle_ticks = if alone { 0 } else { self.idle_ticks.saturating_add(1) };
+        let few = light && self.place.is_none();
+        if few && !self.few {
+            l.set_readers((l.all.numbers().len() / 2).max(1), Claim::Normal);
+        } else if self.few && !few && self.place.is_none() {
+            l.set_readers(usize::MAX, Claim::Normal);
+        }
+        self.few = few;
+        self.idle_ticks = if alone || light { 0 } else { self.idle_ticks.saturating_add(1) };
         asked
     }
 
@@ -252,7 +316,7 @@ impl Watch {
 
     /// `again` if requests go on.
     fn go_far(&mut self, l: &Locality, again: bool) {
-        l.set_near(false);
+        l.set_readers(usize::MAX, Claim::Normal);
         if let Err(e) = l.bind(&l.all) {
             log::debug!("request threads stay where they are: {e}");
         }
@@ -310,5 +374,69 @@ mod cost {
             best = best.min(begin.elapsed() / ROUNDS);
         }
         Ok(best)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Which of the threads answer anything between two looks.
+    fn busy(answered: &[AtomicU64]) -> usize {
+        let before: Vec<u64> = answered.iter().map(|n| n.load(Relaxed)).collect();
+        std::thread::sleep(Duration::from_millis(20));
+        answered.iter().zip(before).filter(|(n, before)| n.load(Relaxed) != *before).count()
+    }
+
+    #[test]
+    fn as_many_read_on_as_it_is_said_and_none_is_left_behind() {
+        let locality = Locality::new(Processors::allowed().unwrap());
+        let answered: [AtomicU64; 4] = Default::default();
+        let stop = AtomicBool::new(false);
+        let wait_for = |count: usize| {
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while busy(&answered) != count {
+                assert!(Instant::now() < deadline, "{count} threads should answer");
+            }
+        };
+        std::thread::scope(|s| {
+            for n in &answered {
+                s.spawn(|| {
+                    while !stop.load(Relaxed) {
+                        drop(locality.turn(1, 0));
+                        n.fetch_add(1, Relaxed);
+                        std::thread::sleep(Duration::from_micros(100));
+                    }
+                });
+            }
+            wait_for(4);
+            for max in [1, 3, 2] {
+                locality.set_readers(max, Claim::Normal);
+                wait_for(max);
+            }
+            locality.set_readers(usize::MAX, Claim::Normal);
+            wait_for(4);
+            stop.store(true, Relaxed);
+        });
+    }
+
+    /// What the watch makes of a tick with so many requests for names from 4 programs, and of those that may wait.
+    fn readers_after(requests: u32, waits: u32) -> usize {
+        let locality = Locality::new(Processors::allowed().unwrap());
+        let mut watch = Watch::new();
+        for n in 0..requests {
+            drop(locality.turn(n % 4 + 1, 0));
+        }
+        (0..waits).for_each(|_| locality.note_wait());
+        watch.look(&locality);
+        locality.readers_max.load(Relaxed)
+    }
+
+    #[test]
+    fn few_read_on_only_while_nobody_may_wait() {
+        let few = (Processors::allowed().unwrap().numbers().len() / 2).max(1);
+        assert_eq!(readers_after(1000, 0), few);
+        assert_eq!(readers_after(1000, 1), usize::MAX);
+        assert_eq!(readers_after(3, 0), usize::MAX);
     }
 }

@@ -24,9 +24,10 @@ impl ThreadId {
 }
 
 /// What a thread claims of a processor.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub enum Claim {
     /// As everybody else (`SCHED_OTHER`).
+    #[default]
     Normal,
     /// Only what nobody else wants (`SCHED_IDLE`): for the scheduler a processor that runs nothing else is free.
     Leftover,

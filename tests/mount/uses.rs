@@ -435,19 +435,15 @@ fn threads_of(pid: u64) -> Vec<(libc::c_int, usize)> {
     tasks.filter_map(|task| of(task.path())).collect()
 }
 
-#[test]
-fn who_asks_all_the_time_keeps_nobody_else_waiting() {
-    if !can_mount() {
-        return;
-    }
-    let p = Place::new();
-    p.mount("");
+/// So many programs ask for names as fast as they can while others write, wait for the disk, and make snapshots.
+fn ask_all_the_time(p: &Place, programs: usize) {
     let stop = AtomicBool::new(false);
-    let greedy = || {
+    let greedy = |program: usize| {
         // One small request after the other: lookups of what is not there yet, creations, removals.
         for n in 0.. {
-            fs::write(p.path(&format!("g{}", n % 50)), b"x").unwrap();
-            fs::remove_file(p.path(&format!("g{}", n % 50))).unwrap();
+            let path = p.path(&format!("g{program}-{}", n % 50));
+            fs::write(&path, b"x").unwrap();
+            fs::remove_file(&path).unwrap();
             if stop.load(Ordering::Relaxed) {
                 return n;
             }
@@ -455,10 +451,9 @@ fn who_asks_all_the_time_keeps_nobody_else_waiting() {
         unreachable!()
     };
     std::thread::scope(|s| {
-        let greedy = s.spawn(greedy);
+        let greedy: Vec<_> = (0..programs).map(|program| s.spawn(move || greedy(program))).collect();
         let others: Vec<_> = (0..3)
             .map(|t| {
-                let p = &p;
                 s.spawn(move || {
                     let mut file = File::create(p.path(&format!("other{t}"))).unwrap();
                     for n in 0..60 {
@@ -470,13 +465,27 @@ fn who_asks_all_the_time_keeps_nobody_else_waiting() {
             })
             .collect();
         for n in 0..20 {
-            p.snapshot(&format!("s{n}"));
+            p.snapshot(&format!("s{programs}-{n}"));
             std::thread::sleep(Duration::from_millis(25));
         }
         others.into_iter().for_each(|other| other.join().unwrap());
         stop.store(true, Ordering::Relaxed);
-        assert!(greedy.join().unwrap() > 0);
+        for program in greedy {
+            assert!(program.join().unwrap() > 0);
+        }
     });
+}
+
+#[test]
+fn who_asks_all_the_time_keeps_nobody_else_waiting() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    for programs in [1, 4] {
+        ask_all_the_time(&p, programs);
+    }
     // When nobody asks any more the daemon's threads are as all others.
     let pid = p.json(&["status", "mnt", "--json"])["pid"].as_u64().unwrap();
     let all = threads_of(u64::from(std::process::id())).iter().map(|t| t.1).max().unwrap();
