@@ -19,9 +19,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Bytes a second unless told otherwise while nobody else uses the device, and while somebody does.
+/// Bytes a second unless told otherwise while nobody else uses the device, and while somebody does: 64 rests a second then,
+/// fewer than one in a hundred of the calls of who keeps a store busy, so that its 99th percentile stays what it is.
 const IDLE_SPEED: u64 = 64 << 20;
-const BUSY_SPEED: u64 = 8 << 20;
+const BUSY_SPEED: u64 = 4 << 20;
 /// Others use the device if they move so many bytes in a second.
 const BUSY_BYTES: u64 = 512 << 10;
 /// How much of what was lost to a slow device is made up for.
