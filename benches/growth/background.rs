@@ -28,6 +28,8 @@ const SMALL_BLOCKS: u64 = 8;
 /// quiet even so, the quietest of the others count as well.
 const STOLEN_SHARE_MAX: f64 = 0.01;
 const ATTEMPTS_MAX: usize = 3;
+/// A scrub runs for hours: that it begins is not measured.
+const SCRUB_LEAD: Duration = Duration::from_millis(250);
 /// A preparation takes no longer, and no scrub that somebody ends.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -157,7 +159,7 @@ fn make_snapshots(
 /// One window: the foreground, and some work beside it.
 fn window(site: &Site, snapshots: &Snapshots, work: &Work) -> Result<Latencies> {
     let (root, scale, stop) = (site.root(), &site.scale, AtomicBool::new(false));
-    let (seed, end) = (site.found.len() as u64, Instant::now() + scale.window);
+    let seed = site.found.len() as u64;
     let (mut start_scrub, mut end_scrub) = site.peer.scrubber().map(<(Command, Command)>::from).unzip();
     std::thread::scope(|scope| {
         let other = scope.spawn(|| match work {
@@ -165,8 +167,13 @@ fn window(site: &Site, snapshots: &Snapshots, work: &Work) -> Result<Latencies> 
             Work::Delete(names) => delete(snapshots, names, scale.window),
             Work::Scrub => scrub(start_scrub.as_mut().ok_or("it has no scrub")?, &stop),
         });
-        let reader = scope.spawn(|| read_and_create(&root, scale, seed, end));
-        let written = write(&root, scale, seed, end);
+        if let Work::Scrub = work {
+            std::thread::sleep(SCRUB_LEAD);
+        }
+        let end = Instant::now() + scale.window;
+        let root = &root;
+        let reader = scope.spawn(move || read_and_create(root, scale, seed, end));
+        let written = write(root, scale, seed, end);
         let read = reader.join().map_err(|_| "the reader panicked")?;
         stop.store(true, Relaxed);
         if let (Work::Scrub, Some(end_scrub)) = (work, &mut end_scrub) {

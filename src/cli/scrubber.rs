@@ -27,7 +27,7 @@ const BUSY_SPEED: u64 = 4 << 20;
 const BUSY_BYTES: u64 = 512 << 10;
 /// How much of what was lost to a slow device is made up for.
 const LAG_MAX: Duration = Duration::from_millis(100);
-/// After so much content it rests within a piece, so that nobody waits for the processor as long as a piece takes.
+/// After so many bytes it rests within a piece, so that nobody waits for the processor as long as a piece takes.
 const REST_BYTES: u64 = 64 << 10;
 /// No longer than this at once: orders wait.
 const REST_MAX: Duration = Duration::from_millis(20);

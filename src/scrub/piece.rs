@@ -130,7 +130,15 @@ impl Scrub {
     fn count(&mut self, ptr: &BlockPtr) -> u64 {
         let bytes = ptr.ranges().map(|(_, len)| len).sum();
         self.done(bytes);
+        self.rest(bytes);
         bytes
+    }
+
+    /// So many bytes were read.
+    fn rest(&mut self, bytes: u64) {
+        if let Some(rest) = &mut self.rest {
+            rest(bytes);
+        }
     }
 
     /// A node on the way to where a piece starts may count twice, and what a deleted snapshot had, too.
@@ -251,7 +259,7 @@ impl Part<'_> {
         self.read += extent.stored_bytes();
         let store = self.state.pager.store();
         let good = store.has_content(extent);
-        self.scrub.rest.iter_mut().for_each(|rest| rest(extent.stored_bytes()));
+        self.scrub.rest(extent.stored_bytes());
         if good {
             return Ok(());
         }

@@ -146,6 +146,23 @@ fn a_sound_store_is_read_once_and_whole() {
     assert!(read > total / 10 * 9 && read < total / 10 * 13, "{read} of {total}");
 }
 
+/// Nobody waits for a long run of metadata either.
+#[test]
+fn there_is_time_to_rest_after_all_that_is_read() {
+    let volume = open(&sample(), Access::ReadWrite);
+    let mut scrub = Scrub::start(&volume, 0, 1);
+    let (send, rests) = std::sync::mpsc::channel();
+    scrub.rest_with(move |bytes| send.send(bytes).unwrap());
+    let mut read = 0;
+    while scrub.is_unfinished() {
+        read += scrub.step(&volume, 1 << 20).unwrap();
+    }
+    let rests: Vec<u64> = rests.try_iter().collect();
+    assert_eq!(rests.iter().sum::<u64>(), read);
+    let nodes = 2 * NODE_BYTES as u64;
+    assert!(rests.iter().filter(|bytes| **bytes == nodes).count() > 20, "{rests:?}");
+}
+
 #[test]
 fn bad_content_is_found_with_its_file_and_snapshots() {
     let sound = sample();
