@@ -288,7 +288,6 @@ impl Watch {
                     log::debug!("requests are not answered on processor {cpu}: {e}");
                     self.go_far(l, true);
                 } else if before.is_none() {
-                    self.few = false;
                     l.set_readers(1, Claim::Leftover);
                 }
             }
@@ -317,6 +316,7 @@ impl Watch {
     /// `again` if requests go on.
     fn go_far(&mut self, l: &Locality, again: bool) {
         l.set_readers(usize::MAX, Claim::Normal);
+        self.few = false;
         if let Err(e) = l.bind(&l.all) {
             log::debug!("request threads stay where they are: {e}");
         }

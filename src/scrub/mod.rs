@@ -95,8 +95,8 @@ impl Scrub {
         self.record.limit = limit;
     }
 
-    /// Says what to do, within a step, after so many bytes were read: to rest a little, so that others do not
-    /// wait for the processor as long as a step takes.
+    /// Says what to do, within a step, after so many bytes were read: to rest a little, so that others do not wait for
+    /// the processor as long as a step takes.
     pub fn rest_with(&mut self, rest: impl FnMut(u64) + Send + 'static) {
         self.rest = Some(Box::new(rest));
     }
