@@ -39,7 +39,7 @@ impl NodeId {
         self.view() == 0
     }
     /// True for a virtual `.snapshots` directory. `mkdir`, `rmdir` and `rename` there may take long and need the
-    /// kernel's help: a transport must not answer them on its last request thread.
+    /// kernel's help: a transport must not answer them on its last request thread ([`Operations::rmdir_at_once`] it may).
     pub fn is_snapdir(self) -> bool {
         self.view() == Self::SNAPDIR_VIEW
     }
@@ -413,6 +413,11 @@ pub trait Operations: Send + Sync {
     fn unlink(&self, caller: &Caller, parent: NodeId, name: &[u8]) -> Result<()>;
     /// Removes an empty directory; in `.snapshots`, a snapshot.
     fn rmdir(&self, caller: &Caller, parent: NodeId, name: &[u8]) -> Result<()>;
+    /// [`Operations::rmdir`] in a `.snapshots`, on any request thread. None, with nothing done, if it would have to wait
+    /// for what needs other requests served, such as a snapshot that is being made.
+    fn rmdir_at_once(&self, _caller: &Caller, _parent: NodeId, _name: &[u8]) -> Option<Result<()>> {
+        None
+    }
     /// Creates a symbolic link.
     fn symlink(&self, caller: &Caller, parent: NodeId, name: &[u8], target: &[u8]) -> Result<Entry>;
     /// Renames; in `.snapshots`, a snapshot.

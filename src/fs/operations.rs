@@ -72,9 +72,17 @@ impl Operations for Fs {
 
     fn rmdir(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Result<()> {
         self.with_space(|| match place(parent) {
-            Place::Snapdir(dir) => self.remove_in_snapdir(dir, name),
+            Place::Snapdir(dir) => self.remove_in_snapdir(dir, name, &self.one_at_a_time()),
             _ => self.remove_directory(parent, name),
         })
+    }
+
+    fn rmdir_at_once(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Option<Result<()>> {
+        let Place::Snapdir(dir) = place(parent) else {
+            return None;
+        };
+        let held = self.one_at_a_time_now()?;
+        Some(self.with_space(|| self.remove_in_snapdir(dir, name, &held)))
     }
 
     fn symlink(&self, caller: &Caller, parent: NodeId, name: &[u8], target: &[u8]) -> Result<Entry> {

@@ -14,6 +14,7 @@ use crate::format::{Ino, ViewId};
 use crate::limits::SNAPSHOT_NAME_BYTES_MAX;
 use crate::ops::{Attr, Entry, Error, FileType, NodeId, RenameMode, Result, Timestamp};
 use crate::volume::{NewSnapshot, SnapshotInfo};
+use parking_lot::MutexGuard;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,9 @@ fn snapdir_node(dir: Ino) -> NodeId {
     NodeId::new(NodeId::SNAPDIR_VIEW, dir.0)
 }
 
+/// Held while a snapshot is made, renamed or deleted.
+pub(super) type OneAtATime<'a> = MutexGuard<'a, ()>;
+
 impl Fs {
     /// Makes a snapshot of the live tree, durable when this returns. Everything whose `write` returned before the call
     /// is in. On an error nothing is left.
@@ -73,7 +77,7 @@ impl Fs {
 
     /// Deletes a snapshot: its name at once, its space in the background. Open files in it stay readable.
     pub fn delete_snapshot(&self, name: &[u8]) -> Result<()> {
-        self.drop_snapshot(name)?;
+        self.drop_snapshot(name, &self.one_at_a_time())?;
         self.kernel().invalidate_entry(snapdir_node(Ino::ROOT), name);
         Ok(())
     }
@@ -91,7 +95,7 @@ impl Fs {
     fn take_snapshot(&self, name: &[u8], creator: SnapshotCreator) -> Result<ViewId> {
         check_snapshot_name(name, creator)?;
         self.check_writable()?;
-        let _one_at_a_time = self.snapshot_lock.lock();
+        let _held = self.one_at_a_time();
         if self.volume.find_snapshot(name).is_some() {
             return Err(Error::Exists);
         }
@@ -138,7 +142,7 @@ impl Fs {
     fn move_snapshot(&self, name: &[u8], new: &[u8]) -> Result<()> {
         check_snapshot_name(new, SnapshotCreator::User)?;
         self.check_writable()?;
-        let _one_at_a_time = self.snapshot_lock.lock();
+        let _held = self.one_at_a_time();
         let info = self.volume.find_snapshot(name).ok_or(Error::NotFound)?;
         if name == new {
             return Ok(());
@@ -148,9 +152,18 @@ impl Fs {
         self.outlive()
     }
 
-    fn drop_snapshot(&self, name: &[u8]) -> Result<()> {
+    /// Waits for the snapshot that is being made, or deleted, and keeps others from it.
+    pub(super) fn one_at_a_time(&self) -> OneAtATime<'_> {
+        self.snapshot_lock.lock()
+    }
+
+    /// The same without waiting. While a snapshot is being made its maker may wait for requests of the kernel.
+    pub(super) fn one_at_a_time_now(&self) -> Option<OneAtATime<'_>> {
+        self.snapshot_lock.try_lock()
+    }
+
+    fn drop_snapshot(&self, name: &[u8], _: &OneAtATime<'_>) -> Result<()> {
         self.check_writable()?;
-        let _one_at_a_time = self.snapshot_lock.lock();
         let info = self.volume.find_snapshot(name).ok_or(Error::NotFound)?;
         if self.standing_alone.lock().contains_key(&info.id) {
             return Err(Error::Busy);
@@ -172,9 +185,9 @@ impl Fs {
     }
 
     /// `rmdir` in a `.snapshots`.
-    pub(super) fn remove_in_snapdir(&self, dir: Ino, name: &[u8]) -> Result<()> {
+    pub(super) fn remove_in_snapdir(&self, dir: Ino, name: &[u8], held: &OneAtATime<'_>) -> Result<()> {
         only_in_root(dir)?;
-        self.drop_snapshot(name)
+        self.drop_snapshot(name, held)
     }
 
     /// `rename` inside `.snapshots`.

@@ -19,7 +19,7 @@ impl Fs {
         if matches!(name, b"." | b"..") {
             return Err(Error::NotFound);
         }
-        let _nobody_deletes = self.snapshot_lock.lock();
+        let _nobody_deletes = self.one_at_a_time();
         let view = ViewId(self.find_in_snapdir(Ino::ROOT, name)?.attr.node.view());
         *self.standing_alone.lock().entry(view).or_default() += 1;
         Ok(Arc::new(Standalone { fs: self.clone(), view }))

@@ -1,8 +1,9 @@
 //! Kernel requests become calls of [`Operations`], one call each, and their results become replies.
 //!
-//! Invariant: a request is answered on the thread that read it, except `mkdir`, `rmdir` and `rename` in a `.snapshots`
-//! directory and `ioctl`, which need other requests to be served meanwhile and get a thread of their own. No state is kept here:
-//! handles, link counts and orphans are the file system's. Permissions are the kernel's (`default_permissions`).
+//! Invariant: a request is answered on the thread that read it, except `mkdir` and `rename` in a `.snapshots` directory,
+//! `rmdir` there while a snapshot is made, and `ioctl`: they need other requests to be served meanwhile and get a thread
+//! of their own. No state is kept here: handles, link counts and orphans are the file system's. Permissions are the
+//! kernel's (`default_permissions`).
 
 use super::convert::{self, caller};
 use super::errno::errno;
@@ -245,11 +246,13 @@ impl Filesystem for Adapter {
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let _turn = self.arrived(req, 0);
         let (who, parent) = (caller(req, 0), NodeId(parent.0));
-        if parent.is_snapdir() {
+        if !parent.is_snapdir() {
+            empty(reply, self.ops.rmdir(&who, parent, name.as_bytes()));
+        } else if let Some(done) = self.ops.rmdir_at_once(&who, parent, name.as_bytes()) {
+            empty(reply, done);
+        } else {
             let name = name.as_bytes().to_vec();
             self.aside(move |ops| empty(reply, ops.rmdir(&who, parent, &name)));
-        } else {
-            empty(reply, self.ops.rmdir(&who, parent, name.as_bytes()));
         }
     }
 

@@ -172,6 +172,7 @@ impl Kernel for Cache {
             return Err(std::io::ErrorKind::StorageFull.into());
         }
         let fs = self.fs.lock().clone().unwrap();
+        assert_eq!(fs.rmdir_at_once(&USER, SNAPDIR, b"one"), None, "it would wait for this snapshot");
         fs.write(self.file.0, self.file.1, 0, b"from the cache", false).unwrap();
         Ok(())
     }
@@ -236,6 +237,9 @@ fn pages_in_the_kernel_are_in_the_snapshot() {
             assert_eq!((made, t.list(SNAPDIR)), (Err(Error::NoSpace), vec![]));
         } else {
             assert_eq!(t.cat(made.unwrap(), "f"), b"from the cache");
+            assert_eq!(t.fs.rmdir_at_once(&USER, ROOT, b"one"), None, "only in .snapshots");
+            assert_eq!(t.fs.rmdir_at_once(&USER, SNAPDIR, b"one"), Some(Ok(())));
+            assert_eq!(t.fs.rmdir_at_once(&USER, SNAPDIR, b"one"), Some(Err(Error::NotFound)));
         }
     }
 }
