@@ -28,7 +28,7 @@ use super::gate::FlushGate;
 use super::probe::{SEGMENTS_NAME, SUPER_NAMES, StoreKind, probe};
 use super::{Access, Device, DeviceError, RESERVED_BYTES, check_access, check_new_size, check_range};
 use crate::limits::LOG_BYTES_MAX;
-use crate::sys::{self, Fallocate};
+use crate::sys::{self, Advice, Fallocate};
 
 /// Bytes of one super file: half of the reserved space.
 const SUPER_BYTES: u64 = RESERVED_BYTES / 2;
@@ -181,6 +181,15 @@ impl DirDevice {
         }
     }
 
+    fn advise(&self, offset: u64, len: u64, advice: Advice) {
+        let len = offset.saturating_add(len).min(self.size).saturating_sub(offset);
+        for piece in pieces(offset, len) {
+            if let Ok(Some(file)) = self.segments.find(piece.slot) {
+                sys::advise(file.file.as_fd(), piece.start, piece.len, advice);
+            }
+        }
+    }
+
     fn discard_piece(&self, piece: &Piece) -> Result<(), DeviceError> {
         let Some(file) = self.segments.find(piece.slot)? else { return Ok(()) };
         let Slot::Segment(number) = piece.slot else { return Ok(()) };
@@ -296,12 +305,11 @@ impl Device for DirDevice {
     }
 
     fn release(&self, offset: u64, len: u64) {
-        let len = offset.saturating_add(len).min(self.size).saturating_sub(offset);
-        for piece in pieces(offset, len) {
-            if let Ok(Some(file)) = self.segments.find(piece.slot) {
-                sys::drop_cached(file.file.as_fd(), piece.start, piece.len);
-            }
-        }
+        self.advise(offset, len, Advice::DontNeed);
+    }
+
+    fn will_need(&self, offset: u64, len: u64) {
+        self.advise(offset, len, Advice::WillNeed);
     }
 
     fn stored(&self) -> Vec<(u64, u64)> {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::gate::FlushGate;
 use super::{Access, Device, DeviceError, check_access, check_new_size, check_range};
-use crate::sys::{self, Fallocate};
+use crate::sys::{self, Advice, Fallocate};
 
 /// The largest image: file offsets are signed 64-bit numbers.
 const SIZE_MAX: u64 = 1 << 62;
@@ -150,7 +150,11 @@ impl Device for FileDevice {
     }
 
     fn release(&self, offset: u64, len: u64) {
-        sys::drop_cached(self.file.as_fd(), offset, len);
+        sys::advise(self.file.as_fd(), offset, len, Advice::DontNeed);
+    }
+
+    fn will_need(&self, offset: u64, len: u64) {
+        sys::advise(self.file.as_fd(), offset, len, Advice::WillNeed);
     }
 
     fn stored(&self) -> Vec<(u64, u64)> {

@@ -66,6 +66,9 @@ pub trait Device: Send + Sync {
     /// effort.
     fn release(&self, _offset: u64, _len: u64) {}
 
+    /// Says that the range will be read soon: the host may begin to. Returns without waiting for it. Best effort.
+    fn will_need(&self, _offset: u64, _len: u64) {}
+
     /// Ranges (offset, length) outside of which nothing was ever written, ascending: for whoever reads everything. Best
     /// effort: all of the address space where the host does not tell.
     fn stored(&self) -> Vec<(u64, u64)> {

@@ -132,6 +132,10 @@ impl Device for Recorded {
         self.inner.release(offset, len);
     }
 
+    fn will_need(&self, offset: u64, len: u64) {
+        self.inner.will_need(offset, len);
+    }
+
     fn stored(&self) -> Vec<(u64, u64)> {
         self.inner.stored()
     }

@@ -41,6 +41,8 @@ pub enum Op {
     Discard,
     /// `release`; not counted
     Release,
+    /// `will_need`; not counted
+    WillNeed,
 }
 
 /// A recorded call. A flush has no range.
@@ -360,6 +362,10 @@ impl Device for Sim {
 
     fn release(&self, offset: u64, len: u64) {
         let _advice = self.state.lock().enter(Op::Release, offset, len);
+    }
+
+    fn will_need(&self, offset: u64, len: u64) {
+        let _advice = self.state.lock().enter(Op::WillNeed, offset, len);
     }
 
     fn available(&self) -> u64 {

@@ -73,9 +73,11 @@ fn conforms(device: &dyn Device) {
 
     concurrent_writes(device);
 
-    // What is released keeps its content, whether it was flushed or not.
+    // Advice changes nothing, whether content was flushed or not.
     for (offset, len) in [(0, SIZE), (spots[3].0, spots[3].1), (size - BLOCK, BLOCK), (size, BLOCK)] {
+        device.will_need(offset, len);
         device.release(offset, len);
+        device.will_need(offset, len);
     }
     let (offset, len) = spots[3];
     assert!(read(device, offset, len) == expected);

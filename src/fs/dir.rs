@@ -4,6 +4,7 @@
 //! or removed meanwhile, nothing that stays is listed twice or missed.
 
 use super::Fs;
+use super::around::Around;
 use super::error::{damaged, inconsistent};
 use super::handle::Open;
 use super::inode::{Place, place};
@@ -172,7 +173,7 @@ impl Fs {
             }
             super::flags::check_open(&inode, flags)?;
             let flags = OpenFlags { sync: flags.sync || inode.flags.sync, ..flags };
-            self.handles.add(Open { node, flags, view })
+            self.handles.add(Open { node, flags, view, around: Around::default() })
         };
         if flags.truncate {
             let cut = SetAttr { size: Some(0), ..SetAttr::default() };
@@ -215,7 +216,7 @@ impl Fs {
                 return Err(Error::NotADirectory);
             }
         }
-        Ok(self.handles.add(Open { node, flags, view }))
+        Ok(self.handles.add(Open { node, flags, view, around: Around::default() }))
     }
 
     /// Closes a file or directory.

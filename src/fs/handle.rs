@@ -3,6 +3,7 @@
 //! A handle of a snapshot holds its view, which stays readable when the snapshot is deleted. The table is a leaf in the
 //! lock order: nothing else is locked while it is.
 
+use super::around::Around;
 use crate::format::Ino;
 use crate::ops::{Error, Handle, NodeId, OpenFlags, Result};
 use crate::volume::View;
@@ -18,6 +19,8 @@ pub(super) struct Open {
     pub flags: OpenFlags,
     /// The view of a snapshot; none for the live tree.
     pub view: Option<Arc<View>>,
+    /// Where it was read.
+    pub around: Around,
 }
 
 #[derive(Default)]

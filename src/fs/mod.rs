@@ -10,6 +10,7 @@
 //! delayed blocks; readers of attributes and names need no more than a view.
 
 mod acl;
+mod around;
 mod atime;
 mod change;
 mod compress;

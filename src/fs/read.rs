@@ -6,12 +6,14 @@
 use super::Fs;
 use super::dirty::Block;
 use super::extents;
+use super::handle::Open;
 use super::items::Items;
 use super::path::path_of;
 use crate::format::inode::Inode;
 use crate::format::{BLOCK_BYTES, Ino};
 use crate::ops::{Error, FileType, Handle, NodeId, Result};
 use crate::volume::{View, VolumeError};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A file at one moment: its view and the delayed blocks of the range that was asked for.
@@ -29,16 +31,21 @@ pub(super) struct Content {
 impl Fs {
     /// The regular file behind a handle, with the delayed blocks that `from..to` (bytes) touches.
     pub(super) fn content(&self, node: NodeId, handle: Handle, from: u64, to: u64) -> Result<Content> {
-        if !self.handles.get(node, handle)?.flags.read {
-            return Err(Error::BadHandle);
-        }
-        self.content_any(node, handle, from, to)
+        self.content_of(&*self.readable(node, handle)?, from, to)
+    }
+
+    fn readable(&self, node: NodeId, handle: Handle) -> Result<Arc<Open>> {
+        let open = self.handles.get(node, handle)?;
+        if open.flags.read { Ok(open) } else { Err(Error::BadHandle) }
     }
 
     /// As [`Self::content`], through a handle that may be for writing only.
     pub(super) fn content_any(&self, node: NodeId, handle: Handle, from: u64, to: u64) -> Result<Content> {
-        let open = self.handles.get(node, handle)?;
-        let ino = Ino(node.ino());
+        self.content_of(&*self.handles.get(node, handle)?, from, to)
+    }
+
+    fn content_of(&self, open: &Open, from: u64, to: u64) -> Result<Content> {
+        let ino = Ino(open.node.ino());
         let (view, overlay) = match &open.view {
             Some(view) => (view.clone(), Vec::new()),
             None => {
@@ -64,7 +71,11 @@ impl Fs {
         len: usize,
         out: &mut Vec<u8>,
     ) -> Result<()> {
-        let content = self.content(node, handle, offset, offset.saturating_add(len as u64))?;
+        let open = self.readable(node, handle)?;
+        let content = self.content_of(&open, offset, offset.saturating_add(len as u64))?;
+        if let Some(around) = open.around.note(offset, len as u64, content.inode.size) {
+            content.will_need(around, offset, len);
+        }
         content.read(offset, len, out).map_err(|e| content.unreadable(offset, e))
     }
 }
@@ -79,6 +90,21 @@ impl Content {
             format!("{} (view {}), from byte {offset}: {e}", path_of(&self.view, self.ino), self.view.id().0);
         log::error!("{what}");
         Error::Io(what)
+    }
+
+    /// Says what of the file is needed soon: those parts of `around` that lie beside a read of `len` bytes from `offset`
+    /// on the device as well. What goes wrong here is found by the read.
+    fn will_need(&self, around: Range<u64>, offset: u64, len: usize) {
+        let from = offset - offset % BLOCK_BYTES;
+        let to = self.inode.size.min(offset.saturating_add(len as u64)).next_multiple_of(BLOCK_BYTES);
+        for (start, ext) in
+            extents::overlapping(&self.view, self.ino, from, to, usize::MAX).unwrap_or_default()
+        {
+            let (first, end) = (start.max(around.start), (start + ext.len_bytes()).min(around.end));
+            if first < from || to < end {
+                self.view.will_need(&ext, first - start, end - first);
+            }
+        }
     }
 
     /// Fills `out` with up to `len` bytes from `offset`; fewer only at the end of the file. What was in `out` is not

@@ -290,6 +290,14 @@ impl Store {
         }
     }
 
+    /// `len` bytes of content from offset `from` of an extent will be read soon: lets the host begin to. A compressed one
+    /// is read whole anyway.
+    pub fn will_need(&self, extent: &Extent, from: u64, len: u64) {
+        if extent.frame.is_none() && !extent.is_unwritten() {
+            self.device.will_need(extent.addr.0 + from, len);
+        }
+    }
+
     /// Makes sure that at least this much is free and backed, asking the host for more where needed.
     pub fn secure(&self, alloc: &mut Allocator, room: Room) -> Result<()> {
         let mut chunk = BACK_CHUNK_BYTES;

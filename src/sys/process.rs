@@ -21,6 +21,14 @@ pub fn effective_gid() -> u32 {
     unsafe { libc::getegid() }
 }
 
+/// Bytes of memory that the machine has; 0 if it does not tell.
+pub fn memory_bytes() -> u64 {
+    // SAFETY: no pointers.
+    let (pages, page_bytes) =
+        unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
+    u64::try_from(pages).unwrap_or(0).saturating_mul(u64::try_from(page_bytes).unwrap_or(0))
+}
+
 /// Leaves the session of the terminal. Fails only for a process that leads a group already.
 pub fn new_session() -> io::Result<()> {
     // SAFETY: no arguments.

@@ -76,12 +76,24 @@ pub fn fallocate(fd: BorrowedFd<'_>, mode: Fallocate, offset: u64, len: u64) -> 
     }
 }
 
-/// Lets the host drop a range of a file from its cache. What has not been written back is, soon. Only advice: nothing
-/// depends on it, so it does not fail.
-pub fn drop_cached(fd: BorrowedFd<'_>, offset: u64, len: u64) {
+/// What will become of a range of a file.
+#[derive(Clone, Copy, Debug)]
+pub enum Advice {
+    /// Nobody reads it soon: the host drops it from its cache. What has not been written back is, soon.
+    DontNeed,
+    /// Somebody reads it soon: the host begins to.
+    WillNeed,
+}
+
+/// Advises the host. Nothing depends on it, so it does not fail.
+pub fn advise(fd: BorrowedFd<'_>, offset: u64, len: u64, advice: Advice) {
+    let advice = match advice {
+        Advice::DontNeed => libc::POSIX_FADV_DONTNEED,
+        Advice::WillNeed => libc::POSIX_FADV_WILLNEED,
+    };
     if let (Ok(offset), Ok(len)) = (libc::off64_t::try_from(offset), libc::off64_t::try_from(len)) {
         // SAFETY: the descriptor is open for the call (borrowed); the other arguments are plain numbers.
-        let _ = unsafe { libc::posix_fadvise64(fd.as_raw_fd(), offset, len, libc::POSIX_FADV_DONTNEED) };
+        let _ = unsafe { libc::posix_fadvise64(fd.as_raw_fd(), offset, len, advice) };
     }
 }
 

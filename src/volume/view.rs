@@ -149,4 +149,9 @@ impl View {
         }
         Ok(())
     }
+
+    /// Says that `len` bytes from offset `from` of an extent (both multiples of 4096) will be read soon.
+    pub fn will_need(&self, extent: &Extent, from: u64, len: u64) {
+        self.shared.store().will_need(extent, from, len);
+    }
 }

@@ -49,7 +49,7 @@ impl State {
 
     /// What every call does first: counts, records, and fails if it has to.
     pub fn enter(&mut self, op: Op, offset: u64, len: u64) -> Result<(), DeviceError> {
-        if !self.crashed && !matches!(op, Op::Read | Op::Release) {
+        if !self.crashed && !matches!(op, Op::Read | Op::Release | Op::WillNeed) {
             self.changes += 1;
             self.crashed = self.crash_at.is_some_and(|nth| self.changes >= nth);
         }
@@ -65,7 +65,7 @@ impl State {
             Op::Flush => counts.flushes += 1,
             Op::Back => counts.backs += 1,
             Op::Discard => counts.discards += 1,
-            Op::Release => {}
+            Op::Release | Op::WillNeed => {}
         }
         if let Some(calls) = &mut self.record {
             calls.push(Call { op, offset, len });

@@ -234,3 +234,36 @@ fn the_host_may_drop_what_a_stream_left_behind_but_not_what_is_in_snapshots() {
     assert_eq!(releases(&read(f, 4096)), 0, "small reads are no stream");
     assert_eq!(releases(&read(of_snapshot, 1 << 20)), 0, "other snapshots share it");
 }
+
+#[test]
+fn the_host_is_told_what_lies_around_small_reads() {
+    const LEN: u64 = 4 << 20;
+    const CLUSTER: u64 = 64 << 10;
+    let device = Arc::new(Sim::new(256 << 20, 1));
+    let t = T::on(Volume::made_on(device.clone()), FsOptions::default());
+    let f = t.create(ROOT, "f");
+    (0..LEN >> 20).for_each(|n| t.write(f, n << 20, &vec![n as u8 + 1; 1 << 20]));
+    t.fs.commit().unwrap();
+    let file = t.open(f.0, RO);
+    let needed = |at: u64, len: usize| {
+        device.start_recording();
+        assert_eq!(t.read(file, at, len).len(), len);
+        let calls = device.take_recording();
+        let read = calls.iter().position(|call| call.op == Op::Read).expect("it reads");
+        let told = calls.iter().position(|call| call.op == Op::WillNeed);
+        assert!(told.is_none_or(|told| told < read), "what is told late is of no use: {calls:?}");
+        told.map(|told| (calls[read].offset - calls[told].offset, calls[told].len))
+    };
+    assert_eq!(needed(9 * CLUSTER, 4096), None, "nothing speaks for more");
+    assert_eq!(needed(9 * CLUSTER + 40960, 4096), Some((40960, CLUSTER)), "a second block of a cluster");
+    assert_eq!(needed(9 * CLUSTER + 8192, 4096), None, "it was told");
+    (0..7).for_each(|n| assert_eq!(needed(n * CLUSTER, 4096), None));
+    assert_eq!(needed(20 * CLUSTER + 4096, 8192), Some((4096, CLUSTER)), "an eighth of the file was touched");
+    assert_eq!(needed(30 * CLUSTER, CLUSTER as usize), None, "nothing is left around it");
+
+    // A block of its own on the device has nothing around it.
+    t.write(f, 40 * CLUSTER + 4096, &[7; 4096]);
+    t.fs.commit().unwrap();
+    assert_eq!(needed(40 * CLUSTER + 4096, 4096), None);
+    t.fs.release(file.0, file.1);
+}
