@@ -18,6 +18,7 @@ need setfacl acl
 need sqlite3 sqlite3
 need fio fio
 need stress-ng stress-ng
+need shellcheck shellcheck
 need restic restic
 need borg borgbackup
 [ -x /usr/sbin/debootstrap ] || need debootstrap debootstrap
@@ -49,7 +50,8 @@ cargo clippy --quiet --all-targets -- -D warnings
 
 if command -v shellcheck >/dev/null 2>&1; then
     step shellcheck
-    { git ls-files -- '*.sh' .ci/run 'mount-helpers/*mount.fuse.snapfs' || true; } | xargs -r shellcheck
+    { git ls-files -- '*.sh' .ci/run 'mount-helpers/*mount.fuse.snapfs' || true; } |
+        xargs -r shellcheck --severity=warning --external-sources --source-path=SCRIPTDIR
 else
     step "shellcheck is not installed, scripts are only parsed"
     for script in tests/*.sh mount-helpers/*.sh .ci/run; do bash -n "$script"; done

@@ -77,7 +77,7 @@ other=$place
 [ ! -d /dev/shm ] || other=/dev/shm
 for cache in strict writeback; do
     start -o "dev,suid,allow_other,cache=$cache"
-    mkdir -p -m 777 "$mnt/pjdfstest"
+    install -d -m 777 "$mnt/pjdfstest"
 
     begin=$(now_ms)
     "$tools/bin/pjdfstest" -c "$place/pjdfstest.toml" -s "$other" -p "$mnt/pjdfstest" > "$place/pjdfstest.out" 2>&1 || true

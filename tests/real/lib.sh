@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What the scripts in this directory share: a mount with a bounded life, and questions to `snapfs status`.
 #
 # Sourced, never run. The caller sets `place` (an empty directory of its own) before it calls `start`.
@@ -13,7 +14,7 @@ fail() {
 
 # Mounts $place/store on $place/mnt; the arguments go to `snapfs mount`.
 start() {
-    mkdir -p "$place/mnt" "$place/run"
+    mkdir -p "${place:?}/mnt" "$place/run"
     chmod 700 "$place/run"
     SNAPFS_RUNTIME_DIR=$place/run
     "$program" mount "$place/store" "$place/mnt" --log "$place/log" "$@" || fail "mount"

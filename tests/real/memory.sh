@@ -44,7 +44,7 @@ while [ $((n * 2)) -lt "$gib" ]; do
     say "2 GiB read ($n)" "$t"
 done
 t=$(now_ms)
-rm -rf "$place/mnt/"*
+rm -rf "${place:?}/mnt/"*
 say "all removed" "$t"
 most=$(($(resident VmHWM) / 1024))
 "$program" status "$place/mnt"

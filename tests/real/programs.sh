@@ -298,7 +298,7 @@ a_backups() {
         [ $round = 1 ] || [ ! -s "$place/out" ] || fail "rsync finds changes: $(head "$place/out")"
         quiet "$program" umount "$past"
     done
-    rm -rf "$mnt/home"
+    rm -rf "${mnt:?}/home"
     mkdir "$place/restored-restic" "$place/restored-borg"
     if [ $restic ]; then
         quiet restic check --read-data
