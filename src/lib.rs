@@ -17,13 +17,15 @@
 //! | [`store`] | verified blocks by pointer | `device`, leaves |
 //! | [`device`] | bytes at offsets | leaves |
 //! | [`format`](mod@format) | layouts | `ops`, `limits` |
+//! | [`bell`] | wake-ups | |
 //! | [`clock`] | time | `ops` |
 //! | [`ops`] | the vocabulary of requests | |
 //! | [`limits`] | bounds | |
 //! | [`sys`] | system calls | |
 //!
-//! Leaves are the last five. `docs/architecture.md` has the bird's eye view.
+//! Leaves are the last six. `docs/architecture.md` has the bird's eye view.
 
+pub mod bell;
 pub mod check;
 pub mod cli;
 pub mod clock;

@@ -3,7 +3,7 @@
 //! The composition root: the only place that makes a device, opens a volume on it and a file system on that. Every
 //! refusal is a sentence that says what is wrong with which path and what to do.
 
-use super::commits;
+use super::background::Background;
 use super::engine::{
     Access, Backend, CheckReport, Engine, InitOptions, ScrubOrder, SnapdirMode, SnapshotInfo, StoreOptions,
 };
@@ -29,8 +29,6 @@ use serde_json::{Value, json};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Stores of this crate.
@@ -61,23 +59,17 @@ impl Backend for Builtin {
         let fs = Fs::open(opened.volume, fs_options, Clock::System).map_err(|e| told(store, &e))?;
         // Damage here would show as a mount that does not answer.
         fs.getattr(NodeId::ROOT, None).map_err(|e| told(store, &e))?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let committer = options
+        let background = options
             .access
             .writes()
-            .then(|| {
-                let (fs, stop, interval) = (fs.clone(), stop.clone(), options.commit_interval);
-                let name = std::thread::Builder::new().name("commit".into());
-                name.spawn(move || commits::run(&fs, interval, &stop))
-            })
+            .then(|| Background::start(&fs, options.commit_interval))
             .transpose()
             .map_err(|e| Failure::new(Code::Other, format!("cannot start a thread: {e}")))?;
         let scrubber = Scrubber::open(fs.volume().clone(), Clock::System, options.access.writes());
         Ok(Arc::new(Open {
             fs,
             scrubber,
-            stop,
-            committer: Mutex::new(committer),
+            background: Mutex::new(background),
             store: store.into(),
             lock: Mutex::new(Some(opened.lock)),
         }))
@@ -431,8 +423,7 @@ fn report(volume: &Volume, depth: Depth) -> Result<CheckReport, VolumeError> {
 struct Open {
     fs: Arc<Fs>,
     scrubber: Scrubber,
-    stop: Arc<AtomicBool>,
-    committer: Mutex<Option<JoinHandle<()>>>,
+    background: Mutex<Option<Background>>,
     store: PathBuf,
     /// Let go of by `close`: who waits for that finds the store free.
     lock: Mutex<Option<StoreLock>>,
@@ -548,13 +539,7 @@ impl Engine for Open {
 
     fn close(&self) -> Result<(), Failure> {
         self.scrubber.close();
-        self.stop.store(true, SeqCst);
-        self.fs.end_pressure();
-        if let Some(thread) = self.committer.lock().take()
-            && thread.join().is_err()
-        {
-            log::error!("the committing thread has failed");
-        }
+        *self.background.lock() = None;
         let closed = self.fs.close().map_err(|e| told(&self.store, &e));
         self.fs.volume().trim();
         *self.lock.lock() = None;

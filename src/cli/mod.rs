@@ -4,8 +4,8 @@
 //! the daemon. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 damage found, 32 failed when called by mount(8).
 
 mod args;
+mod background;
 mod builtin;
-mod commits;
 mod daemon;
 pub mod engine;
 mod mount;

@@ -5,7 +5,7 @@
 //! readable as settling until that transaction is known to be visible. No I/O here; the flush is in `flush`.
 
 use crate::format::{BLOCK_BYTES, Ino};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Content of one block. Shared with readers; a writer copies it when they still hold it.
@@ -28,6 +28,25 @@ pub(super) struct Dirty {
     settling: BTreeMap<Ino, Blocks>,
     blocks: u64,
     round: u64,
+    early: EarlyWatch,
+}
+
+/// What happens to files while what waits is put onto the device early, in passes.
+#[derive(Default)]
+struct EarlyWatch {
+    /// From the first pass to the beginning of the round.
+    on: bool,
+    pass: usize,
+    /// Files of which blocks were changed or taken away, and during which pass at last.
+    touched: HashMap<Ino, usize>,
+}
+
+impl EarlyWatch {
+    fn touch(&mut self, ino: Ino) {
+        if self.on {
+            self.touched.insert(ino, self.pass);
+        }
+    }
 }
 
 /// Content of a block of zeros.
@@ -67,6 +86,7 @@ impl Dirty {
 
     /// The block to write into, put there by `load` when it is not delayed yet.
     pub fn edit(&mut self, ino: Ino, block: u64, load: impl FnOnce() -> DirtyBlock) -> &mut [u8; 4096] {
+        self.early.touch(ino);
         let blocks = self.files.entry(ino).or_default();
         let added = &mut self.blocks;
         let b = blocks.entry(block).or_insert_with(|| {
@@ -79,6 +99,7 @@ impl Dirty {
     /// Forgets the blocks `from..to`. False if there were none.
     pub fn discard(&mut self, ino: Ino, from: u64, to: u64) -> bool {
         let Some(blocks) = self.files.get_mut(&ino) else { return false };
+        self.early.touch(ino);
         let gone: Vec<u64> = blocks.range(from..to).map(|(n, _)| *n).collect();
         for n in &gone {
             blocks.remove(n);
@@ -112,9 +133,43 @@ impl Dirty {
         self.files.get(&ino).into_iter().flatten().map(|(n, b)| (*n, &b.data))
     }
 
+    /// A pass begins: what waits in order, all of it in the first pass, then of the files that were touched meanwhile.
+    pub fn begin_pass(&mut self, pass: usize) -> Vec<(Ino, u64, Block)> {
+        let files: Vec<_> = if pass == 0 {
+            self.early.touched.clear();
+            self.files.iter().collect()
+        } else {
+            let mut touched: Vec<_> = self.early.touched.keys().collect();
+            touched.sort_unstable();
+            touched.into_iter().filter_map(|ino| self.files.get_key_value(ino)).collect()
+        };
+        (self.early.on, self.early.pass) = (true, pass);
+        let blocks =
+            files.into_iter().flat_map(|(ino, blocks)| blocks.iter().map(move |(n, b)| (*ino, *n, b)));
+        blocks.map(|(ino, n, block)| (ino, n, block.data.clone())).collect()
+    }
+
+    /// True if blocks of a file were changed or taken away since the first pass.
+    pub fn is_touched(&self, ino: Ino) -> bool {
+        self.early.touched.contains_key(&ino)
+    }
+
+    /// Appends to `same`, for each of some blocks from `first` on that were seen in `pass`, whether it still waits.
+    pub fn still(&self, pass: usize, ino: Ino, first: u64, blocks: &[Block], same: &mut Vec<bool>) {
+        if self.early.touched.get(&ino).is_none_or(|touched| *touched < pass) {
+            return same.resize(same.len() + blocks.len(), true);
+        }
+        let mut now = self.files.get(&ino).into_iter().flat_map(|b| b.range(first..)).peekable();
+        same.extend(blocks.iter().zip(first..).map(|(block, n)| {
+            while now.next_if(|(at, _)| **at < n).is_some() {}
+            now.next_if(|(at, _)| **at == n).is_some_and(|(_, b)| Arc::ptr_eq(&b.data, block))
+        }));
+    }
+
     /// The file's blocks are in the current transaction: not dirty any more, readable until it is visible.
     pub fn settle(&mut self, ino: Ino) {
         if let Some(blocks) = self.files.remove(&ino) {
+            self.early.touch(ino);
             self.blocks -= blocks.len() as u64;
             self.settling.insert(ino, blocks);
         }
@@ -128,6 +183,7 @@ impl Dirty {
     /// A commit or snapshot starts: every earlier transaction is visible. Returns its number.
     pub fn begin_round(&mut self) -> u64 {
         self.settled();
+        self.early.on = false;
         self.round += 1;
         self.round
     }

@@ -15,8 +15,7 @@ use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind};
 use crate::limits::INLINE_BYTES_MAX;
 use crate::volume::{Part, Staged, Txn, Volume, VolumeError};
 use parking_lot::RwLock;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 type Result<T> = std::result::Result<T, VolumeError>;
 
@@ -69,28 +68,50 @@ struct Batch {
     runs: Vec<Run>,
 }
 
-/// Delayed data that was put onto the device before the transaction began. Blocks that change meanwhile are put there
-/// again by the flush.
+/// Delayed data that was put onto the device before the transaction began, with the pass in which it was. Blocks that
+/// change meanwhile are put there again by the flush.
 #[derive(Default)]
-pub(super) struct Early(Vec<Batch>);
+pub(super) struct Early(Vec<(usize, Batch)>);
+
+/// Times that delayed data is put onto the device early: while the first goes on for long, much comes to be delayed.
+const EARLY_PASSES: usize = 2;
+/// Blocks for which there is another pass.
+const EARLY_BLOCKS_MIN: usize = 64;
 
 /// Puts delayed data onto the device without holding anything up. Best effort: what fails here is tried again, and
 /// reported, by the flush.
 pub(super) fn stage_early(gate: &RwLock<Gate>, stager: Stager) -> Early {
-    let mut runs = Vec::new();
-    {
-        let gate = gate.read();
-        let view = stager.volume.live();
-        for ino in gate.dirty.files() {
+    let mut early = Early::default();
+    for pass in 0..EARLY_PASSES {
+        let (mut waiting, done, view) = {
+            let mut gate = gate.write();
+            let waiting = gate.dirty.begin_pass(pass);
+            let done = unchanged(&gate.dirty, |ino| gate.dirty.is_touched(ino), &early).1;
+            (waiting, done, stager.volume.live())
+        };
+        let mut done = Passed(&done);
+        waiting.retain(|(ino, n, _)| !done.has(*ino, *n));
+        if pass > 0 && waiting.len() < EARLY_BLOCKS_MIN {
+            break;
+        }
+        let mut runs = Vec::new();
+        for file in waiting.chunk_by(|a, b| a.0 == b.0) {
+            let ino = file[0].0;
             if let Ok(Some(inode)) = view.inode(ino)
                 && inode.size > INLINE_BYTES_MAX
                 && let Ok(level) = stager.level(&view, ino, &inode)
             {
-                runs.extend(runs_of(&gate.dirty, ino, &BTreeSet::new(), level).0);
+                runs.extend(runs_of(file.iter().map(|(_, n, block)| (*n, block)), ino, level).0);
             }
         }
+        // A block has space for two places, of which the flush may need one.
+        let room = if pass == 0 { Use::Reserved } else { Use::Spare };
+        match stage(stager, runs, room) {
+            Ok(batches) => early.0.extend(batches.into_iter().map(|batch| (pass, batch))),
+            Err(_) => break,
+        }
     }
-    Early(stage(stager, runs).unwrap_or_default())
+    early
 }
 
 /// Gives the delayed data of `files` its place and lets it settle.
@@ -115,15 +136,17 @@ pub(super) fn flush(
             inodes.insert(*ino, inode);
         }
     }
-    let done = unchanged(dirty, &inodes, &early);
+    let (kept, done) = unchanged(dirty, |ino| inodes.contains_key(&ino), &early);
+    let mut done = Passed(&done);
     let (mut runs, mut zeros) = (Vec::new(), Vec::new());
     for (ino, inode) in &inodes {
         let level = stager.level(txn.view(), *ino, inode)?;
-        let (data, zero) = runs_of(dirty, *ino, &done, level);
+        let waiting = dirty.blocks(*ino).filter(|(n, _)| !done.has(*ino, *n));
+        let (data, zero) = runs_of(waiting, *ino, level);
         runs.extend(data);
         zeros.extend(zero.into_iter().map(|(first, blocks)| (*ino, first, blocks)));
     }
-    let batches = stage(stager, runs)?;
+    let batches = stage(stager, runs, Use::Reserved)?;
 
     for ino in small {
         txn.by_note(|out| Note::Inlined { ino }.encode(out), |txn| inline_first_block(dirty, txn, ino))?;
@@ -132,8 +155,8 @@ pub(super) fn flush(
     for (ino, first, blocks) in zeros {
         place(txn, &mut inodes, ino, first, blocks, &[])?;
     }
-    for batch in early.0 {
-        place_early(txn, &mut inodes, batch, &done)?;
+    for ((_, batch), kept) in early.0.into_iter().zip(kept) {
+        place_early(txn, &mut inodes, batch, &kept)?;
     }
     for batch in batches {
         let extents = txn.publish(batch.staged);
@@ -161,37 +184,72 @@ fn fits_inline(dirty: &Dirty, txn: &Txn, ino: Ino, inode: &Inode) -> Result<bool
     Ok(only_first && extents::at(txn.view(), ino, 0)?.is_none())
 }
 
-/// Blocks that were staged early and are still what the file holds. The early runs keep the old content alive, so the
-/// same place in memory is the same content. What was compressed together counts only if all of it is the same.
-fn unchanged(dirty: &Dirty, inodes: &BTreeMap<Ino, Inode>, early: &Early) -> BTreeSet<(Ino, u64)> {
-    let mut done = BTreeSet::new();
-    for batch in &early.0 {
-        let mut all = batch
-            .runs
-            .iter()
-            .flat_map(|run| run.blocks.iter().zip(run.first..).map(move |(block, n)| (run.ino, n, block)));
-        for extent in batch.staged.extents() {
-            let together: Vec<_> = all.by_ref().take((extent.len_bytes() / BLOCK_BYTES) as usize).collect();
-            let mut same = together.clone();
-            same.retain(|(ino, n, block)| {
-                inodes.contains_key(ino) && dirty.get(*ino, *n).is_some_and(|now| Arc::ptr_eq(now, block))
-            });
-            if !extent.is_compressed() || same.len() == together.len() {
-                done.extend(same.into_iter().map(|(ino, n, _)| (ino, n)));
+/// Of each block of each early batch, whether it is still what a `wanted` file holds; and those blocks, in order. The
+/// early runs keep the old content alive, so the same place in memory is the same content. What was compressed together
+/// counts only if all of it is the same.
+fn unchanged(
+    dirty: &Dirty,
+    wanted: impl Fn(Ino) -> bool,
+    early: &Early,
+) -> (Vec<Vec<bool>>, Vec<(Ino, u64)>) {
+    let (mut kept, mut done) = (Vec::new(), Vec::new());
+    for (pass, batch) in &early.0 {
+        let mut same = Vec::new();
+        for run in &batch.runs {
+            match wanted(run.ino) {
+                true => dirty.still(*pass, run.ino, run.first, &run.blocks, &mut same),
+                false => same.resize(same.len() + run.blocks.len(), false),
             }
         }
+        let mut rest = &mut same[..];
+        for extent in batch.staged.extents() {
+            let (together, tail) = rest.split_at_mut((extent.len_bytes() / BLOCK_BYTES) as usize);
+            if extent.is_compressed() && together.contains(&false) {
+                together.fill(false);
+            }
+            rest = tail;
+        }
+        let blocks =
+            batch.runs.iter().flat_map(|run| (run.first..).take(run.blocks.len()).map(|n| (run.ino, n)));
+        done.extend(blocks.zip(&same).filter(|(_, same)| **same).map(|(block, _)| block));
+        kept.push(same);
     }
-    done
+    done.sort_unstable();
+    (kept, done)
+}
+
+/// Walks along blocks in order and says which are among others.
+struct Passed<'a>(&'a [(Ino, u64)]);
+
+impl Passed<'_> {
+    /// Blocks must be asked for in order.
+    fn has(&mut self, ino: Ino, n: u64) -> bool {
+        let before = self.0.iter().take_while(|block| **block < (ino, n)).count();
+        self.0 = &self.0[before..];
+        self.0.first() == Some(&(ino, n))
+    }
+}
+
+/// Which space content is put into.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// What was reserved for it.
+    Reserved,
+    /// What nobody has reserved.
+    Spare,
 }
 
 /// Puts runs onto the device. Changes nothing; what is staged is given back if this fails.
-fn stage(stager: Stager, runs: Vec<Run>) -> Result<Vec<Batch>> {
+fn stage(stager: Stager, runs: Vec<Run>, room: Use) -> Result<Vec<Batch>> {
     let (mut batches, mut data, mut pending) = (Vec::new(), Vec::new(), Vec::new());
     let mut flush = |data: &mut Vec<u8>, pending: &mut Vec<Run>| -> Result<()> {
         if !data.is_empty() {
             let part = |run: &Run| stager.part(run.ino, run.first * BLOCK_BYTES, run.bytes(), run.level);
             let parts: Vec<Part> = pending.iter().map(part).collect();
-            let staged = stager.volume.stage_reserved(data, &parts)?;
+            let staged = match room {
+                Use::Reserved => stager.volume.stage_reserved(data, &parts)?,
+                Use::Spare => stager.volume.stage_parts(data, &parts)?,
+            };
             let runs = std::mem::take(pending);
             runs.iter().zip(staged.gains()).for_each(|(run, gain)| stager.misses.learn(run.ino, *gain));
             batches.push(Batch { staged, runs });
@@ -212,15 +270,14 @@ fn stage(stager: Stager, runs: Vec<Run>) -> Result<Vec<Batch>> {
     Ok(batches)
 }
 
-/// The delayed blocks of a file without those in `skip`: runs of data, and runs of zeros as (first, number).
-fn runs_of(
-    dirty: &Dirty,
+/// What blocks of a file make up: runs of data, and runs of zeros as (first, number).
+fn runs_of<'a>(
+    waiting: impl Iterator<Item = (u64, &'a Block)>,
     ino: Ino,
-    skip: &BTreeSet<(Ino, u64)>,
     level: Option<u8>,
 ) -> (Vec<Run>, Vec<(u64, u64)>) {
     let (mut runs, mut zeros): (Vec<Run>, Vec<(u64, u64)>) = (Vec::new(), Vec::new());
-    for (n, block) in dirty.blocks(ino).filter(|(n, _)| !skip.contains(&(ino, *n))) {
+    for (n, block) in waiting {
         if is_zero(&block[..]) {
             match zeros.last_mut() {
                 Some((first, blocks)) if *first + *blocks == n => *blocks += 1,
@@ -240,31 +297,24 @@ fn runs_of(
 }
 
 /// Maps what is still wanted of an early batch, and gives the rest back.
-fn place_early(
-    txn: &mut Txn,
-    inodes: &mut BTreeMap<Ino, Inode>,
-    batch: Batch,
-    done: &BTreeSet<(Ino, u64)>,
-) -> Result<()> {
+fn place_early(txn: &mut Txn, inodes: &mut BTreeMap<Ino, Inode>, batch: Batch, kept: &[bool]) -> Result<()> {
     let extents = txn.publish(batch.staged);
     let mut rest = Cursor { extents: &extents, used: 0 };
+    let mut kept = kept;
     for run in batch.runs {
-        let end = run.first + run.blocks.len() as u64;
+        let (of_run, later) = kept.split_at(run.blocks.len());
+        kept = later;
         let mut first = run.first;
-        while first < end {
-            let wanted = done.contains(&(run.ino, first));
-            let mut next = first + 1;
-            while next < end && done.contains(&(run.ino, next)) == wanted {
-                next += 1;
-            }
-            let parts = rest.take((next - first) * BLOCK_BYTES);
-            if wanted {
+        for alike in of_run.chunk_by(|a, b| a == b) {
+            let blocks = alike.len() as u64;
+            let parts = rest.take(blocks * BLOCK_BYTES);
+            if alike[0] {
                 let new = extents::lay(first * BLOCK_BYTES, parts);
-                place(txn, inodes, run.ino, first, next - first, &new)?;
+                place(txn, inodes, run.ino, first, blocks, &new)?;
             } else {
                 parts.iter().for_each(|part| txn.free(part));
             }
-            first = next;
+            first += blocks;
         }
     }
     Ok(())

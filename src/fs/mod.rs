@@ -51,6 +51,7 @@ pub use options::{AtimeMode, AtimeOptions, FsOptions, SnapdirMode};
 pub use snapdir::SnapshotCreator;
 pub use standalone::Standalone;
 
+use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::format::{Ino, ViewId};
 use crate::ops::{KernelRef, NoKernel, Result};
@@ -78,7 +79,8 @@ pub struct Fs {
     /// one that succeeded.
     commit_lock: Mutex<u64>,
     commits_started: AtomicU64,
-    pressure: pressure::Pressure,
+    /// Brings the thread that commits to do it before its time.
+    pressure: Bell,
     /// Nanoseconds for which the last snapshot held up changes.
     snapshot_pause_ns: AtomicU64,
     generation: AtomicU64,
@@ -106,7 +108,7 @@ impl Fs {
             standing_alone: Mutex::default(),
             commit_lock: Mutex::new(0),
             commits_started: AtomicU64::new(0),
-            pressure: pressure::Pressure::default(),
+            pressure: Bell::default(),
             snapshot_pause_ns: AtomicU64::new(0),
             generation: AtomicU64::new(1),
             recovered,

@@ -6,41 +6,11 @@
 
 use super::Fs;
 use crate::ops::Result;
-use parking_lot::{Condvar, Mutex};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 /// Freed content that brings a commit forward, in bytes: what is written and deleted, or replaced, all the time must not
 /// take ever more space of the host between two commits.
 const FREED_BYTES_MAX: u64 = 256 << 20;
-
-/// What brings the thread that commits to do it. The lock is a leaf.
-#[derive(Default)]
-pub(super) struct Pressure {
-    asked: AtomicBool,
-    /// Whoever waits is to stop.
-    ended: AtomicBool,
-    lock: Mutex<()>,
-    changed: Condvar,
-}
-
-impl Pressure {
-    fn ask(&self) {
-        if !self.asked.load(SeqCst) && !self.asked.swap(true, SeqCst) {
-            // Who is about to wait has seen it, or waits already.
-            drop(self.lock.lock());
-            self.changed.notify_all();
-        }
-    }
-
-    fn wait(&self, timeout: Duration) -> bool {
-        let mut lock = self.lock.lock();
-        if !self.asked.load(SeqCst) {
-            self.changed.wait_for(&mut lock, timeout);
-        }
-        self.asked.swap(false, SeqCst)
-    }
-}
 
 /// How much of what is bounded there is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -66,7 +36,7 @@ impl Fs {
         let until = Instant::now() + timeout;
         while self.pressure.wait(until.saturating_duration_since(Instant::now())) {
             // Whoever asked during the last commit may have got enough by it.
-            if self.fill() > Fill::Low || self.pressure.ended.load(SeqCst) {
+            if self.fill() > Fill::Low || self.pressure.has_ended() {
                 return true;
             }
         }
@@ -75,8 +45,7 @@ impl Fs {
 
     /// Lets whoever waits for pressure go on, for good.
     pub fn end_pressure(&self) {
-        self.pressure.ended.store(true, SeqCst);
-        self.pressure.ask();
+        self.pressure.end();
     }
 
     /// Called before a change: keeps below the limits.
@@ -84,7 +53,7 @@ impl Fs {
         match self.fill() {
             Fill::Low => Ok(()),
             Fill::High => {
-                self.pressure.ask();
+                self.pressure.ring();
                 Ok(())
             }
             Fill::Full => {
@@ -114,19 +83,5 @@ mod tests {
     fn above_three_quarters_is_high_and_above_the_limit_full() {
         let fills = [0, 75, 76, 100, 101].map(|used| Fill::of(used, 100));
         assert_eq!(fills, [Fill::Low, Fill::Low, Fill::High, Fill::High, Fill::Full]);
-    }
-
-    #[test]
-    fn pressure_wakes_who_waits_and_is_not_lost_before_it_waits() {
-        let pressure = Pressure::default();
-        assert!(!pressure.wait(Duration::ZERO));
-        pressure.ask();
-        assert!(pressure.wait(Duration::MAX));
-        assert!(!pressure.wait(Duration::ZERO));
-        std::thread::scope(|s| {
-            let waiter = s.spawn(|| pressure.wait(Duration::from_secs(60)));
-            pressure.ask();
-            assert!(waiter.join().unwrap());
-        });
     }
 }

@@ -122,7 +122,7 @@ fn stage_pieces(
             true => None,
             false => {
                 let part = stager.part(ino, from + at as u64, (end - at) as u64, level);
-                let staged = stager.volume.stage_part(&data[at..end], part)?;
+                let staged = stager.volume.stage_parts(&data[at..end], &[part])?;
                 staged.gains().iter().for_each(|gain| stager.misses.learn(ino, *gain));
                 Some(staged)
             }

@@ -3,6 +3,7 @@
 //! Nothing leaves [`Store`] unverified: metadata blocks are checked against their pointer, data against its CRCs. The
 //! store knows no keys, no inodes and no epochs beyond those in pointers.
 
+mod ahead;
 mod alloc;
 mod block;
 mod cache;
@@ -23,7 +24,8 @@ pub use turns::{TURN, end_turn};
 
 use crate::device::{Device, DeviceError};
 use crate::format::{BLOCK_BYTES, BlockAddr, Extent, Frame};
-use parking_lot::Mutex;
+use ahead::Ahead;
+use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -31,11 +33,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// Space is secured on the host in aligned pieces of this many bytes.
-const BACK_CHUNK_BYTES: u64 = 16 << 20;
+const BACK_CHUNK_BYTES: u64 = 4 << 20;
 /// Down to which the last space of a host is asked for.
 const BACK_CHUNK_BYTES_MIN: u64 = 256 << 10;
+/// What is kept at hand beyond need is not more than this share of what the host has left.
+pub const KEEP_SHARE: u64 = 16;
 /// Space is given back to the host in aligned pieces of this many bytes.
 const DISCARD_GRAIN_BYTES: u64 = 1 << 20;
+/// In one call it is given no more than this back.
+const DISCARD_BYTES_MAX: u64 = 16 << 20;
 
 /// Device calls since the store was opened.
 #[derive(Default)]
@@ -98,8 +104,11 @@ impl Room {
     }
 }
 
+/// Exclusive access to the allocator.
+pub type Alloc<'a> = MutexGuard<'a, Allocator>;
+
 /// The device with its allocator. Any thread may call any method; the allocator has its own lock, innermost of all, and
-/// it is held over no I/O but the host's promise of more space.
+/// it is held over no I/O: whoever asks the host for space lets go of it meanwhile.
 pub struct Store {
     device: Arc<dyn Device>,
     fsid: u64,
@@ -110,6 +119,10 @@ pub struct Store {
     /// Bad places that an auditor's store has met.
     bad: Mutex<Vec<BadPlace>>,
     codec: Codec,
+    ahead: Ahead,
+    /// Held while the host promises space, or takes it back, until the allocator knows: what was just promised must not
+    /// be gone when it is noted. Taken before the allocator.
+    space_turn: Mutex<()>,
 }
 
 impl Store {
@@ -117,8 +130,9 @@ impl Store {
     pub fn new(device: Arc<dyn Device>, fsid: u64, alloc: Allocator) -> Store {
         let (health, reading) = (Arc::default(), Reading::Serve);
         let (io, bad) = (IoCounts::default(), Mutex::default());
-        let codec = Codec::default();
-        Store { device, fsid, alloc: Arc::new(Mutex::new(alloc)), io, health, reading, bad, codec }
+        let (codec, ahead, space_turn) = Default::default();
+        let alloc = Arc::new(Mutex::new(alloc));
+        Store { device, fsid, alloc, io, health, reading, bad, codec, ahead, space_turn }
     }
 
     /// Another store on the same device and space that reads as told. Both know the same of damage.
@@ -150,7 +164,7 @@ impl Store {
     }
 
     /// Exclusive access to the allocator.
-    pub fn alloc(&self) -> parking_lot::MutexGuard<'_, Allocator> {
+    pub fn alloc(&self) -> Alloc<'_> {
         self.alloc.lock()
     }
 
@@ -299,39 +313,41 @@ impl Store {
     }
 
     /// Makes sure that at least this much is free and backed, asking the host for more where needed.
-    pub fn secure(&self, alloc: &mut Allocator, room: Room) -> Result<()> {
+    pub fn secure(&self, alloc: &mut Alloc, room: Room) -> Result<()> {
         let mut chunk = BACK_CHUNK_BYTES;
         while alloc.free_bytes() < room.bytes || alloc.node_bytes() < room.node_bytes {
             let Some((addr, len)) = alloc.next_to_back(chunk) else {
                 return Err(StoreError::NoSpace);
             };
-            match self.device.back(addr, len) {
-                Ok(()) => alloc.backed(addr, len),
+            match self.back(alloc, addr, len) {
                 // The host may still have room for less.
                 Err(DeviceError::NoSpace) if chunk > BACK_CHUNK_BYTES_MIN => chunk /= 4,
-                Err(e) => return Err(e.into()),
+                done => done?,
             }
         }
+        self.look_ahead(alloc.free_bytes(), room.bytes);
         Ok(())
     }
 
     /// Asks the host for more space far from `first`. False if there is none.
-    pub fn back_far(&self, alloc: &mut Allocator, first: u64) -> Result<bool> {
+    pub fn back_far(&self, alloc: &mut Alloc, first: u64) -> Result<bool> {
         let Some((addr, len)) = alloc.next_to_back_far(BACK_CHUNK_BYTES, first) else { return Ok(false) };
-        match self.device.back(addr, len) {
-            Ok(()) => alloc.backed(addr, len),
-            Err(DeviceError::NoSpace) => return Ok(false),
-            Err(e) => return Err(e.into()),
+        match self.back(alloc, addr, len) {
+            Err(DeviceError::NoSpace) => Ok(false),
+            done => Ok(done.map(|()| true)?),
         }
-        Ok(true)
     }
 
     /// Gives free space back to the host while more than `keep` bytes stay at hand.
     pub fn trim(&self, keep: u64) {
         let picked = self.alloc.lock().pick_to_discard(DISCARD_GRAIN_BYTES, keep);
         for (addr, len) in picked {
-            self.device.discard(addr, len);
-            self.alloc.lock().discarded(addr, len);
+            for at in (addr..addr + len).step_by(DISCARD_BYTES_MAX as usize) {
+                let len = DISCARD_BYTES_MAX.min(addr + len - at);
+                let _turn = self.space_turn.lock();
+                self.device.discard(at, len);
+                self.alloc.lock().discarded(at, len);
+            }
         }
     }
 }

@@ -332,8 +332,7 @@ impl<'a> CommitSession<'a> {
         store.settle(&frozen.allocs);
         store.quarantine(epoch, &freed);
         store.release(unreachable);
-        let keep = store.device().available() / super::KEEP_SHARE;
-        volume.trim_spare(keep.clamp(super::KEEP_BYTES_MIN, super::KEEP_BYTES_MAX));
+        volume.trim_after_commit();
         volume.settle_roots(&written);
         Ok(())
     }

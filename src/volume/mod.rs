@@ -38,7 +38,7 @@ pub use view::View;
 
 use crate::format::superblock::INCOMPAT_COMPRESSION;
 use crate::format::{Copies, Epoch, NODE_BYTES, ViewId};
-use crate::store::{Damage, IoSnapshot, Room};
+use crate::store::{Damage, IoSnapshot, KEEP_SHARE, Room};
 use commit::Committer;
 use intent::{Found, Log};
 use parking_lot::{Mutex, RwLock};
@@ -61,9 +61,9 @@ const COMMIT_OVERHEAD_NODES: u64 = 48;
 const BUCKET_OVERHEAD_NODES: u64 = 1;
 /// Bytes that a dead reference adds to a dead list in the worst case.
 const GRAVE_BYTES: u64 = 64;
-/// Free space at hand that is not given back to the host: a share of what the host has left, within bounds. Securing it
-/// anew after each commit would cost more than the commit.
-const KEEP_SHARE: u64 = 16;
+/// Free space at hand that is not given back to the host: a share of what the host has left, within bounds, or what was
+/// needed since the commit before, up to a larger share. Securing it anew after each commit would cost more than the commit.
+const KEEP_SHARE_OF_NEED: u64 = 4;
 const KEEP_BYTES_MIN: u64 = 64 << 20;
 const KEEP_BYTES_MAX: u64 = 256 << 20;
 
@@ -85,6 +85,8 @@ pub struct Volume {
     frozen_bytes: AtomicU64,
     /// Space that the state needed when a transaction last looked.
     required: AtomicU64,
+    /// The most that had to be free since a commit last looked.
+    needed_at_most: AtomicU64,
     /// What the newest superblock says a program must know.
     incompat: AtomicU64,
 }
@@ -154,10 +156,10 @@ impl Volume {
         self.note(Staged::unwritten(self.shared.store(), len, keep))
     }
 
-    /// As [`Self::stage`], for one part that may be compressed.
-    pub fn stage_part(&self, data: &[u8], part: Part) -> Result<Staged> {
+    /// As [`Self::stage`], for parts that may be compressed.
+    pub fn stage_parts(&self, data: &[u8], parts: &[Part]) -> Result<Staged> {
         let keep = self.keep_for_stage()?;
-        self.note(Staged::write_parts(self.shared.store(), data, &[part], keep))
+        self.note(Staged::write_parts(self.shared.store(), data, parts, keep))
     }
 
     /// Stages content for which a transaction has reserved: nothing is kept for others.
@@ -240,10 +242,18 @@ impl Volume {
         state.changed || !state.points.is_empty() || !state.deletes.is_empty()
     }
 
+    /// At the end of a commit.
+    fn trim_after_commit(&self) {
+        let available = self.shared.store().device().available();
+        let share = (available / KEEP_SHARE).clamp(KEEP_BYTES_MIN, KEEP_BYTES_MAX);
+        let needed = self.needed_at_most.swap(0, Relaxed).min(available / KEEP_SHARE_OF_NEED);
+        self.trim_spare(share.max(needed));
+    }
+
     /// Gives free space beyond what is kept at hand back to the host.
     fn trim_spare(&self, keep: u64) {
         let store = self.shared.store();
-        let spare = store.alloc().free_bytes() > 2 * keep;
+        let spare = store.alloc().free_bytes() > keep + keep.min(KEEP_BYTES_MAX);
         if spare {
             store.trim(keep);
         }
@@ -254,6 +264,16 @@ impl Volume {
         if !self.is_read_only() {
             self.trim_spare(KEEP_BYTES_MIN);
         }
+    }
+
+    /// Has the host secure space before changes need it, until [`Self::end_space_ahead`] is called. For a thread of its own.
+    pub fn keep_space_ahead(&self) {
+        self.shared.store().keep_ahead();
+    }
+
+    /// Has whoever is in [`Self::keep_space_ahead`] return.
+    pub fn end_space_ahead(&self) {
+        self.shared.store().end_ahead();
     }
 
     /// Writes the records of all transactions that have ended, so that they outlive this process.

@@ -266,6 +266,7 @@ impl Volume {
             reserve_bytes,
             frozen_bytes: Default::default(),
             required: Default::default(),
+            needed_at_most: Default::default(),
             incompat: incompat.into(),
         })
     }

@@ -10,6 +10,7 @@ use crate::format::log::{Effect, Effects};
 use crate::format::{Epoch, Extent, Ino, Key, ViewId};
 use crate::tree::Edit;
 use parking_lot::RwLockWriteGuard;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// What an operation may need in the worst case.
 #[derive(Clone, Copy, Debug)]
@@ -165,8 +166,10 @@ impl<'a> Txn<'a> {
         let worst = nodes * copies.node_bytes() + held;
         let required = self.volume.required_bytes(self.state()) + worst;
         let store = self.volume.shared.store();
-        store.secure(&mut store.alloc(), self.volume.kept(keep).and(required))?;
-        self.volume.required.store(required, std::sync::atomic::Ordering::Relaxed);
+        let room = self.volume.kept(keep).and(required);
+        store.secure(&mut store.alloc(), room)?;
+        self.volume.required.store(required, Relaxed);
+        self.volume.needed_at_most.fetch_max(room.bytes, Relaxed);
         self.state().held_bytes += held;
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Gathers the metadata blocks of a commit, writes them in address order in long runs, and remembers what it allocated.
 
 use crate::format::{BlockAddr, Copies, Places};
-use crate::store::{Allocator, Purpose, Result, Room, Store, StoreError};
+use crate::store::{Alloc, Purpose, Result, Room, Store, StoreError};
 use crate::tree::NodeWriter;
 use std::rc::Rc;
 
@@ -53,7 +53,7 @@ impl<'a> CommitWriter<'a> {
     }
 
     /// A place for the copy of the block at `first`: far from it where there is room.
-    fn allocate_copy(&mut self, alloc: &mut Allocator, len: u64, first: u64) -> Result<u64> {
+    fn allocate_copy(&mut self, alloc: &mut Alloc, len: u64, first: u64) -> Result<u64> {
         for _ in 0..=BACK_FAR_TRIES {
             if let Some(addr) = alloc.alloc_far(len, first) {
                 return Ok(addr);

@@ -55,7 +55,7 @@ pub fn import_row<'l>(line: &'l str, module: &str) -> Option<&'l str> {
 
 /// The modules of a cell of that table.
 pub fn expand(cell: &str) -> impl Iterator<Item = &str> {
-    let leaves = ["format", "clock", "limits", "ops", "sys"];
+    let leaves = ["format", "bell", "clock", "limits", "ops", "sys"];
     cell.split(',').map(|c| c.trim().trim_matches('`')).filter(|c| !c.is_empty()).flat_map(move |c| {
         let all: Vec<&str> = if c == "leaves" { leaves.to_vec() } else { vec![c] };
         all

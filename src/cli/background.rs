@@ -1,9 +1,12 @@
-//! The thread that commits an open store in the background: when the interval is over, when much has changed, and as
-//! long as there is background work.
+//! The threads that work for an open store in the background: one commits, when the interval is over, when much has
+//! changed, and as long as there is background work; one has the host secure space before it is needed.
 
 use crate::fs::Fs;
 use crate::sys::{process, schedule};
+use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// Free memory goes back to the system this often at most.
@@ -14,8 +17,45 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// moment.
 const STEP_INTERVAL_BUSY: Duration = Duration::from_secs(1);
 
+/// Both threads, until they are told to stop.
+pub(super) struct Background {
+    fs: Arc<Fs>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Background {
+    /// Starts them.
+    pub fn start(fs: &Arc<Fs>, commit_interval: Duration) -> io::Result<Background> {
+        let mut all = Background { fs: fs.clone(), stop: Arc::default(), threads: Vec::new() };
+        let (for_commits, stop) = (fs.clone(), all.stop.clone());
+        all.spawn("commit", move || commit(&for_commits, commit_interval, &stop))?;
+        let volume = fs.volume().clone();
+        all.spawn("space", move || volume.keep_space_ahead())?;
+        Ok(all)
+    }
+
+    fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        self.threads.push(Builder::new().name(name.into()).spawn(work)?);
+        Ok(())
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.stop.store(true, SeqCst);
+        self.fs.end_pressure();
+        self.fs.volume().end_space_ahead();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                log::error!("a background thread has failed");
+            }
+        }
+    }
+}
+
 /// Commits until told to stop.
-pub(super) fn run(fs: &Fs, interval: Duration, stop: &AtomicBool) {
+fn commit(fs: &Fs, interval: Duration, stop: &AtomicBool) {
     let (mut last, mut trimmed) = (Instant::now(), Instant::now());
     let mut failed = false;
     if let Err(e) = schedule::take_long_turns() {
