@@ -28,20 +28,31 @@ pub(super) struct Dirty {
     settling: BTreeMap<Ino, Blocks>,
     blocks: u64,
     round: u64,
-    early: EarlyWatch,
+    watch: Watch,
 }
 
-/// What happens to files while what waits is put onto the device early, in passes.
+/// A time at which what waits was looked through, to be put onto the device early.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Pass {
+    watch: u64,
+    /// The first has 0.
+    pub number: usize,
+}
+
+/// What happens to files while what waits is put onto the device early: from the first pass to the beginning of the
+/// round that takes it.
 #[derive(Default)]
-struct EarlyWatch {
-    /// From the first pass to the beginning of the round.
+struct Watch {
+    id: u64,
     on: bool,
+    /// The round that ended it.
+    ended_by: u64,
     pass: usize,
     /// Files of which blocks were changed or taken away, and during which pass at last.
     touched: HashMap<Ino, usize>,
 }
 
-impl EarlyWatch {
+impl Watch {
     fn touch(&mut self, ino: Ino) {
         if self.on {
             self.touched.insert(ino, self.pass);
@@ -86,7 +97,7 @@ impl Dirty {
 
     /// The block to write into, put there by `load` when it is not delayed yet.
     pub fn edit(&mut self, ino: Ino, block: u64, load: impl FnOnce() -> DirtyBlock) -> &mut [u8; 4096] {
-        self.early.touch(ino);
+        self.watch.touch(ino);
         let blocks = self.files.entry(ino).or_default();
         let added = &mut self.blocks;
         let b = blocks.entry(block).or_insert_with(|| {
@@ -99,7 +110,7 @@ impl Dirty {
     /// Forgets the blocks `from..to`. False if there were none.
     pub fn discard(&mut self, ino: Ino, from: u64, to: u64) -> bool {
         let Some(blocks) = self.files.get_mut(&ino) else { return false };
-        self.early.touch(ino);
+        self.watch.touch(ino);
         let gone: Vec<u64> = blocks.range(from..to).map(|(n, _)| *n).collect();
         for n in &gone {
             blocks.remove(n);
@@ -133,30 +144,40 @@ impl Dirty {
         self.files.get(&ino).into_iter().flatten().map(|(n, b)| (*n, &b.data))
     }
 
-    /// A pass begins: what waits in order, all of it in the first pass, then of the files that were touched meanwhile.
-    pub fn begin_pass(&mut self, pass: usize) -> Vec<(Ino, u64, Block)> {
-        let files: Vec<_> = if pass == 0 {
-            self.early.touched.clear();
-            self.files.iter().collect()
-        } else {
-            let mut touched: Vec<_> = self.early.touched.keys().collect();
-            touched.sort_unstable();
-            touched.into_iter().filter_map(|ino| self.files.get_key_value(ino)).collect()
+    /// A pass begins: what waits in order, all of it in the first, then of the files that were touched meanwhile.
+    pub fn begin_pass(&mut self, before: Option<Pass>) -> (Pass, Vec<(Ino, u64, Block)>) {
+        let watch = &mut self.watch;
+        let files: Vec<_> = match before {
+            None => {
+                (watch.id, watch.on, watch.pass) = (watch.id + 1, true, 0);
+                watch.touched.clear();
+                self.files.iter().collect()
+            }
+            Some(before) if watch.on && watch.id == before.watch => {
+                watch.pass = before.number + 1;
+                let mut touched: Vec<_> = watch.touched.keys().collect();
+                touched.sort_unstable();
+                touched.into_iter().filter_map(|ino| self.files.get_key_value(ino)).collect()
+            }
+            Some(_) => Vec::new(),
         };
-        (self.early.on, self.early.pass) = (true, pass);
         let blocks =
             files.into_iter().flat_map(|(ino, blocks)| blocks.iter().map(move |(n, b)| (*ino, *n, b)));
-        blocks.map(|(ino, n, block)| (ino, n, block.data.clone())).collect()
+        let pass = Pass { watch: watch.id, number: watch.pass };
+        (pass, blocks.map(|(ino, n, block)| (ino, n, block.data.clone())).collect())
     }
 
     /// True if blocks of a file were changed or taken away since the first pass.
     pub fn is_touched(&self, ino: Ino) -> bool {
-        self.early.touched.contains_key(&ino)
+        self.watch.touched.contains_key(&ino)
     }
 
-    /// Appends to `same`, for each of some blocks from `first` on that were seen in `pass`, whether it still waits.
-    pub fn still(&self, pass: usize, ino: Ino, first: u64, blocks: &[Block], same: &mut Vec<bool>) {
-        if self.early.touched.get(&ino).is_none_or(|touched| *touched < pass) {
+    /// Appends to `same`, for each of some blocks from `first` on that were seen in `pass`, whether it still waits. In
+    /// doubt they are looked at: what was seen is kept, so the same place in memory is the same content.
+    pub fn still(&self, pass: Pass, ino: Ino, first: u64, blocks: &[Block], same: &mut Vec<bool>) {
+        let watch = &self.watch;
+        let watched = watch.id == pass.watch && (watch.on || watch.ended_by == self.round);
+        if watched && watch.touched.get(&ino).is_none_or(|touched| *touched < pass.number) {
             return same.resize(same.len() + blocks.len(), true);
         }
         let mut now = self.files.get(&ino).into_iter().flat_map(|b| b.range(first..)).peekable();
@@ -169,7 +190,7 @@ impl Dirty {
     /// The file's blocks are in the current transaction: not dirty any more, readable until it is visible.
     pub fn settle(&mut self, ino: Ino) {
         if let Some(blocks) = self.files.remove(&ino) {
-            self.early.touch(ino);
+            self.watch.touch(ino);
             self.blocks -= blocks.len() as u64;
             self.settling.insert(ino, blocks);
         }
@@ -183,8 +204,10 @@ impl Dirty {
     /// A commit or snapshot starts: every earlier transaction is visible. Returns its number.
     pub fn begin_round(&mut self) -> u64 {
         self.settled();
-        self.early.on = false;
         self.round += 1;
+        if std::mem::take(&mut self.watch.on) {
+            self.watch.ended_by = self.round;
+        }
         self.round
     }
 
@@ -220,5 +243,43 @@ mod tests {
         assert!(d.get(ino, 1).is_none());
         d.discard(ino, 0, 9);
         assert!(d.bytes() == 0 && d.files().is_empty());
+    }
+
+    #[test]
+    fn a_later_pass_sees_what_was_touched_since_the_first() {
+        let load = || DirtyBlock { data: zero_block(), fresh: true };
+        let mut d = Dirty::default();
+        let write = |d: &mut Dirty, ino, n, byte| d.edit(Ino(ino), n, load)[0] = byte;
+        let places =
+            |seen: &[(Ino, u64, Block)]| seen.iter().map(|(ino, n, _)| (ino.0, *n)).collect::<Vec<_>>();
+        (0..3).for_each(|n| write(&mut d, 20, n, 1));
+        write(&mut d, 21, 0, 1);
+        write(&mut d, 22, 7, 1);
+        let (one, first) = d.begin_pass(None);
+        assert_eq!(places(&first), [(20, 0), (20, 1), (20, 2), (21, 0), (22, 7)]);
+        write(&mut d, 20, 1, 2);
+        write(&mut d, 30, 5, 2);
+        d.settle(Ino(21));
+        let (two, second) = d.begin_pass(Some(one));
+        assert_eq!(places(&second), [(20, 0), (20, 1), (20, 2), (30, 5)]);
+        assert!([20, 21, 30].iter().all(|ino| d.is_touched(Ino(*ino))) && !d.is_touched(Ino(22)));
+        d.discard(Ino(30), 5, 6);
+        write(&mut d, 22, 7, 3);
+
+        let still = |d: &Dirty, pass, seen: &[(Ino, u64, Block)]| {
+            let mut same = Vec::new();
+            seen.iter().for_each(|(ino, n, block)| d.still(pass, *ino, *n, &[block.clone()], &mut same));
+            same
+        };
+        d.begin_round();
+        assert_eq!(still(&d, one, &first), [true, false, true, false, false]);
+        assert_eq!(still(&d, two, &second), [true, true, true, false]);
+        // Nobody watches any more: what was seen is looked at, and nothing is left for another pass.
+        write(&mut d, 20, 0, 4);
+        d.begin_round();
+        assert_eq!(still(&d, one, &first), [false, false, true, false, false]);
+        assert!(d.begin_pass(Some(two)).1.is_empty());
+        d.begin_pass(None);
+        assert!(!d.is_touched(Ino(20)));
     }
 }

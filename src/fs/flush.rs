@@ -6,7 +6,7 @@
 
 use super::change::Gate;
 use super::compress::Misses;
-use super::dirty::{Block, Dirty};
+use super::dirty::{Block, Dirty, Pass};
 use super::extents::{self, Keep};
 use super::intent::{Note, inline_first_block};
 use super::items::Items;
@@ -71,7 +71,15 @@ struct Batch {
 /// Delayed data that was put onto the device before the transaction began, with the pass in which it was. Blocks that
 /// change meanwhile are put there again by the flush.
 #[derive(Default)]
-pub(super) struct Early(Vec<(usize, Batch)>);
+pub(super) struct Early(Vec<(Pass, Batch)>);
+
+#[cfg(test)]
+impl Early {
+    /// How many passes there were that put anything onto the device.
+    pub fn passes(&self) -> usize {
+        self.0.last().map_or(0, |(pass, _)| pass.number + 1)
+    }
+}
 
 /// Times that delayed data is put onto the device early: while the first goes on for long, much comes to be delayed.
 const EARLY_PASSES: usize = 2;
@@ -81,17 +89,17 @@ const EARLY_BLOCKS_MIN: usize = 64;
 /// Puts delayed data onto the device without holding anything up. Best effort: what fails here is tried again, and
 /// reported, by the flush.
 pub(super) fn stage_early(gate: &RwLock<Gate>, stager: Stager) -> Early {
-    let mut early = Early::default();
-    for pass in 0..EARLY_PASSES {
-        let (mut waiting, done, view) = {
+    let (mut early, mut before) = (Early::default(), None);
+    for _ in 0..EARLY_PASSES {
+        let (pass, mut waiting, done, view) = {
             let mut gate = gate.write();
-            let waiting = gate.dirty.begin_pass(pass);
+            let (pass, waiting) = gate.dirty.begin_pass(before);
             let done = unchanged(&gate.dirty, |ino| gate.dirty.is_touched(ino), &early).1;
-            (waiting, done, stager.volume.live())
+            (pass, waiting, done, stager.volume.live())
         };
         let mut done = Passed(&done);
         waiting.retain(|(ino, n, _)| !done.has(*ino, *n));
-        if pass > 0 && waiting.len() < EARLY_BLOCKS_MIN {
+        if pass.number > 0 && waiting.len() < EARLY_BLOCKS_MIN {
             break;
         }
         let mut runs = Vec::new();
@@ -105,11 +113,12 @@ pub(super) fn stage_early(gate: &RwLock<Gate>, stager: Stager) -> Early {
             }
         }
         // A block has space for two places, of which the flush may need one.
-        let room = if pass == 0 { Use::Reserved } else { Use::Spare };
+        let room = if pass.number == 0 { Use::Reserved } else { Use::Spare };
         match stage(stager, runs, room) {
             Ok(batches) => early.0.extend(batches.into_iter().map(|batch| (pass, batch))),
             Err(_) => break,
         }
+        before = Some(pass);
     }
     early
 }
@@ -184,9 +193,8 @@ fn fits_inline(dirty: &Dirty, txn: &Txn, ino: Ino, inode: &Inode) -> Result<bool
     Ok(only_first && extents::at(txn.view(), ino, 0)?.is_none())
 }
 
-/// Of each block of each early batch, whether it is still what a `wanted` file holds; and those blocks, in order. The
-/// early runs keep the old content alive, so the same place in memory is the same content. What was compressed together
-/// counts only if all of it is the same.
+/// Of each block of each early batch, whether it is still what a `wanted` file holds; and those blocks, in order. What was
+/// compressed together counts only if all of it is the same.
 fn unchanged(
     dirty: &Dirty,
     wanted: impl Fn(Ino) -> bool,

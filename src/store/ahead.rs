@@ -75,3 +75,132 @@ impl Store {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{Op, Persistence, Sim};
+    use crate::store::{Allocator, Purpose, Room};
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    const MIB: u64 = 1 << 20;
+    const SIZE: u64 = 8 << 30;
+
+    /// An empty store on a host that can back so much.
+    fn store(limit: u64) -> (Arc<Sim>, Store) {
+        let sim = Arc::new(Sim::new(SIZE, 1));
+        sim.set_space_limit(limit);
+        let store = Store::new(sim.clone(), 1, Allocator::new(0, SIZE));
+        (sim, store)
+    }
+
+    fn secure(store: &Store, bytes: u64) {
+        store.secure(&mut store.alloc(), Room::default().and(bytes)).unwrap();
+    }
+
+    #[test]
+    fn who_needs_more_finds_it_secured() {
+        let (sim, store) = store(SIZE);
+        let rung = || store.ahead.bell.wait(Duration::ZERO);
+        secure(&store, 10 * MIB);
+        assert!(rung() && !rung());
+        sim.start_recording();
+        store.back_ahead();
+        let calls = sim.take_recording();
+        assert!(calls.iter().all(|call| call.op == Op::Back && call.len == AHEAD_CHUNK_BYTES), "{calls:?}");
+        assert!((10 * MIB + AHEAD_BYTES..11 * MIB + AHEAD_BYTES).contains(&store.alloc().free_bytes()));
+        // Until half of it is gone nobody asks the host, and nobody is woken.
+        secure(&store, 10 * MIB + AHEAD_BYTES / 2);
+        assert!(!rung());
+        secure(&store, 10 * MIB + AHEAD_BYTES);
+        assert!(rung() && sim.take_recording().is_empty());
+        store.back_ahead();
+        assert!(store.alloc().free_bytes() >= 10 * MIB + 2 * AHEAD_BYTES);
+        let before = sim.backed_bytes();
+        store.back_ahead();
+        assert_eq!(sim.backed_bytes(), before, "enough is enough");
+    }
+
+    #[test]
+    fn the_last_space_of_a_host_is_for_need() {
+        let limit = KEEP_SHARE * AHEAD_BYTES;
+        let (sim, store) = store(limit);
+        secure(&store, 8 * MIB);
+        let before = sim.backed_bytes();
+        store.back_ahead();
+        assert_eq!(sim.backed_bytes(), before);
+        secure(&store, limit / 2);
+        sim.set_space_limit(sim.backed_bytes() + MIB);
+        assert!(store.secure(&mut store.alloc(), Room::default().and(SIZE / 2)).is_err());
+    }
+
+    #[test]
+    fn a_host_that_refuses_is_asked_again_by_need() {
+        let (sim, store) = store(SIZE);
+        secure(&store, MIB);
+        sim.fail(Op::Back, 3, Persistence::Once);
+        let before = store.alloc().free_bytes();
+        store.back_ahead();
+        assert_eq!(store.alloc().free_bytes(), before + 2 * AHEAD_CHUNK_BYTES);
+        secure(&store, AHEAD_BYTES);
+    }
+
+    #[test]
+    fn the_thread_ends_when_it_is_told_to() {
+        let (_sim, store) = store(SIZE);
+        std::thread::scope(|s| {
+            let thread = s.spawn(|| store.keep_ahead());
+            secure(&store, MIB);
+            while store.alloc().free_bytes() < MIB + AHEAD_BYTES {
+                std::thread::yield_now();
+            }
+            store.end_ahead();
+            thread.join().unwrap();
+        });
+    }
+
+    /// Ends the other threads, also when an assertion fails.
+    struct Stop<'a>(&'a Store, &'a AtomicBool);
+
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.1.store(true, Relaxed);
+            self.0.end_ahead();
+        }
+    }
+
+    /// Free is what the host has promised, whoever asks it for space and gives it back at the same time.
+    #[test]
+    fn what_is_free_is_backed() {
+        let (sim, store) = store(SIZE);
+        let done = AtomicBool::new(false);
+        std::thread::scope(|s| {
+            let ahead = s.spawn(|| store.keep_ahead());
+            let trimmer = s.spawn(|| {
+                let mut rng = fastrand::Rng::with_seed(6);
+                while !done.load(Relaxed) {
+                    store.trim(rng.u64(0..8) * MIB);
+                }
+            });
+            let stop = Stop(&store, &done);
+            let mut rng = fastrand::Rng::with_seed(5);
+            for round in 0..100_000 {
+                secure(&store, rng.u64(1..16) * MIB);
+                let taken = store.alloc().alloc(rng.u64(1..4096) * 4096, Purpose::Data);
+                if let Some((addr, len)) = taken {
+                    store.alloc().give_back(addr, len);
+                }
+                if round % 16 == 0 {
+                    let _turn = store.space_turn.lock();
+                    let alloc = store.alloc();
+                    assert!(alloc.free_bytes() <= sim.backed_bytes());
+                }
+            }
+            drop(stop);
+            trimmer.join().unwrap();
+            ahead.join().unwrap();
+        });
+        assert_eq!(sim.backed_bytes(), store.alloc().free_bytes());
+    }
+}

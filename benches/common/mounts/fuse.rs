@@ -25,14 +25,15 @@ impl Fuse {
         };
         let mut serve: Vec<String> = Vec::new();
         match name {
-            "ntfs-3g" => {
+            "ntfs-3g" | "ntfs-3g-open" => {
                 installed("ntfs-3g")?;
                 installed("mkntfs")?;
                 let image = medium.image(name)?;
                 process::run("mkntfs", &["-q", "-F", "-Q", text(&image)?])?;
-                serve.extend(
-                    ["ntfs-3g", "-o", "no_detach,noatime,allow_other", text(&image)?].map(String::from),
-                );
+                // Without `permissions` it keeps no owners and modes, and everybody may do everything.
+                let permissions = if name == "ntfs-3g" { ",permissions" } else { "" };
+                let options = format!("no_detach,noatime,allow_other{permissions}");
+                serve.extend(["ntfs-3g", "-o", &options, text(&image)?].map(String::from));
             }
             "fuse2fs" => {
                 installed("fuse2fs")?;

@@ -17,7 +17,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Names of all peers.
-pub const NAMES: [&str; 14] = [
+pub const NAMES: [&str; 15] = [
     "snapfs",
     "snapfs-image",
     "snapfs-loop",
@@ -29,6 +29,7 @@ pub const NAMES: [&str; 14] = [
     "xfs",
     "zfs-fuse",
     "ntfs-3g",
+    "ntfs-3g-open",
     "fuse2fs",
     "bindfs",
     "s3ql",
@@ -86,7 +87,9 @@ impl Peer {
             _ if name.split('-').next() == Some("snapfs") => Box::new(snapfs::Snapfs::new(name, medium)?),
             "btrfs" | "btrfs-zstd" | "ext4" | "xfs" => Box::new(kernel::Kernel::new(name, medium)?),
             "zfs-fuse" => Box::new(zfs::Zfs::new(medium)?),
-            "ntfs-3g" | "fuse2fs" | "bindfs" | "s3ql" => Box::new(fuse::Fuse::new(name, medium)?),
+            "ntfs-3g" | "ntfs-3g-open" | "fuse2fs" | "bindfs" | "s3ql" => {
+                Box::new(fuse::Fuse::new(name, medium)?)
+            }
             _ => return Err(format!("no such peer; there are {}", NAMES.join(", ")).into()),
         };
         fs.mount()?;

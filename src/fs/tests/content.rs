@@ -120,6 +120,57 @@ fn long_files_flush_by_themselves() {
     }
 }
 
+/// Some change again, some are cut, some are fsynced, some are gone by the time of the commit.
+#[test]
+fn what_changes_between_the_passes_of_a_flush_is_as_it_was_last_written() {
+    const FILES: u64 = 300;
+    let t = T::new();
+    let files: Vec<_> = (0..FILES).map(|n| t.create(ROOT, &format!("f{n}"))).collect();
+    let mut content = vec![Vec::new(); FILES as usize];
+    let (mut again, mut rng) = (0, fastrand::Rng::with_seed(3));
+    for round in 1..=40_u8 {
+        let write = |content: &mut Vec<Vec<u8>>, n: usize, at: usize| {
+            let end = at + 9000;
+            let len = content[n].len().max(end);
+            content[n].resize(len, 0);
+            content[n][at..end].fill(round);
+            t.write(files[n], at as u64, &[round; 9000]);
+        };
+        (0..FILES as usize).for_each(|n| write(&mut content, n, 0));
+        // Nobody keeps an fsync from committing meanwhile.
+        let early = std::thread::scope(|s| {
+            let stager = s.spawn(|| crate::fs::flush::stage_early(&t.fs.gate, t.fs.stager()));
+            while !stager.is_finished() {
+                let n = rng.usize(0..files.len());
+                match rng.u8(0..20) {
+                    0 => {
+                        t.resize(files[n].0, 5000);
+                        content[n].resize(5000, 0);
+                    }
+                    1 => t.fs.fsync(files[n].0, files[n].1, SyncScope::Data).unwrap(),
+                    _ => write(&mut content, n, rng.usize(0..30_000)),
+                }
+            }
+            stager.join().unwrap()
+        });
+        again += u32::from(early.passes() > 1);
+        (0..5).for_each(|n| write(&mut content, n, 4096));
+        let mut gate = t.fs.gate.write();
+        let (stager, mut early) = (t.fs.stager(), Some(early));
+        let prepare = &mut |txn: &mut crate::volume::Txn<'_>| {
+            crate::fs::flush::prepare(&mut gate, stager, txn, early.take().unwrap()).map(drop)
+        };
+        t.fs.volume().commit(prepare).unwrap();
+        drop(gate);
+        assert_eq!(t.fs.gate.read().dirty.bytes(), 0);
+        for (file, content) in files.iter().zip(&content) {
+            assert!(t.read(*file, 0, 1 << 20) == *content);
+        }
+    }
+    t.prove();
+    assert!(again > 0, "there was something left for a second pass");
+}
+
 #[test]
 fn a_commit_is_asked_for_before_writers_have_to_make_it() {
     let t = T::with(1 << 40, FsOptions { dirty_bytes_max: 1 << 20, ..FsOptions::default() });
