@@ -268,7 +268,8 @@ mod tests {
 
         let still = |d: &Dirty, pass, seen: &[(Ino, u64, Block)]| {
             let mut same = Vec::new();
-            seen.iter().for_each(|(ino, n, block)| d.still(pass, *ino, *n, &[block.clone()], &mut same));
+            seen.iter()
+                .for_each(|(ino, n, block)| d.still(pass, *ino, *n, std::slice::from_ref(block), &mut same));
             same
         };
         d.begin_round();

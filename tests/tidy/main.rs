@@ -11,20 +11,24 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 /// What each module may import besides itself. The same as the tables in `src/lib.rs` and `docs/architecture.md`.
-const IMPORTS: [(&str, &str); 17] = [
-    ("cli", "check clock ctl device format fs fuse limits ops repair salvage scrub store sys tree volume"),
-    ("check", "volume tree store format clock limits ops sys"),
-    ("repair", "check volume tree store device format clock limits ops sys"),
-    ("salvage", "volume tree store device format clock limits ops sys"),
-    ("scrub", "check volume tree store format clock limits ops sys"),
-    ("fuse", "format clock limits ops sys"),
-    ("ctl", "format clock limits ops sys"),
-    ("fs", "volume format clock limits ops sys"),
-    ("volume", "tree store device format clock limits ops sys"),
-    ("tree", "store format clock limits ops sys"),
-    ("store", "device format clock limits ops sys"),
-    ("device", "format clock limits ops sys"),
+const IMPORTS: [(&str, &str); 18] = [
+    (
+        "cli",
+        "bell check clock ctl device format fs fuse limits ops repair salvage scrub store sys tree volume",
+    ),
+    ("check", "volume tree store format bell clock limits ops sys"),
+    ("repair", "check volume tree store device format bell clock limits ops sys"),
+    ("salvage", "volume tree store device format bell clock limits ops sys"),
+    ("scrub", "check volume tree store format bell clock limits ops sys"),
+    ("fuse", "format bell clock limits ops sys"),
+    ("ctl", "format bell clock limits ops sys"),
+    ("fs", "volume format bell clock limits ops sys"),
+    ("volume", "tree store device format bell clock limits ops sys"),
+    ("tree", "store format bell clock limits ops sys"),
+    ("store", "device format bell clock limits ops sys"),
+    ("device", "format bell clock limits ops sys"),
     ("format", "ops limits"),
+    ("bell", ""),
     ("clock", "ops"),
     ("ops", ""),
     ("limits", ""),
