@@ -314,7 +314,9 @@ impl Device for DirDevice {
 
     fn stored(&self) -> Vec<(u64, u64)> {
         let numbers = self.numbers().unwrap_or_default();
-        let mut ranges = vec![(0, LOG_END)];
+        let log = self.segments.find(Slot::Log).ok().flatten();
+        let log_bytes = log.map_or(0, |file| file.len.load(Ordering::Acquire));
+        let mut ranges = vec![(0, (RESERVED_BYTES + log_bytes).min(LOG_END))];
         for number in numbers {
             let Ok(Some(file)) = self.segments.find(Slot::Segment(number)) else { continue };
             let start = u64::from(number) << SEGMENT_SHIFT;

@@ -342,11 +342,14 @@ impl Store {
     pub fn trim(&self, keep: u64) {
         let picked = self.alloc.lock().pick_to_discard(DISCARD_GRAIN_BYTES, keep);
         for (addr, len) in picked {
-            for at in (addr..addr + len).step_by(DISCARD_BYTES_MAX as usize) {
-                let len = DISCARD_BYTES_MAX.min(addr + len - at);
+            // From behind, so that a file of the host that ends there becomes shorter with each piece.
+            let mut end = addr + len;
+            while end > addr {
+                let at = end.saturating_sub(DISCARD_BYTES_MAX).max(addr);
                 let _turn = self.space_turn.lock();
-                self.device.discard(at, len);
-                self.alloc.lock().discarded(at, len);
+                self.device.discard(at, end - at);
+                self.alloc.lock().discarded(at, end - at);
+                end = at;
             }
         }
     }

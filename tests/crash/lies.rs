@@ -3,8 +3,8 @@
 //!
 //! Whatever it does, what can be read is right: it is an error, or what some moment of the history was. What was
 //! acknowledged and is gone is told, by an error, by the replay of the log or by the audit; the one lie that cannot be
-//! seen is the loss of what was written to the log last, with no flush and record behind it: that leaves a log that is
-//! whole and ends earlier.
+//! seen is the loss of what was written last, to the log or of content that its last records refer to, with no flush and
+//! record behind it: that leaves a log that is whole and ends earlier.
 
 use std::sync::Arc;
 
@@ -99,16 +99,18 @@ fn target(seed: u64, nth: u64) -> u64 {
     Rng::with_seed(seed ^ nth << 20).u64(0..TARGETS / 4096) * 4096
 }
 
-/// True if the `nth` write, or the place where it landed, was of the log and behind the last flush that a record tells
-/// of: nothing was written to the log since that would prove that there was more.
+/// True if the `nth` write came behind the last flush that a record tells of, or it, or the place where it landed, was of
+/// the log there: nothing was written to the log since that would prove that there was more.
 fn hits_the_end_of_the_log(calls: &[Call], nth: u64, to: u64) -> bool {
     let log = RESERVED_BYTES..RESERVED_BYTES + LOG_BYTES_MIN;
     let to_log = |call: &Call| call.op == Op::Write && log.contains(&call.offset);
     let last = calls.iter().rposition(to_log).expect("the log is in use");
     let flushed = calls[..last].iter().rposition(|call| call.op == Op::Flush).map_or(0, |at| at + 1);
-    let own = calls.iter().filter(|call| call.op == Op::Write).nth(nth as usize - 1).expect("it was met");
+    let mut writes = calls.iter().enumerate().filter(|(_, call)| call.op == Op::Write);
+    let (place, own) = writes.nth(nth as usize - 1).expect("it was met");
     let hit = |call: &Call, at: u64| at < call.offset + call.len && call.offset < at + own.len;
-    calls[flushed..].iter().filter(|call| to_log(call)).any(|call| hit(call, own.offset) || hit(call, to))
+    let mut to_its_end = calls[flushed..].iter().filter(|call| to_log(call));
+    place >= flushed || to_its_end.any(|call| hit(call, own.offset) || hit(call, to))
 }
 
 /// What somebody who opens the store learns.

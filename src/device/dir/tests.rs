@@ -133,3 +133,21 @@ fn growth_and_deletion_race() {
         }
     });
 }
+
+#[test]
+fn what_is_stored_can_be_read() {
+    let (_scratch, _path, device) = store();
+    let all = |device: &DirDevice| {
+        let mut bytes = 0;
+        for (at, len) in device.stored() {
+            assert_eq!(read(device, at, len).len() as u64, len);
+            bytes += len;
+        }
+        bytes
+    };
+    assert_eq!(all(&device), RESERVED_BYTES);
+    device.write_at(RESERVED_BYTES + 5 * BLOCK, &pattern(1, BLOCK, 2)).unwrap();
+    assert_eq!(all(&device), RESERVED_BYTES + 6 * BLOCK);
+    device.back(LOG_END - BLOCK, 3 * BLOCK).unwrap();
+    assert_eq!(all(&device), LOG_END + 2 * BLOCK);
+}
