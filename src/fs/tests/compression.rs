@@ -232,13 +232,7 @@ fn blocks_that_change_while_they_are_put_onto_the_device() {
         let at = (round * 17_001 % 300_000) as usize;
         t.write(f, at as u64, &[round as u8; 5000]);
         data[at..at + 5000].fill(round as u8);
-        let mut gate = t.fs.gate.write();
-        let (stager, mut early) = (t.fs.stager(), Some(early));
-        let prepare = &mut |txn: &mut crate::volume::Txn<'_>| {
-            crate::fs::flush::prepare(&mut gate, stager, txn, early.take().unwrap()).map(drop)
-        };
-        t.fs.volume().commit(prepare).unwrap();
-        drop(gate);
+        t.commit_after(early);
         assert!(t.read(f, 0, 1 << 20) == data);
         t.prove();
     }

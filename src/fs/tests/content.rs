@@ -155,13 +155,7 @@ fn what_changes_between_the_passes_of_a_flush_is_as_it_was_last_written() {
         });
         again += u32::from(early.passes() > 1);
         (0..5).for_each(|n| write(&mut content, n, 4096));
-        let mut gate = t.fs.gate.write();
-        let (stager, mut early) = (t.fs.stager(), Some(early));
-        let prepare = &mut |txn: &mut crate::volume::Txn<'_>| {
-            crate::fs::flush::prepare(&mut gate, stager, txn, early.take().unwrap()).map(drop)
-        };
-        t.fs.volume().commit(prepare).unwrap();
-        drop(gate);
+        t.commit_after(early);
         assert_eq!(t.fs.gate.read().dirty.bytes(), 0);
         for (file, content) in files.iter().zip(&content) {
             assert!(t.read(*file, 0, 1 << 20) == *content);

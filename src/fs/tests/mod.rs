@@ -119,6 +119,15 @@ impl T {
         let name = b"user.snapfs.compression";
         self.fs.setxattr(&SUPER, node, name, value.as_bytes(), XattrMode::Set).unwrap();
     }
+    /// The rest of a commit that has put this onto the device early.
+    pub fn commit_after(&self, early: crate::fs::flush::Early) {
+        let mut gate = self.fs.gate.write();
+        let (stager, mut early) = (self.fs.stager(), Some(early));
+        let prepare = &mut |txn: &mut crate::volume::Txn<'_>| {
+            crate::fs::flush::prepare(&mut gate, stager, txn, early.take().unwrap()).map(drop)
+        };
+        self.fs.volume().commit(prepare).unwrap();
+    }
     /// The newest committed state is sound, its content too.
     pub fn prove(&self) {
         let report = crate::check::check(self.fs.volume(), crate::check::Depth::Data).unwrap();
