@@ -168,13 +168,16 @@ impl Fs {
         delayed || self.volume.needs_commit()
     }
 
-    /// Commits if anything has changed. For a timer.
+    /// Commits if anything has changed; otherwise has the host get back what is not needed at rest. For a timer.
     pub fn tick(&self) -> Result<()> {
         if self.options.read_only || self.volume.is_read_only() {
             return Ok(());
         }
         if self.has_changes() || self.volume.has_background_work() {
             return self.commit();
+        }
+        if self.volume.has_space_to_return() {
+            self.commit()?;
         }
         self.volume.rest();
         Ok(())

@@ -16,7 +16,7 @@ use super::reclaim::{self, Progress};
 use super::space_map::SpaceMap;
 use super::state::{Grave, Graveyard, State};
 use super::writer::CommitWriter;
-use super::{Result, Txn, Volume, VolumeError, corrupt, ring};
+use super::{KEEP_BYTES_MIN, Result, Txn, Volume, VolumeError, corrupt, is_spare, ring};
 use crate::format::deadlist::Entry;
 use crate::format::job::Job;
 use crate::format::superblock::{PENDING_ROOM, PendingPoint, Superblock};
@@ -96,6 +96,19 @@ impl Volume {
     pub fn has_background_work(&self) -> bool {
         let committer = self.committer.lock();
         !committer.jobs.is_empty() && !self.reclaim_must_wait()
+    }
+
+    /// True if so much of what the last commit freed waits for another that the host should have it back, and another
+    /// would let go of it.
+    pub fn has_space_to_return(&self) -> bool {
+        let unreachable = self.unreachable(self.epoch());
+        let alloc = self.shared.store().alloc();
+        alloc.would_release(unreachable) && is_spare(alloc.free_bytes() + alloc.quarantined_bytes(), KEEP_BYTES_MIN)
+    }
+
+    /// What commits before this epoch freed is reached by nobody once the commit of `epoch` is in force.
+    fn unreachable(&self, epoch: Epoch) -> Epoch {
+        self.shared.oldest_reader().map_or(epoch, |oldest| oldest.min(epoch))
     }
 
     /// Somebody reads a snapshot that is deleted: what it held may not be freed yet.
@@ -209,7 +222,7 @@ impl<'a> CommitSession<'a> {
         let log_begins =
             !self.volume.log.is_recording() || self.committer.superblock.log_start != frozen.log_start;
         let store = self.volume.shared.store();
-        let unreachable = self.unreachable(frozen.epoch);
+        let unreachable = self.volume.unreachable(frozen.epoch);
         if frozen.points.is_empty() && !log_begins && !store.alloc().would_release(unreachable) {
             return Ok(());
         }
@@ -220,11 +233,6 @@ impl<'a> CommitSession<'a> {
         self.committer.superblock = superblock;
         store.release(unreachable);
         Ok(())
-    }
-
-    /// What commits before this epoch freed is reached by nobody once the commit of `epoch` is in force.
-    fn unreachable(&self, epoch: Epoch) -> Epoch {
-        self.volume.shared.oldest_reader().map_or(epoch, |oldest| oldest.min(epoch))
     }
 
     fn write_all(&mut self, mut frozen: Frozen) -> Result<()> {
@@ -313,7 +321,7 @@ impl<'a> CommitSession<'a> {
         // 5
         store.flush()?;
         let mut superblock = self.next_superblock(&frozen);
-        let unreachable = self.unreachable(epoch);
+        let unreachable = volume.unreachable(epoch);
         let committer = &mut *self.committer;
         superblock.meta_root = meta_ptr;
         superblock.space_map = committer.space_map.head();

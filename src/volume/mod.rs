@@ -54,6 +54,11 @@ fn corrupt(what: String) -> VolumeError {
     VolumeError::Corrupt { what }
 }
 
+/// True if so much is free that giving all but `keep` of it back to the host is worth the calls.
+fn is_spare(free: u64, keep: u64) -> bool {
+    free > keep + keep.min(KEEP_BYTES_MAX)
+}
+
 /// Nodes that a commit writes besides the trees of the views: meta tree paths, space map.
 const COMMIT_OVERHEAD_NODES: u64 = 48;
 /// Nodes that a commit writes for each bucket of a dead list that grows: the leaf of its last chunk, if no other shares
@@ -253,8 +258,8 @@ impl Volume {
     /// Gives free space beyond what is kept at hand back to the host.
     fn trim_spare(&self, keep: u64) {
         let store = self.shared.store();
-        let spare = store.alloc().free_bytes() > keep + keep.min(KEEP_BYTES_MAX);
-        if spare {
+        let free = store.alloc().free_bytes();
+        if is_spare(free, keep) {
             store.trim(keep);
         }
     }

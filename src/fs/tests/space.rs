@@ -1,6 +1,7 @@
 //! Space: allocation, holes, seeking, sharing, and a store that is full.
 
 use super::*;
+use crate::device::{Device, Memory};
 use AllocateMode::*;
 
 fn fallocate(t: &T, f: (NodeId, Handle), at: u64, len: u64, mode: AllocateMode) -> Result<()> {
@@ -209,4 +210,35 @@ fn what_is_said_to_be_available_can_be_allocated() {
             (0..4).for_each(|_| t.fs.commit().unwrap());
         }
     }
+}
+
+#[test]
+fn a_store_at_rest_gives_the_host_its_space_back_and_then_writes_no_more() {
+    let device = Arc::new(Memory::new(1 << 40));
+    let t = T::on(Volume::made_on(device.clone()), FsOptions::default());
+    let before = device.available();
+    let f = t.create(ROOT, "f");
+    fallocate(&t, f, 0, 1 << 30, Extend).unwrap();
+    (0..3).for_each(|_| t.fs.tick().unwrap());
+    assert!(before - device.available() > 1 << 30);
+    t.fs.release(f.0, f.1);
+    t.fs.unlink(&USER, ROOT, b"f").unwrap();
+    t.fs.forget(f.0);
+    (0..2).for_each(|_| t.fs.tick().unwrap());
+    assert!(device.available() + (128 << 20) >= before, "{before} became {}", device.available());
+    let epoch = t.fs.volume().epoch();
+    (0..3).for_each(|_| t.fs.tick().unwrap());
+    assert_eq!(t.fs.volume().epoch(), epoch, "nothing is left to commit");
+}
+
+#[test]
+fn what_little_was_freed_wakes_no_store_at_rest() {
+    let t = T::new();
+    t.put(ROOT, "f", &[1; 1 << 20]);
+    t.fs.tick().unwrap();
+    t.fs.unlink(&USER, ROOT, b"f").unwrap();
+    t.fs.tick().unwrap();
+    let epoch = t.fs.volume().epoch();
+    (0..3).for_each(|_| t.fs.tick().unwrap());
+    assert_eq!(t.fs.volume().epoch(), epoch);
 }
