@@ -103,7 +103,8 @@ impl Volume {
     pub fn has_space_to_return(&self) -> bool {
         let unreachable = self.unreachable(self.epoch());
         let alloc = self.shared.store().alloc();
-        alloc.would_release(unreachable) && is_spare(alloc.free_bytes() + alloc.quarantined_bytes(), KEEP_BYTES_MIN)
+        alloc.would_release(unreachable)
+            && is_spare(alloc.free_bytes() + alloc.quarantined_bytes(), KEEP_BYTES_MIN)
     }
 
     /// What commits before this epoch freed is reached by nobody once the commit of `epoch` is in force.
