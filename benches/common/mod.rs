@@ -5,6 +5,7 @@
 
 pub mod counters;
 pub mod medium;
+pub mod memory;
 pub mod mounts;
 pub mod process;
 pub mod raw;

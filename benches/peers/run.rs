@@ -4,6 +4,7 @@ use crate::Result;
 use crate::assets::Assets;
 use crate::common::counters;
 use crate::common::medium::Medium;
+use crate::common::memory;
 use crate::common::mounts::{Peer, Snapshots};
 use crate::common::process::{self, Daemon};
 use crate::common::raw;
@@ -14,6 +15,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
+
+/// A large file is in memory so often while it is written: in the kernel's pages, in a store on a RAM disk, and on the way
+/// from one to the other.
+const WARM_FILES: u64 = 3;
 
 /// A group in progress.
 pub struct Run<'a> {
@@ -87,6 +92,7 @@ impl<'a> Run<'a> {
         if raw::interrupted() {
             return Err("interrupted".into());
         }
+        memory::warm(WARM_FILES * self.scale.file)?;
         let (pid, root) = (self.peer.pid(), self.root());
         pid.iter().for_each(|p| counters::forget_peak(*p));
         let profile = pid.and_then(|p| self.profile(p, id));
