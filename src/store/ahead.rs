@@ -26,11 +26,16 @@ pub(super) struct Ahead {
 
 impl Store {
     /// Of `free` bytes `needed` are spoken for: rings if half of what should be ahead of them is gone.
-    pub(super) fn look_ahead(&self, free: u64, needed: u64) {
+    pub fn look_ahead(&self, free: u64, needed: u64) {
         if free < needed + AHEAD_BYTES / 2 {
             self.ahead.needed.store(needed, Relaxed);
             self.ahead.bell.ring();
         }
+    }
+
+    /// Bytes that are secured beyond what is needed. None on a host that is nearly full: its last space is for need.
+    pub fn ahead_bytes(&self) -> u64 {
+        if self.device.available() / KEEP_SHARE < AHEAD_BYTES { 0 } else { AHEAD_BYTES }
     }
 
     /// Secures space ahead whenever it is wanted, until [`Self::end_ahead`] is called.
@@ -49,9 +54,9 @@ impl Store {
         self.ahead.bell.end();
     }
 
-    /// Asks the host for space ahead of need. Does nothing on a host that is nearly full: its last space is for need.
+    /// Asks the host for space ahead of need.
     pub(super) fn back_ahead(&self) {
-        if self.device.available() / KEEP_SHARE < AHEAD_BYTES {
+        if self.ahead_bytes() == 0 {
             return;
         }
         let mut alloc = self.alloc();

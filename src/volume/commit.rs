@@ -16,7 +16,7 @@ use super::reclaim::{self, Progress};
 use super::space_map::SpaceMap;
 use super::state::{Grave, Graveyard, State};
 use super::writer::CommitWriter;
-use super::{KEEP_BYTES_MIN, Result, Txn, Volume, VolumeError, corrupt, is_spare, ring};
+use super::{Result, Txn, Volume, VolumeError, corrupt, ring};
 use crate::format::deadlist::Entry;
 use crate::format::job::Job;
 use crate::format::superblock::{PENDING_ROOM, PendingPoint, Superblock};
@@ -98,17 +98,8 @@ impl Volume {
         !committer.jobs.is_empty() && !self.reclaim_must_wait()
     }
 
-    /// True if so much of what the last commit freed waits for another that the host should have it back, and another
-    /// would let go of it.
-    pub fn has_space_to_return(&self) -> bool {
-        let unreachable = self.unreachable(self.epoch());
-        let alloc = self.shared.store().alloc();
-        alloc.would_release(unreachable)
-            && is_spare(alloc.free_bytes() + alloc.quarantined_bytes(), KEEP_BYTES_MIN)
-    }
-
     /// What commits before this epoch freed is reached by nobody once the commit of `epoch` is in force.
-    fn unreachable(&self, epoch: Epoch) -> Epoch {
+    pub(super) fn unreachable(&self, epoch: Epoch) -> Epoch {
         self.shared.oldest_reader().map_or(epoch, |oldest| oldest.min(epoch))
     }
 

@@ -54,11 +54,6 @@ fn corrupt(what: String) -> VolumeError {
     VolumeError::Corrupt { what }
 }
 
-/// True if so much is free that giving all but `keep` of it back to the host is worth the calls.
-fn is_spare(free: u64, keep: u64) -> bool {
-    free > keep + keep.min(KEEP_BYTES_MAX)
-}
-
 /// Nodes that a commit writes besides the trees of the views: meta tree paths, space map.
 const COMMIT_OVERHEAD_NODES: u64 = 48;
 /// Nodes that a commit writes for each bucket of a dead list that grows: the leaf of its last chunk, if no other shares
@@ -71,6 +66,8 @@ const GRAVE_BYTES: u64 = 64;
 const KEEP_SHARE_OF_NEED: u64 = 4;
 const KEEP_BYTES_MIN: u64 = 64 << 20;
 const KEEP_BYTES_MAX: u64 = 256 << 20;
+/// At rest so much more than what is kept may stay: less is not worth a commit.
+const SPARE_BYTES_AT_REST: u64 = 32 << 20;
 
 /// An open store. Any thread may call any method.
 pub struct Volume {
@@ -252,28 +249,50 @@ impl Volume {
         let available = self.shared.store().device().available();
         let share = (available / KEEP_SHARE).clamp(KEEP_BYTES_MIN, KEEP_BYTES_MAX);
         let needed = self.needed_at_most.swap(0, Relaxed).min(available / KEEP_SHARE_OF_NEED);
-        self.trim_spare(share.max(needed));
+        let keep = share.max(needed);
+        self.trim_spare(keep, keep.min(KEEP_BYTES_MAX));
     }
 
-    /// Gives free space beyond what is kept at hand back to the host.
-    fn trim_spare(&self, keep: u64) {
+    /// Gives free space beyond what is kept at hand back to the host, if that is more than `least`.
+    fn trim_spare(&self, keep: u64, least: u64) {
         let store = self.shared.store();
         let free = store.alloc().free_bytes();
-        if is_spare(free, keep) {
+        if free > keep + least {
             store.trim(keep);
         }
     }
 
-    /// Nothing has changed for a while: less is kept at hand.
+    /// Nothing has changed for a while: only what the next change needs at once, and what is secured ahead of that, is
+    /// kept at hand.
     pub fn rest(&self) {
         if !self.is_read_only() {
-            self.trim_spare(KEEP_BYTES_MIN);
+            self.trim_spare(self.needed_at_rest() + self.shared.store().ahead_bytes(), SPARE_BYTES_AT_REST);
         }
     }
 
-    /// Has the host secure space before changes need it, until [`Self::end_space_ahead`] is called. For a thread of its own.
+    /// True if so much of what the last commit freed waits for another that the host should have it back, and another
+    /// would let go of it.
+    pub fn has_space_to_return(&self) -> bool {
+        let unreachable = self.unreachable(self.epoch());
+        let store = self.shared.store();
+        let keep = self.needed_at_rest() + store.ahead_bytes();
+        let alloc = store.alloc();
+        alloc.would_release(unreachable)
+            && alloc.free_bytes() + alloc.quarantined_bytes() > keep + SPARE_BYTES_AT_REST
+    }
+
+    /// Free bytes without which nothing can be changed while nothing is.
+    fn needed_at_rest(&self) -> u64 {
+        self.kept(self.reserve_bytes).and(self.required.load(Relaxed)).bytes
+    }
+
+    /// Has the host secure space before changes need it, the first included, until [`Self::end_space_ahead`] is called. For
+    /// a thread of its own.
     pub fn keep_space_ahead(&self) {
-        self.shared.store().keep_ahead();
+        let store = self.shared.store();
+        let free = store.alloc().free_bytes();
+        store.look_ahead(free, self.needed_at_rest());
+        store.keep_ahead();
     }
 
     /// Has whoever is in [`Self::keep_space_ahead`] return.

@@ -1,6 +1,7 @@
 //! What readers keep, what a full and fragmented store still does, and what fails half-way.
 
 use super::*;
+use crate::device::{Op, Sim};
 use crate::format::view::Consistency;
 use crate::format::{BLOCK_BYTES, Extent, Key, Kind};
 
@@ -153,4 +154,30 @@ fn a_preparation_that_fails_half_way_is_never_committed() {
     });
     assert!(failed.is_err() && volume.is_read_only());
     assert!(volume.commit(&mut |_| Ok(())).is_err());
+}
+
+#[test]
+fn the_first_change_finds_its_space_secured() {
+    let sim = Arc::new(Sim::new(8 << 30, 1));
+    drop(Volume::made_on(sim.clone()));
+    let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
+    let volume = Volume::open(sim.clone(), options).unwrap();
+    volume.recover(&mut |_, _| Ok(()));
+    let store = volume.shared.store();
+    let wanted = volume.needed_at_rest() + store.ahead_bytes();
+    assert!(wanted > store.ahead_bytes() && store.alloc().free_bytes() < wanted);
+    std::thread::scope(|s| {
+        let ahead = s.spawn(|| volume.keep_space_ahead());
+        while store.alloc().free_bytes() < wanted && !ahead.is_finished() {
+            std::thread::yield_now();
+        }
+        volume.end_space_ahead();
+    });
+    let secured = store.alloc().free_bytes();
+    assert!(secured >= wanted, "{secured} of {wanted}");
+    sim.start_recording();
+    put(&volume, 1, &[1; 65536]).unwrap();
+    volume.rest();
+    put(&volume, 2, &[2; 65536]).unwrap();
+    assert!(sim.take_recording().iter().all(|call| !matches!(call.op, Op::Back | Op::Discard)));
 }
