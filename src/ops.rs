@@ -447,8 +447,9 @@ pub trait Operations: Send + Sync {
         mode: u32,
         flags: OpenFlags,
     ) -> Result<(Entry, Handle)>;
-    /// Reads up to `len` bytes into `out` (cleared first); fewer only at the end of the file.
-    fn read(&self, node: NodeId, handle: Handle, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()>;
+    /// Fills `out` from `offset` on and tells how much of it; less than all only at the end of the file. Whole blocks into
+    /// whole pages of memory cost least.
+    fn read(&self, node: NodeId, handle: Handle, offset: u64, out: &mut [u8]) -> Result<usize>;
     /// Writes all of `data`. `kill_set_id` asks to clear set-user-id and set-group-id bits and `security.capability`.
     fn write(
         &self,

@@ -73,11 +73,11 @@ impl Fs {
             true if from.node.is_live() => len.min(BLOCK_BYTES),
             _ => len.min(COPY_BYTES),
         };
-        let mut bytes = Vec::new();
-        self.read_file(from.node, from.handle, from.offset, len as usize, &mut bytes)?;
+        let mut bytes = vec![0; len as usize];
+        let read = self.read_file(from.node, from.handle, from.offset, &mut bytes)?;
         self.relieve()?;
-        self.write_at(Ino(to.node.ino()), to.offset, false, &bytes, caller.uid != 0)?;
-        Ok(bytes.len() as u64)
+        self.write_at(Ino(to.node.ino()), to.offset, false, &bytes[..read], caller.uid != 0)?;
+        Ok(read as u64)
     }
 }
 

@@ -124,12 +124,12 @@ impl Operations for Fs {
         self.with_space(|| self.create_file(caller, parent, name, mode, flags))
     }
 
-    fn read(&self, node: NodeId, handle: Handle, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
-        self.read_file(node, handle, offset, len, out)?;
+    fn read(&self, node: NodeId, handle: Handle, offset: u64, out: &mut [u8]) -> Result<usize> {
+        let len = self.read_file(node, handle, offset, out)?;
         if !self.handles.get(node, handle)?.flags.no_atime {
             self.accessed(node);
         }
-        Ok(())
+        Ok(len)
     }
 
     fn write(

@@ -68,15 +68,14 @@ impl Fs {
         node: NodeId,
         handle: Handle,
         offset: u64,
-        len: usize,
-        out: &mut Vec<u8>,
-    ) -> Result<()> {
-        let open = self.readable(node, handle)?;
+        out: &mut [u8],
+    ) -> Result<usize> {
+        let (open, len) = (self.readable(node, handle)?, out.len());
         let content = self.content_of(&open, offset, offset.saturating_add(len as u64))?;
         if let Some(around) = open.around.note(offset, len as u64, content.inode.size) {
             content.will_need(around, offset, len);
         }
-        content.read(offset, len, out).map_err(|e| content.unreadable(offset, e))
+        content.read(offset, out).map_err(|e| content.unreadable(offset, e))
     }
 }
 
@@ -107,17 +106,28 @@ impl Content {
         }
     }
 
-    /// Fills `out` with up to `len` bytes from `offset`; fewer only at the end of the file. What was in `out` is not
-    /// cleared first: that would cost as much as the checksums of what is read.
-    pub fn read(&self, offset: u64, len: usize, out: &mut Vec<u8>) -> std::result::Result<(), VolumeError> {
-        let end = self.inode.size.min(offset.saturating_add(len as u64));
+    /// Fills `out` from `offset` on and tells how much of it; less than all only at the end of the file.
+    pub fn read(&self, offset: u64, out: &mut [u8]) -> std::result::Result<usize, VolumeError> {
+        let end = self.inode.size.min(offset.saturating_add(out.len() as u64));
         if offset >= end {
-            out.clear();
-            return Ok(());
+            return Ok(0);
         }
-        let from = offset - offset % BLOCK_BYTES;
-        let to = end.next_multiple_of(BLOCK_BYTES);
-        out.resize((to - from) as usize, 0);
+        let (from, len) = (offset - offset % BLOCK_BYTES, (end - offset) as usize);
+        let whole = (end.next_multiple_of(BLOCK_BYTES) - from) as usize;
+        if from == offset && whole <= out.len() {
+            self.read_whole(from, &mut out[..whole])?;
+        } else {
+            let mut blocks = vec![0; whole];
+            self.read_whole(from, &mut blocks)?;
+            let skipped = (offset - from) as usize;
+            out[..len].copy_from_slice(&blocks[skipped..skipped + len]);
+        }
+        Ok(len)
+    }
+
+    /// Fills `out` with whole blocks from `from` on, zeros behind the end of the file.
+    fn read_whole(&self, from: u64, out: &mut [u8]) -> std::result::Result<(), VolumeError> {
+        let to = from + out.len() as u64;
         read_blocks(&self.view, self.ino, &self.inode, from, out, |n| {
             self.overlay.binary_search_by_key(&n, |b| b.0).is_ok()
         })?;
@@ -128,8 +138,6 @@ impl Content {
                 out[at..at + BLOCK_BYTES as usize].copy_from_slice(&block[..]);
             }
         }
-        out.truncate((end - from) as usize);
-        out.drain(..(offset - from) as usize);
         Ok(())
     }
 }

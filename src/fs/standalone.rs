@@ -145,8 +145,8 @@ impl Operations for Standalone {
         Err(Error::ReadOnly)
     }
 
-    fn read(&self, node: NodeId, handle: Handle, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
-        self.fs.read(self.below(node)?, handle, offset, len, out)
+    fn read(&self, node: NodeId, handle: Handle, offset: u64, out: &mut [u8]) -> Result<usize> {
+        self.fs.read(self.below(node)?, handle, offset, out)
     }
 
     fn write(

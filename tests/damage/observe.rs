@@ -99,9 +99,10 @@ fn attributes(fs: &Fs, seen: &mut Seen, node: NodeId, path: &str) {
 fn content(fs: &Fs, seen: &mut Seen, node: NodeId, path: &str) {
     let flags = OpenFlags { write: false, ..super::sample::RW };
     let Some(handle) = seen.note(path, fs.open(&USER, node, flags)) else { return };
-    let mut out = Vec::new();
-    let read = fs.read(node, handle, 0, READ_BYTES_MAX, &mut out);
-    if seen.note(path, read).is_some() {
+    let mut out = vec![0; READ_BYTES_MAX];
+    let read = fs.read(node, handle, 0, &mut out);
+    if let Some(len) = seen.note(path, read) {
+        out.truncate(len);
         seen.facts.insert(format!("{path} content"), out);
     }
     for target in [SeekTarget::Data, SeekTarget::Hole] {

@@ -135,9 +135,9 @@ fn prove(p: &Place, disk: Sim) -> Result<u64, String> {
             sync: false,
             no_atime: false,
         };
-        let (node, mut content) = (entry.attr.node, Vec::new());
+        let (node, mut content) = (entry.attr.node, vec![0; entry.attr.size as usize]);
         let handle = fs.open(&ROOT, node, read).map_err(|e| e.to_string())?;
-        fs.read(node, handle, 0, entry.attr.size as usize, &mut content).map_err(|e| e.to_string())?;
+        fs.read(node, handle, 0, &mut content).map_err(|e| e.to_string())?;
         fs.release(node, handle);
         has_table |= !content.is_empty();
         fs::write(&out, content).map_err(|e| e.to_string())?;

@@ -385,13 +385,13 @@ impl Operations for ToyFs {
         let entry = state.add(c, parent, name, FileType::Regular, mode & !c.umask)?.entry();
         Ok((entry, state.open(entry.attr.node.0, flags.write)))
     }
-    fn read(&self, node: NodeId, _h: Handle, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
+    fn read(&self, node: NodeId, _h: Handle, offset: u64, out: &mut [u8]) -> Result<usize> {
         let state = self.state.lock();
         let data = &state.get(node)?.data;
         let start = (offset as usize).min(data.len());
-        out.clear();
-        out.extend_from_slice(&data[start..(start + len).min(data.len())]);
-        Ok(())
+        let len = out.len().min(data.len() - start);
+        out[..len].copy_from_slice(&data[start..start + len]);
+        Ok(len)
     }
     fn write(&self, node: NodeId, _h: Handle, offset: u64, data: &[u8], kill: bool) -> Result<usize> {
         self.writes.fetch_add(1, Ordering::Relaxed);
@@ -545,8 +545,8 @@ impl Operations for ToyFs {
         to_offset: u64,
         len: u64,
     ) -> Result<u64> {
-        let mut data = Vec::new();
-        self.read(from, fh, from_offset, len as usize, &mut data)?;
-        Ok(self.write(to, th, to_offset, &data, false)? as u64)
+        let mut data = vec![0; len as usize];
+        let read = self.read(from, fh, from_offset, &mut data)?;
+        Ok(self.write(to, th, to_offset, &data[..read], false)? as u64)
     }
 }

@@ -63,8 +63,9 @@ impl T {
         assert_eq!(self.fs.write(node, handle, at, data, false), Ok(data.len()));
     }
     pub fn read(&self, (node, handle): (NodeId, Handle), at: u64, len: usize) -> Vec<u8> {
-        let mut out = vec![9; len + 5000];
-        self.fs.read(node, handle, at, len, &mut out).unwrap();
+        let mut out = vec![9; len];
+        let read = self.fs.read(node, handle, at, &mut out).unwrap();
+        out.truncate(read);
         out
     }
     pub fn open(&self, node: NodeId, flags: OpenFlags) -> (NodeId, Handle) {
