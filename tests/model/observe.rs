@@ -218,8 +218,7 @@ fn read_into(
 ) -> Result<u64, String> {
     let len = (content.size - offset).min(WHOLE_MAX);
     let mut out = vec![7; len as usize + 1];
-    let read =
-        ops.read(node, handle, offset, &mut out).map_err(|e| format!("read at {offset}: {e:?}"))?;
+    let read = ops.read(node, handle, offset, &mut out).map_err(|e| format!("read at {offset}: {e:?}"))?;
     out.truncate(read);
     let expected = (content.size - offset).min(len + 1) as usize;
     same(&format!("bytes read at {offset}"), out.len(), expected)?;
