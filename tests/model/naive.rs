@@ -514,18 +514,17 @@ impl Operations for Naive {
         let entry = self.mknod(c, parent, name, FileType::Regular, mode, 0)?;
         Ok((entry, self.open_handle(entry.attr.node, flags)))
     }
-    fn read(&self, node: NodeId, _: Handle, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
+    fn read(&self, node: NodeId, _: Handle, offset: u64, out: &mut [u8]) -> Result<usize> {
         self.look(|s| {
             let node = s.get(node)?;
-            let end = node.attr.size.min(offset + len as u64).max(offset);
-            out.clear();
-            out.resize((end - offset) as usize, 0);
+            let end = node.attr.size.min(offset + out.len() as u64).max(offset);
+            out[..(end - offset) as usize].fill(0);
             for (page, bytes) in node.pages.range(offset / PAGE..end.div_ceil(PAGE)) {
                 let (from, to) = ((page * PAGE).max(offset), ((page + 1) * PAGE).min(end));
                 let source = &bytes[(from - page * PAGE) as usize..(to - page * PAGE) as usize];
                 out[(from - offset) as usize..(to - offset) as usize].copy_from_slice(source);
             }
-            Ok(())
+            Ok((end - offset) as usize)
         })
     }
     fn write(&self, node: NodeId, handle: Handle, offset: u64, data: &[u8], kill: bool) -> Result<usize> {
