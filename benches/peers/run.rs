@@ -110,12 +110,12 @@ impl<'a> Run<'a> {
 
     fn profile(&self, pid: u32, id: &str) -> Option<Daemon> {
         let dir = self.options.profile.as_ref()?;
-        let path = dir.join(format!("{}.{id}", self.peer.name()));
+        let path = |kind| dir.join(format!("{}.{id}.{kind}", self.peer.name()));
         let mut command = Command::new("perf");
-        command.args(["record", "-q", "-g", "-p", &pid.to_string(), "-o"]).arg(path.with_extension("data"));
+        command.args(["record", "-q", "-g", "-p", &pid.to_string(), "-o"]).arg(path("data"));
         let daemon = fs::create_dir_all(dir)
             .map_err(Into::into)
-            .and_then(|()| Daemon::start(&mut command, &path.with_extension("log")));
+            .and_then(|()| Daemon::start(&mut command, &path("log")));
         daemon.inspect_err(|why| eprintln!("no profile: {why}")).ok()
     }
 
