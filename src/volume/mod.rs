@@ -262,11 +262,10 @@ impl Volume {
         }
     }
 
-    /// Nothing has changed for a while: only what the next change needs at once, and what is secured ahead of that, is
-    /// kept at hand.
+    /// Nothing has changed for a while: less is kept at hand.
     pub fn rest(&self) {
         if !self.is_read_only() {
-            self.trim_spare(self.needed_at_rest() + self.shared.store().ahead_bytes(), SPARE_BYTES_AT_REST);
+            self.trim_spare(self.kept_at_rest(), SPARE_BYTES_AT_REST);
         }
     }
 
@@ -274,11 +273,15 @@ impl Volume {
     /// would let go of it.
     pub fn has_space_to_return(&self) -> bool {
         let unreachable = self.unreachable(self.epoch());
-        let store = self.shared.store();
-        let keep = self.needed_at_rest() + store.ahead_bytes();
-        let alloc = store.alloc();
+        let keep = self.kept_at_rest();
+        let alloc = self.shared.store().alloc();
         alloc.would_release(unreachable)
             && alloc.free_bytes() + alloc.quarantined_bytes() > keep + SPARE_BYTES_AT_REST
+    }
+
+    /// Free bytes at hand while nothing changes: what the next change needs, and what is secured ahead of that.
+    fn kept_at_rest(&self) -> u64 {
+        self.needed_at_rest() + self.shared.store().ahead_bytes()
     }
 
     /// Free bytes without which nothing can be changed while nothing is.

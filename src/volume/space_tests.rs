@@ -164,7 +164,7 @@ fn the_first_change_finds_its_space_secured() {
     let volume = Volume::open(sim.clone(), options).unwrap();
     volume.recover(&mut |_, _| Ok(()));
     let store = volume.shared.store();
-    let wanted = volume.needed_at_rest() + store.ahead_bytes();
+    let wanted = volume.kept_at_rest();
     assert!(wanted > store.ahead_bytes() && store.alloc().free_bytes() < wanted);
     std::thread::scope(|s| {
         let ahead = s.spawn(|| volume.keep_space_ahead());
