@@ -73,7 +73,7 @@ fn trees(c: &mut Criterion) {
 fn space(c: &mut Criterion) {
     let mut group = c.benchmark_group("allocator");
     group.throughput(Throughput::Elements(1));
-    for (name, len) in [("4 KiB", 4096), ("128 KiB", 128 << 10)] {
+    for (name, len) in [("4 KiB", 4096), ("128 KiB", 128 << 10), ("1 MiB", 1 << 20)] {
         // Half of the store is in pieces of 128 KiB with as much between them.
         let mut alloc = Allocator::new(RESERVED_BYTES, SIZE);
         alloc.backed(RESERVED_BYTES, SIZE - RESERVED_BYTES);

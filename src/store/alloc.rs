@@ -49,7 +49,7 @@ impl Allocator {
         Allocator {
             reserved,
             size,
-            free: RangeSet::new(),
+            free: RangeSet::searchable(),
             unbacked,
             out: RangeSet::new(),
             quarantine: VecDeque::new(),
@@ -127,9 +127,13 @@ impl Allocator {
         }
     }
 
-    /// Hands out one range of `len` bytes (multiple of 4096), or less if no free range is that long.
+    /// Hands out one range of `len` bytes (multiple of 4096), or a long one if none is that long.
     pub fn alloc(&mut self, len: u64, purpose: Purpose) -> Option<(u64, u64)> {
-        let (addr, got) = self.search(self.cursors[purpose as usize], len)?;
+        if let Some(addr) = self.next_fit(len, purpose) {
+            return Some((addr, len));
+        }
+        let (addr, free) = self.free.long_from(self.cursors[purpose as usize])?;
+        let got = free.min(len);
         self.hand_out(addr, got, purpose);
         Some((addr, got))
     }
@@ -144,22 +148,14 @@ impl Allocator {
         COPY_DISTANCE.min(self.size / 4)
     }
 
-    /// Hands out one range of exactly `len` bytes for the second copy of what is at `first`, far from it. None if the
-    /// few free ranges that it looks at are all near or short.
+    /// Hands out one range of exactly `len` bytes for the second copy of what is at `first`, far from it. None if all
+    /// free ranges are near or short.
     pub fn alloc_far(&mut self, len: u64, first: u64) -> Option<u64> {
-        const LOOK_MAX: usize = 256;
         let (low, high) = (first.saturating_sub(self.copy_distance()), first + self.copy_distance());
         let near = |at: u64| low < at && at < high;
         let cursor = self.cursors[Purpose::Copy as usize];
-        let from = if near(cursor) { high } else { cursor };
-        let fits = |(s, l): (u64, u64), from: u64| {
-            let floor = if near(s) { high } else { s }.max(from);
-            // As in `search`: what stays in front is whole nodes.
-            let at = s + (floor - s).next_multiple_of(NODE_BYTES as u64);
-            (at + len <= s + l && !near(at)).then_some(at)
-        };
-        let ahead = self.free.iter_from(from).take(LOOK_MAX).find_map(|r| fits(r, from));
-        let addr = ahead.or_else(|| self.free.iter().take(LOOK_MAX).find_map(|r| fits(r, 0)))?;
+        let from = [cursor, 0, high].into_iter().filter(|from| !near(*from));
+        let addr = from.filter_map(|from| self.fit(len, from)).find(|addr| !near(*addr))?;
         self.hand_out(addr, len, Purpose::Copy);
         Some(addr)
     }
@@ -173,39 +169,27 @@ impl Allocator {
         Some((base, chunk.min(self.size - base)))
     }
 
-    /// Next fit, looking at a bounded number of ranges; then the longest of those seen.
-    fn search(&self, cursor: u64, len: u64) -> Option<(u64, u64)> {
-        const LOOK_MAX: usize = 256;
-        let mut best: Option<(u64, u64)> = None;
-        let ahead = self.free.iter_from(cursor).filter_map(|(s, l)| {
-            // What stays in front of the cursor is whole nodes, so that no place for one is lost.
-            let skip = cursor.saturating_sub(s).next_multiple_of(NODE_BYTES as u64);
-            (skip < l).then(|| (s + skip, l - skip))
-        });
-        for (s, l) in ahead.take(LOOK_MAX).chain(self.free.iter().take(LOOK_MAX)) {
-            if l >= len {
-                return Some((s, len));
-            }
-            if best.is_none_or(|(_, b)| l > b) {
-                best = Some((s, l));
-            }
+    /// The first place at `from` or behind it with `len` free bytes.
+    fn fit(&self, len: u64, from: u64) -> Option<u64> {
+        let (start, free) = self.free.iter_from(from).next()?;
+        // What stays in front is whole nodes, so that no place for one is lost.
+        let skip = from.saturating_sub(start).next_multiple_of(NODE_BYTES as u64);
+        if skip + len <= free {
+            return Some(start + skip);
         }
-        best
+        self.free.first_of(len, from).map(|(addr, _)| addr)
     }
 
-    /// Hands out one range of exactly `len` bytes, wherever it is.
+    /// Hands out one range of exactly `len` bytes (a power of two, as nodes are), wherever it is: next fit.
     pub fn alloc_exact(&mut self, len: u64, purpose: Purpose) -> Option<u64> {
-        match self.alloc(len, purpose) {
-            Some((addr, got)) if got == len => Some(addr),
-            Some((addr, got)) => {
-                self.give_back(addr, got);
-                let ahead = self.free.iter_from(self.cursors[purpose as usize]);
-                let (addr, _) = ahead.chain(self.free.iter()).find(|(_, l)| *l >= len)?;
-                self.hand_out(addr, len, purpose);
-                Some(addr)
-            }
-            None => None,
-        }
+        debug_assert!(len.is_power_of_two());
+        self.next_fit(len, purpose)
+    }
+
+    fn next_fit(&mut self, len: u64, purpose: Purpose) -> Option<u64> {
+        let addr = self.fit(len, self.cursors[purpose as usize]).or_else(|| self.fit(len, 0))?;
+        self.hand_out(addr, len, purpose);
+        Some(addr)
     }
 
     /// Hands out at most `len` bytes from where no tree node fits: the rests of free ranges.

@@ -1,6 +1,11 @@
 //! Changes: insert and remove by copying the path, with what died on the way reported to the caller.
 //!
 //! A failed call (a node that cannot be read) leaves the map as it was: nodes may have been copied, no item changed.
+//!
+//! How full nodes are. One that a removal leaves small, under a quarter full, is joined with a neighbour below the same
+//! parent unless both are more than half full; one that a split makes small is joined with the next unless that has a
+//! quarter. So no two neighbours below a parent are small, and a parent's leaves are an eighth full on average, or there
+//! is one leaf more. What is reserved for changes to many neighbouring items relies on it.
 
 use super::node::{Body, Child, Inner, Node};
 use super::{Pager, Result};
@@ -103,7 +108,11 @@ impl Edit<'_> {
         match &mut node.body {
             Body::Leaf(page) => Ok(insert_in_leaf(page, key, value).map(|right| {
                 self.nodes_made += 1;
-                (right.key(0), Child::Mem(Arc::new(Node::leaf(epoch, right))))
+                // All of the gap belongs to the right half: what is inserted there in descending order must not end up
+                // in a leaf of its own each.
+                let last = page.count().checked_sub(1).map(|last| page.key(last));
+                let bound = last.map_or(right.key(0), |last| last.successor());
+                (bound, Child::Mem(Arc::new(Node::leaf(epoch, right))))
             })),
             Body::Inner(inner) => {
                 let i = inner.index(key);
@@ -112,6 +121,9 @@ impl Edit<'_> {
                 };
                 inner.keys.insert(i + 1, k);
                 inner.children.insert(i + 1, c);
+                if is_small(&inner.children[i + 1]) && i + 2 < inner.children.len() {
+                    self.join(inner, i + 1, 2);
+                }
                 if inner.children.len() <= CHILDREN_MAX {
                     return Ok(None);
                 }
@@ -168,40 +180,36 @@ impl Edit<'_> {
         }
     }
 
-    /// Drops child `i` if it is empty, and joins it with a neighbour if both are mostly empty. A neighbour that cannot
-    /// be read is left alone.
+    /// Drops child `i` if it is empty, and joins it with a neighbour if it is small.
     fn rebalance(&mut self, inner: &mut Inner, i: usize) {
         let Child::Mem(node) = &inner.children[i] else { return };
-        let (small, empty) = match &node.body {
-            Body::Leaf(page) => (page.used() < LeafPage::ROOM / 4, page.count() == 0),
-            Body::Inner(n) => (n.children.len() < CHILDREN_MAX / 4, n.children.is_empty()),
+        let empty = match &node.body {
+            Body::Leaf(page) => page.count() == 0,
+            Body::Inner(n) => n.children.is_empty(),
         };
         if empty && inner.children.len() > 1 {
             let gone = inner.children.remove(i);
             inner.keys.remove(i);
             inner.keys[0] = Key::MIN;
             self.bury(&gone);
-        } else if small && inner.children.len() > 1 {
-            let left = i.saturating_sub(1);
-            self.join(inner, left);
+        } else if is_small(&inner.children[i]) && !(i > 0 && self.join(inner, i - 1, 3)) {
+            self.join(inner, i, 3);
         }
     }
 
-    /// Joins children `left` and `left + 1` if the result is at most three quarters full.
-    fn join(&mut self, inner: &mut Inner, left: usize) {
-        let (Ok(a), Ok(b)) =
-            (self.pager.resolve(&inner.children[left]), self.pager.resolve(&inner.children[left + 1]))
-        else {
-            return;
-        };
+    /// Joins children `left` and `left + 1`, if they are there, if what comes of it is at most so many quarters full, and
+    /// if both can be read.
+    fn join(&mut self, inner: &mut Inner, left: usize, quarters: usize) -> bool {
+        let Some([a, b]) = inner.children.get(left..left + 2) else { return false };
+        let (Ok(a), Ok(b)) = (self.pager.resolve(a), self.pager.resolve(b)) else { return false };
         let body = match (&a.body, &b.body) {
-            (Body::Leaf(x), Body::Leaf(y)) if x.used() + y.used() <= LeafPage::ROOM / 4 * 3 => {
+            (Body::Leaf(x), Body::Leaf(y)) if x.used() + y.used() <= LeafPage::ROOM / 4 * quarters => {
                 let mut page = x.clone();
                 page.append(y);
                 Body::Leaf(page)
             }
             (Body::Inner(x), Body::Inner(y))
-                if x.children.len() + y.children.len() <= CHILDREN_MAX / 4 * 3 =>
+                if x.children.len() + y.children.len() <= CHILDREN_MAX / 4 * quarters =>
             {
                 let mut joined = x.clone();
                 joined.keys.extend_from_slice(&y.keys);
@@ -209,7 +217,7 @@ impl Edit<'_> {
                 joined.children.extend(y.children.iter().cloned());
                 Body::Inner(joined)
             }
-            _ => return,
+            _ => return false,
         };
         self.bury(&inner.children[left]);
         self.bury(&inner.children[left + 1]);
@@ -218,6 +226,18 @@ impl Edit<'_> {
         inner.children[left] = Child::Mem(Arc::new(node));
         inner.children.remove(left + 1);
         inner.keys.remove(left + 1);
+        true
+    }
+}
+
+/// Less than a quarter full, as far as is known without reading it.
+fn is_small(child: &Child) -> bool {
+    match child {
+        Child::Mem(node) => match &node.body {
+            Body::Leaf(page) => page.used() < LeafPage::ROOM / 4,
+            Body::Inner(inner) => inner.children.len() < CHILDREN_MAX / 4,
+        },
+        Child::Stored(_) => false,
     }
 }
 

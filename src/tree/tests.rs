@@ -110,3 +110,62 @@ fn equals_a_map_over_epochs_commits_and_clones() {
         kept.iter().for_each(|(r, m)| assert_eq!(&contents(&pager, r), m, "seed {seed}"));
     }
 }
+
+/// Leaves below `root`, bytes in use in them, and their parents.
+fn leaves(pager: &Pager, root: &Child) -> (usize, usize, usize) {
+    match &pager.resolve(root).unwrap().body {
+        node::Body::Leaf(page) => (1, page.used(), 0),
+        node::Body::Inner(inner) => {
+            let below = inner.children.iter().map(|child| leaves(pager, child));
+            let (n, used, parents) = below.reduce(|a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2)).unwrap();
+            (n, used, if inner.level == 1 { 1 } else { parents })
+        }
+    }
+}
+
+#[test]
+fn leaves_are_not_nearly_empty_whatever_the_order() {
+    let ram = Arc::new(Ram(Mutex::new(BTreeMap::new())));
+    let store = Arc::new(Store::new(ram, 77, Allocator::new(1 << 20, 1 << 30)));
+    let pager = Pager::new(store, 1 << 20);
+    let key = |n: u64| Key::new(7, Kind::Extent, n * 4096);
+    let value = [1; 100];
+    const FULL: u64 = (crate::format::leaf::LeafPage::ROOM / (21 + 100)) as u64;
+    // Each as what it does in the n-th of 12,000 steps: the keys that it inserts, after those that it removes.
+    type Order = fn(u64) -> (Vec<u64>, Vec<u64>);
+    let orders: [(&str, Order); 4] = [
+        ("descending behind a full leaf", |n| (vec![if n < FULL { n } else { 20_000 - n }], vec![])),
+        ("all but some removed, descending", |n| match n {
+            ..6000 => (vec![n], vec![]),
+            _ if n % FULL == 0 => (vec![], vec![]),
+            _ => (vec![], vec![12_000 - n]),
+        }),
+        ("all but some removed, ascending", |n| match n {
+            ..6000 => (vec![n], vec![]),
+            _ if n % FULL == 0 => (vec![], vec![]),
+            _ => (vec![], vec![n - 6000]),
+        }),
+        // The last of a full leaf makes room for one before it, and comes back behind that.
+        ("again and again at the end of a full leaf", |n| match n {
+            ..FULL => (vec![if n == FULL - 1 { 20_001 - FULL } else { n }], vec![]),
+            _ => (vec![20_000 - n, 20_001 - n], vec![20_001 - n]),
+        }),
+    ];
+    for (name, order) in orders {
+        let mut dead = Vec::new();
+        let mut edit = Edit { pager: &pager, epoch: Epoch(1), dead: &mut dead, nodes_made: 0 };
+        let mut root = edit.new_root();
+        for n in 0..12_000 {
+            let (inserted, removed) = order(n);
+            for n in removed {
+                edit.remove(&mut root, &key(n)).unwrap();
+            }
+            for n in inserted {
+                edit.insert(&mut root, &key(n), &value).unwrap();
+            }
+        }
+        let (count, used, parents) = leaves(&pager, &root);
+        let full = crate::format::leaf::LeafPage::ROOM;
+        assert!(count <= 8 * used / full + parents + 1, "{name}: {count} leaves, {used} bytes, {parents}");
+    }
+}
