@@ -146,7 +146,7 @@ fn log(c: &mut Criterion) {
     group.bench_function("transaction of two items, made durable", |b| {
         b.iter(|| {
             let mut txn = volume.begin();
-            txn.reserve(Need { items: 2, data_bytes: 0, cuts: 0 }, Asks::Write).expect("space");
+            txn.reserve(Need { items: 2, ..Need::default() }, Asks::Write).expect("space");
             n = n % 1000 + 2;
             (n..n + 2).for_each(|n| txn.insert(key(n), &VALUE).expect("memory"));
             drop(txn);

@@ -82,7 +82,7 @@ impl Sample {
     fn craft(&self, change: impl FnOnce(&mut Txn<'_>), words: &[&str]) {
         let volume = self.fs.volume();
         let mut txn = volume.begin();
-        txn.reserve(Need { items: 10, data_bytes: 0, cuts: 0 }, Purpose::Write).unwrap();
+        txn.reserve(Need { items: 10, ..Need::default() }, Purpose::Write).unwrap();
         change(&mut txn);
         drop(txn);
         volume.commit(&mut |_| Ok(())).unwrap();

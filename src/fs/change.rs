@@ -11,7 +11,7 @@ use super::error::inconsistent;
 use super::intent::Note;
 use super::items::Items;
 use crate::format::inode::Inode;
-use crate::format::{Ino, Key, Kind};
+use crate::format::{BLOCK_BYTES, Ino, Key, Kind};
 use crate::ops::{Error, FileType, Result, Timestamp};
 use crate::volume::{Need, Purpose, Txn, View, VolumeError};
 use parking_lot::{Mutex, RwLockWriteGuard};
@@ -31,8 +31,9 @@ pub(super) struct Gate {
 pub(super) struct Change<'a> {
     batch: BTreeMap<Key, Option<Vec<u8>>>,
     unlinked: Vec<Ino>,
-    /// See [`Need::cuts`].
-    cuts: u32,
+    /// What was announced for the next [`Change::reserve`], and the leaves among it by file.
+    need: Need,
+    leaves: Vec<(Ino, u64)>,
     /// Inodes whose set-id bits fall, and where to tell that when it has happened.
     fallen: (Vec<Ino>, &'a Mutex<Vec<Ino>>),
     /// The transaction. Dropped, and so visible, before the gate opens.
@@ -54,7 +55,8 @@ impl Fs {
         gate.dirty.settled();
         let now = self.clock.now();
         let fallen = (Vec::new(), &self.fallen);
-        Ok(Change { batch: BTreeMap::new(), unlinked: Vec::new(), cuts: 0, fallen, txn, gate, now })
+        let (batch, need) = (BTreeMap::new(), Need::default());
+        Ok(Change { batch, unlinked: Vec::new(), need, leaves: Vec::new(), fallen, txn, gate, now })
     }
 }
 
@@ -157,21 +159,38 @@ impl Change<'_> {
         }
     }
 
-    /// Secures space for the collected items, `items` more and `data_bytes` of delayed data.
-    pub fn reserve(&mut self, items: usize, data_bytes: u64, purpose: Purpose) -> Result<()> {
-        // One more for each inode that loses its last name: its orphan record.
-        let items = (items + self.batch.len() + self.unlinked.len() + 1) as u32;
-        Ok(self.txn.reserve(Need { items, data_bytes, cuts: self.cuts }, purpose)?)
+    /// Secures space for the collected items, `items` more and what has been announced with [`Self::will_cut`] and
+    /// [`Self::will_delay`].
+    pub fn reserve(&mut self, items: usize, purpose: Purpose) -> Result<()> {
+        let items = (items + self.batch.len() + 1) as u32;
+        // One for each inode that loses its last name: its orphan record.
+        let later = self.unlinked.len() as u32;
+        self.txn.reserve(Need { items, later, ..self.need }, purpose)?;
+        self.need = Need::default();
+        self.leaves.drain(..).for_each(|(ino, leaves)| self.gate.dirty.hold(ino, leaves));
+        Ok(())
+    }
+
+    /// Has the next [`Self::reserve`] reserve for so many more delayed blocks of `ino`, which has no bytes from `end` on
+    /// after them.
+    pub fn will_delay(&mut self, ino: Ino, inode: &Inode, blocks: u64, end: u64) {
+        // Each extent has a block of its own: up to the end of the file, or of the space held beyond it.
+        let extents = inode.size.max(end).div_ceil(BLOCK_BYTES) + inode.blocks / (BLOCK_BYTES / 512);
+        self.need.data_bytes += blocks * BLOCK_BYTES;
+        let (delayed, held) = self.gate.dirty.held(ino);
+        let leaves = Need::leaves(delayed + blocks, extents).saturating_sub(held);
+        self.need.leaves += leaves;
+        self.leaves.push((ino, leaves));
     }
 
     /// Has the next [`Self::reserve`] reserve for so many compressed extents more that may be cut in two.
     pub fn will_cut(&mut self, extents: usize) {
-        self.cuts += extents as u32;
+        self.need.cuts += extents as u32;
     }
 
     /// Reserves, then puts everything into the tree.
     pub fn finish(mut self, purpose: Purpose) -> Result<()> {
-        self.reserve(0, 0, purpose)?;
+        self.reserve(0, purpose)?;
         self.apply()
     }
 

@@ -113,7 +113,7 @@ impl Change<'_> {
             self.kill_privileges(target, &mut inode)?;
         }
         self.will_cut(extents::cuts(&replaced, 1));
-        self.reserve(2 * found.len() + replaced.len() + 8, 0, Purpose::Write)?;
+        self.reserve(2 * found.len() + replaced.len() + 8, Purpose::Write)?;
 
         self.discard(target, to.offset / BLOCK_BYTES, (to.offset + whole) / BLOCK_BYTES);
         if to.offset == 0 && inode.has_inline {

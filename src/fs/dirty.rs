@@ -26,6 +26,8 @@ type Blocks = BTreeMap<u64, DirtyBlock>;
 pub(super) struct Dirty {
     files: BTreeMap<Ino, Blocks>,
     settling: BTreeMap<Ino, Blocks>,
+    /// Leaves of the tree for which space is held, by file.
+    leaves: HashMap<Ino, u64>,
     blocks: u64,
     round: u64,
     watch: Watch,
@@ -95,6 +97,17 @@ impl Dirty {
         (to - from) - have
     }
 
+    /// How many blocks of a file are delayed, and for how many leaves of the tree space is held on their behalf.
+    pub fn held(&self, ino: Ino) -> (u64, u64) {
+        let blocks = self.files.get(&ino).map_or(0, |b| b.len() as u64);
+        (blocks, self.leaves.get(&ino).copied().unwrap_or(0))
+    }
+
+    /// Space is held for so many leaves more.
+    pub fn hold(&mut self, ino: Ino, leaves: u64) {
+        *self.leaves.entry(ino).or_default() += leaves;
+    }
+
     /// The block to write into, put there by `load` when it is not delayed yet.
     pub fn edit(&mut self, ino: Ino, block: u64, load: impl FnOnce() -> DirtyBlock) -> &mut [u8; 4096] {
         self.watch.touch(ino);
@@ -118,6 +131,7 @@ impl Dirty {
         self.blocks -= gone.len() as u64;
         if blocks.is_empty() {
             self.files.remove(&ino);
+            self.leaves.remove(&ino);
         }
         !gone.is_empty()
     }
@@ -191,6 +205,7 @@ impl Dirty {
     pub fn settle(&mut self, ino: Ino) {
         if let Some(blocks) = self.files.remove(&ino) {
             self.watch.touch(ino);
+            self.leaves.remove(&ino);
             self.blocks -= blocks.len() as u64;
             self.settling.insert(ino, blocks);
         }

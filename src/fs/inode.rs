@@ -161,7 +161,7 @@ impl Fs {
         }
         match set.size {
             Some(size) => change.resize(ino, &mut inode, size)?,
-            None => change.reserve(1, 0, Purpose::Write)?,
+            None => change.reserve(1, Purpose::Write)?,
         }
         change.put_inode(ino, &inode);
         change.apply()?;

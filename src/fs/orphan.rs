@@ -79,7 +79,7 @@ impl Fs {
                 items.push((key, ext));
             }
             let last = items.len() < STEP_ITEMS;
-            change.reserve(items.len() + 1, 0, Purpose::Delete)?;
+            change.reserve(items.len() + 1, Purpose::Delete)?;
             for (key, ext) in items {
                 change.txn.remove(&key)?;
                 if let Some(ext) = ext {

@@ -36,7 +36,7 @@ impl Fs {
             let mut change = self.change()?;
             let mut inode = change.regular(ino)?;
             flags::check_change(&inode)?;
-            change.reserve(STEP_ITEMS, 0, Purpose::Delete)?;
+            change.reserve(STEP_ITEMS, Purpose::Delete)?;
             for _ in 0..STEP_ITEMS {
                 match extents::last(change.view(), ino)? {
                     Some((at, ext)) if at >= size => {
@@ -63,12 +63,12 @@ impl Change<'_> {
         }
         if size >= inode.size {
             inode.size = size;
-            return self.reserve(1, 0, Purpose::Write);
+            return self.reserve(1, Purpose::Write);
         }
         let from = size.next_multiple_of(BLOCK_BYTES);
         let tail = self.tail_block(ino, inode, size)?;
-        let data_bytes = if tail.is_some() { BLOCK_BYTES } else { 0 };
-        self.reserve(STEP_ITEMS + 4, data_bytes, Purpose::Delete)?;
+        self.will_delay(ino, inode, u64::from(tail.is_some()), size);
+        self.reserve(STEP_ITEMS + 4, Purpose::Delete)?;
         self.discard(ino, from / BLOCK_BYTES, u64::MAX);
         self.unmap(ino, inode, from, u64::MAX - u64::MAX % BLOCK_BYTES)?;
         self.cut_inline(ino, inode, size)?;

@@ -176,7 +176,8 @@ impl Change<'_> {
             self.kill_privileges(ino, &mut inode)?;
         }
         let items = 4 + 3 * pieces.len() + data.len() / (64 * 1024) + new_blocks as usize / 8;
-        self.reserve(items, new_blocks * BLOCK_BYTES, Purpose::Write)?;
+        self.will_delay(ino, &inode, new_blocks, end);
+        self.reserve(items, Purpose::Write)?;
 
         if !pieces.is_empty() {
             let (first, last) = (whole_from / BLOCK_BYTES, whole_to / BLOCK_BYTES);

@@ -525,7 +525,7 @@ fn damaged_content_becomes_holes() {
 
 fn edit(volume: &Volume, change: impl FnOnce(&mut crate::volume::Txn<'_>)) {
     let mut txn = volume.begin();
-    txn.reserve(Need { items: 50, data_bytes: 0, cuts: 0 }, Purpose::Write).unwrap();
+    txn.reserve(Need { items: 50, ..Need::default() }, Purpose::Write).unwrap();
     change(&mut txn);
     drop(txn);
     volume.commit(&mut |_| Ok(())).unwrap();

@@ -365,7 +365,7 @@ fn write(volume: &Volume, head: ViewId, rng: &mut fastrand::Rng) {
     let data = vec![rng.u8(1..); 4096 * rng.usize(1..12)];
     let staged = (rng.u8(0..4) > 0).then(|| volume.stage(&data).unwrap());
     let Ok(mut txn) = volume.begin_on(head) else { return };
-    txn.reserve(Need { items: 4, data_bytes: 0, cuts: 0 }, Purpose::Write).unwrap();
+    txn.reserve(Need { items: 4, ..Need::default() }, Purpose::Write).unwrap();
     let old = txn.view().get(&key).unwrap().map(|v| Extent::decode(&v).unwrap());
     let other = Key::new(rng.u64(300..330), Kind::Extent, 0);
     match (staged, &old) {

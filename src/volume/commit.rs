@@ -119,10 +119,15 @@ impl<'a> CommitSession<'a> {
     /// Step 1. On error nothing is frozen.
     pub fn freeze(&mut self, prepare: Prepare<'_>) -> Result<()> {
         let mut txn = self.volume.begin();
+        let (held, required) = (txn.state().held_bytes, self.volume.required_bytes(txn.state()));
         if let Err(e) = prepare(&mut txn) {
             return Err(txn.failed(e));
         }
-        self.freeze_state(txn.end());
+        let state = txn.end();
+        let now = self.volume.required_bytes(&state) - state.held_bytes;
+        // After a replay nothing is held: the space that was secured then is free.
+        debug_assert!(held == 0 || now <= required, "{now} bytes needed of {required}, {held} of them held");
+        self.freeze_state(state);
         Ok(())
     }
 

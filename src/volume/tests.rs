@@ -103,7 +103,7 @@ fn write(volume: &Volume, head: ViewId, content: &mut Content, rng: &mut fastran
     let small = data.len() < 4096;
     let staged = (!small).then(|| volume.stage(&data[..data.len().min(131072)]).unwrap());
     let mut txn = volume.begin_on(head).unwrap();
-    txn.reserve(Need { items: 4, data_bytes: 0, cuts: 0 }, Purpose::Write).unwrap();
+    txn.reserve(Need { items: 4, ..Need::default() }, Purpose::Write).unwrap();
     let old = txn.view().get(&extent).unwrap().map(|v| Extent::decode(&v).unwrap());
     if let Some(old) = old {
         txn.free(&old);

@@ -13,15 +13,26 @@ use parking_lot::RwLockWriteGuard;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// What an operation may need in the worst case.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Default, Debug)]
 pub struct Need {
     /// Items that it inserts, replaces or removes.
     pub items: u32,
     /// Bytes of file content that the layer above holds back; their space stays reserved until the next commit.
     pub data_bytes: u64,
+    /// Leaves of the head that this content will change, beyond those that were reserved for before: [`Need::leaves`].
+    pub leaves: u64,
+    /// Neighbouring items without a value that the layer above will insert before the next commit.
+    pub later: u32,
     /// Compressed extents that it may cut in two, or that content which is held back may: each is an extra reference,
     /// for which the commit may write a leaf of the meta tree.
     pub cuts: u32,
+}
+
+impl Need {
+    /// Leaves that so many blocks of content change at most, when the extents of their file are no more than these then.
+    pub fn leaves(blocks: u64, extents: u64) -> u64 {
+        blocks.min(extents / ITEMS_PER_LEAF_MIN + LEAVES_OF_A_RUN)
+    }
 }
 
 /// Who asks for space.
@@ -37,14 +48,16 @@ pub enum Purpose {
 const NODES_PER_ITEM: u64 = 5;
 /// Nodes that a run of neighbouring items may dirty besides its leaves.
 const NODES_OF_A_RUN: u64 = 40;
-/// Neighbouring items in a leaf at least, on average.
+/// Neighbouring items in a leaf at least, on average: an eighth of a leaf, which [`crate::tree`] sees to, holds that many
+/// of the longest extents.
 const ITEMS_PER_LEAF_MIN: u64 = 8;
+/// The same for items without a value.
+const KEYS_PER_LEAF_MIN: u64 = 64;
+/// More leaves than that for a run of items: those at its ends are shared.
+const LEAVES_OF_A_RUN: u64 = 4;
 
-/// Content that is held back needs its own blocks and, spread over a big file, a leaf for each of them, which is four
-/// times as long; and one more for what these need.
+/// Content that is held back needs its own blocks, and as much again for the nodes above the leaves that it changes.
 const HELD_FACTOR: u64 = 2;
-/// The same for each copy of the leaf.
-const HELD_FACTOR_COPY: u64 = 4;
 /// Memory for effects is kept for the next transaction up to this size.
 const EFFECTS_BYTES_KEPT: usize = 64 << 10;
 
@@ -161,8 +174,9 @@ impl<'a> Txn<'a> {
         let items = u64::from(need.items);
         let nodes = (items * NODES_PER_ITEM).min(NODES_OF_A_RUN + items / ITEMS_PER_LEAF_MIN);
         let copies = self.state().copies;
-        let held = need.data_bytes * (HELD_FACTOR + HELD_FACTOR_COPY * copies as u64)
-            + u64::from(need.cuts) * copies.node_bytes();
+        let held = need.data_bytes * HELD_FACTOR
+            + (need.leaves + u64::from(need.cuts)) * copies.node_bytes()
+            + u64::from(need.later) * copies.node_bytes() / KEYS_PER_LEAF_MIN;
         let worst = nodes * copies.node_bytes() + held;
         let required = self.volume.required_bytes(self.state()) + worst;
         let store = self.volume.shared.store();

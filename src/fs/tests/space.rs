@@ -180,6 +180,68 @@ fn a_full_store_refuses_writes_and_deletes_files() {
 }
 
 #[test]
+fn delayed_blocks_all_over_a_file_hold_little_space() {
+    let t = T::with(256 << 20, FsOptions::default());
+    let f = t.put(ROOT, "f", &[1; 1 << 20]);
+    t.snapshot("s");
+    let f = t.open(f, RW);
+    let available = || t.fs.volume().space().available;
+    let before = available();
+    // In an order in which no neighbours follow each other.
+    for n in 0..200 {
+        t.write(f, n * 101 % 256 * 4096, &[2; 4096]);
+    }
+    // Each twice, and two copies of a leaf for each eight extents, of which there may be as many as blocks. For those
+    // it counts the blocks up to the end of the file and those that the inode has.
+    let held = 200 * 2 * 4096 + (2 * 256 / 8 + 4) * 2 * 16384;
+    let seen = before - available();
+    assert!((held..held + (256 << 10)).contains(&seen), "{seen}, expected {held} and what the inode needs");
+    t.fs.commit().unwrap();
+    assert!(available() > before - (1 << 20), "what is held comes back");
+}
+
+#[test]
+fn commits_have_space_for_delayed_blocks_in_a_full_store() {
+    let mut rng = fastrand::Rng::with_seed(4);
+    for spread in [1, 64] {
+        let t = T::with(0, FsOptions::default());
+        let (f, rest) = (t.create(ROOT, "f"), t.create(ROOT, "rest"));
+        let most = t.fs.statfs(ROOT).unwrap().available_bytes - (6 << 20);
+        fallocate(&t, rest, 0, most, Extend).unwrap();
+        let (mut expected, mut refused) = (vec![0; 1500], 0);
+        for round in 1..6 {
+            let name = format!("s{round}");
+            t.snapshot(&name);
+            let full = refused + 2;
+            for _ in 0..1000 {
+                if refused == full {
+                    break;
+                }
+                // Descending, and far from each other: in extents of their own.
+                let (end, n) = (rng.usize(1..expected.len()), rng.usize(1..40));
+                for block in (end.saturating_sub(n)..end).rev() {
+                    match t.fs.write(f.0, f.1, block as u64 * spread * 4096, &[round; 4096], false) {
+                        Ok(_) => expected[block] = round,
+                        Err(e) => {
+                            assert_eq!(e, Error::NoSpace);
+                            refused += 1;
+                            break;
+                        }
+                    }
+                }
+            }
+            t.fs.commit().expect("what was accepted has space");
+            for (block, expected) in expected.iter().enumerate() {
+                let seen = t.read(f, block as u64 * spread * 4096, 1);
+                assert_eq!(seen.first().unwrap_or(&0), expected, "block {block}, spread {spread}");
+            }
+            t.fs.rmdir(&USER, SNAPDIR, name.as_bytes()).unwrap();
+        }
+        assert!(refused > 2, "{refused}");
+    }
+}
+
+#[test]
 fn what_comes_and_goes_all_the_time_takes_little_space() {
     let t = T::new();
     let f = t.create(ROOT, "f");
