@@ -32,7 +32,9 @@ pub struct Figures {
     surroundings: Vec<String>,
     missing: BTreeMap<String, String>,
     failed: BTreeMap<(String, String), String>,
-    /// In order of their first figures.
+    /// All that there may be, in the order of their columns.
+    seats: Vec<String>,
+    /// Those with figures.
     peers: Vec<String>,
     cells: BTreeMap<(String, String), Cell>,
 }
@@ -99,12 +101,21 @@ impl Figures {
 
     fn put(&mut self, peer: &str, id: &str, value: f64, cpu: Option<f64>, peak: Option<f64>) {
         if !self.peers.iter().any(|p| p == peer) {
+            self.seat(peer);
             self.peers.push(peer.into());
+            self.peers.sort_by_key(|p| self.seats.iter().position(|seat| seat == p));
         }
         let cell = self.cells.entry((peer.into(), id.into())).or_default();
         cell.values.push(value);
         cell.cpu.extend(cpu);
         cell.peak.extend(peak);
+    }
+
+    /// Gives a peer the next column.
+    pub fn seat(&mut self, peer: &str) {
+        if !self.seats.iter().any(|seat| seat == peer) {
+            self.seats.push(peer.into());
+        }
     }
 
     /// Peers that have figures.

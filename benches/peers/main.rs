@@ -58,16 +58,19 @@ fn measure(options: &Options, groups: &[&'static Group], figures: &mut Figures) 
     let mut peers = Vec::new();
     for name in &options.peers {
         match Peer::new(name, &medium) {
-            Ok(peer) => peers.push(peer),
+            Ok(peer) => {
+                figures.seat(name);
+                peers.push(peer);
+            }
             Err(why) => figures.miss(name, &why.to_string()),
         }
     }
     let assets = Assets::new(medium.dir(), &scale);
-    for round in 0..options.rounds {
+    for _ in 0..options.rounds {
         for group in groups {
-            for n in 0..peers.len() {
-                let turn = (n + round) % peers.len();
-                let peer = &mut peers[turn];
+            // In a new order each time: whoever always follows the same neighbour meets the machine as that left it.
+            fastrand::shuffle(&mut peers);
+            for peer in &mut peers {
                 if group.needs_snapshots && peer.snapshots().is_none() {
                     continue;
                 }
