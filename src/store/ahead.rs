@@ -4,9 +4,10 @@
 //! whose memory is its disk clears 16 MiB in 4 ms. So it also rings when what is left beyond the need becomes little, and
 //! a thread with nothing else to do asks for more, in small pieces and with no lock that a change takes.
 
-use super::{Alloc, KEEP_SHARE, Store};
+use super::{Alloc, BACK_CHUNK_BYTES, KEEP_SHARE, Store};
 use crate::bell::Bell;
 use crate::device::DeviceError;
+use crate::format::Copies;
 use parking_lot::MutexGuard;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -38,14 +39,15 @@ impl Store {
         if self.device.available() / KEEP_SHARE < AHEAD_BYTES { 0 } else { AHEAD_BYTES }
     }
 
-    /// Secures space ahead whenever it is wanted, until [`Self::end_ahead`] is called.
-    pub fn keep_ahead(&self) {
+    /// Secures space ahead whenever it is wanted, until [`Self::end_ahead`] is called; also for second copies, if there
+    /// are any.
+    pub fn keep_ahead(&self, copies: Copies) {
         loop {
             self.ahead.bell.wait(Duration::MAX);
             if self.ahead.bell.has_ended() {
                 return;
             }
-            self.back_ahead();
+            self.back_ahead(copies);
         }
     }
 
@@ -55,18 +57,32 @@ impl Store {
     }
 
     /// Asks the host for space ahead of need.
-    pub(super) fn back_ahead(&self) {
+    pub(super) fn back_ahead(&self, copies: Copies) {
         if self.ahead_bytes() == 0 {
             return;
         }
         let mut alloc = self.alloc();
+        let next = |alloc: &Alloc| match alloc.free_bytes() < self.ahead.needed.load(Relaxed) + AHEAD_BYTES {
+            true => alloc.next_to_back(AHEAD_CHUNK_BYTES),
+            false if copies == Copies::Two => alloc.next_to_back_for_copies(AHEAD_CHUNK_BYTES),
+            false => None,
+        };
         while !self.ahead.bell.has_ended()
-            && alloc.free_bytes() < self.ahead.needed.load(Relaxed) + AHEAD_BYTES
-            && let Some((addr, len)) = alloc.next_to_back(AHEAD_CHUNK_BYTES)
+            && let Some((addr, len)) = next(&alloc)
         {
             if let Err(e) = self.back(&mut alloc, addr, len) {
                 return log::debug!("space ahead: {e}");
             }
+        }
+    }
+
+    /// Asks the host for more space far from `first` at once. False if there is none.
+    pub fn back_far(&self, alloc: &mut Alloc, first: u64) -> Result<bool, DeviceError> {
+        let Some((addr, len)) = alloc.next_to_back_far(BACK_CHUNK_BYTES, first) else { return Ok(false) };
+        self.ahead.bell.ring();
+        match self.back(alloc, addr, len) {
+            Err(DeviceError::NoSpace) => Ok(false),
+            done => done.map(|()| true),
         }
     }
 
@@ -111,7 +127,7 @@ mod tests {
         secure(&store, 10 * MIB);
         assert!(rung() && !rung());
         sim.start_recording();
-        store.back_ahead();
+        store.back_ahead(Copies::One);
         let calls = sim.take_recording();
         assert!(calls.iter().all(|call| call.op == Op::Back && call.len == AHEAD_CHUNK_BYTES), "{calls:?}");
         assert!((10 * MIB + AHEAD_BYTES..11 * MIB + AHEAD_BYTES).contains(&store.alloc().free_bytes()));
@@ -120,10 +136,10 @@ mod tests {
         assert!(!rung());
         secure(&store, 10 * MIB + AHEAD_BYTES);
         assert!(rung() && sim.take_recording().is_empty());
-        store.back_ahead();
+        store.back_ahead(Copies::One);
         assert!(store.alloc().free_bytes() >= 10 * MIB + 2 * AHEAD_BYTES);
         let before = sim.backed_bytes();
-        store.back_ahead();
+        store.back_ahead(Copies::One);
         assert_eq!(sim.backed_bytes(), before, "enough is enough");
     }
 
@@ -133,7 +149,7 @@ mod tests {
         let (sim, store) = store(limit);
         secure(&store, 8 * MIB);
         let before = sim.backed_bytes();
-        store.back_ahead();
+        store.back_ahead(Copies::One);
         assert_eq!(sim.backed_bytes(), before);
         secure(&store, limit / 2);
         sim.set_space_limit(sim.backed_bytes() + MIB);
@@ -146,7 +162,7 @@ mod tests {
         secure(&store, MIB);
         sim.fail(Op::Back, 3, Persistence::Once);
         let before = store.alloc().free_bytes();
-        store.back_ahead();
+        store.back_ahead(Copies::One);
         assert_eq!(store.alloc().free_bytes(), before + 2 * AHEAD_CHUNK_BYTES);
         secure(&store, AHEAD_BYTES);
     }
@@ -155,7 +171,7 @@ mod tests {
     fn the_thread_ends_when_it_is_told_to() {
         let (_sim, store) = store(SIZE);
         std::thread::scope(|s| {
-            let thread = s.spawn(|| store.keep_ahead());
+            let thread = s.spawn(|| store.keep_ahead(Copies::One));
             secure(&store, MIB);
             while store.alloc().free_bytes() < MIB + AHEAD_BYTES {
                 std::thread::yield_now();
@@ -181,7 +197,7 @@ mod tests {
         let (sim, store) = store(SIZE);
         let done = AtomicBool::new(false);
         std::thread::scope(|s| {
-            let ahead = s.spawn(|| store.keep_ahead());
+            let ahead = s.spawn(|| store.keep_ahead(Copies::One));
             let trimmer = s.spawn(|| {
                 let mut rng = fastrand::Rng::with_seed(6);
                 while !done.load(Relaxed) {

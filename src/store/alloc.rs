@@ -41,6 +41,9 @@ pub struct Allocator {
 /// a disk, nor in one segment of a directory.
 const COPY_DISTANCE: u64 = 1 << 30;
 
+/// So much is kept at hand for the next of them, in one piece.
+const ROOM_FOR_COPIES: u64 = 1 << 20;
+
 impl Allocator {
     /// All of `reserved..size` free and unbacked.
     pub fn new(reserved: u64, size: u64) -> Allocator {
@@ -151,22 +154,45 @@ impl Allocator {
     /// Hands out one range of exactly `len` bytes for the second copy of what is at `first`, far from it. None if all
     /// free ranges are near or short.
     pub fn alloc_far(&mut self, len: u64, first: u64) -> Option<u64> {
-        let (low, high) = (first.saturating_sub(self.copy_distance()), first + self.copy_distance());
-        let near = |at: u64| low < at && at < high;
-        let cursor = self.cursors[Purpose::Copy as usize];
-        let from = [cursor, 0, high].into_iter().filter(|from| !near(*from));
-        let addr = from.filter_map(|from| self.fit(len, from)).find(|addr| !near(*addr))?;
+        let addr = self.fit_far(len, first)?;
         self.hand_out(addr, len, Purpose::Copy);
         Some(addr)
     }
 
-    /// A stretch of unbacked space as in [`Allocator::next_to_back`], far from `first`.
+    /// A place for the second copies of the metadata that is written next, `len` bytes long.
+    fn room_for_copies(&self, len: u64) -> Option<u64> {
+        self.fit_far(len, self.cursors[Purpose::Metadata as usize])
+    }
+
+    fn fit_far(&self, len: u64, first: u64) -> Option<u64> {
+        let (low, high) = (first.saturating_sub(self.copy_distance()), first + self.copy_distance());
+        let near = |at: u64| low < at && at < high;
+        let cursor = self.cursors[Purpose::Copy as usize];
+        let from = [cursor, 0, high].into_iter().filter(|from| !near(*from));
+        from.filter_map(|from| self.fit(len, from)).find(|addr| !near(*addr))
+    }
+
+    /// A stretch of unbacked space as in [`Allocator::next_to_back`], far from `first`, and where there is room so far
+    /// that it is still far from what is written after that.
     pub fn next_to_back_far(&self, chunk: u64, first: u64) -> Option<(u64, u64)> {
-        let high = (first + self.copy_distance()).next_multiple_of(chunk);
-        let behind = self.unbacked.iter_from(high).next().map(|(s, _)| s.max(high) / chunk * chunk);
+        let behind = |distance: u64| {
+            let high = (first + distance).next_multiple_of(chunk);
+            self.unbacked.iter_from(high).next().map(|(s, _)| s.max(high) / chunk * chunk)
+        };
         let before = self.unbacked.iter().next().map(|(s, _)| s / chunk * chunk);
-        let base = behind.or(before.filter(|b| b + chunk + self.copy_distance() <= first))?;
+        let before = before.filter(|b| b + chunk + self.copy_distance() <= first);
+        let distance = self.copy_distance();
+        let base = behind(distance + distance / 4).or_else(|| behind(distance)).or(before)?;
         Some((base, chunk.min(self.size - base)))
+    }
+
+    /// The stretch that should be backed next so that the second copies of what is written next find a place, if they have
+    /// none yet.
+    pub fn next_to_back_for_copies(&self, chunk: u64) -> Option<(u64, u64)> {
+        match self.room_for_copies(ROOM_FOR_COPIES) {
+            Some(_) => None,
+            None => self.next_to_back_far(chunk, self.cursors[Purpose::Metadata as usize]),
+        }
     }
 
     /// The first place at `from` or behind it with `len` free bytes.
@@ -303,11 +329,20 @@ impl Allocator {
     }
 
     /// Picks free space to give back to the host: whole aligned pieces of `grain` bytes, while more than `keep` bytes
-    /// stay backed and free. The picked ranges are out until [`Self::discarded`].
+    /// stay backed and free, and not where the next second copies go. The picked ranges are out until
+    /// [`Self::discarded`].
     pub fn pick_to_discard(&mut self, grain: u64, keep: u64) -> Vec<(u64, u64)> {
         let mut spare = self.free.bytes().saturating_sub(keep);
         let mut picked = Vec::new();
-        let candidates: Vec<_> = self.free.iter().filter(|(_, l)| *l >= grain).collect();
+        let mut candidates: Vec<_> = self.free.iter().filter(|(_, l)| *l >= grain).collect();
+        if let Some(at) = self.room_for_copies(NODE_BYTES as u64)
+            && let Some(i) = candidates.iter().position(|(s, l)| *s <= at && at < s + l)
+        {
+            let (s, end) = (candidates[i].0, candidates[i].0 + candidates[i].1);
+            // A piece that is begun, and the one behind it.
+            let behind = (at + 2 * ROOM_FOR_COPIES).min(end);
+            candidates.splice(i..=i, [(s, at - s), (behind, end - behind)]);
+        }
         for (s, l) in candidates.into_iter().rev() {
             let (start, end) = (s.next_multiple_of(grain), (s + l) / grain * grain);
             if spare < grain {
@@ -358,6 +393,31 @@ mod tests {
         assert_eq!(first(&a, &[(20480, 4096)]), Some(20480), "waits for reuse");
         assert!(!a.release_some(Epoch(1)) && a.release_some(Epoch(2)) && !a.release_some(Epoch(3)));
         assert_eq!(first(&a, &[(20480, 4096)]), Some(20480), "is free");
+    }
+
+    #[test]
+    fn second_copies_have_room_at_hand_that_is_far_and_stays() {
+        let (size, node, chunk) = (8 << 30, NODE_BYTES as u64, 1 << 20);
+        let mut a = Allocator::new(0, size);
+        a.backed(0, 64 << 20);
+        let mut asked = 0;
+        for _ in 0..1000 {
+            let first = a.alloc_exact(node, Purpose::Metadata).unwrap();
+            while let Some((addr, len)) = a.next_to_back_for_copies(chunk) {
+                assert!(addr >= first + COPY_DISTANCE && len == chunk);
+                a.backed(addr, len);
+                asked += 1;
+            }
+            // All is given back but what the next copies need.
+            for (addr, len) in a.pick_to_discard(chunk, 0) {
+                assert!(addr < 64 << 20);
+                a.discarded(addr, len);
+            }
+            let copy = a.alloc_far(node, first).expect("at hand");
+            assert!(copy >= first + COPY_DISTANCE);
+            a.backed(0, 64 << 20);
+        }
+        assert!((1000 * node / chunk..1000 * node / chunk + 3).contains(&asked), "{asked}");
     }
 
     #[test]

@@ -329,15 +329,6 @@ impl Store {
         Ok(())
     }
 
-    /// Asks the host for more space far from `first`. False if there is none.
-    pub fn back_far(&self, alloc: &mut Alloc, first: u64) -> Result<bool> {
-        let Some((addr, len)) = alloc.next_to_back_far(BACK_CHUNK_BYTES, first) else { return Ok(false) };
-        match self.back(alloc, addr, len) {
-            Err(DeviceError::NoSpace) => Ok(false),
-            done => Ok(done.map(|()| true)?),
-        }
-    }
-
     /// Gives free space back to the host while more than `keep` bytes stay at hand.
     pub fn trim(&self, keep: u64) {
         let picked = self.alloc.lock().pick_to_discard(DISCARD_GRAIN_BYTES, keep);

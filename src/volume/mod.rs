@@ -293,9 +293,10 @@ impl Volume {
     /// a thread of its own.
     pub fn keep_space_ahead(&self) {
         let store = self.shared.store();
-        let free = store.alloc().free_bytes();
-        store.look_ahead(free, self.needed_at_rest());
-        store.keep_ahead();
+        // As if nothing were free, so that it begins at once.
+        store.look_ahead(0, self.needed_at_rest());
+        let copies = self.state.read().copies;
+        store.keep_ahead(copies);
     }
 
     /// Has whoever is in [`Self::keep_space_ahead`] return.

@@ -4,6 +4,7 @@ use super::*;
 use crate::device::{Op, Sim};
 use crate::format::view::Consistency;
 use crate::format::{BLOCK_BYTES, Extent, Key, Kind};
+use crate::store::Alloc;
 
 fn key(object: u64) -> Key {
     Key::new(object, Kind::Extent, 0)
@@ -168,7 +169,8 @@ fn the_first_change_finds_its_space_secured() {
     assert!(wanted > store.ahead_bytes() && store.alloc().free_bytes() < wanted);
     std::thread::scope(|s| {
         let ahead = s.spawn(|| volume.keep_space_ahead());
-        while store.alloc().free_bytes() < wanted && !ahead.is_finished() {
+        let secured = |a: &Alloc| a.free_bytes() >= wanted && a.next_to_back_for_copies(1 << 20).is_none();
+        while !secured(&store.alloc()) && !ahead.is_finished() {
             std::thread::yield_now();
         }
         volume.end_space_ahead();
@@ -180,4 +182,11 @@ fn the_first_change_finds_its_space_secured() {
     volume.rest();
     put(&volume, 2, &[2; 65536]).unwrap();
     assert!(sim.take_recording().iter().all(|call| !matches!(call.op, Op::Back | Op::Discard)));
+    // Nor has its commit to ask where the second copies are to go.
+    for object in 3..6 {
+        sim.start_recording();
+        put(&volume, object, &[2; 65536]).unwrap();
+        commit(&volume);
+        assert!(sim.take_recording().iter().all(|call| call.op != Op::Back));
+    }
 }
