@@ -179,8 +179,10 @@ impl Change<'_> {
         self.need.data_bytes += blocks * BLOCK_BYTES;
         let (delayed, held) = self.gate.dirty.held(ino);
         let leaves = Need::leaves(delayed + blocks, extents).saturating_sub(held);
-        self.need.leaves += leaves;
-        self.leaves.push((ino, leaves));
+        if leaves > 0 {
+            self.need.leaves += leaves;
+            self.leaves.push((ino, leaves));
+        }
     }
 
     /// Has the next [`Self::reserve`] reserve for so many compressed extents more that may be cut in two.

@@ -17,6 +17,9 @@ const AHEAD_BYTES: u64 = 64 << 20;
 /// In aligned pieces of this many bytes: each keeps the host from other calls on the same file for a moment.
 const AHEAD_CHUNK_BYTES: u64 = 1 << 20;
 
+/// So many pieces are asked for at most until one has room for second copies: free space may be in smaller pieces.
+const COPIES_TRIES: u32 = 4;
+
 /// What whoever needs space and whoever asks the host for it know of each other.
 #[derive(Default)]
 pub(super) struct Ahead {
@@ -62,10 +65,13 @@ impl Store {
             return;
         }
         let mut alloc = self.alloc();
-        let next = |alloc: &Alloc| match alloc.free_bytes() < self.ahead.needed.load(Relaxed) + AHEAD_BYTES {
-            true => alloc.next_to_back(AHEAD_CHUNK_BYTES),
-            false if copies == Copies::Two => alloc.next_to_back_for_copies(AHEAD_CHUNK_BYTES),
-            false => None,
+        let mut tries = if copies == Copies::Two { COPIES_TRIES } else { 0 };
+        let mut next = |alloc: &Alloc| {
+            if alloc.free_bytes() < self.ahead.needed.load(Relaxed) + AHEAD_BYTES {
+                return alloc.next_to_back(AHEAD_CHUNK_BYTES);
+            }
+            tries = tries.checked_sub(1)?;
+            alloc.next_to_back_for_copies(AHEAD_CHUNK_BYTES)
         };
         while !self.ahead.bell.has_ended()
             && let Some((addr, len)) = next(&alloc)
