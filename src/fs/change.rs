@@ -27,13 +27,18 @@ pub(super) struct Gate {
     pub unlinked: BTreeMap<Ino, bool>,
 }
 
+/// For so few delayed blocks of a file the nodes that its extents are in are not counted.
+const FEW_BLOCKS: u64 = 8;
+/// Nor are more than this many.
+const SPAN_MAX: usize = 2000;
+
 /// One change in progress.
 pub(super) struct Change<'a> {
     batch: BTreeMap<Key, Option<Vec<u8>>>,
     unlinked: Vec<Ino>,
-    /// What was announced for the next [`Change::reserve`], and the leaves among it by file.
+    /// What was announced for the next [`Change::reserve`], and the leaves among it by file, see [`super::dirty::Held`].
     need: Need,
-    leaves: Vec<(Ino, u64)>,
+    leaves: Vec<(Ino, u64, u64)>,
     /// Inodes whose set-id bits fall, and where to tell that when it has happened.
     fallen: (Vec<Ino>, &'a Mutex<Vec<Ino>>),
     /// The transaction. Dropped, and so visible, before the gate opens.
@@ -167,22 +172,45 @@ impl Change<'_> {
         let later = self.unlinked.len() as u32;
         self.txn.reserve(Need { items, later, ..self.need }, purpose)?;
         self.need = Need::default();
-        self.leaves.drain(..).for_each(|(ino, leaves)| self.gate.dirty.hold(ino, leaves));
+        for (ino, leaves, beside) in self.leaves.drain(..) {
+            let held = self.gate.dirty.held(ino);
+            held.leaves += leaves;
+            held.beside += beside;
+        }
         Ok(())
     }
 
-    /// Has the next [`Self::reserve`] reserve for so many more delayed blocks of `ino`, which has no bytes from `end` on
-    /// after them.
-    pub fn will_delay(&mut self, ino: Ino, inode: &Inode, blocks: u64, end: u64) {
-        // Each extent has a block of its own: up to the end of the file, or of the space held beyond it.
-        let extents = inode.size.max(end).div_ceil(BLOCK_BYTES) + inode.blocks / (BLOCK_BYTES / 512);
-        self.need.data_bytes += blocks * BLOCK_BYTES;
-        let (delayed, held) = self.gate.dirty.held(ino);
-        let leaves = Need::leaves(delayed + blocks, extents).saturating_sub(held);
-        if leaves > 0 {
-            self.need.leaves += leaves;
-            self.leaves.push((ino, leaves));
+    /// Has the next [`Self::reserve`] reserve for so many more delayed blocks of `ino`.
+    pub fn will_delay(&mut self, ino: Ino, inode: &Inode, blocks: u64) -> Result<()> {
+        if blocks == 0 {
+            return Ok(());
         }
+        let all = self.gate.dirty.count(ino) + blocks;
+        let held = *self.gate.dirty.held(ino);
+        let (mut leaves, mut beside) = (0, 0);
+        if inode.blocks == 0 && !inode.has_inline && !inode.has_xattr {
+            beside = Need::beside(all).saturating_sub(held.beside);
+            self.need.beside_blocks += blocks;
+        } else {
+            let span = if all > FEW_BLOCKS { self.span(ino)? } else { None };
+            leaves = Need::leaves(all, span).saturating_sub(held.leaves);
+        }
+        self.need.data_bytes += blocks * BLOCK_BYTES;
+        self.need.leaves += leaves;
+        self.need.beside += beside;
+        self.leaves.push((ino, leaves, beside));
+        Ok(())
+    }
+
+    /// How many nodes of the tree the extents of a file are in. None if they are too many to count.
+    fn span(&mut self, ino: Ino) -> Result<Option<usize>> {
+        if let Some(span) = self.gate.dirty.held(ino).span {
+            return Ok(span);
+        }
+        let (from, to) = (Key::new(ino.0, Kind::Extent, 0), Key::new(ino.0, Kind::Extent, u64::MAX));
+        let span = self.view().nodes_between(&from, &to, SPAN_MAX)?;
+        self.gate.dirty.held(ino).span = Some(span);
+        Ok(span)
     }
 
     /// Has the next [`Self::reserve`] reserve for so many compressed extents more that may be cut in two.

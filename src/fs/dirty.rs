@@ -26,11 +26,20 @@ type Blocks = BTreeMap<u64, DirtyBlock>;
 pub(super) struct Dirty {
     files: BTreeMap<Ino, Blocks>,
     settling: BTreeMap<Ino, Blocks>,
-    /// Leaves of the tree for which space is held, by file.
-    leaves: HashMap<Ino, u64>,
+    held: HashMap<Ino, Held>,
     blocks: u64,
     round: u64,
     watch: Watch,
+}
+
+/// What is known of the space that is held for the delayed blocks of a file.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Held {
+    /// Leaves of the tree that it is for, and those beside an inode without extents.
+    pub leaves: u64,
+    pub beside: u64,
+    /// How many nodes its extents are in, once they were counted; inside, none if they are too many.
+    pub span: Option<Option<usize>>,
 }
 
 /// A time at which what waits was looked through, to be put onto the device early.
@@ -97,15 +106,14 @@ impl Dirty {
         (to - from) - have
     }
 
-    /// How many blocks of a file are delayed, and for how many leaves of the tree space is held on their behalf.
-    pub fn held(&self, ino: Ino) -> (u64, u64) {
-        let blocks = self.files.get(&ino).map_or(0, |b| b.len() as u64);
-        (blocks, self.leaves.get(&ino).copied().unwrap_or(0))
+    /// How many blocks of a file are delayed.
+    pub fn count(&self, ino: Ino) -> u64 {
+        self.files.get(&ino).map_or(0, |b| b.len() as u64)
     }
 
-    /// Space is held for so many leaves more.
-    pub fn hold(&mut self, ino: Ino, leaves: u64) {
-        *self.leaves.entry(ino).or_default() += leaves;
+    /// What is held for a file.
+    pub fn held(&mut self, ino: Ino) -> &mut Held {
+        self.held.entry(ino).or_default()
     }
 
     /// The block to write into, put there by `load` when it is not delayed yet.
@@ -122,6 +130,7 @@ impl Dirty {
 
     /// Forgets the blocks `from..to`. False if there were none.
     pub fn discard(&mut self, ino: Ino, from: u64, to: u64) -> bool {
+        self.recount(ino);
         let Some(blocks) = self.files.get_mut(&ino) else { return false };
         self.watch.touch(ino);
         let gone: Vec<u64> = blocks.range(from..to).map(|(n, _)| *n).collect();
@@ -131,13 +140,21 @@ impl Dirty {
         self.blocks -= gone.len() as u64;
         if blocks.is_empty() {
             self.files.remove(&ino);
-            self.leaves.remove(&ino);
+            self.held.remove(&ino);
         }
         !gone.is_empty()
     }
 
+    /// The extents of a file are about to be others.
+    fn recount(&mut self, ino: Ino) {
+        if let Some(held) = self.held.get_mut(&ino) {
+            held.span = None;
+        }
+    }
+
     /// Notes that the tree maps the blocks `from..to` now.
     pub fn mapped(&mut self, ino: Ino, from: u64, to: u64) {
+        self.recount(ino);
         for b in self.files.get_mut(&ino).into_iter().flat_map(|b| b.range_mut(from..to)) {
             b.1.fresh = false;
         }
@@ -205,7 +222,7 @@ impl Dirty {
     pub fn settle(&mut self, ino: Ino) {
         if let Some(blocks) = self.files.remove(&ino) {
             self.watch.touch(ino);
-            self.leaves.remove(&ino);
+            self.held.remove(&ino);
             self.blocks -= blocks.len() as u64;
             self.settling.insert(ino, blocks);
         }
@@ -219,6 +236,7 @@ impl Dirty {
     /// A commit or snapshot starts: every earlier transaction is visible. Returns its number.
     pub fn begin_round(&mut self) -> u64 {
         self.settled();
+        self.held.clear();
         self.round += 1;
         if std::mem::take(&mut self.watch.on) {
             self.watch.ended_by = self.round;

@@ -155,7 +155,7 @@ impl Change<'_> {
         let in_vain = extents::cuts(&found, 1) > 0 && !found.iter().any(frees);
         let purpose = if space || in_vain { Purpose::Write } else { Purpose::Delete };
         self.will_cut(extents::cuts(&found, gaps.len() + cuts.len() + 1));
-        self.will_delay(ino, &inode, delayed, range.end);
+        self.will_delay(ino, &inode, delayed)?;
         self.reserve(items, purpose)?;
 
         for cut in cuts {

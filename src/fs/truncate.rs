@@ -67,7 +67,7 @@ impl Change<'_> {
         }
         let from = size.next_multiple_of(BLOCK_BYTES);
         let tail = self.tail_block(ino, inode, size)?;
-        self.will_delay(ino, inode, u64::from(tail.is_some()), size);
+        self.will_delay(ino, inode, u64::from(tail.is_some()))?;
         self.reserve(STEP_ITEMS + 4, Purpose::Delete)?;
         self.discard(ino, from / BLOCK_BYTES, u64::MAX);
         self.unmap(ino, inode, from, u64::MAX - u64::MAX % BLOCK_BYTES)?;

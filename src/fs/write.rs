@@ -176,7 +176,7 @@ impl Change<'_> {
             self.kill_privileges(ino, &mut inode)?;
         }
         let items = 4 + 3 * pieces.len() + data.len() / (64 * 1024) + new_blocks as usize / 8;
-        self.will_delay(ino, &inode, new_blocks, end);
+        self.will_delay(ino, &inode, new_blocks)?;
         self.reserve(items, Purpose::Write)?;
 
         if !pieces.is_empty() {

@@ -335,7 +335,9 @@ impl Allocator {
         let mut spare = self.free.bytes().saturating_sub(keep);
         let mut picked = Vec::new();
         let mut candidates: Vec<_> = self.free.iter().filter(|(_, l)| *l >= grain).collect();
-        if let Some(at) = self.room_for_copies(NODE_BYTES as u64)
+        let spared =
+            self.room_for_copies(ROOM_FOR_COPIES).or_else(|| self.room_for_copies(NODE_BYTES as u64));
+        if let Some(at) = spared
             && let Some(i) = candidates.iter().position(|(s, l)| *s <= at && at < s + l)
         {
             let (s, end) = (candidates[i].0, candidates[i].0 + candidates[i].1);

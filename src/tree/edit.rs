@@ -4,8 +4,7 @@
 //!
 //! How full nodes are. One that a removal leaves small, under a quarter full, is joined with a neighbour below the same
 //! parent unless both are more than half full; one that a split makes small is joined with the next unless that has a
-//! quarter. So no two neighbours below a parent are small, and a parent's leaves are an eighth full on average, or there
-//! is one leaf more. What is reserved for changes to many neighbouring items relies on it.
+//! quarter. So, as a rule, no two neighbours below a parent are small, and its leaves are an eighth full on average.
 
 use super::node::{Body, Child, Inner, Node};
 use super::{Pager, Result};
@@ -119,6 +118,8 @@ impl Edit<'_> {
                 let Some((k, c)) = self.insert_below(&mut inner.children[i], key, value)? else {
                     return Ok(None);
                 };
+                // Above the bound of the left half also in a tree whose keys are not where they belong.
+                let k = k.max(inner.keys[i].successor());
                 inner.keys.insert(i + 1, k);
                 inner.children.insert(i + 1, c);
                 if is_small(&inner.children[i + 1]) && i + 2 < inner.children.len() {
@@ -192,8 +193,11 @@ impl Edit<'_> {
             inner.keys.remove(i);
             inner.keys[0] = Key::MIN;
             self.bury(&gone);
-        } else if is_small(&inner.children[i]) && !(i > 0 && self.join(inner, i - 1, 3)) {
-            self.join(inner, i, 3);
+        } else if is_small(&inner.children[i]) {
+            let at = if i > 0 && self.join(inner, i - 1, 3) { i - 1 } else { i };
+            if is_small(&inner.children[at]) {
+                self.join(inner, at, 3);
+            }
         }
     }
 
@@ -215,6 +219,8 @@ impl Edit<'_> {
                 joined.keys.extend_from_slice(&y.keys);
                 joined.keys[x.keys.len()] = inner.keys[left + 1];
                 joined.children.extend(y.children.iter().cloned());
+                // What has become neighbours may both be small.
+                self.join(&mut joined, x.children.len() - 1, 2);
                 Body::Inner(joined)
             }
             _ => return false,

@@ -15,7 +15,7 @@ mod write;
 
 pub use edit::{Dead, Edit};
 pub use node::{Child, Node};
-pub use read::{Item, Range, get, last_at_or_before, range};
+pub use read::{Item, Range, get, last_at_or_before, nodes_between, range};
 pub use scan::{Bounds, Met, Span, leads_to, scan};
 pub use walk::{LostNode, Step, Visit, walk, walk_readable};
 pub use write::{NodeWriter, settle, write_out};

@@ -37,6 +37,33 @@ pub fn get(pager: &Pager, root: &Child, key: &Key) -> Result<Option<Item>> {
     }
 }
 
+/// How many nodes the keys `from..=to` are in, or would be; none if there are more than `most`. Reads no leaves.
+pub fn nodes_between(
+    pager: &Pager,
+    root: &Child,
+    from: &Key,
+    to: &Key,
+    most: usize,
+) -> Result<Option<usize>> {
+    let node = pager.resolve(root)?;
+    let Body::Inner(inner) = &node.body else { return Ok(Some(1)) };
+    let (first, last) = (inner.index(from), inner.index(to));
+    if inner.level == 1 {
+        return Ok(Some(last - first + 2).filter(|n| *n <= most));
+    }
+    let mut nodes = 1;
+    for child in &inner.children[first..=last] {
+        match most.checked_sub(nodes) {
+            Some(rest) => match nodes_between(pager, child, from, to, rest)? {
+                Some(below) => nodes += below,
+                None => return Ok(None),
+            },
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(nodes))
+}
+
 /// The greatest item in `floor..=key`.
 pub fn last_at_or_before(pager: &Pager, root: &Child, key: &Key, floor: &Key) -> Result<Option<(Key, Item)>> {
     let node = pager.resolve(root)?;

@@ -131,31 +131,39 @@ fn leaves_are_not_nearly_empty_whatever_the_order() {
     let key = |n: u64| Key::new(7, Kind::Extent, n * 4096);
     let value = [1; 100];
     const FULL: u64 = (crate::format::leaf::LeafPage::ROOM / (21 + 100)) as u64;
-    // Each as what it does in the n-th of 12,000 steps: the keys that it inserts, after those that it removes.
+    /// As many as fill the leaves of one parent, in ascending order.
+    const FULL_PARENT: u64 = FULL * crate::format::inner::CHILDREN_MAX as u64;
+    const FAR: u64 = 1_000_000;
+    // Each as what it does in the n-th of so many steps: the keys that it inserts, after those that it removes.
+    const STEPS: u64 = 60_000;
     type Order = fn(u64) -> (Vec<u64>, Vec<u64>);
-    let orders: [(&str, Order); 4] = [
-        ("descending behind a full leaf", |n| (vec![if n < FULL { n } else { 20_000 - n }], vec![])),
+    let orders: [(&str, Order); 5] = [
+        ("descending behind a full leaf", |n| (vec![if n < FULL { n } else { FAR - n }], vec![])),
         ("all but some removed, descending", |n| match n {
-            ..6000 => (vec![n], vec![]),
+            ..30_000 => (vec![n], vec![]),
             _ if n % FULL == 0 => (vec![], vec![]),
-            _ => (vec![], vec![12_000 - n]),
+            _ => (vec![], vec![STEPS - n]),
         }),
         ("all but some removed, ascending", |n| match n {
-            ..6000 => (vec![n], vec![]),
+            ..30_000 => (vec![n], vec![]),
             _ if n % FULL == 0 => (vec![], vec![]),
-            _ => (vec![], vec![n - 6000]),
+            _ => (vec![], vec![n - 30_000]),
         }),
         // The last of a full leaf makes room for one before it, and comes back behind that.
         ("again and again at the end of a full leaf", |n| match n {
-            ..FULL => (vec![if n == FULL - 1 { 20_001 - FULL } else { n }], vec![]),
-            _ => (vec![20_000 - n, 20_001 - n], vec![20_001 - n]),
+            ..FULL => (vec![if n == FULL - 1 { FAR - n } else { n }], vec![]),
+            _ => (vec![FAR - n, FAR - n + 1], vec![FAR - n + 1]),
+        }),
+        ("the same at the end of a full parent", |n| match n {
+            ..FULL_PARENT => (vec![if n == FULL_PARENT - 1 { FAR - n } else { n }], vec![]),
+            _ => (vec![FAR - n, FAR - n + 1], vec![FAR - n + 1]),
         }),
     ];
     for (name, order) in orders {
         let mut dead = Vec::new();
         let mut edit = Edit { pager: &pager, epoch: Epoch(1), dead: &mut dead, nodes_made: 0 };
         let mut root = edit.new_root();
-        for n in 0..12_000 {
+        for n in 0..STEPS {
             let (inserted, removed) = order(n);
             for n in removed {
                 edit.remove(&mut root, &key(n)).unwrap();
@@ -165,6 +173,12 @@ fn leaves_are_not_nearly_empty_whatever_the_order() {
             }
         }
         let (count, used, parents) = leaves(&pager, &root);
+        let nodes = |from, to, most| nodes_between(&pager, &root, from, to, most).unwrap();
+        let all = count + parents + usize::from(parents > 1);
+        assert_eq!(nodes(&Key::MIN, &Key::MAX, all), Some(all));
+        assert_eq!(nodes(&Key::MIN, &Key::MAX, all - 1), (parents == 0).then_some(all));
+        let height = 1 + usize::from(pager.resolve(&root).unwrap().level());
+        assert_eq!(nodes(&key(50), &key(50), usize::MAX), Some(height));
         let full = crate::format::leaf::LeafPage::ROOM;
         assert!(count <= 8 * used / full + parents + 1, "{name}: {count} leaves, {used} bytes, {parents}");
     }

@@ -14,7 +14,7 @@ use super::extra_refs::ExtraRefs;
 use super::history::{Fate, Meta, Reclaim, deadlist};
 use super::reclaim::{self, Progress};
 use super::space_map::SpaceMap;
-use super::state::{Grave, Graveyard, State};
+use super::state::{Grave, Graveyard, Held, State};
 use super::writer::CommitWriter;
 use super::{Result, Txn, Volume, VolumeError, corrupt, ring};
 use crate::format::deadlist::Entry;
@@ -119,12 +119,12 @@ impl<'a> CommitSession<'a> {
     /// Step 1. On error nothing is frozen.
     pub fn freeze(&mut self, prepare: Prepare<'_>) -> Result<()> {
         let mut txn = self.volume.begin();
-        let (held, required) = (txn.state().held_bytes, self.volume.required_bytes(txn.state()));
+        let (held, required) = (self.volume.held_bytes(txn.state()), self.volume.required_bytes(txn.state()));
         if let Err(e) = prepare(&mut txn) {
             return Err(txn.failed(e));
         }
         let state = txn.end();
-        let now = self.volume.required_bytes(&state) - state.held_bytes;
+        let now = self.volume.required_bytes(&state) - self.volume.held_bytes(&state);
         // After a replay nothing is held: the space that was secured then is free.
         debug_assert!(held == 0 || now <= required, "{now} bytes needed of {required}, {held} of them held");
         self.freeze_state(state);
@@ -170,7 +170,7 @@ impl<'a> CommitSession<'a> {
         });
         s.grave_count = 0;
         s.dirty_nodes = 0;
-        s.held_bytes = 0;
+        s.held = Held::default();
         s.freed_bytes = 0;
         s.changed = false;
         s.epoch = s.epoch.next();

@@ -213,8 +213,13 @@ impl Volume {
         // A node that dies is as many references as it has copies, and each entry is in as many leaves.
         nodes * state.copies.node_bytes()
             + self.frozen_bytes.load(Relaxed)
-            + state.held_bytes
+            + self.held_bytes(state)
             + state.grave_count * GRAVE_BYTES * copies * copies
+    }
+
+    /// Of these, what the layer above holds back.
+    fn held_bytes(&self, state: &State) -> u64 {
+        state.held.bytes + state.held.beside_at_most(state.dirty_nodes) * state.copies.node_bytes()
     }
 
     /// Bytes of tree nodes in memory that a commit would write now.
@@ -232,7 +237,7 @@ impl Volume {
     /// for background work.
     pub fn reclaimable_bytes(&self) -> u64 {
         let state = self.state.read();
-        let held = state.held_bytes + state.freed_bytes;
+        let held = self.held_bytes(&state) + state.freed_bytes;
         drop(state);
         let work = if self.has_background_work() { u64::MAX / 2 } else { 0 };
         self.shared.store().alloc().quarantined_bytes() + held + work

@@ -5,7 +5,7 @@ use super::extra_refs::ExtraRefs;
 use super::history::History;
 use super::intent::{self, Log};
 use super::space_map::SpaceMap;
-use super::state::State;
+use super::state::{Held, State};
 use super::view::Shared;
 use super::{Result, Volume, VolumeError, corrupt, ring};
 use crate::device::{Device, RESERVED_BYTES};
@@ -234,7 +234,7 @@ impl Volume {
             scrub_dirty: BTreeSet::new(),
             changed: false,
             dirty_nodes: 0,
-            held_bytes: 0,
+            held: Held::default(),
             effects: Default::default(),
         };
         for point in &superblock.pending {

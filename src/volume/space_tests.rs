@@ -76,7 +76,7 @@ fn a_reader_keeps_a_deleted_snapshot() {
 #[test]
 fn what_a_commit_has_written_is_not_kept_for_it_any_more() {
     let volume = Volume::memory(32 << 20);
-    let held = Need { items: 1, data_bytes: 2 << 20, leaves: 512, ..Need::default() };
+    let held = Need { items: 1, data_bytes: 2 << 20, leaves: 470, ..Need::default() };
     volume.begin().reserve(held, Purpose::Write).unwrap();
     commit(&volume);
     let staged = volume.stage(&vec![1; 16 << 20]).expect("nothing is held");

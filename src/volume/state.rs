@@ -33,6 +33,28 @@ impl Grave {
 /// Graves by dead list and birth bucket.
 pub(super) type Graveyard = BTreeMap<(u64, Epoch), Vec<Grave>>;
 
+/// The worst case of what the layer above holds back until the next commit.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Held {
+    /// Space for all of it but `beside`.
+    pub bytes: u64,
+    /// Blocks of content.
+    pub blocks: u64,
+    /// See [`super::Need::beside`], and the blocks that it is for.
+    pub beside: u64,
+    pub beside_blocks: u64,
+    /// See [`super::Need::later`].
+    pub later: u64,
+}
+
+impl Held {
+    /// Of [`Self::beside`] so many leaves can change at most, when so many nodes have changed: for each the next one, and
+    /// what both split into; and those that are filled with up to three inline contents or many extents.
+    pub fn beside_at_most(&self, dirty_nodes: u64) -> u64 {
+        self.beside.min(3 * dirty_nodes + self.beside_blocks / 3 + 4)
+    }
+}
+
 /// The published state of all views.
 pub(super) struct State {
     /// Epoch of everything that is born now.
@@ -72,8 +94,7 @@ pub(super) struct State {
     pub changed: bool,
     /// Nodes in memory that a commit has to write.
     pub dirty_nodes: u64,
-    /// Worst case of the content that the layer above holds back until the next commit.
-    pub held_bytes: u64,
+    pub held: Held,
     /// Memory for what the log will say of the next transaction.
     pub effects: Effects,
 }

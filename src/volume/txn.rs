@@ -5,9 +5,9 @@
 
 use super::staged::Staged;
 use super::state::{Grave, State};
-use super::{Access, Result, View, Volume, VolumeError};
+use super::{Access, BUCKET_OVERHEAD_NODES, GRAVE_BYTES, Result, View, Volume, VolumeError};
 use crate::format::log::{Effect, Effects};
-use crate::format::{Epoch, Extent, Ino, Key, ViewId};
+use crate::format::{BLOCK_BYTES, Epoch, Extent, Ino, Key, ViewId};
 use crate::tree::Edit;
 use parking_lot::RwLockWriteGuard;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,6 +21,10 @@ pub struct Need {
     pub data_bytes: u64,
     /// Leaves of the head that this content will change, beyond those that were reserved for before: [`Need::leaves`].
     pub leaves: u64,
+    /// The same, see [`Need::beside`], for files that have nothing but an inode, which has changed since the last commit.
+    pub beside: u64,
+    /// Blocks of these among `data_bytes`.
+    pub beside_blocks: u64,
     /// Neighbouring items without a value that the layer above will insert before the next commit.
     pub later: u32,
     /// Compressed extents that it may cut in two, or that content which is held back may: each is an extra reference,
@@ -29,9 +33,16 @@ pub struct Need {
 }
 
 impl Need {
-    /// Leaves that so many blocks of content change at most, when the extents of their file are no more than these then.
-    pub fn leaves(blocks: u64, extents: u64) -> u64 {
-        blocks.min(extents / ITEMS_PER_LEAF_MIN + LEAVES_OF_A_RUN)
+    /// Leaves, and nodes above them, that so many blocks of content of a file change at most, if its extents are in `span`
+    /// nodes. Each may change a leaf, the node above it, and have the leaf split; all of them have each node split once,
+    /// and again for each half of a leaf that is filled anew.
+    pub fn leaves(blocks: u64, span: Option<usize>) -> u64 {
+        span.map_or(3 * blocks, |span| (3 * blocks).min(2 * span as u64 + blocks / BLOCKS_IN_HALF_A_LEAF + 4))
+    }
+
+    /// The same for a file that has no extents yet.
+    pub fn beside(blocks: u64) -> u64 {
+        (2 * blocks).min(blocks / BLOCKS_IN_HALF_A_LEAF + 3)
     }
 }
 
@@ -48,16 +59,19 @@ pub enum Purpose {
 const NODES_PER_ITEM: u64 = 5;
 /// Nodes that a run of neighbouring items may dirty besides its leaves.
 const NODES_OF_A_RUN: u64 = 40;
-/// Neighbouring items in a leaf at least, on average: an eighth of a leaf, which [`crate::tree`] sees to, holds that many
-/// of the longest extents.
+/// Neighbouring items in a leaf at least, on average.
 const ITEMS_PER_LEAF_MIN: u64 = 8;
 /// The same for items without a value.
 const KEYS_PER_LEAF_MIN: u64 = 64;
-/// More leaves than that for a run of items: those at its ends are shared.
-const LEAVES_OF_A_RUN: u64 = 4;
+/// Extents of single blocks that half a leaf holds, and what is left of the one that each cuts in two.
+const BLOCKS_IN_HALF_A_LEAF: u64 = 32;
+/// Nodes on the way to these.
+const NODES_OF_LATER: u64 = 4;
 
-/// Content that is held back needs its own blocks, and as much again for the nodes above the leaves that it changes.
+/// Content that is held back may be put onto the device twice before it is where it stays.
 const HELD_FACTOR: u64 = 2;
+/// Dead references that a block of it leaves at most: what it replaces, and the leaf.
+const GRAVES_PER_BLOCK: u64 = 2;
 /// Memory for effects is kept for the next transaction up to this size.
 const EFFECTS_BYTES_KEPT: usize = 64 << 10;
 
@@ -174,18 +188,48 @@ impl<'a> Txn<'a> {
         let items = u64::from(need.items);
         let nodes = (items * NODES_PER_ITEM).min(NODES_OF_A_RUN + items / ITEMS_PER_LEAF_MIN);
         let copies = self.state().copies;
-        let held = need.data_bytes * HELD_FACTOR
-            + (need.leaves + u64::from(need.cuts)) * copies.node_bytes()
-            + u64::from(need.later) * copies.node_bytes() / KEYS_PER_LEAF_MIN;
-        let worst = nodes * copies.node_bytes() + held;
+        let held = self.held(need);
+        let state = self.state();
+        let (mut after, dirty) = (state.held, state.dirty_nodes);
+        let before = after.beside_at_most(dirty);
+        after.beside += need.beside;
+        after.beside_blocks += need.beside_blocks;
+        let beside = after.beside_at_most(dirty + nodes) - before;
+        let worst = (nodes + beside) * copies.node_bytes() + held;
         let required = self.volume.required_bytes(self.state()) + worst;
         let store = self.volume.shared.store();
         let room = self.volume.kept(keep).and(required);
         store.secure(&mut store.alloc(), room)?;
         self.volume.required.store(required, Relaxed);
         self.volume.needed_at_most.fetch_max(room.bytes, Relaxed);
-        self.state().held_bytes += held;
+        after.bytes += held;
+        after.blocks += need.data_bytes / BLOCK_BYTES;
+        after.later += u64::from(need.later);
+        self.state().held = after;
         Ok(())
+    }
+
+    /// What a change of this size leaves to the next commit, in bytes.
+    fn held(&mut self, need: Need) -> u64 {
+        let head = self.view.id;
+        let state = self.state();
+        let (node, copies) = (state.copies.node_bytes(), state.copies as u64);
+        let blocks = need.data_bytes / BLOCK_BYTES;
+        // What it replaces may be of as many times as there are snapshots, and each has a bucket of its own.
+        let buckets_max = state.history.branch(head).len() as u64 + 1;
+        let buckets = |blocks: u64| blocks.min(buckets_max) * BUCKET_OVERHEAD_NODES;
+        let buckets = buckets(state.held.blocks + blocks) - buckets(state.held.blocks);
+        let later = match need.later {
+            0 => 0,
+            n => {
+                u64::from(n) * node / KEYS_PER_LEAF_MIN
+                    + if state.held.later == 0 { NODES_OF_LATER * node } else { 0 }
+            }
+        };
+        need.data_bytes * HELD_FACTOR
+            + blocks * GRAVES_PER_BLOCK * GRAVE_BYTES * copies * copies
+            + (need.leaves + u64::from(need.cuts) + buckets) * node
+            + later
     }
 
     /// Sets the value of a key: at most [`crate::format::leaf::VALUE_BYTES_MAX`] bytes.

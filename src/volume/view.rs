@@ -131,6 +131,11 @@ impl View {
         Ok(tree::last_at_or_before(&self.shared.pager, &self.root, key, floor)?)
     }
 
+    /// How many nodes of the tree the keys `from..=to` are in, or would be; none if there are more than `most`.
+    pub fn nodes_between(&self, from: &Key, to: &Key, most: usize) -> Result<Option<usize>> {
+        Ok(tree::nodes_between(&self.shared.pager, &self.root, from, to, most)?)
+    }
+
     /// Items in `from..to`, ascending.
     pub fn range(&self, from: &Key, to: &Key) -> impl Iterator<Item = Result<(Key, Item)>> + '_ {
         tree::range(&self.shared.pager, &self.root, from, to).map(|r| r.map_err(VolumeError::from))

@@ -191,11 +191,10 @@ fn delayed_blocks_all_over_a_file_hold_little_space() {
     for n in 0..200 {
         t.write(f, n * 101 % 256 * 4096, &[2; 4096]);
     }
-    // Each twice, and two copies of a leaf for each eight extents, of which there may be as many as blocks. For those
-    // it counts the blocks up to the end of the file and those that the inode has.
-    let held = 200 * 2 * 4096 + (2 * 256 / 8 + 4) * 2 * 16384;
+    // Each twice and with two graves in two copies of what they are in; and some leaves and buckets, in two copies.
+    let (blocks, nodes) = (200 * (2 * 4096 + 2 * 64 * 4), 30 * 2 * 16384);
     let seen = before - available();
-    assert!((held..held + (256 << 10)).contains(&seen), "{seen}, expected {held} and what the inode needs");
+    assert!((blocks..blocks + nodes).contains(&seen), "{seen}, expected {blocks} and up to {nodes}");
     t.fs.commit().unwrap();
     assert!(available() > before - (1 << 20), "what is held comes back");
 }
