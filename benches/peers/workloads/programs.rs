@@ -69,6 +69,8 @@ fn git_commands(run: &mut Run) -> Result<()> {
     // What was written in the same instant as the index is looked at once more by the first status.
     ok(git(&copy).arg("status"))?;
     run.cold()?;
+    // The program itself is warm.
+    ok(git(&source).arg("status"))?;
     run.seconds("git-status-cold", |_| ok(git(&copy).arg("status")))?;
     run.seconds("git-status-warm", |_| ok(git(&copy).arg("status")))?;
     run.seconds("git-checkout", |_| ok(git(&copy).args(["checkout", "-q", "other"])))
