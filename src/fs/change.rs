@@ -36,9 +36,10 @@ const SPAN_MAX: usize = 2000;
 pub(super) struct Change<'a> {
     batch: BTreeMap<Key, Option<Vec<u8>>>,
     unlinked: Vec<Ino>,
-    /// What was announced for the next [`Change::reserve`], and the leaves among it by file, see [`super::dirty::Held`].
+    /// What was announced for the next [`Change::reserve`], and the leaves among it for whose file, see
+    /// [`super::dirty::Held`].
     need: Need,
-    leaves: Vec<(Ino, u64, u64)>,
+    leaves: Option<(Ino, u64, u64)>,
     /// Inodes whose set-id bits fall, and where to tell that when it has happened.
     fallen: (Vec<Ino>, &'a Mutex<Vec<Ino>>),
     /// The transaction. Dropped, and so visible, before the gate opens.
@@ -61,7 +62,7 @@ impl Fs {
         let now = self.clock.now();
         let fallen = (Vec::new(), &self.fallen);
         let (batch, need) = (BTreeMap::new(), Need::default());
-        Ok(Change { batch, unlinked: Vec::new(), need, leaves: Vec::new(), fallen, txn, gate, now })
+        Ok(Change { batch, unlinked: Vec::new(), need, leaves: None, fallen, txn, gate, now })
     }
 }
 
@@ -172,7 +173,7 @@ impl Change<'_> {
         let later = self.unlinked.len() as u32;
         self.txn.reserve(Need { items, later, ..self.need }, purpose)?;
         self.need = Need::default();
-        for (ino, leaves, beside) in self.leaves.drain(..) {
+        if let Some((ino, leaves, beside)) = self.leaves.take() {
             let held = self.gate.dirty.held(ino);
             held.leaves += leaves;
             held.beside += beside;
@@ -198,7 +199,7 @@ impl Change<'_> {
         self.need.data_bytes += blocks * BLOCK_BYTES;
         self.need.leaves += leaves;
         self.need.beside += beside;
-        self.leaves.push((ino, leaves, beside));
+        self.leaves = Some((ino, leaves, beside));
         Ok(())
     }
 
