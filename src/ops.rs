@@ -26,6 +26,10 @@ impl NodeId {
         debug_assert!(ino < 1 << Self::INO_BITS && view < 1 << 24);
         NodeId(u64::from(view) << Self::INO_BITS | ino)
     }
+    /// The node of another inode in the same view.
+    pub fn sibling(self, ino: u64) -> NodeId {
+        NodeId::new(self.view(), ino)
+    }
     /// View number: 0 live, else a snapshot's, or [`Self::SNAPDIR_VIEW`].
     pub fn view(self) -> u32 {
         (self.0 >> Self::INO_BITS) as u32

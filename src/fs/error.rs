@@ -24,11 +24,20 @@ impl From<VolumeError> for Error {
 }
 
 /// The failure of an item of `ino` that does not decode.
-pub(super) fn damaged(ino: Ino, e: FormatError) -> VolumeError {
+pub fn damaged(ino: Ino, e: FormatError) -> VolumeError {
     VolumeError::Corrupt { what: format!("inode {}: {e}", ino.0) }
 }
 
 /// The failure of an inode whose parts contradict each other.
-pub(super) fn inconsistent(ino: Ino, what: &str) -> VolumeError {
+pub fn inconsistent(ino: Ino, what: &str) -> VolumeError {
     VolumeError::Corrupt { what: format!("inode {}: {what}", ino.0) }
+}
+
+/// A failed write-back fails what needs it with the error that the writer would have seen.
+pub fn write_back_error(e: std::io::Error) -> Error {
+    match e.kind() {
+        std::io::ErrorKind::StorageFull => Error::NoSpace,
+        std::io::ErrorKind::QuotaExceeded => Error::LimitReached,
+        _ => Error::Io(format!("writing back cached pages: {e}")),
+    }
 }

@@ -1,10 +1,10 @@
-//! [`Operations`] for [`Fs`]: one line for each request, into the file that does it.
+//! [`Operations`] for [`Fs`]: each request goes to the room that does it.
 
-use super::Fs;
-use super::create::New;
-use super::dir::Listing;
-use super::hole::room_for_content;
-use super::inode::{Place, place};
+use super::file_system::Fs;
+use super::heads::{Place, place};
+use super::listing::Listing;
+use super::past::snapdir_ttl;
+use super::{attributes, content, names};
 use crate::format::Ino;
 use crate::limits::NAME_BYTES_MAX;
 use crate::ops::*;
@@ -12,17 +12,18 @@ use std::time::Duration;
 
 impl Operations for Fs {
     fn lookup(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Result<Entry> {
-        self.find(parent, name)
+        names::find(&self.past, parent, name)
     }
 
     fn forget(&self, node: NodeId) {
-        if let Place::Live(ino) = place(node) {
-            self.drop_reference(ino, true);
-        }
+        content::drop_reference(&self.commits, node, true);
     }
 
     fn getattr(&self, node: NodeId, handle: Option<Handle>) -> Result<(Attr, Duration)> {
-        self.attributes(node, handle)
+        match place(node) {
+            Place::Snapdir(dir) => Ok((self.past.snapdir_attr(dir)?, snapdir_ttl(dir))),
+            _ => attributes::get(&self.heads, node, handle),
+        }
     }
 
     fn setattr(
@@ -32,12 +33,12 @@ impl Operations for Fs {
         _handle: Option<Handle>,
         set: &SetAttr,
     ) -> Result<(Attr, Duration)> {
-        self.with_space(|| self.set_attributes(caller, node, set))
+        self.commits.with_space(|| content::set_attributes(&self.heads, caller, node, set))
     }
 
     fn readlink(&self, node: NodeId) -> Result<Vec<u8>> {
-        let target = self.read_link(node)?;
-        self.accessed(node);
+        let target = names::read_link(&self.heads, node)?;
+        attributes::accessed(&self.heads, node);
         Ok(target)
     }
 
@@ -50,30 +51,32 @@ impl Operations for Fs {
         mode: u32,
         rdev: u32,
     ) -> Result<Entry> {
-        self.with_space(|| match kind {
+        self.commits.with_space(|| match kind {
             FileType::Directory | FileType::Symlink => Err(Error::Invalid),
-            _ => self.make(caller, parent, name, &New { kind, mode, rdev, target: b"" }),
+            _ => {
+                names::make(&self.heads, caller, parent, name, &names::New { kind, mode, rdev, target: b"" })
+            }
         })
     }
 
     fn mkdir(&self, caller: &Caller, parent: NodeId, name: &[u8], mode: u32) -> Result<Entry> {
-        self.with_space(|| match place(parent) {
-            Place::Snapdir(dir) => self.make_in_snapdir(dir, name),
+        self.commits.with_space(|| match place(parent) {
+            Place::Snapdir(dir) => self.past.make_in_snapdir(dir, name),
             _ => {
-                let new = New { kind: FileType::Directory, mode, rdev: 0, target: b"" };
-                self.make(caller, parent, name, &new)
+                let new = names::New { kind: FileType::Directory, mode, rdev: 0, target: b"" };
+                names::make(&self.heads, caller, parent, name, &new)
             }
         })
     }
 
     fn unlink(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Result<()> {
-        self.with_space(|| self.remove_file(parent, name))
+        self.commits.with_space(|| names::remove_file(&self.heads, parent, name))
     }
 
     fn rmdir(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Result<()> {
-        self.with_space(|| match place(parent) {
-            Place::Snapdir(dir) => self.remove_in_snapdir(dir, name, &self.one_at_a_time()),
-            _ => self.remove_directory(parent, name),
+        self.commits.with_space(|| match place(parent) {
+            Place::Snapdir(dir) => self.past.remove_in_snapdir(dir, name, &self.past.one_at_a_time()),
+            _ => names::remove_directory(&self.heads, parent, name),
         })
     }
 
@@ -81,12 +84,12 @@ impl Operations for Fs {
         let Place::Snapdir(dir) = place(parent) else {
             return None;
         };
-        let held = self.one_at_a_time_now()?;
-        Some(self.with_space(|| self.remove_in_snapdir(dir, name, &held)))
+        let held = self.past.one_at_a_time_now()?;
+        Some(self.commits.with_space(|| self.past.remove_in_snapdir(dir, name, &held)))
     }
 
     fn symlink(&self, caller: &Caller, parent: NodeId, name: &[u8], target: &[u8]) -> Result<Entry> {
-        self.with_space(|| self.make_symlink(caller, parent, name, target))
+        self.commits.with_space(|| names::make_symlink(&self.heads, caller, parent, name, target))
     }
 
     fn rename(
@@ -98,19 +101,28 @@ impl Operations for Fs {
         new_name: &[u8],
         mode: RenameMode,
     ) -> Result<()> {
-        self.with_space(|| self.rename_any(caller, parent, name, new_parent, new_name, mode))
+        self.commits.with_space(|| match (place(parent), place(new_parent)) {
+            (Place::Live(_), Place::Live(_)) if parent.view() == new_parent.view() => {
+                names::rename(&self.heads, caller, (parent, name), (new_parent, new_name), mode)
+            }
+            (Place::Snapdir(dir), Place::Snapdir(new_dir)) => {
+                self.past.rename_in_snapdir(dir, name, new_dir, new_name, mode)
+            }
+            (Place::Snapshot(from, _), Place::Snapshot(to, _)) if from == to => Err(Error::ReadOnly),
+            _ => Err(Error::CrossView),
+        })
     }
 
     fn link(&self, _caller: &Caller, node: NodeId, new_parent: NodeId, new_name: &[u8]) -> Result<Entry> {
-        self.with_space(|| self.make_link(node, new_parent, new_name))
+        self.commits.with_space(|| names::make_link(&self.heads, node, new_parent, new_name))
     }
 
     fn caching(&self, node: NodeId, no_atime: bool) -> Caching {
-        self.cache_of(node, no_atime)
+        attributes::cache_of(&self.heads, node, no_atime)
     }
 
     fn open(&self, caller: &Caller, node: NodeId, flags: OpenFlags) -> Result<Handle> {
-        self.open_file(caller, node, flags)
+        content::open_file(&self.commits, caller, node, flags)
     }
 
     fn create(
@@ -121,13 +133,13 @@ impl Operations for Fs {
         mode: u32,
         flags: OpenFlags,
     ) -> Result<(Entry, Handle)> {
-        self.with_space(|| self.create_file(caller, parent, name, mode, flags))
+        self.commits.with_space(|| names::create_file(&self.past, caller, parent, name, mode, flags))
     }
 
     fn read(&self, node: NodeId, handle: Handle, offset: u64, out: &mut [u8]) -> Result<usize> {
-        let len = self.read_file(node, handle, offset, out)?;
-        if !self.handles.get(node, handle)?.flags.no_atime {
-            self.accessed(node);
+        let len = content::read_file(&self.heads, node, handle, offset, out)?;
+        if !self.heads.handles.get(node, handle)?.flags.no_atime {
+            attributes::accessed(&self.heads, node);
         }
         Ok(len)
     }
@@ -140,27 +152,28 @@ impl Operations for Fs {
         data: &[u8],
         kill_set_id: bool,
     ) -> Result<usize> {
-        self.with_space(|| self.write_file(node, handle, offset, data, kill_set_id))
+        self.commits
+            .with_space(|| content::write_file(&self.commits, node, handle, offset, data, kill_set_id))
     }
 
     fn release(&self, node: NodeId, handle: Handle) {
-        self.close_handle(node, handle);
+        content::close_handle(&self.commits, node, handle);
     }
 
     fn fsync(&self, node: NodeId, handle: Handle, _scope: SyncScope) -> Result<()> {
-        self.handles.get(node, handle)?;
-        if node.is_live() { self.sync() } else { Ok(()) }
+        self.heads.handles.get(node, handle)?;
+        if node.is_live() { self.commits.sync() } else { Ok(()) }
     }
 
     fn fsync_then(&self, node: NodeId, handle: Handle, _scope: SyncScope, answer: Answer) {
-        match self.handles.get(node, handle) {
-            Ok(_) if node.is_live() => self.sync_then(answer),
+        match self.heads.handles.get(node, handle) {
+            Ok(_) if node.is_live() => self.commits.sync_then(answer),
             found => answer(found.map(drop)),
         }
     }
 
     fn opendir(&self, _caller: &Caller, node: NodeId) -> Result<Handle> {
-        self.open_directory(node)
+        names::open_directory(&self.past, node)
     }
 
     fn readdir(
@@ -171,26 +184,26 @@ impl Operations for Fs {
         plus: bool,
         sink: &mut dyn FnMut(&DirEntry) -> bool,
     ) -> Result<()> {
-        self.list(handle, Listing { node, after, plus, sink })?;
-        self.accessed(node);
+        names::list(&self.past, handle, Listing { node, after, plus, sink })?;
+        attributes::accessed(&self.heads, node);
         Ok(())
     }
 
     fn releasedir(&self, node: NodeId, handle: Handle) {
-        self.close_handle(node, handle);
+        content::close_handle(&self.commits, node, handle);
     }
 
     fn fsyncdir(&self, node: NodeId) -> Result<()> {
-        if node.is_live() { self.sync() } else { Ok(()) }
+        if node.is_live() { self.commits.sync() } else { Ok(()) }
     }
 
     fn statfs(&self, _node: NodeId) -> Result<StatFs> {
-        let space = self.volume.space();
+        let space = self.heads.volume.space();
         Ok(StatFs {
             total_bytes: space.total,
             free_bytes: space.free,
             // Whoever reads this wants to write, and what is written must be mapped.
-            available_bytes: room_for_content(space.available),
+            available_bytes: content::room_for_content(space.available),
             // Inode numbers are not counted: there are as many as anyone can ask for.
             inodes: Ino::END.0,
             inodes_free: Ino::END.0 - Ino::FIRST_FREE.0,
@@ -207,27 +220,27 @@ impl Operations for Fs {
         value: &[u8],
         mode: XattrMode,
     ) -> Result<()> {
-        self.with_space(|| self.set_xattr(caller, node, name, value, mode))
+        self.commits.with_space(|| attributes::set_xattr(&self.commits, caller, node, name, value, mode))
     }
 
     fn getxattr(&self, node: NodeId, name: &[u8]) -> Result<Vec<u8>> {
-        self.get_xattr(node, name)
+        attributes::get_xattr(&self.heads, node, name)
     }
 
     fn listxattr(&self, node: NodeId) -> Result<Vec<u8>> {
-        self.list_xattr(node)
+        attributes::list_xattr(&self.heads, node)
     }
 
     fn removexattr(&self, caller: &Caller, node: NodeId, name: &[u8]) -> Result<()> {
-        self.with_space(|| self.remove_xattr(caller, node, name))
+        self.commits.with_space(|| attributes::remove_xattr(&self.commits, caller, node, name))
     }
 
     fn file_flags(&self, node: NodeId) -> Result<FileFlags> {
-        self.flags_of(node)
+        attributes::flags::flags_of(&self.heads, node)
     }
 
     fn set_file_flags(&self, node: NodeId, flags: FileFlags) -> Result<()> {
-        self.with_space(|| self.set_flags(node, flags))
+        self.commits.with_space(|| attributes::flags::set_flags(&self.heads, node, flags))
     }
 
     fn fallocate(
@@ -239,11 +252,11 @@ impl Operations for Fs {
         len: u64,
         mode: AllocateMode,
     ) -> Result<()> {
-        self.with_space(|| self.allocate(caller, node, handle, offset, len, mode))
+        self.commits.with_space(|| content::allocate(&self.commits, caller, node, handle, offset, len, mode))
     }
 
     fn lseek(&self, node: NodeId, handle: Handle, offset: u64, target: SeekTarget) -> Result<u64> {
-        self.seek(node, handle, offset, target)
+        content::seek(&self.heads, node, handle, offset, target)
     }
 
     fn copy_range(
@@ -257,60 +270,10 @@ impl Operations for Fs {
         to_offset: u64,
         len: u64,
     ) -> Result<u64> {
-        self.with_space(|| {
-            let from = super::copy::End { node: from, handle: from_handle, offset: from_offset };
-            let to = super::copy::End { node: to, handle: to_handle, offset: to_offset };
-            self.copy(caller, from, to, len)
+        self.commits.with_space(|| {
+            let from = content::End { node: from, handle: from_handle, offset: from_offset };
+            let to = content::End { node: to, handle: to_handle, offset: to_offset };
+            content::copy(&self.commits, caller, from, to, len)
         })
-    }
-}
-
-/// Less than this, and than this share of a store, is not worth a commit when space is short: every commit itself leaves
-/// some behind.
-const RECLAIM_BYTES_MIN: u64 = 1 << 20;
-const RECLAIM_SHARE_MIN: u64 = 64;
-/// Commits that a request waits for at most when space is short.
-const RECLAIM_COMMITS_MAX: usize = 64;
-
-impl Fs {
-    /// Runs a change. If space is short, brings in what commits can make available, and tries once more. A change that
-    /// was refused has changed nothing, so it may be run again.
-    pub(super) fn with_space<T>(&self, change: impl Fn() -> Result<T>) -> Result<T> {
-        self.relieve()?;
-        let done = match change() {
-            Err(Error::NoSpace) if self.reclaim()? => change(),
-            done => done,
-        };
-        self.tell_fallen();
-        self.outlive()?;
-        done
-    }
-
-    /// The kernel keeps the mode of a file for ever, and does not ask after a write that cost it set-id bits.
-    fn tell_fallen(&self) {
-        let fallen = std::mem::take(&mut *self.fallen.lock());
-        if !fallen.is_empty() {
-            let kernel = self.kernel();
-            fallen.into_iter().for_each(|ino| kernel.forget_attributes(NodeId::new(0, ino.0)));
-        }
-    }
-
-    /// What is answered must outlive this process, also when it did not fit the log.
-    pub(super) fn outlive(&self) -> Result<()> {
-        if self.volume.log_is_behind() && !self.options.read_only { self.commit() } else { Ok(()) }
-    }
-
-    /// Commits until nothing that was freed waits any more. False if there was nothing.
-    fn reclaim(&self) -> Result<bool> {
-        let mut any = false;
-        let least = RECLAIM_BYTES_MIN.min(self.volume.space().total / RECLAIM_SHARE_MIN);
-        for _ in 0..RECLAIM_COMMITS_MAX {
-            if self.options.read_only || self.volume.reclaimable_bytes() < least {
-                break;
-            }
-            self.commit()?;
-            any = true;
-        }
-        Ok(any)
     }
 }

@@ -1,6 +1,24 @@
 //! What can be chosen when a file system is opened. Parsing of mount options is not done here.
 
-pub use super::atime::{AtimeMode, AtimeOptions};
+/// Which reads change access times.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AtimeMode {
+    /// None.
+    Never,
+    /// The first after a change, and one a day.
+    Relative,
+    /// All.
+    Always,
+}
+
+/// Choices about access times.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AtimeOptions {
+    /// Which reads count.
+    pub mode: AtimeMode,
+    /// Whether listing a directory is a read.
+    pub directories: bool,
+}
 
 /// How `.snapshots` in the root shows itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

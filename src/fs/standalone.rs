@@ -1,7 +1,7 @@
 //! One snapshot as a file system of its own: nodes have the numbers of the live tree, there is no `.snapshots`, and
 //! nothing changes. While one of these is there, its snapshot cannot be deleted.
 
-use super::Fs;
+use super::file_system::Fs;
 use crate::format::{Ino, ViewId};
 use crate::ops::*;
 use std::sync::Arc;
@@ -19,23 +19,16 @@ impl Fs {
         if matches!(name, b"." | b"..") {
             return Err(Error::NotFound);
         }
-        let _nobody_deletes = self.one_at_a_time();
-        let view = ViewId(self.find_in_snapdir(Ino::ROOT, name)?.attr.node.view());
-        *self.standing_alone.lock().entry(view).or_default() += 1;
+        let nobody_deletes = self.past.one_at_a_time();
+        let view = ViewId(self.past.find_in_snapdir(Ino::ROOT, name)?.attr.node.view());
+        self.past.stand_alone(view, &nobody_deletes);
         Ok(Arc::new(Standalone { fs: self.clone(), view }))
     }
 }
 
 impl Drop for Standalone {
     fn drop(&mut self) {
-        let mut all = self.fs.standing_alone.lock();
-        let left = all.get_mut(&self.view).map_or(0, |n| {
-            *n -= 1;
-            *n
-        });
-        if left == 0 {
-            all.remove(&self.view);
-        }
+        self.fs.past.let_go(self.view);
     }
 }
 

@@ -139,7 +139,7 @@ fn what_changes_between_the_passes_of_a_flush_is_as_it_was_last_written() {
         (0..FILES as usize).for_each(|n| write(&mut content, n, 0));
         // Nobody keeps an fsync from committing meanwhile.
         let early = std::thread::scope(|s| {
-            let stager = s.spawn(|| crate::fs::flush::stage_early(&t.fs.gate, t.fs.stager()));
+            let stager = s.spawn(|| flush::stage_early(t.stager()));
             while !stager.is_finished() {
                 let n = rng.usize(0..files.len());
                 match rng.u8(0..20) {
@@ -156,7 +156,7 @@ fn what_changes_between_the_passes_of_a_flush_is_as_it_was_last_written() {
         again += u32::from(early.passes() > 1);
         (0..5).for_each(|n| write(&mut content, n, 4096));
         t.commit_after(early);
-        assert_eq!(t.fs.gate.read().dirty.bytes(), 0);
+        assert_eq!(t.head().gate.read().dirty.bytes(), 0);
         for (file, content) in files.iter().zip(&content) {
             assert!(t.read(*file, 0, 1 << 20) == *content);
         }
@@ -169,7 +169,7 @@ fn what_changes_between_the_passes_of_a_flush_is_as_it_was_last_written() {
 fn a_commit_is_asked_for_before_writers_have_to_make_it() {
     let t = T::with(1 << 40, FsOptions { dirty_bytes_max: 1 << 20, ..FsOptions::default() });
     let f = t.create(ROOT, "f");
-    let delayed = || t.fs.gate.read().dirty.bytes();
+    let delayed = || t.head().gate.read().dirty.bytes();
     let write = |n: u64| t.write(f, n * BLOCK_BYTES, &[n as u8 | 1; BLOCK_BYTES as usize]);
     let (now, later) = (Duration::ZERO, Duration::from_millis(50));
     (0..192).for_each(write);

@@ -9,6 +9,8 @@ mod space;
 
 use super::{Fs, FsOptions};
 use crate::clock::Clock;
+use crate::fs::commits::{Stager, flush};
+use crate::fs::heads::Head;
 use crate::ops::*;
 use crate::volume::Volume;
 use std::sync::Arc;
@@ -120,12 +122,20 @@ impl T {
         let name = b"user.snapfs.compression";
         self.fs.setxattr(&SUPER, node, name, value.as_bytes(), XattrMode::Set).unwrap();
     }
+    /// The head that the root shows.
+    pub fn head(&self) -> &Head {
+        self.fs.heads.main()
+    }
+    /// What puts its content onto the device.
+    pub fn stager(&self) -> Stager<'_> {
+        self.fs.commits.stager(self.head())
+    }
     /// The rest of a commit that has put this onto the device early.
-    pub fn commit_after(&self, early: crate::fs::flush::Early) {
-        let mut gate = self.fs.gate.write();
-        let (stager, mut early) = (self.fs.stager(), Some(early));
+    pub fn commit_after(&self, early: flush::Early) {
+        let mut gate = self.head().gate.write();
+        let (stager, mut early) = (self.stager(), Some(early));
         let prepare = &mut |txn: &mut crate::volume::Txn<'_>| {
-            crate::fs::flush::prepare(&mut gate, stager, txn, early.take().unwrap()).map(drop)
+            flush::prepare(&mut gate, stager, txn, early.take().unwrap()).map(drop)
         };
         self.fs.volume().commit(prepare).unwrap();
     }

@@ -148,8 +148,7 @@ fn random_changes(seed: u64, stored: Stored) {
         }
     }
     if stored == Stored::Plain {
-        let counted: u64 =
-            open.iter().map(|f| t.fs.live_inode(crate::format::Ino(f.0.ino())).unwrap().blocks).sum();
+        let counted: u64 = open.iter().map(|f| t.fs.heads.inode(f.0).unwrap().blocks).sum();
         assert_eq!(counted, t.fs.volume().live_blocks() * 8, "seed {seed}: blocks of inodes");
     }
     t.prove();

@@ -1,0 +1,24 @@
+//! Attributes of inodes: what `stat` shows, extended attributes and access lists, flags, access times, compression; and
+//! what a new inode gets.
+//!
+//! No state of its own: it works on `heads` and, for the one property that waits for a commit, on `commits`. Sizes and
+//! block maps are not changed here.
+
+mod acl;
+mod atime;
+mod compression;
+pub mod flags;
+mod new;
+mod privileges;
+mod show;
+mod snapshot;
+mod stored;
+mod xattr;
+
+pub use acl::follow_mode;
+pub use atime::{accessed, cache_of};
+pub use new::{make_root, new_child};
+pub use privileges::{Writer, kill_privileges, writer, written_by};
+pub use show::{attr, entry, get};
+pub use snapshot::time_of;
+pub use xattr::{get_xattr, list_xattr, remove_xattr, set_xattr};

@@ -1,0 +1,56 @@
+//! What `stat` shows of an inode.
+
+use crate::format::inode::Inode;
+use crate::format::{BLOCK_BYTES, Ino};
+use crate::fs::heads::Heads;
+use crate::fs::items::Items;
+use crate::limits::INLINE_BYTES_MAX;
+use crate::ops::{Attr, Entry, Error, FileType, Handle, NodeId, Result};
+use std::time::Duration;
+
+/// What `stat` shows of an inode.
+pub fn attr(heads: &Heads, node: NodeId, inode: &Inode) -> Attr {
+    let regular = inode.kind == FileType::Regular;
+    let mut blocks = inode.blocks;
+    if regular && let Ok((head, ino)) = heads.find(node) {
+        let fresh = head.gate.read().dirty.fresh_blocks(ino);
+        blocks += fresh * (BLOCK_BYTES / 512);
+    }
+    if regular && inode.has_inline && blocks == 0 {
+        blocks = inode.size.min(INLINE_BYTES_MAX).div_ceil(512);
+    }
+    Attr {
+        node,
+        kind: inode.kind,
+        mode: inode.mode,
+        nlink: inode.nlink,
+        uid: inode.uid,
+        gid: inode.gid,
+        rdev: inode.rdev,
+        size: inode.size,
+        blocks,
+        atime: inode.atime,
+        mtime: inode.mtime,
+        ctime: inode.ctime,
+        btime: inode.btime,
+    }
+}
+
+/// The answer to a lookup that found `inode`. The kernel may trust it until it is told otherwise.
+pub fn entry(heads: &Heads, node: NodeId, inode: &Inode) -> Entry {
+    Entry {
+        attr: attr(heads, node, inode),
+        generation: heads.generation(),
+        entry_ttl: Duration::MAX,
+        attr_ttl: Duration::MAX,
+    }
+}
+
+/// See [`Operations::getattr`](crate::ops::Operations::getattr), for nodes of heads and snapshots.
+pub fn get(heads: &Heads, node: NodeId, handle: Option<Handle>) -> Result<(Attr, Duration)> {
+    let view = heads.view_through(node, handle)?;
+    let ino = Ino(node.ino());
+    let inode = view.inode(ino)?.ok_or(Error::Stale)?;
+    let top = !node.is_live() && ino == Ino::ROOT;
+    Ok((attr(heads, node, &inode), if top { Duration::ZERO } else { Duration::MAX }))
+}

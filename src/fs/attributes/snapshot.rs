@@ -1,0 +1,25 @@
+//! What a snapshot says of itself: extended attributes of its root that are made up and not stored.
+
+use crate::clock::rfc3339;
+use crate::format::ViewId;
+use crate::ops::{Error, Result, Timestamp};
+use crate::volume::Volume;
+
+/// What the extended attributes of a snapshot's root say, without their prefix.
+pub fn snapshot_attributes(volume: &Volume, id: ViewId) -> Result<Vec<(&'static str, String)>> {
+    let info = volume.snapshot_info(id).ok_or(Error::Stale)?;
+    Ok(vec![
+        ("created", rfc3339(time_of(info.created))),
+        ("method", "row".to_string()),
+        ("consistency", info.consistency.name().to_string()),
+        ("referenced", info.referenced.to_string()),
+        ("exclusive", info.exclusive.to_string()),
+        ("written", info.written.to_string()),
+        ("id", info.id.0.to_string()),
+    ])
+}
+
+/// As requests have it.
+pub fn time_of((secs, nanos): (i64, u32)) -> Timestamp {
+    Timestamp { secs, nanos }
+}

@@ -1,0 +1,224 @@
+//! When what was changed becomes durable: commits, `fsync`, and what a request does before and after a change for the
+//! space that it takes.
+//!
+//! Lock order: `commit_lock`, then the gates of all heads in their order, then the volume's transaction.
+
+use super::flush::{self, Early};
+use super::pressure::{Fill, fill};
+use super::stager::Stager;
+use super::sync::Waiting;
+use crate::bell::Bell;
+use crate::fs::heads::{Head, Heads};
+use crate::ops::{Answer, Error, Result};
+use crate::volume::Txn;
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Less than this, and than this share of a store, is not worth a commit when space is short: every commit itself leaves
+/// some behind.
+const RECLAIM_BYTES_MIN: u64 = 1 << 20;
+const RECLAIM_SHARE_MIN: u64 = 64;
+/// Commits that a request waits for at most when space is short.
+const RECLAIM_COMMITS_MAX: usize = 64;
+
+/// Makes changes of all heads durable. Any thread may call any method.
+pub struct Commits {
+    /// Whose changes they are.
+    pub heads: Arc<Heads>,
+    /// One commit at a time, so that nobody waits for the device with a gate closed. Holds the number of the last one
+    /// that succeeded.
+    commit_lock: Mutex<u64>,
+    started: AtomicU64,
+    /// Brings the thread that commits to do it before its time.
+    pressure: Bell,
+    waiting: Waiting,
+}
+
+/// Held while no commit may begin.
+pub type NoCommit<'a> = MutexGuard<'a, u64>;
+
+/// Takes a volume operation through which a point or a commit is made, and what it has to call in its transaction.
+type Point<'p, T> = &'p mut dyn FnMut(&mut dyn FnMut(&mut Txn<'_>) -> VolumeResult<()>) -> VolumeResult<T>;
+
+type VolumeResult<T> = std::result::Result<T, crate::volume::VolumeError>;
+
+impl Commits {
+    /// Of these heads.
+    pub fn new(heads: Arc<Heads>) -> Commits {
+        Commits {
+            heads,
+            commit_lock: Mutex::new(0),
+            started: AtomicU64::new(0),
+            pressure: Bell::default(),
+            waiting: Waiting::default(),
+        }
+    }
+
+    /// What puts content of `head` onto the device.
+    pub fn stager<'a>(&'a self, head: &'a Head) -> Stager<'a> {
+        Stager { volume: &self.heads.volume, head }
+    }
+
+    /// Makes every change that has returned durable.
+    pub fn commit(&self) -> Result<()> {
+        let before = self.started.load(Ordering::SeqCst);
+        let mut last_done = self.commit_lock.lock();
+        if *last_done > before {
+            // It started after this call, so everything that this caller did is in it.
+            return Ok(());
+        }
+        self.commit_locked(&mut last_done)
+    }
+
+    fn commit_locked(&self, last_done: &mut u64) -> Result<()> {
+        let number = self.started.fetch_add(1, Ordering::SeqCst) + 1;
+        self.complete(&self.heads.all(), &mut |_| (), &mut |prepare| self.heads.volume.commit(prepare))?;
+        *last_done = number;
+        Ok(())
+    }
+
+    /// Keeps commits from beginning.
+    pub fn hold_off(&self) -> NoCommit<'_> {
+        self.commit_lock.lock()
+    }
+
+    /// Brings what `heads` hold back into the transaction of `point`, at one instant for all of them. `closed` is called
+    /// when changes are held up, just before. The caller holds commits off.
+    pub fn complete<T>(
+        &self,
+        heads: &[Arc<Head>],
+        closed: &mut dyn FnMut(Instant),
+        point: Point<'_, T>,
+    ) -> Result<T> {
+        let mut early: Vec<Early> = heads.iter().map(|head| flush::stage_early(self.stager(head))).collect();
+        let mut gates: Vec<_> = heads.iter().map(|head| (head, head.gate.write())).collect();
+        closed(Instant::now());
+        let mut rounds = Vec::new();
+        let done = point(&mut |txn| {
+            for ((head, gate), early) in gates.iter_mut().zip(std::mem::take(&mut early)) {
+                rounds.push(flush::prepare(gate, self.stager(head), txn, early)?);
+            }
+            // Readers find the flushed blocks as settling until the transaction is visible.
+            gates.clear();
+            Ok(())
+        })?;
+        for (head, round) in heads.iter().zip(rounds) {
+            head.gate.write().dirty.end_round(round);
+        }
+        Ok(done)
+    }
+
+    /// True if somebody changed something since the last commit.
+    pub fn has_changes(&self) -> bool {
+        self.heads.delayed_bytes() > 0 || self.heads.volume.needs_commit()
+    }
+
+    /// Commits if anything has changed; otherwise has the host get back what is not needed at rest. For a timer.
+    pub fn tick(&self) -> Result<()> {
+        let volume = &self.heads.volume;
+        if self.heads.is_read_only() {
+            return Ok(());
+        }
+        if self.has_changes() || volume.has_background_work() {
+            return self.commit();
+        }
+        if volume.has_space_to_return() {
+            self.commit()?;
+        }
+        volume.rest();
+        Ok(())
+    }
+
+    /// Waits until a commit is wanted before its time, and returns true then, or until time is over.
+    pub fn wait_for_pressure(&self, timeout: Duration) -> bool {
+        let until = Instant::now() + timeout;
+        while self.pressure.wait(until.saturating_duration_since(Instant::now())) {
+            // Whoever asked during the last commit may have got enough by it.
+            if fill(&self.heads) > Fill::Low || self.pressure.has_ended() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Lets whoever waits for pressure go on, for good.
+    pub fn end_pressure(&self) {
+        self.pressure.end();
+    }
+
+    /// Called before a change: keeps below the limits.
+    pub fn relieve(&self) -> Result<()> {
+        match fill(&self.heads) {
+            Fill::Low => Ok(()),
+            Fill::High => {
+                self.pressure.ring();
+                Ok(())
+            }
+            Fill::Full => {
+                let mut last_done = self.commit_lock.lock();
+                // The commit that was waited for may have been enough.
+                if fill(&self.heads) == Fill::Full { self.commit_locked(&mut last_done) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// Runs a change. If space is short, brings in what commits can make available, and tries once more. A change that
+    /// was refused has changed nothing, so it may be run again.
+    pub fn with_space<T>(&self, change: impl Fn() -> Result<T>) -> Result<T> {
+        self.relieve()?;
+        let done = match change() {
+            Err(Error::NoSpace) if self.reclaim()? => change(),
+            done => done,
+        };
+        self.heads.tell_fallen();
+        self.outlive()?;
+        done
+    }
+
+    /// What is answered must outlive this process, also when it did not fit the log.
+    pub fn outlive(&self) -> Result<()> {
+        if self.heads.volume.log_is_behind() && !self.heads.options.read_only {
+            self.commit()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Commits until nothing that was freed waits any more. False if there was nothing.
+    fn reclaim(&self) -> Result<bool> {
+        let volume = &self.heads.volume;
+        let mut any = false;
+        let least = RECLAIM_BYTES_MIN.min(volume.space().total / RECLAIM_SHARE_MIN);
+        for _ in 0..RECLAIM_COMMITS_MAX {
+            if self.heads.options.read_only || volume.reclaimable_bytes() < least {
+                break;
+            }
+            self.commit()?;
+            any = true;
+        }
+        Ok(any)
+    }
+
+    /// Makes everything that has returned durable, then answers.
+    pub fn sync_then(&self, answer: Answer) {
+        if !self.waiting.join(answer) {
+            return;
+        }
+        loop {
+            let answers = self.waiting.take();
+            if answers.is_empty() {
+                return;
+            }
+            let done = self.sync();
+            answers.into_iter().for_each(|answer| answer(done.clone()));
+        }
+    }
+
+    /// Makes everything that has returned durable, of all files, by the log if it holds it. On a read-only mount there
+    /// is nothing to do.
+    pub fn sync(&self) -> Result<()> {
+        if self.heads.options.read_only || self.heads.volume.sync()? { Ok(()) } else { self.commit() }
+    }
+}

@@ -1,0 +1,362 @@
+//! The flush: delayed data gets its place, in the transaction of a commit or of a snapshot.
+//!
+//! Everything that can fail for want of space happens before the first change: a failed flush leaves the data delayed.
+//! Blocks of zeros become holes, small files go into the tree, the rest is staged in long runs over all files, compressed
+//! where that is wanted.
+
+use super::inline::inline_first_block;
+use super::stager::Stager;
+use crate::format::inode::Inode;
+use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind};
+use crate::fs::heads::{Block, Dirty, Gate, Pass};
+use crate::fs::items::extents::{self, Keep};
+use crate::fs::items::{Items, is_zero};
+use crate::fs::log::Note;
+use crate::limits::INLINE_BYTES_MAX;
+use crate::volume::{Part, Staged, Txn, VolumeError};
+use std::collections::BTreeMap;
+
+type Result<T> = std::result::Result<T, VolumeError>;
+
+/// Data handed to the volume in one call, at most (and then up to the end of the run).
+const STAGE_BYTES: usize = 8 << 20;
+
+/// Makes the head in `txn` complete: delayed data, and a record of each inode without a name.
+///
+/// Returns the number of the round, for [`Dirty::end_round`] once the transaction is visible.
+pub fn prepare(gate: &mut Gate, stager: Stager, txn: &mut Txn, early: Early) -> Result<u64> {
+    let round = gate.dirty.begin_round();
+    let files: Vec<Ino> = gate.dirty.files().into_iter().collect();
+    flush(&mut gate.dirty, stager, txn, &files, early)?;
+    for ino in gate.unlinked.keys() {
+        let key = Key::new(Ino::ORPHANS.0, Kind::Orphan, ino.0);
+        if txn.view().get(&key)?.is_none() {
+            txn.insert(key, &[])?;
+        }
+    }
+    Ok(round)
+}
+
+/// Contiguous blocks of one file, none of them zero.
+struct Run {
+    ino: Ino,
+    first: u64,
+    blocks: Vec<Block>,
+    /// As in [`Part`].
+    level: Option<u8>,
+}
+
+impl Run {
+    fn bytes(&self) -> u64 {
+        self.blocks.len() as u64 * BLOCK_BYTES
+    }
+}
+
+/// Staged data and the runs in it, in order.
+struct Batch {
+    staged: Staged,
+    runs: Vec<Run>,
+}
+
+/// Delayed data that was put onto the device before the transaction began, with the pass in which it was. Blocks that
+/// change meanwhile are put there again by the flush.
+#[derive(Default)]
+pub struct Early(Vec<(Pass, Batch)>);
+
+#[cfg(test)]
+impl Early {
+    /// How many passes there were that put anything onto the device.
+    pub fn passes(&self) -> usize {
+        self.0.last().map_or(0, |(pass, _)| pass.number + 1)
+    }
+}
+
+/// Times that delayed data is put onto the device early: while the first goes on for long, much comes to be delayed.
+const EARLY_PASSES: usize = 2;
+/// Blocks for which there is another pass.
+const EARLY_BLOCKS_MIN: usize = 64;
+
+/// Puts delayed data onto the device without holding anything up. Best effort: what fails here is tried again, and
+/// reported, by the flush.
+pub fn stage_early(stager: Stager) -> Early {
+    let (mut early, mut before) = (Early::default(), None);
+    for _ in 0..EARLY_PASSES {
+        let (pass, mut waiting, done, view) = {
+            let mut gate = stager.head.gate.write();
+            let (pass, waiting) = gate.dirty.begin_pass(before);
+            let done = unchanged(&gate.dirty, |ino| gate.dirty.is_touched(ino), &early).1;
+            (pass, waiting, done, stager.view())
+        };
+        let mut done = Passed(&done);
+        waiting.retain(|(ino, n, _)| !done.has(*ino, *n));
+        if pass.number > 0 && waiting.len() < EARLY_BLOCKS_MIN {
+            break;
+        }
+        let mut runs = Vec::new();
+        for file in waiting.chunk_by(|a, b| a.0 == b.0) {
+            let ino = file[0].0;
+            if let Ok(Some(inode)) = view.inode(ino)
+                && inode.size > INLINE_BYTES_MAX
+                && let Ok(level) = stager.level(&view, ino, &inode)
+            {
+                runs.extend(runs_of(file.iter().map(|(_, n, block)| (*n, block)), ino, level).0);
+            }
+        }
+        // A block has space for two places, of which the flush may need one.
+        let room = if pass.number == 0 { Use::Reserved } else { Use::Spare };
+        match stage(stager, runs, room) {
+            Ok(batches) => early.0.extend(batches.into_iter().map(|batch| (pass, batch))),
+            Err(_) => break,
+        }
+        before = Some(pass);
+    }
+    early
+}
+
+/// Gives the delayed data of `files` its place and lets it settle.
+pub fn flush(dirty: &mut Dirty, stager: Stager, txn: &mut Txn, files: &[Ino], early: Early) -> Result<()> {
+    let mut inodes: BTreeMap<Ino, Inode> = BTreeMap::new();
+    let mut small = Vec::new();
+    for ino in files {
+        let Some(inode) = txn.view().inode(*ino)? else {
+            Note::Discard { ino: *ino, from: 0, to: u64::MAX }.put(txn);
+            dirty.discard(*ino, 0, u64::MAX);
+            continue;
+        };
+        if fits_inline(dirty, txn, *ino, &inode)? {
+            small.push(*ino);
+        } else {
+            inodes.insert(*ino, inode);
+        }
+    }
+    let (kept, done) = unchanged(dirty, |ino| inodes.contains_key(&ino), &early);
+    let mut done = Passed(&done);
+    let (mut runs, mut zeros) = (Vec::new(), Vec::new());
+    for (ino, inode) in &inodes {
+        let level = stager.level(txn.view(), *ino, inode)?;
+        let waiting = dirty.blocks(*ino).filter(|(n, _)| !done.has(*ino, *n));
+        let (data, zero) = runs_of(waiting, *ino, level);
+        runs.extend(data);
+        zeros.extend(zero.into_iter().map(|(first, blocks)| (*ino, first, blocks)));
+    }
+    let batches = stage(stager, runs, Use::Reserved)?;
+
+    for ino in small {
+        txn.by_note(|out| Note::Inlined { ino }.encode(out), |txn| inline_first_block(dirty, txn, ino))?;
+        dirty.settle(ino);
+    }
+    for (ino, first, blocks) in zeros {
+        place(txn, &mut inodes, ino, first, blocks, &[])?;
+    }
+    for ((_, batch), kept) in early.0.into_iter().zip(kept) {
+        place_early(txn, &mut inodes, batch, &kept)?;
+    }
+    for batch in batches {
+        let extents = txn.publish(batch.staged);
+        let mut rest = Cursor { extents: &extents, used: 0 };
+        for run in batch.runs {
+            let blocks = run.blocks.len() as u64;
+            let new = extents::lay(run.first * BLOCK_BYTES, rest.take(blocks * BLOCK_BYTES));
+            place(txn, &mut inodes, run.ino, run.first, blocks, &new)?;
+        }
+    }
+    for (ino, inode) in inodes {
+        txn.insert(Key::new(ino.0, Kind::Inode, 0), &inode.encode())?;
+        Note::Discard { ino, from: 0, to: u64::MAX }.put(txn);
+        dirty.settle(ino);
+    }
+    Ok(())
+}
+
+/// True if all content of the file fits into an inline item.
+fn fits_inline(dirty: &Dirty, txn: &Txn, ino: Ino, inode: &Inode) -> Result<bool> {
+    if inode.size == 0 || inode.size > INLINE_BYTES_MAX {
+        return Ok(false);
+    }
+    let only_first = dirty.blocks(ino).all(|(n, _)| n == 0);
+    Ok(only_first && extents::at(txn.view(), ino, 0)?.is_none())
+}
+
+/// Of each block of each early batch, whether it is still what a `wanted` file holds; and those blocks, in order. What was
+/// compressed together counts only if all of it is the same.
+fn unchanged(
+    dirty: &Dirty,
+    wanted: impl Fn(Ino) -> bool,
+    early: &Early,
+) -> (Vec<Vec<bool>>, Vec<(Ino, u64)>) {
+    let (mut kept, mut done) = (Vec::new(), Vec::new());
+    for (pass, batch) in &early.0 {
+        let mut same = Vec::new();
+        for run in &batch.runs {
+            match wanted(run.ino) {
+                true => dirty.still(*pass, run.ino, run.first, &run.blocks, &mut same),
+                false => same.resize(same.len() + run.blocks.len(), false),
+            }
+        }
+        let mut rest = &mut same[..];
+        for extent in batch.staged.extents() {
+            let (together, tail) = rest.split_at_mut((extent.len_bytes() / BLOCK_BYTES) as usize);
+            if extent.is_compressed() && together.contains(&false) {
+                together.fill(false);
+            }
+            rest = tail;
+        }
+        let blocks =
+            batch.runs.iter().flat_map(|run| (run.first..).take(run.blocks.len()).map(|n| (run.ino, n)));
+        done.extend(blocks.zip(&same).filter(|(_, same)| **same).map(|(block, _)| block));
+        kept.push(same);
+    }
+    done.sort_unstable();
+    (kept, done)
+}
+
+/// Walks along blocks in order and says which are among others.
+struct Passed<'a>(&'a [(Ino, u64)]);
+
+impl Passed<'_> {
+    /// Blocks must be asked for in order.
+    fn has(&mut self, ino: Ino, n: u64) -> bool {
+        let before = self.0.iter().take_while(|block| **block < (ino, n)).count();
+        self.0 = &self.0[before..];
+        self.0.first() == Some(&(ino, n))
+    }
+}
+
+/// Which space content is put into.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// What was reserved for it.
+    Reserved,
+    /// What nobody has reserved.
+    Spare,
+}
+
+/// Puts runs onto the device. Changes nothing; what is staged is given back if this fails.
+fn stage(stager: Stager, runs: Vec<Run>, room: Use) -> Result<Vec<Batch>> {
+    let (mut batches, mut data, mut pending) = (Vec::new(), Vec::new(), Vec::new());
+    let mut flush = |data: &mut Vec<u8>, pending: &mut Vec<Run>| -> Result<()> {
+        if !data.is_empty() {
+            let part = |run: &Run| stager.part(run.ino, run.first * BLOCK_BYTES, run.bytes(), run.level);
+            let parts: Vec<Part> = pending.iter().map(part).collect();
+            let staged = match room {
+                Use::Reserved => stager.volume.stage_reserved(data, &parts)?,
+                Use::Spare => stager.volume.stage_parts(data, &parts)?,
+            };
+            let runs = std::mem::take(pending);
+            runs.iter().zip(staged.gains()).for_each(|(run, gain)| stager.head.misses.learn(run.ino, *gain));
+            batches.push(Batch { staged, runs });
+            data.clear();
+        }
+        Ok(())
+    };
+    for run in runs {
+        for block in &run.blocks {
+            data.extend_from_slice(&block[..]);
+        }
+        pending.push(run);
+        if data.len() >= STAGE_BYTES {
+            flush(&mut data, &mut pending)?;
+        }
+    }
+    flush(&mut data, &mut pending)?;
+    Ok(batches)
+}
+
+/// What blocks of a file make up: runs of data, and runs of zeros as (first, number).
+fn runs_of<'a>(
+    waiting: impl Iterator<Item = (u64, &'a Block)>,
+    ino: Ino,
+    level: Option<u8>,
+) -> (Vec<Run>, Vec<(u64, u64)>) {
+    let (mut runs, mut zeros): (Vec<Run>, Vec<(u64, u64)>) = (Vec::new(), Vec::new());
+    for (n, block) in waiting {
+        if is_zero(&block[..]) {
+            match zeros.last_mut() {
+                Some((first, blocks)) if *first + *blocks == n => *blocks += 1,
+                _ => zeros.push((n, 1)),
+            }
+            continue;
+        }
+        let full = STAGE_BYTES / BLOCK_BYTES as usize;
+        match runs.last_mut() {
+            Some(run) if run.first + run.blocks.len() as u64 == n && run.blocks.len() < full => {
+                run.blocks.push(block.clone());
+            }
+            _ => runs.push(Run { ino, first: n, blocks: vec![block.clone()], level }),
+        }
+    }
+    (runs, zeros)
+}
+
+/// Maps what is still wanted of an early batch, and gives the rest back.
+fn place_early(txn: &mut Txn, inodes: &mut BTreeMap<Ino, Inode>, batch: Batch, kept: &[bool]) -> Result<()> {
+    let extents = txn.publish(batch.staged);
+    let mut rest = Cursor { extents: &extents, used: 0 };
+    let mut kept = kept;
+    for run in batch.runs {
+        let (of_run, later) = kept.split_at(run.blocks.len());
+        kept = later;
+        let mut first = run.first;
+        for alike in of_run.chunk_by(|a, b| a == b) {
+            let blocks = alike.len() as u64;
+            let parts = rest.take(blocks * BLOCK_BYTES);
+            if alike[0] {
+                let new = extents::lay(first * BLOCK_BYTES, parts);
+                place(txn, inodes, run.ino, first, blocks, &new)?;
+            } else {
+                parts.iter().for_each(|part| txn.free(part));
+            }
+            first += blocks;
+        }
+    }
+    Ok(())
+}
+
+/// Maps blocks to their new extents; none make a hole, but keep space that was asked for.
+fn place(
+    txn: &mut Txn,
+    inodes: &mut BTreeMap<Ino, Inode>,
+    ino: Ino,
+    first: u64,
+    blocks: u64,
+    new: &[(u64, Extent)],
+) -> Result<()> {
+    let Some(inode) = inodes.get_mut(&ino) else { return Ok(()) };
+    if first == 0 && inode.has_inline {
+        txn.remove(&Key::new(ino.0, Kind::Inline, 0))?;
+        inode.has_inline = false;
+    }
+    let keep = if new.is_empty() { Keep::Unwritten } else { Keep::Nothing };
+    let (from, to) = (first * BLOCK_BYTES, (first + blocks) * BLOCK_BYTES);
+    let grown = extents::replace(txn, ino, from, to, keep, new)?;
+    inode.blocks = extents::add_blocks(inode.blocks, grown);
+    Ok(())
+}
+
+/// Takes extents off the front of a list, cut where needed.
+struct Cursor<'a> {
+    /// The extents.
+    extents: &'a [Extent],
+    /// Bytes of the first that are gone.
+    used: u64,
+}
+
+impl Cursor<'_> {
+    /// The next `len` bytes. There must be as many.
+    fn take(&mut self, mut len: u64) -> Vec<Extent> {
+        let mut out = Vec::new();
+        while len > 0 {
+            let Some(first) = self.extents.first() else { break };
+            let part = len.min(first.len_bytes() - self.used);
+            out.push(first.slice(self.used, part));
+            self.used += part;
+            len -= part;
+            if self.used == first.len_bytes() {
+                self.extents = &self.extents[1..];
+                self.used = 0;
+            }
+        }
+        debug_assert_eq!(len, 0, "extents cover less than was staged");
+        out
+    }
+}

@@ -1,0 +1,148 @@
+//! `copy_file_range`: shares blocks where both ends are on block borders, copies bytes elsewhere.
+//!
+//! Worked off in steps; an error after the first is answered with what was copied so far.
+
+use super::read::{content, read_file};
+use super::write::write_at;
+use crate::format::{BLOCK_BYTES, Ino, Key, Kind};
+use crate::fs::attributes::{flags, kill_privileges};
+use crate::fs::commits::flush::{self, Early};
+use crate::fs::commits::{Commits, Stager};
+use crate::fs::heads::Change;
+use crate::fs::items::extents::{self, Keep};
+use crate::limits::FILE_BYTES_MAX;
+use crate::ops::{Caller, Error, Handle, NodeId, Result};
+use crate::volume::Purpose;
+
+/// Shared in one change, in bytes.
+const SHARE_BYTES: u64 = 64 << 20;
+/// Copied by value in one change, in bytes.
+const COPY_BYTES: u64 = 1 << 20;
+
+/// One end of a copy.
+#[derive(Clone, Copy)]
+pub struct End {
+    /// The file.
+    pub node: NodeId,
+    /// Its handle.
+    pub handle: Handle,
+    /// Where in it.
+    pub offset: u64,
+}
+
+/// See [`Operations::copy_range`](crate::ops::Operations::copy_range).
+pub fn copy(commits: &Commits, caller: &Caller, from: End, to: End, len: u64) -> Result<u64> {
+    let source = commits.heads.handles.get(from.node, from.handle)?;
+    let target = commits.heads.handles.get(to.node, to.handle)?;
+    if !source.flags.read || !target.flags.write || !to.node.is_live() {
+        return Err(Error::BadHandle);
+    }
+    let size = content(&commits.heads, from.node, from.handle, 0, 0)?.inode.size;
+    let len = len.min(size.saturating_sub(from.offset));
+    to.offset.checked_add(len).filter(|end| *end <= FILE_BYTES_MAX).ok_or(Error::FileTooBig)?;
+    if from.node == to.node && from.offset < to.offset + len && to.offset < from.offset + len {
+        return Err(Error::Invalid);
+    }
+    let mut done = 0;
+    while done < len {
+        let from = End { offset: from.offset + done, ..from };
+        let to = End { offset: to.offset + done, ..to };
+        match copy_step(commits, caller, from, to, len - done) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(_) if done > 0 => break,
+            Err(e) => return Err(e),
+        }
+    }
+    if target.flags.sync {
+        commits.sync()?;
+    }
+    Ok(done)
+}
+
+fn copy_step(commits: &Commits, caller: &Caller, from: End, to: End, len: u64) -> Result<u64> {
+    let aligned = from.offset.is_multiple_of(BLOCK_BYTES) && to.offset.is_multiple_of(BLOCK_BYTES);
+    let (head, target) = commits.heads.find(to.node)?;
+    // Blocks that another view holds are copied: sharing starts from references of the same head.
+    let shares = aligned && from.node.is_live() && from.node.view() == to.node.view();
+    if shares {
+        let change = commits.heads.change(&head)?;
+        let shared = share(change, commits.stager(&head), caller, from, to, len.min(SHARE_BYTES))?;
+        if shared > 0 {
+            return Ok(shared);
+        }
+    }
+    let len = match aligned {
+        // Only the block that could not be shared, then sharing may go on.
+        true if shares => len.min(BLOCK_BYTES),
+        _ => len.min(COPY_BYTES),
+    };
+    let mut bytes = vec![0; len as usize];
+    let read = read_file(&commits.heads, from.node, from.handle, from.offset, &mut bytes)?;
+    commits.relieve()?;
+    write_at(commits, &head, target, to.offset, false, &bytes[..read], caller.uid != 0)?;
+    Ok(read as u64)
+}
+
+/// Shares the blocks of the start of a range; returns how many bytes, 0 if they must be copied by value.
+fn share(
+    mut change: Change<'_>,
+    stager: Stager,
+    caller: &Caller,
+    from: End,
+    to: End,
+    len: u64,
+) -> Result<u64> {
+    let (source, target) = (Ino(from.node.ino()), Ino(to.node.ino()));
+    let inode = change.regular(source)?;
+    let target_size = change.regular(target)?.size;
+    let len = len.min(inode.size.saturating_sub(from.offset));
+    // The last block of a file is zero behind its end, so it may be shared when the copy ends there too.
+    let to_the_end = from.offset + len == inode.size && to.offset + len >= target_size;
+    let whole = if to_the_end { len.next_multiple_of(BLOCK_BYTES) } else { len - len % BLOCK_BYTES };
+    let len = len.min(whole);
+    if whole == 0 {
+        return Ok(0);
+    }
+    let (first, last) = (from.offset / BLOCK_BYTES, (from.offset + whole) / BLOCK_BYTES);
+    if !change.gate.dirty.collect(source, first, last).is_empty() {
+        flush::flush(&mut change.gate.dirty, stager, &mut change.txn, &[source], Early::default())?;
+        // The gate stays closed until this transaction is visible, so nobody needs the flushed blocks; and those
+        // in the target's range must not show over what is shared.
+        change.gate.dirty.settled();
+    }
+    if first == 0 && change.regular(source)?.has_inline {
+        return Ok(0);
+    }
+    let found = extents::overlapping(change.view(), source, from.offset, from.offset + whole, usize::MAX)?;
+    let replaced = extents::overlapping(change.view(), target, to.offset, to.offset + whole, usize::MAX)?;
+    let mut inode = change.regular(target)?;
+    flags::check_addition(&inode)?;
+    if caller.uid != 0 {
+        kill_privileges(&mut change, target, &mut inode)?;
+    }
+    change.will_cut(extents::cuts(&replaced, 1));
+    change.reserve(2 * found.len() + replaced.len() + 8, Purpose::Write)?;
+
+    change.discard(target, to.offset / BLOCK_BYTES, (to.offset + whole) / BLOCK_BYTES);
+    if to.offset == 0 && inode.has_inline {
+        change.delete(Key::new(target.0, Kind::Inline, 0));
+        inode.has_inline = false;
+    }
+    let mut new = Vec::new();
+    for (at, ext) in found {
+        let (cut_from, cut_to) = (at.max(from.offset), (at + ext.len_bytes()).min(from.offset + whole));
+        if !ext.is_unwritten() {
+            let shared = change.txn.share(&ext.slice(cut_from - at, cut_to - cut_from));
+            new.push((to.offset + (cut_from - from.offset), shared));
+        }
+    }
+    let end = to.offset + whole;
+    let grown = extents::replace(&mut change.txn, target, to.offset, end, Keep::Nothing, &new)?;
+    inode.blocks = extents::add_blocks(inode.blocks, grown);
+    inode.size = inode.size.max(to.offset + len);
+    (inode.mtime, inode.ctime) = (change.now, change.now);
+    change.put_inode(target, &inode);
+    change.apply()?;
+    Ok(len)
+}

@@ -1,0 +1,22 @@
+//! Content: reading and writing it, its size, the space that it has, copies; opening and closing files; and what becomes
+//! of an inode that has lost its name.
+//!
+//! No state of its own: what is delayed is in `heads`, and `commits` gives it its place. Uses `attributes` for what a
+//! change of content does to an inode.
+
+mod copy;
+mod hole;
+mod open;
+mod orphan;
+mod read;
+mod setattr;
+mod truncate;
+mod write;
+
+pub use copy::{End, copy};
+pub use hole::{allocate, room_for_content, seek};
+pub use open::{close_handle, open_file};
+pub use orphan::{drop_reference, purge_all_unlinked, purge_orphans};
+pub use read::read_file;
+pub use setattr::set_attributes;
+pub use write::write_file;

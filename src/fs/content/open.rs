@@ -1,0 +1,45 @@
+//! Opening and closing files.
+
+use super::orphan::drop_reference;
+use super::setattr::set_attributes;
+use crate::fs::attributes::flags::check_open;
+use crate::fs::commits::Commits;
+use crate::fs::heads::{Place, place};
+use crate::ops::{Caller, Error, FileType, Handle, NodeId, OpenFlags, Result, SetAttr};
+
+/// See [`Operations::open`](crate::ops::Operations::open).
+pub fn open_file(commits: &Commits, caller: &Caller, node: NodeId, flags: OpenFlags) -> Result<Handle> {
+    let heads = &commits.heads;
+    let view = match place(node) {
+        Place::Live(_) if heads.options.read_only && (flags.write || flags.truncate) => {
+            return Err(Error::ReadOnly);
+        }
+        Place::Live(_) => None,
+        Place::Snapshot(..) if flags.write || flags.truncate => return Err(Error::ReadOnly),
+        Place::Snapshot(view, _) => Some(heads.volume.snapshot(view)?),
+        Place::Snapdir(_) => return Err(Error::IsADirectory),
+    };
+    let handle = heads.open(node, view, |inode| {
+        match inode.kind {
+            FileType::Regular => {}
+            FileType::Directory => return Err(Error::IsADirectory),
+            _ => return Err(Error::Invalid),
+        }
+        check_open(inode, flags)?;
+        Ok(OpenFlags { sync: flags.sync || inode.flags.sync, ..flags })
+    })?;
+    if flags.truncate {
+        let cut = SetAttr { size: Some(0), ..SetAttr::default() };
+        if let Err(e) = set_attributes(heads, caller, node, &cut) {
+            close_handle(commits, node, handle);
+            return Err(e);
+        }
+    }
+    Ok(handle)
+}
+
+/// Closes a file or directory.
+pub fn close_handle(commits: &Commits, node: NodeId, handle: Handle) {
+    commits.heads.handles.remove(handle);
+    drop_reference(commits, node, false);
+}

@@ -1,0 +1,96 @@
+//! Inodes without a name: alive while they are open or the kernel knows them, then purged.
+//!
+//! In memory they are in the gate's `unlinked`; a commit gives each a record in the tree, and opening a file system
+//! purges whatever has one. A purge goes in steps of bounded size, and the record goes last.
+
+use super::truncate::STEP_ITEMS;
+use crate::format::{Ino, Key, Kind};
+use crate::fs::commits::Commits;
+use crate::fs::heads::Head;
+use crate::fs::items::decode_extent;
+use crate::fs::log::Note;
+use crate::ops::{NodeId, Result};
+use crate::volume::Purpose;
+
+fn record(ino: Ino) -> Key {
+    Key::new(Ino::ORPHANS.0, Kind::Orphan, ino.0)
+}
+
+/// The kernel has dropped a live inode, or a handle of it was closed (`forgotten` says which).
+pub fn drop_reference(commits: &Commits, node: NodeId, forgotten: bool) {
+    let Ok((head, ino)) = commits.heads.find(node) else { return };
+    if !head.gate.read().unlinked.contains_key(&ino) {
+        return;
+    }
+    let purge = {
+        let mut gate = head.gate.write();
+        let Some(state) = gate.unlinked.get_mut(&ino) else { return };
+        *state |= forgotten;
+        *state && !commits.heads.handles.is_open(node)
+    };
+    if purge {
+        purge_or_keep(commits, &head, ino);
+    }
+}
+
+/// Purges every inode that has a record from before.
+pub fn purge_orphans(commits: &Commits, head: &Head) -> Result<()> {
+    let view = commits.heads.view(head);
+    let (from, to) = (record(Ino(0)), record(Ino::END));
+    let mut found = Vec::new();
+    for item in view.range(&from, &to) {
+        found.push(Ino(item?.0.rest));
+    }
+    drop(view);
+    if !found.is_empty() {
+        log::info!("purging {} files that were deleted while open", found.len());
+    }
+    found.into_iter().for_each(|ino| purge_or_keep(commits, head, ino));
+    Ok(())
+}
+
+/// Purges every inode that has lost its name, open or not.
+pub fn purge_all_unlinked(commits: &Commits, head: &Head) {
+    let all: Vec<Ino> = head.gate.read().unlinked.keys().copied().collect();
+    all.into_iter().for_each(|ino| purge_or_keep(commits, head, ino));
+}
+
+/// Purges; a damaged inode must not keep anybody from mounting or unmounting, so it stays, with its record.
+fn purge_or_keep(commits: &Commits, head: &Head, ino: Ino) {
+    if let Err(e) = commits.with_space(|| purge(commits, head, ino)) {
+        log::warn!("inode {} without a name stays until the next mount: {e}", ino.0);
+    }
+}
+
+/// Removes every item of an inode. Until the last step it counts as unlinked, so that a commit in between leaves
+/// its record.
+fn purge(commits: &Commits, head: &Head, ino: Ino) -> Result<()> {
+    let (from, to) = (Key { object: ino.0, kind: 0, rest: 0 }, Key { object: ino.0 + 1, kind: 0, rest: 0 });
+    loop {
+        let mut change = commits.heads.change(head)?;
+        change.discard(ino, 0, u64::MAX);
+        let mut items = Vec::new();
+        for item in change.view().range(&from, &to).take(STEP_ITEMS) {
+            let (key, value) = item?;
+            let ext = match key.kind == Kind::Extent as u8 {
+                true => Some(decode_extent(&key, &value)?.1),
+                false => None,
+            };
+            items.push((key, ext));
+        }
+        let last = items.len() < STEP_ITEMS;
+        change.reserve(items.len() + 1, Purpose::Delete)?;
+        for (key, ext) in items {
+            change.txn.remove(&key)?;
+            if let Some(ext) = ext {
+                change.txn.free(&ext);
+            }
+        }
+        if last {
+            change.txn.remove(&record(ino))?;
+            Note::Purged { ino }.put(&mut change.txn);
+            change.gate.unlinked.remove(&ino);
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! `setattr`: changing attributes, the size among them.
+
+use super::truncate::{resize, shrink_in_steps};
+use crate::format::Ino;
+use crate::format::inode::{Inode, MODE_BITS};
+use crate::fs::attributes::{Writer, attr, flags, follow_mode, kill_privileges, writer, written_by};
+use crate::fs::heads::Heads;
+use crate::ops::{Attr, Caller, FileType, NodeId, Result, SetAttr, SetTime, Timestamp};
+use crate::volume::Purpose;
+use std::time::Duration;
+
+/// See [`Operations::setattr`](crate::ops::Operations::setattr).
+pub fn set_attributes(
+    heads: &Heads,
+    caller: &Caller,
+    node: NodeId,
+    set: &SetAttr,
+) -> Result<(Attr, Duration)> {
+    let (head, ino) = heads.target(node)?;
+    if let Some(size) = set.size {
+        shrink_in_steps(heads, &head, ino, size)?;
+    }
+    let writer = if set.size.is_some() { writer(heads, &head, caller, ino)? } else { Writer::Privileged };
+    let mut change = heads.change(&head)?;
+    let mut inode = change.known(ino)?;
+    flags::check_attributes(&inode, set)?;
+    let chown = set.uid.is_some() || set.gid.is_some();
+    if set.size.is_some() {
+        change.regular(ino)?;
+    }
+    let not_directory = inode.kind != FileType::Directory;
+    if not_directory && chown {
+        kill_privileges(&mut change, ino, &mut inode)?;
+    }
+    written_by(&mut change, writer, ino, &mut inode)?;
+    let now = change.now;
+    if set.size.is_some() {
+        inode.mtime = now;
+    }
+    apply_attributes(&mut inode, set, now);
+    if set.mode.is_some() {
+        follow_mode(&mut change, ino, &inode)?;
+    }
+    match set.size {
+        Some(size) => resize(&mut change, ino, &mut inode, size)?,
+        None => change.reserve(1, Purpose::Write)?,
+    }
+    change.put_inode(ino, &inode);
+    change.apply()?;
+    if chown && ino == Ino::ROOT {
+        heads.forget_snapdir(); // it belongs to the same owner
+    }
+    Ok((attr(heads, node, &inode), Duration::MAX))
+}
+
+fn apply_attributes(inode: &mut Inode, set: &SetAttr, now: Timestamp) {
+    let time = |t: SetTime| match t {
+        SetTime::Now => now,
+        SetTime::At(at) => at,
+    };
+    inode.mode = set.mode.map_or(inode.mode, |m| m & MODE_BITS);
+    inode.uid = set.uid.unwrap_or(inode.uid);
+    inode.gid = set.gid.unwrap_or(inode.gid);
+    inode.atime = set.atime.map_or(inode.atime, time);
+    inode.mtime = set.mtime.map_or(inode.mtime, time);
+    inode.ctime = set.ctime.unwrap_or(now);
+}

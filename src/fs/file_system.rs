@@ -1,0 +1,122 @@
+//! The file system on an open volume.
+
+use super::attributes::make_root;
+use super::commits::{Commits, replay};
+use super::content::{purge_all_unlinked, purge_orphans};
+use super::heads::{Gate, Heads};
+use super::options::FsOptions;
+use super::past::{Past, SnapshotCreator};
+use crate::clock::Clock;
+use crate::format::ViewId;
+use crate::ops::{KernelRef, Result};
+use crate::volume::{Recovered, SnapshotInfo, Volume};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The file system on an open volume. Any thread may call any method.
+pub struct Fs {
+    pub(super) heads: Arc<Heads>,
+    pub(super) commits: Arc<Commits>,
+    pub(super) past: Past,
+    recovered: Recovered,
+}
+
+impl Fs {
+    /// The file system of `volume`: replays its log, makes the root of an empty one, and purges what a crash has left
+    /// without a name.
+    pub fn open(volume: Arc<Volume>, options: FsOptions, clock: Clock) -> Result<Arc<Fs>> {
+        let mut gate = Gate::default();
+        let recovered = volume.recover(&mut |txn, note| replay(&mut gate, txn, note));
+        let heads = Arc::new(Heads::new(volume, options, clock, gate));
+        let commits = Arc::new(Commits::new(heads.clone()));
+        let fs = Fs { past: Past::new(commits.clone()), heads, commits, recovered };
+        if !fs.heads.is_read_only() {
+            if fs.recovered.records > 0 {
+                fs.commit()?;
+            }
+            let head = fs.heads.main();
+            make_root(&fs.heads, head)?;
+            purge_orphans(&fs.commits, head)?;
+            purge_all_unlinked(&fs.commits, head);
+        }
+        Ok(Arc::new(fs))
+    }
+
+    /// Connects the way back to the kernel.
+    pub fn set_kernel(&self, kernel: KernelRef) {
+        self.heads.set_kernel(kernel);
+    }
+
+    /// Makes every change that has returned durable.
+    pub fn commit(&self) -> Result<()> {
+        self.commits.commit()
+    }
+
+    /// True if somebody changed something since the last commit.
+    pub fn has_changes(&self) -> bool {
+        self.commits.has_changes()
+    }
+
+    /// Commits if anything has changed; otherwise has the host get back what is not needed at rest. For a timer.
+    pub fn tick(&self) -> Result<()> {
+        self.commits.tick()
+    }
+
+    /// Waits until a commit is wanted before its time, and returns true then, or until time is over.
+    pub fn wait_for_pressure(&self, timeout: Duration) -> bool {
+        self.commits.wait_for_pressure(timeout)
+    }
+
+    /// Lets whoever waits for pressure go on, for good.
+    pub fn end_pressure(&self) {
+        self.commits.end_pressure();
+    }
+
+    /// Purges every inode without a name, whoever has it open, and commits if anything has changed. The last call.
+    pub fn close(&self) -> Result<()> {
+        if self.heads.is_read_only() {
+            return Ok(());
+        }
+        for head in self.heads.all() {
+            purge_all_unlinked(&self.commits, &head);
+        }
+        // A purge that failed has stopped the volume: a commit tells why.
+        if self.heads.volume.is_read_only() { self.commit() } else { self.tick() }
+    }
+
+    /// What was replayed when it was opened.
+    pub fn recovered(&self) -> &Recovered {
+        &self.recovered
+    }
+
+    /// The volume below.
+    pub fn volume(&self) -> &Arc<Volume> {
+        &self.heads.volume
+    }
+
+    /// Makes a snapshot of the live tree, durable when this returns. Everything whose `write` returned before the call
+    /// is in. On an error nothing is left.
+    pub fn create_snapshot(&self, name: &[u8], creator: SnapshotCreator) -> Result<ViewId> {
+        self.past.create_snapshot(name, creator)
+    }
+
+    /// Gives a snapshot another name.
+    pub fn rename_snapshot(&self, name: &[u8], new: &[u8]) -> Result<()> {
+        self.past.rename_snapshot(name, new)
+    }
+
+    /// Deletes a snapshot: its name at once, its space in the background. Open files in it stay readable.
+    pub fn delete_snapshot(&self, name: &[u8]) -> Result<()> {
+        self.past.delete_snapshot(name)
+    }
+
+    /// All snapshots, oldest first.
+    pub fn snapshots(&self) -> Vec<SnapshotInfo> {
+        self.past.snapshots()
+    }
+
+    /// For how long the last snapshot held up changes.
+    pub fn snapshot_pause(&self) -> Duration {
+        self.past.snapshot_pause()
+    }
+}

@@ -1,0 +1,109 @@
+//! What lies around small reads of an open file, and when to have the host read it ahead of the next one
+//! (docs/decisions/0016).
+//!
+//! The kernel asks for each block once and then keeps it, so a second small read of a cluster is of another block: then
+//! the rest of the cluster will be asked for as well. Once many clusters were touched the whole file will be, and then
+//! the first read of a cluster is enough. A cluster is named once in the life of a handle: whatever is read, the host
+//! reads no more than the file in vain.
+
+use crate::sys::process::memory_bytes;
+use std::ops::Range;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
+
+/// Bytes of a cluster, aligned to as much. On an SSD a read of so much takes about half as long again as one of 4 KiB.
+const CLUSTER_BYTES: u64 = 64 << 10;
+/// A file of which this part of the clusters was touched is going to be read whole.
+const DENSE_PART: usize = 8;
+/// A file that takes more than this part of the memory is not kept by the host until it pays.
+const MEMORY_PART: u64 = 4;
+
+const UNTOUCHED: u8 = 0;
+const TOUCHED: u8 = 1;
+const NAMED: u8 = 2;
+
+/// The clusters of an open file. Any thread; two that touch one cluster at the same time may both name it.
+#[derive(Default)]
+pub struct Around(OnceLock<Clusters>);
+
+struct Clusters {
+    states: Box<[AtomicU8]>,
+    touched: AtomicUsize,
+}
+
+impl Clusters {
+    /// Of a file of `size` bytes; what it grows later has none.
+    fn new(size: u64, memory: u64) -> Clusters {
+        let count = if size <= memory / MEMORY_PART { size.div_ceil(CLUSTER_BYTES) } else { 0 };
+        Clusters {
+            states: (0..count).map(|_| AtomicU8::new(UNTOUCHED)).collect(),
+            touched: AtomicUsize::new(0),
+        }
+    }
+
+    fn touch(&self, n: usize) -> bool {
+        let Some(state) = self.states.get(n) else { return false };
+        let named = match state.load(Relaxed) {
+            UNTOUCHED => self.touched.fetch_add(1, Relaxed) >= self.states.len() / DENSE_PART,
+            TOUCHED => true,
+            _ => return false,
+        };
+        state.store(if named { NAMED } else { TOUCHED }, Relaxed);
+        named
+    }
+}
+
+impl Around {
+    /// Notes a read of `len` bytes at `offset` of a file of `size` bytes: the range of the file around it if the rest of
+    /// that will be needed soon.
+    pub fn note(&self, offset: u64, len: u64, size: u64) -> Option<Range<u64>> {
+        if len >= CLUSTER_BYTES.min(size) {
+            return None;
+        }
+        let clusters = self.0.get_or_init(|| Clusters::new(size, memory_bytes()));
+        let n = offset / CLUSTER_BYTES;
+        clusters.touch(n as usize).then(|| n * CLUSTER_BYTES..(n + 1) * CLUSTER_BYTES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEMORY: u64 = 1 << 30;
+
+    #[test]
+    fn a_second_read_of_a_cluster_names_it_once() {
+        let clusters = Clusters::new(64 * CLUSTER_BYTES, MEMORY);
+        let of_one = [5; 4].map(|n| clusters.touch(n));
+        assert_eq!(of_one, [false, true, false, false]);
+        assert!(!clusters.touch(64), "past the end that the file had");
+    }
+
+    #[test]
+    fn many_touched_clusters_name_the_rest_at_once() {
+        let clusters = Clusters::new(64 * CLUSTER_BYTES, MEMORY);
+        let named = (0..64).map(|n| clusters.touch(n)).collect::<Vec<_>>();
+        assert_eq!(named.iter().position(|named| *named), Some(8));
+        assert!(named[8..].iter().all(|named| *named));
+        assert_eq!((0..64).filter(|n| clusters.touch(*n)).count(), 8, "those that were not named before");
+        assert_eq!((0..64).filter(|n| clusters.touch(*n)).count(), 0);
+    }
+
+    #[test]
+    fn files_that_memory_does_not_hold_are_left_alone() {
+        assert!(!Clusters::new(MEMORY / 4, MEMORY).states.is_empty());
+        let clusters = Clusters::new(MEMORY / 4 + 1, MEMORY);
+        assert_eq!([0; 3].map(|n| clusters.touch(n)), [false; 3]);
+        assert!(!Clusters::new(0, MEMORY).touch(0));
+    }
+
+    #[test]
+    fn a_read_of_a_whole_cluster_or_file_is_no_small_one() {
+        let around = Around::default();
+        assert_eq!(around.note(0, CLUSTER_BYTES, 2 * CLUSTER_BYTES), None);
+        assert_eq!(around.note(0, 8192, 5000), None);
+        assert_eq!(around.note(4096, 4096, CLUSTER_BYTES), Some(0..CLUSTER_BYTES));
+        assert_eq!(around.note(8192, 4096, CLUSTER_BYTES), None);
+    }
+}

@@ -1,0 +1,265 @@
+//! A change of a writable tree: what one request does, all or nothing.
+//!
+//! Items are collected and read back through the collection; nothing reaches the tree before [`Change::finish`] has
+//! reserved the space for all of it. A change that is dropped has done nothing. The exceptions are changes of block
+//! maps, which go straight into the transaction: they reserve first ([`Change::reserve`]) and then cannot be refused.
+//! Holds the gate for writing and, inside it, the transaction: in this order, released in the reverse one.
+
+use super::dirty::{Block, DirtyBlock, zero_block};
+use super::head::{Gate, Head};
+use crate::format::inode::Inode;
+use crate::format::{BLOCK_BYTES, Ino, Key, Kind};
+use crate::fs::error::inconsistent;
+use crate::fs::items::{Items, read_blocks};
+use crate::fs::log::Note;
+use crate::ops::{Error, FileType, NodeId, Result, Timestamp};
+use crate::volume::{Need, Purpose, Txn, View, VolumeError};
+use parking_lot::{Mutex, RwLockWriteGuard};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// For so few delayed blocks of a file the nodes that its extents are in are not counted.
+const FEW_BLOCKS: u64 = 8;
+/// Nor are more than this many.
+const SPAN_MAX: usize = 2000;
+
+/// One change in progress.
+pub struct Change<'a> {
+    batch: BTreeMap<Key, Option<Vec<u8>>>,
+    unlinked: Vec<Ino>,
+    /// What was announced for the next [`Change::reserve`], and the leaves among it for whose file, see
+    /// [`crate::fs::heads::dirty::Held`].
+    need: Need,
+    leaves: Option<(Ino, u64, u64)>,
+    /// Inodes whose set-id bits fall, and where to tell that when it has happened.
+    fallen: (Vec<Ino>, &'a Mutex<Vec<NodeId>>),
+    head: &'a Head,
+    /// The transaction. Dropped, and so visible, before the gate opens.
+    pub txn: Txn<'a>,
+    /// The gate.
+    pub gate: RwLockWriteGuard<'a, Gate>,
+    /// The time of the change.
+    pub now: Timestamp,
+}
+
+impl Items for Change<'_> {
+    fn with<T>(
+        &self,
+        key: &Key,
+        f: impl FnOnce(Option<&[u8]>) -> std::result::Result<T, VolumeError>,
+    ) -> std::result::Result<T, VolumeError> {
+        match self.batch.get(key) {
+            Some(value) => f(value.as_deref()),
+            None => self.txn.view().with(key, f),
+        }
+    }
+}
+
+impl<'a> Change<'a> {
+    /// A change of `head`, whose gate and transaction these are. What it does to set-id bits it tells `fallen`.
+    pub fn new(
+        head: &'a Head,
+        mut gate: RwLockWriteGuard<'a, Gate>,
+        txn: Txn<'a>,
+        now: Timestamp,
+        fallen: &'a Mutex<Vec<NodeId>>,
+    ) -> Change<'a> {
+        gate.dirty.settled();
+        let (batch, need, fallen) = (BTreeMap::new(), Need::default(), (Vec::new(), fallen));
+        Change { batch, unlinked: Vec::new(), need, leaves: None, fallen, head, txn, gate, now }
+    }
+
+    /// The tree without what was collected.
+    pub fn view(&self) -> &View {
+        self.txn.view()
+    }
+
+    /// Collects a new value.
+    pub fn put(&mut self, key: Key, value: Vec<u8>) {
+        self.batch.insert(key, Some(value));
+    }
+
+    /// Collects a removal.
+    pub fn delete(&mut self, key: Key) {
+        self.batch.insert(key, None);
+    }
+
+    /// Has the kernel told, once the change is visible, that set-id bits of `ino` are gone.
+    pub fn tell_fallen(&mut self, ino: Ino) {
+        self.fallen.0.push(ino);
+    }
+
+    /// The last key from `from` to `to` that was collected.
+    pub fn last_collected(&self, from: &Key, to: &Key) -> Option<&Key> {
+        self.batch.range(from..=to).next_back().map(|(key, _)| key)
+    }
+
+    /// The inode of a node that the kernel knows.
+    pub fn known(&self, ino: Ino) -> Result<Inode> {
+        self.inode(ino)?.ok_or(Error::Stale)
+    }
+
+    /// The inode that a directory entry names: it must exist.
+    pub fn named(&self, ino: Ino) -> Result<Inode> {
+        Ok(self.inode(ino)?.ok_or_else(|| inconsistent(ino, "has a name but no inode"))?)
+    }
+
+    /// The inode of a directory that can take names.
+    pub fn directory(&self, ino: Ino) -> Result<Inode> {
+        let inode = self.known(ino)?;
+        match (inode.kind, inode.nlink) {
+            (FileType::Directory, 0) => Err(Error::NotFound),
+            (FileType::Directory, _) => Ok(inode),
+            _ => Err(Error::NotADirectory),
+        }
+    }
+
+    /// The inode of a regular file.
+    pub fn regular(&self, ino: Ino) -> Result<Inode> {
+        let inode = self.known(ino)?;
+        match inode.kind {
+            FileType::Regular => Ok(inode),
+            FileType::Directory => Err(Error::IsADirectory),
+            _ => Err(Error::Invalid),
+        }
+    }
+
+    /// Content of a block as the tree has it.
+    pub fn old_block(&self, ino: Ino, inode: &Inode, n: u64) -> Result<Block> {
+        let mut block = zero_block();
+        let at = n * BLOCK_BYTES;
+        if at < inode.size {
+            let bytes = Arc::make_mut(&mut block);
+            read_blocks(self.view(), ino, inode, at, bytes, |_| false)?;
+        }
+        Ok(block)
+    }
+
+    /// Collects content that is kept in the tree.
+    pub fn put_inline(&mut self, ino: Ino, bytes: &[u8]) {
+        self.put(Key::new(ino.0, Kind::Inline, 0), bytes.to_vec());
+    }
+
+    /// Collects an inode.
+    pub fn put_inode(&mut self, ino: Ino, inode: &Inode) {
+        self.put(Key::new(ino.0, Kind::Inode, 0), inode.encode().to_vec());
+    }
+
+    /// Takes one name off the count of `ino`; all of them from a directory.
+    pub fn drop_link(&mut self, ino: Ino) -> Result<()> {
+        let mut inode = self.named(ino)?;
+        inode.nlink = match inode.kind {
+            FileType::Directory => 0,
+            _ => inode.nlink.checked_sub(1).ok_or_else(|| inconsistent(ino, "has a name and no links"))?,
+        };
+        inode.ctime = self.now;
+        self.put_inode(ino, &inode);
+        if inode.nlink == 0 {
+            self.unlinked.push(ino);
+        }
+        Ok(())
+    }
+
+    /// Puts bytes into a delayed block, which is `base` if it was not delayed yet.
+    pub fn write_block(&mut self, ino: Ino, block: u64, at: usize, bytes: &[u8], base: DirtyBlock) {
+        Note::Write { ino, block, at: at as u16, fresh: base.fresh, bytes }.put(&mut self.txn);
+        self.gate.dirty.edit(ino, block, || base)[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Zeroes a part of a delayed block, which is `base` if it was not delayed yet.
+    pub fn zero_in_block(&mut self, ino: Ino, block: u64, part: Range<usize>, base: DirtyBlock) {
+        let (at, len) = (part.start as u16, part.len() as u16);
+        Note::Zero { ino, block, at, fresh: base.fresh, len }.put(&mut self.txn);
+        self.gate.dirty.edit(ino, block, || base)[part].fill(0);
+    }
+
+    /// Forgets delayed blocks of a range.
+    pub fn discard(&mut self, ino: Ino, from: u64, to: u64) {
+        if self.gate.dirty.discard(ino, from, to) {
+            Note::Discard { ino, from, to }.put(&mut self.txn);
+        }
+    }
+
+    /// Secures space for the collected items, `items` more and what has been announced with [`Self::will_cut`] and
+    /// [`Self::will_delay`].
+    pub fn reserve(&mut self, items: usize, purpose: Purpose) -> Result<()> {
+        let items = (items + self.batch.len() + 1) as u32;
+        // One for each inode that loses its last name: its orphan record.
+        let later = self.unlinked.len() as u32;
+        self.txn.reserve(Need { items, later, ..self.need }, purpose)?;
+        self.need = Need::default();
+        if let Some((ino, leaves, beside)) = self.leaves.take() {
+            let held = self.gate.dirty.held(ino);
+            held.leaves += leaves;
+            held.beside += beside;
+        }
+        Ok(())
+    }
+
+    /// Has the next [`Self::reserve`] reserve for so many more delayed blocks of `ino`.
+    pub fn will_delay(&mut self, ino: Ino, inode: &Inode, blocks: u64) -> Result<()> {
+        if blocks == 0 {
+            return Ok(());
+        }
+        let all = self.gate.dirty.count(ino) + blocks;
+        let held = *self.gate.dirty.held(ino);
+        let (mut leaves, mut beside) = (0, 0);
+        if inode.blocks == 0 && !inode.has_inline && !inode.has_xattr {
+            beside = Need::beside(all).saturating_sub(held.beside);
+            self.need.beside_blocks += blocks;
+        } else {
+            let span = if all > FEW_BLOCKS { self.span(ino)? } else { None };
+            leaves = Need::leaves(all, span).saturating_sub(held.leaves);
+        }
+        self.need.data_bytes += blocks * BLOCK_BYTES;
+        self.need.leaves += leaves;
+        self.need.beside += beside;
+        self.leaves = Some((ino, leaves, beside));
+        Ok(())
+    }
+
+    /// How many nodes of the tree the extents of a file are in. None if they are too many to count.
+    fn span(&mut self, ino: Ino) -> Result<Option<usize>> {
+        if let Some(span) = self.gate.dirty.held(ino).span {
+            return Ok(span);
+        }
+        let (from, to) = (Key::new(ino.0, Kind::Extent, 0), Key::new(ino.0, Kind::Extent, u64::MAX));
+        let span = self.view().nodes_between(&from, &to, SPAN_MAX)?;
+        self.gate.dirty.held(ino).span = Some(span);
+        Ok(span)
+    }
+
+    /// Has the next [`Self::reserve`] reserve for so many compressed extents more that may be cut in two.
+    pub fn will_cut(&mut self, extents: usize) {
+        self.need.cuts += extents as u32;
+    }
+
+    /// Reserves, then puts everything into the tree.
+    pub fn finish(mut self, purpose: Purpose) -> Result<()> {
+        self.reserve(0, purpose)?;
+        self.apply()
+    }
+
+    /// Puts everything into the tree. Space has been reserved.
+    pub fn apply(mut self) -> Result<()> {
+        for (key, value) in std::mem::take(&mut self.batch) {
+            match value {
+                Some(value) => self.txn.insert(key, &value)?,
+                None => {
+                    self.txn.remove(&key)?;
+                }
+            }
+        }
+        for ino in std::mem::take(&mut self.unlinked) {
+            Note::Unlinked { ino }.put(&mut self.txn);
+            self.gate.unlinked.insert(ino, false);
+        }
+        let (head, (fallen, told)) = (self.head, (std::mem::take(&mut self.fallen.0), self.fallen.1));
+        drop(self); // visible from here on
+        if !fallen.is_empty() {
+            told.lock().extend(fallen.into_iter().map(|ino| head.node(ino)));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,85 @@
+//! Open files and directories, and how many of them each live inode has.
+//!
+//! A handle of a snapshot holds its view, which stays readable when the snapshot is deleted. The table is a leaf in the
+//! lock order: nothing else is locked while it is.
+
+use super::around::Around;
+use crate::ops::{Error, Handle, NodeId, OpenFlags, Result};
+use crate::volume::View;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// One open file or directory.
+pub struct Open {
+    /// What is open.
+    pub node: NodeId,
+    /// How.
+    pub flags: OpenFlags,
+    /// The view of a snapshot; none for the live tree.
+    pub view: Option<Arc<View>>,
+    /// Where it was read.
+    pub around: Around,
+}
+
+#[derive(Default)]
+struct Table {
+    last: u64,
+    open: BTreeMap<u64, Arc<Open>>,
+    /// Live nodes: handles, and those of them that write.
+    counts: BTreeMap<NodeId, (u32, u32)>,
+}
+
+/// All of them. Any thread.
+#[derive(Default)]
+pub struct Handles(Mutex<Table>);
+
+impl Handles {
+    /// Adds one.
+    pub fn add(&self, open: Open) -> Handle {
+        let mut t = self.0.lock();
+        t.last += 1;
+        let n = t.last;
+        if open.node.is_live() {
+            let count = t.counts.entry(open.node).or_default();
+            count.0 += 1;
+            count.1 += u32::from(open.flags.write);
+        }
+        t.open.insert(n, Arc::new(open));
+        Handle(n)
+    }
+
+    /// The open file behind `handle`, if it is of `node`.
+    pub fn get(&self, node: NodeId, handle: Handle) -> Result<Arc<Open>> {
+        match self.0.lock().open.get(&handle.0) {
+            Some(open) if open.node == node => Ok(open.clone()),
+            _ => Err(Error::BadHandle),
+        }
+    }
+
+    /// Closes.
+    pub fn remove(&self, handle: Handle) {
+        let mut t = self.0.lock();
+        let Some(open) = t.open.remove(&handle.0) else { return };
+        if open.node.is_live() {
+            let left = t.counts.get_mut(&open.node).map_or(0, |count| {
+                count.0 -= 1;
+                count.1 -= u32::from(open.flags.write);
+                count.0
+            });
+            if left == 0 {
+                t.counts.remove(&open.node);
+            }
+        }
+    }
+
+    /// True if a handle of the live node is open.
+    pub fn is_open(&self, node: NodeId) -> bool {
+        self.0.lock().counts.contains_key(&node)
+    }
+
+    /// Live nodes that are open for writing.
+    pub fn writers(&self) -> Vec<NodeId> {
+        self.0.lock().counts.iter().filter(|(_, c)| c.1 > 0).map(|(node, _)| *node).collect()
+    }
+}

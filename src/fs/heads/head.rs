@@ -1,0 +1,41 @@
+//! The head of a line as the file system sees it: a writable tree, and what belongs to it and is not in the tree yet.
+
+use super::dirty::Dirty;
+use super::misses::Misses;
+use crate::format::Ino;
+use crate::ops::NodeId;
+use parking_lot::RwLock;
+use std::collections::BTreeMap;
+
+/// What the gate of a head guards: the part of its state that is not in the tree.
+#[derive(Default)]
+pub struct Gate {
+    /// Delayed data.
+    pub dirty: Dirty,
+    /// Inodes without a name that still exist, and whether the kernel has forgotten them.
+    pub unlinked: BTreeMap<Ino, bool>,
+}
+
+/// One writable tree. Inode numbers of two heads may be the same: what is kept by inode is kept in here.
+///
+/// Changes hold the gate for writing. Readers of content hold it for reading only while they take a view and the delayed
+/// blocks; readers of names need no more than a view, and readers of attributes look at the delayed blocks after it.
+pub struct Head {
+    root: NodeId,
+    /// The gate.
+    pub gate: RwLock<Gate>,
+    /// Files whose content could not be compressed.
+    pub misses: Misses,
+}
+
+impl Head {
+    /// The head whose root has this number, with what a replay of the log has found.
+    pub fn new(root: NodeId, gate: Gate) -> Head {
+        Head { root, gate: RwLock::new(gate), misses: Misses::default() }
+    }
+
+    /// The number of an inode of this head, as the kernel knows it.
+    pub fn node(&self, ino: Ino) -> NodeId {
+        self.root.sibling(ino.0)
+    }
+}

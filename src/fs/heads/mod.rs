@@ -1,0 +1,21 @@
+//! The writable trees, and what belongs to them beside the tree: delayed content, inodes without a name, open files.
+//!
+//! State: [`Heads`], with a [`Head`] for each line. Below: `items`, `log`. It begins a [`Change`] and puts what that has
+//! collected into the tree; what requests mean is said in the rooms above.
+
+mod around;
+mod change;
+mod dirty;
+mod handle;
+mod head;
+#[expect(clippy::module_inception, reason = "the room is named after the type that owns its state")]
+mod heads;
+mod misses;
+mod node;
+
+pub use change::Change;
+pub use dirty::{Block, Dirty, DirtyBlock, Pass, zero_block};
+pub use handle::Open;
+pub use head::{Gate, Head};
+pub use heads::Heads;
+pub use node::{Place, place, snapdir_node};

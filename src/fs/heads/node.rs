@@ -1,0 +1,30 @@
+//! What a node number stands for.
+
+use crate::format::{Ino, ViewId};
+use crate::ops::NodeId;
+
+/// Which tree a node is of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// A writable tree.
+    Live(Ino),
+    /// A snapshot.
+    Snapshot(ViewId, Ino),
+    /// The `.snapshots` of this live directory.
+    Snapdir(Ino),
+}
+
+/// Where `node` is.
+pub fn place(node: NodeId) -> Place {
+    let ino = Ino(node.ino());
+    match node.view() {
+        0 => Place::Live(ino),
+        NodeId::SNAPDIR_VIEW => Place::Snapdir(ino),
+        view => Place::Snapshot(ViewId(view), ino),
+    }
+}
+
+/// The node of the `.snapshots` in a live directory.
+pub fn snapdir_node(dir: Ino) -> NodeId {
+    NodeId::new(NodeId::SNAPDIR_VIEW, dir.0)
+}

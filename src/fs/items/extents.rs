@@ -1,0 +1,143 @@
+//! The block map of a file: extent items by file offset.
+//!
+//! Extents of a file never overlap, start and end on block borders, and an inode with an inline item has none in its
+//! first block. The functions here change the tree at once: space for the items must have been reserved, and every
+//! question that may be refused must have been asked before. Times, sizes and delayed data are not looked at.
+//!
+//! A compressed extent that is cut stays where it is: what is left of it are pieces, each a reference to its frame.
+
+use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind};
+use crate::fs::items::reader::decode_extent;
+use crate::volume::{Txn, View, VolumeError};
+
+type Result<T> = std::result::Result<T, VolumeError>;
+
+fn key(ino: Ino, offset: u64) -> Key {
+    Key::new(ino.0, Kind::Extent, offset)
+}
+
+/// The extent that covers `offset`, with its own offset.
+pub fn at(view: &View, ino: Ino, offset: u64) -> Result<Option<(u64, Extent)>> {
+    let Some((k, item)) = view.last_at_or_before(&key(ino, offset), &key(ino, 0))? else {
+        return Ok(None);
+    };
+    let (from, ext) = decode_extent(&k, &item)?;
+    Ok((from + ext.len_bytes() > offset).then_some((from, ext)))
+}
+
+/// The first extent that ends after `offset`.
+pub fn next(view: &View, ino: Ino, offset: u64) -> Result<Option<(u64, Extent)>> {
+    if let Some(found) = at(view, ino, offset)? {
+        return Ok(Some(found));
+    }
+    match view.range(&key(ino, offset), &key(ino, u64::MAX)).next() {
+        Some(item) => {
+            let (k, item) = item?;
+            decode_extent(&k, &item).map(Some)
+        }
+        None => Ok(None),
+    }
+}
+
+/// Every extent that overlaps `from..to`, in order, at most `limit`.
+pub fn overlapping(view: &View, ino: Ino, from: u64, to: u64, limit: usize) -> Result<Vec<(u64, Extent)>> {
+    let mut out = Vec::new();
+    if from >= to {
+        return Ok(out);
+    }
+    out.extend(at(view, ino, from)?);
+    for item in view.range(&key(ino, from + 1), &key(ino, to)).take(limit.saturating_sub(out.len())) {
+        let (k, item) = item?;
+        out.push(decode_extent(&k, &item)?);
+    }
+    Ok(out)
+}
+
+/// The last extent of the file.
+pub fn last(view: &View, ino: Ino) -> Result<Option<(u64, Extent)>> {
+    match view.last_at_or_before(&key(ino, u64::MAX), &key(ino, 0))? {
+        Some((k, item)) => decode_extent(&k, &item).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// What is left alone by [`replace`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Nothing.
+    Nothing,
+    /// Extents that hold only space: they read as zeros already.
+    Unwritten,
+}
+
+/// Takes away what maps `from..to` (block borders) and puts `new` there. Returns by how many bytes the mapped space
+/// has grown.
+pub fn replace(
+    txn: &mut Txn,
+    ino: Ino,
+    from: u64,
+    to: u64,
+    keep: Keep,
+    new: &[(u64, Extent)],
+) -> Result<i64> {
+    debug_assert!(from.is_multiple_of(BLOCK_BYTES) && to.is_multiple_of(BLOCK_BYTES));
+    let mut grown = 0;
+    let old = overlapping(txn.view(), ino, from, to, usize::MAX).map_err(|e| txn.failed(e))?;
+    for (at, ext) in old {
+        if keep == Keep::Unwritten && ext.is_unwritten() {
+            continue;
+        }
+        let end = at + ext.len_bytes();
+        let (cut_from, cut_to) = (at.max(from), end.min(to));
+        txn.remove(&key(ino, at))?;
+        let front = (at < cut_from).then(|| ext.slice(0, cut_from - at));
+        let mut back = (cut_to < end).then(|| ext.slice(cut_to - at, end - cut_to));
+        if !ext.is_compressed() {
+            txn.free(&ext.slice(cut_from - at, cut_to - cut_from));
+        } else if front.is_none() && back.is_none() {
+            txn.free(&ext);
+        } else if front.is_some() {
+            // One piece goes on with the reference to the frame, a second one gets its own.
+            back = back.map(|piece| txn.share(&piece));
+        }
+        grown -= ext.occupied_bytes() as i64;
+        for (at, piece) in [(at, front), (cut_to, back)] {
+            if let Some(piece) = piece {
+                txn.insert(key(ino, at), &piece.encode())?;
+                grown += piece.occupied_bytes() as i64;
+            }
+        }
+    }
+    for (at, ext) in new {
+        debug_assert!(*at >= from && at + ext.len_bytes() <= to);
+        txn.insert(key(ino, *at), &ext.encode())?;
+        grown += ext.occupied_bytes() as i64;
+    }
+    Ok(grown)
+}
+
+/// How many extents a change of blocks among `old` may cut in two, if it happens in `places` contiguous ranges: only
+/// those that are compressed count, see [`Need::cuts`](crate::volume::Need).
+pub fn cuts(old: &[(u64, Extent)], places: usize) -> usize {
+    old.iter().filter(|(_, ext)| ext.is_compressed()).count().min(places)
+}
+
+/// Lays `extents` one behind the other from `offset` on, as few items as possible.
+pub fn lay(offset: u64, extents: impl IntoIterator<Item = Extent>) -> Vec<(u64, Extent)> {
+    let mut out: Vec<(u64, Extent)> = Vec::new();
+    let mut at = offset;
+    for ext in extents {
+        let len = ext.len_bytes();
+        match out.last_mut() {
+            Some((_, last)) if last.joins(&ext) => *last = last.clone().join(&ext),
+            _ => out.push((at, ext)),
+        }
+        at += len;
+    }
+    out
+}
+
+/// `blocks` of an inode (512-byte units) after its mapped space has grown by `bytes`.
+pub fn add_blocks(blocks: u64, bytes: i64) -> u64 {
+    blocks.saturating_add_signed(bytes / 512)
+}

@@ -1,0 +1,139 @@
+//! Finding and listing names, in the live tree and in snapshots alike, and opening files and directories.
+//!
+//! A listing is ordered by cookie, and a cookie belongs to its entry as long as that has its name: whatever is added
+//! or removed meanwhile, nothing that stays is listed twice or missed.
+
+use super::name::{SNAPDIR_NAME, check_name};
+use crate::format::dirent::Bucket;
+use crate::format::{Ino, Key, Kind};
+use crate::fs::attributes::entry;
+use crate::fs::error::{damaged, inconsistent};
+use crate::fs::heads::{Heads, Place, place, snapdir_node};
+use crate::fs::items::Items;
+use crate::fs::listing::Listing;
+use crate::fs::options::SnapdirMode;
+use crate::fs::past::Past;
+use crate::ops::{Entry, Error, FileType, Handle, NodeId, OpenFlags, Result};
+use crate::volume::View;
+
+/// Cookie of a listed `.snapshots`: behind every hash.
+const COOKIE_SNAPDIR: u64 = u64::MAX >> 1;
+
+/// See [`Operations::lookup`](crate::ops::Operations::lookup).
+pub fn find(past: &Past, parent: NodeId, name: &[u8]) -> Result<Entry> {
+    check_name(name)?;
+    let heads = &*past.commits.heads;
+    if let Place::Snapdir(dir) = place(parent) {
+        return past.find_in_snapdir(dir, name);
+    }
+    let view = heads.view_of(parent)?;
+    let dir = Ino(parent.ino());
+    let inode = view.inode(dir)?.ok_or(Error::Stale)?;
+    match name {
+        b"." => return Ok(entry(heads, parent, &inode)),
+        _ if inode.kind != FileType::Directory => return Err(Error::NotADirectory),
+        b".." => {
+            let up = parent_node(parent, inode.parent);
+            return match place(up) {
+                Place::Snapdir(dir) => past.snapdir_entry(dir),
+                _ => {
+                    let ino = Ino(up.ino());
+                    let inode =
+                        view.inode(ino)?.ok_or_else(|| inconsistent(ino, "is a parent, not there"))?;
+                    Ok(entry(heads, up, &inode))
+                }
+            };
+        }
+        SNAPDIR_NAME if parent.is_live() && has_snapdir(heads, dir) => return past.snapdir_entry(dir),
+        _ => {}
+    }
+    let found = view.find_name(dir, name)?.ok_or(Error::NotFound)?;
+    child_entry(heads, &view, parent, found.ino)
+}
+
+fn child_entry(heads: &Heads, view: &View, parent: NodeId, ino: Ino) -> Result<Entry> {
+    let inode = view.inode(ino)?.ok_or_else(|| inconsistent(ino, "has a name but no inode"))?;
+    Ok(entry(heads, parent.sibling(ino.0), &inode))
+}
+
+/// True if `.snapshots` is found in the live directory.
+fn has_snapdir(heads: &Heads, dir: Ino) -> bool {
+    heads.options.snapdir != SnapdirMode::Disabled && (dir == Ino::ROOT || heads.options.snapdir_everywhere)
+}
+
+/// See [`Operations::readdir`](crate::ops::Operations::readdir).
+pub fn list(past: &Past, handle: Handle, mut listing: Listing) -> Result<()> {
+    let heads = &*past.commits.heads;
+    let node = listing.node;
+    let view = match place(node) {
+        Place::Snapdir(dir) => {
+            heads.handles.get(node, handle)?;
+            return past.list_snapdir(dir, listing);
+        }
+        _ => heads.view_through(node, Some(handle))?,
+    };
+    let dir = Ino(node.ino());
+    let inode = view.inode(dir)?.ok_or(Error::Stale)?;
+    if !listing.give_dots(parent_node(node, inode.parent))? || !list_names(heads, &view, dir, &mut listing)? {
+        return Ok(());
+    }
+    if node == NodeId::ROOT && heads.options.snapdir == SnapdirMode::Visible {
+        let snapdir = snapdir_node(dir);
+        let entry = || past.snapdir_entry(dir);
+        listing.give(COOKIE_SNAPDIR, snapdir, FileType::Directory, SNAPDIR_NAME, entry)?;
+    }
+    Ok(())
+}
+
+fn list_names(heads: &Heads, view: &View, dir: Ino, listing: &mut Listing) -> Result<bool> {
+    let node = listing.node;
+    let from = Key::new(dir.0, Kind::Dirent, listing.after & !0xff);
+    for item in view.range(&from, &Key::new(dir.0, Kind::Dirent, u64::MAX)) {
+        let (key, value) = item?;
+        let mut bucket = Bucket::decode(&value).map_err(|e| damaged(dir, e))?;
+        bucket.entries.sort_unstable_by_key(|e| e.slot);
+        for e in &bucket.entries {
+            let child = node.sibling(e.ino.0);
+            let entry = || child_entry(heads, view, node, e.ino);
+            if !listing.give(e.cookie(key.rest), child, e.kind, &e.name, entry)? {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// See [`Operations::opendir`](crate::ops::Operations::opendir).
+pub fn open_directory(past: &Past, node: NodeId) -> Result<Handle> {
+    let heads = &past.commits.heads;
+    let flags = OpenFlags {
+        read: true,
+        write: false,
+        append: false,
+        at_end: false,
+        truncate: false,
+        exclusive: false,
+        sync: false,
+        no_atime: false,
+    };
+    let view = match place(node) {
+        Place::Snapdir(dir) => {
+            past.snapdir_attr(dir)?;
+            return Ok(heads.open_virtual(node, flags));
+        }
+        Place::Snapshot(view, _) => Some(heads.volume.snapshot(view)?),
+        Place::Live(_) => None,
+    };
+    heads.open(node, view, |inode| match inode.kind {
+        FileType::Directory => Ok(flags),
+        _ => Err(Error::NotADirectory),
+    })
+}
+
+/// The node of `..`: above the root of a snapshot is the `.snapshots` that it was entered by.
+fn parent_node(node: NodeId, parent: Ino) -> NodeId {
+    match place(node) {
+        Place::Snapshot(_, Ino::ROOT) => snapdir_node(Ino::ROOT),
+        _ => node.sibling(parent.0),
+    }
+}
