@@ -9,7 +9,7 @@ use super::convert::{self, caller};
 use super::errno::errno;
 use super::hidden;
 use super::ioctl;
-use super::locality::{Locality, Turn};
+use super::locality::{Locality, Served};
 use super::reply::{
     attributes, created, data, empty, entry, file_open_flags, nothing, opened, value, written,
 };
@@ -77,8 +77,8 @@ impl Adapter {
 
     /// A request that a program waits for has arrived on this thread. What is returned is kept until it is answered.
     /// None for what the kernel asks by itself, such as to write back what it collected.
-    fn arrived(&self, req: &Request, bytes: usize) -> Option<Turn<'_>> {
-        self.locality.as_ref().filter(|_| req.pid() != 0).map(|locality| locality.turn(req.pid(), bytes))
+    fn arrived(&self, req: &Request, bytes: usize) -> Option<Served<'_>> {
+        self.locality.as_ref().filter(|_| req.pid() != 0).map(|locality| locality.arrived(req.pid(), bytes))
     }
 
     /// This request may wait for a device, so others should be answered meanwhile.

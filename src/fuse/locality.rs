@@ -1,20 +1,24 @@
-//! Where requests are answered, and by how many threads: near the program that waits, and by few, where that pays.
+//! Decides on which processor, and by how many threads, requests are answered.
 //!
-//! A request is two wake-ups: of a request thread, and of the program that waits for the answer. The kernel sends each to
-//! a processor that is idle, which is another one, and on a virtual machine waking a sleeping processor takes longer than
-//! most requests. So while one program alone asks, one small request after the other, the request threads are bound to
-//! the processor that it runs on, and one of them alone goes on reading, with a low claim: for the scheduler a processor
-//! with nothing else to run is free, so whoever gets an answer goes on right there, and then the thread is there already
-//! when the next request comes.
+//! Each request costs two wake-ups: the kernel wakes a request thread, and the answer wakes the program that asked. Linux
+//! likes to place a thread that wakes up on an idle processor, that is, on another one. On a virtual machine an idle
+//! processor sleeps, and waking it takes longer (50 to 80 us) than most requests do. Two measures avoid that:
 //!
-//! While several ask, and only for what memory and the log answer, half as many threads as there are processors go on
-//! reading requests: a thread that has given its answer mostly finds the next request waiting, where another one would
-//! have to be woken for it. What was measured is in docs/decisions/0014.
+//! - **One client.** While one thread of one program sends nearly all requests, and small ones, all request threads are
+//!   bound to the processor on which that client runs, and only one of them goes on reading requests. That one runs in
+//!   the scheduling class `SCHED_IDLE`: a processor that runs nothing but such threads counts as idle. So the scheduler
+//!   wakes the client right there, and when the client sends its next request the thread is on that processor already.
+//! - **Several clients.** While several threads send requests that only touch memory and the log, half as many request
+//!   threads as there are processors go on reading, one at least. A thread that has sent its answer then usually finds
+//!   the next request waiting, and no other thread has to be woken for it.
 //!
-//! Invariant: this decides where and when threads run and nothing else. A thread that stands aside has given its answer,
-//! holds no lock, and owes nobody another answer. As soon as fewer requests come, because those that read on are kept from
-//! the processor or wait for a device, [`Watch`] ends all this within two ticks. It does nothing where another processor
-//! is woken quickly, where there is one alone, and without the right to take back a claim (`CAP_SYS_NICE`).
+//! A thread named "locality" ([`Watch`]) looks every 2 ms at who sent requests and switches these measures on and off.
+//! Measurements and alternatives: docs/decisions/0014.
+//!
+//! Invariant: this decides where and when threads run and nothing else. A thread that does not go on reading has sent its
+//! answer, holds no lock, and owes no other answer. When the threads that do read are kept from the processor, or wait for
+//! a device, fewer requests are answered, and the watch ends the measure within two ticks. Nothing is done on a machine
+//! that wakes processors quickly, on a single processor, or without the right to leave `SCHED_IDLE` (`CAP_SYS_NICE`).
 
 use crate::sys::schedule::{self, Claim, Processors, ThreadId};
 use parking_lot::{Condvar, Mutex};
@@ -27,48 +31,50 @@ use std::time::{Duration, Instant};
 
 /// How often it is looked at who asks.
 const TICK: Duration = Duration::from_millis(2);
-/// Requests of a tick that are worth the trouble.
+/// With fewer requests than this in a tick neither measure is worth its cost.
 const REQUESTS_MIN: u64 = 8;
-/// One request in so many may come from somebody else, or move much data, or take long.
+/// A measure stays on while at most one request in so many is an exception: from another client, with much data, or slow.
 const OTHERS_SHARE: u64 = 8;
-/// What memory and the log answer takes less than this, unless the thread is kept waiting.
+/// A request that needs only memory and the log takes less than this, unless its thread has to wait.
 const LONG: Duration = Duration::from_micros(100);
-/// Ticks without a reason to go on before the watch sleeps until the next request.
+/// After so many ticks without a reason for either measure the watch sleeps until the next request.
 const IDLE_TICKS_MAX: u32 = 10;
-/// How many of them are left when it is woken: long enough to see a burst of requests begin, short enough to cost little
-/// where they come one by one.
+/// When a request wakes the watch it looks for so many ticks before it sleeps again: enough to notice that a burst begins,
+/// and cheap when requests come one by one.
 const WOKEN_TICKS: u32 = 3;
-/// More data than this takes longer to copy than a processor takes to wake.
+/// Copying this much data takes longer than waking a processor.
 pub(super) const BULK_BYTES_MIN: usize = 64 << 10;
-/// If it lasted no longer than this, perhaps others kept the thread from the processor: not again at once.
+/// If binding to a client's processor lasted no longer than this, other programs may compete for that processor, and the
+/// watch waits before it tries again.
 const SHORT: Duration = Duration::from_millis(50);
-/// For how long not, first and at most.
+/// How long it waits the first time, and at most. It doubles in between.
 const BACK_OFF: Duration = Duration::from_millis(10);
 const BACK_OFF_MAX: Duration = Duration::from_secs(2);
 
-/// Where the request threads of one mount run. Any thread.
+/// Where the request threads of one mount run. Any thread may call any method.
 pub(super) struct Locality {
     counts: Counts<AtomicU64>,
+    /// The thread that sent the last request.
     client: AtomicU32,
-    /// How many threads go on reading requests; the others stand aside.
+    /// How many threads may go on reading requests (`usize::MAX`: all); the others wait in [`Locality::stand_aside`].
     readers_max: AtomicUsize,
     readers: Mutex<Readers>,
     changed: Condvar,
     workers: Mutex<Vec<ThreadId>>,
-    /// Where the threads of this mount may run.
+    /// The processors on which the threads of this mount may run.
     all: Processors,
-    /// The thread of [`watch`] if it sleeps. Also guards its end.
+    /// The thread of the [`Watch`], to be woken. The lock also orders the wake-up against the end of the mount.
     sleeper: Mutex<Option<Thread>>,
     sleeps: AtomicBool,
 }
 
-/// Requests since the mount, or of a tick.
+/// Numbers of requests, since the mount or in one tick.
 #[derive(Clone, Copy, Default)]
 struct Counts<N> {
     all: N,
-    /// Of another program than the one before, or with much data.
+    /// From another client than the request before, or with much data.
     others: N,
-    /// With much data, or of those that may wait for a device.
+    /// With much data, or of a kind that may wait for a device.
     waits: N,
     /// Answered after more than [`LONG`].
     long: N,
@@ -98,7 +104,7 @@ thread_local! {
 }
 
 impl Locality {
-    /// For the request threads of a new mount. `None` where there is nothing to gain.
+    /// Starts the watch for the request threads of a new mount. `None` where there is nothing to gain.
     pub fn start() -> Option<Arc<Locality>> {
         let all = Processors::allowed().ok()?;
         if all.numbers().len() < 2 || !schedule::claims_normally() {
@@ -133,9 +139,9 @@ impl Locality {
         }
     }
 
-    /// A request of `client` with `bytes` of data has arrived on this thread. What is returned is kept until it is
-    /// answered.
-    pub fn turn(&self, client: u32, bytes: usize) -> Turn<'_> {
+    /// Notes that a request of `client` with `bytes` of data has arrived on the calling thread. The caller keeps what is
+    /// returned until the request is answered.
+    pub fn arrived(&self, client: u32, bytes: usize) -> Served<'_> {
         let me = WORKER.get().unwrap_or_else(|| {
             let me = ThreadId::current();
             self.workers.lock().push(me);
@@ -154,15 +160,15 @@ impl Locality {
         if self.sleeps.load(Relaxed) && self.sleeps.swap(false, SeqCst) {
             self.wake();
         }
-        Turn { locality: self, me, begin: Instant::now() }
+        Served { locality: self, me, begin: Instant::now() }
     }
 
-    /// Somebody asks for what may make a request thread wait, or keep it for long.
+    /// Notes a request that may wait for a device or keep its thread for long.
     pub fn note_wait(&self) {
         self.counts.waits.fetch_add(1, Relaxed);
     }
 
-    /// Lets a thread that was started by a request thread run anywhere.
+    /// Lets the calling thread run on any processor: for threads that a bound request thread has started.
     pub fn roam(&self) {
         let _stays_where_it_is = schedule::set_processors(ThreadId::current(), &self.all);
     }
@@ -178,7 +184,7 @@ impl Locality {
         self.workers.lock().iter().try_for_each(|thread| schedule::set_processors(*thread, to))
     }
 
-    /// From now on at most `max` threads go on reading requests, with this claim.
+    /// From now on at most `max` threads go on reading requests, in this scheduling class.
     fn set_readers(&self, max: usize, claim: Claim) {
         let mut readers = self.readers.lock();
         self.readers_max.store(max, SeqCst);
@@ -191,7 +197,7 @@ impl Locality {
         self.changed.notify_all();
     }
 
-    /// Called by a request thread that has given its answer: returns when it may read the next.
+    /// Called by a request thread that has sent its answer: returns when it may read the next request.
     fn stand_aside(&self, me: ThreadId) {
         let mut readers = self.readers.lock();
         loop {
@@ -217,14 +223,15 @@ impl Drop for Locality {
     }
 }
 
-/// The time from the arrival of a request to its answer. A thread has one at a time, and holds no lock when it ends.
-pub(super) struct Turn<'a> {
+/// A request being served, from its arrival to its answer. A thread serves one at a time, and holds no lock when this is
+/// dropped.
+pub(super) struct Served<'a> {
     locality: &'a Locality,
     me: ThreadId,
     begin: Instant,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Served<'_> {
     fn drop(&mut self) {
         if self.begin.elapsed() > LONG {
             self.locality.counts.long.fetch_add(1, Relaxed);
@@ -235,10 +242,10 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Binds the threads to where the requests come from, or limits how many of them read.
+/// Looks at who sends requests, and binds the request threads or limits how many of them read.
 struct Watch {
     /// The processor that they are bound to, and since when.
-    place: Option<(usize, Instant)>,
+    bound: Option<(usize, Instant)>,
     few: bool,
     /// As of the last look.
     counts: Counts<u64>,
@@ -250,7 +257,7 @@ struct Watch {
 impl Watch {
     fn new() -> Watch {
         let (calm_until, counts) = (Instant::now(), Counts::default());
-        Watch { place: None, few: false, counts, calm_until, back_off: BACK_OFF, idle_ticks: 0 }
+        Watch { bound: None, few: false, counts, calm_until, back_off: BACK_OFF, idle_ticks: 0 }
     }
 
     /// Until nobody is left to watch.
@@ -270,7 +277,7 @@ impl Watch {
         }
     }
 
-    /// Looks at who asked since the last time, and decides. Returns the number of requests.
+    /// Looks at the requests since the last look, and switches the measures on or off. Returns their number.
     fn look(&mut self, l: &Locality) -> u64 {
         let (now, then) = (l.counts.now(), self.counts);
         self.counts = now;
@@ -281,7 +288,7 @@ impl Watch {
         let calm = Instant::now() < self.calm_until;
         let client = ThreadId::new(l.client.load(Relaxed));
         let wanted = if alone && !calm { schedule::processor_of(client) } else { None };
-        match (wanted, self.place) {
+        match (wanted, self.bound) {
             (Some(cpu), Some((place, _))) if cpu == place => {}
             (Some(cpu), before) => {
                 if let Err(e) = self.go_near(l, cpu) {
@@ -294,10 +301,10 @@ impl Watch {
             (None, Some(_)) => self.go_far(l, asked > 0),
             (None, None) => {}
         }
-        let few = light && self.place.is_none();
+        let few = light && self.bound.is_none();
         if few && !self.few {
             l.set_readers((l.all.numbers().len() / 2).max(1), Claim::Normal);
-        } else if self.few && !few && self.place.is_none() {
+        } else if self.few && !few && self.bound.is_none() {
             l.set_readers(usize::MAX, Claim::Normal);
         }
         self.few = few;
@@ -306,21 +313,21 @@ impl Watch {
     }
 
     fn go_near(&mut self, l: &Locality, cpu: usize) -> io::Result<()> {
-        // Out of the way first: with anything else to run the processor would not be free.
+        // This thread leaves that processor first: with anything else to run it would not count as idle.
         schedule::set_processors(ThreadId::current(), &l.all.without(cpu))?;
         l.bind(&Processors::only(cpu))?;
-        self.place = Some((cpu, self.place.map_or_else(Instant::now, |(_, since)| since)));
+        self.bound = Some((cpu, self.bound.map_or_else(Instant::now, |(_, since)| since)));
         Ok(())
     }
 
-    /// `again` if requests go on.
+    /// Lets the threads run anywhere again. `again` says that requests still come.
     fn go_far(&mut self, l: &Locality, again: bool) {
         l.set_readers(usize::MAX, Claim::Normal);
         self.few = false;
         if let Err(e) = l.bind(&l.all) {
             log::debug!("request threads stay where they are: {e}");
         }
-        let short = self.place.take().is_none_or(|(_, since)| since.elapsed() < SHORT);
+        let short = self.bound.take().is_none_or(|(_, since)| since.elapsed() < SHORT);
         if again && short {
             self.calm_until = Instant::now() + self.back_off;
             self.back_off = (self.back_off * 2).min(BACK_OFF_MAX);
@@ -330,7 +337,7 @@ impl Watch {
     }
 }
 
-/// What a wake-up across processors costs here.
+/// Measures what a wake-up across processors costs on this machine.
 mod cost {
     use super::{Claim, Duration, Instant, Processors, ThreadId, io, schedule};
     use std::io::{Read, Write};
@@ -342,7 +349,7 @@ mod cost {
     /// A round trip that takes longer than this is worth avoiding.
     const SLOW: Duration = Duration::from_micros(20);
 
-    /// Whether answering near is worth it, and allowed: by trying both, on this thread and one more.
+    /// Whether binding threads to a client's processor is worth it, and allowed: tries both, with this thread and another.
     pub(super) fn is_worth_it(all: &Processors) -> io::Result<bool> {
         schedule::set_claim(ThreadId::current(), Claim::Leftover)?;
         schedule::set_claim(ThreadId::current(), Claim::Normal)?;
@@ -403,7 +410,7 @@ mod tests {
             for n in &answered {
                 s.spawn(|| {
                     while !stop.load(Relaxed) {
-                        drop(locality.turn(1, 0));
+                        drop(locality.arrived(1, 0));
                         n.fetch_add(1, Relaxed);
                         std::thread::sleep(Duration::from_micros(100));
                     }
@@ -425,7 +432,7 @@ mod tests {
         let locality = Locality::new(Processors::allowed().unwrap());
         let mut watch = Watch::new();
         for n in 0..requests {
-            drop(locality.turn(n % 4 + 1, 0));
+            drop(locality.arrived(n % 4 + 1, 0));
         }
         (0..waits).for_each(|_| locality.note_wait());
         watch.look(&locality);

@@ -1,8 +1,10 @@
-//! Space that the host is asked for before anybody needs it, so that nobody has to wait for it.
+//! Asks the host for space before a change needs it, so that no change has to wait for the host.
 //!
-//! [`Store::secure`] asks when there is too little, while whoever changes something waits, and with it all others: a host
-//! whose memory is its disk clears 16 MiB in 4 ms. So it also rings when what is left beyond the need becomes little, and
-//! a thread with nothing else to do asks for more, in small pieces and with no lock that a change takes.
+//! A change must know that the host has promised space for all that it writes. [`Store::secure`] asks the host when too
+//! little is promised, but then the change waits with its locks held, and with it every other change: a tmpfs, for
+//! example, clears the memory that it promises and takes 4 ms for 16 MiB. So `secure` also rings a bell as soon as little
+//! more is promised than is needed. A thread that does nothing else hears it and asks the host for more, in small pieces
+//! and without holding any lock that a change takes.
 
 use super::{Alloc, BACK_CHUNK_BYTES, KEEP_SHARE, Store};
 use crate::bell::Bell;
@@ -12,24 +14,25 @@ use parking_lot::MutexGuard;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// So much is secured beyond what is needed, in bytes, where the host has enough.
+/// The thread has the host promise so many bytes beyond what is needed, if the host has plenty.
 const AHEAD_BYTES: u64 = 64 << 20;
-/// In aligned pieces of this many bytes: each keeps the host from other calls on the same file for a moment.
+/// It asks for aligned pieces of this many bytes. While the host handles one, other calls on the same file wait.
 const AHEAD_CHUNK_BYTES: u64 = 1 << 20;
 
-/// So many pieces are asked for at most until one has room for second copies: free space may be in smaller pieces.
+/// At most so many pieces are asked for until one has room for second copies: free space may be fragmented.
 const COPIES_TRIES: u32 = 4;
 
-/// What whoever needs space and whoever asks the host for it know of each other.
+/// What the changes that need space tell the thread that asks for it.
 #[derive(Default)]
 pub(super) struct Ahead {
     bell: Bell,
-    /// Free bytes that were needed when it was last rung.
+    /// Free bytes that were needed when the bell was last rung.
     needed: AtomicU64,
 }
 
 impl Store {
-    /// Of `free` bytes `needed` are spoken for: rings if half of what should be ahead of them is gone.
+    /// Called with the free bytes and how many of them are needed: rings the bell if fewer than half of [`AHEAD_BYTES`] are
+    /// left beyond the need.
     pub fn look_ahead(&self, free: u64, needed: u64) {
         if free < needed + AHEAD_BYTES / 2 {
             self.ahead.needed.store(needed, Relaxed);
@@ -37,13 +40,14 @@ impl Store {
         }
     }
 
-    /// Bytes that are secured beyond what is needed. None on a host that is nearly full: its last space is for need.
+    /// How many bytes are asked for beyond the need: 0 on a host that is nearly full, whose last space is for changes that
+    /// need it now.
     pub fn ahead_bytes(&self) -> u64 {
         if self.device.available() / KEEP_SHARE < AHEAD_BYTES { 0 } else { AHEAD_BYTES }
     }
 
-    /// Secures space ahead whenever it is wanted, until [`Self::end_ahead`] is called; also for second copies, if there
-    /// are any.
+    /// Asks for space whenever the bell rings, until [`Self::end_ahead`] is called; for second copies too, if the store
+    /// keeps them. Runs in a thread of its own.
     pub fn keep_ahead(&self, copies: Copies) {
         loop {
             self.ahead.bell.wait(Duration::MAX);
@@ -59,7 +63,7 @@ impl Store {
         self.ahead.bell.end();
     }
 
-    /// Asks the host for space ahead of need.
+    /// Asks the host for pieces of space until enough is free beyond the need.
     pub(super) fn back_ahead(&self, copies: Copies) {
         if self.ahead_bytes() == 0 {
             return;
@@ -92,7 +96,8 @@ impl Store {
         }
     }
 
-    /// Has the host back a range, of which the unbacked parts become free. Nobody is kept from the allocator meanwhile.
+    /// Has the host promise space for a range, whose unbacked parts become free. The allocator is unlocked meanwhile, and
+    /// `space_turn` keeps the range from being given back before the allocator knows of the promise.
     pub(super) fn back(&self, alloc: &mut Alloc, addr: u64, len: u64) -> Result<(), DeviceError> {
         let _turn = MutexGuard::unlocked(alloc, || {
             let turn = self.space_turn.lock();

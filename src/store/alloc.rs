@@ -1,17 +1,21 @@
-//! The allocator: which bytes are free, which of them are secured on the host, and who waits to be reused.
+//! The allocator: knows for each address of the store whether it is in use, and chooses places for what is written.
 //!
-//! Pure bookkeeping, deterministic, no I/O: [`crate::store::Store`] drives it. Every address is in exactly one state:
-//! - *unbacked*: free, the host has not promised space for it;
-//! - *free*: free and backed, may be handed out;
-//! - *out*: handed out, not yet part of a committed state (lost in a crash, so not in the space map);
-//! - *allocated*: in the space map;
-//! - *quarantined*: freed by a commit, still reachable from an older superblock or a reader.
+//! It only keeps books: it is deterministic and does no I/O, [`crate::store::Store`] does. Every address is in exactly one
+//! of these states:
+//! - *unbacked*: free, but the host has not promised space for it (a file of the store has a hole there, say);
+//! - *free*: the host has promised space, so it may be handed out;
+//! - *out*: handed out, and not yet part of a committed state. A crash forgets it, so it is not in the space map;
+//! - *allocated*: part of a committed state, in the space map;
+//! - *quarantined*: freed by a commit, but an older superblock or a reader may still reach it.
+//!
+//! The usual way of an address is unbacked, free, out, allocated, quarantined, free. What a purpose writes is placed
+//! behind what it wrote last (next fit), so that things of one kind and time lie together.
 
 use super::range_set::RangeSet;
 use crate::format::{BLOCK_BYTES, Epoch, NODE_BYTES};
 use std::collections::VecDeque;
 
-/// What a range is for: each grows from a cursor of its own, so that it stays dense.
+/// What a range is for. Each purpose has a cursor of its own, so that content and metadata do not fragment each other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
     /// Tree nodes, space map.
@@ -33,15 +37,15 @@ pub struct Allocator {
     quarantined_bytes: u64,
     /// All ranges of `quarantine`.
     quarantined: RangeSet,
-    /// By [`Purpose`].
+    /// For each [`Purpose`] the end of what was handed out last.
     cursors: [u64; 3],
 }
 
-/// Two copies are at least this far from each other where the store is large enough and has room: not in one piece of
-/// a disk, nor in one segment of a directory.
+/// The two copies of a block are at least this far apart where the store is large enough and has room, so that a bad
+/// stretch of a disk, or the loss of one segment of a directory store, does not hit both.
 const COPY_DISTANCE: u64 = 1 << 30;
 
-/// So much is kept at hand for the next of them, in one piece.
+/// One free piece of this size is kept at hand for the next second copies.
 const ROOM_FOR_COPIES: u64 = 1 << 20;
 
 impl Allocator {
@@ -75,7 +79,7 @@ impl Allocator {
             && self.unbacked.insert(addr, len)
     }
 
-    /// Hands out just this range, which the log says was handed out before. False if it is not free.
+    /// Hands out exactly this range: for the replay of a log that says that it was handed out. False if it is not free.
     pub fn take(&mut self, addr: u64, len: u64) -> bool {
         self.mark_allocated(addr, len) && self.out.insert(addr, len)
     }
@@ -85,13 +89,14 @@ impl Allocator {
         self.free.bytes()
     }
 
-    /// Bytes of [`Allocator::free_bytes`] in which tree nodes fit. Handing out a range takes no more of them than its
-    /// length in whole nodes.
+    /// The part of [`Allocator::free_bytes`] that is long enough for tree nodes, counted in whole nodes of each free range.
+    /// Handing out a range lowers it by at most the range's own length in whole nodes.
     pub fn node_bytes(&self) -> u64 {
         self.free.node_bytes()
     }
 
-    /// Bytes in which tree nodes fit, with what is unbacked and, counted as if it did, all that waits for reuse.
+    /// The same for free and unbacked space together, and all quarantined bytes, of which it is not known how they will
+    /// lie.
     pub fn node_bytes_in_sum(&self) -> u64 {
         self.free.node_bytes() + self.unbacked.node_bytes() + self.quarantined_bytes
     }
@@ -115,8 +120,7 @@ impl Allocator {
             - self.quarantined_bytes
     }
 
-    /// The lowest stretch of unbacked space, at most `chunk` bytes long and inside one aligned chunk, that the host
-    /// should be asked to back.
+    /// Which range the host should be asked for next: the chunk (aligned, `chunk` bytes) with the lowest unbacked address.
     pub fn next_to_back(&self, chunk: u64) -> Option<(u64, u64)> {
         let (start, _) = self.unbacked.iter().next()?;
         let base = start / chunk * chunk;
@@ -172,8 +176,8 @@ impl Allocator {
         from.filter_map(|from| self.fit(len, from)).find(|addr| !near(*addr))
     }
 
-    /// A stretch of unbacked space as in [`Allocator::next_to_back`], far from `first`, and where there is room so far
-    /// that it is still far from what is written after that.
+    /// As [`Allocator::next_to_back`], for second copies of what is at `first`: a chunk at least [`COPY_DISTANCE`] away, and
+    /// a quarter farther where there is room, so that it is still far enough from what is written next.
     pub fn next_to_back_far(&self, chunk: u64, first: u64) -> Option<(u64, u64)> {
         let behind = |distance: u64| {
             let high = (first + distance).next_multiple_of(chunk);
@@ -186,8 +190,8 @@ impl Allocator {
         Some((base, chunk.min(self.size - base)))
     }
 
-    /// The stretch that should be backed next so that the second copies of what is written next find a place, if they have
-    /// none yet.
+    /// The chunk that the host should be asked for so that the second copies of what is written next find a place. None if
+    /// they have one.
     pub fn next_to_back_for_copies(&self, chunk: u64) -> Option<(u64, u64)> {
         match self.room_for_copies(ROOM_FOR_COPIES) {
             Some(_) => None,
@@ -198,7 +202,7 @@ impl Allocator {
     /// The first place at `from` or behind it with `len` free bytes.
     fn fit(&self, len: u64, from: u64) -> Option<u64> {
         let (start, free) = self.free.iter_from(from).next()?;
-        // What stays in front is whole nodes, so that no place for one is lost.
+        // What is left in front of `from` stays a multiple of a node's size, so that no place for a node is lost.
         let skip = from.saturating_sub(start).next_multiple_of(NODE_BYTES as u64);
         if skip + len <= free {
             return Some(start + skip);
@@ -218,7 +222,8 @@ impl Allocator {
         Some(addr)
     }
 
-    /// Hands out at most `len` bytes from where no tree node fits: the rests of free ranges.
+    /// Hands out at most `len` bytes from the end of a free range, behind its last whole node: content uses up what tree
+    /// nodes cannot.
     pub fn alloc_rest(&mut self, len: u64) -> Option<(u64, u64)> {
         let rest =
             |(s, l): (u64, u64)| (s + l / NODE_BYTES as u64 * NODE_BYTES as u64, l % NODE_BYTES as u64);
@@ -253,8 +258,8 @@ impl Allocator {
         all
     }
 
-    /// A part of [`Allocator::allocated`]: from `from` on, until so many ranges were passed that are something else. And
-    /// where the next part begins, unless this was the last.
+    /// A part of [`Allocator::allocated`], from the address `from` on: stops after `others` ranges that are not allocated.
+    /// Also returns where the next part begins, none after the last.
     pub fn allocated_from(&self, from: u64, others: usize) -> (Vec<(u64, u64)>, Option<u64>) {
         let sets = [&self.free, &self.unbacked, &self.quarantined, &self.out];
         let mut sets = sets.map(|s| s.iter_from(from).peekable());
@@ -292,8 +297,8 @@ impl Allocator {
         })
     }
 
-    /// True if all of a range is part of the committed state; also while the space of a store is not known yet, because
-    /// then nothing was freed or handed out.
+    /// True if all of a range is part of the committed state. While a store is being opened its space is not known yet;
+    /// then it is true for every range, because nothing was freed or handed out since.
     pub fn is_settled(&self, addr: u64, len: u64) -> bool {
         self.size == 0
             || (self.not_allocated(&[(addr, len)], addr).is_none() && !self.out.overlaps(addr, len))
@@ -315,7 +320,8 @@ impl Allocator {
         self.quarantine.front().is_some_and(|(e, _)| *e < epoch)
     }
 
-    /// Lets go of some of what commits before `epoch` freed: of one call of [`Self::quarantine`]. False if there is none.
+    /// Makes free again what one call of [`Self::quarantine`] put into quarantine, if its epoch is before `epoch`. False if
+    /// there is no such call.
     pub fn release_some(&mut self, epoch: Epoch) -> bool {
         if !self.would_release(epoch) {
             return false;

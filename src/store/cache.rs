@@ -1,7 +1,9 @@
 //! A bounded cache of immutable things that came from blocks, keyed by address.
 //!
-//! Entries are never stale: a block is never changed, and whoever frees an address for reuse removes its entry. Sharded,
-//! so that readers on different threads rarely meet. Least recently used goes first.
+//! An entry is found by address alone, and an address is reused for another block once the first is free. So whoever gets an
+//! entry compares it with the pointer that it followed (birth and checksum) before it believes it; an entry of a block that
+//! is gone is replaced when the new one is read, or dropped as the least recently used. Sharded, so that readers on
+//! different threads rarely wait for each other.
 
 use crate::format::BlockAddr;
 use lru::LruCache;
@@ -53,14 +55,6 @@ impl<V: Clone> Cache<V> {
             }
         }
         drop(shard);
-    }
-
-    /// Forgets `addr`.
-    pub fn remove(&self, addr: BlockAddr) {
-        let mut shard = self.shard(addr).lock();
-        if let Some((_, w)) = shard.entries.pop(&addr) {
-            shard.bytes -= w;
-        }
     }
 
     /// Bytes in use.

@@ -5,22 +5,22 @@
 
 mod ahead;
 mod alloc;
+mod batches;
 mod block;
 mod cache;
 mod codec;
 mod error;
 mod health;
 mod range_set;
-mod turns;
 
 pub use alloc::{Allocator, Purpose};
+pub use batches::{BATCH, end_batch};
 pub use block::{BadPlace, Reading};
 pub use cache::Cache;
 pub use codec::Codec;
 pub use error::StoreError;
 pub use health::{Damage, Health};
 pub use range_set::RangeSet;
-pub use turns::{TURN, end_turn};
 
 use crate::device::{Device, DeviceError};
 use crate::format::{BLOCK_BYTES, BlockAddr, Extent, Frame};

@@ -54,11 +54,6 @@ impl Pager {
         &self.store
     }
 
-    /// Forgets the node at an address that is about to be reused.
-    pub fn forget(&self, ptr: &BlockPtr) {
-        self.cache.remove(ptr.addr);
-    }
-
     /// Bytes of clean nodes in memory.
     pub fn cached_bytes(&self) -> usize {
         self.cache.bytes()

@@ -22,7 +22,7 @@ use crate::format::job::Job;
 use crate::format::superblock::{PENDING_ROOM, PendingPoint, Superblock};
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{BlockPtr, Epoch, Ino, Key, Kind, ViewId};
-use crate::store::{TURN, end_turn};
+use crate::store::{BATCH, end_batch};
 use crate::tree::{self, Child, Edit};
 use parking_lot::{MutexGuard, RwLockWriteGuard};
 use std::collections::BTreeMap;
@@ -278,8 +278,8 @@ impl<'a> CommitSession<'a> {
             let mut really_freed = Vec::with_capacity(freed.len());
             for (n, (addr, len)) in freed.drain(..).enumerate() {
                 really_freed.extend(committer.extra_refs.release(addr, len));
-                if n % TURN == TURN - 1 {
-                    end_turn();
+                if n % BATCH == BATCH - 1 {
+                    end_batch();
                 }
             }
             freed = really_freed;

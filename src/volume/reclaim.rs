@@ -1,13 +1,13 @@
 //! Background freeing in bounded steps: what deleted snapshots and heads held alone.
 //!
 //! A step runs inside a commit, so what it frees and how far it got become durable together. Jobs wait while somebody
-//! still reads a deleted snapshot. Every while whoever waits for the processor goes first (`store::end_turn`).
+//! still reads a deleted snapshot. Between batches threads run that wait for the processor (`store::end_batch`).
 
 use super::history::{Meta, deadlist};
 use super::{Result, corrupt};
 use crate::format::job::Job;
 use crate::format::{Extent, Key, Kind};
-use crate::store::{TURN, end_turn};
+use crate::store::{BATCH, end_batch};
 use crate::tree::{Pager, Step, Visit, walk};
 
 /// Entries that one step frees at most: few in the first, twice as many in each that finds work left over. What little
@@ -63,8 +63,8 @@ pub(super) fn step(
                         if extent.birth > newer_than {
                             count += 1;
                             freed.push((extent.addr.0, extent.stored_bytes()));
-                            if count % TURN == 0 {
-                                end_turn();
+                            if count % BATCH == 0 {
+                                end_batch();
                             }
                         }
                     }

@@ -6,7 +6,7 @@
 
 use crate::format::deadlist::{Bucket, CHUNK_ENTRIES_MAX, Entry, decode_chunk, encode_chunk};
 use crate::format::{Epoch, Key, Kind};
-use crate::store::{RangeSet, end_turn};
+use crate::store::{RangeSet, end_batch};
 use crate::tree::{self, Child, Edit, Pager, Result, TreeError};
 use std::ops::Range;
 
@@ -294,7 +294,7 @@ pub fn drain(meta: &mut Meta, list: u64, entries_max: usize) -> Result<Vec<Entry
             bucket.count = bucket.count.saturating_sub(chunk.len() as u64);
             bucket.bytes = chunk.iter().fold(bucket.bytes, |sum, e| sum.saturating_sub(e.len));
             out.extend(chunk);
-            end_turn();
+            end_batch();
         }
         meta.drop_bucket(list, epoch)?;
     }
