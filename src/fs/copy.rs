@@ -48,7 +48,12 @@ impl Fs {
             let to = End { offset: to.offset + done, ..to };
             match self.copy_step(caller, from, to, len - done) {
                 Ok(0) => break,
-                Ok(n) => done += n,
+                Ok(n) => {
+                    done += n;
+                    if done < len {
+                        self.between_steps()?;
+                    }
+                }
                 Err(_) if done > 0 => break,
                 Err(e) => return Err(e),
             }
@@ -63,7 +68,13 @@ impl Fs {
         let aligned = from.offset.is_multiple_of(BLOCK_BYTES) && to.offset.is_multiple_of(BLOCK_BYTES);
         // Blocks that only a snapshot holds are copied: sharing starts from references of the live tree.
         if aligned && from.node.is_live() {
-            let shared = self.change()?.share(self.stager(), caller, from, to, len.min(SHARE_BYTES))?;
+            let shared = self.change()?.share(
+                self.stager(),
+                caller,
+                from,
+                to,
+                len.min(SHARE_BYTES).min(self.options.steps.bytes),
+            )?;
             if shared > 0 {
                 return Ok(shared);
             }
@@ -71,7 +82,7 @@ impl Fs {
         let len = match aligned {
             // Only the block that could not be shared, then sharing may go on.
             true if from.node.is_live() => len.min(BLOCK_BYTES),
-            _ => len.min(COPY_BYTES),
+            _ => len.min(COPY_BYTES).min(self.options.steps.bytes),
         };
         let mut bytes = vec![0; len as usize];
         let read = self.read_file(from.node, from.handle, from.offset, &mut bytes)?;

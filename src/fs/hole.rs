@@ -10,17 +10,14 @@ use super::extents::{self, Keep};
 use super::flags;
 use super::inode::Writer;
 use super::intent::Note;
+use super::options::{STEP_BYTES, Steps};
 use super::read::Content;
-use super::truncate::STEP_ITEMS;
 use crate::format::inode::Inode;
 use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind};
 use crate::limits::FILE_BYTES_MAX;
 use crate::ops::{AllocateMode, Caller, Error, Handle, NodeId, Result, SeekTarget};
 use crate::volume::{Purpose, Volume};
 use std::ops::Range;
-
-/// Space that one change allocates, in bytes.
-const STEP_BYTES: u64 = 256 << 20;
 
 /// Of space for content, one in so many bytes is for the tree that maps it: a leaf and its copy for 100 extents of full
 /// length.
@@ -71,7 +68,11 @@ impl Fs {
         let writer = self.writer(caller, ino)?;
         let mut from = offset;
         while from < end {
-            from = self.change()?.allocate_step(&self.volume, writer, ino, from..end, mode)?;
+            if from > offset {
+                self.between_steps()?;
+            }
+            let steps = self.options.steps;
+            from = self.change()?.allocate_step(&self.volume, steps, writer, ino, from..end, mode)?;
         }
         if open.flags.sync { self.sync() } else { Ok(()) }
     }
@@ -106,6 +107,7 @@ impl Change<'_> {
     fn allocate_step(
         mut self,
         volume: &Volume,
+        steps: Steps,
         writer: Writer,
         ino: Ino,
         range: Range<u64>,
@@ -118,7 +120,8 @@ impl Change<'_> {
         }
         let zero = !matches!(mode, AllocateMode::Extend | AllocateMode::KeepSize);
         let space = mode != AllocateMode::PunchHole;
-        let (step, found) = self.step_of(ino, &range, if space { STEP_BYTES } else { u64::MAX })?;
+        let (step, found) =
+            self.step_of(ino, &range, if space { steps.bytes } else { u64::MAX }, steps.items)?;
         let outer = step.start - step.start % BLOCK_BYTES..step.end.next_multiple_of(BLOCK_BYTES);
         let inner_from = step.start.next_multiple_of(BLOCK_BYTES);
         let inner = inner_from..(step.end - step.end % BLOCK_BYTES).max(inner_from);
@@ -191,15 +194,15 @@ impl Change<'_> {
     }
 
     /// As much of the start of a range as one change may do, and the extents in it.
-    fn step_of(&self, ino: Ino, range: &Range<u64>, most: u64) -> Result<Step> {
+    fn step_of(&self, ino: Ino, range: &Range<u64>, most: u64, items: usize) -> Result<Step> {
         let end = range.end.min(range.start.saturating_add(most) / BLOCK_BYTES * BLOCK_BYTES);
         let outer_from = range.start - range.start % BLOCK_BYTES;
         let outer_to = end.next_multiple_of(BLOCK_BYTES);
-        let mut found = extents::overlapping(self.view(), ino, outer_from, outer_to, STEP_ITEMS + 1)?;
+        let mut found = extents::overlapping(self.view(), ino, outer_from, outer_to, items + 1)?;
         let mut step = range.start..end;
-        if let Some((next, _)) = found.get(STEP_ITEMS) {
+        if let Some((next, _)) = found.get(items) {
             step.end = *next;
-            found.truncate(STEP_ITEMS);
+            found.truncate(items);
         }
         Ok((step, found))
     }

@@ -135,11 +135,11 @@ impl Fs {
         set: &SetAttr,
     ) -> Result<(Attr, Duration)> {
         let ino = live_target(node)?;
-        if let Some(size) = set.size {
-            self.shrink_in_steps(ino, size)?;
-        }
         let writer = if set.size.is_some() { self.writer(caller, ino)? } else { Writer::Privileged };
-        let mut change = self.change()?;
+        let mut change = match set.size {
+            Some(size) => self.change_of_size(writer, ino, size)?,
+            None => self.change()?,
+        };
         let mut inode = change.known(ino)?;
         flags::check_attributes(&inode, set)?;
         let chown = set.uid.is_some() || set.gid.is_some();

@@ -47,7 +47,7 @@ mod xattr;
 #[cfg(test)]
 mod tests;
 
-pub use options::{AtimeMode, AtimeOptions, FsOptions, SnapdirMode};
+pub use options::{AtimeMode, AtimeOptions, Between, FsOptions, SnapdirMode, Steps};
 pub use snapdir::SnapshotCreator;
 pub use standalone::Standalone;
 

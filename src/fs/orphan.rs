@@ -6,7 +6,6 @@
 use super::Fs;
 use super::intent::Note;
 use super::items::decode_extent;
-use super::truncate::STEP_ITEMS;
 use crate::format::{Ino, Key, Kind};
 use crate::ops::Result;
 use crate::volume::Purpose;
@@ -66,11 +65,12 @@ impl Fs {
     fn purge(&self, ino: Ino) -> Result<()> {
         let (from, to) =
             (Key { object: ino.0, kind: 0, rest: 0 }, Key { object: ino.0 + 1, kind: 0, rest: 0 });
+        let most = self.options.steps.items;
         loop {
             let mut change = self.change()?;
             change.discard(ino, 0, u64::MAX);
             let mut items = Vec::new();
-            for item in change.view().range(&from, &to).take(STEP_ITEMS) {
+            for item in change.view().range(&from, &to).take(most) {
                 let (key, value) = item?;
                 let ext = match key.kind == Kind::Extent as u8 {
                     true => Some(decode_extent(&key, &value)?.1),
@@ -78,7 +78,7 @@ impl Fs {
                 };
                 items.push((key, ext));
             }
-            let last = items.len() < STEP_ITEMS;
+            let last = items.len() < most;
             change.reserve(items.len() + 1, Purpose::Delete)?;
             for (key, ext) in items {
                 change.txn.remove(&key)?;
@@ -92,6 +92,8 @@ impl Fs {
                 change.gate.unlinked.remove(&ino);
                 return Ok(());
             }
+            drop(change); // visible from here on
+            self.between_steps()?;
         }
     }
 }

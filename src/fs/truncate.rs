@@ -9,70 +9,86 @@ use super::change::Change;
 use super::dirty::DirtyBlock;
 use super::extents::{self, Keep};
 use super::flags;
+use super::inode::Writer;
 use super::items::Items;
+use super::options::Between;
 use crate::format::inode::Inode;
 use crate::format::{BLOCK_BYTES, Ino, Key, Kind};
 use crate::limits::FILE_BYTES_MAX;
 use crate::ops::{Error, Result};
 use crate::volume::Purpose;
 
-/// Extents that one change takes away.
-pub(super) const STEP_ITEMS: usize = 256;
-
 impl Fs {
-    /// Cuts the file from its end until what is left beyond `size` fits one change.
-    pub(super) fn shrink_in_steps(&self, ino: Ino, size: u64) -> Result<()> {
+    /// A change in which what the file has beyond `size` can be taken away, after as many that cut it from its end.
+    pub(super) fn change_of_size(&self, writer: Writer, ino: Ino, size: u64) -> Result<Change<'_>> {
         if size > FILE_BYTES_MAX {
             return Err(Error::FileTooBig);
         }
         loop {
-            let view = self.volume.live();
-            let from = Key::new(ino.0, Kind::Extent, size);
-            let end = Key::new(ino.0, Kind::Extent, u64::MAX);
-            if view.range(&from, &end).take(STEP_ITEMS + 1).count() <= STEP_ITEMS {
-                return Ok(());
+            let change = self.change()?;
+            let (from, end) = (Key::new(ino.0, Kind::Extent, size), Key::new(ino.0, Kind::Extent, u64::MAX));
+            let most = self.options.steps.items;
+            if change.view().range(&from, &end).take(most + 1).count() <= most {
+                return Ok(change);
             }
-            drop(view);
-            let mut change = self.change()?;
-            let mut inode = change.regular(ino)?;
-            flags::check_change(&inode)?;
-            change.reserve(STEP_ITEMS, Purpose::Delete)?;
-            for _ in 0..STEP_ITEMS {
-                match extents::last(change.view(), ino)? {
-                    Some((at, ext)) if at >= size => {
-                        change.unmap(ino, &mut inode, at, at + ext.len_bytes())?;
-                        if inode.size > at {
-                            inode.size = at;
-                        }
-                    }
-                    _ => break,
-                }
-            }
-            (inode.mtime, inode.ctime) = (change.now, change.now);
-            change.put_inode(ino, &inode);
-            change.apply()?;
+            change.shrink_step(writer, ino, size, most)?;
+            self.between_steps()?;
+        }
+    }
+
+    /// Called between two changes of one operation.
+    pub(super) fn between_steps(&self) -> Result<()> {
+        match self.options.steps.between {
+            Between::Nothing => Ok(()),
+            Between::Commit => self.commit(),
         }
     }
 }
 
 impl Change<'_> {
-    /// Makes `inode` of `size` bytes. Reserves on its own for the shrinking; the caller puts the inode and applies.
+    /// Takes the last extents away and makes the file end where they began, what is delayed beyond included.
+    fn shrink_step(mut self, writer: Writer, ino: Ino, size: u64, extents: usize) -> Result<()> {
+        let mut inode = self.regular(ino)?;
+        flags::check_change(&inode)?;
+        self.written_by(writer, ino, &mut inode)?;
+        self.reserve(extents, Purpose::Delete)?;
+        for _ in 0..extents {
+            match extents::last(self.view(), ino)? {
+                Some((at, ext)) if at >= size => {
+                    self.unmap(ino, &mut inode, at, at + ext.len_bytes())?;
+                    inode.size = inode.size.min(at);
+                }
+                _ => break,
+            }
+        }
+        // From the new end on: a flush between two steps must find nothing to map there.
+        self.discard(ino, inode.size.div_ceil(BLOCK_BYTES), u64::MAX);
+        (inode.mtime, inode.ctime) = (self.now, self.now);
+        self.put_inode(ino, &inode);
+        self.apply()
+    }
+
+    /// Makes `inode` of `size` bytes, in a change from [`Fs::change_of_size`]. Reserves on its own for the shrinking; the
+    /// caller puts the inode and applies.
     pub fn resize(&mut self, ino: Ino, inode: &mut Inode, size: u64) -> Result<()> {
         if size > FILE_BYTES_MAX {
             return Err(Error::FileTooBig);
         }
-        if size >= inode.size {
+        if size > inode.size {
             inode.size = size;
             return self.reserve(1, Purpose::Write);
         }
+        // Also to the size that it has: then space beyond its end, which was asked for, is given back.
         let from = size.next_multiple_of(BLOCK_BYTES);
-        let tail = self.tail_block(ino, inode, size)?;
+        let shorter = size < inode.size;
+        let tail = if shorter { self.tail_block(ino, inode, size)? } else { None };
+        let beyond = extents::overlapping(self.view(), ino, from, FILE_BYTES_MAX, usize::MAX)?.len();
         self.will_delay(ino, inode, u64::from(tail.is_some()))?;
-        self.reserve(STEP_ITEMS + 4, Purpose::Delete)?;
+        self.reserve(beyond + 4, Purpose::Delete)?;
         self.discard(ino, from / BLOCK_BYTES, u64::MAX);
         self.unmap(ino, inode, from, u64::MAX - u64::MAX % BLOCK_BYTES)?;
         self.cut_inline(ino, inode, size)?;
-        if !size.is_multiple_of(BLOCK_BYTES) {
+        if shorter && !size.is_multiple_of(BLOCK_BYTES) {
             let n = size / BLOCK_BYTES;
             let delayed = self.gate.dirty.get(ino, n).is_some();
             if delayed || tail.is_some() {

@@ -7,7 +7,7 @@ mod random;
 mod snapshots;
 mod space;
 
-use super::{Fs, FsOptions};
+use super::{Between, Fs, FsOptions, Steps};
 use crate::clock::Clock;
 use crate::ops::*;
 use crate::volume::Volume;
