@@ -16,7 +16,7 @@ use crate::ctl::{Code, Failure, registry};
 use crate::device::lock::{LockError, LockMode, StoreLock};
 use crate::device::{self, Device, DirDevice, FileDevice, MAKING, StoreKind};
 use crate::format::{Compression, Copies};
-use crate::fs::{Fs, FsOptions, SnapshotCreator};
+use crate::fs::{Fs, FsOptions, SnapshotCreator, Steps};
 use crate::fuse::mounts;
 use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
 use crate::ops::{Caller, Error, KernelRef, NodeId, Operations, Timestamp, XattrMode};
@@ -55,6 +55,7 @@ impl Backend for Builtin {
             root_uid: uid,
             root_gid: gid,
             dirty_bytes_max: options.dirty_bytes / 2,
+            steps: Steps::default(),
         };
         let fs = Fs::open(opened.volume, fs_options, Clock::System).map_err(|e| told(store, &e))?;
         // Damage here would show as a mount that does not answer.

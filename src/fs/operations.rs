@@ -33,7 +33,7 @@ impl Operations for Fs {
         _handle: Option<Handle>,
         set: &SetAttr,
     ) -> Result<(Attr, Duration)> {
-        self.commits.with_space(|| content::set_attributes(&self.heads, caller, node, set))
+        self.commits.with_space(|| content::set_attributes(&self.commits, caller, node, set))
     }
 
     fn readlink(&self, node: NodeId) -> Result<Vec<u8>> {

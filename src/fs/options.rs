@@ -48,6 +48,38 @@ pub struct FsOptions {
     pub atime: AtimeOptions,
     /// Delayed data is flushed when it is more than this, in bytes.
     pub dirty_bytes_max: u64,
+    /// How operations that need several changes are cut.
+    pub steps: Steps,
+}
+
+/// Bytes of a file that one change works on.
+pub(super) const STEP_BYTES: u64 = 256 << 20;
+
+/// How an operation that one change cannot hold is cut into several. The defaults bound what a change holds up; less is
+/// for tests, which want many steps of small operations.
+#[derive(Clone, Copy, Debug)]
+pub struct Steps {
+    /// Items that one change takes away, at least 1.
+    pub items: usize,
+    /// Bytes of a file that one change works on, whole blocks.
+    pub bytes: u64,
+    /// What happens between two changes of an operation.
+    pub between: Between,
+}
+
+/// What happens between two changes of one operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Between {
+    /// Nothing.
+    Nothing,
+    /// A commit, as one that its time or pressure brings can come there.
+    Commit,
+}
+
+impl Default for Steps {
+    fn default() -> Self {
+        Steps { items: 256, bytes: STEP_BYTES, between: Between::Nothing }
+    }
 }
 
 impl Default for FsOptions {
@@ -60,6 +92,7 @@ impl Default for FsOptions {
             root_gid: 0,
             atime: AtimeOptions { mode: AtimeMode::Never, directories: true },
             dirty_bytes_max: 64 << 20,
+            steps: Steps::default(),
         }
     }
 }

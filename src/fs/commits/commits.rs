@@ -9,6 +9,7 @@ use super::stager::Stager;
 use super::sync::Waiting;
 use crate::bell::Bell;
 use crate::fs::heads::{Head, Heads};
+use crate::fs::options::Between;
 use crate::ops::{Answer, Error, Result};
 use crate::volume::Txn;
 use parking_lot::{Mutex, MutexGuard};
@@ -175,6 +176,14 @@ impl Commits {
         self.heads.tell_fallen();
         self.outlive()?;
         done
+    }
+
+    /// Called between two changes of one operation.
+    pub fn between_steps(&self) -> Result<()> {
+        match self.heads.options.steps.between {
+            Between::Nothing => Ok(()),
+            Between::Commit => self.commit(),
+        }
     }
 
     /// What is answered must outlive this process, also when it did not fit the log.

@@ -49,7 +49,12 @@ pub fn copy(commits: &Commits, caller: &Caller, from: End, to: End, len: u64) ->
         let to = End { offset: to.offset + done, ..to };
         match copy_step(commits, caller, from, to, len - done) {
             Ok(0) => break,
-            Ok(n) => done += n,
+            Ok(n) => {
+                done += n;
+                if done < len {
+                    commits.between_steps()?;
+                }
+            }
             Err(_) if done > 0 => break,
             Err(e) => return Err(e),
         }
@@ -63,11 +68,12 @@ pub fn copy(commits: &Commits, caller: &Caller, from: End, to: End, len: u64) ->
 fn copy_step(commits: &Commits, caller: &Caller, from: End, to: End, len: u64) -> Result<u64> {
     let aligned = from.offset.is_multiple_of(BLOCK_BYTES) && to.offset.is_multiple_of(BLOCK_BYTES);
     let (head, target) = commits.heads.find(to.node)?;
+    let most = commits.heads.options.steps.bytes;
     // Blocks that another view holds are copied: sharing starts from references of the same head.
     let shares = aligned && from.node.is_live() && from.node.view() == to.node.view();
     if shares {
         let change = commits.heads.change(&head)?;
-        let shared = share(change, commits.stager(&head), caller, from, to, len.min(SHARE_BYTES))?;
+        let shared = share(change, commits.stager(&head), caller, from, to, len.min(SHARE_BYTES).min(most))?;
         if shared > 0 {
             return Ok(shared);
         }
@@ -75,7 +81,7 @@ fn copy_step(commits: &Commits, caller: &Caller, from: End, to: End, len: u64) -
     let len = match aligned {
         // Only the block that could not be shared, then sharing may go on.
         true if shares => len.min(BLOCK_BYTES),
-        _ => len.min(COPY_BYTES),
+        _ => len.min(COPY_BYTES).min(most),
     };
     let mut bytes = vec![0; len as usize];
     let read = read_file(&commits.heads, from.node, from.handle, from.offset, &mut bytes)?;

@@ -4,7 +4,7 @@
 //! which is a shorter request of the same kind.
 
 use super::read::{Content, content_any};
-use super::truncate::{STEP_ITEMS, unmap};
+use super::truncate::unmap;
 use crate::format::inode::Inode;
 use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind};
 use crate::fs::attributes::{Writer, flags, writer, written_by};
@@ -12,13 +12,11 @@ use crate::fs::commits::Commits;
 use crate::fs::heads::{Change, DirtyBlock, Head, Heads};
 use crate::fs::items::extents::{self, Keep};
 use crate::fs::log::Note;
+use crate::fs::options::{STEP_BYTES, Steps};
 use crate::limits::FILE_BYTES_MAX;
 use crate::ops::{AllocateMode, Caller, Error, Handle, NodeId, Result, SeekTarget};
 use crate::volume::{Purpose, Volume};
 use std::ops::Range;
-
-/// Space that one change allocates, in bytes.
-const STEP_BYTES: u64 = 256 << 20;
 
 /// Of space for content, one in so many bytes is for the tree that maps it: a leaf and its copy for 100 extents of full
 /// length.
@@ -68,8 +66,12 @@ pub fn allocate(
     let writer = writer(&commits.heads, &head, caller, ino)?;
     let mut from = offset;
     while from < end {
-        from =
-            allocate_step(commits.heads.change(&head)?, &commits.heads.volume, writer, ino, from..end, mode)?;
+        if from > offset {
+            commits.between_steps()?;
+        }
+        let change = commits.heads.change(&head)?;
+        let steps = commits.heads.options.steps;
+        from = allocate_step(change, &commits.heads.volume, steps, writer, ino, from..end, mode)?;
     }
     if open.flags.sync { commits.sync() } else { Ok(()) }
 }
@@ -102,6 +104,7 @@ pub fn seek(heads: &Heads, node: NodeId, handle: Handle, offset: u64, target: Se
 fn allocate_step(
     mut change: Change<'_>,
     volume: &Volume,
+    steps: Steps,
     writer: Writer,
     ino: Ino,
     range: Range<u64>,
@@ -114,7 +117,8 @@ fn allocate_step(
     }
     let zero = !matches!(mode, AllocateMode::Extend | AllocateMode::KeepSize);
     let space = mode != AllocateMode::PunchHole;
-    let (step, found) = step_of(&change, ino, &range, if space { STEP_BYTES } else { u64::MAX })?;
+    let (step, found) =
+        step_of(&change, ino, &range, if space { steps.bytes } else { u64::MAX }, steps.items)?;
     let outer = step.start - step.start % BLOCK_BYTES..step.end.next_multiple_of(BLOCK_BYTES);
     let inner_from = step.start.next_multiple_of(BLOCK_BYTES);
     let inner = inner_from..(step.end - step.end % BLOCK_BYTES).max(inner_from);
@@ -186,15 +190,15 @@ fn allocate_step(
 }
 
 /// As much of the start of a range as one change may do, and the extents in it.
-fn step_of(change: &Change<'_>, ino: Ino, range: &Range<u64>, most: u64) -> Result<Step> {
+fn step_of(change: &Change<'_>, ino: Ino, range: &Range<u64>, most: u64, items: usize) -> Result<Step> {
     let end = range.end.min(range.start.saturating_add(most) / BLOCK_BYTES * BLOCK_BYTES);
     let outer_from = range.start - range.start % BLOCK_BYTES;
     let outer_to = end.next_multiple_of(BLOCK_BYTES);
-    let mut found = extents::overlapping(change.view(), ino, outer_from, outer_to, STEP_ITEMS + 1)?;
+    let mut found = extents::overlapping(change.view(), ino, outer_from, outer_to, items + 1)?;
     let mut step = range.start..end;
-    if let Some((next, _)) = found.get(STEP_ITEMS) {
+    if let Some((next, _)) = found.get(items) {
         step.end = *next;
-        found.truncate(STEP_ITEMS);
+        found.truncate(items);
     }
     Ok((step, found))
 }

@@ -19,4 +19,6 @@ pub use open::{close_handle, open_file};
 pub use orphan::{drop_reference, purge_all_unlinked, purge_orphans};
 pub use read::read_file;
 pub use setattr::set_attributes;
+#[cfg(test)]
+pub use truncate::change_of_size;
 pub use write::write_file;

@@ -30,7 +30,7 @@ pub fn open_file(commits: &Commits, caller: &Caller, node: NodeId, flags: OpenFl
     })?;
     if flags.truncate {
         let cut = SetAttr { size: Some(0), ..SetAttr::default() };
-        if let Err(e) = set_attributes(heads, caller, node, &cut) {
+        if let Err(e) = set_attributes(commits, caller, node, &cut) {
             close_handle(commits, node, handle);
             return Err(e);
         }

@@ -3,7 +3,6 @@
 //! In memory they are in the gate's `unlinked`; a commit gives each a record in the tree, and opening a file system
 //! purges whatever has one. A purge goes in steps of bounded size, and the record goes last.
 
-use super::truncate::STEP_ITEMS;
 use crate::format::{Ino, Key, Kind};
 use crate::fs::commits::Commits;
 use crate::fs::heads::Head;
@@ -66,11 +65,12 @@ fn purge_or_keep(commits: &Commits, head: &Head, ino: Ino) {
 /// its record.
 fn purge(commits: &Commits, head: &Head, ino: Ino) -> Result<()> {
     let (from, to) = (Key { object: ino.0, kind: 0, rest: 0 }, Key { object: ino.0 + 1, kind: 0, rest: 0 });
+    let most = commits.heads.options.steps.items;
     loop {
         let mut change = commits.heads.change(head)?;
         change.discard(ino, 0, u64::MAX);
         let mut items = Vec::new();
-        for item in change.view().range(&from, &to).take(STEP_ITEMS) {
+        for item in change.view().range(&from, &to).take(most) {
             let (key, value) = item?;
             let ext = match key.kind == Kind::Extent as u8 {
                 true => Some(decode_extent(&key, &value)?.1),
@@ -78,7 +78,7 @@ fn purge(commits: &Commits, head: &Head, ino: Ino) -> Result<()> {
             };
             items.push((key, ext));
         }
-        let last = items.len() < STEP_ITEMS;
+        let last = items.len() < most;
         change.reserve(items.len() + 1, Purpose::Delete)?;
         for (key, ext) in items {
             change.txn.remove(&key)?;
@@ -92,5 +92,7 @@ fn purge(commits: &Commits, head: &Head, ino: Ino) -> Result<()> {
             change.gate.unlinked.remove(&ino);
             return Ok(());
         }
+        drop(change); // visible from here on
+        commits.between_steps()?;
     }
 }

@@ -1,27 +1,28 @@
 //! `setattr`: changing attributes, the size among them.
 
-use super::truncate::{resize, shrink_in_steps};
+use super::truncate::{change_of_size, resize};
 use crate::format::Ino;
 use crate::format::inode::{Inode, MODE_BITS};
 use crate::fs::attributes::{Writer, attr, flags, follow_mode, kill_privileges, writer, written_by};
-use crate::fs::heads::Heads;
+use crate::fs::commits::Commits;
 use crate::ops::{Attr, Caller, FileType, NodeId, Result, SetAttr, SetTime, Timestamp};
 use crate::volume::Purpose;
 use std::time::Duration;
 
 /// See [`Operations::setattr`](crate::ops::Operations::setattr).
 pub fn set_attributes(
-    heads: &Heads,
+    commits: &Commits,
     caller: &Caller,
     node: NodeId,
     set: &SetAttr,
 ) -> Result<(Attr, Duration)> {
+    let heads = &commits.heads;
     let (head, ino) = heads.target(node)?;
-    if let Some(size) = set.size {
-        shrink_in_steps(heads, &head, ino, size)?;
-    }
     let writer = if set.size.is_some() { writer(heads, &head, caller, ino)? } else { Writer::Privileged };
-    let mut change = heads.change(&head)?;
+    let mut change = match set.size {
+        Some(size) => change_of_size(commits, &head, writer, ino, size)?,
+        None => heads.change(&head)?,
+    };
     let mut inode = change.known(ino)?;
     flags::check_attributes(&inode, set)?;
     let chown = set.uid.is_some() || set.gid.is_some();

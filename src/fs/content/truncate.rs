@@ -6,68 +6,81 @@
 
 use crate::format::inode::Inode;
 use crate::format::{BLOCK_BYTES, Ino, Key, Kind};
-use crate::fs::attributes::flags;
-use crate::fs::heads::{Change, DirtyBlock, Head, Heads, zero_block};
+use crate::fs::attributes::{Writer, flags, written_by};
+use crate::fs::commits::Commits;
+use crate::fs::heads::{Change, DirtyBlock, Head, zero_block};
 use crate::fs::items::Items;
 use crate::fs::items::extents::{self, Keep};
 use crate::limits::FILE_BYTES_MAX;
 use crate::ops::{Error, Result};
 use crate::volume::Purpose;
 
-/// Extents that one change takes away.
-pub const STEP_ITEMS: usize = 256;
-
-/// Cuts the file from its end until what is left beyond `size` fits one change.
-pub fn shrink_in_steps(heads: &Heads, head: &Head, ino: Ino, size: u64) -> Result<()> {
+/// A change in which what the file has beyond `size` can be taken away, after as many that cut it from its end.
+pub fn change_of_size<'a>(
+    commits: &'a Commits,
+    head: &'a Head,
+    writer: Writer,
+    ino: Ino,
+    size: u64,
+) -> Result<Change<'a>> {
     if size > FILE_BYTES_MAX {
         return Err(Error::FileTooBig);
     }
     loop {
-        let view = heads.view(head);
-        let from = Key::new(ino.0, Kind::Extent, size);
-        let end = Key::new(ino.0, Kind::Extent, u64::MAX);
-        if view.range(&from, &end).take(STEP_ITEMS + 1).count() <= STEP_ITEMS {
-            return Ok(());
+        let change = commits.heads.change(head)?;
+        let (from, end) = (Key::new(ino.0, Kind::Extent, size), Key::new(ino.0, Kind::Extent, u64::MAX));
+        let most = commits.heads.options.steps.items;
+        if change.view().range(&from, &end).take(most + 1).count() <= most {
+            return Ok(change);
         }
-        drop(view);
-        let mut change = heads.change(head)?;
-        let mut inode = change.regular(ino)?;
-        flags::check_change(&inode)?;
-        change.reserve(STEP_ITEMS, Purpose::Delete)?;
-        for _ in 0..STEP_ITEMS {
-            match extents::last(change.view(), ino)? {
-                Some((at, ext)) if at >= size => {
-                    unmap(&mut change, ino, &mut inode, at, at + ext.len_bytes())?;
-                    if inode.size > at {
-                        inode.size = at;
-                    }
-                }
-                _ => break,
-            }
-        }
-        (inode.mtime, inode.ctime) = (change.now, change.now);
-        change.put_inode(ino, &inode);
-        change.apply()?;
+        shrink_step(change, writer, ino, size, most)?;
+        commits.between_steps()?;
     }
 }
 
-/// Makes `inode` of `size` bytes. Reserves on its own for the shrinking; the caller puts the inode and applies.
+/// Takes the last extents away and makes the file end where they began, what is delayed beyond included.
+fn shrink_step(mut change: Change<'_>, writer: Writer, ino: Ino, size: u64, extents: usize) -> Result<()> {
+    let mut inode = change.regular(ino)?;
+    flags::check_change(&inode)?;
+    written_by(&mut change, writer, ino, &mut inode)?;
+    change.reserve(extents, Purpose::Delete)?;
+    for _ in 0..extents {
+        match extents::last(change.view(), ino)? {
+            Some((at, ext)) if at >= size => {
+                unmap(&mut change, ino, &mut inode, at, at + ext.len_bytes())?;
+                inode.size = inode.size.min(at);
+            }
+            _ => break,
+        }
+    }
+    // From the new end on: a flush between two steps must find nothing to map there.
+    change.discard(ino, inode.size.div_ceil(BLOCK_BYTES), u64::MAX);
+    (inode.mtime, inode.ctime) = (change.now, change.now);
+    change.put_inode(ino, &inode);
+    change.apply()
+}
+
+/// Makes `inode` of `size` bytes, in a change from [`change_of_size`]. Reserves on its own for the shrinking; the caller
+/// puts the inode and applies.
 pub fn resize(change: &mut Change<'_>, ino: Ino, inode: &mut Inode, size: u64) -> Result<()> {
     if size > FILE_BYTES_MAX {
         return Err(Error::FileTooBig);
     }
-    if size >= inode.size {
+    if size > inode.size {
         inode.size = size;
         return change.reserve(1, Purpose::Write);
     }
+    // Also to the size that it has: then space beyond its end, which was asked for, is given back.
     let from = size.next_multiple_of(BLOCK_BYTES);
-    let tail = tail_block(change, ino, inode, size)?;
+    let shorter = size < inode.size;
+    let tail = if shorter { tail_block(change, ino, inode, size)? } else { None };
+    let beyond = extents::overlapping(change.view(), ino, from, FILE_BYTES_MAX, usize::MAX)?.len();
     change.will_delay(ino, inode, u64::from(tail.is_some()))?;
-    change.reserve(STEP_ITEMS + 4, Purpose::Delete)?;
+    change.reserve(beyond + 4, Purpose::Delete)?;
     change.discard(ino, from / BLOCK_BYTES, u64::MAX);
     unmap(change, ino, inode, from, u64::MAX - u64::MAX % BLOCK_BYTES)?;
     cut_inline(change, ino, inode, size)?;
-    if !size.is_multiple_of(BLOCK_BYTES) {
+    if shorter && !size.is_multiple_of(BLOCK_BYTES) {
         let n = size / BLOCK_BYTES;
         let delayed = change.gate.dirty.get(ino, n).is_some();
         if delayed || tail.is_some() {

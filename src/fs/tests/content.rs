@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::device::{Call, Op, Sim};
-use crate::format::BLOCK_BYTES;
+use crate::format::{BLOCK_BYTES, Ino};
+use crate::fs::attributes::Writer;
+use crate::fs::content::change_of_size;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -311,4 +313,74 @@ fn the_host_is_told_what_lies_around_small_reads() {
     t.fs.commit().unwrap();
     assert_eq!(needed(40 * CLUSTER + 4096, 4096), None);
     t.fs.release(file.0, file.1);
+}
+
+/// Operations in steps of so many items, with a commit between any two.
+fn stepping(items: usize) -> FsOptions {
+    let steps = Steps { items, bytes: 64 << 10, between: Between::Commit };
+    FsOptions { steps, ..FsOptions::default() }
+}
+
+#[test]
+fn a_commit_between_the_steps_of_a_truncation_finds_nothing_beyond_the_end() {
+    const STRIDE: u64 = 8192;
+    for (blocks, items) in [(600, 256), (300, 256), (40, 1), (10, 6)] {
+        for waits in [0, 1, blocks] {
+            let t = T::with(1 << 30, stepping(items));
+            let f = t.create(ROOT, "f");
+            let write = |n: u64, byte: u8| t.write(f, n * STRIDE, &[byte; 4096]);
+            (0..blocks).for_each(|n| write(n, 1));
+            t.fs.commit().unwrap();
+            (blocks - waits..blocks).for_each(|n| write(n, 2));
+            // Behind the last extent, too.
+            t.write(f, (blocks + 3) * STRIDE, b"delayed alone");
+            let (ino, end) = (Ino(f.0.ino()), 2 * STRIDE + if waits == 1 { 0 } else { 10 });
+            // Every step but the last, with a commit behind it.
+            drop(change_of_size(&t.fs.commits, t.head(), Writer::Privileged, ino, end).unwrap());
+            assert!(t.attr(f.0).size < blocks * STRIDE);
+            t.prove();
+            t.resize(f.0, end);
+            t.resize(f.0, (blocks + 9) * STRIDE);
+            let rest = t.read(f, end, 8 << 20);
+            assert_eq!(rest.len() as u64, (blocks + 9) * STRIDE - end);
+            assert!(rest.iter().all(|b| *b == 0), "{blocks} in steps of {items}");
+            t.fs.commit().unwrap();
+            assert_eq!(t.fs.volume().live_blocks(), end.div_ceil(STRIDE));
+            t.prove();
+        }
+    }
+}
+
+#[test]
+fn a_file_of_delayed_blocks_alone_shrinks_in_steps_once_a_commit_has_placed_them() {
+    let t = T::with(1 << 30, stepping(5));
+    let f = t.create(ROOT, "f");
+    (0..64).for_each(|n| t.write(f, n * 8192, &[3; 4096]));
+    t.fs.commit().unwrap();
+    (0..64).for_each(|n| t.write(f, n * 8192 + 100, b"newer"));
+    t.resize(f.0, 0);
+    t.fs.commit().unwrap();
+    assert_eq!((t.fs.volume().live_blocks(), t.attr(f.0).blocks), (0, 0));
+    t.prove();
+}
+
+#[test]
+fn a_truncation_gives_space_beyond_the_end_back() {
+    for size in [0, 10, 4096, 300_000] {
+        let t = T::with(1 << 30, stepping(2));
+        let f = t.create(ROOT, "f");
+        t.write(f, 0, &vec![7; size as usize]);
+        t.fs.commit().unwrap();
+        let before = t.attr(f.0).blocks;
+        for at in [1 << 20, 3 << 20, 5 << 20, 9 << 20] {
+            t.fs.fallocate(&USER, f.0, f.1, at, 1 << 20, AllocateMode::KeepSize).unwrap();
+        }
+        assert!(t.attr(f.0).blocks >= 4 << 11, "it has the space that was asked for");
+        t.resize(f.0, size);
+        let after = t.attr(f.0);
+        assert_eq!((after.size, after.blocks), (size, before));
+        assert_eq!(t.read(f, 0, 1 << 20), vec![7; size as usize]);
+        t.fs.commit().unwrap();
+        t.prove();
+    }
 }

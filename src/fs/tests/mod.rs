@@ -7,7 +7,7 @@ mod random;
 mod snapshots;
 mod space;
 
-use super::{Fs, FsOptions};
+use super::{Between, Fs, FsOptions, Steps};
 use crate::clock::Clock;
 use crate::fs::commits::{Stager, flush};
 use crate::fs::heads::Head;
