@@ -15,6 +15,7 @@ use super::history::{Fate, Meta, Reclaim, deadlist};
 use super::reclaim::{self, Progress};
 use super::space_map::SpaceMap;
 use super::state::{Grave, Graveyard, Held, State};
+use super::view::Shared;
 use super::writer::CommitWriter;
 use super::{Result, Txn, Volume, VolumeError, corrupt, ring};
 use crate::format::deadlist::Entry;
@@ -95,23 +96,19 @@ impl Volume {
     /// True if freed space waits for background work.
     pub fn has_background_work(&self) -> bool {
         let committer = self.committer.lock();
-        !committer.jobs.is_empty() && !self.reclaim_must_wait()
+        !committer.jobs.is_empty() || self.state.read().may_delete(&self.shared)
     }
 
     /// What commits before this epoch freed is reached by nobody once the commit of `epoch` is in force.
     pub(super) fn unreachable(&self, epoch: Epoch) -> Epoch {
         self.shared.oldest_reader().map_or(epoch, |oldest| oldest.min(epoch))
     }
+}
 
-    /// Somebody reads a snapshot that is deleted: what it held may not be freed yet.
-    fn reclaim_must_wait(&self) -> bool {
-        let state = self.state.read();
-        self.must_wait(&state, &state.deletes)
-    }
-
-    fn must_wait(&self, state: &State, deletes: &[ViewId]) -> bool {
-        let read = self.shared.snapshots_read();
-        read.iter().any(|id| !state.roots.contains_key(id) || deletes.contains(id))
+impl State {
+    /// True if the last reader of a deleted snapshot has gone.
+    fn may_delete(&self, shared: &Shared) -> bool {
+        self.postponed.iter().any(|id| !shared.is_read(*id))
     }
 }
 
@@ -141,7 +138,10 @@ impl<'a> CommitSession<'a> {
             .sort_by_key(|(id, _)| (s.history.get(*id).map_or(u64::MAX, |v| v.epoch.0).wrapping_sub(1), *id));
         let pending =
             self.committer.superblock.pending.iter().chain(&s.points).map(PendingPoint::encoded_len);
-        let work = !self.committer.jobs.is_empty() && !self.volume.must_wait(s, &s.deletes);
+        let work = !self.committer.jobs.is_empty();
+        let shared = &self.volume.shared;
+        s.deletes.extend(s.postponed.iter().filter(|id| !shared.is_read(**id)));
+        s.postponed.retain(|id| !s.deletes.contains(id));
         let points_only = !s.changed
             && s.deletes.is_empty()
             && roots.is_empty()
@@ -258,8 +258,6 @@ impl<'a> CommitSession<'a> {
             let mut state = volume.state.write();
             add_jobs(&mut committer.jobs, &mut meta, reclaim, state.history.next_id_mut())?;
             next_ids = state.history.next_ids();
-            // Asked after the deletions: a snapshot that goes with this commit may still have readers.
-            let wait = volume.must_wait(&state, &state.deletes);
             drop(state);
             for gone in removed {
                 meta.edit.remove(meta.root, &view_key(gone))?;
@@ -267,14 +265,12 @@ impl<'a> CommitSession<'a> {
             for record in records {
                 meta.edit.insert(meta.root, &view_key(record.id), &record.encode())?;
             }
-            if !wait {
-                run_jobs(&mut committer.jobs, committer.step_entries, shared, &mut meta, &mut freed)?;
-                committer.step_entries = if committer.jobs.is_empty() {
-                    reclaim::STEP_ENTRIES_MIN
-                } else {
-                    (committer.step_entries * 2).min(reclaim::STEP_ENTRIES_MAX)
-                };
-            }
+            run_jobs(&mut committer.jobs, committer.step_entries, shared, &mut meta, &mut freed)?;
+            committer.step_entries = if committer.jobs.is_empty() {
+                reclaim::STEP_ENTRIES_MIN
+            } else {
+                (committer.step_entries * 2).min(reclaim::STEP_ENTRIES_MAX)
+            };
             let mut really_freed = Vec::with_capacity(freed.len());
             for (n, (addr, len)) in freed.drain(..).enumerate() {
                 really_freed.extend(committer.extra_refs.release(addr, len));
@@ -388,6 +384,11 @@ impl Volume {
         }
         let mut all = s.history.sweep_hidden(meta, SWEEP_GROWN_BYTES_MIN)?;
         for id in deletes {
+            // Nobody begins to read it any more: it has no name.
+            if self.shared.is_read(id) {
+                s.postponed.insert(id);
+                continue;
+            }
             if !s.history.deletable(id) {
                 s.deletes.push(id);
                 continue;
@@ -454,7 +455,7 @@ fn add_jobs(
 fn run_jobs(
     jobs: &mut BTreeMap<u64, Job>,
     mut budget: usize,
-    shared: &super::view::Shared,
+    shared: &Shared,
     meta: &mut Meta<'_, '_>,
     freed: &mut Vec<(u64, u64)>,
 ) -> Result<()> {

@@ -196,6 +196,9 @@ impl Volume {
         let superblock = loaded.superblock;
         let mut roots = HashMap::new();
         let mut names = HashMap::new();
+        // A snapshot without a name was deleted while somebody read it.
+        let nameless = loaded.records.iter().filter(|r| r.role == Role::Snapshot && r.name.is_empty());
+        let deletes = nameless.map(|r| r.id).collect();
         for record in &loaded.records {
             if !record.name.is_empty() {
                 names.insert(record.name.clone(), record.id);
@@ -229,7 +232,8 @@ impl Volume {
             allocs: Vec::new(),
             shared: Vec::new(),
             points: Vec::new(),
-            deletes: Vec::new(),
+            deletes,
+            postponed: BTreeSet::new(),
             scrub: loaded.scrub,
             scrub_dirty: BTreeSet::new(),
             changed: false,

@@ -1,7 +1,8 @@
 //! Background freeing in bounded steps: what deleted snapshots and heads held alone.
 //!
-//! A step runs inside a commit, so what it frees and how far it got become durable together. Jobs wait while somebody
-//! still reads a deleted snapshot. Between batches threads run that wait for the processor (`store::end_batch`).
+//! A step runs inside a commit, so what it frees and how far it got become durable together. What a
+//! job frees nobody reads: a snapshot that is read is not deleted before its last reader is gone. Between batches threads
+//! run that wait for the processor (`store::end_batch`).
 
 use super::history::{Meta, deadlist};
 use super::{Result, corrupt};

@@ -146,7 +146,7 @@ impl Volume {
                 let name = name
                     .ok_or_else(|| corrupt(format!("deletion of view {} in a record is impossible", id.0)))?;
                 s.names.remove(&name);
-                s.deletes.push(id);
+                s.delete(id);
             }
             Effect::Fork(snapshot, head, created) => {
                 let root = s.roots.get(&snapshot).cloned().ok_or(VolumeError::NoSuchView)?;

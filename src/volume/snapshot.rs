@@ -113,6 +113,13 @@ impl State {
         self.changed = true;
     }
 
+    /// Has the next commit delete a view that has no name any more.
+    pub(super) fn delete(&mut self, id: ViewId) {
+        // Its record says so too, for the case that the commit has to leave it to a later one.
+        self.history.set_name(id, Vec::new());
+        self.deletes.push(id);
+    }
+
     /// Gives a snapshot, whose root this is, a head.
     pub(super) fn fork(&mut self, snapshot: ViewId, root: Child, created: (i64, u32)) -> ViewId {
         let head = self.history.fork(snapshot, Vec::new(), created);
@@ -262,7 +269,8 @@ impl Volume {
         self.write_log();
     }
 
-    /// Deletes a snapshot: the name is gone at once, the space comes back in the background after the next commit.
+    /// Deletes a snapshot: the name is gone at once, the space comes back in the background after the next commit, and not
+    /// before the last reader is gone.
     pub fn delete_snapshot(&self, id: ViewId) -> Result<()> {
         self.check_writable()?;
         let mut state = self.state.write();
@@ -272,7 +280,7 @@ impl Volume {
             return Err(VolumeError::NoSuchView);
         }
         s.names.remove(&record.name);
-        s.deletes.push(id);
+        s.delete(id);
         self.tell(state, &Effect::Delete(id));
         Ok(())
     }
@@ -304,7 +312,7 @@ impl Volume {
         if !is_head || head == s.live || s.deletes.contains(&head) {
             return Err(VolumeError::NoSuchView);
         }
-        s.deletes.push(head);
+        s.delete(head);
         self.tell(state, &Effect::Delete(head));
         Ok(())
     }

@@ -87,6 +87,9 @@ pub(super) struct State {
     pub points: Vec<PendingPoint>,
     /// Views to be deleted by the next commit.
     pub deletes: Vec<ViewId>,
+    /// Deleted snapshots that somebody still reads. They have no name, and stay in the history until the last reader is
+    /// gone, so that what the views above them let go of goes to a dead list and not to free space.
+    pub postponed: BTreeSet<ViewId>,
     /// The scrub's items in the meta tree, as they are to be, and which of them no commit has taken yet.
     pub scrub: BTreeMap<u64, Vec<u8>>,
     pub scrub_dirty: BTreeSet<u64>,

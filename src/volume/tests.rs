@@ -153,6 +153,8 @@ fn history(seed: u64, steps: usize) {
     // States since the last that is durable, this one included.
     let mut past = vec![model.clone()];
     let mut names = 0;
+    // Views that somebody reads, and what they must show, whatever becomes of their heads and snapshots.
+    let mut readers: Vec<(View, Content)> = Vec::new();
     for _ in 0..steps {
         if past.last() != Some(&model) {
             past.push(model.clone());
@@ -223,6 +225,7 @@ fn history(seed: u64, steps: usize) {
             }
             95 => {
                 // Killed: everything that was written is there, flushed or not.
+                readers.clear();
                 drop(volume);
                 volume = open(&sim);
                 compare(&volume, &model, seed);
@@ -230,6 +233,7 @@ fn history(seed: u64, steps: usize) {
                 audit(&volume, seed);
             }
             96..=97 => {
+                readers.clear();
                 drop(volume);
                 sim = Arc::new(sim.crash(CrashPolicy::Random(rng.u64(..))));
                 volume = open(&sim);
@@ -240,9 +244,29 @@ fn history(seed: u64, steps: usize) {
                 past.clear();
                 audit(&volume, seed);
             }
-            _ => compare(&volume, &model, seed),
+            98 => {
+                if let Some(s) = snapshot(&mut rng) {
+                    let view = volume.snapshot(s.id).unwrap();
+                    readers.push((View::clone(&view), model.snapshots[&s.name].clone()));
+                }
+                readers.push((volume.head(head).unwrap(), model.heads[&head].clone()));
+                readers.drain(..readers.len().saturating_sub(5));
+            }
+            _ => {
+                compare(&volume, &model, seed);
+                for (view, expected) in &readers {
+                    assert!(
+                        content(view) == *expected,
+                        "seed {seed}: a reader of view {} differs",
+                        view.id().0
+                    );
+                }
+                let stay = rng.usize(..=readers.len());
+                readers.truncate(stay);
+            }
         }
     }
+    readers.clear();
     compare(&volume, &model, seed);
     // Without snapshots and clones the space is what the live tree needs, whatever happened before.
     for head in model.heads.keys().filter(|h| **h != model.live) {

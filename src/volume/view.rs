@@ -16,7 +16,7 @@ pub(super) struct Shared {
     pub pager: Pager,
     /// Readers of live views by epoch: what they may reach is not reused.
     readers: Mutex<BTreeMap<Epoch, usize>>,
-    /// Readers of snapshots: what a deleted one held is not freed before they are gone.
+    /// Readers of snapshots: a deleted one stays in the history until they are gone.
     snapshot_readers: Mutex<HashMap<ViewId, usize>>,
 }
 
@@ -34,9 +34,9 @@ impl Shared {
         self.readers.lock().keys().next().copied()
     }
 
-    /// Snapshots that somebody reads.
-    pub fn snapshots_read(&self) -> Vec<ViewId> {
-        self.snapshot_readers.lock().keys().copied().collect()
+    /// True if somebody reads this snapshot.
+    pub fn is_read(&self, id: ViewId) -> bool {
+        self.snapshot_readers.lock().contains_key(&id)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use super::super::{SnapdirMode, SnapshotCreator};
 use super::*;
+use crate::device::{CrashPolicy, Sim};
+use crate::volume::{Access, OpenOptions};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -85,6 +87,106 @@ fn renaming_and_deleting_snapshots() {
     assert_eq!(t.read(open, 199_999, 5), [8], "an open file outlives its snapshot");
     assert_eq!(t.fs.getattr(one, None).map(|_| ()), Err(Error::Stale));
     assert_eq!(t.list(SNAPDIR), ["two"]);
+}
+
+/// Small enough to be filled, so that everything that is free is written to again.
+const SMALL_BYTES: u64 = 96 << 20;
+
+/// Files of 1 MiB in a snapshot, open, and what is in each.
+fn open_in_a_snapshot(t: &T, files: u8) -> Vec<(NodeId, Handle)> {
+    let names: Vec<String> = (0..files).map(|n| format!("f{n}")).collect();
+    for (n, name) in names.iter().enumerate() {
+        t.put(ROOT, name, &vec![n as u8 + 1; 1 << 20]);
+    }
+    let snap = t.snapshot("s");
+    names.iter().map(|name| t.open(t.find(snap, name).unwrap(), RO)).collect()
+}
+
+/// Removes a file that nobody has open.
+fn remove(t: &T, name: &str) {
+    let node = t.find(ROOT, name).unwrap();
+    t.fs.unlink(&USER, ROOT, name.as_bytes()).unwrap();
+    t.fs.forget(node);
+}
+
+fn fill(t: &T) {
+    let f = t.create(ROOT, "filler");
+    let block = [0xff; 128 << 10];
+    let mut at = 0;
+    while t.fs.write(f.0, f.1, at, &block, false).is_ok() {
+        at += block.len() as u64;
+    }
+    assert!(at > 16 << 20, "there was something to fill");
+    t.fs.release(f.0, f.1);
+    t.fs.commit().unwrap();
+}
+
+#[test]
+fn whoever_reads_a_deleted_snapshot_keeps_it() {
+    let t = T::with(SMALL_BYTES, FsOptions::default());
+    let open = open_in_a_snapshot(&t, 16);
+    t.fs.rmdir(&USER, SNAPDIR, b"s").unwrap();
+    t.fs.commit().unwrap();
+    for n in 0..16 {
+        remove(&t, &format!("f{n}"));
+        t.fs.commit().unwrap();
+    }
+    fill(&t);
+    for (n, f) in open.iter().enumerate() {
+        assert!(t.read(*f, 0, 1 << 20) == vec![n as u8 + 1; 1 << 20], "file {n}");
+        t.fs.release(f.0, f.1);
+    }
+    t.prove();
+    // With the last reader it goes.
+    remove(&t, "filler");
+    assert!(t.fs.volume().has_background_work());
+    for _ in 0..4 {
+        t.fs.commit().unwrap();
+    }
+    assert!(!t.fs.volume().has_background_work());
+    assert!(t.fs.volume().space().used < 4 << 20, "{:?}", t.fs.volume().space());
+    t.prove();
+}
+
+#[test]
+fn a_reader_of_one_deleted_snapshot_holds_up_no_other() {
+    let t = T::with(SMALL_BYTES, FsOptions::default());
+    let open = open_in_a_snapshot(&t, 1);
+    t.put(ROOT, "other", &vec![9; 16 << 20]);
+    t.snapshot("other");
+    remove(&t, "other");
+    for name in ["s", "other"] {
+        t.fs.rmdir(&USER, SNAPDIR, name.as_bytes()).unwrap();
+    }
+    for _ in 0..4 {
+        t.fs.commit().unwrap();
+    }
+    assert!(t.fs.volume().space().used < 6 << 20, "{:?}", t.fs.volume().space());
+    assert!(!t.fs.volume().has_background_work() && !t.fs.has_changes(), "nothing is tried in vain");
+    assert_eq!(t.read(open[0], 0, 3), [1; 3]);
+}
+
+#[test]
+fn a_deletion_that_waits_for_a_reader_outlives_a_crash() {
+    let sim = Arc::new(Sim::new(SMALL_BYTES, 1));
+    let t = T::on(Volume::made_on(sim.clone()), FsOptions::default());
+    let open = open_in_a_snapshot(&t, 8);
+    t.fs.rmdir(&USER, SNAPDIR, b"s").unwrap();
+    for n in 0..8 {
+        remove(&t, &format!("f{n}"));
+    }
+    t.fs.commit().unwrap();
+    t.fs.commit().unwrap();
+    assert_eq!(t.read(open[7], 0, 3), [8; 3]);
+    let after = Arc::new(sim.crash(CrashPolicy::DropAll));
+    let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
+    let t = T::on(Volume::open(after, options).unwrap(), FsOptions::default());
+    assert!(t.list(SNAPDIR).is_empty());
+    for _ in 0..4 {
+        t.fs.commit().unwrap();
+    }
+    assert!(t.fs.volume().space().used < 4 << 20, "{:?}", t.fs.volume().space());
+    t.prove();
 }
 
 #[test]
