@@ -10,8 +10,10 @@ use super::error::inconsistent;
 use super::items::Items;
 use super::read::read_blocks;
 use crate::format::inode::Inode;
-use crate::format::{BLOCK_BYTES, Ino, Key, Kind};
-use crate::volume::{Txn, VolumeError};
+use crate::format::{BLOCK_BYTES, Ino, Key, Kind, item};
+use crate::limits::{FILE_BYTES_MAX, INLINE_BYTES_MAX};
+use crate::ops::FileType;
+use crate::volume::{Replay, Txn, VolumeError};
 use std::sync::Arc;
 
 type Result<T> = std::result::Result<T, VolumeError>;
@@ -45,6 +47,8 @@ pub(super) enum Note<'a> {
 
 /// Header of a note: tag, flags, offset in the block, length, inode, block or start, end.
 const HEADER_BYTES: usize = 32;
+/// Blocks of the longest file.
+const FILE_BLOCKS_MAX: u64 = FILE_BYTES_MAX / BLOCK_BYTES;
 
 impl Note<'_> {
     /// Leaves the note in the record of `txn`.
@@ -85,15 +89,18 @@ impl Note<'_> {
         let at = u16::from_le_bytes([header[2], header[3]]);
         let len = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
         let (ino, from, to) = (Ino(word(8)?), word(16)?, word(24)?);
-        let inside = usize::from(at) + len <= BLOCK_BYTES as usize && from < u64::MAX / BLOCK_BYTES;
-        let plain = rest.is_empty() && (1..Ino::END.0).contains(&ino.0);
+        let inside = usize::from(at).saturating_add(len) <= BLOCK_BYTES as usize && from < FILE_BLOCKS_MAX;
+        if item::prove_key(&Key::new(ino.0, Kind::Inode, 0)).is_err() {
+            return None;
+        }
+        let (plain, range) = (rest.is_empty(), rest.is_empty() && from <= to);
         match header[0] {
             1 if inside && rest.len() == len => {
                 Some(Note::Write { ino, block: from, at, fresh, bytes: rest })
             }
             2 if inside && plain => Some(Note::Zero { ino, block: from, at, fresh, len: len as u16 }),
-            3 if plain => Some(Note::Discard { ino, from, to }),
-            4 if plain => Some(Note::Mapped { ino, from, to }),
+            3 if range => Some(Note::Discard { ino, from, to }),
+            4 if range => Some(Note::Mapped { ino, from, to }),
             5 if plain => Some(Note::Inlined { ino }),
             6 if plain => Some(Note::Unlinked { ino }),
             7 if plain => Some(Note::Purged { ino }),
@@ -102,13 +109,28 @@ impl Note<'_> {
     }
 }
 
-/// Carries out a note of a replayed record.
-pub(super) fn replay(gate: &mut Gate, txn: &mut Txn, note: &[u8]) -> Result<()> {
+impl Replay for Gate {
+    fn restart(&mut self) {
+        *self = Gate::default();
+    }
+
+    fn prove_item(&self, key: &Key, value: Option<&[u8]>) -> Result<()> {
+        Ok(value.map_or_else(|| item::prove_key(key), |value| item::prove(key, value))?)
+    }
+
+    fn note(&mut self, txn: &mut Txn<'_>, note: &[u8]) -> Result<()> {
+        replay(self, txn, note)
+    }
+}
+
+/// Carries out a note of a replayed record, if it makes sense there.
+fn replay(gate: &mut Gate, txn: &mut Txn, note: &[u8]) -> Result<()> {
     let note = Note::decode(note)
         .ok_or_else(|| VolumeError::Corrupt { what: format!("a note of {} bytes in the log", note.len()) })?;
     let dirty = &mut gate.dirty;
     match note {
         Note::Write { ino, block, at, fresh, bytes } => {
+            file(txn, ino)?;
             let whole = bytes.len() as u64 == BLOCK_BYTES;
             let base = if whole {
                 DirtyBlock { data: zero_block(), fresh }
@@ -119,6 +141,7 @@ pub(super) fn replay(gate: &mut Gate, txn: &mut Txn, note: &[u8]) -> Result<()> 
             dirty.edit(ino, block, || base)[at..at + bytes.len()].copy_from_slice(bytes);
         }
         Note::Zero { ino, block, at, fresh, len } => {
+            file(txn, ino)?;
             let base = base(dirty, txn, ino, block, fresh)?;
             let at = usize::from(at);
             dirty.edit(ino, block, || base)[at..at + usize::from(len)].fill(0);
@@ -128,13 +151,23 @@ pub(super) fn replay(gate: &mut Gate, txn: &mut Txn, note: &[u8]) -> Result<()> 
         }
         Note::Mapped { ino, from, to } => dirty.mapped(ino, from, to),
         Note::Inlined { ino } => {
+            let size = file(txn, ino)?.size;
+            if !(1..=INLINE_BYTES_MAX).contains(&size) {
+                return Err(inconsistent(ino, "is not of a size for an inline item"));
+            }
             inline_first_block(dirty, txn, ino)?;
             dirty.discard(ino, 0, u64::MAX);
         }
         Note::Unlinked { ino } => {
+            if inode(txn, ino)?.nlink != 0 {
+                return Err(inconsistent(ino, "has names and lost the last, as the log says"));
+            }
             gate.unlinked.insert(ino, true);
         }
         Note::Purged { ino } => {
+            if txn.view().inode(ino)?.is_some() {
+                return Err(inconsistent(ino, "is gone, as the log says, and is in the tree"));
+            }
             gate.unlinked.remove(&ino);
         }
     }
@@ -152,6 +185,12 @@ fn base(dirty: &Dirty, txn: &Txn, ino: Ino, block: u64, fresh: bool) -> Result<D
         }
     }
     Ok(DirtyBlock { data, fresh })
+}
+
+/// The inode of a regular file.
+fn file(txn: &Txn, ino: Ino) -> Result<Inode> {
+    let inode = inode(txn, ino)?;
+    if inode.kind == FileType::Regular { Ok(inode) } else { Err(inconsistent(ino, "has no content")) }
 }
 
 fn inode(txn: &Txn, ino: Ino) -> Result<Inode> {

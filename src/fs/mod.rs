@@ -96,7 +96,7 @@ impl Fs {
     /// without a name.
     pub fn open(volume: Arc<Volume>, options: FsOptions, clock: Clock) -> Result<Arc<Fs>> {
         let mut gate = Gate::default();
-        let recovered = volume.recover(&mut |txn, note| intent::replay(&mut gate, txn, note));
+        let recovered = volume.recover(&mut gate);
         let fs = Fs {
             volume,
             options,

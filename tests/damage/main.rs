@@ -7,6 +7,7 @@
 
 mod blocks;
 mod crafted;
+mod effects;
 mod observe;
 mod product;
 mod resealed;
