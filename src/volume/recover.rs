@@ -1,8 +1,8 @@
 //! Replaying the log of an earlier session onto the committed state.
 //!
 //! Records are carried out in order, each whole or not at all, in the epochs in which they were made. Content that was
-//! written in place is proved by its checksums first, unless the log says that it had been flushed. What is replayed is
-//! in memory; the first commit makes it durable and ends the old session's log, so a crash in between does no harm.
+//! written in place is proved by its checksums first: if it is bad the log ends there, or, if the log says that it had been
+//! flushed, that is told. What is replayed is in memory; the first commit makes it durable and ends the old session's log, so a crash in between does no harm.
 
 use super::intent::{Found, Record};
 use super::{Access, Result, Txn, Volume, VolumeError, corrupt, replay_rules as rules};
@@ -38,11 +38,18 @@ impl Replay for NothingAbove {
     }
 }
 
+/// Sentences about bad content at most.
+const BAD_CONTENT_MAX: usize = 20;
+
 /// What a replay did.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Recovered {
     /// Records that were carried out.
     pub records: usize,
+    /// Bytes of them in the log.
+    pub bytes: u64,
+    /// Content that they refer to and that had been flushed, and is not what it was: a sentence for each, up to a bound.
+    pub bad_content: Vec<String>,
     /// Why there were not more, if that is damage.
     pub damage: Option<String>,
 }
@@ -55,16 +62,24 @@ enum Stop {
 }
 
 impl Volume {
+    /// True if the log holds something that was not replayed yet, or should.
+    pub fn has_log(&self) -> bool {
+        let found = self.found.lock();
+        found.records.iter().any(Record::tells) || found.damage.is_some()
+    }
+
     /// Replays the log, once, before anything else is done with the volume. What was acknowledged and cannot be had
     /// back is told in the result; the volume takes no changes then if carrying on would lose more.
     pub fn recover(&self, replay: &mut dyn Replay) -> Recovered {
         let found = std::mem::take(&mut *self.found.lock());
         let (mut most, mut damage) = (found.records.len(), None);
         let before = (most > 0).then(|| self.state.read().clone());
+        let mut bad_content = Vec::new();
         let records = loop {
             replay.restart();
+            bad_content.clear();
             let mut published = RangeSet::new();
-            match self.replay_records(&found, most, &mut published, replay) {
+            match self.replay_records(&found, most, &mut published, &mut bad_content, replay) {
                 None => break most,
                 Some(Stop::Unflushed(n)) => {
                     let at = found.records[n].header.lsn;
@@ -91,13 +106,18 @@ impl Volume {
             // Everything up to here is whole and can be read; the log stays for another try.
             self.poison(e);
         }
-        let damage = found.damage.or(damage.map(|e| e.to_string()));
+        let told = || found.records.iter().take(records).filter(|r| r.tells());
+        let (records, bytes) = (told().count(), told().map(|r| u64::from(r.header.len)).sum());
+        let damage = found.damage.clone().or(damage.map(|e| e.to_string()));
         if let Some(damage) = &damage {
             log::error!("{}: {damage}; acknowledged changes are lost", self.describe());
         } else if records > 0 {
             log::info!("{}: replayed {records} records of the log", self.describe());
         }
-        Recovered { records, damage }
+        for what in &bad_content {
+            log::error!("{}: {what}", self.describe());
+        }
+        Recovered { records, bytes, bad_content, damage }
     }
 
     /// Carries out `most` records, or as many as there can be.
@@ -106,11 +126,12 @@ impl Volume {
         found: &Found,
         most: usize,
         published: &mut RangeSet,
+        bad_content: &mut Vec<String>,
         replay: &mut dyn Replay,
     ) -> Option<Stop> {
         for (n, record) in found.records.iter().take(most).enumerate() {
             let flushed = record.header.end() <= found.durable;
-            match self.replay_record(record, flushed, published, replay) {
+            match self.replay_record(record, flushed, published, bad_content, replay) {
                 Ok(true) => {}
                 Ok(false) => return Some(Stop::Unflushed(n)),
                 Err(e) => return Some(Stop::Damaged(n, e)),
@@ -125,15 +146,31 @@ impl Volume {
         record: &Record,
         flushed: bool,
         published: &mut RangeSet,
+        bad_content: &mut Vec<String>,
         replay: &mut dyn Replay,
     ) -> Result<bool> {
         let effects: Vec<Effect<'_>> =
             Effects::decode(record.effects()).collect::<std::result::Result<_, _>>()?;
+        if effects.is_empty() {
+            return rules::word(&record.header).map(|()| true);
+        }
         self.take_published(&effects, published)?;
-        if !flushed && !self.content_is_there(&effects, published) {
+        let bad = self.bad_content(&effects, published);
+        if !flushed && bad.is_some() {
             self.give_back(&effects, published);
             return Ok(false);
         }
+        // What had been flushed is damage; the rest of the record is as good as ever.
+        let room = bad_content.len() < BAD_CONTENT_MAX;
+        bad_content.extend(bad.filter(|_| room).map(|(key, extent)| {
+            format!(
+                "inode {}: the content at {} is bad, {} bytes at {}, which the log says had been flushed",
+                key.object,
+                key.rest,
+                extent.stored_bytes(),
+                extent.addr
+            )
+        }));
         {
             let mut state = self.state.write();
             rules::header(&state, &record.header)?;
@@ -182,16 +219,15 @@ impl Volume {
         }
     }
 
-    /// Proves the content behind the extents of a record that was written since the last commit.
-    fn content_is_there(&self, effects: &[Effect<'_>], published: &RangeSet) -> bool {
-        effects.iter().all(|effect| match effect {
-            Effect::Insert(key, value) if key.kind == Kind::Extent as u8 => {
-                let Ok(extent) = Extent::decode(value) else { return false };
-                let Some(_end) = extent.addr.0.checked_add(extent.stored_bytes()) else { return false };
-                let new = published.contains(extent.addr.0, extent.stored_bytes());
-                !new || self.shared.store().has_content(&extent)
-            }
-            _ => true,
+    /// The first extent of a record whose content was written since the last commit and is not there.
+    fn bad_content(&self, effects: &[Effect<'_>], published: &RangeSet) -> Option<(Key, Extent)> {
+        effects.iter().find_map(|effect| {
+            let Effect::Insert(key, value) = effect else { return None };
+            // One that makes no sense is refused later.
+            let extent = Extent::decode(value).ok().filter(|_| key.kind == Kind::Extent as u8)?;
+            let (addr, len) = (extent.addr.0, extent.stored_bytes());
+            let new = addr.checked_add(len).is_some() && published.contains(addr, len);
+            (new && !self.shared.store().has_content(&extent)).then_some((*key, extent))
         })
     }
 

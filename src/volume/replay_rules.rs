@@ -30,6 +30,11 @@ pub(super) fn header(state: &State, header: &RecordHeader) -> Result<()> {
     must!(next >= now, "a record of epoch {next} comes after one of {now}");
     let most = now.saturating_add(EPOCH_STEP_MAX).min(EPOCH_MAX);
     must!(next <= most, "a record of epoch {next} comes long before its time, after one of {now}");
+    word(header)
+}
+
+/// Whether this may be a record of nothing: that carries word of what was flushed, from whatever epoch it is.
+pub(super) fn word(header: &RecordHeader) -> Result<()> {
     must!(header.durable <= header.lsn, "a record says that what comes after it had been flushed");
     Ok(())
 }

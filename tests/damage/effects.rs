@@ -306,12 +306,6 @@ fn try_all(records: impl Fn(&Image, &Context) -> Vec<(String, (u64, RecordHeader
     let image = Image::new(&sample);
     let at = context(&sample, &image);
     let mut failed = Vec::new();
-    eprintln!(
-        "{} last {:?} {:?}",
-        image.records.len(),
-        image.records.last().unwrap().1,
-        Effects::decode(&image.records.last().unwrap().2).collect::<Vec<_>>()
-    );
     let number = |name: &str, default| std::env::var(name).map_or(default, |v| v.parse().expect(name));
     let (first, step) = (number("SNAPFS_SEED", 0), number("SNAPFS_EFFECTS_STEP", STEP));
     for (name, record) in records(&image, &at).into_iter().skip(first % step).step_by(step) {
