@@ -140,7 +140,7 @@ fn log(c: &mut Criterion) {
     Volume::create(device.clone(), SIZE, [1; 16], (0, 0)).expect("a store in memory");
     let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 64 << 20 };
     let volume = Volume::open(device, options).expect("a store in memory");
-    volume.recover(&mut |_, _| Ok(()));
+    volume.recover(&mut snapfs::volume::NothingAbove);
     volume.commit(&mut |_| Ok(())).expect("memory");
     let mut n = 0;
     group.bench_function("transaction of two items, made durable", |b| {

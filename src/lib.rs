@@ -5,7 +5,7 @@
 //! | module | currency | may import |
 //! |---|---|---|
 //! | [`cli`] | commands | everything |
-//! | [`check`] | the auditor's report | `volume`, `tree`, `store`, leaves |
+//! | [`check`] | the auditor's report | `fs`, `volume`, `tree`, `store`, `device`, leaves |
 //! | [`repair`] | derived data made right again | `check`, `volume`, `tree`, `store`, `device`, leaves |
 //! | [`salvage`] | files out of a broken store | `volume`, `tree`, `store`, `device`, leaves |
 //! | [`scrub`] | progress and findings | `check`, `volume`, `tree`, `store`, leaves |

@@ -11,10 +11,12 @@ mod path;
 mod refs;
 mod space;
 mod tiling;
+mod waiting;
 
 pub use derived::{Counters, Derived, SpaceTruth, derive};
 
 pub use path::path_of;
+pub use waiting::check_waiting;
 
 use crate::volume::audit::Committed;
 use crate::volume::{Volume, VolumeError};
@@ -47,6 +49,10 @@ pub struct Report {
     pub allocated_bytes: u64,
     /// Bytes of file content whose checksums were proved.
     pub data_bytes: u64,
+    /// Records that wait in the log of a store that nobody has open, and their bytes.
+    pub log_records: u64,
+    /// See there.
+    pub log_bytes: u64,
     /// Everything that is not as it must be; empty means proved.
     pub problems: Vec<String>,
 }

@@ -145,7 +145,12 @@ impl Backend for Builtin {
         _progress: &mut dyn FnMut(Value),
     ) -> Result<CheckReport, Failure> {
         match open_volume(store, Access::Look, 64 << 20) {
-            Ok(opened) => report(&opened.volume, depth).map_err(|e| told_volume(store, &e)),
+            Ok(Opened { volume, device, lock: _lock }) => check::check(&volume, depth)
+                .and_then(|mut report| {
+                    check::check_waiting(device, depth, &mut report)?;
+                    Ok(listed_report(report, true))
+                })
+                .map_err(|e| told_volume(store, &e)),
             // What keeps it from being opened may not be all that is wrong.
             Err(f) if f.code == Code::Damaged => offline::look(store, depth).map_err(|_| f),
             Err(f) => Err(f),
@@ -169,6 +174,7 @@ impl Backend for Builtin {
 
 struct Opened {
     volume: Arc<Volume>,
+    device: Arc<dyn Device>,
     lock: StoreLock,
 }
 
@@ -223,8 +229,8 @@ fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened,
         Access::MountReadOnly | Access::Look => volume::Access::ReadOnly,
     };
     let options = OpenOptions { access, cache_bytes: cache_bytes as usize };
-    let volume = Volume::open(device, options).map_err(|e| told_volume(store, &e))?;
-    Ok(Opened { volume, lock })
+    let volume = Volume::open(device.clone(), options).map_err(|e| told_volume(store, &e))?;
+    Ok(Opened { volume, device, lock })
 }
 
 impl Builtin {
@@ -406,8 +412,11 @@ fn told(store: &Path, e: &Error) -> Failure {
 }
 
 fn report(volume: &Volume, depth: Depth) -> Result<CheckReport, VolumeError> {
-    let report = check::check(volume, depth)?;
-    let summary = json!({
+    check::check(volume, depth).map(|report| listed_report(report, false))
+}
+
+fn listed_report(report: check::Report, offline: bool) -> CheckReport {
+    let mut summary = json!({
         "epoch": report.epoch,
         "views": report.views,
         "nodes": report.nodes,
@@ -417,7 +426,11 @@ fn report(volume: &Volume, depth: Depth) -> Result<CheckReport, VolumeError> {
         "allocated_bytes": report.allocated_bytes,
         "proved_data_bytes": report.data_bytes,
     });
-    Ok(CheckReport { findings: report.problems, summary })
+    if offline {
+        summary["log_records_waiting"] = json!(report.log_records);
+        summary["log_bytes_waiting"] = json!(report.log_bytes);
+    }
+    CheckReport { findings: report.problems, summary }
 }
 
 /// An open store.
@@ -497,6 +510,7 @@ impl Engine for Open {
         let (scrub, scrub_found) = self.scrubber.summary();
         let (space, io, damage) = (volume.space(), volume.io(), volume.damage());
         let recovered = self.fs.recovered();
+        let log_damage = recovered.damage.as_ref().or(recovered.bad_content.first());
         json!({
             "state": volume.read_only_reason().map_or("ok".to_string(), |why| format!("read-only: {why}")),
             "snapshots": volume.snapshot_count(),
@@ -508,9 +522,9 @@ impl Engine for Open {
             "freeing": volume.has_background_work(),
             "blocks_healed": damage.healed,
             "blocks_bad": damage.bad,
-            "damage_known": damage.bad > 0 || scrub_found || recovered.damage.is_some(),
+            "damage_known": damage.bad > 0 || scrub_found || log_damage.is_some(),
             "log_records_replayed": recovered.records,
-            "log_damage": recovered.damage,
+            "log_damage": log_damage,
             "scrub": scrub,
             "last_snapshot_pause_us": self.fs.snapshot_pause().as_micros() as u64,
             "device_reads": io.reads,

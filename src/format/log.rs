@@ -134,7 +134,7 @@ pub enum Effect<'a> {
 }
 
 /// Effects in the order in which they happened, as bytes.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Effects(Vec<u8>);
 
 impl Effects {
@@ -264,7 +264,8 @@ fn take<'a>(rest: &mut &'a [u8]) -> Result<Effect<'a>, FormatError> {
         10 => {
             let (snapshot, head) = (take_view(rest)?, take_view(rest)?);
             let (secs, nanos) = (take_u64(rest)? as i64, take_u64(rest)?);
-            Effect::Fork(snapshot, head, (secs, nanos as u32))
+            let Ok(nanos) = u32::try_from(nanos) else { return bad!("{nanos} nanoseconds in a log record") };
+            Effect::Fork(snapshot, head, (secs, nanos))
         }
         11 => Effect::Promote(take_view(rest)?),
         _ => return bad!("effect {tag} in a log record"),

@@ -11,6 +11,7 @@ pub mod header;
 pub mod ids;
 pub mod inner;
 pub mod inode;
+pub mod item;
 pub mod job;
 pub mod key;
 pub mod leaf;

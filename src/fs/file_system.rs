@@ -1,7 +1,7 @@
 //! The file system on an open volume.
 
 use super::attributes::make_root;
-use super::commits::{Commits, replay};
+use super::commits::Commits;
 use super::content::{purge_all_unlinked, purge_orphans};
 use super::heads::{Gate, Heads};
 use super::options::FsOptions;
@@ -26,7 +26,7 @@ impl Fs {
     /// without a name.
     pub fn open(volume: Arc<Volume>, options: FsOptions, clock: Clock) -> Result<Arc<Fs>> {
         let mut gate = Gate::default();
-        let recovered = volume.recover(&mut |txn, note| replay(&mut gate, txn, note));
+        let recovered = volume.recover(&mut gate);
         let heads = Arc::new(Heads::new(volume, options, clock, gate));
         let commits = Arc::new(Commits::new(heads.clone()));
         let fs = Fs { past: Past::new(commits.clone()), heads, commits, recovered };

@@ -14,6 +14,7 @@ use crate::format::{BlockPtr, Epoch, Key};
 use std::sync::Arc;
 
 /// A node that a root no longer reaches.
+#[derive(Clone)]
 pub enum Dead {
     /// It was on the device.
     Stored(BlockPtr),

@@ -17,6 +17,7 @@ mod open;
 mod pack;
 mod reclaim;
 mod recover;
+mod replay_rules;
 pub mod ring;
 pub mod scrub;
 mod snapshot;
@@ -30,7 +31,7 @@ mod writer;
 pub use commit::CommitSession;
 pub use error::VolumeError;
 pub use open::{Access, OpenOptions};
-pub use recover::{Recovered, Replay};
+pub use recover::{NothingAbove, Recovered, Replay};
 pub use snapshot::{NewSnapshot, SnapshotInfo};
 pub use staged::{Gain, Part, Staged};
 pub use txn::{Need, Purpose, Txn};
@@ -436,7 +437,7 @@ impl Volume {
         Volume::create(device.clone(), device.size(), [1; 16], (0, 0)).unwrap();
         let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 4 << 20 };
         let volume = Volume::open(device, options).unwrap();
-        volume.recover(&mut |_, _| Ok(()));
+        volume.recover(&mut NothingAbove);
         volume.commit(&mut |_| Ok(())).unwrap();
         volume
     }

@@ -1,62 +1,143 @@
 //! Replaying the log of an earlier session onto the committed state.
 //!
 //! Records are carried out in order, each whole or not at all, in the epochs in which they were made. Content that was
-//! written in place is proved by its checksums first, unless the log says that it had been flushed. What is replayed is
-//! in memory; the first commit makes it durable and ends the old session's log, so a crash in between does no harm.
+//! written in place is proved by its checksums first: if it is bad the log ends there, or, if the log says that it had been
+//! flushed, that is told. What is replayed is in memory; the first commit makes it durable and ends the old session's log, so a crash in between does no harm.
 
-use super::intent::Record;
-use super::{Access, Result, Txn, Volume, VolumeError, corrupt};
+use super::intent::{Found, Record};
+use super::{Access, Result, Txn, Volume, VolumeError, corrupt, replay_rules as rules};
 use crate::format::log::{Effect, Effects};
 use crate::format::{Extent, Ino, Key, Kind};
 use crate::store::RangeSet;
 
-/// Carries out the notes of the layer above: they come between the changes of the tree among which they were made.
-pub type Replay<'r> = &'r mut dyn FnMut(&mut Txn<'_>, &[u8]) -> Result<()>;
+/// The layer above, which knows what items and notes mean. Notes come between the changes of the tree among which they
+/// were made.
+pub trait Replay {
+    /// The log begins, for the first time or again: nothing of it was carried out.
+    fn restart(&mut self);
+
+    /// Refuses a key that no item has, or a value that no item of that key has.
+    fn prove_item(&self, key: &Key, value: Option<&[u8]>) -> Result<()>;
+
+    /// Carries out a note, or refuses it.
+    fn note(&mut self, txn: &mut Txn<'_>, note: &[u8]) -> Result<()>;
+}
+
+/// For a volume that nothing stands on: any item will do, and notes are passed over.
+pub struct NothingAbove;
+
+impl Replay for NothingAbove {
+    fn restart(&mut self) {}
+
+    fn prove_item(&self, _: &Key, _: Option<&[u8]>) -> Result<()> {
+        Ok(())
+    }
+
+    fn note(&mut self, _: &mut Txn<'_>, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Sentences about bad content at most.
+const BAD_CONTENT_MAX: usize = 20;
 
 /// What a replay did.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Recovered {
     /// Records that were carried out.
     pub records: usize,
+    /// Bytes of them in the log.
+    pub bytes: u64,
+    /// Content that they refer to and that had been flushed, and is not what it was: a sentence for each, up to a bound.
+    pub bad_content: Vec<String>,
     /// Why there were not more, if that is damage.
     pub damage: Option<String>,
 }
 
+/// Why no more records were carried out, before which of them.
+enum Stop {
+    /// Its content is not there, and may never have been.
+    Unflushed(usize),
+    Damaged(usize, VolumeError),
+}
+
 impl Volume {
+    /// True if the log holds something that was not replayed yet, or should.
+    pub fn has_log(&self) -> bool {
+        let found = self.found.lock();
+        found.records.iter().any(Record::tells) || found.damage.is_some()
+    }
+
     /// Replays the log, once, before anything else is done with the volume. What was acknowledged and cannot be had
     /// back is told in the result; the volume takes no changes then if carrying on would lose more.
-    pub fn recover(&self, replay: Replay<'_>) -> Recovered {
+    pub fn recover(&self, replay: &mut dyn Replay) -> Recovered {
         let found = std::mem::take(&mut *self.found.lock());
-        let mut done = Recovered { records: 0, damage: found.damage };
-        let mut published = RangeSet::new();
-        for record in &found.records {
-            let flushed = record.header.end() <= found.durable;
-            match self.replay_record(record, flushed, &mut published, replay) {
-                Ok(true) => done.records += 1,
-                Ok(false) => {
-                    log::info!(
-                        "the log ends at {}: the content that follows was not flushed",
-                        record.header.lsn
-                    );
-                    break;
+        let (mut most, mut damage) = (found.records.len(), None);
+        let before = (most > 0).then(|| self.state.read().clone());
+        let mut bad_content = Vec::new();
+        let records = loop {
+            replay.restart();
+            bad_content.clear();
+            let mut published = RangeSet::new();
+            match self.replay_records(&found, most, &mut published, &mut bad_content, replay) {
+                None => break most,
+                Some(Stop::Unflushed(n)) => {
+                    let at = found.records[n].header.lsn;
+                    log::info!("the log ends at {at}: the content that follows was not flushed");
+                    break n;
                 }
-                Err(e) => {
-                    // Everything up to here is whole and can be read; the log stays for another try.
-                    let e = corrupt(format!("the log cannot be replayed at {}: {e}", record.header.lsn));
-                    done.damage = Some(e.to_string());
-                    if self.access == Access::ReadWrite {
-                        self.poison(&e);
+                Some(Stop::Damaged(n, e)) => {
+                    let at = found.records[n].header.lsn;
+                    damage.get_or_insert(corrupt(format!("the log cannot be replayed at {at}: {e}")));
+                    // A part of that record may have been carried out: again without it.
+                    most = n;
+                    let mut alloc = self.shared.store().alloc();
+                    published.iter().for_each(|(addr, len)| alloc.give_back(addr, len));
+                    drop(alloc);
+                    if let Some(before) = &before {
+                        *self.state.write() = before.clone();
                     }
-                    break;
                 }
             }
+        };
+        if let Some(e) = &damage
+            && self.access == Access::ReadWrite
+        {
+            // Everything up to here is whole and can be read; the log stays for another try.
+            self.poison(e);
         }
-        if let Some(damage) = &done.damage {
+        let told = || found.records.iter().take(records).filter(|r| r.tells());
+        let (records, bytes) = (told().count(), told().map(|r| u64::from(r.header.len)).sum());
+        let damage = found.damage.clone().or(damage.map(|e| e.to_string()));
+        if let Some(damage) = &damage {
             log::error!("{}: {damage}; acknowledged changes are lost", self.describe());
-        } else if done.records > 0 {
-            log::info!("{}: replayed {} records of the log", self.describe(), done.records);
+        } else if records > 0 {
+            log::info!("{}: replayed {records} records of the log", self.describe());
         }
-        done
+        for what in &bad_content {
+            log::error!("{}: {what}", self.describe());
+        }
+        Recovered { records, bytes, bad_content, damage }
+    }
+
+    /// Carries out `most` records, or as many as there can be.
+    fn replay_records(
+        &self,
+        found: &Found,
+        most: usize,
+        published: &mut RangeSet,
+        bad_content: &mut Vec<String>,
+        replay: &mut dyn Replay,
+    ) -> Option<Stop> {
+        for (n, record) in found.records.iter().take(most).enumerate() {
+            let flushed = record.header.end() <= found.durable;
+            match self.replay_record(record, flushed, published, bad_content, replay) {
+                Ok(true) => {}
+                Ok(false) => return Some(Stop::Unflushed(n)),
+                Err(e) => return Some(Stop::Damaged(n, e)),
+            }
+        }
+        None
     }
 
     /// False if the content that the record refers to is not there.
@@ -65,32 +146,48 @@ impl Volume {
         record: &Record,
         flushed: bool,
         published: &mut RangeSet,
-        replay: Replay<'_>,
+        bad_content: &mut Vec<String>,
+        replay: &mut dyn Replay,
     ) -> Result<bool> {
         let effects: Vec<Effect<'_>> =
             Effects::decode(record.effects()).collect::<std::result::Result<_, _>>()?;
+        if effects.is_empty() {
+            return rules::word(&record.header).map(|()| true);
+        }
         self.take_published(&effects, published)?;
-        if !flushed && !self.content_is_there(&effects, published) {
+        let bad = self.bad_content(&effects, published);
+        if !flushed && bad.is_some() {
+            self.give_back(&effects, published);
             return Ok(false);
         }
+        // What had been flushed is damage; the rest of the record is as good as ever.
+        let room = bad_content.len() < BAD_CONTENT_MAX;
+        bad_content.extend(bad.filter(|_| room).map(|(key, extent)| {
+            format!(
+                "inode {}: the content at {} is bad, {} bytes at {}, which the log says had been flushed",
+                key.object,
+                key.rest,
+                extent.stored_bytes(),
+                extent.addr
+            )
+        }));
         {
             let mut state = self.state.write();
-            if record.header.epoch < state.epoch {
-                return Err(corrupt(format!(
-                    "a record of epoch {} comes after one of {}",
-                    record.header.epoch.0, state.epoch.0
-                )));
-            }
+            rules::header(&state, &record.header)?;
             state.epoch = record.header.epoch;
         }
+        let (store, view) = (self.shared.store(), record.header.view);
         let mut effects = effects.into_iter().peekable();
         while effects.peek().is_some() {
-            let mut txn = self.begin_on(record.header.view)?;
+            rules::on_head(&self.state.read(), view)?;
+            let mut txn = self.begin_on(view)?;
             while let Some(effect) = effects.next_if(|e| is_of_tree(e)) {
-                replay_effect(&mut txn, &effect, replay).map_err(|e| txn.failed(e))?;
+                rules::of_tree(&txn, store, &effect)?;
+                replay_effect(&mut txn, &effect, replay)?;
             }
             drop(txn);
             while let Some(effect) = effects.next_if(|e| !is_of_tree(e)) {
+                rules::of_views(&self.state.read(), view, &effect)?;
                 self.replay_view_effect(effect)?;
             }
         }
@@ -110,54 +207,47 @@ impl Volume {
         Ok(())
     }
 
-    /// Proves the content behind the extents of a record that was written since the last commit.
-    fn content_is_there(&self, effects: &[Effect<'_>], published: &RangeSet) -> bool {
-        effects.iter().all(|effect| match effect {
-            Effect::Insert(key, value) if key.kind == Kind::Extent as u8 => {
-                let Ok(extent) = Extent::decode(value) else { return false };
-                let new = published.contains(extent.addr.0, extent.stored_bytes());
-                !new || self.shared.store().has_content(&extent)
+    /// Takes back what [`Self::take_published`] did for a record that is not carried out.
+    fn give_back(&self, effects: &[Effect<'_>], published: &mut RangeSet) {
+        let mut alloc = self.shared.store().alloc();
+        for effect in effects {
+            if let Effect::Publish(addr, len) = *effect
+                && published.remove(addr, len)
+            {
+                alloc.give_back(addr, len);
             }
-            _ => true,
+        }
+    }
+
+    /// The first extent of a record whose content was written since the last commit and is not there.
+    fn bad_content(&self, effects: &[Effect<'_>], published: &RangeSet) -> Option<(Key, Extent)> {
+        effects.iter().find_map(|effect| {
+            let Effect::Insert(key, value) = effect else { return None };
+            // One that makes no sense is refused later.
+            let extent = Extent::decode(value).ok().filter(|_| key.kind == Kind::Extent as u8)?;
+            let (addr, len) = (extent.addr.0, extent.stored_bytes());
+            let new = addr.checked_add(len).is_some() && published.contains(addr, len);
+            (new && !self.shared.store().has_content(&extent)).then_some((*key, extent))
         })
     }
 
+    /// What [`rules::of_views`] has let pass.
     fn replay_view_effect(&self, effect: Effect<'_>) -> Result<()> {
         let mut state = self.state.write();
         let s = &mut *state;
         match effect {
-            Effect::Point(point) => {
-                let fresh = s.history.get(point.id).is_none() && !s.names.contains_key(&point.name);
-                if !fresh || point.epoch != s.epoch || s.history.views().any(|v| v.epoch >= point.epoch) {
-                    return Err(corrupt(format!("snapshot {} of a record is impossible", point.id.0)));
-                }
-                s.take_point(point);
-            }
-            Effect::Rename(id, name) => {
-                let free = s.history.get(id).is_some() && !name.is_empty() && !s.names.contains_key(name);
-                if !free {
-                    return Err(corrupt(format!("renaming of snapshot {} in a record is impossible", id.0)));
-                }
-                s.rename(id, name);
-            }
+            Effect::Point(point) => s.take_point(point),
+            Effect::Rename(id, name) => s.rename(id, name),
             Effect::Delete(id) => {
-                let name = s.history.get(id).map(|v| v.name.clone());
-                let name = name.filter(|_| id != s.live && !s.deletes.contains(&id));
-                let name = name
-                    .ok_or_else(|| corrupt(format!("deletion of view {} in a record is impossible", id.0)))?;
+                let name = s.history.get(id).map(|v| v.name.clone()).unwrap_or_default();
                 s.names.remove(&name);
                 s.delete(id);
             }
-            Effect::Fork(snapshot, head, created) => {
+            Effect::Fork(snapshot, _, created) => {
                 let root = s.roots.get(&snapshot).cloned().ok_or(VolumeError::NoSuchView)?;
-                if s.history.next_ids().0 != head.0 || s.fork(snapshot, root, created) != head {
-                    return Err(corrupt(format!("clone {} of a record has another number", head.0)));
-                }
+                s.fork(snapshot, root, created);
             }
-            Effect::Promote(head) => {
-                s.roots.get(&head).ok_or(VolumeError::NoSuchView)?;
-                (s.live, s.changed) = (head, true);
-            }
+            Effect::Promote(head) => (s.live, s.changed) = (head, true),
             _ => {}
         }
         Ok(())
@@ -170,19 +260,21 @@ fn is_of_tree(effect: &Effect<'_>) -> bool {
     matches!(effect, Insert(..) | Remove(_) | Publish(..) | Free(..) | Share(..) | Note(_))
 }
 
-fn replay_effect(txn: &mut Txn<'_>, effect: &Effect<'_>, replay: Replay<'_>) -> Result<()> {
+fn replay_effect(txn: &mut Txn<'_>, effect: &Effect<'_>, replay: &mut dyn Replay) -> Result<()> {
     match effect {
         Effect::Insert(key, value) => {
+            replay.prove_item(key, Some(value))?;
             reserve_number(txn, key);
             txn.insert(*key, value)?;
         }
         Effect::Remove(key) => {
+            replay.prove_item(key, None)?;
             txn.remove(key)?;
         }
         Effect::Publish(addr, len) => txn.adopt(*addr, *len),
         Effect::Free(addr, len, birth) => txn.free_range(*addr, *len, *birth),
         Effect::Share(addr, len) => txn.share_range(*addr, *len),
-        Effect::Note(note) => replay(txn, note)?,
+        Effect::Note(note) => replay.note(txn, note)?,
         _ => {}
     }
     Ok(())

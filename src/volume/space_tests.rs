@@ -163,7 +163,7 @@ fn the_first_change_finds_its_space_secured() {
     drop(Volume::made_on(sim.clone()));
     let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
     let volume = Volume::open(sim.clone(), options).unwrap();
-    volume.recover(&mut |_, _| Ok(()));
+    volume.recover(&mut NothingAbove);
     let store = volume.shared.store();
     let wanted = volume.kept_at_rest();
     assert!(wanted > store.ahead_bytes() && store.alloc().free_bytes() < wanted);

@@ -10,6 +10,7 @@ use crate::tree::{Child, Dead};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A reference that died, not yet written down.
+#[derive(Clone)]
 pub(super) enum Grave {
     /// A range of file content.
     Data { addr: u64, len: u64, birth: Epoch },
@@ -56,6 +57,7 @@ impl Held {
 }
 
 /// The published state of all views.
+#[derive(Clone)]
 pub(super) struct State {
     /// Epoch of everything that is born now.
     pub epoch: Epoch,

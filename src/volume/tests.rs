@@ -22,7 +22,7 @@ struct Model {
 fn open(sim: &Arc<Sim>) -> Arc<Volume> {
     let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
     let volume = Volume::open(sim.clone(), options).expect("a store that was cut off opens");
-    let recovered = volume.recover(&mut |_, _| Ok(()));
+    let recovered = volume.recover(&mut NothingAbove);
     assert_eq!(recovered.damage, None);
     volume.commit(&mut |_| Ok(())).unwrap();
     volume

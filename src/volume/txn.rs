@@ -240,8 +240,11 @@ impl<'a> Txn<'a> {
 
     /// Removes a key; false if it was not there.
     pub fn remove(&mut self, key: &Key) -> Result<bool> {
-        self.record(&Effect::Remove(*key));
-        self.edit(|edit, root| edit.remove(root, key))
+        let was_there = self.edit(|edit, root| edit.remove(root, key))?;
+        if was_there {
+            self.record(&Effect::Remove(*key));
+        }
+        Ok(was_there)
     }
 
     fn edit<T>(

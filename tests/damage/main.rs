@@ -2,11 +2,14 @@
 //! never a panic and never wrong data. See docs/testing.md.
 //!
 //! `blocks`: bytes change behind their checksums, as media do it. `crafted`: bytes change and the checksums are made
-//! right again, as only an attacker or a bug does it; there no more is asked than that nothing panics. `product`: each kind
+//! right again, as only an attacker or a bug does it; there no more is asked than that nothing panics. `effects`: the same for
+//! records of the log, one by one. `log`: what is only there. `product`: each kind
 //! of damage to each structure before each operation.
 
 mod blocks;
 mod crafted;
+mod effects;
+mod log;
 mod observe;
 mod product;
 mod resealed;

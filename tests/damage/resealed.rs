@@ -91,7 +91,10 @@ impl Image {
         for (at, header, effects) in &self.records {
             let mut bytes = Vec::new();
             header.seal(effects, &mut bytes);
-            sim.write_at(*at, &bytes).unwrap();
+            let end = RESERVED_BYTES + self.superblock.log_bytes;
+            let first = bytes.len().min(end.saturating_sub(*at) as usize);
+            sim.write_at(*at, &bytes[..first]).unwrap();
+            sim.write_at(RESERVED_BYTES, &bytes[first..]).unwrap();
         }
         let slot = self.superblock.encode();
         for ring in [0, RESERVED_BYTES / 2] {
@@ -108,7 +111,7 @@ pub fn word(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
 }
 
-/// The records behind a superblock, as far as they do not pass the end of the ring.
+/// The records behind a superblock.
 fn records(sim: &Sim, superblock: &Superblock) -> Vec<(u64, RecordHeader, Vec<u8>)> {
     let mut found = Vec::new();
     let mut lsn = superblock.log_start;
@@ -118,7 +121,10 @@ fn records(sim: &Sim, superblock: &Superblock) -> Vec<(u64, RecordHeader, Vec<u8
         (header.lsn == lsn && header.generation == superblock.log_generation).then_some((at, header))
     }) {
         let (at, header) = at;
-        let effects = sim.peek(at + HEADER_BYTES as u64, u64::from(header.len) - HEADER_BYTES as u64);
+        let len = u64::from(header.len) - HEADER_BYTES as u64;
+        let from = RESERVED_BYTES + (header.lsn + HEADER_BYTES as u64) % superblock.log_bytes;
+        let first = len.min(RESERVED_BYTES + superblock.log_bytes - from);
+        let effects = [sim.peek(from, first), sim.peek(RESERVED_BYTES, len - first)].concat();
         lsn = header.end();
         found.push((at, header, effects));
     }

@@ -154,6 +154,23 @@ impl Sample {
         Sample { sim: sim.clone_image(), seen, metadata, data }
     }
 
+    /// The same with content that was put into its place before the record that tells of it, and was flushed with it.
+    pub fn with_content_in_log() -> Sample {
+        let sample = Sample::with_log();
+        let sim = Arc::new(sample.sim.clone_image());
+        let fs = mount(open(sim.clone(), Access::ReadWrite).unwrap()).unwrap();
+        put(&fs, NodeId::ROOT, "second", b"second");
+        fs.commit().unwrap();
+        let (metadata, data) = places(fs.volume());
+        for n in 0..3_u64 {
+            put(&fs, NodeId::ROOT, &format!("direct{n}"), &bytes(700 + n, 600_000));
+            fs.fsyncdir(NodeId::ROOT).unwrap();
+        }
+        let seen = observe(&fs);
+        assert!(seen.errors.is_empty(), "{:?}", seen.errors);
+        Sample { sim: sim.clone_image(), seen, metadata, data }
+    }
+
     /// Addresses of the superblock slots that were ever written.
     pub fn slots(&self) -> Vec<u64> {
         let ring = (0..RING_SLOTS).map(|n| n * SLOT_BYTES as u64);

@@ -16,7 +16,7 @@ const IMPORTS: [(&str, &str); 18] = [
         "cli",
         "bell check clock ctl device format fs fuse limits ops repair salvage scrub store sys tree volume",
     ),
-    ("check", "volume tree store format bell clock limits ops sys"),
+    ("check", "fs volume tree store device format bell clock limits ops sys"),
     ("repair", "check volume tree store device format bell clock limits ops sys"),
     ("salvage", "volume tree store device format bell clock limits ops sys"),
     ("scrub", "check volume tree store format bell clock limits ops sys"),

@@ -13,5 +13,4 @@ mod stager;
 mod sync;
 
 pub use commits::Commits;
-pub use replay::replay;
 pub use stager::Stager;

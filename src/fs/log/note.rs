@@ -2,7 +2,8 @@
 //!
 //! The volume replays items; the notes here come between them, in the order in which things happened.
 
-use crate::format::{BLOCK_BYTES, Ino};
+use crate::format::{BLOCK_BYTES, Ino, Key, Kind, item};
+use crate::limits::FILE_BYTES_MAX;
 use crate::volume::Txn;
 
 /// One thing that happened behind the gate.
@@ -34,6 +35,8 @@ pub enum Note<'a> {
 
 /// Header of a note: tag, flags, offset in the block, length, inode, block or start, end.
 const HEADER_BYTES: usize = 32;
+/// Blocks of the longest file.
+const FILE_BLOCKS_MAX: u64 = FILE_BYTES_MAX / BLOCK_BYTES;
 
 impl Note<'_> {
     /// Leaves the note in the record of `txn`.
@@ -75,15 +78,18 @@ impl Note<'_> {
         let at = u16::from_le_bytes([header[2], header[3]]);
         let len = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
         let (ino, from, to) = (Ino(word(8)?), word(16)?, word(24)?);
-        let inside = usize::from(at) + len <= BLOCK_BYTES as usize && from < u64::MAX / BLOCK_BYTES;
-        let plain = rest.is_empty() && (1..Ino::END.0).contains(&ino.0);
+        let inside = usize::from(at).saturating_add(len) <= BLOCK_BYTES as usize && from < FILE_BLOCKS_MAX;
+        if item::prove_key(&Key::new(ino.0, Kind::Inode, 0)).is_err() {
+            return None;
+        }
+        let (plain, range) = (rest.is_empty(), rest.is_empty() && from <= to);
         match header[0] {
             1 if inside && rest.len() == len => {
                 Some(Note::Write { ino, block: from, at, fresh, bytes: rest })
             }
             2 if inside && plain => Some(Note::Zero { ino, block: from, at, fresh, len: len as u16 }),
-            3 if plain => Some(Note::Discard { ino, from, to }),
-            4 if plain => Some(Note::Mapped { ino, from, to }),
+            3 if range => Some(Note::Discard { ino, from, to }),
+            4 if range => Some(Note::Mapped { ino, from, to }),
             5 if plain => Some(Note::Inlined { ino }),
             6 if plain => Some(Note::Unlinked { ino }),
             7 if plain => Some(Note::Purged { ino }),

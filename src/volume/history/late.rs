@@ -120,12 +120,12 @@ impl History {
         Some(ViewRecord {
             prev: place.prev,
             list: place.list,
-            referenced: place.referenced.saturating_add_signed(-delta.referenced),
-            written: place.written.saturating_add_signed(-delta.written),
+            referenced: place.referenced.saturating_add_signed(delta.referenced.saturating_neg()),
+            written: place.written.saturating_add_signed(delta.written.saturating_neg()),
             exclusive: if record.role == Role::Head {
                 0
             } else {
-                place.exclusive.saturating_add_signed(-delta.exclusive)
+                place.exclusive.saturating_add_signed(delta.exclusive.saturating_neg())
             },
             ..record.clone()
         })

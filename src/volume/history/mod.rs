@@ -177,8 +177,8 @@ impl History {
         record.referenced = record.referenced.saturating_add(len);
         record.written = record.written.saturating_add(len);
         self.late.count(head, |d| {
-            d.referenced += len as i64;
-            d.written += len as i64;
+            d.referenced = d.referenced.saturating_add_unsigned(len);
+            d.written = d.written.saturating_add_unsigned(len);
         });
     }
 
@@ -189,24 +189,25 @@ impl History {
         let record = self.view_mut(head);
         debug_assert_eq!(record.role, Role::Head);
         record.referenced = record.referenced.saturating_sub(len);
-        self.late.count(head, |d| d.referenced -= len as i64);
+        self.late.count(head, |d| d.referenced = d.referenced.saturating_sub_unsigned(len));
         let record = self.view_mut(head);
         let (list, prev) = match record.prev {
             Some(prev) if birth <= base => (record.list, prev),
             _ => {
                 record.written = record.written.saturating_sub(len);
-                self.late.count(head, |d| d.written -= len as i64);
+                self.late.count(head, |d| d.written = d.written.saturating_sub_unsigned(len));
                 return Fate::Free;
             }
         };
         let chain = self.branch(head);
         let older = chain.partition_point(|e| *e < birth);
         let bucket = older.checked_sub(1).map_or(Epoch(0), |i| chain[i]);
-        *self.pending.entry((list, bucket)).or_default() += len;
+        let pending = self.pending.entry((list, bucket)).or_default();
+        *pending = pending.saturating_add(len);
         if self.children(prev).len() == 1 && birth > self.base(prev) {
             let record = self.view_mut(prev);
             record.exclusive = record.exclusive.saturating_add(len);
-            self.late.count(prev, |d| d.exclusive += len as i64);
+            self.late.count(prev, |d| d.exclusive = d.exclusive.saturating_add_unsigned(len));
         }
         let mut at = Some(prev);
         while let Some(v) = at.filter(|v| self.view(*v).role == Role::Hidden) {

@@ -2,7 +2,7 @@
 //!
 //! Every transaction appends one record before it lets go of the state, so records are in the order of history, and
 //! writes it to the device before its caller answers: a killed daemon loses nothing. A flush makes everything written
-//! durable, one flush for all who wait. A commit frees the space of what it contains. What does not fit is lost to the
+//! durable, one flush for all who wait, and leaves a record of nothing that says so. A commit frees the space of what it contains. What does not fit is lost to the
 //! log, and then only a commit makes it durable. A block that was flushed is never written again.
 //!
 //! Not here: what records mean (`recover`), and when to commit.
@@ -45,6 +45,10 @@ struct Tail {
     start: u64,
     /// What may not be written yet, up to `head`, from the start of a block.
     bytes: Vec<u8>,
+    /// End of the last record that tells of something.
+    told_end: u64,
+    /// Epoch and view of the last record.
+    last: (Epoch, ViewId),
     /// Something is in `bytes` that was not written.
     unwritten: bool,
     /// Records that did not fit: since the last mark, and before it.
@@ -70,6 +74,8 @@ impl Log {
             durable: head,
             start: head,
             bytes: Vec::new(),
+            told_end: head,
+            last: (Epoch(0), ViewId(0)),
             unwritten: false,
             lost: false,
             lost_before_mark: false,
@@ -128,25 +134,9 @@ impl Log {
             tail.lost = true;
             return;
         }
-        let len = HEADER_BYTES as u64 + effects.bytes().len() as u64;
-        let room = self.bytes - (tail.head - tail.oldest);
-        if tail.lost || len.next_multiple_of(FLUSH_BYTES) > room || len > u64::from(u32::MAX) {
+        if tail.lost || !self.put(&mut tail, epoch, view, effects.bytes()) {
             tail.lost = true;
-            return;
         }
-        let header = RecordHeader {
-            len: len as u32,
-            generation: self.generation,
-            lsn: tail.head,
-            prev_end: tail.prev_end,
-            durable: tail.durable,
-            epoch,
-            view,
-        };
-        header.seal(effects.bytes(), &mut tail.bytes);
-        tail.head = header.end();
-        tail.prev_end = tail.head;
-        tail.unwritten = true;
     }
 
     /// Writes everything appended so far.
@@ -195,10 +185,10 @@ impl Log {
             if !self.is_recording() || tail.lost || tail.lost_before_mark {
                 return Ok(false);
             }
-            if tail.durable >= tail.prev_end {
+            if tail.durable >= tail.told_end {
                 return Ok(true);
             }
-            tail.prev_end
+            tail.told_end
         };
         let mut flusher = self.flusher.lock();
         loop {
@@ -226,8 +216,55 @@ impl Log {
             }
             Err(_) => flusher.failed = true,
         }
+        drop(flusher);
+        // Before anybody is told that it is durable, so that a killed daemon leaves word of it.
+        let done = match done {
+            Ok(end) => self.leave_word(store).map(|()| end),
+            Err(e) => Err(e),
+        };
         self.flushed.notify_all();
         done.map(|_| true)
+    }
+
+    /// Writes a record of nothing behind what was flushed: it tells a reader that what is before it had been.
+    fn leave_word(&self, store: &Store) -> Result<()> {
+        let mut tail = self.tail.lock();
+        if tail.lost || tail.lost_before_mark {
+            return Ok(());
+        }
+        let (epoch, view) = tail.last;
+        if !self.put(&mut tail, epoch, view, &[]) {
+            return Ok(());
+        }
+        drop(tail);
+        self.write_out(store)
+    }
+
+    /// Appends a record. False if there is no room for it.
+    fn put(&self, tail: &mut Tail, epoch: Epoch, view: ViewId, effects: &[u8]) -> bool {
+        let len = HEADER_BYTES as u64 + effects.len() as u64;
+        let room = self.bytes - (tail.head - tail.oldest);
+        if len.next_multiple_of(FLUSH_BYTES) > room || len > u64::from(u32::MAX) {
+            return false;
+        }
+        let header = RecordHeader {
+            len: len as u32,
+            generation: self.generation,
+            lsn: tail.head,
+            prev_end: tail.prev_end,
+            durable: tail.durable,
+            epoch,
+            view,
+        };
+        header.seal(effects, &mut tail.bytes);
+        tail.head = header.end();
+        tail.prev_end = tail.head;
+        tail.unwritten = true;
+        if !effects.is_empty() {
+            tail.told_end = tail.head;
+        }
+        tail.last = (epoch, view);
+        true
     }
 
     /// The place that divides what a commit contains from what comes later. Called with the state locked.

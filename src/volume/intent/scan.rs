@@ -18,6 +18,11 @@ pub(in crate::volume) struct Record {
 }
 
 impl Record {
+    /// False if it only says what had been flushed.
+    pub fn tells(&self) -> bool {
+        !self.effects().is_empty()
+    }
+
     /// Bytes of its effects.
     pub fn effects(&self) -> &[u8] {
         self.bytes.get(HEADER_BYTES..).unwrap_or_default()

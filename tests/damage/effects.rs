@@ -1,0 +1,362 @@
+//! Records of the log that no program writes: each effect with each field out of range, unknown, taken, of the wrong kind
+//! or out of order, behind a log that is sound, with all checksums right.
+//!
+//! `SNAPFS_EFFECTS_STEP` is 1 for all of them; else each so many-th is tried, from `SNAPFS_SEED` on.
+//!
+//! Nothing panics; a record is carried out whole or not at all; and what is not carried out is told.
+
+use snapfs::device::{RESERVED_BYTES, Sim};
+use snapfs::format::log::{Effect, Effects, HEADER_BYTES, RecordHeader};
+use snapfs::format::superblock::PendingPoint;
+use snapfs::format::view::Consistency;
+use snapfs::format::{Epoch, Extent, Ino, Key, Kind, ViewId};
+use snapfs::volume::Access;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::observe::observe;
+use crate::resealed::{Image, exercise, word};
+use crate::sample::{Sample, mount, open};
+
+/// Of the records, each so many-th is tried.
+const STEP: usize = 13;
+
+/// What the log leaves behind, for records that come next.
+struct Context {
+    live: ViewId,
+    next: u32,
+    snapshot: ViewId,
+    snapshot_name: Vec<u8>,
+    epoch: Epoch,
+    /// An extent of a file: its key, its bytes, its length on the device.
+    extent: (Key, Vec<u8>, u64),
+    /// An item of each kind.
+    items: Vec<(Key, Vec<u8>)>,
+    /// A free range.
+    free: u64,
+    size: u64,
+    metadata: u64,
+}
+
+fn context(sample: &Sample, image: &Image) -> Context {
+    let volume = open(Arc::new(sample.sim.clone_image()), Access::ReadOnly).unwrap();
+    let fs = mount(volume).unwrap();
+    let volume = fs.volume();
+    let live = volume.live();
+    let (mut items, mut kinds, mut extent) = (Vec::new(), BTreeSet::new(), None);
+    for item in live.range(&Key::MIN, &Key::MAX) {
+        let (key, value) = item.unwrap();
+        if key.kind == Kind::Extent as u8 && extent.is_none() {
+            let stored = Extent::decode(&value).unwrap().stored_bytes();
+            extent = Some((key, value.to_vec(), stored));
+        }
+        if kinds.insert(key.kind) {
+            items.push((key, value.to_vec()));
+        }
+    }
+    let mut next = image.superblock.next_view;
+    for effect in image.records.iter().flat_map(|(_, _, effects)| Effects::decode(effects)) {
+        if let Ok(Effect::Point(point)) = effect {
+            next = point.id.0 + 1;
+        }
+    }
+    let snapshot = volume.newest_snapshot().unwrap();
+    Context {
+        live: volume.live_id(),
+        next,
+        snapshot: snapshot.id,
+        snapshot_name: snapshot.name,
+        epoch: volume.epoch(),
+        extent: extent.expect("a file with an extent"),
+        items,
+        free: image.superblock.size - (1 << 20),
+        size: image.superblock.size,
+        metadata: image.superblock.meta_root.addr.0,
+    }
+}
+
+/// Numbers that are wrong in most places where `old` is right.
+fn odd(old: u64) -> Vec<u64> {
+    let mut all = vec![0, 1, 2, 4096, 4097, 1 << 24, 1 << 32, 1 << 40, 1 << 62, 1 << 63, u64::MAX];
+    all.extend([old.wrapping_add(1), old.wrapping_sub(1), old.wrapping_add(4096), old ^ 1 << 31]);
+    all.extend([old.wrapping_add(1 << 20), u64::MAX - 4095]);
+    all.retain(|n| *n != old);
+    all
+}
+
+fn point(at: &Context) -> PendingPoint {
+    PendingPoint {
+        id: ViewId(at.next),
+        epoch: at.epoch,
+        created: (5, 6),
+        pause_ns: 7,
+        consistency: Consistency::Crash,
+        name: b"crafted".to_vec(),
+    }
+}
+
+fn note(words: [u64; 4], bytes: &[u8]) -> Vec<u8> {
+    let mut out: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+    out.extend_from_slice(bytes);
+    out
+}
+
+/// What one record may hold: effects as bytes, made by `put`.
+fn record(put: impl FnOnce(&mut Effects)) -> Vec<u8> {
+    let mut effects = Effects::default();
+    put(&mut effects);
+    effects.bytes().to_vec()
+}
+
+fn one(effect: &Effect<'_>) -> Vec<u8> {
+    record(|e| e.push(effect))
+}
+
+/// All of them, each with what it is.
+fn cases(at: &Context) -> Vec<(String, Vec<u8>)> {
+    let mut all: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut add = |name: String, bytes: Vec<u8>| all.push((name, bytes));
+    // Items: every kind under every key, and values of every length.
+    for (key, value) in &at.items {
+        for object in odd(key.object).into_iter().chain([3, 15, 16, (1 << 40) - 1]) {
+            add(format!("insert {key:?} of {object}"), one(&Effect::Insert(Key { object, ..*key }, value)));
+            add(format!("remove {key:?} of {object}"), one(&Effect::Remove(Key { object, ..*key })));
+        }
+        for kind in (0..12).chain([31, 32, 33, 34, 35, 36, 37, 38, 39, 255]) {
+            add(format!("insert {key:?} as {kind}"), one(&Effect::Insert(Key { kind, ..*key }, value)));
+            add(format!("remove {key:?} as {kind}"), one(&Effect::Remove(Key { kind, ..*key })));
+        }
+        for rest in odd(key.rest) {
+            add(format!("insert {key:?} at {rest}"), one(&Effect::Insert(Key { rest, ..*key }, value)));
+            add(format!("remove {key:?} at {rest}"), one(&Effect::Remove(Key { rest, ..*key })));
+        }
+        for len in [0, 1, value.len() / 2, value.len() + 1, 4096, 4160, 4161, 16384, 65535] {
+            let mut longer = value.clone();
+            longer.resize(len, 1);
+            add(format!("insert {key:?} of {len} bytes"), one(&Effect::Insert(*key, &longer)));
+        }
+    }
+    // Extents, with what goes along.
+    let (key, extent, len) = &at.extent;
+    let (addr, len, birth) = (word(extent, 0), *len, Epoch(word(extent, 8)));
+    let addresses = [4096, 1 << 20, at.metadata, at.free, at.size - 4096, at.size, 1 << 62, u64::MAX - 4095];
+    for addr in addresses {
+        let moved = [&addr.to_le_bytes(), &extent[8..]].concat();
+        add(format!("an extent at {addr:#x}"), one(&Effect::Insert(*key, &moved)));
+        for len in [4096, len, at.size, 1 << 62] {
+            add(format!("publish {addr:#x}+{len}"), one(&Effect::Publish(addr, len)));
+            add(format!("share {addr:#x}+{len}"), one(&Effect::Share(addr, len)));
+            add(format!("free {addr:#x}+{len}"), one(&Effect::Free(addr, len, Epoch(1))));
+        }
+    }
+    for birth in odd(birth.0) {
+        let born = [&extent[..8], &birth.to_le_bytes(), &extent[16..]].concat();
+        add(format!("an extent of {birth}"), one(&Effect::Insert(*key, &born)));
+        add(format!("a death of {birth}"), one(&Effect::Free(addr, len, Epoch(birth))));
+    }
+    let twice = |effect: Effect<'_>, n: usize| record(|e| (0..n).for_each(|_| e.push(&effect)));
+    add("freed twice".into(), twice(Effect::Free(addr, len, birth), 2));
+    add("freed twice, young".into(), twice(Effect::Free(addr, len, at.epoch), 2));
+    add("published twice".into(), twice(Effect::Publish(at.free, 4096), 2));
+    add("shared often".into(), twice(Effect::Share(addr, len), 1000));
+    add(
+        "published and freed".into(),
+        record(|e| {
+            e.push(&Effect::Publish(at.free, 8192));
+            e.push(&Effect::Free(at.free, 4096, at.epoch));
+            e.push(&Effect::Free(at.free, 8192, at.epoch));
+        }),
+    );
+    views(at, &mut add);
+    notes(at, &mut add);
+    // Effects that do not decode, behind one that does.
+    for tag in (0..=12).chain([255]) {
+        add(format!("effect {tag} cut off"), record(|e| e.push(&Effect::Remove(at.items[0].0))));
+        let mut bytes = one(&Effect::Delete(at.snapshot));
+        bytes.push(tag);
+        add(format!("effect {tag} without fields"), bytes);
+    }
+    all
+}
+
+fn views(at: &Context, add: &mut impl FnMut(String, Vec<u8>)) {
+    let (live, snapshot) = (at.live, at.snapshot);
+    let ids: Vec<ViewId> =
+        odd(u64::from(at.next)).into_iter().map(|n| ViewId(n as u32)).chain([live, snapshot]).collect();
+    let (good, long) = (point(at), vec![b'n'; 256]);
+    add("a good snapshot".into(), one(&Effect::Point(good.clone())));
+    for id in &ids {
+        add(format!("snapshot {}", id.0), one(&Effect::Point(PendingPoint { id: *id, ..good.clone() })));
+        add(format!("rename {}", id.0), one(&Effect::Rename(*id, b"other")));
+        add(format!("delete {}", id.0), one(&Effect::Delete(*id)));
+        add(format!("fork {}", id.0), one(&Effect::Fork(*id, ViewId(at.next), (0, 0))));
+        add(format!("fork as {}", id.0), one(&Effect::Fork(snapshot, *id, (0, 0))));
+        add(format!("promote {}", id.0), one(&Effect::Promote(*id)));
+        // The point of a head that is none.
+        add(
+            format!("promote {} and snapshot", id.0),
+            record(|e| {
+                e.push(&Effect::Promote(*id));
+                e.push(&Effect::Point(good.clone()));
+            }),
+        );
+        add(
+            format!("delete {} and go on", id.0),
+            record(|e| {
+                e.push(&Effect::Delete(*id));
+                e.push(&Effect::Remove(at.items[0].0));
+                e.push(&Effect::Delete(*id));
+            }),
+        );
+    }
+    for epoch in odd(at.epoch.0) {
+        let late = PendingPoint { epoch: Epoch(epoch), ..good.clone() };
+        add(format!("snapshot of epoch {epoch}"), one(&Effect::Point(late)));
+    }
+    for name in [&b""[..], &at.snapshot_name, &long, b"/", b"a\0b", b"."] {
+        let named = PendingPoint { name: name.to_vec(), ..good.clone() };
+        let shown = String::from_utf8_lossy(&name[..name.len().min(9)]).into_owned();
+        add(format!("snapshot called {shown}"), one(&Effect::Point(named)));
+        add(format!("renamed to {shown}"), one(&Effect::Rename(snapshot, name)));
+    }
+    let timeless = PendingPoint { created: (i64::MIN, u32::MAX), pause_ns: u64::MAX, ..good.clone() };
+    add("snapshot at no time".into(), one(&Effect::Point(timeless)));
+    add("fork at no time".into(), one(&Effect::Fork(snapshot, ViewId(at.next), (i64::MAX, u32::MAX))));
+    let next = ViewId(at.next);
+    add(
+        "a fork of a fork".into(),
+        record(|e| {
+            e.push(&Effect::Fork(snapshot, next, (0, 0)));
+            e.push(&Effect::Fork(next, ViewId(at.next + 1), (0, 0)));
+        }),
+    );
+    add(
+        "a fork of what is deleted".into(),
+        record(|e| {
+            e.push(&Effect::Delete(snapshot));
+            e.push(&Effect::Fork(snapshot, next, (0, 0)));
+        }),
+    );
+    add(
+        "the live head goes".into(),
+        record(|e| {
+            e.push(&Effect::Fork(snapshot, next, (0, 0)));
+            e.push(&Effect::Promote(next));
+            e.push(&Effect::Delete(next));
+        }),
+    );
+    add(
+        "a head that went is promoted".into(),
+        record(|e| {
+            e.push(&Effect::Fork(snapshot, next, (0, 0)));
+            e.push(&Effect::Delete(next));
+            e.push(&Effect::Promote(next));
+        }),
+    );
+}
+
+fn notes(at: &Context, add: &mut impl FnMut(String, Vec<u8>)) {
+    let file = at.extent.0.object;
+    let mut put = |name: String, bytes: Vec<u8>| add(name, one(&Effect::Note(&bytes)));
+    for tag in 0..=9u64 {
+        for ino in odd(file).into_iter().chain([file, Ino::ROOT.0, 3, 15]) {
+            put(format!("note {tag} of inode {ino}"), note([tag, ino, 0, 0], b""));
+        }
+        for (from, to) in [(2, 1), (u64::MAX, 0), (0, u64::MAX), (1 << 52, 1 << 53), (u64::MAX, u64::MAX)] {
+            put(format!("note {tag} of {from}..{to}"), note([tag, file, from, to], b""));
+        }
+        for (offset, len) in [(0, 4097), (4095, 2), (65535, 65535), (1, u32::MAX)] {
+            let first = tag | offset << 16 | u64::from(len) << 32;
+            put(format!("note {tag} of {len} bytes at {offset}"), note([first, file, 0, 0], b"x"));
+        }
+        put(format!("note {tag} with flags"), note([tag | 2 << 8, file, 0, 0], b""));
+        put(format!("note {tag} of a fresh block"), note([tag | 1 << 8 | 8 << 32, file, 0, 1], b"12345678"));
+        let far = (1 << 51) - 2;
+        put(format!("note {tag} far out"), note([tag | 8 << 32, file, far, far + 1], b"12345678"));
+        put(format!("note {tag} cut off"), note([tag, file, 0, 0], b"")[..31].to_vec());
+    }
+}
+
+/// The record with these effects behind the others.
+fn behind(image: &Image, at: &Context, effects: &[u8]) -> (u64, RecordHeader, Vec<u8>) {
+    let (_, last, _) = image.records.last().expect("a record");
+    let lsn = last.end().next_multiple_of(4096);
+    let len = (HEADER_BYTES + effects.len()) as u32;
+    let epoch = at.epoch;
+    let header =
+        RecordHeader { len, lsn, prev_end: last.end(), durable: last.end(), epoch, view: at.live, ..*last };
+    (RESERVED_BYTES + lsn % image.superblock.log_bytes, header, effects.to_vec())
+}
+
+/// What is wrong with what a mount makes of the image, if anything is: it must refuse it, or have it as it was before the
+/// last record, or take that record whole.
+fn verdict(device: &Arc<Sim>, before: &Sample) -> Option<String> {
+    let Ok(fs) = open(Arc::new(device.clone_image()), Access::ReadWrite).and_then(mount) else { return None };
+    fs.recovered().damage.as_ref()?;
+    let seen = observe(&fs);
+    let lie = seen.lie(&before.seen).map(|what| format!("{what} is half of it"));
+    let lost =
+        || before.seen.facts.keys().find(|k| !seen.facts.contains_key(*k)).map(|k| format!("{k} is gone"));
+    lie.or_else(lost)
+}
+
+/// Tries records, each behind the sound log.
+fn try_all(records: impl Fn(&Image, &Context) -> Vec<(String, (u64, RecordHeader, Vec<u8>))>) {
+    let sample = Sample::with_log();
+    let image = Image::new(&sample);
+    let at = context(&sample, &image);
+    let mut failed = Vec::new();
+    let number = |name: &str, default| std::env::var(name).map_or(default, |v| v.parse().expect(name));
+    let (first, step) = (number("SNAPFS_SEED", 0), number("SNAPFS_EFFECTS_STEP", STEP));
+    for (name, record) in records(&image, &at).into_iter().skip(first % step).step_by(step) {
+        let mut crafted = image.copy();
+        crafted.records.push(record);
+        let device = crafted.device();
+        let tried = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let wrong = verdict(&device, &sample);
+            exercise(&device);
+            wrong
+        }));
+        match tried {
+            Ok(None) => {}
+            Ok(Some(what)) => failed.push(format!("{name}: {what}")),
+            Err(_) => failed.push(format!("{name}: panic")),
+        }
+    }
+    assert!(failed.is_empty(), "{} records: {failed:#?}", failed.len());
+}
+
+#[test]
+fn no_effect_that_makes_no_sense_is_carried_out_or_panics() {
+    try_all(|image, at| {
+        cases(at).into_iter().map(|(name, effects)| (name, behind(image, at, &effects))).collect()
+    });
+}
+
+#[test]
+fn no_header_that_makes_no_sense_panics() {
+    try_all(|image, at| {
+        let good = behind(image, at, &one(&Effect::Point(point(at))));
+        let mut all = Vec::new();
+        for n in odd(at.epoch.0) {
+            let mut record = good.clone();
+            record.1.epoch = Epoch(n);
+            all.push((format!("epoch {n}"), record));
+        }
+        for n in odd(good.1.durable) {
+            let mut record = good.clone();
+            record.1.durable = n;
+            all.push((format!("durable {n}"), record));
+        }
+        for n in odd(u64::from(at.live.0)).into_iter().chain([u64::from(at.snapshot.0)]) {
+            let mut record = good.clone();
+            record.1.view = ViewId(n as u32);
+            all.push((format!("a point of view {n}"), record.clone()));
+            let effects = one(&Effect::Remove(at.items[0].0));
+            record.1.len = (HEADER_BYTES + effects.len()) as u32;
+            record.2 = effects;
+            all.push((format!("a removal in view {n}"), record));
+        }
+        all
+    });
+}

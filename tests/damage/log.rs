@@ -1,0 +1,78 @@
+//! What is only in the log of a store that nobody has open: the audit proves it, and what a mount tells is what it tells.
+
+use snapfs::check::{self, Depth, Report};
+use snapfs::device::{Device, Sim};
+use snapfs::format::log::{Effect, Effects};
+use snapfs::format::{Extent, Kind};
+use snapfs::volume::Access;
+use std::sync::Arc;
+
+use crate::observe::observe;
+use crate::resealed::{Image, word};
+use crate::sample::{Sample, mount, open};
+
+fn audit(sim: &Sim) -> Report {
+    let device: Arc<dyn Device> = Arc::new(sim.clone_image());
+    let volume = open(device.clone(), Access::ReadOnly).unwrap();
+    let mut report = check::check(&volume, Depth::Metadata).unwrap();
+    check::check_waiting(device, Depth::Metadata, &mut report).unwrap();
+    report
+}
+
+/// Places of content that is only in the log, with their lengths: in the order of the records.
+fn published(sample: &Sample) -> Vec<(u64, u64)> {
+    let image = Image::new(sample);
+    let effects = image.records.iter().flat_map(|(_, _, effects)| Effects::decode(effects));
+    let extents = effects.filter_map(|effect| match effect {
+        Ok(Effect::Insert(key, value)) if key.kind == Kind::Extent as u8 => {
+            Some((word(value, 0), Extent::decode(value).unwrap().stored_bytes()))
+        }
+        _ => None,
+    });
+    extents.collect()
+}
+
+#[test]
+fn a_sound_log_is_counted_and_changes_nothing() {
+    let sample = Sample::with_log();
+    let before = sample.sim.peek(0, 2 << 20);
+    let report = audit(&sample.sim);
+    assert!(report.is_clean(), "{:?}", report.problems);
+    assert!(report.log_records > 20 && report.log_bytes > 10_000, "{report:?}");
+    assert!(sample.sim.peek(0, 2 << 20) == before);
+    let closed = audit(&Sample::new().sim);
+    assert!(closed.is_clean() && closed.log_records == 0, "{closed:?}");
+}
+
+#[test]
+fn a_bad_record_is_told() {
+    let sample = Sample::with_log();
+    let image = Image::new(&sample);
+    // Word of the flush is behind the last, too.
+    let told: Vec<_> = image.records.iter().filter(|(_, _, effects)| !effects.is_empty()).collect();
+    for (at, ..) in [told[0], told[told.len() / 2], told[told.len() - 1]] {
+        let sim = sample.sim.clone_image();
+        sim.flip(at + 70, 4);
+        assert!(!audit(&sim).is_clean(), "the record at {at:#x}");
+        let fs = mount(open(Arc::new(sim), Access::ReadWrite).unwrap()).unwrap();
+        assert!(fs.recovered().damage.is_some());
+    }
+}
+
+#[test]
+fn bad_content_that_was_flushed_is_told_the_last_too() {
+    let sample = Sample::with_content_in_log();
+    let places = published(&sample);
+    assert!(places.len() > 1);
+    for (at, _) in [places[0], places[places.len() - 1]] {
+        let sim = sample.sim.clone_image();
+        sim.flip(at + 100, 4);
+        let report = audit(&sim);
+        assert!(report.problems.iter().any(|p| p.contains("is bad")), "{at:#x}: {:?}", report.problems);
+        let fs = mount(open(Arc::new(sim), Access::ReadWrite).unwrap()).unwrap();
+        assert!(!fs.recovered().bad_content.is_empty());
+        // Everything but that content is there.
+        assert!(observe(&fs).lie(&sample.seen).is_none());
+        assert!(fs.commit().is_ok());
+    }
+}
