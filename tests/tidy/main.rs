@@ -52,7 +52,6 @@ const FACADES_LEFT: &[&str] = &[
     "src/format/mod.rs",
     "src/fs/mod.rs",
     "src/repair/mod.rs",
-    "src/salvage/mod.rs",
     "src/scrub/mod.rs",
     "src/store/mod.rs",
     "src/tree/mod.rs",
