@@ -1,9 +1,10 @@
 //! The content of one inode: what is there is proved by its checksums, what is not becomes a hole and is told.
 //!
 //! That something is missing is known from ranges of the tree that are lost, and from the space that the inode says its
-//! content has. Memory: one extent of 128 KiB, and at most [`LOSSES_MAX`] ranges.
+//! content has. Memory: one extent of 128 KiB, and at most 1000 ranges.
 
 use super::items::Items;
+use super::report::Content;
 use crate::format::inode::Inode;
 use crate::format::xattr::{PIECE_BYTES, XattrValue, Xattrs, piece_rest};
 use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind};
@@ -11,38 +12,6 @@ use crate::limits::{FILE_BYTES_MAX, INLINE_BYTES_MAX};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-
-/// Damaged ranges of a file that are told one by one at most.
-const LOSSES_MAX: usize = 1000;
-
-/// What became of the content of a file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Content {
-    /// Length of the file in bytes.
-    pub size: u64,
-    /// Bytes that were read and proved.
-    pub good_bytes: u64,
-    /// Ranges (offset, length) that are holes now because they could not be read, or may be; at most 1000.
-    pub lost: Vec<(u64, u64)>,
-    /// Bytes of content whose place in the file is not known.
-    pub missing_bytes: u64,
-}
-
-impl Content {
-    /// True if nothing is known to be lost.
-    pub fn is_whole(&self) -> bool {
-        self.lost.is_empty() && self.missing_bytes == 0
-    }
-
-    fn lose(&mut self, offset: u64, len: u64) {
-        let room = self.lost.len() < LOSSES_MAX;
-        match self.lost.last_mut() {
-            Some((at, l)) if *at + *l == offset => *l += len,
-            _ if len > 0 && room => self.lost.push((offset, len)),
-            _ => {}
-        }
-    }
-}
 
 /// Reads and proves the content of a file and writes it to `out`, if that is given, up to its last byte that is not
 /// zero. An error is one of writing.

@@ -3,43 +3,30 @@
 //! A failure that concerns only this name is told and passed over; one of the whole output ends the work. Attributes of
 //! directories come last, when nothing is made in them any more.
 
-use super::content::{self, Content};
+use super::content;
+use super::directories::{Directories, Directory};
 use super::items::Items;
-use super::output::{Output, Place, is_name};
-use super::{Listener, Progress, Rescued, SalvageError, State, Summary};
+use super::output::{Destination, Output, is_name};
+use super::report::{Content, Listener, Progress, Rescued, SalvageError, State, Summary};
 use crate::format::inode::Inode;
 use crate::format::{Ino, Key, Kind};
 use crate::ops::FileType;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 
-/// Directories inside each other at most; deeper ones go to `lost+found`.
-const DEPTH_MAX: u32 = 1000;
-
-/// A directory of the output. The first is the output itself.
-pub(super) struct Directory {
-    pub ino: Ino,
-    pub parent: usize,
-    pub name: Box<[u8]>,
-    pub depth: u32,
-    /// Names in it that came out.
-    pub entries: u64,
-}
-
+/// A salvage at work: what was written so far.
 pub(super) struct Rescue<'a> {
     pub items: &'a Items,
     pub out: Option<Output>,
     pub listener: &'a mut dyn Listener,
     pub summary: Summary,
-    pub directories: Vec<Directory>,
+    pub directories: Directories,
     pub by_ino: HashMap<Ino, usize>,
     pub seen: HashSet<Ino>,
     /// First names of what has several: directory and name.
     pub first_names: BTreeMap<Ino, (usize, Box<[u8]>)>,
     /// Directories whose entries are still to be followed.
     pub pending: Vec<usize>,
-    /// Lost parents that are being placed.
-    pub on_way: Vec<Ino>,
     pub lost_found: Option<usize>,
 }
 
@@ -58,7 +45,7 @@ impl Rescue<'_> {
         let inode = self.items.inode(ino);
         let kind = inode.as_ref().map(|i| i.kind).or(kind);
         let mut rescued = Rescued {
-            path: self.path(dir, name),
+            path: self.directories.path(dir, name),
             kind,
             state: State::Whole,
             content: Content::default(),
@@ -87,7 +74,7 @@ impl Rescue<'_> {
                 self.seen.remove(&ino);
             }
         }
-        self.directories[dir].entries += 1;
+        self.directories.count_entry(dir);
         self.tell(rescued);
         Ok(())
     }
@@ -106,14 +93,8 @@ impl Rescue<'_> {
     }
 
     fn directory(&mut self, dir: usize, name: &[u8], ino: Ino, rescued: &mut Rescued) -> io::Result<()> {
-        let depth = self.directories[dir].depth + 1;
-        if depth > DEPTH_MAX {
-            self.seen.remove(&ino);
-            return Err(io::Error::other("directories are too deep here; look for it in lost+found"));
-        }
-        self.with_place(dir, name, |out, place| out.make_directory(place))?;
-        let index = self.directories.len();
-        self.directories.push(Directory { ino, parent: dir, name: name.into(), depth, entries: 0 });
+        self.with_destination(dir, name, |out, to| out.make_directory(to))?;
+        let index = self.directories.add(dir, name, ino);
         self.by_ino.insert(ino, index);
         self.pending.push(index);
         if self.items.inode(ino).is_none() {
@@ -129,9 +110,8 @@ impl Rescue<'_> {
             rescued.notes.push("a second name of a file that has one only: left out".into());
             return Ok(());
         };
-        let (from, to) = (self.components(first_dir), self.components(dir));
         let Some(out) = &self.out else { return Ok(()) };
-        out.make_link(&Place { dir: &from, name: &first }, &Place { dir: &to, name })
+        out.make_link(&self.destination(first_dir, &first), &self.destination(dir, name))
     }
 
     /// A new inode that is no directory.
@@ -149,11 +129,11 @@ impl Rescue<'_> {
             (Some(FileType::Symlink), Some(inode)) => match content::target(self.items, ino, inode) {
                 Some(target) => {
                     rescued.content.size = target.len() as u64;
-                    self.with_place(dir, name, |out, place| out.make_symlink(place, &target))?;
+                    self.with_destination(dir, name, |out, to| out.make_symlink(to, &target))?;
                 }
                 None => rescued.state = State::Lost,
             },
-            (Some(_), Some(inode)) => self.with_place(dir, name, |out, place| out.make_node(place, inode))?,
+            (Some(_), Some(inode)) => self.with_destination(dir, name, |out, to| out.make_node(to, inode))?,
             (Some(_), None) => rescued.state = State::Lost,
         }
         if rescued.state == State::Lost {
@@ -180,8 +160,8 @@ impl Rescue<'_> {
             return Ok(());
         }
         let mut file = None;
-        self.with_place(dir, name, |out, place| {
-            file = Some(out.create_file(place)?);
+        self.with_destination(dir, name, |out, to| {
+            file = Some(out.create_file(to)?);
             Ok(())
         })?;
         rescued.content = content::copy(self.items, ino, inode, file.as_ref())?;
@@ -209,20 +189,19 @@ impl Rescue<'_> {
             rescued.state = State::Damaged;
             rescued.notes.push(format!("attribute {} is lost", String::from_utf8_lossy(&name)));
         }
-        let components = self.components(dir);
         if let Some(out) = &self.out {
             // What the host does not take is no damage of the store.
-            rescued.notes.extend(out.finish(&Place { dir: &components, name }, inode, &attributes.whole));
+            rescued.notes.extend(out.finish(&self.destination(dir, name), inode, &attributes.whole));
         }
     }
 
     /// Attributes of directories, the inner ones first, and what is missing in them.
     pub fn finish_directories(&mut self) {
-        for index in (0..self.directories.len()).rev() {
-            let Directory { ino, parent, ref name, entries, .. } = self.directories[index];
+        for index in (0..self.directories.count()).rev() {
+            let Directory { ino, parent, ref name, entries, .. } = *self.directories.get(index);
             let Some(inode) = self.items.inode(ino) else { continue };
             let name = name.clone();
-            let path = if index == 0 { b".".to_vec() } else { self.path(parent, &name) };
+            let path = if index == 0 { b".".to_vec() } else { self.directories.path(parent, &name) };
             let mut rescued = Rescued {
                 path,
                 kind: Some(FileType::Directory),
@@ -250,34 +229,17 @@ impl Rescue<'_> {
         }
     }
 
-    pub fn with_place(
+    pub fn with_destination(
         &self,
         dir: usize,
         name: &[u8],
-        make: impl FnOnce(&Output, &Place<'_>) -> io::Result<()>,
+        make: impl FnOnce(&Output, &Destination<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
-        let Some(out) = &self.out else { return Ok(()) };
-        make(out, &Place { dir: &self.components(dir), name })
+        self.out.as_ref().map_or(Ok(()), |out| make(out, &self.destination(dir, name)))
     }
 
-    /// Names from the output down to a directory.
-    fn components(&self, dir: usize) -> Vec<Vec<u8>> {
-        let (mut names, mut at) = (Vec::new(), dir);
-        while at != 0 {
-            names.push(self.directories[at].name.to_vec());
-            at = self.directories[at].parent;
-        }
-        names.reverse();
-        names
-    }
-
-    fn path(&self, dir: usize, name: &[u8]) -> Vec<u8> {
-        let mut path = self.components(dir).join(&b'/');
-        if !path.is_empty() {
-            path.push(b'/');
-        }
-        path.extend_from_slice(name);
-        path
+    fn destination<'d>(&'d self, dir: usize, name: &'d [u8]) -> Destination<'d> {
+        Destination { directories: &self.directories, dir, name }
     }
 }
 

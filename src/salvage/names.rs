@@ -5,14 +5,15 @@
 //! was pieced together, an entry counts only if the inode, where it is known, knows the name as well: else it is one of
 //! the past.
 
-use super::entry::{Directory, Rescue};
+use super::directories::Directories;
+use super::entry::Rescue;
 use super::items::Items;
 use super::output::{Output, is_name};
-use super::{Listener, SalvageError, Summary};
+use super::report::{Listener, SalvageError, Summary};
 use crate::format::dirent::{Bucket, name_hash};
 use crate::format::{Ino, Key, Kind};
 use crate::ops::FileType;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// What collects the rest.
 const LOST_FOUND: &[u8] = b"lost+found";
@@ -23,18 +24,16 @@ pub(super) fn rescue(
     out: Option<Output>,
     listener: &mut dyn Listener,
 ) -> Result<Summary, SalvageError> {
-    let root = Directory { ino: Ino::ROOT, parent: 0, name: Box::default(), depth: 0, entries: 0 };
     let mut rescue = Rescue {
         items,
         out,
         listener,
         summary: Summary::default(),
-        directories: vec![root],
+        directories: Directories::new(Ino::ROOT),
         by_ino: HashMap::from([(Ino::ROOT, 0)]),
         seen: HashSet::from([Ino::ROOT]),
         first_names: BTreeMap::new(),
         pending: vec![0],
-        on_way: Vec::new(),
         lost_found: None,
     };
     rescue.descend()?;
@@ -53,7 +52,7 @@ impl Rescue<'_> {
     /// Follows the entries of every pending directory.
     fn descend(&mut self) -> Result<(), SalvageError> {
         while let Some(dir) = self.pending.pop() {
-            let ino = self.directories[dir].ino;
+            let ino = self.directories.get(dir).ino;
             let (from, to) = (Key::new(ino.0, Kind::Dirent, 0), Key::new(ino.0, Kind::Xattr, 0));
             let items = self.items;
             for entry in
@@ -108,31 +107,32 @@ impl Rescue<'_> {
 
     /// The output directory of an inode, made if nothing led to it. None if it is no directory, or inside itself.
     fn directory_of(&mut self, ino: Ino) -> Result<Option<usize>, SalvageError> {
-        if let Some(index) = self.by_ino.get(&ino) {
-            return Ok(Some(*index));
-        }
-        let inode = self.items.inode(ino);
-        let wrong = inode.is_some_and(|i| i.kind != FileType::Directory || i.nlink == 0);
-        let sane = (Ino::FIRST_FREE..Ino::END).contains(&ino) && !self.seen.contains(&ino);
-        if wrong || !sane || self.on_way.contains(&ino) || self.on_way.len() >= 64 {
-            return Ok(None);
-        }
-        self.on_way.push(ino);
-        let link = self.items.links(ino).find(|(_, name)| is_name(name));
-        let above = match &link {
-            Some((parent, _)) => self.directory_of(*parent)?,
-            None => None,
-        };
-        self.on_way.pop();
-        match (above, link) {
-            (Some(above), Some((_, name))) => self.entry(above, &name, ino, Some(FileType::Directory))?,
-            _ => {
-                let dir = self.lost_found()?;
-                self.summary.without_parent += 1;
-                self.entry(dir, ino.0.to_string().as_bytes(), ino, Some(FileType::Directory))?;
+        let (mut way, mut on_way, mut at) = (Vec::new(), BTreeSet::new(), Some(ino));
+        let mut above = None;
+        while let Some(ino) = at {
+            above = self.by_ino.get(&ino).copied();
+            let inode = self.items.inode(ino);
+            let wrong = inode.is_some_and(|i| i.kind != FileType::Directory || i.nlink == 0);
+            let sane = (Ino::FIRST_FREE..Ino::END).contains(&ino) && !self.seen.contains(&ino);
+            if above.is_some() || wrong || !sane || !on_way.insert(ino) {
+                break;
             }
+            let link = self.items.links(ino).find(|(_, name)| is_name(name));
+            at = link.as_ref().map(|(parent, _)| *parent);
+            way.push((ino, link.map(|(_, name)| name)));
         }
-        Ok(self.by_ino.get(&ino).copied())
+        while let Some((ino, name)) = way.pop() {
+            let (dir, name) = match (above, name) {
+                (Some(dir), Some(name)) => (dir, name),
+                _ => {
+                    self.summary.without_parent += 1;
+                    (self.lost_found()?, ino.0.to_string().into_bytes())
+                }
+            };
+            self.entry(dir, &name, ino, Some(FileType::Directory))?;
+            above = self.by_ino.get(&ino).copied();
+        }
+        Ok(above)
     }
 
     /// Where the rest goes, under a name that the root does not have.
@@ -148,12 +148,11 @@ impl Rescue<'_> {
         while taken(&name) {
             name.push(b'~');
         }
-        let made = self.with_place(0, &name, |out, place| out.make_directory(place));
+        let made = self.with_destination(0, &name, |out, to| out.make_directory(to));
         made.map_err(|e| {
             SalvageError::Output(format!("cannot make {}: {e}", String::from_utf8_lossy(&name)))
         })?;
-        let index = self.directories.len();
-        self.directories.push(Directory { ino: Ino(0), parent: 0, name: name.into(), depth: 1, entries: 0 });
+        let index = self.directories.add(0, &name, Ino(0));
         self.lost_found = Some(index);
         Ok(index)
     }

@@ -1,9 +1,11 @@
 //! The directory that files are written to, and nothing outside of it.
 //!
 //! Names from a store are not trusted: each is one component, checked here, and every call is relative to an open
-//! directory and follows no link, so that neither a name nor a symbolic link that was written before leads out. Nothing
+//! directory and follows no link, so that neither a name nor a symbolic link that was written before leads out. `..` is
+//! this module's own, and is followed no further up than it went down. Nothing
 //! that exists is opened or replaced. Until it is complete, everything is its owner's alone.
 
+use super::directories::Directories;
 use crate::format::inode::Inode;
 use crate::ops::{FileType, Timestamp};
 use crate::sys::{at, process};
@@ -14,18 +16,19 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 
-/// The name of something that was written: its directory, as components below the output, and its last component.
-pub(super) struct Place<'p> {
-    pub dir: &'p [Vec<u8>],
-    pub name: &'p [u8],
+/// Where something is written: a name in a directory.
+pub(super) struct Destination<'d> {
+    pub directories: &'d Directories,
+    pub dir: usize,
+    pub name: &'d [u8],
 }
 
 /// The output directory.
 pub(super) struct Output {
     root: Rc<OwnedFd>,
     is_root: bool,
-    /// The directory that was used last.
-    last: RefCell<(Vec<Vec<u8>>, Rc<OwnedFd>)>,
+    /// The directory that was used last: the next is reached from it, as it is mostly near.
+    last: RefCell<(usize, Rc<OwnedFd>)>,
 }
 
 /// True if a name can be that of a file, whatever directory it is in.
@@ -49,71 +52,82 @@ impl Output {
             done => done?,
         }
         let root = Rc::new(OwnedFd::from(File::open(path)?));
-        let last = RefCell::new((Vec::new(), root.clone()));
+        let last = RefCell::new((0, root.clone()));
         Ok(Output { root, is_root: process::effective_uid() == 0, last })
     }
 
-    fn directory(&self, path: &[Vec<u8>]) -> io::Result<Rc<OwnedFd>> {
-        if let (known, fd) = &*self.last.borrow()
-            && known == path
-        {
-            return Ok(fd.clone());
+    /// Opens a directory, one step at a time: neither the depth of a tree nor the length of its paths has a bound.
+    fn directory(&self, to: &Destination<'_>) -> io::Result<Rc<OwnedFd>> {
+        let (last, mut fd) = self.last.borrow().clone();
+        let (up, down) = to.directories.way(last, to.dir);
+        match up {
+            Some(steps) => {
+                for _ in 0..steps {
+                    fd = Rc::new(at::open_directory(fd.as_fd(), b"..")?);
+                }
+            }
+            None => fd = self.root.clone(),
         }
-        let mut fd = self.root.clone();
-        for name in path {
-            fd = Rc::new(at::open_directory(fd.as_fd(), checked(name)?)?);
+        for dir in down {
+            let name = checked(&to.directories.get(dir).name)?;
+            fd = Rc::new(at::open_directory(fd.as_fd(), name)?);
         }
-        *self.last.borrow_mut() = (path.to_vec(), fd.clone());
+        *self.last.borrow_mut() = (to.dir, fd.clone());
         Ok(fd)
     }
 
     /// Makes a directory.
-    pub fn make_directory(&self, place: &Place<'_>) -> io::Result<()> {
-        at::make_directory(self.directory(place.dir)?.as_fd(), checked(place.name)?)
+    pub fn make_directory(&self, to: &Destination<'_>) -> io::Result<()> {
+        at::make_directory(self.directory(to)?.as_fd(), checked(to.name)?)
     }
 
     /// Makes a file, open for writing.
-    pub fn create_file(&self, place: &Place<'_>) -> io::Result<File> {
-        at::create_file(self.directory(place.dir)?.as_fd(), checked(place.name)?)
+    pub fn create_file(&self, to: &Destination<'_>) -> io::Result<File> {
+        at::create_file(self.directory(to)?.as_fd(), checked(to.name)?)
     }
 
     /// Makes a symbolic link.
-    pub fn make_symlink(&self, place: &Place<'_>, target: &[u8]) -> io::Result<()> {
-        at::make_symlink(self.directory(place.dir)?.as_fd(), checked(place.name)?, target)
+    pub fn make_symlink(&self, to: &Destination<'_>, target: &[u8]) -> io::Result<()> {
+        at::make_symlink(self.directory(to)?.as_fd(), checked(to.name)?, target)
     }
 
     /// Gives what is at `from` a second name.
-    pub fn make_link(&self, from: &Place<'_>, to: &Place<'_>) -> io::Result<()> {
-        let (old, new) = (self.directory(from.dir)?, self.directory(to.dir)?);
+    pub fn make_link(&self, from: &Destination<'_>, to: &Destination<'_>) -> io::Result<()> {
+        let (old, new) = (self.directory(from)?, self.directory(to)?);
         at::make_link(old.as_fd(), checked(from.name)?, new.as_fd(), checked(to.name)?)
     }
 
     /// Makes a pipe, a socket or a device node.
-    pub fn make_node(&self, place: &Place<'_>, inode: &Inode) -> io::Result<()> {
+    pub fn make_node(&self, to: &Destination<'_>, inode: &Inode) -> io::Result<()> {
         let kind = u32::from(crate::format::inode::type_number(inode.kind)) << 12;
         // As the kernel passes device numbers on: 12 bits of major number inside 20 bits of minor number.
         let (major, minor) = ((inode.rdev >> 8) & 0xfff, inode.rdev & 0xff | (inode.rdev >> 12) & 0xfff00);
-        at::make_node(self.directory(place.dir)?.as_fd(), checked(place.name)?, kind | 0o600, (major, minor))
+        at::make_node(self.directory(to)?.as_fd(), checked(to.name)?, kind | 0o600, (major, minor))
     }
 
     /// Gives something its attributes, once its content is complete. Returns what could not be done.
-    pub fn finish(&self, place: &Place<'_>, inode: &Inode, attributes: &[(Vec<u8>, Vec<u8>)]) -> Vec<String> {
+    pub fn finish(
+        &self,
+        to: &Destination<'_>,
+        inode: &Inode,
+        attributes: &[(Vec<u8>, Vec<u8>)],
+    ) -> Vec<String> {
         let mut failed = Vec::new();
         let mut note = |what: &str, done: io::Result<()>| {
             if let Err(e) = done {
                 failed.push(format!("{what}: {e}"));
             }
         };
-        let dir = match self.directory(place.dir) {
+        let dir = match self.directory(to) {
             Ok(dir) => dir,
             Err(e) => return vec![e.to_string()],
         };
         let dir: BorrowedFd<'_> = dir.as_fd();
         // In this order: a new owner takes set-id bits and capabilities away, permissions may forbid attributes.
         if self.is_root {
-            note("owner", at::set_owner(dir, place.name, inode.uid, inode.gid));
+            note("owner", at::set_owner(dir, to.name, inode.uid, inode.gid));
         }
-        match at::open_place(dir, place.name) {
+        match at::open_place(dir, to.name) {
             Ok(handle) => {
                 for (name, value) in attributes {
                     let shown = String::from_utf8_lossy(name);
@@ -126,7 +140,7 @@ impl Output {
             Err(e) => note("attributes", Err(e)),
         }
         let time = |t: Timestamp| (t.secs, t.nanos);
-        note("times", at::set_times(dir, place.name, time(inode.atime), time(inode.mtime)));
+        note("times", at::set_times(dir, to.name, time(inode.atime), time(inode.mtime)));
         failed
     }
 }

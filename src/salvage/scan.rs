@@ -5,7 +5,7 @@
 //! has had for long. Memory: 104 bytes for each node, so at most 1/150 of the space that nodes take, and no more than
 //! [`NODES_MAX`] nodes.
 
-use super::Progress;
+use super::report::Progress;
 use crate::device::Device;
 use crate::format::header::{self, BlockKind, SelfDescribed};
 use crate::format::leaf::LeafPage;

@@ -8,8 +8,8 @@
 
 use super::items::Items;
 use super::leaves::Leaves;
+use super::report::{Progress, SalvageError, Wanted};
 use super::scan::{Found, Scan, Scanned};
-use super::{Progress, SalvageError, Wanted};
 use crate::device::Device;
 use crate::format::superblock::Superblock;
 use crate::format::view::{Role, ViewRecord};

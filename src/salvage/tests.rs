@@ -9,14 +9,16 @@ use crate::format::link::{Links, link_hash};
 use crate::format::superblock::Superblock;
 use crate::format::{BlockPtr, Epoch, Extent, Ino, Key, Kind};
 use crate::fs::{Fs, FsOptions};
-use crate::ops::{AllocateMode, Caller, NodeId, OpenFlags, Operations, XattrMode};
+use crate::ops::{AllocateMode, Caller, FileType, NodeId, OpenFlags, Operations, XattrMode};
 use crate::tree::{Step, Visit, walk};
 use crate::volume::audit::Committed;
 use crate::volume::{Access, Need, OpenOptions, Purpose, Volume, ring};
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const USER: Caller = Caller { uid: 0, gid: 0, pid: 1, umask: 0 };
@@ -62,7 +64,8 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        // The standard library holds a descriptor for each level.
+        let _ = std::process::Command::new("rm").arg("-rf").arg(&self.0).status();
     }
 }
 
@@ -673,4 +676,50 @@ fn the_newest_state_that_leads_anywhere_is_taken() {
     );
     let lost = sample.live.keys().filter(|path| !tree.contains_key(*path)).count();
     assert!(lost <= 1, "no more than the last commit: {lost}");
+}
+
+/// Deeper than a path can tell, with a file and a second name of it at the bottom, and files on the way.
+#[test]
+fn any_depth_comes_out() {
+    const LEVELS: usize = 5000;
+    let sim = Arc::new(Sim::new(SIZE, 1));
+    Volume::create(sim.clone(), SIZE, [9; 16], (0, 0)).unwrap();
+    let fs = mount(&sim);
+    let top = put(&fs, NodeId::ROOT, "top", b"top");
+    let name = |level: usize| format!("{level:0>40}");
+    let mut dir = NodeId::ROOT;
+    for level in 0..LEVELS {
+        dir = fs.mkdir(&USER, dir, name(level).as_bytes(), 0o751).unwrap().attr.node;
+        if level % 500 == 0 {
+            put(&fs, dir, "file", format!("{level}").as_bytes());
+        }
+    }
+    let bottom = put(&fs, dir, "bottom", b"bottom");
+    fs.link(&USER, top, dir, b"top").unwrap();
+    fs.link(&USER, bottom, NodeId::ROOT, b"again").unwrap();
+    fs.close().unwrap();
+    drop(fs);
+
+    let (scratch, mut heard) = (Scratch::new(), Heard::default());
+    let device: Arc<dyn Device> = sim;
+    let out = scratch.0.join("out");
+    let summary = run(&device, &Wanted::default(), Some(&out), &mut heard).unwrap();
+    let bad: Vec<_> = heard.all.iter().filter(|r| r.state != State::Whole || !r.notes.is_empty()).collect();
+    assert!(summary.is_whole() && bad.is_empty(), "{summary:?} {:?}", bad.first());
+    assert_eq!(summary.whole, (LEVELS + LEVELS / 500 + 4) as u64);
+    assert!(heard.all.iter().all(|r| r.path.len() <= 1 << 16));
+
+    let mut dir = std::os::fd::OwnedFd::from(std::fs::File::open(&out).unwrap());
+    let read = |dir: &std::os::fd::OwnedFd, name: &str| {
+        std::fs::read_to_string(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd())).unwrap()
+    };
+    assert_eq!((read(&dir, "again"), read(&dir, "top")), ("bottom".into(), "top".into()));
+    for level in 0..LEVELS {
+        dir = crate::sys::at::open_directory(dir.as_fd(), name(level).as_bytes()).unwrap();
+        if level % 500 == 0 {
+            assert_eq!(read(&dir, "file"), format!("{level}"));
+        }
+    }
+    assert_eq!((read(&dir, "bottom"), read(&dir, "top")), ("bottom".into(), "top".into()));
+    assert_eq!(std::fs::File::from(dir).metadata().unwrap().mode() & 0o7777, 0o751);
 }

@@ -102,21 +102,23 @@ impl File {
     pub fn production(&self) -> impl Iterator<Item = (usize, &str)> {
         let name = self.path.rsplit('/').next().unwrap_or_default();
         let of_tests = self.path.contains("/tests/") || name == "tests.rs" || name.ends_with("_tests.rs");
-        let (mut skipping, mut first) = (false, false);
+        let (mut skipping, mut first) = (None, false);
         self.lines().filter(move |(_, line)| {
             if of_tests {
                 return false;
             }
-            if !skipping && line.trim_start() == "#[cfg(test)]" {
-                (skipping, first) = (true, true);
-                return false;
+            let bare = line.trim_start();
+            let Some(indent) = skipping else {
+                if bare == "#[cfg(test)]" {
+                    (skipping, first) = (Some(line.len() - bare.len()), true);
+                }
+                return skipping.is_none();
+            };
+            // One item: a line that ends it at once, or everything up to the brace in the column where it began.
+            if bare == "}" && line.len() - 1 == indent || first && bare.ends_with(';') {
+                skipping = None;
             }
-            if !skipping {
-                return true;
-            }
-            // One item: a line that ends it at once, or everything up to the brace in the first column.
-            skipping = !(*line == "}" || first && line.ends_with(';'));
-            first = first && line.starts_with("#[");
+            first = first && bare.starts_with("#[");
             false
         })
     }
