@@ -6,6 +6,7 @@
 use super::{Device, DeviceError, check_range};
 use parking_lot::RwLock;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 const BLOCK_BYTES: u64 = 4096;
@@ -63,16 +64,17 @@ impl Device for Overlay {
         let mut blocks = self.blocks.write();
         for (start, part, inside) in pieces(offset, buf.len()) {
             let len = part.len();
-            if !blocks.contains_key(&start) {
-                let mut block = vec![0; BLOCK_BYTES as usize];
-                if (len as u64) < BLOCK_BYTES {
-                    self.below.read_at(start, &mut block)?;
+            let block = match blocks.entry(start) {
+                Entry::Occupied(block) => block.into_mut(),
+                Entry::Vacant(place) => {
+                    let mut block = vec![0; BLOCK_BYTES as usize];
+                    if (len as u64) < BLOCK_BYTES {
+                        self.below.read_at(start, &mut block)?;
+                    }
+                    place.insert(block.into())
                 }
-                blocks.insert(start, block.into());
-            }
-            if let Some(block) = blocks.get_mut(&start) {
-                block[inside..inside + len].copy_from_slice(&buf[part]);
-            }
+            };
+            block[inside..inside + len].copy_from_slice(&buf[part]);
         }
         Ok(())
     }
