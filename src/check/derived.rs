@@ -3,11 +3,9 @@
 //! Only what differs from the bytes is listed. Everything here follows from the trees of the views and their records;
 //! nothing of it is needed to read a file, and all of it may be written again without looking at what was there.
 
-use super::{Depth, Report, files, space};
 use crate::format::deadlist::Entry;
 use crate::format::{Epoch, Key, ViewId};
 use crate::store::{BadPlace, RangeSet};
-use crate::volume::audit::Committed;
 
 /// Bytes that a view record counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,12 +58,4 @@ impl Derived {
     pub fn is_right(&self) -> bool {
         self.found.is_empty()
     }
-}
-
-/// Audits a state, files included, and counts anew what is derived.
-pub fn derive(state: &Committed, depth: Depth) -> (Report, Derived) {
-    let (mut report, mut derived) = (Report::of(state), Derived::default());
-    space::check(state, depth, &mut report, &mut derived);
-    files::check(state, &mut report);
-    (report, derived)
 }

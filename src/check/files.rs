@@ -5,9 +5,9 @@
 //! against it as a link, so that a sum of zero proves both sets equal; only where they are not is the tree read again to
 //! tell the names. Snapshots are read whole, too, but only the newest when there are many.
 
-use super::Report;
-use super::object::Object;
+use super::object::{Object, Witness};
 use super::path::path_of;
+use super::report::Report;
 use crate::format::dirent::{Dirent, name_hash};
 use crate::format::inode::{Inode, type_number};
 use crate::format::link::{Links, link_hash};
@@ -73,8 +73,8 @@ const DONE: u8 = 8;
 const ON_WAY: u8 = 16;
 
 /// The audit of one view.
-pub(super) struct Auditor<'a> {
-    pub state: &'a Committed,
+struct Auditor<'a> {
+    state: &'a Committed,
     record: &'a ViewRecord,
     root: Child,
     report: &'a mut Report,
@@ -103,7 +103,7 @@ impl Auditor<'_> {
     }
 
     /// Reports something about an inode.
-    pub fn problem(&mut self, ino: Ino, what: impl std::fmt::Display) {
+    fn problem(&mut self, ino: Ino, what: impl std::fmt::Display) {
         if self.report.is_full() {
             return;
         }
@@ -157,66 +157,8 @@ impl Auditor<'_> {
         self.rows.entry(ino.0).or_default()
     }
 
-    /// An inode was read.
-    pub fn saw_inode(&mut self, ino: Ino, inode: &Inode) {
-        let row = self.row(ino);
-        let (kind, parent) = (row.kind, row.parent);
-        row.flags |= INODE;
-        row.nlink = inode.nlink;
-        row.kind = type_number(inode.kind);
-        row.parent = inode.parent.0;
-        if kind != 0 && kind != type_number(inode.kind) {
-            self.problem(ino, format_args!("is a {:?}, its directory entry says another type", inode.kind));
-        } else if parent != 0 && parent != inode.parent.0 {
-            self.wrong_parent(ino, inode.parent.0, parent);
-        }
-    }
-
     fn wrong_parent(&mut self, ino: Ino, says: u64, is: u64) {
         self.problem(ino, format_args!("directory says that it is in inode {says}, its entry is in {is}"));
-    }
-
-    /// An item besides the inode was read.
-    pub fn saw_item(&mut self, ino: Ino) {
-        self.row(ino).flags |= ITEMS;
-    }
-
-    /// An entry of `dir` was read.
-    pub fn saw_entry(&mut self, dir: Ino, entry: &Dirent) {
-        if entry.ino == Ino::ROOT || !self.in_range(entry.ino) {
-            let name = String::from_utf8_lossy(&entry.name).into_owned();
-            return self.problem(dir, format_args!("entry '{name}' names inode {}, impossible", entry.ino.0));
-        }
-        let directory = entry.kind == FileType::Directory;
-        self.row(dir).subdirectories += u32::from(directory);
-        let row = self.row(entry.ino);
-        row.names += 1;
-        row.balance = row.balance.wrapping_add(fingerprint(dir, &entry.name));
-        let (kind, parent, known) = (row.kind, row.parent, row.flags & INODE != 0);
-        if kind == 0 {
-            row.kind = type_number(entry.kind);
-        }
-        if directory && parent == 0 && !known {
-            row.parent = dir.0;
-        }
-        if kind != 0 && kind != type_number(entry.kind) {
-            let name = String::from_utf8_lossy(&entry.name).into_owned();
-            self.problem(
-                entry.ino,
-                format_args!(
-                    "directory entry '{name}' in inode {} says {:?}, it is another type",
-                    dir.0, entry.kind
-                ),
-            );
-        } else if directory && parent != 0 && parent != dir.0 {
-            self.wrong_parent(entry.ino, parent, dir.0);
-        }
-    }
-
-    /// A link of `ino` was read.
-    pub fn saw_link(&mut self, ino: Ino, parent: Ino, name: &[u8]) {
-        let row = self.row(ino);
-        row.balance = row.balance.wrapping_sub(fingerprint(parent, name));
     }
 
     /// What the rows say by themselves.
@@ -313,6 +255,66 @@ impl Auditor<'_> {
                 );
             }
         }
+    }
+}
+
+impl Witness for Auditor<'_> {
+    fn saw_inode(&mut self, ino: Ino, inode: &Inode) {
+        let row = self.row(ino);
+        let (kind, parent) = (row.kind, row.parent);
+        row.flags |= INODE;
+        row.nlink = inode.nlink;
+        row.kind = type_number(inode.kind);
+        row.parent = inode.parent.0;
+        if kind != 0 && kind != type_number(inode.kind) {
+            self.problem(ino, format_args!("is a {:?}, its directory entry says another type", inode.kind));
+        } else if parent != 0 && parent != inode.parent.0 {
+            self.wrong_parent(ino, inode.parent.0, parent);
+        }
+    }
+
+    fn saw_item(&mut self, ino: Ino) {
+        self.row(ino).flags |= ITEMS;
+    }
+
+    fn saw_entry(&mut self, dir: Ino, entry: &Dirent) {
+        if entry.ino == Ino::ROOT || !self.in_range(entry.ino) {
+            let name = String::from_utf8_lossy(&entry.name).into_owned();
+            return self.problem(dir, format_args!("entry '{name}' names inode {}, impossible", entry.ino.0));
+        }
+        let directory = entry.kind == FileType::Directory;
+        self.row(dir).subdirectories += u32::from(directory);
+        let row = self.row(entry.ino);
+        row.names += 1;
+        row.balance = row.balance.wrapping_add(fingerprint(dir, &entry.name));
+        let (kind, parent, known) = (row.kind, row.parent, row.flags & INODE != 0);
+        if kind == 0 {
+            row.kind = type_number(entry.kind);
+        }
+        if directory && parent == 0 && !known {
+            row.parent = dir.0;
+        }
+        if kind != 0 && kind != type_number(entry.kind) {
+            let name = String::from_utf8_lossy(&entry.name).into_owned();
+            self.problem(
+                entry.ino,
+                format_args!(
+                    "directory entry '{name}' in inode {} says {:?}, it is another type",
+                    dir.0, entry.kind
+                ),
+            );
+        } else if directory && parent != 0 && parent != dir.0 {
+            self.wrong_parent(entry.ino, parent, dir.0);
+        }
+    }
+
+    fn saw_link(&mut self, ino: Ino, parent: Ino, name: &[u8]) {
+        let row = self.row(ino);
+        row.balance = row.balance.wrapping_sub(fingerprint(parent, name));
+    }
+
+    fn problem(&mut self, ino: Ino, what: String) {
+        Auditor::problem(self, ino, what);
     }
 }
 

@@ -3,7 +3,7 @@
 //! A list between two visible views is counted anew from the two trees, and so it can be made again when it is lost.
 //! Above a hidden view, whose tree must not be walked, a list is only proved against itself.
 
-use super::Counters;
+use super::derived::Counters;
 use super::refs::Refs;
 use super::space::{Auditor, Own};
 use crate::format::deadlist::{Bucket, Entry};

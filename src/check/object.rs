@@ -1,11 +1,10 @@
 //! The items of one inode against each other: sizes, counts, content, extended attributes.
 //!
 //! Items come in key order, so the inode is known before everything else. Whether it has the names that its link count
-//! says is for [`files`](super::files). Rules of content: extents are disjoint and in whole blocks, content in the tree
+//! says is for `files`. Rules of content: extents are disjoint and in whole blocks, content in the tree
 //! is short and excludes an extent in the first block, and beyond the end of a file there is only space without content.
 
-use super::files::Auditor;
-use crate::format::dirent::{Bucket, name_hash};
+use crate::format::dirent::{Bucket, Dirent, name_hash};
 use crate::format::inode::Inode;
 use crate::format::link::{Links, link_hash};
 use crate::format::xattr::{PIECE_BYTES, SHORT_VALUE_BYTES_MAX, XattrValue, Xattrs, xattr_hash};
@@ -13,6 +12,20 @@ use crate::format::{BLOCK_BYTES, Extent, FormatError, Ino, Key, Kind};
 use crate::limits::{FILE_BYTES_MAX, INLINE_BYTES_MAX, SYMLINK_BYTES_MAX};
 use crate::ops::FileType;
 use std::collections::BTreeMap;
+
+/// Who is told what was read, to hold it against what other inodes say.
+pub(super) trait Witness {
+    /// An inode was read.
+    fn saw_inode(&mut self, ino: Ino, inode: &Inode);
+    /// An item besides the inode was read.
+    fn saw_item(&mut self, ino: Ino);
+    /// An entry of `dir` was read.
+    fn saw_entry(&mut self, dir: Ino, entry: &Dirent);
+    /// A link of `ino` was read.
+    fn saw_link(&mut self, ino: Ino, parent: Ino, name: &[u8]);
+    /// Something about an inode is not as it must be.
+    fn problem(&mut self, ino: Ino, what: String);
+}
 
 /// What was read of one inode so far.
 #[derive(Default)]
@@ -55,7 +68,7 @@ impl Object {
     }
 
     /// Takes in an item.
-    pub fn item(&mut self, auditor: &mut Auditor<'_>, key: &Key, value: &[u8]) {
+    pub fn item(&mut self, auditor: &mut impl Witness, key: &Key, value: &[u8]) {
         if key.kind != Kind::Inode as u8 {
             auditor.saw_item(self.ino);
         }
@@ -74,7 +87,7 @@ impl Object {
         }
     }
 
-    fn inode(&mut self, auditor: &mut Auditor<'_>, key: &Key, value: &[u8]) -> Checked {
+    fn inode(&mut self, auditor: &mut impl Witness, key: &Key, value: &[u8]) -> Checked {
         must!(key.rest == 0, "inode item stands at {}", key.rest);
         self.damaged = true;
         let inode = Inode::decode(value).map_err(format_error)?;
@@ -84,7 +97,7 @@ impl Object {
         Ok(())
     }
 
-    fn links(&mut self, auditor: &mut Auditor<'_>, key: &Key, value: &[u8]) -> Checked {
+    fn links(&mut self, auditor: &mut impl Witness, key: &Key, value: &[u8]) -> Checked {
         for (parent, name) in Links::decode(value).map_err(format_error)?.names {
             let found = String::from_utf8_lossy(&name);
             must!(link_hash(parent, &name) == key.rest, "link '{found}' stands under the wrong hash");
@@ -93,7 +106,7 @@ impl Object {
         Ok(())
     }
 
-    fn dirents(&mut self, auditor: &mut Auditor<'_>, key: &Key, value: &[u8]) -> Checked {
+    fn dirents(&mut self, auditor: &mut impl Witness, key: &Key, value: &[u8]) -> Checked {
         let bucket = Bucket::decode(value).map_err(format_error)?;
         self.entries += bucket.entries.len() as u64;
         for entry in &bucket.entries {
@@ -177,7 +190,7 @@ impl Object {
     }
 
     /// All items were read.
-    pub fn finish(self, auditor: &mut Auditor<'_>) {
+    pub fn finish(self, auditor: &mut impl Witness) {
         for (number, (len, pieces)) in &self.long {
             let wanted = len.div_ceil(PIECE_BYTES as u64);
             if *pieces != wanted && !self.damaged && self.inode.is_some() {

@@ -9,8 +9,9 @@
 //! what would be right: [`Derived`](super::Derived). A node that cannot be read makes what is below it unknown; the
 //! rest is still audited.
 
+use super::derived::Derived;
 use super::refs::Refs;
-use super::{Depth, Derived, Report};
+use super::report::{Depth, Report};
 use crate::format::job::Job;
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{BlockPtr, Copies, Epoch, Extent, Key, Kind, ViewId};

@@ -3,7 +3,7 @@
 //! If every tree of a view was read, what nobody claims is free, whatever the map says. If not, space below what cannot
 //! be read is kept: nothing that the map calls allocated becomes free, and no reference less is counted.
 
-use super::SpaceTruth;
+use super::derived::SpaceTruth;
 use super::space::Auditor;
 use crate::store::RangeSet;
 use std::collections::BTreeMap;

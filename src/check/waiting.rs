@@ -3,7 +3,8 @@
 //!
 //! The device is only read. What a mount would leave out, because nothing says that it had been flushed, is no damage.
 
-use super::{Depth, Report, check};
+use super::audit::check;
+use super::report::{Depth, Report};
 use crate::clock::Clock;
 use crate::device::{Device, Overlay};
 use crate::fs::{Fs, FsOptions};

@@ -76,7 +76,9 @@ pub(super) fn of_tree(txn: &Txn<'_>, store: &Store, effect: &Effect<'_>) -> Resu
 
 /// Whether this may be done to the views, by a record of view `on`.
 pub(super) fn of_views(state: &State, on: ViewId, effect: &Effect<'_>) -> Result<()> {
-    must!(on == state.live, "a record of view {} changes views; {} is the live one", on.0, state.live.0);
+    // The record of a promotion is already the new live head's.
+    let of_live = on == state.live || *effect == Effect::Promote(on);
+    must!(of_live, "a record of view {} changes views; {} is the live one", on.0, state.live.0);
     match effect {
         Effect::Point(point) => self::point(state, point),
         Effect::Rename(id, name) => {
