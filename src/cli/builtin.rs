@@ -71,6 +71,7 @@ impl Backend for Builtin {
             scrubber,
             background: Mutex::new(background),
             store: store.into(),
+            writes: options.access.writes(),
             lock: Mutex::new(Some(opened.lock)),
         }))
     }
@@ -425,6 +426,8 @@ struct Open {
     scrubber: Scrubber,
     background: Mutex<Option<Background>>,
     store: PathBuf,
+    /// It was opened for changes.
+    writes: bool,
     /// Let go of by `close`: who waits for that finds the store free.
     lock: Mutex<Option<StoreLock>>,
 }
@@ -496,8 +499,16 @@ impl Engine for Open {
         let (scrub, scrub_found) = self.scrubber.summary();
         let (space, io, damage) = (volume.space(), volume.io(), volume.damage());
         let recovered = self.fs.recovered();
+        let place = volume.place();
+        let state = match (volume.read_only_reason(), &place.lost) {
+            (_, Some(lost)) => format!("lost: {lost}"),
+            (Some(why), None) => format!("read-only: {why}"),
+            (None, None) => "ok".to_string(),
+        };
         json!({
-            "state": volume.read_only_reason().map_or("ok".to_string(), |why| format!("read-only: {why}")),
+            "store": place.path.as_ref().unwrap_or(&self.store),
+            "store_covered": place.covered,
+            "state": state,
             "snapshots": volume.snapshot_count(),
             "used_bytes": space.used,
             "free_bytes": space.free,
@@ -520,12 +531,16 @@ impl Engine for Open {
         })
     }
 
+    fn store_id(&self) -> Option<(u64, u64)> {
+        self.fs.volume().place().id.map(|id| (id.device, id.inode))
+    }
+
     fn info(&self) -> Value {
         let volume = self.fs.volume();
-        let space = volume.space();
+        let (space, place) = (volume.space(), volume.place());
         let uuid: String = volume.uuid().iter().map(|b| format!("{b:02x}")).collect();
         json!({
-            "store": self.store,
+            "store": place.path.as_ref().unwrap_or(&self.store),
             "uuid": uuid,
             "format_version": crate::format::superblock::VERSION,
             "metadata_copies": volume.metadata_copies() as u8,
@@ -541,9 +556,23 @@ impl Engine for Open {
         self.scrubber.close();
         *self.background.lock() = None;
         let closed = self.fs.close().map_err(|e| told(&self.store, &e));
-        self.fs.volume().trim();
+        let volume = self.fs.volume();
+        volume.trim();
+        let whole = if self.writes { still_whole(volume, &self.store) } else { Ok(()) };
         *self.lock.lock() = None;
-        closed
+        whole.and(closed)
+    }
+}
+
+/// Fails if the store that was served is not what is on the host now: files of it are gone, or it stopped taking changes.
+fn still_whole(volume: &Volume, store: &Path) -> Result<(), Failure> {
+    let failed = |what: String| Err(Failure::new(Code::Io, format!("{}: {what}", store.display())));
+    if let Some(lost) = volume.place().lost {
+        return failed(format!("what was written is not in the store: {lost}"));
+    }
+    match volume.read_only_reason() {
+        Some(why) => failed(format!("the store took no more changes: {why}")),
+        None => Ok(()),
     }
 }
 

@@ -9,6 +9,7 @@ mod file;
 mod gate;
 pub mod lock;
 mod mem;
+mod place;
 mod probe;
 mod ranges;
 mod record;
@@ -19,6 +20,7 @@ mod tests;
 pub use dir::DirDevice;
 pub use file::FileDevice;
 pub use mem::Memory;
+pub use place::{FileId, Place};
 pub use probe::{MAKING, StoreKind, probe};
 pub use record::{Change, Recorded, read_changes};
 pub use sim::{Call, CrashPolicy, Op, Persistence, Sim};
@@ -80,6 +82,17 @@ pub trait Device: Send + Sync {
 
     /// What a person calls this device: a path, or `memory`.
     fn describe(&self) -> String;
+
+    /// Where it is now, and whether files were taken from it while it was open.
+    fn place(&self) -> Place {
+        Place::default()
+    }
+
+    /// The limit of this process that kept a call from being carried out, in a sentence: what failed then says nothing
+    /// about the store.
+    fn limit_met(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Whether a store is opened for writing.
