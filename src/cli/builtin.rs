@@ -64,7 +64,7 @@ impl Backend for Builtin {
             .writes()
             .then(|| Background::start(&fs, options.commit_interval))
             .transpose()
-            .map_err(|e| Failure::new(Code::Other, format!("cannot start a thread: {e}")))?;
+            .map_err(|e| Failure::new(Code::Other, no_thread(&e)))?;
         let scrubber = Scrubber::open(fs.volume().clone(), Clock::System, options.access.writes());
         Ok(Arc::new(Open {
             fs,
@@ -145,7 +145,10 @@ impl Backend for Builtin {
         _progress: &mut dyn FnMut(Value),
     ) -> Result<CheckReport, Failure> {
         match open_volume(store, Access::Look, 64 << 20) {
-            Ok(opened) => report(&opened.volume, depth).map_err(|e| told_volume(store, &e)),
+            Ok(opened) => {
+                let found = report(&opened.volume, depth).map_err(|e| told_volume(store, &e));
+                opened.volume.limit_met().map_or(found, |limit| Err(limited(store, &limit)))
+            }
             // What keeps it from being opened may not be all that is wrong.
             Err(f) if f.code == Code::Damaged => offline::look(store, depth).map_err(|_| f),
             Err(f) => Err(f),
@@ -223,7 +226,8 @@ fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened,
         Access::MountReadOnly | Access::Look => volume::Access::ReadOnly,
     };
     let options = OpenOptions { access, cache_bytes: cache_bytes as usize };
-    let volume = Volume::open(device, options).map_err(|e| told_volume(store, &e))?;
+    let opened = Volume::open(device.clone(), options).map_err(|e| told_volume(store, &e));
+    let volume = device.limit_met().map_or(opened, |limit| Err(limited(store, &limit)))?;
     Ok(Opened { volume, lock })
 }
 
@@ -369,6 +373,18 @@ fn is_closing(store: &Path) -> bool {
 pub(super) fn io(store: &Path, e: device::DeviceError) -> Failure {
     let code = if matches!(e, device::DeviceError::NoSpace) { Code::NoSpace } else { Code::Io };
     Failure::new(code, format!("{}: {e}", store.display()))
+}
+
+/// Why a thread does not start, and what to do.
+pub(super) fn no_thread(e: &std::io::Error) -> String {
+    format!(
+        "cannot start a thread: {e}; a limit of threads or memory is too low ('ulimit -u', 'ulimit -v', pids.max)"
+    )
+}
+
+/// A limit of this process was in the way: what was found then says nothing about the store.
+pub(super) fn limited(store: &Path, limit: &str) -> Failure {
+    Failure::new(Code::Other, format!("{}: {limit}", store.display()))
 }
 
 pub(super) fn told_volume(store: &Path, e: &VolumeError) -> Failure {

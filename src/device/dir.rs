@@ -29,7 +29,9 @@ use super::file::sync_parent;
 use super::gate::FlushGate;
 use super::place::Place;
 use super::probe::{SEGMENTS_NAME, SUPER_NAMES, StoreKind, probe};
-use super::{Access, Device, DeviceError, RESERVED_BYTES, check_access, check_new_size, check_range};
+use super::{
+    Access, Device, DeviceError, RESERVED_BYTES, check_access, check_file_limit, check_new_size, check_range,
+};
 use crate::limits::LOG_BYTES_MAX;
 use crate::sys::{self, Advice, Fallocate};
 
@@ -100,6 +102,7 @@ impl DirDevice {
             let what = format!("{} is not a directory store", dir.display());
             return Err(DeviceError::refused(io::ErrorKind::NotFound, what));
         }
+        check_file_limit(dir, access, SEGMENT_BYTES)?;
         let failed = |source| DeviceError::host(|| format!("cannot open {}", dir.display()), source);
         let home = Arc::new(Home::open(dir).map_err(failed)?);
         Ok(DirDevice {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::gate::FlushGate;
 use super::place::{FileId, Place};
-use super::{Access, Device, DeviceError, check_access, check_new_size, check_range};
+use super::{Access, Device, DeviceError, check_access, check_file_limit, check_new_size, check_range};
 use crate::sys::{self, Advice, Fallocate};
 
 /// The largest image: file offsets are signed 64-bit numbers.
@@ -62,6 +62,9 @@ impl FileDevice {
             Kind::Image => file.metadata().map_err(failed)?.len(),
             Kind::Block => sys::blkgetsize64(file.as_fd()).map_err(failed)?,
         };
+        if kind == Kind::Image {
+            check_file_limit(path, access, len)?;
+        }
         Ok(FileDevice { path: path.into(), file, kind, len, access, gate: FlushGate::default() })
     }
 
@@ -71,6 +74,7 @@ impl FileDevice {
     /// [`DeviceError::Io`] if the size is unfit, the path taken, or the host refuses.
     pub fn create_image(path: &Path, size: u64) -> Result<FileDevice, DeviceError> {
         check_new_size(size, SIZE_MAX)?;
+        check_file_limit(path, Access::ReadWrite, size)?;
         let failed = |source| DeviceError::host(|| format!("cannot create {}", path.display()), source);
         let file = OpenOptions::new().write(true).create_new(true).open(path).map_err(failed)?;
         let filled = sys::set_nocow(file.as_fd()).or(Ok(())).and_then(|()| file.set_len(size));

@@ -204,8 +204,6 @@ pub enum OpenAs {
     Write,
     /// For reading and writing; made if it is missing.
     Make,
-    /// For nothing but its attributes.
-    Attributes,
     /// A directory, to reach what is in it.
     Directory,
 }
@@ -220,7 +218,6 @@ pub fn open_in(dir: BorrowedFd<'_>, name: &str, how: OpenAs) -> io::Result<File>
         OpenAs::Read => libc::O_RDONLY,
         OpenAs::Write => libc::O_RDWR,
         OpenAs::Make => libc::O_RDWR | libc::O_CREAT,
-        OpenAs::Attributes => libc::O_PATH,
         OpenAs::Directory => libc::O_RDONLY | libc::O_DIRECTORY,
     };
     let mode: libc::c_uint = 0o666;
@@ -236,6 +233,19 @@ pub fn open_in(dir: BorrowedFd<'_>, name: &str, how: OpenAs) -> io::Result<File>
             return Err(error);
         }
     }
+}
+
+/// Device and inode number of `name` in an open directory. A symbolic link is followed. Needs no descriptor.
+///
+/// # Errors
+/// The host's.
+pub fn id_in(dir: BorrowedFd<'_>, name: &str) -> io::Result<(u64, u64)> {
+    let name = CString::new(name)?;
+    // SAFETY: `stat64` consists of integers alone, for which all zeros is a value.
+    let mut stat: libc::stat64 = unsafe { std::mem::zeroed() };
+    // SAFETY: the directory is open for the call, `name` ends with NUL, and `stat` is of the right type.
+    let rc = unsafe { libc::fstatat64(dir.as_raw_fd(), name.as_ptr(), &raw mut stat, 0) };
+    if rc == 0 { Ok((stat.st_dev, stat.st_ino)) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Removes the file `name` from an open directory.

@@ -141,3 +141,180 @@ fn a_daemon_that_lost_its_store_fails() {
         assert!(words.contains("removed"), "{words}");
     }
 }
+
+/// How long a command may take that a limit is in the way of.
+const LIMITED_SECONDS: &str = "20";
+
+/// The program under a limit, as `prlimit` takes it; code 124 if it does not end.
+fn limited(p: &Place, limit: &str, args: &[&str]) -> Said {
+    let mut command = Command::new("timeout");
+    command.args(["-k", "1", LIMITED_SECONDS, "prlimit", limit, env!("CARGO_BIN_EXE_snapfs")]).args(args);
+    said(p.settle(&mut command))
+}
+
+/// A mount under a limit works, or it is refused and leaves nothing behind. True if it works.
+fn mounts_or_refuses(p: &Place, limit: &str, mounted: Said) -> bool {
+    let there = snapfs::fuse::mounts::at(&p.at("mnt")).unwrap().is_some();
+    if mounted.code == 0 {
+        assert!(there, "{limit}");
+        if limit.starts_with("--as") {
+            // Where a later allocation fails the daemon ends, and nothing waits for it.
+            p.run(&["umount", "mnt"]);
+            let _ = snapfs::fuse::unmount(&p.at("mnt"), true);
+            assert!(snapfs::fuse::mounts::at(&p.at("mnt")).unwrap().is_none(), "{limit}");
+            return true;
+        }
+        write(p, "file", &vec![3; 3 << 20]).unwrap();
+        assert_eq!(fs::read(p.path("file")).unwrap(), vec![3; 3 << 20]);
+        p.umount();
+        return true;
+    }
+    assert!(mounted.code == 1 && !there, "{limit}: {mounted:?}, mounted: {there}");
+    assert!(!mounted.err.contains("panicked"), "{limit}: {mounted:?}");
+    false
+}
+
+/// Tries ever higher limits until a mount has worked three times: a low one is refused, a high one is enough.
+fn climb(p: &Place, limits: impl Iterator<Item = String>, mount: &dyn Fn(&str) -> Said) {
+    let (mut refused, mut worked) = (0, 0);
+    for limit in limits {
+        match mounts_or_refuses(p, &limit, mount(&limit)) {
+            true => worked += 1,
+            false => refused += 1,
+        }
+        if worked == 3 {
+            break;
+        }
+    }
+    p.check();
+    assert!(refused > 0 && worked == 3, "{refused} refused, {worked} worked");
+}
+
+#[test]
+fn few_descriptors_are_no_damage() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    for n in 0..20 {
+        write(&p, &format!("file {n}"), &vec![n; 100_000]).unwrap();
+    }
+    p.umount();
+    for n in 3..24 {
+        let limit = format!("--nofile={n}:{n}");
+        let out = format!("out {n}");
+        for verb in
+            [&["check", "store", "--data"][..], &["salvage", "store", &out], &["check", "store", "--repair"]]
+        {
+            let found = limited(&p, &limit, verb);
+            // Below, the program cannot be loaded.
+            let refused = found.code == 1 && found.err.contains("Too many open files") || n < 6;
+            assert!(refused || found.code == 0, "{limit} {verb:?}: {found:?}");
+            assert!(n < 16 || found.code == 0, "{limit} {verb:?}: {found:?}");
+        }
+    }
+    // What the process may take it takes.
+    assert_eq!(limited(&p, "--nofile=8:1024", &["check", "store", "--data"]).code, 0);
+    climb(&p, (8..80).step_by(4).map(|n| format!("--nofile={n}:{n}")), &|limit| {
+        limited(&p, limit, &["mount", "store", "mnt"])
+    });
+}
+
+#[test]
+fn short_files_are_refused_and_kill_nobody() {
+    if !can_mount() || !is_root() {
+        return;
+    }
+    let p = Place::new();
+    let mount = |limit: &str, store: &str| limited(&p, limit, &["mount", store, "mnt"]);
+    p.ok(&["init", "store"]);
+    p.ok(&["init", "disk.img", "--size", "64M"]);
+    for store in ["store", "disk.img"] {
+        told(&mount("--fsize=1000000:1000000", store), 1, &[store, "ulimit -f"]);
+        assert_eq!(mount("--fsize=1000000:unlimited", store).code, 0, "the soft limit is raised");
+        p.umount();
+        assert_eq!(limited(&p, "--fsize=1000000:1000000", &["check", store]).code, 0);
+    }
+    told(&limited(&p, "--fsize=1000000:1000000", &["init", "new.img", "--size", "64M"]), 1, &["ulimit -f"]);
+    assert!(!p.at("new.img").exists());
+
+    p.mount("");
+    let pid = p.pid().to_string();
+    let limit = |limit: &str| {
+        assert_eq!(said(Command::new("prlimit").args(["--pid", &pid, limit])).code, 0);
+    };
+    limit("--fsize=600000000:unlimited");
+    let error = (0..60).find_map(|n| write(&p, &format!("file {n}"), &vec![n; 20 << 20]).err());
+    assert_eq!(error.and_then(|e| e.raw_os_error()), Some(libc::ENOSPC));
+    assert_eq!(p.json(&["status", "mnt", "--json"])["state"], "ok");
+    limit("--fsize=unlimited:unlimited");
+    write(&p, "last", &vec![1; 40 << 20]).unwrap();
+    assert!(p.log().contains("ulimit -f"), "{}", p.log());
+    p.umount();
+    p.check();
+}
+
+#[test]
+fn little_memory_is_refused_and_hangs_nobody() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.ok(&["init", "store"]);
+    let limits = (0..60).map(|n| format!("--as={}", (16u64 << 20) * (100 + 20 * n) / 100));
+    climb(&p, limits, &|limit| limited(&p, limit, &["mount", "store", "mnt"]));
+}
+
+#[test]
+fn few_threads_are_refused_and_hang_nobody() {
+    const USER: &str = "54321";
+    if !can_mount() || !is_root() || said(Command::new("fusermount3").arg("-V")).code != 0 {
+        return eprintln!("SKIPPED: needs root and fusermount3");
+    }
+    let p = Place::new();
+    let own = |path: &str| assert_eq!(said(Command::new("chown").args(["-R", USER]).arg(p.at(path))).code, 0);
+    p.ok(&["init", "store"]);
+    fs::set_permissions(&p.dir.0, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    ["store", "mnt", "run"].into_iter().for_each(own);
+    for n in 1..40 {
+        let mut command = Command::new("timeout");
+        command.args([
+            "-k",
+            "1",
+            LIMITED_SECONDS,
+            "setpriv",
+            "--reuid",
+            USER,
+            "--regid",
+            USER,
+            "--clear-groups",
+        ]);
+        command.args([
+            "prlimit",
+            &format!("--nproc={n}:{n}"),
+            env!("CARGO_BIN_EXE_snapfs"),
+            "mount",
+            "store",
+            "mnt",
+        ]);
+        let mounted = said(p.settle(&mut command));
+        let there = snapfs::fuse::mounts::at(&p.at("mnt")).unwrap().is_some();
+        assert!(there == (mounted.code == 0) && mounted.code <= 1, "{n}: {mounted:?}, mounted: {there}");
+        if there {
+            let mut end = Command::new("setpriv");
+            end.args([
+                "--reuid",
+                USER,
+                "--regid",
+                USER,
+                "--clear-groups",
+                env!("CARGO_BIN_EXE_snapfs"),
+                "umount",
+                "mnt",
+            ]);
+            let end = said(p.settle(&mut end));
+            assert_eq!(end.code, 0, "{n}: {end:?}");
+        }
+    }
+}

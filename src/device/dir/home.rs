@@ -70,8 +70,8 @@ impl Home {
 
     /// Which file has the name of `slot` now; none if there is none.
     pub fn id_of(&self, slot: Slot) -> io::Result<Option<FileId>> {
-        match self.open_slot(slot, OpenAs::Attributes) {
-            Ok(file) => file.metadata().map(|metadata| Some(FileId::of(&metadata))),
+        match self.parent(slot).and_then(|dir| sys::id_in(dir.as_fd(), &name(slot))) {
+            Ok((device, inode)) => Ok(Some(FileId { device, inode })),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
         }

@@ -18,10 +18,13 @@ use parking_lot::{Mutex, RwLock};
 use super::super::place::FileId;
 use super::super::{Access, DeviceError};
 use super::home::Home;
-use crate::sys::{self, OpenAs};
+use crate::sys::{self, OpenAs, process};
 
-/// Handles kept open. Half of the usual limit of 1024 descriptors a process.
-const OPEN_FILES_MAX: usize = 512;
+/// Handles kept open, at most, and the part of the descriptors of this process that they may be.
+const OPEN_FILES_MAX: u64 = 512;
+const OPEN_FILES_SHARE: u64 = 2;
+/// Handles kept open at least: what a flush needs to go on.
+const OPEN_FILES_MIN: u64 = 4;
 
 /// A file of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,10 +74,12 @@ impl Segment {
     /// lost with the last descriptor.
     pub fn prove_name(&self) -> Result<(), (String, io::Error)> {
         let shape = self.shape.lock();
-        if shape.deleted || self.home.id_of(self.slot).ok() == Some(Some(self.id)) {
-            return Ok(());
+        match self.home.id_of(self.slot) {
+            _ if shape.deleted => Ok(()),
+            Ok(id) if id == Some(self.id) => Ok(()),
+            Ok(_) => Err((self.home.lost(self.slot), io::ErrorKind::NotFound.into())),
+            Err(error) => Err((format!("cannot examine {}", self.path().display()), error)),
         }
-        Err((self.home.lost(self.slot), io::ErrorKind::NotFound.into()))
     }
 
     /// The error of a call on this file.
@@ -105,7 +110,8 @@ impl Segments {
             open: RwLock::default(),
             known: Mutex::default(),
             clock: AtomicU64::new(0),
-            open_max: OPEN_FILES_MAX,
+            open_max: (process::open_files_max() / OPEN_FILES_SHARE).clamp(OPEN_FILES_MIN, OPEN_FILES_MAX)
+                as usize,
         }
     }
 
