@@ -65,13 +65,14 @@ impl Backend for Builtin {
             .writes()
             .then(|| Background::start(&fs, options.commit_interval))
             .transpose()
-            .map_err(|e| Failure::new(Code::Other, format!("cannot start a thread: {e}")))?;
+            .map_err(|e| Failure::new(Code::Other, no_thread(&e)))?;
         let scrubber = Scrubber::open(fs.volume().clone(), Clock::System, options.access.writes());
         Ok(Arc::new(Open {
             fs,
             scrubber,
             background: Mutex::new(background),
             store: store.into(),
+            writes: options.access.writes(),
             lock: Mutex::new(Some(opened.lock)),
         }))
     }
@@ -145,12 +146,14 @@ impl Backend for Builtin {
         _progress: &mut dyn FnMut(Value),
     ) -> Result<CheckReport, Failure> {
         match open_volume(store, Access::Look, 64 << 20) {
-            Ok(Opened { volume, device, lock: _lock }) => check::check(&volume, depth)
-                .and_then(|mut report| {
+            Ok(Opened { volume, device, lock: _lock }) => {
+                let found = check::check(&volume, depth).and_then(|mut report| {
                     check::check_waiting(device, depth, &mut report)?;
                     Ok(listed_report(report, true))
-                })
-                .map_err(|e| told_volume(store, &e)),
+                });
+                let found = found.map_err(|e| told_volume(store, &e));
+                volume.limit_met().map_or(found, |limit| Err(limited(store, &limit)))
+            }
             // What keeps it from being opened may not be all that is wrong.
             Err(f) if f.code == Code::Damaged => offline::look(store, depth).map_err(|_| f),
             Err(f) => Err(f),
@@ -229,7 +232,8 @@ fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened,
         Access::MountReadOnly | Access::Look => volume::Access::ReadOnly,
     };
     let options = OpenOptions { access, cache_bytes: cache_bytes as usize };
-    let volume = Volume::open(device.clone(), options).map_err(|e| told_volume(store, &e))?;
+    let opened = Volume::open(device.clone(), options).map_err(|e| told_volume(store, &e));
+    let volume = device.limit_met().map_or(opened, |limit| Err(limited(store, &limit)))?;
     Ok(Opened { volume, device, lock })
 }
 
@@ -377,6 +381,18 @@ pub(super) fn io(store: &Path, e: device::DeviceError) -> Failure {
     Failure::new(code, format!("{}: {e}", store.display()))
 }
 
+/// Why a thread does not start, and what to do.
+pub(super) fn no_thread(e: &std::io::Error) -> String {
+    format!(
+        "cannot start a thread: {e}; a limit of threads or memory is too low ('ulimit -u', 'ulimit -v', pids.max)"
+    )
+}
+
+/// A limit of this process was in the way: what was found then says nothing about the store.
+pub(super) fn limited(store: &Path, limit: &str) -> Failure {
+    Failure::new(Code::Other, format!("{}: {limit}", store.display()))
+}
+
 pub(super) fn told_volume(store: &Path, e: &VolumeError) -> Failure {
     let code = match e {
         VolumeError::Corrupt { .. } => Code::Damaged,
@@ -439,6 +455,8 @@ struct Open {
     scrubber: Scrubber,
     background: Mutex<Option<Background>>,
     store: PathBuf,
+    /// It was opened for changes.
+    writes: bool,
     /// Let go of by `close`: who waits for that finds the store free.
     lock: Mutex<Option<StoreLock>>,
 }
@@ -511,8 +529,16 @@ impl Engine for Open {
         let (space, io, damage) = (volume.space(), volume.io(), volume.damage());
         let recovered = self.fs.recovered();
         let log_damage = recovered.damage.as_ref().or(recovered.bad_content.first());
+        let place = volume.place();
+        let state = match (volume.read_only_reason(), &place.lost) {
+            (_, Some(lost)) => format!("lost: {lost}"),
+            (Some(why), None) => format!("read-only: {why}"),
+            (None, None) => "ok".to_string(),
+        };
         json!({
-            "state": volume.read_only_reason().map_or("ok".to_string(), |why| format!("read-only: {why}")),
+            "store": place.path.as_ref().unwrap_or(&self.store),
+            "store_covered": place.covered,
+            "state": state,
             "snapshots": volume.snapshot_count(),
             "used_bytes": space.used,
             "free_bytes": space.free,
@@ -535,12 +561,16 @@ impl Engine for Open {
         })
     }
 
+    fn store_id(&self) -> Option<(u64, u64)> {
+        self.fs.volume().place().id.map(|id| (id.device, id.inode))
+    }
+
     fn info(&self) -> Value {
         let volume = self.fs.volume();
-        let space = volume.space();
+        let (space, place) = (volume.space(), volume.place());
         let uuid: String = volume.uuid().iter().map(|b| format!("{b:02x}")).collect();
         json!({
-            "store": self.store,
+            "store": place.path.as_ref().unwrap_or(&self.store),
             "uuid": uuid,
             "format_version": crate::format::superblock::VERSION,
             "metadata_copies": volume.metadata_copies() as u8,
@@ -556,9 +586,23 @@ impl Engine for Open {
         self.scrubber.close();
         *self.background.lock() = None;
         let closed = self.fs.close().map_err(|e| told(&self.store, &e));
-        self.fs.volume().trim();
+        let volume = self.fs.volume();
+        volume.trim();
+        let whole = if self.writes { still_whole(volume, &self.store) } else { Ok(()) };
         *self.lock.lock() = None;
-        closed
+        whole.and(closed)
+    }
+}
+
+/// Fails if the store that was served is not what is on the host now: files of it are gone, or it stopped taking changes.
+fn still_whole(volume: &Volume, store: &Path) -> Result<(), Failure> {
+    let failed = |what: String| Err(Failure::new(Code::Io, format!("{}: {what}", store.display())));
+    if let Some(lost) = volume.place().lost {
+        return failed(format!("what was written is not in the store: {lost}"));
+    }
+    match volume.read_only_reason() {
+        Some(why) => failed(format!("the store took no more changes: {why}")),
+        None => Ok(()),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Invariant: whatever ends it, the store is closed after the last request and before the registry forgets the daemon,
 //! so that who waits for the record to go (`snapfs umount`) knows that the store is free.
 
+use super::builtin::no_thread;
 use super::engine::{Backend, Engine};
 use super::options::Parsed;
 use super::points::Points;
@@ -17,6 +18,9 @@ use std::time::Duration;
 
 /// How long open files may go on working after SIGTERM took the mount out of sight.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
+
+/// Descriptors without which a mount would fail at one request or another.
+const OPEN_FILES_MIN: u64 = 64;
 
 /// What to serve, and where.
 pub(super) struct Job<'a> {
@@ -40,6 +44,11 @@ pub(super) fn serve(job: &Job, ready: &mut dyn FnMut()) -> Result<(), Failure> {
     abort_on_panic();
     process::share_heap();
     process::drop_privileges().map_err(|e| failed(format!("cannot give up privileges: {e}")))?;
+    let files = process::open_files_max();
+    if files < OPEN_FILES_MIN {
+        let what = format!("this process may have {files} open files, and a mount needs {OPEN_FILES_MIN}");
+        return Err(failed(format!("{what}: raise the limit ('ulimit -n')")));
+    }
     crate::fuse::check_point(job.point).map_err(failed)?; // before a store is made for nothing
     let engine = job.backend.open(job.store, &job.options.store)?;
     let served = mount_and_wait(job, &engine, ready);
@@ -91,7 +100,7 @@ fn mount_and_wait(
         log::debug!("cannot leave the working directory: {e}");
     }
     let (events, event) = mpsc::channel();
-    let unmounter = mounted.unmounter();
+    let (unmounter, ends) = (mounted.unmounter(), mounted.unmounter());
     let (signal_events, wait_events) = (events.clone(), events);
     let threads = (
         std::thread::Builder::new().name("signals".into()).spawn(move || signals(&unmounter, &signal_events)),
@@ -100,7 +109,8 @@ fn mount_and_wait(
         }),
     );
     if let (Err(e), _) | (_, Err(e)) = threads {
-        return Err(failed(format!("cannot start a thread: {e}")));
+        let _ = ends.detach(); // what counts is the error that we report
+        return Err(failed(no_thread(&e)));
     }
     ready();
     match event.recv() {

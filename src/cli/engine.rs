@@ -193,6 +193,10 @@ pub trait Engine: Send + Sync {
     }
     /// How it is doing now: an object.
     fn status(&self) -> Value;
+    /// Device and inode number of the store, by which it is known wherever it is moved.
+    fn store_id(&self) -> Option<(u64, u64)> {
+        None
+    }
     /// What kind of store it is: an object.
     fn info(&self) -> Value;
     /// Commits and closes. Called once, after the last request.

@@ -64,6 +64,7 @@ pub fn run(backend: &dyn Backend, args: Vec<OsString>) -> u8 {
         }
     };
     crate::sys::process::keep_files_private();
+    crate::sys::process::take_what_limits_allow();
     start_log(&cli.verb);
     match dispatch(backend, &cli.verb) {
         Ok(()) => 0,

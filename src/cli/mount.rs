@@ -104,6 +104,7 @@ fn start_in_background(args: &MountArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let _ = child.wait(); // it has failed: its sentence tells more than its code
+    fuse::clear_if_dead(&args.point);
     serde_json::from_str(&said)
         .map_or_else(|_| Err(Failure::new(Code::Other, "the daemon ended before the mount was usable")), Err)
 }

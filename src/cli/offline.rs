@@ -2,7 +2,7 @@
 //!
 //! A repair holds the store for itself alone. Whoever only reads makes no file and leaves no trace in it.
 
-use super::builtin::{io, lock, probe, told_volume};
+use super::builtin::{io, limited, lock, probe, told_volume};
 use super::engine::CheckReport;
 use crate::check::Depth;
 use crate::ctl::{Code, Failure};
@@ -57,7 +57,9 @@ fn hold(store: &Path, mode: LockMode) -> Result<Held, Failure> {
 /// Repairs a store, or tells what a repair would do.
 pub(super) fn repair(store: &Path, mode: Mode, depth: Depth) -> Result<Repair, Failure> {
     let held = hold(store, if mode == Mode::Write { LockMode::Exclusive } else { LockMode::Shared })?;
-    repair::run(held.device, mode, depth).map_err(|e| told_volume(store, &e))
+    let device = held.device.clone();
+    let done = repair::run(held.device, mode, depth).map_err(|e| told_volume(store, &e));
+    device.limit_met().map_or(done, |limit| Err(limited(store, &limit)))
 }
 
 /// What is wrong with a store that cannot be opened.
@@ -87,7 +89,11 @@ pub(super) fn salvage(
         let what = "this is inside the store, and nothing is written there";
         return Err(Failure::new(Code::Invalid, format!("{}: {what}", out.display())));
     }
-    salvage::run(&held.device, wanted, out, listener).map_err(|e| {
+    let done = salvage::run(&held.device, wanted, out, listener);
+    if let Some(limit) = held.device.limit_met() {
+        return Err(limited(store, &limit));
+    }
+    done.map_err(|e| {
         let code = match e {
             SalvageError::Nothing => Code::Invalid,
             SalvageError::NoSuchSnapshot { .. } => Code::NotFound,

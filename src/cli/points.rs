@@ -19,6 +19,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub(super) struct Points {
     engine: Arc<dyn Engine>,
     store: PathBuf,
+    store_id: Option<(u64, u64)>,
     further: Mutex<Further>,
     one_ended: Condvar,
 }
@@ -33,7 +34,8 @@ struct Further {
 impl Points {
     /// Of the daemon that serves this store.
     pub(super) fn new(engine: Arc<dyn Engine>, store: PathBuf) -> Arc<Points> {
-        Arc::new(Points { engine, store, further: Mutex::default(), one_ended: Condvar::new() })
+        let store_id = engine.store_id();
+        Arc::new(Points { engine, store, store_id, further: Mutex::default(), one_ended: Condvar::new() })
     }
 
     /// Lets commands find a mount. Without its control channel a mount works all the same: that is no reason to refuse
@@ -46,6 +48,7 @@ impl Points {
             mountpoint: mounted.point().to_path_buf(),
             started: rfc3339(Timestamp { secs: now.as_secs() as i64, nanos: 0 }),
             snapshot: options.snapshot.clone(),
+            store_id: self.store_id,
         };
         let mut about = json!({
             "store": record.store, "mountpoint": record.mountpoint, "pid": record.pid, "started": record.started,

@@ -36,7 +36,9 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
         let r = &d.record;
         let path = |p: &std::path::Path| p.display().to_string().escape_debug().to_string();
         let shown = r.snapshot.as_ref().map_or(String::new(), |name| format!("@{}", name.escape_debug()));
-        vec![path(&r.mountpoint), path(&r.store) + &shown, r.pid.to_string(), r.started.clone()]
+        // The path that it had when it was mounted may lead elsewhere by now.
+        let moved = if r.is_store(&r.store) { "" } else { " (moved, removed or covered)" };
+        vec![path(&r.mountpoint), path(&r.store) + &shown + moved, r.pid.to_string(), r.started.clone()]
     };
     let rows: Vec<Vec<String>> = all.iter().map(row).collect();
     output::print(&output::table(&["MOUNTPOINT", "STORE", "PID", "STARTED"], &rows, &[2]))

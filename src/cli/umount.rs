@@ -2,15 +2,18 @@
 
 use super::args::UmountArgs;
 use super::output;
-use crate::ctl::{Code, Failure, registry};
+use crate::ctl::{Client, Code, Failure, registry};
 use crate::fuse::{self, mounts};
 use crate::sys::mount::errno;
 use serde_json::json;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+/// How long a daemon may take to say how its store is doing.
+const STATUS_PATIENCE: Duration = Duration::from_secs(5);
 /// How often the daemon is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -27,6 +30,7 @@ pub(super) fn run(args: &UmountArgs) -> Result<(), Failure> {
         }
         _ => {}
     }
+    let ill = daemon.as_ref().and_then(how_it_fails);
     if mounted.is_some()
         && let Err(e) = fuse::unmount(&point, args.lazy)
     {
@@ -50,10 +54,30 @@ pub(super) fn run(args: &UmountArgs) -> Result<(), Failure> {
             std::thread::sleep(LOOK_AGAIN);
         }
     }
+    if let Some(state) = ill {
+        return failed(
+            Code::Io,
+            format!("{shown} is unmounted, but not all of its changes are in the store: {state}"),
+        );
+    }
     if args.json.json {
         output::print_json(&json!({"mountpoint": point})).map_err(|e| Failure::new(Code::Other, e))?;
     }
     Ok(())
+}
+
+/// What keeps the store of a daemon from taking changes, if the daemon says so in time.
+fn how_it_fails(daemon: &registry::Found) -> Option<String> {
+    let (say, said) = mpsc::channel();
+    let client = Client::of(daemon.clone());
+    let asking = std::thread::Builder::new().name("status".into()).spawn(move || {
+        let _ = say.send(client.call("status", json!({}), &mut |_| {})); // nobody may wait for it any more
+    });
+    asking.ok()?;
+    let status = said.recv_timeout(STATUS_PATIENCE).ok()?.ok()?;
+    let state = status.get("state")?.as_str()?;
+    let writes = status.get("read_only").is_some_and(|v| v == false);
+    (writes && state != "ok").then(|| state.to_string())
 }
 
 /// Absolute and without links, also when the mount there is dead or hangs: then only the way to it is resolved.

@@ -24,6 +24,24 @@ pub struct Record {
     /// The snapshot that is mounted there, if it is not the live tree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
+    /// Device and inode number of the store, which stay when it is moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_id: Option<(u64, u64)>,
+}
+
+impl Record {
+    /// The path leads to the store that is open, and to no other.
+    pub fn is_store(&self, path: &Path) -> bool {
+        match self.store_id {
+            Some(id) => id_of(path) == Some(id),
+            None => self.store == path,
+        }
+    }
+}
+
+/// Device and inode number of what is at a path.
+pub fn id_of(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
 /// A record and where its files are.
@@ -89,10 +107,10 @@ pub fn find(target: &Path) -> Option<Found> {
     all().into_iter().find(at).or_else(|| find_store(&real))
 }
 
-/// The daemon that has this store open, by its live tree if that is mounted.
+/// The daemon that has this store open, wherever it was when it was mounted; by its live tree if that is mounted.
 pub fn find_store(store: &Path) -> Option<Found> {
     let real = fs::canonicalize(store).unwrap_or_else(|_| store.to_path_buf());
-    all().into_iter().filter(|f| f.record.store == real).min_by_key(|f| f.record.snapshot.is_some())
+    all().into_iter().filter(|f| f.record.is_store(&real)).min_by_key(|f| f.record.snapshot.is_some())
 }
 
 fn in_dir(dir: &RuntimeDir) -> Vec<Found> {

@@ -58,6 +58,7 @@ fn record() -> Record {
         mountpoint: "/mnt".into(),
         started: "2026-01-01T00:00:00Z".into(),
         snapshot: None,
+        store_id: None,
     }
 }
 

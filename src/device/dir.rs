@@ -9,24 +9,29 @@
 //!
 //! Lock order: the gate, the cache of segments, a segment's `shape`, `dirty`. No flush waits while the cache is locked.
 
+mod home;
 mod segments;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
+use self::home::Home;
 use self::segments::{Segment, Segments, Slot};
 use super::file::sync_parent;
 use super::gate::FlushGate;
+use super::place::Place;
 use super::probe::{SEGMENTS_NAME, SUPER_NAMES, StoreKind, probe};
-use super::{Access, Device, DeviceError, RESERVED_BYTES, check_access, check_new_size, check_range};
+use super::{
+    Access, Device, DeviceError, RESERVED_BYTES, check_access, check_file_limit, check_new_size, check_range,
+};
 use crate::limits::LOG_BYTES_MAX;
 use crate::sys::{self, Advice, Fallocate};
 
@@ -43,7 +48,7 @@ const SIZE_MAX: u64 = 1 << (SEGMENT_SHIFT + 32);
 /// A directory store. Calls run in parallel, but for flushes and for calls that change the length of one segment.
 #[derive(Debug)]
 pub struct DirDevice {
-    dir: PathBuf,
+    home: Arc<Home>,
     size: u64,
     access: Access,
     segments: Segments,
@@ -97,11 +102,14 @@ impl DirDevice {
             let what = format!("{} is not a directory store", dir.display());
             return Err(DeviceError::refused(io::ErrorKind::NotFound, what));
         }
+        check_file_limit(dir, access, SEGMENT_BYTES)?;
+        let failed = |source| DeviceError::host(|| format!("cannot open {}", dir.display()), source);
+        let home = Arc::new(Home::open(dir).map_err(failed)?);
         Ok(DirDevice {
-            dir: dir.into(),
+            home: home.clone(),
             size,
             access,
-            segments: Segments::new(dir, access),
+            segments: Segments::new(home, access),
             dirty: Mutex::default(),
             gate: FlushGate::default(),
         })
@@ -219,11 +227,13 @@ impl DirDevice {
 
     /// Numbers of the segments that are there, ascending.
     fn numbers(&self) -> Result<Vec<u32>, DeviceError> {
-        let names = self.dir.join(SEGMENTS_NAME);
-        let failed = |source| DeviceError::host(|| format!("cannot list {}", names.display()), source);
+        let failed = |source| {
+            self.home.note_limit(&source);
+            let names = self.home.place().join(SEGMENTS_NAME);
+            DeviceError::host(|| format!("cannot list {}", names.display()), source)
+        };
         let mut numbers = Vec::new();
-        for entry in fs::read_dir(&names).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
+        for name in self.home.segments().map_err(failed)? {
             numbers.extend(name.to_str().and_then(|name| u32::from_str_radix(name, 16).ok()));
         }
         numbers.sort_unstable();
@@ -234,13 +244,15 @@ impl DirDevice {
     fn sync(&self) -> Result<(), (String, io::Error)> {
         let dirty = std::mem::take(&mut *self.dirty.lock());
         for file in dirty.files.values() {
-            file.file.sync_data().map_err(|error| (format!("sync of {}", file.path.display()), error))?;
+            file.file.sync_data().map_err(|error| (format!("sync of {}", file.path().display()), error))?;
+            file.prove_name()?;
         }
         if dirty.names {
-            for dir in [self.dir.join(SEGMENTS_NAME), self.dir.clone()] {
-                let synced = File::open(&dir).and_then(|open| open.sync_all());
-                synced.map_err(|error| (format!("sync of {}", dir.display()), error))?;
-            }
+            self.home.sync()?;
+        }
+        if self.home.is_removed() {
+            let what = format!("{} was removed while the store was open", self.home.place().display());
+            return Err((what, io::ErrorKind::NotFound.into()));
         }
         Ok(())
     }
@@ -279,7 +291,7 @@ impl Device for DirDevice {
             // One at a time, so that no more handles are kept open than the cache allows.
             if let Some(file) = self.segments.find(slot)? {
                 let synced =
-                    || file.file.sync_data().map_err(|e| (format!("sync of {}", file.path.display()), e));
+                    || file.file.sync_data().map_err(|e| (format!("sync of {}", file.path().display()), e));
                 self.gate.pass(synced)?;
             }
         }
@@ -330,11 +342,22 @@ impl Device for DirDevice {
     }
 
     fn available(&self) -> u64 {
-        sys::statvfs(&self.dir).map_or(0, |host| host.available_bytes)
+        sys::fstatvfs(self.home.dir().as_fd()).map_or(0, |host| host.available_bytes)
     }
 
     fn describe(&self) -> String {
-        self.dir.display().to_string()
+        self.home.place().display().to_string()
+    }
+
+    fn place(&self) -> Place {
+        let Ok(dir) = self.home.dir().metadata() else { return Place::default() };
+        let mut place = Place::of(&dir, self.home.place());
+        place.lost = place.lost.or_else(|| self.segments.lost());
+        place
+    }
+
+    fn limit_met(&self) -> Option<String> {
+        self.home.limit()
     }
 }
 

@@ -6,12 +6,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::gate::FlushGate;
-use super::{Access, Device, DeviceError, check_access, check_new_size, check_range};
+use super::place::{FileId, Place};
+use super::{Access, Device, DeviceError, check_access, check_file_limit, check_new_size, check_range};
 use crate::sys::{self, Advice, Fallocate};
 
 /// The largest image: file offsets are signed 64-bit numbers.
@@ -61,6 +62,9 @@ impl FileDevice {
             Kind::Image => file.metadata().map_err(failed)?.len(),
             Kind::Block => sys::blkgetsize64(file.as_fd()).map_err(failed)?,
         };
+        if kind == Kind::Image {
+            check_file_limit(path, access, len)?;
+        }
         Ok(FileDevice { path: path.into(), file, kind, len, access, gate: FlushGate::default() })
     }
 
@@ -70,6 +74,7 @@ impl FileDevice {
     /// [`DeviceError::Io`] if the size is unfit, the path taken, or the host refuses.
     pub fn create_image(path: &Path, size: u64) -> Result<FileDevice, DeviceError> {
         check_new_size(size, SIZE_MAX)?;
+        check_file_limit(path, Access::ReadWrite, size)?;
         let failed = |source| DeviceError::host(|| format!("cannot create {}", path.display()), source);
         let file = OpenOptions::new().write(true).create_new(true).open(path).map_err(failed)?;
         let filled = sys::set_nocow(file.as_fd()).or(Ok(())).and_then(|()| file.set_len(size));
@@ -85,6 +90,11 @@ impl FileDevice {
     /// Length of the file or device in bytes, before rounding down to blocks.
     pub(super) fn len(&self) -> u64 {
         self.len
+    }
+
+    /// What is written to it is lost with the last descriptor.
+    fn is_removed(&self) -> bool {
+        self.kind == Kind::Image && self.file.metadata().is_ok_and(|file| file.nlink() == 0)
     }
 
     fn failed(&self, doing: &str, offset: u64, len: usize, source: io::Error) -> DeviceError {
@@ -116,7 +126,12 @@ impl Device for FileDevice {
             return Ok(());
         }
         self.gate.pass(|| {
-            self.file.sync_data().map_err(|error| (format!("sync of {}", self.path.display()), error))
+            self.file.sync_data().map_err(|error| (format!("sync of {}", self.path.display()), error))?;
+            if self.is_removed() {
+                let what = format!("{} was removed while the store was open", self.path.display());
+                return Err((what, io::ErrorKind::NotFound.into()));
+            }
+            Ok(())
         })
     }
 
@@ -175,13 +190,25 @@ impl Device for FileDevice {
     /// For an image file what its file system has left; for a block device, which backs everything, its whole size.
     fn available(&self) -> u64 {
         match self.kind {
-            Kind::Image => sys::statvfs(&self.path).map_or(0, |host| host.available_bytes),
+            Kind::Image => sys::fstatvfs(self.file.as_fd()).map_or(0, |host| host.available_bytes),
             Kind::Block => self.size(),
         }
     }
 
     fn describe(&self) -> String {
         self.path.display().to_string()
+    }
+
+    fn place(&self) -> Place {
+        let path = std::fs::read_link(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
+        let path = path.unwrap_or_else(|_| self.path.clone());
+        match self.file.metadata() {
+            Ok(file) if self.kind == Kind::Image => Place::of(&file, path),
+            // The node of a block device may come and go.
+            node => {
+                Place { path: Some(path), id: node.ok().map(|node| FileId::of(&node)), ..Place::default() }
+            }
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod gate;
 pub mod lock;
 mod mem;
 mod overlay;
+mod place;
 mod probe;
 mod ranges;
 mod record;
@@ -21,6 +22,7 @@ pub use dir::DirDevice;
 pub use file::FileDevice;
 pub use mem::Memory;
 pub use overlay::Overlay;
+pub use place::{FileId, Place};
 pub use probe::{MAKING, StoreKind, probe};
 pub use record::{Change, Recorded, read_changes};
 pub use sim::{Call, CrashPolicy, Op, Persistence, Sim};
@@ -82,6 +84,17 @@ pub trait Device: Send + Sync {
 
     /// What a person calls this device: a path, or `memory`.
     fn describe(&self) -> String;
+
+    /// Where it is now, and whether files were taken from it while it was open.
+    fn place(&self) -> Place {
+        Place::default()
+    }
+
+    /// The limit of this process that kept a call from being carried out, in a sentence: what failed then says nothing
+    /// about the store.
+    fn limit_met(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Whether a store is opened for writing.
@@ -156,9 +169,17 @@ impl std::error::Error for DeviceError {}
 impl DeviceError {
     /// An error of the host: [`DeviceError::NoSpace`] if that is what it says, else with the place it happened.
     pub(crate) fn host(what: impl FnOnce() -> String, source: std::io::Error) -> DeviceError {
-        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
         match source.kind() {
             StorageFull | QuotaExceeded => DeviceError::NoSpace,
+            // Looked at when the store was opened, and made smaller since.
+            FileTooLarge => {
+                static TOLD: std::sync::Once = std::sync::Once::new();
+                TOLD.call_once(|| {
+                    log::error!("{}: {source}: raise the limit of file sizes ('ulimit -f')", what());
+                });
+                DeviceError::NoSpace
+            }
             _ => DeviceError::Io { what: what(), source },
         }
     }
@@ -190,6 +211,19 @@ fn check_access(device: &dyn Device, access: Access) -> Result<(), DeviceError> 
             Err(DeviceError::refused(std::io::ErrorKind::ReadOnlyFilesystem, what))
         }
     }
+}
+
+/// Refuses to write to files that this process may not make as long as they can become: it would fail half-way.
+fn check_file_limit(path: &std::path::Path, access: Access, bytes: u64) -> Result<(), DeviceError> {
+    let limit = crate::sys::process::file_bytes_max();
+    if access == Access::ReadOnly || bytes <= limit {
+        return Ok(());
+    }
+    let what = format!(
+        "{} has files of up to {bytes} bytes, and this process may write {limit}: raise the limit ('ulimit -f')",
+        path.display()
+    );
+    Err(DeviceError::refused(std::io::ErrorKind::FileTooLarge, what))
 }
 
 /// Refuses the size of a new store that could not hold its superblocks or is no whole number of blocks.

@@ -5,7 +5,7 @@
 //! (`W`, `F`, `B`, `D` for write, flush, back, discard), offset and length as little-endian 64-bit numbers, and what was
 //! written. Calls wait for each other; reads are not recorded.
 
-use super::{Device, DeviceError};
+use super::{Device, DeviceError, Place};
 use parking_lot::Mutex;
 use std::fs::File;
 use std::io::Write;
@@ -146,6 +146,14 @@ impl Device for Recorded {
 
     fn describe(&self) -> String {
         self.inner.describe()
+    }
+
+    fn place(&self) -> Place {
+        self.inner.place()
+    }
+
+    fn limit_met(&self) -> Option<String> {
+        self.inner.limit_met()
     }
 }
 

@@ -24,12 +24,14 @@ use fuser::{
     ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite,
     ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
+use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, SystemTime};
 
 /// Largest piece that one copy request may do: the reply has 32 bits, and a request should end some time.
@@ -68,11 +70,27 @@ pub(super) struct Adapter {
     ops: Arc<dyn Operations>,
     profile: Profile,
     locality: Option<Arc<Locality>>,
+    /// To the thread that is kept for work that no thread can be started for. It ends with this.
+    reserve: Mutex<Option<Sender<Work>>>,
+}
+
+/// What is done beside the answering of requests.
+type Work = Box<dyn FnOnce() + Send>;
+
+/// Starts the thread that is kept for when no other starts.
+fn start_reserve() -> Option<Sender<Work>> {
+    let (sender, queue) = mpsc::channel::<Work>();
+    let started = std::thread::Builder::new().name("reserve".into()).spawn(move || {
+        for work in queue {
+            work();
+        }
+    });
+    started.inspect_err(|e| log::warn!("no thread is kept in reserve: {e}")).ok().map(|_| sender)
 }
 
 impl Adapter {
     pub(super) fn new(ops: Arc<dyn Operations>, profile: Profile) -> Adapter {
-        Adapter { ops, profile, locality: Locality::start() }
+        Adapter { ops, profile, locality: Locality::start(), reserve: Mutex::new(start_reserve()) }
     }
 
     /// A request that a program waits for has arrived on this thread. What is returned is kept until it is answered.
@@ -98,17 +116,29 @@ impl Adapter {
     }
 
     /// Runs what may take long, and needs other requests served meanwhile, on a thread of its own. When no thread
-    /// can be started the reply inside `work` is dropped, which answers EIO.
+    /// can be started it waits its turn for the one that is kept for that.
     fn aside(&self, work: impl FnOnce(&dyn Operations) + Send + 'static) {
         let (ops, locality) = (self.ops.clone(), self.locality.clone());
-        let started = std::thread::Builder::new().name("aside".into()).spawn(move || {
+        let work = move || {
             if let Some(locality) = locality {
                 locality.roam();
             }
             work(ops.as_ref());
+        };
+        // Kept here as well, because a thread that does not start takes what it was to do along.
+        let kept: Arc<Mutex<Option<Work>>> = Arc::new(Mutex::new(Some(Box::new(work))));
+        let for_thread = kept.clone();
+        let started = std::thread::Builder::new().name("aside".into()).spawn(move || {
+            if let Some(work) = for_thread.lock().take() {
+                work();
+            }
         });
-        if let Err(e) = started {
-            log::error!("cannot start a thread for a request: {e}");
+        if let Err(e) = started
+            && let Some(work) = kept.lock().take()
+        {
+            log::warn!("a request has no thread of its own: {e}");
+            // Where there is none either the reply is dropped with the work, which answers EIO.
+            self.reserve.lock().as_ref().map(|reserve| reserve.send(work));
         }
     }
 

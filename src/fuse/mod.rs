@@ -15,5 +15,5 @@ pub mod mounts;
 mod reply;
 mod session;
 
-pub use mount::{Options, check_point, unmount};
+pub use mount::{Options, check_point, clear_if_dead, unmount};
 pub use session::{Mounted, Unmounter};

@@ -177,6 +177,18 @@ fn clear_dead_mount(point: &Path) -> Result<(), String> {
         .map_err(|e| format!("{} is the mount of a daemon that is gone; unmounting it: {e}", point.display()))
 }
 
+/// Takes away what a daemon that died while it started has left at `point`.
+pub fn clear_if_dead(point: &Path) {
+    let (Ok(absolute), true) = (std::path::absolute(point), is_dead(point)) else { return };
+    if let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name())
+        && let Ok(point) = fs::canonicalize(parent).map(|parent| parent.join(name))
+        && mounts::at(&point).is_ok_and(|m| m.is_some_and(|m| m.is_snapfs()))
+        && let Err(e) = clear_dead_mount(&point)
+    {
+        log::warn!("{e}");
+    }
+}
+
 fn open_device() -> Result<File, String> {
     match File::options().read(true).write(true).open(DEVICE) {
         Ok(file) if file.metadata().is_ok_and(|m| is_fuse(&m)) => Ok(file),

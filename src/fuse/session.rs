@@ -8,19 +8,31 @@ use super::kernel::FuseKernel;
 use super::mount::{self, Options};
 use super::mounts;
 use crate::ops::{KernelRef, Operations};
-use crate::sys::mount::{errno, major_minor};
+use crate::sys::mount::errno;
 use fuser::{Config, InitFlags, Session, SessionACL};
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Largest WRITE: what the kernel allows without a raised `max_pages_limit`.
 const WRITE_BYTES_MAX: u32 = 1 << 20;
 /// Read-ahead and write-back requests under way.
 const BACKGROUND_MAX: u16 = 64;
+
+/// How long the request threads may take to start.
+const START_PATIENCE: Duration = Duration::from_secs(10);
+/// What to do where a thread does not start.
+const THREADS_HINT: &str = "a limit of threads or memory is too low: 'ulimit -u', 'ulimit -v', pids.max";
+
+/// Threads of this process with a name, if the kernel tells.
+fn threads_named(name: &str) -> Option<usize> {
+    let is_named =
+        |path: PathBuf| fs::read(path.join("comm")).is_ok_and(|comm| comm.trim_ascii() == name.as_bytes());
+    Some(fs::read_dir("/proc/self/task").ok()?.flatten().filter(|t| is_named(t.path())).count())
+}
 
 /// A running mount.
 pub struct Mounted {
@@ -73,7 +85,10 @@ impl Mounted {
         let acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
         let mut config = Config::default();
         config.acl = acl;
-        config.n_threads = Some(options.threads.clamp(2, 64)); // with one thread a flush inside mkdir deadlocks
+        let threads = options.threads.clamp(2, 64); // with one thread a flush inside mkdir deadlocks
+        config.n_threads = Some(threads);
+        let last = format!("fuser-{}", threads - 1);
+        let others = threads_named(&last);
         let started = Session::from_fd(Adapter::new(ops, profile), fd, acl, config).and_then(|session| {
             let notifier = session.notifier();
             let serving = std::thread::Builder::new().name("fuse".into()).spawn(move || session.run())?;
@@ -86,16 +101,34 @@ impl Mounted {
                 return Err(format!("the kernel refuses the connection: {e}"));
             }
         };
-        // Served by the threads that just started: the first proof that the mount works.
-        let device = match fs::metadata(&point) {
-            Ok(meta) => major_minor(meta.dev()),
-            Err(e) => {
+        // The session starts its threads one by one, and ends where one does not start: what began before goes on serving.
+        let end = Instant::now() + START_PATIENCE;
+        while threads_named(&last).is_some_and(|now| Some(now) <= others)
+            && !serving.is_finished()
+            && Instant::now() < end
+        {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        if serving.is_finished() {
+            drop(notifier); // with the last descriptor of the connection all that waits for it fails
+            let _ = mount::unmount(&point, true);
+            let why = serving.join().map_or_else(|_| None, Result::err);
+            let why = why.map_or("the session ended".to_string(), |e| e.to_string());
+            return Err(format!("cannot serve the mount: {why} ({THREADS_HINT})"));
+        }
+        // Never by asking the mount: who serves it and waits for its answer cannot be ended.
+        let device = match mounts::at(&point) {
+            Ok(Some(mount)) => mount.device,
+            missing => {
                 let _ = mount::unmount(&point, true);
-                return Err(format!("the new mount does not answer: {e}"));
+                let why = missing.err().map_or("it is not there".to_string(), |e| e.to_string());
+                return Err(format!("the new mount at {} cannot be found: {why}", point.display()));
             }
         };
-        let kernel = FuseKernel::start(notifier, point.clone(), device)
-            .map_err(|e| format!("cannot start a thread: {e}"))?;
+        let kernel = FuseKernel::start(notifier, point.clone(), device).map_err(|e| {
+            let _ = mount::unmount(&point, true);
+            format!("cannot start a thread: {e} ({THREADS_HINT})")
+        })?;
         let mounted = Mounted { point, device, kernel: Arc::new(kernel), serving };
         mounted.tune();
         Ok(mounted)

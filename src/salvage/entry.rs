@@ -251,6 +251,8 @@ fn is_about_name(e: &io::Error) -> bool {
 
 /// Failures after which writing on is of no use.
 fn is_fatal(e: &io::Error) -> bool {
-    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    matches!(e.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
+    use io::ErrorKind::{FileTooLarge, OutOfMemory, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let kinds =
+        matches!(e.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem | FileTooLarge | OutOfMemory);
+    kinds || crate::sys::is_out_of_descriptors(e)
 }

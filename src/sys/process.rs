@@ -113,6 +113,39 @@ pub fn share_heap() {
     }
 }
 
+fn limit(resource: libc::__rlimit_resource_t) -> io::Result<libc::rlimit> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is of the right type and lives through the call.
+    check(unsafe { libc::getrlimit(resource, &raw mut limit) })?;
+    Ok(limit)
+}
+
+/// Takes as many descriptors and as long files as this process may have, and meets the limit of the latter as an error
+/// instead of a signal that ends it. Best effort: what cannot be raised stays.
+pub fn take_what_limits_allow() {
+    for resource in [libc::RLIMIT_NOFILE, libc::RLIMIT_FSIZE] {
+        if let Ok(mut limit) = limit(resource)
+            && limit.rlim_cur < limit.rlim_max
+        {
+            limit.rlim_cur = limit.rlim_max;
+            // SAFETY: `limit` lives through the call.
+            let _ = unsafe { libc::setrlimit(resource, &raw const limit) };
+        }
+    }
+    // SAFETY: no handler of ours is set.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
+/// How many descriptors this process may have.
+pub fn open_files_max() -> u64 {
+    limit(libc::RLIMIT_NOFILE).map_or(u64::MAX, |limit| limit.rlim_cur)
+}
+
+/// How long a file may be that this process writes, in bytes.
+pub fn file_bytes_max() -> u64 {
+    limit(libc::RLIMIT_FSIZE).map_or(u64::MAX, |limit| limit.rlim_cur)
+}
+
 /// Files that this process makes from now on are its user's alone.
 pub fn keep_files_private() {
     // SAFETY: a number, cannot fail.

@@ -1,10 +1,10 @@
 //! Calls on files, block devices and their host file system, for the device layer.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString, OsString};
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
+use std::os::unix::ffi::OsStringExt;
 
 /// What [`fallocate`] does with the range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub enum Flock {
     Exclusive,
 }
 
-/// Space of a mounted file system, as [`statvfs`] reports it.
+/// Space of a mounted file system, as [`fstatvfs`] reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostSpace {
     /// Bytes in all.
@@ -42,6 +42,12 @@ pub const O_EXCL: i32 = libc::O_EXCL;
 #[must_use]
 pub fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS))
+}
+
+/// Whether the process, or the host, has no file descriptor left.
+#[must_use]
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// `BLKGETSIZE64` of linux/fs.h: `_IOR(0x12, 114, size_t)`; absent from the libc crate.
@@ -139,16 +145,15 @@ pub fn blkdiscard(fd: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Space of the file system that holds `path`.
+/// Space of the file system that holds an open file or directory.
 ///
 /// # Errors
-/// The host's, and `InvalidInput` for a path with a NUL byte.
-pub fn statvfs(path: &Path) -> io::Result<HostSpace> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
+/// The host's.
+pub fn fstatvfs(fd: BorrowedFd<'_>) -> io::Result<HostSpace> {
     // SAFETY: `statvfs64` consists of integers alone, for which all zeros is a value.
     let mut host: libc::statvfs64 = unsafe { std::mem::zeroed() };
-    // SAFETY: `path` is NUL-terminated and `host` a writable structure of the right type; both outlive the call.
-    if unsafe { libc::statvfs64(path.as_ptr(), &raw mut host) } != 0 {
+    // SAFETY: the descriptor is open for the call, and `host` a writable structure of the right type that outlives it.
+    if unsafe { libc::fstatvfs64(fd.as_raw_fd(), &raw mut host) } != 0 {
         return Err(io::Error::last_os_error());
     }
     let unit = host.f_frsize as u64;
@@ -188,4 +193,103 @@ pub fn flock(fd: BorrowedFd<'_>, how: Flock) -> io::Result<()> {
     // SAFETY: the descriptor is open for the call; the other argument is a plain number.
     let rc = unsafe { libc::flock(fd.as_raw_fd(), operation | libc::LOCK_NB) };
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// How [`open_in`] opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenAs {
+    /// For reading.
+    Read,
+    /// For reading and writing.
+    Write,
+    /// For reading and writing; made if it is missing.
+    Make,
+    /// A directory, to reach what is in it.
+    Directory,
+}
+
+/// Opens `name` in an open directory, wherever that is by now. A symbolic link is followed.
+///
+/// # Errors
+/// The host's.
+pub fn open_in(dir: BorrowedFd<'_>, name: &str, how: OpenAs) -> io::Result<File> {
+    let name = CString::new(name)?;
+    let flags = match how {
+        OpenAs::Read => libc::O_RDONLY,
+        OpenAs::Write => libc::O_RDWR,
+        OpenAs::Make => libc::O_RDWR | libc::O_CREAT,
+        OpenAs::Directory => libc::O_RDONLY | libc::O_DIRECTORY,
+    };
+    let mode: libc::c_uint = 0o666;
+    loop {
+        // SAFETY: the directory is open for the call and `name` ends with NUL.
+        let fd = unsafe { libc::openat(dir.as_raw_fd(), name.as_ptr(), flags | libc::O_CLOEXEC, mode) };
+        if fd >= 0 {
+            // SAFETY: the descriptor is new and nobody else's.
+            return Ok(unsafe { File::from_raw_fd(fd) });
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// Device and inode number of `name` in an open directory. A symbolic link is followed. Needs no descriptor.
+///
+/// # Errors
+/// The host's.
+pub fn id_in(dir: BorrowedFd<'_>, name: &str) -> io::Result<(u64, u64)> {
+    let name = CString::new(name)?;
+    // SAFETY: `stat64` consists of integers alone, for which all zeros is a value.
+    let mut stat: libc::stat64 = unsafe { std::mem::zeroed() };
+    // SAFETY: the directory is open for the call, `name` ends with NUL, and `stat` is of the right type.
+    let rc = unsafe { libc::fstatat64(dir.as_raw_fd(), name.as_ptr(), &raw mut stat, 0) };
+    if rc == 0 { Ok((stat.st_dev, stat.st_ino)) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Removes the file `name` from an open directory.
+///
+/// # Errors
+/// The host's.
+pub fn remove_in(dir: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    let name = CString::new(name)?;
+    // SAFETY: the directory is open for the call and `name` ends with NUL.
+    let rc = unsafe { libc::unlinkat(dir.as_raw_fd(), name.as_ptr(), 0) };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Names in an open directory but `.` and `..`, in no order.
+///
+/// # Errors
+/// The host's.
+pub fn names_in(dir: BorrowedFd<'_>) -> io::Result<Vec<OsString>> {
+    // A new description: that of `dir` has a position, which others may be moving.
+    let fd = open_in(dir, ".", OpenAs::Directory)?.into_raw_fd();
+    // SAFETY: the descriptor is open, and the stream's from here on.
+    let stream = unsafe { libc::fdopendir(fd) };
+    if stream.is_null() {
+        let error = io::Error::last_os_error();
+        // SAFETY: the stream did not take it.
+        unsafe { libc::close(fd) };
+        return Err(error);
+    }
+    let mut names = Vec::new();
+    let end = loop {
+        // SAFETY: the thread's own error number.
+        unsafe { *libc::__errno_location() = 0 };
+        // SAFETY: the stream is open, and this thread's alone.
+        let entry = unsafe { libc::readdir64(stream) };
+        if entry.is_null() {
+            break io::Error::last_os_error();
+        }
+        // SAFETY: a name of an entry ends with NUL, and is the stream's until the next call.
+        let name = unsafe { CStr::from_ptr((*entry).d_name.as_ptr()) }.to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(OsString::from_vec(name));
+        }
+    };
+    // SAFETY: the stream is open, and not used again.
+    unsafe { libc::closedir(stream) };
+    if end.raw_os_error() == Some(0) { Ok(names) } else { Err(end) }
 }

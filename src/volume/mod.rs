@@ -388,6 +388,16 @@ impl Volume {
         self.uuid
     }
 
+    /// Where the store is now, and whether files were taken from it.
+    pub fn place(&self) -> crate::device::Place {
+        self.shared.store().device().place()
+    }
+
+    /// The limit of this process that was in the way of a call of the device, in a sentence.
+    pub fn limit_met(&self) -> Option<String> {
+        self.shared.store().device().limit_met()
+    }
+
     /// What a person calls the place of the store.
     pub fn describe(&self) -> String {
         self.shared.store().device().describe()

@@ -1,25 +1,30 @@
 //! The open files of a directory store: names, handles, and which handle may be closed.
 //!
 //! Invariant: at most one [`Segment`] exists for a file. A handle is closed only when nobody else holds it, so never
-//! while the file waits for a flush: closing it earlier could lose the host's report of a failed write-back.
+//! while the file waits for a flush: closing it earlier could lose the host's report of a failed write-back. A file that
+//! is opened again is the one that it was, or it is missing.
 //! This module does not read, write or sync.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::super::probe::{LOG_NAME, SEGMENTS_NAME, SUPER_NAMES};
+use super::super::place::FileId;
 use super::super::{Access, DeviceError};
-use crate::sys;
+use super::home::Home;
+use crate::sys::{self, OpenAs, process};
 
-/// Handles kept open. Half of the usual limit of 1024 descriptors a process.
-const OPEN_FILES_MAX: usize = 512;
+/// Handles kept open, at most, and the part of the descriptors of this process that they may be.
+const OPEN_FILES_MAX: u64 = 512;
+const OPEN_FILES_SHARE: u64 = 2;
+/// Handles kept open at least: what a flush needs to go on.
+const OPEN_FILES_MIN: u64 = 4;
 
 /// A file of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,8 +41,9 @@ pub(super) enum Slot {
 #[derive(Debug)]
 pub(super) struct Segment {
     pub slot: Slot,
-    pub path: PathBuf,
     pub file: File,
+    id: FileId,
+    home: Arc<Home>,
     /// Length of the file. Changed only under `shape`; every range below it can be written without that lock.
     pub len: AtomicU64,
     /// Held by whoever changes the length of the file.
@@ -59,9 +65,27 @@ impl Segment {
         self.len.fetch_max(now, Ordering::AcqRel);
     }
 
+    /// Where it is now, for a message.
+    pub fn path(&self) -> PathBuf {
+        self.home.path(self.slot)
+    }
+
+    /// Fails if the store has lost this file: its name is gone, or means another one. What is written to it would be
+    /// lost with the last descriptor.
+    pub fn prove_name(&self) -> Result<(), (String, io::Error)> {
+        let shape = self.shape.lock();
+        match self.home.id_of(self.slot) {
+            _ if shape.deleted => Ok(()),
+            Ok(id) if id == Some(self.id) => Ok(()),
+            Ok(_) => Err((self.home.lost(self.slot), io::ErrorKind::NotFound.into())),
+            Err(error) => Err((format!("cannot examine {}", self.path().display()), error)),
+        }
+    }
+
     /// The error of a call on this file.
     pub fn failed(&self, doing: &str, start: u64, len: u64, note: &str, source: io::Error) -> DeviceError {
-        let path = self.path.display();
+        let path = self.path();
+        let path = path.display();
         DeviceError::host(|| format!("cannot {doing} {len} bytes at {start} of {path}{note}"), source)
     }
 }
@@ -69,21 +93,25 @@ impl Segment {
 /// The cache of open files.
 #[derive(Debug)]
 pub(super) struct Segments {
-    dir: PathBuf,
+    home: Arc<Home>,
     access: Access,
     open: RwLock<HashMap<Slot, Arc<Segment>>>,
+    /// Every file that was open once and was not deleted by us. Behind `open` in the order of locks.
+    known: Mutex<HashMap<Slot, FileId>>,
     clock: AtomicU64,
     open_max: usize,
 }
 
 impl Segments {
-    pub fn new(dir: &Path, access: Access) -> Segments {
+    pub fn new(home: Arc<Home>, access: Access) -> Segments {
         Segments {
-            dir: dir.into(),
+            home,
             access,
             open: RwLock::default(),
+            known: Mutex::default(),
             clock: AtomicU64::new(0),
-            open_max: OPEN_FILES_MAX,
+            open_max: (process::open_files_max() / OPEN_FILES_SHARE).clamp(OPEN_FILES_MIN, OPEN_FILES_MAX)
+                as usize,
         }
     }
 
@@ -97,13 +125,18 @@ impl Segments {
         self.open.read().len()
     }
 
-    /// Path of the file of `slot`.
+    /// Where the file of `slot` is now, for a message.
     pub fn path(&self, slot: Slot) -> PathBuf {
-        match slot {
-            Slot::Super(ring) => self.dir.join(SUPER_NAMES[ring]),
-            Slot::Log => self.dir.join(LOG_NAME),
-            Slot::Segment(number) => self.dir.join(SEGMENTS_NAME).join(format!("{number:08x}")),
-        }
+        self.home.path(slot)
+    }
+
+    /// The first file that was open once and is not there any more, in a sentence.
+    pub fn lost(&self) -> Option<String> {
+        // Held, so that no deletion of ours is under way.
+        let _open = self.open.read();
+        let known: Vec<(Slot, FileId)> = self.known.lock().iter().map(|(slot, id)| (*slot, *id)).collect();
+        let gone = |(slot, id): &&(Slot, FileId)| self.home.id_of(*slot).is_ok_and(|now| now != Some(*id));
+        known.iter().filter(gone).map(|(slot, _)| *slot).min().map(|slot| self.home.lost(slot))
     }
 
     /// The file of `slot`, or `None` if it is missing.
@@ -115,7 +148,8 @@ impl Segments {
         if let Some(segment) = open.get(&slot) {
             return Ok(Some(segment.clone()));
         }
-        match OpenOptions::new().read(true).write(self.access == Access::ReadWrite).open(self.path(slot)) {
+        let how = if self.access == Access::ReadWrite { OpenAs::Write } else { OpenAs::Read };
+        match self.open_file(&mut open, slot, how) {
             Ok(file) => self.admit(&mut open, slot, file).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.failed("open", slot, error)),
@@ -131,9 +165,11 @@ impl Segments {
         if let Some(segment) = open.get(&slot) {
             return Ok(segment.clone());
         }
-        // Not `create_new`: another thread may have made it and lost it from the cache again.
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(self.path(slot));
+        if self.known.lock().contains_key(&slot) && self.home.id_of(slot).is_ok_and(|id| id.is_none()) {
+            return Err(DeviceError::refused(io::ErrorKind::NotFound, self.home.lost(slot)));
+        }
+        // It may be there: another thread may have made it and lost it from the cache again.
+        let file = self.open_file(&mut open, slot, OpenAs::Make);
         let file = file.map_err(|error| self.failed("create", slot, error))?;
         // Best effort: most hosts have no such flag.
         let _ = sys::set_nocow(file.as_fd());
@@ -157,8 +193,9 @@ impl Segments {
         if segment.len.load(Ordering::Acquire) > end {
             return Ok(false);
         }
-        fs::remove_file(&segment.path).map_err(|error| self.failed("delete", slot, error))?;
+        self.home.remove(slot).map_err(|error| self.failed("delete", slot, error))?;
         shape.deleted = true;
+        self.known.lock().remove(&slot);
         segment.len.store(0, Ordering::Release);
         // The next flush may still hold the file open: give its space back now. Best effort.
         let _ = segment.file.set_len(0);
@@ -179,12 +216,17 @@ impl Segments {
         slot: Slot,
         file: File,
     ) -> Result<Arc<Segment>, DeviceError> {
-        let len = file.metadata().map_err(|error| self.failed("examine", slot, error))?.len();
+        let metadata = file.metadata().map_err(|error| self.failed("examine", slot, error))?;
+        let (len, id) = (metadata.len(), FileId::of(&metadata));
+        if *self.known.lock().entry(slot).or_insert(id) != id {
+            return Err(DeviceError::refused(io::ErrorKind::NotFound, self.home.lost(slot)));
+        }
         self.evict(open);
         let segment = Arc::new(Segment {
             slot,
-            path: self.path(slot),
             file,
+            id,
+            home: self.home.clone(),
             len: AtomicU64::new(len),
             shape: Mutex::default(),
             used: AtomicU64::new(self.clock.fetch_add(1, Ordering::Relaxed)),
@@ -208,7 +250,19 @@ impl Segments {
         }
     }
 
+    /// Opens a file. Out of descriptors, what is idle is closed first.
+    fn open_file(&self, open: &mut HashMap<Slot, Arc<Segment>>, slot: Slot, how: OpenAs) -> io::Result<File> {
+        match self.home.open_slot(slot, how) {
+            Err(error) if sys::is_out_of_descriptors(&error) => {
+                open.retain(|_, segment| Arc::strong_count(segment) > 1);
+                self.home.open_slot(slot, how)
+            }
+            opened => opened,
+        }
+    }
+
     fn failed(&self, doing: &str, slot: Slot, source: io::Error) -> DeviceError {
+        self.home.note_limit(&source);
         DeviceError::host(|| format!("cannot {doing} {}", self.path(slot).display()), source)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::super::tests::{Scratch, pattern, read};
 use super::*;
+use std::path::PathBuf;
 
 const BLOCK: u64 = 4096;
 
@@ -150,4 +151,54 @@ fn what_is_stored_can_be_read() {
     assert_eq!(all(&device), RESERVED_BYTES + 6 * BLOCK);
     device.back(LOG_END - BLOCK, 3 * BLOCK).unwrap();
     assert_eq!(all(&device), LOG_END + 2 * BLOCK);
+}
+
+#[test]
+fn a_store_is_its_directory_and_not_its_path() {
+    let (scratch, path, device) = store();
+    device.write_at(SEGMENT_BYTES, &pattern(1, BLOCK, 1)).unwrap();
+    let old = scratch.path("old");
+    fs::rename(&path, &old).unwrap();
+    let other = DirDevice::create(&path, DirDevice::DEFAULT_SIZE).unwrap();
+    other.write_at(7 * SEGMENT_BYTES, &pattern(2, BLOCK, 2)).unwrap();
+    other.write_at(SEGMENT_BYTES, &pattern(3, BLOCK, 2)).unwrap();
+
+    device.write_at(7 * SEGMENT_BYTES, &pattern(4, BLOCK, 1)).unwrap();
+    device.write_at(9 * SEGMENT_BYTES, &pattern(5, BLOCK, 1)).unwrap();
+    device.flush().unwrap();
+    device.flush_inherited().unwrap();
+    device.discard(SEGMENT_BYTES, SEGMENT_BYTES);
+    assert_eq!(device.numbers().unwrap(), [7, 9]);
+    assert_eq!(other.numbers().unwrap(), [1, 7]);
+    assert_eq!(read(&other, 7 * SEGMENT_BYTES, BLOCK), pattern(2, BLOCK, 2));
+    assert_eq!(fs::read(old.join("seg/00000007")).unwrap(), pattern(4, BLOCK, 1));
+    let place = device.place();
+    assert_eq!((place.path.as_deref(), place.covered, place.lost), (Some(&*old), false, None));
+    assert!(
+        device.read_at(SEGMENT_BYTES, &mut [0; 4096]).unwrap_err().to_string().contains("old/seg/00000001")
+    );
+}
+
+#[test]
+fn a_file_that_was_taken_away_is_not_made_anew() {
+    let (_scratch, path, mut device) = store();
+    device.segments.set_open_max(2);
+    for number in 1..20 {
+        device.write_at(number * SEGMENT_BYTES, &pattern(number, BLOCK, 1)).unwrap();
+    }
+    device.flush().unwrap();
+    assert_eq!(device.place().lost, None);
+    for (n, take) in [(1, "seg/00000001"), (19, "seg/00000013")] {
+        fs::rename(path.join(take), path.join("aside")).unwrap();
+        assert!(device.place().lost.unwrap().contains(take));
+        let write =
+            || device.write_at(n * SEGMENT_BYTES, &pattern(1, BLOCK, 1)).and_then(|()| device.flush());
+        if n == 1 {
+            assert!(write().unwrap_err().to_string().contains("removed"));
+            fs::write(path.join(take), pattern(1, BLOCK, 1)).unwrap();
+            assert!(write().unwrap_err().to_string().contains("removed or replaced"));
+            fs::rename(path.join("aside"), path.join(take)).unwrap();
+        }
+        assert_eq!(write().is_ok(), n == 1);
+    }
 }

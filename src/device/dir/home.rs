@@ -1,0 +1,125 @@
+//! The directory of a store, by descriptors that were opened with it: wherever it is moved, and whatever gets its path
+//! later, its files are found in it and nowhere else. Paths are for messages.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+
+use super::super::place::FileId;
+use super::super::probe::{LOG_NAME, SEGMENTS_NAME, SUPER_NAMES};
+use super::segments::Slot;
+use crate::sys::{self, OpenAs};
+
+/// The open directory of a store, and that of its segments.
+#[derive(Debug)]
+pub(super) struct Home {
+    /// The path by which it was opened.
+    opened: PathBuf,
+    dir: File,
+    /// None in a store that has lost it.
+    segments: Option<File>,
+    limit: Mutex<Option<String>>,
+}
+
+impl Home {
+    pub fn open(path: &Path) -> io::Result<Home> {
+        let dir = OpenOptions::new().read(true).open(path)?;
+        let segments = match sys::open_in(dir.as_fd(), SEGMENTS_NAME, OpenAs::Directory) {
+            Ok(segments) => Some(segments),
+            Err(e) if e.kind() == io::ErrorKind::NotFound || e.kind() == io::ErrorKind::NotADirectory => None,
+            Err(e) => return Err(e),
+        };
+        Ok(Home { opened: path.into(), dir, segments, limit: Mutex::default() })
+    }
+
+    pub fn dir(&self) -> &File {
+        &self.dir
+    }
+
+    /// Where the directory is now, as far as the host tells.
+    pub fn place(&self) -> PathBuf {
+        let now = std::fs::read_link(format!("/proc/self/fd/{}", self.dir.as_raw_fd()));
+        now.unwrap_or_else(|_| self.opened.clone())
+    }
+
+    /// True if the directory has been removed.
+    pub fn is_removed(&self) -> bool {
+        self.dir.metadata().is_ok_and(|dir| dir.nlink() == 0)
+    }
+
+    /// Where the file of `slot` is, for a message.
+    pub fn path(&self, slot: Slot) -> PathBuf {
+        let dir = self.place();
+        match slot {
+            Slot::Super(_) | Slot::Log => dir.join(name(slot)),
+            Slot::Segment(_) => dir.join(SEGMENTS_NAME).join(name(slot)),
+        }
+    }
+
+    pub fn open_slot(&self, slot: Slot, how: OpenAs) -> io::Result<File> {
+        sys::open_in(self.parent(slot)?.as_fd(), &name(slot), how)
+    }
+
+    pub fn remove(&self, slot: Slot) -> io::Result<()> {
+        sys::remove_in(self.parent(slot)?.as_fd(), &name(slot))
+    }
+
+    /// Which file has the name of `slot` now; none if there is none.
+    pub fn id_of(&self, slot: Slot) -> io::Result<Option<FileId>> {
+        match self.parent(slot).and_then(|dir| sys::id_in(dir.as_fd(), &name(slot))) {
+            Ok((device, inode)) => Ok(Some(FileId { device, inode })),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Says that a file was taken from the store.
+    pub fn lost(&self, slot: Slot) -> String {
+        format!("{} was removed or replaced while the store was open", self.path(slot).display())
+    }
+
+    /// Names in the directory of segments.
+    pub fn segments(&self) -> io::Result<Vec<std::ffi::OsString>> {
+        self.segments.as_ref().map_or(Ok(Vec::new()), |segments| sys::names_in(segments.as_fd()))
+    }
+
+    /// Makes names durable.
+    pub fn sync(&self) -> Result<(), (String, io::Error)> {
+        let what = |error| (format!("sync of {}", self.place().display()), error);
+        self.segments.iter().try_for_each(File::sync_all).map_err(what)?;
+        self.dir.sync_all().map_err(what)
+    }
+
+    /// Keeps in mind that a limit of the process was in the way, if that is what `error` says.
+    pub fn note_limit(&self, error: &io::Error) {
+        if sys::is_out_of_descriptors(error) {
+            self.limit.lock().get_or_insert_with(|| {
+                format!("{error}: raise the limit of open files ('ulimit -n') and try again")
+            });
+        }
+    }
+
+    /// The limit that was in the way, in a sentence.
+    pub fn limit(&self) -> Option<String> {
+        self.limit.lock().clone()
+    }
+
+    fn parent(&self, slot: Slot) -> io::Result<&File> {
+        match slot {
+            Slot::Super(_) | Slot::Log => Ok(&self.dir),
+            Slot::Segment(_) => self.segments.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+fn name(slot: Slot) -> String {
+    match slot {
+        Slot::Super(ring) => SUPER_NAMES[ring].into(),
+        Slot::Log => LOG_NAME.into(),
+        Slot::Segment(number) => format!("{number:08x}"),
+    }
+}

@@ -1,0 +1,46 @@
+//! Where a store is on the host, and which files it is in.
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+/// Which file it is, on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileId {
+    /// Of the file system that it is in.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
+}
+
+impl FileId {
+    /// Of the file with these attributes.
+    pub fn of(metadata: &Metadata) -> FileId {
+        FileId { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+/// Where an open store is now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The path, as far as the host tells. None for a store in memory.
+    pub path: Option<PathBuf>,
+    /// Its directory, image file or device node.
+    pub id: Option<FileId>,
+    /// The path does not lead to the store any more: something was mounted over it.
+    pub covered: bool,
+    /// What was taken from it while it was open, in a sentence.
+    pub lost: Option<String>,
+}
+
+impl Place {
+    /// Of an open file or directory: its attributes, and its path.
+    pub(super) fn of(metadata: &Metadata, path: PathBuf) -> Place {
+        let found = std::fs::metadata(&path).ok();
+        let covered =
+            metadata.nlink() > 0 && found.is_none_or(|found| FileId::of(&found) != FileId::of(metadata));
+        let lost = (metadata.nlink() == 0)
+            .then(|| format!("{} was removed while the store was open", path.display()));
+        Place { path: Some(path), id: Some(FileId::of(metadata)), covered, lost }
+    }
+}

@@ -1,0 +1,305 @@
+//! What happens around a mounted store: it is moved, covered, removed, copied, reached by another way, or the process
+//! that serves it meets a limit. The store stays sound, or the daemon, `status` and `umount` say what was lost.
+
+mod guard;
+mod place;
+
+use guard::can_mount;
+use place::{Place, Said, said, wait};
+use std::fs::{self, File};
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+fn is_root() -> bool {
+    snapfs::sys::process::effective_uid() == 0
+}
+
+/// The refusal must be a failure in one line that contains all of `words`.
+#[track_caller]
+fn told(said: &Said, code: i32, words: &[&str]) {
+    assert_eq!(said.code, code, "{said:?}");
+    for word in words {
+        assert!(said.err.contains(word), "'{word}' in {said:?}");
+    }
+    assert!(said.err.starts_with("snapfs: ") && said.err.lines().count() == 1, "{said:?}");
+}
+
+/// A second mount in a place, which goes with the test.
+struct Second<'a>(&'a Place, &'a str);
+
+impl Drop for Second<'_> {
+    fn drop(&mut self) {
+        self.0.run(&["umount", "--lazy", "--timeout", "10", self.1]);
+    }
+}
+
+/// Writes a file and makes it durable.
+fn write(p: &Place, name: &str, content: &[u8]) -> std::io::Result<()> {
+    let mut file = File::create(p.path(name))?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+#[test]
+fn a_moved_store_stays_the_store() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    write(&p, "before", b"1").unwrap();
+    fs::rename(p.at("store"), p.at("old")).unwrap();
+    fs::create_dir(p.at("other")).unwrap();
+    let _second = Second(&p, "other");
+    p.ok(&["mount", "store", "other"]);
+    write(&p, "after", &vec![7; 40 << 20]).unwrap();
+    fs::write(p.at("other/file"), vec![8; 40 << 20]).unwrap();
+    p.snapshot("s");
+    assert_eq!(p.json(&["status", "mnt", "--json"])["store"], p.at("old").to_str().unwrap());
+    assert_eq!(p.json(&["status", "other", "--json"])["store"], p.at("store").to_str().unwrap());
+    assert!(p.ok(&["list", "old"]).contains("s ") && p.run(&["list", "store"]).out.is_empty());
+    assert!(p.ok(&["status"]).contains("moved"));
+    p.ok(&["umount", "other"]);
+    p.umount();
+    for store in ["store", "old"] {
+        p.ok(&["check", store, "--data"]);
+    }
+    p.ok(&["mount", "old", "mnt"]);
+    assert_eq!(fs::read(p.path("after")).unwrap(), vec![7; 40 << 20]);
+    p.umount();
+}
+
+#[test]
+fn a_covered_store_is_served_and_told() {
+    if !can_mount() || !is_root() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    let tmpfs =
+        |args: &[&str]| assert_eq!(said(Command::new(args[0]).args(&args[1..]).arg(p.at("store"))).code, 0);
+    let room = p.number("available_bytes");
+    tmpfs(&["mount", "-t", "tmpfs", "-o", "size=1M", "none"]);
+    let written = write(&p, "file", &vec![7; 20 << 20]);
+    let (status, now) = (p.json(&["status", "mnt", "--json"]), p.number("available_bytes"));
+    tmpfs(&["umount"]);
+    written.unwrap();
+    assert_eq!(status["store_covered"], true);
+    assert!(now > room / 2, "{now} of {room}: the room is that of the store");
+    p.umount();
+    p.check();
+}
+
+#[test]
+fn a_store_whose_files_are_removed() {
+    if !can_mount() {
+        return;
+    }
+    for gone in ["store", "store/seg", "store/seg/00000000", "store/log", "store/super.a", "disk.img"] {
+        let p = Place::new();
+        let store = if gone == "disk.img" { gone } else { "store" };
+        if store == "disk.img" {
+            p.ok(&["init", store, "--size", "64M"]);
+        }
+        let log = p.at("log");
+        p.ok(&["mount", store, "mnt", "--log", log.to_str().unwrap(), "-o", "commit=3600"]);
+        write(&p, "before", &[1; 100_000]).unwrap();
+        let _ = fs::remove_dir_all(p.at(gone)).or_else(|_| fs::remove_file(p.at(gone)));
+        let state = p.json(&["status", "mnt", "--json"])["state"].as_str().unwrap().to_string();
+        assert!(state.contains("removed"), "{gone}: {state}");
+        fs::write(p.path("later"), vec![2; 100_000]).unwrap();
+        if gone != "store/super.a" {
+            assert!(
+                File::open(p.path("later")).unwrap().sync_all().is_err(),
+                "{gone}: an fsync that is worth nothing"
+            );
+        }
+        told(&p.run(&["umount", "mnt"]), 1, &["mnt", "unmounted", "removed"]);
+        wait("the daemon's words", || p.log().contains("removed"));
+    }
+}
+
+#[test]
+fn a_daemon_that_lost_its_store_fails() {
+    if !can_mount() {
+        return;
+    }
+    for touched in [true, false] {
+        let p = Place::new();
+        let mut daemon = p.command(&["mount", "-f", "store", "mnt"]);
+        let mut daemon = daemon.stderr(Stdio::piped()).spawn().unwrap();
+        wait("the mount", || p.run(&["status", "mnt"]).code == 0);
+        fs::write(p.path("file"), "x").unwrap();
+        fs::remove_dir_all(p.at("store")).unwrap();
+        if touched {
+            fs::write(p.path("later"), "x").unwrap();
+        }
+        assert_eq!(said(Command::new("umount").arg(p.at("mnt"))).code, 0);
+        let mut words = String::new();
+        std::io::Read::read_to_string(daemon.stderr.as_mut().unwrap(), &mut words).unwrap();
+        assert_eq!(daemon.wait().unwrap().code(), Some(1), "{words}");
+        assert!(words.contains("removed"), "{words}");
+    }
+}
+
+/// How long a command may take that a limit is in the way of.
+const LIMITED_SECONDS: &str = "20";
+
+/// The program under a limit, as `prlimit` takes it; code 124 if it does not end.
+fn limited(p: &Place, limit: &str, args: &[&str]) -> Said {
+    let mut command = Command::new("timeout");
+    command.args(["-k", "1", LIMITED_SECONDS, "prlimit", limit, env!("CARGO_BIN_EXE_snapfs")]).args(args);
+    said(p.settle(&mut command))
+}
+
+/// A mount under a limit works, or it is refused and leaves nothing behind. True if it works.
+fn mounts_or_refuses(p: &Place, limit: &str, mounted: Said) -> bool {
+    let there = snapfs::fuse::mounts::at(&p.at("mnt")).unwrap().is_some();
+    if mounted.code == 0 {
+        assert!(there, "{limit}");
+        if limit.starts_with("--as") {
+            // Where a later allocation fails the daemon ends, and nothing waits for it.
+            p.run(&["umount", "mnt"]);
+            let _ = snapfs::fuse::unmount(&p.at("mnt"), true);
+            assert!(snapfs::fuse::mounts::at(&p.at("mnt")).unwrap().is_none(), "{limit}");
+            return true;
+        }
+        write(p, "file", &vec![3; 3 << 20]).unwrap();
+        assert_eq!(fs::read(p.path("file")).unwrap(), vec![3; 3 << 20]);
+        p.umount();
+        return true;
+    }
+    assert!(mounted.code == 1 && !there, "{limit}: {mounted:?}, mounted: {there}");
+    assert!(!mounted.err.contains("panicked"), "{limit}: {mounted:?}");
+    false
+}
+
+/// Tries ever higher limits until a mount has worked three times: a low one is refused, a high one is enough.
+fn climb(p: &Place, limits: impl Iterator<Item = String>, mount: &dyn Fn(&str) -> Said) {
+    let (mut refused, mut worked) = (0, 0);
+    for limit in limits {
+        match mounts_or_refuses(p, &limit, mount(&limit)) {
+            true => worked += 1,
+            false => refused += 1,
+        }
+        if worked == 3 {
+            break;
+        }
+    }
+    p.check();
+    assert!(refused > 0 && worked == 3, "{refused} refused, {worked} worked");
+}
+
+#[test]
+fn few_descriptors_are_no_damage() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    for n in 0..20 {
+        write(&p, &format!("file {n}"), &vec![n; 100_000]).unwrap();
+    }
+    p.umount();
+    for n in 3..24 {
+        let limit = format!("--nofile={n}:{n}");
+        let out = format!("out {n}");
+        for verb in
+            [&["check", "store", "--data"][..], &["salvage", "store", &out], &["check", "store", "--repair"]]
+        {
+            let found = limited(&p, &limit, verb);
+            // Below, the program cannot be loaded.
+            let refused = found.code == 1 && found.err.contains("Too many open files") || n < 6;
+            assert!(refused || found.code == 0, "{limit} {verb:?}: {found:?}");
+            assert!(n < 16 || found.code == 0, "{limit} {verb:?}: {found:?}");
+        }
+    }
+    // What the process may take it takes.
+    assert_eq!(limited(&p, "--nofile=8:1024", &["check", "store", "--data"]).code, 0);
+    climb(&p, (8..80).step_by(4).map(|n| format!("--nofile={n}:{n}")), &|limit| {
+        limited(&p, limit, &["mount", "store", "mnt"])
+    });
+}
+
+#[test]
+fn short_files_are_refused_and_kill_nobody() {
+    if !can_mount() || !is_root() {
+        return;
+    }
+    let p = Place::new();
+    let mount = |limit: &str, store: &str| limited(&p, limit, &["mount", store, "mnt"]);
+    p.ok(&["init", "store"]);
+    p.ok(&["init", "disk.img", "--size", "64M"]);
+    for store in ["store", "disk.img"] {
+        told(&mount("--fsize=1000000:1000000", store), 1, &[store, "ulimit -f"]);
+        assert_eq!(mount("--fsize=1000000:unlimited", store).code, 0, "the soft limit is raised");
+        p.umount();
+        assert_eq!(limited(&p, "--fsize=1000000:1000000", &["check", store]).code, 0);
+    }
+    told(&limited(&p, "--fsize=1000000:1000000", &["init", "new.img", "--size", "64M"]), 1, &["ulimit -f"]);
+    assert!(!p.at("new.img").exists());
+}
+
+#[test]
+fn little_memory_is_refused_and_hangs_nobody() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.ok(&["init", "store"]);
+    let limits = (0..60).map(|n| format!("--as={}", (16u64 << 20) * (100 + 20 * n) / 100));
+    climb(&p, limits, &|limit| limited(&p, limit, &["mount", "store", "mnt"]));
+}
+
+#[test]
+fn few_threads_are_refused_and_hang_nobody() {
+    const USER: &str = "54321";
+    if !can_mount() || !is_root() || said(Command::new("fusermount3").arg("-V")).code != 0 {
+        return eprintln!("SKIPPED: needs root and fusermount3");
+    }
+    let p = Place::new();
+    let own = |path: &str| assert_eq!(said(Command::new("chown").args(["-R", USER]).arg(p.at(path))).code, 0);
+    p.ok(&["init", "store"]);
+    fs::set_permissions(&p.dir.0, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    ["store", "mnt", "run"].into_iter().for_each(own);
+    for n in 1..40 {
+        let mut command = Command::new("timeout");
+        command.args([
+            "-k",
+            "1",
+            LIMITED_SECONDS,
+            "setpriv",
+            "--reuid",
+            USER,
+            "--regid",
+            USER,
+            "--clear-groups",
+        ]);
+        command.args([
+            "prlimit",
+            &format!("--nproc={n}:{n}"),
+            env!("CARGO_BIN_EXE_snapfs"),
+            "mount",
+            "store",
+            "mnt",
+        ]);
+        let mounted = said(p.settle(&mut command));
+        let there = snapfs::fuse::mounts::at(&p.at("mnt")).unwrap().is_some();
+        assert!(there == (mounted.code == 0) && mounted.code <= 1, "{n}: {mounted:?}, mounted: {there}");
+        if there {
+            let mut end = Command::new("setpriv");
+            end.args([
+                "--reuid",
+                USER,
+                "--regid",
+                USER,
+                "--clear-groups",
+                env!("CARGO_BIN_EXE_snapfs"),
+                "umount",
+                "mnt",
+            ]);
+            let end = said(p.settle(&mut end));
+            assert_eq!(end.code, 0, "{n}: {end:?}");
+        }
+    }
+}
