@@ -7,6 +7,7 @@
 
 use super::convert::{self, caller};
 use super::errno::errno;
+use super::flusher::Registered;
 use super::hidden;
 use super::ioctl;
 use super::locality::{Locality, Turn};
@@ -68,11 +69,13 @@ pub(super) struct Adapter {
     ops: Arc<dyn Operations>,
     profile: Profile,
     locality: Option<Arc<Locality>>,
+    /// Who may see the hidden directory.
+    flusher: Registered,
 }
 
 impl Adapter {
-    pub(super) fn new(ops: Arc<dyn Operations>, profile: Profile) -> Adapter {
-        Adapter { ops, profile, locality: Locality::start() }
+    pub(super) fn new(ops: Arc<dyn Operations>, profile: Profile, flusher: Registered) -> Adapter {
+        Adapter { ops, profile, locality: Locality::start(), flusher }
     }
 
     /// A request that a program waits for has arrived on this thread. What is returned is kept until it is answered.
@@ -114,7 +117,7 @@ impl Adapter {
 
     /// Answers a lookup in the hidden directory, or of it.
     fn hidden_lookup(&self, req: &Request, parent: NodeId, name: &[u8]) -> Result<Entry> {
-        if !hidden::is_own_thread(req.pid()) {
+        if !self.flusher.is(req.pid()) {
             return Err(Error::NotFound);
         }
         let (attr, generation) = if parent == NodeId::ROOT {
