@@ -9,8 +9,8 @@ use super::options::Parsed;
 use super::points::Points;
 use crate::ctl::{Code, Failure, Server};
 use crate::fuse::{Mounted, Unmounter};
-use crate::sys::{mount as sys_mount, process};
-use std::fs::{self, File};
+use crate::sys::process;
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
@@ -140,9 +140,7 @@ fn signals(unmounter: &Unmounter, events: &Sender<Event>) {
         Err(e) => log::error!("told to end, but cannot unmount: {e}"),
     }
     // Starts the write-back of mapped pages; the grace is for it as much as for the programs.
-    if let Ok(mount) = File::open(unmounter.point()) {
-        let _ = sys_mount::sync_fs(&mount); // its failure is the failure of those writes, which is logged
-    }
+    let _ = unmounter.sync(); // its failure is the failure of those writes, which is logged
     if let Err(e) = unmounter.detach() {
         log::error!("cannot take the mount out of sight: {e}");
     }

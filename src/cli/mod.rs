@@ -50,6 +50,9 @@ pub fn read_mount_options(text: &str) -> Result<(), String> {
 
 /// Runs a command; `args` starts with the name of the program. Returns its exit code.
 pub fn run(backend: &dyn Backend, args: Vec<OsString>) -> u8 {
+    if let Some(code) = crate::fuse::run_flusher(&args) {
+        return code;
+    }
     let (style, args) = args::normalise(args);
     if style == Style::FakeHelper {
         return 0;

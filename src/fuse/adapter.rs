@@ -7,6 +7,7 @@
 
 use super::convert::{self, caller};
 use super::errno::errno;
+use super::flusher::Registered;
 use super::hidden;
 use super::ioctl;
 use super::locality::{Locality, Served};
@@ -72,6 +73,8 @@ pub(super) struct Adapter {
     locality: Option<Arc<Locality>>,
     /// To the thread that is kept for work that no thread can be started for. It ends with this.
     reserve: Mutex<Option<Sender<Work>>>,
+    /// Who may see the hidden directory.
+    flusher: Registered,
 }
 
 /// What is done beside the answering of requests.
@@ -89,8 +92,9 @@ fn start_reserve() -> Option<Sender<Work>> {
 }
 
 impl Adapter {
-    pub(super) fn new(ops: Arc<dyn Operations>, profile: Profile) -> Adapter {
-        Adapter { ops, profile, locality: Locality::start(), reserve: Mutex::new(start_reserve()) }
+    pub(super) fn new(ops: Arc<dyn Operations>, profile: Profile, flusher: Registered) -> Adapter {
+        let reserve = Mutex::new(start_reserve());
+        Adapter { ops, profile, locality: Locality::start(), reserve, flusher }
     }
 
     /// A request that a program waits for has arrived on this thread. What is returned is kept until it is answered.
@@ -144,7 +148,7 @@ impl Adapter {
 
     /// Answers a lookup in the hidden directory, or of it.
     fn hidden_lookup(&self, req: &Request, parent: NodeId, name: &[u8]) -> Result<Entry> {
-        if !hidden::is_own_thread(req.pid()) {
+        if !self.flusher.is(req.pid()) {
             return Err(Error::NotFound);
         }
         let (attr, generation) = if parent == NodeId::ROOT {

@@ -1,15 +1,14 @@
-//! The lookup-only directory `.snapfs-nodes` in the root of the mount: files by node id, for the daemon alone.
+//! The lookup-only directory `.snapfs-nodes` in the root of the mount: files by node id, for the flusher alone.
 //!
-//! A daemon without the capability for file handles (a normal user's) reaches the file that it must flush by opening
-//! `MNT/.snapfs-nodes/NODE-GENERATION`. Only threads of this process get an answer; everybody else is told that there
-//! is no such name, and nobody can create it. It is never listed, and nothing in it is cached as a name.
+//! A flusher without the capability for file handles (a normal user's) reaches the file that it must flush by opening
+//! `MNT/.snapfs-nodes/NODE-GENERATION`. Only the flusher of this mount gets an answer; everybody else, the daemon too, is
+//! told that there is no such name, and nobody can create it. It is never listed, and nothing in it is cached as a name.
 
 use crate::ops::{Attr, FileType, NodeId, Timestamp};
 use crate::sys::process;
-use std::path::{Path, PathBuf};
 
 /// Its name in the root.
-const NAME: &str = ".snapfs-nodes";
+pub(super) const NAME: &str = ".snapfs-nodes";
 
 /// Its node: in a view number that no snapshot ever gets.
 pub(super) const NODE: NodeId = NodeId(((NodeId::SNAPDIR_VIEW - 1) as u64) << NodeId::INO_BITS | 1);
@@ -17,11 +16,6 @@ pub(super) const NODE: NodeId = NodeId(((NodeId::SNAPDIR_VIEW - 1) as u64) << No
 /// True for the name that is taken.
 pub(super) fn is_name(parent: NodeId, name: &[u8]) -> bool {
     parent == NodeId::ROOT && name == NAME.as_bytes()
-}
-
-/// True if the thread that asks is one of ours (the kernel tells the thread's number).
-pub(super) fn is_own_thread(pid: u32) -> bool {
-    pid != 0 && Path::new("/proc/self/task").join(pid.to_string()).exists()
 }
 
 /// What `stat` says of the directory.
@@ -42,11 +36,6 @@ pub(super) fn attr() -> Attr {
         ctime: zero,
         btime: zero,
     }
-}
-
-/// Where it is.
-pub(super) fn dir(mount: &Path) -> PathBuf {
-    mount.join(NAME)
 }
 
 /// Under which name in it a node can be opened.
@@ -76,12 +65,5 @@ mod tests {
             assert_eq!(parse(name), None);
         }
         assert_eq!(parse(format!("{}-1", NodeId::new(5, 9).0).as_bytes()), None);
-    }
-
-    #[test]
-    fn own_threads_are_known() {
-        assert!(is_own_thread(std::process::id()));
-        assert!(!is_own_thread(0));
-        assert!(!is_own_thread(1));
     }
 }

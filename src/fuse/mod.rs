@@ -6,6 +6,7 @@
 mod adapter;
 mod convert;
 mod errno;
+mod flusher;
 mod hidden;
 mod ioctl;
 mod kernel;
@@ -15,5 +16,6 @@ pub mod mounts;
 mod reply;
 mod session;
 
+pub use flusher::run_flusher;
 pub use mount::{Options, check_point, clear_if_dead, unmount};
 pub use session::{Mounted, Unmounter};

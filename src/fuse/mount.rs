@@ -8,7 +8,7 @@ use crate::sys::{mount as sys_mount, process};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -44,6 +44,8 @@ pub struct Options {
     pub writeback_cache: bool,
     /// Request threads, 2..=64.
     pub threads: usize,
+    /// The program that is started as the flusher: it calls [`super::run_flusher`]. This one by default.
+    pub program: PathBuf,
 }
 
 impl Default for Options {
@@ -63,6 +65,7 @@ impl Default for Options {
             dirsync: false,
             writeback_cache: false,
             threads: 4,
+            program: "/proc/self/exe".into(), // also when the file was replaced since
         }
     }
 }
@@ -105,6 +108,20 @@ pub fn unmount(point: &Path, lazy: bool) -> io::Result<()> {
     }
 }
 
+/// Detaches the mount at `point` that `root` (opened with `O_PATH`) is the root of. For root this is exactly that mount,
+/// whatever happens at the place meanwhile.
+pub(super) fn detach(root: &File, point: &Path) -> io::Result<()> {
+    match sys_mount::detach_exactly(root) {
+        Err(e) if e.raw_os_error() == Some(sys_mount::errno::EPERM) => unmount_by_helper(point, true),
+        result => result,
+    }
+}
+
+/// What a mount answers whose daemon is gone, or goes while it is asked.
+pub(super) fn is_dead_error(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(sys_mount::errno::ENOTCONN | sys_mount::errno::ECONNABORTED))
+}
+
 fn unmount_by_helper(point: &Path, lazy: bool) -> io::Result<()> {
     let Some(helper) = find_helper() else {
         return Err(io::Error::other(HELPER_MISSING));
@@ -143,9 +160,7 @@ fn find_helper() -> Option<PathBuf> {
 /// The mount point, checked and with all links resolved.
 fn prepare_point(point: &Path) -> Result<PathBuf, String> {
     let shown = point.display();
-    if is_dead(point) {
-        clear_dead_mount(point)?;
-    }
+    clear_dead_mount(point)?;
     let meta = match fs::metadata(point) {
         Ok(meta) => meta,
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -165,21 +180,34 @@ fn prepare_point(point: &Path) -> Result<PathBuf, String> {
     Ok(real)
 }
 
-/// True for the mount of a daemon that is gone. Opening asks it; `stat` may be answered from the kernel's cache.
-fn is_dead(point: &Path) -> bool {
-    File::open(point).is_err_and(|e| e.raw_os_error() == Some(sys_mount::errno::ENOTCONN))
-}
-
-/// A daemon that was killed leaves its mount behind ("Transport endpoint is not connected").
+/// A daemon that was killed together with its flusher leaves its mount behind ("Transport endpoint is not connected").
+/// Opening tells; `stat` may be answered from the kernel's cache.
 fn clear_dead_mount(point: &Path) -> Result<(), String> {
+    if !File::open(point).is_err_and(|e| is_dead_error(&e)) {
+        return Ok(());
+    }
     log::warn!("{}: clearing away the mount of a daemon that is gone", point.display());
-    unmount(point, true)
-        .map_err(|e| format!("{} is the mount of a daemon that is gone; unmounting it: {e}", point.display()))
+    let cleared = File::options()
+        .read(true)
+        .custom_flags(sys_mount::fcntl::O_PATH | sys_mount::fcntl::O_DIRECTORY)
+        .open(point)
+        .and_then(|root| detach(&root, point));
+    match cleared {
+        // Its flusher was there first.
+        Err(_) if !File::open(point).is_err_and(|e| is_dead_error(&e)) => Ok(()),
+        cleared => cleared.map_err(|e| {
+            format!("{} is the mount of a daemon that is gone; unmounting it: {e}", point.display())
+        }),
+    }
 }
 
 /// Takes away what a daemon that died while it started has left at `point`.
 pub fn clear_if_dead(point: &Path) {
-    let (Ok(absolute), true) = (std::path::absolute(point), is_dead(point)) else { return };
+    let (Ok(absolute), true) =
+        (std::path::absolute(point), File::open(point).is_err_and(|e| is_dead_error(&e)))
+    else {
+        return;
+    };
     if let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name())
         && let Ok(point) = fs::canonicalize(parent).map(|parent| parent.join(name))
         && mounts::at(&point).is_ok_and(|m| m.is_some_and(|m| m.is_snapfs()))

@@ -1,14 +1,30 @@
-//! What is mounted where, from `/proc/self/mountinfo`. Reads only; nothing is asked of the file systems themselves,
+//! What is mounted where, from `mountinfo` of the calling thread. Reads only; nothing is asked of the file systems themselves,
 //! so a hung or dead mount cannot block it.
 
+use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+/// Which mount, while it is there: wherever it is moved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MountId {
+    /// `major:minor` of its files' device number.
+    pub device: (u32, u32),
+    /// Its number.
+    pub id: u32,
+}
+
 /// One mount.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mount {
+    /// Its number. The kernel gives it to another mount when this one is gone.
+    pub id: u32,
+    /// The mount that it is in.
+    pub parent: u32,
+    /// Which directory of its file system is mounted: `/` but for bind mounts.
+    pub root: PathBuf,
     /// `major:minor` of its files' device number.
     pub device: (u32, u32),
     /// Where.
@@ -20,6 +36,21 @@ pub struct Mount {
 }
 
 impl Mount {
+    /// What it can be found by later.
+    pub fn mount_id(&self) -> MountId {
+        MountId { device: self.device, id: self.id }
+    }
+
+    /// True if it is this one.
+    pub fn is(&self, mount: MountId) -> bool {
+        self.mount_id() == mount
+    }
+
+    /// True for a mount of FUSE, of whatever subtype.
+    pub fn is_fuse(&self) -> bool {
+        self.fstype == "fuse" || self.fstype.starts_with("fuse.")
+    }
+
     /// True for a mount of ours.
     pub fn is_snapfs(&self) -> bool {
         self.fstype == "fuse.snapfs" || self.fstype == "snapfs"
@@ -28,7 +59,7 @@ impl Mount {
 
 /// All mounts that this process can see, the topmost of several at one place last.
 pub fn all() -> io::Result<Vec<Mount>> {
-    let text = std::fs::read("/proc/self/mountinfo")?;
+    let text = std::fs::read("/proc/thread-self/mountinfo")?;
     Ok(text.split(|&b| b == b'\n').filter_map(parse).collect())
 }
 
@@ -48,6 +79,20 @@ pub fn containing(path: &Path) -> io::Result<Option<Mount>> {
     Ok(best)
 }
 
+/// A mount that hides `target`: over it, or over a directory above it.
+pub fn hiding<'a>(all: &'a [Mount], target: &Mount) -> Option<&'a Mount> {
+    let mut way = vec![target.id]; // from the mount to the root
+    while let Some(m) = all.iter().find(|m| way.last() == Some(&m.id)) {
+        if way.contains(&m.parent) {
+            break;
+        }
+        way.push(m.parent);
+    }
+    let hides =
+        |m: &&Mount| way.contains(&m.parent) && !way.contains(&m.id) && target.point.starts_with(&m.point);
+    all.iter().rfind(hides)
+}
+
 /// `36 35 98:0 /root /point opts shared:1 - type source superopts`, fields escaped with octal digits.
 fn parse(line: &[u8]) -> Option<Mount> {
     let fields: Vec<&[u8]> = line.split(|&b| b == b' ').collect();
@@ -55,6 +100,9 @@ fn parse(line: &[u8]) -> Option<Mount> {
     let device = std::str::from_utf8(fields.get(2)?).ok()?;
     let (major, minor) = device.split_once(':')?;
     Some(Mount {
+        id: std::str::from_utf8(fields.first()?).ok()?.parse().ok()?,
+        parent: std::str::from_utf8(fields.get(1)?).ok()?.parse().ok()?,
+        root: PathBuf::from(OsString::from_vec(unescape(fields.get(3)?))),
         device: (major.parse().ok()?, minor.parse().ok()?),
         point: PathBuf::from(OsString::from_vec(unescape(fields.get(4)?))),
         fstype: String::from_utf8_lossy(fields.get(dash + 1)?).into_owned(),
@@ -88,6 +136,9 @@ mod tests {
         assert_eq!(
             m,
             Some(Mount {
+                id: 36,
+                parent: 35,
+                root: PathBuf::from("/"),
                 device: (0, 52),
                 point: PathBuf::from("/mnt/a b"),
                 fstype: "fuse.snapfs".into(),
@@ -96,6 +147,27 @@ mod tests {
         );
         assert_eq!(parse(b""), None);
         assert_eq!(parse(b"1 2 3"), None);
+    }
+
+    #[test]
+    fn what_hides_a_mount() {
+        let line = |text: &str| parse(format!("{text} rw - tmpfs x rw").as_bytes()).expect("a line");
+        let all: Vec<Mount> = [
+            "1 1 0:1 / /",
+            "2 1 0:2 / /a",
+            "3 2 0:3 / /a/b",
+            "4 2 0:4 / /a/bc",
+            "5 3 0:5 / /a/b/c",
+            "6 2 0:6 / /a",
+            "7 6 0:7 / /a/b",
+        ]
+        .map(line)
+        .into();
+        assert_eq!(hiding(&all, &all[2]).map(|m| m.id), Some(6));
+        assert_eq!(hiding(&all[..5], &all[2]), None);
+        assert_eq!(hiding(&all, &all[6]), None);
+        let over = [all[0].clone(), all[1].clone(), line("8 2 0:8 / /a")];
+        assert_eq!(hiding(&over, &over[1]).map(|m| m.id), Some(8));
     }
 
     #[test]

@@ -1,19 +1,22 @@
 //! A mount from its first request to its last: connection set-up, request threads, the end.
 //!
 //! Invariant: when [`Mounted::start`] returns the mount is usable, and when [`Mounted::wait`] returns no request thread
-//! runs any more. Unmounting is always explicit: dropping a `Mounted` does not touch the mount point.
+//! runs any more. This process asks its own mount for nothing, not even to be unmounted: that is the flusher's. Unmounting is always explicit: dropping a `Mounted` does not touch the mount point.
 
 use super::adapter::{Adapter, Profile};
+use super::flusher::Flusher;
 use super::kernel::FuseKernel;
 use super::mount::{self, Options};
-use super::mounts;
+use super::mounts::{self, MountId};
 use crate::ops::{KernelRef, Operations};
 use crate::sys::mount::errno;
 use fuser::{Config, InitFlags, Session, SessionACL};
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -37,8 +40,10 @@ fn threads_named(name: &str) -> Option<usize> {
 /// A running mount.
 pub struct Mounted {
     point: PathBuf,
-    device: (u32, u32),
+    mount: MountId,
     kernel: Arc<FuseKernel>,
+    flusher: Arc<Flusher>,
+    ended: Arc<AtomicBool>,
     serving: JoinHandle<io::Result<()>>,
 }
 
@@ -46,7 +51,10 @@ pub struct Mounted {
 #[derive(Clone)]
 pub struct Unmounter {
     point: PathBuf,
-    device: (u32, u32),
+    mount: MountId,
+    flusher: Arc<Flusher>,
+    /// From then on the number of the device may be another mount's.
+    ended: Arc<AtomicBool>,
 }
 
 /// What is asked of the kernel. Not among them, because fuser 0.18.0 lists but does not implement them: SETXATTR_EXT,
@@ -76,60 +84,22 @@ fn init_flags(options: &Options) -> InitFlags {
 impl Mounted {
     /// Mounts `ops` at `point` and starts to serve it. The error is a sentence for the user.
     pub fn start(ops: Arc<dyn Operations>, point: &Path, options: &Options) -> Result<Mounted, String> {
+        let flusher = Arc::new(Flusher::start(options.program.clone()).map_err(|e| e.to_string())?);
         let (point, fd) = mount::attach(point, options)?;
-        let profile = Profile {
-            flags: init_flags(options),
-            max_write: WRITE_BYTES_MAX,
-            max_background: BACKGROUND_MAX,
-        };
-        let acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
-        let mut config = Config::default();
-        config.acl = acl;
-        let threads = options.threads.clamp(2, 64); // with one thread a flush inside mkdir deadlocks
-        config.n_threads = Some(threads);
-        let last = format!("fuser-{}", threads - 1);
-        let others = threads_named(&last);
-        let started = Session::from_fd(Adapter::new(ops, profile), fd, acl, config).and_then(|session| {
-            let notifier = session.notifier();
-            let serving = std::thread::Builder::new().name("fuse".into()).spawn(move || session.run())?;
-            Ok((notifier, serving))
-        });
-        let (notifier, serving) = match started {
+        let started = serve(ops, &flusher, fd, options).and_then(|parts| Ok((find(&point)?, parts)));
+        let (mount, (kernel, serving)) = match started {
             Ok(parts) => parts,
             Err(e) => {
                 let _ = mount::unmount(&point, true); // what counts is the error that we report
-                return Err(format!("the kernel refuses the connection: {e}"));
+                return Err(e);
             }
         };
-        // The session starts its threads one by one, and ends where one does not start: what began before goes on serving.
-        let end = Instant::now() + START_PATIENCE;
-        while threads_named(&last).is_some_and(|now| Some(now) <= others)
-            && !serving.is_finished()
-            && Instant::now() < end
-        {
-            std::thread::sleep(Duration::from_micros(200));
+        let mounted = Mounted { point, mount, kernel, flusher, ended: Arc::default(), serving };
+        // Served by the threads that just started: the first proof that the mount works.
+        if let Err(e) = mounted.flusher.attend(mount) {
+            let _ = mounted.unmounter().detach();
+            return Err(format!("the new mount does not answer: {e}"));
         }
-        if serving.is_finished() {
-            drop(notifier); // with the last descriptor of the connection all that waits for it fails
-            let _ = mount::unmount(&point, true);
-            let why = serving.join().map_or_else(|_| None, Result::err);
-            let why = why.map_or("the session ended".to_string(), |e| e.to_string());
-            return Err(format!("cannot serve the mount: {why} ({THREADS_HINT})"));
-        }
-        // Never by asking the mount: who serves it and waits for its answer cannot be ended.
-        let device = match mounts::at(&point) {
-            Ok(Some(mount)) => mount.device,
-            missing => {
-                let _ = mount::unmount(&point, true);
-                let why = missing.err().map_or("it is not there".to_string(), |e| e.to_string());
-                return Err(format!("the new mount at {} cannot be found: {why}", point.display()));
-            }
-        };
-        let kernel = FuseKernel::start(notifier, point.clone(), device).map_err(|e| {
-            let _ = mount::unmount(&point, true);
-            format!("cannot start a thread: {e} ({THREADS_HINT})")
-        })?;
-        let mounted = Mounted { point, device, kernel: Arc::new(kernel), serving };
         mounted.tune();
         Ok(mounted)
     }
@@ -146,12 +116,18 @@ impl Mounted {
 
     /// `major:minor` of the device number of its files.
     pub fn device(&self) -> (u32, u32) {
-        self.device
+        self.mount.device
+    }
+
+    /// The process that reaches into the mount for this one; 0 while it is started anew.
+    pub fn flusher(&self) -> u32 {
+        self.flusher.registered().pid()
     }
 
     /// A handle to end the mount with.
     pub fn unmounter(&self) -> Unmounter {
-        Unmounter { point: self.point.clone(), device: self.device }
+        let (point, flusher, ended) = (self.point.clone(), self.flusher.clone(), self.ended.clone());
+        Unmounter { point, mount: self.mount, flusher, ended }
     }
 
     /// Waits until somebody unmounted it and the last request was answered.
@@ -160,14 +136,21 @@ impl Mounted {
             Ok(result) => result,
             Err(_) => Err(io::Error::other("a request thread failed an assertion")),
         };
+        self.ended.store(true, Ordering::Relaxed);
         self.kernel.stop();
+        if result.is_err()
+            && let Err(e) = self.flusher.give_up()
+        {
+            log::error!("{}: cannot take away the mount that broke: {e}", self.point.display());
+        }
+        self.flusher.end();
         result
     }
 
     /// Raises the kernel's defaults for FUSE (read-ahead 128 KiB, one percent of the dirty pages): best effort, root. Two
     /// of the largest READs are under way ahead of a reader, so that two threads copy and prove.
     fn tune(&self) {
-        let bdi = format!("/sys/class/bdi/{}:{}", self.device.0, self.device.1);
+        let bdi = format!("/sys/class/bdi/{}:{}", self.mount.device.0, self.mount.device.1);
         for (file, value) in [("read_ahead_kb", "2048"), ("max_ratio", "100"), ("strict_limit", "0")] {
             if let Err(e) = fs::write(Path::new(&bdi).join(file), value) {
                 log::debug!("{bdi}/{file} stays as it is: {e}");
@@ -179,36 +162,99 @@ impl Mounted {
 impl Unmounter {
     /// Unmounts; false if it is in use, or covered by another mount. Nothing to do when it is gone already.
     pub fn unmount(&self) -> io::Result<bool> {
-        if !self.is_on_top() {
-            return Ok(!mounts::all()?.iter().any(|m| m.device == self.device));
+        if self.has_ended() {
+            return Ok(true);
         }
-        match mount::unmount(&self.point, false) {
+        if !mounts::all()?.iter().any(|m| m.is(self.mount)) {
+            return Ok(!mounts::all()?.iter().any(|m| m.device == self.mount.device));
+        }
+        match self.flusher.unmount() {
             Ok(()) => Ok(true),
             Err(e) if e.raw_os_error() == Some(errno::EBUSY) => Ok(false),
+            Err(_) if self.has_ended() => Ok(true),
             Err(e) => Err(e),
         }
     }
 
     /// Takes the mount out of sight; files that are open in it go on working until they are closed.
     pub fn detach(&self) -> io::Result<()> {
-        if self.is_on_top() { mount::unmount(&self.point, true) } else { Ok(()) }
+        if self.has_ended() { Ok(()) } else { self.flusher.detach() }
     }
 
-    /// Where it is, or was, mounted.
+    /// Starts the write-back of what the kernel holds; does not wait.
+    pub fn sync(&self) -> io::Result<()> {
+        if self.has_ended() { Ok(()) } else { self.flusher.sync() }
+    }
+
+    /// Where it is, or was, mounted at first.
     pub fn point(&self) -> &Path {
         &self.point
     }
 
     /// Cuts the connection: requests under way and later ones fail. Best effort, needs the control file system.
     pub fn abort(&self) {
-        let file = format!("/sys/fs/fuse/connections/{}/abort", self.device.1);
+        if self.has_ended() {
+            return;
+        }
+        let file = format!("/sys/fs/fuse/connections/{}/abort", self.mount.device.1);
         if let Err(e) = fs::write(&file, "1") {
             log::debug!("{file}: {e}");
         }
     }
 
-    /// True if unmounting this path means us, and not a mount that somebody made over ours.
-    fn is_on_top(&self) -> bool {
-        mounts::at(&self.point).is_ok_and(|m| m.is_some_and(|m| m.device == self.device))
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
+}
+
+type Serving = (Arc<FuseKernel>, JoinHandle<io::Result<()>>);
+
+/// Starts to answer requests.
+fn serve(
+    ops: Arc<dyn Operations>,
+    flusher: &Arc<Flusher>,
+    fd: OwnedFd,
+    options: &Options,
+) -> Result<Serving, String> {
+    let refused = |e: io::Error| format!("the kernel refuses the connection: {e}");
+    let profile =
+        Profile { flags: init_flags(options), max_write: WRITE_BYTES_MAX, max_background: BACKGROUND_MAX };
+    let acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
+    let mut config = Config::default();
+    config.acl = acl;
+    let threads = options.threads.clamp(2, 64); // with one thread a flush inside mkdir deadlocks
+    config.n_threads = Some(threads);
+    let last = format!("fuser-{}", threads - 1);
+    let others = threads_named(&last);
+    let adapter = Adapter::new(ops, profile, flusher.registered());
+    let session = Session::from_fd(adapter, fd, acl, config).map_err(refused)?;
+    let notifier = session.notifier();
+    let thread = std::thread::Builder::new().name("fuse".into());
+    let no_thread = |e: io::Error| format!("cannot start a thread: {e} ({THREADS_HINT})");
+    let serving = thread.spawn(move || session.run()).map_err(no_thread)?;
+    // The session starts its threads one by one, and ends where one does not start: what began before goes on serving.
+    let end = Instant::now() + START_PATIENCE;
+    while threads_named(&last).is_some_and(|now| Some(now) <= others)
+        && !serving.is_finished()
+        && Instant::now() < end
+    {
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    if serving.is_finished() {
+        drop(notifier); // with the last descriptor of the connection all that waits for it fails
+        let why = serving.join().map_or_else(|_| None, Result::err);
+        let why = why.map_or("the session ended".to_string(), |e| e.to_string());
+        return Err(format!("cannot serve the mount: {why} ({THREADS_HINT})"));
+    }
+    let kernel = FuseKernel::start(notifier, flusher.clone()).map_err(no_thread)?;
+    Ok((Arc::new(kernel), serving))
+}
+
+/// The mount that was just made there.
+fn find(point: &Path) -> Result<MountId, String> {
+    let found = mounts::at(point).map_err(|e| format!("cannot read the list of mounts: {e}"))?;
+    let found = found.filter(mounts::Mount::is_fuse);
+    found
+        .map(|m| m.mount_id())
+        .ok_or_else(|| format!("the new mount at {} is not to be seen", point.display()))
 }

@@ -30,7 +30,10 @@ pub mod fcntl {
 
 /// Error numbers that callers tell apart.
 pub mod errno {
-    pub use libc::{EACCES, EBUSY, EINVAL, ENOENT, ENOSYS, ENOTCONN, EOPNOTSUPP, EPERM, ESTALE};
+    pub use libc::{
+        EACCES, EBUSY, ECONNABORTED, EINVAL, EMFILE, ENFILE, ENOENT, ENOSYS, ENOTCONN, EOPNOTSUPP, EPERM,
+        ESTALE,
+    };
 }
 
 fn c_path(path: &Path) -> io::Result<CString> {
@@ -65,6 +68,42 @@ pub fn umount(target: &Path, lazy: bool) -> io::Result<()> {
     // SAFETY: a C string that outlives the call.
     check(unsafe { libc::umount2(target.as_ptr(), flags) })?;
     Ok(())
+}
+
+/// Detaches the mount that `root` (opened with `O_PATH`) is the root of, and no other that was made at its place since.
+pub fn detach_exactly(root: &File) -> io::Result<()> {
+    let target = c_path(Path::new(&format!("/proc/self/fd/{}", root.as_raw_fd())))?;
+    // SAFETY: a C string that outlives the call.
+    check(unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) })?;
+    Ok(())
+}
+
+/// Detaches a mount and cuts its connection first: requests under way and later ones fail.
+pub fn umount_by_force(target: &Path) -> io::Result<()> {
+    let target = c_path(target)?;
+    let flags = libc::UMOUNT_NOFOLLOW | libc::MNT_FORCE | libc::MNT_DETACH;
+    // SAFETY: a C string that outlives the call.
+    check(unsafe { libc::umount2(target.as_ptr(), flags) })?;
+    Ok(())
+}
+
+/// Gives the calling thread, and no other, a copy of all mounts that it may change without anybody else noticing. The
+/// copy goes with the thread.
+pub fn leave_mount_namespace() -> io::Result<()> {
+    // SAFETY: numbers only.
+    check(unsafe { libc::unshare(libc::CLONE_FS | libc::CLONE_NEWNS) })?;
+    let (none, root) = (c_text("none")?, c_text("/")?);
+    let flags = libc::MS_REC | libc::MS_PRIVATE;
+    // SAFETY: C strings that outlive the call; type and data are not looked at.
+    check(unsafe { libc::mount(none.as_ptr(), root.as_ptr(), std::ptr::null(), flags, std::ptr::null()) })?;
+    Ok(())
+}
+
+/// Number of the mount through which a file was opened, as `mountinfo` has it.
+pub fn mount_id(file: &File) -> io::Result<u32> {
+    let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
+    let id = about.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
+    id.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no mnt_id in fdinfo"))
 }
 
 /// Major and minor number of a device number as `stat` gives it.

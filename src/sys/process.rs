@@ -94,6 +94,66 @@ pub fn wait_termination_signal() -> io::Result<bool> {
     }
 }
 
+/// What a process gets when the thread that started it has ended.
+const PARENTS_END: libc::c_int = libc::SIGUSR1;
+
+fn parents_end() -> libc::sigset_t {
+    // SAFETY: an all-zero sigset_t is valid and sigemptyset initialises it.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, PARENTS_END);
+        set
+    }
+}
+
+/// From now on the end of the thread that started this process is told to [`wait_parents_end`]. Called before there are
+/// other threads.
+pub fn expect_parents_end() -> io::Result<()> {
+    let set = parents_end();
+    // SAFETY: `set` is initialised; the old mask is not asked for.
+    match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) } {
+        0 => {}
+        error => return Err(io::Error::from_raw_os_error(error)),
+    }
+    // SAFETY: numbers only.
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, PARENTS_END, 0, 0, 0) })?;
+    Ok(())
+}
+
+/// Waits for the end of the thread that started this process.
+pub fn wait_parents_end() -> io::Result<()> {
+    let set = parents_end();
+    let mut signal = 0;
+    // SAFETY: both pointers are to live variables.
+    match unsafe { libc::sigwait(&raw const set, &raw mut signal) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+/// Waits until a child has ended, and leaves it to be reaped: until then nobody else gets its number.
+pub fn wait_ended(child: u32) -> io::Result<()> {
+    loop {
+        // SAFETY: an all-zero siginfo_t is valid; the call writes it.
+        let done = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            check(libc::waitid(libc::P_PID, child, &raw mut info, libc::WEXITED | libc::WNOWAIT))
+        };
+        match done {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            done => return done.map(drop),
+        }
+    }
+}
+
+/// Closes every descriptor but the three standard streams. For a process that has just begun and has opened nothing.
+pub fn close_inherited() -> io::Result<()> {
+    // SAFETY: nothing in this process owns a descriptor yet.
+    check(unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) } as libc::c_int)?;
+    Ok(())
+}
+
 /// Bounds what the C library's allocator keeps for threads that are done with it: with an arena for each thread, every
 /// one holds the most that it ever needed. What is kept is given back by [`trim_heap`] alone: giving delayed data back at
 /// each commit and asking for it again costs a tenth of a small write. A no-op elsewhere than on glibc.

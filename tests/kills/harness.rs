@@ -4,7 +4,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use crate::guard::can_mount;
-use crate::place::{PATIENCE, Place, said, wait};
+use crate::place::{PATIENCE, Place, said};
 
 /// A program that works on a mount and knows what it was told is done.
 pub trait Program {
@@ -55,7 +55,7 @@ pub fn kill_again_and_again<P: Program>(kills: u64, program: impl FnOnce(&Place)
         std::thread::sleep(Duration::from_millis(rng.u64(20..1800)));
         assert!(Command::new("kill").args(["-KILL", &pid]).status().expect("kill").success());
         program.stop();
-        wait("the daemon's end", || std::fs::read_dir(p.at("mnt")).is_err());
+        p.wait_gone();
         p.mount(options());
         replayed += p.number("log_records_replayed");
         let check = p.run(&["check", "mnt"]);

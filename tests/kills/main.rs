@@ -3,9 +3,10 @@
 //!
 //! After each kill the store is mounted again and checked, the program's own check must be content, and everything that
 //! it was told is done must be there. `SNAPFS_KILLS` is the number of kills for each program, `SNAPFS_CUTS` that of power
-//! cuts, `SNAPFS_SEED` decides the moments.
+//! cuts, `SNAPFS_FLUSH_KILLS` that of kills while snapshots flush; `SNAPFS_SEED` decides the moments.
 
 mod cuts;
+mod flushes;
 mod git;
 #[path = "../mount/guard.rs"]
 mod guard;
@@ -47,6 +48,16 @@ fn an_archive_is_unpacked() {
 #[test]
 fn names_and_snapshots() {
     kill_again_and_again(3, names::Names::new);
+}
+
+#[test]
+fn snapshots_in_the_middle_of_their_flush() {
+    flushes::kill_again_and_again("cache=strict,commit=1");
+}
+
+#[test]
+fn snapshots_in_the_middle_of_their_flush_with_a_write_back_cache() {
+    flushes::kill_again_and_again("cache=writeback,commit=1");
 }
 
 #[test]

@@ -308,7 +308,7 @@ fn sigterm_ends(p: &Place) {
 
 fn a_dead_mount_is_cleared(p: &Place) {
     p.ok(&["mount", "store", "mnt"]);
-    assert!(Command::new("kill").args(["-9", &p.pid()]).status().expect("kill").success());
+    guard::kill_both(p.pid().parse().expect("a number"));
     let end = Instant::now() + Duration::from_secs(10);
     while fs::File::open(p.path("mnt")).is_ok() {
         assert!(Instant::now() < end, "the daemon was killed");
@@ -318,6 +318,14 @@ fn a_dead_mount_is_cleared(p: &Place) {
     assert!(code == 0 && err.contains("daemon that is gone"), "{err}");
     fs::write(p.path("mnt/f"), b"x").expect("write");
     assert_eq!(p.ok(&["status"]).lines().count(), 2, "the record of the dead one is gone");
+    // Alone, a daemon leaves nothing to clear.
+    assert!(Command::new("kill").args(["-9", &p.pid()]).status().expect("kill").success());
+    let end = Instant::now() + Duration::from_secs(10);
+    while snapfs::fuse::mounts::at(&p.path("mnt")).is_ok_and(|m| m.is_some()) {
+        assert!(Instant::now() < end, "the mount of a killed daemon stays");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    p.ok(&["mount", "store", "mnt"]);
     p.ok(&["umount", "mnt"]);
 }
 

@@ -21,6 +21,41 @@ pub fn can_mount() -> bool {
     there
 }
 
+/// The program that can be a flusher: a test program cannot.
+pub fn program() -> PathBuf {
+    std::env::var_os("SNAPFS_TEST_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_snapfs").into(), PathBuf::from)
+}
+
+/// The flusher of a daemon: its child. 0 while it is started anew.
+pub fn flusher_of(daemon: u32) -> u32 {
+    let parent = |pid: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        let alive = !fields.next()?.starts_with(['Z', 'X']);
+        fields.next()?.parse::<u32>().ok().filter(|_| alive)
+    };
+    let processes = std::fs::read_dir("/proc").expect("/proc");
+    let pids = processes.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok());
+    pids.into_iter().find(|pid| parent(*pid) == Some(daemon)).unwrap_or(0)
+}
+
+/// Kills a daemon and its flusher so that the flusher cannot clear up.
+pub fn kill_both(daemon: u32) {
+    let signal = |name: &str, pid: u32| {
+        let done = std::process::Command::new("kill").args([name, &pid.to_string()]).status();
+        assert!(done.expect("kill").success(), "{name} {pid}");
+    };
+    signal("-STOP", daemon); // or it would start another one
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        match flusher_of(daemon) {
+            0 => assert!(Instant::now() < end, "process {daemon} has no flusher"),
+            flusher => break signal("-KILL", flusher),
+        }
+    }
+    signal("-KILL", daemon);
+}
+
 /// An empty directory that is removed at the end.
 pub struct Scratch(pub PathBuf);
 
@@ -50,7 +85,7 @@ impl TestMount {
     /// Mounts `ops` with the defaults, as changed by `change`.
     pub fn with(ops: Arc<dyn Operations>, change: impl FnOnce(&mut Options)) -> TestMount {
         let scratch = Scratch::new();
-        let mut options = Options::default();
+        let mut options = Options { program: program(), ..Options::default() };
         change(&mut options);
         let mounted = Mounted::start(ops, &scratch.0, &options).expect("mount");
         TestMount { mounted: Some(mounted), scratch }

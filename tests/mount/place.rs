@@ -117,10 +117,14 @@ impl Place {
     pub fn pid(&self) -> i32 {
         self.number("pid") as i32
     }
-    /// Ends the daemon at once, as a crash would, and waits until it is gone.
+    /// Ends the daemon at once, as a crash would, and waits until it is gone, and its mount with it.
     pub fn kill(&self) {
         self.signal("-KILL");
-        wait("the daemon's end", || fs::read_dir(self.at("mnt")).is_err());
+        self.wait_gone();
+    }
+    /// Waits until the mount of a daemon that was killed is gone.
+    pub fn wait_gone(&self) {
+        wait("the mount's end", || mounts::at(&self.at("mnt")).is_ok_and(|m| m.is_none()));
     }
     /// Signals the daemon.
     pub fn signal(&self, signal: &str) {
