@@ -175,6 +175,9 @@ impl Fs {
             let flags = OpenFlags { sync: flags.sync || inode.flags.sync, ..flags };
             self.handles.add(Open { node, flags, view, around: Around::default() })
         };
+        if flags.write && node.is_live() {
+            self.opened_to_write(Ino(node.ino()));
+        }
         if flags.truncate {
             let cut = SetAttr { size: Some(0), ..SetAttr::default() };
             if let Err(e) = self.set_attributes(caller, node, &cut) {
@@ -221,8 +224,11 @@ impl Fs {
 
     /// Closes a file or directory.
     pub(super) fn close_handle(&self, node: NodeId, handle: Handle) {
-        self.handles.remove(handle);
+        let last_writer = self.handles.remove(handle);
         if let Place::Live(ino) = place(node) {
+            if last_writer {
+                self.closed_to_write(ino);
+            }
             self.drop_reference(ino, false);
         }
     }

@@ -15,7 +15,7 @@ use super::read::Content;
 use crate::format::inode::Inode;
 use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind};
 use crate::limits::FILE_BYTES_MAX;
-use crate::ops::{AllocateMode, Caller, Error, Handle, NodeId, Result, SeekTarget};
+use crate::ops::{AllocateMode, Caller, Error, Handle, NodeId, Operations, Result, SeekTarget};
 use crate::volume::{Purpose, Volume};
 use std::ops::Range;
 
@@ -91,6 +91,13 @@ impl Fs {
 
     /// See [`Operations::lseek`](crate::ops::Operations::lseek).
     pub(super) fn seek(&self, node: NodeId, handle: Handle, offset: u64, target: SeekTarget) -> Result<u64> {
+        // The kernel asks with the inode locked and its own pages unwritten: stores to a mapping, and with the write-back
+        // cache every write, so that it may even know a larger size. Only a file that is open for writing has any, and
+        // a mapping keeps it open. Before `copy_file_range`, and where `fallocate` takes content away, the kernel writes
+        // its pages by itself.
+        if self.may_lack_content(node) {
+            self.kernel().drain(node);
+        }
         let content = self.content_any(node, handle, offset, u64::MAX - BLOCK_BYTES)?;
         if offset >= content.inode.size {
             return Err(Error::NoSuchOffset);

@@ -79,15 +79,11 @@ impl Fs {
 
     /// What `stat` shows of an inode.
     pub(super) fn attr(&self, node: NodeId, inode: &Inode) -> Attr {
-        let regular = inode.kind == FileType::Regular;
-        let mut blocks = inode.blocks;
-        if regular && node.is_live() {
-            let fresh = self.gate.read().dirty.fresh_blocks(Ino(node.ino()));
-            blocks += fresh * (BLOCK_BYTES / 512);
-        }
-        if regular && inode.has_inline && blocks == 0 {
-            blocks = inode.size.min(INLINE_BYTES_MAX).div_ceil(512);
-        }
+        let blocks = match inode.kind {
+            FileType::Regular if node.is_live() => self.show_blocks(Ino(node.ino()), inode),
+            FileType::Regular => Self::with_delayed(inode.blocks, inode, 0),
+            _ => inode.blocks,
+        };
         Attr {
             node,
             kind: inode.kind,
@@ -102,6 +98,14 @@ impl Fs {
             mtime: inode.mtime,
             ctime: inode.ctime,
             btime: inode.btime,
+        }
+    }
+
+    /// The blocks of a regular file, `fresh` delayed ones that have no place yet included.
+    pub(super) fn with_delayed(blocks: u64, inode: &Inode, fresh: u64) -> u64 {
+        match blocks + fresh * (BLOCK_BYTES / 512) {
+            0 if inode.has_inline => inode.size.min(INLINE_BYTES_MAX).div_ceil(512),
+            blocks => blocks,
         }
     }
 

@@ -37,6 +37,7 @@ mod pressure;
 mod read;
 mod remove;
 mod rename;
+mod shown;
 mod snapdir;
 mod standalone;
 mod sync;
@@ -89,6 +90,7 @@ pub struct Fs {
     fallen: Mutex<Vec<Ino>>,
     waiting: sync::Waiting,
     misses: compress::Misses,
+    shown: shown::Shown,
 }
 
 impl Fs {
@@ -115,6 +117,7 @@ impl Fs {
             fallen: Mutex::new(Vec::new()),
             waiting: sync::Waiting::default(),
             misses: compress::Misses::default(),
+            shown: shown::Shown::default(),
         };
         if !fs.options.read_only && !fs.volume.is_read_only() {
             if fs.recovered.records > 0 {
@@ -157,9 +160,15 @@ impl Fs {
             gate = None;
             Ok(())
         })?;
-        self.gate.write().dirty.end_round(round);
+        self.end_round(round);
         *last_done = number;
         Ok(())
+    }
+
+    /// What a flush has placed is visible.
+    fn end_round(&self, round: u64) {
+        self.gate.write().dirty.end_round(round);
+        self.tell_all_blocks();
     }
 
     /// True if somebody changed something since the last commit.

@@ -149,12 +149,19 @@ impl Operations for Fs {
 
     fn fsync(&self, node: NodeId, handle: Handle, _scope: SyncScope) -> Result<()> {
         self.handles.get(node, handle)?;
-        if node.is_live() { self.sync() } else { Ok(()) }
+        if !node.is_live() {
+            return Ok(());
+        }
+        self.tell_blocks(Ino(node.ino()));
+        self.sync()
     }
 
     fn fsync_then(&self, node: NodeId, handle: Handle, _scope: SyncScope, answer: Answer) {
         match self.handles.get(node, handle) {
-            Ok(_) if node.is_live() => self.sync_then(answer),
+            Ok(_) if node.is_live() => {
+                self.tell_blocks(Ino(node.ino()));
+                self.sync_then(answer);
+            }
             found => answer(found.map(drop)),
         }
     }
@@ -240,6 +247,10 @@ impl Operations for Fs {
         mode: AllocateMode,
     ) -> Result<()> {
         self.with_space(|| self.allocate(caller, node, handle, offset, len, mode))
+    }
+
+    fn may_lack_content(&self, node: NodeId) -> bool {
+        node.is_live() && self.handles.is_writer(Ino(node.ino()))
     }
 
     fn lseek(&self, node: NodeId, handle: Handle, offset: u64, target: SeekTarget) -> Result<u64> {

@@ -130,7 +130,7 @@ impl Fs {
         // Also after a failure: until it was known there was one snapshot more to be seen.
         self.forget_snapdir();
         let (id, durable) = made?;
-        self.gate.write().dirty.end_round(round);
+        self.end_round(round);
         self.snapshot_pause_ns.store(pause.as_nanos() as u64, Ordering::Relaxed);
         drop(no_commit);
         if !durable {
