@@ -172,7 +172,9 @@ impl Fs {
         if chown && ino == Ino::ROOT {
             self.forget_snapdir(); // it belongs to the same owner
         }
-        Ok((self.attr(node, &inode), Duration::MAX))
+        let attr = self.attr(node, &inode);
+        self.perhaps_shown(ino);
+        Ok((attr, Duration::MAX))
     }
 
     /// The root of an empty file system.

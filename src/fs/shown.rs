@@ -16,7 +16,7 @@ use std::collections::HashMap;
 #[derive(Default)]
 pub(super) struct Shown(Mutex<HashMap<Ino, Number>>);
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Number {
     blocks: u64,
     /// Told since the file was opened. The kernel forgets a number from before when the file is closed.
@@ -36,6 +36,13 @@ impl Fs {
             self.shown.0.lock().insert(ino, Number { blocks, asked: true });
         }
         blocks
+    }
+
+    /// The number was in an answer that the kernel may have thrown away, as it does when it only brings times to us.
+    pub(super) fn perhaps_shown(&self, ino: Ino) {
+        if let Some(number) = self.shown.0.lock().get_mut(&ino) {
+            number.blocks = u64::MAX; // no number that a file can have
+        }
     }
 
     /// A file was opened for writing: the kernel may have been told a number before.
@@ -58,9 +65,13 @@ impl Fs {
         let Some(number) = self.shown.0.lock().get(&ino).copied() else { return };
         let now = self.blocks_now(ino);
         if now != Some(number.blocks) {
-            self.shown.0.lock().remove(&ino);
+            // First, so that whoever finds nothing to tell knows that it was told.
             if now.is_some() {
                 self.kernel().forget_attributes(NodeId::new(0, ino.0));
+            }
+            let mut shown = self.shown.0.lock();
+            if shown.get(&ino) == Some(&number) {
+                shown.remove(&ino);
             }
         }
     }
