@@ -6,7 +6,7 @@ use super::Fs;
 use super::change::Change;
 use super::extents::{self, Keep};
 use super::flags;
-use super::flush::{self, Stager};
+use super::flush::{self, Early, Stager};
 use crate::format::{BLOCK_BYTES, Ino, Key, Kind};
 use crate::limits::FILE_BYTES_MAX;
 use crate::ops::{Caller, Error, Handle, NodeId, Result};
@@ -68,13 +68,11 @@ impl Fs {
         let aligned = from.offset.is_multiple_of(BLOCK_BYTES) && to.offset.is_multiple_of(BLOCK_BYTES);
         // Blocks that only a snapshot holds are copied: sharing starts from references of the live tree.
         if aligned && from.node.is_live() {
-            let shared = self.change()?.share(
-                self.stager(),
-                caller,
-                from,
-                to,
-                len.min(SHARE_BYTES).min(self.options.steps.bytes),
-            )?;
+            let len = len.min(SHARE_BYTES).min(self.options.steps.bytes);
+            // What is delayed is compressed and written before anything is locked; what changes meanwhile, in the change.
+            let needed = from.offset / BLOCK_BYTES..from.offset.saturating_add(len).div_ceil(BLOCK_BYTES);
+            let early = flush::stage_file(&self.gate, self.stager(), Ino(from.node.ino()), needed);
+            let shared = self.change()?.share(self.stager(), early, caller, (from, to), len)?;
             if shared > 0 {
                 return Ok(shared);
             }
@@ -94,7 +92,14 @@ impl Fs {
 
 impl Change<'_> {
     /// Shares the blocks of the start of a range; returns how many bytes, 0 if they must be copied by value.
-    fn share(mut self, stager: Stager, caller: &Caller, from: End, to: End, len: u64) -> Result<u64> {
+    fn share(
+        mut self,
+        stager: Stager,
+        early: Early,
+        caller: &Caller,
+        (from, to): (End, End),
+        len: u64,
+    ) -> Result<u64> {
         let (source, target) = (Ino(from.node.ino()), Ino(to.node.ino()));
         let inode = self.regular(source)?;
         let target_size = self.regular(target)?.size;
@@ -108,7 +113,7 @@ impl Change<'_> {
         }
         let (first, last) = (from.offset / BLOCK_BYTES, (from.offset + whole) / BLOCK_BYTES);
         if !self.gate.dirty.collect(source, first, last).is_empty() {
-            flush::flush(&mut self.gate.dirty, stager, &mut self.txn, &[source], flush::Early::default())?;
+            flush::flush(&mut self.gate.dirty, stager, &mut self.txn, &[source], early)?;
             // The gate stays closed until this transaction is visible, so nobody needs the flushed blocks; and those
             // in the target's range must not show over what is shared.
             self.gate.dirty.settled();

@@ -54,6 +54,11 @@ pub(super) struct Pass {
     pub number: usize,
 }
 
+impl Pass {
+    /// No pass that is watched: what was seen is looked at again.
+    pub const UNWATCHED: Pass = Pass { watch: u64::MAX, number: 0 };
+}
+
 /// What happens to files while what waits is put onto the device early: from the first pass to the beginning of the
 /// round that takes it.
 #[derive(Default)]
@@ -102,6 +107,11 @@ impl Dirty {
             }
         }
         out.into_iter().collect()
+    }
+
+    /// Blocks of a file that have no place yet, in order.
+    pub fn collect_waiting(&self, ino: Ino) -> Vec<(u64, Block)> {
+        self.blocks(ino).map(|(n, block)| (n, block.clone())).collect()
     }
 
     /// How many blocks of `from..to` are not delayed yet.

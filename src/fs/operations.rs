@@ -311,16 +311,22 @@ impl Fs {
         if self.volume.log_is_behind() && !self.options.read_only { self.commit() } else { Ok(()) }
     }
 
-    /// Commits until nothing that was freed waits any more. False if there was nothing.
+    /// Commits until nothing that was freed waits any more, or until a commit brings nothing in: what somebody still reads
+    /// waits for the reader. False if there was nothing.
     fn reclaim(&self) -> Result<bool> {
         let mut any = false;
         let least = RECLAIM_BYTES_MIN.min(self.volume.space().total / RECLAIM_SHARE_MIN);
+        let mut before = None;
         for _ in 0..RECLAIM_COMMITS_MAX {
-            if self.options.read_only || self.volume.reclaimable_bytes() < least {
+            let (waits, free) = (self.volume.reclaimable_bytes(), self.volume.space().free);
+            let brought = before.is_none_or(|(waited, had)| waits < waited || free > had);
+            let works = self.volume.has_background_work();
+            if self.options.read_only || waits < least || !(brought || works) {
                 break;
             }
             self.commit()?;
             any = true;
+            before = Some((waits, free));
         }
         Ok(any)
     }
