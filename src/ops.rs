@@ -522,7 +522,12 @@ pub trait Operations: Send + Sync {
         len: u64,
         mode: AllocateMode,
     ) -> Result<()>;
-    /// Finds data or a hole.
+    /// True if the kernel may hold content of the node that no `write` has brought: then [`Self::lseek`] asks for it.
+    fn may_lack_content(&self, _node: NodeId) -> bool {
+        false
+    }
+    /// Finds data or a hole. Where content may be lacking it waits for `write` calls, so other requests must be served
+    /// meanwhile.
     fn lseek(&self, node: NodeId, handle: Handle, offset: u64, target: SeekTarget) -> Result<u64>;
     /// Copies a range, sharing blocks where it can; returns the bytes copied (fewer only at the end of the source).
     #[allow(clippy::too_many_arguments)]
@@ -545,6 +550,10 @@ pub trait Kernel: Send + Sync {
     /// resulting `write` calls have returned. Must not be called from the only free request thread, nor under a lock
     /// that `write`, `open`, `lookup`, `release` or `getattr` need. An error names the first node that failed.
     fn write_back(&self, nodes: &[(NodeId, u64)]) -> std::io::Result<()>;
+    /// Has the pages that the kernel holds of a live node written, and dropped, before it returns. For a request that
+    /// holds the kernel's lock of the node: it opens and closes nothing, which could wait for that lock. Must not be
+    /// called from the only free request thread. Errors are told to whoever syncs the file.
+    fn drain(&self, _node: NodeId) {}
     /// True if the process that asks is in the group, or has the right to ignore that (CAP_FSETID).
     fn is_member(&self, caller: &Caller, gid: u32) -> bool {
         caller.uid == 0 || caller.gid == gid

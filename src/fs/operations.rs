@@ -1,7 +1,7 @@
 //! [`Operations`] for [`Fs`]: each request goes to the room that does it.
 
 use super::file_system::Fs;
-use super::heads::{Place, place};
+use super::heads::{Place, place, tell_blocks};
 use super::listing::Listing;
 use super::past::snapdir_ttl;
 use super::{attributes, content, names};
@@ -162,12 +162,19 @@ impl Operations for Fs {
 
     fn fsync(&self, node: NodeId, handle: Handle, _scope: SyncScope) -> Result<()> {
         self.heads.handles.get(node, handle)?;
-        if node.is_live() { self.commits.sync() } else { Ok(()) }
+        if !node.is_live() {
+            return Ok(());
+        }
+        tell_blocks(&self.heads, node);
+        self.commits.sync()
     }
 
     fn fsync_then(&self, node: NodeId, handle: Handle, _scope: SyncScope, answer: Answer) {
         match self.heads.handles.get(node, handle) {
-            Ok(_) if node.is_live() => self.commits.sync_then(answer),
+            Ok(_) if node.is_live() => {
+                tell_blocks(&self.heads, node);
+                self.commits.sync_then(answer);
+            }
             found => answer(found.map(drop)),
         }
     }
@@ -253,6 +260,10 @@ impl Operations for Fs {
         mode: AllocateMode,
     ) -> Result<()> {
         self.commits.with_space(|| content::allocate(&self.commits, caller, node, handle, offset, len, mode))
+    }
+
+    fn may_lack_content(&self, node: NodeId) -> bool {
+        self.heads.handles.is_writer(node)
     }
 
     fn lseek(&self, node: NodeId, handle: Handle, offset: u64, target: SeekTarget) -> Result<u64> {

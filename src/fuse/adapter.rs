@@ -1,7 +1,7 @@
 //! Kernel requests become calls of [`Operations`], one call each, and their results become replies.
 //!
 //! Invariant: a request is answered on the thread that read it, except `mkdir` and `rename` in a `.snapshots` directory,
-//! `rmdir` there while a snapshot is made, and `ioctl`: they need other requests to be served meanwhile and get a thread
+//! `rmdir` there while a snapshot is made, `lseek` in a file that is being written, and `ioctl`: they need other requests to be served meanwhile and get a thread
 //! of their own. No state is kept here: handles, link counts and orphans are the file system's. Permissions are the
 //! kernel's (`default_permissions`).
 
@@ -637,13 +637,15 @@ impl Filesystem for Adapter {
         let Ok(offset) = u64::try_from(offset) else {
             return reply.error(Errno::ENXIO);
         };
-        match self.ops.lseek(NodeId(ino.0), Handle(fh.0), offset, target) {
+        let (node, handle) = (NodeId(ino.0), Handle(fh.0));
+        let answer = move |ops: &dyn Operations| match ops.lseek(node, handle, offset, target) {
             Ok(found) => match i64::try_from(found) {
                 Ok(found) => reply.offset(found),
                 Err(_) => reply.error(Errno::EOVERFLOW),
             },
             Err(e) => reply.error(errno(&e)),
-        }
+        };
+        if self.ops.may_lack_content(node) { self.aside(answer) } else { answer(self.ops.as_ref()) }
     }
 
     fn copy_file_range(

@@ -68,6 +68,12 @@ impl Kernel for FuseKernel {
         Ok(())
     }
 
+    fn drain(&self, node: NodeId) {
+        if let Err(e) = self.notifier.inval_inode(INodeNo(node.0), 0, 0) {
+            log::debug!("inode {} was not cached: {e}", node.ino());
+        }
+    }
+
     fn is_member(&self, caller: &Caller, gid: u32) -> bool {
         caller.uid == 0 || caller.gid == gid || process::is_member(caller.pid, gid)
     }

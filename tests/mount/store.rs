@@ -615,6 +615,78 @@ fn a_snapshot_tells_about_itself() {
     p.umount();
 }
 
+/// What the kernel holds counts for every request whose answer depends on content.
+#[test]
+fn seeking_and_copying_see_the_pages_of_the_kernel() {
+    if !can_mount() {
+        return;
+    }
+    let (data, hole) = (libc::SEEK_DATA, libc::SEEK_HOLE);
+    for options in ["", "cache=writeback"] {
+        let p = Place::new();
+        p.mount(options);
+        let file = open(&p.path("written"));
+        file.write_all_at(&[1; 10_000], 1 << 20).unwrap();
+        assert_eq!(raw::seek(&file, 0, data).unwrap(), 1 << 20, "{options}");
+        assert_eq!(raw::seek(&file, 1 << 20, hole).unwrap(), (1 << 20) + 10_000, "{options}");
+        drop(file);
+
+        let file = open(&p.path("mapped"));
+        file.set_len(1 << 20).unwrap();
+        let mapping = raw::Mapping::new(&file, 1 << 20);
+        mapping.store(8192, 7);
+        mapping.store(300_000, 7);
+        refuses(raw::seek(&file, 1 << 20, data), libc::ENXIO);
+        assert_eq!(raw::seek(&file, 0, data).unwrap(), 8192, "{options}");
+        assert_eq!(raw::seek(&file, 8192, hole).unwrap(), 12_288, "{options}");
+        mapping.store(20_480, 8);
+        let reader = File::open(p.path("mapped")).unwrap();
+        assert_eq!(raw::seek(&reader, 12_288, data).unwrap(), 20_480, "{options}: through another handle");
+
+        mapping.store(40_960, 9);
+        let copy = open(&p.path("copy"));
+        assert_eq!(raw::copy_range(&file, 0, &copy, 0, 1 << 20).unwrap(), 1 << 20);
+        mapping.store(45_056, 10);
+        let (original, copied) = (fs::read(p.path("mapped")).unwrap(), fs::read(p.path("copy")).unwrap());
+        for at in [8192, 20_480, 40_960, 300_000] {
+            assert!(copied[at] > 0 && copied[at] == original[at], "{options}: byte {at}");
+        }
+        assert_eq!((original[45_056], copied[45_056]), (10, 0), "{options}");
+        drop((mapping, file, reader, copy));
+        p.umount();
+        p.check();
+    }
+}
+
+/// Attributes are cached for ever, also the number of blocks that a flush changes.
+#[test]
+fn the_number_of_blocks_is_right_once_content_has_its_place() {
+    if !can_mount() {
+        return;
+    }
+    for options in ["commit=1", "commit=1,cache=writeback"] {
+        let p = Place::new();
+        p.mount(options);
+        p.ok(&["set", "compression=zstd", "mnt"]);
+        let file = open(&p.path("compressed"));
+        file.write_all_at(&[7; 40_960], 0).unwrap();
+        drop(file);
+        assert_eq!(fs::metadata(p.path("compressed")).unwrap().blocks(), 80, "{options}");
+        let file = open(&p.path("open"));
+        let mut content = vec![0; 40_960];
+        fastrand::Rng::with_seed(3).fill(&mut content);
+        file.write_all_at(&content, 0).unwrap();
+        file.sync_all().unwrap();
+        assert_eq!(file.metadata().unwrap().blocks(), 80, "{options}: open and synced");
+        // A snapshot places what is delayed.
+        p.snapshot("placed");
+        assert_eq!(fs::metadata(p.path("compressed")).unwrap().blocks(), 8, "{options}");
+        drop(file);
+        p.umount();
+        p.check();
+    }
+}
+
 #[test]
 fn sparse_files_and_holes() {
     if !can_mount() {

@@ -1,24 +1,18 @@
 //! What `stat` shows of an inode.
 
+use crate::format::Ino;
 use crate::format::inode::Inode;
-use crate::format::{BLOCK_BYTES, Ino};
-use crate::fs::heads::Heads;
+use crate::fs::heads::{Heads, show_blocks};
 use crate::fs::items::Items;
-use crate::limits::INLINE_BYTES_MAX;
 use crate::ops::{Attr, Entry, Error, FileType, Handle, NodeId, Result};
 use std::time::Duration;
 
 /// What `stat` shows of an inode.
 pub fn attr(heads: &Heads, node: NodeId, inode: &Inode) -> Attr {
-    let regular = inode.kind == FileType::Regular;
-    let mut blocks = inode.blocks;
-    if regular && let Ok((head, ino)) = heads.find(node) {
-        let fresh = head.gate.read().dirty.fresh_blocks(ino);
-        blocks += fresh * (BLOCK_BYTES / 512);
-    }
-    if regular && inode.has_inline && blocks == 0 {
-        blocks = inode.size.min(INLINE_BYTES_MAX).div_ceil(512);
-    }
+    let blocks = match inode.kind {
+        FileType::Regular => show_blocks(heads, node, inode),
+        _ => inode.blocks,
+    };
     Attr {
         node,
         kind: inode.kind,

@@ -8,7 +8,7 @@ use super::pressure::{Fill, fill};
 use super::stager::Stager;
 use super::sync::Waiting;
 use crate::bell::Bell;
-use crate::fs::heads::{Head, Heads};
+use crate::fs::heads::{Head, Heads, tell_all_blocks};
 use crate::fs::options::Between;
 use crate::ops::{Answer, Error, Result};
 use crate::volume::Txn;
@@ -55,6 +55,12 @@ impl Commits {
             pressure: Bell::default(),
             waiting: Waiting::default(),
         }
+    }
+
+    /// How many commits have begun.
+    #[cfg(test)]
+    pub fn started(&self) -> u64 {
+        self.started.load(Ordering::SeqCst)
     }
 
     /// What puts content of `head` onto the device.
@@ -108,6 +114,7 @@ impl Commits {
         for (head, round) in heads.iter().zip(rounds) {
             head.gate.write().dirty.end_round(round);
         }
+        tell_all_blocks(&self.heads);
         Ok(done)
     }
 
@@ -195,15 +202,21 @@ impl Commits {
         }
     }
 
-    /// Commits until nothing that was freed waits any more. False if there was nothing.
+    /// Commits until nothing that was freed waits any more, or until a commit brings nothing in: what somebody still reads
+    /// waits for the reader. False if there was nothing.
     fn reclaim(&self) -> Result<bool> {
         let volume = &self.heads.volume;
         let mut any = false;
         let least = RECLAIM_BYTES_MIN.min(volume.space().total / RECLAIM_SHARE_MIN);
+        let mut before = None;
         for _ in 0..RECLAIM_COMMITS_MAX {
-            if self.heads.options.read_only || volume.reclaimable_bytes() < least {
+            let (waits, free) = (volume.reclaimable_bytes(), volume.space().free);
+            let brought = before.is_none_or(|(waited, had)| waits < waited || free > had);
+            let works = volume.has_background_work();
+            if self.heads.options.read_only || waits < least || !(brought || works) {
                 break;
             }
+            before = Some((waits, free));
             self.commit()?;
             any = true;
         }

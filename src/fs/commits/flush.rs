@@ -15,6 +15,7 @@ use crate::fs::log::Note;
 use crate::limits::INLINE_BYTES_MAX;
 use crate::volume::{Part, Staged, Txn, VolumeError};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 type Result<T> = std::result::Result<T, VolumeError>;
 
@@ -111,6 +112,27 @@ pub fn stage_early(stager: Stager) -> Early {
         before = Some(pass);
     }
     early
+}
+
+/// Puts the delayed data of one file, if some of the `needed` blocks are delayed, onto the device without holding anything
+/// up, as [`stage_early`] does for all. Only into space that nobody has reserved: a commit may be using that at the same
+/// time.
+pub fn stage_file(stager: Stager, ino: Ino, needed: Range<u64>) -> Early {
+    let (waiting, view) = {
+        let gate = stager.head.gate.read();
+        if gate.dirty.missing(ino, needed.start, needed.end) == needed.end - needed.start {
+            return Early::default();
+        }
+        (gate.dirty.collect_waiting(ino), stager.view())
+    };
+    let Ok(Some(inode)) = view.inode(ino) else { return Early::default() };
+    if inode.size <= INLINE_BYTES_MAX {
+        return Early::default();
+    }
+    let Ok(level) = stager.level(&view, ino, &inode) else { return Early::default() };
+    let runs = runs_of(waiting.iter().map(|(n, block)| (*n, block)), ino, level).0;
+    let batches = stage(stager, runs, Use::Spare).unwrap_or_default();
+    Early(batches.into_iter().map(|batch| (Pass::UNWATCHED, batch)).collect())
 }
 
 /// Gives the delayed data of `files` its place and lets it settle.

@@ -72,8 +72,11 @@ fn copy_step(commits: &Commits, caller: &Caller, from: End, to: End, len: u64) -
     // Blocks that another view holds are copied: sharing starts from references of the same head.
     let shares = aligned && from.node.is_live() && from.node.view() == to.node.view();
     if shares {
-        let change = commits.heads.change(&head)?;
-        let shared = share(change, commits.stager(&head), caller, from, to, len.min(SHARE_BYTES).min(most))?;
+        let (stager, len) = (commits.stager(&head), len.min(SHARE_BYTES).min(most));
+        // What is delayed is compressed and written before anything is locked; what changes meanwhile, in the change.
+        let needed = from.offset / BLOCK_BYTES..from.offset.saturating_add(len).div_ceil(BLOCK_BYTES);
+        let early = flush::stage_file(stager, Ino(from.node.ino()), needed);
+        let shared = share(commits.heads.change(&head)?, stager, early, caller, (from, to), len)?;
         if shared > 0 {
             return Ok(shared);
         }
@@ -94,9 +97,9 @@ fn copy_step(commits: &Commits, caller: &Caller, from: End, to: End, len: u64) -
 fn share(
     mut change: Change<'_>,
     stager: Stager,
+    early: Early,
     caller: &Caller,
-    from: End,
-    to: End,
+    (from, to): (End, End),
     len: u64,
 ) -> Result<u64> {
     let (source, target) = (Ino(from.node.ino()), Ino(to.node.ino()));
@@ -112,7 +115,7 @@ fn share(
     }
     let (first, last) = (from.offset / BLOCK_BYTES, (from.offset + whole) / BLOCK_BYTES);
     if !change.gate.dirty.collect(source, first, last).is_empty() {
-        flush::flush(&mut change.gate.dirty, stager, &mut change.txn, &[source], Early::default())?;
+        flush::flush(&mut change.gate.dirty, stager, &mut change.txn, &[source], early)?;
         // The gate stays closed until this transaction is visible, so nobody needs the flushed blocks; and those
         // in the target's range must not show over what is shared.
         change.gate.dirty.settled();

@@ -90,6 +90,13 @@ fn check_space(heads: &Heads, head: &Head, ino: Ino, bytes: u64) -> Result<()> {
 
 /// See [`Operations::lseek`](crate::ops::Operations::lseek).
 pub fn seek(heads: &Heads, node: NodeId, handle: Handle, offset: u64, target: SeekTarget) -> Result<u64> {
+    // The kernel asks with the inode locked and its own pages unwritten: stores to a mapping, and with the write-back
+    // cache every write, so that it may even know a larger size. Only a file that is open for writing has any, and a
+    // mapping keeps it open. Before `copy_file_range`, and where `fallocate` takes content away, the kernel writes its
+    // pages by itself.
+    if heads.handles.is_writer(node) {
+        heads.kernel().drain(node);
+    }
     let content = content_any(heads, node, handle, offset, u64::MAX - BLOCK_BYTES)?;
     if offset >= content.inode.size {
         return Err(Error::NoSuchOffset);

@@ -4,7 +4,7 @@ use super::orphan::drop_reference;
 use super::setattr::set_attributes;
 use crate::fs::attributes::flags::check_open;
 use crate::fs::commits::Commits;
-use crate::fs::heads::{Place, place};
+use crate::fs::heads::{Place, opened_to_write, place};
 use crate::ops::{Caller, Error, FileType, Handle, NodeId, OpenFlags, Result, SetAttr};
 
 /// See [`Operations::open`](crate::ops::Operations::open).
@@ -28,6 +28,9 @@ pub fn open_file(commits: &Commits, caller: &Caller, node: NodeId, flags: OpenFl
         check_open(inode, flags)?;
         Ok(OpenFlags { sync: flags.sync || inode.flags.sync, ..flags })
     })?;
+    if flags.write && node.is_live() {
+        opened_to_write(heads, node);
+    }
     if flags.truncate {
         let cut = SetAttr { size: Some(0), ..SetAttr::default() };
         if let Err(e) = set_attributes(commits, caller, node, &cut) {
@@ -40,6 +43,8 @@ pub fn open_file(commits: &Commits, caller: &Caller, node: NodeId, flags: OpenFl
 
 /// Closes a file or directory.
 pub fn close_handle(commits: &Commits, node: NodeId, handle: Handle) {
-    commits.heads.handles.remove(handle);
+    if commits.heads.handles.remove(handle) {
+        commits.heads.shown.closed(node);
+    }
     drop_reference(commits, node, false);
 }

@@ -51,7 +51,9 @@ pub fn set_attributes(
     if chown && ino == Ino::ROOT {
         heads.forget_snapdir(); // it belongs to the same owner
     }
-    Ok((attr(heads, node, &inode), Duration::MAX))
+    let shown = attr(heads, node, &inode);
+    heads.shown.doubt(node);
+    Ok((shown, Duration::MAX))
 }
 
 fn apply_attributes(inode: &mut Inode, set: &SetAttr, now: Timestamp) {

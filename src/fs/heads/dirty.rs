@@ -5,7 +5,7 @@
 //! readable as settling until that transaction is known to be visible. No I/O here; the flush is in `flush`.
 
 use crate::format::{BLOCK_BYTES, Ino};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Content of one block. Shared with readers; a writer copies it when they still hold it.
@@ -27,6 +27,10 @@ pub struct Dirty {
     files: BTreeMap<Ino, Blocks>,
     settling: BTreeMap<Ino, Blocks>,
     held: HashMap<Ino, Held>,
+    /// How many blocks of each file are fresh, if any are.
+    fresh: HashMap<Ino, u64>,
+    /// Files that the newest round, or a change since, let settle.
+    placed: HashSet<Ino>,
     blocks: u64,
     round: u64,
     watch: Watch,
@@ -48,6 +52,11 @@ pub struct Pass {
     watch: u64,
     /// The first has 0.
     pub number: usize,
+}
+
+impl Pass {
+    /// No pass that is watched: what was seen is looked at again.
+    pub const UNWATCHED: Pass = Pass { watch: u64::MAX, number: 0 };
 }
 
 /// What happens to files while what waits is put onto the device early: from the first pass to the beginning of the
@@ -100,6 +109,11 @@ impl Dirty {
         out.into_iter().collect()
     }
 
+    /// Blocks of a file that have no place yet, in order.
+    pub fn collect_waiting(&self, ino: Ino) -> Vec<(u64, Block)> {
+        self.blocks(ino).map(|(n, block)| (n, block.clone())).collect()
+    }
+
     /// How many blocks of `from..to` are not delayed yet.
     pub fn missing(&self, ino: Ino, from: u64, to: u64) -> u64 {
         let have = self.files.get(&ino).map_or(0, |b| b.range(from..to).count() as u64);
@@ -120,10 +134,14 @@ impl Dirty {
     pub fn edit(&mut self, ino: Ino, block: u64, load: impl FnOnce() -> DirtyBlock) -> &mut [u8; 4096] {
         self.watch.touch(ino);
         let blocks = self.files.entry(ino).or_default();
-        let added = &mut self.blocks;
+        let (added, fresh) = (&mut self.blocks, &mut self.fresh);
         let b = blocks.entry(block).or_insert_with(|| {
             *added += 1;
-            load()
+            let loaded = load();
+            if loaded.fresh {
+                *fresh.entry(ino).or_default() += 1;
+            }
+            loaded
         });
         Arc::make_mut(&mut b.data)
     }
@@ -134,10 +152,9 @@ impl Dirty {
         let Some(blocks) = self.files.get_mut(&ino) else { return false };
         self.watch.touch(ino);
         let gone: Vec<u64> = blocks.range(from..to).map(|(n, _)| *n).collect();
-        for n in &gone {
-            blocks.remove(n);
-        }
+        let fresh = gone.iter().filter_map(|n| blocks.remove(n)).filter(|b| b.fresh).count();
         self.blocks -= gone.len() as u64;
+        less_fresh(&mut self.fresh, ino, fresh as u64);
         if blocks.is_empty() {
             self.files.remove(&ino);
             self.held.remove(&ino);
@@ -155,14 +172,21 @@ impl Dirty {
     /// Notes that the tree maps the blocks `from..to` now.
     pub fn mapped(&mut self, ino: Ino, from: u64, to: u64) {
         self.recount(ino);
+        let mut mapped = 0;
         for b in self.files.get_mut(&ino).into_iter().flat_map(|b| b.range_mut(from..to)) {
-            b.1.fresh = false;
+            mapped += u64::from(std::mem::take(&mut b.1.fresh));
         }
+        less_fresh(&mut self.fresh, ino, mapped);
     }
 
     /// Delayed blocks that are in no count of the inode yet.
     pub fn fresh_blocks(&self, ino: Ino) -> u64 {
-        self.files.get(&ino).map_or(0, |b| b.values().filter(|b| b.fresh).count() as u64)
+        self.fresh.get(&ino).copied().unwrap_or(0)
+    }
+
+    /// True if blocks of a file are delayed, or were until the newest round.
+    pub fn waits(&self, ino: Ino) -> bool {
+        self.files.contains_key(&ino) || self.placed.contains(&ino)
     }
 
     /// Files with delayed data.
@@ -223,6 +247,8 @@ impl Dirty {
         if let Some(blocks) = self.files.remove(&ino) {
             self.watch.touch(ino);
             self.held.remove(&ino);
+            self.fresh.remove(&ino);
+            self.placed.insert(ino);
             self.blocks -= blocks.len() as u64;
             self.settling.insert(ino, blocks);
         }
@@ -236,6 +262,7 @@ impl Dirty {
     /// A commit or snapshot starts: every earlier transaction is visible. Returns its number.
     pub fn begin_round(&mut self) -> u64 {
         self.settled();
+        self.placed.clear();
         self.held.clear();
         self.round += 1;
         if std::mem::take(&mut self.watch.on) {
@@ -248,6 +275,16 @@ impl Dirty {
     pub fn end_round(&mut self, round: u64) {
         if self.round == round {
             self.settled();
+        }
+    }
+}
+
+/// Takes so many off the count of a file.
+fn less_fresh(fresh: &mut HashMap<Ino, u64>, ino: Ino, fewer: u64) {
+    if let Some(count) = fresh.get_mut(&ino).filter(|_| fewer > 0) {
+        *count -= fewer;
+        if *count == 0 {
+            fresh.remove(&ino);
         }
     }
 }

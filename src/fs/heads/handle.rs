@@ -57,25 +57,32 @@ impl Handles {
         }
     }
 
-    /// Closes.
-    pub fn remove(&self, handle: Handle) {
+    /// Closes. True if nobody writes the live node any more, and this one did.
+    pub fn remove(&self, handle: Handle) -> bool {
         let mut t = self.0.lock();
-        let Some(open) = t.open.remove(&handle.0) else { return };
+        let Some(open) = t.open.remove(&handle.0) else { return false };
         if open.node.is_live() {
-            let left = t.counts.get_mut(&open.node).map_or(0, |count| {
+            let (left, writers) = t.counts.get_mut(&open.node).map_or((0, 0), |count| {
                 count.0 -= 1;
                 count.1 -= u32::from(open.flags.write);
-                count.0
+                *count
             });
             if left == 0 {
                 t.counts.remove(&open.node);
             }
+            return open.flags.write && writers == 0;
         }
+        false
     }
 
     /// True if a handle of the live node is open.
     pub fn is_open(&self, node: NodeId) -> bool {
         self.0.lock().counts.contains_key(&node)
+    }
+
+    /// True if the live node is open for writing.
+    pub fn is_writer(&self, node: NodeId) -> bool {
+        self.0.lock().counts.get(&node).is_some_and(|count| count.1 > 0)
     }
 
     /// Live nodes that are open for writing.

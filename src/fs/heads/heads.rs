@@ -9,6 +9,7 @@ use super::change::Change;
 use super::handle::{Handles, Open};
 use super::head::{Gate, Head};
 use super::node::{Place, place, snapdir_node};
+use super::shown::Shown;
 use crate::clock::Clock;
 use crate::format::Ino;
 use crate::format::inode::Inode;
@@ -29,6 +30,8 @@ pub struct Heads {
     pub clock: Clock,
     /// Open files and directories.
     pub handles: Handles,
+    /// Numbers of blocks that the kernel keeps.
+    pub shown: Shown,
     main: Arc<Head>,
     kernel: RwLock<KernelRef>,
     /// Nodes that lost set-id bits by a request whose answer does not say so: the kernel has to be told.
@@ -43,6 +46,7 @@ impl Heads {
             options,
             clock,
             handles: Handles::default(),
+            shown: Shown::default(),
             main: Arc::new(Head::new(NodeId::ROOT, main)),
             kernel: RwLock::new(Arc::new(NoKernel)),
             fallen: Mutex::default(),

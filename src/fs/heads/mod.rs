@@ -4,6 +4,7 @@
 //! collected into the tree; what requests mean is said in the rooms above.
 
 mod around;
+mod blocks;
 mod change;
 mod dirty;
 mod handle;
@@ -12,7 +13,9 @@ mod head;
 mod heads;
 mod misses;
 mod node;
+mod shown;
 
+pub use blocks::{opened_to_write, show_blocks, tell_all_blocks, tell_blocks};
 pub use change::Change;
 pub use dirty::{Block, Dirty, DirtyBlock, Pass, zero_block};
 pub use handle::Open;

@@ -5,6 +5,7 @@ use crate::device::{Call, Op, Sim};
 use crate::format::{BLOCK_BYTES, Ino};
 use crate::fs::attributes::Writer;
 use crate::fs::content::change_of_size;
+use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -383,4 +384,57 @@ fn a_truncation_gives_space_beyond_the_end_back() {
         t.fs.commit().unwrap();
         t.prove();
     }
+}
+
+/// A kernel that says of which nodes it was told to forget the attributes.
+#[derive(Default)]
+struct Forgetful(Mutex<Vec<NodeId>>);
+
+impl Kernel for Forgetful {
+    fn write_back(&self, _nodes: &[(NodeId, u64)]) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn forget_attributes(&self, node: NodeId) {
+        self.0.lock().push(node);
+    }
+    fn invalidate_node(&self, _node: NodeId) {}
+    fn invalidate_entry(&self, _parent: NodeId, _name: &[u8]) {}
+}
+
+#[test]
+fn the_kernel_forgets_a_number_of_blocks_that_it_was_told_and_that_changed() {
+    let t = T::new();
+    let kernel = Arc::new(Forgetful::default());
+    t.fs.set_kernel(kernel.clone());
+    let told = || std::mem::take(&mut *kernel.0.lock());
+    t.compress(ROOT, "zstd");
+    let files = ["asked", "nobody asked", "does not shrink"].map(|name| {
+        let f = t.create(ROOT, name);
+        let mut content = vec![7; 40_960];
+        if name == "does not shrink" {
+            fastrand::Rng::with_seed(1).fill(&mut content);
+        }
+        t.write(f, 0, &content);
+        t.fs.release(f.0, f.1);
+        f.0
+    });
+    assert_eq!([files[0], files[2]].map(|f| t.attr(f).blocks), [80, 80]);
+    told();
+    t.fs.commit().unwrap();
+    assert_eq!(told(), [files[0]]);
+    assert_eq!((t.attr(files[0]).blocks, t.attr(files[2]).blocks), (8, 80));
+    t.fs.commit().unwrap();
+    assert!(told().is_empty(), "once is enough");
+
+    // What the kernel's own pages become, of a file that stays open.
+    let f = t.create(ROOT, "open");
+    t.write(f, 0, &[1; 8192]);
+    t.fs.fsync(f.0, f.1, SyncScope::All).unwrap();
+    assert_eq!((told(), t.attr(f.0).blocks), (vec![f.0], 16));
+    t.fs.fsync(f.0, f.1, SyncScope::All).unwrap();
+    assert!(told().is_empty());
+    t.write(f, 8192, &[1; 4096]);
+    t.fs.commit().unwrap();
+    assert_eq!(told(), [f.0]);
+    t.fs.release(f.0, f.1);
 }
