@@ -11,6 +11,7 @@ use super::report::{Content, Listener, Progress, Rescued, SalvageError, State, S
 use crate::format::inode::Inode;
 use crate::format::{Ino, Key, Kind};
 use crate::ops::FileType;
+use crate::sys;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 
@@ -249,10 +250,14 @@ fn is_about_name(e: &io::Error) -> bool {
     matches!(e.kind(), AlreadyExists | InvalidFilename | InvalidInput)
 }
 
-/// Failures after which writing on is of no use.
+/// Failures after which writing on is of no use. A file that is too long for the host is no such; one that is too long
+/// for this process is.
 fn is_fatal(e: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, OutOfMemory, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    let kinds =
-        matches!(e.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem | FileTooLarge | OutOfMemory);
-    kinds || crate::sys::is_out_of_descriptors(e)
+    let limited = || sys::process::file_bytes_max() < u64::MAX;
+    match e.kind() {
+        StorageFull | QuotaExceeded | ReadOnlyFilesystem | OutOfMemory => true,
+        FileTooLarge => limited(),
+        _ => sys::is_out_of_descriptors(e),
+    }
 }
