@@ -40,7 +40,9 @@ pub(super) fn serve(job: &Job, ready: &mut dyn FnMut()) -> Result<(), Failure> {
     abort_on_panic();
     process::share_heap();
     process::drop_privileges().map_err(|e| failed(format!("cannot give up privileges: {e}")))?;
-    crate::fuse::check_point(job.point).map_err(failed)?; // before a store is made for nothing
+    // Before a store is made for nothing.
+    super::apart::check(job.store, job.point).map_err(failed)?;
+    crate::fuse::check_point(job.point).map_err(failed)?;
     let engine = job.backend.open(job.store, &job.options.store)?;
     let served = mount_and_wait(job, &engine, ready);
     match served {
