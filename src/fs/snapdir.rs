@@ -169,6 +169,7 @@ impl Fs {
             return Err(Error::Busy);
         }
         self.volume.delete_snapshot(info.id)?;
+        self.kernel().detach_below(NodeId::new(info.id.0, Ino::ROOT.0), name);
         self.forget_snapdir();
         self.outlive()
     }

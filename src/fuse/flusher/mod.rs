@@ -128,6 +128,11 @@ impl Flusher {
         self.ask(&Order::Prove).map(drop)
     }
 
+    /// The mount that it is for; none before [`Flusher::attend`].
+    pub(super) fn mount(&self) -> Option<MountId> {
+        self.shared.state.lock().mount
+    }
+
     /// Writes dirty pages of at most [`NODES_MAX`] nodes back. Returns those that their own mode keeps from it.
     pub(super) fn write_back(&self, nodes: Vec<(u64, u64)>) -> io::Result<Vec<u64>> {
         self.ask(&Order::WriteBack(nodes))
