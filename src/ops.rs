@@ -565,6 +565,8 @@ pub trait Kernel: Send + Sync {
     fn invalidate_node(&self, node: NodeId);
     /// Drops a cached name, positive or negative.
     fn invalidate_entry(&self, parent: NodeId, name: &[u8]);
+    /// Detaches what is mounted below a snapshot that is deleted: by its name, with the node of its root.
+    fn detach_below(&self, _snapshot: NodeId, _name: &[u8]) {}
 }
 
 /// A transport that keeps no cache: for tests and tools without a mount.

@@ -49,7 +49,9 @@ pub(super) fn serve(job: &Job, ready: &mut dyn FnMut()) -> Result<(), Failure> {
         let what = format!("this process may have {files} open files, and a mount needs {OPEN_FILES_MIN}");
         return Err(failed(format!("{what}: raise the limit ('ulimit -n')")));
     }
-    crate::fuse::check_point(job.point).map_err(failed)?; // before a store is made for nothing
+    // Before a store is made for nothing.
+    super::apart::check(job.store, job.point).map_err(failed)?;
+    crate::fuse::check_point(job.point).map_err(failed)?;
     let engine = job.backend.open(job.store, &job.options.store)?;
     let served = mount_and_wait(job, &engine, ready);
     match served {

@@ -3,6 +3,7 @@
 //! A command talks to the running daemon over [`ctl`](crate::ctl), or opens the store through [`engine`]; `mount` is
 //! the daemon. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 damage found, 32 failed when called by mount(8).
 
+mod apart;
 mod args;
 mod background;
 mod builtin;

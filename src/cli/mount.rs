@@ -50,6 +50,7 @@ pub(super) fn run(backend: &dyn Backend, args: &MountArgs) -> Result<(), Failure
 /// The store is open already: its daemon mounts the snapshot.
 fn ask_daemon(daemon: Client, args: &MountArgs, lists: &[String]) -> Result<(), Failure> {
     let failed = |message: String| Failure::new(Code::Other, message);
+    super::apart::check(&args.store, &args.point).map_err(failed)?;
     let point = fuse::check_point(&args.point).map_err(failed)?;
     let request = json!({"point": point, "options": lists});
     let answer = daemon.call("mount", request, &mut |_| {})?;

@@ -5,6 +5,7 @@
 //! for them that a request under way may hold.
 
 use super::flusher::{Flusher, NODES_MAX};
+use super::mounts;
 use crate::ops::{Caller, Kernel, NodeId};
 use crate::sys::process;
 use fuser::{INodeNo, Notifier};
@@ -12,6 +13,7 @@ use parking_lot::Mutex;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
@@ -19,6 +21,8 @@ use std::thread::JoinHandle;
 enum Notice {
     Node(NodeId),
     Entry(NodeId, Vec<u8>),
+    /// Root and name of a snapshot that is deleted.
+    Below(NodeId, Vec<u8>),
     Stop,
 }
 
@@ -33,10 +37,10 @@ pub(super) struct FuseKernel {
 impl FuseKernel {
     pub(super) fn start(notifier: Notifier, flusher: Arc<Flusher>) -> io::Result<FuseKernel> {
         let (notices, queue) = mpsc::channel();
-        let sender = notifier.clone();
+        let (sender, about) = (notifier.clone(), flusher.clone());
         let sending = std::thread::Builder::new()
             .name("fuse-notify".into())
-            .spawn(move || send_notices(&sender, &queue))?;
+            .spawn(move || send_notices(&sender, &about, &queue))?;
         Ok(FuseKernel { notifier, flusher, notices: Mutex::new(notices), sending: Mutex::new(Some(sending)) })
     }
 
@@ -92,17 +96,34 @@ impl Kernel for FuseKernel {
     fn invalidate_entry(&self, parent: NodeId, name: &[u8]) {
         self.queue(Notice::Entry(parent, name.to_vec()));
     }
+
+    fn detach_below(&self, snapshot: NodeId, name: &[u8]) {
+        self.queue(Notice::Below(snapshot, name.to_vec()));
+    }
 }
 
 fn named(node: NodeId, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("writing back inode {}: {error}", node.ino()))
 }
 
-fn send_notices(notifier: &Notifier, queue: &Receiver<Notice>) {
+/// `rmdir` makes the kernel forget the name of a snapshot, and then nobody can come to what is mounted below. Dropping the
+/// names in the snapshot's root that lead there detaches it, in all mount namespaces. The kernel has the directory locked
+/// until the `rmdir` is over; this waits for it.
+fn detach_below(notifier: &Notifier, flusher: &Flusher, root: NodeId, snapshot: &[u8]) -> io::Result<()> {
+    let Some(mount) = flusher.mount() else { return Ok(()) };
+    let dir = Path::new(".snapshots").join(OsStr::from_bytes(snapshot));
+    for name in mounts::names_below(mount, &dir)? {
+        notifier.inval_entry(INodeNo(root.0), &name)?;
+    }
+    Ok(())
+}
+
+fn send_notices(notifier: &Notifier, flusher: &Flusher, queue: &Receiver<Notice>) {
     while let Ok(notice) = queue.recv() {
         let sent = match &notice {
             Notice::Node(node) => notifier.inval_inode(INodeNo(node.0), 0, 0),
             Notice::Entry(parent, name) => notifier.inval_entry(INodeNo(parent.0), OsStr::from_bytes(name)),
+            Notice::Below(root, name) => detach_below(notifier, flusher, *root, name),
             Notice::Stop => return,
         };
         if let Err(e) = sent {

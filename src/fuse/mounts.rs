@@ -2,6 +2,7 @@
 //! so a hung or dead mount cannot block it.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
@@ -91,6 +92,19 @@ pub fn hiding<'a>(all: &'a [Mount], target: &Mount) -> Option<&'a Mount> {
     let hides =
         |m: &&Mount| way.contains(&m.parent) && !way.contains(&m.id) && target.point.starts_with(&m.point);
     all.iter().rfind(hides)
+}
+
+/// The names in `dir`, a path from the root of this mount's file system, that lead to a mount below it.
+pub fn names_below(mount: MountId, dir: &Path) -> io::Result<BTreeSet<OsString>> {
+    let all = all()?;
+    let mut names = BTreeSet::new();
+    for ours in all.iter().filter(|m| m.device == mount.device && m.root == Path::new("/")) {
+        let dir = ours.point.join(dir);
+        let below = all.iter().filter(|m| m.parent == ours.id);
+        let ways = below.filter_map(|m| m.point.strip_prefix(&dir).ok());
+        names.extend(ways.filter_map(|way| Some(way.iter().next()?.to_os_string())));
+    }
+    Ok(names)
 }
 
 /// `36 35 98:0 /root /point opts shared:1 - type source superopts`, fields escaped with octal digits.

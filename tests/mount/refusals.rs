@@ -144,6 +144,45 @@ fn bad_mount_points() {
     assert_eq!(p.fingerprint(), before);
 }
 
+#[test]
+fn a_mount_point_in_its_store_or_above_it() {
+    if !can_mount() {
+        return;
+    }
+    let p = filled();
+    for dir in ["store/in", "above", "other"] {
+        fs::create_dir(p.at(dir)).unwrap();
+    }
+    std::os::unix::fs::symlink("store", p.at("link")).unwrap();
+    p.ok(&["init", "above/image", "--size", "64M"]);
+    let before = p.fingerprint();
+    for (store, point, word) in [
+        ("store", "store", "the store itself"),
+        ("store", "link", "the store itself"),
+        ("link", "other/../store/in", "inside"),
+        ("store", ".", "above"),
+        ("above/image", "above", "above"),
+        ("above/new", "above", "above"),
+    ] {
+        told(p.run(&["mount", store, point]), &[word, "choose"]);
+    }
+    assert!(!p.at("above/new").exists() && p.fingerprint() == before);
+    if is_root()
+        && Command::new("mount")
+            .arg("--bind")
+            .arg(p.at("store/in"))
+            .arg(p.at("other"))
+            .status()
+            .unwrap()
+            .success()
+    {
+        let said = p.run(&["mount", "store", "other"]);
+        assert!(Command::new("umount").arg(p.at("other")).status().unwrap().success());
+        told(said, &["inside", "choose"]);
+    }
+    fs::remove_dir(p.at("store/in")).unwrap();
+}
+
 /// Changes every superblock slot that is in use, and seals it again.
 fn patch_slots(p: &Place, change: impl Fn(&mut [u8])) {
     for name in ["store/super.a", "store/super.b"] {

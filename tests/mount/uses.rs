@@ -257,6 +257,55 @@ fn bind_mounts_and_mount_namespaces() {
 }
 
 #[test]
+fn a_mount_below_a_snapshot_goes_with_it() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    fs::create_dir_all(p.path("d/deep")).unwrap();
+    fs::create_dir(p.at("e")).unwrap();
+    for (place, how) in
+        [("d", "rmdir mnt/.snapshots/a"), ("d/deep", "rmdir mnt/.snapshots/a"), ("d", "snapfs delete mnt a")]
+    {
+        p.snapshot("a");
+        if shell(&p, &format!("mount --bind e mnt/.snapshots/a/{place}")).code != 0 {
+            skipped("no right to bind a directory");
+            break;
+        }
+        is_ok(&shell(&p, how), "");
+        let is_there = || mounts::all().unwrap().iter().any(|m| m.point.starts_with(p.path(".snapshots")));
+        place::wait("the mount below the snapshot", || !is_there());
+    }
+    fs::remove_dir(p.at("e")).unwrap();
+    p.umount();
+    p.check();
+}
+
+#[test]
+fn a_mount_that_is_moved_renamed_or_covered_goes_on() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    for options in ["", "-o cache=writeback"] {
+        let script = format!(
+            "set -e; mount --make-rprivate /; mkdir -p up/m other; snapfs mount store up/m {options}; \
+             exec 3>up/m/f; echo one >&3; mv up moved; mkdir moved/m/.snapshots/renamed; \
+             echo two >&3; mount --move moved/m other; mkdir other/.snapshots/moved; \
+             cd other; echo three >&3; mount -t tmpfs none \"$PWD\"; mkdir .snapshots/covered; \
+             mount -t tmpfs none \"$PWD\"; mount -t tmpfs none \"${{PWD%/*}}\"; echo four >&3; mkdir .snapshots/deep; \
+             umount \"${{PWD%/*}}\"; umount \"$PWD\"; umount \"$PWD\"; \
+             for s in renamed moved covered deep; do wc -l <.snapshots/$s/f; rmdir .snapshots/$s; done; \
+             cd ..; exec 3>&-; snapfs umount other; rmdir other moved/m moved"
+        );
+        let Some(said) = apart(&p, &script) else { return skipped("no right to move mounts") };
+        is_ok(&said, "1\n2\n3\n4\n");
+        place::wait("the store to be closed", || p.run(&["check", "store"]).code == 0);
+    }
+}
+
+#[test]
 fn locks_of_all_kinds() {
     if !can_mount() {
         return;

@@ -206,6 +206,7 @@ impl Past {
             return Err(Error::Busy);
         }
         self.commits.heads.volume.delete_snapshot(info.id)?;
+        self.commits.heads.kernel().detach_below(NodeId::new(info.id.0, Ino::ROOT.0), name);
         self.commits.heads.forget_snapdir();
         self.commits.outlive()
     }

@@ -128,6 +128,11 @@ impl Flusher {
         self.ask(&Order::Prove).map(drop)
     }
 
+    /// The mount that it is for; none before [`Flusher::attend`].
+    pub(super) fn mount(&self) -> Option<MountId> {
+        self.shared.state.lock().mount
+    }
+
     /// Writes dirty pages of at most [`NODES_MAX`] nodes back. Returns those that their own mode keeps from it.
     pub(super) fn write_back(&self, nodes: Vec<(u64, u64)>) -> io::Result<Vec<u64>> {
         self.ask(&Order::WriteBack(nodes))
@@ -273,10 +278,12 @@ fn keep(shared: &Shared) {
 
 fn start_process(shared: &Shared) -> io::Result<(Child, Line)> {
     let (ours, theirs) = UnixStream::pair()?;
+    let mount = shared.state.lock().mount;
     let child = Command::new(&shared.program)
         .arg0("snapfs")
         .arg(VERB)
         .arg(std::process::id().to_string())
+        .arg(serde_json::to_string(&mount)?)
         .stdin(OwnedFd::from(theirs))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -284,9 +291,8 @@ fn start_process(shared: &Shared) -> io::Result<(Child, Line)> {
         .spawn()?;
     shared.registered.0.store(child.id(), Ordering::Relaxed);
     let line = Line { socket: ours, one_at_a_time: Mutex::new(()), has_answered: AtomicBool::new(false) };
-    let mount = shared.state.lock().mount;
     if let Some(mount) = mount {
-        let _ = line.exchange(&Order::Attend(mount)); // if that fails, so does the next order
+        let _ = line.exchange(&Order::Attend(mount)); // it knows already: this shows that it lives
     }
     Ok((child, line))
 }

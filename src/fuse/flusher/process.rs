@@ -21,7 +21,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The first argument of a program that is to be a flusher; the second is the process that starts it.
+/// The first argument of a program that is to be a flusher. Then come the process that starts it, and the mount as JSON:
+/// one that is started anew knows it from its first instruction on, should the daemon die by then.
 pub(super) const VERB: &str = "flusher";
 /// How often the hidden directory is asked for, a millisecond apart.
 const HIDDEN_TRIES: u32 = 1000;
@@ -30,28 +31,27 @@ const HIDDEN_TRIES: u32 = 1000;
 /// Called before anything else is done.
 pub fn run_flusher(args: &[OsString]) -> Option<u8> {
     match args {
-        [_, verb, parent] if verb.as_os_str() == VERB => {
+        [_, verb, parent, mount] if verb.as_os_str() == VERB => {
             let parent = parent.to_str().and_then(|pid| pid.parse().ok())?;
-            Some(u8::from(run(parent).is_err()))
+            let mount = serde_json::from_str(mount.to_str()?).ok()?;
+            Some(u8::from(run(parent, mount).is_err()))
         }
         _ => None,
     }
 }
 
-fn run(parent: u32) -> io::Result<()> {
+fn run(parent: u32, mount: Option<MountId>) -> io::Result<()> {
     process::close_inherited()?;
     process::block_termination_signals()?;
     std::env::set_current_dir("/")?;
     process::drop_privileges()?;
     process::expect_parents_end()?;
-    if std::os::unix::process::parent_id() != parent {
-        return Err(io::Error::other("the daemon has ended already"));
-    }
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let mount = Arc::new(Mutex::new(None));
+    let mount = Arc::new(Mutex::new(mount));
     let watched = mount.clone();
+    let has_ended = std::os::unix::process::parent_id() != parent;
     std::thread::Builder::new().spawn(move || {
-        if process::wait_parents_end().is_ok()
+        if (has_ended || process::wait_parents_end().is_ok())
             && let Some(mount) = *watched.lock()
         {
             cut(mount);
