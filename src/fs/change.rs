@@ -11,7 +11,7 @@ use super::error::inconsistent;
 use super::intent::Note;
 use super::items::Items;
 use crate::format::inode::Inode;
-use crate::format::{BLOCK_BYTES, Ino, Key, Kind};
+use crate::format::{BLOCK_BYTES, Ino, Key, Kind, LineId};
 use crate::ops::{Error, FileType, Result, Timestamp};
 use crate::volume::{Need, Purpose, Txn, View, VolumeError};
 use parking_lot::{Mutex, RwLockWriteGuard};
@@ -57,7 +57,7 @@ impl Fs {
             return Err(Error::ReadOnly);
         }
         let mut gate = self.gate.write();
-        let txn = self.volume.begin();
+        let txn = self.volume.begin(LineId::MAIN)?;
         gate.dirty.settled();
         let now = self.clock.now();
         let fallen = (Vec::new(), &self.fallen);

@@ -51,7 +51,7 @@ impl Fs {
         change.put_inode(ino, &inode);
         change.add_name(dir, name, ino, new.kind)?;
         change.finish(Purpose::Write)?;
-        Ok(self.entry(NodeId::new(0, ino.0), &inode))
+        Ok(self.entry(NodeId::live(0, ino.0), &inode))
     }
 
     /// See [`Operations::symlink`](crate::ops::Operations::symlink).
@@ -104,7 +104,7 @@ impl Fs {
 
     /// See [`Operations::link`](crate::ops::Operations::link).
     pub(super) fn make_link(&self, node: NodeId, parent: NodeId, name: &[u8]) -> Result<Entry> {
-        if node.view() != parent.view() {
+        if node.tree() != parent.tree() {
             return Err(Error::CrossView);
         }
         let dir = live_target(parent)?;

@@ -12,7 +12,7 @@ use super::items::Items;
 use super::name::{SNAPDIR_NAME, check_name};
 use super::options::SnapdirMode;
 use crate::format::dirent::Bucket;
-use crate::format::{Ino, Key, Kind};
+use crate::format::{Ino, Key, Kind, LineId};
 use crate::ops::{Caller, DirEntry, Entry, Error, FileType, Handle, NodeId, OpenFlags, Result, SetAttr};
 use crate::volume::View;
 
@@ -95,7 +95,7 @@ impl Fs {
 
     fn child_entry(&self, view: &View, parent: NodeId, ino: Ino) -> Result<Entry> {
         let inode = view.inode(ino)?.ok_or_else(|| inconsistent(ino, "has a name but no inode"))?;
-        Ok(self.entry(NodeId::new(parent.view(), ino.0), &inode))
+        Ok(self.entry(parent.sibling(ino.0), &inode))
     }
 
     /// True if `.snapshots` is found in the live directory.
@@ -121,7 +121,7 @@ impl Fs {
             return Ok(());
         }
         if node == NodeId::ROOT && self.options.snapdir == SnapdirMode::Visible {
-            let snapdir = NodeId::new(NodeId::SNAPDIR_VIEW, dir.0);
+            let snapdir = NodeId::snapdir(0, dir.0);
             let entry = || self.snapdir_entry(dir);
             listing.give(COOKIE_SNAPDIR, snapdir, FileType::Directory, SNAPDIR_NAME, entry)?;
         }
@@ -136,7 +136,7 @@ impl Fs {
             let mut bucket = Bucket::decode(&value).map_err(|e| damaged(dir, e))?;
             bucket.entries.sort_unstable_by_key(|e| e.slot);
             for e in &bucket.entries {
-                let child = NodeId::new(node.view(), e.ino.0);
+                let child = node.sibling(e.ino.0);
                 let entry = || self.child_entry(view, node, e.ino);
                 if !listing.give(e.cookie(key.rest), child, e.kind, &e.name, entry)? {
                     return Ok(false);
@@ -151,7 +151,7 @@ impl Fs {
         let view = match place(node) {
             Place::Live(_) => None,
             Place::Snapshot(..) if flags.write || flags.truncate => return Err(Error::ReadOnly),
-            Place::Snapshot(view, _) => Some(self.volume.snapshot(view)?),
+            Place::Snapshot(slot, _) => Some(self.snapshot_at(slot)?),
             Place::Snapdir(_) => return Err(Error::IsADirectory),
         };
         if view.is_none() && self.options.read_only && (flags.write || flags.truncate) {
@@ -163,7 +163,7 @@ impl Fs {
             let ino = Ino(node.ino());
             let inode = match &view {
                 Some(view) => view.inode(ino)?,
-                None => self.volume.live().inode(ino)?,
+                None => self.volume.live(LineId::MAIN)?.inode(ino)?,
             };
             let inode = inode.ok_or(Error::Stale)?;
             match inode.kind {
@@ -202,7 +202,7 @@ impl Fs {
                 self.snapdir_attr(dir)?;
                 None
             }
-            Place::Snapshot(view, _) => Some(self.volume.snapshot(view)?),
+            Place::Snapshot(slot, _) => Some(self.snapshot_at(slot)?),
             Place::Live(_) => None,
         };
         let _gate = self.gate.read();
@@ -210,7 +210,7 @@ impl Fs {
             let ino = Ino(node.ino());
             let inode = match &view {
                 Some(view) => view.inode(ino)?,
-                None => self.volume.live().inode(ino)?,
+                None => self.volume.live(LineId::MAIN)?.inode(ino)?,
             };
             if inode.ok_or(Error::Stale)?.kind != FileType::Directory {
                 return Err(Error::NotADirectory);
@@ -231,7 +231,7 @@ impl Fs {
 /// The node of `..`: above the root of a snapshot is the `.snapshots` that it was entered by.
 fn parent_node(node: NodeId, parent: Ino) -> NodeId {
     match place(node) {
-        Place::Snapshot(_, Ino::ROOT) => NodeId::new(NodeId::SNAPDIR_VIEW, Ino::ROOT.0),
-        _ => NodeId::new(node.view(), parent.0),
+        Place::Snapshot(_, Ino::ROOT) => NodeId::snapdir(0, Ino::ROOT.0),
+        _ => node.sibling(parent.0),
     }
 }

@@ -11,7 +11,7 @@ use super::extents::{self, Keep};
 use super::intent::{Note, inline_first_block};
 use super::items::Items;
 use crate::format::inode::Inode;
-use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind};
+use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind, LineId};
 use crate::limits::INLINE_BYTES_MAX;
 use crate::volume::{Part, Staged, Txn, Volume, VolumeError};
 use parking_lot::RwLock;
@@ -93,9 +93,10 @@ pub(super) fn stage_early(gate: &RwLock<Gate>, stager: Stager) -> Early {
     for _ in 0..EARLY_PASSES {
         let (pass, mut waiting, done, view) = {
             let mut gate = gate.write();
+            let Ok(view) = stager.volume.live(LineId::MAIN) else { break };
             let (pass, waiting) = gate.dirty.begin_pass(before);
             let done = unchanged(&gate.dirty, |ino| gate.dirty.is_touched(ino), &early).1;
-            (pass, waiting, done, stager.volume.live())
+            (pass, waiting, done, view)
         };
         let mut done = Passed(&done);
         waiting.retain(|(ino, n, _)| !done.has(*ino, *n));

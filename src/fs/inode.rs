@@ -10,10 +10,11 @@ use super::flags;
 use super::items::Items;
 use super::snapdir::snapdir_ttl;
 use crate::format::inode::{Inode, MODE_BITS};
-use crate::format::{BLOCK_BYTES, Ino, Key, Kind, ViewId};
+use crate::format::{BLOCK_BYTES, Ino, Key, Kind, LineId, Slot};
 use crate::limits::INLINE_BYTES_MAX;
 use crate::ops::{
-    Attr, Caller, Entry, Error, FileFlags, FileType, Handle, NodeId, Result, SetAttr, SetTime, Timestamp,
+    Attr, Caller, Entry, Error, FileFlags, FileType, Handle, NodeId, NodeKind, Result, SetAttr, SetTime,
+    Timestamp,
 };
 use crate::volume::{Purpose, View};
 use std::sync::Arc;
@@ -25,7 +26,7 @@ pub(super) enum Place {
     /// The live tree.
     Live(Ino),
     /// A snapshot.
-    Snapshot(ViewId, Ino),
+    Snapshot(Slot, Ino),
     /// The `.snapshots` of this live directory.
     Snapdir(Ino),
 }
@@ -33,10 +34,12 @@ pub(super) enum Place {
 /// Where `node` is.
 pub(super) fn place(node: NodeId) -> Place {
     let ino = Ino(node.ino());
-    match node.view() {
-        0 => Place::Live(ino),
-        NodeId::SNAPDIR_VIEW => Place::Snapdir(ino),
-        view => Place::Snapshot(ViewId(view), ino),
+    match node.kind() {
+        NodeKind::Live if node.slot() == Slot::MAIN.0 => Place::Live(ino),
+        NodeKind::Snapshot => Place::Snapshot(Slot(node.slot()), ino),
+        NodeKind::Snapdir => Place::Snapdir(ino),
+        // Nothing that is served here: no snapshot has this slot.
+        NodeKind::Live | NodeKind::Virtual => Place::Snapshot(Slot::MAIN, ino),
     }
 }
 
@@ -57,10 +60,16 @@ impl Fs {
     /// The view that holds a node of the live tree or of a snapshot.
     pub(super) fn view_of(&self, node: NodeId) -> Result<Arc<View>> {
         match place(node) {
-            Place::Live(_) => Ok(Arc::new(self.volume.live())),
-            Place::Snapshot(view, _) => Ok(self.volume.snapshot(view)?),
+            Place::Live(_) => Ok(Arc::new(self.volume.live(LineId::MAIN)?)),
+            Place::Snapshot(slot, _) => self.snapshot_at(slot),
             Place::Snapdir(_) => Err(Error::Invalid),
         }
+    }
+
+    /// The view of the snapshot that has a slot.
+    pub(super) fn snapshot_at(&self, slot: Slot) -> Result<Arc<View>> {
+        let info = self.volume.snapshot_by_slot(slot).ok_or(Error::Stale)?;
+        Ok(self.volume.snapshot(info.id)?)
     }
 
     /// The view of a node through an open handle, which outlives the deletion of a snapshot.
@@ -74,7 +83,7 @@ impl Fs {
 
     /// A live inode.
     pub(super) fn live_inode(&self, ino: Ino) -> Result<Inode> {
-        self.volume.live().inode(ino)?.ok_or(Error::Stale)
+        self.volume.live(LineId::MAIN)?.inode(ino)?.ok_or(Error::Stale)
     }
 
     /// What `stat` shows of an inode.

@@ -291,7 +291,7 @@ impl Fs {
         let fallen = std::mem::take(&mut *self.fallen.lock());
         if !fallen.is_empty() {
             let kernel = self.kernel();
-            fallen.into_iter().for_each(|ino| kernel.forget_attributes(NodeId::new(0, ino.0)));
+            fallen.into_iter().for_each(|ino| kernel.forget_attributes(NodeId::live(0, ino.0)));
         }
     }
 

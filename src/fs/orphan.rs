@@ -7,7 +7,7 @@ use super::Fs;
 use super::intent::Note;
 use super::items::decode_extent;
 use super::truncate::STEP_ITEMS;
-use crate::format::{Ino, Key, Kind};
+use crate::format::{Ino, Key, Kind, LineId};
 use crate::ops::Result;
 use crate::volume::Purpose;
 
@@ -34,7 +34,7 @@ impl Fs {
 
     /// Purges every inode that has a record from before.
     pub(super) fn purge_orphans(&self) -> Result<()> {
-        let view = self.volume.live();
+        let view = self.volume.live(LineId::MAIN)?;
         let (from, to) = (record(Ino(0)), record(Ino::END));
         let mut found = Vec::new();
         for item in view.range(&from, &to) {

@@ -10,7 +10,7 @@ use super::handle::Open;
 use super::items::Items;
 use super::path::path_of;
 use crate::format::inode::Inode;
-use crate::format::{BLOCK_BYTES, Ino};
+use crate::format::{BLOCK_BYTES, Ino, LineId};
 use crate::ops::{Error, FileType, Handle, NodeId, Result};
 use crate::volume::{View, VolumeError};
 use std::ops::Range;
@@ -51,7 +51,7 @@ impl Fs {
             None => {
                 let gate = self.gate.read();
                 let overlay = gate.dirty.collect(ino, from / BLOCK_BYTES, to.div_ceil(BLOCK_BYTES));
-                (Arc::new(self.volume.live()), overlay)
+                (Arc::new(self.volume.live(LineId::MAIN)?), overlay)
             }
         };
         let inode = view.inode(ino)?.ok_or(Error::Stale)?;

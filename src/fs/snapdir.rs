@@ -10,7 +10,7 @@ use super::items::Items;
 use super::pick::pick;
 use crate::clock::rfc3339;
 use crate::format::view::Consistency;
-use crate::format::{Ino, ViewId};
+use crate::format::{Ino, LineId, Slot, ViewId};
 use crate::limits::SNAPSHOT_NAME_BYTES_MAX;
 use crate::ops::{Attr, Entry, Error, FileType, NodeId, RenameMode, Result, Timestamp};
 use crate::volume::{NewSnapshot, SnapshotInfo};
@@ -51,7 +51,7 @@ fn check_snapshot_name(name: &[u8], creator: SnapshotCreator) -> Result<()> {
 
 /// The node of the `.snapshots` in a live directory.
 fn snapdir_node(dir: Ino) -> NodeId {
-    NodeId::new(NodeId::SNAPDIR_VIEW, dir.0)
+    NodeId::snapdir(0, dir.0)
 }
 
 /// Held while a snapshot is made, renamed or deleted.
@@ -84,7 +84,7 @@ impl Fs {
 
     /// All snapshots, oldest first.
     pub fn snapshots(&self) -> Vec<SnapshotInfo> {
-        self.volume.snapshots()
+        self.volume.snapshots(LineId::MAIN)
     }
 
     /// For how long the last snapshot held up changes.
@@ -96,12 +96,12 @@ impl Fs {
         check_snapshot_name(name, creator)?;
         self.check_writable()?;
         let _held = self.one_at_a_time();
-        if self.volume.find_snapshot(name).is_some() {
+        if self.volume.find_snapshot(LineId::MAIN, name).is_some() {
             return Err(Error::Exists);
         }
         let generation = self.generation();
         let writers: Vec<(NodeId, u64)> =
-            self.handles.writers().into_iter().map(|ino| (NodeId::new(0, ino.0), generation)).collect();
+            self.handles.writers().into_iter().map(|ino| (NodeId::live(0, ino.0), generation)).collect();
         if !writers.is_empty() {
             self.kernel().write_back(&writers).map_err(write_back_error)?;
         }
@@ -119,7 +119,7 @@ impl Fs {
             consistency: Consistency::FileSystem,
             pause_ns: &|| closed.elapsed().as_nanos() as u64,
         };
-        let made = self.volume.create_snapshot(&new, &mut |txn| {
+        let made = self.volume.create_snapshot(LineId::MAIN, &new, &mut |txn| {
             if let Some(gate) = gate.as_mut() {
                 round = flush::prepare(gate, stager, txn, early.take().unwrap_or_default())?;
             }
@@ -143,11 +143,11 @@ impl Fs {
         check_snapshot_name(new, SnapshotCreator::User)?;
         self.check_writable()?;
         let _held = self.one_at_a_time();
-        let info = self.volume.find_snapshot(name).ok_or(Error::NotFound)?;
+        let info = self.volume.find_snapshot(LineId::MAIN, name).ok_or(Error::NotFound)?;
         if name == new {
             return Ok(());
         }
-        self.volume.rename_snapshot(info.id, new)?;
+        self.volume.rename_snapshot(LineId::MAIN, info.id, new)?;
         self.forget_snapdir();
         self.outlive()
     }
@@ -164,11 +164,11 @@ impl Fs {
 
     fn drop_snapshot(&self, name: &[u8], _: &OneAtATime<'_>) -> Result<()> {
         self.check_writable()?;
-        let info = self.volume.find_snapshot(name).ok_or(Error::NotFound)?;
+        let info = self.volume.find_snapshot(LineId::MAIN, name).ok_or(Error::NotFound)?;
         if self.standing_alone.lock().contains_key(&info.id) {
             return Err(Error::Busy);
         }
-        self.volume.delete_snapshot(info.id)?;
+        self.volume.delete_snapshot(LineId::MAIN, info.id)?;
         self.forget_snapdir();
         self.outlive()
     }
@@ -214,10 +214,10 @@ impl Fs {
         if inode.kind != FileType::Directory {
             return Err(Error::NotADirectory);
         }
-        let newest = self.volume.newest_snapshot();
+        let newest = self.volume.newest_snapshot(LineId::MAIN);
         let time = newest.map_or(inode.btime, |s| time_of(s.created));
         // Elsewhere than in the root the number would have to be looked for; 1 says that it is not known.
-        let nlink = if dir == Ino::ROOT { 2 + self.volume.snapshot_count() as u32 } else { 1 };
+        let nlink = if dir == Ino::ROOT { 2 + self.volume.snapshot_count(LineId::MAIN) as u32 } else { 1 };
         Ok(Attr {
             mode: 0o755,
             nlink,
@@ -254,53 +254,53 @@ impl Fs {
             b"." => return self.snapdir_entry(dir),
             b".." => {
                 let inode = self.live_inode(dir)?;
-                return Ok(self.entry(NodeId::new(0, dir.0), &inode));
+                return Ok(self.entry(NodeId::live(0, dir.0), &inode));
             }
             _ => {}
         }
-        if let Some(info) = self.volume.find_snapshot(name) {
-            return self.past_entry(dir, info.id)?.ok_or(Error::NotFound);
+        if let Some(info) = self.volume.find_snapshot(LineId::MAIN, name) {
+            return self.past_entry(dir, &info)?.ok_or(Error::NotFound);
         }
         if name.first() != Some(&b'@') {
             return Err(Error::NotFound);
         }
-        let mut past = self.volume.snapshots();
-        past.retain(|s| self.was_there(dir, s.id));
+        let mut past = self.volume.snapshots(LineId::MAIN);
+        past.retain(|s| self.was_there(dir, s));
         let created: Vec<Timestamp> = past.iter().map(|s| time_of(s.created)).collect();
         let found = pick(name, self.clock.now(), &created).ok_or(Error::NotFound)?;
-        self.past_entry(dir, past[found].id)?.ok_or(Error::NotFound)
+        self.past_entry(dir, &past[found])?.ok_or(Error::NotFound)
     }
 
     /// True if the live directory `dir` was a directory in the snapshot.
-    fn was_there(&self, dir: Ino, id: ViewId) -> bool {
-        dir == Ino::ROOT || self.past_entry(dir, id).is_ok_and(|entry| entry.is_some())
+    fn was_there(&self, dir: Ino, info: &SnapshotInfo) -> bool {
+        dir == Ino::ROOT || self.past_entry(dir, info).is_ok_and(|entry| entry.is_some())
     }
 
     /// `dir` as it was in a snapshot, if it was there.
-    fn past_entry(&self, dir: Ino, id: ViewId) -> Result<Option<Entry>> {
-        let inode = self.volume.snapshot(id)?.inode(dir)?;
+    fn past_entry(&self, dir: Ino, info: &SnapshotInfo) -> Result<Option<Entry>> {
+        let inode = self.volume.snapshot(info.id)?.inode(dir)?;
         let inode = inode.filter(|i| i.kind == FileType::Directory && i.nlink > 0);
-        Ok(inode.map(|inode| self.short_lived(self.attr(NodeId::new(id.0, dir.0), &inode))))
+        Ok(inode.map(|inode| self.short_lived(self.attr(NodeId::snapshot(info.slot.0, dir.0), &inode))))
     }
 
     /// Lists the snapshots in which `dir` was there.
     pub(super) fn list_snapdir(&self, dir: Ino, mut listing: Listing) -> Result<()> {
-        if !listing.give_dots(NodeId::new(0, dir.0))? {
+        if !listing.give_dots(NodeId::live(0, dir.0))? {
             return Ok(());
         }
         // The kernel asks again before it believes these attributes, so they need not be read from each snapshot.
         let live = self.live_inode(dir)?;
         loop {
-            let after = ViewId(listing.after.saturating_sub(COOKIE_BASE) as u32);
-            let batch = self.volume.snapshots_after(after, LIST_BATCH);
-            let Some(last) = batch.last().map(|s| u64::from(s.id.0) + COOKIE_BASE) else { return Ok(()) };
+            let after = ViewId(listing.after.saturating_sub(COOKIE_BASE));
+            let batch = self.volume.snapshots_after(LineId::MAIN, after, LIST_BATCH);
+            let Some(last) = batch.last().map(|s| s.id.0 + COOKIE_BASE) else { return Ok(()) };
             for info in batch {
                 // A snapshot may be deleted while they are listed.
-                if !self.was_there(dir, info.id) {
+                if !self.was_there(dir, &info) {
                     continue;
                 }
-                let node = NodeId::new(info.id.0, dir.0);
-                let cookie = u64::from(info.id.0) + COOKIE_BASE;
+                let node = NodeId::snapshot(info.slot.0, dir.0);
+                let cookie = info.id.0 + COOKIE_BASE;
                 let entry = || Ok(self.short_lived(self.attr(node, &live)));
                 if !listing.give(cookie, node, FileType::Directory, &info.name, entry)? {
                     return Ok(());
@@ -311,8 +311,8 @@ impl Fs {
     }
 
     /// What the extended attributes of a snapshot's root say, without their prefix.
-    pub(super) fn snapshot_attributes(&self, id: ViewId) -> Result<Vec<(&'static str, String)>> {
-        let info = self.volume.snapshot_info(id).ok_or(Error::Stale)?;
+    pub(super) fn snapshot_attributes(&self, slot: Slot) -> Result<Vec<(&'static str, String)>> {
+        let info = self.volume.snapshot_by_slot(slot).ok_or(Error::Stale)?;
         Ok(vec![
             ("created", rfc3339(time_of(info.created))),
             ("method", "row".to_string()),

@@ -11,7 +11,7 @@ use super::extents::{self, Keep};
 use super::flags;
 use super::items::Items;
 use crate::format::inode::Inode;
-use crate::format::{BLOCK_BYTES, Ino, Key, Kind};
+use crate::format::{BLOCK_BYTES, Ino, Key, Kind, LineId};
 use crate::limits::FILE_BYTES_MAX;
 use crate::ops::{Error, Result};
 use crate::volume::Purpose;
@@ -26,7 +26,7 @@ impl Fs {
             return Err(Error::FileTooBig);
         }
         loop {
-            let view = self.volume.live();
+            let view = self.volume.live(LineId::MAIN)?;
             let from = Key::new(ino.0, Kind::Extent, size);
             let end = Key::new(ino.0, Kind::Extent, u64::MAX);
             if view.range(&from, &end).take(STEP_ITEMS + 1).count() <= STEP_ITEMS {

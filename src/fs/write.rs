@@ -12,7 +12,7 @@ use super::flush::{Stager, is_zero};
 use super::items::Items;
 use super::read::read_blocks;
 use crate::format::inode::Inode;
-use crate::format::{BLOCK_BYTES, Ino, Key, Kind};
+use crate::format::{BLOCK_BYTES, Ino, Key, Kind, LineId};
 use crate::limits::FILE_BYTES_MAX;
 use crate::ops::{Error, FileType, Handle, NodeId, Result};
 use crate::volume::{Purpose, Staged};
@@ -89,7 +89,7 @@ impl Fs {
         if !self.volume.knows_compression() {
             return Ok(None);
         }
-        let view = self.volume.live();
+        let view = self.volume.live(LineId::MAIN)?;
         let inode = view.inode(ino)?.ok_or(Error::Stale)?;
         Ok(self.stager().level(&view, ino, &inode)?)
     }

@@ -5,9 +5,12 @@
 //! in memory; the first commit makes it durable and ends the old session's log, so a crash in between does no harm.
 
 use super::intent::Record;
-use super::{Access, Result, Txn, Volume, VolumeError, corrupt};
+use super::state::State;
+use super::{Access, Result, Txn, Volume, corrupt};
 use crate::format::log::{Effect, Effects};
-use crate::format::{Extent, Ino, Key, Kind};
+use crate::format::superblock::COUNTER_MAX;
+use crate::format::{Extent, Generation, Ino, Key, Kind, LineId, Slot, ViewId};
+use crate::limits::NAME_BYTES_MAX;
 use crate::store::RangeSet;
 
 /// Carries out the notes of the layer above: they come between the changes of the tree among which they were made.
@@ -85,7 +88,7 @@ impl Volume {
         }
         let mut effects = effects.into_iter().peekable();
         while effects.peek().is_some() {
-            let mut txn = self.begin_on(record.header.view)?;
+            let mut txn = self.begin(record.header.line)?;
             while let Some(effect) = effects.next_if(|e| is_of_tree(e)) {
                 replay_effect(&mut txn, &effect, replay).map_err(|e| txn.failed(e))?;
             }
@@ -125,42 +128,58 @@ impl Volume {
     fn replay_view_effect(&self, effect: Effect<'_>) -> Result<()> {
         let mut state = self.state.write();
         let s = &mut *state;
+        if !is_possible(s, &effect) {
+            return Err(corrupt(format!("a record is impossible: {effect:?}")));
+        }
         match effect {
-            Effect::Point(point) => {
-                let fresh = s.history.get(point.id).is_none() && !s.names.contains_key(&point.name);
-                if !fresh || point.epoch != s.epoch || s.history.views().any(|v| v.epoch >= point.epoch) {
-                    return Err(corrupt(format!("snapshot {} of a record is impossible", point.id.0)));
-                }
-                s.take_point(point);
-            }
-            Effect::Rename(id, name) => {
-                let free = s.history.get(id).is_some() && !name.is_empty() && !s.names.contains_key(name);
-                if !free {
-                    return Err(corrupt(format!("renaming of snapshot {} in a record is impossible", id.0)));
-                }
-                s.rename(id, name);
-            }
-            Effect::Delete(id) => {
-                let name = s.history.get(id).map(|v| v.name.clone());
-                let name = name.filter(|_| id != s.live && !s.deletes.contains(&id));
-                let name = name
-                    .ok_or_else(|| corrupt(format!("deletion of view {} in a record is impossible", id.0)))?;
-                s.names.remove(&name);
-                s.deletes.push(id);
-            }
-            Effect::Fork(snapshot, head, created) => {
-                let root = s.roots.get(&snapshot).cloned().ok_or(VolumeError::NoSuchView)?;
-                if s.history.next_ids().0 != head.0 || s.fork(snapshot, root, created) != head {
-                    return Err(corrupt(format!("clone {} of a record has another number", head.0)));
-                }
-            }
-            Effect::Promote(head) => {
-                s.roots.get(&head).ok_or(VolumeError::NoSuchView)?;
-                (s.live, s.changed) = (head, true);
-            }
+            Effect::Point(point) => s.take_point(point),
+            Effect::Rename(id, name) => s.rename(id, name),
+            Effect::Delete(id) => s.delete(id),
+            Effect::CreateLine(line) => s.create_line(line),
+            Effect::DropLine(line) => s.drop_line(line),
+            Effect::RenameLine(line, name) => s.rename_line(line, name),
+            Effect::Rollback(to) => s.roll_back(&to),
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// Proves what a record says of views and lines before it is carried out.
+fn is_possible(s: &State, effect: &Effect<'_>) -> bool {
+    let is_name = |name: &[u8]| (1..=NAME_BYTES_MAX).contains(&name.len());
+    let is_new = |id: ViewId| id.0 != 0 && id.0 < COUNTER_MAX && s.history.get(id).is_none();
+    let is_fresh = |g: Generation| s.lines.slots.find_generations(1).is_some_and(|next| g >= next);
+    let is_free = |slot: Slot| s.lines.slots.is_free(slot);
+    let is_snapshot = |id: ViewId| s.own_snapshot(id).is_ok() && s.roots.contains_key(&id);
+    let is_line = |line: LineId| s.lines.get(line).is_some();
+    let can_go = |line: LineId| line != LineId::MAIN && is_line(line);
+    match effect {
+        Effect::Point(p) => {
+            let named = is_line(p.line) && is_name(&p.name) && s.lines.snapshot(p.line, &p.name).is_none();
+            let newest = p.epoch == s.epoch && s.history.views().all(|v| v.epoch < p.epoch);
+            named && newest && is_new(p.id) && is_free(p.slot) && is_fresh(p.generation)
+        }
+        Effect::Rename(id, name) => {
+            let line = s.own_snapshot(*id).map(|v| v.line);
+            is_name(name) && line.is_ok_and(|line| !s.lines.name_is_taken(line, *id, name))
+        }
+        Effect::Delete(id) => s.own_snapshot(*id).is_ok(),
+        Effect::CreateLine(l) => {
+            let named = is_name(&l.name) && s.lines.find(&l.name).is_none();
+            let fresh = is_fresh(l.generation) && is_fresh(l.head_generation) && is_free(l.slot);
+            let new = l.id >= s.lines.next && l.id.0 < COUNTER_MAX && is_new(l.head);
+            named && new && fresh && l.origin.is_some_and(is_snapshot)
+        }
+        Effect::DropLine(line) => can_go(*line),
+        Effect::RenameLine(line, name) => can_go(*line) && is_name(name) && s.lines.find(name).is_none(),
+        Effect::Rollback(r) => {
+            is_snapshot(r.snapshot)
+                && s.shows(r.line, r.snapshot)
+                && is_new(r.head)
+                && is_fresh(r.head_generation)
+        }
+        _ => true,
     }
 }
 

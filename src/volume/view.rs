@@ -38,6 +38,11 @@ impl Shared {
     pub fn snapshots_read(&self) -> Vec<ViewId> {
         self.snapshot_readers.lock().keys().copied().collect()
     }
+
+    /// True if somebody reads this snapshot.
+    pub fn is_read(&self, id: ViewId) -> bool {
+        self.snapshot_readers.lock().contains_key(&id)
+    }
 }
 
 enum Hold {

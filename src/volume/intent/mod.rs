@@ -12,7 +12,7 @@ mod scan;
 pub(super) use scan::{Found, Record, scan};
 
 use crate::format::log::{Effects, FLUSH_BYTES, HEADER_BYTES, RecordHeader};
-use crate::format::{Epoch, ViewId};
+use crate::format::{Epoch, LineId};
 use crate::limits::RESERVED_BYTES;
 use crate::store::{Result, Store};
 use parking_lot::{Condvar, Mutex};
@@ -118,7 +118,7 @@ impl Log {
     }
 
     /// Appends what a transaction did. Called with the state locked, so in the order of history.
-    pub fn append(&self, view: ViewId, epoch: Epoch, effects: &Effects) {
+    pub fn append(&self, line: LineId, epoch: Epoch, effects: &Effects) {
         if effects.is_empty() {
             return;
         }
@@ -141,7 +141,7 @@ impl Log {
             prev_end: tail.prev_end,
             durable: tail.durable,
             epoch,
-            view,
+            line,
         };
         header.seal(effects.bytes(), &mut tail.bytes);
         tail.head = header.end();
