@@ -7,7 +7,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use snapfs::device::{Memory, RESERVED_BYTES};
 use snapfs::format::header::{BlockKind, Header, seal};
 use snapfs::format::log::{Effect, Effects, RecordHeader};
-use snapfs::format::{BlockAddr, Epoch, Key, Kind, NODE_BYTES, Places, ViewId};
+use snapfs::format::{BlockAddr, Epoch, Key, Kind, LineId, NODE_BYTES, Places};
 use snapfs::store::{Allocator, Purpose, Store};
 use snapfs::tree::{Child, Edit, Pager, get};
 use snapfs::volume::{Access, Need, OpenOptions, Purpose as Asks, Volume};
@@ -128,7 +128,7 @@ fn log(c: &mut Criterion) {
                 prev_end: 0,
                 durable: 0,
                 epoch: Epoch(1),
-                view: ViewId(1),
+                line: LineId::MAIN,
             };
             out.clear();
             header.seal(effects.bytes(), &mut out);
@@ -145,7 +145,7 @@ fn log(c: &mut Criterion) {
     let mut n = 0;
     group.bench_function("transaction of two items, made durable", |b| {
         b.iter(|| {
-            let mut txn = volume.begin();
+            let mut txn = volume.begin(LineId::MAIN).unwrap();
             txn.reserve(Need { items: 2, ..Need::default() }, Asks::Write).expect("space");
             n = n % 1000 + 2;
             (n..n + 2).for_each(|n| txn.insert(key(n), &VALUE).expect("memory"));

@@ -6,47 +6,93 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The number of a node as the kernel and `stat` see it: view in the high 24 bits, inode number in the low 40.
+/// The number of a node as the kernel and `stat` see it: its kind in the highest 2 bits, a slot in 22, an inode number in
+/// the lowest 40.
 ///
-/// View 0 is the live tree. View [`NodeId::SNAPDIR_VIEW`] is the virtual `.snapshots` directory of the directory whose
-/// inode number is in the low bits. Unique over all views and stable for ever.
+/// The slot is that of a line or a snapshot; the main line has slot 0. Unique over all lines and snapshots that there are,
+/// and the same after each mount.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct NodeId(pub u64);
 
 impl NodeId {
-    /// Root of the live tree.
+    /// Root of the main line.
     pub const ROOT: NodeId = NodeId(1);
     /// Bits of an inode number.
     pub const INO_BITS: u32 = 40;
-    /// The pseudo view that holds the `.snapshots` directories.
-    pub const SNAPDIR_VIEW: u32 = (1 << 24) - 1;
+    /// Bits of a slot.
+    pub const SLOT_BITS: u32 = 22;
 
-    /// Node of inode `ino` in view `view`.
-    pub fn new(view: u32, ino: u64) -> NodeId {
-        debug_assert!(ino < 1 << Self::INO_BITS && view < 1 << 24);
-        NodeId(u64::from(view) << Self::INO_BITS | ino)
+    /// The node of kind `kind` that belongs to inode `ino` of what has slot `slot`.
+    pub const fn of_kind(kind: NodeKind, slot: u32, ino: u64) -> NodeId {
+        assert!(ino < 1 << Self::INO_BITS && slot < 1 << Self::SLOT_BITS);
+        let above = (kind as u64) << Self::SLOT_BITS | slot as u64;
+        NodeId(above << Self::INO_BITS | ino)
     }
-    /// The node of another inode in the same view.
+    /// Inode `ino` of the line with slot `slot`.
+    pub const fn live(slot: u32, ino: u64) -> NodeId {
+        NodeId::of_kind(NodeKind::Live, slot, ino)
+    }
+    /// Inode `ino` of the snapshot with slot `slot`.
+    pub const fn snapshot(slot: u32, ino: u64) -> NodeId {
+        NodeId::of_kind(NodeKind::Snapshot, slot, ino)
+    }
+    /// The `.snapshots` directory of directory `ino` of the line with slot `slot`.
+    pub const fn snapdir(slot: u32, ino: u64) -> NodeId {
+        NodeId::of_kind(NodeKind::Snapdir, slot, ino)
+    }
+    /// The node of another inode in the same tree.
     pub fn sibling(self, ino: u64) -> NodeId {
-        NodeId::new(self.view(), ino)
+        NodeId::in_tree(self.tree(), ino)
     }
-    /// View number: 0 live, else a snapshot's, or [`Self::SNAPDIR_VIEW`].
-    pub fn view(self) -> u32 {
+    /// The node of inode `ino` in a tree: see [`NodeId::tree`].
+    pub fn in_tree(tree: u32, ino: u64) -> NodeId {
+        debug_assert!(ino < 1 << Self::INO_BITS && tree < 1 << (Self::SLOT_BITS + 2));
+        NodeId(u64::from(tree) << Self::INO_BITS | ino)
+    }
+    /// What it is.
+    pub fn kind(self) -> NodeKind {
+        match self.0 >> (Self::INO_BITS + Self::SLOT_BITS) {
+            0 => NodeKind::Live,
+            1 => NodeKind::Snapshot,
+            2 => NodeKind::Snapdir,
+            _ => NodeKind::Virtual,
+        }
+    }
+    /// Slot of its line or snapshot.
+    pub fn slot(self) -> u32 {
+        (self.0 >> Self::INO_BITS) as u32 & ((1 << Self::SLOT_BITS) - 1)
+    }
+    /// Kind and slot: the same for all nodes of a tree, and of no other.
+    pub fn tree(self) -> u32 {
         (self.0 >> Self::INO_BITS) as u32
     }
-    /// Inode number inside the view.
+    /// Inode number in its tree.
     pub fn ino(self) -> u64 {
         self.0 & ((1 << Self::INO_BITS) - 1)
     }
-    /// True for a node of the live tree.
+    /// True for a node that can be written.
     pub fn is_live(self) -> bool {
-        self.view() == 0
+        self.kind() == NodeKind::Live
     }
     /// True for a virtual `.snapshots` directory. `mkdir`, `rmdir` and `rename` there may take long and need the
     /// kernel's help: a transport must not answer them on its last request thread ([`Operations::rmdir_at_once`] it may).
     pub fn is_snapdir(self) -> bool {
-        self.view() == Self::SNAPDIR_VIEW
+        self.kind() == NodeKind::Snapdir
     }
+}
+
+/// What the number of a node stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum NodeKind {
+    /// An inode of a line.
+    Live = 0,
+    /// An inode of a snapshot.
+    Snapshot = 1,
+    /// A `.snapshots` directory.
+    Snapdir = 2,
+    /// Any other directory that is in no tree.
+    Virtual = 3,
 }
 
 /// Who asks.

@@ -7,6 +7,7 @@ use snapfs::format::deadlist;
 use snapfs::format::inode::Inode;
 use snapfs::format::job::Job;
 use snapfs::format::leaf::LeafPage;
+use snapfs::format::line::LineRecord;
 use snapfs::format::link::Links;
 use snapfs::format::log::{Effects, HEADER_BYTES, RecordHeader};
 use snapfs::format::scrub::{Finding, ScrubRecord};
@@ -53,7 +54,7 @@ pub fn superblock(bytes: &[u8]) {
     let mut slot = bytes.to_vec();
     for _ in 0..2 {
         if let Ok(sb) = Superblock::decode(&slot) {
-            assert!(sb.epoch.0 != 0 && sb.live.0 != 0 && sb.meta_root.addr.0 != 0);
+            assert!(sb.epoch.0 != 0 && sb.next_line.0 > 1 && sb.meta_root.addr.0 != 0);
             if slot.len() == snapfs::format::superblock::SLOT_BYTES {
                 assert_eq!(Superblock::decode(&sb.encode()), Ok(sb));
             }
@@ -153,6 +154,9 @@ pub fn dead_list(bytes: &[u8]) {
 
 /// Records of the meta tree.
 pub fn records(bytes: &[u8]) {
+    if let Ok(line) = LineRecord::decode(bytes) {
+        assert_eq!(LineRecord::decode(&line.encode()), Ok(line));
+    }
     if let Ok(view) = ViewRecord::decode(bytes) {
         assert_eq!(ViewRecord::decode(&view.encode()), Ok(view));
     }

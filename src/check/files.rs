@@ -37,7 +37,7 @@ pub(super) fn check(state: &Committed, report: &mut Report) {
         let mut auditor =
             Auditor { state, record, root: Child::Stored(root), report: &mut *report, rows: BTreeMap::new() };
         let inodes = auditor.run();
-        if record.id == state.superblock.live {
+        if Some(record.id) == state.main_head() {
             report.inodes = inodes;
         }
     }

@@ -6,7 +6,7 @@ use crate::format::dirent::{Bucket, Dirent, name_hash};
 use crate::format::inode::Inode;
 use crate::format::link::{Links, link_hash};
 use crate::format::xattr::{piece_rest, xattr_hash};
-use crate::format::{Extent, Ino, Key, Kind};
+use crate::format::{Extent, Ino, Key, Kind, LineId};
 use crate::fs::{Fs, FsOptions};
 use crate::ops::*;
 use crate::volume::{Need, Purpose, Txn, Volume};
@@ -23,7 +23,7 @@ const RW: OpenFlags = OpenFlags {
     sync: false,
     no_atime: false,
 };
-const SNAPDIR: NodeId = NodeId(((1 << 24) - 1) << 40 | 1);
+const SNAPDIR: NodeId = NodeId::snapdir(0, 1);
 
 /// A store with a bit of everything, and the inodes in it.
 struct Sample {
@@ -81,7 +81,7 @@ impl Sample {
     /// Changes items behind the back of `fs`, commits, and wants a problem with these words.
     fn craft(&self, change: impl FnOnce(&mut Txn<'_>), words: &[&str]) {
         let volume = self.fs.volume();
-        let mut txn = volume.begin();
+        let mut txn = volume.begin(LineId::MAIN).unwrap();
         txn.reserve(Need { items: 10, ..Need::default() }, Purpose::Write).unwrap();
         change(&mut txn);
         drop(txn);
@@ -339,7 +339,7 @@ fn extended_attributes_that_are_incomplete() {
 fn a_wrong_snapshot_is_told_from_the_live_tree() {
     let s = Sample::new();
     let volume = s.fs.volume();
-    let mut txn = volume.begin();
+    let mut txn = volume.begin(LineId::MAIN).unwrap();
     edit_inode(&mut txn, s.dir, |i| i.nlink = 9);
     drop(txn);
     s.fs.mkdir(&USER, SNAPDIR, b"wrong", 0).unwrap();

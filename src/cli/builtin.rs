@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::ctl::{Code, Failure, registry};
 use crate::device::lock::{LockError, LockMode, StoreLock};
 use crate::device::{self, Device, DirDevice, FileDevice, MAKING, StoreKind};
-use crate::format::{Compression, Copies};
+use crate::format::{Compression, Copies, LineId};
 use crate::fs::{Fs, FsOptions, SnapshotCreator, Steps};
 use crate::fuse::mounts;
 use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
@@ -400,6 +400,7 @@ pub(super) fn told_volume(store: &Path, e: &VolumeError) -> Failure {
         VolumeError::NoSpace | VolumeError::LimitReached(_) => Code::NoSpace,
         VolumeError::ReadOnly(_) => Code::ReadOnly,
         VolumeError::NoSuchView => Code::NotFound,
+        VolumeError::Inherited => Code::Other,
         VolumeError::NameTaken => Code::Exists,
         VolumeError::NotAStore(_) => Code::Invalid,
     };
@@ -463,7 +464,7 @@ struct Open {
 
 impl Open {
     fn find(&self, name: &str) -> Result<SnapshotInfo, Failure> {
-        let found = self.fs.volume().find_snapshot(name.as_bytes());
+        let found = self.fs.volume().find_snapshot(LineId::MAIN, name.as_bytes());
         found.map(|s| listed(&s)).ok_or_else(|| told(&self.store, &Error::NotFound))
     }
 }
@@ -539,7 +540,7 @@ impl Engine for Open {
             "store": place.path.as_ref().unwrap_or(&self.store),
             "store_covered": place.covered,
             "state": state,
-            "snapshots": volume.snapshot_count(),
+            "snapshots": volume.snapshot_count(LineId::MAIN),
             "used_bytes": space.used,
             "free_bytes": space.free,
             "available_bytes": space.available,
@@ -575,7 +576,7 @@ impl Engine for Open {
             "format_version": crate::format::superblock::VERSION,
             "metadata_copies": volume.metadata_copies() as u8,
             "epoch": volume.epoch().0,
-            "snapshots": volume.snapshot_count(),
+            "snapshots": volume.snapshot_count(LineId::MAIN),
             "total_bytes": space.total,
             "used_bytes": space.used,
             "free_bytes": space.free,

@@ -122,7 +122,7 @@ pub struct SnapshotInfo {
     /// Its name.
     pub name: String,
     /// Its number, never reused.
-    pub id: u32,
+    pub id: u64,
     /// Its point in time.
     pub created: Timestamp,
     /// What it reaches.

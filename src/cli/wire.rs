@@ -111,7 +111,7 @@ pub(super) fn decode(v: &Value) -> Result<SnapshotInfo, Failure> {
         let number = |key: &str| v.get(key).and_then(Value::as_u64);
         Some(SnapshotInfo {
             name: v.get("name")?.as_str()?.to_string(),
-            id: u32::try_from(number("id")?).ok()?,
+            id: number("id")?,
             created: Timestamp {
                 secs: v.get("secs")?.as_i64()?,
                 nanos: u32::try_from(number("nanos")?).ok()?,

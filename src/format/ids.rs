@@ -12,9 +12,21 @@ pub struct Epoch(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct Ino(pub u64);
 
-/// A view: the live head, a snapshot or a clone. 24 bits, never reused. 0 means none.
+/// A view: a head, a snapshot or a hidden view. Never reused. 0 means none.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
-pub struct ViewId(pub u32);
+pub struct ViewId(pub u64);
+
+/// A line: a writable tree with its past. Never reused. 0 means none: what is of no line is deleted.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct LineId(pub u64);
+
+/// What the numbers of a line's or a snapshot's nodes carry: 22 bits. Reused, with a new [`Generation`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct Slot(pub u32);
+
+/// Tells apart what has the same slot one after the other. Never reused. 0 means none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct Generation(pub u32);
 
 impl Ino {
     /// Root directory of every view.
@@ -25,6 +37,20 @@ impl Ino {
     pub const FIRST_FREE: Ino = Ino(16);
     /// One past the largest.
     pub const END: Ino = Ino(1 << 40);
+}
+
+impl LineId {
+    /// Of nothing that lives.
+    pub const NONE: LineId = LineId(0);
+    /// What the root of a mount shows.
+    pub const MAIN: LineId = LineId(1);
+}
+
+impl Slot {
+    /// The main line's.
+    pub const MAIN: Slot = Slot(0);
+    /// One past the largest.
+    pub const END: Slot = Slot(1 << 22);
 }
 
 impl Epoch {

@@ -25,6 +25,8 @@ pub enum Kind {
     Orphan = 8,
     /// Meta tree: a view record. Object 0, `rest`: the view id.
     View = 32,
+    /// Meta tree: a line record. Object 0, `rest`: the line id.
+    Line = 33,
     /// Meta tree: a birth bucket of a dead list. Object: dead list id, `rest`: bucket epoch.
     DeadBucket = 34,
     /// Meta tree: entries of a bucket. Object: bucket id, `rest`: sequence number.
@@ -42,7 +44,7 @@ impl Kind {
     pub fn from_u8(n: u8) -> Option<Kind> {
         use Kind::*;
         [
-            Inode, Link, Dirent, Xattr, XattrData, Inline, Extent, Orphan, View, DeadBucket, DeadChunk,
+            Inode, Link, Dirent, Xattr, XattrData, Inline, Extent, Orphan, View, Line, DeadBucket, DeadChunk,
             ExtraRefs, Job, Scrub,
         ]
         .into_iter()

@@ -6,8 +6,9 @@
 //! means is decided above `volume`.
 
 use super::key::KEY_BYTES;
+use super::line::LineRecord;
 use super::superblock::{PendingPoint, put_point, take_point};
-use super::{BlockAddr, Epoch, FormatError, Key, ViewId, bad};
+use super::{BlockAddr, Epoch, FormatError, Generation, Key, LineId, ViewId, bad};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
@@ -36,8 +37,8 @@ pub struct RecordHeader {
     pub durable: u64,
     /// Epoch of what it tells.
     pub epoch: Epoch,
-    /// The head that changed.
-    pub view: ViewId,
+    /// The line that changed; of effects that say what they are about, any.
+    pub line: LineId,
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -51,8 +52,7 @@ struct RawHeader {
     prev_end: le::U64,
     durable: le::U64,
     epoch: le::U64,
-    view: le::U32,
-    reserved: le::U32,
+    line: le::U64,
 }
 const _: () = assert!(size_of::<RawHeader>() == HEADER_BYTES);
 
@@ -74,8 +74,7 @@ impl RecordHeader {
             prev_end: self.prev_end.into(),
             durable: self.durable.into(),
             epoch: self.epoch.0.into(),
-            view: self.view.0.into(),
-            reserved: 0.into(),
+            line: self.line.0.into(),
         };
         out.extend_from_slice(raw.as_bytes());
         out.extend_from_slice(effects);
@@ -88,14 +87,14 @@ impl RecordHeader {
     pub fn peek(bytes: &[u8]) -> Option<RecordHeader> {
         let (raw, _) = RawHeader::read_from_prefix(bytes).ok()?;
         let whole = raw.magic.get() == MAGIC && raw.len.get() as usize >= HEADER_BYTES;
-        (whole && raw.reserved.get() == 0).then(|| RecordHeader {
+        whole.then(|| RecordHeader {
             len: raw.len.get(),
             generation: raw.generation.get(),
             lsn: raw.lsn.get(),
             prev_end: raw.prev_end.get(),
             durable: raw.durable.get(),
             epoch: Epoch(raw.epoch.get()),
-            view: ViewId(raw.view.get()),
+            line: LineId(raw.line.get()),
         })
     }
 
@@ -121,16 +120,35 @@ pub enum Effect<'a> {
     Share(u64, u64),
     /// Something that only the layer above understands.
     Note(&'a [u8]),
-    /// A snapshot of the live view was made.
+    /// A snapshot of a line's head was made, and the epoch ends.
     Point(PendingPoint),
     /// A snapshot got another name.
     Rename(ViewId, &'a [u8]),
-    /// A snapshot or head was deleted.
+    /// A snapshot was deleted.
     Delete(ViewId),
-    /// A snapshot got a new head: the snapshot, the head, when.
-    Fork(ViewId, ViewId, (i64, u32)),
-    /// Another head became the live one.
-    Promote(ViewId),
+    /// A line was made, from the snapshot that is its origin.
+    CreateLine(LineRecord),
+    /// A line went, with its snapshots.
+    DropLine(LineId),
+    /// A line got another name.
+    RenameLine(LineId, &'a [u8]),
+    /// A line got another head.
+    Rollback(Rollback),
+}
+
+/// A new head of a line, as a snapshot is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rollback {
+    /// The line.
+    pub line: LineId,
+    /// What the new head begins as.
+    pub snapshot: ViewId,
+    /// The new head.
+    pub head: ViewId,
+    /// Its generation.
+    pub head_generation: Generation,
+    /// When: seconds and nanoseconds since 1970 UTC.
+    pub created: (i64, u32),
 }
 
 /// Effects in the order in which they happened, as bytes.
@@ -193,16 +211,26 @@ impl Effects {
                 put_point(point, out);
             }
             Effect::Rename(view, name) => {
-                out.push(8);
-                out.extend_from_slice(&view.0.to_le_bytes());
-                out.extend_from_slice(&(name.len() as u16).to_le_bytes());
-                out.extend_from_slice(name);
+                put(out, 8, &[view.0]);
+                put_bytes(out, name);
             }
-            Effect::Delete(view) => put(out, 9, &[u64::from(view.0)]),
-            Effect::Fork(snapshot, head, (secs, nanos)) => {
-                put(out, 10, &[u64::from(snapshot.0), u64::from(head.0), *secs as u64, u64::from(*nanos)])
+            Effect::Delete(view) => put(out, 9, &[view.0]),
+            Effect::CreateLine(line) => {
+                out.push(10);
+                put_bytes(out, &line.encode());
             }
-            Effect::Promote(head) => put(out, 11, &[u64::from(head.0)]),
+            Effect::DropLine(line) => put(out, 11, &[line.0]),
+            Effect::RenameLine(line, name) => {
+                put(out, 12, &[line.0]);
+                put_bytes(out, name);
+            }
+            Effect::Rollback(r) => {
+                let (secs, nanos) = r.created;
+                let words = [r.line.0, r.snapshot.0, r.head.0, secs as u64];
+                put(out, 13, &words);
+                out.extend_from_slice(&nanos.to_le_bytes());
+                out.extend_from_slice(&r.head_generation.0.to_le_bytes());
+            }
         }
     }
 
@@ -227,13 +255,18 @@ fn put(out: &mut Vec<u8>, tag: u8, words: &[u64]) {
     words.iter().for_each(|w| out.extend_from_slice(&w.to_le_bytes()));
 }
 
+/// Bytes behind their length.
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&(bytes.len() as u16).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
 fn take<'a>(rest: &mut &'a [u8]) -> Result<Effect<'a>, FormatError> {
     let tag = take_bytes(rest, 1)?[0];
     Ok(match tag {
         1 => {
             let key = take_key(rest)?;
-            let len = take_u16(rest)?;
-            Effect::Insert(key, take_bytes(rest, len.into())?)
+            Effect::Insert(key, take_counted(rest)?)
         }
         2 => Effect::Remove(take_key(rest)?),
         3 => {
@@ -249,25 +282,28 @@ fn take<'a>(rest: &mut &'a [u8]) -> Result<Effect<'a>, FormatError> {
             Effect::Share(addr, len)
         }
         6 => {
-            let len = take_bytes(rest, 4)?;
-            let len = u32::from_le_bytes([len[0], len[1], len[2], len[3]]);
+            let len = take_u32(rest)?;
             Effect::Note(take_bytes(rest, len as usize)?)
         }
         7 => Effect::Point(take_point(rest)?),
         8 => {
-            let view = take_bytes(rest, 4)?;
-            let view = ViewId(u32::from_le_bytes([view[0], view[1], view[2], view[3]]));
-            let len = take_u16(rest)?;
-            Effect::Rename(view, take_bytes(rest, len.into())?)
+            let view = ViewId(take_u64(rest)?);
+            Effect::Rename(view, take_counted(rest)?)
         }
-        9 => Effect::Delete(take_view(rest)?),
-        10 => {
-            let (snapshot, head) = (take_view(rest)?, take_view(rest)?);
-            let (secs, nanos) = (take_u64(rest)? as i64, take_u64(rest)?);
-            let Ok(nanos) = u32::try_from(nanos) else { return bad!("{nanos} nanoseconds in a log record") };
-            Effect::Fork(snapshot, head, (secs, nanos))
+        9 => Effect::Delete(ViewId(take_u64(rest)?)),
+        10 => Effect::CreateLine(LineRecord::decode(take_counted(rest)?)?),
+        11 => Effect::DropLine(LineId(take_u64(rest)?)),
+        12 => {
+            let line = LineId(take_u64(rest)?);
+            Effect::RenameLine(line, take_counted(rest)?)
         }
-        11 => Effect::Promote(take_view(rest)?),
+        13 => {
+            let (line, snapshot) = (LineId(take_u64(rest)?), ViewId(take_u64(rest)?));
+            let (head, secs) = (ViewId(take_u64(rest)?), take_u64(rest)? as i64);
+            let created = (secs, take_u32(rest)?);
+            let head_generation = Generation(take_u32(rest)?);
+            Effect::Rollback(Rollback { line, snapshot, head, head_generation, created })
+        }
         _ => return bad!("effect {tag} in a log record"),
     })
 }
@@ -288,9 +324,16 @@ fn take_u64(rest: &mut &[u8]) -> Result<u64, FormatError> {
     Ok(u64::from_le_bytes(word))
 }
 
-fn take_u16(rest: &mut &[u8]) -> Result<u16, FormatError> {
-    let bytes = take_bytes(rest, 2)?;
-    Ok(u16::from_le_bytes([bytes[0], bytes[1]]))
+fn take_u32(rest: &mut &[u8]) -> Result<u32, FormatError> {
+    let mut word = [0; 4];
+    word.copy_from_slice(take_bytes(rest, 4)?);
+    Ok(u32::from_le_bytes(word))
+}
+
+/// Bytes behind their length.
+fn take_counted<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], FormatError> {
+    let len = take_bytes(rest, 2)?;
+    take_bytes(rest, u16::from_le_bytes([len[0], len[1]]).into())
 }
 
 fn take_key(rest: &mut &[u8]) -> Result<Key, FormatError> {
@@ -308,28 +351,41 @@ fn take_range(rest: &mut &[u8]) -> Result<(u64, u64), FormatError> {
     Ok((addr, len))
 }
 
-fn take_view(rest: &mut &[u8]) -> Result<ViewId, FormatError> {
-    match u32::try_from(take_u64(rest)?) {
-        Ok(id) => Ok(ViewId(id)),
-        Err(_) => bad!("view number in a log record has more than 32 bits"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::Kind;
     use crate::format::view::Consistency;
+    use crate::format::{Kind, Slot};
 
     fn all() -> Vec<Effect<'static>> {
         let key = Key::new(17, Kind::Dirent, 99);
         let point = PendingPoint {
             id: ViewId(5),
+            line: LineId(1 << 40),
+            slot: Slot(4),
+            generation: Generation(9),
             epoch: Epoch(7),
             created: (-1, 5),
             pause_ns: 77,
             consistency: Consistency::FileSystem,
             name: b"monday".to_vec(),
+        };
+        let line = LineRecord {
+            id: LineId(2),
+            name: b"trial".to_vec(),
+            head: ViewId(6),
+            slot: Slot(5),
+            generation: Generation(10),
+            head_generation: Generation(11),
+            origin: Some(ViewId(5)),
+            created: (-9, 8),
+        };
+        let rollback = Rollback {
+            line: LineId(2),
+            snapshot: ViewId(5),
+            head: ViewId(7),
+            head_generation: Generation(12),
+            created: (-9, 8),
         };
         vec![
             Effect::Insert(key, b"value"),
@@ -342,8 +398,10 @@ mod tests {
             Effect::Point(point),
             Effect::Rename(ViewId(5), b"tuesday"),
             Effect::Delete(ViewId(5)),
-            Effect::Fork(ViewId(5), ViewId(6), (-9, 8)),
-            Effect::Promote(ViewId(6)),
+            Effect::CreateLine(line),
+            Effect::RenameLine(LineId(2), b"other"),
+            Effect::Rollback(rollback),
+            Effect::DropLine(LineId(2)),
         ]
     }
 
@@ -355,7 +413,7 @@ mod tests {
             prev_end: 4000,
             durable: 16,
             epoch: Epoch(7),
-            view: ViewId(1),
+            line: LineId::MAIN,
         };
         let mut out = Vec::new();
         header.seal(effects.bytes(), &mut out);

@@ -15,6 +15,7 @@ pub mod item;
 pub mod job;
 pub mod key;
 pub mod leaf;
+pub mod line;
 pub mod link;
 pub mod log;
 pub mod pointer;
@@ -26,7 +27,7 @@ pub mod xattr;
 
 pub use compression::{Compression, CompressionProperty};
 pub use extent::{Extent, Frame};
-pub use ids::{BlockAddr, Epoch, Ino, ViewId};
+pub use ids::{BlockAddr, Epoch, Generation, Ino, LineId, Slot, ViewId};
 pub use key::{Key, Kind};
 pub use pointer::{BlockPtr, Copies, Places};
 

@@ -5,7 +5,7 @@
 
 use super::pointer::RawPtr;
 use super::view::Consistency;
-use super::{BLOCK_BYTES, BlockPtr, Copies, Epoch, FormatError, Ino, ViewId, bad};
+use super::{BLOCK_BYTES, BlockPtr, Copies, Epoch, FormatError, Generation, Ino, LineId, Slot, ViewId, bad};
 use crate::limits::{LOG_BYTES_MIN, RESERVED_BYTES, STORE_BYTES_MIN};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
@@ -33,6 +33,12 @@ const SEED: u64 = 0x5342;
 pub struct PendingPoint {
     /// Its number.
     pub id: ViewId,
+    /// The line whose head it is of.
+    pub line: LineId,
+    /// What the numbers of its nodes carry.
+    pub slot: Slot,
+    /// Of the slot.
+    pub generation: Generation,
     /// Its point in time.
     pub epoch: Epoch,
     /// Seconds and nanoseconds since 1970 UTC.
@@ -64,10 +70,12 @@ pub struct Superblock {
     pub space_map: Option<BlockPtr>,
     /// Bytes that the space map says are allocated.
     pub allocated: u64,
-    /// The view that is the live tree.
-    pub live: ViewId,
     /// Next view number.
-    pub next_view: u32,
+    pub next_view: ViewId,
+    /// Next line number.
+    pub next_line: LineId,
+    /// Next generation; 0 when all are used up.
+    pub next_generation: Generation,
     /// Next inode number.
     pub next_ino: Ino,
     /// Next id of a dead list, bucket or job.
@@ -101,19 +109,19 @@ struct RawSuperblock {
     epoch: le::U64,
     time_secs: le::I64,
     time_nanos: le::U32,
-    live: le::U32,
+    next_generation: le::U32,
     size: le::U64,
     meta_root: RawPtr,
     space_map: RawPtr,
     allocated: le::U64,
     next_ino: le::U64,
     next_id: le::U64,
-    next_view: le::U32,
-    reserved_word: le::U32,
+    next_view: le::U64,
     log_bytes: le::U64,
     log_start: le::U64,
     log_generation: le::U64,
-    reserved: [u8; 271],
+    next_line: le::U64,
+    reserved: [u8; 263],
     metadata_copies: u8,
 }
 
@@ -123,19 +131,22 @@ const _: () = assert!(size_of::<RawSuperblock>() == RAW_BYTES);
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct RawPoint {
-    id: le::U32,
-    created_nanos: le::U32,
+    id: le::U64,
+    line: le::U64,
     created_secs: le::I64,
     epoch: le::U64,
     pause_ns: le::U64,
+    created_nanos: le::U32,
+    slot: le::U32,
+    generation: le::U32,
     consistency: u8,
     reserved: u8,
     name_len: le::U16,
 }
-const POINT_BYTES: usize = 36;
+const POINT_BYTES: usize = 56;
 const _: () = assert!(size_of::<RawPoint>() == POINT_BYTES);
 
-/// Room for pending snapshots in a slot, in bytes; each takes 36 and its name.
+/// Room for pending snapshots in a slot, in bytes; each takes 56 and its name.
 pub const PENDING_ROOM: usize = SLOT_BYTES - RAW_BYTES;
 
 impl PendingPoint {
@@ -170,19 +181,19 @@ impl Superblock {
             epoch: self.epoch.0.into(),
             time_secs: self.time.0.into(),
             time_nanos: self.time.1.into(),
-            live: self.live.0.into(),
+            next_generation: self.next_generation.0.into(),
             size: self.size.into(),
             meta_root: self.meta_root.encode(),
             space_map: self.space_map.map_or(RawPtr::none(), |p| p.encode()),
             allocated: self.allocated.into(),
             next_ino: self.next_ino.0.into(),
             next_id: self.next_id.into(),
-            next_view: self.next_view.into(),
-            reserved_word: 0.into(),
+            next_view: self.next_view.0.into(),
             log_bytes: self.log_bytes.into(),
             log_start: self.log_start.into(),
             log_generation: self.log_generation.into(),
-            reserved: [0; 271],
+            next_line: self.next_line.0.into(),
+            reserved: [0; 263],
             metadata_copies: self.metadata_copies as u8,
         };
         let mut out = raw.as_bytes().to_vec();
@@ -238,8 +249,9 @@ impl Superblock {
                 Some(raw.space_map.decode().map_err(invalid)?)
             },
             allocated: raw.allocated.get(),
-            live: ViewId(raw.live.get()),
-            next_view: raw.next_view.get(),
+            next_view: ViewId(raw.next_view.get()),
+            next_line: LineId(raw.next_line.get()),
+            next_generation: Generation(raw.next_generation.get()),
             next_ino: Ino(raw.next_ino.get()),
             next_id: raw.next_id.get(),
             log_bytes: raw.log_bytes.get(),
@@ -249,7 +261,8 @@ impl Superblock {
             incompat: raw.incompat.get(),
             pending,
         };
-        let counters = [sb.epoch.0, sb.seq, sb.next_id, sb.size, sb.log_start, sb.log_generation];
+        let (view, line) = (sb.next_view.0, sb.next_line.0);
+        let counters = [sb.epoch.0, sb.seq, sb.next_id, sb.size, sb.log_start, sb.log_generation, view, line];
         if counters.iter().any(|n| *n > COUNTER_MAX) || !(Ino::FIRST_FREE..=Ino::END).contains(&sb.next_ino) {
             return Err(SlotError::Invalid(format!(
                 "superblock has a counter beyond its limit: {counters:?}, {}",
@@ -269,9 +282,9 @@ impl Superblock {
         if [Some(sb.meta_root), sb.space_map].into_iter().flatten().any(|p| p.birth > sb.epoch) {
             return Err(SlotError::Invalid("superblock points to what is newer than itself".into()));
         }
-        if sb.epoch.0 == 0 || sb.live.0 == 0 || raw.reserved_word.get() != 0 || raw.reserved != [0; 271] {
+        if sb.epoch.0 == 0 || sb.next_line <= LineId::MAIN || raw.reserved != [0; 263] {
             return Err(SlotError::Invalid(
-                "superblock has zero epoch or view, or reserved bytes that are not".into(),
+                "superblock has epoch 0, no line, or reserved bytes that are not zero".into(),
             ));
         }
         Ok(sb)
@@ -296,6 +309,9 @@ pub(super) fn put_point(p: &PendingPoint, out: &mut Vec<u8>) {
         created_secs: p.created.0.into(),
         epoch: p.epoch.0.into(),
         pause_ns: p.pause_ns.into(),
+        line: p.line.0.into(),
+        slot: p.slot.0.into(),
+        generation: p.generation.0.into(),
         consistency: p.consistency.number(),
         reserved: 0,
         name_len: (p.name.len() as u16).into(),
@@ -320,8 +336,23 @@ pub(super) fn take_point(rest: &mut &[u8]) -> Result<PendingPoint, FormatError> 
     let Some(consistency) = Consistency::from_number(raw.consistency) else {
         return bad!("pending snapshot has consistency {}", raw.consistency);
     };
+    let (id, line, slot) = (ViewId(raw.id.get()), LineId(raw.line.get()), Slot(raw.slot.get()));
+    let generation = Generation(raw.generation.get());
+    let slotted = slot != Slot::MAIN && slot < Slot::END && generation.0 != 0;
+    if id.0 == 0 || line == LineId::NONE || !slotted {
+        return bad!(
+            "pending snapshot {} of line {} has slot {} of generation {}",
+            id.0,
+            line.0,
+            slot.0,
+            generation.0
+        );
+    }
     Ok(PendingPoint {
-        id: ViewId(raw.id.get()),
+        id,
+        line,
+        slot,
+        generation,
         epoch: Epoch(raw.epoch.get()),
         created: (raw.created_secs.get(), raw.created_nanos.get()),
         pause_ns: raw.pause_ns.get(),
@@ -338,9 +369,12 @@ mod tests {
     fn sample() -> Superblock {
         let ptr =
             BlockPtr { addr: BlockAddr(8192), copy: BlockAddr(0), birth: Epoch(3), checksum: 9, len: 16384 };
-        let point = |n: u32| PendingPoint {
+        let point = |n: u64| PendingPoint {
             id: ViewId(n),
-            epoch: Epoch(u64::from(n)),
+            line: LineId::MAIN,
+            slot: Slot(5),
+            generation: Generation(6),
+            epoch: Epoch(n),
             created: (-5, 7),
             pause_ns: 1,
             consistency: Consistency::FileSystem,
@@ -355,8 +389,9 @@ mod tests {
             meta_root: ptr,
             space_map: None,
             allocated: 77,
-            live: ViewId(1),
-            next_view: 9,
+            next_view: ViewId(9),
+            next_line: LineId(4),
+            next_generation: Generation(7),
             next_ino: Ino(16),
             next_id: 5,
             log_bytes: 1 << 20,
@@ -390,7 +425,13 @@ mod tests {
 
     #[test]
     fn impossible_counters_are_refused() {
-        let wrong: [fn(&mut Superblock); 11] = [
+        let wrong: [fn(&mut Superblock); 17] = [
+            |s| s.next_view = ViewId(COUNTER_MAX + 1),
+            |s| s.next_line = LineId(COUNTER_MAX + 1),
+            |s| s.next_line = LineId::MAIN,
+            |s| s.pending[0].line = LineId::NONE,
+            |s| s.pending[0].slot = Slot::END,
+            |s| s.pending[1].generation = Generation(0),
             |s| s.epoch = Epoch(u64::MAX),
             |s| s.seq = u64::MAX,
             |s| s.next_id = COUNTER_MAX + 1,

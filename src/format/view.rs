@@ -2,17 +2,17 @@
 
 use super::pointer::RawPtr;
 use super::superblock::COUNTER_MAX;
-use super::{BlockPtr, Epoch, FormatError, ViewId, bad};
+use super::{BlockPtr, Epoch, FormatError, Generation, LineId, Slot, ViewId, bad};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
 /// What a view is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
-    /// Writable: the live tree or a clone.
+    /// Writable: the tree of a line.
     Head,
     /// Read-only, with a name.
     Snapshot,
-    /// A deleted snapshot that several views still descend from: no name, kept for its place in the history.
+    /// A deleted snapshot that several views still descend from: no name and no line, kept for its place in the history.
     Hidden,
 }
 
@@ -61,8 +61,14 @@ pub struct ViewRecord {
     pub id: ViewId,
     /// What it is.
     pub role: Role,
-    /// Name of a snapshot or clone; empty for the live head and hidden views.
+    /// The line whose head or snapshot it is; none if it is hidden or was deleted and somebody still read it.
+    pub line: LineId,
+    /// Name of a snapshot, unique in its line; empty for heads and for what is of no line.
     pub name: Vec<u8>,
+    /// What the numbers of a snapshot's nodes carry. A head has no slot of its own.
+    pub slot: Slot,
+    /// Of the slot; none for heads and hidden views.
+    pub generation: Generation,
     /// Point in time: blocks born up to and in this epoch are in the snapshot. 0 for heads.
     pub epoch: Epoch,
     /// The snapshot below, if any.
@@ -88,13 +94,16 @@ pub struct ViewRecord {
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct RawView {
-    id: le::U32,
-    prev: le::U32,
+    id: le::U64,
+    prev: le::U64,
+    line: le::U64,
+    created_secs: le::I64,
+    created_nanos: le::U32,
+    slot: le::U32,
+    generation: le::U32,
     role: u8,
     consistency: u8,
     name_len: le::U16,
-    created_nanos: le::U32,
-    created_secs: le::I64,
     epoch: le::U64,
     list: le::U64,
     referenced: le::U64,
@@ -105,15 +114,18 @@ struct RawView {
     reserved: [u8; 24],
 }
 
-const RAW_BYTES: usize = 136;
+const RAW_BYTES: usize = 160;
 const _: () = assert!(size_of::<RawView>() == RAW_BYTES);
 
 impl ViewRecord {
-    /// To the value of a meta tree item: 136 bytes and the name.
+    /// To the value of a meta tree item: 160 bytes and the name.
     pub fn encode(&self) -> Vec<u8> {
         let raw = RawView {
             id: self.id.0.into(),
             prev: self.prev.map_or(0, |p| p.0).into(),
+            line: self.line.0.into(),
+            slot: self.slot.0.into(),
+            generation: self.generation.0.into(),
             role: match self.role {
                 Role::Head => 1,
                 Role::Snapshot => 2,
@@ -163,6 +175,17 @@ impl ViewRecord {
                 name.len()
             );
         }
+        let (line, slot) = (LineId(raw.line.get()), Slot(raw.slot.get()));
+        let generation = Generation(raw.generation.get());
+        let named = role == Role::Snapshot && line != LineId::NONE;
+        if named == name.is_empty() || (role == Role::Hidden && line != LineId::NONE) {
+            return bad!("view {} of line {} has a name of {} bytes", id.0, line.0, name.len());
+        }
+        let slotted = slot != Slot::MAIN && slot < Slot::END && generation.0 != 0;
+        let slotless = slot.0 == 0 && generation.0 == 0;
+        if if role == Role::Snapshot { !slotted } else { !slotless } {
+            return bad!("view {} has slot {} of generation {}", id.0, slot.0, generation.0);
+        }
         let counters = [&raw.epoch, &raw.referenced, &raw.written, &raw.exclusive].map(|n| n.get());
         if counters.iter().any(|n| *n > COUNTER_MAX) {
             return bad!("view {} has a counter beyond its limit: {counters:?}", id.0);
@@ -170,7 +193,10 @@ impl ViewRecord {
         Ok(ViewRecord {
             id,
             role,
+            line,
             name: name.to_vec(),
+            slot,
+            generation,
             epoch: Epoch(raw.epoch.get()),
             prev: (raw.prev.get() != 0).then(|| ViewId(raw.prev.get())),
             list: raw.list.get(),
@@ -182,5 +208,60 @@ impl ViewRecord {
             consistency,
             root: if raw.root.is_none() { None } else { Some(raw.root.decode()?) },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::BlockAddr;
+
+    fn sample() -> ViewRecord {
+        let ptr =
+            BlockPtr { addr: BlockAddr(8192), copy: BlockAddr(0), birth: Epoch(3), checksum: 9, len: 16384 };
+        ViewRecord {
+            id: ViewId(1 << 40),
+            role: Role::Snapshot,
+            line: LineId(1 << 33),
+            name: b"monday".to_vec(),
+            slot: Slot(Slot::END.0 - 1),
+            generation: Generation(u32::MAX),
+            epoch: Epoch(7),
+            prev: Some(ViewId((1 << 40) - 1)),
+            list: 9,
+            referenced: 3,
+            written: 2,
+            exclusive: 1,
+            created: (-4, 5),
+            pause_ns: 6,
+            consistency: Consistency::FileSystem,
+            root: Some(ptr),
+        }
+    }
+
+    #[test]
+    fn round_trip_and_damage() {
+        let snapshot = sample();
+        assert_eq!(ViewRecord::decode(&snapshot.encode()), Ok(snapshot.clone()));
+        let deleted = ViewRecord { line: LineId::NONE, name: Vec::new(), ..snapshot };
+        assert_eq!(ViewRecord::decode(&deleted.encode()), Ok(deleted.clone()));
+        let (slot, generation) = (Slot(0), Generation(0));
+        let head = ViewRecord { role: Role::Head, line: LineId::MAIN, slot, generation, ..deleted };
+        assert_eq!(ViewRecord::decode(&head.encode()), Ok(head));
+        let wrong: [fn(&mut ViewRecord); 8] = [
+            |v| v.name.clear(),
+            |v| v.line = LineId::NONE,
+            |v| v.slot = Slot(0),
+            |v| v.slot = Slot::END,
+            |v| v.generation = Generation(0),
+            |v| v.role = Role::Head,
+            |v| v.role = Role::Hidden,
+            |v| v.id = ViewId(0),
+        ];
+        for change in wrong {
+            let mut view = sample();
+            change(&mut view);
+            assert!(ViewRecord::decode(&view.encode()).is_err(), "{view:?}");
+        }
     }
 }

@@ -17,6 +17,7 @@ impl From<VolumeError> for Error {
             VolumeError::NoSpace => Error::NoSpace,
             VolumeError::ReadOnly(_) => Error::ReadOnly,
             VolumeError::NoSuchView => Error::Stale,
+            VolumeError::Inherited => Error::NotPermitted,
             VolumeError::NameTaken => Error::Exists,
             VolumeError::LimitReached(_) => Error::LimitReached,
         }

@@ -1,14 +1,14 @@
 //! The file system on an open volume.
 
 use super::attributes::make_root;
-use super::commits::Commits;
+use super::commits::{Commits, Gates};
 use super::content::{purge_all_unlinked, purge_orphans};
-use super::heads::{Gate, Heads};
+use super::heads::Heads;
 use super::options::FsOptions;
 use super::past::{Past, SnapshotCreator};
 use crate::clock::Clock;
-use crate::format::ViewId;
-use crate::ops::{KernelRef, Result};
+use crate::format::{Ino, ViewId};
+use crate::ops::{KernelRef, NodeId, Result};
 use crate::volume::{Recovered, SnapshotInfo, Volume};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,19 +25,20 @@ impl Fs {
     /// The file system of `volume`: replays its log, makes the root of an empty one, and purges what a crash has left
     /// without a name.
     pub fn open(volume: Arc<Volume>, options: FsOptions, clock: Clock) -> Result<Arc<Fs>> {
-        let mut gate = Gate::default();
-        let recovered = volume.recover(&mut gate);
-        let heads = Arc::new(Heads::new(volume, options, clock, gate));
+        let mut gates = Gates::default();
+        let recovered = volume.recover(&mut gates);
+        let heads = Arc::new(Heads::new(volume, options, clock, gates.0)?);
         let commits = Arc::new(Commits::new(heads.clone()));
         let fs = Fs { past: Past::new(commits.clone()), heads, commits, recovered };
         if !fs.heads.is_read_only() {
             if fs.recovered.records > 0 {
                 fs.commit()?;
             }
-            let head = fs.heads.main();
-            make_root(&fs.heads, head)?;
-            purge_orphans(&fs.commits, head)?;
-            purge_all_unlinked(&fs.commits, head);
+            make_root(&fs.heads, fs.heads.main())?;
+            for head in fs.heads.all() {
+                purge_orphans(&fs.commits, &head)?;
+                purge_all_unlinked(&fs.commits, &head);
+            }
         }
         Ok(Arc::new(fs))
     }
@@ -98,6 +99,37 @@ impl Fs {
     /// is in. On an error nothing is left.
     pub fn create_snapshot(&self, name: &[u8], creator: SnapshotCreator) -> Result<ViewId> {
         self.past.create_snapshot(name, creator)
+    }
+
+    /// Makes a line, a writable tree of its own that begins as a snapshot is, durable when this returns. Returns the number
+    /// of its root.
+    pub fn create_line(&self, name: &[u8], from: ViewId) -> Result<NodeId> {
+        self.heads.check_writable()?;
+        // A commit brings in what each head holds back: it must know all of them.
+        let no_commit = self.commits.hold_off();
+        let now = self.heads.clock.now();
+        let line = self.heads.volume.create_line(name, from, (now.secs, now.nanos))?;
+        let head = self.heads.add(&line);
+        drop(no_commit);
+        self.commits.sync()?;
+        Ok(head.node(Ino::ROOT))
+    }
+
+    /// Deletes the line whose root has this number, with what was changed in it, and its snapshots.
+    pub fn drop_line(&self, root: NodeId) -> Result<()> {
+        self.heads.check_writable()?;
+        let (head, _) = self.heads.find(root)?;
+        {
+            let _no_commit = self.commits.hold_off();
+            self.heads.volume.drop_line(head.line)?;
+            self.heads.remove(head.line);
+        }
+        self.commits.sync()
+    }
+
+    /// Makes a snapshot of the line whose root has this number, as [`Self::create_snapshot`] does of the main line.
+    pub fn create_snapshot_of(&self, root: NodeId, name: &[u8], creator: SnapshotCreator) -> Result<ViewId> {
+        self.past.take_snapshot(&self.heads.find(root)?.0, name, creator)
     }
 
     /// Gives a snapshot another name.

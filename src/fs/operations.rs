@@ -102,7 +102,7 @@ impl Operations for Fs {
         mode: RenameMode,
     ) -> Result<()> {
         self.commits.with_space(|| match (place(parent), place(new_parent)) {
-            (Place::Live(_), Place::Live(_)) if parent.view() == new_parent.view() => {
+            (Place::Live(_), Place::Live(_)) if parent.tree() == new_parent.tree() => {
                 names::rename(&self.heads, caller, (parent, name), (new_parent, new_name), mode)
             }
             (Place::Snapdir(dir), Place::Snapdir(new_dir)) => {

@@ -2,7 +2,7 @@
 //! nothing changes. While one of these is there, its snapshot cannot be deleted.
 
 use super::file_system::Fs;
-use crate::format::{Ino, ViewId};
+use crate::format::{Ino, Slot, ViewId};
 use crate::ops::*;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use std::time::Duration;
 pub struct Standalone {
     fs: Arc<Fs>,
     view: ViewId,
+    slot: Slot,
 }
 
 impl Fs {
@@ -20,9 +21,10 @@ impl Fs {
             return Err(Error::NotFound);
         }
         let nobody_deletes = self.past.one_at_a_time();
-        let view = ViewId(self.past.find_in_snapdir(Ino::ROOT, name)?.attr.node.view());
+        let slot = Slot(self.past.find_in_snapdir(Ino::ROOT, name)?.attr.node.slot());
+        let view = self.volume().snapshot_by_slot(slot).ok_or(Error::Stale)?.id;
         self.past.stand_alone(view, &nobody_deletes);
-        Ok(Arc::new(Standalone { fs: self.clone(), view }))
+        Ok(Arc::new(Standalone { fs: self.clone(), view, slot }))
     }
 }
 
@@ -35,12 +37,16 @@ impl Drop for Standalone {
 impl Standalone {
     /// The node below.
     fn below(&self, node: NodeId) -> Result<NodeId> {
-        if node.is_live() { Ok(NodeId::new(self.view.0, node.ino())) } else { Err(Error::Stale) }
+        if node.is_live() { Ok(NodeId::snapshot(self.slot.0, node.ino())) } else { Err(Error::Stale) }
     }
 
     /// The node as it is shown. Above the root is the root.
     fn shown(&self, node: NodeId) -> NodeId {
-        if node.view() == self.view.0 { NodeId::new(0, node.ino()) } else { NodeId::ROOT }
+        if node.tree() == NodeId::snapshot(self.slot.0, 0).tree() {
+            NodeId::live(Slot::MAIN.0, node.ino())
+        } else {
+            NodeId::ROOT
+        }
     }
 
     fn shown_attr(&self, attr: Attr) -> Attr {

@@ -4,14 +4,14 @@
 //! `MNT/.snapfs-nodes/NODE-GENERATION`. Only the flusher of this mount gets an answer; everybody else, the daemon too, is
 //! told that there is no such name, and nobody can create it. It is never listed, and nothing in it is cached as a name.
 
-use crate::ops::{Attr, FileType, NodeId, Timestamp};
+use crate::ops::{Attr, FileType, NodeId, NodeKind, Timestamp};
 use crate::sys::process;
 
 /// Its name in the root.
 pub(super) const NAME: &str = ".snapfs-nodes";
 
-/// Its node: in a view number that no snapshot ever gets.
-pub(super) const NODE: NodeId = NodeId(((NodeId::SNAPDIR_VIEW - 1) as u64) << NodeId::INO_BITS | 1);
+/// Its node: of a kind that no tree has.
+pub(super) const NODE: NodeId = NodeId::of_kind(NodeKind::Virtual, 0, 1);
 
 /// True for the name that is taken.
 pub(super) fn is_name(parent: NodeId, name: &[u8]) -> bool {
@@ -64,6 +64,6 @@ mod tests {
         for name in [&b"77"[..], b"x-1", b"-", b"0-1", b"77-", b"\xff-1"] {
             assert_eq!(parse(name), None);
         }
-        assert_eq!(parse(format!("{}-1", NodeId::new(5, 9).0).as_bytes()), None);
+        assert_eq!(parse(format!("{}-1", NodeId::snapshot(5, 9).0).as_bytes()), None);
     }
 }

@@ -8,7 +8,7 @@ use crate::format::deadlist::{Bucket, Entry, encode_chunk};
 use crate::format::job::Job;
 use crate::format::superblock::{RING_SLOTS, SLOT_BYTES, Superblock};
 use crate::format::view::Role;
-use crate::format::{BlockPtr, Epoch, Extent, ViewId};
+use crate::format::{BlockPtr, Epoch, Extent, LineId, ViewId};
 use crate::fs::{Fs, FsOptions};
 use crate::ops::{Caller, NodeId, OpenFlags, Operations};
 use crate::store::RangeSet;
@@ -28,7 +28,7 @@ const RW: OpenFlags = OpenFlags {
     sync: false,
     no_atime: false,
 };
-const SNAPDIR: NodeId = NodeId(((1 << 24) - 1) << 40 | 1);
+const SNAPDIR: NodeId = NodeId::snapdir(0, 1);
 const SIZE: u64 = 128 << 20;
 
 type Content = BTreeMap<String, Vec<u8>>;
@@ -74,19 +74,19 @@ impl Sample {
                 put(*node, 0, 4096, (n as u8 % 100) + 100 + round as u8);
             }
         }
-        let branch = volume.find_snapshot(b"s1").unwrap().id;
-        let clone = volume.clone_snapshot(branch, (5, 6)).unwrap();
+        let branch = volume.find_snapshot(LineId::MAIN, b"s1").unwrap().id;
+        let clone = volume.create_line(b"clone", branch, (5, 6)).unwrap().id;
         fs.commit().unwrap();
         // Changes of the clone: other blocks for every fifth extent.
         let extents: Vec<_> =
-            volume.head(clone).unwrap().range(&Key::MIN, &Key::MAX).map(|i| i.unwrap()).collect();
+            volume.live(clone).unwrap().range(&Key::MIN, &Key::MAX).map(|i| i.unwrap()).collect();
         let extents = extents.into_iter().filter(|(key, _)| key.kind == Kind::Extent as u8);
         let staged: Vec<_> = extents
             .step_by(5)
             .map(|(key, value)| (key, Extent::decode(&value).unwrap()))
             .map(|(key, old)| (key, volume.stage(&vec![3; old.len_bytes() as usize]).unwrap(), old))
             .collect();
-        let mut txn = volume.begin_on(clone).unwrap();
+        let mut txn = volume.begin(clone).unwrap();
         for (key, staged, old) in staged {
             txn.free(&old);
             let new = txn.publish(staged).remove(0);
@@ -148,12 +148,13 @@ impl Sample {
         // It can be used, and everything can be deleted.
         let fork = Arc::new(device.clone_image());
         let volume = open(&fork, Access::ReadWrite).unwrap();
-        let clones: Vec<ViewId> =
-            state(&fork).records.iter().filter(|r| r.role == Role::Head).map(|r| r.id).collect();
-        for head in clones.into_iter().filter(|id| *id != volume.live_id()) {
-            volume.drop_head(head).unwrap();
+        for line in volume.lines().into_iter().filter(|l| l.id != LineId::MAIN) {
+            volume.drop_line(line.id).unwrap();
         }
-        volume.snapshots().iter().for_each(|s| volume.delete_snapshot(s.id).unwrap());
+        volume
+            .snapshots(LineId::MAIN)
+            .iter()
+            .for_each(|s| volume.delete_snapshot(LineId::MAIN, s.id).unwrap());
         for _ in 0..8 {
             volume.commit(&mut |_| Ok(())).unwrap();
         }
@@ -186,15 +187,15 @@ fn content(volume: &Volume) -> Content {
             all.insert(format!("{name} {key:?}"), bytes);
         }
     };
-    add("live", &volume.live());
-    for s in volume.snapshots() {
+    add("live", &volume.live(LineId::MAIN).unwrap());
+    for s in volume.snapshots(LineId::MAIN) {
         add(&String::from_utf8_lossy(&s.name), &volume.snapshot(s.id).unwrap());
     }
     all
 }
 
 fn view_key(id: ViewId) -> Key {
-    Key::new(0, Kind::View, u64::from(id.0))
+    Key::new(0, Kind::View, id.0)
 }
 
 /// Buckets of a list with at least two chunks.
@@ -393,7 +394,7 @@ fn nodes_of_the_meta_tree_that_hold_dead_lists() {
         ptr.ranges().for_each(|(at, _)| device.flip(at + 500, 4));
         let dry = run(device.clone(), Mode::DryRun, Depth::Metadata).unwrap();
         if dry.found.is_empty() {
-            assert!(dry.left[0].contains("records of views are lost"), "{dry:?}");
+            assert!(dry.left[0].contains("records of views or lines are lost"), "{dry:?}");
             let done = run(device.clone(), Mode::Write, Depth::Metadata).unwrap();
             assert!(!done.left.is_empty() && device.counts().writes == 0);
             left += 1;
@@ -413,13 +414,12 @@ fn a_job_that_cannot_go_on() {
     let sample = Sample::new();
     let device = sample.device();
     let before = state(&device);
-    let head =
-        before.records.iter().find(|r| r.role == Role::Head && r.id != before.superblock.live).unwrap();
+    let head = before.records.iter().find(|r| r.role == Role::Head && r.line != LineId::MAIN).unwrap();
     // As if the clone had been dropped: its tree waits for a job.
     let root = head.root.unwrap();
     let volume = open(&device, Access::ReadWrite).unwrap();
-    volume.drop_head(head.id).unwrap();
-    let reader = volume.head(head.id).unwrap();
+    let reader = volume.live(head.line).unwrap();
+    volume.drop_line(head.line).unwrap();
     volume.commit(&mut |_| Ok(())).unwrap();
     drop((reader, volume));
     let now = state(&device);
@@ -480,7 +480,7 @@ fn slots_of_the_rings() {
 fn lost_trees_are_left_alone_and_their_space_is_kept() {
     let sample = Sample::new();
     let before = state(&sample.device());
-    let live = before.records.iter().find(|r| r.id == before.superblock.live).unwrap();
+    let live = before.records.iter().find(|r| r.role == Role::Head && r.line == LineId::MAIN).unwrap();
     let all = nodes(&before, &live.root.unwrap());
     for (ptr, level) in all.iter().step_by(5).chain(&all[..1]) {
         let device = sample.device();
@@ -521,7 +521,7 @@ fn lost_trees_are_left_alone_and_their_space_is_kept() {
 fn blocks_that_two_own_are_left_alone() {
     let sample = Sample::new();
     let before = state(&sample.device());
-    let live = before.records.iter().find(|r| r.id == before.superblock.live).unwrap();
+    let live = before.records.iter().find(|r| r.role == Role::Head && r.line == LineId::MAIN).unwrap();
     let leaf = nodes(&before, &live.root.unwrap()).iter().find(|(_, level)| *level == 0).unwrap().0;
     let hidden = before.records.iter().find(|r| r.role == Role::Hidden).unwrap();
     let list = before.records.iter().find(|r| r.prev == Some(hidden.id)).unwrap().list;
@@ -631,7 +631,7 @@ fn a_log_that_was_not_replayed_is_kept() {
 fn bad_copies_of_blocks() {
     let sample = Sample::new();
     let before = state(&sample.device());
-    let live = before.records.iter().find(|r| r.id == before.superblock.live).unwrap();
+    let live = before.records.iter().find(|r| r.role == Role::Head && r.line == LineId::MAIN).unwrap();
     let mut blocks = nodes(&before, &live.root.unwrap());
     blocks.extend(nodes(&before, &before.superblock.meta_root));
     blocks.extend(before.space_map.iter().map(|ptr| (*ptr, 0)));

@@ -13,7 +13,7 @@ use super::scan::{Found, Scan, Scanned};
 use crate::device::Device;
 use crate::format::superblock::Superblock;
 use crate::format::view::{Role, ViewRecord};
-use crate::format::{BlockPtr, Epoch, Key, Kind, ViewId};
+use crate::format::{BlockPtr, Epoch, Key, Kind, LineId, ViewId};
 use crate::store::{Allocator, Store};
 use crate::tree::{LostNode, Pager, Step, Visit, walk_readable};
 use crate::volume::ring;
@@ -64,10 +64,9 @@ pub(super) fn find(
     search.by_scan(states.first())
 }
 
-/// The records of views, and which of them is the live tree, if that is known.
+/// The records of views.
 struct Views {
     records: BTreeMap<ViewId, ViewRecord>,
-    live: Option<ViewId>,
     /// No record can be missing.
     whole: bool,
 }
@@ -122,7 +121,7 @@ impl Search<'_> {
         meta.fill(&pager, &scan, &|node| node.owner == 0);
         self.scan = Some(scan);
         let meta = Items::new(self.pager(fsid), meta);
-        let mut views = Views { records: BTreeMap::new(), live: newest.map(|s| s.live), whole: false };
+        let mut views = Views { records: BTreeMap::new(), whole: false };
         let (from, to) = (Key::new(0, Kind::View, 0), Key::new(0, Kind::View, u64::MAX));
         for record in meta.range(from, to).filter_map(|(_, value)| ViewRecord::decode(&value).ok()) {
             views.records.insert(record.id, record);
@@ -163,12 +162,14 @@ impl Search<'_> {
         let named = |r: &&ViewRecord| r.role != Role::Hidden && !r.name.is_empty();
         self.names.extend(views.records.values().filter(named).map(|r| r.name.clone()));
         let all = || views.records.values().filter(|r| r.root.is_some());
-        let found = match (&self.wanted.snapshot, views.live) {
-            (Some(name), _) => all().filter(named).filter(|r| r.name == *name).max_by_key(|r| r.id),
-            (None, Some(live)) => all().find(|r| r.id == live),
-            // Heads without a name: the live tree, and those that a rollback took its place from.
-            (None, None) => all()
-                .filter(|r| r.role == Role::Head && r.name.is_empty())
+        let found = match &self.wanted.snapshot {
+            // The main line's, if it has one of that name.
+            Some(name) => {
+                all().filter(named).filter(|r| r.name == *name).max_by_key(|r| (r.line == LineId::MAIN, r.id))
+            }
+            // A scan meets heads that a rollback took the place of, too.
+            None => all()
+                .filter(|r| r.role == Role::Head && r.line == LineId::MAIN)
                 .max_by_key(|r| (r.root.map(|root| root.birth), r.id)),
         };
         found.and_then(|r| Some((r.clone(), r.root?)))
@@ -206,7 +207,7 @@ impl Search<'_> {
     }
 }
 
-/// View records of a state, as far as its meta tree can be read; pending snapshots have the root of the live tree.
+/// View records of a state, as far as its meta tree can be read; pending snapshots have the root of their line's head.
 fn views_of_state(pager: &Pager, state: &Superblock) -> Views {
     let mut records = BTreeMap::new();
     let end = Key { object: 0, kind: Kind::View as u8 + 1, rest: 0 };
@@ -229,15 +230,14 @@ fn views_of_state(pager: &Pager, state: &Superblock) -> Views {
     };
     // Neither of the two fails, so nothing does.
     let _walked = walk_readable(pager, &state.meta_root, Epoch(0), &mut visit, &mut lost);
-    if let Some(live) = records.get(&state.live).cloned() {
-        for point in &state.pending {
-            let name = point.name.clone();
-            let pending =
-                ViewRecord { id: point.id, role: Role::Snapshot, name, epoch: point.epoch, ..live.clone() };
-            records.entry(point.id).or_insert(pending);
+    for point in &state.pending {
+        let head = records.values().find(|r| r.role == Role::Head && r.line == point.line).cloned();
+        let (role, name, epoch) = (Role::Snapshot, point.name.clone(), point.epoch);
+        if let Some(head) = head {
+            records.entry(point.id).or_insert(ViewRecord { id: point.id, role, name, epoch, ..head });
         }
     }
-    Views { records, live: Some(state.live), whole }
+    Views { records, whole }
 }
 
 /// Which nodes may be those of one view's tree.
@@ -251,7 +251,7 @@ impl Belongs {
     /// Views that are gone are unknown, so they may have been ancestors. Another view's nodes are ours as far as they
     /// were written before the two lines parted.
     fn new(views: &Views, view: Option<ViewId>) -> Belongs {
-        let mut belongs = Belongs { view: view.map(|id| u64::from(id.0)), others: HashMap::new() };
+        let mut belongs = Belongs { view: view.map(|id| id.0), others: HashMap::new() };
         let Some(own) = view.and_then(|id| views.records.get(&id)) else { return belongs };
         let (mut line, mut at) = (BTreeSet::new(), Some(own));
         while let Some(record) = at.filter(|r| line.insert(r.id)) {
@@ -268,7 +268,7 @@ impl Belongs {
             };
             parted.insert(record.id, epoch);
             if !line.contains(&record.id) {
-                belongs.others.insert(u64::from(record.id.0), epoch);
+                belongs.others.insert(record.id.0, epoch);
             }
         }
         belongs

@@ -7,7 +7,8 @@ use crate::format::dirent::{Bucket, Dirent, name_hash};
 use crate::format::inode::Inode;
 use crate::format::link::{Links, link_hash};
 use crate::format::superblock::Superblock;
-use crate::format::{BlockPtr, Epoch, Extent, Ino, Key, Kind};
+use crate::format::view::Role;
+use crate::format::{BlockPtr, Epoch, Extent, Ino, Key, Kind, LineId};
 use crate::fs::{Fs, FsOptions};
 use crate::ops::{AllocateMode, Caller, FileType, NodeId, OpenFlags, Operations, XattrMode};
 use crate::tree::{Step, Visit, walk};
@@ -32,7 +33,7 @@ const RW: OpenFlags = OpenFlags {
     sync: false,
     no_atime: false,
 };
-const SNAPDIR: NodeId = NodeId(((1 << 24) - 1) << 40 | 1);
+const SNAPDIR: NodeId = NodeId::snapdir(0, 1);
 const SIZE: u64 = 256 << 20;
 
 /// What can be seen of a file.
@@ -168,7 +169,7 @@ impl Sample {
     /// Nodes of the live tree, the root first.
     fn nodes(&self) -> Vec<(BlockPtr, u8)> {
         let state = self.state();
-        let live = state.records.iter().find(|r| r.id == state.superblock.live).unwrap();
+        let live = state.records.iter().find(|r| r.role == Role::Head && r.line == LineId::MAIN).unwrap();
         nodes_below(&state, &live.root.unwrap())
     }
 }
@@ -476,7 +477,7 @@ fn a_share_of_the_nodes_is_lost() {
 fn damaged_content_becomes_holes() {
     let sample = Sample::new(50);
     let state = sample.state();
-    let live = state.records.iter().find(|r| r.id == state.superblock.live).unwrap();
+    let live = state.records.iter().find(|r| r.role == Role::Head && r.line == LineId::MAIN).unwrap();
     let mut blocks: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
     walk(&state.pager, &live.root.unwrap(), Epoch(0), &mut |visit| {
         if let Visit::Item(key, value) = visit
@@ -527,7 +528,7 @@ fn damaged_content_becomes_holes() {
 }
 
 fn edit(volume: &Volume, change: impl FnOnce(&mut crate::volume::Txn<'_>)) {
-    let mut txn = volume.begin();
+    let mut txn = volume.begin(LineId::MAIN).unwrap();
     txn.reserve(Need { items: 50, ..Need::default() }, Purpose::Write).unwrap();
     change(&mut txn);
     drop(txn);

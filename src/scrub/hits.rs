@@ -6,7 +6,7 @@
 use crate::check::path_of;
 use crate::format::dirent::Bucket;
 use crate::format::view::{Role, ViewRecord};
-use crate::format::{BlockPtr, Epoch, Extent, Ino, Key, Kind};
+use crate::format::{BlockPtr, Epoch, Extent, Ino, Key, Kind, LineId};
 use crate::tree::{self, Bounds, Child, Met, Pager, Span, Step, scan};
 use crate::volume::scrub::Pinned;
 
@@ -42,10 +42,11 @@ pub(super) fn views(state: &Pinned, first: &ViewRecord, has: &dyn Fn(&BlockPtr) 
     collect(state, first, has, &mut found);
     found.sort_by_key(|v| (v.role == Role::Head, v.epoch, v.id));
     let mut names: Vec<String> = found.iter().map(|v| name(state, v)).collect();
-    if let Some(at) = found.iter().position(|v| v.id == state.superblock.live) {
-        // Snapshots of an idle store: they have the tree of the live head.
-        let pending = state.superblock.pending.iter().map(|p| shown(&p.name));
-        names.splice(at..at, pending);
+    // Snapshots of an idle store: they have the trees of heads.
+    let heads: Vec<_> = found.iter().enumerate().filter(|(_, v)| v.role == Role::Head).collect();
+    for (at, head) in heads.into_iter().rev() {
+        let pending = state.superblock.pending.iter().filter(|p| p.line == head.line);
+        names.splice(at..at, pending.map(|p| shown(&p.name)));
     }
     names
 }
@@ -81,8 +82,12 @@ fn collect<'a>(
 
 fn name(state: &Pinned, view: &ViewRecord) -> String {
     match view.role {
-        _ if view.id == state.superblock.live => "<live>".into(),
-        Role::Head => format!("<clone {}>", view.id.0),
+        Role::Head if view.line == LineId::MAIN => "<live>".into(),
+        Role::Head => match state.lines.iter().find(|l| l.id == view.line) {
+            Some(line) => format!("<clone {}>", shown(&line.name)),
+            None => format!("<deleted {}>", view.id.0),
+        },
+        _ if view.line == LineId::NONE => format!("<deleted {}>", view.id.0),
         _ => shown(&view.name),
     }
 }

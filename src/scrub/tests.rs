@@ -3,11 +3,11 @@
 use super::*;
 use crate::device::{CrashPolicy, Device, Sim};
 use crate::format::view::{Consistency, Role};
-use crate::format::{BlockPtr, Extent, Ino, Kind, NODE_BYTES, ViewId};
+use crate::format::{BlockPtr, Extent, Ino, Kind, LineId, NODE_BYTES};
 use crate::fs::{Fs, FsOptions};
 use crate::ops::{Caller, NodeId, OpenFlags, Operations};
 use crate::tree::{Step, Visit, walk};
-use crate::volume::{Access, Need, NewSnapshot, OpenOptions, Purpose};
+use crate::volume::{Access, Need, NewSnapshot, OpenOptions, Purpose, SnapshotInfo};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -64,7 +64,7 @@ fn truth(volume: &Volume) -> Truth {
     let mut records = state.records.clone();
     records.sort_by_key(|r| (r.role == Role::Head, r.epoch));
     for record in records.iter().filter(|r| r.role != Role::Hidden) {
-        let live = record.id == state.superblock.live;
+        let live = record.role == Role::Head && record.line == LineId::MAIN;
         let name =
             if live { "<live>".to_string() } else { String::from_utf8_lossy(&record.name).into_owned() };
         let root = record.root.unwrap();
@@ -334,37 +334,39 @@ struct History {
 impl History {
     fn step(&mut self) {
         let (volume, rng) = (&self.volume, &mut self.rng);
-        let state = volume.committed().unwrap();
-        let known = |id: &ViewId| volume.head(*id).is_ok();
-        let heads: Vec<ViewId> =
-            state.records.iter().filter(|r| r.role == Role::Head).map(|r| r.id).filter(known).collect();
-        let snapshots = volume.snapshots();
+        let lines: Vec<LineId> = volume.lines().iter().map(|l| l.id).collect();
+        let line = lines[rng.usize(..lines.len())];
+        let snapshots: Vec<SnapshotInfo> =
+            volume.snapshots(line).into_iter().filter(|s| s.line == line).collect();
         let some = (!snapshots.is_empty()).then(|| snapshots[rng.usize(..snapshots.len())].id);
-        let head = heads[rng.usize(..heads.len())];
         match (rng.u8(0..100), some) {
-            (0..=54, _) => (0..rng.usize(1..8)).for_each(|_| write(volume, head, rng)),
+            (0..=54, _) => (0..rng.usize(1..8)).for_each(|_| write(volume, line, rng)),
             (55..=69, _) => {
                 self.names += 1;
                 let name = format!("s{}", self.names).into_bytes();
                 let consistency = Consistency::FileSystem;
                 let new = NewSnapshot { name: &name, created: (1, 2), consistency, pause_ns: &|| 7 };
-                volume.create_snapshot(&new, &mut |_| Ok(())).unwrap();
+                volume.create_snapshot(line, &new, &mut |_| Ok(())).unwrap();
             }
-            (70..=79, Some(id)) => volume.delete_snapshot(id).unwrap(),
-            (80..=81, Some(id)) if heads.len() < 4 => drop(volume.clone_snapshot(id, (3, 4)).unwrap()),
-            (82..=83, _) if head != volume.live_id() => drop(volume.drop_head(head)),
-            (84, _) => drop(volume.promote(head)),
+            (70..=79, Some(id)) => volume.delete_snapshot(line, id).unwrap(),
+            (80..=81, Some(id)) if lines.len() < 4 => {
+                self.names += 1;
+                let name = format!("c{}", self.names).into_bytes();
+                drop(volume.create_line(&name, id, (3, 4)).unwrap());
+            }
+            (82..=83, _) if line != LineId::MAIN => volume.drop_line(line).unwrap(),
+            (84, Some(id)) => drop(volume.rollback(line, id, (5, 6)).unwrap()),
             _ => volume.commit(&mut |_| Ok(())).unwrap(),
         }
     }
 }
 
 /// Writes, shares or removes one object of a head.
-fn write(volume: &Volume, head: ViewId, rng: &mut fastrand::Rng) {
+fn write(volume: &Volume, line: LineId, rng: &mut fastrand::Rng) {
     let key = Key::new(rng.u64(16..300), Kind::Extent, 0);
     let data = vec![rng.u8(1..); 4096 * rng.usize(1..12)];
     let staged = (rng.u8(0..4) > 0).then(|| volume.stage(&data).unwrap());
-    let Ok(mut txn) = volume.begin_on(head) else { return };
+    let mut txn = volume.begin(line).unwrap();
     txn.reserve(Need { items: 4, ..Need::default() }, Purpose::Write).unwrap();
     let old = txn.view().get(&key).unwrap().map(|v| Extent::decode(&v).unwrap());
     let other = Key::new(rng.u64(300..330), Kind::Extent, 0);

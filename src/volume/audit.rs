@@ -12,9 +12,10 @@ use super::{Result, Volume, corrupt};
 use crate::device::RESERVED_BYTES;
 use crate::format::deadlist::Entry;
 use crate::format::job::Job;
+use crate::format::line::LineRecord;
 use crate::format::superblock::Superblock;
 use crate::format::view::ViewRecord;
-use crate::format::{BlockPtr, Epoch, Key};
+use crate::format::{BlockPtr, Epoch, Key, LineId, ViewId};
 use crate::store::{Allocator, RangeSet, Reading, StoreError};
 use crate::tree::{self, Child, Item, Pager};
 use std::collections::BTreeMap;
@@ -29,6 +30,8 @@ pub struct Committed {
     pub pager: Pager,
     /// Views as recorded; snapshots that only the superblock tells of are not among them.
     pub records: Vec<ViewRecord>,
+    /// Lines.
+    pub lines: Vec<LineRecord>,
     /// The views' history.
     pub history: History,
     /// Background work.
@@ -71,6 +74,7 @@ impl Volume {
             superblock,
             pager,
             records: loaded.records,
+            lines: loaded.lines,
             jobs: loaded.jobs,
             extra_refs: loaded.extra_refs.iter().collect(),
             allocated: alloc.allocated(),
@@ -107,8 +111,13 @@ impl Committed {
         RESERVED_BYTES + self.superblock.log_bytes..self.superblock.size
     }
 
+    /// The head of the main line.
+    pub fn main_head(&self) -> Option<ViewId> {
+        self.lines.iter().find(|l| l.id == LineId::MAIN).map(|l| l.head)
+    }
+
     /// Exclusive bytes of a view.
-    pub fn exclusive(&self, view: crate::format::ViewId) -> Result<u64> {
+    pub fn exclusive(&self, view: ViewId) -> Result<u64> {
         Ok(self.history.exclusive(view, MetaRead { pager: &self.pager, root: &self.meta_root })?)
     }
 }

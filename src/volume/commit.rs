@@ -20,9 +20,10 @@ use super::writer::CommitWriter;
 use super::{Result, Txn, Volume, VolumeError, corrupt, ring};
 use crate::format::deadlist::Entry;
 use crate::format::job::Job;
+use crate::format::line::LineRecord;
 use crate::format::superblock::{PENDING_ROOM, PendingPoint, Superblock};
 use crate::format::view::{Role, ViewRecord};
-use crate::format::{BlockPtr, Epoch, Ino, Key, Kind, ViewId};
+use crate::format::{BlockPtr, Epoch, Generation, Ino, Key, Kind, LineId, ViewId};
 use crate::store::{BATCH, end_batch};
 use crate::tree::{self, Child, Edit};
 use parking_lot::{MutexGuard, RwLockWriteGuard};
@@ -61,9 +62,12 @@ struct Frozen {
     points_only: bool,
     /// Place in the log of the first record that this commit does not contain.
     log_start: u64,
-    next_ids: (u32, u64),
+    /// Records of lines that changed; none for a line that went.
+    lines: BTreeMap<LineId, Option<LineRecord>>,
+    next_ids: (ViewId, u64),
+    next_line: LineId,
+    next_generation: Generation,
     next_ino: Ino,
-    live: ViewId,
     incompat: u64,
 }
 
@@ -115,7 +119,7 @@ impl State {
 impl<'a> CommitSession<'a> {
     /// Step 1. On error nothing is frozen.
     pub fn freeze(&mut self, prepare: Prepare<'_>) -> Result<()> {
-        let mut txn = self.volume.begin();
+        let mut txn = self.volume.begin(LineId::MAIN)?;
         let (held, required) = (self.volume.held_bytes(txn.state()), self.volume.required_bytes(txn.state()));
         if let Err(e) = prepare(&mut txn) {
             return Err(txn.failed(e));
@@ -163,9 +167,11 @@ impl<'a> CommitSession<'a> {
             scrub: s.take_scrub(),
             points_only,
             log_start: self.volume.log.mark(),
+            lines: if points_only { BTreeMap::new() } else { s.lines.freeze() },
             next_ids: s.history.next_ids(),
+            next_line: s.lines.next,
+            next_generation: s.lines.slots.next_generation(),
             next_ino: s.next_ino,
-            live: s.live,
             incompat: s.incompat,
         });
         s.grave_count = 0;
@@ -203,7 +209,8 @@ impl<'a> CommitSession<'a> {
             seq: old.seq + 1,
             epoch: frozen.epoch,
             time: frozen.points.last().map_or(old.time, |p| p.created),
-            live: frozen.live,
+            next_line: frozen.next_line,
+            next_generation: frozen.next_generation,
             incompat: frozen.incompat,
             next_view: frozen.next_ids.0,
             next_id: frozen.next_ids.1,
@@ -240,7 +247,7 @@ impl<'a> CommitSession<'a> {
         // 2
         let mut written = Vec::with_capacity(frozen.roots.len());
         for (id, root) in std::mem::take(&mut frozen.roots) {
-            written.push((id, tree::write_out(&root, u64::from(id.0), &mut writer)?));
+            written.push((id, tree::write_out(&root, id.0, &mut writer)?));
         }
         writer.write_gathered()?;
         // 3
@@ -253,8 +260,9 @@ impl<'a> CommitSession<'a> {
             let mut meta = Meta { edit: &mut edit, root: &mut committer.meta_root };
             volume.append_graves(std::mem::take(&mut frozen.graves), &mut meta, &mut freed)?;
             frozen.shared.iter().for_each(|(addr, len)| committer.extra_refs.add(*addr, *len));
+            let deletes = std::mem::take(&mut frozen.deletes);
             let (records, removed, reclaim) =
-                volume.topology(&written, std::mem::take(&mut frozen.deletes), &mut meta)?;
+                volume.topology(&written, deletes, &mut frozen.lines, &mut meta)?;
             let mut state = volume.state.write();
             add_jobs(&mut committer.jobs, &mut meta, reclaim, state.history.next_id_mut())?;
             next_ids = state.history.next_ids();
@@ -264,6 +272,12 @@ impl<'a> CommitSession<'a> {
             }
             for record in records {
                 meta.edit.insert(meta.root, &view_key(record.id), &record.encode())?;
+            }
+            for (id, record) in std::mem::take(&mut frozen.lines) {
+                match record {
+                    Some(record) => meta.edit.insert(meta.root, &line_key(id), &record.encode())?,
+                    None => drop(meta.edit.remove(meta.root, &line_key(id))?),
+                }
             }
             run_jobs(&mut committer.jobs, committer.step_entries, shared, &mut meta, &mut freed)?;
             committer.step_entries = if committer.jobs.is_empty() {
@@ -334,7 +348,7 @@ impl<'a> CommitSession<'a> {
         store.quarantine(epoch, &freed);
         store.release(unreachable);
         volume.trim_after_commit();
-        volume.settle_roots(&written);
+        volume.settle_state(&written, epoch);
         Ok(())
     }
 }
@@ -374,6 +388,7 @@ impl Volume {
         &self,
         written: &[(ViewId, BlockPtr)],
         deletes: Vec<ViewId>,
+        lines: &mut BTreeMap<LineId, Option<LineRecord>>,
         meta: &mut Meta<'_, '_>,
     ) -> Result<(Vec<ViewRecord>, Vec<ViewId>, Reclaim)> {
         let mut state = self.state.write();
@@ -398,6 +413,9 @@ impl Volume {
             all.drop_lists.extend(reclaim.drop_lists);
             all.free_trees.extend(reclaim.free_trees);
         }
+        for (gone, below) in s.history.take_gone() {
+            s.lines.origin_gone(gone, below, lines);
+        }
         let (records, removed) = s.history.take_records();
         for gone in &removed {
             s.roots.remove(gone);
@@ -409,9 +427,13 @@ impl Volume {
         Ok((records, removed, all))
     }
 
-    /// Exchanges written nodes for their stored form.
-    fn settle_roots(&self, written: &[(ViewId, BlockPtr)]) {
+    /// The state of `epoch` is in force: exchanges written nodes for their stored form, and frees slots.
+    fn settle_state(&self, written: &[(ViewId, BlockPtr)], closed: Epoch) {
         let mut state = self.state.write();
+        let State { lines, history, .. } = &mut *state;
+        lines.slots.release(closed, self.shared.oldest_reader(), |id| {
+            history.get(id).is_some_and(|v| v.role == Role::Snapshot) || self.shared.is_read(id)
+        });
         let epoch = state.epoch;
         for (id, _) in written {
             if let Some(root) = state.roots.get_mut(id) {
@@ -423,7 +445,12 @@ impl Volume {
 
 /// Key of a view record in the meta tree.
 pub(super) fn view_key(id: ViewId) -> Key {
-    Key::new(0, Kind::View, u64::from(id.0))
+    Key::new(0, Kind::View, id.0)
+}
+
+/// Key of a line record in the meta tree.
+pub(super) fn line_key(id: LineId) -> Key {
+    Key::new(0, Kind::Line, id.0)
 }
 
 fn resolve(graves: &[Grave]) -> impl Iterator<Item = Entry> + '_ {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::device::{Device, Op, Persistence, Sim};
-use crate::format::{BlockPtr, Copies, Key, Kind};
+use crate::format::{BlockPtr, Copies, Key, Kind, LineId};
 use crate::tree::{Step, Visit, walk};
 
 const SIZE: u64 = 256 << 20;
@@ -25,7 +25,7 @@ fn store(copies: Copies) -> Arc<Sim> {
     let sim = Arc::new(Sim::new(SIZE, 1));
     Volume::create_with(sim.clone(), SIZE, [5; 16], (0, 0), copies).unwrap();
     let volume = open(&sim, Access::ReadWrite).unwrap();
-    let mut txn = volume.begin();
+    let mut txn = volume.begin(LineId::MAIN).unwrap();
     for n in 0..ITEMS {
         txn.insert(key(n), &value(n)).unwrap();
     }
@@ -56,7 +56,7 @@ fn peek(sim: &Sim, addr: crate::format::BlockAddr) -> Vec<u8> {
 
 /// Reads everything as a mount and a commit do.
 fn read_all(volume: &Volume) -> Result<u64> {
-    let view = volume.live();
+    let view = volume.live(LineId::MAIN).unwrap();
     let mut count = 0;
     for (item, n) in view.range(&Key::MIN, &Key::MAX).zip(0..) {
         let (k, v) = item?;
@@ -78,7 +78,7 @@ fn every_block_has_a_copy_far_away_in_long_runs() {
     assert!(pointers(&store(Copies::One)).iter().all(|p| p.copy.0 == 0));
 
     let volume = open(&sim, Access::ReadWrite).unwrap();
-    let mut txn = volume.begin();
+    let mut txn = volume.begin(LineId::MAIN).unwrap();
     for n in 0..ITEMS {
         txn.insert(key(n), &value(n)).unwrap();
     }

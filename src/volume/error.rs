@@ -19,6 +19,8 @@ pub enum VolumeError {
     ReadOnly(String),
     /// There is no such snapshot or clone (any more).
     NoSuchView,
+    /// The snapshot is another line's: only that one may change it.
+    Inherited,
     /// The name is in use.
     NameTaken,
     /// A limit is reached; the words name it.
@@ -35,6 +37,7 @@ impl std::fmt::Display for VolumeError {
             VolumeError::NoSpace => write!(f, "no space left in the store"),
             VolumeError::ReadOnly(why) => write!(f, "the store is read-only: {why}"),
             VolumeError::NoSuchView => write!(f, "no such snapshot"),
+            VolumeError::Inherited => write!(f, "the snapshot belongs to what this was cloned from"),
             VolumeError::NameTaken => write!(f, "a snapshot of that name exists"),
             VolumeError::LimitReached(what) => write!(f, "limit reached: {what}"),
             VolumeError::NotAStore(why) => write!(f, "{why}"),

@@ -8,11 +8,12 @@ use super::audit::Committed;
 use super::extra_refs::ExtraRefs;
 use super::history::History;
 use super::intent;
-use super::open::{check_records, fsid, read_extra_refs};
+use super::open::{check_records, fsid, read_extra_refs, read_line};
 use super::space_map::SpaceMap;
 use super::{Result, VolumeError, corrupt};
 use crate::device::{Device, RESERVED_BYTES};
 use crate::format::job::Job;
+use crate::format::line::LineRecord;
 use crate::format::log::{Effect, Effects};
 use crate::format::superblock::Superblock;
 use crate::format::view::ViewRecord;
@@ -36,7 +37,7 @@ pub struct Examined {
 }
 
 /// Reads a state. Fails if something is lost that cannot be derived and without which nothing else can be judged: the
-/// root of the meta tree or the record of a view.
+/// root of the meta tree or the record of a view or a line.
 pub fn examine(device: Arc<dyn Device>, superblock: Superblock) -> Result<Examined> {
     let mut faults = Vec::new();
     let logged = Logged::read(&*device, &superblock);
@@ -55,13 +56,14 @@ pub fn examine(device: Arc<dyn Device>, superblock: Superblock) -> Result<Examin
     let pager = Pager::new(store, CACHE_BYTES);
     let meta_root = readable_meta(&pager, &superblock, &logged, &mut faults)?;
     let items = Items::read(&pager, &meta_root, &mut faults)?;
-    check_records(&superblock, &items.records)?;
+    check_records(&superblock, &items.records, &items.lines)?;
     let history = History::from_records(items.records.clone(), superblock.next_view, superblock.next_id);
     let state = Committed {
         history: history.map_err(|e| corrupt(e.to_string()))?,
         superblock,
         pager,
         records: items.records,
+        lines: items.lines,
         jobs: items.jobs,
         extra_refs: items.extra_refs.iter().collect(),
         allocated,
@@ -106,7 +108,7 @@ fn readable_meta(
     faults: &mut Vec<String>,
 ) -> Result<Child> {
     let stored = Child::Stored(superblock.meta_root);
-    let views = Key::new(0, Kind::View, 0)..Key::new(0, Kind::View, u64::from(superblock.next_view));
+    let views = Key::new(0, Kind::View, 0)..Key::new(0, Kind::Line, superblock.next_line.0);
     let (mut lost, mut views_are_lost) = (Vec::new(), false);
     let visited =
         |visit: Visit<'_>| Ok(if matches!(visit, Visit::Item(..)) { Step::Over } else { Step::Into });
@@ -116,7 +118,7 @@ fn readable_meta(
         Ok(())
     })?;
     if views_are_lost {
-        return Err(corrupt(format!("records of views are lost: {}", lost.join("; "))));
+        return Err(corrupt(format!("records of views or lines are lost: {}", lost.join("; "))));
     }
     if lost.is_empty() && logged.is_empty {
         return Ok(stored);
@@ -144,6 +146,7 @@ fn readable_meta(
 #[derive(Default)]
 struct Items {
     records: Vec<ViewRecord>,
+    lines: Vec<LineRecord>,
     jobs: BTreeMap<u64, Job>,
     extra_refs: ExtraRefs,
     spoiled: Vec<Key>,
@@ -158,10 +161,14 @@ impl Items {
             let derived: Result<()> = match Kind::from_u8(key.kind) {
                 Some(Kind::View) => {
                     let record = ViewRecord::decode(&value)?;
-                    if u64::from(record.id.0) != key.rest {
+                    if record.id.0 != key.rest {
                         return Err(corrupt(format!("view record {} stands at {}", record.id.0, key.rest)));
                     }
                     items.records.push(record);
+                    Ok(())
+                }
+                Some(Kind::Line) => {
+                    items.lines.push(read_line(&key, &value)?);
                     Ok(())
                 }
                 Some(Kind::Job) => match Job::decode(&value) {

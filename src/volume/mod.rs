@@ -6,12 +6,14 @@
 //! deletes snapshots reads the meta tree with the state locked.
 
 pub mod audit;
+mod branch;
 mod commit;
 mod error;
 pub mod examine;
 mod extra_refs;
 pub mod history;
 mod intent;
+mod lines;
 pub mod mend;
 mod open;
 mod pack;
@@ -20,6 +22,7 @@ mod recover;
 mod replay_rules;
 pub mod ring;
 pub mod scrub;
+mod slots;
 mod snapshot;
 mod space_map;
 mod staged;
@@ -28,6 +31,7 @@ mod txn;
 mod view;
 mod writer;
 
+pub use crate::format::line::LineRecord;
 pub use commit::CommitSession;
 pub use error::VolumeError;
 pub use open::{Access, OpenOptions};
@@ -38,7 +42,7 @@ pub use txn::{Need, Purpose, Txn};
 pub use view::View;
 
 use crate::format::superblock::INCOMPAT_COMPRESSION;
-use crate::format::{Copies, Epoch, NODE_BYTES, ViewId};
+use crate::format::{Copies, Epoch, LineId, NODE_BYTES};
 use crate::store::{Damage, IoSnapshot, KEEP_SHARE, Room};
 use commit::Committer;
 use intent::{Found, Log};
@@ -108,42 +112,18 @@ pub struct Space {
 }
 
 impl Volume {
-    /// The published state of the live tree.
-    pub fn live(&self) -> View {
+    /// The published state of a line's head.
+    pub fn live(&self, line: LineId) -> Result<View> {
         let state = self.state.read();
-        self.head_view(&state, state.live).expect("the live head always has a root")
-    }
-
-    /// The published state of a head.
-    pub fn head(&self, id: ViewId) -> Result<View> {
-        self.head_view(&self.state.read(), id)
-    }
-
-    fn head_view(&self, state: &State, id: ViewId) -> Result<View> {
+        let id = state.lines.head(line).ok_or(VolumeError::NoSuchView)?;
         let root = state.roots.get(&id).ok_or(VolumeError::NoSuchView)?.clone();
         let pin = Some(Pin::epoch(&self.shared, state.epoch));
         Ok(View { id, epoch: state.epoch, root, shared: self.shared.clone(), _pin: pin })
     }
 
-    /// Number of the live head.
-    pub fn live_id(&self) -> ViewId {
-        self.state.read().live
-    }
-
-    /// Exclusive write access to the live tree.
-    pub fn begin(&self) -> Txn<'_> {
-        let state = self.state.write();
-        let live = state.live;
-        Txn::begin(self, state, live).expect("the live head always has a root")
-    }
-
-    /// Exclusive write access to any head.
-    pub fn begin_on(&self, head: ViewId) -> Result<Txn<'_>> {
-        let state = self.state.write();
-        if state.history.get(head).is_none_or(|v| v.role != crate::format::view::Role::Head) {
-            return Err(VolumeError::NoSuchView);
-        }
-        Txn::begin(self, state, head)
+    /// Exclusive write access to a line.
+    pub fn begin(&self, line: LineId) -> Result<Txn<'_>> {
+        Txn::begin(self, self.state.write(), line)
     }
 
     /// Allocates, checksums and writes whole blocks, without any lock over the I/O. Part of nothing until
@@ -455,13 +435,13 @@ impl Volume {
     /// Keys of the live tree.
     pub fn live_items(&self) -> Vec<crate::format::Key> {
         use crate::format::Key;
-        self.live().range(&Key::MIN, &Key::MAX).map(|r| r.unwrap().0).collect()
+        self.live(LineId::MAIN).unwrap().range(&Key::MIN, &Key::MAX).map(|r| r.unwrap().0).collect()
     }
 
     /// Blocks that the extents of the live tree refer to.
     pub fn live_blocks(&self) -> u64 {
         use crate::format::{BLOCK_BYTES, Extent, Key, Kind};
-        let view = self.live();
+        let view = self.live(LineId::MAIN).unwrap();
         let items = view.range(&Key::MIN, &Key::MAX).map(|r| r.unwrap());
         let extents = items.filter(|(k, _)| k.kind == Kind::Extent as u8);
         extents.map(|(_, v)| Extent::decode(&v).unwrap().stored_bytes() / BLOCK_BYTES).sum()

@@ -4,15 +4,19 @@ use super::commit::Committer;
 use super::extra_refs::ExtraRefs;
 use super::history::History;
 use super::intent::{self, Log};
+use super::lines::{self, Lines};
 use super::space_map::SpaceMap;
 use super::state::{Held, State};
 use super::view::Shared;
 use super::{Result, Volume, VolumeError, corrupt, ring};
 use crate::device::{Device, RESERVED_BYTES};
 use crate::format::job::Job;
+use crate::format::line::LineRecord;
 use crate::format::superblock::Superblock;
 use crate::format::view::{Consistency, Role, ViewRecord};
-use crate::format::{BLOCK_BYTES, BlockAddr, BlockPtr, Copies, Epoch, Ino, Key, Kind, ViewId};
+use crate::format::{
+    BLOCK_BYTES, BlockAddr, BlockPtr, Copies, Epoch, Generation, Ino, Key, Kind, LineId, Slot, ViewId,
+};
 use crate::limits::{LOG_BYTES_MAX, LOG_BYTES_MIN, STORE_BYTES_MIN};
 use crate::store::{Allocator, Store};
 use crate::tree::{self, Child, Edit, Pager};
@@ -82,10 +86,23 @@ impl Volume {
         let mut edit = Edit { pager: &pager, epoch, dead: &mut dead, nodes_made: 0 };
         let (root, meta_root) = (edit.new_root(), edit.new_root());
         let live = ViewId(1);
+        let line = LineRecord {
+            id: LineId::MAIN,
+            name: Vec::new(),
+            head: live,
+            slot: Slot::MAIN,
+            generation: Generation(1),
+            head_generation: Generation(2),
+            origin: None,
+            created,
+        };
         let record = ViewRecord {
             id: live,
             role: Role::Head,
+            line: LineId::MAIN,
             name: Vec::new(),
+            slot: Slot(0),
+            generation: Generation(0),
             epoch: Epoch(0),
             prev: None,
             list: 1,
@@ -113,8 +130,9 @@ impl Volume {
             },
             space_map: None,
             allocated: 0,
-            live,
-            next_view: 2,
+            next_view: ViewId(2),
+            next_line: LineId(2),
+            next_generation: Generation(3),
             next_ino: Ino::FIRST_FREE,
             next_id: FIRST_ID,
             metadata_copies,
@@ -132,6 +150,7 @@ impl Volume {
             jobs: BTreeMap::new(),
             scrub: BTreeMap::new(),
             records: vec![record],
+            lines: vec![line],
         };
         let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
         let volume = Volume::assemble(Shared::new(pager), loaded, options, Some(root))?;
@@ -139,6 +158,7 @@ impl Volume {
             let mut state = volume.state.write();
             state.history.set_pause(live, 0);
             state.unwritten.insert(live);
+            state.lines.change(LineId::MAIN, |_| {});
             state.changed = true;
         }
         volume.commit(&mut |_| Ok(()))
@@ -195,14 +215,7 @@ impl Volume {
     fn assemble(shared: Shared, loaded: Loaded, options: OpenOptions, root: Option<Child>) -> Result<Volume> {
         let superblock = loaded.superblock;
         let mut roots = HashMap::new();
-        let mut names = HashMap::new();
-        // A snapshot without a name was deleted while somebody read it.
-        let nameless = loaded.records.iter().filter(|r| r.role == Role::Snapshot && r.name.is_empty());
-        let deletes = nameless.map(|r| r.id).collect();
         for record in &loaded.records {
-            if !record.name.is_empty() {
-                names.insert(record.name.clone(), record.id);
-            }
             if record.role == Role::Hidden {
                 continue;
             }
@@ -212,17 +225,17 @@ impl Volume {
         }
         let history = History::from_records(loaded.records, superblock.next_view, superblock.next_id)
             .map_err(|e| corrupt(e.to_string()))?;
-        if !roots.contains_key(&superblock.live) {
-            return Err(corrupt(format!("the live view {} has no record", superblock.live.0)));
-        }
+        let lines = Lines::load(&superblock, loaded.lines, &history);
+        // Somebody still read them when this state was written.
+        let deletes = history.views().filter(|v| v.line == LineId::NONE && v.role != Role::Hidden);
+        let deletes: Vec<ViewId> = deletes.map(|v| v.id).collect();
         let mut state = State {
             epoch: superblock.epoch.next(),
             copies: superblock.metadata_copies,
             history,
             roots,
             incompat: superblock.incompat,
-            live: superblock.live,
-            names,
+            lines,
             unwritten: BTreeSet::new(),
             next_ino: superblock.next_ino,
             graves: BTreeMap::new(),
@@ -232,7 +245,7 @@ impl Volume {
             allocs: Vec::new(),
             shared: Vec::new(),
             points: Vec::new(),
-            deletes,
+            deletes: Vec::new(),
             postponed: BTreeSet::new(),
             scrub: loaded.scrub,
             scrub_dirty: BTreeSet::new(),
@@ -244,6 +257,7 @@ impl Volume {
         for point in &superblock.pending {
             state.apply_point(point);
         }
+        deletes.into_iter().for_each(|id| state.delete(id));
         // What the store can become here: its address space may be far larger than the host.
         let room = superblock.allocated.saturating_add(shared.store().device().available());
         let least = RESERVE_BYTES_MIN * superblock.metadata_copies as u64;
@@ -320,24 +334,26 @@ pub(crate) struct Loaded {
     /// The scrub's items, as they are.
     pub scrub: BTreeMap<u64, Vec<u8>>,
     pub records: Vec<ViewRecord>,
+    pub lines: Vec<LineRecord>,
 }
 
 impl Loaded {
     pub fn read(pager: &Pager, superblock: Superblock, space_map: SpaceMap) -> Result<Loaded> {
         let meta_root = Child::Stored(superblock.meta_root);
         let (mut records, mut jobs, mut extra_refs) = (Vec::new(), BTreeMap::new(), ExtraRefs::default());
-        let mut scrub = BTreeMap::new();
+        let (mut scrub, mut lines) = (BTreeMap::new(), Vec::new());
         let end = Key { object: 1, kind: 0, rest: 0 };
         for item in tree::range(pager, &meta_root, &Key::MIN, &end) {
             let (key, value) = item?;
             match Kind::from_u8(key.kind) {
                 Some(Kind::View) => {
                     let record = ViewRecord::decode(&value)?;
-                    if u64::from(record.id.0) != key.rest {
+                    if record.id.0 != key.rest {
                         return Err(corrupt(format!("view record {} stands at {}", record.id.0, key.rest)));
                     }
                     records.push(record);
                 }
+                Some(Kind::Line) => lines.push(read_line(&key, &value)?),
                 Some(Kind::Job) => {
                     jobs.insert(key.rest, Job::decode(&value)?);
                 }
@@ -348,9 +364,18 @@ impl Loaded {
                 _ => return Err(corrupt(format!("unknown item {key:?} in the meta tree"))),
             }
         }
-        check_records(&superblock, &records)?;
-        Ok(Loaded { superblock, meta_root, space_map, extra_refs, jobs, scrub, records })
+        check_records(&superblock, &records, &lines)?;
+        Ok(Loaded { superblock, meta_root, space_map, extra_refs, jobs, scrub, records, lines })
     }
+}
+
+/// A line record from its item.
+pub(super) fn read_line(key: &Key, value: &[u8]) -> Result<LineRecord> {
+    let line = LineRecord::decode(value)?;
+    if line.id.0 != key.rest {
+        return Err(corrupt(format!("line record {} stands at {}", line.id.0, key.rest)));
+    }
+    Ok(line)
 }
 
 /// Enters an item of extra references, if it makes sense beside the others.
@@ -365,12 +390,13 @@ pub(super) fn read_extra_refs(extra_refs: &mut ExtraRefs, key: &Key, value: &[u8
     Err(corrupt(format!("extra references {:#x}+{len} x {extra} make no sense", key.rest)))
 }
 
-/// What superblock and view records must say about each other before a history is built of them.
-pub(super) fn check_records(superblock: &Superblock, records: &[ViewRecord]) -> Result<()> {
-    let live = superblock.live;
-    if !records.iter().any(|r| r.id == live && r.role == Role::Head) {
-        return Err(corrupt(format!("the live view {} is no head", live.0)));
-    }
+/// What superblock and records must say about each other before a history is built of them.
+pub(super) fn check_records(
+    superblock: &Superblock,
+    records: &[ViewRecord],
+    lines: &[LineRecord],
+) -> Result<()> {
+    lines::check(superblock, lines, records)?;
     let mut newest = records.iter().map(|r| r.epoch).max().unwrap_or_default();
     if newest > superblock.epoch {
         return Err(corrupt(format!("a view of epoch {} is newer than the store", newest.0)));
@@ -378,7 +404,7 @@ pub(super) fn check_records(superblock: &Superblock, records: &[ViewRecord]) -> 
     let mut ids: BTreeSet<ViewId> = records.iter().map(|r| r.id).collect();
     for point in &superblock.pending {
         let (id, epoch, name) = (point.id, point.epoch, &point.name);
-        let fresh = (1..superblock.next_view).contains(&id.0) && ids.insert(id);
+        let fresh = (ViewId(1)..superblock.next_view).contains(&id) && ids.insert(id);
         if !fresh || epoch <= newest || epoch > superblock.epoch || !(1..=255).contains(&name.len()) {
             return Err(corrupt(format!("pending snapshot {} of epoch {} is impossible", id.0, epoch.0)));
         }

@@ -176,18 +176,17 @@ impl Volume {
             rules::header(&state, &record.header)?;
             state.epoch = record.header.epoch;
         }
-        let (store, view) = (self.shared.store(), record.header.view);
+        let (store, line) = (self.shared.store(), record.header.line);
         let mut effects = effects.into_iter().peekable();
         while effects.peek().is_some() {
-            rules::on_head(&self.state.read(), view)?;
-            let mut txn = self.begin_on(view)?;
+            rules::on_line(&self.state.read(), line)?;
+            let mut txn = self.begin(line)?;
             while let Some(effect) = effects.next_if(|e| is_of_tree(e)) {
                 rules::of_tree(&txn, store, &effect)?;
                 replay_effect(&mut txn, &effect, replay)?;
             }
             drop(txn);
             while let Some(effect) = effects.next_if(|e| !is_of_tree(e)) {
-                rules::of_views(&self.state.read(), view, &effect)?;
                 self.replay_view_effect(effect)?;
             }
         }
@@ -235,19 +234,15 @@ impl Volume {
     fn replay_view_effect(&self, effect: Effect<'_>) -> Result<()> {
         let mut state = self.state.write();
         let s = &mut *state;
+        rules::of_views(s, &effect)?;
         match effect {
             Effect::Point(point) => s.take_point(point),
             Effect::Rename(id, name) => s.rename(id, name),
-            Effect::Delete(id) => {
-                let name = s.history.get(id).map(|v| v.name.clone()).unwrap_or_default();
-                s.names.remove(&name);
-                s.delete(id);
-            }
-            Effect::Fork(snapshot, _, created) => {
-                let root = s.roots.get(&snapshot).cloned().ok_or(VolumeError::NoSuchView)?;
-                s.fork(snapshot, root, created);
-            }
-            Effect::Promote(head) => (s.live, s.changed) = (head, true),
+            Effect::Delete(id) => s.delete(id),
+            Effect::CreateLine(line) => s.create_line(line),
+            Effect::DropLine(line) => s.drop_line(line),
+            Effect::RenameLine(line, name) => s.rename_line(line, name),
+            Effect::Rollback(to) => s.roll_back(&to),
             _ => {}
         }
         Ok(())

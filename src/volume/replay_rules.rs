@@ -7,11 +7,11 @@
 use super::state::State;
 use super::{Result, Txn, corrupt};
 use crate::format::leaf::VALUE_BYTES_MAX;
+use crate::format::line::LineRecord;
 use crate::format::log::{Effect, RecordHeader};
-use crate::format::superblock::PendingPoint;
-use crate::format::view::{Role, ViewRecord};
-use crate::format::{Epoch, Extent, Kind, ViewId};
-use crate::limits::{NAME_BYTES_MAX, VIEW_ID_MAX};
+use crate::format::superblock::{COUNTER_MAX, PendingPoint};
+use crate::format::{Epoch, Extent, Generation, Kind, LineId, Slot, ViewId};
+use crate::limits::NAME_BYTES_MAX;
 use crate::store::Store;
 
 /// Epochs from one record to the next at most: commits without anything to write raise it, and leave no record.
@@ -39,9 +39,9 @@ pub(super) fn word(header: &RecordHeader) -> Result<()> {
     Ok(())
 }
 
-/// Whether a transaction on this view may come next.
-pub(super) fn on_head(state: &State, view: ViewId) -> Result<()> {
-    must!(is_head(state, view), "a record changes view {}, which is no head", view.0);
+/// Whether a transaction on this line may come next.
+pub(super) fn on_line(state: &State, line: LineId) -> Result<()> {
+    must!(state.lines.get(line).is_some(), "a record changes line {}, which there is not", line.0);
     Ok(())
 }
 
@@ -67,39 +67,51 @@ pub(super) fn of_tree(txn: &Txn<'_>, store: &Store, effect: &Effect<'_>) -> Resu
         Effect::Share(addr, len) => in_use(store, *addr, *len)?,
         // Its range was taken from what is free; and the layer above judges its notes.
         Effect::Publish(..) | Effect::Note(_) => {}
-        Effect::Point(_) | Effect::Rename(..) | Effect::Delete(_) | Effect::Fork(..) | Effect::Promote(_) => {
-            must!(false, "a change of views inside of one of a tree")
-        }
+        Effect::Point(_)
+        | Effect::Rename(..)
+        | Effect::Delete(_)
+        | Effect::CreateLine(_)
+        | Effect::DropLine(_)
+        | Effect::RenameLine(..)
+        | Effect::Rollback(_) => must!(false, "a change of views inside of one of a tree"),
     }
     Ok(())
 }
 
-/// Whether this may be done to the views, by a record of view `on`.
-pub(super) fn of_views(state: &State, on: ViewId, effect: &Effect<'_>) -> Result<()> {
-    // The record of a promotion is already the new live head's.
-    let of_live = on == state.live || *effect == Effect::Promote(on);
-    must!(of_live, "a record of view {} changes views; {} is the live one", on.0, state.live.0);
+/// Whether this may be done to the views and lines.
+pub(super) fn of_views(state: &State, effect: &Effect<'_>) -> Result<()> {
     match effect {
         Effect::Point(point) => self::point(state, point),
         Effect::Rename(id, name) => {
-            must!(has_name(state, *id), "renaming of view {}, which is no snapshot with a name", id.0);
-            new_name(state, name)
-        }
-        Effect::Delete(id) => {
-            let head = is_head(state, *id) && *id != state.live;
-            must!(head || has_name(state, *id), "deletion of view {}, which cannot be", id.0);
+            let line = state.own_snapshot(*id)?.line;
+            proper(name)?;
+            must!(!state.lines.name_is_taken(line, *id, name), "a second snapshot called '{}'", shown(name));
             Ok(())
         }
-        Effect::Fork(snapshot, head, (_, nanos)) => {
-            let root = has_name(state, *snapshot) && state.roots.contains_key(snapshot);
-            must!(root, "a clone of view {}, which is no snapshot with a name", snapshot.0);
-            must!(*nanos < NANOS, "a clone was made {nanos} nanoseconds after a second");
-            new_number(state, *head)
-        }
-        Effect::Promote(head) => {
-            let root = is_head(state, *head) && state.roots.contains_key(head);
-            must!(root, "view {} is to be the live one and is no head", head.0);
+        Effect::Delete(id) => state.own_snapshot(*id).map(drop),
+        Effect::CreateLine(new) => line(state, new),
+        Effect::DropLine(id) => {
+            must!(can_go(state, *id), "line {} is to go, and cannot", id.0);
             Ok(())
+        }
+        Effect::RenameLine(id, name) => {
+            must!(can_go(state, *id), "line {} is to get another name, and cannot", id.0);
+            new_line_name(state, name)
+        }
+        Effect::Rollback(to) => {
+            must!(
+                is_snapshot(state, to.snapshot),
+                "a rollback to view {}, which is no snapshot",
+                to.snapshot.0
+            );
+            must!(
+                state.shows(to.line, to.snapshot),
+                "a rollback of line {} to what it does not show",
+                to.line.0
+            );
+            must!(to.created.1 < NANOS, "a rollback {} nanoseconds after a second", to.created.1);
+            new_number(state, to.head)?;
+            new_generation(state, to.head_generation)
         }
         Effect::Insert(..)
         | Effect::Remove(_)
@@ -112,8 +124,13 @@ pub(super) fn of_views(state: &State, on: ViewId, effect: &Effect<'_>) -> Result
 
 fn point(state: &State, point: &PendingPoint) -> Result<()> {
     let (id, epoch) = (point.id.0, point.epoch.0);
+    on_line(state, point.line)?;
     new_number(state, point.id)?;
-    new_name(state, &point.name)?;
+    proper(&point.name)?;
+    let taken = state.lines.snapshot(point.line, &point.name).is_some();
+    must!(!taken, "a second snapshot called '{}'", shown(&point.name));
+    new_slot(state, point.slot)?;
+    new_generation(state, point.generation)?;
     must!(point.epoch == state.epoch, "snapshot {id} has epoch {epoch} in a record of {}", state.epoch.0);
     let newest = state.history.views().map(|v| v.epoch).max().unwrap_or_default();
     must!(point.epoch > newest, "snapshot {id} of epoch {epoch} is not the newest: another has {}", newest.0);
@@ -121,18 +138,59 @@ fn point(state: &State, point: &PendingPoint) -> Result<()> {
     Ok(())
 }
 
-/// The number is the one that would be given out now.
+fn line(state: &State, new: &LineRecord) -> Result<()> {
+    let number = new.id >= state.lines.next && new.id.0 < COUNTER_MAX;
+    must!(number, "line {} of a record: the next number is {}", new.id.0, state.lines.next.0);
+    new_line_name(state, &new.name)?;
+    let origin = new.origin.is_some_and(|id| is_snapshot(state, id));
+    must!(origin, "line {} begins as what is no snapshot", new.id.0);
+    must!(new.created.1 < NANOS, "line {} was made {} nanoseconds after a second", new.id.0, new.created.1);
+    new_number(state, new.head)?;
+    new_slot(state, new.slot)?;
+    new_generation(state, new.generation)?;
+    new_generation(state, new.head_generation)
+}
+
+/// No view has the number. A superblock may count numbers that were given out while its commit was written, so the number
+/// of a record may be below the next.
 fn new_number(state: &State, id: ViewId) -> Result<()> {
-    let next = state.history.next_ids().0;
-    must!(id.0 == next && id.0 <= VIEW_ID_MAX, "view {} of a record: the next number is {next}", id.0);
+    let new = id.0 != 0 && id.0 < COUNTER_MAX && state.history.get(id).is_none();
+    must!(new, "view {} of a record is no new number", id.0);
     Ok(())
 }
 
-fn new_name(state: &State, name: &[u8]) -> Result<()> {
-    let shown = String::from_utf8_lossy(name);
-    must!((1..=NAME_BYTES_MAX).contains(&name.len()), "a snapshot's name of {} bytes", name.len());
-    must!(!state.names.contains_key(name), "a second snapshot called '{shown}'");
+fn new_slot(state: &State, slot: Slot) -> Result<()> {
+    must!(state.lines.slots.is_free(slot), "slot {} of a record is not free", slot.0);
     Ok(())
+}
+
+fn new_generation(state: &State, generation: Generation) -> Result<()> {
+    let next = state.lines.slots.find_generations(1);
+    must!(next.is_some_and(|next| generation >= next), "generation {} of a record was used", generation.0);
+    Ok(())
+}
+
+fn new_line_name(state: &State, name: &[u8]) -> Result<()> {
+    proper(name)?;
+    must!(state.lines.find(name).is_none(), "a second line called '{}'", shown(name));
+    Ok(())
+}
+
+fn proper(name: &[u8]) -> Result<()> {
+    must!((1..=NAME_BYTES_MAX).contains(&name.len()), "a name of {} bytes", name.len());
+    Ok(())
+}
+
+fn shown(name: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(name)
+}
+
+fn is_snapshot(state: &State, id: ViewId) -> bool {
+    state.own_snapshot(id).is_ok() && state.roots.contains_key(&id)
+}
+
+fn can_go(state: &State, line: LineId) -> bool {
+    line != LineId::MAIN && state.lines.get(line).is_some()
 }
 
 fn born(birth: Epoch, now: Epoch) -> Result<()> {
@@ -144,17 +202,4 @@ fn in_use(store: &Store, addr: u64, len: u64) -> Result<()> {
     let free = store.alloc().not_allocated(&[(addr, len)], 0).is_some();
     must!(!free, "{addr:#x}+{len} is referred to by a record, and is free or outside of the store");
     Ok(())
-}
-
-fn role(state: &State, id: ViewId) -> Option<&ViewRecord> {
-    state.history.get(id).filter(|_| !state.deletes.contains(&id))
-}
-
-fn is_head(state: &State, id: ViewId) -> bool {
-    role(state, id).is_some_and(|v| v.role == Role::Head)
-}
-
-fn has_name(state: &State, id: ViewId) -> bool {
-    let record = role(state, id).filter(|v| v.role == Role::Snapshot && !v.name.is_empty());
-    record.is_some_and(|v| state.names.get(&v.name) == Some(&id))
 }

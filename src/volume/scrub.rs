@@ -8,6 +8,7 @@ use super::ring::{self, BadSlot};
 use super::space_map::SpaceMap;
 use super::view::Pin;
 use super::{Result, Volume, VolumeError, corrupt};
+use crate::format::line::LineRecord;
 use crate::format::superblock::{SLOT_BYTES, Superblock};
 use crate::format::view::ViewRecord;
 use crate::store::Reading;
@@ -26,6 +27,8 @@ pub struct Pinned {
     pub pager: Pager,
     /// Views as recorded; snapshots that only the superblock tells of are not among them.
     pub records: Vec<ViewRecord>,
+    /// Lines.
+    pub lines: Vec<LineRecord>,
     /// The views' history.
     pub history: History,
     _pin: Arc<Pin>,
@@ -46,10 +49,10 @@ impl Volume {
             }
             e => e,
         })?;
-        let records = loaded.records;
+        let (records, lines) = (loaded.records, loaded.lines);
         let history = History::from_records(records.clone(), superblock.next_view, superblock.next_id)
             .map_err(|e| corrupt(e.to_string()))?;
-        Ok(Pinned { superblock, pager, records, history, _pin: pin })
+        Ok(Pinned { superblock, pager, records, lines, history, _pin: pin })
     }
 
     /// The superblock of the state in force.

@@ -1,15 +1,16 @@
-//! Snapshots and clones by name: the point, the list, rename, delete, clone, rollback.
+//! Snapshots by name: the point, the list, rename, delete.
 
 use super::commit::Prepare;
 use super::history::Point;
+use super::lines::{NO_GENERATION, NO_SLOT};
 use super::state::State;
 use super::view::Pin;
 use super::{Result, Txn, View, Volume, VolumeError};
 use crate::format::log::{Effect, Effects};
-use crate::format::superblock::PendingPoint;
+use crate::format::superblock::{COUNTER_MAX, PendingPoint};
 use crate::format::view::{Consistency, Role, ViewRecord};
-use crate::format::{Epoch, ViewId};
-use crate::limits::{NAME_BYTES_MAX, VIEW_ID_MAX};
+use crate::format::{Epoch, Generation, LineId, Slot, ViewId};
+use crate::limits::NAME_BYTES_MAX;
 use crate::tree::Child;
 use parking_lot::RwLockWriteGuard;
 use std::sync::Arc;
@@ -19,6 +20,12 @@ use std::sync::Arc;
 pub struct SnapshotInfo {
     /// Its number.
     pub id: ViewId,
+    /// The line that it is of.
+    pub line: LineId,
+    /// What the numbers of its nodes carry.
+    pub slot: Slot,
+    /// Of the slot.
+    pub generation: Generation,
     /// Its name.
     pub name: Vec<u8>,
     /// Seconds and nanoseconds since 1970 UTC.
@@ -51,18 +58,16 @@ pub struct NewSnapshot<'n> {
 }
 
 impl State {
-    /// What a snapshot that is made now will be.
-    fn next_point(&self, new: &NewSnapshot<'_>) -> Result<PendingPoint> {
-        if self.names.contains_key(new.name) {
+    /// What a snapshot of a line that is made now will be.
+    fn next_point(&self, line: LineId, new: &NewSnapshot<'_>) -> Result<PendingPoint> {
+        if self.lines.snapshot(line, new.name).is_some() {
             return Err(VolumeError::NameTaken);
         }
-        if self.history.next_ids().0 > VIEW_ID_MAX {
-            return Err(VolumeError::LimitReached(
-                "all view numbers are used up (2^24 snapshots and clones)",
-            ));
-        }
         Ok(PendingPoint {
-            id: ViewId(self.history.next_ids().0),
+            id: self.next_view()?,
+            line,
+            slot: self.lines.slots.find().ok_or(NO_SLOT)?,
+            generation: self.lines.slots.find_generations(1).ok_or(NO_GENERATION)?,
             epoch: self.epoch,
             created: new.created,
             pause_ns: (new.pause_ns)(),
@@ -71,7 +76,17 @@ impl State {
         })
     }
 
-    /// Takes the point: the live root is kept, the epoch moves on. Nothing is copied, counted or walked.
+    /// Number of the next view.
+    pub(super) fn next_view(&self) -> Result<ViewId> {
+        let next = self.history.next_ids().0;
+        if next.0 >= COUNTER_MAX {
+            Err(VolumeError::LimitReached("all view numbers are used up"))
+        } else {
+            Ok(next)
+        }
+    }
+
+    /// Takes the point: the root of the line's head is kept, the epoch moves on. Nothing is copied, counted or walked.
     pub(super) fn take_point(&mut self, point: PendingPoint) {
         self.apply_point(&point);
         self.epoch = point.epoch.next();
@@ -81,61 +96,85 @@ impl State {
     /// A snapshot that could not be made durable is not there: nobody may come to rely on it.
     fn forget_point(&mut self, id: ViewId) {
         if let Some(record) = self.history.get(id) {
-            self.names.remove(&record.name);
+            self.lines.forget_snapshot(record);
+            self.history.disown(id);
         }
     }
 
-    /// What a point means for history, roots and names: also how one is replayed from the superblock.
+    /// What a point means for history, roots and names: also how one is replayed from the superblock. The line exists.
     pub(super) fn apply_point(&mut self, point: &PendingPoint) {
-        let root = self.roots[&self.live].clone();
+        let Some(head) = self.lines.head(point.line) else { return };
+        let root = self.roots[&head].clone();
         let new = Point {
             epoch: point.epoch,
             name: point.name.clone(),
+            slot: point.slot,
+            generation: point.generation,
             created: point.created,
             consistency: point.consistency,
         };
-        self.history.point_as(point.id, self.live, new);
+        self.history.point_as(point.id, head, new);
         self.history.set_pause(point.id, point.pause_ns);
         if matches!(root, Child::Mem(_)) {
             self.unwritten.insert(point.id);
         }
         self.roots.insert(point.id, root);
-        self.names.insert(point.name.clone(), point.id);
+        if let Some(record) = self.history.get(point.id) {
+            self.lines.add_snapshot(record);
+        }
     }
 
     /// Gives a snapshot a name that is free.
     pub(super) fn rename(&mut self, id: ViewId, name: &[u8]) {
         if let Some(record) = self.history.get(id) {
-            self.names.remove(&record.name);
+            self.lines.rename_snapshot(record, name);
         }
-        self.names.insert(name.to_vec(), id);
         self.history.set_name(id, name.to_vec());
         self.changed = true;
     }
 
-    /// Has the next commit delete a view that has no name any more.
+    /// Has the next commit delete a snapshot or a head that is no line's any more.
     pub(super) fn delete(&mut self, id: ViewId) {
+        let Some(record) = self.history.get(id) else { return };
+        if record.role == Role::Snapshot {
+            self.lines.forget_snapshot(record);
+            self.lines.slots.leave(record.slot, Some(id), self.epoch);
+        }
         // Its record says so too, for the case that the commit has to leave it to a later one.
-        self.history.set_name(id, Vec::new());
+        self.history.disown(id);
         self.deletes.push(id);
     }
 
-    /// Gives a snapshot, whose root this is, a head.
-    pub(super) fn fork(&mut self, snapshot: ViewId, root: Child, created: (i64, u32)) -> ViewId {
-        let head = self.history.fork(snapshot, Vec::new(), created);
-        if matches!(root, Child::Mem(_)) {
-            self.unwritten.insert(head);
+    /// A snapshot of a line's own.
+    pub(super) fn own_snapshot(&self, id: ViewId) -> Result<&ViewRecord> {
+        self.history.get(id).filter(is_shown).ok_or(VolumeError::NoSuchView)
+    }
+
+    /// Fails unless the snapshot is the line's own.
+    fn of_line(&self, line: LineId, id: ViewId) -> Result<()> {
+        match self.own_snapshot(id)?.line {
+            own if own == line => Ok(()),
+            _ if self.lines.inherits(line, id) => Err(VolumeError::Inherited),
+            _ => Err(VolumeError::NoSuchView),
         }
-        self.roots.insert(head, root);
-        self.changed = true;
-        head
+    }
+
+    /// Snapshots that a line shows, oldest first, with numbers above `after`.
+    fn shown_after(&self, line: LineId, after: ViewId) -> impl DoubleEndedIterator<Item = &ViewRecord> {
+        self.lines.numbers_after(line, after).filter_map(|id| self.history.get(id)).filter(is_shown)
     }
 }
 
+/// True for a snapshot that has a name.
+fn is_shown(record: &&ViewRecord) -> bool {
+    record.role == Role::Snapshot && record.line != LineId::NONE
+}
+
 impl Txn<'_> {
-    /// Ends the transaction on the live view with a snapshot of it, in one record.
+    /// Ends the transaction with a snapshot of its line's head, in one record.
     fn point(mut self, new: &NewSnapshot<'_>) -> Result<ViewId> {
-        let point = self.state().next_point(new)?;
+        let line = self.line();
+        let point = self.state().next_point(line, new)?;
         let id = point.id;
         let mut state = self.end_with(&Effect::Point(point.clone()));
         state.take_point(point);
@@ -146,6 +185,9 @@ impl Txn<'_> {
 fn info(record: &ViewRecord) -> SnapshotInfo {
     SnapshotInfo {
         id: record.id,
+        line: record.line,
+        slot: record.slot,
+        generation: record.generation,
         name: record.name.clone(),
         created: record.created,
         epoch: record.epoch,
@@ -158,75 +200,69 @@ fn info(record: &ViewRecord) -> SnapshotInfo {
 }
 
 impl Volume {
-    /// All snapshots, oldest first.
-    pub fn snapshots(&self) -> Vec<SnapshotInfo> {
-        let state = self.state.read();
-        let mut list: Vec<_> = state
-            .history
-            .views()
-            .filter(|v| {
-                v.role == Role::Snapshot && !v.name.is_empty() && state.names.get(&v.name) == Some(&v.id)
-            })
-            .map(info)
-            .collect();
-        drop(state);
-        list.sort_by_key(|s| s.epoch);
-        list
+    /// All snapshots that a line shows, those that it has from its origin included, oldest first.
+    pub fn snapshots(&self, line: LineId) -> Vec<SnapshotInfo> {
+        self.snapshots_after(line, ViewId(0), usize::MAX)
     }
 
-    /// At most `max` snapshots with numbers above `after`, oldest first: numbers ascend with time.
-    pub fn snapshots_after(&self, after: ViewId, max: usize) -> Vec<SnapshotInfo> {
-        let state = self.state.read();
-        let later = state.history.views_after(after).filter(|v| v.role == Role::Snapshot);
-        later.filter(|v| state.names.get(&v.name) == Some(&v.id)).take(max).map(info).collect()
+    /// At most `max` of them with numbers above `after`: numbers ascend with time.
+    pub fn snapshots_after(&self, line: LineId, after: ViewId, max: usize) -> Vec<SnapshotInfo> {
+        self.state.read().shown_after(line, after).take(max).map(info).collect()
     }
 
-    /// The newest snapshot.
-    pub fn newest_snapshot(&self) -> Option<SnapshotInfo> {
-        let state = self.state.read();
-        let named = |v: &&ViewRecord| state.names.get(&v.name) == Some(&v.id);
-        state.history.views_after(ViewId(0)).rev().filter(|v| v.role == Role::Snapshot).find(named).map(info)
+    /// The newest snapshot that a line shows.
+    pub fn newest_snapshot(&self, line: LineId) -> Option<SnapshotInfo> {
+        self.state.read().shown_after(line, ViewId(0)).next_back().map(info)
     }
 
-    /// Number of snapshots.
-    pub fn snapshot_count(&self) -> usize {
-        self.state.read().names.len()
+    /// Number of snapshots of a line, without those that it has from its origin.
+    pub fn snapshot_count(&self, line: LineId) -> usize {
+        self.state.read().lines.own_count(line)
     }
 
-    /// The snapshot of that name.
-    pub fn find_snapshot(&self, name: &[u8]) -> Option<SnapshotInfo> {
+    /// The snapshot that a line shows under that name.
+    pub fn find_snapshot(&self, line: LineId, name: &[u8]) -> Option<SnapshotInfo> {
         let state = self.state.read();
-        let id = state.names.get(name)?;
-        state.history.get(*id).filter(|v| v.role == Role::Snapshot).map(info)
+        let id = state.lines.snapshot(line, name)?;
+        state.history.get(id).map(info)
     }
 
     /// The snapshot of that number, as listed.
     pub fn snapshot_info(&self, id: ViewId) -> Option<SnapshotInfo> {
+        self.state.read().own_snapshot(id).ok().map(info)
+    }
+
+    /// The snapshot that has a slot, as listed.
+    pub fn snapshot_by_slot(&self, slot: Slot) -> Option<SnapshotInfo> {
         let state = self.state.read();
-        state.history.get(id).filter(|v| state.names.get(&v.name) == Some(&v.id)).map(info)
+        let id = state.lines.at_slot(slot)?;
+        state.history.get(id).map(info)
     }
 
     /// The tree of a snapshot, readable for as long as the view exists, also when the snapshot is deleted meanwhile.
     pub fn snapshot(&self, id: ViewId) -> Result<Arc<View>> {
         let state = self.state.read();
-        let record = state.history.get(id).filter(|v| v.role == Role::Snapshot);
-        let record =
-            record.filter(|v| state.names.get(&v.name) == Some(&id)).ok_or(VolumeError::NoSuchView)?;
+        let record = state.own_snapshot(id)?;
         let root = state.roots.get(&id).ok_or(VolumeError::NoSuchView)?.clone();
         let pin = Some(Pin::snapshot(&self.shared, id));
         Ok(Arc::new(View { id, epoch: record.epoch, root, shared: self.shared.clone(), _pin: pin }))
     }
 
-    /// Makes a snapshot of the live tree, what `prepare` adds included. One record of the log makes it durable; false
+    /// Makes a snapshot of a line's head, what `prepare` adds included. One record of the log makes it durable; false
     /// if the log does not hold it, and then the caller's next commit does.
-    pub fn create_snapshot(&self, new: &NewSnapshot<'_>, prepare: Prepare<'_>) -> Result<(ViewId, bool)> {
+    pub fn create_snapshot(
+        &self,
+        line: LineId,
+        new: &NewSnapshot<'_>,
+        prepare: Prepare<'_>,
+    ) -> Result<(ViewId, bool)> {
         assert!((1..=NAME_BYTES_MAX).contains(&new.name.len()), "the name is checked above");
         self.check_writable()?;
         // Not while a commit is open: it would know the snapshot and not its tree.
         let _no_commit = self.committer.lock();
         self.check_writable()?;
-        let mut txn = self.begin();
-        if let Err(e) = prepare(&mut txn) {
+        let mut txn = self.begin(line)?;
+        if let Err(e) = prepare(&mut txn).and_then(|()| txn.switch_to(line)) {
             return Err(txn.failed(e));
         }
         let id = txn.point(new)?;
@@ -240,95 +276,40 @@ impl Volume {
         }
     }
 
-    /// Gives a snapshot another name. Durable with the next commit.
-    pub fn rename_snapshot(&self, id: ViewId, name: &[u8]) -> Result<()> {
+    /// Gives a snapshot another name. Durable with the next commit. Only through its own line.
+    pub fn rename_snapshot(&self, line: LineId, id: ViewId, name: &[u8]) -> Result<()> {
         self.check_writable()?;
         // Not while a commit is open: it would write some of several new names, and two snapshots could share one
         // after a crash.
         let _no_commit = self.committer.lock();
         let mut state = self.state.write();
-        if state.names.contains_key(name) {
-            return Err(VolumeError::NameTaken);
-        }
         let s = &mut *state;
-        let record = s.history.get(id).ok_or(VolumeError::NoSuchView)?;
-        if s.names.get(&record.name) != Some(&id) {
-            return Err(VolumeError::NoSuchView);
+        s.of_line(line, id)?;
+        if s.lines.name_is_taken(line, id, name) {
+            return Err(VolumeError::NameTaken);
         }
         s.rename(id, name);
         self.tell(state, &Effect::Rename(id, name));
         Ok(())
     }
 
-    /// Ends a change of the views with its record.
-    fn tell(&self, state: RwLockWriteGuard<'_, State>, effect: &Effect<'_>) {
+    /// Ends a change of views and lines with its record.
+    pub(super) fn tell(&self, state: RwLockWriteGuard<'_, State>, effect: &Effect<'_>) {
         let mut effects = Effects::default();
         effects.push(effect);
-        self.log.append(state.live, state.epoch, &effects);
+        self.log.append(LineId::MAIN, state.epoch, &effects);
         drop(state);
         self.write_log();
     }
 
     /// Deletes a snapshot: the name is gone at once, the space comes back in the background after the next commit, and not
-    /// before the last reader is gone.
-    pub fn delete_snapshot(&self, id: ViewId) -> Result<()> {
+    /// before the last reader is gone. Only through its own line.
+    pub fn delete_snapshot(&self, line: LineId, id: ViewId) -> Result<()> {
         self.check_writable()?;
         let mut state = self.state.write();
-        let s = &mut *state;
-        let record = s.history.get(id).filter(|v| v.role == Role::Snapshot).ok_or(VolumeError::NoSuchView)?;
-        if s.names.get(&record.name) != Some(&id) {
-            return Err(VolumeError::NoSuchView);
-        }
-        s.names.remove(&record.name);
-        s.delete(id);
+        state.of_line(line, id)?;
+        state.delete(id);
         self.tell(state, &Effect::Delete(id));
         Ok(())
-    }
-
-    /// A new writable head that starts as the snapshot is. Nothing is copied.
-    pub fn clone_snapshot(&self, id: ViewId, created: (i64, u32)) -> Result<ViewId> {
-        self.check_writable()?;
-        let mut state = self.state.write();
-        let s = &mut *state;
-        let record = s.history.get(id).filter(|v| s.names.get(&v.name) == Some(&v.id));
-        record.ok_or(VolumeError::NoSuchView)?;
-        if s.history.next_ids().0 > VIEW_ID_MAX {
-            return Err(VolumeError::LimitReached(
-                "all view numbers are used up (2^24 snapshots and clones)",
-            ));
-        }
-        let root = s.roots.get(&id).ok_or(VolumeError::NoSuchView)?.clone();
-        let head = s.fork(id, root, created);
-        self.tell(state, &Effect::Fork(id, head, created));
-        Ok(head)
-    }
-
-    /// Drops a head that is not the live one, with everything that it wrote alone.
-    pub fn drop_head(&self, head: ViewId) -> Result<()> {
-        self.check_writable()?;
-        let mut state = self.state.write();
-        let s = &mut *state;
-        let is_head = s.history.get(head).is_some_and(|v| v.role == Role::Head);
-        if !is_head || head == s.live || s.deletes.contains(&head) {
-            return Err(VolumeError::NoSuchView);
-        }
-        s.delete(head);
-        self.tell(state, &Effect::Delete(head));
-        Ok(())
-    }
-
-    /// Makes another head the live one; the old one stays a head.
-    pub fn promote(&self, head: ViewId) -> Result<ViewId> {
-        self.check_writable()?;
-        let mut state = self.state.write();
-        let s = &mut *state;
-        let is_head = s.history.get(head).is_some_and(|v| v.role == Role::Head);
-        if !is_head || s.deletes.contains(&head) {
-            return Err(VolumeError::NoSuchView);
-        }
-        s.changed = true;
-        let old = std::mem::replace(&mut s.live, head);
-        self.tell(state, &Effect::Promote(head));
-        Ok(old)
     }
 }

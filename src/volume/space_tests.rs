@@ -3,7 +3,7 @@
 use super::*;
 use crate::device::{Op, Sim};
 use crate::format::view::Consistency;
-use crate::format::{BLOCK_BYTES, Extent, Key, Kind};
+use crate::format::{BLOCK_BYTES, Extent, Key, Kind, LineId, ViewId};
 use crate::store::Alloc;
 
 fn key(object: u64) -> Key {
@@ -12,7 +12,7 @@ fn key(object: u64) -> Key {
 
 fn put(volume: &Volume, object: u64, data: &[u8]) -> Result<()> {
     let staged = volume.stage(data)?;
-    let mut txn = volume.begin();
+    let mut txn = volume.begin(LineId::MAIN).unwrap();
     txn.reserve(Need { items: 2, ..Need::default() }, Purpose::Write)?;
     let old = txn.view().get(&key(object))?.map(|v| Extent::decode(&v).unwrap());
     for (i, extent) in txn.publish(staged).into_iter().enumerate() {
@@ -23,7 +23,7 @@ fn put(volume: &Volume, object: u64, data: &[u8]) -> Result<()> {
 }
 
 fn take(volume: &Volume, object: u64) -> Result<()> {
-    let mut txn = volume.begin();
+    let mut txn = volume.begin(LineId::MAIN).unwrap();
     txn.reserve(Need { items: 1, ..Need::default() }, Purpose::Delete)?;
     if let Some(old) = txn.view().get(&key(object))?.map(|v| Extent::decode(&v).unwrap()) {
         txn.free(&old);
@@ -38,7 +38,7 @@ fn commit(volume: &Volume) {
 
 fn snapshot(volume: &Volume, name: &[u8]) -> ViewId {
     let new = NewSnapshot { name, created: (1, 2), consistency: Consistency::FileSystem, pause_ns: &|| 1 };
-    let (id, durable) = volume.create_snapshot(&new, &mut |_| Ok(())).unwrap();
+    let (id, durable) = volume.create_snapshot(LineId::MAIN, &new, &mut |_| Ok(())).unwrap();
     assert!(durable, "the log has it");
     id
 }
@@ -53,7 +53,7 @@ fn a_reader_keeps_a_deleted_snapshot() {
     (0..100).for_each(|n| take(&volume, 100 + n).unwrap());
     commit(&volume);
     let view = volume.snapshot(id).unwrap();
-    volume.delete_snapshot(id).unwrap();
+    volume.delete_snapshot(LineId::MAIN, id).unwrap();
     (0..4).for_each(|_| commit(&volume));
     for n in 0.. {
         if put(&volume, 1000 + n, &[0xee; 65536]).is_err() {
@@ -77,7 +77,7 @@ fn a_reader_keeps_a_deleted_snapshot() {
 fn what_a_commit_has_written_is_not_kept_for_it_any_more() {
     let volume = Volume::memory(32 << 20);
     let held = Need { items: 1, data_bytes: 2 << 20, leaves: 470, ..Need::default() };
-    volume.begin().reserve(held, Purpose::Write).unwrap();
+    volume.begin(LineId::MAIN).unwrap().reserve(held, Purpose::Write).unwrap();
     commit(&volume);
     let staged = volume.stage(&vec![1; 16 << 20]).expect("nothing is held");
     assert_eq!(staged.len_bytes(), 16 << 20);
@@ -127,7 +127,7 @@ fn commits_have_space_in_a_full_store_of_single_blocks() {
         assert!(written > last / 20, "round {round}: {written} of {last} free single blocks were of use");
         last = 0;
         for item in volume.live_items().into_iter().filter(|k| k.kind == Kind::Extent as u8) {
-            let mut txn = volume.begin();
+            let mut txn = volume.begin(LineId::MAIN).unwrap();
             txn.reserve(Need { items: 2, ..Need::default() }, Purpose::Delete).unwrap();
             let value = txn.view().get(&item).unwrap().unwrap().to_vec();
             txn.remove(&item).unwrap();

@@ -3,6 +3,7 @@
 //! One [`State`] a volume, behind one read-write lock: a transaction holds it exclusively, readers only to clone a root.
 
 use super::history::{Fate, History};
+use super::lines::Lines;
 use crate::format::log::Effects;
 use crate::format::superblock::PendingPoint;
 use crate::format::{Copies, Epoch, Ino, ViewId};
@@ -70,8 +71,7 @@ pub(super) struct State {
     pub roots: HashMap<ViewId, Child>,
     /// Views whose root is in memory and no commit has taken yet.
     pub unwritten: BTreeSet<ViewId>,
-    pub live: ViewId,
-    pub names: HashMap<Vec<u8>, ViewId>,
+    pub lines: Lines,
     pub next_ino: Ino,
     /// References that died but stay in a snapshot.
     pub graves: Graveyard,

@@ -1,22 +1,98 @@
-//! Random histories of a whole volume on the simulated device: writes, snapshots, clones, rollbacks, deletions, commits
+//! Random histories of a whole volume on the simulated device: writes, snapshots, lines, rollbacks, deletions, commits
 //! and power cuts, against maps in memory, with the auditor after each commit.
 
 use super::*;
 use crate::check::{self, Depth};
 use crate::device::{CrashPolicy, Sim};
 use crate::format::view::Consistency;
-use crate::format::{Copies, Extent, Key, Kind};
-use std::collections::BTreeMap;
+use crate::format::{Copies, Extent, Generation, Key, Kind, LineId, Slot, ViewId};
+use std::collections::{BTreeMap, BTreeSet};
 
 const SIZE: u64 = 256 << 20;
 
-type Content = BTreeMap<u64, Vec<u8>>;
+type Objects = BTreeMap<u64, Vec<u8>>;
+
+/// Contents are shared between the states of a history.
+type Content = Arc<Objects>;
+
+#[derive(Clone, PartialEq)]
+struct LineModel {
+    name: Vec<u8>,
+    content: Content,
+    slot: (Slot, Generation),
+    head_generation: Generation,
+    /// Snapshot that the head descends from.
+    base: Option<ViewId>,
+    /// What it has from its origin.
+    inherited: BTreeSet<ViewId>,
+}
+
+#[derive(Clone, PartialEq)]
+struct SnapshotModel {
+    line: LineId,
+    name: Vec<u8>,
+    slot: (Slot, Generation),
+    content: Content,
+}
 
 #[derive(Clone, Default, PartialEq)]
 struct Model {
-    heads: BTreeMap<ViewId, Content>,
-    live: ViewId,
-    snapshots: BTreeMap<Vec<u8>, Content>,
+    lines: BTreeMap<LineId, LineModel>,
+    snapshots: BTreeMap<ViewId, SnapshotModel>,
+    /// What each snapshot descended from when it was made.
+    below: BTreeMap<ViewId, Option<ViewId>>,
+}
+
+/// Name, content, slot and generation of a line, and the generation of its head.
+type ShownLine = (Vec<u8>, Content, (Slot, Generation), Generation);
+
+/// All that can be seen of a volume.
+#[derive(PartialEq)]
+struct Seen {
+    lines: BTreeMap<LineId, ShownLine>,
+    snapshots: BTreeMap<(LineId, Vec<u8>), (ViewId, SnapshotModel)>,
+}
+
+impl Model {
+    fn seen(&self) -> Seen {
+        let line = |l: &LineModel| (l.name.clone(), l.content.clone(), l.slot, l.head_generation);
+        let mut snapshots = BTreeMap::new();
+        for (id, line) in &self.lines {
+            for (view, s) in &self.snapshots {
+                if s.line == *id || line.inherited.contains(view) {
+                    snapshots.insert((*id, s.name.clone()), (*view, s.clone()));
+                }
+            }
+        }
+        Seen { lines: self.lines.iter().map(|(id, l)| (*id, line(l))).collect(), snapshots }
+    }
+
+    fn write(&mut self, line: LineId) -> &mut Objects {
+        Arc::make_mut(&mut self.lines.get_mut(&line).unwrap().content)
+    }
+
+    fn line(record: &LineRecord, content: Content) -> LineModel {
+        LineModel {
+            name: record.name.clone(),
+            content,
+            slot: (record.slot, record.generation),
+            head_generation: record.head_generation,
+            base: record.origin,
+            inherited: BTreeSet::new(),
+        }
+    }
+
+    /// Slots and generations are never two things.
+    fn check(&self) {
+        let mut slots = BTreeSet::new();
+        let mut generations = BTreeSet::new();
+        for (slot, generation) in
+            self.lines.values().map(|l| l.slot).chain(self.snapshots.values().map(|s| s.slot))
+        {
+            assert!(slots.insert(slot) && generations.insert(generation));
+        }
+        assert!(self.lines.values().all(|l| generations.insert(l.head_generation)));
+    }
 }
 
 fn open(sim: &Arc<Sim>) -> Arc<Volume> {
@@ -29,55 +105,63 @@ fn open(sim: &Arc<Sim>) -> Arc<Volume> {
 }
 
 fn content(view: &View) -> Content {
-    view.range(&Key::MIN, &Key::MAX)
-        .map(|r| {
-            let (key, value) = r.unwrap();
-            if key.kind == Kind::Extent as u8 {
-                let extent = Extent::decode(&value).unwrap();
-                let mut out = vec![0; extent.len_bytes() as usize];
-                view.read_extent(&extent, 0, &mut out).unwrap();
-                (key.object, out)
-            } else {
-                (key.object, value.to_vec())
-            }
-        })
-        .collect()
+    let objects = view.range(&Key::MIN, &Key::MAX).map(|r| {
+        let (key, value) = r.unwrap();
+        if key.kind == Kind::Extent as u8 {
+            let extent = Extent::decode(&value).unwrap();
+            let mut out = vec![0; extent.len_bytes() as usize];
+            view.read_extent(&extent, 0, &mut out).unwrap();
+            (key.object, out)
+        } else {
+            (key.object, value.to_vec())
+        }
+    });
+    Arc::new(objects.collect())
 }
 
 /// What the volume holds.
-fn observe(volume: &Volume) -> Model {
-    let heads: Vec<ViewId> = {
-        let state = volume.state.read();
-        let heads = state.history.views().filter(|v| v.role == crate::format::view::Role::Head);
-        heads.map(|v| v.id).filter(|id| !state.deletes.contains(id)).collect()
-    };
-    let head = |id: ViewId| (id, content(&volume.head(id).unwrap()));
-    let snapshot = |s: SnapshotInfo| (s.name, content(&volume.snapshot(s.id).unwrap()));
-    Model {
-        heads: heads.into_iter().map(head).collect(),
-        live: volume.live_id(),
-        snapshots: volume.snapshots().into_iter().map(snapshot).collect(),
+fn observe(volume: &Volume) -> Seen {
+    let mut seen = Seen { lines: BTreeMap::new(), snapshots: BTreeMap::new() };
+    let mut contents = BTreeMap::new();
+    for line in volume.lines() {
+        let (slot, generation) = (line.slot, line.head_generation);
+        let live = content(&volume.live(line.id).unwrap());
+        for s in volume.snapshots(line.id) {
+            assert_eq!(volume.find_snapshot(line.id, &s.name).as_ref(), Some(&s));
+            assert_eq!(volume.snapshot_by_slot(s.slot).as_ref(), Some(&s));
+            let content =
+                contents.entry(s.id).or_insert_with(|| content(&volume.snapshot(s.id).unwrap())).clone();
+            let (name, slot) = (s.name.clone(), (s.slot, s.generation));
+            let model = SnapshotModel { line: s.line, name: s.name, slot, content };
+            seen.snapshots.insert((line.id, name), (s.id, model));
+        }
+        if !line.name.is_empty() {
+            assert_eq!(volume.find_line(&line.name).as_ref(), Some(&line));
+        }
+        seen.lines.insert(line.id, (line.name, live, (slot, line.generation), generation));
     }
+    seen
 }
 
 fn compare(volume: &Volume, model: &Model, seed: u64) {
-    let seen = observe(volume);
-    assert_eq!(seen.heads.len(), model.heads.len(), "seed {seed}");
-    for (id, expected) in &model.heads {
-        assert!(seen.heads.get(id) == Some(expected), "seed {seed}: head {} differs", id.0);
+    let (seen, expected) = (observe(volume), model.seen());
+    let lines = |s: &Seen| s.lines.iter().map(|(id, l)| (*id, l.0.clone(), l.2, l.3)).collect::<Vec<_>>();
+    assert_eq!(lines(&seen), lines(&expected), "seed {seed}");
+    for (id, line) in &expected.lines {
+        assert!(seen.lines[id].1 == line.1, "seed {seed}: line {} differs", id.0);
     }
-    assert_eq!(seen.live, model.live, "seed {seed}");
-    let names = |m: &Model| m.snapshots.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(&seen), names(model), "seed {seed}");
-    for (name, expected) in &model.snapshots {
-        assert!(seen.snapshots[name] == *expected, "seed {seed}: snapshot {name:?} differs");
+    let names = |s: &Seen| s.snapshots.iter().map(|(at, s)| (at.clone(), s.0)).collect::<Vec<_>>();
+    assert_eq!(names(&seen), names(&expected), "seed {seed}");
+    for (at, snapshot) in &expected.snapshots {
+        assert!(seen.snapshots[at] == *snapshot, "seed {seed}: snapshot {at:?} differs");
     }
+    model.check();
 }
 
 /// After a power cut: the longest prefix of the history that the volume holds. `past` begins with what was durable.
 fn find_prefix(volume: &Volume, past: &[Model], seed: u64) -> Model {
     let seen = observe(volume);
-    let held = past.iter().rev().find(|model| seen == **model);
+    let held = past.iter().rev().find(|model| seen == model.seen());
     held.unwrap_or_else(|| panic!("seed {seed}: the volume is in none of {} states", past.len())).clone()
 }
 
@@ -96,13 +180,13 @@ fn audit(volume: &Volume, seed: u64) {
     assert!(report.is_clean(), "seed {seed}: {:#?}", report.problems);
 }
 
-fn write(volume: &Volume, head: ViewId, content: &mut Content, rng: &mut fastrand::Rng) {
+fn write(volume: &Volume, line: LineId, content: &mut Objects, rng: &mut fastrand::Rng) {
     let object = rng.u64(16..400);
     let (inline, extent) = (Key::new(object, Kind::Inline, 0), Key::new(object, Kind::Extent, 0));
     let data = vec![rng.u8(1..); if rng.bool() { rng.usize(1..2000) } else { 4096 * rng.usize(1..40) }];
     let small = data.len() < 4096;
     let staged = (!small).then(|| volume.stage(&data[..data.len().min(131072)]).unwrap());
-    let mut txn = volume.begin_on(head).unwrap();
+    let mut txn = volume.begin(line).unwrap();
     txn.reserve(Need { items: 4, ..Need::default() }, Purpose::Write).unwrap();
     let old = txn.view().get(&extent).unwrap().map(|v| Extent::decode(&v).unwrap());
     if let Some(old) = old {
@@ -129,10 +213,10 @@ fn write(volume: &Volume, head: ViewId, content: &mut Content, rng: &mut fastran
 }
 
 /// A second reference to the blocks of one object under another.
-fn share(volume: &Volume, head: ViewId, content: &mut Content, rng: &mut fastrand::Rng) {
+fn share(volume: &Volume, line: LineId, content: &mut Objects, rng: &mut fastrand::Rng) {
     let (from, to) =
         (Key::new(rng.u64(16..400), Kind::Extent, 0), Key::new(rng.u64(400..500), Kind::Extent, 0));
-    let mut txn = volume.begin_on(head).unwrap();
+    let mut txn = volume.begin(line).unwrap();
     let Some(source) = txn.view().get(&from).unwrap().map(|v| Extent::decode(&v).unwrap()) else { return };
     if let Some(old) = txn.view().get(&to).unwrap().map(|v| Extent::decode(&v).unwrap()) {
         txn.free(&old);
@@ -142,146 +226,247 @@ fn share(volume: &Volume, head: ViewId, content: &mut Content, rng: &mut fastran
     content.insert(to.object, content[&from.object].clone());
 }
 
-fn history(seed: u64, steps: usize) {
-    let mut rng = fastrand::Rng::with_seed(seed);
-    let mut sim = Arc::new(Sim::new(SIZE, seed));
-    let copies = if seed.is_multiple_of(3) { Copies::One } else { Copies::Two };
-    Volume::create_with(sim.clone(), SIZE, [seed as u8; 16], (0, 0), copies).unwrap();
-    let mut volume = open(&sim);
-    let live = volume.live_id();
-    let mut model = Model { heads: [(live, Content::new())].into(), live, snapshots: BTreeMap::new() };
-    // States since the last that is durable, this one included.
-    let mut past = vec![model.clone()];
-    let mut names = 0;
-    // Views that somebody reads, and what they must show, whatever becomes of their heads and snapshots.
-    let mut readers: Vec<(View, Content)> = Vec::new();
-    for _ in 0..steps {
-        if past.last() != Some(&model) {
-            past.push(model.clone());
-        }
-        let heads: Vec<_> = model.heads.keys().copied().collect();
-        let head = heads[rng.usize(..heads.len())];
-        let snapshot = |rng: &mut fastrand::Rng| {
-            let all = volume.snapshots();
-            (!all.is_empty()).then(|| all[rng.usize(..all.len())].clone())
-        };
-        let dice = rng.u8(0..100);
+/// A volume whose history is random, and what it must hold.
+struct World {
+    volume: Arc<Volume>,
+    sim: Arc<Sim>,
+    model: Model,
+    /// States since the last that is durable, that one included.
+    past: Vec<Model>,
+    rng: fastrand::Rng,
+    names: u32,
+    seed: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> World {
+        let sim = Arc::new(Sim::new(SIZE, seed));
+        let copies = if seed.is_multiple_of(3) { Copies::One } else { Copies::Two };
+        Volume::create_with(sim.clone(), SIZE, [seed as u8; 16], (0, 0), copies).unwrap();
+        let volume = open(&sim);
+        let main = Model::line(&volume.line(LineId::MAIN).unwrap(), Content::default());
+        let model = Model { lines: [(LineId::MAIN, main)].into(), ..Model::default() };
+        let (past, rng) = (vec![model.clone()], fastrand::Rng::with_seed(seed));
+        World { volume, sim, model, past, rng, names: 0, seed }
+    }
+
+    fn some_line(&mut self) -> LineId {
+        let lines: Vec<LineId> = self.model.lines.keys().copied().collect();
+        lines[self.rng.usize(..lines.len())]
+    }
+
+    fn some_snapshot(&mut self) -> Option<ViewId> {
+        let all: Vec<ViewId> = self.model.snapshots.keys().copied().collect();
+        (!all.is_empty()).then(|| all[self.rng.usize(..all.len())])
+    }
+
+    fn new_name(&mut self) -> Vec<u8> {
+        self.names += 1;
+        format!("n{}", self.names).into_bytes()
+    }
+
+    /// What may happen while a commit is open, too.
+    fn change(&mut self, dice: u8) {
+        let line = self.some_line();
         match dice {
-            0..=49 => write(&volume, head, model.heads.get_mut(&head).unwrap(), &mut rng),
-            50..=55 => share(&volume, head, model.heads.get_mut(&head).unwrap(), &mut rng),
-            56..=70 => {
-                names += 1;
-                let name = format!("s{names}").into_bytes();
-                let new = NewSnapshot {
-                    name: &name,
-                    created: (1, 2),
-                    consistency: Consistency::FileSystem,
-                    pause_ns: &|| 7,
-                };
-                let (_, durable) = volume.create_snapshot(&new, &mut |_| Ok(())).unwrap();
-                model.snapshots.insert(name, model.heads[&model.live].clone());
-                if durable {
-                    past.clear();
+            0..=49 => write(&self.volume, line, self.model.write(line), &mut self.rng),
+            50..=55 => share(&self.volume, line, self.model.write(line), &mut self.rng),
+            56..=58 => self.switch_lines(),
+            59..=69 => {
+                if let Some(id) = self.some_snapshot() {
+                    let own = self.model.snapshots[&id].line;
+                    let other = self.model.lines.keys().find(|l| **l != own);
+                    if let Some(other) = other {
+                        assert!(self.volume.delete_snapshot(*other, id).is_err(), "through another line");
+                    }
+                    self.volume.delete_snapshot(own, id).unwrap();
+                    self.model.snapshots.remove(&id);
                 }
             }
-            71..=78 => {
-                if let Some(s) = snapshot(&mut rng) {
-                    volume.delete_snapshot(s.id).unwrap();
-                    model.snapshots.remove(&s.name);
+            70..=77 => self.create_line(),
+            78..=82 if line != LineId::MAIN => {
+                self.volume.drop_line(line).unwrap();
+                self.model.lines.remove(&line);
+                self.model.snapshots.retain(|_, s| s.line != line);
+            }
+            83..=86 if line != LineId::MAIN => {
+                let name = self.new_name();
+                self.volume.rename_line(line, &name).unwrap();
+                self.model.lines.get_mut(&line).unwrap().name = name;
+            }
+            _ => self.roll_back(line),
+        }
+        self.remember();
+    }
+
+    /// One transaction on several lines.
+    fn switch_lines(&mut self) {
+        let (first, second) = (self.some_line(), self.some_line());
+        let key = Key::new(self.rng.u64(16..400), Kind::Inline, 0);
+        let mut txn = self.volume.begin(first).unwrap();
+        for line in [first, second, first] {
+            // Content of another kind under this number stays out of it.
+            let extent = Key::new(key.object, Kind::Extent, 0);
+            txn.switch_to(line).unwrap();
+            if txn.view().get(&extent).unwrap().is_none() {
+                let value = vec![self.rng.u8(1..); 100];
+                txn.insert(key, &value).unwrap();
+                self.model.write(line).insert(key.object, value);
+            }
+            // A power cut may part them: each is a record.
+            self.past.push(self.model.clone());
+        }
+        assert!(txn.switch_to(LineId(1 << 30)).is_err());
+    }
+
+    fn create_line(&mut self) {
+        let Some(from) = self.some_snapshot().filter(|_| self.model.lines.len() < 5) else { return };
+        let name = self.new_name();
+        let record = self.volume.create_line(&name, from, (3, 4)).unwrap();
+        let mut line = Model::line(&record, self.model.snapshots[&from].content.clone());
+        let mut at = Some(from);
+        while let Some(view) = at {
+            line.inherited.insert(view);
+            at = self.model.below[&view];
+        }
+        assert_eq!((line.name == name, line.base), (true, Some(from)));
+        self.model.lines.insert(record.id, line);
+    }
+
+    fn roll_back(&mut self, line: LineId) {
+        let Some(to) = self.some_snapshot() else { return };
+        let inherited = self.model.lines[&line].inherited.contains(&to);
+        if self.model.snapshots[&to].line != line && !inherited {
+            assert!(self.volume.rollback(line, to, (5, 6)).is_err(), "to what the line does not show");
+            return;
+        }
+        let record = self.volume.rollback(line, to, (5, 6)).unwrap();
+        let content = self.model.snapshots[&to].content.clone();
+        let model = self.model.lines.get_mut(&line).unwrap();
+        (model.content, model.base) = (content, Some(to));
+        model.head_generation = record.head_generation;
+    }
+
+    fn remember(&mut self) {
+        if self.past.last() != Some(&self.model) {
+            self.past.push(self.model.clone());
+        }
+    }
+
+    fn is_durable(&mut self) {
+        self.past = vec![self.model.clone()];
+    }
+
+    fn create_snapshot(&mut self) {
+        let (line, name) = (self.some_line(), self.new_name());
+        let new = NewSnapshot {
+            name: &name,
+            created: (1, 2),
+            consistency: Consistency::FileSystem,
+            pause_ns: &|| 7,
+        };
+        let (id, durable) = self.volume.create_snapshot(line, &new, &mut |_| Ok(())).unwrap();
+        let info = self.volume.snapshot_info(id).unwrap();
+        let model = self.model.lines.get_mut(&line).unwrap();
+        self.model.below.insert(id, model.base.replace(id));
+        let (slot, content) = ((info.slot, info.generation), model.content.clone());
+        self.model.snapshots.insert(id, SnapshotModel { line, name, slot, content });
+        self.remember();
+        if durable {
+            self.is_durable();
+        }
+    }
+
+    fn rename_snapshot(&mut self) {
+        let Some(id) = self.some_snapshot() else { return };
+        let name = self.new_name();
+        self.volume.rename_snapshot(self.model.snapshots[&id].line, id, &name).unwrap();
+        self.model.snapshots.get_mut(&id).unwrap().name = name;
+        self.remember();
+    }
+
+    /// Things happen between the freeze and the end of it.
+    fn commit(&mut self, changes: usize) {
+        let volume = self.volume.clone();
+        let mut session = volume.begin_commit().unwrap();
+        session.freeze(&mut |_| Ok(())).unwrap();
+        let durable = self.past.len();
+        self.past.push(self.model.clone());
+        for _ in 0..changes {
+            let dice = self.rng.u8(0..100);
+            self.change(dice);
+        }
+        session.finish().unwrap();
+        self.past.drain(..durable);
+        audit(&self.volume, self.seed);
+    }
+
+    /// Opens what is left of the device.
+    fn reopen(&mut self) {
+        self.volume = open(&self.sim);
+    }
+
+    fn step(&mut self) {
+        match self.rng.u8(0..100) {
+            0..=11 => self.create_snapshot(),
+            12 => self.rename_snapshot(),
+            13..=17 => {
+                let changes = if self.rng.bool() { 0 } else { self.rng.usize(1..6) };
+                self.commit(changes);
+            }
+            18..=19 => {
+                if self.volume.sync().unwrap() {
+                    self.is_durable();
                 }
             }
-            79..=81 if heads.len() < 4 => {
-                if let Some(s) = snapshot(&mut rng) {
-                    let id = volume.clone_snapshot(s.id, (3, 4)).unwrap();
-                    model.heads.insert(id, model.snapshots[&s.name].clone());
-                }
-            }
-            82..=83 if head != model.live => {
-                volume.drop_head(head).unwrap();
-                model.heads.remove(&head);
-            }
-            84..=85 => {
-                volume.promote(head).unwrap();
-                model.live = head;
-            }
-            86..=90 => {
-                volume.commit(&mut |_| Ok(())).unwrap();
-                past.clear();
-                audit(&volume, seed);
-            }
-            91..=93 => {
-                if volume.sync().unwrap() {
-                    past.clear();
-                }
-            }
-            94 => {
-                if let Some(s) = snapshot(&mut rng) {
-                    names += 1;
-                    let name = format!("r{names}").into_bytes();
-                    volume.rename_snapshot(s.id, &name).unwrap();
-                    let moved = model.snapshots.remove(&s.name).unwrap();
-                    model.snapshots.insert(name, moved);
-                }
-            }
-            95 => {
+            20 => {
                 // Killed: everything that was written is there, flushed or not.
-                readers.clear();
-                drop(volume);
-                volume = open(&sim);
-                compare(&volume, &model, seed);
-                past.clear();
-                audit(&volume, seed);
+                self.reopen();
+                compare(&self.volume, &self.model, self.seed);
+                self.is_durable();
+                audit(&self.volume, self.seed);
             }
-            96..=97 => {
-                readers.clear();
-                drop(volume);
-                sim = Arc::new(sim.crash(CrashPolicy::Random(rng.u64(..))));
-                volume = open(&sim);
-                if past.is_empty() {
-                    past.push(model);
-                }
-                model = find_prefix(&volume, &past, seed);
-                past.clear();
-                audit(&volume, seed);
+            21..=22 => {
+                self.sim = Arc::new(self.sim.crash(CrashPolicy::Random(self.rng.u64(..))));
+                self.reopen();
+                self.model = find_prefix(&self.volume, &self.past, self.seed);
+                self.is_durable();
+                audit(&self.volume, self.seed);
             }
-            98 => {
-                if let Some(s) = snapshot(&mut rng) {
-                    let view = volume.snapshot(s.id).unwrap();
-                    readers.push((View::clone(&view), model.snapshots[&s.name].clone()));
-                }
-                readers.push((volume.head(head).unwrap(), model.heads[&head].clone()));
-                readers.drain(..readers.len().saturating_sub(5));
-            }
+            23..=24 => compare(&self.volume, &self.model, self.seed),
             _ => {
-                compare(&volume, &model, seed);
-                for (view, expected) in &readers {
-                    assert!(
-                        content(view) == *expected,
-                        "seed {seed}: a reader of view {} differs",
-                        view.id().0
-                    );
-                }
-                let stay = rng.usize(..=readers.len());
-                readers.truncate(stay);
+                let dice = self.rng.u8(0..100);
+                self.change(dice);
             }
         }
     }
-    readers.clear();
-    compare(&volume, &model, seed);
-    // Without snapshots and clones the space is what the live tree needs, whatever happened before.
-    for head in model.heads.keys().filter(|h| **h != model.live) {
-        volume.drop_head(*head).unwrap();
+
+    /// Without snapshots and other lines the space is what the main line needs, whatever happened before.
+    fn end(&mut self) {
+        let (volume, seed) = (&self.volume, self.seed);
+        compare(volume, &self.model, seed);
+        for line in self.model.lines.keys().filter(|l| **l != LineId::MAIN) {
+            volume.drop_line(*line).unwrap();
+        }
+        let main = LineId::MAIN;
+        volume.snapshots(main).iter().for_each(|s| volume.delete_snapshot(main, s.id).unwrap());
+        for _ in 0..6 {
+            volume.commit(&mut |_| Ok(())).unwrap();
+        }
+        audit(volume, seed);
+        let state = volume.committed().unwrap();
+        let left = (state.records.len(), state.lines.len(), state.jobs.len());
+        assert_eq!(left, (1, 1, 0), "seed {seed}");
+        let meta = (2 * state.space_map.len() as u64 + 8) * volume.metadata_copies().node_bytes();
+        let (used, live) = (volume.space().used, state.records[0].referenced);
+        assert!(used <= live + meta, "seed {seed}: {used} bytes in use for {live} of live data");
     }
-    volume.snapshots().iter().for_each(|s| volume.delete_snapshot(s.id).unwrap());
-    for _ in 0..6 {
-        volume.commit(&mut |_| Ok(())).unwrap();
-    }
-    audit(&volume, seed);
-    let state = volume.committed().unwrap();
-    assert_eq!((state.records.len(), state.jobs.len()), (1, 0), "seed {seed}");
-    let meta = (2 * state.space_map.len() as u64 + 8) * copies.node_bytes();
-    let (used, live) = (volume.space().used, state.records[0].referenced);
-    assert!(used <= live + meta, "seed {seed}: {used} bytes in use for {live} of live data");
+}
+
+fn history(seed: u64, steps: usize) {
+    let mut world = World::new(seed);
+    (0..steps).for_each(|_| world.step());
+    world.end();
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::staged::Staged;
 use super::state::{Grave, State};
 use super::{Access, BUCKET_OVERHEAD_NODES, GRAVE_BYTES, Result, View, Volume, VolumeError};
 use crate::format::log::{Effect, Effects};
-use crate::format::{BLOCK_BYTES, Epoch, Extent, Ino, Key, ViewId};
+use crate::format::{BLOCK_BYTES, Epoch, Extent, Ino, Key, LineId};
 use crate::tree::Edit;
 use parking_lot::RwLockWriteGuard;
 use std::sync::atomic::Ordering::Relaxed;
@@ -75,11 +75,12 @@ const GRAVES_PER_BLOCK: u64 = 2;
 /// Memory for effects is kept for the next transaction up to this size.
 const EFFECTS_BYTES_KEPT: usize = 64 << 10;
 
-/// Exclusive write access to a head. Dropping publishes.
+/// Exclusive write access to the head of a line. Dropping publishes.
 pub struct Txn<'a> {
     volume: &'a Volume,
     /// Taken only by [`Txn::end`].
     state: Option<RwLockWriteGuard<'a, State>>,
+    line: LineId,
     view: View,
     /// Something was changed: what fails from now on fails half-way.
     touched: bool,
@@ -101,13 +102,14 @@ impl<'a> Txn<'a> {
     pub(super) fn begin(
         volume: &'a Volume,
         mut state: RwLockWriteGuard<'a, State>,
-        head: ViewId,
+        line: LineId,
     ) -> Result<Txn<'a>> {
+        let head = state.lines.head(line).ok_or(VolumeError::NoSuchView)?;
         let root = state.roots.remove(&head).ok_or(VolumeError::NoSuchView)?;
         let view = View { id: head, epoch: state.epoch, root, shared: volume.shared.clone(), _pin: None };
         let recording = if volume.access == Access::ReadOnly { Recording::Off } else { Recording::On };
         let effects = std::mem::take(&mut state.effects);
-        Ok(Txn { volume, state: Some(state), view, touched: false, effects, recording })
+        Ok(Txn { volume, state: Some(state), line, view, touched: false, effects, recording })
     }
 
     /// Ends the transaction without letting go of the lock. The log is not written yet.
@@ -121,13 +123,38 @@ impl<'a> Txn<'a> {
         self.end()
     }
 
+    /// The line that it is on.
+    pub fn line(&self) -> LineId {
+        self.line
+    }
+
+    /// Goes on with another line. What was done so far is published and is a record of its own, but nobody sees the one
+    /// without the other: the state stays locked.
+    pub fn switch_to(&mut self, line: LineId) -> Result<()> {
+        if line == self.line {
+            return Ok(());
+        }
+        let state = self.state.as_mut().expect("present until the end");
+        let head = state.lines.head(line).ok_or(VolumeError::NoSuchView)?;
+        let root = state.roots.remove(&head).ok_or(VolumeError::NoSuchView)?;
+        state.roots.insert(self.view.id, std::mem::replace(&mut self.view.root, root));
+        self.log_effects();
+        self.effects = std::mem::take(&mut self.effects).cleared();
+        (self.line, self.view.id) = (line, head);
+        Ok(())
+    }
+
+    fn log_effects(&self) {
+        // What was done by half is never made durable, nor is anything after it.
+        if !self.volume.is_poisoned() {
+            self.volume.log.append(self.line, self.view.epoch, &self.effects);
+        }
+    }
+
     fn publish_root(&mut self) -> Option<RwLockWriteGuard<'a, State>> {
         let mut state = self.state.take()?;
         state.roots.insert(self.view.id, self.view.root.clone());
-        // What was done by half is never made durable, nor is anything after it.
-        if !self.volume.is_poisoned() {
-            self.volume.log.append(self.view.id, self.view.epoch, &self.effects);
-        }
+        self.log_effects();
         if self.effects.capacity() <= EFFECTS_BYTES_KEPT {
             state.effects = std::mem::take(&mut self.effects).cleared();
         }

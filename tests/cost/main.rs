@@ -5,6 +5,7 @@
 
 use snapfs::clock::Clock;
 use snapfs::device::{Device, DeviceError, Memory};
+use snapfs::format::LineId;
 use snapfs::fs::{Fs, FsOptions, SnapshotCreator};
 use snapfs::ops::{Caller, NodeId, OpenFlags, Operations, SyncScope};
 use snapfs::store::IoSnapshot;
@@ -106,9 +107,9 @@ fn snapshots_cost_the_same_whether_none_or_ten_thousand_are_there() {
     let mut costs = Vec::new();
     for n in [0, COUNT / 2, COUNT - 1] {
         let fs = open(&device, 64 << 20);
-        let info = fs.volume().find_snapshot(format!("s{n}").as_bytes()).unwrap();
+        let info = fs.volume().find_snapshot(LineId::MAIN, format!("s{n}").as_bytes()).unwrap();
         let (io, out) = cost(&fs, || {
-            let root = NodeId::new(info.id.0, 1);
+            let root = NodeId::snapshot(info.slot.0, 1);
             let found = fs.lookup(&USER, root, b"f").unwrap().attr.node;
             let handle = fs.open(&USER, found, OpenFlags { write: false, ..WRITE }).unwrap();
             let mut out = vec![0; 8192];

@@ -5,6 +5,7 @@
 //! the model's. Where failures are expected ([`Excuse`]) a refused operation must have changed nothing, and after one that
 //! stops the store none may succeed any more.
 
+use snapfs::format::LineId;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -307,7 +308,7 @@ impl World {
         }
         for snapshot in self.model.snapshots.keys() {
             // One whose deletion was cut off is gone for this session.
-            if fs.volume().find_snapshot(snapshot).is_some() {
+            if fs.volume().find_snapshot(LineId::MAIN, snapshot).is_some() {
                 refused("delete snapshot", fs.rmdir(&ADMIN, snapdir(), snapshot));
                 let mode = RenameMode::NoReplace;
                 refused("rename snapshot", fs.rename(&ADMIN, snapdir(), snapshot, snapdir(), b"no", mode));
@@ -649,7 +650,7 @@ impl World {
         let real = |fs: &Fs| fs.mkdir(&ADMIN, snapdir(), bytes, 0o755);
         let made = self.run(format!("snapshot {name}"), Kind::Durable, real, |model| model.snap(bytes));
         if let Some((entry, id)) = made {
-            self.numbers.views.insert(id, entry.attr.node.view());
+            self.numbers.views.insert(id, entry.attr.node.tree());
         }
     }
 

@@ -5,7 +5,7 @@
 
 use snapfs::format::log::RecordHeader;
 use snapfs::format::superblock::Superblock;
-use snapfs::format::{Epoch, ViewId};
+use snapfs::format::{Epoch, LineId};
 
 use crate::resealed::{Image, change_superblock, exercise, word};
 use crate::sample::Sample;
@@ -48,11 +48,18 @@ fn mutate_block(block: &mut [u8], rng: &mut fastrand::Rng) {
 }
 
 fn mutate_superblock(sb: &mut Superblock, rng: &mut fastrand::Rng) {
-    let which = rng.u8(0..13);
-    let old =
-        [sb.epoch.0, sb.size, sb.allocated, u64::from(sb.live.0), u64::from(sb.next_view), sb.next_ino.0];
-    let old =
-        old.into_iter().chain([sb.next_id, sb.seq, 0, sb.meta_root.birth.0, 0, sb.log_bytes, sb.log_start]);
+    let which = rng.u8(0..14);
+    let old = [sb.epoch.0, sb.size, sb.allocated, sb.next_line.0, sb.next_view.0, sb.next_ino.0];
+    let old = old.into_iter().chain([
+        sb.next_id,
+        sb.seq,
+        0,
+        sb.meta_root.birth.0,
+        0,
+        sb.log_bytes,
+        sb.log_start,
+        u64::from(sb.next_generation.0),
+    ]);
     let old = old.into_iter().nth(usize::from(which)).unwrap_or(0);
     change_superblock(sb, which, odd(rng, old));
 }
@@ -63,7 +70,7 @@ fn mutate_record((_, header, effects): &mut (u64, RecordHeader, Vec<u8>), rng: &
         let at = rng.usize(..effects.len().max(9));
         match rng.u8(0..8) {
             0 => header.epoch = Epoch(odd(rng, header.epoch.0)),
-            1 => header.view = ViewId(odd(rng, u64::from(header.view.0)) as u32),
+            1 => header.line = LineId(odd(rng, header.line.0)),
             2 => header.durable = odd(rng, header.durable),
             3..=5 if at + 8 <= effects.len() => {
                 let new = odd(rng, word(effects, at));

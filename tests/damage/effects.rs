@@ -6,10 +6,11 @@
 //! Nothing panics; a record is carried out whole or not at all; and what is not carried out is told.
 
 use snapfs::device::{RESERVED_BYTES, Sim};
-use snapfs::format::log::{Effect, Effects, HEADER_BYTES, RecordHeader};
+use snapfs::format::line::LineRecord;
+use snapfs::format::log::{Effect, Effects, HEADER_BYTES, RecordHeader, Rollback};
 use snapfs::format::superblock::PendingPoint;
 use snapfs::format::view::Consistency;
-use snapfs::format::{Epoch, Extent, Ino, Key, Kind, ViewId};
+use snapfs::format::{Epoch, Extent, Generation, Ino, Key, Kind, LineId, Slot, ViewId};
 use snapfs::volume::Access;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,7 +25,9 @@ const STEP: usize = 13;
 /// What the log leaves behind, for records that come next.
 struct Context {
     live: ViewId,
-    next: u32,
+    next: u64,
+    next_line: LineId,
+    generation: Generation,
     snapshot: ViewId,
     snapshot_name: Vec<u8>,
     epoch: Epoch,
@@ -42,7 +45,7 @@ fn context(sample: &Sample, image: &Image) -> Context {
     let volume = open(Arc::new(sample.sim.clone_image()), Access::ReadOnly).unwrap();
     let fs = mount(volume).unwrap();
     let volume = fs.volume();
-    let live = volume.live();
+    let live = volume.live(LineId::MAIN).unwrap();
     let (mut items, mut kinds, mut extent) = (Vec::new(), BTreeSet::new(), None);
     for item in live.range(&Key::MIN, &Key::MAX) {
         let (key, value) = item.unwrap();
@@ -54,16 +57,18 @@ fn context(sample: &Sample, image: &Image) -> Context {
             items.push((key, value.to_vec()));
         }
     }
-    let mut next = image.superblock.next_view;
+    let (mut next, mut generation) = (image.superblock.next_view.0, image.superblock.next_generation);
     for effect in image.records.iter().flat_map(|(_, _, effects)| Effects::decode(effects)) {
         if let Ok(Effect::Point(point)) = effect {
-            next = point.id.0 + 1;
+            (next, generation) = (point.id.0 + 1, Generation(point.generation.0 + 1));
         }
     }
-    let snapshot = volume.newest_snapshot().unwrap();
+    let snapshot = volume.newest_snapshot(LineId::MAIN).unwrap();
     Context {
-        live: volume.live_id(),
+        live: live.id(),
         next,
+        next_line: image.superblock.next_line,
+        generation,
         snapshot: snapshot.id,
         snapshot_name: snapshot.name,
         epoch: volume.epoch(),
@@ -87,12 +92,33 @@ fn odd(old: u64) -> Vec<u64> {
 fn point(at: &Context) -> PendingPoint {
     PendingPoint {
         id: ViewId(at.next),
+        line: LineId::MAIN,
+        slot: Slot(4000),
+        generation: at.generation,
         epoch: at.epoch,
         created: (5, 6),
         pause_ns: 7,
         consistency: Consistency::Crash,
         name: b"crafted".to_vec(),
     }
+}
+
+fn line(at: &Context) -> LineRecord {
+    LineRecord {
+        id: at.next_line,
+        name: b"crafted".to_vec(),
+        head: ViewId(at.next),
+        slot: Slot(4000),
+        generation: at.generation,
+        head_generation: Generation(at.generation.0 + 1),
+        origin: Some(at.snapshot),
+        created: (5, 6),
+    }
+}
+
+fn rollback(at: &Context) -> Rollback {
+    let (line, head_generation) = (LineId::MAIN, at.generation);
+    Rollback { line, snapshot: at.snapshot, head: ViewId(at.next), head_generation, created: (5, 6) }
 }
 
 fn note(words: [u64; 4], bytes: &[u8]) -> Vec<u8> {
@@ -170,7 +196,7 @@ fn cases(at: &Context) -> Vec<(String, Vec<u8>)> {
     views(at, &mut add);
     notes(at, &mut add);
     // Effects that do not decode, behind one that does.
-    for tag in (0..=12).chain([255]) {
+    for tag in (0..=14).chain([255]) {
         add(format!("effect {tag} cut off"), record(|e| e.push(&Effect::Remove(at.items[0].0))));
         let mut bytes = one(&Effect::Delete(at.snapshot));
         bytes.push(tag);
@@ -181,22 +207,26 @@ fn cases(at: &Context) -> Vec<(String, Vec<u8>)> {
 
 fn views(at: &Context, add: &mut impl FnMut(String, Vec<u8>)) {
     let (live, snapshot) = (at.live, at.snapshot);
-    let ids: Vec<ViewId> =
-        odd(u64::from(at.next)).into_iter().map(|n| ViewId(n as u32)).chain([live, snapshot]).collect();
+    let ids: Vec<ViewId> = odd(at.next).into_iter().map(ViewId).chain([live, snapshot]).collect();
     let (good, long) = (point(at), vec![b'n'; 256]);
     add("a good snapshot".into(), one(&Effect::Point(good.clone())));
     for id in &ids {
         add(format!("snapshot {}", id.0), one(&Effect::Point(PendingPoint { id: *id, ..good.clone() })));
         add(format!("rename {}", id.0), one(&Effect::Rename(*id, b"other")));
         add(format!("delete {}", id.0), one(&Effect::Delete(*id)));
-        add(format!("fork {}", id.0), one(&Effect::Fork(*id, ViewId(at.next), (0, 0))));
-        add(format!("fork as {}", id.0), one(&Effect::Fork(snapshot, *id, (0, 0))));
-        add(format!("promote {}", id.0), one(&Effect::Promote(*id)));
-        // The point of a head that is none.
+        let (made, back) = (line(at), rollback(at));
+        let begun = |origin| one(&Effect::CreateLine(LineRecord { origin, ..made.clone() }));
+        add(format!("line from {}", id.0), begun(Some(*id)));
         add(
-            format!("promote {} and snapshot", id.0),
+            format!("line with head {}", id.0),
+            one(&Effect::CreateLine(LineRecord { head: *id, ..made.clone() })),
+        );
+        add(format!("rollback to {}", id.0), one(&Effect::Rollback(Rollback { snapshot: *id, ..back })));
+        add(format!("rollback as {}", id.0), one(&Effect::Rollback(Rollback { head: *id, ..back })));
+        add(
+            format!("rollback to {} and snapshot", id.0),
             record(|e| {
-                e.push(&Effect::Promote(*id));
+                e.push(&Effect::Rollback(Rollback { snapshot: *id, ..back }));
                 e.push(&Effect::Point(good.clone()));
             }),
         );
@@ -221,38 +251,61 @@ fn views(at: &Context, add: &mut impl FnMut(String, Vec<u8>)) {
     }
     let timeless = PendingPoint { created: (i64::MIN, u32::MAX), pause_ns: u64::MAX, ..good.clone() };
     add("snapshot at no time".into(), one(&Effect::Point(timeless)));
-    add("fork at no time".into(), one(&Effect::Fork(snapshot, ViewId(at.next), (i64::MAX, u32::MAX))));
-    let next = ViewId(at.next);
-    add(
-        "a fork of a fork".into(),
-        record(|e| {
-            e.push(&Effect::Fork(snapshot, next, (0, 0)));
-            e.push(&Effect::Fork(next, ViewId(at.next + 1), (0, 0)));
-        }),
-    );
-    add(
-        "a fork of what is deleted".into(),
+    lines(at, add);
+}
+
+fn lines(at: &Context, add: &mut impl FnMut(String, Vec<u8>)) {
+    let (made, back, snapshot) = (line(at), rollback(at), at.snapshot);
+    let create = |line: LineRecord| one(&Effect::CreateLine(line));
+    add("a good line".into(), create(made.clone()));
+    add("a line from nothing".into(), create(LineRecord { origin: None, ..made.clone() }));
+    add("a good rollback".into(), one(&Effect::Rollback(back)));
+    for n in odd(at.next_line.0) {
+        add(format!("line {n}"), create(LineRecord { id: LineId(n), ..made.clone() }));
+        add(format!("no line {n}"), one(&Effect::DropLine(LineId(n))));
+        add(format!("line {n} renamed"), one(&Effect::RenameLine(LineId(n), b"other")));
+        add(format!("line {n} back"), one(&Effect::Rollback(Rollback { line: LineId(n), ..back })));
+        let point = PendingPoint { line: LineId(n), ..point(at) };
+        add(format!("snapshot of line {n}"), one(&Effect::Point(point)));
+    }
+    for n in odd(4000).into_iter().map(|n| n as u32) {
+        add(format!("line in slot {n}"), create(LineRecord { slot: Slot(n), ..made.clone() }));
+        add(
+            format!("snapshot in slot {n}"),
+            one(&Effect::Point(PendingPoint { slot: Slot(n), ..point(at) })),
+        );
+    }
+    for n in odd(at.generation.0.into()).into_iter().map(|n| Generation(n as u32)) {
+        add(format!("line of generation {}", n.0), create(LineRecord { generation: n, ..made.clone() }));
+        add(format!("head of generation {}", n.0), create(LineRecord { head_generation: n, ..made.clone() }));
+        add(
+            format!("rollback of generation {}", n.0),
+            one(&Effect::Rollback(Rollback { head_generation: n, ..back })),
+        );
+        let point = PendingPoint { generation: n, ..point(at) };
+        add(format!("snapshot of generation {}", n.0), one(&Effect::Point(point)));
+    }
+    add("a line at no time".into(), create(LineRecord { created: (i64::MAX, u32::MAX), ..made.clone() }));
+    add("a line of what is deleted".into(), {
         record(|e| {
             e.push(&Effect::Delete(snapshot));
-            e.push(&Effect::Fork(snapshot, next, (0, 0)));
-        }),
-    );
-    add(
-        "the live head goes".into(),
+            e.push(&Effect::CreateLine(made.clone()));
+        })
+    });
+    add("a line twice".into(), {
         record(|e| {
-            e.push(&Effect::Fork(snapshot, next, (0, 0)));
-            e.push(&Effect::Promote(next));
-            e.push(&Effect::Delete(next));
-        }),
-    );
-    add(
-        "a head that went is promoted".into(),
+            e.push(&Effect::CreateLine(made.clone()));
+            e.push(&Effect::CreateLine(made.clone()));
+        })
+    });
+    add("a line that goes, and goes on".into(), {
         record(|e| {
-            e.push(&Effect::Fork(snapshot, next, (0, 0)));
-            e.push(&Effect::Delete(next));
-            e.push(&Effect::Promote(next));
-        }),
-    );
+            e.push(&Effect::CreateLine(made.clone()));
+            e.push(&Effect::DropLine(made.id));
+            e.push(&Effect::RenameLine(made.id, b"other"));
+        })
+    });
+    add("the main line goes".into(), one(&Effect::DropLine(LineId::MAIN)));
 }
 
 fn notes(at: &Context, add: &mut impl FnMut(String, Vec<u8>)) {
@@ -283,8 +336,15 @@ fn behind(image: &Image, at: &Context, effects: &[u8]) -> (u64, RecordHeader, Ve
     let lsn = last.end().next_multiple_of(4096);
     let len = (HEADER_BYTES + effects.len()) as u32;
     let epoch = at.epoch;
-    let header =
-        RecordHeader { len, lsn, prev_end: last.end(), durable: last.end(), epoch, view: at.live, ..*last };
+    let header = RecordHeader {
+        len,
+        lsn,
+        prev_end: last.end(),
+        durable: last.end(),
+        epoch,
+        line: LineId::MAIN,
+        ..*last
+    };
     (RESERVED_BYTES + lsn % image.superblock.log_bytes, header, effects.to_vec())
 }
 
@@ -348,9 +408,9 @@ fn no_header_that_makes_no_sense_panics() {
             record.1.durable = n;
             all.push((format!("durable {n}"), record));
         }
-        for n in odd(u64::from(at.live.0)).into_iter().chain([u64::from(at.snapshot.0)]) {
+        for n in odd(at.live.0).into_iter().chain([at.snapshot.0]) {
             let mut record = good.clone();
-            record.1.view = ViewId(n as u32);
+            record.1.line = LineId(n);
             all.push((format!("a point of view {n}"), record.clone()));
             let effects = one(&Effect::Remove(at.items[0].0));
             record.1.len = (HEADER_BYTES + effects.len()) as u32;

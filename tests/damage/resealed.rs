@@ -5,7 +5,7 @@ use snapfs::check::{self, Depth};
 use snapfs::device::{Device, RESERVED_BYTES, Sim};
 use snapfs::format::log::{HEADER_BYTES, RecordHeader};
 use snapfs::format::superblock::{RING_SLOTS, SLOT_BYTES, Superblock};
-use snapfs::format::{Copies, Epoch, Ino, ViewId};
+use snapfs::format::{Copies, Epoch, Generation, Ino, LineId, ViewId};
 use snapfs::ops::*;
 use snapfs::volume::Access;
 use std::collections::{BTreeMap, HashMap};
@@ -133,15 +133,16 @@ fn records(sim: &Sim, superblock: &Superblock) -> Vec<(u64, RecordHeader, Vec<u8
 
 /// Changes one field of a superblock.
 pub fn change_superblock(sb: &mut Superblock, which: u8, value: u64) {
-    match which % 13 {
+    match which % 14 {
+        13 => sb.next_generation = Generation(value as u32),
         12 => sb.log_start = value,
         11 => sb.log_bytes = value,
         10 => sb.metadata_copies = Copies::One,
         0 => sb.epoch = Epoch(value.max(1)),
         1 => sb.size = value,
         2 => sb.allocated = value,
-        3 => sb.live = ViewId((value as u32).max(1)),
-        4 => sb.next_view = value as u32,
+        3 => sb.next_line = LineId(value.max(2)),
+        4 => sb.next_view = ViewId(value),
         5 => sb.next_ino = Ino(value),
         6 => sb.next_id = value,
         7 => sb.seq = value,

@@ -25,7 +25,7 @@ pub const RW: OpenFlags = OpenFlags {
     sync: false,
     no_atime: false,
 };
-pub const SNAPDIR: NodeId = NodeId(((1 << 24) - 1) << 40 | 1);
+pub const SNAPDIR: NodeId = NodeId::snapdir(0, 1);
 const SIZE: u64 = 64 << 20;
 
 /// An undamaged store.

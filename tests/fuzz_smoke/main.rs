@@ -9,6 +9,7 @@ use snapfs::format::dirent::Bucket;
 use snapfs::format::inode::Inode;
 use snapfs::format::job::Job;
 use snapfs::format::leaf::LeafPage;
+use snapfs::format::line::LineRecord;
 use snapfs::format::link::Links;
 use snapfs::format::log::{Effect, Effects, HEADER_BYTES, RecordHeader};
 use snapfs::format::scrub::{Cursor, Finding, ScrubRecord, ScrubState, Stage};
@@ -17,7 +18,8 @@ use snapfs::format::superblock::{PendingPoint, Superblock};
 use snapfs::format::view::{Consistency, Role, ViewRecord};
 use snapfs::format::xattr::{XattrValue, Xattrs};
 use snapfs::format::{
-    BlockAddr, BlockPtr, Compression, CompressionProperty, Copies, Epoch, Ino, Key, Kind, ViewId, inner,
+    BlockAddr, BlockPtr, Compression, CompressionProperty, Copies, Epoch, Generation, Ino, Key, Kind, LineId,
+    Slot, ViewId, inner,
 };
 use snapfs::ops::{FileType, Timestamp};
 use snapfs::store::Codec;
@@ -39,9 +41,12 @@ fn counted(count: usize, block: &[u8]) -> Vec<u8> {
 }
 
 fn superblock() -> Vec<Vec<u8>> {
-    let point = |n: u32| PendingPoint {
+    let point = |n: u64| PendingPoint {
         id: ViewId(n),
-        epoch: Epoch(u64::from(n)),
+        line: LineId::MAIN,
+        slot: Slot(n as u32),
+        generation: Generation(n as u32),
+        epoch: Epoch(n),
         created: (5, 7),
         pause_ns: 1,
         consistency: Consistency::FileSystem,
@@ -56,8 +61,9 @@ fn superblock() -> Vec<Vec<u8>> {
         meta_root: ptr(3),
         space_map: Some(ptr(4)),
         allocated: 77,
-        live: ViewId(1),
-        next_view: 9,
+        next_view: ViewId(9),
+        next_line: LineId(4),
+        next_generation: Generation(300),
         next_ino: Ino(16),
         next_id: 5,
         metadata_copies: Copies::Two,
@@ -160,6 +166,9 @@ fn records() -> Vec<Vec<u8>> {
     let view = ViewRecord {
         id: ViewId(3),
         role: Role::Snapshot,
+        line: LineId::MAIN,
+        slot: Slot(7),
+        generation: Generation(8),
         name: b"a snapshot".to_vec(),
         epoch: Epoch(9),
         prev: Some(ViewId(2)),
@@ -171,6 +180,16 @@ fn records() -> Vec<Vec<u8>> {
         pause_ns: 3,
         consistency: Consistency::Application,
         root: Some(ptr(5)),
+    };
+    let line = LineRecord {
+        id: LineId(2),
+        name: b"a clone".to_vec(),
+        head: ViewId(4),
+        slot: Slot(8),
+        generation: Generation(9),
+        head_generation: Generation(10),
+        origin: Some(ViewId(3)),
+        created: (1, 2),
     };
     let tree = Job::FreeTree { root: ptr(8), newer_than: Epoch(2), cursor: Key::new(5, Kind::Extent, 6) };
     let cursor =
@@ -197,7 +216,7 @@ fn records() -> Vec<Vec<u8>> {
         views: vec!["one".into(), "two".into()],
     };
     let jobs = [Job::FreeList(7).encode(), Job::DropList(8).encode(), tree.encode()];
-    [vec![view.encode(), scrub.encode(), finding.encode()], jobs.to_vec()].concat()
+    [vec![view.encode(), line.encode(), scrub.encode(), finding.encode()], jobs.to_vec()].concat()
 }
 
 fn log_record() -> Vec<Vec<u8>> {
@@ -207,7 +226,7 @@ fn log_record() -> Vec<Vec<u8>> {
     effects.push(&Effect::Publish(4096, 8192));
     effects.push(&Effect::Note(b"note"));
     effects.push(&Effect::Rename(ViewId(5), b"tuesday"));
-    effects.push(&Effect::Fork(ViewId(5), ViewId(6), (-9, 8)));
+    effects.push(&Effect::DropLine(LineId(6)));
     effects.push(&Effect::Free(8192, 4096, Epoch(3)));
     let len = (HEADER_BYTES + effects.bytes().len()) as u32;
     let header = RecordHeader {
@@ -217,7 +236,7 @@ fn log_record() -> Vec<Vec<u8>> {
         prev_end: 4000,
         durable: 4096,
         epoch: Epoch(7),
-        view: ViewId(1),
+        line: LineId::MAIN,
     };
     let mut record = Vec::new();
     header.seal(effects.bytes(), &mut record);

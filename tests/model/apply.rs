@@ -406,11 +406,11 @@ impl Runner {
                     .model
                     .snapshots
                     .values()
-                    .any(|s| self.numbers.views.get(&s.id) == Some(&node.view()));
+                    .any(|s| self.numbers.views.get(&s.id) == Some(&node.tree()));
                 if node.is_live() || node.is_snapdir() || node.ino() != NodeId::ROOT.ino() || !fresh {
                     return Err(format!("root of the new snapshot is {node:?}"));
                 }
-                self.numbers.views.insert(id, node.view());
+                self.numbers.views.insert(id, node.tree());
                 self.durable();
                 Ok(())
             }
@@ -418,7 +418,7 @@ impl Runner {
                 let name = self.old_snapshot(name);
                 let real = self.subject.ops().rmdir(&ADMIN, snapdir(), &name);
                 let Some(((), id)) = Self::agree(real, self.model.unsnap(&name))? else { return Ok(()) };
-                let root = NodeId::new(self.numbers.views[&id], NodeId::ROOT.ino());
+                let root = NodeId::in_tree(self.numbers.views[&id], NodeId::ROOT.ino());
                 let real = self.subject.ops().getattr(root, None);
                 Self::agree(real, only::<()>(&[Error::Stale, Error::NotFound])).map(drop)
             }
@@ -465,7 +465,7 @@ impl Runner {
                     .ops()
                     .lookup(&ADMIN, snapdir(), &guard)
                     .map_err(|e| format!("guard: {e:?}"))?;
-                self.numbers.views.insert(id, entry.attr.node.view());
+                self.numbers.views.insert(id, entry.attr.node.tree());
                 self.model.live = after.live;
             }
         }
@@ -486,7 +486,7 @@ impl Runner {
             (!all.is_empty()).then(|| all[node as usize % all.len()])
         };
         let view = self.numbers.views[&snapshot.id];
-        let in_view = |id: Id| NodeId::new(view, self.numbers.inodes[&id]);
+        let in_view = |id: Id| NodeId::in_tree(view, self.numbers.inodes[&id]);
         let dir = one(&|n| n.is_dir()).unwrap_or(reference::ROOT);
         let Body::Dir(entries) = &snapshot.tree[&dir].body else { unreachable!("a directory") };
         let named = |fits: &dyn Fn(&reference::Inode) -> bool| {

@@ -5,6 +5,7 @@ use crate::run::{RollBack, Subject};
 use snapfs::check::{self, Depth};
 use snapfs::clock::Clock;
 use snapfs::device::{CrashPolicy, Sim};
+use snapfs::format::LineId;
 use snapfs::fs::{Fs, FsOptions};
 use snapfs::ops::{NodeId, Operations, XattrMode};
 use snapfs::volume::{Access, OpenOptions, Volume};
@@ -111,10 +112,8 @@ impl Subject for Engine {
         let rolled = (|| {
             self.reopen()?;
             let volume = self.fs().volume();
-            let info = volume.find_snapshot(snapshot).ok_or("no such snapshot")?;
-            let head = volume.clone_snapshot(info.id, (5, 6)).map_err(|e| e.to_string())?;
-            let old = volume.promote(head).map_err(|e| e.to_string())?;
-            volume.drop_head(old).map_err(|e| e.to_string())?;
+            let info = volume.find_snapshot(LineId::MAIN, snapshot).ok_or("no such snapshot")?;
+            volume.rollback(LineId::MAIN, info.id, (5, 6)).map_err(|e| e.to_string())?;
             // The file system keeps state of the old tree: open it anew.
             volume.commit(&mut |_| Ok(())).map_err(|e| e.to_string())?;
             self.fs = None;

@@ -113,7 +113,7 @@ impl NaiveSubject {
         let root =
             attr(NodeId::ROOT, FileType::Directory, 0o755, &Caller { uid: 0, gid: 0, pid: 0, umask: 0 }, 0);
         let views = HashMap::from([(0, View::from([(1, node(root))]))]);
-        let now = State { views, snapshots: vec![], next_ino: 2, next_view: 1 };
+        let now = State { views, snapshots: vec![], next_ino: 2, next_view: NodeId::snapshot(1, 0).tree() };
         let inner = Inner {
             past: vec![now.clone()],
             now,
@@ -169,7 +169,7 @@ impl Subject for NaiveSubject {
 
 impl State {
     fn get(&self, id: NodeId) -> Result<&Arc<Node>> {
-        self.views.get(&id.view()).ok_or(Error::Stale)?.get(&id.ino()).ok_or(Error::NotFound)
+        self.views.get(&id.tree()).ok_or(Error::Stale)?.get(&id.ino()).ok_or(Error::NotFound)
     }
     fn dir(&self, id: NodeId) -> Result<&Arc<Node>> {
         self.get(id)
@@ -178,10 +178,10 @@ impl State {
     fn find(&self, parent: NodeId, name: &[u8]) -> Result<NodeId> {
         if parent.is_snapdir() {
             let found = self.snapshots.iter().find(|s| s.0 == name).ok_or(Error::NotFound)?;
-            return Ok(NodeId::new(found.1, 1));
+            return Ok(NodeId::in_tree(found.1, 1));
         }
         let ino = self.dir(parent)?.names.get(name).ok_or(Error::NotFound)?;
-        Ok(NodeId::new(parent.view(), *ino))
+        Ok(parent.sibling(*ino))
     }
     fn edit(&mut self, id: NodeId) -> Result<&mut Node> {
         self.get(id)?;
@@ -221,7 +221,7 @@ impl State {
         }
         self.add_name(parent, name, ino)?;
         self.next_ino += 1;
-        let id = NodeId::new(0, ino);
+        let id = NodeId::live(0, ino);
         let mut attr = attr(id, kind, mode, caller, 0);
         if dir.mode & 0o2000 != 0 {
             attr.gid = dir.gid;
@@ -255,7 +255,7 @@ impl State {
     fn is_below(&self, id: NodeId, top: NodeId) -> bool {
         let children =
             self.get(top).map(|n| n.names.values().copied().collect::<Vec<_>>()).unwrap_or_default();
-        id == top || children.into_iter().any(|c| self.is_below(id, NodeId::new(0, c)))
+        id == top || children.into_iter().any(|c| self.is_below(id, NodeId::live(0, c)))
     }
 }
 
@@ -380,7 +380,7 @@ impl Operations for Naive {
             s.views.insert(s.next_view, s.views[&0].clone());
             s.snapshots.push((name.to_vec(), s.next_view));
             s.next_view += 1;
-            s.entry(NodeId::new(s.next_view - 1, 1))
+            s.entry(NodeId::in_tree(s.next_view - 1, 1))
         });
         made.and_then(|entry| self.sync().map(|()| entry))
     }
@@ -399,7 +399,7 @@ impl Operations for Naive {
         self.change(|s| {
             let id = s.find(parent, name)?;
             if parent.is_snapdir() {
-                s.views.remove(&id.view());
+                s.views.remove(&id.tree());
                 s.snapshots.retain(|n| n.0 != name);
                 return Ok(());
             }
@@ -429,7 +429,7 @@ impl Operations for Naive {
     ) -> Result<()> {
         let bug = self.bug;
         self.change(|s| {
-            if parent.view() != to.view() {
+            if parent.tree() != to.tree() {
                 return Err(Error::CrossView);
             }
             let id = s.find(parent, name)?;
@@ -482,7 +482,7 @@ impl Operations for Naive {
     }
     fn link(&self, _: &Caller, node: NodeId, parent: NodeId, name: &[u8]) -> Result<Entry> {
         self.change(|s| {
-            if node.view() != parent.view() {
+            if node.tree() != parent.tree() {
                 return Err(Error::CrossView);
             }
             if s.is_dir(node) {
@@ -574,10 +574,10 @@ impl Operations for Naive {
         self.look(|s| {
             let mut all = vec![(b".".to_vec(), node), (b"..".to_vec(), node)];
             if node.is_snapdir() {
-                all.extend(s.snapshots.iter().map(|(name, view)| (name.clone(), NodeId::new(*view, 1))));
+                all.extend(s.snapshots.iter().map(|(name, view)| (name.clone(), NodeId::in_tree(*view, 1))));
             } else {
                 let names = &s.dir(node)?.names;
-                all.extend(names.iter().map(|(name, ino)| (name.clone(), NodeId::new(node.view(), *ino))));
+                all.extend(names.iter().map(|(name, ino)| (name.clone(), node.sibling(*ino))));
             }
             for (i, (name, node)) in all.into_iter().enumerate().skip(after as usize) {
                 let entry = s.entry(node)?;

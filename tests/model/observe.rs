@@ -17,7 +17,7 @@ use crate::reference::{self, Body, Content, Id, Model, Tree};
 pub const ADMIN: Caller = Caller { uid: 0, gid: 0, pid: 0, umask: 0 };
 /// The directory of all snapshots.
 pub fn snapdir() -> NodeId {
-    NodeId::new(NodeId::SNAPDIR_VIEW, NodeId::ROOT.ino())
+    NodeId::snapdir(0, NodeId::ROOT.ino())
 }
 /// To open for reading.
 pub const READ: OpenFlags = OpenFlags {
@@ -61,7 +61,7 @@ pub struct Numbers {
 
 impl Numbers {
     pub fn node(&self, id: Id) -> NodeId {
-        NodeId::new(0, self.inodes[&id])
+        NodeId::live(0, self.inodes[&id])
     }
 }
 
@@ -91,7 +91,7 @@ pub fn observe(ops: &dyn Operations) -> Result<Observation, String> {
             in_snapshot(format!("its root is {root:?}"))
         })?;
         let view = view(ops, root).map_err(in_snapshot)?;
-        snapshots.push((name, root.view(), view));
+        snapshots.push((name, root.tree(), view));
     }
     Ok(Observation { live, snapshots })
 }
@@ -154,7 +154,7 @@ fn directory(ops: &dyn Operations, node: NodeId) -> Result<Vec<DirEntry>, String
         let (own, _) = ops.getattr(found.node, None).map_err(|e| at(format!("getattr: {e:?}")))?;
         same("attributes by lookup", no_atime(found), no_atime(own)).map_err(at)?;
         same("node", (listed.node, listed.kind), (found.node, found.kind)).map_err(at)?;
-        same("view", found.node.view(), node.view()).map_err(at)?;
+        same("view", found.node.tree(), node.tree()).map_err(at)?;
     }
     Ok(plain)
 }

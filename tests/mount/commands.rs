@@ -101,7 +101,7 @@ impl Engine for ToyEngine {
         Ok(names
             .map(|(i, n)| SnapshotInfo {
                 name: String::from_utf8_lossy(&n).into_owned(),
-                id: i as u32 + 1,
+                id: i as u64 + 1,
                 created: Timestamp { secs: 1_767_225_599, nanos: 0 },
                 referenced: 3 << 20,
                 exclusive: 0,

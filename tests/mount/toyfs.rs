@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const FOREVER: Duration = Duration::MAX;
 /// The one `.snapshots` directory.
-pub const SNAPDIR: NodeId = NodeId((NodeId::SNAPDIR_VIEW as u64) << NodeId::INO_BITS | 1);
+pub const SNAPDIR: NodeId = NodeId::snapdir(0, 1);
 const SNAPDIR_NAME: &[u8] = b".snapshots";
 
 #[derive(Clone)]
@@ -222,7 +222,7 @@ impl ToyFs {
     fn point_node(&self, name: &[u8]) -> Result<NodeId> {
         let state = self.state.lock();
         let at = state.points.keys().position(|k| k == name).ok_or(Error::NotFound)?;
-        Ok(NodeId::new(at as u32 + 1, 1))
+        Ok(NodeId::snapshot(at as u32 + 1, 1))
     }
 }
 

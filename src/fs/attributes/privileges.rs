@@ -6,8 +6,7 @@ use super::stored::take_xattr;
 use crate::format::Ino;
 use crate::format::inode::Inode;
 use crate::fs::heads::{Change, Head, Heads};
-use crate::fs::items::Items;
-use crate::ops::{Caller, Error, Result};
+use crate::ops::{Caller, Result};
 
 const SET_USER_ID: u32 = 0o4000;
 /// The set-group-id bit.
@@ -30,7 +29,7 @@ pub fn writer(heads: &Heads, head: &Head, caller: &Caller, ino: Ino) -> Result<W
     if caller.uid == 0 {
         return Ok(Writer::Privileged);
     }
-    let inode = heads.view(head).inode(ino)?.ok_or(Error::Stale)?;
+    let inode = heads.live_inode(head, ino)?;
     let outside = inode.mode & SET_GROUP_ID != 0 && !heads.kernel().is_member(caller, inode.gid);
     Ok(if outside { Writer::Outsider } else { Writer::Member })
 }

@@ -1,13 +1,13 @@
 //! What a snapshot says of itself: extended attributes of its root that are made up and not stored.
 
 use crate::clock::rfc3339;
-use crate::format::ViewId;
+use crate::format::Slot;
 use crate::ops::{Error, Result, Timestamp};
 use crate::volume::Volume;
 
 /// What the extended attributes of a snapshot's root say, without their prefix.
-pub fn snapshot_attributes(volume: &Volume, id: ViewId) -> Result<Vec<(&'static str, String)>> {
-    let info = volume.snapshot_info(id).ok_or(Error::Stale)?;
+pub fn snapshot_attributes(volume: &Volume, slot: Slot) -> Result<Vec<(&'static str, String)>> {
+    let info = volume.snapshot_by_slot(slot).ok_or(Error::Stale)?;
     Ok(vec![
         ("created", rfc3339(time_of(info.created))),
         ("method", "row".to_string()),

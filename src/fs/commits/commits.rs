@@ -105,6 +105,7 @@ impl Commits {
         let mut rounds = Vec::new();
         let done = point(&mut |txn| {
             for ((head, gate), early) in gates.iter_mut().zip(std::mem::take(&mut early)) {
+                txn.switch_to(head.line)?;
                 rounds.push(flush::prepare(gate, self.stager(head), txn, early)?);
             }
             // Readers find the flushed blocks as settling until the transaction is visible.

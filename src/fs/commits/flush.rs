@@ -86,7 +86,8 @@ pub fn stage_early(stager: Stager) -> Early {
             let mut gate = stager.head.gate.write();
             let (pass, waiting) = gate.dirty.begin_pass(before);
             let done = unchanged(&gate.dirty, |ino| gate.dirty.is_touched(ino), &early).1;
-            (pass, waiting, done, stager.view())
+            let Ok(view) = stager.view() else { break };
+            (pass, waiting, done, view)
         };
         let mut done = Passed(&done);
         waiting.retain(|(ino, n, _)| !done.has(*ino, *n));
@@ -123,7 +124,8 @@ pub fn stage_file(stager: Stager, ino: Ino, needed: Range<u64>) -> Early {
         if gate.dirty.missing(ino, needed.start, needed.end) == needed.end - needed.start {
             return Early::default();
         }
-        (gate.dirty.collect_waiting(ino), stager.view())
+        let Ok(view) = stager.view() else { return Early::default() };
+        (gate.dirty.collect_waiting(ino), view)
     };
     let Ok(Some(inode)) = view.inode(ino) else { return Early::default() };
     if inode.size <= INLINE_BYTES_MAX {

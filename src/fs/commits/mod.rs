@@ -13,4 +13,5 @@ mod stager;
 mod sync;
 
 pub use commits::Commits;
+pub use replay::Gates;
 pub use stager::Stager;

@@ -5,7 +5,7 @@
 
 use super::inline::{inline_first_block, inode};
 use crate::format::inode::Inode;
-use crate::format::{BLOCK_BYTES, Ino, Key, item};
+use crate::format::{BLOCK_BYTES, Ino, Key, LineId, item};
 use crate::fs::error::inconsistent;
 use crate::fs::heads::{Dirty, DirtyBlock, Gate, zero_block};
 use crate::fs::items::{Items, read_blocks};
@@ -13,13 +13,18 @@ use crate::fs::log::Note;
 use crate::limits::INLINE_BYTES_MAX;
 use crate::ops::FileType;
 use crate::volume::{Replay, Txn, VolumeError};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 type Result<T> = std::result::Result<T, VolumeError>;
 
-impl Replay for Gate {
+/// What the log has found of each line.
+#[derive(Default)]
+pub struct Gates(pub BTreeMap<LineId, Gate>);
+
+impl Replay for Gates {
     fn restart(&mut self) {
-        *self = Gate::default();
+        self.0.clear();
     }
 
     fn prove_item(&self, key: &Key, value: Option<&[u8]>) -> Result<()> {
@@ -27,7 +32,7 @@ impl Replay for Gate {
     }
 
     fn note(&mut self, txn: &mut Txn<'_>, note: &[u8]) -> Result<()> {
-        replay(self, txn, note)
+        replay(self.0.entry(txn.line()).or_default(), txn, note)
     }
 }
 

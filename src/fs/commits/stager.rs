@@ -17,8 +17,8 @@ pub struct Stager<'a> {
 
 impl Stager<'_> {
     /// The head as of now.
-    pub fn view(&self) -> View {
-        self.volume.live()
+    pub fn view(&self) -> Result<View, VolumeError> {
+        self.volume.live(self.head.line)
     }
 
     /// The level at which content of a file is to be compressed, if it is.

@@ -70,7 +70,7 @@ fn copy_step(commits: &Commits, caller: &Caller, from: End, to: End, len: u64) -
     let (head, target) = commits.heads.find(to.node)?;
     let most = commits.heads.options.steps.bytes;
     // Blocks that another view holds are copied: sharing starts from references of the same head.
-    let shares = aligned && from.node.is_live() && from.node.view() == to.node.view();
+    let shares = aligned && from.node.is_live() && from.node.tree() == to.node.tree();
     if shares {
         let (stager, len) = (commits.stager(&head), len.min(SHARE_BYTES).min(most));
         // What is delayed is compressed and written before anything is locked; what changes meanwhile, in the change.

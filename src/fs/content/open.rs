@@ -16,7 +16,7 @@ pub fn open_file(commits: &Commits, caller: &Caller, node: NodeId, flags: OpenFl
         }
         Place::Live(_) => None,
         Place::Snapshot(..) if flags.write || flags.truncate => return Err(Error::ReadOnly),
-        Place::Snapshot(view, _) => Some(heads.volume.snapshot(view)?),
+        Place::Snapshot(slot, _) => Some(heads.snapshot_at(slot)?),
         Place::Snapdir(_) => return Err(Error::IsADirectory),
     };
     let handle = heads.open(node, view, |inode| {

@@ -34,7 +34,7 @@ pub fn drop_reference(commits: &Commits, node: NodeId, forgotten: bool) {
 
 /// Purges every inode that has a record from before.
 pub fn purge_orphans(commits: &Commits, head: &Head) -> Result<()> {
-    let view = commits.heads.view(head);
+    let view = commits.heads.view(head)?;
     let (from, to) = (record(Ino(0)), record(Ino::END));
     let mut found = Vec::new();
     for item in view.range(&from, &to) {

@@ -86,7 +86,7 @@ fn level_of(stager: Stager, ino: Ino) -> Result<Option<u8>> {
     if !stager.volume.knows_compression() {
         return Ok(None);
     }
-    let view = stager.view();
+    let view = stager.view()?;
     let inode = view.inode(ino)?.ok_or(Error::Stale)?;
     Ok(stager.level(&view, ino, &inode)?)
 }

@@ -23,7 +23,8 @@ pub fn show_blocks(heads: &Heads, node: NodeId, inode: &Inode) -> u64 {
     let gate = head.gate.read();
     let waits = gate.dirty.waits(ino);
     // The view that the inode is from may be older than the flush that has placed its blocks.
-    let now = if waits { heads.view(&head).inode(ino).ok().flatten() } else { None };
+    let now =
+        if waits { heads.view(&head).ok().and_then(|view| view.inode(ino).ok().flatten()) } else { None };
     let blocks = with_delayed(now.as_ref().unwrap_or(inode), gate.dirty.fresh_blocks(ino));
     if waits || heads.handles.is_writer(node) {
         heads.shown.tell(node, blocks);
@@ -63,6 +64,6 @@ pub fn tell_all_blocks(heads: &Heads) {
 fn blocks_now(heads: &Heads, node: NodeId) -> Option<u64> {
     let (head, ino): (_, Ino) = heads.find(node).ok()?;
     let gate = head.gate.read();
-    let inode = heads.view(&head).inode(ino).ok().flatten()?;
+    let inode = heads.view(&head).ok()?.inode(ino).ok().flatten()?;
     Some(with_delayed(&inode, gate.dirty.fresh_blocks(ino)))
 }

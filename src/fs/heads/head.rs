@@ -2,7 +2,8 @@
 
 use super::dirty::Dirty;
 use super::misses::Misses;
-use crate::format::Ino;
+use crate::format::line::LineRecord;
+use crate::format::{Ino, LineId};
 use crate::ops::NodeId;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -21,6 +22,8 @@ pub struct Gate {
 /// Changes hold the gate for writing. Readers of content hold it for reading only while they take a view and the delayed
 /// blocks; readers of names need no more than a view, and readers of attributes look at the delayed blocks after it.
 pub struct Head {
+    /// Its line.
+    pub line: LineId,
     root: NodeId,
     /// The gate.
     pub gate: RwLock<Gate>,
@@ -29,9 +32,14 @@ pub struct Head {
 }
 
 impl Head {
-    /// The head whose root has this number, with what a replay of the log has found.
-    pub fn new(root: NodeId, gate: Gate) -> Head {
-        Head { root, gate: RwLock::new(gate), misses: Misses::default() }
+    /// The head of a line, with what a replay of the log has found.
+    pub fn new(line: &LineRecord, gate: Gate) -> Head {
+        Head {
+            line: line.id,
+            root: NodeId::live(line.slot.0, Ino::ROOT.0),
+            gate: RwLock::new(gate),
+            misses: Misses::default(),
+        }
     }
 
     /// The number of an inode of this head, as the kernel knows it.

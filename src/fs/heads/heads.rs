@@ -11,13 +11,15 @@ use super::head::{Gate, Head};
 use super::node::{Place, place, snapdir_node};
 use super::shown::Shown;
 use crate::clock::Clock;
-use crate::format::Ino;
 use crate::format::inode::Inode;
+use crate::format::line::LineRecord;
+use crate::format::{Ino, LineId, Slot};
 use crate::fs::items::Items;
 use crate::fs::options::FsOptions;
 use crate::ops::{Error, Handle, KernelRef, NoKernel, NodeId, OpenFlags, Result};
 use crate::volume::{View, Volume};
 use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What every room above works on. Any thread may call any method.
@@ -33,29 +35,59 @@ pub struct Heads {
     /// Numbers of blocks that the kernel keeps.
     pub shown: Shown,
     main: Arc<Head>,
+    /// The heads of all other lines, by the slot that is in their numbers.
+    others: RwLock<BTreeMap<Slot, Arc<Head>>>,
     kernel: RwLock<KernelRef>,
     /// Nodes that lost set-id bits by a request whose answer does not say so: the kernel has to be told.
     fallen: Mutex<Vec<NodeId>>,
 }
 
 impl Heads {
-    /// The heads of a volume, with what the replay of its log has found.
-    pub fn new(volume: Arc<Volume>, options: FsOptions, clock: Clock, main: Gate) -> Heads {
-        Heads {
+    /// The heads of a volume, with what the replay of its log has found of each.
+    pub fn new(
+        volume: Arc<Volume>,
+        options: FsOptions,
+        clock: Clock,
+        mut gates: BTreeMap<LineId, Gate>,
+    ) -> Result<Heads> {
+        let mut others = BTreeMap::new();
+        for line in volume.lines().iter().filter(|line| line.id != LineId::MAIN) {
+            let gate = gates.remove(&line.id).unwrap_or_default();
+            others.insert(line.slot, Arc::new(Head::new(line, gate)));
+        }
+        let main = gates.remove(&LineId::MAIN).unwrap_or_default();
+        let main = Arc::new(Head::new(&volume.line(LineId::MAIN)?, main));
+        Ok(Heads {
             volume,
             options,
             clock,
             handles: Handles::default(),
             shown: Shown::default(),
-            main: Arc::new(Head::new(NodeId::ROOT, main)),
+            main,
+            others: RwLock::new(others),
             kernel: RwLock::new(Arc::new(NoKernel)),
             fallen: Mutex::default(),
-        }
+        })
     }
 
     /// All of them, in the order in which their gates are locked.
     pub fn all(&self) -> Vec<Arc<Head>> {
-        vec![self.main.clone()]
+        let mut all: Vec<_> = self.others.read().values().cloned().collect();
+        all.push(self.main.clone());
+        all.sort_unstable_by_key(|head| head.line);
+        all
+    }
+
+    /// Takes in the head of a new line.
+    pub fn add(&self, line: &LineRecord) -> Arc<Head> {
+        let head = Arc::new(Head::new(line, Gate::default()));
+        self.others.write().insert(line.slot, head.clone());
+        head
+    }
+
+    /// Forgets the head of a line that is gone, with what is not in its tree.
+    pub fn remove(&self, line: LineId) {
+        self.others.write().retain(|_, head| head.line != line);
     }
 
     /// The head that the root of a mount shows.
@@ -66,7 +98,11 @@ impl Heads {
     /// The head that a node is of, and its inode number there.
     pub fn find(&self, node: NodeId) -> Result<(Arc<Head>, Ino)> {
         match place(node) {
-            Place::Live(ino) => Ok((self.main.clone(), ino)),
+            Place::Live(ino) if node.slot() == Slot::MAIN.0 => Ok((self.main.clone(), ino)),
+            Place::Live(ino) => {
+                let head = self.others.read().get(&Slot(node.slot())).cloned();
+                Ok((head.ok_or(Error::Stale)?, ino))
+            }
             Place::Snapshot(..) | Place::Snapdir(_) => Err(Error::Stale),
         }
     }
@@ -81,8 +117,8 @@ impl Heads {
     }
 
     /// The state of a head as of now.
-    pub fn view(&self, _head: &Head) -> View {
-        self.volume.live()
+    pub fn view(&self, head: &Head) -> Result<View> {
+        Ok(self.volume.live(head.line)?)
     }
 
     /// Starts a change of a head. Waits for every other change.
@@ -91,13 +127,14 @@ impl Heads {
             return Err(Error::ReadOnly);
         }
         let gate = head.gate.write();
-        let txn = self.volume.begin();
+        let txn = self.volume.begin(head.line)?;
         Ok(Change::new(head, gate, txn, self.clock.now(), &self.fallen))
     }
 
     /// Delayed data of all of them, in bytes.
     pub fn delayed_bytes(&self) -> u64 {
-        self.main.gate.read().dirty.bytes()
+        let others: u64 = self.others.read().values().map(|head| head.gate.read().dirty.bytes()).sum();
+        others + self.main.gate.read().dirty.bytes()
     }
 
     /// True if no change is taken.
@@ -113,10 +150,16 @@ impl Heads {
     /// The view that holds a node of a head or of a snapshot.
     pub fn view_of(&self, node: NodeId) -> Result<Arc<View>> {
         match place(node) {
-            Place::Live(_) => Ok(Arc::new(self.view(&self.find(node)?.0))),
-            Place::Snapshot(view, _) => Ok(self.volume.snapshot(view)?),
+            Place::Live(_) => Ok(Arc::new(self.view(&self.find(node)?.0)?)),
+            Place::Snapshot(slot, _) => self.snapshot_at(slot),
             Place::Snapdir(_) => Err(Error::Invalid),
         }
+    }
+
+    /// The view of the snapshot that has a slot.
+    pub fn snapshot_at(&self, slot: Slot) -> Result<Arc<View>> {
+        let info = self.volume.snapshot_by_slot(slot).ok_or(Error::Stale)?;
+        Ok(self.volume.snapshot(info.id)?)
     }
 
     /// The view of a node through an open handle, which outlives the deletion of a snapshot.
@@ -130,7 +173,7 @@ impl Heads {
 
     /// An inode of a head.
     pub fn live_inode(&self, head: &Head, ino: Ino) -> Result<Inode> {
-        self.view(head).inode(ino)?.ok_or(Error::Stale)
+        self.view(head)?.inode(ino)?.ok_or(Error::Stale)
     }
 
     /// The inode of a node of a head or of a snapshot.
@@ -151,7 +194,7 @@ impl Heads {
         let _gate = head.as_ref().map(|(head, _)| head.gate.read());
         let inode = match (&view, &head) {
             (Some(view), _) => view.inode(ino)?,
-            (None, Some((head, _))) => self.view(head).inode(ino)?,
+            (None, Some((head, _))) => self.view(head)?.inode(ino)?,
             (None, None) => None,
         };
         let flags = check(&inode.ok_or(Error::Stale)?)?;

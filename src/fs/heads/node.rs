@@ -1,7 +1,7 @@
 //! What a node number stands for.
 
-use crate::format::{Ino, ViewId};
-use crate::ops::NodeId;
+use crate::format::{Ino, Slot};
+use crate::ops::{NodeId, NodeKind};
 
 /// Which tree a node is of.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub enum Place {
     /// A writable tree.
     Live(Ino),
     /// A snapshot.
-    Snapshot(ViewId, Ino),
+    Snapshot(Slot, Ino),
     /// The `.snapshots` of this live directory.
     Snapdir(Ino),
 }
@@ -17,14 +17,16 @@ pub enum Place {
 /// Where `node` is.
 pub fn place(node: NodeId) -> Place {
     let ino = Ino(node.ino());
-    match node.view() {
-        0 => Place::Live(ino),
-        NodeId::SNAPDIR_VIEW => Place::Snapdir(ino),
-        view => Place::Snapshot(ViewId(view), ino),
+    match node.kind() {
+        NodeKind::Live => Place::Live(ino),
+        NodeKind::Snapshot => Place::Snapshot(Slot(node.slot()), ino),
+        NodeKind::Snapdir => Place::Snapdir(ino),
+        // Nothing that is served here: no snapshot has this slot.
+        NodeKind::Virtual => Place::Snapshot(Slot::MAIN, ino),
     }
 }
 
-/// The node of the `.snapshots` in a live directory.
+/// The node of the `.snapshots` in a directory of the main line.
 pub fn snapdir_node(dir: Ino) -> NodeId {
-    NodeId::new(NodeId::SNAPDIR_VIEW, dir.0)
+    NodeId::snapdir(Slot::MAIN.0, dir.0)
 }

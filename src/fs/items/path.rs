@@ -46,7 +46,7 @@ mod tests {
         let a = t.mkdir(NodeId::ROOT, "a").unwrap();
         let b = t.mkdir(a, "b c").unwrap();
         let (file, _) = t.create(b, "f\n");
-        let view = t.fs.volume().live();
+        let view = t.fs.volume().live(crate::format::LineId::MAIN).unwrap();
         assert_eq!(path_of(&view, Ino(file.ino())), "/a/b c/f\\n");
         assert_eq!(path_of(&view, Ino::ROOT), "/");
         assert_eq!(path_of(&view, Ino(999)), "/<inode 999>");

@@ -105,7 +105,7 @@ pub fn create_file(
 
 /// See [`Operations::link`](crate::ops::Operations::link).
 pub fn make_link(heads: &Heads, node: NodeId, parent: NodeId, name: &[u8]) -> Result<Entry> {
-    if node.view() != parent.view() {
+    if node.tree() != parent.tree() {
         return Err(Error::CrossView);
     }
     let (head, dir) = heads.target(parent)?;

@@ -121,7 +121,7 @@ pub fn open_directory(past: &Past, node: NodeId) -> Result<Handle> {
             past.snapdir_attr(dir)?;
             return Ok(heads.open_virtual(node, flags));
         }
-        Place::Snapshot(view, _) => Some(heads.volume.snapshot(view)?),
+        Place::Snapshot(slot, _) => Some(heads.snapshot_at(slot)?),
         Place::Live(_) => None,
     };
     heads.open(node, view, |inode| match inode.kind {

@@ -6,11 +6,11 @@
 use super::pick::pick;
 use crate::format::inode::Inode;
 use crate::format::view::Consistency;
-use crate::format::{Ino, ViewId};
+use crate::format::{Ino, LineId, ViewId};
 use crate::fs::attributes::{attr, entry, time_of};
 use crate::fs::commits::Commits;
 use crate::fs::error::write_back_error;
-use crate::fs::heads::snapdir_node;
+use crate::fs::heads::{Head, snapdir_node};
 use crate::fs::items::Items;
 use crate::fs::listing::Listing;
 use crate::limits::SNAPSHOT_NAME_BYTES_MAX;
@@ -101,7 +101,7 @@ impl Past {
     /// Makes a snapshot of the live tree, durable when this returns. Everything whose `write` returned before the call
     /// is in. On an error nothing is left.
     pub fn create_snapshot(&self, name: &[u8], creator: SnapshotCreator) -> Result<ViewId> {
-        let id = self.take_snapshot(name, creator)?;
+        let id = self.take_snapshot(self.commits.heads.main(), name, creator)?;
         self.commits.heads.kernel().invalidate_entry(snapdir_node(Ino::ROOT), name);
         Ok(id)
     }
@@ -124,7 +124,7 @@ impl Past {
 
     /// All snapshots, oldest first.
     pub fn snapshots(&self) -> Vec<SnapshotInfo> {
-        self.commits.heads.volume.snapshots()
+        self.commits.heads.volume.snapshots(LineId::MAIN)
     }
 
     /// For how long the last snapshot held up changes.
@@ -132,17 +132,19 @@ impl Past {
         Duration::from_nanos(self.pause_ns.load(Ordering::Relaxed))
     }
 
-    fn take_snapshot(&self, name: &[u8], creator: SnapshotCreator) -> Result<ViewId> {
+    /// Makes a snapshot of a head, durable when this returns.
+    pub fn take_snapshot(&self, head: &Arc<Head>, name: &[u8], creator: SnapshotCreator) -> Result<ViewId> {
         check_snapshot_name(name, creator)?;
         let heads = &self.commits.heads;
         heads.check_writable()?;
         let _held = self.one_at_a_time();
-        if heads.volume.find_snapshot(name).is_some() {
+        if heads.volume.find_snapshot(head.line, name).is_some() {
             return Err(Error::Exists);
         }
-        let head = heads.main();
         let generation = heads.generation();
-        let writers = heads.handles.writers().into_iter().map(|node| (node, generation)).collect::<Vec<_>>();
+        let of_head =
+            heads.handles.writers().into_iter().filter(|node| node.tree() == head.node(Ino::ROOT).tree());
+        let writers: Vec<_> = of_head.map(|node| (node, generation)).collect();
         if !writers.is_empty() {
             heads.kernel().write_back(&writers).map_err(write_back_error)?;
         }
@@ -159,7 +161,7 @@ impl Past {
         };
         let note_closed = &mut |at| closed.set(at).expect("changes are held up once");
         let made = self.commits.complete(std::slice::from_ref(head), note_closed, &mut |prepare| {
-            heads.volume.create_snapshot(&new, &mut |txn| {
+            heads.volume.create_snapshot(head.line, &new, &mut |txn| {
                 prepare(txn)?;
                 pause = paused();
                 Ok(())
@@ -180,11 +182,11 @@ impl Past {
         check_snapshot_name(new, SnapshotCreator::User)?;
         self.commits.heads.check_writable()?;
         let _held = self.one_at_a_time();
-        let info = self.commits.heads.volume.find_snapshot(name).ok_or(Error::NotFound)?;
+        let info = self.commits.heads.volume.find_snapshot(LineId::MAIN, name).ok_or(Error::NotFound)?;
         if name == new {
             return Ok(());
         }
-        self.commits.heads.volume.rename_snapshot(info.id, new)?;
+        self.commits.heads.volume.rename_snapshot(LineId::MAIN, info.id, new)?;
         self.commits.heads.forget_snapdir();
         self.commits.outlive()
     }
@@ -201,12 +203,12 @@ impl Past {
 
     fn drop_snapshot(&self, name: &[u8], _: &OneAtATime<'_>) -> Result<()> {
         self.commits.heads.check_writable()?;
-        let info = self.commits.heads.volume.find_snapshot(name).ok_or(Error::NotFound)?;
+        let info = self.commits.heads.volume.find_snapshot(LineId::MAIN, name).ok_or(Error::NotFound)?;
         if self.standing_alone.lock().contains_key(&info.id) {
             return Err(Error::Busy);
         }
-        self.commits.heads.volume.delete_snapshot(info.id)?;
-        self.commits.heads.kernel().detach_below(NodeId::new(info.id.0, Ino::ROOT.0), name);
+        self.commits.heads.volume.delete_snapshot(LineId::MAIN, info.id)?;
+        self.commits.heads.kernel().detach_below(NodeId::snapshot(info.slot.0, Ino::ROOT.0), name);
         self.commits.heads.forget_snapdir();
         self.commits.outlive()
     }
@@ -214,7 +216,7 @@ impl Past {
     /// `mkdir` in a `.snapshots`.
     pub fn make_in_snapdir(&self, dir: Ino, name: &[u8]) -> Result<Entry> {
         only_in_root(dir)?;
-        self.take_snapshot(name, SnapshotCreator::User)?;
+        self.take_snapshot(self.commits.heads.main(), name, SnapshotCreator::User)?;
         self.find_in_snapdir(dir, name)
     }
 
@@ -248,10 +250,14 @@ impl Past {
         if inode.kind != FileType::Directory {
             return Err(Error::NotADirectory);
         }
-        let newest = self.commits.heads.volume.newest_snapshot();
+        let newest = self.commits.heads.volume.newest_snapshot(LineId::MAIN);
         let time = newest.map_or(inode.btime, |s| time_of(s.created));
         // Elsewhere than in the root the number would have to be looked for; 1 says that it is not known.
-        let nlink = if dir == Ino::ROOT { 2 + self.commits.heads.volume.snapshot_count() as u32 } else { 1 };
+        let nlink = if dir == Ino::ROOT {
+            2 + self.commits.heads.volume.snapshot_count(LineId::MAIN) as u32
+        } else {
+            1
+        };
         Ok(Attr {
             mode: 0o755,
             nlink,
@@ -291,29 +297,31 @@ impl Past {
             }
             _ => {}
         }
-        if let Some(info) = self.commits.heads.volume.find_snapshot(name) {
-            return self.past_entry(dir, info.id)?.ok_or(Error::NotFound);
+        if let Some(info) = self.commits.heads.volume.find_snapshot(LineId::MAIN, name) {
+            return self.past_entry(dir, &info)?.ok_or(Error::NotFound);
         }
         if name.first() != Some(&b'@') {
             return Err(Error::NotFound);
         }
-        let mut past = self.commits.heads.volume.snapshots();
-        past.retain(|s| self.was_there(dir, s.id));
+        let mut past = self.commits.heads.volume.snapshots(LineId::MAIN);
+        past.retain(|s| self.was_there(dir, s));
         let created: Vec<Timestamp> = past.iter().map(|s| time_of(s.created)).collect();
         let found = pick(name, self.commits.heads.clock.now(), &created).ok_or(Error::NotFound)?;
-        self.past_entry(dir, past[found].id)?.ok_or(Error::NotFound)
+        self.past_entry(dir, &past[found])?.ok_or(Error::NotFound)
     }
 
     /// True if the live directory `dir` was a directory in the snapshot.
-    fn was_there(&self, dir: Ino, id: ViewId) -> bool {
-        dir == Ino::ROOT || self.past_entry(dir, id).is_ok_and(|entry| entry.is_some())
+    fn was_there(&self, dir: Ino, info: &SnapshotInfo) -> bool {
+        dir == Ino::ROOT || self.past_entry(dir, info).is_ok_and(|entry| entry.is_some())
     }
 
     /// `dir` as it was in a snapshot, if it was there.
-    fn past_entry(&self, dir: Ino, id: ViewId) -> Result<Option<Entry>> {
-        let inode = self.commits.heads.volume.snapshot(id)?.inode(dir)?;
+    fn past_entry(&self, dir: Ino, info: &SnapshotInfo) -> Result<Option<Entry>> {
+        let inode = self.commits.heads.volume.snapshot(info.id)?.inode(dir)?;
         let inode = inode.filter(|i| i.kind == FileType::Directory && i.nlink > 0);
-        Ok(inode.map(|inode| self.short_lived(attr(&self.commits.heads, NodeId::new(id.0, dir.0), &inode))))
+        Ok(inode.map(|inode| {
+            self.short_lived(attr(&self.commits.heads, NodeId::snapshot(info.slot.0, dir.0), &inode))
+        }))
     }
 
     /// Lists the snapshots in which `dir` was there.
@@ -324,16 +332,16 @@ impl Past {
         // The kernel asks again before it believes these attributes, so they need not be read from each snapshot.
         let live = self.directory(dir)?;
         loop {
-            let after = ViewId(listing.after.saturating_sub(COOKIE_BASE) as u32);
-            let batch = self.commits.heads.volume.snapshots_after(after, LIST_BATCH);
-            let Some(last) = batch.last().map(|s| u64::from(s.id.0) + COOKIE_BASE) else { return Ok(()) };
+            let after = ViewId(listing.after.saturating_sub(COOKIE_BASE));
+            let batch = self.commits.heads.volume.snapshots_after(LineId::MAIN, after, LIST_BATCH);
+            let Some(last) = batch.last().map(|s| s.id.0 + COOKIE_BASE) else { return Ok(()) };
             for info in batch {
                 // A snapshot may be deleted while they are listed.
-                if !self.was_there(dir, info.id) {
+                if !self.was_there(dir, &info) {
                     continue;
                 }
-                let node = NodeId::new(info.id.0, dir.0);
-                let cookie = u64::from(info.id.0) + COOKIE_BASE;
+                let node = NodeId::snapshot(info.slot.0, dir.0);
+                let cookie = info.id.0 + COOKIE_BASE;
                 let entry = || Ok(self.short_lived(attr(&self.commits.heads, node, &live)));
                 if !listing.give(cookie, node, FileType::Directory, &info.name, entry)? {
                     return Ok(());

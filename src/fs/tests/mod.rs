@@ -2,6 +2,7 @@
 
 mod compression;
 mod content;
+mod lines;
 mod names;
 mod random;
 mod snapshots;
@@ -16,7 +17,7 @@ use crate::volume::Volume;
 use std::sync::Arc;
 
 pub(super) const ROOT: NodeId = NodeId::ROOT;
-pub(super) const SNAPDIR: NodeId = NodeId(((1 << 24) - 1) << 40 | 1);
+pub(super) const SNAPDIR: NodeId = NodeId::snapdir(0, 1);
 pub(super) const USER: Caller = Caller { uid: 1000, gid: 100, pid: 1, umask: 0 };
 pub(super) const SUPER: Caller = Caller { uid: 0, gid: 0, pid: 1, umask: 0 };
 pub(super) const RW: OpenFlags = OpenFlags {

@@ -312,7 +312,7 @@ fn what_a_reader_holds_up_is_not_waited_for() {
     t.put(ROOT, "old", &vec![3; 24 << 20]);
     t.fs.commit().unwrap();
     // As a long `check` does.
-    let reader = t.fs.volume().live();
+    let reader = t.fs.volume().live(crate::format::LineId::MAIN).unwrap();
     t.fs.unlink(&USER, ROOT, b"old").unwrap();
     crate::fs::content::purge_all_unlinked(&t.fs.commits, t.head());
     let f = t.create(ROOT, "f");

@@ -8,7 +8,7 @@ use super::space::Cut;
 use super::{Epoch, History};
 use crate::format::deadlist::Entry;
 use crate::format::view::Role;
-use crate::format::{BlockPtr, ViewId};
+use crate::format::{BlockPtr, Generation, LineId, Slot, ViewId};
 use crate::store::RangeSet;
 use crate::tree::Result;
 use std::collections::BTreeSet;
@@ -124,11 +124,13 @@ impl History {
         Ok(())
     }
 
-    /// A view with several children loses its name and keeps its place.
+    /// A view with several children loses its line, name and slot, and keeps its place.
     fn hide(&mut self, view: ViewId) {
         let record = self.view_mut(view);
         record.role = Role::Hidden;
+        record.line = LineId::NONE;
         record.name.clear();
+        (record.slot, record.generation) = (Slot(0), Generation(0));
         record.exclusive = 0;
         // The sweep frees parts of the tree: nobody may walk it.
         record.root = None;
@@ -145,6 +147,7 @@ impl History {
         self.grown_pending.remove(&view);
         self.dirty.remove(&view);
         self.removed.insert(view);
+        self.gone.push((view, record.prev));
         self.late.remove(view)
     }
 

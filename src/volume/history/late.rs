@@ -6,8 +6,8 @@
 //! head had.
 
 use super::History;
-use crate::format::ViewId;
 use crate::format::view::{Role, ViewRecord};
+use crate::format::{LineId, ViewId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Change of a record's counters.
@@ -24,6 +24,8 @@ pub(super) struct Late {
     /// Views whose records differ from the last freeze.
     pub dirty: BTreeSet<ViewId>,
     deltas: BTreeMap<ViewId, Delta>,
+    /// Line and name of each view that got others.
+    identities: BTreeMap<ViewId, (LineId, Vec<u8>)>,
     /// Views that did not exist.
     created: BTreeSet<ViewId>,
     /// Head -> the first snapshot made of it since, and back.
@@ -50,6 +52,12 @@ impl Late {
         self.created.insert(snapshot);
     }
 
+    /// A view gets another line or name than this.
+    pub fn identified(&mut self, view: ViewId, old: (LineId, Vec<u8>)) {
+        self.dirty.insert(view);
+        self.identities.entry(view).or_insert(old);
+    }
+
     pub fn forked(&mut self, head: ViewId) {
         self.dirty.insert(head);
         self.created.insert(head);
@@ -58,6 +66,7 @@ impl Late {
     /// Forgets a view that was deleted.
     pub fn remove(&mut self, view: ViewId) -> Delta {
         self.dirty.remove(&view);
+        self.identities.remove(&view);
         self.deltas.remove(&view).unwrap_or_default()
     }
 
@@ -104,6 +113,11 @@ impl History {
         self.dirty.insert(name);
     }
 
+    /// Views that the open commit removed, and those below them, in order.
+    pub fn take_gone(&mut self) -> Vec<(ViewId, Option<ViewId>)> {
+        std::mem::take(&mut self.gone)
+    }
+
     /// Step 4 of the commit: records to write, and numbers of those to remove, as far as they were ever written.
     pub fn take_records(&mut self) -> (Vec<ViewRecord>, Vec<ViewId>) {
         let dirty = std::mem::take(&mut self.dirty);
@@ -117,7 +131,11 @@ impl History {
         let source = self.late.stand_in.get(&view).copied().unwrap_or(view);
         let delta = self.late.deltas.get(&source).copied().unwrap_or_default();
         let place = self.view(source);
+        let identity = self.late.identities.get(&view).filter(|_| record.role != Role::Hidden);
+        let (line, name) = identity.cloned().unwrap_or_else(|| (record.line, record.name.clone()));
         Some(ViewRecord {
+            line,
+            name,
             prev: place.prev,
             list: place.list,
             referenced: place.referenced.saturating_add_signed(delta.referenced.saturating_neg()),

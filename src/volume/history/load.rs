@@ -1,6 +1,7 @@
 //! From the records of the meta tree to a history, after proving that they are a forest.
 
 use super::History;
+use crate::format::superblock::COUNTER_MAX;
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{Epoch, FormatError, ViewId, bad};
 use std::collections::BTreeSet;
@@ -10,18 +11,18 @@ impl History {
     /// counts as grown, so that the first sweep does what a crash may have put off.
     pub fn from_records(
         records: Vec<ViewRecord>,
-        next_view: u32,
+        next_view: ViewId,
         next_id: u64,
     ) -> Result<History, FormatError> {
-        let mut history = History::empty(next_view, next_id);
+        let mut history = History::empty(next_view.0, next_id);
         let mut epochs = BTreeSet::new();
         // Ancestors first: epochs ascend along every branch, and heads come last.
         let mut records = records;
         records.sort_by_key(|r| (r.role == Role::Head, r.epoch, r.id));
         for record in records {
             let id = record.id.0;
-            if id == 0 || id >= next_view || next_view > 1 << 24 {
-                return bad!("view {id} is not below the next number {next_view}");
+            if id == 0 || record.id >= next_view || next_view.0 > COUNTER_MAX {
+                return bad!("view {id} is not below the next number {}", next_view.0);
             }
             if history.views.contains_key(&record.id) {
                 return bad!("view {id} has two records");
@@ -64,18 +65,21 @@ mod tests {
     use super::super::{History, Point};
     use super::*;
     use crate::format::view::Consistency;
+    use crate::format::{Generation, LineId, Slot};
 
-    fn records() -> (Vec<ViewRecord>, u32, u64) {
+    fn records() -> (Vec<ViewRecord>, ViewId, u64) {
         let (mut h, head) = History::new((1, 2));
         let point = |n| Point {
             epoch: Epoch(n),
             name: vec![b'a' + n as u8],
+            slot: Slot(n as u32),
+            generation: Generation(n as u32),
             created: (3, 4),
             consistency: Consistency::FileSystem,
         };
         let first = h.point(head, point(5));
         h.point(head, point(6));
-        let clone = h.fork(first, b"clone".to_vec(), (0, 0));
+        let clone = h.fork(first, LineId(2), (0, 0));
         h.point(clone, point(9));
         let (view, id) = h.next_ids();
         (h.views().cloned().collect(), view, id)
@@ -102,8 +106,8 @@ mod tests {
             let at = rng.usize(0..damaged.len());
             let r = &mut damaged[at];
             match rng.u8(0..5) {
-                0 => r.id = ViewId(rng.u32(0..9)),
-                1 => r.prev = Some(ViewId(rng.u32(0..9))),
+                0 => r.id = ViewId(rng.u64(0..9)),
+                1 => r.prev = Some(ViewId(rng.u64(0..9))),
                 2 => r.list = rng.u64(0..12),
                 3 => r.epoch = Epoch(rng.u64(0..12)),
                 _ => r.role = [Role::Head, Role::Snapshot, Role::Hidden][rng.usize(0..3)],

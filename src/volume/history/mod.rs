@@ -28,7 +28,7 @@ pub use deadlist::{Meta, MetaRead};
 pub use delete::{FreeTree, Reclaim};
 
 use crate::format::view::{Consistency, Role, ViewRecord};
-use crate::format::{BlockPtr, Epoch, ViewId};
+use crate::format::{BlockPtr, Epoch, Generation, LineId, Slot, ViewId};
 use deadlist::{Buckets, take_id};
 use late::Late;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,13 +47,17 @@ pub enum Fate {
     },
 }
 
-/// What a new snapshot is called and when and how it was made.
+/// What a new snapshot is called, how it is known, and when and how it was made.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Point {
     /// Its point in time: newer than every snapshot of the store.
     pub epoch: Epoch,
     /// Its name.
     pub name: Vec<u8>,
+    /// What the numbers of its nodes carry.
+    pub slot: Slot,
+    /// Of the slot.
+    pub generation: Generation,
     /// Creation: seconds and nanoseconds since 1970 UTC.
     pub created: (i64, u32),
     /// What took part.
@@ -71,7 +75,7 @@ pub struct History {
     lists: BTreeMap<u64, ViewId>,
     /// Of each head: the epochs of its ancestors, ascending.
     chains: BTreeMap<ViewId, Vec<Epoch>>,
-    next_view: u32,
+    next_view: u64,
     /// Numbers dead lists and chunk chains.
     next_id: u64,
     newest: Epoch,
@@ -85,17 +89,22 @@ pub struct History {
     /// Records that the open commit has to write and to remove.
     dirty: BTreeSet<ViewId>,
     removed: BTreeSet<ViewId>,
+    /// Views that the open commit removed, and those below them, in order.
+    gone: Vec<(ViewId, Option<ViewId>)>,
 }
 
 impl History {
-    /// A history with one head that was never written.
+    /// A history with one head, of the main line, that was never written.
     pub fn new(created: (i64, u32)) -> (History, ViewId) {
         let mut history = History::empty(1, 1);
         let head = ViewId(history.take_view());
         let record = ViewRecord {
             id: head,
             role: Role::Head,
+            line: LineId::MAIN,
             name: Vec::new(),
+            slot: Slot(0),
+            generation: Generation(0),
             epoch: Epoch(0),
             prev: None,
             list: take_id(&mut history.next_id),
@@ -133,8 +142,8 @@ impl History {
     }
 
     /// First number never given to a view, and to a dead list or chunk chain: to be kept in the superblock.
-    pub fn next_ids(&self) -> (u32, u64) {
-        (self.next_view, self.next_id)
+    pub fn next_ids(&self) -> (ViewId, u64) {
+        (ViewId(self.next_view), self.next_id)
     }
 
     /// The counter that [`deadlist::append`] wants.
@@ -164,11 +173,25 @@ impl History {
         self.late.dirty.insert(view);
     }
 
-    /// Changes a name, in the open commit too if the view's record is written by it. That no other view has the name
-    /// is the caller's business.
+    /// Changes a name. That no other view has it is the caller's business.
     pub fn set_name(&mut self, view: ViewId, name: Vec<u8>) {
+        self.keep_identity(view);
         self.view_mut(view).name = name;
-        self.late.dirty.insert(view);
+    }
+
+    /// Notes that a view is of no line any more, and so to be deleted.
+    pub fn disown(&mut self, view: ViewId) {
+        self.keep_identity(view);
+        let record = self.view_mut(view);
+        record.line = LineId::NONE;
+        record.name.clear();
+    }
+
+    /// The open commit writes line and name as they are now.
+    fn keep_identity(&mut self, view: ViewId) {
+        let record = self.view(view);
+        let identity = (record.line, record.name.clone());
+        self.late.identified(view, identity);
     }
 
     /// A head wrote `len` bytes of blocks.
@@ -232,6 +255,8 @@ impl History {
             id,
             role: Role::Snapshot,
             name: point.name,
+            slot: point.slot,
+            generation: point.generation,
             epoch: point.epoch,
             exclusive: 0,
             created: point.created,
@@ -260,15 +285,18 @@ impl History {
         self.next_view = self.next_view.max(next);
     }
 
-    /// A new head that starts as a snapshot is: a clone, or the head after a rollback.
-    pub fn fork(&mut self, snapshot: ViewId, name: Vec<u8>, created: (i64, u32)) -> ViewId {
+    /// A new head that starts as a snapshot is: that of a new line, or that of a line after a rollback.
+    pub fn fork(&mut self, snapshot: ViewId, line: LineId, created: (i64, u32)) -> ViewId {
         let (id, list) = (ViewId(self.take_view()), take_id(&mut self.next_id));
         let origin = self.view(snapshot);
         assert_eq!(origin.role, Role::Snapshot, "only a snapshot can be cloned");
         let head = ViewRecord {
             id,
             role: Role::Head,
-            name,
+            line,
+            name: Vec::new(),
+            slot: Slot(0),
+            generation: Generation(0),
             epoch: Epoch(0),
             prev: Some(snapshot),
             list,
@@ -281,6 +309,13 @@ impl History {
         self.add(head);
         self.late.forked(id);
         id
+    }
+
+    /// As [`History::fork`], under a number that was given before: a head that the log tells of.
+    pub fn fork_as(&mut self, id: ViewId, snapshot: ViewId, line: LineId, created: (i64, u32)) {
+        let next = std::mem::replace(&mut self.next_view, id.0);
+        self.fork(snapshot, line, created);
+        self.next_view = self.next_view.max(next);
     }
 
     /// Step 1 of the commit: what is pending now is what the commit appends.
@@ -316,14 +351,13 @@ impl History {
         self.views.get_mut(&view).expect("a view that exists")
     }
 
-    fn take_view(&mut self) -> u32 {
+    fn take_view(&mut self) -> u64 {
         let id = self.next_view;
-        assert!(id < 1 << 24, "view numbers have 24 bits");
         self.next_view += 1;
         id
     }
 
-    fn empty(next_view: u32, next_id: u64) -> History {
+    fn empty(next_view: u64, next_id: u64) -> History {
         History {
             views: BTreeMap::new(),
             children: BTreeMap::new(),
@@ -339,6 +373,7 @@ impl History {
             late: Late::default(),
             dirty: BTreeSet::new(),
             removed: BTreeSet::new(),
+            gone: Vec::new(),
         }
     }
 

@@ -228,6 +228,8 @@ impl Run {
         let point = Point {
             epoch: Epoch(self.w.epoch),
             name: b"x".to_vec(),
+            slot: Slot(1),
+            generation: Generation(1),
             created: (1, 2),
             consistency: Consistency::Crash,
         };
@@ -240,7 +242,7 @@ impl Run {
         if self.w.history.views().count() < self.views_max
             && let Some(origin) = self.some_view(Role::Snapshot)
         {
-            let head = self.w.history.fork(origin, Vec::new(), (0, 0));
+            let head = self.w.history.fork(origin, LineId::MAIN, (0, 0));
             self.w.bits.insert(head, self.w.bits[&origin]);
         }
     }

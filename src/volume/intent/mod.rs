@@ -12,7 +12,7 @@ mod scan;
 pub(super) use scan::{Found, Record, scan};
 
 use crate::format::log::{Effects, FLUSH_BYTES, HEADER_BYTES, RecordHeader};
-use crate::format::{Epoch, ViewId};
+use crate::format::{Epoch, LineId};
 use crate::limits::RESERVED_BYTES;
 use crate::store::{Result, Store};
 use parking_lot::{Condvar, Mutex};
@@ -47,8 +47,8 @@ struct Tail {
     bytes: Vec<u8>,
     /// End of the last record that tells of something.
     told_end: u64,
-    /// Epoch and view of the last record.
-    last: (Epoch, ViewId),
+    /// Epoch and line of the last record.
+    last: (Epoch, LineId),
     /// Something is in `bytes` that was not written.
     unwritten: bool,
     /// Records that did not fit: since the last mark, and before it.
@@ -75,7 +75,7 @@ impl Log {
             start: head,
             bytes: Vec::new(),
             told_end: head,
-            last: (Epoch(0), ViewId(0)),
+            last: (Epoch(0), LineId::MAIN),
             unwritten: false,
             lost: false,
             lost_before_mark: false,
@@ -124,7 +124,7 @@ impl Log {
     }
 
     /// Appends what a transaction did. Called with the state locked, so in the order of history.
-    pub fn append(&self, view: ViewId, epoch: Epoch, effects: &Effects) {
+    pub fn append(&self, line: LineId, epoch: Epoch, effects: &Effects) {
         if effects.is_empty() {
             return;
         }
@@ -134,7 +134,7 @@ impl Log {
             tail.lost = true;
             return;
         }
-        if tail.lost || !self.put(&mut tail, epoch, view, effects.bytes()) {
+        if tail.lost || !self.put(&mut tail, epoch, line, effects.bytes()) {
             tail.lost = true;
         }
     }
@@ -232,8 +232,8 @@ impl Log {
         if tail.lost || tail.lost_before_mark {
             return Ok(());
         }
-        let (epoch, view) = tail.last;
-        if !self.put(&mut tail, epoch, view, &[]) {
+        let (epoch, line) = tail.last;
+        if !self.put(&mut tail, epoch, line, &[]) {
             return Ok(());
         }
         drop(tail);
@@ -241,7 +241,7 @@ impl Log {
     }
 
     /// Appends a record. False if there is no room for it.
-    fn put(&self, tail: &mut Tail, epoch: Epoch, view: ViewId, effects: &[u8]) -> bool {
+    fn put(&self, tail: &mut Tail, epoch: Epoch, line: LineId, effects: &[u8]) -> bool {
         let len = HEADER_BYTES as u64 + effects.len() as u64;
         let room = self.bytes - (tail.head - tail.oldest);
         if len.next_multiple_of(FLUSH_BYTES) > room || len > u64::from(u32::MAX) {
@@ -254,7 +254,7 @@ impl Log {
             prev_end: tail.prev_end,
             durable: tail.durable,
             epoch,
-            view,
+            line,
         };
         header.seal(effects, &mut tail.bytes);
         tail.head = header.end();
@@ -263,7 +263,7 @@ impl Log {
         if !effects.is_empty() {
             tail.told_end = tail.head;
         }
-        tail.last = (epoch, view);
+        tail.last = (epoch, line);
         true
     }
 

@@ -1,0 +1,150 @@
+//! The line record: one item of the meta tree for each writable tree.
+
+use super::{FormatError, Generation, LineId, Slot, ViewId, bad};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
+
+/// A line: a writable tree with its past.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LineRecord {
+    /// Its number.
+    pub id: LineId,
+    /// Its name, unique in the store; empty for the main line alone.
+    pub name: Vec<u8>,
+    /// The view that is written.
+    pub head: ViewId,
+    /// What the numbers of its nodes carry.
+    pub slot: Slot,
+    /// Of the slot.
+    pub generation: Generation,
+    /// Of the head: changes when the line gets another.
+    pub head_generation: Generation,
+    /// The newest view that it has in common with the line that it was made from, if there is one left.
+    pub origin: Option<ViewId>,
+    /// Creation: seconds and nanoseconds since 1970 UTC.
+    pub created: (i64, u32),
+}
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct RawLine {
+    id: le::U64,
+    head: le::U64,
+    origin: le::U64,
+    created_secs: le::I64,
+    created_nanos: le::U32,
+    slot: le::U32,
+    generation: le::U32,
+    head_generation: le::U32,
+    name_len: le::U16,
+    reserved: [u8; 46],
+}
+
+const RAW_BYTES: usize = 96;
+const _: () = assert!(size_of::<RawLine>() == RAW_BYTES);
+
+impl LineRecord {
+    /// To the value of a meta tree item: 96 bytes and the name.
+    pub fn encode(&self) -> Vec<u8> {
+        let raw = RawLine {
+            id: self.id.0.into(),
+            head: self.head.0.into(),
+            origin: self.origin.map_or(0, |o| o.0).into(),
+            created_secs: self.created.0.into(),
+            created_nanos: self.created.1.into(),
+            slot: self.slot.0.into(),
+            generation: self.generation.0.into(),
+            head_generation: self.head_generation.0.into(),
+            name_len: (self.name.len() as u16).into(),
+            reserved: [0; 46],
+        };
+        let mut out = raw.as_bytes().to_vec();
+        out.extend_from_slice(&self.name);
+        out
+    }
+
+    /// From its item.
+    pub fn decode(bytes: &[u8]) -> Result<LineRecord, FormatError> {
+        let Ok((raw, name)) = RawLine::read_from_prefix(bytes) else {
+            return bad!("line record has {} bytes, fewer than {RAW_BYTES}", bytes.len());
+        };
+        let line = LineRecord {
+            id: LineId(raw.id.get()),
+            name: name.to_vec(),
+            head: ViewId(raw.head.get()),
+            slot: Slot(raw.slot.get()),
+            generation: Generation(raw.generation.get()),
+            head_generation: Generation(raw.head_generation.get()),
+            origin: (raw.origin.get() != 0).then(|| ViewId(raw.origin.get())),
+            created: (raw.created_secs.get(), raw.created_nanos.get()),
+        };
+        if name.len() != usize::from(raw.name_len.get()) || name.len() > 255 || raw.reserved != [0; 46] {
+            return bad!(
+                "line record {} has a name of {} bytes, or reserved bytes that are not zero",
+                line.id.0,
+                name.len()
+            );
+        }
+        let is_main = line.id == LineId::MAIN;
+        if line.id == LineId::NONE || line.head.0 == 0 || is_main != name.is_empty() {
+            return bad!("line {} has head {} and a name of {} bytes", line.id.0, line.head.0, name.len());
+        }
+        let generations = line.generation.0 != 0 && line.head_generation.0 != 0;
+        if line.slot >= Slot::END || is_main != (line.slot == Slot::MAIN) || !generations {
+            return bad!(
+                "line {} has slot {} of generation {}, head generation {}",
+                line.id.0,
+                line.slot.0,
+                line.generation.0,
+                line.head_generation.0
+            );
+        }
+        Ok(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> LineRecord {
+        LineRecord {
+            id: LineId(7),
+            name: b"trial".to_vec(),
+            head: ViewId(1 << 40),
+            slot: Slot(Slot::END.0 - 1),
+            generation: Generation(u32::MAX),
+            head_generation: Generation(3),
+            origin: Some(ViewId(9)),
+            created: (-4, 5),
+        }
+    }
+
+    #[test]
+    fn round_trip_and_damage() {
+        let line = sample();
+        assert_eq!(LineRecord::decode(&line.encode()), Ok(line.clone()));
+        let main = LineRecord { id: LineId::MAIN, name: Vec::new(), slot: Slot::MAIN, origin: None, ..line };
+        assert_eq!(LineRecord::decode(&main.encode()), Ok(main));
+        for len in 0..RAW_BYTES + 5 {
+            assert!(LineRecord::decode(&sample().encode()[..len]).is_err(), "cut at {len}");
+        }
+        let wrong: [fn(&mut LineRecord); 8] = [
+            |l| l.id = LineId::NONE,
+            |l| l.id = LineId::MAIN,
+            |l| l.head = ViewId(0),
+            |l| l.name.clear(),
+            |l| l.slot = Slot::END,
+            |l| l.slot = Slot::MAIN,
+            |l| l.generation = Generation(0),
+            |l| l.head_generation = Generation(0),
+        ];
+        for change in wrong {
+            let mut line = sample();
+            change(&mut line);
+            assert!(LineRecord::decode(&line.encode()).is_err(), "{line:?}");
+        }
+        let mut reserved = sample().encode();
+        reserved[RAW_BYTES - 1] = 1;
+        assert!(LineRecord::decode(&reserved).is_err());
+    }
+}

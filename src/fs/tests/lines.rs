@@ -1,0 +1,148 @@
+//! Several writable trees at once: the same inode numbers, content that waits in each, commits, points and crashes.
+
+use super::super::SnapshotCreator;
+use super::*;
+use crate::device::{CrashPolicy, Sim};
+use crate::volume::{Access, OpenOptions};
+
+/// Name of a line, and what its files must hold.
+struct Line {
+    root: NodeId,
+    content: Vec<(String, Vec<u8>)>,
+}
+
+fn reopened(sim: Arc<Sim>) -> T {
+    let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
+    T::on(Volume::open(sim, options).unwrap(), FsOptions::default())
+}
+
+fn rewrite(t: &T, dir: NodeId, name: &str, data: &[u8]) {
+    let f = t.open(t.find(dir, name).unwrap(), RW);
+    t.resize(f.0, 0);
+    t.write(f, 0, data);
+    t.fs.release(f.0, f.1);
+}
+
+fn compare(t: &T, line: &Line) {
+    for (name, expected) in &line.content {
+        assert!(t.cat(line.root, name) == *expected, "{name}");
+    }
+    assert_eq!(t.list(line.root).len(), line.content.len());
+}
+
+/// A main line with a small, a delayed and a large file, and a line from it in which all of them are others.
+fn two_lines(t: &T) -> [Line; 2] {
+    let sizes = [("small", 10), ("blocks", 5000), ("large", 300_000)];
+    let filled = |byte: u8| sizes.map(|(name, len)| (name.to_string(), vec![byte; len])).to_vec();
+    for (name, data) in filled(1) {
+        t.put(ROOT, &name, &data);
+    }
+    let from = t.fs.create_snapshot(b"s", SnapshotCreator::User).unwrap();
+    let root = t.fs.create_line(b"trial", from).unwrap();
+    assert_eq!(t.find(root, "small").unwrap().ino(), t.find(ROOT, "small").unwrap().ino());
+    let lines = [Line { root: ROOT, content: filled(2) }, Line { root, content: filled(3) }];
+    for line in &lines {
+        for (name, data) in &line.content {
+            rewrite(t, line.root, name, data);
+        }
+    }
+    lines
+}
+
+#[test]
+fn two_heads_hold_what_was_written_in_each() {
+    let t = T::new();
+    let mut lines = two_lines(&t);
+    for round in 0..3 {
+        lines.iter().for_each(|line| compare(&t, line));
+        t.fs.commit().unwrap();
+        t.prove();
+        for (n, line) in lines.iter_mut().enumerate() {
+            let data = vec![10 * round + n as u8 + 5; 9000];
+            rewrite(&t, line.root, "blocks", &data);
+            line.content[1].1 = data;
+            t.put(line.root, &format!("new {round}"), &[n as u8; 4]);
+            line.content.push((format!("new {round}"), vec![n as u8; 4]));
+        }
+    }
+    lines.iter().for_each(|line| compare(&t, line));
+    let set = SetAttr { mode: Some(0o600), ..SetAttr::default() };
+    let small = |root| t.find(root, "small").unwrap();
+    t.fs.setattr(&USER, small(lines[1].root), None, &set).unwrap();
+    assert_eq!([small(ROOT), small(lines[1].root)].map(|f| t.attr(f).mode), [0o644, 0o600]);
+}
+
+#[test]
+fn nothing_moves_from_one_head_to_another() {
+    let t = T::new();
+    let [_, line] = two_lines(&t);
+    let small = t.find(ROOT, "small").unwrap();
+    let rename = t.fs.rename(&USER, ROOT, b"small", line.root, b"x", RenameMode::Replace);
+    assert_eq!(rename, Err(Error::CrossView));
+    assert_eq!(t.fs.link(&USER, small, line.root, b"x").map(drop), Err(Error::CrossView));
+    let (from, to) = (t.open(small, RO), t.create(line.root, "copy"));
+    assert_eq!(t.fs.copy_range(&USER, from.0, from.1, 0, to.0, to.1, 0, 10), Ok(10));
+    assert_eq!(t.cat(line.root, "copy"), [2; 10]);
+    t.fs.commit().unwrap();
+    t.prove();
+}
+
+#[test]
+fn a_point_is_of_one_head() {
+    let t = T::new();
+    let lines = two_lines(&t);
+    t.fs.create_snapshot_of(lines[1].root, b"of the trial", SnapshotCreator::User).unwrap();
+    t.fs.create_snapshot(b"of the main line", SnapshotCreator::User).unwrap();
+    let volume = t.fs.volume();
+    let [main, trial] = [b"of the main line".as_slice(), b"of the trial"];
+    for (name, byte) in [(main, 2), (trial, 3)] {
+        let line = if name == main { 1 } else { 2 };
+        let info = volume.find_snapshot(crate::format::LineId(line), name).unwrap();
+        let past = NodeId::snapshot(info.slot.0, 1);
+        assert_eq!(t.cat(past, "blocks"), vec![byte; 5000]);
+    }
+    assert_eq!(t.list(SNAPDIR), ["s", "of the main line"]);
+    t.fs.commit().unwrap();
+    t.prove();
+}
+
+#[test]
+fn every_head_is_there_after_a_crash() {
+    for committed in [false, true] {
+        let sim = Arc::new(Sim::new(1 << 30, 1));
+        let t = T::on(Volume::made_on(sim.clone()), FsOptions::default());
+        let lines = two_lines(&t);
+        if committed {
+            t.fs.commit().unwrap();
+            rewrite(&t, lines[1].root, "small", b"later");
+        }
+        let f = t.open(t.find(ROOT, "small").unwrap(), RW);
+        t.fs.fsync(f.0, f.1, SyncScope::All).unwrap();
+        let t = reopened(Arc::new(sim.crash(CrashPolicy::DropAll)));
+        compare(&t, &lines[0]);
+        if committed {
+            assert_eq!(t.cat(lines[1].root, "small"), b"later");
+        } else {
+            compare(&t, &lines[1]);
+        }
+        t.prove();
+    }
+}
+
+#[test]
+fn a_line_goes_with_all_that_was_written_in_it() {
+    let t = T::new();
+    let lines = two_lines(&t);
+    let open = t.open(t.find(lines[1].root, "large").unwrap(), RW);
+    t.fs.drop_line(lines[1].root).unwrap();
+    assert_eq!(t.find(lines[1].root, "small"), Err(Error::Stale));
+    assert_eq!(t.fs.write(open.0, open.1, 0, b"late", false), Err(Error::Stale));
+    t.fs.release(open.0, open.1);
+    for _ in 0..3 {
+        t.fs.commit().unwrap();
+        t.prove();
+    }
+    compare(&t, &lines[0]);
+    assert!(!t.fs.volume().has_background_work());
+    assert_eq!(t.fs.drop_line(ROOT), Err(Error::Stale), "the main line stays");
+}

@@ -1,0 +1,160 @@
+//! Lines: made of snapshots, renamed, rolled back, dropped.
+//!
+//! Nothing is copied. What a line loses by any of this is deleted like a snapshot: its space comes back in the background.
+
+use super::lines::{NO_GENERATION, NO_SLOT};
+use super::state::State;
+use super::{Result, Volume, VolumeError};
+use crate::format::line::LineRecord;
+use crate::format::log::{Effect, Rollback};
+use crate::format::superblock::COUNTER_MAX;
+use crate::format::{Generation, LineId, ViewId};
+use crate::limits::NAME_BYTES_MAX;
+use crate::tree::Child;
+
+impl State {
+    /// Makes the line of a record: its numbers, name and slot are free, its origin is a snapshot.
+    pub(super) fn create_line(&mut self, record: LineRecord) {
+        let Some(origin) = record.origin else { return };
+        self.fork(record.head, origin, record.id, record.created);
+        self.lines.add(record, &self.history);
+    }
+
+    /// Gives a snapshot a head with that number.
+    fn fork(&mut self, head: ViewId, snapshot: ViewId, line: LineId, created: (i64, u32)) {
+        let root = self.roots[&snapshot].clone();
+        self.history.fork_as(head, snapshot, line, created);
+        if matches!(root, Child::Mem(_)) {
+            self.unwritten.insert(head);
+        }
+        self.roots.insert(head, root);
+        self.changed = true;
+    }
+
+    /// Gives a line another head. The old one is deleted.
+    pub(super) fn roll_back(&mut self, to: &Rollback) {
+        let Some(old) = self.lines.head(to.line) else { return };
+        self.fork(to.head, to.snapshot, to.line, to.created);
+        self.lines.slots.use_generation(to.head_generation);
+        self.lines.change(to.line, |record| {
+            (record.head, record.head_generation) = (to.head, to.head_generation);
+        });
+        self.delete(old);
+    }
+
+    /// Deletes a line with its head and its own snapshots.
+    pub(super) fn drop_line(&mut self, line: LineId) {
+        let Some(record) = self.lines.get(line).map(|l| l.record.clone()) else { return };
+        for snapshot in self.lines.own(line) {
+            self.delete(snapshot);
+        }
+        self.delete(record.head);
+        self.lines.slots.leave(record.slot, None, self.epoch);
+        self.lines.remove(line);
+        self.changed = true;
+    }
+
+    pub(super) fn rename_line(&mut self, line: LineId, name: &[u8]) {
+        self.lines.rename(line, name);
+        self.changed = true;
+    }
+
+    /// True if a line shows the snapshot.
+    pub(super) fn shows(&self, line: LineId, snapshot: ViewId) -> bool {
+        self.own_snapshot(snapshot).is_ok_and(|v| v.line == line || self.lines.inherits(line, snapshot))
+    }
+}
+
+impl Volume {
+    /// All lines, the main line first.
+    pub fn lines(&self) -> Vec<LineRecord> {
+        self.state.read().lines.records().cloned().collect()
+    }
+
+    /// A line.
+    pub fn line(&self, line: LineId) -> Result<LineRecord> {
+        let state = self.state.read();
+        state.lines.get(line).map(|l| l.record.clone()).ok_or(VolumeError::NoSuchView)
+    }
+
+    /// The line of that name.
+    pub fn find_line(&self, name: &[u8]) -> Option<LineRecord> {
+        let state = self.state.read();
+        let line = state.lines.get(state.lines.find(name)?)?;
+        Some(line.record.clone())
+    }
+
+    /// A new line that starts as a snapshot is. Durable with the next commit or [`Volume::sync`].
+    pub fn create_line(&self, name: &[u8], from: ViewId, created: (i64, u32)) -> Result<LineRecord> {
+        assert!((1..=NAME_BYTES_MAX).contains(&name.len()), "the name is checked above");
+        self.check_writable()?;
+        let mut state = self.state.write();
+        let s = &mut *state;
+        s.own_snapshot(from)?;
+        if s.lines.find(name).is_some() {
+            return Err(VolumeError::NameTaken);
+        }
+        if s.lines.next.0 >= COUNTER_MAX {
+            return Err(VolumeError::LimitReached("all numbers of clones are used up"));
+        }
+        let generation = s.lines.slots.find_generations(2).ok_or(NO_GENERATION)?;
+        let record = LineRecord {
+            id: s.lines.next,
+            name: name.to_vec(),
+            head: s.next_view()?,
+            slot: s.lines.slots.find().ok_or(NO_SLOT)?,
+            generation,
+            head_generation: Generation(generation.0 + 1),
+            origin: Some(from),
+            created,
+        };
+        s.create_line(record.clone());
+        self.tell(state, &Effect::CreateLine(record.clone()));
+        Ok(record)
+    }
+
+    /// Gives a line another name; the main line has none. Durable as a line that is made.
+    pub fn rename_line(&self, line: LineId, name: &[u8]) -> Result<()> {
+        assert!((1..=NAME_BYTES_MAX).contains(&name.len()), "the name is checked above");
+        self.check_writable()?;
+        let mut state = self.state.write();
+        if line == LineId::MAIN || state.lines.get(line).is_none() {
+            return Err(VolumeError::NoSuchView);
+        }
+        if state.lines.find(name).is_some() {
+            return Err(VolumeError::NameTaken);
+        }
+        state.rename_line(line, name);
+        self.tell(state, &Effect::RenameLine(line, name));
+        Ok(())
+    }
+
+    /// Deletes a line, which is not the main line, with its snapshots. Lines that were made from these stay.
+    pub fn drop_line(&self, line: LineId) -> Result<()> {
+        self.check_writable()?;
+        let mut state = self.state.write();
+        if line == LineId::MAIN || state.lines.get(line).is_none() {
+            return Err(VolumeError::NoSuchView);
+        }
+        state.drop_line(line);
+        self.tell(state, &Effect::DropLine(line));
+        Ok(())
+    }
+
+    /// Gives a line a head that starts as a snapshot that it shows. What the old one had and no snapshot has is gone;
+    /// newer snapshots stay. Durable as a line that is made.
+    pub fn rollback(&self, line: LineId, snapshot: ViewId, created: (i64, u32)) -> Result<LineRecord> {
+        self.check_writable()?;
+        let mut state = self.state.write();
+        let s = &mut *state;
+        if !s.shows(line, snapshot) {
+            return Err(VolumeError::NoSuchView);
+        }
+        let head_generation = s.lines.slots.find_generations(1).ok_or(NO_GENERATION)?;
+        let to = Rollback { line, snapshot, head: s.next_view()?, head_generation, created };
+        s.roll_back(&to);
+        let record = s.lines.get(line).map(|l| l.record.clone()).ok_or(VolumeError::NoSuchView)?;
+        self.tell(state, &Effect::Rollback(to));
+        Ok(record)
+    }
+}
