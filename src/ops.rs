@@ -628,3 +628,26 @@ impl Kernel for NoKernel {
 
 /// A shared kernel handle.
 pub type KernelRef = Arc<dyn Kernel>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_nodes_do_not_collide_at_their_limits() {
+        let (last_slot, last_ino) = ((1 << NodeId::SLOT_BITS) - 1, (1 << NodeId::INO_BITS) - 1);
+        let mut all = std::collections::HashSet::new();
+        for kind in [NodeKind::Live, NodeKind::Snapshot, NodeKind::Snapdir, NodeKind::Virtual] {
+            for slot in [0, 1, last_slot] {
+                for ino in [1, 2, last_ino] {
+                    let node = NodeId::of_kind(kind, slot, ino);
+                    assert_eq!((node.kind(), node.slot(), node.ino()), (kind, slot, ino));
+                    assert_eq!(node.sibling(7), NodeId::of_kind(kind, slot, 7));
+                    assert!(all.insert(node));
+                }
+            }
+        }
+        assert_eq!(NodeId::live(0, 1), NodeId::ROOT);
+        assert_eq!(NodeId::of_kind(NodeKind::Virtual, last_slot, last_ino), NodeId(u64::MAX));
+    }
+}

@@ -480,3 +480,125 @@ fn random_histories() {
 fn long_history() {
     history(4711, 1500);
 }
+
+fn put(txn: &mut Txn<'_>, object: u64, value: &[u8]) {
+    txn.insert(Key::new(object, Kind::Inline, 0), value).unwrap();
+}
+
+fn new_snapshot(volume: &Volume, line: LineId, name: &[u8]) -> Result<ViewId> {
+    let new = NewSnapshot { name, created: (1, 2), consistency: Consistency::Crash, pause_ns: &|| 1 };
+    volume.create_snapshot(line, &new, &mut |_| Ok(())).map(|(id, _)| id)
+}
+
+/// What is held back for each line comes in at one instant, and so is in one commit: at every place where it is cut
+/// off all of it is there, or none.
+#[test]
+fn a_commit_is_of_all_lines() {
+    let made = Arc::new(Sim::new(SIZE, 1));
+    Volume::create(made.clone(), SIZE, [1; 16], (0, 0)).unwrap();
+    let lines = {
+        let volume = open(&made);
+        let from = new_snapshot(&volume, LineId::MAIN, b"s").unwrap();
+        let mut lines = vec![LineId::MAIN];
+        lines.extend([&b"a"[..], b"b"].map(|name| volume.create_line(name, from, (0, 0)).unwrap().id));
+        volume.commit(&mut |_| Ok(())).unwrap();
+        lines
+    };
+    let mut all = 0;
+    for cut in 1.. {
+        let sim = Arc::new(made.clone_image());
+        let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
+        let volume = Volume::open(sim.clone(), options).unwrap();
+        volume.recover(&mut |_, _| Ok(()));
+        sim.set_crash_at(sim.changes() + cut);
+        // The first commit of a session: the log has nothing of it.
+        let done = volume.commit(&mut |txn| {
+            for line in &lines {
+                txn.switch_to(*line)?;
+                assert_eq!(txn.line(), *line);
+                put(txn, 20 + line.0, b"held");
+            }
+            Ok(())
+        });
+        drop(volume);
+        let volume = open(&Arc::new(sim.crash(CrashPolicy::Random(cut))));
+        let held = |line: &&LineId| content(&volume.live(**line).unwrap()).contains_key(&(20 + line.0));
+        let held = lines.iter().filter(held).count();
+        assert!(held == 0 || held == lines.len(), "cut {cut}: {held} of {} lines", lines.len());
+        audit(&volume, cut);
+        all += usize::from(held > 0);
+        if done.is_ok() {
+            assert_eq!(held, lines.len());
+            break;
+        }
+    }
+    assert!(all >= 1);
+}
+
+#[test]
+fn names_of_a_line_include_those_from_its_origin() {
+    let volume = Volume::memory(SIZE);
+    let main = LineId::MAIN;
+    let first = new_snapshot(&volume, main, b"first").unwrap();
+    let second = new_snapshot(&volume, main, b"second").unwrap();
+    new_snapshot(&volume, main, b"third").unwrap();
+    let line = volume.create_line(b"clone", second, (0, 0)).unwrap().id;
+    let names = |line| volume.snapshots(line).into_iter().map(|s| s.name).collect::<Vec<_>>();
+    assert_eq!(names(line), [&b"first"[..], b"second"]);
+    assert!(matches!(new_snapshot(&volume, line, b"first"), Err(VolumeError::NameTaken)));
+    let own = new_snapshot(&volume, line, b"third").unwrap();
+    assert_eq!(names(line), [&b"first"[..], b"second", b"third"]);
+    assert_eq!(volume.find_snapshot(line, b"third").unwrap().id, own);
+    assert_ne!(volume.find_snapshot(main, b"third").unwrap().id, own);
+    // Through the line that it is not of, and to a name that an heir has given.
+    assert!(matches!(volume.rename_snapshot(line, first, b"x"), Err(VolumeError::Inherited)));
+    assert!(matches!(volume.delete_snapshot(line, first), Err(VolumeError::Inherited)));
+    new_snapshot(&volume, line, b"heir's").unwrap();
+    assert!(matches!(volume.rename_snapshot(main, first, b"heir's"), Err(VolumeError::NameTaken)));
+    volume.rename_snapshot(main, first, b"1st").unwrap();
+    assert_eq!(names(line)[0], b"1st");
+    // The origin goes, and what was below it stays.
+    volume.delete_snapshot(main, second).unwrap();
+    (0..3).for_each(|_| volume.commit(&mut |_| Ok(())).unwrap());
+    volume.delete_snapshot(line, own).unwrap();
+    assert!(matches!(volume.create_line(b"clone", first, (0, 0)), Err(VolumeError::NameTaken)));
+    assert!(matches!(volume.drop_line(main), Err(VolumeError::NoSuchView)));
+    assert_eq!(names(line), [&b"1st"[..], b"heir's"]);
+    audit(&volume, 0);
+}
+
+/// Nothing is half-made when there is no slot or generation.
+#[test]
+fn without_a_slot_nothing_is_made() {
+    let volume = Volume::memory(SIZE);
+    let main = LineId::MAIN;
+    let id = new_snapshot(&volume, main, b"s").unwrap();
+    volume.commit(&mut |_| Ok(())).unwrap();
+    let before = (volume.snapshots(main), volume.lines(), volume.epoch());
+    let refused = || {
+        let full = |e| matches!(e, VolumeError::LimitReached(_));
+        assert!(new_snapshot(&volume, main, b"t").is_err_and(full));
+        assert!(volume.create_line(b"c", id, (0, 0)).is_err_and(full));
+        assert_eq!((volume.snapshots(main), volume.lines(), volume.epoch()), before);
+        assert!(!volume.needs_commit());
+    };
+    let taken: Vec<Slot> = {
+        let mut state = volume.state.write();
+        std::iter::from_fn(|| {
+            let slot = state.lines.slots.find()?;
+            state.lines.slots.take(slot).then_some(slot)
+        })
+        .collect()
+    };
+    refused();
+    let epoch = volume.epoch();
+    {
+        let mut state = volume.state.write();
+        taken.iter().for_each(|slot| state.lines.slots.leave(*slot, None, epoch));
+        state.lines.slots.release(epoch, None, |_| false);
+        state.lines.slots.use_generation(Generation(u32::MAX));
+    }
+    refused();
+    assert!(volume.rollback(main, id, (0, 0)).is_err_and(|e| matches!(e, VolumeError::LimitReached(_))));
+    audit(&volume, 0);
+}

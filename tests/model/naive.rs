@@ -548,7 +548,7 @@ impl Operations for Naive {
         };
         let answer = self.change(|s| {
             if bug == Bug::SnapshotFollowsWrites && offset > 4096 {
-                let _ = write(s, 1);
+                let _ = write(s, NodeId::snapshot(1, 0).tree());
             }
             write(s, 0)
         })?;
