@@ -2,7 +2,7 @@
 
 use super::args::UmountArgs;
 use super::output;
-use crate::ctl::{Code, Failure, registry};
+use crate::ctl::{Client, Code, Failure, names, registry};
 use crate::fuse::{self, mounts};
 use crate::sys::mount::errno;
 use serde_json::json;
@@ -18,8 +18,12 @@ pub(super) fn run(args: &UmountArgs) -> Result<(), Failure> {
     let failed = |code, message: String| Err(Failure::new(code, message));
     let shown = args.point.display();
     let point = real_path(&args.point);
-    let daemon = registry::all().into_iter().find(|d| d.record.mountpoint == point);
     let mounted = mounts::at(&point).map_err(|e| Failure::new(Code::Io, e.to_string()))?;
+    let daemon = match &mounted {
+        // At another place than its first, too; and whoever was there before may not be gone yet.
+        Some(m) => Client::of_device(m.device)?,
+        None => registry::all().into_iter().find(|d| d.record.mountpoint == point).map(Client::of),
+    };
     match &mounted {
         None if daemon.is_none() => return failed(Code::NotMounted, format!("{shown} is not mounted")),
         Some(m) if !m.is_snapfs() && daemon.is_none() => {
@@ -40,9 +44,9 @@ pub(super) fn run(args: &UmountArgs) -> Result<(), Failure> {
     }
     if let Some(daemon) = daemon {
         let end = Instant::now() + Duration::from_secs(args.timeout);
-        while daemon.is_running() {
+        while daemon.found().is_running() && !is_elsewhere(&daemon) {
             if Instant::now() >= end {
-                let (pid, seconds) = (daemon.record.pid, args.timeout);
+                let (pid, seconds) = (daemon.record().pid, args.timeout);
                 let state = "is unmounted, but the store is not closed yet";
                 let why = "another mount namespace, such as a container, may have a copy of the mount";
                 return failed(Code::Busy, format!("{shown} {state} (process {pid}, {seconds} s): {why}"));
@@ -51,9 +55,17 @@ pub(super) fn run(args: &UmountArgs) -> Result<(), Failure> {
         }
     }
     if args.json.json {
-        output::print_json(&json!({"mountpoint": point})).map_err(|e| Failure::new(Code::Other, e))?;
+        let mut answer = json!({});
+        names::put(&mut answer, "mountpoint", &point);
+        output::print_json(&answer).map_err(|e| Failure::new(Code::Other, e))?;
     }
     Ok(())
+}
+
+/// True if the mount is in sight at another place: then its store is not closed, and not waited for.
+fn is_elsewhere(daemon: &Client) -> bool {
+    let device = daemon.record().device;
+    mounts::all().is_ok_and(|all| all.iter().any(|m| m.device == device)) && daemon.serves()
 }
 
 /// Absolute and without links, also when the mount there is dead or hangs: then only the way to it is resolved.

@@ -6,7 +6,6 @@ use super::Fs;
 use super::flags;
 use super::inode::{Place, live_target, place};
 use super::items::Items;
-use super::name::check_new_name;
 use crate::format::Ino;
 use crate::limits::{LINKS_MAX, SYMLINK_BYTES_MAX};
 use crate::ops::{Caller, Entry, Error, FileType, Handle, NodeId, OpenFlags, Result};
@@ -28,7 +27,7 @@ impl Fs {
     /// Makes something new under a name that is free.
     pub(super) fn make(&self, caller: &Caller, parent: NodeId, name: &[u8], new: &New) -> Result<Entry> {
         let dir = live_target(parent)?;
-        check_new_name(name)?;
+        self.check_new_name(dir, name)?;
         let mut change = self.change()?;
         let dir_inode = change.directory(dir)?;
         if change.find_name(dir, name)?.is_some() {
@@ -109,7 +108,7 @@ impl Fs {
         }
         let dir = live_target(parent)?;
         let Place::Live(ino) = place(node) else { return Err(Error::ReadOnly) };
-        check_new_name(name)?;
+        self.check_new_name(dir, name)?;
         let mut change = self.change()?;
         change.directory(dir)?;
         let mut inode = change.known(ino)?;

@@ -9,7 +9,7 @@ use super::error::{damaged, inconsistent};
 use super::handle::Open;
 use super::inode::{Place, place};
 use super::items::Items;
-use super::name::{SNAPDIR_NAME, check_name};
+use super::name::check_name;
 use super::options::SnapdirMode;
 use crate::format::dirent::Bucket;
 use crate::format::{Ino, Key, Kind};
@@ -86,7 +86,7 @@ impl Fs {
                     }
                 };
             }
-            SNAPDIR_NAME if parent.is_live() && self.has_snapdir(dir) => return self.snapdir_entry(dir),
+            _ if parent.is_live() && self.is_snapdir(dir, name) => return self.snapdir_entry(dir),
             _ => {}
         }
         let found = view.find_name(dir, name)?.ok_or(Error::NotFound)?;
@@ -96,11 +96,6 @@ impl Fs {
     fn child_entry(&self, view: &View, parent: NodeId, ino: Ino) -> Result<Entry> {
         let inode = view.inode(ino)?.ok_or_else(|| inconsistent(ino, "has a name but no inode"))?;
         Ok(self.entry(NodeId::new(parent.view(), ino.0), &inode))
-    }
-
-    /// True if `.snapshots` is found in the live directory.
-    fn has_snapdir(&self, dir: Ino) -> bool {
-        self.options.snapdir != SnapdirMode::Disabled && (dir == Ino::ROOT || self.options.snapdir_everywhere)
     }
 
     /// See [`Operations::readdir`](crate::ops::Operations::readdir).
@@ -123,7 +118,8 @@ impl Fs {
         if node == NodeId::ROOT && self.options.snapdir == SnapdirMode::Visible {
             let snapdir = NodeId::new(NodeId::SNAPDIR_VIEW, dir.0);
             let entry = || self.snapdir_entry(dir);
-            listing.give(COOKIE_SNAPDIR, snapdir, FileType::Directory, SNAPDIR_NAME, entry)?;
+            let name = &self.options.snapdir_name;
+            listing.give(COOKIE_SNAPDIR, snapdir, FileType::Directory, name, entry)?;
         }
         Ok(())
     }
@@ -135,7 +131,9 @@ impl Fs {
             let (key, value) = item?;
             let mut bucket = Bucket::decode(&value).map_err(|e| damaged(dir, e))?;
             bucket.entries.sort_unstable_by_key(|e| e.slot);
-            for e in &bucket.entries {
+            // What has the name of `.snapshots` from a time when that was not there, or was called otherwise, is covered.
+            let is_covered = |name: &[u8]| node.is_live() && self.is_snapdir(dir, name);
+            for e in bucket.entries.iter().filter(|e| !is_covered(&e.name)) {
                 let child = NodeId::new(node.view(), e.ino.0);
                 let entry = || self.child_entry(view, node, e.ino);
                 if !listing.give(e.cookie(key.rest), child, e.kind, &e.name, entry)? {

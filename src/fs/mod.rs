@@ -47,7 +47,7 @@ mod xattr;
 #[cfg(test)]
 mod tests;
 
-pub use options::{AtimeMode, AtimeOptions, FsOptions, SnapdirMode};
+pub use options::{AtimeMode, AtimeOptions, FsOptions, SNAPDIR_NAME, SnapdirMode};
 pub use snapdir::SnapshotCreator;
 pub use standalone::Standalone;
 

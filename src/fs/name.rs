@@ -7,14 +7,12 @@ use super::change::Change;
 use super::error::{damaged, inconsistent};
 use super::flags;
 use super::items::Items;
+use super::{Fs, SnapdirMode};
 use crate::format::dirent::name_hash;
 use crate::format::link::{Links, link_hash};
 use crate::format::{Ino, Key, Kind};
 use crate::limits::NAME_BYTES_MAX;
 use crate::ops::{Error, FileType, Result};
-
-/// The name of the virtual directory.
-pub(super) const SNAPDIR_NAME: &[u8] = b".snapshots";
 
 /// Refuses what is no name.
 pub(super) fn check_name(name: &[u8]) -> Result<()> {
@@ -27,23 +25,33 @@ pub(super) fn check_name(name: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Refuses what cannot be the name of something new in a live directory.
-pub(super) fn check_new_name(name: &[u8]) -> Result<()> {
-    check_name(name)?;
-    if name == b"." || name == b".." || name == SNAPDIR_NAME {
-        return Err(Error::Exists);
+impl Fs {
+    /// True if this name stands for `.snapshots` in the live directory.
+    pub(super) fn is_snapdir(&self, dir: Ino, name: &[u8]) -> bool {
+        let options = &self.options;
+        name == options.snapdir_name
+            && options.snapdir != SnapdirMode::Disabled
+            && (dir == Ino::ROOT || options.snapdir_everywhere)
     }
-    Ok(())
-}
 
-/// Refuses what cannot be the name of something to take out of a live directory.
-pub(super) fn check_old_name(name: &[u8]) -> Result<()> {
-    check_name(name)?;
-    match name {
-        b"." => Err(Error::Invalid),
-        b".." => Err(Error::NotEmpty),
-        SNAPDIR_NAME => Err(Error::NotPermitted),
-        _ => Ok(()),
+    /// Refuses what cannot be the name of something new in a live directory.
+    pub(super) fn check_new_name(&self, dir: Ino, name: &[u8]) -> Result<()> {
+        check_name(name)?;
+        if name == b"." || name == b".." || self.is_snapdir(dir, name) {
+            return Err(Error::Exists);
+        }
+        Ok(())
+    }
+
+    /// Refuses what cannot be the name of something to take out of a live directory.
+    pub(super) fn check_old_name(&self, dir: Ino, name: &[u8]) -> Result<()> {
+        check_name(name)?;
+        match name {
+            b"." => Err(Error::Invalid),
+            b".." => Err(Error::NotEmpty),
+            _ if self.is_snapdir(dir, name) => Err(Error::NotPermitted),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -5,7 +5,6 @@
 use super::Fs;
 use super::inode::live_target;
 use super::items::Items;
-use super::name::check_old_name;
 use crate::ops::{Error, FileType, NodeId, Result};
 use crate::volume::Purpose;
 
@@ -13,7 +12,7 @@ impl Fs {
     /// See [`Operations::unlink`](crate::ops::Operations::unlink).
     pub(super) fn remove_file(&self, parent: NodeId, name: &[u8]) -> Result<()> {
         let dir = live_target(parent)?;
-        check_old_name(name)?;
+        self.check_old_name(dir, name)?;
         let mut change = self.change()?;
         change.directory(dir)?;
         let found = change.find_name(dir, name)?.ok_or(Error::NotFound)?;
@@ -29,7 +28,7 @@ impl Fs {
     /// See [`Operations::rmdir`](crate::ops::Operations::rmdir), for live directories.
     pub(super) fn remove_directory(&self, parent: NodeId, name: &[u8]) -> Result<()> {
         let dir = live_target(parent)?;
-        check_old_name(name)?;
+        self.check_old_name(dir, name)?;
         let mut change = self.change()?;
         change.directory(dir)?;
         let found = change.find_name(dir, name)?.ok_or(Error::NotFound)?;

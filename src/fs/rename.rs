@@ -7,7 +7,7 @@ use super::change::Change;
 use super::error::inconsistent;
 use super::inode::{Place, place};
 use super::items::Items;
-use super::name::{SNAPDIR_NAME, check_name, check_old_name};
+use super::name::check_name;
 use crate::format::Ino;
 use crate::format::dirent::Dirent;
 use crate::ops::{Caller, Error, FileType, NodeId, RenameMode, Result};
@@ -47,11 +47,11 @@ impl Fs {
     }
 
     fn rename_live(&self, caller: &Caller, from: Spot, to: Spot, mode: RenameMode) -> Result<()> {
-        check_old_name(from.name)?;
+        self.check_old_name(from.dir, from.name)?;
         check_name(to.name)?;
         match to.name {
             b"." | b".." => return Err(Error::Invalid),
-            SNAPDIR_NAME => return Err(Error::Exists),
+            name if self.is_snapdir(to.dir, name) => return Err(Error::Exists),
             _ => {}
         }
         let mut change = self.change()?;

@@ -15,5 +15,5 @@ pub mod mounts;
 mod reply;
 mod session;
 
-pub use mount::{Options, check_point, unmount};
-pub use session::{Mounted, Unmounter};
+pub use mount::{Options, bind, check_point, remount, unmount};
+pub use session::{Connection, Mounted, Unmounter};

@@ -9,12 +9,14 @@ use super::mount::{self, Options};
 use super::mounts;
 use crate::ops::{KernelRef, Operations};
 use crate::sys::mount::{errno, major_minor};
+use crate::sys::process;
 use fuser::{Config, InitFlags, Session, SessionACL};
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
 /// Largest WRITE: what the kernel allows without a raised `max_pages_limit`.
@@ -27,7 +29,19 @@ pub struct Mounted {
     point: PathBuf,
     device: (u32, u32),
     kernel: Arc<FuseKernel>,
+    /// The connection once more, to look at. It goes when the mount does.
+    connection: Arc<OwnedFd>,
     serving: JoinHandle<io::Result<()>>,
+}
+
+/// Tells whether the kernel still has a mount. As long as it has, nobody else has its device number.
+pub struct Connection(Weak<OwnedFd>);
+
+impl Connection {
+    /// False from the moment in which the last place where it is mounted goes.
+    pub fn is_mounted(&self) -> bool {
+        self.0.upgrade().is_some_and(|fd| !process::is_hung_up(&fd))
+    }
 }
 
 /// Ends a mount from any thread.
@@ -65,6 +79,13 @@ impl Mounted {
     /// Mounts `ops` at `point` and starts to serve it. The error is a sentence for the user.
     pub fn start(ops: Arc<dyn Operations>, point: &Path, options: &Options) -> Result<Mounted, String> {
         let (point, fd) = mount::attach(point, options)?;
+        let connection = match fd.try_clone() {
+            Ok(fd) => Arc::new(fd),
+            Err(e) => {
+                let _ = mount::unmount(&point, true); // what counts is the error that we report
+                return Err(format!("cannot look at the connection to the kernel: {e}"));
+            }
+        };
         let profile = Profile {
             flags: init_flags(options),
             max_write: WRITE_BYTES_MAX,
@@ -96,7 +117,7 @@ impl Mounted {
         };
         let kernel = FuseKernel::start(notifier, point.clone(), device)
             .map_err(|e| format!("cannot start a thread: {e}"))?;
-        let mounted = Mounted { point, device, kernel: Arc::new(kernel), serving };
+        let mounted = Mounted { point, device, kernel: Arc::new(kernel), connection, serving };
         mounted.tune();
         Ok(mounted)
     }
@@ -114,6 +135,11 @@ impl Mounted {
     /// `major:minor` of the device number of its files.
     pub fn device(&self) -> (u32, u32) {
         self.device
+    }
+
+    /// Tells whether it is there.
+    pub fn connection(&self) -> Connection {
+        Connection(Arc::downgrade(&self.connection))
     }
 
     /// A handle to end the mount with.
