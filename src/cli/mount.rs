@@ -27,10 +27,10 @@ pub(super) fn run(backend: &dyn Backend, args: &MountArgs) -> Result<(), Failure
     let mut lists = args.options.clone();
     lists.extend(args.read_only.then(|| "ro".into()));
     lists.extend(args.snapshot.iter().map(|name| options::option("snapshot", name)));
-    let mut parsed = options::parse(&lists, args.sloppy).map_err(|message| usage::wrong(&message))?;
-    if parsed.remount {
+    if options::is_remount(&lists) {
         return remount(args, &lists);
     }
+    let mut parsed = options::parse(&lists, args.sloppy).map_err(|message| usage::wrong(&message))?;
     if parsed.mount.source == "snapfs" {
         parsed.mount.source = args.store.clone().into();
         if let Some(name) = &parsed.snapshot {
@@ -87,8 +87,8 @@ fn ask_daemon(daemon: &Client, args: &MountArgs, lists: &[OsString]) -> Result<(
 }
 
 /// The flags of `mount(2)` that a mount has with these options besides its own; a failure if they ask for more than flags.
-fn flags_with(daemon: &Client, options: &[OsString]) -> Result<u64, Failure> {
-    let mut request = json!({});
+fn flags_with(daemon: &Client, options: &[OsString], args: &MountArgs) -> Result<u64, Failure> {
+    let mut request = json!({"sloppy": args.sloppy});
     names::put_list(&mut request, "options", options);
     let answer = daemon.call("options", request, &mut |_| {})?;
     let unclear = || Failure::new(Code::Version, "the daemon's answer cannot be understood");
@@ -98,8 +98,8 @@ fn flags_with(daemon: &Client, options: &[OsString]) -> Result<u64, Failure> {
 fn remount(args: &MountArgs, lists: &[OsString]) -> Result<(), Failure> {
     let shown = args.point.display();
     let daemon = Client::connect(&args.point)?;
-    let flags =
-        flags_with(&daemon, lists).map_err(|f| Failure::new(f.code, format!("{shown}: {}", f.message)))?;
+    let flags = flags_with(&daemon, lists, args)
+        .map_err(|f| Failure::new(f.code, format!("{shown}: {}", f.message)))?;
     fuse::remount(&args.point, flags)
         .map_err(|e| Failure::new(Code::Other, format!("cannot remount {shown}: {e}")))
 }
@@ -120,7 +120,7 @@ fn second_place(daemon: &Client, args: &MountArgs, lists: &[OsString]) -> Result
     if process::effective_uid() != 0 {
         return busy(format!("; root can have it here too: mount --bind {first} {}", point.display()));
     }
-    let flags = match flags_with(daemon, lists) {
+    let flags = match flags_with(daemon, lists, args) {
         Err(f) if f.code == Code::Invalid => {
             return busy(format!(", and its options are those of all places: {f}"));
         }

@@ -69,10 +69,18 @@ const IGNORED: [&str; 24] = [
 /// The same, with something behind.
 const IGNORED_PREFIXES: [&str; 5] = ["x-", "X-", "comment=", "uhelper=", "helper="];
 
+/// What the kernel shows of a mount, and mount(8) passes on when that is mounted anew with other flags.
+const SHOWN_PREFIXES: [&[u8]; 5] = [b"user_id=", b"group_id=", b"rootmode=", b"max_read=", b"blksize="];
+
+/// True if the mount that is there gets other flags.
+pub(super) fn is_remount(lists: &[OsString]) -> bool {
+    lists.iter().any(|list| split(list).iter().any(|word| word == b"remount"))
+}
+
 /// Reads the values of all `-o`, in order.
 pub(super) fn parse(lists: &[OsString], sloppy: bool) -> Result<Parsed, String> {
     let mut parsed = Parsed::default();
-    apply_all(&mut parsed, lists, sloppy)?;
+    apply_all(&mut parsed, lists.iter().flat_map(|list| split(list)), sloppy)?;
     if parsed.mount.nodiratime && !parsed.atime_is_chosen {
         parsed.set_atime(AtimeMode::Relative); // who leaves directories out wants the rest
     }
@@ -90,9 +98,11 @@ pub fn read_mount_options(text: &str) -> Result<(), String> {
 
 /// What a mount with options `now` is like with these in addition: flags of the kernel alone may become others, by a
 /// remount or at a second place. The error is a sentence that names what may not.
-pub(super) fn parse_change(now: &Parsed, lists: &[OsString]) -> Result<Parsed, String> {
+pub(super) fn parse_change(now: &Parsed, lists: &[OsString], sloppy: bool) -> Result<Parsed, String> {
     let mut new = now.clone();
-    apply_all(&mut new, lists, true)?; // mount(8) passes on what the kernel shows
+    let is_shown = |word: &[u8]| SHOWN_PREFIXES.iter().any(|prefix| word.starts_with(prefix));
+    let words = lists.iter().flat_map(|list| split(list)).filter(|word| !is_shown(word));
+    apply_all(&mut new, words, sloppy)?;
     let same = [
         ("commit", now.store.commit_interval == new.store.commit_interval),
         ("cache", now.mount.writeback_cache == new.mount.writeback_cache),
@@ -116,8 +126,8 @@ pub(super) fn parse_change(now: &Parsed, lists: &[OsString]) -> Result<Parsed, S
     Err(format!("cannot change while it is mounted: {}; unmount it, and mount it anew", changed.join(", ")))
 }
 
-fn apply_all(parsed: &mut Parsed, lists: &[OsString], sloppy: bool) -> Result<(), String> {
-    for word in lists.iter().flat_map(|list| split(list)) {
+fn apply_all(parsed: &mut Parsed, words: impl Iterator<Item = Vec<u8>>, sloppy: bool) -> Result<(), String> {
+    for word in words {
         match apply(parsed, &word)? {
             Known::Yes => {}
             Known::No if sloppy => log::debug!("option {} is ignored", shown(&word)),
@@ -313,7 +323,7 @@ mod tests {
     #[test]
     fn what_the_kernel_alone_has_may_change() {
         let base = ok("commit=30,relatime,allow_other,noexec");
-        let change = |list: &str| parse_change(&base, &[list.into()]);
+        let change = |list: &str| parse_change(&base, &[list.into()], false);
         for list in
             ["remount,ro", "remount,exec,suid,dev", "remount,rw,commit=30,relatime,user_id=0,group_id=0", ""]
         {
@@ -329,9 +339,11 @@ mod tests {
         ] {
             assert!(change(list).is_err_and(|e| e.contains(&format!(": {key};"))), "{list}");
         }
+        assert!(change("remount,fly").is_err_and(|e| e.contains("'fly'")));
+        assert!(is_remount(&["ro".into(), "rw,remount".into()]) && !is_remount(&["fsname=remount".into()]));
         let read_only = ok("ro");
-        assert!(parse_change(&read_only, &["remount,rw".into()]).is_err_and(|e| e.contains(": rw;")));
-        assert!(parse_change(&read_only, &["remount".into()]).is_ok());
+        assert!(parse_change(&read_only, &["remount,rw".into()], false).is_err_and(|e| e.contains(": rw;")));
+        assert!(parse_change(&read_only, &["remount".into()], false).is_ok());
     }
 
     #[test]

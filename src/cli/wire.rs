@@ -46,7 +46,8 @@ impl Handler for Verbs {
             }
             "options" => {
                 let lists = name_list(args, "options");
-                let new = options::parse_change(&self.options, &lists);
+                let sloppy = args.get("sloppy").and_then(Value::as_bool).unwrap_or(false);
+                let new = options::parse_change(&self.options, &lists, sloppy);
                 let new = new.map_err(|e| Failure::new(Code::Invalid, e))?;
                 Ok(json!({"flags": new.mount.flags()}))
             }

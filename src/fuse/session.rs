@@ -35,6 +35,7 @@ pub struct Mounted {
 }
 
 /// Tells whether the kernel still has a mount. As long as it has, nobody else has its device number.
+#[derive(Clone)]
 pub struct Connection(Weak<OwnedFd>);
 
 impl Connection {
@@ -44,11 +45,12 @@ impl Connection {
     }
 }
 
-/// Ends a mount from any thread.
+/// Ends a mount from any thread, and never another that has its place or its device number by now.
 #[derive(Clone)]
 pub struct Unmounter {
     point: PathBuf,
     device: (u32, u32),
+    connection: Connection,
 }
 
 /// What is asked of the kernel. Not among them, because fuser 0.18.0 lists but does not implement them: SETXATTR_EXT,
@@ -144,7 +146,7 @@ impl Mounted {
 
     /// A handle to end the mount with.
     pub fn unmounter(&self) -> Unmounter {
-        Unmounter { point: self.point.clone(), device: self.device }
+        Unmounter { point: self.point.clone(), device: self.device, connection: self.connection() }
     }
 
     /// Waits until somebody unmounted it and the last request was answered.
@@ -172,6 +174,9 @@ impl Mounted {
 impl Unmounter {
     /// Unmounts; false if it is in use, or covered by another mount. Nothing to do when it is gone already.
     pub fn unmount(&self) -> io::Result<bool> {
+        if !self.connection.is_mounted() {
+            return Ok(true);
+        }
         if !self.is_on_top() {
             return Ok(!mounts::all()?.iter().any(|m| m.device == self.device));
         }
@@ -194,6 +199,9 @@ impl Unmounter {
 
     /// Cuts the connection: requests under way and later ones fail. Best effort, needs the control file system.
     pub fn abort(&self) {
+        if !self.connection.is_mounted() {
+            return;
+        }
         let file = format!("/sys/fs/fuse/connections/{}/abort", self.device.1);
         if let Err(e) = fs::write(&file, "1") {
             log::debug!("{file}: {e}");
@@ -202,6 +210,7 @@ impl Unmounter {
 
     /// True if unmounting this path means us, and not a mount that somebody made over ours.
     fn is_on_top(&self) -> bool {
-        mounts::at(&self.point).is_ok_and(|m| m.is_some_and(|m| m.device == self.device))
+        self.connection.is_mounted()
+            && mounts::at(&self.point).is_ok_and(|m| m.is_some_and(|m| m.device == self.device))
     }
 }

@@ -434,6 +434,7 @@ fn the_next_mount(p: &Place) {
     serves_other();
     let second = p.pid();
     assert_ne!(second, pid);
+    assert!(Command::new("kill").arg(&pid).status().expect("kill").success());
     fs::remove_file(p.path("store/hold")).expect("remove");
     p.wait_ended(&pid);
     serves_other();
@@ -546,7 +547,9 @@ fn second_place(p: &Place) {
     told(&["mount", "store", "mnt", "-o", "remount,commit=5"], 1, &["mnt", "cannot change", "commit"]);
     p.ok(&["mount", "store", "mnt", "-r", "-o", "remount"]);
     assert!(fs::write(p.path("mnt/g"), b"").is_err());
-    p.ok(&["mount", "store", "mnt", "-o", "remount,rw"]);
+    told(&["mount", "store", "mnt", "-o", "remount,fly"], 1, &["'fly'"]);
+    // As mount(8) does, with what the kernel shows.
+    p.ok(&["mount", "store", "mnt", "-o", "rw,remount,user_id=0,group_id=0,default_permissions,allow_other"]);
     fs::write(p.path("mnt/g"), b"").expect("write");
     p.ok(&["umount", "mnt"]); // does not wait: it is used at the second place
     assert!(!p.path("store/closed").exists());
