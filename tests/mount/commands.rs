@@ -227,7 +227,8 @@ impl Place {
     }
     fn lists(&self, pid: &str) -> bool {
         let all = self.json(&["status", "--json"]);
-        all.as_array().expect("a list").iter().any(|r| r["pid"].to_string() == pid)
+        let pid: u64 = pid.parse().expect("a number");
+        all.as_array().expect("a list").iter().any(|r| r["pid"] == pid)
     }
     fn json(&self, args: &[&str]) -> Value {
         serde_json::from_str(&self.ok(args)).expect("JSON")
@@ -468,8 +469,8 @@ fn a_stopped_daemon(p: &Place) {
     p.ok(&["create", "mnt", "one"]);
     // A record that is left of a process whose number another one has by now.
     let run = p.path("run");
-    let record = fs::read_dir(&run).expect("list").map(|e| e.expect("entry").path());
-    let record = record.filter(|p| p.extension().is_some_and(|e| e == "json")).next().expect("a record");
+    let mut files = fs::read_dir(&run).expect("list").map(|e| e.expect("entry").path());
+    let record = files.find(|p| p.extension().is_some_and(|e| e == "json")).expect("a record");
     fs::copy(record, run.join("0000.json")).expect("copy");
     assert_eq!(p.ok(&["status"]).lines().count(), 2, "the living one alone");
     assert!(!run.join("0000.json").exists());
