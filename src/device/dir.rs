@@ -23,8 +23,8 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
-use self::home::Home;
-use self::segments::{Segment, Segments, Slot};
+use self::home::{Home, Slot};
+use self::segments::{Segment, Segments};
 use super::file::sync_parent;
 use super::gate::FlushGate;
 use super::place::Place;

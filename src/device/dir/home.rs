@@ -11,8 +11,18 @@ use parking_lot::Mutex;
 
 use super::super::place::FileId;
 use super::super::probe::{LOG_NAME, SEGMENTS_NAME, SUPER_NAMES};
-use super::segments::Slot;
 use crate::sys::{self, OpenAs};
+
+/// A file of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Slot {
+    /// A superblock ring, by index into `SUPER_NAMES`.
+    Super(usize),
+    /// The space in which the log is: a file of its own, so that flushing a record flushes nothing else.
+    Log,
+    /// A segment, by number.
+    Segment(u32),
+}
 
 /// The open directory of a store, and that of its segments.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::super::place::FileId;
 use super::super::{Access, DeviceError};
-use super::home::Home;
+use super::home::{Home, Slot};
 use crate::sys::{self, OpenAs, process};
 
 /// Handles kept open, at most, and the part of the descriptors of this process that they may be.
@@ -25,17 +25,6 @@ const OPEN_FILES_MAX: u64 = 512;
 const OPEN_FILES_SHARE: u64 = 2;
 /// Handles kept open at least: what a flush needs to go on.
 const OPEN_FILES_MIN: u64 = 4;
-
-/// A file of the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Slot {
-    /// A superblock ring, by index into `SUPER_NAMES`.
-    Super(usize),
-    /// The space in which the log is: a file of its own, so that flushing a record flushes nothing else.
-    Log,
-    /// A segment, by number.
-    Segment(u32),
-}
 
 /// An open file of the store.
 #[derive(Debug)]
