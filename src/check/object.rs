@@ -113,7 +113,6 @@ impl Object {
             auditor.saw_entry(self.ino, entry);
             let name = String::from_utf8_lossy(&entry.name);
             must!(name_hash(&entry.name) == key.rest, "entry '{name}' stands under the wrong hash");
-            must!(entry.name != b".snapshots", "entry '{name}' has a reserved name");
         }
         Ok(())
     }

@@ -1,8 +1,9 @@
 //! The command line: verbs, their arguments, their help. Parsing only.
 
-use super::properties::{Assignment, Property};
+use super::property::{Assignment, Property};
 use crate::format::Compression;
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// A snapshotting file system: mount a store, and every `mkdir .snapshots/NAME` keeps a picture of it.
@@ -24,7 +25,7 @@ pub(super) enum Verb {
     #[command(after_help = "Example: snapfs mount /srv/data.snapfs /data -o allow_other,commit=10\n\n\
         Options: ro, allow_other, noatime, relatime, strictatime, nodiratime, snapshot=NAME,\n\
         cache=strict|writeback, snapdir=hidden|visible|disabled, [no_]snapdir_everywhere,\n\
-        commit=SECONDS, cache_size=MIB, dirty_size=MIB, threads=N, fsname=TEXT, subtype=TEXT, and\n\
+        snapdir_name=NAME, commit=SECONDS, cache_size=MIB, dirty_size=MIB, threads=N, fsname=TEXT, subtype=TEXT, and\n\
         those of mount(8): dev, suid, noexec, sync, nofail, x-...")]
     Mount(MountArgs),
     /// Unmount, and wait until the store is closed
@@ -91,7 +92,7 @@ pub(super) struct InitArgs {
     #[arg(long, value_name = "1|2", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
     pub(super) metadata_copies: u8,
     /// Compression of content that no directory or file says otherwise of: off, zstd or zstd:LEVEL
-    #[arg(long, value_name = "HOW", default_value = "off", value_parser = super::properties::parse_compression)]
+    #[arg(long, value_name = "HOW", default_value = "off", value_parser = super::property::parse_compression)]
     pub(super) compression: Compression,
     /// Overwrite what is there
     #[arg(long)]
@@ -109,10 +110,13 @@ pub(super) struct MountArgs {
     pub(super) point: PathBuf,
     /// Mount options, separated by commas
     #[arg(short = 'o', value_name = "OPTIONS")]
-    pub(super) options: Vec<String>,
+    pub(super) options: Vec<OsString>,
     /// Mount this snapshot, read-only, instead of the live tree; what names one in .snapshots does so here
     #[arg(long, value_name = "NAME")]
-    pub(super) snapshot: Option<String>,
+    pub(super) snapshot: Option<OsString>,
+    /// Take no changes: as -o ro
+    #[arg(short = 'r', long, alias = "ro")]
+    pub(super) read_only: bool,
     /// Stay in the foreground
     #[arg(short = 'f', long)]
     pub(super) foreground: bool,
@@ -134,8 +138,9 @@ pub(super) struct MountArgs {
     /// Mount namespace, as mount(8) passes it
     #[arg(short = 'N', hide = true)]
     pub(super) namespace: Option<String>,
-    /// This process is the daemon that another one started and waits for
-    #[arg(long, hide = true)]
+    /// This process is the daemon that another one started and waits for. A letter alone: a word would be proposed to
+    /// whoever mistypes another.
+    #[arg(short = 'B', hide = true)]
     pub(super) background_child: bool,
     #[command(flatten)]
     pub(super) json: Json,
@@ -193,7 +198,7 @@ pub(super) struct SalvageArgs {
     pub(super) list: bool,
     /// A snapshot instead of the live tree
     #[arg(long, value_name = "NAME")]
-    pub(super) snapshot: Option<String>,
+    pub(super) snapshot: Option<OsString>,
     /// Take the newest nodes on the device, wherever superblocks lead
     #[arg(long)]
     pub(super) scan: bool,
@@ -215,7 +220,7 @@ pub(super) struct ScrubArgs {
     #[command(flatten)]
     pub(super) order: ScrubOrders,
     /// Bytes it reads a second at most, such as 20M; auto: less while others use the store; none: no limit
-    #[arg(long, value_name = "RATE", value_parser = super::scrub::parse_limit)]
+    #[arg(long, value_name = "RATE", value_parser = super::limit::parse_limit)]
     pub(super) limit: Option<u64>,
     /// Return when it has come to its end
     #[arg(long)]
@@ -255,7 +260,7 @@ pub(super) struct CreateArgs {
     /// Mount point, any path in a mount, or a mounted store
     pub(super) target: PathBuf,
     /// Name of the snapshot
-    pub(super) name: String,
+    pub(super) name: OsString,
     #[command(flatten)]
     pub(super) json: Json,
 }
@@ -265,9 +270,9 @@ pub(super) struct RenameArgs {
     /// Mount point, any path in a mount, or a mounted store
     pub(super) target: PathBuf,
     /// Name now
-    pub(super) name: String,
+    pub(super) name: OsString,
     /// Name from now on
-    pub(super) new_name: String,
+    pub(super) new_name: OsString,
     #[command(flatten)]
     pub(super) json: Json,
 }
@@ -278,7 +283,7 @@ pub(super) struct DeleteArgs {
     pub(super) target: PathBuf,
     /// Names
     #[arg(required = true, value_name = "NAME")]
-    pub(super) names: Vec<String>,
+    pub(super) names: Vec<OsString>,
     #[command(flatten)]
     pub(super) json: Json,
 }
@@ -319,10 +324,10 @@ pub(super) enum Style {
 }
 
 /// Rewrites the ways in which mount(8) calls us into `snapfs mount ...`.
-pub(super) fn normalise(args: Vec<std::ffi::OsString>) -> (Style, Vec<std::ffi::OsString>) {
+pub(super) fn normalise(args: Vec<OsString>) -> (Style, Vec<OsString>) {
     let name = args.first().map(PathBuf::from).unwrap_or_default();
     let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let insert = |mut args: Vec<std::ffi::OsString>| {
+    let insert = |mut args: Vec<OsString>| {
         args.insert(1, "mount".into());
         args
     };
@@ -347,7 +352,7 @@ pub(super) fn normalise(args: Vec<std::ffi::OsString>) -> (Style, Vec<std::ffi::
 mod tests {
     use super::*;
 
-    fn call(text: &str) -> (Style, Vec<std::ffi::OsString>) {
+    fn call(text: &str) -> (Style, Vec<OsString>) {
         normalise(text.split(' ').map(Into::into).collect())
     }
 

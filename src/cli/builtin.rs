@@ -7,29 +7,28 @@ use super::background::Background;
 use super::engine::{
     Access, Backend, CheckReport, Engine, InitOptions, ScrubOrder, SnapdirMode, SnapshotInfo, StoreOptions,
 };
+use super::hold::{lock, probe};
+use super::making::{DEVICE_START_BYTES, New, Old, has_content, make, unfinished};
 use super::offline;
-use super::properties::Property;
+use super::refusal::{io, limited, no_thread, told, told_name, told_volume};
 use super::scrubber::Scrubber;
 use crate::check::{self, Depth};
 use crate::clock::Clock;
-use crate::ctl::{Code, Failure, registry};
-use crate::device::lock::{LockError, LockMode, StoreLock};
-use crate::device::{self, Device, DirDevice, FileDevice, MAKING, StoreKind};
-use crate::format::{Compression, Copies, LineId};
+use crate::ctl::{Code, Failure, StoreId, names};
+use crate::device::lock::{LockMode, StoreLock};
+use crate::device::{self, Device, DirDevice, FileDevice, StoreKind};
+use crate::format::LineId;
 use crate::fs::{Fs, FsOptions, SnapshotCreator, Steps};
-use crate::fuse::mounts;
 use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
-use crate::ops::{Caller, Error, KernelRef, NodeId, Operations, Timestamp, XattrMode};
+use crate::ops::{Error, KernelRef, NodeId, Operations, Timestamp};
 use crate::repair::{Mode, Repair};
 use crate::salvage::{Listener, Summary, Wanted};
 use crate::sys::process;
 use crate::volume::{self, OpenOptions, Volume, VolumeError};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// Stores of this crate.
 pub struct Builtin;
@@ -51,6 +50,7 @@ impl Backend for Builtin {
                 SnapdirMode::Disabled => crate::fs::SnapdirMode::Disabled,
             },
             snapdir_everywhere: options.snapdir_everywhere,
+            snapdir_name: options.snapdir_name.clone(),
             atime: options.atime,
             root_uid: uid,
             root_gid: gid,
@@ -59,7 +59,13 @@ impl Backend for Builtin {
         };
         let fs = Fs::open(opened.volume, fs_options, Clock::System).map_err(|e| told(store, &e))?;
         // Damage here would show as a mount that does not answer.
-        fs.getattr(NodeId::ROOT, None).map_err(|e| told(store, &e))?;
+        fs.getattr(NodeId::ROOT, None).map_err(|e| match e {
+            Error::Stale => {
+                let what = "its making was cut off; mount it once for writing, or make it again";
+                Failure::new(Code::Invalid, format!("{}: {what}", store.display()))
+            }
+            e => told(store, &e),
+        })?;
         let background = options
             .access
             .writes()
@@ -79,7 +85,6 @@ impl Backend for Builtin {
 
     fn init(&self, store: &Path, options: &InitOptions) -> Result<Value, Failure> {
         let kind = probe(store)?;
-        let fresh = |len: u64| options.size.unwrap_or(len);
         let foreign = |what: String| Failure::new(Code::Exists, format!("{}: {what}", store.display()));
         match &kind {
             StoreKind::ForeignDirectory { example } => {
@@ -93,8 +98,8 @@ impl Backend for Builtin {
             {
                 let occupied = match kind {
                     StoreKind::DirectoryStore => !unfinished(store),
-                    StoreKind::ImageFile { len } => len > 0,
-                    _ => has_content(store),
+                    StoreKind::ImageFile { .. } => has_content(store, u64::MAX),
+                    _ => has_content(store, DEVICE_START_BYTES),
                 };
                 if occupied {
                     return Err(foreign(
@@ -104,39 +109,34 @@ impl Backend for Builtin {
             }
             _ => {}
         }
+        let refuse = |what: &str| Err(Failure::new(Code::Invalid, format!("{}: {what}", store.display())));
         let size = match (&kind, options.size) {
-            (StoreKind::ImageFile { len } | StoreKind::BlockDevice { len }, _) if *len > 0 => {
-                fresh(*len).min(*len)
+            (StoreKind::BlockDevice { len }, Some(size)) if size > *len => {
+                return refuse(&format!("the device has no more than {len} bytes"));
             }
-            (StoreKind::BlockDevice { len }, _) => *len,
-            (StoreKind::ImageFile { .. }, None) => {
-                return Err(Failure::new(
-                    Code::Invalid,
-                    format!("{}: an image file needs --size", store.display()),
-                ));
-            }
-            // A name with a size and an ending is an image to be made; everything else a directory.
-            (StoreKind::Missing, Some(size)) if store.extension().is_some() => {
-                FileDevice::create_image(store, size).map_err(|e| io(store, e))?;
-                size
-            }
-            _ => fresh(STORE_BYTES_DEFAULT),
+            (StoreKind::ImageFile { len: 0 }, None) => return refuse("an image file needs --size"),
+            (StoreKind::ImageFile { len } | StoreKind::BlockDevice { len }, size) => size.unwrap_or(*len),
+            (_, size) => size.unwrap_or(STORE_BYTES_DEFAULT),
         };
         if size < STORE_BYTES_MIN {
-            let message =
-                format!("{}: a store needs at least {} MiB", store.display(), STORE_BYTES_MIN >> 20);
-            return Err(Failure::new(Code::Invalid, message));
+            let least = format!("a store needs at least {} MiB", STORE_BYTES_MIN >> 20);
+            let hint =
+                if matches!(kind, StoreKind::ImageFile { .. }) { ": give it more with --size" } else { "" };
+            return refuse(&(least + hint));
         }
-        make(store, size, options.metadata_copies, Old::Goes)?;
-        if options.compression != Compression::Off {
-            self.compress(store, options.compression)?;
+        // A name with a size and an ending is an image to be made; everything else a directory.
+        if kind == StoreKind::Missing && options.size.is_some() && store.extension().is_some() {
+            FileDevice::create_image(store, size).map_err(|e| io(store, e))?;
         }
-        Ok(json!({
-            "store": store,
+        let new = New { size, copies: options.metadata_copies, compression: options.compression };
+        make(store, &new, Old::Goes)?;
+        let mut made = json!({
             "size_bytes": size,
             "metadata_copies": options.metadata_copies as u8,
             "compression": options.compression.to_string(),
-        }))
+        });
+        names::put(&mut made, "store", store);
+        Ok(made)
     }
 
     fn check(
@@ -186,7 +186,7 @@ fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened,
     let refuse = |code, what: String| Err(Failure::new(code, format!("{}: {what}", store.display())));
     match &kind {
         StoreKind::Missing | StoreKind::EmptyDirectory if access == Access::Mount => {
-            make(store, STORE_BYTES_DEFAULT, Copies::default(), Old::Stays)?;
+            make(store, &New::default(), Old::Stays)?;
             kind = StoreKind::DirectoryStore;
         }
         StoreKind::Missing => return refuse(Code::NotFound, "there is no such store".into()),
@@ -206,7 +206,7 @@ fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened,
             );
         }
         StoreKind::DirectoryStore if access == Access::Mount && unfinished(store) => {
-            make(store, STORE_BYTES_DEFAULT, Copies::default(), Old::Stays)?
+            make(store, &New::default(), Old::Stays)?
         }
         _ => {}
     }
@@ -237,19 +237,6 @@ fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened,
     Ok(Opened { volume, device, lock })
 }
 
-impl Builtin {
-    /// Sets the compression of the root of a new store.
-    fn compress(&self, store: &Path, how: Compression) -> Result<(), Failure> {
-        let engine = self.open(store, &StoreOptions { access: Access::Work, ..StoreOptions::default() })?;
-        let owner = Caller { uid: process::effective_uid(), gid: process::effective_gid(), pid: 0, umask: 0 };
-        let (name, value) = (Property::Compression.attribute(), how.to_string());
-        let (name, value) = (name.as_bytes(), value.as_bytes());
-        let set = engine.operations().setxattr(&owner, NodeId::ROOT, name, value, XattrMode::Set);
-        set.map_err(|e| told(store, &e))?;
-        engine.close()
-    }
-}
-
 /// The device itself, or, for a test that cuts the power of the whole program, one that keeps what is done to it.
 fn recorded(device: Arc<dyn Device>) -> Result<Arc<dyn Device>, Failure> {
     let Some(record) = std::env::var_os("SNAPFS_RECORD") else { return Ok(device) };
@@ -257,175 +244,6 @@ fn recorded(device: Arc<dyn Device>) -> Result<Arc<dyn Device>, Failure> {
     let recorded =
         recorded.map_err(|e| Failure::new(Code::Io, format!("SNAPFS_RECORD={}: {e}", record.display())))?;
     Ok(Arc::new(recorded))
-}
-
-/// What becomes of a store that is there already.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Old {
-    /// It is lost: what was asked for.
-    Goes,
-    /// It stays, unless its making was cut off.
-    Stays,
-}
-
-/// Makes a store. Nothing is touched before the lock is held, and what was checked without it is looked at again.
-fn make(store: &Path, size: u64, copies: Copies, old: Old) -> Result<(), Failure> {
-    let failed =
-        |what: &str, e: std::io::Error| Failure::new(Code::Io, format!("{}: {what}: {e}", store.display()));
-    if matches!(probe(store)?, StoreKind::Missing) {
-        match std::fs::create_dir(store) {
-            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
-                return Err(failed("cannot make the directory of the store", e));
-            }
-            _ => {}
-        }
-    }
-    let _lock = lock(store, &probe(store)?, LockMode::Exclusive)?;
-    let kind = probe(store)?;
-    if kind == StoreKind::DirectoryStore {
-        if old == Old::Stays && !unfinished(store) {
-            return Ok(());
-        }
-        let gone = ["super.a", "super.b", "log"].map(|name| std::fs::remove_file(store.join(name)));
-        let seg = std::fs::remove_dir_all(store.join("seg"));
-        let error = gone.into_iter().chain([seg]).filter_map(Result::err);
-        if let Some(e) = error.into_iter().find(|e| e.kind() != std::io::ErrorKind::NotFound) {
-            return Err(failed("cannot remove the old store", e));
-        }
-    }
-    let in_directory = matches!(kind, StoreKind::DirectoryStore | StoreKind::EmptyDirectory);
-    if in_directory {
-        let made =
-            std::fs::write(store.join(MAKING), b"").and_then(|()| std::fs::File::open(store)?.sync_all());
-        made.map_err(|e| failed("cannot begin to make a store", e))?;
-    }
-    let device: Arc<dyn Device> = if in_directory {
-        Arc::new(DirDevice::create(store, size).map_err(|e| io(store, e))?)
-    } else {
-        Arc::new(FileDevice::open(store, device::Access::ReadWrite).map_err(|e| io(store, e))?)
-    };
-    let mut uuid = [0; 16];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut f| f.read_exact(&mut uuid))
-        .map_err(|e| Failure::new(Code::Other, format!("no random numbers from /dev/urandom: {e}")))?;
-    let now = Clock::System.now();
-    Volume::create_with(device, size, uuid, (now.secs, now.nanos), copies)
-        .map_err(|e| told_volume(store, &e))?;
-    if in_directory {
-        let done =
-            std::fs::remove_file(store.join(MAKING)).and_then(|()| std::fs::File::open(store)?.sync_all());
-        done.map_err(|e| failed("cannot finish the store", e))?;
-    }
-    Ok(())
-}
-
-/// True for a directory store whose making was cut off: it has no superblock, and no content but what a making that
-/// did not come to its end has left.
-fn unfinished(store: &Path) -> bool {
-    let empty = |name: &str| match std::fs::read(store.join(name)) {
-        Ok(bytes) => bytes.iter().all(|b| *b == 0),
-        Err(e) => e.kind() == std::io::ErrorKind::NotFound,
-    };
-    let no_segments = match std::fs::read_dir(store.join("seg")) {
-        Ok(mut entries) => entries.next().is_none(),
-        Err(e) => e.kind() == std::io::ErrorKind::NotFound,
-    };
-    (no_segments || store.join(MAKING).exists()) && empty("super.a") && empty("super.b")
-}
-
-/// True if the start of a block device is not all zero.
-fn has_content(path: &Path) -> bool {
-    let mut start = vec![0; 1 << 20];
-    let read = std::fs::File::open(path).and_then(|mut f| f.read(&mut start));
-    read.is_err() || start.iter().any(|b| *b != 0)
-}
-
-pub(super) fn probe(store: &Path) -> Result<StoreKind, Failure> {
-    device::probe(store).map_err(|e| io(store, e))
-}
-
-/// For how long a store that is held is tried again: the mount of a daemon that was killed is gone a little before the
-/// daemon has let go of its store.
-const LOCK_PATIENCE: Duration = Duration::from_millis(500);
-/// The same while its daemon is there and its mount is gone, as after umount(8), which does not wait for the daemon.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
-
-pub(super) fn lock(store: &Path, kind: &StoreKind, mode: LockMode) -> Result<StoreLock, Failure> {
-    let who = format!("pid {}", std::process::id());
-    let begin = Instant::now();
-    let mut locked = StoreLock::acquire(store, kind, mode, &who);
-    while matches!(locked, Err(LockError::Held { .. }))
-        && (begin.elapsed() < LOCK_PATIENCE || (begin.elapsed() < CLOSE_PATIENCE && is_closing(store)))
-    {
-        std::thread::sleep(LOCK_PAUSE);
-        locked = StoreLock::acquire(store, kind, mode, &who);
-    }
-    locked.map_err(|e| match e {
-        LockError::Held { by } => {
-            let what = "the store is in use by";
-            Failure::new(Code::Busy, format!("{}: {what} {by}; unmount it there first", store.display()))
-        }
-        e => Failure::new(Code::Io, e.to_string()),
-    })
-}
-
-/// Its daemon is about to let go of it.
-fn is_closing(store: &Path) -> bool {
-    let is_mounted = |point: &Path| mounts::at(point).is_ok_and(|m| m.is_some());
-    registry::find_store(store).is_some_and(|daemon| !is_mounted(&daemon.record.mountpoint))
-}
-
-pub(super) fn io(store: &Path, e: device::DeviceError) -> Failure {
-    let code = if matches!(e, device::DeviceError::NoSpace) { Code::NoSpace } else { Code::Io };
-    Failure::new(code, format!("{}: {e}", store.display()))
-}
-
-/// Why a thread does not start, and what to do.
-pub(super) fn no_thread(e: &std::io::Error) -> String {
-    format!(
-        "cannot start a thread: {e}; a limit of threads or memory is too low ('ulimit -u', 'ulimit -v', pids.max)"
-    )
-}
-
-/// A limit of this process was in the way: what was found then says nothing about the store.
-pub(super) fn limited(store: &Path, limit: &str) -> Failure {
-    Failure::new(Code::Other, format!("{}: {limit}", store.display()))
-}
-
-pub(super) fn told_volume(store: &Path, e: &VolumeError) -> Failure {
-    let code = match e {
-        VolumeError::Corrupt { .. } => Code::Damaged,
-        VolumeError::Device(_) => Code::Io,
-        VolumeError::NoSpace | VolumeError::LimitReached(_) => Code::NoSpace,
-        VolumeError::ReadOnly(_) => Code::ReadOnly,
-        VolumeError::NoSuchView => Code::NotFound,
-        VolumeError::Inherited => Code::Other,
-        VolumeError::NameTaken => Code::Exists,
-        VolumeError::NotAStore(_) => Code::Invalid,
-    };
-    let text = e.to_string();
-    let path = store.display().to_string();
-    Failure::new(code, if text.contains(&path) { text } else { format!("{path}: {text}") })
-}
-
-fn told(store: &Path, e: &Error) -> Failure {
-    let (code, what) = match e {
-        Error::NotFound => (Code::NotFound, "no such snapshot".to_string()),
-        Error::Exists => (Code::Exists, "a snapshot of that name exists".to_string()),
-        Error::Invalid | Error::NameTooLong => (
-            Code::Invalid,
-            "not a name for a snapshot: 1 to 255 bytes, no '/', not beginning with '.' or '@'".to_string(),
-        ),
-        Error::ReadOnly => (Code::ReadOnly, "the store takes no changes".to_string()),
-        Error::NoSpace => (Code::NoSpace, "the store is full".to_string()),
-        Error::LimitReached => (Code::NoSpace, "a limit of the store is reached".to_string()),
-        Error::Busy => (Code::Busy, "in use".to_string()),
-        Error::NotPermitted | Error::AccessDenied => (Code::Denied, "not allowed".to_string()),
-        Error::Io(what) => (Code::Io, what.clone()),
-        other => (Code::Other, other.to_string()),
-    };
-    Failure::new(code, format!("{}: {what}", store.display()))
 }
 
 fn report(volume: &Volume, depth: Depth) -> Result<CheckReport, VolumeError> {
@@ -463,15 +281,15 @@ struct Open {
 }
 
 impl Open {
-    fn find(&self, name: &str) -> Result<SnapshotInfo, Failure> {
-        let found = self.fs.volume().find_snapshot(LineId::MAIN, name.as_bytes());
+    fn find(&self, name: &[u8]) -> Result<SnapshotInfo, Failure> {
+        let found = self.fs.volume().find_snapshot(LineId::MAIN, name);
         found.map(|s| listed(&s)).ok_or_else(|| told(&self.store, &Error::NotFound))
     }
 }
 
 fn listed(s: &volume::SnapshotInfo) -> SnapshotInfo {
     SnapshotInfo {
-        name: String::from_utf8_lossy(&s.name).into_owned(),
+        name: s.name.clone(),
         id: s.id.0,
         created: Timestamp { secs: s.created.0, nanos: s.created.1 },
         referenced: s.referenced,
@@ -485,9 +303,9 @@ impl Engine for Open {
         self.fs.clone()
     }
 
-    fn standalone(&self, name: &str) -> Result<Arc<dyn Operations>, Failure> {
-        let found = self.fs.standalone(name.as_bytes());
-        found.map(|s| s as Arc<dyn Operations>).map_err(|e| told(Path::new(name), &e))
+    fn standalone(&self, name: &[u8]) -> Result<Arc<dyn Operations>, Failure> {
+        let found = self.fs.standalone(name);
+        found.map(|s| s as Arc<dyn Operations>).map_err(|e| told_name(name, &e))
     }
 
     fn set_kernel(&self, kernel: KernelRef) {
@@ -498,22 +316,20 @@ impl Engine for Open {
         Ok(self.fs.snapshots().iter().map(listed).collect())
     }
 
-    fn create(&self, name: &str) -> Result<SnapshotInfo, Failure> {
-        self.fs
-            .create_snapshot(name.as_bytes(), SnapshotCreator::User)
-            .map_err(|e| told(Path::new(name), &e))?;
+    fn create(&self, name: &[u8]) -> Result<SnapshotInfo, Failure> {
+        self.fs.create_snapshot(name, SnapshotCreator::User).map_err(|e| told_name(name, &e))?;
         self.find(name)
     }
 
-    fn rename(&self, name: &str, new_name: &str) -> Result<(), Failure> {
-        self.fs.rename_snapshot(name.as_bytes(), new_name.as_bytes()).map_err(|e| {
+    fn rename(&self, name: &[u8], new_name: &[u8]) -> Result<(), Failure> {
+        self.fs.rename_snapshot(name, new_name).map_err(|e| {
             let about = if e == Error::NotFound { name } else { new_name };
-            told(Path::new(about), &e)
+            told_name(about, &e)
         })
     }
 
-    fn delete(&self, name: &str) -> Result<(), Failure> {
-        self.fs.delete_snapshot(name.as_bytes()).map_err(|e| told(Path::new(name), &e))
+    fn delete(&self, name: &[u8]) -> Result<(), Failure> {
+        self.fs.delete_snapshot(name).map_err(|e| told_name(name, &e))
     }
 
     fn check(&self, depth: Depth) -> Result<CheckReport, Failure> {
@@ -536,8 +352,7 @@ impl Engine for Open {
             (Some(why), None) => format!("read-only: {why}"),
             (None, None) => "ok".to_string(),
         };
-        json!({
-            "store": place.path.as_ref().unwrap_or(&self.store),
+        let mut status = json!({
             "store_covered": place.covered,
             "state": state,
             "snapshots": volume.snapshot_count(LineId::MAIN),
@@ -559,19 +374,20 @@ impl Engine for Open {
             "device_writes": io.writes,
             "device_written_bytes": io.written_bytes,
             "device_flushes": io.flushes,
-        })
+        });
+        names::put(&mut status, "store", place.path.as_ref().unwrap_or(&self.store));
+        status
     }
 
-    fn store_id(&self) -> Option<(u64, u64)> {
-        self.fs.volume().place().id.map(|id| (id.device, id.inode))
+    fn store_id(&self) -> Option<StoreId> {
+        self.fs.volume().place().id.map(|id| StoreId(id.device, id.inode))
     }
 
     fn info(&self) -> Value {
         let volume = self.fs.volume();
         let (space, place) = (volume.space(), volume.place());
         let uuid: String = volume.uuid().iter().map(|b| format!("{b:02x}")).collect();
-        json!({
-            "store": place.path.as_ref().unwrap_or(&self.store),
+        let mut info = json!({
             "uuid": uuid,
             "format_version": crate::format::superblock::VERSION,
             "metadata_copies": volume.metadata_copies() as u8,
@@ -580,7 +396,9 @@ impl Engine for Open {
             "total_bytes": space.total,
             "used_bytes": space.used,
             "free_bytes": space.free,
-        })
+        });
+        names::put(&mut info, "store", place.path.as_ref().unwrap_or(&self.store));
+        info
     }
 
     fn close(&self) -> Result<(), Failure> {
@@ -610,6 +428,8 @@ fn still_whole(volume: &Volume, store: &Path) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::MAKING;
+    use crate::format::Copies;
 
     fn place(name: &str) -> PathBuf {
         let dir = std::env::temp_dir().join(format!("snapfs-builtin-{}-{name}", std::process::id()));
@@ -627,7 +447,7 @@ mod tests {
         let opened = open_volume(&dir, Access::Mount, 1 << 20).expect("it is untouched");
         let uuid = opened.volume.uuid();
         drop(opened);
-        make(&dir, STORE_BYTES_DEFAULT, Copies::One, Old::Stays).unwrap();
+        make(&dir, &New { copies: Copies::One, ..New::default() }, Old::Stays).unwrap();
         assert_eq!(open_volume(&dir, Access::Mount, 1 << 20).unwrap().volume.uuid(), uuid, "it stays");
         std::fs::remove_dir_all(&dir).unwrap();
     }

@@ -3,10 +3,10 @@
 //! Invariant: whatever ends it, the store is closed after the last request and before the registry forgets the daemon,
 //! so that who waits for the record to go (`snapfs umount`) knows that the store is free.
 
-use super::builtin::no_thread;
 use super::engine::{Backend, Engine};
 use super::options::Parsed;
-use super::points::Points;
+use super::points::{GRACE, Points};
+use super::refusal::no_thread;
 use crate::ctl::{Code, Failure, Server};
 use crate::fuse::{Mounted, Unmounter};
 use crate::sys::process;
@@ -14,10 +14,6 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
-use std::time::Duration;
-
-/// How long open files may go on working after SIGTERM took the mount out of sight.
-pub(super) const GRACE: Duration = Duration::from_secs(5);
 
 /// Descriptors without which a mount would fail at one request or another.
 const OPEN_FILES_MIN: u64 = 64;
@@ -87,6 +83,8 @@ fn mount_and_wait(
 ) -> Result<Option<Server>, Failure> {
     let failed = |message: String| Failure::new(Code::Other, message);
     let store = fs::canonicalize(job.store).unwrap_or_else(|_| job.store.to_path_buf());
+    let points =
+        Points::new(engine.clone(), store).map_err(|e| failed(format!("{}: {e}", job.store.display())))?;
     let operations = match &job.options.snapshot {
         Some(name) => engine.standalone(name)?,
         None => engine.operations(),
@@ -95,7 +93,6 @@ fn mount_and_wait(
     if job.options.snapshot.is_none() {
         engine.set_kernel(mounted.kernel());
     }
-    let points = Points::new(engine.clone(), store);
     let mut server = points.register(&mounted, &job.options);
     // The working directory would keep the file system that we were started in busy.
     if let Err(e) = std::env::set_current_dir("/") {

@@ -4,13 +4,16 @@
 //! ([`super::run`]), so that the commands can be tried over a file system in memory as well.
 
 use crate::check::Depth;
-use crate::ctl::{Code, Failure};
+use crate::ctl::{Code, Failure, StoreId, names};
 use crate::format::{Compression, Copies};
+use crate::fs::SNAPDIR_NAME;
 pub use crate::fs::{AtimeMode, AtimeOptions};
 use crate::ops::{KernelRef, Operations, Timestamp};
 use crate::repair::{Mode, Repair};
 use crate::salvage::{Listener, Summary, Wanted};
 use serde_json::Value;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,6 +85,8 @@ pub struct StoreOptions {
     pub snapdir: SnapdirMode,
     /// `.snapshots` is in every directory, not in the root alone.
     pub snapdir_everywhere: bool,
+    /// Its name in the place of `.snapshots`: what can name a file.
+    pub snapdir_name: Vec<u8>,
     /// Access times.
     pub atime: AtimeOptions,
     /// The kernel collects writes (`cache=writeback`): sizes and times of open files are its.
@@ -97,6 +102,7 @@ impl Default for StoreOptions {
             commit_interval: Duration::from_secs(5),
             snapdir: SnapdirMode::Hidden,
             snapdir_everywhere: true,
+            snapdir_name: SNAPDIR_NAME.to_vec(),
             atime: AtimeOptions { mode: AtimeMode::Never, directories: true },
             writeback_cache: false,
         }
@@ -119,8 +125,8 @@ pub struct InitOptions {
 /// One snapshot in a listing. Sizes are counters, in bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SnapshotInfo {
-    /// Its name.
-    pub name: String,
+    /// Its name: any bytes.
+    pub name: Vec<u8>,
     /// Its number, never reused.
     pub id: u64,
     /// Its point in time.
@@ -172,7 +178,8 @@ pub trait Engine: Send + Sync {
     /// The file system in it.
     fn operations(&self) -> Arc<dyn Operations>;
     /// One snapshot as a file system of its own; it cannot be deleted before that is dropped.
-    fn standalone(&self, name: &str) -> Result<Arc<dyn Operations>, Failure> {
+    fn standalone(&self, name: &[u8]) -> Result<Arc<dyn Operations>, Failure> {
+        let name = names::shown(OsStr::from_bytes(name));
         Err(Failure::new(Code::NotFound, format!("{name}: no such snapshot")))
     }
     /// Tells it the way back to the kernel, once it is mounted.
@@ -180,11 +187,11 @@ pub trait Engine: Send + Sync {
     /// All snapshots, oldest first.
     fn snapshots(&self) -> Result<Vec<SnapshotInfo>, Failure>;
     /// Makes a snapshot; it is durable when this returns.
-    fn create(&self, name: &str) -> Result<SnapshotInfo, Failure>;
+    fn create(&self, name: &[u8]) -> Result<SnapshotInfo, Failure>;
     /// Renames a snapshot.
-    fn rename(&self, name: &str, new_name: &str) -> Result<(), Failure>;
+    fn rename(&self, name: &[u8], new_name: &[u8]) -> Result<(), Failure>;
     /// Deletes a snapshot; the space comes back in the background.
-    fn delete(&self, name: &str) -> Result<(), Failure>;
+    fn delete(&self, name: &[u8]) -> Result<(), Failure>;
     /// Proves the invariants of the newest committed state, while everything goes on.
     fn check(&self, depth: Depth) -> Result<CheckReport, Failure>;
     /// Reads every block in the background and heals what has a second copy. Says how the scrub stands: an object.
@@ -193,8 +200,8 @@ pub trait Engine: Send + Sync {
     }
     /// How it is doing now: an object.
     fn status(&self) -> Value;
-    /// Device and inode number of the store, by which it is known wherever it is moved.
-    fn store_id(&self) -> Option<(u64, u64)> {
+    /// Which file, directory or device the store is, by which it is known wherever it is moved. None: what is at its path.
+    fn store_id(&self) -> Option<StoreId> {
         None
     }
     /// What kind of store it is: an object.

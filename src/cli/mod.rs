@@ -9,111 +9,27 @@ mod background;
 mod builtin;
 mod daemon;
 pub mod engine;
+mod hold;
+mod limit;
+mod making;
 mod mount;
 mod offline;
 mod options;
 mod output;
 mod points;
+mod program;
 mod properties;
+mod property;
+mod refusal;
 mod rescue;
 mod scrub;
 mod scrubber;
 mod snapshots;
 mod stores;
 mod umount;
+mod usage;
 mod wire;
 
 pub use builtin::Builtin;
-
-use crate::ctl::{Code, Failure};
-use args::{Cli, Style, Verb};
-use clap::Parser;
-use engine::Backend;
-use std::ffi::OsString;
-
-const FAILED: u8 = 1;
-const USAGE: u8 = 2;
-const DAMAGED: u8 = 3;
-/// "mount failure" of mount(8).
-const HELPER_FAILED: u8 = 32;
-
-/// Marks a failure as wrong usage; only `mount` finds such after parsing.
-const USAGE_MARK: &str = "usage: ";
-
-fn usage(message: &str) -> Failure {
-    Failure::new(Code::Invalid, format!("{USAGE_MARK}{message}"))
-}
-
-/// Reads the text after `-o` as `mount` does: what is wrong with it, if anything. For the fuzz targets.
-pub fn read_mount_options(text: &str) -> Result<(), String> {
-    options::parse(&[text.to_string()], false).map(drop)
-}
-
-/// Runs a command; `args` starts with the name of the program. Returns its exit code.
-pub fn run(backend: &dyn Backend, args: Vec<OsString>) -> u8 {
-    if let Some(code) = crate::fuse::run_flusher(&args) {
-        return code;
-    }
-    let (style, args) = args::normalise(args);
-    if style == Style::FakeHelper {
-        return 0;
-    }
-    let failed = if style == Style::Helper { HELPER_FAILED } else { FAILED };
-    let cli = match Cli::try_parse_from(args) {
-        Ok(cli) => cli,
-        Err(e) => {
-            let _ = e.print(); // a reader that went away is success
-            let wrong = if style == Style::Helper { HELPER_FAILED } else { USAGE };
-            return if e.use_stderr() { wrong } else { 0 };
-        }
-    };
-    crate::sys::process::keep_files_private();
-    crate::sys::process::take_what_limits_allow();
-    start_log(&cli.verb);
-    match dispatch(backend, &cli.verb) {
-        Ok(()) => 0,
-        Err(f) => {
-            let wrong_usage = f.message.strip_prefix(USAGE_MARK);
-            let message = wrong_usage.unwrap_or(&f.message);
-            if !message.is_empty() {
-                eprintln!("snapfs: {message}");
-            }
-            match f.code {
-                _ if style == Style::Helper => failed,
-                Code::Damaged => DAMAGED,
-                _ if wrong_usage.is_some() => USAGE,
-                _ => failed,
-            }
-        }
-    }
-}
-
-fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<(), Failure> {
-    match verb {
-        Verb::Init(a) => stores::init(backend, a),
-        Verb::Mount(a) => mount::run(backend, a),
-        Verb::Umount(a) => umount::run(a),
-        Verb::Create(a) => snapshots::create(a),
-        Verb::List(a) => snapshots::list(backend, a),
-        Verb::Rename(a) => snapshots::rename(a),
-        Verb::Delete(a) => snapshots::delete(a),
-        Verb::Set(a) => properties::set(a),
-        Verb::Get(a) => properties::get(a),
-        Verb::Status(a) => stores::status(a),
-        Verb::Info(a) => stores::info(backend, a),
-        Verb::Check(a) if a.repair => rescue::repair(backend, a),
-        Verb::Check(a) => stores::check(backend, a),
-        Verb::Salvage(a) => rescue::salvage(backend, a),
-        Verb::Scrub(a) => scrub::run(backend, a),
-    }
-}
-
-/// Messages go to standard error; `SNAPFS_LOG` sets what is told, as `RUST_LOG` does elsewhere.
-fn start_log(verb: &Verb) {
-    let verbose = matches!(verb, Verb::Mount(a) if a.verbose);
-    // The protocol crate tells of replies to requests that were interrupted meanwhile, which is no error.
-    let default = if verbose { "info,fuser=warn" } else { "warn,fuser=off" };
-    let env = env_logger::Env::new().filter_or("SNAPFS_LOG", default);
-    // Fails when a test in this process has set one up before.
-    let _ = env_logger::Builder::from_env(env).try_init();
-}
+pub use options::read_mount_options;
+pub use program::run;

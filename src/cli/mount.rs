@@ -7,12 +7,14 @@ use super::args::MountArgs;
 use super::daemon::{self, Job};
 use super::engine::Backend;
 use super::{options, output, usage};
-use crate::ctl::{Client, Code, Failure, registry};
+use crate::ctl::{Client, Code, Failure, Record, names, registry};
 use crate::fuse;
 use crate::sys::process;
 use serde_json::json;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -23,18 +25,29 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 pub(super) fn run(backend: &dyn Backend, args: &MountArgs) -> Result<(), Failure> {
     let mut lists = args.options.clone();
+    lists.extend(args.read_only.then(|| "ro".into()));
     lists.extend(args.snapshot.iter().map(|name| options::option("snapshot", name)));
-    let mut parsed = options::parse(&lists, args.sloppy).map_err(|message| usage(&message))?;
+    if options::is_remount(&lists) {
+        return remount(args, &lists);
+    }
+    let mut parsed = options::parse(&lists, args.sloppy).map_err(|message| usage::wrong(&message))?;
     if parsed.mount.source == "snapfs" {
-        let of = parsed.snapshot.as_ref().map_or(String::new(), |name| format!("@{name}"));
-        parsed.mount.source = format!("{}{of}", args.store.display());
+        parsed.mount.source = args.store.clone().into();
+        if let Some(name) = &parsed.snapshot {
+            parsed.mount.source.push("@");
+            parsed.mount.source.push(OsStr::from_bytes(name));
+        }
         lists.push(options::option("fsname", &parsed.mount.source));
     }
-    if parsed.snapshot.is_some()
-        && !args.background_child
-        && let Some(daemon) = registry::find_store(&args.store)
+    if !args.background_child
+        && let Some(daemon) = Client::of_store(&args.store)?
     {
-        return ask_daemon(Client::of(daemon), args, &lists);
+        if parsed.snapshot.is_some() {
+            return ask_daemon(&daemon, args, &lists);
+        }
+        if daemon.record().snapshot.is_none() {
+            return second_place(&daemon, args, &lists);
+        }
     }
     if !args.foreground && !args.background_child {
         return start_in_background(args);
@@ -48,11 +61,13 @@ pub(super) fn run(backend: &dyn Backend, args: &MountArgs) -> Result<(), Failure
 }
 
 /// The store is open already: its daemon mounts the snapshot.
-fn ask_daemon(daemon: Client, args: &MountArgs, lists: &[String]) -> Result<(), Failure> {
+fn ask_daemon(daemon: &Client, args: &MountArgs, lists: &[OsString]) -> Result<(), Failure> {
     let failed = |message: String| Failure::new(Code::Other, message);
     super::apart::check(&args.store, &args.point).map_err(failed)?;
     let point = fuse::check_point(&args.point).map_err(failed)?;
-    let request = json!({"point": point, "options": lists});
+    let mut request = json!({});
+    names::put(&mut request, "point", &point);
+    names::put_list(&mut request, "options", lists);
     let answer = daemon.call("mount", request, &mut |_| {})?;
     if !fuse::mounts::at(&point).is_ok_and(|m| m.is_some()) {
         let pid = daemon.record().pid;
@@ -72,15 +87,73 @@ fn ask_daemon(daemon: Client, args: &MountArgs, lists: &[String]) -> Result<(), 
     Ok(())
 }
 
+/// The flags of `mount(2)` that a mount has with these options besides its own; a failure if they ask for more than flags.
+fn flags_with(daemon: &Client, options: &[OsString], args: &MountArgs) -> Result<u64, Failure> {
+    let mut request = json!({"sloppy": args.sloppy});
+    names::put_list(&mut request, "options", options);
+    let answer = daemon.call("options", request, &mut |_| {})?;
+    let unclear = || Failure::new(Code::Version, "the daemon's answer cannot be understood");
+    answer["flags"].as_u64().ok_or_else(unclear)
+}
+
+fn remount(args: &MountArgs, lists: &[OsString]) -> Result<(), Failure> {
+    let shown = args.point.display();
+    let daemon = Client::connect(&args.point)?;
+    let flags = flags_with(&daemon, lists, args)
+        .map_err(|f| Failure::new(f.code, format!("{shown}: {}", f.message)))?;
+    fuse::remount(&args.point, flags)
+        .map_err(|e| Failure::new(Code::Other, format!("cannot remount {shown}: {e}")))
+}
+
+/// The live tree is mounted already: it is shown at this place too. Only root can do that.
+fn second_place(daemon: &Client, args: &MountArgs, lists: &[OsString]) -> Result<(), Failure> {
+    let (store, point) = (args.store.display(), fuse::check_point(&args.point));
+    let point = point.map_err(|message| Failure::new(Code::Other, message))?;
+    let Record { pid, mountpoint, device, .. } = daemon.record();
+    let first = mountpoint.display();
+    let busy = |what: String| {
+        let by = format!("the store is in use by process {pid}, which serves it at {first}");
+        Err(Failure::new(Code::Busy, format!("{store}: {by}{what}")))
+    };
+    if !fuse::mounts::at(mountpoint).is_ok_and(|m| m.is_some_and(|m| m.device == *device)) {
+        return busy(" in another mount namespace, or under another mount".into());
+    }
+    if process::effective_uid() != 0 {
+        return busy(format!("; root can have it here too: mount --bind {first} {}", point.display()));
+    }
+    let flags = match flags_with(daemon, lists, args) {
+        Err(f) if f.code == Code::Invalid => {
+            return busy(format!(", and its options are those of all places: {f}"));
+        }
+        flags => flags?,
+    };
+    let failed = |e: io::Error| format!("cannot show {first} at {}: {e}", point.display());
+    fuse::bind(mountpoint, &point, flags).map_err(|e| Failure::new(Code::Other, failed(e)))?;
+    if args.json.json {
+        let mut answer = json!({"pid": pid});
+        names::put(&mut answer, "store", &args.store);
+        names::put(&mut answer, "mountpoint", &point);
+        names::put(&mut answer, "bind_of", mountpoint);
+        output::print_json(&answer).map_err(|e| Failure::new(Code::Other, e))?;
+    }
+    while args.foreground && fuse::mounts::at(&point).is_ok_and(|m| m.is_some_and(|m| m.device == *device)) {
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    Ok(())
+}
+
 fn start_in_background(args: &MountArgs) -> Result<(), Failure> {
     let failed = |e: std::io::Error| Failure::new(Code::Other, format!("cannot start the daemon: {e}"));
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
-    command.args(["mount", "--background-child"]);
+    command.args(["mount", "-B"]);
     for options in &args.options {
         command.arg("-o").arg(options);
     }
+    if args.read_only {
+        command.arg("-r");
+    }
     if let Some(name) = &args.snapshot {
-        command.arg(format!("--snapshot={name}"));
+        command.arg("--snapshot").arg(name);
     }
     if let Some(log) = &args.log {
         command.arg("--log").arg(log);
@@ -99,7 +172,9 @@ fn start_in_background(args: &MountArgs) -> Result<(), Failure> {
     }
     if said.trim_end() == READY {
         if args.json.json {
-            let answer = json!({"store": args.store, "mountpoint": args.point, "pid": child.id()});
+            let mut answer = json!({"pid": child.id()});
+            names::put(&mut answer, "store", &args.store);
+            names::put(&mut answer, "mountpoint", &args.point);
             output::print_json(&answer).map_err(|e| Failure::new(Code::Other, e))?;
         }
         return Ok(());

@@ -2,8 +2,9 @@
 //!
 //! A repair holds the store for itself alone. Whoever only reads makes no file and leaves no trace in it.
 
-use super::builtin::{io, limited, lock, probe, told_volume};
 use super::engine::CheckReport;
+use super::hold::{lock, probe};
+use super::refusal::{io, limited, told_volume};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure};
 use crate::device::lock::{LockMode, StoreLock};

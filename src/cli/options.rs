@@ -3,7 +3,11 @@
 //! Everything unknown is an error that names it, unless `-s` (sloppy) asks to let it pass. A later option wins.
 
 use super::engine::{Access, AtimeMode, SnapdirMode, StoreOptions};
+use crate::ctl::names;
 use crate::fuse;
+use crate::limits::NAME_BYTES_MAX;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::Duration;
 
 /// Options of a mount, taken apart.
@@ -14,7 +18,9 @@ pub(super) struct Parsed {
     /// Those of the store.
     pub(super) store: StoreOptions,
     /// The snapshot to mount instead of the live tree.
-    pub(super) snapshot: Option<String>,
+    pub(super) snapshot: Option<Vec<u8>>,
+    /// The mount that is there gets other flags.
+    pub(super) remount: bool,
     /// A word said which reads change access times.
     atime_is_chosen: bool,
 }
@@ -63,16 +69,18 @@ const IGNORED: [&str; 24] = [
 /// The same, with something behind.
 const IGNORED_PREFIXES: [&str; 5] = ["x-", "X-", "comment=", "uhelper=", "helper="];
 
+/// What the kernel shows of a mount, and mount(8) passes on when that is mounted anew with other flags.
+const SHOWN_PREFIXES: [&[u8]; 5] = [b"user_id=", b"group_id=", b"rootmode=", b"max_read=", b"blksize="];
+
+/// True if the mount that is there gets other flags.
+pub(super) fn is_remount(lists: &[OsString]) -> bool {
+    lists.iter().any(|list| split(list).iter().any(|word| word == b"remount"))
+}
+
 /// Reads the values of all `-o`, in order.
-pub(super) fn parse(lists: &[String], sloppy: bool) -> Result<Parsed, String> {
+pub(super) fn parse(lists: &[OsString], sloppy: bool) -> Result<Parsed, String> {
     let mut parsed = Parsed::default();
-    for word in lists.iter().flat_map(|list| split(list)).filter(|w| !w.is_empty()) {
-        match apply(&mut parsed, &word)? {
-            Known::Yes => {}
-            Known::No if sloppy => log::debug!("option {word} is ignored"),
-            Known::No => return Err(format!("unknown mount option '{word}'; see snapfs mount --help")),
-        }
-    }
+    apply_all(&mut parsed, lists.iter().flat_map(|list| split(list)), sloppy)?;
     if parsed.mount.nodiratime && !parsed.atime_is_chosen {
         parsed.set_atime(AtimeMode::Relative); // who leaves directories out wants the rest
     }
@@ -83,12 +91,94 @@ pub(super) fn parse(lists: &[String], sloppy: bool) -> Result<Parsed, String> {
     Ok(parsed)
 }
 
+/// Reads the text after `-o` as `mount` does: what is wrong with it, if anything. For the fuzz targets.
+pub fn read_mount_options(text: &str) -> Result<(), String> {
+    parse(&[text.into()], false).map(drop)
+}
+
+/// What a mount with options `now` is like with these in addition: flags of the kernel alone may become others, by a
+/// remount or at a second place. The error is a sentence that names what may not.
+pub(super) fn parse_change(now: &Parsed, lists: &[OsString], sloppy: bool) -> Result<Parsed, String> {
+    let mut new = now.clone();
+    let is_shown = |word: &[u8]| SHOWN_PREFIXES.iter().any(|prefix| word.starts_with(prefix));
+    let words = lists.iter().flat_map(|list| split(list)).filter(|word| !is_shown(word));
+    apply_all(&mut new, words, sloppy)?;
+    let same = [
+        ("commit", now.store.commit_interval == new.store.commit_interval),
+        ("cache", now.mount.writeback_cache == new.mount.writeback_cache),
+        ("cache_size", now.store.cache_bytes == new.store.cache_bytes),
+        ("dirty_size", now.store.dirty_bytes == new.store.dirty_bytes),
+        ("threads", now.mount.threads == new.mount.threads),
+        ("snapdir", now.store.snapdir == new.store.snapdir),
+        ("snapdir_everywhere", now.store.snapdir_everywhere == new.store.snapdir_everywhere),
+        ("snapdir_name", now.store.snapdir_name == new.store.snapdir_name),
+        ("atime", now.store.atime == new.store.atime),
+        ("snapshot", now.snapshot == new.snapshot),
+        ("fsname", now.mount.source == new.mount.source || !new.remount), // of a second place it is the same
+        ("subtype", now.mount.subtype == new.mount.subtype),
+        ("allow_other", now.mount.allow_other || !new.mount.allow_other),
+        ("rw", now.store.access.writes() || new.mount.read_only),
+    ];
+    let changed: Vec<&str> = same.iter().filter(|(_, same)| !same).map(|(key, _)| *key).collect();
+    if changed.is_empty() {
+        return Ok(new);
+    }
+    Err(format!("cannot change while it is mounted: {}; unmount it, and mount it anew", changed.join(", ")))
+}
+
+fn apply_all(parsed: &mut Parsed, words: impl Iterator<Item = Vec<u8>>, sloppy: bool) -> Result<(), String> {
+    for word in words {
+        match apply(parsed, &word)? {
+            Known::Yes => {}
+            Known::No if sloppy => log::debug!("option {} is ignored", shown(&word)),
+            Known::No => {
+                return Err(format!("unknown mount option '{}'; see snapfs mount --help", shown(&word)));
+            }
+        }
+    }
+    Ok(())
+}
+
 enum Known {
     Yes,
     No,
 }
 
-fn apply(parsed: &mut Parsed, word: &str) -> Result<Known, String> {
+fn shown(word: &[u8]) -> String {
+    names::shown(OsStr::from_bytes(word))
+}
+
+fn apply(parsed: &mut Parsed, word: &[u8]) -> Result<Known, String> {
+    let equals = word.iter().position(|&byte| byte == b'=').unwrap_or(word.len());
+    let (key, value) = (&word[..equals], word.get(equals + 1..).unwrap_or_default());
+    match key {
+        b"snapshot" | b"fsname" if value.is_empty() => {
+            return Err(format!(
+                "{}= needs a {}",
+                shown(key),
+                if key == b"fsname" { "text" } else { "name" }
+            ));
+        }
+        b"snapshot" => parsed.snapshot = Some(value.to_vec()),
+        b"fsname" => parsed.mount.source = OsString::from_vec(value.to_vec()),
+        b"snapdir_name" if !is_file_name(value) => {
+            let what = "is a name of 1 to 255 bytes, without '/', and neither '.' nor '..'";
+            return Err(format!("{}: snapdir_name {what}", shown(word)));
+        }
+        b"snapdir_name" => parsed.store.snapdir_name = value.to_vec(),
+        _ => return apply_text(parsed, word),
+    }
+    Ok(Known::Yes)
+}
+
+fn is_file_name(name: &[u8]) -> bool {
+    let fits = (1..=NAME_BYTES_MAX).contains(&name.len());
+    fits && !name.contains(&b'/') && !name.contains(&0) && name != b"." && name != b".."
+}
+
+/// All options that are text.
+fn apply_text(parsed: &mut Parsed, word: &[u8]) -> Result<Known, String> {
+    let Ok(word) = std::str::from_utf8(word) else { return Ok(Known::No) };
     if let Some((key, value)) = word.split_once('=')
         && let Known::Yes = apply_value(parsed, key, value)?
     {
@@ -96,6 +186,7 @@ fn apply(parsed: &mut Parsed, word: &str) -> Result<Known, String> {
     }
     let m = &mut parsed.mount;
     match word {
+        "remount" => parsed.remount = true,
         "ro" => m.read_only = true,
         "rw" => m.read_only = false,
         "allow_other" => m.allow_other = true,
@@ -122,9 +213,6 @@ fn apply(parsed: &mut Parsed, word: &str) -> Result<Known, String> {
 }
 
 fn apply_value(parsed: &mut Parsed, key: &str, value: &str) -> Result<Known, String> {
-    if (key, value) == ("snapshot", "") {
-        return Err("snapshot= needs a name".to_string());
-    }
     let (m, s) = (&mut parsed.mount, &mut parsed.store);
     let one_of = |choices: &str| Err(format!("{key}={value}: {key} is one of {choices}"));
     match (key, value) {
@@ -141,8 +229,6 @@ fn apply_value(parsed: &mut Parsed, key: &str, value: &str) -> Result<Known, Str
         ("cache_size", _) => s.cache_bytes = number(key, value, 8, 1 << 20)? << 20,
         ("dirty_size", _) => s.dirty_bytes = number(key, value, 4, 1 << 16)? << 20,
         ("threads", _) => m.threads = number(key, value, 2, 64)? as usize,
-        ("snapshot", _) => parsed.snapshot = Some(value.to_string()),
-        ("fsname", _) => m.source = value.to_string(),
         ("subtype", _) => m.subtype = value.to_string(),
         _ => return Ok(Known::No),
     }
@@ -157,21 +243,29 @@ fn number(key: &str, value: &str, min: u64, max: u64) -> Result<u64, String> {
 }
 
 /// One option as it is written in a list, whatever its value has in it.
-pub(super) fn option(key: &str, value: &str) -> String {
-    format!("{key}={}", value.replace('\\', "\\\\").replace(',', "\\,"))
+pub(super) fn option(key: &str, value: &OsStr) -> OsString {
+    let mut word = format!("{key}=").into_bytes();
+    for &byte in value.as_bytes() {
+        if matches!(byte, b'\\' | b',') {
+            word.push(b'\\');
+        }
+        word.push(byte);
+    }
+    OsString::from_vec(word)
 }
 
-/// Splits at commas; a backslash takes the next character as it is (`fsname=a\,b`).
-fn split(list: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    let mut rest = list.chars();
-    while let Some(c) = rest.next() {
-        match c {
-            ',' => words.push(String::new()),
-            '\\' => words.last_mut().into_iter().for_each(|w| w.push(rest.next().unwrap_or('\\'))),
-            _ => words.last_mut().into_iter().for_each(|w| w.push(c)),
+/// Splits at commas; a backslash takes the next character as it is (`fsname=a\,b`). Empty words are none.
+fn split(list: &OsStr) -> Vec<Vec<u8>> {
+    let mut words = vec![Vec::new()];
+    let mut rest = list.as_bytes().iter();
+    while let Some(&byte) = rest.next() {
+        match byte {
+            b',' => words.push(Vec::new()),
+            b'\\' => words.last_mut().into_iter().for_each(|w| w.push(*rest.next().unwrap_or(&b'\\'))),
+            _ => words.last_mut().into_iter().for_each(|w| w.push(byte)),
         }
     }
+    words.retain(|w| !w.is_empty());
     words
 }
 
@@ -180,7 +274,7 @@ mod tests {
     use super::*;
 
     fn ok(list: &str) -> Parsed {
-        parse(&[list.to_string()], false).expect(list)
+        parse(&[list.into()], false).expect(list)
     }
 
     #[test]
@@ -210,9 +304,14 @@ mod tests {
             assert_eq!((p.store.atime.mode, p.mount.noatime), (mode, mode == AtimeMode::Never), "{words}");
             assert_eq!(p.store.atime.directories, !words.contains("nodiratime"));
         }
-        let p = ok(&format!("rw,{},rw", option("snapshot", "a,b\\")));
-        assert_eq!((p.snapshot.as_deref(), p.store.access), (Some("a,b\\"), Access::MountReadOnly));
-        assert!(p.mount.read_only);
+        for name in [&b"a,b\\"[..], b"s\xff,"] {
+            let mut list = OsString::from("rw,");
+            list.push(option("snapshot", OsStr::from_bytes(name)));
+            list.push(",rw");
+            let p = parse(&[list], false).expect("it is an option");
+            assert_eq!((p.snapshot.as_deref(), p.store.access), (Some(name), Access::MountReadOnly));
+            assert!(p.mount.read_only);
+        }
         assert_eq!(ok("fsname=/a\\,b\\\\c,threads=8").mount.source, "/a,b\\c");
     }
 
@@ -222,12 +321,57 @@ mod tests {
     }
 
     #[test]
+    fn what_the_kernel_alone_has_may_change() {
+        let base = ok("commit=30,relatime,allow_other,noexec");
+        let change = |list: &str| parse_change(&base, &[list.into()], false);
+        for list in
+            ["remount,ro", "remount,exec,suid,dev", "remount,rw,commit=30,relatime,user_id=0,group_id=0", ""]
+        {
+            assert!(change(list).is_ok(), "{list}");
+        }
+        assert!(change("remount,ro").is_ok_and(|p| p.remount && p.mount.read_only && !p.mount.exec));
+        for (list, key) in [
+            ("remount,commit=5", "commit"),
+            ("remount,noatime", "atime"),
+            ("remount,ro,cache=writeback", "cache"),
+            ("remount,snapdir_name=x", "snapdir_name"),
+            ("remount,snapshot=a", "snapshot"),
+        ] {
+            assert!(change(list).is_err_and(|e| e.contains(&format!(": {key};"))), "{list}");
+        }
+        assert!(change("remount,fly").is_err_and(|e| e.contains("'fly'")));
+        assert!(is_remount(&["ro".into(), "rw,remount".into()]) && !is_remount(&["fsname=remount".into()]));
+        let read_only = ok("ro");
+        assert!(parse_change(&read_only, &["remount,rw".into()], false).is_err_and(|e| e.contains(": rw;")));
+        assert!(parse_change(&read_only, &["remount".into()], false).is_ok());
+    }
+
+    #[test]
     fn the_unknown_is_named() {
-        for wrong in ["fly", "snapshot=", "clone=b", "cache=odd", "threads=1", "commit=x", "cache_size=0"] {
-            let error = parse(&[wrong.to_string()], false).err().unwrap_or_default();
+        for wrong in [
+            "fly",
+            "snapshot=",
+            "fsname=",
+            "fsname",
+            "snapdir_name=",
+            "snapdir_name=a/b",
+            "snapdir_name=..",
+            "clone=b",
+            "cache=odd",
+            "threads=1",
+            "commit=x",
+            "cache_size=0",
+        ] {
+            let error = parse(&[wrong.into()], false).err().unwrap_or_default();
             assert!(error.contains(wrong), "{error}");
         }
-        assert!(parse(&["fly".to_string()], true).is_ok());
-        assert!(parse(&["cache=odd".to_string()], true).is_err(), "sloppy is for unknown words");
+        let bytes = |b: &[u8]| parse(&[OsString::from_vec(b.to_vec())], false);
+        assert_eq!(
+            bytes(b"fly\xff").err().as_deref(),
+            Some("unknown mount option 'fly\\xff'; see snapfs mount --help")
+        );
+        assert_eq!(bytes(b"fsname=\xff").map(|p| p.mount.source.into_vec()), Ok(b"\xff".to_vec()));
+        assert!(parse(&["fly".into()], true).is_ok());
+        assert!(parse(&["cache=odd".into()], true).is_err(), "sloppy is for unknown words");
     }
 }

@@ -2,10 +2,13 @@
 
 use super::engine::SnapshotInfo;
 use crate::clock;
+use crate::ctl::names;
 use crate::ops::Timestamp;
 use crate::sys::process::local_time;
 use serde_json::{Value, json};
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// Writes to standard output.
 pub(super) fn print(text: &str) -> Result<(), String> {
@@ -72,14 +75,16 @@ pub(super) fn rfc3339(t: Timestamp) -> String {
     }
 }
 
-/// Seconds since 1970 as people here read it.
+/// A time as people here read it, to the second: local, with its distance from UTC. `@` and this picks a snapshot.
 pub(super) fn local(t: Timestamp) -> String {
-    match local_time(t.secs) {
-        Some([year, month, day, hour, minute, second]) => {
-            format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
-        }
-        None => rfc3339(t),
-    }
+    let shown = local_time(t.secs).and_then(|[year, month, day, hour, minute, second]| {
+        let there = clock::seconds_from_date(year, month, day)? + hour * 3600 + minute * 60 + second;
+        let east = (there - t.secs) / 60;
+        let (sign, zone) = (if east < 0 { '-' } else { '+' }, east.abs());
+        let zone = format!("{sign}{:02}:{:02}", zone / 60, zone % 60);
+        Some(format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{zone}"))
+    });
+    shown.unwrap_or_else(|| rfc3339(t))
 }
 
 /// Columns padded to their widest cell; those in `right` are numbers.
@@ -111,9 +116,12 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>], right: &[usize]) -> Str
 pub(super) fn fields(value: &Value) -> String {
     let mut out = String::new();
     if let Some(object) = value.as_object() {
-        for (key, value) in object {
-            let shown = match value {
-                Value::String(s) => s.clone(),
+        let is_hex = |key: &str| key.strip_suffix("_hex").is_some_and(|name| object.contains_key(name));
+        for (key, item) in object.iter().filter(|(key, _)| !is_hex(key)) {
+            let shown = match item {
+                Value::String(_) => {
+                    names::shown(OsString::from_vec(names::get(value, key).unwrap_or_default()))
+                }
                 Value::Number(n) if key.ends_with("bytes") => size(n.as_u64().unwrap_or(0)),
                 Value::Null => "-".into(),
                 other => other.to_string(),
@@ -126,17 +134,18 @@ pub(super) fn fields(value: &Value) -> String {
 
 /// A snapshot for programs.
 pub(super) fn snapshot_json(s: &SnapshotInfo) -> Value {
-    json!({
-        "name": s.name, "id": s.id, "created": rfc3339(s.created),
+    let mut object = json!({
+        "id": s.id, "created": rfc3339(s.created),
         "referenced": s.referenced, "exclusive": s.exclusive, "written": s.written,
-    })
+    });
+    names::put(&mut object, "name", OsStr::from_bytes(&s.name));
+    object
 }
 
 /// Snapshots for people.
 pub(super) fn snapshot_table(all: &[SnapshotInfo]) -> String {
     let row = |s: &SnapshotInfo| {
-        // A name can hold what would garble a terminal.
-        let name = s.name.escape_debug().to_string();
+        let name = names::shown(OsStr::from_bytes(&s.name));
         vec![name, local(s.created), size(s.referenced), size(s.exclusive), size(s.written)]
     };
     let rows: Vec<Vec<String>> = all.iter().map(row).collect();

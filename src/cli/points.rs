@@ -1,25 +1,30 @@
 //! The mount points of a daemon. Each has a control socket and a record. The first is served for as long as the daemon
 //! lives; on request snapshots are mounted at further ones, which end with the first at the latest.
 
-use super::daemon::GRACE;
 use super::engine::{Access, Engine};
 use super::options::{self, Parsed};
 use super::output::rfc3339;
 use super::wire::Verbs;
-use crate::ctl::{Code, Failure, Record, Server};
+use crate::ctl::{Code, Failure, Record, Server, StoreId, names};
 use crate::fuse::{self, Mounted, Unmounter};
 use crate::ops::Timestamp;
 use parking_lot::{Condvar, Mutex};
 use serde_json::{Value, json};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How long open files may go on working after SIGTERM took the mount out of sight.
+pub(super) const GRACE: Duration = Duration::from_secs(5);
 
 /// All of one daemon. Any thread.
 pub(super) struct Points {
     engine: Arc<dyn Engine>,
     store: PathBuf,
-    store_id: Option<(u64, u64)>,
+    store_id: StoreId,
     further: Mutex<Further>,
     one_ended: Condvar,
 }
@@ -33,9 +38,9 @@ struct Further {
 
 impl Points {
     /// Of the daemon that serves this store.
-    pub(super) fn new(engine: Arc<dyn Engine>, store: PathBuf) -> Arc<Points> {
-        let store_id = engine.store_id();
-        Arc::new(Points { engine, store, store_id, further: Mutex::default(), one_ended: Condvar::new() })
+    pub(super) fn new(engine: Arc<dyn Engine>, store: PathBuf) -> io::Result<Arc<Points>> {
+        let store_id = engine.store_id().map_or_else(|| StoreId::of(&store), Ok)?;
+        Ok(Arc::new(Points { engine, store, store_id, further: Mutex::default(), one_ended: Condvar::new() }))
     }
 
     /// Lets commands find a mount. Without its control channel a mount works all the same: that is no reason to refuse
@@ -44,29 +49,33 @@ impl Points {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let record = Record {
             pid: std::process::id(),
+            device: mounted.device(),
             store: self.store.clone(),
+            store_id: self.store_id,
             mountpoint: mounted.point().to_path_buf(),
             started: rfc3339(Timestamp { secs: now.as_secs() as i64, nanos: 0 }),
             snapshot: options.snapshot.clone(),
-            store_id: self.store_id,
         };
-        let mut about = json!({
-            "store": record.store, "mountpoint": record.mountpoint, "pid": record.pid, "started": record.started,
-            "version": env!("CARGO_PKG_VERSION"),
-            "read_only": options.store.access == Access::MountReadOnly,
-            "cache": if options.mount.writeback_cache { "writeback" } else { "strict" },
-        });
-        if let Some(name) = &options.snapshot {
-            about["snapshot"] = json!(name);
+        let mut about = record.to_json();
+        for (key, value) in [
+            ("version", json!(env!("CARGO_PKG_VERSION"))),
+            ("read_only", json!(options.store.access == Access::MountReadOnly)),
+            ("cache", json!(if options.mount.writeback_cache { "writeback" } else { "strict" })),
+        ] {
+            about[key] = value;
         }
-        let verbs = Arc::new(Verbs { engine: self.engine.clone(), points: self.clone(), about });
-        Server::start(mounted.device(), &record, verbs)
+        let connection = mounted.connection();
+        let is_mounted = Box::new(move || connection.is_mounted());
+        let (engine, points, options) = (self.engine.clone(), self.clone(), options.clone());
+        let add = Box::new(move |point: &Path, options: &[OsString]| points.add(point, options));
+        let verbs = Arc::new(Verbs { engine, add, options, about });
+        Server::start(&record, is_mounted, verbs)
             .inspect_err(|e| log::error!("no control channel, so commands will not find this mount: {e}"))
             .ok()
     }
 
     /// Mounts a snapshot, as the options say, at `point`.
-    pub(super) fn add(self: &Arc<Points>, point: &Path, options: &[String]) -> Result<Value, Failure> {
+    pub(super) fn add(self: &Arc<Points>, point: &Path, options: &[OsString]) -> Result<Value, Failure> {
         let options = options::parse(options, true).map_err(|e| Failure::new(Code::Invalid, e))?;
         let Some(name) = &options.snapshot else {
             return Err(Failure::new(Code::Invalid, "the live tree is mounted once"));
@@ -95,7 +104,11 @@ impl Points {
             return Err(failed(format!("cannot start a thread: {e}")));
         }
         further.serving.push(unmounter);
-        Ok(json!({"store": self.store, "mountpoint": point, "pid": std::process::id(), "snapshot": name}))
+        let mut answer = json!({"pid": std::process::id()});
+        names::put(&mut answer, "store", &self.store);
+        names::put(&mut answer, "mountpoint", point);
+        names::put(&mut answer, "snapshot", OsStr::from_bytes(name));
+        Ok(answer)
     }
 
     /// Ends all further mounts. Programs that have files open in one get the time that they get after a SIGTERM.

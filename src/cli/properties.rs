@@ -4,63 +4,14 @@
 
 use super::args::{GetArgs, SetArgs};
 use super::output;
-use crate::ctl::{Code, Failure};
-use crate::format::Compression;
+use super::property::{Assignment, Property};
+use crate::ctl::{Code, Failure, names};
 use crate::sys::attribute;
 use serde_json::{Value, json};
+use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-
-/// A property that can be asked for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Property {
-    Compression,
-}
-
-impl Property {
-    fn name(self) -> &'static str {
-        match self {
-            Property::Compression => "compression",
-        }
-    }
-
-    /// The extended attribute by which it is read and set.
-    pub(super) fn attribute(self) -> String {
-        format!("user.snapfs.{}", self.name())
-    }
-
-    /// From its name.
-    pub(super) fn parse(text: &str) -> Result<Property, String> {
-        match text {
-            "compression" => Ok(Property::Compression),
-            _ => Err(format!("there is no property '{text}'; there is: compression")),
-        }
-    }
-}
-
-/// `PROPERTY=VALUE`, proved.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Assignment {
-    property: Property,
-    value: String,
-}
-
-impl Assignment {
-    /// From the text of an argument.
-    pub(super) fn parse(text: &str) -> Result<Assignment, String> {
-        let (name, value) = text.split_once('=').ok_or("write PROPERTY=VALUE")?;
-        let property = Property::parse(name)?;
-        if value != "inherit" {
-            parse_compression(value)?;
-        }
-        Ok(Assignment { property, value: value.to_string() })
-    }
-}
-
-/// The value of `--compression`.
-pub(super) fn parse_compression(text: &str) -> Result<Compression, String> {
-    Compression::parse(text).ok_or_else(|| format!("'{text}' is none of off, zstd, zstd:1 to zstd:19"))
-}
 
 /// Goes on after a path that fails, and reports the first failure; each is told as it happens.
 fn each(
@@ -98,10 +49,12 @@ pub(super) fn get(args: &GetArgs) -> Result<(), Failure> {
     } else if done.is_empty() {
         Ok(())
     } else {
-        let text = |v: &Value| v.as_str().unwrap_or_default().escape_debug().to_string();
         let columns = ["path", "property", "value", "source"];
+        let text = |v: &Value, column: &str| {
+            names::shown(OsString::from_vec(names::get(v, column).unwrap_or_default()))
+        };
         let rows: Vec<Vec<String>> =
-            done.iter().map(|v| columns.map(|column| text(&v[column])).to_vec()).collect();
+            done.iter().map(|v| columns.map(|column| text(v, column)).to_vec()).collect();
         output::print(&output::table(&["PATH", "PROPERTY", "VALUE", "SOURCE"], &rows, &[]))
     };
     shown.map_err(|e| Failure::new(Code::Other, e))?;
@@ -120,8 +73,9 @@ fn look(path: &Path, property: Property) -> Result<Value, Failure> {
     };
     let source: String = read(&format!("{}.source", property.attribute()))?;
     let value: String = read(&property.attribute())?;
-    let path = path.to_string_lossy();
-    Ok(json!({"path": path, "property": property.name(), "value": value, "source": source}))
+    let mut object = json!({"property": property.name(), "value": value, "source": source});
+    names::put(&mut object, "path", path);
+    Ok(object)
 }
 
 fn refused(path: &Path, e: &io::Error) -> Failure {
@@ -135,19 +89,4 @@ fn refused(path: &Path, e: &io::Error) -> Failure {
         _ => (Code::Io, e.to_string()),
     };
     Failure::new(code, format!("{}: {what}", path.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn assignments_are_proved() {
-        for good in ["compression=off", "compression=zstd", "compression=zstd:19", "compression=inherit"] {
-            assert!(Assignment::parse(good).is_ok(), "{good}");
-        }
-        for bad in ["compression", "compression=", "compression=lz4", "layout=cow", "=zstd", ""] {
-            assert!(Assignment::parse(bad).is_err(), "{bad}");
-        }
-    }
 }

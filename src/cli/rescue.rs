@@ -4,11 +4,13 @@ use super::args::{CheckArgs, SalvageArgs};
 use super::engine::Backend;
 use super::output;
 use crate::check::Depth;
-use crate::ctl::{Client, Code, Failure};
+use crate::ctl::{Client, Code, Failure, names};
 use crate::repair::{Mode, Repair};
 use crate::salvage::{Listener, Progress, Rescued, State, Summary, Wanted};
 use serde_json::{Value, json};
+use std::ffi::OsStr;
 use std::io::{self, BufWriter, IsTerminal, Stderr, Stdout, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -140,7 +142,6 @@ fn word(state: State) -> &'static str {
 fn entry_json(r: &Rescued) -> Value {
     let lost = r.content.lost.iter().map(|(offset, len)| json!({"offset": offset, "length": len}));
     let mut entry = json!({
-        "path": String::from_utf8_lossy(&r.path),
         "type": r.kind.map(|kind| format!("{kind:?}").to_lowercase()),
         "size": r.content.size,
         "state": word(r.state),
@@ -148,15 +149,12 @@ fn entry_json(r: &Rescued) -> Value {
         "missing_bytes": r.content.missing_bytes,
         "notes": r.notes,
     });
-    if std::str::from_utf8(&r.path).is_err() {
-        entry["path_hex"] = r.path.iter().map(|b| format!("{b:02x}")).collect::<String>().into();
-    }
+    names::put(&mut entry, "path", OsStr::from_bytes(&r.path));
     entry
 }
 
 fn entry_text(r: &Rescued) -> String {
-    // A name can hold what would garble a terminal.
-    let path = String::from_utf8_lossy(&r.path).escape_debug().to_string();
+    let path = names::shown(OsStr::from_bytes(&r.path));
     let mut line = format!("{:<8} {:>10} {path}", word(r.state), output::size(r.content.size));
     for (offset, len) in &r.content.lost {
         line += &format!("\n    lost: {len} bytes at {offset}");
@@ -189,7 +187,7 @@ pub(super) fn salvage(backend: &dyn Backend, args: &SalvageArgs) -> Result<(), F
         shown: Instant::now(),
     };
     let wanted = Wanted {
-        snapshot: args.snapshot.as_ref().map(|name| name.clone().into_bytes()),
+        snapshot: args.snapshot.as_ref().map(|name| name.as_bytes().to_vec()),
         by_scan: args.scan,
         fsid: args.fsid,
     };

@@ -5,6 +5,7 @@
 //! being read; what is told is a copy, and waits for nothing.
 
 use super::engine::ScrubOrder;
+use super::limit::UNLIMITED;
 use super::output::rfc3339;
 use crate::clock::Clock;
 use crate::ctl::{Code, Failure};
@@ -31,8 +32,6 @@ const LAG_MAX: Duration = Duration::from_millis(100);
 const REST_BYTES: u64 = 64 << 10;
 /// No longer than this at once: orders wait.
 const REST_MAX: Duration = Duration::from_millis(20);
-/// The limit that is none.
-pub(super) const UNLIMITED: u64 = u64::MAX;
 /// How often the record is written down.
 const SAVE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a state is held on to: space that others free meanwhile cannot be reused.

@@ -3,7 +3,7 @@
 use super::args::{CreateArgs, DeleteArgs, RenameArgs, TargetArgs};
 use super::engine::{Access, Backend, StoreOptions};
 use super::{output, wire};
-use crate::ctl::{Client, Code, Failure};
+use crate::ctl::{Client, Code, Failure, names};
 use serde_json::{Value, json};
 
 fn written(result: Result<(), String>) -> Result<(), Failure> {
@@ -33,15 +33,19 @@ pub(super) fn list(backend: &dyn Backend, args: &TargetArgs) -> Result<(), Failu
 
 pub(super) fn create(args: &CreateArgs) -> Result<(), Failure> {
     let client = Client::connect(&args.target)?;
-    let request = json!({"name": args.name});
+    let mut request = json!({});
+    names::put(&mut request, "name", &args.name);
     let made = wire::decode(&client.call("create", request, &mut |_| {})?)?;
     if args.json.json { written(output::print_json(&output::snapshot_json(&made))) } else { Ok(()) }
 }
 
 pub(super) fn rename(args: &RenameArgs) -> Result<(), Failure> {
-    let request = json!({"name": args.name, "new_name": args.new_name});
+    let (mut request, mut answer) = (json!({}), json!({}));
+    for (object, keys) in [(&mut request, ["name", "new_name"]), (&mut answer, ["was", "name"])] {
+        names::put(object, keys[0], &args.name);
+        names::put(object, keys[1], &args.new_name);
+    }
     Client::connect(&args.target)?.call("rename", request, &mut |_| {})?;
-    let answer = json!({"name": args.new_name, "was": args.name});
     if args.json.json { written(output::print_json(&answer)) } else { Ok(()) }
 }
 
@@ -50,14 +54,18 @@ pub(super) fn delete(args: &DeleteArgs) -> Result<(), Failure> {
     let client = Client::connect(&args.target)?;
     let (mut deleted, mut first) = (Vec::new(), None);
     for name in &args.names {
-        match client.call("delete", json!({"name": name}), &mut |_| {}) {
+        let mut request = json!({});
+        names::put(&mut request, "name", name);
+        match client.call("delete", request, &mut |_| {}) {
             Ok(_) => deleted.push(name),
             Err(f) if first.is_none() => first = Some(f),
             Err(f) => eprintln!("snapfs: {f}"),
         }
     }
     if args.json.json {
-        written(output::print_json(&json!({"deleted": deleted})))?;
+        let mut answer = json!({});
+        names::put_list(&mut answer, "deleted", &deleted);
+        written(output::print_json(&answer))?;
     }
     first.map_or(Ok(()), Err)
 }

@@ -4,9 +4,11 @@ use super::args::{CheckArgs, InitArgs, StatusArgs, TargetArgs};
 use super::engine::{Access, Backend, InitOptions, StoreOptions};
 use super::output;
 use crate::check::Depth;
-use crate::ctl::{Client, Code, Failure, registry};
+use crate::ctl::{Client, Code, Failure, names, registry};
 use crate::format::Copies;
 use serde_json::{Value, json};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 
 /// How an object is shown.
 fn show(value: &Value, as_json: bool) -> Result<(), Failure> {
@@ -29,16 +31,22 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
     }
     let all = registry::all();
     if args.json.json {
-        let records = all.iter().map(|d| json!(d.record)).collect();
+        let records = all.iter().map(|d| d.record.to_json()).collect();
         return show(&Value::Array(records), true);
     }
     let row = |d: &registry::Found| {
         let r = &d.record;
-        let path = |p: &std::path::Path| p.display().to_string().escape_debug().to_string();
-        let shown = r.snapshot.as_ref().map_or(String::new(), |name| format!("@{}", name.escape_debug()));
+        let of = |name: &Vec<u8>| format!("@{}", names::shown(OsStr::from_bytes(name)));
+        let snapshot = r.snapshot.as_ref().map_or(String::new(), of);
         // The path that it had when it was mounted may lead elsewhere by now.
-        let moved = if r.is_store(&r.store) { "" } else { " (moved, removed or covered)" };
-        vec![path(&r.mountpoint), path(&r.store) + &shown + moved, r.pid.to_string(), r.started.clone()]
+        let is_there = registry::StoreId::of(&r.store).is_ok_and(|id| id == r.store_id);
+        let moved = if is_there { "" } else { " (moved, removed or covered)" };
+        vec![
+            names::shown(&r.mountpoint),
+            names::shown(&r.store) + &snapshot + moved,
+            r.pid.to_string(),
+            r.started.clone(),
+        ]
     };
     let rows: Vec<Vec<String>> = all.iter().map(row).collect();
     output::print(&output::table(&["MOUNTPOINT", "STORE", "PID", "STARTED"], &rows, &[2]))

@@ -2,7 +2,7 @@
 
 use super::args::UmountArgs;
 use super::output;
-use crate::ctl::{Client, Code, Failure, registry};
+use crate::ctl::{Client, Code, Failure, names, registry};
 use crate::fuse::{self, mounts};
 use crate::sys::mount::errno;
 use serde_json::json;
@@ -21,8 +21,12 @@ pub(super) fn run(args: &UmountArgs) -> Result<(), Failure> {
     let failed = |code, message: String| Err(Failure::new(code, message));
     let shown = args.point.display();
     let point = real_path(&args.point);
-    let daemon = registry::all().into_iter().find(|d| d.record.mountpoint == point);
     let mounted = mounts::at(&point).map_err(|e| Failure::new(Code::Io, e.to_string()))?;
+    let daemon = match &mounted {
+        // At another place than its first, too; and whoever was there before may not be gone yet.
+        Some(m) => Client::of_device(m.device)?,
+        None => registry::all().into_iter().find(|d| d.record.mountpoint == point).map(Client::of),
+    };
     match &mounted {
         None if daemon.is_none() => return failed(Code::NotMounted, format!("{shown} is not mounted")),
         Some(m) if !m.is_snapfs() && daemon.is_none() => {
@@ -44,9 +48,9 @@ pub(super) fn run(args: &UmountArgs) -> Result<(), Failure> {
     }
     if let Some(daemon) = daemon {
         let end = Instant::now() + Duration::from_secs(args.timeout);
-        while daemon.is_running() {
+        while daemon.found().is_running() && !is_elsewhere(&daemon) {
             if Instant::now() >= end {
-                let (pid, seconds) = (daemon.record.pid, args.timeout);
+                let (pid, seconds) = (daemon.record().pid, args.timeout);
                 let state = "is unmounted, but the store is not closed yet";
                 let why = "another mount namespace, such as a container, may have a copy of the mount";
                 return failed(Code::Busy, format!("{shown} {state} (process {pid}, {seconds} s): {why}"));
@@ -61,15 +65,17 @@ pub(super) fn run(args: &UmountArgs) -> Result<(), Failure> {
         );
     }
     if args.json.json {
-        output::print_json(&json!({"mountpoint": point})).map_err(|e| Failure::new(Code::Other, e))?;
+        let mut answer = json!({});
+        names::put(&mut answer, "mountpoint", &point);
+        output::print_json(&answer).map_err(|e| Failure::new(Code::Other, e))?;
     }
     Ok(())
 }
 
 /// What keeps the store of a daemon from taking changes, if the daemon says so in time.
-fn how_it_fails(daemon: &registry::Found) -> Option<String> {
+fn how_it_fails(daemon: &Client) -> Option<String> {
     let (say, said) = mpsc::channel();
-    let client = Client::of(daemon.clone());
+    let client = Client::of(daemon.found().clone());
     let asking = std::thread::Builder::new().name("status".into()).spawn(move || {
         let _ = say.send(client.call("status", json!({}), &mut |_| {})); // nobody may wait for it any more
     });
@@ -78,6 +84,12 @@ fn how_it_fails(daemon: &registry::Found) -> Option<String> {
     let state = status.get("state")?.as_str()?;
     let writes = status.get("read_only").is_some_and(|v| v == false);
     (writes && state != "ok").then(|| state.to_string())
+}
+
+/// True if the mount is in sight at another place: then its store is not closed, and not waited for.
+fn is_elsewhere(daemon: &Client) -> bool {
+    let device = daemon.record().device;
+    mounts::all().is_ok_and(|all| all.iter().any(|m| m.device == device)) && daemon.serves()
 }
 
 /// Absolute and without links, also when the mount there is dead or hangs: then only the way to it is resolved.

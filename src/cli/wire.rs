@@ -3,19 +3,26 @@
 //! Both ends are here, so that they cannot disagree. Names, sizes and exact times; nothing is formatted for people.
 
 use super::engine::{Engine, ScrubOrder, SnapshotInfo};
-use super::points::Points;
+use super::options::{self, Parsed};
 use crate::check::Depth;
-use crate::ctl::{Code, Failure, Handler};
+use crate::ctl::{Code, Failure, Handler, names};
 use crate::ops::Timestamp;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Mounts at a place, as options say; the answer is an object that tells what.
+pub(super) type AddPoint = Box<dyn Fn(&Path, &[OsString]) -> Result<Value, Failure> + Send + Sync>;
 
 /// The daemon's verbs.
 pub(super) struct Verbs {
     pub(super) engine: Arc<dyn Engine>,
-    /// Where the daemon serves it.
-    pub(super) points: Arc<Points>,
+    /// Mounts a snapshot at one more place.
+    pub(super) add: AddPoint,
+    /// How it is mounted.
+    pub(super) options: Parsed,
     /// What the daemon says of itself: the fields of `status` that the engine does not know.
     pub(super) about: Value,
 }
@@ -24,19 +31,25 @@ impl Handler for Verbs {
     fn handle(&self, verb: &str, args: &Value, _progress: &mut dyn FnMut(Value)) -> Result<Value, Failure> {
         match verb {
             "list" => Ok(encode_all(&self.engine.snapshots()?)),
-            "create" => Ok(encode(&self.engine.create(text(args, "name")?)?)),
+            "create" => Ok(encode(&self.engine.create(&name(args, "name")?)?)),
             "rename" => {
-                self.engine.rename(text(args, "name")?, text(args, "new_name")?)?;
+                self.engine.rename(&name(args, "name")?, &name(args, "new_name")?)?;
                 Ok(json!({}))
             }
             "delete" => {
-                self.engine.delete(text(args, "name")?)?;
+                self.engine.delete(&name(args, "name")?)?;
                 Ok(json!({}))
             }
             "mount" => {
-                let options = args.get("options").and_then(Value::as_array).into_iter().flatten();
-                let options: Vec<String> = options.filter_map(Value::as_str).map(str::to_string).collect();
-                self.points.add(Path::new(text(args, "point")?), &options)
+                let point = PathBuf::from(OsString::from_vec(name(args, "point")?));
+                (self.add)(&point, &name_list(args, "options"))
+            }
+            "options" => {
+                let lists = name_list(args, "options");
+                let sloppy = args.get("sloppy").and_then(Value::as_bool).unwrap_or(false);
+                let new = options::parse_change(&self.options, &lists, sloppy);
+                let new = new.map_err(|e| Failure::new(Code::Invalid, e))?;
+                Ok(json!({"flags": new.mount.flags()}))
             }
             "status" => Ok(merged(&self.about, self.engine.status())),
             "info" => Ok(self.engine.info()),
@@ -84,10 +97,20 @@ fn text<'a>(args: &'a Value, key: &str) -> Result<&'a str, Failure> {
     args.get(key).and_then(Value::as_str).ok_or_else(missing)
 }
 
+fn name(args: &Value, key: &str) -> Result<Vec<u8>, Failure> {
+    let missing = || Failure::new(Code::Invalid, format!("the request has no '{key}'"));
+    names::get(args, key).ok_or_else(missing)
+}
+
+fn name_list(args: &Value, key: &str) -> Vec<OsString> {
+    names::get_list(args, key).unwrap_or_default().into_iter().map(OsString::from_vec).collect()
+}
+
 /// The fields of both objects; the second wins.
 fn merged(a: &Value, b: Value) -> Value {
     let mut all = a.as_object().cloned().unwrap_or_default();
     if let Value::Object(b) = b {
+        b.keys().for_each(|key| drop(all.remove(&names::hex_key(key)))); // the second may have no such form
         all.extend(b);
     }
     Value::Object(all)
@@ -95,10 +118,12 @@ fn merged(a: &Value, b: Value) -> Value {
 
 /// One snapshot.
 pub(super) fn encode(s: &SnapshotInfo) -> Value {
-    json!({
-        "name": s.name, "id": s.id, "secs": s.created.secs, "nanos": s.created.nanos,
+    let mut object = json!({
+        "id": s.id, "secs": s.created.secs, "nanos": s.created.nanos,
         "referenced": s.referenced, "exclusive": s.exclusive, "written": s.written,
-    })
+    });
+    names::put(&mut object, "name", OsStr::from_bytes(&s.name));
+    object
 }
 
 fn encode_all(all: &[SnapshotInfo]) -> Value {
@@ -110,7 +135,7 @@ pub(super) fn decode(v: &Value) -> Result<SnapshotInfo, Failure> {
     let found = (|| {
         let number = |key: &str| v.get(key).and_then(Value::as_u64);
         Some(SnapshotInfo {
-            name: v.get("name")?.as_str()?.to_string(),
+            name: names::get(v, "name")?,
             id: number("id")?,
             created: Timestamp {
                 secs: v.get("secs")?.as_i64()?,
@@ -152,7 +177,7 @@ mod tests {
     #[test]
     fn a_snapshot_travels() {
         let s = SnapshotInfo {
-            name: "a \u{e9}".into(),
+            name: b"a \xc3\xa9 \xff".to_vec(),
             id: 7,
             created: Timestamp { secs: -5, nanos: 999_999_999 },
             referenced: u64::MAX,

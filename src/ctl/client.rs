@@ -1,12 +1,17 @@
 //! The command's end of the control channel: find the daemon, ask one thing.
+//!
+//! A daemon is asked only after it has proved that it serves the mount, and never waited for without an end: one that is
+//! stopped or hangs is a failure with a sentence.
 
-use super::protocol::{self, ANSWER_BYTES_MAX, Answer, Code, Failure, Request, VERSION};
+use super::patience::within;
+use super::protocol::{self, ANSWER_BYTES_MAX, Answer, Code, Failure, HELLO, Request, VERSION};
 use super::registry::{self, Found, Record};
-use crate::sys::process;
-use serde_json::Value;
-use std::fs::File;
+use crate::sys::{mount::major_minor, process};
+use serde_json::{Value, json};
+use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,22 +19,88 @@ use std::time::{Duration, Instant};
 /// How long a daemon that takes no more requests may go on closing its store before that is a failure.
 const CLOSING_MAX: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// How long a daemon may take to say hello, and the file system of a target to say which it is.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// After so long without a word it is seen whether the daemon is stopped, or lives on while it works.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
 
 /// A daemon that was found. Each call is a connection of its own.
 pub struct Client {
     found: Found,
 }
 
+/// What a daemon says when it is asked whether it serves its mount.
+enum Greeting {
+    Serves,
+    /// Its mount is gone, and it is closing the store; or it is gone itself.
+    Ended,
+}
+
 impl Client {
     /// The daemon that serves `target`: a mount point, any path in a mount, or a store. One that is closing its store, as
     /// after an unmount, is waited for and then not there.
     pub fn connect(target: &Path) -> Result<Client, Failure> {
-        registry::find(target).filter(|found| !has_ended(found)).map(|found| Client { found }).ok_or_else(
-            || {
-                let message = format!("{} is not mounted, or by another user", target.display());
-                Failure::new(Code::NotMounted, message)
-            },
-        )
+        let at = target.to_path_buf();
+        let place = within(ANSWER_MAX, move || {
+            let device = fs::metadata(&at).map(|meta| major_minor(meta.dev())).ok();
+            (device, fs::canonicalize(&at).unwrap_or(at))
+        });
+        let Some((device, real)) = place else {
+            let what = "its file system does not answer; snapfs status lists the daemons, one may be stopped";
+            return Err(Failure::new(Code::Io, format!("{}: {what}", target.display())));
+        };
+        if let Some(device) = device
+            && let Some(client) = Client::of_device(device)?
+        {
+            return Ok(client);
+        }
+        for found in registry::all().into_iter().filter(|f| f.record.mountpoint == real) {
+            if let Greeting::Serves = greet(&found)? {
+                return Ok(Client { found });
+            }
+        }
+        if let Some(client) = Client::of_store(&real)? {
+            return Ok(client);
+        }
+        let message = format!("{} is not mounted, or by another user", target.display());
+        Err(Failure::new(Code::NotMounted, message))
+    }
+
+    /// The daemon of the mount that has this device number now. Whoever had it before may still be there.
+    pub fn of_device(device: (u32, u32)) -> Result<Option<Client>, Failure> {
+        for found in registry::with_device(device) {
+            if let Greeting::Serves = greet(&found)? {
+                return Ok(Some(Client { found }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A daemon from the registry.
+    pub fn of(found: Found) -> Client {
+        Client { found }
+    }
+
+    /// The daemon that has the store at this path open, by its live tree if that is mounted. One that is closing it is
+    /// waited for.
+    pub fn of_store(store: &Path) -> Result<Option<Client>, Failure> {
+        for found in registry::with_store(store) {
+            if !has_ended(&found)? {
+                return Ok(Some(Client { found }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// False when its mount is gone.
+    pub fn serves(&self) -> bool {
+        greet(&self.found).is_ok_and(|g| matches!(g, Greeting::Serves))
+    }
+
+    /// True if a daemon whose mount is gone has this store open still, and is about to let go of it.
+    pub fn is_closing(store: &Path) -> bool {
+        let closing = |f: &Found| greet(f).is_ok_and(|g| matches!(g, Greeting::Ended)) && f.is_running();
+        registry::with_store(store).iter().any(closing)
     }
 
     /// Asks the daemon that serves `target` one thing. `None` if there is none, or if it ends instead of answering.
@@ -39,14 +110,9 @@ impl Client {
             found => found?,
         };
         match client.call(verb, args, &mut |_| {}) {
-            Err(f) if f.code == Code::Io && has_ended(&client.found) => Ok(None),
+            Err(f) if matches!(f.code, Code::Io | Code::NotMounted) && has_ended(&client.found)? => Ok(None),
             answer => answer.map(Some),
         }
-    }
-
-    /// A daemon from the registry.
-    pub fn of(found: Found) -> Client {
-        Client { found }
     }
 
     /// What the registry says of it.
@@ -59,55 +125,118 @@ impl Client {
         &self.found
     }
 
-    /// Asks, hands progress on, and waits for the answer as long as it takes.
+    /// Asks, hands progress on, and waits for the answer as long as the daemon works on it.
     pub fn call(
         &self,
         verb: &str,
         args: Value,
         on_progress: &mut dyn FnMut(Value),
     ) -> Result<Value, Failure> {
-        let lost = |e: io::Error| {
-            let at = self.found.record.mountpoint.display();
-            Failure::new(Code::Io, format!("the daemon of {at} does not answer: {e}"))
+        let found = &self.found;
+        let mut alive = |silence| match greet(found) {
+            Err(f) => Err(io::Error::other(f)),
+            Ok(Greeting::Ended) if !found.is_running() => Err(silence),
+            Ok(_) => Ok(()),
         };
-        let (dir, name) = self.found.socket();
-        let stream = with_short_path(dir, &name, |path| UnixStream::connect(path)).map_err(lost)?;
-        let peer = process::peer_uid(&stream).map_err(lost)?;
-        if peer != self.found.uid {
-            return Err(Failure::new(Code::Denied, "the control socket is served by another user"));
-        }
-        let request = Request { version: VERSION, verb: verb.to_string(), args };
-        protocol::send(&mut &stream, &request).map_err(lost)?;
-        let mut answers = BufReader::new(&stream);
-        loop {
-            let Some(line) = protocol::receive(&mut answers, ANSWER_BYTES_MAX).map_err(lost)? else {
-                return Err(lost(io::ErrorKind::UnexpectedEof.into()));
-            };
-            match serde_json::from_slice(&line).map_err(|e| lost(e.into()))? {
-                Answer::Progress(value) => on_progress(value),
-                Answer::Ok(value) => return Ok(value),
-                Answer::Error(failure) => return Err(failure),
-            }
+        exchange(found, verb, args, on_progress, &mut alive).map_err(|e| lost(found, e))?
+    }
+}
+
+/// The sentence of a connection that broke; one that says all is left as it is.
+fn lost(found: &Found, e: io::Error) -> Failure {
+    let at = found.record.mountpoint.display();
+    match e.downcast::<Failure>() {
+        Ok(failure) => failure,
+        Err(e) => Failure::new(Code::Io, format!("the daemon of {at} does not answer: {e}")),
+    }
+}
+
+/// One request and its answer. `silent` decides what becomes of a daemon that says nothing for a while.
+fn exchange(
+    found: &Found,
+    verb: &str,
+    args: Value,
+    on_progress: &mut dyn FnMut(Value),
+    silent: &mut dyn FnMut(io::Error) -> io::Result<()>,
+) -> io::Result<Result<Value, Failure>> {
+    let stream = connect(found)?;
+    if process::peer_uid(&stream)? != found.uid {
+        let denied = Failure::new(Code::Denied, "the control socket is served by another user");
+        return Ok(Err(denied));
+    }
+    stream.set_read_timeout(Some(SILENCE_MAX))?;
+    stream.set_write_timeout(Some(ANSWER_MAX))?;
+    let request = Request { version: VERSION, verb: verb.to_string(), args };
+    protocol::send(&mut &stream, &request)?;
+    let mut answers = BufReader::new(&stream);
+    loop {
+        let Some(line) = protocol::receive(&mut answers, ANSWER_BYTES_MAX, silent)? else {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        };
+        match serde_json::from_slice(&line)? {
+            Answer::Progress(value) => on_progress(value),
+            Answer::Ok(value) => return Ok(Ok(value)),
+            Answer::Error(failure) => return Ok(Err(failure)),
         }
     }
 }
 
-/// False at once for a daemon that takes requests. A socket is there before its record, so a refusal means the end.
-pub(super) fn has_ended(found: &Found) -> bool {
+/// A queue of connections that nobody takes may be full, and then even connecting waits.
+fn connect(found: &Found) -> io::Result<UnixStream> {
     let (dir, name) = found.socket();
-    let refused =
-        |e: io::Error| matches!(e.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound);
+    let dir = dir.to_path_buf();
+    let connecting = move || with_short_path(&dir, &name, |path| UnixStream::connect(path));
+    within(ANSWER_MAX, connecting).unwrap_or_else(|| Err(no_answer(found)))
+}
+
+fn no_answer(found: &Found) -> io::Error {
+    let Record { pid, mountpoint, .. } = &found.record;
+    let who = format!("the daemon of {} (process {pid})", mountpoint.display());
+    let what = if process::is_stopped(*pid) {
+        format!("{who} is stopped; let it go on with: kill -CONT {pid}")
+    } else {
+        format!("{who} does not answer, though it is there")
+    };
+    io::Error::other(Failure::new(Code::Io, what))
+}
+
+/// Asks a daemon whether it serves its mount. It answers at once or is stopped, or hangs: that is the failure.
+fn greet(found: &Found) -> Result<Greeting, Failure> {
+    let begin = Instant::now();
+    let mut silent = |_| {
+        let patient = begin.elapsed() < ANSWER_MAX && !process::is_stopped(found.record.pid);
+        if patient { Ok(()) } else { Err(no_answer(found)) }
+    };
+    let said = exchange(found, HELLO, json!({}), &mut |_| {}, &mut silent);
+    let ended = |e: &io::Error| {
+        use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof};
+        matches!(e.kind(), BrokenPipe | ConnectionRefused | ConnectionReset | NotFound | UnexpectedEof)
+    };
+    match said {
+        Ok(Ok(_)) => Ok(Greeting::Serves),
+        Ok(Err(f)) if f.code == Code::NotMounted => Ok(Greeting::Ended),
+        // Too many commands at once: it lives, and says so when it is asked in earnest.
+        Ok(Err(f)) if f.code == Code::Busy => Ok(Greeting::Serves),
+        Ok(Err(f)) => Err(f),
+        Err(e) if ended(&e) => Ok(Greeting::Ended),
+        Err(e) => Err(lost(found, e)),
+    }
+}
+
+/// False at once for a daemon that takes requests; one that is closing its store is waited for. A socket is there before
+/// its record, so a refusal means the end.
+pub(super) fn has_ended(found: &Found) -> Result<bool, Failure> {
     let end = Instant::now() + CLOSING_MAX;
-    while with_short_path(dir, &name, |path| UnixStream::connect(path)).is_err_and(refused) {
+    while let Greeting::Ended = greet(found)? {
         if !found.is_running() {
-            return true;
+            return Ok(true);
         }
         if Instant::now() >= end {
-            return false;
+            return Ok(false);
         }
         std::thread::sleep(LOOK_AGAIN);
     }
-    false
+    Ok(false)
 }
 
 /// Addresses of sockets have room for 107 bytes; a long directory is reached through its descriptor.

@@ -2,18 +2,20 @@
 //!
 //! A socket and a registry file for each mount in a directory of the daemon's user ([`dirs`]). One JSON line asks
 //! (`{"version":1,"verb":"create","args":{...}}`), any number of `{"progress":...}` lines and exactly one `{"ok":...}`
-//! or `{"error":{"code":"...","message":"..."}}` line answer. It knows no verb: a [`Handler`] does.
+//! or `{"error":{"code":"...","message":"..."}}` line answer. It knows no verb but `hello`: a [`Handler`] does.
 
 mod client;
 pub mod dirs;
+pub mod names;
+mod patience;
 mod protocol;
 pub mod registry;
 mod server;
 
 pub use client::Client;
 pub use protocol::{Code, Failure};
-pub use registry::Record;
-pub use server::{Handler, Server};
+pub use registry::{Record, StoreId};
+pub use server::{Handler, IsMounted, Server};
 
 /// Reads a request line as the daemon does: whether it is one, or what the answer would say. For the fuzz targets.
 pub fn read_request(line: &[u8]) -> Result<(), Failure> {

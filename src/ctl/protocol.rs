@@ -10,6 +10,8 @@ use std::io::{self, BufRead, Read, Write};
 pub(super) const VERSION: u32 = 1;
 /// Longest request line, in bytes.
 pub(super) const LINE_BYTES_MAX: u64 = 64 << 10;
+/// The verb that every server answers itself, at once, as long as its mount is there.
+pub(super) const HELLO: &str = "hello";
 /// Longest answer line, in bytes: a listing of many thousand snapshots is one line.
 pub(super) const ANSWER_BYTES_MAX: u64 = 256 << 20;
 
@@ -95,18 +97,30 @@ pub(super) fn send(out: &mut impl Write, message: &impl Serialize) -> io::Result
     out.write_all(&line)
 }
 
-/// Receives one line of at most `max` bytes; `None` at the end of the stream.
-pub(super) fn receive(from: &mut impl BufRead, max: u64) -> io::Result<Option<Vec<u8>>> {
+/// Receives one line of at most `max` bytes; `None` at the end of the stream. When nothing has come for as long as the
+/// stream may be silent, `silent` decides whether to go on.
+pub(super) fn receive(
+    from: &mut impl BufRead,
+    max: u64,
+    silent: &mut dyn FnMut(io::Error) -> io::Result<()>,
+) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
-    let n = from.by_ref().take(max + 1).read_until(b'\n', &mut line)?;
-    if n == 0 {
+    loop {
+        let room = (max + 1).saturating_sub(line.len() as u64);
+        match from.by_ref().take(room).read_until(b'\n', &mut line) {
+            Ok(_) => break,
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => silent(e)?,
+            Err(e) => return Err(e),
+        }
+    }
+    if line.is_empty() {
         return Ok(None);
     }
     if line.last() == Some(&b'\n') {
         line.pop();
         return Ok(Some(line));
     }
-    let what = if n as u64 > max { "a line that is too long" } else { "a line that was cut off" };
+    let what = if line.len() as u64 > max { "a line that is too long" } else { "a line that was cut off" };
     Err(io::Error::new(io::ErrorKind::InvalidData, what))
 }
 
@@ -117,10 +131,43 @@ mod tests {
     #[test]
     fn lines_are_bounded() {
         let long = [b'x'; 100];
+        let receive = |from: &mut &[u8], max| receive(from, max, &mut Err);
         assert!(receive(&mut &long[..], 50).is_err_and(|e| e.to_string().contains("too long")));
         assert!(receive(&mut &b"abc"[..], 50).is_err_and(|e| e.to_string().contains("cut off")));
         assert!(receive(&mut &b"abc\n"[..], 3).is_ok_and(|l| l == Some(b"abc".to_vec())));
         assert!(receive(&mut &b""[..], 50).is_ok_and(|l| l.is_none()));
+    }
+
+    /// Says nothing twice, then the rest of the line.
+    struct Halting(std::vec::IntoIter<Option<&'static [u8]>>);
+
+    impl Read for Halting {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            match self.0.next() {
+                Some(Some(bytes)) => {
+                    out[..bytes.len()].copy_from_slice(bytes);
+                    Ok(bytes.len())
+                }
+                Some(None) => Err(io::ErrorKind::WouldBlock.into()),
+                None => Ok(0),
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_may_come_in_pieces_with_silence_between() {
+        let parts = || {
+            let parts: Vec<Option<&'static [u8]>> = vec![Some(b"ab"), None, None, Some(b"c\nd")];
+            io::BufReader::new(Halting(parts.into_iter()))
+        };
+        let mut silences = 0;
+        let mut count = |_| {
+            silences += 1;
+            Ok(())
+        };
+        assert!(receive(&mut parts(), 9, &mut count).is_ok_and(|l| l == Some(b"abc".to_vec())));
+        assert_eq!(silences, 2);
+        assert!(receive(&mut parts(), 9, &mut Err).is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock));
     }
 
     #[test]

@@ -1,47 +1,97 @@
-//! Which daemon serves what: a JSON file `MAJOR:MINOR.json` beside each socket `MAJOR:MINOR.sock`.
+//! Which daemon serves what: for each of its mounts a daemon has a JSON file `NAME.json` beside a socket `NAME.sock`.
 //!
-//! The numbers are those of the mount's device, so a path in the mount finds its daemon by `stat` alone. A record whose
-//! process is gone is removed by whoever sees it.
+//! NAME is random and means nothing: numbers of devices and processes are used again by the kernel, often before whoever
+//! had them is gone. What a mount is called is in the record. Invariant: the files of an entry are made, changed (in one
+//! step) and removed by the daemon that they belong to; others remove them only when it is proved to be dead, which is when
+//! it holds the lock (`flock`) on its record no more. The kernel takes that from a process in the moment of its death and
+//! not before, whichever process has its number later.
 
 use super::dirs::{self, RuntimeDir};
-use serde::{Deserialize, Serialize};
-use std::fs;
-use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use super::names;
+use crate::sys::mount::fcntl::{O_NOFOLLOW, O_NONBLOCK};
+use crate::sys::{self, Flock, process};
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// One running daemon.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// Longest record that is read, in bytes: two paths and a name, each as text and as digits.
+const RECORD_BYTES_MAX: u64 = 128 << 10;
+/// How often another name is tried for an entry, each as good as certain to be free.
+const NAME_TRIES_MAX: usize = 8;
+
+/// One mount of a running daemon.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Record {
     /// Its process.
     pub pid: u32,
+    /// `major:minor` of the device number that the mount has as long as it is there.
+    pub device: (u32, u32),
     /// The store: absolute, without links.
     pub store: PathBuf,
+    /// Which file that is, whatever its name is by now.
+    pub store_id: StoreId,
     /// The mount point: absolute, without links.
     pub mountpoint: PathBuf,
     /// When it was mounted, RFC 3339 UTC.
     pub started: String,
     /// The snapshot that is mounted there, if it is not the live tree.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub snapshot: Option<String>,
-    /// Device and inode number of the store, which stay when it is moved.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub store_id: Option<(u64, u64)>,
+    pub snapshot: Option<Vec<u8>>,
 }
 
-impl Record {
-    /// The path leads to the store that is open, and to no other.
-    pub fn is_store(&self, path: &Path) -> bool {
-        match self.store_id {
-            Some(id) => id_of(path) == Some(id),
-            None => self.store == path,
-        }
+/// The file, directory or device that a store is: where that is in, and its number there; 0 and its number for a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StoreId(pub u64, pub u64);
+
+impl StoreId {
+    /// Of what is at `path` now.
+    pub fn of(path: &Path) -> io::Result<StoreId> {
+        let meta = fs::metadata(path)?;
+        // Any number of nodes may stand for one block device.
+        let device = meta.file_type().is_block_device();
+        Ok(if device { StoreId(0, meta.rdev()) } else { StoreId(meta.dev(), meta.ino()) })
     }
 }
 
-/// Device and inode number of what is at a path.
-pub fn id_of(path: &Path) -> Option<(u64, u64)> {
-    fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+impl Record {
+    /// For programs.
+    pub fn to_json(&self) -> Value {
+        let mut object = json!({
+            "pid": self.pid, "started": self.started, "device": format!("{}:{}", self.device.0, self.device.1),
+        });
+        names::put(&mut object, "store", &self.store);
+        names::put(&mut object, "mountpoint", &self.mountpoint);
+        if let Some(name) = &self.snapshot {
+            names::put(&mut object, "snapshot", OsString::from_vec(name.clone()));
+        }
+        object
+    }
+
+    /// As it is kept.
+    pub(super) fn kept(&self) -> Value {
+        let mut object = self.to_json();
+        object["store_id"] = json!([self.store_id.0, self.store_id.1]);
+        object
+    }
+
+    fn from_json(object: &Value) -> Option<Record> {
+        let path = |key: &str| Some(PathBuf::from(OsString::from_vec(names::get(object, key)?)));
+        let (major, minor) = object.get("device")?.as_str()?.split_once(':')?;
+        let id = |n: usize| object.get("store_id")?.get(n)?.as_u64();
+        Some(Record {
+            pid: u32::try_from(object.get("pid")?.as_u64()?).ok()?,
+            device: (major.parse().ok()?, minor.parse().ok()?),
+            store: path("store")?,
+            store_id: StoreId(id(0)?, id(1)?),
+            mountpoint: path("mountpoint")?,
+            started: object.get("started")?.as_str()?.to_string(),
+            snapshot: names::get(object, "snapshot"),
+        })
+    }
 }
 
 /// A record and where its files are.
@@ -58,83 +108,90 @@ pub struct Found {
 impl Found {
     /// The socket's directory and name.
     pub(super) fn socket(&self) -> (&Path, String) {
-        (&self.dir, format!("{}.sock", self.name))
+        (&self.dir, socket_name(&self.name))
     }
 
     /// True until the daemon has closed its store, or died.
     pub fn is_running(&self) -> bool {
-        let same = read(&file(&self.dir, &self.name)).is_some_and(|r| r == self.record);
-        same && is_alive(self.record.pid)
+        look(&record_file(&self.dir, &self.name)).is_ok_and(|file| is_held(&file))
     }
 }
 
-pub(super) fn file(dir: &Path, name: &str) -> PathBuf {
+fn record_file(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.json"))
 }
 
-/// The name of a mount's files.
-pub(super) fn name_of(device: (u32, u32)) -> String {
-    format!("{}:{}", device.0, device.1)
+/// Where a record is before it is one.
+fn new_file(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.new"))
 }
 
-/// Writes a record: in one step, so that no reader sees half of it.
-pub(super) fn write(dir: &Path, name: &str, record: &Record) -> io::Result<()> {
-    let new = dir.join(format!("{name}.new"));
-    let _ = fs::remove_file(&new); // left behind by a process that died here
-    let out = fs::File::options().write(true).create_new(true).mode(0o600).open(&new)?;
-    serde_json::to_writer(out, record)?;
-    fs::rename(&new, file(dir, name))
+fn socket_name(name: &str) -> String {
+    format!("{name}.sock")
 }
 
-/// All running daemons that this user may talk to, in order of their mount points.
-pub fn all() -> Vec<Found> {
-    let mut found: Vec<Found> = dirs::visible().iter().flat_map(in_dir).collect();
-    found.sort_by(|a, b| a.record.mountpoint.cmp(&b.record.mountpoint));
-    found
+/// Opens a file of an entry, whatever another user has put there.
+fn look(path: &Path) -> io::Result<File> {
+    File::options().read(true).custom_flags(O_NONBLOCK | O_NOFOLLOW).open(path)
 }
 
-/// The daemon of the mount that `target` is in, or of the store that `target` is.
-pub fn find(target: &Path) -> Option<Found> {
-    if let Ok(meta) = fs::metadata(target) {
-        let name = name_of(crate::sys::mount::major_minor(meta.dev()));
-        let dirs = dirs::visible();
-        if let Some(found) = dirs.iter().find_map(|dir| load(dir, &name)) {
-            return Some(found);
+/// True while the process that made a record lives. Those who look share the lock, and do not disturb each other.
+fn is_held(file: &File) -> bool {
+    sys::flock(file.as_fd(), Flock::Shared).is_err()
+}
+
+/// An entry of this process. Dropping it removes its files, and nobody else's.
+pub(super) struct Entry {
+    dir: PathBuf,
+    name: String,
+    file: File,
+}
+
+impl Entry {
+    /// Takes a name. There is no record before [`Entry::publish`].
+    pub fn begin(dir: &Path) -> io::Result<Entry> {
+        let mut last = io::ErrorKind::AlreadyExists.into();
+        for _ in 0..NAME_TRIES_MAX {
+            let name = random_name()?;
+            let path = new_file(dir, &name);
+            let file = File::options().write(true).create_new(true).mode(0o600).open(&path)?;
+            // Before it is locked somebody may take it for one that a dead process has left, and remove it.
+            match sys::flock(file.as_fd(), Flock::Exclusive).and_then(|()| fs::metadata(&path)) {
+                Ok(_) => return Ok(Entry { dir: dir.to_path_buf(), name, file }),
+                Err(e) => last = e,
+            }
+            let _ = fs::remove_file(&path); // most likely it is gone
         }
+        Err(last)
     }
-    let real = fs::canonicalize(target).unwrap_or_else(|_| target.to_path_buf());
-    let at = |f: &Found| f.record.mountpoint == real;
-    all().into_iter().find(at).or_else(|| find_store(&real))
-}
 
-/// The daemon that has this store open, wherever it was when it was mounted; by its live tree if that is mounted.
-pub fn find_store(store: &Path) -> Option<Found> {
-    let real = fs::canonicalize(store).unwrap_or_else(|_| store.to_path_buf());
-    all().into_iter().filter(|f| f.record.is_store(&real)).min_by_key(|f| f.record.snapshot.is_some())
-}
-
-fn in_dir(dir: &RuntimeDir) -> Vec<Found> {
-    let Ok(entries) = fs::read_dir(&dir.path) else { return Vec::new() };
-    entries
-        .filter_map(|e| {
-            let name = e.ok()?.file_name().into_string().ok()?;
-            load(dir, name.strip_suffix(".json")?)
-        })
-        .collect()
-}
-
-pub(super) fn load(dir: &RuntimeDir, name: &str) -> Option<Found> {
-    let record = read(&file(&dir.path, name))?;
-    if !is_alive(record.pid) {
-        remove(&dir.path, name);
-        return None;
+    /// The socket's directory and name.
+    pub fn socket(&self) -> (&Path, String) {
+        (&self.dir, socket_name(&self.name))
     }
-    Some(Found { record, uid: dir.uid, dir: dir.path.clone(), name: name.to_string() })
+
+    /// Lets everybody see it, in one step.
+    pub fn publish(&mut self, record: &Record) -> io::Result<()> {
+        self.file.write_all(record.kept().to_string().as_bytes())?;
+        fs::rename(new_file(&self.dir, &self.name), record_file(&self.dir, &self.name))
+    }
 }
 
-/// Removes the files of a mount; what is gone already is fine.
-pub(super) fn remove(dir: &Path, name: &str) {
-    for path in [file(dir, name), dir.join(format!("{name}.sock"))] {
+impl Drop for Entry {
+    fn drop(&mut self) {
+        remove(&self.dir, &self.name);
+    }
+}
+
+fn random_name() -> io::Result<String> {
+    let mut bytes = [0; 8];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+}
+
+/// Removes the files of an entry whose owner is this process, or dead; what is gone already is fine. The record goes last.
+fn remove(dir: &Path, name: &str) {
+    for path in [dir.join(socket_name(name)), new_file(dir, name), record_file(dir, name)] {
         match fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 log::warn!("cannot remove {}: {e}", path.display());
@@ -144,16 +201,55 @@ pub(super) fn remove(dir: &Path, name: &str) {
     }
 }
 
-fn read(path: &Path) -> Option<Record> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+/// All running daemons that this user may talk to: his own first, in order of their mount points.
+pub fn all() -> Vec<Found> {
+    let own = process::effective_uid();
+    let mut found: Vec<Found> = dirs::visible().iter().flat_map(in_dir).collect();
+    found.sort_by(|a, b| (a.uid != own, &a.record.mountpoint).cmp(&(b.uid != own, &b.record.mountpoint)));
+    found
 }
 
-/// A process that was killed and whose parent has not noticed yet counts as dead.
-fn is_alive(pid: u32) -> bool {
-    let Ok(stat) = fs::read(Path::new("/proc").join(pid.to_string()).join("stat")) else { return false };
-    // `PID (NAME) STATE ...`, and the name may hold anything.
-    let state = stat.iter().rposition(|&b| b == b')').and_then(|at| stat.get(at + 2));
-    !matches!(state, Some(b'Z' | b'X') | None)
+/// Those that have, or until a moment ago had, a mount with this device number.
+pub fn with_device(device: (u32, u32)) -> impl Iterator<Item = Found> {
+    all().into_iter().filter(move |f| f.record.device == device)
+}
+
+/// Those that have this store open, by its live tree first. It is known by what it is, not by its name.
+pub fn with_store(store: &Path) -> Vec<Found> {
+    let Ok(id) = StoreId::of(store) else { return Vec::new() };
+    let mut found: Vec<Found> = all().into_iter().filter(|f| f.record.store_id == id).collect();
+    found.sort_by_key(|f| f.record.snapshot.is_some());
+    found
+}
+
+pub(super) fn in_dir(dir: &RuntimeDir) -> Vec<Found> {
+    let Ok(entries) = fs::read_dir(&dir.path) else { return Vec::new() };
+    entries
+        .filter_map(|e| {
+            let name = e.ok()?.file_name().into_string().ok()?;
+            if let Some(name) = name.strip_suffix(".new") {
+                // Of a process that died while it was making one.
+                if look(&new_file(&dir.path, name)).is_ok_and(|file| !is_held(&file)) {
+                    remove(&dir.path, name);
+                }
+                return None;
+            }
+            load(dir, name.strip_suffix(".json")?)
+        })
+        .collect()
+}
+
+/// A record whose daemon lives; that of a dead one is removed.
+pub(super) fn load(dir: &RuntimeDir, name: &str) -> Option<Found> {
+    let file = look(&record_file(&dir.path, name)).ok()?;
+    if !is_held(&file) {
+        remove(&dir.path, name);
+        return None;
+    }
+    let mut text = Vec::new();
+    (&file).take(RECORD_BYTES_MAX).read_to_end(&mut text).ok()?;
+    let record = Record::from_json(&serde_json::from_slice(&text).ok()?)?;
+    Some(Found { record, uid: dir.uid, dir: dir.path.clone(), name: name.to_string() })
 }
 
 #[cfg(test)]
@@ -161,15 +257,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_dead_are_told_from_the_living() {
-        assert!(is_alive(std::process::id()));
-        assert!(!is_alive(u32::MAX));
-        let mut child = std::process::Command::new("true").spawn().expect("true");
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while is_alive(child.id()) {
-            assert!(std::time::Instant::now() < end, "it ends at once, and we have not waited for it");
-            std::thread::yield_now();
+    fn a_record_is_kept_whatever_its_names_are() {
+        let bytes = |b: &[u8]| OsString::from_vec(b.to_vec());
+        for snapshot in [None, Some(b"s\xff".to_vec())] {
+            let record = Record {
+                pid: 7,
+                device: (0, 99),
+                store: bytes(b"/a\xff").into(),
+                store_id: StoreId(1, u64::MAX),
+                mountpoint: bytes(b"/m\n\xfe").into(),
+                started: "2026-01-01T00:00:00Z".into(),
+                snapshot,
+            };
+            let kept = serde_json::from_str(&record.kept().to_string()).expect("JSON");
+            assert_eq!(Record::from_json(&kept), Some(record));
         }
-        child.wait().expect("wait");
+        assert_eq!(Record::from_json(&json!({"pid": 1})), None);
     }
 }

@@ -1,18 +1,19 @@
 //! The daemon's end: a listening socket, a thread for each connection, one request on each.
 //!
-//! Only root and the daemon's own user are answered. Invariant: while a [`Server`] lives its record is in the registry;
-//! dropping it removes both files, and is therefore the last thing a daemon does, after its store is closed.
+//! Only root and the daemon's own user are answered, and only as long as the mount is there: its device number may be
+//! somebody else's afterwards. Invariant: while a [`Server`] lives its record is in the registry; dropping it removes both
+//! files, and is therefore the last thing a daemon does, after its store is closed.
 
-use super::protocol::{self, Answer, Code, Failure, LINE_BYTES_MAX, Request, VERSION};
-use super::registry::{self, Record};
+use super::protocol::{self, Answer, Code, Failure, HELLO, LINE_BYTES_MAX, Request, VERSION};
+use super::registry::{Entry, Record};
 use super::{client, dirs};
 use crate::sys::process;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs::{self, Permissions};
 use std::io::{self, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -34,45 +35,52 @@ pub trait Handler: Send + Sync {
     ) -> std::result::Result<Value, Failure>;
 }
 
+/// Tells whether a mount is there still.
+pub type IsMounted = Box<dyn Fn() -> bool + Send + Sync>;
+
 /// A listening control channel.
 pub struct Server {
-    dir: PathBuf,
-    name: String,
     stop: Arc<AtomicBool>,
-    accepting: Option<JoinHandle<()>>,
+    listening: Option<(UnixListener, JoinHandle<()>)>,
+    /// Last: dropping it tells those who wait for the end.
+    entry: Entry,
 }
 
 impl Server {
-    /// Listens for the mount with this device number, and registers it.
-    pub fn start(device: (u32, u32), record: &Record, handler: Arc<dyn Handler>) -> io::Result<Server> {
-        Server::start_in(&dirs::own()?, &registry::name_of(device), record, handler)
+    /// Listens for a mount, and registers it.
+    pub fn start(record: &Record, is_mounted: IsMounted, handler: Arc<dyn Handler>) -> io::Result<Server> {
+        Server::start_in(&dirs::own()?, record, is_mounted, handler)
     }
 
-    fn start_in(dir: &Path, name: &str, record: &Record, handler: Arc<dyn Handler>) -> io::Result<Server> {
-        registry::remove(dir, name); // of a mount that had the same number before
-        let socket = format!("{name}.sock");
+    fn start_in(
+        dir: &Path,
+        record: &Record,
+        is_mounted: IsMounted,
+        handler: Arc<dyn Handler>,
+    ) -> io::Result<Server> {
+        let entry = Entry::begin(dir)?;
+        let (dir, socket) = entry.socket();
         let listener = client::with_short_path(dir, &socket, |path| UnixListener::bind(path))?;
         fs::set_permissions(dir.join(&socket), Permissions::from_mode(0o600))?;
         let stop = Arc::new(AtomicBool::new(false));
-        let seen = stop.clone();
-        let accepting = std::thread::Builder::new()
+        let accepting = Accepting { is_mounted, handler, stop: stop.clone() };
+        let to_stop = listener.try_clone()?;
+        let thread = std::thread::Builder::new()
             .name("control".into())
-            .spawn(move || accept(&listener, &handler, &seen))?;
-        let server = Server { dir: dir.to_path_buf(), name: name.into(), stop, accepting: Some(accepting) };
-        registry::write(dir, name, record)?;
+            .spawn(move || accept(&listener, &Arc::new(accepting)))?;
+        let mut server = Server { stop, listening: Some((to_stop, thread)), entry };
+        server.entry.publish(record)?;
         Ok(server)
     }
 
     /// Takes no more requests; the record stays until the server is dropped.
     pub fn stop_accepting(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        // Wakes the accepting thread; when that fails it ends with the process.
-        let socket = format!("{}.sock", self.name);
-        let woken = client::with_short_path(&self.dir, &socket, |path| UnixStream::connect(path)).is_ok();
-        if let Some(thread) = self.accepting.take()
-            && woken
-        {
-            let _ = thread.join(); // it has nothing to report
+        let Some((listener, thread)) = self.listening.take() else { return };
+        // Wakes the thread through the socket itself: what is at its path may be gone, or another's.
+        match process::shut_down(&listener) {
+            Ok(()) => drop(thread.join()), // it has nothing to report
+            Err(e) => log::warn!("the control channel ends with the process: {e}"),
         }
     }
 }
@@ -80,14 +88,20 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop_accepting();
-        registry::remove(&self.dir, &self.name);
     }
 }
 
-fn accept(listener: &UnixListener, handler: &Arc<dyn Handler>, stop: &AtomicBool) {
+/// What the threads of a server share.
+struct Accepting {
+    is_mounted: IsMounted,
+    handler: Arc<dyn Handler>,
+    stop: Arc<AtomicBool>,
+}
+
+fn accept(listener: &UnixListener, shared: &Arc<Accepting>) {
     let active = Arc::new(AtomicUsize::new(0));
     for connection in listener.incoming() {
-        if stop.load(Ordering::SeqCst) {
+        if shared.stop.load(Ordering::SeqCst) {
             return;
         }
         let Ok(stream) = connection else {
@@ -100,9 +114,9 @@ fn accept(listener: &UnixListener, handler: &Arc<dyn Handler>, stop: &AtomicBool
             let _ = protocol::send(&mut &stream, &Answer::Error(busy)); // it may have gone away
             continue;
         }
-        let (handler, done) = (handler.clone(), active.clone());
+        let (shared, done) = (shared.clone(), active.clone());
         let started = std::thread::Builder::new().name("command".into()).spawn(move || {
-            if let Err(e) = serve(&stream, handler.as_ref()) {
+            if let Err(e) = serve(&stream, &shared) {
                 log::debug!("a control connection ended early: {e}");
             }
             done.fetch_sub(1, Ordering::SeqCst);
@@ -113,7 +127,7 @@ fn accept(listener: &UnixListener, handler: &Arc<dyn Handler>, stop: &AtomicBool
     }
 }
 
-fn serve(stream: &UnixStream, handler: &dyn Handler) -> io::Result<()> {
+fn serve(stream: &UnixStream, shared: &Accepting) -> io::Result<()> {
     let mut out = stream;
     let uid = process::peer_uid(stream)?;
     if uid != 0 && uid != process::effective_uid() {
@@ -121,7 +135,7 @@ fn serve(stream: &UnixStream, handler: &dyn Handler) -> io::Result<()> {
         return protocol::send(&mut out, &Answer::Error(denied));
     }
     stream.set_read_timeout(Some(READ_TIMEOUT))?;
-    let line = match protocol::receive(&mut BufReader::new(stream), LINE_BYTES_MAX) {
+    let line = match protocol::receive(&mut BufReader::new(stream), LINE_BYTES_MAX, &mut Err) {
         Ok(Some(line)) => line,
         Ok(None) => return Ok(()),
         Err(e) if e.kind() == io::ErrorKind::InvalidData => {
@@ -133,7 +147,13 @@ fn serve(stream: &UnixStream, handler: &dyn Handler) -> io::Result<()> {
     let result = parse(&line).and_then(|request| {
         // A client that went away does not stop the work.
         let mut progress = |value| drop(protocol::send(&mut &*stream, &Answer::Progress(value)));
-        handler.handle(&request.verb, &request.args, &mut progress)
+        if !(shared.is_mounted)() {
+            return Err(Failure::new(Code::NotMounted, "the mount has ended; its store is being closed"));
+        }
+        match request.verb.as_str() {
+            HELLO => Ok(json!({})),
+            verb => shared.handler.handle(verb, &request.args, &mut progress),
+        }
     });
     protocol::send(&mut out, &result.map_or_else(Answer::Error, Answer::Ok))
 }

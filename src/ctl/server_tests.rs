@@ -1,8 +1,10 @@
 //! The control channel over real sockets, in a directory of the test's own.
 
+use super::super::dirs::RuntimeDir;
+use super::super::registry::{self, Found, StoreId};
 use super::*;
-use serde_json::json;
 use std::io::{BufRead, Write};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicU32;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -34,11 +36,28 @@ impl Place {
         Place(dir)
     }
     fn serve(&self) -> Server {
-        Server::start_in(&self.0, "0:99", &record(), Arc::new(Echo)).expect("server")
+        self.serve_while(|| true)
+    }
+    fn serve_while(&self, is_mounted: impl Fn() -> bool + Send + Sync + 'static) -> Server {
+        Server::start_in(&self.0, &record(), Box::new(is_mounted), Arc::new(Echo)).expect("server")
+    }
+    fn dir(&self) -> RuntimeDir {
+        RuntimeDir { path: self.0.clone(), uid: process::effective_uid() }
+    }
+    /// Names of the files in it that end so, without that.
+    fn entries(&self, ending: &str) -> Vec<String> {
+        let files = fs::read_dir(&self.0).expect("list").map(|e| e.expect("entry").file_name());
+        let names = files.map(|name| name.into_string().expect("text"));
+        names.filter_map(|name| Some(name.strip_suffix(ending)?.to_string())).collect()
+    }
+    fn found(&self) -> Found {
+        let [name] = &self.entries(".json")[..] else { panic!("one entry") };
+        registry::load(&self.dir(), name).expect("registered")
     }
     fn ask(&self, line: &str) -> Vec<String> {
-        let stream =
-            client::with_short_path(&self.0, "0:99.sock", |p| UnixStream::connect(p)).expect("connect");
+        let found = self.found();
+        let (dir, socket) = found.socket();
+        let stream = client::with_short_path(dir, &socket, |p| UnixStream::connect(p)).expect("connect");
         // A server that refuses a long line may close before it has read all of it.
         let _ = (&stream).write_all(line.as_bytes());
         BufReader::new(&stream).lines().map_while(Result::ok).collect()
@@ -54,11 +73,12 @@ impl Drop for Place {
 fn record() -> Record {
     Record {
         pid: std::process::id(),
+        device: (0, 99),
         store: "/store".into(),
+        store_id: StoreId::of(Path::new("/")).expect("stat"),
         mountpoint: "/mnt".into(),
         started: "2026-01-01T00:00:00Z".into(),
         snapshot: None,
-        store_id: None,
     }
 }
 
@@ -97,19 +117,76 @@ fn bad_requests_get_a_reason() {
 fn the_socket_is_private() {
     let place = Place::new(0);
     let _server = place.serve();
-    let mode = |name: &str| fs::metadata(place.0.join(name)).expect("stat").permissions().mode() & 0o777;
-    assert_eq!((mode("0:99.sock"), mode("0:99.json")), (0o600, 0o600));
+    for ending in [".sock", ".json"] {
+        let [name] = &place.entries(ending)[..] else { panic!("one {ending}") };
+        let file = place.0.join(format!("{name}{ending}"));
+        assert_eq!(fs::metadata(file).expect("stat").permissions().mode() & 0o777, 0o600);
+    }
 }
 
 #[test]
 fn a_daemon_that_closes_its_store_is_waited_for() {
     let place = Place::new(0);
     let mut server = place.serve();
-    let dir = dirs::RuntimeDir { path: place.0.clone(), uid: 0 };
-    let found = registry::load(&dir, "0:99").expect("registered");
-    assert!(!client::has_ended(&found));
+    let found = place.found();
+    assert_eq!(client::has_ended(&found), Ok(false));
     server.stop_accepting();
     let waiting = std::thread::spawn(move || client::has_ended(&found));
     drop(server);
-    assert!(waiting.join().expect("join"));
+    assert_eq!(waiting.join().expect("join"), Ok(true));
+}
+
+/// What the kernel does when one mount ends and the next gets its device number: the first daemon closes its store still.
+#[test]
+fn a_device_number_that_is_used_again_is_no_end_of_the_other() {
+    let place = Place::new(0);
+    let is_there = Arc::new(AtomicBool::new(true));
+    let seen = is_there.clone();
+    let first = place.serve_while(move || seen.load(Ordering::SeqCst));
+    let of_first = place.found();
+    is_there.store(false, Ordering::SeqCst);
+    assert!(place.ask("{\"version\":1,\"verb\":\"echo\",\"args\":1}\n").join("").contains("not_mounted"));
+    let second = place.serve();
+    let names = place.entries(".json");
+    assert_eq!(names.len(), 2, "each has an entry of its own");
+    let hidden: Vec<Found> = names.iter().filter_map(|n| registry::load(&place.dir(), n)).collect();
+    let serves = |f: &Found| client::has_ended(f).is_ok_and(|ended| !ended);
+    assert!(of_first.is_running());
+    let ending = std::thread::spawn(move || drop(first));
+    ending.join().expect("it wakes its own thread");
+    assert_eq!(hidden.iter().filter(|f| serves(f)).count(), 1, "the second one is as it was");
+    assert!(!of_first.is_running());
+    drop(second);
+    assert_eq!(fs::read_dir(&place.0).expect("list").count(), 0);
+}
+
+#[test]
+fn a_server_ends_also_when_its_files_are_gone() {
+    let place = Place::new(0);
+    let mut server = place.serve();
+    for ending in [".sock", ".json"] {
+        place
+            .entries(ending)
+            .iter()
+            .for_each(|n| fs::remove_file(place.0.join(format!("{n}{ending}"))).unwrap());
+    }
+    let other = place.serve();
+    server.stop_accepting();
+    drop(server);
+    assert_eq!(client::has_ended(&place.found()), Ok(false), "it wakes and removes nobody else's");
+    drop(other);
+}
+
+/// Nobody holds the lock on these.
+#[test]
+fn what_the_dead_have_left_is_cleared_away() {
+    let place = Place::new(0);
+    let text = record().kept().to_string(); // its process number lives: it is ours
+    for (name, content) in [("a.json", text.as_str()), ("a.sock", ""), ("b.new", ""), ("b.sock", "")] {
+        fs::write(place.0.join(name), content).expect("write");
+    }
+    let server = place.serve();
+    assert_eq!(registry::in_dir(&place.dir()).len(), 1, "the living one alone");
+    assert_eq!((place.entries(".json").len(), place.entries("").len()), (1, 2));
+    drop(server);
 }

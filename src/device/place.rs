@@ -1,21 +1,24 @@
 //! Where a store is on the host, and which files it is in.
 
 use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 
-/// Which file it is, on this host.
+/// Which file it is, on this host. For a block device that is the device: any number of nodes may stand for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileId {
-    /// Of the file system that it is in.
+    /// Of the file system that it is in; 0 for a block device.
     pub device: u64,
-    /// Its number there.
+    /// Its number there, or that of the block device.
     pub inode: u64,
 }
 
 impl FileId {
     /// Of the file with these attributes.
     pub fn of(metadata: &Metadata) -> FileId {
+        if metadata.file_type().is_block_device() {
+            return FileId { device: 0, inode: metadata.rdev() };
+        }
         FileId { device: metadata.dev(), inode: metadata.ino() }
     }
 }

@@ -20,6 +20,9 @@ pub struct AtimeOptions {
     pub directories: bool,
 }
 
+/// The name of the virtual directory, unless another is chosen.
+pub const SNAPDIR_NAME: &[u8] = b".snapshots";
+
 /// How `.snapshots` in the root shows itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SnapdirMode {
@@ -27,7 +30,7 @@ pub enum SnapdirMode {
     Hidden,
     /// Listed too.
     Visible,
-    /// Not there at all.
+    /// Not there at all: its name is one like others.
     Disabled,
 }
 
@@ -40,6 +43,8 @@ pub struct FsOptions {
     pub snapdir: SnapdirMode,
     /// `.snapshots` in every other directory, never listed.
     pub snapdir_everywhere: bool,
+    /// Its name, which no file can have where it is. What has it there already is out of sight.
+    pub snapdir_name: Vec<u8>,
     /// Owner of the root of a new file system.
     pub root_uid: u32,
     /// Group of the root of a new file system.
@@ -88,6 +93,7 @@ impl Default for FsOptions {
             read_only: false,
             snapdir: SnapdirMode::Hidden,
             snapdir_everywhere: true,
+            snapdir_name: SNAPDIR_NAME.to_vec(),
             root_uid: 0,
             root_gid: 0,
             atime: AtimeOptions { mode: AtimeMode::Never, directories: true },

@@ -17,5 +17,5 @@ mod reply;
 mod session;
 
 pub use flusher::run_flusher;
-pub use mount::{Options, check_point, clear_if_dead, unmount};
-pub use session::{Mounted, Unmounter};
+pub use mount::{Options, bind, check_point, clear_if_dead, remount, unmount};
+pub use session::{Connection, Mounted, Unmounter};

@@ -5,9 +5,11 @@
 
 use super::mounts;
 use crate::sys::{mount as sys_mount, process};
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -17,7 +19,7 @@ use std::process::{Command, Stdio};
 #[derive(Clone, Debug)]
 pub struct Options {
     /// What `df` and `mount` show as the source: the store as it was given.
-    pub source: String,
+    pub source: OsString,
     /// Subtype: the type shown is `fuse.SUBTYPE`; empty for plain `fuse`.
     pub subtype: String,
     /// Other users may enter (their permissions are checked by the kernel).
@@ -68,6 +70,41 @@ impl Default for Options {
             program: "/proc/self/exe".into(), // also when the file was replaced since
         }
     }
+}
+
+impl Options {
+    /// Those that are flags of `mount(2)`.
+    pub fn flags(&self) -> u64 {
+        use sys_mount::flags::*;
+        let flags = [
+            (!self.dev, MS_NODEV),
+            (!self.suid, MS_NOSUID),
+            (!self.exec, MS_NOEXEC),
+            (self.read_only, MS_RDONLY),
+            (self.noatime, MS_NOATIME),
+            (self.strictatime, MS_STRICTATIME),
+            (self.nodiratime, MS_NODIRATIME),
+            (self.sync, MS_SYNCHRONOUS),
+            (self.dirsync, MS_DIRSYNC),
+        ];
+        flags.iter().filter(|(on, _)| *on).fold(0, |all, (_, flag)| all | flag)
+    }
+}
+
+/// Gives the mount at `point` these flags of `mount(2)` and no others. For root.
+pub fn remount(point: &Path, flags: u64) -> io::Result<()> {
+    sys_mount::mount(OsStr::new("none"), point, "", flags | sys_mount::flags::MS_REMOUNT, "")
+}
+
+/// Shows the mount at `point` at a second place, with flags of its own. For root.
+pub fn bind(point: &Path, second: &Path, flags: u64) -> io::Result<()> {
+    use sys_mount::flags::{MS_BIND, MS_DIRSYNC, MS_REMOUNT, MS_SYNCHRONOUS};
+    sys_mount::mount(point.as_os_str(), second, "", MS_BIND, "")?;
+    // These two belong to the file system, and are the same at all its places.
+    let flags = flags & !(MS_SYNCHRONOUS | MS_DIRSYNC);
+    sys_mount::mount(OsStr::new("none"), second, "", flags | MS_BIND | MS_REMOUNT, "").inspect_err(|_| {
+        let _ = unmount(second, true); // what counts is the error that we report
+    })
 }
 
 /// Checks the place, clears away a dead mount there, mounts, and returns the mount point's real path with the
@@ -233,7 +270,6 @@ fn is_fuse(meta: &fs::Metadata) -> bool {
 }
 
 fn attach_directly(point: &Path, options: &Options, device: &File) -> io::Result<()> {
-    use sys_mount::flags::*;
     let mode = fs::metadata(point)?.mode();
     let mut data = format!(
         "fd={},rootmode={:o},user_id={},group_id={},default_permissions",
@@ -249,19 +285,7 @@ fn attach_directly(point: &Path, options: &Options, device: &File) -> io::Result
         data.push_str(",subtype=");
         data.push_str(&options.subtype);
     }
-    let flags = [
-        (!options.dev, MS_NODEV),
-        (!options.suid, MS_NOSUID),
-        (!options.exec, MS_NOEXEC),
-        (options.read_only, MS_RDONLY),
-        (options.noatime, MS_NOATIME),
-        (options.strictatime, MS_STRICTATIME),
-        (options.nodiratime, MS_NODIRATIME),
-        (options.sync, MS_SYNCHRONOUS),
-        (options.dirsync, MS_DIRSYNC),
-    ];
-    let flags = flags.iter().filter(|(on, _)| *on).fold(0, |all, (_, flag)| all | flag);
-    sys_mount::mount(&options.source, point, "fuse", flags, &data)
+    sys_mount::mount(&options.source, point, "fuse", options.flags(), &data)
 }
 
 /// fusermount3 mounts for users without the right, and sends the connection back over a socket.
@@ -311,9 +335,9 @@ fn attach_by_helper(point: &Path, options: &Options) -> Result<OwnedFd, String> 
 }
 
 /// Commas and backslashes inside a value are escaped, as libfuse does.
-fn helper_options(options: &Options) -> String {
+fn helper_options(options: &Options) -> OsString {
     let escape = |text: &str| text.replace('\\', "\\\\").replace(',', "\\,");
-    let mut list = vec!["default_permissions".to_string(), format!("fsname={}", escape(&options.source))];
+    let mut list = vec!["default_permissions".to_string()];
     if !options.subtype.is_empty() {
         list.push(format!("subtype={}", escape(&options.subtype)));
     }
@@ -330,7 +354,14 @@ fn helper_options(options: &Options) -> String {
         (options.dirsync, "dirsync"),
     ];
     list.extend(words.iter().filter(|(on, _)| *on).map(|(_, word)| word.to_string()));
-    list.join(",")
+    let mut list = OsString::from(list.join(",") + ",fsname=");
+    for byte in options.source.as_bytes().chunks(1) {
+        if matches!(byte, b"\\" | b",") {
+            list.push("\\");
+        }
+        list.push(OsStr::from_bytes(byte));
+    }
+    list
 }
 
 #[cfg(test)]
@@ -348,6 +379,6 @@ mod tests {
     #[test]
     fn commas_in_a_source_do_not_become_options() {
         let options = Options { source: "/a,suid".into(), ..Options::default() };
-        assert!(helper_options(&options).contains("fsname=/a\\,suid"));
+        assert!(helper_options(&options).as_bytes().ends_with(b",fsname=/a\\,suid"));
     }
 }

@@ -89,8 +89,14 @@ pub fn hiding<'a>(all: &'a [Mount], target: &Mount) -> Option<&'a Mount> {
         }
         way.push(m.parent);
     }
-    let hides =
-        |m: &&Mount| way.contains(&m.parent) && !way.contains(&m.id) && target.point.starts_with(&m.point);
+    // Where the way goes on from a mount: at the point of the next one, and in the target at its root.
+    let next = |parent: u32| {
+        let at = way.iter().position(|id| *id == parent)?;
+        all.iter().find(|m| m.id == way[at.saturating_sub(1)])
+    };
+    let hides = |m: &&Mount| {
+        !way.contains(&m.id) && next(m.parent).is_some_and(|next| next.point.starts_with(&m.point))
+    };
     all.iter().rfind(hides)
 }
 

@@ -1,7 +1,8 @@
 //! A mount from its first request to its last: connection set-up, request threads, the end.
 //!
 //! Invariant: when [`Mounted::start`] returns the mount is usable, and when [`Mounted::wait`] returns no request thread
-//! runs any more. This process asks its own mount for nothing, not even to be unmounted: that is the flusher's. Unmounting is always explicit: dropping a `Mounted` does not touch the mount point.
+//! runs any more. This process asks its own mount for nothing, not even to be unmounted: that is the flusher's. Unmounting
+//! is always explicit: dropping a `Mounted` does not touch the mount point.
 
 use super::adapter::{Adapter, Profile};
 use super::flusher::Flusher;
@@ -10,13 +11,13 @@ use super::mount::{self, Options};
 use super::mounts::{self, MountId};
 use crate::ops::{KernelRef, Operations};
 use crate::sys::mount::errno;
+use crate::sys::process;
 use fuser::{Config, InitFlags, Session, SessionACL};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -43,18 +44,29 @@ pub struct Mounted {
     mount: MountId,
     kernel: Arc<FuseKernel>,
     flusher: Arc<Flusher>,
-    ended: Arc<AtomicBool>,
+    /// The connection once more, to look at. It goes when the mount does.
+    connection: Arc<OwnedFd>,
     serving: JoinHandle<io::Result<()>>,
 }
 
-/// Ends a mount from any thread.
+/// Tells whether the kernel still has a mount. As long as it has, nobody else has its device number.
+#[derive(Clone)]
+pub struct Connection(Weak<OwnedFd>);
+
+impl Connection {
+    /// False from the moment in which the last place where it is mounted goes.
+    pub fn is_mounted(&self) -> bool {
+        self.0.upgrade().is_some_and(|fd| !process::is_hung_up(&fd))
+    }
+}
+
+/// Ends a mount from any thread, and never another that has its place or its device number by now.
 #[derive(Clone)]
 pub struct Unmounter {
     point: PathBuf,
     mount: MountId,
     flusher: Arc<Flusher>,
-    /// From then on the number of the device may be another mount's.
-    ended: Arc<AtomicBool>,
+    connection: Connection,
 }
 
 /// What is asked of the kernel. Not among them, because fuser 0.18.0 lists but does not implement them: SETXATTR_EXT,
@@ -86,15 +98,20 @@ impl Mounted {
     pub fn start(ops: Arc<dyn Operations>, point: &Path, options: &Options) -> Result<Mounted, String> {
         let flusher = Arc::new(Flusher::start(options.program.clone()).map_err(|e| e.to_string())?);
         let (point, fd) = mount::attach(point, options)?;
-        let started = serve(ops, &flusher, fd, options).and_then(|parts| Ok((find(&point)?, parts)));
-        let (mount, (kernel, serving)) = match started {
+        let connection = fd.try_clone().map(Arc::new);
+        let connection = connection.map_err(|e| format!("cannot look at the connection to the kernel: {e}"));
+        let started = connection.and_then(|connection| {
+            let parts = serve(ops, &flusher, fd, options)?;
+            Ok((find(&point)?, parts, connection))
+        });
+        let (mount, (kernel, serving), connection) = match started {
             Ok(parts) => parts,
             Err(e) => {
                 let _ = mount::unmount(&point, true); // what counts is the error that we report
                 return Err(e);
             }
         };
-        let mounted = Mounted { point, mount, kernel, flusher, ended: Arc::default(), serving };
+        let mounted = Mounted { point, mount, kernel, flusher, connection, serving };
         // Served by the threads that just started: the first proof that the mount works.
         if let Err(e) = mounted.flusher.attend(mount) {
             let _ = mounted.unmounter().detach();
@@ -124,10 +141,15 @@ impl Mounted {
         self.flusher.registered().pid()
     }
 
+    /// Tells whether it is there.
+    pub fn connection(&self) -> Connection {
+        Connection(Arc::downgrade(&self.connection))
+    }
+
     /// A handle to end the mount with.
     pub fn unmounter(&self) -> Unmounter {
-        let (point, flusher, ended) = (self.point.clone(), self.flusher.clone(), self.ended.clone());
-        Unmounter { point, mount: self.mount, flusher, ended }
+        let (point, flusher) = (self.point.clone(), self.flusher.clone());
+        Unmounter { point, mount: self.mount, flusher, connection: self.connection() }
     }
 
     /// Waits until somebody unmounted it and the last request was answered.
@@ -136,7 +158,7 @@ impl Mounted {
             Ok(result) => result,
             Err(_) => Err(io::Error::other("a request thread failed an assertion")),
         };
-        self.ended.store(true, Ordering::Relaxed);
+        drop(self.connection); // whoever gets the number of the device now is another
         self.kernel.stop();
         if result.is_err()
             && let Err(e) = self.flusher.give_up()
@@ -162,28 +184,25 @@ impl Mounted {
 impl Unmounter {
     /// Unmounts; false if it is in use, or covered by another mount. Nothing to do when it is gone already.
     pub fn unmount(&self) -> io::Result<bool> {
-        if self.has_ended() {
-            return Ok(true);
+        if self.connection.is_mounted() && mounts::all()?.iter().any(|m| m.is(self.mount)) {
+            match self.flusher.unmount() {
+                Err(e) if e.raw_os_error() == Some(errno::EBUSY) => return Ok(false),
+                Err(e) if self.connection.is_mounted() => return Err(e),
+                _ => {}
+            }
         }
-        if !mounts::all()?.iter().any(|m| m.is(self.mount)) {
-            return Ok(!mounts::all()?.iter().any(|m| m.device == self.mount.device));
-        }
-        match self.flusher.unmount() {
-            Ok(()) => Ok(true),
-            Err(e) if e.raw_os_error() == Some(errno::EBUSY) => Ok(false),
-            Err(_) if self.has_ended() => Ok(true),
-            Err(e) => Err(e),
-        }
+        // It may be in sight at another place.
+        Ok(!self.connection.is_mounted() || !mounts::all()?.iter().any(|m| m.device == self.mount.device))
     }
 
     /// Takes the mount out of sight; files that are open in it go on working until they are closed.
     pub fn detach(&self) -> io::Result<()> {
-        if self.has_ended() { Ok(()) } else { self.flusher.detach() }
+        if self.connection.is_mounted() { self.flusher.detach() } else { Ok(()) }
     }
 
     /// Starts the write-back of what the kernel holds; does not wait.
     pub fn sync(&self) -> io::Result<()> {
-        if self.has_ended() { Ok(()) } else { self.flusher.sync() }
+        if self.connection.is_mounted() { self.flusher.sync() } else { Ok(()) }
     }
 
     /// Where it is, or was, mounted at first.
@@ -193,17 +212,13 @@ impl Unmounter {
 
     /// Cuts the connection: requests under way and later ones fail. Best effort, needs the control file system.
     pub fn abort(&self) {
-        if self.has_ended() {
+        if !self.connection.is_mounted() {
             return;
         }
         let file = format!("/sys/fs/fuse/connections/{}/abort", self.mount.device.1);
         if let Err(e) = fs::write(&file, "1") {
             log::debug!("{file}: {e}");
         }
-    }
-
-    fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Relaxed)
     }
 }
 

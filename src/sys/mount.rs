@@ -2,7 +2,7 @@
 //!
 //! Thin wrappers; the policy (which flags, which fallback) is in `fuse`.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -13,8 +13,8 @@ use std::path::Path;
 /// Mount flags, by the names of `mount(2)`.
 pub mod flags {
     pub use libc::{
-        MS_DIRSYNC, MS_NOATIME, MS_NODEV, MS_NODIRATIME, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_RELATIME,
-        MS_STRICTATIME, MS_SYNCHRONOUS,
+        MS_BIND, MS_DIRSYNC, MS_NOATIME, MS_NODEV, MS_NODIRATIME, MS_NOEXEC, MS_NOSUID, MS_RDONLY,
+        MS_RELATIME, MS_REMOUNT, MS_STRICTATIME, MS_SYNCHRONOUS,
     };
 }
 
@@ -51,8 +51,8 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
 }
 
 /// `mount(2)`.
-pub fn mount(source: &str, target: &Path, fstype: &str, flags: u64, data: &str) -> io::Result<()> {
-    let (source, target) = (c_text(source)?, c_path(target)?);
+pub fn mount(source: &OsStr, target: &Path, fstype: &str, flags: u64, data: &str) -> io::Result<()> {
+    let (source, target) = (c_path(Path::new(source))?, c_path(target)?);
     let (fstype, data) = (c_text(fstype)?, c_text(data)?);
     // SAFETY: all pointers are to C strings that outlive the call.
     check(unsafe {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -59,6 +59,29 @@ pub fn peer_uid(socket: &UnixStream) -> io::Result<u32> {
         )
     })?;
     Ok(peer.uid)
+}
+
+/// Ends a listening socket for all who have it: who waits for connections stops waiting, and later ones are refused.
+pub fn shut_down(socket: &UnixListener) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) })?;
+    Ok(())
+}
+
+/// True for a process that a signal has stopped, or that is traced, until it is told to go on.
+pub fn is_stopped(pid: u32) -> bool {
+    let Ok(stat) = std::fs::read(format!("/proc/{pid}/stat")) else { return false };
+    // `PID (NAME) STATE ...`, and the name may hold anything.
+    let state = stat.iter().rposition(|&b| b == b')').and_then(|at| stat.get(at + 2));
+    matches!(state, Some(b'T' | b't'))
+}
+
+/// True if the kernel has ended what `file` is the connection of, as it does with the last mount of a FUSE connection.
+pub fn is_hung_up(file: &impl AsRawFd) -> bool {
+    let mut poll = libc::pollfd { fd: file.as_raw_fd(), events: 0, revents: 0 };
+    // SAFETY: one structure, which lives through the call; it does not wait.
+    let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
+    ready > 0 && poll.revents & (libc::POLLERR | libc::POLLHUP) != 0
 }
 
 fn termination_signals() -> libc::sigset_t {

@@ -509,7 +509,7 @@ fn a_commit_is_of_all_lines() {
         let sim = Arc::new(made.clone_image());
         let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
         let volume = Volume::open(sim.clone(), options).unwrap();
-        volume.recover(&mut |_, _| Ok(()));
+        volume.recover(&mut NothingAbove);
         sim.set_crash_at(sim.changes() + cut);
         // The first commit of a session: the log has nothing of it.
         let done = volume.commit(&mut |txn| {

@@ -10,11 +10,14 @@ use guard::{Scratch, can_mount};
 use serde_json::{Value, json};
 use snapfs::check::Depth;
 use snapfs::cli::{self, engine::*};
-use snapfs::ctl::{Code, Failure};
+use snapfs::ctl::{Code, Failure, names};
 use snapfs::ops::{Error, KernelRef, Operations, Timestamp};
 use snapfs::repair::{Mode, Repair};
 use snapfs::salvage::{Content, Listener, Rescued, State, Summary, Wanted};
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output};
 use std::sync::Arc;
@@ -47,7 +50,9 @@ impl Backend for Toy {
         Ok(Arc::new(ToyEngine(ToyFs::new(), store.canonicalize().unwrap_or_default())))
     }
     fn init(&self, store: &Path, options: &InitOptions) -> Result<Value, Failure> {
-        Ok(json!({"store": store, "size_bytes": options.size}))
+        let mut made = json!({"size_bytes": options.size});
+        names::put(&mut made, "store", store);
+        Ok(made)
     }
     fn check(
         &self,
@@ -100,7 +105,7 @@ impl Engine for ToyEngine {
         let names = self.0.points().into_iter().enumerate();
         Ok(names
             .map(|(i, n)| SnapshotInfo {
-                name: String::from_utf8_lossy(&n).into_owned(),
+                name: n,
                 id: i as u64 + 1,
                 created: Timestamp { secs: 1_767_225_599, nanos: 0 },
                 referenced: 3 << 20,
@@ -109,16 +114,16 @@ impl Engine for ToyEngine {
             })
             .collect())
     }
-    fn create(&self, name: &str) -> Result<SnapshotInfo, Failure> {
-        self.0.make_point(name.as_bytes()).map_err(failure)?;
+    fn create(&self, name: &[u8]) -> Result<SnapshotInfo, Failure> {
+        self.0.make_point(name).map_err(failure)?;
         let all = self.snapshots()?;
         all.into_iter().find(|s| s.name == name).ok_or_else(|| failure(Error::NotFound))
     }
-    fn rename(&self, name: &str, new_name: &str) -> Result<(), Failure> {
-        self.0.change_point(name.as_bytes(), Some(new_name.as_bytes())).map_err(failure)
+    fn rename(&self, name: &[u8], new_name: &[u8]) -> Result<(), Failure> {
+        self.0.change_point(name, Some(new_name)).map_err(failure)
     }
-    fn delete(&self, name: &str) -> Result<(), Failure> {
-        self.0.change_point(name.as_bytes(), None).map_err(failure)
+    fn delete(&self, name: &[u8]) -> Result<(), Failure> {
+        self.0.change_point(name, None).map_err(failure)
     }
     fn check(&self, _: Depth) -> Result<CheckReport, Failure> {
         Ok(CheckReport { findings: vec![], summary: json!({"blocks": 1}) })
@@ -131,6 +136,9 @@ impl Engine for ToyEngine {
     }
     fn close(&self) -> Result<(), Failure> {
         std::thread::sleep(Duration::from_millis(300)); // so that a umount that does not wait is caught
+        while self.1.join("hold").exists() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let done = fs::write(self.1.join("closed"), b"");
         done.map_err(|e| Failure::new(Code::Io, e.to_string()))
     }
@@ -145,7 +153,7 @@ fn main() -> ExitCode {
     if !can_mount() {
         return ExitCode::SUCCESS;
     }
-    let checks: [(&str, Check); 8] = [
+    let checks: [(&str, Check); 12] = [
         ("a mount is used and unmounted", a_mount_is_used),
         ("failures are told with the right code", failures_are_told),
         ("a busy mount stays", a_busy_mount_stays),
@@ -154,6 +162,10 @@ fn main() -> ExitCode {
         ("stores without a daemon", offline),
         ("repair and salvage", rescue),
         ("a broken pipe is success", broken_pipe),
+        ("a daemon that closes its store is no part of the next mount", the_next_mount),
+        ("a stopped daemon is not waited for", a_stopped_daemon),
+        ("names that are no text", names_of_bytes),
+        ("a second place, and other flags", second_place),
     ];
     for (name, check) in checks {
         let place = Place::new();
@@ -171,7 +183,7 @@ struct Place {
 impl Place {
     fn new() -> Place {
         let place = Place { dir: Scratch::new() };
-        for name in ["mnt", "run"] {
+        for name in ["mnt", "mnt2", "run"] {
             fs::create_dir(place.path(name)).expect("mkdir");
         }
         use std::os::unix::fs::PermissionsExt;
@@ -202,8 +214,24 @@ impl Place {
         out
     }
     fn pid(&self) -> String {
-        let status: Value = serde_json::from_str(&self.ok(&["status", "mnt", "--json"])).expect("JSON");
+        let status = self.json(&["status", "mnt", "--json"]);
         status["pid"].as_u64().expect("pid").to_string()
+    }
+    /// Waits until the daemon with this process number is no longer listed.
+    fn wait_ended(&self, pid: &str) {
+        let end = Instant::now() + Duration::from_secs(20);
+        while self.lists(pid) {
+            assert!(Instant::now() < end, "the daemon {pid} does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    fn lists(&self, pid: &str) -> bool {
+        let all = self.json(&["status", "--json"]);
+        let pid: u64 = pid.parse().expect("a number");
+        all.as_array().expect("a list").iter().any(|r| r["pid"] == pid)
+    }
+    fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(args)).expect("JSON")
     }
     fn wait_closed(&self) {
         let end = Instant::now() + Duration::from_secs(20);
@@ -216,14 +244,16 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let point = self.path("mnt");
-        if snapfs::fuse::mounts::at(&point).is_ok_and(|m| m.is_some()) {
-            eprintln!("lazy unmount: {:?}", snapfs::fuse::unmount(&point, true));
+        let all = snapfs::fuse::mounts::all().unwrap_or_default();
+        for mount in all.iter().filter(|m| m.point.starts_with(&self.dir.0)) {
+            eprintln!("lazy unmount: {:?}", snapfs::fuse::unmount(&mount.point, true));
         }
-        for name in ["store", "run"] {
+        for point in ["mnt", "mnt2"] {
+            let _ = fs::remove_dir(self.path(point));
+        }
+        for name in ["store", "other", "run"] {
             let _ = fs::remove_dir_all(self.path(name));
         }
-        let _ = fs::remove_dir(point);
     }
 }
 
@@ -236,9 +266,14 @@ fn a_mount_is_used(p: &Place) {
     let table = p.ok(&["list", "mnt"]);
     assert_eq!(
         table,
-        "NAME   CREATED              REFERENCED  EXCLUSIVE  WRITTEN\n\
-         one    2025-12-31 23:59:59     3.0 MiB        0 B  1.5 KiB\n\
-         three  2025-12-31 23:59:59     3.0 MiB        0 B  1.5 KiB\n"
+        "NAME   CREATED                    REFERENCED  EXCLUSIVE  WRITTEN\n\
+         one    2025-12-31T23:59:59+00:00     3.0 MiB        0 B  1.5 KiB\n\
+         three  2025-12-31T23:59:59+00:00     3.0 MiB        0 B  1.5 KiB\n"
+    );
+    let elsewhere = p.command(&["list", "mnt"]).env("TZ", "XST-05:30").output().expect("run");
+    assert!(
+        String::from_utf8_lossy(&elsewhere.stdout).contains(" 2026-01-01T05:29:59+05:30 "),
+        "{elsewhere:?}"
     );
     let list: Value = serde_json::from_str(&p.ok(&["list", "mnt", "--json"])).expect("JSON");
     assert_eq!(list[0]["created"], "2025-12-31T23:59:59Z");
@@ -251,7 +286,8 @@ fn a_mount_is_used(p: &Place) {
     let all = p.ok(&["status"]);
     assert!(all.contains("/mnt") && all.contains("/store"), "{all}");
     assert!(p.ok(&["info", "mnt"]).contains("size: 1.0 GiB"));
-    let shown = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    let shown = fs::read("/proc/self/mountinfo").expect("mountinfo");
+    let shown = String::from_utf8_lossy(&shown);
     assert!(shown.contains(" - fuse.snapfs store "), "source and type");
     p.ok(&["umount", "mnt"]);
     assert!(p.path("store/closed").exists(), "umount waits for the store");
@@ -383,6 +419,156 @@ fn rescue(p: &Place) {
     told(&["salvage", "store", "out2"], 1, "", "it is mounted");
     p.ok(&["umount", "mnt"]);
     fs::remove_dir(p.path("out")).expect("remove");
+}
+
+/// The kernel gives the device number of the first mount to the second at once.
+fn the_next_mount(p: &Place) {
+    let device = |name: &str| fs::metadata(p.path(name)).expect("stat").dev();
+    p.ok(&["mount", "store", "mnt"]);
+    let first = device("mnt");
+    let pid = p.pid();
+    fs::write(p.path("store/hold"), b"").expect("write");
+    snapfs::fuse::unmount(&p.path("mnt"), false).expect("as umount(8), which does not wait");
+    assert!(p.lists(&pid), "it is there, and closes its store");
+    p.ok(&["mount", "other", "mnt"]);
+    if device("mnt") != first {
+        eprintln!("the kernel gave another device number: this proves little");
+    }
+    let other = p.path("other").canonicalize().expect("path");
+    let serves_other = || {
+        let status = p.json(&["status", "mnt", "--json"]);
+        assert_eq!(status["store"].as_str(), other.to_str());
+        p.ok(&["create", "mnt", "one"]);
+        assert_eq!(p.json(&["list", "other", "--json"])[0]["name"], "one");
+        p.ok(&["delete", "other", "one"]);
+    };
+    serves_other();
+    let second = p.pid();
+    assert_ne!(second, pid);
+    assert!(Command::new("kill").arg(&pid).status().expect("kill").success());
+    fs::remove_file(p.path("store/hold")).expect("remove");
+    p.wait_ended(&pid);
+    serves_other();
+    // Now the other way round: the first ends by a signal and takes nothing of the second along.
+    p.ok(&["mount", "store", "mnt2"]);
+    assert!(Command::new("kill").arg(&second).status().expect("kill").success());
+    p.wait_ended(&second);
+    assert_eq!(p.json(&["list", "mnt2", "--json"]), json!([]));
+    p.ok(&["umount", "mnt2"]);
+    assert_eq!(fs::read_dir(p.path("run")).expect("list").count(), 0);
+}
+
+fn a_stopped_daemon(p: &Place) {
+    p.ok(&["mount", "store", "mnt"]);
+    let pid = p.pid();
+    let signal =
+        |signal: &str| assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
+    signal("-STOP");
+    let said = [["list", "mnt"], ["status", "mnt"], ["check", "store"]].map(|args| p.run(&args));
+    let listed = p.lists(&pid);
+    signal("-CONT");
+    for (code, _, err) in said {
+        assert!(
+            code == 1 && err.contains(&format!("is stopped; let it go on with: kill -CONT {pid}")),
+            "{err}"
+        );
+    }
+    assert!(listed, "the list asks nobody");
+    p.ok(&["create", "mnt", "one"]);
+    // A record that is left of a process whose number another one has by now.
+    let run = p.path("run");
+    let mut files = fs::read_dir(&run).expect("list").map(|e| e.expect("entry").path());
+    let record = files.find(|p| p.extension().is_some_and(|e| e == "json")).expect("a record");
+    fs::copy(record, run.join("0000.json")).expect("copy");
+    assert_eq!(p.ok(&["status"]).lines().count(), 2, "the living one alone");
+    assert!(!run.join("0000.json").exists());
+    p.ok(&["umount", "mnt"]);
+}
+
+fn names_of_bytes(p: &Place) {
+    let bytes = |b: &[u8]| OsString::from_vec(b.to_vec());
+    let run = |args: &[OsString]| {
+        let output = p.command(&[]).args(args).output().expect("run");
+        let text = |b: &[u8]| String::from_utf8(b.to_vec()).expect("text");
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let ok = |args: &[OsString]| {
+        let (code, out, err) = run(args);
+        assert!(code == Some(0) && err.is_empty(), "{args:?}: {code:?} {out} {err}");
+        out
+    };
+    let (store, point) = (bytes(b"other/s\xff"), bytes(b"mnt2/m\xfe"));
+    fs::create_dir(p.path("other")).expect("mkdir");
+    fs::create_dir(p.dir.0.join(&point)).expect("mkdir");
+    let json = |out: String| serde_json::from_str::<Value>(&out).expect("JSON");
+    let made = json(ok(&["init".into(), "--json".into(), store.clone()]));
+    assert_eq!(made["store_hex"], "6f746865722f73ff");
+    let mounted = json(ok(&["mount".into(), "--json".into(), store.clone(), point.clone()]));
+    assert_eq!(mounted["mountpoint_hex"], "6d6e74322f6dfe");
+    let all = ok(&["status".into()]);
+    assert!(all.contains("/m\\xfe") && all.contains("/s\\xff"), "{all}");
+    ok(&["status".into(), "--json".into()]);
+    ok(&["status".into(), point.clone()]);
+    ok(&["info".into(), store.clone(), "--json".into()]);
+    for name in [b"a\xff", b"a\xfe"] {
+        ok(&["create".into(), point.clone(), bytes(name)]);
+    }
+    let list = ok(&["list".into(), store.clone()]);
+    assert!(list.contains("\na\\xff ") && list.contains("\na\\xfe "), "{list}");
+    let list = json(ok(&["list".into(), store.clone(), "--json".into()]));
+    let mut listed = [&list[0]["name_hex"], &list[1]["name_hex"]].map(|hex| hex.as_str().expect("no text"));
+    listed.sort_unstable();
+    assert_eq!(listed, ["61fe", "61ff"]);
+    let renamed =
+        json(ok(&["rename".into(), point.clone(), bytes(b"a\xff"), bytes(b"b\xff"), "--json".into()]));
+    assert_eq!((&renamed["name_hex"], &renamed["was_hex"]), (&json!("62ff"), &json!("61ff")));
+    let deleted = json(ok(&["delete".into(), point.clone(), bytes(b"a\xfe"), "--json".into()]));
+    assert_eq!(deleted["deleted_hex"], json!(["61fe"]));
+    let (code, _, err) =
+        run(&["mount".into(), store.clone(), "mnt".into(), "--snapshot".into(), bytes(b"c\xfd")]);
+    assert!(code == Some(1) && err.contains("c\\xfd: no such snapshot"), "{err}");
+    let (code, _, err) = run(&["mount".into(), store, "mnt".into(), "-o".into(), bytes(b"fly\xff")]);
+    assert!(code == Some(2) && err.contains("'fly\\xff'"), "{err}");
+    ok(&["umount".into(), point.clone()]);
+    fs::remove_dir(p.dir.0.join(point)).expect("nothing is mounted there");
+}
+
+fn second_place(p: &Place) {
+    let told = |args: &[&str], code: i32, words: &[&str]| {
+        let (got, _, err) = p.run(args);
+        assert!(got == code && words.iter().all(|w| err.contains(w)), "{args:?}: {got} {err}");
+    };
+    told(&["mount", "--ro", "store", "nowhere"], 1, &["nowhere does not exist"]);
+    told(&["mount", "store", "mnt", "-o", "fsname="], 2, &["fsname= needs a text"]);
+    let (code, _, err) = p.run(&["mount", "--backgroud", "store", "mnt"]);
+    assert!(code == 2 && !err.contains("child"), "{err}");
+    p.ok(&["mount", "store", "mnt", "-o", "commit=7"]);
+    fs::write(p.path("mnt/f"), b"content").expect("write");
+    let device = |name: &str| snapfs::fuse::mounts::at(&p.path(name)).expect("mounts").map(|m| m.device);
+    if snapfs::sys::process::effective_uid() != 0 {
+        told(&["mount", "store", "mnt2"], 1, &["in use by", &p.pid(), "mount --bind"]);
+        p.ok(&["umount", "mnt"]);
+        return;
+    }
+    told(&["mount", "store", "mnt2", "-o", "commit=5"], 1, &["in use by", &p.pid(), "commit"]);
+    told(&["mount", "store", "mnt"], 1, &["a mount of snapfs already"]);
+    p.ok(&["mount", "store", "mnt2", "-o", "ro,commit=7"]);
+    assert_eq!(device("mnt"), device("mnt2"), "the same at both places");
+    assert_eq!(fs::read(p.path("mnt2/f")).expect("read"), b"content");
+    assert_eq!(fs::write(p.path("mnt2/g"), b"").err().and_then(|e| e.raw_os_error()), Some(libc::EROFS));
+    fs::write(p.path("mnt/g"), b"").expect("the first place is as it was");
+    told(&["mount", "store", "mnt", "-o", "remount,commit=5"], 1, &["mnt", "cannot change", "commit"]);
+    p.ok(&["mount", "store", "mnt", "-r", "-o", "remount"]);
+    assert!(fs::write(p.path("mnt/g"), b"").is_err());
+    told(&["mount", "store", "mnt", "-o", "remount,fly"], 1, &["'fly'"]);
+    // As mount(8) does, with what the kernel shows.
+    p.ok(&["mount", "store", "mnt", "-o", "rw,remount,user_id=0,group_id=0,default_permissions,allow_other"]);
+    fs::write(p.path("mnt/g"), b"").expect("write");
+    p.ok(&["umount", "mnt"]); // does not wait: it is used at the second place
+    assert!(!p.path("store/closed").exists());
+    p.ok(&["create", "mnt2", "one"]);
+    p.ok(&["umount", "mnt2"]);
+    assert!(p.path("store/closed").exists(), "the last place closes the store");
 }
 
 fn broken_pipe(p: &Place) {

@@ -556,6 +556,10 @@ fn a_user_without_rights_mounts() {
         return skipped("/dev/fuse is closed to users here");
     }
     assert!(said.code == 0 && said.err.is_empty(), "{said:?}");
+    fs::create_dir(p.at("second")).unwrap();
+    std::os::unix::fs::chown(p.at("second"), Some(65534), Some(65534)).unwrap();
+    let second = as_nobody(&p, &["mount", "home/store", "second"]).expect("as before");
+    told(second, &["home/store", "in use by process", "serves it at", "mount --bind"]);
     let script =
         "echo one > mnt/f && mkdir mnt/.snapshots/a && echo two > mnt/f && cat mnt/.snapshots/a/f mnt/f";
     let mut shell = Command::new("setpriv");

@@ -437,10 +437,22 @@ fn a_store_is_mounted_once() {
     let p = Place::new();
     p.mount("");
     fs::create_dir(p.at("mnt2")).unwrap();
-    for options in ["rw", "ro"] {
-        let said = p.run(&["mount", "store", "mnt2", "-o", options]);
+    let second = p.run(&["mount", "store", "mnt2", "-o", "ro"]);
+    if is_root() {
+        // One file system at two places.
+        assert!(second.code == 0 && second.err.is_empty(), "{second:?}");
+        fs::write(p.path("f"), "both").unwrap();
+        assert_eq!(fs::read_to_string(p.at("mnt2/f")).unwrap(), "both");
+        refuses(fs::write(p.at("mnt2/f"), "x"), libc::EROFS);
+        assert_eq!(fs::metadata(p.at("mnt2")).unwrap().dev(), fs::metadata(p.path("")).unwrap().dev());
+        p.ok(&["umount", "mnt2"]);
+        assert_eq!(fs::read_to_string(p.path("f")).unwrap(), "both");
+    } else {
         let pid = p.pid().to_string();
-        assert!(said.code == 1 && said.err.contains(&pid) && said.err.contains("in use by"), "{said:?}");
+        assert!(
+            second.code == 1 && second.err.contains(&pid) && second.err.contains("in use by"),
+            "{second:?}"
+        );
     }
     for verb in [["init", "store"], ["init", "./store/"]] {
         let said = p.run(&verb);
@@ -492,6 +504,208 @@ fn a_store_that_is_being_closed_is_waited_for() {
         p.mount("dirty_size=256");
         assert!(fs::read(p.path("f")).unwrap() == data[round..]);
     }
+    p.umount();
+    p.check();
+}
+
+/// The first daemon has gigabytes to let go of when the next mount gets its device number.
+#[test]
+fn a_mount_ends_while_the_next_begins() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    fs::create_dir(p.at("other")).unwrap();
+    fs::create_dir(p.at("mnt2")).unwrap();
+    for round in 0..3 {
+        p.mount("");
+        let device = fs::metadata(p.path("")).unwrap().dev();
+        let file = open(&p.path("f"));
+        file.write_all_at(&pattern(96 << 20, round), 0).unwrap();
+        fs::remove_file(p.path("f")).unwrap();
+        drop(file);
+        // A program that another test starts just now may have our descriptors for an instant.
+        wait("the unmount", || snapfs::fuse::unmount(&p.at("mnt"), false).is_ok());
+        p.ok(&["mount", "other/store", "mnt2"]);
+        let same = fs::metadata(p.at("mnt2")).unwrap().dev() == device;
+        eprintln!("round {round}: the device number is {}", if same { "the same" } else { "another" });
+        p.ok(&["create", "mnt2", &format!("s{round}")]);
+        wait("the end of the first daemon", || p.json(&["status", "--json"]).as_array().unwrap().len() == 1);
+        assert_eq!(p.json(&["list", "other/store", "--json"]).as_array().unwrap().len(), round as usize + 1);
+        wait("the other unmount", || p.run(&["umount", "mnt2"]).code == 0);
+        assert_eq!(fs::read_dir(p.at("run")).unwrap().count(), 0, "nobody is left");
+    }
+    p.check();
+}
+
+/// By `mkdir` with any bytes, by commands the same.
+#[test]
+fn snapshots_with_names_that_are_no_text() {
+    if !can_mount() {
+        return;
+    }
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let p = Place::new();
+    p.mount("");
+    let [a, b] = [&b"s\xff"[..], b"s\xfe"].map(OsStr::from_bytes);
+    fs::write(p.path("f"), "old").unwrap();
+    for name in [a, b] {
+        fs::create_dir(p.path(".snapshots").join(name)).unwrap();
+    }
+    fs::write(p.path("f"), "new").unwrap();
+    let run = |args: &[&OsStr]| said(p.command(&[]).args(args));
+    let table = p.ok(&["list", "mnt"]);
+    assert!(table.contains("s\\xff ") && table.contains("s\\xfe "), "{table}");
+    fs::create_dir(p.at("past")).unwrap();
+    let [mount, store, past, option] = ["mount", "store", "past", "--snapshot"].map(OsStr::new);
+    for _ in 0..2 {
+        let mounted = run(&[mount, store, past, option, a]);
+        assert_eq!(mounted.code, 0, "{mounted:?}");
+        assert_eq!(fs::read_to_string(p.at("past/f")).unwrap(), "old");
+        assert_eq!(p.json(&["status", "past", "--json"])["snapshot_hex"], "73ff");
+        p.ok(&["umount", "past"]);
+        if fs::metadata(p.path(".snapshots")).is_ok() {
+            p.umount(); // and once more by a daemon of its own
+        }
+    }
+    p.mount("");
+    let [rename, delete, mnt, new] = ["rename", "delete", "mnt", "text"].map(OsStr::new);
+    assert_eq!(run(&[rename, mnt, a, new]).code, 0);
+    assert_eq!(run(&[delete, mnt, b]).code, 0);
+    assert_eq!(names(&p.path(".snapshots")), ["text"]);
+    p.umount();
+    p.check();
+}
+
+/// Whatever is given, and in which order: a store that can be read before it was ever written to.
+#[test]
+fn a_fresh_store_is_complete() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    let fresh = |store: &str| {
+        assert_eq!(p.run(&["list", store]).err, "no snapshots\n", "{store}");
+        p.ok(&["info", store]);
+        p.ok(&["check", store, "--data"]);
+        p.ok(&["mount", store, "mnt", "-o", "ro"]);
+        assert_eq!(names(&p.path("")), Vec::<String>::new(), "{store}");
+        p.ok(&["umount", "mnt"]);
+        p.ok(&["mount", store, "mnt"]);
+        fs::write(p.path("f"), "x").unwrap();
+        p.ok(&["umount", "mnt"]);
+        p.ok(&["check", store, "--data"]);
+    };
+    fs::create_dir(p.at("empty")).unwrap();
+    for store in ["missing", "empty"] {
+        p.ok(&["init", store]);
+        fresh(store);
+    }
+    p.ok(&["init", "--compression", "zstd", "--size", "1G", "compressed"]);
+    fresh("compressed");
+    let file = |name: &str, len: u64, content: &[u8]| {
+        let file = File::create(p.at(name)).unwrap();
+        file.set_len(len).unwrap();
+        file.write_all_at(content, 0).unwrap();
+    };
+    p.ok(&["init", "--size", "64M", "new.img"]);
+    fresh("new.img");
+    // An image file that is there: empty, too short, long enough, full of something.
+    file("empty.img", 0, b"");
+    let said = p.run(&["mount", "empty.img", "mnt"]);
+    assert!(said.code == 1 && said.err.contains("init --size"), "{said:?}");
+    let said = p.run(&["init", "empty.img"]);
+    assert!(said.code == 1 && said.err.contains("needs --size"), "{said:?}");
+    p.ok(&["init", "--size", "64M", "empty.img"]);
+    fresh("empty.img");
+    file("short.img", 1 << 20, b"");
+    let said = p.run(&["init", "short.img"]);
+    assert!(
+        said.code == 1 && said.err.contains("at least 32 MiB") && said.err.contains("--size"),
+        "{said:?}"
+    );
+    p.ok(&["init", "short.img", "--metadata-copies", "1", "--size", "64M"]);
+    assert_eq!(fs::metadata(p.at("short.img")).unwrap().len(), 64 << 20);
+    fresh("short.img");
+    file("zeros.img", 64 << 20, &[0; 4096]);
+    p.ok(&["init", "zeros.img"]);
+    fresh("zeros.img");
+    file("text.img", 40 << 20, b"a thesis");
+    file("tail.img", 40 << 20, b"");
+    OpenOptions::new().write(true).open(p.at("tail.img")).unwrap().write_all_at(b"x", 39 << 20).unwrap();
+    for name in ["text.img", "tail.img", "new.img"] {
+        for args in [vec!["init", name], vec!["init", "--size", "64M", name]] {
+            let said = p.run(&args);
+            assert!(said.code == 1 && said.err.contains("--force"), "{said:?}");
+        }
+        p.ok(&["init", "--force", name, "--size", "64M"]);
+        fresh(name);
+    }
+    if !is_root() {
+        return;
+    }
+    file("disk", 48 << 20, b"");
+    let looped = place::said(Command::new("losetup").args(["-f", "--show"]).arg(p.at("disk")));
+    if looped.code != 0 {
+        eprintln!("SKIPPED: no loop device: {looped:?}");
+        return;
+    }
+    let device = looped.out.trim().to_string();
+    let results = [
+        p.run(&["init", &device, "--size", "1G"]),
+        p.run(&["init", &device]),
+        p.run(&["list", &device]),
+        p.run(&["init", "--force", &device, "--size", "40M"]),
+        p.run(&["info", "--json", &device]),
+        p.run(&["check", &device]),
+    ];
+    assert_eq!(place::said(Command::new("losetup").args(["-d", &device])).code, 0);
+    assert!(results[0].code == 1 && results[0].err.contains("no more than"), "{results:?}");
+    assert!(results[1..].iter().all(|said| said.code == 0), "{results:?}");
+}
+
+/// Restoring a tree that has a `.snapshots` of its own makes no snapshots by accident.
+#[test]
+fn snapdir_has_the_name_that_is_chosen() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    let copy = || {
+        fs::create_dir(p.path(".snapshots"))?;
+        fs::create_dir(p.path(".snapshots/1"))?;
+        fs::write(p.path(".snapshots/1/info"), "not ours")
+    };
+    p.mount("snapdir_name=.past,snapdir=visible");
+    copy().unwrap();
+    fs::create_dir(p.path(".past/one")).unwrap();
+    assert_eq!(names(&p.path(".past")), ["one"]);
+    assert_eq!(fs::read_to_string(p.path(".past/one/.snapshots/1/info")).unwrap(), "not ours");
+    refuses(fs::create_dir(p.path(".past")), libc::EEXIST);
+    refuses(fs::rename(p.path(".snapshots"), p.path(".past")), libc::EEXIST);
+    refuses(fs::remove_dir(p.path(".past")), libc::EPERM);
+    fs::create_dir_all(p.path("d/.snapshots/x")).unwrap();
+    assert_eq!(names(&p.path("d/.past")), Vec::<String>::new());
+    let mut all = names(&p.path(""));
+    all.sort();
+    assert_eq!(all, [".past", ".snapshots", "d"]);
+    p.umount();
+    // Under the usual name it is out of sight, and nothing of it is lost.
+    p.mount("snapdir=visible");
+    assert_eq!(names(&p.path(".snapshots")), ["one"]);
+    assert_eq!(names(&p.path("")).iter().filter(|n| *n == ".snapshots").count(), 1);
+    p.umount();
+    p.mount("snapdir=disabled");
+    assert_eq!(fs::read_to_string(p.path(".snapshots/1/info")).unwrap(), "not ours");
+    fs::remove_dir_all(p.path(".snapshots")).unwrap();
+    copy().unwrap();
+    fs::rename(p.path(".snapshots"), p.path("own")).unwrap();
+    p.umount();
+    p.check();
+    p.mount("no_snapdir_everywhere");
+    fs::create_dir(p.path("own/.snapshots")).unwrap();
+    refuses(fs::create_dir(p.path(".snapshots")), libc::EEXIST);
     p.umount();
     p.check();
 }

@@ -29,7 +29,7 @@ pub struct New<'a> {
 /// Makes something new under a name that is free.
 pub fn make(heads: &Heads, caller: &Caller, parent: NodeId, name: &[u8], new: &New) -> Result<Entry> {
     let (head, dir) = heads.target(parent)?;
-    check_new_name(name)?;
+    check_new_name(heads, dir, name)?;
     let mut change = heads.change(&head)?;
     let dir_inode = change.directory(dir)?;
     if change.find_name(dir, name)?.is_some() {
@@ -110,7 +110,7 @@ pub fn make_link(heads: &Heads, node: NodeId, parent: NodeId, name: &[u8]) -> Re
     }
     let (head, dir) = heads.target(parent)?;
     let Place::Live(ino) = place(node) else { return Err(Error::ReadOnly) };
-    check_new_name(name)?;
+    check_new_name(heads, dir, name)?;
     let mut change = heads.change(&head)?;
     change.directory(dir)?;
     let mut inode = change.known(ino)?;

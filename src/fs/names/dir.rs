@@ -3,7 +3,7 @@
 //! A listing is ordered by cookie, and a cookie belongs to its entry as long as that has its name: whatever is added
 //! or removed meanwhile, nothing that stays is listed twice or missed.
 
-use super::name::{SNAPDIR_NAME, check_name};
+use super::name::{check_name, is_snapdir};
 use crate::format::dirent::Bucket;
 use crate::format::{Ino, Key, Kind};
 use crate::fs::attributes::entry;
@@ -44,7 +44,7 @@ pub fn find(past: &Past, parent: NodeId, name: &[u8]) -> Result<Entry> {
                 }
             };
         }
-        SNAPDIR_NAME if parent.is_live() && has_snapdir(heads, dir) => return past.snapdir_entry(dir),
+        _ if parent.is_live() && is_snapdir(heads, dir, name) => return past.snapdir_entry(dir),
         _ => {}
     }
     let found = view.find_name(dir, name)?.ok_or(Error::NotFound)?;
@@ -54,11 +54,6 @@ pub fn find(past: &Past, parent: NodeId, name: &[u8]) -> Result<Entry> {
 fn child_entry(heads: &Heads, view: &View, parent: NodeId, ino: Ino) -> Result<Entry> {
     let inode = view.inode(ino)?.ok_or_else(|| inconsistent(ino, "has a name but no inode"))?;
     Ok(entry(heads, parent.sibling(ino.0), &inode))
-}
-
-/// True if `.snapshots` is found in the live directory.
-fn has_snapdir(heads: &Heads, dir: Ino) -> bool {
-    heads.options.snapdir != SnapdirMode::Disabled && (dir == Ino::ROOT || heads.options.snapdir_everywhere)
 }
 
 /// See [`Operations::readdir`](crate::ops::Operations::readdir).
@@ -80,7 +75,8 @@ pub fn list(past: &Past, handle: Handle, mut listing: Listing) -> Result<()> {
     if node == NodeId::ROOT && heads.options.snapdir == SnapdirMode::Visible {
         let snapdir = snapdir_node(dir);
         let entry = || past.snapdir_entry(dir);
-        listing.give(COOKIE_SNAPDIR, snapdir, FileType::Directory, SNAPDIR_NAME, entry)?;
+        let name = &heads.options.snapdir_name;
+        listing.give(COOKIE_SNAPDIR, snapdir, FileType::Directory, name, entry)?;
     }
     Ok(())
 }
@@ -92,7 +88,9 @@ fn list_names(heads: &Heads, view: &View, dir: Ino, listing: &mut Listing) -> Re
         let (key, value) = item?;
         let mut bucket = Bucket::decode(&value).map_err(|e| damaged(dir, e))?;
         bucket.entries.sort_unstable_by_key(|e| e.slot);
-        for e in &bucket.entries {
+        // What has the name of `.snapshots` from a time when that was not there, or was called otherwise, is covered.
+        let is_covered = |name: &[u8]| node.is_live() && is_snapdir(heads, dir, name);
+        for e in bucket.entries.iter().filter(|e| !is_covered(&e.name)) {
             let child = node.sibling(e.ino.0);
             let entry = || child_entry(heads, view, node, e.ino);
             if !listing.give(e.cookie(key.rest), child, e.kind, &e.name, entry)? {

@@ -8,13 +8,11 @@ use crate::format::link::{Links, link_hash};
 use crate::format::{Ino, Key, Kind};
 use crate::fs::attributes::flags::{self, check_removal};
 use crate::fs::error::{damaged, inconsistent};
-use crate::fs::heads::Change;
+use crate::fs::heads::{Change, Heads};
 use crate::fs::items::Items;
+use crate::fs::options::SnapdirMode;
 use crate::limits::NAME_BYTES_MAX;
 use crate::ops::{Error, FileType, Result};
-
-/// The name of the virtual directory.
-pub const SNAPDIR_NAME: &[u8] = b".snapshots";
 
 /// Refuses what is no name.
 pub fn check_name(name: &[u8]) -> Result<()> {
@@ -27,22 +25,30 @@ pub fn check_name(name: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// True if this name stands for `.snapshots` in the live directory.
+pub fn is_snapdir(heads: &Heads, dir: Ino, name: &[u8]) -> bool {
+    let options = &heads.options;
+    name == options.snapdir_name
+        && options.snapdir != SnapdirMode::Disabled
+        && (dir == Ino::ROOT || options.snapdir_everywhere)
+}
+
 /// Refuses what cannot be the name of something new in a live directory.
-pub fn check_new_name(name: &[u8]) -> Result<()> {
+pub fn check_new_name(heads: &Heads, dir: Ino, name: &[u8]) -> Result<()> {
     check_name(name)?;
-    if name == b"." || name == b".." || name == SNAPDIR_NAME {
+    if name == b"." || name == b".." || is_snapdir(heads, dir, name) {
         return Err(Error::Exists);
     }
     Ok(())
 }
 
 /// Refuses what cannot be the name of something to take out of a live directory.
-pub fn check_old_name(name: &[u8]) -> Result<()> {
+pub fn check_old_name(heads: &Heads, dir: Ino, name: &[u8]) -> Result<()> {
     check_name(name)?;
     match name {
         b"." => Err(Error::Invalid),
         b".." => Err(Error::NotEmpty),
-        SNAPDIR_NAME => Err(Error::NotPermitted),
+        _ if is_snapdir(heads, dir, name) => Err(Error::NotPermitted),
         _ => Ok(()),
     }
 }

@@ -12,7 +12,7 @@ use crate::volume::Purpose;
 /// See [`Operations::unlink`](crate::ops::Operations::unlink).
 pub fn remove_file(heads: &Heads, parent: NodeId, name: &[u8]) -> Result<()> {
     let (head, dir) = heads.target(parent)?;
-    check_old_name(name)?;
+    check_old_name(heads, dir, name)?;
     let mut change = heads.change(&head)?;
     change.directory(dir)?;
     let found = change.find_name(dir, name)?.ok_or(Error::NotFound)?;
@@ -28,7 +28,7 @@ pub fn remove_file(heads: &Heads, parent: NodeId, name: &[u8]) -> Result<()> {
 /// See [`Operations::rmdir`](crate::ops::Operations::rmdir), for live directories.
 pub fn remove_directory(heads: &Heads, parent: NodeId, name: &[u8]) -> Result<()> {
     let (head, dir) = heads.target(parent)?;
-    check_old_name(name)?;
+    check_old_name(heads, dir, name)?;
     let mut change = heads.change(&head)?;
     change.directory(dir)?;
     let found = change.find_name(dir, name)?.ok_or(Error::NotFound)?;

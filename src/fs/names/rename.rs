@@ -2,7 +2,7 @@
 //!
 //! Both names, the link counts of both parents and the parent of a moved directory change together.
 
-use super::name::{SNAPDIR_NAME, add_name, add_subdirectories, check_name, check_old_name, remove_name};
+use super::name::{add_name, add_subdirectories, check_name, check_old_name, is_snapdir, remove_name};
 use crate::format::Ino;
 use crate::format::dirent::Dirent;
 use crate::fs::attributes::flags::check_removal;
@@ -34,11 +34,11 @@ pub fn rename(
     let (head, dir) = heads.target(parent)?;
     let (_, new_dir) = heads.target(new_parent)?;
     let (from, to) = (Spot { dir, name }, Spot { dir: new_dir, name: new_name });
-    check_old_name(from.name)?;
+    check_old_name(heads, from.dir, from.name)?;
     check_name(to.name)?;
     match to.name {
         b"." | b".." => return Err(Error::Invalid),
-        SNAPDIR_NAME => return Err(Error::Exists),
+        name if is_snapdir(heads, to.dir, name) => return Err(Error::Exists),
         _ => {}
     }
     let mut change = heads.change(&head)?;

@@ -1,24 +1,27 @@
 //! Names that are looked up in `.snapshots` but never listed: they pick a snapshot by its age.
 //!
 //! `@latest` is the newest, `@prev` the one before it, `@-15m` the newest that is at least that old (s, m, h, d, w), and
-//! `@2026-01-31`, `@2026-01-31T10:00` and `@2026-01-31T10:00:00` (UTC, with or without `Z`)
-//! the newest not after then. Snapshots that have such a name themselves are found before this is asked.
+//! `@2026-01-31`, `@2026-01-31T10:00` and `@2026-01-31T10:00:00` the newest not after then, that second included: in UTC,
+//! with or without `Z`, or in the zone that follows as `+01:00`, as the list of snapshots shows it. Newest by age is the
+//! one with the latest time, whatever was made after it by a clock that was wrong. Snapshots that have such a name
+//! themselves are found before this is asked.
 
 use crate::clock::seconds_from_date;
 use crate::ops::Timestamp;
 
-/// Which one `name` picks at the time `now` out of snapshots made at `created` (oldest first).
+/// Which one `name` picks at the time `now` out of snapshots made at `created` (in the order in which they were made).
 pub fn pick(name: &[u8], now: Timestamp, created: &[Timestamp]) -> Option<usize> {
     let rule = std::str::from_utf8(name).ok()?.strip_prefix('@')?;
     let not_after = match rule {
         "latest" => return created.len().checked_sub(1),
         "prev" => return created.len().checked_sub(2),
         _ => match rule.strip_prefix('-') {
-            Some(age) => now.secs.checked_sub(parse_age(age)?)?,
+            Some(age) => (now.secs.checked_sub(parse_age(age)?)?, now.nanos),
             None => parse_date(rule)?,
         },
     };
-    created.iter().rposition(|t| (t.secs, t.nanos) <= (not_after, 0))
+    let old_enough = created.iter().map(|t| (t.secs, t.nanos)).enumerate().filter(|(_, t)| *t <= not_after);
+    old_enough.max_by_key(|(_, t)| *t).map(|(i, _)| i)
 }
 
 /// `15m` in seconds.
@@ -35,17 +38,40 @@ fn parse_age(age: &str) -> Option<i64> {
     number_of(number)?.checked_mul(seconds)
 }
 
-fn parse_date(text: &str) -> Option<i64> {
-    let (date, time) = text.split_once('T').unwrap_or((text, "00:00:00"));
+/// The last moment of what is meant: seconds since 1970 and nanoseconds.
+fn parse_date(text: &str) -> Option<(i64, u32)> {
+    let (date, time) = text.split_once(['T', ' ']).unwrap_or((text, "00:00"));
     let mut date = date.splitn(3, '-').map(number_of);
     let (year, month, day) = (date.next()??, date.next()??, date.next()??);
-    let mut time = time.strip_suffix('Z').unwrap_or(time).splitn(3, ':').map(number_of);
+    let (time, east) = split_zone(time)?;
+    let mut time = time.splitn(3, ':').map(number_of);
     let (hour, minute) = (time.next()??, time.next()??);
-    let second = time.next().unwrap_or(Some(0))?;
+    let second = time.next();
+    // A time without fractions of a second is not told from one with them.
+    let nanos = if second.is_some() { 999_999_999 } else { 0 };
+    let second = second.unwrap_or(Some(0))?;
     if hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    Some(seconds_from_date(year, month, day)? + hour * 3600 + minute * 60 + second)
+    Some((seconds_from_date(year, month, day)? + hour * 3600 + minute * 60 + second - east, nanos))
+}
+
+/// A time and how many seconds its zone is east of UTC: `10:00`, `10:00Z`, `10:00+01:00`, `10:00 +0100`.
+fn split_zone(text: &str) -> Option<(&str, i64)> {
+    if let Some(time) = text.strip_suffix('Z') {
+        return Some((time, 0));
+    }
+    let Some(at) = text.find(['+', '-']) else { return Some((text, 0)) };
+    let (time, zone) = text.split_at(at);
+    let digits = zone[1..].replacen(':', "", 1);
+    if digits.len() != 4 {
+        return None;
+    }
+    let digits = number_of(&digits)?;
+    let (hours, minutes) = (digits / 100, digits % 100);
+    let east = hours * 3600 + minutes * 60;
+    let valid = hours < 24 && minutes < 60;
+    valid.then_some((time.trim_end_matches(' '), if zone.starts_with('-') { -east } else { east }))
 }
 
 /// Decimal digits and nothing else.
@@ -78,6 +104,12 @@ mod tests {
             ("@2026-01-01T10:01", Some(3)),
             ("@2025-12-31T23:59", None),
             ("@2026-02-30", None),
+            ("@2026-01-01T11:00:00+01:00", Some(2)),
+            ("@2026-01-01 05:00:05 -0500", Some(2)),
+            ("@2026-01-01T10:00+00:01", Some(1)),
+            ("@2026-01-01T10:00+1", None),
+            ("@2026-01-01T10:00+0160", None),
+            ("@2026-01-01T10:00+\u{e9}\u{e9}", None),
             ("@2026-01-01T10", None),
             ("@2026-01-01T25:00", None),
             ("@-", None),
@@ -89,6 +121,19 @@ mod tests {
         ] {
             assert_eq!(pick(name.as_bytes(), now, &all).map(|i| i + 1), id, "{name}");
         }
+        // Made before the clock was set, between two others.
+        let wrong = [all[0], Timestamp { secs: 7, nanos: 0 }, all[2]];
+        let at = |name: &str| pick(name.as_bytes(), now, &wrong);
+        assert_eq!(
+            (at("@-1m"), at("@-1h"), at("@1970-01-02"), at("@-1d")),
+            (Some(2), Some(0), Some(1), Some(1))
+        );
+        // The list shows whole seconds.
+        let fraction = [Timestamp { secs: 1_767_225_600, nanos: 5 }];
+        let at = |name: &str, now: Timestamp| pick(name.as_bytes(), now, &fraction).is_some();
+        assert!(at("@2026-01-01T00:00:00Z", now) && !at("@2026-01-01T00:00", now));
+        let hour_later = |nanos| Timestamp { secs: 1_767_229_200, nanos };
+        assert!(at("@-1h", hour_later(5)) && !at("@-1h", hour_later(4)));
         assert!(pick(b"@latest", now, &[]).is_none() && pick(b"@prev", now, &all[..1]).is_none());
     }
 }

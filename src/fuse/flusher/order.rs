@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 
-/// Longest message: [`super::NODES_MAX`] nodes with all their digits, and some text.
+/// Nodes that are written back together: as many as are open at once, well below the usual limit of 1024 descriptors.
+pub(in crate::fuse) const NODES_MAX: usize = 256;
+/// Longest message: [`NODES_MAX`] nodes with all their digits, and some text.
 const MESSAGE_BYTES_MAX: u64 = 64 << 10;
 
 /// What the flusher is to do.
@@ -92,7 +94,6 @@ pub(super) fn receive<M: DeserializeOwned>(from: &mut BufReader<&UnixStream>) ->
 
 #[cfg(test)]
 mod tests {
-    use super::super::NODES_MAX;
     use super::*;
 
     #[test]

@@ -1,0 +1,41 @@
+//! Finding out what a store is, and keeping others out of it while it is used here.
+
+use super::refusal::io;
+use crate::ctl::{Client, Code, Failure};
+use crate::device::lock::{LockError, LockMode, StoreLock};
+use crate::device::{self, StoreKind};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// For how long a store that is held is tried again: the mount of a daemon that was killed is gone a little before the
+/// daemon has let go of its store.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+/// The same while its daemon is there and its mount is gone, as after umount(8), which does not wait for the daemon.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// What is at the path of a store.
+pub(super) fn probe(store: &Path) -> Result<StoreKind, Failure> {
+    device::probe(store).map_err(|e| io(store, e))
+}
+
+/// Locks a store, and waits a little for who is about to let go of it.
+pub(super) fn lock(store: &Path, kind: &StoreKind, mode: LockMode) -> Result<StoreLock, Failure> {
+    let who = format!("pid {}", std::process::id());
+    let begin = Instant::now();
+    let mut locked = StoreLock::acquire(store, kind, mode, &who);
+    while matches!(locked, Err(LockError::Held { .. }))
+        && (begin.elapsed() < LOCK_PATIENCE
+            || (begin.elapsed() < CLOSE_PATIENCE && Client::is_closing(store)))
+    {
+        std::thread::sleep(LOCK_PAUSE);
+        locked = StoreLock::acquire(store, kind, mode, &who);
+    }
+    locked.map_err(|e| match e {
+        LockError::Held { by } => {
+            let what = "the store is in use by";
+            Failure::new(Code::Busy, format!("{}: {what} {by}; unmount it there first", store.display()))
+        }
+        e => Failure::new(Code::Io, e.to_string()),
+    })
+}

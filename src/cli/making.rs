@@ -1,0 +1,161 @@
+//! Making stores, and whether anything is where one shall be.
+
+use super::hold::{lock, probe};
+use super::property::Property;
+use super::refusal::{io, limited, told, told_volume};
+use crate::clock::Clock;
+use crate::ctl::{Code, Failure};
+use crate::device::lock::LockMode;
+use crate::device::{self, Device, DirDevice, FileDevice, MAKING, StoreKind};
+use crate::format::{Compression, Copies};
+use crate::fs::{Fs, FsOptions};
+use crate::limits::STORE_BYTES_DEFAULT;
+use crate::ops::{Caller, NodeId, Operations, XattrMode};
+use crate::sys::process;
+use crate::volume::{self, OpenOptions, Volume};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Memory for the tree nodes of a store that is made, in bytes.
+const CACHE_BYTES: usize = 8 << 20;
+
+/// What becomes of a store that is there already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Old {
+    /// It is lost: what was asked for.
+    Goes,
+    /// It stays, unless its making was cut off.
+    Stays,
+}
+
+/// What a new store is like.
+pub(super) struct New {
+    /// Its size in bytes.
+    pub(super) size: u64,
+    /// How often metadata is kept.
+    pub(super) copies: Copies,
+    /// Compression of content that no directory or file says otherwise of.
+    pub(super) compression: Compression,
+}
+
+impl Default for New {
+    fn default() -> New {
+        New { size: STORE_BYTES_DEFAULT, copies: Copies::default(), compression: Compression::Off }
+    }
+}
+
+/// Makes a store, its first commit included: it can be read at once. Nothing is touched before the lock is held, and what
+/// was checked without it is looked at again.
+pub(super) fn make(store: &Path, new: &New, old: Old) -> Result<(), Failure> {
+    let failed =
+        |what: &str, e: std::io::Error| Failure::new(Code::Io, format!("{}: {what}: {e}", store.display()));
+    if matches!(probe(store)?, StoreKind::Missing) {
+        match std::fs::create_dir(store) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(failed("cannot make the directory of the store", e));
+            }
+            _ => {}
+        }
+    }
+    let _lock = lock(store, &probe(store)?, LockMode::Exclusive)?;
+    let kind = probe(store)?;
+    if kind == StoreKind::DirectoryStore {
+        if old == Old::Stays && !unfinished(store) {
+            return Ok(());
+        }
+        let gone = ["super.a", "super.b", "log"].map(|name| std::fs::remove_file(store.join(name)));
+        let seg = std::fs::remove_dir_all(store.join("seg"));
+        let error = gone.into_iter().chain([seg]).filter_map(Result::err);
+        if let Some(e) = error.into_iter().find(|e| e.kind() != std::io::ErrorKind::NotFound) {
+            return Err(failed("cannot remove the old store", e));
+        }
+    }
+    let in_directory = matches!(kind, StoreKind::DirectoryStore | StoreKind::EmptyDirectory);
+    if in_directory {
+        let made =
+            std::fs::write(store.join(MAKING), b"").and_then(|()| std::fs::File::open(store)?.sync_all());
+        made.map_err(|e| failed("cannot begin to make a store", e))?;
+    }
+    if let StoreKind::ImageFile { len } = kind
+        && len < new.size
+    {
+        let longer = std::fs::File::options().write(true).open(store).and_then(|file| file.set_len(new.size));
+        longer.map_err(|e| failed("cannot make the image file longer", e))?;
+    }
+    let device: Arc<dyn Device> = if in_directory {
+        Arc::new(DirDevice::create(store, new.size).map_err(|e| io(store, e))?)
+    } else {
+        Arc::new(FileDevice::open(store, device::Access::ReadWrite).map_err(|e| io(store, e))?)
+    };
+    let mut uuid = [0; 16];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut f| f.read_exact(&mut uuid))
+        .map_err(|e| Failure::new(Code::Other, format!("no random numbers from /dev/urandom: {e}")))?;
+    let now = Clock::System.now();
+    Volume::create_with(device.clone(), new.size, uuid, (now.secs, now.nanos), new.copies)
+        .map_err(|e| told_volume(store, &e))?;
+    first_commit(store, device, new.compression)?;
+    if in_directory {
+        let done =
+            std::fs::remove_file(store.join(MAKING)).and_then(|()| std::fs::File::open(store)?.sync_all());
+        done.map_err(|e| failed("cannot finish the store", e))?;
+    }
+    Ok(())
+}
+
+/// The root directory, and for whom and how it is.
+fn first_commit(store: &Path, device: Arc<dyn Device>, how: Compression) -> Result<(), Failure> {
+    let options = OpenOptions { access: volume::Access::ReadWrite, cache_bytes: CACHE_BYTES };
+    let volume = Volume::open(device.clone(), options).map_err(|e| told_volume(store, &e))?;
+    let (uid, gid) = (process::effective_uid(), process::effective_gid());
+    let options = FsOptions { root_uid: uid, root_gid: gid, ..FsOptions::default() };
+    let filled = Fs::open(volume, options, Clock::System).and_then(|fs| {
+        if how != Compression::Off {
+            let owner = Caller { uid, gid, pid: 0, umask: 0 };
+            let (name, value) = (Property::Compression.attribute(), how.to_string());
+            fs.setxattr(&owner, NodeId::ROOT, name.as_bytes(), value.as_bytes(), XattrMode::Set)?;
+        }
+        fs.close()?;
+        fs.volume().trim();
+        Ok(())
+    });
+    let filled = filled.map_err(|e| told(store, &e));
+    device.limit_met().map_or(filled, |limit| Err(limited(store, &limit)))
+}
+
+/// True for a directory store whose making was cut off: it has no superblock, and no content but what a making that
+/// did not come to its end has left.
+pub(super) fn unfinished(store: &Path) -> bool {
+    let empty = |name: &str| match std::fs::read(store.join(name)) {
+        Ok(bytes) => bytes.iter().all(|b| *b == 0),
+        Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+    };
+    let no_segments = match std::fs::read_dir(store.join("seg")) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+    };
+    (no_segments || store.join(MAKING).exists()) && empty("super.a") && empty("super.b")
+}
+
+/// How much of a block device must be zero for it to count as empty: where file systems and tables have their beginning.
+pub(super) const DEVICE_START_BYTES: u64 = 1 << 20;
+
+/// True if the first bytes of a file or block device, so many at most, are not all zero.
+pub(super) fn has_content(path: &Path, bytes: u64) -> bool {
+    let look = || -> std::io::Result<bool> {
+        let file = std::fs::File::open(path)?;
+        if file.metadata()?.is_file() && file.metadata()?.blocks() == 0 {
+            return Ok(false); // one hole, however long
+        }
+        let (mut rest, mut part) = (file.take(bytes), vec![0; 1 << 20]);
+        loop {
+            let n = rest.read(&mut part)?;
+            if n == 0 || part[..n].iter().any(|b| *b != 0) {
+                return Ok(n > 0);
+            }
+        }
+    };
+    look().unwrap_or(true)
+}

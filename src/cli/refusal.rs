@@ -1,0 +1,73 @@
+//! What goes wrong in the layers below, as sentences for users: which store or snapshot, what, and a code for programs.
+
+use crate::ctl::{Code, Failure, names};
+use crate::device;
+use crate::ops::Error;
+use crate::volume::VolumeError;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Of a device.
+pub(super) fn io(store: &Path, e: device::DeviceError) -> Failure {
+    let code = if matches!(e, device::DeviceError::NoSpace) { Code::NoSpace } else { Code::Io };
+    Failure::new(code, format!("{}: {e}", store.display()))
+}
+
+/// Why a thread does not start, and what to do.
+pub(super) fn no_thread(e: &std::io::Error) -> String {
+    format!(
+        "cannot start a thread: {e}; a limit of threads or memory is too low ('ulimit -u', 'ulimit -v', pids.max)"
+    )
+}
+
+/// A limit of this process was in the way: what was found then says nothing about the store.
+pub(super) fn limited(store: &Path, limit: &str) -> Failure {
+    Failure::new(Code::Other, format!("{}: {limit}", store.display()))
+}
+
+/// Of a volume. Its own sentence may name the store already.
+pub(super) fn told_volume(store: &Path, e: &VolumeError) -> Failure {
+    let code = match e {
+        VolumeError::Corrupt { .. } => Code::Damaged,
+        VolumeError::Device(_) => Code::Io,
+        VolumeError::NoSpace | VolumeError::LimitReached(_) => Code::NoSpace,
+        VolumeError::ReadOnly(_) => Code::ReadOnly,
+        VolumeError::NoSuchView => Code::NotFound,
+        VolumeError::NameTaken => Code::Exists,
+        VolumeError::Inherited => Code::Other,
+        VolumeError::NotAStore(_) => Code::Invalid,
+    };
+    let text = e.to_string();
+    let path = store.display().to_string();
+    Failure::new(code, if text.contains(&path) { text } else { format!("{path}: {text}") })
+}
+
+/// Of a file system.
+pub(super) fn told(store: &Path, e: &Error) -> Failure {
+    told_about(&store.display().to_string(), e)
+}
+
+/// The same about a snapshot.
+pub(super) fn told_name(name: &[u8], e: &Error) -> Failure {
+    told_about(&names::shown(OsStr::from_bytes(name)), e)
+}
+
+fn told_about(what: &str, e: &Error) -> Failure {
+    let (code, why) = match e {
+        Error::NotFound => (Code::NotFound, "no such snapshot".to_string()),
+        Error::Exists => (Code::Exists, "a snapshot of that name exists".to_string()),
+        Error::Invalid | Error::NameTooLong => (
+            Code::Invalid,
+            "not a name for a snapshot: 1 to 255 bytes, no '/', not beginning with '.' or '@'".to_string(),
+        ),
+        Error::ReadOnly => (Code::ReadOnly, "the store takes no changes".to_string()),
+        Error::NoSpace => (Code::NoSpace, "the store is full".to_string()),
+        Error::LimitReached => (Code::NoSpace, "a limit of the store is reached".to_string()),
+        Error::Busy => (Code::Busy, "in use".to_string()),
+        Error::NotPermitted | Error::AccessDenied => (Code::Denied, "not allowed".to_string()),
+        Error::Io(why) => (Code::Io, why.clone()),
+        other => (Code::Other, other.to_string()),
+    };
+    Failure::new(code, format!("{what}: {why}"))
+}
