@@ -95,7 +95,7 @@ impl Fs {
 
     fn child_entry(&self, view: &View, parent: NodeId, ino: Ino) -> Result<Entry> {
         let inode = view.inode(ino)?.ok_or_else(|| inconsistent(ino, "has a name but no inode"))?;
-        Ok(self.entry(NodeId::new(parent.view(), ino.0), &inode))
+        Ok(self.entry(child_node(parent, ino, inode.kind), &inode))
     }
 
     /// True if `.snapshots` is found in the live directory.
@@ -136,7 +136,7 @@ impl Fs {
             let mut bucket = Bucket::decode(&value).map_err(|e| damaged(dir, e))?;
             bucket.entries.sort_unstable_by_key(|e| e.slot);
             for e in &bucket.entries {
-                let child = NodeId::new(node.view(), e.ino.0);
+                let child = child_node(node, e.ino, e.kind);
                 let entry = || self.child_entry(view, node, e.ino);
                 if !listing.give(e.cookie(key.rest), child, e.kind, &e.name, entry)? {
                     return Ok(false);
@@ -228,10 +228,22 @@ impl Fs {
     }
 }
 
-/// The node of `..`: above the root of a snapshot is the `.snapshots` that it was entered by.
+/// The node of `..`: above the top of a snapshot is the `.snapshots` that it was entered by.
 fn parent_node(node: NodeId, parent: Ino) -> NodeId {
-    match place(node) {
-        Place::Snapshot(_, Ino::ROOT) => NodeId::new(NodeId::SNAPDIR_VIEW, Ino::ROOT.0),
-        _ => NodeId::new(node.view(), parent.0),
+    match (place(node), node.way()) {
+        (Place::Snapshot(_, Ino::ROOT), _) => NodeId::new(NodeId::SNAPDIR_VIEW, Ino::ROOT.0),
+        (_, None) => NodeId::new(node.view(), parent.0),
+        (_, Some(way)) => match way.up() {
+            Some(up) => NodeId::on_way(node.view(), Some(up), parent.0),
+            None => NodeId::new(NodeId::SNAPDIR_VIEW, node.ino()),
+        },
+    }
+}
+
+/// The node of what has a name in the directory `parent`.
+fn child_node(parent: NodeId, ino: Ino, kind: FileType) -> NodeId {
+    match parent.way() {
+        Some(way) if kind == FileType::Directory => NodeId::on_way(parent.view(), way.down(), ino.0),
+        _ => NodeId::new(parent.view(), ino.0),
     }
 }

@@ -8,7 +8,6 @@ use super::change::Change;
 use super::compress;
 use super::flags;
 use super::items::Items;
-use super::snapdir::snapdir_ttl;
 use crate::format::inode::{Inode, MODE_BITS};
 use crate::format::{BLOCK_BYTES, Ino, Key, Kind, ViewId};
 use crate::limits::INLINE_BYTES_MAX;
@@ -33,10 +32,12 @@ pub(super) enum Place {
 /// Where `node` is.
 pub(super) fn place(node: NodeId) -> Place {
     let ino = Ino(node.ino());
-    match node.view() {
-        0 => Place::Live(ino),
-        NodeId::SNAPDIR_VIEW => Place::Snapdir(ino),
-        view => Place::Snapshot(ViewId(view), ino),
+    if node.is_live() {
+        Place::Live(ino)
+    } else if node.is_snapdir() {
+        Place::Snapdir(ino)
+    } else {
+        Place::Snapshot(ViewId(node.view()), ino)
     }
 }
 
@@ -118,13 +119,12 @@ impl Fs {
     /// See [`Operations::getattr`](crate::ops::Operations::getattr).
     pub(super) fn attributes(&self, node: NodeId, handle: Option<Handle>) -> Result<(Attr, Duration)> {
         if let Place::Snapdir(dir) = place(node) {
-            return Ok((self.snapdir_attr(dir)?, snapdir_ttl(dir)));
+            return Ok((self.snapdir_attr(dir)?, self.snapdir_ttl(dir)));
         }
         let view = self.view_through(node, handle)?;
         let ino = Ino(node.ino());
         let inode = view.inode(ino)?.ok_or(Error::Stale)?;
-        let top = !node.is_live() && ino == Ino::ROOT;
-        Ok((self.attr(node, &inode), if top { Duration::ZERO } else { Duration::MAX }))
+        Ok((self.attr(node, &inode), Duration::MAX))
     }
 
     /// See [`Operations::setattr`](crate::ops::Operations::setattr).
@@ -165,8 +165,8 @@ impl Fs {
         }
         change.put_inode(ino, &inode);
         change.apply()?;
-        if chown && ino == Ino::ROOT {
-            self.forget_snapdir(); // it belongs to the same owner
+        if chown && !not_directory {
+            self.forget_snapdir_of(ino); // it belongs to the same owner
         }
         Ok((self.attr(node, &inode), Duration::MAX))
     }

@@ -27,6 +27,7 @@ mod hole;
 mod inode;
 mod intent;
 mod items;
+mod known;
 mod name;
 mod operations;
 mod options;
@@ -88,6 +89,7 @@ pub struct Fs {
     /// Inodes that lost set-id bits by a request whose answer does not say so: the kernel has to be told.
     fallen: Mutex<Vec<Ino>>,
     waiting: sync::Waiting,
+    known_snapdirs: known::KnownSnapdirs,
     misses: compress::Misses,
 }
 
@@ -114,6 +116,7 @@ impl Fs {
             recovered,
             fallen: Mutex::new(Vec::new()),
             waiting: sync::Waiting::default(),
+            known_snapdirs: known::KnownSnapdirs::default(),
             misses: compress::Misses::default(),
         };
         if !fs.options.read_only && !fs.volume.is_read_only() {

@@ -21,6 +21,13 @@ impl Operations for Fs {
         }
     }
 
+    fn forget_answers(&self, node: NodeId, answers: u64) {
+        if let Place::Snapdir(dir) = place(node) {
+            self.known_snapdirs.forget(dir, answers);
+        }
+        self.forget(node);
+    }
+
     fn getattr(&self, node: NodeId, handle: Option<Handle>) -> Result<(Attr, Duration)> {
         self.attributes(node, handle)
     }
@@ -71,18 +78,26 @@ impl Operations for Fs {
     }
 
     fn rmdir(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Result<()> {
-        self.with_space(|| match place(parent) {
+        let done = self.with_space(|| match place(parent) {
             Place::Snapdir(dir) => self.remove_in_snapdir(dir, name, &self.one_at_a_time()),
             _ => self.remove_directory(parent, name),
-        })
+        });
+        if parent.is_snapdir() {
+            self.tell_known_snapdirs(name);
+        }
+        done
     }
 
     fn rmdir_at_once(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Option<Result<()>> {
         let Place::Snapdir(dir) = place(parent) else {
             return None;
         };
-        let held = self.one_at_a_time_now()?;
-        Some(self.with_space(|| self.remove_in_snapdir(dir, name, &held)))
+        // To tell other `.snapshots` means to wait for requests in them.
+        let held = self.one_at_a_time_now().filter(|_| self.known_snapdirs.is_empty())?;
+        let done = self.with_space(|| self.remove_in_snapdir(dir, name, &held));
+        drop(held);
+        self.tell_known_snapdirs(name);
+        Some(done)
     }
 
     fn symlink(&self, caller: &Caller, parent: NodeId, name: &[u8], target: &[u8]) -> Result<Entry> {

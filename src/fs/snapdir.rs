@@ -12,7 +12,7 @@ use crate::clock::rfc3339;
 use crate::format::view::Consistency;
 use crate::format::{Ino, ViewId};
 use crate::limits::SNAPSHOT_NAME_BYTES_MAX;
-use crate::ops::{Attr, Entry, Error, FileType, NodeId, RenameMode, Result, Timestamp};
+use crate::ops::{Attr, Entrance, Entry, Error, FileType, NodeId, RenameMode, Result, Timestamp, Way};
 use crate::volume::{NewSnapshot, SnapshotInfo};
 use parking_lot::MutexGuard;
 use std::sync::atomic::Ordering;
@@ -54,6 +54,11 @@ fn snapdir_node(dir: Ino) -> NodeId {
     NodeId::new(NodeId::SNAPDIR_VIEW, dir.0)
 }
 
+/// The directory `dir` in a snapshot, as it is found in its `.snapshots`.
+fn past_node(dir: Ino, id: ViewId, entrance: Entrance) -> NodeId {
+    NodeId::on_way(id.0, Way::enter(entrance, dir == Ino::ROOT), dir.0)
+}
+
 /// Held while a snapshot is made, renamed or deleted.
 pub(super) type OneAtATime<'a> = MutexGuard<'a, ()>;
 
@@ -61,25 +66,38 @@ impl Fs {
     /// Makes a snapshot of the live tree, durable when this returns. Everything whose `write` returned before the call
     /// is in. On an error nothing is left.
     pub fn create_snapshot(&self, name: &[u8], creator: SnapshotCreator) -> Result<ViewId> {
-        let id = self.take_snapshot(name, creator)?;
-        self.kernel().invalidate_entry(snapdir_node(Ino::ROOT), name);
-        Ok(id)
+        self.take_snapshot(name, creator) // that there is no such snapshot is kept nowhere
     }
 
     /// Gives a snapshot another name.
     pub fn rename_snapshot(&self, name: &[u8], new: &[u8]) -> Result<()> {
-        self.move_snapshot(name, new)?;
-        for name in [name, new] {
-            self.kernel().invalidate_entry(snapdir_node(Ino::ROOT), name);
-        }
-        Ok(())
+        let done = self.move_snapshot(name, new);
+        self.tell_all_snapdirs(name);
+        done
     }
 
     /// Deletes a snapshot: its name at once, its space in the background. Open files in it stay readable.
     pub fn delete_snapshot(&self, name: &[u8]) -> Result<()> {
-        self.drop_snapshot(name, &self.one_at_a_time())?;
-        self.kernel().invalidate_entry(snapdir_node(Ino::ROOT), name);
-        Ok(())
+        let done = self.drop_snapshot(name, &self.one_at_a_time());
+        self.tell_all_snapdirs(name);
+        done
+    }
+
+    /// A name in `.snapshots` is gone, by no request of the kernel's.
+    fn tell_all_snapdirs(&self, name: &[u8]) {
+        self.tell(&[vec![Ino::ROOT], self.known_snapdirs.all()].concat(), name);
+    }
+
+    /// A name is gone by a request in the `.snapshots` of the root, where the kernel has seen to it itself. Before that is
+    /// answered: whoever asked may look elsewhere.
+    pub(super) fn tell_known_snapdirs(&self, name: &[u8]) {
+        self.tell(&self.known_snapdirs.all(), name);
+    }
+
+    fn tell(&self, dirs: &[Ino], name: &[u8]) {
+        if !dirs.is_empty() {
+            self.kernel().drop_names(dirs.iter().map(|dir| (snapdir_node(*dir), name.to_vec())).collect());
+        }
     }
 
     /// All snapshots, oldest first.
@@ -204,7 +222,11 @@ impl Fs {
         match mode {
             RenameMode::Exchange | RenameMode::Whiteout => Err(Error::Invalid),
             RenameMode::NoReplace if name == new => Err(Error::Exists),
-            RenameMode::NoReplace | RenameMode::Replace => self.move_snapshot(name, new),
+            RenameMode::NoReplace | RenameMode::Replace => {
+                let done = self.move_snapshot(name, new);
+                self.tell_known_snapdirs(name);
+                done
+            }
         }
     }
 
@@ -230,22 +252,32 @@ impl Fs {
         })
     }
 
-    /// A `.snapshots` as the answer to a lookup. That of the root stays where it is for ever.
+    /// A `.snapshots` as the answer to a lookup. It stays where it is for ever.
     pub(super) fn snapdir_entry(&self, dir: Ino) -> Result<Entry> {
-        let entry = self.short_lived(self.snapdir_attr(dir)?);
-        let entry_ttl = if dir == Ino::ROOT { Duration::MAX } else { entry.entry_ttl };
-        Ok(Entry { attr_ttl: snapdir_ttl(dir), entry_ttl, ..entry })
+        // Known before it is read: whatever changes it from here on is told.
+        let ttl =
+            if dir == Ino::ROOT || self.known_snapdirs.answer(dir) { Duration::MAX } else { Duration::ZERO };
+        let attr = self.snapdir_attr(dir).inspect_err(|_| self.known_snapdirs.forget(dir, 1))?;
+        Ok(Entry { attr, generation: self.generation(), entry_ttl: ttl, attr_ttl: ttl })
     }
 
-    /// The kernel keeps what `stat` shows of the root's `.snapshots` until it is told: called before whatever changes that
-    /// is answered.
+    /// The kernel keeps what `stat` shows of a `.snapshots` that it knows until it is told: called before whatever changes
+    /// that is answered.
     pub(super) fn forget_snapdir(&self) {
-        self.kernel().forget_attributes(snapdir_node(Ino::ROOT));
+        self.forget_snapdir_of(Ino::ROOT);
+        self.known_snapdirs.all().into_iter().for_each(|dir| self.forget_snapdir_of(dir));
     }
 
-    fn short_lived(&self, attr: Attr) -> Entry {
-        let (entry_ttl, attr_ttl) = (Duration::ZERO, Duration::ZERO);
-        Entry { attr, generation: self.generation(), entry_ttl, attr_ttl }
+    /// The same for the `.snapshots` of one directory.
+    pub(super) fn forget_snapdir_of(&self, dir: Ino) {
+        if dir == Ino::ROOT || self.known_snapdirs.contains(dir) {
+            self.kernel().forget_attributes(snapdir_node(dir));
+        }
+    }
+
+    /// For how long the kernel may keep what it is told of the `.snapshots` of `dir`.
+    pub(super) fn snapdir_ttl(&self, dir: Ino) -> Duration {
+        if dir == Ino::ROOT || self.known_snapdirs.contains(dir) { Duration::MAX } else { Duration::ZERO }
     }
 
     /// Finds a snapshot by name, as the past of `dir`.
@@ -258,8 +290,10 @@ impl Fs {
             }
             _ => {}
         }
+        let kept = self.snapdir_ttl(dir);
         if let Some(info) = self.volume.find_snapshot(name) {
-            return self.past_entry(dir, info.id)?.ok_or(Error::NotFound);
+            let found = self.past_entry(dir, info.id, Entrance::Name)?.ok_or(Error::NotFound)?;
+            return Ok(Entry { entry_ttl: kept, ..found });
         }
         if name.first() != Some(&b'@') {
             return Err(Error::NotFound);
@@ -268,19 +302,20 @@ impl Fs {
         past.retain(|s| self.was_there(dir, s.id));
         let created: Vec<Timestamp> = past.iter().map(|s| time_of(s.created)).collect();
         let found = pick(name, self.clock.now(), &created).ok_or(Error::NotFound)?;
-        self.past_entry(dir, past[found].id)?.ok_or(Error::NotFound)
+        self.past_entry(dir, past[found].id, Entrance::Age)?.ok_or(Error::NotFound)
     }
 
     /// True if the live directory `dir` was a directory in the snapshot.
     fn was_there(&self, dir: Ino, id: ViewId) -> bool {
-        dir == Ino::ROOT || self.past_entry(dir, id).is_ok_and(|entry| entry.is_some())
+        dir == Ino::ROOT || self.past_entry(dir, id, Entrance::Name).is_ok_and(|entry| entry.is_some())
     }
 
-    /// `dir` as it was in a snapshot, if it was there.
-    fn past_entry(&self, dir: Ino, id: ViewId) -> Result<Option<Entry>> {
+    /// `dir` as it was in a snapshot, if it was there. That never changes; its name may.
+    fn past_entry(&self, dir: Ino, id: ViewId, entrance: Entrance) -> Result<Option<Entry>> {
         let inode = self.volume.snapshot(id)?.inode(dir)?;
         let inode = inode.filter(|i| i.kind == FileType::Directory && i.nlink > 0);
-        Ok(inode.map(|inode| self.short_lived(self.attr(NodeId::new(id.0, dir.0), &inode))))
+        let node = past_node(dir, id, entrance);
+        Ok(inode.map(|inode| Entry { entry_ttl: Duration::ZERO, ..self.entry(node, &inode) }))
     }
 
     /// Lists the snapshots in which `dir` was there.
@@ -299,9 +334,10 @@ impl Fs {
                 if !self.was_there(dir, info.id) {
                     continue;
                 }
-                let node = NodeId::new(info.id.0, dir.0);
+                let node = past_node(dir, info.id, Entrance::Name);
                 let cookie = u64::from(info.id.0) + COOKIE_BASE;
-                let entry = || Ok(self.short_lived(self.attr(node, &live)));
+                let ttl = Duration::ZERO;
+                let entry = || Ok(Entry { entry_ttl: ttl, attr_ttl: ttl, ..self.entry(node, &live) });
                 if !listing.give(cookie, node, FileType::Directory, &info.name, entry)? {
                     return Ok(());
                 }
@@ -327,12 +363,6 @@ impl Fs {
 
 fn time_of((secs, nanos): (i64, u32)) -> Timestamp {
     Timestamp { secs, nanos }
-}
-
-/// For how long the kernel may keep the attributes of the `.snapshots` of `dir`. Only that of the root is certain to be
-/// known to the kernel when there is something to tell.
-pub(super) fn snapdir_ttl(dir: Ino) -> Duration {
-    if dir == Ino::ROOT { Duration::MAX } else { Duration::ZERO }
 }
 
 fn only_in_root(dir: Ino) -> Result<()> {
