@@ -12,8 +12,9 @@ pub const LOG_BYTES_MAX: u64 = (64 << 20) - RESERVED_BYTES;
 pub const STORE_BYTES_DEFAULT: u64 = 1 << 46;
 /// Longest name of a file or snapshot in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
-/// Most views (snapshots, heads, clones) that a store can make in its life: 2^24 - 2.
-pub const VIEW_ID_MAX: u32 = (1 << 24) - 2;
+/// Most views (snapshots, heads, clones) that a store can make in its life. Higher ones would be taken for other kinds of
+/// nodes (`ops::NodeId`).
+pub const VIEW_ID_MAX: u32 = (1 << 23) - 1;
 /// Height of a tree at most; a taller one is damage.
 pub const TREE_LEVEL_MAX: u8 = 12;
 

@@ -10,6 +10,10 @@ use std::time::Duration;
 ///
 /// View 0 is the live tree. View [`NodeId::SNAPDIR_VIEW`] is the virtual `.snapshots` directory of the directory whose
 /// inode number is in the low bits. Unique over all views and stable for ever.
+///
+/// A kernel keeps one place for a directory: the same number under two names moves from one to the other. So a directory
+/// of a snapshot that is reached in another way than through its name in the `.snapshots` of the root has a number that
+/// says which way: bit 63, seven bits for the way, 16 for the view. Other files have one number, whatever the way.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct NodeId(pub u64);
 
@@ -20,19 +24,55 @@ impl NodeId {
     pub const INO_BITS: u32 = 40;
     /// The pseudo view that holds the `.snapshots` directories.
     pub const SNAPDIR_VIEW: u32 = (1 << 24) - 1;
+    /// From here on the high bits are a way and a view, or a pseudo view.
+    const WAYS: u32 = 1 << 23;
+    /// Bits of the view beside a way.
+    const WAY_SHIFT: u32 = 16;
+    /// From here on the high bits are pseudo views.
+    const PSEUDO: u32 = 0xff << Self::WAY_SHIFT;
 
     /// Node of inode `ino` in view `view`.
     pub fn new(view: u32, ino: u64) -> NodeId {
         debug_assert!(ino < 1 << Self::INO_BITS && view < 1 << 24);
         NodeId(u64::from(view) << Self::INO_BITS | ino)
     }
-    /// The node of another inode in the same view.
+    /// The node of another inode in the same view. Of a directory of a snapshot: on the way from the root.
     pub fn sibling(self, ino: u64) -> NodeId {
         NodeId::new(self.view(), ino)
     }
+    /// The node of what has a name in this directory.
+    pub fn child(self, ino: u64, kind: FileType) -> NodeId {
+        match self.way() {
+            Some(way) if kind == FileType::Directory => NodeId::on_way(self.view(), way.down(), ino),
+            _ => self.sibling(ino),
+        }
+    }
+    /// The same for a directory of a snapshot that was reached on a way of its own. Without one where the number has no
+    /// room for both: a kernel then moves the directory between its names.
+    pub fn on_way(view: u32, way: Option<Way>, ino: u64) -> NodeId {
+        match way {
+            Some(way) if view < 1 << Self::WAY_SHIFT => {
+                NodeId::new(Self::WAYS | u32::from(way.0) << Self::WAY_SHIFT | view, ino)
+            }
+            _ => NodeId::new(view, ino),
+        }
+    }
+    fn high(self) -> u32 {
+        (self.0 >> Self::INO_BITS) as u32
+    }
     /// View number: 0 live, else a snapshot's, or [`Self::SNAPDIR_VIEW`].
     pub fn view(self) -> u32 {
-        (self.0 >> Self::INO_BITS) as u32
+        match self.high() {
+            high @ Self::WAYS..Self::PSEUDO => high & ((1 << Self::WAY_SHIFT) - 1),
+            high => high,
+        }
+    }
+    /// The way on which it was reached.
+    pub fn way(self) -> Option<Way> {
+        match self.high() {
+            high @ Self::WAYS..Self::PSEUDO => Some(Way((high >> Self::WAY_SHIFT & 0x7f) as u8)),
+            _ => None,
+        }
     }
     /// Inode number inside the view.
     pub fn ino(self) -> u64 {
@@ -40,13 +80,63 @@ impl NodeId {
     }
     /// True for a node of the live tree.
     pub fn is_live(self) -> bool {
-        self.view() == 0
+        self.high() == 0
     }
     /// True for a virtual `.snapshots` directory. `mkdir`, `rmdir` and `rename` there may take long and need the
     /// kernel's help: a transport must not answer them on its last request thread ([`Operations::rmdir_at_once`] it may).
     pub fn is_snapdir(self) -> bool {
-        self.view() == Self::SNAPDIR_VIEW
+        self.high() == Self::SNAPDIR_VIEW
     }
+}
+
+/// How a directory of a snapshot was reached, if not through the snapshot's name in the `.snapshots` of the root: by the
+/// number of levels up to the directory whose `.snapshots` it was, and whether the snapshot was named or picked by its age.
+/// What a snapshot holds never moves, so this tells the place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Way(u8);
+
+impl Way {
+    /// From the root, picked by its age. Below are levels up to a snapshot that was named, above one that was picked.
+    const ROOT_BY_AGE: u8 = 64;
+    /// Most levels that have a number.
+    const NAMED_MAX: u8 = Self::ROOT_BY_AGE - 1;
+    const BY_AGE_MAX: u8 = 126;
+
+    /// The way to a directory in its own `.snapshots`.
+    pub fn enter(from: Entrance, root: bool) -> Option<Way> {
+        match (from, root) {
+            (Entrance::Name, true) => None,
+            (Entrance::Name, false) => Some(Way(0)),
+            (Entrance::Age, true) => Some(Way(Self::ROOT_BY_AGE)),
+            (Entrance::Age, false) => Some(Way(Self::ROOT_BY_AGE + 1)),
+        }
+    }
+    /// The way to a directory in the one that was reached on this.
+    pub fn down(self) -> Option<Way> {
+        match self.0 {
+            Self::ROOT_BY_AGE => Some(self),
+            Self::NAMED_MAX | Self::BY_AGE_MAX.. => None,
+            levels => Some(Way(levels + 1)),
+        }
+    }
+    /// The way to the directory above. None: that is the `.snapshots` which the way begins at.
+    pub fn up(self) -> Option<Way> {
+        match self.0 {
+            0 => None,
+            Self::ROOT_BY_AGE => Some(self),
+            levels if levels == Self::ROOT_BY_AGE + 1 => None,
+            levels => Some(Way(levels - 1)),
+        }
+    }
+}
+
+/// By what a snapshot was found in a `.snapshots`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Entrance {
+    /// Its name.
+    Name,
+    /// Its age, such as `@latest`.
+    Age,
 }
 
 /// Who asks.
@@ -388,6 +478,10 @@ pub trait Operations: Send + Sync {
     fn lookup(&self, caller: &Caller, parent: NodeId, name: &[u8]) -> Result<Entry>;
     /// The kernel dropped the node from its cache.
     fn forget(&self, node: NodeId);
+    /// The same; so many answers with this node are taken back. While some are not, the kernel knows it.
+    fn forget_answers(&self, node: NodeId, _answers: u64) {
+        self.forget(node);
+    }
     /// Attributes.
     fn getattr(&self, node: NodeId, handle: Option<Handle>) -> Result<(Attr, Duration)>;
     /// Changes attributes; returns them as they are then.
@@ -556,6 +650,11 @@ pub trait Kernel: Send + Sync {
     fn invalidate_node(&self, node: NodeId);
     /// Drops a cached name, positive or negative.
     fn invalidate_entry(&self, parent: NodeId, name: &[u8]);
+    /// Drops cached names before it returns. The kernel locks each directory for that, so the caller must hold no lock that
+    /// a request in one of them needs, and must not be a request in one of them itself.
+    fn drop_names(&self, names: Vec<(NodeId, Vec<u8>)>) {
+        names.iter().for_each(|(parent, name)| self.invalidate_entry(*parent, name));
+    }
 }
 
 /// A transport that keeps no cache: for tests and tools without a mount.

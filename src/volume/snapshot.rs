@@ -58,7 +58,7 @@ impl State {
         }
         if self.history.next_ids().0 > VIEW_ID_MAX {
             return Err(VolumeError::LimitReached(
-                "all view numbers are used up (2^24 snapshots and clones)",
+                "all view numbers are used up (2^23 snapshots and clones)",
             ));
         }
         Ok(PendingPoint {
@@ -294,7 +294,7 @@ impl Volume {
         record.ok_or(VolumeError::NoSuchView)?;
         if s.history.next_ids().0 > VIEW_ID_MAX {
             return Err(VolumeError::LimitReached(
-                "all view numbers are used up (2^24 snapshots and clones)",
+                "all view numbers are used up (2^23 snapshots and clones)",
             ));
         }
         let root = s.roots.get(&id).ok_or(VolumeError::NoSuchView)?.clone();

@@ -17,10 +17,12 @@ pub enum Place {
 /// Where `node` is.
 pub fn place(node: NodeId) -> Place {
     let ino = Ino(node.ino());
-    match node.view() {
-        0 => Place::Live(ino),
-        NodeId::SNAPDIR_VIEW => Place::Snapdir(ino),
-        view => Place::Snapshot(ViewId(view), ino),
+    if node.is_live() {
+        Place::Live(ino)
+    } else if node.is_snapdir() {
+        Place::Snapdir(ino)
+    } else {
+        Place::Snapshot(ViewId(node.view()), ino)
     }
 }
 
