@@ -16,7 +16,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 fn skipped(why: &str) {
@@ -614,6 +615,58 @@ fn names_of_snapshots_are_never_stale() {
             p.ok(&["delete", "mnt", "t"]);
             assert_eq!((seen("s"), seen("t")), ([None, None, None], [None, None, None]));
         }
+        p.umount();
+        p.check();
+    }
+}
+
+#[test]
+fn a_name_given_again_means_the_new_snapshot_to_all_who_walk() {
+    if !can_mount() {
+        return;
+    }
+    for options in ["", "cache=writeback"] {
+        let p = Place::new();
+        p.mount(options);
+        fs::create_dir_all(p.path("d/e")).unwrap();
+        let ways = [".snapshots/s/d/e/f", "d/.snapshots/s/e/f", "d/e/.snapshots/s/f"].map(|way| p.path(way));
+        // What is older than this is deleted, and whoever deleted it was told so.
+        let (oldest, working) = (AtomicU64::new(1), Arc::new(()));
+        let watch = Arc::downgrade(&working);
+        std::thread::scope(|scope| {
+            for n in 0..12 {
+                let (way, oldest, watch) = (&ways[n % ways.len()], &oldest, &watch);
+                scope.spawn(move || {
+                    while watch.strong_count() > 0 {
+                        let least = oldest.load(Ordering::SeqCst);
+                        match fs::read_to_string(way) {
+                            Ok(text) => assert!(text.parse::<u64>().unwrap() >= least, "{text}, {least}"),
+                            Err(e) => assert_eq!(e.kind(), std::io::ErrorKind::NotFound, "{e}"),
+                        }
+                    }
+                });
+            }
+            let _working = working;
+            for round in 1..=40 {
+                fs::write(p.path("d/e/f"), round.to_string()).unwrap();
+                let by_command = round % 2 == 0;
+                if by_command {
+                    p.ok(&["create", "mnt", "s"]);
+                } else {
+                    p.snapshot("s");
+                }
+                for way in &ways {
+                    assert_eq!(fs::read_to_string(way).unwrap(), round.to_string());
+                }
+                if by_command {
+                    p.ok(&["delete", "mnt", "s"]);
+                } else {
+                    fs::remove_dir(p.past("s", "")).unwrap();
+                }
+                oldest.store(round + 1, Ordering::SeqCst);
+                assert!(ways.iter().all(|way| !way.exists()));
+            }
+        });
         p.umount();
         p.check();
     }
