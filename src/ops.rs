@@ -11,6 +11,10 @@ use std::time::Duration;
 ///
 /// The slot is that of a line or a snapshot; the main line has slot 0. Unique over all lines and snapshots that there are,
 /// and the same after each mount.
+///
+/// A kernel keeps one place for a directory: the same number under two names moves from one to the other. So a directory
+/// of a snapshot that is reached in another way than through its name in the `.snapshots` of the root has a number that
+/// says which way: the last kind, seven bits for the way, 15 for the slot. Other files have one number, whatever the way.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct NodeId(pub u64);
 
@@ -21,6 +25,8 @@ impl NodeId {
     pub const INO_BITS: u32 = 40;
     /// Bits of a slot.
     pub const SLOT_BITS: u32 = 22;
+    /// Bits of a slot beside a way.
+    const WAY_SLOT_BITS: u32 = 15;
 
     /// The node of kind `kind` that belongs to inode `ino` of what has slot `slot`.
     pub const fn of_kind(kind: NodeKind, slot: u32, ino: u64) -> NodeId {
@@ -40,7 +46,7 @@ impl NodeId {
     pub const fn snapdir(slot: u32, ino: u64) -> NodeId {
         NodeId::of_kind(NodeKind::Snapdir, slot, ino)
     }
-    /// The node of another inode in the same tree.
+    /// The node of another inode in the same tree. Of a directory of a snapshot: on the way from the root.
     pub fn sibling(self, ino: u64) -> NodeId {
         NodeId::in_tree(self.tree(), ino)
     }
@@ -49,22 +55,57 @@ impl NodeId {
         debug_assert!(ino < 1 << Self::INO_BITS && tree < 1 << (Self::SLOT_BITS + 2));
         NodeId(u64::from(tree) << Self::INO_BITS | ino)
     }
+    /// The node of what has a name in this directory.
+    pub fn child(self, ino: u64, kind: FileType) -> NodeId {
+        match self.way() {
+            Some(way) if kind == FileType::Directory => NodeId::on_way(self.slot(), way.down(), ino),
+            _ => self.sibling(ino),
+        }
+    }
+    /// A directory of a snapshot that was reached on a way of its own. Without one where the number has no room for both:
+    /// a kernel then moves the directory between its names.
+    pub fn on_way(slot: u32, way: Option<Way>, ino: u64) -> NodeId {
+        match way {
+            Some(way) if slot < 1 << Self::WAY_SLOT_BITS => {
+                let field = u32::from(way.0) << Self::WAY_SLOT_BITS | slot;
+                NodeId::of_kind(NodeKind::Virtual, field, ino)
+            }
+            _ => NodeId::snapshot(slot, ino),
+        }
+    }
+    /// The way on which it was reached.
+    pub fn way(self) -> Option<Way> {
+        let way = self.field() >> Self::WAY_SLOT_BITS;
+        let on_way = self.0 >> (Self::INO_BITS + Self::SLOT_BITS) == 3 && way <= u32::from(Way::BY_AGE_MAX);
+        on_way.then_some(Way(way as u8))
+    }
+    /// What is beside kind and inode.
+    fn field(self) -> u32 {
+        (self.0 >> Self::INO_BITS) as u32 & ((1 << Self::SLOT_BITS) - 1)
+    }
     /// What it is.
     pub fn kind(self) -> NodeKind {
         match self.0 >> (Self::INO_BITS + Self::SLOT_BITS) {
             0 => NodeKind::Live,
             1 => NodeKind::Snapshot,
             2 => NodeKind::Snapdir,
+            _ if self.way().is_some() => NodeKind::Snapshot,
             _ => NodeKind::Virtual,
         }
     }
     /// Slot of its line or snapshot.
     pub fn slot(self) -> u32 {
-        (self.0 >> Self::INO_BITS) as u32 & ((1 << Self::SLOT_BITS) - 1)
+        match self.way() {
+            Some(_) => self.field() & ((1 << Self::WAY_SLOT_BITS) - 1),
+            None => self.field(),
+        }
     }
     /// Kind and slot: the same for all nodes of a tree, and of no other.
     pub fn tree(self) -> u32 {
-        (self.0 >> Self::INO_BITS) as u32
+        match self.way() {
+            Some(_) => NodeId::snapshot(self.slot(), 0).tree(),
+            None => (self.0 >> Self::INO_BITS) as u32,
+        }
     }
     /// Inode number in its tree.
     pub fn ino(self) -> u64 {
@@ -93,6 +134,56 @@ pub enum NodeKind {
     Snapdir = 2,
     /// Any other directory that is in no tree.
     Virtual = 3,
+}
+
+/// How a directory of a snapshot was reached, if not through the snapshot's name in the `.snapshots` of the root: by the
+/// number of levels up to the directory whose `.snapshots` it was, and whether the snapshot was named or picked by its age.
+/// What a snapshot holds never moves, so this tells the place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Way(u8);
+
+impl Way {
+    /// From the root, picked by its age. Below are levels up to a snapshot that was named, above one that was picked.
+    const ROOT_BY_AGE: u8 = 64;
+    /// Most levels that have a number.
+    const NAMED_MAX: u8 = Self::ROOT_BY_AGE - 1;
+    const BY_AGE_MAX: u8 = 126;
+
+    /// The way to a directory in its own `.snapshots`.
+    pub fn enter(from: Entrance, root: bool) -> Option<Way> {
+        match (from, root) {
+            (Entrance::Name, true) => None,
+            (Entrance::Name, false) => Some(Way(0)),
+            (Entrance::Age, true) => Some(Way(Self::ROOT_BY_AGE)),
+            (Entrance::Age, false) => Some(Way(Self::ROOT_BY_AGE + 1)),
+        }
+    }
+    /// The way to a directory in the one that was reached on this.
+    pub fn down(self) -> Option<Way> {
+        match self.0 {
+            Self::ROOT_BY_AGE => Some(self),
+            Self::NAMED_MAX | Self::BY_AGE_MAX.. => None,
+            levels => Some(Way(levels + 1)),
+        }
+    }
+    /// The way to the directory above. None: that is the `.snapshots` which the way begins at.
+    pub fn up(self) -> Option<Way> {
+        match self.0 {
+            0 => None,
+            Self::ROOT_BY_AGE => Some(self),
+            levels if levels == Self::ROOT_BY_AGE + 1 => None,
+            levels => Some(Way(levels - 1)),
+        }
+    }
+}
+
+/// By what a snapshot was found in a `.snapshots`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Entrance {
+    /// Its name.
+    Name,
+    /// Its age, such as `@latest`.
+    Age,
 }
 
 /// Who asks.
@@ -434,6 +525,10 @@ pub trait Operations: Send + Sync {
     fn lookup(&self, caller: &Caller, parent: NodeId, name: &[u8]) -> Result<Entry>;
     /// The kernel dropped the node from its cache.
     fn forget(&self, node: NodeId);
+    /// The same; so many answers with this node are taken back. While some are not, the kernel knows it.
+    fn forget_answers(&self, node: NodeId, _answers: u64) {
+        self.forget(node);
+    }
     /// Attributes.
     fn getattr(&self, node: NodeId, handle: Option<Handle>) -> Result<(Attr, Duration)>;
     /// Changes attributes; returns them as they are then.
@@ -613,6 +708,11 @@ pub trait Kernel: Send + Sync {
     fn invalidate_entry(&self, parent: NodeId, name: &[u8]);
     /// Detaches what is mounted below a snapshot that is deleted: by its name, with the node of its root.
     fn detach_below(&self, _snapshot: NodeId, _name: &[u8]) {}
+    /// Drops cached names before it returns. The kernel locks each directory for that, so the caller must hold no lock that
+    /// a request in one of them needs, and must not be a request in one of them itself.
+    fn drop_names(&self, names: Vec<(NodeId, Vec<u8>)>) {
+        names.iter().for_each(|(parent, name)| self.invalidate_entry(*parent, name));
+    }
 }
 
 /// A transport that keeps no cache: for tests and tools without a mount.

@@ -3,7 +3,6 @@
 use super::file_system::Fs;
 use super::heads::{Place, place, tell_blocks};
 use super::listing::Listing;
-use super::past::snapdir_ttl;
 use super::{attributes, content, names};
 use crate::format::Ino;
 use crate::limits::NAME_BYTES_MAX;
@@ -19,9 +18,16 @@ impl Operations for Fs {
         content::drop_reference(&self.commits, node, true);
     }
 
+    fn forget_answers(&self, node: NodeId, answers: u64) {
+        if let Place::Snapdir(dir) = place(node) {
+            self.past.known_snapdirs.forget(dir, answers);
+        }
+        self.forget(node);
+    }
+
     fn getattr(&self, node: NodeId, handle: Option<Handle>) -> Result<(Attr, Duration)> {
         match place(node) {
-            Place::Snapdir(dir) => Ok((self.past.snapdir_attr(dir)?, snapdir_ttl(dir))),
+            Place::Snapdir(dir) => Ok((self.past.snapdir_attr(dir)?, self.past.snapdir_ttl(dir))),
             _ => attributes::get(&self.heads, node, handle),
         }
     }
@@ -33,7 +39,11 @@ impl Operations for Fs {
         _handle: Option<Handle>,
         set: &SetAttr,
     ) -> Result<(Attr, Duration)> {
-        self.commits.with_space(|| content::set_attributes(&self.commits, caller, node, set))
+        let done = self.commits.with_space(|| content::set_attributes(&self.commits, caller, node, set));
+        if set.uid.is_some() || set.gid.is_some() {
+            self.past.forget_snapdir_of(Ino(node.ino())); // it belongs to the same owner
+        }
+        done
     }
 
     fn readlink(&self, node: NodeId) -> Result<Vec<u8>> {
@@ -74,18 +84,26 @@ impl Operations for Fs {
     }
 
     fn rmdir(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Result<()> {
-        self.commits.with_space(|| match place(parent) {
+        let done = self.commits.with_space(|| match place(parent) {
             Place::Snapdir(dir) => self.past.remove_in_snapdir(dir, name, &self.past.one_at_a_time()),
             _ => names::remove_directory(&self.heads, parent, name),
-        })
+        });
+        if parent.is_snapdir() {
+            self.past.tell_known_snapdirs(name);
+        }
+        done
     }
 
     fn rmdir_at_once(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Option<Result<()>> {
         let Place::Snapdir(dir) = place(parent) else {
             return None;
         };
-        let held = self.past.one_at_a_time_now()?;
-        Some(self.commits.with_space(|| self.past.remove_in_snapdir(dir, name, &held)))
+        // To tell other `.snapshots` means to wait for requests in them.
+        let held = self.past.one_at_a_time_now().filter(|_| self.past.known_snapdirs.is_empty())?;
+        let done = self.commits.with_space(|| self.past.remove_in_snapdir(dir, name, &held));
+        drop(held);
+        self.past.tell_known_snapdirs(name);
+        Some(done)
     }
 
     fn symlink(&self, caller: &Caller, parent: NodeId, name: &[u8], target: &[u8]) -> Result<Entry> {

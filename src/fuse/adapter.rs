@@ -193,15 +193,15 @@ impl Filesystem for Adapter {
             return entry(reply, self.hidden_lookup(req, parent, name));
         }
         match self.ops.lookup(&caller(req, 0), parent, name) {
-            // Not where names come and go without a request of the kernel's.
-            Err(Error::NotFound) if !parent.is_snapdir() => nothing(reply),
+            // Not where names come and go without a request of the kernel's. No snapshot has a name with a dot in front.
+            Err(Error::NotFound) if !parent.is_snapdir() || name.starts_with(b".") => nothing(reply),
             result => entry(reply, result),
         }
     }
 
-    fn forget(&self, _req: &Request, ino: INodeNo, _nlookup: u64) {
+    fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
         if NodeId(ino.0) != hidden::NODE {
-            self.ops.forget(NodeId(ino.0));
+            self.ops.forget_answers(NodeId(ino.0), nlookup);
         }
     }
 

@@ -17,6 +17,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long whoever drops names waits for it. The kernel locks each directory. A rename from one `.snapshots` to another,
+/// which is always refused, locks two and may wait for the one that a request under way has locked; that request must end.
+const NAMES_PATIENCE: Duration = Duration::from_secs(2);
 
 enum Notice {
     Node(NodeId),
@@ -100,6 +105,22 @@ impl Kernel for FuseKernel {
     fn detach_below(&self, snapshot: NodeId, name: &[u8]) {
         self.queue(Notice::Below(snapshot, name.to_vec()));
     }
+
+    /// By a thread of its own: those of others may have to wait for the request that calls this.
+    fn drop_names(&self, names: Vec<(NodeId, Vec<u8>)>) {
+        let (notifier, (done, wait)) = (self.notifier.clone(), mpsc::channel());
+        let started = std::thread::Builder::new().name("fuse-names".into()).spawn(move || {
+            for (parent, name) in names {
+                send_notice(&notifier, &Notice::Entry(parent, name));
+            }
+            let _ = done.send(()); // fails when nobody waits any more
+        });
+        match started {
+            Ok(_) if wait.recv_timeout(NAMES_PATIENCE).is_ok() => {}
+            Ok(_) => log::warn!("names of snapshots are still known to the kernel after {NAMES_PATIENCE:?}"),
+            Err(e) => log::error!("cannot start a thread to drop names in the kernel: {e}"),
+        }
+    }
 }
 
 fn named(node: NodeId, error: &io::Error) -> io::Error {
@@ -120,15 +141,28 @@ fn detach_below(notifier: &Notifier, flusher: &Flusher, root: NodeId, snapshot: 
 
 fn send_notices(notifier: &Notifier, flusher: &Flusher, queue: &Receiver<Notice>) {
     while let Ok(notice) = queue.recv() {
-        let sent = match &notice {
-            Notice::Node(node) => notifier.inval_inode(INodeNo(node.0), 0, 0),
-            Notice::Entry(parent, name) => notifier.inval_entry(INodeNo(parent.0), OsStr::from_bytes(name)),
-            Notice::Below(root, name) => detach_below(notifier, flusher, *root, name),
-            Notice::Stop => return,
-        };
-        if let Err(e) = sent {
-            // The kernel does not know the node (nothing to drop), or the mount has ended.
-            log::debug!("an invalidation was not taken: {e}");
+        if matches!(notice, Notice::Stop) {
+            return;
         }
+        match &notice {
+            Notice::Below(root, name) => take(detach_below(notifier, flusher, *root, name)),
+            notice => send_notice(notifier, notice),
+        }
+    }
+}
+
+fn send_notice(notifier: &Notifier, notice: &Notice) {
+    let sent = match notice {
+        Notice::Node(node) => notifier.inval_inode(INodeNo(node.0), 0, 0),
+        Notice::Entry(parent, name) => notifier.inval_entry(INodeNo(parent.0), OsStr::from_bytes(name)),
+        Notice::Below(..) | Notice::Stop => Ok(()),
+    };
+    take(sent);
+}
+
+fn take(sent: io::Result<()>) {
+    if let Err(e) = sent {
+        // The kernel does not know the node (nothing to drop), or the mount has ended.
+        log::debug!("an invalidation was not taken: {e}");
     }
 }

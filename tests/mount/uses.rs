@@ -16,7 +16,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 fn skipped(why: &str) {
@@ -573,4 +574,149 @@ fn programs_run_from_the_mount_and_from_snapshots() {
     is_ok(&shell(&p, "mnt/.snapshots/s/prog 0"), "");
     assert!(fs::read(p.past("s", "prog")).unwrap() == before);
     p.umount();
+}
+
+#[test]
+fn one_snapshot_is_walked_through_many_snapdirs_at_once() {
+    if !can_mount() {
+        return;
+    }
+    for options in ["", "cache=writeback"] {
+        let p = Place::new();
+        p.mount(options);
+        fs::create_dir_all(p.path("d/e/x/y/z")).unwrap();
+        fs::write(p.path("d/e/x/f"), "content").unwrap();
+        fs::write(p.path("d/e/x/y/z/g"), "content").unwrap();
+        p.snapshot("s");
+        fs::write(p.path("d/e/x/f"), "later").unwrap();
+        let ways = [("", "d/e/x"), ("d", "e/x"), ("d/e", "x"), ("d/e/x", "")].map(|(dir, below)| {
+            let way = p.path(dir).join(".snapshots/s").join(below).display().to_string();
+            way.trim_end_matches('/').to_string()
+        });
+        let script = "here() { is=$(readlink /proc/self/cwd); [ \"$is\" = \"$1\" ] || { echo \"$is is not $1\"; exit 1; }; }
+            i=0; while [ $i -lt 12 ]; do i=$((i+1))
+            cd \"$1\"; here \"$1\"; [ \"$(cat f)\" = content ]; ls -lR > /dev/null; here \"$1\"
+            cd y/z; here \"$1/y/z\"; stat g ../../f > /dev/null; cd ../..; here \"$1\"; cd /; done";
+        let walkers: Vec<_> = (0..50)
+            .map(|n| {
+                let way = ways[n % ways.len()].clone();
+                let mut command = Command::new("sh");
+                command.args(["-euc", script, "sh", &way]).current_dir("/");
+                std::thread::spawn(move || said(&mut command))
+            })
+            .collect();
+        let mut n = 0;
+        while walkers.iter().any(|walker| !walker.is_finished()) {
+            p.snapshot(&format!("t{n}"));
+            fs::rename(p.past(&format!("t{n}"), ""), p.past(&format!("u{n}"), "")).unwrap();
+            assert_eq!(fs::read(p.path(&format!("d/e/.snapshots/u{n}/x/f"))).unwrap(), b"later");
+            fs::remove_dir(p.past(&format!("u{n}"), "")).unwrap();
+            n += 1;
+        }
+        for walker in walkers {
+            is_ok(&walker.join().unwrap(), "");
+        }
+        p.umount();
+        p.check();
+    }
+}
+
+#[test]
+fn names_of_snapshots_are_never_stale() {
+    if !can_mount() {
+        return;
+    }
+    for options in ["", "cache=writeback"] {
+        let p = Place::new();
+        p.mount(options);
+        fs::create_dir_all(p.path("d/e")).unwrap();
+        fs::write(p.path("d/e/f"), "0").unwrap();
+        let ways = [".snapshots/NAME/d/e/f", "d/.snapshots/NAME/e/f", "d/e/.snapshots/NAME/f"];
+        let seen = |name: &str| ways.map(|way| fs::read_to_string(p.path(&way.replace("NAME", name))).ok());
+        let all = |text: &str| [(); 3].map(|()| Some(text.to_string()));
+        assert_eq!(seen("s"), [None, None, None]);
+        for round in 0..5 {
+            fs::write(p.path("d/e/f"), format!("a{round}")).unwrap();
+            p.snapshot("s");
+            assert_eq!(seen("s"), all(&format!("a{round}")));
+            fs::rename(p.past("s", ""), p.past("t", "")).unwrap();
+            assert_eq!((seen("s"), seen("t")), ([None, None, None], all(&format!("a{round}"))));
+            // With a file and a directory of it open, gone by request of the kernel's and made anew.
+            let (mut file, dir) =
+                (File::open(p.path("d/e/.snapshots/t/f")).unwrap(), p.path("d/.snapshots/t"));
+            let within = raw::handle_of(&dir).unwrap();
+            fs::remove_dir(p.past("t", "")).unwrap();
+            assert_eq!(seen("t"), [None, None, None]);
+            let mut text = String::new();
+            file.read_to_string(&mut text).unwrap();
+            assert_eq!(text, format!("a{round}"));
+            drop(file);
+            if is_root() {
+                let root = File::open(p.path("")).unwrap();
+                assert!(raw::open_handle(&root, &within, libc::O_RDONLY).and_then(|d| d.metadata()).is_err());
+            }
+            // The same by command.
+            fs::write(p.path("d/e/f"), format!("b{round}")).unwrap();
+            p.ok(&["create", "mnt", "s"]);
+            assert_eq!(seen("s"), all(&format!("b{round}")));
+            p.ok(&["rename", "mnt", "s", "t"]);
+            assert_eq!((seen("s"), seen("t")), ([None, None, None], all(&format!("b{round}"))));
+            p.ok(&["delete", "mnt", "t"]);
+            assert_eq!((seen("s"), seen("t")), ([None, None, None], [None, None, None]));
+        }
+        p.umount();
+        p.check();
+    }
+}
+
+#[test]
+fn a_name_given_again_means_the_new_snapshot_to_all_who_walk() {
+    if !can_mount() {
+        return;
+    }
+    for options in ["", "cache=writeback"] {
+        let p = Place::new();
+        p.mount(options);
+        fs::create_dir_all(p.path("d/e")).unwrap();
+        let ways = [".snapshots/s/d/e/f", "d/.snapshots/s/e/f", "d/e/.snapshots/s/f"].map(|way| p.path(way));
+        // What is older than this is deleted, and whoever deleted it was told so.
+        let (oldest, working) = (AtomicU64::new(1), Arc::new(()));
+        let watch = Arc::downgrade(&working);
+        std::thread::scope(|scope| {
+            for n in 0..12 {
+                let (way, oldest, watch) = (&ways[n % ways.len()], &oldest, &watch);
+                scope.spawn(move || {
+                    while watch.strong_count() > 0 {
+                        let least = oldest.load(Ordering::SeqCst);
+                        match fs::read_to_string(way) {
+                            Ok(text) => assert!(text.parse::<u64>().unwrap() >= least, "{text}, {least}"),
+                            Err(e) => assert_eq!(e.kind(), std::io::ErrorKind::NotFound, "{e}"),
+                        }
+                    }
+                });
+            }
+            let _working = working;
+            for round in 1..=40 {
+                fs::write(p.path("d/e/f"), round.to_string()).unwrap();
+                let by_command = round % 2 == 0;
+                if by_command {
+                    p.ok(&["create", "mnt", "s"]);
+                } else {
+                    p.snapshot("s");
+                }
+                for way in &ways {
+                    assert_eq!(fs::read_to_string(way).unwrap(), round.to_string());
+                }
+                if by_command {
+                    p.ok(&["delete", "mnt", "s"]);
+                } else {
+                    fs::remove_dir(p.past("s", "")).unwrap();
+                }
+                oldest.store(round + 1, Ordering::SeqCst);
+                assert!(ways.iter().all(|way| !way.exists()));
+            }
+        });
+        p.umount();
+        p.check();
+    }
 }

@@ -49,7 +49,7 @@ const fn phase(id: &'static str, title: &'static str, unit: Unit) -> Phase {
 }
 
 /// All of them, in the order of the table.
-pub const GROUPS: [&Group; 17] = [
+pub const GROUPS: [&Group; 18] = [
     &large::STREAM,
     &text::TEXT,
     &large::RANDOM,
@@ -62,6 +62,7 @@ pub const GROUPS: [&Group; 17] = [
     &programs::GIT,
     &programs::BUILD,
     &programs::SQLITE,
+    &snapshots::WALK,
     &snapshots::FEW,
     &snapshots::THOUSAND,
     &snapshots::MANY,

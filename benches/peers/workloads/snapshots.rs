@@ -50,6 +50,18 @@ pub const THOUSAND: Group = group!("snapshots-1k", "1k", ": a thousand snapshots
 pub const MANY: Group = group!("snapshots-10k", "10k", ": ten thousand snapshots", many);
 pub const MANY_FILES: Group = group!("snapshots-1m", "1m", ": a million files", many_files);
 
+pub const WALK: Group = Group {
+    name: "snapshots-walk",
+    needs_snapshots: true,
+    phases: &[
+        phase("walk-live-cold", "walk live files, cold", Unit::Operations),
+        phase("walk-live-warm", "walk live files, warm", Unit::Operations),
+        phase("walk-past-cold", "walk a snapshot, cold", Unit::Operations),
+        phase("walk-past-warm", "walk a snapshot, warm", Unit::Operations),
+    ],
+    run: walks,
+};
+
 pub const AMPLIFICATION: Group = Group {
     name: "amplification",
     needs_snapshots: false,
@@ -154,6 +166,49 @@ fn snapshots(run: &mut Run, files: usize, before: usize, phases: &[Phase]) -> Re
         names.iter().map(delete).collect()
     });
     done.map(|()| names.iter().for_each(|n| run.deleted(n)))
+}
+
+/// Asks for the attributes of every file by its whole path, again until `least` has gone by.
+fn walk(root: &Path, files: usize, least: Duration) -> Result<u64> {
+    let (start, mut count) = (Instant::now(), 0);
+    loop {
+        for n in 0..files {
+            fs::symlink_metadata(file_in(root, "dir", n, IN_DIR))?;
+        }
+        count += files as u64;
+        if start.elapsed() >= least {
+            return Ok(count);
+        }
+    }
+}
+
+/// The live tree and a snapshot of it, path by path.
+fn walks(run: &mut Run) -> Result<()> {
+    let (snapshots, root, files) = (run.snapshots().ok_or("no snapshots")?, run.root(), run.scale.files);
+    let deadline = Deadline::after(LIMIT);
+    for n in 0..files {
+        let path = file_in(&root, "dir", n, IN_DIR);
+        if n % IN_DIR == 0 {
+            fs::create_dir(path.parent().ok_or("no parent")?)?;
+        }
+        fs::write(path, b"content")?;
+        if deadline.has_come() {
+            return Err("making the files takes too long".into());
+        }
+    }
+    snapshots.create("walked")?;
+    run.made("walked".into());
+    run.settle()?;
+    let past = snapshots.path("walked").ok_or("snapshots are not browsed")?;
+    let second = Duration::from_secs(1);
+    for (root, cold, warm) in
+        [(&root, "walk-live-cold", "walk-live-warm"), (&past, "walk-past-cold", "walk-past-warm")]
+    {
+        run.cold()?;
+        run.rate(cold, |_| walk(root, files, Duration::ZERO))?;
+        run.rate(warm, |_| walk(root, files, second))?;
+    }
+    Ok(())
 }
 
 /// Does `work` while another thread overwrites blocks of a file as fast as it can.

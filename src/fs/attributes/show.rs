@@ -45,6 +45,5 @@ pub fn get(heads: &Heads, node: NodeId, handle: Option<Handle>) -> Result<(Attr,
     let view = heads.view_through(node, handle)?;
     let ino = Ino(node.ino());
     let inode = view.inode(ino)?.ok_or(Error::Stale)?;
-    let top = !node.is_live() && ino == Ino::ROOT;
-    Ok((attr(heads, node, &inode), if top { Duration::ZERO } else { Duration::MAX }))
+    Ok((attr(heads, node, &inode), Duration::MAX))
 }

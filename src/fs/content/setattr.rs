@@ -1,7 +1,6 @@
 //! `setattr`: changing attributes, the size among them.
 
 use super::truncate::{change_of_size, resize};
-use crate::format::Ino;
 use crate::format::inode::{Inode, MODE_BITS};
 use crate::fs::attributes::{Writer, attr, flags, follow_mode, kill_privileges, writer, written_by};
 use crate::fs::commits::Commits;
@@ -48,9 +47,6 @@ pub fn set_attributes(
     }
     change.put_inode(ino, &inode);
     change.apply()?;
-    if chown && ino == Ino::ROOT {
-        heads.forget_snapdir(); // it belongs to the same owner
-    }
     let shown = attr(heads, node, &inode);
     heads.shown.doubt(node);
     Ok((shown, Duration::MAX))

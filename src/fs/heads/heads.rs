@@ -8,7 +8,7 @@ use super::around::Around;
 use super::change::Change;
 use super::handle::{Handles, Open};
 use super::head::{Gate, Head};
-use super::node::{Place, place, snapdir_node};
+use super::node::{Place, place};
 use super::shown::Shown;
 use crate::clock::Clock;
 use crate::format::inode::Inode;
@@ -228,11 +228,5 @@ impl Heads {
             let kernel = self.kernel();
             fallen.into_iter().for_each(|node| kernel.forget_attributes(node));
         }
-    }
-
-    /// The kernel keeps what `stat` shows of the root's `.snapshots` until it is told: called before whatever changes that
-    /// is answered.
-    pub fn forget_snapdir(&self) {
-        self.kernel().forget_attributes(snapdir_node(Ino::ROOT));
     }
 }

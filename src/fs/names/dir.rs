@@ -53,7 +53,7 @@ pub fn find(past: &Past, parent: NodeId, name: &[u8]) -> Result<Entry> {
 
 fn child_entry(heads: &Heads, view: &View, parent: NodeId, ino: Ino) -> Result<Entry> {
     let inode = view.inode(ino)?.ok_or_else(|| inconsistent(ino, "has a name but no inode"))?;
-    Ok(entry(heads, parent.sibling(ino.0), &inode))
+    Ok(entry(heads, parent.child(ino.0, inode.kind), &inode))
 }
 
 /// See [`Operations::readdir`](crate::ops::Operations::readdir).
@@ -91,7 +91,7 @@ fn list_names(heads: &Heads, view: &View, dir: Ino, listing: &mut Listing) -> Re
         // What has the name of `.snapshots` from a time when that was not there, or was called otherwise, is covered.
         let is_covered = |name: &[u8]| node.is_live() && is_snapdir(heads, dir, name);
         for e in bucket.entries.iter().filter(|e| !is_covered(&e.name)) {
-            let child = node.sibling(e.ino.0);
+            let child = node.child(e.ino.0, e.kind);
             let entry = || child_entry(heads, view, node, e.ino);
             if !listing.give(e.cookie(key.rest), child, e.kind, &e.name, entry)? {
                 return Ok(false);
@@ -128,10 +128,14 @@ pub fn open_directory(past: &Past, node: NodeId) -> Result<Handle> {
     })
 }
 
-/// The node of `..`: above the root of a snapshot is the `.snapshots` that it was entered by.
+/// The node of `..`: above the top of a snapshot is the `.snapshots` that it was entered by.
 fn parent_node(node: NodeId, parent: Ino) -> NodeId {
-    match place(node) {
-        Place::Snapshot(_, Ino::ROOT) => snapdir_node(Ino::ROOT),
-        _ => node.sibling(parent.0),
+    match (place(node), node.way()) {
+        (Place::Snapshot(_, Ino::ROOT), _) => snapdir_node(Ino::ROOT),
+        (_, None) => node.sibling(parent.0),
+        (_, Some(way)) => match way.up() {
+            Some(up) => NodeId::on_way(node.slot(), Some(up), parent.0),
+            None => snapdir_node(Ino(node.ino())),
+        },
     }
 }

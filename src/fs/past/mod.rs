@@ -3,7 +3,8 @@
 //! State: [`Past`]. Below: `commits`, `heads`; uses `attributes` for what `.snapshots` shows. What is inside of a snapshot
 //! is read by the same code as a head.
 
+mod known;
 mod pick;
 mod snapdir;
 
-pub use snapdir::{Past, SnapshotCreator, snapdir_ttl};
+pub use snapdir::{Past, SnapshotCreator};

@@ -3,6 +3,7 @@
 //! Its node is the live directory's number in the pseudo view. Nothing about it is stored. Snapshots are made, renamed
 //! and deleted in the root's alone, one at a time.
 
+use super::known::KnownSnapdirs;
 use super::pick::pick;
 use crate::format::inode::Inode;
 use crate::format::view::Consistency;
@@ -14,7 +15,7 @@ use crate::fs::heads::{Head, snapdir_node};
 use crate::fs::items::Items;
 use crate::fs::listing::Listing;
 use crate::limits::SNAPSHOT_NAME_BYTES_MAX;
-use crate::ops::{Attr, Entry, Error, FileType, NodeId, RenameMode, Result, Timestamp};
+use crate::ops::{Attr, Entrance, Entry, Error, FileType, NodeId, RenameMode, Result, Timestamp, Way};
 use crate::volume::{NewSnapshot, SnapshotInfo};
 use parking_lot::{Mutex, MutexGuard};
 use std::cell::OnceCell;
@@ -54,11 +55,16 @@ fn check_snapshot_name(name: &[u8], creator: SnapshotCreator) -> Result<()> {
     Ok(())
 }
 
+/// The directory `dir` in a snapshot, as it is found in its `.snapshots`.
+fn past_node(dir: Ino, info: &SnapshotInfo, entrance: Entrance) -> NodeId {
+    NodeId::on_way(info.slot.0, Way::enter(entrance, dir == Ino::ROOT), dir.0)
+}
+
 /// Held while a snapshot is made, renamed or deleted.
 pub type OneAtATime<'a> = MutexGuard<'a, ()>;
 
 /// The past of the heads: snapshots, and how they are reached. Any thread may call any method. Lock order: `snapshot_lock`
-/// before everything of `commits`; the table of those that stand alone is a leaf.
+/// before everything of `commits`; the tables of those that stand alone and of known `.snapshots` are leaves.
 pub struct Past {
     /// What is below.
     pub commits: Arc<Commits>,
@@ -66,6 +72,8 @@ pub struct Past {
     snapshot_lock: Mutex<()>,
     /// Snapshots that are file systems of their own now, and how often.
     standing_alone: Mutex<HashMap<ViewId, usize>>,
+    /// The `.snapshots` that the kernel knows.
+    pub known_snapdirs: KnownSnapdirs,
     /// Nanoseconds for which the last snapshot held up changes.
     pause_ns: AtomicU64,
 }
@@ -77,6 +85,7 @@ impl Past {
             commits,
             snapshot_lock: Mutex::new(()),
             standing_alone: Mutex::default(),
+            known_snapdirs: KnownSnapdirs::default(),
             pause_ns: AtomicU64::new(0),
         }
     }
@@ -101,25 +110,39 @@ impl Past {
     /// Makes a snapshot of the live tree, durable when this returns. Everything whose `write` returned before the call
     /// is in. On an error nothing is left.
     pub fn create_snapshot(&self, name: &[u8], creator: SnapshotCreator) -> Result<ViewId> {
-        let id = self.take_snapshot(self.commits.heads.main(), name, creator)?;
-        self.commits.heads.kernel().invalidate_entry(snapdir_node(Ino::ROOT), name);
-        Ok(id)
+        self.take_snapshot(self.commits.heads.main(), name, creator) // that there is no such snapshot is kept nowhere
     }
 
     /// Gives a snapshot another name.
     pub fn rename_snapshot(&self, name: &[u8], new: &[u8]) -> Result<()> {
-        self.move_snapshot(name, new)?;
-        for name in [name, new] {
-            self.commits.heads.kernel().invalidate_entry(snapdir_node(Ino::ROOT), name);
-        }
-        Ok(())
+        let done = self.move_snapshot(name, new);
+        self.tell_all_snapdirs(name);
+        done
     }
 
     /// Deletes a snapshot: its name at once, its space in the background. Open files in it stay readable.
     pub fn delete_snapshot(&self, name: &[u8]) -> Result<()> {
-        self.drop_snapshot(name, &self.one_at_a_time())?;
-        self.commits.heads.kernel().invalidate_entry(snapdir_node(Ino::ROOT), name);
-        Ok(())
+        let done = self.drop_snapshot(name, &self.one_at_a_time());
+        self.tell_all_snapdirs(name);
+        done
+    }
+
+    /// A name in `.snapshots` is gone, by no request of the kernel's.
+    fn tell_all_snapdirs(&self, name: &[u8]) {
+        self.tell(&[vec![Ino::ROOT], self.known_snapdirs.all()].concat(), name);
+    }
+
+    /// A name is gone by a request in the `.snapshots` of the root, where the kernel has seen to it itself. Before that is
+    /// answered: whoever asked may look elsewhere.
+    pub fn tell_known_snapdirs(&self, name: &[u8]) {
+        self.tell(&self.known_snapdirs.all(), name);
+    }
+
+    fn tell(&self, dirs: &[Ino], name: &[u8]) {
+        if !dirs.is_empty() {
+            let names = dirs.iter().map(|dir| (snapdir_node(*dir), name.to_vec())).collect();
+            self.commits.heads.kernel().drop_names(names);
+        }
     }
 
     /// All snapshots, oldest first.
@@ -168,7 +191,7 @@ impl Past {
             })
         });
         // Also after a failure: until it was known there was one snapshot more to be seen.
-        heads.forget_snapdir();
+        self.forget_snapdir();
         let (id, durable) = made?;
         self.pause_ns.store(pause.as_nanos() as u64, Ordering::Relaxed);
         drop(no_commit);
@@ -187,7 +210,7 @@ impl Past {
             return Ok(());
         }
         self.commits.heads.volume.rename_snapshot(LineId::MAIN, info.id, new)?;
-        self.commits.heads.forget_snapdir();
+        self.forget_snapdir();
         self.commits.outlive()
     }
 
@@ -209,7 +232,7 @@ impl Past {
         }
         self.commits.heads.volume.delete_snapshot(LineId::MAIN, info.id)?;
         self.commits.heads.kernel().detach_below(NodeId::snapshot(info.slot.0, Ino::ROOT.0), name);
-        self.commits.heads.forget_snapdir();
+        self.forget_snapdir();
         self.commits.outlive()
     }
 
@@ -240,7 +263,11 @@ impl Past {
         match mode {
             RenameMode::Exchange | RenameMode::Whiteout => Err(Error::Invalid),
             RenameMode::NoReplace if name == new => Err(Error::Exists),
-            RenameMode::NoReplace | RenameMode::Replace => self.move_snapshot(name, new),
+            RenameMode::NoReplace | RenameMode::Replace => {
+                let done = self.move_snapshot(name, new);
+                self.tell_known_snapdirs(name);
+                done
+            }
         }
     }
 
@@ -270,21 +297,37 @@ impl Past {
         })
     }
 
-    /// A `.snapshots` as the answer to a lookup. That of the root stays where it is for ever.
+    /// A `.snapshots` as the answer to a lookup. It stays where it is for ever.
     pub fn snapdir_entry(&self, dir: Ino) -> Result<Entry> {
-        let entry = self.short_lived(self.snapdir_attr(dir)?);
-        let entry_ttl = if dir == Ino::ROOT { Duration::MAX } else { entry.entry_ttl };
-        Ok(Entry { attr_ttl: snapdir_ttl(dir), entry_ttl, ..entry })
+        // Known before it is read: whatever changes it from here on is told.
+        let ttl =
+            if dir == Ino::ROOT || self.known_snapdirs.answer(dir) { Duration::MAX } else { Duration::ZERO };
+        let attr = self.snapdir_attr(dir).inspect_err(|_| self.known_snapdirs.forget(dir, 1))?;
+        Ok(Entry { attr, generation: self.commits.heads.generation(), entry_ttl: ttl, attr_ttl: ttl })
+    }
+
+    /// The kernel keeps what `stat` shows of a `.snapshots` that it knows until it is told: called before whatever changes
+    /// that is answered.
+    fn forget_snapdir(&self) {
+        self.forget_snapdir_of(Ino::ROOT);
+        self.known_snapdirs.all().into_iter().for_each(|dir| self.forget_snapdir_of(dir));
+    }
+
+    /// The same for the `.snapshots` of one directory.
+    pub fn forget_snapdir_of(&self, dir: Ino) {
+        if dir == Ino::ROOT || self.known_snapdirs.contains(dir) {
+            self.commits.heads.kernel().forget_attributes(snapdir_node(dir));
+        }
+    }
+
+    /// For how long the kernel may keep what it is told of the `.snapshots` of `dir`.
+    pub fn snapdir_ttl(&self, dir: Ino) -> Duration {
+        if dir == Ino::ROOT || self.known_snapdirs.contains(dir) { Duration::MAX } else { Duration::ZERO }
     }
 
     fn directory(&self, dir: Ino) -> Result<Inode> {
         let heads = &self.commits.heads;
         heads.live_inode(heads.main(), dir)
-    }
-
-    fn short_lived(&self, attr: Attr) -> Entry {
-        let (entry_ttl, attr_ttl) = (Duration::ZERO, Duration::ZERO);
-        Entry { attr, generation: self.commits.heads.generation(), entry_ttl, attr_ttl }
     }
 
     /// Finds a snapshot by name, as the past of `dir`.
@@ -297,8 +340,11 @@ impl Past {
             }
             _ => {}
         }
+        // Asked before the name is looked for: what takes it away later tells the kernel.
+        let kept = self.snapdir_ttl(dir);
         if let Some(info) = self.commits.heads.volume.find_snapshot(LineId::MAIN, name) {
-            return self.past_entry(dir, &info)?.ok_or(Error::NotFound);
+            let found = self.past_entry(dir, &info, Entrance::Name)?.ok_or(Error::NotFound)?;
+            return Ok(Entry { entry_ttl: kept, ..found });
         }
         if name.first() != Some(&b'@') {
             return Err(Error::NotFound);
@@ -307,21 +353,20 @@ impl Past {
         past.retain(|s| self.was_there(dir, s));
         let created: Vec<Timestamp> = past.iter().map(|s| time_of(s.created)).collect();
         let found = pick(name, self.commits.heads.clock.now(), &created).ok_or(Error::NotFound)?;
-        self.past_entry(dir, &past[found])?.ok_or(Error::NotFound)
+        self.past_entry(dir, &past[found], Entrance::Age)?.ok_or(Error::NotFound)
     }
 
     /// True if the live directory `dir` was a directory in the snapshot.
     fn was_there(&self, dir: Ino, info: &SnapshotInfo) -> bool {
-        dir == Ino::ROOT || self.past_entry(dir, info).is_ok_and(|entry| entry.is_some())
+        dir == Ino::ROOT || self.past_entry(dir, info, Entrance::Name).is_ok_and(|entry| entry.is_some())
     }
 
-    /// `dir` as it was in a snapshot, if it was there.
-    fn past_entry(&self, dir: Ino, info: &SnapshotInfo) -> Result<Option<Entry>> {
+    /// `dir` as it was in a snapshot, if it was there. That never changes; its name may.
+    fn past_entry(&self, dir: Ino, info: &SnapshotInfo, entrance: Entrance) -> Result<Option<Entry>> {
         let inode = self.commits.heads.volume.snapshot(info.id)?.inode(dir)?;
         let inode = inode.filter(|i| i.kind == FileType::Directory && i.nlink > 0);
-        Ok(inode.map(|inode| {
-            self.short_lived(attr(&self.commits.heads, NodeId::snapshot(info.slot.0, dir.0), &inode))
-        }))
+        let node = past_node(dir, info, entrance);
+        Ok(inode.map(|inode| Entry { entry_ttl: Duration::ZERO, ..entry(&self.commits.heads, node, &inode) }))
     }
 
     /// Lists the snapshots in which `dir` was there.
@@ -340,22 +385,18 @@ impl Past {
                 if !self.was_there(dir, &info) {
                     continue;
                 }
-                let node = NodeId::snapshot(info.slot.0, dir.0);
+                let node = past_node(dir, &info, Entrance::Name);
                 let cookie = info.id.0 + COOKIE_BASE;
-                let entry = || Ok(self.short_lived(attr(&self.commits.heads, node, &live)));
-                if !listing.give(cookie, node, FileType::Directory, &info.name, entry)? {
+                let ttl = Duration::ZERO;
+                let found =
+                    || Ok(Entry { entry_ttl: ttl, attr_ttl: ttl, ..entry(&self.commits.heads, node, &live) });
+                if !listing.give(cookie, node, FileType::Directory, &info.name, found)? {
                     return Ok(());
                 }
             }
             listing.after = last;
         }
     }
-}
-
-/// For how long the kernel may keep the attributes of the `.snapshots` of `dir`. Only that of the root is certain to be
-/// known to the kernel when there is something to tell.
-pub fn snapdir_ttl(dir: Ino) -> Duration {
-    if dir == Ino::ROOT { Duration::MAX } else { Duration::ZERO }
 }
 
 fn only_in_root(dir: Ino) -> Result<()> {

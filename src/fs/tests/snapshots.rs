@@ -217,11 +217,13 @@ fn every_directory_has_its_past() {
     let past = t.find(d, ".snapshots").unwrap();
     assert_eq!(t.list(past), ["with", "moved"]);
     assert_eq!(t.find(past, "before"), Err(Error::NotFound));
-    assert_eq!(t.find(past, "with"), t.find(with, "d"));
+    let (own, below) = (t.find(past, "with").unwrap(), t.find(with, "d").unwrap());
+    assert_eq!((own.slot(), own.ino(), t.list(own)), (below.slot(), below.ino(), t.list(below)));
     assert_eq!(t.find(past, ".."), Ok(d));
     assert_eq!(t.list(d), ["f"]);
-    assert_eq!(t.find(SNAPDIR, "@latest"), t.find(SNAPDIR, "moved"));
-    assert_eq!(t.find(past, "@prev"), Ok(t.find(past, "with").unwrap()));
+    let view = |dir, name| t.find(dir, name).unwrap().slot();
+    assert_eq!(view(SNAPDIR, "@latest"), view(SNAPDIR, "moved"));
+    assert_eq!(view(past, "@prev"), view(past, "with"));
     assert_eq!(t.find(past, "@-1h"), Err(Error::NotFound));
 }
 
@@ -250,8 +252,13 @@ fn attributes_of_snapdir_and_snapshots() {
     assert_eq!((e.entry_ttl, e.attr_ttl), (Duration::MAX, Duration::MAX), "the kernel is told of changes");
     let d = t.mkdir(ROOT, "d").unwrap();
     let e = t.fs.lookup(&USER, d, b".snapshots").unwrap();
-    assert_eq!((e.entry_ttl, e.attr_ttl), (Duration::ZERO, Duration::ZERO));
-    assert_eq!(t.fs.lookup(&USER, SNAPDIR, b"one").unwrap().entry_ttl, Duration::ZERO);
+    assert_eq!((e.entry_ttl, e.attr_ttl), (Duration::MAX, Duration::MAX), "it is known from here on");
+    t.fs.forget_answers(e.attr.node, 1);
+    assert_eq!(t.fs.getattr(e.attr.node, None).unwrap().1, Duration::ZERO, "and no longer");
+    for (name, ttl) in [("one", Duration::MAX), ("@latest", Duration::ZERO)] {
+        let e = t.fs.lookup(&USER, SNAPDIR, name.as_bytes()).unwrap();
+        assert_eq!((e.entry_ttl, e.attr_ttl), (ttl, Duration::MAX), "{name}");
+    }
     let get = |name: &str| String::from_utf8(t.fs.getxattr(one, name.as_bytes()).unwrap()).unwrap();
     assert_eq!(get("user.snapfs.created"), "1970-01-01T00:17:40Z");
     assert_eq!((get("user.snapfs.method"), get("user.snapfs.id")), ("row".into(), "2".into()));
@@ -343,5 +350,36 @@ fn pages_in_the_kernel_are_in_the_snapshot() {
             assert_eq!(t.fs.rmdir_at_once(&USER, SNAPDIR, b"one"), Some(Ok(())));
             assert_eq!(t.fs.rmdir_at_once(&USER, SNAPDIR, b"one"), Some(Err(Error::NotFound)));
         }
+    }
+}
+
+#[test]
+fn a_directory_has_one_place_for_each_number() {
+    let t = T::new();
+    let d = t.mkdir(ROOT, "d").unwrap();
+    let e = t.mkdir(d, "e").unwrap();
+    let f = t.put(e, "f", b"content");
+    let s = t.snapshot("s");
+    let snapdir = |dir: NodeId| t.find(dir, ".snapshots").unwrap();
+    // The same directory by its way from the root, from itself and from the one above, named and picked by age.
+    let from = |top: NodeId, names: &[&str]| names.iter().fold(top, |at, name| t.find(at, name).unwrap());
+    let ways: Vec<NodeId> = ["s", "@latest"]
+        .iter()
+        .flat_map(|name| {
+            [from(SNAPDIR, &[name, "d", "e"]), from(snapdir(d), &[name, "e"]), from(snapdir(e), &[name])]
+        })
+        .collect();
+    let mut numbers = ways.clone();
+    numbers.extend([d, e, f, s]);
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers.len(), 10, "{ways:?}");
+    for (way, above) in ways.iter().zip([2, 1, 0, 2, 1, 0]) {
+        assert_eq!(t.find(*way, "f"), Ok(NodeId::snapshot(s.slot(), f.ino())), "a file has one number");
+        assert_eq!((t.list(*way), t.cat(*way, "f")), (vec!["f".to_string()], b"content".to_vec()));
+        assert_eq!(t.attr(*way).node, *way);
+        // And up again, to the `.snapshots` that the way began at.
+        let top = (0..above).fold(*way, |at, _| t.find(at, "..").unwrap());
+        assert_eq!(t.find(top, ".."), Ok(snapdir([ROOT, d, e][2 - above])));
     }
 }
