@@ -80,24 +80,20 @@ pub fn containing(path: &Path) -> io::Result<Option<Mount>> {
     Ok(best)
 }
 
-/// A mount that hides `target`: over it, or over a directory above it.
+/// A mount that hides `target`: over it, or over a directory on the way to it. Of several the one nearest to the root, which
+/// no other hides.
 pub fn hiding<'a>(all: &'a [Mount], target: &Mount) -> Option<&'a Mount> {
-    let mut way = vec![target.id]; // from the mount to the root
-    while let Some(m) = all.iter().find(|m| way.last() == Some(&m.id)) {
-        if way.contains(&m.parent) {
-            break;
-        }
-        way.push(m.parent);
+    let (mut at, mut next) = (target, target); // a mount on the way, and the one that the way goes on to
+    let mut found = None;
+    for _ in all {
+        let hides = |m: &&Mount| {
+            m.parent == at.id && m.id != at.id && m.id != next.id && next.point.starts_with(&m.point)
+        };
+        found = all.iter().rfind(hides).or(found);
+        let Some(parent) = all.iter().find(|m| m.id == at.parent) else { break };
+        (next, at) = (at, parent);
     }
-    // Where the way goes on from a mount: at the point of the next one, and in the target at its root.
-    let next = |parent: u32| {
-        let at = way.iter().position(|id| *id == parent)?;
-        all.iter().find(|m| m.id == way[at.saturating_sub(1)])
-    };
-    let hides = |m: &&Mount| {
-        !way.contains(&m.id) && next(m.parent).is_some_and(|next| next.point.starts_with(&m.point))
-    };
-    all.iter().rfind(hides)
+    found
 }
 
 /// The names in `dir`, a path from the root of this mount's file system, that lead to a mount below it.
@@ -188,6 +184,9 @@ mod tests {
         assert_eq!(hiding(&all, &all[6]), None);
         let over = [all[0].clone(), all[1].clone(), line("8 2 0:8 / /a")];
         assert_eq!(hiding(&over, &over[1]).map(|m| m.id), Some(8));
+        let both =
+            [line("1 1 0:1 / /"), line("2 1 0:2 / /a/b"), line("3 1 0:3 / /a"), line("4 2 0:4 / /a/b")];
+        assert_eq!(hiding(&both, &both[1]).map(|m| m.id), Some(3));
     }
 
     #[test]
