@@ -33,7 +33,7 @@ pub struct Recording {
 pub fn record(workload: &Workload, seed: u64, calls: u64) -> Recording {
     let recorder = Arc::new(Recorder::new(template()));
     let counter = recorder.clone();
-    let mut world = World::new(recorder.clone(), Box::new(move || counter.len()), Limits::default());
+    let mut world = World::new(recorder.clone(), Box::new(move || counter.len()), Limits::in_steps());
     (workload.run)(&mut world, &mut Rng::with_seed(seed), calls);
     let (history, numbers) = world.vanish();
     Recording { name: workload.name.into(), seed, base: template(), tape: recorder.tape(), history, numbers }
@@ -45,7 +45,7 @@ fn record_recovery(of: &Recording, disk: Sim, model: &Model, name: String) -> Re
     let recorder = Arc::new(Recorder::new(disk));
     let counter = recorder.clone();
     let known = (model.clone(), of.numbers.clone());
-    let world = World::resume(recorder.clone(), Box::new(move || counter.len()), Limits::default(), known);
+    let world = World::resume(recorder.clone(), Box::new(move || counter.len()), Limits::in_steps(), known);
     let mut world = world.expect("it was opened before");
     world.put("recovered", b"changed after the recovery");
     world.commit();
@@ -73,7 +73,7 @@ impl Recording {
 
     /// Judges what a power cut before call `cut` leaves on `disk`. Returns what it shows.
     pub fn judge(&self, disk: Sim, cut: u64, policy: CrashPolicy) -> Result<&Model, String> {
-        let fs = open(Arc::new(disk), &Limits::default())?;
+        let fs = open(Arc::new(disk), &Limits::in_steps())?;
         audit(&fs)?;
         let found = self.find(&fs, self.allowed(cut, policy))?;
         if cut.is_multiple_of(16) {

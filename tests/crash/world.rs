@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 
 use snapfs::clock::Clock;
 use snapfs::device::{Device, Sim};
-use snapfs::fs::{Fs, FsOptions};
+use snapfs::fs::{Between, Fs, FsOptions, Steps};
 use snapfs::ops::*;
 use snapfs::volume::{Access, OpenOptions, Volume};
 
@@ -45,11 +45,21 @@ pub struct Limits {
     pub cache_bytes: usize,
     /// For what waits for a commit.
     pub dirty_bytes_max: u64,
+    /// How long operations are cut.
+    pub steps: Steps,
+}
+
+impl Limits {
+    /// With a commit, and so with power cuts, between any two steps of what takes several.
+    pub fn in_steps() -> Limits {
+        let steps = Steps { items: 2, between: Between::Commit, ..Steps::default() };
+        Limits { steps, ..Limits::default() }
+    }
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { cache_bytes: 1 << 20, dirty_bytes_max: 64 << 10 }
+        Limits { cache_bytes: 1 << 20, dirty_bytes_max: 64 << 10, steps: Steps::default() }
     }
 }
 
@@ -57,7 +67,8 @@ impl Default for Limits {
 pub fn open(device: Arc<dyn Device>, limits: &Limits) -> std::result::Result<Arc<Fs>, String> {
     let options = OpenOptions { access: Access::ReadWrite, cache_bytes: limits.cache_bytes };
     let volume = Volume::open(device, options).map_err(|e| e.to_string())?;
-    let options = FsOptions { dirty_bytes_max: limits.dirty_bytes_max, ..FsOptions::default() };
+    let Limits { dirty_bytes_max, steps, .. } = *limits;
+    let options = FsOptions { dirty_bytes_max, steps, ..FsOptions::default() };
     Fs::open(volume, options, Clock::manual(1_000_000)).map_err(|e| format!("opening the file system: {e}"))
 }
 
@@ -542,12 +553,28 @@ impl World {
         let node = self.numbers.node(id);
         let set = SetAttr { size: Some(size), ..SetAttr::default() };
         let kind = if size == 0 { Kind::MakesRoom } else { Kind::Change };
+        // Steps end where blocks do, the last first.
+        let old = self.model.content(id).size;
+        let ends = (size + 1..old).filter(|end| end.is_multiple_of(4096)).rev();
+        self.steps = ends
+            .map(|end| {
+                let mut model = self.model.clone();
+                model.truncate(id, end).map(|_| model).unwrap_or(self.model.clone())
+            })
+            .collect();
         let real = |fs: &Fs| fs.setattr(&USER, node, None, &set);
         self.run(format!("truncate {path} {size}"), kind, real, |model| model.truncate(id, size));
     }
 
     pub fn fallocate(&mut self, path: &str, at: u64, len: u64, mode: AllocateMode) {
         let Some(id) = self.find(path) else { return };
+        let ends = (1..len).filter(|n| (at + n).is_multiple_of(4096));
+        self.steps = ends
+            .map(|len| {
+                let mut model = self.model.clone();
+                model.fallocate(id, at, len, mode).map(|_| model).unwrap_or(self.model.clone())
+            })
+            .collect();
         self.with_handle(
             format!("fallocate {path} {at}+{len} {mode:?}"),
             Kind::Change,

@@ -202,6 +202,9 @@ impl Runner {
     fn open(&mut self, file: Pick, access: Access) -> Step {
         let Some(id) = self.pick(file, |n| matches!(n.body, Body::File(_))) else { return Ok(()) };
         let flags = flags(access);
+        if flags.truncate {
+            self.may_shrink(id, 0);
+        }
         let real = self.subject.ops().open(&USER, self.numbers.node(id), flags);
         let expected = if flags.truncate { self.model.truncate(id, 0) } else { Ok(()) };
         if let Some((handle, ())) = Self::agree(real, expected)? {
@@ -314,11 +317,29 @@ impl Runner {
         result
     }
 
+    /// A truncation goes in steps from the end, each of which ends where a block does.
+    fn may_shrink(&mut self, id: Id, size: u64) {
+        let Body::File(content) = &self.model.live[&id].body else { return };
+        // What histories write begins near one of these.
+        let near = [0, 4 << 30, 1 << 40].into_iter().flat_map(|from| (from..from + (1 << 20)).step_by(4096));
+        let ends: Vec<u64> = near.filter(|end| (size..content.size).contains(end)).collect();
+        self.shorter = Some(Shorter {
+            before: self.model.clone(),
+            len: ends.len() as u64 * 4096 + 1,
+            offsets: vec![0],
+            apply: Box::new(move |model, step| {
+                let end = ends.iter().rev().nth((step / 4096).saturating_sub(1) as usize);
+                end.iter().for_each(|end| drop(model.truncate(id, **end)));
+            }),
+        });
+    }
+
     fn truncate(&mut self, node: Pick, size: u64, by_handle: bool) -> Step {
         let set = SetAttr { size: Some(size), ..SetAttr::default() };
         let file = if by_handle { self.borrow(node, true)? } else { None };
         let id = file.as_ref().map_or(self.any(node), |f| f.id);
         let handle = file.as_ref().map(|f| f.handle);
+        self.may_shrink(id, size);
         let real = self.subject.ops().setattr(&USER, self.numbers.node(id), handle, &set);
         let both = Self::agree(real, self.model.truncate(id, size));
         if let Some(file) = &file {

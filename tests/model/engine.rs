@@ -6,7 +6,7 @@ use snapfs::check::{self, Depth};
 use snapfs::clock::Clock;
 use snapfs::device::{CrashPolicy, Sim};
 use snapfs::format::LineId;
-use snapfs::fs::{Fs, FsOptions};
+use snapfs::fs::{Between, Fs, FsOptions, Steps};
 use snapfs::ops::{NodeId, Operations, XattrMode};
 use snapfs::volume::{Access, OpenOptions, Volume};
 use std::sync::{Arc, OnceLock};
@@ -50,7 +50,9 @@ fn open(sim: &Arc<Sim>, clock: &Clock) -> Result<Arc<Fs>, String> {
     let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
     let volume = Volume::open(sim.clone(), options).map_err(|e| e.to_string())?;
     // Little memory for delayed data, so that it is flushed in the middle of things too.
-    let options = FsOptions { dirty_bytes_max: 64 << 10, ..FsOptions::default() };
+    // And a commit between any two steps of what takes several.
+    let steps = Steps { items: 3, between: Between::Commit, ..Steps::default() };
+    let options = FsOptions { dirty_bytes_max: 64 << 10, steps, ..FsOptions::default() };
     Fs::open(volume, options, clock.clone()).map_err(|e| format!("opening the file system: {e}"))
 }
 
