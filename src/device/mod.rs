@@ -4,6 +4,7 @@
 //! rings and are always backed; the rest belongs to the allocator. A device knows nothing of what it stores: no
 //! checksums, no pointers, no files.
 
+mod backing;
 mod dir;
 mod file;
 mod gate;

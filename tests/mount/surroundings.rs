@@ -40,6 +40,89 @@ fn write(p: &Place, name: &str, content: &[u8]) -> std::io::Result<()> {
     file.sync_all()
 }
 
+/// A loop device, which goes with the test.
+struct Loop(String);
+
+impl Loop {
+    /// Over a part of a file; None, loudly, where there are none.
+    fn over(file: &std::path::Path, part: &[&str]) -> Option<Loop> {
+        let made = is_root().then(|| {
+            let mut command = Command::new("losetup");
+            command.args(part).args(["--find", "--show"]).arg(file).output()
+        });
+        match made {
+            Some(Ok(made)) if made.status.success() => {
+                Some(Loop(String::from_utf8(made.stdout).unwrap().trim().to_string()))
+            }
+            other => {
+                eprintln!("SKIPPED: no loop device: {other:?}");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["--detach", &self.0]).status();
+    }
+}
+
+#[test]
+fn one_image_has_one_daemon_whatever_leads_to_it() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.ok(&["init", "disk.img", "--size", "64M"]);
+    let Some(a) = Loop::over(&p.at("disk.img"), &[]) else { return };
+    let Some(b) = Loop::over(&p.at("disk.img"), &[]) else { return };
+    let Some(c) = Loop::over(std::path::Path::new(&b.0), &[]) else { return };
+    fs::create_dir(p.at("other")).unwrap();
+    let ways = ["disk.img", &a.0, &b.0, &c.0];
+    for held in ways {
+        p.ok(&["mount", held, "mnt"]);
+        let pid = format!("process {} (", p.pid());
+        for way in ways {
+            let _second = Second(&p, "other");
+            told(&p.run(&["mount", way, "other"]), 1, &["in use", &pid]);
+            told(&p.run(&["init", "--force", way]), 1, &["in use", &pid]);
+            told(&p.run(&["check", "--repair", way]), 1, &[]);
+        }
+        write(&p, "file", held.as_bytes()).unwrap();
+        p.umount();
+    }
+    // Readers share it, by any way.
+    p.ok(&["mount", "disk.img", "mnt", "-o", "ro"]);
+    p.ok(&["check", &a.0]);
+    p.umount();
+    assert!(p.run(&["check", "disk.img", "--data"]).code == 0);
+}
+
+#[test]
+fn parts_of_one_file_are_stores_of_their_own() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    File::create(p.at("disk")).unwrap().set_len(128 << 20).unwrap();
+    let part = |offset: &'static str| ["--offset", offset, "--sizelimit", "67108864"];
+    let Some(a) = Loop::over(&p.at("disk"), &part("0")) else { return };
+    let Some(b) = Loop::over(&p.at("disk"), &part("67108864")) else { return };
+    let Some(c) = Loop::over(&p.at("disk"), &part("33554432")) else { return };
+    fs::create_dir(p.at("other")).unwrap();
+    let _second = Second(&p, "other");
+    p.ok(&["init", &a.0]);
+    p.ok(&["init", &b.0]);
+    p.ok(&["mount", &a.0, "mnt"]);
+    p.ok(&["mount", &b.0, "other"]);
+    told(&p.run(&["init", "--force", &c.0]), 1, &["in use"]);
+    write(&p, "file", b"1").unwrap();
+    fs::write(p.at("other/file"), "2").unwrap();
+    p.ok(&["umount", "other"]);
+    p.umount();
+}
+
 #[test]
 fn a_moved_store_stays_the_store() {
     if !can_mount() {
