@@ -17,6 +17,7 @@ pub mod key;
 pub mod leaf;
 pub mod link;
 pub mod log;
+pub mod mark;
 pub mod pointer;
 pub mod scrub;
 pub mod space_map;
