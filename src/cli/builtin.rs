@@ -10,13 +10,13 @@ use super::engine::{
 use super::hold::{lock, probe};
 use super::making::{DEVICE_START_BYTES, New, Old, has_content, make, unfinished};
 use super::offline;
-use super::refusal::{io, limited, no_thread, told, told_name, told_volume};
+use super::refusal::{COPIED, io, limited, no_thread, told, told_name, told_volume};
 use super::scrubber::Scrubber;
 use crate::check::{self, Depth};
 use crate::clock::Clock;
 use crate::ctl::{Code, Failure, StoreId, names};
 use crate::device::lock::{LockMode, StoreLock};
-use crate::device::{self, Device, DirDevice, FileDevice, StoreKind};
+use crate::device::{self, Device, DirDevice, FileDevice, StoreKind, mark};
 use crate::format::LineId;
 use crate::fs::{Fs, FsOptions, SnapshotCreator, Steps};
 use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
@@ -79,6 +79,7 @@ impl Backend for Builtin {
             background: Mutex::new(background),
             store: store.into(),
             writes: options.access.writes(),
+            marked: opened.marked,
             lock: Mutex::new(Some(opened.lock)),
         }))
     }
@@ -146,9 +147,14 @@ impl Backend for Builtin {
         _progress: &mut dyn FnMut(Value),
     ) -> Result<CheckReport, Failure> {
         match open_volume(store, Access::Look, 64 << 20) {
-            Ok(Opened { volume, device, lock: _lock }) => {
+            Ok(Opened { volume, device, lock: _lock, .. }) => {
+                let copied = mark::is_copy_of_open(&*device);
+                let depth = if copied { Depth::Data } else { depth };
                 let found = check::check(&volume, depth).and_then(|mut report| {
                     check::check_waiting(device, depth, &mut report)?;
+                    if copied {
+                        report.problems.insert(0, told_copy(report.problems.is_empty()));
+                    }
                     Ok(listed_report(report, true))
                 });
                 let found = found.map_err(|e| told_volume(store, &e));
@@ -178,6 +184,8 @@ impl Backend for Builtin {
 struct Opened {
     volume: Arc<Volume>,
     device: Arc<dyn Device>,
+    /// The device without the record of it: marks are about this file, and mean nothing where a record is played.
+    marked: Arc<dyn Device>,
     lock: StoreLock,
 }
 
@@ -226,7 +234,13 @@ fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened,
         }
         _ => Arc::new(DirDevice::open(store, STORE_BYTES_DEFAULT, device_access).map_err(|e| io(store, e))?),
     };
+    if access != Access::Look && mark::is_copy_of_open(&*device) {
+        let way = "mount the store that it was copied from, or prove and accept this one with 'snapfs check --repair'";
+        return refuse(Code::Damaged, format!("{COPIED}; {way}"));
+    }
+    let marked = device.clone();
     let device = recorded(device)?;
+    let writes = access.writes();
     let access = match access {
         Access::Mount | Access::Work => volume::Access::ReadWrite,
         Access::MountReadOnly | Access::Look => volume::Access::ReadOnly,
@@ -234,7 +248,20 @@ fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened,
     let options = OpenOptions { access, cache_bytes: cache_bytes as usize };
     let opened = Volume::open(device.clone(), options).map_err(|e| told_volume(store, &e));
     let volume = device.limit_met().map_or(opened, |limit| Err(limited(store, &limit)))?;
-    Ok(Opened { volume, device, lock })
+    if writes && let Err(e) = mark::open(&*marked) {
+        log::warn!("cannot mark the store as open, a copy of it will not be known as one: {e}");
+    }
+    Ok(Opened { volume, device, marked, lock })
+}
+
+/// The finding that it is one.
+pub(super) fn told_copy(sound: bool) -> String {
+    let proved = if sound {
+        "all of it, content included, was proved and is sound, and"
+    } else {
+        "only if all of it were sound,"
+    };
+    format!("{COPIED}; {proved} 'snapfs check --repair' accepts it")
 }
 
 /// The device itself, or, for a test that cuts the power of the whole program, one that keeps what is done to it.
@@ -276,6 +303,8 @@ struct Open {
     store: PathBuf,
     /// It was opened for changes.
     writes: bool,
+    /// What is marked closed.
+    marked: Arc<dyn Device>,
     /// Let go of by `close`: who waits for that finds the store free.
     lock: Mutex<Option<StoreLock>>,
 }
@@ -408,6 +437,15 @@ impl Engine for Open {
         let volume = self.fs.volume();
         volume.trim();
         let whole = if self.writes { still_whole(volume, &self.store) } else { Ok(()) };
+        if self.writes
+            && whole.is_ok()
+            && closed.is_ok()
+            && let Err(e) = mark::close(&*self.marked)
+        {
+            log::warn!(
+                "cannot mark the store as closed, a copy of it will be taken for one of a store in use: {e}"
+            );
+        }
         *self.lock.lock() = None;
         whole.and(closed)
     }

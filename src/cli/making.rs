@@ -6,7 +6,7 @@ use super::refusal::{io, limited, told, told_volume};
 use crate::clock::Clock;
 use crate::ctl::{Code, Failure};
 use crate::device::lock::LockMode;
-use crate::device::{self, Device, DirDevice, FileDevice, MAKING, StoreKind};
+use crate::device::{self, Device, DirDevice, FileDevice, MAKING, StoreKind, mark};
 use crate::format::{Compression, Copies};
 use crate::fs::{Fs, FsOptions};
 use crate::limits::STORE_BYTES_DEFAULT;
@@ -89,6 +89,7 @@ pub(super) fn make(store: &Path, new: &New, old: Old) -> Result<(), Failure> {
     } else {
         Arc::new(FileDevice::open(store, device::Access::ReadWrite).map_err(|e| io(store, e))?)
     };
+    mark::close(&*device).map_err(|e| io(store, e))?; // of an older store
     let mut uuid = [0; 16];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut f| f.read_exact(&mut uuid))

@@ -4,17 +4,21 @@
 
 use super::engine::CheckReport;
 use super::hold::{lock, probe};
-use super::refusal::{io, limited, told_volume};
-use crate::check::Depth;
+use super::refusal::{COPIED, io, limited, told_volume};
+use crate::check::{self, Depth};
 use crate::ctl::{Code, Failure};
 use crate::device::lock::{LockMode, StoreLock};
-use crate::device::{self, Device, DirDevice, FileDevice, StoreKind};
+use crate::device::{self, Device, DirDevice, FileDevice, StoreKind, mark};
 use crate::limits::STORE_BYTES_DEFAULT;
 use crate::repair::{self, Mode, Repair};
 use crate::salvage::{self, Listener, SalvageError, Summary, Wanted};
+use crate::volume::{self, OpenOptions, Volume, VolumeError};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Clean tree nodes that the proof of a copy keeps, in bytes.
+const CACHE_BYTES: usize = 64 << 20;
 
 /// A store as a device, and the lock on it.
 struct Held {
@@ -59,8 +63,36 @@ fn hold(store: &Path, mode: LockMode) -> Result<Held, Failure> {
 pub(super) fn repair(store: &Path, mode: Mode, depth: Depth) -> Result<Repair, Failure> {
     let held = hold(store, if mode == Mode::Write { LockMode::Exclusive } else { LockMode::Shared })?;
     let device = held.device.clone();
-    let done = repair::run(held.device, mode, depth).map_err(|e| told_volume(store, &e));
+    let done = match mark::is_copy_of_open(&*device) {
+        false => repair::run(held.device, mode, depth),
+        true => repair_copy(&device, mode),
+    };
+    let done = done.map_err(|e| told_volume(store, &e));
     device.limit_met().map_or(done, |limit| Err(limited(store, &limit)))
+}
+
+/// Repairs a copy of a store in use, and accepts it if everything in it proves sound then.
+fn repair_copy(device: &Arc<dyn Device>, mode: Mode) -> Result<Repair, VolumeError> {
+    let mut done = repair::run(device.clone(), mode, Depth::Data)?;
+    // What a repair would mend is not proved by a dry run.
+    let as_it_is = mode == Mode::Write || done.rebuilt.is_empty();
+    if done.left.is_empty() && as_it_is {
+        let options = OpenOptions { access: volume::Access::ReadOnly, cache_bytes: CACHE_BYTES };
+        let proved = Volume::open(device.clone(), options).and_then(|volume| {
+            let mut report = check::check(&volume, Depth::Data)?;
+            check::check_waiting(device.clone(), Depth::Data, &mut report)?;
+            Ok(report.problems)
+        });
+        done.left = proved.unwrap_or_else(|e| vec![e.to_string()]);
+    }
+    done.found.insert(0, COPIED.into());
+    if done.left.is_empty() {
+        if mode == Mode::Write {
+            mark::close(&**device).map_err(|e| VolumeError::Device(e.to_string()))?;
+        }
+        done.rebuilt.push("the mark that tells it from the store, if everything in it is sound".into());
+    }
+    Ok(done)
 }
 
 /// What is wrong with a store that cannot be opened.

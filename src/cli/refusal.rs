@@ -71,3 +71,7 @@ fn told_about(what: &str, e: &Error) -> Failure {
     };
     Failure::new(code, format!("{what}: {why}"))
 }
+
+/// What a copy of a store in use is, to whoever wants to use it.
+pub(super) const COPIED: &str = "this is a copy that was made while the store was in use, and its parts are of \
+                                 different moments";

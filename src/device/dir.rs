@@ -27,11 +27,12 @@ use self::home::{Home, Slot};
 use self::segments::{Segment, Segments};
 use super::file::sync_parent;
 use super::gate::FlushGate;
-use super::place::Place;
+use super::place::{Place, birth};
 use super::probe::{SEGMENTS_NAME, SUPER_NAMES, StoreKind, probe};
 use super::{
     Access, Device, DeviceError, RESERVED_BYTES, check_access, check_file_limit, check_new_size, check_range,
 };
+use crate::format::mark::FileBirth;
 use crate::limits::LOG_BYTES_MAX;
 use crate::sys::{self, Advice, Fallocate};
 
@@ -347,6 +348,11 @@ impl Device for DirDevice {
 
     fn describe(&self) -> String {
         self.home.place().display().to_string()
+    }
+
+    fn birth(&self, offset: u64) -> Option<FileBirth> {
+        let file = self.segments.find(place(offset).0).ok().flatten()?;
+        birth(&file.file.metadata().ok()?)
     }
 
     fn place(&self) -> Place {

@@ -11,8 +11,9 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::gate::FlushGate;
-use super::place::{FileId, Place};
+use super::place::{self, FileId, Place};
 use super::{Access, Device, DeviceError, check_access, check_file_limit, check_new_size, check_range};
+use crate::format::mark::FileBirth;
 use crate::sys::{self, Advice, Fallocate};
 
 /// The largest image: file offsets are signed 64-bit numbers.
@@ -197,6 +198,11 @@ impl Device for FileDevice {
 
     fn describe(&self) -> String {
         self.path.display().to_string()
+    }
+
+    fn birth(&self, _offset: u64) -> Option<FileBirth> {
+        let image = (self.kind == Kind::Image).then(|| self.file.metadata().ok()).flatten()?;
+        place::birth(&image)
     }
 
     fn place(&self) -> Place {

@@ -3,6 +3,10 @@
 //! The lock is an advisory `flock`: on the file `lock` of a directory store, on the image file or block device itself
 //! otherwise. The host releases it when the process dies, however it dies, so there is nothing stale to clean up; the
 //! text in the `lock` file only names the holder and decides nothing. It does not keep out programs that do not ask.
+//!
+//! A `flock` belongs to one file, and the same bytes may have several names: an image and the loop devices over it. So
+//! an image or device is locked as a range of bytes as well, and whatever a loop device shows, down to the last file,
+//! with the part of it that the device shows: two partitions of one image are two stores.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -10,8 +14,9 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use super::StoreKind;
+use super::backing::{self, Below};
 use super::probe::LOCK_NAME;
+use super::{FileId, StoreKind};
 use crate::sys::{self, Flock};
 
 /// Bytes of holder text that are looked at.
@@ -59,6 +64,8 @@ impl std::error::Error for LockError {}
 pub struct StoreLock {
     file: File,
     holder: HolderText,
+    /// What the device shows a part of, each locked there.
+    _below: Vec<File>,
 }
 
 /// Whether the locked file is ours to write the holder's name to.
@@ -103,7 +110,22 @@ impl StoreLock {
         }
         let holder =
             if is_directory && mode == LockMode::Exclusive { HolderText::Kept } else { HolderText::None };
-        let lock = StoreLock { file, holder };
+        let mut below = Vec::new();
+        if !is_directory {
+            lock_bytes(&file, how, 0, 0).map_err(|error| range_refused(path, &file, error))?;
+        }
+        if matches!(kind, StoreKind::BlockDevice { .. }) {
+            for Below { path, file, writable, start, len } in backing::below(&file, how) {
+                // Who may not write to it still shuts out every writer that may.
+                let how = if writable { how } else { Flock::Shared };
+                lock_bytes(&file, how, start, len).map_err(|error| range_refused(&path, &file, error))?;
+                // For who asks `/proc/locks` who is there: of ranges it names nobody.
+                sys::flock(file.as_fd(), Flock::Shared)
+                    .map_err(|error| range_refused(&path, &file, error))?;
+                below.push(file);
+            }
+        }
+        let lock = StoreLock { file, holder, _below: below };
         lock.set_holder(who);
         Ok(lock)
     }
@@ -152,6 +174,47 @@ fn open_in_directory(dir: &Path, mode: LockMode) -> io::Result<File> {
 fn open_itself(path: &Path, mode: LockMode) -> io::Result<File> {
     // Network file systems grant exclusive locks on files open for writing only.
     OpenOptions::new().read(true).write(mode == LockMode::Exclusive).open(path)
+}
+
+/// Locks a range of an image or device. A host that knows no such locks leaves it at the `flock`.
+fn lock_bytes(file: &File, how: Flock, start: u64, len: u64) -> io::Result<()> {
+    match sys::lock_range(file.as_fd(), how, start, len) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+        Err(error) if sys::is_unsupported(&error) || sys::has_no_locks(&error) => {
+            log::debug!("the host has no locks of ranges: {error}");
+            Ok(())
+        }
+        done => done,
+    }
+}
+
+fn range_refused(path: &Path, file: &File, error: io::Error) -> LockError {
+    if error.kind() == io::ErrorKind::WouldBlock {
+        let by = match range_holder(file).or_else(|| locking_process(file)) {
+            Some((pid, command)) => format!("process {pid} ({command})"),
+            None => "another process".into(),
+        };
+        return LockError::Held { by: format!("{by}, by way of {}", path.display()) };
+    }
+    LockError::Io { what: format!("cannot lock {}", path.display()), source: error }
+}
+
+/// A process that has locked a range of `file`: the kernel names none, but shows the locks of each open file to who has
+/// the right.
+fn range_holder(file: &File) -> Option<(u32, String)> {
+    let id = FileId::of(&file.metadata().ok()?);
+    let holds = |pid: u32| {
+        let fds = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+        fds.flatten().find(|fd| {
+            let info = Path::new("/proc").join(pid.to_string()).join("fdinfo").join(fd.file_name());
+            fs::metadata(fd.path()).is_ok_and(|found| FileId::of(&found) == id)
+                && fs::read_to_string(info).is_ok_and(|info| info.contains("OFDLCK"))
+        })
+    };
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let pid = pids.find(|pid| holds(*pid).is_some())?;
+    Some((pid, command_line(pid).unwrap_or_else(|| "unknown command".into())))
 }
 
 /// Who holds the lock on `file`, for a message.

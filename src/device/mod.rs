@@ -4,10 +4,12 @@
 //! rings and are always backed; the rest belongs to the allocator. A device knows nothing of what it stores: no
 //! checksums, no pointers, no files.
 
+mod backing;
 mod dir;
 mod file;
 mod gate;
 pub mod lock;
+pub mod mark;
 mod mem;
 mod overlay;
 mod place;
@@ -27,6 +29,7 @@ pub use probe::{MAKING, StoreKind, probe};
 pub use record::{Change, Recorded, read_changes};
 pub use sim::{Call, CrashPolicy, Op, Persistence, Sim};
 
+use crate::format::mark::FileBirth;
 pub use crate::limits::RESERVED_BYTES;
 
 /// A flat, growable space of bytes with a durability barrier.
@@ -88,6 +91,11 @@ pub trait Device: Send + Sync {
     /// Where it is now, and whether files were taken from it while it was open.
     fn place(&self) -> Place {
         Place::default()
+    }
+
+    /// Which file the address is in, if it is in a file and the host tells.
+    fn birth(&self, _offset: u64) -> Option<FileBirth> {
+        None
     }
 
     /// The limit of this process that kept a call from being carried out, in a sentence: what failed then says nothing

@@ -3,6 +3,9 @@
 use std::fs::Metadata;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
+use std::time::UNIX_EPOCH;
+
+use crate::format::mark::FileBirth;
 
 /// Which file it is, on this host. For a block device that is the device: any number of nodes may stand for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,6 +24,12 @@ impl FileId {
         }
         FileId { device: metadata.dev(), inode: metadata.ino() }
     }
+}
+
+/// Which file it is for ever, if the host tells when it was made.
+pub(super) fn birth(metadata: &Metadata) -> Option<FileBirth> {
+    let made = metadata.created().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some(FileBirth { inode: metadata.ino(), secs: made.as_secs(), nanos: made.subsec_nanos() })
 }
 
 /// Where an open store is now.

@@ -6,6 +6,7 @@
 //! written. Calls wait for each other; reads are not recorded.
 
 use super::{Device, DeviceError, Place};
+use crate::format::mark::FileBirth;
 use parking_lot::Mutex;
 use std::fs::File;
 use std::io::Write;
@@ -150,6 +151,10 @@ impl Device for Recorded {
 
     fn place(&self) -> Place {
         self.inner.place()
+    }
+
+    fn birth(&self, offset: u64) -> Option<FileBirth> {
+        self.inner.birth(offset)
     }
 
     fn limit_met(&self) -> Option<String> {

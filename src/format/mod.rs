@@ -18,6 +18,7 @@ pub mod leaf;
 pub mod line;
 pub mod link;
 pub mod log;
+pub mod mark;
 pub mod pointer;
 pub mod scrub;
 pub mod space_map;

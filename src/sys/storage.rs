@@ -50,6 +50,12 @@ pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
+/// Whether the host says that it keeps no locks of this kind, as opposed to refusing one.
+#[must_use]
+pub fn has_no_locks(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOLCK | libc::EINVAL))
+}
+
 /// `BLKGETSIZE64` of linux/fs.h: `_IOR(0x12, 114, size_t)`; absent from the libc crate.
 const BLKGETSIZE64: u64 = 0x1272 | (2 << 30) | ((size_of::<usize>() as u64) << 16);
 /// `BLKDISCARD` of linux/fs.h: `_IO(0x12, 119)`.
@@ -193,6 +199,68 @@ pub fn flock(fd: BorrowedFd<'_>, how: Flock) -> io::Result<()> {
     // SAFETY: the descriptor is open for the call; the other argument is a plain number.
     let rc = unsafe { libc::flock(fd.as_raw_fd(), operation | libc::LOCK_NB) };
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Takes an open-file-description lock on a range of an open file without waiting; length 0: to its end, wherever that
+/// comes to be. An exclusive one needs a file open for writing. It is released when the last copy of the descriptor
+/// closes.
+///
+/// # Errors
+/// `WouldBlock` when somebody else holds a part of it; else the host's.
+pub fn lock_range(fd: BorrowedFd<'_>, how: Flock, start: u64, len: u64) -> io::Result<()> {
+    let out_of_range = |_| io::Error::from_raw_os_error(libc::EINVAL);
+    // SAFETY: `flock` consists of integers alone, for which all zeros is a value.
+    let mut lock: libc::flock64 = unsafe { std::mem::zeroed() };
+    lock.l_type = match how {
+        Flock::Shared => libc::F_RDLCK as libc::c_short,
+        Flock::Exclusive => libc::F_WRLCK as libc::c_short,
+    };
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock.l_start = libc::off64_t::try_from(start).map_err(out_of_range)?;
+    lock.l_len = libc::off64_t::try_from(len).map_err(out_of_range)?;
+    // SAFETY: the descriptor is open for the call; the kernel reads `lock`, which is of the right type and outlives it.
+    if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    let held = matches!(error.raw_os_error(), Some(libc::EACCES | libc::EAGAIN));
+    Err(if held { io::ErrorKind::WouldBlock.into() } else { error })
+}
+
+/// The numbers by which sysfs knows a device: of its `st_rdev`.
+#[must_use]
+pub fn device_numbers(rdev: u64) -> (u32, u32) {
+    (libc::major(rdev), libc::minor(rdev))
+}
+
+/// What a loop device shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoopTarget {
+    /// `st_dev` of the file below it.
+    pub device: u64,
+    /// Its inode number.
+    pub inode: u64,
+    /// Where in it the device begins, in bytes.
+    pub offset: u64,
+}
+
+/// `LOOP_GET_STATUS64` of linux/loop.h.
+const LOOP_GET_STATUS64: u64 = 0x4C05;
+/// Bytes of `struct loop_info64`: it begins with `lo_device`, `lo_inode`, `lo_rdevice` and `lo_offset`.
+const LOOP_INFO64_BYTES: usize = 232;
+
+/// What an open loop device, or a partition of one, shows.
+///
+/// # Errors
+/// The host's: `ENXIO` for one that shows nothing, `ENOTTY` for a device that is no loop device.
+pub fn loop_target(fd: BorrowedFd<'_>) -> io::Result<LoopTarget> {
+    let mut info = [0_u64; LOOP_INFO64_BYTES / 8];
+    // SAFETY: the descriptor is open for the call; the kernel writes at most 232 bytes to `info`, which outlives it.
+    let rc = unsafe { libc::ioctl(fd.as_raw_fd(), LOOP_GET_STATUS64 as libc::Ioctl, info.as_mut_ptr()) };
+    if rc != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(LoopTarget { device: info[0], inode: info[1], offset: info[3] })
 }
 
 /// How [`open_in`] opens.

@@ -40,6 +40,209 @@ fn write(p: &Place, name: &str, content: &[u8]) -> std::io::Result<()> {
     file.sync_all()
 }
 
+/// A loop device, which goes with the test.
+struct Loop(String);
+
+impl Loop {
+    /// Over a part of a file; None, loudly, where there are none.
+    fn over(file: &std::path::Path, part: &[&str]) -> Option<Loop> {
+        let made = is_root().then(|| {
+            let mut command = Command::new("losetup");
+            command.args(part).args(["--find", "--show"]).arg(file).output()
+        });
+        match made {
+            Some(Ok(made)) if made.status.success() => {
+                Some(Loop(String::from_utf8(made.stdout).unwrap().trim().to_string()))
+            }
+            other => {
+                eprintln!("SKIPPED: no loop device: {other:?}");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["--detach", &self.0]).status();
+    }
+}
+
+#[test]
+fn one_image_has_one_daemon_whatever_leads_to_it() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.ok(&["init", "disk.img", "--size", "64M"]);
+    let Some(a) = Loop::over(&p.at("disk.img"), &[]) else { return };
+    let Some(b) = Loop::over(&p.at("disk.img"), &[]) else { return };
+    let Some(c) = Loop::over(std::path::Path::new(&b.0), &[]) else { return };
+    fs::create_dir(p.at("other")).unwrap();
+    let ways = ["disk.img", &a.0, &b.0, &c.0];
+    for held in ways {
+        p.ok(&["mount", held, "mnt"]);
+        let pid = format!("process {} (", p.pid());
+        for way in ways {
+            let _second = Second(&p, "other");
+            told(&p.run(&["mount", way, "other"]), 1, &["in use", &pid]);
+            told(&p.run(&["init", "--force", way]), 1, &["in use", &pid]);
+            told(&p.run(&["check", "--repair", way]), 1, &[]);
+        }
+        write(&p, "file", held.as_bytes()).unwrap();
+        p.umount();
+    }
+    // Readers share it, by any way.
+    p.ok(&["mount", "disk.img", "mnt", "-o", "ro"]);
+    p.ok(&["check", &a.0]);
+    p.umount();
+    assert!(p.run(&["check", "disk.img", "--data"]).code == 0);
+}
+
+#[test]
+fn parts_of_one_file_are_stores_of_their_own() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    File::create(p.at("disk")).unwrap().set_len(128 << 20).unwrap();
+    let part = |offset: &'static str| ["--offset", offset, "--sizelimit", "67108864"];
+    let Some(a) = Loop::over(&p.at("disk"), &part("0")) else { return };
+    let Some(b) = Loop::over(&p.at("disk"), &part("67108864")) else { return };
+    let Some(c) = Loop::over(&p.at("disk"), &part("33554432")) else { return };
+    fs::create_dir(p.at("other")).unwrap();
+    let _second = Second(&p, "other");
+    p.ok(&["init", &a.0]);
+    p.ok(&["init", &b.0]);
+    p.ok(&["mount", &a.0, "mnt"]);
+    p.ok(&["mount", &b.0, "other"]);
+    told(&p.run(&["init", "--force", &c.0]), 1, &["in use"]);
+    write(&p, "file", b"1").unwrap();
+    fs::write(p.at("other/file"), "2").unwrap();
+    p.ok(&["umount", "other"]);
+    p.umount();
+}
+
+fn cp(p: &Place, from: &str, to: &str) {
+    let said = said(Command::new("cp").arg("-a").arg(p.at(from)).arg(p.at(to)));
+    assert_eq!(said.code, 0, "{said:?}");
+}
+
+/// Writes over and over until it is told to end.
+fn busy<T>(p: &Place, then: impl FnOnce() -> T) -> T {
+    let end = std::sync::atomic::AtomicBool::new(false);
+    let ordering = std::sync::atomic::Ordering::Relaxed;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut random = fastrand::Rng::with_seed(5);
+            let mut round = 0;
+            while !end.load(ordering) {
+                let content: Vec<u8> = (0..random.usize(..100_000)).map(|_| random.u8(..)).collect();
+                let _ = write(p, &format!("file {}", round % 40), &content);
+                round += 1;
+            }
+        });
+        let done = then();
+        end.store(true, ordering);
+        done
+    })
+}
+
+#[test]
+fn a_copy_of_a_store_in_use_is_known() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    fs::create_dir(p.at("other")).unwrap();
+    p.mount("commit=1");
+    write(&p, "kept", &vec![7; 1 << 20]).unwrap();
+    for i in 0..40 {
+        write(&p, &format!("file {i}"), b"first").unwrap();
+    }
+    busy(&p, || (0..4).for_each(|i| cp(&p, "store", &format!("copy {i}"))));
+    // The original knows nothing of it.
+    let status = p.json(&["status", "mnt", "--json"]);
+    assert_eq!((&status["state"], &status["damage_known"]), (&"ok".into(), &false.into()), "{status}");
+    p.ok(&["check", "mnt", "--data"]);
+    p.umount();
+    p.check();
+    cp(&p, "store", "closed");
+    for i in 0..4 {
+        let copy = format!("copy {i}");
+        for options in ["rw", "ro"] {
+            told(&p.run(&["mount", &copy, "other", "-o", options]), 3, &["copy", "in use", "--repair"]);
+        }
+        // Before the repair, so that both look at the same bytes.
+        let checked = p.run(&["check", &copy]);
+        assert!(checked.code == 3 && checked.out.contains("in use"), "{checked:?}");
+        assert_eq!(p.run(&["check", "--repair", "--dry-run", &copy]).code, 3);
+        let repaired = p.run(&["check", "--repair", &copy]);
+        if repaired.code != 0 {
+            told(&p.run(&["mount", &copy, "other"]), 3, &["copy"]);
+            continue;
+        }
+        // Nothing in what was proved is EIO.
+        p.ok(&["mount", &copy, "other"]);
+        let _second = Second(&p, "other");
+        for file in fs::read_dir(p.at("other")).unwrap() {
+            fs::read(file.unwrap().path()).unwrap();
+        }
+        p.ok(&["umount", "other"]);
+    }
+    // Nor does a copy of a closed store.
+    p.ok(&["check", "closed"]);
+    p.ok(&["mount", "closed", "other"]);
+    assert_eq!(fs::read(p.at("other/kept")).unwrap(), vec![7; 1 << 20]);
+    p.ok(&["umount", "other"]);
+}
+
+#[test]
+fn a_store_that_was_not_closed_is_no_copy() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    write(&p, "file", b"1").unwrap();
+    p.kill();
+    fs::rename(p.at("store"), p.at("moved")).unwrap();
+    p.ok(&["mount", "moved", "mnt"]);
+    assert_eq!(fs::read(p.path("file")).unwrap(), b"1");
+    p.kill();
+    // The copy cannot be told from one that was made before.
+    cp(&p, "moved", "copy");
+    told(&p.run(&["mount", "copy", "mnt"]), 3, &["copy", "--repair"]);
+    let repaired = p.run(&["check", "--repair", "copy"]);
+    assert!(repaired.code == 0 && repaired.out.contains("in use"), "{repaired:?}");
+    p.ok(&["check", "copy"]);
+    p.ok(&["mount", "copy", "mnt"]);
+    assert_eq!(fs::read(p.path("file")).unwrap(), b"1");
+    p.umount();
+}
+
+#[test]
+fn a_copy_of_an_image_in_use_is_known() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.ok(&["init", "disk.img", "--size", "64M"]);
+    p.ok(&["mount", "disk.img", "mnt"]);
+    write(&p, "file", b"1").unwrap();
+    cp(&p, "disk.img", "copy.img");
+    p.umount();
+    cp(&p, "disk.img", "closed.img");
+    told(&p.run(&["mount", "copy.img", "mnt"]), 3, &["copy", "--repair"]);
+    assert_eq!(p.run(&["check", "copy.img"]).code, 3);
+    // Another store in its place is none.
+    p.ok(&["init", "--force", "copy.img"]);
+    for image in ["closed.img", "copy.img"] {
+        p.ok(&["mount", image, "mnt"]);
+        p.umount();
+    }
+}
+
 #[test]
 fn a_moved_store_stays_the_store() {
     if !can_mount() {
