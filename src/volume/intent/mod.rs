@@ -2,8 +2,9 @@
 //!
 //! Every transaction appends one record before it lets go of the state, so records are in the order of history, and
 //! writes it to the device before its caller answers: a killed daemon loses nothing. A flush makes everything written
-//! durable, one flush for all who wait, and leaves a record of nothing that says so. A commit frees the space of what it contains. What does not fit is lost to the
-//! log, and then only a commit makes it durable. A block that was flushed is never written again.
+//! durable, one flush for all who wait. The next record says so, or, if none comes for a while, one without effects. A
+//! commit frees the space of what it contains. What does not fit is lost to the log, and then only a commit makes it
+//! durable. A block that was flushed is never written again.
 //!
 //! Not here: what records mean (`recover`), and when to commit.
 
@@ -41,6 +42,8 @@ struct Tail {
     prev_end: u64,
     /// Everything before this is on the device and flushed.
     durable: u64,
+    /// The greatest `durable` that a record tells of.
+    durable_told: u64,
     /// Place of the first byte in `bytes`: start of a block.
     start: u64,
     /// What may not be written yet, up to `head`, from the start of a block.
@@ -72,6 +75,7 @@ impl Log {
             head,
             prev_end: head,
             durable: head,
+            durable_told: head,
             start: head,
             bytes: Vec::new(),
             told_end: head,
@@ -217,19 +221,14 @@ impl Log {
             Err(_) => flusher.failed = true,
         }
         drop(flusher);
-        // Before anybody is told that it is durable, so that a killed daemon leaves word of it.
-        let done = match done {
-            Ok(end) => self.leave_word(store).map(|()| end),
-            Err(e) => Err(e),
-        };
         self.flushed.notify_all();
         done.map(|_| true)
     }
 
-    /// Writes a record of nothing behind what was flushed: it tells a reader that what is before it had been.
-    fn leave_word(&self, store: &Store) -> Result<()> {
+    /// Writes a record without effects behind what was flushed, if no record says yet that it was.
+    pub fn tell_flushed(&self, store: &Store) -> Result<()> {
         let mut tail = self.tail.lock();
-        if tail.lost || tail.lost_before_mark {
+        if tail.durable <= tail.durable_told || tail.lost || tail.lost_before_mark {
             return Ok(());
         }
         let (epoch, view) = tail.last;
@@ -263,6 +262,7 @@ impl Log {
         if !effects.is_empty() {
             tail.told_end = tail.head;
         }
+        tail.durable_told = tail.durable;
         tail.last = (epoch, view);
         true
     }
@@ -284,6 +284,7 @@ impl Log {
         let mut tail = self.tail.lock();
         tail.oldest = mark;
         tail.durable = tail.durable.max(mark);
+        tail.durable_told = tail.durable_told.max(mark);
         tail.lost_before_mark = false;
         self.recording.store(true, Relaxed);
     }
