@@ -78,6 +78,9 @@ pub struct Superblock {
     pub log_start: u64,
     /// Session of the log: records of others mean nothing.
     pub log_generation: u64,
+    /// A record stands at `log_start`, without effects at least; it was durable before this state was. If not, nothing
+    /// need be in the log.
+    pub log_begins: bool,
     /// How often each metadata block is kept.
     pub metadata_copies: Copies,
     /// Features that a program must know to open the store.
@@ -113,7 +116,8 @@ struct RawSuperblock {
     log_bytes: le::U64,
     log_start: le::U64,
     log_generation: le::U64,
-    reserved: [u8; 271],
+    reserved: [u8; 270],
+    log_begins: u8,
     metadata_copies: u8,
 }
 
@@ -182,7 +186,8 @@ impl Superblock {
             log_bytes: self.log_bytes.into(),
             log_start: self.log_start.into(),
             log_generation: self.log_generation.into(),
-            reserved: [0; 271],
+            reserved: [0; 270],
+            log_begins: self.log_begins.into(),
             metadata_copies: self.metadata_copies as u8,
         };
         let mut out = raw.as_bytes().to_vec();
@@ -245,6 +250,7 @@ impl Superblock {
             log_bytes: raw.log_bytes.get(),
             log_start: raw.log_start.get(),
             log_generation: raw.log_generation.get(),
+            log_begins: raw.log_begins == 1,
             metadata_copies,
             incompat: raw.incompat.get(),
             pending,
@@ -269,7 +275,12 @@ impl Superblock {
         if [Some(sb.meta_root), sb.space_map].into_iter().flatten().any(|p| p.birth > sb.epoch) {
             return Err(SlotError::Invalid("superblock points to what is newer than itself".into()));
         }
-        if sb.epoch.0 == 0 || sb.live.0 == 0 || raw.reserved_word.get() != 0 || raw.reserved != [0; 271] {
+        if sb.epoch.0 == 0
+            || sb.live.0 == 0
+            || raw.reserved_word.get() != 0
+            || raw.reserved != [0; 270]
+            || raw.log_begins > 1
+        {
             return Err(SlotError::Invalid(
                 "superblock has zero epoch or view, or reserved bytes that are not".into(),
             ));
@@ -362,6 +373,7 @@ mod tests {
             log_bytes: 1 << 20,
             log_start: 8192,
             log_generation: 3,
+            log_begins: true,
             metadata_copies: Copies::Two,
             incompat: INCOMPAT_COMPRESSION,
             pending: vec![point(1), point(255)],

@@ -19,6 +19,9 @@ use crate::store::{Result, Store};
 use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+/// Kept free for the records of marks: one of this session's last commit, and one of the next session's first.
+const KEPT_BYTES: u64 = 2 * FLUSH_BYTES;
+
 /// The log of an open volume. Any thread. Lock order: the writer, then the tail; the flusher's lock is a leaf.
 pub(super) struct Log {
     bytes: u64,
@@ -57,6 +60,8 @@ struct Tail {
     /// Records that did not fit: since the last mark, and before it.
     lost: bool,
     lost_before_mark: bool,
+    /// Place of the record that the last mark has put, which begins the log once the commit is done.
+    beginning: Option<u64>,
 }
 
 #[derive(Default)]
@@ -83,6 +88,7 @@ impl Log {
             unwritten: false,
             lost: false,
             lost_before_mark: false,
+            beginning: None,
         };
         Log {
             bytes,
@@ -95,9 +101,11 @@ impl Log {
         }
     }
 
-    /// The same log, behind what an earlier session left.
-    pub fn after(self, end: u64) -> Log {
-        Log::new(self.bytes, end.next_multiple_of(FLUSH_BYTES), self.generation)
+    /// The same log, behind what an earlier session left, which stays in force until the first [`Log::release`].
+    pub fn after(self, start: u64, end: u64) -> Log {
+        let log = Log::new(self.bytes, end.next_multiple_of(FLUSH_BYTES), self.generation);
+        log.tail.lock().oldest = start;
+        log
     }
 
     /// Session that records carry.
@@ -121,6 +129,11 @@ impl Log {
         tail.head - tail.oldest
     }
 
+    /// True if a session that records has logged nothing since the last mark.
+    pub fn is_at_beginning(&self) -> bool {
+        self.is_recording() && self.tail.lock().beginning().is_some()
+    }
+
     /// True while something is in no record that a replay would reach: only a commit makes it durable.
     pub fn is_behind(&self) -> bool {
         let tail = self.tail.lock();
@@ -138,7 +151,7 @@ impl Log {
             tail.lost = true;
             return;
         }
-        if tail.lost || !self.put(&mut tail, epoch, view, effects.bytes()) {
+        if tail.lost || !self.put(&mut tail, epoch, view, effects.bytes(), KEPT_BYTES) {
             tail.lost = true;
         }
     }
@@ -232,18 +245,18 @@ impl Log {
             return Ok(());
         }
         let (epoch, view) = tail.last;
-        if !self.put(&mut tail, epoch, view, &[]) {
+        if !self.put(&mut tail, epoch, view, &[], KEPT_BYTES) {
             return Ok(());
         }
         drop(tail);
         self.write_out(store)
     }
 
-    /// Appends a record. False if there is no room for it.
-    fn put(&self, tail: &mut Tail, epoch: Epoch, view: ViewId, effects: &[u8]) -> bool {
+    /// Appends a record. False if there is no room for it beside `kept` bytes.
+    fn put(&self, tail: &mut Tail, epoch: Epoch, view: ViewId, effects: &[u8], kept: u64) -> bool {
         let len = HEADER_BYTES as u64 + effects.len() as u64;
         let room = self.bytes - (tail.head - tail.oldest);
-        if len.next_multiple_of(FLUSH_BYTES) > room || len > u64::from(u32::MAX) {
+        if len.next_multiple_of(FLUSH_BYTES) + kept > room || len > u64::from(u32::MAX) {
             return false;
         }
         let header = RecordHeader {
@@ -267,16 +280,26 @@ impl Log {
         true
     }
 
-    /// The place that divides what a commit contains from what comes later. Called with the state locked.
-    pub fn mark(&self) -> u64 {
+    /// The place that divides what a commit contains from what comes later, and whether a record stands there: one
+    /// without effects in a block of its own, so that a log that is missing is told from an empty one. The commit writes
+    /// and flushes it before a superblock names it. `view` and `epoch` are those of what comes later. Called with the
+    /// state locked.
+    pub fn mark(&self, view: ViewId, epoch: Epoch) -> (u64, bool) {
         let mut tail = self.tail.lock();
+        if let Some(place) = tail.beginning() {
+            return (place, true);
+        }
         tail.align();
         if std::mem::take(&mut tail.lost) {
             tail.lost_before_mark = true;
             // No record ends here: a replay that does not start behind it stops.
             tail.prev_end = 0;
         }
-        tail.head
+        let place = tail.head;
+        let begins = self.put(&mut tail, epoch, view, &[], 0);
+        tail.beginning = begins.then_some(place);
+        tail.align();
+        (place, begins)
     }
 
     /// A commit has made everything before `mark` durable: its space is free. Recording begins with the first.
@@ -291,6 +314,11 @@ impl Log {
 }
 
 impl Tail {
+    /// Place of the last mark's record, if nothing was logged since.
+    fn beginning(&self) -> Option<u64> {
+        self.beginning.filter(|place| self.told_end <= *place && !self.lost && !self.lost_before_mark)
+    }
+
     /// Moves the next record to the start of a block.
     fn align(&mut self) {
         let to = self.head.next_multiple_of(FLUSH_BYTES);
