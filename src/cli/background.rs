@@ -67,6 +67,8 @@ fn commit(fs: &Fs, interval: Duration, stop: &AtomicBool) {
             return;
         }
         let due = last.elapsed() >= interval;
+        // In the log of a daemon that is killed from here on, what was flushed is told from what was not.
+        fs.volume().tell_flushed();
         // Background work goes on in small steps, as fast as commits are if nobody else is there.
         let step =
             fs.volume().has_background_work() && (last.elapsed() >= STEP_INTERVAL_BUSY || !fs.has_changes());

@@ -86,6 +86,9 @@ pub struct Superblock {
     pub log_start: u64,
     /// Session of the log: records of others mean nothing.
     pub log_generation: u64,
+    /// A record stands at `log_start`, without effects at least; it was durable before this state was. If not, nothing
+    /// need be in the log.
+    pub log_begins: bool,
     /// How often each metadata block is kept.
     pub metadata_copies: Copies,
     /// Features that a program must know to open the store.
@@ -121,7 +124,8 @@ struct RawSuperblock {
     log_start: le::U64,
     log_generation: le::U64,
     next_line: le::U64,
-    reserved: [u8; 263],
+    reserved: [u8; 262],
+    log_begins: u8,
     metadata_copies: u8,
 }
 
@@ -193,7 +197,8 @@ impl Superblock {
             log_start: self.log_start.into(),
             log_generation: self.log_generation.into(),
             next_line: self.next_line.0.into(),
-            reserved: [0; 263],
+            reserved: [0; 262],
+            log_begins: self.log_begins.into(),
             metadata_copies: self.metadata_copies as u8,
         };
         let mut out = raw.as_bytes().to_vec();
@@ -257,6 +262,7 @@ impl Superblock {
             log_bytes: raw.log_bytes.get(),
             log_start: raw.log_start.get(),
             log_generation: raw.log_generation.get(),
+            log_begins: raw.log_begins == 1,
             metadata_copies,
             incompat: raw.incompat.get(),
             pending,
@@ -282,7 +288,7 @@ impl Superblock {
         if [Some(sb.meta_root), sb.space_map].into_iter().flatten().any(|p| p.birth > sb.epoch) {
             return Err(SlotError::Invalid("superblock points to what is newer than itself".into()));
         }
-        if sb.epoch.0 == 0 || sb.next_line <= LineId::MAIN || raw.reserved != [0; 263] {
+        if sb.epoch.0 == 0 || sb.next_line <= LineId::MAIN || raw.reserved != [0; 262] || raw.log_begins > 1 {
             return Err(SlotError::Invalid(
                 "superblock has epoch 0, no line, or reserved bytes that are not zero".into(),
             ));
@@ -397,6 +403,7 @@ mod tests {
             log_bytes: 1 << 20,
             log_start: 8192,
             log_generation: 3,
+            log_begins: true,
             metadata_copies: Copies::Two,
             incompat: INCOMPAT_COMPRESSION,
             pending: vec![point(1), point(255)],

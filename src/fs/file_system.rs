@@ -82,7 +82,11 @@ impl Fs {
             purge_all_unlinked(&self.commits, &head);
         }
         // A purge that failed has stopped the volume: a commit tells why.
-        if self.heads.volume.is_read_only() { self.commit() } else { self.tick() }
+        if self.heads.volume.is_read_only() {
+            return self.commit();
+        }
+        self.tick()?;
+        Ok(self.heads.volume.close_log()?)
     }
 
     /// What was replayed when it was opened.

@@ -62,6 +62,8 @@ struct Frozen {
     points_only: bool,
     /// Place in the log of the first record that this commit does not contain.
     log_start: u64,
+    /// A record stands there.
+    log_begins: bool,
     /// Records of lines that changed; none for a line that went.
     lines: BTreeMap<LineId, Option<LineRecord>>,
     next_ids: (ViewId, u64),
@@ -95,6 +97,22 @@ impl Volume {
         let mut session = self.begin_commit()?;
         session.freeze(prepare)?;
         session.finish()
+    }
+
+    /// Has the superblock say that nothing is in the log, so that it may get lost. After the last commit; does nothing if
+    /// something was logged since.
+    pub fn close_log(&self) -> Result<()> {
+        let mut committer = self.committer.lock();
+        let begins = committer.superblock.log_begins && self.log.is_at_beginning();
+        if !begins || self.is_read_only() {
+            return Ok(());
+        }
+        let old = &committer.superblock;
+        let superblock = Superblock { seq: old.seq + 1, log_begins: false, ..old.clone() };
+        let store = self.shared.store();
+        self.note(ring::write(store, &superblock).and_then(|()| Ok(store.flush()?)))?;
+        committer.superblock = superblock;
+        Ok(())
     }
 
     /// True if freed space waits for background work.
@@ -155,6 +173,7 @@ impl<'a> CommitSession<'a> {
         if !points_only {
             s.history.freeze();
         }
+        let (log_start, log_begins) = self.volume.log.mark(LineId::MAIN, s.epoch.next());
         self.frozen = Some(Frozen {
             epoch: s.epoch,
             roots,
@@ -166,7 +185,8 @@ impl<'a> CommitSession<'a> {
             deletes: std::mem::take(&mut s.deletes),
             scrub: s.take_scrub(),
             points_only,
-            log_start: self.volume.log.mark(),
+            log_start,
+            log_begins,
             lines: if points_only { BTreeMap::new() } else { s.lines.freeze() },
             next_ids: s.history.next_ids(),
             next_line: s.lines.next,
@@ -217,21 +237,26 @@ impl<'a> CommitSession<'a> {
             next_ino: frozen.next_ino,
             log_start: frozen.log_start,
             log_generation: self.volume.log.generation(),
+            log_begins: frozen.log_begins,
             ..old.clone()
         }
     }
 
-    /// Nothing was written since the last commit, so the superblock needs no flush before it.
+    /// Nothing was written since the last commit but the log, which is flushed first if it is to begin elsewhere.
     fn write_points(&mut self, frozen: Frozen) -> Result<()> {
-        let log_begins =
-            !self.volume.log.is_recording() || self.committer.superblock.log_start != frozen.log_start;
+        let old = &self.committer.superblock;
+        let log_moves = !self.volume.log.is_recording()
+            || (old.log_start, old.log_begins) != (frozen.log_start, frozen.log_begins);
         let store = self.volume.shared.store();
         let unreachable = self.volume.unreachable(frozen.epoch);
-        if frozen.points.is_empty() && !log_begins && !store.alloc().would_release(unreachable) {
+        if frozen.points.is_empty() && !log_moves && !store.alloc().would_release(unreachable) {
             return Ok(());
         }
         let mut superblock = self.next_superblock(&frozen);
         superblock.pending.extend(frozen.points);
+        if log_moves {
+            store.flush()?;
+        }
         ring::write(store, &superblock)?;
         store.flush()?;
         self.committer.superblock = superblock;

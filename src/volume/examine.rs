@@ -84,9 +84,9 @@ struct Logged {
 
 impl Logged {
     fn read(device: &dyn Device, superblock: &Superblock) -> Logged {
-        let Superblock { log_bytes, log_start, log_generation, .. } = *superblock;
-        let records = intent::scan(device, log_bytes, log_start, log_generation).records;
-        let mut logged = Logged { ranges: Vec::new(), is_empty: records.is_empty() };
+        let records = intent::scan(device, superblock).records;
+        let is_empty = !records.iter().any(intent::Record::tells);
+        let mut logged = Logged { ranges: Vec::new(), is_empty };
         for effect in records.iter().flat_map(|record| Effects::decode(record.effects())) {
             // A replay stops at a record that does not decode.
             match effect {

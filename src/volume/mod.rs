@@ -306,6 +306,16 @@ impl Volume {
         self.note(self.log.sync(self.shared.store()).map_err(VolumeError::from))
     }
 
+    /// Has the log say that what was flushed last had been, unless a record says so already. Not flushed itself.
+    pub fn tell_flushed(&self) {
+        if self.is_read_only() {
+            return;
+        }
+        if let Err(e) = self.log.tell_flushed(self.shared.store()) {
+            self.poison(&e.into());
+        }
+    }
+
     /// True while only a commit would keep what has happened from being lost with this process.
     pub fn log_is_behind(&self) -> bool {
         self.log.is_behind()

@@ -140,6 +140,7 @@ impl Volume {
             log_bytes,
             log_start: 0,
             log_generation: 0,
+            log_begins: false,
             pending: Vec::new(),
         };
         let loaded = Loaded {
@@ -197,8 +198,7 @@ impl Volume {
                 superblock.allocated
             )));
         }
-        let found =
-            intent::scan(&*device, superblock.log_bytes, superblock.log_start, superblock.log_generation);
+        let found = intent::scan(&*device, &superblock);
         let store = Arc::new(loader.with_alloc(alloc));
         if options.access == Access::ReadWrite {
             // A process that was killed may have left what only the host's memory holds, superblocks included.
@@ -207,7 +207,7 @@ impl Volume {
         let pager = Pager::new(store, options.cache_bytes);
         let loaded = Loaded::read(&pager, superblock, space_map)?;
         let mut volume = Volume::assemble(Shared::new(pager), loaded, options, None)?;
-        volume.log = volume.log.after(found.end);
+        volume.log = volume.log.after(found.start, found.end);
         volume.found = Mutex::new(found);
         Ok(Arc::new(volume))
     }

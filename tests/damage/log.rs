@@ -4,12 +4,14 @@ use snapfs::check::{self, Depth, Report};
 use snapfs::device::{Device, Sim};
 use snapfs::format::log::{Effect, Effects};
 use snapfs::format::{Extent, Kind};
+use snapfs::limits::{LOG_BYTES_MIN, RESERVED_BYTES};
+use snapfs::ops::{NodeId, Operations};
 use snapfs::volume::Access;
 use std::sync::Arc;
 
 use crate::observe::observe;
 use crate::resealed::{Image, word};
-use crate::sample::{Sample, mount, open};
+use crate::sample::{Sample, USER, mount, open};
 
 fn audit(sim: &Sim) -> Report {
     let device: Arc<dyn Device> = Arc::new(sim.clone_image());
@@ -75,4 +77,45 @@ fn bad_content_that_was_flushed_is_told_the_last_too() {
         assert!(observe(&fs).lie(&sample.seen).is_none());
         assert!(fs.commit().is_ok());
     }
+}
+
+/// The log's bytes of an image.
+fn log_of(sim: &Sim) -> Vec<u8> {
+    sim.peek(RESERVED_BYTES, LOG_BYTES_MIN)
+}
+
+/// The store with another log.
+fn with_log(sim: &Sim, log: &[u8]) -> Sim {
+    let changed = sim.clone_image();
+    changed.write_at(RESERVED_BYTES, log).unwrap();
+    changed.flush().unwrap();
+    changed
+}
+
+#[test]
+fn a_log_that_is_emptied_or_older_is_told() {
+    let (closed, killed) = (Sample::new(), Sample::with_log());
+    let emptied = vec![0; LOG_BYTES_MIN as usize];
+    for (what, log) in [("emptied", emptied), ("older", log_of(&closed.sim))] {
+        let sim = with_log(&killed.sim, &log);
+        let report = audit(&sim);
+        assert!(report.problems.iter().any(|p| p.contains("no record at")), "{what}: {:?}", report.problems);
+        let fs = mount(open(Arc::new(sim), Access::ReadWrite).unwrap()).unwrap();
+        assert!(fs.recovered().damage.is_some(), "{what}");
+    }
+}
+
+#[test]
+fn a_store_that_was_closed_needs_no_log() {
+    let sim = with_log(&Sample::new().sim, &vec![0; LOG_BYTES_MIN as usize]);
+    let report = audit(&sim);
+    assert!(report.is_clean(), "{:?}", report.problems);
+    let sim = Arc::new(sim);
+    let fs = mount(open(sim.clone(), Access::ReadWrite).unwrap()).unwrap();
+    assert!(fs.recovered().damage.is_none());
+    // From the first commit on it does, also if nothing was logged since.
+    fs.mkdir(&USER, NodeId::ROOT, b"new", 0o755).unwrap();
+    fs.commit().unwrap();
+    assert!(audit(&sim).is_clean());
+    assert!(!audit(&with_log(&sim, &vec![0; LOG_BYTES_MIN as usize])).is_clean());
 }

@@ -149,6 +149,7 @@ impl Sample {
         fs.mkdir(&USER, SNAPDIR, b"logged", 0).map(drop).unwrap();
         fs.rmdir(&USER, SNAPDIR, b"three").unwrap();
         fs.fsyncdir(NodeId::ROOT).unwrap();
+        fs.volume().tell_flushed();
         let seen = observe(&fs);
         assert!(seen.errors.is_empty(), "{:?}", seen.errors);
         Sample { sim: sim.clone_image(), seen, metadata, data }
@@ -166,6 +167,7 @@ impl Sample {
             put(&fs, NodeId::ROOT, &format!("direct{n}"), &bytes(700 + n, 600_000));
             fs.fsyncdir(NodeId::ROOT).unwrap();
         }
+        fs.volume().tell_flushed();
         let seen = observe(&fs);
         assert!(seen.errors.is_empty(), "{:?}", seen.errors);
         Sample { sim: sim.clone_image(), seen, metadata, data }

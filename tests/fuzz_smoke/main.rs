@@ -71,6 +71,7 @@ fn superblock() -> Vec<Vec<u8>> {
         log_bytes: 1 << 20,
         log_start: 8192,
         log_generation: 3,
+        log_begins: true,
         pending: vec![point(1), point(200)],
     };
     vec![sb.encode()]

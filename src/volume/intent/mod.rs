@@ -2,8 +2,9 @@
 //!
 //! Every transaction appends one record before it lets go of the state, so records are in the order of history, and
 //! writes it to the device before its caller answers: a killed daemon loses nothing. A flush makes everything written
-//! durable, one flush for all who wait, and leaves a record of nothing that says so. A commit frees the space of what it contains. What does not fit is lost to the
-//! log, and then only a commit makes it durable. A block that was flushed is never written again.
+//! durable, one flush for all who wait. The next record says so, or, if none comes for a while, one without effects. A
+//! commit frees the space of what it contains. What does not fit is lost to the log, and then only a commit makes it
+//! durable. A block that was flushed is never written again.
 //!
 //! Not here: what records mean (`recover`), and when to commit.
 
@@ -17,6 +18,9 @@ use crate::limits::RESERVED_BYTES;
 use crate::store::{Result, Store};
 use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// Kept free for the records of marks: one of this session's last commit, and one of the next session's first.
+const KEPT_BYTES: u64 = 2 * FLUSH_BYTES;
 
 /// The log of an open volume. Any thread. Lock order: the writer, then the tail; the flusher's lock is a leaf.
 pub(super) struct Log {
@@ -41,6 +45,8 @@ struct Tail {
     prev_end: u64,
     /// Everything before this is on the device and flushed.
     durable: u64,
+    /// The greatest `durable` that a record tells of.
+    durable_told: u64,
     /// Place of the first byte in `bytes`: start of a block.
     start: u64,
     /// What may not be written yet, up to `head`, from the start of a block.
@@ -54,6 +60,8 @@ struct Tail {
     /// Records that did not fit: since the last mark, and before it.
     lost: bool,
     lost_before_mark: bool,
+    /// Place of the record that the last mark has put, which begins the log once the commit is done.
+    beginning: Option<u64>,
 }
 
 #[derive(Default)]
@@ -72,6 +80,7 @@ impl Log {
             head,
             prev_end: head,
             durable: head,
+            durable_told: head,
             start: head,
             bytes: Vec::new(),
             told_end: head,
@@ -79,6 +88,7 @@ impl Log {
             unwritten: false,
             lost: false,
             lost_before_mark: false,
+            beginning: None,
         };
         Log {
             bytes,
@@ -91,9 +101,11 @@ impl Log {
         }
     }
 
-    /// The same log, behind what an earlier session left.
-    pub fn after(self, end: u64) -> Log {
-        Log::new(self.bytes, end.next_multiple_of(FLUSH_BYTES), self.generation)
+    /// The same log, behind what an earlier session left, which stays in force until the first [`Log::release`].
+    pub fn after(self, start: u64, end: u64) -> Log {
+        let log = Log::new(self.bytes, end.next_multiple_of(FLUSH_BYTES), self.generation);
+        log.tail.lock().oldest = start;
+        log
     }
 
     /// Session that records carry.
@@ -117,6 +129,11 @@ impl Log {
         tail.head - tail.oldest
     }
 
+    /// True if a session that records has logged nothing since the last mark.
+    pub fn is_at_beginning(&self) -> bool {
+        self.is_recording() && self.tail.lock().beginning().is_some()
+    }
+
     /// True while something is in no record that a replay would reach: only a commit makes it durable.
     pub fn is_behind(&self) -> bool {
         let tail = self.tail.lock();
@@ -134,7 +151,7 @@ impl Log {
             tail.lost = true;
             return;
         }
-        if tail.lost || !self.put(&mut tail, epoch, line, effects.bytes()) {
+        if tail.lost || !self.put(&mut tail, epoch, line, effects.bytes(), KEPT_BYTES) {
             tail.lost = true;
         }
     }
@@ -217,34 +234,29 @@ impl Log {
             Err(_) => flusher.failed = true,
         }
         drop(flusher);
-        // Before anybody is told that it is durable, so that a killed daemon leaves word of it.
-        let done = match done {
-            Ok(end) => self.leave_word(store).map(|()| end),
-            Err(e) => Err(e),
-        };
         self.flushed.notify_all();
         done.map(|_| true)
     }
 
-    /// Writes a record of nothing behind what was flushed: it tells a reader that what is before it had been.
-    fn leave_word(&self, store: &Store) -> Result<()> {
+    /// Writes a record without effects behind what was flushed, if no record says yet that it was.
+    pub fn tell_flushed(&self, store: &Store) -> Result<()> {
         let mut tail = self.tail.lock();
-        if tail.lost || tail.lost_before_mark {
+        if tail.durable <= tail.durable_told || tail.lost || tail.lost_before_mark {
             return Ok(());
         }
         let (epoch, line) = tail.last;
-        if !self.put(&mut tail, epoch, line, &[]) {
+        if !self.put(&mut tail, epoch, line, &[], KEPT_BYTES) {
             return Ok(());
         }
         drop(tail);
         self.write_out(store)
     }
 
-    /// Appends a record. False if there is no room for it.
-    fn put(&self, tail: &mut Tail, epoch: Epoch, line: LineId, effects: &[u8]) -> bool {
+    /// Appends a record. False if there is no room for it beside `kept` bytes.
+    fn put(&self, tail: &mut Tail, epoch: Epoch, line: LineId, effects: &[u8], kept: u64) -> bool {
         let len = HEADER_BYTES as u64 + effects.len() as u64;
         let room = self.bytes - (tail.head - tail.oldest);
-        if len.next_multiple_of(FLUSH_BYTES) > room || len > u64::from(u32::MAX) {
+        if len.next_multiple_of(FLUSH_BYTES) + kept > room || len > u64::from(u32::MAX) {
             return false;
         }
         let header = RecordHeader {
@@ -263,20 +275,31 @@ impl Log {
         if !effects.is_empty() {
             tail.told_end = tail.head;
         }
+        tail.durable_told = tail.durable;
         tail.last = (epoch, line);
         true
     }
 
-    /// The place that divides what a commit contains from what comes later. Called with the state locked.
-    pub fn mark(&self) -> u64 {
+    /// The place that divides what a commit contains from what comes later, and whether a record stands there: one
+    /// without effects in a block of its own, so that a log that is missing is told from an empty one. The commit writes
+    /// and flushes it before a superblock names it. `line` and `epoch` are those of what comes later. Called with the
+    /// state locked.
+    pub fn mark(&self, line: LineId, epoch: Epoch) -> (u64, bool) {
         let mut tail = self.tail.lock();
+        if let Some(place) = tail.beginning() {
+            return (place, true);
+        }
         tail.align();
         if std::mem::take(&mut tail.lost) {
             tail.lost_before_mark = true;
             // No record ends here: a replay that does not start behind it stops.
             tail.prev_end = 0;
         }
-        tail.head
+        let place = tail.head;
+        let begins = self.put(&mut tail, epoch, line, &[], 0);
+        tail.beginning = begins.then_some(place);
+        tail.align();
+        (place, begins)
     }
 
     /// A commit has made everything before `mark` durable: its space is free. Recording begins with the first.
@@ -284,12 +307,18 @@ impl Log {
         let mut tail = self.tail.lock();
         tail.oldest = mark;
         tail.durable = tail.durable.max(mark);
+        tail.durable_told = tail.durable_told.max(mark);
         tail.lost_before_mark = false;
         self.recording.store(true, Relaxed);
     }
 }
 
 impl Tail {
+    /// Place of the last mark's record, if nothing was logged since.
+    fn beginning(&self) -> Option<u64> {
+        self.beginning.filter(|place| self.told_end <= *place && !self.lost && !self.lost_before_mark)
+    }
+
     /// Moves the next record to the start of a block.
     fn align(&mut self) {
         let to = self.head.next_multiple_of(FLUSH_BYTES);

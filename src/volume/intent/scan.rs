@@ -4,6 +4,7 @@
 
 use crate::device::Device;
 use crate::format::log::{FLUSH_BYTES, HEADER_BYTES, RecordHeader};
+use crate::format::superblock::Superblock;
 use crate::limits::RESERVED_BYTES;
 
 /// How far behind the end of the records is looked for one that proves that it is no end.
@@ -33,6 +34,8 @@ impl Record {
 #[derive(Default)]
 pub(in crate::volume) struct Found {
     pub records: Vec<Record>,
+    /// Where the first of them is.
+    pub start: u64,
     /// Everything before this place had been flushed, as records say.
     pub durable: u64,
     /// Where the last record ends.
@@ -41,18 +44,29 @@ pub(in crate::volume) struct Found {
     pub damage: Option<String>,
 }
 
-/// Reads the records of session `generation` from place `start` of a log of `bytes` bytes.
-pub(in crate::volume) fn scan(device: &dyn Device, bytes: u64, start: u64, generation: u64) -> Found {
+/// Reads the records that a state does not contain.
+pub(in crate::volume) fn scan(device: &dyn Device, superblock: &Superblock) -> Found {
+    let (bytes, start, generation) = (superblock.log_bytes, superblock.log_start, superblock.log_generation);
     let mut ring = Ring { device, bytes, at: 0, window: Vec::new(), error: None };
     let limit = start.saturating_add(bytes);
-    let mut found = Found { end: start, durable: start, ..Found::default() };
+    let mut found = Found { start, end: start, durable: start, ..Found::default() };
     while let Some(record) = next(&mut ring, &found, start, limit, generation) {
         found.durable = found.durable.max(record.header.durable);
         found.end = record.header.end();
         found.records.push(record);
     }
-    found.damage = ring.error.take().or_else(|| look_ahead(&mut ring, &found, limit, generation));
+    let is_missing = found.records.is_empty();
+    // Where nothing need be, it does not matter what can be read.
+    let unreadable = ring.error.take().filter(|_| superblock.log_begins || !is_missing);
+    let ahead = unreadable.or_else(|| look_ahead(&mut ring, &found, limit, generation));
+    found.damage = ahead.or_else(|| (superblock.log_begins && is_missing).then(|| no_beginning(start)));
     found
+}
+
+fn no_beginning(start: u64) -> String {
+    format!(
+        "the log has no record at {start}, where it begins: it is an older copy, or was emptied or replaced"
+    )
 }
 
 /// The record behind those found: right behind the last, or, after a flush, at the start of the next block.
