@@ -27,6 +27,10 @@ impl std::fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 impl StoreError {
+    pub(crate) fn corrupt(what: String) -> StoreError {
+        StoreError::Corrupt(what)
+    }
+
     /// The error of a write or a flush. Space for it was secured before: a host that has none for it all the same has
     /// failed, and what was to be written is only half there. That is no refusal.
     pub(super) fn broken_promise(e: DeviceError) -> StoreError {
