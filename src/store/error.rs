@@ -3,6 +3,9 @@
 use crate::device::DeviceError;
 use crate::format::FormatError;
 
+/// Result of the store.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
 /// Error of the store.
 #[derive(Clone, Debug)]
 pub enum StoreError {
