@@ -6,12 +6,11 @@
 //! more is promised than is needed. A thread that does nothing else hears it and asks the host for more, in small pieces
 //! and without holding any lock that a change takes.
 
-use super::{Alloc, BACK_CHUNK_BYTES, KEEP_SHARE, Store};
-use crate::bell::Bell;
+use super::space::{BACK_CHUNK_BYTES, KEEP_SHARE};
+use super::{Alloc, Store};
 use crate::device::DeviceError;
 use crate::format::Copies;
-use parking_lot::MutexGuard;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// The thread has the host promise so many bytes beyond what is needed, if the host has plenty.
@@ -21,14 +20,6 @@ const AHEAD_CHUNK_BYTES: u64 = 1 << 20;
 
 /// At most so many pieces are asked for until one has room for second copies: free space may be fragmented.
 const COPIES_TRIES: u32 = 4;
-
-/// What the changes that need space tell the thread that asks for it.
-#[derive(Default)]
-pub(super) struct Ahead {
-    bell: Bell,
-    /// Free bytes that were needed when the bell was last rung.
-    needed: AtomicU64,
-}
 
 impl Store {
     /// Called with the free bytes and how many of them are needed: rings the bell if fewer than half of [`AHEAD_BYTES`] are
@@ -94,17 +85,6 @@ impl Store {
             Err(DeviceError::NoSpace) => Ok(false),
             done => done.map(|()| true),
         }
-    }
-
-    /// Has the host promise space for a range, whose unbacked parts become free. The allocator is unlocked meanwhile, and
-    /// `space_turn` keeps the range from being given back before the allocator knows of the promise.
-    pub(super) fn back(&self, alloc: &mut Alloc, addr: u64, len: u64) -> Result<(), DeviceError> {
-        let _turn = MutexGuard::unlocked(alloc, || {
-            let turn = self.space_turn.lock();
-            self.device.back(addr, len).map(|()| turn)
-        })?;
-        alloc.backed(addr, len);
-        Ok(())
     }
 }
 

@@ -4,33 +4,9 @@
 //! block is never written over. It needs no flush: until the rewritten block is durable the other copy is there. Whoever
 //! reads keeps the block from being freed and used for something else, as for every read.
 
-use super::{Result, Store, StoreError};
+use super::{BadPlace, Reading, Result, Store, StoreError};
 use crate::format::header::{self, BlockKind, Header};
 use crate::format::{BlockAddr, BlockPtr};
-
-/// Who reads: decides which copies of a metadata block are read, and what happens to a bad one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Reading {
-    /// Whoever needs what is in the block: the second copy is read if the first is bad, which is healed.
-    Serve,
-    /// An auditor: all copies are read, nothing is changed.
-    Prove,
-    /// A scrub: all copies are read, and the bad one is healed.
-    Scrub,
-}
-
-/// A bad place of a block that has a good copy elsewhere.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct BadPlace {
-    /// The pointer to the block.
-    pub ptr: BlockPtr,
-    /// Which of its places is bad.
-    pub addr: BlockAddr,
-    /// It was written anew with what the other copy has.
-    pub healed: bool,
-    /// What was wrong.
-    pub what: String,
-}
 
 /// A block that was read and proved.
 type Proved = (Box<[u8]>, Header);

@@ -3,6 +3,9 @@
 use crate::device::DeviceError;
 use crate::format::FormatError;
 
+/// Result of the store.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
 /// Error of the store.
 #[derive(Clone, Debug)]
 pub enum StoreError {
@@ -27,6 +30,10 @@ impl std::fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 impl StoreError {
+    pub(crate) fn corrupt(what: String) -> StoreError {
+        StoreError::Corrupt(what)
+    }
+
     /// The error of a write or a flush. Space for it was secured before: a host that has none for it all the same has
     /// failed, and what was to be written is only half there. That is no refusal.
     pub(super) fn broken_promise(e: DeviceError) -> StoreError {

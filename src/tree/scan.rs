@@ -3,7 +3,7 @@
 //! Unlike a walk it starts anywhere, and a node without a good copy is shown and passed over. Always from the device.
 
 use super::node::{Body, Child, Node};
-use super::{Pager, Result, Step, StoreError};
+use super::{Pager, Result, Step, TreeError};
 use crate::format::{BlockPtr, Epoch, Key};
 
 /// The keys that a node may hold.
@@ -20,7 +20,7 @@ pub enum Met<'a> {
     /// A node that was read and proved, with its height above the leaves.
     Node(&'a BlockPtr, Span, u8),
     /// A node that cannot be read, with its height if it is known: that of a root is not.
-    Lost(&'a BlockPtr, Span, Option<u8>, &'a StoreError),
+    Lost(&'a BlockPtr, Span, Option<u8>, &'a TreeError),
     /// An item of a leaf.
     Item(Key, &'a [u8]),
 }
@@ -91,7 +91,7 @@ fn scan_below(
 fn read(pager: &Pager, ptr: &BlockPtr, level: Option<u8>) -> Result<Node> {
     let node = pager.load_uncached(ptr)?;
     match level {
-        Some(level) if node.level() != level => Err(StoreError::corrupt(format!(
+        Some(level) if node.level() != level => Err(TreeError::corrupt(format!(
             "tree node at {} has level {}, expected {level}",
             ptr.addr,
             node.level()

@@ -3,9 +3,10 @@
 use super::*;
 use crate::device::{Device, DeviceError};
 use crate::format::{BlockAddr, Epoch, Key, Kind, Places};
-use crate::store::Allocator;
+use crate::store::{Allocator, Store};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 struct Ram(Mutex<BTreeMap<u64, Vec<u8>>>);
 

@@ -1,0 +1,61 @@
+//! Space of the host: asked for where a change needs it, and given back where nothing does.
+
+use super::{Alloc, Room, Store, StoreError};
+use crate::device::DeviceError;
+use parking_lot::MutexGuard;
+
+/// Space is secured on the host in aligned pieces of this many bytes.
+pub(super) const BACK_CHUNK_BYTES: u64 = 4 << 20;
+/// Down to which the last space of a host is asked for.
+const BACK_CHUNK_BYTES_MIN: u64 = 256 << 10;
+/// What is kept at hand beyond need is not more than this share of what the host has left.
+pub const KEEP_SHARE: u64 = 16;
+/// Space is given back to the host in aligned pieces of this many bytes.
+const DISCARD_GRAIN_BYTES: u64 = 1 << 20;
+/// In one call it is given no more than this back.
+const DISCARD_BYTES_MAX: u64 = 16 << 20;
+
+impl Store {
+    /// Makes sure that at least this much is free and backed, asking the host for more where needed.
+    pub fn secure(&self, alloc: &mut Alloc, room: Room) -> Result<(), StoreError> {
+        let mut chunk = BACK_CHUNK_BYTES;
+        while alloc.free_bytes() < room.bytes || alloc.node_bytes() < room.node_bytes {
+            let Some((addr, len)) = alloc.next_to_back(chunk) else {
+                return Err(StoreError::NoSpace);
+            };
+            match self.back(alloc, addr, len) {
+                // The host may still have room for less.
+                Err(DeviceError::NoSpace) if chunk > BACK_CHUNK_BYTES_MIN => chunk /= 4,
+                done => done?,
+            }
+        }
+        self.look_ahead(alloc.free_bytes(), room.bytes);
+        Ok(())
+    }
+
+    /// Gives free space back to the host while more than `keep` bytes stay at hand.
+    pub fn trim(&self, keep: u64) {
+        let picked = self.alloc.lock().pick_to_discard(DISCARD_GRAIN_BYTES, keep);
+        for (addr, len) in picked {
+            // From behind, so that a file of the host that ends there becomes shorter with each piece.
+            let mut end = addr + len;
+            while end > addr {
+                let at = end.saturating_sub(DISCARD_BYTES_MAX).max(addr);
+                let _turn = self.space_turn.lock();
+                self.device.discard(at, end - at);
+                self.alloc.lock().discarded(at, end - at);
+                end = at;
+            }
+        }
+    }
+    /// Has the host promise space for a range, whose unbacked parts become free. The allocator is unlocked meanwhile, and
+    /// `space_turn` keeps the range from being given back before the allocator knows of the promise.
+    pub(super) fn back(&self, alloc: &mut Alloc, addr: u64, len: u64) -> Result<(), DeviceError> {
+        let _turn = MutexGuard::unlocked(alloc, || {
+            let turn = self.space_turn.lock();
+            self.device.back(addr, len).map(|()| turn)
+        })?;
+        alloc.backed(addr, len);
+        Ok(())
+    }
+}

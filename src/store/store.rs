@@ -1,0 +1,127 @@
+//! The device with its allocator: raw bytes, what is known of damage, and what the calls cost.
+
+use super::alloc::Allocator;
+use super::codec::Codec;
+use super::error::{Result, StoreError};
+use super::health::Health;
+use super::io::{IoCounts, IoSnapshot};
+use super::reading::{BadPlace, Reading};
+use crate::bell::Bell;
+use crate::device::Device;
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Exclusive access to the allocator.
+pub type Alloc<'a> = MutexGuard<'a, Allocator>;
+
+/// The device with its allocator. Any thread may call any method; the allocator has its own lock, innermost of all, and
+/// it is held over no I/O: whoever asks the host for space lets go of it meanwhile.
+pub struct Store {
+    pub(super) device: Arc<dyn Device>,
+    fsid: u64,
+    pub(super) alloc: Arc<Mutex<Allocator>>,
+    io: IoCounts,
+    pub(super) health: Arc<Health>,
+    pub(super) reading: Reading,
+    /// Bad places that an auditor's store has met.
+    pub(super) bad: Mutex<Vec<BadPlace>>,
+    pub(super) codec: Codec,
+    pub(super) ahead: Ahead,
+    /// Held while the host promises space, or takes it back, until the allocator knows: what was just promised must not
+    /// be gone when it is noted. Taken before the allocator.
+    pub(super) space_turn: Mutex<()>,
+}
+
+/// What the changes that need space tell the thread that asks for it.
+#[derive(Default)]
+pub(super) struct Ahead {
+    pub bell: Bell,
+    /// Free bytes that were needed when the bell was last rung.
+    pub needed: AtomicU64,
+}
+
+impl Store {
+    /// A store on `device` whose blocks carry `fsid`.
+    pub fn new(device: Arc<dyn Device>, fsid: u64, alloc: Allocator) -> Store {
+        let (health, reading) = (Arc::default(), Reading::Serve);
+        let (io, bad) = (IoCounts::default(), Mutex::default());
+        let (codec, ahead, space_turn) = Default::default();
+        let alloc = Arc::new(Mutex::new(alloc));
+        Store { device, fsid, alloc, io, health, reading, bad, codec, ahead, space_turn }
+    }
+
+    /// Another store on the same device and space that reads as told. Both know the same of damage.
+    pub fn beside(&self, reading: Reading) -> Store {
+        let mut store = Store::new(self.device.clone(), self.fsid, Allocator::new(0, 0));
+        (store.reading, store.health, store.alloc) = (reading, self.health.clone(), self.alloc.clone());
+        store
+    }
+
+    /// The same store once its space is known.
+    pub fn with_alloc(self, alloc: Allocator) -> Store {
+        *self.alloc.lock() = alloc;
+        self
+    }
+
+    /// What is known of damage.
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
+    /// Identity in every block header.
+    pub fn fsid(&self) -> u64 {
+        self.fsid
+    }
+
+    /// The device, for superblocks and for its description.
+    pub fn device(&self) -> &Arc<dyn Device> {
+        &self.device
+    }
+
+    /// Exclusive access to the allocator.
+    pub fn alloc(&self) -> Alloc<'_> {
+        self.alloc.lock()
+    }
+
+    /// Device calls so far.
+    pub fn io(&self) -> IoSnapshot {
+        self.io.now()
+    }
+
+    /// Reads raw bytes: for verified callers inside the store and for superblocks.
+    pub fn read_raw(&self, addr: u64, buf: &mut [u8]) -> Result<()> {
+        self.io.reads.fetch_add(1, Relaxed);
+        self.io.read_bytes.fetch_add(buf.len() as u64, Relaxed);
+        if addr.checked_add(buf.len() as u64).is_none_or(|end| end > self.device.size()) {
+            return Err(StoreError::Corrupt(format!(
+                "pointer to {addr:#x} leads behind the end of the store"
+            )));
+        }
+        Ok(self.device.read_at(addr, buf)?)
+    }
+
+    /// Writes raw bytes.
+    pub fn write_raw(&self, addr: u64, buf: &[u8]) -> Result<()> {
+        self.io.writes.fetch_add(1, Relaxed);
+        self.io.written_bytes.fetch_add(buf.len() as u64, Relaxed);
+        self.device.write_at(addr, buf).map_err(StoreError::broken_promise)
+    }
+
+    /// The durability barrier.
+    pub fn flush(&self) -> Result<()> {
+        self.io.flushes.fetch_add(1, Relaxed);
+        self.device.flush().map_err(StoreError::broken_promise)
+    }
+
+    /// The barrier for what an earlier session left.
+    pub fn flush_inherited(&self) -> Result<()> {
+        self.io.flushes.fetch_add(1, Relaxed);
+        Ok(self.device.flush_inherited()?)
+    }
+
+    /// Compresses content, and decompresses it.
+    pub fn codec(&self) -> &Codec {
+        &self.codec
+    }
+}
