@@ -178,7 +178,7 @@ impl ViewRecord {
         let (line, slot) = (LineId(raw.line.get()), Slot(raw.slot.get()));
         let generation = Generation(raw.generation.get());
         let named = role == Role::Snapshot && line != LineId::NONE;
-        if named != !name.is_empty() || (role == Role::Hidden && line != LineId::NONE) {
+        if named == name.is_empty() || (role == Role::Hidden && line != LineId::NONE) {
             return bad!("view {} of line {} has a name of {} bytes", id.0, line.0, name.len());
         }
         let slotted = slot != Slot::MAIN && slot < Slot::END && generation.0 != 0;

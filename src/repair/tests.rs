@@ -195,7 +195,7 @@ fn content(volume: &Volume) -> Content {
 }
 
 fn view_key(id: ViewId) -> Key {
-    Key::new(0, Kind::View, u64::from(id.0))
+    Key::new(0, Kind::View, id.0)
 }
 
 /// Buckets of a list with at least two chunks.

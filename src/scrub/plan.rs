@@ -38,7 +38,7 @@ pub(super) fn plan(state: &Pinned, until: Epoch) -> Vec<Work> {
             (Stage::Snapshots, record.epoch.0)
         } else if newer_than <= until {
             let head = first_heads.get(&record.id).unwrap_or(&record.id).min(&record.id);
-            (Stage::Heads, u64::from(head.0))
+            (Stage::Heads, head.0)
         } else {
             // It was made since, and so was the view below it, which has all that is to be read.
             continue;

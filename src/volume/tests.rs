@@ -43,10 +43,13 @@ struct Model {
     below: BTreeMap<ViewId, Option<ViewId>>,
 }
 
+/// Name, content, slot, generation of the head.
+type SeenLine = (Vec<u8>, Content, (Slot, Generation), Generation);
+
 /// All that can be seen of a volume.
 #[derive(PartialEq)]
 struct Seen {
-    lines: BTreeMap<LineId, (Vec<u8>, Content, (Slot, Generation), Generation)>,
+    lines: BTreeMap<LineId, SeenLine>,
     snapshots: BTreeMap<(LineId, Vec<u8>), (ViewId, SnapshotModel)>,
 }
 
