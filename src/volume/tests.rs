@@ -602,3 +602,23 @@ fn without_a_slot_nothing_is_made() {
     assert!(volume.rollback(main, id, (0, 0)).is_err_and(|e| matches!(e, VolumeError::LimitReached(_))));
     audit(&volume, 0);
 }
+
+/// What each line holds back has its own space: another line that holds as much needs as much.
+#[test]
+fn what_lines_hold_back_adds_up() {
+    let volume = Volume::memory(SIZE);
+    let main = LineId::MAIN;
+    let from = (0..9).map(|n| new_snapshot(&volume, main, &[b'a' + n]).unwrap()).next_back().unwrap();
+    let line = volume.create_line(b"clone", from, (0, 0)).unwrap().id;
+    let need = Need { data_bytes: 20 * 4096, leaves: 3, later: 5, ..Need::default() };
+    let mut txn = volume.begin(main).unwrap();
+    let mut held = vec![volume.held_bytes(txn.state())];
+    for line in [main, line, main] {
+        txn.switch_to(line).unwrap();
+        txn.reserve(need, Purpose::Write).unwrap();
+        held.push(volume.held_bytes(txn.state()));
+    }
+    let added: Vec<u64> = held.windows(2).map(|w| w[1] - w[0]).collect();
+    assert_eq!(added[0], added[1], "buckets and the way to orphans are those of a line");
+    assert!(added[2] < added[0], "of one line they are counted once");
+}
