@@ -197,6 +197,7 @@ impl<'a> CommitSession<'a> {
         s.grave_count = 0;
         s.dirty_nodes = 0;
         s.held = Held::default();
+        s.held_of_lines.clear();
         s.freed_bytes = 0;
         s.changed = false;
         s.epoch = s.epoch.next();

@@ -252,6 +252,7 @@ impl Volume {
             changed: false,
             dirty_nodes: 0,
             held: Held::default(),
+            held_of_lines: BTreeMap::new(),
             effects: Default::default(),
         };
         for point in &superblock.pending {

@@ -6,7 +6,7 @@ use super::history::{Fate, History};
 use super::lines::Lines;
 use crate::format::log::Effects;
 use crate::format::superblock::PendingPoint;
-use crate::format::{Copies, Epoch, Ino, ViewId};
+use crate::format::{Copies, Epoch, Ino, LineId, ViewId};
 use crate::tree::{Child, Dead};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -40,20 +40,28 @@ pub(super) type Graveyard = BTreeMap<(u64, Epoch), Vec<Grave>>;
 pub(super) struct Held {
     /// Space for all of it but `beside`.
     pub bytes: u64,
-    /// Blocks of content.
-    pub blocks: u64,
-    /// See [`super::Need::beside`], and the blocks that it is for.
+    /// See [`super::Need::beside`], the blocks that it is for, and in how many lines.
     pub beside: u64,
     pub beside_blocks: u64,
+    pub beside_lines: u64,
+}
+
+/// What of this is counted for each line on its own, because each has a tree and a dead list.
+#[derive(Clone, Copy, Default)]
+pub(super) struct HeldOfLine {
+    /// Blocks of content.
+    pub blocks: u64,
     /// See [`super::Need::later`].
     pub later: u64,
+    /// Some of [`Held::beside`].
+    pub has_beside: bool,
 }
 
 impl Held {
     /// Of [`Self::beside`] so many leaves can change at most, when so many nodes have changed: for each the next one, and
     /// what both split into; and those that are filled with up to three inline contents or many extents.
     pub fn beside_at_most(&self, dirty_nodes: u64) -> u64 {
-        self.beside.min(3 * dirty_nodes + self.beside_blocks / 3 + 4)
+        self.beside.min(3 * dirty_nodes + self.beside_blocks / 3 + 4 * self.beside_lines)
     }
 }
 
@@ -100,6 +108,7 @@ pub(super) struct State {
     /// Nodes in memory that a commit has to write.
     pub dirty_nodes: u64,
     pub held: Held,
+    pub held_of_lines: BTreeMap<LineId, HeldOfLine>,
     /// Memory for what the log will say of the next transaction.
     pub effects: Effects,
 }

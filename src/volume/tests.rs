@@ -43,13 +43,13 @@ struct Model {
     below: BTreeMap<ViewId, Option<ViewId>>,
 }
 
-/// Name, content, slot and generation of a line, and the generation of its head.
-type ShownLine = (Vec<u8>, Content, (Slot, Generation), Generation);
+/// Name, content, slot, generation of the head.
+type SeenLine = (Vec<u8>, Content, (Slot, Generation), Generation);
 
 /// All that can be seen of a volume.
 #[derive(PartialEq)]
 struct Seen {
-    lines: BTreeMap<LineId, ShownLine>,
+    lines: BTreeMap<LineId, SeenLine>,
     snapshots: BTreeMap<(LineId, Vec<u8>), (ViewId, SnapshotModel)>,
 }
 
@@ -233,6 +233,8 @@ struct World {
     model: Model,
     /// States since the last that is durable, that one included.
     past: Vec<Model>,
+    /// Views that somebody reads, and what they must show.
+    readers: Vec<(View, Content)>,
     rng: fastrand::Rng,
     names: u32,
     seed: u64,
@@ -247,7 +249,7 @@ impl World {
         let main = Model::line(&volume.line(LineId::MAIN).unwrap(), Content::default());
         let model = Model { lines: [(LineId::MAIN, main)].into(), ..Model::default() };
         let (past, rng) = (vec![model.clone()], fastrand::Rng::with_seed(seed));
-        World { volume, sim, model, past, rng, names: 0, seed }
+        World { volume, sim, model, past, readers: Vec::new(), rng, names: 0, seed }
     }
 
     fn some_line(&mut self) -> LineId {
@@ -403,7 +405,20 @@ impl World {
 
     /// Opens what is left of the device.
     fn reopen(&mut self) {
+        self.readers.clear();
         self.volume = open(&self.sim);
+    }
+
+    /// Somebody begins to read a snapshot and a head, and goes on whatever becomes of them.
+    fn read_on(&mut self) {
+        if let Some(id) = self.some_snapshot() {
+            let view = self.volume.snapshot(id).unwrap();
+            self.readers.push((View::clone(&view), self.model.snapshots[&id].content.clone()));
+        }
+        let line = self.some_line();
+        let view = self.volume.live(line).unwrap();
+        self.readers.push((view, self.model.lines[&line].content.clone()));
+        self.readers.drain(..self.readers.len().saturating_sub(5));
     }
 
     fn step(&mut self) {
@@ -433,7 +448,16 @@ impl World {
                 self.is_durable();
                 audit(&self.volume, self.seed);
             }
-            23..=24 => compare(&self.volume, &self.model, self.seed),
+            23..=24 => {
+                compare(&self.volume, &self.model, self.seed);
+                for (view, expected) in &self.readers {
+                    let held = content(view) == *expected;
+                    assert!(held, "seed {}: a reader of view {} differs", self.seed, view.id().0);
+                }
+                let stay = self.rng.usize(..=self.readers.len());
+                self.readers.truncate(stay);
+            }
+            25 => self.read_on(),
             _ => {
                 let dice = self.rng.u8(0..100);
                 self.change(dice);
@@ -443,6 +467,7 @@ impl World {
 
     /// Without snapshots and other lines the space is what the main line needs, whatever happened before.
     fn end(&mut self) {
+        self.readers.clear();
         let (volume, seed) = (&self.volume, self.seed);
         compare(volume, &self.model, seed);
         for line in self.model.lines.keys().filter(|l| **l != LineId::MAIN) {
@@ -601,4 +626,24 @@ fn without_a_slot_nothing_is_made() {
     refused();
     assert!(volume.rollback(main, id, (0, 0)).is_err_and(|e| matches!(e, VolumeError::LimitReached(_))));
     audit(&volume, 0);
+}
+
+/// What each line holds back has its own space: another line that holds as much needs as much.
+#[test]
+fn what_lines_hold_back_adds_up() {
+    let volume = Volume::memory(SIZE);
+    let main = LineId::MAIN;
+    let from = (0..9).map(|n| new_snapshot(&volume, main, &[b'a' + n]).unwrap()).next_back().unwrap();
+    let line = volume.create_line(b"clone", from, (0, 0)).unwrap().id;
+    let need = Need { data_bytes: 20 * 4096, leaves: 3, later: 5, ..Need::default() };
+    let mut txn = volume.begin(main).unwrap();
+    let mut held = vec![volume.held_bytes(txn.state())];
+    for line in [main, line, main] {
+        txn.switch_to(line).unwrap();
+        txn.reserve(need, Purpose::Write).unwrap();
+        held.push(volume.held_bytes(txn.state()));
+    }
+    let added: Vec<u64> = held.windows(2).map(|w| w[1] - w[0]).collect();
+    assert_eq!(added[0], added[1], "buckets and the way to orphans are those of a line");
+    assert!(added[2] < added[0], "of one line they are counted once");
 }

@@ -216,11 +216,17 @@ impl<'a> Txn<'a> {
         let nodes = (items * NODES_PER_ITEM).min(NODES_OF_A_RUN + items / ITEMS_PER_LEAF_MIN);
         let copies = self.state().copies;
         let held = self.held(need);
+        let line = self.line;
         let state = self.state();
         let (mut after, dirty) = (state.held, state.dirty_nodes);
         let before = after.beside_at_most(dirty);
         after.beside += need.beside;
         after.beside_blocks += need.beside_blocks;
+        let mut of_line = state.held_of_lines.get(&line).copied().unwrap_or_default();
+        if need.beside > 0 && !of_line.has_beside {
+            after.beside_lines += 1;
+            of_line.has_beside = true;
+        }
         let beside = after.beside_at_most(dirty + nodes) - before;
         let worst = (nodes + beside) * copies.node_bytes() + held;
         let required = self.volume.required_bytes(self.state()) + worst;
@@ -230,27 +236,32 @@ impl<'a> Txn<'a> {
         self.volume.required.store(required, Relaxed);
         self.volume.needed_at_most.fetch_max(room.bytes, Relaxed);
         after.bytes += held;
-        after.blocks += need.data_bytes / BLOCK_BYTES;
-        after.later += u64::from(need.later);
-        self.state().held = after;
+        of_line.blocks += need.data_bytes / BLOCK_BYTES;
+        of_line.later += u64::from(need.later);
+        let state = self.state();
+        state.held = after;
+        if need.data_bytes > 0 || need.later > 0 || of_line.has_beside {
+            state.held_of_lines.insert(line, of_line);
+        }
         Ok(())
     }
 
     /// What a change of this size leaves to the next commit, in bytes.
     fn held(&mut self, need: Need) -> u64 {
-        let head = self.view.id;
+        let (head, line) = (self.view.id, self.line);
         let state = self.state();
+        let before = state.held_of_lines.get(&line).copied().unwrap_or_default();
         let (node, copies) = (state.copies.node_bytes(), state.copies as u64);
         let blocks = need.data_bytes / BLOCK_BYTES;
         // What it replaces may be of as many times as there are snapshots, and each has a bucket of its own.
         let buckets_max = state.history.branch(head).len() as u64 + 1;
         let buckets = |blocks: u64| blocks.min(buckets_max) * BUCKET_OVERHEAD_NODES;
-        let buckets = buckets(state.held.blocks + blocks) - buckets(state.held.blocks);
+        let buckets = buckets(before.blocks + blocks) - buckets(before.blocks);
         let later = match need.later {
             0 => 0,
             n => {
                 u64::from(n) * node / KEYS_PER_LEAF_MIN
-                    + if state.held.later == 0 { NODES_OF_LATER * node } else { 0 }
+                    + if before.later == 0 { NODES_OF_LATER * node } else { 0 }
             }
         };
         need.data_bytes * HELD_FACTOR
