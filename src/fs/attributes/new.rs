@@ -37,13 +37,12 @@ fn new_inode(kind: FileType, mode: u32, now: Timestamp, generation: u64) -> Inod
 /// A new inode in `parent`, which may pass on its group and its default access list. The caller puts it.
 pub fn new_child(
     change: &mut Change<'_>,
-    heads: &Heads,
     caller: &Caller,
     (dir, parent): (Ino, &Inode),
     kind: FileType,
     mode: u32,
 ) -> Result<(Ino, Inode)> {
-    let mut inode = new_inode(kind, mode, change.now, heads.generation());
+    let mut inode = new_inode(kind, mode, change.now, change.generation());
     (inode.uid, inode.gid) = (caller.uid, caller.gid);
     if parent.mode & SET_GROUP_ID != 0 {
         inode.gid = parent.gid;
@@ -66,7 +65,7 @@ pub fn make_root(heads: &Heads, head: &Head) -> Result<()> {
     if change.inode(Ino::ROOT)?.is_some() {
         return Ok(());
     }
-    let mut root = new_inode(FileType::Directory, 0o755, change.now, heads.generation());
+    let mut root = new_inode(FileType::Directory, 0o755, change.now, change.generation());
     (root.uid, root.gid) = (heads.options.root_uid, heads.options.root_gid);
     root.parent = Ino::ROOT;
     change.put_inode(Ino::ROOT, &root);

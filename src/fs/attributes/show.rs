@@ -31,13 +31,13 @@ pub fn attr(heads: &Heads, node: NodeId, inode: &Inode) -> Attr {
 }
 
 /// The answer to a lookup that found `inode`. The kernel may trust it until it is told otherwise.
-pub fn entry(heads: &Heads, node: NodeId, inode: &Inode) -> Entry {
-    Entry {
+pub fn entry(heads: &Heads, node: NodeId, inode: &Inode) -> Result<Entry> {
+    Ok(Entry {
         attr: attr(heads, node, inode),
-        generation: heads.generation(),
+        generation: heads.generation(node)?,
         entry_ttl: Duration::MAX,
         attr_ttl: Duration::MAX,
-    }
+    })
 }
 
 /// See [`Operations::getattr`](crate::ops::Operations::getattr), for nodes of heads and snapshots.

@@ -70,6 +70,11 @@ impl<'a> Change<'a> {
         Change { batch, unlinked: Vec::new(), need, leaves: None, fallen, head, txn, gate, now }
     }
 
+    /// The generation that inodes get which the change makes.
+    pub fn generation(&self) -> u64 {
+        self.head.generation.0.into()
+    }
+
     /// The tree without what was collected.
     pub fn view(&self) -> &View {
         self.txn.view()

@@ -3,7 +3,7 @@
 use super::dirty::Dirty;
 use super::misses::Misses;
 use crate::format::line::LineRecord;
-use crate::format::{Ino, LineId};
+use crate::format::{Generation, Ino, LineId};
 use crate::ops::NodeId;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -24,6 +24,8 @@ pub struct Gate {
 pub struct Head {
     /// Its line.
     pub line: LineId,
+    /// What tells its inodes from those of another head of the line: part of file handles.
+    pub generation: Generation,
     root: NodeId,
     /// The gate.
     pub gate: RwLock<Gate>,
@@ -36,6 +38,7 @@ impl Head {
     pub fn new(line: &LineRecord, gate: Gate) -> Head {
         Head {
             line: line.id,
+            generation: line.head_generation,
             root: NodeId::live(line.slot.0, Ino::ROOT.0),
             gate: RwLock::new(gate),
             misses: Misses::default(),

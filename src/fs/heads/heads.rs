@@ -98,13 +98,17 @@ impl Heads {
     /// The head that a node is of, and its inode number there.
     pub fn find(&self, node: NodeId) -> Result<(Arc<Head>, Ino)> {
         match place(node) {
-            Place::Live(ino) if node.slot() == Slot::MAIN.0 => Ok((self.main.clone(), ino)),
-            Place::Live(ino) => {
-                let head = self.others.read().get(&Slot(node.slot())).cloned();
-                Ok((head.ok_or(Error::Stale)?, ino))
-            }
+            Place::Live(ino) => Ok((self.line_of(node)?, ino)),
             Place::Snapshot(..) | Place::Snapdir(_) => Err(Error::Stale),
         }
+    }
+
+    /// The head of the line that a node is of, or is a `.snapshots` of.
+    fn line_of(&self, node: NodeId) -> Result<Arc<Head>> {
+        if node.slot() == Slot::MAIN.0 {
+            return Ok(self.main.clone());
+        }
+        self.others.read().get(&Slot(node.slot())).cloned().ok_or(Error::Stale)
     }
 
     /// The head and inode of a node that is to be changed.
@@ -216,9 +220,16 @@ impl Heads {
         self.kernel.read().clone()
     }
 
-    /// The generation that live inodes have.
-    pub fn generation(&self) -> u64 {
-        1
+    /// What tells the inode of a node from another that had, or will have, the same number: part of file handles.
+    pub fn generation(&self, node: NodeId) -> Result<u64> {
+        if node == NodeId::ROOT {
+            return Ok(0); // the kernel knows the root by no other
+        }
+        let generation = match place(node) {
+            Place::Live(_) | Place::Snapdir(_) => self.line_of(node)?.generation,
+            Place::Snapshot(slot, _) => self.volume.snapshot_by_slot(slot).ok_or(Error::Stale)?.generation,
+        };
+        Ok(generation.0.into())
     }
 
     /// The kernel keeps the mode of a file for ever, and does not ask after a write that cost it set-id bits.

@@ -35,7 +35,7 @@ pub fn make(heads: &Heads, caller: &Caller, parent: NodeId, name: &[u8], new: &N
     if change.find_name(dir, name)?.is_some() {
         return Err(Error::Exists);
     }
-    let (ino, mut inode) = new_child(&mut change, heads, caller, (dir, &dir_inode), new.kind, new.mode)?;
+    let (ino, mut inode) = new_child(&mut change, caller, (dir, &dir_inode), new.kind, new.mode)?;
     match new.kind {
         FileType::Directory => {
             inode.parent = dir;
@@ -52,7 +52,7 @@ pub fn make(heads: &Heads, caller: &Caller, parent: NodeId, name: &[u8], new: &N
     change.put_inode(ino, &inode);
     add_name(&mut change, dir, name, ino, new.kind)?;
     change.finish(Purpose::Write)?;
-    Ok(entry(heads, head.node(ino), &inode))
+    entry(heads, head.node(ino), &inode)
 }
 
 /// See [`Operations::symlink`](crate::ops::Operations::symlink).
@@ -132,7 +132,7 @@ pub fn make_link(heads: &Heads, node: NodeId, parent: NodeId, name: &[u8]) -> Re
     change.put_inode(ino, &inode);
     add_name(&mut change, dir, name, ino, inode.kind)?;
     change.finish(Purpose::Write)?;
-    Ok(entry(heads, node, &inode))
+    entry(heads, node, &inode)
 }
 
 /// See [`Operations::readlink`](crate::ops::Operations::readlink).

@@ -30,7 +30,7 @@ pub fn find(past: &Past, parent: NodeId, name: &[u8]) -> Result<Entry> {
     let dir = Ino(parent.ino());
     let inode = view.inode(dir)?.ok_or(Error::Stale)?;
     match name {
-        b"." => return Ok(entry(heads, parent, &inode)),
+        b"." => return entry(heads, parent, &inode),
         _ if inode.kind != FileType::Directory => return Err(Error::NotADirectory),
         b".." => {
             let up = parent_node(parent, inode.parent);
@@ -40,7 +40,7 @@ pub fn find(past: &Past, parent: NodeId, name: &[u8]) -> Result<Entry> {
                     let ino = Ino(up.ino());
                     let inode =
                         view.inode(ino)?.ok_or_else(|| inconsistent(ino, "is a parent, not there"))?;
-                    Ok(entry(heads, up, &inode))
+                    entry(heads, up, &inode)
                 }
             };
         }
@@ -53,7 +53,7 @@ pub fn find(past: &Past, parent: NodeId, name: &[u8]) -> Result<Entry> {
 
 fn child_entry(heads: &Heads, view: &View, parent: NodeId, ino: Ino) -> Result<Entry> {
     let inode = view.inode(ino)?.ok_or_else(|| inconsistent(ino, "has a name but no inode"))?;
-    Ok(entry(heads, parent.child(ino.0, inode.kind), &inode))
+    entry(heads, parent.child(ino.0, inode.kind), &inode)
 }
 
 /// See [`Operations::readdir`](crate::ops::Operations::readdir).

@@ -69,7 +69,7 @@ pub fn rename(
             remove_name(&mut change, from.dir, from.name, source.ino)?;
             arrive(&mut change, &source, from.dir, to)?;
             if mode == RenameMode::Whiteout {
-                leave_whiteout(&mut change, heads, caller, from)?;
+                leave_whiteout(&mut change, caller, from)?;
             }
         }
     }
@@ -77,9 +77,9 @@ pub fn rename(
 }
 
 /// Puts a character device 0:0 where something was: owned by who moved it, and nobody's to use.
-fn leave_whiteout(change: &mut Change<'_>, heads: &Heads, caller: &Caller, at: Spot) -> Result<()> {
+fn leave_whiteout(change: &mut Change<'_>, caller: &Caller, at: Spot) -> Result<()> {
     let dir = change.known(at.dir)?;
-    let (ino, mut inode) = new_child(change, heads, caller, (at.dir, &dir), FileType::CharDevice, 0)?;
+    let (ino, mut inode) = new_child(change, caller, (at.dir, &dir), FileType::CharDevice, 0)?;
     inode.mode = 0;
     change.put_inode(ino, &inode);
     add_name(change, at.dir, at.name, ino, inode.kind)

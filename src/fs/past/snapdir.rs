@@ -164,10 +164,10 @@ impl Past {
         if heads.volume.find_snapshot(head.line, name).is_some() {
             return Err(Error::Exists);
         }
-        let generation = heads.generation();
         let of_head =
             heads.handles.writers().into_iter().filter(|node| node.tree() == head.node(Ino::ROOT).tree());
-        let writers: Vec<_> = of_head.map(|node| (node, generation)).collect();
+        let writers: Vec<_> =
+            of_head.map(|node| Ok((node, heads.generation(node)?))).collect::<Result<_>>()?;
         if !writers.is_empty() {
             heads.kernel().write_back(&writers).map_err(write_back_error)?;
         }
@@ -303,7 +303,8 @@ impl Past {
         let ttl =
             if dir == Ino::ROOT || self.known_snapdirs.answer(dir) { Duration::MAX } else { Duration::ZERO };
         let attr = self.snapdir_attr(dir).inspect_err(|_| self.known_snapdirs.forget(dir, 1))?;
-        Ok(Entry { attr, generation: self.commits.heads.generation(), entry_ttl: ttl, attr_ttl: ttl })
+        let generation = self.commits.heads.generation(attr.node)?;
+        Ok(Entry { attr, generation, entry_ttl: ttl, attr_ttl: ttl })
     }
 
     /// The kernel keeps what `stat` shows of a `.snapshots` that it knows until it is told: called before whatever changes
@@ -336,7 +337,7 @@ impl Past {
             b"." => return self.snapdir_entry(dir),
             b".." => {
                 let inode = self.directory(dir)?;
-                return Ok(entry(&self.commits.heads, self.commits.heads.main().node(dir), &inode));
+                return entry(&self.commits.heads, self.commits.heads.main().node(dir), &inode);
             }
             _ => {}
         }
@@ -366,7 +367,9 @@ impl Past {
         let inode = self.commits.heads.volume.snapshot(info.id)?.inode(dir)?;
         let inode = inode.filter(|i| i.kind == FileType::Directory && i.nlink > 0);
         let node = past_node(dir, info, entrance);
-        Ok(inode.map(|inode| Entry { entry_ttl: Duration::ZERO, ..entry(&self.commits.heads, node, &inode) }))
+        inode
+            .map(|inode| Ok(Entry { entry_ttl: Duration::ZERO, ..entry(&self.commits.heads, node, &inode)? }))
+            .transpose()
     }
 
     /// Lists the snapshots in which `dir` was there.
@@ -388,8 +391,9 @@ impl Past {
                 let node = past_node(dir, &info, Entrance::Name);
                 let cookie = info.id.0 + COOKIE_BASE;
                 let ttl = Duration::ZERO;
-                let found =
-                    || Ok(Entry { entry_ttl: ttl, attr_ttl: ttl, ..entry(&self.commits.heads, node, &live) });
+                let found = || {
+                    Ok(Entry { entry_ttl: ttl, attr_ttl: ttl, ..entry(&self.commits.heads, node, &live)? })
+                };
                 if !listing.give(cookie, node, FileType::Directory, &info.name, found)? {
                     return Ok(());
                 }
