@@ -18,6 +18,10 @@ use std::sync::mpsc::{self, Sender};
 /// Descriptors without which a mount would fail at one request or another.
 const OPEN_FILES_MIN: u64 = 64;
 
+/// Address space that a mount takes until it serves, in bytes, threads and their stacks included, with a margin. The standard
+/// library ends a process that has too little for a thread that has begun.
+const ADDRESS_SPACE_BYTES: usize = 96 << 20;
+
 /// What to serve, and where.
 pub(super) struct Job<'a> {
     pub(super) backend: &'a dyn Backend,
@@ -44,6 +48,14 @@ pub(super) fn serve(job: &Job, ready: &mut dyn FnMut()) -> Result<(), Failure> {
     if files < OPEN_FILES_MIN {
         let what = format!("this process may have {files} open files, and a mount needs {OPEN_FILES_MIN}");
         return Err(failed(format!("{what}: raise the limit ('ulimit -n')")));
+    }
+    let mut room = Vec::<u8>::new();
+    let refused = room.try_reserve_exact(ADDRESS_SPACE_BYTES).is_err();
+    drop(std::hint::black_box(room)); // or the compiler leaves the allocation out
+    if refused {
+        let what =
+            format!("this process cannot have {} MiB more, which a mount needs", ADDRESS_SPACE_BYTES >> 20);
+        return Err(failed(format!("{what}: raise the limit of its address space ('ulimit -v')")));
     }
     // Before a store is made for nothing.
     super::apart::check(job.store, job.point).map_err(failed)?;

@@ -10,7 +10,6 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::FileId;
 use crate::sys::{self, Flock};
 
 /// Loop devices over loop devices that are followed.
@@ -66,8 +65,8 @@ fn step(device: &File, how: Flock, start: u64, len: u64) -> Option<Below> {
         (_, opened) => (opened, how == Flock::Exclusive),
     };
     let same = |file: &File| {
-        let wanted = FileId { device: target.device, inode: target.inode };
-        file.metadata().is_ok_and(|found| FileId::of(&found) == wanted)
+        let is_target = |found: fs::Metadata| (found.dev(), found.ino()) == (target.device, target.inode);
+        file.metadata().is_ok_and(is_target)
     };
     match opened {
         Ok(file) if same(&file) => Some(Below { path, file, writable, start, len }),

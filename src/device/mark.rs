@@ -8,10 +8,11 @@
 use super::{Device, DeviceError};
 use crate::format::mark::{MARK_ADDRS, MARK_BYTES, Mark};
 
-/// True if a mark says that the store was open for writing in another file. What cannot be read as a mark says nothing.
+/// True if a mark says that the store was open for writing in another file. What cannot be read as a mark says nothing, and
+/// neither does a mark where the host does not tell which file this is: an image may be reached through a loop device.
 pub fn is_copy_of_open(device: &dyn Device) -> bool {
     let foreign = |addr: u64| match read(device, addr) {
-        Some(Mark::Open(birth)) => device.birth(addr) != Some(birth),
+        Some(Mark::Open(birth)) => device.birth(addr).is_some_and(|here| here != birth),
         _ => false,
     };
     MARK_ADDRS.into_iter().any(foreign)

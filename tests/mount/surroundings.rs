@@ -85,7 +85,11 @@ fn one_image_has_one_daemon_whatever_leads_to_it() {
         let pid = format!("process {} (", p.pid());
         for way in ways {
             let _second = Second(&p, "other");
-            told(&p.run(&["mount", way, "other"]), 1, &["in use", &pid]);
+            match way == held {
+                // The same store once more is the same mount at another place.
+                true => drop(p.ok(&["mount", way, "other"])),
+                false => told(&p.run(&["mount", way, "other"]), 1, &["in use", &pid]),
+            }
             told(&p.run(&["init", "--force", way]), 1, &["in use", &pid]);
             told(&p.run(&["check", "--repair", way]), 1, &[]);
         }
