@@ -88,7 +88,11 @@ impl Operations for Fs {
             Place::Snapdir(dir) => self.past.remove_in_snapdir(dir, name, &self.past.one_at_a_time()),
             _ => names::remove_directory(&self.heads, parent, name),
         });
-        if parent.is_snapdir() {
+        // Elsewhere than in the root's it was refused, and the kernel has the directory locked until that is answered.
+        if place(parent) == Place::Snapdir(Ino::ROOT)
+            && done != Err(Error::NotFound)
+            && self.past.is_gone(name)
+        {
             self.past.tell_known_snapdirs(name);
         }
         done

@@ -109,16 +109,21 @@ impl Kernel for FuseKernel {
     /// By a thread of its own: those of others may have to wait for the request that calls this.
     fn drop_names(&self, names: Vec<(NodeId, Vec<u8>)>) {
         let (notifier, (done, wait)) = (self.notifier.clone(), mpsc::channel());
+        let names = Arc::new(names);
+        let dropped = names.clone();
         let started = std::thread::Builder::new().name("fuse-names".into()).spawn(move || {
-            for (parent, name) in names {
-                send_notice(&notifier, &Notice::Entry(parent, name));
+            for (parent, name) in dropped.iter() {
+                send_notice(&notifier, &Notice::Entry(*parent, name.clone()));
             }
             let _ = done.send(()); // fails when nobody waits any more
         });
         match started {
             Ok(_) if wait.recv_timeout(NAMES_PATIENCE).is_ok() => {}
             Ok(_) => log::warn!("names of snapshots are still known to the kernel after {NAMES_PATIENCE:?}"),
-            Err(e) => log::error!("cannot start a thread to drop names in the kernel: {e}"),
+            Err(e) => {
+                log::warn!("names of snapshots are dropped a little later: no thread starts: {e}");
+                names.iter().for_each(|(parent, name)| self.queue(Notice::Entry(*parent, name.clone())));
+            }
         }
     }
 }

@@ -84,6 +84,14 @@ impl Allocator {
         self.mark_allocated(addr, len) && self.out.insert(addr, len)
     }
 
+    /// Undoes [`Allocator::take`]. Nothing is known of what the host has promised there: after a crash it may be nothing.
+    pub fn take_back(&mut self, addr: u64, len: u64) {
+        assert!(
+            self.out.remove(addr, len) && self.unbacked.insert(addr, len),
+            "{addr:#x}+{len} was not taken"
+        );
+    }
+
     /// Bytes that can be handed out now.
     pub fn free_bytes(&self) -> u64 {
         self.free.bytes()

@@ -92,7 +92,7 @@ impl Volume {
                     // A part of that record may have been carried out: again without it.
                     most = n;
                     let mut alloc = self.shared.store().alloc();
-                    published.iter().for_each(|(addr, len)| alloc.give_back(addr, len));
+                    published.iter().for_each(|(addr, len)| alloc.take_back(addr, len));
                     drop(alloc);
                     if let Some(before) = &before {
                         *self.state.write() = before.clone();
@@ -213,7 +213,7 @@ impl Volume {
             if let Effect::Publish(addr, len) = *effect
                 && published.remove(addr, len)
             {
-                alloc.give_back(addr, len);
+                alloc.take_back(addr, len);
             }
         }
     }

@@ -232,6 +232,11 @@ impl Volume {
         self.state.read().own_snapshot(id).ok().map(info)
     }
 
+    /// The generation of the slot of a snapshot, also of one that was deleted and is still read.
+    pub fn slot_generation(&self, id: ViewId) -> Option<Generation> {
+        self.state.read().history.get(id).map(|v| v.generation)
+    }
+
     /// The snapshot that has a slot, as listed.
     pub fn snapshot_by_slot(&self, slot: Slot) -> Option<SnapshotInfo> {
         let state = self.state.read();

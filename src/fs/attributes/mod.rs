@@ -19,6 +19,6 @@ pub use acl::follow_mode;
 pub use atime::{accessed, cache_of};
 pub use new::{make_root, new_child};
 pub use privileges::{Writer, kill_privileges, writer, written_by};
-pub use show::{attr, entry, get};
+pub use show::{attr, entry, entry_in, get};
 pub use snapshot::time_of;
 pub use xattr::{get_xattr, list_xattr, remove_xattr, set_xattr};

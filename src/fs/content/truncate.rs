@@ -28,6 +28,9 @@ pub fn change_of_size<'a>(
     }
     loop {
         let change = commits.heads.change(head)?;
+        if size > change.known(ino)?.size {
+            return Ok(change); // it grows, and keeps the space beyond its end that was asked for
+        }
         let (from, end) = (Key::new(ino.0, Kind::Extent, size), Key::new(ino.0, Kind::Extent, u64::MAX));
         let most = commits.heads.options.steps.items;
         if change.view().range(&from, &end).take(most + 1).count() <= most {

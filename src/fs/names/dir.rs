@@ -6,7 +6,7 @@
 use super::name::{check_name, is_snapdir};
 use crate::format::dirent::Bucket;
 use crate::format::{Ino, Key, Kind};
-use crate::fs::attributes::entry;
+use crate::fs::attributes::{entry, entry_in};
 use crate::fs::error::{damaged, inconsistent};
 use crate::fs::heads::{Heads, Place, place, snapdir_node};
 use crate::fs::items::Items;
@@ -53,7 +53,7 @@ pub fn find(past: &Past, parent: NodeId, name: &[u8]) -> Result<Entry> {
 
 fn child_entry(heads: &Heads, view: &View, parent: NodeId, ino: Ino) -> Result<Entry> {
     let inode = view.inode(ino)?.ok_or_else(|| inconsistent(ino, "has a name but no inode"))?;
-    entry(heads, parent.child(ino.0, inode.kind), &inode)
+    entry_in(heads, view, parent.child(ino.0, inode.kind), &inode)
 }
 
 /// See [`Operations::readdir`](crate::ops::Operations::readdir).

@@ -116,15 +116,25 @@ impl Past {
     /// Gives a snapshot another name.
     pub fn rename_snapshot(&self, name: &[u8], new: &[u8]) -> Result<()> {
         let done = self.move_snapshot(name, new);
-        self.tell_all_snapdirs(name);
+        if self.is_gone(name) {
+            self.tell_all_snapdirs(name);
+        }
         done
     }
 
     /// Deletes a snapshot: its name at once, its space in the background. Open files in it stay readable.
     pub fn delete_snapshot(&self, name: &[u8]) -> Result<()> {
         let done = self.drop_snapshot(name, &self.one_at_a_time());
-        self.tell_all_snapdirs(name);
+        if self.is_gone(name) {
+            self.tell_all_snapdirs(name);
+        }
         done
+    }
+
+    /// True if no snapshot has the name. What was refused leaves it, and then nobody is told: dropping a name detaches what
+    /// is mounted below it.
+    pub fn is_gone(&self, name: &[u8]) -> bool {
+        self.commits.heads.volume.find_snapshot(LineId::MAIN, name).is_none()
     }
 
     /// A name in `.snapshots` is gone, by no request of the kernel's.

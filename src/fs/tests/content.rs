@@ -366,6 +366,18 @@ fn a_file_of_delayed_blocks_alone_shrinks_in_steps_once_a_commit_has_placed_them
 }
 
 #[test]
+fn a_file_that_grows_keeps_space_beyond_its_end() {
+    let steps = Steps { items: 2, ..Steps::default() };
+    let t = T::with(1 << 30, FsOptions { steps, ..FsOptions::default() });
+    let f = t.create(ROOT, "f");
+    t.fs.fallocate(&USER, f.0, f.1, 0, 4 << 20, AllocateMode::KeepSize).unwrap();
+    let blocks = t.attr(f.0).blocks;
+    t.resize(f.0, 4096);
+    assert_eq!((t.attr(f.0).blocks, t.attr(f.0).size), (blocks, 4096));
+    t.prove();
+}
+
+#[test]
 fn a_truncation_gives_space_beyond_the_end_back() {
     for size in [0, 10, 4096, 300_000] {
         let t = T::with(1 << 30, stepping(2));

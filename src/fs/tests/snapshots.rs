@@ -190,6 +190,25 @@ fn a_deletion_that_waits_for_a_reader_outlives_a_crash() {
 }
 
 #[test]
+fn a_directory_that_is_open_in_a_deleted_snapshot_is_listed() {
+    let t = T::new();
+    let d = t.mkdir(ROOT, "d").unwrap();
+    t.put(d, "f", b"content");
+    let past = t.find(t.snapshot("s"), "d").unwrap();
+    let handle = t.fs.opendir(&USER, past).unwrap();
+    t.fs.rmdir(&USER, SNAPDIR, b"s").unwrap();
+    t.fs.commit().unwrap();
+    let mut names = Vec::new();
+    let mut note = |entry: &DirEntry| {
+        names.push(entry.name.clone());
+        true
+    };
+    t.fs.readdir(past, handle, 0, true, &mut note).unwrap();
+    assert_eq!(names, [&b"."[..], b"..", b"f"]);
+    t.fs.releasedir(past, handle);
+}
+
+#[test]
 fn a_number_that_is_used_again_has_another_generation() {
     let sim = Arc::new(Sim::new(SMALL_BYTES, 1));
     let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
