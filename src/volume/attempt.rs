@@ -3,21 +3,21 @@
 //! Trees are immutable once shared, so keeping the roots as they were is enough to go back to them; everything that a change
 //! does beside its tree is only noted until the whole has succeeded, and carried out then by steps that cannot fail.
 
-use super::state::{Grave, State};
+use super::state::{Freed, VolumeState};
 use crate::format::log::Effects;
 use crate::format::{LineId, ViewId};
-use crate::tree::{Child, Dead};
+use crate::tree::{Child, FreedNode};
 
 /// What a change of a head's tree does to the rest of the state.
 pub(super) enum Product {
     /// Nodes were made, and some died.
-    Edited { made: i64, dead: Vec<Dead> },
+    Edited { made: i64, dead: Vec<FreedNode> },
     /// The head reaches a range of content that was handed out and is in no commit.
     Adopted { addr: u64, len: u64 },
     /// It reaches a range once more.
     Shared { addr: u64, len: u64 },
     /// It no longer reaches so many bytes.
-    Buried { grave: Grave, len: u64 },
+    Buried { freed: Freed, len: u64 },
 }
 
 /// What was done so far, and what it takes to go back.
@@ -54,11 +54,11 @@ impl Attempt {
     }
 }
 
-impl State {
+impl VolumeState {
     /// Carries out what a change of `head` does beside its tree.
     pub fn take_in(&mut self, head: ViewId, product: Product) {
         match product {
-            Product::Edited { made, dead } => self.account(head, made, dead),
+            Product::Edited { made, dead } => self.account(head, made, freed),
             Product::Adopted { addr, len } => {
                 self.history.born(head, len);
                 self.allocs.push((addr, len));
@@ -69,7 +69,7 @@ impl State {
                 self.shared.push((addr, len));
                 self.changed = true;
             }
-            Product::Buried { grave, len } => self.bury(head, grave, len),
+            Product::Buried { freed, len } => self.free(head, freed, len),
         }
     }
 }
