@@ -121,7 +121,7 @@ fn items() -> Vec<Vec<u8>> {
         compression: Some(CompressionProperty { value: Compression::Zstd(9), inherited: true }),
         flags: snapfs::ops::FileFlags::default(),
     };
-    let (mut bucket, mut links, mut xattrs) = (Bucket::default(), Links::default(), Xattrs::default());
+    let (mut bucket, mut links, mut xattrs) = (NameBucket::default(), Links::default(), Xattrs::default());
     for n in 0..5_u8 {
         let name = vec![b'a' + n; usize::from(n) * 9 + 1];
         assert!(bucket.add(&name, Ino(20), FileType::Socket) && links.add(Ino(17), &name));
