@@ -69,7 +69,7 @@ impl Sample {
         fs.copy_range(&USER, files[2], from, 0, files[5], to, 8192, 12288).unwrap();
         for round in 0..4_u64 {
             snapshot(&format!("s{round}"));
-            // Only every second file: what dies does not lie together, so the lists are long.
+            // Only every second file: what is freed does not lie together, so the lists are long.
             for (n, node) in files.iter().enumerate().filter(|(n, _)| n % 2 == round as usize % 2) {
                 put(*node, 0, 4096, (n as u8 % 100) + 100 + round as u8);
             }
@@ -285,7 +285,7 @@ fn lists_above_a_hidden_view_are_made_to_agree() {
     let hidden = state.records.iter().find(|r| r.role == Role::Hidden).expect("a hidden view").id;
     let above =
         state.records.iter().find(|r| r.prev == Some(hidden) && !state.dead_list(r.list).unwrap().is_empty());
-    let list = above.expect("something died above it").list;
+    let list = above.expect("something was freed above it").list;
     let at = state.list_items().map(|i| i.unwrap().0).find(|k| k.object == list).unwrap();
     let bucket = state.list_items().map(Result::unwrap).find(|(k, _)| *k == at).unwrap().1;
     let bucket = Bucket::decode(&bucket).unwrap();

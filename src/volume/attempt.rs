@@ -10,14 +10,14 @@ use crate::tree::{Child, FreedNode};
 
 /// What a change of a head's tree does to the rest of the state.
 pub(super) enum Product {
-    /// Nodes were made, and some died.
-    Edited { made: i64, dead: Vec<FreedNode> },
+    /// Nodes were made, and some are no longer reached.
+    Edited { made: i64, freed: Vec<FreedNode> },
     /// The head reaches a range of content that was handed out and is in no commit.
     Adopted { addr: u64, len: u64 },
     /// It reaches a range once more.
     Shared { addr: u64, len: u64 },
     /// It no longer reaches so many bytes.
-    Buried { freed: Freed, len: u64 },
+    Freed { freed: Freed, len: u64 },
 }
 
 /// What was done so far, and what it takes to go back.
@@ -58,7 +58,7 @@ impl VolumeState {
     /// Carries out what a change of `head` does beside its tree.
     pub fn take_in(&mut self, head: ViewId, product: Product) {
         match product {
-            Product::Edited { made, dead } => self.account(head, made, freed),
+            Product::Edited { made, freed } => self.account(head, made, freed),
             Product::Adopted { addr, len } => {
                 self.history.born(head, len);
                 self.allocs.push((addr, len));
@@ -69,7 +69,7 @@ impl VolumeState {
                 self.shared.push((addr, len));
                 self.changed = true;
             }
-            Product::Buried { freed, len } => self.free(head, freed, len),
+            Product::Freed { freed, len } => self.free(head, freed, len),
         }
     }
 }

@@ -375,7 +375,7 @@ impl<'a> Txn<'a> {
         let done = change(&mut edit, &mut self.view.root);
         let made = edit.nodes_made;
         if made != 0 || !freed.is_empty() || done.is_ok() {
-            self.produce(Product::Edited { made, dead });
+            self.produce(Product::Edited { made, freed });
         }
         done.map_err(|e| {
             let e = VolumeError::from(e);
@@ -409,7 +409,7 @@ impl<'a> Txn<'a> {
 
     pub(super) fn free_range(&mut self, addr: u64, len: u64, birth: Epoch) {
         self.record(&Effect::Free(addr, len, birth));
-        self.produce(Product::Buried { freed: Freed::Data { addr, len, birth }, len });
+        self.produce(Product::Freed { freed: Freed::Data { addr, len, birth }, len });
     }
 
     /// A second reference to the same blocks, for another place. Each reference is freed on its own.

@@ -88,6 +88,7 @@ pub fn zero_block() -> Block {
 
 impl Dirty {
     /// Bytes that wait.
+    #[cfg(test)]
     pub fn bytes(&self) -> u64 {
         self.blocks.load(Relaxed) * BLOCK_BYTES
     }
