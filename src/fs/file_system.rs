@@ -116,6 +116,8 @@ impl Fs {
         let head = self.heads.add(&line);
         drop(no_commit);
         self.commits.sync()?;
+        // What was open without a name as the snapshot was made is in it, and nobody has it open here.
+        purge_orphans(&self.commits, &head)?;
         Ok(head.node(Ino::ROOT))
     }
 

@@ -65,8 +65,15 @@ impl Runner {
         if !root.is_live() || root.ino() != NodeId::ROOT.ino() || !fresh {
             return Err(format!("root of the new line is {root:?}"));
         }
+        let made = fs.volume().find_line(&name).ok_or("the new line is not there")?;
+        let left = past::orphans(fs, &name).map_err(|e| format!("orphans: {e:?}"))?;
         self.numbers.lines.insert(line, root);
         self.durable();
+        self.is_fresh(made.slot, made.generation)?;
+        self.is_fresh(made.slot, made.head_generation)?;
+        if left > 0 {
+            return Err(format!("the new line has {left} inodes without a name"));
+        }
         self.on(line, |there| there.check_live())
     }
 

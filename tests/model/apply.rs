@@ -455,7 +455,8 @@ impl Runner {
                 }
                 self.numbers.views.insert(id, node.tree());
                 self.durable();
-                Ok(())
+                let info = self.subject.fs().and_then(|fs| past::find(fs, &line, &name).ok());
+                info.map_or(Ok(()), |info| self.is_fresh(info.slot, info.generation))
             }
             Op::Unsnap { name } => {
                 let name = self.old_snapshot(name);
@@ -506,7 +507,10 @@ impl Runner {
                 return Ok(());
             }
             RollBack::Failed(why) => return Err(format!("failed: {why}")),
-            RollBack::Done { guard: None } => {}
+            RollBack::Done { guard: None } => {
+                let line = self.subject.fs().and_then(|fs| past::line_of(fs, &line).ok());
+                line.map_or(Ok(()), |line| self.is_fresh(line.slot, line.head_generation))?;
+            }
             RollBack::Done { guard: Some(guard) } => {
                 let after = std::mem::replace(&mut self.model, before);
                 let id = self.model.snap(&guard).map_err(|e| format!("its guard snapshot: {e:?}"))?;

@@ -1,9 +1,9 @@
 //! Lines and their snapshots as a person would ask for them: what `.snapshots` does for the main line, for any line.
 
-use snapfs::format::LineId;
+use snapfs::format::{Ino, Key, Kind, LineId};
 use snapfs::fs::{Fs, SnapshotCreator};
 use snapfs::ops::{Error, NodeId, Operations, RenameMode, Result};
-use snapfs::volume::SnapshotInfo;
+use snapfs::volume::{LineRecord, SnapshotInfo};
 
 use crate::observe::{ADMIN, snapdir};
 
@@ -13,6 +13,11 @@ pub fn line_id(fs: &Fs, line: &[u8]) -> Result<LineId> {
         b"" => Ok(LineId::MAIN),
         name => fs.volume().find_line(name).map(|line| line.id).ok_or(Error::NotFound),
     }
+}
+
+/// The line of that name.
+pub fn line_of(fs: &Fs, line: &[u8]) -> Result<LineRecord> {
+    Ok(fs.volume().line(line_id(fs, line)?)?)
 }
 
 /// The root of a snapshot.
@@ -62,4 +67,27 @@ pub fn rename_line(fs: &Fs, line: &[u8], to: &[u8]) -> Result<()> {
 /// What was answered outlives the process, also when it did not fit the log.
 fn outlive(fs: &Fs) -> Result<()> {
     if fs.volume().log_is_behind() { fs.commit() } else { Ok(()) }
+}
+
+/// Inodes without a name that a line still has.
+pub fn orphans(fs: &Fs, line: &[u8]) -> Result<usize> {
+    let key = |ino: Ino| Key::new(Ino::ORPHANS.0, Kind::Orphan, ino.0);
+    let view = fs.volume().live(line_id(fs, line)?)?;
+    let mut count = 0;
+    for item in view.range(&key(Ino(0)), &key(Ino::END)) {
+        item?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// Fails if a line has inodes without a name: after opening none has any, for nobody can have them open.
+pub fn no_orphans(fs: &Fs) -> std::result::Result<(), String> {
+    for line in fs.volume().lines() {
+        match orphans(fs, &line.name) {
+            Ok(0) => {}
+            found => return Err(format!("line {:?} has inodes without a name: {found:?}", line.name)),
+        }
+    }
+    Ok(())
 }

@@ -5,12 +5,16 @@
 //! the last acknowledged durable point, and the runner keeps all of them. The operation that the power cut interrupts
 //! may have happened or not, but not by half.
 
+use std::collections::HashSet;
+
+use snapfs::format::{Generation, Slot};
 use snapfs::fs::Fs;
 use snapfs::ops::{Caller, Error, Handle, NodeId, OpenFlags, Operations, Result as OpResult};
 
 use crate::generate::{Access, Op, Pick};
 use crate::lines::{LineKey, MAIN, Model};
 use crate::observe::{self, Numbers, READ};
+use crate::past;
 use crate::reference::{self, Body, Expect, Id};
 
 /// What a rollback did.
@@ -78,6 +82,8 @@ pub struct Runner {
     pub(crate) shorter: Option<Shorter>,
     /// The same of earlier operations, by the number of the operation.
     all_shorter: Vec<(usize, Shorter)>,
+    /// Slots with their generations that lines and snapshots have had.
+    pub(crate) used: HashSet<(u32, u32)>,
     /// Number of the operation that runs.
     at: usize,
     /// Power cuts that were survived.
@@ -114,6 +120,7 @@ impl Runner {
             history,
             shorter: None,
             all_shorter: Vec::new(),
+            used: HashSet::new(),
             at: 0,
             crashes: 0,
         })
@@ -221,6 +228,7 @@ impl Runner {
         seen.teach(&self.model, &mut self.numbers);
         self.model.drop_orphans(|_, _| false);
         self.durable();
+        self.subject.fs().map_or(Ok(()), past::no_orphans)?;
         self.subject.check().map_err(|e| format!("audit after a power cut: {e}"))
     }
 
@@ -228,7 +236,7 @@ impl Runner {
         self.release_all()?;
         self.subject.reopen().map_err(|e| format!("reopening: {e}"))?;
         self.durable();
-        Ok(())
+        self.subject.fs().map_or(Ok(()), past::no_orphans)
     }
 
     pub(crate) fn release_all(&mut self) -> Step {
@@ -246,6 +254,12 @@ impl Runner {
             self.subject.ops().forget(self.numbers.node(line, id));
         }
         Ok(())
+    }
+
+    /// What is made or gets another head is known by its slot with a generation that nothing ever had with it.
+    pub(crate) fn is_fresh(&mut self, slot: Slot, generation: Generation) -> Step {
+        let fresh = self.used.insert((slot.0, generation.0));
+        if fresh { Ok(()) } else { Err(format!("{slot:?} with {generation:?} was another's")) }
     }
 
     /// A line is gone: its files stay open, and are of no use.

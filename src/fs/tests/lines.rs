@@ -3,6 +3,7 @@
 use super::super::SnapshotCreator;
 use super::*;
 use crate::device::{CrashPolicy, Sim};
+use crate::format::Key;
 use crate::volume::{Access, OpenOptions};
 
 /// Name of a line, and what its files must hold.
@@ -127,6 +128,23 @@ fn every_head_is_there_after_a_crash() {
         }
         t.prove();
     }
+}
+
+#[test]
+fn a_line_has_no_files_without_names_from_its_origin() {
+    let t = T::new();
+    let f = t.create(ROOT, "open");
+    t.write(f, 0, &[1; 50_000]);
+    t.fs.unlink(&USER, ROOT, b"open").unwrap();
+    let from = t.fs.create_snapshot(b"s", SnapshotCreator::User).unwrap();
+    let root = t.fs.create_line(b"trial", from).unwrap();
+    let line = t.fs.volume().find_line(b"trial").unwrap().id;
+    let items = |line| t.fs.volume().live(line).unwrap().range(&Key::MIN, &Key::MAX).count();
+    assert_eq!(items(line), 1, "the root alone");
+    assert_eq!(t.list(root).len(), 0);
+    assert_eq!(t.read(f, 0, 50_000), [1; 50_000], "it is open in the other line");
+    t.fs.commit().unwrap();
+    t.prove();
 }
 
 #[test]
