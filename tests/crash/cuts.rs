@@ -12,8 +12,8 @@ use snapfs::check::{self, Depth};
 use snapfs::device::{CrashPolicy, Sim};
 use snapfs::fs::Fs;
 
-use crate::observe::{self, Numbers};
 use crate::lines::Model;
+use crate::observe::{self, Numbers};
 use crate::tape::{Call, Recorder};
 use crate::workloads::Workload;
 use crate::world::{Limits, Moment, World, open, template};

@@ -37,7 +37,9 @@ impl World {
         let root = self.numbers.root(line);
         let real = |fs: &Fs| fs.drop_line(root);
         if line != MAIN
-            && self.run(format!("drop line {line}"), Kind::Sync, real, |model| model.drop_line(line)).is_some()
+            && self
+                .run(format!("drop line {line}"), Kind::Sync, real, |model| model.drop_line(line))
+                .is_some()
         {
             self.let_go_of_line(line);
         }

@@ -320,9 +320,7 @@ impl World {
                     let set = SetAttr { size: Some(0), ..SetAttr::default() };
                     refused("truncate", fs.setattr(&USER, node, None, &set).map(drop));
                 }
-                Body::Dir(inside) if inside.is_empty() => {
-                    refused("rmdir", fs.rmdir(&USER, root, name))
-                }
+                Body::Dir(inside) if inside.is_empty() => refused("rmdir", fs.rmdir(&USER, root, name)),
                 _ => {}
             }
         }
@@ -375,8 +373,7 @@ impl World {
     /// What the kernel does with inodes that have lost their last name.
     fn forget_orphans(&mut self) {
         let held = &self.held;
-        let gone =
-            self.model.drop_orphans(|line, id| held.values().any(|h| (h.line, h.id) == (line, id)));
+        let gone = self.model.drop_orphans(|line, id| held.values().any(|h| (h.line, h.id) == (line, id)));
         let Some(fs) = &self.fs else { return };
         gone.into_iter()
             .filter(|(_, id)| self.numbers.inodes.contains_key(id))
@@ -623,13 +620,7 @@ impl World {
     }
 
     /// From a file of another line.
-    pub fn copy_from(
-        &mut self,
-        line: LineKey,
-        (from, at): (&str, u64),
-        (to, to_at): (&str, u64),
-        len: u64,
-    ) {
+    pub fn copy_from(&mut self, line: LineKey, (from, at): (&str, u64), (to, to_at): (&str, u64), len: u64) {
         let here = self.model.at();
         self.model.turn_to(line);
         let source = self.find(from).map(|id| (line, id));
@@ -641,7 +632,10 @@ impl World {
         self.steps = ends
             .map(|len| {
                 let mut model = self.model.clone();
-                model.copy(source, at, (here, target), to_at, len).map(|_| model).unwrap_or(self.model.clone())
+                model
+                    .copy(source, at, (here, target), to_at, len)
+                    .map(|_| model)
+                    .unwrap_or(self.model.clone())
             })
             .collect();
         // Of a copy that could not go on, what was copied counts.
@@ -760,7 +754,7 @@ impl World {
         match self.fs().open(&USER, node, WRITE) {
             Ok(handle) => {
                 let line = self.model.at();
-                drop(self.held.insert(tag.into(), Held { line, id, node, handle }));
+                self.held.insert(tag.into(), Held { line, id, node, handle });
             }
             Err(e) => assert!(self.excuse != Excuse::Nothing, "opening {path}: {e:?}"),
         }

@@ -2,11 +2,12 @@
 
 use snapfs::ops::{Error, NodeId, RenameMode};
 
+use crate::apply::{USER, equal, inside};
 use crate::generate::{LINES_MAX, Op, Origin, Pick};
-use crate::observe::ADMIN;
+use crate::observe::{ADMIN, READ};
 use crate::past;
-use crate::reference;
-use crate::run::{Runner, Step, new_line_name, only};
+use crate::reference::{self, Body};
+use crate::run::{OpenPast, Runner, Shorter, Step, new_line_name, only};
 
 impl Runner {
     pub(crate) fn lines(&mut self, op: &Op) -> Step {
@@ -20,7 +21,11 @@ impl Runner {
             }
             Op::Fork { from, name, lines_max } => self.fork(from, name, lines_max),
             Op::DropLine { line, but } => {
-                if self.model.lines().len() > but { self.drop_line(line) } else { Ok(()) }
+                if self.model.lines().len() > but {
+                    self.drop_line(line)
+                } else {
+                    Ok(())
+                }
             }
             Op::RenameLine { line, name } => {
                 let (line, name) = (self.old_line(line), new_line_name(name));
@@ -32,6 +37,15 @@ impl Runner {
                 self.copy(Some(line), (from, at), (to, to_at), len)
             }
             Op::PokeAcross { line, node, how } => self.poke_across(line, node, how),
+            Op::OpenPast { line, snapshot, node } => self.open_past(line, snapshot, node),
+            Op::ReleasePast { handle } => {
+                if !self.past.is_empty() {
+                    let open = self.past.swap_remove(handle as usize % self.past.len());
+                    self.subject.ops().release(open.node, open.handle);
+                }
+                Ok(())
+            }
+            Op::CopyPast { handle, at, to, to_at, len } => self.copy_past(handle, at, (to, to_at), len),
             _ => unreachable!("called for lines"),
         }
     }
@@ -94,6 +108,54 @@ impl Runner {
             Self::agree(real, only::<()>(&[Error::Stale]))?;
         }
         Ok(())
+    }
+
+    fn open_past(&mut self, line: Pick, snapshot: Pick, node: Pick) -> Step {
+        let shown = self.model.shown(self.old_line(line));
+        let Some((_, snapshot)) = shown.get(snapshot as usize % shown.len().max(1)) else { return Ok(()) };
+        let paths = reference::paths(&snapshot.tree);
+        let files: Vec<_> = paths
+            .values()
+            .filter_map(|id| match &snapshot.tree[id].body {
+                Body::File(content) => Some((*id, content)),
+                _ => None,
+            })
+            .collect();
+        let Some((id, content)) = files.get(node as usize % files.len().max(1)) else { return Ok(()) };
+        let node = NodeId::in_tree(self.numbers.views[&snapshot.id], self.numbers.inodes[id]);
+        let content = (*content).clone();
+        let opened = self.subject.ops().open(&USER, node, READ);
+        let handle = opened.map_err(|e| format!("opening in a snapshot: {e:?}"))?;
+        self.past.push(OpenPast { node, handle, content });
+        Ok(())
+    }
+
+    /// From a file that is open in a snapshot, whether that is there or not.
+    fn copy_past(&mut self, from: Pick, at: u64, (to, to_at): (Pick, u64), len: u64) -> Step {
+        if self.past.is_empty() {
+            return Ok(());
+        }
+        let from = from as usize % self.past.len();
+        let Some(target) = self.borrow(to, true)? else { return Ok(()) };
+        let mut done = Ok(());
+        if !target.flags.append {
+            let OpenPast { node, handle, content } = &self.past[from];
+            let at = inside(content.size, at, len);
+            let (data, to) = (content.read(at, len), (target.line, target.id));
+            let ops = self.subject.ops();
+            let real = ops.copy_range(&USER, *node, *handle, at, target.node, target.handle, to_at, len);
+            let part = data.clone();
+            self.shorter = Some(Shorter {
+                before: self.model.clone(),
+                len: data.len() as u64,
+                offsets: vec![to_at, 0],
+                apply: Box::new(move |model, len| drop(model.copied(&part[..len as usize], to, to_at))),
+            });
+            let both = Self::agree(real, self.model.copied(&data, to, to_at));
+            done = both.and_then(|both| both.map_or(Ok(()), |(real, expected)| equal(&real, &expected)));
+        }
+        self.give_back(&target);
+        done
     }
 
     /// Tries to move something from the line at hand to another.

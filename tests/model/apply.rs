@@ -3,7 +3,9 @@
 //! Callers: whoever creates is drawn; modes and owners are changed by root, bytes and attributes by an ordinary user,
 //! so that the rules for set-id bits are the same whoever enforces them.
 
-use snapfs::ops::{Caller, Error, FileType, Handle, NodeId, OpenFlags, SetAttr, SetTime, SyncScope, Timestamp};
+use snapfs::ops::{
+    Caller, Error, FileType, Handle, NodeId, OpenFlags, SetAttr, SetTime, SyncScope, Timestamp,
+};
 
 use crate::generate::{Access, Op, Pick, Poke, SnapdirPoke};
 use crate::lines::MAIN;
@@ -12,7 +14,7 @@ use crate::past;
 use crate::reference::{self, Body, CAPABILITY, Content, Id, SET_ID};
 use crate::run::{Borrowed, RollBack, Runner, Shorter, Step, flags, new_name, new_snapshot_name, only};
 
-const USER: Caller = Caller { uid: 1000, gid: 100, pid: 1, umask: 0 };
+pub(crate) const USER: Caller = Caller { uid: 1000, gid: 100, pid: 1, umask: 0 };
 const WRITE: OpenFlags = OpenFlags { write: true, ..READ };
 
 fn caller(uid: u32) -> Caller {
@@ -72,8 +74,7 @@ impl Runner {
             Op::NotADirectory { node, how } => self.not_a_directory(node, how),
             Op::Readlink { node } => {
                 let id = self.any(node);
-                let both =
-                    Self::agree(self.subject.ops().readlink(self.node(id)), self.model.readlink(id))?;
+                let both = Self::agree(self.subject.ops().readlink(self.node(id)), self.model.readlink(id))?;
                 both.map_or(Ok(()), |(real, expected)| equal(&real, &expected))
             }
             Op::Open { file, access } => self.open(file, access),
@@ -110,6 +111,7 @@ impl Runner {
             Op::PokeSnapdir { node, what } => self.on(MAIN, |main| main.poke_snapdir(node, what)),
             Op::Turn { .. } | Op::Fork { .. } | Op::DropLine { .. } | Op::RenameLine { .. } => self.lines(op),
             Op::CopyAcross { .. } | Op::PokeAcross { .. } => self.lines(op),
+            Op::OpenPast { .. } | Op::ReleasePast { .. } | Op::CopyPast { .. } => self.lines(op),
             Op::CheckLive => self.check_live(),
             Op::CheckAll => self.check_all(),
         }
@@ -131,8 +133,7 @@ impl Runner {
 
     /// Mostly an offset inside the file: beyond its end there is little to see.
     fn inside(&self, id: Id, offset: u64, len: u64) -> u64 {
-        let size = self.model.content(id).size;
-        if offset >= size && size > 0 && !len.is_multiple_of(4) { offset % size } else { offset }
+        inside(self.model.content(id).size, offset, len)
     }
 
     fn make(&mut self, op: &Op) -> Step {
@@ -546,8 +547,7 @@ impl Runner {
         let named = |fits: &dyn Fn(&reference::Inode) -> bool| {
             entries.iter().find(|(_, id)| fits(&snapshot.tree[id])).map(|(name, _)| name)
         };
-        let (dir, ops, any) =
-            (in_view(dir), self.subject.ops(), one(&|_| true).map_or(self.root(), in_view));
+        let (dir, ops, any) = (in_view(dir), self.subject.ops(), one(&|_| true).map_or(self.root(), in_view));
         let file = one(&|n| matches!(n.body, Body::File(_))).map(in_view);
         let live_name = self.old_name(reference::ROOT, 1);
         let live_file = self.pick(node, |n| !n.is_dir()).map(|id| self.node(id));
@@ -643,6 +643,11 @@ impl Runner {
         };
         real.map_or(Ok(()), |real| Self::agree(real, only::<()>(expected)).map(drop))
     }
+}
+
+/// Mostly an offset below `size`.
+pub(crate) fn inside(size: u64, offset: u64, len: u64) -> u64 {
+    if offset >= size && size > 0 && !len.is_multiple_of(4) { offset % size } else { offset }
 }
 
 pub(crate) fn equal<T: PartialEq + std::fmt::Debug>(real: &T, expected: &T) -> Step {

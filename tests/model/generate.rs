@@ -78,52 +78,218 @@ pub enum Origin {
 /// One step of a history.
 #[derive(Clone, Debug)]
 pub enum Op {
-    Create { dir: Pick, name: Pick, mode: u32, access: Access, uid: u32 },
-    Mkdir { dir: Pick, name: Pick, mode: u32, uid: u32 },
-    Mknod { dir: Pick, name: Pick, kind: FileType, rdev: u32 },
-    Symlink { dir: Pick, name: Pick, target_len: usize },
-    Link { node: Pick, dir: Pick, name: Pick },
-    Unlink { dir: Pick, name: Pick },
-    Rmdir { dir: Pick, name: Pick },
-    Rename { dir: Pick, name: Pick, to: Pick, to_name: Pick, mode: RenameMode },
-    Lookup { dir: Pick, name: Pick },
-    NotADirectory { node: Pick, how: Pick },
-    Readlink { node: Pick },
-    Open { file: Pick, access: Access },
-    Release { handle: Pick },
-    Write { file: Pick, offset: u64, len: usize, seed: u64, kill: bool },
-    WriteBeyond { file: Pick },
-    Read { file: Pick, offset: u64, len: usize },
-    Truncate { node: Pick, size: u64, by_handle: bool },
-    Fallocate { file: Pick, offset: u64, len: u64, mode: AllocateMode },
-    Seek { file: Pick, offset: u64, to: SeekTarget },
-    Copy { from: Pick, at: u64, to: Pick, to_at: u64, len: u64 },
-    Chmod { node: Pick, mode: u32 },
-    Chown { node: Pick, uid: Option<u32>, gid: Option<u32> },
-    Times { node: Pick, secs: Option<i64>, nanos: u32 },
-    SetXattr { node: Pick, name: Pick, len: usize, mode: XattrMode },
-    GetXattr { node: Pick, name: Pick },
-    RemoveXattr { node: Pick, name: Pick },
-    Forget { node: Pick },
-    Fsync { file: Pick, scope: SyncScope },
-    FsyncDir { dir: Pick },
+    Create {
+        dir: Pick,
+        name: Pick,
+        mode: u32,
+        access: Access,
+        uid: u32,
+    },
+    Mkdir {
+        dir: Pick,
+        name: Pick,
+        mode: u32,
+        uid: u32,
+    },
+    Mknod {
+        dir: Pick,
+        name: Pick,
+        kind: FileType,
+        rdev: u32,
+    },
+    Symlink {
+        dir: Pick,
+        name: Pick,
+        target_len: usize,
+    },
+    Link {
+        node: Pick,
+        dir: Pick,
+        name: Pick,
+    },
+    Unlink {
+        dir: Pick,
+        name: Pick,
+    },
+    Rmdir {
+        dir: Pick,
+        name: Pick,
+    },
+    Rename {
+        dir: Pick,
+        name: Pick,
+        to: Pick,
+        to_name: Pick,
+        mode: RenameMode,
+    },
+    Lookup {
+        dir: Pick,
+        name: Pick,
+    },
+    NotADirectory {
+        node: Pick,
+        how: Pick,
+    },
+    Readlink {
+        node: Pick,
+    },
+    Open {
+        file: Pick,
+        access: Access,
+    },
+    Release {
+        handle: Pick,
+    },
+    Write {
+        file: Pick,
+        offset: u64,
+        len: usize,
+        seed: u64,
+        kill: bool,
+    },
+    WriteBeyond {
+        file: Pick,
+    },
+    Read {
+        file: Pick,
+        offset: u64,
+        len: usize,
+    },
+    Truncate {
+        node: Pick,
+        size: u64,
+        by_handle: bool,
+    },
+    Fallocate {
+        file: Pick,
+        offset: u64,
+        len: u64,
+        mode: AllocateMode,
+    },
+    Seek {
+        file: Pick,
+        offset: u64,
+        to: SeekTarget,
+    },
+    Copy {
+        from: Pick,
+        at: u64,
+        to: Pick,
+        to_at: u64,
+        len: u64,
+    },
+    Chmod {
+        node: Pick,
+        mode: u32,
+    },
+    Chown {
+        node: Pick,
+        uid: Option<u32>,
+        gid: Option<u32>,
+    },
+    Times {
+        node: Pick,
+        secs: Option<i64>,
+        nanos: u32,
+    },
+    SetXattr {
+        node: Pick,
+        name: Pick,
+        len: usize,
+        mode: XattrMode,
+    },
+    GetXattr {
+        node: Pick,
+        name: Pick,
+    },
+    RemoveXattr {
+        node: Pick,
+        name: Pick,
+    },
+    Forget {
+        node: Pick,
+    },
+    Fsync {
+        file: Pick,
+        scope: SyncScope,
+    },
+    FsyncDir {
+        dir: Pick,
+    },
     Commit,
-    Crash { seed: u64 },
+    Crash {
+        seed: u64,
+    },
     Reopen,
-    Snap { name: Pick },
-    Unsnap { name: Pick },
-    RenameSnap { name: Pick, to: Pick },
-    RollBack { name: Pick },
-    Poke { snapshot: Pick, node: Pick, what: Poke },
-    PokeSnapdir { node: Pick, what: SnapdirPoke },
+    Snap {
+        name: Pick,
+    },
+    Unsnap {
+        name: Pick,
+    },
+    RenameSnap {
+        name: Pick,
+        to: Pick,
+    },
+    RollBack {
+        name: Pick,
+    },
+    Poke {
+        snapshot: Pick,
+        node: Pick,
+        what: Poke,
+    },
+    PokeSnapdir {
+        node: Pick,
+        what: SnapdirPoke,
+    },
     /// What follows is meant for this line.
-    Turn { line: Pick },
-    Fork { from: Origin, name: Pick, lines_max: usize },
+    Turn {
+        line: Pick,
+    },
+    Fork {
+        from: Origin,
+        name: Pick,
+        lines_max: usize,
+    },
     /// Unless there are only so many.
-    DropLine { line: Pick, but: usize },
-    RenameLine { line: Pick, name: Pick },
-    CopyAcross { line: Pick, from: Pick, at: u64, to: Pick, to_at: u64, len: u64 },
-    PokeAcross { line: Pick, node: Pick, how: Pick },
+    DropLine {
+        line: Pick,
+        but: usize,
+    },
+    RenameLine {
+        line: Pick,
+        name: Pick,
+    },
+    CopyAcross {
+        line: Pick,
+        from: Pick,
+        at: u64,
+        to: Pick,
+        to_at: u64,
+        len: u64,
+    },
+    PokeAcross {
+        line: Pick,
+        node: Pick,
+        how: Pick,
+    },
+    /// Keeps a file of a snapshot open, whatever becomes of that.
+    OpenPast {
+        line: Pick,
+        snapshot: Pick,
+        node: Pick,
+    },
+    ReleasePast {
+        handle: Pick,
+    },
+    CopyPast {
+        handle: Pick,
+        at: u64,
+        to: Pick,
+        to_at: u64,
+        len: u64,
+    },
     CheckLive,
     CheckAll,
 }
@@ -199,6 +365,15 @@ const ACROSS: &[Kind] = &[
         len: 2 * len(r) as u64,
     }),
     (1, |r| Op::PokeAcross { line: r.u32(..), node: r.u32(..), how: r.u32(..) }),
+    (4, |r| Op::OpenPast { line: r.u32(..), snapshot: r.u32(..), node: r.u32(..) }),
+    (2, |r| Op::ReleasePast { handle: r.u32(..) }),
+    (2, |r| Op::CopyPast {
+        handle: r.u32(..),
+        at: offset(r),
+        to: r.u32(..),
+        to_at: offset(r),
+        len: 2 * len(r) as u64,
+    }),
 ];
 
 const POKES: &[Poke] = &[

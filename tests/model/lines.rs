@@ -115,11 +115,16 @@ impl Model {
         let data = self.line(from.0).content(from.1).read(at, len);
         let len = data.len() as u64;
         refuse_if(&[(from == to && at < to_at + len && to_at < at + len, Error::Invalid)])?;
-        if len > 0 {
+        self.copied(&data, to, to_at)
+    }
+
+    /// The same of bytes that are in no line.
+    pub fn copied(&mut self, data: &[u8], to: (LineKey, Id), to_at: u64) -> Expect<u64> {
+        if !data.is_empty() {
             let target = Arc::make_mut(self.lines.get_mut(&to.0).expect("a file's line exists"));
-            target.write(to.1, to_at, &data, true)?;
+            target.write(to.1, to_at, data, true)?;
         }
-        Ok(len)
+        Ok(data.len() as u64)
     }
 
     /// The snapshots that a line shows, oldest first: what is left of those below it as it was made, and its own.
@@ -219,10 +224,7 @@ impl Model {
     }
 
     pub fn rename_line(&mut self, line: LineKey, name: &[u8]) -> Expect<()> {
-        refuse_if(&[
-            (line == MAIN, Error::Stale),
-            (self.find_line(name).is_some(), Error::Exists),
-        ])?;
+        refuse_if(&[(line == MAIN, Error::Stale), (self.find_line(name).is_some(), Error::Exists)])?;
         Arc::make_mut(self.lines.get_mut(&line).expect("the runner names one that exists")).name =
             name.to_vec();
         Ok(())

@@ -68,8 +68,7 @@ struct Draw {
 const HISTORIES: Draw = Draw { test: "histories", draw: generate::history };
 const HISTORIES_OF_LINES: Draw = Draw { test: "histories_of_lines", draw: generate::history_of_lines };
 const CRASH_POINTS: Draw = Draw { test: "crash_points", draw: generate::workload };
-const CRASH_POINTS_OF_LINES: Draw =
-    Draw { test: "crash_points_of_lines", draw: generate::workload_of_lines };
+const CRASH_POINTS_OF_LINES: Draw = Draw { test: "crash_points_of_lines", draw: generate::workload_of_lines };
 
 /// Runs one seed's history.
 fn history(of: &Draw, seed: u64, make: &dyn Fn() -> Box<dyn Subject>) -> Result<(), String> {
@@ -128,7 +127,7 @@ fn crash_points() {
 /// The same with several lines.
 #[test]
 fn crash_points_of_lines() {
-    cut_workloads(&CRASH_POINTS_OF_LINES, 500);
+    cut_workloads(&CRASH_POINTS_OF_LINES, 1000);
 }
 
 /// Tries as many power cuts as were asked for.
@@ -169,9 +168,8 @@ fn crash_workload(
         })
         .map(|()| seen)
     };
-    let (_, calls) = attempt(None, &ops).map_err(|why| {
-        shrink::report(seed, of.test, &ops, &why, &|ops| attempt(None, ops).map(drop))
-    })?;
+    let (_, calls) = attempt(None, &ops)
+        .map_err(|why| shrink::report(seed, of.test, &ops, &why, &|ops| attempt(None, ops).map(drop)))?;
     let stride = (calls / 40).max(1);
     let mut tried = 0;
     for at in (seed % stride..calls).step_by(stride as usize) {
@@ -197,7 +195,8 @@ fn planted_faults_are_found() {
         Bug::SetIdStays,
         Bug::Panics,
     ] {
-        let found = (0..500).find_map(|seed| history(&HISTORIES, seed, &|| Box::new(NaiveSubject::new(None, bug))).err());
+        let found = (0..500)
+            .find_map(|seed| history(&HISTORIES, seed, &|| Box::new(NaiveSubject::new(None, bug))).err());
         let found = found.unwrap_or_else(|| panic!("{bug:?} was not found"));
         println!("{bug:?}: {found}\n");
         let left = found.lines().filter(|line| line.starts_with("    ")).count();

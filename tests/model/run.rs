@@ -15,7 +15,7 @@ use crate::generate::{Access, Op, Pick};
 use crate::lines::{LineKey, MAIN, Model};
 use crate::observe::{self, Numbers, READ};
 use crate::past;
-use crate::reference::{self, Body, Expect, Id};
+use crate::reference::{self, Body, Content, Expect, Id};
 
 /// What a rollback did.
 pub enum RollBack {
@@ -57,6 +57,9 @@ pub type Step = Result<(), String>;
 /// Ends of steps that are tried.
 const SHORTER_MAX: usize = 4096;
 
+/// Bytes that are compared of each file that is open in a snapshot.
+const PAST_BYTES: usize = 64 << 10;
+
 const USER: Caller = Caller { uid: 1000, gid: 100, pid: 1, umask: 0 };
 
 /// An open file.
@@ -68,6 +71,13 @@ struct Open {
     flags: OpenFlags,
 }
 
+/// A file of a snapshot that is open: it can be read as it was, also when the snapshot is gone.
+pub(crate) struct OpenPast {
+    pub node: NodeId,
+    pub handle: Handle,
+    pub content: Content,
+}
+
 /// The system, the model, and what connects them.
 pub struct Runner {
     pub subject: Box<dyn Subject>,
@@ -76,6 +86,7 @@ pub struct Runner {
     open: Vec<Open>,
     /// Files that are open in lines that are gone.
     stale: Vec<Open>,
+    pub(crate) past: Vec<OpenPast>,
     /// States since the last durable point with the number of the operation that made each.
     history: Vec<(usize, Model)>,
     /// Work on a long range that the operation at hand does in steps: what a shorter one would have done.
@@ -117,6 +128,7 @@ impl Runner {
             numbers,
             open: Vec::new(),
             stale: Vec::new(),
+            past: Vec::new(),
             history,
             shorter: None,
             all_shorter: Vec::new(),
@@ -177,12 +189,20 @@ impl Runner {
         if !adds_up || space.inodes_free > space.inodes || space.name_max != 255 {
             return Err(format!("statfs makes no sense: {space:?}"));
         }
-        self.check_stale()?;
+        self.check_open()?;
         self.subject.check().map_err(|e| format!("audit: {e}"))
     }
 
-    /// Whoever has a file open in a line that is gone reads and writes nothing.
-    fn check_stale(&self) -> Step {
+    /// Whoever has a file open in a line that is gone reads and writes nothing; in a snapshot, what it had.
+    fn check_open(&self) -> Step {
+        for open in &self.past {
+            let mut out = vec![7; PAST_BYTES];
+            let read = self.subject.ops().read(open.node, open.handle, 0, &mut out);
+            let len = read.map_err(|e| format!("reading what is open in a snapshot: {e:?}"))?;
+            if out[..len] != open.content.read(0, PAST_BYTES as u64) {
+                return Err("what is open in a snapshot has changed".into());
+            }
+        }
         for open in &self.stale {
             let ops = self.subject.ops();
             let read = ops.read(open.node, open.handle, 0, &mut [0; 9]);
@@ -207,6 +227,7 @@ impl Runner {
         self.crashes += 1;
         self.open.clear();
         self.stale.clear();
+        self.past.clear();
         self.subject.crash(seed).map_err(|e| format!("reopening after a power cut: {e}"))?;
         let seen = observe::observe(self.subject.ops(), self.subject.fs())
             .map_err(|e| format!("after a power cut: {e}"))?;
@@ -244,6 +265,9 @@ impl Runner {
         for open in std::mem::take(&mut self.open).into_iter().chain(stale) {
             self.subject.ops().release(open.node, open.handle);
         }
+        for open in std::mem::take(&mut self.past) {
+            self.subject.ops().release(open.node, open.handle);
+        }
         self.forget_orphans()
     }
 
@@ -267,7 +291,7 @@ impl Runner {
         let (gone, open) = std::mem::take(&mut self.open).into_iter().partition(|o| o.line == line);
         self.open = open;
         self.stale.extend::<Vec<_>>(gone);
-        self.check_stale()
+        self.check_open()
     }
 
     /// Does something with another line at hand.
