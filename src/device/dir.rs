@@ -20,10 +20,11 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
-use self::home::{Home, Slot};
+use self::home::{Home, Look, Slot};
 use self::segments::{Segment, Segments};
 use super::file::sync_parent;
 use super::gate::FlushGate;
@@ -246,12 +247,13 @@ impl DirDevice {
         let dirty = std::mem::take(&mut *self.dirty.lock());
         for file in dirty.files.values() {
             file.file.sync_data().map_err(|error| (format!("sync of {}", file.path().display()), error))?;
-            file.prove_name()?;
         }
         if dirty.names {
             self.home.sync()?;
         }
-        if self.home.is_removed() {
+        let look = Look::new(&self.home, SystemTime::now());
+        dirty.files.values().try_for_each(|file| file.prove_name(&look))?;
+        if look.is_removed() {
             let what = format!("{} was removed while the store was open", self.home.place().display());
             return Err((what, io::ErrorKind::NotFound.into()));
         }
