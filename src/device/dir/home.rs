@@ -7,12 +7,13 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::super::place::FileId;
 use super::super::probe::{LOG_NAME, SEGMENTS_NAME, SUPER_NAMES};
+use crate::ops::Timestamp;
 use crate::sys::{self, OpenAs};
 
 /// Hosts count the times of files in steps of this at most.
@@ -47,7 +48,7 @@ pub(super) struct Stamp {
 /// The directories of a store at one moment.
 pub(super) struct Look<'a> {
     home: &'a Home,
-    now: SystemTime,
+    now: Timestamp,
     dir: Option<Metadata>,
     /// Looked at when somebody asks.
     segments: OnceCell<Option<Stamp>>,
@@ -165,14 +166,14 @@ impl Stamp {
 
     /// True if whatever changes the directory from now on gives it another stamp, also where time is counted in pieces.
     pub fn is_of_the_past(&self, look: &Look) -> bool {
-        let now = look.now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = Duration::new(u64::try_from(look.now.secs).unwrap_or(0), look.now.nanos);
         now.saturating_sub(STAMP_STEP) > self.changed
     }
 }
 
 impl Look<'_> {
-    /// Looks at the directories of `home`; `now` is the time on the host's clock.
-    pub fn new(home: &Home, now: SystemTime) -> Look<'_> {
+    /// Looks at the directories of `home`; `now` is the machine's time.
+    pub fn new(home: &Home, now: Timestamp) -> Look<'_> {
         Look { home, now, dir: home.dir.metadata().ok(), segments: OnceCell::new() }
     }
 
