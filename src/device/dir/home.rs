@@ -1,6 +1,7 @@
 //! The directory of a store, by descriptors that were opened with it: wherever it is moved, and whatever gets its path
 //! later, its files are found in it and nowhere else. Paths are for messages.
 
+use crate::names;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -89,7 +90,7 @@ impl Home {
 
     /// Says that a file was taken from the store.
     pub fn lost(&self, slot: Slot) -> String {
-        format!("{} was removed or replaced while the store was open", self.path(slot).display())
+        format!("{} was removed or replaced while the store was open", names::shown(self.path(slot)))
     }
 
     /// Names in the directory of segments.
@@ -99,7 +100,7 @@ impl Home {
 
     /// Makes names durable.
     pub fn sync(&self) -> Result<(), (String, io::Error)> {
-        let what = |error| (format!("sync of {}", self.place().display()), error);
+        let what = |error| (format!("sync of {}", names::shown(self.place())), error);
         self.segments.iter().try_for_each(File::sync_all).map_err(what)?;
         self.dir.sync_all().map_err(what)
     }
