@@ -1,21 +1,24 @@
 //! Each kind of derived data is spoiled behind its checksums; the repair makes it right and changes nothing else.
 
 use super::*;
-use crate::check::check;
+use crate::check::{Depth, check};
 use crate::clock::Clock;
-use crate::device::{CrashPolicy, Op, RESERVED_BYTES, Sim};
+use crate::device::{CrashPolicy, Device, Op, RESERVED_BYTES, Sim};
 use crate::format::deadlist::{Bucket, Entry, encode_chunk};
 use crate::format::job::Job;
 use crate::format::superblock::{RING_SLOTS, SLOT_BYTES, Superblock};
-use crate::format::view::Role;
-use crate::format::{BlockPtr, Epoch, Extent, LineId, ViewId};
+use crate::format::view::{Role, ViewRecord};
+use crate::format::{BlockPtr, Epoch, Extent, Key, Kind, LineId, ViewId};
 use crate::fs::{Fs, FsOptions};
 use crate::ops::{Caller, NodeId, OpenFlags, Operations};
 use crate::store::RangeSet;
 use crate::tree::{Step, Visit, walk};
-use crate::volume::View;
+use crate::volume::examine::examine;
 use crate::volume::history::Meta;
-use std::collections::BTreeMap;
+use crate::volume::mend::{self, Mending};
+use crate::volume::{Access, OpenOptions, View, Volume, VolumeError, ring};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 const USER: Caller = Caller { uid: 0, gid: 0, pid: 1, umask: 0 };
 const RW: OpenFlags = OpenFlags {

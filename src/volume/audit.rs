@@ -4,11 +4,12 @@
 
 pub use super::history::deadlist::FoundList;
 
+use super::error::corrupt;
 use super::history::{History, MetaRead, deadlist};
 use super::open::Loaded;
 use super::space_map::SpaceMap;
 use super::view::Pin;
-use super::{Result, Volume, corrupt};
+use super::{Result, Volume};
 use crate::device::RESERVED_BYTES;
 use crate::format::deadlist::Entry;
 use crate::format::job::Job;

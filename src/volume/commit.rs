@@ -10,14 +10,14 @@
 //!
 //! Any failure after 1 leaves the previous superblock in force and poisons the volume.
 
-use super::extra_refs::ExtraRefs;
+use super::committer::Committer;
+use super::error::corrupt;
 use super::history::{Fate, Meta, Reclaim, deadlist};
 use super::reclaim::{self, Progress};
-use super::space_map::SpaceMap;
 use super::state::{Grave, Graveyard, Held, State};
 use super::view::Shared;
 use super::writer::CommitWriter;
-use super::{Result, Txn, Volume, VolumeError, corrupt, ring};
+use super::{Result, Txn, Volume, ring};
 use crate::format::deadlist::Entry;
 use crate::format::job::Job;
 use crate::format::line::LineRecord;
@@ -32,19 +32,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// A hidden view is swept again when this much died below it.
 const SWEEP_GROWN_BYTES_MIN: u64 = 1 << 20;
-
-/// What only the committing thread touches, behind the committer's mutex.
-pub(super) struct Committer {
-    /// The state on the device.
-    pub superblock: Superblock,
-    pub meta_root: Child,
-    pub space_map: SpaceMap,
-    pub extra_refs: ExtraRefs,
-    /// Background work by id.
-    pub jobs: BTreeMap<u64, Job>,
-    /// Entries that the next step of it frees at most.
-    pub step_entries: usize,
-}
 
 /// One frozen moment.
 struct Frozen {
@@ -492,8 +479,7 @@ fn add_jobs(
     let mut new: Vec<Job> = reclaim.free_lists.into_iter().map(Job::FreeList).collect();
     new.extend(reclaim.drop_lists.into_iter().map(Job::DropList));
     for tree in reclaim.free_trees {
-        let root =
-            tree.root.ok_or_else(|| super::corrupt(format!("deleted view {} has no root", tree.view.0)))?;
+        let root = tree.root.ok_or_else(|| corrupt(format!("deleted view {} has no root", tree.view.0)))?;
         new.push(Job::FreeTree { root, newer_than: tree.newer_than, cursor: Key::MIN });
     }
     for job in new {
@@ -530,14 +516,4 @@ fn run_jobs(
         budget = budget.saturating_sub(done.max(1));
     }
     Ok(())
-}
-
-impl From<crate::format::superblock::SlotError> for VolumeError {
-    fn from(e: crate::format::superblock::SlotError) -> VolumeError {
-        use crate::format::superblock::SlotError;
-        match e {
-            SlotError::Invalid(what) => VolumeError::Corrupt { what },
-            SlotError::Foreign(why) => VolumeError::NotAStore(why),
-        }
-    }
 }

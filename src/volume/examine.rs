@@ -5,12 +5,13 @@
 //! guessed. With lost nodes, or a log that was not replayed, the meta tree is held in memory.
 
 use super::audit::Committed;
+use super::error::corrupt;
 use super::extra_refs::ExtraRefs;
 use super::history::History;
 use super::intent;
 use super::open::{check_records, fsid, read_extra_refs, read_line};
 use super::space_map::SpaceMap;
-use super::{Result, VolumeError, corrupt};
+use super::{Result, VolumeError};
 use crate::device::{Device, RESERVED_BYTES};
 use crate::format::job::Job;
 use crate::format::line::LineRecord;

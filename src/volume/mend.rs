@@ -7,10 +7,11 @@
 
 use super::audit::Committed;
 use super::commit::view_key;
+use super::error::corrupt;
 use super::history::{Meta, deadlist};
 use super::space_map::SpaceMap;
 use super::writer::CommitWriter;
-use super::{Result, corrupt, ring};
+use super::{Result, ring};
 use crate::format::deadlist::Entry;
 use crate::format::header::BlockKind;
 use crate::format::superblock::Superblock;

@@ -1,6 +1,7 @@
 //! Making and opening a volume, and closing it.
 
-use super::commit::Committer;
+use super::committer::Committer;
+use super::error::corrupt;
 use super::extra_refs::ExtraRefs;
 use super::history::History;
 use super::intent::{self, Log};
@@ -8,7 +9,7 @@ use super::lines::{self, Lines};
 use super::space_map::SpaceMap;
 use super::state::{Held, State};
 use super::view::Shared;
-use super::{Result, Volume, VolumeError, corrupt, ring};
+use super::{Access, OpenOptions, Result, Volume, VolumeError, ring};
 use crate::device::{Device, RESERVED_BYTES};
 use crate::format::job::Job;
 use crate::format::line::LineRecord;
@@ -23,24 +24,6 @@ use crate::tree::{self, Child, Edit, Pager};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-
-/// What may be done with an open volume.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Access {
-    /// Nothing reaches the device.
-    ReadOnly,
-    /// Everything.
-    ReadWrite,
-}
-
-/// How a volume is opened.
-#[derive(Clone, Copy, Debug)]
-pub struct OpenOptions {
-    /// What may be done.
-    pub access: Access,
-    /// Bytes of memory for clean tree nodes.
-    pub cache_bytes: usize,
-}
 
 /// First list id that is given out; the live head's list is 1.
 const FIRST_ID: u64 = 2;

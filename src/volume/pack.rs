@@ -2,7 +2,6 @@
 //!
 //! What comes out does not depend on how many threads worked on it.
 
-use super::staged::{Gain, Part};
 use crate::format::Frame;
 use crate::format::extent::EXTENT_BYTES_MAX;
 use crate::store::Codec;
@@ -10,6 +9,26 @@ use rayon::prelude::*;
 
 /// Less is compressed sooner than other threads are awake.
 const POOL_BYTES_MIN: usize = 192 << 10;
+
+/// Contiguous content of one file, in whole blocks, that is staged with others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Part {
+    /// Its length in bytes.
+    pub len: u64,
+    /// Where in the file it begins: frames end where multiples of 128 KiB do.
+    pub offset: u64,
+    /// Level of zstd, if it is to be compressed.
+    pub level: Option<u8>,
+}
+
+/// What became of a [`Part`] that was to be compressed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Gain {
+    /// Frames that were tried.
+    pub tried: u32,
+    /// Of these, the ones behind the last that paid.
+    pub failed_last: u32,
+}
 
 /// Content on its way to an extent.
 pub(super) struct Chunk<'a> {

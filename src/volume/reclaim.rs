@@ -4,8 +4,9 @@
 //! job frees nobody reads: a snapshot that is read is not deleted before its last reader is gone. Between batches threads
 //! run that wait for the processor (`store::end_batch`).
 
+use super::Result;
+use super::error::corrupt;
 use super::history::{Meta, deadlist};
-use super::{Result, corrupt};
 use crate::format::job::Job;
 use crate::format::{Extent, Key, Kind};
 use crate::store::{BATCH, end_batch};

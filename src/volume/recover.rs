@@ -4,8 +4,9 @@
 //! written in place is proved by its checksums first: if it is bad the log ends there, or, if the log says that it had been
 //! flushed, that is told. What is replayed is in memory; the first commit makes it durable and ends the old session's log, so a crash in between does no harm.
 
+use super::error::corrupt;
 use super::intent::{Found, Record};
-use super::{Access, Result, Txn, Volume, VolumeError, corrupt, replay_rules as rules};
+use super::{Access, Result, Txn, Volume, VolumeError, replay_rules as rules};
 use crate::format::log::{Effect, Effects};
 use crate::format::{Extent, Ino, Key, Kind};
 use crate::store::RangeSet;

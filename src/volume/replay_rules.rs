@@ -4,12 +4,14 @@
 //! A record whose checksum is right may still be nonsense, from a bug or from a hand. Whatever passes here can be carried
 //! out without an assertion of the layers below being broken. One function for each kind of thing; changes nothing.
 
+use super::error::corrupt;
 use super::state::State;
-use super::{Result, Txn, corrupt};
+use super::{Result, Txn};
+use crate::format::ids::COUNTER_MAX;
 use crate::format::leaf::VALUE_BYTES_MAX;
 use crate::format::line::LineRecord;
 use crate::format::log::{Effect, RecordHeader};
-use crate::format::superblock::{COUNTER_MAX, PendingPoint};
+use crate::format::superblock::PendingPoint;
 use crate::format::{Epoch, Extent, Generation, Kind, LineId, Slot, ViewId};
 use crate::limits::NAME_BYTES_MAX;
 use crate::names;

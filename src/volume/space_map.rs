@@ -4,6 +4,7 @@
 //! a fresh one would need, it is written anew. The chain can always be rebuilt by walking everything else.
 
 use super::Result;
+use super::error::corrupt;
 use super::writer::CommitWriter;
 use crate::format::header::{self, BlockKind, Header};
 use crate::format::space_map::{CHANGES_MAX, Change, decode, encode};
@@ -32,10 +33,10 @@ impl SpaceMap {
         let (mut at, mut blocks) = (newest, Vec::new());
         while let Some(ptr) = at {
             let (bytes, header) = store.read_block(&ptr, &[BlockKind::SpaceMap])?;
-            let in_block = |e| super::corrupt(format!("space map block at {}: {e}", ptr.addr));
+            let in_block = |e| corrupt(format!("space map block at {}: {e}", ptr.addr));
             let (prev, changes) = decode(&bytes, header.count).map_err(in_block)?;
             if prev.is_some_and(|p| p.birth > ptr.birth) {
-                return Err(super::corrupt(format!(
+                return Err(corrupt(format!(
                     "space map block at {} is older than its predecessor",
                     ptr.addr
                 )));
@@ -43,7 +44,7 @@ impl SpaceMap {
             blocks.push((ptr, changes));
             at = prev;
             if blocks.len() > 1 << 20 {
-                return Err(super::corrupt("the space map does not end".into()));
+                return Err(corrupt("the space map does not end".into()));
             }
         }
         let mut map = SpaceMap::default();
@@ -54,7 +55,7 @@ impl SpaceMap {
                     Change::Freed(a, l) => alloc.mark_free(a, l),
                 };
                 if !ok {
-                    return Err(super::corrupt(format!(
+                    return Err(corrupt(format!(
                         "space map block at {}: {change:?} contradicts the map",
                         ptr.addr
                     )));
@@ -69,7 +70,7 @@ impl SpaceMap {
         let mut own: Vec<_> = map.chain.iter().flat_map(|p| p.ranges()).collect();
         own.sort_unstable();
         if let Some((addr, _)) = alloc.not_allocated(&own, 0) {
-            return Err(super::corrupt(format!("the block at {addr:#x} of the space map is not in it")));
+            return Err(corrupt(format!("the block at {addr:#x} of the space map is not in it")));
         }
         Ok(map)
     }

@@ -5,6 +5,7 @@ use crate::device::{Op, Sim};
 use crate::format::view::Consistency;
 use crate::format::{BLOCK_BYTES, Extent, Key, Kind, LineId, ViewId};
 use crate::store::Alloc;
+use std::sync::Arc;
 
 fn key(object: u64) -> Key {
     Key::new(object, Kind::Extent, 0)

@@ -1,32 +1,12 @@
 //! File content on its way in: compressed where that is wanted and pays, allocated, checksummed and written, but part of
 //! nothing yet.
 
-use super::Result;
-use super::pack::{Chunk, pack};
+use super::pack::{Chunk, Gain, Part, pack};
+use super::{Result, Volume};
 use crate::format::extent::EXTENT_BYTES_MAX;
 use crate::format::{BLOCK_BYTES, BlockAddr, Epoch, Extent, Frame};
 use crate::store::{Purpose, Room, Store, StoreError};
 use std::sync::Arc;
-
-/// Contiguous content of one file, in whole blocks, that is staged with others.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Part {
-    /// Its length in bytes.
-    pub len: u64,
-    /// Where in the file it begins: frames end where multiples of 128 KiB do.
-    pub offset: u64,
-    /// Level of zstd, if it is to be compressed.
-    pub level: Option<u8>,
-}
-
-/// What became of a [`Part`] that was to be compressed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Gain {
-    /// Frames that were tried.
-    pub tried: u32,
-    /// Of these, the ones behind the last that paid.
-    pub failed_last: u32,
-}
 
 /// Written content that no tree refers to. Dropping it gives the space back.
 pub struct Staged {
@@ -189,4 +169,31 @@ impl Drop for Staged {
 
 fn checksums(run: &[u8]) -> Vec<u32> {
     run.chunks(BLOCK_BYTES as usize).map(crc32c::crc32c).collect()
+}
+
+impl Volume {
+    /// Allocates, checksums and writes whole blocks, without any lock over the I/O. Part of nothing until
+    /// [`Txn::publish`].
+    pub fn stage(&self, data: &[u8]) -> Result<Staged> {
+        let keep = self.keep_for_stage()?;
+        self.note(Staged::write(self.shared.store(), data, keep))
+    }
+
+    /// Allocates whole blocks that read as zeros.
+    pub fn stage_unwritten(&self, len: u64) -> Result<Staged> {
+        let keep = self.keep_for_stage()?;
+        self.note(Staged::unwritten(self.shared.store(), len, keep))
+    }
+
+    /// As [`Self::stage`], for parts that may be compressed.
+    pub fn stage_parts(&self, data: &[u8], parts: &[Part]) -> Result<Staged> {
+        let keep = self.keep_for_stage()?;
+        self.note(Staged::write_parts(self.shared.store(), data, parts, keep))
+    }
+
+    /// Stages content for which a transaction has reserved: nothing is kept for others.
+    pub fn stage_reserved(&self, data: &[u8], parts: &[Part]) -> Result<Staged> {
+        self.check_writable()?;
+        self.note(Staged::write_parts(self.shared.store(), data, parts, Room::default()))
+    }
 }

@@ -7,6 +7,7 @@ use crate::device::{CrashPolicy, Sim};
 use crate::format::view::Consistency;
 use crate::format::{Copies, Extent, Generation, Key, Kind, LineId, Slot, ViewId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 const SIZE: u64 = 256 << 20;
 

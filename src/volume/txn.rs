@@ -3,9 +3,10 @@
 //! When it ends, the log gets a record of what it did. There is no abort. Whoever changes something reads and checks first, reserves, then changes. If a change fails half-way
 //! (a node cannot be read) the volume takes no further commit, so that the half is never made durable.
 
+use super::space::{BUCKET_OVERHEAD_NODES, GRAVE_BYTES};
 use super::staged::Staged;
 use super::state::{Grave, State};
-use super::{Access, BUCKET_OVERHEAD_NODES, GRAVE_BYTES, Result, View, Volume, VolumeError};
+use super::{Access, Result, View, Volume, VolumeError};
 use crate::format::log::{Effect, Effects};
 use crate::format::{BLOCK_BYTES, Epoch, Extent, Ino, Key, LineId};
 use crate::tree::Edit;
@@ -96,6 +97,13 @@ enum Recording {
     On,
     /// A note stands for them.
     ByNote,
+}
+
+impl Volume {
+    /// Exclusive write access to a line.
+    pub fn begin(&self, line: LineId) -> Result<Txn<'_>> {
+        Txn::begin(self, self.state.write(), line)
+    }
 }
 
 impl<'a> Txn<'a> {

@@ -3,12 +3,12 @@
 //! Invariant: what a deletion makes unreachable is named by its [`Reclaim`] exactly once. Only inside a commit, after
 //! the frozen entries were appended.
 
+use super::History;
 use super::deadlist::{self, ALL, Buckets, Meta, take_id};
 use super::space::Cut;
-use super::{Epoch, History};
 use crate::format::deadlist::Entry;
 use crate::format::view::Role;
-use crate::format::{BlockPtr, Generation, LineId, Slot, ViewId};
+use crate::format::{BlockPtr, Epoch, Generation, LineId, Slot, ViewId};
 use crate::store::RangeSet;
 use crate::tree::Result;
 use std::collections::BTreeSet;

@@ -6,10 +6,12 @@
 
 use super::*;
 use crate::device::{Device, DeviceError};
-use crate::format::BLOCK_BYTES;
 use crate::format::deadlist::Entry;
+use crate::format::view::{Consistency, Role, ViewRecord};
+use crate::format::{BLOCK_BYTES, Epoch, Generation, LineId, Slot, ViewId};
 use crate::store::{Allocator, Store};
 use crate::tree::{Child, Dead, Edit, Pager};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 struct NoDevice;

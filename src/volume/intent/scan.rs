@@ -13,7 +13,7 @@ const LOOK_AHEAD_BYTES: u64 = 4 << 20;
 const READ_BYTES: u64 = 64 << 10;
 
 /// A record as it was found.
-pub(in crate::volume) struct Record {
+pub struct Record {
     pub header: RecordHeader,
     bytes: Vec<u8>,
 }
@@ -32,7 +32,7 @@ impl Record {
 
 /// A session's records.
 #[derive(Default)]
-pub(in crate::volume) struct Found {
+pub struct Found {
     pub records: Vec<Record>,
     /// Where the first of them is.
     pub start: u64,
@@ -45,7 +45,7 @@ pub(in crate::volume) struct Found {
 }
 
 /// Reads the records that a state does not contain.
-pub(in crate::volume) fn scan(device: &dyn Device, superblock: &Superblock) -> Found {
+pub fn scan(device: &dyn Device, superblock: &Superblock) -> Found {
     let (bytes, start, generation) = (superblock.log_bytes, superblock.log_start, superblock.log_generation);
     let mut ring = Ring { device, bytes, at: 0, window: Vec::new(), error: None };
     let limit = start.saturating_add(bytes);
