@@ -6,7 +6,7 @@
 use super::derived::Counters;
 use super::refs::Refs;
 use super::space::{Auditor, Own};
-use crate::format::deadlist::{Bucket, Entry};
+use crate::format::deadlist::{Bucket, DeadEntry};
 use crate::format::job::Job;
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{BlockPtr, Epoch, Extent, Kind, ViewId};
@@ -272,18 +272,18 @@ impl Sums {
 }
 
 /// True if an entry may be in a bucket. `branch` are the epochs of all views below, ascending.
-fn in_bucket(branch: &[Epoch], bucket: Epoch, e: &Entry, base: Epoch) -> bool {
+fn in_bucket(branch: &[Epoch], bucket: Epoch, e: &DeadEntry, base: Epoch) -> bool {
     let next = branch.iter().find(|s| **s > bucket).copied().unwrap_or(base);
     e.birth > bucket && e.birth <= base && (e.birth <= next || !branch.contains(&bucket))
 }
 
 /// References as entries of a list, each in the bucket of its birth.
-fn bucketed(refs: &Refs, branch: &[Epoch]) -> Vec<(Epoch, Entry)> {
+fn bucketed(refs: &Refs, branch: &[Epoch]) -> Vec<(Epoch, DeadEntry)> {
     let mut out = Vec::new();
     for (birth, addr, len, n) in refs.by_birth() {
         let older = branch.partition_point(|epoch| *epoch < birth);
         let bucket = older.checked_sub(1).map_or(Epoch(0), |i| branch[i]);
-        (0..n).for_each(|_| out.push((bucket, Entry { addr, len, birth })));
+        (0..n).for_each(|_| out.push((bucket, DeadEntry { addr, len, birth })));
     }
     out
 }

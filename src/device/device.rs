@@ -1,6 +1,6 @@
 //! What a device is: the trait that everything above is built on.
 
-use super::{DeviceError, Place};
+use super::{DeviceError, StoreLocation};
 use crate::format::mark::FileBirth;
 
 /// A flat, growable space of bytes with a durability barrier.
@@ -60,8 +60,8 @@ pub trait Device: Send + Sync {
     fn describe(&self) -> String;
 
     /// Where it is now, and whether files were taken from it while it was open.
-    fn place(&self) -> Place {
-        Place::default()
+    fn location(&self) -> StoreLocation {
+        StoreLocation::default()
     }
 
     /// Which file the address is in, if it is in a file and the host tells.

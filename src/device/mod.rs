@@ -33,9 +33,9 @@ pub use error::DeviceError;
 pub use file::FileDevice;
 pub use mem::Memory;
 pub use overlay::Overlay;
-pub use place::{FileId, Place};
+pub use place::{FileId, StoreLocation};
 pub use probe::{MAKING, StoreKind, probe};
-pub use record::{Change, Recorded, read_changes};
+pub use record::{Recorded, RecordedCall, read_changes};
 pub use sim::{Call, CrashPolicy, Op, Persistence, Sim};
 
 pub use crate::limits::RESERVED_BYTES;

@@ -14,7 +14,7 @@ mod scan;
 mod walk;
 mod write;
 
-pub use edit::{Dead, Edit};
+pub use edit::{Edit, FreedNode};
 pub use node::{Child, Node};
 pub use pager::Pager;
 pub use read::{Item, Range, get, last_at_or_before, nodes_between, range};

@@ -1,6 +1,6 @@
 //! Space: what is left, what is kept for commits and deletions, and what goes back to the host.
 
-use super::state::State;
+use super::state::VolumeState;
 use super::{Result, Volume};
 use crate::format::NODE_BYTES;
 use crate::store::{KEEP_SHARE, Room};
@@ -12,7 +12,7 @@ const COMMIT_OVERHEAD_NODES: u64 = 48;
 /// it.
 pub(super) const BUCKET_OVERHEAD_NODES: u64 = 1;
 /// Bytes that a dead reference adds to a dead list in the worst case.
-pub(super) const GRAVE_BYTES: u64 = 64;
+pub(super) const DEFERRED_BYTES: u64 = 64;
 /// Free space at hand that is not given back to the host: a share of what the host has left, within bounds, or what was
 /// needed since the commit before, up to a larger share. Securing it anew after each commit would cost more than the commit.
 const KEEP_SHARE_OF_NEED: u64 = 4;
@@ -48,20 +48,20 @@ impl Volume {
     }
 
     /// Space that everything not yet committed needs in the worst case.
-    pub(super) fn required_bytes(&self, state: &State) -> u64 {
+    pub(super) fn required_bytes(&self, state: &VolumeState) -> u64 {
         let copies = state.copies as u64;
         let nodes =
-            state.dirty_nodes + COMMIT_OVERHEAD_NODES + state.graves.len() as u64 * BUCKET_OVERHEAD_NODES;
+            state.dirty_nodes + COMMIT_OVERHEAD_NODES + state.deferred.len() as u64 * BUCKET_OVERHEAD_NODES;
         // A node that dies is as many references as it has copies, and each entry is in as many leaves.
         nodes * state.copies.node_bytes()
             + self.frozen_bytes.load(Relaxed)
-            + self.held_bytes(state)
-            + state.grave_count * GRAVE_BYTES * copies * copies
+            + self.budget_bytes(state)
+            + state.freed_count * DEFERRED_BYTES * copies * copies
     }
 
     /// Of these, what the layer above holds back.
-    pub(super) fn held_bytes(&self, state: &State) -> u64 {
-        state.held.bytes + state.held.beside_at_most(state.dirty_nodes) * state.copies.node_bytes()
+    pub(super) fn budget_bytes(&self, state: &VolumeState) -> u64 {
+        state.budget.bytes + state.budget.beside_at_most(state.dirty_nodes) * state.copies.node_bytes()
     }
 
     /// Bytes of tree nodes in memory that a commit would write now.
@@ -79,7 +79,7 @@ impl Volume {
     /// for background work.
     pub fn reclaimable_bytes(&self) -> u64 {
         let state = self.state.read();
-        let held = self.held_bytes(&state) + state.freed_bytes;
+        let held = self.budget_bytes(&state) + state.freed_bytes;
         drop(state);
         let work = if self.has_background_work() { u64::MAX / 2 } else { 0 };
         self.shared.store().alloc().quarantined_bytes() + held + work

@@ -11,13 +11,13 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
-use super::home::{Home, Slot};
+use super::home::{Home, StoreFile};
 use super::pieces::{LOG_END, Piece, SEGMENT_BYTES, SEGMENT_SHIFT, SIZE_MAX, pieces, place};
 use super::segments::{Segment, Segments};
 use crate::device::access::{check_access, check_file_limit, check_new_size, check_range};
 use crate::device::file::sync_parent;
 use crate::device::gate::FlushGate;
-use crate::device::place::{Place, birth};
+use crate::device::place::{StoreLocation, birth};
 use crate::device::probe::{SEGMENTS_NAME, StoreKind, probe};
 use crate::device::{Access, Device, DeviceError, RESERVED_BYTES};
 use crate::format::mark::FileBirth;
@@ -37,7 +37,7 @@ pub struct DirDevice {
 /// What the next flush has to sync.
 #[derive(Debug, Default)]
 pub(super) struct Dirty {
-    pub files: BTreeMap<Slot, Arc<Segment>>,
+    pub files: BTreeMap<StoreFile, Arc<Segment>>,
     /// A file was created, so its name has to become durable.
     pub names: bool,
 }
@@ -94,7 +94,7 @@ impl DirDevice {
     }
 
     /// The file of `slot`, made if it is missing.
-    fn provide(&self, slot: Slot) -> Result<Arc<Segment>, DeviceError> {
+    fn provide(&self, slot: StoreFile) -> Result<Arc<Segment>, DeviceError> {
         if self.segments.must_flush_to_open(slot, || self.dirty.lock().files.len()) {
             self.flush()?;
         }
@@ -178,7 +178,7 @@ impl DirDevice {
 
     fn discard_piece(&self, piece: &Piece) -> Result<(), DeviceError> {
         let Some(file) = self.segments.find(piece.slot)? else { return Ok(()) };
-        let Slot::Segment(number) = piece.slot else { return Ok(()) };
+        let StoreFile::Segment(number) = piece.slot else { return Ok(()) };
         let first = if number == 0 { LOG_END } else { 0 };
         let end = piece.start + piece.len;
         {
@@ -262,8 +262,8 @@ impl Device for DirDevice {
     }
 
     fn flush_inherited(&self) -> Result<(), DeviceError> {
-        let mut slots = vec![Slot::Super(0), Slot::Super(1), Slot::Log];
-        slots.extend(self.numbers()?.into_iter().map(Slot::Segment));
+        let mut slots = vec![StoreFile::Super(0), StoreFile::Super(1), StoreFile::Log];
+        slots.extend(self.numbers()?.into_iter().map(StoreFile::Segment));
         self.dirty.lock().names = true;
         for slot in slots {
             // One at a time, so that no more handles are kept open than the cache allows.
@@ -304,11 +304,11 @@ impl Device for DirDevice {
 
     fn stored(&self) -> Vec<(u64, u64)> {
         let numbers = self.numbers().unwrap_or_default();
-        let log = self.segments.find(Slot::Log).ok().flatten();
+        let log = self.segments.find(StoreFile::Log).ok().flatten();
         let log_bytes = log.map_or(0, |file| file.len.load(Ordering::Acquire));
         let mut ranges = vec![(0, (RESERVED_BYTES + log_bytes).min(LOG_END))];
         for number in numbers {
-            let Ok(Some(file)) = self.segments.find(Slot::Segment(number)) else { continue };
+            let Ok(Some(file)) = self.segments.find(StoreFile::Segment(number)) else { continue };
             let start = u64::from(number) << SEGMENT_SHIFT;
             let end = start + file.len.load(Ordering::Acquire).min(SEGMENT_BYTES);
             let start = start.max(LOG_END);
@@ -332,9 +332,9 @@ impl Device for DirDevice {
         birth(&file.file.metadata().ok()?)
     }
 
-    fn place(&self) -> Place {
-        let Ok(dir) = self.home.dir().metadata() else { return Place::default() };
-        let mut place = Place::of(&dir, self.home.place());
+    fn location(&self) -> StoreLocation {
+        let Ok(dir) = self.home.dir().metadata() else { return StoreLocation::default() };
+        let mut place = StoreLocation::of(&dir, self.home.place());
         place.lost = place.lost.or_else(|| self.segments.lost());
         place
     }

@@ -1,6 +1,6 @@
 //! Which file has an address, and where in it.
 
-use super::home::Slot;
+use super::home::StoreFile;
 use crate::device::RESERVED_BYTES;
 use crate::device::probe::SUPER_NAMES;
 use crate::limits::LOG_BYTES_MAX;
@@ -17,7 +17,7 @@ pub(super) const SIZE_MAX: u64 = 1 << (SEGMENT_SHIFT + 32);
 
 /// The part of a call that one file serves.
 pub(super) struct Piece {
-    pub slot: Slot,
+    pub slot: StoreFile,
     /// Offset within the file.
     pub start: u64,
     pub len: u64,
@@ -43,15 +43,15 @@ pub(super) fn pieces(offset: u64, len: u64) -> impl Iterator<Item = Piece> {
 }
 
 /// The file of an address, the offset in it, and where its part of the address space ends.
-pub(super) fn place(address: u64) -> (Slot, u64, u64) {
+pub(super) fn place(address: u64) -> (StoreFile, u64, u64) {
     if address < RESERVED_BYTES {
         let ring = address / SUPER_BYTES;
-        return (Slot::Super(ring as usize % SUPER_NAMES.len()), address % SUPER_BYTES, SUPER_BYTES);
+        return (StoreFile::Super(ring as usize % SUPER_NAMES.len()), address % SUPER_BYTES, SUPER_BYTES);
     }
     if address < LOG_END {
-        return (Slot::Log, address - RESERVED_BYTES, LOG_BYTES_MAX);
+        return (StoreFile::Log, address - RESERVED_BYTES, LOG_BYTES_MAX);
     }
     // Fits: addresses are below `SIZE_MAX`, which `open` checked.
     let number = (address >> SEGMENT_SHIFT) as u32;
-    (Slot::Segment(number), address % SEGMENT_BYTES, SEGMENT_BYTES)
+    (StoreFile::Segment(number), address % SEGMENT_BYTES, SEGMENT_BYTES)
 }

@@ -1,6 +1,6 @@
 //! What a power cut leaves of changes that no flush had covered.
 
-use super::image::{Change, Image};
+use super::image::{Image, Unsynced};
 use super::random::SplitMix;
 
 /// What becomes of the unsynced changes in a crash.
@@ -18,7 +18,7 @@ pub enum CrashPolicy {
 }
 
 /// Each change survives, is lost or is torn.
-pub(super) fn keep_some(image: &mut Image, changes: &[Change], random: &mut SplitMix) {
+pub(super) fn keep_some(image: &mut Image, changes: &[Unsynced], random: &mut SplitMix) {
     // Of 8 changes, how many are kept whole: few, half or most, so that rare survivors and rare losses both occur.
     let kept_of_8 = [1, 4, 7][random.below(3) as usize];
     for change in changes {
@@ -31,8 +31,8 @@ pub(super) fn keep_some(image: &mut Image, changes: &[Change], random: &mut Spli
 }
 
 /// The changes happen in another order, up to one that is torn; what comes after it is lost.
-pub(super) fn keep_shuffled(image: &mut Image, changes: &[Change], random: &mut SplitMix) {
-    let mut order: Vec<&Change> = changes.iter().collect();
+pub(super) fn keep_shuffled(image: &mut Image, changes: &[Unsynced], random: &mut SplitMix) {
+    let mut order: Vec<&Unsynced> = changes.iter().collect();
     for last in (1..order.len()).rev() {
         order.swap(last, random.below(last as u64 + 1) as usize);
     }
@@ -44,7 +44,7 @@ pub(super) fn keep_shuffled(image: &mut Image, changes: &[Change], random: &mut 
 }
 
 /// Carries out some sectors of `change`: a prefix, as a cut cable leaves it, or any, as a disk's cache does.
-pub(super) fn tear(image: &mut Image, change: &Change, random: &mut SplitMix) {
+pub(super) fn tear(image: &mut Image, change: &Unsynced, random: &mut SplitMix) {
     let sectors = change.sectors();
     let count = sectors.end - sectors.start;
     if random.below(2) == 0 {

@@ -6,7 +6,7 @@
 use super::History;
 use super::deadlist::{self, ALL, Buckets, Meta, take_id};
 use super::space::Cut;
-use crate::format::deadlist::Entry;
+use crate::format::deadlist::DeadEntry;
 use crate::format::view::Role;
 use crate::format::{BlockPtr, Epoch, Generation, LineId, Slot, ViewId};
 use crate::store::RangeSet;
@@ -214,7 +214,7 @@ impl History {
             }
             removed.sort_by_key(|(bucket, e)| (*bucket, e.addr));
             for group in removed.chunk_by(|a, b| a.0 == b.0) {
-                let entries: Vec<Entry> = group.iter().map(|(_, e)| *e).collect();
+                let entries: Vec<DeadEntry> = group.iter().map(|(_, e)| *e).collect();
                 deadlist::append(meta, free, group[0].0, &entries, &mut self.next_id)?;
             }
             let record = self.view_mut(view);
@@ -245,7 +245,7 @@ impl History {
         own: &Buckets,
         gone: &RangeSet,
         meta: &mut Meta,
-    ) -> Result<Vec<(Epoch, Entry)>> {
+    ) -> Result<Vec<(Epoch, DeadEntry)>> {
         let record = self.view(child);
         let mut taken = deadlist::remove_ranges(meta, record.list, own.clone(), gone)?;
         if record.role == Role::Hidden {

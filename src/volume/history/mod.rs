@@ -8,7 +8,7 @@
 //! - A hidden view has at least two children, and its tree is never walked: parts of it may be freed.
 //!
 //! Contract with the commit, in this order; the caller holds its lock around each step, operations
-//! ([`History::kill`], [`History::born`], [`History::point`], [`History::fork`]) may run between any two:
+//! ([`History::free`], [`History::born`], [`History::point`], [`History::fork`]) may run between any two:
 //!  1. [`History::freeze`], together with the caller's own list of dead entries;
 //!  2. ask [`History::route`] where each frozen (list, bucket) goes, append the entries, then [`History::appended`]
 //!     (the append and this call as one step for readers of space: else they count twice);
@@ -31,4 +31,4 @@ mod tests;
 
 pub use deadlist::{Meta, MetaRead};
 pub use delete::{FreeTree, Reclaim};
-pub use history::{Fate, History, Point};
+pub use history::{Freeing, History, Point};
