@@ -7,7 +7,7 @@ use crate::check::Depth;
 use crate::ctl::{Code, Failure, StoreId, names};
 use crate::format::{Compression, Copies};
 use crate::fs::SNAPDIR_NAME;
-pub use crate::fs::{AtimeMode, AtimeOptions};
+pub use crate::fs::{AtimeMode, AtimeOptions, SnapdirMode};
 use crate::ops::{KernelRef, Operations, Timestamp};
 use crate::repair::{Mode, Repair};
 use crate::salvage::{Listener, Summary, Wanted};
@@ -17,17 +17,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Where `.snapshots` shows itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SnapdirMode {
-    /// There by name, not in listings.
-    Hidden,
-    /// In the listing of the root as well.
-    Visible,
-    /// Not there.
-    Disabled,
-}
 
 /// What a store may be opened for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

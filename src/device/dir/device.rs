@@ -30,13 +30,13 @@ pub struct DirDevice {
     size: u64,
     access: Access,
     pub(super) segments: Segments,
-    pub(super) dirty: Mutex<Dirty>,
+    pub(super) dirty: Mutex<Unflushed>,
     gate: FlushGate,
 }
 
 /// What the next flush has to sync.
 #[derive(Debug, Default)]
-pub(super) struct Dirty {
+pub(super) struct Unflushed {
     pub files: BTreeMap<StoreFile, Arc<Segment>>,
     /// A file was created, so its name has to become durable.
     pub names: bool,
