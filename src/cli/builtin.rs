@@ -45,11 +45,7 @@ impl Backend for Builtin {
         let (uid, gid) = (process::effective_uid(), process::effective_gid());
         let fs_options = FsOptions {
             read_only: !options.access.writes(),
-            snapdir: match options.snapdir {
-                SnapdirMode::Hidden => crate::fs::SnapdirMode::Hidden,
-                SnapdirMode::Visible => crate::fs::SnapdirMode::Visible,
-                SnapdirMode::Disabled => crate::fs::SnapdirMode::Disabled,
-            },
+            snapdir: options.snapdir,
             snapdir_everywhere: options.snapdir_everywhere,
             snapdir_name: options.snapdir_name.clone(),
             atime: options.atime,

@@ -17,17 +17,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Where `.snapshots` shows itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SnapdirMode {
-    /// There by name, not in listings.
-    Hidden,
-    /// In the listing of the root as well.
-    Visible,
-    /// Not there.
-    Disabled,
-}
-
 /// What a store may be opened for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OpenFor {
