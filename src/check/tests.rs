@@ -351,8 +351,8 @@ fn a_wrong_snapshot_is_told_from_the_live_tree() {
 fn names_that_are_no_text_are_told_whole() {
     let s = Sample::new();
     let named = |txn: &mut Txn<'_>| {
-        set_entry(txn, s.dir, b"a\xff", s.small, FileType::File);
-        set_entry(txn, s.dir, b"a\xfe\n", 1 << 30, FileType::File);
+        set_entry(txn, s.dir, b"a\xff", s.small, FileType::Regular);
+        set_entry(txn, s.dir, b"a\xfe\n", 1 << 30, FileType::Regular);
         set_link(txn, s.inner, s.dir, b"b\xff");
         let value = XattrValue::Short(b"value".to_vec());
         let attribute = Xattrs { entries: vec![(b"user.\xff".to_vec(), value)] };

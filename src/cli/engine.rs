@@ -7,7 +7,7 @@ use crate::check::Depth;
 use crate::ctl::{Code, Failure, StoreId};
 use crate::format::{Compression, Copies};
 use crate::fs::SNAPDIR_NAME;
-pub use crate::fs::{AtimeMode, AtimeOptions};
+pub use crate::fs::{AtimeMode, AtimeOptions, SnapdirMode};
 use crate::names;
 use crate::ops::{KernelRef, Operations, Timestamp};
 use crate::repair::{Mode, Repair};
