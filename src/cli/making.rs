@@ -10,6 +10,7 @@ use crate::device::{self, Device, DirDevice, FileDevice, MAKING, StoreKind, mark
 use crate::format::{Compression, Copies};
 use crate::fs::{Fs, FsOptions};
 use crate::limits::STORE_BYTES_DEFAULT;
+use crate::names;
 use crate::ops::{Caller, NodeId, Operations, XattrMode};
 use crate::sys::process;
 use crate::volume::{self, OpenOptions, Volume};

@@ -47,7 +47,7 @@ impl Client {
         });
         let Some((device, real)) = place else {
             let what = "its file system does not answer; snapfs status lists the daemons, one may be stopped";
-            return Err(Failure::new(Code::Io, format!("{}: {what}", target.display())));
+            return Err(Failure::new(Code::Io, format!("{}: {what}", names::shown(target))));
         };
         if let Some(device) = device
             && let Some(client) = Client::of_device(device)?
@@ -62,7 +62,7 @@ impl Client {
         if let Some(client) = Client::of_store(&real)? {
             return Ok(client);
         }
-        let message = format!("{} is not mounted, or by another user", target.display());
+        let message = format!("{} is not mounted, or by another user", names::shown(target));
         Err(Failure::new(Code::NotMounted, message))
     }
 

@@ -6,7 +6,6 @@
 
 mod client;
 pub mod dirs;
-pub mod names;
 mod patience;
 mod protocol;
 pub mod registry;

@@ -1,5 +1,6 @@
 //! Where a store is on the host, and which files it is in.
 
+use crate::names;
 use std::fs::Metadata;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;

@@ -30,7 +30,7 @@ use parking_lot::{MutexGuard, RwLockWriteGuard};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// A hidden view is swept again when this much died below it.
+/// A hidden view is swept again when this much was freed below it.
 const SWEEP_GROWN_BYTES_MIN: u64 = 1 << 20;
 
 /// One frozen moment.
@@ -47,7 +47,7 @@ struct Frozen {
     scrub: Vec<(u64, Option<Vec<u8>>)>,
     /// Nothing but `points`: the superblock alone can tell of them.
     points_only: bool,
-    /// Place in the log of the first record that this commit does not contain.
+    /// Position in the log of the first record that this commit does not contain.
     log_start: u64,
     /// A record stands there.
     log_begins: bool,

@@ -10,7 +10,7 @@ use crate::format::{Copies, Epoch, Ino, LineId, ViewId};
 use crate::tree::{Child, FreedNode};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// A reference that died, not yet written down.
+/// A reference that a head has freed, not yet written down.
 #[derive(Clone)]
 pub(super) enum Freed {
     /// A range of file content.

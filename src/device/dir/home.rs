@@ -127,7 +127,7 @@ impl Home {
 
     /// Makes names durable.
     pub fn sync(&self) -> Result<(), (String, io::Error)> {
-        let what = |error| (format!("sync of {}", self.place().display()), error);
+        let what = |error| (format!("sync of {}", names::shown(self.place())), error);
         self.segments.iter().try_for_each(File::sync_all).map_err(what)?;
         self.dir.sync_all().map_err(what)
     }

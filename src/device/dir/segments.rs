@@ -5,6 +5,7 @@
 //! is opened again is the one that it was, or it is missing.
 //! This module does not read, write or sync.
 
+use crate::names;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
@@ -76,7 +77,7 @@ impl Segment {
                 Ok(())
             }
             Ok(_) => Err((self.home.lost(self.slot), io::ErrorKind::NotFound.into())),
-            Err(error) => Err((format!("cannot examine {}", self.path().display()), error)),
+            Err(error) => Err((format!("cannot examine {}", names::shown(self.path())), error)),
         }
     }
 
@@ -88,7 +89,7 @@ impl Segment {
     /// The error of a call on this file.
     pub fn failed(&self, doing: &str, start: u64, len: u64, note: &str, source: io::Error) -> DeviceError {
         let path = self.path();
-        let path = path.display();
+        let path = names::shown(&path);
         DeviceError::host(|| format!("cannot {doing} {len} bytes at {start} of {path}{note}"), source)
     }
 }
@@ -275,6 +276,6 @@ impl Segments {
 
     fn failed(&self, doing: &str, slot: StoreFile, source: io::Error) -> DeviceError {
         self.home.note_limit(&source);
-        DeviceError::host(|| format!("cannot {doing} {}", self.path(slot).display()), source)
+        DeviceError::host(|| format!("cannot {doing} {}", names::shown(self.path(slot))), source)
     }
 }

@@ -1,4 +1,4 @@
-//! The forest of views: who descends from whom, where a dead block goes, and how many bytes each view holds.
+//! The forest of views: who descends from whom, where a freed block goes, and how many bytes each view holds.
 //!
 //! Invariants, with `base(v)` the epoch of `prev(v)` (0 without):
 //! - `D(v)`, the dead list of the edge to `v`, holds exactly what is alive in `prev(v)` and dead in `v`; its buckets
