@@ -13,6 +13,7 @@ use crate::format::inode::{Inode, type_number};
 use crate::format::link::{Links, link_hash};
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{Ino, Key, Kind, dirent::NameBucket};
+use crate::names;
 use crate::ops::FileType;
 use crate::store::StoreError;
 use crate::tree::{self, Child};

@@ -5,7 +5,7 @@
 
 use super::background::Background;
 use super::engine::{
-    Backend, CheckReport, Engine, InitOptions, OpenFor, ScrubOrder, SnapdirMode, SnapshotRow, StoreOptions,
+    Backend, CheckReport, Engine, InitOptions, OpenFor, ScrubOrder, SnapshotRow, StoreOptions,
 };
 use super::hold::{lock, probe};
 use super::making::{DEVICE_START_BYTES, NewStore, Old, has_content, make, unfinished};
@@ -239,11 +239,7 @@ fn open_volume(store: &Path, access: OpenFor, cache_bytes: u64) -> Result<Opened
     let marked = device.clone();
     let device = recorded(device)?;
     let writes = access.writes();
-    let access = match access {
-        OpenFor::Mount | OpenFor::Work => volume::Access::ReadWrite,
-        OpenFor::MountReadOnly | OpenFor::Look => volume::Access::ReadOnly,
-    };
-    let options = OpenOptions { access, cache_bytes: cache_bytes as usize };
+    let options = OpenOptions { access: device_access, cache_bytes: cache_bytes as usize };
     let opened = Volume::open(device.clone(), options).map_err(|e| told_volume(store, &e));
     let volume = device.limit_met().map_or(opened, |limit| Err(limited(store, &limit)))?;
     if writes && let Err(e) = mark::open(&*marked) {
@@ -451,7 +447,7 @@ impl Engine for Open {
 
 /// Fails if the store that was served is not what is on the host now: files of it are gone, or it stopped taking changes.
 fn still_whole(volume: &Volume, store: &Path) -> Result<(), Failure> {
-    let failed = |what: String| Err(Failure::new(Code::Io, format!("{}: {what}", store.display())));
+    let failed = |what: String| Err(Failure::new(Code::Io, format!("{}: {what}", names::shown(store))));
     if let Some(lost) = volume.location().lost {
         return failed(format!("what was written is not in the store: {lost}"));
     }

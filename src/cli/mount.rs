@@ -7,7 +7,7 @@ use super::args::MountArgs;
 use super::daemon::{self, MountJob};
 use super::engine::Backend;
 use super::{options, output, usage};
-use crate::ctl::{Client, Code, Failure, MountRecord, names, registry};
+use crate::ctl::{Client, Code, Failure, MountRecord, registry};
 use crate::fuse;
 use crate::names;
 use crate::sys::process;
@@ -111,7 +111,7 @@ fn second_place(daemon: &Client, args: &MountArgs, lists: &[OsString]) -> Result
     let (store, point) = (names::shown(&args.store), fuse::check_point(&args.point));
     let point = point.map_err(|message| Failure::new(Code::Other, message))?;
     let MountRecord { pid, mountpoint, device, .. } = daemon.record();
-    let first = mountpoint.display();
+    let first = names::shown(mountpoint);
     let busy = |what: String| {
         let by = format!("the store is in use by process {pid}, which serves it at {first}");
         Err(Failure::new(Code::Busy, format!("{store}: {by}{what}")))

@@ -29,7 +29,7 @@ struct LockedStore {
 }
 
 fn hold(store: &Path, mode: LockMode) -> Result<LockedStore, Failure> {
-    let refuse = |code, what: &str| Err(Failure::new(code, format!("{}: {what}", store.display())));
+    let refuse = |code, what: &str| Err(Failure::new(code, format!("{}: {what}", names::shown(store))));
     let kind = probe(store)?;
     match &kind {
         StoreKind::Missing => return refuse(Code::NotFound, "there is no such store"),

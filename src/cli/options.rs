@@ -3,7 +3,6 @@
 //! Everything unknown is an error that names it, unless `-s` (sloppy) asks to let it pass. A later option wins.
 
 use super::engine::{AtimeMode, OpenFor, SnapdirMode, StoreOptions};
-use crate::ctl::names;
 use crate::fuse;
 use crate::limits::NAME_BYTES_MAX;
 use crate::names;

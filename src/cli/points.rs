@@ -5,7 +5,7 @@ use super::engine::{Engine, OpenFor};
 use super::options::{self, Parsed};
 use super::output::rfc3339;
 use super::wire::Verbs;
-use crate::ctl::{Code, Failure, MountRecord, Server, StoreId, names};
+use crate::ctl::{Code, Failure, MountRecord, Server, StoreId};
 use crate::fuse::{self, Mounted, Unmounter};
 use crate::names;
 use crate::ops::Timestamp;

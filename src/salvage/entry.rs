@@ -189,7 +189,7 @@ impl Rescue<'_> {
         let attributes = content::attributes(self.items, ino);
         for name in attributes.lost {
             rescued.state = Outcome::Damaged;
-            rescued.notes.push(format!("attribute {} is lost", String::from_utf8_lossy(&name)));
+            rescued.notes.push(format!("attribute {} is lost", names::shown_bytes(&name)));
         }
         if let Some(out) = &self.out {
             // What the host does not take is no damage of the store.

@@ -188,10 +188,6 @@ fn proper(name: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn shown(name: &[u8]) -> std::borrow::Cow<'_, str> {
-    String::from_utf8_lossy(name)
-}
-
 fn is_snapshot(state: &VolumeState, id: ViewId) -> bool {
     state.own_snapshot(id).is_ok() && state.roots.contains_key(&id)
 }

@@ -81,11 +81,11 @@ pub(super) struct VolumeState {
     pub unwritten: BTreeSet<ViewId>,
     pub lines: Lines,
     pub next_ino: Ino,
-    /// References that died but stay in a snapshot.
+    /// Freed references that a snapshot still has: they go to dead lists.
     pub deferred: DeferredFrees,
     /// Number of entries in `deferred` and `frees`.
     pub freed_count: u64,
-    /// References that died and were nobody else's.
+    /// Freed references that nobody else has.
     pub frees: Vec<Freed>,
     /// Content among them, in bytes.
     pub freed_bytes: u64,

@@ -4,6 +4,7 @@
 //! ([`Txn::attempt`]). Whoever changes something else reads and checks first, reserves, then changes. If a change fails
 //! half-way (a node cannot be read) the volume takes no further commit, so that the half is never made durable.
 
+use super::attempt::{Attempt, Product};
 use super::space::{BUCKET_OVERHEAD_NODES, DEFERRED_BYTES};
 use super::staged::Staged;
 use super::state::{Freed, VolumeState};
@@ -188,7 +189,47 @@ impl<'a> Txn<'a> {
         }
     }
 
+    /// The attempt has failed.
+    fn take_back(&mut self) {
+        let Some(attempt) = self.attempt.take() else { return };
+        let mut alloc = self.volume.shared.store().alloc();
+        attempt.adopted().for_each(|(addr, len)| alloc.give_back(addr, len));
+        drop(alloc);
+        let ((head, root), others) = attempt.before.split_first().expect("it began somewhere");
+        let left = (self.view.id, self.view.root.clone());
+        (self.line, self.view.id, self.view.root) = (attempt.line, *head, root.clone());
+        let state = self.state.as_mut().expect("present until the end");
+        state.roots.extend([left]);
+        state.roots.extend(others.iter().cloned());
+        state.roots.remove(head);
+        self.effects = std::mem::take(&mut self.effects).cleared();
+    }
+
+    /// A change has done this beside the tree.
+    fn produce(&mut self, product: Product) {
+        let head = self.view.id;
+        match &mut self.attempt {
+            Some(attempt) => attempt.products.push((head, product)),
+            None => {
+                self.touched = true;
+                self.state().take_in(head, product);
+            }
+        }
+    }
+
+    fn log_effects(&self) {
+        self.log_of(self.line, &self.effects);
+    }
+
+    fn log_of(&self, line: LineId, effects: &Effects) {
+        // What was done by half is never made durable, nor is anything after it.
+        if !self.volume.is_poisoned() {
+            self.volume.log.append(line, self.view.epoch, effects);
+        }
+    }
+
     fn publish_root(&mut self) -> Option<RwLockWriteGuard<'a, VolumeState>> {
+        self.take_back();
         let mut state = self.state.take()?;
         state.roots.insert(self.view.id, self.view.root.clone());
         self.log_effects();
@@ -326,15 +367,15 @@ impl<'a> Txn<'a> {
         &mut self,
         change: impl FnOnce(&mut Edit<'_>, &mut crate::tree::Child) -> crate::tree::Result<T>,
     ) -> Result<T> {
-        self.touched = true;
+        self.touched |= self.attempt.is_none();
         let mut freed = Vec::new();
         let shared = self.view.shared.clone();
         let mut edit =
             Edit { pager: &shared.pager, epoch: self.view.epoch, freed: &mut freed, nodes_made: 0 };
         let done = change(&mut edit, &mut self.view.root);
-        let (made, head) = (edit.nodes_made, self.view.id);
+        let made = edit.nodes_made;
         if made != 0 || !freed.is_empty() || done.is_ok() {
-            self.state().account(head, made, freed);
+            self.produce(Product::Edited { made, freed });
         }
         done.map_err(|e| {
             let e = VolumeError::from(e);
@@ -368,8 +409,7 @@ impl<'a> Txn<'a> {
 
     pub(super) fn free_range(&mut self, addr: u64, len: u64, birth: Epoch) {
         self.record(&Effect::Free(addr, len, birth));
-        let head = self.view.id;
-        self.state().free(head, Freed::Data { addr, len, birth }, len);
+        self.produce(Product::Freed { freed: Freed::Data { addr, len, birth }, len });
     }
 
     /// A second reference to the same blocks, for another place. Each reference is freed on its own.

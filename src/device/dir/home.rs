@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use super::super::place::FileId;
 use super::super::probe::{LOG_NAME, SEGMENTS_NAME, SUPER_NAMES};
+use crate::names;
 use crate::ops::Timestamp;
 use crate::sys::{self, OpenAs};
 
@@ -32,7 +33,7 @@ pub(super) enum StoreFile {
 
 /// The file that has a name.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Found {
+pub(super) struct NamedFile {
     pub id: FileId,
     /// The directory itself says so, and no symbolic link in it.
     pub is_direct: bool,
@@ -104,11 +105,11 @@ impl Home {
     }
 
     /// Which file has the name of `slot` now; none if there is none.
-    pub fn id_of(&self, slot: StoreFile) -> io::Result<Option<Found>> {
+    pub fn id_of(&self, slot: StoreFile) -> io::Result<Option<NamedFile>> {
         match self.parent(slot).and_then(|dir| sys::id_in(dir.as_fd(), &name(slot))) {
             Ok(named) => {
                 let id = FileId { device: named.device, inode: named.inode };
-                Ok(Some(Found { id, is_direct: !named.is_link }))
+                Ok(Some(NamedFile { id, is_direct: !named.is_link }))
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),

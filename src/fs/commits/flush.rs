@@ -15,7 +15,7 @@ use crate::fs::items::extents::{self, Keep};
 use crate::fs::items::{Items, is_zero};
 use crate::fs::log::Note;
 use crate::limits::INLINE_BYTES_MAX;
-use crate::volume::{ContentRun, Staged, Txn, VolumeError};
+use crate::volume::{ContentRun, Staged, Txn, View, VolumeError};
 use std::collections::BTreeMap;
 use std::ops::Range;
 

@@ -9,7 +9,7 @@
 //!
 //! Contract with the commit, in this order; the caller holds its lock around each step, operations
 //! ([`History::free`], [`History::born`], [`History::point`], [`History::fork`]) may run between any two:
-//!  1. [`History::freeze`], together with the caller's own list of dead entries;
+//!  1. [`History::freeze`], together with the caller's own list of what is deferred;
 //!  2. ask [`History::route`] where each frozen (list, bucket) goes, append the entries, then [`History::appended`]
 //!     (the append and this call as one step for readers of space: else they count twice);
 //!  3. [`History::delete`] for views that are [`History::deletable`], and [`History::sweep_hidden`];
