@@ -46,7 +46,7 @@ fn trees(c: &mut Criterion) {
     group.bench_function("lookup", |b| {
         b.iter(|| get(&pager, &root, &key(rng.u64(..ITEMS))).expect("memory").is_some());
     });
-    let (mut changed, mut dead) = (tree(&pager), Vec::new());
+    let (mut changed, mut freed) = (tree(&pager), Vec::new());
     group.bench_function("replace", |b| {
         let mut edit = Edit { pager: &pager, epoch: Epoch(1), freed: &mut freed, nodes_made: 0 };
         b.iter(|| edit.insert(&mut changed, &key(rng.u64(..ITEMS)), &VALUE).expect("memory"));

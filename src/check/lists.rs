@@ -164,7 +164,7 @@ impl Auditor<'_> {
         Some(own.born.counts(base).map(|(_, len, n)| len * n.unsigned_abs()).sum())
     }
 
-    /// What a view reaches: what the view below does, less what died on the way, plus what was written; above a hidden
+    /// What a view reaches: what the view below does, less what was freed on the way, plus what was written; above a hidden
     /// view, all of its tree.
     fn count_references(&mut self, record: &ViewRecord, list: Option<&Sums>) {
         let below = record.prev.and_then(|p| self.state.history.get(p));
@@ -174,8 +174,8 @@ impl Auditor<'_> {
             Some((id, _)) => {
                 let parts = (self.referenced.get(&id), self.written(record), list.map(|l| l.newer(Epoch(0))));
                 match parts {
-                    (Some(below), Some(written), Some(died)) => {
-                        Some(below.saturating_add(written).saturating_sub(died))
+                    (Some(below), Some(written), Some(freed)) => {
+                        Some(below.saturating_add(written).saturating_sub(freed))
                     }
                     _ => None,
                 }
@@ -207,7 +207,7 @@ impl Auditor<'_> {
         let had = right;
         right.written = self.written(record).unwrap_or(had.written);
         right.referenced = self.referenced.get(&record.id).copied().unwrap_or(had.referenced);
-        // Exclusive: what was born here and died on the only edge up.
+        // Exclusive: what was born here and freed on the only edge up.
         if let (Role::Snapshot, [child]) = (record.role, self.state.history.children(record.id))
             && let Some(list) = lists.get(child)
         {

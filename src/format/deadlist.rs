@@ -11,7 +11,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_e
 pub const CHUNK_ENTRIES_MAX: usize = 168;
 const _: () = assert!(CHUNK_ENTRIES_MAX * ENTRY_BYTES <= super::leaf::VALUE_BYTES_MAX);
 
-/// A dead reference to a range of blocks.
+/// A freed reference to a range of blocks.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct DeadEntry {
     /// First byte, a multiple of 4096, never 0.

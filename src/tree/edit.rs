@@ -1,4 +1,4 @@
-//! Changes: insert and remove by copying the path, with what died on the way reported to the caller.
+//! Changes: insert and remove by copying the path, with the nodes that this frees reported to the caller.
 //!
 //! A failed call (a node that cannot be read) leaves the map as it was: nodes may have been copied, no item changed.
 //!

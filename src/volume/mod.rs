@@ -5,6 +5,7 @@
 //! allocator's. No lock but the committer's is held over a device write or flush; a commit that
 //! deletes snapshots reads the meta tree with the state locked.
 
+mod attempt;
 pub mod audit;
 mod branch;
 mod commit;
@@ -45,10 +46,11 @@ mod space_tests;
 #[cfg(test)]
 mod tests;
 
+pub use crate::device::Access;
 pub use crate::format::line::LineRecord;
 pub use commit::CommitSession;
 pub use error::{Result, VolumeError};
-pub use options::{Access, OpenOptions};
+pub use options::OpenOptions;
 pub use pack::{ContentRun, Gain};
 pub use recover::{NothingAbove, Recovered, Replay};
 pub use snapshot::{NewSnapshot, SnapshotInfo};

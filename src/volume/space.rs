@@ -52,7 +52,7 @@ impl Volume {
         let copies = state.copies as u64;
         let nodes =
             state.dirty_nodes + COMMIT_OVERHEAD_NODES + state.deferred.len() as u64 * BUCKET_OVERHEAD_NODES;
-        // A node that dies is as many references as it has copies, and each entry is in as many leaves.
+        // A node that is freed is as many references as it has copies, and each entry is in as many leaves.
         nodes * state.copies.node_bytes()
             + self.frozen_bytes.load(Relaxed)
             + self.budget_bytes(state)

@@ -10,7 +10,7 @@ use crate::format::{Copies, Epoch, Ino, LineId, ViewId};
 use crate::tree::{Child, FreedNode};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// A reference that died, not yet written down.
+/// A reference that a head has freed, not yet written down.
 #[derive(Clone)]
 pub(super) enum Freed {
     /// A range of file content.
@@ -81,11 +81,11 @@ pub(super) struct VolumeState {
     pub unwritten: BTreeSet<ViewId>,
     pub lines: Lines,
     pub next_ino: Ino,
-    /// References that died but stay in a snapshot.
+    /// Freed references that a snapshot still has: they go to dead lists.
     pub deferred: DeferredFrees,
     /// Number of entries in `deferred` and `frees`.
     pub freed_count: u64,
-    /// References that died and were nobody else's.
+    /// Freed references that nobody else has.
     pub frees: Vec<Freed>,
     /// Content among them, in bytes.
     pub freed_bytes: u64,

@@ -51,7 +51,7 @@ impl History {
     }
 
     /// Frees what only hidden views hold, for each of them below which at least `grown_bytes_min` (and at least one)
-    /// died since it was last swept. Costs nothing if nothing grew, bucket items if a child has nothing dead in the
+    /// was freed since it was last swept. Costs nothing if nothing grew, bucket items if a child has nothing dead in the
     /// range, else the entries of the children's lists in the range: a commit may put it off by a larger minimum.
     pub fn sweep_hidden(&mut self, meta: &mut Meta, grown_bytes_min: u64) -> Result<Reclaim> {
         assert!(self.frozen.is_empty(), "sweeps come after the append");
@@ -84,7 +84,7 @@ impl History {
         }
     }
 
-    /// A view with one child goes: what was born after the view below it and died on the way to the child is free.
+    /// A view with one child goes: what was born after the view below it and freed on the way to the child is free.
     fn unlink(&mut self, view: ViewId, meta: &mut Meta, out: &mut Reclaim) -> Result<()> {
         let record = self.view(view);
         let (list, prev, written, epoch) = (record.list, record.prev, record.written, record.epoch);

@@ -6,7 +6,7 @@ use crate::format::view::{Consistency, Role, ViewRecord};
 use crate::format::{BlockPtr, Epoch, Generation, LineId, Slot, ViewId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Where a dead block goes.
+/// Where a block goes that a head has freed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Freeing {
     /// No view reaches it any more: free once the next commit is durable.
@@ -55,7 +55,7 @@ pub struct History {
     /// Dead bytes that are in no list yet: since the freeze, and before it.
     pub(super) pending: Sums,
     pub(super) frozen: Sums,
-    /// Hidden views -> bytes that died below them since they were last swept, and of these the pending.
+    /// Hidden views -> bytes that were freed below them since they were last swept, and of these the pending.
     pub(super) grown: BTreeMap<ViewId, u64>,
     pub(super) grown_pending: BTreeMap<ViewId, u64>,
     pub(super) late: Late,

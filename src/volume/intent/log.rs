@@ -23,11 +23,11 @@ pub struct Log {
     recording: AtomicBool,
 }
 
-/// The end of the log. Places count bytes and never start anew; a place is at its remainder in the ring.
+/// The end of the log. Positions count bytes and never start anew; one is found at its remainder in the ring.
 struct Tail {
     /// Where a replay would start.
     oldest: u64,
-    /// Place of the next record.
+    /// Position of the next record.
     head: u64,
     /// End of the last record.
     prev_end: u64,
@@ -35,7 +35,7 @@ struct Tail {
     durable: u64,
     /// The greatest `durable` that a record tells of.
     durable_told: u64,
-    /// Place of the first byte in `bytes`: start of a block.
+    /// Position of the first byte in `bytes`: start of a block.
     start: u64,
     /// What may not be written yet, up to `head`, from the start of a block.
     bytes: Vec<u8>,
@@ -48,7 +48,7 @@ struct Tail {
     /// Records that did not fit: since the last mark, and before it.
     lost: bool,
     lost_before_mark: bool,
-    /// Place of the record that the last mark has put, which begins the log once the commit is done.
+    /// Position of the record that the last mark has put, which begins the log once the commit is done.
     beginning: Option<u64>,
 }
 
@@ -147,6 +147,12 @@ impl Log {
     /// Writes everything appended so far.
     pub fn write_out(&self, store: &Store) -> Result<()> {
         self.write(store, false).map(drop)
+    }
+
+    /// Writes the record that the last mark has put, unless whoever logged something since has written it with that. A
+    /// flush must follow.
+    pub fn write_beginning(&self, store: &Store) -> Result<()> {
+        self.write(store, true).map(drop)
     }
 
     /// Writes everything appended; returns the end of the last record. Before a flush (`seal`) the next record is moved
@@ -269,8 +275,8 @@ impl Log {
     }
 
     /// The place that divides what a commit contains from what comes later, and whether a record stands there: one
-    /// without effects in a block of its own, so that a log that is missing is told from an empty one. The commit writes
-    /// and flushes it before a superblock names it. `line` and `epoch` are those of what comes later. Called with the
+    /// without effects at the start of a block, so that a log that is missing is told from an empty one. The commit has it
+    /// written and flushes it before a superblock names it. `line` and `epoch` are those of what comes later. Called with the
     /// state locked.
     pub fn mark(&self, line: LineId, epoch: Epoch) -> (u64, bool) {
         let mut tail = self.tail.lock();
@@ -286,7 +292,6 @@ impl Log {
         let place = tail.head;
         let begins = self.put(&mut tail, epoch, line, &[], 0);
         tail.beginning = begins.then_some(place);
-        tail.align();
         (place, begins)
     }
 
@@ -302,7 +307,7 @@ impl Log {
 }
 
 impl Tail {
-    /// Place of the last mark's record, if nothing was logged since.
+    /// Position of the last mark's record, if nothing was logged since.
     fn beginning(&self) -> Option<u64> {
         self.beginning.filter(|place| self.told_end <= *place && !self.lost && !self.lost_before_mark)
     }

@@ -1,4 +1,4 @@
-//! Reading a log back: the records of one session from a place on, up to the first that does not follow.
+//! Reading a log back: the records of one session from a position on, up to the first that does not follow.
 //!
 //! Reads the device alone. Whatever the bytes are, the result is a list of records whose checksums hold, in order.
 
@@ -36,7 +36,7 @@ pub struct FoundLog {
     pub records: Vec<LogRecord>,
     /// Where the first of them is.
     pub start: u64,
-    /// Everything before this place had been flushed, as records say.
+    /// Everything before this position had been flushed, as records say.
     pub durable: u64,
     /// Where the last record ends.
     pub end: u64,
@@ -106,7 +106,7 @@ fn look_ahead(ring: &mut Ring, found: &FoundLog, limit: u64, generation: u64) ->
 struct Ring<'a> {
     device: &'a dyn Device,
     bytes: u64,
-    /// Place of the window: a multiple of its unit.
+    /// Position of the window: a multiple of its unit.
     at: u64,
     window: Vec<u8>,
     /// The first error of the device.
