@@ -194,7 +194,6 @@ impl<'a> CommitSession<'a> {
     pub fn finish(mut self) -> Result<()> {
         let Some(frozen) = self.frozen.take() else { return Ok(()) };
         let (volume, log_start) = (self.volume, frozen.log_start);
-        volume.write_log();
         let done = if frozen.points_only { self.write_points(frozen) } else { self.write_all(frozen) };
         volume.frozen_bytes.store(0, Relaxed);
         {
@@ -242,6 +241,7 @@ impl<'a> CommitSession<'a> {
         let mut superblock = self.next_superblock(&frozen);
         superblock.pending.extend(frozen.points);
         if log_moves {
+            self.volume.log.write_beginning(store)?;
             store.flush()?;
         }
         ring::write(store, &superblock)?;
@@ -338,6 +338,7 @@ impl<'a> CommitSession<'a> {
         committer.space_map.append(&mut writer, store, &frozen.allocs, &mut freed, epoch)?;
         writer.write_gathered()?;
         // 5
+        volume.log.write_beginning(store)?;
         store.flush()?;
         let mut superblock = self.next_superblock(&frozen);
         let unreachable = volume.unreachable(epoch);

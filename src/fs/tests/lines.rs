@@ -4,7 +4,7 @@ use super::super::SnapshotCreator;
 use super::device::Moody;
 use super::*;
 use crate::device::{CrashPolicy, Sim};
-use crate::format::LineId;
+use crate::format::{Key, LineId};
 use crate::volume::{Access, OpenOptions};
 use parking_lot::Mutex;
 
@@ -130,6 +130,24 @@ fn every_head_is_there_after_a_crash() {
         }
         t.prove();
     }
+}
+
+#[test]
+fn a_line_has_no_files_without_names_from_its_origin() {
+    let t = T::new();
+    let f = t.create(ROOT, "open");
+    t.write(f, 0, &[1; 50_000]);
+    t.fs.unlink(&USER, ROOT, b"open").unwrap();
+    let from = t.fs.create_snapshot(b"s", SnapshotCreator::User).unwrap();
+    let root = t.fs.create_line(b"trial", from).unwrap();
+    let line = t.fs.volume().find_line(b"trial").unwrap().id;
+    let items = |line| t.fs.volume().live(line).unwrap().range(&Key::MIN, &Key::MAX).count();
+    t.fs.tick().unwrap();
+    assert_eq!(items(line), 1, "the root alone");
+    assert_eq!(t.list(root).len(), 0);
+    assert_eq!(t.read(f, 0, 50_000), [1; 50_000], "it is open in the other line");
+    t.fs.commit().unwrap();
+    t.prove();
 }
 
 #[test]
@@ -423,7 +441,7 @@ fn files_that_were_open_when_a_line_was_made_of_their_snapshot_go_from_it() {
     let (head, _) = t.fs.heads.find(root).unwrap();
     let inodes = || {
         let items = t.fs.volume().live(head.line).unwrap();
-        let all = crate::format::Key::MIN..crate::format::Key::MAX;
+        let all = Key::MIN..Key::MAX;
         items
             .range(&all.start, &all.end)
             .filter(|i| i.as_ref().unwrap().0.kind == crate::format::Kind::Inode as u8)
