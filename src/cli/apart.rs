@@ -2,6 +2,7 @@
 //! Here such a pair is recognised, through links, `..` and bind mounts, before anything happens.
 
 use crate::fuse::mounts;
+use crate::names;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub(super) fn check(store: &Path, point: &Path) -> Result<(), String> {
     // What cannot be resolved is refused, with a better sentence, by whoever opens it.
     let (Ok(store_at), Ok(point_at)) = (places(store), places(point)) else { return Ok(()) };
-    let (shown, of) = (point.display(), store.display());
+    let (shown, of) = (names::shown(point), names::shown(store));
     for at in &store_at {
         for other in point_at.iter().filter(|o| o.device == at.device) {
             let how = match (at.path.starts_with(&other.path), other.path.starts_with(&at.path)) {
@@ -26,20 +27,20 @@ pub(super) fn check(store: &Path, point: &Path) -> Result<(), String> {
 }
 
 /// Where something is: in the tree of all mounts (no device), and in its file system.
-struct Place {
+struct Position {
     device: Option<(u32, u32)>,
     path: PathBuf,
 }
 
-fn places(path: &Path) -> io::Result<Vec<Place>> {
+fn places(path: &Path) -> io::Result<Vec<Position>> {
     let real = real(path)?;
     let mut places = Vec::new();
     if let Some(m) = mounts::containing(&real)?
         && let Ok(rest) = real.strip_prefix(&m.point)
     {
-        places.push(Place { device: Some(m.device), path: m.root.join(rest) });
+        places.push(Position { device: Some(m.device), path: m.root.join(rest) });
     }
-    places.push(Place { device: None, path: real });
+    places.push(Position { device: None, path: real });
     Ok(places)
 }
 

@@ -9,6 +9,7 @@ use super::points::{GRACE, Points};
 use super::refusal::no_thread;
 use crate::ctl::{Code, Failure, Server};
 use crate::fuse::{Mounted, Unmounter};
+use crate::names;
 use crate::sys::process;
 use std::fs;
 use std::path::Path;
@@ -23,7 +24,7 @@ const OPEN_FILES_MIN: u64 = 64;
 const ADDRESS_SPACE_BYTES: usize = 96 << 20;
 
 /// What to serve, and where.
-pub(super) struct Job<'a> {
+pub(super) struct MountJob<'a> {
     pub(super) backend: &'a dyn Backend,
     pub(super) store: &'a Path,
     pub(super) point: &'a Path,
@@ -38,7 +39,7 @@ enum Event {
 }
 
 /// Serves until the end. `ready` is called once, when the mount is usable.
-pub(super) fn serve(job: &Job, ready: &mut dyn FnMut()) -> Result<(), Failure> {
+pub(super) fn serve(job: &MountJob, ready: &mut dyn FnMut()) -> Result<(), Failure> {
     let failed = |message: String| Failure::new(Code::Other, message);
     process::block_termination_signals().map_err(|e| failed(format!("cannot block signals: {e}")))?;
     abort_on_panic();
@@ -89,14 +90,14 @@ fn abort_on_panic() {
 }
 
 fn mount_and_wait(
-    job: &Job,
+    job: &MountJob,
     engine: &Arc<dyn Engine>,
     ready: &mut dyn FnMut(),
 ) -> Result<Option<Server>, Failure> {
     let failed = |message: String| Failure::new(Code::Other, message);
     let store = fs::canonicalize(job.store).unwrap_or_else(|_| job.store.to_path_buf());
-    let points =
-        Points::new(engine.clone(), store).map_err(|e| failed(format!("{}: {e}", job.store.display())))?;
+    let points = Points::new(engine.clone(), store)
+        .map_err(|e| failed(format!("{}: {e}", names::shown(job.store))))?;
     let operations = match &job.options.snapshot {
         Some(name) => engine.standalone(name)?,
         None => engine.operations(),

@@ -10,6 +10,7 @@ use crate::device::{self, Device, DirDevice, FileDevice, MAKING, StoreKind, mark
 use crate::format::{Compression, Copies};
 use crate::fs::{Fs, FsOptions};
 use crate::limits::STORE_BYTES_DEFAULT;
+use crate::names;
 use crate::ops::{Caller, NodeId, Operations, XattrMode};
 use crate::sys::process;
 use crate::volume::{self, OpenOptions, Volume};
@@ -31,7 +32,7 @@ pub(super) enum Old {
 }
 
 /// What a new store is like.
-pub(super) struct New {
+pub(super) struct NewStore {
     /// Its size in bytes.
     pub(super) size: u64,
     /// How often metadata is kept.
@@ -40,17 +41,18 @@ pub(super) struct New {
     pub(super) compression: Compression,
 }
 
-impl Default for New {
-    fn default() -> New {
-        New { size: STORE_BYTES_DEFAULT, copies: Copies::default(), compression: Compression::Off }
+impl Default for NewStore {
+    fn default() -> NewStore {
+        NewStore { size: STORE_BYTES_DEFAULT, copies: Copies::default(), compression: Compression::Off }
     }
 }
 
 /// Makes a store, its first commit included: it can be read at once. Nothing is touched before the lock is held, and what
 /// was checked without it is looked at again.
-pub(super) fn make(store: &Path, new: &New, old: Old) -> Result<(), Failure> {
-    let failed =
-        |what: &str, e: std::io::Error| Failure::new(Code::Io, format!("{}: {what}: {e}", store.display()));
+pub(super) fn make(store: &Path, new: &NewStore, old: Old) -> Result<(), Failure> {
+    let failed = |what: &str, e: std::io::Error| {
+        Failure::new(Code::Io, format!("{}: {what}: {e}", names::shown(store)))
+    };
     if matches!(probe(store)?, StoreKind::Missing) {
         match std::fs::create_dir(store) {
             Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {

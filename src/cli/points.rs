@@ -1,12 +1,13 @@
 //! The mount points of a daemon. Each has a control socket and a record. The first is served for as long as the daemon
 //! lives; on request snapshots are mounted at further ones, which end with the first at the latest.
 
-use super::engine::{Access, Engine};
+use super::engine::{Engine, OpenFor};
 use super::options::{self, Parsed};
 use super::output::rfc3339;
 use super::wire::Verbs;
-use crate::ctl::{Code, Failure, Record, Server, StoreId, names};
+use crate::ctl::{Code, Failure, MountRecord, Server, StoreId};
 use crate::fuse::{self, Mounted, Unmounter};
+use crate::names;
 use crate::ops::Timestamp;
 use parking_lot::{Condvar, Mutex};
 use serde_json::{Value, json};
@@ -47,7 +48,7 @@ impl Points {
     /// it.
     pub(super) fn register(self: &Arc<Points>, mounted: &Mounted, options: &Parsed) -> Option<Server> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let record = Record {
+        let record = MountRecord {
             pid: std::process::id(),
             device: mounted.device(),
             store: self.store.clone(),
@@ -59,7 +60,7 @@ impl Points {
         let mut about = record.to_json();
         for (key, value) in [
             ("version", json!(env!("CARGO_PKG_VERSION"))),
-            ("read_only", json!(options.store.access == Access::MountReadOnly)),
+            ("read_only", json!(options.store.access == OpenFor::MountReadOnly)),
             ("cache", json!(if options.mount.writeback_cache { "writeback" } else { "strict" })),
         ] {
             about[key] = value;
@@ -93,7 +94,7 @@ impl Points {
         let thread = std::thread::Builder::new().name("mount".into());
         let started = thread.spawn(move || {
             if let Err(e) = mounted.wait() {
-                log::error!("{}: the connection to the kernel broke: {e}", ends.point().display());
+                log::error!("{}: the connection to the kernel broke: {e}", names::shown(ends.point()));
             }
             drop(server); // the snapshot is let go of: it tells those who wait for that
             points.further.lock().serving.retain(|u| u.point() != ends.point());
@@ -119,7 +120,7 @@ impl Points {
             if !unmounter.unmount().unwrap_or(false) {
                 log::warn!(
                     "{}: files are open in it, and the store is closed soon",
-                    unmounter.point().display()
+                    names::shown(unmounter.point())
                 );
                 let _ = unmounter.detach(); // if that fails too, it is cut off below
             }

@@ -4,9 +4,10 @@ use super::args::{CheckArgs, SalvageArgs};
 use super::engine::Backend;
 use super::output;
 use crate::check::Depth;
-use crate::ctl::{Client, Code, Failure, names};
+use crate::ctl::{Client, Code, Failure};
+use crate::names;
 use crate::repair::{Mode, Repair};
-use crate::salvage::{Listener, Progress, Rescued, State, Summary, Wanted};
+use crate::salvage::{Listener, Outcome, Rescued, SalvageProgress, Summary, Wanted};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::io::{self, BufWriter, IsTerminal, Stderr, Stdout, Write};
@@ -22,7 +23,7 @@ fn refuse_mounted(store: &Path) -> Result<(), Failure> {
     match Client::connect(store) {
         Ok(_) => {
             let what = "it is mounted; unmount it first";
-            Err(Failure::new(Code::Busy, format!("{}: {what}", store.display())))
+            Err(Failure::new(Code::Busy, format!("{}: {what}", names::shown(store))))
         }
         Err(f) if f.code == Code::NotMounted => Ok(()),
         Err(f) => Err(f),
@@ -50,7 +51,7 @@ pub(super) fn repair(backend: &dyn Backend, args: &CheckArgs) -> Result<(), Fail
         output::print(&text)
     };
     printed.map_err(|e| Failure::new(Code::Other, e))?;
-    let store = args.target.display();
+    let store = names::shown(&args.target);
     if !left.is_empty() {
         let what = "is wrong that cannot be derived: restore from a backup, or use 'snapfs salvage'";
         return Err(Failure::new(Code::Damaged, format!("{store}: {} {what}", left.len())));
@@ -92,7 +93,7 @@ impl Printer {
 }
 
 impl Listener for Printer {
-    fn progress(&mut self, progress: Progress) {
+    fn progress(&mut self, progress: SalvageProgress) {
         if self.terminal.is_none() || self.shown.elapsed() < SHOW_INTERVAL {
             return;
         }
@@ -106,7 +107,7 @@ impl Listener for Printer {
     }
 
     fn rescued(&mut self, rescued: Rescued) {
-        if !self.all && rescued.state == State::Whole && rescued.notes.is_empty() {
+        if !self.all && rescued.state == Outcome::Whole && rescued.notes.is_empty() {
             return;
         }
         self.clear();
@@ -115,9 +116,9 @@ impl Listener for Printer {
     }
 }
 
-fn describe(progress: &Progress, elapsed: Duration) -> String {
+fn describe(progress: &SalvageProgress, elapsed: Duration) -> String {
     match *progress {
-        Progress::Scanning { done, total } => {
+        SalvageProgress::Scanning { done, total } => {
             let rate = done as f64 / elapsed.as_secs_f64().max(0.001);
             let left = (total.saturating_sub(done)) as f64 / rate.max(1.0);
             format!(
@@ -127,15 +128,17 @@ fn describe(progress: &Progress, elapsed: Duration) -> String {
                 output::size(rate as u64)
             )
         }
-        Progress::Files { names, bytes } => format!("{names} names, {} of content", output::size(bytes)),
+        SalvageProgress::Files { names, bytes } => {
+            format!("{names} names, {} of content", output::size(bytes))
+        }
     }
 }
 
-fn word(state: State) -> &'static str {
+fn word(state: Outcome) -> &'static str {
     match state {
-        State::Whole => "whole",
-        State::Damaged => "damaged",
-        State::Lost => "lost",
+        Outcome::Whole => "whole",
+        Outcome::Damaged => "damaged",
+        Outcome::Lost => "lost",
     }
 }
 
@@ -154,7 +157,7 @@ fn entry_json(r: &Rescued) -> Value {
 }
 
 fn entry_text(r: &Rescued) -> String {
-    let path = names::shown(OsStr::from_bytes(&r.path));
+    let path = names::shown_bytes(&r.path);
     let mut line = format!("{:<8} {:>10} {path}", word(r.state), output::size(r.content.size));
     for (offset, len) in &r.content.lost {
         line += &format!("\n    lost: {len} bytes at {offset}");
@@ -162,7 +165,7 @@ fn entry_text(r: &Rescued) -> String {
     if r.content.missing_bytes > 0 {
         line += &format!("\n    lost: {} bytes somewhere", r.content.missing_bytes);
     }
-    r.notes.iter().for_each(|note| line += &format!("\n    {}", note.escape_debug()));
+    r.notes.iter().for_each(|note| line += &format!("\n    {}", names::sentence(note)));
     line
 }
 
@@ -215,5 +218,5 @@ pub(super) fn salvage(backend: &dyn Backend, args: &SalvageArgs) -> Result<(), F
     if newer_states > 0 {
         what += &format!("; {newer_states} newer states lead nowhere, see --scan");
     }
-    Err(Failure::new(Code::Damaged, format!("{}: {what}", args.store.display())))
+    Err(Failure::new(Code::Damaged, format!("{}: {what}", names::shown(&args.store))))
 }

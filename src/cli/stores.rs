@@ -1,14 +1,13 @@
 //! `init`, `status`, `info`, `check`: stores and mounts.
 
 use super::args::{CheckArgs, InitArgs, StatusArgs, TargetArgs};
-use super::engine::{Access, Backend, InitOptions, StoreOptions};
+use super::engine::{Backend, InitOptions, OpenFor, StoreOptions};
 use super::output;
 use crate::check::Depth;
-use crate::ctl::{Client, Code, Failure, names, registry};
+use crate::ctl::{Client, Code, Failure, registry};
 use crate::format::Copies;
+use crate::names;
 use serde_json::{Value, json};
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 
 /// How an object is shown.
 fn show(value: &Value, as_json: bool) -> Result<(), Failure> {
@@ -34,9 +33,9 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
         let records = all.iter().map(|d| d.record.to_json()).collect();
         return show(&Value::Array(records), true);
     }
-    let row = |d: &registry::Found| {
+    let row = |d: &registry::FoundMount| {
         let r = &d.record;
-        let of = |name: &Vec<u8>| format!("@{}", names::shown(OsStr::from_bytes(name)));
+        let of = |name: &Vec<u8>| format!("@{}", names::shown_bytes(name));
         let snapshot = r.snapshot.as_ref().map_or(String::new(), of);
         // The path that it had when it was mounted may lead elsewhere by now.
         let is_there = registry::StoreId::of(&r.store).is_ok_and(|id| id == r.store_id);
@@ -57,7 +56,7 @@ pub(super) fn info(backend: &dyn Backend, args: &TargetArgs) -> Result<(), Failu
     let info = match Client::ask(&args.target, "info", json!({}))? {
         Some(info) => info,
         None => {
-            let look = StoreOptions { access: Access::Look, ..StoreOptions::default() };
+            let look = StoreOptions { access: OpenFor::Look, ..StoreOptions::default() };
             let engine = backend.open(&args.target, &look)?;
             let info = engine.info();
             engine.close()?;
@@ -88,6 +87,6 @@ pub(super) fn check(backend: &dyn Backend, args: &CheckArgs) -> Result<(), Failu
     }
     match findings.len() {
         0 => Ok(()),
-        n => Err(Failure::new(Code::Damaged, format!("{}: {n} findings", args.target.display()))),
+        n => Err(Failure::new(Code::Damaged, format!("{}: {n} findings", names::shown(&args.target)))),
     }
 }

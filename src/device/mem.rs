@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
-use super::ranges::RangeSet;
-use super::{Device, DeviceError, check_range};
+use super::access::check_range;
+use super::ranges::ByteRanges;
+use super::{Device, DeviceError};
 
 const CHUNK_BYTES: u64 = 1 << 20;
 /// Backing is counted in whole blocks, as a host would.
@@ -27,7 +28,7 @@ pub struct Memory {
 
 #[derive(Debug)]
 struct Space {
-    backed: RangeSet,
+    backed: ByteRanges,
     limit: u64,
 }
 
@@ -41,7 +42,7 @@ impl Memory {
     /// A device of `size` bytes whose host can back `limit` bytes.
     #[must_use]
     pub fn with_space_limit(size: u64, limit: u64) -> Memory {
-        let space = Mutex::new(Space { backed: RangeSet::default(), limit });
+        let space = Mutex::new(Space { backed: ByteRanges::default(), limit });
         Memory { size, chunks: RwLock::default(), space }
     }
 

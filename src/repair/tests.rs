@@ -1,21 +1,24 @@
 //! Each kind of derived data is spoiled behind its checksums; the repair makes it right and changes nothing else.
 
 use super::*;
-use crate::check::check;
+use crate::check::{Depth, check};
 use crate::clock::Clock;
-use crate::device::{CrashPolicy, Op, RESERVED_BYTES, Sim};
-use crate::format::deadlist::{Bucket, Entry, encode_chunk};
+use crate::device::{CrashPolicy, Device, Op, RESERVED_BYTES, Sim};
+use crate::format::deadlist::{Bucket, DeadEntry, encode_chunk};
 use crate::format::job::Job;
 use crate::format::superblock::{RING_SLOTS, SLOT_BYTES, Superblock};
-use crate::format::view::Role;
-use crate::format::{BlockPtr, Epoch, Extent, LineId, ViewId};
+use crate::format::view::{Role, ViewRecord};
+use crate::format::{BlockPtr, Epoch, Extent, Key, Kind, LineId, ViewId};
 use crate::fs::{Fs, FsOptions};
 use crate::ops::{Caller, NodeId, OpenFlags, Operations};
 use crate::store::RangeSet;
 use crate::tree::{Step, Visit, walk};
-use crate::volume::View;
+use crate::volume::examine::examine;
 use crate::volume::history::Meta;
-use std::collections::BTreeMap;
+use crate::volume::mend::{self, Mending};
+use crate::volume::{Access, OpenOptions, View, Volume, VolumeError, ring};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 const USER: Caller = Caller { uid: 0, gid: 0, pid: 1, umask: 0 };
 const RW: OpenFlags = OpenFlags {
@@ -266,7 +269,7 @@ fn dead_lists() {
     sample.mends(&spoiled, "dead list chunk has 8 bytes");
     let spoiled = sample.with(&mut |meta| meta.edit.insert(meta.root, &at, b"nonsense"));
     sample.mends(&spoiled, "dead list bucket has 8 bytes");
-    let entry = Entry { addr: 64 << 20, len: 4096, birth: Epoch(1) };
+    let entry = DeadEntry { addr: 64 << 20, len: 4096, birth: Epoch(1) };
     let more = sample.with(&mut |meta| meta.edit.insert(meta.root, &chunk(0), &encode_chunk(&[entry])));
     sample.mends(&more, "listed ones make no sense");
     let stray = Key::new(5_000_000, Kind::DeadChunk, 3);
@@ -526,7 +529,7 @@ fn blocks_that_two_own_are_left_alone() {
     let hidden = before.records.iter().find(|r| r.role == Role::Hidden).unwrap();
     let list = before.records.iter().find(|r| r.prev == Some(hidden.id)).unwrap().list;
     // A dead list that names a block of a live tree: what is to be believed is not for a repair to say.
-    let entry = Entry { addr: leaf.addr.0, len: 16384, birth: hidden.epoch };
+    let entry = DeadEntry { addr: leaf.addr.0, len: 16384, birth: hidden.epoch };
     let bucket = Bucket { bytes: 16384, count: 1, oid: 7_000_000, chunks: 1 };
     let device = sample.with(&mut |meta| {
         meta.edit.insert(meta.root, &Key::new(bucket.oid, Kind::DeadChunk, 0), &encode_chunk(&[entry]))?;

@@ -7,11 +7,12 @@
 
 use super::directories::Directories;
 use super::entry::Rescue;
-use super::items::Items;
+use super::items::SalvagedItems;
 use super::output::{Output, is_name};
 use super::report::{Listener, SalvageError, Summary};
-use crate::format::dirent::{Bucket, name_hash};
+use crate::format::dirent::{NameBucket, name_hash};
 use crate::format::{Ino, Key, Kind};
+use crate::names;
 use crate::ops::FileType;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -20,7 +21,7 @@ const LOST_FOUND: &[u8] = b"lost+found";
 
 /// Gets everything out that `items` has.
 pub(super) fn rescue(
-    items: &Items,
+    items: &SalvagedItems,
     out: Option<Output>,
     listener: &mut dyn Listener,
 ) -> Result<Summary, SalvageError> {
@@ -56,7 +57,7 @@ impl Rescue<'_> {
             let (from, to) = (Key::new(ino.0, Kind::Dirent, 0), Key::new(ino.0, Kind::Xattr, 0));
             let items = self.items;
             for entry in
-                items.range(from, to).flat_map(|(_, v)| Bucket::decode(&v).unwrap_or_default().entries)
+                items.range(from, to).flat_map(|(_, v)| NameBucket::decode(&v).unwrap_or_default().entries)
             {
                 if self.is_of_now(ino, &entry.name, entry.ino) {
                     self.entry(dir, &entry.name, entry.ino, Some(entry.kind))?;
@@ -143,15 +144,13 @@ impl Rescue<'_> {
         let mut name = LOST_FOUND.to_vec();
         let taken = |name: &[u8]| {
             let bucket = self.items.get(&Key::new(Ino::ROOT.0, Kind::Dirent, name_hash(name)));
-            bucket.is_some_and(|b| Bucket::decode(&b).unwrap_or_default().find(name).is_some())
+            bucket.is_some_and(|b| NameBucket::decode(&b).unwrap_or_default().find(name).is_some())
         };
         while taken(&name) {
             name.push(b'~');
         }
         let made = self.with_destination(0, &name, |out, to| out.make_directory(to));
-        made.map_err(|e| {
-            SalvageError::Output(format!("cannot make {}: {e}", String::from_utf8_lossy(&name)))
-        })?;
+        made.map_err(|e| SalvageError::Output(format!("cannot make {}: {e}", names::shown_bytes(&name))))?;
         let index = self.directories.add(0, &name, Ino(0));
         self.lost_found = Some(index);
         Ok(index)

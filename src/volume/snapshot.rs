@@ -3,11 +3,12 @@
 use super::commit::Prepare;
 use super::history::Point;
 use super::lines::{NO_GENERATION, NO_SLOT};
-use super::state::State;
+use super::state::VolumeState;
 use super::view::Pin;
 use super::{Result, Txn, View, Volume, VolumeError};
+use crate::format::ids::COUNTER_MAX;
 use crate::format::log::{Effect, Effects};
-use crate::format::superblock::{COUNTER_MAX, PendingPoint};
+use crate::format::superblock::PendingPoint;
 use crate::format::view::{Consistency, Role, ViewRecord};
 use crate::format::{Epoch, Generation, LineId, Slot, ViewId};
 use crate::limits::NAME_BYTES_MAX;
@@ -57,7 +58,7 @@ pub struct NewSnapshot<'n> {
     pub pause_ns: &'n dyn Fn() -> u64,
 }
 
-impl State {
+impl VolumeState {
     /// What a snapshot of a line that is made now will be.
     fn next_point(&self, line: LineId, new: &NewSnapshot<'_>) -> Result<PendingPoint> {
         if self.lines.snapshot(line, new.name).is_some() {
@@ -267,9 +268,10 @@ impl Volume {
         let _no_commit = self.committer.lock();
         self.check_writable()?;
         let mut txn = self.begin(line)?;
-        if let Err(e) = prepare(&mut txn).and_then(|()| txn.switch_to(line)) {
-            return Err(txn.failed(e));
-        }
+        txn.attempt(|txn| {
+            prepare(txn)?;
+            txn.switch_to(line)
+        })?;
         let id = txn.point(new)?;
         self.write_log();
         match self.sync() {
@@ -299,7 +301,7 @@ impl Volume {
     }
 
     /// Ends a change of views and lines with its record.
-    pub(super) fn tell(&self, state: RwLockWriteGuard<'_, State>, effect: &Effect<'_>) {
+    pub(super) fn tell(&self, state: RwLockWriteGuard<'_, VolumeState>, effect: &Effect<'_>) {
         let mut effects = Effects::default();
         effects.push(effect);
         self.log.append(LineId::MAIN, state.epoch, &effects);

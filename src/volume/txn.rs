@@ -1,11 +1,14 @@
 //! The transaction: exclusive write access to one head, published when it ends.
 //!
-//! When it ends, the log gets a record of what it did. There is no abort. Whoever changes something reads and checks first, reserves, then changes. If a change fails half-way
-//! (a node cannot be read) the volume takes no further commit, so that the half is never made durable.
+//! When it ends, the log gets a record of what it did. There is no abort, but for what a commit brings in
+//! ([`Txn::attempt`]). Whoever changes something else reads and checks first, reserves, then changes. If a change fails
+//! half-way (a node cannot be read) the volume takes no further commit, so that the half is never made durable.
 
+use super::attempt::{Attempt, Product};
+use super::space::{BUCKET_OVERHEAD_NODES, DEFERRED_BYTES};
 use super::staged::Staged;
-use super::state::{Grave, State};
-use super::{Access, BUCKET_OVERHEAD_NODES, GRAVE_BYTES, Result, View, Volume, VolumeError};
+use super::state::{Freed, VolumeState};
+use super::{Access, Result, View, Volume, VolumeError};
 use crate::format::log::{Effect, Effects};
 use crate::format::{BLOCK_BYTES, Epoch, Extent, Ino, Key, LineId};
 use crate::tree::Edit;
@@ -48,7 +51,7 @@ impl Need {
 
 /// Who asks for space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Purpose {
+pub enum ReserveFor {
     /// Must leave the reserve alone.
     Write,
     /// Makes room in the end, and may use half of the reserve.
@@ -69,9 +72,9 @@ const BLOCKS_IN_HALF_A_LEAF: u64 = 32;
 const NODES_OF_LATER: u64 = 4;
 
 /// Content that is held back may be put onto the device twice before it is where it stays.
-const HELD_FACTOR: u64 = 2;
+const DELAYED_FACTOR: u64 = 2;
 /// Dead references that a block of it leaves at most: what it replaces, and the leaf.
-const GRAVES_PER_BLOCK: u64 = 2;
+const FREED_PER_BLOCK: u64 = 2;
 /// Memory for effects is kept for the next transaction up to this size.
 const EFFECTS_BYTES_KEPT: usize = 64 << 10;
 
@@ -79,7 +82,7 @@ const EFFECTS_BYTES_KEPT: usize = 64 << 10;
 pub struct Txn<'a> {
     volume: &'a Volume,
     /// Taken only by [`Txn::end`].
-    state: Option<RwLockWriteGuard<'a, State>>,
+    state: Option<RwLockWriteGuard<'a, VolumeState>>,
     line: LineId,
     view: View,
     /// Something was changed: what fails from now on fails half-way.
@@ -87,6 +90,8 @@ pub struct Txn<'a> {
     /// What the log will say of it.
     effects: Effects,
     recording: Recording,
+    /// What is done as a whole or not at all, while that is going on.
+    attempt: Option<Attempt>,
 }
 
 /// Whether the log is told of changes.
@@ -98,10 +103,17 @@ enum Recording {
     ByNote,
 }
 
+impl Volume {
+    /// Exclusive write access to a line.
+    pub fn begin(&self, line: LineId) -> Result<Txn<'_>> {
+        Txn::begin(self, self.state.write(), line)
+    }
+}
+
 impl<'a> Txn<'a> {
     pub(super) fn begin(
         volume: &'a Volume,
-        mut state: RwLockWriteGuard<'a, State>,
+        mut state: RwLockWriteGuard<'a, VolumeState>,
         line: LineId,
     ) -> Result<Txn<'a>> {
         let head = state.lines.head(line).ok_or(VolumeError::NoSuchView)?;
@@ -109,16 +121,16 @@ impl<'a> Txn<'a> {
         let view = View { id: head, epoch: state.epoch, root, shared: volume.shared.clone(), _pin: None };
         let recording = if volume.access == Access::ReadOnly { Recording::Off } else { Recording::On };
         let effects = std::mem::take(&mut state.effects);
-        Ok(Txn { volume, state: Some(state), line, view, touched: false, effects, recording })
+        Ok(Txn { volume, state: Some(state), line, view, touched: false, effects, recording, attempt: None })
     }
 
     /// Ends the transaction without letting go of the lock. The log is not written yet.
-    pub(super) fn end(mut self) -> RwLockWriteGuard<'a, State> {
+    pub(super) fn end(mut self) -> RwLockWriteGuard<'a, VolumeState> {
         self.publish_root().expect("taken only at the end")
     }
 
     /// As [`Txn::end`]; `last` goes into the record of the transaction as its end.
-    pub(super) fn end_with(mut self, last: &Effect<'_>) -> RwLockWriteGuard<'a, State> {
+    pub(super) fn end_with(mut self, last: &Effect<'_>) -> RwLockWriteGuard<'a, VolumeState> {
         self.record(last);
         self.end()
     }
@@ -138,20 +150,86 @@ impl<'a> Txn<'a> {
         let head = state.lines.head(line).ok_or(VolumeError::NoSuchView)?;
         let root = state.roots.remove(&head).ok_or(VolumeError::NoSuchView)?;
         state.roots.insert(self.view.id, std::mem::replace(&mut self.view.root, root));
-        self.log_effects();
+        match &mut self.attempt {
+            Some(attempt) => {
+                attempt.records.push((self.line, std::mem::take(&mut self.effects)));
+                attempt.reach(head, &self.view.root);
+            }
+            None => self.log_effects(),
+        }
         self.effects = std::mem::take(&mut self.effects).cleared();
         (self.line, self.view.id) = (line, head);
         Ok(())
     }
 
-    fn log_effects(&self) {
-        // What was done by half is never made durable, nor is anything after it.
-        if !self.volume.is_poisoned() {
-            self.volume.log.append(self.line, self.view.epoch, &self.effects);
+    /// Does all of `change`, which may go from line to line, or leaves everything as it was before. Then nothing keeps the
+    /// volume from being written to: what could not be done can be tried again.
+    pub(super) fn attempt<T>(&mut self, change: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.log_effects();
+        self.effects = std::mem::take(&mut self.effects).cleared();
+        self.attempt = Some(Attempt::new(self.line, self.view.id, self.view.root.clone()));
+        let done = change(self);
+        match &done {
+            Ok(_) => self.take_in(),
+            Err(_) => self.take_back(),
+        }
+        done
+    }
+
+    /// The attempt has succeeded.
+    fn take_in(&mut self) {
+        let Some(attempt) = self.attempt.take() else { return };
+        self.touched = true;
+        for (line, effects) in attempt.records {
+            self.log_of(line, &effects);
+        }
+        let state = self.state();
+        for (head, product) in attempt.products {
+            state.take_in(head, product);
         }
     }
 
-    fn publish_root(&mut self) -> Option<RwLockWriteGuard<'a, State>> {
+    /// The attempt has failed.
+    fn take_back(&mut self) {
+        let Some(attempt) = self.attempt.take() else { return };
+        let mut alloc = self.volume.shared.store().alloc();
+        attempt.adopted().for_each(|(addr, len)| alloc.give_back(addr, len));
+        drop(alloc);
+        let ((head, root), others) = attempt.before.split_first().expect("it began somewhere");
+        let left = (self.view.id, self.view.root.clone());
+        (self.line, self.view.id, self.view.root) = (attempt.line, *head, root.clone());
+        let state = self.state.as_mut().expect("present until the end");
+        state.roots.extend([left]);
+        state.roots.extend(others.iter().cloned());
+        state.roots.remove(head);
+        self.effects = std::mem::take(&mut self.effects).cleared();
+    }
+
+    /// A change has done this beside the tree.
+    fn produce(&mut self, product: Product) {
+        let head = self.view.id;
+        match &mut self.attempt {
+            Some(attempt) => attempt.products.push((head, product)),
+            None => {
+                self.touched = true;
+                self.state().take_in(head, product);
+            }
+        }
+    }
+
+    fn log_effects(&self) {
+        self.log_of(self.line, &self.effects);
+    }
+
+    fn log_of(&self, line: LineId, effects: &Effects) {
+        // What was done by half is never made durable, nor is anything after it.
+        if !self.volume.is_poisoned() {
+            self.volume.log.append(line, self.view.epoch, effects);
+        }
+    }
+
+    fn publish_root(&mut self) -> Option<RwLockWriteGuard<'a, VolumeState>> {
+        self.take_back();
         let mut state = self.state.take()?;
         state.roots.insert(self.view.id, self.view.root.clone());
         self.log_effects();
@@ -186,7 +264,7 @@ impl<'a> Txn<'a> {
         done
     }
 
-    pub(super) fn state(&mut self) -> &mut State {
+    pub(super) fn state(&mut self) -> &mut VolumeState {
         self.state.as_mut().expect("present until the end")
     }
 
@@ -205,11 +283,11 @@ impl<'a> Txn<'a> {
     }
 
     /// Makes sure that a change of this size cannot run out of space, now or at its commit.
-    pub fn reserve(&mut self, need: Need, purpose: Purpose) -> Result<()> {
+    pub fn reserve(&mut self, need: Need, purpose: ReserveFor) -> Result<()> {
         self.volume.check_writable()?;
         let keep = match purpose {
-            Purpose::Write => self.volume.reserve_bytes,
-            Purpose::Delete => self.volume.reserve_bytes / 2,
+            ReserveFor::Write => self.volume.reserve_bytes,
+            ReserveFor::Delete => self.volume.reserve_bytes / 2,
         };
         // Few items may each have a path of their own; many are neighbours: extents, pieces of a value.
         let items = u64::from(need.items);
@@ -218,11 +296,11 @@ impl<'a> Txn<'a> {
         let held = self.held(need);
         let line = self.line;
         let state = self.state();
-        let (mut after, dirty) = (state.held, state.dirty_nodes);
+        let (mut after, dirty) = (state.budget, state.dirty_nodes);
         let before = after.beside_at_most(dirty);
         after.beside += need.beside;
         after.beside_blocks += need.beside_blocks;
-        let mut of_line = state.held_of_lines.get(&line).copied().unwrap_or_default();
+        let mut of_line = state.line_budgets.get(&line).copied().unwrap_or_default();
         if need.beside > 0 && !of_line.has_beside {
             after.beside_lines += 1;
             of_line.has_beside = true;
@@ -239,9 +317,9 @@ impl<'a> Txn<'a> {
         of_line.blocks += need.data_bytes / BLOCK_BYTES;
         of_line.later += u64::from(need.later);
         let state = self.state();
-        state.held = after;
+        state.budget = after;
         if need.data_bytes > 0 || need.later > 0 || of_line.has_beside {
-            state.held_of_lines.insert(line, of_line);
+            state.line_budgets.insert(line, of_line);
         }
         Ok(())
     }
@@ -250,7 +328,7 @@ impl<'a> Txn<'a> {
     fn held(&mut self, need: Need) -> u64 {
         let (head, line) = (self.view.id, self.line);
         let state = self.state();
-        let before = state.held_of_lines.get(&line).copied().unwrap_or_default();
+        let before = state.line_budgets.get(&line).copied().unwrap_or_default();
         let (node, copies) = (state.copies.node_bytes(), state.copies as u64);
         let blocks = need.data_bytes / BLOCK_BYTES;
         // What it replaces may be of as many times as there are snapshots, and each has a bucket of its own.
@@ -264,8 +342,8 @@ impl<'a> Txn<'a> {
                     + if before.later == 0 { NODES_OF_LATER * node } else { 0 }
             }
         };
-        need.data_bytes * HELD_FACTOR
-            + blocks * GRAVES_PER_BLOCK * GRAVE_BYTES * copies * copies
+        need.data_bytes * DELAYED_FACTOR
+            + blocks * FREED_PER_BLOCK * DEFERRED_BYTES * copies * copies
             + (need.leaves + u64::from(need.cuts) + buckets) * node
             + later
     }
@@ -289,25 +367,27 @@ impl<'a> Txn<'a> {
         &mut self,
         change: impl FnOnce(&mut Edit<'_>, &mut crate::tree::Child) -> crate::tree::Result<T>,
     ) -> Result<T> {
-        self.touched = true;
-        let mut dead = Vec::new();
+        self.touched |= self.attempt.is_none();
+        let mut freed = Vec::new();
         let shared = self.view.shared.clone();
-        let mut edit = Edit { pager: &shared.pager, epoch: self.view.epoch, dead: &mut dead, nodes_made: 0 };
+        let mut edit =
+            Edit { pager: &shared.pager, epoch: self.view.epoch, freed: &mut freed, nodes_made: 0 };
         let done = change(&mut edit, &mut self.view.root);
-        let (made, head) = (edit.nodes_made, self.view.id);
-        if made != 0 || !dead.is_empty() || done.is_ok() {
-            self.state().account(head, made, dead);
+        let made = edit.nodes_made;
+        if made != 0 || !freed.is_empty() || done.is_ok() {
+            self.produce(Product::Edited { made, freed });
         }
         done.map_err(|e| {
             let e = VolumeError::from(e);
-            self.volume.poison(&e);
+            if self.attempt.is_none() {
+                self.volume.poison(&e);
+            }
             e
         })
     }
 
     /// Makes staged content part of the head and returns its extents in order.
     pub fn publish(&mut self, staged: Staged) -> Vec<Extent> {
-        self.touched = true;
         let mut extents = staged.into_extents();
         for extent in &mut extents {
             extent.birth = self.view.epoch;
@@ -319,11 +399,7 @@ impl<'a> Txn<'a> {
     /// The head reaches a range of content that was handed out and is in no commit.
     pub(super) fn adopt(&mut self, addr: u64, len: u64) {
         self.record(&Effect::Publish(addr, len));
-        let head = self.view.id;
-        let state = self.state();
-        state.history.born(head, len);
-        state.allocs.push((addr, len));
-        state.changed = true;
+        self.produce(Product::Adopted { addr, len });
     }
 
     /// The head no longer reaches this extent.
@@ -332,10 +408,8 @@ impl<'a> Txn<'a> {
     }
 
     pub(super) fn free_range(&mut self, addr: u64, len: u64, birth: Epoch) {
-        self.touched = true;
         self.record(&Effect::Free(addr, len, birth));
-        let head = self.view.id;
-        self.state().bury(head, Grave::Data { addr, len, birth }, len);
+        self.produce(Product::Freed { freed: Freed::Data { addr, len, birth }, len });
     }
 
     /// A second reference to the same blocks, for another place. Each reference is freed on its own.
@@ -345,13 +419,8 @@ impl<'a> Txn<'a> {
     }
 
     pub(super) fn share_range(&mut self, addr: u64, len: u64) {
-        self.touched = true;
         self.record(&Effect::Share(addr, len));
-        let head = self.view.id;
-        let state = self.state();
-        state.history.born(head, len);
-        state.shared.push((addr, len));
-        state.changed = true;
+        self.produce(Product::Shared { addr, len });
     }
 
     /// A number for a new inode: never given out before in this store.

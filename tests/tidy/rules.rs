@@ -15,6 +15,9 @@ pub const UNFINISHED: [&str; 6] = [
     concat!("#[ign", "ore"),
 ];
 
+/// Ways to make text of a name that may be any bytes in which two names can look the same.
+pub const LOSSY: [&str; 3] = ["from_utf8_lossy", "to_string_lossy", ".display()"];
+
 /// Modules that a line of code names with `crate::`, alone or in braces.
 pub fn imported(line: &str) -> Vec<&str> {
     if line.trim_start().starts_with("//") {
@@ -55,7 +58,7 @@ pub fn import_row<'l>(line: &'l str, module: &str) -> Option<&'l str> {
 
 /// The modules of a cell of that table.
 pub fn expand(cell: &str) -> impl Iterator<Item = &str> {
-    let leaves = ["format", "bell", "clock", "limits", "ops", "sys"];
+    let leaves = ["format", "bell", "clock", "limits", "names", "ops", "sys"];
     cell.split(',').map(|c| c.trim().trim_matches('`')).filter(|c| !c.is_empty()).flat_map(move |c| {
         let all: Vec<&str> = if c == "leaves" { leaves.to_vec() } else { vec![c] };
         all
@@ -67,6 +70,25 @@ pub fn has_word(text: &str, word: &str) -> bool {
     let part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     text.match_indices(word)
         .any(|(at, _)| !text[..at].ends_with(part) && !text[at + word.len()..].starts_with(part))
+}
+
+/// Words that are not used in `src`, each with the one that is: one thing has one name.
+pub const REPLACED_WORDS: [(&str, &str); 6] = [
+    ("bury", "free"),
+    ("buried", "freed"),
+    ("grave", "freed reference"),
+    ("graves", "freed references"),
+    ("graveyard", "deferred frees"),
+    ("fate", "where a freed block goes"),
+];
+
+/// The type that a line makes known to other files, if it does.
+pub fn offered_type(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("pub")?;
+    let rest = rest.strip_prefix('(').and_then(|r| r.split_once(')')).map_or(rest, |(_, behind)| behind);
+    let (kind, name) = rest.strip_prefix(' ')?.split_once(' ')?;
+    let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
+    matches!(kind, "struct" | "enum" | "trait" | "type").then_some(&name[..end])
 }
 
 /// True if an absolute path begins with `prefix` somewhere in the line.

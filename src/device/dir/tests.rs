@@ -1,8 +1,15 @@
 //! What the files of a directory store look like after each call.
 
 use super::super::tests::{Scratch, pattern, read};
+use super::home::{Look, StoreFile};
+use super::pieces::{LOG_END, SEGMENT_BYTES, SUPER_BYTES};
 use super::*;
-use std::path::PathBuf;
+use crate::clock::Clock;
+use crate::device::{Access, Device, RESERVED_BYTES};
+use crate::ops::Timestamp;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 const BLOCK: u64 = 4096;
 
@@ -53,7 +60,7 @@ fn segments_shrink_and_go() {
         let error = device.read_at(base + 5 * BLOCK, &mut [0; 8192]).unwrap_err().to_string();
         assert!(error.contains("shorter than expected") && error.contains(name), "{error}");
 
-        let waiting = device.dirty.lock().files[&Slot::Segment(number as u32)].clone();
+        let waiting = device.dirty.lock().files[&StoreFile::Segment(number as u32)].clone();
         device.discard(number * SEGMENT_BYTES, SEGMENT_BYTES);
         assert_eq!(len(&path, name), None);
         assert_eq!(waiting.file.metadata().unwrap().len(), 0, "the space does not wait for the next flush");
@@ -172,7 +179,7 @@ fn a_store_is_its_directory_and_not_its_path() {
     assert_eq!(other.numbers().unwrap(), [1, 7]);
     assert_eq!(read(&other, 7 * SEGMENT_BYTES, BLOCK), pattern(2, BLOCK, 2));
     assert_eq!(fs::read(old.join("seg/00000007")).unwrap(), pattern(4, BLOCK, 1));
-    let place = device.place();
+    let place = device.location();
     assert_eq!((place.path.as_deref(), place.covered, place.lost), (Some(&*old), false, None));
     assert!(
         device.read_at(SEGMENT_BYTES, &mut [0; 4096]).unwrap_err().to_string().contains("old/seg/00000001")
@@ -187,10 +194,10 @@ fn a_file_that_was_taken_away_is_not_made_anew() {
         device.write_at(number * SEGMENT_BYTES, &pattern(number, BLOCK, 1)).unwrap();
     }
     device.flush().unwrap();
-    assert_eq!(device.place().lost, None);
+    assert_eq!(device.location().lost, None);
     for (n, take) in [(1, "seg/00000001"), (19, "seg/00000013")] {
         fs::rename(path.join(take), path.join("aside")).unwrap();
-        assert!(device.place().lost.unwrap().contains(take));
+        assert!(device.location().lost.unwrap().contains(take));
         let write =
             || device.write_at(n * SEGMENT_BYTES, &pattern(1, BLOCK, 1)).and_then(|()| device.flush());
         if n == 1 {
@@ -200,5 +207,51 @@ fn a_file_that_was_taken_away_is_not_made_anew() {
             fs::rename(path.join("aside"), path.join(take)).unwrap();
         }
         assert_eq!(write().is_ok(), n == 1);
+    }
+}
+
+#[test]
+fn names_are_proved_anew_when_their_directory_has_changed() {
+    let (scratch, path, device) = store();
+    device.write_at(SEGMENT_BYTES, &pattern(1, BLOCK, 1)).unwrap();
+    device.write_at(RESERVED_BYTES, &pattern(2, BLOCK, 1)).unwrap();
+    // Until the next change has another time than those before, however coarse the host's clock is.
+    let tick = |dir: &Path| {
+        let changed = |path: &Path| fs::metadata(path).map(|file| (file.ctime(), file.ctime_nsec())).unwrap();
+        let touched = scratch.path("touched");
+        while !touched.exists() || changed(&touched) <= changed(dir) {
+            fs::write(&touched, b"").unwrap();
+        }
+    };
+    let now = || Clock::System.now();
+    let later = Timestamp { secs: now().secs + 60, ..now() };
+    for (slot, other) in [(StoreFile::Log, "other"), (StoreFile::Segment(1), "seg/other")] {
+        let file = device.segments.find(slot).unwrap().unwrap();
+        let proved = |time| {
+            let look = Look::new(&device.home, time);
+            let stamp = look.stamp(slot);
+            file.prove_name(&look).map(|()| file.is_proved(stamp))
+        };
+        // A change within the same step of the host's clock would not show.
+        assert!(!proved(now()).unwrap());
+        assert!(proved(later).unwrap());
+        assert!(proved(now()).unwrap(), "it was found when the directory had last changed");
+        let (name, aside) = (file.path(), path.join("aside"));
+        let dir = name.parent().unwrap();
+        tick(dir);
+        fs::write(path.join(other), b"").unwrap();
+        assert!(!file.is_proved(Look::new(&device.home, later).stamp(slot)));
+        assert!(proved(later).unwrap());
+        tick(dir);
+        fs::rename(&name, &aside).unwrap();
+        assert!(proved(later).is_err());
+        fs::write(&name, b"another").unwrap();
+        assert!(proved(later).is_err());
+        // Where the link leads may be changed without the directory.
+        fs::remove_file(&name).unwrap();
+        std::os::unix::fs::symlink(&aside, &name).unwrap();
+        assert!(!proved(later).unwrap());
+        fs::rename(&aside, path.join("taken")).unwrap();
+        assert!(proved(later).is_err());
     }
 }
