@@ -116,8 +116,11 @@ impl Fs {
         let head = self.heads.add(&line);
         drop(no_commit);
         self.commits.sync()?;
-        // What was open without a name as the snapshot was made is in it, and nobody has it open here.
-        purge_orphans(&self.commits, &head)?;
+        // What was open without a name as the snapshot was made is in it, and nobody has it open here. The line is there:
+        // what cannot be purged, because it cannot be read, stays until the store is opened again.
+        if let Err(e) = purge_orphans(&self.commits, &head) {
+            log::warn!("a new line keeps files without names: {e}");
+        }
         Ok(head.node(Ino::ROOT))
     }
 
