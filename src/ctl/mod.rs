@@ -13,5 +13,5 @@ mod server;
 
 pub use client::Client;
 pub use protocol::{Code, Failure};
-pub use registry::{Record, StoreId};
+pub use registry::{MountRecord, StoreId};
 pub use server::{Handler, IsMounted, Server, read_request};

@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::device::{Device, Op, Persistence, Sim};
-use crate::format::{BlockPtr, Copies, Key, Kind, LineId};
+use crate::format::{BlockPtr, Copies, Epoch, Key, Kind, LineId, NODE_BYTES};
+use crate::store::Damage;
 use crate::tree::{Step, Visit, walk};
+use std::sync::Arc;
 
 const SIZE: u64 = 256 << 20;
 const ITEMS: u64 = 20_000;

@@ -1,6 +1,7 @@
 //! What can go wrong in a volume.
 
 use crate::format::FormatError;
+use crate::format::superblock::SlotError;
 use crate::store::StoreError;
 
 /// Error of the volume.
@@ -61,4 +62,21 @@ impl From<FormatError> for VolumeError {
     fn from(e: FormatError) -> VolumeError {
         VolumeError::Corrupt { what: e.0 }
     }
+}
+
+impl From<SlotError> for VolumeError {
+    fn from(e: SlotError) -> VolumeError {
+        match e {
+            SlotError::Invalid(what) => VolumeError::Corrupt { what },
+            SlotError::Foreign(why) => VolumeError::NotAStore(why),
+        }
+    }
+}
+
+/// Result of the volume.
+pub type Result<T> = std::result::Result<T, VolumeError>;
+
+/// The store says something that cannot be.
+pub(super) fn corrupt(what: String) -> VolumeError {
+    VolumeError::Corrupt { what }
 }

@@ -5,12 +5,13 @@
 //! guessed. With lost nodes, or a log that was not replayed, the meta tree is held in memory.
 
 use super::audit::Committed;
+use super::error::corrupt;
 use super::extra_refs::ExtraRefs;
 use super::history::History;
 use super::intent;
 use super::open::{check_records, fsid, read_extra_refs, read_line};
 use super::space_map::SpaceMap;
-use super::{Result, VolumeError, corrupt};
+use super::{Result, VolumeError};
 use crate::device::{Device, RESERVED_BYTES};
 use crate::format::job::Job;
 use crate::format::line::LineRecord;
@@ -85,7 +86,7 @@ struct Logged {
 impl Logged {
     fn read(device: &dyn Device, superblock: &Superblock) -> Logged {
         let records = intent::scan(device, superblock).records;
-        let is_empty = !records.iter().any(intent::Record::tells);
+        let is_empty = !records.iter().any(intent::LogRecord::tells);
         let mut logged = Logged { ranges: Vec::new(), is_empty };
         for effect in records.iter().flat_map(|record| Effects::decode(record.effects())) {
             // A replay stops at a record that does not decode.
@@ -124,8 +125,8 @@ fn readable_meta(
         return Ok(stored);
     }
     faults.extend(lost.into_iter().map(|e| format!("meta tree, where dead lists and the like are: {e}")));
-    let mut dead = Vec::new();
-    let mut edit = Edit { pager, epoch: superblock.epoch, dead: &mut dead, nodes_made: 0 };
+    let mut freed = Vec::new();
+    let mut edit = Edit { pager, epoch: superblock.epoch, freed: &mut freed, nodes_made: 0 };
     let mut rest = edit.new_root();
     walk_readable(
         pager,

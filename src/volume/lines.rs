@@ -3,9 +3,10 @@
 //! Invariants: each line has one head, whose record says that it is the line's; names of lines are unique, and so are names
 //! of snapshots in a line, those that it has from its origin included. Not synchronised: the state's lock covers every call.
 
+use super::error::corrupt;
 use super::history::History;
 use super::slots::Slots;
-use super::{Result, VolumeError, corrupt};
+use super::{Result, VolumeError};
 use crate::format::line::LineRecord;
 use crate::format::superblock::Superblock;
 use crate::format::view::{Role, ViewRecord};

@@ -1,14 +1,15 @@
 //! Making and opening a volume, and closing it.
 
-use super::commit::Committer;
+use super::committer::Committer;
+use super::error::corrupt;
 use super::extra_refs::ExtraRefs;
 use super::history::History;
 use super::intent::{self, Log};
 use super::lines::{self, Lines};
 use super::space_map::SpaceMap;
-use super::state::{Held, State};
+use super::state::{Budget, VolumeState};
 use super::view::Shared;
-use super::{Result, Volume, VolumeError, corrupt, ring};
+use super::{Access, OpenOptions, Result, Volume, VolumeError, ring};
 use crate::device::{Device, RESERVED_BYTES};
 use crate::format::job::Job;
 use crate::format::line::LineRecord;
@@ -23,24 +24,6 @@ use crate::tree::{self, Child, Edit, Pager};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-
-/// What may be done with an open volume.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Access {
-    /// Nothing reaches the device.
-    ReadOnly,
-    /// Everything.
-    ReadWrite,
-}
-
-/// How a volume is opened.
-#[derive(Clone, Copy, Debug)]
-pub struct OpenOptions {
-    /// What may be done.
-    pub access: Access,
-    /// Bytes of memory for clean tree nodes.
-    pub cache_bytes: usize,
-}
 
 /// First list id that is given out; the live head's list is 1.
 const FIRST_ID: u64 = 2;
@@ -82,8 +65,8 @@ impl Volume {
         clear_log(&store, log_bytes)?;
         let pager = Pager::new(store.clone(), 1 << 20);
         let epoch = Epoch(1);
-        let mut dead = Vec::new();
-        let mut edit = Edit { pager: &pager, epoch, dead: &mut dead, nodes_made: 0 };
+        let mut freed = Vec::new();
+        let mut edit = Edit { pager: &pager, epoch, freed: &mut freed, nodes_made: 0 };
         let (root, meta_root) = (edit.new_root(), edit.new_root());
         let live = ViewId(1);
         let line = LineRecord {
@@ -229,7 +212,7 @@ impl Volume {
         // Somebody still read them when this state was written.
         let deletes = history.views().filter(|v| v.line == LineId::NONE && v.role != Role::Hidden);
         let deletes: Vec<ViewId> = deletes.map(|v| v.id).collect();
-        let mut state = State {
+        let mut state = VolumeState {
             epoch: superblock.epoch.next(),
             copies: superblock.metadata_copies,
             history,
@@ -238,8 +221,8 @@ impl Volume {
             lines,
             unwritten: BTreeSet::new(),
             next_ino: superblock.next_ino,
-            graves: BTreeMap::new(),
-            grave_count: 0,
+            deferred: BTreeMap::new(),
+            freed_count: 0,
             frees: Vec::new(),
             freed_bytes: 0,
             allocs: Vec::new(),
@@ -251,8 +234,8 @@ impl Volume {
             scrub_dirty: BTreeSet::new(),
             changed: false,
             dirty_nodes: 0,
-            held: Held::default(),
-            held_of_lines: BTreeMap::new(),
+            budget: Budget::default(),
+            line_budgets: BTreeMap::new(),
             effects: Default::default(),
         };
         for point in &superblock.pending {

@@ -2,7 +2,6 @@
 //!
 //! What comes out does not depend on how many threads worked on it.
 
-use super::staged::{Gain, Part};
 use crate::format::Frame;
 use crate::format::extent::EXTENT_BYTES_MAX;
 use crate::store::Codec;
@@ -11,10 +10,30 @@ use rayon::prelude::*;
 /// Less is compressed sooner than other threads are awake.
 const POOL_BYTES_MIN: usize = 192 << 10;
 
+/// Contiguous content of one file, in whole blocks, that is staged with others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ContentRun {
+    /// Its length in bytes.
+    pub len: u64,
+    /// Where in the file it begins: frames end where multiples of 128 KiB do.
+    pub offset: u64,
+    /// Level of zstd, if it is to be compressed.
+    pub level: Option<u8>,
+}
+
+/// What became of a [`ContentRun`] that was to be compressed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Gain {
+    /// Frames that were tried.
+    pub tried: u32,
+    /// Of these, the ones behind the last that paid.
+    pub failed_last: u32,
+}
+
 /// Content on its way to an extent.
 pub(super) struct Chunk<'a> {
     pub content: &'a [u8],
-    /// As in [`Part`].
+    /// As in [`ContentRun`].
     level: Option<u8>,
     /// Its frame, and where that begins in the packed bytes.
     pub frame: Option<(Frame, usize)>,
@@ -36,7 +55,7 @@ pub(super) struct Packed<'a> {
 }
 
 /// Cuts and compresses the parts that make up `data`.
-pub(super) fn pack<'a>(codec: &Codec, data: &'a [u8], parts: &[Part]) -> Packed<'a> {
+pub(super) fn pack<'a>(codec: &Codec, data: &'a [u8], parts: &[ContentRun]) -> Packed<'a> {
     let (mut chunks, mut ends, mut rest) = (Vec::new(), Vec::new(), data);
     for part in parts {
         let (content, tail) = rest.split_at(part.len as usize);
@@ -57,7 +76,7 @@ pub(super) fn pack<'a>(codec: &Codec, data: &'a [u8], parts: &[Part]) -> Packed<
     Packed { chunks, bytes, gains }
 }
 
-fn cut<'a>(content: &'a [u8], part: &Part, chunks: &mut Vec<Chunk<'a>>) {
+fn cut<'a>(content: &'a [u8], part: &ContentRun, chunks: &mut Vec<Chunk<'a>>) {
     let (level, frame) = (part.level, None);
     if level.is_none() {
         return chunks.push(Chunk { content, level, frame });
@@ -112,7 +131,7 @@ mod tests {
             for _ in 0..rng.usize(1..12) {
                 let blocks = if rng.bool() { rng.usize(1..8) } else { rng.usize(1..300) };
                 let (offset, level) = (rng.u64(..1000) * 4096, rng.bool().then_some(1));
-                parts.push(Part { len: blocks as u64 * 4096, offset, level });
+                parts.push(ContentRun { len: blocks as u64 * 4096, offset, level });
                 let runs = rng.bool();
                 data.extend((0..blocks * 4096).map(|i| if runs { (i / 99) as u8 } else { rng.u8(..) }));
             }

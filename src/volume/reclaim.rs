@@ -4,8 +4,9 @@
 //! job frees nobody reads: a snapshot that is read is not deleted before its last reader is gone. Between batches threads
 //! run that wait for the processor (`store::end_batch`).
 
+use super::Result;
+use super::error::corrupt;
 use super::history::{Meta, deadlist};
-use super::{Result, corrupt};
 use crate::format::job::Job;
 use crate::format::{Extent, Key, Kind};
 use crate::store::{BATCH, end_batch};
@@ -17,7 +18,7 @@ pub(super) const STEP_ENTRIES_MIN: usize = 1 << 14;
 pub(super) const STEP_ENTRIES_MAX: usize = 1 << 16;
 
 /// Result of a step: what is left of the job.
-pub(super) enum Progress {
+pub(super) enum ReclaimProgress {
     /// Nothing.
     Done,
     /// The job as it goes on.
@@ -31,7 +32,7 @@ pub(super) fn step(
     meta: &mut Meta<'_, '_>,
     budget: usize,
     freed: &mut Vec<(u64, u64)>,
-) -> Result<(Progress, usize)> {
+) -> Result<(ReclaimProgress, usize)> {
     match job {
         Job::FreeList(list) | Job::DropList(list) => {
             let entries = deadlist::drain(meta, list, budget)?;
@@ -39,7 +40,7 @@ pub(super) fn step(
             if matches!(job, Job::FreeList(_)) {
                 freed.extend(entries.iter().map(|e| (e.addr, e.len)));
             }
-            Ok((if done { Progress::Done } else { Progress::More(job) }, entries.len()))
+            Ok((if done { ReclaimProgress::Done } else { ReclaimProgress::More(job) }, entries.len()))
         }
         Job::FreeTree { root, newer_than, cursor } => {
             let mut count = 0;
@@ -74,10 +75,12 @@ pub(super) fn step(
                 Ok(Step::Into)
             })?;
             match next {
-                Some(cursor) => Ok((Progress::More(Job::FreeTree { root, newer_than, cursor }), count)),
+                Some(cursor) => {
+                    Ok((ReclaimProgress::More(Job::FreeTree { root, newer_than, cursor }), count))
+                }
                 None => {
                     free_inner_nodes(pager, job, freed)?;
-                    Ok((Progress::Done, count))
+                    Ok((ReclaimProgress::Done, count))
                 }
             }
         }

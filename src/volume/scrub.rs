@@ -2,12 +2,13 @@
 //!
 //! Less than an auditor sees, so that a damaged space map does not keep the rest from being read.
 
+use super::error::corrupt;
 use super::history::History;
 use super::open::Loaded;
 use super::ring::{self, BadSlot};
 use super::space_map::SpaceMap;
 use super::view::Pin;
-use super::{Result, Volume, VolumeError, corrupt};
+use super::{Result, Volume, VolumeError};
 use crate::format::line::LineRecord;
 use crate::format::superblock::{SLOT_BYTES, Superblock};
 use crate::format::view::ViewRecord;

@@ -4,9 +4,10 @@
 //! a fresh one would need, it is written anew. The chain can always be rebuilt by walking everything else.
 
 use super::Result;
+use super::error::corrupt;
 use super::writer::CommitWriter;
 use crate::format::header::{self, BlockKind, Header};
-use crate::format::space_map::{CHANGES_MAX, Change, decode, encode};
+use crate::format::space_map::{CHANGES_MAX, SpaceChange, decode, encode};
 use crate::format::{BlockPtr, Epoch, NODE_BYTES};
 use crate::store::{Allocator, Store};
 use crate::tree::NodeWriter;
@@ -17,7 +18,7 @@ pub struct SpaceMap {
     /// Full and newest blocks, oldest first.
     chain: Vec<BlockPtr>,
     /// Changes in the newest block.
-    newest: Vec<Change>,
+    newest: Vec<SpaceChange>,
     /// Number of changes in all blocks.
     changes: usize,
     /// Number of changes when the chain was last written anew.
@@ -32,10 +33,10 @@ impl SpaceMap {
         let (mut at, mut blocks) = (newest, Vec::new());
         while let Some(ptr) = at {
             let (bytes, header) = store.read_block(&ptr, &[BlockKind::SpaceMap])?;
-            let in_block = |e| super::corrupt(format!("space map block at {}: {e}", ptr.addr));
+            let in_block = |e| corrupt(format!("space map block at {}: {e}", ptr.addr));
             let (prev, changes) = decode(&bytes, header.count).map_err(in_block)?;
             if prev.is_some_and(|p| p.birth > ptr.birth) {
-                return Err(super::corrupt(format!(
+                return Err(corrupt(format!(
                     "space map block at {} is older than its predecessor",
                     ptr.addr
                 )));
@@ -43,18 +44,18 @@ impl SpaceMap {
             blocks.push((ptr, changes));
             at = prev;
             if blocks.len() > 1 << 20 {
-                return Err(super::corrupt("the space map does not end".into()));
+                return Err(corrupt("the space map does not end".into()));
             }
         }
         let mut map = SpaceMap::default();
         for (ptr, changes) in blocks.into_iter().rev() {
             for change in &changes {
                 let ok = match *change {
-                    Change::Allocated(a, l) => alloc.mark_allocated(a, l),
-                    Change::Freed(a, l) => alloc.mark_free(a, l),
+                    SpaceChange::Allocated(a, l) => alloc.mark_allocated(a, l),
+                    SpaceChange::Freed(a, l) => alloc.mark_free(a, l),
                 };
                 if !ok {
-                    return Err(super::corrupt(format!(
+                    return Err(corrupt(format!(
                         "space map block at {}: {change:?} contradicts the map",
                         ptr.addr
                     )));
@@ -69,7 +70,7 @@ impl SpaceMap {
         let mut own: Vec<_> = map.chain.iter().flat_map(|p| p.ranges()).collect();
         own.sort_unstable();
         if let Some((addr, _)) = alloc.not_allocated(&own, 0) {
-            return Err(super::corrupt(format!("the block at {addr:#x} of the space map is not in it")));
+            return Err(corrupt(format!("the block at {addr:#x} of the space map is not in it")));
         }
         Ok(map)
     }
@@ -118,11 +119,11 @@ impl SpaceMap {
             let mut set = store.allocated();
             fresh.iter().for_each(|(addr, len)| assert!(set.insert(*addr, *len)));
             freed.iter().for_each(|(addr, len)| assert!(set.remove(*addr, *len)));
-            all = set.iter().map(|(a, l)| Change::Allocated(a, l)).collect();
+            all = set.iter().map(|(a, l)| SpaceChange::Allocated(a, l)).collect();
             self.changes = 0;
         } else {
-            all.extend(fresh.into_iter().map(|(a, l)| Change::Allocated(a, l)));
-            all.extend(freed.iter().map(|(a, l)| Change::Freed(*a, *l)));
+            all.extend(fresh.into_iter().map(|(a, l)| SpaceChange::Allocated(a, l)));
+            all.extend(freed.iter().map(|(a, l)| SpaceChange::Freed(*a, *l)));
         }
         // Each of the new blocks holds the changes that tell of a new block.
         let count = all.len().div_ceil(CHANGES_MAX - writer.copies as usize).max(1);
@@ -130,7 +131,7 @@ impl SpaceMap {
         for _ in 0..count {
             let place = writer.allocate(NODE_BYTES)?;
             let both = [place.addr, place.copy].into_iter().filter(|a| a.0 != 0);
-            all.extend(both.map(|a| Change::Allocated(a.0, NODE_BYTES as u64)));
+            all.extend(both.map(|a| SpaceChange::Allocated(a.0, NODE_BYTES as u64)));
             places.push(place);
         }
         for (i, place) in places.into_iter().enumerate() {

@@ -1,32 +1,12 @@
 //! File content on its way in: compressed where that is wanted and pays, allocated, checksummed and written, but part of
 //! nothing yet.
 
-use super::Result;
-use super::pack::{Chunk, pack};
+use super::pack::{Chunk, ContentRun, Gain, pack};
+use super::{Result, Volume};
 use crate::format::extent::EXTENT_BYTES_MAX;
 use crate::format::{BLOCK_BYTES, BlockAddr, Epoch, Extent, Frame};
-use crate::store::{Purpose, Room, Store, StoreError};
+use crate::store::{AllocClass, Room, Store, StoreError};
 use std::sync::Arc;
-
-/// Contiguous content of one file, in whole blocks, that is staged with others.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Part {
-    /// Its length in bytes.
-    pub len: u64,
-    /// Where in the file it begins: frames end where multiples of 128 KiB do.
-    pub offset: u64,
-    /// Level of zstd, if it is to be compressed.
-    pub level: Option<u8>,
-}
-
-/// What became of a [`Part`] that was to be compressed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Gain {
-    /// Frames that were tried.
-    pub tried: u32,
-    /// Of these, the ones behind the last that paid.
-    pub failed_last: u32,
-}
 
 /// Written content that no tree refers to. Dropping it gives the space back.
 pub struct Staged {
@@ -49,7 +29,12 @@ impl Staged {
     }
 
     /// The same for parts that make up `data`.
-    pub(super) fn write_parts(store: &Arc<Store>, data: &[u8], parts: &[Part], keep: Room) -> Result<Staged> {
+    pub(super) fn write_runs(
+        store: &Arc<Store>,
+        data: &[u8],
+        parts: &[ContentRun],
+        keep: Room,
+    ) -> Result<Staged> {
         let total: u64 = parts.iter().map(|part| part.len).sum();
         assert!(total == data.len() as u64 && total.is_multiple_of(BLOCK_BYTES), "parts make up the data");
         let mut staged = Staged::new(store);
@@ -134,7 +119,7 @@ impl Staged {
     fn allocate(&self, len: u64, keep: Room) -> Result<(u64, u64)> {
         let mut alloc = self.store.alloc();
         let found = match self.store.secure(&mut alloc, keep.and(len)) {
-            Ok(()) => alloc.alloc(len, Purpose::Data),
+            Ok(()) => alloc.alloc(len, AllocClass::Data),
             // What is too short for tree nodes need not be kept for them.
             Err(StoreError::NoSpace) if alloc.free_bytes() >= keep.bytes + len => alloc.alloc_rest(len),
             Err(e) => return Err(e.into()),
@@ -189,4 +174,31 @@ impl Drop for Staged {
 
 fn checksums(run: &[u8]) -> Vec<u32> {
     run.chunks(BLOCK_BYTES as usize).map(crc32c::crc32c).collect()
+}
+
+impl Volume {
+    /// Allocates, checksums and writes whole blocks, without any lock over the I/O. ContentRun of nothing until
+    /// [`Txn::publish`].
+    pub fn stage(&self, data: &[u8]) -> Result<Staged> {
+        let keep = self.keep_for_stage()?;
+        self.note(Staged::write(self.shared.store(), data, keep))
+    }
+
+    /// Allocates whole blocks that read as zeros.
+    pub fn stage_unwritten(&self, len: u64) -> Result<Staged> {
+        let keep = self.keep_for_stage()?;
+        self.note(Staged::unwritten(self.shared.store(), len, keep))
+    }
+
+    /// As [`Self::stage`], for parts that may be compressed.
+    pub fn stage_runs(&self, data: &[u8], parts: &[ContentRun]) -> Result<Staged> {
+        let keep = self.keep_for_stage()?;
+        self.note(Staged::write_runs(self.shared.store(), data, parts, keep))
+    }
+
+    /// Stages content for which a transaction has reserved: nothing is kept for others.
+    pub fn stage_reserved(&self, data: &[u8], parts: &[ContentRun]) -> Result<Staged> {
+        self.check_writable()?;
+        self.note(Staged::write_runs(self.shared.store(), data, parts, Room::default()))
+    }
 }

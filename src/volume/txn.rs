@@ -3,9 +3,10 @@
 //! When it ends, the log gets a record of what it did. There is no abort. Whoever changes something reads and checks first, reserves, then changes. If a change fails half-way
 //! (a node cannot be read) the volume takes no further commit, so that the half is never made durable.
 
+use super::space::{BUCKET_OVERHEAD_NODES, DEFERRED_BYTES};
 use super::staged::Staged;
-use super::state::{Grave, State};
-use super::{Access, BUCKET_OVERHEAD_NODES, GRAVE_BYTES, Result, View, Volume, VolumeError};
+use super::state::{Freed, VolumeState};
+use super::{Access, Result, View, Volume, VolumeError};
 use crate::format::log::{Effect, Effects};
 use crate::format::{BLOCK_BYTES, Epoch, Extent, Ino, Key, LineId};
 use crate::tree::Edit;
@@ -48,7 +49,7 @@ impl Need {
 
 /// Who asks for space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Purpose {
+pub enum ReserveFor {
     /// Must leave the reserve alone.
     Write,
     /// Makes room in the end, and may use half of the reserve.
@@ -69,9 +70,9 @@ const BLOCKS_IN_HALF_A_LEAF: u64 = 32;
 const NODES_OF_LATER: u64 = 4;
 
 /// Content that is held back may be put onto the device twice before it is where it stays.
-const HELD_FACTOR: u64 = 2;
+const DELAYED_FACTOR: u64 = 2;
 /// Dead references that a block of it leaves at most: what it replaces, and the leaf.
-const GRAVES_PER_BLOCK: u64 = 2;
+const FREED_PER_BLOCK: u64 = 2;
 /// Memory for effects is kept for the next transaction up to this size.
 const EFFECTS_BYTES_KEPT: usize = 64 << 10;
 
@@ -79,7 +80,7 @@ const EFFECTS_BYTES_KEPT: usize = 64 << 10;
 pub struct Txn<'a> {
     volume: &'a Volume,
     /// Taken only by [`Txn::end`].
-    state: Option<RwLockWriteGuard<'a, State>>,
+    state: Option<RwLockWriteGuard<'a, VolumeState>>,
     line: LineId,
     view: View,
     /// Something was changed: what fails from now on fails half-way.
@@ -98,10 +99,17 @@ enum Recording {
     ByNote,
 }
 
+impl Volume {
+    /// Exclusive write access to a line.
+    pub fn begin(&self, line: LineId) -> Result<Txn<'_>> {
+        Txn::begin(self, self.state.write(), line)
+    }
+}
+
 impl<'a> Txn<'a> {
     pub(super) fn begin(
         volume: &'a Volume,
-        mut state: RwLockWriteGuard<'a, State>,
+        mut state: RwLockWriteGuard<'a, VolumeState>,
         line: LineId,
     ) -> Result<Txn<'a>> {
         let head = state.lines.head(line).ok_or(VolumeError::NoSuchView)?;
@@ -113,12 +121,12 @@ impl<'a> Txn<'a> {
     }
 
     /// Ends the transaction without letting go of the lock. The log is not written yet.
-    pub(super) fn end(mut self) -> RwLockWriteGuard<'a, State> {
+    pub(super) fn end(mut self) -> RwLockWriteGuard<'a, VolumeState> {
         self.publish_root().expect("taken only at the end")
     }
 
     /// As [`Txn::end`]; `last` goes into the record of the transaction as its end.
-    pub(super) fn end_with(mut self, last: &Effect<'_>) -> RwLockWriteGuard<'a, State> {
+    pub(super) fn end_with(mut self, last: &Effect<'_>) -> RwLockWriteGuard<'a, VolumeState> {
         self.record(last);
         self.end()
     }
@@ -151,7 +159,7 @@ impl<'a> Txn<'a> {
         }
     }
 
-    fn publish_root(&mut self) -> Option<RwLockWriteGuard<'a, State>> {
+    fn publish_root(&mut self) -> Option<RwLockWriteGuard<'a, VolumeState>> {
         let mut state = self.state.take()?;
         state.roots.insert(self.view.id, self.view.root.clone());
         self.log_effects();
@@ -186,7 +194,7 @@ impl<'a> Txn<'a> {
         done
     }
 
-    pub(super) fn state(&mut self) -> &mut State {
+    pub(super) fn state(&mut self) -> &mut VolumeState {
         self.state.as_mut().expect("present until the end")
     }
 
@@ -205,11 +213,11 @@ impl<'a> Txn<'a> {
     }
 
     /// Makes sure that a change of this size cannot run out of space, now or at its commit.
-    pub fn reserve(&mut self, need: Need, purpose: Purpose) -> Result<()> {
+    pub fn reserve(&mut self, need: Need, purpose: ReserveFor) -> Result<()> {
         self.volume.check_writable()?;
         let keep = match purpose {
-            Purpose::Write => self.volume.reserve_bytes,
-            Purpose::Delete => self.volume.reserve_bytes / 2,
+            ReserveFor::Write => self.volume.reserve_bytes,
+            ReserveFor::Delete => self.volume.reserve_bytes / 2,
         };
         // Few items may each have a path of their own; many are neighbours: extents, pieces of a value.
         let items = u64::from(need.items);
@@ -218,11 +226,11 @@ impl<'a> Txn<'a> {
         let held = self.held(need);
         let line = self.line;
         let state = self.state();
-        let (mut after, dirty) = (state.held, state.dirty_nodes);
+        let (mut after, dirty) = (state.budget, state.dirty_nodes);
         let before = after.beside_at_most(dirty);
         after.beside += need.beside;
         after.beside_blocks += need.beside_blocks;
-        let mut of_line = state.held_of_lines.get(&line).copied().unwrap_or_default();
+        let mut of_line = state.line_budgets.get(&line).copied().unwrap_or_default();
         if need.beside > 0 && !of_line.has_beside {
             after.beside_lines += 1;
             of_line.has_beside = true;
@@ -239,9 +247,9 @@ impl<'a> Txn<'a> {
         of_line.blocks += need.data_bytes / BLOCK_BYTES;
         of_line.later += u64::from(need.later);
         let state = self.state();
-        state.held = after;
+        state.budget = after;
         if need.data_bytes > 0 || need.later > 0 || of_line.has_beside {
-            state.held_of_lines.insert(line, of_line);
+            state.line_budgets.insert(line, of_line);
         }
         Ok(())
     }
@@ -250,7 +258,7 @@ impl<'a> Txn<'a> {
     fn held(&mut self, need: Need) -> u64 {
         let (head, line) = (self.view.id, self.line);
         let state = self.state();
-        let before = state.held_of_lines.get(&line).copied().unwrap_or_default();
+        let before = state.line_budgets.get(&line).copied().unwrap_or_default();
         let (node, copies) = (state.copies.node_bytes(), state.copies as u64);
         let blocks = need.data_bytes / BLOCK_BYTES;
         // What it replaces may be of as many times as there are snapshots, and each has a bucket of its own.
@@ -264,8 +272,8 @@ impl<'a> Txn<'a> {
                     + if before.later == 0 { NODES_OF_LATER * node } else { 0 }
             }
         };
-        need.data_bytes * HELD_FACTOR
-            + blocks * GRAVES_PER_BLOCK * GRAVE_BYTES * copies * copies
+        need.data_bytes * DELAYED_FACTOR
+            + blocks * FREED_PER_BLOCK * DEFERRED_BYTES * copies * copies
             + (need.leaves + u64::from(need.cuts) + buckets) * node
             + later
     }
@@ -290,13 +298,14 @@ impl<'a> Txn<'a> {
         change: impl FnOnce(&mut Edit<'_>, &mut crate::tree::Child) -> crate::tree::Result<T>,
     ) -> Result<T> {
         self.touched = true;
-        let mut dead = Vec::new();
+        let mut freed = Vec::new();
         let shared = self.view.shared.clone();
-        let mut edit = Edit { pager: &shared.pager, epoch: self.view.epoch, dead: &mut dead, nodes_made: 0 };
+        let mut edit =
+            Edit { pager: &shared.pager, epoch: self.view.epoch, freed: &mut freed, nodes_made: 0 };
         let done = change(&mut edit, &mut self.view.root);
         let (made, head) = (edit.nodes_made, self.view.id);
-        if made != 0 || !dead.is_empty() || done.is_ok() {
-            self.state().account(head, made, dead);
+        if made != 0 || !freed.is_empty() || done.is_ok() {
+            self.state().account(head, made, freed);
         }
         done.map_err(|e| {
             let e = VolumeError::from(e);
@@ -335,7 +344,7 @@ impl<'a> Txn<'a> {
         self.touched = true;
         self.record(&Effect::Free(addr, len, birth));
         let head = self.view.id;
-        self.state().bury(head, Grave::Data { addr, len, birth }, len);
+        self.state().free(head, Freed::Data { addr, len, birth }, len);
     }
 
     /// A second reference to the same blocks, for another place. Each reference is freed on its own.

@@ -12,7 +12,7 @@ use crate::fs::heads::Change;
 use crate::fs::items::extents::{self, Keep};
 use crate::limits::FILE_BYTES_MAX;
 use crate::ops::{Caller, Error, Handle, NodeId, Result};
-use crate::volume::Purpose;
+use crate::volume::ReserveFor;
 
 /// Shared in one change, in bytes.
 const SHARE_BYTES: u64 = 64 << 20;
@@ -131,7 +131,7 @@ fn share(
         kill_privileges(&mut change, target, &mut inode)?;
     }
     change.will_cut(extents::cuts(&replaced, 1));
-    change.reserve(2 * found.len() + replaced.len() + 8, Purpose::Write)?;
+    change.reserve(2 * found.len() + replaced.len() + 8, ReserveFor::Write)?;
 
     change.discard(target, to.offset / BLOCK_BYTES, (to.offset + whole) / BLOCK_BYTES);
     if to.offset == 0 && inode.has_inline {

@@ -9,7 +9,7 @@ use crate::fs::heads::Head;
 use crate::fs::items::decode_extent;
 use crate::fs::log::Note;
 use crate::ops::{NodeId, Result};
-use crate::volume::Purpose;
+use crate::volume::ReserveFor;
 
 fn record(ino: Ino) -> Key {
     Key::new(Ino::ORPHANS.0, Kind::Orphan, ino.0)
@@ -79,7 +79,7 @@ fn purge(commits: &Commits, head: &Head, ino: Ino) -> Result<()> {
             items.push((key, ext));
         }
         let last = items.len() < most;
-        change.reserve(items.len() + 1, Purpose::Delete)?;
+        change.reserve(items.len() + 1, ReserveFor::Delete)?;
         for (key, ext) in items {
             change.txn.remove(&key)?;
             if let Some(ext) = ext {

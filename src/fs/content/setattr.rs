@@ -5,7 +5,7 @@ use crate::format::inode::{Inode, MODE_BITS};
 use crate::fs::attributes::{Writer, attr, flags, follow_mode, kill_privileges, writer, written_by};
 use crate::fs::commits::Commits;
 use crate::ops::{Attr, Caller, FileType, NodeId, Result, SetAttr, SetTime, Timestamp};
-use crate::volume::Purpose;
+use crate::volume::ReserveFor;
 use std::time::Duration;
 
 /// See [`Operations::setattr`](crate::ops::Operations::setattr).
@@ -43,7 +43,7 @@ pub fn set_attributes(
     }
     match set.size {
         Some(size) => resize(&mut change, ino, &mut inode, size)?,
-        None => change.reserve(1, Purpose::Write)?,
+        None => change.reserve(1, ReserveFor::Write)?,
     }
     change.put_inode(ino, &inode);
     change.apply()?;

@@ -13,7 +13,7 @@ use crate::fs::items::Items;
 use crate::fs::items::extents::{self, Keep};
 use crate::limits::FILE_BYTES_MAX;
 use crate::ops::{Error, Result};
-use crate::volume::Purpose;
+use crate::volume::ReserveFor;
 
 /// A change in which what the file has beyond `size` can be taken away, after as many that cut it from its end.
 pub fn change_of_size<'a>(
@@ -46,7 +46,7 @@ fn shrink_step(mut change: Change<'_>, writer: Writer, ino: Ino, size: u64, exte
     let mut inode = change.regular(ino)?;
     flags::check_change(&inode)?;
     written_by(&mut change, writer, ino, &mut inode)?;
-    change.reserve(extents, Purpose::Delete)?;
+    change.reserve(extents, ReserveFor::Delete)?;
     for _ in 0..extents {
         match extents::last(change.view(), ino)? {
             Some((at, ext)) if at >= size => {
@@ -71,7 +71,7 @@ pub fn resize(change: &mut Change<'_>, ino: Ino, inode: &mut Inode, size: u64) -
     }
     if size > inode.size {
         inode.size = size;
-        return change.reserve(1, Purpose::Write);
+        return change.reserve(1, ReserveFor::Write);
     }
     // Also to the size that it has: then space beyond its end, which was asked for, is given back.
     let from = size.next_multiple_of(BLOCK_BYTES);
@@ -79,7 +79,7 @@ pub fn resize(change: &mut Change<'_>, ino: Ino, inode: &mut Inode, size: u64) -
     let tail = if shorter { tail_block(change, ino, inode, size)? } else { None };
     let beyond = extents::overlapping(change.view(), ino, from, FILE_BYTES_MAX, usize::MAX)?.len();
     change.will_delay(ino, inode, u64::from(tail.is_some()))?;
-    change.reserve(beyond + 4, Purpose::Delete)?;
+    change.reserve(beyond + 4, ReserveFor::Delete)?;
     change.discard(ino, from / BLOCK_BYTES, u64::MAX);
     unmap(change, ino, inode, from, u64::MAX - u64::MAX % BLOCK_BYTES)?;
     cut_inline(change, ino, inode, size)?;

@@ -1,0 +1,169 @@
+//! Space: what is left, what is kept for commits and deletions, and what goes back to the host.
+
+use super::state::VolumeState;
+use super::{Result, Volume};
+use crate::format::NODE_BYTES;
+use crate::store::{KEEP_SHARE, Room};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Nodes that a commit writes besides the trees of the views: meta tree paths, space map.
+const COMMIT_OVERHEAD_NODES: u64 = 48;
+/// Nodes that a commit writes for each bucket of a dead list that grows: the leaf of its last chunk, if no other shares
+/// it.
+pub(super) const BUCKET_OVERHEAD_NODES: u64 = 1;
+/// Bytes that a dead reference adds to a dead list in the worst case.
+pub(super) const DEFERRED_BYTES: u64 = 64;
+/// Free space at hand that is not given back to the host: a share of what the host has left, within bounds, or what was
+/// needed since the commit before, up to a larger share. Securing it anew after each commit would cost more than the commit.
+const KEEP_SHARE_OF_NEED: u64 = 4;
+const KEEP_BYTES_MIN: u64 = 64 << 20;
+const KEEP_BYTES_MAX: u64 = 256 << 20;
+/// At rest so much more than what is kept may stay: less is not worth a commit.
+const SPARE_BYTES_AT_REST: u64 = 32 << 20;
+
+/// Space of a store in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Space {
+    /// All that it could hold.
+    pub total: u64,
+    /// Not in use (waiting for reuse included).
+    pub free: u64,
+    /// What writers can still get.
+    pub available: u64,
+    /// In use by live data, snapshots and metadata.
+    pub used: u64,
+}
+
+impl Volume {
+    /// No lock: whoever stages may hold the transaction.
+    pub(super) fn keep_for_stage(&self) -> Result<Room> {
+        self.check_writable()?;
+        Ok(self.kept(self.reserve_bytes).and(self.required.load(Relaxed)))
+    }
+
+    /// Of `reserve` bytes half must be fit for tree nodes: the other half lets a fragmented store still map what goes
+    /// into pieces that are too short for nodes.
+    pub(super) fn kept(&self, reserve: u64) -> Room {
+        Room { bytes: reserve, node_bytes: reserve / 2 }
+    }
+
+    /// Space that everything not yet committed needs in the worst case.
+    pub(super) fn required_bytes(&self, state: &VolumeState) -> u64 {
+        let copies = state.copies as u64;
+        let nodes =
+            state.dirty_nodes + COMMIT_OVERHEAD_NODES + state.deferred.len() as u64 * BUCKET_OVERHEAD_NODES;
+        // A node that is freed is as many references as it has copies, and each entry is in as many leaves.
+        nodes * state.copies.node_bytes()
+            + self.frozen_bytes.load(Relaxed)
+            + self.budget_bytes(state)
+            + state.freed_count * DEFERRED_BYTES * copies * copies
+    }
+
+    /// Of these, what the layer above holds back.
+    pub(super) fn budget_bytes(&self, state: &VolumeState) -> u64 {
+        state.budget.bytes + state.budget.beside_at_most(state.dirty_nodes) * state.copies.node_bytes()
+    }
+
+    /// Bytes of tree nodes in memory that a commit would write now.
+    pub fn dirty_bytes(&self) -> u64 {
+        let state = self.state.read();
+        state.dirty_nodes * NODE_BYTES as u64
+    }
+
+    /// Content that was freed since the last commit, in bytes: its space is of no use before the next.
+    pub fn freed_bytes(&self) -> u64 {
+        self.state.read().freed_bytes
+    }
+
+    /// Space that commits can make available: freed since the last one, quarantined, held for the worst case, or waiting
+    /// for background work.
+    pub fn reclaimable_bytes(&self) -> u64 {
+        let state = self.state.read();
+        let held = self.budget_bytes(&state) + state.freed_bytes;
+        drop(state);
+        let work = if self.has_background_work() { u64::MAX / 2 } else { 0 };
+        self.shared.store().alloc().quarantined_bytes() + held + work
+    }
+
+    /// At the end of a commit.
+    pub(super) fn trim_after_commit(&self) {
+        let available = self.shared.store().device().available();
+        let share = (available / KEEP_SHARE).clamp(KEEP_BYTES_MIN, KEEP_BYTES_MAX);
+        let needed = self.needed_at_most.swap(0, Relaxed).min(available / KEEP_SHARE_OF_NEED);
+        let keep = share.max(needed);
+        self.trim_spare(keep, keep.min(KEEP_BYTES_MAX));
+    }
+
+    /// Gives free space beyond what is kept at hand back to the host, if that is more than `least`.
+    fn trim_spare(&self, keep: u64, least: u64) {
+        let store = self.shared.store();
+        let free = store.alloc().free_bytes();
+        if free > keep + least {
+            store.trim(keep);
+        }
+    }
+
+    /// Nothing has changed for a while: less is kept at hand.
+    pub fn rest(&self) {
+        if !self.is_read_only() {
+            self.trim_spare(self.kept_at_rest(), SPARE_BYTES_AT_REST);
+        }
+    }
+
+    /// True if so much of what the last commit freed waits for another that the host should have it back, and another
+    /// would let go of it.
+    pub fn has_space_to_return(&self) -> bool {
+        let unreachable = self.unreachable(self.epoch());
+        let keep = self.kept_at_rest();
+        let alloc = self.shared.store().alloc();
+        alloc.would_release(unreachable)
+            && alloc.free_bytes() + alloc.quarantined_bytes() > keep + SPARE_BYTES_AT_REST
+    }
+
+    /// Free bytes at hand while nothing changes: what the next change needs, and what is secured ahead of that.
+    pub(super) fn kept_at_rest(&self) -> u64 {
+        self.needed_at_rest() + self.shared.store().ahead_bytes()
+    }
+
+    /// Free bytes without which nothing can be changed while nothing is.
+    fn needed_at_rest(&self) -> u64 {
+        self.kept(self.reserve_bytes).and(self.required.load(Relaxed)).bytes
+    }
+
+    /// Has the host secure space before changes need it, the first included, until [`Self::end_space_ahead`] is called. For
+    /// a thread of its own.
+    pub fn keep_space_ahead(&self) {
+        let store = self.shared.store();
+        // As if nothing were free, so that it begins at once.
+        store.look_ahead(0, self.needed_at_rest());
+        let copies = self.state.read().copies;
+        store.keep_ahead(copies);
+    }
+
+    /// Has whoever is in [`Self::keep_space_ahead`] return.
+    pub fn end_space_ahead(&self) {
+        self.shared.store().end_ahead();
+    }
+
+    /// Space in use and left.
+    pub fn space(&self) -> Space {
+        let required = self.required_bytes(&self.state.read());
+        let store = self.shared.store();
+        let available = store.device().available();
+        let alloc = store.alloc();
+        let free = alloc.free_bytes() + alloc.quarantined_bytes() + alloc.unbacked_bytes().min(available);
+        let used = alloc.used_bytes();
+        let for_nodes = alloc.node_bytes_in_sum();
+        drop(alloc);
+        Space {
+            total: used + free,
+            free,
+            // Without room for the nodes that map it, free space is of no use to a writer.
+            available: match self.kept(self.reserve_bytes).and(required) {
+                kept if for_nodes > kept.node_bytes => free.saturating_sub(kept.bytes),
+                _ => 0,
+            },
+            used,
+        }
+    }
+}
