@@ -149,7 +149,7 @@ pub(super) fn snapshot_json(s: &SnapshotRow) -> Value {
 /// Snapshots for people.
 pub(super) fn snapshot_table(all: &[SnapshotRow]) -> String {
     let row = |s: &SnapshotRow| {
-        let name = names::shown(OsStr::from_bytes(&s.name));
+        let name = names::shown_bytes(&s.name);
         vec![name, local(s.created), size(s.referenced), size(s.exclusive), size(s.written)]
     };
     let rows: Vec<Vec<String>> = all.iter().map(row).collect();

@@ -127,9 +127,7 @@ impl<'a> CommitSession<'a> {
         let mut txn = self.volume.begin(LineId::MAIN)?;
         let (held, required) =
             (self.volume.budget_bytes(txn.state()), self.volume.required_bytes(txn.state()));
-        if let Err(e) = prepare(&mut txn) {
-            return Err(txn.failed(e));
-        }
+        txn.attempt(prepare)?;
         let state = txn.end();
         let now = self.volume.required_bytes(&state) - self.volume.budget_bytes(&state);
         // After a replay nothing is held: the space that was secured then is free.
@@ -196,7 +194,6 @@ impl<'a> CommitSession<'a> {
     pub fn finish(mut self) -> Result<()> {
         let Some(frozen) = self.frozen.take() else { return Ok(()) };
         let (volume, log_start) = (self.volume, frozen.log_start);
-        volume.write_log();
         let done = if frozen.points_only { self.write_points(frozen) } else { self.write_all(frozen) };
         volume.frozen_bytes.store(0, Relaxed);
         {
@@ -244,6 +241,7 @@ impl<'a> CommitSession<'a> {
         let mut superblock = self.next_superblock(&frozen);
         superblock.pending.extend(frozen.points);
         if log_moves {
+            self.volume.log.write_beginning(store)?;
             store.flush()?;
         }
         ring::write(store, &superblock)?;
@@ -340,6 +338,7 @@ impl<'a> CommitSession<'a> {
         committer.space_map.append(&mut writer, store, &frozen.allocs, &mut freed, epoch)?;
         writer.write_gathered()?;
         // 5
+        volume.log.write_beginning(store)?;
         store.flush()?;
         let mut superblock = self.next_superblock(&frozen);
         let unreachable = volume.unreachable(epoch);

@@ -6,8 +6,9 @@ use super::lines::{NO_GENERATION, NO_SLOT};
 use super::state::VolumeState;
 use super::view::Pin;
 use super::{Result, Txn, View, Volume, VolumeError};
+use crate::format::ids::COUNTER_MAX;
 use crate::format::log::{Effect, Effects};
-use crate::format::superblock::{COUNTER_MAX, PendingPoint};
+use crate::format::superblock::PendingPoint;
 use crate::format::view::{Consistency, Role, ViewRecord};
 use crate::format::{Epoch, Generation, LineId, Slot, ViewId};
 use crate::limits::NAME_BYTES_MAX;
@@ -267,9 +268,10 @@ impl Volume {
         let _no_commit = self.committer.lock();
         self.check_writable()?;
         let mut txn = self.begin(line)?;
-        if let Err(e) = prepare(&mut txn).and_then(|()| txn.switch_to(line)) {
-            return Err(txn.failed(e));
-        }
+        txn.attempt(|txn| {
+            prepare(txn)?;
+            txn.switch_to(line)
+        })?;
         let id = txn.point(new)?;
         self.write_log();
         match self.sync() {

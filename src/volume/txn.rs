@@ -1,8 +1,10 @@
 //! The transaction: exclusive write access to one head, published when it ends.
 //!
-//! When it ends, the log gets a record of what it did. There is no abort. Whoever changes something reads and checks first, reserves, then changes. If a change fails half-way
-//! (a node cannot be read) the volume takes no further commit, so that the half is never made durable.
+//! When it ends, the log gets a record of what it did. There is no abort, but for what a commit brings in
+//! ([`Txn::attempt`]). Whoever changes something else reads and checks first, reserves, then changes. If a change fails
+//! half-way (a node cannot be read) the volume takes no further commit, so that the half is never made durable.
 
+use super::attempt::{Attempt, Product};
 use super::space::{BUCKET_OVERHEAD_NODES, DEFERRED_BYTES};
 use super::staged::Staged;
 use super::state::{Freed, VolumeState};
@@ -88,6 +90,8 @@ pub struct Txn<'a> {
     /// What the log will say of it.
     effects: Effects,
     recording: Recording,
+    /// What is done as a whole or not at all, while that is going on.
+    attempt: Option<Attempt>,
 }
 
 /// Whether the log is told of changes.
@@ -117,7 +121,7 @@ impl<'a> Txn<'a> {
         let view = View { id: head, epoch: state.epoch, root, shared: volume.shared.clone(), _pin: None };
         let recording = if volume.access == Access::ReadOnly { Recording::Off } else { Recording::On };
         let effects = std::mem::take(&mut state.effects);
-        Ok(Txn { volume, state: Some(state), line, view, touched: false, effects, recording })
+        Ok(Txn { volume, state: Some(state), line, view, touched: false, effects, recording, attempt: None })
     }
 
     /// Ends the transaction without letting go of the lock. The log is not written yet.
@@ -146,20 +150,86 @@ impl<'a> Txn<'a> {
         let head = state.lines.head(line).ok_or(VolumeError::NoSuchView)?;
         let root = state.roots.remove(&head).ok_or(VolumeError::NoSuchView)?;
         state.roots.insert(self.view.id, std::mem::replace(&mut self.view.root, root));
-        self.log_effects();
+        match &mut self.attempt {
+            Some(attempt) => {
+                attempt.records.push((self.line, std::mem::take(&mut self.effects)));
+                attempt.reach(head, &self.view.root);
+            }
+            None => self.log_effects(),
+        }
         self.effects = std::mem::take(&mut self.effects).cleared();
         (self.line, self.view.id) = (line, head);
         Ok(())
     }
 
+    /// Does all of `change`, which may go from line to line, or leaves everything as it was before. Then nothing keeps the
+    /// volume from being written to: what could not be done can be tried again.
+    pub(super) fn attempt<T>(&mut self, change: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.log_effects();
+        self.effects = std::mem::take(&mut self.effects).cleared();
+        self.attempt = Some(Attempt::new(self.line, self.view.id, self.view.root.clone()));
+        let done = change(self);
+        match &done {
+            Ok(_) => self.take_in(),
+            Err(_) => self.take_back(),
+        }
+        done
+    }
+
+    /// The attempt has succeeded.
+    fn take_in(&mut self) {
+        let Some(attempt) = self.attempt.take() else { return };
+        self.touched = true;
+        for (line, effects) in attempt.records {
+            self.log_of(line, &effects);
+        }
+        let state = self.state();
+        for (head, product) in attempt.products {
+            state.take_in(head, product);
+        }
+    }
+
+    /// The attempt has failed.
+    fn take_back(&mut self) {
+        let Some(attempt) = self.attempt.take() else { return };
+        let mut alloc = self.volume.shared.store().alloc();
+        attempt.adopted().for_each(|(addr, len)| alloc.give_back(addr, len));
+        drop(alloc);
+        let ((head, root), others) = attempt.before.split_first().expect("it began somewhere");
+        let left = (self.view.id, self.view.root.clone());
+        (self.line, self.view.id, self.view.root) = (attempt.line, *head, root.clone());
+        let state = self.state.as_mut().expect("present until the end");
+        state.roots.extend([left]);
+        state.roots.extend(others.iter().cloned());
+        state.roots.remove(head);
+        self.effects = std::mem::take(&mut self.effects).cleared();
+    }
+
+    /// A change has done this beside the tree.
+    fn produce(&mut self, product: Product) {
+        let head = self.view.id;
+        match &mut self.attempt {
+            Some(attempt) => attempt.products.push((head, product)),
+            None => {
+                self.touched = true;
+                self.state().take_in(head, product);
+            }
+        }
+    }
+
     fn log_effects(&self) {
+        self.log_of(self.line, &self.effects);
+    }
+
+    fn log_of(&self, line: LineId, effects: &Effects) {
         // What was done by half is never made durable, nor is anything after it.
         if !self.volume.is_poisoned() {
-            self.volume.log.append(self.line, self.view.epoch, &self.effects);
+            self.volume.log.append(line, self.view.epoch, effects);
         }
     }
 
     fn publish_root(&mut self) -> Option<RwLockWriteGuard<'a, VolumeState>> {
+        self.take_back();
         let mut state = self.state.take()?;
         state.roots.insert(self.view.id, self.view.root.clone());
         self.log_effects();
@@ -297,26 +367,27 @@ impl<'a> Txn<'a> {
         &mut self,
         change: impl FnOnce(&mut Edit<'_>, &mut crate::tree::Child) -> crate::tree::Result<T>,
     ) -> Result<T> {
-        self.touched = true;
+        self.touched |= self.attempt.is_none();
         let mut freed = Vec::new();
         let shared = self.view.shared.clone();
         let mut edit =
             Edit { pager: &shared.pager, epoch: self.view.epoch, freed: &mut freed, nodes_made: 0 };
         let done = change(&mut edit, &mut self.view.root);
-        let (made, head) = (edit.nodes_made, self.view.id);
+        let made = edit.nodes_made;
         if made != 0 || !freed.is_empty() || done.is_ok() {
-            self.state().account(head, made, freed);
+            self.produce(Product::Edited { made, freed });
         }
         done.map_err(|e| {
             let e = VolumeError::from(e);
-            self.volume.poison(&e);
+            if self.attempt.is_none() {
+                self.volume.poison(&e);
+            }
             e
         })
     }
 
     /// Makes staged content part of the head and returns its extents in order.
     pub fn publish(&mut self, staged: Staged) -> Vec<Extent> {
-        self.touched = true;
         let mut extents = staged.into_extents();
         for extent in &mut extents {
             extent.birth = self.view.epoch;
@@ -328,11 +399,7 @@ impl<'a> Txn<'a> {
     /// The head reaches a range of content that was handed out and is in no commit.
     pub(super) fn adopt(&mut self, addr: u64, len: u64) {
         self.record(&Effect::Publish(addr, len));
-        let head = self.view.id;
-        let state = self.state();
-        state.history.born(head, len);
-        state.allocs.push((addr, len));
-        state.changed = true;
+        self.produce(Product::Adopted { addr, len });
     }
 
     /// The head no longer reaches this extent.
@@ -341,10 +408,8 @@ impl<'a> Txn<'a> {
     }
 
     pub(super) fn free_range(&mut self, addr: u64, len: u64, birth: Epoch) {
-        self.touched = true;
         self.record(&Effect::Free(addr, len, birth));
-        let head = self.view.id;
-        self.state().free(head, Freed::Data { addr, len, birth }, len);
+        self.produce(Product::Freed { freed: Freed::Data { addr, len, birth }, len });
     }
 
     /// A second reference to the same blocks, for another place. Each reference is freed on its own.
@@ -354,13 +419,8 @@ impl<'a> Txn<'a> {
     }
 
     pub(super) fn share_range(&mut self, addr: u64, len: u64) {
-        self.touched = true;
         self.record(&Effect::Share(addr, len));
-        let head = self.view.id;
-        let state = self.state();
-        state.history.born(head, len);
-        state.shared.push((addr, len));
-        state.changed = true;
+        self.produce(Product::Shared { addr, len });
     }
 
     /// A number for a new inode: never given out before in this store.
