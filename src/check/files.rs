@@ -122,6 +122,7 @@ impl Auditor<'_> {
         let state = self.state;
         let root = self.root.clone();
         let mut object = Object::default();
+        let mut last = 0;
         for item in tree::range(&state.pager, &root, &Key::MIN, &Key::MAX) {
             let (key, value) = item?;
             if key.object != object.ino.0 {
@@ -130,17 +131,22 @@ impl Auditor<'_> {
             if key.object == Ino::ORPHANS.0 {
                 self.orphan(&key, &value);
             } else if self.in_range(Ino(key.object)) {
+                last = key.object;
                 object.item(self, &key, &value);
             } else {
                 self.say(format!("item {key:?}: no inode has this number"));
             }
         }
         object.finish(self);
+        let next = state.superblock.next_ino.0;
+        if last >= next {
+            self.say(format!("inode {last} is there, and the next number is {next}"));
+        }
         Ok(())
     }
 
     fn in_range(&self, ino: Ino) -> bool {
-        ino == Ino::ROOT || (Ino::FIRST_FREE..self.state.superblock.next_ino).contains(&ino)
+        ino == Ino::ROOT || (Ino::FIRST_FREE..Ino::END).contains(&ino)
     }
 
     fn orphan(&mut self, key: &Key, value: &[u8]) {

@@ -190,6 +190,7 @@ impl Volume {
         let pager = Pager::new(store, options.cache_bytes);
         let loaded = Loaded::read(&pager, superblock, space_map)?;
         let mut volume = Volume::assemble(Shared::new(pager), loaded, options, None)?;
+        volume.raise_next_ino();
         volume.log = volume.log.after(found.start, found.end);
         volume.found = Mutex::new(found);
         Ok(Arc::new(volume))
@@ -271,6 +272,25 @@ impl Volume {
             needed_at_most: Default::default(),
             incompat: incompat.into(),
         })
+    }
+
+    /// A number that is given out twice would make one file of two, so the next one is above all that heads have, whatever
+    /// the superblock says. A head whose last leaf cannot be read tells that when it is used.
+    fn raise_next_ino(&mut self) {
+        let (state, pager) = (self.state.get_mut(), &self.shared.pager);
+        let last = Key { object: Ino::END.0 - 1, kind: u8::MAX, rest: u64::MAX };
+        let heads = state.history.views().filter(|v| v.role == Role::Head);
+        for root in heads.filter_map(|head| state.roots.get(&head.id)) {
+            let next = Key { object: state.next_ino.0, kind: 0, rest: 0 };
+            if let Ok(Some((key, _))) = tree::last_at_or_before(pager, root, &last, &next) {
+                log::warn!(
+                    "the next inode number is {}, and inode {} is there: it is raised",
+                    next.object,
+                    key.object
+                );
+                state.next_ino = Ino(key.object + 1);
+            }
+        }
     }
 
     /// Gives free space at hand back to the host. The last call before a clean close.

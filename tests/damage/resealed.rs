@@ -154,7 +154,9 @@ pub fn change_superblock(sb: &mut Superblock, which: u8, value: u64) {
 /// Does everything with an image; errors are all right.
 pub fn exercise(device: &Arc<Sim>) {
     if let Ok(volume) = open(Arc::new(device.clone_image()), Access::ReadOnly) {
-        let _report = check::check(&volume, Depth::Data);
+        let report = check::check(&volume, Depth::Data);
+        let _waiting = report
+            .map(|mut report| check::check_waiting(Arc::new(device.clone_image()), Depth::Data, &mut report));
         if let Ok(fs) = mount(volume) {
             observe(&fs);
         }

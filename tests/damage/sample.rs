@@ -173,6 +173,20 @@ impl Sample {
         Sample { sim: sim.clone_image(), seen, metadata, data }
     }
 
+    /// The same with two more snapshots, `pair1` and `pair2`, whose records are written.
+    pub fn with_pair() -> Sample {
+        let sim = Arc::new(Sample::new().sim.clone_image());
+        let fs = mount(open(sim.clone(), Access::ReadWrite).unwrap()).unwrap();
+        for name in ["pair1", "pair2"] {
+            put(&fs, NodeId::ROOT, name, name.as_bytes());
+            fs.mkdir(&USER, SNAPDIR, name.as_bytes(), 0).unwrap();
+        }
+        fs.close().unwrap();
+        let seen = observe(&fs);
+        let (metadata, data) = places(fs.volume());
+        Sample { sim: sim.clone_image(), seen, metadata, data }
+    }
+
     /// Addresses of the superblock slots that were ever written.
     pub fn slots(&self) -> Vec<u64> {
         let ring = (0..RING_SLOTS).map(|n| n * SLOT_BYTES as u64);
