@@ -14,7 +14,7 @@ use super::committer::Committer;
 use super::error::corrupt;
 use super::history::{Fate, Meta, Reclaim, deadlist};
 use super::reclaim::{self, Progress};
-use super::state::{Grave, Graveyard, Held, State};
+use super::state::{Grave, Graveyard, Held, State, StateTurn};
 use super::view::Shared;
 use super::writer::CommitWriter;
 use super::{Result, Txn, Volume, ring};
@@ -26,7 +26,7 @@ use crate::format::view::{Role, ViewRecord};
 use crate::format::{BlockPtr, Epoch, Generation, Ino, Key, Kind, LineId, ViewId};
 use crate::store::{BATCH, end_batch};
 use crate::tree::{self, Child, Edit};
-use parking_lot::{MutexGuard, RwLockWriteGuard};
+use parking_lot::MutexGuard;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -137,8 +137,8 @@ impl<'a> CommitSession<'a> {
         Ok(())
     }
 
-    fn freeze_state(&mut self, mut state: RwLockWriteGuard<'a, State>) {
-        let s = &mut *state;
+    fn freeze_state(&mut self, mut state: StateTurn<'a>) {
+        let s = state.alone();
         let unwritten = std::mem::take(&mut s.unwritten);
         let mut roots: Vec<_> =
             unwritten.iter().filter_map(|id| s.roots.get(id).map(|r| (*id, r.clone()))).collect();
@@ -276,10 +276,7 @@ impl<'a> CommitSession<'a> {
             let deletes = std::mem::take(&mut frozen.deletes);
             let (records, removed, reclaim) =
                 volume.topology(&written, deletes, &mut frozen.lines, &mut meta)?;
-            let mut state = volume.state.write();
-            add_jobs(&mut committer.jobs, &mut meta, reclaim, state.history.next_id_mut())?;
-            next_ids = state.history.next_ids();
-            drop(state);
+            next_ids = volume.add_jobs(&mut committer.jobs, &mut meta, reclaim)?;
             for gone in removed {
                 meta.edit.remove(meta.root, &view_key(gone))?;
             }
@@ -375,7 +372,8 @@ impl Volume {
         freed: &mut Vec<(u64, u64)>,
     ) -> Result<()> {
         let (routes, mut next_id) = {
-            let mut state = self.state.write();
+            let mut turn = self.turn();
+            let state = turn.alone();
             let routes: Vec<_> =
                 graves.keys().map(|(list, bucket)| state.history.route(*list, *bucket)).collect();
             let next_id = *state.history.next_id_mut();
@@ -404,8 +402,8 @@ impl Volume {
         lines: &mut BTreeMap<LineId, Option<LineRecord>>,
         meta: &mut Meta<'_, '_>,
     ) -> Result<(Vec<ViewRecord>, Vec<ViewId>, Reclaim)> {
-        let mut state = self.state.write();
-        let s = &mut *state;
+        let mut state = self.turn();
+        let s = state.alone();
         s.history.appended();
         for (id, ptr) in written {
             s.history.set_root(*id, Some(*ptr));
@@ -440,10 +438,33 @@ impl Volume {
         Ok((records, removed, all))
     }
 
+    /// Notes what a deletion leaves to do. Returns the first numbers that are not given yet.
+    fn add_jobs(
+        &self,
+        jobs: &mut BTreeMap<u64, Job>,
+        meta: &mut Meta<'_, '_>,
+        reclaim: Reclaim,
+    ) -> Result<(ViewId, u64)> {
+        let new = jobs_of(reclaim)?;
+        let (first, next_ids) = {
+            let mut turn = self.turn();
+            let history = &mut turn.alone().history;
+            let first = *history.next_id_mut();
+            *history.next_id_mut() += new.len() as u64;
+            (first, history.next_ids())
+        };
+        for (id, job) in (first..).zip(new) {
+            meta.edit.insert(meta.root, &Key::new(0, Kind::Job, id), &job.encode())?;
+            jobs.insert(id, job);
+        }
+        Ok(next_ids)
+    }
+
     /// The state of `epoch` is in force: exchanges written nodes for their stored form, and frees slots.
     fn settle_state(&self, written: &[(ViewId, BlockPtr)], closed: Epoch) {
-        let mut state = self.state.write();
-        let State { lines, history, .. } = &mut *state;
+        let mut turn = self.turn();
+        let state = turn.alone();
+        let State { lines, history, .. } = state;
         lines.slots.release(closed, self.shared.oldest_reader(), |id| {
             history.get(id).is_some_and(|v| v.role == Role::Snapshot) || self.shared.is_read(id)
         });
@@ -470,25 +491,15 @@ fn resolve(graves: &[Grave]) -> impl Iterator<Item = Entry> + '_ {
     graves.iter().flat_map(Grave::resolve).map(|(addr, len, birth)| Entry { addr, len, birth })
 }
 
-fn add_jobs(
-    jobs: &mut BTreeMap<u64, Job>,
-    meta: &mut Meta<'_, '_>,
-    reclaim: Reclaim,
-    next_id: &mut u64,
-) -> Result<()> {
+/// What a deletion leaves to do.
+fn jobs_of(reclaim: Reclaim) -> Result<Vec<Job>> {
     let mut new: Vec<Job> = reclaim.free_lists.into_iter().map(Job::FreeList).collect();
     new.extend(reclaim.drop_lists.into_iter().map(Job::DropList));
     for tree in reclaim.free_trees {
         let root = tree.root.ok_or_else(|| corrupt(format!("deleted view {} has no root", tree.view.0)))?;
         new.push(Job::FreeTree { root, newer_than: tree.newer_than, cursor: Key::MIN });
     }
-    for job in new {
-        let id = *next_id;
-        *next_id += 1;
-        meta.edit.insert(meta.root, &Key::new(0, Kind::Job, id), &job.encode())?;
-        jobs.insert(id, job);
-    }
-    Ok(())
+    Ok(new)
 }
 
 fn run_jobs(

@@ -32,6 +32,7 @@ mod space;
 mod space_map;
 mod staged;
 mod state;
+mod turn;
 mod txn;
 mod view;
 #[expect(clippy::module_inception, reason = "the module is named after the type that everybody has from it")]
@@ -54,6 +55,7 @@ pub use recover::{NothingAbove, Recovered, Replay};
 pub use snapshot::{NewSnapshot, SnapshotInfo};
 pub use space::Space;
 pub use staged::Staged;
+pub use turn::Turn;
 pub use txn::{Need, Purpose, Txn};
 pub use view::View;
 pub use volume::Volume;

@@ -1,6 +1,6 @@
 //! Space: what is left, what is kept for commits and deletions, and what goes back to the host.
 
-use super::state::State;
+use super::state::{Held, State};
 use super::{Result, Volume};
 use crate::format::NODE_BYTES;
 use crate::store::{KEEP_SHARE, Room};
@@ -34,6 +34,10 @@ pub struct Space {
     pub used: u64,
 }
 
+fn held_bytes(state: &State, held: &Held) -> u64 {
+    held.bytes + held.beside_at_most(state.dirty_nodes) * state.copies.node_bytes()
+}
+
 impl Volume {
     /// No lock: whoever stages may hold the transaction.
     pub(super) fn keep_for_stage(&self) -> Result<Room> {
@@ -49,19 +53,24 @@ impl Volume {
 
     /// Space that everything not yet committed needs in the worst case.
     pub(super) fn required_bytes(&self, state: &State) -> u64 {
+        self.required_to_hold(state, &state.held)
+    }
+
+    /// The same if so much is held for the layer above.
+    pub(super) fn required_to_hold(&self, state: &State, held: &Held) -> u64 {
         let copies = state.copies as u64;
         let nodes =
             state.dirty_nodes + COMMIT_OVERHEAD_NODES + state.graves.len() as u64 * BUCKET_OVERHEAD_NODES;
         // A node that dies is as many references as it has copies, and each entry is in as many leaves.
         nodes * state.copies.node_bytes()
             + self.frozen_bytes.load(Relaxed)
-            + self.held_bytes(state)
+            + held_bytes(state, held)
             + state.grave_count * GRAVE_BYTES * copies * copies
     }
 
     /// Of these, what the layer above holds back.
     pub(super) fn held_bytes(&self, state: &State) -> u64 {
-        state.held.bytes + state.held.beside_at_most(state.dirty_nodes) * state.copies.node_bytes()
+        held_bytes(state, &state.held)
     }
 
     /// Bytes of tree nodes in memory that a commit would write now.

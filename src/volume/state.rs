@@ -1,12 +1,17 @@
 //! What changes between commits: roots, epoch, and the by-products that the next commit writes down.
 //!
-//! One [`State`] a volume, behind one read-write lock: a transaction holds it exclusively, readers only to clone a root.
+//! One [`State`] a volume, behind one read-write lock. Whoever changes something has a [`Turn`] at it, one at a time, and
+//! readers, who only clone a root, go on until there is something to change. While they wait nothing is to be read from the
+//! device; what is, is counted (docs/decisions/0022).
 
 use super::history::{Fate, History};
 use super::lines::Lines;
+use super::turn::Turn;
+use super::volume::Volume;
 use crate::format::log::Effects;
 use crate::format::superblock::PendingPoint;
 use crate::format::{Copies, Epoch, Ino, LineId, ViewId};
+use crate::store::WaitedFor;
 use crate::tree::{Child, Dead};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -47,7 +52,7 @@ pub(super) struct Held {
 }
 
 /// What of this is counted for each line on its own, because each has a tree and a dead list.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct HeldOfLine {
     /// Blocks of content.
     pub blocks: u64,
@@ -113,6 +118,43 @@ pub(super) struct State {
     pub effects: Effects,
 }
 
+/// A turn at the state.
+pub(super) struct StateTurn<'a> {
+    turn: Turn<'a, State>,
+    waited_for: Option<WaitedFor>,
+}
+
+impl<'a> StateTurn<'a> {
+    pub fn is_alone(&self) -> bool {
+        self.turn.is_alone()
+    }
+
+    /// To change it: readers wait from now on.
+    pub fn alone(&mut self) -> &mut State {
+        self.waited_for.get_or_insert_with(WaitedFor::new);
+        self.turn.alone()
+    }
+}
+
+impl std::ops::Deref for StateTurn<'_> {
+    type Target = State;
+    fn deref(&self) -> &State {
+        &self.turn
+    }
+}
+
+impl Volume {
+    /// Waits for a turn at the state.
+    pub(super) fn turn(&self) -> StateTurn<'_> {
+        StateTurn { turn: Turn::of(&self.state), waited_for: None }
+    }
+
+    /// Device reads, since the store was opened, of threads for which readers of anything waited: each is one too many.
+    pub fn reads_waited_for(&self) -> u64 {
+        self.shared.store().reads_waited_for()
+    }
+}
+
 impl State {
     /// Books what a change of `head`'s tree did.
     pub fn account(&mut self, head: ViewId, nodes_made: i64, dead: Vec<Dead>) {
@@ -129,6 +171,14 @@ impl State {
             self.bury(head, Grave::Node(node), self.copies.node_bytes());
         }
         self.changed = true;
+    }
+
+    /// So much is held for the layer above, and so much of it for a line.
+    pub fn hold(&mut self, line: LineId, held: Held, of_line: HeldOfLine) {
+        self.held = held;
+        if of_line != HeldOfLine::default() {
+            self.held_of_lines.insert(line, of_line);
+        }
     }
 
     /// The scrub's items that changed, for the commit to write.

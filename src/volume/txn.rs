@@ -5,12 +5,11 @@
 
 use super::space::{BUCKET_OVERHEAD_NODES, GRAVE_BYTES};
 use super::staged::Staged;
-use super::state::{Grave, State};
+use super::state::{Grave, Held, HeldOfLine, State, StateTurn};
 use super::{Access, Result, View, Volume, VolumeError};
 use crate::format::log::{Effect, Effects};
-use crate::format::{BLOCK_BYTES, Epoch, Extent, Ino, Key, LineId};
-use crate::tree::Edit;
-use parking_lot::RwLockWriteGuard;
+use crate::format::{BLOCK_BYTES, Epoch, Extent, Ino, Key, LineId, ViewId};
+use crate::tree::{Child, Edit, Kept, Planned};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// What an operation may need in the worst case.
@@ -76,18 +75,33 @@ const GRAVES_PER_BLOCK: u64 = 2;
 /// Memory for effects is kept for the next transaction up to this size.
 const EFFECTS_BYTES_KEPT: usize = 64 << 10;
 
-/// Exclusive write access to the head of a line. Dropping publishes.
+/// Write access to the head of a line. Dropping publishes.
+///
+/// Others who want to write wait. Readers do not, until the first change: up to then it only reads, and keeps in mind what
+/// it reserves and the numbers that it gives out. So whoever changes something reads first, and has the rest read that
+/// the change will need ([`Txn::rehearse`]). From the first change on the tree is nobody else's and changes in place.
 pub struct Txn<'a> {
     volume: &'a Volume,
     /// Taken only by [`Txn::end`].
-    state: Option<RwLockWriteGuard<'a, State>>,
+    state: Option<StateTurn<'a>>,
     line: LineId,
     view: View,
+    /// What the state is to know as soon as there is a change.
+    minded: Minded,
+    /// What was read ahead.
+    kept: Kept,
     /// Something was changed: what fails from now on fails half-way.
     touched: bool,
     /// What the log will say of it.
     effects: Effects,
     recording: Recording,
+}
+
+/// What a transaction keeps in mind before it changes anything.
+#[derive(Default)]
+struct Minded {
+    held: Option<(Held, HeldOfLine)>,
+    next_ino: Option<Ino>,
 }
 
 /// Whether the log is told of changes.
@@ -100,33 +114,42 @@ enum Recording {
 }
 
 impl Volume {
-    /// Exclusive write access to a line.
+    /// Write access to a line. Waits for whoever has it to any line.
     pub fn begin(&self, line: LineId) -> Result<Txn<'_>> {
-        Txn::begin(self, self.state.write(), line)
+        let state = self.turn();
+        let (id, root) = root_of(&state, line)?;
+        let view = View { id, epoch: state.epoch, root, shared: self.shared.clone(), _pin: None };
+        Ok(Txn {
+            volume: self,
+            state: Some(state),
+            line,
+            view,
+            minded: Minded::default(),
+            kept: Kept::default(),
+            touched: false,
+            effects: Effects::default(),
+            recording: if self.access == Access::ReadOnly { Recording::Off } else { Recording::On },
+        })
     }
 }
 
-impl<'a> Txn<'a> {
-    pub(super) fn begin(
-        volume: &'a Volume,
-        mut state: RwLockWriteGuard<'a, State>,
-        line: LineId,
-    ) -> Result<Txn<'a>> {
-        let head = state.lines.head(line).ok_or(VolumeError::NoSuchView)?;
-        let root = state.roots.remove(&head).ok_or(VolumeError::NoSuchView)?;
-        let view = View { id: head, epoch: state.epoch, root, shared: volume.shared.clone(), _pin: None };
-        let recording = if volume.access == Access::ReadOnly { Recording::Off } else { Recording::On };
-        let effects = std::mem::take(&mut state.effects);
-        Ok(Txn { volume, state: Some(state), line, view, touched: false, effects, recording })
-    }
+/// The head of a line and its root.
+fn root_of(state: &State, line: LineId) -> Result<(ViewId, Child)> {
+    let head = state.lines.head(line).ok_or(VolumeError::NoSuchView)?;
+    Ok((head, state.roots.get(&head).ok_or(VolumeError::NoSuchView)?.clone()))
+}
 
-    /// Ends the transaction without letting go of the lock. The log is not written yet.
-    pub(super) fn end(mut self) -> RwLockWriteGuard<'a, State> {
+const UNTIL_THE_END: &str = "present until the end";
+
+impl<'a> Txn<'a> {
+    /// Ends the transaction, and readers wait. The log is not written yet.
+    pub(super) fn end(mut self) -> StateTurn<'a> {
+        self.state_mut();
         self.publish_root().expect("taken only at the end")
     }
 
     /// As [`Txn::end`]; `last` goes into the record of the transaction as its end.
-    pub(super) fn end_with(mut self, last: &Effect<'_>) -> RwLockWriteGuard<'a, State> {
+    pub(super) fn end_with(mut self, last: &Effect<'_>) -> StateTurn<'a> {
         self.record(last);
         self.end()
     }
@@ -137,15 +160,24 @@ impl<'a> Txn<'a> {
     }
 
     /// Goes on with another line. What was done so far is published and is a record of its own, but nobody sees the one
-    /// without the other: the state stays locked.
+    /// without the other.
     pub fn switch_to(&mut self, line: LineId) -> Result<()> {
         if line == self.line {
             return Ok(());
         }
-        let state = self.state.as_mut().expect("present until the end");
-        let head = state.lines.head(line).ok_or(VolumeError::NoSuchView)?;
-        let root = state.roots.remove(&head).ok_or(VolumeError::NoSuchView)?;
-        state.roots.insert(self.view.id, std::mem::replace(&mut self.view.root, root));
+        if self.minded.held.is_some() {
+            self.state_mut();
+        }
+        let state = self.state.as_mut().expect(UNTIL_THE_END);
+        let (head, mut root) = root_of(state, line)?;
+        if state.is_alone() {
+            let state = state.alone();
+            state.roots.remove(&head);
+            std::mem::swap(&mut self.view.root, &mut root);
+            state.roots.insert(self.view.id, root);
+        } else {
+            self.view.root = root;
+        }
         self.log_effects();
         self.effects = std::mem::take(&mut self.effects).cleared();
         (self.line, self.view.id) = (line, head);
@@ -159,12 +191,15 @@ impl<'a> Txn<'a> {
         }
     }
 
-    fn publish_root(&mut self) -> Option<RwLockWriteGuard<'a, State>> {
+    fn publish_root(&mut self) -> Option<StateTurn<'a>> {
         let mut state = self.state.take()?;
-        state.roots.insert(self.view.id, self.view.root.clone());
         self.log_effects();
-        if self.effects.capacity() <= EFFECTS_BYTES_KEPT {
-            state.effects = std::mem::take(&mut self.effects).cleared();
+        if state.is_alone() {
+            let state = state.alone();
+            state.roots.insert(self.view.id, self.view.root.clone());
+            if self.effects.capacity() <= EFFECTS_BYTES_KEPT {
+                state.effects = std::mem::take(&mut self.effects).cleared();
+            }
         }
         Some(state)
     }
@@ -173,6 +208,16 @@ impl<'a> Txn<'a> {
         if self.recording == Recording::On {
             self.effects.push(effect);
         }
+    }
+
+    /// Reads what changes of these keys, in ascending order, will need, before there is any change: readers wait for
+    /// none of that. Does nothing later on.
+    pub fn rehearse(&mut self, changes: &[Planned<'_>]) -> Result<()> {
+        if self.state.as_ref().is_some_and(StateTurn::is_alone) {
+            return Ok(());
+        }
+        let (view, kept) = (&self.view, &mut self.kept);
+        Ok(kept.rehearse(&view.shared.pager, &view.root, view.epoch, changes)?)
     }
 
     /// Leaves word for whoever replays the log above the volume: the bytes that `put` appends.
@@ -194,8 +239,29 @@ impl<'a> Txn<'a> {
         done
     }
 
-    pub(super) fn state(&mut self) -> &mut State {
-        self.state.as_mut().expect("present until the end")
+    pub(super) fn state(&self) -> &State {
+        self.state.as_ref().expect(UNTIL_THE_END)
+    }
+
+    /// To change it. The root of the head is nobody else's any more.
+    pub(super) fn state_mut(&mut self) -> &mut State {
+        let turn = self.state.as_mut().expect(UNTIL_THE_END);
+        let is_first = !turn.is_alone();
+        let state = turn.alone();
+        if is_first {
+            if let Some(root) = state.roots.remove(&self.view.id) {
+                self.view.root = root;
+            }
+            if self.effects.capacity() == 0 {
+                self.effects = std::mem::take(&mut state.effects);
+            }
+            let minded = std::mem::take(&mut self.minded);
+            state.next_ino = minded.next_ino.unwrap_or(state.next_ino);
+            if let Some((held, of_line)) = minded.held {
+                state.hold(self.line, held, of_line);
+            }
+        }
+        state
     }
 
     /// Whoever cannot go on after an error says so here: if something was changed already, the half is kept from ever
@@ -222,22 +288,19 @@ impl<'a> Txn<'a> {
         // Few items may each have a path of their own; many are neighbours: extents, pieces of a value.
         let items = u64::from(need.items);
         let nodes = (items * NODES_PER_ITEM).min(NODES_OF_A_RUN + items / ITEMS_PER_LEAF_MIN);
-        let copies = self.state().copies;
-        let held = self.held(need);
-        let line = self.line;
+        let (before, mut of_line) = self.held_so_far();
+        let held = self.held(need, &of_line);
         let state = self.state();
-        let (mut after, dirty) = (state.held, state.dirty_nodes);
-        let before = after.beside_at_most(dirty);
+        let (mut after, dirty) = (before, state.dirty_nodes);
         after.beside += need.beside;
         after.beside_blocks += need.beside_blocks;
-        let mut of_line = state.held_of_lines.get(&line).copied().unwrap_or_default();
         if need.beside > 0 && !of_line.has_beside {
             after.beside_lines += 1;
             of_line.has_beside = true;
         }
-        let beside = after.beside_at_most(dirty + nodes) - before;
-        let worst = (nodes + beside) * copies.node_bytes() + held;
-        let required = self.volume.required_bytes(self.state()) + worst;
+        let beside = after.beside_at_most(dirty + nodes) - before.beside_at_most(dirty);
+        let worst = (nodes + beside) * state.copies.node_bytes() + held;
+        let required = self.volume.required_to_hold(state, &before) + worst;
         let store = self.volume.shared.store();
         let room = self.volume.kept(keep).and(required);
         store.secure(&mut store.alloc(), room)?;
@@ -246,19 +309,24 @@ impl<'a> Txn<'a> {
         after.bytes += held;
         of_line.blocks += need.data_bytes / BLOCK_BYTES;
         of_line.later += u64::from(need.later);
-        let state = self.state();
-        state.held = after;
-        if need.data_bytes > 0 || need.later > 0 || of_line.has_beside {
-            state.held_of_lines.insert(line, of_line);
+        let line = self.line;
+        match self.state.as_mut().filter(|state| state.is_alone()) {
+            Some(state) => state.alone().hold(line, after, of_line),
+            None => self.minded.held = Some((after, of_line)),
         }
         Ok(())
     }
 
-    /// What a change of this size leaves to the next commit, in bytes.
-    fn held(&mut self, need: Need) -> u64 {
-        let (head, line) = (self.view.id, self.line);
+    /// What is held for the layer above, and of it for this line.
+    fn held_so_far(&self) -> (Held, HeldOfLine) {
         let state = self.state();
-        let before = state.held_of_lines.get(&line).copied().unwrap_or_default();
+        let so_far = || (state.held, state.held_of_lines.get(&self.line).copied().unwrap_or_default());
+        self.minded.held.unwrap_or_else(so_far)
+    }
+
+    /// What a change of this size leaves to the next commit, in bytes.
+    fn held(&self, need: Need, before: &HeldOfLine) -> u64 {
+        let (head, state) = (self.view.id, self.state());
         let (node, copies) = (state.copies.node_bytes(), state.copies as u64);
         let blocks = need.data_bytes / BLOCK_BYTES;
         // What it replaces may be of as many times as there are snapshots, and each has a bucket of its own.
@@ -295,16 +363,17 @@ impl<'a> Txn<'a> {
 
     fn edit<T>(
         &mut self,
-        change: impl FnOnce(&mut Edit<'_>, &mut crate::tree::Child) -> crate::tree::Result<T>,
+        change: impl FnOnce(&mut Edit<'_>, &mut Child) -> crate::tree::Result<T>,
     ) -> Result<T> {
         self.touched = true;
+        self.state_mut();
         let mut dead = Vec::new();
         let shared = self.view.shared.clone();
         let mut edit = Edit { pager: &shared.pager, epoch: self.view.epoch, dead: &mut dead, nodes_made: 0 };
         let done = change(&mut edit, &mut self.view.root);
         let (made, head) = (edit.nodes_made, self.view.id);
         if made != 0 || !dead.is_empty() || done.is_ok() {
-            self.state().account(head, made, dead);
+            self.state_mut().account(head, made, dead);
         }
         done.map_err(|e| {
             let e = VolumeError::from(e);
@@ -328,7 +397,7 @@ impl<'a> Txn<'a> {
     pub(super) fn adopt(&mut self, addr: u64, len: u64) {
         self.record(&Effect::Publish(addr, len));
         let head = self.view.id;
-        let state = self.state();
+        let state = self.state_mut();
         state.history.born(head, len);
         state.allocs.push((addr, len));
         state.changed = true;
@@ -343,7 +412,7 @@ impl<'a> Txn<'a> {
         self.touched = true;
         self.record(&Effect::Free(addr, len, birth));
         let head = self.view.id;
-        self.state().bury(head, Grave::Data { addr, len, birth }, len);
+        self.state_mut().bury(head, Grave::Data { addr, len, birth }, len);
     }
 
     /// A second reference to the same blocks, for another place. Each reference is freed on its own.
@@ -356,7 +425,7 @@ impl<'a> Txn<'a> {
         self.touched = true;
         self.record(&Effect::Share(addr, len));
         let head = self.view.id;
-        let state = self.state();
+        let state = self.state_mut();
         state.history.born(head, len);
         state.shared.push((addr, len));
         state.changed = true;
@@ -364,12 +433,15 @@ impl<'a> Txn<'a> {
 
     /// A number for a new inode: never given out before in this store.
     pub fn next_ino(&mut self) -> Result<Ino> {
-        let state = self.state();
-        if state.next_ino >= Ino::END {
+        let ino = self.minded.next_ino.unwrap_or(self.state().next_ino);
+        if ino >= Ino::END {
             return Err(VolumeError::LimitReached("all inode numbers are used up (2^40)"));
         }
-        let ino = state.next_ino;
-        state.next_ino = Ino(ino.0 + 1);
+        let next = Ino(ino.0 + 1);
+        match self.state.as_mut().filter(|state| state.is_alone()) {
+            Some(state) => state.alone().next_ino = next,
+            None => self.minded.next_ino = Some(next),
+        }
         Ok(ino)
     }
 }
