@@ -220,9 +220,16 @@ impl<'a> Txn<'a> {
         Ok(kept.rehearse(&view.shared.pager, &view.root, view.epoch, changes)?)
     }
 
+    /// Reads with what is read kept for the changes to come.
+    pub fn keeping<T>(&mut self, read: impl FnOnce(&View) -> T) -> T {
+        let (view, kept) = (&self.view, &mut self.kept);
+        kept.meeting(|| read(view))
+    }
+
     /// Leaves word for whoever replays the log above the volume: the bytes that `put` appends.
     pub fn note(&mut self, put: impl FnOnce(&mut Vec<u8>)) {
         if self.recording == Recording::On {
+            self.state_mut(); // it has the memory for effects
             self.effects.push_note(put);
         }
     }

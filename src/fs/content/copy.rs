@@ -114,23 +114,28 @@ fn share(
         return Ok(0);
     }
     let (first, last) = (from.offset / BLOCK_BYTES, (from.offset + whole) / BLOCK_BYTES);
-    if !change.gate.dirty.collect(source, first, last).is_empty() {
-        flush::flush(&mut change.gate.dirty, stager, &mut change.txn, &[source], early)?;
+    if !change.gate().dirty.collect(source, first, last).is_empty() {
+        let (gate, txn) = change.change_both();
+        flush::flush(&mut gate.dirty, stager, txn, &[source], early)?;
         // The gate stays closed until this transaction is visible, so nobody needs the flushed blocks; and those
         // in the target's range must not show over what is shared.
-        change.gate.dirty.settled();
+        gate.dirty.settled();
     }
     if first == 0 && change.regular(source)?.has_inline {
         return Ok(0);
     }
     let found = extents::overlapping(change.view(), source, from.offset, from.offset + whole, usize::MAX)?;
-    let replaced = extents::overlapping(change.view(), target, to.offset, to.offset + whole, usize::MAX)?;
+    let replaced = change.mapped(target, to.offset..to.offset + whole, usize::MAX)?;
     let mut inode = change.regular(target)?;
     flags::check_addition(&inode)?;
     if caller.uid != 0 {
         kill_privileges(&mut change, target, &mut inode)?;
     }
     change.will_cut(extents::cuts(&replaced, 1));
+    let places =
+        found.iter().map(|(at, ext)| (to.offset + at.saturating_sub(from.offset), ext.encoded_len()));
+    change.foresee_map(target, to.offset..to.offset + whole, &replaced, places);
+    change.foresee_inode(target, &inode);
     change.reserve(2 * found.len() + replaced.len() + 8, Purpose::Write)?;
 
     change.discard(target, to.offset / BLOCK_BYTES, (to.offset + whole) / BLOCK_BYTES);
@@ -142,12 +147,12 @@ fn share(
     for (at, ext) in found {
         let (cut_from, cut_to) = (at.max(from.offset), (at + ext.len_bytes()).min(from.offset + whole));
         if !ext.is_unwritten() {
-            let shared = change.txn.share(&ext.slice(cut_from - at, cut_to - cut_from));
+            let shared = change.txn().share(&ext.slice(cut_from - at, cut_to - cut_from));
             new.push((to.offset + (cut_from - from.offset), shared));
         }
     }
     let end = to.offset + whole;
-    let grown = extents::replace(&mut change.txn, target, to.offset, end, Keep::Nothing, &new)?;
+    let grown = extents::replace(change.txn(), target, to.offset, end, Keep::Nothing, &new)?;
     inode.blocks = extents::add_blocks(inode.blocks, grown);
     inode.size = inode.size.max(to.offset + len);
     (inode.mtime, inode.ctime) = (change.now, change.now);
