@@ -90,11 +90,6 @@ impl<'a> Change<'a> {
         &self.gate
     }
 
-    /// To change it: readers of content wait from now on.
-    pub fn gate_mut(&mut self) -> &mut Gate {
-        self.change_both().0
-    }
-
     /// To change the tree.
     pub fn txn(&mut self) -> &mut Txn<'a> {
         self.change_both().1
