@@ -7,10 +7,10 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use snapfs::device::{Memory, RESERVED_BYTES};
 use snapfs::format::header::{BlockKind, Header, seal};
 use snapfs::format::log::{Effect, Effects, RecordHeader};
-use snapfs::format::{BlockAddr, Epoch, Key, Kind, LineId, NODE_BYTES, Places};
-use snapfs::store::{Allocator, Purpose, Store};
+use snapfs::format::{BlockAddr, CopyAddrs, Epoch, Key, Kind, LineId, NODE_BYTES};
+use snapfs::store::{AllocClass, Allocator, Store};
 use snapfs::tree::{Child, Edit, Pager, get};
-use snapfs::volume::{Access, Need, OpenOptions, Purpose as Asks, Volume};
+use snapfs::volume::{Access, Need, OpenOptions, ReserveFor as Asks, Volume};
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -30,8 +30,8 @@ fn pager() -> Pager {
 
 /// A tree of [`ITEMS`] items that were inserted at epoch 1.
 fn tree(pager: &Pager) -> Child {
-    let mut dead = Vec::new();
-    let mut edit = Edit { pager, epoch: Epoch(1), dead: &mut dead, nodes_made: 0 };
+    let mut freed = Vec::new();
+    let mut edit = Edit { pager, epoch: Epoch(1), freed: &mut freed, nodes_made: 0 };
     let mut root = edit.new_root();
     (0..ITEMS).for_each(|n| edit.insert(&mut root, &key(n), &VALUE).expect("memory"));
     root
@@ -46,9 +46,9 @@ fn trees(c: &mut Criterion) {
     group.bench_function("lookup", |b| {
         b.iter(|| get(&pager, &root, &key(rng.u64(..ITEMS))).expect("memory").is_some());
     });
-    let (mut changed, mut dead) = (tree(&pager), Vec::new());
+    let (mut changed, mut freed) = (tree(&pager), Vec::new());
     group.bench_function("replace", |b| {
-        let mut edit = Edit { pager: &pager, epoch: Epoch(1), dead: &mut dead, nodes_made: 0 };
+        let mut edit = Edit { pager: &pager, epoch: Epoch(1), freed: &mut freed, nodes_made: 0 };
         b.iter(|| edit.insert(&mut changed, &key(rng.u64(..ITEMS)), &VALUE).expect("memory"));
     });
     // Each is the first change after a snapshot: it copies the path.
@@ -56,8 +56,8 @@ fn trees(c: &mut Criterion) {
         b.iter_batched(
             || root.clone(),
             |mut root| {
-                let mut dead = Vec::new();
-                let mut edit = Edit { pager: &pager, epoch: Epoch(2), dead: &mut dead, nodes_made: 0 };
+                let mut freed = Vec::new();
+                let mut edit = Edit { pager: &pager, epoch: Epoch(2), freed: &mut freed, nodes_made: 0 };
                 edit.insert(&mut root, &key(rng.u64(..ITEMS)), &VALUE).expect("memory");
                 root
             },
@@ -78,13 +78,13 @@ fn space(c: &mut Criterion) {
         let mut alloc = Allocator::new(RESERVED_BYTES, SIZE);
         alloc.backed(RESERVED_BYTES, SIZE - RESERVED_BYTES);
         let mut out = Vec::new();
-        while let Some((addr, got)) = alloc.alloc(128 << 10, Purpose::Data) {
+        while let Some((addr, got)) = alloc.alloc(128 << 10, AllocClass::Data) {
             out.push((addr, got));
         }
         out.iter().step_by(2).for_each(|(addr, len)| alloc.give_back(*addr, *len));
         group.bench_function(format!("{name} from fragmented space, and back"), |b| {
             b.iter(|| {
-                let (addr, got) = alloc.alloc(len, Purpose::Data).expect("space");
+                let (addr, got) = alloc.alloc(len, AllocClass::Data).expect("space");
                 alloc.give_back(black_box(addr), got);
             });
         });
@@ -108,7 +108,7 @@ fn checksums(c: &mut Criterion) {
     group.throughput(Throughput::Bytes(NODE_BYTES as u64));
     group.bench_function("header and XXH3 of a node", |b| {
         let node = &mut bytes[..NODE_BYTES];
-        b.iter(|| seal(black_box(node), header, 1, Places::single(BlockAddr(4096)), Epoch(1)));
+        b.iter(|| seal(black_box(node), header, 1, CopyAddrs::single(BlockAddr(4096)), Epoch(1)));
     });
     group.finish();
 }

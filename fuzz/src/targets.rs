@@ -123,7 +123,7 @@ pub fn items(bytes: &[u8]) {
     if let Ok(inode) = Inode::decode(bytes) {
         assert_eq!(Inode::decode(&inode.encode()), Ok(inode));
     }
-    if let Ok(bucket) = dirent::Bucket::decode(bytes) {
+    if let Ok(bucket) = dirent::NameBucket::decode(bytes) {
         assert_eq!(bucket.encode(), bytes);
     }
     if let Ok(links) = Links::decode(bytes) {

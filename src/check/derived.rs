@@ -3,9 +3,9 @@
 //! Only what differs from the bytes is listed. Everything here follows from the trees of the views and their records;
 //! nothing of it is needed to read a file, and all of it may be written again without looking at what was there.
 
-use crate::format::deadlist::Entry;
+use crate::format::deadlist::DeadEntry;
 use crate::format::{Epoch, Key, ViewId};
-use crate::store::{BadPlace, RangeSet};
+use crate::store::{BadCopy, RangeSet};
 
 /// Bytes that a view record counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,15 +36,15 @@ pub struct Derived {
     /// Counters of view records.
     pub counters: Vec<(ViewId, Counters)>,
     /// Dead lists: all entries with their buckets.
-    pub lists: Vec<(u64, Vec<(Epoch, Entry)>)>,
+    pub lists: Vec<(u64, Vec<(Epoch, DeadEntry)>)>,
     /// Buckets of lists that nobody has.
     pub stray_buckets: Vec<Key>,
     /// Objects of chunks that no bucket names.
     pub stray_chains: Vec<u64>,
     /// Background jobs that cannot go on, and need not: what they would free, nobody refers to.
     pub jobs_gone: Vec<u64>,
-    /// Places of metadata blocks that do not hold what the block's other place does.
-    pub copies: Vec<BadPlace>,
+    /// CopyAddrs of metadata blocks that do not hold what the block's other place does.
+    pub copies: Vec<BadCopy>,
     /// Space map, sum of it in the superblock, extra references.
     pub space: Option<SpaceTruth>,
     /// Two owners claim the same block of metadata: nothing can be said about free space.

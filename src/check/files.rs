@@ -12,7 +12,7 @@ use crate::format::dirent::{Dirent, name_hash};
 use crate::format::inode::{Inode, type_number};
 use crate::format::link::{Links, link_hash};
 use crate::format::view::{Role, ViewRecord};
-use crate::format::{Ino, Key, Kind, dirent::Bucket};
+use crate::format::{Ino, Key, Kind, dirent::NameBucket};
 use crate::ops::FileType;
 use crate::store::StoreError;
 use crate::tree::{self, Child};
@@ -190,7 +190,7 @@ impl Auditor<'_> {
             let (key, value) = item?;
             let owner = Ino(key.object);
             if key.kind == Kind::Dirent as u8 {
-                for e in Bucket::decode(&value).map(|b| b.entries).unwrap_or_default() {
+                for e in NameBucket::decode(&value).map(|b| b.entries).unwrap_or_default() {
                     let link = Key::new(e.ino.0, Kind::Link, link_hash(owner, &e.name));
                     if unequal.contains(&e.ino.0) && !self.has_link(&link, owner, &e.name)? {
                         let name = String::from_utf8_lossy(&e.name);
@@ -203,7 +203,7 @@ impl Auditor<'_> {
             } else if key.kind == Kind::Link as u8 && unequal.contains(&key.object) {
                 for (dir, name) in Links::decode(&value).map(|l| l.names).unwrap_or_default() {
                     let entry = self.get(&Key::new(dir.0, Kind::Dirent, name_hash(&name)))?;
-                    let bucket = entry.and_then(|v| Bucket::decode(&v).ok()).unwrap_or_default();
+                    let bucket = entry.and_then(|v| NameBucket::decode(&v).ok()).unwrap_or_default();
                     if bucket.find(&name).is_none_or(|e| e.ino != owner) {
                         let name = String::from_utf8_lossy(&name);
                         self.problem(owner, format_args!("link '{name}' in inode {} has no entry", dir.0));

@@ -6,7 +6,7 @@
 use super::derived::Counters;
 use super::refs::Refs;
 use super::space::{Auditor, Own};
-use crate::format::deadlist::{Bucket, Entry};
+use crate::format::deadlist::{Bucket, DeadEntry};
 use crate::format::job::Job;
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{BlockPtr, Epoch, Extent, Kind, ViewId};
@@ -164,7 +164,7 @@ impl Auditor<'_> {
         Some(own.born.counts(base).map(|(_, len, n)| len * n.unsigned_abs()).sum())
     }
 
-    /// What a view reaches: what the view below does, less what died on the way, plus what was written; above a hidden
+    /// What a view reaches: what the view below does, less what was freed on the way, plus what was written; above a hidden
     /// view, all of its tree.
     fn count_references(&mut self, record: &ViewRecord, list: Option<&Sums>) {
         let below = record.prev.and_then(|p| self.state.history.get(p));
@@ -174,8 +174,8 @@ impl Auditor<'_> {
             Some((id, _)) => {
                 let parts = (self.referenced.get(&id), self.written(record), list.map(|l| l.newer(Epoch(0))));
                 match parts {
-                    (Some(below), Some(written), Some(died)) => {
-                        Some(below.saturating_add(written).saturating_sub(died))
+                    (Some(below), Some(written), Some(freed)) => {
+                        Some(below.saturating_add(written).saturating_sub(freed))
                     }
                     _ => None,
                 }
@@ -207,7 +207,7 @@ impl Auditor<'_> {
         let had = right;
         right.written = self.written(record).unwrap_or(had.written);
         right.referenced = self.referenced.get(&record.id).copied().unwrap_or(had.referenced);
-        // Exclusive: what was born here and died on the only edge up.
+        // Exclusive: what was born here and freed on the only edge up.
         if let (Role::Snapshot, [child]) = (record.role, self.state.history.children(record.id))
             && let Some(list) = lists.get(child)
         {
@@ -272,18 +272,18 @@ impl Sums {
 }
 
 /// True if an entry may be in a bucket. `branch` are the epochs of all views below, ascending.
-fn in_bucket(branch: &[Epoch], bucket: Epoch, e: &Entry, base: Epoch) -> bool {
+fn in_bucket(branch: &[Epoch], bucket: Epoch, e: &DeadEntry, base: Epoch) -> bool {
     let next = branch.iter().find(|s| **s > bucket).copied().unwrap_or(base);
     e.birth > bucket && e.birth <= base && (e.birth <= next || !branch.contains(&bucket))
 }
 
 /// References as entries of a list, each in the bucket of its birth.
-fn bucketed(refs: &Refs, branch: &[Epoch]) -> Vec<(Epoch, Entry)> {
+fn bucketed(refs: &Refs, branch: &[Epoch]) -> Vec<(Epoch, DeadEntry)> {
     let mut out = Vec::new();
     for (birth, addr, len, n) in refs.by_birth() {
         let older = branch.partition_point(|epoch| *epoch < birth);
         let bucket = older.checked_sub(1).map_or(Epoch(0), |i| branch[i]);
-        (0..n).for_each(|_| out.push((bucket, Entry { addr, len, birth })));
+        (0..n).for_each(|_| out.push((bucket, DeadEntry { addr, len, birth })));
     }
     out
 }

@@ -4,7 +4,7 @@
 //! says is for `files`. Rules of content: extents are disjoint and in whole blocks, content in the tree
 //! is short and excludes an extent in the first block, and beyond the end of a file there is only space without content.
 
-use crate::format::dirent::{Bucket, Dirent, name_hash};
+use crate::format::dirent::{Dirent, NameBucket, name_hash};
 use crate::format::inode::Inode;
 use crate::format::link::{Links, link_hash};
 use crate::format::xattr::{PIECE_BYTES, SHORT_VALUE_BYTES_MAX, XattrValue, Xattrs, xattr_hash};
@@ -107,7 +107,7 @@ impl Object {
     }
 
     fn dirents(&mut self, auditor: &mut impl Witness, key: &Key, value: &[u8]) -> Checked {
-        let bucket = Bucket::decode(value).map_err(format_error)?;
+        let bucket = NameBucket::decode(value).map_err(format_error)?;
         self.entries += bucket.entries.len() as u64;
         for entry in &bucket.entries {
             auditor.saw_entry(self.ino, entry);

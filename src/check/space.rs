@@ -290,7 +290,7 @@ impl Auditor<'_> {
         }
     }
 
-    /// What a hidden view still holds: for each view above it what that reaches and what died on the way to it.
+    /// What a hidden view still holds: for each view above it what that reaches and what was freed on the way to it.
     fn alive_in_hidden(&mut self, hidden: &ViewRecord) -> Refs {
         let mut alive = Refs::default();
         for child in self.state.history.children(hidden.id).to_vec() {

@@ -2,14 +2,14 @@
 
 use super::{Depth, Report, check};
 use crate::clock::Clock;
-use crate::format::dirent::{Bucket, Dirent, name_hash};
+use crate::format::dirent::{Dirent, NameBucket, name_hash};
 use crate::format::inode::Inode;
 use crate::format::link::{Links, link_hash};
 use crate::format::xattr::{piece_rest, xattr_hash};
 use crate::format::{Extent, Ino, Key, Kind, LineId};
 use crate::fs::{Fs, FsOptions};
 use crate::ops::*;
-use crate::volume::{Need, Purpose, Txn, Volume};
+use crate::volume::{Need, ReserveFor, Txn, Volume};
 use std::sync::Arc;
 
 const USER: Caller = Caller { uid: 1000, gid: 100, pid: 1, umask: 0 };
@@ -82,7 +82,7 @@ impl Sample {
     fn craft(&self, change: impl FnOnce(&mut Txn<'_>), words: &[&str]) {
         let volume = self.fs.volume();
         let mut txn = volume.begin(LineId::MAIN).unwrap();
-        txn.reserve(Need { items: 10, ..Need::default() }, Purpose::Write).unwrap();
+        txn.reserve(Need { items: 10, ..Need::default() }, ReserveFor::Write).unwrap();
         change(&mut txn);
         drop(txn);
         volume.commit(&mut |_| Ok(())).unwrap();
@@ -106,7 +106,7 @@ fn edit_inode(txn: &mut Txn<'_>, ino: u64, edit: impl FnOnce(&mut Inode)) {
 
 fn set_entry(txn: &mut Txn<'_>, dir: u64, name: &[u8], ino: u64, kind: FileType) {
     let entry = Dirent { ino: Ino(ino), kind, slot: 0, name: name.to_vec() };
-    let bucket = Bucket { entries: vec![entry] };
+    let bucket = NameBucket { entries: vec![entry] };
     txn.insert(key(dir, Kind::Dirent, name_hash(name)), &bucket.encode()).unwrap();
 }
 

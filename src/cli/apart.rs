@@ -26,20 +26,20 @@ pub(super) fn check(store: &Path, point: &Path) -> Result<(), String> {
 }
 
 /// Where something is: in the tree of all mounts (no device), and in its file system.
-struct Place {
+struct Position {
     device: Option<(u32, u32)>,
     path: PathBuf,
 }
 
-fn places(path: &Path) -> io::Result<Vec<Place>> {
+fn places(path: &Path) -> io::Result<Vec<Position>> {
     let real = real(path)?;
     let mut places = Vec::new();
     if let Some(m) = mounts::containing(&real)?
         && let Ok(rest) = real.strip_prefix(&m.point)
     {
-        places.push(Place { device: Some(m.device), path: m.root.join(rest) });
+        places.push(Position { device: Some(m.device), path: m.root.join(rest) });
     }
-    places.push(Place { device: None, path: real });
+    places.push(Position { device: None, path: real });
     Ok(places)
 }
 

@@ -5,10 +5,10 @@
 
 use super::background::Background;
 use super::engine::{
-    Access, Backend, CheckReport, Engine, InitOptions, ScrubOrder, SnapdirMode, SnapshotInfo, StoreOptions,
+    Backend, CheckReport, Engine, InitOptions, OpenFor, ScrubOrder, SnapshotRow, StoreOptions,
 };
 use super::hold::{lock, probe};
-use super::making::{DEVICE_START_BYTES, New, Old, has_content, make, unfinished};
+use super::making::{DEVICE_START_BYTES, NewStore, Old, has_content, make, unfinished};
 use super::offline;
 use super::refusal::{COPIED, io, limited, no_thread, told, told_name, told_volume};
 use super::scrubber::Scrubber;
@@ -44,11 +44,7 @@ impl Backend for Builtin {
         let (uid, gid) = (process::effective_uid(), process::effective_gid());
         let fs_options = FsOptions {
             read_only: !options.access.writes(),
-            snapdir: match options.snapdir {
-                SnapdirMode::Hidden => crate::fs::SnapdirMode::Hidden,
-                SnapdirMode::Visible => crate::fs::SnapdirMode::Visible,
-                SnapdirMode::Disabled => crate::fs::SnapdirMode::Disabled,
-            },
+            snapdir: options.snapdir,
             snapdir_everywhere: options.snapdir_everywhere,
             snapdir_name: options.snapdir_name.clone(),
             atime: options.atime,
@@ -129,7 +125,7 @@ impl Backend for Builtin {
         if kind == StoreKind::Missing && options.size.is_some() && store.extension().is_some() {
             FileDevice::create_image(store, size).map_err(|e| io(store, e))?;
         }
-        let new = New { size, copies: options.metadata_copies, compression: options.compression };
+        let new = NewStore { size, copies: options.metadata_copies, compression: options.compression };
         make(store, &new, Old::Goes)?;
         let mut made = json!({
             "size_bytes": size,
@@ -146,7 +142,7 @@ impl Backend for Builtin {
         depth: Depth,
         _progress: &mut dyn FnMut(Value),
     ) -> Result<CheckReport, Failure> {
-        match open_volume(store, Access::Look, 64 << 20) {
+        match open_volume(store, OpenFor::Look, 64 << 20) {
             Ok(Opened { volume, device, lock: _lock, .. }) => {
                 let copied = mark::is_copy_of_open(&*device);
                 let depth = if copied { Depth::Data } else { depth };
@@ -189,12 +185,12 @@ struct Opened {
     lock: StoreLock,
 }
 
-fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened, Failure> {
+fn open_volume(store: &Path, access: OpenFor, cache_bytes: u64) -> Result<Opened, Failure> {
     let mut kind = probe(store)?;
     let refuse = |code, what: String| Err(Failure::new(code, format!("{}: {what}", store.display())));
     match &kind {
-        StoreKind::Missing | StoreKind::EmptyDirectory if access == Access::Mount => {
-            make(store, &New::default(), Old::Stays)?;
+        StoreKind::Missing | StoreKind::EmptyDirectory if access == OpenFor::Mount => {
+            make(store, &NewStore::default(), Old::Stays)?;
             kind = StoreKind::DirectoryStore;
         }
         StoreKind::Missing => return refuse(Code::NotFound, "there is no such store".into()),
@@ -213,8 +209,8 @@ fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened,
                 "this file is empty; make a store in it with 'snapfs init --size'".into(),
             );
         }
-        StoreKind::DirectoryStore if access == Access::Mount && unfinished(store) => {
-            make(store, &New::default(), Old::Stays)?
+        StoreKind::DirectoryStore if access == OpenFor::Mount && unfinished(store) => {
+            make(store, &NewStore::default(), Old::Stays)?
         }
         _ => {}
     }
@@ -225,8 +221,8 @@ fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened,
     let mode = if access.writes() { LockMode::Exclusive } else { LockMode::Shared };
     let lock = lock(store, &kind, mode)?;
     let device_access = match access {
-        Access::Mount | Access::Work => device::Access::ReadWrite,
-        Access::MountReadOnly | Access::Look => device::Access::ReadOnly,
+        OpenFor::Mount | OpenFor::Work => device::Access::ReadWrite,
+        OpenFor::MountReadOnly | OpenFor::Look => device::Access::ReadOnly,
     };
     let device: Arc<dyn Device> = match kind {
         StoreKind::ImageFile { .. } | StoreKind::BlockDevice { .. } => {
@@ -234,18 +230,14 @@ fn open_volume(store: &Path, access: Access, cache_bytes: u64) -> Result<Opened,
         }
         _ => Arc::new(DirDevice::open(store, STORE_BYTES_DEFAULT, device_access).map_err(|e| io(store, e))?),
     };
-    if access != Access::Look && mark::is_copy_of_open(&*device) {
+    if access != OpenFor::Look && mark::is_copy_of_open(&*device) {
         let way = "mount the store that it was copied from, or prove and accept this one with 'snapfs check --repair'";
         return refuse(Code::Damaged, format!("{COPIED}; {way}"));
     }
     let marked = device.clone();
     let device = recorded(device)?;
     let writes = access.writes();
-    let access = match access {
-        Access::Mount | Access::Work => volume::Access::ReadWrite,
-        Access::MountReadOnly | Access::Look => volume::Access::ReadOnly,
-    };
-    let options = OpenOptions { access, cache_bytes: cache_bytes as usize };
+    let options = OpenOptions { access: device_access, cache_bytes: cache_bytes as usize };
     let opened = Volume::open(device.clone(), options).map_err(|e| told_volume(store, &e));
     let volume = device.limit_met().map_or(opened, |limit| Err(limited(store, &limit)))?;
     if writes && let Err(e) = mark::open(&*marked) {
@@ -310,14 +302,14 @@ struct Open {
 }
 
 impl Open {
-    fn find(&self, name: &[u8]) -> Result<SnapshotInfo, Failure> {
+    fn find(&self, name: &[u8]) -> Result<SnapshotRow, Failure> {
         let found = self.fs.volume().find_snapshot(LineId::MAIN, name);
         found.map(|s| listed(&s)).ok_or_else(|| told(&self.store, &Error::NotFound))
     }
 }
 
-fn listed(s: &volume::SnapshotInfo) -> SnapshotInfo {
-    SnapshotInfo {
+fn listed(s: &volume::SnapshotInfo) -> SnapshotRow {
+    SnapshotRow {
         name: s.name.clone(),
         id: s.id.0,
         created: Timestamp { secs: s.created.0, nanos: s.created.1 },
@@ -341,11 +333,11 @@ impl Engine for Open {
         self.fs.set_kernel(kernel);
     }
 
-    fn snapshots(&self) -> Result<Vec<SnapshotInfo>, Failure> {
+    fn snapshots(&self) -> Result<Vec<SnapshotRow>, Failure> {
         Ok(self.fs.snapshots().iter().map(listed).collect())
     }
 
-    fn create(&self, name: &[u8]) -> Result<SnapshotInfo, Failure> {
+    fn create(&self, name: &[u8]) -> Result<SnapshotRow, Failure> {
         self.fs.create_snapshot(name, SnapshotCreator::User).map_err(|e| told_name(name, &e))?;
         self.find(name)
     }
@@ -375,7 +367,7 @@ impl Engine for Open {
         let (space, io, damage) = (volume.space(), volume.io(), volume.damage());
         let recovered = self.fs.recovered();
         let log_damage = recovered.damage.as_ref().or(recovered.bad_content.first());
-        let place = volume.place();
+        let place = volume.location();
         let state = match (volume.read_only_reason(), &place.lost) {
             (_, Some(lost)) => format!("lost: {lost}"),
             (Some(why), None) => format!("read-only: {why}"),
@@ -409,12 +401,12 @@ impl Engine for Open {
     }
 
     fn store_id(&self) -> Option<StoreId> {
-        self.fs.volume().place().id.map(|id| StoreId(id.device, id.inode))
+        self.fs.volume().location().id.map(|id| StoreId(id.device, id.inode))
     }
 
     fn info(&self) -> Value {
         let volume = self.fs.volume();
-        let (space, place) = (volume.space(), volume.place());
+        let (space, place) = (volume.space(), volume.location());
         let uuid: String = volume.uuid().iter().map(|b| format!("{b:02x}")).collect();
         let mut info = json!({
             "uuid": uuid,
@@ -454,7 +446,7 @@ impl Engine for Open {
 /// Fails if the store that was served is not what is on the host now: files of it are gone, or it stopped taking changes.
 fn still_whole(volume: &Volume, store: &Path) -> Result<(), Failure> {
     let failed = |what: String| Err(Failure::new(Code::Io, format!("{}: {what}", store.display())));
-    if let Some(lost) = volume.place().lost {
+    if let Some(lost) = volume.location().lost {
         return failed(format!("what was written is not in the store: {lost}"));
     }
     match volume.read_only_reason() {
@@ -478,30 +470,30 @@ mod tests {
     #[test]
     fn a_store_in_use_is_not_made_anew() {
         let dir = place("used");
-        let opened = open_volume(&dir, Access::Mount, 1 << 20).unwrap();
+        let opened = open_volume(&dir, OpenFor::Mount, 1 << 20).unwrap();
         let options = InitOptions { force: true, ..InitOptions::default() };
         assert!(Builtin.init(&dir, &options).is_err(), "somebody is in it");
         drop(opened);
-        let opened = open_volume(&dir, Access::Mount, 1 << 20).expect("it is untouched");
+        let opened = open_volume(&dir, OpenFor::Mount, 1 << 20).expect("it is untouched");
         let uuid = opened.volume.uuid();
         drop(opened);
-        make(&dir, &New { copies: Copies::One, ..New::default() }, Old::Stays).unwrap();
-        assert_eq!(open_volume(&dir, Access::Mount, 1 << 20).unwrap().volume.uuid(), uuid, "it stays");
+        make(&dir, &NewStore { copies: Copies::One, ..NewStore::default() }, Old::Stays).unwrap();
+        assert_eq!(open_volume(&dir, OpenFor::Mount, 1 << 20).unwrap().volume.uuid(), uuid, "it stays");
         std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]
     fn a_making_that_was_cut_off_is_done_again() {
         let dir = place("cut");
-        drop(open_volume(&dir, Access::Mount, 1 << 20).unwrap());
+        drop(open_volume(&dir, OpenFor::Mount, 1 << 20).unwrap());
         std::fs::write(dir.join(MAKING), b"").unwrap();
-        let uuid = open_volume(&dir, Access::Mount, 1 << 20).unwrap().volume.uuid();
-        assert_eq!(open_volume(&dir, Access::Mount, 1 << 20).unwrap().volume.uuid(), uuid, "it was whole");
+        let uuid = open_volume(&dir, OpenFor::Mount, 1 << 20).unwrap().volume.uuid();
+        assert_eq!(open_volume(&dir, OpenFor::Mount, 1 << 20).unwrap().volume.uuid(), uuid, "it was whole");
         for name in ["super.a", "super.b"] {
             let len = std::fs::metadata(dir.join(name)).unwrap().len();
             std::fs::write(dir.join(name), vec![0; len as usize]).unwrap();
         }
-        let again = open_volume(&dir, Access::Mount, 1 << 20).expect("it is made again");
+        let again = open_volume(&dir, OpenFor::Mount, 1 << 20).expect("it is made again");
         assert!(again.volume.uuid() != uuid && !dir.join(MAKING).exists());
         std::fs::remove_dir_all(&dir).unwrap();
     }

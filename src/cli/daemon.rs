@@ -23,7 +23,7 @@ const OPEN_FILES_MIN: u64 = 64;
 const ADDRESS_SPACE_BYTES: usize = 96 << 20;
 
 /// What to serve, and where.
-pub(super) struct Job<'a> {
+pub(super) struct MountJob<'a> {
     pub(super) backend: &'a dyn Backend,
     pub(super) store: &'a Path,
     pub(super) point: &'a Path,
@@ -38,7 +38,7 @@ enum Event {
 }
 
 /// Serves until the end. `ready` is called once, when the mount is usable.
-pub(super) fn serve(job: &Job, ready: &mut dyn FnMut()) -> Result<(), Failure> {
+pub(super) fn serve(job: &MountJob, ready: &mut dyn FnMut()) -> Result<(), Failure> {
     let failed = |message: String| Failure::new(Code::Other, message);
     process::block_termination_signals().map_err(|e| failed(format!("cannot block signals: {e}")))?;
     abort_on_panic();
@@ -89,7 +89,7 @@ fn abort_on_panic() {
 }
 
 fn mount_and_wait(
-    job: &Job,
+    job: &MountJob,
     engine: &Arc<dyn Engine>,
     ready: &mut dyn FnMut(),
 ) -> Result<Option<Server>, Failure> {

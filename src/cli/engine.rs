@@ -7,7 +7,7 @@ use crate::check::Depth;
 use crate::ctl::{Code, Failure, StoreId, names};
 use crate::format::{Compression, Copies};
 use crate::fs::SNAPDIR_NAME;
-pub use crate::fs::{AtimeMode, AtimeOptions};
+pub use crate::fs::{AtimeMode, AtimeOptions, SnapdirMode};
 use crate::ops::{KernelRef, Operations, Timestamp};
 use crate::repair::{Mode, Repair};
 use crate::salvage::{Listener, Summary, Wanted};
@@ -18,20 +18,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Where `.snapshots` shows itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SnapdirMode {
-    /// There by name, not in listings.
-    Hidden,
-    /// In the listing of the root as well.
-    Visible,
-    /// Not there.
-    Disabled,
-}
-
 /// What a store may be opened for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Access {
+pub enum OpenFor {
     /// To serve it: a directory that is missing or empty becomes a store first.
     Mount,
     /// To serve it without any change.
@@ -42,10 +31,10 @@ pub enum Access {
     Work,
 }
 
-impl Access {
+impl OpenFor {
     /// True if changes are taken.
     pub fn writes(self) -> bool {
-        matches!(self, Access::Mount | Access::Work)
+        matches!(self, OpenFor::Mount | OpenFor::Work)
     }
 }
 
@@ -74,7 +63,7 @@ pub enum ScrubOrder {
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
     /// What for.
-    pub access: Access,
+    pub access: OpenFor,
     /// Cache of clean blocks, in bytes.
     pub cache_bytes: u64,
     /// Changes that may wait for a commit, in bytes.
@@ -96,7 +85,7 @@ pub struct StoreOptions {
 impl Default for StoreOptions {
     fn default() -> StoreOptions {
         StoreOptions {
-            access: Access::Mount,
+            access: OpenFor::Mount,
             cache_bytes: 256 << 20,
             dirty_bytes: 64 << 20,
             commit_interval: Duration::from_secs(5),
@@ -124,7 +113,7 @@ pub struct InitOptions {
 
 /// One snapshot in a listing. Sizes are counters, in bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SnapshotInfo {
+pub struct SnapshotRow {
     /// Its name: any bytes.
     pub name: Vec<u8>,
     /// Its number, never reused.
@@ -185,9 +174,9 @@ pub trait Engine: Send + Sync {
     /// Tells it the way back to the kernel, once it is mounted.
     fn set_kernel(&self, kernel: KernelRef);
     /// All snapshots, oldest first.
-    fn snapshots(&self) -> Result<Vec<SnapshotInfo>, Failure>;
+    fn snapshots(&self) -> Result<Vec<SnapshotRow>, Failure>;
     /// Makes a snapshot; it is durable when this returns.
-    fn create(&self, name: &[u8]) -> Result<SnapshotInfo, Failure>;
+    fn create(&self, name: &[u8]) -> Result<SnapshotRow, Failure>;
     /// Renames a snapshot.
     fn rename(&self, name: &[u8], new_name: &[u8]) -> Result<(), Failure>;
     /// Deletes a snapshot; the space comes back in the background.

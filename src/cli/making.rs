@@ -31,7 +31,7 @@ pub(super) enum Old {
 }
 
 /// What a new store is like.
-pub(super) struct New {
+pub(super) struct NewStore {
     /// Its size in bytes.
     pub(super) size: u64,
     /// How often metadata is kept.
@@ -40,15 +40,15 @@ pub(super) struct New {
     pub(super) compression: Compression,
 }
 
-impl Default for New {
-    fn default() -> New {
-        New { size: STORE_BYTES_DEFAULT, copies: Copies::default(), compression: Compression::Off }
+impl Default for NewStore {
+    fn default() -> NewStore {
+        NewStore { size: STORE_BYTES_DEFAULT, copies: Copies::default(), compression: Compression::Off }
     }
 }
 
 /// Makes a store, its first commit included: it can be read at once. Nothing is touched before the lock is held, and what
 /// was checked without it is looked at again.
-pub(super) fn make(store: &Path, new: &New, old: Old) -> Result<(), Failure> {
+pub(super) fn make(store: &Path, new: &NewStore, old: Old) -> Result<(), Failure> {
     let failed =
         |what: &str, e: std::io::Error| Failure::new(Code::Io, format!("{}: {what}: {e}", store.display()));
     if matches!(probe(store)?, StoreKind::Missing) {

@@ -4,10 +4,10 @@
 //! on which it says `ready`, or why not. The command ends when it has heard either.
 
 use super::args::MountArgs;
-use super::daemon::{self, Job};
+use super::daemon::{self, MountJob};
 use super::engine::Backend;
 use super::{options, output, usage};
-use crate::ctl::{Client, Code, Failure, Record, names, registry};
+use crate::ctl::{Client, Code, Failure, MountRecord, names, registry};
 use crate::fuse;
 use crate::sys::process;
 use serde_json::json;
@@ -52,7 +52,7 @@ pub(super) fn run(backend: &dyn Backend, args: &MountArgs) -> Result<(), Failure
     if !args.foreground && !args.background_child {
         return start_in_background(args);
     }
-    let job = Job { backend, store: &args.store, point: &args.point, options: parsed };
+    let job = MountJob { backend, store: &args.store, point: &args.point, options: parsed };
     if args.background_child {
         return serve_in_background(&job, args);
     }
@@ -109,7 +109,7 @@ fn remount(args: &MountArgs, lists: &[OsString]) -> Result<(), Failure> {
 fn second_place(daemon: &Client, args: &MountArgs, lists: &[OsString]) -> Result<(), Failure> {
     let (store, point) = (args.store.display(), fuse::check_point(&args.point));
     let point = point.map_err(|message| Failure::new(Code::Other, message))?;
-    let Record { pid, mountpoint, device, .. } = daemon.record();
+    let MountRecord { pid, mountpoint, device, .. } = daemon.record();
     let first = mountpoint.display();
     let busy = |what: String| {
         let by = format!("the store is in use by process {pid}, which serves it at {first}");
@@ -186,7 +186,7 @@ fn start_in_background(args: &MountArgs) -> Result<(), Failure> {
 }
 
 /// The daemon's half. A failure goes to the command that waits, which tells the user.
-fn serve_in_background(job: &Job, args: &MountArgs) -> Result<(), Failure> {
+fn serve_in_background(job: &MountJob, args: &MountArgs) -> Result<(), Failure> {
     let mut told = false;
     let result = detach(args).and_then(|()| {
         daemon::serve(job, &mut || {

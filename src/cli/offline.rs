@@ -21,13 +21,13 @@ use std::sync::Arc;
 const CACHE_BYTES: usize = 64 << 20;
 
 /// A store as a device, and the lock on it.
-struct Held {
+struct LockedStore {
     device: Arc<dyn Device>,
     path: PathBuf,
     _lock: Option<StoreLock>,
 }
 
-fn hold(store: &Path, mode: LockMode) -> Result<Held, Failure> {
+fn hold(store: &Path, mode: LockMode) -> Result<LockedStore, Failure> {
     let refuse = |code, what: &str| Err(Failure::new(code, format!("{}: {what}", store.display())));
     let kind = probe(store)?;
     match &kind {
@@ -56,7 +56,7 @@ fn hold(store: &Path, mode: LockMode) -> Result<Held, Failure> {
         }
         _ => Arc::new(FileDevice::open(&path, access).map_err(|e| io(store, e))?),
     };
-    Ok(Held { device, path, _lock: lock })
+    Ok(LockedStore { device, path, _lock: lock })
 }
 
 /// Repairs a store, or tells what a repair would do.

@@ -2,7 +2,7 @@
 //!
 //! Everything unknown is an error that names it, unless `-s` (sloppy) asks to let it pass. A later option wins.
 
-use super::engine::{Access, AtimeMode, SnapdirMode, StoreOptions};
+use super::engine::{AtimeMode, OpenFor, SnapdirMode, StoreOptions};
 use crate::ctl::names;
 use crate::fuse;
 use crate::limits::NAME_BYTES_MAX;
@@ -86,7 +86,7 @@ pub(super) fn parse(lists: &[OsString], sloppy: bool) -> Result<Parsed, String> 
     }
     parsed.mount.read_only |= parsed.snapshot.is_some();
     if parsed.mount.read_only {
-        parsed.store.access = Access::MountReadOnly;
+        parsed.store.access = OpenFor::MountReadOnly;
     }
     Ok(parsed)
 }
@@ -290,7 +290,7 @@ mod tests {
         let p = ok("ro,dev,suid,noexec,cache=writeback,snapdir=visible,no_snapdir_everywhere,commit=30");
         assert!(p.mount.read_only && p.mount.dev && p.mount.suid && !p.mount.exec);
         assert!(p.mount.writeback_cache && p.store.writeback_cache && !p.store.snapdir_everywhere);
-        assert_eq!(p.store.access, Access::MountReadOnly);
+        assert_eq!(p.store.access, OpenFor::MountReadOnly);
         assert_eq!(p.store.commit_interval, Duration::from_secs(30));
         assert!(!ok("ro,rw").mount.read_only);
         for (words, mode) in [
@@ -309,7 +309,7 @@ mod tests {
             list.push(option("snapshot", OsStr::from_bytes(name)));
             list.push(",rw");
             let p = parse(&[list], false).expect("it is an option");
-            assert_eq!((p.snapshot.as_deref(), p.store.access), (Some(name), Access::MountReadOnly));
+            assert_eq!((p.snapshot.as_deref(), p.store.access), (Some(name), OpenFor::MountReadOnly));
             assert!(p.mount.read_only);
         }
         assert_eq!(ok("fsname=/a\\,b\\\\c,threads=8").mount.source, "/a,b\\c");

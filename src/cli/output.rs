@@ -1,6 +1,6 @@
 //! What people and programs read: tables, sizes, times. A reader that went away (broken pipe) is success.
 
-use super::engine::SnapshotInfo;
+use super::engine::SnapshotRow;
 use crate::clock;
 use crate::ctl::names;
 use crate::ops::Timestamp;
@@ -133,7 +133,7 @@ pub(super) fn fields(value: &Value) -> String {
 }
 
 /// A snapshot for programs.
-pub(super) fn snapshot_json(s: &SnapshotInfo) -> Value {
+pub(super) fn snapshot_json(s: &SnapshotRow) -> Value {
     let mut object = json!({
         "id": s.id, "created": rfc3339(s.created),
         "referenced": s.referenced, "exclusive": s.exclusive, "written": s.written,
@@ -143,8 +143,8 @@ pub(super) fn snapshot_json(s: &SnapshotInfo) -> Value {
 }
 
 /// Snapshots for people.
-pub(super) fn snapshot_table(all: &[SnapshotInfo]) -> String {
-    let row = |s: &SnapshotInfo| {
+pub(super) fn snapshot_table(all: &[SnapshotRow]) -> String {
+    let row = |s: &SnapshotRow| {
         let name = names::shown(OsStr::from_bytes(&s.name));
         vec![name, local(s.created), size(s.referenced), size(s.exclusive), size(s.written)]
     };

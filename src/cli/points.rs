@@ -1,11 +1,11 @@
 //! The mount points of a daemon. Each has a control socket and a record. The first is served for as long as the daemon
 //! lives; on request snapshots are mounted at further ones, which end with the first at the latest.
 
-use super::engine::{Access, Engine};
+use super::engine::{Engine, OpenFor};
 use super::options::{self, Parsed};
 use super::output::rfc3339;
 use super::wire::Verbs;
-use crate::ctl::{Code, Failure, Record, Server, StoreId, names};
+use crate::ctl::{Code, Failure, MountRecord, Server, StoreId, names};
 use crate::fuse::{self, Mounted, Unmounter};
 use crate::ops::Timestamp;
 use parking_lot::{Condvar, Mutex};
@@ -47,7 +47,7 @@ impl Points {
     /// it.
     pub(super) fn register(self: &Arc<Points>, mounted: &Mounted, options: &Parsed) -> Option<Server> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let record = Record {
+        let record = MountRecord {
             pid: std::process::id(),
             device: mounted.device(),
             store: self.store.clone(),
@@ -59,7 +59,7 @@ impl Points {
         let mut about = record.to_json();
         for (key, value) in [
             ("version", json!(env!("CARGO_PKG_VERSION"))),
-            ("read_only", json!(options.store.access == Access::MountReadOnly)),
+            ("read_only", json!(options.store.access == OpenFor::MountReadOnly)),
             ("cache", json!(if options.mount.writeback_cache { "writeback" } else { "strict" })),
         ] {
             about[key] = value;

@@ -6,7 +6,7 @@ use super::output;
 use crate::check::Depth;
 use crate::ctl::{Client, Code, Failure, names};
 use crate::repair::{Mode, Repair};
-use crate::salvage::{Listener, Progress, Rescued, State, Summary, Wanted};
+use crate::salvage::{Listener, Outcome, Rescued, SalvageProgress, Summary, Wanted};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::io::{self, BufWriter, IsTerminal, Stderr, Stdout, Write};
@@ -92,7 +92,7 @@ impl Printer {
 }
 
 impl Listener for Printer {
-    fn progress(&mut self, progress: Progress) {
+    fn progress(&mut self, progress: SalvageProgress) {
         if self.terminal.is_none() || self.shown.elapsed() < SHOW_INTERVAL {
             return;
         }
@@ -106,7 +106,7 @@ impl Listener for Printer {
     }
 
     fn rescued(&mut self, rescued: Rescued) {
-        if !self.all && rescued.state == State::Whole && rescued.notes.is_empty() {
+        if !self.all && rescued.state == Outcome::Whole && rescued.notes.is_empty() {
             return;
         }
         self.clear();
@@ -115,9 +115,9 @@ impl Listener for Printer {
     }
 }
 
-fn describe(progress: &Progress, elapsed: Duration) -> String {
+fn describe(progress: &SalvageProgress, elapsed: Duration) -> String {
     match *progress {
-        Progress::Scanning { done, total } => {
+        SalvageProgress::Scanning { done, total } => {
             let rate = done as f64 / elapsed.as_secs_f64().max(0.001);
             let left = (total.saturating_sub(done)) as f64 / rate.max(1.0);
             format!(
@@ -127,15 +127,17 @@ fn describe(progress: &Progress, elapsed: Duration) -> String {
                 output::size(rate as u64)
             )
         }
-        Progress::Files { names, bytes } => format!("{names} names, {} of content", output::size(bytes)),
+        SalvageProgress::Files { names, bytes } => {
+            format!("{names} names, {} of content", output::size(bytes))
+        }
     }
 }
 
-fn word(state: State) -> &'static str {
+fn word(state: Outcome) -> &'static str {
     match state {
-        State::Whole => "whole",
-        State::Damaged => "damaged",
-        State::Lost => "lost",
+        Outcome::Whole => "whole",
+        Outcome::Damaged => "damaged",
+        Outcome::Lost => "lost",
     }
 }
 

@@ -1,7 +1,7 @@
 //! `snapfs scrub`: orders for the daemon of a mount, or a scrub of a store that is not mounted, to its end.
 
 use super::args::ScrubArgs;
-use super::engine::{Access, Backend, Engine, ScrubOrder, StoreOptions};
+use super::engine::{Backend, Engine, OpenFor, ScrubOrder, StoreOptions};
 use super::limit::UNLIMITED;
 use super::output;
 use super::wire::encode_order;
@@ -16,18 +16,18 @@ use std::time::Duration;
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Who scrubs.
-enum Place {
+enum ScrubbedBy {
     /// The daemon of a mount.
     Daemon(Client),
     /// This process.
     Here(Arc<dyn Engine>),
 }
 
-impl Place {
+impl ScrubbedBy {
     fn order(&self, order: ScrubOrder) -> Result<Value, Failure> {
         match self {
-            Place::Daemon(client) => client.call("scrub", encode_order(order), &mut |_| {}),
-            Place::Here(engine) => engine.scrub(order),
+            ScrubbedBy::Daemon(client) => client.call("scrub", encode_order(order), &mut |_| {}),
+            ScrubbedBy::Here(engine) => engine.scrub(order),
         }
     }
 }
@@ -36,20 +36,20 @@ impl Place {
 pub(super) fn run(backend: &dyn Backend, args: &ScrubArgs) -> Result<(), Failure> {
     let mut order = wanted(args);
     let place = match Client::connect(&args.target) {
-        Ok(client) => Place::Daemon(client),
+        Ok(client) => ScrubbedBy::Daemon(client),
         Err(f) if f.code == Code::NotMounted => {
-            let access = if order == ScrubOrder::Status { Access::Look } else { Access::Work };
-            Place::Here(backend.open(&args.target, &StoreOptions { access, ..StoreOptions::default() })?)
+            let access = if order == ScrubOrder::Status { OpenFor::Look } else { OpenFor::Work };
+            ScrubbedBy::Here(backend.open(&args.target, &StoreOptions { access, ..StoreOptions::default() })?)
         }
         Err(f) => return Err(f),
     };
-    let here = matches!(place, Place::Here(_));
+    let here = matches!(place, ScrubbedBy::Here(_));
     if let ScrubOrder::Start { limit } = &mut order {
         // Nobody else is in a store that is not mounted.
         *limit = limit.or(here.then_some(UNLIMITED));
     }
     let done = carry_out(&place, order, args);
-    if let Place::Here(engine) = place {
+    if let ScrubbedBy::Here(engine) = place {
         engine.close()?;
     }
     let status = done?;
@@ -70,8 +70,8 @@ fn wanted(args: &ScrubArgs) -> ScrubOrder {
     }
 }
 
-fn carry_out(place: &Place, order: ScrubOrder, args: &ScrubArgs) -> Result<Value, Failure> {
-    let here = matches!(place, Place::Here(_));
+fn carry_out(place: &ScrubbedBy, order: ScrubOrder, args: &ScrubArgs) -> Result<Value, Failure> {
+    let here = matches!(place, ScrubbedBy::Here(_));
     let begins = matches!(order, ScrubOrder::Start { .. } | ScrubOrder::Resume { .. });
     let mut status = match place.order(order) {
         // One that is running, or was interrupted, is as good as a new one for who waits for its end.

@@ -1,7 +1,7 @@
 //! `create`, `list`, `rename`, `delete`: snapshots, through the daemon; listing also without one.
 
 use super::args::{CreateArgs, DeleteArgs, RenameArgs, TargetArgs};
-use super::engine::{Access, Backend, StoreOptions};
+use super::engine::{Backend, OpenFor, StoreOptions};
 use super::{output, wire};
 use crate::ctl::{Client, Code, Failure, names};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ pub(super) fn list(backend: &dyn Backend, args: &TargetArgs) -> Result<(), Failu
     let all = match Client::ask(&args.target, "list", json!({}))? {
         Some(all) => wire::decode_all(&all)?,
         None => {
-            let look = StoreOptions { access: Access::Look, ..StoreOptions::default() };
+            let look = StoreOptions { access: OpenFor::Look, ..StoreOptions::default() };
             let engine = backend.open(&args.target, &look)?;
             let all = engine.snapshots();
             engine.close()?;

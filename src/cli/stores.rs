@@ -1,7 +1,7 @@
 //! `init`, `status`, `info`, `check`: stores and mounts.
 
 use super::args::{CheckArgs, InitArgs, StatusArgs, TargetArgs};
-use super::engine::{Access, Backend, InitOptions, StoreOptions};
+use super::engine::{Backend, InitOptions, OpenFor, StoreOptions};
 use super::output;
 use crate::check::Depth;
 use crate::ctl::{Client, Code, Failure, names, registry};
@@ -34,7 +34,7 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
         let records = all.iter().map(|d| d.record.to_json()).collect();
         return show(&Value::Array(records), true);
     }
-    let row = |d: &registry::Found| {
+    let row = |d: &registry::FoundMount| {
         let r = &d.record;
         let of = |name: &Vec<u8>| format!("@{}", names::shown(OsStr::from_bytes(name)));
         let snapshot = r.snapshot.as_ref().map_or(String::new(), of);
@@ -57,7 +57,7 @@ pub(super) fn info(backend: &dyn Backend, args: &TargetArgs) -> Result<(), Failu
     let info = match Client::ask(&args.target, "info", json!({}))? {
         Some(info) => info,
         None => {
-            let look = StoreOptions { access: Access::Look, ..StoreOptions::default() };
+            let look = StoreOptions { access: OpenFor::Look, ..StoreOptions::default() };
             let engine = backend.open(&args.target, &look)?;
             let info = engine.info();
             engine.close()?;

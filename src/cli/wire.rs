@@ -2,7 +2,7 @@
 //!
 //! Both ends are here, so that they cannot disagree. Names, sizes and exact times; nothing is formatted for people.
 
-use super::engine::{Engine, ScrubOrder, SnapshotInfo};
+use super::engine::{Engine, ScrubOrder, SnapshotRow};
 use super::options::{self, Parsed};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler, names};
@@ -117,7 +117,7 @@ fn merged(a: &Value, b: Value) -> Value {
 }
 
 /// One snapshot.
-pub(super) fn encode(s: &SnapshotInfo) -> Value {
+pub(super) fn encode(s: &SnapshotRow) -> Value {
     let mut object = json!({
         "id": s.id, "secs": s.created.secs, "nanos": s.created.nanos,
         "referenced": s.referenced, "exclusive": s.exclusive, "written": s.written,
@@ -126,15 +126,15 @@ pub(super) fn encode(s: &SnapshotInfo) -> Value {
     object
 }
 
-fn encode_all(all: &[SnapshotInfo]) -> Value {
+fn encode_all(all: &[SnapshotRow]) -> Value {
     Value::Array(all.iter().map(encode).collect())
 }
 
 /// The other way.
-pub(super) fn decode(v: &Value) -> Result<SnapshotInfo, Failure> {
+pub(super) fn decode(v: &Value) -> Result<SnapshotRow, Failure> {
     let found = (|| {
         let number = |key: &str| v.get(key).and_then(Value::as_u64);
-        Some(SnapshotInfo {
+        Some(SnapshotRow {
             name: names::get(v, "name")?,
             id: number("id")?,
             created: Timestamp {
@@ -150,7 +150,7 @@ pub(super) fn decode(v: &Value) -> Result<SnapshotInfo, Failure> {
 }
 
 /// A list of them.
-pub(super) fn decode_all(v: &Value) -> Result<Vec<SnapshotInfo>, Failure> {
+pub(super) fn decode_all(v: &Value) -> Result<Vec<SnapshotRow>, Failure> {
     v.as_array().map(Vec::as_slice).unwrap_or_default().iter().map(decode).collect()
 }
 
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_travels() {
-        let s = SnapshotInfo {
+        let s = SnapshotRow {
             name: b"a \xc3\xa9 \xff".to_vec(),
             id: 7,
             created: Timestamp { secs: -5, nanos: 999_999_999 },

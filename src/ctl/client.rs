@@ -4,8 +4,8 @@
 //! stopped or hangs is a failure with a sentence.
 
 use super::patience::within;
-use super::protocol::{self, ANSWER_BYTES_MAX, Answer, Code, Failure, HELLO, Request, VERSION};
-use super::registry::{self, Found, Record};
+use super::protocol::{self, ANSWER_BYTES_MAX, Code, Failure, HELLO, Reply, Request, VERSION};
+use super::registry::{self, FoundMount, MountRecord};
 use crate::sys::{mount::major_minor, process};
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -26,7 +26,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(2);
 
 /// A daemon that was found. Each call is a connection of its own.
 pub struct Client {
-    found: Found,
+    found: FoundMount,
 }
 
 /// What a daemon says when it is asked whether it serves its mount.
@@ -77,7 +77,7 @@ impl Client {
     }
 
     /// A daemon from the registry.
-    pub fn of(found: Found) -> Client {
+    pub fn of(found: FoundMount) -> Client {
         Client { found }
     }
 
@@ -99,7 +99,7 @@ impl Client {
 
     /// True if a daemon whose mount is gone has this store open still, and is about to let go of it.
     pub fn is_closing(store: &Path) -> bool {
-        let closing = |f: &Found| greet(f).is_ok_and(|g| matches!(g, Greeting::Ended)) && f.is_running();
+        let closing = |f: &FoundMount| greet(f).is_ok_and(|g| matches!(g, Greeting::Ended)) && f.is_running();
         registry::with_store(store).iter().any(closing)
     }
 
@@ -116,12 +116,12 @@ impl Client {
     }
 
     /// What the registry says of it.
-    pub fn record(&self) -> &Record {
+    pub fn record(&self) -> &MountRecord {
         &self.found.record
     }
 
     /// Its registry entry.
-    pub fn found(&self) -> &Found {
+    pub fn found(&self) -> &FoundMount {
         &self.found
     }
 
@@ -143,7 +143,7 @@ impl Client {
 }
 
 /// The sentence of a connection that broke; one that says all is left as it is.
-fn lost(found: &Found, e: io::Error) -> Failure {
+fn lost(found: &FoundMount, e: io::Error) -> Failure {
     let at = found.record.mountpoint.display();
     match e.downcast::<Failure>() {
         Ok(failure) => failure,
@@ -153,7 +153,7 @@ fn lost(found: &Found, e: io::Error) -> Failure {
 
 /// One request and its answer. `silent` decides what becomes of a daemon that says nothing for a while.
 fn exchange(
-    found: &Found,
+    found: &FoundMount,
     verb: &str,
     args: Value,
     on_progress: &mut dyn FnMut(Value),
@@ -174,23 +174,23 @@ fn exchange(
             return Err(io::ErrorKind::UnexpectedEof.into());
         };
         match serde_json::from_slice(&line)? {
-            Answer::Progress(value) => on_progress(value),
-            Answer::Ok(value) => return Ok(Ok(value)),
-            Answer::Error(failure) => return Ok(Err(failure)),
+            Reply::Progress(value) => on_progress(value),
+            Reply::Ok(value) => return Ok(Ok(value)),
+            Reply::Error(failure) => return Ok(Err(failure)),
         }
     }
 }
 
 /// A queue of connections that nobody takes may be full, and then even connecting waits.
-fn connect(found: &Found) -> io::Result<UnixStream> {
+fn connect(found: &FoundMount) -> io::Result<UnixStream> {
     let (dir, name) = found.socket();
     let dir = dir.to_path_buf();
     let connecting = move || with_short_path(&dir, &name, |path| UnixStream::connect(path));
     within(ANSWER_MAX, connecting).unwrap_or_else(|| Err(no_answer(found)))
 }
 
-fn no_answer(found: &Found) -> io::Error {
-    let Record { pid, mountpoint, .. } = &found.record;
+fn no_answer(found: &FoundMount) -> io::Error {
+    let MountRecord { pid, mountpoint, .. } = &found.record;
     let who = format!("the daemon of {} (process {pid})", mountpoint.display());
     let what = if process::is_stopped(*pid) {
         format!("{who} is stopped; let it go on with: kill -CONT {pid}")
@@ -201,7 +201,7 @@ fn no_answer(found: &Found) -> io::Error {
 }
 
 /// Asks a daemon whether it serves its mount. It answers at once or is stopped, or hangs: that is the failure.
-fn greet(found: &Found) -> Result<Greeting, Failure> {
+fn greet(found: &FoundMount) -> Result<Greeting, Failure> {
     let begin = Instant::now();
     let mut silent = |_| {
         let patient = begin.elapsed() < ANSWER_MAX && !process::is_stopped(found.record.pid);
@@ -225,7 +225,7 @@ fn greet(found: &Found) -> Result<Greeting, Failure> {
 
 /// False at once for a daemon that takes requests; one that is closing its store is waited for. A socket is there before
 /// its record, so a refusal means the end.
-pub(super) fn has_ended(found: &Found) -> Result<bool, Failure> {
+pub(super) fn has_ended(found: &FoundMount) -> Result<bool, Failure> {
     let end = Instant::now() + CLOSING_MAX;
     while let Greeting::Ended = greet(found)? {
         if !found.is_running() {

@@ -14,7 +14,7 @@ mod server;
 
 pub use client::Client;
 pub use protocol::{Code, Failure};
-pub use registry::{Record, StoreId};
+pub use registry::{MountRecord, StoreId};
 pub use server::{Handler, IsMounted, Server};
 
 /// Reads a request line as the daemon does: whether it is one, or what the answer would say. For the fuzz targets.

@@ -84,7 +84,7 @@ pub(super) struct Request {
 /// An answer line.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Answer {
+pub(super) enum Reply {
     Progress(Value),
     Ok(Value),
     Error(Failure),
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn answers_have_the_documented_shape() {
         let failure = Failure::new(Code::NoSpace, "full");
-        let text = serde_json::to_string(&Answer::Error(failure)).unwrap_or_default();
+        let text = serde_json::to_string(&Reply::Error(failure)).unwrap_or_default();
         assert_eq!(text, r#"{"error":{"code":"no_space","message":"full"}}"#);
         let later: Result<Failure, _> = serde_json::from_str(r#"{"code":"from_the_future","message":"m"}"#);
         assert!(later.is_ok_and(|f| f.code == Code::Other));

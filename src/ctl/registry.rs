@@ -26,7 +26,7 @@ const NAME_TRIES_MAX: usize = 8;
 
 /// One mount of a running daemon.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Record {
+pub struct MountRecord {
     /// Its process.
     pub pid: u32,
     /// `major:minor` of the device number that the mount has as long as it is there.
@@ -57,7 +57,7 @@ impl StoreId {
     }
 }
 
-impl Record {
+impl MountRecord {
     /// For programs.
     pub fn to_json(&self) -> Value {
         let mut object = json!({
@@ -78,11 +78,11 @@ impl Record {
         object
     }
 
-    fn from_json(object: &Value) -> Option<Record> {
+    fn from_json(object: &Value) -> Option<MountRecord> {
         let path = |key: &str| Some(PathBuf::from(OsString::from_vec(names::get(object, key)?)));
         let (major, minor) = object.get("device")?.as_str()?.split_once(':')?;
         let id = |n: usize| object.get("store_id")?.get(n)?.as_u64();
-        Some(Record {
+        Some(MountRecord {
             pid: u32::try_from(object.get("pid")?.as_u64()?).ok()?,
             device: (major.parse().ok()?, minor.parse().ok()?),
             store: path("store")?,
@@ -96,16 +96,16 @@ impl Record {
 
 /// A record and where its files are.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct FoundMount {
     /// The record.
-    pub record: Record,
+    pub record: MountRecord,
     /// User of the daemon.
     pub uid: u32,
     dir: PathBuf,
     name: String,
 }
 
-impl Found {
+impl FoundMount {
     /// The socket's directory and name.
     pub(super) fn socket(&self) -> (&Path, String) {
         (&self.dir, socket_name(&self.name))
@@ -141,15 +141,15 @@ fn is_held(file: &File) -> bool {
 }
 
 /// An entry of this process. Dropping it removes its files, and nobody else's.
-pub(super) struct Entry {
+pub(super) struct OwnEntry {
     dir: PathBuf,
     name: String,
     file: File,
 }
 
-impl Entry {
-    /// Takes a name. There is no record before [`Entry::publish`].
-    pub fn begin(dir: &Path) -> io::Result<Entry> {
+impl OwnEntry {
+    /// Takes a name. There is no record before [`OwnEntry::publish`].
+    pub fn begin(dir: &Path) -> io::Result<OwnEntry> {
         let mut last = io::ErrorKind::AlreadyExists.into();
         for _ in 0..NAME_TRIES_MAX {
             let name = random_name()?;
@@ -157,7 +157,7 @@ impl Entry {
             let file = File::options().write(true).create_new(true).mode(0o600).open(&path)?;
             // Before it is locked somebody may take it for one that a dead process has left, and remove it.
             match sys::flock(file.as_fd(), Flock::Exclusive).and_then(|()| fs::metadata(&path)) {
-                Ok(_) => return Ok(Entry { dir: dir.to_path_buf(), name, file }),
+                Ok(_) => return Ok(OwnEntry { dir: dir.to_path_buf(), name, file }),
                 Err(e) => last = e,
             }
             let _ = fs::remove_file(&path); // most likely it is gone
@@ -171,13 +171,13 @@ impl Entry {
     }
 
     /// Lets everybody see it, in one step.
-    pub fn publish(&mut self, record: &Record) -> io::Result<()> {
+    pub fn publish(&mut self, record: &MountRecord) -> io::Result<()> {
         self.file.write_all(record.kept().to_string().as_bytes())?;
         fs::rename(new_file(&self.dir, &self.name), record_file(&self.dir, &self.name))
     }
 }
 
-impl Drop for Entry {
+impl Drop for OwnEntry {
     fn drop(&mut self) {
         remove(&self.dir, &self.name);
     }
@@ -202,27 +202,27 @@ fn remove(dir: &Path, name: &str) {
 }
 
 /// All running daemons that this user may talk to: his own first, in order of their mount points.
-pub fn all() -> Vec<Found> {
+pub fn all() -> Vec<FoundMount> {
     let own = process::effective_uid();
-    let mut found: Vec<Found> = dirs::visible().iter().flat_map(in_dir).collect();
+    let mut found: Vec<FoundMount> = dirs::visible().iter().flat_map(in_dir).collect();
     found.sort_by(|a, b| (a.uid != own, &a.record.mountpoint).cmp(&(b.uid != own, &b.record.mountpoint)));
     found
 }
 
 /// Those that have, or until a moment ago had, a mount with this device number.
-pub fn with_device(device: (u32, u32)) -> impl Iterator<Item = Found> {
+pub fn with_device(device: (u32, u32)) -> impl Iterator<Item = FoundMount> {
     all().into_iter().filter(move |f| f.record.device == device)
 }
 
 /// Those that have this store open, by its live tree first. It is known by what it is, not by its name.
-pub fn with_store(store: &Path) -> Vec<Found> {
+pub fn with_store(store: &Path) -> Vec<FoundMount> {
     let Ok(id) = StoreId::of(store) else { return Vec::new() };
-    let mut found: Vec<Found> = all().into_iter().filter(|f| f.record.store_id == id).collect();
+    let mut found: Vec<FoundMount> = all().into_iter().filter(|f| f.record.store_id == id).collect();
     found.sort_by_key(|f| f.record.snapshot.is_some());
     found
 }
 
-pub(super) fn in_dir(dir: &RuntimeDir) -> Vec<Found> {
+pub(super) fn in_dir(dir: &RuntimeDir) -> Vec<FoundMount> {
     let Ok(entries) = fs::read_dir(&dir.path) else { return Vec::new() };
     entries
         .filter_map(|e| {
@@ -240,7 +240,7 @@ pub(super) fn in_dir(dir: &RuntimeDir) -> Vec<Found> {
 }
 
 /// A record whose daemon lives; that of a dead one is removed.
-pub(super) fn load(dir: &RuntimeDir, name: &str) -> Option<Found> {
+pub(super) fn load(dir: &RuntimeDir, name: &str) -> Option<FoundMount> {
     let file = look(&record_file(&dir.path, name)).ok()?;
     if !is_held(&file) {
         remove(&dir.path, name);
@@ -248,8 +248,8 @@ pub(super) fn load(dir: &RuntimeDir, name: &str) -> Option<Found> {
     }
     let mut text = Vec::new();
     (&file).take(RECORD_BYTES_MAX).read_to_end(&mut text).ok()?;
-    let record = Record::from_json(&serde_json::from_slice(&text).ok()?)?;
-    Some(Found { record, uid: dir.uid, dir: dir.path.clone(), name: name.to_string() })
+    let record = MountRecord::from_json(&serde_json::from_slice(&text).ok()?)?;
+    Some(FoundMount { record, uid: dir.uid, dir: dir.path.clone(), name: name.to_string() })
 }
 
 #[cfg(test)]
@@ -260,7 +260,7 @@ mod tests {
     fn a_record_is_kept_whatever_its_names_are() {
         let bytes = |b: &[u8]| OsString::from_vec(b.to_vec());
         for snapshot in [None, Some(b"s\xff".to_vec())] {
-            let record = Record {
+            let record = MountRecord {
                 pid: 7,
                 device: (0, 99),
                 store: bytes(b"/a\xff").into(),
@@ -270,8 +270,8 @@ mod tests {
                 snapshot,
             };
             let kept = serde_json::from_str(&record.kept().to_string()).expect("JSON");
-            assert_eq!(Record::from_json(&kept), Some(record));
+            assert_eq!(MountRecord::from_json(&kept), Some(record));
         }
-        assert_eq!(Record::from_json(&json!({"pid": 1})), None);
+        assert_eq!(MountRecord::from_json(&json!({"pid": 1})), None);
     }
 }

@@ -4,8 +4,8 @@
 //! somebody else's afterwards. Invariant: while a [`Server`] lives its record is in the registry; dropping it removes both
 //! files, and is therefore the last thing a daemon does, after its store is closed.
 
-use super::protocol::{self, Answer, Code, Failure, HELLO, LINE_BYTES_MAX, Request, VERSION};
-use super::registry::{Entry, Record};
+use super::protocol::{self, Code, Failure, HELLO, LINE_BYTES_MAX, Reply, Request, VERSION};
+use super::registry::{MountRecord, OwnEntry};
 use super::{client, dirs};
 use crate::sys::process;
 use serde_json::{Value, json};
@@ -43,22 +43,26 @@ pub struct Server {
     stop: Arc<AtomicBool>,
     listening: Option<(UnixListener, JoinHandle<()>)>,
     /// Last: dropping it tells those who wait for the end.
-    entry: Entry,
+    entry: OwnEntry,
 }
 
 impl Server {
     /// Listens for a mount, and registers it.
-    pub fn start(record: &Record, is_mounted: IsMounted, handler: Arc<dyn Handler>) -> io::Result<Server> {
+    pub fn start(
+        record: &MountRecord,
+        is_mounted: IsMounted,
+        handler: Arc<dyn Handler>,
+    ) -> io::Result<Server> {
         Server::start_in(&dirs::own()?, record, is_mounted, handler)
     }
 
     fn start_in(
         dir: &Path,
-        record: &Record,
+        record: &MountRecord,
         is_mounted: IsMounted,
         handler: Arc<dyn Handler>,
     ) -> io::Result<Server> {
-        let entry = Entry::begin(dir)?;
+        let entry = OwnEntry::begin(dir)?;
         let (dir, socket) = entry.socket();
         let listener = client::with_short_path(dir, &socket, |path| UnixListener::bind(path))?;
         fs::set_permissions(dir.join(&socket), Permissions::from_mode(0o600))?;
@@ -111,7 +115,7 @@ fn accept(listener: &UnixListener, shared: &Arc<Accepting>) {
         if active.fetch_add(1, Ordering::SeqCst) >= CONNECTIONS_MAX {
             active.fetch_sub(1, Ordering::SeqCst);
             let busy = Failure::new(Code::Busy, "too many commands at once; try again");
-            let _ = protocol::send(&mut &stream, &Answer::Error(busy)); // it may have gone away
+            let _ = protocol::send(&mut &stream, &Reply::Error(busy)); // it may have gone away
             continue;
         }
         let (shared, done) = (shared.clone(), active.clone());
@@ -132,7 +136,7 @@ fn serve(stream: &UnixStream, shared: &Accepting) -> io::Result<()> {
     let uid = process::peer_uid(stream)?;
     if uid != 0 && uid != process::effective_uid() {
         let denied = Failure::new(Code::Denied, "the daemon belongs to another user");
-        return protocol::send(&mut out, &Answer::Error(denied));
+        return protocol::send(&mut out, &Reply::Error(denied));
     }
     stream.set_read_timeout(Some(READ_TIMEOUT))?;
     let line = match protocol::receive(&mut BufReader::new(stream), LINE_BYTES_MAX, &mut Err) {
@@ -140,13 +144,13 @@ fn serve(stream: &UnixStream, shared: &Accepting) -> io::Result<()> {
         Ok(None) => return Ok(()),
         Err(e) if e.kind() == io::ErrorKind::InvalidData => {
             let bad = Failure::new(Code::Invalid, format!("the request is {e}"));
-            return protocol::send(&mut out, &Answer::Error(bad));
+            return protocol::send(&mut out, &Reply::Error(bad));
         }
         Err(e) => return Err(e),
     };
     let result = parse(&line).and_then(|request| {
         // A client that went away does not stop the work.
-        let mut progress = |value| drop(protocol::send(&mut &*stream, &Answer::Progress(value)));
+        let mut progress = |value| drop(protocol::send(&mut &*stream, &Reply::Progress(value)));
         if !(shared.is_mounted)() {
             return Err(Failure::new(Code::NotMounted, "the mount has ended; its store is being closed"));
         }
@@ -155,7 +159,7 @@ fn serve(stream: &UnixStream, shared: &Accepting) -> io::Result<()> {
             verb => shared.handler.handle(verb, &request.args, &mut progress),
         }
     });
-    protocol::send(&mut out, &result.map_or_else(Answer::Error, Answer::Ok))
+    protocol::send(&mut out, &result.map_or_else(Reply::Error, Reply::Ok))
 }
 
 pub(super) fn parse(line: &[u8]) -> Result<Request, Failure> {

@@ -1,7 +1,7 @@
 //! The control channel over real sockets, in a directory of the test's own.
 
 use super::super::dirs::RuntimeDir;
-use super::super::registry::{self, Found, StoreId};
+use super::super::registry::{self, FoundMount, StoreId};
 use super::*;
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
@@ -23,17 +23,17 @@ impl Handler for Echo {
     }
 }
 
-struct Place(PathBuf);
+struct Scratch(PathBuf);
 
-impl Place {
-    fn new(length: usize) -> Place {
+impl Scratch {
+    fn new(length: usize) -> Scratch {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let mut name = format!("snapfs-ctl-{}-{id}", std::process::id());
         name.extend(std::iter::repeat_n('x', length));
         let dir = std::env::temp_dir().join(name);
         fs::create_dir(&dir).expect("temporary directory");
         fs::set_permissions(&dir, Permissions::from_mode(0o700)).expect("chmod");
-        Place(dir)
+        Scratch(dir)
     }
     fn serve(&self) -> Server {
         self.serve_while(|| true)
@@ -50,7 +50,7 @@ impl Place {
         let names = files.map(|name| name.into_string().expect("text"));
         names.filter_map(|name| Some(name.strip_suffix(ending)?.to_string())).collect()
     }
-    fn found(&self) -> Found {
+    fn found(&self) -> FoundMount {
         let [name] = &self.entries(".json")[..] else { panic!("one entry") };
         registry::load(&self.dir(), name).expect("registered")
     }
@@ -64,14 +64,14 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-fn record() -> Record {
-    Record {
+fn record() -> MountRecord {
+    MountRecord {
         pid: std::process::id(),
         device: (0, 99),
         store: "/store".into(),
@@ -85,7 +85,7 @@ fn record() -> Record {
 #[test]
 fn a_request_is_answered() {
     for length in [0, 150] {
-        let place = Place::new(length);
+        let place = Scratch::new(length);
         let server = place.serve();
         let said = place.ask("{\"version\":1,\"verb\":\"echo\",\"args\":{\"a\":[1,2]}}\n");
         assert_eq!(said, [r#"{"progress":{"done":1}}"#, r#"{"ok":{"a":[1,2]}}"#]);
@@ -96,7 +96,7 @@ fn a_request_is_answered() {
 
 #[test]
 fn bad_requests_get_a_reason() {
-    let place = Place::new(0);
+    let place = Scratch::new(0);
     let _server = place.serve();
     for (line, code) in [
         ("{\"version\":2,\"verb\":\"echo\",\"new\":true}\n", "version"),
@@ -115,7 +115,7 @@ fn bad_requests_get_a_reason() {
 
 #[test]
 fn the_socket_is_private() {
-    let place = Place::new(0);
+    let place = Scratch::new(0);
     let _server = place.serve();
     for ending in [".sock", ".json"] {
         let [name] = &place.entries(ending)[..] else { panic!("one {ending}") };
@@ -126,7 +126,7 @@ fn the_socket_is_private() {
 
 #[test]
 fn a_daemon_that_closes_its_store_is_waited_for() {
-    let place = Place::new(0);
+    let place = Scratch::new(0);
     let mut server = place.serve();
     let found = place.found();
     assert_eq!(client::has_ended(&found), Ok(false));
@@ -139,7 +139,7 @@ fn a_daemon_that_closes_its_store_is_waited_for() {
 /// What the kernel does when one mount ends and the next gets its device number: the first daemon closes its store still.
 #[test]
 fn a_device_number_that_is_used_again_is_no_end_of_the_other() {
-    let place = Place::new(0);
+    let place = Scratch::new(0);
     let is_there = Arc::new(AtomicBool::new(true));
     let seen = is_there.clone();
     let first = place.serve_while(move || seen.load(Ordering::SeqCst));
@@ -149,8 +149,8 @@ fn a_device_number_that_is_used_again_is_no_end_of_the_other() {
     let second = place.serve();
     let names = place.entries(".json");
     assert_eq!(names.len(), 2, "each has an entry of its own");
-    let hidden: Vec<Found> = names.iter().filter_map(|n| registry::load(&place.dir(), n)).collect();
-    let serves = |f: &Found| client::has_ended(f).is_ok_and(|ended| !ended);
+    let hidden: Vec<FoundMount> = names.iter().filter_map(|n| registry::load(&place.dir(), n)).collect();
+    let serves = |f: &FoundMount| client::has_ended(f).is_ok_and(|ended| !ended);
     assert!(of_first.is_running());
     let ending = std::thread::spawn(move || drop(first));
     ending.join().expect("it wakes its own thread");
@@ -162,7 +162,7 @@ fn a_device_number_that_is_used_again_is_no_end_of_the_other() {
 
 #[test]
 fn a_server_ends_also_when_its_files_are_gone() {
-    let place = Place::new(0);
+    let place = Scratch::new(0);
     let mut server = place.serve();
     for ending in [".sock", ".json"] {
         place
@@ -180,7 +180,7 @@ fn a_server_ends_also_when_its_files_are_gone() {
 /// Nobody holds the lock on these.
 #[test]
 fn what_the_dead_have_left_is_cleared_away() {
-    let place = Place::new(0);
+    let place = Scratch::new(0);
     let text = record().kept().to_string(); // its process number lives: it is ours
     for (name, content) in [("a.json", text.as_str()), ("a.sock", ""), ("b.new", ""), ("b.sock", "")] {
         fs::write(place.0.join(name), content).expect("write");

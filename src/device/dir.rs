@@ -23,11 +23,11 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
-use self::home::{Home, Slot};
+use self::home::{Home, StoreFile};
 use self::segments::{Segment, Segments};
 use super::file::sync_parent;
 use super::gate::FlushGate;
-use super::place::{Place, birth};
+use super::place::{StoreLocation, birth};
 use super::probe::{SEGMENTS_NAME, SUPER_NAMES, StoreKind, probe};
 use super::{
     Access, Device, DeviceError, RESERVED_BYTES, check_access, check_file_limit, check_new_size, check_range,
@@ -60,7 +60,7 @@ pub struct DirDevice {
 /// What the next flush has to sync.
 #[derive(Debug, Default)]
 struct Dirty {
-    files: BTreeMap<Slot, Arc<Segment>>,
+    files: BTreeMap<StoreFile, Arc<Segment>>,
     /// A file was created, so its name has to become durable.
     names: bool,
 }
@@ -117,7 +117,7 @@ impl DirDevice {
     }
 
     /// The file of `slot`, made if it is missing.
-    fn provide(&self, slot: Slot) -> Result<Arc<Segment>, DeviceError> {
+    fn provide(&self, slot: StoreFile) -> Result<Arc<Segment>, DeviceError> {
         if self.segments.must_flush_to_open(slot, || self.dirty.lock().files.len()) {
             self.flush()?;
         }
@@ -201,7 +201,7 @@ impl DirDevice {
 
     fn discard_piece(&self, piece: &Piece) -> Result<(), DeviceError> {
         let Some(file) = self.segments.find(piece.slot)? else { return Ok(()) };
-        let Slot::Segment(number) = piece.slot else { return Ok(()) };
+        let StoreFile::Segment(number) = piece.slot else { return Ok(()) };
         let first = if number == 0 { LOG_END } else { 0 };
         let end = piece.start + piece.len;
         {
@@ -285,8 +285,8 @@ impl Device for DirDevice {
     }
 
     fn flush_inherited(&self) -> Result<(), DeviceError> {
-        let mut slots = vec![Slot::Super(0), Slot::Super(1), Slot::Log];
-        slots.extend(self.numbers()?.into_iter().map(Slot::Segment));
+        let mut slots = vec![StoreFile::Super(0), StoreFile::Super(1), StoreFile::Log];
+        slots.extend(self.numbers()?.into_iter().map(StoreFile::Segment));
         self.dirty.lock().names = true;
         for slot in slots {
             // One at a time, so that no more handles are kept open than the cache allows.
@@ -327,11 +327,11 @@ impl Device for DirDevice {
 
     fn stored(&self) -> Vec<(u64, u64)> {
         let numbers = self.numbers().unwrap_or_default();
-        let log = self.segments.find(Slot::Log).ok().flatten();
+        let log = self.segments.find(StoreFile::Log).ok().flatten();
         let log_bytes = log.map_or(0, |file| file.len.load(Ordering::Acquire));
         let mut ranges = vec![(0, (RESERVED_BYTES + log_bytes).min(LOG_END))];
         for number in numbers {
-            let Ok(Some(file)) = self.segments.find(Slot::Segment(number)) else { continue };
+            let Ok(Some(file)) = self.segments.find(StoreFile::Segment(number)) else { continue };
             let start = u64::from(number) << SEGMENT_SHIFT;
             let end = start + file.len.load(Ordering::Acquire).min(SEGMENT_BYTES);
             let start = start.max(LOG_END);
@@ -355,9 +355,9 @@ impl Device for DirDevice {
         birth(&file.file.metadata().ok()?)
     }
 
-    fn place(&self) -> Place {
-        let Ok(dir) = self.home.dir().metadata() else { return Place::default() };
-        let mut place = Place::of(&dir, self.home.place());
+    fn location(&self) -> StoreLocation {
+        let Ok(dir) = self.home.dir().metadata() else { return StoreLocation::default() };
+        let mut place = StoreLocation::of(&dir, self.home.place());
         place.lost = place.lost.or_else(|| self.segments.lost());
         place
     }
@@ -369,7 +369,7 @@ impl Device for DirDevice {
 
 /// The part of a call that one file serves.
 struct Piece {
-    slot: Slot,
+    slot: StoreFile,
     /// Offset within the file.
     start: u64,
     len: u64,
@@ -394,17 +394,17 @@ fn pieces(offset: u64, len: u64) -> impl Iterator<Item = Piece> {
 }
 
 /// The file of an address, the offset in it, and where its part of the address space ends.
-fn place(address: u64) -> (Slot, u64, u64) {
+fn place(address: u64) -> (StoreFile, u64, u64) {
     if address < RESERVED_BYTES {
         let ring = address / SUPER_BYTES;
-        return (Slot::Super(ring as usize % SUPER_NAMES.len()), address % SUPER_BYTES, SUPER_BYTES);
+        return (StoreFile::Super(ring as usize % SUPER_NAMES.len()), address % SUPER_BYTES, SUPER_BYTES);
     }
     if address < LOG_END {
-        return (Slot::Log, address - RESERVED_BYTES, LOG_BYTES_MAX);
+        return (StoreFile::Log, address - RESERVED_BYTES, LOG_BYTES_MAX);
     }
     // Fits: addresses are below `SIZE_MAX`, which `open` checked.
     let number = (address >> SEGMENT_SHIFT) as u32;
-    (Slot::Segment(number), address % SEGMENT_BYTES, SEGMENT_BYTES)
+    (StoreFile::Segment(number), address % SEGMENT_BYTES, SEGMENT_BYTES)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::gate::FlushGate;
-use super::place::{self, FileId, Place};
+use super::place::{self, FileId, StoreLocation};
 use super::{Access, Device, DeviceError, check_access, check_file_limit, check_new_size, check_range};
 use crate::format::mark::FileBirth;
 use crate::sys::{self, Advice, Fallocate};
@@ -205,15 +205,17 @@ impl Device for FileDevice {
         place::birth(&image)
     }
 
-    fn place(&self) -> Place {
+    fn location(&self) -> StoreLocation {
         let path = std::fs::read_link(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
         let path = path.unwrap_or_else(|_| self.path.clone());
         match self.file.metadata() {
-            Ok(file) if self.kind == Kind::Image => Place::of(&file, path),
+            Ok(file) if self.kind == Kind::Image => StoreLocation::of(&file, path),
             // The node of a block device may come and go.
-            node => {
-                Place { path: Some(path), id: node.ok().map(|node| FileId::of(&node)), ..Place::default() }
-            }
+            node => StoreLocation {
+                path: Some(path),
+                id: node.ok().map(|node| FileId::of(&node)),
+                ..StoreLocation::default()
+            },
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
-use super::ranges::RangeSet;
+use super::ranges::ByteRanges;
 use super::{Device, DeviceError, check_range};
 
 const CHUNK_BYTES: u64 = 1 << 20;
@@ -27,7 +27,7 @@ pub struct Memory {
 
 #[derive(Debug)]
 struct Space {
-    backed: RangeSet,
+    backed: ByteRanges,
     limit: u64,
 }
 
@@ -41,7 +41,7 @@ impl Memory {
     /// A device of `size` bytes whose host can back `limit` bytes.
     #[must_use]
     pub fn with_space_limit(size: u64, limit: u64) -> Memory {
-        let space = Mutex::new(Space { backed: RangeSet::default(), limit });
+        let space = Mutex::new(Space { backed: ByteRanges::default(), limit });
         Memory { size, chunks: RwLock::default(), space }
     }
 

@@ -24,9 +24,9 @@ pub use dir::DirDevice;
 pub use file::FileDevice;
 pub use mem::Memory;
 pub use overlay::Overlay;
-pub use place::{FileId, Place};
+pub use place::{FileId, StoreLocation};
 pub use probe::{MAKING, StoreKind, probe};
-pub use record::{Change, Recorded, read_changes};
+pub use record::{Recorded, RecordedCall, read_changes};
 pub use sim::{Call, CrashPolicy, Op, Persistence, Sim};
 
 use crate::format::mark::FileBirth;
@@ -89,8 +89,8 @@ pub trait Device: Send + Sync {
     fn describe(&self) -> String;
 
     /// Where it is now, and whether files were taken from it while it was open.
-    fn place(&self) -> Place {
-        Place::default()
+    fn location(&self) -> StoreLocation {
+        StoreLocation::default()
     }
 
     /// Which file the address is in, if it is in a file and the host tells.

@@ -34,7 +34,7 @@ pub(super) fn birth(metadata: &Metadata) -> Option<FileBirth> {
 
 /// Where an open store is now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct StoreLocation {
     /// The path, as far as the host tells. None for a store in memory.
     pub path: Option<PathBuf>,
     /// Its directory, image file or device node.
@@ -45,14 +45,14 @@ pub struct Place {
     pub lost: Option<String>,
 }
 
-impl Place {
+impl StoreLocation {
     /// Of an open file or directory: its attributes, and its path.
-    pub(super) fn of(metadata: &Metadata, path: PathBuf) -> Place {
+    pub(super) fn of(metadata: &Metadata, path: PathBuf) -> StoreLocation {
         let found = std::fs::metadata(&path).ok();
         let covered =
             metadata.nlink() > 0 && found.is_none_or(|found| FileId::of(&found) != FileId::of(metadata));
         let lost = (metadata.nlink() == 0)
             .then(|| format!("{} was removed while the store was open", path.display()));
-        Place { path: Some(path), id: Some(FileId::of(metadata)), covered, lost }
+        StoreLocation { path: Some(path), id: Some(FileId::of(metadata)), covered, lost }
     }
 }

@@ -1,18 +1,18 @@
 //! A set of byte ranges, for counting what is backed.
 //!
 //! Invariant: the ranges are not empty, do not touch each other, and `total` is the sum of their lengths.
-//! It knows no limits; callers compare [`RangeSet::total`] with theirs.
+//! It knows no limits; callers compare [`ByteRanges::total`] with theirs.
 
 use std::collections::BTreeMap;
 
 /// Disjoint half-open ranges `start..end`, merged where they touch.
 #[derive(Clone, Debug, Default)]
-pub(super) struct RangeSet {
+pub(super) struct ByteRanges {
     ranges: BTreeMap<u64, u64>,
     total: u64,
 }
 
-impl RangeSet {
+impl ByteRanges {
     /// Bytes in the set.
     pub fn total(&self) -> u64 {
         self.total
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn behaves_like_a_set_of_numbers() {
         let mut rng = fastrand::Rng::with_seed(7);
-        let mut set = RangeSet::default();
+        let mut set = ByteRanges::default();
         let mut model = [false; 64];
         for _ in 0..20_000 {
             let start = rng.usize(0..64);
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn inserts_a_prefix_when_there_is_no_room() {
-        let mut set = RangeSet::default();
+        let mut set = ByteRanges::default();
         set.insert(4, 6);
         assert!(!set.insert_within(0, 10, 7));
         assert_eq!(set.gaps(0, 10), [(7, 10)]);

@@ -5,7 +5,7 @@
 //! (`W`, `F`, `B`, `D` for write, flush, back, discard), offset and length as little-endian 64-bit numbers, and what was
 //! written. Calls wait for each other; reads are not recorded.
 
-use super::{Device, DeviceError, Place};
+use super::{Device, DeviceError, StoreLocation};
 use crate::format::mark::FileBirth;
 use parking_lot::Mutex;
 use std::fs::File;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// A recorded call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum RecordedCall {
     /// `write_at`
     Write {
         /// First byte.
@@ -71,7 +71,7 @@ impl Recorded {
 }
 
 /// The calls of a record, each with the length of the record when it was in it. `None` if the bytes are no record.
-pub fn read_changes(mut record: &[u8]) -> Option<Vec<(u64, Change)>> {
+pub fn read_changes(mut record: &[u8]) -> Option<Vec<(u64, RecordedCall)>> {
     let total = record.len();
     let mut changes = Vec::new();
     while let Some((op, rest)) = record.split_first() {
@@ -82,11 +82,11 @@ pub fn read_changes(mut record: &[u8]) -> Option<Vec<(u64, Change)>> {
             b'W' => {
                 let (data, rest) = rest.split_at_checked(usize::try_from(len).ok()?)?;
                 record = rest;
-                Change::Write { offset, data: data.to_vec() }
+                RecordedCall::Write { offset, data: data.to_vec() }
             }
-            b'F' => Change::Flush,
-            b'B' => Change::Back { offset, len },
-            b'D' => Change::Discard { offset, len },
+            b'F' => RecordedCall::Flush,
+            b'B' => RecordedCall::Back { offset, len },
+            b'D' => RecordedCall::Discard { offset, len },
             _ => return None,
         };
         changes.push(((total - record.len()) as u64, change));
@@ -149,8 +149,8 @@ impl Device for Recorded {
         self.inner.describe()
     }
 
-    fn place(&self) -> Place {
-        self.inner.place()
+    fn location(&self) -> StoreLocation {
+        self.inner.location()
     }
 
     fn birth(&self, offset: u64) -> Option<FileBirth> {
@@ -177,12 +177,12 @@ mod tests {
         device.discard(8192, 4096);
         let bytes = std::fs::read(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
-        let changes: Vec<Change> = read_changes(&bytes).unwrap().into_iter().map(|(_, c)| c).collect();
+        let changes: Vec<RecordedCall> = read_changes(&bytes).unwrap().into_iter().map(|(_, c)| c).collect();
         let expected = [
-            Change::Back { offset: 8192, len: 4096 },
-            Change::Write { offset: 8192, data: vec![7; 4096] },
-            Change::Flush,
-            Change::Discard { offset: 8192, len: 4096 },
+            RecordedCall::Back { offset: 8192, len: 4096 },
+            RecordedCall::Write { offset: 8192, data: vec![7; 4096] },
+            RecordedCall::Flush,
+            RecordedCall::Discard { offset: 8192, len: 4096 },
         ];
         assert_eq!(changes, expected);
         assert_eq!(read_changes(&bytes).unwrap().last().unwrap().0, bytes.len() as u64);

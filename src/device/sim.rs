@@ -17,10 +17,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 pub use self::faults::Persistence;
-use self::faults::{Failure, Stray, Victim, Wrong};
-use self::image::{Change, Image};
+use self::faults::{FaultKind, Stray, Victim, Wrong};
+use self::image::{Image, Unsynced};
 use self::random::SplitMix;
-use self::state::{State, failure, keep_shuffled, keep_some, tear};
+use self::state::{SimState, failure, keep_shuffled, keep_some, tear};
 use super::{Counts, Device, DeviceError, check_range};
 
 /// What never-written ranges read as, unless the maker of the disk chooses otherwise.
@@ -74,7 +74,7 @@ pub enum CrashPolicy {
 #[derive(Debug)]
 pub struct Sim {
     size: u64,
-    state: Mutex<State>,
+    state: Mutex<SimState>,
 }
 
 impl Sim {
@@ -91,7 +91,7 @@ impl Sim {
     }
 
     fn from_image(size: u64, image: Image, space_limit: u64, seed: u64) -> Sim {
-        Sim { size, state: Mutex::new(State::new(image, space_limit, seed)) }
+        Sim { size, state: Mutex::new(SimState::new(image, space_limit, seed)) }
     }
 
     /// The disk as it is found after the power failed now. This disk goes on unharmed, so that many crashes of one
@@ -147,14 +147,14 @@ impl Sim {
     /// Lets the `nth` call of `op` from now fail (1 is the next). A failing `back` reports want of space, the others
     /// an I/O error; a failing write may have written some sectors. A discard cannot fail.
     pub fn fail(&self, op: Op, nth: u64, persistence: Persistence) {
-        let failure = if op == Op::Back { Failure::NoSpace } else { Failure::Io };
+        let failure = if op == Op::Back { FaultKind::NoSpace } else { FaultKind::Io };
         self.state.lock().faults.fail(op, nth, persistence, failure);
     }
 
     /// As [`Sim::fail`], but the host says that it is full: what one that allocates late, or copies on write, may say to
     /// a write or a flush although the space was promised.
     pub fn fail_for_space(&self, op: Op, nth: u64, persistence: Persistence) {
-        self.state.lock().faults.fail(op, nth, persistence, Failure::NoSpace);
+        self.state.lock().faults.fail(op, nth, persistence, FaultKind::NoSpace);
     }
 
     /// Lets reads that touch the range fail until it is written again or discarded.
@@ -164,7 +164,7 @@ impl Sim {
 
     /// Lets writes that touch the range report success and do nothing: it keeps its stale content.
     pub fn lose_writes(&self, offset: u64, len: u64, persistence: Persistence) {
-        self.stray(Victim::Place(offset..offset + len), Stray::Lost, persistence);
+        self.stray(Victim::Range(offset..offset + len), Stray::Lost, persistence);
     }
 
     /// Lets the `nth` write from now report success and do nothing.
@@ -174,7 +174,7 @@ impl Sim {
 
     /// Lets writes that touch the range report success and land at `to` instead.
     pub fn misdirect_writes(&self, offset: u64, len: u64, to: u64, persistence: Persistence) {
-        self.stray(Victim::Place(offset..offset + len), Stray::Misdirected { to }, persistence);
+        self.stray(Victim::Range(offset..offset + len), Stray::Misdirected { to }, persistence);
     }
 
     /// Lets the `nth` write from now report success and land at `to` instead.
@@ -189,7 +189,7 @@ impl Sim {
     /// Lets reads that touch the range return there what `older`, an earlier state of this disk, holds.
     pub fn read_stale(&self, offset: u64, len: u64, older: &Sim, persistence: Persistence) {
         let older = Wrong::Older(older.state.lock().current.clone());
-        self.mislead(Victim::Place(offset..offset + len), older, persistence);
+        self.mislead(Victim::Range(offset..offset + len), older, persistence);
     }
 
     /// Lets the `nth` read from now return what `older`, an earlier state of this disk, holds.
@@ -201,7 +201,7 @@ impl Sim {
     /// Lets reads that touch the range return there what lies from `from` on.
     pub fn misdirect_reads(&self, offset: u64, len: u64, from: u64, persistence: Persistence) {
         let elsewhere = Wrong::Elsewhere { shift: from.wrapping_sub(offset) };
-        self.mislead(Victim::Place(offset..offset + len), elsewhere, persistence);
+        self.mislead(Victim::Range(offset..offset + len), elsewhere, persistence);
     }
 
     fn mislead(&self, victim: Victim, wrong: Wrong, persistence: Persistence) {
@@ -304,14 +304,14 @@ impl Device for Sim {
         let len = buf.len() as u64;
         check_range(self, offset, len)?;
         let state = &mut *self.state.lock();
-        let change = Change::Write { offset, data: buf.into() };
+        let change = Unsynced::Write { offset, data: buf.into() };
         if let Err(error) = state.enter(Op::Write, offset, len) {
             if !state.crashed && state.secure(offset, len).is_ok() {
                 let mut torn = state.current.clone();
                 tear(&mut torn, &change, &mut state.random);
                 let mut data = vec![0; buf.len()];
                 torn.read(offset, &mut data);
-                state.carry_out(Change::Write { offset, data: data.into() });
+                state.carry_out(Unsynced::Write { offset, data: data.into() });
             }
             return Err(error);
         }
@@ -320,7 +320,7 @@ impl Device for Sim {
             Some(Stray::Lost) => return Ok(()),
             Some(Stray::Misdirected { to }) => {
                 let room = self.size.saturating_sub(to).min(len) as usize;
-                Change::Write { offset: to, data: Arc::from(&buf[..room]) }
+                Unsynced::Write { offset: to, data: Arc::from(&buf[..room]) }
             }
         };
         // A host allocates at the write what was not backed before, if it can.
@@ -336,7 +336,7 @@ impl Device for Sim {
         let mut space_changed = false;
         for change in state.unsynced.drain(..) {
             state.durable.adopt(&state.current, &change);
-            space_changed |= !matches!(change, Change::Write { .. });
+            space_changed |= !matches!(change, Unsynced::Write { .. });
         }
         if space_changed {
             state.durable.backed = state.current.backed.clone();
@@ -356,7 +356,7 @@ impl Device for Sim {
         let state = &mut *self.state.lock();
         if len > 0 && state.enter(Op::Discard, offset, len).is_ok() {
             state.unreadable.remove(offset, offset + len);
-            state.carry_out(Change::Discard { offset, len });
+            state.carry_out(Unsynced::Discard { offset, len });
         }
     }
 

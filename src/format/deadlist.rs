@@ -11,9 +11,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_e
 pub const CHUNK_ENTRIES_MAX: usize = 168;
 const _: () = assert!(CHUNK_ENTRIES_MAX * ENTRY_BYTES <= super::leaf::VALUE_BYTES_MAX);
 
-/// A dead reference to a range of blocks.
+/// A freed reference to a range of blocks.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Entry {
+pub struct DeadEntry {
     /// First byte, a multiple of 4096, never 0.
     pub addr: u64,
     /// Length in bytes, a multiple of 4096, never 0.
@@ -88,7 +88,7 @@ impl Bucket {
 }
 
 /// Entries to the value of a chunk.
-pub fn encode_chunk(entries: &[Entry]) -> Vec<u8> {
+pub fn encode_chunk(entries: &[DeadEntry]) -> Vec<u8> {
     assert!(!entries.is_empty() && entries.len() <= CHUNK_ENTRIES_MAX);
     let mut out = Vec::with_capacity(entries.len() * ENTRY_BYTES);
     for e in entries {
@@ -99,14 +99,14 @@ pub fn encode_chunk(entries: &[Entry]) -> Vec<u8> {
 }
 
 /// Entries of a chunk.
-pub fn decode_chunk(bytes: &[u8]) -> Result<Vec<Entry>, FormatError> {
+pub fn decode_chunk(bytes: &[u8]) -> Result<Vec<DeadEntry>, FormatError> {
     let raw = match <[RawEntry]>::ref_from_bytes(bytes) {
         Ok(raw) if !raw.is_empty() && raw.len() <= CHUNK_ENTRIES_MAX => raw,
         _ => return bad!("dead list chunk has {} bytes, not 1..=168 times 24", bytes.len()),
     };
     let mut out = Vec::with_capacity(raw.len());
     for r in raw {
-        let e = Entry { addr: r.addr.get(), len: r.len.get(), birth: Epoch(r.birth.get()) };
+        let e = DeadEntry { addr: r.addr.get(), len: r.len.get(), birth: Epoch(r.birth.get()) };
         let sane = e.addr != 0 && e.len != 0 && e.birth.0 != 0 && e.addr.checked_add(e.len).is_some();
         if !sane || !e.addr.is_multiple_of(BLOCK_BYTES) || !e.len.is_multiple_of(BLOCK_BYTES) {
             return bad!("dead list entry is impossible: {e:?}");
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn round_trip_and_damage() {
         let entries: Vec<_> =
-            (1..=168).map(|n| Entry { addr: n * 8192, len: 4096 * n, birth: Epoch(n) }).collect();
+            (1..=168).map(|n| DeadEntry { addr: n * 8192, len: 4096 * n, birth: Epoch(n) }).collect();
         let bytes = encode_chunk(&entries);
         assert_eq!(decode_chunk(&bytes).unwrap(), entries);
         let bucket = Bucket { bytes: 1 << 20, count: 9, oid: 5, chunks: 2 };

@@ -45,7 +45,7 @@ impl Dirent {
 
 /// Names of one directory that share a hash.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub struct Bucket {
+pub struct NameBucket {
     /// The entries.
     pub entries: Vec<Dirent>,
 }
@@ -61,7 +61,7 @@ struct RawDirent {
 }
 const _: () = assert!(size_of::<RawDirent>() == 12);
 
-impl Bucket {
+impl NameBucket {
     /// The entry of `name`.
     pub fn find(&self, name: &[u8]) -> Option<&Dirent> {
         self.entries.iter().find(|e| e.name == name)
@@ -104,7 +104,7 @@ impl Bucket {
     }
 
     /// From the value of a tree item.
-    pub fn decode(mut bytes: &[u8]) -> Result<Bucket, FormatError> {
+    pub fn decode(mut bytes: &[u8]) -> Result<NameBucket, FormatError> {
         let mut entries: Vec<Dirent> = Vec::with_capacity(1);
         while !bytes.is_empty() {
             let Ok((raw, rest)) = RawDirent::read_from_prefix(bytes) else {
@@ -131,7 +131,7 @@ impl Bucket {
         if entries.is_empty() {
             return bad!("directory entry bucket is empty");
         }
-        Ok(Bucket { entries })
+        Ok(NameBucket { entries })
     }
 }
 
@@ -141,11 +141,11 @@ mod tests {
 
     #[test]
     fn round_trip_slots_and_cookies() {
-        let mut b = Bucket::default();
+        let mut b = NameBucket::default();
         for (i, name) in [b"a".as_slice(), b"bb", &[b'x'; 255]].iter().enumerate() {
             assert!(b.add(name, Ino(20 + i as u64), FileType::Regular));
         }
-        assert_eq!(Bucket::decode(&b.encode()), Ok(b.clone()));
+        assert_eq!(NameBucket::decode(&b.encode()), Ok(b.clone()));
         assert_eq!(b.remove(b"a").map(|e| e.slot), Some(0));
         assert_eq!(b.find(b"bb").map(|e| e.cookie(0x100)), Some(0x104));
         assert!(b.add(b"c", Ino(30), FileType::Directory));
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_full_bucket_refuses() {
-        let mut b = Bucket::default();
+        let mut b = NameBucket::default();
         let mut name = vec![b'n'; 255];
         for i in 0..15 {
             name[0] = b'a' + i;
@@ -166,19 +166,19 @@ mod tests {
 
     #[test]
     fn refuses_what_cannot_be() {
-        let mut b = Bucket::default();
+        let mut b = NameBucket::default();
         assert!(b.add(b"abc", Ino(20), FileType::Fifo));
         let good = b.encode();
-        assert!(Bucket::decode(&[]).is_err());
+        assert!(NameBucket::decode(&[]).is_err());
         for cut in 1..good.len() {
-            assert!(Bucket::decode(&good[..cut]).is_err(), "cut {cut}");
+            assert!(NameBucket::decode(&good[..cut]).is_err(), "cut {cut}");
         }
         for (at, value) in [(8, 3), (9, 252), (10, 0), (11, 1), (12, b'/'), (0, 0)] {
             let mut bytes = good.clone();
             bytes[at] = value;
-            assert!(Bucket::decode(&bytes).is_err(), "byte {at}");
+            assert!(NameBucket::decode(&bytes).is_err(), "byte {at}");
         }
-        assert!(Bucket::decode(&[good.clone(), good].concat()).is_err());
+        assert!(NameBucket::decode(&[good.clone(), good].concat()).is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! The checksum covers everything behind itself and is seeded by the kind; the pointer to the block repeats checksum,
 //! address and birth, so a lost, misplaced or stale block is told from the right one.
 
-use super::pointer::Places;
+use super::pointer::CopyAddrs;
 use super::{BlockAddr, BlockPtr, Epoch, FormatError, bad};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
@@ -54,8 +54,8 @@ pub struct Header {
 }
 
 /// Writes the header into `block` and returns the pointer to it. A second copy names the place of the first.
-pub fn seal(block: &mut [u8], header: Header, fsid: u64, places: Places, birth: Epoch) -> BlockPtr {
-    let Places { addr, copy } = places;
+pub fn seal(block: &mut [u8], header: Header, fsid: u64, places: CopyAddrs, birth: Epoch) -> BlockPtr {
+    let CopyAddrs { addr, copy } = places;
     let raw = RawHeader {
         checksum: 0.into(),
         magic: MAGIC.into(),

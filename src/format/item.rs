@@ -2,7 +2,7 @@
 //!
 //! Judges the item alone. What items say about each other is the auditor's.
 
-use super::dirent::Bucket;
+use super::dirent::NameBucket;
 use super::inode::Inode;
 use super::leaf::VALUE_BYTES_MAX;
 use super::link::Links;
@@ -35,7 +35,7 @@ pub fn prove(key: &Key, value: &[u8]) -> Result<(), FormatError> {
     let fits = match Kind::from_u8(key.kind) {
         Some(Kind::Inode) => Inode::decode(value).map(|_| true)?,
         Some(Kind::Link) => Links::decode(value).map(|_| true)?,
-        Some(Kind::Dirent) => Bucket::decode(value).map(|_| true)?,
+        Some(Kind::Dirent) => NameBucket::decode(value).map(|_| true)?,
         Some(Kind::Xattr) => Xattrs::decode(value).map(|_| true)?,
         Some(Kind::XattrData) => (1..=PIECE_BYTES).contains(&len),
         Some(Kind::Inline) => (1..=SYMLINK_BYTES_MAX).contains(&len),

@@ -1,6 +1,6 @@
 //! A record of the intent log: what one transaction did, as effects on the tree and notes of the layer above.
 //!
-//! The checksum covers the record behind itself. A record names its place in the log, the end of the one before it and
+//! The checksum covers the record behind itself. A record names its position in the log, the end of the one before it and
 //! the log's generation, so that a reader follows exactly one session's records and nothing that an earlier lap or
 //! session has left. Effects are items by key, so replaying them needs no knowledge of the operation; what a note
 //! means is decided above `volume`.
@@ -29,11 +29,11 @@ pub struct RecordHeader {
     pub len: u32,
     /// Session of the log.
     pub generation: u64,
-    /// Place in the log: counts bytes and never starts anew.
+    /// Position in the log: counts bytes and never starts anew.
     pub lsn: u64,
     /// Where the record before this one ended.
     pub prev_end: u64,
-    /// Everything before this place had been flushed when the record was made.
+    /// Everything before this position had been flushed when the record was made.
     pub durable: u64,
     /// Epoch of what it tells.
     pub epoch: Epoch,
@@ -57,7 +57,7 @@ struct RawHeader {
 const _: () = assert!(size_of::<RawHeader>() == HEADER_BYTES);
 
 impl RecordHeader {
-    /// Place of whatever follows.
+    /// Position of whatever follows.
     pub fn end(&self) -> u64 {
         self.lsn + u64::from(self.len).next_multiple_of(ALIGN_BYTES)
     }

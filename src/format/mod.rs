@@ -30,7 +30,7 @@ pub use compression::{Compression, CompressionProperty};
 pub use extent::{Extent, Frame};
 pub use ids::{BlockAddr, Epoch, Generation, Ino, LineId, Slot, ViewId};
 pub use key::{Key, Kind};
-pub use pointer::{BlockPtr, Copies, Places};
+pub use pointer::{BlockPtr, Copies, CopyAddrs};
 
 /// Unit of allocation and of data checksums, in bytes.
 pub const BLOCK_BYTES: u64 = 4096;

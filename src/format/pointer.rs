@@ -43,17 +43,17 @@ impl Copies {
 
 /// Where a metadata block is to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Places {
+pub struct CopyAddrs {
     /// The block.
     pub addr: BlockAddr,
     /// Its second copy, or 0.
     pub copy: BlockAddr,
 }
 
-impl Places {
+impl CopyAddrs {
     /// A block without a second copy.
-    pub fn single(addr: BlockAddr) -> Places {
-        Places { addr, copy: BlockAddr(0) }
+    pub fn single(addr: BlockAddr) -> CopyAddrs {
+        CopyAddrs { addr, copy: BlockAddr(0) }
     }
 }
 

@@ -15,7 +15,7 @@ pub const CHANGES_MAX: usize = (NODE_BYTES - ENTRIES_AT) / ENTRY_BYTES;
 
 /// A change of the allocated set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Change {
+pub enum SpaceChange {
     /// The range (address, length) became allocated.
     Allocated(u64, u64),
     /// The range became free.
@@ -23,14 +23,14 @@ pub enum Change {
 }
 
 /// Lays a block out; the header is the writer's to fill.
-pub fn encode(prev: Option<BlockPtr>, changes: &[Change]) -> Vec<u8> {
+pub fn encode(prev: Option<BlockPtr>, changes: &[SpaceChange]) -> Vec<u8> {
     assert!(changes.len() <= CHANGES_MAX);
     let mut out = vec![0; NODE_BYTES];
     out[HEADER_BYTES..ENTRIES_AT].copy_from_slice(prev.map_or(RawPtr::none(), |p| p.encode()).as_bytes());
     for (slot, change) in out[ENTRIES_AT..].chunks_exact_mut(ENTRY_BYTES).zip(changes) {
         let (addr, len) = match change {
-            Change::Allocated(a, l) => (a | 1, l),
-            Change::Freed(a, l) => (*a, l),
+            SpaceChange::Allocated(a, l) => (a | 1, l),
+            SpaceChange::Freed(a, l) => (*a, l),
         };
         slot[..8].copy_from_slice(&addr.to_le_bytes());
         slot[8..].copy_from_slice(&len.to_le_bytes());
@@ -39,7 +39,7 @@ pub fn encode(prev: Option<BlockPtr>, changes: &[Change]) -> Vec<u8> {
 }
 
 /// The previous block and the changes of a verified block with `count` of them.
-pub fn decode(bytes: &[u8], count: u16) -> Result<(Option<BlockPtr>, Vec<Change>), FormatError> {
+pub fn decode(bytes: &[u8], count: u16) -> Result<(Option<BlockPtr>, Vec<SpaceChange>), FormatError> {
     let count = usize::from(count);
     if bytes.len() != NODE_BYTES || count > CHANGES_MAX {
         return bad!(
@@ -59,7 +59,11 @@ pub fn decode(bytes: &[u8], count: u16) -> Result<(Option<BlockPtr>, Vec<Change>
         if addr % BLOCK_BYTES != 0 || len == 0 || len % BLOCK_BYTES != 0 || addr.checked_add(len).is_none() {
             return bad!("space map change {addr:#x}+{len} is not a range of blocks");
         }
-        changes.push(if tagged & 1 == 1 { Change::Allocated(addr, len) } else { Change::Freed(addr, len) });
+        changes.push(if tagged & 1 == 1 {
+            SpaceChange::Allocated(addr, len)
+        } else {
+            SpaceChange::Freed(addr, len)
+        });
     }
     Ok((prev, changes))
 }

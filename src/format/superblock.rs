@@ -82,7 +82,7 @@ pub struct Superblock {
     pub next_id: u64,
     /// Length of the log, behind the rings.
     pub log_bytes: u64,
-    /// Place in the log of the first record that this state does not contain.
+    /// Position in the log of the first record that this state does not contain.
     pub log_start: u64,
     /// Session of the log: records of others mean nothing.
     pub log_generation: u64,

@@ -1,7 +1,7 @@
 //! [`Operations`] for [`Fs`]: each request goes to the room that does it.
 
 use super::file_system::Fs;
-use super::heads::{Place, place, tell_blocks};
+use super::heads::{Target, target, tell_blocks};
 use super::listing::Listing;
 use super::{attributes, content, names};
 use crate::format::Ino;
@@ -19,15 +19,15 @@ impl Operations for Fs {
     }
 
     fn forget_answers(&self, node: NodeId, answers: u64) {
-        if let Place::Snapdir(dir) = place(node) {
+        if let Target::Snapdir(dir) = target(node) {
             self.past.known_snapdirs.forget(dir, answers);
         }
         self.forget(node);
     }
 
     fn getattr(&self, node: NodeId, handle: Option<Handle>) -> Result<(Attr, Duration)> {
-        match place(node) {
-            Place::Snapdir(dir) => Ok((self.past.snapdir_attr(dir)?, self.past.snapdir_ttl(dir))),
+        match target(node) {
+            Target::Snapdir(dir) => Ok((self.past.snapdir_attr(dir)?, self.past.snapdir_ttl(dir))),
             _ => attributes::get(&self.heads, node, handle),
         }
     }
@@ -63,17 +63,21 @@ impl Operations for Fs {
     ) -> Result<Entry> {
         self.commits.with_space(|| match kind {
             FileType::Directory | FileType::Symlink => Err(Error::Invalid),
-            _ => {
-                names::make(&self.heads, caller, parent, name, &names::New { kind, mode, rdev, target: b"" })
-            }
+            _ => names::make(
+                &self.heads,
+                caller,
+                parent,
+                name,
+                &names::NewNode { kind, mode, rdev, target: b"" },
+            ),
         })
     }
 
     fn mkdir(&self, caller: &Caller, parent: NodeId, name: &[u8], mode: u32) -> Result<Entry> {
-        self.commits.with_space(|| match place(parent) {
-            Place::Snapdir(dir) => self.past.make_in_snapdir(dir, name),
+        self.commits.with_space(|| match target(parent) {
+            Target::Snapdir(dir) => self.past.make_in_snapdir(dir, name),
             _ => {
-                let new = names::New { kind: FileType::Directory, mode, rdev: 0, target: b"" };
+                let new = names::NewNode { kind: FileType::Directory, mode, rdev: 0, target: b"" };
                 names::make(&self.heads, caller, parent, name, &new)
             }
         })
@@ -84,12 +88,12 @@ impl Operations for Fs {
     }
 
     fn rmdir(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Result<()> {
-        let done = self.commits.with_space(|| match place(parent) {
-            Place::Snapdir(dir) => self.past.remove_in_snapdir(dir, name, &self.past.one_at_a_time()),
+        let done = self.commits.with_space(|| match target(parent) {
+            Target::Snapdir(dir) => self.past.remove_in_snapdir(dir, name, &self.past.one_at_a_time()),
             _ => names::remove_directory(&self.heads, parent, name),
         });
         // Elsewhere than in the root's it was refused, and the kernel has the directory locked until that is answered.
-        if place(parent) == Place::Snapdir(Ino::ROOT)
+        if target(parent) == Target::Snapdir(Ino::ROOT)
             && done != Err(Error::NotFound)
             && self.past.is_gone(name)
         {
@@ -99,7 +103,7 @@ impl Operations for Fs {
     }
 
     fn rmdir_at_once(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Option<Result<()>> {
-        let Place::Snapdir(dir) = place(parent) else {
+        let Target::Snapdir(dir) = target(parent) else {
             return None;
         };
         // To tell other `.snapshots` means to wait for requests in them.
@@ -123,14 +127,14 @@ impl Operations for Fs {
         new_name: &[u8],
         mode: RenameMode,
     ) -> Result<()> {
-        self.commits.with_space(|| match (place(parent), place(new_parent)) {
-            (Place::Live(_), Place::Live(_)) if parent.tree() == new_parent.tree() => {
+        self.commits.with_space(|| match (target(parent), target(new_parent)) {
+            (Target::Live(_), Target::Live(_)) if parent.tree() == new_parent.tree() => {
                 names::rename(&self.heads, caller, (parent, name), (new_parent, new_name), mode)
             }
-            (Place::Snapdir(dir), Place::Snapdir(new_dir)) => {
+            (Target::Snapdir(dir), Target::Snapdir(new_dir)) => {
                 self.past.rename_in_snapdir(dir, name, new_dir, new_name, mode)
             }
-            (Place::Snapshot(from, _), Place::Snapshot(to, _)) if from == to => Err(Error::ReadOnly),
+            (Target::Snapshot(from, _), Target::Snapshot(to, _)) if from == to => Err(Error::ReadOnly),
             _ => Err(Error::CrossView),
         })
     }

@@ -4,7 +4,7 @@ use super::*;
 use crate::check::check;
 use crate::clock::Clock;
 use crate::device::{CrashPolicy, Op, RESERVED_BYTES, Sim};
-use crate::format::deadlist::{Bucket, Entry, encode_chunk};
+use crate::format::deadlist::{Bucket, DeadEntry, encode_chunk};
 use crate::format::job::Job;
 use crate::format::superblock::{RING_SLOTS, SLOT_BYTES, Superblock};
 use crate::format::view::Role;
@@ -69,7 +69,7 @@ impl Sample {
         fs.copy_range(&USER, files[2], from, 0, files[5], to, 8192, 12288).unwrap();
         for round in 0..4_u64 {
             snapshot(&format!("s{round}"));
-            // Only every second file: what dies does not lie together, so the lists are long.
+            // Only every second file: what is freed does not lie together, so the lists are long.
             for (n, node) in files.iter().enumerate().filter(|(n, _)| n % 2 == round as usize % 2) {
                 put(*node, 0, 4096, (n as u8 % 100) + 100 + round as u8);
             }
@@ -266,7 +266,7 @@ fn dead_lists() {
     sample.mends(&spoiled, "dead list chunk has 8 bytes");
     let spoiled = sample.with(&mut |meta| meta.edit.insert(meta.root, &at, b"nonsense"));
     sample.mends(&spoiled, "dead list bucket has 8 bytes");
-    let entry = Entry { addr: 64 << 20, len: 4096, birth: Epoch(1) };
+    let entry = DeadEntry { addr: 64 << 20, len: 4096, birth: Epoch(1) };
     let more = sample.with(&mut |meta| meta.edit.insert(meta.root, &chunk(0), &encode_chunk(&[entry])));
     sample.mends(&more, "listed ones make no sense");
     let stray = Key::new(5_000_000, Kind::DeadChunk, 3);
@@ -285,7 +285,7 @@ fn lists_above_a_hidden_view_are_made_to_agree() {
     let hidden = state.records.iter().find(|r| r.role == Role::Hidden).expect("a hidden view").id;
     let above =
         state.records.iter().find(|r| r.prev == Some(hidden) && !state.dead_list(r.list).unwrap().is_empty());
-    let list = above.expect("something died above it").list;
+    let list = above.expect("something was freed above it").list;
     let at = state.list_items().map(|i| i.unwrap().0).find(|k| k.object == list).unwrap();
     let bucket = state.list_items().map(Result::unwrap).find(|(k, _)| *k == at).unwrap().1;
     let bucket = Bucket::decode(&bucket).unwrap();
@@ -526,7 +526,7 @@ fn blocks_that_two_own_are_left_alone() {
     let hidden = before.records.iter().find(|r| r.role == Role::Hidden).unwrap();
     let list = before.records.iter().find(|r| r.prev == Some(hidden.id)).unwrap().list;
     // A dead list that names a block of a live tree: what is to be believed is not for a repair to say.
-    let entry = Entry { addr: leaf.addr.0, len: 16384, birth: hidden.epoch };
+    let entry = DeadEntry { addr: leaf.addr.0, len: 16384, birth: hidden.epoch };
     let bucket = Bucket { bytes: 16384, count: 1, oid: 7_000_000, chunks: 1 };
     let device = sample.with(&mut |meta| {
         meta.edit.insert(meta.root, &Key::new(bucket.oid, Kind::DeadChunk, 0), &encode_chunk(&[entry]))?;

@@ -3,8 +3,8 @@
 //! That something is missing is known from ranges of the tree that are lost, and from the space that the inode says its
 //! content has. Memory: one extent of 128 KiB, and at most 1000 ranges.
 
-use super::items::Items;
-use super::report::Content;
+use super::items::SalvagedItems;
+use super::report::ContentReport;
 use crate::format::inode::Inode;
 use crate::format::xattr::{PIECE_BYTES, XattrValue, Xattrs, piece_rest};
 use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind};
@@ -16,13 +16,14 @@ use std::os::unix::fs::FileExt;
 /// Reads and proves the content of a file and writes it to `out`, if that is given, up to its last byte that is not
 /// zero. An error is one of writing.
 pub(super) fn copy(
-    items: &Items,
+    items: &SalvagedItems,
     ino: Ino,
     inode: Option<&Inode>,
     out: Option<&File>,
-) -> io::Result<Content> {
-    let mut content = Content { size: inode.map_or(0, |i| i.size.min(FILE_BYTES_MAX)), ..Content::default() };
-    let end_of = |len: u64, content: &Content| if inode.is_some() { content.size } else { len };
+) -> io::Result<ContentReport> {
+    let mut content =
+        ContentReport { size: inode.map_or(0, |i| i.size.min(FILE_BYTES_MAX)), ..ContentReport::default() };
+    let end_of = |len: u64, content: &ContentReport| if inode.is_some() { content.size } else { len };
     let mut known: Vec<(u64, u64)> = Vec::new();
     let inline = items.get(&Key::new(ino.0, Kind::Inline, 0));
     if let Some(bytes) = &inline {
@@ -68,12 +69,12 @@ pub(super) fn copy(
 }
 
 fn copy_extent(
-    items: &Items,
+    items: &SalvagedItems,
     extent: &Extent,
     offset: u64,
     limit: u64,
     buf: &mut Vec<u8>,
-    content: &mut Content,
+    content: &mut ContentReport,
     out: Option<&File>,
 ) -> io::Result<()> {
     buf.resize(extent.len_bytes() as usize, 0);
@@ -131,7 +132,7 @@ fn gaps(known: &[(u64, u64)], from: u64, to: u64) -> Vec<(u64, u64)> {
 }
 
 /// The target of a symbolic link, if it is there whole.
-pub(super) fn target(items: &Items, ino: Ino, inode: &Inode) -> Option<Vec<u8>> {
+pub(super) fn target(items: &SalvagedItems, ino: Ino, inode: &Inode) -> Option<Vec<u8>> {
     let target = items.get(&Key::new(ino.0, Kind::Inline, 0))?;
     (target.len() as u64 == inode.size && !target.is_empty() && !target.contains(&0)).then_some(target)
 }
@@ -146,7 +147,7 @@ pub(super) struct Attributes {
 }
 
 /// Reads the extended attributes. Only kinds that a store can have.
-pub(super) fn attributes(items: &Items, ino: Ino) -> Attributes {
+pub(super) fn attributes(items: &SalvagedItems, ino: Ino) -> Attributes {
     let Attributes { mut whole, mut lost } = Attributes::default();
     let (from, to) = (Key::new(ino.0, Kind::Xattr, 0), Key::new(ino.0, Kind::XattrData, 0));
     for (name, value) in
@@ -166,7 +167,7 @@ pub(super) fn attributes(items: &Items, ino: Ino) -> Attributes {
     Attributes { whole, lost }
 }
 
-fn long_value(items: &Items, ino: Ino, number: u64, len: usize) -> Option<Vec<u8>> {
+fn long_value(items: &SalvagedItems, ino: Ino, number: u64, len: usize) -> Option<Vec<u8>> {
     let mut value = Vec::with_capacity(len.min(1 << 16));
     for piece in 0..len.div_ceil(PIECE_BYTES) as u64 {
         let key = Key::new(ino.0, Kind::XattrData, piece_rest(number, piece));

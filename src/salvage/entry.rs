@@ -5,9 +5,9 @@
 
 use super::content;
 use super::directories::{Directories, Directory};
-use super::items::Items;
+use super::items::SalvagedItems;
 use super::output::{Destination, Output, is_name};
-use super::report::{Content, Listener, Progress, Rescued, SalvageError, State, Summary};
+use super::report::{ContentReport, Listener, Outcome, Rescued, SalvageError, SalvageProgress, Summary};
 use crate::format::inode::Inode;
 use crate::format::{Ino, Key, Kind};
 use crate::ops::FileType;
@@ -17,7 +17,7 @@ use std::io;
 
 /// A salvage at work: what was written so far.
 pub(super) struct Rescue<'a> {
-    pub items: &'a Items,
+    pub items: &'a SalvagedItems,
     pub out: Option<Output>,
     pub listener: &'a mut dyn Listener,
     pub summary: Summary,
@@ -48,14 +48,14 @@ impl Rescue<'_> {
         let mut rescued = Rescued {
             path: self.directories.path(dir, name),
             kind,
-            state: State::Whole,
-            content: Content::default(),
+            state: Outcome::Whole,
+            content: ContentReport::default(),
             notes: Vec::new(),
         };
         let new = self.seen.insert(ino);
         let done = match kind {
             Some(FileType::Directory) if !new => {
-                rescued.state = State::Damaged;
+                rescued.state = Outcome::Damaged;
                 rescued.notes.push("a second name of a directory: left out".into());
                 Ok(())
             }
@@ -68,7 +68,7 @@ impl Rescue<'_> {
                 let path = String::from_utf8_lossy(&rescued.path).into_owned();
                 return Err(SalvageError::Output(format!("cannot write {path}: {e}")));
             }
-            rescued.state = State::Damaged;
+            rescued.state = Outcome::Damaged;
             rescued.notes.push(e.to_string());
             if new && is_about_name(&e) {
                 // It will be looked at again, as one that nothing leads to.
@@ -82,15 +82,15 @@ impl Rescue<'_> {
 
     fn tell(&mut self, rescued: Rescued) {
         let count = match rescued.state {
-            State::Whole => &mut self.summary.whole,
-            State::Damaged => &mut self.summary.damaged,
-            State::Lost => &mut self.summary.lost,
+            Outcome::Whole => &mut self.summary.whole,
+            Outcome::Damaged => &mut self.summary.damaged,
+            Outcome::Lost => &mut self.summary.lost,
         };
         *count += 1;
         self.summary.bytes += rescued.content.good_bytes;
         self.listener.rescued(rescued);
         let Summary { whole, damaged, lost, bytes, .. } = self.summary;
-        self.listener.progress(Progress::Files { names: whole + damaged + lost, bytes });
+        self.listener.progress(SalvageProgress::Files { names: whole + damaged + lost, bytes });
     }
 
     fn directory(&mut self, dir: usize, name: &[u8], ino: Ino, rescued: &mut Rescued) -> io::Result<()> {
@@ -99,7 +99,7 @@ impl Rescue<'_> {
         self.by_ino.insert(ino, index);
         self.pending.push(index);
         if self.items.inode(ino).is_none() {
-            rescued.state = State::Damaged;
+            rescued.state = Outcome::Damaged;
             rescued.notes.push("its attributes are lost".into());
         }
         Ok(())
@@ -107,7 +107,7 @@ impl Rescue<'_> {
 
     fn second_name(&mut self, dir: usize, name: &[u8], ino: Ino, rescued: &mut Rescued) -> io::Result<()> {
         let Some((first_dir, first)) = self.first_names.get(&ino).cloned() else {
-            rescued.state = State::Damaged;
+            rescued.state = Outcome::Damaged;
             rescued.notes.push("a second name of a file that has one only: left out".into());
             return Ok(());
         };
@@ -132,12 +132,12 @@ impl Rescue<'_> {
                     rescued.content.size = target.len() as u64;
                     self.with_destination(dir, name, |out, to| out.make_symlink(to, &target))?;
                 }
-                None => rescued.state = State::Lost,
+                None => rescued.state = Outcome::Lost,
             },
             (Some(_), Some(inode)) => self.with_destination(dir, name, |out, to| out.make_node(to, inode))?,
-            (Some(_), None) => rescued.state = State::Lost,
+            (Some(_), None) => rescued.state = Outcome::Lost,
         }
-        if rescued.state == State::Lost {
+        if rescued.state == Outcome::Lost {
             return Ok(());
         }
         if inode.is_none_or(|i| i.nlink != 1) {
@@ -157,7 +157,7 @@ impl Rescue<'_> {
     ) -> io::Result<()> {
         let (from, to) = (Key::new(ino.0, Kind::Inline, 0), Key::new(ino.0, Kind::Extent, u64::MAX));
         if inode.is_none() && self.items.range(from, to).next().is_none() {
-            rescued.state = State::Lost;
+            rescued.state = Outcome::Lost;
             return Ok(());
         }
         let mut file = None;
@@ -173,7 +173,7 @@ impl Rescue<'_> {
             rescued.notes.push(format!("its size of {} bytes: {e}", rescued.content.size));
         }
         if !rescued.content.is_whole() {
-            rescued.state = State::Damaged;
+            rescued.state = Outcome::Damaged;
         }
         Ok(())
     }
@@ -181,13 +181,13 @@ impl Rescue<'_> {
     /// Attributes of something whose content is complete.
     fn finish(&self, dir: usize, name: &[u8], ino: Ino, inode: Option<&Inode>, rescued: &mut Rescued) {
         let Some(inode) = inode else {
-            rescued.state = State::Damaged;
+            rescued.state = Outcome::Damaged;
             rescued.notes.push("its attributes are lost".into());
             return;
         };
         let attributes = content::attributes(self.items, ino);
         for name in attributes.lost {
-            rescued.state = State::Damaged;
+            rescued.state = Outcome::Damaged;
             rescued.notes.push(format!("attribute {} is lost", String::from_utf8_lossy(&name)));
         }
         if let Some(out) = &self.out {
@@ -206,22 +206,22 @@ impl Rescue<'_> {
             let mut rescued = Rescued {
                 path,
                 kind: Some(FileType::Directory),
-                state: State::Whole,
-                content: Content::default(),
+                state: Outcome::Whole,
+                content: ContentReport::default(),
                 notes: Vec::new(),
             };
             if index > 0 {
                 self.finish(parent, &name, ino, Some(&inode), &mut rescued);
             }
             if entries < inode.size {
-                rescued.state = State::Damaged;
+                rescued.state = Outcome::Damaged;
                 rescued.notes.push(format!(
                     "{} of its {} names are missing",
                     inode.size - entries,
                     inode.size
                 ));
             }
-            if rescued.state == State::Whole && rescued.notes.is_empty() {
+            if rescued.state == Outcome::Whole && rescued.notes.is_empty() {
                 continue;
             }
             // It was told of as whole when it was made; the output itself was not.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 const CACHE_BYTES: usize = 64 << 20;
 
 /// A tree to read from. One thread.
-pub(super) struct Items {
+pub(super) struct SalvagedItems {
     pager: Pager,
     leaves: Leaves,
     cache: Cache<Arc<LeafPage>>,
@@ -26,9 +26,9 @@ pub(super) struct Items {
     unreadable: RefCell<BTreeSet<usize>>,
 }
 
-impl Items {
-    pub fn new(pager: Pager, leaves: Leaves) -> Items {
-        Items { pager, leaves, cache: Cache::new(CACHE_BYTES), unreadable: RefCell::default() }
+impl SalvagedItems {
+    pub fn new(pager: Pager, leaves: Leaves) -> SalvagedItems {
+        SalvagedItems { pager, leaves, cache: Cache::new(CACHE_BYTES), unreadable: RefCell::default() }
     }
 
     /// For content.

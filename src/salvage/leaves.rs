@@ -8,7 +8,7 @@
 //!
 //! Work and memory are proportional to the number of nodes, whatever they point to.
 
-use super::scan::{Found, Scan};
+use super::scan::{FoundNode, Scan};
 use crate::format::{BlockPtr, Epoch, Key};
 use crate::tree::{LostNode, Pager, Step, Visit, walk_readable};
 use std::collections::{BTreeMap, HashMap};
@@ -79,7 +79,7 @@ impl Leaves {
 
     /// Follows a tree from its root. Leaves are not read.
     pub fn below(pager: &Pager, root: &BlockPtr) -> Leaves {
-        enum Part {
+        enum LeafOrHole {
             Leaf(BlockPtr),
             Hole(Epoch),
         }
@@ -87,14 +87,14 @@ impl Leaves {
         let mut visit = |visit: Visit<'_>| {
             Ok(match visit {
                 Visit::Node(ptr, from, 0) => {
-                    parts.push((from, Part::Leaf(*ptr)));
+                    parts.push((from, LeafOrHole::Leaf(*ptr)));
                     Step::Over
                 }
                 _ => Step::Into,
             })
         };
         let mut lost = |node: LostNode<'_>| {
-            holes.push((node.from, Part::Hole(node.ptr.birth)));
+            holes.push((node.from, LeafOrHole::Hole(node.ptr.birth)));
             Ok(())
         };
         // Neither of the two fails, so nothing does.
@@ -106,18 +106,18 @@ impl Leaves {
             let keys = Keys { from: *from, to: parts.get(i + 1).map(|(next, _)| *next) };
             match part {
                 _ if keys.is_empty() => {}
-                Part::Leaf(ptr) => leaves.list.push(Leaf { keys, ptr: *ptr }),
-                Part::Hole(until) => leaves.holes.push(Hole { keys, until: *until }),
+                LeafOrHole::Leaf(ptr) => leaves.list.push(Leaf { keys, ptr: *ptr }),
+                LeafOrHole::Hole(until) => leaves.holes.push(Hole { keys, until: *until }),
             }
         }
         leaves
     }
 
     /// Fills the holes with nodes that `belongs` takes for nodes of this tree.
-    pub fn fill(&mut self, pager: &Pager, scan: &Scan, belongs: &dyn Fn(&Found) -> bool) {
+    pub fn fill(&mut self, pager: &Pager, scan: &Scan, belongs: &dyn Fn(&FoundNode) -> bool) {
         let holes = std::mem::take(&mut self.holes);
         let mut fill = Fill { pager, scan, holes, covered: BTreeMap::new(), out: self };
-        let mut nodes: Vec<&Found> = scan.nodes().iter().filter(|n| belongs(n)).collect();
+        let mut nodes: Vec<&FoundNode> = scan.nodes().iter().filter(|n| belongs(n)).collect();
         nodes.sort_by_key(|n| (std::cmp::Reverse((n.level, n.ptr.birth)), n.ptr.addr));
         let ranges = fill.ranges(&nodes);
         nodes.retain(|n| n.level < 2);
@@ -147,7 +147,7 @@ struct Fill<'a> {
 
 impl Fill<'_> {
     /// Ranges of inner nodes as the newest nodes above them tell, by address. `nodes` has the highest level first.
-    fn ranges(&self, nodes: &[&Found]) -> HashMap<u64, Keys> {
+    fn ranges(&self, nodes: &[&FoundNode]) -> HashMap<u64, Keys> {
         let mut ranges: HashMap<u64, Keys> = HashMap::new();
         for node in nodes.iter().filter(|n| n.level > 1) {
             let own = ranges.get(&node.ptr.addr.0).copied().unwrap_or(Keys::ALL);
@@ -171,7 +171,7 @@ impl Fill<'_> {
     }
 
     /// The leaves that an inner node of the lowest level names.
-    fn parent(&mut self, node: &Found, range: Option<Keys>) {
+    fn parent(&mut self, node: &FoundNode, range: Option<Keys>) {
         let whole = Keys { from: node.first, to: Some(node.last) };
         if range.is_none() && node.first < node.last && !self.has_room(&whole) {
             return;

@@ -23,5 +23,5 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use report::{Content, Listener, Progress, Rescued, SalvageError, State, Summary, Wanted};
+pub use report::{ContentReport, Listener, Outcome, Rescued, SalvageError, SalvageProgress, Summary, Wanted};
 pub use run::run;

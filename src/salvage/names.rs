@@ -7,10 +7,10 @@
 
 use super::directories::Directories;
 use super::entry::Rescue;
-use super::items::Items;
+use super::items::SalvagedItems;
 use super::output::{Output, is_name};
 use super::report::{Listener, SalvageError, Summary};
-use crate::format::dirent::{Bucket, name_hash};
+use crate::format::dirent::{NameBucket, name_hash};
 use crate::format::{Ino, Key, Kind};
 use crate::ops::FileType;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -20,7 +20,7 @@ const LOST_FOUND: &[u8] = b"lost+found";
 
 /// Gets everything out that `items` has.
 pub(super) fn rescue(
-    items: &Items,
+    items: &SalvagedItems,
     out: Option<Output>,
     listener: &mut dyn Listener,
 ) -> Result<Summary, SalvageError> {
@@ -56,7 +56,7 @@ impl Rescue<'_> {
             let (from, to) = (Key::new(ino.0, Kind::Dirent, 0), Key::new(ino.0, Kind::Xattr, 0));
             let items = self.items;
             for entry in
-                items.range(from, to).flat_map(|(_, v)| Bucket::decode(&v).unwrap_or_default().entries)
+                items.range(from, to).flat_map(|(_, v)| NameBucket::decode(&v).unwrap_or_default().entries)
             {
                 if self.is_of_now(ino, &entry.name, entry.ino) {
                     self.entry(dir, &entry.name, entry.ino, Some(entry.kind))?;
@@ -143,7 +143,7 @@ impl Rescue<'_> {
         let mut name = LOST_FOUND.to_vec();
         let taken = |name: &[u8]| {
             let bucket = self.items.get(&Key::new(Ino::ROOT.0, Kind::Dirent, name_hash(name)));
-            bucket.is_some_and(|b| Bucket::decode(&b).unwrap_or_default().find(name).is_some())
+            bucket.is_some_and(|b| NameBucket::decode(&b).unwrap_or_default().find(name).is_some())
         };
         while taken(&name) {
             name.push(b'~');

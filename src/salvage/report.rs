@@ -18,7 +18,7 @@ pub struct Wanted {
 
 /// How far it is.
 #[derive(Clone, Copy, Debug)]
-pub enum Progress {
+pub enum SalvageProgress {
     /// Looking for nodes: bytes read of all.
     Scanning {
         /// Bytes read.
@@ -37,7 +37,7 @@ pub enum Progress {
 
 /// How well something came out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum State {
+pub enum Outcome {
     /// All that it was.
     Whole,
     /// A part.
@@ -48,7 +48,7 @@ pub enum State {
 
 /// What became of the content of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Content {
+pub struct ContentReport {
     /// Length of the file in bytes.
     pub size: u64,
     /// Bytes that were read and proved.
@@ -59,7 +59,7 @@ pub struct Content {
     pub missing_bytes: u64,
 }
 
-impl Content {
+impl ContentReport {
     /// True if nothing is known to be lost.
     pub fn is_whole(&self) -> bool {
         self.lost.is_empty() && self.missing_bytes == 0
@@ -84,9 +84,9 @@ pub struct Rescued {
     /// What it is, if that is known.
     pub kind: Option<FileType>,
     /// How well.
-    pub state: State,
+    pub state: Outcome,
     /// Content of a file.
-    pub content: Content,
+    pub content: ContentReport,
     /// What else is wrong, in words.
     pub notes: Vec<String>,
 }
@@ -158,7 +158,7 @@ impl std::error::Error for SalvageError {}
 /// Who is told of progress and of every name.
 pub trait Listener {
     /// It goes on.
-    fn progress(&mut self, progress: Progress);
+    fn progress(&mut self, progress: SalvageProgress);
     /// A name is done.
     fn rescued(&mut self, rescued: Rescued);
 }

@@ -5,7 +5,7 @@
 //! has had for long. Memory: 104 bytes for each node, so at most 1/150 of the space that nodes take, and no more than
 //! [`NODES_MAX`] nodes.
 
-use super::report::Progress;
+use super::report::SalvageProgress;
 use crate::device::Device;
 use crate::format::header::{self, BlockKind, SelfDescribed};
 use crate::format::leaf::LeafPage;
@@ -21,7 +21,7 @@ const CHUNK_BYTES: u64 = 4 << 20;
 
 /// A node that was found.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Found {
+pub(super) struct FoundNode {
     /// A pointer to it.
     pub ptr: BlockPtr,
     /// First 8 bytes of the uuid of its store.
@@ -37,21 +37,21 @@ pub(super) struct Found {
 
 /// All nodes of one store, by address.
 pub(super) struct Scan {
-    nodes: Vec<Found>,
+    nodes: Vec<FoundNode>,
     /// Bytes that could not be read.
     pub unreadable_bytes: u64,
 }
 
 /// What a device holds.
 pub(super) struct Scanned {
-    nodes: Vec<Found>,
+    nodes: Vec<FoundNode>,
     stores: BTreeMap<u64, u64>,
     unreadable_bytes: u64,
 }
 
 impl Scanned {
     /// Reads everything.
-    pub fn read(device: &dyn Device, progress: &mut dyn FnMut(Progress)) -> Scanned {
+    pub fn read(device: &dyn Device, progress: &mut dyn FnMut(SalvageProgress)) -> Scanned {
         let mut scanned = Scanned { nodes: Vec::new(), stores: BTreeMap::new(), unreadable_bytes: 0 };
         let ranges = device.stored();
         let total = ranges.iter().map(|(_, len)| len).sum();
@@ -59,7 +59,7 @@ impl Scanned {
         for (start, len) in ranges {
             let (mut at, end) = (start, start.saturating_add(len).min(device.size()));
             while at < end && scanned.nodes.len() < NODES_MAX {
-                progress(Progress::Scanning { done: done + (at - start), total });
+                progress(SalvageProgress::Scanning { done: done + (at - start), total });
                 at = scanned.chunk(device, at, end);
             }
             done += len;
@@ -79,7 +79,7 @@ impl Scanned {
         let mut nodes = self.nodes;
         nodes.retain(|node| node.fsid == fsid);
         // Where the block itself was found, its copy adds no node; with the block gone, the copy stands for it.
-        let id = |n: &Found| (n.ptr.addr, n.ptr.birth, n.ptr.checksum);
+        let id = |n: &FoundNode| (n.ptr.addr, n.ptr.birth, n.ptr.checksum);
         nodes.sort_unstable_by_key(|n| (id(n), n.ptr.copy));
         nodes.dedup_by(|later, first| id(later) == id(first));
         Scan { nodes, unreadable_bytes: self.unreadable_bytes }
@@ -106,7 +106,7 @@ impl Scanned {
         if next + node > end { end } else { next }
     }
 
-    fn add(&mut self, found: Found) {
+    fn add(&mut self, found: FoundNode) {
         if self.stores.len() >= STORES_MAX && !self.stores.contains_key(&found.fsid) {
             return;
         }
@@ -117,12 +117,12 @@ impl Scanned {
 
 impl Scan {
     /// All nodes, by address.
-    pub fn nodes(&self) -> &[Found] {
+    pub fn nodes(&self) -> &[FoundNode] {
         &self.nodes
     }
 
     /// The node that a pointer means.
-    pub fn find(&self, ptr: &BlockPtr) -> Option<&Found> {
+    pub fn find(&self, ptr: &BlockPtr) -> Option<&FoundNode> {
         let id = |p: &BlockPtr| (p.addr, p.birth, p.checksum);
         let at = self.nodes.binary_search_by_key(&id(ptr), |n| id(&n.ptr)).ok()?;
         self.nodes.get(at)
@@ -144,7 +144,7 @@ fn read_what_can_be(device: &dyn Device, at: u64, buf: &mut [u8]) -> u64 {
     lost
 }
 
-fn recognise(block: &[u8], place: u64) -> Option<Found> {
+fn recognise(block: &[u8], place: u64) -> Option<FoundNode> {
     let SelfDescribed { header, fsid, mut ptr } =
         header::recognise(block, &[BlockKind::Leaf, BlockKind::Inner])?;
     if ptr.addr.0 != place {
@@ -163,5 +163,5 @@ fn recognise(block: &[u8], place: u64) -> Option<Found> {
     };
     let level_fits = (header.kind == BlockKind::Leaf) == (header.level == 0);
     let sane = level_fits && header.level <= crate::limits::TREE_LEVEL_MAX;
-    sane.then_some(Found { ptr, fsid, owner: header.owner, level: header.level, first, last })
+    sane.then_some(FoundNode { ptr, fsid, owner: header.owner, level: header.level, first, last })
 }

@@ -6,10 +6,10 @@
 //! view records, and without these, the newest nodes of all are taken for those of the live tree. Holes below lost
 //! nodes are filled from the scan in each case.
 
-use super::items::Items;
+use super::items::SalvagedItems;
 use super::leaves::Leaves;
-use super::report::{Progress, SalvageError, Wanted};
-use super::scan::{Found, Scan, Scanned};
+use super::report::{SalvageError, SalvageProgress, Wanted};
+use super::scan::{FoundNode, Scan, Scanned};
 use crate::device::Device;
 use crate::format::superblock::Superblock;
 use crate::format::view::{Role, ViewRecord};
@@ -27,7 +27,7 @@ const NAMES_MAX: usize = 50;
 
 /// A tree to write out, and where it comes from.
 pub(super) struct Source {
-    pub items: Items,
+    pub items: SalvagedItems,
     /// In words.
     pub told: Vec<String>,
     pub unreadable_bytes: u64,
@@ -39,7 +39,7 @@ pub(super) struct Source {
 pub(super) fn find(
     device: &Arc<dyn Device>,
     wanted: &Wanted,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(SalvageProgress),
 ) -> Result<Source, SalvageError> {
     let mut told = Vec::new();
     let states = match ring::read(&**device) {
@@ -75,7 +75,7 @@ struct Search<'a> {
     device: &'a Arc<dyn Device>,
     wanted: &'a Wanted,
     told: Vec<String>,
-    progress: &'a mut dyn FnMut(Progress),
+    progress: &'a mut dyn FnMut(SalvageProgress),
     scan: Option<Scan>,
     /// Snapshots that were met.
     names: BTreeSet<Vec<u8>>,
@@ -120,7 +120,7 @@ impl Search<'_> {
         let mut meta = Leaves::unknown(Epoch(u64::MAX));
         meta.fill(&pager, &scan, &|node| node.owner == 0);
         self.scan = Some(scan);
-        let meta = Items::new(self.pager(fsid), meta);
+        let meta = SalvagedItems::new(self.pager(fsid), meta);
         let mut views = Views { records: BTreeMap::new(), whole: false };
         let (from, to) = (Key::new(0, Kind::View, 0), Key::new(0, Kind::View, u64::MAX));
         for record in meta.range(from, to).filter_map(|(_, value)| ViewRecord::decode(&value).ok()) {
@@ -198,7 +198,7 @@ impl Search<'_> {
         }
         let unreadable_bytes = self.scan.as_ref().map_or(0, |scan| scan.unreadable_bytes);
         let told = std::mem::take(&mut self.told);
-        Ok(Source { items: Items::new(pager, leaves), told, unreadable_bytes, newer_states: 0 })
+        Ok(Source { items: SalvagedItems::new(pager, leaves), told, unreadable_bytes, newer_states: 0 })
     }
 
     fn no_such_snapshot(&self) -> SalvageError {
@@ -274,7 +274,7 @@ impl Belongs {
         belongs
     }
 
-    fn has(&self, node: &Found) -> bool {
+    fn has(&self, node: &FoundNode) -> bool {
         let other = self.others.get(&node.owner).filter(|_| Some(node.owner) != self.view);
         node.owner != 0 && other.is_none_or(|until| node.ptr.birth <= *until)
     }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::clock::Clock;
 use crate::device::{Device, RESERVED_BYTES, Sim};
-use crate::format::dirent::{Bucket, Dirent, name_hash};
+use crate::format::dirent::{Dirent, NameBucket, name_hash};
 use crate::format::inode::Inode;
 use crate::format::link::{Links, link_hash};
 use crate::format::superblock::Superblock;
@@ -13,7 +13,7 @@ use crate::fs::{Fs, FsOptions};
 use crate::ops::{AllocateMode, Caller, FileType, NodeId, OpenFlags, Operations, XattrMode};
 use crate::tree::{Step, Visit, walk};
 use crate::volume::audit::Committed;
-use crate::volume::{Access, Need, OpenOptions, Purpose, Volume, ring};
+use crate::volume::{Access, Need, OpenOptions, ReserveFor, Volume, ring};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -77,7 +77,7 @@ struct Heard {
 }
 
 impl Listener for Heard {
-    fn progress(&mut self, _: Progress) {
+    fn progress(&mut self, _: SalvageProgress) {
         self.progress += 1;
     }
     fn rescued(&mut self, rescued: Rescued) {
@@ -281,7 +281,7 @@ fn named(name: &[u8]) -> Wanted {
 /// All of a tree came out, and nothing else.
 fn is_all(found: &(Summary, Tree, Heard), expected: &Tree, what: &str) {
     let (summary, tree, heard) = found;
-    let bad: Vec<_> = heard.all.iter().filter(|r| r.state != State::Whole).take(5).collect();
+    let bad: Vec<_> = heard.all.iter().filter(|r| r.state != Outcome::Whole).take(5).collect();
     assert!(bad.is_empty(), "{what}: {bad:?}");
     let differ = expected.iter().filter(|(path, seen)| tree.get(*path) != Some(seen));
     let differ: Vec<_> = differ.map(|(p, _)| String::from_utf8_lossy(p).into_owned()).take(5).collect();
@@ -337,7 +337,10 @@ fn attributes_come_out() {
     assert_eq!(std::fs::metadata(out.join("dir0/small8")).unwrap().mode() & 0o7777, 0o640);
     let big = heard.state(b"dir0/deep/deeper/big0").unwrap();
     // Where the host has no such attributes it says so, and that is no damage.
-    assert!(big.state == State::Whole && (big.notes.is_empty() || big.notes[0].contains("user.")), "{big:?}");
+    assert!(
+        big.state == Outcome::Whole && (big.notes.is_empty() || big.notes[0].contains("user.")),
+        "{big:?}"
+    );
 }
 
 #[test]
@@ -450,7 +453,7 @@ fn a_share_of_the_nodes_is_lost() {
                 let told = heard.state(path).map(|r| r.state);
                 if let Some(found) = tree.get(path).filter(|f| f.kind == FileType::Regular && !older) {
                     // What is called whole is right, and what is not has holes, but nothing wrong.
-                    let whole = told == Some(State::Whole);
+                    let whole = told == Some(Outcome::Whole);
                     assert!(!whole || found.content == expected.content, "{path:?} in {seed}");
                     let same = found.content.iter().zip(&expected.content).all(|(a, b)| a == b || *a == 0);
                     assert!(same, "{path:?} in {seed} has other bytes");
@@ -523,13 +526,13 @@ fn damaged_content_becomes_holes() {
             _ => joined.push((at, len)),
         }
     }
-    assert_eq!((told.state, &told.content.lost), (State::Damaged, &joined));
+    assert_eq!((told.state, &told.content.lost), (Outcome::Damaged, &joined));
     assert!(tree[path].content == expected);
 }
 
 fn edit(volume: &Volume, change: impl FnOnce(&mut crate::volume::Txn<'_>)) {
     let mut txn = volume.begin(LineId::MAIN).unwrap();
-    txn.reserve(Need { items: 50, ..Need::default() }, Purpose::Write).unwrap();
+    txn.reserve(Need { items: 50, ..Need::default() }, ReserveFor::Write).unwrap();
     change(&mut txn);
     drop(txn);
     volume.commit(&mut |_| Ok(())).unwrap();
@@ -553,12 +556,12 @@ fn names_lead_nowhere_else() {
     edit(fs.volume(), |txn| {
         // A directory under the name of a link that leads out, and a circle of directories.
         let at = |dir, name: &[u8]| Key::new(dir, Kind::Dirent, name_hash(name));
-        let bucket = Bucket { entries: vec![entry(link, b"door", FileType::Symlink, 0)] };
+        let bucket = NameBucket { entries: vec![entry(link, b"door", FileType::Symlink, 0)] };
         txn.insert(at(1, b"door"), &bucket.encode()).unwrap();
-        let twice = Bucket { entries: vec![entry(deep, b"door", FileType::Directory, 0)] };
+        let twice = NameBucket { entries: vec![entry(deep, b"door", FileType::Directory, 0)] };
         // Under another hash, so that both are found.
         txn.insert(Key::new(1, Kind::Dirent, u64::MAX >> 1 & !0xff), &twice.encode()).unwrap();
-        let circle = Bucket { entries: vec![entry(dir1, b"self", FileType::Directory, 0)] };
+        let circle = NameBucket { entries: vec![entry(dir1, b"self", FileType::Directory, 0)] };
         txn.insert(at(dir1, b"self"), &circle.encode()).unwrap();
         // Links with names that are none, of a file that no directory names any more.
         txn.remove(&at(dir3, b"small3")).unwrap();
@@ -590,7 +593,7 @@ fn names_lead_nowhere_else() {
         let rest: Vec<_> = heard.all.iter().filter(|r| r.path.starts_with(b"lost+found~/")).collect();
         assert!(rest.iter().any(|r| r.path.ends_with(small.to_string().as_bytes())), "{rest:?}");
         let huge = heard.state(b"dir4/small4").unwrap();
-        assert!(huge.state != State::Whole || !huge.notes.is_empty() || out.join("dir4/small4").exists());
+        assert!(huge.state != Outcome::Whole || !huge.notes.is_empty() || out.join("dir4/small4").exists());
     }
 }
 
@@ -704,7 +707,7 @@ fn any_depth_comes_out() {
     let device: Arc<dyn Device> = sim;
     let out = scratch.0.join("out");
     let summary = run(&device, &Wanted::default(), Some(&out), &mut heard).unwrap();
-    let bad: Vec<_> = heard.all.iter().filter(|r| r.state != State::Whole || !r.notes.is_empty()).collect();
+    let bad: Vec<_> = heard.all.iter().filter(|r| r.state != Outcome::Whole || !r.notes.is_empty()).collect();
     assert!(summary.is_whole() && bad.is_empty(), "{summary:?} {:?}", bad.first());
     assert_eq!(summary.whole, (LEVELS + LEVELS / 500 + 4) as u64);
     assert!(heard.all.iter().all(|r| r.path.len() <= 1 << 16));

@@ -4,7 +4,7 @@
 //! block is found by bisection. Best effort: what cannot be read hits nobody, and says so by its own finding.
 
 use crate::check::path_of;
-use crate::format::dirent::Bucket;
+use crate::format::dirent::NameBucket;
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{BlockPtr, Epoch, Extent, Ino, Key, Kind, LineId};
 use crate::tree::{self, Bounds, Child, Met, Pager, Span, Step, scan};
@@ -107,7 +107,7 @@ pub(super) fn files(pager: &Pager, root: &BlockPtr, spans: &[Span]) -> (u64, Vec
     let _whole = scan(pager, root, bounds, &mut |met| {
         if let Met::Item(key, value) = met
             && key.kind == Kind::Dirent as u8
-            && let Ok(bucket) = Bucket::decode(value)
+            && let Ok(bucket) = NameBucket::decode(value)
         {
             for entry in bucket.entries.iter().filter(|e| inside(e.ino)) {
                 count += 1;

@@ -17,7 +17,7 @@ use crate::volume::{Volume, VolumeError};
 const SPACE_MAP_BLOCKS_MAX: usize = 1 << 20;
 
 /// The reading of a part of one tree.
-struct Part<'a> {
+struct TreeScan<'a> {
     scrub: &'a mut Scrub,
     state: &'a Pinned,
     /// The view whose tree it is; none: the meta tree.
@@ -120,7 +120,7 @@ impl Scrub {
         enough: u64,
     ) -> Result<(u64, Option<Key>), VolumeError> {
         let mut part =
-            Part { scrub: self, state, view, root, newer_than, from, read: 0, enough, stopped: None };
+            TreeScan { scrub: self, state, view, root, newer_than, from, read: 0, enough, stopped: None };
         scan(&state.pager, root, Bounds { newer_than, from }, &mut |met| part.met(met))?;
         let (read, stopped) = (part.read, part.stopped);
         self.drain(state.pager.store(), "tree");
@@ -185,7 +185,7 @@ impl Scrub {
     }
 }
 
-impl Part<'_> {
+impl TreeScan<'_> {
     fn met(&mut self, met: Met<'_>) -> Result<Step, StoreError> {
         match met {
             Met::Node(ptr, span, level) => {

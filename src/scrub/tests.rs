@@ -7,7 +7,7 @@ use crate::format::{BlockPtr, Extent, Ino, Kind, LineId, NODE_BYTES};
 use crate::fs::{Fs, FsOptions};
 use crate::ops::{Caller, NodeId, OpenFlags, Operations};
 use crate::tree::{Step, Visit, walk};
-use crate::volume::{Access, Need, NewSnapshot, OpenOptions, Purpose, SnapshotInfo};
+use crate::volume::{Access, Need, NewSnapshot, OpenOptions, ReserveFor, SnapshotInfo};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -367,7 +367,7 @@ fn write(volume: &Volume, line: LineId, rng: &mut fastrand::Rng) {
     let data = vec![rng.u8(1..); 4096 * rng.usize(1..12)];
     let staged = (rng.u8(0..4) > 0).then(|| volume.stage(&data).unwrap());
     let mut txn = volume.begin(line).unwrap();
-    txn.reserve(Need { items: 4, ..Need::default() }, Purpose::Write).unwrap();
+    txn.reserve(Need { items: 4, ..Need::default() }, ReserveFor::Write).unwrap();
     let old = txn.view().get(&key).unwrap().map(|v| Extent::decode(&v).unwrap());
     let other = Key::new(rng.u64(300..330), Kind::Extent, 0);
     match (staged, &old) {

@@ -92,7 +92,7 @@ impl Store {
 mod tests {
     use super::*;
     use crate::device::{Op, Persistence, Sim};
-    use crate::store::{Allocator, Purpose, Room};
+    use crate::store::{AllocClass, Allocator, Room};
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
 
@@ -199,7 +199,7 @@ mod tests {
             let mut rng = fastrand::Rng::with_seed(5);
             for round in 0..100_000 {
                 secure(&store, rng.u64(1..16) * MIB);
-                let taken = store.alloc().alloc(rng.u64(1..4096) * 4096, Purpose::Data);
+                let taken = store.alloc().alloc(rng.u64(1..4096) * 4096, AllocClass::Data);
                 if let Some((addr, len)) = taken {
                     store.alloc().give_back(addr, len);
                 }

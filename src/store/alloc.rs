@@ -8,16 +8,16 @@
 //! - *allocated*: part of a committed state, in the space map;
 //! - *quarantined*: freed by a commit, but an older superblock or a reader may still reach it.
 //!
-//! The usual way of an address is unbacked, free, out, allocated, quarantined, free. What a purpose writes is placed
+//! The usual way of an address is unbacked, free, out, allocated, quarantined, free. What a class writes is placed
 //! behind what it wrote last (next fit), so that things of one kind and time lie together.
 
 use super::range_set::RangeSet;
 use crate::format::{BLOCK_BYTES, Epoch, NODE_BYTES};
 use std::collections::VecDeque;
 
-/// What a range is for. Each purpose has a cursor of its own, so that content and metadata do not fragment each other.
+/// What a range is for. Each class has a cursor of its own, so that content and metadata do not fragment each other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Purpose {
+pub enum AllocClass {
     /// Tree nodes, space map.
     Metadata,
     /// Second copies of these.
@@ -37,7 +37,7 @@ pub struct Allocator {
     quarantined_bytes: u64,
     /// All ranges of `quarantine`.
     quarantined: RangeSet,
-    /// For each [`Purpose`] the end of what was handed out last.
+    /// For each [`AllocClass`] the end of what was handed out last.
     cursors: [u64; 3],
 }
 
@@ -143,7 +143,7 @@ impl Allocator {
     }
 
     /// Hands out one range of `len` bytes (multiple of 4096), or a long one if none is that long.
-    pub fn alloc(&mut self, len: u64, purpose: Purpose) -> Option<(u64, u64)> {
+    pub fn alloc(&mut self, len: u64, purpose: AllocClass) -> Option<(u64, u64)> {
         if let Some(addr) = self.next_fit(len, purpose) {
             return Some((addr, len));
         }
@@ -153,7 +153,7 @@ impl Allocator {
         Some((addr, got))
     }
 
-    fn hand_out(&mut self, addr: u64, len: u64, purpose: Purpose) {
+    fn hand_out(&mut self, addr: u64, len: u64, purpose: AllocClass) {
         assert!(self.free.remove(addr, len) && self.out.insert(addr, len));
         self.cursors[purpose as usize] = addr + len;
     }
@@ -167,19 +167,19 @@ impl Allocator {
     /// free ranges are near or short.
     pub fn alloc_far(&mut self, len: u64, first: u64) -> Option<u64> {
         let addr = self.fit_far(len, first)?;
-        self.hand_out(addr, len, Purpose::Copy);
+        self.hand_out(addr, len, AllocClass::Copy);
         Some(addr)
     }
 
     /// A place for the second copies of the metadata that is written next, `len` bytes long.
     fn room_for_copies(&self, len: u64) -> Option<u64> {
-        self.fit_far(len, self.cursors[Purpose::Metadata as usize])
+        self.fit_far(len, self.cursors[AllocClass::Metadata as usize])
     }
 
     fn fit_far(&self, len: u64, first: u64) -> Option<u64> {
         let (low, high) = (first.saturating_sub(self.copy_distance()), first + self.copy_distance());
         let near = |at: u64| low < at && at < high;
-        let cursor = self.cursors[Purpose::Copy as usize];
+        let cursor = self.cursors[AllocClass::Copy as usize];
         let from = [cursor, 0, high].into_iter().filter(|from| !near(*from));
         from.filter_map(|from| self.fit(len, from)).find(|addr| !near(*addr))
     }
@@ -203,7 +203,7 @@ impl Allocator {
     pub fn next_to_back_for_copies(&self, chunk: u64) -> Option<(u64, u64)> {
         match self.room_for_copies(ROOM_FOR_COPIES) {
             Some(_) => None,
-            None => self.next_to_back_far(chunk, self.cursors[Purpose::Metadata as usize]),
+            None => self.next_to_back_far(chunk, self.cursors[AllocClass::Metadata as usize]),
         }
     }
 
@@ -219,12 +219,12 @@ impl Allocator {
     }
 
     /// Hands out one range of exactly `len` bytes (a power of two, as nodes are), wherever it is: next fit.
-    pub fn alloc_exact(&mut self, len: u64, purpose: Purpose) -> Option<u64> {
+    pub fn alloc_exact(&mut self, len: u64, purpose: AllocClass) -> Option<u64> {
         debug_assert!(len.is_power_of_two());
         self.next_fit(len, purpose)
     }
 
-    fn next_fit(&mut self, len: u64, purpose: Purpose) -> Option<u64> {
+    fn next_fit(&mut self, len: u64, purpose: AllocClass) -> Option<u64> {
         let addr = self.fit(len, self.cursors[purpose as usize]).or_else(|| self.fit(len, 0))?;
         self.hand_out(addr, len, purpose);
         Some(addr)
@@ -235,12 +235,12 @@ impl Allocator {
     pub fn alloc_rest(&mut self, len: u64) -> Option<(u64, u64)> {
         let rest =
             |(s, l): (u64, u64)| (s + l / NODE_BYTES as u64 * NODE_BYTES as u64, l % NODE_BYTES as u64);
-        let ahead = self.free.iter_from(self.cursors[Purpose::Data as usize]);
+        let ahead = self.free.iter_from(self.cursors[AllocClass::Data as usize]);
         let mut all = ahead.chain(self.free.iter()).map(rest);
         let (addr, got) = all.find(|(_, l)| *l > 0)?;
         let got = got.min(len);
         drop(all);
-        self.hand_out(addr, got, Purpose::Data);
+        self.hand_out(addr, got, AllocClass::Data);
         Some((addr, got))
     }
 
@@ -403,7 +403,7 @@ mod tests {
         );
         assert!(a.is_settled(16384, 65536) && !a.is_settled(16384, 69632));
         a.backed(81920, 4096);
-        assert_eq!(a.alloc_exact(4096, Purpose::Copy), Some(81920));
+        assert_eq!(a.alloc_exact(4096, AllocClass::Copy), Some(81920));
         assert!(!a.is_settled(81920, 4096), "handed out");
         a.quarantine(Epoch(1), vec![(20480, 4096)]);
         assert_eq!(first(&a, &[(20480, 4096)]), Some(20480), "waits for reuse");
@@ -418,7 +418,7 @@ mod tests {
         a.backed(0, 64 << 20);
         let mut asked = 0;
         for _ in 0..1000 {
-            let first = a.alloc_exact(node, Purpose::Metadata).unwrap();
+            let first = a.alloc_exact(node, AllocClass::Metadata).unwrap();
             while let Some((addr, len)) = a.next_to_back_for_copies(chunk) {
                 assert!(addr >= first + COPY_DISTANCE && len == chunk);
                 a.backed(addr, len);
@@ -463,7 +463,7 @@ mod tests {
                 2..=5 => {
                     let want = rng.u64(1..40) * BLOCK_BYTES;
                     if let Some((s, l)) =
-                        a.alloc(want, if rng.bool() { Purpose::Data } else { Purpose::Metadata })
+                        a.alloc(want, if rng.bool() { AllocClass::Data } else { AllocClass::Metadata })
                     {
                         assert!(l <= want && l > 0);
                         held.push((s, l));

@@ -4,7 +4,7 @@
 //! block is never written over. It needs no flush: until the rewritten block is durable the other copy is there. Whoever
 //! reads keeps the block from being freed and used for something else, as for every read.
 
-use super::{BadPlace, Reading, Result, Store, StoreError};
+use super::{BadCopy, Reading, Result, Store, StoreError};
 use crate::format::header::{self, BlockKind, Header};
 use crate::format::{BlockAddr, BlockPtr};
 
@@ -70,12 +70,12 @@ impl Store {
             }
         };
         if self.reading != Reading::Serve {
-            self.bad.lock().push(BadPlace { ptr: *ptr, addr: at, healed, what: cause.to_string() });
+            self.bad.lock().push(BadCopy { ptr: *ptr, addr: at, healed, what: cause.to_string() });
         }
     }
 
     /// What an auditor's store has met since the last call.
-    pub fn take_bad(&self) -> Vec<BadPlace> {
+    pub fn take_bad(&self) -> Vec<BadCopy> {
         std::mem::take(&mut self.bad.lock())
     }
 }

@@ -20,7 +20,7 @@ mod space;
 #[expect(clippy::module_inception, reason = "the module is named after the type that everybody has from it")]
 mod store;
 
-pub use alloc::{Allocator, Purpose};
+pub use alloc::{AllocClass, Allocator};
 pub use batches::{BATCH, end_batch};
 pub use cache::Cache;
 pub use codec::Codec;
@@ -28,7 +28,7 @@ pub use error::{Result, StoreError};
 pub use health::{Damage, Health};
 pub use io::{IoCounts, IoSnapshot, WaitedFor};
 pub use range_set::RangeSet;
-pub use reading::{BadPlace, Reading};
+pub use reading::{BadCopy, Reading};
 pub use room::Room;
 pub use space::KEEP_SHARE;
 pub use store::{Alloc, Store};

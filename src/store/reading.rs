@@ -15,7 +15,7 @@ pub enum Reading {
 
 /// A bad place of a block that has a good copy elsewhere.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct BadPlace {
+pub struct BadCopy {
     /// The pointer to the block.
     pub ptr: BlockPtr,
     /// Which of its places is bad.

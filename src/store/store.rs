@@ -5,7 +5,7 @@ use super::codec::Codec;
 use super::error::{Result, StoreError};
 use super::health::Health;
 use super::io::{IoCounts, IoSnapshot, WaitedFor};
-use super::reading::{BadPlace, Reading};
+use super::reading::{BadCopy, Reading};
 use crate::bell::Bell;
 use crate::device::Device;
 use parking_lot::{Mutex, MutexGuard};
@@ -25,7 +25,7 @@ pub struct Store {
     pub(super) health: Arc<Health>,
     pub(super) reading: Reading,
     /// Bad places that an auditor's store has met.
-    pub(super) bad: Mutex<Vec<BadPlace>>,
+    pub(super) bad: Mutex<Vec<BadCopy>>,
     pub(super) codec: Codec,
     pub(super) ahead: Ahead,
     /// Held while the host promises space, or takes it back, until the allocator knows: what was just promised must not

@@ -1,4 +1,4 @@
-//! Changes: insert and remove by copying the path, with what died on the way reported to the caller.
+//! Changes: insert and remove by copying the path, with the nodes that this frees reported to the caller.
 //!
 //! A failed call (a node that cannot be read) leaves the map as it was: nodes may have been copied, no item changed.
 //!
@@ -15,27 +15,27 @@ use std::sync::Arc;
 
 /// A node that a root no longer reaches.
 #[derive(Clone)]
-pub enum Dead {
+pub enum FreedNode {
     /// It was on the device.
     Stored(BlockPtr),
     /// It is being written, or belongs to a snapshot that is not written yet: its place is known after that commit.
     Pending(Arc<Node>),
 }
 
-impl Dead {
+impl FreedNode {
     /// Epoch in which it came to be.
     pub fn birth(&self) -> Epoch {
         match self {
-            Dead::Stored(ptr) => ptr.birth,
-            Dead::Pending(node) => node.birth,
+            FreedNode::Stored(ptr) => ptr.birth,
+            FreedNode::Pending(node) => node.birth,
         }
     }
 
     /// Where it is; none if it was never written.
     pub fn ptr(&self) -> Option<BlockPtr> {
         match self {
-            Dead::Stored(ptr) => Some(*ptr),
-            Dead::Pending(node) => node.stored_at(),
+            FreedNode::Stored(ptr) => Some(*ptr),
+            FreedNode::Pending(node) => node.stored_at(),
         }
     }
 }
@@ -47,7 +47,7 @@ pub struct Edit<'a> {
     /// Nodes of this epoch change in place, older ones are copied.
     pub epoch: Epoch,
     /// Replaced nodes of earlier epochs.
-    pub dead: &'a mut Vec<Dead>,
+    pub freed: &'a mut Vec<FreedNode>,
     /// Nodes of this epoch made minus nodes of this epoch dropped.
     pub nodes_made: i64,
 }
@@ -70,7 +70,7 @@ impl Edit<'_> {
             let copy = Arc::new(old.copy(self.epoch));
             if old.birth < self.epoch {
                 self.nodes_made += 1;
-                self.bury(child);
+                self.free_node(child);
             }
             *child = Child::Mem(copy);
         }
@@ -81,11 +81,11 @@ impl Edit<'_> {
     }
 
     /// `child` leaves the tree.
-    fn bury(&mut self, child: &Child) {
+    fn free_node(&mut self, child: &Child) {
         match child {
             Child::Mem(node) if node.birth == self.epoch => self.nodes_made -= 1,
-            Child::Mem(node) => self.dead.push(Dead::Pending(node.clone())),
-            Child::Stored(ptr) => self.dead.push(Dead::Stored(*ptr)),
+            Child::Mem(node) => self.freed.push(FreedNode::Pending(node.clone())),
+            Child::Stored(ptr) => self.freed.push(FreedNode::Stored(*ptr)),
         }
     }
 
@@ -159,7 +159,7 @@ impl Edit<'_> {
                 },
                 Child::Stored(_) => return Ok(true),
             };
-            self.bury(root);
+            self.free_node(root);
             *root = only;
         }
     }
@@ -193,7 +193,7 @@ impl Edit<'_> {
             let gone = inner.children.remove(i);
             inner.keys.remove(i);
             inner.keys[0] = Key::MIN;
-            self.bury(&gone);
+            self.free_node(&gone);
         } else if is_small(&inner.children[i]) {
             let at = if i > 0 && self.join(inner, i - 1, 3) { i - 1 } else { i };
             if is_small(&inner.children[at]) {
@@ -226,8 +226,8 @@ impl Edit<'_> {
             }
             _ => return false,
         };
-        self.bury(&inner.children[left]);
-        self.bury(&inner.children[left + 1]);
+        self.free_node(&inner.children[left]);
+        self.free_node(&inner.children[left + 1]);
         self.nodes_made += 1;
         let node = Node { birth: self.epoch, ptr: Default::default(), body };
         inner.children[left] = Child::Mem(Arc::new(node));

@@ -1,7 +1,7 @@
 //! An ordered map of [`Key`] to bytes over copy-on-write blocks.
 //!
 //! A tree is its root ([`Child`]); cloning a root is a snapshot of the whole map. Changes go through [`Edit`], which
-//! copies every node that is older than the current epoch and reports the replaced one as dead: a node that any root,
+//! copies every node that is older than the current epoch and reports the replaced one as freed: a node that any root,
 //! reader or commit may still see is never changed. Addresses are assigned late, by [`write_out`].
 //!
 //! The tree knows nothing of files, snapshots or free space.
@@ -15,7 +15,7 @@ mod scan;
 mod walk;
 mod write;
 
-pub use edit::{Dead, Edit};
+pub use edit::{Edit, FreedNode};
 pub use node::{Child, Node};
 pub use pager::Pager;
 pub use read::{Item, Range, get, last_at_or_before, nodes_between, range};

@@ -54,8 +54,8 @@ impl Kept {
             return Ok(());
         }
         self.meeting(|| {
-            let (mut root, mut dead) = (root.clone(), Vec::new());
-            let mut edit = Edit { pager, epoch, dead: &mut dead, nodes_made: 0 };
+            let (mut root, mut freed) = (root.clone(), Vec::new());
+            let mut edit = Edit { pager, epoch, freed: &mut freed, nodes_made: 0 };
             for (key, value) in changes {
                 match value {
                     Some(value) => edit.insert(&mut root, key, value)?,

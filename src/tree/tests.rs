@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::device::{Device, DeviceError};
-use crate::format::{BlockAddr, Epoch, Key, Kind, Places};
+use crate::format::{BlockAddr, CopyAddrs, Epoch, Key, Kind};
 use crate::store::{Allocator, Store};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -40,11 +40,11 @@ impl Device for Ram {
 struct Writer<'a>(&'a Store, u64);
 
 impl NodeWriter for Writer<'_> {
-    fn allocate(&mut self, len: usize) -> Result<Places> {
+    fn allocate(&mut self, len: usize) -> Result<CopyAddrs> {
         self.1 += len as u64;
-        Ok(Places::single(BlockAddr(self.1)))
+        Ok(CopyAddrs::single(BlockAddr(self.1)))
     }
-    fn write(&mut self, places: Places, bytes: Vec<u8>) -> Result<()> {
+    fn write(&mut self, places: CopyAddrs, bytes: Vec<u8>) -> Result<()> {
         self.0.write_raw(places.addr.0, &bytes)
     }
     fn fsid(&self) -> u64 {
@@ -63,15 +63,15 @@ fn equals_a_map_over_epochs_commits_and_clones() {
         let ram = Arc::new(Ram(Mutex::new(BTreeMap::new())));
         let store = Arc::new(Store::new(ram, 77, Allocator::new(1 << 20, 1 << 30)));
         let pager = Pager::new(store.clone(), 1 << 20);
-        let (mut dead, mut epoch, mut next, mut made) = (Vec::new(), Epoch(1), 1 << 20, 0);
-        let mut edit = Edit { pager: &pager, epoch, dead: &mut dead, nodes_made: 0 };
+        let (mut freed, mut epoch, mut next, mut made) = (Vec::new(), Epoch(1), 1 << 20, 0);
+        let mut edit = Edit { pager: &pager, epoch, freed: &mut freed, nodes_made: 0 };
         let mut root = edit.new_root();
         let mut model: BTreeMap<Key, Vec<u8>> = BTreeMap::new();
         let mut kept: Vec<(Child, BTreeMap<Key, Vec<u8>>)> = Vec::new();
         let (keys, long) = (rng.u64(50..4000), rng.usize(1..4160));
         for _ in 0..6000 {
             let key = Key::new(rng.u64(1..keys), Kind::Extent, rng.u64(0..3));
-            let mut edit = Edit { pager: &pager, epoch, dead: &mut dead, nodes_made: 0 };
+            let mut edit = Edit { pager: &pager, epoch, freed: &mut freed, nodes_made: 0 };
             match rng.u8(0..100) {
                 0..=59 => {
                     let value = vec![rng.u8(..); rng.usize(0..=long)];
@@ -161,8 +161,8 @@ fn leaves_are_not_nearly_empty_whatever_the_order() {
         }),
     ];
     for (name, order) in orders {
-        let mut dead = Vec::new();
-        let mut edit = Edit { pager: &pager, epoch: Epoch(1), dead: &mut dead, nodes_made: 0 };
+        let mut freed = Vec::new();
+        let mut edit = Edit { pager: &pager, epoch: Epoch(1), freed: &mut freed, nodes_made: 0 };
         let mut root = edit.new_root();
         for n in 0..STEPS {
             let (inserted, removed) = order(n);

@@ -62,7 +62,7 @@ pub fn walk_readable(
     lost: &mut dyn FnMut(LostNode<'_>) -> Result<()>,
 ) -> Result<Step> {
     let mut walk = Walk { pager, newer_than, visit, lost };
-    walk.below(root, Place { from: Key::MIN, to: None, level: None })
+    walk.below(root, Expected { from: Key::MIN, to: None, level: None })
 }
 
 struct Walk<'a> {
@@ -74,7 +74,7 @@ struct Walk<'a> {
 
 /// What a parent says of a node.
 #[derive(Clone, Copy)]
-struct Place {
+struct Expected {
     from: Key,
     to: Option<Key>,
     /// The level of the root is known only from the root itself; below, the parent says it before the node is read.
@@ -82,7 +82,7 @@ struct Place {
 }
 
 impl Walk<'_> {
-    fn below(&mut self, ptr: &BlockPtr, place: Place) -> Result<Step> {
+    fn below(&mut self, ptr: &BlockPtr, place: Expected) -> Result<Step> {
         if ptr.birth <= self.newer_than {
             let step = (self.visit)(Visit::Old(ptr))?;
             return Ok(if step == Step::Stop { Step::Stop } else { Step::Into });
@@ -97,7 +97,7 @@ impl Walk<'_> {
         let node = match self.pager.load_uncached(ptr).and_then(|node| in_place(node, ptr, &place)) {
             Ok(node) => node,
             Err(error) => {
-                let Place { from, to, level } = place;
+                let Expected { from, to, level } = place;
                 (self.lost)(LostNode { ptr, from, to, level, error })?;
                 return Ok(Step::Into);
             }
@@ -112,7 +112,7 @@ impl Walk<'_> {
         self.inside(&node, place)
     }
 
-    fn inside(&mut self, node: &Node, place: Place) -> Result<Step> {
+    fn inside(&mut self, node: &Node, place: Expected) -> Result<Step> {
         match &node.body {
             Body::Leaf(page) => {
                 for i in 0..page.count() {
@@ -128,7 +128,7 @@ impl Walk<'_> {
                         unreachable!("a node from the device has stored children")
                     };
                     let to = inner.keys.get(i + 1).copied().or(place.to);
-                    if self.below(ptr, Place { from: place.from.max(*key), to, level })? == Step::Stop {
+                    if self.below(ptr, Expected { from: place.from.max(*key), to, level })? == Step::Stop {
                         return Ok(Step::Stop);
                     }
                 }
@@ -139,7 +139,7 @@ impl Walk<'_> {
 }
 
 /// Proves that a node has the level and the keys that belong to its place. Keys ascend, so the ends tell of all.
-fn in_place(node: Node, ptr: &BlockPtr, place: &Place) -> Result<Node> {
+fn in_place(node: Node, ptr: &BlockPtr, place: &Expected) -> Result<Node> {
     if place.level.is_some_and(|level| node.level() != level) {
         return Err(TreeError::corrupt(format!(
             "tree node at {} has level {}, expected {}",

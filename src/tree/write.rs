@@ -3,15 +3,15 @@
 use super::node::{Body, Child, Inner, Node};
 use super::{Pager, Result};
 use crate::format::header::{self, BlockKind, Header};
-use crate::format::{BlockPtr, Epoch, NODE_BYTES, Places, inner};
+use crate::format::{BlockPtr, CopyAddrs, Epoch, NODE_BYTES, inner};
 use std::sync::Arc;
 
 /// Where the writer gets addresses and leaves bytes; `volume` gathers them to long runs.
 pub trait NodeWriter {
-    /// Places for a block of `len` bytes of metadata, as many as the store keeps copies.
-    fn allocate(&mut self, len: usize) -> Result<Places>;
+    /// CopyAddrs for a block of `len` bytes of metadata, as many as the store keeps copies.
+    fn allocate(&mut self, len: usize) -> Result<CopyAddrs>;
     /// Takes the bytes of a block for all its places. They may reach the device later, before the next flush.
-    fn write(&mut self, places: Places, bytes: Vec<u8>) -> Result<()>;
+    fn write(&mut self, places: CopyAddrs, bytes: Vec<u8>) -> Result<()>;
     /// Identity for the headers.
     fn fsid(&self) -> u64;
 }

@@ -11,7 +11,7 @@ use super::space_map::SpaceMap;
 use super::view::Pin;
 use super::{Result, Volume};
 use crate::device::RESERVED_BYTES;
-use crate::format::deadlist::Entry;
+use crate::format::deadlist::DeadEntry;
 use crate::format::job::Job;
 use crate::format::line::LineRecord;
 use crate::format::superblock::Superblock;
@@ -90,7 +90,7 @@ impl Volume {
 
 impl Committed {
     /// Entries of a dead list with their buckets.
-    pub fn dead_list(&self, list: u64) -> Result<Vec<(Epoch, Entry)>> {
+    pub fn dead_list(&self, list: u64) -> Result<Vec<(Epoch, DeadEntry)>> {
         let meta = MetaRead { pager: &self.pager, root: &self.meta_root };
         Ok(deadlist::entries(meta, list, deadlist::ALL)?)
     }

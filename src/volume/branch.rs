@@ -3,7 +3,7 @@
 //! Nothing is copied. What a line loses by any of this is deleted like a snapshot: its space comes back in the background.
 
 use super::lines::{NO_GENERATION, NO_SLOT};
-use super::state::State;
+use super::state::VolumeState;
 use super::{Result, Volume, VolumeError};
 use crate::format::line::LineRecord;
 use crate::format::log::{Effect, Rollback};
@@ -12,7 +12,7 @@ use crate::format::{Generation, LineId, ViewId};
 use crate::limits::NAME_BYTES_MAX;
 use crate::tree::Child;
 
-impl State {
+impl VolumeState {
     /// Makes the line of a record: its numbers, name and slot are free, its origin is a snapshot.
     pub(super) fn create_line(&mut self, record: LineRecord) {
         let Some(origin) = record.origin else { return };

@@ -12,13 +12,13 @@
 
 use super::committer::Committer;
 use super::error::corrupt;
-use super::history::{Fate, Meta, Reclaim, deadlist};
-use super::reclaim::{self, Progress};
-use super::state::{Grave, Graveyard, Held, State, StateTurn};
+use super::history::{Freeing, Meta, Reclaim, deadlist};
+use super::reclaim::{self, ReclaimProgress};
+use super::state::{Budget, DeferredFrees, Freed, StateTurn, VolumeState};
 use super::view::Shared;
 use super::writer::CommitWriter;
 use super::{Result, Txn, Volume, ring};
-use crate::format::deadlist::Entry;
+use crate::format::deadlist::DeadEntry;
 use crate::format::job::Job;
 use crate::format::line::LineRecord;
 use crate::format::superblock::{PENDING_ROOM, PendingPoint, Superblock};
@@ -30,7 +30,7 @@ use parking_lot::MutexGuard;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// A hidden view is swept again when this much died below it.
+/// A hidden view is swept again when this much was freed below it.
 const SWEEP_GROWN_BYTES_MIN: u64 = 1 << 20;
 
 /// One frozen moment.
@@ -38,8 +38,8 @@ struct Frozen {
     epoch: Epoch,
     /// Trees with nodes that are not written yet: snapshots before heads.
     roots: Vec<(ViewId, Child)>,
-    graves: Graveyard,
-    frees: Vec<Grave>,
+    deferred: DeferredFrees,
+    frees: Vec<Freed>,
     allocs: Vec<(u64, u64)>,
     shared: Vec<(u64, u64)>,
     points: Vec<PendingPoint>,
@@ -47,7 +47,7 @@ struct Frozen {
     scrub: Vec<(u64, Option<Vec<u8>>)>,
     /// Nothing but `points`: the superblock alone can tell of them.
     points_only: bool,
-    /// Place in the log of the first record that this commit does not contain.
+    /// Position in the log of the first record that this commit does not contain.
     log_start: u64,
     /// A record stands there.
     log_begins: bool,
@@ -114,7 +114,7 @@ impl Volume {
     }
 }
 
-impl State {
+impl VolumeState {
     /// True if the last reader of a deleted snapshot has gone.
     fn may_delete(&self, shared: &Shared) -> bool {
         self.postponed.iter().any(|id| !shared.is_read(*id))
@@ -125,12 +125,13 @@ impl<'a> CommitSession<'a> {
     /// Step 1. On error nothing is frozen.
     pub fn freeze(&mut self, prepare: Prepare<'_>) -> Result<()> {
         let mut txn = self.volume.begin(LineId::MAIN)?;
-        let (held, required) = (self.volume.held_bytes(txn.state()), self.volume.required_bytes(txn.state()));
+        let (held, required) =
+            (self.volume.budget_bytes(txn.state()), self.volume.required_bytes(txn.state()));
         if let Err(e) = prepare(&mut txn) {
             return Err(txn.failed(e));
         }
         let state = txn.end();
-        let now = self.volume.required_bytes(&state) - self.volume.held_bytes(&state);
+        let now = self.volume.required_bytes(&state) - self.volume.budget_bytes(&state);
         // After a replay nothing is held: the space that was secured then is free.
         debug_assert!(held == 0 || now <= required, "{now} bytes needed of {required}, {held} of them held");
         self.freeze_state(state);
@@ -164,7 +165,7 @@ impl<'a> CommitSession<'a> {
         self.frozen = Some(Frozen {
             epoch: s.epoch,
             roots,
-            graves: std::mem::take(&mut s.graves),
+            deferred: std::mem::take(&mut s.deferred),
             frees: std::mem::take(&mut s.frees),
             allocs: std::mem::take(&mut s.allocs),
             shared: std::mem::take(&mut s.shared),
@@ -181,10 +182,10 @@ impl<'a> CommitSession<'a> {
             next_ino: s.next_ino,
             incompat: s.incompat,
         });
-        s.grave_count = 0;
+        s.freed_count = 0;
         s.dirty_nodes = 0;
-        s.held = Held::default();
-        s.held_of_lines.clear();
+        s.budget = Budget::default();
+        s.line_budgets.clear();
         s.freed_bytes = 0;
         s.changed = false;
         s.epoch = s.epoch.next();
@@ -264,14 +265,14 @@ impl<'a> CommitSession<'a> {
         }
         writer.write_gathered()?;
         // 3
-        let mut meta_dead = Vec::new();
+        let mut meta_freed = Vec::new();
         let mut freed: Vec<(u64, u64)> = resolve(&frozen.frees).map(|e| (e.addr, e.len)).collect();
         let committer = &mut *self.committer;
         let next_ids;
         {
-            let mut edit = Edit { pager: &shared.pager, epoch, dead: &mut meta_dead, nodes_made: 0 };
+            let mut edit = Edit { pager: &shared.pager, epoch, freed: &mut meta_freed, nodes_made: 0 };
             let mut meta = Meta { edit: &mut edit, root: &mut committer.meta_root };
-            volume.append_graves(std::mem::take(&mut frozen.graves), &mut meta, &mut freed)?;
+            volume.append_deferred(std::mem::take(&mut frozen.deferred), &mut meta, &mut freed)?;
             frozen.shared.iter().for_each(|(addr, len)| committer.extra_refs.add(*addr, *len));
             let deletes = std::mem::take(&mut frozen.deletes);
             let (records, removed, reclaim) =
@@ -325,7 +326,7 @@ impl<'a> CommitSession<'a> {
             }
         }
         let meta_ptr = tree::write_out(&committer.meta_root, 0, &mut writer)?;
-        freed.extend(meta_dead.iter().filter_map(|d| d.ptr()).flat_map(|p| p.ranges()));
+        freed.extend(meta_freed.iter().filter_map(|d| d.ptr()).flat_map(|p| p.ranges()));
         // The space map's own blocks are in use, whatever the bytes of a tree say.
         let map = committer.space_map.blocks().iter().flat_map(|p| p.ranges());
         let checked: Vec<_> = freed.iter().copied().chain(map).collect();
@@ -365,9 +366,9 @@ impl<'a> CommitSession<'a> {
 
 impl Volume {
     /// Appends what died to the dead lists. A list may have changed hands since; then it may be free after all.
-    fn append_graves(
+    fn append_deferred(
         &self,
-        graves: Graveyard,
+        deferred: DeferredFrees,
         meta: &mut Meta<'_, '_>,
         freed: &mut Vec<(u64, u64)>,
     ) -> Result<()> {
@@ -375,19 +376,19 @@ impl Volume {
             let mut turn = self.turn();
             let state = turn.alone();
             let routes: Vec<_> =
-                graves.keys().map(|(list, bucket)| state.history.route(*list, *bucket)).collect();
+                deferred.keys().map(|(list, bucket)| state.history.route(*list, *bucket)).collect();
             let next_id = *state.history.next_id_mut();
             // Each append numbers one new chain at most.
             *state.history.next_id_mut() += routes.len() as u64;
             (routes, next_id)
         };
-        for (route, graves) in routes.into_iter().zip(graves.into_values()) {
-            let entries: Vec<Entry> = resolve(&graves).collect();
+        for (route, deferred) in routes.into_iter().zip(deferred.into_values()) {
+            let entries: Vec<DeadEntry> = resolve(&deferred).collect();
             match route {
-                Some(Fate::List { list, bucket }) => {
+                Some(Freeing::Deferred { list, bucket }) => {
                     deadlist::append(meta, list, bucket, &entries, &mut next_id)?
                 }
-                Some(Fate::Free) => freed.extend(entries.iter().map(|e| (e.addr, e.len))),
+                Some(Freeing::Now) => freed.extend(entries.iter().map(|e| (e.addr, e.len))),
                 None => {}
             }
         }
@@ -464,7 +465,7 @@ impl Volume {
     fn settle_state(&self, written: &[(ViewId, BlockPtr)], closed: Epoch) {
         let mut turn = self.turn();
         let state = turn.alone();
-        let State { lines, history, .. } = state;
+        let VolumeState { lines, history, .. } = state;
         lines.slots.release(closed, self.shared.oldest_reader(), |id| {
             history.get(id).is_some_and(|v| v.role == Role::Snapshot) || self.shared.is_read(id)
         });
@@ -487,8 +488,8 @@ pub(super) fn line_key(id: LineId) -> Key {
     Key::new(0, Kind::Line, id.0)
 }
 
-fn resolve(graves: &[Grave]) -> impl Iterator<Item = Entry> + '_ {
-    graves.iter().flat_map(Grave::resolve).map(|(addr, len, birth)| Entry { addr, len, birth })
+fn resolve(deferred: &[Freed]) -> impl Iterator<Item = DeadEntry> + '_ {
+    deferred.iter().flat_map(Freed::resolve).map(|(addr, len, birth)| DeadEntry { addr, len, birth })
 }
 
 /// What a deletion leaves to do.
@@ -515,11 +516,11 @@ fn run_jobs(
         let (progress, done) = reclaim::step(job, &shared.pager, meta, budget, freed)?;
         let key = Key::new(0, Kind::Job, id);
         match progress {
-            Progress::Done => {
+            ReclaimProgress::Done => {
                 meta.edit.remove(meta.root, &key)?;
                 jobs.remove(&id);
             }
-            Progress::More(job) => {
+            ReclaimProgress::More(job) => {
                 meta.edit.insert(meta.root, &key, &job.encode())?;
                 jobs.insert(id, job);
             }

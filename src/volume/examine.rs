@@ -86,7 +86,7 @@ struct Logged {
 impl Logged {
     fn read(device: &dyn Device, superblock: &Superblock) -> Logged {
         let records = intent::scan(device, superblock).records;
-        let is_empty = !records.iter().any(intent::Record::tells);
+        let is_empty = !records.iter().any(intent::LogRecord::tells);
         let mut logged = Logged { ranges: Vec::new(), is_empty };
         for effect in records.iter().flat_map(|record| Effects::decode(record.effects())) {
             // A replay stops at a record that does not decode.
@@ -125,8 +125,8 @@ fn readable_meta(
         return Ok(stored);
     }
     faults.extend(lost.into_iter().map(|e| format!("meta tree, where dead lists and the like are: {e}")));
-    let mut dead = Vec::new();
-    let mut edit = Edit { pager, epoch: superblock.epoch, dead: &mut dead, nodes_made: 0 };
+    let mut freed = Vec::new();
+    let mut edit = Edit { pager, epoch: superblock.epoch, freed: &mut freed, nodes_made: 0 };
     let mut rest = edit.new_root();
     walk_readable(
         pager,

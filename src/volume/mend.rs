@@ -12,12 +12,12 @@ use super::history::{Meta, deadlist};
 use super::space_map::SpaceMap;
 use super::writer::CommitWriter;
 use super::{Result, ring};
-use crate::format::deadlist::Entry;
+use crate::format::deadlist::DeadEntry;
 use crate::format::header::BlockKind;
 use crate::format::superblock::Superblock;
 use crate::format::view::ViewRecord;
 use crate::format::{BlockPtr, Epoch, Key, Kind};
-use crate::store::{Allocator, BadPlace, RangeSet, Store};
+use crate::store::{Allocator, BadCopy, RangeSet, Store};
 use crate::tree::{self, Child, Edit, Step, Visit, walk_readable};
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ pub struct Mending {
     /// View records to write.
     pub records: Vec<ViewRecord>,
     /// Dead lists to write, with all their entries.
-    pub lists: Vec<(u64, Vec<(Epoch, Entry)>)>,
+    pub lists: Vec<(u64, Vec<(Epoch, DeadEntry)>)>,
     /// Items of the meta tree to remove.
     pub gone: Vec<Key>,
     /// Objects whose chunks are to be removed.
@@ -67,13 +67,13 @@ pub(crate) fn write(
     let mut writer = CommitWriter::new(&store, old.metadata_copies);
     let in_memory = matches!(state.meta_root, Child::Mem(_));
     let epoch = if in_memory { old.epoch } else { old.epoch.next() };
-    let (mut next_id, mut dead) = (old.next_id, Vec::new());
+    let (mut next_id, mut freed) = (old.next_id, Vec::new());
     let mut meta_root = state.meta_root.clone();
-    let mut edit = Edit { pager: &state.pager, epoch, dead: &mut dead, nodes_made: 0 };
+    let mut edit = Edit { pager: &state.pager, epoch, freed: &mut freed, nodes_made: 0 };
     let mut meta = Meta { edit: &mut edit, root: &mut meta_root };
     change(&mut meta, &mut next_id)?;
     let meta_ptr = tree::write_out(&meta_root, 0, &mut writer)?;
-    let mut replaced: Vec<BlockPtr> = dead.iter().filter_map(tree::Dead::ptr).collect();
+    let mut replaced: Vec<BlockPtr> = freed.iter().filter_map(tree::FreedNode::ptr).collect();
     if in_memory {
         replaced = meta_blocks(state)?;
     }
@@ -103,7 +103,7 @@ pub(crate) fn write(
 
 /// Writes bad copies of blocks of a state anew, each from the good one, and makes that durable. A crash leaves the good
 /// ones as they were.
-pub fn heal(state: &Committed, copies: &[BadPlace]) -> Result<()> {
+pub fn heal(state: &Committed, copies: &[BadCopy]) -> Result<()> {
     let (store, space) = (state.pager.store(), state.space());
     for bad in copies {
         let (bytes, _) =

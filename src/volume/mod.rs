@@ -1,6 +1,6 @@
 //! Transactions, views, snapshots, space and commits: what makes trees into a store that survives anything.
 //!
-//! The state between commits is in [`State`](state::State) behind one read-write lock; a commit freezes it in an instant
+//! The state between commits is in [`VolumeState`](state::VolumeState) behind one read-write lock; a commit freezes it in an instant
 //! and writes it down while new changes go on. Lock order: the committer's mutex, then the state lock, then the
 //! allocator's. No lock but the committer's is held over a device write or flush; a commit that
 //! deletes snapshots reads the meta tree with the state locked.
@@ -46,16 +46,17 @@ mod space_tests;
 #[cfg(test)]
 mod tests;
 
+pub use crate::device::Access;
 pub use crate::format::line::LineRecord;
 pub use commit::CommitSession;
 pub use error::{Result, VolumeError};
-pub use options::{Access, OpenOptions};
-pub use pack::{Gain, Part};
+pub use options::OpenOptions;
+pub use pack::{ContentRun, Gain};
 pub use recover::{NothingAbove, Recovered, Replay};
 pub use snapshot::{NewSnapshot, SnapshotInfo};
 pub use space::Space;
 pub use staged::Staged;
 pub use turn::Turn;
-pub use txn::{Need, Purpose, Txn};
+pub use txn::{Need, ReserveFor, Txn};
 pub use view::View;
 pub use volume::Volume;

@@ -7,7 +7,7 @@ use super::history::History;
 use super::intent::{self, Log};
 use super::lines::{self, Lines};
 use super::space_map::SpaceMap;
-use super::state::{Held, State};
+use super::state::{Budget, VolumeState};
 use super::view::Shared;
 use super::{Access, OpenOptions, Result, Volume, VolumeError, ring};
 use crate::device::{Device, RESERVED_BYTES};
@@ -65,8 +65,8 @@ impl Volume {
         clear_log(&store, log_bytes)?;
         let pager = Pager::new(store.clone(), 1 << 20);
         let epoch = Epoch(1);
-        let mut dead = Vec::new();
-        let mut edit = Edit { pager: &pager, epoch, dead: &mut dead, nodes_made: 0 };
+        let mut freed = Vec::new();
+        let mut edit = Edit { pager: &pager, epoch, freed: &mut freed, nodes_made: 0 };
         let (root, meta_root) = (edit.new_root(), edit.new_root());
         let live = ViewId(1);
         let line = LineRecord {
@@ -213,7 +213,7 @@ impl Volume {
         // Somebody still read them when this state was written.
         let deletes = history.views().filter(|v| v.line == LineId::NONE && v.role != Role::Hidden);
         let deletes: Vec<ViewId> = deletes.map(|v| v.id).collect();
-        let mut state = State {
+        let mut state = VolumeState {
             epoch: superblock.epoch.next(),
             copies: superblock.metadata_copies,
             history,
@@ -222,8 +222,8 @@ impl Volume {
             lines,
             unwritten: BTreeSet::new(),
             next_ino: superblock.next_ino,
-            graves: BTreeMap::new(),
-            grave_count: 0,
+            deferred: BTreeMap::new(),
+            freed_count: 0,
             frees: Vec::new(),
             freed_bytes: 0,
             allocs: Vec::new(),
@@ -235,8 +235,8 @@ impl Volume {
             scrub_dirty: BTreeSet::new(),
             changed: false,
             dirty_nodes: 0,
-            held: Held::default(),
-            held_of_lines: BTreeMap::new(),
+            budget: Budget::default(),
+            line_budgets: BTreeMap::new(),
             effects: Default::default(),
         };
         for point in &superblock.pending {

@@ -1,13 +1,6 @@
 //! How a volume is opened.
 
-/// What may be done with an open volume.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Access {
-    /// Nothing reaches the device.
-    ReadOnly,
-    /// Everything.
-    ReadWrite,
-}
+use crate::device::Access;
 
 /// How a volume is opened.
 #[derive(Clone, Copy, Debug)]

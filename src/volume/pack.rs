@@ -12,7 +12,7 @@ const POOL_BYTES_MIN: usize = 192 << 10;
 
 /// Contiguous content of one file, in whole blocks, that is staged with others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Part {
+pub struct ContentRun {
     /// Its length in bytes.
     pub len: u64,
     /// Where in the file it begins: frames end where multiples of 128 KiB do.
@@ -21,7 +21,7 @@ pub struct Part {
     pub level: Option<u8>,
 }
 
-/// What became of a [`Part`] that was to be compressed.
+/// What became of a [`ContentRun`] that was to be compressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Gain {
     /// Frames that were tried.
@@ -33,7 +33,7 @@ pub struct Gain {
 /// Content on its way to an extent.
 pub(super) struct Chunk<'a> {
     pub content: &'a [u8],
-    /// As in [`Part`].
+    /// As in [`ContentRun`].
     level: Option<u8>,
     /// Its frame, and where that begins in the packed bytes.
     pub frame: Option<(Frame, usize)>,
@@ -55,7 +55,7 @@ pub(super) struct Packed<'a> {
 }
 
 /// Cuts and compresses the parts that make up `data`.
-pub(super) fn pack<'a>(codec: &Codec, data: &'a [u8], parts: &[Part]) -> Packed<'a> {
+pub(super) fn pack<'a>(codec: &Codec, data: &'a [u8], parts: &[ContentRun]) -> Packed<'a> {
     let (mut chunks, mut ends, mut rest) = (Vec::new(), Vec::new(), data);
     for part in parts {
         let (content, tail) = rest.split_at(part.len as usize);
@@ -76,7 +76,7 @@ pub(super) fn pack<'a>(codec: &Codec, data: &'a [u8], parts: &[Part]) -> Packed<
     Packed { chunks, bytes, gains }
 }
 
-fn cut<'a>(content: &'a [u8], part: &Part, chunks: &mut Vec<Chunk<'a>>) {
+fn cut<'a>(content: &'a [u8], part: &ContentRun, chunks: &mut Vec<Chunk<'a>>) {
     let (level, frame) = (part.level, None);
     if level.is_none() {
         return chunks.push(Chunk { content, level, frame });
@@ -131,7 +131,7 @@ mod tests {
             for _ in 0..rng.usize(1..12) {
                 let blocks = if rng.bool() { rng.usize(1..8) } else { rng.usize(1..300) };
                 let (offset, level) = (rng.u64(..1000) * 4096, rng.bool().then_some(1));
-                parts.push(Part { len: blocks as u64 * 4096, offset, level });
+                parts.push(ContentRun { len: blocks as u64 * 4096, offset, level });
                 let runs = rng.bool();
                 data.extend((0..blocks * 4096).map(|i| if runs { (i / 99) as u8 } else { rng.u8(..) }));
             }

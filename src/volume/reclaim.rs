@@ -18,7 +18,7 @@ pub(super) const STEP_ENTRIES_MIN: usize = 1 << 14;
 pub(super) const STEP_ENTRIES_MAX: usize = 1 << 16;
 
 /// Result of a step: what is left of the job.
-pub(super) enum Progress {
+pub(super) enum ReclaimProgress {
     /// Nothing.
     Done,
     /// The job as it goes on.
@@ -32,7 +32,7 @@ pub(super) fn step(
     meta: &mut Meta<'_, '_>,
     budget: usize,
     freed: &mut Vec<(u64, u64)>,
-) -> Result<(Progress, usize)> {
+) -> Result<(ReclaimProgress, usize)> {
     match job {
         Job::FreeList(list) | Job::DropList(list) => {
             let entries = deadlist::drain(meta, list, budget)?;
@@ -40,7 +40,7 @@ pub(super) fn step(
             if matches!(job, Job::FreeList(_)) {
                 freed.extend(entries.iter().map(|e| (e.addr, e.len)));
             }
-            Ok((if done { Progress::Done } else { Progress::More(job) }, entries.len()))
+            Ok((if done { ReclaimProgress::Done } else { ReclaimProgress::More(job) }, entries.len()))
         }
         Job::FreeTree { root, newer_than, cursor } => {
             let mut count = 0;
@@ -75,10 +75,12 @@ pub(super) fn step(
                 Ok(Step::Into)
             })?;
             match next {
-                Some(cursor) => Ok((Progress::More(Job::FreeTree { root, newer_than, cursor }), count)),
+                Some(cursor) => {
+                    Ok((ReclaimProgress::More(Job::FreeTree { root, newer_than, cursor }), count))
+                }
                 None => {
                     free_inner_nodes(pager, job, freed)?;
-                    Ok((Progress::Done, count))
+                    Ok((ReclaimProgress::Done, count))
                 }
             }
         }

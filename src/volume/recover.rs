@@ -5,7 +5,7 @@
 //! flushed, that is told. What is replayed is in memory; the first commit makes it durable and ends the old session's log, so a crash in between does no harm.
 
 use super::error::corrupt;
-use super::intent::{Found, Record};
+use super::intent::{FoundLog, LogRecord};
 use super::{Access, Result, Txn, Volume, VolumeError, replay_rules as rules};
 use crate::format::log::{Effect, Effects};
 use crate::format::{Extent, Ino, Key, Kind};
@@ -66,7 +66,7 @@ impl Volume {
     /// True if the log holds something that was not replayed yet, or should.
     pub fn has_log(&self) -> bool {
         let found = self.found.lock();
-        found.records.iter().any(Record::tells) || found.damage.is_some()
+        found.records.iter().any(LogRecord::tells) || found.damage.is_some()
     }
 
     /// Replays the log, once, before anything else is done with the volume. What was acknowledged and cannot be had
@@ -124,7 +124,7 @@ impl Volume {
     /// Carries out `most` records, or as many as there can be.
     fn replay_records(
         &self,
-        found: &Found,
+        found: &FoundLog,
         most: usize,
         published: &mut RangeSet,
         bad_content: &mut Vec<String>,
@@ -144,7 +144,7 @@ impl Volume {
     /// False if the content that the record refers to is not there.
     fn replay_record(
         &self,
-        record: &Record,
+        record: &LogRecord,
         flushed: bool,
         published: &mut RangeSet,
         bad_content: &mut Vec<String>,

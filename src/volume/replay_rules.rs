@@ -5,7 +5,7 @@
 //! out without an assertion of the layers below being broken. One function for each kind of thing; changes nothing.
 
 use super::error::corrupt;
-use super::state::State;
+use super::state::VolumeState;
 use super::{Result, Txn};
 use crate::format::leaf::VALUE_BYTES_MAX;
 use crate::format::line::LineRecord;
@@ -26,7 +26,7 @@ macro_rules! must {
 }
 
 /// Whether a record may come next.
-pub(super) fn header(state: &State, header: &RecordHeader) -> Result<()> {
+pub(super) fn header(state: &VolumeState, header: &RecordHeader) -> Result<()> {
     let (now, next) = (state.epoch.0, header.epoch.0);
     must!(next >= now, "a record of epoch {next} comes after one of {now}");
     let most = now.saturating_add(EPOCH_STEP_MAX).min(EPOCH_MAX);
@@ -41,7 +41,7 @@ pub(super) fn word(header: &RecordHeader) -> Result<()> {
 }
 
 /// Whether a transaction on this line may come next.
-pub(super) fn on_line(state: &State, line: LineId) -> Result<()> {
+pub(super) fn on_line(state: &VolumeState, line: LineId) -> Result<()> {
     must!(state.lines.get(line).is_some(), "a record changes line {}, which there is not", line.0);
     Ok(())
 }
@@ -80,7 +80,7 @@ pub(super) fn of_tree(txn: &Txn<'_>, store: &Store, effect: &Effect<'_>) -> Resu
 }
 
 /// Whether this may be done to the views and lines.
-pub(super) fn of_views(state: &State, effect: &Effect<'_>) -> Result<()> {
+pub(super) fn of_views(state: &VolumeState, effect: &Effect<'_>) -> Result<()> {
     match effect {
         Effect::Point(point) => self::point(state, point),
         Effect::Rename(id, name) => {
@@ -123,7 +123,7 @@ pub(super) fn of_views(state: &State, effect: &Effect<'_>) -> Result<()> {
     }
 }
 
-fn point(state: &State, point: &PendingPoint) -> Result<()> {
+fn point(state: &VolumeState, point: &PendingPoint) -> Result<()> {
     let (id, epoch) = (point.id.0, point.epoch.0);
     on_line(state, point.line)?;
     new_number(state, point.id)?;
@@ -139,7 +139,7 @@ fn point(state: &State, point: &PendingPoint) -> Result<()> {
     Ok(())
 }
 
-fn line(state: &State, new: &LineRecord) -> Result<()> {
+fn line(state: &VolumeState, new: &LineRecord) -> Result<()> {
     let number = new.id >= state.lines.next && new.id.0 < COUNTER_MAX;
     must!(number, "line {} of a record: the next number is {}", new.id.0, state.lines.next.0);
     new_line_name(state, &new.name)?;
@@ -154,24 +154,24 @@ fn line(state: &State, new: &LineRecord) -> Result<()> {
 
 /// No view has the number. A superblock may count numbers that were given out while its commit was written, so the number
 /// of a record may be below the next.
-fn new_number(state: &State, id: ViewId) -> Result<()> {
+fn new_number(state: &VolumeState, id: ViewId) -> Result<()> {
     let new = id.0 != 0 && id.0 < COUNTER_MAX && state.history.get(id).is_none();
     must!(new, "view {} of a record is no new number", id.0);
     Ok(())
 }
 
-fn new_slot(state: &State, slot: Slot) -> Result<()> {
+fn new_slot(state: &VolumeState, slot: Slot) -> Result<()> {
     must!(state.lines.slots.is_free(slot), "slot {} of a record is not free", slot.0);
     Ok(())
 }
 
-fn new_generation(state: &State, generation: Generation) -> Result<()> {
+fn new_generation(state: &VolumeState, generation: Generation) -> Result<()> {
     let next = state.lines.slots.find_generations(1);
     must!(next.is_some_and(|next| generation >= next), "generation {} of a record was used", generation.0);
     Ok(())
 }
 
-fn new_line_name(state: &State, name: &[u8]) -> Result<()> {
+fn new_line_name(state: &VolumeState, name: &[u8]) -> Result<()> {
     proper(name)?;
     must!(state.lines.find(name).is_none(), "a second line called '{}'", shown(name));
     Ok(())
@@ -186,11 +186,11 @@ fn shown(name: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(name)
 }
 
-fn is_snapshot(state: &State, id: ViewId) -> bool {
+fn is_snapshot(state: &VolumeState, id: ViewId) -> bool {
     state.own_snapshot(id).is_ok() && state.roots.contains_key(&id)
 }
 
-fn can_go(state: &State, line: LineId) -> bool {
+fn can_go(state: &VolumeState, line: LineId) -> bool {
     line != LineId::MAIN && state.lines.get(line).is_some()
 }
 

@@ -3,7 +3,7 @@
 use super::commit::Prepare;
 use super::history::Point;
 use super::lines::{NO_GENERATION, NO_SLOT};
-use super::state::{State, StateTurn};
+use super::state::{StateTurn, VolumeState};
 use super::view::Pin;
 use super::{Result, Txn, View, Volume, VolumeError};
 use crate::format::log::{Effect, Effects};
@@ -56,7 +56,7 @@ pub struct NewSnapshot<'n> {
     pub pause_ns: &'n dyn Fn() -> u64,
 }
 
-impl State {
+impl VolumeState {
     /// What a snapshot of a line that is made now will be.
     fn next_point(&self, line: LineId, new: &NewSnapshot<'_>) -> Result<PendingPoint> {
         if self.lines.snapshot(line, new.name).is_some() {

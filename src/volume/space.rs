@@ -1,6 +1,6 @@
 //! Space: what is left, what is kept for commits and deletions, and what goes back to the host.
 
-use super::state::{Held, State};
+use super::state::{Budget, VolumeState};
 use super::{Result, Volume};
 use crate::format::NODE_BYTES;
 use crate::store::{KEEP_SHARE, Room};
@@ -12,7 +12,7 @@ const COMMIT_OVERHEAD_NODES: u64 = 48;
 /// it.
 pub(super) const BUCKET_OVERHEAD_NODES: u64 = 1;
 /// Bytes that a dead reference adds to a dead list in the worst case.
-pub(super) const GRAVE_BYTES: u64 = 64;
+pub(super) const DEFERRED_BYTES: u64 = 64;
 /// Free space at hand that is not given back to the host: a share of what the host has left, within bounds, or what was
 /// needed since the commit before, up to a larger share. Securing it anew after each commit would cost more than the commit.
 const KEEP_SHARE_OF_NEED: u64 = 4;
@@ -34,8 +34,8 @@ pub struct Space {
     pub used: u64,
 }
 
-fn held_bytes(state: &State, held: &Held) -> u64 {
-    held.bytes + held.beside_at_most(state.dirty_nodes) * state.copies.node_bytes()
+fn bytes_of(budget: &Budget, state: &VolumeState) -> u64 {
+    budget.bytes + budget.beside_at_most(state.dirty_nodes) * state.copies.node_bytes()
 }
 
 impl Volume {
@@ -52,25 +52,25 @@ impl Volume {
     }
 
     /// Space that everything not yet committed needs in the worst case.
-    pub(super) fn required_bytes(&self, state: &State) -> u64 {
-        self.required_to_hold(state, &state.held)
+    pub(super) fn required_bytes(&self, state: &VolumeState) -> u64 {
+        self.required_for(state, &state.budget)
     }
 
     /// The same if so much is held for the layer above.
-    pub(super) fn required_to_hold(&self, state: &State, held: &Held) -> u64 {
+    pub(super) fn required_for(&self, state: &VolumeState, budget: &Budget) -> u64 {
         let copies = state.copies as u64;
         let nodes =
-            state.dirty_nodes + COMMIT_OVERHEAD_NODES + state.graves.len() as u64 * BUCKET_OVERHEAD_NODES;
-        // A node that dies is as many references as it has copies, and each entry is in as many leaves.
+            state.dirty_nodes + COMMIT_OVERHEAD_NODES + state.deferred.len() as u64 * BUCKET_OVERHEAD_NODES;
+        // A node that is freed is as many references as it has copies, and each entry is in as many leaves.
         nodes * state.copies.node_bytes()
             + self.frozen_bytes.load(Relaxed)
-            + held_bytes(state, held)
-            + state.grave_count * GRAVE_BYTES * copies * copies
+            + bytes_of(budget, state)
+            + state.freed_count * DEFERRED_BYTES * copies * copies
     }
 
     /// Of these, what the layer above holds back.
-    pub(super) fn held_bytes(&self, state: &State) -> u64 {
-        held_bytes(state, &state.held)
+    pub(super) fn budget_bytes(&self, state: &VolumeState) -> u64 {
+        bytes_of(&state.budget, state)
     }
 
     /// Bytes of tree nodes in memory that a commit would write now.
@@ -88,7 +88,7 @@ impl Volume {
     /// for background work.
     pub fn reclaimable_bytes(&self) -> u64 {
         let state = self.state.read();
-        let held = self.held_bytes(&state) + state.freed_bytes;
+        let held = self.budget_bytes(&state) + state.freed_bytes;
         drop(state);
         let work = if self.has_background_work() { u64::MAX / 2 } else { 0 };
         self.shared.store().alloc().quarantined_bytes() + held + work

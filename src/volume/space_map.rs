@@ -7,7 +7,7 @@ use super::Result;
 use super::error::corrupt;
 use super::writer::CommitWriter;
 use crate::format::header::{self, BlockKind, Header};
-use crate::format::space_map::{CHANGES_MAX, Change, decode, encode};
+use crate::format::space_map::{CHANGES_MAX, SpaceChange, decode, encode};
 use crate::format::{BlockPtr, Epoch, NODE_BYTES};
 use crate::store::{Allocator, Store};
 use crate::tree::NodeWriter;
@@ -18,7 +18,7 @@ pub struct SpaceMap {
     /// Full and newest blocks, oldest first.
     chain: Vec<BlockPtr>,
     /// Changes in the newest block.
-    newest: Vec<Change>,
+    newest: Vec<SpaceChange>,
     /// Number of changes in all blocks.
     changes: usize,
     /// Number of changes when the chain was last written anew.
@@ -51,8 +51,8 @@ impl SpaceMap {
         for (ptr, changes) in blocks.into_iter().rev() {
             for change in &changes {
                 let ok = match *change {
-                    Change::Allocated(a, l) => alloc.mark_allocated(a, l),
-                    Change::Freed(a, l) => alloc.mark_free(a, l),
+                    SpaceChange::Allocated(a, l) => alloc.mark_allocated(a, l),
+                    SpaceChange::Freed(a, l) => alloc.mark_free(a, l),
                 };
                 if !ok {
                     return Err(corrupt(format!(
@@ -119,11 +119,11 @@ impl SpaceMap {
             let mut set = store.allocated();
             fresh.iter().for_each(|(addr, len)| assert!(set.insert(*addr, *len)));
             freed.iter().for_each(|(addr, len)| assert!(set.remove(*addr, *len)));
-            all = set.iter().map(|(a, l)| Change::Allocated(a, l)).collect();
+            all = set.iter().map(|(a, l)| SpaceChange::Allocated(a, l)).collect();
             self.changes = 0;
         } else {
-            all.extend(fresh.into_iter().map(|(a, l)| Change::Allocated(a, l)));
-            all.extend(freed.iter().map(|(a, l)| Change::Freed(*a, *l)));
+            all.extend(fresh.into_iter().map(|(a, l)| SpaceChange::Allocated(a, l)));
+            all.extend(freed.iter().map(|(a, l)| SpaceChange::Freed(*a, *l)));
         }
         // Each of the new blocks holds the changes that tell of a new block.
         let count = all.len().div_ceil(CHANGES_MAX - writer.copies as usize).max(1);
@@ -131,7 +131,7 @@ impl SpaceMap {
         for _ in 0..count {
             let place = writer.allocate(NODE_BYTES)?;
             let both = [place.addr, place.copy].into_iter().filter(|a| a.0 != 0);
-            all.extend(both.map(|a| Change::Allocated(a.0, NODE_BYTES as u64)));
+            all.extend(both.map(|a| SpaceChange::Allocated(a.0, NODE_BYTES as u64)));
             places.push(place);
         }
         for (i, place) in places.into_iter().enumerate() {

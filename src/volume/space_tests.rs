@@ -14,7 +14,7 @@ fn key(object: u64) -> Key {
 fn put(volume: &Volume, object: u64, data: &[u8]) -> Result<()> {
     let staged = volume.stage(data)?;
     let mut txn = volume.begin(LineId::MAIN).unwrap();
-    txn.reserve(Need { items: 2, ..Need::default() }, Purpose::Write)?;
+    txn.reserve(Need { items: 2, ..Need::default() }, ReserveFor::Write)?;
     let old = txn.view().get(&key(object))?.map(|v| Extent::decode(&v).unwrap());
     for (i, extent) in txn.publish(staged).into_iter().enumerate() {
         if i == 0 { txn.insert(key(object), &extent.encode())? } else { txn.free(&extent) }
@@ -25,7 +25,7 @@ fn put(volume: &Volume, object: u64, data: &[u8]) -> Result<()> {
 
 fn take(volume: &Volume, object: u64) -> Result<()> {
     let mut txn = volume.begin(LineId::MAIN).unwrap();
-    txn.reserve(Need { items: 1, ..Need::default() }, Purpose::Delete)?;
+    txn.reserve(Need { items: 1, ..Need::default() }, ReserveFor::Delete)?;
     if let Some(old) = txn.view().get(&key(object))?.map(|v| Extent::decode(&v).unwrap()) {
         txn.free(&old);
         txn.remove(&key(object))?;
@@ -78,7 +78,7 @@ fn a_reader_keeps_a_deleted_snapshot() {
 fn what_a_commit_has_written_is_not_kept_for_it_any_more() {
     let volume = Volume::memory(32 << 20);
     let held = Need { items: 1, data_bytes: 2 << 20, leaves: 470, ..Need::default() };
-    volume.begin(LineId::MAIN).unwrap().reserve(held, Purpose::Write).unwrap();
+    volume.begin(LineId::MAIN).unwrap().reserve(held, ReserveFor::Write).unwrap();
     commit(&volume);
     let staged = volume.stage(&vec![1; 16 << 20]).expect("nothing is held");
     assert_eq!(staged.len_bytes(), 16 << 20);
@@ -129,7 +129,7 @@ fn commits_have_space_in_a_full_store_of_single_blocks() {
         last = 0;
         for item in volume.live_items().into_iter().filter(|k| k.kind == Kind::Extent as u8) {
             let mut txn = volume.begin(LineId::MAIN).unwrap();
-            txn.reserve(Need { items: 2, ..Need::default() }, Purpose::Delete).unwrap();
+            txn.reserve(Need { items: 2, ..Need::default() }, ReserveFor::Delete).unwrap();
             let value = txn.view().get(&item).unwrap().unwrap().to_vec();
             txn.remove(&item).unwrap();
             txn.insert(key(100 + last), &value).unwrap();

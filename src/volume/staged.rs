@@ -1,11 +1,11 @@
 //! File content on its way in: compressed where that is wanted and pays, allocated, checksummed and written, but part of
 //! nothing yet.
 
-use super::pack::{Chunk, Gain, Part, pack};
+use super::pack::{Chunk, ContentRun, Gain, pack};
 use super::{Result, Volume};
 use crate::format::extent::EXTENT_BYTES_MAX;
 use crate::format::{BLOCK_BYTES, BlockAddr, Epoch, Extent, Frame};
-use crate::store::{Purpose, Room, Store, StoreError};
+use crate::store::{AllocClass, Room, Store, StoreError};
 use std::sync::Arc;
 
 /// Written content that no tree refers to. Dropping it gives the space back.
@@ -29,7 +29,12 @@ impl Staged {
     }
 
     /// The same for parts that make up `data`.
-    pub(super) fn write_parts(store: &Arc<Store>, data: &[u8], parts: &[Part], keep: Room) -> Result<Staged> {
+    pub(super) fn write_runs(
+        store: &Arc<Store>,
+        data: &[u8],
+        parts: &[ContentRun],
+        keep: Room,
+    ) -> Result<Staged> {
         let total: u64 = parts.iter().map(|part| part.len).sum();
         assert!(total == data.len() as u64 && total.is_multiple_of(BLOCK_BYTES), "parts make up the data");
         let mut staged = Staged::new(store);
@@ -114,7 +119,7 @@ impl Staged {
     fn allocate(&self, len: u64, keep: Room) -> Result<(u64, u64)> {
         let mut alloc = self.store.alloc();
         let found = match self.store.secure(&mut alloc, keep.and(len)) {
-            Ok(()) => alloc.alloc(len, Purpose::Data),
+            Ok(()) => alloc.alloc(len, AllocClass::Data),
             // What is too short for tree nodes need not be kept for them.
             Err(StoreError::NoSpace) if alloc.free_bytes() >= keep.bytes + len => alloc.alloc_rest(len),
             Err(e) => return Err(e.into()),
@@ -172,7 +177,7 @@ fn checksums(run: &[u8]) -> Vec<u32> {
 }
 
 impl Volume {
-    /// Allocates, checksums and writes whole blocks, without any lock over the I/O. Part of nothing until
+    /// Allocates, checksums and writes whole blocks, without any lock over the I/O. ContentRun of nothing until
     /// [`Txn::publish`].
     pub fn stage(&self, data: &[u8]) -> Result<Staged> {
         let keep = self.keep_for_stage()?;
@@ -186,14 +191,14 @@ impl Volume {
     }
 
     /// As [`Self::stage`], for parts that may be compressed.
-    pub fn stage_parts(&self, data: &[u8], parts: &[Part]) -> Result<Staged> {
+    pub fn stage_runs(&self, data: &[u8], parts: &[ContentRun]) -> Result<Staged> {
         let keep = self.keep_for_stage()?;
-        self.note(Staged::write_parts(self.shared.store(), data, parts, keep))
+        self.note(Staged::write_runs(self.shared.store(), data, parts, keep))
     }
 
     /// Stages content for which a transaction has reserved: nothing is kept for others.
-    pub fn stage_reserved(&self, data: &[u8], parts: &[Part]) -> Result<Staged> {
+    pub fn stage_reserved(&self, data: &[u8], parts: &[ContentRun]) -> Result<Staged> {
         self.check_writable()?;
-        self.note(Staged::write_parts(self.shared.store(), data, parts, Room::default()))
+        self.note(Staged::write_runs(self.shared.store(), data, parts, Room::default()))
     }
 }

@@ -1,10 +1,10 @@
 //! What changes between commits: roots, epoch, and the by-products that the next commit writes down.
 //!
-//! One [`State`] a volume, behind one read-write lock. Whoever changes something has a [`Turn`] at it, one at a time, and
+//! One [`VolumeState`] a volume, behind one read-write lock. Whoever changes something has a [`Turn`] at it, one at a time, and
 //! readers, who only clone a root, go on until there is something to change. While they wait nothing is to be read from the
 //! device; what is, is counted (docs/decisions/0022).
 
-use super::history::{Fate, History};
+use super::history::{Freeing, History};
 use super::lines::Lines;
 use super::turn::Turn;
 use super::volume::Volume;
@@ -12,37 +12,37 @@ use crate::format::log::Effects;
 use crate::format::superblock::PendingPoint;
 use crate::format::{Copies, Epoch, Ino, LineId, ViewId};
 use crate::store::WaitedFor;
-use crate::tree::{Child, Dead};
+use crate::tree::{Child, FreedNode};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// A reference that died, not yet written down.
+/// A reference that a head has freed, not yet written down.
 #[derive(Clone)]
-pub(super) enum Grave {
+pub(super) enum Freed {
     /// A range of file content.
     Data { addr: u64, len: u64, birth: Epoch },
     /// A tree node; its place may become known only with the next commit.
-    Node(Dead),
+    Node(FreedNode),
 }
 
-impl Grave {
+impl Freed {
     /// Address, length and birth of each of its ranges: one of content, one of each copy of a node, none of a node that
     /// never had a place.
     pub fn resolve(&self) -> impl Iterator<Item = (u64, u64, Epoch)> + use<> {
         let (data, node) = match self {
-            Grave::Data { addr, len, birth } => (Some((*addr, *len, *birth)), None),
-            Grave::Node(dead) => (None, dead.ptr()),
+            Freed::Data { addr, len, birth } => (Some((*addr, *len, *birth)), None),
+            Freed::Node(node) => (None, node.ptr()),
         };
         let copies = node.into_iter().flat_map(|p| p.ranges().map(move |(addr, len)| (addr, len, p.birth)));
         data.into_iter().chain(copies)
     }
 }
 
-/// Graves by dead list and birth bucket.
-pub(super) type Graveyard = BTreeMap<(u64, Epoch), Vec<Grave>>;
+/// What is deferred, by dead list and birth bucket.
+pub(super) type DeferredFrees = BTreeMap<(u64, Epoch), Vec<Freed>>;
 
 /// The worst case of what the layer above holds back until the next commit.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Held {
+pub(super) struct Budget {
     /// Space for all of it but `beside`.
     pub bytes: u64,
     /// See [`super::Need::beside`], the blocks that it is for, and in how many lines.
@@ -53,16 +53,16 @@ pub(super) struct Held {
 
 /// What of this is counted for each line on its own, because each has a tree and a dead list.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct HeldOfLine {
+pub(super) struct LineBudget {
     /// Blocks of content.
     pub blocks: u64,
     /// See [`super::Need::later`].
     pub later: u64,
-    /// Some of [`Held::beside`].
+    /// Some of [`Budget::beside`].
     pub has_beside: bool,
 }
 
-impl Held {
+impl Budget {
     /// Of [`Self::beside`] so many leaves can change at most, when so many nodes have changed: for each the next one, and
     /// what both split into; and those that are filled with up to three inline contents or many extents.
     pub fn beside_at_most(&self, dirty_nodes: u64) -> u64 {
@@ -72,7 +72,7 @@ impl Held {
 
 /// The published state of all views.
 #[derive(Clone)]
-pub(super) struct State {
+pub(super) struct VolumeState {
     /// Epoch of everything that is born now.
     pub epoch: Epoch,
     /// How often each node is kept: what it counts and costs.
@@ -86,12 +86,12 @@ pub(super) struct State {
     pub unwritten: BTreeSet<ViewId>,
     pub lines: Lines,
     pub next_ino: Ino,
-    /// References that died but stay in a snapshot.
-    pub graves: Graveyard,
-    /// Number of entries in `graves` and `frees`.
-    pub grave_count: u64,
-    /// References that died and were nobody else's.
-    pub frees: Vec<Grave>,
+    /// Freed references that a snapshot still has: they go to dead lists.
+    pub deferred: DeferredFrees,
+    /// Number of entries in `deferred` and `frees`.
+    pub freed_count: u64,
+    /// Freed references that nobody else has.
+    pub frees: Vec<Freed>,
     /// Content among them, in bytes.
     pub freed_bytes: u64,
     /// Data ranges that became part of a tree.
@@ -112,15 +112,15 @@ pub(super) struct State {
     pub changed: bool,
     /// Nodes in memory that a commit has to write.
     pub dirty_nodes: u64,
-    pub held: Held,
-    pub held_of_lines: BTreeMap<LineId, HeldOfLine>,
+    pub budget: Budget,
+    pub line_budgets: BTreeMap<LineId, LineBudget>,
     /// Memory for what the log will say of the next transaction.
     pub effects: Effects,
 }
 
 /// A turn at the state.
 pub(super) struct StateTurn<'a> {
-    turn: Turn<'a, State>,
+    turn: Turn<'a, VolumeState>,
     waited_for: Option<WaitedFor>,
 }
 
@@ -130,15 +130,15 @@ impl<'a> StateTurn<'a> {
     }
 
     /// To change it: readers wait from now on.
-    pub fn alone(&mut self) -> &mut State {
+    pub fn alone(&mut self) -> &mut VolumeState {
         self.waited_for.get_or_insert_with(WaitedFor::new);
         self.turn.alone()
     }
 }
 
 impl std::ops::Deref for StateTurn<'_> {
-    type Target = State;
-    fn deref(&self) -> &State {
+    type Target = VolumeState;
+    fn deref(&self) -> &VolumeState {
         &self.turn
     }
 }
@@ -155,29 +155,29 @@ impl Volume {
     }
 }
 
-impl State {
+impl VolumeState {
     /// Books what a change of `head`'s tree did.
-    pub fn account(&mut self, head: ViewId, nodes_made: i64, dead: Vec<Dead>) {
+    pub fn account(&mut self, head: ViewId, nodes_made: i64, freed: Vec<FreedNode>) {
         let bytes = nodes_made.unsigned_abs() * self.copies.node_bytes();
         if nodes_made >= 0 {
             self.history.born(head, bytes);
             self.dirty_nodes += nodes_made.unsigned_abs();
         } else {
-            let _own = self.history.kill(head, self.epoch, bytes);
+            let _own = self.history.free(head, self.epoch, bytes);
             self.dirty_nodes = self.dirty_nodes.saturating_sub(nodes_made.unsigned_abs());
         }
         self.unwritten.insert(head);
-        for node in dead {
-            self.bury(head, Grave::Node(node), self.copies.node_bytes());
+        for node in freed {
+            self.free(head, Freed::Node(node), self.copies.node_bytes());
         }
         self.changed = true;
     }
 
     /// So much is held for the layer above, and so much of it for a line.
-    pub fn hold(&mut self, line: LineId, held: Held, of_line: HeldOfLine) {
-        self.held = held;
-        if of_line != HeldOfLine::default() {
-            self.held_of_lines.insert(line, of_line);
+    pub fn hold(&mut self, line: LineId, budget: Budget, of_line: LineBudget) {
+        self.budget = budget;
+        if of_line != LineBudget::default() {
+            self.line_budgets.insert(line, of_line);
         }
     }
 
@@ -188,18 +188,20 @@ impl State {
     }
 
     /// `head` no longer reaches a reference: decides from births alone where it goes.
-    pub fn bury(&mut self, head: ViewId, grave: Grave, len: u64) {
-        let birth = match &grave {
-            Grave::Data { birth, .. } => *birth,
-            Grave::Node(dead) => dead.birth(),
+    pub fn free(&mut self, head: ViewId, freed: Freed, len: u64) {
+        let birth = match &freed {
+            Freed::Data { birth, .. } => *birth,
+            Freed::Node(node) => node.birth(),
         };
-        self.grave_count += 1;
-        match self.history.kill(head, birth, len) {
-            Fate::Free => {
-                self.freed_bytes += if matches!(grave, Grave::Data { .. }) { len } else { 0 };
-                self.frees.push(grave);
+        self.freed_count += 1;
+        match self.history.free(head, birth, len) {
+            Freeing::Now => {
+                self.freed_bytes += if matches!(freed, Freed::Data { .. }) { len } else { 0 };
+                self.frees.push(freed);
             }
-            Fate::List { list, bucket } => self.graves.entry((list, bucket)).or_default().push(grave),
+            Freeing::Deferred { list, bucket } => {
+                self.deferred.entry((list, bucket)).or_default().push(freed)
+            }
         }
         self.changed = true;
     }

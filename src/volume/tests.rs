@@ -188,7 +188,7 @@ fn write(volume: &Volume, line: LineId, content: &mut Objects, rng: &mut fastran
     let small = data.len() < 4096;
     let staged = (!small).then(|| volume.stage(&data[..data.len().min(131072)]).unwrap());
     let mut txn = volume.begin(line).unwrap();
-    txn.reserve(Need { items: 4, ..Need::default() }, Purpose::Write).unwrap();
+    txn.reserve(Need { items: 4, ..Need::default() }, ReserveFor::Write).unwrap();
     let old = txn.view().get(&extent).unwrap().map(|v| Extent::decode(&v).unwrap());
     if let Some(old) = old {
         txn.free(&old);
@@ -638,11 +638,11 @@ fn what_lines_hold_back_adds_up() {
     let line = volume.create_line(b"clone", from, (0, 0)).unwrap().id;
     let need = Need { data_bytes: 20 * 4096, leaves: 3, later: 5, ..Need::default() };
     let mut txn = volume.begin(main).unwrap();
-    let mut held = vec![volume.held_bytes(txn.state_mut())];
+    let mut held = vec![volume.budget_bytes(txn.state_mut())];
     for line in [main, line, main] {
         txn.switch_to(line).unwrap();
-        txn.reserve(need, Purpose::Write).unwrap();
-        held.push(volume.held_bytes(txn.state_mut()));
+        txn.reserve(need, ReserveFor::Write).unwrap();
+        held.push(volume.budget_bytes(txn.state_mut()));
     }
     let added: Vec<u64> = held.windows(2).map(|w| w[1] - w[0]).collect();
     assert_eq!(added[0], added[1], "buckets and the way to orphans are those of a line");

@@ -6,43 +6,41 @@ use parking_lot::{RwLock, RwLockUpgradableReadGuard, RwLockWriteGuard};
 /// [`Turn::alone`] is asked for. From then on readers wait too, so no device may be waited for.
 ///
 /// Whoever has several asks to be alone in the order in which readers lock.
-pub struct Turn<'a, T>(Option<Held<'a, T>>);
+pub struct Turn<'a, T>(Option<Turning<'a, T>>);
 
-enum Held<'a, T> {
+enum Turning<'a, T> {
     Shared(RwLockUpgradableReadGuard<'a, T>),
     Alone(RwLockWriteGuard<'a, T>),
 }
 
-const HELD: &str = "taken only to be put back";
-
 impl<'a, T> Turn<'a, T> {
     /// Waits for the turn of whoever has it.
     pub fn of(lock: &'a RwLock<T>) -> Turn<'a, T> {
-        Turn(Some(Held::Shared(lock.upgradable_read())))
+        Turn(Some(Turning::Shared(lock.upgradable_read())))
     }
 
     /// True if readers wait.
     pub fn is_alone(&self) -> bool {
-        matches!(self.0, Some(Held::Alone(_)))
+        matches!(self.0, Some(Turning::Alone(_)))
     }
 
     /// Waits for the readers that are there, and has those that come wait.
     pub fn alone(&mut self) -> &mut T {
-        if let Some(Held::Shared(_)) = self.0
-            && let Some(Held::Shared(guard)) = self.0.take()
+        if let Some(Turning::Shared(_)) = self.0
+            && let Some(Turning::Shared(guard)) = self.0.take()
         {
-            self.0 = Some(Held::Alone(RwLockUpgradableReadGuard::upgrade(guard)));
+            self.0 = Some(Turning::Alone(RwLockUpgradableReadGuard::upgrade(guard)));
         }
         match &mut self.0 {
-            Some(Held::Alone(guard)) => guard,
-            _ => unreachable!("{HELD}"),
+            Some(Turning::Alone(guard)) => guard,
+            _ => unreachable!("taken only to be put back"),
         }
     }
 
     /// Lets readers in again.
     pub fn share(&mut self) {
         self.0 = self.0.take().map(|held| match held {
-            Held::Alone(guard) => Held::Shared(RwLockWriteGuard::downgrade_to_upgradable(guard)),
+            Turning::Alone(guard) => Turning::Shared(RwLockWriteGuard::downgrade_to_upgradable(guard)),
             shared => shared,
         });
     }
@@ -52,9 +50,9 @@ impl<T> std::ops::Deref for Turn<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
         match &self.0 {
-            Some(Held::Shared(guard)) => guard,
-            Some(Held::Alone(guard)) => guard,
-            None => unreachable!("{HELD}"),
+            Some(Turning::Shared(guard)) => guard,
+            Some(Turning::Alone(guard)) => guard,
+            None => unreachable!("taken only to be put back"),
         }
     }
 }

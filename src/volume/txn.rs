@@ -3,9 +3,9 @@
 //! When it ends, the log gets a record of what it did. There is no abort. Whoever changes something reads and checks first, reserves, then changes. If a change fails half-way
 //! (a node cannot be read) the volume takes no further commit, so that the half is never made durable.
 
-use super::space::{BUCKET_OVERHEAD_NODES, GRAVE_BYTES};
+use super::space::{BUCKET_OVERHEAD_NODES, DEFERRED_BYTES};
 use super::staged::Staged;
-use super::state::{Grave, Held, HeldOfLine, State, StateTurn};
+use super::state::{Budget, Freed, LineBudget, StateTurn, VolumeState};
 use super::{Access, Result, View, Volume, VolumeError};
 use crate::format::log::{Effect, Effects};
 use crate::format::{BLOCK_BYTES, Epoch, Extent, Ino, Key, LineId, ViewId};
@@ -48,7 +48,7 @@ impl Need {
 
 /// Who asks for space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Purpose {
+pub enum ReserveFor {
     /// Must leave the reserve alone.
     Write,
     /// Makes room in the end, and may use half of the reserve.
@@ -69,9 +69,9 @@ const BLOCKS_IN_HALF_A_LEAF: u64 = 32;
 const NODES_OF_LATER: u64 = 4;
 
 /// Content that is held back may be put onto the device twice before it is where it stays.
-const HELD_FACTOR: u64 = 2;
+const DELAYED_FACTOR: u64 = 2;
 /// Dead references that a block of it leaves at most: what it replaces, and the leaf.
-const GRAVES_PER_BLOCK: u64 = 2;
+const FREED_PER_BLOCK: u64 = 2;
 /// Memory for effects is kept for the next transaction up to this size.
 const EFFECTS_BYTES_KEPT: usize = 64 << 10;
 
@@ -100,7 +100,7 @@ pub struct Txn<'a> {
 /// What a transaction keeps in mind before it changes anything.
 #[derive(Default)]
 struct Minded {
-    held: Option<(Held, HeldOfLine)>,
+    budget: Option<(Budget, LineBudget)>,
     next_ino: Option<Ino>,
 }
 
@@ -134,7 +134,7 @@ impl Volume {
 }
 
 /// The head of a line and its root.
-fn root_of(state: &State, line: LineId) -> Result<(ViewId, Child)> {
+fn root_of(state: &VolumeState, line: LineId) -> Result<(ViewId, Child)> {
     let head = state.lines.head(line).ok_or(VolumeError::NoSuchView)?;
     Ok((head, state.roots.get(&head).ok_or(VolumeError::NoSuchView)?.clone()))
 }
@@ -165,7 +165,7 @@ impl<'a> Txn<'a> {
         if line == self.line {
             return Ok(());
         }
-        if self.minded.held.is_some() {
+        if self.minded.budget.is_some() {
             self.state_mut();
         }
         let state = self.state.as_mut().expect(UNTIL_THE_END);
@@ -206,6 +206,7 @@ impl<'a> Txn<'a> {
 
     fn record(&mut self, effect: &Effect<'_>) {
         if self.recording == Recording::On {
+            self.state_mut(); // it has the memory for effects
             self.effects.push(effect);
         }
     }
@@ -246,12 +247,12 @@ impl<'a> Txn<'a> {
         done
     }
 
-    pub(super) fn state(&self) -> &State {
+    pub(super) fn state(&self) -> &VolumeState {
         self.state.as_ref().expect(UNTIL_THE_END)
     }
 
     /// To change it. The root of the head is nobody else's any more.
-    pub(super) fn state_mut(&mut self) -> &mut State {
+    pub(super) fn state_mut(&mut self) -> &mut VolumeState {
         let turn = self.state.as_mut().expect(UNTIL_THE_END);
         let is_first = !turn.is_alone();
         let state = turn.alone();
@@ -264,8 +265,8 @@ impl<'a> Txn<'a> {
             }
             let minded = std::mem::take(&mut self.minded);
             state.next_ino = minded.next_ino.unwrap_or(state.next_ino);
-            if let Some((held, of_line)) = minded.held {
-                state.hold(self.line, held, of_line);
+            if let Some((budget, of_line)) = minded.budget {
+                state.hold(self.line, budget, of_line);
             }
         }
         state
@@ -286,16 +287,16 @@ impl<'a> Txn<'a> {
     }
 
     /// Makes sure that a change of this size cannot run out of space, now or at its commit.
-    pub fn reserve(&mut self, need: Need, purpose: Purpose) -> Result<()> {
+    pub fn reserve(&mut self, need: Need, purpose: ReserveFor) -> Result<()> {
         self.volume.check_writable()?;
         let keep = match purpose {
-            Purpose::Write => self.volume.reserve_bytes,
-            Purpose::Delete => self.volume.reserve_bytes / 2,
+            ReserveFor::Write => self.volume.reserve_bytes,
+            ReserveFor::Delete => self.volume.reserve_bytes / 2,
         };
         // Few items may each have a path of their own; many are neighbours: extents, pieces of a value.
         let items = u64::from(need.items);
         let nodes = (items * NODES_PER_ITEM).min(NODES_OF_A_RUN + items / ITEMS_PER_LEAF_MIN);
-        let (before, mut of_line) = self.held_so_far();
+        let (before, mut of_line) = self.budget_so_far();
         let held = self.held(need, &of_line);
         let state = self.state();
         let (mut after, dirty) = (before, state.dirty_nodes);
@@ -307,7 +308,7 @@ impl<'a> Txn<'a> {
         }
         let beside = after.beside_at_most(dirty + nodes) - before.beside_at_most(dirty);
         let worst = (nodes + beside) * state.copies.node_bytes() + held;
-        let required = self.volume.required_to_hold(state, &before) + worst;
+        let required = self.volume.required_for(state, &before) + worst;
         let store = self.volume.shared.store();
         let room = self.volume.kept(keep).and(required);
         store.secure(&mut store.alloc(), room)?;
@@ -319,20 +320,20 @@ impl<'a> Txn<'a> {
         let line = self.line;
         match self.state.as_mut().filter(|state| state.is_alone()) {
             Some(state) => state.alone().hold(line, after, of_line),
-            None => self.minded.held = Some((after, of_line)),
+            None => self.minded.budget = Some((after, of_line)),
         }
         Ok(())
     }
 
     /// What is held for the layer above, and of it for this line.
-    fn held_so_far(&self) -> (Held, HeldOfLine) {
+    fn budget_so_far(&self) -> (Budget, LineBudget) {
         let state = self.state();
-        let so_far = || (state.held, state.held_of_lines.get(&self.line).copied().unwrap_or_default());
-        self.minded.held.unwrap_or_else(so_far)
+        let so_far = || (state.budget, state.line_budgets.get(&self.line).copied().unwrap_or_default());
+        self.minded.budget.unwrap_or_else(so_far)
     }
 
     /// What a change of this size leaves to the next commit, in bytes.
-    fn held(&self, need: Need, before: &HeldOfLine) -> u64 {
+    fn held(&self, need: Need, before: &LineBudget) -> u64 {
         let (head, state) = (self.view.id, self.state());
         let (node, copies) = (state.copies.node_bytes(), state.copies as u64);
         let blocks = need.data_bytes / BLOCK_BYTES;
@@ -347,8 +348,8 @@ impl<'a> Txn<'a> {
                     + if before.later == 0 { NODES_OF_LATER * node } else { 0 }
             }
         };
-        need.data_bytes * HELD_FACTOR
-            + blocks * GRAVES_PER_BLOCK * GRAVE_BYTES * copies * copies
+        need.data_bytes * DELAYED_FACTOR
+            + blocks * FREED_PER_BLOCK * DEFERRED_BYTES * copies * copies
             + (need.leaves + u64::from(need.cuts) + buckets) * node
             + later
     }
@@ -374,13 +375,14 @@ impl<'a> Txn<'a> {
     ) -> Result<T> {
         self.touched = true;
         self.state_mut();
-        let mut dead = Vec::new();
+        let mut freed = Vec::new();
         let shared = self.view.shared.clone();
-        let mut edit = Edit { pager: &shared.pager, epoch: self.view.epoch, dead: &mut dead, nodes_made: 0 };
+        let mut edit =
+            Edit { pager: &shared.pager, epoch: self.view.epoch, freed: &mut freed, nodes_made: 0 };
         let done = change(&mut edit, &mut self.view.root);
         let (made, head) = (edit.nodes_made, self.view.id);
-        if made != 0 || !dead.is_empty() || done.is_ok() {
-            self.state_mut().account(head, made, dead);
+        if made != 0 || !freed.is_empty() || done.is_ok() {
+            self.state_mut().account(head, made, freed);
         }
         done.map_err(|e| {
             let e = VolumeError::from(e);
@@ -419,7 +421,7 @@ impl<'a> Txn<'a> {
         self.touched = true;
         self.record(&Effect::Free(addr, len, birth));
         let head = self.view.id;
-        self.state_mut().bury(head, Grave::Data { addr, len, birth }, len);
+        self.state_mut().free(head, Freed::Data { addr, len, birth }, len);
     }
 
     /// A second reference to the same blocks, for another place. Each reference is freed on its own.

@@ -1,8 +1,8 @@
 //! An open volume: its state, who may write, and what is asked of it without a transaction.
 
 use super::committer::Committer;
-use super::intent::{Found, Log};
-use super::state::State;
+use super::intent::{FoundLog, Log};
+use super::state::VolumeState;
 use super::view::{Pin, Shared, View};
 use super::{Access, Result, VolumeError};
 use crate::format::superblock::INCOMPAT_COMPRESSION;
@@ -15,11 +15,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// An open store. Any thread may call any method.
 pub struct Volume {
     pub(super) shared: Arc<Shared>,
-    pub(super) state: RwLock<State>,
+    pub(super) state: RwLock<VolumeState>,
     pub(super) committer: Mutex<Committer>,
     pub(super) log: Log,
     /// What an earlier session left in the log, until it is replayed.
-    pub(super) found: Mutex<Found>,
+    pub(super) found: Mutex<FoundLog>,
     /// Why no change is taken any more, once something failed.
     pub(super) poisoned: Mutex<Option<String>>,
     pub(super) access: Access,
@@ -143,8 +143,8 @@ impl Volume {
     }
 
     /// Where the store is now, and whether files were taken from it.
-    pub fn place(&self) -> crate::device::Place {
-        self.shared.store().device().place()
+    pub fn location(&self) -> crate::device::StoreLocation {
+        self.shared.store().device().location()
     }
 
     /// The limit of this process that was in the way of a call of the device, in a sentence.

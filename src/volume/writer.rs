@@ -1,7 +1,7 @@
 //! Gathers the metadata blocks of a commit, writes them in address order in long runs, and remembers what it allocated.
 
-use crate::format::{BlockAddr, Copies, Places};
-use crate::store::{Alloc, Purpose, Result, Room, Store, StoreError};
+use crate::format::{BlockAddr, Copies, CopyAddrs};
+use crate::store::{Alloc, AllocClass, Result, Room, Store, StoreError};
 use crate::tree::NodeWriter;
 use std::rc::Rc;
 
@@ -63,18 +63,18 @@ impl<'a> CommitWriter<'a> {
                 break;
             }
         }
-        alloc.alloc_exact(len, Purpose::Copy).ok_or(StoreError::NoSpace)
+        alloc.alloc_exact(len, AllocClass::Copy).ok_or(StoreError::NoSpace)
     }
 }
 
 impl NodeWriter for CommitWriter<'_> {
-    fn allocate(&mut self, len: usize) -> Result<Places> {
+    fn allocate(&mut self, len: usize) -> Result<CopyAddrs> {
         let len = len as u64;
         let mut alloc = self.store.alloc();
         self.store.secure(&mut alloc, Room::default().and(len * self.copies as u64))?;
-        let addr = alloc.alloc_exact(len, Purpose::Metadata).ok_or(StoreError::NoSpace)?;
+        let addr = alloc.alloc_exact(len, AllocClass::Metadata).ok_or(StoreError::NoSpace)?;
         self.allocated.push((addr, len));
-        let mut places = Places::single(BlockAddr(addr));
+        let mut places = CopyAddrs::single(BlockAddr(addr));
         if self.copies == Copies::Two {
             places.copy = BlockAddr(self.allocate_copy(&mut alloc, len, addr)?);
             self.allocated.push((places.copy.0, len));
@@ -82,7 +82,7 @@ impl NodeWriter for CommitWriter<'_> {
         Ok(places)
     }
 
-    fn write(&mut self, places: Places, bytes: Vec<u8>) -> Result<()> {
+    fn write(&mut self, places: CopyAddrs, bytes: Vec<u8>) -> Result<()> {
         let bytes: Rc<[u8]> = bytes.into();
         self.gathered_bytes += bytes.len();
         if places.copy.0 != 0 {

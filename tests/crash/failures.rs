@@ -15,7 +15,7 @@ use crate::world::{Excuse, Limits, World, open, template};
 
 /// A failure to come.
 #[derive(Clone, Copy, Debug)]
-pub struct Failure {
+pub struct FaultKind {
     pub op: Op,
     pub persistence: Persistence,
     /// The host says that it is full.
@@ -38,7 +38,7 @@ pub fn sweep(
     workload: &Workload,
     seed: u64,
     calls: u64,
-    failure: Failure,
+    failure: FaultKind,
     most: u64,
 ) -> Result<Swept, String> {
     let mut swept = Swept::default();
@@ -61,7 +61,7 @@ fn run(
     workload: &Workload,
     seed: u64,
     calls: u64,
-    failure: Failure,
+    failure: FaultKind,
     nth: u64,
 ) -> Result<Option<(bool, u64)>, String> {
     let sim = Arc::new(template());

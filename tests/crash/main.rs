@@ -156,7 +156,7 @@ fn every_failure_of_the_device() {
     let ops =
         [(Op::Read, false), (Op::Write, false), (Op::Write, true), (Op::Flush, false), (Op::Flush, true)];
     let failures = ops.into_iter().chain([(Op::Back, true)]).flat_map(|(op, for_space)| {
-        let failure = move |persistence| failures::Failure { op, persistence, for_space };
+        let failure = move |persistence| failures::FaultKind { op, persistence, for_space };
         [Persistence::Once, Persistence::Forever].map(failure)
     });
     let jobs: Vec<_> = failures.flat_map(|failure| workloads.iter().map(move |w| (*w, failure))).collect();

@@ -21,7 +21,7 @@ fn audit(sim: &Sim) -> Report {
     report
 }
 
-/// Places of content that is only in the log, with their lengths: in the order of the records.
+/// CopyAddrs of content that is only in the log, with their lengths: in the order of the records.
 fn published(sample: &Sample) -> Vec<(u64, u64)> {
     let image = Image::new(sample);
     let effects = image.records.iter().flat_map(|(_, _, effects)| Effects::decode(effects));

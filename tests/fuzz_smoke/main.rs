@@ -4,8 +4,8 @@
 #[path = "../../fuzz/src/targets.rs"]
 mod targets;
 
-use snapfs::format::deadlist::{self, Entry};
-use snapfs::format::dirent::Bucket;
+use snapfs::format::deadlist::{self, DeadEntry};
+use snapfs::format::dirent::NameBucket;
 use snapfs::format::inode::Inode;
 use snapfs::format::job::Job;
 use snapfs::format::leaf::LeafPage;
@@ -13,7 +13,7 @@ use snapfs::format::line::LineRecord;
 use snapfs::format::link::Links;
 use snapfs::format::log::{Effect, Effects, HEADER_BYTES, RecordHeader};
 use snapfs::format::scrub::{Cursor, Finding, ScrubRecord, ScrubState, Stage};
-use snapfs::format::space_map::{self, Change};
+use snapfs::format::space_map::{self, SpaceChange};
 use snapfs::format::superblock::{PendingPoint, Superblock};
 use snapfs::format::view::{Consistency, Role, ViewRecord};
 use snapfs::format::xattr::{XattrValue, Xattrs};
@@ -92,8 +92,8 @@ fn inner_node() -> Vec<Vec<u8>> {
 
 fn space_map_block() -> Vec<Vec<u8>> {
     let change = |n: u64| match n % 2 {
-        0 => Change::Allocated(n * 4096, 8192),
-        _ => Change::Freed(n * 4096, 4096),
+        0 => SpaceChange::Allocated(n * 4096, 8192),
+        _ => SpaceChange::Freed(n * 4096, 4096),
     };
     let changes: Vec<_> = (1..300).map(change).collect();
     vec![counted(changes.len(), &space_map::encode(Some(ptr(9)), &changes))]
@@ -121,7 +121,7 @@ fn items() -> Vec<Vec<u8>> {
         compression: Some(CompressionProperty { value: Compression::Zstd(9), inherited: true }),
         flags: snapfs::ops::FileFlags::default(),
     };
-    let (mut bucket, mut links, mut xattrs) = (Bucket::default(), Links::default(), Xattrs::default());
+    let (mut bucket, mut links, mut xattrs) = (NameBucket::default(), Links::default(), Xattrs::default());
     for n in 0..5_u8 {
         let name = vec![b'a' + n; usize::from(n) * 9 + 1];
         assert!(bucket.add(&name, Ino(20), FileType::Socket) && links.add(Ino(17), &name));
@@ -158,7 +158,7 @@ fn frame() -> Vec<Vec<u8>> {
 }
 
 fn dead_list() -> Vec<Vec<u8>> {
-    let entry = |n: u64| Entry { addr: n * 8192, len: 4096, birth: Epoch(n) };
+    let entry = |n: u64| DeadEntry { addr: n * 8192, len: 4096, birth: Epoch(n) };
     let bucket = deadlist::Bucket { bytes: 1 << 20, count: 9, oid: 5, chunks: 2 };
     vec![deadlist::encode_chunk(&(1..40).map(entry).collect::<Vec<_>>()), bucket.encode()]
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use snapfs::check::{self, Depth};
 use snapfs::clock::Clock;
-use snapfs::device::{Access, Change, CrashPolicy, Device, DirDevice, Sim, read_changes};
+use snapfs::device::{Access, CrashPolicy, Device, DirDevice, RecordedCall, Sim, read_changes};
 use snapfs::fs::{Fs, FsOptions};
 use snapfs::limits::STORE_BYTES_DEFAULT;
 use snapfs::ops::{Caller, NodeId, OpenFlags, Operations};
@@ -80,7 +80,13 @@ fn work(p: &Place, mode: &str, record: &Path) -> Vec<u64> {
 }
 
 /// Cuts the power and proves what is left. Returns the cuts and the rows that were found.
-fn replay(p: &Place, sim: Sim, changes: &[(u64, Change)], acknowledged: &[u64], cuts: u64) -> (u64, u64) {
+fn replay(
+    p: &Place,
+    sim: Sim,
+    changes: &[(u64, RecordedCall)],
+    acknowledged: &[u64],
+    cuts: u64,
+) -> (u64, u64) {
     let mut rng = fastrand::Rng::with_seed(number("SNAPFS_SEED", 1));
     let mut at: Vec<usize> = (0..cuts).map(|_| rng.usize(..=changes.len())).collect();
     at.sort_unstable();
@@ -101,12 +107,12 @@ fn replay(p: &Place, sim: Sim, changes: &[(u64, Change)], acknowledged: &[u64], 
     (3 * cuts, rows)
 }
 
-fn play(sim: &Sim, change: &Change) {
+fn play(sim: &Sim, change: &RecordedCall) {
     match change {
-        Change::Write { offset, data } => sim.write_at(*offset, data).expect("write"),
-        Change::Flush => sim.flush().expect("flush"),
-        Change::Back { offset, len } => sim.back(*offset, *len).expect("space"),
-        Change::Discard { offset, len } => sim.discard(*offset, *len),
+        RecordedCall::Write { offset, data } => sim.write_at(*offset, data).expect("write"),
+        RecordedCall::Flush => sim.flush().expect("flush"),
+        RecordedCall::Back { offset, len } => sim.back(*offset, *len).expect("space"),
+        RecordedCall::Discard { offset, len } => sim.discard(*offset, *len),
     }
 }
 

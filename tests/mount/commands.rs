@@ -13,7 +13,7 @@ use snapfs::cli::{self, engine::*};
 use snapfs::ctl::{Code, Failure, names};
 use snapfs::ops::{Error, KernelRef, Operations, Timestamp};
 use snapfs::repair::{Mode, Repair};
-use snapfs::salvage::{Content, Listener, Rescued, State, Summary, Wanted};
+use snapfs::salvage::{ContentReport, Listener, Outcome, Rescued, Summary, Wanted};
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
@@ -43,7 +43,7 @@ impl Backend for Toy {
         if store.ends_with("broken") {
             return Err(Failure::new(Code::Io, format!("{} is broken", store.display())));
         }
-        if options.access == Access::Look && !store.exists() {
+        if options.access == OpenFor::Look && !store.exists() {
             return Err(Failure::new(Code::NotFound, format!("{} is no store", store.display())));
         }
         fs::create_dir_all(store).map_err(|e| Failure::new(Code::Io, e.to_string()))?;
@@ -82,8 +82,8 @@ impl Backend for Toy {
         listener.rescued(Rescued {
             path: name,
             kind: None,
-            state: if damaged { State::Damaged } else { State::Whole },
-            content: Content { size: 1536, lost: vec![(4096, 512)], ..Content::default() },
+            state: if damaged { Outcome::Damaged } else { Outcome::Whole },
+            content: ContentReport { size: 1536, lost: vec![(4096, 512)], ..ContentReport::default() },
             notes: vec![],
         });
         if let Some(out) = out {
@@ -101,10 +101,10 @@ impl Engine for ToyEngine {
     fn set_kernel(&self, kernel: KernelRef) {
         self.0.set_kernel(kernel);
     }
-    fn snapshots(&self) -> Result<Vec<SnapshotInfo>, Failure> {
+    fn snapshots(&self) -> Result<Vec<SnapshotRow>, Failure> {
         let names = self.0.points().into_iter().enumerate();
         Ok(names
-            .map(|(i, n)| SnapshotInfo {
+            .map(|(i, n)| SnapshotRow {
                 name: n,
                 id: i as u64 + 1,
                 created: Timestamp { secs: 1_767_225_599, nanos: 0 },
@@ -114,7 +114,7 @@ impl Engine for ToyEngine {
             })
             .collect())
     }
-    fn create(&self, name: &[u8]) -> Result<SnapshotInfo, Failure> {
+    fn create(&self, name: &[u8]) -> Result<SnapshotRow, Failure> {
         self.0.make_point(name).map_err(failure)?;
         let all = self.snapshots()?;
         all.into_iter().find(|s| s.name == name).ok_or_else(|| failure(Error::NotFound))

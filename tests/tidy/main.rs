@@ -9,7 +9,7 @@ mod sources;
 mod tokens;
 
 use sources::{File, Tree};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// What each module may import besides itself. The same as the tables in `src/lib.rs` and `docs/architecture.md`.
@@ -190,6 +190,37 @@ fn nothing_is_unfinished() {
         for (line, text) in file.lines() {
             if let Some(word) = rules::UNFINISHED.iter().find(|w| text.contains(**w)) {
                 wrong.push(format!("{}:{line}: {word}", file.path));
+            }
+        }
+    }
+    demand(wrong);
+}
+
+#[test]
+fn one_thing_has_one_name() {
+    let mut wrong = Vec::new();
+    for file in Tree::read().under("src") {
+        for (line, text) in file.lines() {
+            let lower = text.to_lowercase();
+            for (word, instead) in rules::REPLACED_WORDS.iter().filter(|(w, _)| rules::has_word(&lower, w)) {
+                wrong.push(format!("{}:{line}: {word}: say {instead}", file.path));
+            }
+        }
+    }
+    demand(wrong);
+}
+
+#[test]
+fn a_type_that_others_use_has_a_name_of_its_own() {
+    let (tree, mut wrong) = (Tree::read(), Vec::new());
+    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+    for file in tree.under("src") {
+        // Each layer has its own result, known by the path.
+        for name in
+            file.production().filter_map(|(_, text)| rules::offered_type(text)).filter(|n| *n != "Result")
+        {
+            if let Some(other) = seen.insert(name, &file.path) {
+                wrong.push(format!("{name} is one type in {other} and another in {}", file.path));
             }
         }
     }

@@ -69,6 +69,25 @@ pub fn has_word(text: &str, word: &str) -> bool {
         .any(|(at, _)| !text[..at].ends_with(part) && !text[at + word.len()..].starts_with(part))
 }
 
+/// Words that are not used in `src`, each with the one that is: one thing has one name.
+pub const REPLACED_WORDS: [(&str, &str); 6] = [
+    ("bury", "free"),
+    ("buried", "freed"),
+    ("grave", "freed reference"),
+    ("graves", "freed references"),
+    ("graveyard", "deferred frees"),
+    ("fate", "where a freed block goes"),
+];
+
+/// The type that a line makes known to other files, if it does.
+pub fn offered_type(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("pub")?;
+    let rest = rest.strip_prefix('(').and_then(|r| r.split_once(')')).map_or(rest, |(_, behind)| behind);
+    let (kind, name) = rest.strip_prefix(' ')?.split_once(' ')?;
+    let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
+    matches!(kind, "struct" | "enum" | "trait" | "type").then_some(&name[..end])
+}
+
 /// True if an absolute path begins with `prefix` somewhere in the line.
 pub fn has_path(line: &str, prefix: &str) -> bool {
     line.match_indices(prefix).any(|(at, _)| {

@@ -15,7 +15,7 @@ use crate::sys::{self, OpenAs};
 
 /// A file of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Slot {
+pub(super) enum StoreFile {
     /// A superblock ring, by index into `SUPER_NAMES`.
     Super(usize),
     /// The space in which the log is: a file of its own, so that flushing a record flushes nothing else.
@@ -62,24 +62,24 @@ impl Home {
     }
 
     /// Where the file of `slot` is, for a message.
-    pub fn path(&self, slot: Slot) -> PathBuf {
+    pub fn path(&self, slot: StoreFile) -> PathBuf {
         let dir = self.place();
         match slot {
-            Slot::Super(_) | Slot::Log => dir.join(name(slot)),
-            Slot::Segment(_) => dir.join(SEGMENTS_NAME).join(name(slot)),
+            StoreFile::Super(_) | StoreFile::Log => dir.join(name(slot)),
+            StoreFile::Segment(_) => dir.join(SEGMENTS_NAME).join(name(slot)),
         }
     }
 
-    pub fn open_slot(&self, slot: Slot, how: OpenAs) -> io::Result<File> {
+    pub fn open_slot(&self, slot: StoreFile, how: OpenAs) -> io::Result<File> {
         sys::open_in(self.parent(slot)?.as_fd(), &name(slot), how)
     }
 
-    pub fn remove(&self, slot: Slot) -> io::Result<()> {
+    pub fn remove(&self, slot: StoreFile) -> io::Result<()> {
         sys::remove_in(self.parent(slot)?.as_fd(), &name(slot))
     }
 
     /// Which file has the name of `slot` now; none if there is none.
-    pub fn id_of(&self, slot: Slot) -> io::Result<Option<FileId>> {
+    pub fn id_of(&self, slot: StoreFile) -> io::Result<Option<FileId>> {
         match self.parent(slot).and_then(|dir| sys::id_in(dir.as_fd(), &name(slot))) {
             Ok((device, inode)) => Ok(Some(FileId { device, inode })),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -88,7 +88,7 @@ impl Home {
     }
 
     /// Says that a file was taken from the store.
-    pub fn lost(&self, slot: Slot) -> String {
+    pub fn lost(&self, slot: StoreFile) -> String {
         format!("{} was removed or replaced while the store was open", self.path(slot).display())
     }
 
@@ -118,18 +118,18 @@ impl Home {
         self.limit.lock().clone()
     }
 
-    fn parent(&self, slot: Slot) -> io::Result<&File> {
+    fn parent(&self, slot: StoreFile) -> io::Result<&File> {
         match slot {
-            Slot::Super(_) | Slot::Log => Ok(&self.dir),
-            Slot::Segment(_) => self.segments.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into()),
+            StoreFile::Super(_) | StoreFile::Log => Ok(&self.dir),
+            StoreFile::Segment(_) => self.segments.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into()),
         }
     }
 }
 
-fn name(slot: Slot) -> String {
+fn name(slot: StoreFile) -> String {
     match slot {
-        Slot::Super(ring) => SUPER_NAMES[ring].into(),
-        Slot::Log => LOG_NAME.into(),
-        Slot::Segment(number) => format!("{number:08x}"),
+        StoreFile::Super(ring) => SUPER_NAMES[ring].into(),
+        StoreFile::Log => LOG_NAME.into(),
+        StoreFile::Segment(number) => format!("{number:08x}"),
     }
 }

@@ -17,7 +17,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::super::place::FileId;
 use super::super::{Access, DeviceError};
-use super::home::{Home, Slot};
+use super::home::{Home, StoreFile};
 use crate::sys::{self, OpenAs, process};
 
 /// Handles kept open, at most, and the part of the descriptors of this process that they may be.
@@ -29,7 +29,7 @@ const OPEN_FILES_MIN: u64 = 4;
 /// An open file of the store.
 #[derive(Debug)]
 pub(super) struct Segment {
-    pub slot: Slot,
+    pub slot: StoreFile,
     pub file: File,
     id: FileId,
     home: Arc<Home>,
@@ -84,9 +84,9 @@ impl Segment {
 pub(super) struct Segments {
     home: Arc<Home>,
     access: Access,
-    open: RwLock<HashMap<Slot, Arc<Segment>>>,
+    open: RwLock<HashMap<StoreFile, Arc<Segment>>>,
     /// Every file that was open once and was not deleted by us. Behind `open` in the order of locks.
-    known: Mutex<HashMap<Slot, FileId>>,
+    known: Mutex<HashMap<StoreFile, FileId>>,
     clock: AtomicU64,
     open_max: usize,
 }
@@ -115,7 +115,7 @@ impl Segments {
     }
 
     /// Where the file of `slot` is now, for a message.
-    pub fn path(&self, slot: Slot) -> PathBuf {
+    pub fn path(&self, slot: StoreFile) -> PathBuf {
         self.home.path(slot)
     }
 
@@ -123,13 +123,15 @@ impl Segments {
     pub fn lost(&self) -> Option<String> {
         // Held, so that no deletion of ours is under way.
         let _open = self.open.read();
-        let known: Vec<(Slot, FileId)> = self.known.lock().iter().map(|(slot, id)| (*slot, *id)).collect();
-        let gone = |(slot, id): &&(Slot, FileId)| self.home.id_of(*slot).is_ok_and(|now| now != Some(*id));
+        let known: Vec<(StoreFile, FileId)> =
+            self.known.lock().iter().map(|(slot, id)| (*slot, *id)).collect();
+        let gone =
+            |(slot, id): &&(StoreFile, FileId)| self.home.id_of(*slot).is_ok_and(|now| now != Some(*id));
         known.iter().filter(gone).map(|(slot, _)| *slot).min().map(|slot| self.home.lost(slot))
     }
 
     /// The file of `slot`, or `None` if it is missing.
-    pub fn find(&self, slot: Slot) -> Result<Option<Arc<Segment>>, DeviceError> {
+    pub fn find(&self, slot: StoreFile) -> Result<Option<Arc<Segment>>, DeviceError> {
         if let Some(segment) = self.cached(slot) {
             return Ok(Some(segment));
         }
@@ -146,7 +148,7 @@ impl Segments {
     }
 
     /// The file of `slot`. If it is missing it is made, and `created` called before anybody gets it.
-    pub fn provide(&self, slot: Slot, created: impl FnOnce()) -> Result<Arc<Segment>, DeviceError> {
+    pub fn provide(&self, slot: StoreFile, created: impl FnOnce()) -> Result<Arc<Segment>, DeviceError> {
         if let Some(segment) = self.find(slot)? {
             return Ok(segment);
         }
@@ -167,7 +169,7 @@ impl Segments {
     }
 
     /// Whether so many files wait for a flush that opening one more needs a flush first. `waiting` counts them.
-    pub fn must_flush_to_open(&self, slot: Slot, waiting: impl FnOnce() -> usize) -> bool {
+    pub fn must_flush_to_open(&self, slot: StoreFile, waiting: impl FnOnce() -> usize) -> bool {
         let open = self.open.read();
         let full = open.len() >= self.open_max && !open.contains_key(&slot);
         drop(open);
@@ -175,7 +177,7 @@ impl Segments {
     }
 
     /// Deletes the file of `slot` if it ends at or before `end`. The caller has discarded all of it.
-    pub fn delete_within(&self, slot: Slot, end: u64) -> Result<bool, DeviceError> {
+    pub fn delete_within(&self, slot: StoreFile, end: u64) -> Result<bool, DeviceError> {
         let mut open = self.open.write();
         let Some(segment) = open.get(&slot).cloned() else { return Ok(false) };
         let mut shape = segment.shape.lock();
@@ -192,7 +194,7 @@ impl Segments {
         Ok(true)
     }
 
-    fn cached(&self, slot: Slot) -> Option<Arc<Segment>> {
+    fn cached(&self, slot: StoreFile) -> Option<Arc<Segment>> {
         let open = self.open.read();
         let segment = open.get(&slot)?;
         segment.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
@@ -201,8 +203,8 @@ impl Segments {
 
     fn admit(
         &self,
-        open: &mut HashMap<Slot, Arc<Segment>>,
-        slot: Slot,
+        open: &mut HashMap<StoreFile, Arc<Segment>>,
+        slot: StoreFile,
         file: File,
     ) -> Result<Arc<Segment>, DeviceError> {
         let metadata = file.metadata().map_err(|error| self.failed("examine", slot, error))?;
@@ -225,13 +227,13 @@ impl Segments {
     }
 
     /// Closes the handles unused for longest, an eighth of the limit at a time, when the limit is reached.
-    fn evict(&self, open: &mut HashMap<Slot, Arc<Segment>>) {
+    fn evict(&self, open: &mut HashMap<StoreFile, Arc<Segment>>) {
         if open.len() < self.open_max {
             return;
         }
         // The cache is locked for writing: a handle that is held once, by the cache, cannot gain holders meanwhile.
         let idle = open.iter().filter(|(_, segment)| Arc::strong_count(segment) == 1);
-        let mut idle: Vec<(u64, Slot)> =
+        let mut idle: Vec<(u64, StoreFile)> =
             idle.map(|(slot, segment)| (segment.used.load(Ordering::Relaxed), *slot)).collect();
         idle.sort_unstable();
         for (_, slot) in idle.into_iter().take(self.open_max.div_ceil(8)) {
@@ -240,7 +242,12 @@ impl Segments {
     }
 
     /// Opens a file. Out of descriptors, what is idle is closed first.
-    fn open_file(&self, open: &mut HashMap<Slot, Arc<Segment>>, slot: Slot, how: OpenAs) -> io::Result<File> {
+    fn open_file(
+        &self,
+        open: &mut HashMap<StoreFile, Arc<Segment>>,
+        slot: StoreFile,
+        how: OpenAs,
+    ) -> io::Result<File> {
         match self.home.open_slot(slot, how) {
             Err(error) if sys::is_out_of_descriptors(&error) => {
                 open.retain(|_, segment| Arc::strong_count(segment) > 1);
@@ -250,7 +257,7 @@ impl Segments {
         }
     }
 
-    fn failed(&self, doing: &str, slot: Slot, source: io::Error) -> DeviceError {
+    fn failed(&self, doing: &str, slot: StoreFile, source: io::Error) -> DeviceError {
         self.home.note_limit(&source);
         DeviceError::host(|| format!("cannot {doing} {}", self.path(slot).display()), source)
     }

@@ -53,7 +53,7 @@ fn segments_shrink_and_go() {
         let error = device.read_at(base + 5 * BLOCK, &mut [0; 8192]).unwrap_err().to_string();
         assert!(error.contains("shorter than expected") && error.contains(name), "{error}");
 
-        let waiting = device.dirty.lock().files[&Slot::Segment(number as u32)].clone();
+        let waiting = device.dirty.lock().files[&StoreFile::Segment(number as u32)].clone();
         device.discard(number * SEGMENT_BYTES, SEGMENT_BYTES);
         assert_eq!(len(&path, name), None);
         assert_eq!(waiting.file.metadata().unwrap().len(), 0, "the space does not wait for the next flush");
@@ -172,7 +172,7 @@ fn a_store_is_its_directory_and_not_its_path() {
     assert_eq!(other.numbers().unwrap(), [1, 7]);
     assert_eq!(read(&other, 7 * SEGMENT_BYTES, BLOCK), pattern(2, BLOCK, 2));
     assert_eq!(fs::read(old.join("seg/00000007")).unwrap(), pattern(4, BLOCK, 1));
-    let place = device.place();
+    let place = device.location();
     assert_eq!((place.path.as_deref(), place.covered, place.lost), (Some(&*old), false, None));
     assert!(
         device.read_at(SEGMENT_BYTES, &mut [0; 4096]).unwrap_err().to_string().contains("old/seg/00000001")
@@ -187,10 +187,10 @@ fn a_file_that_was_taken_away_is_not_made_anew() {
         device.write_at(number * SEGMENT_BYTES, &pattern(number, BLOCK, 1)).unwrap();
     }
     device.flush().unwrap();
-    assert_eq!(device.place().lost, None);
+    assert_eq!(device.location().lost, None);
     for (n, take) in [(1, "seg/00000001"), (19, "seg/00000013")] {
         fs::rename(path.join(take), path.join("aside")).unwrap();
-        assert!(device.place().lost.unwrap().contains(take));
+        assert!(device.location().lost.unwrap().contains(take));
         let write =
             || device.write_at(n * SEGMENT_BYTES, &pattern(1, BLOCK, 1)).and_then(|()| device.flush());
         if n == 1 {

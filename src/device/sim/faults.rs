@@ -18,7 +18,7 @@ pub enum Persistence {
 
 /// How a call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum FaultKind {
     /// With an I/O error.
     Io,
     /// For want of space.
@@ -56,14 +56,14 @@ struct Failing {
     /// Calls until it strikes, that one included.
     calls_left: u64,
     persistence: Persistence,
-    failure: Failure,
+    failure: FaultKind,
 }
 
 /// Which reads, or writes, a fault is for.
 #[derive(Clone, Debug)]
 pub(super) enum Victim {
     /// Those that touch the range.
-    Place(Range<u64>),
+    Range(Range<u64>),
     /// The one after so many calls, itself included.
     Nth(u64),
 }
@@ -72,7 +72,7 @@ impl Victim {
     /// Whether the call of `range` that is being made is one: then the part of it that is hit.
     fn hit(&mut self, range: &Range<u64>) -> Option<Range<u64>> {
         match self {
-            Victim::Place(place) => {
+            Victim::Range(place) => {
                 let part = place.start.max(range.start)..place.end.min(range.end);
                 (part.start < part.end).then_some(part)
             }
@@ -85,7 +85,7 @@ impl Victim {
 }
 
 impl Faults {
-    pub fn fail(&mut self, op: Op, nth: u64, persistence: Persistence, failure: Failure) {
+    pub fn fail(&mut self, op: Op, nth: u64, persistence: Persistence, failure: FaultKind) {
         self.failing.push(Failing { op, calls_left: nth.max(1), persistence, failure });
     }
 
@@ -98,7 +98,7 @@ impl Faults {
     }
 
     /// Whether the next call of `op`, which is being made, fails, and how.
-    pub fn strike(&mut self, op: Op) -> Option<Failure> {
+    pub fn strike(&mut self, op: Op) -> Option<FaultKind> {
         let mut struck = None;
         self.failing.retain_mut(|fault| {
             if fault.op != op {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::super::ranges::RangeSet;
+use super::super::ranges::ByteRanges;
 
 pub(super) const PAGE_BYTES: u64 = 4096;
 /// What a disk writes as a unit.
@@ -19,17 +19,17 @@ type Page = Arc<[u8; PAGE_BYTES as usize]>;
 
 /// A call that changed the disk and may not have reached it.
 #[derive(Clone, Debug)]
-pub(super) enum Change {
+pub(super) enum Unsynced {
     Write { offset: u64, data: Arc<[u8]> },
     Discard { offset: u64, len: u64 },
     Back { offset: u64, len: u64 },
 }
 
-impl Change {
+impl Unsynced {
     fn range(&self) -> Range<u64> {
         match self {
-            Change::Write { offset, data } => *offset..offset + data.len() as u64,
-            Change::Discard { offset, len } | Change::Back { offset, len } => *offset..offset + len,
+            Unsynced::Write { offset, data } => *offset..offset + data.len() as u64,
+            Unsynced::Discard { offset, len } | Unsynced::Back { offset, len } => *offset..offset + len,
         }
     }
 
@@ -44,14 +44,14 @@ impl Change {
 #[derive(Clone, Debug)]
 pub(super) struct Image {
     pages: BTreeMap<u64, Page>,
-    pub backed: RangeSet,
+    pub backed: ByteRanges,
     /// What a page that was never written reads as.
     fresh: u8,
 }
 
 impl Image {
     pub fn new(fresh: u8) -> Image {
-        Image { pages: BTreeMap::new(), backed: RangeSet::default(), fresh }
+        Image { pages: BTreeMap::new(), backed: ByteRanges::default(), fresh }
     }
 
     pub fn read(&self, offset: u64, buf: &mut [u8]) {
@@ -77,24 +77,24 @@ impl Image {
     }
 
     /// Carries out all of `change`.
-    pub fn apply(&mut self, change: &Change) {
+    pub fn apply(&mut self, change: &Unsynced) {
         let range = change.range();
         match change {
-            Change::Write { offset, data } => {
+            Unsynced::Write { offset, data } => {
                 self.backed.insert(blocks_out(&range).start, blocks_out(&range).end);
                 self.write(*offset, data);
             }
-            Change::Discard { offset, len } => {
+            Unsynced::Discard { offset, len } => {
                 let whole = blocks_in(&range);
                 self.backed.remove(whole.start, whole.end);
                 self.spoil(*offset, *len);
             }
-            Change::Back { .. } => self.backed.insert(blocks_out(&range).start, blocks_out(&range).end),
+            Unsynced::Back { .. } => self.backed.insert(blocks_out(&range).start, blocks_out(&range).end),
         }
     }
 
     /// Carries out the part of `change` that falls into some of its sectors. Backing has no parts and counts as done.
-    pub fn apply_part(&mut self, change: &Change, sectors: Range<u64>) {
+    pub fn apply_part(&mut self, change: &Unsynced, sectors: Range<u64>) {
         let range = change.range();
         let start = range.start.max(sectors.start * SECTOR_BYTES);
         let end = range.end.min(sectors.end * SECTOR_BYTES);
@@ -102,20 +102,20 @@ impl Image {
             return;
         }
         match change {
-            Change::Write { offset, data } => {
+            Unsynced::Write { offset, data } => {
                 self.backed.insert(blocks_out(&range).start, blocks_out(&range).end);
                 self.write(start, &data[(start - offset) as usize..(end - offset) as usize]);
             }
             // Content may be gone while its space is still held: only whole discards give space back.
-            Change::Discard { .. } => self.spoil(start, end - start),
-            Change::Back { .. } => self.apply(change),
+            Unsynced::Discard { .. } => self.spoil(start, end - start),
+            Unsynced::Back { .. } => self.apply(change),
         }
     }
 
     /// Takes over from `newer` what `change` reached.
-    pub fn adopt(&mut self, newer: &Image, change: &Change) {
+    pub fn adopt(&mut self, newer: &Image, change: &Unsynced) {
         let range = change.range();
-        if matches!(change, Change::Back { .. }) || range.is_empty() {
+        if matches!(change, Unsynced::Back { .. }) || range.is_empty() {
             return;
         }
         let pages = range.start / PAGE_BYTES..range.end.div_ceil(PAGE_BYTES);

@@ -4,22 +4,22 @@
 
 use std::io;
 
-use super::faults::{Failure, Faults};
-use super::image::{Change, Image, blocks_out};
+use super::faults::{FaultKind, Faults};
+use super::image::{Image, Unsynced, blocks_out};
 use super::random::SplitMix;
 use super::{Call, Op};
-use crate::device::ranges::RangeSet;
+use crate::device::ranges::ByteRanges;
 use crate::device::{Counts, DeviceError};
 
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct SimState {
     pub current: Image,
     pub durable: Image,
-    pub unsynced: Vec<Change>,
+    pub unsynced: Vec<Unsynced>,
     pub space_limit: u64,
     pub faults: Faults,
     /// Ranges whose reads fail until they are written again.
-    pub unreadable: RangeSet,
+    pub unreadable: ByteRanges,
     /// The changing call, counted from 1, that the power does not outlive.
     pub crash_at: Option<u64>,
     pub crashed: bool,
@@ -29,15 +29,15 @@ pub(super) struct State {
     pub random: SplitMix,
 }
 
-impl State {
-    pub fn new(image: Image, space_limit: u64, seed: u64) -> State {
-        State {
+impl SimState {
+    pub fn new(image: Image, space_limit: u64, seed: u64) -> SimState {
+        SimState {
             durable: image.clone(),
             current: image,
             unsynced: Vec::new(),
             space_limit,
             faults: Faults::default(),
-            unreadable: RangeSet::default(),
+            unreadable: ByteRanges::default(),
             crash_at: None,
             crashed: false,
             changes: 0,
@@ -72,8 +72,8 @@ impl State {
         }
         match self.faults.strike(op) {
             None => Ok(()),
-            Some(Failure::NoSpace) => Err(DeviceError::NoSpace),
-            Some(Failure::Io) => Err(failure("injected fault", op, offset, len)),
+            Some(FaultKind::NoSpace) => Err(DeviceError::NoSpace),
+            Some(FaultKind::Io) => Err(failure("injected fault", op, offset, len)),
         }
     }
 
@@ -90,19 +90,19 @@ impl State {
             // After a shortage a part is backed: the prefix up to the first gap that is left.
             let left = self.current.backed.gaps(blocks.start, blocks.end);
             let end = left.first().map_or(blocks.end, |gap| gap.0);
-            self.unsynced.push(Change::Back { offset: blocks.start, len: end - blocks.start });
+            self.unsynced.push(Unsynced::Back { offset: blocks.start, len: end - blocks.start });
         }
         if fits { Ok(()) } else { Err(DeviceError::NoSpace) }
     }
 
-    pub fn carry_out(&mut self, change: Change) {
+    pub fn carry_out(&mut self, change: Unsynced) {
         self.current.apply(&change);
         self.unsynced.push(change);
     }
 }
 
 /// Each change survives, is lost or is torn.
-pub(super) fn keep_some(image: &mut Image, changes: &[Change], random: &mut SplitMix) {
+pub(super) fn keep_some(image: &mut Image, changes: &[Unsynced], random: &mut SplitMix) {
     // Of 8 changes, how many are kept whole: few, half or most, so that rare survivors and rare losses both occur.
     let kept_of_8 = [1, 4, 7][random.below(3) as usize];
     for change in changes {
@@ -115,8 +115,8 @@ pub(super) fn keep_some(image: &mut Image, changes: &[Change], random: &mut Spli
 }
 
 /// The changes happen in another order, up to one that is torn; what comes after it is lost.
-pub(super) fn keep_shuffled(image: &mut Image, changes: &[Change], random: &mut SplitMix) {
-    let mut order: Vec<&Change> = changes.iter().collect();
+pub(super) fn keep_shuffled(image: &mut Image, changes: &[Unsynced], random: &mut SplitMix) {
+    let mut order: Vec<&Unsynced> = changes.iter().collect();
     for last in (1..order.len()).rev() {
         order.swap(last, random.below(last as u64 + 1) as usize);
     }
@@ -128,7 +128,7 @@ pub(super) fn keep_shuffled(image: &mut Image, changes: &[Change], random: &mut 
 }
 
 /// Carries out some sectors of `change`: a prefix, as a cut cable leaves it, or any, as a disk's cache does.
-pub(super) fn tear(image: &mut Image, change: &Change, random: &mut SplitMix) {
+pub(super) fn tear(image: &mut Image, change: &Unsynced, random: &mut SplitMix) {
     let sectors = change.sectors();
     let count = sectors.end - sectors.start;
     if random.below(2) == 0 {

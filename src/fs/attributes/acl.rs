@@ -13,7 +13,7 @@ use crate::format::inode::Inode;
 use crate::fs::error::inconsistent;
 use crate::fs::heads::{Change, Heads};
 use crate::ops::{Caller, Error, FileType, NodeId, Result, XattrMode};
-use crate::volume::Purpose;
+use crate::volume::ReserveFor;
 
 /// The attribute that holds the access list.
 pub const ACCESS: &[u8] = b"system.posix_acl_access";
@@ -163,7 +163,7 @@ pub fn set_acl(
     }
     inode.ctime = change.now;
     change.put_inode(ino, &inode);
-    change.finish(Purpose::Write)
+    change.finish(ReserveFor::Write)
 }
 
 fn acl(change: &Change<'_>, ino: Ino, name: &[u8]) -> Result<Option<Acl>> {

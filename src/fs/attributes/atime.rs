@@ -5,10 +5,10 @@
 //! out. The update is a change like any other and as durable as one, but a read never fails for want of it.
 
 use crate::format::inode::Inode;
-use crate::fs::heads::{Heads, Place, place};
+use crate::fs::heads::{Heads, Target, target};
 use crate::fs::options::{AtimeMode, AtimeOptions};
 use crate::ops::{Caching, FileType, NodeId, Result, Timestamp};
-use crate::volume::Purpose;
+use crate::volume::ReserveFor;
 
 /// An access time this old is renewed in any case (`relatime` of Linux).
 const STALE_SECONDS: i64 = 24 * 3600;
@@ -53,7 +53,7 @@ pub fn accessed(heads: &Heads, node: NodeId) {
 }
 
 fn atime_can_change(heads: &Heads, node: NodeId) -> bool {
-    matches!(place(node), Place::Live(_)) && !heads.is_read_only()
+    matches!(target(node), Target::Live(_)) && !heads.is_read_only()
 }
 
 fn renew_atime(heads: &Heads, node: NodeId) -> Result<()> {
@@ -67,7 +67,7 @@ fn renew_atime(heads: &Heads, node: NodeId) -> Result<()> {
     if due(&inode, change.now) {
         inode.atime = change.now;
         change.put_inode(ino, &inode);
-        change.finish(Purpose::Write)?;
+        change.finish(ReserveFor::Write)?;
     }
     Ok(())
 }

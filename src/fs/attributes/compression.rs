@@ -12,7 +12,7 @@ use crate::fs::error::{damaged, inconsistent};
 use crate::fs::heads::Change;
 use crate::fs::items::{Items, has_property, in_force, inherited};
 use crate::ops::{Caller, Error, FileType, NodeId, Result, XattrMode};
-use crate::volume::{Purpose, View};
+use crate::volume::{ReserveFor, View};
 
 /// The attribute with the choice that is in force; `inherit` takes it away.
 pub const CHOICE: &[u8] = b"user.snapfs.compression";
@@ -65,7 +65,7 @@ pub fn set_compression(
     };
     inode.ctime = change.now;
     change.put_inode(ino, &inode);
-    change.finish(Purpose::Write)
+    change.finish(ReserveFor::Write)
 }
 
 /// The owner and root may.

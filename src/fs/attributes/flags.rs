@@ -8,10 +8,10 @@
 use crate::format::Ino;
 use crate::format::inode::Inode;
 use crate::fs::error::write_back_error;
-use crate::fs::heads::{Change, Heads, Place, place};
+use crate::fs::heads::{Change, Heads, Target, target};
 use crate::fs::items::Items;
 use crate::ops::{Error, FileFlags, FileType, NodeId, OpenFlags, Result, SetAttr, SetTime};
-use crate::volume::Purpose;
+use crate::volume::ReserveFor;
 
 fn refuse(yes: bool) -> Result<()> {
     if yes { Err(Error::NotPermitted) } else { Ok(()) }
@@ -57,8 +57,8 @@ pub fn inherited(parent: FileFlags, kind: FileType) -> FileFlags {
 
 /// See [`Operations::file_flags`](crate::ops::Operations::file_flags).
 pub fn flags_of(heads: &Heads, node: NodeId) -> Result<FileFlags> {
-    match place(node) {
-        Place::Snapdir(_) => Err(Error::NotSupported),
+    match target(node) {
+        Target::Snapdir(_) => Err(Error::NotSupported),
         _ => Ok(heads.view_of(node)?.inode(Ino(node.ino()))?.ok_or(Error::Stale)?.flags),
     }
 }
@@ -78,7 +78,7 @@ pub fn set_flags(heads: &Heads, node: NodeId, flags: FileFlags) -> Result<()> {
     inode.flags = flags;
     inode.ctime = change.now;
     change.put_inode(ino, &inode);
-    change.finish(Purpose::Write)?;
+    change.finish(ReserveFor::Write)?;
     heads.kernel().forget_attributes(node); // it does not take this for a change of the time of the last change
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::format::inode::{Inode, MODE_BITS};
 use crate::fs::heads::{Change, Head, Heads};
 use crate::fs::items::{Items, has_property, inherited};
 use crate::ops::{Caller, FileFlags, FileType, Result, Timestamp};
-use crate::volume::Purpose;
+use crate::volume::ReserveFor;
 
 /// An inode that nobody owns yet.
 fn new_inode(kind: FileType, mode: u32, now: Timestamp, generation: u64) -> Inode {
@@ -69,5 +69,5 @@ pub fn make_root(heads: &Heads, head: &Head) -> Result<()> {
     (root.uid, root.gid) = (heads.options.root_uid, heads.options.root_gid);
     root.parent = Ino::ROOT;
     change.put_inode(Ino::ROOT, &root);
-    change.finish(Purpose::Write)
+    change.finish(ReserveFor::Write)
 }

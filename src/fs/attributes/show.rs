@@ -2,7 +2,7 @@
 
 use crate::format::Ino;
 use crate::format::inode::Inode;
-use crate::fs::heads::{Heads, Place, place, show_blocks};
+use crate::fs::heads::{Heads, Target, show_blocks, target};
 use crate::fs::items::Items;
 use crate::ops::{Attr, Entry, Error, FileType, Handle, NodeId, Result};
 use crate::volume::View;
@@ -43,7 +43,7 @@ pub fn entry(heads: &Heads, node: NodeId, inode: &Inode) -> Result<Entry> {
 
 /// The same for an inode that was read in `view`, which may be of a snapshot that is deleted and still read.
 pub fn entry_in(heads: &Heads, view: &View, node: NodeId, inode: &Inode) -> Result<Entry> {
-    let Place::Snapshot(..) = place(node) else { return entry(heads, node, inode) };
+    let Target::Snapshot(..) = target(node) else { return entry(heads, node, inode) };
     let generation = heads.volume.slot_generation(view.id()).ok_or(Error::Stale)?;
     let (entry_ttl, attr_ttl) = (Duration::MAX, Duration::MAX);
     Ok(Entry { attr: attr(heads, node, inode), generation: generation.0.into(), entry_ttl, attr_ttl })

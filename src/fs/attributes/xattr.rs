@@ -13,11 +13,11 @@ use crate::format::xattr::Xattrs;
 use crate::format::{Ino, Key, Kind};
 use crate::fs::commits::Commits;
 use crate::fs::error::damaged;
-use crate::fs::heads::{Heads, Place, place};
+use crate::fs::heads::{Heads, Target, target};
 use crate::fs::items::Items;
 use crate::limits::{XATTR_NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
 use crate::ops::{Caller, Error, NodeId, Result, XattrMode};
-use crate::volume::Purpose;
+use crate::volume::ReserveFor;
 
 /// Prefix of the attributes that describe a snapshot.
 const OWN_PREFIX: &[u8] = b"user.snapfs.";
@@ -41,12 +41,12 @@ fn check_xattr_name(name: &[u8]) -> Result<()> {
 /// See [`Operations::getxattr`](crate::ops::Operations::getxattr).
 pub fn get_xattr(heads: &Heads, node: NodeId, name: &[u8]) -> Result<Vec<u8>> {
     check_xattr_name(name)?;
-    match place(node) {
-        Place::Snapdir(_) => return Err(Error::NoAttribute),
+    match target(node) {
+        Target::Snapdir(_) => return Err(Error::NoAttribute),
         _ if name == compression::CHOICE || name == compression::SOURCE => {
             return compression_attribute(&*heads.view_of(node)?, Ino(node.ino()), name);
         }
-        Place::Snapshot(view, Ino::ROOT) if name.starts_with(OWN_PREFIX) => {
+        Target::Snapshot(view, Ino::ROOT) if name.starts_with(OWN_PREFIX) => {
             let own = snapshot_attributes(&heads.volume, view)?;
             let found = own.into_iter().find(|(n, _)| [OWN_PREFIX, n.as_bytes()].concat() == name);
             return found.map(|(_, v)| v.into_bytes()).ok_or(Error::NoAttribute);
@@ -64,7 +64,7 @@ pub fn get_xattr(heads: &Heads, node: NodeId, name: &[u8]) -> Result<Vec<u8>> {
 /// See [`Operations::listxattr`](crate::ops::Operations::listxattr).
 pub fn list_xattr(heads: &Heads, node: NodeId) -> Result<Vec<u8>> {
     let mut out = Vec::new();
-    if let Place::Snapdir(_) = place(node) {
+    if let Target::Snapdir(_) = target(node) {
         return Ok(out);
     }
     let view = heads.view_of(node)?;
@@ -118,7 +118,7 @@ pub fn set_xattr(
     inode.has_xattr = true;
     inode.ctime = change.now;
     change.put_inode(ino, &inode);
-    change.finish(Purpose::Write)
+    change.finish(ReserveFor::Write)
 }
 
 /// See [`Operations::removexattr`](crate::ops::Operations::removexattr).
@@ -136,5 +136,5 @@ pub fn remove_xattr(commits: &Commits, caller: &Caller, node: NodeId, name: &[u8
     }
     inode.ctime = change.now;
     change.put_inode(ino, &inode);
-    change.finish(Purpose::Delete)
+    change.finish(ReserveFor::Delete)
 }

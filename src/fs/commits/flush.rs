@@ -13,7 +13,7 @@ use crate::fs::items::extents::{self, Keep};
 use crate::fs::items::{Items, is_zero};
 use crate::fs::log::Note;
 use crate::limits::INLINE_BYTES_MAX;
-use crate::volume::{Part, Staged, Txn, VolumeError};
+use crate::volume::{ContentRun, Staged, Txn, VolumeError};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -43,7 +43,7 @@ struct Run {
     ino: Ino,
     first: u64,
     blocks: Vec<Block>,
-    /// As in [`Part`].
+    /// As in [`ContentRun`].
     level: Option<u8>,
 }
 
@@ -261,10 +261,10 @@ fn stage(stager: Stager, runs: Vec<Run>, room: Use) -> Result<Vec<Batch>> {
     let mut flush = |data: &mut Vec<u8>, pending: &mut Vec<Run>| -> Result<()> {
         if !data.is_empty() {
             let part = |run: &Run| stager.part(run.ino, run.first * BLOCK_BYTES, run.bytes(), run.level);
-            let parts: Vec<Part> = pending.iter().map(part).collect();
+            let parts: Vec<ContentRun> = pending.iter().map(part).collect();
             let staged = match room {
                 Use::Reserved => stager.volume.stage_reserved(data, &parts)?,
-                Use::Spare => stager.volume.stage_parts(data, &parts)?,
+                Use::Spare => stager.volume.stage_runs(data, &parts)?,
             };
             let runs = std::mem::take(pending);
             runs.iter().zip(staged.gains()).for_each(|(run, gain)| stager.head.misses.learn(run.ino, *gain));

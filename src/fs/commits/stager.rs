@@ -4,7 +4,7 @@ use crate::format::Ino;
 use crate::format::inode::Inode;
 use crate::fs::heads::Head;
 use crate::fs::items::in_force;
-use crate::volume::{Part, View, Volume, VolumeError};
+use crate::volume::{ContentRun, View, Volume, VolumeError};
 
 /// Puts content of one head onto the device.
 #[derive(Clone, Copy)]
@@ -35,7 +35,7 @@ impl Stager<'_> {
     }
 
     /// A part to stage: of so many bytes at an offset of a file. Content that did not pay lately is not tried.
-    pub fn part(&self, ino: Ino, offset: u64, len: u64, level: Option<u8>) -> Part {
-        Part { len, offset, level: level.filter(|_| self.head.misses.allow(ino, len)) }
+    pub fn part(&self, ino: Ino, offset: u64, len: u64, level: Option<u8>) -> ContentRun {
+        ContentRun { len, offset, level: level.filter(|_| self.head.misses.allow(ino, len)) }
     }
 }

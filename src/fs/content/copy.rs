@@ -12,7 +12,7 @@ use crate::fs::heads::Change;
 use crate::fs::items::extents::{self, Keep};
 use crate::limits::FILE_BYTES_MAX;
 use crate::ops::{Caller, Error, Handle, NodeId, Result};
-use crate::volume::Purpose;
+use crate::volume::ReserveFor;
 
 /// Shared in one change, in bytes.
 const SHARE_BYTES: u64 = 64 << 20;
@@ -136,7 +136,7 @@ fn share(
         found.iter().map(|(at, ext)| (to.offset + at.saturating_sub(from.offset), ext.encoded_len()));
     change.foresee_map(target, to.offset..to.offset + whole, &replaced, places);
     change.foresee_inode(target, &inode);
-    change.reserve(2 * found.len() + replaced.len() + 8, Purpose::Write)?;
+    change.reserve(2 * found.len() + replaced.len() + 8, ReserveFor::Write)?;
 
     change.discard(target, to.offset / BLOCK_BYTES, (to.offset + whole) / BLOCK_BYTES);
     if to.offset == 0 && inode.has_inline {

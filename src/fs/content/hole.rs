@@ -3,7 +3,7 @@
 //! Space that was asked for is an unwritten extent. Very long ranges are worked off in steps from the start, each of
 //! which is a shorter request of the same kind.
 
-use super::read::{Content, content_any};
+use super::read::{ContentView, content_any};
 use super::truncate::unmap;
 use crate::format::inode::Inode;
 use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind};
@@ -15,7 +15,7 @@ use crate::fs::log::Note;
 use crate::fs::options::{STEP_BYTES, Steps};
 use crate::limits::FILE_BYTES_MAX;
 use crate::ops::{AllocateMode, Caller, Error, Handle, NodeId, Result, SeekTarget};
-use crate::volume::{Purpose, Volume};
+use crate::volume::{ReserveFor, Volume};
 use std::ops::Range;
 
 /// Of space for content, one in so many bytes is for the tree that maps it: a leaf and its copy for 100 extents of full
@@ -159,7 +159,7 @@ fn allocate_step(
     // A hole inside of what was compressed together frees nothing, so it must not use what deletions live on.
     let frees = |(at, ext): &(u64, Extent)| *at >= inner.start && at + ext.len_bytes() <= inner.end;
     let in_vain = extents::cuts(&found, 1) > 0 && !found.iter().any(frees);
-    let purpose = if space || in_vain { Purpose::Write } else { Purpose::Delete };
+    let purpose = if space || in_vain { ReserveFor::Write } else { ReserveFor::Delete };
     change.will_cut(extents::cuts(&found, gaps.len() + cuts.len() + 1));
     change.will_delay(ino, &inode, delayed)?;
     change.foresee_map(ino, if space { outer.clone() } else { inner.clone() }, &found, []);
@@ -292,7 +292,7 @@ fn gaps(found: &[(u64, Extent)], range: &Range<u64>, old: Old) -> Vec<Range<u64>
     gaps
 }
 
-impl Content {
+impl ContentView {
     /// Start of the data at or after `pos`.
     fn next_data(&self, pos: u64) -> Result<Option<u64>> {
         if self.inode.has_inline && pos < BLOCK_BYTES {

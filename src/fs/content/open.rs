@@ -4,20 +4,20 @@ use super::orphan::drop_reference;
 use super::setattr::set_attributes;
 use crate::fs::attributes::flags::check_open;
 use crate::fs::commits::Commits;
-use crate::fs::heads::{Place, opened_to_write, place};
+use crate::fs::heads::{Target, opened_to_write, target};
 use crate::ops::{Caller, Error, FileType, Handle, NodeId, OpenFlags, Result, SetAttr};
 
 /// See [`Operations::open`](crate::ops::Operations::open).
 pub fn open_file(commits: &Commits, caller: &Caller, node: NodeId, flags: OpenFlags) -> Result<Handle> {
     let heads = &commits.heads;
-    let view = match place(node) {
-        Place::Live(_) if heads.options.read_only && (flags.write || flags.truncate) => {
+    let view = match target(node) {
+        Target::Live(_) if heads.options.read_only && (flags.write || flags.truncate) => {
             return Err(Error::ReadOnly);
         }
-        Place::Live(_) => None,
-        Place::Snapshot(..) if flags.write || flags.truncate => return Err(Error::ReadOnly),
-        Place::Snapshot(slot, _) => Some(heads.snapshot_at(slot)?),
-        Place::Snapdir(_) => return Err(Error::IsADirectory),
+        Target::Live(_) => None,
+        Target::Snapshot(..) if flags.write || flags.truncate => return Err(Error::ReadOnly),
+        Target::Snapshot(slot, _) => Some(heads.snapshot_at(slot)?),
+        Target::Snapdir(_) => return Err(Error::IsADirectory),
     };
     let handle = heads.open(node, view, |inode| {
         match inode.kind {

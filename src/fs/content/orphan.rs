@@ -9,7 +9,7 @@ use crate::fs::heads::Head;
 use crate::fs::items::decode_extent;
 use crate::fs::log::Note;
 use crate::ops::{NodeId, Result};
-use crate::volume::Purpose;
+use crate::volume::ReserveFor;
 
 fn record(ino: Ino) -> Key {
     Key::new(Ino::ORPHANS.0, Kind::Orphan, ino.0)
@@ -80,7 +80,7 @@ fn purge(commits: &Commits, head: &Head, ino: Ino) -> Result<()> {
         let last = items.len() < most;
         items.iter().for_each(|(key, _)| change.foresee(*key, None));
         change.foresee(record(ino), None);
-        change.reserve(items.len() + 1, Purpose::Delete)?;
+        change.reserve(items.len() + 1, ReserveFor::Delete)?;
         change.discard(ino, 0, u64::MAX);
         let (gate, txn) = change.change_both();
         for (key, ext) in items {

@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// A file at one moment: its view and the delayed blocks of the range that was asked for.
-pub struct Content {
+pub struct ContentView {
     /// Where the rest is.
     pub view: Arc<View>,
     /// Its number there.
@@ -25,7 +25,7 @@ pub struct Content {
 }
 
 /// The regular file behind a handle, with the delayed blocks that `from..to` (bytes) touches.
-pub fn content(heads: &Heads, node: NodeId, handle: Handle, from: u64, to: u64) -> Result<Content> {
+pub fn content(heads: &Heads, node: NodeId, handle: Handle, from: u64, to: u64) -> Result<ContentView> {
     content_of(heads, &*readable(heads, node, handle)?, from, to)
 }
 
@@ -35,11 +35,11 @@ fn readable(heads: &Heads, node: NodeId, handle: Handle) -> Result<Arc<Open>> {
 }
 
 /// As [`Self::content`], through a handle that may be for writing only.
-pub fn content_any(heads: &Heads, node: NodeId, handle: Handle, from: u64, to: u64) -> Result<Content> {
+pub fn content_any(heads: &Heads, node: NodeId, handle: Handle, from: u64, to: u64) -> Result<ContentView> {
     content_of(heads, &*heads.handles.get(node, handle)?, from, to)
 }
 
-fn content_of(heads: &Heads, open: &Open, from: u64, to: u64) -> Result<Content> {
+fn content_of(heads: &Heads, open: &Open, from: u64, to: u64) -> Result<ContentView> {
     let ino = Ino(open.node.ino());
     let (view, overlay) = match &open.view {
         Some(view) => (view.clone(), Vec::new()),
@@ -52,7 +52,7 @@ fn content_of(heads: &Heads, open: &Open, from: u64, to: u64) -> Result<Content>
     };
     let inode = view.inode(ino)?.ok_or(Error::Stale)?;
     match inode.kind {
-        FileType::Regular => Ok(Content { view, ino, inode, overlay }),
+        FileType::Regular => Ok(ContentView { view, ino, inode, overlay }),
         FileType::Directory => Err(Error::IsADirectory),
         _ => Err(Error::Invalid),
     }
@@ -68,7 +68,7 @@ pub fn read_file(heads: &Heads, node: NodeId, handle: Handle, offset: u64, out: 
     content.read(offset, out).map_err(|e| content.unreadable(offset, e))
 }
 
-impl Content {
+impl ContentView {
     /// The answer to a read that failed: damage is logged with the path, for whoever has to restore the file.
     fn unreadable(&self, offset: u64, e: VolumeError) -> Error {
         if !matches!(e, VolumeError::Corrupt { .. } | VolumeError::Device(_)) {

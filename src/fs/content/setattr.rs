@@ -5,7 +5,7 @@ use crate::format::inode::{Inode, MODE_BITS};
 use crate::fs::attributes::{Writer, attr, flags, follow_mode, kill_privileges, writer, written_by};
 use crate::fs::commits::Commits;
 use crate::ops::{Attr, Caller, FileType, NodeId, Result, SetAttr, SetTime, Timestamp};
-use crate::volume::Purpose;
+use crate::volume::ReserveFor;
 use std::time::Duration;
 
 /// See [`Operations::setattr`](crate::ops::Operations::setattr).
@@ -48,7 +48,7 @@ pub fn set_attributes(
         }
         None => {
             change.put_inode(ino, &inode);
-            change.reserve(0, Purpose::Write)?;
+            change.reserve(0, ReserveFor::Write)?;
         }
     }
     change.apply()?;

@@ -13,7 +13,7 @@ use crate::fs::items::Items;
 use crate::fs::items::extents::{self, Keep};
 use crate::limits::FILE_BYTES_MAX;
 use crate::ops::{Error, Result};
-use crate::volume::Purpose;
+use crate::volume::ReserveFor;
 
 /// A change in which what the file has beyond `size` can be taken away, after as many that cut it from its end.
 pub fn change_of_size<'a>(
@@ -51,7 +51,7 @@ fn shrink_step(mut change: Change<'_>, writer: Writer, ino: Ino, size: u64, exte
         change.foresee_map(ino, *at..*at + ext.len_bytes(), &[(*at, ext.clone())], []);
     }
     change.foresee_inode(ino, &inode);
-    change.reserve(extents, Purpose::Delete)?;
+    change.reserve(extents, ReserveFor::Delete)?;
     for (at, ext) in last {
         unmap(&mut change, ino, &mut inode, at, at + ext.len_bytes())?;
         inode.size = inode.size.min(at);
@@ -85,7 +85,7 @@ pub fn resize(change: &mut Change<'_>, ino: Ino, inode: &mut Inode, size: u64) -
     change.foresee_inode(ino, inode);
     if size > inode.size {
         inode.size = size;
-        return change.reserve(1, Purpose::Write);
+        return change.reserve(1, ReserveFor::Write);
     }
     // Also to the size that it has: then space beyond its end, which was asked for, is given back.
     let from = size.next_multiple_of(BLOCK_BYTES);
@@ -94,7 +94,7 @@ pub fn resize(change: &mut Change<'_>, ino: Ino, inode: &mut Inode, size: u64) -
     let beyond = change.mapped(ino, from..FILE_BYTES_MAX, usize::MAX)?;
     change.foresee_map(ino, from..FILE_BYTES_MAX, &beyond, []);
     change.will_delay(ino, inode, u64::from(tail.is_some()))?;
-    change.reserve(beyond.len() + 4, Purpose::Delete)?;
+    change.reserve(beyond.len() + 4, ReserveFor::Delete)?;
     change.discard(ino, from / BLOCK_BYTES, u64::MAX);
     unmap(change, ino, inode, from, u64::MAX - u64::MAX % BLOCK_BYTES)?;
     cut_inline(change, ino, inode, size)?;

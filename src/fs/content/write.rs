@@ -12,7 +12,7 @@ use crate::fs::items::extents::{self, Keep};
 use crate::fs::items::{Items, is_zero};
 use crate::limits::FILE_BYTES_MAX;
 use crate::ops::{Error, Handle, NodeId, Result};
-use crate::volume::{Purpose, Staged};
+use crate::volume::{ReserveFor, Staged};
 
 /// Whole blocks of at least this many bytes are not delayed.
 const DIRECT_BYTES_MIN: u64 = 64 * 1024;
@@ -125,7 +125,7 @@ fn stage_pieces(
             true => None,
             false => {
                 let part = stager.part(ino, from + at as u64, (end - at) as u64, level);
-                let staged = stager.volume.stage_parts(&data[at..end], &[part])?;
+                let staged = stager.volume.stage_runs(&data[at..end], &[part])?;
                 staged.gains().iter().for_each(|gain| stager.head.misses.learn(ino, *gain));
                 Some(staged)
             }
@@ -171,7 +171,7 @@ fn write(
     }
     let items = 4 + 3 * pieces.len() + data.len() / (64 * 1024) + new_blocks as usize / 8;
     change.will_delay(ino, &inode, new_blocks)?;
-    change.reserve(items, Purpose::Write)?;
+    change.reserve(items, ReserveFor::Write)?;
 
     if !pieces.is_empty() {
         let (first, last) = (whole_from / BLOCK_BYTES, whole_to / BLOCK_BYTES);

@@ -16,7 +16,7 @@ use crate::fs::error::inconsistent;
 use crate::fs::items::{Items, extents, read_blocks};
 use crate::fs::log::Note;
 use crate::ops::{Error, FileType, NodeId, Result, Timestamp};
-use crate::volume::{Need, Purpose, Turn, Txn, View, VolumeError};
+use crate::volume::{Need, ReserveFor, Turn, Txn, View, VolumeError};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -291,7 +291,7 @@ impl<'a> Change<'a> {
 
     /// Secures space for the collected items, `items` more and what has been announced with [`Self::will_cut`] and
     /// [`Self::will_delay`].
-    pub fn reserve(&mut self, items: usize, purpose: Purpose) -> Result<()> {
+    pub fn reserve(&mut self, items: usize, purpose: ReserveFor) -> Result<()> {
         self.rehearse()?;
         let items = (items + self.batch.len() + 1) as u32;
         // One for each inode that loses its last name: its orphan record.
@@ -341,7 +341,7 @@ impl<'a> Change<'a> {
     }
 
     /// Reserves, then puts everything into the tree.
-    pub fn finish(mut self, purpose: Purpose) -> Result<()> {
+    pub fn finish(mut self, purpose: ReserveFor) -> Result<()> {
         self.reserve(0, purpose)?;
         self.apply()
     }

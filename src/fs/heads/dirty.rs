@@ -26,7 +26,7 @@ type Blocks = BTreeMap<u64, DirtyBlock>;
 pub struct Dirty {
     files: BTreeMap<Ino, Blocks>,
     settling: BTreeMap<Ino, Blocks>,
-    held: HashMap<Ino, Held>,
+    held: HashMap<Ino, SpaceBudget>,
     /// How many blocks of each file are fresh, if any are.
     fresh: HashMap<Ino, u64>,
     /// Files that the newest round, or a change since, let settle.
@@ -38,7 +38,7 @@ pub struct Dirty {
 
 /// What is known of the space that is held for the delayed blocks of a file.
 #[derive(Clone, Copy, Default)]
-pub struct Held {
+pub struct SpaceBudget {
     /// Leaves of the tree that it is for, and those beside an inode without extents.
     pub leaves: u64,
     pub beside: u64,
@@ -126,12 +126,12 @@ impl Dirty {
     }
 
     /// What is held for a file.
-    pub fn held(&mut self, ino: Ino) -> &mut Held {
+    pub fn held(&mut self, ino: Ino) -> &mut SpaceBudget {
         self.held.entry(ino).or_default()
     }
 
     /// The same, to be looked at.
-    pub fn held_for(&self, ino: Ino) -> Held {
+    pub fn held_for(&self, ino: Ino) -> SpaceBudget {
         self.held.get(&ino).copied().unwrap_or_default()
     }
 

@@ -8,7 +8,7 @@ use super::around::Around;
 use super::change::Change;
 use super::handle::{Handles, Open};
 use super::head::{Gate, Head};
-use super::node::{Place, place};
+use super::node::{Target, target};
 use super::shown::Shown;
 use crate::clock::Clock;
 use crate::format::inode::Inode;
@@ -97,9 +97,9 @@ impl Heads {
 
     /// The head that a node is of, and its inode number there.
     pub fn find(&self, node: NodeId) -> Result<(Arc<Head>, Ino)> {
-        match place(node) {
-            Place::Live(ino) => Ok((self.line_of(node)?, ino)),
-            Place::Snapshot(..) | Place::Snapdir(_) => Err(Error::Stale),
+        match target(node) {
+            Target::Live(ino) => Ok((self.line_of(node)?, ino)),
+            Target::Snapshot(..) | Target::Snapdir(_) => Err(Error::Stale),
         }
     }
 
@@ -113,10 +113,10 @@ impl Heads {
 
     /// The head and inode of a node that is to be changed.
     pub fn target(&self, node: NodeId) -> Result<(Arc<Head>, Ino)> {
-        match place(node) {
-            Place::Live(_) => self.find(node),
-            Place::Snapshot(..) => Err(Error::ReadOnly),
-            Place::Snapdir(_) => Err(Error::NotPermitted),
+        match target(node) {
+            Target::Live(_) => self.find(node),
+            Target::Snapshot(..) => Err(Error::ReadOnly),
+            Target::Snapdir(_) => Err(Error::NotPermitted),
         }
     }
 
@@ -153,10 +153,10 @@ impl Heads {
 
     /// The view that holds a node of a head or of a snapshot.
     pub fn view_of(&self, node: NodeId) -> Result<Arc<View>> {
-        match place(node) {
-            Place::Live(_) => Ok(Arc::new(self.view(&self.find(node)?.0)?)),
-            Place::Snapshot(slot, _) => self.snapshot_at(slot),
-            Place::Snapdir(_) => Err(Error::Invalid),
+        match target(node) {
+            Target::Live(_) => Ok(Arc::new(self.view(&self.find(node)?.0)?)),
+            Target::Snapshot(slot, _) => self.snapshot_at(slot),
+            Target::Snapdir(_) => Err(Error::Invalid),
         }
     }
 
@@ -233,9 +233,9 @@ impl Heads {
         if node == NodeId::ROOT {
             return Ok(0); // the kernel knows the root by no other
         }
-        let generation = match place(node) {
-            Place::Live(_) | Place::Snapdir(_) => self.line_of(node)?.generation,
-            Place::Snapshot(slot, _) => self.volume.snapshot_by_slot(slot).ok_or(Error::Stale)?.generation,
+        let generation = match target(node) {
+            Target::Live(_) | Target::Snapdir(_) => self.line_of(node)?.generation,
+            Target::Snapshot(slot, _) => self.volume.snapshot_by_slot(slot).ok_or(Error::Stale)?.generation,
         };
         Ok(generation.0.into())
     }

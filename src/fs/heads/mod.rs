@@ -21,4 +21,4 @@ pub use dirty::{Block, Dirty, DirtyBlock, Pass, zero_block};
 pub use handle::Open;
 pub use head::{Gate, Head};
 pub use heads::Heads;
-pub use node::{Place, place, snapdir_node};
+pub use node::{Target, snapdir_node, target};

@@ -5,7 +5,7 @@ use crate::ops::{NodeId, NodeKind};
 
 /// Which tree a node is of.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Target {
     /// A writable tree.
     Live(Ino),
     /// A snapshot.
@@ -15,14 +15,14 @@ pub enum Place {
 }
 
 /// Where `node` is.
-pub fn place(node: NodeId) -> Place {
+pub fn target(node: NodeId) -> Target {
     let ino = Ino(node.ino());
     match node.kind() {
-        NodeKind::Live => Place::Live(ino),
-        NodeKind::Snapshot => Place::Snapshot(Slot(node.slot()), ino),
-        NodeKind::Snapdir => Place::Snapdir(ino),
+        NodeKind::Live => Target::Live(ino),
+        NodeKind::Snapshot => Target::Snapshot(Slot(node.slot()), ino),
+        NodeKind::Snapdir => Target::Snapdir(ino),
         // Nothing that is served here: no snapshot has this slot.
-        NodeKind::Virtual => Place::Snapshot(Slot::MAIN, ino),
+        NodeKind::Virtual => Target::Snapshot(Slot::MAIN, ino),
     }
 }
 

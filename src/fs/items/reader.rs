@@ -2,7 +2,7 @@
 //!
 //! Readers only. Whatever they return has been decoded, so it is checked; damage comes back as an error.
 
-use crate::format::dirent::{Bucket, Dirent, name_hash};
+use crate::format::dirent::{Dirent, NameBucket, name_hash};
 use crate::format::inode::Inode;
 use crate::format::{Extent, Ino, Key, Kind};
 use crate::fs::error::damaged;
@@ -25,10 +25,10 @@ pub trait Items {
     }
 
     /// Names in `dir` that share the hash `hash`.
-    fn bucket(&self, dir: Ino, hash: u64) -> Result<Bucket, VolumeError> {
+    fn bucket(&self, dir: Ino, hash: u64) -> Result<NameBucket, VolumeError> {
         self.with(&Key::new(dir.0, Kind::Dirent, hash), |value| match value {
-            Some(v) => Bucket::decode(v).map_err(|e| damaged(dir, e)),
-            None => Ok(Bucket::default()),
+            Some(v) => NameBucket::decode(v).map_err(|e| damaged(dir, e)),
+            None => Ok(NameBucket::default()),
         })
     }
 

@@ -7,15 +7,15 @@ use super::name::{add_name, add_subdirectories, check_new_name};
 use crate::format::Ino;
 use crate::fs::attributes::{entry, flags, new_child};
 use crate::fs::content::open_file;
-use crate::fs::heads::{Heads, Place, place};
+use crate::fs::heads::{Heads, Target, target};
 use crate::fs::items::Items;
 use crate::fs::past::Past;
 use crate::limits::{LINKS_MAX, SYMLINK_BYTES_MAX};
 use crate::ops::{Caller, Entry, Error, FileType, Handle, NodeId, OpenFlags, Result};
-use crate::volume::Purpose;
+use crate::volume::ReserveFor;
 
 /// What is to be made.
-pub struct New<'a> {
+pub struct NewNode<'a> {
     /// Its type.
     pub kind: FileType,
     /// Its permission bits.
@@ -27,7 +27,7 @@ pub struct New<'a> {
 }
 
 /// Makes something new under a name that is free.
-pub fn make(heads: &Heads, caller: &Caller, parent: NodeId, name: &[u8], new: &New) -> Result<Entry> {
+pub fn make(heads: &Heads, caller: &Caller, parent: NodeId, name: &[u8], new: &NewNode) -> Result<Entry> {
     let (head, dir) = heads.target(parent)?;
     check_new_name(heads, dir, name)?;
     let mut change = heads.change(&head)?;
@@ -51,7 +51,7 @@ pub fn make(heads: &Heads, caller: &Caller, parent: NodeId, name: &[u8], new: &N
     }
     change.put_inode(ino, &inode);
     add_name(&mut change, dir, name, ino, new.kind)?;
-    change.finish(Purpose::Write)?;
+    change.finish(ReserveFor::Write)?;
     entry(heads, head.node(ino), &inode)
 }
 
@@ -69,7 +69,7 @@ pub fn make_symlink(
     if target.len() > SYMLINK_BYTES_MAX {
         return Err(Error::NameTooLong);
     }
-    make(heads, caller, parent, name, &New { kind: FileType::Symlink, mode: 0o777, rdev: 0, target })
+    make(heads, caller, parent, name, &NewNode { kind: FileType::Symlink, mode: 0o777, rdev: 0, target })
 }
 
 /// See [`Operations::create`](crate::ops::Operations::create).
@@ -81,7 +81,7 @@ pub fn create_file(
     mode: u32,
     flags: OpenFlags,
 ) -> Result<(Entry, Handle)> {
-    let new = New { kind: FileType::Regular, mode, rdev: 0, target: b"" };
+    let new = NewNode { kind: FileType::Regular, mode, rdev: 0, target: b"" };
     let mut flags = flags;
     let entry = match make(&past.commits.heads, caller, parent, name, &new) {
         // The kernel had a negative entry, and somebody was faster.
@@ -109,7 +109,7 @@ pub fn make_link(heads: &Heads, node: NodeId, parent: NodeId, name: &[u8]) -> Re
         return Err(Error::CrossView);
     }
     let (head, dir) = heads.target(parent)?;
-    let Place::Live(ino) = place(node) else { return Err(Error::ReadOnly) };
+    let Target::Live(ino) = target(node) else { return Err(Error::ReadOnly) };
     check_new_name(heads, dir, name)?;
     let mut change = heads.change(&head)?;
     change.directory(dir)?;
@@ -131,13 +131,13 @@ pub fn make_link(heads: &Heads, node: NodeId, parent: NodeId, name: &[u8]) -> Re
     inode.ctime = change.now;
     change.put_inode(ino, &inode);
     add_name(&mut change, dir, name, ino, inode.kind)?;
-    change.finish(Purpose::Write)?;
+    change.finish(ReserveFor::Write)?;
     entry(heads, node, &inode)
 }
 
 /// See [`Operations::readlink`](crate::ops::Operations::readlink).
 pub fn read_link(heads: &Heads, node: NodeId) -> Result<Vec<u8>> {
-    if let Place::Snapdir(_) = place(node) {
+    if let Target::Snapdir(_) = target(node) {
         return Err(Error::NotASymlink);
     }
     let view = heads.view_of(node)?;

@@ -4,11 +4,11 @@
 //! or removed meanwhile, nothing that stays is listed twice or missed.
 
 use super::name::{check_name, is_snapdir};
-use crate::format::dirent::Bucket;
+use crate::format::dirent::NameBucket;
 use crate::format::{Ino, Key, Kind};
 use crate::fs::attributes::{entry, entry_in};
 use crate::fs::error::{damaged, inconsistent};
-use crate::fs::heads::{Heads, Place, place, snapdir_node};
+use crate::fs::heads::{Heads, Target, snapdir_node, target};
 use crate::fs::items::Items;
 use crate::fs::listing::Listing;
 use crate::fs::options::SnapdirMode;
@@ -23,7 +23,7 @@ const COOKIE_SNAPDIR: u64 = u64::MAX >> 1;
 pub fn find(past: &Past, parent: NodeId, name: &[u8]) -> Result<Entry> {
     check_name(name)?;
     let heads = &*past.commits.heads;
-    if let Place::Snapdir(dir) = place(parent) {
+    if let Target::Snapdir(dir) = target(parent) {
         return past.find_in_snapdir(dir, name);
     }
     let view = heads.view_of(parent)?;
@@ -34,8 +34,8 @@ pub fn find(past: &Past, parent: NodeId, name: &[u8]) -> Result<Entry> {
         _ if inode.kind != FileType::Directory => return Err(Error::NotADirectory),
         b".." => {
             let up = parent_node(parent, inode.parent);
-            return match place(up) {
-                Place::Snapdir(dir) => past.snapdir_entry(dir),
+            return match target(up) {
+                Target::Snapdir(dir) => past.snapdir_entry(dir),
                 _ => {
                     let ino = Ino(up.ino());
                     let inode =
@@ -60,8 +60,8 @@ fn child_entry(heads: &Heads, view: &View, parent: NodeId, ino: Ino) -> Result<E
 pub fn list(past: &Past, handle: Handle, mut listing: Listing) -> Result<()> {
     let heads = &*past.commits.heads;
     let node = listing.node;
-    let view = match place(node) {
-        Place::Snapdir(dir) => {
+    let view = match target(node) {
+        Target::Snapdir(dir) => {
             heads.handles.get(node, handle)?;
             return past.list_snapdir(dir, listing);
         }
@@ -86,7 +86,7 @@ fn list_names(heads: &Heads, view: &View, dir: Ino, listing: &mut Listing) -> Re
     let from = Key::new(dir.0, Kind::Dirent, listing.after & !0xff);
     for item in view.range(&from, &Key::new(dir.0, Kind::Dirent, u64::MAX)) {
         let (key, value) = item?;
-        let mut bucket = Bucket::decode(&value).map_err(|e| damaged(dir, e))?;
+        let mut bucket = NameBucket::decode(&value).map_err(|e| damaged(dir, e))?;
         bucket.entries.sort_unstable_by_key(|e| e.slot);
         // What has the name of `.snapshots` from a time when that was not there, or was called otherwise, is covered.
         let is_covered = |name: &[u8]| node.is_live() && is_snapdir(heads, dir, name);
@@ -114,13 +114,13 @@ pub fn open_directory(past: &Past, node: NodeId) -> Result<Handle> {
         sync: false,
         no_atime: false,
     };
-    let view = match place(node) {
-        Place::Snapdir(dir) => {
+    let view = match target(node) {
+        Target::Snapdir(dir) => {
             past.snapdir_attr(dir)?;
             return Ok(heads.open_virtual(node, flags));
         }
-        Place::Snapshot(slot, _) => Some(heads.snapshot_at(slot)?),
-        Place::Live(_) => None,
+        Target::Snapshot(slot, _) => Some(heads.snapshot_at(slot)?),
+        Target::Live(_) => None,
     };
     heads.open(node, view, |inode| match inode.kind {
         FileType::Directory => Ok(flags),
@@ -130,8 +130,8 @@ pub fn open_directory(past: &Past, node: NodeId) -> Result<Handle> {
 
 /// The node of `..`: above the top of a snapshot is the `.snapshots` that it was entered by.
 fn parent_node(node: NodeId, parent: Ino) -> NodeId {
-    match (place(node), node.way()) {
-        (Place::Snapshot(_, Ino::ROOT), _) => snapdir_node(Ino::ROOT),
+    match (target(node), node.way()) {
+        (Target::Snapshot(_, Ino::ROOT), _) => snapdir_node(Ino::ROOT),
         (_, None) => node.sibling(parent.0),
         (_, Some(way)) => match way.up() {
             Some(up) => NodeId::on_way(node.slot(), Some(up), parent.0),

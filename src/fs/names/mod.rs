@@ -9,7 +9,7 @@ mod name;
 mod remove;
 mod rename;
 
-pub use create::{New, create_file, make, make_link, make_symlink, read_link};
+pub use create::{NewNode, create_file, make, make_link, make_symlink, read_link};
 pub use dir::{find, list, open_directory};
 pub use remove::{remove_directory, remove_file};
 pub use rename::rename;

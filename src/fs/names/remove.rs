@@ -7,7 +7,7 @@ use crate::fs::attributes::flags::check_removal;
 use crate::fs::heads::Heads;
 use crate::fs::items::Items;
 use crate::ops::{Error, FileType, NodeId, Result};
-use crate::volume::Purpose;
+use crate::volume::ReserveFor;
 
 /// See [`Operations::unlink`](crate::ops::Operations::unlink).
 pub fn remove_file(heads: &Heads, parent: NodeId, name: &[u8]) -> Result<()> {
@@ -22,7 +22,7 @@ pub fn remove_file(heads: &Heads, parent: NodeId, name: &[u8]) -> Result<()> {
     }
     remove_name(&mut change, dir, name, found.ino)?;
     change.drop_link(found.ino)?;
-    change.finish(Purpose::Delete)
+    change.finish(ReserveFor::Delete)
 }
 
 /// See [`Operations::rmdir`](crate::ops::Operations::rmdir), for live directories.
@@ -42,5 +42,5 @@ pub fn remove_directory(heads: &Heads, parent: NodeId, name: &[u8]) -> Result<()
     remove_name(&mut change, dir, name, found.ino)?;
     add_subdirectories(&mut change, dir, -1)?;
     change.drop_link(found.ino)?;
-    change.finish(Purpose::Delete)
+    change.finish(ReserveFor::Delete)
 }

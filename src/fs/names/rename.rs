@@ -11,7 +11,7 @@ use crate::fs::error::inconsistent;
 use crate::fs::heads::{Change, Heads};
 use crate::fs::items::Items;
 use crate::ops::{Caller, Error, FileType, NodeId, RenameMode, Result};
-use crate::volume::Purpose;
+use crate::volume::ReserveFor;
 
 /// Deeper than this, the parents of a directory are taken for a circle.
 const DEPTH_MAX: u32 = 1 << 20;
@@ -73,7 +73,7 @@ pub fn rename(
             }
         }
     }
-    change.finish(Purpose::Write)
+    change.finish(ReserveFor::Write)
 }
 
 /// Puts a character device 0:0 where something was: owned by who moved it, and nobody's to use.

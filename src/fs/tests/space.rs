@@ -193,7 +193,7 @@ fn delayed_blocks_all_over_a_file_hold_little_space() {
     for n in 0..200 {
         t.write(f, n * 101 % 256 * 4096, &[2; 4096]);
     }
-    // Each twice and with two graves in two copies of what they are in; and some leaves and buckets, in two copies.
+    // Each twice and with two freed references in two copies of what they are in; and some leaves and buckets, in two copies.
     let (blocks, nodes) = (200 * (2 * 4096 + 2 * 64 * 4), 30 * 2 * 16384);
     let seen = before - available();
     assert!((blocks..blocks + nodes).contains(&seen), "{seen}, expected {blocks} and up to {nodes}");

@@ -2,7 +2,7 @@
 //!
 //! Orders go over a socket pair, one at a time, from any thread that is not needed to serve requests.
 
-use super::order::{self, Answer, Order};
+use super::order::{self, Order, OrderAnswer};
 use super::process::VERB;
 use crate::fuse::mounts::MountId;
 use crate::sys::process as sys_process;
@@ -46,12 +46,12 @@ pub(in crate::fuse) struct Flusher {
 struct Shared {
     program: PathBuf,
     registered: Registered,
-    state: Mutex<State>,
+    state: Mutex<KeeperState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct KeeperState {
     line: Option<Arc<Line>>,
     mount: Option<MountId>,
     /// Somebody waits for a flusher.
@@ -69,7 +69,7 @@ struct Line {
 }
 
 impl Line {
-    fn exchange(&self, order: &Order) -> io::Result<Answer> {
+    fn exchange(&self, order: &Order) -> io::Result<OrderAnswer> {
         let _turn = self.one_at_a_time.lock();
         let exchanged = order::send(&self.socket, order).and_then(|()| {
             let gone = || io::Error::from(io::ErrorKind::UnexpectedEof);
@@ -90,7 +90,7 @@ impl Flusher {
         let shared = Arc::new(Shared {
             program,
             registered: Registered::default(),
-            state: Mutex::new(State { wanted: true, ..State::default() }),
+            state: Mutex::new(KeeperState { wanted: true, ..KeeperState::default() }),
             changed: Condvar::new(),
         });
         let ours = shared.clone();

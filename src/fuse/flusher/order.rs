@@ -35,7 +35,7 @@ pub(super) enum Order {
 
 /// What came of it.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(super) struct Answer {
+pub(super) struct OrderAnswer {
     /// Number of the error, 0 if it has none.
     number: i32,
     /// What failed; empty if the number says it all.
@@ -45,20 +45,24 @@ pub(super) struct Answer {
     pub(super) closed: Vec<u64>,
 }
 
-impl Answer {
+impl OrderAnswer {
     /// Of a failure.
-    pub(super) fn failure(error: &io::Error) -> Answer {
+    pub(super) fn failure(error: &io::Error) -> OrderAnswer {
         let number = error.raw_os_error();
         let text = if number.is_some() { String::new() } else { error.to_string() };
-        Answer { number: number.unwrap_or(0), text, failed: true, closed: Vec::new() }
+        OrderAnswer { number: number.unwrap_or(0), text, failed: true, closed: Vec::new() }
     }
 
     /// Of a failure with that node.
-    pub(super) fn failure_of(node: u64, error: &io::Error) -> Answer {
+    pub(super) fn failure_of(node: u64, error: &io::Error) -> OrderAnswer {
         let text = format!("writing back inode {node}: {error}");
-        Answer {
+        OrderAnswer {
             text,
-            ..Answer { number: error.raw_os_error().unwrap_or(0), failed: true, ..Answer::default() }
+            ..OrderAnswer {
+                number: error.raw_os_error().unwrap_or(0),
+                failed: true,
+                ..OrderAnswer::default()
+            }
         }
     }
 
@@ -110,12 +114,15 @@ mod tests {
     #[test]
     fn failures_keep_their_kind() {
         let full = io::Error::from_raw_os_error(28);
-        let seen = Answer::failure_of(7, &full).into_result().expect_err("a failure");
+        let seen = OrderAnswer::failure_of(7, &full).into_result().expect_err("a failure");
         assert!(seen.kind() == io::ErrorKind::StorageFull && seen.to_string().contains("inode 7"));
         let busy = io::Error::from_raw_os_error(16);
-        assert_eq!(Answer::failure(&busy).into_result().expect_err("a failure").raw_os_error(), Some(16));
-        let said = Answer::failure(&io::Error::other("no")).into_result().expect_err("a failure");
+        assert_eq!(
+            OrderAnswer::failure(&busy).into_result().expect_err("a failure").raw_os_error(),
+            Some(16)
+        );
+        let said = OrderAnswer::failure(&io::Error::other("no")).into_result().expect_err("a failure");
         assert_eq!(said.to_string(), "no");
-        assert!(Answer::default().into_result().is_ok());
+        assert!(OrderAnswer::default().into_result().is_ok());
     }
 }

@@ -3,7 +3,7 @@
 //! It holds nothing of the daemon's: no `/dev/fuse`, no file of the store, no lock, no log. It holds something of the mount
 //! only while it carries out an order, so the mount is not busy because of it.
 
-use super::order::{self, Answer, Order};
+use super::order::{self, Order, OrderAnswer};
 use super::reach;
 use crate::fuse::hidden;
 use crate::fuse::mount;
@@ -84,7 +84,7 @@ impl Process {
         mount.map_or(Ok(()), clear_away)
     }
 
-    fn carry_out(&mut self, order: Order) -> Answer {
+    fn carry_out(&mut self, order: Order) -> OrderAnswer {
         let known = *self.mount.lock();
         let mount = known.ok_or_else(|| io::Error::other("no mount to attend to"));
         let done = match order {
@@ -109,11 +109,11 @@ impl Process {
                 Err(e) => Err(e),
             },
         };
-        done.map_or_else(|e| Answer::failure(&e), |()| Answer::default())
+        done.map_or_else(|e| OrderAnswer::failure(&e), |()| OrderAnswer::default())
     }
 
-    fn write_back(&mut self, root: &File, nodes: &[(u64, u64)]) -> Answer {
-        let mut answer = Answer::default();
+    fn write_back(&mut self, root: &File, nodes: &[(u64, u64)]) -> OrderAnswer {
+        let mut answer = OrderAnswer::default();
         let mut hidden = None;
         let mut files: Vec<(u64, File)> = Vec::new();
         for &(node, generation) in nodes {
@@ -123,25 +123,25 @@ impl Process {
                 && !files.is_empty()
             {
                 if let Err((node, e)) = finish(&mut files) {
-                    return Answer::failure_of(node, &e);
+                    return OrderAnswer::failure_of(node, &e);
                 }
                 opened = self.open_node(root, &mut hidden, NodeId(node), generation);
             }
             match opened {
                 Ok(Some(file)) => {
                     if let Err(e) = sys_mount::start_write_back(&file) {
-                        return Answer::failure_of(NodeId(node).ino(), &e);
+                        return OrderAnswer::failure_of(NodeId(node).ino(), &e);
                     }
                     files.push((NodeId(node).ino(), file));
                 }
                 Ok(None) => {}
                 Err(e) if is(&e, errno::EACCES) => answer.closed.push(node),
-                Err(e) => return Answer::failure_of(NodeId(node).ino(), &e),
+                Err(e) => return OrderAnswer::failure_of(NodeId(node).ino(), &e),
             }
         }
         match finish(&mut files) {
             Ok(()) => answer,
-            Err((node, e)) => Answer::failure_of(node, &e),
+            Err((node, e)) => OrderAnswer::failure_of(node, &e),
         }
     }
 

@@ -4,7 +4,7 @@
 //! the smaller one's. Only buckets with entries exist. A failed call may have changed a part: the root is then to be
 //! thrown away with the whole commit. Nothing here knows what a list is for.
 
-use crate::format::deadlist::{Bucket, CHUNK_ENTRIES_MAX, Entry, decode_chunk, encode_chunk};
+use crate::format::deadlist::{Bucket, CHUNK_ENTRIES_MAX, DeadEntry, decode_chunk, encode_chunk};
 use crate::format::{Epoch, Key, Kind};
 use crate::store::{RangeSet, end_batch};
 use crate::tree::{self, Child, Edit, Pager, Result, TreeError};
@@ -70,12 +70,12 @@ impl MetaRead<'_> {
             .collect()
     }
 
-    fn chunk(&self, oid: u64, seq: u64) -> Result<Vec<Entry>> {
+    fn chunk(&self, oid: u64, seq: u64) -> Result<Vec<DeadEntry>> {
         let item = tree::get(self.pager, self.root, &chunk_key(oid, seq))?;
         Ok(decode_chunk(&item.ok_or_else(|| missing(oid, seq))?)?)
     }
 
-    fn bucket_entries(&self, bucket: &Bucket) -> Result<Vec<Entry>> {
+    fn bucket_entries(&self, bucket: &Bucket) -> Result<Vec<DeadEntry>> {
         let mut out = Vec::new();
         for seq in 0..bucket.chunks {
             out.extend(self.chunk(bucket.oid, seq)?);
@@ -104,7 +104,13 @@ pub(super) fn take_id(next_id: &mut u64) -> u64 {
 }
 
 /// Adds entries to a bucket of a list. `next_id` numbers new chunk chains.
-pub fn append(meta: &mut Meta, list: u64, epoch: Epoch, entries: &[Entry], next_id: &mut u64) -> Result<()> {
+pub fn append(
+    meta: &mut Meta,
+    list: u64,
+    epoch: Epoch,
+    entries: &[DeadEntry],
+    next_id: &mut u64,
+) -> Result<()> {
     if entries.is_empty() {
         return Ok(());
     }
@@ -117,7 +123,7 @@ pub fn append(meta: &mut Meta, list: u64, epoch: Epoch, entries: &[Entry], next_
 }
 
 /// Fills the last chunk and makes new ones; the caller stores the bucket.
-fn write_entries(meta: &mut Meta, bucket: &mut Bucket, entries: &[Entry]) -> Result<()> {
+fn write_entries(meta: &mut Meta, bucket: &mut Bucket, entries: &[DeadEntry]) -> Result<()> {
     let mut rest = entries;
     if let Some(last) = bucket.chunks.checked_sub(1) {
         let mut chunk = meta.read().chunk(bucket.oid, last)?;
@@ -149,7 +155,7 @@ pub fn is_empty(meta: MetaRead, list: u64) -> Result<bool> {
 }
 
 /// Entries of a range of buckets, in no order, with their buckets.
-pub fn entries(meta: MetaRead, list: u64, range: Buckets) -> Result<Vec<(Epoch, Entry)>> {
+pub fn entries(meta: MetaRead, list: u64, range: Buckets) -> Result<Vec<(Epoch, DeadEntry)>> {
     let mut out = Vec::new();
     for (epoch, bucket) in meta.buckets(list, &range)? {
         out.extend(meta.bucket_entries(&bucket)?.into_iter().map(|e| (epoch, e)));
@@ -161,7 +167,7 @@ pub fn entries(meta: MetaRead, list: u64, range: Buckets) -> Result<Vec<(Epoch, 
 #[derive(Clone, Debug, Default)]
 pub struct FoundList {
     /// Entries that can be read, with their buckets.
-    pub entries: Vec<(Epoch, Entry)>,
+    pub entries: Vec<(Epoch, DeadEntry)>,
     /// What does not agree or cannot be decoded, in words.
     pub faults: Vec<String>,
 }
@@ -205,7 +211,7 @@ pub fn found(meta: MetaRead, list: u64) -> Result<FoundList> {
 }
 
 /// Puts these entries in the place of all that a list has, whatever is wrong with that. `next_id` numbers its chains.
-pub fn replace(meta: &mut Meta, list: u64, entries: &[(Epoch, Entry)], next_id: &mut u64) -> Result<()> {
+pub fn replace(meta: &mut Meta, list: u64, entries: &[(Epoch, DeadEntry)], next_id: &mut u64) -> Result<()> {
     let (from, to) = (bucket_key(list, ALL.start), bucket_key(list, ALL.end));
     let old: Vec<(Key, Option<u64>)> = tree::range(meta.edit.pager, meta.root, &from, &to)
         .map(|item| item.map(|(key, value)| (key, Bucket::decode(&value).ok().map(|b| b.oid))))
@@ -219,7 +225,7 @@ pub fn replace(meta: &mut Meta, list: u64, entries: &[(Epoch, Entry)], next_id: 
     let mut entries = entries.to_vec();
     entries.sort_unstable();
     for bucket in entries.chunk_by(|a, b| a.0 == b.0) {
-        let of_bucket: Vec<Entry> = bucket.iter().map(|(_, e)| *e).collect();
+        let of_bucket: Vec<DeadEntry> = bucket.iter().map(|(_, e)| *e).collect();
         append(meta, list, bucket[0].0, &of_bucket, next_id)?;
     }
     Ok(())
@@ -275,8 +281,8 @@ pub fn splice(meta: &mut Meta, from: u64, into: u64) -> Result<()> {
 
 /// Removes and returns whole chunks, at least one and no more than `entries_max` entries if several; nothing when the
 /// list is empty.
-pub fn drain(meta: &mut Meta, list: u64, entries_max: usize) -> Result<Vec<Entry>> {
-    let mut out: Vec<Entry> = Vec::new();
+pub fn drain(meta: &mut Meta, list: u64, entries_max: usize) -> Result<Vec<DeadEntry>> {
+    let mut out: Vec<DeadEntry> = Vec::new();
     loop {
         let (from, to) = (bucket_key(list, ALL.start), bucket_key(list, ALL.end));
         let first = tree::range(meta.edit.pager, meta.root, &from, &to).next().transpose()?;
@@ -307,7 +313,7 @@ pub fn remove_ranges(
     list: u64,
     range: Buckets,
     gone: &RangeSet,
-) -> Result<Vec<(Epoch, Entry)>> {
+) -> Result<Vec<(Epoch, DeadEntry)>> {
     let (mut left, mut removed) = (gone.clone(), Vec::new());
     for (epoch, bucket) in meta.read().buckets(list, &range)? {
         let (mut kept, before) = (Vec::new(), removed.len());
@@ -315,13 +321,13 @@ pub fn remove_ranges(
             let mut at = e.addr;
             for (start, len) in left.take(e.addr, e.len) {
                 if at < start {
-                    kept.push(Entry { addr: at, len: start - at, ..e });
+                    kept.push(DeadEntry { addr: at, len: start - at, ..e });
                 }
-                removed.push((epoch, Entry { addr: start, len, ..e }));
+                removed.push((epoch, DeadEntry { addr: start, len, ..e }));
                 at = start + len;
             }
             if at < e.addr + e.len {
-                kept.push(Entry { addr: at, len: e.addr + e.len - at, ..e });
+                kept.push(DeadEntry { addr: at, len: e.addr + e.len - at, ..e });
             }
         }
         if removed.len() == before {

@@ -6,7 +6,7 @@
 use super::History;
 use super::deadlist::{self, ALL, Buckets, Meta, take_id};
 use super::space::Cut;
-use crate::format::deadlist::Entry;
+use crate::format::deadlist::DeadEntry;
 use crate::format::view::Role;
 use crate::format::{BlockPtr, Epoch, Generation, LineId, Slot, ViewId};
 use crate::store::RangeSet;
@@ -51,7 +51,7 @@ impl History {
     }
 
     /// Frees what only hidden views hold, for each of them below which at least `grown_bytes_min` (and at least one)
-    /// died since it was last swept. Costs nothing if nothing grew, bucket items if a child has nothing dead in the
+    /// was freed since it was last swept. Costs nothing if nothing grew, bucket items if a child has nothing dead in the
     /// range, else the entries of the children's lists in the range: a commit may put it off by a larger minimum.
     pub fn sweep_hidden(&mut self, meta: &mut Meta, grown_bytes_min: u64) -> Result<Reclaim> {
         assert!(self.frozen.is_empty(), "sweeps come after the append");
@@ -84,7 +84,7 @@ impl History {
         }
     }
 
-    /// A view with one child goes: what was born after the view below it and died on the way to the child is free.
+    /// A view with one child goes: what was born after the view below it and freed on the way to the child is free.
     fn unlink(&mut self, view: ViewId, meta: &mut Meta, out: &mut Reclaim) -> Result<()> {
         let record = self.view(view);
         let (list, prev, written, epoch) = (record.list, record.prev, record.written, record.epoch);
@@ -214,7 +214,7 @@ impl History {
             }
             removed.sort_by_key(|(bucket, e)| (*bucket, e.addr));
             for group in removed.chunk_by(|a, b| a.0 == b.0) {
-                let entries: Vec<Entry> = group.iter().map(|(_, e)| *e).collect();
+                let entries: Vec<DeadEntry> = group.iter().map(|(_, e)| *e).collect();
                 deadlist::append(meta, free, group[0].0, &entries, &mut self.next_id)?;
             }
             let record = self.view_mut(view);
@@ -245,7 +245,7 @@ impl History {
         own: &Buckets,
         gone: &RangeSet,
         meta: &mut Meta,
-    ) -> Result<Vec<(Epoch, Entry)>> {
+    ) -> Result<Vec<(Epoch, DeadEntry)>> {
         let record = self.view(child);
         let mut taken = deadlist::remove_ranges(meta, record.list, own.clone(), gone)?;
         if record.role == Role::Hidden {

@@ -6,13 +6,13 @@ use crate::format::view::{Consistency, Role, ViewRecord};
 use crate::format::{BlockPtr, Epoch, Generation, LineId, Slot, ViewId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Where a dead block goes.
+/// Where a block goes that a head has freed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Fate {
+pub enum Freeing {
     /// No view reaches it any more: free once the next commit is durable.
-    Free,
+    Now,
     /// To a bucket of a dead list.
-    List {
+    Deferred {
         /// The list.
         list: u64,
         /// The bucket.
@@ -55,7 +55,7 @@ pub struct History {
     /// Dead bytes that are in no list yet: since the freeze, and before it.
     pub(super) pending: Sums,
     pub(super) frozen: Sums,
-    /// Hidden views -> bytes that died below them since they were last swept, and of these the pending.
+    /// Hidden views -> bytes that were freed below them since they were last swept, and of these the pending.
     pub(super) grown: BTreeMap<ViewId, u64>,
     pub(super) grown_pending: BTreeMap<ViewId, u64>,
     pub(super) late: Late,
@@ -180,7 +180,7 @@ impl History {
 
     /// A head no longer reaches `len` bytes that were born in one epoch. Says where they go; what goes to a list is
     /// counted as pending until the commit has appended it.
-    pub fn kill(&mut self, head: ViewId, birth: Epoch, len: u64) -> Fate {
+    pub fn free(&mut self, head: ViewId, birth: Epoch, len: u64) -> Freeing {
         let base = self.base(head);
         let record = self.view_mut(head);
         debug_assert_eq!(record.role, Role::Head);
@@ -192,7 +192,7 @@ impl History {
             _ => {
                 record.written = record.written.saturating_sub(len);
                 self.late.count(head, |d| d.written = d.written.saturating_sub_unsigned(len));
-                return Fate::Free;
+                return Freeing::Now;
             }
         };
         let chain = self.branch(head);
@@ -214,7 +214,7 @@ impl History {
             }
             at = self.view(v).prev;
         }
-        Fate::List { list, bucket }
+        Freeing::Deferred { list, bucket }
     }
 
     /// Keeps what a head is now as a new snapshot. The caller sets its root later.
@@ -303,12 +303,12 @@ impl History {
         self.dirty.extend(late.dirty);
     }
 
-    /// Where entries of (list, bucket), collected since an earlier [`History::kill`], go now: a deletion in between may
+    /// Where entries of (list, bucket), collected since an earlier [`History::free`], go now: a deletion in between may
     /// have made them free. `None`: they are alive in another view after all, forget them.
-    pub fn route(&self, list: u64, bucket: Epoch) -> Option<Fate> {
+    pub fn route(&self, list: u64, bucket: Epoch) -> Option<Freeing> {
         let view = *self.lists.get(&list)?;
         let base = self.base(view);
-        Some(if bucket < base { Fate::List { list, bucket } } else { Fate::Free })
+        Some(if bucket < base { Freeing::Deferred { list, bucket } } else { Freeing::Now })
     }
 
     /// Step 2 of the commit: the frozen entries are in their lists.

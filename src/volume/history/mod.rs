@@ -1,4 +1,4 @@
-//! The forest of views: who descends from whom, where a dead block goes, and how many bytes each view holds.
+//! The forest of views: who descends from whom, where a freed block goes, and how many bytes each view holds.
 //!
 //! Invariants, with `base(v)` the epoch of `prev(v)` (0 without):
 //! - `D(v)`, the dead list of the edge to `v`, holds exactly what is alive in `prev(v)` and dead in `v`; its buckets
@@ -8,8 +8,8 @@
 //! - A hidden view has at least two children, and its tree is never walked: parts of it may be freed.
 //!
 //! Contract with the commit, in this order; the caller holds its lock around each step, operations
-//! ([`History::kill`], [`History::born`], [`History::point`], [`History::fork`]) may run between any two:
-//!  1. [`History::freeze`], together with the caller's own list of dead entries;
+//! ([`History::free`], [`History::born`], [`History::point`], [`History::fork`]) may run between any two:
+//!  1. [`History::freeze`], together with the caller's own list of what is deferred;
 //!  2. ask [`History::route`] where each frozen (list, bucket) goes, append the entries, then [`History::appended`]
 //!     (the append and this call as one step for readers of space: else they count twice);
 //!  3. [`History::delete`] for views that are [`History::deletable`], and [`History::sweep_hidden`];
@@ -31,4 +31,4 @@ mod tests;
 
 pub use deadlist::{Meta, MetaRead};
 pub use delete::{FreeTree, Reclaim};
-pub use history::{Fate, History, Point};
+pub use history::{Freeing, History, Point};

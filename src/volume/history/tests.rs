@@ -6,11 +6,11 @@
 
 use super::*;
 use crate::device::{Device, DeviceError};
-use crate::format::deadlist::Entry;
+use crate::format::deadlist::DeadEntry;
 use crate::format::view::{Consistency, Role, ViewRecord};
 use crate::format::{BLOCK_BYTES, Epoch, Generation, LineId, Slot, ViewId};
 use crate::store::{Allocator, Store};
-use crate::tree::{Child, Dead, Edit, Pager};
+use crate::tree::{Child, Edit, FreedNode, Pager};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -80,7 +80,7 @@ fn addr(unit: usize) -> u64 {
     (unit as u64 + 1) * BLOCK_BYTES
 }
 
-fn units(e: &Entry) -> std::ops::Range<usize> {
+fn units(e: &DeadEntry) -> std::ops::Range<usize> {
     let first = (e.addr / BLOCK_BYTES) as usize - 1;
     first..first + (e.len / BLOCK_BYTES) as usize
 }
@@ -93,8 +93,8 @@ struct World {
     bits: BTreeMap<ViewId, Bits>,
     births: [u64; UNITS],
     allocated: Bits,
-    entries: BTreeMap<(u64, Epoch), Vec<Entry>>,
-    frozen: BTreeMap<(u64, Epoch), Vec<Entry>>,
+    entries: BTreeMap<(u64, Epoch), Vec<DeadEntry>>,
+    frozen: BTreeMap<(u64, Epoch), Vec<DeadEntry>>,
     free_lists: Vec<u64>,
     drop_lists: Vec<u64>,
     free_trees: Vec<Bits>,
@@ -106,15 +106,15 @@ struct Run {
     rng: fastrand::Rng,
     w: World,
     disk: BTreeMap<ViewId, ViewRecord>,
-    /// State after the last commit, as a crash leaves it.
+    /// VolumeState after the last commit, as a crash leaves it.
     saved: Option<World>,
     views_max: usize,
 }
 
 macro_rules! meta {
-    ($run:ident, $dead:ident, $edit:ident, $meta:ident) => {
-        let mut $dead: Vec<Dead> = Vec::new();
-        let mut $edit = Edit { pager: &$run.pager, epoch: Epoch(1), dead: &mut $dead, nodes_made: 0 };
+    ($run:ident, $freed:ident, $edit:ident, $meta:ident) => {
+        let mut $freed: Vec<FreedNode> = Vec::new();
+        let mut $edit = Edit { pager: &$run.pager, epoch: Epoch(1), freed: &mut $freed, nodes_made: 0 };
         let mut $meta = Meta { edit: &mut $edit, root: &mut $run.w.root };
     };
 }
@@ -123,8 +123,8 @@ impl Run {
     fn new(seed: u64) -> Run {
         let store = Arc::new(Store::new(Arc::new(NoDevice), 77, Allocator::new(1 << 20, 1 << 30)));
         let pager = Pager::new(store, 1 << 20);
-        let mut dead = Vec::new();
-        let root = Edit { pager: &pager, epoch: Epoch(1), dead: &mut dead, nodes_made: 0 }.new_root();
+        let mut freed = Vec::new();
+        let root = Edit { pager: &pager, epoch: Epoch(1), freed: &mut freed, nodes_made: 0 }.new_root();
         let (history, head) = History::new((0, 0));
         let mut rng = fastrand::Rng::with_seed(seed);
         let views_max = rng.usize(4..14);
@@ -213,10 +213,10 @@ impl Run {
         }
         let len = (end - first) as u64 * BLOCK_BYTES;
         (first..end).for_each(|u| self.w.bits.get_mut(&head).unwrap().clear(u));
-        match self.w.history.kill(head, Epoch(birth), len) {
-            Fate::Free => (first..end).for_each(|u| self.free(u)),
-            Fate::List { list, bucket } => {
-                let entry = Entry { addr: addr(first), len, birth: Epoch(birth) };
+        match self.w.history.free(head, Epoch(birth), len) {
+            Freeing::Now => (first..end).for_each(|u| self.free(u)),
+            Freeing::Deferred { list, bucket } => {
+                let entry = DeadEntry { addr: addr(first), len, birth: Epoch(birth) };
                 self.w.entries.entry((list, bucket)).or_default().push(entry);
             }
         }
@@ -259,10 +259,10 @@ impl Run {
         for ((list, bucket), entries) in std::mem::take(&mut self.w.frozen) {
             match self.w.history.route(list, bucket) {
                 None => {}
-                Some(Fate::Free) => entries.iter().flat_map(units).for_each(|u| self.free(u)),
-                Some(Fate::List { list, bucket }) => {
+                Some(Freeing::Now) => entries.iter().flat_map(units).for_each(|u| self.free(u)),
+                Some(Freeing::Deferred { list, bucket }) => {
                     let mut next_id = *self.w.history.next_id_mut();
-                    meta!(self, dead, edit, meta);
+                    meta!(self, freed_nodes, edit, meta);
                     deadlist::append(&mut meta, list, bucket, &entries, &mut next_id).unwrap();
                     *self.w.history.next_id_mut() = next_id;
                 }
@@ -276,7 +276,7 @@ impl Run {
         let quiet = self.w.entries.is_empty();
         let expected = self.w.history.would_free(&set, self.read()).unwrap();
         let before = self.w.bits[&view];
-        meta!(self, dead, edit, meta);
+        meta!(self, freed_nodes, edit, meta);
         let reclaim = self.w.history.delete(view, &mut meta).unwrap();
         if quiet {
             assert_eq!(expected, before.minus(&self.union_without_gone(view)).bytes(), "would free {view:?}");
@@ -304,14 +304,14 @@ impl Run {
     }
 
     fn sweep(&mut self) {
-        meta!(self, dead, edit, meta);
+        meta!(self, freed_nodes, edit, meta);
         let reclaim = self.w.history.sweep_hidden(&mut meta, 0).unwrap();
         self.take_over(reclaim);
     }
 
-    fn drain(&mut self, list: u64) -> Vec<Entry> {
+    fn drain(&mut self, list: u64) -> Vec<DeadEntry> {
         let max = self.rng.usize(1..400);
-        meta!(self, dead, edit, meta);
+        meta!(self, freed_nodes, edit, meta);
         deadlist::drain(&mut meta, list, max).unwrap()
     }
 
@@ -591,13 +591,13 @@ fn lists_equal_sets() {
                 }
             }
             let what = run.rng.u8(0..8);
-            meta!(run, dead, edit, meta);
+            meta!(run, freed_nodes, edit, meta);
             match what {
                 0..=3 => {
                     let mut entries = Vec::new();
                     for n in 0..steps {
                         let (addr, len) = (next_addr, (n as u64 % 3 + 1) * BLOCK_BYTES);
-                        entries.push(Entry { addr, len, birth: Epoch(bucket + 1) });
+                        entries.push(DeadEntry { addr, len, birth: Epoch(bucket + 1) });
                         let blocks = model.entry((list, bucket)).or_default();
                         blocks.extend((addr..addr + len).step_by(BLOCK_BYTES as usize));
                         next_addr += len;

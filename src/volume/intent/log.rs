@@ -23,11 +23,11 @@ pub struct Log {
     recording: AtomicBool,
 }
 
-/// The end of the log. Places count bytes and never start anew; a place is at its remainder in the ring.
+/// The end of the log. Positions count bytes and never start anew; one is found at its remainder in the ring.
 struct Tail {
     /// Where a replay would start.
     oldest: u64,
-    /// Place of the next record.
+    /// Position of the next record.
     head: u64,
     /// End of the last record.
     prev_end: u64,
@@ -35,7 +35,7 @@ struct Tail {
     durable: u64,
     /// The greatest `durable` that a record tells of.
     durable_told: u64,
-    /// Place of the first byte in `bytes`: start of a block.
+    /// Position of the first byte in `bytes`: start of a block.
     start: u64,
     /// What may not be written yet, up to `head`, from the start of a block.
     bytes: Vec<u8>,
@@ -48,7 +48,7 @@ struct Tail {
     /// Records that did not fit: since the last mark, and before it.
     lost: bool,
     lost_before_mark: bool,
-    /// Place of the record that the last mark has put, which begins the log once the commit is done.
+    /// Position of the record that the last mark has put, which begins the log once the commit is done.
     beginning: Option<u64>,
 }
 
@@ -268,7 +268,7 @@ impl Log {
         true
     }
 
-    /// The place that divides what a commit contains from what comes later, and whether a record stands there: one
+    /// The position that divides what a commit contains from what comes later, and whether a record stands there: one
     /// without effects in a block of its own, so that a log that is missing is told from an empty one. The commit writes
     /// and flushes it before a superblock names it. `line` and `epoch` are those of what comes later. Called with the
     /// state locked.
@@ -302,7 +302,7 @@ impl Log {
 }
 
 impl Tail {
-    /// Place of the last mark's record, if nothing was logged since.
+    /// Position of the last mark's record, if nothing was logged since.
     fn beginning(&self) -> Option<u64> {
         self.beginning.filter(|place| self.told_end <= *place && !self.lost && !self.lost_before_mark)
     }

@@ -1,4 +1,4 @@
-//! Reading a log back: the records of one session from a place on, up to the first that does not follow.
+//! Reading a log back: the records of one session from a position on, up to the first that does not follow.
 //!
 //! Reads the device alone. Whatever the bytes are, the result is a list of records whose checksums hold, in order.
 
@@ -13,12 +13,12 @@ const LOOK_AHEAD_BYTES: u64 = 4 << 20;
 const READ_BYTES: u64 = 64 << 10;
 
 /// A record as it was found.
-pub struct Record {
+pub struct LogRecord {
     pub header: RecordHeader,
     bytes: Vec<u8>,
 }
 
-impl Record {
+impl LogRecord {
     /// False if it only says what had been flushed.
     pub fn tells(&self) -> bool {
         !self.effects().is_empty()
@@ -32,11 +32,11 @@ impl Record {
 
 /// A session's records.
 #[derive(Default)]
-pub struct Found {
-    pub records: Vec<Record>,
+pub struct FoundLog {
+    pub records: Vec<LogRecord>,
     /// Where the first of them is.
     pub start: u64,
-    /// Everything before this place had been flushed, as records say.
+    /// Everything before this position had been flushed, as records say.
     pub durable: u64,
     /// Where the last record ends.
     pub end: u64,
@@ -45,11 +45,11 @@ pub struct Found {
 }
 
 /// Reads the records that a state does not contain.
-pub fn scan(device: &dyn Device, superblock: &Superblock) -> Found {
+pub fn scan(device: &dyn Device, superblock: &Superblock) -> FoundLog {
     let (bytes, start, generation) = (superblock.log_bytes, superblock.log_start, superblock.log_generation);
     let mut ring = Ring { device, bytes, at: 0, window: Vec::new(), error: None };
     let limit = start.saturating_add(bytes);
-    let mut found = Found { start, end: start, durable: start, ..Found::default() };
+    let mut found = FoundLog { start, end: start, durable: start, ..FoundLog::default() };
     while let Some(record) = next(&mut ring, &found, start, limit, generation) {
         found.durable = found.durable.max(record.header.durable);
         found.end = record.header.end();
@@ -70,7 +70,7 @@ fn no_beginning(start: u64) -> String {
 }
 
 /// The record behind those found: right behind the last, or, after a flush, at the start of the next block.
-fn next(ring: &mut Ring, found: &Found, start: u64, limit: u64, generation: u64) -> Option<Record> {
+fn next(ring: &mut Ring, found: &FoundLog, start: u64, limit: u64, generation: u64) -> Option<LogRecord> {
     let block = found.end.next_multiple_of(FLUSH_BYTES);
     let places = if block == found.end { vec![block] } else { vec![found.end, block] };
     places.into_iter().find_map(|at| {
@@ -79,7 +79,7 @@ fn next(ring: &mut Ring, found: &Found, start: u64, limit: u64, generation: u64)
     })
 }
 
-fn read(ring: &mut Ring, at: u64, limit: u64, generation: u64) -> Option<Record> {
+fn read(ring: &mut Ring, at: u64, limit: u64, generation: u64) -> Option<LogRecord> {
     if at.saturating_add(HEADER_BYTES as u64) > limit {
         return None;
     }
@@ -88,11 +88,11 @@ fn read(ring: &mut Ring, at: u64, limit: u64, generation: u64) -> Option<Record>
         return None;
     }
     let bytes = ring.read(at, u64::from(header.len))?;
-    header.proves(&bytes).then_some(Record { header, bytes })
+    header.proves(&bytes).then_some(LogRecord { header, bytes })
 }
 
 /// A record behind the end that was made when the end had been flushed with what followed: that is missing.
-fn look_ahead(ring: &mut Ring, found: &Found, limit: u64, generation: u64) -> Option<String> {
+fn look_ahead(ring: &mut Ring, found: &FoundLog, limit: u64, generation: u64) -> Option<String> {
     let from = found.end.next_multiple_of(FLUSH_BYTES);
     let to = limit.min(from.saturating_add(LOOK_AHEAD_BYTES));
     (from..to).step_by(FLUSH_BYTES as usize).find_map(|at| {
@@ -106,7 +106,7 @@ fn look_ahead(ring: &mut Ring, found: &Found, limit: u64, generation: u64) -> Op
 struct Ring<'a> {
     device: &'a dyn Device,
     bytes: u64,
-    /// Place of the window: a multiple of its unit.
+    /// Position of the window: a multiple of its unit.
     at: u64,
     window: Vec<u8>,
     /// The first error of the device.
