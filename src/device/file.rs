@@ -10,9 +10,10 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::access::{check_access, check_file_limit, check_new_size, check_range};
 use super::gate::FlushGate;
 use super::place::{self, FileId, StoreLocation};
-use super::{Access, Device, DeviceError, check_access, check_file_limit, check_new_size, check_range};
+use super::{Access, Device, DeviceError};
 use crate::format::mark::FileBirth;
 use crate::sys::{self, Advice, Fallocate};
 

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
+use super::access::check_range;
 use super::ranges::ByteRanges;
-use super::{Device, DeviceError, check_range};
+use super::{Device, DeviceError};
 
 const CHUNK_BYTES: u64 = 1 << 20;
 /// Backing is counted in whole blocks, as a host would.

@@ -3,7 +3,8 @@
 //! The one below is never changed. A block that was written is taken from memory from then on; discarding brings back
 //! nothing. Nothing is durable, so `flush` does nothing.
 
-use super::{Device, DeviceError, check_range};
+use super::access::check_range;
+use super::{Device, DeviceError};
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -1,5 +1,8 @@
 //! Numbers that mean something, one type each.
 
+/// Epochs, sequence numbers, ids and sizes are at most this, so that none overflows by counting on.
+pub const COUNTER_MAX: u64 = 1 << 62;
+
 /// Byte address on a device, a multiple of 4096. 0 means none.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct BlockAddr(pub u64);

@@ -6,6 +6,7 @@
 pub mod compression;
 pub mod deadlist;
 pub mod dirent;
+mod error;
 pub mod extent;
 pub mod header;
 pub mod ids;
@@ -26,7 +27,10 @@ pub mod superblock;
 pub mod view;
 pub mod xattr;
 
+pub(crate) use error::bad;
+
 pub use compression::{Compression, CompressionProperty};
+pub use error::FormatError;
 pub use extent::{Extent, Frame};
 pub use ids::{BlockAddr, Epoch, Generation, Ino, LineId, Slot, ViewId};
 pub use key::{Key, Kind};
@@ -36,21 +40,3 @@ pub use pointer::{BlockPtr, Copies, CopyAddrs};
 pub const BLOCK_BYTES: u64 = 4096;
 /// Size of a tree node and of a space map block, in bytes.
 pub const NODE_BYTES: usize = 16384;
-
-/// Bytes that do not mean what they should. The sentence says which field, what was found and what is allowed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct FormatError(pub String);
-
-impl std::fmt::Display for FormatError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for FormatError {}
-
-/// `Err(FormatError)` from a format string.
-macro_rules! bad {
-    ($($arg:tt)*) => { Err($crate::format::FormatError(format!($($arg)*))) };
-}
-pub(crate) use bad;

@@ -3,6 +3,7 @@
 //! Slots lie in two rings (A and B, 64 slots each); state number `seq` goes to slot `seq % 64` of both. The valid slot
 //! with the greatest `seq` is the state of the store. The checksum covers the slot behind itself.
 
+use super::ids::COUNTER_MAX;
 use super::pointer::RawPtr;
 use super::view::Consistency;
 use super::{BLOCK_BYTES, BlockPtr, Copies, Epoch, FormatError, Generation, Ino, LineId, Slot, ViewId, bad};
@@ -24,8 +25,6 @@ pub const INCOMPAT_KNOWN: u64 = INCOMPAT_COMPRESSION;
 pub const RO_COMPAT_KNOWN: u64 = 0;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"snapfs\x0d\x0a");
-/// Epochs, sequence numbers, ids and sizes are at most this, so that none overflows by counting on.
-pub const COUNTER_MAX: u64 = 1 << 62;
 const SEED: u64 = 0x5342;
 
 /// A snapshot that was made while nothing else had changed: only the superblock tells of it until the next commit.

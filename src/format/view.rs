@@ -1,7 +1,7 @@
 //! The view record: one item of the meta tree for each head, snapshot and clone.
 
+use super::ids::COUNTER_MAX;
 use super::pointer::RawPtr;
-use super::superblock::COUNTER_MAX;
 use super::{BlockPtr, Epoch, FormatError, Generation, LineId, Slot, ViewId, bad};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 

@@ -1,21 +1,24 @@
 //! Each kind of derived data is spoiled behind its checksums; the repair makes it right and changes nothing else.
 
 use super::*;
-use crate::check::check;
+use crate::check::{Depth, check};
 use crate::clock::Clock;
-use crate::device::{CrashPolicy, Op, RESERVED_BYTES, Sim};
+use crate::device::{CrashPolicy, Device, Op, RESERVED_BYTES, Sim};
 use crate::format::deadlist::{Bucket, DeadEntry, encode_chunk};
 use crate::format::job::Job;
 use crate::format::superblock::{RING_SLOTS, SLOT_BYTES, Superblock};
-use crate::format::view::Role;
-use crate::format::{BlockPtr, Epoch, Extent, LineId, ViewId};
+use crate::format::view::{Role, ViewRecord};
+use crate::format::{BlockPtr, Epoch, Extent, Key, Kind, LineId, ViewId};
 use crate::fs::{Fs, FsOptions};
 use crate::ops::{Caller, NodeId, OpenFlags, Operations};
 use crate::store::RangeSet;
 use crate::tree::{Step, Visit, walk};
-use crate::volume::View;
+use crate::volume::examine::examine;
 use crate::volume::history::Meta;
-use std::collections::BTreeMap;
+use crate::volume::mend::{self, Mending};
+use crate::volume::{Access, OpenOptions, View, Volume, VolumeError, ring};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 const USER: Caller = Caller { uid: 0, gid: 0, pid: 1, umask: 0 };
 const RW: OpenFlags = OpenFlags {
@@ -69,7 +72,7 @@ impl Sample {
         fs.copy_range(&USER, files[2], from, 0, files[5], to, 8192, 12288).unwrap();
         for round in 0..4_u64 {
             snapshot(&format!("s{round}"));
-            // Only every second file: what is freed does not lie together, so the lists are long.
+            // Only every second file: what dies does not lie together, so the lists are long.
             for (n, node) in files.iter().enumerate().filter(|(n, _)| n % 2 == round as usize % 2) {
                 put(*node, 0, 4096, (n as u8 % 100) + 100 + round as u8);
             }
@@ -285,7 +288,7 @@ fn lists_above_a_hidden_view_are_made_to_agree() {
     let hidden = state.records.iter().find(|r| r.role == Role::Hidden).expect("a hidden view").id;
     let above =
         state.records.iter().find(|r| r.prev == Some(hidden) && !state.dead_list(r.list).unwrap().is_empty());
-    let list = above.expect("something was freed above it").list;
+    let list = above.expect("something died above it").list;
     let at = state.list_items().map(|i| i.unwrap().0).find(|k| k.object == list).unwrap();
     let bucket = state.list_items().map(Result::unwrap).find(|(k, _)| *k == at).unwrap().1;
     let bucket = Bucket::decode(&bucket).unwrap();

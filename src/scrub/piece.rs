@@ -2,7 +2,7 @@
 
 use super::hits;
 use super::plan::{self, Work};
-use super::{Scrub, list};
+use super::scrub::{Scrub, list};
 use crate::format::header::BlockKind;
 use crate::format::scrub::{Finding, ScrubState, Stage};
 use crate::format::superblock::SLOT_BYTES;

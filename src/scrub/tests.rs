@@ -2,13 +2,14 @@
 
 use super::*;
 use crate::device::{CrashPolicy, Device, Sim};
+use crate::format::scrub::{FINDINGS_MAX, ScrubState};
 use crate::format::view::{Consistency, Role};
-use crate::format::{BlockPtr, Extent, Ino, Kind, LineId, NODE_BYTES};
+use crate::format::{BlockPtr, Epoch, Extent, Ino, Key, Kind, LineId, NODE_BYTES};
 use crate::fs::{Fs, FsOptions};
 use crate::ops::{Caller, NodeId, OpenFlags, Operations};
 use crate::tree::{Step, Visit, walk};
-use crate::volume::{Access, Need, NewSnapshot, OpenOptions, ReserveFor, SnapshotInfo};
-use std::collections::BTreeMap;
+use crate::volume::{Access, Need, NewSnapshot, OpenOptions, ReserveFor, SnapshotInfo, Volume};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 const SIZE: u64 = 128 << 20;

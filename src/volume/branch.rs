@@ -5,9 +5,9 @@
 use super::lines::{NO_GENERATION, NO_SLOT};
 use super::state::VolumeState;
 use super::{Result, Volume, VolumeError};
+use crate::format::ids::COUNTER_MAX;
 use crate::format::line::LineRecord;
 use crate::format::log::{Effect, Rollback};
-use crate::format::superblock::COUNTER_MAX;
 use crate::format::{Generation, LineId, ViewId};
 use crate::limits::NAME_BYTES_MAX;
 use crate::tree::Child;

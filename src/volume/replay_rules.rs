@@ -7,10 +7,11 @@
 use super::error::corrupt;
 use super::state::VolumeState;
 use super::{Result, Txn};
+use crate::format::ids::COUNTER_MAX;
 use crate::format::leaf::VALUE_BYTES_MAX;
 use crate::format::line::LineRecord;
 use crate::format::log::{Effect, RecordHeader};
-use crate::format::superblock::{COUNTER_MAX, PendingPoint};
+use crate::format::superblock::PendingPoint;
 use crate::format::{Epoch, Extent, Generation, Kind, LineId, Slot, ViewId};
 use crate::limits::NAME_BYTES_MAX;
 use crate::store::Store;

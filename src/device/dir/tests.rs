@@ -1,8 +1,12 @@
 //! What the files of a directory store look like after each call.
 
 use super::super::tests::{Scratch, pattern, read};
+use super::home::StoreFile;
+use super::pieces::{LOG_END, SEGMENT_BYTES, SUPER_BYTES};
 use super::*;
-use std::path::PathBuf;
+use crate::device::{Access, Device, RESERVED_BYTES};
+use std::fs;
+use std::path::{Path, PathBuf};
 
 const BLOCK: u64 = 4096;
 

@@ -101,49 +101,6 @@ impl SimState {
     }
 }
 
-/// Each change survives, is lost or is torn.
-pub(super) fn keep_some(image: &mut Image, changes: &[Unsynced], random: &mut SplitMix) {
-    // Of 8 changes, how many are kept whole: few, half or most, so that rare survivors and rare losses both occur.
-    let kept_of_8 = [1, 4, 7][random.below(3) as usize];
-    for change in changes {
-        if random.below(8) < kept_of_8 {
-            image.apply(change);
-        } else if random.below(2) == 0 {
-            tear(image, change, random);
-        }
-    }
-}
-
-/// The changes happen in another order, up to one that is torn; what comes after it is lost.
-pub(super) fn keep_shuffled(image: &mut Image, changes: &[Unsynced], random: &mut SplitMix) {
-    let mut order: Vec<&Unsynced> = changes.iter().collect();
-    for last in (1..order.len()).rev() {
-        order.swap(last, random.below(last as u64 + 1) as usize);
-    }
-    let kept = random.below(order.len() as u64 + 1) as usize;
-    order[..kept].iter().for_each(|change| image.apply(change));
-    if let Some(change) = order.get(kept) {
-        tear(image, change, random);
-    }
-}
-
-/// Carries out some sectors of `change`: a prefix, as a cut cable leaves it, or any, as a disk's cache does.
-pub(super) fn tear(image: &mut Image, change: &Unsynced, random: &mut SplitMix) {
-    let sectors = change.sectors();
-    let count = sectors.end - sectors.start;
-    if random.below(2) == 0 {
-        image.apply_part(change, sectors.start..sectors.start + random.below(count + 1));
-        return;
-    }
-    // A discard can span the whole disk: it is torn in runs of sectors, so that the cost stays bounded.
-    let run = count.div_ceil(256).max(1);
-    for start in sectors.clone().step_by(run as usize) {
-        if random.below(2) == 0 {
-            image.apply_part(change, start..(start + run).min(sectors.end));
-        }
-    }
-}
-
 pub(super) fn failure(why: &str, op: Op, offset: u64, len: u64) -> DeviceError {
     DeviceError::Io {
         what: format!("{op:?} of {len} bytes at {offset} of the simulated device"),

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::super::tests::read;
+use super::disk::GARBAGE;
 use super::*;
+use crate::device::{Counts, Device, DeviceError};
 
 const BLOCK: u64 = 4096;
 const SIZE: u64 = 1 << 40;

@@ -1,7 +1,7 @@
 //! From the records of the meta tree to a history, after proving that they are a forest.
 
 use super::History;
-use crate::format::superblock::COUNTER_MAX;
+use crate::format::ids::COUNTER_MAX;
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{Epoch, FormatError, ViewId, bad};
 use std::collections::BTreeSet;

@@ -1,0 +1,77 @@
+//! What a device is: the trait that everything above is built on.
+
+use super::{DeviceError, StoreLocation};
+use crate::format::mark::FileBirth;
+
+/// A flat, growable space of bytes with a durability barrier.
+///
+/// Any thread may call any method at any time; calls on disjoint ranges never wait for each other. Offsets and
+/// lengths are bytes and multiples of 4096, except that `read_at`/`write_at` of the simulator and of memory accept any.
+///
+/// Media assumptions (all that the layers above rely on):
+/// - a write is durable once a later `flush` has returned without error; before that any part of it may survive a
+///   power cut, in 512-byte sectors and in any order;
+/// - a write never changes bytes outside its range; `flush` covers every write that returned before it was called;
+/// - a range that was never written, or was discarded, reads as anything.
+pub trait Device: Send + Sync {
+    /// Size of the address space in bytes: no offset at or past it is valid. Fixed while the device is open.
+    fn size(&self) -> u64;
+
+    /// Fills `buf` from `offset`. Ranges inside `size` that were never written read as zeros or as old bytes.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError>;
+
+    /// Writes all of `buf` at `offset`.
+    fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), DeviceError>;
+
+    /// Makes every write that has returned durable.
+    fn flush(&self) -> Result<(), DeviceError>;
+
+    /// Makes durable, too, what an earlier process wrote and did not flush before it died: what is found in the store
+    /// must not go away any more before it is built upon.
+    fn flush_inherited(&self) -> Result<(), DeviceError> {
+        self.flush()
+    }
+
+    /// Secures space for later writes to the range, so that they cannot fail for want of it. Idempotent; keeps content.
+    /// Fails with [`DeviceError::NoSpace`] and may then have secured a part.
+    fn back(&self, offset: u64, len: u64) -> Result<(), DeviceError>;
+
+    /// Gives the space of the range back to the host. Its content is lost and it is no longer backed. Best effort:
+    /// errors are ignored.
+    fn discard(&self, offset: u64, len: u64);
+
+    /// Says that nobody will soon read the range again: the host need not keep it in memory. Its content stays. Best
+    /// effort.
+    fn release(&self, _offset: u64, _len: u64) {}
+
+    /// Says that the range will be read soon: the host may begin to. Returns without waiting for it. Best effort.
+    fn will_need(&self, _offset: u64, _len: u64) {}
+
+    /// Ranges (offset, length) outside of which nothing was ever written, ascending: for whoever reads everything. Best
+    /// effort: all of the address space where the host does not tell.
+    fn stored(&self) -> Vec<(u64, u64)> {
+        vec![(0, self.size())]
+    }
+
+    /// Bytes that the host could still give to `back` calls, in sum.
+    fn available(&self) -> u64;
+
+    /// What a person calls this device: a path, or `memory`.
+    fn describe(&self) -> String;
+
+    /// Where it is now, and whether files were taken from it while it was open.
+    fn location(&self) -> StoreLocation {
+        StoreLocation::default()
+    }
+
+    /// Which file the address is in, if it is in a file and the host tells.
+    fn birth(&self, _offset: u64) -> Option<FileBirth> {
+        None
+    }
+
+    /// The limit of this process that kept a call from being carried out, in a sentence: what failed then says nothing
+    /// about the store.
+    fn limit_met(&self) -> Option<String> {
+        None
+    }
+}
