@@ -12,7 +12,7 @@
 
 use super::committer::Committer;
 use super::error::corrupt;
-use super::history::{Freeing, Meta, Reclaim, deadlist};
+use super::history::{Freeing, History, Meta, Reclaim, deadlist};
 use super::reclaim::{self, ReclaimProgress};
 use super::state::{Budget, DeferredFrees, Freed, StateTurn, VolumeState};
 use super::view::Shared;
@@ -25,7 +25,7 @@ use crate::format::superblock::{PENDING_ROOM, PendingPoint, Superblock};
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{BlockPtr, Epoch, Generation, Ino, Key, Kind, LineId, ViewId};
 use crate::store::{BATCH, end_batch};
-use crate::tree::{self, Child, Edit};
+use crate::tree::{self, Child, Edit, Kept};
 use parking_lot::MutexGuard;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -65,6 +65,13 @@ pub struct CommitSession<'a> {
     volume: &'a Volume,
     committer: MutexGuard<'a, Committer>,
     frozen: Option<Frozen>,
+}
+
+/// What a commit has deleted, and what it has not: views that are read, and those for a later one.
+struct Deletions {
+    reclaim: Reclaim,
+    read: Vec<ViewId>,
+    later: Vec<ViewId>,
 }
 
 /// A closure that brings what the layer above holds back into the transaction.
@@ -403,28 +410,13 @@ impl Volume {
         lines: &mut BTreeMap<LineId, Option<LineRecord>>,
         meta: &mut Meta<'_, '_>,
     ) -> Result<(Vec<ViewRecord>, Vec<ViewId>, Reclaim)> {
+        let mut kept = Kept::default();
+        self.rehearse_deletions(written, &deletes, meta, &mut kept)?;
         let mut state = self.turn();
         let s = state.alone();
-        s.history.appended();
-        for (id, ptr) in written {
-            s.history.set_root(*id, Some(*ptr));
-        }
-        let mut all = s.history.sweep_hidden(meta, SWEEP_GROWN_BYTES_MIN)?;
-        for id in deletes {
-            // Nobody begins to read it any more: it has no name.
-            if self.shared.is_read(id) {
-                s.postponed.insert(id);
-                continue;
-            }
-            if !s.history.deletable(id) {
-                s.deletes.push(id);
-                continue;
-            }
-            let reclaim = s.history.delete(id, meta)?;
-            all.free_lists.extend(reclaim.free_lists);
-            all.drop_lists.extend(reclaim.drop_lists);
-            all.free_trees.extend(reclaim.free_trees);
-        }
+        let done = self.delete_views(&mut s.history, written, &deletes, meta)?;
+        s.postponed.extend(done.read);
+        s.deletes.extend(done.later);
         for (gone, below) in s.history.take_gone() {
             s.lines.origin_gone(gone, below, lines);
         }
@@ -436,7 +428,63 @@ impl Volume {
         for hidden in records.iter().filter(|r| r.role == Role::Hidden) {
             s.roots.remove(&hidden.id);
         }
-        Ok((records, removed, all))
+        Ok((records, removed, done.reclaim))
+    }
+
+    /// Does the same to a copy of history and meta tree, so that what it reads is in memory when readers wait.
+    fn rehearse_deletions(
+        &self,
+        written: &[(ViewId, BlockPtr)],
+        deletes: &[ViewId],
+        meta: &mut Meta<'_, '_>,
+        kept: &mut Kept,
+    ) -> Result<()> {
+        let mut history = {
+            let state = self.state.read();
+            if deletes.is_empty() && !state.history.may_sweep() {
+                return Ok(());
+            }
+            state.history.clone()
+        };
+        kept.meeting(|| {
+            let (mut root, mut freed) = (meta.root.clone(), Vec::new());
+            let (pager, epoch) = (meta.edit.pager, meta.edit.epoch);
+            let mut edit = Edit { pager, epoch, freed: &mut freed, nodes_made: 0 };
+            let mut meta = Meta { edit: &mut edit, root: &mut root };
+            self.delete_views(&mut history, written, deletes, &mut meta).map(drop)
+        })
+    }
+
+    /// What happens to the history in a commit.
+    fn delete_views(
+        &self,
+        history: &mut History,
+        written: &[(ViewId, BlockPtr)],
+        deletes: &[ViewId],
+        meta: &mut Meta<'_, '_>,
+    ) -> Result<Deletions> {
+        history.appended();
+        for (id, ptr) in written {
+            history.set_root(*id, Some(*ptr));
+        }
+        let (mut read, mut later) = (Vec::new(), Vec::new());
+        let mut all = history.sweep_hidden(meta, SWEEP_GROWN_BYTES_MIN)?;
+        for id in deletes {
+            // Nobody begins to read it any more: it has no name.
+            if self.shared.is_read(*id) {
+                read.push(*id);
+                continue;
+            }
+            if !history.deletable(*id) {
+                later.push(*id);
+                continue;
+            }
+            let reclaim = history.delete(*id, meta)?;
+            all.free_lists.extend(reclaim.free_lists);
+            all.drop_lists.extend(reclaim.drop_lists);
+            all.free_trees.extend(reclaim.free_trees);
+        }
+        Ok(Deletions { reclaim: all, read, later })
     }
 
     /// Notes what a deletion leaves to do. Returns the first numbers that are not given yet.
