@@ -134,9 +134,7 @@ impl<'a> CommitSession<'a> {
         let mut txn = self.volume.begin(LineId::MAIN)?;
         let (held, required) =
             (self.volume.budget_bytes(txn.state()), self.volume.required_bytes(txn.state()));
-        if let Err(e) = prepare(&mut txn) {
-            return Err(txn.failed(e));
-        }
+        txn.attempt(prepare)?;
         let state = txn.end();
         let now = self.volume.required_bytes(&state) - self.volume.budget_bytes(&state);
         // After a replay nothing is held: the space that was secured then is free.

@@ -5,6 +5,7 @@
 //! allocator's. No lock but the committer's is held over a device write or flush; a commit that
 //! deletes snapshots reads the meta tree with the state locked.
 
+mod attempt;
 pub mod audit;
 mod branch;
 mod commit;

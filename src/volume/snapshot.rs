@@ -266,9 +266,10 @@ impl Volume {
         let _no_commit = self.committer.lock();
         self.check_writable()?;
         let mut txn = self.begin(line)?;
-        if let Err(e) = prepare(&mut txn).and_then(|()| txn.switch_to(line)) {
-            return Err(txn.failed(e));
-        }
+        txn.attempt(|txn| {
+            prepare(txn)?;
+            txn.switch_to(line)
+        })?;
         let id = txn.point(new)?;
         self.write_log();
         match self.sync() {

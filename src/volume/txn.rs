@@ -1,8 +1,10 @@
 //! The transaction: exclusive write access to one head, published when it ends.
 //!
-//! When it ends, the log gets a record of what it did. There is no abort. Whoever changes something reads and checks first, reserves, then changes. If a change fails half-way
-//! (a node cannot be read) the volume takes no further commit, so that the half is never made durable.
+//! When it ends, the log gets a record of what it did. There is no abort, but for what a commit brings in
+//! ([`Txn::attempt`]). Whoever changes something else reads and checks first, reserves, then changes. If a change fails
+//! half-way (a node cannot be read) the volume takes no further commit, so that the half is never made durable.
 
+use super::attempt::{Attempt, Product};
 use super::space::{BUCKET_OVERHEAD_NODES, DEFERRED_BYTES};
 use super::staged::Staged;
 use super::state::{Budget, Freed, LineBudget, StateTurn, VolumeState};
@@ -95,6 +97,8 @@ pub struct Txn<'a> {
     /// What the log will say of it.
     effects: Effects,
     recording: Recording,
+    /// What is done as a whole or not at all, while that is going on.
+    attempt: Option<Attempt>,
 }
 
 /// What a transaction keeps in mind before it changes anything.
@@ -128,6 +132,7 @@ impl Volume {
             kept: Kept::default(),
             touched: false,
             effects: Effects::default(),
+            attempt: None,
             recording: if self.access == Access::ReadOnly { Recording::Off } else { Recording::On },
         })
     }
@@ -170,28 +175,93 @@ impl<'a> Txn<'a> {
         }
         let state = self.state.as_mut().expect(UNTIL_THE_END);
         let (head, mut root) = root_of(state, line)?;
-        if state.is_alone() {
-            let state = state.alone();
-            state.roots.remove(&head);
-            std::mem::swap(&mut self.view.root, &mut root);
-            state.roots.insert(self.view.id, root);
+        if let Some(attempt) = &mut self.attempt {
+            let left = (self.view.id, std::mem::replace(&mut self.view.root, root));
+            attempt.leave(self.line, left, std::mem::take(&mut self.effects));
+            if let Some(root) = attempt.root_of(head) {
+                self.view.root = root;
+            }
         } else {
-            self.view.root = root;
+            if state.is_alone() {
+                let state = state.alone();
+                state.roots.remove(&head);
+                std::mem::swap(&mut self.view.root, &mut root);
+                state.roots.insert(self.view.id, root);
+            } else {
+                self.view.root = root;
+            }
+            self.log_effects();
         }
-        self.log_effects();
         self.effects = std::mem::take(&mut self.effects).cleared();
         (self.line, self.view.id) = (line, head);
         Ok(())
     }
 
+    /// Does all of `change`, which may go from line to line, or leaves everything as it was before. Then nothing keeps the
+    /// volume from being written to: what could not be done can be tried again. Before there is any other change; readers
+    /// see the trees as they were meanwhile, and do not wait.
+    pub fn attempt<T>(&mut self, change: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        assert!(!self.touched, "an attempt comes first");
+        self.attempt = Some(Attempt::new(self.line, self.view.id, self.view.root.clone()));
+        let done = change(self);
+        match &done {
+            Ok(_) => self.take_in(),
+            Err(_) => self.take_back(),
+        }
+        done
+    }
+
+    /// The attempt has succeeded.
+    fn take_in(&mut self) {
+        let Some(attempt) = self.attempt.take() else { return };
+        self.touched = true;
+        for (line, effects) in attempt.records {
+            self.log_of(line, &effects);
+        }
+        let root = self.view.root.clone();
+        let state = self.state_mut();
+        state.roots.extend(attempt.left);
+        for (head, product) in attempt.products {
+            state.take_in(head, product);
+        }
+        self.view.root = root;
+    }
+
+    /// The attempt has failed.
+    fn take_back(&mut self) {
+        let Some(attempt) = self.attempt.take() else { return };
+        let mut alloc = self.volume.shared.store().alloc();
+        attempt.adopted().for_each(|(addr, len)| alloc.give_back(addr, len));
+        drop(alloc);
+        (self.line, self.view.id, self.view.root) = attempt.began;
+        self.effects = std::mem::take(&mut self.effects).cleared();
+    }
+
+    /// A change has done this beside the tree.
+    fn produce(&mut self, product: Product) {
+        let head = self.view.id;
+        match &mut self.attempt {
+            Some(attempt) => attempt.products.push((head, product)),
+            None => {
+                self.touched = true;
+                self.state_mut().take_in(head, product);
+            }
+        }
+    }
+
     fn log_effects(&self) {
+        self.log_of(self.line, &self.effects);
+    }
+
+    fn log_of(&self, line: LineId, effects: &Effects) {
         // What was done by half is never made durable, nor is anything after it.
         if !self.volume.is_poisoned() {
-            self.volume.log.append(self.line, self.view.epoch, &self.effects);
+            self.volume.log.append(line, self.view.epoch, effects);
         }
     }
 
     fn publish_root(&mut self) -> Option<StateTurn<'a>> {
+        self.take_back();
         let mut state = self.state.take()?;
         self.log_effects();
         if state.is_alone() {
@@ -206,8 +276,15 @@ impl<'a> Txn<'a> {
 
     fn record(&mut self, effect: &Effect<'_>) {
         if self.recording == Recording::On {
-            self.state_mut(); // it has the memory for effects
+            self.have_memory_for_effects();
             self.effects.push(effect);
+        }
+    }
+
+    /// The state has it, and a change begins now anyway.
+    fn have_memory_for_effects(&mut self) {
+        if self.attempt.is_none() {
+            self.state_mut();
         }
     }
 
@@ -230,7 +307,7 @@ impl<'a> Txn<'a> {
     /// Leaves word for whoever replays the log above the volume: the bytes that `put` appends.
     pub fn note(&mut self, put: impl FnOnce(&mut Vec<u8>)) {
         if self.recording == Recording::On {
-            self.state_mut(); // it has the memory for effects
+            self.have_memory_for_effects();
             self.effects.push_note(put);
         }
     }
@@ -373,27 +450,30 @@ impl<'a> Txn<'a> {
         &mut self,
         change: impl FnOnce(&mut Edit<'_>, &mut Child) -> crate::tree::Result<T>,
     ) -> Result<T> {
-        self.touched = true;
-        self.state_mut();
+        if self.attempt.is_none() {
+            self.touched = true;
+            self.state_mut();
+        }
         let mut freed = Vec::new();
         let shared = self.view.shared.clone();
         let mut edit =
             Edit { pager: &shared.pager, epoch: self.view.epoch, freed: &mut freed, nodes_made: 0 };
         let done = change(&mut edit, &mut self.view.root);
-        let (made, head) = (edit.nodes_made, self.view.id);
+        let made = edit.nodes_made;
         if made != 0 || !freed.is_empty() || done.is_ok() {
-            self.state_mut().account(head, made, freed);
+            self.produce(Product::Edited { made, freed });
         }
         done.map_err(|e| {
             let e = VolumeError::from(e);
-            self.volume.poison(&e);
+            if self.attempt.is_none() {
+                self.volume.poison(&e);
+            }
             e
         })
     }
 
     /// Makes staged content part of the head and returns its extents in order.
     pub fn publish(&mut self, staged: Staged) -> Vec<Extent> {
-        self.touched = true;
         let mut extents = staged.into_extents();
         for extent in &mut extents {
             extent.birth = self.view.epoch;
@@ -405,11 +485,7 @@ impl<'a> Txn<'a> {
     /// The head reaches a range of content that was handed out and is in no commit.
     pub(super) fn adopt(&mut self, addr: u64, len: u64) {
         self.record(&Effect::Publish(addr, len));
-        let head = self.view.id;
-        let state = self.state_mut();
-        state.history.born(head, len);
-        state.allocs.push((addr, len));
-        state.changed = true;
+        self.produce(Product::Adopted { addr, len });
     }
 
     /// The head no longer reaches this extent.
@@ -418,10 +494,8 @@ impl<'a> Txn<'a> {
     }
 
     pub(super) fn free_range(&mut self, addr: u64, len: u64, birth: Epoch) {
-        self.touched = true;
         self.record(&Effect::Free(addr, len, birth));
-        let head = self.view.id;
-        self.state_mut().free(head, Freed::Data { addr, len, birth }, len);
+        self.produce(Product::Freed { freed: Freed::Data { addr, len, birth }, len });
     }
 
     /// A second reference to the same blocks, for another place. Each reference is freed on its own.
@@ -431,13 +505,8 @@ impl<'a> Txn<'a> {
     }
 
     pub(super) fn share_range(&mut self, addr: u64, len: u64) {
-        self.touched = true;
         self.record(&Effect::Share(addr, len));
-        let head = self.view.id;
-        let state = self.state_mut();
-        state.history.born(head, len);
-        state.shared.push((addr, len));
-        state.changed = true;
+        self.produce(Product::Shared { addr, len });
     }
 
     /// A number for a new inode: never given out before in this store.

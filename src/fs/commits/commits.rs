@@ -1,9 +1,9 @@
 //! When what was changed becomes durable: commits, `fsync`, and what a request does before and after a change for the
 //! space that it takes.
 //!
-//! Lock order: `commit_lock`, then the gates of all heads in their order, then the volume's transaction.
+//! Lock order: `commit_lock`, then the gates of all heads, then the volume's transaction. Nobody else has two gates.
 
-use super::flush::{self, Early};
+use super::flush;
 use super::pressure::{Fill, fill};
 use super::stager::Stager;
 use super::sync::Waiting;
@@ -11,7 +11,7 @@ use crate::bell::Bell;
 use crate::fs::heads::{Head, Heads, tell_all_blocks};
 use crate::fs::options::Between;
 use crate::ops::{Answer, Error, Result};
-use crate::volume::Txn;
+use crate::volume::{Turn, Txn};
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -91,28 +91,44 @@ impl Commits {
         self.commit_lock.lock()
     }
 
-    /// Brings what `heads` hold back into the transaction of `point`, at one instant for all of them. `closed` is called
-    /// when changes are held up, just before. The caller holds commits off.
+    /// Brings what `heads` hold back into the transaction of `point`, at one instant for all of them; of none of them if
+    /// that cannot be done for one. `closed` is called when changes are held up, just before. The caller holds commits off.
     pub fn complete<T>(
         &self,
         heads: &[Arc<Head>],
         closed: &mut dyn FnMut(Instant),
         point: Point<'_, T>,
     ) -> Result<T> {
-        let mut early: Vec<Early> = heads.iter().map(|head| flush::stage_early(self.stager(head))).collect();
-        let mut gates: Vec<_> = heads.iter().map(|head| (head, head.gate.write())).collect();
-        closed(Instant::now());
+        let stagers: Vec<Stager> = heads.iter().map(|head| self.stager(head)).collect();
+        let mut early: Vec<_> = stagers.iter().zip(flush::stage_early(&stagers)).collect();
+        // What little has come to be delayed since is written with gates closed: those of heads that hold nothing back are
+        // closed only then.
+        early.sort_by_key(|(stager, _)| stager.head.delayed_bytes() == 0);
+        let mut gates = Vec::new();
+        for (stager, early) in early {
+            let gate = Turn::of(&stager.head.gate);
+            if gates.is_empty() {
+                closed(Instant::now());
+            }
+            let found = flush::look_through_all(&gate, *stager, early)?;
+            gates.push((stager.head, gate, Some(found)));
+        }
         let mut rounds = Vec::new();
         let done = point(&mut |txn| {
-            for ((head, gate), early) in gates.iter_mut().zip(std::mem::take(&mut early)) {
+            let mut placed = Vec::new();
+            for (head, gate, found) in &mut gates {
                 txn.switch_to(head.line)?;
-                rounds.push(flush::prepare(gate, self.stager(head), txn, early)?);
+                if let Some(found) = found.take() {
+                    placed.push(flush::complete(gate, txn, found)?);
+                }
             }
             // Readers find the flushed blocks as settling until the transaction is visible.
-            gates.clear();
+            for ((head, mut gate, _), placed) in gates.drain(..).zip(placed) {
+                rounds.push((head, flush::settle_round(gate.alone(), placed)));
+            }
             Ok(())
         })?;
-        for (head, round) in heads.iter().zip(rounds) {
+        for (head, round) in rounds {
             head.gate.write().dirty.end_round(round);
         }
         tell_all_blocks(&self.heads);

@@ -1,19 +1,22 @@
 //! The flush: delayed data gets its place, in the transaction of a commit or of a snapshot.
 //!
-//! Everything that can fail for want of space happens before the first change: a failed flush leaves the data delayed.
-//! Blocks of zeros become holes, small files go into the tree, the rest is staged in long runs over all files, compressed
-//! where that is wanted.
+//! In three parts, so that one that fails leaves the data delayed, in whatever head it fails. First what is delayed is
+//! looked through and put onto the device ([`look_through`]); with a turn at the gate, and before anything is locked that
+//! other heads need. Then it goes into the tree ([`place_all`]), in a transaction that can be taken back. When that has
+//! succeeded for all heads, the gates close and the delayed blocks settle ([`settle`]), which cannot fail: up to then
+//! readers go on. Blocks of zeros become holes, small
+//! files go into the tree, the rest is staged in long runs over all files, compressed where that is wanted.
 
 use super::inline::inline_first_block;
 use super::stager::Stager;
 use crate::format::inode::Inode;
 use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind};
-use crate::fs::heads::{Block, Dirty, Gate, Pass};
+use crate::fs::heads::{Block, Change, Dirty, Gate, Pass};
 use crate::fs::items::extents::{self, Keep};
 use crate::fs::items::{Items, is_zero};
 use crate::fs::log::Note;
 use crate::limits::INLINE_BYTES_MAX;
-use crate::volume::{ContentRun, Staged, Txn, VolumeError};
+use crate::volume::{ContentRun, Staged, Txn, View, VolumeError};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -22,20 +25,52 @@ type Result<T> = std::result::Result<T, VolumeError>;
 /// Data handed to the volume in one call, at most (and then up to the end of the run).
 const STAGE_BYTES: usize = 8 << 20;
 
-/// Makes the head in `txn` complete: delayed data, and a record of each inode without a name.
-///
-/// Returns the number of the round, for [`Dirty::end_round`] once the transaction is visible.
-pub fn prepare(gate: &mut Gate, stager: Stager, txn: &mut Txn, early: Early) -> Result<u64> {
-    let round = gate.dirty.begin_round();
+/// What a head holds back, looked through: all of it has a place on the device, and none in the tree.
+pub struct Found {
+    /// Files that are not there any more.
+    gone: Vec<Ino>,
+    /// Files that go into the tree.
+    small: Vec<Ino>,
+    inodes: BTreeMap<Ino, Inode>,
+    /// Blocks of zeros: the first and how many.
+    zeros: Vec<(Ino, u64, u64)>,
+    early: Early,
+    /// Of each early batch, which blocks are still what they were.
+    kept: Vec<Vec<bool>>,
+    batches: Vec<Batch>,
+}
+
+/// Files whose delayed blocks are in the transaction.
+pub struct Placed(Vec<Ino>);
+
+/// Looks through everything that a head holds back. Whoever has the turn at its gate keeps it until [`settle_round`].
+pub fn look_through_all(gate: &Gate, stager: Stager, early: Early) -> Result<Found> {
     let files: Vec<Ino> = gate.dirty.files().into_iter().collect();
-    flush(&mut gate.dirty, stager, txn, &files, early)?;
+    look_through(&gate.dirty, stager, &stager.view()?, &files, early)
+}
+
+/// Makes the head in `txn` complete: delayed data, and a record of each inode without a name.
+pub fn complete(gate: &Gate, txn: &mut Txn, found: Found) -> Result<Placed> {
+    let placed = place_all(&gate.dirty, txn, found)?;
     for ino in gate.unlinked.keys() {
         let key = Key::new(Ino::ORPHANS.0, Kind::Orphan, ino.0);
         if txn.view().get(&key)?.is_none() {
             txn.insert(key, &[])?;
         }
     }
-    Ok(round)
+    Ok(placed)
+}
+
+/// What was placed is in a transaction that will be visible. Returns the number of the round, for [`Dirty::end_round`] once
+/// it is.
+pub fn settle_round(gate: &mut Gate, placed: Placed) -> u64 {
+    let round = gate.dirty.begin_round();
+    settle(&mut gate.dirty, placed);
+    round
+}
+
+fn settle(dirty: &mut Dirty, placed: Placed) {
+    placed.0.into_iter().for_each(|ino| dirty.settle(ino));
 }
 
 /// Contiguous blocks of one file, none of them zero.
@@ -78,41 +113,47 @@ const EARLY_PASSES: usize = 2;
 const EARLY_BLOCKS_MIN: usize = 64;
 
 /// Puts delayed data onto the device without holding anything up. Best effort: what fails here is tried again, and
-/// reported, by the flush.
-pub fn stage_early(stager: Stager) -> Early {
-    let (mut early, mut before) = (Early::default(), None);
+/// reported, by the flush. Heads take turns pass by pass, so that little comes to be delayed in one after its last.
+pub fn stage_early(stagers: &[Stager]) -> Vec<Early> {
+    let mut heads: Vec<_> = stagers.iter().map(|_| (Early::default(), Some(None))).collect();
     for _ in 0..EARLY_PASSES {
-        let (pass, mut waiting, done, view) = {
-            let mut gate = stager.head.gate.write();
-            let (pass, waiting) = gate.dirty.begin_pass(before);
-            let done = unchanged(&gate.dirty, |ino| gate.dirty.is_touched(ino), &early).1;
-            let Ok(view) = stager.view() else { break };
-            (pass, waiting, done, view)
-        };
-        let mut done = Passed(&done);
-        waiting.retain(|(ino, n, _)| !done.has(*ino, *n));
-        if pass.number > 0 && waiting.len() < EARLY_BLOCKS_MIN {
-            break;
-        }
-        let mut runs = Vec::new();
-        for file in waiting.chunk_by(|a, b| a.0 == b.0) {
-            let ino = file[0].0;
-            if let Ok(Some(inode)) = view.inode(ino)
-                && inode.size > INLINE_BYTES_MAX
-                && let Ok(level) = stager.level(&view, ino, &inode)
-            {
-                runs.extend(runs_of(file.iter().map(|(_, n, block)| (*n, block)), ino, level).0);
+        for (stager, (early, before)) in stagers.iter().zip(&mut heads) {
+            if let Some(last) = *before {
+                *before = stage_pass(*stager, early, last).map(Some);
             }
         }
-        // A block has space for two places, of which the flush may need one.
-        let room = if pass.number == 0 { Use::Reserved } else { Use::Spare };
-        match stage(stager, runs, room) {
-            Ok(batches) => early.0.extend(batches.into_iter().map(|batch| (pass, batch))),
-            Err(_) => break,
-        }
-        before = Some(pass);
     }
-    early
+    heads.into_iter().map(|(early, _)| early).collect()
+}
+
+/// The first pass over a head, or one after another. None if there is no use in one more.
+fn stage_pass(stager: Stager, early: &mut Early, before: Option<Pass>) -> Option<Pass> {
+    let (pass, mut waiting, done, view) = {
+        let mut gate = stager.head.gate.write();
+        let (pass, waiting) = gate.dirty.begin_pass(before);
+        let done = unchanged(&gate.dirty, |ino| gate.dirty.is_touched(ino), early).1;
+        (pass, waiting, done, stager.view().ok()?)
+    };
+    let mut done = Passed(&done);
+    waiting.retain(|(ino, n, _)| !done.has(*ino, *n));
+    if pass.number > 0 && waiting.len() < EARLY_BLOCKS_MIN {
+        return None;
+    }
+    let mut runs = Vec::new();
+    for file in waiting.chunk_by(|a, b| a.0 == b.0) {
+        let ino = file[0].0;
+        if let Ok(Some(inode)) = view.inode(ino)
+            && inode.size > INLINE_BYTES_MAX
+            && let Ok(level) = stager.level(&view, ino, &inode)
+        {
+            runs.extend(runs_of(file.iter().map(|(_, n, block)| (*n, block)), ino, level).0);
+        }
+    }
+    // A block has space for two places, of which the flush may need one.
+    let room = if pass.number == 0 { Use::Reserved } else { Use::Spare };
+    let batches = stage(stager, runs, room).ok()?;
+    early.0.extend(batches.into_iter().map(|batch| (pass, batch)));
+    Some(pass)
 }
 
 /// Puts the delayed data of one file, if some of the `needed` blocks are delayed, onto the device without holding anything
@@ -137,37 +178,50 @@ pub fn stage_file(stager: Stager, ino: Ino, needed: Range<u64>) -> Early {
     Early(batches.into_iter().map(|batch| (Pass::UNWATCHED, batch)).collect())
 }
 
-/// Gives the delayed data of `files` its place and lets it settle.
-pub fn flush(dirty: &mut Dirty, stager: Stager, txn: &mut Txn, files: &[Ino], early: Early) -> Result<()> {
-    let mut inodes: BTreeMap<Ino, Inode> = BTreeMap::new();
-    let mut small = Vec::new();
+/// Gives the delayed data of a file its place and lets it settle, in a change of its own.
+pub fn flush_file(change: Change<'_>, stager: Stager, ino: Ino, early: Early) -> Result<()> {
+    let found = look_through(&change.gate().dirty, stager, change.view(), &[ino], early)?;
+    change.attempt(|gate, txn| {
+        let placed = place_all(&gate.dirty, txn, found)?;
+        settle(&mut gate.alone().dirty, placed);
+        Ok(())
+    })
+}
+
+/// Looks the delayed data of `files` through and puts onto the device what is not there yet.
+fn look_through(dirty: &Dirty, stager: Stager, view: &View, files: &[Ino], early: Early) -> Result<Found> {
+    let (mut inodes, mut gone, mut small) = (BTreeMap::new(), Vec::new(), Vec::new());
     for ino in files {
-        let Some(inode) = txn.view().inode(*ino)? else {
-            Note::Discard { ino: *ino, from: 0, to: u64::MAX }.put(txn);
-            dirty.discard(*ino, 0, u64::MAX);
-            continue;
-        };
-        if fits_inline(dirty, txn, *ino, &inode)? {
-            small.push(*ino);
-        } else {
-            inodes.insert(*ino, inode);
+        match view.inode(*ino)? {
+            None => gone.push(*ino),
+            Some(inode) if fits_inline(dirty, view, *ino, &inode)? => small.push(*ino),
+            Some(inode) => drop(inodes.insert(*ino, inode)),
         }
     }
     let (kept, done) = unchanged(dirty, |ino| inodes.contains_key(&ino), &early);
     let mut done = Passed(&done);
     let (mut runs, mut zeros) = (Vec::new(), Vec::new());
     for (ino, inode) in &inodes {
-        let level = stager.level(txn.view(), *ino, inode)?;
+        let level = stager.level(view, *ino, inode)?;
         let waiting = dirty.blocks(*ino).filter(|(n, _)| !done.has(*ino, *n));
         let (data, zero) = runs_of(waiting, *ino, level);
         runs.extend(data);
         zeros.extend(zero.into_iter().map(|(first, blocks)| (*ino, first, blocks)));
     }
     let batches = stage(stager, runs, Use::Reserved)?;
+    Ok(Found { gone, small, inodes, zeros, early, kept, batches })
+}
 
+/// Puts what was found into the tree. The blocks are still delayed.
+fn place_all(dirty: &Dirty, txn: &mut Txn, found: Found) -> Result<Placed> {
+    let Found { gone, small, mut inodes, zeros, early, kept, batches } = found;
+    let mut placed = gone;
+    for ino in &placed {
+        Note::Discard { ino: *ino, from: 0, to: u64::MAX }.put(txn);
+    }
     for ino in small {
         txn.by_note(|out| Note::Inlined { ino }.encode(out), |txn| inline_first_block(dirty, txn, ino))?;
-        dirty.settle(ino);
+        placed.push(ino);
     }
     for (ino, first, blocks) in zeros {
         place(txn, &mut inodes, ino, first, blocks, &[])?;
@@ -187,18 +241,18 @@ pub fn flush(dirty: &mut Dirty, stager: Stager, txn: &mut Txn, files: &[Ino], ea
     for (ino, inode) in inodes {
         txn.insert(Key::new(ino.0, Kind::Inode, 0), &inode.encode())?;
         Note::Discard { ino, from: 0, to: u64::MAX }.put(txn);
-        dirty.settle(ino);
+        placed.push(ino);
     }
-    Ok(())
+    Ok(Placed(placed))
 }
 
 /// True if all content of the file fits into an inline item.
-fn fits_inline(dirty: &Dirty, txn: &Txn, ino: Ino, inode: &Inode) -> Result<bool> {
+fn fits_inline(dirty: &Dirty, view: &View, ino: Ino, inode: &Inode) -> Result<bool> {
     if inode.size == 0 || inode.size > INLINE_BYTES_MAX {
         return Ok(false);
     }
     let only_first = dirty.blocks(ino).all(|(n, _)| n == 0);
-    Ok(only_first && extents::at(txn.view(), ino, 0)?.is_none())
+    Ok(only_first && extents::at(view, ino, 0)?.is_none())
 }
 
 /// Of each block of each early batch, whether it is still what a `wanted` file holds; and those blocks, in order. What was

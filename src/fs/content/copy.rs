@@ -6,8 +6,7 @@ use super::read::{content, read_file};
 use super::write::write_at;
 use crate::format::{BLOCK_BYTES, Ino, Key, Kind};
 use crate::fs::attributes::{flags, kill_privileges};
-use crate::fs::commits::flush::{self, Early};
-use crate::fs::commits::{Commits, Stager};
+use crate::fs::commits::{Commits, flush};
 use crate::fs::heads::Change;
 use crate::fs::items::extents::{self, Keep};
 use crate::limits::FILE_BYTES_MAX;
@@ -75,8 +74,14 @@ fn copy_step(commits: &Commits, caller: &Caller, from: End, to: End, len: u64) -
         let (stager, len) = (commits.stager(&head), len.min(SHARE_BYTES).min(most));
         // What is delayed is compressed and written before anything is locked; what changes meanwhile, in the change.
         let needed = from.offset / BLOCK_BYTES..from.offset.saturating_add(len).div_ceil(BLOCK_BYTES);
-        let early = flush::stage_file(stager, Ino(from.node.ino()), needed);
-        let shared = share(commits.heads.change(&head)?, stager, early, caller, (from, to), len)?;
+        let source = Ino(from.node.ino());
+        let early = flush::stage_file(stager, source, needed.clone());
+        let mut change = commits.heads.change(&head)?;
+        if !change.gate().dirty.collect(source, needed.start, needed.end).is_empty() {
+            flush::flush_file(change, stager, source, early)?;
+            change = commits.heads.change(&head)?;
+        }
+        let shared = share(change, caller, (from, to), len)?;
         if shared > 0 {
             return Ok(shared);
         }
@@ -94,14 +99,7 @@ fn copy_step(commits: &Commits, caller: &Caller, from: End, to: End, len: u64) -
 }
 
 /// Shares the blocks of the start of a range; returns how many bytes, 0 if they must be copied by value.
-fn share(
-    mut change: Change<'_>,
-    stager: Stager,
-    early: Early,
-    caller: &Caller,
-    (from, to): (End, End),
-    len: u64,
-) -> Result<u64> {
+fn share(mut change: Change<'_>, caller: &Caller, (from, to): (End, End), len: u64) -> Result<u64> {
     let (source, target) = (Ino(from.node.ino()), Ino(to.node.ino()));
     let inode = change.regular(source)?;
     let target_size = change.regular(target)?.size;
@@ -114,14 +112,9 @@ fn share(
         return Ok(0);
     }
     let (first, last) = (from.offset / BLOCK_BYTES, (from.offset + whole) / BLOCK_BYTES);
-    if !change.gate().dirty.collect(source, first, last).is_empty() {
-        let (gate, txn) = change.change_both();
-        flush::flush(&mut gate.dirty, stager, txn, &[source], early)?;
-        // The gate stays closed until this transaction is visible, so nobody needs the flushed blocks; and those
-        // in the target's range must not show over what is shared.
-        gate.dirty.settled();
-    }
-    if first == 0 && change.regular(source)?.has_inline {
+    // It may have been written to since it was flushed.
+    let delayed = !change.gate().dirty.collect(source, first, last).is_empty();
+    if delayed || first == 0 && inode.has_inline {
         return Ok(0);
     }
     let found = extents::overlapping(change.view(), source, from.offset, from.offset + whole, usize::MAX)?;

@@ -109,6 +109,15 @@ impl<'a> Change<'a> {
         (gate, &mut self.txn)
     }
 
+    /// Does all of `place`, which closes the gate as its last step, or leaves everything as it was.
+    pub fn attempt(
+        mut self,
+        place: impl FnOnce(&mut Turn<'a, Gate>, &mut Txn<'a>) -> std::result::Result<(), VolumeError>,
+    ) -> std::result::Result<(), VolumeError> {
+        let gate = &mut self.gate;
+        self.txn.attempt(|txn| place(gate, txn))
+    }
+
     /// A number for a new inode.
     pub fn next_ino(&mut self) -> Result<Ino> {
         Ok(self.txn.next_ino()?)

@@ -7,6 +7,7 @@
 use crate::format::{BLOCK_BYTES, Ino};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Content of one block. Shared with readers; a writer copies it when they still hold it.
 pub type Block = Arc<[u8; BLOCK_BYTES as usize]>;
@@ -31,7 +32,7 @@ pub struct Dirty {
     fresh: HashMap<Ino, u64>,
     /// Files that the newest round, or a change since, let settle.
     placed: HashSet<Ino>,
-    blocks: u64,
+    blocks: Arc<AtomicU64>,
     round: u64,
     watch: Watch,
 }
@@ -87,8 +88,14 @@ pub fn zero_block() -> Block {
 
 impl Dirty {
     /// Bytes that wait.
+    #[cfg(test)]
     pub fn bytes(&self) -> u64 {
-        self.blocks * BLOCK_BYTES
+        self.blocks.load(Relaxed) * BLOCK_BYTES
+    }
+
+    /// How many blocks wait, to be looked at without the gate.
+    pub fn counter(&self) -> Arc<AtomicU64> {
+        self.blocks.clone()
     }
 
     /// Content of a block, if it is delayed.
@@ -139,9 +146,9 @@ impl Dirty {
     pub fn edit(&mut self, ino: Ino, block: u64, load: impl FnOnce() -> DirtyBlock) -> &mut [u8; 4096] {
         self.watch.touch(ino);
         let blocks = self.files.entry(ino).or_default();
-        let (added, fresh) = (&mut self.blocks, &mut self.fresh);
+        let (added, fresh) = (&self.blocks, &mut self.fresh);
         let b = blocks.entry(block).or_insert_with(|| {
-            *added += 1;
+            added.fetch_add(1, Relaxed);
             let loaded = load();
             if loaded.fresh {
                 *fresh.entry(ino).or_default() += 1;
@@ -158,7 +165,7 @@ impl Dirty {
         self.watch.touch(ino);
         let gone: Vec<u64> = blocks.range(from..to).map(|(n, _)| *n).collect();
         let fresh = gone.iter().filter_map(|n| blocks.remove(n)).filter(|b| b.fresh).count();
-        self.blocks -= gone.len() as u64;
+        self.blocks.fetch_sub(gone.len() as u64, Relaxed);
         less_fresh(&mut self.fresh, ino, fresh as u64);
         if blocks.is_empty() {
             self.files.remove(&ino);
@@ -254,7 +261,7 @@ impl Dirty {
             self.held.remove(&ino);
             self.fresh.remove(&ino);
             self.placed.insert(ino);
-            self.blocks -= blocks.len() as u64;
+            self.blocks.fetch_sub(blocks.len() as u64, Relaxed);
             self.settling.insert(ino, blocks);
         }
     }

@@ -3,10 +3,12 @@
 use super::dirty::Dirty;
 use super::misses::Misses;
 use crate::format::line::LineRecord;
-use crate::format::{Generation, Ino, LineId};
+use crate::format::{BLOCK_BYTES, Generation, Ino, LineId};
 use crate::ops::NodeId;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// What the gate of a head guards: the part of its state that is not in the tree.
 #[derive(Default)]
@@ -31,6 +33,8 @@ pub struct Head {
     pub gate: RwLock<Gate>,
     /// Files whose content could not be compressed.
     pub misses: Misses,
+    /// Delayed blocks.
+    delayed: Arc<AtomicU64>,
 }
 
 impl Head {
@@ -40,9 +44,15 @@ impl Head {
             line: line.id,
             generation: line.head_generation,
             root: NodeId::live(line.slot.0, Ino::ROOT.0),
+            delayed: gate.dirty.counter(),
             gate: RwLock::new(gate),
             misses: Misses::default(),
         }
+    }
+
+    /// Delayed data in bytes. Waits for nobody who has the gate closed.
+    pub fn delayed_bytes(&self) -> u64 {
+        self.delayed.load(Relaxed) * BLOCK_BYTES
     }
 
     /// The number of an inode of this head, as the kernel knows it.

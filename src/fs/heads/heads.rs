@@ -19,6 +19,7 @@ use crate::fs::options::FsOptions;
 use crate::ops::{Error, Handle, KernelRef, NoKernel, NodeId, OpenFlags, Result};
 use crate::volume::{Turn, View, Volume};
 use parking_lot::{Mutex, RwLock};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -70,11 +71,11 @@ impl Heads {
         })
     }
 
-    /// All of them, in the order in which their gates are locked.
+    /// All of them, the main line's last.
     pub fn all(&self) -> Vec<Arc<Head>> {
         let mut all: Vec<_> = self.others.read().values().cloned().collect();
         all.push(self.main.clone());
-        all.sort_unstable_by_key(|head| head.line);
+        all.sort_unstable_by_key(|head| Reverse(head.line));
         all
     }
 
@@ -137,8 +138,8 @@ impl Heads {
 
     /// Delayed data of all of them, in bytes.
     pub fn delayed_bytes(&self) -> u64 {
-        let others: u64 = self.others.read().values().map(|head| head.gate.read().dirty.bytes()).sum();
-        others + self.main.gate.read().dirty.bytes()
+        let others: u64 = self.others.read().values().map(|head| head.delayed_bytes()).sum();
+        others + self.main.delayed_bytes()
     }
 
     /// True if no change is taken.

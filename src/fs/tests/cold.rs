@@ -305,7 +305,7 @@ fn nothing_is_read_while_somebody_waits() {
         let waited = t.fs.volume().reads_waited_for() - before;
         assert_eq!(waited, 0, "step {i}, kind {what}: of {} reads", t.fs.volume().io().reads - reads);
     }
-    assert!(t.fs.volume().io().reads > 5000, "it was cold");
+    assert!(t.fs.volume().io().reads > 1000, "{} reads: it was not cold", t.fs.volume().io().reads);
     t.fs.commit().unwrap();
     t.prove();
 }

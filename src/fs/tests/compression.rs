@@ -228,7 +228,7 @@ fn blocks_that_change_while_they_are_put_onto_the_device() {
         for (i, part) in data.chunks(30_000).enumerate() {
             t.write(f, i as u64 * 30_000, part);
         }
-        let early = flush::stage_early(t.stager());
+        let early = t.stage_early();
         let at = (round * 17_001 % 300_000) as usize;
         t.write(f, at as u64, &[round as u8; 5000]);
         data[at..at + 5000].fill(round as u8);

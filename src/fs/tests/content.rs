@@ -142,7 +142,7 @@ fn what_changes_between_the_passes_of_a_flush_is_as_it_was_last_written() {
         (0..FILES as usize).for_each(|n| write(&mut content, n, 0));
         // Nobody keeps an fsync from committing meanwhile.
         let early = std::thread::scope(|s| {
-            let stager = s.spawn(|| flush::stage_early(t.stager()));
+            let stager = s.spawn(|| t.stage_early());
             while !stager.is_finished() {
                 let n = rng.usize(0..files.len());
                 match rng.u8(0..20) {

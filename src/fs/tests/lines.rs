@@ -1,6 +1,7 @@
 //! Several writable trees at once: the same inode numbers, content that waits in each, commits, points and crashes.
 
 use super::super::SnapshotCreator;
+use super::device::Moody;
 use super::*;
 use crate::device::{CrashPolicy, Sim};
 use crate::volume::{Access, OpenOptions};
@@ -145,4 +146,110 @@ fn a_line_goes_with_all_that_was_written_in_it() {
     compare(&t, &lines[0]);
     assert!(!t.fs.volume().has_background_work());
     assert_eq!(t.fs.drop_line(ROOT), Err(Error::Stale), "the main line stays");
+}
+
+/// Each read that brings the heads together fails in its turn, and all that follow.
+#[test]
+fn what_fails_in_one_head_leaves_all_of_them_as_they_were() {
+    let device = Moody::new(1 << 30);
+    drop(Volume::made_on(device.clone()));
+    // Nothing stays in memory, so that each commit reads again.
+    let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 0 };
+    let t = T::on(Volume::open(device.clone(), options).unwrap(), FsOptions::default());
+    let mut lines = two_lines(&t);
+    // A file whose extents are in many leaves: each other block was written anew.
+    const BLOCKS: usize = 2000;
+    let rewrite_blocks = |line: &mut Line, byte: u8, step: usize| {
+        let f = t.open(t.find(line.root, "large").unwrap(), RW);
+        for at in (0..BLOCKS).step_by(step).map(|n| n * 4096) {
+            t.write(f, at as u64, &[byte; 4096]);
+            line.content[2].1.resize(BLOCKS * 4096, byte);
+            line.content[2].1[at..at + 4096].fill(byte);
+        }
+        t.fs.release(f.0, f.1);
+    };
+    for line in &mut lines {
+        rewrite_blocks(line, 1, 1);
+        t.fs.commit().unwrap();
+        rewrite_blocks(line, 2, 2);
+        t.fs.commit().unwrap();
+    }
+    let (heads, volume) = (t.fs.heads.all(), t.fs.volume());
+    let mut failed = 0;
+    for round in 0.. {
+        for line in &mut lines {
+            rewrite_blocks(line, round as u8, 97);
+            rewrite(&t, line.root, "small", &[round as u8; 60]);
+            line.content[0].1 = vec![round as u8; 60];
+            // An orphan, too.
+            let gone = t.create(line.root, "gone");
+            t.fs.unlink(&USER, line.root, b"gone").unwrap();
+            t.write(gone, 0, &[1; 10_000]);
+        }
+        let allocated = volume.space().free;
+        lines.iter().for_each(|line| compare(&t, line));
+        device.go_bad(round);
+        let done = t.fs.commits.complete(&heads, &mut |_| (), &mut |prepare| {
+            volume.commit(&mut |txn| {
+                let done = prepare(txn);
+                device.get_well();
+                done
+            })
+        });
+        device.get_well();
+        assert_eq!(volume.read_only_reason(), None, "after {round} reads");
+        lines.iter().for_each(|line| compare(&t, line));
+        if done.is_ok() {
+            break;
+        }
+        assert_eq!(volume.space().free, allocated, "what was put onto the device is given back");
+        failed += 1;
+    }
+    assert!(failed > 8, "{failed} reads");
+    t.fs.commit().unwrap();
+    t.prove();
+    lines.iter().for_each(|line| compare(&t, line));
+}
+
+#[test]
+fn a_head_whose_content_is_written_holds_up_no_other() {
+    for by in ["a commit", "a snapshot"] {
+        let device = Moody::new(1 << 30);
+        let t = &T::on(Volume::made_on(device.clone()), FsOptions::default());
+        let [main, mut trial] = two_lines(t);
+        t.fs.commit().unwrap();
+        let f = t.open(t.find(main.root, "large").unwrap(), RW);
+        t.write(f, 0, &[7; 400_000]);
+        let log_bytes = t.fs.volume().log_fill().1;
+        std::thread::scope(|s| {
+            device.hold(log_bytes);
+            s.spawn(move || match by {
+                "a commit" => t.fs.commit().unwrap(),
+                _ => drop(t.fs.create_snapshot(b"now", SnapshotCreator::User).unwrap()),
+            });
+            // What comes to be delayed now is left for the time when the gate is closed.
+            device.await_held();
+            t.write(f, 0, &[8; 5000]);
+            device.let_one_go();
+            device.await_held();
+            let (sender, done) = std::sync::mpsc::channel();
+            let root = trial.root;
+            s.spawn(move || {
+                rewrite(t, root, "blocks", &[9; 9000]);
+                t.put(root, "new", b"x");
+                sender.send(()).unwrap();
+            });
+            let went_on = done.recv_timeout(std::time::Duration::from_secs(20)).is_ok();
+            let has_turn = t.head().gate.try_write().is_none();
+            device.let_go();
+            assert!(has_turn, "changes of the head itself wait");
+            assert!(went_on, "{by} of one head holds up another");
+        });
+        trial.content[1].1 = vec![9; 9000];
+        trial.content.push(("new".into(), b"x".to_vec()));
+        compare(t, &trial);
+        assert_eq!(t.read(f, 0, 8000)[4999..5001], [8, 7]);
+        t.fs.commit().unwrap();
+        t.prove();
+    }
 }

@@ -3,6 +3,7 @@
 mod cold;
 mod compression;
 mod content;
+mod device;
 mod lines;
 mod names;
 mod random;
@@ -132,12 +133,18 @@ impl T {
     pub fn stager(&self) -> Stager<'_> {
         self.fs.commits.stager(self.head())
     }
+    /// Puts what it holds back onto the device early.
+    pub fn stage_early(&self) -> flush::Early {
+        flush::stage_early(&[self.stager()]).remove(0)
+    }
     /// The rest of a commit that has put this onto the device early.
     pub fn commit_after(&self, early: flush::Early) {
         let mut gate = self.head().gate.write();
-        let (stager, mut early) = (self.stager(), Some(early));
+        let mut found = Some(flush::look_through_all(&gate, self.stager(), early).unwrap());
         let prepare = &mut |txn: &mut crate::volume::Txn<'_>| {
-            flush::prepare(&mut gate, stager, txn, early.take().unwrap()).map(drop)
+            let placed = flush::complete(&gate, txn, found.take().unwrap())?;
+            flush::settle_round(&mut gate, placed);
+            Ok(())
         };
         self.fs.volume().commit(prepare).unwrap();
     }
