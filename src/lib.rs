@@ -16,14 +16,15 @@
 //! | [`tree`] | sorted keys | `store`, leaves |
 //! | [`store`] | verified blocks by pointer | `device`, leaves |
 //! | [`device`] | bytes at offsets | leaves |
-//! | [`format`](mod@format) | layouts | `ops`, `limits` |
+//! | [`format`](mod@format) | layouts | `ops`, `limits`, `names` |
 //! | [`bell`] | wake-ups | |
 //! | [`clock`] | time | `ops` |
 //! | [`ops`] | the vocabulary of requests | |
 //! | [`limits`] | bounds | |
+//! | [`names`] | names as text | |
 //! | [`sys`] | system calls | |
 //!
-//! Leaves are the last six. `docs/architecture.md` has the bird's eye view.
+//! Leaves are the last seven. `docs/architecture.md` has the bird's eye view.
 
 pub mod bell;
 pub mod check;
@@ -35,6 +36,7 @@ pub mod format;
 pub mod fs;
 pub mod fuse;
 pub mod limits;
+pub mod names;
 pub mod ops;
 pub mod repair;
 pub mod salvage;

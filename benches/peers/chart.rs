@@ -1,7 +1,7 @@
 //! The ratios as a chart: a row for each workload, a dot for each peer, on a logarithmic axis.
 
 use crate::figures::Figures;
-use crate::tables::{BASE, phases, ratio};
+use crate::tables::{phases, ratio};
 
 const COLOURS: [&str; 10] = [
     "#d62728", "#ff9896", "#1f77b4", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22",
@@ -20,7 +20,7 @@ fn x(ratio: f64) -> f64 {
 
 /// The picture.
 pub fn svg(figures: &Figures) -> String {
-    let peers: Vec<&String> = figures.peers().iter().filter(|p| *p != BASE).collect();
+    let peers: Vec<&String> = figures.peers().iter().filter(|p| *p != figures.base()).collect();
     let rows: Vec<_> =
         phases(figures).filter(|p| peers.iter().any(|peer| ratio(figures, peer, p).is_some())).collect();
     let (width, bottom) = (LEFT + WIDTH + 30.0, TOP + ROW * rows.len() as f64);
@@ -58,5 +58,5 @@ pub fn svg(figures: &Figures) -> String {
     }
     let middle = LEFT + WIDTH / 2.0;
     text += &format!("<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">", bottom + 24.0);
-    text + &format!("times as fast as {BASE}</text>\n</svg>\n")
+    text + &format!("times as fast as {}</text>\n</svg>\n", figures.base())
 }

@@ -29,6 +29,7 @@ pub struct Cell {
 /// All figures.
 #[derive(Default)]
 pub struct Figures {
+    base: String,
     surroundings: Vec<String>,
     missing: BTreeMap<String, String>,
     failed: BTreeMap<(String, String), String>,
@@ -63,6 +64,16 @@ impl Cell {
 }
 
 impl Figures {
+    /// None yet, to be compared with those of the peer `base`.
+    pub fn beside(base: &str) -> Figures {
+        Figures { base: base.into(), ..Figures::default() }
+    }
+
+    /// The peer that others are compared with.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     pub fn set_surroundings(&mut self, text: String) {
         if !self.surroundings.contains(&text) {
             self.surroundings.push(text);

@@ -35,7 +35,7 @@ fn main() -> Result<()> {
         workloads::list();
         return Ok(());
     }
-    let mut figures = Figures::default();
+    let mut figures = Figures::beside(&options.base);
     if let Some(file) = &options.output.results {
         figures.load(file)?;
     }
@@ -56,8 +56,9 @@ fn measure(options: &Options, groups: &[&'static Group], figures: &mut Figures) 
     let medium = Medium::new("peers", options.medium, options.dir.as_deref(), scale.image, total)?;
     figures.set_surroundings(medium.describe(scale.name));
     let mut peers = Vec::new();
-    for name in &options.peers {
-        match Peer::new(name, &medium) {
+    for what in &options.peers {
+        let name = Peer::name_of(what);
+        match Peer::new(what, &medium) {
             Ok(peer) => {
                 figures.seat(name);
                 peers.push(peer);

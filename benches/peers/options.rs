@@ -10,13 +10,16 @@ use std::time::Duration;
 #[derive(Parser)]
 #[command(name = "peers", bin_name = "cargo bench --bench peers --")]
 pub struct Options {
-    /// File systems, in this order.
+    /// File systems, in this order. `NAME=PATH` is another program of snapfs, to compare two of them.
     #[arg(
         long,
         value_delimiter = ',',
         default_value = "snapfs,snapfs-image,btrfs,ext4,xfs,zfs-fuse,ntfs-3g,fuse2fs,bindfs,s3ql"
     )]
     pub peers: Vec<String>,
+    /// The peer that the others are compared with.
+    #[arg(long, default_value = "btrfs")]
+    pub base: String,
     /// Groups of workloads, or `all`; `--list` shows them.
     #[arg(long, value_delimiter = ',', default_value = "all")]
     pub workloads: Vec<String>,

@@ -4,9 +4,6 @@ use crate::common::report;
 use crate::figures::{Cell, Figures};
 use crate::workloads::{GROUPS, Phase, Unit};
 
-/// The peer that others are compared with.
-pub const BASE: &str = "btrfs";
-
 /// Workloads that have figures, in order.
 pub fn phases(figures: &Figures) -> impl Iterator<Item = &'static Phase> {
     let has = |p: &&Phase| figures.peers().iter().any(|peer| figures.cell(peer, p.id).is_some());
@@ -15,7 +12,7 @@ pub fn phases(figures: &Figures) -> impl Iterator<Item = &'static Phase> {
 
 /// How good a peer is beside the base: above 1 is better, whatever the unit. None where nothing is compared.
 pub fn ratio(figures: &Figures, peer: &str, phase: &Phase) -> Option<f64> {
-    let (own, base) = (figures.median(peer, phase.id)?, figures.median(BASE, phase.id)?);
+    let (own, base) = (figures.median(peer, phase.id)?, figures.median(figures.base(), phase.id)?);
     match phase.unit {
         Unit::Megabytes | Unit::Operations => Some(own / base),
         Unit::Seconds | Unit::Milliseconds => Some(base / own),
@@ -78,12 +75,13 @@ pub fn markdown(figures: &Figures) -> String {
         .iter()
         .flat_map(|peer| phases(figures).filter_map(|p| figures.cell(peer, p.id)).map(Cell::rounds));
     let rounds = rounds.max().unwrap_or(0);
+    let base = figures.base();
     text +=
-        &format!("\nMedians of {rounds} rounds, and how good each is beside {BASE}: above 1 is better.\n\n");
+        &format!("\nMedians of {rounds} rounds, and how good each is beside {base}: above 1 is better.\n\n");
     text += &table(figures, |peer, phase| {
         let value = shown(figures.median(peer, phase.id)?, phase.unit);
         let mark = if is_of_fsync(phase) && never_flushes(figures, peer) { " (!)" } else { "" };
-        let ratio = ratio(figures, peer, phase).filter(|_| peer != BASE);
+        let ratio = ratio(figures, peer, phase).filter(|_| peer != base);
         Some(ratio.map_or(format!("{value}{mark}"), |r| format!("{value} ({r:.2}){mark}")))
     });
     let means = figures.peers().iter().map(|peer| {

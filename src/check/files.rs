@@ -13,6 +13,7 @@ use crate::format::inode::{Inode, type_number};
 use crate::format::link::{Links, link_hash};
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{Ino, Key, Kind, dirent::NameBucket};
+use crate::names;
 use crate::ops::FileType;
 use crate::store::StoreError;
 use crate::tree::{self, Child};
@@ -108,7 +109,7 @@ impl Auditor<'_> {
             return;
         }
         let path = path_of(&self.state.pager, &self.root, ino);
-        let path = path.map(|p| format!(" ({})", String::from_utf8_lossy(&p))).unwrap_or_default();
+        let path = path.map(|p| format!(" ({})", names::shown_bytes(&p))).unwrap_or_default();
         self.say(format!("inode {}{path}: {what}", ino.0));
     }
 
@@ -193,7 +194,7 @@ impl Auditor<'_> {
                 for e in NameBucket::decode(&value).map(|b| b.entries).unwrap_or_default() {
                     let link = Key::new(e.ino.0, Kind::Link, link_hash(owner, &e.name));
                     if unequal.contains(&e.ino.0) && !self.has_link(&link, owner, &e.name)? {
-                        let name = String::from_utf8_lossy(&e.name);
+                        let name = names::shown_bytes(&e.name);
                         self.problem(
                             e.ino,
                             format_args!("entry '{name}' in inode {} has no link item", owner.0),
@@ -205,7 +206,7 @@ impl Auditor<'_> {
                     let entry = self.get(&Key::new(dir.0, Kind::Dirent, name_hash(&name)))?;
                     let bucket = entry.and_then(|v| NameBucket::decode(&v).ok()).unwrap_or_default();
                     if bucket.find(&name).is_none_or(|e| e.ino != owner) {
-                        let name = String::from_utf8_lossy(&name);
+                        let name = names::shown_bytes(&name);
                         self.problem(owner, format_args!("link '{name}' in inode {} has no entry", dir.0));
                     }
                 }
@@ -279,7 +280,7 @@ impl Witness for Auditor<'_> {
 
     fn saw_entry(&mut self, dir: Ino, entry: &Dirent) {
         if entry.ino == Ino::ROOT || !self.in_range(entry.ino) {
-            let name = String::from_utf8_lossy(&entry.name).into_owned();
+            let name = names::shown_bytes(&entry.name);
             return self.problem(dir, format_args!("entry '{name}' names inode {}, impossible", entry.ino.0));
         }
         let directory = entry.kind == FileType::Directory;
@@ -295,7 +296,7 @@ impl Witness for Auditor<'_> {
             row.parent = dir.0;
         }
         if kind != 0 && kind != type_number(entry.kind) {
-            let name = String::from_utf8_lossy(&entry.name).into_owned();
+            let name = names::shown_bytes(&entry.name);
             self.problem(
                 entry.ino,
                 format_args!(

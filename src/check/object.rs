@@ -10,6 +10,7 @@ use crate::format::link::{Links, link_hash};
 use crate::format::xattr::{PIECE_BYTES, SHORT_VALUE_BYTES_MAX, XattrValue, Xattrs, xattr_hash};
 use crate::format::{BLOCK_BYTES, Extent, FormatError, Ino, Key, Kind};
 use crate::limits::{FILE_BYTES_MAX, INLINE_BYTES_MAX, SYMLINK_BYTES_MAX};
+use crate::names;
 use crate::ops::FileType;
 use std::collections::BTreeMap;
 
@@ -99,7 +100,7 @@ impl Object {
 
     fn links(&mut self, auditor: &mut impl Witness, key: &Key, value: &[u8]) -> Checked {
         for (parent, name) in Links::decode(value).map_err(format_error)?.names {
-            let found = String::from_utf8_lossy(&name);
+            let found = names::shown_bytes(&name);
             must!(link_hash(parent, &name) == key.rest, "link '{found}' stands under the wrong hash");
             auditor.saw_link(self.ino, parent, &name);
         }
@@ -111,7 +112,7 @@ impl Object {
         self.entries += bucket.entries.len() as u64;
         for entry in &bucket.entries {
             auditor.saw_entry(self.ino, entry);
-            let name = String::from_utf8_lossy(&entry.name);
+            let name = names::shown_bytes(&entry.name);
             must!(name_hash(&entry.name) == key.rest, "entry '{name}' stands under the wrong hash");
         }
         Ok(())
@@ -120,7 +121,7 @@ impl Object {
     fn xattrs(&mut self, key: &Key, value: &[u8]) -> Checked {
         self.has_xattr = true;
         for (name, value) in Xattrs::decode(value).map_err(format_error)?.entries {
-            let found = String::from_utf8_lossy(&name);
+            let found = names::shown_bytes(&name);
             must!(xattr_hash(&name) == key.rest, "attribute '{found}' stands under the wrong hash");
             match value {
                 XattrValue::Short(v) => {

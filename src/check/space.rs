@@ -15,6 +15,7 @@ use super::report::{Depth, Report};
 use crate::format::job::Job;
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{BlockPtr, Copies, Epoch, Extent, Key, Kind, ViewId};
+use crate::names;
 use crate::store::{RangeSet, StoreError};
 use crate::tree::{Step, Visit, walk, walk_readable};
 use crate::volume::audit::Committed;
@@ -265,7 +266,7 @@ impl Auditor<'_> {
     }
 
     fn view_problem(&mut self, record: &ViewRecord, error: &StoreError) {
-        let name = String::from_utf8_lossy(&record.name);
+        let name = names::shown_bytes(&record.name);
         self.report.problem(format!("view {} ({name}): {error}", record.id.0));
     }
 

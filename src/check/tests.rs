@@ -5,7 +5,7 @@ use crate::clock::Clock;
 use crate::format::dirent::{Dirent, NameBucket, name_hash};
 use crate::format::inode::Inode;
 use crate::format::link::{Links, link_hash};
-use crate::format::xattr::{piece_rest, xattr_hash};
+use crate::format::xattr::{XattrValue, Xattrs, piece_rest, xattr_hash};
 use crate::format::{Extent, Ino, Key, Kind, LineId};
 use crate::fs::{Fs, FsOptions};
 use crate::ops::*;
@@ -345,4 +345,19 @@ fn a_wrong_snapshot_is_told_from_the_live_tree() {
     s.fs.mkdir(&USER, SNAPDIR, b"wrong", 0).unwrap();
     s.craft(|t| edit_inode(t, s.dir, |i| i.nlink = 3), &["view 3: inode 16 (/dir): directory has a link"]);
     assert_eq!(s.check().problems.len(), 1);
+}
+
+#[test]
+fn names_that_are_no_text_are_told_whole() {
+    let s = Sample::new();
+    let named = |txn: &mut Txn<'_>| {
+        set_entry(txn, s.dir, b"a\xff", s.small, FileType::Regular);
+        set_entry(txn, s.dir, b"a\xfe\n", 1 << 30, FileType::Regular);
+        set_link(txn, s.inner, s.dir, b"b\xff");
+        let value = XattrValue::Short(b"value".to_vec());
+        let attribute = Xattrs { entries: vec![(b"user.\xff".to_vec(), value)] };
+        txn.insert(key(s.small, Kind::Xattr, 1), &attribute.encode()).unwrap();
+    };
+    let words = [r"entry 'a\xff'", r"entry 'a\xfe\n'", r"link 'b\xff'", r"attribute 'user.\xff'"];
+    s.craft(named, &words);
 }

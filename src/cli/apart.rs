@@ -2,6 +2,7 @@
 //! Here such a pair is recognised, through links, `..` and bind mounts, before anything happens.
 
 use crate::fuse::mounts;
+use crate::names;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub(super) fn check(store: &Path, point: &Path) -> Result<(), String> {
     // What cannot be resolved is refused, with a better sentence, by whoever opens it.
     let (Ok(store_at), Ok(point_at)) = (places(store), places(point)) else { return Ok(()) };
-    let (shown, of) = (point.display(), store.display());
+    let (shown, of) = (names::shown(point), names::shown(store));
     for at in &store_at {
         for other in point_at.iter().filter(|o| o.device == at.device) {
             let how = match (at.path.starts_with(&other.path), other.path.starts_with(&at.path)) {

@@ -326,15 +326,15 @@ pub(super) enum Style {
 /// Rewrites the ways in which mount(8) calls us into `snapfs mount ...`.
 pub(super) fn normalise(args: Vec<OsString>) -> (Style, Vec<OsString>) {
     let name = args.first().map(PathBuf::from).unwrap_or_default();
-    let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = name.file_name().unwrap_or_default();
     let insert = |mut args: Vec<OsString>| {
         args.insert(1, "mount".into());
         args
     };
     if name == "mount.snapfs" || name == "mount.fuse.snapfs" {
         let fake = args.iter().skip(1).any(|a| {
-            let a = a.to_string_lossy();
-            a.starts_with('-') && !a.starts_with("-o") && !a.starts_with("--") && a.contains('f')
+            let a = a.as_encoded_bytes();
+            a.starts_with(b"-") && !a.starts_with(b"-o") && !a.starts_with(b"--") && a.contains(&b'f')
         });
         return (if fake { Style::FakeHelper } else { Style::Helper }, insert(args));
     }
@@ -342,7 +342,7 @@ pub(super) fn normalise(args: Vec<OsString>) -> (Style, Vec<OsString>) {
     if args.get(1).is_some_and(|a| Cli::command().find_subcommand(a).is_some()) {
         return (Style::Verb, args);
     }
-    let path = |i: usize| args.get(i).is_some_and(|a| a.to_string_lossy().contains('/'));
+    let path = |i: usize| args.get(i).is_some_and(|a| a.as_encoded_bytes().contains(&b'/'));
     // mount.fuse(8) always has options, and a store that is no path in fstab.
     let options = args.get(3).is_some_and(|a| a == "-o");
     if path(2) && (path(1) || options) { (Style::Helper, insert(args)) } else { (Style::Verb, args) }

@@ -14,12 +14,13 @@ use super::refusal::{COPIED, io, limited, no_thread, told, told_name, told_volum
 use super::scrubber::Scrubber;
 use crate::check::{self, Depth};
 use crate::clock::Clock;
-use crate::ctl::{Code, Failure, StoreId, names};
+use crate::ctl::{Code, Failure, StoreId};
 use crate::device::lock::{LockMode, StoreLock};
 use crate::device::{self, Device, DirDevice, FileDevice, StoreKind, mark};
 use crate::format::LineId;
 use crate::fs::{Fs, FsOptions, SnapshotCreator, Steps};
 use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
+use crate::names;
 use crate::ops::{Error, KernelRef, NodeId, Operations, Timestamp};
 use crate::repair::{Mode, Repair};
 use crate::salvage::{Listener, Summary, Wanted};
@@ -58,7 +59,7 @@ impl Backend for Builtin {
         fs.getattr(NodeId::ROOT, None).map_err(|e| match e {
             Error::Stale => {
                 let what = "its making was cut off; mount it once for writing, or make it again";
-                Failure::new(Code::Invalid, format!("{}: {what}", store.display()))
+                Failure::new(Code::Invalid, format!("{}: {what}", names::shown(store)))
             }
             e => told(store, &e),
         })?;
@@ -82,7 +83,7 @@ impl Backend for Builtin {
 
     fn init(&self, store: &Path, options: &InitOptions) -> Result<Value, Failure> {
         let kind = probe(store)?;
-        let foreign = |what: String| Failure::new(Code::Exists, format!("{}: {what}", store.display()));
+        let foreign = |what: String| Failure::new(Code::Exists, format!("{}: {what}", names::shown(store)));
         match &kind {
             StoreKind::ForeignDirectory { example } => {
                 return Err(foreign(format!(
@@ -106,7 +107,8 @@ impl Backend for Builtin {
             }
             _ => {}
         }
-        let refuse = |what: &str| Err(Failure::new(Code::Invalid, format!("{}: {what}", store.display())));
+        let refuse =
+            |what: &str| Err(Failure::new(Code::Invalid, format!("{}: {what}", names::shown(store))));
         let size = match (&kind, options.size) {
             (StoreKind::BlockDevice { len }, Some(size)) if size > *len => {
                 return refuse(&format!("the device has no more than {len} bytes"));
@@ -187,7 +189,7 @@ struct Opened {
 
 fn open_volume(store: &Path, access: OpenFor, cache_bytes: u64) -> Result<Opened, Failure> {
     let mut kind = probe(store)?;
-    let refuse = |code, what: String| Err(Failure::new(code, format!("{}: {what}", store.display())));
+    let refuse = |code, what: String| Err(Failure::new(code, format!("{}: {what}", names::shown(store))));
     match &kind {
         StoreKind::Missing | StoreKind::EmptyDirectory if access == OpenFor::Mount => {
             make(store, &NewStore::default(), Old::Stays)?;
@@ -216,7 +218,7 @@ fn open_volume(store: &Path, access: OpenFor, cache_bytes: u64) -> Result<Opened
     }
     // A daemon leaves the directory that it was started in, and opens files of the store for as long as it lives.
     let store = &store.canonicalize().map_err(|e| {
-        Failure::new(Code::Io, format!("{}: cannot find the way to the store: {e}", store.display()))
+        Failure::new(Code::Io, format!("{}: cannot find the way to the store: {e}", names::shown(store)))
     })?;
     let mode = if access.writes() { LockMode::Exclusive } else { LockMode::Shared };
     let lock = lock(store, &kind, mode)?;
@@ -260,8 +262,8 @@ pub(super) fn told_copy(sound: bool) -> String {
 fn recorded(device: Arc<dyn Device>) -> Result<Arc<dyn Device>, Failure> {
     let Some(record) = std::env::var_os("SNAPFS_RECORD") else { return Ok(device) };
     let recorded = device::Recorded::new(device, Path::new(&record));
-    let recorded =
-        recorded.map_err(|e| Failure::new(Code::Io, format!("SNAPFS_RECORD={}: {e}", record.display())))?;
+    let recorded = recorded
+        .map_err(|e| Failure::new(Code::Io, format!("SNAPFS_RECORD={}: {e}", names::shown(&record))))?;
     Ok(Arc::new(recorded))
 }
 
@@ -445,7 +447,7 @@ impl Engine for Open {
 
 /// Fails if the store that was served is not what is on the host now: files of it are gone, or it stopped taking changes.
 fn still_whole(volume: &Volume, store: &Path) -> Result<(), Failure> {
-    let failed = |what: String| Err(Failure::new(Code::Io, format!("{}: {what}", store.display())));
+    let failed = |what: String| Err(Failure::new(Code::Io, format!("{}: {what}", names::shown(store))));
     if let Some(lost) = volume.location().lost {
         return failed(format!("what was written is not in the store: {lost}"));
     }

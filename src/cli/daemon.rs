@@ -9,6 +9,7 @@ use super::points::{GRACE, Points};
 use super::refusal::no_thread;
 use crate::ctl::{Code, Failure, Server};
 use crate::fuse::{Mounted, Unmounter};
+use crate::names;
 use crate::sys::process;
 use std::fs;
 use std::path::Path;
@@ -95,8 +96,8 @@ fn mount_and_wait(
 ) -> Result<Option<Server>, Failure> {
     let failed = |message: String| Failure::new(Code::Other, message);
     let store = fs::canonicalize(job.store).unwrap_or_else(|_| job.store.to_path_buf());
-    let points =
-        Points::new(engine.clone(), store).map_err(|e| failed(format!("{}: {e}", job.store.display())))?;
+    let points = Points::new(engine.clone(), store)
+        .map_err(|e| failed(format!("{}: {e}", names::shown(job.store))))?;
     let operations = match &job.options.snapshot {
         Some(name) => engine.standalone(name)?,
         None => engine.operations(),

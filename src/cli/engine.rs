@@ -4,16 +4,15 @@
 //! ([`super::run`]), so that the commands can be tried over a file system in memory as well.
 
 use crate::check::Depth;
-use crate::ctl::{Code, Failure, StoreId, names};
+use crate::ctl::{Code, Failure, StoreId};
 use crate::format::{Compression, Copies};
 use crate::fs::SNAPDIR_NAME;
 pub use crate::fs::{AtimeMode, AtimeOptions, SnapdirMode};
+use crate::names;
 use crate::ops::{KernelRef, Operations, Timestamp};
 use crate::repair::{Mode, Repair};
 use crate::salvage::{Listener, Summary, Wanted};
 use serde_json::Value;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -168,7 +167,7 @@ pub trait Engine: Send + Sync {
     fn operations(&self) -> Arc<dyn Operations>;
     /// One snapshot as a file system of its own; it cannot be deleted before that is dropped.
     fn standalone(&self, name: &[u8]) -> Result<Arc<dyn Operations>, Failure> {
-        let name = names::shown(OsStr::from_bytes(name));
+        let name = names::shown_bytes(name);
         Err(Failure::new(Code::NotFound, format!("{name}: no such snapshot")))
     }
     /// Tells it the way back to the kernel, once it is mounted.

@@ -4,6 +4,7 @@ use super::refusal::io;
 use crate::ctl::{Client, Code, Failure};
 use crate::device::lock::{LockError, LockMode, StoreLock};
 use crate::device::{self, StoreKind};
+use crate::names;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -34,7 +35,7 @@ pub(super) fn lock(store: &Path, kind: &StoreKind, mode: LockMode) -> Result<Sto
     locked.map_err(|e| match e {
         LockError::Held { by } => {
             let what = "the store is in use by";
-            Failure::new(Code::Busy, format!("{}: {what} {by}; unmount it there first", store.display()))
+            Failure::new(Code::Busy, format!("{}: {what} {by}; unmount it there first", names::shown(store)))
         }
         e => Failure::new(Code::Io, e.to_string()),
     })

@@ -10,6 +10,7 @@ use crate::device::{self, Device, DirDevice, FileDevice, MAKING, StoreKind, mark
 use crate::format::{Compression, Copies};
 use crate::fs::{Fs, FsOptions};
 use crate::limits::STORE_BYTES_DEFAULT;
+use crate::names;
 use crate::ops::{Caller, NodeId, Operations, XattrMode};
 use crate::sys::process;
 use crate::volume::{self, OpenOptions, Volume};
@@ -49,8 +50,9 @@ impl Default for NewStore {
 /// Makes a store, its first commit included: it can be read at once. Nothing is touched before the lock is held, and what
 /// was checked without it is looked at again.
 pub(super) fn make(store: &Path, new: &NewStore, old: Old) -> Result<(), Failure> {
-    let failed =
-        |what: &str, e: std::io::Error| Failure::new(Code::Io, format!("{}: {what}: {e}", store.display()));
+    let failed = |what: &str, e: std::io::Error| {
+        Failure::new(Code::Io, format!("{}: {what}: {e}", names::shown(store)))
+    };
     if matches!(probe(store)?, StoreKind::Missing) {
         match std::fs::create_dir(store) {
             Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {

@@ -7,8 +7,9 @@ use super::args::MountArgs;
 use super::daemon::{self, MountJob};
 use super::engine::Backend;
 use super::{options, output, usage};
-use crate::ctl::{Client, Code, Failure, MountRecord, names, registry};
+use crate::ctl::{Client, Code, Failure, MountRecord, registry};
 use crate::fuse;
+use crate::names;
 use crate::sys::process;
 use serde_json::json;
 use std::ffi::{OsStr, OsString};
@@ -71,8 +72,8 @@ fn ask_daemon(daemon: &Client, args: &MountArgs, lists: &[OsString]) -> Result<(
     let answer = daemon.call("mount", request, &mut |_| {})?;
     if !fuse::mounts::at(&point).is_ok_and(|m| m.is_some()) {
         let pid = daemon.record().pid;
-        let what = format!("the daemon of {} (pid {pid}) mounted it at", args.store.display());
-        return Err(failed(format!("{what} {} in a mount namespace of its own", point.display())));
+        let what = format!("the daemon of {} (pid {pid}) mounted it at", names::shown(&args.store));
+        return Err(failed(format!("{what} {} in a mount namespace of its own", names::shown(&point))));
     }
     if args.json.json {
         output::print_json(&answer).map_err(failed)?;
@@ -97,7 +98,7 @@ fn flags_with(daemon: &Client, options: &[OsString], args: &MountArgs) -> Result
 }
 
 fn remount(args: &MountArgs, lists: &[OsString]) -> Result<(), Failure> {
-    let shown = args.point.display();
+    let shown = names::shown(&args.point);
     let daemon = Client::connect(&args.point)?;
     let flags = flags_with(&daemon, lists, args)
         .map_err(|f| Failure::new(f.code, format!("{shown}: {}", f.message)))?;
@@ -107,10 +108,10 @@ fn remount(args: &MountArgs, lists: &[OsString]) -> Result<(), Failure> {
 
 /// The live tree is mounted already: it is shown at this place too. Only root can do that.
 fn second_place(daemon: &Client, args: &MountArgs, lists: &[OsString]) -> Result<(), Failure> {
-    let (store, point) = (args.store.display(), fuse::check_point(&args.point));
+    let (store, point) = (names::shown(&args.store), fuse::check_point(&args.point));
     let point = point.map_err(|message| Failure::new(Code::Other, message))?;
     let MountRecord { pid, mountpoint, device, .. } = daemon.record();
-    let first = mountpoint.display();
+    let first = names::shown(mountpoint);
     let busy = |what: String| {
         let by = format!("the store is in use by process {pid}, which serves it at {first}");
         Err(Failure::new(Code::Busy, format!("{store}: {by}{what}")))
@@ -119,7 +120,7 @@ fn second_place(daemon: &Client, args: &MountArgs, lists: &[OsString]) -> Result
         return busy(" in another mount namespace, or under another mount".into());
     }
     if process::effective_uid() != 0 {
-        return busy(format!("; root can have it here too: mount --bind {first} {}", point.display()));
+        return busy(format!("; root can have it here too: mount --bind {first} {}", names::shown(&point)));
     }
     let flags = match flags_with(daemon, lists, args) {
         Err(f) if f.code == Code::Invalid => {
@@ -127,7 +128,7 @@ fn second_place(daemon: &Client, args: &MountArgs, lists: &[OsString]) -> Result
         }
         flags => flags?,
     };
-    let failed = |e: io::Error| format!("cannot show {first} at {}: {e}", point.display());
+    let failed = |e: io::Error| format!("cannot show {first} at {}: {e}", names::shown(&point));
     fuse::bind(mountpoint, &point, flags).map_err(|e| Failure::new(Code::Other, failed(e)))?;
     if args.json.json {
         let mut answer = json!({"pid": pid});
@@ -226,7 +227,7 @@ fn detach(args: &MountArgs) -> Result<(), Failure> {
 fn redirect_messages(args: &MountArgs) -> Result<(), Failure> {
     let Some(path) = &args.log else { return Ok(()) };
     let failed = |e: std::io::Error| {
-        Failure::new(Code::Other, format!("cannot write the log file {}: {e}", path.display()))
+        Failure::new(Code::Other, format!("cannot write the log file {}: {e}", names::shown(path)))
     };
     let file = File::options().create(true).append(true).open(path).map_err(failed)?;
     process::redirect(2, &file).map_err(failed)

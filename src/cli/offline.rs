@@ -10,6 +10,7 @@ use crate::ctl::{Code, Failure};
 use crate::device::lock::{LockMode, StoreLock};
 use crate::device::{self, Device, DirDevice, FileDevice, StoreKind, mark};
 use crate::limits::STORE_BYTES_DEFAULT;
+use crate::names;
 use crate::repair::{self, Mode, Repair};
 use crate::salvage::{self, Listener, SalvageError, Summary, Wanted};
 use crate::volume::{self, OpenOptions, Volume, VolumeError};
@@ -28,7 +29,7 @@ struct LockedStore {
 }
 
 fn hold(store: &Path, mode: LockMode) -> Result<LockedStore, Failure> {
-    let refuse = |code, what: &str| Err(Failure::new(code, format!("{}: {what}", store.display())));
+    let refuse = |code, what: &str| Err(Failure::new(code, format!("{}: {what}", names::shown(store))));
     let kind = probe(store)?;
     match &kind {
         StoreKind::Missing => return refuse(Code::NotFound, "there is no such store"),
@@ -40,7 +41,7 @@ fn hold(store: &Path, mode: LockMode) -> Result<LockedStore, Failure> {
         StoreKind::DirectoryStore | StoreKind::ImageFile { .. } | StoreKind::BlockDevice { .. } => {}
     }
     let path = store.canonicalize().map_err(|e| {
-        Failure::new(Code::Io, format!("{}: cannot find the way to the store: {e}", store.display()))
+        Failure::new(Code::Io, format!("{}: cannot find the way to the store: {e}", names::shown(store)))
     })?;
     // Without its file nobody holds the lock, and a reader makes no file.
     let no_lock_file = kind == StoreKind::DirectoryStore && !path.join("lock").exists();
@@ -120,7 +121,7 @@ pub(super) fn salvage(
     };
     if let Some(out) = out.filter(|out| inside(out)) {
         let what = "this is inside the store, and nothing is written there";
-        return Err(Failure::new(Code::Invalid, format!("{}: {what}", out.display())));
+        return Err(Failure::new(Code::Invalid, format!("{}: {what}", names::shown(out))));
     }
     let done = salvage::run(&held.device, wanted, out, listener);
     if let Some(limit) = held.device.limit_met() {
@@ -135,7 +136,7 @@ pub(super) fn salvage(
         let place = if matches!(e, SalvageError::Output(_)) {
             String::new()
         } else {
-            format!("{}: ", store.display())
+            format!("{}: ", names::shown(store))
         };
         Failure::new(code, format!("{place}{e}"))
     })

@@ -3,9 +3,9 @@
 //! Everything unknown is an error that names it, unless `-s` (sloppy) asks to let it pass. A later option wins.
 
 use super::engine::{AtimeMode, OpenFor, SnapdirMode, StoreOptions};
-use crate::ctl::names;
 use crate::fuse;
 use crate::limits::NAME_BYTES_MAX;
+use crate::names;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::Duration;
@@ -145,7 +145,7 @@ enum Known {
 }
 
 fn shown(word: &[u8]) -> String {
-    names::shown(OsStr::from_bytes(word))
+    names::shown_bytes(word)
 }
 
 fn apply(parsed: &mut Parsed, word: &[u8]) -> Result<Known, String> {

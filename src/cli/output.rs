@@ -2,13 +2,13 @@
 
 use super::engine::SnapshotRow;
 use crate::clock;
-use crate::ctl::names;
+use crate::names;
 use crate::ops::Timestamp;
 use crate::sys::process::local_time;
 use serde_json::{Value, json};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::{self, Write};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 
 /// Writes to standard output.
 pub(super) fn print(text: &str) -> Result<(), String> {
@@ -112,6 +112,9 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>], right: &[usize]) -> Str
     out
 }
 
+/// Keys under which there are names; other texts are sentences.
+const NAMES: [&str; 3] = ["store", "mountpoint", "snapshot"];
+
 /// An object as lines `key: value`, for people. Numbers whose key ends in `bytes` are sizes.
 pub(super) fn fields(value: &Value) -> String {
     let mut out = String::new();
@@ -119,9 +122,10 @@ pub(super) fn fields(value: &Value) -> String {
         let is_hex = |key: &str| key.strip_suffix("_hex").is_some_and(|name| object.contains_key(name));
         for (key, item) in object.iter().filter(|(key, _)| !is_hex(key)) {
             let shown = match item {
-                Value::String(_) => {
-                    names::shown(OsString::from_vec(names::get(value, key).unwrap_or_default()))
+                Value::String(_) if NAMES.contains(&key.as_str()) => {
+                    names::shown_bytes(&names::get(value, key).unwrap_or_default())
                 }
+                Value::String(text) => names::sentence(text),
                 Value::Number(n) if key.ends_with("bytes") => size(n.as_u64().unwrap_or(0)),
                 Value::Null => "-".into(),
                 other => other.to_string(),
@@ -145,7 +149,7 @@ pub(super) fn snapshot_json(s: &SnapshotRow) -> Value {
 /// Snapshots for people.
 pub(super) fn snapshot_table(all: &[SnapshotRow]) -> String {
     let row = |s: &SnapshotRow| {
-        let name = names::shown(OsStr::from_bytes(&s.name));
+        let name = names::shown_bytes(&s.name);
         vec![name, local(s.created), size(s.referenced), size(s.exclusive), size(s.written)]
     };
     let rows: Vec<Vec<String>> = all.iter().map(row).collect();

@@ -5,8 +5,9 @@ use super::engine::{Engine, OpenFor};
 use super::options::{self, Parsed};
 use super::output::rfc3339;
 use super::wire::Verbs;
-use crate::ctl::{Code, Failure, MountRecord, Server, StoreId, names};
+use crate::ctl::{Code, Failure, MountRecord, Server, StoreId};
 use crate::fuse::{self, Mounted, Unmounter};
+use crate::names;
 use crate::ops::Timestamp;
 use parking_lot::{Condvar, Mutex};
 use serde_json::{Value, json};
@@ -93,7 +94,7 @@ impl Points {
         let thread = std::thread::Builder::new().name("mount".into());
         let started = thread.spawn(move || {
             if let Err(e) = mounted.wait() {
-                log::error!("{}: the connection to the kernel broke: {e}", ends.point().display());
+                log::error!("{}: the connection to the kernel broke: {e}", names::shown(ends.point()));
             }
             drop(server); // the snapshot is let go of: it tells those who wait for that
             points.further.lock().serving.retain(|u| u.point() != ends.point());
@@ -119,7 +120,7 @@ impl Points {
             if !unmounter.unmount().unwrap_or(false) {
                 log::warn!(
                     "{}: files are open in it, and the store is closed soon",
-                    unmounter.point().display()
+                    names::shown(unmounter.point())
                 );
                 let _ = unmounter.detach(); // if that fails too, it is cut off below
             }

@@ -5,7 +5,8 @@
 use super::args::{GetArgs, SetArgs};
 use super::output;
 use super::property::{Assignment, Property};
-use crate::ctl::{Code, Failure, names};
+use crate::ctl::{Code, Failure};
+use crate::names;
 use crate::sys::attribute;
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -66,10 +67,10 @@ fn look(path: &Path, property: Property) -> Result<Value, Failure> {
     let read = |name: &str| {
         let value = attribute::get(path, name).map_err(|e| refused(path, &e))?;
         let value = value.ok_or_else(|| {
-            let what = format!("{}: is no file or directory in a mount of snapfs", path.display());
+            let what = format!("{}: is no file or directory in a mount of snapfs", names::shown(path));
             Failure::new(Code::NotMounted, what)
         })?;
-        Ok(String::from_utf8_lossy(&value).into_owned())
+        Ok(names::shown_bytes(&value))
     };
     let source: String = read(&format!("{}.source", property.attribute()))?;
     let value: String = read(&property.attribute())?;
@@ -88,5 +89,5 @@ fn refused(path: &Path, e: &io::Error) -> Failure {
         io::ErrorKind::StorageFull => (Code::NoSpace, "the store is full".to_string()),
         _ => (Code::Io, e.to_string()),
     };
-    Failure::new(code, format!("{}: {what}", path.display()))
+    Failure::new(code, format!("{}: {what}", names::shown(path)))
 }

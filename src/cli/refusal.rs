@@ -1,17 +1,16 @@
 //! What goes wrong in the layers below, as sentences for users: which store or snapshot, what, and a code for programs.
 
-use crate::ctl::{Code, Failure, names};
+use crate::ctl::{Code, Failure};
 use crate::device;
+use crate::names;
 use crate::ops::Error;
 use crate::volume::VolumeError;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Of a device.
 pub(super) fn io(store: &Path, e: device::DeviceError) -> Failure {
     let code = if matches!(e, device::DeviceError::NoSpace) { Code::NoSpace } else { Code::Io };
-    Failure::new(code, format!("{}: {e}", store.display()))
+    Failure::new(code, format!("{}: {e}", names::shown(store)))
 }
 
 /// Why a thread does not start, and what to do.
@@ -23,7 +22,7 @@ pub(super) fn no_thread(e: &std::io::Error) -> String {
 
 /// A limit of this process was in the way: what was found then says nothing about the store.
 pub(super) fn limited(store: &Path, limit: &str) -> Failure {
-    Failure::new(Code::Other, format!("{}: {limit}", store.display()))
+    Failure::new(Code::Other, format!("{}: {limit}", names::shown(store)))
 }
 
 /// Of a volume. Its own sentence may name the store already.
@@ -39,18 +38,18 @@ pub(super) fn told_volume(store: &Path, e: &VolumeError) -> Failure {
         VolumeError::NotAStore(_) => Code::Invalid,
     };
     let text = e.to_string();
-    let path = store.display().to_string();
+    let path = names::shown(store);
     Failure::new(code, if text.contains(&path) { text } else { format!("{path}: {text}") })
 }
 
 /// Of a file system.
 pub(super) fn told(store: &Path, e: &Error) -> Failure {
-    told_about(&store.display().to_string(), e)
+    told_about(&names::shown(store), e)
 }
 
 /// The same about a snapshot.
 pub(super) fn told_name(name: &[u8], e: &Error) -> Failure {
-    told_about(&names::shown(OsStr::from_bytes(name)), e)
+    told_about(&names::shown_bytes(name), e)
 }
 
 fn told_about(what: &str, e: &Error) -> Failure {

@@ -4,7 +4,8 @@ use super::args::{CheckArgs, SalvageArgs};
 use super::engine::Backend;
 use super::output;
 use crate::check::Depth;
-use crate::ctl::{Client, Code, Failure, names};
+use crate::ctl::{Client, Code, Failure};
+use crate::names;
 use crate::repair::{Mode, Repair};
 use crate::salvage::{Listener, Outcome, Rescued, SalvageProgress, Summary, Wanted};
 use serde_json::{Value, json};
@@ -22,7 +23,7 @@ fn refuse_mounted(store: &Path) -> Result<(), Failure> {
     match Client::connect(store) {
         Ok(_) => {
             let what = "it is mounted; unmount it first";
-            Err(Failure::new(Code::Busy, format!("{}: {what}", store.display())))
+            Err(Failure::new(Code::Busy, format!("{}: {what}", names::shown(store))))
         }
         Err(f) if f.code == Code::NotMounted => Ok(()),
         Err(f) => Err(f),
@@ -50,7 +51,7 @@ pub(super) fn repair(backend: &dyn Backend, args: &CheckArgs) -> Result<(), Fail
         output::print(&text)
     };
     printed.map_err(|e| Failure::new(Code::Other, e))?;
-    let store = args.target.display();
+    let store = names::shown(&args.target);
     if !left.is_empty() {
         let what = "is wrong that cannot be derived: restore from a backup, or use 'snapfs salvage'";
         return Err(Failure::new(Code::Damaged, format!("{store}: {} {what}", left.len())));
@@ -156,7 +157,7 @@ fn entry_json(r: &Rescued) -> Value {
 }
 
 fn entry_text(r: &Rescued) -> String {
-    let path = names::shown(OsStr::from_bytes(&r.path));
+    let path = names::shown_bytes(&r.path);
     let mut line = format!("{:<8} {:>10} {path}", word(r.state), output::size(r.content.size));
     for (offset, len) in &r.content.lost {
         line += &format!("\n    lost: {len} bytes at {offset}");
@@ -164,7 +165,7 @@ fn entry_text(r: &Rescued) -> String {
     if r.content.missing_bytes > 0 {
         line += &format!("\n    lost: {} bytes somewhere", r.content.missing_bytes);
     }
-    r.notes.iter().for_each(|note| line += &format!("\n    {}", note.escape_debug()));
+    r.notes.iter().for_each(|note| line += &format!("\n    {}", names::sentence(note)));
     line
 }
 
@@ -217,5 +218,5 @@ pub(super) fn salvage(backend: &dyn Backend, args: &SalvageArgs) -> Result<(), F
     if newer_states > 0 {
         what += &format!("; {newer_states} newer states lead nowhere, see --scan");
     }
-    Err(Failure::new(Code::Damaged, format!("{}: {what}", args.store.display())))
+    Err(Failure::new(Code::Damaged, format!("{}: {what}", names::shown(&args.store))))
 }

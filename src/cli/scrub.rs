@@ -6,6 +6,7 @@ use super::limit::UNLIMITED;
 use super::output;
 use super::wire::encode_order;
 use crate::ctl::{Client, Code, Failure};
+use crate::names;
 use serde_json::Value;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -167,7 +168,7 @@ fn sentence(finding: &Value) -> String {
 }
 
 fn verdict(target: &Path, status: &Value) -> Result<(), Failure> {
-    let target = target.display();
+    let target = names::shown(target);
     if let Some(why) = status["failed"].as_str() {
         return Err(Failure::new(Code::Io, format!("{target}: the scrub does not go on: {why}")));
     }

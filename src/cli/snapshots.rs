@@ -3,7 +3,8 @@
 use super::args::{CreateArgs, DeleteArgs, RenameArgs, TargetArgs};
 use super::engine::{Backend, OpenFor, StoreOptions};
 use super::{output, wire};
-use crate::ctl::{Client, Code, Failure, names};
+use crate::ctl::{Client, Code, Failure};
+use crate::names;
 use serde_json::{Value, json};
 
 fn written(result: Result<(), String>) -> Result<(), Failure> {

@@ -4,11 +4,10 @@ use super::args::{CheckArgs, InitArgs, StatusArgs, TargetArgs};
 use super::engine::{Backend, InitOptions, OpenFor, StoreOptions};
 use super::output;
 use crate::check::Depth;
-use crate::ctl::{Client, Code, Failure, names, registry};
+use crate::ctl::{Client, Code, Failure, registry};
 use crate::format::Copies;
+use crate::names;
 use serde_json::{Value, json};
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 
 /// How an object is shown.
 fn show(value: &Value, as_json: bool) -> Result<(), Failure> {
@@ -36,7 +35,7 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
     }
     let row = |d: &registry::FoundMount| {
         let r = &d.record;
-        let of = |name: &Vec<u8>| format!("@{}", names::shown(OsStr::from_bytes(name)));
+        let of = |name: &Vec<u8>| format!("@{}", names::shown_bytes(name));
         let snapshot = r.snapshot.as_ref().map_or(String::new(), of);
         // The path that it had when it was mounted may lead elsewhere by now.
         let is_there = registry::StoreId::of(&r.store).is_ok_and(|id| id == r.store_id);
@@ -88,6 +87,6 @@ pub(super) fn check(backend: &dyn Backend, args: &CheckArgs) -> Result<(), Failu
     }
     match findings.len() {
         0 => Ok(()),
-        n => Err(Failure::new(Code::Damaged, format!("{}: {n} findings", args.target.display()))),
+        n => Err(Failure::new(Code::Damaged, format!("{}: {n} findings", names::shown(&args.target)))),
     }
 }

@@ -2,8 +2,9 @@
 
 use super::args::UmountArgs;
 use super::output;
-use crate::ctl::{Client, Code, Failure, names, registry};
+use crate::ctl::{Client, Code, Failure, registry};
 use crate::fuse::{self, mounts};
+use crate::names;
 use crate::sys::mount::errno;
 use serde_json::json;
 use std::fs;
@@ -19,7 +20,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 pub(super) fn run(args: &UmountArgs) -> Result<(), Failure> {
     let failed = |code, message: String| Err(Failure::new(code, message));
-    let shown = args.point.display();
+    let shown = names::shown(&args.point);
     let point = real_path(&args.point);
     let mounted = mounts::at(&point).map_err(|e| Failure::new(Code::Io, e.to_string()))?;
     let daemon = match &mounted {
@@ -29,6 +30,16 @@ pub(super) fn run(args: &UmountArgs) -> Result<(), Failure> {
     };
     match &mounted {
         None if daemon.is_none() => return failed(Code::NotMounted, format!("{shown} is not mounted")),
+        None => {
+            // Its mount was moved away from here, and goes on there.
+            if let Some(place) = daemon.as_ref().and_then(place_in_sight) {
+                let place = names::shown(&place);
+                return failed(
+                    Code::NotMounted,
+                    format!("{shown} is not mounted: the mount is at {place} now"),
+                );
+            }
+        }
         Some(m) if !m.is_snapfs() && daemon.is_none() => {
             return failed(Code::Invalid, format!("{shown} is a mount of type {}, not of snapfs", m.fstype));
         }
@@ -48,7 +59,7 @@ pub(super) fn run(args: &UmountArgs) -> Result<(), Failure> {
     }
     if let Some(daemon) = daemon {
         let end = Instant::now() + Duration::from_secs(args.timeout);
-        while daemon.found().is_running() && !is_elsewhere(&daemon) {
+        while daemon.found().is_running() && place_in_sight(&daemon).is_none() {
             if Instant::now() >= end {
                 let (pid, seconds) = (daemon.record().pid, args.timeout);
                 let state = "is unmounted, but the store is not closed yet";
@@ -86,10 +97,11 @@ fn how_it_fails(daemon: &Client) -> Option<String> {
     (writes && state != "ok").then(|| state.to_string())
 }
 
-/// True if the mount is in sight at another place: then its store is not closed, and not waited for.
-fn is_elsewhere(daemon: &Client) -> bool {
+/// Where the mount is in sight, if it is: then its store is not closed, and not waited for.
+fn place_in_sight(daemon: &Client) -> Option<PathBuf> {
     let device = daemon.record().device;
-    mounts::all().is_ok_and(|all| all.iter().any(|m| m.device == device)) && daemon.serves()
+    let place = mounts::all().ok()?.into_iter().find(|m| m.device == device)?.point;
+    daemon.serves().then_some(place)
 }
 
 /// Absolute and without links, also when the mount there is dead or hangs: then only the way to it is resolved.

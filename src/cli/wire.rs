@@ -5,7 +5,8 @@
 use super::engine::{Engine, ScrubOrder, SnapshotRow};
 use super::options::{self, Parsed};
 use crate::check::Depth;
-use crate::ctl::{Code, Failure, Handler, names};
+use crate::ctl::{Code, Failure, Handler};
+use crate::names;
 use crate::ops::Timestamp;
 use serde_json::{Value, json};
 use std::ffi::{OsStr, OsString};

@@ -6,6 +6,7 @@
 use super::patience::within;
 use super::protocol::{self, ANSWER_BYTES_MAX, Code, Failure, HELLO, Reply, Request, VERSION};
 use super::registry::{self, FoundMount, MountRecord};
+use crate::names;
 use crate::sys::{mount::major_minor, process};
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -47,7 +48,7 @@ impl Client {
         });
         let Some((device, real)) = place else {
             let what = "its file system does not answer; snapfs status lists the daemons, one may be stopped";
-            return Err(Failure::new(Code::Io, format!("{}: {what}", target.display())));
+            return Err(Failure::new(Code::Io, format!("{}: {what}", names::shown(target))));
         };
         if let Some(device) = device
             && let Some(client) = Client::of_device(device)?
@@ -62,7 +63,7 @@ impl Client {
         if let Some(client) = Client::of_store(&real)? {
             return Ok(client);
         }
-        let message = format!("{} is not mounted, or by another user", target.display());
+        let message = format!("{} is not mounted, or by another user", names::shown(target));
         Err(Failure::new(Code::NotMounted, message))
     }
 
@@ -144,7 +145,7 @@ impl Client {
 
 /// The sentence of a connection that broke; one that says all is left as it is.
 fn lost(found: &FoundMount, e: io::Error) -> Failure {
-    let at = found.record.mountpoint.display();
+    let at = names::shown(&found.record.mountpoint);
     match e.downcast::<Failure>() {
         Ok(failure) => failure,
         Err(e) => Failure::new(Code::Io, format!("the daemon of {at} does not answer: {e}")),
@@ -191,7 +192,7 @@ fn connect(found: &FoundMount) -> io::Result<UnixStream> {
 
 fn no_answer(found: &FoundMount) -> io::Error {
     let MountRecord { pid, mountpoint, .. } = &found.record;
-    let who = format!("the daemon of {} (process {pid})", mountpoint.display());
+    let who = format!("the daemon of {} (process {pid})", names::shown(mountpoint));
     let what = if process::is_stopped(*pid) {
         format!("{who} is stopped; let it go on with: kill -CONT {pid}")
     } else {

@@ -3,6 +3,7 @@
 //! Root: `/run/snapfs`. Others: `$XDG_RUNTIME_DIR/snapfs`, or `/tmp/snapfs-UID`. `SNAPFS_RUNTIME_DIR` overrides.
 //! Invariant: a directory is used only if it is a real directory of its user, closed to everybody else.
 
+use crate::names;
 use crate::sys::process;
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -28,7 +29,7 @@ pub fn own() -> io::Result<PathBuf> {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => last = Some(e),
             _ if is_private(&path, uid) => return Ok(path),
             _ => {
-                let what = format!("{} must be a directory of yours with mode 0700", path.display());
+                let what = format!("{} must be a directory of yours with mode 0700", names::shown(&path));
                 last = Some(io::Error::other(what));
             }
         }

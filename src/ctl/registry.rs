@@ -7,7 +7,7 @@
 //! not before, whichever process has its number later.
 
 use super::dirs::{self, RuntimeDir};
-use super::names;
+use crate::names;
 use crate::sys::mount::fcntl::{O_NOFOLLOW, O_NONBLOCK};
 use crate::sys::{self, Flock, process};
 use serde_json::{Value, json};
@@ -194,7 +194,7 @@ fn remove(dir: &Path, name: &str) {
     for path in [dir.join(socket_name(name)), new_file(dir, name), record_file(dir, name)] {
         match fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                log::warn!("cannot remove {}: {e}", path.display());
+                log::warn!("cannot remove {}: {e}", names::shown(&path));
             }
             _ => {}
         }

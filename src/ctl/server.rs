@@ -162,7 +162,12 @@ fn serve(stream: &UnixStream, shared: &Accepting) -> io::Result<()> {
     protocol::send(&mut out, &result.map_or_else(Reply::Error, Reply::Ok))
 }
 
-pub(super) fn parse(line: &[u8]) -> Result<Request, Failure> {
+/// Reads a request line as the daemon does: whether it is one, or what the answer would say. For the fuzz targets.
+pub fn read_request(line: &[u8]) -> Result<(), Failure> {
+    parse(line).map(drop)
+}
+
+fn parse(line: &[u8]) -> Result<Request, Failure> {
     // The version first, and alone: what else a later version says must not matter.
     let value: Value = serde_json::from_slice(line)
         .map_err(|e| Failure::new(Code::Invalid, format!("the request is no JSON: {e}")))?;

@@ -4,6 +4,7 @@
 //! driver says that it is that file. Other layers (device mapper, RAID) share their parts among many devices and are not
 //! looked through.
 
+use crate::names;
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
@@ -72,7 +73,7 @@ fn step(device: &File, how: Flock, start: u64, len: u64) -> Option<Below> {
         Ok(file) if same(&file) => Some(Below { path, file, writable, start, len }),
         // In another mount namespace, or deleted: nobody else can open it by a name, either.
         _ => {
-            log::warn!("cannot lock {}, over which the loop device of the store is", path.display());
+            log::warn!("cannot lock {}, over which the loop device of the store is", names::shown(&path));
             None
         }
     }

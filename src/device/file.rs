@@ -4,6 +4,7 @@
 //! lengthened. Exclusion of other processes is `lock`'s work, except that a block device is claimed for this process,
 //! so that it cannot be mounted meanwhile.
 
+use crate::names;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -44,13 +45,13 @@ impl FileDevice {
     /// [`DeviceError::Io`] if the host refuses (`EBUSY`: the block device is mounted or otherwise in use) or if `path`
     /// is neither.
     pub fn open(path: &Path, access: Access) -> Result<FileDevice, DeviceError> {
-        let failed = |source| DeviceError::host(|| format!("cannot open {}", path.display()), source);
+        let failed = |source| DeviceError::host(|| format!("cannot open {}", names::shown(path)), source);
         let file_type = std::fs::metadata(path).map_err(failed)?.file_type();
         let kind = match file_type {
             _ if file_type.is_file() => Kind::Image,
             _ if file_type.is_block_device() => Kind::Block,
             _ => {
-                let what = format!("{} is neither an image file nor a block device", path.display());
+                let what = format!("{} is neither an image file nor a block device", names::shown(path));
                 return Err(DeviceError::refused(io::ErrorKind::InvalidInput, what));
             }
         };
@@ -77,7 +78,7 @@ impl FileDevice {
     pub fn create_image(path: &Path, size: u64) -> Result<FileDevice, DeviceError> {
         check_new_size(size, SIZE_MAX)?;
         check_file_limit(path, Access::ReadWrite, size)?;
-        let failed = |source| DeviceError::host(|| format!("cannot create {}", path.display()), source);
+        let failed = |source| DeviceError::host(|| format!("cannot create {}", names::shown(path)), source);
         let file = OpenOptions::new().write(true).create_new(true).open(path).map_err(failed)?;
         let filled = sys::set_nocow(file.as_fd()).or(Ok(())).and_then(|()| file.set_len(size));
         let durable = filled.and_then(|()| file.sync_all()).and_then(|()| sync_parent(path));
@@ -100,7 +101,7 @@ impl FileDevice {
     }
 
     fn failed(&self, doing: &str, offset: u64, len: usize, source: io::Error) -> DeviceError {
-        let place = self.path.display();
+        let place = names::shown(&self.path);
         let truncated =
             if source.kind() == io::ErrorKind::UnexpectedEof { ", which is truncated" } else { "" };
         DeviceError::host(|| format!("cannot {doing} {len} bytes at {offset} of {place}{truncated}"), source)
@@ -128,9 +129,11 @@ impl Device for FileDevice {
             return Ok(());
         }
         self.gate.pass(|| {
-            self.file.sync_data().map_err(|error| (format!("sync of {}", self.path.display()), error))?;
+            self.file
+                .sync_data()
+                .map_err(|error| (format!("sync of {}", names::shown(&self.path)), error))?;
             if self.is_removed() {
-                let what = format!("{} was removed while the store was open", self.path.display());
+                let what = format!("{} was removed while the store was open", names::shown(&self.path));
                 return Err((what, io::ErrorKind::NotFound.into()));
             }
             Ok(())
@@ -162,7 +165,7 @@ impl Device for FileDevice {
             Kind::Block => sys::blkdiscard(self.file.as_fd(), offset, len),
         };
         if let Err(error) = given_back {
-            log::debug!("cannot discard {len} bytes at {offset} of {}: {error}", self.path.display());
+            log::debug!("cannot discard {len} bytes at {offset} of {}: {error}", names::shown(&self.path));
         }
     }
 
@@ -198,7 +201,7 @@ impl Device for FileDevice {
     }
 
     fn describe(&self) -> String {
-        self.path.display().to_string()
+        names::shown(&self.path)
     }
 
     fn birth(&self, _offset: u64) -> Option<FileBirth> {

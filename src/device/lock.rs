@@ -8,6 +8,7 @@
 //! an image or device is locked as a range of bytes as well, and whatever a loop device shows, down to the last file,
 //! with the part of it that the device shows: two partitions of one image are two stores.
 
+use crate::names;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
@@ -86,7 +87,7 @@ impl StoreLock {
     /// [`LockError::Held`] if somebody else is in the store; [`LockError::Io`] if the host fails or if nothing at
     /// `path` can be locked.
     pub fn acquire(path: &Path, kind: &StoreKind, mode: LockMode, who: &str) -> Result<StoreLock, LockError> {
-        let failed = |source| LockError::Io { what: format!("cannot lock {}", path.display()), source };
+        let failed = |source| LockError::Io { what: format!("cannot lock {}", names::shown(path)), source };
         let is_directory = match kind {
             StoreKind::EmptyDirectory | StoreKind::DirectoryStore => true,
             StoreKind::ImageFile { .. } | StoreKind::BlockDevice { .. } => false,
@@ -194,9 +195,9 @@ fn range_refused(path: &Path, file: &File, error: io::Error) -> LockError {
             Some((pid, command)) => format!("process {pid} ({command})"),
             None => "another process".into(),
         };
-        return LockError::Held { by: format!("{by}, by way of {}", path.display()) };
+        return LockError::Held { by: format!("{by}, by way of {}", names::shown(path)) };
     }
-    LockError::Io { what: format!("cannot lock {}", path.display()), source: error }
+    LockError::Io { what: format!("cannot lock {}", names::shown(path)), source: error }
 }
 
 /// A process that has locked a range of `file`: the kernel names none, but shows the locks of each open file to who has
@@ -256,14 +257,14 @@ fn flock_holder(line: &str, inode: u64) -> Option<u32> {
 fn command_line(pid: u32) -> Option<String> {
     let raw = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let words: Vec<_> = raw.split(|byte| *byte == 0).filter(|word| !word.is_empty()).collect();
-    let command = words.iter().map(|word| String::from_utf8_lossy(word)).collect::<Vec<_>>().join(" ");
+    let command = words.iter().map(|word| names::shown_bytes(word)).collect::<Vec<_>>().join(" ");
     (!command.is_empty()).then_some(command)
 }
 
 fn read_text(file: &File) -> String {
     let mut bytes = vec![0; HOLDER_BYTES_MAX];
     let len = file.read_at(&mut bytes, 0).unwrap_or(0);
-    String::from_utf8_lossy(&bytes[..len]).into_owned()
+    names::shown_bytes(&bytes[..len])
 }
 
 fn host_name() -> String {

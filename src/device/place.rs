@@ -1,5 +1,6 @@
 //! Where a store is on the host, and which files it is in.
 
+use crate::names;
 use std::fs::Metadata;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
@@ -52,7 +53,7 @@ impl StoreLocation {
         let covered =
             metadata.nlink() > 0 && found.is_none_or(|found| FileId::of(&found) != FileId::of(metadata));
         let lost = (metadata.nlink() == 0)
-            .then(|| format!("{} was removed while the store was open", path.display()));
+            .then(|| format!("{} was removed while the store was open", names::shown(&path)));
         StoreLocation { path: Some(path), id: Some(FileId::of(metadata)), covered, lost }
     }
 }

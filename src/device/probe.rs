@@ -2,6 +2,7 @@
 //!
 //! It looks at names and types alone and reads no content; that a store is valid is for its superblocks to say.
 
+use crate::names;
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -55,7 +56,7 @@ pub enum StoreKind {
 /// # Errors
 /// [`DeviceError::Io`] if the path cannot be examined, for want of permission above all.
 pub fn probe(path: &Path) -> Result<StoreKind, DeviceError> {
-    let failed = |source| DeviceError::Io { what: format!("cannot examine {}", path.display()), source };
+    let failed = |source| DeviceError::Io { what: format!("cannot examine {}", names::shown(path)), source };
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
         // A dangling link is no free place: making a store there would surprise.
@@ -101,7 +102,7 @@ fn probe_directory(path: &Path) -> std::io::Result<StoreKind> {
         }
     }
     Ok(match example {
-        Some(name) => StoreKind::ForeignDirectory { example: name.to_string_lossy().into_owned() },
+        Some(name) => StoreKind::ForeignDirectory { example: names::shown(&name) },
         None => StoreKind::EmptyDirectory,
     })
 }

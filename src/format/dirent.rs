@@ -5,6 +5,7 @@
 
 use super::inode::{type_from_number, type_number};
 use super::{FormatError, Ino, bad};
+use crate::names;
 use crate::ops::FileType;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
@@ -120,7 +121,7 @@ impl NameBucket {
             };
             let name = rest[..len].to_vec();
             if name.contains(&0) || name.contains(&b'/') || name == b"." || name == b".." {
-                return bad!("directory entry name {:?} is not allowed", String::from_utf8_lossy(&name));
+                return bad!("directory entry name '{}' is not allowed", names::shown_bytes(&name));
             }
             if raw.slot >= SLOTS || entries.iter().any(|e| e.slot == raw.slot || e.name == name) {
                 return bad!("directory entry slot {} or its name is there twice, or too big", raw.slot);

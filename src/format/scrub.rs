@@ -4,6 +4,7 @@
 
 use super::key::KEY_BYTES;
 use super::{Epoch, FormatError, Key, bad};
+use crate::names;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
 /// Most findings that are kept.
@@ -211,7 +212,7 @@ impl Finding {
                 return bad!("finding has a text of {len} bytes, of which {} are there", rest.len());
             };
             let strings = part.split(|b| *b == SEPARATOR).filter(|s| !s.is_empty());
-            *text = strings.map(|s| String::from_utf8_lossy(s).into_owned()).collect();
+            *text = strings.map(seen).collect();
             rest = tail;
         }
         if !rest.is_empty() || fixed[38..] != [0; 2] {
@@ -228,6 +229,11 @@ impl Finding {
             views,
         })
     }
+}
+
+/// What [`take`] put there; with right checksums and wrong bytes, what is seen of them.
+fn seen(bytes: &[u8]) -> String {
+    std::str::from_utf8(bytes).map_or_else(|_| names::shown_bytes(bytes), str::to_string)
 }
 
 /// The first texts as far as they fit; a first one that is too long is cut.

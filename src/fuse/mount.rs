@@ -4,6 +4,7 @@
 //! else's mount at that place), and passes no subtype with `mount(2)`. Nothing here serves requests.
 
 use super::mounts;
+use crate::names;
 use crate::sys::{mount as sys_mount, process};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -117,7 +118,7 @@ pub(super) fn attach(point: &Path, options: &Options) -> Result<(PathBuf, OwnedF
             Ok(()) => return Ok((point, device.into())),
             // Root without the right to mount (a container): fusermount3 may have it.
             Err(e) if e.raw_os_error() == Some(sys_mount::errno::EPERM) => {}
-            Err(e) => return Err(format!("cannot mount at {}: {e}", point.display())),
+            Err(e) => return Err(format!("cannot mount at {}: {e}", names::shown(&point))),
         }
     }
     let fd = attach_by_helper(&point, options)?;
@@ -174,7 +175,7 @@ fn unmount_by_helper(point: &Path, lazy: bool) -> io::Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_string();
+    let said = names::shown_bytes(output.stderr.trim_ascii());
     if said.contains("busy") {
         return Err(io::Error::from_raw_os_error(sys_mount::errno::EBUSY));
     }
@@ -196,7 +197,7 @@ fn find_helper() -> Option<PathBuf> {
 
 /// The mount point, checked and with all links resolved.
 fn prepare_point(point: &Path) -> Result<PathBuf, String> {
-    let shown = point.display();
+    let shown = names::shown(point);
     clear_dead_mount(point)?;
     let meta = match fs::metadata(point) {
         Ok(meta) => meta,
@@ -212,7 +213,7 @@ fn prepare_point(point: &Path) -> Result<PathBuf, String> {
     if let Ok(Some(m)) = mounts::at(&real)
         && m.is_snapfs()
     {
-        return Err(format!("{shown} is a mount of snapfs already, of {}", m.source.to_string_lossy()));
+        return Err(format!("{shown} is a mount of snapfs already, of {}", names::shown(&m.source)));
     }
     Ok(real)
 }
@@ -223,7 +224,7 @@ fn clear_dead_mount(point: &Path) -> Result<(), String> {
     if !File::open(point).is_err_and(|e| is_dead_error(&e)) {
         return Ok(());
     }
-    log::warn!("{}: clearing away the mount of a daemon that is gone", point.display());
+    log::warn!("{}: clearing away the mount of a daemon that is gone", names::shown(point));
     let cleared = File::options()
         .read(true)
         .custom_flags(sys_mount::fcntl::O_PATH | sys_mount::fcntl::O_DIRECTORY)
@@ -233,7 +234,7 @@ fn clear_dead_mount(point: &Path) -> Result<(), String> {
         // Its flusher was there first.
         Err(_) if !File::open(point).is_err_and(|e| is_dead_error(&e)) => Ok(()),
         cleared => cleared.map_err(|e| {
-            format!("{} is the mount of a daemon that is gone; unmounting it: {e}", point.display())
+            format!("{} is the mount of a daemon that is gone; unmounting it: {e}", names::shown(point))
         }),
     }
 }
@@ -291,7 +292,7 @@ fn attach_directly(point: &Path, options: &Options, device: &File) -> io::Result
 /// fusermount3 mounts for users without the right, and sends the connection back over a socket.
 fn attach_by_helper(point: &Path, options: &Options) -> Result<OwnedFd, String> {
     let helper = find_helper().ok_or(HELPER_MISSING)?;
-    let failed = |e: io::Error| format!("cannot run {}: {e}", helper.display());
+    let failed = |e: io::Error| format!("cannot run {}: {e}", names::shown(&helper));
     let (ours, theirs) = UnixStream::pair().map_err(failed)?;
     // Between here and the spawn another thread's child could inherit the descriptor too; mounting happens before
     // any other thread of the daemon starts a program.
@@ -327,10 +328,10 @@ fn attach_by_helper(point: &Path, options: &Options) -> Result<OwnedFd, String> 
             Err("no permission to open /dev/fuse; its usual mode is 0666".into())
         }
         Ok(None) if output.is_empty() => {
-            Err(format!("{} did not mount and did not say why", helper.display()))
+            Err(format!("{} did not mount and did not say why", names::shown(&helper)))
         }
-        Ok(None) => Err(format!("cannot mount at {}: {output}", point.display())),
-        Err(e) => Err(format!("no connection from {}: {e}; {output}", helper.display())),
+        Ok(None) => Err(format!("cannot mount at {}: {output}", names::shown(point))),
+        Err(e) => Err(format!("no connection from {}: {e}; {output}", names::shown(&helper))),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is mounted where, from `mountinfo` of the calling thread. Reads only; nothing is asked of the file systems themselves,
 //! so a hung or dead mount cannot block it.
 
+use crate::names;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -121,7 +122,7 @@ fn parse(line: &[u8]) -> Option<Mount> {
         root: PathBuf::from(OsString::from_vec(unescape(fields.get(3)?))),
         device: (major.parse().ok()?, minor.parse().ok()?),
         point: PathBuf::from(OsString::from_vec(unescape(fields.get(4)?))),
-        fstype: String::from_utf8_lossy(fields.get(dash + 1)?).into_owned(),
+        fstype: names::shown_bytes(fields.get(dash + 1)?),
         source: OsString::from_vec(unescape(fields.get(dash + 2)?)),
     })
 }

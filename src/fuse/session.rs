@@ -9,6 +9,7 @@ use super::flusher::Flusher;
 use super::kernel::FuseKernel;
 use super::mount::{self, Options};
 use super::mounts::{self, MountId};
+use crate::names;
 use crate::ops::{KernelRef, Operations};
 use crate::sys::mount::errno;
 use crate::sys::process;
@@ -163,7 +164,7 @@ impl Mounted {
         if result.is_err()
             && let Err(e) = self.flusher.give_up()
         {
-            log::error!("{}: cannot take away the mount that broke: {e}", self.point.display());
+            log::error!("{}: cannot take away the mount that broke: {e}", names::shown(&self.point));
         }
         self.flusher.end();
         result
@@ -271,5 +272,5 @@ fn find(point: &Path) -> Result<MountId, String> {
     let found = found.filter(mounts::Mount::is_fuse);
     found
         .map(|m| m.mount_id())
-        .ok_or_else(|| format!("the new mount at {} is not to be seen", point.display()))
+        .ok_or_else(|| format!("the new mount at {} is not to be seen", names::shown(point)))
 }

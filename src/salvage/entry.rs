@@ -10,6 +10,7 @@ use super::output::{Destination, Output, is_name};
 use super::report::{ContentReport, Listener, Outcome, Rescued, SalvageError, SalvageProgress, Summary};
 use crate::format::inode::Inode;
 use crate::format::{Ino, Key, Kind};
+use crate::names;
 use crate::ops::FileType;
 use crate::sys;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -65,7 +66,7 @@ impl Rescue<'_> {
         };
         if let Err(e) = done {
             if is_fatal(&e) {
-                let path = String::from_utf8_lossy(&rescued.path).into_owned();
+                let path = names::shown_bytes(&rescued.path);
                 return Err(SalvageError::Output(format!("cannot write {path}: {e}")));
             }
             rescued.state = Outcome::Damaged;
@@ -188,7 +189,7 @@ impl Rescue<'_> {
         let attributes = content::attributes(self.items, ino);
         for name in attributes.lost {
             rescued.state = Outcome::Damaged;
-            rescued.notes.push(format!("attribute {} is lost", String::from_utf8_lossy(&name)));
+            rescued.notes.push(format!("attribute {} is lost", names::shown_bytes(&name)));
         }
         if let Some(out) = &self.out {
             // What the host does not take is no damage of the store.

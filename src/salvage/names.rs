@@ -12,6 +12,7 @@ use super::output::{Output, is_name};
 use super::report::{Listener, SalvageError, Summary};
 use crate::format::dirent::{NameBucket, name_hash};
 use crate::format::{Ino, Key, Kind};
+use crate::names;
 use crate::ops::FileType;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -149,9 +150,7 @@ impl Rescue<'_> {
             name.push(b'~');
         }
         let made = self.with_destination(0, &name, |out, to| out.make_directory(to));
-        made.map_err(|e| {
-            SalvageError::Output(format!("cannot make {}: {e}", String::from_utf8_lossy(&name)))
-        })?;
+        made.map_err(|e| SalvageError::Output(format!("cannot make {}: {e}", names::shown_bytes(&name))))?;
         let index = self.directories.add(0, &name, Ino(0));
         self.lost_found = Some(index);
         Ok(index)

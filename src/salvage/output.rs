@@ -7,6 +7,7 @@
 
 use super::directories::Directories;
 use crate::format::inode::Inode;
+use crate::names;
 use crate::ops::{FileType, Timestamp};
 use crate::sys::{at, process};
 use std::cell::RefCell;
@@ -130,7 +131,7 @@ impl Output {
         match at::open_place(dir, to.name) {
             Ok(handle) => {
                 for (name, value) in attributes {
-                    let shown = String::from_utf8_lossy(name);
+                    let shown = names::shown_bytes(name);
                     note(&format!("attribute {shown}"), at::set_attribute(handle.as_fd(), name, value));
                 }
                 if inode.kind != FileType::Symlink {

@@ -4,6 +4,7 @@ use super::output::Output;
 use super::report::{Listener, SalvageError, Summary, Wanted};
 use super::{names, source};
 use crate::device::Device;
+use crate::names::shown;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ pub fn run(
     listener: &mut dyn Listener,
 ) -> Result<Summary, SalvageError> {
     let found = source::find(device, wanted, &mut |p| listener.progress(p))?;
-    let failed = |path: &Path, e: std::io::Error| SalvageError::Output(format!("{}: {e}", path.display()));
+    let failed = |path: &Path, e: std::io::Error| SalvageError::Output(format!("{}: {e}", shown(path)));
     let output = out.map(|path| Output::create(path).map_err(|e| failed(path, e))).transpose()?;
     let mut summary = names::rescue(&found.items, output, listener)?;
     let (leaves, lost) = found.items.counts();

@@ -14,6 +14,7 @@ use crate::device::Device;
 use crate::format::superblock::Superblock;
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{BlockPtr, Epoch, Key, Kind, LineId, ViewId};
+use crate::names;
 use crate::store::{Allocator, Store};
 use crate::tree::{LostNode, Pager, Step, Visit, walk_readable};
 use crate::volume::ring;
@@ -202,7 +203,7 @@ impl Search<'_> {
     }
 
     fn no_such_snapshot(&self) -> SalvageError {
-        let names = self.names.iter().take(NAMES_MAX).map(|n| String::from_utf8_lossy(n).into_owned());
+        let names = self.names.iter().take(NAMES_MAX).map(|n| names::shown_bytes(n));
         SalvageError::NoSuchSnapshot { known: names.collect() }
     }
 }

@@ -7,6 +7,7 @@ use crate::check::path_of;
 use crate::format::dirent::NameBucket;
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{BlockPtr, Epoch, Extent, Ino, Key, Kind, LineId};
+use crate::names;
 use crate::tree::{self, Bounds, Child, Met, Pager, Span, Step, scan};
 use crate::volume::scrub::Pinned;
 
@@ -16,7 +17,7 @@ const FILES_MAX: usize = 16;
 /// A path for people; the number of an inode without one.
 pub(super) fn path(pager: &Pager, root: &BlockPtr, ino: Ino) -> String {
     match path_of(pager, &Child::Stored(*root), ino) {
-        Some(path) => String::from_utf8_lossy(&path).escape_debug().to_string(),
+        Some(path) => names::shown_bytes(&path),
         None => format!("<inode {}>", ino.0),
     }
 }
@@ -46,7 +47,7 @@ pub(super) fn views(state: &Pinned, first: &ViewRecord, has: &dyn Fn(&BlockPtr) 
     let heads: Vec<_> = found.iter().enumerate().filter(|(_, v)| v.role == Role::Head).collect();
     for (at, head) in heads.into_iter().rev() {
         let pending = state.superblock.pending.iter().filter(|p| p.line == head.line);
-        names.splice(at..at, pending.map(|p| shown(&p.name)));
+        names.splice(at..at, pending.map(|p| names::shown_bytes(&p.name)));
     }
     names
 }
@@ -84,16 +85,12 @@ fn name(state: &Pinned, view: &ViewRecord) -> String {
     match view.role {
         Role::Head if view.line == LineId::MAIN => "<live>".into(),
         Role::Head => match state.lines.iter().find(|l| l.id == view.line) {
-            Some(line) => format!("<clone {}>", shown(&line.name)),
+            Some(line) => format!("<clone {}>", names::shown_bytes(&line.name)),
             None => format!("<deleted {}>", view.id.0),
         },
         _ if view.line == LineId::NONE => format!("<deleted {}>", view.id.0),
-        _ => shown(&view.name),
+        _ => names::shown_bytes(&view.name),
     }
-}
-
-fn shown(name: &[u8]) -> String {
-    String::from_utf8_lossy(name).escape_debug().to_string()
 }
 
 /// How many files of a tree have items in one of these spans, and the paths of some. Reads the names in the whole tree:
@@ -113,7 +110,7 @@ pub(super) fn files(pager: &Pager, root: &BlockPtr, spans: &[Span]) -> (u64, Vec
                 count += 1;
                 if paths.len() < FILES_MAX {
                     let dir = path(pager, root, Ino(key.object));
-                    paths.push(format!("{}/{}", dir.trim_end_matches('/'), shown(&entry.name)));
+                    paths.push(format!("{}/{}", dir.trim_end_matches('/'), names::shown_bytes(&entry.name)));
                 }
             }
         }

@@ -303,17 +303,36 @@ pub fn open_in(dir: BorrowedFd<'_>, name: &str, how: OpenAs) -> io::Result<File>
     }
 }
 
-/// Device and inode number of `name` in an open directory. A symbolic link is followed. Needs no descriptor.
+/// What a name in a directory stands for.
+#[derive(Clone, Copy, Debug)]
+pub struct Named {
+    /// Number of the device that the file is on.
+    pub device: u64,
+    /// Its inode number there.
+    pub inode: u64,
+    /// The name is that of a symbolic link, which was followed.
+    pub is_link: bool,
+}
+
+/// The file that has `name` in an open directory. Needs no descriptor.
 ///
 /// # Errors
 /// The host's.
-pub fn id_in(dir: BorrowedFd<'_>, name: &str) -> io::Result<(u64, u64)> {
+pub fn id_in(dir: BorrowedFd<'_>, name: &str) -> io::Result<Named> {
     let name = CString::new(name)?;
-    // SAFETY: `stat64` consists of integers alone, for which all zeros is a value.
-    let mut stat: libc::stat64 = unsafe { std::mem::zeroed() };
-    // SAFETY: the directory is open for the call, `name` ends with NUL, and `stat` is of the right type.
-    let rc = unsafe { libc::fstatat64(dir.as_raw_fd(), name.as_ptr(), &raw mut stat, 0) };
-    if rc == 0 { Ok((stat.st_dev, stat.st_ino)) } else { Err(io::Error::last_os_error()) }
+    let look = |flags| {
+        // SAFETY: `stat64` consists of integers alone, for which all zeros is a value.
+        let mut stat: libc::stat64 = unsafe { std::mem::zeroed() };
+        // SAFETY: the directory is open for the call, `name` ends with NUL, and `stat` is of the right type.
+        let rc = unsafe { libc::fstatat64(dir.as_raw_fd(), name.as_ptr(), &raw mut stat, flags) };
+        if rc == 0 { Ok(stat) } else { Err(io::Error::last_os_error()) }
+    };
+    let mut stat = look(libc::AT_SYMLINK_NOFOLLOW)?;
+    let is_link = stat.st_mode & libc::S_IFMT == libc::S_IFLNK;
+    if is_link {
+        stat = look(0)?;
+    }
+    Ok(Named { device: stat.st_dev, inode: stat.st_ino, is_link })
 }
 
 /// Removes the file `name` from an open directory.

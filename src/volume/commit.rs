@@ -201,7 +201,6 @@ impl<'a> CommitSession<'a> {
     pub fn finish(mut self) -> Result<()> {
         let Some(frozen) = self.frozen.take() else { return Ok(()) };
         let (volume, log_start) = (self.volume, frozen.log_start);
-        volume.write_log();
         let done = if frozen.points_only { self.write_points(frozen) } else { self.write_all(frozen) };
         volume.frozen_bytes.store(0, Relaxed);
         {
@@ -249,6 +248,7 @@ impl<'a> CommitSession<'a> {
         let mut superblock = self.next_superblock(&frozen);
         superblock.pending.extend(frozen.points);
         if log_moves {
+            self.volume.log.write_beginning(store)?;
             store.flush()?;
         }
         ring::write(store, &superblock)?;
@@ -342,6 +342,7 @@ impl<'a> CommitSession<'a> {
         committer.space_map.append(&mut writer, store, &frozen.allocs, &mut freed, epoch)?;
         writer.write_gathered()?;
         // 5
+        volume.log.write_beginning(store)?;
         store.flush()?;
         let mut superblock = self.next_superblock(&frozen);
         let unreachable = volume.unreachable(epoch);
@@ -512,9 +513,10 @@ impl Volume {
         let mut turn = self.turn();
         let state = turn.alone();
         let VolumeState { lines, history, .. } = state;
-        lines.slots.release(closed, self.shared.oldest_reader(), |id| {
-            history.get(id).is_some_and(|v| v.role == Role::Snapshot) || self.shared.is_read(id)
-        });
+        let is_kept =
+            |id| history.get(id).is_some_and(|v| v.role == Role::Snapshot) || self.shared.is_read(id);
+        let oldest = self.shared.oldest_reader();
+        lines.slots.release(closed, oldest, is_kept, |slot| self.shared.is_known(slot));
         let epoch = state.epoch;
         for (id, _) in written {
             if let Some(root) = state.roots.get_mut(id) {

@@ -14,6 +14,7 @@ use crate::format::log::{Effect, RecordHeader};
 use crate::format::superblock::PendingPoint;
 use crate::format::{Epoch, Extent, Generation, Kind, LineId, Slot, ViewId};
 use crate::limits::NAME_BYTES_MAX;
+use crate::names;
 use crate::store::Store;
 
 /// Epochs from one record to the next at most: commits without anything to write raise it, and leave no record.
@@ -87,7 +88,11 @@ pub(super) fn of_views(state: &VolumeState, effect: &Effect<'_>) -> Result<()> {
         Effect::Rename(id, name) => {
             let line = state.own_snapshot(*id)?.line;
             proper(name)?;
-            must!(!state.lines.name_is_taken(line, *id, name), "a second snapshot called '{}'", shown(name));
+            must!(
+                !state.lines.name_is_taken(line, *id, name),
+                "a second snapshot called '{}'",
+                names::shown_bytes(name)
+            );
             Ok(())
         }
         Effect::Delete(id) => state.own_snapshot(*id).map(drop),
@@ -130,7 +135,7 @@ fn point(state: &VolumeState, point: &PendingPoint) -> Result<()> {
     new_number(state, point.id)?;
     proper(&point.name)?;
     let taken = state.lines.snapshot(point.line, &point.name).is_some();
-    must!(!taken, "a second snapshot called '{}'", shown(&point.name));
+    must!(!taken, "a second snapshot called '{}'", names::shown_bytes(&point.name));
     new_slot(state, point.slot)?;
     new_generation(state, point.generation)?;
     must!(point.epoch == state.epoch, "snapshot {id} has epoch {epoch} in a record of {}", state.epoch.0);
@@ -174,17 +179,13 @@ fn new_generation(state: &VolumeState, generation: Generation) -> Result<()> {
 
 fn new_line_name(state: &VolumeState, name: &[u8]) -> Result<()> {
     proper(name)?;
-    must!(state.lines.find(name).is_none(), "a second line called '{}'", shown(name));
+    must!(state.lines.find(name).is_none(), "a second line called '{}'", names::shown_bytes(name));
     Ok(())
 }
 
 fn proper(name: &[u8]) -> Result<()> {
     must!((1..=NAME_BYTES_MAX).contains(&name.len()), "a name of {} bytes", name.len());
     Ok(())
-}
-
-fn shown(name: &[u8]) -> std::borrow::Cow<'_, str> {
-    String::from_utf8_lossy(name)
 }
 
 fn is_snapshot(state: &VolumeState, id: ViewId) -> bool {

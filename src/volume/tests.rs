@@ -621,7 +621,7 @@ fn without_a_slot_nothing_is_made() {
     {
         let mut state = volume.state.write();
         taken.iter().for_each(|slot| state.lines.slots.leave(*slot, None, epoch));
-        state.lines.slots.release(epoch, None, |_| false);
+        state.lines.slots.release(epoch, None, |_| false, |_| false);
         state.lines.slots.use_generation(Generation(u32::MAX));
     }
     refused();
@@ -647,4 +647,31 @@ fn what_lines_hold_back_adds_up() {
     let added: Vec<u64> = held.windows(2).map(|w| w[1] - w[0]).collect();
     assert_eq!(added[0], added[1], "buckets and the way to orphans are those of a line");
     assert!(added[2] < added[0], "of one line they are counted once");
+}
+
+/// Whoever logs something while a commit is under way takes the record that begins the log along.
+#[test]
+fn the_beginning_of_the_log_costs_nothing_beside_another_record() {
+    let cost = |meanwhile: u64| {
+        let sim = Arc::new(Sim::new(SIZE, 1));
+        Volume::create(sim.clone(), SIZE, [1; 16], (0, 0)).unwrap();
+        let volume = open(&sim);
+        let change = |object| put(&mut volume.begin(LineId::MAIN).unwrap(), object, b"value");
+        change(20);
+        let mut session = volume.begin_commit().unwrap();
+        session.freeze(&mut |_| Ok(())).unwrap();
+        let before = volume.io();
+        (0..meanwhile).for_each(|n| change(21 + n));
+        session.finish().unwrap();
+        let io = volume.io() - before;
+        change(30);
+        volume.sync().unwrap();
+        let expected = content(&volume.live(LineId::MAIN).unwrap());
+        for policy in [CrashPolicy::DropAll, CrashPolicy::KeepAll] {
+            let again = open(&Arc::new(sim.crash(policy)));
+            assert_eq!(content(&again.live(LineId::MAIN).unwrap()), expected);
+        }
+        (io.writes, io.written_bytes, io.flushes)
+    };
+    assert_eq!(cost(0), cost(1));
 }

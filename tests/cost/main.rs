@@ -227,3 +227,14 @@ fn a_commit_of_one_change_does_not_grow_with_the_store() {
     }
     println!("{costs:?}");
 }
+
+#[test]
+fn a_commit_of_one_block_costs_eight_writes() {
+    let (_, fs) = new_store();
+    let (file, handle) = fs.create(&USER, NodeId::ROOT, b"f", 0o644, WRITE).unwrap();
+    settle(&fs);
+    fs.write(file.attr.node, handle, 0, &[1; 4096], false).unwrap();
+    let (io, ()) = cost(&fs, || fs.commit().unwrap());
+    // Of these one write of one block is the record that begins the log, and two are superblocks.
+    assert_eq!((io.writes, io.written_bytes, io.flushes, io.reads), (8, 29 * 4096, 2, 0));
+}

@@ -5,12 +5,15 @@ mod place;
 mod raw;
 
 use guard::can_mount;
-use place::Place;
+use place::{Place, Said};
 use snapfs::format::superblock::{RING_SLOTS, SLOT_BYTES, Superblock};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// A store with some of everything, unmounted, and what is in it.
 fn filled() -> (Place, BTreeMap<PathBuf, (u32, Vec<u8>)>) {
@@ -30,6 +33,12 @@ fn filled() -> (Place, BTreeMap<PathBuf, (u32, Vec<u8>)>) {
     let tree = tree(&p.path(""));
     p.umount();
     (p, tree)
+}
+
+/// Content that tells its place: no two blocks are equal.
+fn pattern(len: usize, seed: u64) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    (0..len).map(|_| random.u8(..)).collect()
 }
 
 fn tree(root: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
@@ -236,5 +245,68 @@ fn an_image_that_is_cut_short() {
     }
     for name in ["out", "part"] {
         fs::remove_dir_all(p.at(name)).unwrap();
+    }
+}
+
+/// Two names that differ in a byte that is no text look different in every sentence, and none of them garbles a terminal.
+#[test]
+fn names_that_are_no_text_are_told_whole() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    let name = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
+    p.mount("commit=1");
+    let dir = p.path("").join(name(b"d\xff"));
+    fs::create_dir(&dir).unwrap();
+    let contents: Vec<Vec<u8>> = (1..=2).map(|seed| pattern(100_000, seed)).collect();
+    fs::write(dir.join(name(b"f\xfe")), &contents[0]).unwrap();
+    fs::write(dir.join(name(b"f\xfd\n\x1b[2J")), &contents[1]).unwrap();
+    fs::create_dir(p.path(".snapshots").join(name(b"s\xfc"))).unwrap();
+    p.umount();
+    let segment = p.at("store/seg/00000000");
+    let all = fs::read(&segment).unwrap();
+    let file = OpenOptions::new().write(true).open(&segment).unwrap();
+    for content in &contents {
+        let at = all.chunks(4096).position(|block| block == &content[8192..12288]).expect("a block") * 4096;
+        file.write_all_at(&[!all[at]], at as u64).unwrap();
+    }
+    let paths = [r"/d\xff/f\xfe", r"/d\xff/f\xfd\n\u{1b}[2J"];
+    let told = |said: &Said, paths: &[&str]| {
+        let all = format!("{}{}", said.out, said.err);
+        assert!(said.code == 3 && paths.iter().all(|path| all.contains(path)), "{paths:?}: {said:?}");
+        let plain = |c: char| c == '\n' || !c.is_control() && c != char::REPLACEMENT_CHARACTER;
+        assert!(all.chars().all(plain), "{said:?}");
+    };
+    told(&p.run(&["salvage", "store", "--list"]), &paths.map(|path| &path[1..]));
+    told(&p.run(&["scrub", "store", "--wait"]), &[paths[0], paths[1], r"s\xfc"]);
+    let found: serde_json::Value =
+        serde_json::from_str(&p.run(&["scrub", "store", "--status", "--json"]).out).unwrap();
+    let files: BTreeSet<&str> =
+        found["findings"].as_array().unwrap().iter().map(|f| f["files"][0].as_str().unwrap()).collect();
+    assert_eq!(files, BTreeSet::from(paths));
+    assert_eq!(found["findings"][0]["snapshots"][0], r"s\xfc");
+    let said = p.run(&["salvage", "store", "--list", "--snapshot", "none"]);
+    assert!(said.err.contains(r"there are: s\xfc"), "{said:?}");
+
+    // A mounted store says the same, in answers and in its log.
+    p.mount("commit=1");
+    assert!(fs::read(dir.join(name(b"f\xfe"))).is_err());
+    told(&p.run(&["scrub", "mnt", "--wait"]), &paths);
+    assert!(p.log().contains(paths[0]), "{}", p.log());
+    p.umount();
+
+    // So do sentences about a store that has such a name itself.
+    let stores = [name(b"store\xff"), name(b"store\xfe")];
+    for store in &stores {
+        fs::create_dir(p.at("").join(store)).unwrap();
+        fs::write(p.at("").join(store).join(name(b"mine\xfd")), "").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_snapfs"));
+        let said = place::said(p.settle(&mut command).arg("mount").arg(store).arg("mnt"));
+        let shown = snapfs::names::shown(store);
+        assert!(said.code != 0 && said.err.contains(&shown) && said.err.contains(r"mine\xfd"), "{said:?}");
+    }
+    for store in &stores {
+        fs::remove_dir_all(p.at("").join(store)).unwrap();
     }
 }

@@ -13,35 +13,30 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// What each module may import besides itself. The same as the tables in `src/lib.rs` and `docs/architecture.md`.
-const IMPORTS: [(&str, &str); 18] = [
+const IMPORTS: [(&str, &str); 19] = [
     (
         "cli",
-        "bell check clock ctl device format fs fuse limits ops repair salvage scrub store sys tree volume",
+        "bell check clock ctl device format fs fuse limits names ops repair salvage scrub store sys tree volume",
     ),
-    ("check", "fs volume tree store device format bell clock limits ops sys"),
-    ("repair", "check volume tree store device format bell clock limits ops sys"),
-    ("salvage", "volume tree store device format bell clock limits ops sys"),
-    ("scrub", "check volume tree store format bell clock limits ops sys"),
-    ("fuse", "format bell clock limits ops sys"),
-    ("ctl", "format bell clock limits ops sys"),
-    ("fs", "volume format bell clock limits ops sys"),
-    ("volume", "tree store device format bell clock limits ops sys"),
-    ("tree", "store format bell clock limits ops sys"),
-    ("store", "device format bell clock limits ops sys"),
-    ("device", "format bell clock limits ops sys"),
-    ("format", "ops limits"),
+    ("check", "fs volume tree store device format bell clock limits names ops sys"),
+    ("repair", "check volume tree store device format bell clock limits names ops sys"),
+    ("salvage", "volume tree store device format bell clock limits names ops sys"),
+    ("scrub", "check volume tree store format bell clock limits names ops sys"),
+    ("fuse", "format bell clock limits names ops sys"),
+    ("ctl", "format bell clock limits names ops sys"),
+    ("fs", "volume format bell clock limits names ops sys"),
+    ("volume", "tree store device format bell clock limits names ops sys"),
+    ("tree", "store format bell clock limits names ops sys"),
+    ("store", "device format bell clock limits names ops sys"),
+    ("device", "format bell clock limits names ops sys"),
+    ("format", "limits names ops"),
     ("bell", ""),
     ("clock", "ops"),
     ("ops", ""),
     ("limits", ""),
+    ("names", ""),
     ("sys", ""),
 ];
-
-/// Folders below `src` whose files still use each other in circles. None may come in; one whose circles are gone goes out.
-const CIRCLES_LEFT: &[&str] = &[];
-
-/// Files with modules below them that are still more than a list of those. As above.
-const FACADES_LEFT: &[&str] = &["src/ctl/mod.rs"];
 
 /// Fails with all complaints at once.
 fn demand(complaints: Vec<String>) {
@@ -102,12 +97,8 @@ fn circles_are_none() {
         let members: Vec<&str> = circle.members.iter().map(String::as_str).collect();
         println!("src/{}: {} use each other", circle.folder, members.join(", "));
         circle.uses.iter().for_each(|(who, line, whom)| println!("    {who}:{line} uses {whom}"));
-        if !CIRCLES_LEFT.contains(&circle.folder.as_str()) {
-            wrong.push(format!("src/{}: {} use each other in a circle", circle.folder, members.join(", ")));
-        }
+        wrong.push(format!("src/{}: {} use each other in a circle", circle.folder, members.join(", ")));
     }
-    let gone = CIRCLES_LEFT.iter().filter(|left| !circles.iter().any(|c| c.folder == **left));
-    wrong.extend(gone.map(|left| format!("src/{left} has no circle any more: take it out of CIRCLES_LEFT")));
     demand(wrong);
 }
 
@@ -116,19 +107,11 @@ fn parents_are_facades() {
     let tree = Tree::read();
     let mut wrong = Vec::new();
     for file in circles::facades(&tree.under("src").collect::<Vec<_>>()) {
-        let found = circles::not_facade(file);
-        let left = FACADES_LEFT.contains(&file.path.as_str());
-        if left && found.is_empty() {
-            wrong.push(format!("{} is a facade: take it out of FACADES_LEFT", file.path));
-        }
-        for (line, what) in found {
-            println!("{}:{line}: {what}", file.path);
-            if !left {
-                wrong.push(format!(
-                    "{}:{line}: {what}: a parent only lists its modules and what they offer",
-                    file.path
-                ));
-            }
+        for (line, what) in circles::not_facade(file) {
+            wrong.push(format!(
+                "{}:{line}: {what}: a parent only lists its modules and what they offer",
+                file.path
+            ));
         }
     }
     demand(wrong);
@@ -231,6 +214,19 @@ fn unsafe_code_and_the_clock_stay_in_their_places() {
             }
             if text.contains("SystemTime::now") && !may_ask_time {
                 wrong.push(format!("{}:{line}: take a Clock instead of the machine's time", file.path));
+            }
+        }
+    }
+    demand(wrong);
+}
+
+#[test]
+fn names_are_shown_whole() {
+    let mut wrong = Vec::new();
+    for file in Tree::read().under("src").filter(|f| !matches!(f.module(), Some("names" | "device"))) {
+        for (line, text) in file.production() {
+            if let Some(way) = rules::LOSSY.iter().find(|way| text.contains(**way)) {
+                wrong.push(format!("{}:{line}: {way} loses bytes of a name: use names::shown", file.path));
             }
         }
     }

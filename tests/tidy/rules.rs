@@ -15,6 +15,9 @@ pub const UNFINISHED: [&str; 6] = [
     concat!("#[ign", "ore"),
 ];
 
+/// Ways to make text of a name that may be any bytes in which two names can look the same.
+pub const LOSSY: [&str; 3] = ["from_utf8_lossy", "to_string_lossy", ".display()"];
+
 /// Modules that a line of code names with `crate::`, alone or in braces.
 pub fn imported(line: &str) -> Vec<&str> {
     if line.trim_start().starts_with("//") {
@@ -55,7 +58,7 @@ pub fn import_row<'l>(line: &'l str, module: &str) -> Option<&'l str> {
 
 /// The modules of a cell of that table.
 pub fn expand(cell: &str) -> impl Iterator<Item = &str> {
-    let leaves = ["format", "bell", "clock", "limits", "ops", "sys"];
+    let leaves = ["format", "bell", "clock", "limits", "names", "ops", "sys"];
     cell.split(',').map(|c| c.trim().trim_matches('`')).filter(|c| !c.is_empty()).flat_map(move |c| {
         let all: Vec<&str> = if c == "leaves" { leaves.to_vec() } else { vec![c] };
         all

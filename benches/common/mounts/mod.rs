@@ -81,19 +81,35 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Makes and mounts it. Fails if it is not to be had here.
-    pub fn new(name: &str, medium: &Medium) -> Result<Peer> {
+    /// Makes and mounts it. Fails if it is not to be had here. `what` is one of [`NAMES`], or `NAME=PATH` for another
+    /// program of snapfs.
+    pub fn new(what: &str, medium: &Medium) -> Result<Peer> {
+        let name = Peer::name_of(what);
         let mut fs: Box<dyn FileSystem> = match name {
-            _ if name.split('-').next() == Some("snapfs") => Box::new(snapfs::Snapfs::new(name, medium)?),
+            _ if what != name && !NAMES.contains(&name) => {
+                Box::new(snapfs::Snapfs::new(name, Some(&what[name.len() + 1..]), medium)?)
+            }
+            _ if what != name => return Err(format!("{name} is the name of another peer").into()),
+            _ if name.split('-').next() == Some("snapfs") => {
+                Box::new(snapfs::Snapfs::new(name, None, medium)?)
+            }
             "btrfs" | "btrfs-zstd" | "ext4" | "xfs" => Box::new(kernel::Kernel::new(name, medium)?),
             "zfs-fuse" => Box::new(zfs::Zfs::new(medium)?),
             "ntfs-3g" | "ntfs-3g-open" | "fuse2fs" | "bindfs" | "s3ql" => {
                 Box::new(fuse::Fuse::new(name, medium)?)
             }
-            _ => return Err(format!("no such peer; there are {}", NAMES.join(", ")).into()),
+            _ => {
+                let known = NAMES.join(", ");
+                return Err(format!("no such peer; there are {known}, and NAME=PROGRAM").into());
+            }
         };
         fs.mount()?;
         Ok(Peer { name: name.into(), fs })
+    }
+
+    /// The name of a peer that was asked for.
+    pub fn name_of(what: &str) -> &str {
+        what.split_once('=').map_or(what, |(name, _)| name)
     }
 
     pub fn name(&self) -> &str {

@@ -1,4 +1,5 @@
-//! snapfs itself: its store is a directory, an image file or a loop device.
+//! snapfs itself: its store is a directory, an image file or a loop device. Another program of it, by its path, is a peer
+//! like any other, with its store in a directory.
 
 use super::kernel::Loop;
 use super::{FileSystem, Snapshots, is_mounted, unmount};
@@ -10,9 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The program that is measured.
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_snapfs");
+const PROGRAM: &str = env!("CARGO_BIN_EXE_snapfs");
 
 pub struct Snapfs {
+    program: String,
     store: PathBuf,
     dir: PathBuf,
     log: PathBuf,
@@ -23,7 +25,9 @@ pub struct Snapfs {
 }
 
 impl Snapfs {
-    pub fn new(name: &str, medium: &Medium) -> Result<Snapfs> {
+    /// The peer `name`, of the program that is measured or of another.
+    pub fn new(name: &str, program: Option<&str>, medium: &Medium) -> Result<Snapfs> {
+        let program = program.unwrap_or(PROGRAM).to_string();
         let dir = medium.place(name)?;
         let mut device = None;
         let store = match name {
@@ -41,28 +45,28 @@ impl Snapfs {
             "snapfs-zstd" => &["--compression", "zstd"],
             _ => &[],
         };
-        process::run(PROGRAM, &[&["init"], how, &[text(&store)?]].concat())?;
+        process::run(&program, &[&["init"], how, &[text(&store)?]].concat())?;
         let options = if name == "snapfs-writeback" { "cache=writeback" } else { "cache=strict" };
         let log = medium.dir().join(format!("{name}.log"));
-        Ok(Snapfs { store, dir, log, options, daemon: None, device })
+        Ok(Snapfs { program, store, dir, log, options, daemon: None, device })
     }
 
     fn status(&self) -> Result<serde_json::Value> {
-        let text = process::run(PROGRAM, &["status", "--json", text(&self.dir)?])?;
+        let text = process::run(&self.program, &["status", "--json", text(&self.dir)?])?;
         Ok(serde_json::from_str(&text)?)
     }
 }
 
 impl FileSystem for Snapfs {
     fn mount(&mut self) -> Result<()> {
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new(&self.program);
         command.args(["mount", "-f", "-o", self.options]).args([&self.store, &self.dir]);
         let daemon = self.daemon.insert(Daemon::start(&mut command, &self.log)?);
         daemon.wait_until(|| is_mounted(&self.dir))
     }
 
     fn unmount(&mut self) -> Result<()> {
-        process::run_patiently(PROGRAM, &["umount", text(&self.dir)?])?;
+        process::run_patiently(&self.program, &["umount", text(&self.dir)?])?;
         self.daemon.take().map_or(Ok(()), Daemon::ended)
     }
 
@@ -83,14 +87,14 @@ impl FileSystem for Snapfs {
     }
 
     fn checker(&self) -> Option<Command> {
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new(&self.program);
         command.arg("check").arg(&self.store);
         Some(command)
     }
 
     fn scrubber(&self) -> Option<[Command; 2]> {
         let command = |option: &str| {
-            let mut command = Command::new(PROGRAM);
+            let mut command = Command::new(&self.program);
             command.args(["scrub", option]).arg(&self.dir);
             command
         };

@@ -58,6 +58,8 @@ pub const WALK: Group = Group {
         phase("walk-live-warm", "walk live files, warm", Unit::Operations),
         phase("walk-past-cold", "walk a snapshot, cold", Unit::Operations),
         phase("walk-past-warm", "walk a snapshot, warm", Unit::Operations),
+        phase("walk-deep-cold", "walk live files as deep as the snapshot's, cold", Unit::Operations),
+        phase("walk-deep-warm", "walk live files as deep as the snapshot's, warm", Unit::Operations),
     ],
     run: walks,
 };
@@ -89,6 +91,22 @@ fn many_files(run: &mut Run) -> Result<()> {
     snapshots(run, run.scale.many_files, 1, MANY_FILES.phases)
 }
 
+/// Makes small files, in directories below `root`.
+fn make_files(root: &Path, files: usize) -> Result<()> {
+    let deadline = Deadline::after(LIMIT);
+    for n in 0..files {
+        let path = file_in(root, "dir", n, IN_DIR);
+        if n % IN_DIR == 0 {
+            fs::create_dir(path.parent().ok_or("no parent")?)?;
+        }
+        fs::write(path, b"content")?;
+        if deadline.has_come() {
+            return Err("making the files takes too long".into());
+        }
+    }
+    Ok(())
+}
+
 /// Makes snapshots one after another; how long each took.
 fn make(snapshots: &Snapshots, prefix: &str, made: &mut Vec<String>) -> Result<Vec<Duration>> {
     let one = |n| {
@@ -106,17 +124,7 @@ fn snapshots(run: &mut Run, files: usize, before: usize, phases: &[Phase]) -> Re
         return Err("five workloads".into());
     };
     let (snapshots, root) = (run.snapshots().ok_or("no snapshots")?, run.root());
-    let deadline = Deadline::after(LIMIT);
-    for n in 0..files {
-        let path = file_in(&root, "dir", n, IN_DIR);
-        if n % IN_DIR == 0 {
-            fs::create_dir(path.parent().ok_or("no parent")?)?;
-        }
-        fs::write(path, b"content")?;
-        if deadline.has_come() {
-            return Err("making the files takes too long".into());
-        }
-    }
+    make_files(&root, files)?;
     // Each differs from the one before.
     let (changing, deadline) = (file_in(&root, "dir", 0, IN_DIR), Deadline::after(LIMIT));
     for n in 0..before {
@@ -182,28 +190,25 @@ fn walk(root: &Path, files: usize, least: Duration) -> Result<u64> {
     }
 }
 
-/// The live tree and a snapshot of it, path by path.
+/// The live tree and a snapshot of it, path by path; and the same files live, in directories below as many others as
+/// those of the snapshot.
 fn walks(run: &mut Run) -> Result<()> {
     let (snapshots, root, files) = (run.snapshots().ok_or("no snapshots")?, run.root(), run.scale.files);
-    let deadline = Deadline::after(LIMIT);
-    for n in 0..files {
-        let path = file_in(&root, "dir", n, IN_DIR);
-        if n % IN_DIR == 0 {
-            fs::create_dir(path.parent().ok_or("no parent")?)?;
-        }
-        fs::write(path, b"content")?;
-        if deadline.has_come() {
-            return Err("making the files takes too long".into());
-        }
-    }
+    make_files(&root, files)?;
     snapshots.create("walked")?;
     run.made("walked".into());
-    run.settle()?;
     let past = snapshots.path("walked").ok_or("snapshots are not browsed")?;
+    let depth = |path: &Path| path.components().count();
+    let deep = (depth(&root)..depth(&past)).fold(root.clone(), |path, _| path.join("deeper"));
+    fs::create_dir_all(&deep)?;
+    make_files(&deep, files)?;
+    run.settle()?;
     let second = Duration::from_secs(1);
-    for (root, cold, warm) in
-        [(&root, "walk-live-cold", "walk-live-warm"), (&past, "walk-past-cold", "walk-past-warm")]
-    {
+    for (root, cold, warm) in [
+        (&root, "walk-live-cold", "walk-live-warm"),
+        (&past, "walk-past-cold", "walk-past-warm"),
+        (&deep, "walk-deep-cold", "walk-deep-warm"),
+    ] {
         run.cold()?;
         run.rate(cold, |_| walk(root, files, Duration::ZERO))?;
         run.rate(warm, |_| walk(root, files, second))?;

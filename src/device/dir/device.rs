@@ -11,9 +11,10 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
-use super::home::{Home, StoreFile};
+use super::home::{Home, Look, StoreFile};
 use super::pieces::{LOG_END, Piece, SEGMENT_BYTES, SEGMENT_SHIFT, SIZE_MAX, pieces, place};
 use super::segments::{Segment, Segments};
+use crate::clock::Clock;
 use crate::device::access::{check_access, check_file_limit, check_new_size, check_range};
 use crate::device::file::sync_parent;
 use crate::device::gate::FlushGate;
@@ -26,7 +27,7 @@ use crate::sys::{self, Advice, Fallocate};
 /// A directory store. Calls run in parallel, but for flushes and for calls that change the length of one segment.
 #[derive(Debug)]
 pub struct DirDevice {
-    home: Arc<Home>,
+    pub(super) home: Arc<Home>,
     size: u64,
     access: Access,
     pub(super) segments: Segments,
@@ -223,12 +224,13 @@ impl DirDevice {
         let dirty = std::mem::take(&mut *self.dirty.lock());
         for file in dirty.files.values() {
             file.file.sync_data().map_err(|error| (format!("sync of {}", file.path().display()), error))?;
-            file.prove_name()?;
         }
         if dirty.names {
             self.home.sync()?;
         }
-        if self.home.is_removed() {
+        let look = Look::new(&self.home, Clock::System.now());
+        dirty.files.values().try_for_each(|file| file.prove_name(&look))?;
+        if look.is_removed() {
             let what = format!("{} was removed while the store was open", self.home.place().display());
             return Err((what, io::ErrorKind::NotFound.into()));
         }

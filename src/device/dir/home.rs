@@ -1,17 +1,24 @@
 //! The directory of a store, by descriptors that were opened with it: wherever it is moved, and whatever gets its path
 //! later, its files are found in it and nowhere else. Paths are for messages.
 
-use std::fs::{File, OpenOptions};
+use std::cell::OnceCell;
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::super::place::FileId;
 use super::super::probe::{LOG_NAME, SEGMENTS_NAME, SUPER_NAMES};
+use crate::names;
+use crate::ops::Timestamp;
 use crate::sys::{self, OpenAs};
+
+/// Hosts count the times of files in steps of this at most.
+const STAMP_STEP: Duration = Duration::from_secs(3);
 
 /// A file of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +29,30 @@ pub(super) enum StoreFile {
     Log,
     /// A segment, by number.
     Segment(u32),
+}
+
+/// The file that has a name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NamedFile {
+    pub id: FileId,
+    /// The directory itself says so, and no symbolic link in it.
+    pub is_direct: bool,
+}
+
+/// When something in a directory was last changed: as long as that is the same, so are all names in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    changed: Duration,
+    modified: Duration,
+}
+
+/// The directories of a store at one moment.
+pub(super) struct Look<'a> {
+    home: &'a Home,
+    now: Timestamp,
+    dir: Option<Metadata>,
+    /// Looked at when somebody asks.
+    segments: OnceCell<Option<Stamp>>,
 }
 
 /// The open directory of a store, and that of its segments.
@@ -56,11 +87,6 @@ impl Home {
         now.unwrap_or_else(|_| self.opened.clone())
     }
 
-    /// True if the directory has been removed.
-    pub fn is_removed(&self) -> bool {
-        self.dir.metadata().is_ok_and(|dir| dir.nlink() == 0)
-    }
-
     /// Where the file of `slot` is, for a message.
     pub fn path(&self, slot: StoreFile) -> PathBuf {
         let dir = self.place();
@@ -79,9 +105,12 @@ impl Home {
     }
 
     /// Which file has the name of `slot` now; none if there is none.
-    pub fn id_of(&self, slot: StoreFile) -> io::Result<Option<FileId>> {
+    pub fn id_of(&self, slot: StoreFile) -> io::Result<Option<NamedFile>> {
         match self.parent(slot).and_then(|dir| sys::id_in(dir.as_fd(), &name(slot))) {
-            Ok((device, inode)) => Ok(Some(FileId { device, inode })),
+            Ok(named) => {
+                let id = FileId { device: named.device, inode: named.inode };
+                Ok(Some(NamedFile { id, is_direct: !named.is_link }))
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
         }
@@ -99,7 +128,7 @@ impl Home {
 
     /// Makes names durable.
     pub fn sync(&self) -> Result<(), (String, io::Error)> {
-        let what = |error| (format!("sync of {}", self.place().display()), error);
+        let what = |error| (format!("sync of {}", names::shown(self.place())), error);
         self.segments.iter().try_for_each(File::sync_all).map_err(what)?;
         self.dir.sync_all().map_err(what)
     }
@@ -122,6 +151,46 @@ impl Home {
         match slot {
             StoreFile::Super(_) | StoreFile::Log => Ok(&self.dir),
             StoreFile::Segment(_) => self.segments.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+impl Stamp {
+    fn of(dir: &Metadata) -> Option<Stamp> {
+        // Nothing is known of a directory from before 1970.
+        let time = |secs: i64, nanos: i64| {
+            Some(Duration::new(u64::try_from(secs).ok()?, u32::try_from(nanos).ok()?))
+        };
+        let (changed, modified) = (time(dir.ctime(), dir.ctime_nsec()), time(dir.mtime(), dir.mtime_nsec()));
+        Some(Stamp { changed: changed?, modified: modified? })
+    }
+
+    /// True if whatever changes the directory from now on gives it another stamp, also where time is counted in pieces.
+    pub fn is_of_the_past(&self, look: &Look) -> bool {
+        let now = Duration::new(u64::try_from(look.now.secs).unwrap_or(0), look.now.nanos);
+        now.saturating_sub(STAMP_STEP) > self.changed
+    }
+}
+
+impl Look<'_> {
+    /// Looks at the directories of `home`; `now` is the machine's time.
+    pub fn new(home: &Home, now: Timestamp) -> Look<'_> {
+        Look { home, now, dir: home.dir.metadata().ok(), segments: OnceCell::new() }
+    }
+
+    /// True if the directory of the store has been removed.
+    pub fn is_removed(&self) -> bool {
+        self.dir.as_ref().is_some_and(|dir| dir.nlink() == 0)
+    }
+
+    /// The stamp of the directory that the name of `slot` is in; none if nobody can tell.
+    pub fn stamp(&self, slot: StoreFile) -> Option<Stamp> {
+        match slot {
+            StoreFile::Super(_) | StoreFile::Log => self.dir.as_ref().and_then(Stamp::of),
+            StoreFile::Segment(_) => *self.segments.get_or_init(|| {
+                let segments = self.home.segments.as_ref()?;
+                Stamp::of(&segments.metadata().ok()?)
+            }),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! is opened again is the one that it was, or it is missing.
 //! This module does not read, write or sync.
 
+use crate::names;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
@@ -17,7 +18,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::super::place::FileId;
 use super::super::{Access, DeviceError};
-use super::home::{Home, StoreFile};
+use super::home::{Home, Look, Stamp, StoreFile};
 use crate::sys::{self, OpenAs, process};
 
 /// Handles kept open, at most, and the part of the descriptors of this process that they may be.
@@ -37,6 +38,8 @@ pub(super) struct Segment {
     pub len: AtomicU64,
     /// Held by whoever changes the length of the file.
     pub shape: Mutex<Shape>,
+    /// The directory when the file was last found by its name. A leaf.
+    proved: Mutex<Option<Stamp>>,
     /// When the handle was last asked for, in ticks of the cache.
     used: AtomicU64,
 }
@@ -60,21 +63,33 @@ impl Segment {
     }
 
     /// Fails if the store has lost this file: its name is gone, or means another one. What is written to it would be
-    /// lost with the last descriptor.
-    pub fn prove_name(&self) -> Result<(), (String, io::Error)> {
+    /// lost with the last descriptor. In a directory in which nothing has changed nothing is looked up.
+    pub fn prove_name(&self, look: &Look) -> Result<(), (String, io::Error)> {
+        let stamp = look.stamp(self.slot);
+        if self.is_proved(stamp) {
+            return Ok(());
+        }
         let shape = self.shape.lock();
         match self.home.id_of(self.slot) {
             _ if shape.deleted => Ok(()),
-            Ok(id) if id == Some(self.id) => Ok(()),
+            Ok(Some(found)) if found.id == self.id => {
+                *self.proved.lock() = stamp.filter(|stamp| found.is_direct && stamp.is_of_the_past(look));
+                Ok(())
+            }
             Ok(_) => Err((self.home.lost(self.slot), io::ErrorKind::NotFound.into())),
-            Err(error) => Err((format!("cannot examine {}", self.path().display()), error)),
+            Err(error) => Err((format!("cannot examine {}", names::shown(self.path())), error)),
         }
+    }
+
+    /// True if the directory is as it was when the file was found in it.
+    pub fn is_proved(&self, stamp: Option<Stamp>) -> bool {
+        stamp.is_some() && *self.proved.lock() == stamp
     }
 
     /// The error of a call on this file.
     pub fn failed(&self, doing: &str, start: u64, len: u64, note: &str, source: io::Error) -> DeviceError {
         let path = self.path();
-        let path = path.display();
+        let path = names::shown(&path);
         DeviceError::host(|| format!("cannot {doing} {len} bytes at {start} of {path}{note}"), source)
     }
 }
@@ -125,8 +140,9 @@ impl Segments {
         let _open = self.open.read();
         let known: Vec<(StoreFile, FileId)> =
             self.known.lock().iter().map(|(slot, id)| (*slot, *id)).collect();
-        let gone =
-            |(slot, id): &&(StoreFile, FileId)| self.home.id_of(*slot).is_ok_and(|now| now != Some(*id));
+        let gone = |(slot, id): &&(StoreFile, FileId)| {
+            self.home.id_of(*slot).is_ok_and(|now| now.is_none_or(|now| now.id != *id))
+        };
         known.iter().filter(gone).map(|(slot, _)| *slot).min().map(|slot| self.home.lost(slot))
     }
 
@@ -220,6 +236,7 @@ impl Segments {
             home: self.home.clone(),
             len: AtomicU64::new(len),
             shape: Mutex::default(),
+            proved: Mutex::default(),
             used: AtomicU64::new(self.clock.fetch_add(1, Ordering::Relaxed)),
         });
         open.insert(slot, segment.clone());
@@ -259,6 +276,6 @@ impl Segments {
 
     fn failed(&self, doing: &str, slot: StoreFile, source: io::Error) -> DeviceError {
         self.home.note_limit(&source);
-        DeviceError::host(|| format!("cannot {doing} {}", self.path(slot).display()), source)
+        DeviceError::host(|| format!("cannot {doing} {}", names::shown(self.path(slot))), source)
     }
 }

@@ -1,11 +1,14 @@
 //! What the files of a directory store look like after each call.
 
 use super::super::tests::{Scratch, pattern, read};
-use super::home::StoreFile;
+use super::home::{Look, StoreFile};
 use super::pieces::{LOG_END, SEGMENT_BYTES, SUPER_BYTES};
 use super::*;
+use crate::clock::Clock;
 use crate::device::{Access, Device, RESERVED_BYTES};
+use crate::ops::Timestamp;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 const BLOCK: u64 = 4096;
@@ -204,5 +207,51 @@ fn a_file_that_was_taken_away_is_not_made_anew() {
             fs::rename(path.join("aside"), path.join(take)).unwrap();
         }
         assert_eq!(write().is_ok(), n == 1);
+    }
+}
+
+#[test]
+fn names_are_proved_anew_when_their_directory_has_changed() {
+    let (scratch, path, device) = store();
+    device.write_at(SEGMENT_BYTES, &pattern(1, BLOCK, 1)).unwrap();
+    device.write_at(RESERVED_BYTES, &pattern(2, BLOCK, 1)).unwrap();
+    // Until the next change has another time than those before, however coarse the host's clock is.
+    let tick = |dir: &Path| {
+        let changed = |path: &Path| fs::metadata(path).map(|file| (file.ctime(), file.ctime_nsec())).unwrap();
+        let touched = scratch.path("touched");
+        while !touched.exists() || changed(&touched) <= changed(dir) {
+            fs::write(&touched, b"").unwrap();
+        }
+    };
+    let now = || Clock::System.now();
+    let later = Timestamp { secs: now().secs + 60, ..now() };
+    for (slot, other) in [(StoreFile::Log, "other"), (StoreFile::Segment(1), "seg/other")] {
+        let file = device.segments.find(slot).unwrap().unwrap();
+        let proved = |time| {
+            let look = Look::new(&device.home, time);
+            let stamp = look.stamp(slot);
+            file.prove_name(&look).map(|()| file.is_proved(stamp))
+        };
+        // A change within the same step of the host's clock would not show.
+        assert!(!proved(now()).unwrap());
+        assert!(proved(later).unwrap());
+        assert!(proved(now()).unwrap(), "it was found when the directory had last changed");
+        let (name, aside) = (file.path(), path.join("aside"));
+        let dir = name.parent().unwrap();
+        tick(dir);
+        fs::write(path.join(other), b"").unwrap();
+        assert!(!file.is_proved(Look::new(&device.home, later).stamp(slot)));
+        assert!(proved(later).unwrap());
+        tick(dir);
+        fs::rename(&name, &aside).unwrap();
+        assert!(proved(later).is_err());
+        fs::write(&name, b"another").unwrap();
+        assert!(proved(later).is_err());
+        // Where the link leads may be changed without the directory.
+        fs::remove_file(&name).unwrap();
+        std::os::unix::fs::symlink(&aside, &name).unwrap();
+        assert!(!proved(later).unwrap());
+        fs::rename(&aside, path.join("taken")).unwrap();
+        assert!(proved(later).is_err());
     }
 }

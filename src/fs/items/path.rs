@@ -4,6 +4,7 @@
 
 use crate::format::link::Links;
 use crate::format::{Ino, Key, Kind};
+use crate::names;
 use crate::volume::View;
 
 /// Directories that are followed at most; a path of the kernel cannot have more.
@@ -15,7 +16,7 @@ pub fn path_of(view: &View, ino: Ino) -> String {
     while at != Ino::ROOT && parts.len() < DEPTH_MAX {
         match name_of(view, at) {
             Some((parent, name)) => {
-                parts.push(String::from_utf8_lossy(&name).escape_debug().to_string());
+                parts.push(names::shown_bytes(&name));
                 at = parent;
             }
             None => {

@@ -2,6 +2,7 @@
 //! busy, and by the number of the device, because the mount may have been moved, its way renamed, or covered since.
 
 use crate::fuse::mounts::{self, Mount, MountId};
+use crate::names;
 use crate::sys::mount::{self as sys_mount, fcntl};
 use std::fs::File;
 use std::io;
@@ -28,7 +29,7 @@ pub(super) fn open(mount: MountId) -> io::Result<File> {
             Ok(dir) => return Ok(dir),
             Err(e) => {
                 let what =
-                    format!("{} is covered by another mount, and cannot be reached", m.point.display());
+                    format!("{} is covered by another mount, and cannot be reached", names::shown(&m.point));
                 failure = Some(io::Error::new(e.kind(), format!("{what}: {e}")));
             }
         }

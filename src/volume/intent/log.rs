@@ -149,6 +149,12 @@ impl Log {
         self.write(store, false).map(drop)
     }
 
+    /// Writes the record that the last mark has put, unless whoever logged something since has written it with that. A
+    /// flush must follow.
+    pub fn write_beginning(&self, store: &Store) -> Result<()> {
+        self.write(store, true).map(drop)
+    }
+
     /// Writes everything appended; returns the end of the last record. Before a flush (`seal`) the next record is moved
     /// to the next block.
     fn write(&self, store: &Store, seal: bool) -> Result<u64> {
@@ -268,9 +274,9 @@ impl Log {
         true
     }
 
-    /// The position that divides what a commit contains from what comes later, and whether a record stands there: one
-    /// without effects in a block of its own, so that a log that is missing is told from an empty one. The commit writes
-    /// and flushes it before a superblock names it. `line` and `epoch` are those of what comes later. Called with the
+    /// The place that divides what a commit contains from what comes later, and whether a record stands there: one
+    /// without effects at the start of a block, so that a log that is missing is told from an empty one. The commit has it
+    /// written and flushes it before a superblock names it. `line` and `epoch` are those of what comes later. Called with the
     /// state locked.
     pub fn mark(&self, line: LineId, epoch: Epoch) -> (u64, bool) {
         let mut tail = self.tail.lock();
@@ -286,7 +292,6 @@ impl Log {
         let place = tail.head;
         let begins = self.put(&mut tail, epoch, line, &[], 0);
         tail.beginning = begins.then_some(place);
-        tail.align();
         (place, begins)
     }
 

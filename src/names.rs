@@ -68,6 +68,11 @@ pub fn get_list(object: &Value, key: &str) -> Option<Vec<Vec<u8>>> {
     texts.map(|(i, text)| bytes_of(text, hex.and_then(|h| h.get(i)))).collect()
 }
 
+/// [`shown`] of a name as bytes.
+pub fn shown_bytes(name: &[u8]) -> String {
+    shown(OsStr::from_bytes(name))
+}
+
 /// A name for people: what would garble a terminal is escaped, and bytes that are no UTF-8 are `\xff`.
 pub fn shown(name: impl AsRef<OsStr>) -> String {
     let mut out = String::new();
@@ -79,6 +84,15 @@ pub fn shown(name: impl AsRef<OsStr>) -> String {
             }
         }
         chunk.invalid().iter().for_each(|b| out += &format!("\\x{b:02x}"));
+    }
+    out
+}
+
+/// A sentence for people, in which names are shown already: what would garble a terminal is escaped.
+pub fn sentence(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        if c.is_control() { out.extend(c.escape_debug()) } else { out.push(c) }
     }
     out
 }
@@ -122,6 +136,7 @@ mod tests {
     fn names_look_different() {
         let all: Vec<String> = NAMES.iter().map(|n| shown(OsStr::from_bytes(n))).collect();
         assert_eq!(all, ["plain", "", "a\\xffb", "a\\xfeb", "\u{e9}\\n\\u{1b}", "\\\\xff"]);
+        assert_eq!(sentence(&format!("{}\n", all.join(" "))), format!("{}\\n", all.join(" ")));
         assert_eq!(shown("it's \"so\""), "it's \"so\"");
     }
 }
