@@ -284,7 +284,7 @@ impl Volume {
     /// Takes back a snapshot that the log does not hold and no commit has made durable: nobody may come to rely on it.
     pub fn take_back_snapshot(&self, line: LineId, id: ViewId) {
         let mut turn = self.turn();
-        if state.of_line(line, id).is_ok() {
+        if turn.of_line(line, id).is_ok() {
             turn.alone().delete(id);
             if !self.is_read_only() {
                 self.tell(turn, &Effect::Delete(id));
