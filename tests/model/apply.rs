@@ -471,7 +471,12 @@ impl Runner {
                 Self::agree(real, only::<()>(&[Error::Stale, Error::NotFound])).map(drop)
             }
             Op::RenameSnap { name, to } => {
-                let (name, to) = (self.old_snapshot(name), new_snapshot_name(to));
+                let name = self.old_snapshot(name);
+                // A name that is taken may be so in another line, which shows this snapshot or not.
+                let to = match to % 3 {
+                    0 => self.on(self.old_line(to / 3), |there| there.old_snapshot(to / 48 * 16 + 1)),
+                    _ => new_snapshot_name(to / 3),
+                };
                 if name == to {
                     return Ok(());
                 }
