@@ -1,4 +1,4 @@
-//! The transaction: exclusive write access to one head, published when it ends.
+//! The transaction: write access to one head, published when it ends.
 //!
 //! When it ends, the log gets a record of what it did. There is no abort, but for what a commit brings in
 //! ([`Txn::attempt`]). Whoever changes something else reads and checks first, reserves, then changes. If a change fails
