@@ -94,8 +94,8 @@ impl Volume {
     pub fn create_line(&self, name: &[u8], from: ViewId, created: (i64, u32)) -> Result<LineRecord> {
         assert!((1..=NAME_BYTES_MAX).contains(&name.len()), "the name is checked above");
         self.check_writable()?;
-        let mut state = self.state.write();
-        let s = &mut *state;
+        let mut state = self.turn();
+        let s = state.alone();
         s.own_snapshot(from)?;
         if s.lines.find(name).is_some() {
             return Err(VolumeError::NameTaken);
@@ -123,7 +123,8 @@ impl Volume {
     pub fn rename_line(&self, line: LineId, name: &[u8]) -> Result<()> {
         assert!((1..=NAME_BYTES_MAX).contains(&name.len()), "the name is checked above");
         self.check_writable()?;
-        let mut state = self.state.write();
+        let mut turn = self.turn();
+        let state = turn.alone();
         if line == LineId::MAIN || state.lines.get(line).is_none() {
             return Err(VolumeError::NoSuchView);
         }
@@ -131,19 +132,20 @@ impl Volume {
             return Err(VolumeError::NameTaken);
         }
         state.rename_line(line, name);
-        self.tell(state, &Effect::RenameLine(line, name));
+        self.tell(turn, &Effect::RenameLine(line, name));
         Ok(())
     }
 
     /// Deletes a line, which is not the main line, with its snapshots. Lines that were made from these stay.
     pub fn drop_line(&self, line: LineId) -> Result<()> {
         self.check_writable()?;
-        let mut state = self.state.write();
+        let mut turn = self.turn();
+        let state = turn.alone();
         if line == LineId::MAIN || state.lines.get(line).is_none() {
             return Err(VolumeError::NoSuchView);
         }
         state.drop_line(line);
-        self.tell(state, &Effect::DropLine(line));
+        self.tell(turn, &Effect::DropLine(line));
         Ok(())
     }
 
@@ -151,8 +153,8 @@ impl Volume {
     /// newer snapshots stay. Durable as a line that is made.
     pub fn rollback(&self, line: LineId, snapshot: ViewId, created: (i64, u32)) -> Result<LineRecord> {
         self.check_writable()?;
-        let mut state = self.state.write();
-        let s = &mut *state;
+        let mut state = self.turn();
+        let s = state.alone();
         if !s.shows(line, snapshot) {
             return Err(VolumeError::NoSuchView);
         }

@@ -139,7 +139,8 @@ impl Volume {
         let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
         let volume = Volume::assemble(Shared::new(pager), loaded, options, Some(root))?;
         {
-            let mut state = volume.state.write();
+            let mut turn = volume.turn();
+            let state = turn.alone();
             state.history.set_pause(live, 0);
             state.unwritten.insert(live);
             state.lines.change(LineId::MAIN, |_| {});

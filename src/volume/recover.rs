@@ -101,7 +101,7 @@ impl Volume {
                     published.iter().for_each(|(addr, len)| alloc.take_back(addr, len));
                     drop(alloc);
                     if let Some(before) = &before {
-                        *self.state.write() = before.clone();
+                        *self.turn().alone() = before.clone();
                     }
                 }
             }
@@ -178,8 +178,9 @@ impl Volume {
             )
         }));
         {
-            let mut state = self.state.write();
-            rules::header(&state, &record.header)?;
+            let mut turn = self.turn();
+            let state = turn.alone();
+            rules::header(state, &record.header)?;
             state.epoch = record.header.epoch;
         }
         let (store, line) = (self.shared.store(), record.header.line);
@@ -244,8 +245,8 @@ impl Volume {
 
     /// What [`rules::of_views`] has let pass.
     fn replay_view_effect(&self, effect: Effect<'_>) -> Result<()> {
-        let mut state = self.state.write();
-        let s = &mut *state;
+        let mut state = self.turn();
+        let s = state.alone();
         rules::of_views(s, &effect)?;
         match effect {
             Effect::Point(point) => s.take_point(point),
@@ -291,7 +292,7 @@ fn replay_effect(txn: &mut Txn<'_>, effect: &Effect<'_>, replay: &mut dyn Replay
 fn reserve_number(txn: &mut Txn<'_>, key: &Key) {
     let number = Ino(key.object);
     if key.kind == Kind::Inode as u8 && number < Ino::END {
-        let state = txn.state();
+        let state = txn.state_mut();
         state.next_ino = state.next_ino.max(Ino(number.0 + 1));
     }
 }

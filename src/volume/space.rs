@@ -1,6 +1,6 @@
 //! Space: what is left, what is kept for commits and deletions, and what goes back to the host.
 
-use super::state::VolumeState;
+use super::state::{Budget, VolumeState};
 use super::{Result, Volume};
 use crate::format::NODE_BYTES;
 use crate::store::{KEEP_SHARE, Room};
@@ -34,6 +34,10 @@ pub struct Space {
     pub used: u64,
 }
 
+fn bytes_of(budget: &Budget, state: &VolumeState) -> u64 {
+    budget.bytes + budget.beside_at_most(state.dirty_nodes) * state.copies.node_bytes()
+}
+
 impl Volume {
     /// No lock: whoever stages may hold the transaction.
     pub(super) fn keep_for_stage(&self) -> Result<Room> {
@@ -49,19 +53,24 @@ impl Volume {
 
     /// Space that everything not yet committed needs in the worst case.
     pub(super) fn required_bytes(&self, state: &VolumeState) -> u64 {
+        self.required_for(state, &state.budget)
+    }
+
+    /// The same if so much is held for the layer above.
+    pub(super) fn required_for(&self, state: &VolumeState, budget: &Budget) -> u64 {
         let copies = state.copies as u64;
         let nodes =
             state.dirty_nodes + COMMIT_OVERHEAD_NODES + state.deferred.len() as u64 * BUCKET_OVERHEAD_NODES;
         // A node that is freed is as many references as it has copies, and each entry is in as many leaves.
         nodes * state.copies.node_bytes()
             + self.frozen_bytes.load(Relaxed)
-            + self.budget_bytes(state)
+            + bytes_of(budget, state)
             + state.freed_count * DEFERRED_BYTES * copies * copies
     }
 
     /// Of these, what the layer above holds back.
     pub(super) fn budget_bytes(&self, state: &VolumeState) -> u64 {
-        state.budget.bytes + state.budget.beside_at_most(state.dirty_nodes) * state.copies.node_bytes()
+        bytes_of(&state.budget, state)
     }
 
     /// Bytes of tree nodes in memory that a commit would write now.

@@ -1,12 +1,17 @@
 //! What changes between commits: roots, epoch, and the by-products that the next commit writes down.
 //!
-//! One [`VolumeState`] a volume, behind one read-write lock: a transaction holds it exclusively, readers only to clone a root.
+//! One [`VolumeState`] a volume, behind one read-write lock. Whoever changes something has a [`Turn`] at it, one at a time, and
+//! readers, who only clone a root, go on until there is something to change. While they wait nothing is to be read from the
+//! device; what is, is counted (docs/decisions/0022).
 
 use super::history::{Freeing, History};
 use super::lines::Lines;
+use super::turn::Turn;
+use super::volume::Volume;
 use crate::format::log::Effects;
 use crate::format::superblock::PendingPoint;
 use crate::format::{Copies, Epoch, Ino, LineId, ViewId};
+use crate::store::WaitedFor;
 use crate::tree::{Child, FreedNode};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -47,7 +52,7 @@ pub(super) struct Budget {
 }
 
 /// What of this is counted for each line on its own, because each has a tree and a dead list.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct LineBudget {
     /// Blocks of content.
     pub blocks: u64,
@@ -113,6 +118,43 @@ pub(super) struct VolumeState {
     pub effects: Effects,
 }
 
+/// A turn at the state.
+pub(super) struct StateTurn<'a> {
+    turn: Turn<'a, VolumeState>,
+    waited_for: Option<WaitedFor>,
+}
+
+impl<'a> StateTurn<'a> {
+    pub fn is_alone(&self) -> bool {
+        self.turn.is_alone()
+    }
+
+    /// To change it: readers wait from now on.
+    pub fn alone(&mut self) -> &mut VolumeState {
+        self.waited_for.get_or_insert_with(WaitedFor::new);
+        self.turn.alone()
+    }
+}
+
+impl std::ops::Deref for StateTurn<'_> {
+    type Target = VolumeState;
+    fn deref(&self) -> &VolumeState {
+        &self.turn
+    }
+}
+
+impl Volume {
+    /// Waits for a turn at the state.
+    pub(super) fn turn(&self) -> StateTurn<'_> {
+        StateTurn { turn: Turn::of(&self.state), waited_for: None }
+    }
+
+    /// Device reads, since the store was opened, of threads for which readers of anything waited: each is one too many.
+    pub fn reads_waited_for(&self) -> u64 {
+        self.shared.store().reads_waited_for()
+    }
+}
+
 impl VolumeState {
     /// Books what a change of `head`'s tree did.
     pub fn account(&mut self, head: ViewId, nodes_made: i64, freed: Vec<FreedNode>) {
@@ -129,6 +171,14 @@ impl VolumeState {
             self.free(head, Freed::Node(node), self.copies.node_bytes());
         }
         self.changed = true;
+    }
+
+    /// So much is held for the layer above, and so much of it for a line.
+    pub fn hold(&mut self, line: LineId, budget: Budget, of_line: LineBudget) {
+        self.budget = budget;
+        if of_line != LineBudget::default() {
+            self.line_budgets.insert(line, of_line);
+        }
     }
 
     /// The scrub's items that changed, for the commit to write.

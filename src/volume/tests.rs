@@ -638,11 +638,11 @@ fn what_lines_hold_back_adds_up() {
     let line = volume.create_line(b"clone", from, (0, 0)).unwrap().id;
     let need = Need { data_bytes: 20 * 4096, leaves: 3, later: 5, ..Need::default() };
     let mut txn = volume.begin(main).unwrap();
-    let mut held = vec![volume.budget_bytes(txn.state())];
+    let mut held = vec![volume.budget_bytes(txn.state_mut())];
     for line in [main, line, main] {
         txn.switch_to(line).unwrap();
         txn.reserve(need, ReserveFor::Write).unwrap();
-        held.push(volume.budget_bytes(txn.state()));
+        held.push(volume.budget_bytes(txn.state_mut()));
     }
     let added: Vec<u64> = held.windows(2).map(|w| w[1] - w[0]).collect();
     assert_eq!(added[0], added[1], "buckets and the way to orphans are those of a line");

@@ -55,7 +55,8 @@ impl Volume {
     /// commit has returned.
     pub fn allow_compression(&self) -> Result<()> {
         self.check_writable()?;
-        let mut state = self.state.write();
+        let mut turn = self.turn();
+        let state = turn.alone();
         state.incompat |= INCOMPAT_COMPRESSION;
         state.changed = true;
         Ok(())

@@ -126,7 +126,7 @@ fn allocate_step(
     let zero = !matches!(mode, AllocateMode::Extend | AllocateMode::KeepSize);
     let space = mode != AllocateMode::PunchHole;
     let (step, found) =
-        step_of(&change, ino, &range, if space { steps.bytes } else { u64::MAX }, steps.items)?;
+        step_of(&mut change, ino, &range, if space { steps.bytes } else { u64::MAX }, steps.items)?;
     let outer = step.start - step.start % BLOCK_BYTES..step.end.next_multiple_of(BLOCK_BYTES);
     let inner_from = step.start.next_multiple_of(BLOCK_BYTES);
     let inner = inner_from..(step.end - step.end % BLOCK_BYTES).max(inner_from);
@@ -163,6 +163,11 @@ fn allocate_step(
     let purpose = if space || in_vain { ReserveFor::Write } else { ReserveFor::Delete };
     change.will_cut(extents::cuts(&found, gaps.len() + cuts.len() + 1));
     change.will_delay(ino, &inode, delayed)?;
+    change.foresee_map(ino, if space { outer.clone() } else { inner.clone() }, &found, []);
+    for (gap, staged) in gaps.iter().zip(&staged) {
+        change.foresee_map(ino, gap.clone(), &[], extents::places(gap.start, staged.extents()));
+    }
+    change.foresee_inode(ino, &inode);
     change.reserve(items, purpose)?;
 
     for cut in cuts {
@@ -184,8 +189,8 @@ fn allocate_step(
         unmap(&mut change, ino, &mut inode, inner.start, inner.end)?;
     }
     for (gap, staged) in gaps.into_iter().zip(staged) {
-        let new = extents::lay(gap.start, change.txn.publish(staged));
-        let grown = extents::replace(&mut change.txn, ino, gap.start, gap.end, Keep::Nothing, &new)?;
+        let new = extents::lay(gap.start, change.txn().publish(staged));
+        let grown = extents::replace(change.txn(), ino, gap.start, gap.end, Keep::Nothing, &new)?;
         inode.blocks = extents::add_blocks(inode.blocks, grown);
     }
     if matches!(mode, AllocateMode::Extend | AllocateMode::ZeroRange) {
@@ -198,11 +203,11 @@ fn allocate_step(
 }
 
 /// As much of the start of a range as one change may do, and the extents in it.
-fn step_of(change: &Change<'_>, ino: Ino, range: &Range<u64>, most: u64, items: usize) -> Result<Step> {
+fn step_of(change: &mut Change<'_>, ino: Ino, range: &Range<u64>, most: u64, items: usize) -> Result<Step> {
     let end = range.end.min(range.start.saturating_add(most) / BLOCK_BYTES * BLOCK_BYTES);
     let outer_from = range.start - range.start % BLOCK_BYTES;
     let outer_to = end.next_multiple_of(BLOCK_BYTES);
-    let mut found = extents::overlapping(change.view(), ino, outer_from, outer_to, items + 1)?;
+    let mut found = change.mapped(ino, outer_from..outer_to, items + 1)?;
     let mut step = range.start..end;
     if let Some((next, _)) = found.get(items) {
         step.end = *next;
@@ -231,7 +236,7 @@ fn edges(change: &Change<'_>, ino: Ino, inode: &Inode, range: &Range<u64>) -> Re
 /// A block that holds content and is not delayed, ready to be; `None` if it is a hole. A delayed one is returned as
 /// an empty stand-in that is not used.
 fn backed(change: &Change<'_>, ino: Ino, inode: &Inode, n: u64) -> Result<Option<DirtyBlock>> {
-    if let Some(data) = change.gate.dirty.get(ino, n) {
+    if let Some(data) = change.gate().dirty.get(ino, n) {
         return Ok(Some(DirtyBlock { data: data.clone(), fresh: false }));
     }
     let mapped = extents::at(change.view(), ino, n * BLOCK_BYTES)?;
@@ -244,8 +249,9 @@ fn backed(change: &Change<'_>, ino: Ino, inode: &Inode, n: u64) -> Result<Option
 
 /// Notes that the tree maps blocks now.
 fn mapped(change: &mut Change<'_>, ino: Ino, from: u64, to: u64) {
-    Note::Mapped { ino, from, to }.put(&mut change.txn);
-    change.gate.dirty.mapped(ino, from, to);
+    let (gate, txn) = change.change_both();
+    Note::Mapped { ino, from, to }.put(txn);
+    gate.dirty.mapped(ino, from, to);
 }
 
 /// Forgets content outside the block map.

@@ -90,7 +90,6 @@ fn purge(commits: &Commits, head: &Head, ino: Ino) -> Result<()> {
     let most = commits.heads.options.steps.items;
     loop {
         let mut change = commits.heads.change(head)?;
-        change.discard(ino, 0, u64::MAX);
         let mut items = Vec::new();
         for item in change.view().range(&from, &to).take(most) {
             let (key, value) = item?;
@@ -101,17 +100,21 @@ fn purge(commits: &Commits, head: &Head, ino: Ino) -> Result<()> {
             items.push((key, ext));
         }
         let last = items.len() < most;
+        items.iter().for_each(|(key, _)| change.foresee(*key, None));
+        change.foresee(record(ino), None);
         change.reserve(items.len() + 1, ReserveFor::Delete)?;
+        change.discard(ino, 0, u64::MAX);
+        let (gate, txn) = change.change_both();
         for (key, ext) in items {
-            change.txn.remove(&key)?;
+            txn.remove(&key)?;
             if let Some(ext) = ext {
-                change.txn.free(&ext);
+                txn.free(&ext);
             }
         }
         if last {
-            change.txn.remove(&record(ino))?;
-            Note::Purged { ino }.put(&mut change.txn);
-            change.gate.unlinked.remove(&ino);
+            txn.remove(&record(ino))?;
+            Note::Purged { ino }.put(txn);
+            gate.unlinked.remove(&ino);
             return Ok(());
         }
         drop(change); // visible from here on

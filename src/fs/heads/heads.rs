@@ -17,7 +17,7 @@ use crate::format::{Ino, LineId, Slot};
 use crate::fs::items::Items;
 use crate::fs::options::FsOptions;
 use crate::ops::{Error, Handle, KernelRef, NoKernel, NodeId, OpenFlags, Result};
-use crate::volume::{View, Volume};
+use crate::volume::{Turn, View, Volume};
 use parking_lot::{Mutex, RwLock};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -129,12 +129,12 @@ impl Heads {
         Ok(self.volume.live(head.line)?)
     }
 
-    /// Starts a change of a head. Waits for every other change.
+    /// Starts a change of a head. Waits for every other change; readers do not wait for it yet.
     pub fn change<'a>(&'a self, head: &'a Head) -> Result<Change<'a>> {
         if self.is_read_only() {
             return Err(Error::ReadOnly);
         }
-        let gate = head.gate.write();
+        let gate = Turn::of(&head.gate);
         let txn = self.volume.begin(head.line)?;
         Ok(Change::new(head, gate, txn, self.clock.now(), &self.fallen))
     }
@@ -198,16 +198,25 @@ impl Heads {
     ) -> Result<Handle> {
         let ino = Ino(node.ino());
         let head = view.is_none().then(|| self.find(node)).transpose()?;
-        // Under the gate, so that a purge sees the handle or the inode is seen to be gone.
-        let _gate = head.as_ref().map(|(head, _)| head.gate.read());
         let inode = match (&view, &head) {
             (Some(view), _) => view.inode(ino)?,
             (None, Some((head, _))) => self.view(head)?.inode(ino)?,
             (None, None) => None,
         };
-        let flags = check(&inode.ok_or(Error::Stale)?)?;
-        let head = head.as_ref().map(|(head, _)| head.clone());
-        Ok(self.handles.add(Open { node, flags, view, head, around: Around::default() }))
+        let inode = inode.ok_or(Error::Stale)?;
+        let flags = check(&inode)?;
+        let head = head.map(|(head, _)| head);
+        let open = Open { node, flags, view, head: head.clone(), around: Around::default() };
+        let handle = self.handles.add(open);
+        // No gate is held while an inode is read. A purge of one without a name that comes now sees the handle; one that
+        // came before is seen here. What has a name loses it and is forgotten only while the kernel does not open it.
+        if let Some(head) = head.filter(|_| inode.nlink == 0)
+            && self.view(&head)?.inode(ino)?.is_none()
+        {
+            self.handles.remove(handle);
+            return Err(Error::Stale);
+        }
+        Ok(handle)
     }
 
     /// Opens a directory that no tree holds.

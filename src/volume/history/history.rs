@@ -316,6 +316,11 @@ impl History {
         self.frozen.clear();
     }
 
+    /// False if a sweep of hidden views has nothing to do.
+    pub fn may_sweep(&self) -> bool {
+        !self.grown.is_empty()
+    }
+
     pub(super) fn view(&self, view: ViewId) -> &ViewRecord {
         &self.views[&view]
     }
