@@ -3,7 +3,7 @@
 //! The state between commits is in [`VolumeState`](state::VolumeState) behind one read-write lock; a commit freezes it in an instant
 //! and writes it down while new changes go on. Lock order: the committer's mutex, then the state lock, then the
 //! allocator's. No lock but the committer's is held over a device write or flush; a commit that
-//! deletes snapshots reads the meta tree with the state locked.
+//! deletes snapshots, a bounded number of them, reads the meta tree with the state locked.
 
 mod attempt;
 pub mod audit;
