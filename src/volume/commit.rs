@@ -27,7 +27,7 @@ use crate::format::{BlockPtr, Epoch, Generation, Ino, Key, Kind, LineId, ViewId}
 use crate::store::{BATCH, end_batch};
 use crate::tree::{self, Child, Edit, Kept};
 use parking_lot::MutexGuard;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// A hidden view is swept again when this much was freed below it.
@@ -122,9 +122,9 @@ impl Volume {
 }
 
 impl VolumeState {
-    /// True if the last reader of a deleted snapshot has gone.
+    /// True if deleted snapshots wait for the next commit: the last left some, or the last reader of one has gone.
     fn may_delete(&self, shared: &Shared) -> bool {
-        self.postponed.iter().any(|id| !shared.is_read(*id))
+        self.deletes_left || self.postponed.iter().any(|id| !shared.is_read(*id))
     }
 }
 
@@ -155,13 +155,18 @@ impl<'a> CommitSession<'a> {
             self.committer.superblock.pending.iter().chain(&s.points).map(PendingPoint::encoded_len);
         let work = !self.committer.jobs.is_empty();
         let shared = &self.volume.shared;
-        s.deletes.extend(s.postponed.iter().filter(|id| !shared.is_read(**id)));
-        s.postponed.retain(|id| !s.deletes.contains(id));
+        let (kept, unread): (BTreeSet<_>, BTreeSet<_>) =
+            std::mem::take(&mut s.postponed).into_iter().partition(|id| shared.is_read(*id));
+        s.postponed = kept;
+        s.deletes.extend(unread);
         let points_only = !s.changed
             && s.deletes.is_empty()
             && roots.is_empty()
             && pending.sum::<usize>() <= PENDING_ROOM
             && !work;
+        let later = s.deletes.split_off(s.deletes.len().min(self.volume.deletes_at_once(s)));
+        let deletes = std::mem::replace(&mut s.deletes, later);
+        s.deletes_left = !s.deletes.is_empty();
         self.volume.frozen_bytes.store(s.dirty_nodes * s.copies.node_bytes(), Relaxed);
         if !points_only {
             s.history.freeze();
@@ -175,7 +180,7 @@ impl<'a> CommitSession<'a> {
             allocs: std::mem::take(&mut s.allocs),
             shared: std::mem::take(&mut s.shared),
             points: std::mem::take(&mut s.points),
-            deletes: std::mem::take(&mut s.deletes),
+            deletes,
             scrub: s.take_scrub(),
             points_only,
             log_start,

@@ -231,6 +231,7 @@ impl Volume {
             shared: Vec::new(),
             points: Vec::new(),
             deletes: Vec::new(),
+            deletes_left: false,
             postponed: BTreeSet::new(),
             scrub: loaded.scrub,
             scrub_dirty: BTreeSet::new(),

@@ -102,6 +102,8 @@ pub(super) struct VolumeState {
     pub points: Vec<PendingPoint>,
     /// Views to be deleted by the next commit.
     pub deletes: Vec<ViewId>,
+    /// Some of these were too many for the last commit.
+    pub deletes_left: bool,
     /// Deleted snapshots that somebody still reads. They have no name, and stay in the history until the last reader is
     /// gone, so that what the views above them let go of goes to a dead list and not to free space.
     pub postponed: BTreeSet<ViewId>,
