@@ -3,6 +3,8 @@
 //! Callers: whoever creates is drawn; modes and owners are changed by root, bytes and attributes by an ordinary user,
 //! so that the rules for set-id bits are the same whoever enforces them.
 
+use std::collections::BTreeSet;
+
 use snapfs::ops::{
     Caller, Error, FileType, Handle, NodeId, OpenFlags, SetAttr, SetTime, SyncScope, Timestamp,
 };
@@ -266,6 +268,7 @@ impl Runner {
             Op::Fallocate { offset, len, mode, .. } => {
                 let offset = self.inside(file.id, offset, len);
                 let id = file.id;
+                self.moved.extend((offset / 4096..=(offset + len) / 4096 + 1).map(|block| block * 4096));
                 self.shorter = Some(Shorter {
                     before: self.model.clone(),
                     len,
@@ -336,9 +339,10 @@ impl Runner {
     /// A truncation goes in steps from the end, each of which ends where a block does.
     fn may_shrink(&mut self, id: Id, size: u64) {
         let Body::File(content) = &self.model.live[&id].body else { return };
-        // What histories write begins near one of these.
+        // What histories write begins near one of these, or where a range was moved into a file.
         let near = [0, 4 << 30, 1 << 40].into_iter().flat_map(|from| (from..from + (1 << 20)).step_by(4096));
-        let ends: Vec<u64> = near.filter(|end| (size..content.size).contains(end)).collect();
+        let ends: BTreeSet<u64> = near.chain(self.moved.iter().copied()).collect();
+        let ends: Vec<u64> = ends.into_iter().filter(|end| (size..content.size).contains(end)).collect();
         self.shorter = Some(Shorter {
             before: self.model.clone(),
             len: ends.len() as u64 * 4096 + 1,
