@@ -51,6 +51,7 @@ pub use crate::device::Access;
 pub use crate::format::line::LineRecord;
 pub use commit::CommitSession;
 pub use error::{Result, VolumeError};
+pub use open::last_inode;
 pub use options::OpenOptions;
 pub use pack::{ContentRun, Gain};
 pub use recover::{NothingAbove, Recovered, Replay};
