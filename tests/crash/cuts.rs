@@ -116,11 +116,11 @@ pub fn audit(fs: &Fs) -> Result<(), String> {
 
 /// The store must be of use.
 pub fn go_on(fs: &Fs) -> Result<(), String> {
-    use crate::observe::{ADMIN, READ, snapdir};
+    use crate::observe::{ADMIN, snapdir};
     use snapfs::ops::{NodeId, OpenFlags, Operations};
     let done = (|| {
-        let write = OpenFlags { write: true, ..READ };
-        let (entry, handle) = fs.create(&ADMIN, NodeId::ROOT, b"after the crash", 0o600, write)?;
+        let flags = OpenFlags::READ_WRITE;
+        let (entry, handle) = fs.create(&ADMIN, NodeId::ROOT, b"after the crash", 0o600, flags)?;
         fs.write(entry.attr.node, handle, 0, &[7; 10_000], false)?;
         fs.mkdir(&ADMIN, snapdir(), b"after the crash", 0)?;
         fs.unlink(&ADMIN, NodeId::ROOT, b"after the crash")?;
