@@ -1,8 +1,10 @@
 //! Transactions, views, snapshots, space and commits: what makes trees into a store that survives anything.
 //!
-//! The state between commits is in [`VolumeState`](state::VolumeState) behind one read-write lock; a commit freezes it in an instant
-//! and writes it down while new changes go on. Lock order: the committer's mutex, then the state lock, then the
-//! allocator's. No lock but the committer's is held over a device write or flush; a commit that
+//! The state between commits is in [`VolumeState`](state::VolumeState) behind one read-write lock; a commit freezes it
+//! in an instant and writes it down while new changes go on. Lock order: the committer's mutex, then the state lock,
+//! then the allocator's. The volume holds no lock but the committer's over a device write or flush. Whoever stages
+//! content while a transaction is open does: content is compressed and written by the thread that stages it, and the
+//! transaction holds the state lock. The flush of a commit does that with what was not staged before. A commit that
 //! deletes snapshots reads the meta tree with the state locked.
 
 mod attempt;
