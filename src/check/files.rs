@@ -1,9 +1,12 @@
-//! Files and names: link counts, entries, parents, orphans, content maps. Invariant 8 of the live tree and of snapshots.
+//! Files and names: link counts, entries, parents, orphans, content maps. Invariant 8 of the live tree and of
+//! snapshots.
 //!
-//! One pass over a tree in key order. What the items of one inode say about each other is [`Object`]'s; what inodes say
-//! about each other is added up in a row of 40 bytes for each inode. Every name counts for its inode as an entry and
-//! against it as a link, so that a sum of zero proves both sets equal; only where they are not is the tree read again to
-//! tell the names. Snapshots are read whole, too, but only the newest when there are many.
+//! A tree is read once, in the order of its keys. Whether the items of one inode agree is judged by [`Object`]. Whether
+//! inodes agree with each other is found by adding up, in a row of 40 bytes for each inode: a name adds a number where
+//! a directory has it as an entry, and takes the same number off where the inode has it as a link. A sum of zero proves
+//! that both sets are equal. Only if one is not zero is the tree read again, to tell the names.
+//!
+//! Snapshots are read whole, too, but only the newest ones if there are many.
 
 use super::object::{Object, Witness};
 use super::path::path_of;
