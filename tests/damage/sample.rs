@@ -11,7 +11,9 @@ use snapfs::volume::{Access, Volume};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::fixtures::{self, ADMIN, RW, SNAPDIR, blocks_below, bytes, mkdir, new_store, overwrite, put};
+use super::fixtures::{
+    self, ADMIN, RW, SNAPDIR, USER, blocks_below, bytes, mkdir, new_store, overwrite, put,
+};
 use super::observe::{Seen, observe};
 
 const SIZE: u64 = 64 << 20;
