@@ -12,7 +12,7 @@ use super::hidden;
 use super::ioctl;
 use super::locality::{Locality, Served};
 use super::reply::{
-    attributes, created, data, empty, entry, file_open_flags, nothing, opened, value, written,
+    attributes, created, data, empty, entry, file_open_flags, found_at, nothing, opened, value, written,
 };
 use crate::ops::{
     Caching, DirEntry, Entry, Error, Handle, NodeId, Operations, Result, SeekTarget, SetAttr, SyncScope,
@@ -638,14 +638,10 @@ impl Filesystem for Adapter {
             return reply.error(Errno::ENXIO);
         };
         let (node, handle) = (NodeId(ino.0), Handle(fh.0));
-        let answer = move |ops: &dyn Operations| match ops.lseek(node, handle, offset, target) {
-            Ok(found) => match i64::try_from(found) {
-                Ok(found) => reply.offset(found),
-                Err(_) => reply.error(Errno::EOVERFLOW),
-            },
-            Err(e) => reply.error(errno(&e)),
-        };
-        if self.ops.may_lack_content(node) { self.aside(answer) } else { answer(self.ops.as_ref()) }
+        match self.ops.lseek_at_once(node, handle, offset, target) {
+            Some(found) => found_at(reply, found),
+            None => self.aside(move |ops| found_at(reply, ops.lseek(node, handle, offset, target))),
+        }
     }
 
     fn copy_file_range(

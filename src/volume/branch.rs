@@ -11,6 +11,7 @@ use crate::format::log::{Effect, Rollback};
 use crate::format::{Generation, LineId, ViewId};
 use crate::limits::NAME_BYTES_MAX;
 use crate::tree::Child;
+use crate::volume::view::LineHold;
 
 impl VolumeState {
     /// Makes the line of a record: its numbers, name and slot are free, its origin is a snapshot.
@@ -75,6 +76,11 @@ impl Volume {
     pub fn line(&self, line: LineId) -> Result<LineRecord> {
         let state = self.state.read();
         state.lines.get(line).map(|l| l.record.clone()).ok_or(VolumeError::NoSuchView)
+    }
+
+    /// Keeps the slot of a line from being another's, for whoever knows numbers of its nodes.
+    pub fn hold_line(&self, line: &LineRecord) -> LineHold {
+        LineHold::new(&self.shared, line.slot)
     }
 
     /// The line of that name.

@@ -444,9 +444,10 @@ impl Volume {
     fn settle_state(&self, written: &[(ViewId, BlockPtr)], closed: Epoch) {
         let mut state = self.state.write();
         let VolumeState { lines, history, .. } = &mut *state;
-        lines.slots.release(closed, self.shared.oldest_reader(), |id| {
-            history.get(id).is_some_and(|v| v.role == Role::Snapshot) || self.shared.is_read(id)
-        });
+        let is_kept =
+            |id| history.get(id).is_some_and(|v| v.role == Role::Snapshot) || self.shared.is_read(id);
+        let oldest = self.shared.oldest_reader();
+        lines.slots.release(closed, oldest, is_kept, |slot| self.shared.is_known(slot));
         let epoch = state.epoch;
         for (id, _) in written {
             if let Some(root) = state.roots.get_mut(id) {

@@ -58,5 +58,5 @@ pub use snapshot::{NewSnapshot, SnapshotInfo};
 pub use space::Space;
 pub use staged::Staged;
 pub use txn::{Need, ReserveFor, Txn};
-pub use view::View;
+pub use view::{LineHold, View};
 pub use volume::Volume;

@@ -283,6 +283,17 @@ impl Volume {
         }
     }
 
+    /// Takes back a snapshot that the log does not hold and no commit has made durable: nobody may come to rely on it.
+    pub fn take_back_snapshot(&self, line: LineId, id: ViewId) {
+        let mut state = self.state.write();
+        if state.of_line(line, id).is_ok() {
+            state.delete(id);
+            if !self.is_read_only() {
+                self.tell(state, &Effect::Delete(id));
+            }
+        }
+    }
+
     /// Gives a snapshot another name. Durable with the next commit. Only through its own line.
     pub fn rename_snapshot(&self, line: LineId, id: ViewId, name: &[u8]) -> Result<()> {
         self.check_writable()?;

@@ -621,7 +621,7 @@ fn without_a_slot_nothing_is_made() {
     {
         let mut state = volume.state.write();
         taken.iter().for_each(|slot| state.lines.slots.leave(*slot, None, epoch));
-        state.lines.slots.release(epoch, None, |_| false);
+        state.lines.slots.release(epoch, None, |_| false, |_| false);
         state.lines.slots.use_generation(Generation(u32::MAX));
     }
     refused();

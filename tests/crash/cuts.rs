@@ -12,8 +12,8 @@ use snapfs::check::{self, Depth};
 use snapfs::device::{CrashPolicy, Sim};
 use snapfs::fs::Fs;
 
+use crate::lines::Model;
 use crate::observe::{self, Numbers};
-use crate::reference::Model;
 use crate::tape::{Call, Recorder};
 use crate::workloads::Workload;
 use crate::world::{Limits, Moment, World, open, template};
@@ -74,6 +74,7 @@ impl Recording {
     /// Judges what a power cut before call `cut` leaves on `disk`. Returns what it shows.
     pub fn judge(&self, disk: Sim, cut: u64, policy: CrashPolicy) -> Result<&Model, String> {
         let fs = open(Arc::new(disk), &Limits::in_steps())?;
+        crate::past::no_orphans(&fs)?;
         audit(&fs)?;
         let found = self.find(&fs, self.allowed(cut, policy))?;
         if cut.is_multiple_of(16) {
@@ -84,7 +85,7 @@ impl Recording {
 
     /// Which of the allowed moments the store shows.
     pub fn find(&self, fs: &Fs, allowed: RangeInclusive<usize>) -> Result<&Model, String> {
-        let seen = observe::observe(fs)?;
+        let seen = observe::observe(fs, Some(fs))?;
         let shows = |model: &&Model| observe::compare(&seen, model, &self.numbers).is_ok();
         for n in allowed.clone().rev() {
             let moment = &self.history[n];
@@ -116,18 +117,25 @@ pub fn audit(fs: &Fs) -> Result<(), String> {
 
 /// The store must be of use.
 pub fn go_on(fs: &Fs) -> Result<(), String> {
-    use crate::observe::{ADMIN, READ, snapdir};
+    use crate::observe::{ADMIN, READ};
+    use crate::past;
     use snapfs::ops::{NodeId, OpenFlags, Operations};
     let done = (|| {
         let write = OpenFlags { write: true, ..READ };
-        let (entry, handle) = fs.create(&ADMIN, NodeId::ROOT, b"after the crash", 0o600, write)?;
-        fs.write(entry.attr.node, handle, 0, &[7; 10_000], false)?;
-        fs.mkdir(&ADMIN, snapdir(), b"after the crash", 0)?;
-        fs.unlink(&ADMIN, NodeId::ROOT, b"after the crash")?;
-        fs.release(entry.attr.node, handle);
-        fs.forget(entry.attr.node);
-        for snapshot in fs.snapshots() {
-            fs.delete_snapshot(&snapshot.name)?;
+        for (n, line) in fs.volume().lines().into_iter().enumerate() {
+            let root = NodeId::live(line.slot.0, NodeId::ROOT.ino());
+            let (entry, handle) = fs.create(&ADMIN, root, b"after the crash", 0o600, write)?;
+            fs.write(entry.attr.node, handle, 0, &[7; 10_000], false)?;
+            past::take(fs, &line.name, root, b"after the crash")?;
+            fs.unlink(&ADMIN, root, b"after the crash")?;
+            fs.release(entry.attr.node, handle);
+            fs.forget(entry.attr.node);
+            for snapshot in fs.volume().snapshots(line.id).iter().filter(|s| s.line == line.id) {
+                past::delete(fs, &line.name, &snapshot.name)?;
+            }
+            if n % 2 == 1 {
+                fs.drop_line(root)?;
+            }
         }
         fs.commit()?;
         fs.commit()

@@ -130,7 +130,7 @@ fn judge(recording: &Recording, disk: Sim) -> Result<Seen, String> {
     let last = recording.history.len() - 1;
     let durable = recording.history.iter().rposition(|m| m.acknowledged).unwrap_or(0);
     match recording.find(&fs, durable..=last) {
-        _ if crate::observe::observe(&*fs).is_err() => Ok(Seen::Told),
+        _ if crate::observe::observe(&*fs, Some(&fs)).is_err() => Ok(Seen::Told),
         Ok(_) if told || audit(&fs).is_err() => Ok(Seen::Told),
         Ok(_) => Ok(Seen::Right),
         Err(_) => {

@@ -6,6 +6,7 @@
 use fastrand::Rng;
 use snapfs::ops::{AllocateMode, RenameMode, SyncScope};
 
+use crate::lines::{LineKey, MAIN};
 use crate::world::{Excuse, World};
 
 /// A script with its name.
@@ -16,7 +17,7 @@ pub struct Workload {
 }
 
 /// All of them.
-pub const WORKLOADS: [Workload; 12] = [
+pub const WORKLOADS: [Workload; 15] = [
     Workload { name: "small_files", run: small_files },
     Workload { name: "appends", run: appends },
     Workload { name: "truncate_then_write", run: truncate_then_write },
@@ -29,6 +30,9 @@ pub const WORKLOADS: [Workload; 12] = [
     Workload { name: "nearly_full", run: nearly_full },
     Workload { name: "mixed", run: mixed },
     Workload { name: "reopened", run: reopened },
+    Workload { name: "lines", run: lines },
+    Workload { name: "lines_in_turn", run: lines_in_turn },
+    Workload { name: "copies_between_lines", run: copies_between_lines },
 ];
 
 fn bytes(rng: &mut Rng, len: usize) -> Vec<u8> {
@@ -418,6 +422,144 @@ fn reopened(w: &mut World, rng: &mut Rng, calls: u64) {
                 let old = w.snapshots();
                 old.iter().for_each(|s| w.unsnap(s));
             }
+        }
+    }
+}
+
+/// One of the lines.
+fn any_line(w: &World, rng: &mut Rng) -> LineKey {
+    let lines = w.lines();
+    lines[rng.usize(..lines.len())]
+}
+
+/// Keeps the line at hand, and has another begin there.
+fn fork_as_it_is(w: &mut World, round: usize) {
+    w.snap(&format!("p{round}"));
+    w.fork(&format!("l{round}"), &format!("p{round}"));
+}
+
+/// Lines begin as a snapshot or as another line is, change, have snapshots of their own, and go with all of it, while
+/// files of theirs are open.
+fn lines(w: &mut World, rng: &mut Rng, calls: u64) {
+    for round in 0_usize.. {
+        if w.is_done(calls) {
+            return;
+        }
+        w.turn_to(any_line(w, rng));
+        for _ in 0..rng.usize(0..3) {
+            let name = format!("f{}", rng.u8(0..4));
+            let len = size(rng).min(12_000);
+            let data = bytes(rng, len);
+            w.put(&name, &data);
+        }
+        let all = w.snapshots();
+        let one = (!all.is_empty()).then(|| all[rng.usize(..all.len())].clone());
+        let (room, other) = (w.lines().len() < 5, any_line(w, rng));
+        match (rng.u8(0..12), one) {
+            (0 | 1, _) if room => fork_as_it_is(w, round),
+            (2, Some(old)) if room => w.fork(&format!("l{round}"), &old),
+            (3, _) => w.drop_line(other),
+            (4, _) if other != MAIN => w.rename_line(other, &format!("r{round}")),
+            (5 | 6, _) => w.snap(&format!("s{round}")),
+            (7 | 8, Some(old)) => w.unsnap(&old),
+            (9, _) => {
+                let (tag, name) = (format!("h{}", rng.u8(0..3)), format!("f{}", rng.u8(0..4)));
+                w.let_go(&tag);
+                if w.has(&name) {
+                    w.hold(&tag, &name);
+                    w.unlink(&name);
+                    w.write_held(&tag, 5000, b"held");
+                }
+            }
+            (10, _) => w.commit(),
+            _ => w.fsync_dir(""),
+        }
+        // It is not reopened under fire: a device that fails then leaves no line to turn to.
+        if w.excuse == Excuse::Nothing && rng.u8(0..25) == 0 {
+            w.reopen();
+        }
+    }
+}
+
+/// The same file is written in one line after the other, and rarely made durable: no line may have more of it after a
+/// crash than one that was written before.
+fn lines_in_turn(w: &mut World, rng: &mut Rng, calls: u64) {
+    w.put("count", b"0");
+    for round in 0..3 {
+        fork_as_it_is(w, round);
+    }
+    for round in 0_usize.. {
+        if w.is_done(calls) {
+            return;
+        }
+        for line in w.lines() {
+            w.turn_to(line);
+            let filler = [0, 0, 3000, 9000, 70_000][rng.usize(..5)];
+            let data = [round.to_string().into_bytes(), bytes(rng, filler)].concat();
+            match rng.u8(0..3) {
+                0 => w.put("count", &data),
+                1 => w.append("count", &data[..data.len().min(5000)], false),
+                _ => {
+                    w.put("new", &data);
+                    w.rename("new", "count", RenameMode::Replace);
+                }
+            }
+        }
+        w.turn_to(any_line(w, rng));
+        match rng.u8(0..8) {
+            0 => w.fsync("count", SyncScope::All),
+            1 => w.commit(),
+            2 if w.snapshots().len() < 3 => w.snap(&format!("s{round}")),
+            3 => {
+                let old = w.snapshots();
+                old.iter().filter(|name| name.starts_with('s')).for_each(|name| w.unsnap(name));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Large files of lines that begin with the same content are cut, overwritten, and copied from one line to another.
+fn copies_between_lines(w: &mut World, rng: &mut Rng, calls: u64) {
+    let names = ["big", "sparse"];
+    let data = bytes(rng, 100_000);
+    w.put("big", &data);
+    w.create("sparse");
+    fork_as_it_is(w, 0);
+    fork_as_it_is(w, 1);
+    for round in 2_usize.. {
+        if w.is_done(calls) {
+            return;
+        }
+        w.turn_to(any_line(w, rng));
+        let name = names[rng.usize(..2)];
+        let at = [rng.u64(0..120_000), rng.u64(0..30) * 4096][rng.usize(..2)];
+        let len = [rng.u64(1..30_000), rng.u64(1..8) * 4096][rng.usize(..2)];
+        match rng.u8(0..10) {
+            0 => w.fallocate(name, at, len, AllocateMode::PunchHole),
+            1 => w.fallocate(name, at, len, AllocateMode::Extend),
+            2 => w.truncate(name, at),
+            3..=5 => {
+                let other = any_line(w, rng);
+                let to = names[rng.usize(..2)];
+                if other != w.model.at() {
+                    w.copy_from(other, (name, at), (to, rng.u64(0..30) * 4096), len);
+                }
+            }
+            6 if w.lines().len() < 5 => fork_as_it_is(w, round),
+            7 => w.drop_line(any_line(w, rng)),
+            _ => {
+                let data = bytes(rng, len as usize);
+                w.write(name, at, &data);
+            }
+        }
+        match rng.u8(0..6) {
+            0 => w.fsync_dir(""),
+            1 => {
+                let old = w.snapshots();
+                old.iter().for_each(|s| w.unsnap(s));
+            }
+            _ => {}
         }
     }
 }

@@ -1,11 +1,10 @@
 //! A store under a workload: every operation goes to the file system and to the model, and leaves a moment in the
 //! history: what the model was then, and between which device calls it happened.
 //!
-//! Paths name things, so that a workload reads like a script. As long as nothing is made to fail, every answer must be
+//! Paths name things in the line at hand, so that a workload reads like a script; what it does to lines is in `forks`. As long as nothing is made to fail, every answer must be
 //! the model's. Where failures are expected ([`Excuse`]) a refused operation must have changed nothing, and after one that
 //! stops the store none may succeed any more.
 
-use snapfs::format::LineId;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -17,8 +16,10 @@ use snapfs::fs::{Between, Fs, FsOptions, Steps};
 use snapfs::ops::*;
 use snapfs::volume::{Access, OpenOptions, Volume};
 
-use crate::observe::{self, ADMIN, Numbers, READ, snapdir};
-use crate::reference::{self, Body, Content, Expect, Id, Inode, Model};
+use crate::lines::{LineKey, MAIN, Model};
+use crate::observe::{self, ADMIN, Numbers, READ};
+use crate::past;
+use crate::reference::{self, Body, Content, Expect, Id, Inode};
 
 /// The smallest store that there is.
 pub const SIZE: u64 = 32 << 20;
@@ -90,7 +91,7 @@ pub struct Moment {
 
 /// What an operation is to the space of the store, and what its answer promises.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
     /// It may need space.
     Change,
     /// It may need space, and what it did is durable when it is answered.
@@ -114,6 +115,7 @@ pub enum Excuse {
 
 /// An open file.
 struct Held {
+    line: LineKey,
     id: Id,
     node: NodeId,
     handle: Handle,
@@ -169,7 +171,7 @@ impl World {
         (mut model, numbers): (Model, Numbers),
     ) -> std::result::Result<World, String> {
         let fs = open(device.clone(), &limits)?;
-        model.drop_orphans(|_| false);
+        model.drop_orphans(|_, _| false);
         model.next = numbers.inodes.keys().max().map_or(2, |last| model.next.max(last + 1));
         let start = Moment {
             what: "the start".into(),
@@ -222,7 +224,7 @@ impl World {
     }
 
     /// Runs one operation on both sides and notes the moment. `None` if it was refused.
-    fn run<R: Debug, M>(
+    pub fn run<R: Debug, M>(
         &mut self,
         what: String,
         kind: Kind,
@@ -272,7 +274,9 @@ impl World {
 
     /// The live tree must be the model's. A read may meet a fault, but only one that is there for good meets it twice.
     fn prove_live(&self, fs: &Fs, why: &str) {
-        let look = || observe::view(fs, NodeId::ROOT);
+        let lines: Vec<_> = fs.volume().lines().into_iter().map(|line| line.name).collect();
+        assert_eq!(lines, self.model.lines().map(|(_, line)| line.name.clone()).collect::<Vec<_>>(), "{why}");
+        let look = || observe::view(fs, self.root());
         match look().or_else(|_| look()) {
             Ok(seen) => observe::compare_view(&seen, &self.model.live, &self.numbers)
                 .unwrap_or_else(|e| panic!("{why}, and something changed: {e}")),
@@ -281,28 +285,33 @@ impl World {
     }
 
     /// A store that has stopped refuses every change, makes nothing durable, says why, and can be read.
-    pub fn prove_stopped(&self) {
+    pub fn prove_stopped(&mut self) {
         let fs = self.fs();
+        if past::line_id(&fs, &self.model.name).is_err() {
+            // As with a snapshot below: its end was cut off.
+            self.model.turn_to(MAIN);
+        }
         let why = fs.volume().read_only_reason();
         assert!(why.as_ref().is_some_and(|why| !why.is_empty()), "it does not say why it stopped: {why:?}");
         let refused = |what: &str, answer: Result<()>| {
             let right = matches!(answer, Err(Error::ReadOnly)) || what == "fsync" && answer.is_err();
             assert!(right, "{what} on a stopped store: {answer:?}");
         };
-        let node = |id: &Id| self.numbers.inodes.contains_key(id).then(|| self.numbers.node(*id));
+        let node = |id: &Id| self.numbers.inodes.contains_key(id).then(|| self.node(*id));
         let Body::Dir(entries) = &self.model.live[&reference::ROOT].body else { panic!("the root") };
-        refused("mkdir", fs.mkdir(&USER, NodeId::ROOT, b"no", 0o755).map(drop));
-        refused("create", fs.create(&USER, NodeId::ROOT, b"no", 0o644, WRITE).map(drop));
-        refused("snapshot", fs.mkdir(&ADMIN, snapdir(), b"no", 0o755).map(drop));
-        refused("fsync", fs.fsyncdir(NodeId::ROOT));
+        let (root, line) = (self.root(), &self.model.name);
+        refused("mkdir", fs.mkdir(&USER, root, b"no", 0o755).map(drop));
+        refused("create", fs.create(&USER, root, b"no", 0o644, WRITE).map(drop));
+        refused("snapshot", past::take(&fs, line, root, b"no").map(drop));
+        refused("fsync", fs.fsyncdir(root));
         refused("fsync", fs.commit());
         for (name, id) in entries {
             let inode = &self.model.live[id];
             let Some(node) = node(id) else { continue };
-            refused("rename", fs.rename(&USER, NodeId::ROOT, name, NodeId::ROOT, b"no", RenameMode::Replace));
+            refused("rename", fs.rename(&USER, root, name, root, b"no", RenameMode::Replace));
             match &inode.body {
                 Body::File(_) => {
-                    refused("unlink", fs.unlink(&USER, NodeId::ROOT, name));
+                    refused("unlink", fs.unlink(&USER, root, name));
                     let handle = fs.open(&USER, node, WRITE).expect("a stopped store can be read");
                     refused("write", fs.write(node, handle, 0, b"no", false).map(drop));
                     refused("long write", fs.write(node, handle, 0, &[1; 100_000], false).map(drop));
@@ -311,38 +320,48 @@ impl World {
                     let set = SetAttr { size: Some(0), ..SetAttr::default() };
                     refused("truncate", fs.setattr(&USER, node, None, &set).map(drop));
                 }
-                Body::Dir(inside) if inside.is_empty() => {
-                    refused("rmdir", fs.rmdir(&USER, NodeId::ROOT, name))
-                }
+                Body::Dir(inside) if inside.is_empty() => refused("rmdir", fs.rmdir(&USER, root, name)),
                 _ => {}
             }
         }
         for snapshot in self.model.snapshots.keys() {
             // One whose deletion was cut off is gone for this session.
-            if fs.volume().find_snapshot(LineId::MAIN, snapshot).is_some() {
-                refused("delete snapshot", fs.rmdir(&ADMIN, snapdir(), snapshot));
-                let mode = RenameMode::NoReplace;
-                refused("rename snapshot", fs.rename(&ADMIN, snapdir(), snapshot, snapdir(), b"no", mode));
+            if let Ok(info) = past::find(&fs, line, snapshot) {
+                refused("delete snapshot", past::delete(&fs, line, snapshot));
+                refused("rename snapshot", past::rename(&fs, line, snapshot, b"no"));
+                refused("fork", fs.create_line(b"no", info.id).map(drop));
+            }
+        }
+        for (key, line) in self.model.lines().skip(1) {
+            if past::line_id(&fs, &line.name).is_ok() {
+                refused("drop line", fs.drop_line(self.numbers.root(key)));
             }
         }
     }
 
-    /// A store that has stopped shows its snapshots as they were, and a live tree that is whole.
+    /// A store that has stopped shows its snapshots as they were, and trees that are whole.
     pub fn prove_readable(&self) {
-        let seen =
-            observe::observe(&*self.fs()).unwrap_or_else(|e| panic!("a stopped store cannot be read: {e}"));
-        for (name, _, view) in &seen.snapshots {
-            // One that was being made or renamed when it stopped is known by the history alone.
-            let known = self.history.iter().rev().find_map(|moment| moment.model.snapshots.get(name));
-            let known = known.unwrap_or_else(|| panic!("an unknown snapshot {name:?}"));
-            observe::compare_view(view, &known.tree, &self.numbers)
-                .unwrap_or_else(|e| panic!("a snapshot changed when the store stopped: {e}"));
+        let fs = self.fs();
+        let seen = observe::observe(&*fs, Some(&fs))
+            .unwrap_or_else(|e| panic!("a stopped store cannot be read: {e}"));
+        let lines = seen.lines.iter().map(|line| (&line.name[..], &line.snapshots));
+        for (line, snapshots) in lines.chain([(&b""[..], &seen.snapshots)]) {
+            for (name, _, view) in snapshots {
+                // One that was being made or renamed when it stopped is known by the history alone.
+                let known = self.history.iter().rev().find_map(|moment| {
+                    let key = moment.model.find_line(line)?;
+                    moment.model.line(key).snapshots.get(name)
+                });
+                let known = known.unwrap_or_else(|| panic!("an unknown snapshot {name:?}"));
+                observe::compare_view(view, &known.tree, &self.numbers)
+                    .unwrap_or_else(|e| panic!("a snapshot changed when the store stopped: {e}"));
+            }
         }
-        let shows = |m: &Moment| observe::compare_view(&seen.live, &m.model.live, &self.numbers).is_ok();
+        let shows = |m: &Moment| observe::compare_heads(&seen, &m.model, &self.numbers).is_ok();
         let last_two = self.history.iter().rev().take(2);
         assert!(
             last_two.into_iter().any(shows),
-            "the live tree of a stopped store is neither the last state nor the next"
+            "the trees of a stopped store are neither the last state nor the next"
         );
     }
 
@@ -353,15 +372,26 @@ impl World {
 
     /// What the kernel does with inodes that have lost their last name.
     fn forget_orphans(&mut self) {
-        let gone = self.model.drop_orphans(|id| self.held.values().any(|h| h.id == id));
+        let held = &self.held;
+        let gone = self.model.drop_orphans(|line, id| held.values().any(|h| (h.line, h.id) == (line, id)));
         let Some(fs) = &self.fs else { return };
         gone.into_iter()
-            .filter(|id| self.numbers.inodes.contains_key(id))
-            .for_each(|id| fs.forget(self.numbers.node(id)));
+            .filter(|(_, id)| self.numbers.inodes.contains_key(id))
+            .for_each(|(line, id)| fs.forget(self.numbers.node(line, id)));
+    }
+
+    /// The root of the line at hand.
+    pub fn root(&self) -> NodeId {
+        self.numbers.root(self.model.at())
+    }
+
+    /// An inode of the line at hand.
+    fn node(&self, id: Id) -> NodeId {
+        self.numbers.node(self.model.at(), id)
     }
 
     /// The inode of a path. Without faults it must be there.
-    fn find(&self, path: &str) -> Option<Id> {
+    pub fn find(&self, path: &str) -> Option<Id> {
         let found =
             path.split('/').filter(|name| !name.is_empty()).try_fold(
                 reference::ROOT,
@@ -401,7 +431,7 @@ impl World {
         real: impl FnOnce(&Fs, NodeId, &[u8]) -> Result<Entry>,
     ) {
         let Some((dir, name)) = self.parent(path) else { return };
-        let parent = self.numbers.node(dir);
+        let parent = self.node(dir);
         let made = self.run(
             format!("{what} {path}"),
             Kind::Change,
@@ -416,7 +446,8 @@ impl World {
     /// Has the content of all files compressed that is written from now on.
     pub fn compress(&mut self) {
         let (name, value) = (b"user.snapfs.compression", b"zstd:1");
-        let set = |fs: &Fs| fs.setxattr(&ADMIN, NodeId::ROOT, name, value, XattrMode::Set);
+        let root = self.root();
+        let set = |fs: &Fs| fs.setxattr(&ADMIN, root, name, value, XattrMode::Set);
         self.run("compress".into(), Kind::Change, set, |_| Ok(()));
     }
 
@@ -450,21 +481,21 @@ impl World {
 
     pub fn link(&mut self, from: &str, to: &str) {
         let (Some(id), Some((dir, name))) = (self.find(from), self.parent(to)) else { return };
-        let (node, parent) = (self.numbers.node(id), self.numbers.node(dir));
+        let (node, parent) = (self.node(id), self.node(dir));
         let real = |fs: &Fs| fs.link(&USER, node, parent, name);
         self.run(format!("link {from} {to}"), Kind::Change, real, |model| model.link(id, dir, name));
     }
 
     pub fn unlink(&mut self, path: &str) {
         let Some((dir, name)) = self.parent(path) else { return };
-        let parent = self.numbers.node(dir);
+        let parent = self.node(dir);
         let real = |fs: &Fs| fs.unlink(&USER, parent, name);
         self.run(format!("unlink {path}"), Kind::MakesRoom, real, |model| model.unlink(dir, name));
     }
 
     pub fn rmdir(&mut self, path: &str) {
         let Some((dir, name)) = self.parent(path) else { return };
-        let parent = self.numbers.node(dir);
+        let parent = self.node(dir);
         let real = |fs: &Fs| fs.rmdir(&USER, parent, name);
         self.run(format!("rmdir {path}"), Kind::MakesRoom, real, |model| model.rmdir(dir, name));
     }
@@ -483,7 +514,7 @@ impl World {
         let (Some((dir, name)), Some((to_dir, to_name))) = (self.parent(from), self.parent(to)) else {
             return;
         };
-        let (parent, to_parent) = (self.numbers.node(dir), self.numbers.node(to_dir));
+        let (parent, to_parent) = (self.node(dir), self.node(to_dir));
         self.run(
             format!("rename {from} {to} {mode:?}"),
             Kind::Change,
@@ -501,7 +532,7 @@ impl World {
         real: impl FnOnce(&Fs, NodeId, Handle) -> Result<R>,
         model: impl FnOnce(&mut Model) -> Expect<M>,
     ) -> Option<(R, M)> {
-        let node = self.numbers.node(id);
+        let node = self.node(id);
         let real = |fs: &Fs| {
             let handle = fs.open(&USER, node, flags)?;
             let done = real(fs, node, handle);
@@ -550,7 +581,7 @@ impl World {
 
     pub fn truncate(&mut self, path: &str, size: u64) {
         let Some(id) = self.find(path) else { return };
-        let node = self.numbers.node(id);
+        let node = self.node(id);
         let set = SetAttr { size: Some(size), ..SetAttr::default() };
         let kind = if size == 0 { Kind::MakesRoom } else { Kind::Change };
         // Steps end where blocks do, the last first.
@@ -585,20 +616,32 @@ impl World {
     }
 
     pub fn copy(&mut self, (from, at): (&str, u64), (to, to_at): (&str, u64), len: u64) {
-        let (Some(source), Some(target)) = (self.find(from), self.find(to)) else { return };
-        let source_node = self.numbers.node(source);
+        self.copy_from(self.model.at(), (from, at), (to, to_at), len);
+    }
+
+    /// From a file of another line.
+    pub fn copy_from(&mut self, line: LineKey, (from, at): (&str, u64), (to, to_at): (&str, u64), len: u64) {
+        let here = self.model.at();
+        self.model.turn_to(line);
+        let source = self.find(from).map(|id| (line, id));
+        self.model.turn_to(here);
+        let (Some(source), Some(target)) = (source, self.find(to)) else { return };
+        let source_node = self.numbers.node(source.0, source.1);
         // Steps end where blocks of either end do.
         let ends = (1..len).filter(|n| n.is_multiple_of(4096) || (to_at + n).is_multiple_of(4096));
         self.steps = ends
             .map(|len| {
                 let mut model = self.model.clone();
-                model.copy(source, at, target, to_at, len).map(|_| model).unwrap_or(self.model.clone())
+                model
+                    .copy(source, at, (here, target), to_at, len)
+                    .map(|_| model)
+                    .unwrap_or(self.model.clone())
             })
             .collect();
         // Of a copy that could not go on, what was copied counts.
         let copied = Cell::new(len);
         self.with_handle(
-            format!("copy {from} {at} {to} {to_at} {len}"),
+            format!("copy {from} {at} of line {line} {to} {to_at} {len}"),
             Kind::Change,
             (target, WRITE),
             |fs, node, handle| {
@@ -608,13 +651,13 @@ impl World {
                 copied.set(*done.as_ref().unwrap_or(&len));
                 done
             },
-            |model| model.copy(source, at, target, to_at, copied.get()),
+            |model| model.copy(source, at, (here, target), to_at, copied.get()),
         );
     }
 
     fn set_attr(&mut self, what: &str, path: &str, set: &SetAttr, model: impl FnOnce(&mut Model, Id)) {
         let Some(id) = self.find(path) else { return };
-        let node = self.numbers.node(id);
+        let node = self.node(id);
         let model = |m: &mut Model| {
             model(m, id);
             Ok(())
@@ -640,7 +683,7 @@ impl World {
 
     pub fn set_xattr(&mut self, path: &str, name: &str, value: &[u8]) {
         let Some(id) = self.find(path) else { return };
-        let (node, name) = (self.numbers.node(id), name.as_bytes());
+        let (node, name) = (self.node(id), name.as_bytes());
         self.run(
             format!("setxattr {path} {} bytes", value.len()),
             Kind::Change,
@@ -651,7 +694,7 @@ impl World {
 
     pub fn remove_xattr(&mut self, path: &str, name: &str) {
         let Some(id) = self.find(path) else { return };
-        let (node, name) = (self.numbers.node(id), name.as_bytes());
+        let (node, name) = (self.node(id), name.as_bytes());
         let real = |fs: &Fs| fs.removexattr(&ADMIN, node, name);
         self.run(format!("removexattr {path}"), Kind::Change, real, |model| model.remove_xattr(id, name));
     }
@@ -664,7 +707,7 @@ impl World {
 
     pub fn fsync_dir(&mut self, path: &str) {
         let Some(id) = self.find(path) else { return };
-        let node = self.numbers.node(id);
+        let node = self.node(id);
         self.run(format!("fsync of directory {path}"), Kind::Sync, |fs| fs.fsyncdir(node), |_| Ok(()));
     }
 
@@ -673,26 +716,25 @@ impl World {
     }
 
     pub fn snap(&mut self, name: &str) {
-        let bytes = name.as_bytes();
-        let real = |fs: &Fs| fs.mkdir(&ADMIN, snapdir(), bytes, 0o755);
+        let (bytes, line, root) = (name.as_bytes(), self.model.name.clone(), self.root());
+        let real = |fs: &Fs| past::take(fs, &line, root, bytes);
         let made = self.run(format!("snapshot {name}"), Kind::Durable, real, |model| model.snap(bytes));
-        if let Some((entry, id)) = made {
-            self.numbers.views.insert(id, entry.attr.node.tree());
+        if let Some((root, id)) = made {
+            self.numbers.views.insert(id, root.tree());
         }
     }
 
     pub fn unsnap(&mut self, name: &str) {
-        let bytes = name.as_bytes();
-        let real = |fs: &Fs| fs.rmdir(&ADMIN, snapdir(), bytes);
+        let (bytes, line) = (name.as_bytes(), self.model.name.clone());
+        let real = |fs: &Fs| past::delete(fs, &line, bytes);
         if self.model.snapshots.contains_key(bytes) || self.excuse == Excuse::Nothing {
             self.run(format!("delete snapshot {name}"), Kind::MakesRoom, real, |model| model.unsnap(bytes));
         }
     }
 
     pub fn rename_snap(&mut self, name: &str, to: &str) {
-        let (from, new) = (name.as_bytes(), to.as_bytes());
-        let mode = RenameMode::NoReplace;
-        let real = |fs: &Fs| fs.rename(&ADMIN, snapdir(), from, snapdir(), new, mode);
+        let (from, new, line) = (name.as_bytes(), to.as_bytes(), self.model.name.clone());
+        let real = |fs: &Fs| past::rename(fs, &line, from, new);
         if self.model.snapshots.contains_key(from) || self.excuse == Excuse::Nothing {
             self.run(format!("rename snapshot {name} {to}"), Kind::Change, real, |model| {
                 model.rename_snapshot(from, new)
@@ -700,7 +742,7 @@ impl World {
         }
     }
 
-    /// Names of the snapshots.
+    /// Names of the snapshots of the line at hand.
     pub fn snapshots(&self) -> Vec<String> {
         self.model.snapshots.keys().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
     }
@@ -708,9 +750,12 @@ impl World {
     /// Keeps a file open under `tag`.
     pub fn hold(&mut self, tag: &str, path: &str) {
         let Some(id) = self.find(path) else { return };
-        let node = self.numbers.node(id);
+        let node = self.node(id);
         match self.fs().open(&USER, node, WRITE) {
-            Ok(handle) => drop(self.held.insert(tag.into(), Held { id, node, handle })),
+            Ok(handle) => {
+                let line = self.model.at();
+                self.held.insert(tag.into(), Held { line, id, node, handle });
+            }
             Err(e) => assert!(self.excuse != Excuse::Nothing, "opening {path}: {e:?}"),
         }
     }
@@ -718,13 +763,34 @@ impl World {
     /// Writes to a file that is held, whether it has a name or not.
     pub fn write_held(&mut self, tag: &str, at: u64, data: &[u8]) {
         let Some(held) = self.held.get(tag) else { return };
-        let (id, node, handle) = (held.id, held.node, held.handle);
+        let (line, id, node, handle) = (held.line, held.id, held.node, held.handle);
+        let here = self.model.at();
         self.run(
             format!("write held {tag} {at}+{}", data.len()),
             Kind::Change,
             |fs| fs.write(node, handle, at, data, false),
-            |model| model.write(id, at, data, false),
+            |model| {
+                model.turn_to(line);
+                let written = model.write(id, at, data, false);
+                model.turn_to(here);
+                written
+            },
         );
+    }
+
+    /// Lets go of what is held in a line that is gone: it is of no use.
+    pub fn let_go_of_line(&mut self, line: LineKey) {
+        let tags: Vec<String> =
+            self.held.iter().filter(|(_, h)| h.line == line).map(|(tag, _)| tag.clone()).collect();
+        for tag in tags {
+            let (held, fs) = (&self.held[&tag], self.fs());
+            let write = fs.write(held.node, held.handle, 0, b"late", false);
+            assert!(
+                write == Err(Error::Stale) || self.excuse == Excuse::Faults && write.is_err(),
+                "a write in a line that is gone: {write:?}"
+            );
+            self.let_go(&tag);
+        }
     }
 
     pub fn fsync_held(&mut self, tag: &str) {

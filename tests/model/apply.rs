@@ -3,14 +3,18 @@
 //! Callers: whoever creates is drawn; modes and owners are changed by root, bytes and attributes by an ordinary user,
 //! so that the rules for set-id bits are the same whoever enforces them.
 
-use snapfs::ops::{Caller, Error, FileType, NodeId, OpenFlags, SetAttr, SetTime, SyncScope, Timestamp};
+use snapfs::ops::{
+    Caller, Error, FileType, Handle, NodeId, OpenFlags, SetAttr, SetTime, SyncScope, Timestamp,
+};
 
 use crate::generate::{Access, Op, Pick, Poke, SnapdirPoke};
+use crate::lines::MAIN;
 use crate::observe::{ADMIN, READ, snapdir};
+use crate::past;
 use crate::reference::{self, Body, CAPABILITY, Content, Id, SET_ID};
 use crate::run::{Borrowed, RollBack, Runner, Shorter, Step, flags, new_name, new_snapshot_name, only};
 
-const USER: Caller = Caller { uid: 1000, gid: 100, pid: 1, umask: 0 };
+pub(crate) const USER: Caller = Caller { uid: 1000, gid: 100, pid: 1, umask: 0 };
 const WRITE: OpenFlags = OpenFlags { write: true, ..READ };
 
 fn caller(uid: u32) -> Caller {
@@ -44,34 +48,33 @@ impl Runner {
             Op::Link { node, dir, name } => self.link(node, dir, name),
             Op::Unlink { dir, name } => {
                 let (dir, name) = self.old(dir, name);
-                let real = self.subject.ops().unlink(&ADMIN, self.numbers.node(dir), &name);
+                let real = self.subject.ops().unlink(&ADMIN, self.node(dir), &name);
                 Self::agree(real, self.model.unlink(dir, &name)).map(drop)
             }
             Op::Rmdir { dir, name } => {
                 let (dir, name) =
                     self.empty_dir(name).filter(|_| dir % 4 != 0).unwrap_or(self.old(dir, name));
-                let real = self.subject.ops().rmdir(&ADMIN, self.numbers.node(dir), &name);
+                let real = self.subject.ops().rmdir(&ADMIN, self.node(dir), &name);
                 Self::agree(real, self.model.rmdir(dir, &name)).map(drop)
             }
             Op::Rename { dir, name, to, to_name, mode } => {
                 let (dir, name) = self.old(dir, name);
                 let (to, existing) = self.old(to, to_name / 2);
                 let to_name = if to_name.is_multiple_of(2) { existing } else { new_name(to_name / 2) };
-                let (from_node, to_node) = (self.numbers.node(dir), self.numbers.node(to));
+                let (from_node, to_node) = (self.node(dir), self.node(to));
                 let real = self.subject.ops().rename(&ADMIN, from_node, &name, to_node, &to_name, mode);
                 Self::agree(real, self.model.rename(dir, &name, to, &to_name, mode)).map(drop)
             }
             Op::Lookup { dir, name } => {
                 let (dir, name) = self.old(dir, name);
-                let real = self.subject.ops().lookup(&USER, self.numbers.node(dir), &name);
+                let real = self.subject.ops().lookup(&USER, self.node(dir), &name);
                 let both = Self::agree(real, self.model.lookup(dir, &name))?;
                 both.map_or(Ok(()), |(entry, id)| self.check_attr(&entry.attr, id))
             }
             Op::NotADirectory { node, how } => self.not_a_directory(node, how),
             Op::Readlink { node } => {
                 let id = self.any(node);
-                let both =
-                    Self::agree(self.subject.ops().readlink(self.numbers.node(id)), self.model.readlink(id))?;
+                let both = Self::agree(self.subject.ops().readlink(self.node(id)), self.model.readlink(id))?;
                 both.map_or(Ok(()), |(real, expected)| equal(&real, &expected))
             }
             Op::Open { file, access } => self.open(file, access),
@@ -81,16 +84,16 @@ impl Runner {
             }
             Op::Write { .. } | Op::WriteBeyond { .. } | Op::Read { .. } => self.transfer(op),
             Op::Fallocate { .. } | Op::Seek { .. } | Op::Fsync { .. } => self.transfer(op),
-            Op::Copy { from, at, to, to_at, len } => self.copy(from, at, to, to_at, len),
+            Op::Copy { from, at, to, to_at, len } => self.copy(None, (from, at), (to, to_at), len),
             Op::Truncate { node, size, by_handle } => self.truncate(node, size, by_handle),
             Op::Chmod { .. } | Op::Chown { .. } | Op::Times { .. } => self.attributes(op),
             Op::SetXattr { .. } | Op::GetXattr { .. } | Op::RemoveXattr { .. } => self.xattrs(op),
             Op::Forget { node } => {
-                self.subject.ops().forget(self.numbers.node(self.any(node)));
+                self.subject.ops().forget(self.node(self.any(node)));
                 Ok(())
             }
             Op::FsyncDir { dir } => {
-                Self::agree(self.subject.ops().fsyncdir(self.numbers.node(self.dir(dir))), Ok(()))?;
+                Self::agree(self.subject.ops().fsyncdir(self.node(self.dir(dir))), Ok(()))?;
                 self.durable();
                 Ok(())
             }
@@ -105,7 +108,10 @@ impl Runner {
                 self.snapshots(op)
             }
             Op::Poke { snapshot, node, what } => self.poke(snapshot, node, what),
-            Op::PokeSnapdir { node, what } => self.poke_snapdir(node, what),
+            Op::PokeSnapdir { node, what } => self.on(MAIN, |main| main.poke_snapdir(node, what)),
+            Op::Turn { .. } | Op::Fork { .. } | Op::DropLine { .. } | Op::RenameLine { .. } => self.lines(op),
+            Op::CopyAcross { .. } | Op::PokeAcross { .. } => self.lines(op),
+            Op::OpenPast { .. } | Op::ReleasePast { .. } | Op::CopyPast { .. } => self.lines(op),
             Op::CheckLive => self.check_live(),
             Op::CheckAll => self.check_all(),
         }
@@ -127,8 +133,7 @@ impl Runner {
 
     /// Mostly an offset inside the file: beyond its end there is little to see.
     fn inside(&self, id: Id, offset: u64, len: u64) -> u64 {
-        let size = self.model.content(id).size;
-        if offset >= size && size > 0 && !len.is_multiple_of(4) { offset % size } else { offset }
+        inside(self.model.content(id).size, offset, len)
     }
 
     fn make(&mut self, op: &Op) -> Step {
@@ -140,7 +145,7 @@ impl Runner {
             unreachable!("called for creations")
         };
         let (dir, name) = (self.dir(dir), new_name(name));
-        let (parent, ops) = (self.numbers.node(dir), self.subject.ops());
+        let (parent, ops) = (self.node(dir), self.subject.ops());
         let file = || Body::File(Content::default());
         let mut opened = None;
         let (real, who, mode, body) = match *op {
@@ -179,7 +184,7 @@ impl Runner {
 
     fn link(&mut self, node: Pick, dir: Pick, name: Pick) -> Step {
         let (id, dir, name) = (self.any(node), self.dir(dir), new_name(name));
-        let (node, parent) = (self.numbers.node(id), self.numbers.node(dir));
+        let (node, parent) = (self.node(id), self.node(dir));
         let real = self.subject.ops().link(&ADMIN, node, parent, &name);
         let both = Self::agree(real, self.model.link(id, dir, &name))?;
         both.map_or(Ok(()), |(entry, ())| self.check_attr(&entry.attr, id))
@@ -188,7 +193,7 @@ impl Runner {
     /// What needs a directory, on something else.
     fn not_a_directory(&mut self, node: Pick, how: Pick) -> Step {
         let Some(id) = self.pick(node, |n| !n.is_dir()) else { return Ok(()) };
-        let (node, ops) = (self.numbers.node(id), self.subject.ops());
+        let (node, ops) = (self.node(id), self.subject.ops());
         let real = match how % 5 {
             0 => ops.lookup(&USER, node, b"a").map(drop),
             1 => ops.mkdir(&ADMIN, node, b"a", 0o755).map(drop),
@@ -205,7 +210,7 @@ impl Runner {
         if flags.truncate {
             self.may_shrink(id, 0);
         }
-        let real = self.subject.ops().open(&USER, self.numbers.node(id), flags);
+        let real = self.subject.ops().open(&USER, self.node(id), flags);
         let expected = if flags.truncate { self.model.truncate(id, 0) } else { Ok(()) };
         if let Some((handle, ())) = Self::agree(real, expected)? {
             self.keep_open(id, handle, flags);
@@ -221,7 +226,7 @@ impl Runner {
             _ => unreachable!("called for transfers"),
         };
         let Some(file) = self.borrow(pick, write)? else { return Ok(()) };
-        let result = self.transfer_on(op, &file);
+        let result = self.on(file.line, |here| here.transfer_on(op, &file));
         self.give_back(&file);
         result
     }
@@ -286,13 +291,24 @@ impl Runner {
         }
     }
 
-    fn copy(&mut self, from: Pick, at: u64, to: Pick, to_at: u64, len: u64) -> Step {
-        let Some(source) = self.borrow(from, false)? else { return Ok(()) };
-        let Some(target) = self.borrow(to, true)? else { return Ok(()) };
+    /// Between two files, of which the source may be of the line `across`.
+    pub(crate) fn copy(
+        &mut self,
+        across: Option<Pick>,
+        (from, at): (Pick, u64),
+        (to, to_at): (Pick, u64),
+        len: u64,
+    ) -> Step {
+        let other = across.map_or(self.model.at(), |line| self.old_line(line));
+        let Some(source) = self.on(other, |there| there.borrow(from, false))? else { return Ok(()) };
+        let Some(target) = self.borrow(to, true)? else {
+            self.give_back(&source);
+            return Ok(());
+        };
         let mut result = Ok(());
         if !target.flags.append {
-            let at = self.inside(source.id, at, len / 2);
-            let (from, to) = (source.id, target.id);
+            let at = self.on(source.line, |there| there.inside(source.id, at, len / 2));
+            let (from, to) = ((source.line, source.id), (target.line, target.id));
             self.shorter = Some(Shorter {
                 before: self.model.clone(),
                 len,
@@ -309,7 +325,7 @@ impl Runner {
                 to_at,
                 len,
             );
-            let both = Self::agree(real, self.model.copy(source.id, at, target.id, to_at, len));
+            let both = Self::agree(real, self.model.copy(from, at, to, to_at, len));
             result = both.and_then(|both| both.map_or(Ok(()), |(real, expected)| equal(&real, &expected)));
         }
         self.give_back(&source);
@@ -335,17 +351,23 @@ impl Runner {
     }
 
     fn truncate(&mut self, node: Pick, size: u64, by_handle: bool) -> Step {
-        let set = SetAttr { size: Some(size), ..SetAttr::default() };
         let file = if by_handle { self.borrow(node, true)? } else { None };
         let id = file.as_ref().map_or(self.any(node), |f| f.id);
+        let line = file.as_ref().map_or(self.model.at(), |f| f.line);
         let handle = file.as_ref().map(|f| f.handle);
-        self.may_shrink(id, size);
-        let real = self.subject.ops().setattr(&USER, self.numbers.node(id), handle, &set);
-        let both = Self::agree(real, self.model.truncate(id, size));
+        let both = self.on(line, |here| here.truncate_on(id, size, handle));
         if let Some(file) = &file {
             self.give_back(file);
         }
-        both?.map_or(Ok(()), |((attr, _), ())| self.check_attr(&attr, id))
+        both
+    }
+
+    fn truncate_on(&mut self, id: Id, size: u64, handle: Option<Handle>) -> Step {
+        let set = SetAttr { size: Some(size), ..SetAttr::default() };
+        self.may_shrink(id, size);
+        let real = self.subject.ops().setattr(&USER, self.node(id), handle, &set);
+        let both = Self::agree(real, self.model.truncate(id, size))?;
+        both.map_or(Ok(()), |((attr, _), ())| self.check_attr(&attr, id))
     }
 
     fn attributes(&mut self, op: &Op) -> Step {
@@ -378,7 +400,7 @@ impl Runner {
         let (attr, _) = self
             .subject
             .ops()
-            .setattr(&ADMIN, self.numbers.node(id), None, &set)
+            .setattr(&ADMIN, self.node(id), None, &set)
             .map_err(|e| format!("failed with {e:?}"))?;
         self.check_attr(&attr, id)
     }
@@ -398,7 +420,7 @@ impl Runner {
             let held = self.model.live[&holder].xattrs.keys().next().expect("not empty");
             (id, name) = (holder, (0..5).map(xattr_name).find(|n| n == held).unwrap_or(name));
         }
-        let (node, ops) = (self.numbers.node(id), self.subject.ops());
+        let (node, ops) = (self.node(id), self.subject.ops());
         match *op {
             Op::SetXattr { len, mode, .. } => {
                 let value = bytes(len as u64 + u64::from(mode as u8), len);
@@ -417,45 +439,52 @@ impl Runner {
     }
 
     fn snapshots(&mut self, op: &Op) -> Step {
+        let line = self.model.name.clone();
         match *op {
             Op::Snap { name } => {
-                let name = new_snapshot_name(name);
-                let real = self.subject.ops().mkdir(&ADMIN, snapdir(), &name, 0o755);
-                let Some((entry, id)) = Self::agree(real, self.model.snap(&name))? else { return Ok(()) };
-                let node = entry.attr.node;
-                let fresh = !self
-                    .model
-                    .snapshots
-                    .values()
-                    .any(|s| self.numbers.views.get(&s.id) == Some(&node.tree()));
+                let (name, root) = (new_snapshot_name(name), self.root());
+                let real = match self.subject.fs() {
+                    Some(fs) => past::take(fs, &line, root, &name),
+                    None => {
+                        self.subject.ops().mkdir(&ADMIN, snapdir(), &name, 0o755).map(|entry| entry.attr.node)
+                    }
+                };
+                let Some((node, id)) = Self::agree(real, self.model.snap(&name))? else { return Ok(()) };
+                let fresh = !self.numbers_of_snapshots().contains(&node.tree());
                 if node.is_live() || node.is_snapdir() || node.ino() != NodeId::ROOT.ino() || !fresh {
                     return Err(format!("root of the new snapshot is {node:?}"));
                 }
                 self.numbers.views.insert(id, node.tree());
                 self.durable();
-                Ok(())
+                let info = self.subject.fs().and_then(|fs| past::find(fs, &line, &name).ok());
+                info.map_or(Ok(()), |info| self.is_fresh(info.slot, info.generation))
             }
             Op::Unsnap { name } => {
                 let name = self.old_snapshot(name);
-                let real = self.subject.ops().rmdir(&ADMIN, snapdir(), &name);
+                let real = match self.subject.fs() {
+                    Some(fs) => past::delete(fs, &line, &name),
+                    None => self.subject.ops().rmdir(&ADMIN, snapdir(), &name),
+                };
                 let Some(((), id)) = Self::agree(real, self.model.unsnap(&name))? else { return Ok(()) };
                 let root = NodeId::in_tree(self.numbers.views[&id], NodeId::ROOT.ino());
                 let real = self.subject.ops().getattr(root, None);
                 Self::agree(real, only::<()>(&[Error::Stale, Error::NotFound])).map(drop)
             }
             Op::RenameSnap { name, to } => {
-                let (name, to) = (self.old_snapshot(name), new_snapshot_name(to));
+                let name = self.old_snapshot(name);
+                // A name that is taken may be so in another line, which shows this snapshot or not.
+                let to = match to % 3 {
+                    0 => self.on(self.old_line(to / 3), |there| there.old_snapshot(to / 48 * 16 + 1)),
+                    _ => new_snapshot_name(to / 3),
+                };
                 if name == to {
                     return Ok(());
                 }
-                let real = self.subject.ops().rename(
-                    &ADMIN,
-                    snapdir(),
-                    &name,
-                    snapdir(),
-                    &to,
-                    snapfs::ops::RenameMode::NoReplace,
-                );
+                let no_replace = snapfs::ops::RenameMode::NoReplace;
+                let real = match self.subject.fs() {
+                    Some(fs) => past::rename(fs, &line, &name, &to),
+                    None => self.subject.ops().rename(&ADMIN, snapdir(), &name, snapdir(), &to, no_replace),
+                };
                 Self::agree(real, self.model.rename_snapshot(&name, &to)).map(drop)
             }
             Op::RollBack { name } => self.roll_back(name),
@@ -463,21 +492,31 @@ impl Runner {
         }
     }
 
+    /// Views of all snapshots that are there and known.
+    fn numbers_of_snapshots(&self) -> Vec<u32> {
+        let all = self.model.lines().flat_map(|(_, line)| line.snapshots.values());
+        all.filter_map(|s| self.numbers.views.get(&s.id).copied()).collect()
+    }
+
     fn roll_back(&mut self, name: Pick) -> Step {
         let name = self.old_snapshot(name);
-        if !self.model.snapshots.contains_key(&name) {
+        if self.model.find_snapshot(&name).is_none() {
             return Ok(());
         }
+        let line = self.model.name.clone();
         self.release_all()?;
         let before = self.model.clone();
         self.model.roll_back(&name);
-        match self.subject.roll_back(&name) {
+        match self.subject.roll_back(&line, &name) {
             RollBack::NotOffered => {
                 self.model = before;
                 return Ok(());
             }
             RollBack::Failed(why) => return Err(format!("failed: {why}")),
-            RollBack::Done { guard: None } => {}
+            RollBack::Done { guard: None } => {
+                let line = self.subject.fs().and_then(|fs| past::line_of(fs, &line).ok());
+                line.map_or(Ok(()), |line| self.is_fresh(line.slot, line.head_generation))?;
+            }
             RollBack::Done { guard: Some(guard) } => {
                 let after = std::mem::replace(&mut self.model, before);
                 let id = self.model.snap(&guard).map_err(|e| format!("its guard snapshot: {e:?}"))?;
@@ -487,7 +526,7 @@ impl Runner {
                     .lookup(&ADMIN, snapdir(), &guard)
                     .map_err(|e| format!("guard: {e:?}"))?;
                 self.numbers.views.insert(id, entry.attr.node.tree());
-                self.model.live = after.live;
+                self.model.live = after.live.clone();
             }
         }
         self.durable();
@@ -513,11 +552,10 @@ impl Runner {
         let named = |fits: &dyn Fn(&reference::Inode) -> bool| {
             entries.iter().find(|(_, id)| fits(&snapshot.tree[id])).map(|(name, _)| name)
         };
-        let (dir, ops, any) =
-            (in_view(dir), self.subject.ops(), one(&|_| true).map_or(NodeId::ROOT, in_view));
+        let (dir, ops, any) = (in_view(dir), self.subject.ops(), one(&|_| true).map_or(self.root(), in_view));
         let file = one(&|n| matches!(n.body, Body::File(_))).map(in_view);
         let live_name = self.old_name(reference::ROOT, 1);
-        let live_file = self.pick(node, |n| !n.is_dir()).map(|id| self.numbers.node(id));
+        let live_file = self.pick(node, |n| !n.is_dir()).map(|id| self.node(id));
         let live_there =
             matches!(&self.model.live[&reference::ROOT].body, Body::Dir(d) if d.contains_key(&live_name));
         let rename = |from, name: &[u8], to| {
@@ -547,9 +585,9 @@ impl Runner {
             Poke::RenameIn | Poke::RenameOut | Poke::LinkOut | Poke::LinkIn => {
                 expected = Error::CrossView;
                 match what {
-                    Poke::RenameIn => live_there.then(|| rename(NodeId::ROOT, &live_name, dir)),
-                    Poke::RenameOut => named(&|_| true).map(|name| rename(dir, name, NodeId::ROOT)),
-                    Poke::LinkOut => file.map(|f| ops.link(&ADMIN, f, NodeId::ROOT, b"fresh").map(drop)),
+                    Poke::RenameIn => live_there.then(|| rename(self.root(), &live_name, dir)),
+                    Poke::RenameOut => named(&|_| true).map(|name| rename(dir, name, self.root())),
+                    Poke::LinkOut => file.map(|f| ops.link(&ADMIN, f, self.root(), b"fresh").map(drop)),
                     _ => live_file.map(|f| ops.link(&ADMIN, f, dir, b"fresh").map(drop)),
                 }
             }
@@ -560,7 +598,7 @@ impl Runner {
     /// Tries to put into the directory of snapshots what does not belong there.
     fn poke_snapdir(&mut self, node: Pick, what: SnapdirPoke) -> Step {
         let ops = self.subject.ops();
-        let live_file = self.pick(node, |n| !n.is_dir()).map(|id| self.numbers.node(id));
+        let live_file = self.pick(node, |n| !n.is_dir()).map(|id| self.node(id));
         let live_name = self.old_name(reference::ROOT, 1);
         let snapshot = self.model.snapshots.keys().next();
         let rename = |from, name: &[u8], to| {
@@ -590,11 +628,11 @@ impl Runner {
                 self.model
                     .lookup(reference::ROOT, &live_name)
                     .is_ok()
-                    .then(|| rename(NodeId::ROOT, &live_name, snapdir())),
+                    .then(|| rename(self.root(), &live_name, snapdir())),
                 &[Error::CrossView],
             ),
             SnapdirPoke::RenameOut => {
-                (snapshot.map(|name| rename(snapdir(), name, NodeId::ROOT)), &[Error::CrossView])
+                (snapshot.map(|name| rename(snapdir(), name, self.root())), &[Error::CrossView])
             }
             SnapdirPoke::BadName => {
                 let name: &[u8] = [&b".hidden"[..], b"@latest"][node as usize % 2];
@@ -612,6 +650,11 @@ impl Runner {
     }
 }
 
-fn equal<T: PartialEq + std::fmt::Debug>(real: &T, expected: &T) -> Step {
+/// Mostly an offset below `size`.
+pub(crate) fn inside(size: u64, offset: u64, len: u64) -> u64 {
+    if offset >= size && size > 0 && !len.is_multiple_of(4) { offset % size } else { offset }
+}
+
+pub(crate) fn equal<T: PartialEq + std::fmt::Debug>(real: &T, expected: &T) -> Step {
     if real == expected { Ok(()) } else { Err(format!("answered {real:.300?}, expected {expected:.300?}")) }
 }

@@ -1,11 +1,11 @@
 //! The file system of this crate on the simulated device, as a subject of the model test.
 
 use crate::observe::ADMIN;
+use crate::past;
 use crate::run::{RollBack, Subject};
 use snapfs::check::{self, Depth};
 use snapfs::clock::Clock;
 use snapfs::device::{CrashPolicy, Sim};
-use snapfs::format::LineId;
 use snapfs::fs::{Between, Fs, FsOptions, Steps};
 use snapfs::ops::{NodeId, Operations, XattrMode};
 use snapfs::volume::{Access, OpenOptions, Volume};
@@ -69,7 +69,7 @@ impl Engine {
         Engine { sim, fs: Some(fs), clock, calls_at_start }
     }
 
-    fn fs(&self) -> &Arc<Fs> {
+    fn open_fs(&self) -> &Arc<Fs> {
         self.fs.as_ref().expect("open")
     }
 }
@@ -77,11 +77,11 @@ impl Engine {
 impl Subject for Engine {
     fn ops(&self) -> &dyn Operations {
         self.clock.advance(1_000_000);
-        &**self.fs()
+        &**self.open_fs()
     }
 
     fn commit(&mut self) -> Result<(), String> {
-        self.fs().commit().map_err(|e| e.to_string())
+        self.open_fs().commit().map_err(|e| e.to_string())
     }
 
     fn crash(&mut self, seed: u64) -> Result<(), String> {
@@ -106,16 +106,17 @@ impl Subject for Engine {
     }
 
     fn check(&mut self) -> Result<(), String> {
-        let report = check::check(self.fs().volume(), Depth::Data).map_err(|e| e.to_string())?;
+        let report = check::check(self.open_fs().volume(), Depth::Data).map_err(|e| e.to_string())?;
         if report.is_clean() { Ok(()) } else { Err(report.problems.join("\n")) }
     }
 
-    fn roll_back(&mut self, snapshot: &[u8]) -> RollBack {
+    fn roll_back(&mut self, line: &[u8], snapshot: &[u8]) -> RollBack {
         let rolled = (|| {
             self.reopen()?;
-            let volume = self.fs().volume();
-            let info = volume.find_snapshot(LineId::MAIN, snapshot).ok_or("no such snapshot")?;
-            volume.rollback(LineId::MAIN, info.id, (5, 6)).map_err(|e| e.to_string())?;
+            let volume = self.open_fs().volume();
+            let line = past::line_id(self.open_fs(), line).map_err(|e| e.to_string())?;
+            let info = volume.find_snapshot(line, snapshot).ok_or("no such snapshot")?;
+            volume.rollback(line, info.id, (5, 6)).map_err(|e| e.to_string())?;
             // The file system keeps state of the old tree: open it anew.
             volume.commit(&mut |_| Ok(())).map_err(|e| e.to_string())?;
             self.fs = None;
@@ -126,6 +127,11 @@ impl Subject for Engine {
             Ok(()) => RollBack::Done { guard: None },
             Err(why) => RollBack::Failed(why),
         }
+    }
+
+    fn fs(&self) -> Option<&Fs> {
+        self.clock.advance(1_000_000);
+        self.fs.as_deref()
     }
 
     fn lost_power(&self) -> bool {

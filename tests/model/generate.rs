@@ -57,47 +57,239 @@ pub enum SnapdirPoke {
     LookupMissing,
 }
 
+/// Lines that there are at once, but for a burst.
+pub const LINES_MAX: usize = 6;
+/// The same with one.
+const BURST_MAX: usize = 40;
+/// One history of so many has a burst.
+const BURST_SHARE: u64 = 64;
+
+/// The snapshot from which a line begins.
+#[derive(Clone, Copy, Debug)]
+pub enum Origin {
+    /// One that any line shows.
+    Any(Pick),
+    /// One that the line at hand shows.
+    Shown(Pick),
+    /// The newest of these.
+    Newest,
+}
+
 /// One step of a history.
 #[derive(Clone, Debug)]
 pub enum Op {
-    Create { dir: Pick, name: Pick, mode: u32, access: Access, uid: u32 },
-    Mkdir { dir: Pick, name: Pick, mode: u32, uid: u32 },
-    Mknod { dir: Pick, name: Pick, kind: FileType, rdev: u32 },
-    Symlink { dir: Pick, name: Pick, target_len: usize },
-    Link { node: Pick, dir: Pick, name: Pick },
-    Unlink { dir: Pick, name: Pick },
-    Rmdir { dir: Pick, name: Pick },
-    Rename { dir: Pick, name: Pick, to: Pick, to_name: Pick, mode: RenameMode },
-    Lookup { dir: Pick, name: Pick },
-    NotADirectory { node: Pick, how: Pick },
-    Readlink { node: Pick },
-    Open { file: Pick, access: Access },
-    Release { handle: Pick },
-    Write { file: Pick, offset: u64, len: usize, seed: u64, kill: bool },
-    WriteBeyond { file: Pick },
-    Read { file: Pick, offset: u64, len: usize },
-    Truncate { node: Pick, size: u64, by_handle: bool },
-    Fallocate { file: Pick, offset: u64, len: u64, mode: AllocateMode },
-    Seek { file: Pick, offset: u64, to: SeekTarget },
-    Copy { from: Pick, at: u64, to: Pick, to_at: u64, len: u64 },
-    Chmod { node: Pick, mode: u32 },
-    Chown { node: Pick, uid: Option<u32>, gid: Option<u32> },
-    Times { node: Pick, secs: Option<i64>, nanos: u32 },
-    SetXattr { node: Pick, name: Pick, len: usize, mode: XattrMode },
-    GetXattr { node: Pick, name: Pick },
-    RemoveXattr { node: Pick, name: Pick },
-    Forget { node: Pick },
-    Fsync { file: Pick, scope: SyncScope },
-    FsyncDir { dir: Pick },
+    Create {
+        dir: Pick,
+        name: Pick,
+        mode: u32,
+        access: Access,
+        uid: u32,
+    },
+    Mkdir {
+        dir: Pick,
+        name: Pick,
+        mode: u32,
+        uid: u32,
+    },
+    Mknod {
+        dir: Pick,
+        name: Pick,
+        kind: FileType,
+        rdev: u32,
+    },
+    Symlink {
+        dir: Pick,
+        name: Pick,
+        target_len: usize,
+    },
+    Link {
+        node: Pick,
+        dir: Pick,
+        name: Pick,
+    },
+    Unlink {
+        dir: Pick,
+        name: Pick,
+    },
+    Rmdir {
+        dir: Pick,
+        name: Pick,
+    },
+    Rename {
+        dir: Pick,
+        name: Pick,
+        to: Pick,
+        to_name: Pick,
+        mode: RenameMode,
+    },
+    Lookup {
+        dir: Pick,
+        name: Pick,
+    },
+    NotADirectory {
+        node: Pick,
+        how: Pick,
+    },
+    Readlink {
+        node: Pick,
+    },
+    Open {
+        file: Pick,
+        access: Access,
+    },
+    Release {
+        handle: Pick,
+    },
+    Write {
+        file: Pick,
+        offset: u64,
+        len: usize,
+        seed: u64,
+        kill: bool,
+    },
+    WriteBeyond {
+        file: Pick,
+    },
+    Read {
+        file: Pick,
+        offset: u64,
+        len: usize,
+    },
+    Truncate {
+        node: Pick,
+        size: u64,
+        by_handle: bool,
+    },
+    Fallocate {
+        file: Pick,
+        offset: u64,
+        len: u64,
+        mode: AllocateMode,
+    },
+    Seek {
+        file: Pick,
+        offset: u64,
+        to: SeekTarget,
+    },
+    Copy {
+        from: Pick,
+        at: u64,
+        to: Pick,
+        to_at: u64,
+        len: u64,
+    },
+    Chmod {
+        node: Pick,
+        mode: u32,
+    },
+    Chown {
+        node: Pick,
+        uid: Option<u32>,
+        gid: Option<u32>,
+    },
+    Times {
+        node: Pick,
+        secs: Option<i64>,
+        nanos: u32,
+    },
+    SetXattr {
+        node: Pick,
+        name: Pick,
+        len: usize,
+        mode: XattrMode,
+    },
+    GetXattr {
+        node: Pick,
+        name: Pick,
+    },
+    RemoveXattr {
+        node: Pick,
+        name: Pick,
+    },
+    Forget {
+        node: Pick,
+    },
+    Fsync {
+        file: Pick,
+        scope: SyncScope,
+    },
+    FsyncDir {
+        dir: Pick,
+    },
     Commit,
-    Crash { seed: u64 },
+    Crash {
+        seed: u64,
+    },
     Reopen,
-    Snap { name: Pick },
-    Unsnap { name: Pick },
-    RenameSnap { name: Pick, to: Pick },
-    RollBack { name: Pick },
-    Poke { snapshot: Pick, node: Pick, what: Poke },
-    PokeSnapdir { node: Pick, what: SnapdirPoke },
+    Snap {
+        name: Pick,
+    },
+    Unsnap {
+        name: Pick,
+    },
+    RenameSnap {
+        name: Pick,
+        to: Pick,
+    },
+    RollBack {
+        name: Pick,
+    },
+    Poke {
+        snapshot: Pick,
+        node: Pick,
+        what: Poke,
+    },
+    PokeSnapdir {
+        node: Pick,
+        what: SnapdirPoke,
+    },
+    /// What follows is meant for this line.
+    Turn {
+        line: Pick,
+    },
+    Fork {
+        from: Origin,
+        name: Pick,
+        lines_max: usize,
+    },
+    /// Unless there are only so many.
+    DropLine {
+        line: Pick,
+        but: usize,
+    },
+    RenameLine {
+        line: Pick,
+        name: Pick,
+    },
+    CopyAcross {
+        line: Pick,
+        from: Pick,
+        at: u64,
+        to: Pick,
+        to_at: u64,
+        len: u64,
+    },
+    PokeAcross {
+        line: Pick,
+        node: Pick,
+        how: Pick,
+    },
+    /// Keeps a file of a snapshot open, whatever becomes of that.
+    OpenPast {
+        line: Pick,
+        snapshot: Pick,
+        node: Pick,
+    },
+    ReleasePast {
+        handle: Pick,
+    },
+    CopyPast {
+        handle: Pick,
+        at: u64,
+        to: Pick,
+        to_at: u64,
+        len: u64,
+    },
     CheckLive,
     CheckAll,
 }
@@ -120,7 +312,7 @@ const KINDS: &[Kind] = &[
     (1, |r| Op::Readlink { node: r.u32(..) }),
     (4, |r| Op::Open { file: r.u32(..), access: access(r) }),
     (4, |r| Op::Release { handle: r.u32(..) }),
-    (22, |r| Op::Write { file: r.u32(..), offset: offset(r), len: len(r), seed: r.u64(..), kill: r.bool() }),
+    (22, write),
     (1, |r| Op::WriteBeyond { file: r.u32(..) }),
     (3, |r| Op::Read { file: r.u32(..), offset: offset(r), len: len(r) }),
     (6, |r| Op::Truncate { node: r.u32(..), size: offset(r) + r.u64(0..5000), by_handle: r.bool() }),
@@ -156,6 +348,34 @@ const KINDS: &[Kind] = &[
 /// loses power between its guard snapshot and its end leaves a state that the model has no name for.
 const INTERRUPTIONS: &[Kind] =
     &[(3, |r| Op::Crash { seed: r.u64(..) }), (2, |_| Op::Reopen), (1, |r| Op::RollBack { name: r.u32(..) })];
+
+/// Kinds that need lines.
+const ACROSS: &[Kind] = &[
+    (22, |r| Op::Turn { line: r.u32(..) }),
+    (6, |r| Op::Fork { from: Origin::Any(r.u32(..)), name: r.u32(..), lines_max: LINES_MAX }),
+    (6, |r| Op::Fork { from: Origin::Shown(r.u32(..)), name: r.u32(..), lines_max: LINES_MAX }),
+    (3, |r| Op::DropLine { line: r.u32(..), but: 1 }),
+    (4, |r| Op::RenameSnap { name: r.u32(..), to: r.u32(..) }),
+    (1, |r| Op::RenameLine { line: r.u32(..), name: r.u32(..) }),
+    (4, |r| Op::CopyAcross {
+        line: r.u32(..),
+        from: r.u32(..),
+        at: offset(r),
+        to: r.u32(..),
+        to_at: offset(r),
+        len: 2 * len(r) as u64,
+    }),
+    (1, |r| Op::PokeAcross { line: r.u32(..), node: r.u32(..), how: r.u32(..) }),
+    (4, |r| Op::OpenPast { line: r.u32(..), snapshot: r.u32(..), node: r.u32(..) }),
+    (2, |r| Op::ReleasePast { handle: r.u32(..) }),
+    (2, |r| Op::CopyPast {
+        handle: r.u32(..),
+        at: offset(r),
+        to: r.u32(..),
+        to_at: offset(r),
+        len: 2 * len(r) as u64,
+    }),
+];
 
 const POKES: &[Poke] = &[
     Poke::OpenWrite,
@@ -201,6 +421,44 @@ pub fn workload(seed: u64) -> Vec<Op> {
     draw(seed, KINDS)
 }
 
+/// The same with several lines.
+pub fn history_of_lines(seed: u64) -> Vec<Op> {
+    let kinds: Vec<_> = KINDS.iter().chain(INTERRUPTIONS).chain(ACROSS).copied().collect();
+    with_lines(seed, draw(seed, &kinds))
+}
+
+/// The same without crashes and reopenings of its own.
+pub fn workload_of_lines(seed: u64) -> Vec<Op> {
+    let kinds: Vec<_> = KINDS.iter().chain(ACROSS).copied().collect();
+    with_lines(seed, draw(seed, &kinds))
+}
+
+/// Has lines begin as one is now, here and there, and rarely very many at once.
+fn with_lines(seed: u64, mut history: Vec<Op>) -> Vec<Op> {
+    let rng = &mut Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    for _ in 0..rng.usize(1..4) {
+        let fork = Op::Fork { from: Origin::Newest, name: rng.u32(..), lines_max: LINES_MAX };
+        let turn = Op::Turn { line: rng.u32(..) };
+        let as_it_is = [Op::Snap { name: rng.u32(..) }, fork, turn, create(rng)];
+        let at = rng.usize(4..=history.len());
+        history.splice(at..at, as_it_is);
+    }
+    if seed % BURST_SHARE == BURST_SHARE / 2 {
+        let mut burst = vec![Op::Snap { name: rng.u32(..) }];
+        for name in 0..BURST_MAX as u32 {
+            burst.push(Op::Fork { from: Origin::Any(rng.u32(..)), name, lines_max: BURST_MAX });
+            burst.push(Op::Turn { line: rng.u32(..) });
+            burst.extend([create(rng), write(rng)]);
+        }
+        burst.push(Op::Commit);
+        let left = rng.usize(1..BURST_MAX);
+        burst.extend((0..BURST_MAX).map(|_| Op::DropLine { line: rng.u32(..), but: left }));
+        let at = rng.usize(4..=history.len());
+        history.splice(at..at, burst);
+    }
+    history
+}
+
 fn draw(seed: u64, kinds: &[Kind]) -> Vec<Op> {
     let rng = &mut Rng::with_seed(seed);
     let weights: Vec<u32> = kinds.iter().map(|(w, _)| w * choose(rng, &[0, 1, 3, 3, 3, 9])).collect();
@@ -225,6 +483,10 @@ fn choose<'a, T>(rng: &mut Rng, all: &'a [T]) -> &'a T {
 fn create(rng: &mut Rng) -> Op {
     let access = access(rng);
     Op::Create { dir: rng.u32(..), name: rng.u32(..), mode: file_mode(rng), access, uid: uid(rng) }
+}
+
+fn write(r: &mut Rng) -> Op {
+    Op::Write { file: r.u32(..), offset: offset(r), len: len(r), seed: r.u64(..), kill: r.bool() }
 }
 
 fn rename(rng: &mut Rng) -> Op {

@@ -4,11 +4,14 @@
 //! `SNAPFS_CRASH_POINTS` how many power cuts are tried, `SNAPFS_SOAK_SECONDS` how long the soak goes on with new seeds.
 //! A failure is shrunk and printed with the command that replays it. Time and scheduling are not tested here.
 
+mod across;
 mod apply;
 mod engine;
 mod generate;
+mod lines;
 mod naive;
 mod observe;
+mod past;
 mod reference;
 mod run;
 mod shrink;
@@ -24,8 +27,6 @@ use run::Subject;
 
 /// The first seed when `SNAPFS_SEED` does not say.
 const SEED: u64 = 0x5eed_0000;
-/// Power cuts that `crash_points` tries at least.
-const CRASH_POINTS_MIN: u64 = 1000;
 
 /// An empty store; its device loses power at changing call `crash_at`, counted from now on. Every third compresses.
 fn subject(seed: u64, crash_at: Option<u64>) -> Box<dyn Subject> {
@@ -58,22 +59,44 @@ fn in_parallel<F: Sync + Fn(u64) -> Result<bool, String>>(job: F) -> Result<(), 
     failure.into_inner().map_or(Ok(()), Err)
 }
 
+/// A test that draws histories, or workloads to cut, from seeds.
+struct Draw {
+    test: &'static str,
+    draw: fn(u64) -> Vec<Op>,
+}
+
+const HISTORIES: Draw = Draw { test: "histories", draw: generate::history };
+const HISTORIES_OF_LINES: Draw = Draw { test: "histories_of_lines", draw: generate::history_of_lines };
+const CRASH_POINTS: Draw = Draw { test: "crash_points", draw: generate::workload };
+const CRASH_POINTS_OF_LINES: Draw = Draw { test: "crash_points_of_lines", draw: generate::workload_of_lines };
+
 /// Runs one seed's history.
-fn history(seed: u64, make: &dyn Fn() -> Box<dyn Subject>) -> Result<(), String> {
-    let ops = generate::history(seed);
+fn history(of: &Draw, seed: u64, make: &dyn Fn() -> Box<dyn Subject>) -> Result<(), String> {
+    let ops = (of.draw)(seed);
     let run = |ops: &[Op]| shrink::attempt(|| run::run(make(), ops).map(drop));
-    run(&ops).map_err(|why| shrink::report(seed, "histories", &ops, &why, &run))
+    run(&ops).map_err(|why| shrink::report(seed, of.test, &ops, &why, &run))
+}
+
+/// As many histories as were asked for.
+fn run_histories(of: &Draw, default: u64) {
+    let (first, count) = (number("SNAPFS_SEED", SEED), number("SNAPFS_MODEL_HISTORIES", default));
+    let outcome = in_parallel(|i| {
+        let seed = first.wrapping_add(i);
+        if i < count { history(of, seed, &|| subject(seed, None)).map(|()| true) } else { Ok(false) }
+    });
+    assert!(outcome.is_ok(), "{}", outcome.expect_err("checked"));
+    println!("{count} {} from seed {first}", of.test);
 }
 
 #[test]
 fn histories() {
-    let (first, count) = (number("SNAPFS_SEED", SEED), number("SNAPFS_MODEL_HISTORIES", 10_000));
-    let outcome = in_parallel(|i| {
-        let seed = first.wrapping_add(i);
-        if i < count { history(seed, &|| subject(seed, None)).map(|()| true) } else { Ok(false) }
-    });
-    assert!(outcome.is_ok(), "{}", outcome.expect_err("checked"));
-    println!("{count} histories from seed {first}");
+    run_histories(&HISTORIES, 10_000);
+}
+
+/// Several lines in one file system, up to 40.
+#[test]
+fn histories_of_lines() {
+    run_histories(&HISTORIES_OF_LINES, 1500);
 }
 
 #[test]
@@ -87,7 +110,8 @@ fn soak() {
         }
         done.fetch_add(1, Ordering::Relaxed);
         let seed = first.wrapping_add(i);
-        history(seed, &|| subject(seed, None)).map(|()| true)
+        let of = if i.is_multiple_of(2) { &HISTORIES } else { &HISTORIES_OF_LINES };
+        history(of, seed, &|| subject(seed, None)).map(|()| true)
     });
     assert!(outcome.is_ok(), "{}", outcome.expect_err("checked"));
     println!("{} histories from seed {first}", done.into_inner());
@@ -97,15 +121,26 @@ fn soak() {
 /// of it runs on the recovered store.
 #[test]
 fn crash_points() {
+    cut_workloads(&CRASH_POINTS, 1500);
+}
+
+/// The same with several lines.
+#[test]
+fn crash_points_of_lines() {
+    cut_workloads(&CRASH_POINTS_OF_LINES, 1000);
+}
+
+/// Tries as many power cuts as were asked for.
+fn cut_workloads(of: &Draw, default: u64) {
     let first = number("SNAPFS_SEED", SEED);
-    let wanted = number("SNAPFS_CRASH_POINTS", 1500);
+    let wanted = number("SNAPFS_CRASH_POINTS", default);
     let (points, workloads, calls) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let outcome = in_parallel(|i| {
         if points.load(Ordering::Relaxed) >= wanted {
             return Ok(false);
         }
         let seed = first.wrapping_add(i);
-        let (tried, total) = crash_workload(seed, &|at| subject(seed, at))?;
+        let (tried, total) = crash_workload(of, seed, &|at| subject(seed, at))?;
         points.fetch_add(tried, Ordering::Relaxed);
         workloads.fetch_add(1, Ordering::Relaxed);
         calls.fetch_add(total, Ordering::Relaxed);
@@ -114,12 +149,16 @@ fn crash_points() {
     assert!(outcome.is_ok(), "{}", outcome.expect_err("checked"));
     let (points, workloads, calls) = (points.into_inner(), workloads.into_inner(), calls.into_inner());
     println!("{points} power cuts in {workloads} workloads of {calls} device calls");
-    assert!(points >= wanted.min(CRASH_POINTS_MIN), "only {points} power cuts were tried");
+    assert!(points >= wanted, "only {points} power cuts were tried");
 }
 
 /// Power cuts over one workload: how many were tried, among how many device calls.
-fn crash_workload(seed: u64, make: &dyn Fn(Option<u64>) -> Box<dyn Subject>) -> Result<(u64, u64), String> {
-    let ops = generate::workload(seed);
+fn crash_workload(
+    of: &Draw,
+    seed: u64,
+    make: &dyn Fn(Option<u64>) -> Box<dyn Subject>,
+) -> Result<(u64, u64), String> {
+    let ops = (of.draw)(seed);
     let attempt = |at: Option<u64>, ops: &[Op]| {
         let mut seen = (0, 0);
         shrink::attempt(|| {
@@ -129,9 +168,8 @@ fn crash_workload(seed: u64, make: &dyn Fn(Option<u64>) -> Box<dyn Subject>) -> 
         })
         .map(|()| seen)
     };
-    let (_, calls) = attempt(None, &ops).map_err(|why| {
-        shrink::report(seed, "crash_points", &ops, &why, &|ops| attempt(None, ops).map(drop))
-    })?;
+    let (_, calls) = attempt(None, &ops)
+        .map_err(|why| shrink::report(seed, of.test, &ops, &why, &|ops| attempt(None, ops).map(drop)))?;
     let stride = (calls / 40).max(1);
     let mut tried = 0;
     for at in (seed % stride..calls).step_by(stride as usize) {
@@ -139,7 +177,7 @@ fn crash_workload(seed: u64, make: &dyn Fn(Option<u64>) -> Box<dyn Subject>) -> 
         tried += cut(&ops)
             .map_err(|why| {
                 let why = format!("power cut at device call {at}: {why}");
-                shrink::report(seed, "crash_points", &ops, &why, &|ops| cut(ops).map(drop))
+                shrink::report(seed, of.test, &ops, &why, &|ops| cut(ops).map(drop))
             })?
             .0;
     }
@@ -157,7 +195,8 @@ fn planted_faults_are_found() {
         Bug::SetIdStays,
         Bug::Panics,
     ] {
-        let found = (0..500).find_map(|seed| history(seed, &|| Box::new(NaiveSubject::new(None, bug))).err());
+        let found = (0..500)
+            .find_map(|seed| history(&HISTORIES, seed, &|| Box::new(NaiveSubject::new(None, bug))).err());
         let found = found.unwrap_or_else(|| panic!("{bug:?} was not found"));
         println!("{bug:?}: {found}\n");
         let left = found.lines().filter(|line| line.starts_with("    ")).count();

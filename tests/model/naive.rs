@@ -150,7 +150,7 @@ impl Subject for NaiveSubject {
     fn check(&mut self) -> std::result::Result<(), String> {
         Ok(())
     }
-    fn roll_back(&mut self, snapshot: &[u8]) -> RollBack {
+    fn roll_back(&mut self, _line: &[u8], snapshot: &[u8]) -> RollBack {
         let inner = self.fs.inner.get_mut();
         let Some(view) = inner.now.snapshots.iter().find(|s| s.0 == snapshot).map(|s| s.1) else {
             return RollBack::Failed("no such snapshot".into());
@@ -158,6 +158,9 @@ impl Subject for NaiveSubject {
         inner.now.views.insert(0, inner.now.views[&view].clone());
         inner.past = vec![inner.now.clone()];
         RollBack::Done { guard: None }
+    }
+    fn fs(&self) -> Option<&snapfs::fs::Fs> {
+        None
     }
     fn lost_power(&self) -> bool {
         self.fs.inner.lock().lost

@@ -11,7 +11,12 @@ use snapfs::ops::{
     Attr, Caller, DirEntry, Error, FileType, Handle, NodeId, OpenFlags, Operations, SeekTarget, Timestamp,
 };
 
-use crate::reference::{self, Body, Content, Id, Model, Tree};
+use snapfs::format::LineId;
+use snapfs::fs::Fs;
+
+use crate::lines::{LineKey, MAIN, Model};
+use crate::past::root_of;
+use crate::reference::{self, Body, Content, Id, Line, Tree};
 
 /// Root, without a process.
 pub const ADMIN: Caller = Caller { uid: 0, gid: 0, pid: 0, umask: 0 };
@@ -45,23 +50,47 @@ pub struct Seen {
 /// One view by path.
 pub type View = BTreeMap<Vec<u8>, Seen>;
 
-/// Everything that can be seen.
-pub struct Observation {
+/// A snapshot as it is listed: name, view number, content.
+pub type SeenSnapshot = (Vec<u8>, u32, View);
+
+/// A line beside the main line.
+pub struct SeenLine {
+    pub name: Vec<u8>,
+    root: NodeId,
     pub live: View,
-    /// In the order of the listing: name, view number, content.
-    pub snapshots: Vec<(Vec<u8>, u32, View)>,
+    /// Its own, in the order of the listing.
+    pub snapshots: Vec<SeenSnapshot>,
+    /// Names of all that it shows, in that order.
+    shown: Vec<Vec<u8>>,
 }
 
-/// What the runner knows besides the model: real numbers of model inodes, and views of snapshots.
+/// Everything that can be seen.
+pub struct Observation {
+    /// The main line.
+    pub live: View,
+    /// In the order of the listing.
+    pub snapshots: Vec<SeenSnapshot>,
+    /// All other lines, in the order in which they were made.
+    pub lines: Vec<SeenLine>,
+}
+
+/// What the runner knows besides the model: real numbers of model inodes, views of snapshots, and roots of lines.
 #[derive(Clone, Default)]
 pub struct Numbers {
     pub inodes: HashMap<Id, u64>,
     pub views: HashMap<u64, u32>,
+    pub lines: HashMap<LineKey, NodeId>,
 }
 
 impl Numbers {
-    pub fn node(&self, id: Id) -> NodeId {
-        NodeId::live(0, self.inodes[&id])
+    /// The root of a line.
+    pub fn root(&self, line: LineKey) -> NodeId {
+        if line == MAIN { NodeId::ROOT } else { self.lines[&line] }
+    }
+
+    /// An inode of a line.
+    pub fn node(&self, line: LineKey, id: Id) -> NodeId {
+        self.root(line).sibling(self.inodes[&id])
     }
 }
 
@@ -78,8 +107,8 @@ fn same<T: PartialEq + Debug>(what: &str, real: T, expected: T) -> Result<(), St
     ensure(real == expected, || format!("{what} is {real:?}, expected {expected:?}"))
 }
 
-/// Reads live tree and snapshots.
-pub fn observe(ops: &dyn Operations) -> Result<Observation, String> {
+/// Reads live tree and snapshots; of a file system that has lines, all of them.
+pub fn observe(ops: &dyn Operations, fs: Option<&Fs>) -> Result<Observation, String> {
     let live = view(ops, NodeId::ROOT).map_err(|e| format!("live: {e}"))?;
     let mut snapshots = Vec::new();
     for name in list(ops, snapdir(), false, usize::MAX)?.into_iter().map(|e| e.name) {
@@ -93,7 +122,32 @@ pub fn observe(ops: &dyn Operations) -> Result<Observation, String> {
         let view = view(ops, root).map_err(in_snapshot)?;
         snapshots.push((name, root.tree(), view));
     }
-    Ok(Observation { live, snapshots })
+    let lines = fs.map_or(Ok(Vec::new()), lines)?;
+    Ok(Observation { live, snapshots, lines })
+}
+
+/// Reads all lines but the main line.
+fn lines(fs: &Fs) -> Result<Vec<SeenLine>, String> {
+    let mut seen = Vec::new();
+    for line in fs.volume().lines().into_iter().filter(|line| line.id != LineId::MAIN) {
+        let here = |e| format!("line {}: {e}", text(&line.name));
+        let root = NodeId::live(line.slot.0, NodeId::ROOT.ino());
+        let live = view(fs, root).map_err(|e| here(format!("live: {e}")))?;
+        let listed = fs.volume().snapshots(line.id);
+        let shown = listed.iter().map(|s| s.name.clone()).collect();
+        let mut snapshots = Vec::new();
+        for info in listed {
+            let in_snapshot = |e| here(format!("snapshot {}: {e}", text(&info.name)));
+            let found = fs.volume().find_snapshot(line.id, &info.name).map(|found| found.id);
+            same("what has its name", found, Some(info.id)).map_err(in_snapshot)?;
+            if info.line == line.id {
+                let root = root_of(&info);
+                snapshots.push((info.name.clone(), root.tree(), view(fs, root).map_err(in_snapshot)?));
+            }
+        }
+        seen.push(SeenLine { name: line.name.clone(), root, live, snapshots, shown });
+    }
+    Ok(seen)
 }
 
 /// Reads one view whole.
@@ -251,24 +305,60 @@ fn read_sparse(
 impl Observation {
     /// Learns the numbers of what an interrupted operation made: nobody has been told them. The model must fit.
     pub fn teach(&self, model: &Model, numbers: &mut Numbers) {
-        for (path, id) in reference::paths(&model.live) {
-            numbers.inodes.entry(id).or_insert(self.live[&path].attr.node.ino());
-        }
-        for (name, view, _) in &self.snapshots {
-            numbers.views.entry(model.snapshots[name].id).or_insert(*view);
+        let main = (MAIN, model.main(), &self.live, &self.snapshots);
+        let others = model.lines().skip(1).zip(&self.lines).map(|((key, line), seen)| {
+            numbers.lines.entry(key).or_insert(seen.root);
+            (key, line, &seen.live, &seen.snapshots)
+        });
+        for (_, line, live, snapshots) in [main].into_iter().chain(others) {
+            for (path, id) in reference::paths(&line.live) {
+                numbers.inodes.entry(id).or_insert(live[&path].attr.node.ino());
+            }
+            for (name, view, _) in snapshots {
+                numbers.views.entry(line.snapshots[name].id).or_insert(*view);
+            }
         }
     }
 }
 
 /// The first difference between what is seen and a model, if any.
 pub fn compare(seen: &Observation, model: &Model, numbers: &Numbers) -> Result<(), String> {
-    compare_view(&seen.live, &model.live, numbers).map_err(|e| format!("live{e}"))?;
-    let mut expected: Vec<_> = model.snapshots.iter().collect();
+    compare_heads(seen, model, numbers)?;
+    compare_snapshots(&seen.snapshots, model.main(), numbers)?;
+    for ((key, line), seen) in model.lines().skip(1).zip(&seen.lines) {
+        let at = |e| format!("line {}: {e}", text(&line.name));
+        let shown = model.shown(key).into_iter().map(|(name, _)| text(name)).collect::<Vec<_>>();
+        same("snapshots that it shows", seen.shown.iter().map(|n| text(n)).collect::<Vec<_>>(), shown)
+            .map_err(at)?;
+        compare_snapshots(&seen.snapshots, line, numbers).map_err(at)?;
+    }
+    Ok(())
+}
+
+/// Compares the live trees of all lines.
+pub fn compare_heads(seen: &Observation, model: &Model, numbers: &Numbers) -> Result<(), String> {
+    compare_view(&seen.live, &model.main().live, numbers).map_err(|e| format!("live{e}"))?;
+    let expected = model.lines().skip(1);
+    let names = |names: Vec<&Vec<u8>>| names.into_iter().map(|n| text(n)).collect::<Vec<_>>();
+    let real = names(seen.lines.iter().map(|line| &line.name).collect());
+    same("list of lines", real, names(expected.clone().map(|(_, line)| &line.name).collect()))?;
+    for (seen, (key, line)) in seen.lines.iter().zip(expected) {
+        let at = |e| format!("line {}{e}", text(&line.name));
+        if let Some(known) = numbers.lines.get(&key) {
+            same(": root", seen.root, *known).map_err(at)?;
+        }
+        compare_view(&seen.live, &line.live, numbers).map_err(at)?;
+    }
+    Ok(())
+}
+
+fn compare_snapshots(seen: &[SeenSnapshot], line: &Line, numbers: &Numbers) -> Result<(), String> {
+    let mut expected: Vec<_> = line.snapshots.iter().collect();
     expected.sort_by_key(|(_, s)| s.id);
     let names = |all: Vec<&Vec<u8>>| all.iter().map(|n| text(n)).collect::<Vec<_>>();
-    let real = names(seen.snapshots.iter().map(|(n, ..)| n).collect());
+    let real = names(seen.iter().map(|(n, ..)| n).collect());
     same("list of snapshots", real, names(expected.iter().map(|(n, _)| *n).collect()))?;
-    for ((name, number, view), (_, snapshot)) in seen.snapshots.iter().zip(expected) {
+    for ((name, number, view), (_, snapshot)) in seen.iter().zip(expected) {
         let at = |e| format!("snapshot {}{e}", text(name));
         if let Some(known) = numbers.views.get(&snapshot.id) {
             same(": view number", number, known).map_err(at)?;

@@ -1,8 +1,9 @@
-//! The model: what the file system must look like, small enough to be obviously right.
+//! The model of one line: what its tree and its snapshots must look like, small enough to be obviously right.
 //!
 //! A tree is a map from model numbers to inodes; a snapshot is a kept tree. Every method says what must happen: `Ok`
 //! with the answer (and the model has changed), or the errors of which any one is right (and nothing has changed).
-//! No time, no space, no handles, no durability: those belong to the runner. Model numbers are never reused.
+//! No time, no space, no handles, no durability: those belong to the runner. Model numbers are never reused. All lines
+//! together are in `lines`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -156,28 +157,35 @@ impl Inode {
 pub struct Snapshot {
     pub id: u64,
     pub tree: Arc<Tree>,
+    /// The snapshots below it, of its line or another, those that are gone included.
+    pub past: Vec<u64>,
 }
 
-/// The whole store.
+/// A line: a tree that can be written, and the snapshots that were made of it.
 #[derive(Clone)]
-pub struct Model {
+pub struct Line {
+    /// Empty for the main line alone.
+    pub name: Vec<u8>,
     pub live: Tree,
+    /// Its own.
     pub snapshots: BTreeMap<Vec<u8>, Snapshot>,
-    /// The next number; the runner carries it over a crash.
-    pub next: u64,
+    /// The snapshots below its tree, those that are gone included.
+    pub past: Vec<u64>,
+    /// The same as it was made: of these it shows what is left.
+    pub inherited: Vec<u64>,
 }
 
 /// `Err` with every error whose condition holds, else `Ok`: which one is reported first is the system's choice.
-fn refuse_if(conditions: &[(bool, Error)]) -> Expect<()> {
+pub fn refuse_if(conditions: &[(bool, Error)]) -> Expect<()> {
     let errors: Vec<Error> = conditions.iter().filter(|(c, _)| *c).map(|(_, e)| e.clone()).collect();
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
-fn no<T>(error: Error) -> Expect<T> {
+pub fn no<T>(error: Error) -> Expect<T> {
     Err(vec![error])
 }
 
-fn is_long(name: &[u8]) -> bool {
+pub fn is_long(name: &[u8]) -> bool {
     name.len() > 255
 }
 
@@ -204,12 +212,18 @@ pub fn paths(tree: &Tree) -> BTreeMap<Vec<u8>, Id> {
     found
 }
 
-impl Model {
-    /// An empty store whose root has these attributes.
-    pub fn new(mode: u32, uid: u32, gid: u32) -> Model {
+impl Line {
+    /// An empty line whose root has these attributes.
+    pub fn new(mode: u32, uid: u32, gid: u32) -> Line {
         let body = Body::Dir(BTreeMap::new());
         let root = Inode { mode, uid, gid, links: 1, mtime: None, xattrs: BTreeMap::new(), body };
-        Model { live: Tree::from([(ROOT, Arc::new(root))]), snapshots: BTreeMap::new(), next: 2 }
+        Line {
+            name: Vec::new(),
+            live: Tree::from([(ROOT, Arc::new(root))]),
+            snapshots: BTreeMap::new(),
+            past: Vec::new(),
+            inherited: Vec::new(),
+        }
     }
 
     /// To change an inode.
@@ -239,12 +253,9 @@ impl Model {
         let Body::File(content) = &mut node.body else { panic!("the runner opens only files") };
         content
     }
-    /// Forgets files without names that `open` does not hold; returns them.
-    pub fn drop_orphans(&mut self, open: impl Fn(Id) -> bool) -> Vec<Id> {
-        let gone: Vec<Id> =
-            self.live.iter().filter(|(id, n)| n.links == 0 && !open(**id)).map(|(id, _)| *id).collect();
-        gone.iter().for_each(|id| drop(self.live.remove(id)));
-        gone
+    /// Files without names that `open` does not hold.
+    pub fn orphans(&self, open: impl Fn(Id) -> bool) -> Vec<Id> {
+        self.live.iter().filter(|(id, n)| n.links == 0 && !open(**id)).map(|(id, _)| *id).collect()
     }
 
     pub fn lookup(&self, dir: Id, name: &[u8]) -> Expect<Id> {
@@ -253,8 +264,16 @@ impl Model {
         found.ok_or_else(|| too_long.expect_err("it is missing"))
     }
 
-    /// mkdir, mknod, symlink and create.
-    pub fn make(&mut self, caller: &Caller, dir: Id, name: &[u8], mode: u32, body: Body) -> Expect<Id> {
+    /// mkdir, mknod, symlink and create: an inode with the number `id`.
+    pub fn make_as(
+        &mut self,
+        id: Id,
+        caller: &Caller,
+        dir: Id,
+        name: &[u8],
+        mode: u32,
+        body: Body,
+    ) -> Expect<()> {
         refuse_if(&[
             (is_long(name), Error::NameTooLong),
             (self.entries(dir)?.contains_key(name), Error::Exists),
@@ -263,13 +282,11 @@ impl Model {
         let inherits = parent.mode & SET_GID != 0;
         let gid = if inherits { parent.gid } else { caller.gid };
         let mode = if inherits && matches!(body, Body::Dir(_)) { mode | SET_GID } else { mode };
-        let id = self.next;
-        self.next += 1;
         let inode =
             Inode { mode, uid: caller.uid, gid, links: 1, mtime: None, xattrs: BTreeMap::new(), body };
         self.live.insert(id, Arc::new(inode));
         self.edit(dir).insert(name.to_vec(), id);
-        Ok(id)
+        Ok(())
     }
 
     pub fn unlink(&mut self, dir: Id, name: &[u8]) -> Expect<()> {
@@ -404,17 +421,6 @@ impl Model {
         Ok(())
     }
 
-    /// By a caller without privileges; as on Linux a range must not overlap itself.
-    pub fn copy(&mut self, from: Id, at: u64, to: Id, to_at: u64, len: u64) -> Expect<u64> {
-        let data = self.content(from).read(at, len);
-        let len = data.len() as u64;
-        refuse_if(&[(from == to && at < to_at + len && to_at < at + len, Error::Invalid)])?;
-        if len > 0 {
-            self.write(to, to_at, &data, true)?;
-        }
-        Ok(len)
-    }
-
     /// Is this a right answer to a seek? A hole need not be reported, data must not be skipped.
     pub fn seek_is_right(&self, id: Id, offset: u64, to: SeekTarget, answer: &Result<u64, Error>) -> bool {
         let content = self.content(id);
@@ -449,36 +455,5 @@ impl Model {
     }
     pub fn remove_xattr(&mut self, id: Id, name: &[u8]) -> Expect<()> {
         self.node(id).xattrs.remove(name).map(drop).ok_or_else(|| vec![Error::NoAttribute])
-    }
-
-    fn check_snapshot_name(&self, name: &[u8]) -> Expect<()> {
-        refuse_if(&[
-            (is_long(name), Error::NameTooLong),
-            (is_long(name) || matches!(name.first(), None | Some(b'.' | b'@')), Error::Invalid),
-            (self.snapshots.contains_key(name), Error::Exists),
-        ])
-    }
-    pub fn snap(&mut self, name: &[u8]) -> Expect<u64> {
-        self.check_snapshot_name(name)?;
-        let id = self.next;
-        self.next += 1;
-        self.snapshots.insert(name.to_vec(), Snapshot { id, tree: Arc::new(self.live.clone()) });
-        Ok(id)
-    }
-    pub fn unsnap(&mut self, name: &[u8]) -> Expect<u64> {
-        self.snapshots.remove(name).map(|s| s.id).ok_or_else(|| vec![Error::NotFound])
-    }
-    pub fn rename_snapshot(&mut self, name: &[u8], to: &[u8]) -> Expect<()> {
-        refuse_if(&[(!self.snapshots.contains_key(name), Error::NotFound)])?;
-        self.check_snapshot_name(to)?;
-        let snapshot = self.snapshots.remove(name).expect("checked");
-        self.snapshots.insert(to.to_vec(), snapshot);
-        Ok(())
-    }
-    /// The live tree becomes what the snapshot shows; numbers of inodes stay.
-    pub fn roll_back(&mut self, name: &[u8]) {
-        self.live = (*self.snapshots[name].tree).clone();
-        let reachable: std::collections::BTreeSet<Id> = paths(&self.live).into_values().collect();
-        self.live.retain(|id, _| reachable.contains(id));
     }
 }

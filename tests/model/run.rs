@@ -5,11 +5,17 @@
 //! the last acknowledged durable point, and the runner keeps all of them. The operation that the power cut interrupts
 //! may have happened or not, but not by half.
 
+use std::collections::HashSet;
+
+use snapfs::format::{Generation, Slot};
+use snapfs::fs::Fs;
 use snapfs::ops::{Caller, Error, Handle, NodeId, OpenFlags, Operations, Result as OpResult};
 
 use crate::generate::{Access, Op, Pick};
+use crate::lines::{LineKey, MAIN, Model};
 use crate::observe::{self, Numbers, READ};
-use crate::reference::{self, Body, Expect, Id, Model};
+use crate::past;
+use crate::reference::{self, Body, Content, Expect, Id};
 
 /// What a rollback did.
 pub enum RollBack {
@@ -35,8 +41,10 @@ pub trait Subject {
     fn reopen(&mut self) -> Result<(), String>;
     /// Audits the store as it is now (with its uncommitted changes, or after a commit of its own): `Err` lists faults.
     fn check(&mut self) -> Result<(), String>;
-    /// The live tree becomes that of a snapshot. All handles have been released before.
-    fn roll_back(&mut self, snapshot: &[u8]) -> RollBack;
+    /// The tree of a line becomes that of a snapshot. All handles have been released before.
+    fn roll_back(&mut self, line: &[u8], snapshot: &[u8]) -> RollBack;
+    /// The file system if it has several lines: without, what needs them is skipped.
+    fn fs(&self) -> Option<&Fs>;
     /// Has the device reached the call at which it was told to lose power? Every call since has failed.
     fn lost_power(&self) -> bool;
     /// Calls (reads, writes, flushes) that the device has seen.
@@ -49,16 +57,25 @@ pub type Step = Result<(), String>;
 /// Ends of steps that are tried.
 const SHORTER_MAX: usize = 4096;
 
+/// Bytes that are compared of each file that is open in a snapshot.
+const PAST_BYTES: usize = 64 << 10;
+
 const USER: Caller = Caller { uid: 1000, gid: 100, pid: 1, umask: 0 };
 
 /// An open file.
 struct Open {
+    line: LineKey,
     id: Id,
     node: NodeId,
     handle: Handle,
     flags: OpenFlags,
-    /// Opened for one operation only.
-    brief: bool,
+}
+
+/// A file of a snapshot that is open: it can be read as it was, also when the snapshot is gone.
+pub(crate) struct OpenPast {
+    pub node: NodeId,
+    pub handle: Handle,
+    pub content: Content,
 }
 
 /// The system, the model, and what connects them.
@@ -67,12 +84,17 @@ pub struct Runner {
     pub(crate) model: Model,
     pub(crate) numbers: Numbers,
     open: Vec<Open>,
+    /// Files that are open in lines that are gone.
+    stale: Vec<Open>,
+    pub(crate) past: Vec<OpenPast>,
     /// States since the last durable point with the number of the operation that made each.
     history: Vec<(usize, Model)>,
     /// Work on a long range that the operation at hand does in steps: what a shorter one would have done.
     pub(crate) shorter: Option<Shorter>,
     /// The same of earlier operations, by the number of the operation.
     all_shorter: Vec<(usize, Shorter)>,
+    /// Slots with their generations that lines and snapshots have had.
+    pub(crate) used: HashSet<(u32, u32)>,
     /// Number of the operation that runs.
     at: usize,
     /// Power cuts that were survived.
@@ -105,9 +127,12 @@ impl Runner {
             model,
             numbers,
             open: Vec::new(),
+            stale: Vec::new(),
+            past: Vec::new(),
             history,
             shorter: None,
             all_shorter: Vec::new(),
+            used: HashSet::new(),
             at: 0,
             crashes: 0,
         })
@@ -157,27 +182,55 @@ impl Runner {
 
     /// Compares all views, and audits.
     pub(crate) fn check_all(&mut self) -> Step {
-        let seen = observe::observe(self.subject.ops())?;
+        let seen = observe::observe(self.subject.ops(), self.subject.fs())?;
         observe::compare(&seen, &self.model, &self.numbers)?;
         let space = self.subject.ops().statfs(NodeId::ROOT).map_err(|e| format!("statfs: {e:?}"))?;
         let adds_up = space.available_bytes <= space.free_bytes && space.free_bytes <= space.total_bytes;
         if !adds_up || space.inodes_free > space.inodes || space.name_max != 255 {
             return Err(format!("statfs makes no sense: {space:?}"));
         }
+        self.check_open()?;
         self.subject.check().map_err(|e| format!("audit: {e}"))
     }
 
-    /// Compares the live tree.
+    /// Whoever has a file open in a line that is gone reads and writes nothing; in a snapshot, what it had.
+    fn check_open(&self) -> Step {
+        for open in &self.past {
+            let mut out = vec![7; PAST_BYTES];
+            let read = self.subject.ops().read(open.node, open.handle, 0, &mut out);
+            let len = read.map_err(|e| format!("reading what is open in a snapshot: {e:?}"))?;
+            if out[..len] != open.content.read(0, PAST_BYTES as u64) {
+                return Err("what is open in a snapshot has changed".into());
+            }
+        }
+        for open in &self.stale {
+            let ops = self.subject.ops();
+            let read = ops.read(open.node, open.handle, 0, &mut [0; 9]);
+            if open.flags.read && read != Err(Error::Stale) {
+                return Err(format!("reading in a line that is gone: {read:?}"));
+            }
+            let write = ops.write(open.node, open.handle, 0, b"late", false);
+            if open.flags.write && write != Err(Error::Stale) {
+                return Err(format!("writing in a line that is gone: {write:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the tree of the line at hand.
     pub(crate) fn check_live(&mut self) -> Step {
-        let seen = observe::view(self.subject.ops(), NodeId::ROOT)?;
+        let seen = observe::view(self.subject.ops(), self.root())?;
         observe::compare_view(&seen, &self.model.live, &self.numbers)
     }
 
     pub(crate) fn crash(&mut self, seed: u64) -> Step {
         self.crashes += 1;
         self.open.clear();
+        self.stale.clear();
+        self.past.clear();
         self.subject.crash(seed).map_err(|e| format!("reopening after a power cut: {e}"))?;
-        let seen = observe::observe(self.subject.ops()).map_err(|e| format!("after a power cut: {e}"))?;
+        let seen = observe::observe(self.subject.ops(), self.subject.fs())
+            .map_err(|e| format!("after a power cut: {e}"))?;
         let fits = |(_, model): &&(usize, Model)| observe::compare(&seen, model, &self.numbers).is_ok();
         let whole = self.history.iter().rev().find(fits).map(|(_, model)| model.clone());
         let Some(found) = whole.or_else(|| self.find_shorter(&seen)) else {
@@ -194,8 +247,9 @@ impl Runner {
         self.model = found;
         self.model.next = next;
         seen.teach(&self.model, &mut self.numbers);
-        self.model.drop_orphans(|_| false);
+        self.model.drop_orphans(|_, _| false);
         self.durable();
+        self.subject.fs().map_or(Ok(()), past::no_orphans)?;
         self.subject.check().map_err(|e| format!("audit after a power cut: {e}"))
     }
 
@@ -203,21 +257,60 @@ impl Runner {
         self.release_all()?;
         self.subject.reopen().map_err(|e| format!("reopening: {e}"))?;
         self.durable();
-        Ok(())
+        self.subject.fs().map_or(Ok(()), past::no_orphans)
     }
 
     pub(crate) fn release_all(&mut self) -> Step {
-        for open in std::mem::take(&mut self.open) {
+        let stale = std::mem::take(&mut self.stale);
+        for open in std::mem::take(&mut self.open).into_iter().chain(stale) {
+            self.subject.ops().release(open.node, open.handle);
+        }
+        for open in std::mem::take(&mut self.past) {
             self.subject.ops().release(open.node, open.handle);
         }
         self.forget_orphans()
     }
 
     fn forget_orphans(&mut self) -> Step {
-        for id in self.model.drop_orphans(|id| self.open.iter().any(|o| o.id == id)) {
-            self.subject.ops().forget(self.numbers.node(id));
+        let open = &self.open;
+        let is_open = |line, id| open.iter().any(|o| (o.line, o.id) == (line, id));
+        for (line, id) in self.model.drop_orphans(is_open) {
+            self.subject.ops().forget(self.numbers.node(line, id));
         }
         Ok(())
+    }
+
+    /// What is made or gets another head is known by its slot with a generation that nothing ever had with it.
+    pub(crate) fn is_fresh(&mut self, slot: Slot, generation: Generation) -> Step {
+        let fresh = self.used.insert((slot.0, generation.0));
+        if fresh { Ok(()) } else { Err(format!("{slot:?} with {generation:?} was another's")) }
+    }
+
+    /// A line is gone: its files stay open, and are of no use.
+    pub(crate) fn line_is_gone(&mut self, line: LineKey) -> Step {
+        let (gone, open) = std::mem::take(&mut self.open).into_iter().partition(|o| o.line == line);
+        self.open = open;
+        self.stale.extend::<Vec<_>>(gone);
+        self.check_open()
+    }
+
+    /// Does something with another line at hand.
+    pub(crate) fn on<T>(&mut self, line: LineKey, work: impl FnOnce(&mut Self) -> T) -> T {
+        let back = self.model.at();
+        self.model.turn_to(line);
+        let done = work(self);
+        self.model.turn_to(back);
+        done
+    }
+
+    /// The root of the line at hand.
+    pub(crate) fn root(&self) -> NodeId {
+        self.numbers.root(self.model.at())
+    }
+
+    /// An inode of the line at hand.
+    pub(crate) fn node(&self, id: Id) -> NodeId {
+        self.numbers.node(self.model.at(), id)
     }
 
     /// The real answer must be what the model says; both answers come back when both are `Ok`.
@@ -242,20 +335,24 @@ impl Runner {
             .live
             .keys()
             .find(|other| **other != id && self.numbers.inodes.get(other) == Some(&node.ino()));
-        if !node.is_live() || taken.is_some() {
-            return Err(format!("the new inode is {node:?}, which is taken or not live"));
+        if node.tree() != self.root().tree() || taken.is_some() {
+            return Err(format!("the new inode is {node:?}, which is taken or of another tree"));
         }
         self.numbers.inodes.insert(id, node.ino());
         self.check_attr(&entry.attr, id)
     }
 
     pub(crate) fn check_attr(&self, attr: &snapfs::ops::Attr, id: Id) -> Step {
+        if attr.node.tree() != self.root().tree() {
+            return Err(format!("answer: {:?} is of another tree than {:?}", attr.node, self.root()));
+        }
         observe::compare_attr(attr, &self.model.live, id, &self.numbers).map_err(|e| format!("answer: {e}"))
     }
 
     /// Keeps a handle open.
     pub(crate) fn keep_open(&mut self, id: Id, handle: Handle, flags: OpenFlags) {
-        self.open.push(Open { id, node: self.numbers.node(id), handle, flags, brief: false });
+        let (line, node) = (self.model.at(), self.node(id));
+        self.open.push(Open { line, id, node, handle, flags });
     }
 
     pub(crate) fn release(&mut self, pick: Pick) {
@@ -265,25 +362,21 @@ impl Runner {
         }
     }
 
-    /// A handle that can write (or read): one that is open, else a file opened for this operation only.
+    /// A handle that can write (or read): one that is open, in any line, else a file of the line at hand that is opened for
+    /// this operation only.
     pub(crate) fn borrow(&self, pick: Pick, write: bool) -> Result<Option<Borrowed>, String> {
         let fits = |o: &&Open| if write { o.flags.write } else { o.flags.read };
         let open: Vec<&Open> = self.open.iter().filter(fits).collect();
         if pick.is_multiple_of(2) && !open.is_empty() {
             let open = open[pick as usize / 2 % open.len()];
-            return Ok(Some(Borrowed {
-                id: open.id,
-                node: open.node,
-                handle: open.handle,
-                flags: open.flags,
-                brief: open.brief,
-            }));
+            let Open { line, id, node, handle, flags } = *open;
+            return Ok(Some(Borrowed { line, id, node, handle, flags, brief: false }));
         }
         let Some(id) = self.pick(pick / 2, |n| matches!(n.body, Body::File(_))) else { return Ok(None) };
         let flags = OpenFlags { write, ..READ };
-        let node = self.numbers.node(id);
+        let node = self.node(id);
         let handle = self.subject.ops().open(&USER, node, flags).map_err(|e| format!("open: {e:?}"))?;
-        Ok(Some(Borrowed { id, node, handle, flags, brief: true }))
+        Ok(Some(Borrowed { line: self.model.at(), id, node, handle, flags, brief: true }))
     }
 
     /// Ends a loan.
@@ -321,9 +414,16 @@ impl Runner {
         }
     }
 
-    /// A snapshot's name, mostly one that exists.
+    /// One of the lines.
+    pub(crate) fn old_line(&self, pick: Pick) -> LineKey {
+        self.model.lines().nth(pick as usize % self.model.lines().len()).map_or(MAIN, |(key, _)| key)
+    }
+
+    /// A snapshot's name in the line at hand, mostly one that exists.
     pub(crate) fn old_snapshot(&self, pick: Pick) -> Vec<u8> {
-        let names: Vec<_> = self.model.snapshots.keys().collect();
+        let mut names: Vec<_> =
+            self.model.shown(self.model.at()).into_iter().map(|(name, _)| name.to_vec()).collect();
+        names.sort();
         if names.is_empty() || pick.is_multiple_of(16) {
             return new_snapshot_name(pick / 16);
         }
@@ -361,10 +461,12 @@ impl Shorter {
 
 /// A file that one operation uses.
 pub(crate) struct Borrowed {
+    pub line: LineKey,
     pub id: Id,
     pub node: NodeId,
     pub handle: Handle,
     pub flags: OpenFlags,
+    /// Opened for one operation only.
     brief: bool,
 }
 
@@ -385,6 +487,14 @@ pub(crate) fn new_snapshot_name(pick: Pick) -> Vec<u8> {
     match pick % 16 {
         n @ 0..15 => format!("s{n}").into_bytes(),
         _ => vec![b's'; 255],
+    }
+}
+
+/// A line's name to create, out of few.
+pub(crate) fn new_line_name(pick: Pick) -> Vec<u8> {
+    match pick % 12 {
+        n @ 0..11 => format!("line-{n}").into_bytes(),
+        _ => vec![b'l'; 255],
     }
 }
 

@@ -88,15 +88,16 @@ fn check_space(heads: &Heads, head: &Head, ino: Ino, bytes: u64) -> Result<()> {
     if bytes.saturating_sub(mapped) > available { Err(Error::NoSpace) } else { Ok(()) }
 }
 
-/// See [`Operations::lseek`](crate::ops::Operations::lseek).
+/// Brings what the kernel holds of a file that is written, and has not brought by itself. It asks with the inode locked and
+/// its own pages unwritten: stores to a mapping, and with the write-back cache every write, so that it may even know a
+/// larger size. Only a file that is open for writing has any, and a mapping keeps it open. Before `copy_file_range`, and
+/// where `fallocate` takes content away, the kernel writes its pages by itself.
+pub fn drain(heads: &Heads, node: NodeId) {
+    heads.kernel().drain(node);
+}
+
+/// See [`Operations::lseek`](crate::ops::Operations::lseek): of what is here, without waiting for anybody.
 pub fn seek(heads: &Heads, node: NodeId, handle: Handle, offset: u64, target: SeekTarget) -> Result<u64> {
-    // The kernel asks with the inode locked and its own pages unwritten: stores to a mapping, and with the write-back
-    // cache every write, so that it may even know a larger size. Only a file that is open for writing has any, and a
-    // mapping keeps it open. Before `copy_file_range`, and where `fallocate` takes content away, the kernel writes its
-    // pages by itself.
-    if heads.handles.is_writer(node) {
-        heads.kernel().drain(node);
-    }
     let content = content_any(heads, node, handle, offset, u64::MAX - BLOCK_BYTES)?;
     if offset >= content.inode.size {
         return Err(Error::NoSuchOffset);

@@ -1,7 +1,7 @@
 //! Inodes without a name: alive while they are open or the kernel knows them, then purged.
 //!
 //! In memory they are in the gate's `unlinked`; a commit gives each a record in the tree, and opening a file system
-//! purges whatever has one. A purge goes in steps of bounded size, and the record goes last.
+//! purges whatever has one; so does a line that was made of a snapshot with some, in the background. A purge goes in steps of bounded size, and the record goes last.
 
 use crate::format::{Ino, Key, Kind};
 use crate::fs::commits::Commits;
@@ -45,6 +45,28 @@ pub fn purge_orphans(commits: &Commits, head: &Head) -> Result<()> {
         log::info!("purging {} files that were deleted while open", found.len());
     }
     found.into_iter().for_each(|ino| purge_or_keep(commits, head, ino));
+    Ok(())
+}
+
+/// Inodes that one call of [`purge_inherited`] purges at most, of each head.
+const PURGED_AT_ONCE: usize = 64;
+
+/// Purges some of the inodes that heads of new lines have records of from where they began: nobody can have them open. Those
+/// that a head has unlinked itself since have records too, and stay.
+pub fn purge_inherited(commits: &Commits) -> Result<()> {
+    for head in commits.heads.all() {
+        let Some(next) = *head.inherited.lock() else { continue };
+        let found: Vec<Ino> = {
+            let gate = head.gate.read();
+            let view = commits.heads.view(&head)?;
+            let records = view.range(&record(next), &record(Ino::END));
+            let inos = records.map(|item| Ok(Ino(item?.0.rest)));
+            let inherited = inos.filter(|ino| !matches!(ino, Ok(ino) if gate.unlinked.contains_key(ino)));
+            inherited.take(PURGED_AT_ONCE).collect::<Result<_>>()?
+        };
+        found.iter().for_each(|ino| purge_or_keep(commits, &head, *ino));
+        *head.inherited.lock() = found.last().map(|last| Ino(last.0 + 1));
+    }
     Ok(())
 }
 

@@ -5,7 +5,8 @@ use super::misses::Misses;
 use crate::format::line::LineRecord;
 use crate::format::{BLOCK_BYTES, Generation, Ino, LineId};
 use crate::ops::NodeId;
-use parking_lot::RwLock;
+use crate::volume::LineHold;
+use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -35,11 +36,14 @@ pub struct Head {
     pub misses: Misses,
     /// Delayed blocks.
     delayed: Arc<AtomicU64>,
+    /// Inodes without a name that its tree had when the line was made, from this one on, are still to be purged.
+    pub inherited: Mutex<Option<Ino>>,
+    _hold: LineHold,
 }
 
 impl Head {
     /// The head of a line, with what a replay of the log has found.
-    pub fn new(line: &LineRecord, gate: Gate) -> Head {
+    pub fn new(line: &LineRecord, gate: Gate, hold: LineHold) -> Head {
         Head {
             line: line.id,
             generation: line.head_generation,
@@ -47,6 +51,8 @@ impl Head {
             delayed: gate.dirty.counter(),
             gate: RwLock::new(gate),
             misses: Misses::default(),
+            inherited: Mutex::new(None),
+            _hold: hold,
         }
     }
 

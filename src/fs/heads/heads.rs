@@ -54,10 +54,11 @@ impl Heads {
         let mut others = BTreeMap::new();
         for line in volume.lines().iter().filter(|line| line.id != LineId::MAIN) {
             let gate = gates.remove(&line.id).unwrap_or_default();
-            others.insert(line.slot, Arc::new(Head::new(line, gate)));
+            others.insert(line.slot, Arc::new(Head::new(line, gate, volume.hold_line(line))));
         }
         let main = gates.remove(&LineId::MAIN).unwrap_or_default();
-        let main = Arc::new(Head::new(&volume.line(LineId::MAIN)?, main));
+        let record = volume.line(LineId::MAIN)?;
+        let main = Arc::new(Head::new(&record, main, volume.hold_line(&record)));
         Ok(Heads {
             volume,
             options,
@@ -79,9 +80,11 @@ impl Heads {
         all
     }
 
-    /// Takes in the head of a new line.
+    /// Takes in the head of a new line. The tree that it begins with may have inodes without a name: files that were open
+    /// elsewhere.
     pub fn add(&self, line: &LineRecord) -> Arc<Head> {
-        let head = Arc::new(Head::new(line, Gate::default()));
+        let head = Arc::new(Head::new(line, Gate::default(), self.volume.hold_line(line)));
+        *head.inherited.lock() = Some(Ino(0));
         self.others.write().insert(line.slot, head.clone());
         head
     }
@@ -104,8 +107,8 @@ impl Heads {
         }
     }
 
-    /// The head of the line that a node is of, or is a `.snapshots` of.
-    fn line_of(&self, node: NodeId) -> Result<Arc<Head>> {
+    /// The head of the line that a live node is of, or a `.snapshots` shows.
+    pub fn line_of(&self, node: NodeId) -> Result<Arc<Head>> {
         if node.slot() == Slot::MAIN.0 {
             return Ok(self.main.clone());
         }
@@ -203,12 +206,14 @@ impl Heads {
             (None, None) => None,
         };
         let flags = check(&inode.ok_or(Error::Stale)?)?;
-        Ok(self.handles.add(Open { node, flags, view, around: Around::default() }))
+        let head = head.as_ref().map(|(head, _)| head.clone());
+        Ok(self.handles.add(Open { node, flags, view, head, around: Around::default() }))
     }
 
     /// Opens a directory that no tree holds.
-    pub fn open_virtual(&self, node: NodeId, flags: OpenFlags) -> Handle {
-        self.handles.add(Open { node, flags, view: None, around: Around::default() })
+    pub fn open_virtual(&self, node: NodeId, flags: OpenFlags) -> Result<Handle> {
+        let head = Some(self.line_of(node)?);
+        Ok(self.handles.add(Open { node, flags, view: None, head, around: Around::default() }))
     }
 
     /// Connects the way back to the kernel.

@@ -152,6 +152,14 @@ impl T {
         let report = crate::check::check(self.fs.volume(), crate::check::Depth::Data).unwrap();
         assert!(report.is_clean(), "{report:?}");
     }
+    /// Until no record fits any more.
+    pub fn fill_log(&self) {
+        let volume = self.fs.volume();
+        while !volume.log_is_behind() {
+            let mut txn = volume.begin(crate::format::LineId::MAIN).unwrap();
+            txn.note(|out| out.resize(out.len() + (1 << 20), 0));
+        }
+    }
     pub fn snapshot(&self, name: &str) -> NodeId {
         self.mkdir(SNAPDIR, name).unwrap()
     }

@@ -1,0 +1,240 @@
+//! The model of a store: its lines, and what happens between them.
+//!
+//! What is asked of a model is asked of the line at hand ([`Model::turn_to`]), as the commands of a shell mean its
+//! directory: a model reads and writes like that [`Line`]. What several lines have to do with each other is here: they
+//! begin as a snapshot is, show the snapshots from below it as their own, and go with those that were made of them.
+//! Numbers, of inodes, snapshots and lines alike, are never reused.
+
+use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use snapfs::ops::{Caller, Error};
+
+use crate::reference::{self, Body, Expect, Id, Line, Snapshot, is_long, no, refuse_if};
+
+/// Number of a line in the model.
+pub type LineKey = u64;
+/// The main line.
+pub const MAIN: LineKey = 0;
+
+/// The whole store.
+#[derive(Clone)]
+pub struct Model {
+    lines: BTreeMap<LineKey, Arc<Line>>,
+    at: LineKey,
+    /// The next number; the runner carries it over a crash.
+    pub next: u64,
+}
+
+impl Deref for Model {
+    type Target = Line;
+
+    fn deref(&self) -> &Line {
+        &self.lines[&self.at]
+    }
+}
+
+impl DerefMut for Model {
+    fn deref_mut(&mut self) -> &mut Line {
+        Arc::make_mut(self.lines.get_mut(&self.at).expect("the line at hand exists"))
+    }
+}
+
+impl Model {
+    /// An empty store whose root has these attributes.
+    pub fn new(mode: u32, uid: u32, gid: u32) -> Model {
+        Model { lines: BTreeMap::from([(MAIN, Arc::new(Line::new(mode, uid, gid)))]), at: MAIN, next: 2 }
+    }
+
+    /// The line at hand.
+    pub fn at(&self) -> LineKey {
+        self.at
+    }
+
+    /// Takes a line to hand; the main line if it is gone.
+    pub fn turn_to(&mut self, line: LineKey) {
+        self.at = if self.lines.contains_key(&line) { line } else { MAIN };
+    }
+
+    /// All lines, the main line first.
+    pub fn lines(&self) -> impl ExactSizeIterator<Item = (LineKey, &Line)> + Clone {
+        self.lines.iter().map(|(key, line)| (*key, &**line))
+    }
+
+    /// The main line.
+    pub fn main(&self) -> &Line {
+        &self.lines[&MAIN]
+    }
+
+    /// A line that exists.
+    pub fn line(&self, line: LineKey) -> &Line {
+        &self.lines[&line]
+    }
+
+    /// The line of that name.
+    pub fn find_line(&self, name: &[u8]) -> Option<LineKey> {
+        self.lines().find(|(_, line)| line.name == name).map(|(key, _)| key)
+    }
+
+    fn take_number(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// Forgets files without names that `open` does not hold, in all lines; returns them.
+    pub fn drop_orphans(&mut self, open: impl Fn(LineKey, Id) -> bool) -> Vec<(LineKey, Id)> {
+        let mut gone = Vec::new();
+        for (key, line) in &mut self.lines {
+            let orphans = line.orphans(|id| open(*key, id));
+            if !orphans.is_empty() {
+                let line = Arc::make_mut(line);
+                orphans.iter().for_each(|id| drop(line.live.remove(id)));
+            }
+            gone.extend(orphans.into_iter().map(|id| (*key, id)));
+        }
+        gone
+    }
+
+    /// mkdir, mknod, symlink and create.
+    pub fn make(&mut self, caller: &Caller, dir: Id, name: &[u8], mode: u32, body: Body) -> Expect<Id> {
+        let id = self.next;
+        self.make_as(id, caller, dir, name, mode, body)?;
+        Ok(self.take_number())
+    }
+
+    /// Between two files, each with its line. By a caller without privileges; as on Linux a range must not overlap itself.
+    pub fn copy(
+        &mut self,
+        from: (LineKey, Id),
+        at: u64,
+        to: (LineKey, Id),
+        to_at: u64,
+        len: u64,
+    ) -> Expect<u64> {
+        let data = self.line(from.0).content(from.1).read(at, len);
+        let len = data.len() as u64;
+        refuse_if(&[(from == to && at < to_at + len && to_at < at + len, Error::Invalid)])?;
+        self.copied(&data, to, to_at)
+    }
+
+    /// The same of bytes that are in no line.
+    pub fn copied(&mut self, data: &[u8], to: (LineKey, Id), to_at: u64) -> Expect<u64> {
+        if !data.is_empty() {
+            let target = Arc::make_mut(self.lines.get_mut(&to.0).expect("a file's line exists"));
+            target.write(to.1, to_at, data, true)?;
+        }
+        Ok(data.len() as u64)
+    }
+
+    /// The snapshots that a line shows, oldest first: what is left of those below it as it was made, and its own.
+    pub fn shown(&self, line: LineKey) -> Vec<(&[u8], &Snapshot)> {
+        let inherited = &self.lines[&line].inherited;
+        let all = self.lines().flat_map(|(of, l)| l.snapshots.iter().map(move |(name, s)| (of, name, s)));
+        let mut shown: Vec<_> = all
+            .filter(|(of, _, s)| *of == line || inherited.contains(&s.id))
+            .map(|(_, name, s)| (&name[..], s))
+            .collect();
+        shown.sort_by_key(|(_, s)| s.id);
+        shown
+    }
+
+    /// The snapshot that the line at hand shows under that name.
+    pub fn find_snapshot(&self, name: &[u8]) -> Option<&Snapshot> {
+        self.shown(self.at).into_iter().find(|(n, _)| *n == name).map(|(_, s)| s)
+    }
+
+    /// Refuses a name that a snapshot of the line at hand cannot get: `lines` are those that will show it.
+    fn check_snapshot_name(&self, name: &[u8], lines: &[LineKey]) -> Expect<()> {
+        let taken = lines.iter().any(|line| self.shown(*line).iter().any(|(n, _)| *n == name));
+        refuse_if(&[
+            (is_long(name), Error::NameTooLong),
+            (is_long(name) || matches!(name.first(), None | Some(b'.' | b'@')), Error::Invalid),
+            (taken, Error::Exists),
+        ])
+    }
+
+    /// Keeps the line at hand.
+    pub fn snap(&mut self, name: &[u8]) -> Expect<u64> {
+        self.check_snapshot_name(name, &[self.at])?;
+        let id = self.take_number();
+        let snapshot = Snapshot { id, tree: Arc::new(self.live.clone()), past: self.past.clone() };
+        self.past.push(id);
+        self.snapshots.insert(name.to_vec(), snapshot);
+        Ok(id)
+    }
+
+    /// Fails unless the line at hand has a snapshot of its own under that name.
+    fn own_snapshot(&self, name: &[u8]) -> Expect<u64> {
+        match (self.snapshots.get(name), self.find_snapshot(name)) {
+            (Some(own), _) => Ok(own.id),
+            (None, Some(_)) => no(Error::NotPermitted),
+            (None, None) => no(Error::NotFound),
+        }
+    }
+
+    /// Deletes a snapshot of the line at hand.
+    pub fn unsnap(&mut self, name: &[u8]) -> Expect<u64> {
+        let id = self.own_snapshot(name)?;
+        self.snapshots.remove(name);
+        Ok(id)
+    }
+
+    pub fn rename_snapshot(&mut self, name: &[u8], to: &[u8]) -> Expect<()> {
+        let id = self.own_snapshot(name)?;
+        let heirs = self.lines().filter(|(_, line)| line.inherited.contains(&id)).map(|(key, _)| key);
+        let shown_by: Vec<_> = heirs.chain([self.at]).collect();
+        self.check_snapshot_name(to, &shown_by)?;
+        let snapshot = self.snapshots.remove(name).expect("checked");
+        self.snapshots.insert(to.to_vec(), snapshot);
+        Ok(())
+    }
+
+    /// The line at hand becomes what a snapshot that it shows is; numbers of inodes stay.
+    pub fn roll_back(&mut self, name: &[u8]) {
+        let snapshot = self.find_snapshot(name).expect("the runner names one that is shown").clone();
+        self.live = reachable(&snapshot);
+        self.past = [snapshot.past, vec![snapshot.id]].concat();
+    }
+
+    /// A line that begins as a snapshot is, which exists: none of its files without names.
+    pub fn fork(&mut self, name: &[u8], from: u64) -> Expect<LineKey> {
+        refuse_if(&[(self.find_line(name).is_some(), Error::Exists)])?;
+        let all = self.lines.values().flat_map(|line| line.snapshots.values());
+        let snapshot = all.into_iter().find(|s| s.id == from).expect("the runner names one that exists");
+        let past = [&snapshot.past[..], &[from]].concat();
+        let line = Line {
+            name: name.to_vec(),
+            live: reachable(snapshot),
+            snapshots: BTreeMap::new(),
+            inherited: past.clone(),
+            past,
+        };
+        let key = self.take_number();
+        self.lines.insert(key, Arc::new(line));
+        Ok(key)
+    }
+
+    /// Deletes a line with its snapshots. Lines that were made of these stay.
+    pub fn drop_line(&mut self, line: LineKey) -> Expect<()> {
+        refuse_if(&[(line == MAIN, Error::Stale)])?;
+        self.lines.remove(&line);
+        self.turn_to(self.at);
+        Ok(())
+    }
+
+    pub fn rename_line(&mut self, line: LineKey, name: &[u8]) -> Expect<()> {
+        refuse_if(&[(line == MAIN, Error::Stale), (self.find_line(name).is_some(), Error::Exists)])?;
+        Arc::make_mut(self.lines.get_mut(&line).expect("the runner names one that exists")).name =
+            name.to_vec();
+        Ok(())
+    }
+}
+
+/// A snapshot's tree without what has no name.
+fn reachable(snapshot: &Snapshot) -> reference::Tree {
+    let mut tree = (*snapshot.tree).clone();
+    let named: std::collections::BTreeSet<Id> = reference::paths(&tree).into_values().collect();
+    tree.retain(|id, _| named.contains(id));
+    tree
+}
