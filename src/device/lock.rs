@@ -264,7 +264,7 @@ fn command_line(pid: u32) -> Option<String> {
 fn read_text(file: &File) -> String {
     let mut bytes = vec![0; HOLDER_BYTES_MAX];
     let len = file.read_at(&mut bytes, 0).unwrap_or(0);
-    names::shown_bytes(&bytes[..len])
+    names::shown_bytes(bytes[..len].trim_ascii_end())
 }
 
 fn host_name() -> String {
