@@ -10,6 +10,7 @@ use crate::names;
 use crate::sys::attribute;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Refuses a mount point that is the store, or above or below it, and one that would hide a store or snapshots. The error is
@@ -36,6 +37,20 @@ pub(super) fn check(store: &Path, point: &Path) -> Result<(), String> {
         return Err(format!(
             "the mount point {shown} {what}, which a mount would hide: choose another place"
         ));
+    }
+    Ok(())
+}
+
+/// Refuses a log file that is a part of the store. The error is a sentence for the user.
+pub(super) fn check_log(store: &Path, log: &Path) -> Result<(), String> {
+    let (Ok(store_at), Ok(log_at)) = (places(store), places(log)) else { return Ok(()) };
+    let inside = |log: &Position| {
+        store_at.iter().any(|store| store.device == log.device && log.path.starts_with(&store.path))
+    };
+    let id = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    if log_at.iter().any(inside) || id(log).is_some_and(|log| id(store) == Some(log)) {
+        let (log, store) = (names::shown(log), names::shown(store));
+        return Err(format!("the log file {log} is in the store {store}: choose a place apart from it"));
     }
     Ok(())
 }
@@ -118,6 +133,15 @@ mod tests {
         }
         for (store, point) in [("a", "ab"), ("ab", "a"), ("a/new", "a/b"), ("a/b", "ab")] {
             assert_eq!(says(store, point), Ok(()), "{store} at {point}");
+        }
+        let log = |store: &str, log: &str| check_log(&dir.join(store), &dir.join(log));
+        fs::write(dir.join("image"), "").expect("write");
+        fs::hard_link(dir.join("image"), dir.join("other")).expect("link");
+        for (store, at) in [("a", "a/log"), ("a", "link/b/log"), ("image", "image"), ("image", "other")] {
+            assert!(log(store, at).is_err_and(|e| e.contains("is in the store")), "{store} {at}");
+        }
+        for (store, at) in [("a", "log"), ("a", "ab/log"), ("image", "log")] {
+            assert_eq!(log(store, at), Ok(()), "{store} {at}");
         }
         fs::remove_dir_all(&dir).expect("remove");
     }

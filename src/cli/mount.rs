@@ -51,6 +51,13 @@ pub(super) fn run(backend: &dyn Backend, args: &MountArgs) -> Result<(), Failure
     }
     let mut turn = None;
     if !args.background_child {
+        if let Some(log) = &args.log {
+            super::apart::check_log(&args.store, log)
+                .map_err(|message| Failure::new(Code::Other, message))?;
+        }
+        if process::effective_uid() != 0 && (parsed.mount.dev || parsed.mount.suid) {
+            eprintln!("snapfs: dev and suid are for root: this mount is nodev and nosuid");
+        }
         wait_for_who_leaves(&args.point);
         turn = super::apart::real(&args.store).ok().and_then(|store| Turn::take(&store));
         if let Some(point) = at_its_daemon(args, parsed.snapshot.is_some(), &lists)? {

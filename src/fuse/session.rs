@@ -224,7 +224,8 @@ impl Unmounter {
 }
 
 fn no_flusher(e: &io::Error) -> String {
-    let hint = if e.kind() == io::ErrorKind::WouldBlock { format!(" ({THREADS_HINT})") } else { String::new() };
+    let hint =
+        if e.kind() == io::ErrorKind::WouldBlock { format!(" ({THREADS_HINT})") } else { String::new() };
     format!("cannot start the flusher: {e}{hint}")
 }
 

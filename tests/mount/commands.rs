@@ -289,7 +289,8 @@ fn a_mount_is_used(p: &Place) {
     assert!(p.ok(&["info", "mnt"]).contains("size: 1.0 GiB"));
     let shown = fs::read("/proc/self/mountinfo").expect("mountinfo");
     let shown = String::from_utf8_lossy(&shown);
-    assert!(shown.contains(" - fuse.snapfs store "), "source and type");
+    let store = fs::canonicalize(p.path("store")).expect("the store");
+    assert!(shown.contains(&format!(" - fuse.snapfs {} ", store.display())), "source and type");
     p.ok(&["umount", "mnt"]);
     assert!(p.path("store/closed").exists(), "umount waits for the store");
     assert_eq!(fs::read_dir(p.path("run")).expect("list").count(), 0);

@@ -317,3 +317,41 @@ fn a_read_only_place_takes_no_snapshot() {
     p.ok(&["rename", "mnt", "one", "three"]);
     p.umount();
 }
+
+#[test]
+fn what_the_host_shows_of_a_mount_leads_to_the_store() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.ok(&["init", "store"]);
+    std::os::unix::fs::symlink("store", p.at("link")).unwrap();
+    let real = fs::canonicalize(p.at("store")).unwrap();
+    for store in ["store", "link", "./store/"] {
+        p.ok(&["mount", store, "mnt"]);
+        assert_eq!(mounts::at(&p.at("mnt")).unwrap().unwrap().source, real.as_os_str(), "{store}");
+        p.umount();
+    }
+    // As mount(8) names it, and by names of what is there.
+    p.ok(&["store", "mnt", "-o", "ro"]);
+    p.umount();
+    p.ok(&["store", "mnt"]);
+    p.umount();
+}
+
+#[test]
+fn a_log_file_is_no_part_of_the_store() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.ok(&["init", "store"]);
+    p.ok(&["init", "disk.img", "--size", "64M"]);
+    let before = p.fingerprint();
+    for (store, log) in [("store", "store/log"), ("store", "store/seg/new"), ("disk.img", "disk.img")] {
+        told(&p.run(&["mount", store, "mnt", "--log", log]), 1, &[log, "in the store"]);
+    }
+    assert_eq!(p.fingerprint(), before);
+    p.ok(&["mount", "disk.img", "mnt"]);
+    p.umount();
+}
