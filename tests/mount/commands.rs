@@ -312,7 +312,8 @@ fn failures_are_told(p: &Place) {
     told(&["create", "mnt", "x"], 1, "not mounted");
     told(&["./store", "./nowhere"], 32, "does not exist");
     p.ok(&["mount", "store", "mnt"]);
-    told(&["mount", "other", "mnt"], 1, "mnt is a mount of snapfs already, of store");
+    let of = fs::canonicalize(p.path("store")).expect("the store");
+    told(&["mount", "other", "mnt"], 1, &format!("mnt is a mount of snapfs already, of {}", of.display()));
     told(&["check", "store"], 0, "");
     p.ok(&["umount", "mnt"]);
     let _ = fs::remove_dir_all(p.path("other"));
