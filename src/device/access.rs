@@ -2,6 +2,7 @@
 
 use super::{Device, DeviceError};
 use crate::limits::RESERVED_BYTES;
+use crate::names;
 
 /// Whether a store is opened for writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +48,7 @@ pub(super) fn check_file_limit(
     }
     let what = format!(
         "{} has files of up to {bytes} bytes, and this process may write {limit}: raise the limit ('ulimit -f')",
-        path.display()
+        names::shown(path)
     );
     Err(DeviceError::refused(std::io::ErrorKind::FileTooLarge, what))
 }

@@ -129,6 +129,11 @@ impl Extent {
         self
     }
 
+    /// Length of [`Self::encode`]d bytes.
+    pub fn encoded_len(&self) -> usize {
+        RAW_BYTES + 4 * self.crcs.len()
+    }
+
     /// To the value of a tree item.
     pub fn encode(&self) -> Vec<u8> {
         let raw = RawExtent {

@@ -8,7 +8,7 @@ use super::key::KEY_BYTES;
 use super::{FormatError, Key, NODE_BYTES, bad, header::HEADER_BYTES};
 
 /// Bytes of a slot.
-const SLOT_BYTES: usize = KEY_BYTES + 4;
+pub const SLOT_BYTES: usize = KEY_BYTES + 4;
 /// Longest value in bytes. Three of the longest fit in a leaf.
 pub const VALUE_BYTES_MAX: usize = 4160;
 

@@ -2,7 +2,7 @@
 
 use super::attributes::make_root;
 use super::commits::{Commits, Gates};
-use super::content::{purge_all_unlinked, purge_orphans};
+use super::content::{purge_all_unlinked, purge_inherited, purge_orphans};
 use super::heads::Heads;
 use super::options::FsOptions;
 use super::past::{Past, SnapshotCreator};
@@ -58,8 +58,12 @@ impl Fs {
         self.commits.has_changes()
     }
 
-    /// Commits if anything has changed; otherwise has the host get back what is not needed at rest. For a timer.
+    /// Commits if anything has changed; otherwise has the host get back what is not needed at rest. Before, purges some of
+    /// what new lines have without a name. For a timer.
     pub fn tick(&self) -> Result<()> {
+        if !self.heads.is_read_only() {
+            purge_inherited(&self.commits)?;
+        }
         self.commits.tick()
     }
 
@@ -116,8 +120,6 @@ impl Fs {
         let head = self.heads.add(&line);
         drop(no_commit);
         self.commits.sync()?;
-        // What was open without a name as the snapshot was made is in it, and nobody has it open here.
-        purge_orphans(&self.commits, &head)?;
         Ok(head.node(Ino::ROOT))
     }
 

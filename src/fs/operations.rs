@@ -1,7 +1,7 @@
 //! [`Operations`] for [`Fs`]: each request goes to the room that does it.
 
 use super::file_system::Fs;
-use super::heads::{Target, target, tell_blocks};
+use super::heads::{Target, snapdir_node, target, tell_blocks};
 use super::listing::Listing;
 use super::{attributes, content, names};
 use crate::format::Ino;
@@ -19,15 +19,15 @@ impl Operations for Fs {
     }
 
     fn forget_answers(&self, node: NodeId, answers: u64) {
-        if let Target::Snapdir(dir) = target(node) {
-            self.past.known_snapdirs.forget(dir, answers);
+        if let Target::Snapdir(_) = target(node) {
+            self.past.known_snapdirs.forget(node, answers);
         }
         self.forget(node);
     }
 
     fn getattr(&self, node: NodeId, handle: Option<Handle>) -> Result<(Attr, Duration)> {
         match target(node) {
-            Target::Snapdir(dir) => Ok((self.past.snapdir_attr(dir)?, self.past.snapdir_ttl(dir))),
+            Target::Snapdir(_) => Ok((self.past.snapdir_attr(node)?, self.past.snapdir_ttl(node))),
             _ => attributes::get(&self.heads, node, handle),
         }
     }
@@ -41,7 +41,7 @@ impl Operations for Fs {
     ) -> Result<(Attr, Duration)> {
         let done = self.commits.with_space(|| content::set_attributes(&self.commits, caller, node, set));
         if set.uid.is_some() || set.gid.is_some() {
-            self.past.forget_snapdir_of(Ino(node.ino())); // it belongs to the same owner
+            self.past.forget_snapdir(snapdir_node(node)); // it belongs to the same owner
         }
         done
     }
@@ -75,7 +75,7 @@ impl Operations for Fs {
 
     fn mkdir(&self, caller: &Caller, parent: NodeId, name: &[u8], mode: u32) -> Result<Entry> {
         self.commits.with_space(|| match target(parent) {
-            Target::Snapdir(dir) => self.past.make_in_snapdir(dir, name),
+            Target::Snapdir(_) => self.past.make_in_snapdir(parent, name),
             _ => {
                 let new = names::NewNode { kind: FileType::Directory, mode, rdev: 0, target: b"" };
                 names::make(&self.heads, caller, parent, name, &new)
@@ -89,28 +89,22 @@ impl Operations for Fs {
 
     fn rmdir(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Result<()> {
         let done = self.commits.with_space(|| match target(parent) {
-            Target::Snapdir(dir) => self.past.remove_in_snapdir(dir, name, &self.past.one_at_a_time()),
+            Target::Snapdir(_) => self.past.remove_in_snapdir(parent, name, &self.past.one_at_a_time()),
             _ => names::remove_directory(&self.heads, parent, name),
         });
         // Elsewhere than in the root's it was refused, and the kernel has the directory locked until that is answered.
-        if target(parent) == Target::Snapdir(Ino::ROOT)
-            && done != Err(Error::NotFound)
-            && self.past.is_gone(name)
-        {
-            self.past.tell_known_snapdirs(name);
+        if target(parent) == Target::Snapdir(Ino::ROOT) && done != Err(Error::NotFound) {
+            self.past.tell_other_snapdirs(parent, name);
         }
         done
     }
 
     fn rmdir_at_once(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Option<Result<()>> {
-        let Target::Snapdir(dir) = target(parent) else {
-            return None;
-        };
         // To tell other `.snapshots` means to wait for requests in them.
-        let held = self.past.one_at_a_time_now().filter(|_| self.past.known_snapdirs.is_empty())?;
-        let done = self.commits.with_space(|| self.past.remove_in_snapdir(dir, name, &held));
+        let held = self.past.one_at_a_time_now().filter(|_| self.past.is_alone(parent))?;
+        let done = self.commits.with_space(|| self.past.remove_in_snapdir(parent, name, &held));
         drop(held);
-        self.past.tell_known_snapdirs(name);
+        self.past.tell_other_snapdirs(parent, name);
         Some(done)
     }
 
@@ -131,8 +125,8 @@ impl Operations for Fs {
             (Target::Live(_), Target::Live(_)) if parent.tree() == new_parent.tree() => {
                 names::rename(&self.heads, caller, (parent, name), (new_parent, new_name), mode)
             }
-            (Target::Snapdir(dir), Target::Snapdir(new_dir)) => {
-                self.past.rename_in_snapdir(dir, name, new_dir, new_name, mode)
+            (Target::Snapdir(_), Target::Snapdir(_)) => {
+                self.past.rename_in_snapdir(parent, name, new_parent, new_name, mode)
             }
             (Target::Snapshot(from, _), Target::Snapshot(to, _)) if from == to => Err(Error::ReadOnly),
             _ => Err(Error::CrossView),
@@ -288,12 +282,22 @@ impl Operations for Fs {
         self.commits.with_space(|| content::allocate(&self.commits, caller, node, handle, offset, len, mode))
     }
 
-    fn may_lack_content(&self, node: NodeId) -> bool {
-        self.heads.handles.is_writer(node)
+    fn lseek(&self, node: NodeId, handle: Handle, offset: u64, target: SeekTarget) -> Result<u64> {
+        if self.heads.handles.is_writer(node) {
+            content::drain(&self.heads, node);
+        }
+        content::seek(&self.heads, node, handle, offset, target)
     }
 
-    fn lseek(&self, node: NodeId, handle: Handle, offset: u64, target: SeekTarget) -> Result<u64> {
-        content::seek(&self.heads, node, handle, offset, target)
+    fn lseek_at_once(
+        &self,
+        node: NodeId,
+        handle: Handle,
+        offset: u64,
+        target: SeekTarget,
+    ) -> Option<Result<u64>> {
+        let lacks_nothing = !self.heads.handles.is_writer(node);
+        lacks_nothing.then(|| content::seek(&self.heads, node, handle, offset, target))
     }
 
     fn copy_range(

@@ -21,7 +21,9 @@ impl Fs {
             return Err(Error::NotFound);
         }
         let nobody_deletes = self.past.one_at_a_time();
-        let slot = Slot(self.past.find_in_snapdir(Ino::ROOT, name)?.attr.node.slot());
+        let slot = Slot(
+            self.past.find_in_snapdir(NodeId::snapdir(Slot::MAIN.0, Ino::ROOT.0), name)?.attr.node.slot(),
+        );
         let view = self.volume().snapshot_by_slot(slot).ok_or(Error::Stale)?.id;
         self.past.stand_alone(view, &nobody_deletes);
         Ok(Arc::new(Standalone { fs: self.clone(), view, slot }))

@@ -1,9 +1,11 @@
 //! Kernel requests become calls of [`Operations`], one call each, and their results become replies.
 //!
-//! Invariant: a request is answered on the thread that read it, except `mkdir` and `rename` in a `.snapshots` directory,
-//! `rmdir` there while a snapshot is made, `lseek` in a file that is being written, and `ioctl`: they need other requests to be served meanwhile and get a thread
-//! of their own. No state is kept here: handles, link counts and orphans are the file system's. Permissions are the
-//! kernel's (`default_permissions`).
+//! Invariant: a request is answered on the thread that read it. The exceptions get a thread of their own, because other
+//! requests have to be served before they can be answered: `mkdir` and `rename` in a `.snapshots` directory, `rmdir`
+//! there while a snapshot is made, `lseek` in a file that is being written, and `ioctl`.
+//!
+//! No state is kept here: handles, link counts and orphans are the file system's. Permissions are checked by the kernel
+//! (`default_permissions`).
 
 use super::convert::{self, caller};
 use super::errno::errno;
@@ -12,7 +14,7 @@ use super::hidden;
 use super::ioctl;
 use super::locality::{Locality, Served};
 use super::reply::{
-    attributes, created, data, empty, entry, file_open_flags, nothing, opened, value, written,
+    attributes, created, data, empty, entry, file_open_flags, found_at, nothing, opened, value, written,
 };
 use crate::ops::{
     Caching, DirEntry, Entry, Error, Handle, NodeId, Operations, Result, SeekTarget, SetAttr, SyncScope,
@@ -638,14 +640,10 @@ impl Filesystem for Adapter {
             return reply.error(Errno::ENXIO);
         };
         let (node, handle) = (NodeId(ino.0), Handle(fh.0));
-        let answer = move |ops: &dyn Operations| match ops.lseek(node, handle, offset, target) {
-            Ok(found) => match i64::try_from(found) {
-                Ok(found) => reply.offset(found),
-                Err(_) => reply.error(Errno::EOVERFLOW),
-            },
-            Err(e) => reply.error(errno(&e)),
-        };
-        if self.ops.may_lack_content(node) { self.aside(answer) } else { answer(self.ops.as_ref()) }
+        match self.ops.lseek_at_once(node, handle, offset, target) {
+            Some(found) => found_at(reply, found),
+            None => self.aside(move |ops| found_at(reply, ops.lseek(node, handle, offset, target))),
+        }
     }
 
     fn copy_file_range(

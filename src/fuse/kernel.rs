@@ -11,17 +11,28 @@ use crate::sys::process;
 use fuser::{INodeNo, Notifier};
 use parking_lot::Mutex;
 use std::ffi::OsStr;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How long whoever drops names waits for it. The kernel locks each directory. A rename from one `.snapshots` to another,
-/// which is always refused, locks two and may wait for the one that a request under way has locked; that request must end.
+/// How long whoever drops names waits before another way is taken. The kernel locks each directory. A rename from one
+/// `.snapshots` to another, which is always refused, locks two and may wait for the one that a request under way has
+/// locked; that request must end.
+const NAMES_SOON: Duration = Duration::from_millis(100);
+/// How long it waits where there is no other way.
 const NAMES_PATIENCE: Duration = Duration::from_secs(2);
+
+/// `struct fuse_out_header` of FUSE_NOTIFY_INC_EPOCH (8): length, code, no request. Kernels before 6.16 refuse it.
+const INC_EPOCH: [u8; 16] = {
+    let ([a, b, c, d], [e, f, g, h]) = (16u32.to_ne_bytes(), 8u32.to_ne_bytes());
+    [a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0]
+};
 
 enum Notice {
     Node(NodeId),
@@ -34,19 +45,26 @@ enum Notice {
 /// [`Kernel`] of one FUSE mount.
 pub(super) struct FuseKernel {
     notifier: Notifier,
+    /// The same once more, for what the notifier does not know. It goes when the mount does.
+    connection: Weak<OwnedFd>,
     flusher: Arc<Flusher>,
     notices: Mutex<Sender<Notice>>,
     sending: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl FuseKernel {
-    pub(super) fn start(notifier: Notifier, flusher: Arc<Flusher>) -> io::Result<FuseKernel> {
+    pub(super) fn start(
+        notifier: Notifier,
+        connection: Weak<OwnedFd>,
+        flusher: Arc<Flusher>,
+    ) -> io::Result<FuseKernel> {
         let (notices, queue) = mpsc::channel();
         let (sender, about) = (notifier.clone(), flusher.clone());
         let sending = std::thread::Builder::new()
             .name("fuse-notify".into())
             .spawn(move || send_notices(&sender, &about, &queue))?;
-        Ok(FuseKernel { notifier, flusher, notices: Mutex::new(notices), sending: Mutex::new(Some(sending)) })
+        let (notices, sending) = (Mutex::new(notices), Mutex::new(Some(sending)));
+        Ok(FuseKernel { notifier, connection, flusher, notices, sending })
     }
 
     /// Ends the thread. What is queued goes out first, and fails quietly: the mount is gone.
@@ -55,6 +73,17 @@ impl FuseKernel {
         if let Some(thread) = self.sending.lock().take() {
             let _ = thread.join(); // it has nothing to report
         }
+    }
+
+    /// Makes the kernel ask anew for each name of the whole mount before it goes by it again, which takes no lock. What is
+    /// mounted below a name is detached when that is asked for, so this is not done where something is.
+    fn doubt_all_names(&self) -> io::Result<()> {
+        let mount = self.flusher.mount().ok_or(io::ErrorKind::NotConnected)?;
+        if mounts::is_under_others(mount)? {
+            return Err(io::Error::other("other mounts are below"));
+        }
+        let connection = self.connection.upgrade().ok_or(io::ErrorKind::NotConnected)?;
+        File::from(connection.try_clone()?).write_all(&INC_EPOCH)
     }
 
     fn queue(&self, notice: Notice) {
@@ -117,10 +146,17 @@ impl Kernel for FuseKernel {
             }
             let _ = done.send(()); // fails when nobody waits any more
         });
-        match started {
-            Ok(_) if wait.recv_timeout(NAMES_PATIENCE).is_ok() => {}
-            Ok(_) => log::warn!("names of snapshots are still known to the kernel after {NAMES_PATIENCE:?}"),
-            Err(e) => {
+        if started.is_ok() && wait.recv_timeout(NAMES_SOON).is_ok() {
+            return;
+        }
+        match (self.doubt_all_names(), started) {
+            (Ok(()), _) => {}
+            (Err(e), Ok(_)) => {
+                if wait.recv_timeout(NAMES_PATIENCE).is_err() {
+                    log::warn!("names of snapshots are known to the kernel for a little longer: {e}");
+                }
+            }
+            (_, Err(e)) => {
                 log::warn!("names of snapshots are dropped a little later: no thread starts: {e}");
                 names.iter().for_each(|(parent, name)| self.queue(Notice::Entry(*parent, name.clone())));
             }

@@ -99,6 +99,13 @@ pub fn hiding<'a>(all: &'a [Mount], target: &Mount) -> Option<&'a Mount> {
     found
 }
 
+/// True if another mount is below this one.
+pub fn is_under_others(mount: MountId) -> io::Result<bool> {
+    let all = all()?;
+    let is_ours = |id: u32| all.iter().any(|m| m.id == id && m.device == mount.device);
+    Ok(all.iter().any(|m| m.parent != m.id && is_ours(m.parent)))
+}
+
 /// The names in `dir`, a path from the root of this mount's file system, that lead to a mount below it.
 pub fn names_below(mount: MountId, dir: &Path) -> io::Result<BTreeSet<OsString>> {
     let all = all()?;

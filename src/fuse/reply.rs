@@ -5,7 +5,7 @@ use super::errno::errno;
 use crate::ops::{Attr, Caching, Entry, Handle, Result};
 use fuser::{
     Errno, FileHandle, FopenFlags, Generation, ReplyAttr, ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry,
-    ReplyOpen, ReplyWrite, ReplyXattr,
+    ReplyLseek, ReplyOpen, ReplyWrite, ReplyXattr,
 };
 use std::time::Duration;
 
@@ -75,6 +75,14 @@ pub(super) fn created(reply: ReplyCreate, result: Result<(Entry, Handle)>) {
 pub(super) fn data(reply: ReplyData, result: Result<&[u8]>) {
     match result {
         Ok(bytes) => reply.data(bytes),
+        Err(e) => reply.error(errno(&e)),
+    }
+}
+
+pub(super) fn found_at(reply: ReplyLseek, result: Result<u64>) {
+    match result.map(i64::try_from) {
+        Ok(Ok(offset)) => reply.offset(offset),
+        Ok(Err(_)) => reply.error(Errno::EOVERFLOW),
         Err(e) => reply.error(errno(&e)),
     }
 }

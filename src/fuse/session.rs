@@ -102,7 +102,7 @@ impl Mounted {
         let connection = fd.try_clone().map(Arc::new);
         let connection = connection.map_err(|e| format!("cannot look at the connection to the kernel: {e}"));
         let started = connection.and_then(|connection| {
-            let parts = serve(ops, &flusher, fd, options)?;
+            let parts = serve(ops, &flusher, fd, &connection, options)?;
             Ok((find(&point)?, parts, connection))
         });
         let (mount, (kernel, serving), connection) = match started {
@@ -236,6 +236,7 @@ fn serve(
     ops: Arc<dyn Operations>,
     flusher: &Arc<Flusher>,
     fd: OwnedFd,
+    connection: &Arc<OwnedFd>,
     options: &Options,
 ) -> Result<Serving, String> {
     let refused = |e: io::Error| format!("the kernel refuses the connection: {e}");
@@ -268,7 +269,8 @@ fn serve(
         let why = why.map_or("the session ended".to_string(), |e| e.to_string());
         return Err(format!("cannot serve the mount: {why} ({THREADS_HINT})"));
     }
-    let kernel = FuseKernel::start(notifier, flusher.clone()).map_err(no_thread)?;
+    let kernel =
+        FuseKernel::start(notifier, Arc::downgrade(connection), flusher.clone()).map_err(no_thread)?;
     Ok((Arc::new(kernel), serving))
 }
 

@@ -140,6 +140,22 @@ pub struct OpenFlags {
     pub no_atime: bool,
 }
 
+impl OpenFlags {
+    /// To read, and nothing else.
+    pub const READ_ONLY: OpenFlags = OpenFlags {
+        read: true,
+        write: false,
+        append: false,
+        at_end: false,
+        truncate: false,
+        exclusive: false,
+        sync: false,
+        no_atime: false,
+    };
+    /// To read and write, and nothing else.
+    pub const READ_WRITE: OpenFlags = OpenFlags { write: true, ..OpenFlags::READ_ONLY };
+}
+
 /// What a transport may do with what it has cached of a node when that is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Caching {
@@ -463,13 +479,19 @@ pub trait Operations: Send + Sync {
         len: u64,
         mode: AllocateMode,
     ) -> Result<()>;
-    /// True if the kernel may hold content of the node that no `write` has brought: then [`Self::lseek`] asks for it.
-    fn may_lack_content(&self, _node: NodeId) -> bool {
-        false
-    }
-    /// Finds data or a hole. Where content may be lacking it waits for `write` calls, so other requests must be served
-    /// meanwhile.
+    /// Finds data or a hole. Where the kernel may hold content that no `write` has brought it waits for `write` calls, so
+    /// other requests must be served meanwhile.
     fn lseek(&self, node: NodeId, handle: Handle, offset: u64, target: SeekTarget) -> Result<u64>;
+    /// [`Operations::lseek`], on any request thread. None, with nothing done, if it would have to wait.
+    fn lseek_at_once(
+        &self,
+        node: NodeId,
+        handle: Handle,
+        offset: u64,
+        target: SeekTarget,
+    ) -> Option<Result<u64>> {
+        Some(self.lseek(node, handle, offset, target))
+    }
     /// Copies a range, sharing blocks where it can; returns the bytes copied (fewer only at the end of the source).
     #[allow(clippy::too_many_arguments)]
     fn copy_range(

@@ -387,6 +387,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_replay_takes_back_is_not_promised_by_the_host() {
+        let mut alloc = Allocator::new(0, 1 << 20);
+        let before = (alloc.free_bytes(), alloc.unbacked_bytes());
+        assert!(alloc.take(8192, 4096) && !alloc.take(8192, 4096));
+        alloc.take_back(8192, 4096);
+        assert_eq!((alloc.free_bytes(), alloc.unbacked_bytes()), before);
+        assert_eq!(alloc.alloc(4096, AllocClass::Data), None, "it is to be secured first");
+        assert!(alloc.take(8192, 4096));
+    }
+
+    #[test]
     fn what_is_not_allocated_may_not_be_freed() {
         let mut a = Allocator::new(8192, 1 << 20);
         assert!(a.mark_allocated(16384, 65536));

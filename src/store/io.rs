@@ -1,5 +1,7 @@
 //! How often the device was called, and for how many bytes.
 
+use std::cell::Cell;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Device calls since the store was opened.
@@ -10,6 +12,35 @@ pub struct IoCounts {
     pub(super) writes: AtomicU64,
     pub(super) written_bytes: AtomicU64,
     pub(super) flushes: AtomicU64,
+    /// Read calls of threads that others waited for.
+    pub(super) waited_for: AtomicU64,
+}
+
+thread_local! {
+    static WAITED_FOR: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Held by a thread while others may wait for it that want nothing from the device: what it reads meanwhile is counted.
+#[derive(Debug)]
+pub struct WaitedFor(PhantomData<*const ()>);
+
+impl WaitedFor {
+    /// From now on.
+    #[allow(clippy::new_without_default, reason = "it says when it begins")]
+    pub fn new() -> WaitedFor {
+        WAITED_FOR.set(WAITED_FOR.get() + 1);
+        WaitedFor(PhantomData)
+    }
+
+    pub(super) fn is_this_thread() -> bool {
+        WAITED_FOR.get() > 0
+    }
+}
+
+impl Drop for WaitedFor {
+    fn drop(&mut self) {
+        WAITED_FOR.set(WAITED_FOR.get() - 1);
+    }
 }
 
 /// [`IoCounts`] at one moment.

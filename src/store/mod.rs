@@ -26,7 +26,7 @@ pub use cache::Cache;
 pub use codec::Codec;
 pub use error::{Result, StoreError};
 pub use health::{Damage, Health};
-pub use io::{IoCounts, IoSnapshot};
+pub use io::{IoCounts, IoSnapshot, WaitedFor};
 pub use range_set::RangeSet;
 pub use reading::{BadCopy, Reading};
 pub use room::Room;

@@ -4,7 +4,7 @@ use super::alloc::Allocator;
 use super::codec::Codec;
 use super::error::{Result, StoreError};
 use super::health::Health;
-use super::io::{IoCounts, IoSnapshot};
+use super::io::{IoCounts, IoSnapshot, WaitedFor};
 use super::reading::{BadCopy, Reading};
 use crate::bell::Bell;
 use crate::device::Device;
@@ -89,10 +89,18 @@ impl Store {
         self.io.now()
     }
 
+    /// Reads among them of threads that others waited for.
+    pub fn reads_waited_for(&self) -> u64 {
+        self.io.waited_for.load(Relaxed)
+    }
+
     /// Reads raw bytes: for verified callers inside the store and for superblocks.
     pub fn read_raw(&self, addr: u64, buf: &mut [u8]) -> Result<()> {
         self.io.reads.fetch_add(1, Relaxed);
         self.io.read_bytes.fetch_add(buf.len() as u64, Relaxed);
+        if WaitedFor::is_this_thread() {
+            self.io.waited_for.fetch_add(1, Relaxed);
+        }
         if addr.checked_add(buf.len() as u64).is_none_or(|end| end > self.device.size()) {
             return Err(StoreError::Corrupt(format!(
                 "pointer to {addr:#x} leads behind the end of the store"

@@ -1,12 +1,14 @@
 //! A part of a transaction that is done as a whole or not at all, over several lines: what a commit brings in of each head.
 //!
-//! Trees are immutable once shared, so keeping the roots as they were is enough to go back to them; everything that a change
-//! does beside its tree is only noted until the whole has succeeded, and carried out then by steps that cannot fail.
+//! Trees are immutable once shared, so the published roots are left as they are, for readers and to go back to; everything
+//! that a change does beside its tree is only noted until the whole has succeeded, and carried out then by steps that cannot
+//! fail.
 
 use super::state::{Freed, VolumeState};
 use crate::format::log::Effects;
 use crate::format::{LineId, ViewId};
 use crate::tree::{Child, FreedNode};
+use std::collections::HashMap;
 
 /// What a change of a head's tree does to the rest of the state.
 pub(super) enum Product {
@@ -22,10 +24,10 @@ pub(super) enum Product {
 
 /// What was done so far, and what it takes to go back.
 pub(super) struct Attempt {
-    /// The line on which it began.
-    pub line: LineId,
-    /// Roots of the heads that it has come to, as they were; the first is where it began.
-    pub before: Vec<(ViewId, Child)>,
+    /// The line on which it began, its head, and the root of that as it was.
+    pub began: (LineId, ViewId, Child),
+    /// Heads that it has left, and their roots as they are to be.
+    pub left: HashMap<ViewId, Child>,
     /// In order, with their heads.
     pub products: Vec<(ViewId, Product)>,
     /// Records of the lines that it has left.
@@ -35,14 +37,19 @@ pub(super) struct Attempt {
 impl Attempt {
     /// Begins on a line whose head and root these are.
     pub fn new(line: LineId, head: ViewId, root: Child) -> Attempt {
-        Attempt { line, before: vec![(head, root)], products: Vec::new(), records: Vec::new() }
+        let (left, products, records) = (HashMap::new(), Vec::new(), Vec::new());
+        Attempt { began: (line, head, root), left, products, records }
     }
 
-    /// Comes to another head.
-    pub fn reach(&mut self, head: ViewId, root: &Child) {
-        if self.before.iter().all(|(id, _)| *id != head) {
-            self.before.push((head, root.clone()));
-        }
+    /// Goes on with another line than this.
+    pub fn leave(&mut self, line: LineId, (head, root): (ViewId, Child), effects: Effects) {
+        self.left.insert(head, root);
+        self.records.push((line, effects));
+    }
+
+    /// The root of a head that it has been at, to go on with.
+    pub fn root_of(&mut self, head: ViewId) -> Option<Child> {
+        self.left.remove(&head)
     }
 
     /// Ranges that became part of a tree: if it is taken back they are free.

@@ -11,6 +11,7 @@ use crate::format::log::{Effect, Rollback};
 use crate::format::{Generation, LineId, ViewId};
 use crate::limits::NAME_BYTES_MAX;
 use crate::tree::Child;
+use crate::volume::view::LineHold;
 
 impl VolumeState {
     /// Makes the line of a record: its numbers, name and slot are free, its origin is a snapshot.
@@ -77,6 +78,11 @@ impl Volume {
         state.lines.get(line).map(|l| l.record.clone()).ok_or(VolumeError::NoSuchView)
     }
 
+    /// Keeps the slot of a line from being another's, for whoever knows numbers of its nodes.
+    pub fn hold_line(&self, line: &LineRecord) -> LineHold {
+        LineHold::new(&self.shared, line.slot)
+    }
+
     /// The line of that name.
     pub fn find_line(&self, name: &[u8]) -> Option<LineRecord> {
         let state = self.state.read();
@@ -88,8 +94,8 @@ impl Volume {
     pub fn create_line(&self, name: &[u8], from: ViewId, created: (i64, u32)) -> Result<LineRecord> {
         assert!((1..=NAME_BYTES_MAX).contains(&name.len()), "the name is checked above");
         self.check_writable()?;
-        let mut state = self.state.write();
-        let s = &mut *state;
+        let mut state = self.turn();
+        let s = state.alone();
         s.own_snapshot(from)?;
         if s.lines.find(name).is_some() {
             return Err(VolumeError::NameTaken);
@@ -117,7 +123,8 @@ impl Volume {
     pub fn rename_line(&self, line: LineId, name: &[u8]) -> Result<()> {
         assert!((1..=NAME_BYTES_MAX).contains(&name.len()), "the name is checked above");
         self.check_writable()?;
-        let mut state = self.state.write();
+        let mut turn = self.turn();
+        let state = turn.alone();
         if line == LineId::MAIN || state.lines.get(line).is_none() {
             return Err(VolumeError::NoSuchView);
         }
@@ -125,19 +132,20 @@ impl Volume {
             return Err(VolumeError::NameTaken);
         }
         state.rename_line(line, name);
-        self.tell(state, &Effect::RenameLine(line, name));
+        self.tell(turn, &Effect::RenameLine(line, name));
         Ok(())
     }
 
     /// Deletes a line, which is not the main line, with its snapshots. Lines that were made from these stay.
     pub fn drop_line(&self, line: LineId) -> Result<()> {
         self.check_writable()?;
-        let mut state = self.state.write();
+        let mut turn = self.turn();
+        let state = turn.alone();
         if line == LineId::MAIN || state.lines.get(line).is_none() {
             return Err(VolumeError::NoSuchView);
         }
         state.drop_line(line);
-        self.tell(state, &Effect::DropLine(line));
+        self.tell(turn, &Effect::DropLine(line));
         Ok(())
     }
 
@@ -145,8 +153,8 @@ impl Volume {
     /// newer snapshots stay. Durable as a line that is made.
     pub fn rollback(&self, line: LineId, snapshot: ViewId, created: (i64, u32)) -> Result<LineRecord> {
         self.check_writable()?;
-        let mut state = self.state.write();
-        let s = &mut *state;
+        let mut state = self.turn();
+        let s = state.alone();
         if !s.shows(line, snapshot) {
             return Err(VolumeError::NoSuchView);
         }

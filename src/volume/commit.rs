@@ -12,9 +12,9 @@
 
 use super::committer::Committer;
 use super::error::corrupt;
-use super::history::{Freeing, Meta, Reclaim, deadlist};
+use super::history::{Freeing, History, Meta, Reclaim, deadlist};
 use super::reclaim::{self, ReclaimProgress};
-use super::state::{Budget, DeferredFrees, Freed, VolumeState};
+use super::state::{Budget, DeferredFrees, Freed, StateTurn, VolumeState};
 use super::view::Shared;
 use super::writer::CommitWriter;
 use super::{Result, Txn, Volume, ring};
@@ -25,9 +25,9 @@ use crate::format::superblock::{PENDING_ROOM, PendingPoint, Superblock};
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{BlockPtr, Epoch, Generation, Ino, Key, Kind, LineId, ViewId};
 use crate::store::{BATCH, end_batch};
-use crate::tree::{self, Child, Edit};
-use parking_lot::{MutexGuard, RwLockWriteGuard};
-use std::collections::BTreeMap;
+use crate::tree::{self, Child, Edit, Kept};
+use parking_lot::MutexGuard;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// A hidden view is swept again when this much was freed below it.
@@ -65,6 +65,13 @@ pub struct CommitSession<'a> {
     volume: &'a Volume,
     committer: MutexGuard<'a, Committer>,
     frozen: Option<Frozen>,
+}
+
+/// What a commit has deleted, and what it has not: views that are read, and those for a later one.
+struct Deletions {
+    reclaim: Reclaim,
+    read: Vec<ViewId>,
+    later: Vec<ViewId>,
 }
 
 /// A closure that brings what the layer above holds back into the transaction.
@@ -115,9 +122,9 @@ impl Volume {
 }
 
 impl VolumeState {
-    /// True if the last reader of a deleted snapshot has gone.
+    /// True if deleted snapshots wait for the next commit: the last left some, or the last reader of one has gone.
     fn may_delete(&self, shared: &Shared) -> bool {
-        self.postponed.iter().any(|id| !shared.is_read(*id))
+        self.deletes_left || self.postponed.iter().any(|id| !shared.is_read(*id))
     }
 }
 
@@ -136,8 +143,8 @@ impl<'a> CommitSession<'a> {
         Ok(())
     }
 
-    fn freeze_state(&mut self, mut state: RwLockWriteGuard<'a, VolumeState>) {
-        let s = &mut *state;
+    fn freeze_state(&mut self, mut state: StateTurn<'a>) {
+        let s = state.alone();
         let unwritten = std::mem::take(&mut s.unwritten);
         let mut roots: Vec<_> =
             unwritten.iter().filter_map(|id| s.roots.get(id).map(|r| (*id, r.clone()))).collect();
@@ -148,13 +155,18 @@ impl<'a> CommitSession<'a> {
             self.committer.superblock.pending.iter().chain(&s.points).map(PendingPoint::encoded_len);
         let work = !self.committer.jobs.is_empty();
         let shared = &self.volume.shared;
-        s.deletes.extend(s.postponed.iter().filter(|id| !shared.is_read(**id)));
-        s.postponed.retain(|id| !s.deletes.contains(id));
+        let (kept, unread): (BTreeSet<_>, BTreeSet<_>) =
+            std::mem::take(&mut s.postponed).into_iter().partition(|id| shared.is_read(*id));
+        s.postponed = kept;
+        s.deletes.extend(unread);
         let points_only = !s.changed
             && s.deletes.is_empty()
             && roots.is_empty()
             && pending.sum::<usize>() <= PENDING_ROOM
             && !work;
+        let later = s.deletes.split_off(s.deletes.len().min(self.volume.deletes_at_once(s)));
+        let deletes = std::mem::replace(&mut s.deletes, later);
+        s.deletes_left = !s.deletes.is_empty();
         self.volume.frozen_bytes.store(s.dirty_nodes * s.copies.node_bytes(), Relaxed);
         if !points_only {
             s.history.freeze();
@@ -168,7 +180,7 @@ impl<'a> CommitSession<'a> {
             allocs: std::mem::take(&mut s.allocs),
             shared: std::mem::take(&mut s.shared),
             points: std::mem::take(&mut s.points),
-            deletes: std::mem::take(&mut s.deletes),
+            deletes,
             scrub: s.take_scrub(),
             points_only,
             log_start,
@@ -275,10 +287,7 @@ impl<'a> CommitSession<'a> {
             let deletes = std::mem::take(&mut frozen.deletes);
             let (records, removed, reclaim) =
                 volume.topology(&written, deletes, &mut frozen.lines, &mut meta)?;
-            let mut state = volume.state.write();
-            add_jobs(&mut committer.jobs, &mut meta, reclaim, state.history.next_id_mut())?;
-            next_ids = state.history.next_ids();
-            drop(state);
+            next_ids = volume.add_jobs(&mut committer.jobs, &mut meta, reclaim)?;
             for gone in removed {
                 meta.edit.remove(meta.root, &view_key(gone))?;
             }
@@ -375,7 +384,8 @@ impl Volume {
         freed: &mut Vec<(u64, u64)>,
     ) -> Result<()> {
         let (routes, mut next_id) = {
-            let mut state = self.state.write();
+            let mut turn = self.turn();
+            let state = turn.alone();
             let routes: Vec<_> =
                 deferred.keys().map(|(list, bucket)| state.history.route(*list, *bucket)).collect();
             let next_id = *state.history.next_id_mut();
@@ -404,28 +414,13 @@ impl Volume {
         lines: &mut BTreeMap<LineId, Option<LineRecord>>,
         meta: &mut Meta<'_, '_>,
     ) -> Result<(Vec<ViewRecord>, Vec<ViewId>, Reclaim)> {
-        let mut state = self.state.write();
-        let s = &mut *state;
-        s.history.appended();
-        for (id, ptr) in written {
-            s.history.set_root(*id, Some(*ptr));
-        }
-        let mut all = s.history.sweep_hidden(meta, SWEEP_GROWN_BYTES_MIN)?;
-        for id in deletes {
-            // Nobody begins to read it any more: it has no name.
-            if self.shared.is_read(id) {
-                s.postponed.insert(id);
-                continue;
-            }
-            if !s.history.deletable(id) {
-                s.deletes.push(id);
-                continue;
-            }
-            let reclaim = s.history.delete(id, meta)?;
-            all.free_lists.extend(reclaim.free_lists);
-            all.drop_lists.extend(reclaim.drop_lists);
-            all.free_trees.extend(reclaim.free_trees);
-        }
+        let mut kept = Kept::default();
+        self.rehearse_deletions(written, &deletes, meta, &mut kept)?;
+        let mut state = self.turn();
+        let s = state.alone();
+        let done = self.delete_views(&mut s.history, written, &deletes, meta)?;
+        s.postponed.extend(done.read);
+        s.deletes.extend(done.later);
         for (gone, below) in s.history.take_gone() {
             s.lines.origin_gone(gone, below, lines);
         }
@@ -437,16 +432,96 @@ impl Volume {
         for hidden in records.iter().filter(|r| r.role == Role::Hidden) {
             s.roots.remove(&hidden.id);
         }
-        Ok((records, removed, all))
+        Ok((records, removed, done.reclaim))
+    }
+
+    /// Does the same to a copy of history and meta tree, so that what it reads is in memory when readers wait.
+    fn rehearse_deletions(
+        &self,
+        written: &[(ViewId, BlockPtr)],
+        deletes: &[ViewId],
+        meta: &mut Meta<'_, '_>,
+        kept: &mut Kept,
+    ) -> Result<()> {
+        let mut history = {
+            let state = self.state.read();
+            if deletes.is_empty() && !state.history.may_sweep() {
+                return Ok(());
+            }
+            state.history.clone()
+        };
+        kept.meeting(|| {
+            let (mut root, mut freed) = (meta.root.clone(), Vec::new());
+            let (pager, epoch) = (meta.edit.pager, meta.edit.epoch);
+            let mut edit = Edit { pager, epoch, freed: &mut freed, nodes_made: 0 };
+            let mut meta = Meta { edit: &mut edit, root: &mut root };
+            self.delete_views(&mut history, written, deletes, &mut meta).map(drop)
+        })
+    }
+
+    /// What happens to the history in a commit.
+    fn delete_views(
+        &self,
+        history: &mut History,
+        written: &[(ViewId, BlockPtr)],
+        deletes: &[ViewId],
+        meta: &mut Meta<'_, '_>,
+    ) -> Result<Deletions> {
+        history.appended();
+        for (id, ptr) in written {
+            history.set_root(*id, Some(*ptr));
+        }
+        let (mut read, mut later) = (Vec::new(), Vec::new());
+        let mut all = history.sweep_hidden(meta, SWEEP_GROWN_BYTES_MIN)?;
+        for id in deletes {
+            // Nobody begins to read it any more: it has no name.
+            if self.shared.is_read(*id) {
+                read.push(*id);
+                continue;
+            }
+            if !history.deletable(*id) {
+                later.push(*id);
+                continue;
+            }
+            let reclaim = history.delete(*id, meta)?;
+            all.free_lists.extend(reclaim.free_lists);
+            all.drop_lists.extend(reclaim.drop_lists);
+            all.free_trees.extend(reclaim.free_trees);
+        }
+        Ok(Deletions { reclaim: all, read, later })
+    }
+
+    /// Notes what a deletion leaves to do. Returns the first numbers that are not given yet.
+    fn add_jobs(
+        &self,
+        jobs: &mut BTreeMap<u64, Job>,
+        meta: &mut Meta<'_, '_>,
+        reclaim: Reclaim,
+    ) -> Result<(ViewId, u64)> {
+        let new = jobs_of(reclaim)?;
+        let (first, next_ids) = {
+            let mut turn = self.turn();
+            let history = &mut turn.alone().history;
+            let first = *history.next_id_mut();
+            *history.next_id_mut() += new.len() as u64;
+            (first, history.next_ids())
+        };
+        for (id, job) in (first..).zip(new) {
+            meta.edit.insert(meta.root, &Key::new(0, Kind::Job, id), &job.encode())?;
+            jobs.insert(id, job);
+        }
+        Ok(next_ids)
     }
 
     /// The state of `epoch` is in force: exchanges written nodes for their stored form, and frees slots.
     fn settle_state(&self, written: &[(ViewId, BlockPtr)], closed: Epoch) {
-        let mut state = self.state.write();
-        let VolumeState { lines, history, .. } = &mut *state;
-        lines.slots.release(closed, self.shared.oldest_reader(), |id| {
-            history.get(id).is_some_and(|v| v.role == Role::Snapshot) || self.shared.is_read(id)
-        });
+        let mut turn = self.turn();
+        let state = turn.alone();
+        let VolumeState { lines, history, .. } = state;
+        let is_kept =
+            |id| history.get(id).is_some_and(|v| v.role == Role::Snapshot) || self.shared.is_read(id);
+        let oldest = self.shared.oldest_reader();
+        lines.slots.release(closed, oldest, is_kept, |slot| self.shared.is_known(slot));
         let epoch = state.epoch;
         for (id, _) in written {
             if let Some(root) = state.roots.get_mut(id) {
@@ -470,25 +545,15 @@ fn resolve(deferred: &[Freed]) -> impl Iterator<Item = DeadEntry> + '_ {
     deferred.iter().flat_map(Freed::resolve).map(|(addr, len, birth)| DeadEntry { addr, len, birth })
 }
 
-fn add_jobs(
-    jobs: &mut BTreeMap<u64, Job>,
-    meta: &mut Meta<'_, '_>,
-    reclaim: Reclaim,
-    next_id: &mut u64,
-) -> Result<()> {
+/// What a deletion leaves to do.
+fn jobs_of(reclaim: Reclaim) -> Result<Vec<Job>> {
     let mut new: Vec<Job> = reclaim.free_lists.into_iter().map(Job::FreeList).collect();
     new.extend(reclaim.drop_lists.into_iter().map(Job::DropList));
     for tree in reclaim.free_trees {
         let root = tree.root.ok_or_else(|| corrupt(format!("deleted view {} has no root", tree.view.0)))?;
         new.push(Job::FreeTree { root, newer_than: tree.newer_than, cursor: Key::MIN });
     }
-    for job in new {
-        let id = *next_id;
-        *next_id += 1;
-        meta.edit.insert(meta.root, &Key::new(0, Kind::Job, id), &job.encode())?;
-        jobs.insert(id, job);
-    }
-    Ok(())
+    Ok(new)
 }
 
 fn run_jobs(

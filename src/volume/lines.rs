@@ -72,6 +72,16 @@ impl Lines {
         lines
     }
 
+    /// Lines whose records the next commit will write or remove.
+    pub fn changed(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.map.len()
+    }
+
     pub fn get(&self, line: LineId) -> Option<&Line> {
         self.map.get(&line)
     }

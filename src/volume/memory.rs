@@ -2,7 +2,7 @@
 
 use super::{Access, NothingAbove, OpenOptions, Volume};
 use crate::device::{Device, Memory};
-use crate::format::{BLOCK_BYTES, Extent, Key, Kind, LineId};
+use crate::format::{BLOCK_BYTES, Extent, Key, Kind, LineId, Slot};
 use std::sync::Arc;
 
 impl Volume {
@@ -20,6 +20,11 @@ impl Volume {
         volume.recover(&mut NothingAbove);
         volume.commit(&mut |_| Ok(())).unwrap();
         volume
+    }
+
+    /// True if nobody has the slot, or knows whoever had it.
+    pub fn is_free(&self, slot: Slot) -> bool {
+        self.state.read().lines.slots.is_free(slot)
     }
 
     /// Keys of the live tree.

@@ -1,9 +1,9 @@
 //! Transactions, views, snapshots, space and commits: what makes trees into a store that survives anything.
 //!
-//! The state between commits is in [`VolumeState`](state::VolumeState) behind one read-write lock; a commit freezes it in an instant
-//! and writes it down while new changes go on. Lock order: the committer's mutex, then the state lock, then the
-//! allocator's. No lock but the committer's is held over a device write or flush; a commit that
-//! deletes snapshots reads the meta tree with the state locked.
+//! The state between commits is in [`VolumeState`](state::VolumeState) behind one read-write lock; a commit freezes it in an
+//! instant and writes it down while new changes go on. Lock order: the committer's mutex, then a turn at the state, then the
+//! allocator's. No lock but the committer's is held over a device write or flush, and none that readers wait for over a read
+//! (docs/decisions/0022).
 
 mod attempt;
 pub mod audit;
@@ -33,6 +33,7 @@ mod space;
 mod space_map;
 mod staged;
 mod state;
+mod turn;
 mod txn;
 mod view;
 #[expect(clippy::module_inception, reason = "the module is named after the type that everybody has from it")]
@@ -50,12 +51,14 @@ pub use crate::device::Access;
 pub use crate::format::line::LineRecord;
 pub use commit::CommitSession;
 pub use error::{Result, VolumeError};
+pub use open::last_inode;
 pub use options::OpenOptions;
 pub use pack::{ContentRun, Gain};
 pub use recover::{NothingAbove, Recovered, Replay};
 pub use snapshot::{NewSnapshot, SnapshotInfo};
 pub use space::Space;
 pub use staged::Staged;
+pub use turn::Turn;
 pub use txn::{Need, ReserveFor, Txn};
-pub use view::View;
+pub use view::{LineHold, View};
 pub use volume::Volume;

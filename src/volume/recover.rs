@@ -8,7 +8,7 @@ use super::error::corrupt;
 use super::intent::{FoundLog, LogRecord};
 use super::{Access, Result, Txn, Volume, VolumeError, replay_rules as rules};
 use crate::format::log::{Effect, Effects};
-use crate::format::{Extent, Ino, Key, Kind};
+use crate::format::{Extent, Ino, Key, Kind, LineId};
 use crate::store::RangeSet;
 
 /// The layer above, which knows what items and notes mean. Notes come between the changes of the tree among which they
@@ -19,6 +19,9 @@ pub trait Replay {
 
     /// Refuses a key that no item has, or a value that no item of that key has.
     fn prove_item(&self, key: &Key, value: Option<&[u8]>) -> Result<()>;
+
+    /// A line has lost its head, and with it what was noted of that.
+    fn forget(&mut self, line: LineId);
 
     /// Carries out a note, or refuses it.
     fn note(&mut self, txn: &mut Txn<'_>, note: &[u8]) -> Result<()>;
@@ -33,6 +36,8 @@ impl Replay for NothingAbove {
     fn prove_item(&self, _: &Key, _: Option<&[u8]>) -> Result<()> {
         Ok(())
     }
+
+    fn forget(&mut self, _: LineId) {}
 
     fn note(&mut self, _: &mut Txn<'_>, _: &[u8]) -> Result<()> {
         Ok(())
@@ -96,7 +101,7 @@ impl Volume {
                     published.iter().for_each(|(addr, len)| alloc.take_back(addr, len));
                     drop(alloc);
                     if let Some(before) = &before {
-                        *self.state.write() = before.clone();
+                        *self.turn().alone() = before.clone();
                     }
                 }
             }
@@ -173,8 +178,9 @@ impl Volume {
             )
         }));
         {
-            let mut state = self.state.write();
-            rules::header(&state, &record.header)?;
+            let mut turn = self.turn();
+            let state = turn.alone();
+            rules::header(state, &record.header)?;
             state.epoch = record.header.epoch;
         }
         let (store, line) = (self.shared.store(), record.header.line);
@@ -188,7 +194,13 @@ impl Volume {
             }
             drop(txn);
             while let Some(effect) = effects.next_if(|e| !is_of_tree(e)) {
+                let headless = match &effect {
+                    Effect::Rollback(to) => Some(to.line),
+                    Effect::DropLine(line) => Some(*line),
+                    _ => None,
+                };
                 self.replay_view_effect(effect)?;
+                headless.into_iter().for_each(|line| replay.forget(line));
             }
         }
         Ok(true)
@@ -233,8 +245,8 @@ impl Volume {
 
     /// What [`rules::of_views`] has let pass.
     fn replay_view_effect(&self, effect: Effect<'_>) -> Result<()> {
-        let mut state = self.state.write();
-        let s = &mut *state;
+        let mut state = self.turn();
+        let s = state.alone();
         rules::of_views(s, &effect)?;
         match effect {
             Effect::Point(point) => s.take_point(point),
@@ -280,7 +292,7 @@ fn replay_effect(txn: &mut Txn<'_>, effect: &Effect<'_>, replay: &mut dyn Replay
 fn reserve_number(txn: &mut Txn<'_>, key: &Key) {
     let number = Ino(key.object);
     if key.kind == Kind::Inode as u8 && number < Ino::END {
-        let state = txn.state();
+        let state = txn.state_mut();
         state.next_ino = state.next_ino.max(Ino(number.0 + 1));
     }
 }

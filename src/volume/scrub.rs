@@ -79,8 +79,8 @@ impl Volume {
 
     /// Sets or removes an item of the scrub. Durable with the next commit.
     pub fn set_scrub_item(&self, n: u64, value: Option<Vec<u8>>) {
-        let mut state = self.state.write();
-        let s = &mut *state;
+        let mut state = self.turn();
+        let s = state.alone();
         match value {
             Some(value) => drop(s.scrub.insert(n, value)),
             None => drop(s.scrub.remove(&n)),

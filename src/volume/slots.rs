@@ -100,13 +100,20 @@ impl Slots {
     }
 
     /// The state that closed `epoch` is on the device: frees the slots that none of its records has and for which nobody
-    /// reads. Views of which `is_kept` is true have a record or a reader; live views are read from `oldest` on.
-    pub fn release(&mut self, epoch: Epoch, oldest: Option<Epoch>, is_kept: impl Fn(ViewId) -> bool) {
+    /// reads. Views of which `is_kept` is true have a record or a reader; live views are read from `oldest` on, and lines
+    /// whose slot `is_known` have users.
+    pub fn release(
+        &mut self,
+        epoch: Epoch,
+        oldest: Option<Epoch>,
+        is_kept: impl Fn(ViewId) -> bool,
+        is_known: impl Fn(Slot) -> bool,
+    ) {
         let taken = &mut self.taken;
         self.leaving.retain(|l| {
             let kept = match l.view {
                 Some(view) => is_kept(view),
-                None => oldest.is_some_and(|oldest| oldest <= l.epoch),
+                None => is_known(l.slot) || oldest.is_some_and(|oldest| oldest <= l.epoch),
             };
             if !kept && l.epoch <= epoch {
                 taken[l.slot.0 as usize / 64] &= !(1 << (l.slot.0 % 64));
@@ -136,11 +143,12 @@ mod tests {
         assert!(!slots.take(Slot::END) && !slots.take(Slot(5)));
         slots.leave(Slot(5), None, Epoch(1));
         slots.leave(Slot(Slot::END.0 - 1), Some(ViewId(8)), Epoch(2));
-        slots.release(Epoch(2), Some(Epoch(1)), |view| view == ViewId(8));
+        slots.release(Epoch(2), Some(Epoch(1)), |view| view == ViewId(8), |_| false);
+        slots.release(Epoch(2), None, |view| view == ViewId(8), |slot| slot == Slot(5));
         assert_eq!(take(&mut slots), None, "both are read");
-        slots.release(Epoch(1), Some(Epoch(2)), |_| false);
+        slots.release(Epoch(1), Some(Epoch(2)), |_| false, |_| false);
         assert_eq!((take(&mut slots), take(&mut slots)), (Some(Slot(5)), None));
-        slots.release(Epoch(2), None, |_| false);
+        slots.release(Epoch(2), None, |_| false, |_| false);
         assert_eq!((take(&mut slots), take(&mut slots)), (Some(Slot(Slot::END.0 - 1)), None));
     }
 
@@ -150,7 +158,7 @@ mod tests {
         assert!(slots.take(Slot::MAIN));
         assert_eq!([take(&mut slots), take(&mut slots)], [Some(Slot(1)), Some(Slot(2))]);
         slots.leave(Slot(1), None, Epoch(1));
-        slots.release(Epoch(1), None, |_| false);
+        slots.release(Epoch(1), None, |_| false, |_| false);
         assert_eq!(take(&mut slots), Some(Slot(3)));
     }
 

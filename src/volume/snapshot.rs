@@ -3,7 +3,7 @@
 use super::commit::Prepare;
 use super::history::Point;
 use super::lines::{NO_GENERATION, NO_SLOT};
-use super::state::VolumeState;
+use super::state::{StateTurn, VolumeState};
 use super::view::Pin;
 use super::{Result, Txn, View, Volume, VolumeError};
 use crate::format::ids::COUNTER_MAX;
@@ -13,7 +13,6 @@ use crate::format::view::{Consistency, Role, ViewRecord};
 use crate::format::{Epoch, Generation, LineId, Slot, ViewId};
 use crate::limits::NAME_BYTES_MAX;
 use crate::tree::Child;
-use parking_lot::RwLockWriteGuard;
 use std::sync::Arc;
 
 /// A snapshot as it is listed. Counters are bytes.
@@ -173,12 +172,11 @@ fn is_shown(record: &&ViewRecord) -> bool {
 
 impl Txn<'_> {
     /// Ends the transaction with a snapshot of its line's head, in one record.
-    fn point(mut self, new: &NewSnapshot<'_>) -> Result<ViewId> {
+    fn point(self, new: &NewSnapshot<'_>) -> Result<ViewId> {
         let line = self.line();
         let point = self.state().next_point(line, new)?;
         let id = point.id;
-        let mut state = self.end_with(&Effect::Point(point.clone()));
-        state.take_point(point);
+        self.end_with(&Effect::Point(point.clone())).alone().take_point(point);
         Ok(id)
     }
 }
@@ -277,8 +275,19 @@ impl Volume {
         match self.sync() {
             Ok(durable) => Ok((id, durable)),
             Err(e) => {
-                self.state.write().forget_point(id);
+                self.turn().alone().forget_point(id);
                 Err(e)
+            }
+        }
+    }
+
+    /// Takes back a snapshot that the log does not hold and no commit has made durable: nobody may come to rely on it.
+    pub fn take_back_snapshot(&self, line: LineId, id: ViewId) {
+        let mut turn = self.turn();
+        if turn.of_line(line, id).is_ok() {
+            turn.alone().delete(id);
+            if !self.is_read_only() {
+                self.tell(turn, &Effect::Delete(id));
             }
         }
     }
@@ -289,8 +298,8 @@ impl Volume {
         // Not while a commit is open: it would write some of several new names, and two snapshots could share one
         // after a crash.
         let _no_commit = self.committer.lock();
-        let mut state = self.state.write();
-        let s = &mut *state;
+        let mut state = self.turn();
+        let s = state.alone();
         s.of_line(line, id)?;
         if s.lines.name_is_taken(line, id, name) {
             return Err(VolumeError::NameTaken);
@@ -301,7 +310,7 @@ impl Volume {
     }
 
     /// Ends a change of views and lines with its record.
-    pub(super) fn tell(&self, state: RwLockWriteGuard<'_, VolumeState>, effect: &Effect<'_>) {
+    pub(super) fn tell(&self, state: StateTurn<'_>, effect: &Effect<'_>) {
         let mut effects = Effects::default();
         effects.push(effect);
         self.log.append(LineId::MAIN, state.epoch, &effects);
@@ -313,10 +322,11 @@ impl Volume {
     /// before the last reader is gone. Only through its own line.
     pub fn delete_snapshot(&self, line: LineId, id: ViewId) -> Result<()> {
         self.check_writable()?;
-        let mut state = self.state.write();
+        let mut turn = self.turn();
+        let state = turn.alone();
         state.of_line(line, id)?;
         state.delete(id);
-        self.tell(state, &Effect::Delete(id));
+        self.tell(turn, &Effect::Delete(id));
         Ok(())
     }
 }

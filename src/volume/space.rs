@@ -1,6 +1,6 @@
 //! Space: what is left, what is kept for commits and deletions, and what goes back to the host.
 
-use super::state::VolumeState;
+use super::state::{Budget, VolumeState};
 use super::{Result, Volume};
 use crate::format::NODE_BYTES;
 use crate::store::{KEEP_SHARE, Room};
@@ -8,6 +8,17 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Nodes that a commit writes besides the trees of the views: meta tree paths, space map.
 const COMMIT_OVERHEAD_NODES: u64 = 48;
+/// Records of views and lines that these are enough for.
+const RECORDS_IN_OVERHEAD: u64 = 16;
+/// Of more, so many are in a leaf of the meta tree at least, on average; each may change one, and each leaf may split.
+const RECORDS_PER_LEAF_MIN: u64 = 4;
+const NODES_PER_LEAF_OF_RECORDS: u64 = 2;
+/// Leaves of the meta tree that the deletion of a view changes: records of it and of those beside it, two dead lists, jobs.
+const NODES_PER_DELETION: u64 = 5;
+/// Deletions in one commit may take one in so many parts of the reserve, of which commits have half; within bounds.
+const DELETIONS_SHARE: u64 = 4;
+const DELETIONS_MIN: u64 = 32;
+const DELETIONS_MAX: u64 = 256;
 /// Nodes that a commit writes for each bucket of a dead list that grows: the leaf of its last chunk, if no other shares
 /// it.
 pub(super) const BUCKET_OVERHEAD_NODES: u64 = 1;
@@ -34,6 +45,10 @@ pub struct Space {
     pub used: u64,
 }
 
+fn bytes_of(budget: &Budget, state: &VolumeState) -> u64 {
+    budget.bytes + budget.beside_at_most(state.dirty_nodes) * state.copies.node_bytes()
+}
+
 impl Volume {
     /// No lock: whoever stages may hold the transaction.
     pub(super) fn keep_for_stage(&self) -> Result<Room> {
@@ -49,19 +64,33 @@ impl Volume {
 
     /// Space that everything not yet committed needs in the worst case.
     pub(super) fn required_bytes(&self, state: &VolumeState) -> u64 {
+        self.required_for(state, &state.budget)
+    }
+
+    /// The same if so much is held for the layer above.
+    pub(super) fn required_for(&self, state: &VolumeState, budget: &Budget) -> u64 {
         let copies = state.copies as u64;
-        let nodes =
-            state.dirty_nodes + COMMIT_OVERHEAD_NODES + state.deferred.len() as u64 * BUCKET_OVERHEAD_NODES;
+        let nodes = state.dirty_nodes
+            + COMMIT_OVERHEAD_NODES
+            + record_nodes(state)
+            + state.deferred.len() as u64 * BUCKET_OVERHEAD_NODES;
         // A node that is freed is as many references as it has copies, and each entry is in as many leaves.
         nodes * state.copies.node_bytes()
             + self.frozen_bytes.load(Relaxed)
-            + self.budget_bytes(state)
+            + bytes_of(budget, state)
             + state.freed_count * DEFERRED_BYTES * copies * copies
+    }
+
+    /// How many deleted views a commit takes out of the history at most: it reads the meta tree with the state locked for
+    /// that, and what it writes is paid for by the reserve. The others wait for the next.
+    pub(super) fn deletes_at_once(&self, state: &VolumeState) -> usize {
+        let each = NODES_PER_DELETION * state.copies.node_bytes();
+        (self.reserve_bytes / DELETIONS_SHARE / each).clamp(DELETIONS_MIN, DELETIONS_MAX) as usize
     }
 
     /// Of these, what the layer above holds back.
     pub(super) fn budget_bytes(&self, state: &VolumeState) -> u64 {
-        state.budget.bytes + state.budget.beside_at_most(state.dirty_nodes) * state.copies.node_bytes()
+        bytes_of(&state.budget, state)
     }
 
     /// Bytes of tree nodes in memory that a commit would write now.
@@ -166,4 +195,15 @@ impl Volume {
             used,
         }
     }
+}
+
+/// Nodes of the meta tree that the next commit writes for records of views and lines: of those that have changed, and of
+/// heads that what is held back will change.
+pub(super) fn record_nodes(state: &VolumeState) -> u64 {
+    let heads = state.line_budgets.keys().filter_map(|line| state.lines.head(*line));
+    let will_change = heads.filter(|head| !state.history.is_changed(*head)).count();
+    let records = (state.history.changed() + state.lines.changed() + will_change) as u64;
+    let all = (state.history.count() + state.lines.count()) as u64;
+    let leaves = records.saturating_sub(RECORDS_IN_OVERHEAD).min(all / RECORDS_PER_LEAF_MIN + 1);
+    leaves * NODES_PER_LEAF_OF_RECORDS
 }

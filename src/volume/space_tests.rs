@@ -151,7 +151,7 @@ fn a_preparation_that_fails_half_way_is_never_committed() {
     let failed = volume.commit(&mut |_| Err(VolumeError::NoSpace));
     assert!(failed.is_err() && !volume.is_read_only(), "nothing was changed");
     volume.begin(LineId::MAIN).unwrap().insert(key(99), &[1]).unwrap();
-    let free = volume.space().free;
+    let used = volume.space().used;
     let failed = volume.commit(&mut |txn| {
         txn.insert(key(100), &[1])?;
         txn.remove(&key(99))?;
@@ -160,7 +160,8 @@ fn a_preparation_that_fails_half_way_is_never_committed() {
         txn.publish(staged);
         Err(VolumeError::Corrupt { what: "a leaf".into() })
     });
-    assert!(failed.is_err() && !volume.is_read_only() && volume.space().free == free);
+    assert!(failed.is_err() && !volume.is_read_only(), "{:?}", volume.read_only_reason());
+    assert_eq!(volume.space().used, used);
     assert_eq!(volume.live_items(), [key(99)]);
     volume.commit(&mut |txn| txn.insert(key(101), &[1])).unwrap();
     assert_eq!(volume.live_items(), [key(99), key(101)]);
@@ -198,4 +199,112 @@ fn the_first_change_finds_its_space_secured() {
         commit(&volume);
         assert!(sim.take_recording().iter().all(|call| call.op != Op::Back));
     }
+}
+
+/// Bytes that a commit writes, and what was known before to be needed for it.
+fn commit_of(volume: &Volume, prepare: crate::volume::commit::Prepare<'_>) -> (u64, u64) {
+    let required = volume.required_bytes(&volume.state.read());
+    let before = volume.io().written_bytes;
+    volume.commit(prepare).unwrap();
+    (volume.io().written_bytes - before, required)
+}
+
+#[test]
+fn many_deletions_are_spread_over_commits() {
+    const SNAPSHOTS: usize = 2000;
+    let device = Arc::new(crate::device::Memory::new(4 << 30));
+    let volume = Volume::made_on(device.clone());
+    let made = |line, name: String| {
+        let (name, created) = (name.into_bytes(), (0, 0));
+        let consistency = Consistency::Crash;
+        let new = NewSnapshot { name: &name, created, consistency, pause_ns: &|| 0 };
+        volume.create_snapshot(line, &new, &mut |_| Ok(())).unwrap().0
+    };
+    put(&volume, 1, &[1; 4096]).unwrap();
+    let origin = made(LineId::MAIN, "origin".into());
+    let line = volume.create_line(b"many", origin, (0, 0)).unwrap().id;
+    for n in 0..SNAPSHOTS as u64 {
+        let mut txn = volume.begin(line).unwrap();
+        txn.insert(Key::new(1000 + n % 50, Kind::Inline, 0), &n.to_le_bytes()).unwrap();
+        drop(txn);
+        made(line, format!("{n} {}", "x".repeat(200)));
+        if n % 100 == 0 {
+            volume.commit(&mut |_| Ok(())).unwrap();
+        }
+    }
+    volume.commit(&mut |_| Ok(())).unwrap();
+    volume.drop_line(line).unwrap();
+    let views = |volume: &Volume| volume.state.read().history.views().count();
+    let (all, most) = (views(&volume), volume.deletes_at_once(&volume.state.read()));
+    assert!((32..300).contains(&most));
+    let mut commits = 0;
+    let mut left = all;
+    let mut opened = None;
+    let mut volume = volume;
+    while volume.needs_commit() || volume.has_background_work() {
+        let (written, required) = commit_of(&volume, &mut |_| Ok(()));
+        let needed = required + volume.reserve_bytes / 2;
+        assert!(written <= needed, "{written} bytes written of {needed}");
+        let now = views(&volume);
+        assert!(left - now <= most, "{} deletions in one commit", left - now);
+        (left, commits) = (now, commits + 1);
+        if commits == 3 {
+            // The rest is found again after a crash.
+            drop(volume);
+            let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 4 << 20 };
+            volume = Volume::open(device.clone(), options).unwrap();
+            volume.recover(&mut NothingAbove);
+            opened = Some(views(&volume));
+        }
+    }
+    assert!(commits >= SNAPSHOTS / most && opened.is_some_and(|n| n > 1000), "{commits} {opened:?}");
+    assert_eq!((left, volume.snapshots(LineId::MAIN).len()), (2, 1));
+}
+
+#[test]
+fn what_many_lines_hold_back_is_counted() {
+    const LINES: usize = 200;
+    let volume = Volume::memory(4 << 30);
+    put(&volume, 1, &[1; 4096]).unwrap();
+    let consistency = Consistency::Crash;
+    // Records of other views lie between, so that those of the lines are in many leaves.
+    let mut lines = Vec::new();
+    for n in 0..LINES * 8 {
+        let name = format!("{n} {}", "x".repeat(200)).into_bytes();
+        let new = NewSnapshot { name: &name, created: (0, 0), consistency, pause_ns: &|| 0 };
+        let (id, _) = volume.create_snapshot(LineId::MAIN, &new, &mut |_| Ok(())).unwrap();
+        if n % 8 == 0 {
+            lines.push(volume.create_line(&name, id, (0, 0)).unwrap().id);
+        }
+        if n % 100 == 0 {
+            volume.commit(&mut |_| Ok(())).unwrap();
+        }
+    }
+    volume.commit(&mut |_| Ok(())).unwrap();
+    for line in &lines {
+        let mut txn = volume.begin(*line).unwrap();
+        let blocks = 1;
+        let leaves = Need::leaves(blocks, None);
+        let need = Need { data_bytes: blocks * BLOCK_BYTES, leaves, later: 1, ..Need::default() };
+        txn.reserve(need, ReserveFor::Write).unwrap();
+        // As whoever reserves does: what nobody goes on to use is not held.
+        txn.note(|_| ());
+    }
+    let (written, required) = commit_of(&volume, &mut |txn| {
+        for line in &lines {
+            txn.switch_to(*line)?;
+            txn.insert(Key::new(2, Kind::Inline, 0), &[1; 40])?;
+            txn.insert(Key::new(3, Kind::Orphan, 3), &[])?;
+        }
+        Ok(())
+    });
+    let records = super::space::record_nodes(&volume.state.read());
+    assert_eq!(records, 0, "all were written");
+    assert!(written <= required, "{written} bytes written of {required}");
+    for line in lines {
+        volume.drop_line(line).unwrap();
+    }
+    let (written, required) = commit_of(&volume, &mut |_| Ok(()));
+    let needed = required + volume.reserve_bytes / 2;
+    assert!(written <= needed, "{written} bytes written of {needed}");
 }

@@ -1,13 +1,18 @@
 //! What changes between commits: roots, epoch, and the by-products that the next commit writes down.
 //!
-//! One [`VolumeState`] a volume, behind one read-write lock: a transaction holds it exclusively, readers only to clone a root.
+//! One [`VolumeState`] a volume, behind one read-write lock. Whoever changes something has a [`Turn`] at it, one at a time, and
+//! readers, who only clone a root, go on until there is something to change. While they wait nothing is to be read from the
+//! device; what is, is counted (docs/decisions/0022).
 
 use super::history::{Freeing, History};
 use super::lines::Lines;
+use super::turn::Turn;
 use crate::format::log::Effects;
 use crate::format::superblock::PendingPoint;
 use crate::format::{Copies, Epoch, Ino, LineId, ViewId};
+use crate::store::WaitedFor;
 use crate::tree::{Child, FreedNode};
+use parking_lot::RwLock;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A reference that a head has freed, not yet written down.
@@ -47,7 +52,7 @@ pub(super) struct Budget {
 }
 
 /// What of this is counted for each line on its own, because each has a tree and a dead list.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct LineBudget {
     /// Blocks of content.
     pub blocks: u64,
@@ -97,6 +102,8 @@ pub(super) struct VolumeState {
     pub points: Vec<PendingPoint>,
     /// Views to be deleted by the next commit.
     pub deletes: Vec<ViewId>,
+    /// Some of these were too many for the last commit.
+    pub deletes_left: bool,
     /// Deleted snapshots that somebody still reads. They have no name, and stay in the history until the last reader is
     /// gone, so that what the views above them let go of goes to a dead list and not to free space.
     pub postponed: BTreeSet<ViewId>,
@@ -111,6 +118,36 @@ pub(super) struct VolumeState {
     pub line_budgets: BTreeMap<LineId, LineBudget>,
     /// Memory for what the log will say of the next transaction.
     pub effects: Effects,
+}
+
+/// A turn at the state.
+pub(super) struct StateTurn<'a> {
+    turn: Turn<'a, VolumeState>,
+    waited_for: Option<WaitedFor>,
+}
+
+impl<'a> StateTurn<'a> {
+    /// Waits for a turn.
+    pub fn of(state: &'a RwLock<VolumeState>) -> StateTurn<'a> {
+        StateTurn { turn: Turn::of(state), waited_for: None }
+    }
+
+    pub fn is_alone(&self) -> bool {
+        self.turn.is_alone()
+    }
+
+    /// To change it: readers wait from now on.
+    pub fn alone(&mut self) -> &mut VolumeState {
+        self.waited_for.get_or_insert_with(WaitedFor::new);
+        self.turn.alone()
+    }
+}
+
+impl std::ops::Deref for StateTurn<'_> {
+    type Target = VolumeState;
+    fn deref(&self) -> &VolumeState {
+        &self.turn
+    }
 }
 
 impl VolumeState {
@@ -129,6 +166,14 @@ impl VolumeState {
             self.free(head, Freed::Node(node), self.copies.node_bytes());
         }
         self.changed = true;
+    }
+
+    /// So much is held for the layer above, and so much of it for a line.
+    pub fn hold(&mut self, line: LineId, budget: Budget, of_line: LineBudget) {
+        self.budget = budget;
+        if of_line != LineBudget::default() {
+            self.line_budgets.insert(line, of_line);
+        }
     }
 
     /// The scrub's items that changed, for the commit to write.

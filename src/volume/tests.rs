@@ -621,7 +621,7 @@ fn without_a_slot_nothing_is_made() {
     {
         let mut state = volume.state.write();
         taken.iter().for_each(|slot| state.lines.slots.leave(*slot, None, epoch));
-        state.lines.slots.release(epoch, None, |_| false);
+        state.lines.slots.release(epoch, None, |_| false, |_| false);
         state.lines.slots.use_generation(Generation(u32::MAX));
     }
     refused();
@@ -638,11 +638,11 @@ fn what_lines_hold_back_adds_up() {
     let line = volume.create_line(b"clone", from, (0, 0)).unwrap().id;
     let need = Need { data_bytes: 20 * 4096, leaves: 3, later: 5, ..Need::default() };
     let mut txn = volume.begin(main).unwrap();
-    let mut held = vec![volume.budget_bytes(txn.state())];
+    let mut held = vec![volume.budget_bytes(txn.state_mut())];
     for line in [main, line, main] {
         txn.switch_to(line).unwrap();
         txn.reserve(need, ReserveFor::Write).unwrap();
-        held.push(volume.budget_bytes(txn.state()));
+        held.push(volume.budget_bytes(txn.state_mut()));
     }
     let added: Vec<u64> = held.windows(2).map(|w| w[1] - w[0]).collect();
     assert_eq!(added[0], added[1], "buckets and the way to orphans are those of a line");

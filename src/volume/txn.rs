@@ -1,4 +1,4 @@
-//! The transaction: exclusive write access to one head, published when it ends.
+//! The transaction: write access to one head, published when it ends.
 //!
 //! When it ends, the log gets a record of what it did. There is no abort, but for what a commit brings in
 //! ([`Txn::attempt`]). Whoever changes something else reads and checks first, reserves, then changes. If a change fails
@@ -7,38 +7,43 @@
 use super::attempt::{Attempt, Product};
 use super::space::{BUCKET_OVERHEAD_NODES, DEFERRED_BYTES};
 use super::staged::Staged;
-use super::state::{Freed, VolumeState};
+use super::state::{Budget, Freed, LineBudget, StateTurn, VolumeState};
 use super::{Access, Result, View, Volume, VolumeError};
 use crate::format::log::{Effect, Effects};
-use crate::format::{BLOCK_BYTES, Epoch, Extent, Ino, Key, LineId};
-use crate::tree::Edit;
-use parking_lot::RwLockWriteGuard;
+use crate::format::{BLOCK_BYTES, Epoch, Extent, Ino, Key, LineId, ViewId};
+use crate::tree::{Child, Edit, Kept, Planned};
 use std::sync::atomic::Ordering::Relaxed;
 
-/// What an operation may need in the worst case.
+/// Space that an operation may need in the worst case: for what it changes now, and for content that is delayed until the
+/// next commit.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Need {
     /// Items that it inserts, replaces or removes.
     pub items: u32,
-    /// Bytes of file content that the layer above holds back; their space stays reserved until the next commit.
+    /// Bytes of file content that the operation delays. Their space stays reserved until the next commit.
     pub data_bytes: u64,
-    /// Leaves of the head that this content will change, beyond those that were reserved for before: [`Need::leaves`].
+    /// Leaves of the head's tree that change when this content gets its place, as [`Need::leaves`] counts them. Those that
+    /// were reserved for the same file before are not among them.
     pub leaves: u64,
-    /// The same, see [`Need::beside`], for files that have nothing but an inode, which has changed since the last commit.
+    /// The same for files that have an inode and nothing else yet, as [`Need::beside`] counts them. Their content comes
+    /// beside the inode, and the inode is in a leaf that has changed since the last commit anyway.
     pub beside: u64,
-    /// Blocks of these among `data_bytes`.
+    /// How many of the blocks in `data_bytes` are for files that `beside` is about.
     pub beside_blocks: u64,
-    /// Neighbouring items without a value that the layer above will insert before the next commit.
+    /// Items without a value that will be inserted before the next commit, at the latest by it. Their keys are neighbours.
     pub later: u32,
-    /// Compressed extents that it may cut in two, or that content which is held back may: each is an extra reference,
-    /// for which the commit may write a leaf of the meta tree.
+    /// Compressed extents that may be cut in two, by the operation or by content that it delays. Each cut is an extra
+    /// reference, for which the commit may write a leaf of the meta tree.
     pub cuts: u32,
 }
 
 impl Need {
-    /// Leaves, and nodes above them, that so many blocks of content of a file change at most, if its extents are in `span`
-    /// nodes. Each may change a leaf, the node above it, and have the leaf split; all of them have each node split once,
-    /// and again for each half of a leaf that is filled anew.
+    /// How many leaves, and nodes above them, change at most when so many blocks of content of a file get their places. The
+    /// extents of the file are in `span` nodes, if that was counted.
+    ///
+    /// Two bounds hold, and the lower one counts. A block by itself changes a leaf and the node above it, and may split the
+    /// leaf: three nodes. All blocks together split each of the `span` nodes once, which makes two of each, and split again
+    /// whenever half a leaf is filled with new extents.
     pub fn leaves(blocks: u64, span: Option<usize>) -> u64 {
         span.map_or(3 * blocks, |span| (3 * blocks).min(2 * span as u64 + blocks / BLOCKS_IN_HALF_A_LEAF + 4))
     }
@@ -78,13 +83,21 @@ const FREED_PER_BLOCK: u64 = 2;
 /// Memory for effects is kept for the next transaction up to this size.
 const EFFECTS_BYTES_KEPT: usize = 64 << 10;
 
-/// Exclusive write access to the head of a line. Dropping publishes.
+/// Write access to the head of a line. Dropping publishes.
+///
+/// Others who want to write wait. Readers do not, until the first change: up to then it only reads, and keeps in mind what
+/// it reserves and the numbers that it gives out. So whoever changes something reads first, and has the rest read that
+/// the change will need ([`Txn::rehearse`]). From the first change on the tree is nobody else's and changes in place.
 pub struct Txn<'a> {
     volume: &'a Volume,
     /// Taken only by [`Txn::end`].
-    state: Option<RwLockWriteGuard<'a, VolumeState>>,
+    state: Option<StateTurn<'a>>,
     line: LineId,
     view: View,
+    /// What the state is to know as soon as there is a change.
+    minded: Minded,
+    /// What was read ahead.
+    kept: Kept,
     /// Something was changed: what fails from now on fails half-way.
     touched: bool,
     /// What the log will say of it.
@@ -92,6 +105,13 @@ pub struct Txn<'a> {
     recording: Recording,
     /// What is done as a whole or not at all, while that is going on.
     attempt: Option<Attempt>,
+}
+
+/// What a transaction keeps in mind before it changes anything.
+#[derive(Default)]
+struct Minded {
+    budget: Option<(Budget, LineBudget)>,
+    next_ino: Option<Ino>,
 }
 
 /// Whether the log is told of changes.
@@ -104,33 +124,43 @@ enum Recording {
 }
 
 impl Volume {
-    /// Exclusive write access to a line.
+    /// Write access to a line. Waits for whoever has it to any line.
     pub fn begin(&self, line: LineId) -> Result<Txn<'_>> {
-        Txn::begin(self, self.state.write(), line)
+        let state = self.turn();
+        let (id, root) = root_of(&state, line)?;
+        let view = View { id, epoch: state.epoch, root, shared: self.shared.clone(), _pin: None };
+        Ok(Txn {
+            volume: self,
+            state: Some(state),
+            line,
+            view,
+            minded: Minded::default(),
+            kept: Kept::default(),
+            touched: false,
+            effects: Effects::default(),
+            attempt: None,
+            recording: if self.access == Access::ReadOnly { Recording::Off } else { Recording::On },
+        })
     }
 }
 
-impl<'a> Txn<'a> {
-    pub(super) fn begin(
-        volume: &'a Volume,
-        mut state: RwLockWriteGuard<'a, VolumeState>,
-        line: LineId,
-    ) -> Result<Txn<'a>> {
-        let head = state.lines.head(line).ok_or(VolumeError::NoSuchView)?;
-        let root = state.roots.remove(&head).ok_or(VolumeError::NoSuchView)?;
-        let view = View { id: head, epoch: state.epoch, root, shared: volume.shared.clone(), _pin: None };
-        let recording = if volume.access == Access::ReadOnly { Recording::Off } else { Recording::On };
-        let effects = std::mem::take(&mut state.effects);
-        Ok(Txn { volume, state: Some(state), line, view, touched: false, effects, recording, attempt: None })
-    }
+/// The head of a line and its root.
+fn root_of(state: &VolumeState, line: LineId) -> Result<(ViewId, Child)> {
+    let head = state.lines.head(line).ok_or(VolumeError::NoSuchView)?;
+    Ok((head, state.roots.get(&head).ok_or(VolumeError::NoSuchView)?.clone()))
+}
 
-    /// Ends the transaction without letting go of the lock. The log is not written yet.
-    pub(super) fn end(mut self) -> RwLockWriteGuard<'a, VolumeState> {
+const UNTIL_THE_END: &str = "present until the end";
+
+impl<'a> Txn<'a> {
+    /// Ends the transaction, and readers wait. The log is not written yet.
+    pub(super) fn end(mut self) -> StateTurn<'a> {
+        self.state_mut();
         self.publish_root().expect("taken only at the end")
     }
 
     /// As [`Txn::end`]; `last` goes into the record of the transaction as its end.
-    pub(super) fn end_with(mut self, last: &Effect<'_>) -> RwLockWriteGuard<'a, VolumeState> {
+    pub(super) fn end_with(mut self, last: &Effect<'_>) -> StateTurn<'a> {
         self.record(last);
         self.end()
     }
@@ -141,21 +171,32 @@ impl<'a> Txn<'a> {
     }
 
     /// Goes on with another line. What was done so far is published and is a record of its own, but nobody sees the one
-    /// without the other: the state stays locked.
+    /// without the other.
     pub fn switch_to(&mut self, line: LineId) -> Result<()> {
         if line == self.line {
             return Ok(());
         }
-        let state = self.state.as_mut().expect("present until the end");
-        let head = state.lines.head(line).ok_or(VolumeError::NoSuchView)?;
-        let root = state.roots.remove(&head).ok_or(VolumeError::NoSuchView)?;
-        state.roots.insert(self.view.id, std::mem::replace(&mut self.view.root, root));
-        match &mut self.attempt {
-            Some(attempt) => {
-                attempt.records.push((self.line, std::mem::take(&mut self.effects)));
-                attempt.reach(head, &self.view.root);
+        if self.minded.budget.is_some() {
+            self.state_mut();
+        }
+        let state = self.state.as_mut().expect(UNTIL_THE_END);
+        let (head, mut root) = root_of(state, line)?;
+        if let Some(attempt) = &mut self.attempt {
+            let left = (self.view.id, std::mem::replace(&mut self.view.root, root));
+            attempt.leave(self.line, left, std::mem::take(&mut self.effects));
+            if let Some(root) = attempt.root_of(head) {
+                self.view.root = root;
             }
-            None => self.log_effects(),
+        } else {
+            if state.is_alone() {
+                let state = state.alone();
+                state.roots.remove(&head);
+                std::mem::swap(&mut self.view.root, &mut root);
+                state.roots.insert(self.view.id, root);
+            } else {
+                self.view.root = root;
+            }
+            self.log_effects();
         }
         self.effects = std::mem::take(&mut self.effects).cleared();
         (self.line, self.view.id) = (line, head);
@@ -163,10 +204,10 @@ impl<'a> Txn<'a> {
     }
 
     /// Does all of `change`, which may go from line to line, or leaves everything as it was before. Then nothing keeps the
-    /// volume from being written to: what could not be done can be tried again.
-    pub(super) fn attempt<T>(&mut self, change: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        self.log_effects();
-        self.effects = std::mem::take(&mut self.effects).cleared();
+    /// volume from being written to: what could not be done can be tried again. Before there is any other change; readers
+    /// see the trees as they were meanwhile, and do not wait.
+    pub fn attempt<T>(&mut self, change: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        assert!(!self.touched, "an attempt comes first");
         self.attempt = Some(Attempt::new(self.line, self.view.id, self.view.root.clone()));
         let done = change(self);
         match &done {
@@ -183,10 +224,13 @@ impl<'a> Txn<'a> {
         for (line, effects) in attempt.records {
             self.log_of(line, &effects);
         }
-        let state = self.state();
+        let root = self.view.root.clone();
+        let state = self.state_mut();
+        state.roots.extend(attempt.left);
         for (head, product) in attempt.products {
             state.take_in(head, product);
         }
+        self.view.root = root;
     }
 
     /// The attempt has failed.
@@ -195,13 +239,7 @@ impl<'a> Txn<'a> {
         let mut alloc = self.volume.shared.store().alloc();
         attempt.adopted().for_each(|(addr, len)| alloc.give_back(addr, len));
         drop(alloc);
-        let ((head, root), others) = attempt.before.split_first().expect("it began somewhere");
-        let left = (self.view.id, self.view.root.clone());
-        (self.line, self.view.id, self.view.root) = (attempt.line, *head, root.clone());
-        let state = self.state.as_mut().expect("present until the end");
-        state.roots.extend([left]);
-        state.roots.extend(others.iter().cloned());
-        state.roots.remove(head);
+        (self.line, self.view.id, self.view.root) = attempt.began;
         self.effects = std::mem::take(&mut self.effects).cleared();
     }
 
@@ -212,7 +250,7 @@ impl<'a> Txn<'a> {
             Some(attempt) => attempt.products.push((head, product)),
             None => {
                 self.touched = true;
-                self.state().take_in(head, product);
+                self.state_mut().take_in(head, product);
             }
         }
     }
@@ -228,26 +266,54 @@ impl<'a> Txn<'a> {
         }
     }
 
-    fn publish_root(&mut self) -> Option<RwLockWriteGuard<'a, VolumeState>> {
+    fn publish_root(&mut self) -> Option<StateTurn<'a>> {
         self.take_back();
         let mut state = self.state.take()?;
-        state.roots.insert(self.view.id, self.view.root.clone());
         self.log_effects();
-        if self.effects.capacity() <= EFFECTS_BYTES_KEPT {
-            state.effects = std::mem::take(&mut self.effects).cleared();
+        if state.is_alone() {
+            let state = state.alone();
+            state.roots.insert(self.view.id, self.view.root.clone());
+            if self.effects.capacity() <= EFFECTS_BYTES_KEPT {
+                state.effects = std::mem::take(&mut self.effects).cleared();
+            }
         }
         Some(state)
     }
 
     fn record(&mut self, effect: &Effect<'_>) {
         if self.recording == Recording::On {
+            self.have_memory_for_effects();
             self.effects.push(effect);
         }
+    }
+
+    /// The state has it, and a change begins now anyway.
+    fn have_memory_for_effects(&mut self) {
+        if self.attempt.is_none() {
+            self.state_mut();
+        }
+    }
+
+    /// Reads what changes of these keys, in ascending order, will need, before there is any change: readers wait for
+    /// none of that. Does nothing later on.
+    pub fn rehearse(&mut self, changes: &[Planned<'_>]) -> Result<()> {
+        if self.state.as_ref().is_some_and(StateTurn::is_alone) {
+            return Ok(());
+        }
+        let (view, kept) = (&self.view, &mut self.kept);
+        Ok(kept.rehearse(&view.shared.pager, &view.root, view.epoch, changes)?)
+    }
+
+    /// Reads with what is read kept for the changes to come.
+    pub fn keeping<T>(&mut self, read: impl FnOnce(&View) -> T) -> T {
+        let (view, kept) = (&self.view, &mut self.kept);
+        kept.meeting(|| read(view))
     }
 
     /// Leaves word for whoever replays the log above the volume: the bytes that `put` appends.
     pub fn note(&mut self, put: impl FnOnce(&mut Vec<u8>)) {
         if self.recording == Recording::On {
+            self.have_memory_for_effects();
             self.effects.push_note(put);
         }
     }
@@ -264,8 +330,29 @@ impl<'a> Txn<'a> {
         done
     }
 
-    pub(super) fn state(&mut self) -> &mut VolumeState {
-        self.state.as_mut().expect("present until the end")
+    pub(super) fn state(&self) -> &VolumeState {
+        self.state.as_ref().expect(UNTIL_THE_END)
+    }
+
+    /// To change it. The root of the head is nobody else's any more.
+    pub(super) fn state_mut(&mut self) -> &mut VolumeState {
+        let turn = self.state.as_mut().expect(UNTIL_THE_END);
+        let is_first = !turn.is_alone();
+        let state = turn.alone();
+        if is_first {
+            if let Some(root) = state.roots.remove(&self.view.id) {
+                self.view.root = root;
+            }
+            if self.effects.capacity() == 0 {
+                self.effects = std::mem::take(&mut state.effects);
+            }
+            let minded = std::mem::take(&mut self.minded);
+            state.next_ino = minded.next_ino.unwrap_or(state.next_ino);
+            if let Some((budget, of_line)) = minded.budget {
+                state.hold(self.line, budget, of_line);
+            }
+        }
+        state
     }
 
     /// Whoever cannot go on after an error says so here: if something was changed already, the half is kept from ever
@@ -292,22 +379,19 @@ impl<'a> Txn<'a> {
         // Few items may each have a path of their own; many are neighbours: extents, pieces of a value.
         let items = u64::from(need.items);
         let nodes = (items * NODES_PER_ITEM).min(NODES_OF_A_RUN + items / ITEMS_PER_LEAF_MIN);
-        let copies = self.state().copies;
-        let held = self.held(need);
-        let line = self.line;
+        let (before, mut of_line) = self.budget_so_far();
+        let held = self.held(need, &of_line);
         let state = self.state();
-        let (mut after, dirty) = (state.budget, state.dirty_nodes);
-        let before = after.beside_at_most(dirty);
+        let (mut after, dirty) = (before, state.dirty_nodes);
         after.beside += need.beside;
         after.beside_blocks += need.beside_blocks;
-        let mut of_line = state.line_budgets.get(&line).copied().unwrap_or_default();
         if need.beside > 0 && !of_line.has_beside {
             after.beside_lines += 1;
             of_line.has_beside = true;
         }
-        let beside = after.beside_at_most(dirty + nodes) - before;
-        let worst = (nodes + beside) * copies.node_bytes() + held;
-        let required = self.volume.required_bytes(self.state()) + worst;
+        let beside = after.beside_at_most(dirty + nodes) - before.beside_at_most(dirty);
+        let worst = (nodes + beside) * state.copies.node_bytes() + held;
+        let required = self.volume.required_for(state, &before) + worst;
         let store = self.volume.shared.store();
         let room = self.volume.kept(keep).and(required);
         store.secure(&mut store.alloc(), room)?;
@@ -316,19 +400,24 @@ impl<'a> Txn<'a> {
         after.bytes += held;
         of_line.blocks += need.data_bytes / BLOCK_BYTES;
         of_line.later += u64::from(need.later);
-        let state = self.state();
-        state.budget = after;
-        if need.data_bytes > 0 || need.later > 0 || of_line.has_beside {
-            state.line_budgets.insert(line, of_line);
+        let line = self.line;
+        match self.state.as_mut().filter(|state| state.is_alone()) {
+            Some(state) => state.alone().hold(line, after, of_line),
+            None => self.minded.budget = Some((after, of_line)),
         }
         Ok(())
     }
 
-    /// What a change of this size leaves to the next commit, in bytes.
-    fn held(&mut self, need: Need) -> u64 {
-        let (head, line) = (self.view.id, self.line);
+    /// What is held for the layer above, and of it for this line.
+    fn budget_so_far(&self) -> (Budget, LineBudget) {
         let state = self.state();
-        let before = state.line_budgets.get(&line).copied().unwrap_or_default();
+        let so_far = || (state.budget, state.line_budgets.get(&self.line).copied().unwrap_or_default());
+        self.minded.budget.unwrap_or_else(so_far)
+    }
+
+    /// What a change of this size leaves to the next commit, in bytes.
+    fn held(&self, need: Need, before: &LineBudget) -> u64 {
+        let (head, state) = (self.view.id, self.state());
         let (node, copies) = (state.copies.node_bytes(), state.copies as u64);
         let blocks = need.data_bytes / BLOCK_BYTES;
         // What it replaces may be of as many times as there are snapshots, and each has a bucket of its own.
@@ -365,9 +454,12 @@ impl<'a> Txn<'a> {
 
     fn edit<T>(
         &mut self,
-        change: impl FnOnce(&mut Edit<'_>, &mut crate::tree::Child) -> crate::tree::Result<T>,
+        change: impl FnOnce(&mut Edit<'_>, &mut Child) -> crate::tree::Result<T>,
     ) -> Result<T> {
-        self.touched |= self.attempt.is_none();
+        if self.attempt.is_none() {
+            self.touched = true;
+            self.state_mut();
+        }
         let mut freed = Vec::new();
         let shared = self.view.shared.clone();
         let mut edit =
@@ -425,12 +517,15 @@ impl<'a> Txn<'a> {
 
     /// A number for a new inode: never given out before in this store.
     pub fn next_ino(&mut self) -> Result<Ino> {
-        let state = self.state();
-        if state.next_ino >= Ino::END {
+        let ino = self.minded.next_ino.unwrap_or(self.state().next_ino);
+        if ino >= Ino::END {
             return Err(VolumeError::LimitReached("all inode numbers are used up (2^40)"));
         }
-        let ino = state.next_ino;
-        state.next_ino = Ino(ino.0 + 1);
+        let next = Ino(ino.0 + 1);
+        match self.state.as_mut().filter(|state| state.is_alone()) {
+            Some(state) => state.alone().next_ino = next,
+            None => self.minded.next_ino = Some(next),
+        }
         Ok(ino)
     }
 }

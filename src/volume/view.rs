@@ -1,7 +1,7 @@
 //! A view: one root, read-only. The live tree and every snapshot are the same type.
 
 use super::{Result, VolumeError};
-use crate::format::{Epoch, Extent, Key, ViewId};
+use crate::format::{Epoch, Extent, Key, Slot, ViewId};
 use crate::store::Store;
 use crate::tree::{self, Child, Item, Pager};
 use parking_lot::Mutex;
@@ -18,11 +18,18 @@ pub(super) struct Shared {
     readers: Mutex<BTreeMap<Epoch, usize>>,
     /// Readers of snapshots: a deleted one stays in the history until they are gone.
     snapshot_readers: Mutex<HashMap<ViewId, usize>>,
+    /// Those who know numbers of nodes of a line, by its slot: it is nobody else's until they are gone.
+    line_users: Mutex<HashMap<Slot, usize>>,
 }
 
 impl Shared {
     pub fn new(pager: Pager) -> Shared {
-        Shared { pager, readers: Mutex::default(), snapshot_readers: Mutex::default() }
+        Shared {
+            pager,
+            readers: Mutex::default(),
+            snapshot_readers: Mutex::default(),
+            line_users: Mutex::default(),
+        }
     }
 
     pub fn store(&self) -> &Arc<Store> {
@@ -38,11 +45,17 @@ impl Shared {
     pub fn is_read(&self, id: ViewId) -> bool {
         self.snapshot_readers.lock().contains_key(&id)
     }
+
+    /// True if somebody knows numbers of nodes of the line that has, or had, this slot.
+    pub fn is_known(&self, slot: Slot) -> bool {
+        self.line_users.lock().contains_key(&slot)
+    }
 }
 
 enum Hold {
     Epoch(Epoch),
     Snapshot(ViewId),
+    Line(Slot),
 }
 
 /// Keeps what a view reaches from being reused.
@@ -60,6 +73,16 @@ impl Pin {
     pub fn snapshot(shared: &Arc<Shared>, id: ViewId) -> Arc<Pin> {
         *shared.snapshot_readers.lock().entry(id).or_default() += 1;
         Arc::new(Pin { shared: shared.clone(), hold: Hold::Snapshot(id) })
+    }
+}
+
+/// Keeps the slot of a line, also when the line is dropped.
+pub struct LineHold(#[expect(dead_code, reason = "held, and not looked at")] Arc<Pin>);
+
+impl LineHold {
+    pub(super) fn new(shared: &Arc<Shared>, slot: Slot) -> LineHold {
+        *shared.line_users.lock().entry(slot).or_default() += 1;
+        LineHold(Arc::new(Pin { shared: shared.clone(), hold: Hold::Line(slot) }))
     }
 }
 
@@ -82,6 +105,14 @@ impl Drop for Pin {
             Hold::Epoch(e) => leave(
                 &mut *self.shared.readers.lock(),
                 e,
+                |m, k| m.get_mut(&k),
+                |m, k| {
+                    m.remove(&k);
+                },
+            ),
+            Hold::Line(slot) => leave(
+                &mut *self.shared.line_users.lock(),
+                slot,
                 |m, k| m.get_mut(&k),
                 |m, k| {
                     m.remove(&k);

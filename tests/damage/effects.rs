@@ -15,6 +15,7 @@ use snapfs::volume::Access;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::log::try_audit;
 use crate::observe::observe;
 use crate::resealed::{Image, exercise, word};
 use crate::sample::{Sample, mount, open};
@@ -349,10 +350,19 @@ fn behind(image: &Image, at: &Context, effects: &[u8]) -> (u64, RecordHeader, Ve
 }
 
 /// What is wrong with what a mount makes of the image, if anything is: it must refuse it, or have it as it was before the
-/// last record, or take that record whole.
+/// last record, or take that record whole. What a mount refuses, the audit tells in the same words.
 fn verdict(device: &Arc<Sim>, before: &Sample) -> Option<String> {
-    let Ok(fs) = open(Arc::new(device.clone_image()), Access::ReadWrite).and_then(mount) else { return None };
-    fs.recovered().damage.as_ref()?;
+    let audit = try_audit(device);
+    let fs = match open(Arc::new(device.clone_image()), Access::ReadWrite).and_then(mount) {
+        Ok(fs) => fs,
+        Err(_) if !audit.is_ok_and(|report| report.is_clean()) => return None,
+        Err(e) => return Some(format!("the audit does not tell that it cannot be mounted: {e}")),
+    };
+    let damage = fs.recovered().damage.as_ref()?;
+    let told = audit.map_or_else(|e| vec![e], |report| report.problems);
+    if !told.iter().any(|what| what.contains(damage)) {
+        return Some(format!("the audit does not tell {damage:?}, but {told:?}"));
+    }
     let seen = observe(&fs);
     let lie = seen.lie(&before.seen).map(|what| format!("{what} is half of it"));
     let lost =

@@ -3,19 +3,21 @@
 //! Callers: whoever creates is drawn; modes and owners are changed by root, bytes and attributes by an ordinary user,
 //! so that the rules for set-id bits are the same whoever enforces them.
 
+use std::collections::BTreeSet;
+
 use snapfs::ops::{
     Caller, Error, FileType, Handle, NodeId, OpenFlags, SetAttr, SetTime, SyncScope, Timestamp,
 };
 
 use crate::generate::{Access, Op, Pick, Poke, SnapdirPoke};
 use crate::lines::MAIN;
-use crate::observe::{ADMIN, READ, snapdir};
+use crate::observe::{ADMIN, snapdir};
 use crate::past;
 use crate::reference::{self, Body, CAPABILITY, Content, Id, SET_ID};
 use crate::run::{Borrowed, RollBack, Runner, Shorter, Step, flags, new_name, new_snapshot_name, only};
 
 pub(crate) const USER: Caller = Caller { uid: 1000, gid: 100, pid: 1, umask: 0 };
-const WRITE: OpenFlags = OpenFlags { write: true, ..READ };
+const WRITE: OpenFlags = OpenFlags::READ_WRITE;
 
 fn caller(uid: u32) -> Caller {
     Caller { uid, gid: uid / 10, pid: 7, umask: 0 }
@@ -266,6 +268,7 @@ impl Runner {
             Op::Fallocate { offset, len, mode, .. } => {
                 let offset = self.inside(file.id, offset, len);
                 let id = file.id;
+                self.moved.extend((offset / 4096..=(offset + len) / 4096 + 1).map(|block| block * 4096));
                 self.shorter = Some(Shorter {
                     before: self.model.clone(),
                     len,
@@ -336,9 +339,10 @@ impl Runner {
     /// A truncation goes in steps from the end, each of which ends where a block does.
     fn may_shrink(&mut self, id: Id, size: u64) {
         let Body::File(content) = &self.model.live[&id].body else { return };
-        // What histories write begins near one of these.
+        // What histories write begins near one of these, or where a range was moved into a file.
         let near = [0, 4 << 30, 1 << 40].into_iter().flat_map(|from| (from..from + (1 << 20)).step_by(4096));
-        let ends: Vec<u64> = near.filter(|end| (size..content.size).contains(end)).collect();
+        let ends: BTreeSet<u64> = near.chain(self.moved.iter().copied()).collect();
+        let ends: Vec<u64> = ends.into_iter().filter(|end| (size..content.size).contains(end)).collect();
         self.shorter = Some(Shorter {
             before: self.model.clone(),
             len: ends.len() as u64 * 4096 + 1,
@@ -471,7 +475,12 @@ impl Runner {
                 Self::agree(real, only::<()>(&[Error::Stale, Error::NotFound])).map(drop)
             }
             Op::RenameSnap { name, to } => {
-                let (name, to) = (self.old_snapshot(name), new_snapshot_name(to));
+                let name = self.old_snapshot(name);
+                // A name that is taken may be so in another line, which shows this snapshot or not.
+                let to = match to % 3 {
+                    0 => self.on(self.old_line(to / 3), |there| there.old_snapshot(to / 48 * 16 + 1)),
+                    _ => new_snapshot_name(to / 3),
+                };
                 if name == to {
                     return Ok(());
                 }

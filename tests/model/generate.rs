@@ -355,6 +355,7 @@ const ACROSS: &[Kind] = &[
     (6, |r| Op::Fork { from: Origin::Any(r.u32(..)), name: r.u32(..), lines_max: LINES_MAX }),
     (6, |r| Op::Fork { from: Origin::Shown(r.u32(..)), name: r.u32(..), lines_max: LINES_MAX }),
     (3, |r| Op::DropLine { line: r.u32(..), but: 1 }),
+    (4, |r| Op::RenameSnap { name: r.u32(..), to: r.u32(..) }),
     (1, |r| Op::RenameLine { line: r.u32(..), name: r.u32(..) }),
     (4, |r| Op::CopyAcross {
         line: r.u32(..),

@@ -5,7 +5,7 @@
 //! the last acknowledged durable point, and the runner keeps all of them. The operation that the power cut interrupts
 //! may have happened or not, but not by half.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use snapfs::format::{Generation, Slot};
 use snapfs::fs::Fs;
@@ -93,6 +93,8 @@ pub struct Runner {
     pub(crate) shorter: Option<Shorter>,
     /// The same of earlier operations, by the number of the operation.
     all_shorter: Vec<(usize, Shorter)>,
+    /// Where blocks of ranges begin that were allocated, or punched, at offsets that were moved into their file.
+    pub(crate) moved: BTreeSet<u64>,
     /// Slots with their generations that lines and snapshots have had.
     pub(crate) used: HashSet<(u32, u32)>,
     /// Number of the operation that runs.
@@ -131,6 +133,7 @@ impl Runner {
             past: Vec::new(),
             history,
             shorter: None,
+            moved: BTreeSet::new(),
             all_shorter: Vec::new(),
             used: HashSet::new(),
             at: 0,

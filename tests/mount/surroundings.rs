@@ -3,11 +3,14 @@
 
 mod guard;
 mod place;
+mod raw;
 
 use guard::can_mount;
 use place::{Place, Said, said, wait};
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 fn is_root() -> bool {
@@ -450,6 +453,68 @@ fn few_descriptors_are_no_damage() {
 }
 
 #[test]
+fn more_segments_than_descriptors_are_no_damage() {
+    // A mount is refused with fewer descriptors than 64.
+    const PARTS: u64 = 70;
+    const PARTS_AT_ONCE: u64 = 7;
+    const PART_BYTES: u64 = 1 << 30;
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    let host = snapfs::fuse::mounts::containing(&fs::canonicalize(&p.dir.0).unwrap()).unwrap();
+    if raw::df(&p.dir.0).2 < 2 * PARTS_AT_ONCE * PART_BYTES || host.is_some_and(|m| m.fstype == "tmpfs") {
+        return eprintln!("SKIPPED: needs {PARTS_AT_ONCE} GiB on a disk twice");
+    }
+    let content = |n: u64| vec![n as u8 + 1; 100_000];
+    for first in (0..PARTS).step_by(PARTS_AT_ONCE as usize) {
+        p.mount("");
+        let file = File::options().create(true).truncate(false).write(true).open(p.path("long")).unwrap();
+        for n in first..first + PARTS_AT_ONCE {
+            file.write_all_at(&content(n), n * PART_BYTES).unwrap();
+            file.sync_all().unwrap();
+            // Space up to the next, so that this is in another segment.
+            raw::allocate(&file, 0, n * PART_BYTES, PART_BYTES).unwrap();
+        }
+        drop(file);
+        p.umount();
+        for segment in fs::read_dir(p.at("store/seg")).unwrap() {
+            let (segment, sparse) = (segment.unwrap().path(), p.at("sparse"));
+            let copied = Command::new("cp").arg("--sparse=always").args([&segment, &sparse]).status();
+            assert!(copied.unwrap().success());
+            fs::rename(sparse, segment).unwrap();
+        }
+    }
+    let segments = fs::read_dir(p.at("store/seg")).unwrap().count() as u64;
+    assert!(segments >= PARTS, "{segments} segments");
+    let (check, salvage) = (&["check", "store", "--data"][..], &["salvage", "store", "--list"][..]);
+    for (n, verbs) in [(8, &[check][..]), (16, &[check, salvage]), (64, &[])] {
+        let limit = format!("--nofile={n}:{n}");
+        for verb in verbs {
+            let found = limited(&p, &limit, verb);
+            let refused = found.code == 1 && found.err.contains("Too many open files");
+            assert!(n < 16 && refused || found.code == 0, "{limit} {verb:?}: {found:?}");
+        }
+        let mounted = limited(&p, &limit, &["mount", "store", "mnt"]);
+        if n < 64 {
+            told(&mounted, 1, &["open files", "ulimit -n"]);
+            continue;
+        }
+        assert_eq!(mounted.code, 0, "{mounted:?}");
+        let file = File::open(p.path("long")).unwrap();
+        for n in (0..PARTS).rev().chain(0..PARTS) {
+            let mut found = vec![0; 100_000];
+            file.read_exact_at(&mut found, n * PART_BYTES).unwrap();
+            assert!(found == content(n), "part {n}");
+        }
+        drop(file);
+        p.snapshot("s");
+        assert!(mounts_or_refuses(&p, &limit, mounted));
+    }
+    p.check();
+}
+
+#[test]
 fn short_files_are_refused_and_kill_nobody() {
     if !can_mount() || !is_root() {
         return;
@@ -477,6 +542,86 @@ fn little_memory_is_refused_and_hangs_nobody() {
     p.ok(&["init", "store"]);
     let limits = (0..60).map(|n| format!("--as={}", (16u64 << 20) * (100 + 20 * n) / 100));
     climb(&p, limits, &|limit| limited(&p, limit, &["mount", "store", "mnt"]));
+}
+
+/// A control group that bounds the number of tasks, which goes with the test.
+struct TasksMax(PathBuf);
+
+impl TasksMax {
+    /// None, loudly, where none can be made.
+    fn new() -> Option<TasksMax> {
+        for root in ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"] {
+            let dir = Path::new(root).join(format!("snapfs-test-{}", std::process::id()));
+            if fs::create_dir(&dir).is_ok() {
+                let group = TasksMax(dir);
+                if group.0.join("pids.max").exists() {
+                    return Some(group);
+                }
+            }
+        }
+        eprintln!("SKIPPED: no control group with a bound of tasks can be made here");
+        None
+    }
+
+    /// The program in the group; code 124 if it does not end.
+    fn run(&self, p: &Place, tasks: u32, args: &[&str]) -> Said {
+        fs::write(self.0.join("pids.max"), tasks.to_string()).unwrap();
+        let enter = "echo 0 >\"$0/cgroup.procs\"; exec timeout -k 1 \"$@\"";
+        let mut command = Command::new("sh");
+        command.args(["-ec", enter]).arg(&self.0).args([LIMITED_SECONDS, env!("CARGO_BIN_EXE_snapfs")]);
+        said(p.settle(&mut command).args(args))
+    }
+
+    fn is_empty(&self) -> bool {
+        fs::read_to_string(self.0.join("cgroup.procs")).is_ok_and(|all| all.trim().is_empty())
+    }
+}
+
+impl Drop for TasksMax {
+    fn drop(&mut self) {
+        if let Err(e) = fs::remove_dir(&self.0) {
+            eprintln!("{}: {e}", self.0.display());
+        }
+    }
+}
+
+#[test]
+fn few_tasks_are_refused_and_hang_nobody() {
+    if !can_mount() || !is_root() {
+        return;
+    }
+    let Some(group) = TasksMax::new() else { return };
+    let p = Place::new();
+    p.mount("");
+    write(&p, "content", &vec![7; 1 << 20]).unwrap();
+    p.umount();
+    let mut worked = 0;
+    // The shell and `timeout` are one task.
+    for tasks in 2..64 {
+        let limit = format!("pids.max of {tasks}");
+        for verb in [&["check", "store", "--data"][..], &["salvage", "store", "--list"]] {
+            let found = group.run(&p, tasks, verb);
+            assert!(found.code <= 1 && (found.code == 0 || !found.err.is_empty()), "{limit}: {found:?}");
+        }
+        let mounted = group.run(&p, tasks, &["mount", "store", "mnt"]);
+        if mounted.code == 0 {
+            // A request that gets no thread is refused.
+            let mut make = Command::new("timeout");
+            let made = said(make.args([LIMITED_SECONDS, "mkdir"]).arg(p.past("s", "")));
+            assert!(made.code <= 1, "{limit}: {made:?}");
+            if made.code == 0 {
+                fs::remove_dir(p.past("s", "")).unwrap();
+                worked += 1;
+            }
+        }
+        mounts_or_refuses(&p, &limit, mounted);
+        wait("the end of all of the group", || group.is_empty());
+        if worked == 3 {
+            break;
+        }
+    }
+    p.check();
+    assert_eq!(worked, 3);
 }
 
 #[test]

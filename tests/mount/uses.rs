@@ -15,7 +15,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -669,6 +669,66 @@ fn names_of_snapshots_are_never_stale() {
         }
         p.umount();
         p.check();
+    }
+}
+
+/// A rename from one `.snapshots` to another is always refused, and locks both: at each moment one waits for the request
+/// that deletes, and keeps the other locked.
+#[test]
+fn renames_that_are_refused_keep_no_name() {
+    if !can_mount() {
+        return;
+    }
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let numbers: Vec<u32> = release.split(['.', '-']).map_while(|n| n.parse().ok()).take(2).collect();
+    if numbers < vec![6, 16] {
+        return skipped("the kernel has no other way to drop names");
+    }
+    let p = Place::new();
+    p.mount("");
+    fs::create_dir_all(p.path("d/e")).unwrap();
+    p.snapshot("kept");
+    let snapdirs = ["", "d", "d/e"].map(|dir| p.path(dir).join(".snapshots"));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for (from, to) in [(0, 1), (1, 0), (1, 2), (2, 0)] {
+            let (from, to, done) = (snapdirs[from].join("kept"), snapdirs[to].join("other"), &done);
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    assert!(fs::rename(&from, &to).is_err());
+                }
+            });
+        }
+        let _end = Flag(&done);
+        let seen = |name: &str| snapdirs.each_ref().map(|dir| dir.join(name).join(".").exists());
+        for round in 0..12 {
+            let (s, t) = (format!("s{round}"), format!("t{round}"));
+            assert_eq!((seen(&s), seen(&t)), ([false; 3], [false; 3]));
+            p.snapshot(&s);
+            assert_eq!(seen(&s), [true; 3], "made in round {round}");
+            fs::rename(p.past(&s, ""), p.past(&t, "")).unwrap();
+            assert_eq!((seen(&s), seen(&t)), ([false; 3], [true; 3]), "renamed in round {round}");
+            let mut within = Command::new("sh");
+            within.args(["-c", "read _; pwd -P"]).current_dir(snapdirs[1].join("kept"));
+            let mut within = within.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            fs::remove_dir(p.past(&t, "")).unwrap();
+            assert_eq!(seen(&t), [false; 3], "deleted in round {round}");
+            assert_eq!(seen("kept"), [true; 3]);
+            within.stdin.take().unwrap().write_all(b"\n").unwrap();
+            let said = within.wait_with_output().unwrap();
+            assert!(said.stdout.ends_with(b"/d/.snapshots/kept\n"), "{said:?}");
+        }
+    });
+    p.umount();
+    p.check();
+}
+
+/// Is raised at the end of its scope, however that comes.
+struct Flag<'a>(&'a AtomicBool);
+
+impl Drop for Flag<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -22,6 +22,7 @@ use crate::device::place::{StoreLocation, birth};
 use crate::device::probe::{SEGMENTS_NAME, StoreKind, probe};
 use crate::device::{Access, Device, DeviceError, RESERVED_BYTES};
 use crate::format::mark::FileBirth;
+use crate::names;
 use crate::sys::{self, Advice, Fallocate};
 
 /// A directory store. Calls run in parallel, but for flushes and for calls that change the length of one segment.
@@ -54,12 +55,12 @@ impl DirDevice {
     pub fn create(dir: &Path, size: u64) -> Result<DirDevice, DeviceError> {
         check_new_size(size, SIZE_MAX)?;
         let failed =
-            |source| DeviceError::host(|| format!("cannot create a store in {}", dir.display()), source);
+            |source| DeviceError::host(|| format!("cannot create a store in {}", names::shown(dir)), source);
         match probe(dir)? {
             StoreKind::Missing => fs::create_dir(dir).and_then(|()| sync_parent(dir)).map_err(failed)?,
             StoreKind::EmptyDirectory => {}
             other => {
-                let what = format!("cannot create a store in {}: it is {other:?}", dir.display());
+                let what = format!("cannot create a store in {}: it is {other:?}", names::shown(dir));
                 return Err(DeviceError::refused(io::ErrorKind::AlreadyExists, what));
             }
         }
@@ -78,11 +79,11 @@ impl DirDevice {
     pub fn open(dir: &Path, size: u64, access: Access) -> Result<DirDevice, DeviceError> {
         check_new_size(size, SIZE_MAX)?;
         if probe(dir)? != StoreKind::DirectoryStore {
-            let what = format!("{} is not a directory store", dir.display());
+            let what = format!("{} is not a directory store", names::shown(dir));
             return Err(DeviceError::refused(io::ErrorKind::NotFound, what));
         }
         check_file_limit(dir, access, SEGMENT_BYTES)?;
-        let failed = |source| DeviceError::host(|| format!("cannot open {}", dir.display()), source);
+        let failed = |source| DeviceError::host(|| format!("cannot open {}", names::shown(dir)), source);
         let home = Arc::new(Home::open(dir).map_err(failed)?);
         let device = DirDevice {
             home: home.clone(),
@@ -113,7 +114,7 @@ impl DirDevice {
 
     fn read_piece(&self, piece: &Piece, buf: &mut [u8]) -> Result<(), DeviceError> {
         let Some(file) = self.segments.find(piece.slot)? else {
-            let what = format!("{} is missing", self.segments.path(piece.slot).display());
+            let what = format!("{} is missing", names::shown(self.segments.path(piece.slot)));
             return Err(DeviceError::refused(io::ErrorKind::NotFound, what));
         };
         file.file.read_exact_at(buf, piece.start).map_err(|error| {
@@ -213,7 +214,7 @@ impl DirDevice {
         let failed = |source| {
             self.home.note_limit(&source);
             let names = self.home.place().join(SEGMENTS_NAME);
-            DeviceError::host(|| format!("cannot list {}", names.display()), source)
+            DeviceError::host(|| format!("cannot list {}", names::shown(&names)), source)
         };
         let mut numbers = Vec::new();
         for name in self.home.segments().map_err(failed)? {
@@ -234,7 +235,9 @@ impl DirDevice {
     fn sync(&self) -> Result<(), (String, io::Error)> {
         let dirty = std::mem::take(&mut *self.dirty.lock());
         for file in dirty.files.values() {
-            file.file.sync_data().map_err(|error| (format!("sync of {}", file.path().display()), error))?;
+            file.file
+                .sync_data()
+                .map_err(|error| (format!("sync of {}", names::shown(file.path())), error))?;
         }
         if dirty.names {
             self.home.sync()?;
@@ -243,7 +246,7 @@ impl DirDevice {
         self.segments.prove_names(&look)?;
         dirty.files.values().try_for_each(|file| file.prove_length())?;
         if look.is_removed() {
-            let what = format!("{} was removed while the store was open", self.home.place().display());
+            let what = format!("{} was removed while the store was open", names::shown(self.home.place()));
             return Err((what, io::ErrorKind::NotFound.into()));
         }
         Ok(())
@@ -280,8 +283,9 @@ impl Device for DirDevice {
         for slot in self.slots()? {
             // One at a time, so that no more handles are kept open than the cache allows.
             if let Some(file) = self.segments.find(slot)? {
-                let synced =
-                    || file.file.sync_data().map_err(|e| (format!("sync of {}", file.path().display()), e));
+                let synced = || {
+                    file.file.sync_data().map_err(|e| (format!("sync of {}", names::shown(file.path())), e))
+                };
                 self.gate.pass(synced)?;
             }
         }
@@ -336,7 +340,7 @@ impl Device for DirDevice {
     }
 
     fn describe(&self) -> String {
-        self.home.place().display().to_string()
+        names::shown(self.home.place())
     }
 
     fn birth(&self, offset: u64) -> Option<FileBirth> {

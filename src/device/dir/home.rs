@@ -118,7 +118,7 @@ impl Home {
 
     /// Says that a file was taken from the store.
     pub fn lost(&self, slot: StoreFile) -> String {
-        format!("{} was removed or replaced while the store was open", self.path(slot).display())
+        format!("{} was removed or replaced while the store was open", names::shown(self.path(slot)))
     }
 
     /// Names in the directory of segments.

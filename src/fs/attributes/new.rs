@@ -54,7 +54,7 @@ pub fn new_child(
     if has_property(kind) {
         inode.compression = inherited(dir, parent);
     }
-    let ino = change.txn.next_ino()?;
+    let ino = change.next_ino()?;
     inherit_acl(change, caller, (dir, parent), ino, &mut inode)?;
     Ok((ino, inode))
 }

@@ -11,7 +11,7 @@ use crate::bell::Bell;
 use crate::fs::heads::{Head, Heads, tell_all_blocks};
 use crate::fs::options::Between;
 use crate::ops::{Answer, Error, Result};
-use crate::volume::Txn;
+use crate::volume::{Turn, Txn};
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -106,7 +106,7 @@ impl Commits {
         early.sort_by_key(|(stager, _)| stager.head.delayed_bytes() == 0);
         let mut gates = Vec::new();
         for (stager, early) in early {
-            let gate = stager.head.gate.write();
+            let gate = Turn::of(&stager.head.gate);
             if gates.is_empty() {
                 closed(Instant::now());
             }
@@ -124,7 +124,7 @@ impl Commits {
             }
             // Readers find the flushed blocks as settling until the transaction is visible.
             for ((head, mut gate, _), placed) in gates.drain(..).zip(placed) {
-                rounds.push((head, flush::settle_round(&mut gate, placed)));
+                rounds.push((head, flush::settle_round(gate.alone(), placed)));
             }
             Ok(())
         })?;

@@ -1,16 +1,17 @@
 //! The flush: delayed data gets its place, in the transaction of a commit or of a snapshot.
 //!
 //! In three parts, so that one that fails leaves the data delayed, in whatever head it fails. First what is delayed is
-//! looked through and put onto the device ([`look_through`]); with the gate closed, and before anything is locked that
+//! looked through and put onto the device ([`look_through`]); with a turn at the gate, and before anything is locked that
 //! other heads need. Then it goes into the tree ([`place_all`]), in a transaction that can be taken back. When that has
-//! succeeded for all heads, the delayed blocks settle ([`settle`]), which cannot fail. Blocks of zeros become holes, small
+//! succeeded for all heads, the gates close and the delayed blocks settle ([`settle`]), which cannot fail: up to then
+//! readers go on. Blocks of zeros become holes, small
 //! files go into the tree, the rest is staged in long runs over all files, compressed where that is wanted.
 
 use super::inline::inline_first_block;
 use super::stager::Stager;
 use crate::format::inode::Inode;
 use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind};
-use crate::fs::heads::{Block, Dirty, Gate, Pass};
+use crate::fs::heads::{Block, Change, Dirty, Gate, Pass};
 use crate::fs::items::extents::{self, Keep};
 use crate::fs::items::{Items, is_zero};
 use crate::fs::log::Note;
@@ -42,7 +43,7 @@ pub struct Found {
 /// Files whose delayed blocks are in the transaction.
 pub struct Placed(Vec<Ino>);
 
-/// Looks through everything that a head holds back. Its gate is closed until the transaction of [`complete`] is visible.
+/// Looks through everything that a head holds back. Whoever has the turn at its gate keeps it until [`settle_round`].
 pub fn look_through_all(gate: &Gate, stager: Stager, early: Early) -> Result<Found> {
     let files: Vec<Ino> = gate.dirty.files().into_iter().collect();
     look_through(&gate.dirty, stager, &stager.view()?, &files, early)
@@ -177,12 +178,14 @@ pub fn stage_file(stager: Stager, ino: Ino, needed: Range<u64>) -> Early {
     Early(batches.into_iter().map(|batch| (Pass::UNWATCHED, batch)).collect())
 }
 
-/// Gives the delayed data of `files` its place and lets it settle, in a transaction of its own head.
-pub fn flush(dirty: &mut Dirty, stager: Stager, txn: &mut Txn, files: &[Ino], early: Early) -> Result<()> {
-    let found = look_through(dirty, stager, txn.view(), files, early)?;
-    let placed = place_all(dirty, txn, found)?;
-    settle(dirty, placed);
-    Ok(())
+/// Gives the delayed data of a file its place and lets it settle, in a change of its own.
+pub fn flush_file(change: Change<'_>, stager: Stager, ino: Ino, early: Early) -> Result<()> {
+    let found = look_through(&change.gate().dirty, stager, change.view(), &[ino], early)?;
+    change.attempt(|gate, txn| {
+        let placed = place_all(&gate.dirty, txn, found)?;
+        settle(&mut gate.alone().dirty, placed);
+        Ok(())
+    })
 }
 
 /// Looks the delayed data of `files` through and puts onto the device what is not there yet.

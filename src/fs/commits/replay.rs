@@ -31,6 +31,10 @@ impl Replay for Gates {
         Ok(value.map_or_else(|| item::prove_key(key), |value| item::prove(key, value))?)
     }
 
+    fn forget(&mut self, line: LineId) {
+        self.0.remove(&line);
+    }
+
     fn note(&mut self, txn: &mut Txn<'_>, note: &[u8]) -> Result<()> {
         replay(self.0.entry(txn.line()).or_default(), txn, note)
     }

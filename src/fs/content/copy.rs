@@ -6,8 +6,7 @@ use super::read::{content, read_file};
 use super::write::write_at;
 use crate::format::{BLOCK_BYTES, Ino, Key, Kind};
 use crate::fs::attributes::{flags, kill_privileges};
-use crate::fs::commits::flush::{self, Early};
-use crate::fs::commits::{Commits, Stager};
+use crate::fs::commits::{Commits, flush};
 use crate::fs::heads::Change;
 use crate::fs::items::extents::{self, Keep};
 use crate::limits::FILE_BYTES_MAX;
@@ -75,8 +74,14 @@ fn copy_step(commits: &Commits, caller: &Caller, from: End, to: End, len: u64) -
         let (stager, len) = (commits.stager(&head), len.min(SHARE_BYTES).min(most));
         // What is delayed is compressed and written before anything is locked; what changes meanwhile, in the change.
         let needed = from.offset / BLOCK_BYTES..from.offset.saturating_add(len).div_ceil(BLOCK_BYTES);
-        let early = flush::stage_file(stager, Ino(from.node.ino()), needed);
-        let shared = share(commits.heads.change(&head)?, stager, early, caller, (from, to), len)?;
+        let source = Ino(from.node.ino());
+        let early = flush::stage_file(stager, source, needed.clone());
+        let mut change = commits.heads.change(&head)?;
+        if !change.gate().dirty.collect(source, needed.start, needed.end).is_empty() {
+            flush::flush_file(change, stager, source, early)?;
+            change = commits.heads.change(&head)?;
+        }
+        let shared = share(change, caller, (from, to), len)?;
         if shared > 0 {
             return Ok(shared);
         }
@@ -94,14 +99,7 @@ fn copy_step(commits: &Commits, caller: &Caller, from: End, to: End, len: u64) -
 }
 
 /// Shares the blocks of the start of a range; returns how many bytes, 0 if they must be copied by value.
-fn share(
-    mut change: Change<'_>,
-    stager: Stager,
-    early: Early,
-    caller: &Caller,
-    (from, to): (End, End),
-    len: u64,
-) -> Result<u64> {
+fn share(mut change: Change<'_>, caller: &Caller, (from, to): (End, End), len: u64) -> Result<u64> {
     let (source, target) = (Ino(from.node.ino()), Ino(to.node.ino()));
     let inode = change.regular(source)?;
     let target_size = change.regular(target)?.size;
@@ -114,23 +112,23 @@ fn share(
         return Ok(0);
     }
     let (first, last) = (from.offset / BLOCK_BYTES, (from.offset + whole) / BLOCK_BYTES);
-    if !change.gate.dirty.collect(source, first, last).is_empty() {
-        flush::flush(&mut change.gate.dirty, stager, &mut change.txn, &[source], early)?;
-        // The gate stays closed until this transaction is visible, so nobody needs the flushed blocks; and those
-        // in the target's range must not show over what is shared.
-        change.gate.dirty.settled();
-    }
-    if first == 0 && change.regular(source)?.has_inline {
+    // It may have been written to since it was flushed.
+    let delayed = !change.gate().dirty.collect(source, first, last).is_empty();
+    if delayed || first == 0 && inode.has_inline {
         return Ok(0);
     }
     let found = extents::overlapping(change.view(), source, from.offset, from.offset + whole, usize::MAX)?;
-    let replaced = extents::overlapping(change.view(), target, to.offset, to.offset + whole, usize::MAX)?;
+    let replaced = change.mapped(target, to.offset..to.offset + whole, usize::MAX)?;
     let mut inode = change.regular(target)?;
     flags::check_addition(&inode)?;
     if caller.uid != 0 {
         kill_privileges(&mut change, target, &mut inode)?;
     }
     change.will_cut(extents::cuts(&replaced, 1));
+    let places =
+        found.iter().map(|(at, ext)| (to.offset + at.saturating_sub(from.offset), ext.encoded_len()));
+    change.foresee_map(target, to.offset..to.offset + whole, &replaced, places);
+    change.foresee_inode(target, &inode);
     change.reserve(2 * found.len() + replaced.len() + 8, ReserveFor::Write)?;
 
     change.discard(target, to.offset / BLOCK_BYTES, (to.offset + whole) / BLOCK_BYTES);
@@ -142,12 +140,12 @@ fn share(
     for (at, ext) in found {
         let (cut_from, cut_to) = (at.max(from.offset), (at + ext.len_bytes()).min(from.offset + whole));
         if !ext.is_unwritten() {
-            let shared = change.txn.share(&ext.slice(cut_from - at, cut_to - cut_from));
+            let shared = change.txn().share(&ext.slice(cut_from - at, cut_to - cut_from));
             new.push((to.offset + (cut_from - from.offset), shared));
         }
     }
     let end = to.offset + whole;
-    let grown = extents::replace(&mut change.txn, target, to.offset, end, Keep::Nothing, &new)?;
+    let grown = extents::replace(change.txn(), target, to.offset, end, Keep::Nothing, &new)?;
     inode.blocks = extents::add_blocks(inode.blocks, grown);
     inode.size = inode.size.max(to.offset + len);
     (inode.mtime, inode.ctime) = (change.now, change.now);

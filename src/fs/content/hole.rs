@@ -88,15 +88,16 @@ fn check_space(heads: &Heads, head: &Head, ino: Ino, bytes: u64) -> Result<()> {
     if bytes.saturating_sub(mapped) > available { Err(Error::NoSpace) } else { Ok(()) }
 }
 
-/// See [`Operations::lseek`](crate::ops::Operations::lseek).
+/// Brings what the kernel holds of a file that is written, and has not brought by itself. It asks with the inode locked and
+/// its own pages unwritten: stores to a mapping, and with the write-back cache every write, so that it may even know a
+/// larger size. Only a file that is open for writing has any, and a mapping keeps it open. Before `copy_file_range`, and
+/// where `fallocate` takes content away, the kernel writes its pages by itself.
+pub fn drain(heads: &Heads, node: NodeId) {
+    heads.kernel().drain(node);
+}
+
+/// See [`Operations::lseek`](crate::ops::Operations::lseek): of what is here, without waiting for anybody.
 pub fn seek(heads: &Heads, node: NodeId, handle: Handle, offset: u64, target: SeekTarget) -> Result<u64> {
-    // The kernel asks with the inode locked and its own pages unwritten: stores to a mapping, and with the write-back
-    // cache every write, so that it may even know a larger size. Only a file that is open for writing has any, and a
-    // mapping keeps it open. Before `copy_file_range`, and where `fallocate` takes content away, the kernel writes its
-    // pages by itself.
-    if heads.handles.is_writer(node) {
-        heads.kernel().drain(node);
-    }
     let content = content_any(heads, node, handle, offset, u64::MAX - BLOCK_BYTES)?;
     if offset >= content.inode.size {
         return Err(Error::NoSuchOffset);
@@ -125,7 +126,7 @@ fn allocate_step(
     let zero = !matches!(mode, AllocateMode::Extend | AllocateMode::KeepSize);
     let space = mode != AllocateMode::PunchHole;
     let (step, found) =
-        step_of(&change, ino, &range, if space { steps.bytes } else { u64::MAX }, steps.items)?;
+        step_of(&mut change, ino, &range, if space { steps.bytes } else { u64::MAX }, steps.items)?;
     let outer = step.start - step.start % BLOCK_BYTES..step.end.next_multiple_of(BLOCK_BYTES);
     let inner_from = step.start.next_multiple_of(BLOCK_BYTES);
     let inner = inner_from..(step.end - step.end % BLOCK_BYTES).max(inner_from);
@@ -162,6 +163,11 @@ fn allocate_step(
     let purpose = if space || in_vain { ReserveFor::Write } else { ReserveFor::Delete };
     change.will_cut(extents::cuts(&found, gaps.len() + cuts.len() + 1));
     change.will_delay(ino, &inode, delayed)?;
+    change.foresee_map(ino, if space { outer.clone() } else { inner.clone() }, &found, []);
+    for (gap, staged) in gaps.iter().zip(&staged) {
+        change.foresee_map(ino, gap.clone(), &[], extents::places(gap.start, staged.extents()));
+    }
+    change.foresee_inode(ino, &inode);
     change.reserve(items, purpose)?;
 
     for cut in cuts {
@@ -183,8 +189,8 @@ fn allocate_step(
         unmap(&mut change, ino, &mut inode, inner.start, inner.end)?;
     }
     for (gap, staged) in gaps.into_iter().zip(staged) {
-        let new = extents::lay(gap.start, change.txn.publish(staged));
-        let grown = extents::replace(&mut change.txn, ino, gap.start, gap.end, Keep::Nothing, &new)?;
+        let new = extents::lay(gap.start, change.txn().publish(staged));
+        let grown = extents::replace(change.txn(), ino, gap.start, gap.end, Keep::Nothing, &new)?;
         inode.blocks = extents::add_blocks(inode.blocks, grown);
     }
     if matches!(mode, AllocateMode::Extend | AllocateMode::ZeroRange) {
@@ -197,11 +203,11 @@ fn allocate_step(
 }
 
 /// As much of the start of a range as one change may do, and the extents in it.
-fn step_of(change: &Change<'_>, ino: Ino, range: &Range<u64>, most: u64, items: usize) -> Result<Step> {
+fn step_of(change: &mut Change<'_>, ino: Ino, range: &Range<u64>, most: u64, items: usize) -> Result<Step> {
     let end = range.end.min(range.start.saturating_add(most) / BLOCK_BYTES * BLOCK_BYTES);
     let outer_from = range.start - range.start % BLOCK_BYTES;
     let outer_to = end.next_multiple_of(BLOCK_BYTES);
-    let mut found = extents::overlapping(change.view(), ino, outer_from, outer_to, items + 1)?;
+    let mut found = change.mapped(ino, outer_from..outer_to, items + 1)?;
     let mut step = range.start..end;
     if let Some((next, _)) = found.get(items) {
         step.end = *next;
@@ -227,10 +233,10 @@ fn edges(change: &Change<'_>, ino: Ino, inode: &Inode, range: &Range<u64>) -> Re
     Ok(cuts)
 }
 
-/// A block that holds content and is not delayed, ready to be; `None` if it is a hole. A delayed one is returned as
-/// an empty stand-in that is not used.
+/// The content of a block, in the form in which it can be delayed; `None` if it is a hole. `fresh` is true if the tree
+/// maps nothing there yet. A block that is delayed already is returned as it is delayed.
 fn backed(change: &Change<'_>, ino: Ino, inode: &Inode, n: u64) -> Result<Option<DirtyBlock>> {
-    if let Some(data) = change.gate.dirty.get(ino, n) {
+    if let Some(data) = change.gate().dirty.get(ino, n) {
         return Ok(Some(DirtyBlock { data: data.clone(), fresh: false }));
     }
     let mapped = extents::at(change.view(), ino, n * BLOCK_BYTES)?;
@@ -243,8 +249,9 @@ fn backed(change: &Change<'_>, ino: Ino, inode: &Inode, n: u64) -> Result<Option
 
 /// Notes that the tree maps blocks now.
 fn mapped(change: &mut Change<'_>, ino: Ino, from: u64, to: u64) {
-    Note::Mapped { ino, from, to }.put(&mut change.txn);
-    change.gate.dirty.mapped(ino, from, to);
+    let (gate, txn) = change.change_both();
+    Note::Mapped { ino, from, to }.put(txn);
+    gate.dirty.mapped(ino, from, to);
 }
 
 /// Forgets content outside the block map.

@@ -14,9 +14,9 @@ mod truncate;
 mod write;
 
 pub use copy::{End, copy};
-pub use hole::{allocate, room_for_content, seek};
+pub use hole::{allocate, drain, room_for_content, seek};
 pub use open::{close_handle, open_file};
-pub use orphan::{drop_reference, purge_all_unlinked, purge_orphans};
+pub use orphan::{drop_reference, purge_all_unlinked, purge_inherited, purge_orphans};
 pub use read::read_file;
 pub use setattr::set_attributes;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Inodes without a name: alive while they are open or the kernel knows them, then purged.
 //!
 //! In memory they are in the gate's `unlinked`; a commit gives each a record in the tree, and opening a file system
-//! purges whatever has one. A purge goes in steps of bounded size, and the record goes last.
+//! purges whatever has one; so does a line that was made of a snapshot with some, in the background. A purge goes in steps of bounded size, and the record goes last.
 
 use crate::format::{Ino, Key, Kind};
 use crate::fs::commits::Commits;
@@ -48,6 +48,28 @@ pub fn purge_orphans(commits: &Commits, head: &Head) -> Result<()> {
     Ok(())
 }
 
+/// Inodes that one call of [`purge_inherited`] purges at most, of each head.
+const PURGED_AT_ONCE: usize = 64;
+
+/// Purges some of the inodes that heads of new lines have records of from where they began: nobody can have them open. Those
+/// that a head has unlinked itself since have records too, and stay.
+pub fn purge_inherited(commits: &Commits) -> Result<()> {
+    for head in commits.heads.all() {
+        let Some(next) = *head.inherited.lock() else { continue };
+        let found: Vec<Ino> = {
+            let gate = head.gate.read();
+            let view = commits.heads.view(&head)?;
+            let records = view.range(&record(next), &record(Ino::END));
+            let inos = records.map(|item| Ok(Ino(item?.0.rest)));
+            let inherited = inos.filter(|ino| !matches!(ino, Ok(ino) if gate.unlinked.contains_key(ino)));
+            inherited.take(PURGED_AT_ONCE).collect::<Result<_>>()?
+        };
+        found.iter().for_each(|ino| purge_or_keep(commits, &head, *ino));
+        *head.inherited.lock() = found.last().map(|last| Ino(last.0 + 1));
+    }
+    Ok(())
+}
+
 /// Purges every inode that has lost its name, open or not.
 pub fn purge_all_unlinked(commits: &Commits, head: &Head) {
     let all: Vec<Ino> = head.gate.read().unlinked.keys().copied().collect();
@@ -68,7 +90,6 @@ fn purge(commits: &Commits, head: &Head, ino: Ino) -> Result<()> {
     let most = commits.heads.options.steps.items;
     loop {
         let mut change = commits.heads.change(head)?;
-        change.discard(ino, 0, u64::MAX);
         let mut items = Vec::new();
         for item in change.view().range(&from, &to).take(most) {
             let (key, value) = item?;
@@ -79,17 +100,21 @@ fn purge(commits: &Commits, head: &Head, ino: Ino) -> Result<()> {
             items.push((key, ext));
         }
         let last = items.len() < most;
+        items.iter().for_each(|(key, _)| change.foresee(*key, None));
+        change.foresee(record(ino), None);
         change.reserve(items.len() + 1, ReserveFor::Delete)?;
+        change.discard(ino, 0, u64::MAX);
+        let (gate, txn) = change.change_both();
         for (key, ext) in items {
-            change.txn.remove(&key)?;
+            txn.remove(&key)?;
             if let Some(ext) = ext {
-                change.txn.free(&ext);
+                txn.free(&ext);
             }
         }
         if last {
-            change.txn.remove(&record(ino))?;
-            Note::Purged { ino }.put(&mut change.txn);
-            change.gate.unlinked.remove(&ino);
+            txn.remove(&record(ino))?;
+            Note::Purged { ino }.put(txn);
+            gate.unlinked.remove(&ino);
             return Ok(());
         }
         drop(change); // visible from here on

@@ -42,10 +42,15 @@ pub fn set_attributes(
         follow_mode(&mut change, ino, &inode)?;
     }
     match set.size {
-        Some(size) => resize(&mut change, ino, &mut inode, size)?,
-        None => change.reserve(1, ReserveFor::Write)?,
+        Some(size) => {
+            resize(&mut change, ino, &mut inode, size)?;
+            change.put_inode(ino, &inode);
+        }
+        None => {
+            change.put_inode(ino, &inode);
+            change.reserve(0, ReserveFor::Write)?;
+        }
     }
-    change.put_inode(ino, &inode);
     change.apply()?;
     let shown = attr(heads, node, &inode);
     heads.shown.doubt(node);

@@ -5,7 +5,7 @@
 //! a crash may leave: a shorter file.
 
 use crate::format::inode::Inode;
-use crate::format::{BLOCK_BYTES, Ino, Key, Kind};
+use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind};
 use crate::fs::attributes::{Writer, flags, written_by};
 use crate::fs::commits::Commits;
 use crate::fs::heads::{Change, DirtyBlock, Head, zero_block};
@@ -46,15 +46,15 @@ fn shrink_step(mut change: Change<'_>, writer: Writer, ino: Ino, size: u64, exte
     let mut inode = change.regular(ino)?;
     flags::check_change(&inode)?;
     written_by(&mut change, writer, ino, &mut inode)?;
+    let last = last_extents(&change, ino, size, extents)?;
+    for (at, ext) in &last {
+        change.foresee_map(ino, *at..*at + ext.len_bytes(), &[(*at, ext.clone())], []);
+    }
+    change.foresee_inode(ino, &inode);
     change.reserve(extents, ReserveFor::Delete)?;
-    for _ in 0..extents {
-        match extents::last(change.view(), ino)? {
-            Some((at, ext)) if at >= size => {
-                unmap(&mut change, ino, &mut inode, at, at + ext.len_bytes())?;
-                inode.size = inode.size.min(at);
-            }
-            _ => break,
-        }
+    for (at, ext) in last {
+        unmap(&mut change, ino, &mut inode, at, at + ext.len_bytes())?;
+        inode.size = inode.size.min(at);
     }
     // From the new end on: a flush between two steps must find nothing to map there.
     change.discard(ino, inode.size.div_ceil(BLOCK_BYTES), u64::MAX);
@@ -63,12 +63,26 @@ fn shrink_step(mut change: Change<'_>, writer: Writer, ino: Ino, size: u64, exte
     change.apply()
 }
 
+/// At most so many extents from the end of a file, the last one first, none that begins before `size`.
+fn last_extents(change: &Change<'_>, ino: Ino, size: u64, most: usize) -> Result<Vec<(u64, Extent)>> {
+    let (mut last, mut end) = (Vec::new(), u64::MAX);
+    while last.len() < most
+        && let Some((at, ext)) = extents::last_before(change.view(), ino, end)?
+        && at >= size
+    {
+        last.push((at, ext));
+        end = at;
+    }
+    Ok(last)
+}
+
 /// Makes `inode` of `size` bytes, in a change from [`change_of_size`]. Reserves on its own for the shrinking; the caller
 /// puts the inode and applies.
 pub fn resize(change: &mut Change<'_>, ino: Ino, inode: &mut Inode, size: u64) -> Result<()> {
     if size > FILE_BYTES_MAX {
         return Err(Error::FileTooBig);
     }
+    change.foresee_inode(ino, inode);
     if size > inode.size {
         inode.size = size;
         return change.reserve(1, ReserveFor::Write);
@@ -77,15 +91,16 @@ pub fn resize(change: &mut Change<'_>, ino: Ino, inode: &mut Inode, size: u64) -
     let from = size.next_multiple_of(BLOCK_BYTES);
     let shorter = size < inode.size;
     let tail = if shorter { tail_block(change, ino, inode, size)? } else { None };
-    let beyond = extents::overlapping(change.view(), ino, from, FILE_BYTES_MAX, usize::MAX)?.len();
+    let beyond = change.mapped(ino, from..FILE_BYTES_MAX, usize::MAX)?;
+    change.foresee_map(ino, from..FILE_BYTES_MAX, &beyond, []);
     change.will_delay(ino, inode, u64::from(tail.is_some()))?;
-    change.reserve(beyond + 4, ReserveFor::Delete)?;
+    change.reserve(beyond.len() + 4, ReserveFor::Delete)?;
     change.discard(ino, from / BLOCK_BYTES, u64::MAX);
     unmap(change, ino, inode, from, u64::MAX - u64::MAX % BLOCK_BYTES)?;
     cut_inline(change, ino, inode, size)?;
     if shorter && !size.is_multiple_of(BLOCK_BYTES) {
         let n = size / BLOCK_BYTES;
-        let delayed = change.gate.dirty.get(ino, n).is_some();
+        let delayed = change.gate().dirty.get(ino, n).is_some();
         if delayed || tail.is_some() {
             let base = tail.unwrap_or_else(|| DirtyBlock { data: zero_block(), fresh: true });
             change.zero_in_block(ino, n, (size % BLOCK_BYTES) as usize..BLOCK_BYTES as usize, base);
@@ -98,7 +113,7 @@ pub fn resize(change: &mut Change<'_>, ino: Ino, inode: &mut Inode, size: u64) -
 /// The last block of the shortened file, if it must be rewritten and is not delayed yet.
 fn tail_block(change: &Change<'_>, ino: Ino, inode: &Inode, size: u64) -> Result<Option<DirtyBlock>> {
     let n = size / BLOCK_BYTES;
-    if size.is_multiple_of(BLOCK_BYTES) || change.gate.dirty.get(ino, n).is_some() {
+    if size.is_multiple_of(BLOCK_BYTES) || change.gate().dirty.get(ino, n).is_some() {
         return Ok(None);
     }
     match extents::at(change.view(), ino, size)? {
@@ -126,7 +141,7 @@ fn cut_inline(change: &mut Change<'_>, ino: Ino, inode: &mut Inode, size: u64) -
 
 /// Takes the blocks `from..to` out of the map. Space for the items has been reserved.
 pub fn unmap(change: &mut Change<'_>, ino: Ino, inode: &mut Inode, from: u64, to: u64) -> Result<()> {
-    let grown = extents::replace(&mut change.txn, ino, from, to, Keep::Nothing, &[])?;
+    let grown = extents::replace(change.txn(), ino, from, to, Keep::Nothing, &[])?;
     inode.blocks = extents::add_blocks(inode.blocks, grown);
     Ok(())
 }

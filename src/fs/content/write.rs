@@ -24,6 +24,13 @@ struct Piece {
     staged: Option<Staged>,
 }
 
+impl Piece {
+    /// Where its extents will be, and how long their items.
+    fn places(&self) -> impl Iterator<Item = (u64, usize)> {
+        extents::places(self.from, self.staged.as_ref().map_or(&[], Staged::extents))
+    }
+}
+
 /// See [`Operations::write`](crate::ops::Operations::write).
 pub fn write_file(
     commits: &Commits,
@@ -152,9 +159,11 @@ fn write(
         change.will_cut(cuts);
     }
     if !pieces.is_empty() {
-        let old = extents::overlapping(change.view(), ino, whole_from, whole_to, usize::MAX)?;
+        let old = change.mapped(ino, whole_from..whole_to, usize::MAX)?;
         change.will_cut(extents::cuts(&old, pieces.len()));
+        change.foresee_map(ino, whole_from..whole_to, &old, pieces.iter().flat_map(Piece::places));
     }
+    change.foresee_inode(ino, &inode);
     inode.mtime = change.now;
     inode.ctime = change.now;
     if kill_set_id {
@@ -174,12 +183,12 @@ fn write(
     }
     for piece in pieces {
         let new = match piece.staged {
-            Some(staged) => extents::lay(piece.from, change.txn.publish(staged)),
+            Some(staged) => extents::lay(piece.from, change.txn().publish(staged)),
             None => Vec::new(),
         };
         let keep = if new.is_empty() { Keep::Unwritten } else { Keep::Nothing };
         let to = piece.from + piece.len;
-        let grown = extents::replace(&mut change.txn, ino, piece.from, to, keep, &new)?;
+        let grown = extents::replace(change.txn(), ino, piece.from, to, keep, &new)?;
         inode.blocks = extents::add_blocks(inode.blocks, grown);
     }
     let mut loaded = loaded.into_iter().peekable();
@@ -202,14 +211,14 @@ fn load_edges(
     out: &mut Vec<(u64, DirtyBlock)>,
 ) -> Result<(u64, usize)> {
     let (first, last) = (from / BLOCK_BYTES, to.div_ceil(BLOCK_BYTES));
-    let missing = change.gate.dirty.missing(ino, first, last);
+    let missing = change.gate().dirty.missing(ino, first, last);
     if missing == 0 {
         return Ok((0, 0));
     }
     let mapped =
         extents::overlapping(change.view(), ino, first * BLOCK_BYTES, last * BLOCK_BYTES, usize::MAX)?;
     for n in first..last {
-        if change.gate.dirty.get(ino, n).is_some() {
+        if change.gate().dirty.get(ino, n).is_some() {
             continue;
         }
         let at = n * BLOCK_BYTES;

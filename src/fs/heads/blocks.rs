@@ -20,15 +20,24 @@ pub fn with_delayed(inode: &Inode, fresh: u64) -> u64 {
 /// What `stat` shows as blocks of a regular file, noted where that may change by itself.
 pub fn show_blocks(heads: &Heads, node: NodeId, inode: &Inode) -> u64 {
     let Ok((head, ino)) = heads.find(node) else { return with_delayed(inode, 0) };
-    let gate = head.gate.read();
-    let waits = gate.dirty.waits(ino);
+    let (fresh, view) = {
+        let gate = head.gate.read();
+        let fresh = gate.dirty.fresh_blocks(ino);
+        if !gate.dirty.waits(ino) {
+            let blocks = with_delayed(inode, fresh);
+            if heads.handles.is_writer(node) {
+                heads.shown.tell(node, blocks);
+            }
+            return blocks;
+        }
+        // Before the gate opens, so that whoever changes the number now finds something to tell.
+        heads.shown.tell(node, u64::MAX);
+        (fresh, heads.view(&head))
+    };
     // The view that the inode is from may be older than the flush that has placed its blocks.
-    let now =
-        if waits { heads.view(&head).ok().and_then(|view| view.inode(ino).ok().flatten()) } else { None };
-    let blocks = with_delayed(now.as_ref().unwrap_or(inode), gate.dirty.fresh_blocks(ino));
-    if waits || heads.handles.is_writer(node) {
-        heads.shown.tell(node, blocks);
-    }
+    let now = view.ok().and_then(|view| view.inode(ino).ok().flatten());
+    let blocks = with_delayed(now.as_ref().unwrap_or(inode), fresh);
+    heads.shown.tell(node, blocks);
     blocks
 }
 
@@ -63,7 +72,9 @@ pub fn tell_all_blocks(heads: &Heads) {
 
 fn blocks_now(heads: &Heads, node: NodeId) -> Option<u64> {
     let (head, ino): (_, Ino) = heads.find(node).ok()?;
-    let gate = head.gate.read();
-    let inode = heads.view(&head).ok()?.inode(ino).ok().flatten()?;
-    Some(with_delayed(&inode, gate.dirty.fresh_blocks(ino)))
+    let (fresh, view) = {
+        let gate = head.gate.read();
+        (gate.dirty.fresh_blocks(ino), heads.view(&head).ok()?)
+    };
+    Some(with_delayed(&view.inode(ino).ok().flatten()?, fresh))
 }

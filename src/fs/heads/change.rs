@@ -3,18 +3,21 @@
 //! Items are collected and read back through the collection; nothing reaches the tree before [`Change::finish`] has
 //! reserved the space for all of it. A change that is dropped has done nothing. The exceptions are changes of block
 //! maps, which go straight into the transaction: they reserve first ([`Change::reserve`]) and then cannot be refused.
-//! Holds the gate for writing and, inside it, the transaction: in this order, released in the reverse one.
+//! Has a turn at the gate and, inside it, the transaction: in this order, released in the reverse one. Readers go on until
+//! something is changed; what the tree needs for that is read before, so block maps say what they will change
+//! ([`Change::foresee`]). The gate closes before the transaction does the same, because readers lock in that order.
 
 use super::dirty::{Block, DirtyBlock, zero_block};
 use super::head::{Gate, Head};
-use crate::format::inode::Inode;
-use crate::format::{BLOCK_BYTES, Ino, Key, Kind};
+use crate::format::inode::{INODE_BYTES, Inode};
+use crate::format::leaf::VALUE_BYTES_MAX;
+use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind};
 use crate::fs::error::inconsistent;
-use crate::fs::items::{Items, read_blocks};
+use crate::fs::items::{Items, extents, read_blocks};
 use crate::fs::log::Note;
 use crate::ops::{Error, FileType, NodeId, Result, Timestamp};
-use crate::volume::{Need, ReserveFor, Txn, View, VolumeError};
-use parking_lot::{Mutex, RwLockWriteGuard};
+use crate::volume::{Need, ReserveFor, Turn, Txn, View, VolumeError};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -23,6 +26,8 @@ use std::sync::Arc;
 const FEW_BLOCKS: u64 = 8;
 /// Nor are more than this many.
 const SPAN_MAX: usize = 2000;
+/// Stand for values that are not known yet.
+static ZEROS: [u8; VALUE_BYTES_MAX] = [0; VALUE_BYTES_MAX];
 
 /// One change in progress.
 pub struct Change<'a> {
@@ -32,13 +37,17 @@ pub struct Change<'a> {
     /// [`crate::fs::heads::dirty::Held`].
     need: Need,
     leaves: Option<(Ino, u64, u64)>,
+    /// What the gate is to know once it is closed: what was reserved, and the nodes that were counted.
+    held: Vec<(Ino, u64, u64)>,
+    spans: Vec<(Ino, Option<usize>)>,
+    /// What goes straight into the tree.
+    foreseen: Vec<(Key, Option<usize>)>,
     /// Inodes whose set-id bits fall, and where to tell that when it has happened.
     fallen: (Vec<Ino>, &'a Mutex<Vec<NodeId>>),
     head: &'a Head,
-    /// The transaction. Dropped, and so visible, before the gate opens.
-    pub txn: Txn<'a>,
-    /// The gate.
-    pub gate: RwLockWriteGuard<'a, Gate>,
+    /// Dropped, and so visible, before the gate opens.
+    txn: Txn<'a>,
+    gate: Turn<'a, Gate>,
     /// The time of the change.
     pub now: Timestamp,
 }
@@ -57,17 +66,117 @@ impl Items for Change<'_> {
 }
 
 impl<'a> Change<'a> {
-    /// A change of `head`, whose gate and transaction these are. What it does to set-id bits it tells `fallen`.
+    /// A change of `head`, at whose gate this is the turn, in a transaction that began inside of it. What it does to set-id
+    /// bits it tells `fallen`.
     pub fn new(
         head: &'a Head,
-        mut gate: RwLockWriteGuard<'a, Gate>,
+        mut gate: Turn<'a, Gate>,
         txn: Txn<'a>,
         now: Timestamp,
         fallen: &'a Mutex<Vec<NodeId>>,
     ) -> Change<'a> {
-        gate.dirty.settled();
+        if gate.dirty.is_settling() {
+            gate.alone().dirty.settled();
+            gate.share();
+        }
         let (batch, need, fallen) = (BTreeMap::new(), Need::default(), (Vec::new(), fallen));
-        Change { batch, unlinked: Vec::new(), need, leaves: None, fallen, head, txn, gate, now }
+        let (unlinked, leaves, foreseen) = (Vec::new(), None, Vec::new());
+        let (held, spans) = (Vec::new(), Vec::new());
+        Change { batch, unlinked, need, leaves, held, spans, foreseen, fallen, head, txn, gate, now }
+    }
+
+    /// What is not in the tree.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// To change the tree.
+    pub fn txn(&mut self) -> &mut Txn<'a> {
+        self.change_both().1
+    }
+
+    /// To change both.
+    pub fn change_both(&mut self) -> (&mut Gate, &mut Txn<'a>) {
+        let gate = self.gate.alone();
+        for (ino, leaves, beside) in self.held.drain(..) {
+            let held = gate.dirty.held(ino);
+            held.leaves += leaves;
+            held.beside += beside;
+        }
+        for (ino, span) in self.spans.drain(..) {
+            gate.dirty.held(ino).span = Some(span);
+        }
+        (gate, &mut self.txn)
+    }
+
+    /// Does all of `place`, which closes the gate as its last step, or leaves everything as it was.
+    pub fn attempt(
+        mut self,
+        place: impl FnOnce(&mut Turn<'a, Gate>, &mut Txn<'a>) -> std::result::Result<(), VolumeError>,
+    ) -> std::result::Result<(), VolumeError> {
+        let gate = &mut self.gate;
+        self.txn.attempt(|txn| place(gate, txn))
+    }
+
+    /// A number for a new inode.
+    pub fn next_ino(&mut self) -> Result<Ino> {
+        Ok(self.txn.next_ino()?)
+    }
+
+    /// Says what will come to the tree after the next [`Self::reserve`], which reads what is needed for it: a value of about
+    /// this length for a key, none if that will be removed.
+    pub fn foresee(&mut self, key: Key, value: Option<usize>) {
+        self.foreseen.push((key, value));
+    }
+
+    /// The same of an inode that will be put, and of content in the tree that may be cut or removed.
+    pub fn foresee_inode(&mut self, ino: Ino, inode: &Inode) {
+        self.foresee(Key::new(ino.0, Kind::Inode, 0), Some(INODE_BYTES));
+        if inode.has_inline {
+            self.foresee(Key::new(ino.0, Kind::Inline, 0), None);
+        }
+    }
+
+    /// Extents of a file that overlap `range` (block borders), at most so many, for [`extents::replace`] to find once more.
+    pub fn mapped(&mut self, ino: Ino, range: Range<u64>, most: usize) -> Result<Vec<(u64, Extent)>> {
+        Ok(self.txn.keeping(|view| extents::overlapping(view, ino, range.start, range.end, most))?)
+    }
+
+    /// Foresees that all of `range` (block borders), where there is `old`, or parts of it, will be mapped by `new`.
+    pub fn foresee_map(
+        &mut self,
+        ino: Ino,
+        range: Range<u64>,
+        old: &[(u64, Extent)],
+        new: impl IntoIterator<Item = (u64, usize)>,
+    ) {
+        let key = |at| Key::new(ino.0, Kind::Extent, at);
+        for (at, ext) in old {
+            self.foresee(key(*at), None);
+            if *at < range.start {
+                self.foresee(key(*at), Some(ext.encoded_len()));
+            }
+            if *at + ext.len_bytes() > range.end {
+                self.foresee(key(range.end), Some(ext.encoded_len()));
+            }
+        }
+        for (at, len) in new {
+            self.foresee(key(at), Some(len));
+        }
+    }
+
+    /// Reads what the tree needs for everything that is known to come.
+    fn rehearse(&mut self) -> Result<()> {
+        let collected = self.batch.iter().map(|(key, value)| (*key, value.as_deref()));
+        if self.foreseen.is_empty() {
+            return Ok(self.txn.rehearse(&collected.collect::<Vec<_>>())?);
+        }
+        let foreseen = std::mem::take(&mut self.foreseen);
+        let mut all: Vec<_> =
+            foreseen.iter().map(|(key, len)| (*key, len.map(|len| &ZEROS[..len]))).collect();
+        all.extend(collected);
+        all.sort_by_key(|(key, _)| *key);
+        Ok(self.txn.rehearse(&all)?)
     }
 
     /// The generation that inodes get which the change makes.
@@ -168,37 +277,37 @@ impl<'a> Change<'a> {
 
     /// Puts bytes into a delayed block, which is `base` if it was not delayed yet.
     pub fn write_block(&mut self, ino: Ino, block: u64, at: usize, bytes: &[u8], base: DirtyBlock) {
-        Note::Write { ino, block, at: at as u16, fresh: base.fresh, bytes }.put(&mut self.txn);
-        self.gate.dirty.edit(ino, block, || base)[at..at + bytes.len()].copy_from_slice(bytes);
+        let (gate, txn) = self.change_both();
+        Note::Write { ino, block, at: at as u16, fresh: base.fresh, bytes }.put(txn);
+        gate.dirty.edit(ino, block, || base)[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
     /// Zeroes a part of a delayed block, which is `base` if it was not delayed yet.
     pub fn zero_in_block(&mut self, ino: Ino, block: u64, part: Range<usize>, base: DirtyBlock) {
         let (at, len) = (part.start as u16, part.len() as u16);
-        Note::Zero { ino, block, at, fresh: base.fresh, len }.put(&mut self.txn);
-        self.gate.dirty.edit(ino, block, || base)[part].fill(0);
+        let (gate, txn) = self.change_both();
+        Note::Zero { ino, block, at, fresh: base.fresh, len }.put(txn);
+        gate.dirty.edit(ino, block, || base)[part].fill(0);
     }
 
     /// Forgets delayed blocks of a range.
     pub fn discard(&mut self, ino: Ino, from: u64, to: u64) {
-        if self.gate.dirty.discard(ino, from, to) {
-            Note::Discard { ino, from, to }.put(&mut self.txn);
+        let (gate, txn) = self.change_both();
+        if gate.dirty.discard(ino, from, to) {
+            Note::Discard { ino, from, to }.put(txn);
         }
     }
 
     /// Secures space for the collected items, `items` more and what has been announced with [`Self::will_cut`] and
     /// [`Self::will_delay`].
     pub fn reserve(&mut self, items: usize, purpose: ReserveFor) -> Result<()> {
+        self.rehearse()?;
         let items = (items + self.batch.len() + 1) as u32;
         // One for each inode that loses its last name: its orphan record.
         let later = self.unlinked.len() as u32;
         self.txn.reserve(Need { items, later, ..self.need }, purpose)?;
         self.need = Need::default();
-        if let Some((ino, leaves, beside)) = self.leaves.take() {
-            let held = self.gate.dirty.held(ino);
-            held.leaves += leaves;
-            held.beside += beside;
-        }
+        self.held.extend(self.leaves.take());
         Ok(())
     }
 
@@ -208,7 +317,7 @@ impl<'a> Change<'a> {
             return Ok(());
         }
         let all = self.gate.dirty.count(ino) + blocks;
-        let held = *self.gate.dirty.held(ino);
+        let held = self.gate.dirty.held_for(ino);
         let (mut leaves, mut beside) = (0, 0);
         if inode.blocks == 0 && !inode.has_inline && !inode.has_xattr {
             beside = Need::beside(all).saturating_sub(held.beside);
@@ -226,12 +335,12 @@ impl<'a> Change<'a> {
 
     /// How many nodes of the tree the extents of a file are in. None if they are too many to count.
     fn span(&mut self, ino: Ino) -> Result<Option<usize>> {
-        if let Some(span) = self.gate.dirty.held(ino).span {
+        if let Some(span) = self.gate.dirty.held_for(ino).span {
             return Ok(span);
         }
         let (from, to) = (Key::new(ino.0, Kind::Extent, 0), Key::new(ino.0, Kind::Extent, u64::MAX));
         let span = self.view().nodes_between(&from, &to, SPAN_MAX)?;
-        self.gate.dirty.held(ino).span = Some(span);
+        self.spans.push((ino, span));
         Ok(span)
     }
 
@@ -248,17 +357,19 @@ impl<'a> Change<'a> {
 
     /// Puts everything into the tree. Space has been reserved.
     pub fn apply(mut self) -> Result<()> {
-        for (key, value) in std::mem::take(&mut self.batch) {
+        let (batch, unlinked) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.unlinked));
+        let (gate, txn) = self.change_both();
+        for (key, value) in batch {
             match value {
-                Some(value) => self.txn.insert(key, &value)?,
+                Some(value) => txn.insert(key, &value)?,
                 None => {
-                    self.txn.remove(&key)?;
+                    txn.remove(&key)?;
                 }
             }
         }
-        for ino in std::mem::take(&mut self.unlinked) {
-            Note::Unlinked { ino }.put(&mut self.txn);
-            self.gate.unlinked.insert(ino, false);
+        for ino in unlinked {
+            Note::Unlinked { ino }.put(txn);
+            gate.unlinked.insert(ino, false);
         }
         let (head, (fallen, told)) = (self.head, (std::mem::take(&mut self.fallen.0), self.fallen.1));
         drop(self); // visible from here on

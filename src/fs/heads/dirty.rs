@@ -137,6 +137,11 @@ impl Dirty {
         self.held.entry(ino).or_default()
     }
 
+    /// The same, to be looked at.
+    pub fn held_for(&self, ino: Ino) -> SpaceBudget {
+        self.held.get(&ino).copied().unwrap_or_default()
+    }
+
     /// The block to write into, put there by `load` when it is not delayed yet.
     pub fn edit(&mut self, ino: Ino, block: u64, load: impl FnOnce() -> DirtyBlock) -> &mut [u8; 4096] {
         self.watch.touch(ino);
@@ -259,6 +264,11 @@ impl Dirty {
             self.blocks.fetch_sub(blocks.len() as u64, Relaxed);
             self.settling.insert(ino, blocks);
         }
+    }
+
+    /// True if blocks are in a transaction that may not be visible yet.
+    pub fn is_settling(&self) -> bool {
+        !self.settling.is_empty()
     }
 
     /// Every earlier transaction is visible.

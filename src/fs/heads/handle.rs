@@ -4,6 +4,7 @@
 //! lock order: nothing else is locked while it is.
 
 use super::around::Around;
+use super::head::Head;
 use crate::ops::{Error, Handle, NodeId, OpenFlags, Result};
 use crate::volume::View;
 use parking_lot::Mutex;
@@ -18,6 +19,9 @@ pub struct Open {
     pub flags: OpenFlags,
     /// The view of a snapshot; none for the live tree.
     pub view: Option<Arc<View>>,
+    /// The head of a live node, or of one whose past it shows: what is open keeps the number of its line from another's.
+    #[expect(dead_code, reason = "held, and not looked at")]
+    pub head: Option<Arc<Head>>,
     /// Where it was read.
     pub around: Around,
 }

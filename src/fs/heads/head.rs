@@ -5,7 +5,8 @@ use super::misses::Misses;
 use crate::format::line::LineRecord;
 use crate::format::{BLOCK_BYTES, Generation, Ino, LineId};
 use crate::ops::NodeId;
-use parking_lot::RwLock;
+use crate::volume::LineHold;
+use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -21,8 +22,9 @@ pub struct Gate {
 
 /// One writable tree. Inode numbers of two heads may be the same: what is kept by inode is kept in here.
 ///
-/// Changes hold the gate for writing. Readers of content hold it for reading only while they take a view and the delayed
-/// blocks; readers of names need no more than a view, and readers of attributes look at the delayed blocks after it.
+/// Changes hold the gate for writing. Readers of content hold it for reading while they take a view and the delayed
+/// blocks, and not while they read. Readers of names take a view and do not need the gate. Readers of attributes take a
+/// view first; for the number of blocks of a file they then hold the gate for reading, because delayed blocks count.
 pub struct Head {
     /// Its line.
     pub line: LineId,
@@ -35,11 +37,14 @@ pub struct Head {
     pub misses: Misses,
     /// Delayed blocks.
     delayed: Arc<AtomicU64>,
+    /// Inodes without a name that its tree had when the line was made, from this one on, are still to be purged.
+    pub inherited: Mutex<Option<Ino>>,
+    _hold: LineHold,
 }
 
 impl Head {
     /// The head of a line, with what a replay of the log has found.
-    pub fn new(line: &LineRecord, gate: Gate) -> Head {
+    pub fn new(line: &LineRecord, gate: Gate, hold: LineHold) -> Head {
         Head {
             line: line.id,
             generation: line.head_generation,
@@ -47,6 +52,8 @@ impl Head {
             delayed: gate.dirty.counter(),
             gate: RwLock::new(gate),
             misses: Misses::default(),
+            inherited: Mutex::new(None),
+            _hold: hold,
         }
     }
 

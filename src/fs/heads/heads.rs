@@ -17,7 +17,7 @@ use crate::format::{Ino, LineId, Slot};
 use crate::fs::items::Items;
 use crate::fs::options::FsOptions;
 use crate::ops::{Error, Handle, KernelRef, NoKernel, NodeId, OpenFlags, Result};
-use crate::volume::{View, Volume};
+use crate::volume::{Turn, View, Volume};
 use parking_lot::{Mutex, RwLock};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -54,10 +54,11 @@ impl Heads {
         let mut others = BTreeMap::new();
         for line in volume.lines().iter().filter(|line| line.id != LineId::MAIN) {
             let gate = gates.remove(&line.id).unwrap_or_default();
-            others.insert(line.slot, Arc::new(Head::new(line, gate)));
+            others.insert(line.slot, Arc::new(Head::new(line, gate, volume.hold_line(line))));
         }
         let main = gates.remove(&LineId::MAIN).unwrap_or_default();
-        let main = Arc::new(Head::new(&volume.line(LineId::MAIN)?, main));
+        let record = volume.line(LineId::MAIN)?;
+        let main = Arc::new(Head::new(&record, main, volume.hold_line(&record)));
         Ok(Heads {
             volume,
             options,
@@ -79,9 +80,11 @@ impl Heads {
         all
     }
 
-    /// Takes in the head of a new line.
+    /// Takes in the head of a new line. The tree that it begins with may have inodes without a name: files that were open
+    /// elsewhere.
     pub fn add(&self, line: &LineRecord) -> Arc<Head> {
-        let head = Arc::new(Head::new(line, Gate::default()));
+        let head = Arc::new(Head::new(line, Gate::default(), self.volume.hold_line(line)));
+        *head.inherited.lock() = Some(Ino(0));
         self.others.write().insert(line.slot, head.clone());
         head
     }
@@ -104,8 +107,8 @@ impl Heads {
         }
     }
 
-    /// The head of the line that a node is of, or is a `.snapshots` of.
-    fn line_of(&self, node: NodeId) -> Result<Arc<Head>> {
+    /// The head of the line that a live node is of, or a `.snapshots` shows.
+    pub fn line_of(&self, node: NodeId) -> Result<Arc<Head>> {
         if node.slot() == Slot::MAIN.0 {
             return Ok(self.main.clone());
         }
@@ -126,12 +129,12 @@ impl Heads {
         Ok(self.volume.live(head.line)?)
     }
 
-    /// Starts a change of a head. Waits for every other change.
+    /// Starts a change of a head. Waits for every other change; readers do not wait for it yet.
     pub fn change<'a>(&'a self, head: &'a Head) -> Result<Change<'a>> {
         if self.is_read_only() {
             return Err(Error::ReadOnly);
         }
-        let gate = head.gate.write();
+        let gate = Turn::of(&head.gate);
         let txn = self.volume.begin(head.line)?;
         Ok(Change::new(head, gate, txn, self.clock.now(), &self.fallen))
     }
@@ -195,20 +198,31 @@ impl Heads {
     ) -> Result<Handle> {
         let ino = Ino(node.ino());
         let head = view.is_none().then(|| self.find(node)).transpose()?;
-        // Under the gate, so that a purge sees the handle or the inode is seen to be gone.
-        let _gate = head.as_ref().map(|(head, _)| head.gate.read());
         let inode = match (&view, &head) {
             (Some(view), _) => view.inode(ino)?,
             (None, Some((head, _))) => self.view(head)?.inode(ino)?,
             (None, None) => None,
         };
-        let flags = check(&inode.ok_or(Error::Stale)?)?;
-        Ok(self.handles.add(Open { node, flags, view, around: Around::default() }))
+        let inode = inode.ok_or(Error::Stale)?;
+        let flags = check(&inode)?;
+        let head = head.map(|(head, _)| head);
+        let open = Open { node, flags, view, head: head.clone(), around: Around::default() };
+        let handle = self.handles.add(open);
+        // No gate is held while an inode is read. A purge of one without a name that comes now sees the handle; one that
+        // came before is seen here. What has a name loses it and is forgotten only while the kernel does not open it.
+        if let Some(head) = head.filter(|_| inode.nlink == 0)
+            && self.view(&head)?.inode(ino)?.is_none()
+        {
+            self.handles.remove(handle);
+            return Err(Error::Stale);
+        }
+        Ok(handle)
     }
 
     /// Opens a directory that no tree holds.
-    pub fn open_virtual(&self, node: NodeId, flags: OpenFlags) -> Handle {
-        self.handles.add(Open { node, flags, view: None, around: Around::default() })
+    pub fn open_virtual(&self, node: NodeId, flags: OpenFlags) -> Result<Handle> {
+        let head = Some(self.line_of(node)?);
+        Ok(self.handles.add(Open { node, flags, view: None, head, around: Around::default() }))
     }
 
     /// Connects the way back to the kernel.

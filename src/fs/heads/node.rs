@@ -26,7 +26,7 @@ pub fn target(node: NodeId) -> Target {
     }
 }
 
-/// The node of the `.snapshots` in a directory of the main line.
-pub fn snapdir_node(dir: Ino) -> NodeId {
-    NodeId::snapdir(Slot::MAIN.0, dir.0)
+/// The node of the `.snapshots` in a directory of a head.
+pub fn snapdir_node(dir: NodeId) -> NodeId {
+    NodeId::snapdir(dir.slot(), dir.ino())
 }

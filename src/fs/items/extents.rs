@@ -53,9 +53,9 @@ pub fn overlapping(view: &View, ino: Ino, from: u64, to: u64, limit: usize) -> R
     Ok(out)
 }
 
-/// The last extent of the file.
-pub fn last(view: &View, ino: Ino) -> Result<Option<(u64, Extent)>> {
-    match view.last_at_or_before(&key(ino, u64::MAX), &key(ino, 0))? {
+/// The last extent of the file that begins before `end`, which is not 0.
+pub fn last_before(view: &View, ino: Ino, end: u64) -> Result<Option<(u64, Extent)>> {
+    match view.last_at_or_before(&key(ino, end - 1), &key(ino, 0))? {
         Some((k, item)) => decode_extent(&k, &item).map(Some),
         None => Ok(None),
     }
@@ -135,6 +135,15 @@ pub fn lay(offset: u64, extents: impl IntoIterator<Item = Extent>) -> Vec<(u64, 
         at += len;
     }
     out
+}
+
+/// Where `extents` are if they lie one behind the other from `offset` on, and how long their items.
+pub fn places(offset: u64, extents: &[Extent]) -> impl Iterator<Item = (u64, usize)> {
+    extents.iter().scan(offset, |at, ext| {
+        let place = *at;
+        *at += ext.len_bytes();
+        Some((place, ext.encoded_len()))
+    })
 }
 
 /// `blocks` of an inode (512-byte units) after its mapped space has grown by `bytes`.

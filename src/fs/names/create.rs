@@ -3,7 +3,7 @@
 //! A name, its inode and the parent's counts appear together.
 
 use super::dir::find;
-use super::name::{add_name, add_subdirectories, check_new_name};
+use super::name::{add_name, add_subdirectories, check_new_name, is_snapdir};
 use crate::format::Ino;
 use crate::fs::attributes::{entry, flags, new_child};
 use crate::fs::content::open_file;
@@ -85,6 +85,12 @@ pub fn create_file(
     let mut flags = flags;
     let entry = match make(&past.commits.heads, caller, parent, name, &new) {
         // The kernel had a negative entry, and somebody was faster.
+        // Nobody is given it, so it must not be looked up, which would count as an answer.
+        Err(Error::Exists)
+            if is_snapdir(&past.commits.heads, Ino(parent.ino()), name) && !flags.exclusive =>
+        {
+            return Err(Error::IsADirectory);
+        }
         Err(Error::Exists) if !flags.exclusive => {
             let found = find(past, parent, name)?;
             match found.attr.kind {

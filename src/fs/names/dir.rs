@@ -5,7 +5,7 @@
 
 use super::name::{check_name, is_snapdir};
 use crate::format::dirent::NameBucket;
-use crate::format::{Ino, Key, Kind};
+use crate::format::{Ino, Key, Kind, Slot};
 use crate::fs::attributes::{entry, entry_in};
 use crate::fs::error::{damaged, inconsistent};
 use crate::fs::heads::{Heads, Target, snapdir_node, target};
@@ -23,8 +23,8 @@ const COOKIE_SNAPDIR: u64 = u64::MAX >> 1;
 pub fn find(past: &Past, parent: NodeId, name: &[u8]) -> Result<Entry> {
     check_name(name)?;
     let heads = &*past.commits.heads;
-    if let Target::Snapdir(dir) = target(parent) {
-        return past.find_in_snapdir(dir, name);
+    if let Target::Snapdir(_) = target(parent) {
+        return past.find_in_snapdir(parent, name);
     }
     let view = heads.view_of(parent)?;
     let dir = Ino(parent.ino());
@@ -33,9 +33,9 @@ pub fn find(past: &Past, parent: NodeId, name: &[u8]) -> Result<Entry> {
         b"." => return entry(heads, parent, &inode),
         _ if inode.kind != FileType::Directory => return Err(Error::NotADirectory),
         b".." => {
-            let up = parent_node(parent, inode.parent);
+            let up = parent_node(heads, parent, inode.parent);
             return match target(up) {
-                Target::Snapdir(dir) => past.snapdir_entry(dir),
+                Target::Snapdir(_) => past.snapdir_entry(up),
                 _ => {
                     let ino = Ino(up.ino());
                     let inode =
@@ -44,7 +44,9 @@ pub fn find(past: &Past, parent: NodeId, name: &[u8]) -> Result<Entry> {
                 }
             };
         }
-        _ if parent.is_live() && is_snapdir(heads, dir, name) => return past.snapdir_entry(dir),
+        _ if parent.is_live() && is_snapdir(heads, dir, name) => {
+            return past.snapdir_entry(snapdir_node(parent));
+        }
         _ => {}
     }
     let found = view.find_name(dir, name)?.ok_or(Error::NotFound)?;
@@ -61,22 +63,26 @@ pub fn list(past: &Past, handle: Handle, mut listing: Listing) -> Result<()> {
     let heads = &*past.commits.heads;
     let node = listing.node;
     let view = match target(node) {
-        Target::Snapdir(dir) => {
+        Target::Snapdir(_) => {
             heads.handles.get(node, handle)?;
-            return past.list_snapdir(dir, listing);
+            return past.list_snapdir(listing);
         }
         _ => heads.view_through(node, Some(handle))?,
     };
     let dir = Ino(node.ino());
     let inode = view.inode(dir)?.ok_or(Error::Stale)?;
-    if !listing.give_dots(parent_node(node, inode.parent))? || !list_names(heads, &view, dir, &mut listing)? {
+    if !listing.give_dots(parent_node(heads, node, inode.parent))?
+        || !list_names(heads, &view, dir, &mut listing)?
+    {
         return Ok(());
     }
-    if node == NodeId::ROOT && heads.options.snapdir == SnapdirMode::Visible {
-        let snapdir = snapdir_node(dir);
-        let entry = || past.snapdir_entry(dir);
+    if node.is_live() && dir == Ino::ROOT && heads.options.snapdir == SnapdirMode::Visible {
+        let (snapdir, mut answered) = (snapdir_node(node), false);
+        let entry = || past.snapdir_entry(snapdir).inspect(|_| answered = true);
         let name = &heads.options.snapdir_name;
-        listing.give(COOKIE_SNAPDIR, snapdir, FileType::Directory, name, entry)?;
+        if !listing.give(COOKIE_SNAPDIR, snapdir, FileType::Directory, name, entry)? && answered {
+            past.known_snapdirs.forget(snapdir, 1);
+        }
     }
     Ok(())
 }
@@ -104,20 +110,11 @@ fn list_names(heads: &Heads, view: &View, dir: Ino, listing: &mut Listing) -> Re
 /// See [`Operations::opendir`](crate::ops::Operations::opendir).
 pub fn open_directory(past: &Past, node: NodeId) -> Result<Handle> {
     let heads = &past.commits.heads;
-    let flags = OpenFlags {
-        read: true,
-        write: false,
-        append: false,
-        at_end: false,
-        truncate: false,
-        exclusive: false,
-        sync: false,
-        no_atime: false,
-    };
+    let flags = OpenFlags::READ_ONLY;
     let view = match target(node) {
-        Target::Snapdir(dir) => {
-            past.snapdir_attr(dir)?;
-            return Ok(heads.open_virtual(node, flags));
+        Target::Snapdir(_) => {
+            past.snapdir_attr(node)?;
+            return heads.open_virtual(node, flags);
         }
         Target::Snapshot(slot, _) => Some(heads.snapshot_at(slot)?),
         Target::Live(_) => None,
@@ -128,14 +125,20 @@ pub fn open_directory(past: &Past, node: NodeId) -> Result<Handle> {
     })
 }
 
-/// The node of `..`: above the top of a snapshot is the `.snapshots` that it was entered by.
-fn parent_node(node: NodeId, parent: Ino) -> NodeId {
+/// The node of `..`: above the top of a snapshot is the `.snapshots` that it was entered by, of its own line.
+fn parent_node(heads: &Heads, node: NodeId, parent: Ino) -> NodeId {
     match (target(node), node.way()) {
-        (Target::Snapshot(_, Ino::ROOT), _) => snapdir_node(Ino::ROOT),
+        (Target::Snapshot(slot, Ino::ROOT), _) => snapdir_of(heads, slot, Ino::ROOT),
         (_, None) => node.sibling(parent.0),
         (_, Some(way)) => match way.up() {
             Some(up) => NodeId::on_way(node.slot(), Some(up), parent.0),
-            None => snapdir_node(Ino(node.ino())),
+            None => snapdir_of(heads, Slot(node.slot()), Ino(node.ino())),
         },
     }
+}
+
+/// The `.snapshots` of a directory in the line that a snapshot is of; of one that was deleted, in the main line.
+fn snapdir_of(heads: &Heads, snapshot: Slot, dir: Ino) -> NodeId {
+    let line = heads.volume.snapshot_by_slot(snapshot).and_then(|info| heads.volume.line(info.line).ok());
+    NodeId::snapdir(line.map_or(Slot::MAIN, |line| line.slot).0, dir.0)
 }

@@ -1,17 +1,18 @@
 //! `.snapshots`: the virtual directory that shows the past of a directory, and the making of snapshots.
 //!
-//! Its node is the live directory's number in the pseudo view. Nothing about it is stored. Snapshots are made, renamed
-//! and deleted in the root's alone, one at a time.
+//! Each line has its own: they show the snapshots of that line, and those that it has from its origin. The node of one is the
+//! live directory's number with another kind. Nothing about it is stored. Snapshots are made, renamed and deleted in those
+//! of roots alone, one at a time.
 
 use super::known::KnownSnapdirs;
 use super::pick::pick;
 use crate::format::inode::Inode;
 use crate::format::view::Consistency;
-use crate::format::{Ino, LineId, ViewId};
+use crate::format::{Ino, ViewId};
 use crate::fs::attributes::{attr, entry, time_of};
 use crate::fs::commits::Commits;
 use crate::fs::error::write_back_error;
-use crate::fs::heads::{Head, snapdir_node};
+use crate::fs::heads::Head;
 use crate::fs::items::Items;
 use crate::fs::listing::Listing;
 use crate::limits::SNAPSHOT_NAME_BYTES_MAX;
@@ -30,6 +31,8 @@ const COOKIE_BASE: u64 = 3;
 const LIST_BATCH: usize = 256;
 /// How the names of automatic snapshots begin.
 const AUTOMATIC_PREFIX: &[u8] = b"@GMT-";
+/// That of the root of a mount, which the kernel always may know.
+const ROOT_SNAPDIR: NodeId = NodeId::snapdir(0, 1);
 
 /// Who makes a snapshot: decides which names are allowed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -113,51 +116,55 @@ impl Past {
         self.take_snapshot(self.commits.heads.main(), name, creator) // that there is no such snapshot is kept nowhere
     }
 
-    /// Gives a snapshot another name.
+    /// Gives a snapshot of the main line another name.
     pub fn rename_snapshot(&self, name: &[u8], new: &[u8]) -> Result<()> {
-        let done = self.move_snapshot(name, new);
-        if self.is_gone(name) {
-            self.tell_all_snapdirs(name);
-        }
+        let done = self.move_snapshot(self.commits.heads.main(), name, new);
+        self.tell_snapdirs(self.commits.heads.main(), None, name);
         done
     }
 
-    /// Deletes a snapshot: its name at once, its space in the background. Open files in it stay readable.
+    /// Deletes a snapshot of the main line: its name at once, its space in the background. Open files in it stay readable.
     pub fn delete_snapshot(&self, name: &[u8]) -> Result<()> {
-        let done = self.drop_snapshot(name, &self.one_at_a_time());
-        if self.is_gone(name) {
-            self.tell_all_snapdirs(name);
-        }
+        let done = self.drop_snapshot(self.commits.heads.main(), name, &self.one_at_a_time());
+        self.tell_snapdirs(self.commits.heads.main(), None, name);
         done
     }
 
-    /// True if no snapshot has the name. What was refused leaves it, and then nobody is told: dropping a name detaches what
-    /// is mounted below it.
-    pub fn is_gone(&self, name: &[u8]) -> bool {
-        self.commits.heads.volume.find_snapshot(LineId::MAIN, name).is_none()
-    }
-
-    /// A name in `.snapshots` is gone, by no request of the kernel's.
-    fn tell_all_snapdirs(&self, name: &[u8]) {
-        self.tell(&[vec![Ino::ROOT], self.known_snapdirs.all()].concat(), name);
-    }
-
-    /// A name is gone by a request in the `.snapshots` of the root, where the kernel has seen to it itself. Before that is
-    /// answered: whoever asked may look elsewhere.
-    pub fn tell_known_snapdirs(&self, name: &[u8]) {
-        self.tell(&self.known_snapdirs.all(), name);
-    }
-
-    fn tell(&self, dirs: &[Ino], name: &[u8]) {
-        if !dirs.is_empty() {
-            let names = dirs.iter().map(|dir| (snapdir_node(*dir), name.to_vec())).collect();
-            self.commits.heads.kernel().drop_names(names);
+    /// A name of a head's line may be gone: has the kernel drop it in each `.snapshots` that it knows, where it is. Not in
+    /// the one that the request came to: the kernel has seen to that itself, and has it locked until it is answered. Before
+    /// that: whoever asked may look elsewhere. What was refused leaves the name, and then nobody is told, for dropping a name
+    /// detaches what is mounted below it.
+    fn tell_snapdirs(&self, head: &Head, asked: Option<NodeId>, name: &[u8]) {
+        let heads = &self.commits.heads;
+        let is_gone = |line| heads.volume.find_snapshot(line, name).is_none();
+        if !is_gone(head.line) {
+            return;
+        }
+        let all = [vec![ROOT_SNAPDIR], self.known_snapdirs.all()].concat();
+        let told = all.into_iter().filter(|snapdir| {
+            Some(*snapdir) != asked && heads.line_of(*snapdir).is_ok_and(|head| is_gone(head.line))
+        });
+        let names: Vec<_> = told.map(|snapdir| (snapdir, name.to_vec())).collect();
+        if !names.is_empty() {
+            heads.kernel().drop_names(names);
         }
     }
 
-    /// All snapshots, oldest first.
+    /// A name may be gone by a request in a `.snapshots`, which is about to be answered.
+    pub fn tell_other_snapdirs(&self, asked: NodeId, name: &[u8]) {
+        if let Ok(head) = self.of_root(asked) {
+            self.tell_snapdirs(&head, Some(asked), name);
+        }
+    }
+
+    /// True if nobody but the `.snapshots` that a request came to has to be told that a name is gone there.
+    pub fn is_alone(&self, snapdir: NodeId) -> bool {
+        snapdir == ROOT_SNAPDIR && self.known_snapdirs.all().is_empty()
+    }
+
+    /// All snapshots of the main line, oldest first.
     pub fn snapshots(&self) -> Vec<SnapshotInfo> {
-        self.commits.heads.volume.snapshots(LineId::MAIN)
+        self.commits.heads.volume.snapshots(self.commits.heads.main().line)
     }
 
     /// For how long the last snapshot held up changes.
@@ -201,26 +208,28 @@ impl Past {
             })
         });
         // Also after a failure: until it was known there was one snapshot more to be seen.
-        self.forget_snapdir();
+        self.forget_snapdirs();
         let (id, durable) = made?;
         self.pause_ns.store(pause.as_nanos() as u64, Ordering::Relaxed);
         drop(no_commit);
-        if !durable {
-            self.commits.commit()?;
+        if !durable && let Err(e) = self.commits.commit() {
+            heads.volume.take_back_snapshot(head.line, id);
+            self.forget_snapdirs();
+            return Err(e);
         }
         Ok(id)
     }
 
-    fn move_snapshot(&self, name: &[u8], new: &[u8]) -> Result<()> {
+    fn move_snapshot(&self, head: &Head, name: &[u8], new: &[u8]) -> Result<()> {
         check_snapshot_name(new, SnapshotCreator::User)?;
         self.commits.heads.check_writable()?;
         let _held = self.one_at_a_time();
-        let info = self.commits.heads.volume.find_snapshot(LineId::MAIN, name).ok_or(Error::NotFound)?;
+        let info = self.commits.heads.volume.find_snapshot(head.line, name).ok_or(Error::NotFound)?;
         if name == new {
             return Ok(());
         }
-        self.commits.heads.volume.rename_snapshot(LineId::MAIN, info.id, new)?;
-        self.forget_snapdir();
+        self.commits.heads.volume.rename_snapshot(head.line, info.id, new)?;
+        self.forget_snapdirs();
         self.commits.outlive()
     }
 
@@ -234,67 +243,70 @@ impl Past {
         self.snapshot_lock.try_lock()
     }
 
-    fn drop_snapshot(&self, name: &[u8], _: &OneAtATime<'_>) -> Result<()> {
+    fn drop_snapshot(&self, head: &Head, name: &[u8], _: &OneAtATime<'_>) -> Result<()> {
         self.commits.heads.check_writable()?;
-        let info = self.commits.heads.volume.find_snapshot(LineId::MAIN, name).ok_or(Error::NotFound)?;
+        let info = self.commits.heads.volume.find_snapshot(head.line, name).ok_or(Error::NotFound)?;
         if self.standing_alone.lock().contains_key(&info.id) {
             return Err(Error::Busy);
         }
-        self.commits.heads.volume.delete_snapshot(LineId::MAIN, info.id)?;
+        self.commits.heads.volume.delete_snapshot(head.line, info.id)?;
         self.commits.heads.kernel().detach_below(NodeId::snapshot(info.slot.0, Ino::ROOT.0), name);
-        self.forget_snapdir();
+        self.forget_snapdirs();
         self.commits.outlive()
     }
 
     /// `mkdir` in a `.snapshots`.
-    pub fn make_in_snapdir(&self, dir: Ino, name: &[u8]) -> Result<Entry> {
-        only_in_root(dir)?;
-        self.take_snapshot(self.commits.heads.main(), name, SnapshotCreator::User)?;
-        self.find_in_snapdir(dir, name)
+    pub fn make_in_snapdir(&self, snapdir: NodeId, name: &[u8]) -> Result<Entry> {
+        self.take_snapshot(&self.of_root(snapdir)?, name, SnapshotCreator::User)?;
+        self.find_in_snapdir(snapdir, name)
     }
 
     /// `rmdir` in a `.snapshots`.
-    pub fn remove_in_snapdir(&self, dir: Ino, name: &[u8], held: &OneAtATime<'_>) -> Result<()> {
-        only_in_root(dir)?;
-        self.drop_snapshot(name, held)
+    pub fn remove_in_snapdir(&self, snapdir: NodeId, name: &[u8], held: &OneAtATime<'_>) -> Result<()> {
+        self.drop_snapshot(&*self.of_root(snapdir)?, name, held)
     }
 
     /// `rename` inside `.snapshots`.
     pub fn rename_in_snapdir(
         &self,
-        dir: Ino,
+        snapdir: NodeId,
         name: &[u8],
-        new_dir: Ino,
+        new_snapdir: NodeId,
         new: &[u8],
         mode: RenameMode,
     ) -> Result<()> {
-        only_in_root(dir)?;
-        only_in_root(new_dir)?;
+        let head = self.of_root(snapdir)?;
+        if self.of_root(new_snapdir)?.line != head.line {
+            return Err(Error::CrossView);
+        }
         match mode {
             RenameMode::Exchange | RenameMode::Whiteout => Err(Error::Invalid),
             RenameMode::NoReplace if name == new => Err(Error::Exists),
             RenameMode::NoReplace | RenameMode::Replace => {
-                let done = self.move_snapshot(name, new);
-                self.tell_known_snapdirs(name);
+                let done = self.move_snapshot(&head, name, new);
+                self.tell_snapdirs(&head, Some(snapdir), name);
                 done
             }
         }
     }
 
+    /// The head whose root has this `.snapshots`. Elsewhere nothing changes.
+    fn of_root(&self, snapdir: NodeId) -> Result<Arc<Head>> {
+        let head = self.commits.heads.line_of(snapdir)?;
+        if Ino(snapdir.ino()) == Ino::ROOT { Ok(head) } else { Err(Error::NotPermitted) }
+    }
+
     /// What `stat` shows of a `.snapshots`.
-    pub fn snapdir_attr(&self, dir: Ino) -> Result<Attr> {
-        let inode = self.directory(dir)?;
+    pub fn snapdir_attr(&self, snapdir: NodeId) -> Result<Attr> {
+        let (head, dir, inode) = self.directory(snapdir)?;
         if inode.kind != FileType::Directory {
             return Err(Error::NotADirectory);
         }
-        let newest = self.commits.heads.volume.newest_snapshot(LineId::MAIN);
+        let newest = self.commits.heads.volume.newest_snapshot(head.line);
         let time = newest.map_or(inode.btime, |s| time_of(s.created));
         // Elsewhere than in the root the number would have to be looked for; 1 says that it is not known.
-        let nlink = if dir == Ino::ROOT {
-            2 + self.commits.heads.volume.snapshot_count(LineId::MAIN) as u32
-        } else {
-            1
-        };
+        let nlink =
+            if dir == Ino::ROOT { 2 + self.commits.heads.volume.snapshot_count(head.line) as u32 } else { 1 };
         Ok(Attr {
             mode: 0o755,
             nlink,
@@ -303,67 +315,76 @@ impl Past {
             atime: time,
             mtime: time,
             ctime: time,
-            ..attr(&self.commits.heads, snapdir_node(dir), &inode)
+            ..attr(&self.commits.heads, snapdir, &inode)
         })
     }
 
     /// A `.snapshots` as the answer to a lookup. It stays where it is for ever.
-    pub fn snapdir_entry(&self, dir: Ino) -> Result<Entry> {
+    pub fn snapdir_entry(&self, snapdir: NodeId) -> Result<Entry> {
         // Known before it is read: whatever changes it from here on is told.
-        let ttl =
-            if dir == Ino::ROOT || self.known_snapdirs.answer(dir) { Duration::MAX } else { Duration::ZERO };
-        let attr = self.snapdir_attr(dir).inspect_err(|_| self.known_snapdirs.forget(dir, 1))?;
-        let generation = self.commits.heads.generation(attr.node)?;
+        let kept = snapdir == ROOT_SNAPDIR || self.known_snapdirs.answer(snapdir);
+        let ttl = if kept { Duration::MAX } else { Duration::ZERO };
+        let read = || {
+            let attr = self.snapdir_attr(snapdir)?;
+            Ok((attr, self.commits.heads.generation(snapdir)?))
+        };
+        let (attr, generation) = read().inspect_err(|_: &Error| self.known_snapdirs.forget(snapdir, 1))?;
         Ok(Entry { attr, generation, entry_ttl: ttl, attr_ttl: ttl })
     }
 
     /// The kernel keeps what `stat` shows of a `.snapshots` that it knows until it is told: called before whatever changes
     /// that is answered.
-    fn forget_snapdir(&self) {
-        self.forget_snapdir_of(Ino::ROOT);
-        self.known_snapdirs.all().into_iter().for_each(|dir| self.forget_snapdir_of(dir));
+    fn forget_snapdirs(&self) {
+        self.forget_snapdir(ROOT_SNAPDIR);
+        self.known_snapdirs.all().into_iter().for_each(|snapdir| self.forget_snapdir(snapdir));
     }
 
-    /// The same for the `.snapshots` of one directory.
-    pub fn forget_snapdir_of(&self, dir: Ino) {
-        if dir == Ino::ROOT || self.known_snapdirs.contains(dir) {
-            self.commits.heads.kernel().forget_attributes(snapdir_node(dir));
+    /// The same for one `.snapshots`.
+    pub fn forget_snapdir(&self, snapdir: NodeId) {
+        if snapdir == ROOT_SNAPDIR || self.known_snapdirs.contains(snapdir) {
+            self.commits.heads.kernel().forget_attributes(snapdir);
         }
     }
 
-    /// For how long the kernel may keep what it is told of the `.snapshots` of `dir`.
-    pub fn snapdir_ttl(&self, dir: Ino) -> Duration {
-        if dir == Ino::ROOT || self.known_snapdirs.contains(dir) { Duration::MAX } else { Duration::ZERO }
+    /// For how long the kernel may keep what it is told of a `.snapshots`.
+    pub fn snapdir_ttl(&self, snapdir: NodeId) -> Duration {
+        let kept = snapdir == ROOT_SNAPDIR || self.known_snapdirs.contains(snapdir);
+        if kept { Duration::MAX } else { Duration::ZERO }
     }
 
-    fn directory(&self, dir: Ino) -> Result<Inode> {
+    /// The directory whose past a `.snapshots` shows.
+    fn directory(&self, snapdir: NodeId) -> Result<(Arc<Head>, Ino, Inode)> {
         let heads = &self.commits.heads;
-        heads.live_inode(heads.main(), dir)
+        let (head, dir) = (heads.line_of(snapdir)?, Ino(snapdir.ino()));
+        let inode = heads.live_inode(&head, dir)?;
+        Ok((head, dir, inode))
     }
 
-    /// Finds a snapshot by name, as the past of `dir`.
-    pub fn find_in_snapdir(&self, dir: Ino, name: &[u8]) -> Result<Entry> {
+    /// Finds a snapshot of its line by name, as the past of its directory.
+    pub fn find_in_snapdir(&self, snapdir: NodeId, name: &[u8]) -> Result<Entry> {
+        let heads = &self.commits.heads;
         match name {
-            b"." => return self.snapdir_entry(dir),
+            b"." => return self.snapdir_entry(snapdir),
             b".." => {
-                let inode = self.directory(dir)?;
-                return entry(&self.commits.heads, self.commits.heads.main().node(dir), &inode);
+                let (head, dir, inode) = self.directory(snapdir)?;
+                return entry(heads, head.node(dir), &inode);
             }
             _ => {}
         }
+        let (line, dir) = (heads.line_of(snapdir)?.line, Ino(snapdir.ino()));
         // Asked before the name is looked for: what takes it away later tells the kernel.
-        let kept = self.snapdir_ttl(dir);
-        if let Some(info) = self.commits.heads.volume.find_snapshot(LineId::MAIN, name) {
+        let kept = self.snapdir_ttl(snapdir);
+        if let Some(info) = heads.volume.find_snapshot(line, name) {
             let found = self.past_entry(dir, &info, Entrance::Name)?.ok_or(Error::NotFound)?;
             return Ok(Entry { entry_ttl: kept, ..found });
         }
         if name.first() != Some(&b'@') {
             return Err(Error::NotFound);
         }
-        let mut past = self.commits.heads.volume.snapshots(LineId::MAIN);
+        let mut past = heads.volume.snapshots(line);
         past.retain(|s| self.was_there(dir, s));
         let created: Vec<Timestamp> = past.iter().map(|s| time_of(s.created)).collect();
-        let found = pick(name, self.commits.heads.clock.now(), &created).ok_or(Error::NotFound)?;
+        let found = pick(name, heads.clock.now(), &created).ok_or(Error::NotFound)?;
         self.past_entry(dir, &past[found], Entrance::Age)?.ok_or(Error::NotFound)
     }
 
@@ -382,16 +403,16 @@ impl Past {
             .transpose()
     }
 
-    /// Lists the snapshots in which `dir` was there.
-    pub fn list_snapdir(&self, dir: Ino, mut listing: Listing) -> Result<()> {
-        if !listing.give_dots(self.commits.heads.main().node(dir))? {
+    /// Lists the snapshots of its line in which its directory was there.
+    pub fn list_snapdir(&self, mut listing: Listing) -> Result<()> {
+        // The kernel asks again before it believes these attributes, so they need not be read from each snapshot.
+        let (head, dir, live) = self.directory(listing.node)?;
+        if !listing.give_dots(head.node(dir))? {
             return Ok(());
         }
-        // The kernel asks again before it believes these attributes, so they need not be read from each snapshot.
-        let live = self.directory(dir)?;
         loop {
             let after = ViewId(listing.after.saturating_sub(COOKIE_BASE));
-            let batch = self.commits.heads.volume.snapshots_after(LineId::MAIN, after, LIST_BATCH);
+            let batch = self.commits.heads.volume.snapshots_after(head.line, after, LIST_BATCH);
             let Some(last) = batch.last().map(|s| s.id.0 + COOKIE_BASE) else { return Ok(()) };
             for info in batch {
                 // A snapshot may be deleted while they are listed.
@@ -411,8 +432,4 @@ impl Past {
             listing.after = last;
         }
     }
-}
-
-fn only_in_root(dir: Ino) -> Result<()> {
-    if dir == Ino::ROOT { Ok(()) } else { Err(Error::NotPermitted) }
 }

@@ -450,3 +450,52 @@ fn the_kernel_forgets_a_number_of_blocks_that_it_was_told_and_that_changed() {
     assert_eq!(told(), [f.0]);
     t.fs.release(f.0, f.1);
 }
+
+/// A kernel that notes which threads have it drained.
+#[derive(Default)]
+struct Drained(parking_lot::Mutex<Vec<std::thread::ThreadId>>);
+
+impl Kernel for Drained {
+    fn write_back(&self, _nodes: &[(NodeId, u64)]) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn drain(&self, _node: NodeId) {
+        self.0.lock().push(std::thread::current().id());
+    }
+    fn invalidate_node(&self, _node: NodeId) {}
+    fn invalidate_entry(&self, _parent: NodeId, _name: &[u8]) {}
+}
+
+#[test]
+fn a_request_thread_that_seeks_never_waits_for_writes() {
+    let t = T::new();
+    let kernel = Arc::new(Drained::default());
+    t.fs.set_kernel(kernel.clone());
+    let node = t.put(ROOT, "f", &[1; 10_000]);
+    let reader = t.open(node, RO);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let (mut at_once, mut aside) = (0, 0);
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                let writer = t.open(node, RW);
+                t.fs.release(writer.0, writer.1);
+            }
+        });
+        while at_once < 2000 || aside < 2000 {
+            match t.fs.lseek_at_once(node, reader.1, 0, SeekTarget::Hole) {
+                Some(found) => {
+                    assert_eq!(found, Ok(10_000));
+                    at_once += 1;
+                }
+                None => aside += 1,
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::SeqCst);
+    });
+    assert!(kernel.0.lock().is_empty());
+    let _writer = t.open(node, RW);
+    assert_eq!(t.fs.lseek_at_once(node, reader.1, 0, SeekTarget::Hole), None);
+    assert_eq!(t.fs.lseek(node, reader.1, 0, SeekTarget::Hole), Ok(10_000));
+    assert_eq!(*kernel.0.lock(), [std::thread::current().id()]);
+}

@@ -20,6 +20,8 @@ struct State {
     waiting: bool,
     /// So many of them go on.
     let_go: usize,
+    /// Writes at or after this offset fail.
+    fail_from: Option<u64>,
 }
 
 type Result = std::result::Result<(), DeviceError>;
@@ -36,6 +38,10 @@ impl Moody {
     /// True if a read has found zeros; from here on all are good.
     pub fn get_well(&self) -> bool {
         self.state.lock().good_reads.take() == Some(0)
+    }
+    /// Has writes behind a log of `log_bytes` fail.
+    pub fn fail(&self, log_bytes: u64) {
+        self.state.lock().fail_from = Some(RESERVED_BYTES + log_bytes);
     }
     /// Has writes behind a log of `log_bytes` wait.
     pub fn hold(&self, log_bytes: u64) {
@@ -79,6 +85,10 @@ impl Device for Moody {
     }
     fn write_at(&self, offset: u64, buf: &[u8]) -> Result {
         let mut state = self.state.lock();
+        if state.fail_from.is_some_and(|from| offset >= from) {
+            let (what, source) = ("a write".into(), std::io::ErrorKind::Other.into());
+            return Err(DeviceError::Io { what, source });
+        }
         while state.hold_from.is_some_and(|from| offset >= from) {
             if state.let_go > 0 {
                 state.let_go -= 1;

@@ -4,8 +4,10 @@ use super::super::SnapshotCreator;
 use super::device::Moody;
 use super::*;
 use crate::device::{CrashPolicy, Sim};
-use crate::format::Key;
+use crate::fixtures::open;
+use crate::format::{Key, LineId};
 use crate::volume::{Access, OpenOptions};
+use parking_lot::Mutex;
 
 /// Name of a line, and what its files must hold.
 struct Line {
@@ -14,8 +16,7 @@ struct Line {
 }
 
 fn reopened(sim: Arc<Sim>) -> T {
-    let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
-    T::on(Volume::open(sim, options).unwrap(), FsOptions::default())
+    T::on(open(sim, Access::ReadWrite).unwrap(), FsOptions::default())
 }
 
 fn rewrite(t: &T, dir: NodeId, name: &str, data: &[u8]) {
@@ -99,7 +100,7 @@ fn a_point_is_of_one_head() {
     let [main, trial] = [b"of the main line".as_slice(), b"of the trial"];
     for (name, byte) in [(main, 2), (trial, 3)] {
         let line = if name == main { 1 } else { 2 };
-        let info = volume.find_snapshot(crate::format::LineId(line), name).unwrap();
+        let info = volume.find_snapshot(LineId(line), name).unwrap();
         let past = NodeId::snapshot(info.slot.0, 1);
         assert_eq!(t.cat(past, "blocks"), vec![byte; 5000]);
     }
@@ -141,6 +142,7 @@ fn a_line_has_no_files_without_names_from_its_origin() {
     let root = t.fs.create_line(b"trial", from).unwrap();
     let line = t.fs.volume().find_line(b"trial").unwrap().id;
     let items = |line| t.fs.volume().live(line).unwrap().range(&Key::MIN, &Key::MAX).count();
+    t.fs.tick().unwrap();
     assert_eq!(items(line), 1, "the root alone");
     assert_eq!(t.list(root).len(), 0);
     assert_eq!(t.read(f, 0, 50_000), [1; 50_000], "it is open in the other line");
@@ -166,6 +168,27 @@ fn a_line_goes_with_all_that_was_written_in_it() {
     assert_eq!(t.fs.drop_line(ROOT), Err(Error::Stale), "the main line stays");
 }
 
+/// Writes each `step`th of many blocks of the large file anew.
+fn rewrite_blocks(t: &T, line: &mut Line, byte: u8, step: usize) {
+    const BLOCKS: usize = 2000;
+    let f = t.open(t.find(line.root, "large").unwrap(), RW);
+    let content = &mut line.content[2].1;
+    content.resize(BLOCKS * 4096, 0);
+    for at in (0..BLOCKS).step_by(step).map(|n| n * 4096) {
+        t.write(f, at as u64, &[byte; 4096]);
+        content[at..at + 4096].fill(byte);
+    }
+    t.fs.release(f.0, f.1);
+}
+
+/// Has the extents of the large file be in many leaves.
+fn spread(t: &T, line: &mut Line) {
+    for step in [1, 2] {
+        rewrite_blocks(t, line, step as u8, step);
+        t.fs.commit().unwrap();
+    }
+}
+
 /// Each read that brings the heads together fails in its turn, and all that follow.
 #[test]
 fn what_fails_in_one_head_leaves_all_of_them_as_they_were() {
@@ -175,28 +198,14 @@ fn what_fails_in_one_head_leaves_all_of_them_as_they_were() {
     let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 0 };
     let t = T::on(Volume::open(device.clone(), options).unwrap(), FsOptions::default());
     let mut lines = two_lines(&t);
-    // A file whose extents are in many leaves: each other block was written anew.
-    const BLOCKS: usize = 2000;
-    let rewrite_blocks = |line: &mut Line, byte: u8, step: usize| {
-        let f = t.open(t.find(line.root, "large").unwrap(), RW);
-        for at in (0..BLOCKS).step_by(step).map(|n| n * 4096) {
-            t.write(f, at as u64, &[byte; 4096]);
-            line.content[2].1.resize(BLOCKS * 4096, byte);
-            line.content[2].1[at..at + 4096].fill(byte);
-        }
-        t.fs.release(f.0, f.1);
-    };
     for line in &mut lines {
-        rewrite_blocks(line, 1, 1);
-        t.fs.commit().unwrap();
-        rewrite_blocks(line, 2, 2);
-        t.fs.commit().unwrap();
+        spread(&t, line);
     }
     let (heads, volume) = (t.fs.heads.all(), t.fs.volume());
     let mut failed = 0;
     for round in 0.. {
         for line in &mut lines {
-            rewrite_blocks(line, round as u8, 97);
+            rewrite_blocks(&t, line, round as u8, 97);
             rewrite(&t, line.root, "small", &[round as u8; 60]);
             line.content[0].1 = vec![round as u8; 60];
             // An orphan, too.
@@ -258,8 +267,9 @@ fn a_head_whose_content_is_written_holds_up_no_other() {
                 sender.send(()).unwrap();
             });
             let went_on = done.recv_timeout(std::time::Duration::from_secs(20)).is_ok();
-            assert!(t.head().gate.try_read().is_none(), "the gate of the other is closed");
+            let has_turn = t.head().gate.try_write().is_none();
             device.let_go();
+            assert!(has_turn, "changes of the head itself wait");
             assert!(went_on, "{by} of one head holds up another");
         });
         trial.content[1].1 = vec![9; 9000];
@@ -269,4 +279,206 @@ fn a_head_whose_content_is_written_holds_up_no_other() {
         t.fs.commit().unwrap();
         t.prove();
     }
+}
+
+#[test]
+fn what_a_head_held_back_goes_with_it_in_a_replay_too() {
+    let sim = Arc::new(Sim::new(1 << 30, 1));
+    let t = T::on(Volume::made_on(sim.clone()), FsOptions::default());
+    let lines = two_lines(&t);
+    let volume = t.fs.volume();
+    let trial = volume.find_line(b"trial").unwrap();
+    volume.rollback(trial.id, trial.origin.unwrap(), (5, 0)).unwrap();
+    volume.sync().unwrap();
+    let t = reopened(Arc::new(sim.crash(CrashPolicy::DropAll)));
+    compare(&t, &lines[0]);
+    let content = [("small", 10), ("blocks", 5000), ("large", 300_000)].map(|(n, l)| (n.into(), vec![1; l]));
+    compare(&t, &Line { root: lines[1].root, content: content.to_vec() });
+    t.prove();
+    assert!(t.fs.volume().drop_line(trial.id).is_ok());
+}
+
+#[test]
+fn what_is_open_keeps_the_numbers_of_a_dropped_line() {
+    let t = T::new();
+    let [main, line] = two_lines(&t);
+    let f = t.open(t.find(line.root, "large").unwrap(), RW);
+    let (dir, snapdir) = (line.root, NodeId::snapdir(line.root.slot(), 1));
+    let dirs = [dir, snapdir].map(|node| (node, t.fs.opendir(&USER, node).unwrap()));
+    t.fs.commit().unwrap();
+    t.fs.drop_line(line.root).unwrap();
+    let slot = crate::format::Slot(line.root.slot());
+    let commits = || {
+        for n in 0..3 {
+            rewrite(&t, main.root, "small", &[n; 10]);
+            t.fs.commit().unwrap();
+        }
+    };
+    commits();
+    assert!(!t.fs.volume().is_free(slot));
+    let mut out = [0; 10];
+    assert_eq!(t.fs.read(f.0, f.1, 0, &mut out), Err(Error::Stale));
+    assert_eq!(t.fs.getattr(f.0, Some(f.1)), Err(Error::Stale));
+    assert_eq!(t.fs.write(f.0, f.1, 0, b"late", false), Err(Error::Stale));
+    for (node, handle) in dirs {
+        assert_eq!(t.fs.readdir(node, handle, 0, true, &mut |_| true), Err(Error::Stale));
+        t.fs.releasedir(node, handle);
+    }
+    commits();
+    assert!(!t.fs.volume().is_free(slot), "the file is open");
+    t.fs.release(f.0, f.1);
+    commits();
+    assert!(t.fs.volume().is_free(slot));
+}
+
+#[test]
+fn each_line_shows_its_own_past() {
+    let t = T::new();
+    let [_, line] = two_lines(&t);
+    let trial = NodeId::snapdir(line.root.slot(), 1);
+    assert_eq!(t.find(line.root, ".snapshots"), Ok(trial));
+    assert_eq!(t.find(trial, ".."), Ok(line.root));
+    for (snapdir, byte) in [(SNAPDIR, 2), (trial, 3)] {
+        let s = t.mkdir(snapdir, "same name").unwrap();
+        assert_eq!(t.cat(s, "blocks"), vec![byte; 5000]);
+        assert_eq!(t.find(s, ".."), Ok(snapdir));
+    }
+    let later = t.mkdir(trial, "later").unwrap();
+    assert_eq!(t.list(SNAPDIR), ["s", "same name"]);
+    assert_eq!(t.list(trial), ["s", "same name", "later"], "with what it has from its origin");
+    assert_eq!(t.find(trial, "@latest").map(NodeId::slot), Ok(later.slot()));
+    assert_eq!(t.find(SNAPDIR, "later"), Err(Error::NotFound));
+    assert_eq!([SNAPDIR, trial].map(|node| t.attr(node).nlink), [4, 4]);
+
+    // Each is changed through its own line.
+    assert_eq!(t.fs.rmdir(&USER, trial, b"s"), Err(Error::NotPermitted));
+    let rename = |from, name: &[u8], to| t.fs.rename(&USER, from, name, to, b"new", RenameMode::Replace);
+    assert_eq!(rename(trial, b"s", trial), Err(Error::NotPermitted));
+    assert_eq!(rename(trial, b"later", SNAPDIR), Err(Error::CrossView));
+    assert_eq!(rename(trial, b"later", trial), Ok(()));
+    assert_eq!(t.fs.rmdir(&USER, SNAPDIR, b"new"), Err(Error::NotFound));
+    assert_eq!(t.fs.rmdir(&USER, trial, b"same name"), Ok(()));
+    assert_eq!(
+        (t.list(SNAPDIR), t.list(trial)),
+        (vec!["s".into(), "same name".into()], vec!["s".into(), "new".into()])
+    );
+    t.fs.commit().unwrap();
+    t.prove();
+}
+
+/// A kernel that notes which names it is told to drop.
+#[derive(Default)]
+struct Drops(Mutex<Vec<(NodeId, Vec<u8>)>>);
+
+impl Kernel for Drops {
+    fn write_back(&self, _nodes: &[(NodeId, u64)]) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn invalidate_node(&self, _node: NodeId) {}
+    fn invalidate_entry(&self, parent: NodeId, name: &[u8]) {
+        self.0.lock().push((parent, name.to_vec()));
+    }
+}
+
+#[test]
+fn names_are_dropped_where_they_are_gone_and_nowhere_else() {
+    let t = T::new();
+    let kernel = Arc::new(Drops::default());
+    t.fs.set_kernel(kernel.clone());
+    let [_, line] = two_lines(&t);
+    let trial = t.find(line.root, ".snapshots").unwrap();
+    let dir = t.mkdir(ROOT, "d").unwrap();
+    let of_dir = t.find(dir, ".snapshots").unwrap();
+    for snapdir in [SNAPDIR, trial] {
+        t.mkdir(snapdir, "x").unwrap();
+    }
+    t.mkdir(SNAPDIR, "y").unwrap();
+    let dropped = |name: &[u8]| {
+        let mut dropped = std::mem::take(&mut *kernel.0.lock());
+        dropped.sort_unstable();
+        assert!(dropped.iter().all(|(_, dropped)| dropped == name));
+        dropped.into_iter().map(|(parent, _)| parent).collect::<Vec<_>>()
+    };
+    // Refused, each for another reason.
+    let alone = t.fs.standalone(b"y").unwrap();
+    assert_eq!(t.fs.rmdir(&USER, SNAPDIR, b"y"), Err(Error::Busy));
+    assert_eq!(t.fs.delete_snapshot(b"y"), Err(Error::Busy));
+    drop(alone);
+    assert_eq!(t.fs.rmdir(&USER, of_dir, b"y"), Err(Error::NotPermitted));
+    assert_eq!(t.fs.rename(&USER, SNAPDIR, b"y", SNAPDIR, b"x", RenameMode::Replace), Err(Error::Exists));
+    assert_eq!(t.fs.rmdir_at_once(&USER, SNAPDIR, b"y"), None, "others are known");
+    assert_eq!(dropped(b"y"), [] as [NodeId; 0]);
+    // Gone in one line, and there in the other. Where it was asked for the kernel sees to it.
+    assert_eq!(t.fs.rmdir(&USER, SNAPDIR, b"x"), Ok(()));
+    assert_eq!(dropped(b"x"), [of_dir]);
+    assert_eq!(t.fs.rmdir(&USER, trial, b"x"), Ok(()));
+    assert_eq!(dropped(b"x"), [SNAPDIR, of_dir]);
+    t.fs.delete_snapshot(b"y").unwrap();
+    assert_eq!(dropped(b"y"), [SNAPDIR, of_dir, trial]);
+    // The kernel has forgotten all of them.
+    for node in [of_dir, trial] {
+        t.fs.forget_answers(node, 1);
+    }
+    t.mkdir(SNAPDIR, "z").unwrap();
+    assert_eq!(t.fs.rmdir_at_once(&USER, SNAPDIR, b"z"), Some(Ok(())));
+    assert_eq!(dropped(b"z"), [] as [NodeId; 0]);
+}
+
+#[test]
+fn files_that_were_open_when_a_line_was_made_of_their_snapshot_go_from_it() {
+    let t = T::new();
+    let open: Vec<_> = (0..200).map(|n| t.create(ROOT, &format!("open {n}"))).collect();
+    for f in &open {
+        t.write(*f, 0, &[4; 20_000]);
+        t.fs.unlink(&USER, ROOT, format!("open {}", f.0.ino() - open[0].0.ino()).as_bytes()).unwrap();
+    }
+    let from = t.fs.create_snapshot(b"s", SnapshotCreator::User).unwrap();
+    let root = t.fs.create_line(b"trial", from).unwrap();
+    // One that is open in the line itself stays.
+    let own = t.create(root, "own");
+    t.write(own, 0, &[5; 20_000]);
+    t.fs.unlink(&USER, root, b"own").unwrap();
+    t.fs.commit().unwrap();
+    let (head, _) = t.fs.heads.find(root).unwrap();
+    let inodes = || {
+        let items = t.fs.volume().live(head.line).unwrap();
+        let all = Key::MIN..Key::MAX;
+        items
+            .range(&all.start, &all.end)
+            .filter(|i| i.as_ref().unwrap().0.kind == crate::format::Kind::Inode as u8)
+            .count()
+    };
+    assert_eq!(inodes(), 2 + open.len());
+    for _ in 0..10 {
+        t.fs.tick().unwrap();
+    }
+    assert_eq!(inodes(), 2, "the root, and the line's own");
+    assert_eq!(*head.inherited.lock(), None);
+    assert_eq!(t.read(own, 0, 20_000), [5; 20_000]);
+    assert!(open.iter().all(|f| t.read(*f, 0, 20_000) == [4; 20_000]));
+    t.prove();
+    t.fs.release(own.0, own.1);
+    t.fs.forget(own.0);
+    assert_eq!(inodes(), 1);
+}
+
+#[test]
+fn a_snapshot_whose_commit_fails_in_another_head_was_not_made() {
+    let device = Moody::new(1 << 30);
+    drop(Volume::made_on(device.clone()));
+    let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 0 };
+    let t = T::on(Volume::open(device.clone(), options).unwrap(), FsOptions::default());
+    let mut lines = two_lines(&t);
+    spread(&t, &mut lines[1]);
+    rewrite_blocks(&t, &mut lines[1], 7, 97);
+    t.fill_log();
+    device.go_bad(0);
+    let made = t.fs.create_snapshot(b"now", SnapshotCreator::User);
+    assert!(device.get_well() && made.is_err(), "{made:?}");
+    assert_eq!((t.list(SNAPDIR), t.fs.volume().read_only_reason()), (vec!["s".into()], None));
+    lines.iter().for_each(|line| compare(&t, line));
+    t.fs.create_snapshot(b"now", SnapshotCreator::User).unwrap();
+    t.fs.commit().unwrap();
+    t.prove();
+    lines.iter().for_each(|line| compare(&t, line));
 }

@@ -1,5 +1,6 @@
 //! Tests through [`Operations`](crate::ops::Operations), on a volume in memory.
 
+mod cold;
 mod compression;
 mod content;
 mod device;
@@ -11,6 +12,7 @@ mod space;
 
 use super::{Between, Fs, FsOptions, Steps};
 use crate::clock::Clock;
+pub(super) use crate::fixtures::{ADMIN as SUPER, RO, RW, SNAPDIR, USER};
 use crate::fs::commits::{Stager, flush};
 use crate::fs::heads::Head;
 use crate::ops::*;
@@ -18,20 +20,6 @@ use crate::volume::Volume;
 use std::sync::Arc;
 
 pub(super) const ROOT: NodeId = NodeId::ROOT;
-pub(super) const SNAPDIR: NodeId = NodeId::snapdir(0, 1);
-pub(super) const USER: Caller = Caller { uid: 1000, gid: 100, pid: 1, umask: 0 };
-pub(super) const SUPER: Caller = Caller { uid: 0, gid: 0, pid: 1, umask: 0 };
-pub(super) const RW: OpenFlags = OpenFlags {
-    read: true,
-    write: true,
-    append: false,
-    at_end: false,
-    truncate: false,
-    exclusive: false,
-    sync: false,
-    no_atime: false,
-};
-pub(super) const RO: OpenFlags = OpenFlags { write: false, ..RW };
 
 /// A file system and shorthands for what tests do all the time. Panics where a request fails.
 pub(super) struct T {
@@ -151,6 +139,14 @@ impl T {
     pub fn prove(&self) {
         let report = crate::check::check(self.fs.volume(), crate::check::Depth::Data).unwrap();
         assert!(report.is_clean(), "{report:?}");
+    }
+    /// Until no record fits any more.
+    pub fn fill_log(&self) {
+        let volume = self.fs.volume();
+        while !volume.log_is_behind() {
+            let mut txn = volume.begin(crate::format::LineId::MAIN).unwrap();
+            txn.note(|out| out.resize(out.len() + (1 << 20), 0));
+        }
     }
     pub fn snapshot(&self, name: &str) -> NodeId {
         self.mkdir(SNAPDIR, name).unwrap()

@@ -298,3 +298,20 @@ fn nodes_are_found_by_number() {
     t.fs.forget(f);
     assert_eq!(t.find(f, "."), Err(Error::Stale));
 }
+
+#[test]
+fn a_creation_that_finds_snapdir_counts_no_answer() {
+    let t = T::new();
+    let d = t.mkdir(ROOT, "d").unwrap();
+    for (parent, exclusive) in [(ROOT, false), (d, false), (d, true)] {
+        let flags = OpenFlags { exclusive, ..RW };
+        let made = t.fs.create(&USER, parent, b".snapshots", 0o644, flags);
+        let refused = if exclusive { Error::Exists } else { Error::IsADirectory };
+        assert_eq!(made.map(drop), Err(refused));
+    }
+    assert_eq!(t.fs.past.known_snapdirs.all(), []);
+    let known = t.find(d, ".snapshots").unwrap();
+    assert_eq!(t.fs.past.known_snapdirs.all(), [known]);
+    t.fs.forget_answers(known, 1);
+    assert_eq!(t.fs.past.known_snapdirs.all(), []);
+}

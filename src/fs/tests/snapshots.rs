@@ -426,3 +426,16 @@ fn a_directory_has_one_place_for_each_number() {
         assert_eq!(t.find(top, ".."), Ok(snapdir([ROOT, d, e][2 - above])));
     }
 }
+
+#[test]
+fn a_snapshot_that_neither_log_nor_commit_holds_was_not_made() {
+    let device = super::device::Moody::new(1 << 30);
+    let t = T::on(Volume::made_on(device.clone()), FsOptions::default());
+    t.put(ROOT, "f", b"content");
+    t.fs.create_snapshot(b"before", SnapshotCreator::User).unwrap();
+    t.fill_log();
+    device.fail(t.fs.volume().log_fill().1);
+    assert!(t.fs.create_snapshot(b"s", SnapshotCreator::User).is_err());
+    assert_eq!((t.list(SNAPDIR), t.find(SNAPDIR, "s")), (vec!["before".into()], Err(Error::NotFound)));
+    assert_eq!(t.cat(t.find(SNAPDIR, "before").unwrap(), "f"), b"content");
+}

@@ -67,6 +67,21 @@ pub struct History {
 }
 
 impl History {
+    /// How many views there are.
+    pub fn count(&self) -> usize {
+        self.views.len()
+    }
+
+    /// Views whose records the next commit will write.
+    pub fn changed(&self) -> usize {
+        self.late.dirty.len()
+    }
+
+    /// True if the record of the view is among these.
+    pub fn is_changed(&self, view: ViewId) -> bool {
+        self.late.dirty.contains(&view)
+    }
+
     /// A history with one head, of the main line, that was never written.
     pub fn new(created: (i64, u32)) -> (History, ViewId) {
         let mut history = History::empty(1, 1);
@@ -314,6 +329,11 @@ impl History {
     /// Step 2 of the commit: the frozen entries are in their lists.
     pub fn appended(&mut self) {
         self.frozen.clear();
+    }
+
+    /// False if a sweep of hidden views has nothing to do.
+    pub fn may_sweep(&self) -> bool {
+        !self.grown.is_empty()
     }
 
     pub(super) fn view(&self, view: ViewId) -> &ViewRecord {
