@@ -7,7 +7,7 @@ use super::args::MountArgs;
 use super::daemon::{self, MountJob};
 use super::engine::Backend;
 use super::{options, output, usage, users};
-use crate::ctl::{Client, Code, Failure, MountRecord, Turn, registry};
+use crate::ctl::{Client, Code, Failure, MountRecord, MountTurn, registry};
 use crate::fuse;
 use crate::names;
 use crate::sys::process;
@@ -59,7 +59,7 @@ pub(super) fn run(backend: &dyn Backend, args: &MountArgs) -> Result<(), Failure
             eprintln!("snapfs: dev and suid are for root: this mount is nodev and nosuid");
         }
         wait_for_who_leaves(&args.point);
-        turn = super::apart::real(&args.store).ok().and_then(|store| Turn::take(&store));
+        turn = super::apart::real(&args.store).ok().and_then(|store| MountTurn::take(&store));
         if let Some(point) = at_its_daemon(args, parsed.snapshot.is_some(), &lists)? {
             drop(turn);
             if args.foreground {

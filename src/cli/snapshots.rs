@@ -46,7 +46,7 @@ fn daemon_for_changes(target: &Path) -> Result<Client, Failure> {
     };
     match through {
         Some(m) if m.read_only => {
-            let what = format!("the mount at {} is read-only", names::shown(&m.point));
+            let what = format!("the mount at {} is read-only and takes no changes", names::shown(&m.point));
             Err(Failure::new(Code::ReadOnly, format!("{}: {what}", names::shown(target))))
         }
         _ => Ok(client),

@@ -18,18 +18,18 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// While it lives no other command of this user has the turn for this store.
-pub struct Turn {
+pub struct MountTurn {
     path: PathBuf,
     _file: File,
 }
 
-impl Turn {
+impl MountTurn {
     /// Waits for the turn. `store` is the path of the store, absolute and without links, whether it is there or not.
-    pub fn take(store: &Path) -> Option<Turn> {
-        Turn::take_in(&dirs::own().ok()?, store, PATIENCE)
+    pub fn take(store: &Path) -> Option<MountTurn> {
+        MountTurn::take_in(&dirs::own().ok()?, store, PATIENCE)
     }
 
-    fn take_in(dir: &Path, store: &Path, patience: Duration) -> Option<Turn> {
+    fn take_in(dir: &Path, store: &Path, patience: Duration) -> Option<MountTurn> {
         let mut hasher = DefaultHasher::new();
         store.hash(&mut hasher);
         let path = dir.join(format!("{:016x}.turn", hasher.finish()));
@@ -42,7 +42,7 @@ impl Turn {
                 // Whoever had it has removed it, and the next may have made another.
                 let (ours, there) = (file.metadata().ok()?, fs::metadata(&path));
                 if there.is_ok_and(|there| there.ino() == ours.ino()) {
-                    return Some(Turn { path, _file: file });
+                    return Some(MountTurn { path, _file: file });
                 }
             } else if Instant::now() >= end {
                 return None;
@@ -53,7 +53,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for MountTurn {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path); // it is in nobody's way
     }
@@ -73,7 +73,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..20 {
-                        let turn = Turn::take_in(&dir, Path::new("/store"), PATIENCE).expect("the turn");
+                        let turn = MountTurn::take_in(&dir, Path::new("/store"), PATIENCE).expect("the turn");
                         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
                         inside.fetch_sub(1, Ordering::SeqCst);
                         taken.fetch_add(1, Ordering::SeqCst);
@@ -83,9 +83,9 @@ mod tests {
             }
         });
         assert_eq!(taken.into_inner(), 80);
-        let held = Turn::take_in(&dir, Path::new("/store"), PATIENCE);
-        assert!(Turn::take_in(&dir, Path::new("/store"), Duration::ZERO).is_none());
-        assert!(Turn::take_in(&dir, Path::new("/other"), Duration::ZERO).is_some());
+        let held = MountTurn::take_in(&dir, Path::new("/store"), PATIENCE);
+        assert!(MountTurn::take_in(&dir, Path::new("/store"), Duration::ZERO).is_none());
+        assert!(MountTurn::take_in(&dir, Path::new("/other"), Duration::ZERO).is_some());
         drop(held);
         assert_eq!(fs::read_dir(&dir).expect("list").count(), 0, "nothing is left");
         fs::remove_dir(&dir).expect("rmdir");
