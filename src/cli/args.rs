@@ -4,7 +4,7 @@ use super::property::{Assignment, Property};
 use crate::format::Compression;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A snapshotting file system: mount a store, and every `mkdir .snapshots/NAME` keeps a picture of it.
 #[derive(Parser, Debug)]
@@ -249,7 +249,7 @@ pub(super) struct ScrubOrders {
 
 #[derive(Args, Debug)]
 pub(super) struct StatusArgs {
-    /// Mount point, any path in a mount, or a store; without it all mounts are listed
+    /// Mount point, any path in a mount, or a mounted store; without it all mounts are listed
     pub(super) target: Option<PathBuf>,
     #[command(flatten)]
     pub(super) json: Json,
@@ -338,14 +338,16 @@ pub(super) fn normalise(args: Vec<OsString>) -> (Style, Vec<OsString>) {
         });
         return (if fake { Style::FakeHelper } else { Style::Helper }, insert(args));
     }
-    // `snapfs STORE MNT ...`: only what is clearly a path, so that a mistyped verb never makes a store.
+    // `snapfs STORE MNT ...`: only what is clearly a path, or is there, so that a mistyped verb never makes a store.
     if args.get(1).is_some_and(|a| Cli::command().find_subcommand(a).is_some()) {
         return (Style::Verb, args);
     }
     let path = |i: usize| args.get(i).is_some_and(|a| a.as_encoded_bytes().contains(&b'/'));
+    let is_there = |i: usize| args.get(i).is_some_and(|a| Path::new(a).exists());
+    let (store, point) = (path(1) || is_there(1), path(2) || is_there(2));
     // mount.fuse(8) always has options, and a store that is no path in fstab.
     let options = args.get(3).is_some_and(|a| a == "-o");
-    if path(2) && (path(1) || options) { (Style::Helper, insert(args)) } else { (Style::Verb, args) }
+    if store && point || path(2) && options { (Style::Helper, insert(args)) } else { (Style::Verb, args) }
 }
 
 #[cfg(test)]
@@ -377,6 +379,13 @@ mod tests {
         assert_eq!(call("snapfs /s /m -o fs").0, Style::Helper);
         assert_eq!(call("snapfs word /m -o rw,dev").0, Style::Helper);
         assert_eq!(call("snapfs lsit /m").0, Style::Verb);
+        // Relative names of what is there, as `src` and `docs` are in the directory of the tests.
+        for there in ["snapfs src docs", "snapfs /s docs", "snapfs src /m", "snapfs src docs -o ro"] {
+            assert_eq!(call(there).0, Style::Helper, "{there}");
+        }
+        for not_there in ["snapfs lsit docs", "snapfs lsit docs -o ro", "snapfs src lsit", "snapfs src"] {
+            assert_eq!(call(not_there).0, Style::Verb, "{not_there}");
+        }
         assert_eq!(call("snapfs mount a b").0, Style::Verb);
         let (_, args) = call("mount.snapfs /s /m -n -v -s -t fuse.snapfs -o rw");
         assert!(Cli::try_parse_from(args).is_ok());

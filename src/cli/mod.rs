@@ -28,6 +28,7 @@ mod snapshots;
 mod stores;
 mod umount;
 mod usage;
+mod users;
 mod wire;
 
 pub use builtin::Builtin;

@@ -3,9 +3,11 @@
 use super::args::{CreateArgs, DeleteArgs, RenameArgs, TargetArgs};
 use super::engine::{Backend, OpenFor, StoreOptions};
 use super::{output, wire};
-use crate::ctl::{Client, Code, Failure};
+use crate::ctl::{Client, Code, Failure, MountRecord};
+use crate::fuse::mounts;
 use crate::names;
 use serde_json::{Value, json};
+use std::path::Path;
 
 fn written(result: Result<(), String>) -> Result<(), Failure> {
     result.map_err(|e| Failure::new(Code::Other, e))
@@ -32,8 +34,27 @@ pub(super) fn list(backend: &dyn Backend, args: &TargetArgs) -> Result<(), Failu
     }
 }
 
+/// The daemon of `target`, unless the mount that leads to it is read-only: what `mkdir` is refused there the command is, too.
+fn daemon_for_changes(target: &Path) -> Result<Client, Failure> {
+    let client = Client::connect(target)?;
+    let MountRecord { device, mountpoint, .. } = client.record();
+    let around = std::fs::canonicalize(target).ok().and_then(|real| mounts::containing(&real).ok().flatten());
+    // Of a store, where its daemon has mounted it.
+    let through = match around.filter(|m| m.device == *device) {
+        None => mounts::at(mountpoint).ok().flatten().filter(|m| m.device == *device),
+        found => found,
+    };
+    match through {
+        Some(m) if m.read_only => {
+            let what = format!("the mount at {} is read-only and takes no changes", names::shown(&m.point));
+            Err(Failure::new(Code::ReadOnly, format!("{}: {what}", names::shown(target))))
+        }
+        _ => Ok(client),
+    }
+}
+
 pub(super) fn create(args: &CreateArgs) -> Result<(), Failure> {
-    let client = Client::connect(&args.target)?;
+    let client = daemon_for_changes(&args.target)?;
     let mut request = json!({});
     names::put(&mut request, "name", &args.name);
     let made = wire::decode(&client.call("create", request, &mut |_| {})?)?;
@@ -46,13 +67,13 @@ pub(super) fn rename(args: &RenameArgs) -> Result<(), Failure> {
         names::put(object, keys[0], &args.name);
         names::put(object, keys[1], &args.new_name);
     }
-    Client::connect(&args.target)?.call("rename", request, &mut |_| {})?;
+    daemon_for_changes(&args.target)?.call("rename", request, &mut |_| {})?;
     if args.json.json { written(output::print_json(&answer)) } else { Ok(()) }
 }
 
 /// Goes on after a name that fails, and reports the first failure; each is told as it happens.
 pub(super) fn delete(args: &DeleteArgs) -> Result<(), Failure> {
-    let client = Client::connect(&args.target)?;
+    let client = daemon_for_changes(&args.target)?;
     let (mut deleted, mut first) = (Vec::new(), None);
     for name in &args.names {
         let mut request = json!({});

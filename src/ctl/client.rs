@@ -3,7 +3,7 @@
 //! A daemon is asked only after it has proved that it serves the mount, and never waited for without an end: one that is
 //! stopped or hangs is a failure with a sentence.
 
-use super::patience::within;
+use super::patience::{begin, within};
 use super::protocol::{self, ANSWER_BYTES_MAX, Code, Failure, HELLO, Reply, Request, VERSION};
 use super::registry::{self, FoundMount, MountRecord};
 use crate::names;
@@ -15,6 +15,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 /// How long a daemon that takes no more requests may go on closing its store before that is a failure.
@@ -67,6 +68,27 @@ impl Client {
         Err(Failure::new(Code::NotMounted, message))
     }
 
+    /// What `call` returns, which asks the file system of `target`: fails if its daemon turns out to be stopped, or not to
+    /// answer. One that works is waited for.
+    pub fn patiently<T: Send + 'static>(
+        target: &Path,
+        call: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let result = begin(call);
+        loop {
+            match result.recv_timeout(SILENCE_MAX) {
+                Ok(done) => return Ok(done),
+                Err(RecvTimeoutError::Timeout) => match Client::connect(target) {
+                    Err(f) if f.code != Code::NotMounted => return Err(f),
+                    _ => {}
+                },
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Failure::new(Code::Other, "a failed assertion")); // told already
+                }
+            }
+        }
+    }
+
     /// The daemon of the mount that has this device number now. Whoever had it before may still be there.
     pub fn of_device(device: (u32, u32)) -> Result<Option<Client>, Failure> {
         for found in registry::with_device(device) {
@@ -96,6 +118,11 @@ impl Client {
     /// False when its mount is gone.
     pub fn serves(&self) -> bool {
         greet(&self.found).is_ok_and(|g| matches!(g, Greeting::Serves))
+    }
+
+    /// True if it was told to end, or its mount is gone: it serves nobody any more.
+    pub fn is_leaving(&self) -> bool {
+        process::is_told_to_end(self.record().pid) || !self.serves()
     }
 
     /// True if a daemon whose mount is gone has this store open still, and is about to let go of it.

@@ -1,4 +1,4 @@
-//! The daemon's end: a listening socket, a thread for each connection, one request on each.
+//! The daemon's end: a listening socket, a thread for each connection while threads can be had, one request on each.
 //!
 //! Only root and the daemon's own user are answered, and only as long as the mount is there: its device number may be
 //! somebody else's afterwards. Invariant: while a [`Server`] lives its record is in the registry; dropping it removes both
@@ -118,20 +118,27 @@ fn accept(listener: &UnixListener, shared: &Arc<Accepting>) {
             let _ = protocol::send(&mut &stream, &Reply::Error(busy)); // it may have gone away
             continue;
         }
-        let (shared, done) = (shared.clone(), active.clone());
+        let stream = Arc::new(stream);
+        let (theirs, with, done) = (stream.clone(), shared.clone(), active.clone());
         let started = std::thread::Builder::new().name("command".into()).spawn(move || {
-            if let Err(e) = serve(&stream, &shared) {
-                log::debug!("a control connection ended early: {e}");
-            }
+            serve(&theirs, &with);
             done.fetch_sub(1, Ordering::SeqCst);
         });
         if started.is_err() {
+            // A limit of threads is reached: one command after the other is better than none.
+            serve(&stream, shared);
             active.fetch_sub(1, Ordering::SeqCst);
         }
     }
 }
 
-fn serve(stream: &UnixStream, shared: &Accepting) -> io::Result<()> {
+fn serve(stream: &UnixStream, shared: &Accepting) {
+    if let Err(e) = converse(stream, shared) {
+        log::debug!("a control connection ended early: {e}");
+    }
+}
+
+fn converse(stream: &UnixStream, shared: &Accepting) -> io::Result<()> {
     let mut out = stream;
     let uid = process::peer_uid(stream)?;
     if uid != 0 && uid != process::effective_uid() {
