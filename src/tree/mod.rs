@@ -6,6 +6,7 @@
 //!
 //! The tree knows nothing of files, snapshots or free space.
 
+mod diff;
 mod edit;
 mod node;
 mod pager;
@@ -14,6 +15,7 @@ mod scan;
 mod walk;
 mod write;
 
+pub use diff::{Diff, DiffItem, diff};
 pub use edit::{Edit, FreedNode};
 pub use node::{Child, Node};
 pub use pager::Pager;
@@ -26,5 +28,7 @@ pub use write::{NodeWriter, settle, write_out};
 pub type Result<T> = crate::store::Result<T>;
 pub(crate) use crate::store::StoreError as TreeError;
 
+#[cfg(test)]
+mod diff_tests;
 #[cfg(test)]
 mod tests;
