@@ -3,6 +3,7 @@
 mod compression;
 mod content;
 mod device;
+mod difference;
 mod lines;
 mod names;
 mod random;
