@@ -305,7 +305,7 @@ pub(super) struct DiffArgs {
     pub(super) to: OsString,
     #[command(flatten)]
     pub(super) form: DiffForm,
-    /// With --name-only: end each path with a zero byte, and escape nothing
+    /// End each path of --name-only with a zero byte, and escape nothing
     #[arg(short = '0', requires = "name_only")]
     pub(super) zero: bool,
     #[command(flatten)]

@@ -36,8 +36,8 @@ pub fn file_pairs(old: &View, new: &View, changes: &[PathChange]) -> Result<Vec<
 struct Pairs<'v> {
     old: &'v View,
     new: &'v View,
-    /// Files with another path, by the new one: the old one, and the number.
-    moved: BTreeMap<Vec<u8>, (Vec<u8>, Ino)>,
+    /// Files with another path, by the new one: the old one, and the numbers before and now.
+    moved: BTreeMap<Vec<u8>, (Vec<u8>, Ino, Ino)>,
     /// Files at one path: before and now.
     at: BTreeMap<Vec<u8>, (Option<Ino>, Option<Ino>)>,
 }
@@ -51,9 +51,9 @@ impl Pairs<'_> {
                     return self.below(ino, change.path_before().to_vec(), change.path.clone());
                 }
             }
-            Some(kind) if has_content(kind) => match (&change.old_path, old) {
-                (Some(before), Some(ino)) => {
-                    self.moved.insert(change.path.clone(), (before.clone(), ino));
+            Some(kind) if has_content(kind) => match (&change.old_path, old, new) {
+                (Some(before), Some(old), Some(new)) => {
+                    self.moved.insert(change.path.clone(), (before.clone(), old, new));
                 }
                 _ => {
                     let at = self.at.entry(change.path.clone()).or_default();
@@ -81,7 +81,7 @@ impl Pairs<'_> {
                     if entry.kind == FileType::Directory {
                         directories.push((entry.ino, before, now));
                     } else if has_content(entry.kind) {
-                        self.moved.insert(now, (before, entry.ino));
+                        self.moved.entry(now).or_insert((before, entry.ino, entry.ino));
                     }
                 }
             }
@@ -91,12 +91,12 @@ impl Pairs<'_> {
 
     fn finish(mut self) -> Result<Vec<FilePair>> {
         let mut pairs = Vec::new();
-        for (now, (before, ino)) in std::mem::take(&mut self.moved) {
+        for (now, (before, old, new)) in std::mem::take(&mut self.moved) {
             if find(self.old, &now)?.is_none() && find(self.new, &before)?.is_none() {
-                pairs.push(FilePair { old: Some((before, ino)), new: Some((now, ino)) });
+                pairs.push(FilePair { old: Some((before, old)), new: Some((now, new)) });
             } else {
-                self.at.entry(before).or_default().0 = Some(ino);
-                self.at.entry(now).or_default().1 = Some(ino);
+                self.at.entry(before).or_default().0 = Some(old);
+                self.at.entry(now).or_default().1 = Some(new);
             }
         }
         pairs.extend(self.at.into_iter().map(|(path, (old, new))| FilePair {

@@ -19,6 +19,9 @@ type Result<T> = std::result::Result<T, VolumeError>;
 /// A zero among the first bytes of a file means that it is no text, as git has it.
 const PROBE_BYTES: usize = 8000;
 
+/// How the name of nothing begins as content in git.
+const EMPTY_BLOB: &[u8] = b"e69de29";
+
 /// A file of the pair.
 struct End<'p> {
     path: &'p [u8],
@@ -97,6 +100,7 @@ pub fn patch(old: &View, new: &View, pair: &FilePair) -> Result<Vec<u8>> {
 
 fn put_part(old: Option<&End<'_>>, new: Option<&End<'_>>, content: Comparison, out: &mut Vec<u8>) {
     let (Some(before), Some(now)) = (old.or(new), new.or(old)) else { return };
+    let same = matches!(content, Comparison::Same);
     let mut head = Vec::new();
     let mut line = |parts: &[&[u8]]| {
         parts.iter().for_each(|part| head.extend_from_slice(part));
@@ -105,18 +109,25 @@ fn put_part(old: Option<&End<'_>>, new: Option<&End<'_>>, content: Comparison, o
     match (old, new) {
         (None, _) => line(&[b"new file mode ", now.mode().as_bytes()]),
         (_, None) => line(&[b"deleted file mode ", before.mode().as_bytes()]),
-        _ if before.mode() != now.mode() => {
+        // Of a link patch(1) has to be told in any case.
+        _ if before.mode() != now.mode() || before.inode.kind == FileType::Symlink && !same => {
             line(&[b"old mode ", before.mode().as_bytes()]);
             line(&[b"new mode ", now.mode().as_bytes()]);
         }
         _ => {}
     }
     if before.path != now.path {
-        if matches!(content, Comparison::Same) {
+        if same {
             line(&[b"similarity index 100%"]);
         }
         line(&[b"rename from ", &quoted(b"", before.path)]);
         line(&[b"rename to ", &quoted(b"", now.path)]);
+    }
+    // An empty file has no lines to say that it comes or goes: patch(1) believes the name of its content in git.
+    match (old, new) {
+        (None, _) if same => line(&[b"index 0000000..", EMPTY_BLOB]),
+        (_, None) if same => line(&[b"index ", EMPTY_BLOB, b"..0000000"]),
+        _ => {}
     }
     let side = |end: Option<&End<'_>>, prefix: &[u8]| match end {
         None => b"/dev/null".to_vec(),
@@ -125,11 +136,7 @@ fn put_part(old: Option<&End<'_>>, new: Option<&End<'_>>, content: Comparison, o
     let (a, b) = (side(old, b"a/"), side(new, b"b/"));
     let body = match content {
         Comparison::Same => Vec::new(),
-        Comparison::Lines(hunks) => {
-            // A name with a blank in it ends with a tab, for programs that take what follows for a time.
-            let tab = |name: &[u8]| if name.contains(&b' ') { b"\t".as_slice() } else { b"" };
-            [b"--- ", a.as_slice(), tab(&a), b"\n+++ ", &b, tab(&b), b"\n", &hunks].concat()
-        }
+        Comparison::Lines(hunks) => [b"--- ", a.as_slice(), b"\n+++ ", &b, b"\n", &hunks].concat(),
         Comparison::Binary => [b"Binary files ", a.as_slice(), b" and ", &b, b" differ\n"].concat(),
     };
     if !head.is_empty() || !body.is_empty() {
@@ -138,9 +145,10 @@ fn put_part(old: Option<&End<'_>>, new: Option<&End<'_>>, content: Comparison, o
     }
 }
 
-/// A name as git writes it: in quotes with escapes if there is anything in it but plain ASCII.
+/// A name as git writes it: in quotes with escapes if there is anything in it but plain ASCII. A blank counts too, unlike
+/// there: patch(1) would take the name to end with it.
 fn quoted(prefix: &[u8], path: &[u8]) -> Vec<u8> {
-    let plain = |byte: &u8| (0x20..0x7f).contains(byte) && !matches!(byte, b'"' | b'\\');
+    let plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
     if path.iter().all(plain) {
         return [prefix, path].concat();
     }
@@ -150,7 +158,7 @@ fn quoted(prefix: &[u8], path: &[u8]) -> Vec<u8> {
             b'"' | b'\\' => out.extend([b'\\', *byte]),
             b'\n' => out.extend(b"\\n"),
             b'\t' => out.extend(b"\\t"),
-            byte if plain(byte) => out.push(*byte),
+            byte if *byte == b' ' || plain(byte) => out.push(*byte),
             byte => out.extend(format!("\\{byte:03o}").bytes()),
         }
     }
@@ -164,7 +172,8 @@ mod tests {
 
     #[test]
     fn names_are_quoted_as_git_does() {
-        assert_eq!(quoted(b"a/", b"plain name"), b"a/plain name");
+        assert_eq!(quoted(b"a/", b"plain-name"), b"a/plain-name");
+        assert_eq!(quoted(b"a/", b"a blank"), b"\"a/a blank\"");
         assert_eq!(quoted(b"a/", b"q\"\\\n\t\xff"), b"\"a/q\\\"\\\\\\n\\t\\377\"");
         assert_eq!(quoted(b"", "\u{e9}".as_bytes()), b"\"\\303\\251\"");
     }

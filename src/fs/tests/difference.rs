@@ -3,6 +3,7 @@
 use super::*;
 use crate::format::dirent::NameBucket;
 use crate::format::{Ino, Key, Kind};
+use crate::fs::difference::{FilePair, file_pairs};
 use crate::fs::items::{Items, read_blocks};
 use crate::fs::{ChangeKind, PathChange};
 use crate::volume::View;
@@ -275,10 +276,30 @@ fn the_older_tree_and_the_changes_make_the_newer() {
                 let told: Vec<String> = changes.iter().map(line).collect();
                 assert!(made == *now, "seed {seed}, {old} to {new}: {told:#?}");
                 assert!(old != new || changes.is_empty());
+                let [from, to] = [old, new].map(|word| t.fs.view_of_word(word.as_bytes()).unwrap());
+                if new != "@live" && old != "@live" {
+                    carry_out(before, now, &file_pairs(&from, &to, &changes).unwrap());
+                }
             }
         }
         t.prove();
     }
+}
+
+/// Files of a patch, carried out: what goes, goes first.
+fn carry_out(old: &BTreeMap<Vec<u8>, Seen>, new: &BTreeMap<Vec<u8>, Seen>, pairs: &[FilePair]) {
+    let files = |all: &BTreeMap<Vec<u8>, Seen>| -> BTreeMap<Vec<u8>, (FileType, Vec<u8>)> {
+        let files = all.iter().filter(|(_, seen)| seen.kind != FileType::Directory);
+        files.map(|(path, seen)| (path.clone(), (seen.kind, seen.content.clone()))).collect()
+    };
+    let (mut made, new) = (files(old), files(new));
+    for (path, _) in pairs.iter().filter_map(|pair| pair.old.as_ref()) {
+        assert!(made.remove(path).is_some(), "it goes once");
+    }
+    for (path, _) in pairs.iter().filter_map(|pair| pair.new.as_ref()) {
+        assert!(made.insert(path.clone(), new[path].clone()).is_none(), "it comes once");
+    }
+    assert!(made == new, "{pairs:#?}");
 }
 
 fn random_step(t: &T, rng: &mut fastrand::Rng) {
