@@ -43,6 +43,11 @@ pub(super) enum Verb {
     /// Delete snapshots; their space comes back in the background
     #[command(after_help = "Example: snapfs delete /data monday tuesday")]
     Delete(DeleteArgs),
+    /// What changed between two views (exit code 0: nothing, 1: something, 2: trouble)
+    #[command(after_help = "Example: snapfs diff /data @-1h --stat\n\n\
+        A view is the name of a snapshot, @latest, @prev, an age as @-15m, a time as @2026-01-31T10:00,\n\
+        @live, or .clones/NAME. + added, - removed, M content changed, A attributes changed, R renamed.")]
+    Diff(DiffArgs),
     /// Set a property of files or directories
     #[command(after_help = "Example: snapfs set compression=zstd /data/logs\n\n\
         compression=off|zstd|zstd:LEVEL|inherit, LEVEL from 1 to 19. It counts for what is written from\n\
@@ -286,6 +291,40 @@ pub(super) struct DeleteArgs {
     pub(super) names: Vec<OsString>,
     #[command(flatten)]
     pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct DiffArgs {
+    /// Mount point, a path in a mount (only what is below it is told), or a store
+    pub(super) target: PathBuf,
+    /// The older view
+    #[arg(value_name = "A")]
+    pub(super) from: OsString,
+    /// The newer view
+    #[arg(value_name = "B", default_value = "@live")]
+    pub(super) to: OsString,
+    #[command(flatten)]
+    pub(super) form: DiffForm,
+    /// End each path of --name-only with a zero byte, and escape nothing
+    #[arg(short = '0', requires = "name_only")]
+    pub(super) zero: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+/// What is printed instead of a line for each change.
+#[derive(Args, Debug)]
+#[group(multiple = false)]
+pub(super) struct DiffForm {
+    /// Sizes before and now, and sums
+    #[arg(long)]
+    pub(super) stat: bool,
+    /// Nothing but paths
+    #[arg(long)]
+    pub(super) name_only: bool,
+    /// A patch for git apply or patch -p1
+    #[arg(short = 'p', long)]
+    pub(super) patch: bool,
 }
 
 #[derive(Args, Debug)]

@@ -8,6 +8,7 @@ mod args;
 mod background;
 mod builtin;
 mod daemon;
+mod diff;
 pub mod engine;
 mod hold;
 mod limit;

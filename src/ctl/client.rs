@@ -160,13 +160,28 @@ impl Client {
         args: Value,
         on_progress: &mut dyn FnMut(Value),
     ) -> Result<Value, Failure> {
+        let mut all = |value| {
+            on_progress(value);
+            true
+        };
+        let answer = self.stream(verb, args, &mut all)?;
+        answer.ok_or_else(|| lost(&self.found, io::ErrorKind::UnexpectedEof.into()))
+    }
+
+    /// As [`Self::call`], until `take` has enough, which it says by false: then there is no answer.
+    pub fn stream(
+        &self,
+        verb: &str,
+        args: Value,
+        take: &mut dyn FnMut(Value) -> bool,
+    ) -> Result<Option<Value>, Failure> {
         let found = &self.found;
         let mut alive = |silence| match greet(found) {
             Err(f) => Err(io::Error::other(f)),
             Ok(Greeting::Ended) if !found.is_running() => Err(silence),
             Ok(_) => Ok(()),
         };
-        exchange(found, verb, args, on_progress, &mut alive).map_err(|e| lost(found, e))?
+        exchange(found, verb, args, take, &mut alive).map_err(|e| lost(found, e))?
     }
 }
 
@@ -184,9 +199,9 @@ fn exchange(
     found: &FoundMount,
     verb: &str,
     args: Value,
-    on_progress: &mut dyn FnMut(Value),
+    take: &mut dyn FnMut(Value) -> bool,
     silent: &mut dyn FnMut(io::Error) -> io::Result<()>,
-) -> io::Result<Result<Value, Failure>> {
+) -> io::Result<Result<Option<Value>, Failure>> {
     let stream = connect(found)?;
     if process::peer_uid(&stream)? != found.uid {
         let denied = Failure::new(Code::Denied, "the control socket is served by another user");
@@ -202,8 +217,12 @@ fn exchange(
             return Err(io::ErrorKind::UnexpectedEof.into());
         };
         match serde_json::from_slice(&line)? {
-            Reply::Progress(value) => on_progress(value),
-            Reply::Ok(value) => return Ok(Ok(value)),
+            Reply::Progress(value) => {
+                if !take(value) {
+                    return Ok(Ok(None));
+                }
+            }
+            Reply::Ok(value) => return Ok(Ok(Some(value))),
             Reply::Error(failure) => return Ok(Err(failure)),
         }
     }
@@ -235,7 +254,7 @@ fn greet(found: &FoundMount) -> Result<Greeting, Failure> {
         let patient = begin.elapsed() < ANSWER_MAX && !process::is_stopped(found.record.pid);
         if patient { Ok(()) } else { Err(no_answer(found)) }
     };
-    let said = exchange(found, HELLO, json!({}), &mut |_| {}, &mut silent);
+    let said = exchange(found, HELLO, json!({}), &mut |_| true, &mut silent);
     let ended = |e: &io::Error| {
         use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof};
         matches!(e.kind(), BrokenPipe | ConnectionRefused | ConnectionReset | NotFound | UnexpectedEof)

@@ -26,12 +26,13 @@ const CONNECTIONS_MAX: usize = 32;
 
 /// Does what is asked. Called from several threads at once.
 pub trait Handler: Send + Sync {
-    /// Does `verb`; `progress` may be called any number of times before the result is returned.
+    /// Does `verb`; `progress` may be called any number of times before the result is returned. It says false if nobody
+    /// listens any more; work that is done for the listener alone may end then.
     fn handle(
         &self,
         verb: &str,
         args: &Value,
-        progress: &mut dyn FnMut(Value),
+        progress: &mut dyn FnMut(Value) -> bool,
     ) -> std::result::Result<Value, Failure>;
 }
 
@@ -157,7 +158,7 @@ fn converse(stream: &UnixStream, shared: &Accepting) -> io::Result<()> {
     };
     let result = parse(&line).and_then(|request| {
         // A client that went away does not stop the work.
-        let mut progress = |value| drop(protocol::send(&mut &*stream, &Reply::Progress(value)));
+        let mut progress = |value| protocol::send(&mut &*stream, &Reply::Progress(value)).is_ok();
         if !(shared.is_mounted)() {
             return Err(Failure::new(Code::NotMounted, "the mount has ended; its store is being closed"));
         }

@@ -200,3 +200,38 @@ fn a_commit_of_one_block_costs_eight_writes() {
     // Of these one write of one block is the record that begins the log, and two are superblocks.
     assert_eq!((io.writes, io.written_bytes, io.flushes, io.reads), (8, 29 * 4096, 2, 0));
 }
+
+#[test]
+fn a_difference_costs_what_differs() {
+    const CHANGES: u64 = 100;
+    for count in [20_000, 1_000_000] {
+        let (device, fs) = new_store();
+        fill(&fs, count);
+        fs.create_snapshot(b"before", SnapshotCreator::User).unwrap();
+        for n in 0..CHANGES {
+            let i = n * (count / CHANGES) + 7;
+            let find = |dir, name: String| fs.lookup(&USER, dir, name.as_bytes()).unwrap().attr.node;
+            let dir = find(NodeId::ROOT, format!("d{}", i / 1000 * 1000));
+            let file = find(dir, format!("f{i}"));
+            let handle = fs.open(&USER, file, WRITE).unwrap();
+            fs.write(file, handle, 0, b"changed", false).unwrap();
+            fs.release(file, handle);
+        }
+        settle(&fs);
+        fs.close().unwrap();
+        drop(fs);
+        let fs = open(&device, 64 << 20);
+        let compare = || {
+            let view = |word: &[u8]| fs.view_of_word(word).unwrap();
+            fs.compare(view(b"before"), view(b"@live"), None).unwrap().changes.len() as u64
+        };
+        let (cold, changes) = cost(&fs, compare);
+        assert_eq!(changes, CHANGES);
+        // Of each the leaf before and now, the one with its directory, and what is above them.
+        assert!(cold.reads <= CHANGES * 7, "{count} files: {cold:?}");
+        let begin = std::time::Instant::now();
+        let (warm, _) = cost(&fs, compare);
+        println!("{count} files: {} reads, then {} in {:?}", cold.reads, warm.reads, begin.elapsed());
+        assert_eq!(warm, IoSnapshot::default(), "{count} files");
+    }
+}

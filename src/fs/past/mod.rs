@@ -4,6 +4,7 @@
 //! is read by the same code as a head.
 
 mod known;
+mod moment;
 mod pick;
 mod snapdir;
 

@@ -181,13 +181,7 @@ impl Past {
         if heads.volume.find_snapshot(head.line, name).is_some() {
             return Err(Error::Exists);
         }
-        let of_head =
-            heads.handles.writers().into_iter().filter(|node| node.tree() == head.node(Ino::ROOT).tree());
-        let writers: Vec<_> =
-            of_head.map(|node| Ok((node, heads.generation(node)?))).collect::<Result<_>>()?;
-        if !writers.is_empty() {
-            heads.kernel().write_back(&writers).map_err(write_back_error)?;
-        }
+        self.write_back(head)?;
         let no_commit = self.commits.hold_off();
         let closed = OnceCell::new();
         let paused = || closed.get().map_or(Duration::ZERO, Instant::elapsed);
@@ -218,6 +212,20 @@ impl Past {
             return Err(e);
         }
         Ok(id)
+    }
+
+    /// Has the kernel hand over what it holds of files of a head that are open for writing.
+    pub fn write_back(&self, head: &Head) -> Result<()> {
+        let heads = &self.commits.heads;
+        let of_head =
+            heads.handles.writers().into_iter().filter(|node| node.tree() == head.node(Ino::ROOT).tree());
+        let writers: Vec<_> =
+            of_head.map(|node| Ok((node, heads.generation(node)?))).collect::<Result<_>>()?;
+        if writers.is_empty() {
+            Ok(())
+        } else {
+            heads.kernel().write_back(&writers).map_err(write_back_error)
+        }
     }
 
     fn move_snapshot(&self, head: &Head, name: &[u8], new: &[u8]) -> Result<()> {
