@@ -569,7 +569,8 @@ fn second_place(p: &Place) {
     fs::write(p.path("mnt/g"), b"").expect("write");
     p.ok(&["umount", "mnt"]); // does not wait: it is used at the second place
     assert!(!p.path("store/closed").exists());
-    p.ok(&["create", "mnt2", "one"]);
+    told(&["create", "mnt2", "one"], 1, &["mnt2 is read-only"]); // as `mkdir` there
+    p.ok(&["create", "store", "one"]);
     p.ok(&["umount", "mnt2"]);
     assert!(p.path("store/closed").exists(), "the last place closes the store");
 }
