@@ -146,14 +146,14 @@ impl Hooks for SlowFlush {
 
 #[test]
 fn those_who_wait_for_a_flush_share_the_next() {
-    const RWRS: u64 = 16;
+    const WRITERS: u64 = 16;
     const ROUNDS: u64 = 50;
     let device = Arc::new(Hooked::over(Memory::new(SIZE), SlowFlush));
     make(device.clone());
     let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 64 << 20 };
     let fs = files_of(Volume::open(device, options).expect("opens"));
     let open = |writer| fs.create(&USER, NodeId::ROOT, format!("f{writer}").as_bytes(), 0o644, RW).unwrap();
-    let files: Vec<_> = (0..RWRS).map(open).collect();
+    let files: Vec<_> = (0..WRITERS).map(open).collect();
     settle(&fs);
     let (io, ()) = cost(&fs, || {
         std::thread::scope(|scope| {
@@ -168,8 +168,8 @@ fn those_who_wait_for_a_flush_share_the_next() {
             }
         });
     });
-    println!("{} fsyncs took {} flushes", RWRS * ROUNDS, io.flushes);
-    assert!(io.flushes <= RWRS * ROUNDS / 2, "{io:?}");
+    println!("{} fsyncs took {} flushes", WRITERS * ROUNDS, io.flushes);
+    assert!(io.flushes <= WRITERS * ROUNDS / 2, "{io:?}");
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn a_difference_costs_what_differs() {
             let find = |dir, name: String| fs.lookup(&USER, dir, name.as_bytes()).unwrap().attr.node;
             let dir = find(NodeId::ROOT, format!("d{}", i / 1000 * 1000));
             let file = find(dir, format!("f{i}"));
-            let handle = fs.open(&USER, file, WRITE).unwrap();
+            let handle = fs.open(&USER, file, RW).unwrap();
             fs.write(file, handle, 0, b"changed", false).unwrap();
             fs.release(file, handle);
         }
