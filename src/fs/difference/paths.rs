@@ -56,7 +56,7 @@ impl<'v> Paths<'v> {
 
     /// The path of a name.
     pub fn of(&mut self, (parent, name): &Name) -> Result<Vec<u8>> {
-        Ok(join(&*self.directory(*parent)?, name))
+        Ok(join(&self.directory(*parent)?, name))
     }
 
     /// The first path of an inode, if it is there.
