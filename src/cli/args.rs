@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 /// A snapshotting file system: mount a store, and every `mkdir .snapshots/NAME` keeps a picture of it.
 #[derive(Parser, Debug)]
 #[command(name = "snapfs", version, propagate_version = true, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 damage found.\n\
-    `snapfs STORE MNT [-o OPTIONS]` is `snapfs mount` for mount(8) and fstab (32: failed).")]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 damage found; diff has those of diff(1).\n\
+    `snapfs STORE MNT [-o OPTIONS]` is `snapfs mount` for mount(8) and fstab (32: failed)."
+)]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) verb: Verb,

@@ -45,11 +45,11 @@ impl Past {
             return Ok(Arc::new(heads.view(head)?));
         }
         self.write_back(head)?;
-        // Nobody waits for the space that this takes as long as nothing is held back.
+        // What a commit has placed is held back no more, and not to be seen before it is through with that.
+        let no_commit = self.commits.hold_off();
         if head.delayed_bytes() == 0 {
             return Ok(Arc::new(heads.view(head)?));
         }
-        let no_commit = self.commits.hold_off();
         let view = self.commits.complete(std::slice::from_ref(head), &mut |_| (), &mut |prepare| {
             heads.volume.complete_view(head.line, prepare)
         })?;

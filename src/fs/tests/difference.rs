@@ -323,7 +323,7 @@ fn random_step(t: &T, rng: &mut fastrand::Rng) {
     // What is refused (a name that is taken, a directory that is not empty or would be in itself) changes nothing.
     match rng.u8(0..13) {
         0..=1 if t.find(place, new).is_err() => {
-            let _node = t.put(place, new, &vec![rng.u8(..); rng.usize(0..9000)]);
+            t.put(place, new, &vec![rng.u8(..); rng.usize(0..9000)]);
         }
         2 => drop(t.mkdir(place, new)),
         3 if !some.is_empty() && !is_dir(target) => t.rm(parent, name),
