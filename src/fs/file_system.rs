@@ -36,7 +36,7 @@ impl Fs {
             }
             make_root(&fs.heads, fs.heads.main())?;
             for head in fs.heads.all() {
-                purge_orphans(&fs.commits, &head)?;
+                purge_orphans(&fs.commits, &head);
                 purge_all_unlinked(&fs.commits, &head);
             }
         }
@@ -62,7 +62,7 @@ impl Fs {
     /// what new lines have without a name. For a timer.
     pub fn tick(&self) -> Result<()> {
         if !self.heads.is_read_only() {
-            purge_inherited(&self.commits)?;
+            purge_inherited(&self.commits);
         }
         self.commits.tick()
     }

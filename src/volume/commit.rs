@@ -167,7 +167,9 @@ impl<'a> CommitSession<'a> {
         let later = s.deletes.split_off(s.deletes.len().min(self.volume.deletes_at_once(s)));
         let deletes = std::mem::replace(&mut s.deletes, later);
         s.deletes_left = !s.deletes.is_empty();
-        self.volume.frozen_bytes.store(s.dirty_nodes * s.copies.node_bytes(), Relaxed);
+        // All that is still to be written, but what is held for the layer above, which has brought it in.
+        let frozen_bytes = self.volume.required_bytes(s) - self.volume.budget_bytes(s);
+        self.volume.frozen_bytes.store(frozen_bytes, Relaxed);
         if !points_only {
             s.history.freeze();
         }

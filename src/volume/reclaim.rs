@@ -10,7 +10,7 @@ use super::history::{Meta, deadlist};
 use crate::format::job::Job;
 use crate::format::{Extent, Key, Kind};
 use crate::store::{BATCH, end_batch};
-use crate::tree::{Pager, Step, Visit, walk};
+use crate::tree::{LostNode, Pager, Step, Visit, walk_readable};
 
 /// Entries that one step frees at most: few in the first, twice as many in each that finds work left over. What little
 /// deletions leave is freed a little at a time, so that few requests meet it; what much deleting leaves must not pile up.
@@ -45,7 +45,7 @@ pub(super) fn step(
         Job::FreeTree { root, newer_than, cursor } => {
             let mut count = 0;
             let mut next: Option<Key> = None;
-            walk(pager, &root, newer_than, &mut |visit| {
+            let visit = &mut |visit: Visit<'_>| {
                 match visit {
                     // A leaf is freed whole or not at all; the key of its entry tells whether it was.
                     Visit::Node(ptr, least, 0) => {
@@ -73,7 +73,8 @@ pub(super) fn step(
                     Visit::Item(..) => {}
                 }
                 Ok(Step::Into)
-            })?;
+            };
+            walk_readable(pager, &root, newer_than, visit, &mut leave)?;
             match next {
                 Some(cursor) => {
                     Ok((ReclaimProgress::More(Job::FreeTree { root, newer_than, cursor }), count))
@@ -89,13 +90,21 @@ pub(super) fn step(
 
 fn free_inner_nodes(pager: &Pager, job: Job, freed: &mut Vec<(u64, u64)>) -> Result<()> {
     let Job::FreeTree { root, newer_than, .. } = job else { return Err(corrupt("not a tree job".into())) };
-    walk(pager, &root, newer_than, &mut |visit| match visit {
+    let visit = &mut |visit: Visit<'_>| match visit {
         Visit::Node(_, _, 0) => Ok(Step::Over),
         Visit::Node(ptr, _, _) => {
             freed.extend(ptr.ranges());
             Ok(Step::Into)
         }
         Visit::Item(..) | Visit::Old(_) => Ok(Step::Into),
-    })?;
+    };
+    walk_readable(pager, &root, newer_than, visit, &mut leave)?;
+    Ok(())
+}
+
+/// What a lost node referred to stays allocated: a repair counts it anew. Whatever is damaged in what is to go must not keep
+/// commits, and so the next mount, from going on.
+fn leave(lost: LostNode<'_>) -> crate::tree::Result<()> {
+    log::error!("a node of what was deleted is lost, and the space behind it with it: {}", lost.error);
     Ok(())
 }

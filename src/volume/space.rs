@@ -119,7 +119,8 @@ impl Volume {
         let available = self.shared.store().device().available();
         let share = (available / KEEP_SHARE).clamp(KEEP_BYTES_MIN, KEEP_BYTES_MAX);
         let needed = self.needed_at_most.swap(0, Relaxed).min(available / KEEP_SHARE_OF_NEED);
-        let keep = share.max(needed);
+        // Never less than what has been promised.
+        let keep = share.max(needed).max(self.needed_at_rest());
         self.trim_spare(keep, keep.min(KEEP_BYTES_MAX));
     }
 

@@ -308,3 +308,54 @@ fn what_many_lines_hold_back_is_counted() {
     let needed = required + volume.reserve_bytes / 2;
     assert!(written <= needed, "{written} bytes written of {needed}");
 }
+
+#[test]
+fn what_a_commit_has_frozen_stays_promised_until_it_is_written() {
+    let volume = Volume::memory(3 << 30);
+    let staged = volume.stage_unwritten(2 << 30).unwrap();
+    let extents = volume.begin(LineId::MAIN).unwrap().publish(staged);
+    commit(&volume);
+    let consistency = Consistency::FileSystem;
+    let new = NewSnapshot { name: b"s", created: (1, 2), consistency, pause_ns: &|| 1 };
+    volume.create_snapshot(LineId::MAIN, &new, &mut |_| Ok(())).unwrap();
+    commit(&volume);
+    // As many entries of a dead list as there are blocks.
+    for some in extents.chunks(512) {
+        let mut txn = volume.begin(LineId::MAIN).unwrap();
+        txn.reserve(Need { items: 100, ..Need::default() }, ReserveFor::Delete).unwrap();
+        for extent in some {
+            (0..extent.len_bytes() / BLOCK_BYTES)
+                .for_each(|n| txn.free(&extent.slice(n * BLOCK_BYTES, BLOCK_BYTES)));
+        }
+    }
+    let mut session = volume.begin_commit().unwrap();
+    session.freeze(&mut |_| Ok(())).unwrap();
+    let mut writers = Vec::new();
+    while let Ok(staged) = volume.stage_unwritten(1 << 20) {
+        writers.push(staged);
+    }
+    assert!(writers.len() > 100);
+    session.finish().unwrap();
+}
+
+#[test]
+fn what_is_promised_is_not_given_back_to_the_host() {
+    let sim = Arc::new(Sim::new(8 << 30, 1));
+    sim.set_space_limit(500 << 20);
+    let volume = Volume::made_on(sim.clone());
+    put(&volume, 1, &[1; 65536]).unwrap();
+    let mut session = volume.begin_commit().unwrap();
+    session.freeze(&mut |_| Ok(())).unwrap();
+    {
+        let mut txn = volume.begin(LineId::MAIN).unwrap();
+        let need = Need { items: 1, data_bytes: 100 << 20, leaves: 100, ..Need::default() };
+        txn.reserve(need, ReserveFor::Write).unwrap();
+        txn.insert(key(7), &[1]).unwrap();
+    }
+    session.finish().unwrap();
+    // Somebody else takes all that the host has left.
+    sim.set_space_limit(sim.backed_bytes());
+    let len = 100 << 20;
+    let run = ContentRun { len, offset: 0, level: None };
+    volume.stage_reserved(&vec![7; len as usize], &[run]).unwrap();
+}

@@ -26,7 +26,7 @@ pub struct Volume {
     pub(super) uuid: [u8; 16],
     /// Space that only deletions and commits may use.
     pub(super) reserve_bytes: u64,
-    /// Nodes of the frozen state that a running commit has not written yet.
+    /// Space for what a running commit has frozen and may still have to write.
     pub(super) frozen_bytes: AtomicU64,
     /// Space that the state needed when a transaction last looked.
     pub(super) required: AtomicU64,

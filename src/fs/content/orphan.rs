@@ -10,6 +10,7 @@ use crate::fs::items::decode_extent;
 use crate::fs::log::Note;
 use crate::ops::{NodeId, Result};
 use crate::volume::ReserveFor;
+use std::collections::HashSet;
 
 fn record(ino: Ino) -> Key {
     Key::new(Ino::ORPHANS.0, Kind::Orphan, ino.0)
@@ -32,8 +33,16 @@ pub fn drop_reference(commits: &Commits, node: NodeId, forgotten: bool) {
     }
 }
 
-/// Purges every inode that has a record from before.
-pub fn purge_orphans(commits: &Commits, head: &Head) -> Result<()> {
+/// Purges every inode that has a record from before. What cannot be read stays: it must not keep anybody from mounting.
+pub fn purge_orphans(commits: &Commits, head: &Head) {
+    if let Err(e) = purge_all_recorded(commits, head) {
+        log::warn!(
+            "files without names stay until the next mount, some of their records cannot be read: {e}"
+        );
+    }
+}
+
+fn purge_all_recorded(commits: &Commits, head: &Head) -> Result<()> {
     let view = commits.heads.view(head)?;
     let (from, to) = (record(Ino(0)), record(Ino::END));
     let mut found = Vec::new();
@@ -53,21 +62,27 @@ const PURGED_AT_ONCE: usize = 64;
 
 /// Purges some of the inodes that heads of new lines have records of from where they began: nobody can have them open. Those
 /// that a head has unlinked itself since have records too, and stay.
-pub fn purge_inherited(commits: &Commits) -> Result<()> {
+pub fn purge_inherited(commits: &Commits) {
     for head in commits.heads.all() {
         let Some(next) = *head.inherited.lock() else { continue };
-        let found: Vec<Ino> = {
-            let gate = head.gate.read();
-            let view = commits.heads.view(&head)?;
-            let records = view.range(&record(next), &record(Ino::END));
-            let inos = records.map(|item| Ok(Ino(item?.0.rest)));
-            let inherited = inos.filter(|ino| !matches!(ino, Ok(ino) if gate.unlinked.contains_key(ino)));
-            inherited.take(PURGED_AT_ONCE).collect::<Result<_>>()?
-        };
+        let found = some_inherited(commits, &head, next).unwrap_or_else(|e| {
+            log::warn!("files without names that a line began with stay until the next mount: {e}");
+            Vec::new()
+        });
         found.iter().for_each(|ino| purge_or_keep(commits, &head, *ino));
         *head.inherited.lock() = found.last().map(|last| Ino(last.0 + 1));
     }
-    Ok(())
+}
+
+fn some_inherited(commits: &Commits, head: &Head, next: Ino) -> Result<Vec<Ino>> {
+    // Nothing is read with the gate held.
+    let (unlinked, view): (HashSet<Ino>, _) = {
+        let gate = head.gate.read();
+        (gate.unlinked.keys().copied().collect(), commits.heads.view(head)?)
+    };
+    let records = view.range(&record(next), &record(Ino::END));
+    let inos = records.map(|item| Ok(Ino(item?.0.rest)));
+    inos.filter(|ino| !matches!(ino, Ok(ino) if unlinked.contains(ino))).take(PURGED_AT_ONCE).collect()
 }
 
 /// Purges every inode that has lost its name, open or not.

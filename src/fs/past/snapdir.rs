@@ -120,14 +120,14 @@ impl Past {
     pub fn rename_snapshot(&self, name: &[u8], new: &[u8]) -> Result<()> {
         let done = self.move_snapshot(self.commits.heads.main(), name, new);
         self.tell_snapdirs(self.commits.heads.main(), None, name);
-        done
+        done.and_then(|()| self.commits.outlive())
     }
 
     /// Deletes a snapshot of the main line: its name at once, its space in the background. Open files in it stay readable.
     pub fn delete_snapshot(&self, name: &[u8]) -> Result<()> {
         let done = self.drop_snapshot(self.commits.heads.main(), name, &self.one_at_a_time());
         self.tell_snapdirs(self.commits.heads.main(), None, name);
-        done
+        done.and_then(|()| self.commits.outlive())
     }
 
     /// A name of a head's line may be gone: has the kernel drop it in each `.snapshots` that it knows, where it is. Not in
@@ -238,7 +238,7 @@ impl Past {
         }
         self.commits.heads.volume.rename_snapshot(head.line, info.id, new)?;
         self.forget_snapdirs();
-        self.commits.outlive()
+        Ok(())
     }
 
     /// Waits for the snapshot that is being made, or deleted, and keeps others from it.
@@ -260,7 +260,7 @@ impl Past {
         self.commits.heads.volume.delete_snapshot(head.line, info.id)?;
         self.commits.heads.kernel().detach_below(NodeId::snapshot(info.slot.0, Ino::ROOT.0), name);
         self.forget_snapdirs();
-        self.commits.outlive()
+        Ok(())
     }
 
     /// `mkdir` in a `.snapshots`.

@@ -5,7 +5,9 @@ use super::device::Moody;
 use super::*;
 use crate::device::{CrashPolicy, Sim};
 use crate::fixtures::open;
-use crate::format::{Key, LineId};
+use crate::format::view::ViewRecord;
+use crate::format::{Key, LineId, NODE_BYTES};
+use crate::tree::{Step, Visit, walk};
 use crate::volume::{Access, OpenOptions};
 use parking_lot::Mutex;
 
@@ -481,4 +483,69 @@ fn a_snapshot_whose_commit_fails_in_another_head_was_not_made() {
     t.fs.commit().unwrap();
     t.prove();
     lines.iter().for_each(|line| compare(&t, line));
+}
+
+/// A store with a line that has leaves of its own, of which both copies of one are spoilt: the first, or the last.
+fn with_a_lost_leaf(first: bool) -> (Arc<Sim>, T, NodeId) {
+    let sim = Arc::new(Sim::new(1 << 30, 1));
+    let t = T::on(Volume::made_on(sim.clone()), FsOptions::default());
+    for n in 0..300 {
+        t.put(ROOT, &format!("f{n}"), b"1");
+    }
+    let from = t.fs.create_snapshot(b"s", SnapshotCreator::User).unwrap();
+    let root = t.fs.create_line(b"trial", from).unwrap();
+    for n in 0..300 {
+        t.put(root, &format!("g{n}"), b"2");
+    }
+    t.fs.commit().unwrap();
+    let state = t.fs.volume().committed().unwrap();
+    let newest = state.records.iter().map(|r| r.epoch).max().unwrap();
+    let own = |r: &&ViewRecord| r.line != LineId::MAIN && r.line != LineId::NONE;
+    let head = state.records.iter().find(own).unwrap();
+    let mut leaves = Vec::new();
+    let visit = &mut |visit: Visit<'_>| {
+        if let Visit::Node(ptr, _, 0) = visit {
+            leaves.push(*ptr);
+        }
+        Ok(Step::Into)
+    };
+    walk(&state.pager, &head.root.unwrap(), newest, visit).unwrap();
+    let lost = if first { leaves[0] } else { *leaves.last().unwrap() };
+    for at in [lost.addr, lost.copy] {
+        sim.corrupt(at.0, NODE_BYTES as u64, 7);
+    }
+    (sim, t, root)
+}
+
+fn mounted_again(sim: &Arc<Sim>) -> T {
+    let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
+    let t = T::on(Volume::open(sim.clone(), options).unwrap(), FsOptions::default());
+    assert_eq!(t.fs.volume().read_only_reason(), None);
+    t
+}
+
+#[test]
+fn a_line_that_is_damaged_can_be_dropped() {
+    let (sim, t, root) = with_a_lost_leaf(false);
+    t.fs.drop_line(root).unwrap();
+    for _ in 0..4 {
+        t.fs.commit().unwrap();
+    }
+    assert!(!t.fs.volume().has_background_work());
+    drop(t);
+    let t = mounted_again(&sim);
+    assert_eq!(t.fs.volume().lines().len(), 1);
+    t.put(ROOT, "new", b"new");
+    t.fs.close().unwrap();
+}
+
+#[test]
+fn a_line_that_is_damaged_keeps_nobody_from_mounting() {
+    let (sim, t, _) = with_a_lost_leaf(true);
+    t.fs.tick().unwrap();
+    drop(t);
+    let t = mounted_again(&sim);
+    t.put(ROOT, "new", b"new");
+    t.fs.tick().unwrap();
+    t.fs.close().unwrap();
 }

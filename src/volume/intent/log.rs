@@ -3,7 +3,7 @@
 use crate::format::log::{Effects, FLUSH_BYTES, HEADER_BYTES, RecordHeader};
 use crate::format::{Epoch, LineId};
 use crate::limits::RESERVED_BYTES;
-use crate::store::{Result, Store};
+use crate::store::{Result, Store, StoreError};
 use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -19,6 +19,8 @@ pub struct Log {
     writer: Mutex<Vec<u8>>,
     flusher: Mutex<Flusher>,
     flushed: Condvar,
+    /// A write failed: what it was to write is lost to whoever comes later. Changed with the writer held.
+    failed: AtomicBool,
     /// False while the log of an earlier session is in force.
     recording: AtomicBool,
 }
@@ -85,6 +87,7 @@ impl Log {
             writer: Mutex::default(),
             flusher: Mutex::default(),
             flushed: Condvar::new(),
+            failed: AtomicBool::new(false),
             recording: AtomicBool::new(false),
         }
     }
@@ -159,6 +162,9 @@ impl Log {
     /// to the next block.
     fn write(&self, store: &Store, seal: bool) -> Result<u64> {
         let mut buffer = self.writer.lock();
+        if self.failed.load(Relaxed) {
+            return Err(StoreError::Device("an earlier write of the log failed".into()));
+        }
         let (start, end) = {
             let mut tail = self.tail.lock();
             if seal {
@@ -181,11 +187,12 @@ impl Log {
         buffer.resize(whole, 0);
         let at = start % self.bytes;
         let first = (buffer.len() as u64).min(self.bytes - at) as usize;
-        store.write_raw(RESERVED_BYTES + at, &buffer[..first])?;
+        let mut written = store.write_raw(RESERVED_BYTES + at, &buffer[..first]);
         if first < buffer.len() {
-            store.write_raw(RESERVED_BYTES, &buffer[first..])?;
+            written = written.and_then(|()| store.write_raw(RESERVED_BYTES, &buffer[first..]));
         }
-        Ok(end)
+        self.failed.store(written.is_err(), Relaxed);
+        written.map(|()| end)
     }
 
     /// Makes everything appended so far durable, with one flush for all who ask meanwhile. False if the log does not
@@ -204,7 +211,7 @@ impl Log {
         let mut flusher = self.flusher.lock();
         loop {
             if flusher.failed {
-                return Err(crate::store::StoreError::Device("an earlier flush of the log failed".into()));
+                return Err(StoreError::Device("an earlier flush of the log failed".into()));
             }
             if flusher.durable >= target {
                 return Ok(true);
