@@ -32,6 +32,9 @@ mod standalone;
 mod tests;
 
 pub use file_system::Fs;
-pub use options::{AtimeMode, AtimeOptions, Between, FsOptions, SNAPDIR_NAME, SnapdirMode, Steps};
+pub use options::{
+    AtimeMode, AtimeOptions, Between, CLONEDIR_NAME, ClonedirMode, FsOptions, SNAPDIR_NAME, SnapdirMode,
+    Steps,
+};
 pub use past::SnapshotCreator;
 pub use standalone::Standalone;

@@ -154,8 +154,8 @@ impl<'a> Txn<'a> {
     }
 
     /// As [`Txn::end`]; `last` goes into the record of the transaction as its end.
-    pub(super) fn end_with(mut self, last: &Effect<'_>) -> StateTurn<'a> {
-        self.record(last);
+    pub(super) fn end_with(mut self, last: &[Effect<'_>]) -> StateTurn<'a> {
+        last.iter().for_each(|effect| self.record(effect));
         self.end()
     }
 
