@@ -45,3 +45,10 @@ pub mod store;
 pub mod sys;
 pub mod tree;
 pub mod volume;
+
+/// So that tests in the crate and beside it may share a file.
+#[cfg(test)]
+extern crate self as snapfs;
+#[path = "../tests/common/fixtures.rs"]
+#[cfg(test)]
+mod fixtures;

@@ -1,6 +1,8 @@
 //! The body of the target `image`: a whole store with a log, changed at places that the input names, with all checksums
 //! made right again; then everything is done with it that can be done.
 
+#[path = "../../tests/common/fixtures.rs"]
+mod fixtures;
 #[allow(dead_code, reason = "shared with the test program `damage`")]
 #[path = "../../tests/damage/observe.rs"]
 mod observe;

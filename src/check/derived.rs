@@ -1,7 +1,7 @@
 //! What the auditor counted anew: data that is derived from other data, as it must be.
 //!
-//! Only what differs from the bytes is listed. Everything here follows from the trees of the views and their records;
-//! nothing of it is needed to read a file, and all of it may be written again without looking at what was there.
+//! Only what differs from the stored bytes is listed. All of it follows from the trees of the views and their records,
+//! so it can be written again without looking at what was stored. No file needs it to be read.
 
 use crate::format::deadlist::DeadEntry;
 use crate::format::{Epoch, Key, ViewId};

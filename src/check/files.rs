@@ -1,9 +1,12 @@
-//! Files and names: link counts, entries, parents, orphans, content maps. Invariant 8 of the live tree and of snapshots.
+//! Files and names: link counts, entries, parents, orphans, content maps. Invariant 8 of the live tree and of
+//! snapshots.
 //!
-//! One pass over a tree in key order. What the items of one inode say about each other is [`Object`]'s; what inodes say
-//! about each other is added up in a row of 40 bytes for each inode. Every name counts for its inode as an entry and
-//! against it as a link, so that a sum of zero proves both sets equal; only where they are not is the tree read again to
-//! tell the names. Snapshots are read whole, too, but only the newest when there are many.
+//! A tree is read once, in the order of its keys. Whether the items of one inode agree is judged by [`Object`]. Whether
+//! inodes agree with each other is found by adding up, in a row of 40 bytes for each inode: a name adds a number where
+//! a directory has it as an entry, and takes the same number off where the inode has it as a link. A sum of zero proves
+//! that both sets are equal. Only if one is not zero is the tree read again, to tell the names.
+//!
+//! Snapshots are read whole, too, but only the newest ones if there are many.
 
 use super::object::{Object, Witness};
 use super::path::path_of;
@@ -18,6 +21,7 @@ use crate::ops::FileType;
 use crate::store::StoreError;
 use crate::tree::{self, Child};
 use crate::volume::audit::Committed;
+use crate::volume::last_inode;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Snapshots that are read whole, newest first.
@@ -35,8 +39,14 @@ pub(super) fn check(state: &Committed, report: &mut Report) {
     for record in heads.into_iter().chain(snapshots.into_iter().take(SNAPSHOTS_MAX)) {
         // A view without a root was reported with the space.
         let Some(root) = record.root else { continue };
-        let mut auditor =
-            Auditor { state, record, root: Child::Stored(root), report: &mut *report, rows: BTreeMap::new() };
+        let mut auditor = Auditor {
+            state,
+            record,
+            root: Child::Stored(root),
+            report: &mut *report,
+            rows: BTreeMap::new(),
+            end: state.superblock.next_ino,
+        };
         let inodes = auditor.run();
         if Some(record.id) == state.main_head() {
             report.inodes = inodes;
@@ -80,12 +90,14 @@ struct Auditor<'a> {
     root: Child,
     report: &'a mut Report,
     rows: BTreeMap<u64, Row>,
+    /// No inode has this number, or a greater one.
+    end: Ino,
 }
 
 impl Auditor<'_> {
     /// Number of inodes.
     fn run(&mut self) -> u64 {
-        if let Err(e) = self.items() {
+        if let Err(e) = self.numbers().and_then(|()| self.items()) {
             self.say(e.to_string());
             return 0;
         }
@@ -122,7 +134,6 @@ impl Auditor<'_> {
         let state = self.state;
         let root = self.root.clone();
         let mut object = Object::default();
-        let mut last = 0;
         for item in tree::range(&state.pager, &root, &Key::MIN, &Key::MAX) {
             let (key, value) = item?;
             if key.object != object.ino.0 {
@@ -131,22 +142,27 @@ impl Auditor<'_> {
             if key.object == Ino::ORPHANS.0 {
                 self.orphan(&key, &value);
             } else if self.in_range(Ino(key.object)) {
-                last = key.object;
                 object.item(self, &key, &value);
             } else {
                 self.say(format!("item {key:?}: no inode has this number"));
             }
         }
         object.finish(self);
-        let next = state.superblock.next_ino.0;
-        if last >= next {
-            self.say(format!("inode {last} is there, and the next number is {next}"));
+        Ok(())
+    }
+
+    /// Tells it, once, if the next number is not above all that the view has.
+    fn numbers(&mut self) -> Result<(), StoreError> {
+        let next = self.state.superblock.next_ino;
+        if let Some(last) = last_inode(&self.state.pager, &self.root, next)? {
+            self.say(format!("inode {} is there, and the next number is {}", last.0, next.0));
+            self.end = Ino(last.0 + 1);
         }
         Ok(())
     }
 
     fn in_range(&self, ino: Ino) -> bool {
-        ino == Ino::ROOT || (Ino::FIRST_FREE..Ino::END).contains(&ino)
+        ino == Ino::ROOT || (Ino::FIRST_FREE..self.end).contains(&ino)
     }
 
     fn orphan(&mut self, key: &Key, value: &[u8]) {

@@ -1,8 +1,10 @@
 //! The items of one inode against each other: sizes, counts, content, extended attributes.
 //!
-//! Items come in key order, so the inode is known before everything else. Whether it has the names that its link count
-//! says is for `files`. Rules of content: extents are disjoint and in whole blocks, content in the tree
-//! is short and excludes an extent in the first block, and beyond the end of a file there is only space without content.
+//! Items come in the order of their keys, so the inode is known before everything else of it. Whether it has as many
+//! names as its link count says is checked in `files`.
+//!
+//! Rules of content: extents do not overlap and are whole blocks. Content that is kept in the tree is short, and there
+//! is no extent in the first block then. Beyond the end of a file there is only space without content.
 
 use crate::format::dirent::{Dirent, NameBucket, name_hash};
 use crate::format::inode::Inode;

@@ -1,12 +1,12 @@
 //! Space, births, dead lists and counters: invariants 3, 5 and 6.
 //!
 //! Every reference to a range of blocks is claimed exactly once: by the tree of the oldest view that reaches it, by a
-//! job that will free it, by the meta tree or by the space map. The claims must tile what the space map calls allocated,
-//! each range as often as it has references. A view's dead list must be exactly what the view below reaches and it does
-//! not. Costs are those of the changes between views, not of the views.
+//! job that will free it, by the meta tree or by the space map. Together the claims must cover exactly what the space
+//! map calls allocated, each range as often as it has references. The dead list of a view must hold exactly what the
+//! view below reaches and it does not. The work is proportional to the changes between views, not to the views.
 //!
-//! All of this is counted anew from what is not derived, so the audit knows not only that something is wrong but also
-//! what would be right: [`Derived`](super::Derived). A node that cannot be read makes what is below it unknown; the
+//! All of this is counted from data that is not derived. So the audit knows not only that something is wrong but also
+//! what would be right: [`Derived`](super::Derived). If a node cannot be read, what is below it is unknown, and the
 //! rest is still audited.
 
 use super::derived::Derived;

@@ -1,29 +1,16 @@
 //! The auditor of files over a store made by `fs`: clean as it is, and with each kind of wrong state crafted into it.
 
 use super::{Depth, Report, check};
-use crate::clock::Clock;
+use crate::fixtures::{RW, SNAPDIR, USER, files_of};
 use crate::format::dirent::{Dirent, NameBucket, name_hash};
 use crate::format::inode::Inode;
 use crate::format::link::{Links, link_hash};
 use crate::format::xattr::{XattrValue, Xattrs, piece_rest, xattr_hash};
 use crate::format::{Extent, Ino, Key, Kind, LineId};
-use crate::fs::{Fs, FsOptions};
+use crate::fs::Fs;
 use crate::ops::*;
 use crate::volume::{Need, ReserveFor, Txn, Volume};
 use std::sync::Arc;
-
-const USER: Caller = Caller { uid: 1000, gid: 100, pid: 1, umask: 0 };
-const RW: OpenFlags = OpenFlags {
-    read: true,
-    write: true,
-    append: false,
-    at_end: false,
-    truncate: false,
-    exclusive: false,
-    sync: false,
-    no_atime: false,
-};
-const SNAPDIR: NodeId = NodeId::snapdir(0, 1);
 
 /// A store with a bit of everything, and the inodes in it.
 struct Sample {
@@ -38,7 +25,7 @@ struct Sample {
 
 impl Sample {
     fn new() -> Sample {
-        let fs = Fs::open(Volume::memory(1 << 30), FsOptions::default(), Clock::manual(1000)).unwrap();
+        let fs = files_of(Volume::memory(1 << 30));
         let mkdir = |p, n: &str| fs.mkdir(&USER, p, n.as_bytes(), 0o755).unwrap().attr.node;
         let put = |p, n: &str, data: &[u8]| {
             let (e, h) = fs.create(&USER, p, n.as_bytes(), 0o644, RW).unwrap();

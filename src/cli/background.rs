@@ -1,5 +1,7 @@
-//! The threads that work for an open store in the background: one commits, when the interval is over, when much has
-//! changed, and as long as there is background work; one has the host secure space before it is needed.
+//! The threads that work for an open store in the background.
+//!
+//! One commits: when the interval is over, when much has changed, and as long as there is background work. The other
+//! has the host secure space before a change needs it.
 
 use crate::fs::Fs;
 use crate::sys::{process, schedule};

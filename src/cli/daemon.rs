@@ -1,7 +1,7 @@
 //! The life of a mount: open the store, mount, serve until unmounted or told to end, close the store.
 //!
-//! Invariant: whatever ends it, the store is closed after the last request and before the registry forgets the daemon,
-//! so that who waits for the record to go (`snapfs umount`) knows that the store is free.
+//! Invariant: however it ends, the store is closed after the last request, and the registry forgets the daemon after
+//! that. `snapfs umount` waits until the record is gone, and knows then that the store is free.
 
 use super::engine::{Backend, Engine};
 use super::options::Parsed;

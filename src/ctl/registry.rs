@@ -1,10 +1,11 @@
 //! Which daemon serves what: for each of its mounts a daemon has a JSON file `NAME.json` beside a socket `NAME.sock`.
 //!
-//! NAME is random and means nothing: numbers of devices and processes are used again by the kernel, often before whoever
-//! had them is gone. What a mount is called is in the record. Invariant: the files of an entry are made, changed (in one
-//! step) and removed by the daemon that they belong to; others remove them only when it is proved to be dead, which is when
-//! it holds the lock (`flock`) on its record no more. The kernel takes that from a process in the moment of its death and
-//! not before, whichever process has its number later.
+//! NAME is random. Numbers of devices and of processes would not do: the kernel uses them again, often before the
+//! daemon that had them is gone. What is mounted where is in the record.
+//!
+//! Invariant: the two files of an entry belong to one daemon. It makes them, changes them (in one step) and removes
+//! them. Others remove them only when that daemon is proved to be dead. The proof is the lock (`flock`) on the record:
+//! the kernel takes it from a process when that dies and not before, whichever process has its number later.
 
 use super::dirs::{self, RuntimeDir};
 use crate::names;

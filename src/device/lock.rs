@@ -1,12 +1,14 @@
 //! Keeps a second process out of a store, and says who is in it.
 //!
-//! The lock is an advisory `flock`: on the file `lock` of a directory store, on the image file or block device itself
-//! otherwise. The host releases it when the process dies, however it dies, so there is nothing stale to clean up; the
-//! text in the `lock` file only names the holder and decides nothing. It does not keep out programs that do not ask.
+//! The lock is an advisory `flock`: on the file `lock` of a directory store, otherwise on the image file or block
+//! device itself. The host releases it when the process dies, however it dies, so there is nothing stale to clean up.
+//! The text in the `lock` file only tells who holds the lock and decides nothing. Programs that do not ask for the lock
+//! are not kept out.
 //!
-//! A `flock` belongs to one file, and the same bytes may have several names: an image and the loop devices over it. So
-//! an image or device is locked as a range of bytes as well, and whatever a loop device shows, down to the last file,
-//! with the part of it that the device shows: two partitions of one image are two stores.
+//! A `flock` is on one file, but the same bytes can be reached through several files: an image, and the loop devices
+//! over it. So for an image or a block device, ranges of bytes are locked as well: in the file itself, and in every
+//! file below it down to the last if it is a loop device. The range is the part that the device shows, so two
+//! partitions of one image are two stores.
 
 use crate::names;
 use std::fs::{self, File, OpenOptions};
@@ -264,7 +266,7 @@ fn command_line(pid: u32) -> Option<String> {
 fn read_text(file: &File) -> String {
     let mut bytes = vec![0; HOLDER_BYTES_MAX];
     let len = file.read_at(&mut bytes, 0).unwrap_or(0);
-    names::shown_bytes(&bytes[..len])
+    names::shown_bytes(bytes[..len].trim_ascii_end())
 }
 
 fn host_name() -> String {

@@ -1,9 +1,9 @@
-//! A device that keeps every changing call in a file, in the order in which they were carried out: what a test needs to
-//! cut the power of the real program at any of them.
+//! A device that writes every changing call to a file, in the order in which they were carried out. A test needs that
+//! to cut the power of the real program at any of them.
 //!
-//! An entry is written when its call has succeeded, before the caller hears of it. It is one byte that says which
-//! (`W`, `F`, `B`, `D` for write, flush, back, discard), offset and length as little-endian 64-bit numbers, and what was
-//! written. Calls wait for each other; reads are not recorded.
+//! An entry is written when its call has succeeded, before the caller hears of it: one byte for the call (`W`, `F`,
+//! `B`, `D` for write, flush, back, discard), offset and length as little-endian 64-bit numbers, and the bytes that
+//! were written. Changing calls wait for each other; reads are not recorded.
 
 use super::{Device, DeviceError, StoreLocation};
 use crate::format::mark::FileBirth;

@@ -1,9 +1,11 @@
 //! A record of the intent log: what one transaction did, as effects on the tree and notes of the layer above.
 //!
-//! The checksum covers the record behind itself. A record names its position in the log, the end of the one before it and
-//! the log's generation, so that a reader follows exactly one session's records and nothing that an earlier lap or
-//! session has left. Effects are items by key, so replaying them needs no knowledge of the operation; what a note
-//! means is decided above `volume`.
+//! The checksum covers everything in the record that comes after it. A record holds its place in the log, the end of
+//! the record before it, and the generation of the log. So a reader follows the records of one session only, and
+//! nothing that an earlier session, or an earlier pass over the log's space, has left there.
+//!
+//! An effect is an item with its key, so a replay need not know which operation it came from. What a note means is
+//! decided above `volume`.
 
 use super::key::KEY_BYTES;
 use super::line::LineRecord;

@@ -1,9 +1,11 @@
 //! Kernel requests become calls of [`Operations`], one call each, and their results become replies.
 //!
-//! Invariant: a request is answered on the thread that read it, except `mkdir` and `rename` in a `.snapshots` directory,
-//! `rmdir` there while a snapshot is made, `lseek` in a file that is being written, and `ioctl`: they need other requests to be served meanwhile and get a thread
-//! of their own. No state is kept here: handles, link counts and orphans are the file system's. Permissions are the
-//! kernel's (`default_permissions`).
+//! Invariant: a request is answered on the thread that read it. The exceptions get a thread of their own, because other
+//! requests have to be served before they can be answered: `mkdir` and `rename` in a `.snapshots` directory, `rmdir`
+//! there while a snapshot is made, `lseek` in a file that is being written, and `ioctl`.
+//!
+//! No state is kept here: handles, link counts and orphans are the file system's. Permissions are checked by the kernel
+//! (`default_permissions`).
 
 use super::convert::{self, caller};
 use super::errno::errno;

@@ -140,6 +140,22 @@ pub struct OpenFlags {
     pub no_atime: bool,
 }
 
+impl OpenFlags {
+    /// To read, and nothing else.
+    pub const READ_ONLY: OpenFlags = OpenFlags {
+        read: true,
+        write: false,
+        append: false,
+        at_end: false,
+        truncate: false,
+        exclusive: false,
+        sync: false,
+        no_atime: false,
+    };
+    /// To read and write, and nothing else.
+    pub const READ_WRITE: OpenFlags = OpenFlags { write: true, ..OpenFlags::READ_ONLY };
+}
+
 /// What a transport may do with what it has cached of a node when that is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Caching {

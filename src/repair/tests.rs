@@ -2,43 +2,28 @@
 
 use super::*;
 use crate::check::{Depth, check};
-use crate::clock::Clock;
-use crate::device::{CrashPolicy, Device, Op, RESERVED_BYTES, Sim};
+use crate::device::{CrashPolicy, Op, RESERVED_BYTES, Sim};
+use crate::fixtures::{
+    ADMIN, RW, SNAPDIR, blocks_below, flip, live_root, mount, new_store, open, overwrite, put, snapshot,
+    write_superblock, zero,
+};
 use crate::format::deadlist::{Bucket, DeadEntry, encode_chunk};
 use crate::format::job::Job;
 use crate::format::superblock::{RING_SLOTS, SLOT_BYTES, Superblock};
 use crate::format::view::{Role, ViewRecord};
-use crate::format::{BlockPtr, Epoch, Extent, Key, Kind, LineId, ViewId};
-use crate::fs::{Fs, FsOptions};
-use crate::ops::{Caller, NodeId, OpenFlags, Operations};
+use crate::format::{Epoch, Extent, Key, Kind, LineId, ViewId};
+use crate::ops::{NodeId, Operations};
 use crate::store::RangeSet;
-use crate::tree::{Step, Visit, walk};
 use crate::volume::examine::examine;
 use crate::volume::history::Meta;
 use crate::volume::mend::{self, Mending};
-use crate::volume::{Access, OpenOptions, View, Volume, VolumeError, ring};
+use crate::volume::{Access, View, Volume, ring};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-const USER: Caller = Caller { uid: 0, gid: 0, pid: 1, umask: 0 };
-const RW: OpenFlags = OpenFlags {
-    read: true,
-    write: true,
-    append: false,
-    at_end: false,
-    truncate: false,
-    exclusive: false,
-    sync: false,
-    no_atime: false,
-};
-const SNAPDIR: NodeId = NodeId::snapdir(0, 1);
 const SIZE: u64 = 128 << 20;
 
 type Content = BTreeMap<String, Vec<u8>>;
-
-fn open(device: &Arc<Sim>, access: Access) -> Result<Arc<Volume>, VolumeError> {
-    Volume::open(device.clone(), OpenOptions { access, cache_bytes: 1 << 20 })
-}
 
 /// A store with snapshots, a clone, a hidden view, shared blocks and long dead lists.
 struct Sample {
@@ -48,33 +33,24 @@ struct Sample {
 
 impl Sample {
     fn new() -> Sample {
-        let sim = Arc::new(Sim::new(SIZE, 1));
-        Volume::create(sim.clone(), SIZE, [9; 16], (0, 0)).unwrap();
-        let volume = open(&sim, Access::ReadWrite).unwrap();
-        let fs = Fs::open(volume.clone(), FsOptions::default(), Clock::manual(1000)).unwrap();
+        let sim = new_store(SIZE);
+        let fs = mount(sim.clone());
+        let volume = fs.volume().clone();
         let mut files = Vec::new();
-        let put = |node: NodeId, at: u64, len: usize, with: u8| {
-            let handle = fs.open(&USER, node, RW).unwrap();
-            fs.write(node, handle, at, &vec![with; len], false).unwrap();
-            fs.release(node, handle);
-        };
+        let fill = |node, at: u64, len: usize, with: u8| overwrite(&fs, node, at, &vec![with; len]);
         for n in 0..700_u64 {
-            let name = format!("file{n}");
-            let (entry, handle) = fs.create(&USER, NodeId::ROOT, name.as_bytes(), 0o644, RW).unwrap();
-            fs.release(entry.attr.node, handle);
-            put(entry.attr.node, 0, 4096 * (1 + n as usize % 3), 1 + n as u8 % 200);
-            files.push(entry.attr.node);
+            let data = vec![1 + n as u8 % 200; 4096 * (1 + n as usize % 3)];
+            files.push(put(&fs, NodeId::ROOT, &format!("file{n}"), &data));
         }
-        let snapshot = |name: &str| fs.mkdir(&USER, SNAPDIR, name.as_bytes(), 0).map(|_| ()).unwrap();
-        let from = fs.open(&USER, files[2], RW).unwrap();
-        let to = fs.open(&USER, files[5], RW).unwrap();
+        let from = fs.open(&ADMIN, files[2], RW).unwrap();
+        let to = fs.open(&ADMIN, files[5], RW).unwrap();
         fs.commit().unwrap();
-        fs.copy_range(&USER, files[2], from, 0, files[5], to, 8192, 12288).unwrap();
+        fs.copy_range(&ADMIN, files[2], from, 0, files[5], to, 8192, 12288).unwrap();
         for round in 0..4_u64 {
-            snapshot(&format!("s{round}"));
+            snapshot(&fs, &format!("s{round}"));
             // Only every second file: what dies does not lie together, so the lists are long.
             for (n, node) in files.iter().enumerate().filter(|(n, _)| n % 2 == round as usize % 2) {
-                put(*node, 0, 4096, (n as u8 % 100) + 100 + round as u8);
+                fill(*node, 0, 4096, (n as u8 % 100) + 100 + round as u8);
             }
         }
         let branch = volume.find_snapshot(LineId::MAIN, b"s1").unwrap().id;
@@ -96,18 +72,20 @@ impl Sample {
             txn.insert(key, &new.encode()).unwrap();
         }
         drop(txn);
-        fs.rmdir(&USER, SNAPDIR, b"s1").unwrap();
+        fs.rmdir(&ADMIN, SNAPDIR, b"s1").unwrap();
         for n in (0..700).step_by(9) {
-            fs.unlink(&USER, NodeId::ROOT, format!("file{n}").as_bytes()).unwrap();
+            fs.unlink(&ADMIN, NodeId::ROOT, format!("file{n}").as_bytes()).unwrap();
         }
         fs.release(files[2], from);
         fs.release(files[5], to);
-        snapshot("last");
-        put(files[1], 4096, 30_000, 77);
+        snapshot(&fs, "last");
+        fill(files[1], 4096, 30_000, 77);
         fs.close().unwrap();
         drop((fs, volume));
-        let sample =
-            Sample { sim: sim.clone_image(), content: content(&open(&sim, Access::ReadOnly).unwrap()) };
+        let sample = Sample {
+            sim: sim.clone_image(),
+            content: content(&open(sim.clone(), Access::ReadOnly).unwrap()),
+        };
         assert_eq!(check_files(&sample.device()), [] as [String; 0]);
         sample
     }
@@ -137,7 +115,7 @@ impl Sample {
     }
 
     fn is_right(&self, device: &Arc<Sim>, what: &str) {
-        let volume = open(device, Access::ReadOnly).unwrap();
+        let volume = open(device.clone(), Access::ReadOnly).unwrap();
         assert_eq!(check(&volume, Depth::Data).unwrap().problems, [] as [String; 0], "{what}");
         assert!(content(&volume) == self.content, "{what}: content has changed");
         let writes = device.counts().writes;
@@ -150,7 +128,7 @@ impl Sample {
         assert_eq!(device.counts().writes, writes, "{what}: nothing more to write");
         // It can be used, and everything can be deleted.
         let fork = Arc::new(device.clone_image());
-        let volume = open(&fork, Access::ReadWrite).unwrap();
+        let volume = open(fork.clone(), Access::ReadWrite).unwrap();
         for line in volume.lines().into_iter().filter(|l| l.id != LineId::MAIN) {
             volume.drop_line(line.id).unwrap();
         }
@@ -173,7 +151,7 @@ fn state(device: &Arc<Sim>) -> crate::volume::audit::Committed {
 }
 
 fn check_files(device: &Arc<Sim>) -> Vec<String> {
-    check(&open(device, Access::ReadOnly).unwrap(), Depth::Data).unwrap().problems
+    check(&open(device.clone(), Access::ReadOnly).unwrap(), Depth::Data).unwrap().problems
 }
 
 fn content(volume: &Volume) -> Content {
@@ -296,7 +274,7 @@ fn lists_above_a_hidden_view_are_made_to_agree() {
     let device = sample.with(&mut |meta| meta.edit.remove(meta.root, &first).map(drop));
     let done = run(device.clone(), Mode::Write, Depth::Metadata).unwrap();
     assert_eq!((done.left.len(), done.notes.len()), (0, 1), "{done:#?}");
-    let volume = open(&device, Access::ReadOnly).unwrap();
+    let volume = open(device.clone(), Access::ReadOnly).unwrap();
     assert!(check(&volume, Depth::Data).unwrap().is_clean() && content(&volume) == sample.content);
 }
 
@@ -324,8 +302,8 @@ fn the_space_map() {
     let before = state(&sample.device());
     for ptr in &before.space_map {
         let device = sample.device();
-        zero_block(&device, ptr);
-        assert!(open(&device, Access::ReadOnly).is_err(), "without its map the store does not open");
+        zero(&device, ptr);
+        assert!(open(device.clone(), Access::ReadOnly).is_err(), "without its map the store does not open");
         sample.mends(&device, "space map: ");
     }
     let with = |allocated: RangeSet| {
@@ -342,59 +320,26 @@ fn the_space_map() {
     sample.mends(&with(less), "referred to, but free");
     let device = sample.device();
     let wrong = Superblock { allocated: before.superblock.allocated + 4096, ..before.superblock.clone() };
-    write_slot(&device, &wrong);
+    write_superblock(&*device, &wrong);
     sample.mends(&device, "bytes are allocated, the superblock");
 }
 
-/// Ranges of content of the live tree.
+/// Ranges of content of all views.
 fn data(state: &crate::volume::audit::Committed) -> Vec<(u64, u64)> {
-    let mut out = Vec::new();
-    for root in state.records.iter().filter_map(|r| r.root) {
-        walk(&state.pager, &root, Epoch(0), &mut |visit| {
-            if let Visit::Item(Key { kind: 7, .. }, value) = visit {
-                let extent = Extent::decode(value)?;
-                out.push((extent.addr.0, extent.len_bytes()));
-            }
-            Ok(Step::Into)
-        })
-        .unwrap();
-    }
-    out
-}
-
-fn nodes(state: &crate::volume::audit::Committed, root: &BlockPtr) -> Vec<(BlockPtr, u8)> {
-    let mut out = Vec::new();
-    walk(&state.pager, root, Epoch(0), &mut |visit| {
-        if let Visit::Node(ptr, _, level) = visit {
-            out.push((*ptr, level));
-        }
-        Ok(Step::Into)
-    })
-    .unwrap();
-    out
-}
-
-/// Both copies.
-fn zero_block(device: &Sim, ptr: &BlockPtr) {
-    ptr.ranges().for_each(|(at, len)| device.zero(at, len));
-}
-
-fn write_slot(device: &Sim, sb: &Superblock) {
-    for ring in [0, RESERVED_BYTES / 2] {
-        device.write_at(ring + sb.seq % RING_SLOTS * SLOT_BYTES as u64, &sb.encode()).unwrap();
-    }
-    device.flush().unwrap();
+    let roots = state.records.iter().filter_map(|r| r.root);
+    let extents = roots.flat_map(|root| blocks_below(state, &root).extents);
+    extents.map(|(_, extent)| (extent.addr.0, extent.len_bytes())).collect()
 }
 
 #[test]
 fn nodes_of_the_meta_tree_that_hold_dead_lists() {
     let sample = Sample::new();
     let state = state(&sample.device());
-    let all = nodes(&state, &state.superblock.meta_root);
+    let all = blocks_below(&state, &state.superblock.meta_root).nodes;
     let (mut mended, mut left) = (0, 0);
     for (ptr, _) in &all {
         let device = sample.device();
-        ptr.ranges().for_each(|(at, _)| device.flip(at + 500, 4));
+        flip(&device, ptr, 500, 4);
         let dry = run(device.clone(), Mode::DryRun, Depth::Metadata).unwrap();
         if dry.found.is_empty() {
             assert!(dry.left[0].contains("records of views or lines are lost"), "{dry:?}");
@@ -405,7 +350,7 @@ fn nodes_of_the_meta_tree_that_hold_dead_lists() {
         }
         let done = run(device.clone(), Mode::Write, Depth::Metadata).unwrap();
         assert_eq!(done.left, [] as [String; 0], "{done:#?}");
-        let volume = open(&device, Access::ReadOnly).unwrap();
+        let volume = open(device.clone(), Access::ReadOnly).unwrap();
         assert!(check(&volume, Depth::Data).unwrap().is_clean() && content(&volume) == sample.content);
         mended += 1;
     }
@@ -420,7 +365,7 @@ fn a_job_that_cannot_go_on() {
     let head = before.records.iter().find(|r| r.role == Role::Head && r.line != LineId::MAIN).unwrap();
     // As if the clone had been dropped: its tree waits for a job.
     let root = head.root.unwrap();
-    let volume = open(&device, Access::ReadWrite).unwrap();
+    let volume = open(device.clone(), Access::ReadWrite).unwrap();
     let reader = volume.live(head.line).unwrap();
     volume.drop_line(head.line).unwrap();
     volume.commit(&mut |_| Ok(())).unwrap();
@@ -432,9 +377,9 @@ fn a_job_that_cannot_go_on() {
         Ok(meta.edit.insert(meta.root, &Key::new(0, Kind::Job, *next_id), &job.encode())?)
     })
     .unwrap();
-    zero_block(&device, &root);
+    zero(&device, &root);
     assert!(
-        open(&device, Access::ReadWrite)
+        open(device.clone(), Access::ReadWrite)
             .unwrap()
             .commit(&mut |txn| { txn.insert(Key::new(99, Kind::Inline, 0), b"x") })
             .is_err(),
@@ -443,7 +388,7 @@ fn a_job_that_cannot_go_on() {
     let device = Arc::new(device.clone_image());
     let done = run(device.clone(), Mode::Write, Depth::Metadata).unwrap();
     assert!(done.found.iter().any(|f| f.contains("background job")) && done.left.is_empty(), "{done:#?}");
-    let volume = open(&device, Access::ReadWrite).unwrap();
+    let volume = open(device.clone(), Access::ReadWrite).unwrap();
     assert!(content(&volume) == sample.content);
     volume.commit(&mut |txn| txn.insert(Key::new(99, Kind::Inline, 0), b"x")).unwrap();
 }
@@ -475,7 +420,7 @@ fn slots_of_the_rings() {
     let device = sample.device();
     device.make_unreadable(used[0], 512);
     device.make_unreadable(used[1] + ring, 512);
-    assert!(open(&device, Access::ReadOnly).is_ok());
+    assert!(open(device.clone(), Access::ReadOnly).is_ok());
     sample.mends(&device, "cannot be read");
 }
 
@@ -483,11 +428,10 @@ fn slots_of_the_rings() {
 fn lost_trees_are_left_alone_and_their_space_is_kept() {
     let sample = Sample::new();
     let before = state(&sample.device());
-    let live = before.records.iter().find(|r| r.role == Role::Head && r.line == LineId::MAIN).unwrap();
-    let all = nodes(&before, &live.root.unwrap());
+    let all = blocks_below(&before, &live_root(&before)).nodes;
     for (ptr, level) in all.iter().step_by(5).chain(&all[..1]) {
         let device = sample.device();
-        zero_block(&device, ptr);
+        zero(&device, ptr);
         let writes = device.counts().writes;
         let done = run(device.clone(), Mode::Write, Depth::Metadata).unwrap();
         assert!(done.left.iter().any(|l| l.contains("block at")), "{done:#?}");
@@ -500,7 +444,7 @@ fn lost_trees_are_left_alone_and_their_space_is_kept() {
         mend::write(&state(&device), &wrong, &mut |_, _| Ok(())).unwrap();
         let ptr_is_old = before.allocated.contains(ptr.addr.0, u64::from(ptr.len));
         assert!(ptr_is_old);
-        zero_block(&device, ptr);
+        zero(&device, ptr);
         let done = run(device.clone(), Mode::Write, Depth::Metadata).unwrap();
         assert!(!done.left.is_empty(), "{done:#?}");
         let after = state(&device);
@@ -511,9 +455,9 @@ fn lost_trees_are_left_alone_and_their_space_is_kept() {
     }
     // Without a map it is not known what is free, so nothing is written at all.
     let device = sample.device();
-    zero_block(&device, &all[0].0);
+    zero(&device, &all[0].0);
     let newest = before.space_map.last().unwrap();
-    zero_block(&device, newest);
+    zero(&device, newest);
     let writes = device.counts().writes;
     let done = run(device.clone(), Mode::Write, Depth::Metadata).unwrap();
     assert!(done.left.iter().any(|l| l.contains("cannot be made again")), "{done:#?}");
@@ -524,8 +468,8 @@ fn lost_trees_are_left_alone_and_their_space_is_kept() {
 fn blocks_that_two_own_are_left_alone() {
     let sample = Sample::new();
     let before = state(&sample.device());
-    let live = before.records.iter().find(|r| r.role == Role::Head && r.line == LineId::MAIN).unwrap();
-    let leaf = nodes(&before, &live.root.unwrap()).iter().find(|(_, level)| *level == 0).unwrap().0;
+    let leaf =
+        blocks_below(&before, &live_root(&before)).nodes.iter().find(|(_, level)| *level == 0).unwrap().0;
     let hidden = before.records.iter().find(|r| r.role == Role::Hidden).unwrap();
     let list = before.records.iter().find(|r| r.prev == Some(hidden.id)).unwrap().list;
     // A dead list that names a block of a live tree: what is to be believed is not for a repair to say.
@@ -548,7 +492,7 @@ fn a_repair_that_is_cut_off() {
     let (at, bucket) = long_bucket(&sample.device());
     let ptr = *before.space_map.last().unwrap();
     let no_map = sample.device();
-    zero_block(&no_map, &ptr);
+    zero(&no_map, &ptr);
     let no_list = sample.with(&mut |meta| meta.edit.remove(meta.root, &at).map(drop));
     let bad_sum = sample.with(&mut |meta| {
         meta.edit.insert(meta.root, &at, &Bucket { bytes: bucket.bytes * 2, ..bucket }.encode())
@@ -567,7 +511,7 @@ fn a_repair_that_is_cut_off() {
             for policy in [CrashPolicy::KeepAll, CrashPolicy::DropAll, CrashPolicy::Random(nth)] {
                 let after = Arc::new(device.crash(policy));
                 points += 1;
-                match open(&after, Access::ReadOnly) {
+                match open(after.clone(), Access::ReadOnly) {
                     Ok(volume) => assert!(content(&volume) == sample.content, "{name} at {nth}"),
                     Err(e) => assert!(name == "map", "{name} at {nth}: {e}"),
                 }
@@ -580,7 +524,7 @@ fn a_repair_that_is_cut_off() {
     println!("{points} crash points");
     // A device that fails: the repair fails, and the old state stands.
     let device = sample.device();
-    zero_block(&device, &ptr);
+    zero(&device, &ptr);
     device.fail(Op::Flush, 1, crate::device::Persistence::Once);
     assert!(run(device.clone(), Mode::Write, Depth::Metadata).is_err());
     let device = Arc::new(device.clone_image());
@@ -591,30 +535,26 @@ fn a_repair_that_is_cut_off() {
 fn a_log_that_was_not_replayed_is_kept() {
     let sample = Sample::new();
     let device = sample.device();
-    let mount = |device: &Arc<Sim>| {
-        let volume = open(device, Access::ReadWrite).unwrap();
-        Fs::open(volume, FsOptions::default(), Clock::manual(2000)).unwrap()
-    };
-    let fs = mount(&device);
+    let fs = mount(device.clone());
     for n in 0..40_u64 {
         let (entry, handle) =
-            fs.create(&USER, NodeId::ROOT, format!("later{n}").as_bytes(), 0o644, RW).unwrap();
+            fs.create(&ADMIN, NodeId::ROOT, format!("later{n}").as_bytes(), 0o644, RW).unwrap();
         fs.write(entry.attr.node, handle, 0, &vec![n as u8 + 1; 50_000], false).unwrap();
         fs.fsync(entry.attr.node, handle, crate::ops::SyncScope::All).unwrap();
     }
-    fs.mkdir(&USER, SNAPDIR, b"unwritten", 0).unwrap();
-    fs.unlink(&USER, NodeId::ROOT, b"file5").unwrap();
+    snapshot(&fs, "unwritten");
+    fs.unlink(&ADMIN, NodeId::ROOT, b"file5").unwrap();
     // Killed here: what was acknowledged is in the log alone.
     let killed = Arc::new(device.crash(CrashPolicy::KeepAll));
     drop(fs);
-    let expected = content(mount(&Arc::new(killed.clone_image())).volume());
+    let expected = content(mount(Arc::new(killed.clone_image())).volume());
     assert!(expected != sample.content);
     let before = state(&killed);
     assert!(expected.keys().any(|k| k.starts_with("unwritten")));
     for (name, newest) in [("map", before.space_map.last()), ("nothing", None)] {
         let device = Arc::new(killed.clone_image());
         if let Some(ptr) = newest {
-            zero_block(&device, ptr);
+            zero(&device, ptr);
         } else {
             let mut record = before.records[0].clone();
             record.written += 4096;
@@ -624,7 +564,7 @@ fn a_log_that_was_not_replayed_is_kept() {
         }
         let done = run(device.clone(), Mode::Write, Depth::Metadata).unwrap();
         assert!(!done.rebuilt.is_empty() && done.left.is_empty(), "{name}: {done:#?}");
-        let fs = mount(&device);
+        let fs = mount(device.clone());
         assert!(content(fs.volume()) == expected, "{name}: the log was replayed");
         assert_eq!(check(fs.volume(), Depth::Data).unwrap().problems, [] as [String; 0], "{name}");
     }
@@ -634,9 +574,8 @@ fn a_log_that_was_not_replayed_is_kept() {
 fn bad_copies_of_blocks() {
     let sample = Sample::new();
     let before = state(&sample.device());
-    let live = before.records.iter().find(|r| r.role == Role::Head && r.line == LineId::MAIN).unwrap();
-    let mut blocks = nodes(&before, &live.root.unwrap());
-    blocks.extend(nodes(&before, &before.superblock.meta_root));
+    let mut blocks = blocks_below(&before, &live_root(&before)).nodes;
+    blocks.extend(blocks_below(&before, &before.superblock.meta_root).nodes);
     blocks.extend(before.space_map.iter().map(|ptr| (*ptr, 0)));
     for (n, (ptr, _)) in blocks.iter().enumerate() {
         let places: Vec<(u64, u64)> = ptr.ranges().collect();

@@ -1,10 +1,13 @@
 //! The leaves of one tree in key order, as far as they can be had: from a root down, and where nodes are lost, from
 //! what a scan found.
 //!
-//! A hole - a range below a node that is lost - is filled with the newest nodes of the tree that were found in it. A leaf
-//! hides every older one that it overlaps, because at its birth the tree had no other there. An inner node of the lowest
-//! level hides every older leaf in its range but those that it names, and if one of these is lost, so is that range:
-//! nothing older is put in its place. Leaves never overlap, so every key is answered for once.
+//! The range of keys below a lost node is a hole. It is filled with the newest nodes of the tree that were found for
+//! it:
+//! - A leaf hides every older leaf that it overlaps: when it was born, the tree had no other leaf there.
+//! - An inner node of the lowest level hides every older leaf in its range except those that it names. If one of those
+//!   is lost, its range stays lost: nothing older is put in its place.
+//!
+//! Leaves never overlap in the result, so each key has one answer.
 //!
 //! Work and memory are proportional to the number of nodes, whatever they point to.
 

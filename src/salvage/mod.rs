@@ -1,13 +1,21 @@
 //! Getting files out of a store whose superblocks, roots or nodes are lost. The store is only read.
 //!
-//! [`source`] finds where the tree of the wanted view begins and [`leaves`] what is left of it, with the help of a
-//! [`scan`] of the device where pointers lead nowhere; [`items`] reads it, [`names`] goes down the directories and
-//! collects what has lost its directory, [`entry`] writes out one name, [`content`] proves and copies what is in files,
-//! [`output`] writes it, inside one directory, whose [`directories`] may be of any depth. Nothing unproved is written: what does not fit its checksum is a hole, and told.
+//! In the order in which they are used:
+//! - [`source`] finds where the tree of the wanted view begins;
+//! - [`leaves`] finds what is left of that tree. Where pointers lead nowhere it takes what a [`scan`] of the device
+//!   found;
+//! - [`items`] reads the items in these leaves;
+//! - [`names`] goes down the directories, and collects files that have lost their directory;
+//! - [`entry`] writes out what is under one name;
+//! - [`content`] checks the content of files against its checksums and copies it;
+//! - [`output`] writes, inside one directory only, whose [`directories`] may be of any depth.
 //!
-//! Bounds: an image decides nothing but the amount of work, which is proportional to its nodes and to what its extents
-//! name; a second name takes as many steps as the directories of both are apart. Memory is about 100 bytes for each leaf of the tree, the same for each node on the device if it is scanned, 100
-//! bytes and the name for each directory and each file with several names, and 20 for every other file.
+//! Content that does not fit its checksum is not written: it becomes a hole, and is told.
+//!
+//! Bounds: a crafted image decides nothing but the amount of work, and that is proportional to its nodes and to what
+//! its extents name. A second name of a file takes as many steps as there are directories between the two. Memory, in
+//! bytes: about 100 for each leaf of the tree; the same for each node on the device if it is scanned; 100 and the name
+//! for each directory and for each file with several names; 20 for every other file.
 
 mod content;
 mod directories;

@@ -1,9 +1,10 @@
-//! The directory that files are written to, and nothing outside of it.
+//! Writes files into one directory, and nothing outside of it.
 //!
-//! Names from a store are not trusted: each is one component, checked here, and every call is relative to an open
-//! directory and follows no link, so that neither a name nor a symbolic link that was written before leads out. `..` is
-//! this module's own, and is followed no further up than it went down. Nothing
-//! that exists is opened or replaced. Until it is complete, everything is its owner's alone.
+//! Names from a store are not trusted. Each must be a single component, which is checked here. Every call is relative
+//! to an open directory and follows no link, so neither a name nor a symbolic link that was written before leads
+//! outside. `..` is used by this module alone, and never further up than it went down.
+//!
+//! Nothing that exists is opened or replaced. Until the output is complete, only its owner may reach it.
 
 use super::directories::Directories;
 use crate::format::inode::Inode;

@@ -1,19 +1,22 @@
 //! Stores that lost superblocks, roots, nodes and content; what comes out is compared with what was in.
 
 use super::*;
-use crate::clock::Clock;
 use crate::device::{Device, RESERVED_BYTES, Sim};
+use crate::fixtures::{
+    ADMIN, RW, SNAPDIR, blocks_below, bytes, find, live_root, mkdir, mount, new_store, open, overwrite, put,
+    read_whole, reseal, snapshot, zero,
+};
 use crate::format::dirent::{Dirent, NameBucket, name_hash};
 use crate::format::inode::Inode;
 use crate::format::link::{Links, link_hash};
 use crate::format::superblock::Superblock;
 use crate::format::view::Role;
 use crate::format::{BlockPtr, Epoch, Extent, Ino, Key, Kind, LineId};
-use crate::fs::{Fs, FsOptions};
-use crate::ops::{AllocateMode, Caller, FileType, NodeId, OpenFlags, Operations, XattrMode};
+use crate::fs::Fs;
+use crate::ops::{AllocateMode, FileType, NodeId, Operations, XattrMode};
 use crate::tree::{Step, Visit, walk};
 use crate::volume::audit::Committed;
-use crate::volume::{Access, Need, OpenOptions, ReserveFor, Volume, ring};
+use crate::volume::{Access, Need, ReserveFor, Volume, ring};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -22,18 +25,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-const USER: Caller = Caller { uid: 0, gid: 0, pid: 1, umask: 0 };
-const RW: OpenFlags = OpenFlags {
-    read: true,
-    write: true,
-    append: false,
-    at_end: false,
-    truncate: false,
-    exclusive: false,
-    sync: false,
-    no_atime: false,
-};
-const SNAPDIR: NodeId = NodeId::snapdir(0, 1);
 const SIZE: u64 = 256 << 20;
 
 /// What can be seen of a file.
@@ -97,33 +88,12 @@ struct Sample {
     past: Tree,
 }
 
-fn bytes(seed: u64, len: usize) -> Vec<u8> {
-    let mut rng = fastrand::Rng::with_seed(seed);
-    (0..len).map(|_| rng.u8(1..)).collect()
-}
-
-fn open(device: &Arc<Sim>, access: Access) -> Arc<Volume> {
-    Volume::open(device.clone(), OpenOptions { access, cache_bytes: 1 << 20 }).unwrap()
-}
-
-fn mount(device: &Arc<Sim>) -> Arc<Fs> {
-    Fs::open(open(device, Access::ReadWrite), FsOptions::default(), Clock::manual(1000)).unwrap()
-}
-
-fn put(fs: &Fs, dir: NodeId, name: &str, data: &[u8]) -> NodeId {
-    let (entry, handle) = fs.create(&USER, dir, name.as_bytes(), 0o640, RW).unwrap();
-    fs.write(entry.attr.node, handle, 0, data, false).unwrap();
-    fs.release(entry.attr.node, handle);
-    entry.attr.node
-}
-
 impl Sample {
     /// A live tree with `files` small files and some of every other kind, and a snapshot of an earlier one.
     fn new(files: usize) -> Sample {
-        let sim = Arc::new(Sim::new(SIZE, 1));
-        Volume::create(sim.clone(), SIZE, [4; 16], (0, 0)).unwrap();
-        let fs = mount(&sim);
-        let mkdir = |p, n: &str| fs.mkdir(&USER, p, n.as_bytes(), 0o755).unwrap().attr.node;
+        let sim = new_store(SIZE);
+        let fs = mount(sim.clone());
+        let mkdir = |p, n: &str| mkdir(&fs, p, n);
         let dirs: Vec<NodeId> = (0..8).map(|n| mkdir(NodeId::ROOT, &format!("dir{n}"))).collect();
         let deep = mkdir(mkdir(dirs[0], "deep"), "deeper");
         for n in 0..files {
@@ -133,27 +103,27 @@ impl Sample {
         for n in 0..10 {
             big.push(put(&fs, deep, &format!("big{n}"), &bytes(9000 + n, 100_000 * n as usize + 5000)));
         }
-        fs.symlink(&USER, dirs[1], b"link", b"../dir0/small0").unwrap();
-        fs.mknod(&USER, dirs[1], b"pipe", FileType::Fifo, 0o604, 0).unwrap();
-        fs.link(&USER, big[3], dirs[2], b"hard").unwrap();
-        fs.setxattr(&USER, big[0], b"user.short", b"value", XattrMode::Set).unwrap();
-        fs.setxattr(&USER, big[0], b"user.long", &bytes(7, 20_000), XattrMode::Set).unwrap();
+        fs.symlink(&ADMIN, dirs[1], b"link", b"../dir0/small0").unwrap();
+        fs.mknod(&ADMIN, dirs[1], b"pipe", FileType::Fifo, 0o604, 0).unwrap();
+        fs.link(&ADMIN, big[3], dirs[2], b"hard").unwrap();
+        fs.setxattr(&ADMIN, big[0], b"user.short", b"value", XattrMode::Set).unwrap();
+        fs.setxattr(&ADMIN, big[0], b"user.long", &bytes(7, 20_000), XattrMode::Set).unwrap();
         mkdir(NodeId::ROOT, "lost+found");
-        fs.mkdir(&USER, SNAPDIR, b"past", 0).unwrap();
+        snapshot(&fs, "past");
         for n in (0..files).step_by(5) {
-            fs.unlink(&USER, dirs[n % 8], format!("small{n}").as_bytes()).unwrap();
+            fs.unlink(&ADMIN, dirs[n % 8], format!("small{n}").as_bytes()).unwrap();
         }
         for (n, node) in big.iter().enumerate() {
-            let handle = fs.open(&USER, *node, RW).unwrap();
-            fs.write(*node, handle, 30_000 * n as u64, &bytes(70 + n as u64, 9000), false).unwrap();
-            fs.fallocate(&USER, *node, handle, 2 << 20, 50_000, AllocateMode::KeepSize).unwrap();
+            overwrite(&fs, *node, 30_000 * n as u64, &bytes(70 + n as u64, 9000));
+            let handle = fs.open(&ADMIN, *node, RW).unwrap();
+            fs.fallocate(&ADMIN, *node, handle, 2 << 20, 50_000, AllocateMode::KeepSize).unwrap();
             fs.release(*node, handle);
         }
         fs.commit().unwrap();
         put(&fs, NodeId::ROOT, "last", &bytes(5, 70_000));
         fs.close().unwrap();
         let live = tree_of(&fs, NodeId::ROOT);
-        let root = fs.lookup(&USER, SNAPDIR, b"past").unwrap().attr.node;
+        let root = fs.lookup(&ADMIN, SNAPDIR, b"past").unwrap().attr.node;
         let past = tree_of(&fs, root);
         Sample { sim: sim.clone_image(), live, past }
     }
@@ -163,35 +133,18 @@ impl Sample {
     }
 
     fn state(&self) -> Committed {
-        open(&self.device(), Access::ReadOnly).committed().unwrap()
+        open(self.device(), Access::ReadOnly).unwrap().committed().unwrap()
     }
 
     /// Nodes of the live tree, the root first.
     fn nodes(&self) -> Vec<(BlockPtr, u8)> {
         let state = self.state();
-        let live = state.records.iter().find(|r| r.role == Role::Head && r.line == LineId::MAIN).unwrap();
-        nodes_below(&state, &live.root.unwrap())
+        blocks_below(&state, &live_root(&state)).nodes
     }
-}
-
-fn nodes_below(state: &Committed, root: &BlockPtr) -> Vec<(BlockPtr, u8)> {
-    let mut out = Vec::new();
-    walk(&state.pager, root, Epoch(0), &mut |visit| {
-        if let Visit::Node(ptr, _, level) = visit {
-            out.push((*ptr, level));
-        }
-        Ok(Step::Into)
-    })
-    .unwrap();
-    out
 }
 
 fn zero_superblocks(device: &Sim) {
     device.zero(0, RESERVED_BYTES);
-}
-
-fn zero_node(device: &Sim, ptr: &BlockPtr) {
-    ptr.ranges().for_each(|(at, len)| device.zero(at, len));
 }
 
 /// A tree as the file system shows it.
@@ -199,7 +152,7 @@ fn tree_of(fs: &Fs, root: NodeId) -> Tree {
     let mut tree = Tree::new();
     let mut todo = vec![(root, Vec::new())];
     while let Some((dir, path)) = todo.pop() {
-        let handle = fs.opendir(&USER, dir).unwrap();
+        let handle = fs.opendir(&ADMIN, dir).unwrap();
         let mut names = Vec::new();
         fs.readdir(dir, handle, 2, false, &mut |e| {
             names.push((e.name.clone(), e.node));
@@ -213,10 +166,8 @@ fn tree_of(fs: &Fs, root: NodeId) -> Tree {
             let mut content = Vec::new();
             match attr.kind {
                 FileType::Regular => {
-                    let handle = fs.open(&USER, node, OpenFlags { write: false, ..RW }).unwrap();
-                    content.resize(attr.size as usize, 0);
-                    assert_eq!(fs.read(node, handle, 0, &mut content), Ok(content.len()));
-                    fs.release(node, handle);
+                    content = read_whole(fs, node).unwrap();
+                    assert_eq!(content.len() as u64, attr.size);
                 }
                 FileType::Symlink => content = fs.readlink(node).unwrap(),
                 FileType::Directory => todo.push((node, [&path, b"/".as_slice()].concat())),
@@ -359,7 +310,7 @@ fn second_copies_stand_for_lost_blocks() {
     let sample = Sample::new(1500);
     let state = sample.state();
     let device = sample.device();
-    let meta = nodes_below(&state, &state.superblock.meta_root);
+    let meta = blocks_below(&state, &state.superblock.meta_root).nodes;
     for (n, (ptr, _)) in sample.nodes().iter().chain(&meta).enumerate() {
         let places: Vec<(u64, u64)> = ptr.ranges().collect();
         let (at, len) = places[n % places.len()];
@@ -377,8 +328,8 @@ fn without_superblocks_and_meta_tree() {
     let state = sample.state();
     let device = sample.device();
     zero_superblocks(&device);
-    for (ptr, _) in nodes_below(&state, &state.superblock.meta_root) {
-        zero_node(&device, &ptr);
+    for (ptr, _) in blocks_below(&state, &state.superblock.meta_root).nodes {
+        zero(&device, &ptr);
     }
     // An older meta tree tells of an older root; the newest nodes are more.
     is_all(&salvage(&device, &by_scan()), &sample.live, "the newest nodes");
@@ -395,7 +346,7 @@ fn without_the_root_of_the_live_tree() {
     let nodes = sample.nodes();
     assert!(nodes[0].1 >= 2, "a tree of three levels");
     let device = sample.device();
-    zero_node(&device, &nodes[0].0);
+    zero(&device, &nodes[0].0);
     is_all(&salvage(&device, &by_scan()), &sample.live, "scan");
     // The superblock before the last commit still leads somewhere.
     let (summary, tree, _) = salvage(&device, &Wanted::default());
@@ -406,7 +357,7 @@ fn without_the_root_of_the_live_tree() {
     is_all(&salvage(&Arc::new(zeroed), &Wanted::default()), &sample.live, "no superblocks either");
     // And with no inner node at all.
     let device = sample.device();
-    nodes.iter().filter(|(_, level)| *level > 0).for_each(|(ptr, _)| zero_node(&device, ptr));
+    nodes.iter().filter(|(_, level)| *level > 0).for_each(|(ptr, _)| zero(&device, ptr));
     let (_, tree, _) = salvage(&device, &by_scan());
     for (path, seen) in &sample.live {
         assert!(tree.get(path) == Some(seen), "{} is not as it was", String::from_utf8_lossy(path));
@@ -427,11 +378,11 @@ fn inodes_in(state: &Committed, leaves: &[BlockPtr]) -> BTreeSet<u64> {
 fn a_share_of_the_nodes_is_lost() {
     let sample = Sample::new(2500);
     let (state, nodes) = (sample.state(), sample.nodes());
-    let mount = mount(&sample.device());
+    let mount = mount(sample.device());
     let ino_of = |path: &[u8]| {
         let mut node = NodeId::ROOT;
         for name in path.split(|b| *b == b'/') {
-            node = mount.lookup(&USER, node, name).unwrap().attr.node;
+            node = mount.lookup(&ADMIN, node, name).unwrap().attr.node;
         }
         node.ino()
     };
@@ -440,7 +391,7 @@ fn a_share_of_the_nodes_is_lost() {
         let mut rng = fastrand::Rng::with_seed(seed);
         let device = sample.device();
         let gone: Vec<_> = nodes.iter().filter(|_| rng.u8(0..100) < share).copied().collect();
-        gone.iter().for_each(|(ptr, _)| zero_node(&device, ptr));
+        gone.iter().for_each(|(ptr, _)| zero(&device, ptr));
         let leaves: Vec<BlockPtr> =
             gone.iter().filter(|(_, level)| *level == 0).map(|(ptr, _)| *ptr).collect();
         let touched = inodes_in(&state, &leaves);
@@ -497,10 +448,12 @@ fn damaged_content_becomes_holes() {
     .unwrap();
     let (ino, blocks) = blocks.into_iter().max_by_key(|(_, b)| b.len()).unwrap();
     let device = sample.device();
-    let fs = mount(&sample.device());
+    let fs = mount(sample.device());
     let path = b"dir0/deep/deeper/big9".as_slice();
     assert_eq!(
-        path.split(|b| *b == b'/').fold(NodeId::ROOT, |d, n| fs.lookup(&USER, d, n).unwrap().attr.node).ino(),
+        path.split(|b| *b == b'/')
+            .fold(NodeId::ROOT, |d, n| fs.lookup(&ADMIN, d, n).unwrap().attr.node)
+            .ino(),
         ino
     );
     let mut expected = sample.live[path].content.clone();
@@ -542,15 +495,13 @@ fn edit(volume: &Volume, change: impl FnOnce(&mut crate::volume::Txn<'_>)) {
 fn names_lead_nowhere_else() {
     let sample = Sample::new(20);
     let device = sample.device();
-    let fs = mount(&device);
-    let node = |path: &str| {
-        path.split('/').fold(NodeId::ROOT, |d, n| fs.lookup(&USER, d, n.as_bytes()).unwrap().attr.node).ino()
-    };
+    let fs = mount(device.clone());
+    let node = |path: &str| find(&fs, path).ino();
     let (dir1, deep, small) = (node("dir1"), node("dir0/deep"), node("dir3/small3"));
     let (dir3, small4) = (node("dir3"), node("dir4/small4"));
     let victim = Scratch::new();
     let link =
-        fs.symlink(&USER, NodeId::ROOT, b"door", victim.0.as_os_str().as_bytes()).unwrap().attr.node.ino();
+        fs.symlink(&ADMIN, NodeId::ROOT, b"door", victim.0.as_os_str().as_bytes()).unwrap().attr.node.ino();
     fs.commit().unwrap();
     let entry = |ino, name: &[u8], kind, slot| Dirent { ino: Ino(ino), kind, slot, name: name.to_vec() };
     edit(fs.volume(), |txn| {
@@ -597,12 +548,6 @@ fn names_lead_nowhere_else() {
     }
 }
 
-/// Makes the checksum of a node right again.
-fn reseal(block: &mut [u8]) {
-    let sum = xxhash_rust::xxh3::xxh3_64_with_seed(&block[8..], u64::from(block[12]));
-    block[..8].copy_from_slice(&sum.to_le_bytes());
-}
-
 #[test]
 fn hostile_images_do_no_harm() {
     let sample = Sample::new(300);
@@ -645,10 +590,10 @@ fn nodes_of_two_stores_are_told_apart() {
     // Another store was made here before, in a part that this one does not use.
     let other = Arc::new(Sim::new(SIZE, 2));
     Volume::create(other.clone(), SIZE, [5; 16], (0, 0)).unwrap();
-    let fs = mount(&other);
+    let fs = mount(other.clone());
     put(&fs, NodeId::ROOT, "other", b"x");
     fs.close().unwrap();
-    let volume = open(&other, Access::ReadOnly);
+    let volume = open(other.clone(), Access::ReadOnly).unwrap();
     let state = volume.committed().unwrap();
     let live = state.records[0].root.unwrap();
     let mut block = other.peek(live.addr.0, u64::from(live.len));
@@ -672,7 +617,7 @@ fn the_newest_state_that_leads_anywhere_is_taken() {
     let sample = Sample::new(500);
     let device = sample.device();
     let states: Vec<Superblock> = ring::read(&*device).unwrap().states;
-    zero_node(&device, &states[0].meta_root);
+    zero(&device, &states[0].meta_root);
     // A close writes the state of the last commit once more.
     let before = states.iter().find(|s| s.meta_root != states[0].meta_root).unwrap();
     let (summary, tree, _) = salvage(&device, &Wanted::default());
@@ -685,21 +630,20 @@ fn the_newest_state_that_leads_anywhere_is_taken() {
 #[test]
 fn any_depth_comes_out() {
     const LEVELS: usize = 5000;
-    let sim = Arc::new(Sim::new(SIZE, 1));
-    Volume::create(sim.clone(), SIZE, [9; 16], (0, 0)).unwrap();
-    let fs = mount(&sim);
+    let sim = new_store(SIZE);
+    let fs = mount(sim.clone());
     let top = put(&fs, NodeId::ROOT, "top", b"top");
     let name = |level: usize| format!("{level:0>40}");
     let mut dir = NodeId::ROOT;
     for level in 0..LEVELS {
-        dir = fs.mkdir(&USER, dir, name(level).as_bytes(), 0o751).unwrap().attr.node;
+        dir = fs.mkdir(&ADMIN, dir, name(level).as_bytes(), 0o751).unwrap().attr.node;
         if level % 500 == 0 {
             put(&fs, dir, "file", format!("{level}").as_bytes());
         }
     }
     let bottom = put(&fs, dir, "bottom", b"bottom");
-    fs.link(&USER, top, dir, b"top").unwrap();
-    fs.link(&USER, bottom, NodeId::ROOT, b"again").unwrap();
+    fs.link(&ADMIN, top, dir, b"top").unwrap();
+    fs.link(&ADMIN, bottom, NodeId::ROOT, b"again").unwrap();
     fs.close().unwrap();
     drop(fs);
 

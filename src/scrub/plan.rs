@@ -1,15 +1,17 @@
 //! What a scrub has to read, in which order, so that each block is read once and none is missed.
 //!
-//! Snapshots that were there when the scrub began, oldest first, then what the heads held at that moment: what is lowest
-//! on them of the views made since, in the order of the heads. Of each view only what is newer than the nearest visible
-//! view below it is read: the rest was read there. What was born after the scrub began is not its business, so what is
-//! written meanwhile neither prolongs it nor is missed.
+//! First come the snapshots that were there when the scrub began, the oldest first. Then comes what the heads held at
+//! that moment. A head changes while the scrub runs, so for each head, in their order, the plan names the lowest of the
+//! views that were made of it since, whose tree still holds what the head held; or the head, if there is none. Of each
+//! view only blocks are read that are newer than the nearest visible view below it: older ones were read there. Blocks
+//! that were born after the scrub began are left out, so that a scrub ends however much is written meanwhile.
 //!
-//! The plan is made anew for each state that is read, and the place of a scrub in it must survive what happens between:
-//! - a new snapshot of a head holds all that was the scrub's business in that head, and takes its place in the plan,
-//!   and no place in it moves forward: a snapshot has a greater number than the head that it was made of;
-//! - what a deleted snapshot shared with those above it becomes theirs, and they come later. What was read with it and
-//!   is theirs now is read again.
+//! The plan is made anew for each state that is read. The position of the scrub has to mean the same in every one of
+//! them:
+//! - A new snapshot of a head holds everything that was to be read in that head, and takes its place in the plan. No
+//!   position moves forward by that: a snapshot has a greater number than the head that it was made of.
+//! - When a snapshot is deleted, the blocks that it shared with views above it are read with those, which come later.
+//!   Some of them are read a second time.
 
 use crate::format::scrub::{Cursor, Stage};
 use crate::format::view::{Role, ViewRecord};

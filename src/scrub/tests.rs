@@ -2,37 +2,16 @@
 
 use super::*;
 use crate::device::{CrashPolicy, Device, Sim};
+use crate::fixtures::{ADMIN, blocks_below, mkdir, mount, new_store, open, overwrite, put};
 use crate::format::scrub::{FINDINGS_MAX, ScrubState};
 use crate::format::view::{Consistency, Role};
 use crate::format::{BlockPtr, Epoch, Extent, Ino, Key, Kind, LineId, NODE_BYTES};
-use crate::fs::{Fs, FsOptions};
-use crate::ops::{Caller, NodeId, OpenFlags, Operations};
-use crate::tree::{Step, Visit, walk};
-use crate::volume::{Access, Need, NewSnapshot, OpenOptions, ReserveFor, SnapshotInfo, Volume};
+use crate::ops::{NodeId, Operations};
+use crate::volume::{Access, Need, NewSnapshot, ReserveFor, SnapshotInfo, Volume};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 const SIZE: u64 = 128 << 20;
-const USER: Caller = Caller { uid: 0, gid: 0, pid: 1, umask: 0 };
-const RW: OpenFlags = OpenFlags {
-    read: true,
-    write: true,
-    append: false,
-    at_end: false,
-    truncate: false,
-    exclusive: false,
-    sync: false,
-    no_atime: false,
-};
-
-fn open(sim: &Arc<Sim>, access: Access) -> Arc<Volume> {
-    Volume::open(sim.clone(), OpenOptions { access, cache_bytes: 1 << 20 }).unwrap()
-}
-
-fn mount(sim: &Arc<Sim>) -> Arc<Fs> {
-    Fs::open(open(sim, Access::ReadWrite), FsOptions::default(), crate::clock::Clock::manual(1000)).unwrap()
-}
-
 /// Runs a whole scrub.
 fn scrub(volume: &Volume) -> Scrub {
     let mut scrub = Scrub::start(volume, 0, 1);
@@ -55,13 +34,8 @@ struct Truth {
 fn truth(volume: &Volume) -> Truth {
     let state = volume.committed().unwrap();
     let mut truth = Truth { tables: state.space_map.clone(), ..Truth::default() };
-    let visit = &mut |visit: Visit<'_>| {
-        if let Visit::Node(ptr, ..) = visit {
-            truth.tables.push(*ptr);
-        }
-        Ok(Step::Into)
-    };
-    walk(&state.pager, &state.superblock.meta_root, Epoch(0), visit).unwrap();
+    let meta = blocks_below(&state, &state.superblock.meta_root);
+    truth.tables.extend(meta.nodes.iter().map(|(ptr, _)| *ptr));
     let mut records = state.records.clone();
     records.sort_by_key(|r| (r.role == Role::Head, r.epoch));
     for record in records.iter().filter(|r| r.role != Role::Hidden) {
@@ -69,57 +43,43 @@ fn truth(volume: &Volume) -> Truth {
         let name =
             if live { "<live>".to_string() } else { String::from_utf8_lossy(&record.name).into_owned() };
         let root = record.root.unwrap();
-        walk(&state.pager, &root, Epoch(0), &mut |visit| {
-            match visit {
-                Visit::Node(ptr, ..) => {
-                    truth.nodes.entry(ptr.addr.0).or_insert((*ptr, Vec::new())).1.push(name.clone());
+        let below = blocks_below(&state, &root);
+        for (ptr, _) in below.nodes {
+            truth.nodes.entry(ptr.addr.0).or_insert((ptr, Vec::new())).1.push(name.clone());
+        }
+        for (key, extent) in below.extents.iter().filter(|(_, extent)| !extent.is_unwritten()) {
+            for addr in blocks(extent.addr.0, extent.len_bytes()) {
+                let path = || hits::path(&state.pager, &root, Ino(key.object));
+                let (views, _) = truth.content.entry(addr).or_insert_with(|| (Vec::new(), path()));
+                if views.last() != Some(&name) {
+                    views.push(name.clone());
                 }
-                Visit::Item(key, value) if key.kind == Kind::Extent as u8 => {
-                    let extent = Extent::decode(value).unwrap();
-                    for at in (0..extent.len_bytes()).step_by(4096).filter(|_| !extent.is_unwritten()) {
-                        let path = || hits::path(&state.pager, &root, Ino(key.object));
-                        let entry = truth.content.entry(extent.addr.0 + at);
-                        let (views, _) = entry.or_insert_with(|| (Vec::new(), path()));
-                        if views.last() != Some(&name) {
-                            views.push(name.clone());
-                        }
-                    }
-                }
-                _ => {}
             }
-            Ok(Step::Into)
-        })
-        .unwrap();
+        }
     }
     truth
 }
 
 /// A file system with directories, files of all sizes and snapshots between which much changed.
 fn sample() -> Arc<Sim> {
-    let sim = Arc::new(Sim::new(SIZE, 1));
-    Volume::create(sim.clone(), SIZE, [5; 16], (0, 0)).unwrap();
-    let fs = mount(&sim);
+    let sim = new_store(SIZE);
+    let fs = mount(sim.clone());
     let mut rng = fastrand::Rng::with_seed(7);
     let mut files = Vec::new();
     for d in 0..4 {
-        let dir = fs.mkdir(&USER, NodeId::ROOT, format!("dir{d}").as_bytes(), 0o755).unwrap().attr.node;
+        let dir = mkdir(&fs, NodeId::ROOT, &format!("dir{d}"));
         for f in 0..150 {
-            let (entry, handle) = fs.create(&USER, dir, format!("file{f}").as_bytes(), 0o644, RW).unwrap();
-            fs.write(entry.attr.node, handle, 0, &[f; 700], false).unwrap();
-            fs.release(entry.attr.node, handle);
-            files.push((dir, f, entry.attr.node));
+            files.push((dir, f, put(&fs, dir, &format!("file{f}"), &[f; 700])));
         }
     }
     for n in 0..5 {
         for _ in 0..40 {
             let (_, _, node) = files[rng.usize(..files.len())];
-            let handle = fs.open(&USER, node, RW).unwrap();
             let data: Vec<u8> = (0..rng.usize(1..60_000)).map(|_| rng.u8(..)).collect();
-            fs.write(node, handle, rng.u64(0..40_000), &data, false).unwrap();
-            fs.release(node, handle);
+            overwrite(&fs, node, rng.u64(0..40_000), &data);
         }
         let (dir, f, _) = files.swap_remove(rng.usize(..files.len()));
-        fs.unlink(&USER, dir, format!("file{f}").as_bytes()).unwrap();
+        fs.unlink(&ADMIN, dir, format!("file{f}").as_bytes()).unwrap();
         fs.create_snapshot(format!("s{n}").as_bytes(), crate::fs::SnapshotCreator::User).unwrap();
     }
     fs.delete_snapshot(b"s2").unwrap();
@@ -133,7 +93,7 @@ fn sample() -> Arc<Sim> {
 #[test]
 fn a_sound_store_is_read_once_and_whole() {
     let sim = sample();
-    let volume = open(&sim, Access::ReadWrite);
+    let volume = open(sim.clone(), Access::ReadWrite).unwrap();
     let before = sim.counts().bytes_read;
     let done = scrub(&volume);
     assert_eq!((done.record().state, done.record().bad, done.record().healed), (ScrubState::Finished, 0, 0));
@@ -150,7 +110,7 @@ fn a_sound_store_is_read_once_and_whole() {
 /// Nobody waits for a long run of metadata either.
 #[test]
 fn there_is_time_to_rest_after_all_that_is_read() {
-    let volume = open(&sample(), Access::ReadWrite);
+    let volume = open(sample(), Access::ReadWrite).unwrap();
     let mut scrub = Scrub::start(&volume, 0, 1);
     let (send, rests) = std::sync::mpsc::channel();
     scrub.rest_with(move |bytes| send.send(bytes).unwrap());
@@ -167,7 +127,7 @@ fn there_is_time_to_rest_after_all_that_is_read() {
 #[test]
 fn bad_content_is_found_with_its_file_and_snapshots() {
     let sound = sample();
-    let truth = truth(&open(&sound, Access::ReadOnly));
+    let truth = truth(&open(sound.clone(), Access::ReadOnly).unwrap());
     let all: Vec<_> = truth.content.iter().collect();
     let mut rng = fastrand::Rng::with_seed(3);
     let mut kinds = BTreeMap::new();
@@ -179,7 +139,7 @@ fn bad_content_is_found_with_its_file_and_snapshots() {
             1 => sim.zero(*addr, 4096),
             _ => sim.make_unreadable(addr + 512, 512),
         }
-        let volume = open(&sim, Access::ReadWrite);
+        let volume = open(sim.clone(), Access::ReadWrite).unwrap();
         let done = scrub(&volume);
         assert_eq!((done.record().bad, done.findings().len()), (1, 1), "{:?}", done.findings());
         let finding = &done.findings()[0];
@@ -189,7 +149,7 @@ fn bad_content_is_found_with_its_file_and_snapshots() {
         // It is known after the next mount, too.
         volume.commit(&mut |_| Ok(())).unwrap();
         drop(volume);
-        let again = Scrub::load(&open(&sim, Access::ReadOnly)).unwrap();
+        let again = Scrub::load(&open(sim.clone(), Access::ReadOnly).unwrap()).unwrap();
         assert_eq!((again.findings(), again.record()), (done.findings(), done.record()));
         *kinds.entry(views.len()).or_insert(0) += 1;
     }
@@ -199,7 +159,7 @@ fn bad_content_is_found_with_its_file_and_snapshots() {
 #[test]
 fn metadata_is_healed_and_what_has_no_good_copy_is_told() {
     let sound = sample();
-    let truth = truth(&open(&sound, Access::ReadOnly));
+    let truth = truth(&open(sound.clone(), Access::ReadOnly).unwrap());
     let nodes = truth.nodes.values().map(|(ptr, views)| (*ptr, Some(views)));
     let all: Vec<_> = nodes.chain(truth.tables.iter().map(|ptr| (*ptr, None))).collect();
     assert!(all.len() > 40, "{} blocks", all.len());
@@ -212,7 +172,7 @@ fn metadata_is_healed_and_what_has_no_good_copy_is_told() {
         };
         for addr in [ptr.addr.0, ptr.copy.0] {
             let sim = Arc::new(sound.clone_image());
-            let volume = open(&sim, Access::ReadWrite);
+            let volume = open(sim.clone(), Access::ReadWrite).unwrap();
             harm(&sim, addr);
             let done = scrub(&volume);
             assert_eq!((done.record().healed, done.record().bad), (1, 0), "{ptr:?}: {:?}", done.findings());
@@ -222,7 +182,7 @@ fn metadata_is_healed_and_what_has_no_good_copy_is_told() {
             assert_eq!(volume.damage().bad, 0);
         }
         let sim = Arc::new(sound.clone_image());
-        let volume = open(&sim, Access::ReadWrite);
+        let volume = open(sim.clone(), Access::ReadWrite).unwrap();
         [ptr.addr.0, ptr.copy.0].iter().for_each(|addr| harm(&sim, *addr));
         let done = scrub(&volume);
         assert_eq!(done.record().state, ScrubState::Finished);
@@ -240,7 +200,7 @@ fn metadata_is_healed_and_what_has_no_good_copy_is_told() {
 #[test]
 fn superblocks_are_healed() {
     let sim = sample();
-    let volume = open(&sim, Access::ReadWrite);
+    let volume = open(sim.clone(), Access::ReadWrite).unwrap();
     let state = volume.committed().unwrap().superblock;
     for ring in [0, crate::device::RESERVED_BYTES / 2] {
         let addr = ring + state.seq % 64 * 4096;
@@ -259,15 +219,15 @@ fn superblocks_are_healed() {
 #[test]
 fn a_scrub_that_was_cut_off_goes_on() {
     let sound = sample();
-    let truth = truth(&open(&sound, Access::ReadOnly));
-    let whole = scrub(&open(&Arc::new(sound.clone_image()), Access::ReadOnly)).record().done_bytes;
+    let truth = truth(&open(sound.clone(), Access::ReadOnly).unwrap());
+    let whole = scrub(&open(Arc::new(sound.clone_image()), Access::ReadOnly).unwrap()).record().done_bytes;
     for seed in 0..12 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut sim = Arc::new(sound.clone_image());
         let planted: BTreeSet<u64> =
             (0..8).map(|_| *truth.content.keys().nth(rng.usize(..truth.content.len())).unwrap()).collect();
         planted.iter().for_each(|addr| sim.zero(*addr, 4096));
-        let mut volume = open(&sim, Access::ReadWrite);
+        let mut volume = open(sim.clone(), Access::ReadWrite).unwrap();
         let (mut running, mut read) = (Scrub::start(&volume, 0, 1), 0);
         while running.is_unfinished() {
             read += running.step(&volume, 1 << rng.u32(12..20)).unwrap();
@@ -277,7 +237,7 @@ fn a_scrub_that_was_cut_off_goes_on() {
                 volume.commit(&mut |_| Ok(())).unwrap();
                 drop(volume);
                 sim = Arc::new(sim.crash(CrashPolicy::DropAll));
-                volume = open(&sim, Access::ReadWrite);
+                volume = open(sim.clone(), Access::ReadWrite).unwrap();
                 running = Scrub::load(&volume).expect("it was written down");
             }
         }
@@ -294,7 +254,7 @@ fn blocks(addr: u64, len: u64) -> impl Iterator<Item = u64> {
 #[test]
 fn it_pauses_and_stops() {
     let sim = sample();
-    let volume = open(&sim, Access::ReadWrite);
+    let volume = open(sim.clone(), Access::ReadWrite).unwrap();
     let mut running = Scrub::start(&volume, 0, 1);
     assert!(running.step(&volume, 1 << 16).unwrap() > 0);
     running.set_state(ScrubState::Paused);
@@ -315,7 +275,7 @@ fn it_pauses_and_stops() {
 #[test]
 fn a_device_that_is_gone_is_no_damage() {
     let sim = sample();
-    let volume = open(&sim, Access::ReadWrite);
+    let volume = open(sim.clone(), Access::ReadWrite).unwrap();
     let mut running = Scrub::start(&volume, 0, 1);
     running.step(&volume, 1 << 16).unwrap();
     let cursor = running.record().cursor;
@@ -395,19 +355,12 @@ fn content(volume: &Volume) -> BTreeMap<u64, Epoch> {
     let state = volume.committed().unwrap();
     let mut all = BTreeMap::new();
     for root in state.records.iter().filter(|r| r.role != Role::Hidden).filter_map(|r| r.root) {
-        walk(&state.pager, &root, Epoch(0), &mut |visit| {
-            if let Visit::Item(key, value) = visit
-                && key.kind == Kind::Extent as u8
-            {
-                let extent = Extent::decode(value).unwrap();
-                for addr in blocks(extent.addr.0, extent.len_bytes()) {
-                    let birth = all.entry(addr).or_insert(extent.birth);
-                    *birth = extent.birth.min(*birth);
-                }
+        for (_, extent) in blocks_below(&state, &root).extents {
+            for addr in blocks(extent.addr.0, extent.len_bytes()) {
+                let birth = all.entry(addr).or_insert(extent.birth);
+                *birth = extent.birth.min(*birth);
             }
-            Ok(Step::Into)
-        })
-        .unwrap();
+        }
     }
     all
 }
@@ -417,8 +370,11 @@ fn content(volume: &Volume) -> BTreeMap<u64, Epoch> {
 fn scrub_under_change(seed: u64) -> usize {
     let sim = Arc::new(Sim::new(SIZE, seed));
     Volume::create(sim.clone(), SIZE, [seed as u8; 16], (0, 0)).unwrap();
-    let mut history =
-        History { volume: open(&sim, Access::ReadWrite), rng: fastrand::Rng::with_seed(seed), names: 0 };
+    let mut history = History {
+        volume: open(sim.clone(), Access::ReadWrite).unwrap(),
+        rng: fastrand::Rng::with_seed(seed),
+        names: 0,
+    };
     (0..history.rng.usize(20..200)).for_each(|_| history.step());
     let volume = history.volume.clone();
     volume.commit(&mut |_| Ok(())).unwrap();

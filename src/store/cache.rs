@@ -1,9 +1,11 @@
 //! A bounded cache of immutable things that came from blocks, keyed by address.
 //!
-//! An entry is found by address alone, and an address is reused for another block once the first is free. So whoever gets an
-//! entry compares it with the pointer that it followed (birth and checksum) before it believes it; an entry of a block that
-//! is gone is replaced when the new one is read, or dropped as the least recently used. Sharded, so that readers on
-//! different threads rarely wait for each other.
+//! An address is used for another block once the first one is free, and freeing removes nothing from the cache. So
+//! whoever gets an entry compares it with the pointer that led to it (birth and checksum) before using it. The entry of
+//! a block that is gone stays until the new block is read, which replaces it, or until it is dropped as the least
+//! recently used.
+//!
+//! The cache is split into shards, so that readers on different threads rarely wait for each other.
 
 use crate::format::BlockAddr;
 use lru::LruCache;

@@ -1,10 +1,14 @@
 //! Changes: insert and remove by copying the path, with the nodes that this frees reported to the caller.
 //!
-//! A failed call (a node that cannot be read) leaves the map as it was: nodes may have been copied, no item changed.
+//! A call that fails because a node cannot be read leaves the map as it was: nodes may have been copied, but no item
+//! changed.
 //!
-//! How full nodes are. One that a removal leaves small, under a quarter full, is joined with a neighbour below the same
-//! parent unless both are more than half full; one that a split makes small is joined with the next unless that has a
-//! quarter. So, as a rule, no two neighbours below a parent are small, and its leaves are an eighth full on average.
+//! How full nodes are kept. A node is small if it is less than a quarter full.
+//! - A removal that leaves a node small joins it with a neighbour below the same parent, if both together fill at most
+//!   three quarters of a node.
+//! - A split that makes a small node joins it with the next one, if both together fill at most half a node.
+//!
+//! So, as a rule, no two neighbours below a parent are small, and its leaves are at least an eighth full on average.
 
 use super::node::{Body, Child, Inner, Node};
 use super::{Pager, Result};

@@ -7,19 +7,22 @@
 //! The tree knows nothing of files, snapshots or free space.
 
 mod edit;
+mod kept;
 mod node;
 mod pager;
 mod read;
+
 mod rehearsal;
 mod scan;
 mod walk;
 mod write;
 
 pub use edit::{Edit, FreedNode};
+pub use kept::Kept;
 pub use node::{Child, Node};
 pub use pager::Pager;
 pub use read::{Item, Range, get, last_at_or_before, nodes_between, range};
-pub use rehearsal::{Kept, Planned};
+pub use rehearsal::Planned;
 pub use scan::{Bounds, Met, Span, leads_to, scan};
 pub use walk::{LostNode, Step, Visit, walk, walk_readable};
 pub use write::{NodeWriter, settle, write_out};

@@ -1,7 +1,7 @@
 //! Nodes by pointer, through a bounded cache.
 
 use super::node::{Body, Child, Node};
-use super::{Result, TreeError, rehearsal};
+use super::{Result, TreeError, kept};
 use crate::format::header::BlockKind;
 use crate::format::leaf::LeafPage;
 use crate::format::{BlockPtr, Key, NODE_BYTES};
@@ -34,14 +34,14 @@ impl Pager {
         if let Some(node) = self.cache.get(ptr.addr)
             && node.stored_at() == Some(*ptr)
         {
-            rehearsal::met(ptr, &node);
+            kept::met(ptr, &node);
             return Ok(node);
         }
-        if let Some(node) = rehearsal::kept(ptr) {
+        if let Some(node) = kept::kept(ptr) {
             return Ok(node);
         }
         let node = Arc::new(self.load_uncached(ptr)?);
-        rehearsal::met(ptr, &node);
+        kept::met(ptr, &node);
         self.cache.insert(ptr.addr, node.clone(), node.weight());
         Ok(node)
     }
@@ -49,7 +49,7 @@ impl Pager {
     /// A node, if it need not be read from the device.
     pub(super) fn resident(&self, ptr: &BlockPtr) -> Option<Arc<Node>> {
         let cached = self.cache.get(ptr.addr).filter(|node| node.stored_at() == Some(*ptr));
-        cached.or_else(|| rehearsal::kept(ptr))
+        cached.or_else(|| kept::kept(ptr))
     }
 
     /// Reads a node from the device whatever the cache holds: for the auditor.

@@ -5,41 +5,18 @@
 //! that one is joined with. What was met is kept for the thread until [`Kept`] is dropped, because the cache may let go of
 //! it at any time.
 
+use super::kept::Kept;
 use super::node::{Body, Child, Inner, Node};
 use super::{Edit, Pager, Result};
 use crate::format::inner::CHILDREN_MAX;
 use crate::format::leaf::{LeafPage, SLOT_BYTES};
-use crate::format::{BlockAddr, BlockPtr, Epoch, Key};
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use crate::format::{BlockAddr, Epoch, Key};
 use std::sync::Arc;
 
 /// What a change will do to a key: the value that it sets, none if it removes the key.
 pub type Planned<'a> = (Key, Option<&'a [u8]>);
 
-thread_local! {
-    /// Nodes that the change which this thread is about to make will need.
-    static KEPT: RefCell<HashMap<BlockAddr, Arc<Node>>> = RefCell::default();
-    /// What the thread reads is kept.
-    static KEEPING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Keeps what was read ahead, by and for this thread, until it is dropped.
-#[derive(Default)]
-pub struct Kept {
-    any: bool,
-}
-
 impl Kept {
-    /// Keeps all nodes that this thread meets while it runs `change`.
-    pub fn meeting<T>(&mut self, change: impl FnOnce() -> T) -> T {
-        self.any = true;
-        KEEPING.set(true);
-        let done = change();
-        KEEPING.set(false);
-        done
-    }
-
     /// Reads what a change of the tree at `root` will need that does this to these keys, in ascending order.
     pub fn rehearse(
         &mut self,
@@ -65,34 +42,6 @@ impl Kept {
             Ok(())
         })
     }
-
-    fn keep(&mut self, nodes: Vec<(BlockAddr, Arc<Node>)>) {
-        if !nodes.is_empty() {
-            self.any = true;
-            KEPT.with_borrow_mut(|kept| kept.extend(nodes));
-        }
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        if self.any {
-            // Taken out first: to drop a node may take long.
-            drop(KEPT.take());
-        }
-    }
-}
-
-/// Keeps a node if the thread reads ahead.
-pub(super) fn met(ptr: &BlockPtr, node: &Arc<Node>) {
-    if KEEPING.get() {
-        KEPT.with_borrow_mut(|kept| drop(kept.insert(ptr.addr, node.clone())));
-    }
-}
-
-/// A node that was read ahead.
-pub(super) fn kept(ptr: &BlockPtr) -> Option<Arc<Node>> {
-    KEPT.with_borrow(|kept| kept.get(&ptr.addr).cloned()).filter(|node| node.stored_at() == Some(*ptr))
 }
 
 /// Looks whether all that changes will need is in memory.

@@ -124,8 +124,17 @@ fn a_bad_block_is_healed_by_whoever_reads_it() {
 #[test]
 fn a_reader_that_may_not_write_heals_nothing() {
     let sim = store(Copies::Two);
-    let root = open(&sim, Access::ReadOnly).unwrap().committed().unwrap().records[0].root.unwrap();
-    sim.zero(root.addr.0, 4096);
+    // Opening does not read the first leaf.
+    let state = open(&sim, Access::ReadOnly).unwrap().committed().unwrap();
+    let mut leaves = Vec::new();
+    let visit = &mut |visit: Visit<'_>| {
+        if let Visit::Node(ptr, _, 0) = visit {
+            leaves.push(*ptr);
+        }
+        Ok(Step::Into)
+    };
+    walk(&state.pager, &state.records[0].root.unwrap(), Epoch(0), visit).unwrap();
+    sim.zero(leaves[0].addr.0, 4096);
     let writes = sim.counts().writes;
     let volume = open(&sim, Access::ReadOnly).unwrap();
     assert_eq!(read_all(&volume).unwrap(), ITEMS);

@@ -1,8 +1,9 @@
 //! One state of a store as far as it can be read: for the repair of what is derived.
 //!
-//! What an open volume refuses whole is taken apart here: a space map that cannot be read counts as empty, and a meta
-//! tree with lost nodes as what is left of it, as long as every view record is there. Nothing is changed, and nothing is
-//! guessed. With lost nodes, or a log that was not replayed, the meta tree is held in memory.
+//! An open volume refuses a state that is damaged in certain places. Here it is read nevertheless: a space map that
+//! cannot be read counts as empty; of a meta tree that has lost nodes the rest is taken, as long as every view record
+//! is there. Nothing is changed and nothing is guessed. If nodes are lost, or the log was not replayed, the whole meta
+//! tree is held in memory.
 
 use super::audit::Committed;
 use super::error::corrupt;

@@ -53,6 +53,7 @@ pub use crate::format::line::LineRecord;
 pub use clones::CloneInfo;
 pub use commit::CommitSession;
 pub use error::{Result, VolumeError};
+pub use open::last_inode;
 pub use options::OpenOptions;
 pub use pack::{ContentRun, Gain};
 pub use recover::{NothingAbove, Recovered, Replay};

@@ -19,7 +19,7 @@ use crate::format::{
     BLOCK_BYTES, BlockAddr, BlockPtr, Copies, Epoch, Generation, Ino, Key, Kind, LineId, Slot, ViewId,
 };
 use crate::limits::{LOG_BYTES_MAX, LOG_BYTES_MIN, STORE_BYTES_MIN};
-use crate::store::{Allocator, Store};
+use crate::store::{Allocator, Store, StoreError};
 use crate::tree::{self, Child, Edit, Pager};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -280,17 +280,16 @@ impl Volume {
     /// the superblock says. A head whose last leaf cannot be read tells that when it is used.
     fn raise_next_ino(&mut self) {
         let (state, pager) = (self.state.get_mut(), &self.shared.pager);
-        let last = Key { object: Ino::END.0 - 1, kind: u8::MAX, rest: u64::MAX };
         let heads = state.history.views().filter(|v| v.role == Role::Head);
         for root in heads.filter_map(|head| state.roots.get(&head.id)) {
-            let next = Key { object: state.next_ino.0, kind: 0, rest: 0 };
-            if let Ok(Some((key, _))) = tree::last_at_or_before(pager, root, &last, &next) {
+            let next = state.next_ino;
+            if let Ok(Some(last)) = last_inode(pager, root, next) {
                 log::warn!(
                     "the next inode number is {}, and inode {} is there: it is raised",
-                    next.object,
-                    key.object
+                    next.0,
+                    last.0
                 );
-                state.next_ino = Ino(key.object + 1);
+                state.next_ino = Ino(last.0 + 1);
             }
         }
     }
@@ -394,6 +393,15 @@ pub(super) fn read_extra_refs(extra_refs: &mut ExtraRefs, key: &Key, value: &[u8
         return Ok(());
     }
     Err(corrupt(format!("extra references {:#x}+{len} x {extra} make no sense", key.rest)))
+}
+
+/// The last inode of a tree, if its number is not below `from`, and if items of the greatest number are of an inode.
+pub fn last_inode(pager: &Pager, root: &Child, from: Ino) -> std::result::Result<Option<Ino>, StoreError> {
+    let floor = Key { object: from.0, kind: 0, rest: 0 };
+    let last = Key { object: Ino::END.0 - 1, kind: u8::MAX, rest: u64::MAX };
+    let Some((key, _)) = tree::last_at_or_before(pager, root, &last, &floor)? else { return Ok(None) };
+    let inode = tree::get(pager, root, &Key::new(key.object, Kind::Inode, 0))?;
+    Ok(inode.map(|_| Ino(key.object)))
 }
 
 /// What superblock and records must say about each other before a history is built of them.

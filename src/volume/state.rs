@@ -7,12 +7,12 @@
 use super::history::{Freeing, History};
 use super::lines::Lines;
 use super::turn::Turn;
-use super::volume::Volume;
 use crate::format::log::Effects;
 use crate::format::superblock::PendingPoint;
 use crate::format::{Copies, Epoch, Ino, LineId, ViewId};
 use crate::store::WaitedFor;
 use crate::tree::{Child, FreedNode};
+use parking_lot::RwLock;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A reference that a head has freed, not yet written down.
@@ -127,6 +127,11 @@ pub(super) struct StateTurn<'a> {
 }
 
 impl<'a> StateTurn<'a> {
+    /// Waits for a turn.
+    pub fn of(state: &'a RwLock<VolumeState>) -> StateTurn<'a> {
+        StateTurn { turn: Turn::of(state), waited_for: None }
+    }
+
     pub fn is_alone(&self) -> bool {
         self.turn.is_alone()
     }
@@ -142,18 +147,6 @@ impl std::ops::Deref for StateTurn<'_> {
     type Target = VolumeState;
     fn deref(&self) -> &VolumeState {
         &self.turn
-    }
-}
-
-impl Volume {
-    /// Waits for a turn at the state.
-    pub(super) fn turn(&self) -> StateTurn<'_> {
-        StateTurn { turn: Turn::of(&self.state), waited_for: None }
-    }
-
-    /// Device reads, since the store was opened, of threads for which readers of anything waited: each is one too many.
-    pub fn reads_waited_for(&self) -> u64 {
-        self.shared.store().reads_waited_for()
     }
 }
 

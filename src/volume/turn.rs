@@ -5,6 +5,8 @@ use parking_lot::{RwLock, RwLockUpgradableReadGuard, RwLockWriteGuard};
 /// The turn of one who may change what is behind a lock. Others who want it wait; whoever only reads does not, until
 /// [`Turn::alone`] is asked for. From then on readers wait too, so no device may be waited for.
 ///
+/// A lock of parking_lot has those that wait for it keep readers out only once nobody has the turn.
+///
 /// Whoever has several asks to be alone in the order in which readers lock.
 pub struct Turn<'a, T>(Option<Turning<'a, T>>);
 

@@ -14,30 +14,36 @@ use crate::format::{BLOCK_BYTES, Epoch, Extent, Ino, Key, LineId, ViewId};
 use crate::tree::{Child, Edit, Kept, Planned};
 use std::sync::atomic::Ordering::Relaxed;
 
-/// What an operation may need in the worst case.
+/// Space that an operation may need in the worst case: for what it changes now, and for content that is delayed until the
+/// next commit.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Need {
     /// Items that it inserts, replaces or removes.
     pub items: u32,
-    /// Bytes of file content that the layer above holds back; their space stays reserved until the next commit.
+    /// Bytes of file content that the operation delays. Their space stays reserved until the next commit.
     pub data_bytes: u64,
-    /// Leaves of the head that this content will change, beyond those that were reserved for before: [`Need::leaves`].
+    /// Leaves of the head's tree that change when this content gets its place, as [`Need::leaves`] counts them. Those that
+    /// were reserved for the same file before are not among them.
     pub leaves: u64,
-    /// The same, see [`Need::beside`], for files that have nothing but an inode, which has changed since the last commit.
+    /// The same for files that have an inode and nothing else yet, as [`Need::beside`] counts them. Their content comes
+    /// beside the inode, and the inode is in a leaf that has changed since the last commit anyway.
     pub beside: u64,
-    /// Blocks of these among `data_bytes`.
+    /// How many of the blocks in `data_bytes` are for files that `beside` is about.
     pub beside_blocks: u64,
-    /// Neighbouring items without a value that the layer above will insert before the next commit.
+    /// Items without a value that will be inserted before the next commit, at the latest by it. Their keys are neighbours.
     pub later: u32,
-    /// Compressed extents that it may cut in two, or that content which is held back may: each is an extra reference,
-    /// for which the commit may write a leaf of the meta tree.
+    /// Compressed extents that may be cut in two, by the operation or by content that it delays. Each cut is an extra
+    /// reference, for which the commit may write a leaf of the meta tree.
     pub cuts: u32,
 }
 
 impl Need {
-    /// Leaves, and nodes above them, that so many blocks of content of a file change at most, if its extents are in `span`
-    /// nodes. Each may change a leaf, the node above it, and have the leaf split; all of them have each node split once,
-    /// and again for each half of a leaf that is filled anew.
+    /// How many leaves, and nodes above them, change at most when so many blocks of content of a file get their places. The
+    /// extents of the file are in `span` nodes, if that was counted.
+    ///
+    /// Two bounds hold, and the lower one counts. A block by itself changes a leaf and the node above it, and may split the
+    /// leaf: three nodes. All blocks together split each of the `span` nodes once, which makes two of each, and split again
+    /// whenever half a leaf is filled with new extents.
     pub fn leaves(blocks: u64, span: Option<usize>) -> u64 {
         span.map_or(3 * blocks, |span| (3 * blocks).min(2 * span as u64 + blocks / BLOCKS_IN_HALF_A_LEAF + 4))
     }

@@ -2,7 +2,7 @@
 
 use super::committer::Committer;
 use super::intent::{FoundLog, Log};
-use super::state::VolumeState;
+use super::state::{StateTurn, VolumeState};
 use super::view::{Pin, Shared, View};
 use super::{Access, Result, VolumeError};
 use crate::format::superblock::INCOMPAT_COMPRESSION;
@@ -37,6 +37,16 @@ pub struct Volume {
 }
 
 impl Volume {
+    /// Waits for a turn at the state.
+    pub(super) fn turn(&self) -> StateTurn<'_> {
+        StateTurn::of(&self.state)
+    }
+
+    /// Device reads, since the store was opened, of threads for which readers of anything waited: each is one too many.
+    pub fn reads_waited_for(&self) -> u64 {
+        self.shared.store().reads_waited_for()
+    }
+
     /// The published state of a line's head.
     pub fn live(&self, line: LineId) -> Result<View> {
         let state = self.state.read();

@@ -3,27 +3,19 @@
 //! A snapshot of an idle store costs the same whatever the store holds, reading through a snapshot the same whatever
 //! its age, and changes cost what they change.
 
-use snapfs::clock::Clock;
-use snapfs::device::{Device, DeviceError, Memory};
+#[path = "../common/fixtures.rs"]
+mod fixtures;
+
+use fixtures::{Hooked, Hooks, RW, USER, files_of, make, mkdir, read_whole};
+use snapfs::device::Memory;
 use snapfs::format::LineId;
-use snapfs::fs::{Fs, FsOptions, SnapshotCreator};
-use snapfs::ops::{Caller, NodeId, OpenFlags, Operations, SyncScope};
+use snapfs::fs::{Fs, SnapshotCreator};
+use snapfs::ops::{NodeId, Operations, SyncScope};
 use snapfs::store::IoSnapshot;
 use snapfs::volume::{Access, OpenOptions, Volume};
 use std::sync::Arc;
 
 const SIZE: u64 = 8 << 30;
-const USER: Caller = Caller { uid: 1000, gid: 1000, pid: 1, umask: 0 };
-const WRITE: OpenFlags = OpenFlags {
-    read: true,
-    write: true,
-    append: false,
-    at_end: false,
-    truncate: false,
-    exclusive: false,
-    sync: false,
-    no_atime: false,
-};
 
 /// What one snapshot of an idle store costs: a record in the log and one flush.
 const IDLE_SNAPSHOT: IoSnapshot =
@@ -31,13 +23,12 @@ const IDLE_SNAPSHOT: IoSnapshot =
 
 fn open(device: &Arc<Memory>, cache_bytes: usize) -> Arc<Fs> {
     let options = OpenOptions { access: Access::ReadWrite, cache_bytes };
-    let volume = Volume::open(device.clone(), options).expect("opens");
-    Fs::open(volume, FsOptions::default(), Clock::manual(1)).expect("opens")
+    files_of(Volume::open(device.clone(), options).expect("opens"))
 }
 
 fn new_store() -> (Arc<Memory>, Arc<Fs>) {
     let device = Arc::new(Memory::new(SIZE));
-    Volume::create(device.clone(), SIZE, [3; 16], (0, 0)).expect("a new store");
+    make(device.clone());
     let fs = open(&device, 256 << 20);
     (device, fs)
 }
@@ -47,9 +38,9 @@ fn fill(fs: &Fs, count: u64) {
     let mut dir = NodeId::ROOT;
     for i in 0..count {
         if i % 1000 == 0 {
-            dir = fs.mkdir(&USER, NodeId::ROOT, format!("d{i}").as_bytes(), 0o755).unwrap().attr.node;
+            dir = mkdir(fs, NodeId::ROOT, &format!("d{i}"));
         }
-        let (entry, handle) = fs.create(&USER, dir, format!("f{i}").as_bytes(), 0o644, WRITE).unwrap();
+        let (entry, handle) = fs.create(&USER, dir, format!("f{i}").as_bytes(), 0o644, RW).unwrap();
         fs.release(entry.attr.node, handle);
     }
     settle(fs);
@@ -113,7 +104,7 @@ fn a_clone_costs_the_same_whether_none_or_ten_thousand_are_there() {
 fn snapshots_cost_the_same_whether_none_or_ten_thousand_are_there() {
     const COUNT: usize = 10_000;
     let (device, fs) = new_store();
-    let (file, handle) = fs.create(&USER, NodeId::ROOT, b"f", 0o644, WRITE).unwrap();
+    let (file, handle) = fs.create(&USER, NodeId::ROOT, b"f", 0o644, RW).unwrap();
     let (node, content) = (file.attr.node, |n: usize| vec![(n % 251) as u8 + 1; 8192]);
     settle(&fs);
     assert_eq!(snapshot(&fs, "first"), IDLE_SNAPSHOT);
@@ -137,12 +128,7 @@ fn snapshots_cost_the_same_whether_none_or_ten_thousand_are_there() {
         let (io, out) = cost(&fs, || {
             let root = NodeId::snapshot(info.slot.0, 1);
             let found = fs.lookup(&USER, root, b"f").unwrap().attr.node;
-            let handle = fs.open(&USER, found, OpenFlags { write: false, ..WRITE }).unwrap();
-            let mut out = vec![0; 8192];
-            let read = fs.read(found, handle, 0, &mut out).unwrap();
-            out.truncate(read);
-            fs.release(found, handle);
-            out
+            read_whole(&fs, found).unwrap()
         });
         assert_eq!(out, content(n), "snapshot {n}");
         costs.push(io);
@@ -159,7 +145,7 @@ fn snapshots_cost_the_same_whether_none_or_ten_thousand_are_there() {
 #[test]
 fn an_fsync_costs_one_flush_and_no_superblock() {
     let (_, fs) = new_store();
-    let (file, handle) = fs.create(&USER, NodeId::ROOT, b"f", 0o644, WRITE).unwrap();
+    let (file, handle) = fs.create(&USER, NodeId::ROOT, b"f", 0o644, RW).unwrap();
     settle(&fs);
     for n in 0..100 {
         let (io, ()) = cost(&fs, || {
@@ -176,49 +162,25 @@ fn an_fsync_costs_one_flush_and_no_superblock() {
     assert_eq!((io.writes, io.written_bytes, io.flushes), (1, 4096, 0));
 }
 
-/// A device whose flush takes its time, as that of a disk does.
-struct SlowFlush(Memory);
+/// Whose flush takes its time, as that of a disk does.
+struct SlowFlush;
 
-impl Device for SlowFlush {
-    fn size(&self) -> u64 {
-        self.0.size()
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
-        self.0.read_at(offset, buf)
-    }
-    fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), DeviceError> {
-        self.0.write_at(offset, buf)
-    }
-    fn flush(&self) -> Result<(), DeviceError> {
+impl Hooks for SlowFlush {
+    fn before_flush(&self) {
         std::thread::sleep(std::time::Duration::from_millis(2));
-        self.0.flush()
-    }
-    fn back(&self, offset: u64, len: u64) -> Result<(), DeviceError> {
-        self.0.back(offset, len)
-    }
-    fn discard(&self, offset: u64, len: u64) {
-        self.0.discard(offset, len)
-    }
-    fn available(&self) -> u64 {
-        self.0.available()
-    }
-    fn describe(&self) -> String {
-        "a slow device".into()
     }
 }
 
 #[test]
 fn those_who_wait_for_a_flush_share_the_next() {
-    const WRITERS: u64 = 16;
+    const RWRS: u64 = 16;
     const ROUNDS: u64 = 50;
-    let device = Arc::new(SlowFlush(Memory::new(SIZE)));
-    Volume::create(device.clone(), SIZE, [3; 16], (0, 0)).expect("a new store");
-    let volume = Volume::open(device, OpenOptions { access: Access::ReadWrite, cache_bytes: 64 << 20 })
-        .expect("opens");
-    let fs = Fs::open(volume, FsOptions::default(), Clock::manual(1)).expect("opens");
-    let open =
-        |writer| fs.create(&USER, NodeId::ROOT, format!("f{writer}").as_bytes(), 0o644, WRITE).unwrap();
-    let files: Vec<_> = (0..WRITERS).map(open).collect();
+    let device = Arc::new(Hooked::over(Memory::new(SIZE), SlowFlush));
+    make(device.clone());
+    let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 64 << 20 };
+    let fs = files_of(Volume::open(device, options).expect("opens"));
+    let open = |writer| fs.create(&USER, NodeId::ROOT, format!("f{writer}").as_bytes(), 0o644, RW).unwrap();
+    let files: Vec<_> = (0..RWRS).map(open).collect();
     settle(&fs);
     let (io, ()) = cost(&fs, || {
         std::thread::scope(|scope| {
@@ -233,8 +195,8 @@ fn those_who_wait_for_a_flush_share_the_next() {
             }
         });
     });
-    println!("{} fsyncs took {} flushes", WRITERS * ROUNDS, io.flushes);
-    assert!(io.flushes <= WRITERS * ROUNDS / 2, "{io:?}");
+    println!("{} fsyncs took {} flushes", RWRS * ROUNDS, io.flushes);
+    assert!(io.flushes <= RWRS * ROUNDS / 2, "{io:?}");
 }
 
 #[test]
@@ -244,7 +206,7 @@ fn a_commit_of_one_change_does_not_grow_with_the_store() {
         let (_, fs) = new_store();
         fill(&fs, count);
         let (io, ()) = cost(&fs, || {
-            let (entry, handle) = fs.create(&USER, NodeId::ROOT, b"one more", 0o644, WRITE).unwrap();
+            let (entry, handle) = fs.create(&USER, NodeId::ROOT, b"one more", 0o644, RW).unwrap();
             fs.release(entry.attr.node, handle);
             fs.commit().unwrap();
         });
@@ -258,7 +220,7 @@ fn a_commit_of_one_change_does_not_grow_with_the_store() {
 #[test]
 fn a_commit_of_one_block_costs_eight_writes() {
     let (_, fs) = new_store();
-    let (file, handle) = fs.create(&USER, NodeId::ROOT, b"f", 0o644, WRITE).unwrap();
+    let (file, handle) = fs.create(&USER, NodeId::ROOT, b"f", 0o644, RW).unwrap();
     settle(&fs);
     fs.write(file.attr.node, handle, 0, &[1; 4096], false).unwrap();
     let (io, ()) = cost(&fs, || fs.commit().unwrap());

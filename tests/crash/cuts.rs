@@ -117,11 +117,11 @@ pub fn audit(fs: &Fs) -> Result<(), String> {
 
 /// The store must be of use.
 pub fn go_on(fs: &Fs) -> Result<(), String> {
-    use crate::observe::{ADMIN, READ};
+    use crate::observe::ADMIN;
     use crate::past;
     use snapfs::ops::{NodeId, OpenFlags, Operations};
     let done = (|| {
-        let write = OpenFlags { write: true, ..READ };
+        let write = OpenFlags::READ_WRITE;
         for (n, line) in fs.volume().lines().into_iter().enumerate() {
             let root = NodeId::live(line.slot.0, NodeId::ROOT.ino());
             let (entry, handle) = fs.create(&ADMIN, root, b"after the crash", 0o600, write)?;

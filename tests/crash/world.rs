@@ -24,7 +24,7 @@ use crate::reference::{self, Body, Content, Expect, Id, Inode};
 /// The smallest store that there is.
 pub const SIZE: u64 = 32 << 20;
 const USER: Caller = Caller { uid: 1000, gid: 100, pid: 1, umask: 0 };
-const WRITE: OpenFlags = OpenFlags { write: true, ..READ };
+const WRITE: OpenFlags = OpenFlags::READ_WRITE;
 
 /// An empty store, made once and copied for every run.
 pub fn template() -> Sim {

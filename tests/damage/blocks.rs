@@ -7,8 +7,9 @@ use snapfs::ops::*;
 use snapfs::volume::Access;
 use std::sync::Arc;
 
+use crate::fixtures::{ADMIN, Hooked, Hooks, RW, SNAPDIR};
 use crate::observe::{Seen, observe};
-use crate::sample::{RW, Sample, USER, mount, open};
+use crate::sample::{Sample, mount, open};
 
 /// Fewer cases would mean that the sample has shrunk.
 const CASES_MIN: usize = 300;
@@ -62,14 +63,14 @@ fn go_on(sim: &Sim, model: &Seen, what: &str) {
     let Ok(volume) = open(device.clone(), Access::ReadWrite) else { return };
     let Ok(fs) = mount(volume) else { return };
     let done = || -> Result<()> {
-        let dir = fs.lookup(&USER, NodeId::ROOT, b"b")?.attr.node;
-        let (entry, handle) = fs.create(&USER, dir, b"new", 0o600, RW)?;
+        let dir = fs.lookup(&ADMIN, NodeId::ROOT, b"b")?.attr.node;
+        let (entry, handle) = fs.create(&ADMIN, dir, b"new", 0o600, RW)?;
         fs.write(entry.attr.node, handle, 0, &[1; 10_000], false)?;
-        fs.rmdir(&USER, crate::sample::SNAPDIR, b"one")?;
-        fs.unlink(&USER, dir, b"hard")?;
+        fs.rmdir(&ADMIN, SNAPDIR, b"one")?;
+        fs.unlink(&ADMIN, dir, b"hard")?;
         fs.commit()?;
         fs.commit()?;
-        fs.unlink(&USER, dir, b"new")?;
+        fs.unlink(&ADMIN, dir, b"new")?;
         fs.commit()
     };
     let changed = done().is_ok();
@@ -212,33 +213,12 @@ fn losing_the_newest_superblock_loses_nothing() {
     assert_ne!(found, Outcome::Refused);
 }
 
-/// A device that ends early.
-struct Short(Sim, u64);
+/// Ends early.
+struct CutOff(u64);
 
-impl Device for Short {
-    fn size(&self) -> u64 {
-        self.1
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::result::Result<(), snapfs::device::DeviceError> {
-        self.0.read_at(offset, buf)
-    }
-    fn write_at(&self, offset: u64, buf: &[u8]) -> std::result::Result<(), snapfs::device::DeviceError> {
-        self.0.write_at(offset, buf)
-    }
-    fn flush(&self) -> std::result::Result<(), snapfs::device::DeviceError> {
-        self.0.flush()
-    }
-    fn back(&self, offset: u64, len: u64) -> std::result::Result<(), snapfs::device::DeviceError> {
-        self.0.back(offset, len)
-    }
-    fn discard(&self, offset: u64, len: u64) {
-        self.0.discard(offset, len)
-    }
-    fn available(&self) -> u64 {
-        self.0.available()
-    }
-    fn describe(&self) -> String {
-        "short device".into()
+impl Hooks for CutOff {
+    fn size(&self, _bytes: u64) -> u64 {
+        self.0
     }
 }
 
@@ -250,7 +230,7 @@ fn a_store_that_was_cut_off() {
     for cut in 1..60 {
         let from = last / 60 * cut / 4096 * 4096;
         let what = format!("cut off at {from:#x}");
-        let short = Short(sample.sim.clone_image(), from.max(4096));
+        let short = Hooked::over(sample.sim.clone_image(), CutOff(from.max(4096)));
         assert_eq!(outcome(Arc::new(short), &sample.seen, &what), Outcome::Refused, "{what}");
         // A segment file that was cut reads as zeros.
         let zeros = sample.sim.clone_image();

@@ -9,9 +9,10 @@ use snapfs::ops::{NodeId, Operations};
 use snapfs::volume::Access;
 use std::sync::Arc;
 
+use crate::fixtures::ADMIN;
 use crate::observe::observe;
 use crate::resealed::{Image, word};
-use crate::sample::{Sample, USER, mount, open};
+use crate::sample::{Sample, mount, open};
 
 /// What `check` tells of a store that nobody has open.
 pub fn try_audit(sim: &Sim) -> Result<Report, String> {
@@ -119,7 +120,7 @@ fn a_store_that_was_closed_needs_no_log() {
     let fs = mount(open(sim.clone(), Access::ReadWrite).unwrap()).unwrap();
     assert!(fs.recovered().damage.is_none());
     // From the first commit on it does, also if nothing was logged since.
-    fs.mkdir(&USER, NodeId::ROOT, b"new", 0o755).unwrap();
+    fs.mkdir(&ADMIN, NodeId::ROOT, b"new", 0o755).unwrap();
     fs.commit().unwrap();
     assert!(audit(&sim).is_clean());
     assert!(!audit(&with_log(&sim, &vec![0; LOG_BYTES_MIN as usize])).is_clean());

@@ -9,6 +9,8 @@
 mod blocks;
 mod crafted;
 mod effects;
+#[path = "../common/fixtures.rs"]
+mod fixtures;
 mod log;
 mod observe;
 mod product;

@@ -4,7 +4,7 @@ use snapfs::fs::Fs;
 use snapfs::ops::*;
 use std::collections::BTreeMap;
 
-use super::sample::{SNAPDIR, USER};
+use super::fixtures::{ADMIN, RO, SNAPDIR};
 
 /// Content read of one file at most: a size may be a lie.
 const READ_BYTES_MAX: usize = 4 << 20;
@@ -53,7 +53,7 @@ pub fn observe(fs: &Fs) -> Seen {
                 for (name, child, kind) in list(fs, &mut seen, node, &path).unwrap_or_default() {
                     let name = String::from_utf8_lossy(&name).into_owned();
                     let path = format!("{path}/{name}");
-                    let found = fs.lookup(&USER, node, name.as_bytes());
+                    let found = fs.lookup(&ADMIN, node, name.as_bytes());
                     if let Some(entry) = seen.note(&path, found) {
                         let fact = format!("{} {kind:?}", entry.attr.node == child);
                         seen.facts.insert(format!("{path} entry"), fact.into_bytes());
@@ -74,7 +74,7 @@ pub fn observe(fs: &Fs) -> Seen {
 }
 
 fn list(fs: &Fs, seen: &mut Seen, dir: NodeId, path: &str) -> Option<Vec<(Vec<u8>, NodeId, FileType)>> {
-    let handle = seen.note(path, fs.opendir(&USER, dir))?;
+    let handle = seen.note(path, fs.opendir(&ADMIN, dir))?;
     let mut names = Vec::new();
     let done = fs.readdir(dir, handle, 2, false, &mut |e| {
         names.push((e.name.clone(), e.node, e.kind));
@@ -97,8 +97,7 @@ fn attributes(fs: &Fs, seen: &mut Seen, node: NodeId, path: &str) {
 }
 
 fn content(fs: &Fs, seen: &mut Seen, node: NodeId, path: &str) {
-    let flags = OpenFlags { write: false, ..super::sample::RW };
-    let Some(handle) = seen.note(path, fs.open(&USER, node, flags)) else { return };
+    let Some(handle) = seen.note(path, fs.open(&ADMIN, node, RO)) else { return };
     let mut out = vec![0; READ_BYTES_MAX];
     let read = fs.read(node, handle, 0, &mut out);
     if let Some(len) = seen.note(path, read) {

@@ -13,9 +13,10 @@ use snapfs::repair::{self, Mode};
 use snapfs::volume::Access;
 use std::sync::Arc;
 
+use crate::fixtures::{ADMIN, RW, SNAPDIR};
 use crate::observe::{Seen, observe};
 use crate::resealed::Image;
-use crate::sample::{RW, SNAPDIR, Sample, USER, mount, open};
+use crate::sample::{Sample, mount, open};
 
 /// A kind of damage.
 #[derive(Clone, Copy, Debug)]
@@ -114,32 +115,32 @@ const OPERATIONS: [Operation; 9] = [
     }),
     ("overwriting", |sim| {
         with(sim, |fs| {
-            let b = fs.lookup(&USER, NodeId::ROOT, b"b")?.attr.node;
-            let file = fs.lookup(&USER, b, b"logged3")?.attr.node;
-            let handle = fs.open(&USER, file, RW)?;
+            let b = fs.lookup(&ADMIN, NodeId::ROOT, b"b")?.attr.node;
+            let file = fs.lookup(&ADMIN, b, b"logged3")?.attr.node;
+            let handle = fs.open(&ADMIN, file, RW)?;
             fs.write(file, handle, 100, &fs_bytes(), false)?;
             fs.fsync(file, handle, SyncScope::All)
         })
     }),
     ("deleting files", |sim| {
         with(sim, |fs| {
-            let b = fs.lookup(&USER, NodeId::ROOT, b"b")?.attr.node;
+            let b = fs.lookup(&ADMIN, NodeId::ROOT, b"b")?.attr.node;
             for n in 10..20 {
-                fs.unlink(&USER, b, format!("later{n}").as_bytes())?;
+                fs.unlink(&ADMIN, b, format!("later{n}").as_bytes())?;
             }
             fs.commit()
         })
     }),
-    ("making a snapshot", |sim| with(sim, |fs| fs.mkdir(&USER, SNAPDIR, b"new", 0).map(drop))),
+    ("making a snapshot", |sim| with(sim, |fs| fs.mkdir(&ADMIN, SNAPDIR, b"new", 0).map(drop))),
     ("deleting a snapshot", |sim| {
         with(sim, |fs| {
-            fs.rmdir(&USER, SNAPDIR, b"one")?;
+            fs.rmdir(&ADMIN, SNAPDIR, b"one")?;
             (0..4).try_for_each(|_| fs.tick())
         })
     }),
     ("a commit and a crash", |sim| {
         if let Ok(fs) = open(sim.clone(), Access::ReadWrite).and_then(mount) {
-            let _done = fs.mkdir(&USER, NodeId::ROOT, b"dir", 0o700).and_then(|_| fs.commit());
+            let _done = fs.mkdir(&ADMIN, NodeId::ROOT, b"dir", 0o700).and_then(|_| fs.commit());
         }
     }),
     ("repair", |sim| {

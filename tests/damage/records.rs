@@ -10,9 +10,10 @@ use snapfs::ops::{NodeId, Operations};
 use snapfs::volume::Access;
 use std::sync::Arc;
 
+use crate::fixtures::{RW, USER};
 use crate::observe::observe;
 use crate::resealed::Image;
-use crate::sample::{RW, Sample, USER, mount, open};
+use crate::sample::{Sample, mount, open};
 
 /// How many snapshots there are; or what opening says, and the audit, which both refuse.
 fn snapshots(device: &Arc<Sim>) -> Result<usize, String> {

@@ -4,16 +4,16 @@
 use snapfs::check::{self, Depth};
 use snapfs::device::{Device, RESERVED_BYTES, Sim};
 use snapfs::format::log::{HEADER_BYTES, RecordHeader};
-use snapfs::format::superblock::{RING_SLOTS, SLOT_BYTES, Superblock};
+use snapfs::format::superblock::{SLOT_BYTES, Superblock};
 use snapfs::format::{Copies, Epoch, Generation, Ino, LineId, ViewId};
 use snapfs::ops::*;
 use snapfs::volume::Access;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::fixtures::{self, ADMIN, RW, SNAPDIR};
 use super::observe::observe;
-use super::sample::{RW, SNAPDIR, Sample, USER, mount, open};
+use super::sample::{Sample, mount, open};
 
 /// The metadata of a store in memory.
 pub struct Image {
@@ -65,8 +65,7 @@ impl Image {
     /// Makes the checksum of a block right, and that of everything above it.
     pub fn reseal(&mut self, addr: u64) {
         let block = self.blocks.get_mut(&addr).expect("a metadata block");
-        let sum = xxh3_64_with_seed(&block[8..], u64::from(block[12]));
-        block[..8].copy_from_slice(&sum.to_le_bytes());
+        let sum = fixtures::reseal(block);
         for ptr in [Some(&mut self.superblock.meta_root), self.superblock.space_map.as_mut()] {
             if let Some(ptr) = ptr.filter(|p| p.addr.0 == addr) {
                 ptr.checksum = sum;
@@ -96,12 +95,7 @@ impl Image {
             sim.write_at(*at, &bytes[..first]).unwrap();
             sim.write_at(RESERVED_BYTES, &bytes[first..]).unwrap();
         }
-        let slot = self.superblock.encode();
-        for ring in [0, RESERVED_BYTES / 2] {
-            let at = ring + self.superblock.seq % RING_SLOTS * SLOT_BYTES as u64;
-            sim.write_at(at, &slot).unwrap();
-        }
-        sim.flush().unwrap();
+        fixtures::write_superblock(&sim, &self.superblock);
         Arc::new(sim)
     }
 }
@@ -164,32 +158,32 @@ pub fn exercise(device: &Arc<Sim>) {
     let Ok(fs) = open(device.clone(), Access::ReadWrite).and_then(mount) else { return };
     let steps: [&dyn Fn() -> Result<()>; 8] = [
         &|| {
-            let (entry, handle) = fs.create(&USER, NodeId::ROOT, b"new", 0o600, RW)?;
+            let (entry, handle) = fs.create(&ADMIN, NodeId::ROOT, b"new", 0o600, RW)?;
             fs.write(entry.attr.node, handle, 0, &[1; 200_000], false)?;
-            fs.fallocate(&USER, entry.attr.node, handle, 0, 1 << 20, AllocateMode::Extend)?;
+            fs.fallocate(&ADMIN, entry.attr.node, handle, 0, 1 << 20, AllocateMode::Extend)?;
             fs.commit()
         },
-        &|| fs.mkdir(&USER, SNAPDIR, b"four", 0).map(drop),
+        &|| fs.mkdir(&ADMIN, SNAPDIR, b"four", 0).map(drop),
         &|| {
-            let dir = fs.lookup(&USER, NodeId::ROOT, b"b")?.attr.node;
-            fs.unlink(&USER, dir, b"hard")?;
-            fs.rename(&USER, dir, b"later3", NodeId::ROOT, b"here", RenameMode::Replace)?;
-            fs.rmdir(&USER, dir, b"moved").or(Ok(()))
+            let dir = fs.lookup(&ADMIN, NodeId::ROOT, b"b")?.attr.node;
+            fs.unlink(&ADMIN, dir, b"hard")?;
+            fs.rename(&ADMIN, dir, b"later3", NodeId::ROOT, b"here", RenameMode::Replace)?;
+            fs.rmdir(&ADMIN, dir, b"moved").or(Ok(()))
         },
         &|| {
-            let dir = fs.lookup(&USER, NodeId::ROOT, b"a")?.attr.node;
+            let dir = fs.lookup(&ADMIN, NodeId::ROOT, b"a")?.attr.node;
             for n in 1..100 {
-                if let Ok(file) = fs.lookup(&USER, dir, format!("small{n}").as_bytes()) {
+                if let Ok(file) = fs.lookup(&ADMIN, dir, format!("small{n}").as_bytes()) {
                     let set = SetAttr { size: Some(n * 20), ..SetAttr::default() };
-                    fs.setattr(&USER, file.attr.node, None, &set)?;
-                    fs.unlink(&USER, dir, format!("small{n}").as_bytes())?;
+                    fs.setattr(&ADMIN, file.attr.node, None, &set)?;
+                    fs.unlink(&ADMIN, dir, format!("small{n}").as_bytes())?;
                     fs.forget(file.attr.node);
                 }
             }
             Ok(())
         },
-        &|| fs.rmdir(&USER, SNAPDIR, b"one"),
-        &|| fs.rmdir(&USER, SNAPDIR, b"three"),
+        &|| fs.rmdir(&ADMIN, SNAPDIR, b"one"),
+        &|| fs.rmdir(&ADMIN, SNAPDIR, b"three"),
         &|| fs.commit(),
         &|| fs.statfs(NodeId::ROOT).map(drop),
     ];

@@ -1,31 +1,21 @@
 //! The store that is damaged: files of all kinds, changes, snapshots; and where its blocks are.
 
 use snapfs::clock::Clock;
-use snapfs::device::Sim;
+use snapfs::device::{Device, Sim};
+use snapfs::format::BlockPtr;
 use snapfs::format::superblock::{RING_SLOTS, SLOT_BYTES};
 use snapfs::format::view::Role;
-use snapfs::format::{BlockPtr, Epoch, Extent, Kind};
 use snapfs::fs::{Fs, FsOptions};
 use snapfs::ops::*;
-use snapfs::tree::{Step, Visit, walk};
-use snapfs::volume::{Access, OpenOptions, Volume};
+use snapfs::volume::{Access, Volume};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::fixtures::{
+    self, ADMIN, RW, SNAPDIR, USER, blocks_below, bytes, mkdir, new_store, overwrite, put,
+};
 use super::observe::{Seen, observe};
 
-pub const USER: Caller = Caller { uid: 0, gid: 0, pid: 1, umask: 0 };
-pub const RW: OpenFlags = OpenFlags {
-    read: true,
-    write: true,
-    append: false,
-    at_end: false,
-    truncate: false,
-    exclusive: false,
-    sync: false,
-    no_atime: false,
-};
-pub const SNAPDIR: NodeId = NodeId::snapdir(0, 1);
 const SIZE: u64 = 64 << 20;
 
 /// An undamaged store.
@@ -39,12 +29,8 @@ pub struct Sample {
     pub data: Vec<(u64, u64)>,
 }
 
-pub fn open(
-    device: Arc<dyn snapfs::device::Device>,
-    access: Access,
-) -> std::result::Result<Arc<Volume>, String> {
-    let options = OpenOptions { access, cache_bytes: 1 << 20 };
-    Volume::open(device, options).map_err(|e| e.to_string())
+pub fn open(device: Arc<dyn Device>, access: Access) -> std::result::Result<Arc<Volume>, String> {
+    fixtures::open(device, access).map_err(|e| e.to_string())
 }
 
 pub fn mount(volume: Arc<Volume>) -> std::result::Result<Arc<Fs>, String> {
@@ -53,21 +39,8 @@ pub fn mount(volume: Arc<Volume>) -> std::result::Result<Arc<Fs>, String> {
     Fs::open(volume, options, Clock::manual(1000)).map_err(|e| e.to_string())
 }
 
-fn put(fs: &Fs, dir: NodeId, name: &str, data: &[u8]) -> NodeId {
-    let (entry, handle) = fs.create(&USER, dir, name.as_bytes(), 0o644, RW).unwrap();
-    fs.write(entry.attr.node, handle, 0, data, false).unwrap();
-    fs.release(entry.attr.node, handle);
-    entry.attr.node
-}
-
-fn bytes(seed: u64, len: usize) -> Vec<u8> {
-    let mut rng = fastrand::Rng::with_seed(seed);
-    (0..len).map(|_| rng.u8(..)).collect()
-}
-
 fn fill(fs: &Fs) {
-    let dir = |p, n: &str| fs.mkdir(&USER, p, n.as_bytes(), 0o755).unwrap().attr.node;
-    let snapshot = |n: &str| fs.mkdir(&USER, SNAPDIR, n.as_bytes(), 0).map(drop).unwrap();
+    let (dir, snapshot) = (|p, n: &str| mkdir(fs, p, n), |n: &str| fixtures::snapshot(fs, n));
     let (a, b) = (dir(NodeId::ROOT, "a"), dir(NodeId::ROOT, "b"));
     let deep = dir(dir(a, "deep"), "deeper");
     for n in 0..120_usize {
@@ -77,45 +50,44 @@ fn fill(fs: &Fs) {
     for n in 0..12_usize {
         big.push(put(fs, deep, &format!("big{n}"), &bytes(1000 + n as u64, 50_000 * n + 5000)));
     }
-    fs.symlink(&USER, b, b"link", b"../a/small1").unwrap();
-    fs.mknod(&USER, b, b"pipe", FileType::Fifo, 0o600, 0).unwrap();
-    fs.link(&USER, big[3], b, b"hard").unwrap();
-    fs.setxattr(&USER, big[0], b"user.short", b"value", XattrMode::Set).unwrap();
-    fs.setxattr(&USER, big[0], b"user.long", &bytes(7, 20_000), XattrMode::Set).unwrap();
+    fs.symlink(&ADMIN, b, b"link", b"../a/small1").unwrap();
+    fs.mknod(&ADMIN, b, b"pipe", FileType::Fifo, 0o600, 0).unwrap();
+    fs.link(&ADMIN, big[3], b, b"hard").unwrap();
+    fs.setxattr(&ADMIN, big[0], b"user.short", b"value", XattrMode::Set).unwrap();
+    fs.setxattr(&ADMIN, big[0], b"user.long", &bytes(7, 20_000), XattrMode::Set).unwrap();
     let words = |n: u64, len| -> Vec<u8> {
         bytes(n, len).into_iter().enumerate().map(|(i, b)| if i % 3 == 0 { b } else { 5 }).collect()
     };
     let packed = dir(NodeId::ROOT, "packed");
-    fs.setxattr(&USER, packed, b"user.snapfs.compression", b"zstd:1", XattrMode::Set).unwrap();
+    fs.setxattr(&ADMIN, packed, b"user.snapfs.compression", b"zstd:1", XattrMode::Set).unwrap();
     for n in 0..8_u64 {
         big.push(put(fs, packed, &format!("words{n}"), &words(2000 + n, 60_000 * n as usize + 9000)));
     }
     snapshot("one");
     for (n, node) in big.iter().enumerate() {
-        let h = fs.open(&USER, *node, RW).unwrap();
-        fs.write(*node, h, 3000 * n as u64, &bytes(50 + n as u64, 9000), false).unwrap();
+        overwrite(fs, *node, 3000 * n as u64, &bytes(50 + n as u64, 9000));
         if n % 3 == 0 {
-            fs.fallocate(&USER, *node, h, 1 << 20, 100_000, AllocateMode::KeepSize).unwrap();
+            let h = fs.open(&ADMIN, *node, RW).unwrap();
+            fs.fallocate(&ADMIN, *node, h, 1 << 20, 100_000, AllocateMode::KeepSize).unwrap();
+            fs.release(*node, h);
         }
-        fs.release(*node, h);
     }
     for n in (0..120).step_by(7) {
-        fs.unlink(&USER, a, format!("small{n}").as_bytes()).unwrap();
+        fs.unlink(&ADMIN, a, format!("small{n}").as_bytes()).unwrap();
     }
     snapshot("two");
-    fs.rename(&USER, a, b"deep", b, b"moved", RenameMode::Replace).unwrap();
+    fs.rename(&ADMIN, a, b"deep", b, b"moved", RenameMode::Replace).unwrap();
     for n in 0..40_usize {
         put(fs, b, &format!("later{n}"), &bytes(300 + n as u64, n * 300 + 1));
     }
     snapshot("three");
-    fs.rmdir(&USER, SNAPDIR, b"two").unwrap();
+    fs.rmdir(&ADMIN, SNAPDIR, b"two").unwrap();
     fs.commit().unwrap();
 }
 
 impl Sample {
     pub fn new() -> Sample {
-        let sim = Arc::new(Sim::new(SIZE, 1));
-        Volume::create(sim.clone(), SIZE, [3; 16], (0, 0)).unwrap();
+        let sim = new_store(SIZE);
         let fs = mount(open(sim.clone(), Access::ReadWrite).unwrap()).unwrap();
         fill(&fs);
         for _ in 0..4 {
@@ -138,16 +110,16 @@ impl Sample {
         put(&fs, NodeId::ROOT, "first", b"first");
         fs.commit().unwrap();
         let (metadata, data) = places(fs.volume());
-        let b = fs.lookup(&USER, NodeId::ROOT, b"b").unwrap().attr.node;
+        let b = fs.lookup(&ADMIN, NodeId::ROOT, b"b").unwrap().attr.node;
         for n in 0..12_usize {
             let node = put(&fs, b, &format!("logged{n}"), &bytes(500 + n as u64, n * 4000 + 9));
-            fs.setxattr(&USER, node, b"user.n", &[n as u8], XattrMode::Set).unwrap();
+            fs.setxattr(&ADMIN, node, b"user.n", &[n as u8], XattrMode::Set).unwrap();
             fs.fsyncdir(NodeId::ROOT).unwrap();
         }
-        fs.rename(&USER, b, b"later5", NodeId::ROOT, b"from the log", RenameMode::Replace).unwrap();
-        fs.unlink(&USER, b, b"later6").unwrap();
-        fs.mkdir(&USER, SNAPDIR, b"logged", 0).map(drop).unwrap();
-        fs.rmdir(&USER, SNAPDIR, b"three").unwrap();
+        fs.rename(&ADMIN, b, b"later5", NodeId::ROOT, b"from the log", RenameMode::Replace).unwrap();
+        fs.unlink(&ADMIN, b, b"later6").unwrap();
+        fixtures::snapshot(&fs, "logged");
+        fs.rmdir(&ADMIN, SNAPDIR, b"three").unwrap();
         fs.fsyncdir(NodeId::ROOT).unwrap();
         fs.volume().tell_flushed();
         let seen = observe(&fs);
@@ -202,21 +174,9 @@ fn places(volume: &Volume) -> (Vec<BlockPtr>, Vec<(u64, u64)>) {
     let mut data = BTreeMap::new();
     let views = state.records.iter().filter(|r| r.role != Role::Hidden).filter_map(|r| r.root);
     for root in views.chain([state.superblock.meta_root]) {
-        walk(&state.pager, &root, Epoch(0), &mut |visit| {
-            match visit {
-                Visit::Node(ptr, ..) => drop(metadata.insert(ptr.addr.0, *ptr)),
-                Visit::Item(key, value) if key.kind == Kind::Extent as u8 => {
-                    let extent = Extent::decode(value)?;
-                    if !extent.is_unwritten() {
-                        let addr = u64::from_le_bytes(value[..8].try_into().unwrap());
-                        data.insert(addr, extent.stored_bytes());
-                    }
-                }
-                _ => {}
-            }
-            Ok(Step::Into)
-        })
-        .unwrap();
+        let below = blocks_below(&state, &root);
+        metadata.extend(below.nodes.iter().map(|(ptr, _)| (ptr.addr.0, *ptr)));
+        data.extend(below.data);
     }
     (metadata.into_values().collect(), data.into_iter().collect())
 }

@@ -11,15 +11,14 @@ use snapfs::clock::Clock;
 use snapfs::device::{Access, CrashPolicy, Device, DirDevice, RecordedCall, Sim, read_changes};
 use snapfs::fs::{Fs, FsOptions};
 use snapfs::limits::STORE_BYTES_DEFAULT;
-use snapfs::ops::{Caller, NodeId, OpenFlags, Operations};
-use snapfs::volume::{self, OpenOptions, Volume};
+use snapfs::ops::{NodeId, Operations};
+use snapfs::volume;
 
+use crate::fixtures::{ADMIN, open, read_whole};
 use crate::guard::can_mount;
 use crate::harness::{finish, installed, number, ok};
 use crate::place::Place;
 use crate::sqlite;
-
-const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 1, umask: 0 };
 
 /// Records a run for each kind of journal, and cuts the power `cuts` times in it.
 pub fn cut_again_and_again(cuts: u64) {
@@ -118,8 +117,7 @@ fn play(sim: &Sim, change: &RecordedCall) {
 
 /// Opens what is left, audits it, takes the database out and lets SQLite judge it. Returns its rows.
 fn prove(p: &Place, disk: Sim) -> Result<u64, String> {
-    let options = OpenOptions { access: volume::Access::ReadWrite, cache_bytes: 1 << 20 };
-    let volume = Volume::open(Arc::new(disk), options).map_err(|e| e.to_string())?;
+    let volume = open(Arc::new(disk), volume::Access::ReadWrite).map_err(|e| e.to_string())?;
     let fs = Fs::open(volume, FsOptions::default(), Clock::manual(1_000_000)).map_err(|e| e.to_string())?;
     let report = check::check(fs.volume(), Depth::Data).map_err(|e| e.to_string())?;
     if !report.is_clean() {
@@ -130,21 +128,8 @@ fn prove(p: &Place, disk: Sim) -> Result<u64, String> {
     for name in names {
         let out = p.at(name);
         let _ = fs::remove_file(&out);
-        let Ok(entry) = fs.lookup(&ROOT, NodeId::ROOT, name.as_bytes()) else { continue };
-        let read = OpenFlags {
-            read: true,
-            write: false,
-            append: false,
-            at_end: false,
-            truncate: false,
-            exclusive: false,
-            sync: false,
-            no_atime: false,
-        };
-        let (node, mut content) = (entry.attr.node, vec![0; entry.attr.size as usize]);
-        let handle = fs.open(&ROOT, node, read).map_err(|e| e.to_string())?;
-        fs.read(node, handle, 0, &mut content).map_err(|e| e.to_string())?;
-        fs.release(node, handle);
+        let Ok(entry) = fs.lookup(&ADMIN, NodeId::ROOT, name.as_bytes()) else { continue };
+        let content = read_whole(&fs, entry.attr.node).map_err(|e| e.to_string())?;
         has_table |= !content.is_empty();
         fs::write(&out, content).map_err(|e| e.to_string())?;
     }

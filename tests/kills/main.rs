@@ -6,6 +6,8 @@
 //! cuts, `SNAPFS_FLUSH_KILLS` that of kills while snapshots flush; `SNAPFS_SEED` decides the moments.
 
 mod cuts;
+#[path = "../common/fixtures.rs"]
+mod fixtures;
 mod flushes;
 mod git;
 #[path = "../mount/guard.rs"]

@@ -11,13 +11,13 @@ use snapfs::ops::{
 
 use crate::generate::{Access, Op, Pick, Poke, SnapdirPoke};
 use crate::lines::MAIN;
-use crate::observe::{ADMIN, READ, snapdir};
+use crate::observe::{ADMIN, snapdir};
 use crate::past;
 use crate::reference::{self, Body, CAPABILITY, Content, Id, SET_ID};
 use crate::run::{Borrowed, RollBack, Runner, Shorter, Step, flags, new_name, new_snapshot_name, only};
 
 pub(crate) const USER: Caller = Caller { uid: 1000, gid: 100, pid: 1, umask: 0 };
-const WRITE: OpenFlags = OpenFlags { write: true, ..READ };
+const WRITE: OpenFlags = OpenFlags::READ_WRITE;
 
 fn caller(uid: u32) -> Caller {
     Caller { uid, gid: uid / 10, pid: 7, umask: 0 }

@@ -25,16 +25,7 @@ pub fn snapdir() -> NodeId {
     NodeId::snapdir(0, NodeId::ROOT.ino())
 }
 /// To open for reading.
-pub const READ: OpenFlags = OpenFlags {
-    read: true,
-    write: false,
-    append: false,
-    at_end: false,
-    truncate: false,
-    exclusive: false,
-    sync: false,
-    no_atime: false,
-};
+pub const READ: OpenFlags = OpenFlags::READ_ONLY;
 
 /// Files up to this size are read whole; of larger ones, what `lseek` calls data.
 const WHOLE_MAX: u64 = 1 << 20;

@@ -1,7 +1,7 @@
 //! The content of a simulated disk: sparse pages that images share until one of them writes.
 //!
-//! Invariants: pages are never removed, so an image that was copied from another and changed since holds at least the
-//! same pages; iteration is in order of addresses, so the same calls give the same bytes.
+//! Invariants: pages are never removed, so an image that was copied from another one and then changed has at least the
+//! pages of that one. Pages are visited in the order of their addresses, so the same calls always give the same bytes.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

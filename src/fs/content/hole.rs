@@ -233,8 +233,8 @@ fn edges(change: &Change<'_>, ino: Ino, inode: &Inode, range: &Range<u64>) -> Re
     Ok(cuts)
 }
 
-/// A block that holds content and is not delayed, ready to be; `None` if it is a hole. A delayed one is returned as
-/// an empty stand-in that is not used.
+/// The content of a block, in the form in which it can be delayed; `None` if it is a hole. `fresh` is true if the tree
+/// maps nothing there yet. A block that is delayed already is returned as it is delayed.
 fn backed(change: &Change<'_>, ino: Ino, inode: &Inode, n: u64) -> Result<Option<DirtyBlock>> {
     if let Some(data) = change.gate().dirty.get(ino, n) {
         return Ok(Some(DirtyBlock { data: data.clone(), fresh: false }));

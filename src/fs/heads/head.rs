@@ -22,8 +22,9 @@ pub struct Gate {
 
 /// One writable tree. Inode numbers of two heads may be the same: what is kept by inode is kept in here.
 ///
-/// Changes hold the gate for writing. Readers of content hold it for reading only while they take a view and the delayed
-/// blocks; readers of names need no more than a view, and readers of attributes look at the delayed blocks after it.
+/// Changes hold the gate for writing. Readers of content hold it for reading while they take a view and the delayed
+/// blocks, and not while they read. Readers of names take a view and do not need the gate. Readers of attributes take a
+/// view first; for the number of blocks of a file they then hold the gate for reading, because delayed blocks count.
 pub struct Head {
     /// Its line.
     pub line: LineId,

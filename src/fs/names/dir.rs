@@ -120,16 +120,7 @@ fn list_names(heads: &Heads, view: &View, dir: Ino, listing: &mut Listing) -> Re
 /// See [`Operations::opendir`](crate::ops::Operations::opendir).
 pub fn open_directory(past: &Past, node: NodeId) -> Result<Handle> {
     let heads = &past.commits.heads;
-    let flags = OpenFlags {
-        read: true,
-        write: false,
-        append: false,
-        at_end: false,
-        truncate: false,
-        exclusive: false,
-        sync: false,
-        no_atime: false,
-    };
+    let flags = OpenFlags::READ_ONLY;
     let view = match target(node) {
         Target::Snapdir(_) => {
             past.snapdir_attr(node)?;

@@ -1,10 +1,13 @@
-//! Names that are looked up in `.snapshots` but never listed: they pick a snapshot by its age.
+//! Names in `.snapshots` that pick a snapshot by its age. They can be looked up and are never listed.
 //!
-//! `@latest` is the newest, `@prev` the one before it, `@-15m` the newest that is at least that old (s, m, h, d, w), and
-//! `@2026-01-31`, `@2026-01-31T10:00` and `@2026-01-31T10:00:00` the newest not after then, that second included: in UTC,
-//! with or without `Z`, or in the zone that follows as `+01:00`, as the list of snapshots shows it. Newest by age is the
-//! one with the latest time, whatever was made after it by a clock that was wrong. Snapshots that have such a name
-//! themselves are found before this is asked.
+//! - `@latest` is the newest snapshot, `@prev` the one before it.
+//! - `@-15m` is the newest that is at least 15 minutes old; the units are s, m, h, d and w.
+//! - `@2026-01-31`, `@2026-01-31T10:00` and `@2026-01-31T10:00:00` are the newest that is not later than that; the
+//!   named second itself still counts. The time is in UTC, with or without a `Z`, or in the zone that follows it
+//!   (`+01:00`), as the list of snapshots shows it.
+//!
+//! The newest is the snapshot with the latest time, even if another was made after it by a clock that was wrong. A
+//! snapshot whose own name looks like this is found by its name before these rules are asked.
 
 use crate::clock::seconds_from_date;
 use crate::ops::Timestamp;

@@ -4,6 +4,7 @@ use super::super::SnapshotCreator;
 use super::device::Moody;
 use super::*;
 use crate::device::{CrashPolicy, Sim};
+use crate::fixtures::open;
 use crate::format::{Key, LineId};
 use crate::volume::{Access, OpenOptions};
 use parking_lot::Mutex;
@@ -15,8 +16,7 @@ struct Line {
 }
 
 fn reopened(sim: Arc<Sim>) -> T {
-    let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
-    T::on(Volume::open(sim, options).unwrap(), FsOptions::default())
+    T::on(open(sim, Access::ReadWrite).unwrap(), FsOptions::default())
 }
 
 fn rewrite(t: &T, dir: NodeId, name: &str, data: &[u8]) {

@@ -13,6 +13,7 @@ mod space;
 
 use super::{Between, Fs, FsOptions, Steps};
 use crate::clock::Clock;
+pub(super) use crate::fixtures::{ADMIN as SUPER, RO, RW, SNAPDIR, USER};
 use crate::fs::commits::{Stager, flush};
 use crate::fs::heads::Head;
 use crate::ops::*;
@@ -20,20 +21,6 @@ use crate::volume::Volume;
 use std::sync::Arc;
 
 pub(super) const ROOT: NodeId = NodeId::ROOT;
-pub(super) const SNAPDIR: NodeId = NodeId::snapdir(0, 1);
-pub(super) const USER: Caller = Caller { uid: 1000, gid: 100, pid: 1, umask: 0 };
-pub(super) const SUPER: Caller = Caller { uid: 0, gid: 0, pid: 1, umask: 0 };
-pub(super) const RW: OpenFlags = OpenFlags {
-    read: true,
-    write: true,
-    append: false,
-    at_end: false,
-    truncate: false,
-    exclusive: false,
-    sync: false,
-    no_atime: false,
-};
-pub(super) const RO: OpenFlags = OpenFlags { write: false, ..RW };
 
 /// A file system and shorthands for what tests do all the time. Panics where a request fails.
 pub(super) struct T {

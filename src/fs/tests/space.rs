@@ -1,7 +1,8 @@
 //! Space: allocation, holes, seeking, sharing, and a store that is full.
 
 use super::*;
-use crate::device::{Device, DeviceError, Memory};
+use crate::device::{Device, Memory};
+use crate::fixtures::{Hooked, Hooks};
 use AllocateMode::*;
 use parking_lot::Mutex;
 use std::sync::Weak;
@@ -327,54 +328,31 @@ fn what_a_reader_holds_up_is_not_waited_for() {
     assert_eq!(t.fs.write(f.0, f.1, 40 << 20, &vec![5; 1 << 20], false), Ok(1 << 20));
 }
 
-/// A device that notes, of each long write, whether changes were held up meanwhile.
-struct Watched {
-    memory: Memory,
+/// Notes, of each long write, whether changes were held up meanwhile.
+#[derive(Default)]
+struct Watch {
     fs: Mutex<Weak<Fs>>,
     held_up: Mutex<Vec<bool>>,
 }
 
-impl Device for Watched {
-    fn size(&self) -> u64 {
-        self.memory.size()
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::result::Result<(), DeviceError> {
-        self.memory.read_at(offset, buf)
-    }
-    fn write_at(&self, offset: u64, buf: &[u8]) -> std::result::Result<(), DeviceError> {
-        if let Some(fs) = self.fs.lock().upgrade().filter(|_| buf.len() >= 256 << 10) {
+impl Hooks for Watch {
+    fn before_write(&self, bytes: usize) {
+        if let Some(fs) = self.fs.lock().upgrade().filter(|_| bytes >= 256 << 10) {
             self.held_up.lock().push(fs.heads.main().gate.try_write().is_none());
         }
-        self.memory.write_at(offset, buf)
-    }
-    fn flush(&self) -> std::result::Result<(), DeviceError> {
-        self.memory.flush()
-    }
-    fn back(&self, offset: u64, len: u64) -> std::result::Result<(), DeviceError> {
-        self.memory.back(offset, len)
-    }
-    fn discard(&self, offset: u64, len: u64) {
-        self.memory.discard(offset, len)
-    }
-    fn available(&self) -> u64 {
-        self.memory.available()
-    }
-    fn describe(&self) -> String {
-        "a watched device".into()
     }
 }
 
 #[test]
 fn delayed_content_that_is_copied_is_written_while_others_go_on() {
-    let device =
-        Arc::new(Watched { memory: Memory::new(256 << 20), fs: Mutex::default(), held_up: Mutex::default() });
+    let device = Arc::new(Hooked::over(Memory::new(256 << 20), Watch::default()));
     let t = T::on(Volume::made_on(device.clone()), FsOptions::default());
     let (from, to) = (t.create(ROOT, "from"), t.create(ROOT, "to"));
     let piece = |n: u64| vec![n as u8 + 1; 32 << 10];
     (0..64).for_each(|n| t.write(from, n * (32 << 10), &piece(n)));
-    *device.fs.lock() = Arc::downgrade(&t.fs);
+    *device.hooks.fs.lock() = Arc::downgrade(&t.fs);
     assert_eq!(copy(&t, (from, 0), (to, 0), 2 << 20), Ok(2 << 20));
-    let held_up = std::mem::take(&mut *device.held_up.lock());
+    let held_up = std::mem::take(&mut *device.hooks.held_up.lock());
     assert!(!held_up.is_empty() && !held_up.contains(&true), "{held_up:?}");
     (0..64).for_each(|n| assert_eq!(t.read(to, n * (32 << 10), 32 << 10), piece(n)));
     t.fs.commit().unwrap();

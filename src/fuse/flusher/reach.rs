@@ -1,5 +1,8 @@
-//! How the flusher comes to a descriptor in the mount: anew for each order, because one that is kept would keep the mount
-//! busy, and by the number of the device, because the mount may have been moved, its way renamed, or covered since.
+//! How the flusher gets a descriptor in the mount.
+//!
+//! It opens a new one for each order, because a descriptor that stays open would keep the mount busy. It finds the
+//! mount by the number of its device, because paths change: the mount may have been moved, covered, or a directory
+//! above it renamed.
 
 use crate::fuse::mounts::{self, Mount, MountId};
 use crate::names;

@@ -1,9 +1,12 @@
-//! What happened since the freeze of the open commit, so that the commit can write records without it.
+//! What happened after a commit froze the state, so that the commit can write its records without it.
 //!
-//! A committed tree is as of the freeze; were a record newer than its tree, replaying the log after a crash would count
-//! twice. So the counters are taken back by what changed since, snapshots and clones made since are left out, and the
-//! head of a snapshot made since is written as that snapshot is: it has the place, the list and the counters that the
-//! head had.
+//! A commit writes the trees as they were at the freeze, while changes go on. A record that counted later changes would
+//! be newer than its tree, and replaying the log after a crash would count them twice. So the commit writes records as
+//! they were at the freeze:
+//! - what changed since is taken off the counters;
+//! - snapshots and clones that were made since are left out;
+//! - if a snapshot was made of a head since, that snapshot has the head's place in the history now, and its list and
+//!   counters. So the record of the head is written from the snapshot.
 
 use crate::format::{LineId, ViewId};
 use std::collections::{BTreeMap, BTreeSet};
