@@ -327,3 +327,61 @@ fn a_clone_of_a_snapshot_outlives_it() {
         assert!(is_filled(&t, x) && t.find(CLONEDIR, "x") == Ok(x));
     }
 }
+
+#[test]
+fn copies_between_lines_share_blocks() {
+    let t = T::new();
+    let content: Vec<u8> = (0..1_000_000u64).map(|n| (n * n >> 7) as u8).collect();
+    let source = t.put(ROOT, "source", &content);
+    let x = t.mkdir(CLONEDIR, "x").unwrap();
+    let of_x = t.find(x, "source").unwrap();
+    let copy = |from: NodeId, to: NodeId, name: &str| {
+        let (from, to) = (t.open(from, RO), t.create(to, name));
+        let len = content.len() as u64;
+        assert_eq!(t.fs.copy_range(&USER, from.0, from.1, 0, to.0, to.1, 0, len), Ok(len));
+        for (node, handle) in [from, to] {
+            t.fs.release(node, handle);
+        }
+    };
+    t.fs.commit().unwrap();
+    let before = t.fs.volume().space().used;
+    copy(source, x, "from main");
+    copy(of_x, ROOT, "from x");
+    copy(t.find(x, "from main").unwrap(), ROOT, "and back");
+    // Content that waits in the other line.
+    let f = t.open(of_x, RW);
+    t.write(f, 8192, &[5; 4096]);
+    copy(of_x, ROOT, "changed");
+    let mut changed = content.clone();
+    changed[8192..12288].fill(5);
+    let y = t.mkdir(CLONEDIR, "y").unwrap();
+    for round in 0..4 {
+        t.fs.commit().unwrap();
+        t.prove();
+        for dir in [ROOT, y] {
+            for name in ["source", "from x", "and back"].into_iter().filter(|_| round < 3) {
+                assert!(t.cat(dir, name) == content, "{name} {round}");
+            }
+            assert!(t.cat(dir, "changed") == changed, "{round}");
+        }
+        match round {
+            0 => {
+                let used = t.fs.volume().space().used;
+                assert!(used < before + 400_000, "{before} {used}");
+                t.fs.rmdir(&USER, CLONEDIR, b"x").unwrap();
+            }
+            1 => rewrite(&t, ROOT, "source", &content),
+            2 => {
+                for dir in [ROOT, y] {
+                    for name in [&b"source"[..], b"from x", b"and back"] {
+                        t.fs.unlink(&USER, dir, name).unwrap();
+                    }
+                }
+            }
+            _ => t.fs.rmdir(&USER, CLONEDIR, b"y").unwrap(),
+        }
+    }
+    t.fs.commit().unwrap();
+    t.prove();
+    assert!(t.cat(ROOT, "changed") == changed);
+}
