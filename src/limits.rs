@@ -27,5 +27,7 @@ pub const XATTR_NAME_BYTES_MAX: usize = 255;
 pub const XATTR_VALUE_BYTES_MAX: usize = 64 * 1024;
 /// Longest name of a snapshot, in bytes.
 pub const SNAPSHOT_NAME_BYTES_MAX: usize = 255;
+/// Longest file that is compared line by line for a patch, in bytes.
+pub const PATCH_FILE_BYTES_MAX: u64 = 64 << 20;
 /// Longest file content that is kept inside the tree instead of in blocks of its own, in bytes.
 pub const INLINE_BYTES_MAX: u64 = 2048;

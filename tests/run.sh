@@ -13,6 +13,7 @@ need cc build-essential
 need fusermount3 fuse3
 need rsync rsync
 need git git
+need patch patch
 need setfattr attr
 need setfacl acl
 need sqlite3 sqlite3

@@ -1,14 +1,67 @@
 //! A mount point that lies in its store, or a store that lies below its mount point, would make the daemon wait for itself.
-//! Here such a pair is recognised, through links, `..` and bind mounts, before anything happens.
+//! Here such a pair is recognised, through links, `..` and bind mounts, before anything happens; and so are places where a
+//! mount would hide what nobody means to hide: another store, the snapshots of a mount, a mount of the same store.
 
+use super::property::Property;
+use crate::ctl::registry;
+use crate::device::{self, StoreKind};
 use crate::fuse::mounts;
 use crate::names;
+use crate::sys::attribute;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Refuses a mount point that is the store, or above or below it. The error is a sentence for the user.
+/// Refuses a mount point that is the store, or above or below it, and one that would hide a store or snapshots. The error is
+/// a sentence for the user.
 pub(super) fn check(store: &Path, point: &Path) -> Result<(), String> {
+    apart(store, point)?;
+    let (shown, of) = (names::shown(point), names::shown(store));
+    if is_store(point) {
+        let swapped = "the store comes first, then the mount point";
+        return Err(format!("the mount point {shown} is a store itself, which {of} would hide: {swapped}"));
+    }
+    let Ok(real) = real(point) else { return Ok(()) };
+    let Ok(Some(around)) = mounts::containing(&real) else { return Ok(()) };
+    if !around.is_snapfs() || around.point == real {
+        return Ok(());
+    }
+    if registry::with_store(store).iter().any(|found| found.record.device == around.device) {
+        let what = format!("is inside a mount of {of}, at {}", names::shown(&around.point));
+        return Err(format!("the mount point {shown} {what}: choose a place apart from it"));
+    }
+    // Everything else in a mount has the attribute.
+    if attribute::get(&real, &Property::Compression.attribute()).is_ok_and(|found| found.is_none()) {
+        let what = format!("shows the snapshots of the mount at {}", names::shown(&around.point));
+        return Err(format!(
+            "the mount point {shown} {what}, which a mount would hide: choose another place"
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses a log file that is a part of the store. The error is a sentence for the user.
+pub(super) fn check_log(store: &Path, log: &Path) -> Result<(), String> {
+    let (Ok(store_at), Ok(log_at)) = (places(store), places(log)) else { return Ok(()) };
+    let inside = |log: &Position| {
+        store_at.iter().any(|store| store.device == log.device && log.path.starts_with(&store.path))
+    };
+    let id = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    if log_at.iter().any(inside) || id(log).is_some_and(|log| id(store) == Some(log)) {
+        let (log, store) = (names::shown(log), names::shown(store));
+        return Err(format!("the log file {log} is in the store {store}: choose a place apart from it"));
+    }
+    Ok(())
+}
+
+/// True for the directory of a store. Something else may have a directory with the name of its segments.
+fn is_store(point: &Path) -> bool {
+    device::probe(point).is_ok_and(|kind| kind == StoreKind::DirectoryStore)
+        && ["super.a", "super.b"].iter().any(|ring| point.join(ring).is_file())
+}
+
+fn apart(store: &Path, point: &Path) -> Result<(), String> {
     // What cannot be resolved is refused, with a better sentence, by whoever opens it.
     let (Ok(store_at), Ok(point_at)) = (places(store), places(point)) else { return Ok(()) };
     let (shown, of) = (names::shown(point), names::shown(store));
@@ -45,7 +98,7 @@ fn places(path: &Path) -> io::Result<Vec<Position>> {
 }
 
 /// Absolute and without links; of a store that is not there yet, where it will be.
-fn real(path: &Path) -> io::Result<PathBuf> {
+pub(super) fn real(path: &Path) -> io::Result<PathBuf> {
     match fs::canonicalize(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let absolute = std::path::absolute(path)?;
@@ -80,6 +133,15 @@ mod tests {
         }
         for (store, point) in [("a", "ab"), ("ab", "a"), ("a/new", "a/b"), ("a/b", "ab")] {
             assert_eq!(says(store, point), Ok(()), "{store} at {point}");
+        }
+        let log = |store: &str, log: &str| check_log(&dir.join(store), &dir.join(log));
+        fs::write(dir.join("image"), "").expect("write");
+        fs::hard_link(dir.join("image"), dir.join("other")).expect("link");
+        for (store, at) in [("a", "a/log"), ("a", "link/b/log"), ("image", "image"), ("image", "other")] {
+            assert!(log(store, at).is_err_and(|e| e.contains("is in the store")), "{store} {at}");
+        }
+        for (store, at) in [("a", "log"), ("a", "ab/log"), ("image", "log")] {
+            assert_eq!(log(store, at), Ok(()), "{store} {at}");
         }
         fs::remove_dir_all(&dir).expect("remove");
     }

@@ -4,13 +4,15 @@ use super::property::{Assignment, Property};
 use crate::format::Compression;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A snapshotting file system: mount a store, and every `mkdir .snapshots/NAME` keeps a picture of it.
 #[derive(Parser, Debug)]
 #[command(name = "snapfs", version, propagate_version = true, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 damage found.\n\
-    `snapfs STORE MNT [-o OPTIONS]` is `snapfs mount` for mount(8) and fstab (32: failed).")]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 damage found; diff has those of diff(1).\n\
+    `snapfs STORE MNT [-o OPTIONS]` is `snapfs mount` for mount(8) and fstab (32: failed)."
+)]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) verb: Verb,
@@ -52,6 +54,11 @@ pub(super) enum Verb {
     /// Drop clones, with all that was written in them; their space comes back in the background
     #[command(after_help = "Example: snapfs drop /data upgrade")]
     Drop(DropArgs),
+    /// What changed between two views (exit code 0: nothing, 1: something, 2: trouble)
+    #[command(after_help = "Example: snapfs diff /data @-1h --stat\n\n\
+        A view is the name of a snapshot, @latest, @prev, an age as @-15m, a time as @2026-01-31T10:00,\n\
+        @live, or .clones/NAME. + added, - removed, M content changed, A attributes changed, R renamed.")]
+    Diff(DiffArgs),
     /// Set a property of files or directories
     #[command(after_help = "Example: snapfs set compression=zstd /data/logs\n\n\
         compression=off|zstd|zstd:LEVEL|inherit, LEVEL from 1 to 19. It counts for what is written from\n\
@@ -293,7 +300,7 @@ pub(super) struct ScrubOrders {
 
 #[derive(Args, Debug)]
 pub(super) struct StatusArgs {
-    /// Mount point, any path in a mount, or a store; without it all mounts are listed
+    /// Mount point, any path in a mount, or a mounted store; without it all mounts are listed
     pub(super) target: Option<PathBuf>,
     #[command(flatten)]
     pub(super) json: Json,
@@ -330,6 +337,40 @@ pub(super) struct DeleteArgs {
     pub(super) names: Vec<OsString>,
     #[command(flatten)]
     pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct DiffArgs {
+    /// Mount point, a path in a mount (only what is below it is told), or a store
+    pub(super) target: PathBuf,
+    /// The older view
+    #[arg(value_name = "A")]
+    pub(super) from: OsString,
+    /// The newer view
+    #[arg(value_name = "B", default_value = "@live")]
+    pub(super) to: OsString,
+    #[command(flatten)]
+    pub(super) form: DiffForm,
+    /// End each path of --name-only with a zero byte, and escape nothing
+    #[arg(short = '0', requires = "name_only")]
+    pub(super) zero: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+/// What is printed instead of a line for each change.
+#[derive(Args, Debug)]
+#[group(multiple = false)]
+pub(super) struct DiffForm {
+    /// Sizes before and now, and sums
+    #[arg(long)]
+    pub(super) stat: bool,
+    /// Nothing but paths
+    #[arg(long)]
+    pub(super) name_only: bool,
+    /// A patch for git apply or patch -p1
+    #[arg(short = 'p', long)]
+    pub(super) patch: bool,
 }
 
 #[derive(Args, Debug)]
@@ -382,14 +423,16 @@ pub(super) fn normalise(args: Vec<OsString>) -> (Style, Vec<OsString>) {
         });
         return (if fake { Style::FakeHelper } else { Style::Helper }, insert(args));
     }
-    // `snapfs STORE MNT ...`: only what is clearly a path, so that a mistyped verb never makes a store.
+    // `snapfs STORE MNT ...`: only what is clearly a path, or is there, so that a mistyped verb never makes a store.
     if args.get(1).is_some_and(|a| Cli::command().find_subcommand(a).is_some()) {
         return (Style::Verb, args);
     }
     let path = |i: usize| args.get(i).is_some_and(|a| a.as_encoded_bytes().contains(&b'/'));
+    let is_there = |i: usize| args.get(i).is_some_and(|a| Path::new(a).exists());
+    let (store, point) = (path(1) || is_there(1), path(2) || is_there(2));
     // mount.fuse(8) always has options, and a store that is no path in fstab.
     let options = args.get(3).is_some_and(|a| a == "-o");
-    if path(2) && (path(1) || options) { (Style::Helper, insert(args)) } else { (Style::Verb, args) }
+    if store && point || path(2) && options { (Style::Helper, insert(args)) } else { (Style::Verb, args) }
 }
 
 #[cfg(test)]
@@ -421,6 +464,13 @@ mod tests {
         assert_eq!(call("snapfs /s /m -o fs").0, Style::Helper);
         assert_eq!(call("snapfs word /m -o rw,dev").0, Style::Helper);
         assert_eq!(call("snapfs lsit /m").0, Style::Verb);
+        // Relative names of what is there, as `src` and `docs` are in the directory of the tests.
+        for there in ["snapfs src docs", "snapfs /s docs", "snapfs src /m", "snapfs src docs -o ro"] {
+            assert_eq!(call(there).0, Style::Helper, "{there}");
+        }
+        for not_there in ["snapfs lsit docs", "snapfs lsit docs -o ro", "snapfs src lsit", "snapfs src"] {
+            assert_eq!(call(not_there).0, Style::Verb, "{not_there}");
+        }
         assert_eq!(call("snapfs mount a b").0, Style::Verb);
         let (_, args) = call("mount.snapfs /s /m -n -v -s -t fuse.snapfs -o rw");
         assert!(Cli::try_parse_from(args).is_ok());

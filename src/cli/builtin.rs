@@ -5,18 +5,20 @@
 
 use super::background::Background;
 use super::engine::{
-    Backend, CheckReport, CloneRow, Engine, InitOptions, OpenFor, ScrubOrder, SnapshotRow, StoreOptions,
+    Backend, CheckReport, CloneRow, DiffOrder, Engine, InitOptions, OpenFor, ScrubOrder, SnapshotRow,
+    StoreOptions,
 };
 use super::hold::{lock, probe};
 use super::making::{DEVICE_START_BYTES, NewStore, Old, has_content, make, unfinished};
 use super::offline;
-use super::refusal::{COPIED, io, limited, no_thread, told, told_clone, told_name, told_volume};
+use super::refusal::{COPIED, io, limited, no_thread, told, told_clone, told_name, told_view, told_volume};
 use super::scrubber::Scrubber;
+use super::wire::encode_change;
 use crate::check::{self, Depth};
 use crate::clock::Clock;
 use crate::ctl::{Code, Failure, StoreId};
 use crate::device::lock::{LockMode, StoreLock};
-use crate::device::{self, Device, DirDevice, FileDevice, StoreKind, mark};
+use crate::device::{self, Device, DirDevice, FileDevice, Overlay, StoreKind, mark};
 use crate::format::LineId;
 use crate::fs::{Fs, FsOptions, SnapshotCreator, Steps};
 use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
@@ -28,11 +30,18 @@ use crate::sys::process;
 use crate::volume::{self, OpenOptions, Volume, VolumeError};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Stores of this crate.
 pub struct Builtin;
+
+/// Changes of paths in one line of an answer.
+const CHANGES_TOLD: usize = 256;
+/// Bytes of a patch in one line of an answer, at most.
+const PATCH_BYTES_TOLD: usize = 1 << 20;
 
 /// Clean tree nodes that are kept at least, in bytes.
 const CLEAN_BYTES_MIN: u64 = 8 << 20;
@@ -44,7 +53,7 @@ impl Backend for Builtin {
         let opened = open_volume(store, options.access, clean_bytes)?;
         let (uid, gid) = (process::effective_uid(), process::effective_gid());
         let fs_options = FsOptions {
-            read_only: !options.access.writes(),
+            read_only: !options.access.takes_changes(),
             snapdir: options.snapdir,
             snapdir_everywhere: options.snapdir_everywhere,
             snapdir_name: options.snapdir_name.clone(),
@@ -229,7 +238,7 @@ fn open_volume(store: &Path, access: OpenFor, cache_bytes: u64) -> Result<Opened
     let lock = lock(store, &kind, mode)?;
     let device_access = match access {
         OpenFor::Mount | OpenFor::Work => device::Access::ReadWrite,
-        OpenFor::MountReadOnly | OpenFor::Look => device::Access::ReadOnly,
+        OpenFor::MountReadOnly | OpenFor::Look | OpenFor::LookAsMounted => device::Access::ReadOnly,
     };
     let device: Arc<dyn Device> = match kind {
         StoreKind::ImageFile { .. } | StoreKind::BlockDevice { .. } => {
@@ -237,13 +246,17 @@ fn open_volume(store: &Path, access: OpenFor, cache_bytes: u64) -> Result<Opened
         }
         _ => Arc::new(DirDevice::open(store, STORE_BYTES_DEFAULT, device_access).map_err(|e| io(store, e))?),
     };
-    if access != OpenFor::Look && mark::is_copy_of_open(&*device) {
+    if !matches!(access, OpenFor::Look | OpenFor::LookAsMounted) && mark::is_copy_of_open(&*device) {
         let way = "mount the store that it was copied from, or prove and accept this one with 'snapfs check --repair'";
         return refuse(Code::Damaged, format!("{COPIED}; {way}"));
     }
     let marked = device.clone();
     let device = recorded(device)?;
     let writes = access.writes();
+    let (device, device_access): (Arc<dyn Device>, _) = match access {
+        OpenFor::LookAsMounted => (Arc::new(Overlay::new(device)), device::Access::ReadWrite),
+        _ => (device, device_access),
+    };
     let options = OpenOptions { access: device_access, cache_bytes: cache_bytes as usize };
     let opened = Volume::open(device.clone(), options).map_err(|e| told_volume(store, &e));
     let volume = device.limit_met().map_or(opened, |limit| Err(limited(store, &limit)))?;
@@ -410,6 +423,31 @@ impl Engine for Open {
 
     fn scrub(&self, order: ScrubOrder) -> Result<Value, Failure> {
         self.scrubber.order(order)
+    }
+
+    fn diff(&self, order: &DiffOrder, put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {
+        let view = |word: &[u8]| self.fs.view_of_word(word).map_err(|e| told_view(word, &e));
+        let compared = self.fs.compare(view(&order.from)?, view(&order.to)?, order.under.map(NodeId));
+        let compared = compared.map_err(|e| told(&self.store, &e))?;
+        if !order.patch {
+            // Whoever takes the answer slowly keeps no view.
+            let changes = compared.into_changes();
+            for some in changes.chunks(CHANGES_TOLD) {
+                let some: Vec<Value> = some.iter().map(encode_change).collect();
+                if !put(json!({"changes": some})) {
+                    break;
+                }
+            }
+            return Ok(());
+        }
+        let mut all = |part: Vec<u8>| {
+            part.chunks(PATCH_BYTES_TOLD).all(|piece| {
+                let mut object = json!({});
+                names::put(&mut object, "patch", OsStr::from_bytes(piece));
+                put(object)
+            })
+        };
+        compared.patch(&mut all).map_err(|e| told(&self.store, &e))
     }
 
     fn status(&self) -> Value {

@@ -114,8 +114,14 @@ fn mount_and_wait(
     let (events, event) = mpsc::channel();
     let (unmounter, ends) = (mounted.unmounter(), mounted.unmounter());
     let (signal_events, wait_events) = (events.clone(), events);
+    let told = points.clone();
     let threads = (
-        std::thread::Builder::new().name("signals".into()).spawn(move || signals(&unmounter, &signal_events)),
+        std::thread::Builder::new().name("signals".into()).spawn(move || {
+            if wait_for_signal() {
+                told.told_to_end();
+                end(&unmounter, &signal_events);
+            }
+        }),
         std::thread::Builder::new().name("mount".into()).spawn(move || {
             let _ = wait_events.send(Event::Ended(mounted.wait())); // nobody listens any more: we are ending
         }),
@@ -128,6 +134,7 @@ fn mount_and_wait(
     match event.recv() {
         Ok(Event::Ended(Err(e))) => log::error!("the connection to the kernel broke: {e}"),
         Ok(Event::GiveUp) => log::warn!("files are still open; closing the store under them"),
+        Ok(Event::Ended(Ok(()))) if job.options.snapshot.is_some() => server = points.outlive_first(server),
         Ok(Event::Ended(Ok(()))) | Err(_) => {}
     }
     points.end();
@@ -137,15 +144,22 @@ fn mount_and_wait(
     Ok(server)
 }
 
-/// Waits for SIGTERM or SIGINT and ends the mount; a second one does not wait for open files.
-fn signals(unmounter: &Unmounter, events: &Sender<Event>) {
+/// Waits for SIGTERM or SIGINT; false if that cannot be waited for.
+fn wait_for_signal() -> bool {
     loop {
         match process::wait_termination_signal() {
             Ok(true) => {} // SIGHUP: the terminal is gone, which is no reason to end
-            Ok(false) => break,
-            Err(e) => return log::error!("cannot wait for signals: {e}"),
+            Ok(false) => return true,
+            Err(e) => {
+                log::error!("cannot wait for signals: {e}");
+                return false;
+            }
         }
     }
+}
+
+/// Ends the mount; a second signal does not wait for open files.
+fn end(unmounter: &Unmounter, events: &Sender<Event>) {
     match unmounter.unmount() {
         Ok(true) => return, // the session ends, and with it the daemon
         Ok(false) => log::warn!("told to end, but files are open in the mount"),

@@ -26,14 +26,21 @@ pub enum OpenFor {
     MountReadOnly,
     /// To look at it: no change, no lock that keeps a daemon out for long.
     Look,
+    /// To look at what a mount would find in it, the log included: what changes is kept in memory.
+    LookAsMounted,
     /// To work on it without serving it: as for a mount, but nothing is made a store.
     Work,
 }
 
 impl OpenFor {
-    /// True if changes are taken.
+    /// True if changes are taken that go to the store.
     pub fn writes(self) -> bool {
         matches!(self, OpenFor::Mount | OpenFor::Work)
+    }
+
+    /// True if changes are taken, be it in memory alone.
+    pub fn takes_changes(self) -> bool {
+        self.writes() || self == OpenFor::LookAsMounted
     }
 }
 
@@ -56,6 +63,19 @@ pub enum ScrubOrder {
     Stop,
     /// To tell how it stands.
     Status,
+}
+
+/// Which difference is wanted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DiffOrder {
+    /// The word for the older view.
+    pub from: Vec<u8>,
+    /// The word for the newer one.
+    pub to: Vec<u8>,
+    /// Only what is, or was, this node or below it.
+    pub under: Option<u64>,
+    /// A patch instead of the list of changes.
+    pub patch: bool,
 }
 
 /// How to open a store.
@@ -226,6 +246,10 @@ pub trait Engine: Send + Sync {
     /// Reads every block in the background and heals what has a second copy. Says how the scrub stands: an object.
     fn scrub(&self, _order: ScrubOrder) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store cannot be scrubbed"))
+    }
+    /// What became of paths between two views: objects for `put`, until it has enough, which it says by false.
+    fn diff(&self, _order: &DiffOrder, _put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {
+        Err(Failure::new(Code::UnknownVerb, "views of this store cannot be compared"))
     }
     /// How it is doing now: an object.
     fn status(&self) -> Value;

@@ -8,6 +8,7 @@ mod args;
 mod background;
 mod builtin;
 mod daemon;
+mod diff;
 pub mod engine;
 mod hold;
 mod limit;
@@ -28,6 +29,7 @@ mod snapshots;
 mod stores;
 mod umount;
 mod usage;
+mod users;
 mod wire;
 
 pub use builtin::Builtin;

@@ -6,8 +6,8 @@
 use super::args::MountArgs;
 use super::daemon::{self, MountJob};
 use super::engine::Backend;
-use super::{options, output, usage};
-use crate::ctl::{Client, Code, Failure, MountRecord, registry};
+use super::{options, output, usage, users};
+use crate::ctl::{Client, Code, Failure, MountRecord, MountTurn, registry};
 use crate::fs::CLONEDIR_NAME;
 use crate::fuse;
 use crate::names;
@@ -17,13 +17,22 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The line of a daemon that serves.
 const READY: &str = "ready";
 /// How often it is seen whether a mount that another process serves is there still.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// How soon it is seen that who leaves has left.
+const LEAVING_PAUSE: Duration = Duration::from_millis(5);
+/// How long a mount that is being ended may stay in sight, and one that is gone may look as if it were not.
+const LEAVING_MAX: Duration = Duration::from_secs(10);
+const GONE_MAX: Duration = Duration::from_secs(2);
+/// How often a daemon that leaves while it is asked is followed by another look.
+const LEFT_MAX: usize = 3;
 
 pub(super) fn run(backend: &dyn Backend, args: &MountArgs) -> Result<(), Failure> {
     let mut lists = args.options.clone();
@@ -34,7 +43,7 @@ pub(super) fn run(backend: &dyn Backend, args: &MountArgs) -> Result<(), Failure
     }
     let mut parsed = options::parse(&lists, args.sloppy).map_err(|message| usage::wrong(&message))?;
     if parsed.mount.source == "snapfs" {
-        parsed.mount.source = args.store.clone().into();
+        parsed.mount.source = source(&args.store).into();
         if let Some(name) = &parsed.store.root {
             parsed.mount.source.push("/.clones/");
             parsed.mount.source.push(OsStr::from_bytes(name));
@@ -48,14 +57,23 @@ pub(super) fn run(backend: &dyn Backend, args: &MountArgs) -> Result<(), Failure
     if parsed.store.root.is_some() && parsed.snapshot.is_some() {
         return Err(usage::wrong("snapshot= and clone= are two views, and one can be mounted at a place"));
     }
-    if !args.background_child
-        && let Some(daemon) = Client::of_store(&args.store)?
-    {
-        if parsed.snapshot.is_some() {
-            return ask_daemon(&daemon, args, &lists);
+    let mut turn = None;
+    if !args.background_child {
+        if let Some(log) = &args.log {
+            super::apart::check_log(&args.store, log)
+                .map_err(|message| Failure::new(Code::Other, message))?;
         }
-        if daemon.record().snapshot.is_none() {
-            return second_place(&daemon, args, &lists, parsed.store.root.as_deref());
+        if process::effective_uid() != 0 && (parsed.mount.dev || parsed.mount.suid) {
+            eprintln!("snapfs: dev and suid are for root: this mount is nodev and nosuid");
+        }
+        wait_for_who_leaves(&args.point);
+        turn = super::apart::real(&args.store).ok().and_then(|store| MountTurn::take(&store));
+        if let Some(point) = at_its_daemon(args, &parsed, &lists)? {
+            drop(turn);
+            if args.foreground {
+                stay(&point);
+            }
+            return Ok(());
         }
     }
     if !args.foreground && !args.background_child {
@@ -66,11 +84,73 @@ pub(super) fn run(backend: &dyn Backend, args: &MountArgs) -> Result<(), Failure
         return serve_in_background(&job, args);
     }
     redirect_messages(args)?;
-    daemon::serve(&job, &mut || {})
+    daemon::serve(&job, &mut || drop(turn.take()))
+}
+
+/// What is shown as the source: the path of the store from everywhere. Names of block devices, which mean more than what they
+/// lead to, stay as they are.
+fn source(store: &Path) -> PathBuf {
+    let is_device = std::fs::metadata(store).is_ok_and(|m| m.file_type().is_block_device());
+    let path = if is_device { std::path::absolute(store) } else { super::apart::real(store) };
+    path.unwrap_or_else(|_| store.to_path_buf())
+}
+
+/// A daemon that was told to end has its mount for a moment longer. Whoever mounts at its place does not mean that mount.
+fn wait_for_who_leaves(point: &Path) {
+    let Ok(point) = std::fs::canonicalize(point) else { return };
+    let Ok(Some(mount)) = fuse::mounts::at(&point) else { return };
+    let of_it = registry::with_device(mount.device).map(Client::of);
+    let Some(daemon) = of_it.filter(|_| mount.is_snapfs()).find(Client::is_leaving) else { return };
+    let end = Instant::now() + LEAVING_MAX;
+    let is_there = || fuse::mounts::at(&point).is_ok_and(|m| m.is_some_and(|m| m.is(mount.mount_id())));
+    while is_there() && daemon.found().is_running() && Instant::now() < end {
+        std::thread::sleep(LEAVING_PAUSE);
+    }
+}
+
+/// What a daemon that has the store open already says.
+enum Answer {
+    /// It is mounted there.
+    Mounted(PathBuf),
+    /// It is about to end, and is none to ask.
+    Leaving,
+}
+
+/// Mounts with the daemon that has the store open, if there is one that can; says where.
+fn at_its_daemon(
+    args: &MountArgs,
+    parsed: &options::Parsed,
+    lists: &[OsString],
+) -> Result<Option<PathBuf>, Failure> {
+    for left in 0.. {
+        let Some(daemon) = Client::of_store(&args.store)? else { break };
+        let answer = match (parsed.snapshot.is_some(), &daemon.record().snapshot) {
+            (true, _) => ask_daemon(&daemon, args, lists),
+            (false, None) => second_place(&daemon, args, lists, parsed.store.root.as_deref()),
+            (false, Some(_)) => break,
+        };
+        match answer {
+            Ok(Answer::Mounted(point)) => return Ok(Some(point)),
+            Err(f) if left == LEFT_MAX || !daemon.is_leaving() => return Err(f),
+            _ if left == LEFT_MAX => break,
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
+/// Returns when the mount at `point` is gone, and its daemon if it was its own.
+fn stay(point: &Path) {
+    let device = || fuse::mounts::at(point).ok().flatten().map(|m| m.device);
+    let own = registry::all().into_iter().find(|d| d.record.mountpoint == point);
+    let mounted = device();
+    while mounted.is_some() && device() == mounted || own.as_ref().is_some_and(|own| own.is_running()) {
+        std::thread::sleep(LOOK_AGAIN);
+    }
 }
 
 /// The store is open already: its daemon mounts the snapshot.
-fn ask_daemon(daemon: &Client, args: &MountArgs, lists: &[OsString]) -> Result<(), Failure> {
+fn ask_daemon(daemon: &Client, args: &MountArgs, lists: &[OsString]) -> Result<Answer, Failure> {
     let failed = |message: String| Failure::new(Code::Other, message);
     super::apart::check(&args.store, &args.point).map_err(failed)?;
     let point = fuse::check_point(&args.point).map_err(failed)?;
@@ -86,14 +166,7 @@ fn ask_daemon(daemon: &Client, args: &MountArgs, lists: &[OsString]) -> Result<(
     if args.json.json {
         output::print_json(&answer).map_err(failed)?;
     }
-    if args.foreground
-        && let Some(mount) = registry::all().into_iter().find(|d| d.record.mountpoint == point)
-    {
-        while mount.is_running() {
-            std::thread::sleep(LOOK_AGAIN);
-        }
-    }
-    Ok(())
+    Ok(Answer::Mounted(point))
 }
 
 /// The flags of `mount(2)` that a mount has with these options besides its own; a failure if they ask for more than flags.
@@ -120,7 +193,8 @@ fn second_place(
     args: &MountArgs,
     lists: &[OsString],
     clone: Option<&[u8]>,
-) -> Result<(), Failure> {
+) -> Result<Answer, Failure> {
+    super::apart::check(&args.store, &args.point).map_err(|message| Failure::new(Code::Other, message))?;
     let (store, point) = (names::shown(&args.store), fuse::check_point(&args.point));
     let point = point.map_err(|message| Failure::new(Code::Other, message))?;
     let MountRecord { pid, mountpoint, device, .. } = daemon.record();
@@ -130,7 +204,18 @@ fn second_place(
         Err(Failure::new(Code::Busy, format!("{store}: {by}{what}")))
     };
     if !fuse::mounts::at(mountpoint).is_ok_and(|m| m.is_some_and(|m| m.device == *device)) {
-        return busy(" in another mount namespace, or under another mount".into());
+        let end = Instant::now() + GONE_MAX;
+        while Instant::now() < end {
+            if daemon.is_leaving() {
+                return Ok(Answer::Leaving);
+            }
+            std::thread::sleep(LEAVING_PAUSE);
+        }
+        let in_sight = fuse::mounts::all().is_ok_and(|all| all.iter().any(|m| m.device == *device));
+        return busy(match users::of_device(*device).filter(|_| !in_sight) {
+            Some(user) => format!(": it is unmounted there, but {user} still has files of it open"),
+            None => " in another mount namespace, or under another mount".into(),
+        });
     }
     if process::effective_uid() != 0 {
         return busy(format!("; root can have it here too: mount --bind {first} {}", names::shown(&point)));
@@ -166,10 +251,7 @@ fn second_place(
         names::put(&mut answer, "bind_of", &shown_tree);
         output::print_json(&answer).map_err(|e| Failure::new(Code::Other, e))?;
     }
-    while args.foreground && fuse::mounts::at(&point).is_ok_and(|m| m.is_some_and(|m| m.device == *device)) {
-        std::thread::sleep(LOOK_AGAIN);
-    }
-    Ok(())
+    Ok(Answer::Mounted(point))
 }
 
 fn start_in_background(args: &MountArgs) -> Result<(), Failure> {

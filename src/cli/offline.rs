@@ -98,11 +98,10 @@ fn repair_copy(device: &Arc<dyn Device>, mode: Mode) -> Result<Repair, VolumeErr
 
 /// What is wrong with a store that cannot be opened.
 pub(super) fn look(store: &Path, depth: Depth) -> Result<CheckReport, Failure> {
-    let mut found = repair(store, Mode::DryRun, depth)?;
-    let mut findings = found.found;
-    found.left.retain(|what| !findings.contains(what));
-    findings.append(&mut found.left);
-    let summary = json!({"opens": false, "repairable": found.left.is_empty()});
+    let Repair { found: mut findings, left, .. } = repair(store, Mode::DryRun, depth)?;
+    let summary = json!({"opens": false, "repairable": left.is_empty()});
+    let more: Vec<String> = left.into_iter().filter(|what| !findings.contains(what)).collect();
+    findings.extend(more);
     Ok(CheckReport { findings, summary })
 }
 

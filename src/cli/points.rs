@@ -1,5 +1,6 @@
-//! The mount points of a daemon. Each has a control socket and a record. The first is served for as long as the daemon
-//! lives; on request snapshots are mounted at further ones, which end with the first at the latest.
+//! The mount points of a daemon. Each has a control socket and a record. The first is the live tree or a snapshot; on
+//! request snapshots are mounted at further ones. They end with the live tree at the latest; where the first is a snapshot
+//! too, the daemon ends with the last of all.
 
 use super::engine::{Engine, OpenFor};
 use super::options::{self, Parsed};
@@ -16,6 +17,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long open files may go on working after SIGTERM took the mount out of sight.
@@ -26,6 +28,8 @@ pub(super) struct Points {
     engine: Arc<dyn Engine>,
     store: PathBuf,
     store_id: StoreId,
+    /// The daemon was told to end: for commands that is the end, though the mounts are there for a moment.
+    told: Arc<AtomicBool>,
     further: Mutex<Further>,
     one_ended: Condvar,
 }
@@ -34,14 +38,21 @@ pub(super) struct Points {
 struct Further {
     /// The daemon ends: no more are taken.
     closed: bool,
+    /// The first mount has ended, and these go on without it.
+    alone: bool,
     serving: Vec<Unmounter>,
+    /// How many of them have not ended.
+    living: usize,
+    /// What tells those who wait for the store, when the mount that ended last is one of these.
+    last: Option<Server>,
 }
 
 impl Points {
     /// Of the daemon that serves this store.
     pub(super) fn new(engine: Arc<dyn Engine>, store: PathBuf) -> io::Result<Arc<Points>> {
         let store_id = engine.store_id().map_or_else(|| StoreId::of(&store), Ok)?;
-        Ok(Arc::new(Points { engine, store, store_id, further: Mutex::default(), one_ended: Condvar::new() }))
+        let (told, further, one_ended) = (Arc::default(), Mutex::default(), Condvar::new());
+        Ok(Arc::new(Points { engine, store, store_id, told, further, one_ended }))
     }
 
     /// Lets commands find a mount. Without its control channel a mount works all the same: that is no reason to refuse
@@ -66,7 +77,8 @@ impl Points {
             about[key] = value;
         }
         let connection = mounted.connection();
-        let is_mounted = Box::new(move || connection.is_mounted());
+        let told = self.told.clone();
+        let is_mounted = Box::new(move || connection.is_mounted() && !told.load(Ordering::SeqCst));
         let (engine, points, options) = (self.engine.clone(), self.clone(), options.clone());
         let add = Box::new(move |point: &Path, options: &[OsString]| points.add(point, options));
         let verbs = Arc::new(Verbs { engine, add, options, about });
@@ -96,20 +108,64 @@ impl Points {
             if let Err(e) = mounted.wait() {
                 log::error!("{}: the connection to the kernel broke: {e}", names::shown(ends.point()));
             }
-            drop(server); // the snapshot is let go of: it tells those who wait for that
-            points.further.lock().serving.retain(|u| u.point() != ends.point());
-            points.one_ended.notify_all();
+            points.has_ended(&ends, server);
         });
         if let Err(e) = started {
             let _ = unmounter.detach(); // what counts is the error that we report
             return Err(failed(format!("cannot start a thread: {e}")));
         }
         further.serving.push(unmounter);
+        further.living += 1;
         let mut answer = json!({"pid": std::process::id()});
         names::put(&mut answer, "store", &self.store);
         names::put(&mut answer, "mountpoint", point);
         names::put(&mut answer, "snapshot", OsStr::from_bytes(name));
         Ok(answer)
+    }
+
+    /// One of the further mounts has ended.
+    fn has_ended(&self, which: &Unmounter, server: Option<Server>) {
+        let mut further = self.further.lock();
+        further.living -= 1;
+        let server = if further.alone && further.living == 0 {
+            further.closed = true;
+            further.last = server;
+            None
+        } else {
+            server
+        };
+        drop(further);
+        drop(server); // the snapshot is let go of: it tells those who wait for that
+        self.further.lock().serving.retain(|u| u.point() != which.point());
+        self.one_ended.notify_all();
+    }
+
+    /// No more is to be served: commands find nothing here, and nobody is waited for.
+    pub(super) fn told_to_end(&self) {
+        self.told.store(true, Ordering::SeqCst);
+        drop(self.further.lock()); // who is about to wait has seen it, or waits
+        self.one_ended.notify_all();
+    }
+
+    /// The first mount, of a snapshot, has ended: returns when the last of the others has, or the daemon is told to end.
+    /// What it returns tells those who wait for the store, and is dropped when that is closed.
+    pub(super) fn outlive_first(&self, first: Option<Server>) -> Option<Server> {
+        let mut further = self.further.lock();
+        if further.living == 0 {
+            further.closed = true;
+            return first;
+        }
+        further.alone = true;
+        drop(further);
+        drop(first);
+        let mut further = self.further.lock();
+        while !further.serving.is_empty() && !self.told.load(Ordering::SeqCst) {
+            self.one_ended.wait(&mut further);
+        }
+        further.closed = true;
+        drop(further);
+        self.end();
+        self.further.lock().last.take()
     }
 
     /// Ends all further mounts. Programs that have files open in one get the time that they get after a SIGTERM.

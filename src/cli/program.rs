@@ -2,7 +2,7 @@
 
 use super::args::{self, Cli, Style, Verb};
 use super::engine::Backend;
-use super::{mount, properties, rescue, scrub, snapshots, stores, umount, usage};
+use super::{diff, mount, properties, rescue, scrub, snapshots, stores, umount, usage};
 use crate::ctl::{Code, Failure};
 use clap::Parser;
 use std::ffi::OsString;
@@ -10,6 +10,8 @@ use std::ffi::OsString;
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const DAMAGED: u8 = 3;
+/// "Trouble" of diff(1), which has 1 for differences.
+const DIFF_FAILED: u8 = 2;
 /// "mount failure" of mount(8).
 const HELPER_FAILED: u8 = 32;
 
@@ -35,7 +37,7 @@ pub fn run(backend: &dyn Backend, args: Vec<OsString>) -> u8 {
     crate::sys::process::take_what_limits_allow();
     start_log(&cli.verb);
     match dispatch(backend, &cli.verb) {
-        Ok(()) => 0,
+        Ok(code) => code,
         Err(f) => {
             let wrong_usage = usage::sentence(&f);
             let message = wrong_usage.unwrap_or(&f.message);
@@ -44,6 +46,7 @@ pub fn run(backend: &dyn Backend, args: Vec<OsString>) -> u8 {
             }
             match f.code {
                 _ if style == Style::Helper => failed,
+                _ if matches!(cli.verb, Verb::Diff(_)) => DIFF_FAILED,
                 Code::Damaged => DAMAGED,
                 _ if wrong_usage.is_some() => USAGE,
                 _ => failed,
@@ -52,8 +55,9 @@ pub fn run(backend: &dyn Backend, args: Vec<OsString>) -> u8 {
     }
 }
 
-fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<(), Failure> {
-    match verb {
+fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
+    let done = match verb {
+        Verb::Diff(a) => return diff::run(backend, a),
         Verb::Init(a) => stores::init(backend, a),
         Verb::Mount(a) => mount::run(backend, a),
         Verb::Umount(a) => umount::run(a),
@@ -71,7 +75,8 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<(), Failure> {
         Verb::Check(a) => stores::check(backend, a),
         Verb::Salvage(a) => rescue::salvage(backend, a),
         Verb::Scrub(a) => scrub::run(backend, a),
-    }
+    };
+    done.map(|()| 0)
 }
 
 /// Messages go to standard error; `SNAPFS_LOG` sets what is told, as `RUST_LOG` does elsewhere.

@@ -5,7 +5,7 @@
 use super::args::{GetArgs, SetArgs};
 use super::output;
 use super::property::{Assignment, Property};
-use crate::ctl::{Code, Failure};
+use crate::ctl::{Client, Code, Failure};
 use crate::names;
 use crate::sys::attribute;
 use serde_json::{Value, json};
@@ -34,7 +34,9 @@ pub(super) fn set(args: &SetArgs) -> Result<(), Failure> {
     let Assignment { property, value } = &args.assignment;
     let (done, first) = each(&args.paths, &|path| {
         look(path, *property)?;
-        attribute::set(path, &property.attribute(), value.as_bytes()).map_err(|e| refused(path, &e))?;
+        let (at, name, value) = (path.to_path_buf(), property.attribute(), value.clone());
+        Client::patiently(path, move || attribute::set(&at, &name, value.as_bytes()))?
+            .map_err(|e| refused(path, &e))?;
         look(path, *property)
     });
     if args.json.json {
@@ -65,9 +67,11 @@ pub(super) fn get(args: &GetArgs) -> Result<(), Failure> {
 /// A property of a path, as JSON.
 fn look(path: &Path, property: Property) -> Result<Value, Failure> {
     let read = |name: &str| {
-        let value = attribute::get(path, name).map_err(|e| refused(path, &e))?;
+        let (at, name) = (path.to_path_buf(), name.to_string());
+        let value = Client::patiently(path, move || attribute::get(&at, &name))?;
+        let value = value.map_err(|e| refused(path, &e))?;
         let value = value.ok_or_else(|| {
-            let what = format!("{}: is no file or directory in a mount of snapfs", names::shown(path));
+            let what = format!("{}: this is no file or directory in a mount of snapfs", names::shown(path));
             Failure::new(Code::NotMounted, what)
         })?;
         Ok(names::shown_bytes(&value))
@@ -83,7 +87,7 @@ fn refused(path: &Path, e: &io::Error) -> Failure {
     let (code, what) = match e.kind() {
         io::ErrorKind::PermissionDenied => (Code::Denied, "its owner alone may set it".to_string()),
         io::ErrorKind::ReadOnlyFilesystem => {
-            (Code::ReadOnly, "is in a snapshot, or the mount is read-only".to_string())
+            (Code::ReadOnly, "it is in a snapshot, or the mount is read-only".to_string())
         }
         io::ErrorKind::NotFound => (Code::NotFound, "there is no such file or directory".to_string()),
         io::ErrorKind::StorageFull => (Code::NoSpace, "the store is full".to_string()),

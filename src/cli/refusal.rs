@@ -57,6 +57,19 @@ pub(super) fn told_clone(name: &[u8], e: &Error) -> Failure {
     told_about(&names::shown_bytes(name), "clone", e)
 }
 
+/// The same about a view.
+pub(super) fn told_view(word: &[u8], e: &Error) -> Failure {
+    let word_shown = names::shown_bytes(word);
+    match e {
+        Error::NotFound | Error::Invalid | Error::NameTooLong => {
+            let what = "no such view; it is the name of a snapshot (snapfs list), @latest, @prev, an age as @-15m, a \
+                        time as @2026-01-31T10:00, @live, or .clones/NAME";
+            Failure::new(Code::NotFound, format!("{word_shown}: {what}"))
+        }
+        e => told_about(&word_shown, "view", e),
+    }
+}
+
 fn told_about(what: &str, kind: &str, e: &Error) -> Failure {
     let (code, why) = match e {
         Error::NotFound => (Code::NotFound, format!("no such {kind}")),

@@ -3,7 +3,8 @@
 use super::args::{CloneArgs, CreateArgs, DeleteArgs, DropArgs, Json, ListArgs, RenameArgs};
 use super::engine::{Backend, OpenFor, StoreOptions};
 use super::{output, wire};
-use crate::ctl::{Client, Code, Failure};
+use crate::ctl::{Client, Code, Failure, MountRecord};
+use crate::fuse::mounts;
 use crate::names;
 use crate::ops::NodeId;
 use serde_json::{Value, json};
@@ -47,7 +48,7 @@ pub(super) fn list(backend: &dyn Backend, args: &ListArgs) -> Result<(), Failure
 }
 
 pub(super) fn clone(args: &CloneArgs) -> Result<(), Failure> {
-    let client = Client::connect(&args.target)?;
+    let client = daemon_for_changes(&args.target)?;
     let mut request = json!({});
     names::put(&mut request, "name", &args.name);
     if let Some(from) = &args.from {
@@ -62,8 +63,27 @@ pub(super) fn drop_clones(args: &DropArgs) -> Result<(), Failure> {
     each(&args.target, "drop", &args.names, "dropped", &args.json)
 }
 
+/// The daemon of `target`, unless the mount that leads to it is read-only: what `mkdir` is refused there the command is, too.
+fn daemon_for_changes(target: &Path) -> Result<Client, Failure> {
+    let client = Client::connect(target)?;
+    let MountRecord { device, mountpoint, .. } = client.record();
+    let around = std::fs::canonicalize(target).ok().and_then(|real| mounts::containing(&real).ok().flatten());
+    // Of a store, where its daemon has mounted it.
+    let through = match around.filter(|m| m.device == *device) {
+        None => mounts::at(mountpoint).ok().flatten().filter(|m| m.device == *device),
+        found => found,
+    };
+    match through {
+        Some(m) if m.read_only => {
+            let what = format!("the mount at {} is read-only and takes no changes", names::shown(&m.point));
+            Err(Failure::new(Code::ReadOnly, format!("{}: {what}", names::shown(target))))
+        }
+        _ => Ok(client),
+    }
+}
+
 pub(super) fn create(args: &CreateArgs) -> Result<(), Failure> {
-    let client = Client::connect(&args.target)?;
+    let client = daemon_for_changes(&args.target)?;
     let mut request = json!({});
     names::put(&mut request, "name", &args.name);
     let made = wire::decode(&client.call("create", request, &mut |_| {})?)?;
@@ -76,7 +96,7 @@ pub(super) fn rename(args: &RenameArgs) -> Result<(), Failure> {
         names::put(object, keys[0], &args.name);
         names::put(object, keys[1], &args.new_name);
     }
-    Client::connect(&args.target)?.call("rename", request, &mut |_| {})?;
+    daemon_for_changes(&args.target)?.call("rename", request, &mut |_| {})?;
     if args.json.json { written(output::print_json(&answer)) } else { Ok(()) }
 }
 
@@ -86,7 +106,7 @@ pub(super) fn delete(args: &DeleteArgs) -> Result<(), Failure> {
 
 /// Goes on after a name that fails, and reports the first failure; each is told as it happens.
 fn each(target: &Path, verb: &str, all: &[OsString], done_key: &str, json: &Json) -> Result<(), Failure> {
-    let client = Client::connect(target)?;
+    let client = daemon_for_changes(target)?;
     let (mut done, mut first) = (Vec::new(), None);
     for name in all {
         let mut request = json!({});

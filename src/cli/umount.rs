@@ -1,7 +1,7 @@
 //! `snapfs umount`: unmounts, then waits until the daemon has closed the store.
 
 use super::args::UmountArgs;
-use super::output;
+use super::{output, users};
 use crate::ctl::{Client, Code, Failure, registry};
 use crate::fuse::{self, mounts};
 use crate::names;
@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// How long a daemon may take to say how its store is doing.
 const STATUS_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a mount that was taken out of sight while nobody used it may take to be gone.
+const GONE_MAX: Duration = Duration::from_secs(1);
 /// How often the daemon is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -25,8 +27,9 @@ pub(super) fn run(args: &UmountArgs) -> Result<(), Failure> {
     let mounted = mounts::at(&point).map_err(|e| Failure::new(Code::Io, e.to_string()))?;
     let daemon = match &mounted {
         // At another place than its first, too; and whoever was there before may not be gone yet.
-        Some(m) => Client::of_device(m.device)?,
-        None => registry::all().into_iter().find(|d| d.record.mountpoint == point).map(Client::of),
+        // One that was told to end is waited for all the same.
+        Some(m) => Client::of_device(m.device)?.or_else(|| at(&point, Some(m.device))),
+        None => at(&point, None),
     };
     match &mounted {
         None if daemon.is_none() => return failed(Code::NotMounted, format!("{shown} is not mounted")),
@@ -50,20 +53,32 @@ pub(super) fn run(args: &UmountArgs) -> Result<(), Failure> {
         && let Err(e) = fuse::unmount(&point, args.lazy)
     {
         return match e.raw_os_error() {
-            Some(errno::EBUSY) => failed(
-                Code::Busy,
-                format!("{shown} is busy: files in it are open; show who has them with: fuser -vm {shown}"),
-            ),
+            Some(errno::EBUSY) => failed(Code::Busy, busy(&shown, mounted.as_ref().map_or(0, |m| m.id))),
             _ => failed(Code::Other, format!("cannot unmount {shown}: {e}")),
         };
     }
     if let Some(daemon) = daemon {
+        if args.lazy && place_in_sight(&daemon).is_none() && is_used(&daemon) {
+            let user = users::of_device(daemon.record().device);
+            let user = user.unwrap_or_else(|| "a program, here or in another mount namespace,".into());
+            eprintln!(
+                "snapfs: {shown} is out of sight; {user} has files of it open, and the store stays open until it \
+                 has closed them"
+            );
+            return done(args, &point);
+        }
         let end = Instant::now() + Duration::from_secs(args.timeout);
         while daemon.found().is_running() && place_in_sight(&daemon).is_none() {
             if Instant::now() >= end {
                 let (pid, seconds) = (daemon.record().pid, args.timeout);
                 let state = "is unmounted, but the store is not closed yet";
-                let why = "another mount namespace, such as a container, may have a copy of the mount";
+                let why = match users::of_device(daemon.record().device) {
+                    Some(user) if daemon.serves() => format!("{user} has files of it open"),
+                    None if daemon.serves() => {
+                        "another mount namespace, such as a container, may have a copy of the mount".into()
+                    }
+                    _ => "what it holds is still being written".to_string(),
+                };
                 return failed(Code::Busy, format!("{shown} {state} (process {pid}, {seconds} s): {why}"));
             }
             std::thread::sleep(LOOK_AGAIN);
@@ -75,12 +90,48 @@ pub(super) fn run(args: &UmountArgs) -> Result<(), Failure> {
             format!("{shown} is unmounted, but not all of its changes are in the store: {state}"),
         );
     }
+    done(args, &point)
+}
+
+fn done(args: &UmountArgs, point: &Path) -> Result<(), Failure> {
     if args.json.json {
         let mut answer = json!({});
-        names::put(&mut answer, "mountpoint", &point);
+        names::put(&mut answer, "mountpoint", point);
         output::print_json(&answer).map_err(|e| Failure::new(Code::Other, e))?;
     }
     Ok(())
+}
+
+/// The daemon whose mount was made there, with this device number if one is told, in whatever state it is.
+fn at(point: &Path, device: Option<(u32, u32)>) -> Option<Client> {
+    let is_it = |d: &registry::FoundMount| {
+        d.record.mountpoint == point && device.is_none_or(|device| device == d.record.device)
+    };
+    registry::all().into_iter().find(is_it).map(Client::of)
+}
+
+/// Why a mount cannot be unmounted: another is below it, or files are open.
+fn busy(shown: &str, id: u32) -> String {
+    let below = mounts::all().ok().and_then(|all| all.into_iter().rfind(|m| m.parent == id && m.id != id));
+    match below {
+        Some(m) => {
+            let place = names::shown(&m.point);
+            format!("{shown} is busy: another mount is below it, at {place}; unmount that first")
+        }
+        None => format!("{shown} is busy: files in it are open; show who has them with: fuser -vm {shown}"),
+    }
+}
+
+/// True if the mount goes on out of sight. Without users it is gone in a moment.
+fn is_used(daemon: &Client) -> bool {
+    let end = Instant::now() + GONE_MAX;
+    while daemon.serves() {
+        if Instant::now() >= end {
+            return true;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    false
 }
 
 /// What keeps the store of a daemon from taking changes, if the daemon says so in time.

@@ -2,12 +2,13 @@
 //!
 //! Both ends are here, so that they cannot disagree. Names, sizes and exact times; nothing is formatted for people.
 
-use super::engine::{CloneRow, Engine, ScrubOrder, SnapshotRow};
+use super::engine::{CloneRow, DiffOrder, Engine, ScrubOrder, SnapshotRow};
 use super::options::{self, Parsed};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler};
+use crate::fs::{ChangeKind, PathChange};
 use crate::names;
-use crate::ops::{NodeId, Timestamp};
+use crate::ops::{FileType, NodeId, Timestamp};
 use serde_json::{Value, json};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -29,7 +30,12 @@ pub(super) struct Verbs {
 }
 
 impl Handler for Verbs {
-    fn handle(&self, verb: &str, args: &Value, _progress: &mut dyn FnMut(Value)) -> Result<Value, Failure> {
+    fn handle(
+        &self,
+        verb: &str,
+        args: &Value,
+        progress: &mut dyn FnMut(Value) -> bool,
+    ) -> Result<Value, Failure> {
         match verb {
             "list" => Ok(encode_all(&self.engine.snapshots(at(args))?)),
             "create" => Ok(encode(&self.engine.create(at(args), &name(args, "name")?)?)),
@@ -63,6 +69,10 @@ impl Handler for Verbs {
             }
             "status" => Ok(merged(&self.about, self.engine.status())),
             "info" => Ok(self.engine.info()),
+            "diff" => {
+                self.engine.diff(&diff_order(args)?, progress)?;
+                Ok(json!({}))
+            }
             "scrub" => self.engine.scrub(scrub_order(args)?),
             "check" => {
                 let data = args.get("data").and_then(Value::as_bool).unwrap_or(false);
@@ -105,6 +115,67 @@ fn scrub_order(args: &Value) -> Result<ScrubOrder, Failure> {
 /// The node that a request is about: where its target is in the mount.
 fn at(args: &Value) -> NodeId {
     args.get("node").and_then(Value::as_u64).map_or(NodeId::ROOT, NodeId)
+}
+
+/// An order of a difference as it travels.
+pub(super) fn encode_diff(order: &DiffOrder) -> Value {
+    let mut object = json!({"under": order.under, "patch": order.patch});
+    names::put(&mut object, "from", OsStr::from_bytes(&order.from));
+    names::put(&mut object, "to", OsStr::from_bytes(&order.to));
+    object
+}
+
+fn diff_order(args: &Value) -> Result<DiffOrder, Failure> {
+    Ok(DiffOrder {
+        from: name(args, "from")?,
+        to: name(args, "to")?,
+        under: args.get("under").and_then(Value::as_u64),
+        patch: args.get("patch").and_then(Value::as_bool).unwrap_or(false),
+    })
+}
+
+/// What became of a path, for programs.
+pub(super) fn encode_change(change: &PathChange) -> Value {
+    let (sign, kind) = (sign(change.kind), change.file_type().map(type_name));
+    let mut object = json!({"change": sign, "type": kind});
+    let put = |object: &mut Value, key: &str, path: &[u8]| {
+        names::put(object, key, OsStr::from_bytes(if path.is_empty() { b"." } else { path }));
+    };
+    put(&mut object, "path", &change.path);
+    if let Some(path) = &change.old_path {
+        put(&mut object, "old_path", path);
+    }
+    for (key, version) in [("old_size", change.old), ("new_size", change.new)] {
+        if let Some(version) = version.filter(|v| matches!(v.kind, FileType::Regular | FileType::Symlink)) {
+            object[key] = version.size.into();
+        }
+    }
+    if !change.attributes.is_empty() {
+        object["attributes"] = json!(change.attributes);
+    }
+    object
+}
+
+fn sign(kind: ChangeKind) -> &'static str {
+    match kind {
+        ChangeKind::Added => "+",
+        ChangeKind::Removed => "-",
+        ChangeKind::Renamed => "R",
+        ChangeKind::Modified => "M",
+        ChangeKind::Attributes => "A",
+    }
+}
+
+fn type_name(kind: FileType) -> &'static str {
+    match kind {
+        FileType::Regular => "file",
+        FileType::Directory => "directory",
+        FileType::Symlink => "symlink",
+        FileType::Fifo => "fifo",
+        FileType::Socket => "socket",
+        FileType::CharDevice => "character device",
+        FileType::BlockDevice => "block device",
+    }
 }
 
 fn text<'a>(args: &'a Value, key: &str) -> Result<&'a str, Failure> {
@@ -244,6 +315,14 @@ mod tests {
             assert_eq!(decode_clone(&encode_clone(&c)), Ok(c));
         }
         assert!(decode_clone(&json!({"name": "x"})).is_err());
+    }
+
+    #[test]
+    fn orders_of_differences_travel() {
+        let order =
+            DiffOrder { from: b"a\xff".to_vec(), to: b"@live".to_vec(), under: Some(u64::MAX), patch: true };
+        assert_eq!(diff_order(&encode_diff(&order)), Ok(order));
+        assert!(diff_order(&json!({"from": "a"})).is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A daemon is asked only after it has proved that it serves the mount, and never waited for without an end: one that is
 //! stopped or hangs is a failure with a sentence.
 
-use super::patience::within;
+use super::patience::{begin, within};
 use super::protocol::{self, ANSWER_BYTES_MAX, Code, Failure, HELLO, Reply, Request, VERSION};
 use super::registry::{self, FoundMount, MountRecord};
 use crate::names;
@@ -15,6 +15,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 /// How long a daemon that takes no more requests may go on closing its store before that is a failure.
@@ -69,6 +70,27 @@ impl Client {
         Err(Failure::new(Code::NotMounted, message))
     }
 
+    /// What `call` returns, which asks the file system of `target`: fails if its daemon turns out to be stopped, or not to
+    /// answer. One that works is waited for.
+    pub fn patiently<T: Send + 'static>(
+        target: &Path,
+        call: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let result = begin(call);
+        loop {
+            match result.recv_timeout(SILENCE_MAX) {
+                Ok(done) => return Ok(done),
+                Err(RecvTimeoutError::Timeout) => match Client::connect(target) {
+                    Err(f) if f.code != Code::NotMounted => return Err(f),
+                    _ => {}
+                },
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Failure::new(Code::Other, "a failed assertion")); // told already
+                }
+            }
+        }
+    }
+
     /// The daemon of the mount that has this device number now. Whoever had it before may still be there.
     pub fn of_device(device: (u32, u32)) -> Result<Option<Client>, Failure> {
         for found in registry::with_device(device) {
@@ -98,6 +120,11 @@ impl Client {
     /// False when its mount is gone.
     pub fn serves(&self) -> bool {
         greet(&self.found).is_ok_and(|g| matches!(g, Greeting::Serves))
+    }
+
+    /// True if it was told to end, or its mount is gone: it serves nobody any more.
+    pub fn is_leaving(&self) -> bool {
+        process::is_told_to_end(self.record().pid) || !self.serves()
     }
 
     /// True if a daemon whose mount is gone has this store open still, and is about to let go of it.
@@ -132,9 +159,24 @@ impl Client {
     pub fn call(
         &self,
         verb: &str,
-        mut args: Value,
+        args: Value,
         on_progress: &mut dyn FnMut(Value),
     ) -> Result<Value, Failure> {
+        let mut all = |value| {
+            on_progress(value);
+            true
+        };
+        let answer = self.stream(verb, args, &mut all)?;
+        answer.ok_or_else(|| lost(&self.found, io::ErrorKind::UnexpectedEof.into()))
+    }
+
+    /// As [`Self::call`], until `take` has enough, which it says by false: then there is no answer.
+    pub fn stream(
+        &self,
+        verb: &str,
+        mut args: Value,
+        take: &mut dyn FnMut(Value) -> bool,
+    ) -> Result<Option<Value>, Failure> {
         let found = &self.found;
         if let Some(node) = self.node {
             args["node"] = json!(node);
@@ -144,7 +186,7 @@ impl Client {
             Ok(Greeting::Ended) if !found.is_running() => Err(silence),
             Ok(_) => Ok(()),
         };
-        exchange(found, verb, args, on_progress, &mut alive).map_err(|e| lost(found, e))?
+        exchange(found, verb, args, take, &mut alive).map_err(|e| lost(found, e))?
     }
 }
 
@@ -162,9 +204,9 @@ fn exchange(
     found: &FoundMount,
     verb: &str,
     args: Value,
-    on_progress: &mut dyn FnMut(Value),
+    take: &mut dyn FnMut(Value) -> bool,
     silent: &mut dyn FnMut(io::Error) -> io::Result<()>,
-) -> io::Result<Result<Value, Failure>> {
+) -> io::Result<Result<Option<Value>, Failure>> {
     let stream = connect(found)?;
     if process::peer_uid(&stream)? != found.uid {
         let denied = Failure::new(Code::Denied, "the control socket is served by another user");
@@ -180,8 +222,12 @@ fn exchange(
             return Err(io::ErrorKind::UnexpectedEof.into());
         };
         match serde_json::from_slice(&line)? {
-            Reply::Progress(value) => on_progress(value),
-            Reply::Ok(value) => return Ok(Ok(value)),
+            Reply::Progress(value) => {
+                if !take(value) {
+                    return Ok(Ok(None));
+                }
+            }
+            Reply::Ok(value) => return Ok(Ok(Some(value))),
             Reply::Error(failure) => return Ok(Err(failure)),
         }
     }
@@ -213,7 +259,7 @@ fn greet(found: &FoundMount) -> Result<Greeting, Failure> {
         let patient = begin.elapsed() < ANSWER_MAX && !process::is_stopped(found.record.pid);
         if patient { Ok(()) } else { Err(no_answer(found)) }
     };
-    let said = exchange(found, HELLO, json!({}), &mut |_| {}, &mut silent);
+    let said = exchange(found, HELLO, json!({}), &mut |_| true, &mut silent);
     let ended = |e: &io::Error| {
         use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof};
         matches!(e.kind(), BrokenPipe | ConnectionRefused | ConnectionReset | NotFound | UnexpectedEof)

@@ -6,12 +6,15 @@
 
 mod client;
 pub mod dirs;
+mod mount_turn;
 mod patience;
 mod protocol;
 pub mod registry;
 mod server;
 
 pub use client::Client;
+pub use mount_turn::MountTurn;
+pub use patience::within;
 pub use protocol::{Code, Failure};
 pub use registry::{MountRecord, StoreId};
 pub use server::{Handler, IsMounted, Server, read_request};

@@ -1,17 +1,28 @@
 //! Calls that may never return: made in a thread of their own, and waited for only so long.
 
-use std::sync::mpsc;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 /// What `call` returns, if it does so in time. A call that does not goes on, and ends with the process at the latest.
-pub(super) fn within<T: Send + 'static>(
-    limit: Duration,
-    call: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
+pub fn within<T: Send + 'static>(limit: Duration, call: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    begin(call).recv_timeout(limit).ok()
+}
+
+/// Makes the call, and sends what it returns. Where no thread is to be had it is made here, and waited for to its end.
+pub(super) fn begin<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
     let (done, result) = mpsc::channel();
-    let thread = std::thread::Builder::new().name("patience".into());
-    thread.spawn(move || drop(done.send(call()))).ok()?; // nobody may wait any more
-    result.recv_timeout(limit).ok()
+    let call = Arc::new(Mutex::new(Some(call)));
+    let make = move || {
+        let call = call.lock().take();
+        drop(call.map(|call| done.send(call()))); // nobody may wait any more
+    };
+    let here = make.clone();
+    if std::thread::Builder::new().name("patience".into()).spawn(make).is_err() {
+        here();
+    }
+    result
 }
 
 #[cfg(test)]

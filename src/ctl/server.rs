@@ -1,4 +1,4 @@
-//! The daemon's end: a listening socket, a thread for each connection, one request on each.
+//! The daemon's end: a listening socket, a thread for each connection while threads can be had, one request on each.
 //!
 //! Only root and the daemon's own user are answered, and only as long as the mount is there: its device number may be
 //! somebody else's afterwards. Invariant: while a [`Server`] lives its record is in the registry; dropping it removes both
@@ -26,12 +26,13 @@ const CONNECTIONS_MAX: usize = 32;
 
 /// Does what is asked. Called from several threads at once.
 pub trait Handler: Send + Sync {
-    /// Does `verb`; `progress` may be called any number of times before the result is returned.
+    /// Does `verb`; `progress` may be called any number of times before the result is returned. It says false if nobody
+    /// listens any more; work that is done for the listener alone may end then.
     fn handle(
         &self,
         verb: &str,
         args: &Value,
-        progress: &mut dyn FnMut(Value),
+        progress: &mut dyn FnMut(Value) -> bool,
     ) -> std::result::Result<Value, Failure>;
 }
 
@@ -118,20 +119,27 @@ fn accept(listener: &UnixListener, shared: &Arc<Accepting>) {
             let _ = protocol::send(&mut &stream, &Reply::Error(busy)); // it may have gone away
             continue;
         }
-        let (shared, done) = (shared.clone(), active.clone());
+        let stream = Arc::new(stream);
+        let (theirs, with, done) = (stream.clone(), shared.clone(), active.clone());
         let started = std::thread::Builder::new().name("command".into()).spawn(move || {
-            if let Err(e) = serve(&stream, &shared) {
-                log::debug!("a control connection ended early: {e}");
-            }
+            serve(&theirs, &with);
             done.fetch_sub(1, Ordering::SeqCst);
         });
         if started.is_err() {
+            // A limit of threads is reached: one command after the other is better than none.
+            serve(&stream, shared);
             active.fetch_sub(1, Ordering::SeqCst);
         }
     }
 }
 
-fn serve(stream: &UnixStream, shared: &Accepting) -> io::Result<()> {
+fn serve(stream: &UnixStream, shared: &Accepting) {
+    if let Err(e) = converse(stream, shared) {
+        log::debug!("a control connection ended early: {e}");
+    }
+}
+
+fn converse(stream: &UnixStream, shared: &Accepting) -> io::Result<()> {
     let mut out = stream;
     let uid = process::peer_uid(stream)?;
     if uid != 0 && uid != process::effective_uid() {
@@ -150,7 +158,7 @@ fn serve(stream: &UnixStream, shared: &Accepting) -> io::Result<()> {
     };
     let result = parse(&line).and_then(|request| {
         // A client that went away does not stop the work.
-        let mut progress = |value| drop(protocol::send(&mut &*stream, &Reply::Progress(value)));
+        let mut progress = |value| protocol::send(&mut &*stream, &Reply::Progress(value)).is_ok();
         if !(shared.is_mounted)() {
             return Err(Failure::new(Code::NotMounted, "the mount has ended; its store is being closed"));
         }

@@ -12,7 +12,12 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 struct Echo;
 
 impl Handler for Echo {
-    fn handle(&self, verb: &str, args: &Value, progress: &mut dyn FnMut(Value)) -> Result<Value, Failure> {
+    fn handle(
+        &self,
+        verb: &str,
+        args: &Value,
+        progress: &mut dyn FnMut(Value) -> bool,
+    ) -> Result<Value, Failure> {
         match verb {
             "echo" => {
                 progress(json!({"done": 1}));

@@ -95,9 +95,16 @@ impl FileDevice {
         self.len
     }
 
-    /// What is written to it is lost with the last descriptor.
-    fn is_removed(&self) -> bool {
-        self.kind == Kind::Image && self.file.metadata().is_ok_and(|file| file.nlink() == 0)
+    /// What became of the image, in a sentence: what is written to one that was removed is lost with the last descriptor, and
+    /// one that was cut short has lost what was there.
+    fn lost(&self) -> Option<String> {
+        let file = (self.kind == Kind::Image).then(|| self.file.metadata().ok()).flatten()?;
+        let what = match () {
+            () if file.nlink() == 0 => "was removed",
+            () if file.len() < self.len => "was cut short",
+            () => return None,
+        };
+        Some(format!("{} {what} while the store was open", names::shown(&self.path)))
     }
 
     fn failed(&self, doing: &str, offset: u64, len: usize, source: io::Error) -> DeviceError {
@@ -132,11 +139,7 @@ impl Device for FileDevice {
             self.file
                 .sync_data()
                 .map_err(|error| (format!("sync of {}", names::shown(&self.path)), error))?;
-            if self.is_removed() {
-                let what = format!("{} was removed while the store was open", names::shown(&self.path));
-                return Err((what, io::ErrorKind::NotFound.into()));
-            }
-            Ok(())
+            self.lost().map_or(Ok(()), |what| Err((what, io::ErrorKind::NotFound.into())))
         })
     }
 
@@ -213,7 +216,10 @@ impl Device for FileDevice {
         let path = std::fs::read_link(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
         let path = path.unwrap_or_else(|_| self.path.clone());
         match self.file.metadata() {
-            Ok(file) if self.kind == Kind::Image => StoreLocation::of(&file, path),
+            Ok(file) if self.kind == Kind::Image => {
+                let place = StoreLocation::of(&file, path);
+                StoreLocation { lost: place.lost.or_else(|| self.lost()), ..place }
+            }
             // The node of a block device may come and go.
             node => StoreLocation {
                 path: Some(path),

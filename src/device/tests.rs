@@ -170,6 +170,13 @@ fn image_file_conforms_and_keeps_content() {
     fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(BLOCK).unwrap();
     let error = device.read_at(BLOCK, &mut [0; 4096]).unwrap_err().to_string();
     assert!(error.contains("truncated") && error.contains("image"), "{error}");
+    assert!(device.location().lost.is_some_and(|lost| lost.contains("cut short")));
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(SIZE).unwrap();
+    let device = FileDevice::open(&path, Access::ReadWrite).unwrap();
+    device.flush().unwrap();
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(BLOCK).unwrap();
+    let error = device.flush().unwrap_err().to_string();
+    assert!(error.contains("cut short"), "{error}");
 }
 
 #[test]

@@ -8,6 +8,7 @@
 //! - `heads`: the writable trees, and what belongs to them beside the tree; what a change is;
 //! - `commits`: how changes become durable;
 //! - `attributes`, `content`, `past`, `names`: what requests do;
+//! - `difference`: what became of each path between two views;
 //! - `file_system`, `operations`, `standalone`: all of it together.
 //!
 //! Lock order: the past's `snapshot_lock`, the commits' `commit_lock`, the gates of heads in their order, then the volume's
@@ -15,7 +16,9 @@
 
 mod attributes;
 mod commits;
+mod compare;
 mod content;
+mod difference;
 mod error;
 mod file_system;
 mod heads;
@@ -31,6 +34,8 @@ mod standalone;
 #[cfg(test)]
 mod tests;
 
+pub use compare::Compared;
+pub use difference::{ChangeKind, FileVersion, PathChange};
 pub use file_system::Fs;
 pub use options::{
     AtimeMode, AtimeOptions, Between, CLONEDIR_NAME, ClonedirMode, FsOptions, SNAPDIR_NAME, SnapdirMode,

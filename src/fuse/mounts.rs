@@ -35,6 +35,8 @@ pub struct Mount {
     pub fstype: String,
     /// Source, as `df` shows it.
     pub source: OsString,
+    /// No change is possible through it.
+    pub read_only: bool,
 }
 
 impl Mount {
@@ -131,6 +133,11 @@ fn parse(line: &[u8]) -> Option<Mount> {
         point: PathBuf::from(OsString::from_vec(unescape(fields.get(4)?))),
         fstype: names::shown_bytes(fields.get(dash + 1)?),
         source: OsString::from_vec(unescape(fields.get(dash + 2)?)),
+        // Of this mount, or of its file system at all places.
+        read_only: [fields.get(5), fields.get(dash + 3)]
+            .into_iter()
+            .flatten()
+            .any(|options| options.split(|&b| b == b',').any(|option| option == b"ro")),
     })
 }
 
@@ -167,8 +174,12 @@ mod tests {
                 point: PathBuf::from("/mnt/a b"),
                 fstype: "fuse.snapfs".into(),
                 source: "/srv/s\\x".into(),
+                read_only: false,
             })
         );
+        for line in ["1 2 0:5 / /m ro,noatime - fuse x rw,a", "1 2 0:5 / /m rw - fuse x ro,a"] {
+            assert!(parse(line.as_bytes()).is_some_and(|m| m.read_only), "{line}");
+        }
         assert_eq!(parse(b""), None);
         assert_eq!(parse(b"1 2 3"), None);
     }

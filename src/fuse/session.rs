@@ -97,7 +97,7 @@ fn init_flags(options: &Options) -> InitFlags {
 impl Mounted {
     /// Mounts `ops` at `point` and starts to serve it. The error is a sentence for the user.
     pub fn start(ops: Arc<dyn Operations>, point: &Path, options: &Options) -> Result<Mounted, String> {
-        let flusher = Arc::new(Flusher::start(options.program.clone()).map_err(|e| e.to_string())?);
+        let flusher = Arc::new(Flusher::start(options.program.clone()).map_err(|e| no_flusher(&e))?);
         let (point, fd) = mount::attach(point, options)?;
         let connection = fd.try_clone().map(Arc::new);
         let connection = connection.map_err(|e| format!("cannot look at the connection to the kernel: {e}"));
@@ -221,6 +221,12 @@ impl Unmounter {
             log::debug!("{file}: {e}");
         }
     }
+}
+
+fn no_flusher(e: &io::Error) -> String {
+    let hint =
+        if e.kind() == io::ErrorKind::WouldBlock { format!(" ({THREADS_HINT})") } else { String::new() };
+    format!("cannot start the flusher: {e}{hint}")
 }
 
 type Serving = (Arc<FuseKernel>, JoinHandle<io::Result<()>>);

@@ -76,6 +76,17 @@ pub fn is_stopped(pid: u32) -> bool {
     matches!(state, Some(b'T' | b't'))
 }
 
+/// True for a process to which SIGTERM or SIGINT was sent, and that has not taken note of it yet.
+pub fn is_told_to_end(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let waiting = status.lines().filter_map(|line| {
+        let set = line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:"))?;
+        u64::from_str_radix(set.trim(), 16).ok()
+    });
+    let ends = [libc::SIGTERM, libc::SIGINT].iter().fold(0, |set, signal| set | 1u64 << (signal - 1));
+    waiting.fold(0, |all, set| all | set) & ends != 0
+}
+
 /// True if the kernel has ended what `file` is the connection of, as it does with the last mount of a FUSE connection.
 pub fn is_hung_up(file: &impl AsRawFd) -> bool {
     let mut poll = libc::pollfd { fd: file.as_raw_fd(), events: 0, revents: 0 };

@@ -6,6 +6,7 @@
 //!
 //! The tree knows nothing of files, snapshots or free space.
 
+mod diff;
 mod edit;
 mod kept;
 mod node;
@@ -17,6 +18,7 @@ mod scan;
 mod walk;
 mod write;
 
+pub use diff::{Diff, DiffItem, diff};
 pub use edit::{Edit, FreedNode};
 pub use kept::Kept;
 pub use node::{Child, Node};
@@ -31,5 +33,7 @@ pub use write::{NodeWriter, settle, write_out};
 pub type Result<T> = crate::store::Result<T>;
 pub(crate) use crate::store::StoreError as TreeError;
 
+#[cfg(test)]
+mod diff_tests;
 #[cfg(test)]
 mod tests;

@@ -25,6 +25,14 @@ impl Child {
             Child::Mem(_) => None,
         }
     }
+
+    /// Its place, also if it is in memory still and was written.
+    pub(super) fn place(&self) -> Option<BlockPtr> {
+        match self {
+            Child::Stored(ptr) => Some(*ptr),
+            Child::Mem(node) => node.stored_at(),
+        }
+    }
 }
 
 /// A node. `birth` is the epoch in which it came to be; only a node of the current epoch may change.

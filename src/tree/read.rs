@@ -12,6 +12,13 @@ pub struct Item {
     index: usize,
 }
 
+impl Item {
+    /// The item of a leaf at an index that it has.
+    pub(super) fn of(leaf: &Arc<Node>, index: usize) -> Item {
+        Item { leaf: leaf.clone(), index }
+    }
+}
+
 impl std::ops::Deref for Item {
     type Target = [u8];
     fn deref(&self) -> &[u8] {

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-struct Ram(Mutex<BTreeMap<u64, Vec<u8>>>);
+pub(super) struct Ram(pub Mutex<BTreeMap<u64, Vec<u8>>>);
 
 impl Device for Ram {
     fn size(&self) -> u64 {
@@ -37,7 +37,7 @@ impl Device for Ram {
     }
 }
 
-struct Writer<'a>(&'a Store, u64);
+pub(super) struct Writer<'a>(pub &'a Store, pub u64);
 
 impl NodeWriter for Writer<'_> {
     fn allocate(&mut self, len: usize) -> Result<CopyAddrs> {
@@ -52,7 +52,7 @@ impl NodeWriter for Writer<'_> {
     }
 }
 
-fn contents(pager: &Pager, root: &Child) -> BTreeMap<Key, Vec<u8>> {
+pub(super) fn contents(pager: &Pager, root: &Child) -> BTreeMap<Key, Vec<u8>> {
     range(pager, root, &Key::MIN, &Key::MAX).map(|r| r.map(|(k, v)| (k, v.to_vec())).unwrap()).collect()
 }
 

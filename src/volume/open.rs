@@ -191,7 +191,6 @@ impl Volume {
         let pager = Pager::new(store, options.cache_bytes);
         let loaded = Loaded::read(&pager, superblock, space_map)?;
         let mut volume = Volume::assemble(Shared::new(pager), loaded, options, None)?;
-        volume.raise_next_ino();
         volume.log = volume.log.after(found.start, found.end);
         volume.found = Mutex::new(found);
         Ok(Arc::new(volume))
@@ -278,8 +277,9 @@ impl Volume {
 
     /// A number that is given out twice would make one file of two, so the next one is above all that heads have, whatever
     /// the superblock says. A head whose last leaf cannot be read tells that when it is used.
-    fn raise_next_ino(&mut self) {
-        let (state, pager) = (self.state.get_mut(), &self.shared.pager);
+    pub(super) fn raise_next_ino(&self) {
+        let (mut state, pager) = (self.state.write(), &self.shared.pager);
+        let state = &mut *state;
         let heads = state.history.views().filter(|v| v.role == Role::Head);
         for root in heads.filter_map(|head| state.roots.get(&head.id)) {
             let next = state.next_ino;

@@ -77,6 +77,9 @@ impl Volume {
     /// Replays the log, once, before anything else is done with the volume. What was acknowledged and cannot be had
     /// back is told in the result; the volume takes no changes then if carrying on would lose more.
     pub fn recover(&self, replay: &mut dyn Replay) -> Recovered {
+        if self.access == Access::ReadWrite {
+            self.raise_next_ino();
+        }
         let found = std::mem::take(&mut *self.found.lock());
         let (mut most, mut damage) = (found.records.len(), None);
         let before = (most > 0).then(|| self.state.read().clone());

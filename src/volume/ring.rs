@@ -162,6 +162,10 @@ pub fn read(device: &dyn Device) -> Result<Rings> {
     rings.states.sort_by_key(|s| std::cmp::Reverse(s.seq));
     match (rings.states.is_empty(), foreign, failed) {
         (_, Some(why), _) => Err(VolumeError::NotAStore(format!("{}: {why}", device.describe()))),
+        (true, None, Some(_)) if device.size() < RESERVED_BYTES && rings.damaged.is_empty() => {
+            let what = format!("{} holds no snapfs store: it is shorter than any", device.describe());
+            Err(VolumeError::NotAStore(what))
+        }
         (true, None, Some(why)) => Err(VolumeError::Device(why)),
         (true, None, None) => Err(VolumeError::NotAStore(format!(
             "{} holds no snapfs store: none of its superblock slots is valid{}",

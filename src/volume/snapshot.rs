@@ -292,6 +292,21 @@ impl Volume {
         }
     }
 
+    /// The head of a line with what `prepare` adds, which nobody sees before all of it is there: what a snapshot that is
+    /// made now would hold. Nothing is left behind, and the epoch does not move on.
+    pub fn complete_view(&self, line: LineId, prepare: Prepare<'_>) -> Result<View> {
+        self.check_writable()?;
+        // As for a snapshot: not while a commit is open.
+        let _no_commit = self.committer.lock();
+        let mut txn = self.begin(line)?;
+        txn.attempt(|txn| {
+            prepare(txn)?;
+            txn.switch_to(line)
+        })?;
+        let view = View { _pin: Some(Pin::epoch(&self.shared, txn.view().epoch)), ..txn.view().clone() };
+        Ok(view)
+    }
+
     /// Gives a snapshot another name. Durable with the next commit. Only through its own line.
     pub fn rename_snapshot(&self, line: LineId, id: ViewId, name: &[u8]) -> Result<()> {
         self.check_writable()?;

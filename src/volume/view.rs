@@ -3,7 +3,7 @@
 use super::{Result, VolumeError};
 use crate::format::{Epoch, Extent, Key, Slot, ViewId};
 use crate::store::Store;
-use crate::tree::{self, Child, Item, Pager};
+use crate::tree::{self, Child, DiffItem, Item, Pager};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -170,6 +170,13 @@ impl View {
     /// Items in `from..to`, ascending.
     pub fn range(&self, from: &Key, to: &Key) -> impl Iterator<Item = Result<(Key, Item)>> + '_ {
         tree::range(&self.shared.pager, &self.root, from, to).map(|r| r.map_err(VolumeError::from))
+    }
+
+    /// Items in `from..to` that differ between this view and a newer one of the same store, ascending. Costs what differs.
+    pub fn diff(&self, newer: &View, from: &Key, to: &Key) -> impl Iterator<Item = Result<DiffItem>> + '_ {
+        debug_assert!(Arc::ptr_eq(&self.shared, &newer.shared), "both are of one store");
+        tree::diff(&self.shared.pager, &self.root, &newer.root, from, to)
+            .map(|r| r.map_err(VolumeError::from))
     }
 
     /// Reads `out.len()` bytes from offset `from` of an extent (both multiples of 4096), verified.

@@ -173,14 +173,14 @@ impl Hooks for SlowFlush {
 
 #[test]
 fn those_who_wait_for_a_flush_share_the_next() {
-    const RWRS: u64 = 16;
+    const WRITERS: u64 = 16;
     const ROUNDS: u64 = 50;
     let device = Arc::new(Hooked::over(Memory::new(SIZE), SlowFlush));
     make(device.clone());
     let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 64 << 20 };
     let fs = files_of(Volume::open(device, options).expect("opens"));
     let open = |writer| fs.create(&USER, NodeId::ROOT, format!("f{writer}").as_bytes(), 0o644, RW).unwrap();
-    let files: Vec<_> = (0..RWRS).map(open).collect();
+    let files: Vec<_> = (0..WRITERS).map(open).collect();
     settle(&fs);
     let (io, ()) = cost(&fs, || {
         std::thread::scope(|scope| {
@@ -195,8 +195,8 @@ fn those_who_wait_for_a_flush_share_the_next() {
             }
         });
     });
-    println!("{} fsyncs took {} flushes", RWRS * ROUNDS, io.flushes);
-    assert!(io.flushes <= RWRS * ROUNDS / 2, "{io:?}");
+    println!("{} fsyncs took {} flushes", WRITERS * ROUNDS, io.flushes);
+    assert!(io.flushes <= WRITERS * ROUNDS / 2, "{io:?}");
 }
 
 #[test]
@@ -226,4 +226,39 @@ fn a_commit_of_one_block_costs_eight_writes() {
     let (io, ()) = cost(&fs, || fs.commit().unwrap());
     // Of these one write of one block is the record that begins the log, and two are superblocks.
     assert_eq!((io.writes, io.written_bytes, io.flushes, io.reads), (8, 29 * 4096, 2, 0));
+}
+
+#[test]
+fn a_difference_costs_what_differs() {
+    const CHANGES: u64 = 100;
+    for count in [20_000, 1_000_000] {
+        let (device, fs) = new_store();
+        fill(&fs, count);
+        fs.create_snapshot(b"before", SnapshotCreator::User).unwrap();
+        for n in 0..CHANGES {
+            let i = n * (count / CHANGES) + 7;
+            let find = |dir, name: String| fs.lookup(&USER, dir, name.as_bytes()).unwrap().attr.node;
+            let dir = find(NodeId::ROOT, format!("d{}", i / 1000 * 1000));
+            let file = find(dir, format!("f{i}"));
+            let handle = fs.open(&USER, file, RW).unwrap();
+            fs.write(file, handle, 0, b"changed", false).unwrap();
+            fs.release(file, handle);
+        }
+        settle(&fs);
+        fs.close().unwrap();
+        drop(fs);
+        let fs = open(&device, 64 << 20);
+        let compare = || {
+            let view = |word: &[u8]| fs.view_of_word(word).unwrap();
+            fs.compare(view(b"before"), view(b"@live"), None).unwrap().changes.len() as u64
+        };
+        let (cold, changes) = cost(&fs, compare);
+        assert_eq!(changes, CHANGES);
+        // Of each the leaf before and now, the one with its directory, and what is above them.
+        assert!(cold.reads <= CHANGES * 7, "{count} files: {cold:?}");
+        let begin = std::time::Instant::now();
+        let (warm, _) = cost(&fs, compare);
+        println!("{count} files: {} reads, then {} in {:?}", cold.reads, warm.reads, begin.elapsed());
+        assert_eq!(warm, IoSnapshot::default(), "{count} files");
+    }
 }

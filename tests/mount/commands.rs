@@ -289,7 +289,8 @@ fn a_mount_is_used(p: &Place) {
     assert!(p.ok(&["info", "mnt"]).contains("size: 1.0 GiB"));
     let shown = fs::read("/proc/self/mountinfo").expect("mountinfo");
     let shown = String::from_utf8_lossy(&shown);
-    assert!(shown.contains(" - fuse.snapfs store "), "source and type");
+    let store = fs::canonicalize(p.path("store")).expect("the store");
+    assert!(shown.contains(&format!(" - fuse.snapfs {} ", store.display())), "source and type");
     p.ok(&["umount", "mnt"]);
     assert!(p.path("store/closed").exists(), "umount waits for the store");
     assert_eq!(fs::read_dir(p.path("run")).expect("list").count(), 0);
@@ -311,7 +312,8 @@ fn failures_are_told(p: &Place) {
     told(&["create", "mnt", "x"], 1, "not mounted");
     told(&["./store", "./nowhere"], 32, "does not exist");
     p.ok(&["mount", "store", "mnt"]);
-    told(&["mount", "other", "mnt"], 1, "mnt is a mount of snapfs already, of store");
+    let of = fs::canonicalize(p.path("store")).expect("the store");
+    told(&["mount", "other", "mnt"], 1, &format!("mnt is a mount of snapfs already, of {}", of.display()));
     told(&["check", "store"], 0, "");
     p.ok(&["umount", "mnt"]);
     let _ = fs::remove_dir_all(p.path("other"));
@@ -567,7 +569,8 @@ fn second_place(p: &Place) {
     fs::write(p.path("mnt/g"), b"").expect("write");
     p.ok(&["umount", "mnt"]); // does not wait: it is used at the second place
     assert!(!p.path("store/closed").exists());
-    p.ok(&["create", "mnt2", "one"]);
+    told(&["create", "mnt2", "one"], 1, &["mnt2 is read-only"]); // as `mkdir` there
+    p.ok(&["create", "store", "one"]);
     p.ok(&["umount", "mnt2"]);
     assert!(p.path("store/closed").exists(), "the last place closes the store");
 }

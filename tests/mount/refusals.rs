@@ -104,7 +104,8 @@ fn what_is_no_store() {
     told(p.run(&["init", "foreign"]), &["foreign", "thesis.txt"]);
     told(p.run(&["check", "foreign"]), &["foreign"]);
     fs::write(p.at("text"), "not an image").unwrap();
-    told(mount("text"), &["text"]);
+    told(mount("text"), &["text", "no snapfs store"]);
+    told(p.run(&["info", "text"]), &["text", "no snapfs store"]);
     fs::write(p.at("zeros.img"), vec![0; 64 << 20]).unwrap();
     told(mount("zeros.img"), &["zeros.img", "no snapfs store"]);
     File::create(p.at("empty.img")).unwrap();

@@ -243,6 +243,14 @@ fn an_image_that_is_cut_short() {
         let same = content.iter().zip(&before[&path].1).all(|(a, b)| a == b || *a == 0);
         assert!(same, "{path:?} has no other bytes than it had");
     }
+    // What there is no second copy of any more cannot be derived, and the check does not promise it.
+    image.set_len(256 << 20).unwrap();
+    let checked = p.run(&["check", "store.img", "--json"]);
+    let repaired = p.run(&["check", "store.img", "--repair", "--dry-run"]);
+    assert!(checked.code == 3 && repaired.code == 3, "{checked:?} {repaired:?}");
+    let promised = checked.out.contains("\"repairable\": true");
+    assert!(checked.out.contains("\"repairable\": "), "{checked:?}");
+    assert_eq!(promised, !repaired.err.contains("cannot be derived"), "{checked:?} {repaired:?}");
     for name in ["out", "part"] {
         fs::remove_dir_all(p.at(name)).unwrap();
     }

@@ -330,6 +330,27 @@ fn a_store_whose_files_are_removed() {
 }
 
 #[test]
+fn a_store_that_is_cut_short() {
+    if !can_mount() {
+        return;
+    }
+    for (store, file) in [("disk.img", "disk.img"), ("store", "store/seg/00000000")] {
+        let p = Place::new();
+        if store == "disk.img" {
+            p.ok(&["init", store, "--size", "64M"]);
+        }
+        p.ok(&["mount", store, "mnt"]);
+        write(&p, "before", &vec![1; 20 << 20]).unwrap();
+        let image = File::options().write(true).open(p.at(file)).unwrap();
+        image.set_len(if store == "disk.img" { 20 << 20 } else { 1 << 20 }).unwrap();
+        let state = p.json(&["status", "mnt", "--json"])["state"].as_str().unwrap().to_string();
+        assert!(state.contains("cut short"), "{store}: {state}");
+        assert!(write(&p, "later", &vec![2; 100_000]).is_err(), "{store}: an fsync that is worth nothing");
+        told(&p.run(&["umount", "mnt"]), 1, &["mnt", "unmounted", "cut short"]);
+    }
+}
+
+#[test]
 fn a_daemon_that_lost_its_store_fails() {
     if !can_mount() {
         return;

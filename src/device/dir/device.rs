@@ -85,14 +85,18 @@ impl DirDevice {
         check_file_limit(dir, access, SEGMENT_BYTES)?;
         let failed = |source| DeviceError::host(|| format!("cannot open {}", names::shown(dir)), source);
         let home = Arc::new(Home::open(dir).map_err(failed)?);
-        Ok(DirDevice {
+        let device = DirDevice {
             home: home.clone(),
             size,
             access,
             segments: Segments::new(home, access),
             dirty: Mutex::default(),
             gate: FlushGate::default(),
-        })
+        };
+        if access == Access::ReadWrite {
+            device.segments.expect(device.slots()?.into_iter());
+        }
+        Ok(device)
     }
 
     /// The file of `slot`, made if it is missing.
@@ -221,6 +225,13 @@ impl DirDevice {
         Ok(numbers)
     }
 
+    /// All files that a store of these segments has.
+    fn slots(&self) -> Result<Vec<StoreFile>, DeviceError> {
+        let mut slots = vec![StoreFile::Super(0), StoreFile::Super(1), StoreFile::Log];
+        slots.extend(self.numbers()?.into_iter().map(StoreFile::Segment));
+        Ok(slots)
+    }
+
     fn sync(&self) -> Result<(), (String, io::Error)> {
         let dirty = std::mem::take(&mut *self.dirty.lock());
         for file in dirty.files.values() {
@@ -232,7 +243,8 @@ impl DirDevice {
             self.home.sync()?;
         }
         let look = Look::new(&self.home, Clock::System.now());
-        dirty.files.values().try_for_each(|file| file.prove_name(&look))?;
+        self.segments.prove_names(&look)?;
+        dirty.files.values().try_for_each(|file| file.prove_length())?;
         if look.is_removed() {
             let what = format!("{} was removed while the store was open", names::shown(self.home.place()));
             return Err((what, io::ErrorKind::NotFound.into()));
@@ -267,10 +279,8 @@ impl Device for DirDevice {
     }
 
     fn flush_inherited(&self) -> Result<(), DeviceError> {
-        let mut slots = vec![StoreFile::Super(0), StoreFile::Super(1), StoreFile::Log];
-        slots.extend(self.numbers()?.into_iter().map(StoreFile::Segment));
         self.dirty.lock().names = true;
-        for slot in slots {
+        for slot in self.slots()? {
             // One at a time, so that no more handles are kept open than the cache allows.
             if let Some(file) = self.segments.find(slot)? {
                 let synced = || {

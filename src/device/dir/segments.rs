@@ -27,19 +27,24 @@ const OPEN_FILES_SHARE: u64 = 2;
 /// Handles kept open at least: what a flush needs to go on.
 const OPEN_FILES_MIN: u64 = 4;
 
+/// A file of each directory: of the store, and of its segments.
+const DIRECTORIES: [StoreFile; 2] = [StoreFile::Log, StoreFile::Segment(0)];
+
+/// Which of [`DIRECTORIES`] a file is in.
+fn directory(slot: StoreFile) -> usize {
+    usize::from(matches!(slot, StoreFile::Segment(_)))
+}
+
 /// An open file of the store.
 #[derive(Debug)]
 pub(super) struct Segment {
     pub slot: StoreFile,
     pub file: File,
-    id: FileId,
     home: Arc<Home>,
     /// Length of the file. Changed only under `shape`; every range below it can be written without that lock.
     pub len: AtomicU64,
     /// Held by whoever changes the length of the file.
     pub shape: Mutex<Shape>,
-    /// The directory when the file was last found by its name. A leaf.
-    proved: Mutex<Option<Stamp>>,
     /// When the handle was last asked for, in ticks of the cache.
     used: AtomicU64,
 }
@@ -62,28 +67,19 @@ impl Segment {
         self.home.path(self.slot)
     }
 
-    /// Fails if the store has lost this file: its name is gone, or means another one. What is written to it would be
-    /// lost with the last descriptor. In a directory in which nothing has changed nothing is looked up.
-    pub fn prove_name(&self, look: &Look) -> Result<(), (String, io::Error)> {
-        let stamp = look.stamp(self.slot);
-        if self.is_proved(stamp) {
-            return Ok(());
-        }
-        let shape = self.shape.lock();
-        match self.home.id_of(self.slot) {
-            _ if shape.deleted => Ok(()),
-            Ok(Some(found)) if found.id == self.id => {
-                *self.proved.lock() = stamp.filter(|stamp| found.is_direct && stamp.is_of_the_past(look));
-                Ok(())
+    /// Fails if somebody else has cut the file short: what was in the rest of it is lost.
+    pub fn prove_length(&self) -> Result<(), (String, io::Error)> {
+        // In this order: the length is noted when the file has it, and taken back before it is cut.
+        let is_short =
+            || self.file.metadata().is_ok_and(|file| file.len() < self.len.load(Ordering::Acquire));
+        if is_short() {
+            let shape = self.shape.lock();
+            if !shape.deleted && is_short() {
+                let what = format!("{} was cut short while the store was open", names::shown(self.path()));
+                return Err((what, io::ErrorKind::UnexpectedEof.into()));
             }
-            Ok(_) => Err((self.home.lost(self.slot), io::ErrorKind::NotFound.into())),
-            Err(error) => Err((format!("cannot examine {}", names::shown(self.path())), error)),
         }
-    }
-
-    /// True if the directory is as it was when the file was found in it.
-    pub fn is_proved(&self, stamp: Option<Stamp>) -> bool {
-        stamp.is_some() && *self.proved.lock() == stamp
+        Ok(())
     }
 
     /// The error of a call on this file.
@@ -100,8 +96,11 @@ pub(super) struct Segments {
     home: Arc<Home>,
     access: Access,
     open: RwLock<HashMap<StoreFile, Arc<Segment>>>,
-    /// Every file that was open once and was not deleted by us. Behind `open` in the order of locks.
+    /// Every file that was there when the store was opened for writing, or was open since, and was not deleted by us.
+    /// Behind `open` in the order of locks.
     known: Mutex<HashMap<StoreFile, FileId>>,
+    /// The directories of the store and of its segments when all known files were last found in them. A leaf.
+    proved: Mutex<[Option<Stamp>; 2]>,
     clock: AtomicU64,
     open_max: usize,
 }
@@ -113,6 +112,7 @@ impl Segments {
             access,
             open: RwLock::default(),
             known: Mutex::default(),
+            proved: Mutex::default(),
             clock: AtomicU64::new(0),
             open_max: (process::open_files_max() / OPEN_FILES_SHARE).clamp(OPEN_FILES_MIN, OPEN_FILES_MAX)
                 as usize,
@@ -134,16 +134,62 @@ impl Segments {
         self.home.path(slot)
     }
 
-    /// The first file that was open once and is not there any more, in a sentence.
+    /// From now on these belong to the store, as far as they are there.
+    pub fn expect(&self, slots: impl Iterator<Item = StoreFile>) {
+        let found = slots.filter_map(|slot| Some((slot, self.home.id_of(slot).ok()??.id)));
+        self.known.lock().extend(found);
+    }
+
+    /// The first file that is not there any more, or was cut short, in a sentence.
     pub fn lost(&self) -> Option<String> {
         // Held, so that no deletion of ours is under way.
-        let _open = self.open.read();
-        let known: Vec<(StoreFile, FileId)> =
-            self.known.lock().iter().map(|(slot, id)| (*slot, *id)).collect();
+        let open = self.open.read();
+        let known = self.all_known();
         let gone = |(slot, id): &&(StoreFile, FileId)| {
             self.home.id_of(*slot).is_ok_and(|now| now.is_none_or(|now| now.id != *id))
         };
-        known.iter().filter(gone).map(|(slot, _)| *slot).min().map(|slot| self.home.lost(slot))
+        let gone = known.iter().filter(gone).map(|(slot, _)| *slot).min().map(|slot| self.home.lost(slot));
+        gone.or_else(|| open.values().find_map(|file| file.prove_length().err()).map(|(what, _)| what))
+    }
+
+    /// Fails if the store has lost a file, whoever used it last: its name is gone, or means another one. What is written to
+    /// such a file would be lost with the last descriptor, and what was in it is. In a directory in which nothing has
+    /// changed nothing is looked up.
+    pub fn prove_names(&self, look: &Look) -> Result<(), (String, io::Error)> {
+        let stamps = DIRECTORIES.map(|any| look.stamp(any));
+        if DIRECTORIES.iter().zip(stamps).all(|(any, stamp)| self.is_proved(*any, stamp)) {
+            return Ok(());
+        }
+        // Held, so that no deletion of ours is under way.
+        let _open = self.open.read();
+        let mut direct = [true; 2];
+        for (slot, id) in self.all_known() {
+            if self.is_proved(slot, stamps[directory(slot)]) {
+                continue;
+            }
+            match self.home.id_of(slot) {
+                Ok(Some(found)) if found.id == id => direct[directory(slot)] &= found.is_direct,
+                Ok(_) => return Err((self.home.lost(slot), io::ErrorKind::NotFound.into())),
+                Err(error) => {
+                    return Err((format!("cannot examine {}", names::shown(self.path(slot))), error));
+                }
+            }
+        }
+        let mut proved = self.proved.lock();
+        for (n, stamp) in stamps.into_iter().enumerate() {
+            let lasts = direct[n] && (proved[n] == stamp || stamp.is_some_and(|s| s.is_of_the_past(look)));
+            proved[n] = stamp.filter(|_| lasts);
+        }
+        Ok(())
+    }
+
+    /// True if the directory of `slot` is as it was when all known files were found in it.
+    pub fn is_proved(&self, slot: StoreFile, stamp: Option<Stamp>) -> bool {
+        stamp.is_some() && self.proved.lock()[directory(slot)] == stamp
+    }
+
+    fn all_known(&self) -> Vec<(StoreFile, FileId)> {
+        self.known.lock().iter().map(|(slot, id)| (*slot, *id)).collect()
     }
 
     /// The file of `slot`, or `None` if it is missing.
@@ -232,11 +278,9 @@ impl Segments {
         let segment = Arc::new(Segment {
             slot,
             file,
-            id,
             home: self.home.clone(),
             len: AtomicU64::new(len),
             shape: Mutex::default(),
-            proved: Mutex::default(),
             used: AtomicU64::new(self.clock.fetch_add(1, Ordering::Relaxed)),
         });
         open.insert(slot, segment.clone());

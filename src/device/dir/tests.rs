@@ -212,6 +212,12 @@ fn a_file_that_was_taken_away_is_not_made_anew() {
 
 #[test]
 fn names_are_proved_anew_when_their_directory_has_changed() {
+    for (slot, other) in [(StoreFile::Log, "other"), (StoreFile::Segment(1), "seg/other")] {
+        names_are_proved_anew(slot, other);
+    }
+}
+
+fn names_are_proved_anew(slot: StoreFile, other: &str) {
     let (scratch, path, device) = store();
     device.write_at(SEGMENT_BYTES, &pattern(1, BLOCK, 1)).unwrap();
     device.write_at(RESERVED_BYTES, &pattern(2, BLOCK, 1)).unwrap();
@@ -225,33 +231,64 @@ fn names_are_proved_anew_when_their_directory_has_changed() {
     };
     let now = || Clock::System.now();
     let later = Timestamp { secs: now().secs + 60, ..now() };
-    for (slot, other) in [(StoreFile::Log, "other"), (StoreFile::Segment(1), "seg/other")] {
-        let file = device.segments.find(slot).unwrap().unwrap();
-        let proved = |time| {
-            let look = Look::new(&device.home, time);
-            let stamp = look.stamp(slot);
-            file.prove_name(&look).map(|()| file.is_proved(stamp))
-        };
-        // A change within the same step of the host's clock would not show.
-        assert!(!proved(now()).unwrap());
-        assert!(proved(later).unwrap());
-        assert!(proved(now()).unwrap(), "it was found when the directory had last changed");
-        let (name, aside) = (file.path(), path.join("aside"));
-        let dir = name.parent().unwrap();
-        tick(dir);
-        fs::write(path.join(other), b"").unwrap();
-        assert!(!file.is_proved(Look::new(&device.home, later).stamp(slot)));
-        assert!(proved(later).unwrap());
-        tick(dir);
-        fs::rename(&name, &aside).unwrap();
-        assert!(proved(later).is_err());
-        fs::write(&name, b"another").unwrap();
-        assert!(proved(later).is_err());
-        // Where the link leads may be changed without the directory.
-        fs::remove_file(&name).unwrap();
-        std::os::unix::fs::symlink(&aside, &name).unwrap();
-        assert!(!proved(later).unwrap());
-        fs::rename(&aside, path.join("taken")).unwrap();
-        assert!(proved(later).is_err());
+    let file = device.segments.find(slot).unwrap().unwrap();
+    let proved = |time| {
+        let look = Look::new(&device.home, time);
+        let stamp = look.stamp(slot);
+        device.segments.prove_names(&look).map(|()| device.segments.is_proved(slot, stamp))
+    };
+    // A change within the same step of the host's clock would not show.
+    assert!(!proved(now()).unwrap());
+    assert!(proved(later).unwrap());
+    assert!(proved(now()).unwrap(), "it was found when the directory had last changed");
+    let (name, aside) = (file.path(), path.join("aside"));
+    let dir = name.parent().unwrap();
+    tick(dir);
+    fs::write(path.join(other), b"").unwrap();
+    assert!(!device.segments.is_proved(slot, Look::new(&device.home, later).stamp(slot)));
+    assert!(proved(later).unwrap());
+    tick(dir);
+    fs::rename(&name, &aside).unwrap();
+    assert!(proved(later).is_err());
+    fs::write(&name, b"another").unwrap();
+    assert!(proved(later).is_err());
+    // Where the link leads may be changed without the directory.
+    fs::remove_file(&name).unwrap();
+    std::os::unix::fs::symlink(&aside, &name).unwrap();
+    assert!(!proved(later).unwrap());
+    fs::rename(&aside, path.join("taken")).unwrap();
+    assert!(proved(later).is_err());
+}
+
+#[test]
+fn whatever_is_taken_fails_every_flush() {
+    for taken in ["seg/00000001", "seg/00000002", "log", "super.a"] {
+        let (_scratch, path, device) = store();
+        device.write_at(RESERVED_BYTES, &pattern(1, BLOCK, 1)).unwrap();
+        device.write_at(SEGMENT_BYTES, &pattern(1, BLOCK, 1)).unwrap();
+        device.write_at(2 * SEGMENT_BYTES, &pattern(2, BLOCK, 1)).unwrap();
+        device.flush().unwrap();
+        drop(device);
+        let device = DirDevice::open(&path, DirDevice::DEFAULT_SIZE, Access::ReadWrite).unwrap();
+        device.write_at(SEGMENT_BYTES, &pattern(3, BLOCK, 1)).unwrap();
+        device.flush().unwrap();
+        fs::remove_file(path.join(taken)).unwrap();
+        // Nothing is written to it, and it may never have been used since.
+        let error = device.flush().unwrap_err().to_string();
+        assert!(error.contains(taken) && error.contains("removed"), "{taken}: {error}");
+        assert!(device.location().lost.unwrap().contains(taken));
     }
+}
+
+#[test]
+fn files_that_are_cut_short_fail_the_flush() {
+    let (_scratch, path, device) = store();
+    device.write_at(SEGMENT_BYTES, &pattern(1, 3 * BLOCK, 1)).unwrap();
+    device.flush().unwrap();
+    let segment = fs::File::options().write(true).open(path.join("seg/00000001")).unwrap();
+    segment.set_len(2 * BLOCK).unwrap();
+    device.write_at(SEGMENT_BYTES, &pattern(2, BLOCK, 1)).unwrap();
+    let error = device.flush().unwrap_err().to_string();
+    assert!(error.contains("seg/00000001 was cut short"), "{error}");
+    assert!(device.location().lost.unwrap().contains("cut short"));
 }

@@ -15,10 +15,11 @@ mod snapshot;
 mod stored;
 mod xattr;
 
-pub use acl::follow_mode;
+pub use acl::{follow_mode, is_acl};
 pub use atime::{accessed, cache_of};
 pub use new::{make_root, new_child};
 pub use privileges::{Writer, kill_privileges, writer, written_by};
 pub use show::{attr, entry, entry_in, get};
 pub use snapshot::time_of;
+pub use stored::all_xattrs;
 pub use xattr::{get_xattr, list_xattr, remove_xattr, set_xattr};

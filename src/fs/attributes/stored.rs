@@ -7,6 +7,7 @@ use crate::fs::heads::Change;
 use crate::fs::items::Items;
 use crate::ops::{Error, Result};
 use crate::volume::{View, VolumeError};
+use std::collections::BTreeMap;
 
 fn bucket_key(ino: Ino, name: &[u8]) -> Key {
     Key::new(ino.0, Kind::Xattr, xattr_hash(name))
@@ -26,6 +27,21 @@ pub fn value(view: &View, ino: Ino, name: &[u8]) -> std::result::Result<Option<V
         Some(XattrValue::Long { number, len }) => long_value(view, ino, *number, *len).map(Some),
         None => Ok(None),
     }
+}
+
+/// All attributes of an inode, with their values.
+pub fn all_xattrs(view: &View, ino: Ino) -> std::result::Result<BTreeMap<Vec<u8>, Vec<u8>>, VolumeError> {
+    let mut all = BTreeMap::new();
+    for item in view.range(&Key::new(ino.0, Kind::Xattr, 0), &Key::new(ino.0, Kind::XattrData, 0)) {
+        for (name, value) in Xattrs::decode(&item?.1).map_err(|e| damaged(ino, e))?.entries {
+            let value = match value {
+                XattrValue::Short(bytes) => bytes,
+                XattrValue::Long { number, len } => long_value(view, ino, number, len)?,
+            };
+            all.insert(name, value);
+        }
+    }
+    Ok(all)
 }
 
 fn long_value(view: &View, ino: Ino, number: u64, len: u32) -> std::result::Result<Vec<u8>, VolumeError> {

@@ -61,13 +61,11 @@ impl Pass {
 }
 
 /// What happens to files while what waits is put onto the device early: from the first pass to the beginning of the
-/// round that takes it.
+/// next round, whosever it is.
 #[derive(Default)]
 struct Watch {
     id: u64,
     on: bool,
-    /// The round that ended it.
-    ended_by: u64,
     pass: usize,
     /// Files of which blocks were changed or taken away, and during which pass at last.
     touched: HashMap<Ino, usize>,
@@ -243,7 +241,7 @@ impl Dirty {
     /// doubt they are looked at: what was seen is kept, so the same place in memory is the same content.
     pub fn still(&self, pass: Pass, ino: Ino, first: u64, blocks: &[Block], same: &mut Vec<bool>) {
         let watch = &self.watch;
-        let watched = watch.id == pass.watch && (watch.on || watch.ended_by == self.round);
+        let watched = watch.on && watch.id == pass.watch;
         if watched && watch.touched.get(&ino).is_none_or(|touched| *touched < pass.number) {
             return same.resize(same.len() + blocks.len(), true);
         }
@@ -282,9 +280,8 @@ impl Dirty {
         self.placed.clear();
         self.held.clear();
         self.round += 1;
-        if std::mem::take(&mut self.watch.on) {
-            self.watch.ended_by = self.round;
-        }
+        // From here on nobody notes what is touched.
+        self.watch.on = false;
         self.round
     }
 

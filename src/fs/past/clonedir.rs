@@ -38,7 +38,7 @@ impl Past {
         let heads = &self.commits.heads;
         let _held = self.one_at_a_time();
         self.check_clone_name(name)?;
-        self.flush_writers(from)?;
+        self.write_back(from)?;
         // A commit brings in what each head holds back: it must know all of them.
         let no_commit = self.commits.hold_off();
         let now = heads.clock.now();

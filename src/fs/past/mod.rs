@@ -6,6 +6,7 @@
 
 mod clonedir;
 mod known;
+mod moment;
 mod pick;
 mod snapdir;
 

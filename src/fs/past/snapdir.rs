@@ -178,7 +178,7 @@ impl Past {
         if heads.volume.find_snapshot(head.line, name).is_some() {
             return Err(Error::Exists);
         }
-        self.flush_writers(head)?;
+        self.write_back(head)?;
         let no_commit = self.commits.hold_off();
         let closed = OnceCell::new();
         let paused = || closed.get().map_or(Duration::ZERO, Instant::elapsed);
@@ -211,17 +211,18 @@ impl Past {
         Ok(id)
     }
 
-    /// Has the kernel write back what it holds of files of a head that are open for writing.
-    pub fn flush_writers(&self, head: &Head) -> Result<()> {
+    /// Has the kernel hand over what it holds of files of a head that are open for writing.
+    pub fn write_back(&self, head: &Head) -> Result<()> {
         let heads = &self.commits.heads;
         let of_head =
             heads.handles.writers().into_iter().filter(|node| node.tree() == head.node(Ino::ROOT).tree());
         let writers: Vec<_> =
             of_head.map(|node| Ok((node, heads.generation(node)?))).collect::<Result<_>>()?;
         if writers.is_empty() {
-            return Ok(());
+            Ok(())
+        } else {
+            heads.kernel().write_back(&writers).map_err(write_back_error)
         }
-        heads.kernel().write_back(&writers).map_err(write_back_error)
     }
 
     fn move_snapshot(&self, head: &Head, name: &[u8], new: &[u8]) -> Result<()> {

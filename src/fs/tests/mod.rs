@@ -5,6 +5,7 @@ mod cold;
 mod compression;
 mod content;
 mod device;
+mod difference;
 mod lines;
 mod names;
 mod random;

@@ -1,0 +1,72 @@
+//! The items in which two views differ, inode by inode.
+
+use super::paths::Name;
+use crate::format::inode::Inode;
+use crate::format::link::Links;
+use crate::format::{FormatError, Ino, Key, Kind};
+use crate::fs::error::damaged;
+use crate::volume::{View, VolumeError};
+
+type Result<T> = std::result::Result<T, VolumeError>;
+
+/// What differs in the items of one inode.
+pub struct InodeDiff {
+    /// Its number.
+    pub ino: Ino,
+    /// Its attributes in both views, if they differ or it is in one alone.
+    pub inode: Option<(Option<Inode>, Option<Inode>)>,
+    /// Names that it has only in the older view.
+    pub gone: Vec<Name>,
+    /// Names that it has only in the newer view.
+    pub come: Vec<Name>,
+    /// Items of its content differ.
+    pub content: bool,
+    /// Items of its extended attributes differ.
+    pub xattrs: bool,
+}
+
+impl InodeDiff {
+    fn of(ino: Ino) -> InodeDiff {
+        InodeDiff { ino, inode: None, gone: Vec::new(), come: Vec::new(), content: false, xattrs: false }
+    }
+
+    fn note(&mut self, key: &Key, old: Option<&[u8]>, new: Option<&[u8]>) -> Result<()> {
+        let wrong = |e: FormatError| damaged(self.ino, e);
+        match Kind::from_u8(key.kind) {
+            Some(Kind::Inode) => {
+                let inode = |value: Option<&[u8]>| value.map(Inode::decode).transpose().map_err(wrong);
+                self.inode = Some((inode(old)?, inode(new)?));
+            }
+            Some(Kind::Link) => {
+                let names = |value: Option<&[u8]>| value.map(Links::decode).transpose().map_err(wrong);
+                let [old, new] = [names(old)?, names(new)?].map(|links| links.unwrap_or_default().names);
+                self.gone.extend(old.iter().filter(|name| !new.contains(name)).cloned());
+                self.come.extend(new.iter().filter(|name| !old.contains(name)).cloned());
+            }
+            Some(Kind::Inline | Kind::Extent) => self.content = true,
+            Some(Kind::Xattr | Kind::XattrData) => self.xattrs = true,
+            // Each entry of a directory has its pair among the links.
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Calls `take` with each inode of which items differ, in the order of their numbers.
+pub fn each_inode(old: &View, new: &View, take: &mut dyn FnMut(InodeDiff) -> Result<()>) -> Result<()> {
+    let mut current: Option<InodeDiff> = None;
+    for item in old.diff(new, &Key::MIN, &Key::MAX) {
+        let item = item?;
+        let ino = Ino(item.key.object);
+        if current.as_ref().is_some_and(|c| c.ino != ino)
+            && let Some(done) = current.take()
+        {
+            take(done)?;
+        }
+        if ino != Ino::ORPHANS {
+            let current = current.get_or_insert_with(|| InodeDiff::of(ino));
+            current.note(&item.key, item.old.as_deref(), item.new.as_deref())?;
+        }
+    }
+    current.map_or(Ok(()), take)
+}
