@@ -26,6 +26,7 @@ pub(super) enum Verb {
     /// Mount a store
     #[command(after_help = "Example: snapfs mount /srv/data.snapfs /data -o allow_other,commit=10\n\n\
         Options: ro, allow_other, noatime, relatime, strictatime, nodiratime, snapshot=NAME,\n\
+        clone=NAME, clonedir=hidden|disabled,\n\
         cache=strict|writeback, snapdir=hidden|visible|disabled, [no_]snapdir_everywhere,\n\
         snapdir_name=NAME, commit=SECONDS, cache_size=MIB, dirty_size=MIB, threads=N, fsname=TEXT, subtype=TEXT, and\n\
         those of mount(8): dev, suid, noexec, sync, nofail, x-...")]
@@ -36,15 +37,23 @@ pub(super) enum Verb {
     /// Make a snapshot
     #[command(after_help = "Example: snapfs create /data before-upgrade")]
     Create(CreateArgs),
-    /// List snapshots, oldest first
+    /// List the snapshots of a line, and all clones, oldest first
     #[command(after_help = "Example: snapfs list /data --json | jq -r '.[].name'")]
-    List(TargetArgs),
+    List(ListArgs),
     /// Rename a snapshot
     #[command(after_help = "Example: snapfs rename /data before-upgrade debian-13")]
     Rename(RenameArgs),
     /// Delete snapshots; their space comes back in the background
     #[command(after_help = "Example: snapfs delete /data monday tuesday")]
     Delete(DeleteArgs),
+    /// Make a clone: a writable copy of everything, at once and for nothing, at MNT/.clones/NAME
+    #[command(after_help = "Example: snapfs clone /data upgrade --from monday\n\n\
+        Without --from it begins as the line that MNT is in is now. VIEW is a snapshot of that line by its name,\n\
+        or by its age (@latest, @-15m); or a clone as it is now: .clones/NAME.")]
+    Clone(CloneArgs),
+    /// Drop clones, with all that was written in them; their space comes back in the background
+    #[command(after_help = "Example: snapfs drop /data upgrade")]
+    Drop(DropArgs),
     /// What changed between two views (exit code 0: nothing, 1: something, 2: trouble)
     #[command(after_help = "Example: snapfs diff /data @-1h --stat\n\n\
         A view is the name of a snapshot, @latest, @prev, an age as @-15m, a time as @2026-01-31T10:00,\n\
@@ -172,6 +181,41 @@ pub(super) struct UmountArgs {
 pub(super) struct TargetArgs {
     /// Mount point, any path in a mount, or a store
     pub(super) target: PathBuf,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ListArgs {
+    /// Mount point, any path in a mount, or a store
+    pub(super) target: PathBuf,
+    /// List the clones alone
+    #[arg(long)]
+    pub(super) clones: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct CloneArgs {
+    /// Mount point, any path in a mount, or a mounted store
+    pub(super) target: PathBuf,
+    /// Name of the clone
+    pub(super) name: OsString,
+    /// Begin as this snapshot or clone
+    #[arg(long, value_name = "VIEW")]
+    pub(super) from: Option<OsString>,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct DropArgs {
+    /// Mount point, any path in a mount, or a mounted store
+    pub(super) target: PathBuf,
+    /// Names of clones
+    #[arg(required = true, value_name = "NAME")]
+    pub(super) names: Vec<OsString>,
     #[command(flatten)]
     pub(super) json: Json,
 }

@@ -5,12 +5,13 @@
 
 use super::background::Background;
 use super::engine::{
-    Backend, CheckReport, DiffOrder, Engine, InitOptions, OpenFor, ScrubOrder, SnapshotRow, StoreOptions,
+    Backend, CheckReport, CloneRow, DiffOrder, Engine, InitOptions, OpenFor, ScrubOrder, SnapshotRow,
+    StoreOptions,
 };
 use super::hold::{lock, probe};
 use super::making::{DEVICE_START_BYTES, NewStore, Old, has_content, make, unfinished};
 use super::offline;
-use super::refusal::{COPIED, io, limited, no_thread, told, told_name, told_view, told_volume};
+use super::refusal::{COPIED, io, limited, no_thread, told, told_clone, told_name, told_view, told_volume};
 use super::scrubber::Scrubber;
 use super::wire::encode_change;
 use crate::check::{self, Depth};
@@ -56,13 +57,18 @@ impl Backend for Builtin {
             snapdir: options.snapdir,
             snapdir_everywhere: options.snapdir_everywhere,
             snapdir_name: options.snapdir_name.clone(),
+            clonedir: options.clonedir,
+            root: options.root.clone(),
             atime: options.atime,
             root_uid: uid,
             root_gid: gid,
             dirty_bytes_max: options.dirty_bytes / 2,
             steps: Steps::default(),
         };
-        let fs = Fs::open(opened.volume, fs_options, Clock::System).map_err(|e| told(store, &e))?;
+        let fs = Fs::open(opened.volume, fs_options, Clock::System).map_err(|e| match &options.root {
+            Some(clone) if e == Error::NotFound => told_clone(clone, &e),
+            _ => told(store, &e),
+        })?;
         // Damage here would show as a mount that does not answer.
         fs.getattr(NodeId::ROOT, None).map_err(|e| match e {
             Error::Stale => {
@@ -316,8 +322,12 @@ struct Open {
 }
 
 impl Open {
-    fn find(&self, name: &[u8]) -> Result<SnapshotRow, Failure> {
-        let found = self.fs.volume().find_snapshot(LineId::MAIN, name);
+    fn line(&self, at: NodeId) -> Result<LineId, Failure> {
+        self.fs.line_at(at).map_err(|e| told(&self.store, &e))
+    }
+
+    fn find(&self, at: NodeId, name: &[u8]) -> Result<SnapshotRow, Failure> {
+        let found = self.fs.volume().find_snapshot(self.line(at)?, name);
         found.map(|s| listed(&s)).ok_or_else(|| told(&self.store, &Error::NotFound))
     }
 }
@@ -330,6 +340,28 @@ fn listed(s: &volume::SnapshotInfo) -> SnapshotRow {
         referenced: s.referenced,
         exclusive: s.exclusive,
         written: s.written,
+    }
+}
+
+fn listed_clone(clone: &volume::CloneInfo) -> CloneRow {
+    let line = clone.from.as_ref().map(|name| match &name[..] {
+        b"" => b".".to_vec(),
+        name => [b".clones/", name].concat(),
+    });
+    let origin = line.map(|line| match &clone.snapshot {
+        Some(name) if line == b"." => [b".snapshots/", &name[..]].concat(),
+        Some(name) => [&line[..], b"/.snapshots/", name].concat(),
+        None => line,
+    });
+    CloneRow {
+        name: clone.line.name.clone(),
+        id: clone.line.id.0,
+        created: Timestamp { secs: clone.line.created.0, nanos: clone.line.created.1 },
+        origin,
+        snapshots: clone.snapshots as u64,
+        referenced: clone.referenced,
+        exclusive: clone.exclusive,
+        written: clone.written,
     }
 }
 
@@ -347,24 +379,42 @@ impl Engine for Open {
         self.fs.set_kernel(kernel);
     }
 
-    fn snapshots(&self) -> Result<Vec<SnapshotRow>, Failure> {
-        Ok(self.fs.snapshots().iter().map(listed).collect())
+    fn snapshots(&self, at: NodeId) -> Result<Vec<SnapshotRow>, Failure> {
+        Ok(self.fs.volume().snapshots(self.line(at)?).iter().map(listed).collect())
     }
 
-    fn create(&self, name: &[u8]) -> Result<SnapshotRow, Failure> {
-        self.fs.create_snapshot(name, SnapshotCreator::User).map_err(|e| told_name(name, &e))?;
-        self.find(name)
+    fn create(&self, at: NodeId, name: &[u8]) -> Result<SnapshotRow, Failure> {
+        let made = self.fs.create_snapshot_of(at, name, SnapshotCreator::User);
+        made.map_err(|e| told_name(name, &e))?;
+        self.find(at, name)
     }
 
-    fn rename(&self, name: &[u8], new_name: &[u8]) -> Result<(), Failure> {
-        self.fs.rename_snapshot(name, new_name).map_err(|e| {
+    fn rename(&self, at: NodeId, name: &[u8], new_name: &[u8]) -> Result<(), Failure> {
+        self.fs.rename_snapshot_of(at, name, new_name).map_err(|e| {
             let about = if e == Error::NotFound { name } else { new_name };
             told_name(about, &e)
         })
     }
 
-    fn delete(&self, name: &[u8]) -> Result<(), Failure> {
-        self.fs.delete_snapshot(name).map_err(|e| told_name(name, &e))
+    fn delete(&self, at: NodeId, name: &[u8]) -> Result<(), Failure> {
+        self.fs.delete_snapshot_of(at, name).map_err(|e| told_name(name, &e))
+    }
+
+    fn clones(&self) -> Result<Vec<CloneRow>, Failure> {
+        Ok(self.fs.volume().clones().iter().map(listed_clone).collect())
+    }
+
+    fn create_clone(&self, at: NodeId, name: &[u8], from: Option<&[u8]>) -> Result<CloneRow, Failure> {
+        self.fs.create_clone(at, name, from).map_err(|e| match (from, &e) {
+            (Some(from), Error::NotFound) => told_name(from, &e),
+            _ => told_clone(name, &e),
+        })?;
+        let made = self.fs.volume().clones().into_iter().find(|clone| clone.line.name == name);
+        made.map(|clone| listed_clone(&clone)).ok_or_else(|| told_clone(name, &Error::NotFound))
+    }
+
+    fn drop_clone(&self, name: &[u8]) -> Result<(), Failure> {
+        self.fs.drop_clone(name).map_err(|e| told_clone(name, &e))
     }
 
     fn check(&self, depth: Depth) -> Result<CheckReport, Failure> {
@@ -416,6 +466,7 @@ impl Engine for Open {
             "store_covered": place.covered,
             "state": state,
             "snapshots": volume.snapshot_count(LineId::MAIN),
+            "clones": volume.clone_count().0,
             "used_bytes": space.used,
             "free_bytes": space.free,
             "available_bytes": space.available,

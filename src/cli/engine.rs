@@ -7,9 +7,9 @@ use crate::check::Depth;
 use crate::ctl::{Code, Failure, StoreId};
 use crate::format::{Compression, Copies};
 use crate::fs::SNAPDIR_NAME;
-pub use crate::fs::{AtimeMode, AtimeOptions, SnapdirMode};
+pub use crate::fs::{AtimeMode, AtimeOptions, ClonedirMode, SnapdirMode};
 use crate::names;
-use crate::ops::{KernelRef, Operations, Timestamp};
+use crate::ops::{KernelRef, NodeId, Operations, Timestamp};
 use crate::repair::{Mode, Repair};
 use crate::salvage::{Listener, Summary, Wanted};
 use serde_json::Value;
@@ -95,6 +95,10 @@ pub struct StoreOptions {
     pub snapdir_everywhere: bool,
     /// Its name in the place of `.snapshots`: what can name a file.
     pub snapdir_name: Vec<u8>,
+    /// Whether there is `.clones`.
+    pub clonedir: ClonedirMode,
+    /// The clone that is served in the place of the main line.
+    pub root: Option<Vec<u8>>,
     /// Access times.
     pub atime: AtimeOptions,
     /// The kernel collects writes (`cache=writeback`): sizes and times of open files are its.
@@ -111,6 +115,8 @@ impl Default for StoreOptions {
             snapdir: SnapdirMode::Hidden,
             snapdir_everywhere: true,
             snapdir_name: SNAPDIR_NAME.to_vec(),
+            clonedir: ClonedirMode::Hidden,
+            root: None,
             atime: AtimeOptions { mode: AtimeMode::Never, directories: true },
             writeback_cache: false,
         }
@@ -144,6 +150,28 @@ pub struct SnapshotRow {
     /// What its deletion would free.
     pub exclusive: u64,
     /// What was written since the snapshot before it.
+    pub written: u64,
+}
+
+/// One clone in a listing. Sizes are counters, in bytes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CloneRow {
+    /// Its name: any bytes.
+    pub name: Vec<u8>,
+    /// Its number, never reused.
+    pub id: u64,
+    /// When it was made.
+    pub created: Timestamp,
+    /// The view that it began as: `.` for the main line as it was then, `.clones/NAME` for another clone, a snapshot in one
+    /// of these by its name behind `.snapshots/`. None if that is gone.
+    pub origin: Option<Vec<u8>>,
+    /// Snapshots of its own.
+    pub snapshots: u64,
+    /// What it reaches.
+    pub referenced: u64,
+    /// What dropping it frees at least.
+    pub exclusive: u64,
+    /// What was written in it and is still there.
     pub written: u64,
 }
 
@@ -192,14 +220,27 @@ pub trait Engine: Send + Sync {
     }
     /// Tells it the way back to the kernel, once it is mounted.
     fn set_kernel(&self, kernel: KernelRef);
-    /// All snapshots, oldest first.
-    fn snapshots(&self) -> Result<Vec<SnapshotRow>, Failure>;
+    /// All snapshots of the line that a node is of, oldest first. So for all that follow.
+    fn snapshots(&self, at: NodeId) -> Result<Vec<SnapshotRow>, Failure>;
     /// Makes a snapshot; it is durable when this returns.
-    fn create(&self, name: &[u8]) -> Result<SnapshotRow, Failure>;
+    fn create(&self, at: NodeId, name: &[u8]) -> Result<SnapshotRow, Failure>;
     /// Renames a snapshot.
-    fn rename(&self, name: &[u8], new_name: &[u8]) -> Result<(), Failure>;
+    fn rename(&self, at: NodeId, name: &[u8], new_name: &[u8]) -> Result<(), Failure>;
     /// Deletes a snapshot; the space comes back in the background.
-    fn delete(&self, name: &[u8]) -> Result<(), Failure>;
+    fn delete(&self, at: NodeId, name: &[u8]) -> Result<(), Failure>;
+    /// All clones, oldest first.
+    fn clones(&self) -> Result<Vec<CloneRow>, Failure> {
+        Ok(Vec::new())
+    }
+    /// Makes a clone of a line, or of a view of it; it is durable when this returns.
+    fn create_clone(&self, _at: NodeId, _name: &[u8], _from: Option<&[u8]>) -> Result<CloneRow, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store has no clones"))
+    }
+    /// Drops a clone; the space comes back in the background.
+    fn drop_clone(&self, name: &[u8]) -> Result<(), Failure> {
+        let name = names::shown_bytes(name);
+        Err(Failure::new(Code::NotFound, format!("{name}: no such clone")))
+    }
     /// Proves the invariants of the newest committed state, while everything goes on.
     fn check(&self, depth: Depth) -> Result<CheckReport, Failure>;
     /// Reads every block in the background and heals what has a second copy. Says how the scrub stands: an object.

@@ -8,6 +8,7 @@ use super::daemon::{self, MountJob};
 use super::engine::Backend;
 use super::{options, output, usage, users};
 use crate::ctl::{Client, Code, Failure, MountRecord, MountTurn, registry};
+use crate::fs::CLONEDIR_NAME;
 use crate::fuse;
 use crate::names;
 use crate::sys::process;
@@ -43,11 +44,18 @@ pub(super) fn run(backend: &dyn Backend, args: &MountArgs) -> Result<(), Failure
     let mut parsed = options::parse(&lists, args.sloppy).map_err(|message| usage::wrong(&message))?;
     if parsed.mount.source == "snapfs" {
         parsed.mount.source = source(&args.store).into();
+        if let Some(name) = &parsed.store.root {
+            parsed.mount.source.push("/.clones/");
+            parsed.mount.source.push(OsStr::from_bytes(name));
+        }
         if let Some(name) = &parsed.snapshot {
             parsed.mount.source.push("@");
             parsed.mount.source.push(OsStr::from_bytes(name));
         }
         lists.push(options::option("fsname", &parsed.mount.source));
+    }
+    if parsed.store.root.is_some() && parsed.snapshot.is_some() {
+        return Err(usage::wrong("snapshot= and clone= are two views, and one can be mounted at a place"));
     }
     let mut turn = None;
     if !args.background_child {
@@ -60,7 +68,7 @@ pub(super) fn run(backend: &dyn Backend, args: &MountArgs) -> Result<(), Failure
         }
         wait_for_who_leaves(&args.point);
         turn = super::apart::real(&args.store).ok().and_then(|store| MountTurn::take(&store));
-        if let Some(point) = at_its_daemon(args, parsed.snapshot.is_some(), &lists)? {
+        if let Some(point) = at_its_daemon(args, &parsed, &lists)? {
             drop(turn);
             if args.foreground {
                 stay(&point);
@@ -109,12 +117,16 @@ enum Answer {
 }
 
 /// Mounts with the daemon that has the store open, if there is one that can; says where.
-fn at_its_daemon(args: &MountArgs, snapshot: bool, lists: &[OsString]) -> Result<Option<PathBuf>, Failure> {
+fn at_its_daemon(
+    args: &MountArgs,
+    parsed: &options::Parsed,
+    lists: &[OsString],
+) -> Result<Option<PathBuf>, Failure> {
     for left in 0.. {
         let Some(daemon) = Client::of_store(&args.store)? else { break };
-        let answer = match (snapshot, &daemon.record().snapshot) {
+        let answer = match (parsed.snapshot.is_some(), &daemon.record().snapshot) {
             (true, _) => ask_daemon(&daemon, args, lists),
-            (false, None) => second_place(&daemon, args, lists),
+            (false, None) => second_place(&daemon, args, lists, parsed.store.root.as_deref()),
             (false, Some(_)) => break,
         };
         match answer {
@@ -175,8 +187,13 @@ fn remount(args: &MountArgs, lists: &[OsString]) -> Result<(), Failure> {
         .map_err(|e| Failure::new(Code::Other, format!("cannot remount {shown}: {e}")))
 }
 
-/// The live tree is mounted already: it is shown at this place too. Only root can do that.
-fn second_place(daemon: &Client, args: &MountArgs, lists: &[OsString]) -> Result<Answer, Failure> {
+/// The live tree is mounted already: it, or a clone in it, is shown at this place too. Only root can do that.
+fn second_place(
+    daemon: &Client,
+    args: &MountArgs,
+    lists: &[OsString],
+    clone: Option<&[u8]>,
+) -> Result<Answer, Failure> {
     super::apart::check(&args.store, &args.point).map_err(|message| Failure::new(Code::Other, message))?;
     let (store, point) = (names::shown(&args.store), fuse::check_point(&args.point));
     let point = point.map_err(|message| Failure::new(Code::Other, message))?;
@@ -203,19 +220,35 @@ fn second_place(daemon: &Client, args: &MountArgs, lists: &[OsString]) -> Result
     if process::effective_uid() != 0 {
         return busy(format!("; root can have it here too: mount --bind {first} {}", names::shown(&point)));
     }
-    let flags = match flags_with(daemon, lists, args) {
+    let shown_tree = match clone {
+        Some(name) => mountpoint.join(OsStr::from_bytes(CLONEDIR_NAME)).join(OsStr::from_bytes(name)),
+        None => mountpoint.clone(),
+    };
+    if let Some(name) = clone
+        && (name.contains(&b'/') || matches!(name, b"." | b"..") || !shown_tree.is_dir())
+    {
+        return Err(Failure::new(Code::NotFound, format!("{}: no such clone", names::shown_bytes(name))));
+    }
+    // What is shown is no option of the mount that is there.
+    let is_about_it = |word: &[u8]| word.starts_with(b"clone=") || word.starts_with(b"fsname=");
+    let lists: Vec<OsString> = match clone {
+        Some(_) => options::without(lists, is_about_it),
+        None => lists.to_vec(),
+    };
+    let flags = match flags_with(daemon, &lists, args) {
         Err(f) if f.code == Code::Invalid => {
             return busy(format!(", and its options are those of all places: {f}"));
         }
         flags => flags?,
     };
+    let first = names::shown(&shown_tree);
     let failed = |e: io::Error| format!("cannot show {first} at {}: {e}", names::shown(&point));
-    fuse::bind(mountpoint, &point, flags).map_err(|e| Failure::new(Code::Other, failed(e)))?;
+    fuse::bind(&shown_tree, &point, flags).map_err(|e| Failure::new(Code::Other, failed(e)))?;
     if args.json.json {
         let mut answer = json!({"pid": pid});
         names::put(&mut answer, "store", &args.store);
         names::put(&mut answer, "mountpoint", &point);
-        names::put(&mut answer, "bind_of", mountpoint);
+        names::put(&mut answer, "bind_of", &shown_tree);
         output::print_json(&answer).map_err(|e| Failure::new(Code::Other, e))?;
     }
     Ok(Answer::Mounted(point))

@@ -2,7 +2,7 @@
 //!
 //! Everything unknown is an error that names it, unless `-s` (sloppy) asks to let it pass. A later option wins.
 
-use super::engine::{AtimeMode, OpenFor, SnapdirMode, StoreOptions};
+use super::engine::{AtimeMode, ClonedirMode, OpenFor, SnapdirMode, StoreOptions};
 use crate::fuse;
 use crate::limits::NAME_BYTES_MAX;
 use crate::names;
@@ -111,9 +111,11 @@ pub(super) fn parse_change(now: &Parsed, lists: &[OsString], sloppy: bool) -> Re
         ("threads", now.mount.threads == new.mount.threads),
         ("snapdir", now.store.snapdir == new.store.snapdir),
         ("snapdir_everywhere", now.store.snapdir_everywhere == new.store.snapdir_everywhere),
+        ("clonedir", now.store.clonedir == new.store.clonedir),
         ("snapdir_name", now.store.snapdir_name == new.store.snapdir_name),
         ("atime", now.store.atime == new.store.atime),
         ("snapshot", now.snapshot == new.snapshot),
+        ("clone", now.store.root == new.store.root),
         ("fsname", now.mount.source == new.mount.source || !new.remount), // of a second place it is the same
         ("subtype", now.mount.subtype == new.mount.subtype),
         ("allow_other", now.mount.allow_other || !new.mount.allow_other),
@@ -124,6 +126,12 @@ pub(super) fn parse_change(now: &Parsed, lists: &[OsString], sloppy: bool) -> Re
         return Ok(new);
     }
     Err(format!("cannot change while it is mounted: {}; unmount it, and mount it anew", changed.join(", ")))
+}
+
+/// The words of these lists of which that is not true.
+pub(super) fn without(lists: &[OsString], is_out: impl Fn(&[u8]) -> bool) -> Vec<OsString> {
+    let words = lists.iter().flat_map(|list| split(list)).filter(|word| !is_out(word));
+    words.map(|word| escaped(&word)).collect()
 }
 
 fn apply_all(parsed: &mut Parsed, words: impl Iterator<Item = Vec<u8>>, sloppy: bool) -> Result<(), String> {
@@ -152,7 +160,7 @@ fn apply(parsed: &mut Parsed, word: &[u8]) -> Result<Known, String> {
     let equals = word.iter().position(|&byte| byte == b'=').unwrap_or(word.len());
     let (key, value) = (&word[..equals], word.get(equals + 1..).unwrap_or_default());
     match key {
-        b"snapshot" | b"fsname" if value.is_empty() => {
+        b"snapshot" | b"clone" | b"fsname" if value.is_empty() => {
             return Err(format!(
                 "{}= needs a {}",
                 shown(key),
@@ -160,6 +168,7 @@ fn apply(parsed: &mut Parsed, word: &[u8]) -> Result<Known, String> {
             ));
         }
         b"snapshot" => parsed.snapshot = Some(value.to_vec()),
+        b"clone" => parsed.store.root = Some(value.to_vec()),
         b"fsname" => parsed.mount.source = OsString::from_vec(value.to_vec()),
         b"snapdir_name" if !is_file_name(value) => {
             let what = "is a name of 1 to 255 bytes, without '/', and neither '.' nor '..'";
@@ -225,6 +234,9 @@ fn apply_value(parsed: &mut Parsed, key: &str, value: &str) -> Result<Known, Str
         ("snapdir", "visible") => s.snapdir = SnapdirMode::Visible,
         ("snapdir", "disabled") => s.snapdir = SnapdirMode::Disabled,
         ("snapdir", _) => return one_of("hidden, visible, disabled"),
+        ("clonedir", "hidden") => s.clonedir = ClonedirMode::Hidden,
+        ("clonedir", "disabled") => s.clonedir = ClonedirMode::Disabled,
+        ("clonedir", _) => return one_of("hidden, disabled"),
         ("commit", _) => s.commit_interval = Duration::from_secs(number(key, value, 1, 3600)?),
         ("cache_size", _) => s.cache_bytes = number(key, value, 8, 1 << 20)? << 20,
         ("dirty_size", _) => s.dirty_bytes = number(key, value, 4, 1 << 16)? << 20,
@@ -244,14 +256,19 @@ fn number(key: &str, value: &str, min: u64, max: u64) -> Result<u64, String> {
 
 /// One option as it is written in a list, whatever its value has in it.
 pub(super) fn option(key: &str, value: &OsStr) -> OsString {
-    let mut word = format!("{key}=").into_bytes();
-    for &byte in value.as_bytes() {
+    escaped(&[format!("{key}=").as_bytes(), value.as_bytes()].concat())
+}
+
+/// A word as it is written in a list.
+fn escaped(word: &[u8]) -> OsString {
+    let mut out = Vec::new();
+    for &byte in word {
         if matches!(byte, b'\\' | b',') {
-            word.push(b'\\');
+            out.push(b'\\');
         }
-        word.push(byte);
+        out.push(byte);
     }
-    OsString::from_vec(word)
+    OsString::from_vec(out)
 }
 
 /// Splits at commas; a backslash takes the next character as it is (`fsname=a\,b`). Empty words are none.
@@ -356,7 +373,8 @@ mod tests {
             "snapdir_name=",
             "snapdir_name=a/b",
             "snapdir_name=..",
-            "clone=b",
+            "clone=",
+            "clonedir=visible",
             "cache=odd",
             "threads=1",
             "commit=x",

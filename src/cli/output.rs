@@ -1,6 +1,6 @@
 //! What people and programs read: tables, sizes, times. A reader that went away (broken pipe) is success.
 
-use super::engine::SnapshotRow;
+use super::engine::{CloneRow, SnapshotRow};
 use crate::clock;
 use crate::names;
 use crate::ops::Timestamp;
@@ -144,6 +144,32 @@ pub(super) fn snapshot_json(s: &SnapshotRow) -> Value {
     });
     names::put(&mut object, "name", OsStr::from_bytes(&s.name));
     object
+}
+
+/// A clone for programs.
+pub(super) fn clone_json(c: &CloneRow) -> Value {
+    let mut object = json!({
+        "id": c.id, "created": rfc3339(c.created), "origin": null, "snapshots": c.snapshots,
+        "referenced": c.referenced, "exclusive": c.exclusive, "written": c.written,
+    });
+    names::put(&mut object, "name", OsStr::from_bytes(&c.name));
+    if let Some(origin) = &c.origin {
+        names::put(&mut object, "origin", OsStr::from_bytes(origin));
+    }
+    object
+}
+
+/// Clones for people.
+pub(super) fn clone_table(all: &[CloneRow]) -> String {
+    let row = |c: &CloneRow| {
+        let origin = c.origin.as_ref().map_or("-".into(), |origin| names::shown_bytes(origin));
+        let sizes = [c.referenced, c.exclusive, c.written].map(size);
+        [vec![names::shown_bytes(&c.name), origin, local(c.created), c.snapshots.to_string()], sizes.to_vec()]
+            .concat()
+    };
+    let rows: Vec<Vec<String>> = all.iter().map(row).collect();
+    let head = ["CLONE", "ORIGIN", "CREATED", "SNAPSHOTS", "REFERENCED", "EXCLUSIVE", "WRITTEN"];
+    table(&head, &rows, &[3, 4, 5, 6])
 }
 
 /// Snapshots for people.

@@ -65,6 +65,8 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::List(a) => snapshots::list(backend, a),
         Verb::Rename(a) => snapshots::rename(a),
         Verb::Delete(a) => snapshots::delete(a),
+        Verb::Clone(a) => snapshots::clone(a),
+        Verb::Drop(a) => snapshots::drop_clones(a),
         Verb::Set(a) => properties::set(a),
         Verb::Get(a) => properties::get(a),
         Verb::Status(a) => stores::status(a),

@@ -44,12 +44,17 @@ pub(super) fn told_volume(store: &Path, e: &VolumeError) -> Failure {
 
 /// Of a file system.
 pub(super) fn told(store: &Path, e: &Error) -> Failure {
-    told_about(&names::shown(store), e)
+    told_about(&names::shown(store), "snapshot", e)
 }
 
 /// The same about a snapshot.
 pub(super) fn told_name(name: &[u8], e: &Error) -> Failure {
-    told_about(&names::shown_bytes(name), e)
+    told_about(&names::shown_bytes(name), "snapshot", e)
+}
+
+/// The same about a clone.
+pub(super) fn told_clone(name: &[u8], e: &Error) -> Failure {
+    told_about(&names::shown_bytes(name), "clone", e)
 }
 
 /// The same about a view.
@@ -61,17 +66,17 @@ pub(super) fn told_view(word: &[u8], e: &Error) -> Failure {
                         time as @2026-01-31T10:00, @live, or .clones/NAME";
             Failure::new(Code::NotFound, format!("{word_shown}: {what}"))
         }
-        e => told_about(&word_shown, e),
+        e => told_about(&word_shown, "view", e),
     }
 }
 
-fn told_about(what: &str, e: &Error) -> Failure {
+fn told_about(what: &str, kind: &str, e: &Error) -> Failure {
     let (code, why) = match e {
-        Error::NotFound => (Code::NotFound, "no such snapshot".to_string()),
-        Error::Exists => (Code::Exists, "a snapshot of that name exists".to_string()),
+        Error::NotFound => (Code::NotFound, format!("no such {kind}")),
+        Error::Exists => (Code::Exists, format!("a {kind} of that name exists")),
         Error::Invalid | Error::NameTooLong => (
             Code::Invalid,
-            "not a name for a snapshot: 1 to 255 bytes, no '/', not beginning with '.' or '@'".to_string(),
+            format!("not a name for a {kind}: 1 to 255 bytes, no '/', not beginning with '.' or '@'"),
         ),
         Error::ReadOnly => (Code::ReadOnly, "the store takes no changes".to_string()),
         Error::NoSpace => (Code::NoSpace, "the store is full".to_string()),

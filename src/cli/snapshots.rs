@@ -1,37 +1,66 @@
-//! `create`, `list`, `rename`, `delete`: snapshots, through the daemon; listing also without one.
+//! `create`, `list`, `rename`, `delete`, `clone`, `drop`: snapshots and clones, through the daemon; listing also without one.
 
-use super::args::{CreateArgs, DeleteArgs, RenameArgs, TargetArgs};
+use super::args::{CloneArgs, CreateArgs, DeleteArgs, DropArgs, Json, ListArgs, RenameArgs};
 use super::engine::{Backend, OpenFor, StoreOptions};
 use super::{output, wire};
 use crate::ctl::{Client, Code, Failure, MountRecord};
 use crate::fuse::mounts;
 use crate::names;
+use crate::ops::NodeId;
 use serde_json::{Value, json};
+use std::ffi::OsString;
 use std::path::Path;
 
 fn written(result: Result<(), String>) -> Result<(), Failure> {
     result.map_err(|e| Failure::new(Code::Other, e))
 }
 
-pub(super) fn list(backend: &dyn Backend, args: &TargetArgs) -> Result<(), Failure> {
-    let all = match Client::ask(&args.target, "list", json!({}))? {
-        Some(all) => wire::decode_all(&all)?,
-        None => {
+pub(super) fn list(backend: &dyn Backend, args: &ListArgs) -> Result<(), Failure> {
+    let asked = |verb| Client::ask(&args.target, verb, json!({}));
+    let (snapshots, clones) = match (asked("list")?, asked("clones")?) {
+        (Some(snapshots), Some(clones)) => (wire::decode_all(&snapshots)?, wire::decode_clones(&clones)?),
+        _ => {
             let look = StoreOptions { access: OpenFor::Look, ..StoreOptions::default() };
             let engine = backend.open(&args.target, &look)?;
-            let all = engine.snapshots();
+            let (snapshots, clones) = (engine.snapshots(NodeId::ROOT), engine.clones());
             engine.close()?;
-            all?
+            (snapshots?, clones?)
         }
     };
-    if args.json.json {
-        written(output::print_json(&Value::Array(all.iter().map(output::snapshot_json).collect())))
-    } else if all.is_empty() {
-        eprintln!("no snapshots");
-        Ok(())
-    } else {
-        written(output::print(&output::snapshot_table(&all)))
+    let json = args.json.json;
+    let out = match args.clones {
+        true if json => output::print_json(&Value::Array(clones.iter().map(output::clone_json).collect())),
+        false if json => {
+            output::print_json(&Value::Array(snapshots.iter().map(output::snapshot_json).collect()))
+        }
+        true => output::print(&output::clone_table(&clones)),
+        false => {
+            if snapshots.is_empty() {
+                eprintln!("no snapshots");
+            }
+            let mut tables = Vec::new();
+            tables.extend((!snapshots.is_empty()).then(|| output::snapshot_table(&snapshots)));
+            tables.extend((!clones.is_empty()).then(|| output::clone_table(&clones)));
+            output::print(&tables.join("\n"))
+        }
+    };
+    written(out)
+}
+
+pub(super) fn clone(args: &CloneArgs) -> Result<(), Failure> {
+    let client = daemon_for_changes(&args.target)?;
+    let mut request = json!({});
+    names::put(&mut request, "name", &args.name);
+    if let Some(from) = &args.from {
+        names::put(&mut request, "from", from);
     }
+    let made = wire::decode_clone(&client.call("clone", request, &mut |_| {})?)?;
+    if args.json.json { written(output::print_json(&output::clone_json(&made))) } else { Ok(()) }
+}
+
+/// Drops clones as [`delete`] deletes snapshots.
+pub(super) fn drop_clones(args: &DropArgs) -> Result<(), Failure> {
+    each(&args.target, "drop", &args.names, "dropped", &args.json)
 }
 
 /// The daemon of `target`, unless the mount that leads to it is read-only: what `mkdir` is refused there the command is, too.
@@ -71,22 +100,26 @@ pub(super) fn rename(args: &RenameArgs) -> Result<(), Failure> {
     if args.json.json { written(output::print_json(&answer)) } else { Ok(()) }
 }
 
-/// Goes on after a name that fails, and reports the first failure; each is told as it happens.
 pub(super) fn delete(args: &DeleteArgs) -> Result<(), Failure> {
-    let client = daemon_for_changes(&args.target)?;
-    let (mut deleted, mut first) = (Vec::new(), None);
-    for name in &args.names {
+    each(&args.target, "delete", &args.names, "deleted", &args.json)
+}
+
+/// Goes on after a name that fails, and reports the first failure; each is told as it happens.
+fn each(target: &Path, verb: &str, all: &[OsString], done_key: &str, json: &Json) -> Result<(), Failure> {
+    let client = daemon_for_changes(target)?;
+    let (mut done, mut first) = (Vec::new(), None);
+    for name in all {
         let mut request = json!({});
         names::put(&mut request, "name", name);
-        match client.call("delete", request, &mut |_| {}) {
-            Ok(_) => deleted.push(name),
+        match client.call(verb, request, &mut |_| {}) {
+            Ok(_) => done.push(name),
             Err(f) if first.is_none() => first = Some(f),
             Err(f) => eprintln!("snapfs: {f}"),
         }
     }
-    if args.json.json {
+    if json.json {
         let mut answer = json!({});
-        names::put_list(&mut answer, "deleted", &deleted);
+        names::put_list(&mut answer, done_key, &done);
         written(output::print_json(&answer))?;
     }
     first.map_or(Ok(()), Err)

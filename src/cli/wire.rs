@@ -2,13 +2,13 @@
 //!
 //! Both ends are here, so that they cannot disagree. Names, sizes and exact times; nothing is formatted for people.
 
-use super::engine::{DiffOrder, Engine, ScrubOrder, SnapshotRow};
+use super::engine::{CloneRow, DiffOrder, Engine, ScrubOrder, SnapshotRow};
 use super::options::{self, Parsed};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler};
 use crate::fs::{ChangeKind, PathChange};
 use crate::names;
-use crate::ops::{FileType, Timestamp};
+use crate::ops::{FileType, NodeId, Timestamp};
 use serde_json::{Value, json};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -37,14 +37,23 @@ impl Handler for Verbs {
         progress: &mut dyn FnMut(Value) -> bool,
     ) -> Result<Value, Failure> {
         match verb {
-            "list" => Ok(encode_all(&self.engine.snapshots()?)),
-            "create" => Ok(encode(&self.engine.create(&name(args, "name")?)?)),
+            "list" => Ok(encode_all(&self.engine.snapshots(at(args))?)),
+            "create" => Ok(encode(&self.engine.create(at(args), &name(args, "name")?)?)),
             "rename" => {
-                self.engine.rename(&name(args, "name")?, &name(args, "new_name")?)?;
+                self.engine.rename(at(args), &name(args, "name")?, &name(args, "new_name")?)?;
                 Ok(json!({}))
             }
             "delete" => {
-                self.engine.delete(&name(args, "name")?)?;
+                self.engine.delete(at(args), &name(args, "name")?)?;
+                Ok(json!({}))
+            }
+            "clones" => Ok(Value::Array(self.engine.clones()?.iter().map(encode_clone).collect())),
+            "clone" => {
+                let (new, from) = (name(args, "name")?, names::get(args, "from"));
+                Ok(encode_clone(&self.engine.create_clone(at(args), &new, from.as_deref())?))
+            }
+            "drop" => {
+                self.engine.drop_clone(&name(args, "name")?)?;
                 Ok(json!({}))
             }
             "mount" => {
@@ -101,6 +110,11 @@ fn scrub_order(args: &Value) -> Result<ScrubOrder, Failure> {
             return Err(Failure::new(Code::Invalid, format!("a scrub knows no order '{other}'")));
         }
     })
+}
+
+/// The node that a request is about: where its target is in the mount.
+fn at(args: &Value) -> NodeId {
+    args.get("node").and_then(Value::as_u64).map_or(NodeId::ROOT, NodeId)
 }
 
 /// An order of a difference as it travels.
@@ -226,6 +240,45 @@ pub(super) fn decode_all(v: &Value) -> Result<Vec<SnapshotRow>, Failure> {
     v.as_array().map(Vec::as_slice).unwrap_or_default().iter().map(decode).collect()
 }
 
+/// One clone.
+pub(super) fn encode_clone(c: &CloneRow) -> Value {
+    let mut object = json!({
+        "id": c.id, "secs": c.created.secs, "nanos": c.created.nanos, "snapshots": c.snapshots,
+        "referenced": c.referenced, "exclusive": c.exclusive, "written": c.written,
+    });
+    names::put(&mut object, "name", OsStr::from_bytes(&c.name));
+    if let Some(origin) = &c.origin {
+        names::put(&mut object, "origin", OsStr::from_bytes(origin));
+    }
+    object
+}
+
+/// The other way.
+pub(super) fn decode_clone(v: &Value) -> Result<CloneRow, Failure> {
+    let found = (|| {
+        let number = |key: &str| v.get(key).and_then(Value::as_u64);
+        Some(CloneRow {
+            name: names::get(v, "name")?,
+            id: number("id")?,
+            created: Timestamp {
+                secs: v.get("secs")?.as_i64()?,
+                nanos: u32::try_from(number("nanos")?).ok()?,
+            },
+            origin: names::get(v, "origin"),
+            snapshots: number("snapshots")?,
+            referenced: number("referenced")?,
+            exclusive: number("exclusive")?,
+            written: number("written")?,
+        })
+    })();
+    found.ok_or_else(|| Failure::new(Code::Version, "the daemon's answer cannot be understood"))
+}
+
+/// A list of them.
+pub(super) fn decode_clones(v: &Value) -> Result<Vec<CloneRow>, Failure> {
+    v.as_array().map(Vec::as_slice).unwrap_or_default().iter().map(decode_clone).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,6 +297,24 @@ mod tests {
             assert_eq!(scrub_order(&encode_order(order)), Ok(order));
         }
         assert!(scrub_order(&json!({"order": "dance"})).is_err());
+    }
+
+    #[test]
+    fn a_clone_travels() {
+        for origin in [None, Some(b".clones/\xff".to_vec())] {
+            let c = CloneRow {
+                name: b"a \xff".to_vec(),
+                id: 7,
+                created: Timestamp { secs: -5, nanos: 999_999_999 },
+                origin,
+                snapshots: 2,
+                referenced: u64::MAX,
+                exclusive: 0,
+                written: 1,
+            };
+            assert_eq!(decode_clone(&encode_clone(&c)), Ok(c));
+        }
+        assert!(decode_clone(&json!({"name": "x"})).is_err());
     }
 
     #[test]

@@ -29,6 +29,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// A daemon that was found. Each call is a connection of its own.
 pub struct Client {
     found: FoundMount,
+    /// The number of the node in its mount by which it was found: says which line and snapshot a request is about.
+    node: Option<u64>,
 }
 
 /// What a daemon says when it is asked whether it serves its mount.
@@ -44,21 +46,21 @@ impl Client {
     pub fn connect(target: &Path) -> Result<Client, Failure> {
         let at = target.to_path_buf();
         let place = within(ANSWER_MAX, move || {
-            let device = fs::metadata(&at).map(|meta| major_minor(meta.dev())).ok();
-            (device, fs::canonicalize(&at).unwrap_or(at))
+            let node = fs::metadata(&at).map(|meta| (major_minor(meta.dev()), meta.ino())).ok();
+            (node, fs::canonicalize(&at).unwrap_or(at))
         });
-        let Some((device, real)) = place else {
+        let Some((node, real)) = place else {
             let what = "its file system does not answer; snapfs status lists the daemons, one may be stopped";
             return Err(Failure::new(Code::Io, format!("{}: {what}", names::shown(target))));
         };
-        if let Some(device) = device
+        if let Some((device, node)) = node
             && let Some(client) = Client::of_device(device)?
         {
-            return Ok(client);
+            return Ok(Client { node: Some(node), ..client });
         }
         for found in registry::all().into_iter().filter(|f| f.record.mountpoint == real) {
             if let Greeting::Serves = greet(&found)? {
-                return Ok(Client { found });
+                return Ok(Client { found, node: None });
             }
         }
         if let Some(client) = Client::of_store(&real)? {
@@ -93,7 +95,7 @@ impl Client {
     pub fn of_device(device: (u32, u32)) -> Result<Option<Client>, Failure> {
         for found in registry::with_device(device) {
             if let Greeting::Serves = greet(&found)? {
-                return Ok(Some(Client { found }));
+                return Ok(Some(Client { found, node: None }));
             }
         }
         Ok(None)
@@ -101,7 +103,7 @@ impl Client {
 
     /// A daemon from the registry.
     pub fn of(found: FoundMount) -> Client {
-        Client { found }
+        Client { found, node: None }
     }
 
     /// The daemon that has the store at this path open, by its live tree if that is mounted. One that is closing it is
@@ -109,7 +111,7 @@ impl Client {
     pub fn of_store(store: &Path) -> Result<Option<Client>, Failure> {
         for found in registry::with_store(store) {
             if !has_ended(&found)? {
-                return Ok(Some(Client { found }));
+                return Ok(Some(Client { found, node: None }));
             }
         }
         Ok(None)
@@ -172,10 +174,13 @@ impl Client {
     pub fn stream(
         &self,
         verb: &str,
-        args: Value,
+        mut args: Value,
         take: &mut dyn FnMut(Value) -> bool,
     ) -> Result<Option<Value>, Failure> {
         let found = &self.found;
+        if let Some(node) = self.node {
+            args["node"] = json!(node);
+        }
         let mut alive = |silence| match greet(found) {
             Err(f) => Err(io::Error::other(f)),
             Ok(Greeting::Ended) if !found.is_running() => Err(silence),

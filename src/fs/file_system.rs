@@ -7,8 +7,8 @@ use super::heads::Heads;
 use super::options::FsOptions;
 use super::past::{Past, SnapshotCreator};
 use crate::clock::Clock;
-use crate::format::{Ino, ViewId};
-use crate::ops::{KernelRef, NodeId, Result};
+use crate::format::{Ino, LineId, ViewId};
+use crate::ops::{Error, KernelRef, NodeId, Result};
 use crate::volume::{Recovered, SnapshotInfo, Volume};
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,53 +106,89 @@ impl Fs {
     /// Makes a snapshot of the live tree, durable when this returns. Everything whose `write` returned before the call
     /// is in. On an error nothing is left.
     pub fn create_snapshot(&self, name: &[u8], creator: SnapshotCreator) -> Result<ViewId> {
-        self.past.create_snapshot(name, creator)
+        self.past.take_snapshot(self.heads.main(), name, creator)
     }
 
     /// Makes a line, a writable tree of its own that begins as a snapshot is, durable when this returns. Returns the number
     /// of its root.
     pub fn create_line(&self, name: &[u8], from: ViewId) -> Result<NodeId> {
-        self.heads.check_writable()?;
-        // A commit brings in what each head holds back: it must know all of them.
-        let no_commit = self.commits.hold_off();
-        let now = self.heads.clock.now();
-        let line = self.heads.volume.create_line(name, from, (now.secs, now.nanos))?;
-        let head = self.heads.add(&line);
-        drop(no_commit);
-        self.commits.sync()?;
-        Ok(head.node(Ino::ROOT))
+        Ok(self.past.create_clone_of(from, name)?.node(Ino::ROOT))
+    }
+
+    /// The same of a line as it is now: everything whose `write` returned before the call is in.
+    pub fn clone_line(&self, from: LineId, name: &[u8]) -> Result<NodeId> {
+        let from = self.heads.volume.line(from)?;
+        let head = self.heads.of_line(&from).ok_or(Error::NotFound)?;
+        Ok(self.past.create_clone(&head, name)?.node(Ino::ROOT))
     }
 
     /// Deletes the line whose root has this number, with what was changed in it, and its snapshots.
     pub fn drop_line(&self, root: NodeId) -> Result<()> {
-        self.heads.check_writable()?;
         let (head, _) = self.heads.find(root)?;
-        {
-            let _no_commit = self.commits.hold_off();
-            self.heads.volume.drop_line(head.line)?;
-            self.heads.remove(head.line);
-        }
-        self.commits.sync()
+        self.past.drop_line(head.line)
     }
 
-    /// Makes a snapshot of the line whose root has this number, as [`Self::create_snapshot`] does of the main line.
-    pub fn create_snapshot_of(&self, root: NodeId, name: &[u8], creator: SnapshotCreator) -> Result<ViewId> {
-        self.past.take_snapshot(&self.heads.find(root)?.0, name, creator)
+    /// Deletes a clone by its name: that is gone at once, its space comes back in the background.
+    pub fn drop_clone(&self, name: &[u8]) -> Result<()> {
+        self.past.drop_clone(name)
+    }
+
+    /// Gives a clone another name.
+    pub fn rename_clone(&self, name: &[u8], new: &[u8]) -> Result<()> {
+        self.past.rename_clone(name, new)
+    }
+
+    /// The line that a node is of. A snapshot is of the line that it was made in.
+    pub fn line_at(&self, node: NodeId) -> Result<LineId> {
+        Ok(self.heads.at(node)?.line)
+    }
+
+    /// Makes a snapshot of the line that this node is of, as [`Self::create_snapshot`] does of the main line.
+    pub fn create_snapshot_of(&self, at: NodeId, name: &[u8], creator: SnapshotCreator) -> Result<ViewId> {
+        self.past.take_snapshot(&self.heads.at(at)?, name, creator)
+    }
+
+    /// Gives a snapshot of the line that this node is of another name.
+    pub fn rename_snapshot_of(&self, at: NodeId, name: &[u8], new: &[u8]) -> Result<()> {
+        self.past.rename_snapshot(&*self.heads.at(at)?, name, new)
+    }
+
+    /// Deletes a snapshot of the line that this node is of.
+    pub fn delete_snapshot_of(&self, at: NodeId, name: &[u8]) -> Result<()> {
+        self.past.delete_snapshot(&*self.heads.at(at)?, name)
+    }
+
+    /// Makes a clone of the line that this node is of, as it is now, or as a view was: `@live`, a clone as `.clones/NAME`, or
+    /// what finds a snapshot in the `.snapshots` of the line.
+    pub fn create_clone(&self, at: NodeId, name: &[u8], from: Option<&[u8]>) -> Result<()> {
+        let head = self.heads.at(at)?;
+        let made = match from {
+            None | Some(b"@live") => self.past.create_clone(&head, name),
+            Some(view) => match view.strip_prefix(b".clones/") {
+                Some(clone) => {
+                    let line = self.heads.volume.find_line(clone).ok_or(Error::NotFound)?;
+                    let head = self.heads.of_line(&line).ok_or(Error::NotFound)?;
+                    self.past.create_clone(&head, name)
+                }
+                None => self.past.create_clone_of(self.past.find_snapshot(&head, view)?, name),
+            },
+        };
+        made.map(drop)
     }
 
     /// Gives a snapshot another name.
     pub fn rename_snapshot(&self, name: &[u8], new: &[u8]) -> Result<()> {
-        self.past.rename_snapshot(name, new)
+        self.rename_snapshot_of(NodeId::ROOT, name, new)
     }
 
     /// Deletes a snapshot: its name at once, its space in the background. Open files in it stay readable.
     pub fn delete_snapshot(&self, name: &[u8]) -> Result<()> {
-        self.past.delete_snapshot(name)
+        self.delete_snapshot_of(NodeId::ROOT, name)
     }
 
     /// All snapshots, oldest first.
     pub fn snapshots(&self) -> Vec<SnapshotInfo> {
-        self.past.snapshots()
+        self.heads.volume.snapshots(self.heads.main().line)
     }
 
     /// For how long the last snapshot held up changes.

@@ -37,6 +37,9 @@ mod tests;
 pub use compare::Compared;
 pub use difference::{ChangeKind, FileVersion, PathChange};
 pub use file_system::Fs;
-pub use options::{AtimeMode, AtimeOptions, Between, FsOptions, SNAPDIR_NAME, SnapdirMode, Steps};
+pub use options::{
+    AtimeMode, AtimeOptions, Between, CLONEDIR_NAME, ClonedirMode, FsOptions, SNAPDIR_NAME, SnapdirMode,
+    Steps,
+};
 pub use past::SnapshotCreator;
 pub use standalone::Standalone;

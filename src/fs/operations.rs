@@ -3,6 +3,7 @@
 use super::file_system::Fs;
 use super::heads::{Target, snapdir_node, target, tell_blocks};
 use super::listing::Listing;
+use super::past::clonedir_ttl;
 use super::{attributes, content, names};
 use crate::format::Ino;
 use crate::limits::NAME_BYTES_MAX;
@@ -28,6 +29,7 @@ impl Operations for Fs {
     fn getattr(&self, node: NodeId, handle: Option<Handle>) -> Result<(Attr, Duration)> {
         match target(node) {
             Target::Snapdir(_) => Ok((self.past.snapdir_attr(node)?, self.past.snapdir_ttl(node))),
+            Target::Clonedir => Ok((self.past.clonedir_attr(node)?, clonedir_ttl(node))),
             _ => attributes::get(&self.heads, node, handle),
         }
     }
@@ -42,6 +44,9 @@ impl Operations for Fs {
         let done = self.commits.with_space(|| content::set_attributes(&self.commits, caller, node, set));
         if set.uid.is_some() || set.gid.is_some() {
             self.past.forget_snapdir(snapdir_node(node)); // it belongs to the same owner
+            if node == NodeId::ROOT {
+                self.past.forget_clonedir();
+            }
         }
         done
     }
@@ -76,6 +81,7 @@ impl Operations for Fs {
     fn mkdir(&self, caller: &Caller, parent: NodeId, name: &[u8], mode: u32) -> Result<Entry> {
         self.commits.with_space(|| match target(parent) {
             Target::Snapdir(_) => self.past.make_in_snapdir(parent, name),
+            Target::Clonedir => self.past.make_in_clonedir(parent, name),
             _ => {
                 let new = names::NewNode { kind: FileType::Directory, mode, rdev: 0, target: b"" };
                 names::make(&self.heads, caller, parent, name, &new)
@@ -88,6 +94,9 @@ impl Operations for Fs {
     }
 
     fn rmdir(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Result<()> {
+        if let Target::Clonedir = target(parent) {
+            return self.commits.with_space(|| self.past.remove_in_clonedir(parent, name));
+        }
         let done = self.commits.with_space(|| match target(parent) {
             Target::Snapdir(_) => self.past.remove_in_snapdir(parent, name, &self.past.one_at_a_time()),
             _ => names::remove_directory(&self.heads, parent, name),
@@ -100,6 +109,9 @@ impl Operations for Fs {
     }
 
     fn rmdir_at_once(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Option<Result<()>> {
+        if let Target::Clonedir = target(parent) {
+            return None;
+        }
         // To tell other `.snapshots` means to wait for requests in them.
         let held = self.past.one_at_a_time_now().filter(|_| self.past.is_alone(parent))?;
         let done = self.commits.with_space(|| self.past.remove_in_snapdir(parent, name, &held));
@@ -127,6 +139,9 @@ impl Operations for Fs {
             }
             (Target::Snapdir(_), Target::Snapdir(_)) => {
                 self.past.rename_in_snapdir(parent, name, new_parent, new_name, mode)
+            }
+            (Target::Clonedir, Target::Clonedir) if parent == new_parent => {
+                self.past.rename_in_clonedir(parent, name, new_name, mode)
             }
             (Target::Snapshot(from, _), Target::Snapshot(to, _)) if from == to => Err(Error::ReadOnly),
             _ => Err(Error::CrossView),

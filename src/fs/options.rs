@@ -34,6 +34,18 @@ pub enum SnapdirMode {
     Disabled,
 }
 
+/// The name of the directory of clones in the root of each line.
+pub const CLONEDIR_NAME: &[u8] = b".clones";
+
+/// How `.clones` shows itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ClonedirMode {
+    /// Found by name, never listed.
+    Hidden,
+    /// Not there at all: its name is one like others.
+    Disabled,
+}
+
 /// Choices of [`Fs::open`](super::Fs::open).
 #[derive(Clone, Debug)]
 pub struct FsOptions {
@@ -45,6 +57,10 @@ pub struct FsOptions {
     pub snapdir_everywhere: bool,
     /// Its name, which no file can have where it is. What has it there already is out of sight.
     pub snapdir_name: Vec<u8>,
+    /// `.clones` in the root of each line.
+    pub clonedir: ClonedirMode,
+    /// The clone that is at the root of the mount, in the place of the main line.
+    pub root: Option<Vec<u8>>,
     /// Owner of the root of a new file system.
     pub root_uid: u32,
     /// Group of the root of a new file system.
@@ -94,6 +110,8 @@ impl Default for FsOptions {
             snapdir: SnapdirMode::Hidden,
             snapdir_everywhere: true,
             snapdir_name: SNAPDIR_NAME.to_vec(),
+            clonedir: ClonedirMode::Hidden,
+            root: None,
             root_uid: 0,
             root_gid: 0,
             atime: AtimeOptions { mode: AtimeMode::Never, directories: true },

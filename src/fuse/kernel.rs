@@ -37,7 +37,7 @@ const INC_EPOCH: [u8; 16] = {
 enum Notice {
     Node(NodeId),
     Entry(NodeId, Vec<u8>),
-    /// Root and name of a snapshot that is deleted.
+    /// Root and path of a snapshot or clone that is deleted.
     Below(NodeId, Vec<u8>),
     Stop,
 }
@@ -131,8 +131,8 @@ impl Kernel for FuseKernel {
         self.queue(Notice::Entry(parent, name.to_vec()));
     }
 
-    fn detach_below(&self, snapshot: NodeId, name: &[u8]) {
-        self.queue(Notice::Below(snapshot, name.to_vec()));
+    fn detach_below(&self, root: NodeId, path: &[u8]) {
+        self.queue(Notice::Below(root, path.to_vec()));
     }
 
     /// By a thread of its own: those of others may have to wait for the request that calls this.
@@ -168,13 +168,12 @@ fn named(node: NodeId, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("writing back inode {}: {error}", node.ino()))
 }
 
-/// `rmdir` makes the kernel forget the name of a snapshot, and then nobody can come to what is mounted below. Dropping the
-/// names in the snapshot's root that lead there detaches it, in all mount namespaces. The kernel has the directory locked
+/// `rmdir` makes the kernel forget the name of a snapshot or clone, and then nobody can come to what is mounted below. Dropping
+/// the names in its root that lead there detaches it, in all mount namespaces. The kernel has the directory locked
 /// until the `rmdir` is over; this waits for it.
-fn detach_below(notifier: &Notifier, flusher: &Flusher, root: NodeId, snapshot: &[u8]) -> io::Result<()> {
+fn detach_below(notifier: &Notifier, flusher: &Flusher, root: NodeId, path: &[u8]) -> io::Result<()> {
     let Some(mount) = flusher.mount() else { return Ok(()) };
-    let dir = Path::new(".snapshots").join(OsStr::from_bytes(snapshot));
-    for name in mounts::names_below(mount, &dir)? {
+    for name in mounts::names_below(mount, Path::new(OsStr::from_bytes(path)))? {
         notifier.inval_entry(INodeNo(root.0), &name)?;
     }
     Ok(())
@@ -186,7 +185,7 @@ fn send_notices(notifier: &Notifier, flusher: &Flusher, queue: &Receiver<Notice>
             return;
         }
         match &notice {
-            Notice::Below(root, name) => take(detach_below(notifier, flusher, *root, name)),
+            Notice::Below(root, path) => take(detach_below(notifier, flusher, *root, path)),
             notice => send_notice(notifier, notice),
         }
     }

@@ -42,6 +42,10 @@ impl NodeId {
     pub const fn snapdir(slot: u32, ino: u64) -> NodeId {
         NodeId::of_kind(NodeKind::Snapdir, slot, ino)
     }
+    /// The `.clones` directory in the root of the line with slot `slot`.
+    pub const fn clonedir(slot: u32) -> NodeId {
+        NodeId::of_kind(NodeKind::Snapdir, slot, 0)
+    }
     /// The node of another inode in the same tree. Of a directory of a snapshot: on the way from the root.
     pub fn sibling(self, ino: u64) -> NodeId {
         NodeId::in_tree(self.tree(), ino)
@@ -111,7 +115,7 @@ impl NodeId {
     pub fn is_live(self) -> bool {
         self.kind() == NodeKind::Live
     }
-    /// True for a virtual `.snapshots` directory. `mkdir`, `rmdir` and `rename` there may take long and need the
+    /// True for a virtual `.snapshots` or `.clones` directory. `mkdir`, `rmdir` and `rename` there may take long and need the
     /// kernel's help: a transport must not answer them on its last request thread ([`Operations::rmdir_at_once`] it may).
     pub fn is_snapdir(self) -> bool {
         self.kind() == NodeKind::Snapdir
@@ -126,7 +130,7 @@ pub enum NodeKind {
     Live = 0,
     /// An inode of a snapshot.
     Snapshot = 1,
-    /// A `.snapshots` directory.
+    /// A `.snapshots` directory; with inode 0, which no directory has, the `.clones` of a line.
     Snapdir = 2,
     /// Any other directory that is in no tree.
     Virtual = 3,

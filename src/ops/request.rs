@@ -528,8 +528,9 @@ pub trait Kernel: Send + Sync {
     fn invalidate_node(&self, node: NodeId);
     /// Drops a cached name, positive or negative.
     fn invalidate_entry(&self, parent: NodeId, name: &[u8]);
-    /// Detaches what is mounted below a snapshot that is deleted: by its name, with the node of its root.
-    fn detach_below(&self, _snapshot: NodeId, _name: &[u8]) {}
+    /// Detaches what is mounted below a snapshot or clone that is deleted: by its path in the mount, with the node of its
+    /// root.
+    fn detach_below(&self, _root: NodeId, _path: &[u8]) {}
     /// Drops cached names before it returns. The kernel locks each directory for that, so the caller must hold no lock that
     /// a request in one of them needs, and must not be a request in one of them itself.
     fn drop_names(&self, names: Vec<(NodeId, Vec<u8>)>) {

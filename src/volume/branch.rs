@@ -2,12 +2,16 @@
 //!
 //! Nothing is copied. What a line loses by any of this is deleted like a snapshot: its space comes back in the background.
 
-use super::lines::{NO_GENERATION, NO_SLOT};
+use super::commit::Prepare;
+use super::lines::{NO_GENERATION, NO_NUMBER, NO_SLOT, POINT_NAME};
+use super::snapshot::NewSnapshot;
 use super::state::VolumeState;
-use super::{Result, Volume, VolumeError};
+use super::{Result, Txn, Volume, VolumeError};
 use crate::format::ids::COUNTER_MAX;
 use crate::format::line::LineRecord;
 use crate::format::log::{Effect, Rollback};
+use crate::format::superblock::PendingPoint;
+use crate::format::view::Consistency;
 use crate::format::{Generation, LineId, ViewId};
 use crate::limits::NAME_BYTES_MAX;
 use crate::tree::Child;
@@ -55,6 +59,36 @@ impl VolumeState {
         self.changed = true;
     }
 
+    /// The point and the line that a clone of `line` will be.
+    fn next_clone(
+        &self,
+        line: LineId,
+        name: &[u8],
+        created: (i64, u32),
+    ) -> Result<(PendingPoint, LineRecord)> {
+        if self.lines.find(name).is_some() {
+            return Err(VolumeError::NameTaken);
+        }
+        if self.lines.next.0 >= COUNTER_MAX {
+            return Err(NO_NUMBER);
+        }
+        let consistency = Consistency::FileSystem;
+        let new = NewSnapshot { name: POINT_NAME, created, consistency, pause_ns: &|| 0 };
+        let point = self.next_point(line, &new)?;
+        let first = self.lines.slots.find_generations(3).ok_or(NO_GENERATION)?.0;
+        let record = LineRecord {
+            id: self.lines.next,
+            name: name.to_vec(),
+            head: ViewId(point.id.0 + 1),
+            slot: self.lines.slots.find_besides(point.slot).ok_or(NO_SLOT)?,
+            generation: Generation(first + 1),
+            head_generation: Generation(first + 2),
+            origin: Some(point.id),
+            created,
+        };
+        Ok((point, record))
+    }
+
     pub(super) fn rename_line(&mut self, line: LineId, name: &[u8]) {
         self.lines.rename(line, name);
         self.changed = true;
@@ -66,10 +100,38 @@ impl VolumeState {
     }
 }
 
+impl Txn<'_> {
+    /// Ends the transaction with a new line that begins as its own is then, in one record: a point, the line, and that
+    /// nobody wants the point.
+    fn fork(self, name: &[u8], created: (i64, u32)) -> Result<LineRecord> {
+        let (point, record) = self.state().next_clone(self.line(), name, created)?;
+        let id = point.id;
+        let effects = [Effect::Point(point.clone()), Effect::CreateLine(record.clone()), Effect::Delete(id)];
+        let mut turn = self.end_with(&effects);
+        let state = turn.alone();
+        state.take_point(point);
+        state.create_line(record.clone());
+        state.delete(id);
+        Ok(record)
+    }
+}
+
 impl Volume {
     /// All lines, the main line first.
     pub fn lines(&self) -> Vec<LineRecord> {
         self.state.read().lines.records().cloned().collect()
+    }
+
+    /// At most `max` of the lines with numbers above `after`, in the order in which they were made.
+    pub fn lines_after(&self, after: LineId, max: usize) -> Vec<LineRecord> {
+        self.state.read().lines.records_after(after).take(max).cloned().collect()
+    }
+
+    /// Number of lines without the main line, and when the newest of them was made.
+    pub fn clone_count(&self) -> (usize, Option<(i64, u32)>) {
+        let state = self.state.read();
+        let newest = state.lines.newest().filter(|line| line.id != LineId::MAIN);
+        (state.lines.count() - 1, newest.map(|line| line.created))
     }
 
     /// A line.
@@ -101,7 +163,7 @@ impl Volume {
             return Err(VolumeError::NameTaken);
         }
         if s.lines.next.0 >= COUNTER_MAX {
-            return Err(VolumeError::LimitReached("all numbers of clones are used up"));
+            return Err(NO_NUMBER);
         }
         let generation = s.lines.slots.find_generations(2).ok_or(NO_GENERATION)?;
         let record = LineRecord {
@@ -117,6 +179,38 @@ impl Volume {
         s.create_line(record.clone());
         self.tell(state, &Effect::CreateLine(record.clone()));
         Ok(record)
+    }
+
+    /// A new line that starts as another is now, what `prepare` adds included: from a point that has no name and stays,
+    /// hidden, as long as somebody needs it. One record of the log makes it durable; false if the log does not hold it, and
+    /// then the caller's next commit does.
+    pub fn clone_line(
+        &self,
+        line: LineId,
+        name: &[u8],
+        created: (i64, u32),
+        prepare: Prepare<'_>,
+    ) -> Result<(LineRecord, bool)> {
+        assert!((1..=NAME_BYTES_MAX).contains(&name.len()), "the name is checked above");
+        self.check_writable()?;
+        // Not while a commit is open: it would know the point and not its tree.
+        let _no_commit = self.committer.lock();
+        self.check_writable()?;
+        let mut txn = self.begin(line)?;
+        txn.state().next_clone(line, name, created)?;
+        txn.attempt(|txn| {
+            prepare(txn)?;
+            txn.switch_to(line)
+        })?;
+        let record = txn.fork(name, created)?;
+        self.write_log();
+        match self.sync() {
+            Ok(durable) => Ok((record, durable)),
+            Err(e) => {
+                self.turn().alone().drop_line(record.id);
+                Err(e)
+            }
+        }
     }
 
     /// Gives a line another name; the main line has none. Durable as a line that is made.

@@ -13,13 +13,16 @@ use crate::format::view::{Role, ViewRecord};
 use crate::format::{LineId, Slot, ViewId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+/// The name that the point of a clone has in the log, until the end of its record. No snapshot is called so.
+pub(super) const POINT_NAME: &[u8] = b".clone";
+
 /// A line and its snapshots.
 #[derive(Clone)]
 pub(super) struct Line {
     pub record: LineRecord,
     names: HashMap<Vec<u8>, ViewId>,
     numbers: BTreeSet<ViewId>,
-    /// Its origin and the views below that, as it was made: some may be hidden or gone.
+    /// Snapshots among its origin and the views below that, as it was made: some may be hidden or gone.
     inherited: BTreeSet<ViewId>,
 }
 
@@ -28,7 +31,10 @@ impl Line {
         let mut inherited = BTreeSet::new();
         let mut at = record.origin.and_then(|id| history.get(id));
         while let Some(view) = at {
-            inherited.insert(view.id);
+            // Points of clones are nobody's to see.
+            if view.role == Role::Snapshot && view.line != LineId::NONE && view.name != POINT_NAME {
+                inherited.insert(view.id);
+            }
             at = view.prev.and_then(|id| history.get(id));
         }
         Line { record, names: HashMap::new(), numbers: BTreeSet::new(), inherited }
@@ -88,6 +94,16 @@ impl Lines {
 
     pub fn records(&self) -> impl Iterator<Item = &LineRecord> {
         self.map.values().map(|line| &line.record)
+    }
+
+    /// Lines with numbers above `after`.
+    pub fn records_after(&self, after: LineId) -> impl Iterator<Item = &LineRecord> {
+        self.map.range(LineId(after.0.saturating_add(1))..).map(|(_, line)| &line.record)
+    }
+
+    /// The line that was made last.
+    pub fn newest(&self) -> Option<&LineRecord> {
+        self.map.values().next_back().map(|line| &line.record)
     }
 
     /// The head of a line.
@@ -328,6 +344,8 @@ impl Found<'_> {
 /// Why nothing new can be made.
 pub(super) const NO_SLOT: VolumeError =
     VolumeError::LimitReached("all slots are taken (2^22 snapshots and clones): delete some");
+/// The same.
+pub(super) const NO_NUMBER: VolumeError = VolumeError::LimitReached("all numbers of clones are used up");
 /// The same.
 pub(super) const NO_GENERATION: VolumeError = VolumeError::LimitReached(
     "all generations are used up (2^32 snapshots and clones in the life of a store)",

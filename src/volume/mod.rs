@@ -8,6 +8,7 @@
 mod attempt;
 pub mod audit;
 mod branch;
+mod clones;
 mod commit;
 mod committer;
 mod error;
@@ -49,6 +50,7 @@ mod tests;
 
 pub use crate::device::Access;
 pub use crate::format::line::LineRecord;
+pub use clones::CloneInfo;
 pub use commit::CommitSession;
 pub use error::{Result, VolumeError};
 pub use open::last_inode;

@@ -66,6 +66,11 @@ impl Slots {
         self.free_in(self.next, Slot::END.0).or_else(|| self.free_in(1, self.next))
     }
 
+    /// Another free slot than this one, which is free.
+    pub fn find_besides(&self, slot: Slot) -> Option<Slot> {
+        self.free_in(slot.0 + 1, Slot::END.0).or_else(|| self.free_in(1, slot.0))
+    }
+
     fn free_in(&self, from: u32, to: u32) -> Option<Slot> {
         let mut at = from;
         while at < to {
@@ -140,6 +145,7 @@ mod tests {
         assert!(slots.take(Slot::MAIN));
         assert!((1..Slot::END.0).all(|n| take(&mut slots) == Some(Slot(n))));
         assert_eq!(take(&mut slots), None);
+        assert_eq!(slots.find_besides(Slot(9)), None);
         assert!(!slots.take(Slot::END) && !slots.take(Slot(5)));
         slots.leave(Slot(5), None, Epoch(1));
         slots.leave(Slot(Slot::END.0 - 1), Some(ViewId(8)), Epoch(2));

@@ -59,7 +59,7 @@ pub struct NewSnapshot<'n> {
 
 impl VolumeState {
     /// What a snapshot of a line that is made now will be.
-    fn next_point(&self, line: LineId, new: &NewSnapshot<'_>) -> Result<PendingPoint> {
+    pub(super) fn next_point(&self, line: LineId, new: &NewSnapshot<'_>) -> Result<PendingPoint> {
         if self.lines.snapshot(line, new.name).is_some() {
             return Err(VolumeError::NameTaken);
         }
@@ -176,7 +176,7 @@ impl Txn<'_> {
         let line = self.line();
         let point = self.state().next_point(line, new)?;
         let id = point.id;
-        self.end_with(&Effect::Point(point.clone())).alone().take_point(point);
+        self.end_with(&[Effect::Point(point.clone())]).alone().take_point(point);
         Ok(id)
     }
 }

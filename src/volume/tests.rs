@@ -286,7 +286,8 @@ impl World {
                     self.model.snapshots.remove(&id);
                 }
             }
-            70..=77 => self.create_line(),
+            70..=74 => self.create_line(),
+            75..=77 => self.clone_line(),
             78..=82 if line != LineId::MAIN => {
                 self.volume.drop_line(line).unwrap();
                 self.model.lines.remove(&line);
@@ -326,14 +327,39 @@ impl World {
         let Some(from) = self.some_snapshot().filter(|_| self.model.lines.len() < 5) else { return };
         let name = self.new_name();
         let record = self.volume.create_line(&name, from, (3, 4)).unwrap();
-        let mut line = Model::line(&record, self.model.snapshots[&from].content.clone());
+        assert_eq!((record.name == name, record.origin), (true, Some(from)));
+        self.add_line(&record, from, self.model.snapshots[&from].content.clone());
+    }
+
+    /// The record of a new line with this origin.
+    fn add_line(&mut self, record: &LineRecord, from: ViewId, content: Content) {
+        let mut line = Model::line(record, content);
         let mut at = Some(from);
         while let Some(view) = at {
             line.inherited.insert(view);
             at = self.model.below[&view];
         }
-        assert_eq!((line.name == name, line.base), (true, Some(from)));
         self.model.lines.insert(record.id, line);
+    }
+
+    /// Of a line as it is: its point is nobody's.
+    fn clone_line(&mut self) {
+        if self.model.lines.len() >= 5 {
+            return;
+        }
+        let (from, name) = (self.some_line(), self.new_name());
+        let (record, durable) = self.volume.clone_line(from, &name, (3, 4), &mut |_| Ok(())).unwrap();
+        assert!(self.volume.clone_line(from, &name, (3, 4), &mut |_| Ok(())).is_err(), "the name is taken");
+        let point = record.origin.unwrap();
+        assert!(self.volume.snapshot_info(point).is_none());
+        let model = self.model.lines.get_mut(&from).unwrap();
+        self.model.below.insert(point, model.base.replace(point));
+        let content = model.content.clone();
+        self.add_line(&record, point, content);
+        self.remember();
+        if durable {
+            self.is_durable();
+        }
     }
 
     fn roll_back(&mut self, line: LineId) {

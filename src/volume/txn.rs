@@ -8,6 +8,7 @@ use super::attempt::{Attempt, Product};
 use super::space::{BUCKET_OVERHEAD_NODES, DEFERRED_BYTES};
 use super::staged::Staged;
 use super::state::{Budget, Freed, LineBudget, StateTurn, VolumeState};
+use super::view::Pin;
 use super::{Access, Result, View, Volume, VolumeError};
 use crate::format::log::{Effect, Effects};
 use crate::format::{BLOCK_BYTES, Epoch, Extent, Ino, Key, LineId, ViewId};
@@ -160,8 +161,8 @@ impl<'a> Txn<'a> {
     }
 
     /// As [`Txn::end`]; `last` goes into the record of the transaction as its end.
-    pub(super) fn end_with(mut self, last: &Effect<'_>) -> StateTurn<'a> {
-        self.record(last);
+    pub(super) fn end_with(mut self, last: &[Effect<'_>]) -> StateTurn<'a> {
+        last.iter().for_each(|effect| self.record(effect));
         self.end()
     }
 
@@ -367,6 +368,14 @@ impl<'a> Txn<'a> {
     /// The head with all changes so far.
     pub fn view(&self) -> &View {
         &self.view
+    }
+
+    /// Another line as it is, and stays until this ends.
+    pub fn view_of(&self, line: LineId) -> Result<View> {
+        let (id, root) = root_of(self.state(), line)?;
+        let (shared, epoch) = (self.view.shared.clone(), self.view.epoch);
+        let pin = Some(Pin::epoch(&shared, epoch));
+        Ok(View { id, epoch, root, shared, _pin: pin })
     }
 
     /// Makes sure that a change of this size cannot run out of space, now or at its commit.

@@ -70,7 +70,34 @@ fn an_idle_snapshot_costs_the_same_with_ten_files_and_a_million() {
         let (_, fs) = new_store();
         fill(&fs, count);
         assert_eq!(snapshot(&fs, "x"), IDLE_SNAPSHOT, "{count} files");
+        settle(&fs);
+        assert_eq!(clone(&fs, "x", None), IDLE_SNAPSHOT, "{count} files");
     }
+}
+
+fn clone(fs: &Fs, name: &str, from: Option<&[u8]>) -> IoSnapshot {
+    cost(fs, || fs.create_clone(NodeId::ROOT, name.as_bytes(), from).unwrap()).0
+}
+
+#[test]
+fn a_clone_costs_the_same_whether_none_or_ten_thousand_are_there() {
+    let (_, fs) = new_store();
+    fill(&fs, 1000);
+    fs.create_snapshot(b"s", SnapshotCreator::User).unwrap();
+    settle(&fs);
+    assert_eq!(clone(&fs, "of now", None), IDLE_SNAPSHOT);
+    assert_eq!(clone(&fs, "of s", Some(b"s")), IDLE_SNAPSHOT);
+    for n in 0..10_000 {
+        fs.create_clone(NodeId::ROOT, format!("c{n}").as_bytes(), Some(b"s")).unwrap();
+    }
+    settle(&fs);
+    assert_eq!(clone(&fs, "of now, later", None), IDLE_SNAPSHOT);
+    assert_eq!(clone(&fs, "of s, later", Some(b"s")), IDLE_SNAPSHOT);
+    let (io, all) = cost(&fs, || fs.volume().clones());
+    assert_eq!((io.reads, all.len()), (0, 10_004));
+    settle(&fs);
+    let (io, ()) = cost(&fs, || fs.drop_clone(b"c777").unwrap());
+    assert_eq!(io, IDLE_SNAPSHOT, "to drop one is a record, too");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Names: files are made, renamed and deleted and snapshots taken, each counted when the system call has returned.
+//! Names: files are made, renamed and deleted, and snapshots and clones taken, each counted when the system call has returned.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -43,6 +43,10 @@ fn snapshot(root: &Path, n: u64) -> PathBuf {
     root.join(format!(".snapshots/s{n}"))
 }
 
+fn clone(root: &Path, n: u64) -> PathBuf {
+    root.join(format!(".clones/c{n}"))
+}
+
 /// What another try finds done already is no error.
 fn again(done: io::Result<()>) -> io::Result<()> {
     done.or_else(|e| {
@@ -62,6 +66,11 @@ fn step(root: &Path, n: u64) -> io::Result<()> {
         again(fs::create_dir(snapshot(root, n)))?;
         if n > KEPT * EACH {
             again(fs::remove_dir(snapshot(root, n - KEPT * EACH)))?;
+        }
+        again(fs::create_dir(clone(root, n)))?;
+        fs::write(clone(root, n).join("own"), content(n))?;
+        if n > KEPT * EACH {
+            again(fs::remove_dir(clone(root, n - KEPT * EACH)))?;
         }
     }
     root.join("names").symlink_metadata().map(drop) // or what was not found was the mount
@@ -119,4 +128,7 @@ impl Program for Names {
 fn prove_snapshot(root: &Path, n: u64) {
     assert!(snapshot(root, n).is_dir(), "snapshot {n} is gone");
     prove(&snapshot(root, n), n, false);
+    prove(&clone(root, n), n, false);
+    let own = fs::read_to_string(clone(root, n).join("own")).expect("read");
+    assert!(own == content(n), "what was written in clone {n} is not as it was");
 }

@@ -12,7 +12,7 @@ use snapfs::check::Depth;
 use snapfs::cli::{self, engine::*};
 use snapfs::ctl::{Code, Failure};
 use snapfs::names;
-use snapfs::ops::{Error, KernelRef, Operations, Timestamp};
+use snapfs::ops::{Error, KernelRef, NodeId, Operations, Timestamp};
 use snapfs::repair::{Mode, Repair};
 use snapfs::salvage::{ContentReport, Listener, Outcome, Rescued, Summary, Wanted};
 use std::ffi::OsString;
@@ -102,7 +102,7 @@ impl Engine for ToyEngine {
     fn set_kernel(&self, kernel: KernelRef) {
         self.0.set_kernel(kernel);
     }
-    fn snapshots(&self) -> Result<Vec<SnapshotRow>, Failure> {
+    fn snapshots(&self, _: NodeId) -> Result<Vec<SnapshotRow>, Failure> {
         let names = self.0.points().into_iter().enumerate();
         Ok(names
             .map(|(i, n)| SnapshotRow {
@@ -115,15 +115,15 @@ impl Engine for ToyEngine {
             })
             .collect())
     }
-    fn create(&self, name: &[u8]) -> Result<SnapshotRow, Failure> {
+    fn create(&self, at: NodeId, name: &[u8]) -> Result<SnapshotRow, Failure> {
         self.0.make_point(name).map_err(failure)?;
-        let all = self.snapshots()?;
+        let all = self.snapshots(at)?;
         all.into_iter().find(|s| s.name == name).ok_or_else(|| failure(Error::NotFound))
     }
-    fn rename(&self, name: &[u8], new_name: &[u8]) -> Result<(), Failure> {
+    fn rename(&self, _: NodeId, name: &[u8], new_name: &[u8]) -> Result<(), Failure> {
         self.0.change_point(name, Some(new_name)).map_err(failure)
     }
-    fn delete(&self, name: &[u8]) -> Result<(), Failure> {
+    fn delete(&self, _: NodeId, name: &[u8]) -> Result<(), Failure> {
         self.0.change_point(name, None).map_err(failure)
     }
     fn check(&self, _: Depth) -> Result<CheckReport, Failure> {

@@ -58,7 +58,7 @@ pub fn inherited(parent: FileFlags, kind: FileType) -> FileFlags {
 /// See [`Operations::file_flags`](crate::ops::Operations::file_flags).
 pub fn flags_of(heads: &Heads, node: NodeId) -> Result<FileFlags> {
     match target(node) {
-        Target::Snapdir(_) => Err(Error::NotSupported),
+        Target::Snapdir(_) | Target::Clonedir => Err(Error::NotSupported),
         _ => Ok(heads.view_of(node)?.inode(Ino(node.ino()))?.ok_or(Error::Stale)?.flags),
     }
 }

@@ -42,7 +42,7 @@ fn check_xattr_name(name: &[u8]) -> Result<()> {
 pub fn get_xattr(heads: &Heads, node: NodeId, name: &[u8]) -> Result<Vec<u8>> {
     check_xattr_name(name)?;
     match target(node) {
-        Target::Snapdir(_) => return Err(Error::NoAttribute),
+        Target::Snapdir(_) | Target::Clonedir => return Err(Error::NoAttribute),
         _ if name == compression::CHOICE || name == compression::SOURCE => {
             return compression_attribute(&*heads.view_of(node)?, Ino(node.ino()), name);
         }
@@ -64,7 +64,7 @@ pub fn get_xattr(heads: &Heads, node: NodeId, name: &[u8]) -> Result<Vec<u8>> {
 /// See [`Operations::listxattr`](crate::ops::Operations::listxattr).
 pub fn list_xattr(heads: &Heads, node: NodeId) -> Result<Vec<u8>> {
     let mut out = Vec::new();
-    if let Target::Snapdir(_) = target(node) {
+    if let Target::Snapdir(_) | Target::Clonedir = target(node) {
         return Ok(out);
     }
     let view = heads.view_of(node)?;

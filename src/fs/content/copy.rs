@@ -7,7 +7,8 @@ use super::write::write_at;
 use crate::format::{BLOCK_BYTES, Ino, Key, Kind};
 use crate::fs::attributes::{flags, kill_privileges};
 use crate::fs::commits::{Commits, flush};
-use crate::fs::heads::Change;
+use crate::fs::heads::{Change, Gate, Head};
+use crate::fs::items::Items;
 use crate::fs::items::extents::{self, Keep};
 use crate::limits::FILE_BYTES_MAX;
 use crate::ops::{Caller, Error, Handle, NodeId, Result};
@@ -68,20 +69,26 @@ fn copy_step(commits: &Commits, caller: &Caller, from: End, to: End, len: u64) -
     let aligned = from.offset.is_multiple_of(BLOCK_BYTES) && to.offset.is_multiple_of(BLOCK_BYTES);
     let (head, target) = commits.heads.find(to.node)?;
     let most = commits.heads.options.steps.bytes;
-    // Blocks that another view holds are copied: sharing starts from references of the same head.
-    let shares = aligned && from.node.is_live() && from.node.tree() == to.node.tree();
+    // Blocks that a snapshot holds are copied: sharing starts from references of a head.
+    let shares = aligned && from.node.is_live();
     if shares {
-        let (stager, len) = (commits.stager(&head), len.min(SHARE_BYTES).min(most));
+        let (other, _) = commits.heads.find(from.node)?;
+        let (stager, len) = (commits.stager(&other), len.min(SHARE_BYTES).min(most));
         // What is delayed is compressed and written before anything is locked; what changes meanwhile, in the change.
         let needed = from.offset / BLOCK_BYTES..from.offset.saturating_add(len).div_ceil(BLOCK_BYTES);
         let source = Ino(from.node.ino());
         let early = flush::stage_file(stager, source, needed.clone());
-        let mut change = commits.heads.change(&head)?;
+        let mut change = commits.heads.change(&other)?;
         if !change.gate().dirty.collect(source, needed.start, needed.end).is_empty() {
             flush::flush_file(change, stager, source, early)?;
-            change = commits.heads.change(&head)?;
+            change = commits.heads.change(&other)?;
         }
-        let shared = share(change, caller, (from, to), len)?;
+        let shared = if other.line == head.line {
+            share(change, caller, (from, to), len, None)?
+        } else {
+            drop(change); // nobody has two gates
+            share(commits.heads.change(&head)?, caller, (from, to), len, Some(&other))?
+        };
         if shared > 0 {
             return Ok(shared);
         }
@@ -98,10 +105,21 @@ fn copy_step(commits: &Commits, caller: &Caller, from: End, to: End, len: u64) -
     Ok(read as u64)
 }
 
-/// Shares the blocks of the start of a range; returns how many bytes, 0 if they must be copied by value.
-fn share(mut change: Change<'_>, caller: &Caller, (from, to): (End, End), len: u64) -> Result<u64> {
+/// Shares the blocks of the start of a range, of a file in the same head or in another; returns how many bytes, 0 if they
+/// must be copied by value. What one head takes from another is a reference of its own, born when it takes it.
+fn share(
+    mut change: Change<'_>,
+    caller: &Caller,
+    (from, to): (End, End),
+    len: u64,
+    other: Option<&Head>,
+) -> Result<u64> {
     let (source, target) = (Ino(from.node.ino()), Ino(to.node.ino()));
-    let inode = change.regular(source)?;
+    let other_view = other.map(|other| change.view_of(other)).transpose()?;
+    let inode = match &other_view {
+        Some(view) => view.inode(source)?.ok_or(Error::Stale)?,
+        None => change.regular(source)?,
+    };
     let target_size = change.regular(target)?.size;
     let len = len.min(inode.size.saturating_sub(from.offset));
     // The last block of a file is zero behind its end, so it may be shared when the copy ends there too.
@@ -113,11 +131,17 @@ fn share(mut change: Change<'_>, caller: &Caller, (from, to): (End, End), len: u
     }
     let (first, last) = (from.offset / BLOCK_BYTES, (from.offset + whole) / BLOCK_BYTES);
     // It may have been written to since it was flushed.
-    let delayed = !change.gate().dirty.collect(source, first, last).is_empty();
+    let delayed = match other {
+        // Who has that gate closed may wait for the one that this change has. No content comes to be delayed meanwhile: that
+        // takes a transaction.
+        Some(other) => other.gate.try_read().is_none_or(|gate| is_delayed(&gate, source, first, last)),
+        None => is_delayed(change.gate(), source, first, last),
+    };
     if delayed || first == 0 && inode.has_inline {
         return Ok(0);
     }
-    let found = extents::overlapping(change.view(), source, from.offset, from.offset + whole, usize::MAX)?;
+    let view = other_view.as_ref().unwrap_or(change.view());
+    let found = extents::overlapping(view, source, from.offset, from.offset + whole, usize::MAX)?;
     let replaced = change.mapped(target, to.offset..to.offset + whole, usize::MAX)?;
     let mut inode = change.regular(target)?;
     flags::check_addition(&inode)?;
@@ -152,4 +176,8 @@ fn share(mut change: Change<'_>, caller: &Caller, (from, to): (End, End), len: u
     change.put_inode(target, &inode);
     change.apply()?;
     Ok(len)
+}
+
+fn is_delayed(gate: &Gate, ino: Ino, first: u64, last: u64) -> bool {
+    !gate.dirty.collect(ino, first, last).is_empty()
 }

@@ -17,7 +17,7 @@ pub fn open_file(commits: &Commits, caller: &Caller, node: NodeId, flags: OpenFl
         Target::Live(_) => None,
         Target::Snapshot(..) if flags.write || flags.truncate => return Err(Error::ReadOnly),
         Target::Snapshot(slot, _) => Some(heads.snapshot_at(slot)?),
-        Target::Snapdir(_) => return Err(Error::IsADirectory),
+        Target::Snapdir(_) | Target::Clonedir => return Err(Error::IsADirectory),
     };
     let handle = heads.open(node, view, |inode| {
         match inode.kind {

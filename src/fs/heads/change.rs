@@ -189,6 +189,11 @@ impl<'a> Change<'a> {
         self.txn.view()
     }
 
+    /// The tree of another head as it is, and stays during the change.
+    pub fn view_of(&self, other: &Head) -> Result<View> {
+        Ok(self.txn.view_of(other.line)?)
+    }
+
     /// Collects a new value.
     pub fn put(&mut self, key: Key, value: Vec<u8>) {
         self.batch.insert(key, Some(value));

@@ -89,6 +89,11 @@ impl Handles {
         self.0.lock().counts.get(&node).is_some_and(|count| count.1 > 0)
     }
 
+    /// Live nodes that are open.
+    pub fn all(&self) -> Vec<NodeId> {
+        self.0.lock().counts.keys().copied().collect()
+    }
+
     /// Live nodes that are open for writing.
     pub fn writers(&self) -> Vec<NodeId> {
         self.0.lock().counts.iter().filter(|(_, c)| c.1 > 0).map(|(node, _)| *node).collect()

@@ -3,7 +3,7 @@
 use super::dirty::Dirty;
 use super::misses::Misses;
 use crate::format::line::LineRecord;
-use crate::format::{BLOCK_BYTES, Generation, Ino, LineId};
+use crate::format::{BLOCK_BYTES, Generation, Ino, LineId, Slot};
 use crate::ops::NodeId;
 use crate::volume::LineHold;
 use parking_lot::{Mutex, RwLock};
@@ -43,12 +43,12 @@ pub struct Head {
 }
 
 impl Head {
-    /// The head of a line, with what a replay of the log has found.
-    pub fn new(line: &LineRecord, gate: Gate, hold: LineHold) -> Head {
+    /// The head of a line, with what a replay of the log has found. Its nodes have numbers with this slot.
+    pub fn new(line: &LineRecord, slot: Slot, gate: Gate, hold: LineHold) -> Head {
         Head {
             line: line.id,
             generation: line.head_generation,
-            root: NodeId::live(line.slot.0, Ino::ROOT.0),
+            root: NodeId::live(slot.0, Ino::ROOT.0),
             delayed: gate.dirty.counter(),
             gate: RwLock::new(gate),
             misses: Misses::default(),

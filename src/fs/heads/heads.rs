@@ -36,6 +36,8 @@ pub struct Heads {
     /// Numbers of blocks that the kernel keeps.
     pub shown: Shown,
     main: Arc<Head>,
+    /// The slot of the line at the root.
+    top: Slot,
     /// The heads of all other lines, by the slot that is in their numbers.
     others: RwLock<BTreeMap<Slot, Arc<Head>>>,
     kernel: RwLock<KernelRef>,
@@ -51,14 +53,21 @@ impl Heads {
         clock: Clock,
         mut gates: BTreeMap<LineId, Gate>,
     ) -> Result<Heads> {
-        let mut others = BTreeMap::new();
-        for line in volume.lines().iter().filter(|line| line.id != LineId::MAIN) {
+        let top = match &options.root {
+            Some(name) => volume.find_line(name).ok_or(Error::NotFound)?,
+            None => volume.line(LineId::MAIN)?,
+        };
+        let mut head = |line: &LineRecord, slot| {
             let gate = gates.remove(&line.id).unwrap_or_default();
-            others.insert(line.slot, Arc::new(Head::new(line, gate, volume.hold_line(line))));
+            Arc::new(Head::new(line, slot, gate, volume.hold_line(line)))
+        };
+        let mut others = BTreeMap::new();
+        for line in volume.lines().iter().filter(|line| line.id != top.id) {
+            // The line at the root has the numbers of the main line, and that has its.
+            let slot = if line.id == LineId::MAIN { top.slot } else { line.slot };
+            others.insert(slot, head(line, slot));
         }
-        let main = gates.remove(&LineId::MAIN).unwrap_or_default();
-        let record = volume.line(LineId::MAIN)?;
-        let main = Arc::new(Head::new(&record, main, volume.hold_line(&record)));
+        let main = head(&top, Slot::MAIN);
         Ok(Heads {
             volume,
             options,
@@ -66,6 +75,7 @@ impl Heads {
             handles: Handles::default(),
             shown: Shown::default(),
             main,
+            top: top.slot,
             others: RwLock::new(others),
             kernel: RwLock::new(Arc::new(NoKernel)),
             fallen: Mutex::default(),
@@ -83,7 +93,7 @@ impl Heads {
     /// Takes in the head of a new line. The tree that it begins with may have inodes without a name: files that were open
     /// elsewhere.
     pub fn add(&self, line: &LineRecord) -> Arc<Head> {
-        let head = Arc::new(Head::new(line, Gate::default(), self.volume.hold_line(line)));
+        let head = Arc::new(Head::new(line, line.slot, Gate::default(), self.volume.hold_line(line)));
         *head.inherited.lock() = Some(Ino(0));
         self.others.write().insert(line.slot, head.clone());
         head
@@ -94,16 +104,33 @@ impl Heads {
         self.others.write().retain(|_, head| head.line != line);
     }
 
-    /// The head that the root of a mount shows.
+    /// The slot that numbers of nodes of a line have here.
+    pub fn slot_of(&self, line: &LineRecord) -> Slot {
+        match line.id {
+            id if id == self.main.line => Slot::MAIN,
+            LineId::MAIN => self.top,
+            _ => line.slot,
+        }
+    }
+
+    /// The head that the root of a mount shows: that of the main line, unless another line was chosen.
     pub fn main(&self) -> &Arc<Head> {
         &self.main
+    }
+
+    /// The head of a line, if that is still there.
+    pub fn of_line(&self, line: &LineRecord) -> Option<Arc<Head>> {
+        if line.id == self.main.line {
+            return Some(self.main.clone());
+        }
+        self.others.read().get(&self.slot_of(line)).filter(|head| head.line == line.id).cloned()
     }
 
     /// The head that a node is of, and its inode number there.
     pub fn find(&self, node: NodeId) -> Result<(Arc<Head>, Ino)> {
         match target(node) {
             Target::Live(ino) => Ok((self.line_of(node)?, ino)),
-            Target::Snapshot(..) | Target::Snapdir(_) => Err(Error::Stale),
+            Target::Snapshot(..) | Target::Snapdir(_) | Target::Clonedir => Err(Error::Stale),
         }
     }
 
@@ -115,12 +142,19 @@ impl Heads {
         self.others.read().get(&Slot(node.slot())).cloned().ok_or(Error::Stale)
     }
 
+    /// The head of the line that any node is of.
+    pub fn at(&self, node: NodeId) -> Result<Arc<Head>> {
+        let Target::Snapshot(slot, _) = target(node) else { return self.line_of(node) };
+        let Some(snapshot) = self.volume.snapshot_by_slot(slot) else { return Err(Error::Stale) };
+        self.of_line(&self.volume.line(snapshot.line)?).ok_or(Error::Stale)
+    }
+
     /// The head and inode of a node that is to be changed.
     pub fn target(&self, node: NodeId) -> Result<(Arc<Head>, Ino)> {
         match target(node) {
             Target::Live(_) => self.find(node),
             Target::Snapshot(..) => Err(Error::ReadOnly),
-            Target::Snapdir(_) => Err(Error::NotPermitted),
+            Target::Snapdir(_) | Target::Clonedir => Err(Error::NotPermitted),
         }
     }
 
@@ -160,7 +194,7 @@ impl Heads {
         match target(node) {
             Target::Live(_) => Ok(Arc::new(self.view(&self.find(node)?.0)?)),
             Target::Snapshot(slot, _) => self.snapshot_at(slot),
-            Target::Snapdir(_) => Err(Error::Invalid),
+            Target::Snapdir(_) | Target::Clonedir => Err(Error::Invalid),
         }
     }
 
@@ -241,7 +275,7 @@ impl Heads {
             return Ok(0); // the kernel knows the root by no other
         }
         let generation = match target(node) {
-            Target::Live(_) | Target::Snapdir(_) => self.line_of(node)?.generation,
+            Target::Live(_) | Target::Snapdir(_) | Target::Clonedir => self.line_of(node)?.generation,
             Target::Snapshot(slot, _) => self.volume.snapshot_by_slot(slot).ok_or(Error::Stale)?.generation,
         };
         Ok(generation.0.into())

@@ -12,6 +12,8 @@ pub enum Target {
     Snapshot(Slot, Ino),
     /// The `.snapshots` of this live directory.
     Snapdir(Ino),
+    /// The `.clones` of a line.
+    Clonedir,
 }
 
 /// Where `node` is.
@@ -20,6 +22,7 @@ pub fn target(node: NodeId) -> Target {
     match node.kind() {
         NodeKind::Live => Target::Live(ino),
         NodeKind::Snapshot => Target::Snapshot(Slot(node.slot()), ino),
+        NodeKind::Snapdir if ino.0 == 0 => Target::Clonedir,
         NodeKind::Snapdir => Target::Snapdir(ino),
         // Nothing that is served here: no snapshot has this slot.
         NodeKind::Virtual => Target::Snapshot(Slot::MAIN, ino),

@@ -3,7 +3,7 @@
 //! A name, its inode and the parent's counts appear together.
 
 use super::dir::find;
-use super::name::{add_name, add_subdirectories, check_new_name, is_snapdir};
+use super::name::{add_name, add_subdirectories, check_new_name, is_reserved};
 use crate::format::Ino;
 use crate::fs::attributes::{entry, flags, new_child};
 use crate::fs::content::open_file;
@@ -87,7 +87,7 @@ pub fn create_file(
         // The kernel had a negative entry, and somebody was faster.
         // Nobody is given it, so it must not be looked up, which would count as an answer.
         Err(Error::Exists)
-            if is_snapdir(&past.commits.heads, Ino(parent.ino()), name) && !flags.exclusive =>
+            if is_reserved(&past.commits.heads, Ino(parent.ino()), name) && !flags.exclusive =>
         {
             return Err(Error::IsADirectory);
         }
@@ -143,7 +143,7 @@ pub fn make_link(heads: &Heads, node: NodeId, parent: NodeId, name: &[u8]) -> Re
 
 /// See [`Operations::readlink`](crate::ops::Operations::readlink).
 pub fn read_link(heads: &Heads, node: NodeId) -> Result<Vec<u8>> {
-    if let Target::Snapdir(_) = target(node) {
+    if let Target::Snapdir(_) | Target::Clonedir = target(node) {
         return Err(Error::NotASymlink);
     }
     let view = heads.view_of(node)?;

@@ -3,7 +3,7 @@
 //! A listing is ordered by cookie, and a cookie belongs to its entry as long as that has its name: whatever is added
 //! or removed meanwhile, nothing that stays is listed twice or missed.
 
-use super::name::{check_name, is_snapdir};
+use super::name::{check_name, is_clonedir, is_reserved, is_snapdir};
 use crate::format::dirent::NameBucket;
 use crate::format::{Ino, Key, Kind, Slot};
 use crate::fs::attributes::{entry, entry_in};
@@ -12,7 +12,7 @@ use crate::fs::heads::{Heads, Target, snapdir_node, target};
 use crate::fs::items::Items;
 use crate::fs::listing::Listing;
 use crate::fs::options::SnapdirMode;
-use crate::fs::past::Past;
+use crate::fs::past::{MAIN_CLONEDIR, Past};
 use crate::ops::{Entry, Error, FileType, Handle, NodeId, OpenFlags, Result};
 use crate::volume::View;
 
@@ -23,8 +23,10 @@ const COOKIE_SNAPDIR: u64 = u64::MAX >> 1;
 pub fn find(past: &Past, parent: NodeId, name: &[u8]) -> Result<Entry> {
     check_name(name)?;
     let heads = &*past.commits.heads;
-    if let Target::Snapdir(_) = target(parent) {
-        return past.find_in_snapdir(parent, name);
+    match target(parent) {
+        Target::Snapdir(_) => return past.find_in_snapdir(parent, name),
+        Target::Clonedir => return past.find_in_clonedir(parent, name),
+        _ => {}
     }
     let view = heads.view_of(parent)?;
     let dir = Ino(parent.ino());
@@ -36,6 +38,7 @@ pub fn find(past: &Past, parent: NodeId, name: &[u8]) -> Result<Entry> {
             let up = parent_node(heads, parent, inode.parent);
             return match target(up) {
                 Target::Snapdir(_) => past.snapdir_entry(up),
+                Target::Clonedir => past.clonedir_entry(up),
                 _ => {
                     let ino = Ino(up.ino());
                     let inode =
@@ -46,6 +49,9 @@ pub fn find(past: &Past, parent: NodeId, name: &[u8]) -> Result<Entry> {
         }
         _ if parent.is_live() && is_snapdir(heads, dir, name) => {
             return past.snapdir_entry(snapdir_node(parent));
+        }
+        _ if parent.is_live() && is_clonedir(heads, dir, name) => {
+            return past.clonedir_entry(NodeId::clonedir(parent.slot()));
         }
         _ => {}
     }
@@ -66,6 +72,10 @@ pub fn list(past: &Past, handle: Handle, mut listing: Listing) -> Result<()> {
         Target::Snapdir(_) => {
             heads.handles.get(node, handle)?;
             return past.list_snapdir(listing);
+        }
+        Target::Clonedir => {
+            heads.handles.get(node, handle)?;
+            return past.list_clonedir(listing);
         }
         _ => heads.view_through(node, Some(handle))?,
     };
@@ -94,8 +104,8 @@ fn list_names(heads: &Heads, view: &View, dir: Ino, listing: &mut Listing) -> Re
         let (key, value) = item?;
         let mut bucket = NameBucket::decode(&value).map_err(|e| damaged(dir, e))?;
         bucket.entries.sort_unstable_by_key(|e| e.slot);
-        // What has the name of `.snapshots` from a time when that was not there, or was called otherwise, is covered.
-        let is_covered = |name: &[u8]| node.is_live() && is_snapdir(heads, dir, name);
+        // What has such a name from a time when that was not there, or was called otherwise, is covered.
+        let is_covered = |name: &[u8]| node.is_live() && is_reserved(heads, dir, name);
         for e in bucket.entries.iter().filter(|e| !is_covered(&e.name)) {
             let child = node.child(e.ino.0, e.kind);
             let entry = || child_entry(heads, view, node, e.ino);
@@ -116,6 +126,10 @@ pub fn open_directory(past: &Past, node: NodeId) -> Result<Handle> {
             past.snapdir_attr(node)?;
             return heads.open_virtual(node, flags);
         }
+        Target::Clonedir => {
+            past.clonedir_attr(node)?;
+            return heads.open_virtual(node, flags);
+        }
         Target::Snapshot(slot, _) => Some(heads.snapshot_at(slot)?),
         Target::Live(_) => None,
     };
@@ -125,9 +139,11 @@ pub fn open_directory(past: &Past, node: NodeId) -> Result<Handle> {
     })
 }
 
-/// The node of `..`: above the top of a snapshot is the `.snapshots` that it was entered by, of its own line.
+/// The node of `..`: above the top of a snapshot is the `.snapshots` that it was entered by, of its own line; above that of
+/// a clone the `.clones` of the root of the mount.
 fn parent_node(heads: &Heads, node: NodeId, parent: Ino) -> NodeId {
     match (target(node), node.way()) {
+        (Target::Live(Ino::ROOT), _) if node != NodeId::ROOT => MAIN_CLONEDIR,
         (Target::Snapshot(slot, Ino::ROOT), _) => snapdir_of(heads, slot, Ino::ROOT),
         (_, None) => node.sibling(parent.0),
         (_, Some(way)) => match way.up() {
@@ -137,8 +153,8 @@ fn parent_node(heads: &Heads, node: NodeId, parent: Ino) -> NodeId {
     }
 }
 
-/// The `.snapshots` of a directory in the line that a snapshot is of; of one that was deleted, in the main line.
+/// The `.snapshots` of a directory in the line that a snapshot is of; of one that was deleted, in that of the root.
 fn snapdir_of(heads: &Heads, snapshot: Slot, dir: Ino) -> NodeId {
     let line = heads.volume.snapshot_by_slot(snapshot).and_then(|info| heads.volume.line(info.line).ok());
-    NodeId::snapdir(line.map_or(Slot::MAIN, |line| line.slot).0, dir.0)
+    NodeId::snapdir(line.map_or(Slot::MAIN, |line| heads.slot_of(&line)).0, dir.0)
 }

@@ -10,7 +10,7 @@ use crate::fs::attributes::flags::{self, check_removal};
 use crate::fs::error::{damaged, inconsistent};
 use crate::fs::heads::{Change, Heads};
 use crate::fs::items::Items;
-use crate::fs::options::SnapdirMode;
+use crate::fs::options::{CLONEDIR_NAME, ClonedirMode, SnapdirMode};
 use crate::limits::NAME_BYTES_MAX;
 use crate::ops::{Error, FileType, Result};
 
@@ -33,10 +33,20 @@ pub fn is_snapdir(heads: &Heads, dir: Ino, name: &[u8]) -> bool {
         && (dir == Ino::ROOT || options.snapdir_everywhere)
 }
 
+/// True if this name stands for `.clones` in the live directory.
+pub fn is_clonedir(heads: &Heads, dir: Ino, name: &[u8]) -> bool {
+    dir == Ino::ROOT && name == CLONEDIR_NAME && heads.options.clonedir != ClonedirMode::Disabled
+}
+
+/// True if this name stands for a directory that is in no tree.
+pub fn is_reserved(heads: &Heads, dir: Ino, name: &[u8]) -> bool {
+    is_snapdir(heads, dir, name) || is_clonedir(heads, dir, name)
+}
+
 /// Refuses what cannot be the name of something new in a live directory.
 pub fn check_new_name(heads: &Heads, dir: Ino, name: &[u8]) -> Result<()> {
     check_name(name)?;
-    if name == b"." || name == b".." || is_snapdir(heads, dir, name) {
+    if name == b"." || name == b".." || is_reserved(heads, dir, name) {
         return Err(Error::Exists);
     }
     Ok(())
@@ -48,7 +58,7 @@ pub fn check_old_name(heads: &Heads, dir: Ino, name: &[u8]) -> Result<()> {
     match name {
         b"." => Err(Error::Invalid),
         b".." => Err(Error::NotEmpty),
-        _ if is_snapdir(heads, dir, name) => Err(Error::NotPermitted),
+        _ if is_reserved(heads, dir, name) => Err(Error::NotPermitted),
         _ => Ok(()),
     }
 }

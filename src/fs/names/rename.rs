@@ -2,7 +2,7 @@
 //!
 //! Both names, the link counts of both parents and the parent of a moved directory change together.
 
-use super::name::{add_name, add_subdirectories, check_name, check_old_name, is_snapdir, remove_name};
+use super::name::{add_name, add_subdirectories, check_name, check_old_name, is_reserved, remove_name};
 use crate::format::Ino;
 use crate::format::dirent::Dirent;
 use crate::fs::attributes::flags::check_removal;
@@ -38,7 +38,7 @@ pub fn rename(
     check_name(to.name)?;
     match to.name {
         b"." | b".." => return Err(Error::Invalid),
-        name if is_snapdir(heads, to.dir, name) => return Err(Error::Exists),
+        name if is_reserved(heads, to.dir, name) => return Err(Error::Exists),
         _ => {}
     }
     let mut change = heads.change(&head)?;

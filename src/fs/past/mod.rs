@@ -1,11 +1,14 @@
-//! The past: snapshots, their making and deletion, and the `.snapshots` through which they are reached.
+//! The past: snapshots, their making and deletion, and the `.snapshots` through which they are reached; and what begins as
+//! some past, the clones, with their `.clones`.
 //!
 //! State: [`Past`]. Below: `commits`, `heads`; uses `attributes` for what `.snapshots` shows. What is inside of a snapshot
 //! is read by the same code as a head.
 
+mod clonedir;
 mod known;
 mod moment;
 mod pick;
 mod snapdir;
 
+pub use clonedir::{MAIN_CLONEDIR, clonedir_ttl};
 pub use snapdir::{Past, SnapshotCreator};

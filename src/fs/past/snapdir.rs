@@ -8,7 +8,7 @@ use super::known::KnownSnapdirs;
 use super::pick::pick;
 use crate::format::inode::Inode;
 use crate::format::view::Consistency;
-use crate::format::{Ino, ViewId};
+use crate::format::{Ino, Slot, ViewId};
 use crate::fs::attributes::{attr, entry, time_of};
 use crate::fs::commits::Commits;
 use crate::fs::error::write_back_error;
@@ -44,7 +44,7 @@ pub enum SnapshotCreator {
 }
 
 /// Refuses what cannot name a snapshot.
-fn check_snapshot_name(name: &[u8], creator: SnapshotCreator) -> Result<()> {
+pub fn check_snapshot_name(name: &[u8], creator: SnapshotCreator) -> Result<()> {
     if name.len() > SNAPSHOT_NAME_BYTES_MAX {
         return Err(Error::NameTooLong);
     }
@@ -98,6 +98,12 @@ impl Past {
         *self.standing_alone.lock().entry(view).or_default() += 1;
     }
 
+    /// True if one of these snapshots is kept so.
+    pub fn is_kept(&self, mut views: impl Iterator<Item = ViewId>) -> bool {
+        let all = self.standing_alone.lock();
+        views.any(|view| all.contains_key(&view))
+    }
+
     /// Takes back one [`Self::stand_alone`].
     pub fn let_go(&self, view: ViewId) {
         let mut all = self.standing_alone.lock();
@@ -110,23 +116,17 @@ impl Past {
         }
     }
 
-    /// Makes a snapshot of the live tree, durable when this returns. Everything whose `write` returned before the call
-    /// is in. On an error nothing is left.
-    pub fn create_snapshot(&self, name: &[u8], creator: SnapshotCreator) -> Result<ViewId> {
-        self.take_snapshot(self.commits.heads.main(), name, creator) // that there is no such snapshot is kept nowhere
-    }
-
-    /// Gives a snapshot of the main line another name.
-    pub fn rename_snapshot(&self, name: &[u8], new: &[u8]) -> Result<()> {
-        let done = self.move_snapshot(self.commits.heads.main(), name, new);
-        self.tell_snapdirs(self.commits.heads.main(), None, name);
+    /// Gives a snapshot of a line another name.
+    pub fn rename_snapshot(&self, head: &Head, name: &[u8], new: &[u8]) -> Result<()> {
+        let done = self.move_snapshot(head, name, new);
+        self.tell_snapdirs(head, None, name); // that there is no such snapshot is kept nowhere
         done.and_then(|()| self.commits.outlive())
     }
 
-    /// Deletes a snapshot of the main line: its name at once, its space in the background. Open files in it stay readable.
-    pub fn delete_snapshot(&self, name: &[u8]) -> Result<()> {
-        let done = self.drop_snapshot(self.commits.heads.main(), name, &self.one_at_a_time());
-        self.tell_snapdirs(self.commits.heads.main(), None, name);
+    /// Deletes a snapshot of a line: its name at once, its space in the background. Open files in it stay readable.
+    pub fn delete_snapshot(&self, head: &Head, name: &[u8]) -> Result<()> {
+        let done = self.drop_snapshot(head, name, &self.one_at_a_time());
+        self.tell_snapdirs(head, None, name);
         done.and_then(|()| self.commits.outlive())
     }
 
@@ -162,17 +162,13 @@ impl Past {
         snapdir == ROOT_SNAPDIR && self.known_snapdirs.all().is_empty()
     }
 
-    /// All snapshots of the main line, oldest first.
-    pub fn snapshots(&self) -> Vec<SnapshotInfo> {
-        self.commits.heads.volume.snapshots(self.commits.heads.main().line)
-    }
-
     /// For how long the last snapshot held up changes.
     pub fn snapshot_pause(&self) -> Duration {
         Duration::from_nanos(self.pause_ns.load(Ordering::Relaxed))
     }
 
-    /// Makes a snapshot of a head, durable when this returns.
+    /// Makes a snapshot of a head, durable when this returns. Everything whose `write` returned before the call is in. On an
+    /// error nothing is left.
     pub fn take_snapshot(&self, head: &Arc<Head>, name: &[u8], creator: SnapshotCreator) -> Result<ViewId> {
         check_snapshot_name(name, creator)?;
         let heads = &self.commits.heads;
@@ -254,11 +250,13 @@ impl Past {
     fn drop_snapshot(&self, head: &Head, name: &[u8], _: &OneAtATime<'_>) -> Result<()> {
         self.commits.heads.check_writable()?;
         let info = self.commits.heads.volume.find_snapshot(head.line, name).ok_or(Error::NotFound)?;
-        if self.standing_alone.lock().contains_key(&info.id) {
+        if self.is_kept(std::iter::once(info.id)) {
             return Err(Error::Busy);
         }
         self.commits.heads.volume.delete_snapshot(head.line, info.id)?;
-        self.commits.heads.kernel().detach_below(NodeId::snapshot(info.slot.0, Ino::ROOT.0), name);
+        let root = NodeId::snapshot(info.slot.0, Ino::ROOT.0);
+        let heads = &self.commits.heads;
+        heads.kernel().detach_below(root, &[&heads.options.snapdir_name[..], b"/", name].concat());
         self.forget_snapdirs();
         Ok(())
     }
@@ -394,6 +392,16 @@ impl Past {
         let created: Vec<Timestamp> = past.iter().map(|s| time_of(s.created)).collect();
         let found = pick(name, heads.clock.now(), &created).ok_or(Error::NotFound)?;
         self.past_entry(dir, &past[found], Entrance::Age)?.ok_or(Error::NotFound)
+    }
+
+    /// The snapshot that a name stands for in the `.snapshots` of a line's root: its own, or one that picks by age.
+    pub fn find_snapshot(&self, head: &Head, name: &[u8]) -> Result<ViewId> {
+        if matches!(name, b"." | b"..") {
+            return Err(Error::NotFound);
+        }
+        let snapdir = NodeId::snapdir(head.node(Ino::ROOT).slot(), Ino::ROOT.0);
+        let slot = Slot(self.find_in_snapdir(snapdir, name)?.attr.node.slot());
+        Ok(self.commits.heads.volume.snapshot_by_slot(slot).ok_or(Error::Stale)?.id)
     }
 
     /// True if the live directory `dir` was a directory in the snapshot.

@@ -479,6 +479,15 @@ fn a_snapshot_whose_commit_fails_in_another_head_was_not_made() {
     assert!(device.get_well() && made.is_err(), "{made:?}");
     assert_eq!((t.list(SNAPDIR), t.fs.volume().read_only_reason()), (vec!["s".into()], None));
     lines.iter().for_each(|line| compare(&t, line));
+    // The same of a clone.
+    let clonedir = NodeId::clonedir(0);
+    device.go_bad(0);
+    let made = t.mkdir(clonedir, "now");
+    assert!(device.get_well() && made.is_err(), "{made:?}");
+    assert_eq!((t.list(clonedir), t.fs.volume().read_only_reason()), (vec!["trial".into()], None));
+    assert_eq!((t.find(clonedir, "now"), t.fs.heads.all().len()), (Err(Error::NotFound), 2));
+    lines.iter().for_each(|line| compare(&t, line));
+    t.mkdir(clonedir, "now").unwrap();
     t.fs.create_snapshot(b"now", SnapshotCreator::User).unwrap();
     t.fs.commit().unwrap();
     t.prove();

@@ -1,0 +1,279 @@
+//! `.clones`: the virtual directory that shows the clones of the store, and their making.
+//!
+//! The root of each line has one, and what is made there begins as that line is. All of them show the same clones, whose
+//! names are unique in the store. A clone has one node whatever way leads to it: its files can be written, and a kernel keeps
+//! what was written by node. It keeps one place for a directory too, so what it is told of names in the `.clones` of the main
+//! line it may keep; what it is told in others it forgets at once, and asks again.
+//!
+//! Nothing about it is stored. Clones are made, renamed and dropped one at a time, and so are snapshots meanwhile.
+
+use super::snapdir::{Past, SnapshotCreator, check_snapshot_name};
+use crate::format::inode::Inode;
+use crate::format::line::LineRecord;
+use crate::format::{Ino, LineId, ViewId};
+use crate::fs::attributes::{attr, entry, time_of};
+use crate::fs::heads::Head;
+use crate::fs::listing::Listing;
+use crate::fs::options::CLONEDIR_NAME;
+use crate::ops::{Attr, Entry, Error, FileType, NodeId, RenameMode, Result};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Cookies of clones are their line numbers plus this: behind `.` and `..`.
+const COOKIE_BASE: u64 = 3;
+/// Clones looked at together while a `.clones` is listed.
+const LIST_BATCH: usize = 256;
+/// That of the root of a mount.
+pub const MAIN_CLONEDIR: NodeId = NodeId::clonedir(0);
+
+/// For how long the kernel may keep what it is told of a `.clones`, and names in it.
+pub fn clonedir_ttl(clonedir: NodeId) -> Duration {
+    if clonedir == MAIN_CLONEDIR { Duration::MAX } else { Duration::ZERO }
+}
+
+impl Past {
+    /// Makes a clone of a line as it is now, durable when this returns: everything whose `write` returned before the call
+    /// is in. Nothing is copied or walked. On an error nothing is left.
+    pub fn create_clone(&self, from: &Arc<Head>, name: &[u8]) -> Result<Arc<Head>> {
+        let heads = &self.commits.heads;
+        let _held = self.one_at_a_time();
+        self.check_clone_name(name)?;
+        self.write_back(from)?;
+        // A commit brings in what each head holds back: it must know all of them.
+        let no_commit = self.commits.hold_off();
+        let now = heads.clock.now();
+        let made = self.commits.complete(std::slice::from_ref(from), &mut |_| (), &mut |prepare| {
+            heads.volume.clone_line(from.line, name, (now.secs, now.nanos), prepare)
+        });
+        let (line, durable) = made?;
+        let head = heads.add(&line);
+        drop(no_commit);
+        if !durable && let Err(e) = self.commits.commit() {
+            let _ = heads.volume.drop_line(line.id); // a volume that takes no changes ends with what is durable
+            heads.remove(line.id);
+            return Err(e);
+        }
+        self.forget_clonedir();
+        Ok(head)
+    }
+
+    /// The same that begins as a snapshot is.
+    pub fn create_clone_of(&self, from: ViewId, name: &[u8]) -> Result<Arc<Head>> {
+        let heads = &self.commits.heads;
+        let _held = self.one_at_a_time();
+        self.check_clone_name(name)?;
+        let no_commit = self.commits.hold_off();
+        let now = heads.clock.now();
+        let line = heads.volume.create_line(name, from, (now.secs, now.nanos))?;
+        let head = heads.add(&line);
+        drop(no_commit);
+        self.commits.sync()?;
+        self.forget_clonedir();
+        Ok(head)
+    }
+
+    fn check_clone_name(&self, name: &[u8]) -> Result<()> {
+        check_snapshot_name(name, SnapshotCreator::User)?;
+        self.commits.heads.check_writable()?;
+        if self.commits.heads.volume.find_line(name).is_some() { Err(Error::Exists) } else { Ok(()) }
+    }
+
+    /// Drops a clone, with its snapshots: its name at once, its space in the background. What is open in it is so no more.
+    pub fn drop_clone(&self, name: &[u8]) -> Result<()> {
+        let line = self.commits.heads.volume.find_line(name).ok_or(Error::NotFound)?;
+        self.drop_line(line.id)?;
+        self.tell_clonedir(name);
+        Ok(())
+    }
+
+    /// Gives a clone another name.
+    pub fn rename_clone(&self, name: &[u8], new: &[u8]) -> Result<()> {
+        self.move_clone(name, new)?;
+        self.tell_clonedir(name);
+        Ok(())
+    }
+
+    /// Drops a line; whoever has a name of it is told by the caller.
+    pub fn drop_line(&self, line: LineId) -> Result<()> {
+        let heads = &self.commits.heads;
+        heads.check_writable()?;
+        if line == heads.main().line && line != LineId::MAIN {
+            return Err(Error::Busy); // it is the root of the mount
+        }
+        let _held = self.one_at_a_time();
+        let record = heads.volume.line(line)?;
+        let head = heads.of_line(&record).filter(|_| line != LineId::MAIN).ok_or(Error::Stale)?;
+        let own = heads.volume.snapshots(line).into_iter().filter(|s| s.line == line);
+        if self.is_kept(own.map(|s| s.id)) {
+            return Err(Error::Busy);
+        }
+        {
+            let _no_commit = self.commits.hold_off();
+            heads.volume.drop_line(line)?;
+            heads.remove(line);
+        }
+        let (kernel, root) = (heads.kernel(), head.node(Ino::ROOT));
+        // Pages that the kernel holds are no file's any more.
+        let open = heads.handles.all().into_iter().filter(|node| node.tree() == root.tree());
+        open.for_each(|node| kernel.invalidate_node(node));
+        kernel.detach_below(root, &[CLONEDIR_NAME, b"/", &record.name].concat());
+        self.forget_clonedir();
+        self.commits.sync()
+    }
+
+    fn move_clone(&self, name: &[u8], new: &[u8]) -> Result<()> {
+        check_snapshot_name(new, SnapshotCreator::User)?;
+        let heads = &self.commits.heads;
+        heads.check_writable()?;
+        let _held = self.one_at_a_time();
+        let line = heads.volume.find_line(name).ok_or(Error::NotFound)?;
+        if name == new {
+            return Ok(());
+        }
+        // As with snapshots: not while a commit is open, and with a record of its own.
+        let _no_commit = self.commits.hold_off();
+        heads.volume.rename_line(line.id, new)?;
+        self.forget_clonedir();
+        self.commits.sync()
+    }
+
+    /// A name may be gone from all `.clones` without a request in that of the main line: the kernel is told, where it is.
+    fn tell_clonedir(&self, name: &[u8]) {
+        let heads = &self.commits.heads;
+        if heads.volume.find_line(name).is_none() {
+            heads.kernel().drop_names(vec![(MAIN_CLONEDIR, name.to_vec())]);
+        }
+    }
+
+    /// The kernel keeps what `stat` shows of the `.clones` of the main line until it is told.
+    pub fn forget_clonedir(&self) {
+        self.commits.heads.kernel().forget_attributes(MAIN_CLONEDIR);
+    }
+
+    /// `mkdir` in a `.clones`.
+    pub fn make_in_clonedir(&self, clonedir: NodeId, name: &[u8]) -> Result<Entry> {
+        let head = self.commits.heads.line_of(clonedir)?;
+        self.create_clone(&head, name)?;
+        self.find_in_clonedir(clonedir, name)
+    }
+
+    /// `rmdir` in a `.clones`, of which the kernel knows by itself.
+    pub fn remove_in_clonedir(&self, clonedir: NodeId, name: &[u8]) -> Result<()> {
+        let head = self.commits.heads.line_of(clonedir)?;
+        let line = self.commits.heads.volume.find_line(name).ok_or(Error::NotFound)?;
+        if line.id == head.line {
+            return Err(Error::Busy); // nobody can stand in what is going
+        }
+        self.drop_line(line.id)?;
+        if clonedir != MAIN_CLONEDIR {
+            self.tell_clonedir(name);
+        }
+        Ok(())
+    }
+
+    /// `rename` inside a `.clones`.
+    pub fn rename_in_clonedir(
+        &self,
+        clonedir: NodeId,
+        name: &[u8],
+        new: &[u8],
+        mode: RenameMode,
+    ) -> Result<()> {
+        match mode {
+            RenameMode::Exchange | RenameMode::Whiteout => Err(Error::Invalid),
+            RenameMode::NoReplace if name == new => Err(Error::Exists),
+            RenameMode::NoReplace | RenameMode::Replace => {
+                self.move_clone(name, new)?;
+                if clonedir != MAIN_CLONEDIR {
+                    self.tell_clonedir(name);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// What `stat` shows of a `.clones`.
+    pub fn clonedir_attr(&self, clonedir: NodeId) -> Result<Attr> {
+        let (_, inode) = self.root_above(clonedir)?;
+        let (count, newest) = self.commits.heads.volume.clone_count();
+        let time = newest.map_or(inode.btime, time_of);
+        Ok(Attr {
+            mode: 0o755,
+            nlink: 2 + count as u32,
+            size: 0,
+            blocks: 0,
+            atime: time,
+            mtime: time,
+            ctime: time,
+            ..attr(&self.commits.heads, clonedir, &inode)
+        })
+    }
+
+    /// A `.clones` as the answer to a lookup. It stays where it is for ever.
+    pub fn clonedir_entry(&self, clonedir: NodeId) -> Result<Entry> {
+        let (attr, ttl) = (self.clonedir_attr(clonedir)?, clonedir_ttl(clonedir));
+        let generation = self.commits.heads.generation(clonedir)?;
+        Ok(Entry { attr, generation, entry_ttl: ttl, attr_ttl: ttl })
+    }
+
+    /// The root that has a `.clones`.
+    fn root_above(&self, clonedir: NodeId) -> Result<(Arc<Head>, Inode)> {
+        let head = self.commits.heads.line_of(clonedir)?;
+        let inode = self.commits.heads.live_inode(&head, Ino::ROOT)?;
+        Ok((head, inode))
+    }
+
+    /// Finds a clone by name.
+    pub fn find_in_clonedir(&self, clonedir: NodeId, name: &[u8]) -> Result<Entry> {
+        match name {
+            b"." => return self.clonedir_entry(clonedir),
+            b".." => {
+                let (head, inode) = self.root_above(clonedir)?;
+                return entry(&self.commits.heads, head.node(Ino::ROOT), &inode);
+            }
+            _ => {}
+        }
+        let own = self.commits.heads.line_of(clonedir)?.line;
+        let line = self.commits.heads.volume.find_line(name);
+        // No kernel takes a directory in itself.
+        let line = line.filter(|line| line.id != own).ok_or(Error::NotFound)?;
+        self.clone_entry(clonedir, &line)?.ok_or(Error::NotFound)
+    }
+
+    /// The root of a clone, unless it is going.
+    fn clone_entry(&self, clonedir: NodeId, line: &LineRecord) -> Result<Option<Entry>> {
+        let heads = &self.commits.heads;
+        let Some(head) = heads.of_line(line) else { return Ok(None) };
+        let inode = heads.live_inode(&head, Ino::ROOT)?;
+        let found = entry(heads, head.node(Ino::ROOT), &inode)?;
+        Ok(Some(Entry { entry_ttl: clonedir_ttl(clonedir), ..found }))
+    }
+
+    /// Lists the clones, oldest first.
+    pub fn list_clonedir(&self, mut listing: Listing) -> Result<()> {
+        let (head, _) = self.root_above(listing.node)?;
+        if !listing.give_dots(head.node(Ino::ROOT))? {
+            return Ok(());
+        }
+        loop {
+            let after = LineId(listing.after.saturating_sub(COOKIE_BASE)).max(LineId::MAIN);
+            let batch = self.commits.heads.volume.lines_after(after, LIST_BATCH);
+            let Some(last) = batch.last().map(|line| line.id.0 + COOKIE_BASE) else { return Ok(()) };
+            for line in batch.iter().filter(|line| line.id != head.line) {
+                // A clone may be dropped while they are listed.
+                let found = match self.clone_entry(listing.node, line) {
+                    Ok(Some(found)) => found,
+                    Ok(None) | Err(Error::Stale) => continue,
+                    Err(e) => return Err(e),
+                };
+                // A listing takes no locks: what it tells of names is not kept.
+                let (node, cookie) = (found.attr.node, line.id.0 + COOKIE_BASE);
+                let found = || Ok(Entry { entry_ttl: Duration::ZERO, ..found });
+                if !listing.give(cookie, node, FileType::Directory, &line.name, found)? {
+                    return Ok(());
+                }
+            }
+            listing.after = last;
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What there is to tell of clones: from which line each is, and what it holds.
+//!
+//! Sums of counters over the history in memory; nothing is read from the device.
+
+use super::Volume;
+use super::state::VolumeState;
+use crate::format::line::LineRecord;
+use crate::format::view::{Role, ViewRecord};
+use crate::format::{LineId, ViewId};
+use std::collections::HashMap;
+
+/// A clone as it is listed. Counters are bytes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CloneInfo {
+    /// Its record.
+    pub line: LineRecord,
+    /// The line that it was made from: its name, empty for the main line. None if that is gone, and all before it.
+    pub from: Option<Vec<u8>>,
+    /// The snapshot that it began as, if it was one that is still there.
+    pub snapshot: Option<Vec<u8>>,
+    /// Snapshots of its own.
+    pub snapshots: usize,
+    /// Everything that it reaches.
+    pub referenced: u64,
+    /// What dropping it frees at least: all that was born in it, but for what other clones have from it.
+    pub exclusive: u64,
+    /// What was written in it and is still in it, or in a snapshot of its own.
+    pub written: u64,
+}
+
+/// Of each view the oldest line that it is in the past of.
+type Owners = HashMap<ViewId, LineId>;
+
+impl VolumeState {
+    fn owners(&self) -> Owners {
+        let mut owners = Owners::new();
+        for line in self.lines.records() {
+            let mut at = Some(line.head);
+            while let Some(id) = at.filter(|id| !owners.contains_key(id)) {
+                owners.insert(id, line.id);
+                at = self.history.get(id).and_then(|v| v.prev);
+            }
+        }
+        owners
+    }
+
+    /// The views from one down to the first.
+    fn down_from(&self, view: ViewId) -> impl Iterator<Item = &ViewRecord> {
+        std::iter::successors(self.history.get(view), |v| self.history.get(v.prev?))
+    }
+
+    fn tell_clone(&self, line: &LineRecord, owners: &Owners) -> CloneInfo {
+        let owner = |v: &&ViewRecord| owners.get(&v.id).copied();
+        let foreign = self.down_from(line.head).find(|v| owner(v) != Some(line.id));
+        let from = foreign.and_then(|v| self.lines.get(owner(&v)?)).map(|from| from.record.name.clone());
+        let origin = line.origin.and_then(|id| self.history.get(id));
+        let snapshot = origin.filter(|v| v.role == Role::Snapshot && v.line != LineId::NONE);
+        let (mut exclusive, mut written, mut shared) = (0u64, 0u64, false);
+        for view in self.down_from(line.head).take_while(|v| owner(v) == Some(line.id)) {
+            shared |= self.history.children(view.id).len() > 1;
+            written = written.saturating_add(view.written);
+            exclusive = exclusive.saturating_add(if shared { view.exclusive } else { view.written });
+        }
+        CloneInfo {
+            from,
+            snapshot: snapshot.map(|v| v.name.clone()),
+            snapshots: self.lines.own_count(line.id),
+            referenced: self.history.get(line.head).map_or(0, |head| head.referenced),
+            exclusive,
+            written,
+            line: line.clone(),
+        }
+    }
+}
+
+impl Volume {
+    /// All clones, oldest first.
+    pub fn clones(&self) -> Vec<CloneInfo> {
+        let state = self.state.read();
+        let owners = state.owners();
+        let clones = state.lines.records_after(LineId::MAIN);
+        clones.map(|line| state.tell_clone(line, &owners)).collect()
+    }
+}
