@@ -43,7 +43,7 @@ pub struct Derived {
     pub stray_chains: Vec<u64>,
     /// Background jobs that cannot go on, and need not: what they would free, nobody refers to.
     pub jobs_gone: Vec<u64>,
-    /// CopyAddrs of metadata blocks that do not hold what the block's other place does.
+    /// Addresses of metadata blocks that do not hold what the block's other place does.
     pub copies: Vec<BadCopy>,
     /// Space map, sum of it in the superblock, extra references.
     pub space: Option<SpaceTruth>,

@@ -14,7 +14,7 @@ const PLACES_MAX: usize = 4096;
 pub struct Damage {
     /// Bad blocks of metadata that were rewritten from their second copy.
     pub healed: u64,
-    /// CopyAddrs that are bad and were not healed.
+    /// Addresses that are bad and were not healed.
     pub bad: u64,
 }
 

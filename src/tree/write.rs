@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 /// Where the writer gets addresses and leaves bytes; `volume` gathers them to long runs.
 pub trait NodeWriter {
-    /// CopyAddrs for a block of `len` bytes of metadata, as many as the store keeps copies.
+    /// Addresses for a block of `len` bytes of metadata, as many as the store keeps copies.
     fn allocate(&mut self, len: usize) -> Result<CopyAddrs>;
     /// Takes the bytes of a block for all its places. They may reach the device later, before the next flush.
     fn write(&mut self, places: CopyAddrs, bytes: Vec<u8>) -> Result<()>;

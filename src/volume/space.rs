@@ -1,7 +1,7 @@
 //! Space: what is left, what is kept for commits and deletions, and what goes back to the host.
 
+use super::Volume;
 use super::state::{Budget, VolumeState};
-use super::{Result, Volume};
 use crate::format::NODE_BYTES;
 use crate::store::{KEEP_SHARE, Room};
 use std::sync::atomic::Ordering::Relaxed;
@@ -50,10 +50,9 @@ fn bytes_of(budget: &Budget, state: &VolumeState) -> u64 {
 }
 
 impl Volume {
-    /// No lock: whoever stages may hold the transaction.
-    pub(super) fn keep_for_stage(&self) -> Result<Room> {
-        self.check_writable()?;
-        Ok(self.kept(self.reserve_bytes).and(self.required.load(Relaxed)))
+    /// What staging leaves for others. No lock: whoever stages may hold the transaction.
+    pub(super) fn keep_for_stage(&self) -> Room {
+        self.kept(self.reserve_bytes).and(self.required.load(Relaxed))
     }
 
     /// Of `reserve` bytes half must be fit for tree nodes: the other half lets a fragmented store still map what goes

@@ -8,6 +8,9 @@ use crate::format::{BLOCK_BYTES, BlockAddr, Epoch, Extent, Frame};
 use crate::store::{AllocClass, Room, Store, StoreError};
 use std::sync::Arc;
 
+/// What is left for others when space is allocated.
+type Keep<'a> = &'a dyn Fn() -> Room;
+
 /// Written content that no tree refers to. Dropping it gives the space back.
 pub struct Staged {
     store: Arc<Store>,
@@ -21,7 +24,7 @@ impl Staged {
     }
 
     /// Allocates and writes `data` (whole blocks). Leaves `keep` for others.
-    pub(super) fn write(store: &Arc<Store>, data: &[u8], keep: Room) -> Result<Staged> {
+    pub(super) fn write(store: &Arc<Store>, data: &[u8], keep: Keep<'_>) -> Result<Staged> {
         assert!((data.len() as u64).is_multiple_of(BLOCK_BYTES), "staged data is whole blocks");
         let mut staged = Staged::new(store);
         staged.write_plain(data, keep)?;
@@ -33,7 +36,7 @@ impl Staged {
         store: &Arc<Store>,
         data: &[u8],
         parts: &[ContentRun],
-        keep: Room,
+        keep: Keep<'_>,
     ) -> Result<Staged> {
         let total: u64 = parts.iter().map(|part| part.len).sum();
         assert!(total == data.len() as u64 && total.is_multiple_of(BLOCK_BYTES), "parts make up the data");
@@ -48,7 +51,7 @@ impl Staged {
         Ok(staged)
     }
 
-    fn write_plain(&mut self, data: &[u8], keep: Room) -> Result<()> {
+    fn write_plain(&mut self, data: &[u8], keep: Keep<'_>) -> Result<()> {
         let mut rest = data;
         while !rest.is_empty() {
             let (addr, len) = self.allocate(rest.len() as u64, keep)?;
@@ -62,7 +65,7 @@ impl Staged {
 
     /// Writes chunks one behind the other in runs as long as there are. A frame is in one piece: one that no free range
     /// takes is given up, and its content, which may be cut, is stored as it is.
-    fn write_chunks(&mut self, chunks: Vec<Chunk<'_>>, packed: &[u8], keep: Room) -> Result<()> {
+    fn write_chunks(&mut self, chunks: Vec<Chunk<'_>>, packed: &[u8], keep: Keep<'_>) -> Result<()> {
         let mut rest = std::collections::VecDeque::from(chunks);
         let mut run = Vec::new();
         while !rest.is_empty() {
@@ -104,7 +107,7 @@ impl Staged {
     }
 
     /// Allocates `len` bytes (whole blocks) that read as zeros. Leaves `keep` for others.
-    pub(super) fn unwritten(store: &Arc<Store>, len: u64, keep: Room) -> Result<Staged> {
+    pub(super) fn unwritten(store: &Arc<Store>, len: u64, keep: Keep<'_>) -> Result<Staged> {
         assert!(len.is_multiple_of(BLOCK_BYTES), "staged space is whole blocks");
         let mut staged = Staged::new(store);
         let mut rest = len;
@@ -116,8 +119,10 @@ impl Staged {
         Ok(staged)
     }
 
-    fn allocate(&self, len: u64, keep: Room) -> Result<(u64, u64)> {
+    fn allocate(&self, len: u64, keep: Keep<'_>) -> Result<(u64, u64)> {
         let mut alloc = self.store.alloc();
+        // Looked at with the allocator locked: meanwhile others may have reserved.
+        let keep = keep();
         let found = match self.store.secure(&mut alloc, keep.and(len)) {
             Ok(()) => alloc.alloc(len, AllocClass::Data),
             // What is too short for tree nodes need not be kept for them.
@@ -177,28 +182,28 @@ fn checksums(run: &[u8]) -> Vec<u32> {
 }
 
 impl Volume {
-    /// Allocates, checksums and writes whole blocks, without any lock over the I/O. ContentRun of nothing until
+    /// Allocates, checksums and writes whole blocks, without any lock over the I/O. Part of nothing until
     /// [`Txn::publish`].
     pub fn stage(&self, data: &[u8]) -> Result<Staged> {
-        let keep = self.keep_for_stage()?;
-        self.note(Staged::write(self.shared.store(), data, keep))
+        self.check_writable()?;
+        self.note(Staged::write(self.shared.store(), data, &|| self.keep_for_stage()))
     }
 
     /// Allocates whole blocks that read as zeros.
     pub fn stage_unwritten(&self, len: u64) -> Result<Staged> {
-        let keep = self.keep_for_stage()?;
-        self.note(Staged::unwritten(self.shared.store(), len, keep))
+        self.check_writable()?;
+        self.note(Staged::unwritten(self.shared.store(), len, &|| self.keep_for_stage()))
     }
 
     /// As [`Self::stage`], for parts that may be compressed.
     pub fn stage_runs(&self, data: &[u8], parts: &[ContentRun]) -> Result<Staged> {
-        let keep = self.keep_for_stage()?;
-        self.note(Staged::write_runs(self.shared.store(), data, parts, keep))
+        self.check_writable()?;
+        self.note(Staged::write_runs(self.shared.store(), data, parts, &|| self.keep_for_stage()))
     }
 
     /// Stages content for which a transaction has reserved: nothing is kept for others.
     pub fn stage_reserved(&self, data: &[u8], parts: &[ContentRun]) -> Result<Staged> {
         self.check_writable()?;
-        self.note(Staged::write_runs(self.shared.store(), data, parts, Room::default()))
+        self.note(Staged::write_runs(self.shared.store(), data, parts, &Room::default))
     }
 }

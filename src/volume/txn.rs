@@ -403,8 +403,12 @@ impl<'a> Txn<'a> {
         let required = self.volume.required_for(state, &before) + worst;
         let store = self.volume.shared.store();
         let room = self.volume.kept(keep).and(required);
-        store.secure(&mut store.alloc(), room)?;
-        self.volume.required.store(required, Relaxed);
+        {
+            // Whoever stages content looks at what is required with the allocator locked.
+            let mut alloc = store.alloc();
+            store.secure(&mut alloc, room)?;
+            self.volume.required.store(required, Relaxed);
+        }
         self.volume.needed_at_most.fetch_max(room.bytes, Relaxed);
         after.bytes += held;
         of_line.blocks += need.data_bytes / BLOCK_BYTES;

@@ -27,7 +27,7 @@ fn audit(sim: &Sim) -> Report {
     try_audit(sim).unwrap()
 }
 
-/// CopyAddrs of content that is only in the log, with their lengths: in the order of the records.
+/// Addresses of content that is only in the log, with their lengths: in the order of the records.
 fn published(sample: &Sample) -> Vec<(u64, u64)> {
     let image = Image::new(sample);
     let effects = image.records.iter().flat_map(|(_, _, effects)| Effects::decode(effects));

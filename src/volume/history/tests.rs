@@ -106,7 +106,7 @@ struct Run {
     rng: fastrand::Rng,
     w: World,
     disk: BTreeMap<ViewId, ViewRecord>,
-    /// VolumeState after the last commit, as a crash leaves it.
+    /// State after the last commit, as a crash leaves it.
     saved: Option<World>,
     views_max: usize,
 }
