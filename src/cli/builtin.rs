@@ -426,7 +426,8 @@ impl Engine for Open {
     }
 
     fn diff(&self, order: &DiffOrder, put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {
-        let view = |word: &[u8]| self.fs.view_of_word(word).map_err(|e| told_view(word, &e));
+        let at = order.under.map_or(NodeId::ROOT, NodeId);
+        let view = |word: &[u8]| self.fs.view_of_word(at, word).map_err(|e| told_view(word, &e));
         let compared = self.fs.compare(view(&order.from)?, view(&order.to)?, order.under.map(NodeId));
         let compared = compared.map_err(|e| told(&self.store, &e))?;
         if !order.patch {

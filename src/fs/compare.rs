@@ -16,10 +16,10 @@ pub struct Compared {
 }
 
 impl Fs {
-    /// The view that a word means: a snapshot by its name or by its age, as in the root's `.snapshots`; `@live`; or
-    /// `.clones/NAME`. What is live is there as a snapshot made now would hold it; changes are held up for as long as by one.
-    pub fn view_of_word(&self, word: &[u8]) -> Result<Arc<View>> {
-        self.past.view_of_word(word)
+    /// The view that a word means about the line that a node is of: a snapshot by its name or by its age, as in the
+    /// `.snapshots` of the line's root; `@live`; or `.clones/NAME`, of any line. What is live is there as a snapshot made now would hold it; changes are held up for as long as by one.
+    pub fn view_of_word(&self, at: NodeId, word: &[u8]) -> Result<Arc<View>> {
+        self.past.view_of_word(at, word)
     }
 
     /// Compares a view with a newer one. `under`: only what is, or was, this node of any view or below it. Costs what

@@ -286,8 +286,7 @@ impl World {
                     self.model.snapshots.remove(&id);
                 }
             }
-            70..=74 => self.create_line(),
-            75..=77 => self.clone_line(),
+            70..=77 => self.create_line(),
             78..=82 if line != LineId::MAIN => {
                 self.volume.drop_line(line).unwrap();
                 self.model.lines.remove(&line);
@@ -452,6 +451,7 @@ impl World {
         match self.rng.u8(0..100) {
             0..=11 => self.create_snapshot(),
             12 => self.rename_snapshot(),
+            26..=28 => self.clone_line(),
             13..=17 => {
                 let changes = if self.rng.bool() { 0 } else { self.rng.usize(1..6) };
                 self.commit(changes);

@@ -249,7 +249,7 @@ fn a_difference_costs_what_differs() {
         drop(fs);
         let fs = open(&device, 64 << 20);
         let compare = || {
-            let view = |word: &[u8]| fs.view_of_word(word).unwrap();
+            let view = |word: &[u8]| fs.view_of_word(NodeId::ROOT, word).unwrap();
             fs.compare(view(b"before"), view(b"@live"), None).unwrap().changes.len() as u64
         };
         let (cold, changes) = cost(&fs, compare);

@@ -49,8 +49,7 @@ impl Past {
         let head = heads.add(&line);
         drop(no_commit);
         if !durable && let Err(e) = self.commits.commit() {
-            let _ = heads.volume.drop_line(line.id); // a volume that takes no changes ends with what is durable
-            heads.remove(line.id);
+            self.take_back_clone(line.id);
             return Err(e);
         }
         self.forget_clonedir();
@@ -67,9 +66,19 @@ impl Past {
         let line = heads.volume.create_line(name, from, (now.secs, now.nanos))?;
         let head = heads.add(&line);
         drop(no_commit);
-        self.commits.sync()?;
+        if let Err(e) = self.commits.sync() {
+            self.take_back_clone(line.id);
+            return Err(e);
+        }
         self.forget_clonedir();
         Ok(head)
+    }
+
+    /// A clone that could not be made durable was not made.
+    fn take_back_clone(&self, line: LineId) {
+        let _no_commit = self.commits.hold_off();
+        let _ = self.commits.heads.volume.drop_line(line); // a volume that takes no changes ends with what is durable
+        self.commits.heads.remove(line);
     }
 
     fn check_clone_name(&self, name: &[u8]) -> Result<()> {
@@ -81,9 +90,9 @@ impl Past {
     /// Drops a clone, with its snapshots: its name at once, its space in the background. What is open in it is so no more.
     pub fn drop_clone(&self, name: &[u8]) -> Result<()> {
         let line = self.commits.heads.volume.find_line(name).ok_or(Error::NotFound)?;
-        self.drop_line(line.id)?;
+        let done = self.drop_line(line.id);
         self.tell_clonedir(name);
-        Ok(())
+        done
     }
 
     /// Gives a clone another name.
@@ -93,18 +102,18 @@ impl Past {
         Ok(())
     }
 
-    /// Drops a line; whoever has a name of it is told by the caller.
+    /// Drops a line; whoever has its name is told by the caller, and here whoever has those of its snapshots.
     pub fn drop_line(&self, line: LineId) -> Result<()> {
         let heads = &self.commits.heads;
         heads.check_writable()?;
         if line == heads.main().line && line != LineId::MAIN {
             return Err(Error::Busy); // it is the root of the mount
         }
-        let _held = self.one_at_a_time();
+        let held = self.one_at_a_time();
         let record = heads.volume.line(line)?;
         let head = heads.of_line(&record).filter(|_| line != LineId::MAIN).ok_or(Error::Stale)?;
-        let own = heads.volume.snapshots(line).into_iter().filter(|s| s.line == line);
-        if self.is_kept(own.map(|s| s.id)) {
+        let own: Vec<_> = heads.volume.snapshots(line).into_iter().filter(|s| s.line == line).collect();
+        if self.is_kept(own.iter().map(|s| s.id)) {
             return Err(Error::Busy);
         }
         {
@@ -118,6 +127,9 @@ impl Past {
         open.for_each(|node| kernel.invalidate_node(node));
         kernel.detach_below(root, &[CLONEDIR_NAME, b"/", &record.name].concat());
         self.forget_clonedir();
+        drop(held);
+        // Clones that were made from it have shown them too.
+        self.tell_gone(own.into_iter().map(|s| s.name).collect());
         self.commits.sync()
     }
 
@@ -164,11 +176,11 @@ impl Past {
         if line.id == head.line {
             return Err(Error::Busy); // nobody can stand in what is going
         }
-        self.drop_line(line.id)?;
+        let done = self.drop_line(line.id);
         if clonedir != MAIN_CLONEDIR {
             self.tell_clonedir(name);
         }
-        Ok(())
+        done
     }
 
     /// `rename` inside a `.clones`.
@@ -194,7 +206,10 @@ impl Past {
 
     /// What `stat` shows of a `.clones`.
     pub fn clonedir_attr(&self, clonedir: NodeId) -> Result<Attr> {
-        let (_, inode) = self.root_above(clonedir)?;
+        // Who may make, rename and drop clones is decided by the root of the mount, whatever line this is in.
+        let heads = &self.commits.heads;
+        let inode = heads.live_inode(heads.main(), Ino::ROOT)?;
+        self.root_above(clonedir)?;
         let (count, newest) = self.commits.heads.volume.clone_count();
         let time = newest.map_or(inode.btime, time_of);
         Ok(Attr {

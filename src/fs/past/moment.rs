@@ -3,7 +3,7 @@
 use super::snapdir::Past;
 use crate::format::{Ino, Slot};
 use crate::fs::heads::{Head, snapdir_node};
-use crate::ops::{Error, Result};
+use crate::ops::{Error, NodeId, Result};
 use crate::volume::View;
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ const LIVE: &[u8] = b"@live";
 const CLONE_PREFIX: &[u8] = b".clones/";
 
 impl Past {
-    /// The view that a word means: a snapshot by its name or by its age, as in the root's `.snapshots`; `@live`; or
-    /// `.clones/NAME`. What it holds stays readable as long as the answer is there.
-    pub fn view_of_word(&self, word: &[u8]) -> Result<Arc<View>> {
+    /// The view that a word means about the line that a node is of: a snapshot by its name or by its age, as in the
+    /// `.snapshots` of the line's root; `@live`; or `.clones/NAME`, of any line. What it holds stays readable as long as the answer is there.
+    pub fn view_of_word(&self, at: NodeId, word: &[u8]) -> Result<Arc<View>> {
         let heads = &self.commits.heads;
         if word == LIVE {
-            return self.present(heads.main());
+            return self.present(&heads.at(at)?);
         }
         if let Some(name) = word.strip_prefix(CLONE_PREFIX) {
             let line = heads.volume.find_line(name).filter(|_| !name.is_empty()).ok_or(Error::NotFound)?;
@@ -28,7 +28,8 @@ impl Past {
         if matches!(word, b"." | b"..") {
             return Err(Error::NotFound);
         }
-        let slot = self.find_in_snapdir(snapdir_node(heads.main().node(Ino::ROOT)), word)?.attr.node.slot();
+        let snapdir = snapdir_node(heads.at(at)?.node(Ino::ROOT));
+        let slot = self.find_in_snapdir(snapdir, word)?.attr.node.slot();
         heads.snapshot_at(Slot(slot))
     }
 

@@ -150,6 +150,24 @@ impl Past {
         }
     }
 
+    /// Snapshots of these names went with their line: the same, for all that have shown them.
+    pub(super) fn tell_gone(&self, names: Vec<Vec<u8>>) {
+        if names.is_empty() {
+            return;
+        }
+        self.forget_snapdirs();
+        let heads = &self.commits.heads;
+        let mut gone = Vec::new();
+        for snapdir in [vec![ROOT_SNAPDIR], self.known_snapdirs.all()].concat() {
+            let Ok(head) = heads.line_of(snapdir) else { continue };
+            let missing = names.iter().filter(|name| heads.volume.find_snapshot(head.line, name).is_none());
+            gone.extend(missing.map(|name| (snapdir, name.clone())));
+        }
+        if !gone.is_empty() {
+            heads.kernel().drop_names(gone);
+        }
+    }
+
     /// A name may be gone by a request in a `.snapshots`, which is about to be answered.
     pub fn tell_other_snapdirs(&self, asked: NodeId, name: &[u8]) {
         if let Ok(head) = self.of_root(asked) {

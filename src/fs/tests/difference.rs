@@ -5,7 +5,7 @@ use crate::format::dirent::NameBucket;
 use crate::format::{Ino, Key, Kind};
 use crate::fs::difference::{FilePair, file_pairs};
 use crate::fs::items::{Items, read_blocks};
-use crate::fs::{ChangeKind, PathChange};
+use crate::fs::{ChangeKind, PathChange, SnapshotCreator};
 use crate::volume::View;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +32,7 @@ fn line(change: &PathChange) -> String {
 
 impl T {
     fn changes(&self, old: &str, new: &str) -> Vec<PathChange> {
-        let view = |word: &str| self.fs.view_of_word(word.as_bytes()).unwrap();
+        let view = |word: &str| self.fs.view_of_word(ROOT, word.as_bytes()).unwrap();
         self.fs.compare(view(old), view(new), None).unwrap().changes
     }
     fn mv(&self, from: (NodeId, &str), to: (NodeId, &str), mode: RenameMode) {
@@ -109,11 +109,11 @@ fn each_kind_of_change_is_told() {
     assert_eq!(lines(&t, "@latest", "@live"), [""; 0]);
     // The other way round, and only a part.
     assert!(lines(&t, "b", "a").contains(&"R e/d2 -> d".to_string()));
-    let view = |word: &[u8]| t.fs.view_of_word(word).unwrap();
+    let view = |word: &[u8]| t.fs.view_of_word(ROOT, word).unwrap();
     let below = t.fs.compare(view(b"a"), view(b"b"), Some(inside)).unwrap().changes;
     assert_eq!(below.iter().map(line).collect::<Vec<_>>(), ["M e/d2/inside/deep 4 -> 6"]);
-    assert_eq!(t.fs.view_of_word(b"no").err(), Some(Error::NotFound));
-    assert_eq!(t.fs.view_of_word(b".clones/no").err(), Some(Error::NotFound));
+    assert_eq!(t.fs.view_of_word(ROOT, b"no").err(), Some(Error::NotFound));
+    assert_eq!(t.fs.view_of_word(ROOT, b".clones/no").err(), Some(Error::NotFound));
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn looking_at_the_present_leaves_nothing_behind() {
         let changes = t.changes("a", "@live");
         assert_eq!(changes.len(), 1);
         assert_eq!(changes[0].new.unwrap().size, (n + 1) * 10_000);
-        let view = t.fs.view_of_word(b"@live").unwrap();
+        let view = t.fs.view_of_word(ROOT, b"@live").unwrap();
         let at = capture(&view)[b"f".as_slice()].content.clone();
         assert_eq!(at.len() as u64, (n + 1) * 10_000);
         assert!(at.chunks(10_000).zip(1..).all(|(piece, n)| piece.iter().all(|b| *b == n)));
@@ -260,13 +260,13 @@ fn the_older_tree_and_the_changes_make_the_newer() {
                 1 | 2 => {
                     let name = format!("s{step}");
                     t.snapshot(&name);
-                    let view = t.fs.view_of_word(name.as_bytes()).unwrap();
+                    let view = t.fs.view_of_word(ROOT, name.as_bytes()).unwrap();
                     views.push((name, capture(&view)));
                 }
                 _ => {}
             }
         }
-        let live = t.fs.view_of_word(b"@live").unwrap();
+        let live = t.fs.view_of_word(ROOT, b"@live").unwrap();
         views.push(("@live".into(), capture(&live)));
         for (old, before) in &views {
             for (new, now) in &views {
@@ -276,7 +276,7 @@ fn the_older_tree_and_the_changes_make_the_newer() {
                 let told: Vec<String> = changes.iter().map(line).collect();
                 assert!(made == *now, "seed {seed}, {old} to {new}: {told:#?}");
                 assert!(old != new || changes.is_empty());
-                let [from, to] = [old, new].map(|word| t.fs.view_of_word(word.as_bytes()).unwrap());
+                let [from, to] = [old, new].map(|word| t.fs.view_of_word(ROOT, word.as_bytes()).unwrap());
                 if new != "@live" && old != "@live" {
                     carry_out(before, now, &file_pairs(&from, &to, &changes).unwrap());
                 }
@@ -354,4 +354,19 @@ fn random_step(t: &T, rng: &mut fastrand::Rng) {
 
 fn capture_paths(view: &View) -> Vec<Vec<u8>> {
     capture(view).into_keys().collect()
+}
+
+#[test]
+fn words_are_about_the_line_that_they_are_asked_of() {
+    let t = T::new();
+    t.put(ROOT, "f", b"main");
+    let from = t.fs.create_snapshot(b"s", SnapshotCreator::User).unwrap();
+    let root = t.fs.create_line(b"trial", from).unwrap();
+    t.put(root, "g", b"trial");
+    t.fs.create_snapshot_of(root, b"own", SnapshotCreator::User).unwrap();
+    let live = |at, word: &[u8]| t.fs.view_of_word(at, word).unwrap().id();
+    assert_ne!(live(ROOT, b"@live"), live(root, b"@live"));
+    assert_eq!(live(root, b"@live"), live(ROOT, b".clones/trial"));
+    assert!(t.fs.view_of_word(root, b"own").is_ok() && t.fs.view_of_word(root, b"s").is_ok());
+    assert_eq!(t.fs.view_of_word(ROOT, b"own").err(), Some(Error::NotFound));
 }

@@ -558,3 +558,21 @@ fn a_line_that_is_damaged_keeps_nobody_from_mounting() {
     t.fs.tick().unwrap();
     t.fs.close().unwrap();
 }
+
+#[test]
+fn snapshots_that_went_with_their_line_are_told_to_lines_that_show_them() {
+    let t = T::new();
+    let kernel = Arc::new(Drops::default());
+    t.fs.set_kernel(kernel.clone());
+    let [_, line] = two_lines(&t);
+    t.mkdir(t.find(line.root, ".snapshots").unwrap(), "own").unwrap();
+    let trial = t.fs.line_at(line.root).unwrap();
+    let from = t.fs.volume().find_snapshot(trial, b"own").unwrap();
+    let heir = t.fs.create_line(b"heir", from.id).unwrap();
+    let of_heir = t.find(heir, ".snapshots").unwrap();
+    t.find(of_heir, "own").unwrap();
+    kernel.0.lock().clear();
+    t.fs.drop_line(line.root).unwrap();
+    assert!(kernel.0.lock().contains(&(of_heir, b"own".to_vec())));
+    assert!(t.find(of_heir, "own").is_err());
+}
