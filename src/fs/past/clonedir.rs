@@ -77,8 +77,10 @@ impl Past {
     /// A clone that could not be made durable was not made.
     fn take_back_clone(&self, line: LineId) {
         let _no_commit = self.commits.hold_off();
-        let _ = self.commits.heads.volume.drop_line(line); // a volume that takes no changes ends with what is durable
-        self.commits.heads.remove(line);
+        // A volume that takes no changes any more shows it until it is opened again, and ends with what is durable.
+        if self.commits.heads.volume.drop_line(line).is_ok() {
+            self.commits.heads.remove(line);
+        }
     }
 
     fn check_clone_name(&self, name: &[u8]) -> Result<()> {
