@@ -9,7 +9,7 @@ use super::error::corrupt;
 use super::history::{Meta, deadlist};
 use crate::format::job::Job;
 use crate::format::{Extent, Key, Kind};
-use crate::store::{BATCH, end_batch};
+use crate::store::{BATCH, StoreError, end_batch};
 use crate::tree::{LostNode, Pager, Step, Visit, walk_readable};
 
 /// Entries that one step frees at most: few in the first, twice as many in each that finds work left over. What little
@@ -105,6 +105,12 @@ fn free_inner_nodes(pager: &Pager, job: Job, freed: &mut Vec<(u64, u64)>) -> Res
 /// What a lost node referred to stays allocated: a repair counts it anew. Whatever is damaged in what is to go must not keep
 /// commits, and so the next mount, from going on.
 fn leave(lost: LostNode<'_>) -> crate::tree::Result<()> {
-    log::error!("a node of what was deleted is lost, and the space behind it with it: {}", lost.error);
-    Ok(())
+    match lost.error {
+        StoreError::Corrupt(what) => {
+            log::error!("a node of what was deleted is lost, and the space behind it with it: {what}");
+            Ok(())
+        }
+        // What the device refuses today it may give tomorrow.
+        error => Err(error),
+    }
 }
