@@ -178,6 +178,8 @@ impl<'a> Txn<'a> {
             return Ok(());
         }
         if self.minded.budget.is_some() {
+            // It would take the published root in place of what the attempt has made of it.
+            assert!(self.attempt.is_none(), "whoever attempts something has reserved before");
             self.state_mut();
         }
         let state = self.state.as_mut().expect(UNTIL_THE_END);

@@ -3,14 +3,16 @@
 
 mod guard;
 mod place;
+mod tasks;
 
 use guard::can_mount;
 use place::{Place, Said, names, refuses, said, wait};
 use snapfs::fuse::mounts;
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
+use tasks::TasksMax;
 
 fn is_root() -> bool {
     snapfs::sys::process::effective_uid() == 0
@@ -207,34 +209,6 @@ fn properties_of_a_stopped_daemon() {
     p.umount();
 }
 
-/// A control group with a bound of tasks, which goes with the test.
-struct TasksMax(PathBuf);
-
-impl TasksMax {
-    /// None, loudly, where none can be made.
-    fn new() -> Option<TasksMax> {
-        for root in ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"] {
-            let dir = Path::new(root).join(format!("snapfs-meetings-{}", std::process::id()));
-            if fs::create_dir(&dir).is_ok() {
-                let group = TasksMax(dir);
-                if group.0.join("pids.max").exists() {
-                    return Some(group);
-                }
-            }
-        }
-        eprintln!("SKIPPED: no control group with a bound of tasks can be made here");
-        None
-    }
-}
-
-impl Drop for TasksMax {
-    fn drop(&mut self) {
-        if let Err(e) = fs::remove_dir(&self.0) {
-            eprintln!("{}: {e}", self.0.display());
-        }
-    }
-}
-
 #[test]
 fn a_daemon_without_threads_takes_commands() {
     if !can_mount() || !is_root() {
@@ -244,8 +218,8 @@ fn a_daemon_without_threads_takes_commands() {
     let p = Place::new();
     let _other = Second::new(&p, "other");
     p.mount("");
-    fs::write(group.0.join("cgroup.procs"), p.pid().to_string()).unwrap();
-    fs::write(group.0.join("pids.max"), "1").unwrap();
+    fs::write(group.dir.join("cgroup.procs"), p.pid().to_string()).unwrap();
+    group.limit(1);
     p.ok(&["create", "mnt", "one"]);
     p.ok(&["status", "mnt"]);
     p.ok(&["info", "store"]);
@@ -258,9 +232,7 @@ fn a_daemon_without_threads_takes_commands() {
     told(&said(p.settle(&mut refused)), 1, &["pids.max"]);
     p.ok(&["delete", "mnt", "one"]);
     p.umount();
-    wait("the end of all of the group", || {
-        fs::read_to_string(group.0.join("cgroup.procs")).is_ok_and(|all| all.trim().is_empty())
-    });
+    wait("the end of all of the group", || group.is_empty());
     p.check();
 }
 

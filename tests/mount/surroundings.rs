@@ -4,14 +4,15 @@
 mod guard;
 mod place;
 mod raw;
+mod tasks;
 
 use guard::can_mount;
 use place::{Place, Said, said, wait};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use tasks::TasksMax;
 
 fn is_root() -> bool {
     snapfs::sys::process::effective_uid() == 0
@@ -544,45 +545,13 @@ fn little_memory_is_refused_and_hangs_nobody() {
     climb(&p, limits, &|limit| limited(&p, limit, &["mount", "store", "mnt"]));
 }
 
-/// A control group that bounds the number of tasks, which goes with the test.
-struct TasksMax(PathBuf);
-
-impl TasksMax {
-    /// None, loudly, where none can be made.
-    fn new() -> Option<TasksMax> {
-        for root in ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"] {
-            let dir = Path::new(root).join(format!("snapfs-test-{}", std::process::id()));
-            if fs::create_dir(&dir).is_ok() {
-                let group = TasksMax(dir);
-                if group.0.join("pids.max").exists() {
-                    return Some(group);
-                }
-            }
-        }
-        eprintln!("SKIPPED: no control group with a bound of tasks can be made here");
-        None
-    }
-
-    /// The program in the group; code 124 if it does not end.
-    fn run(&self, p: &Place, tasks: u32, args: &[&str]) -> Said {
-        fs::write(self.0.join("pids.max"), tasks.to_string()).unwrap();
-        let enter = "echo 0 >\"$0/cgroup.procs\"; exec timeout -k 1 \"$@\"";
-        let mut command = Command::new("sh");
-        command.args(["-ec", enter]).arg(&self.0).args([LIMITED_SECONDS, env!("CARGO_BIN_EXE_snapfs")]);
-        said(p.settle(&mut command).args(args))
-    }
-
-    fn is_empty(&self) -> bool {
-        fs::read_to_string(self.0.join("cgroup.procs")).is_ok_and(|all| all.trim().is_empty())
-    }
-}
-
-impl Drop for TasksMax {
-    fn drop(&mut self) {
-        if let Err(e) = fs::remove_dir(&self.0) {
-            eprintln!("{}: {e}", self.0.display());
-        }
-    }
+/// The program in the group; code 124 if it does not end.
+fn run_in(group: &TasksMax, p: &Place, tasks: u32, args: &[&str]) -> Said {
+    group.limit(tasks);
+    let enter = "echo 0 >\"$0/cgroup.procs\"; exec timeout -k 1 \"$@\"";
+    let mut command = Command::new("sh");
+    command.args(["-ec", enter]).arg(&group.dir).args([LIMITED_SECONDS, env!("CARGO_BIN_EXE_snapfs")]);
+    said(p.settle(&mut command).args(args))
 }
 
 #[test]
@@ -600,10 +569,10 @@ fn few_tasks_are_refused_and_hang_nobody() {
     for tasks in 2..64 {
         let limit = format!("pids.max of {tasks}");
         for verb in [&["check", "store", "--data"][..], &["salvage", "store", "--list"]] {
-            let found = group.run(&p, tasks, verb);
+            let found = run_in(&group, &p, tasks, verb);
             assert!(found.code <= 1 && (found.code == 0 || !found.err.is_empty()), "{limit}: {found:?}");
         }
-        let mounted = group.run(&p, tasks, &["mount", "store", "mnt"]);
+        let mounted = run_in(&group, &p, tasks, &["mount", "store", "mnt"]);
         if mounted.code == 0 {
             // A request that gets no thread is refused.
             let mut make = Command::new("timeout");

@@ -131,7 +131,8 @@ impl Past {
         self.forget_clonedir();
         drop(held);
         // Clones that were made from it have shown them too.
-        self.tell_gone(own.into_iter().map(|s| s.name).collect());
+        let names: Vec<_> = own.into_iter().map(|s| s.name).collect();
+        self.tell_gone(&names);
         self.commits.sync()
     }
 

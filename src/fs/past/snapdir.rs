@@ -135,30 +135,23 @@ impl Past {
     /// that: whoever asked may look elsewhere. What was refused leaves the name, and then nobody is told, for dropping a name
     /// detaches what is mounted below it.
     fn tell_snapdirs(&self, head: &Head, asked: Option<NodeId>, name: &[u8]) {
-        let heads = &self.commits.heads;
-        let is_gone = |line| heads.volume.find_snapshot(line, name).is_none();
-        if !is_gone(head.line) {
-            return;
-        }
-        let all = [vec![ROOT_SNAPDIR], self.known_snapdirs.all()].concat();
-        let told = all.into_iter().filter(|snapdir| {
-            Some(*snapdir) != asked && heads.line_of(*snapdir).is_ok_and(|head| is_gone(head.line))
-        });
-        let names: Vec<_> = told.map(|snapdir| (snapdir, name.to_vec())).collect();
-        if !names.is_empty() {
-            heads.kernel().drop_names(names);
+        if self.commits.heads.volume.find_snapshot(head.line, name).is_none() {
+            self.tell_where_gone(asked, &[name.to_vec()]);
         }
     }
 
     /// Snapshots of these names went with their line: the same, for all that have shown them.
-    pub(super) fn tell_gone(&self, names: Vec<Vec<u8>>) {
-        if names.is_empty() {
-            return;
+    pub(super) fn tell_gone(&self, names: &[Vec<u8>]) {
+        if !names.is_empty() {
+            self.forget_snapdirs();
+            self.tell_where_gone(None, names);
         }
-        self.forget_snapdirs();
-        let heads = &self.commits.heads;
-        let mut gone = Vec::new();
-        for snapdir in [vec![ROOT_SNAPDIR], self.known_snapdirs.all()].concat() {
+    }
+
+    fn tell_where_gone(&self, asked: Option<NodeId>, names: &[Vec<u8>]) {
+        let (heads, mut gone) = (&self.commits.heads, Vec::new());
+        let all = [vec![ROOT_SNAPDIR], self.known_snapdirs.all()].concat();
+        for snapdir in all.into_iter().filter(|snapdir| Some(*snapdir) != asked) {
             let Ok(head) = heads.line_of(snapdir) else { continue };
             let missing = names.iter().filter(|name| heads.volume.find_snapshot(head.line, name).is_none());
             gone.extend(missing.map(|name| (snapdir, name.clone())));
