@@ -72,6 +72,12 @@ impl Model {
         &self.lines[&line]
     }
 
+    /// The lines that are not as they were in `before`.
+    pub fn changed_since<'a>(&'a self, before: &'a Model) -> impl Iterator<Item = LineKey> + 'a {
+        let same = |key, line| before.lines.get(key).is_some_and(|old| Arc::ptr_eq(old, line));
+        self.lines.iter().filter(move |(key, line)| !same(*key, *line)).map(|(key, _)| *key)
+    }
+
     /// The line of that name.
     pub fn find_line(&self, name: &[u8]) -> Option<LineKey> {
         self.lines().find(|(_, line)| line.name == name).map(|(key, _)| key)
