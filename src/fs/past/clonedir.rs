@@ -145,9 +145,11 @@ impl Past {
         if name == new {
             return Ok(());
         }
-        // As with snapshots: not while a commit is open, and with a record of its own.
-        let _no_commit = self.commits.hold_off();
-        heads.volume.rename_line(line.id, new)?;
+        {
+            // As with snapshots: not while a commit is open, and with a record of its own.
+            let _no_commit = self.commits.hold_off();
+            heads.volume.rename_line(line.id, new)?;
+        }
         self.forget_clonedir();
         self.commits.sync()
     }
