@@ -20,7 +20,8 @@ use crate::ctl::{Code, Failure, StoreId};
 use crate::device::lock::{LockMode, StoreLock};
 use crate::device::{self, Device, DirDevice, FileDevice, Overlay, StoreKind, mark};
 use crate::format::LineId;
-use crate::fs::{Fs, FsOptions, SnapshotCreator, Steps};
+use crate::format::provenance::{Provenance, Reason};
+use crate::fs::{Fs, FsOptions, Steps};
 use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
 use crate::names;
 use crate::ops::{Error, KernelRef, NodeId, Operations, Timestamp};
@@ -384,7 +385,7 @@ impl Engine for Open {
     }
 
     fn create(&self, at: NodeId, name: &[u8]) -> Result<SnapshotRow, Failure> {
-        let made = self.fs.create_snapshot_of(at, name, SnapshotCreator::User);
+        let made = self.fs.create_snapshot_of(at, name, Reason::User);
         made.map_err(|e| told_name(name, &e))?;
         self.find(at, name)
     }
@@ -405,7 +406,7 @@ impl Engine for Open {
     }
 
     fn create_clone(&self, at: NodeId, name: &[u8], from: Option<&[u8]>) -> Result<CloneRow, Failure> {
-        self.fs.create_clone(at, name, from).map_err(|e| match (from, &e) {
+        self.fs.create_clone(at, name, from, &Provenance::default()).map_err(|e| match (from, &e) {
             (Some(from), Error::NotFound) => told_name(from, &e),
             _ => told_clone(name, &e),
         })?;

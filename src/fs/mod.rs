@@ -34,6 +34,7 @@ mod standalone;
 #[cfg(test)]
 mod tests;
 
+pub use crate::format::provenance::{Provenance, Reason};
 pub use compare::Compared;
 pub use difference::{ChangeKind, FileVersion, PathChange};
 pub use file_system::Fs;
@@ -41,5 +42,5 @@ pub use options::{
     AtimeMode, AtimeOptions, Between, CLONEDIR_NAME, ClonedirMode, FsOptions, SNAPDIR_NAME, SnapdirMode,
     Steps,
 };
-pub use past::SnapshotCreator;
+
 pub use standalone::Standalone;
