@@ -171,8 +171,12 @@ impl Past {
     /// `mkdir` in a `.clones`.
     pub fn make_in_clonedir(&self, clonedir: NodeId, name: &[u8]) -> Result<Entry> {
         let head = self.commits.heads.line_of(clonedir)?;
-        self.create_clone(&head, name, &Provenance::default())?;
-        self.find_in_clonedir(clonedir, name)
+        let made = self.create_clone(&head, name, &Provenance::default())?;
+        self.find_in_clonedir(clonedir, name).or_else(|e| {
+            // What cannot be shown to whoever made it was not made.
+            self.drop_line(made.line)?;
+            Err(e)
+        })
     }
 
     /// `rmdir` in a `.clones`, of which the kernel knows by itself.
