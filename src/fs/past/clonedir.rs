@@ -134,6 +134,7 @@ impl Past {
         // Clones that were made from it have shown them too.
         let names: Vec<_> = own.into_iter().map(|s| s.name).collect();
         self.tell_gone(&names);
+        self.end_trial(&record)?;
         self.commits.sync()
     }
 
