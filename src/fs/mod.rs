@@ -9,6 +9,7 @@
 //! - `commits`: how changes become durable;
 //! - `attributes`, `content`, `past`, `names`: what requests do;
 //! - `difference`: what became of each path between two views;
+//! - `transfer`: what a line takes over from another view, as one change of any size;
 //! - `file_system`, `operations`, `standalone`: all of it together.
 //!
 //! Lock order: the past's `snapshot_lock`, the commits' `commit_lock`, the gates of heads in their order, then the volume's
@@ -29,7 +30,9 @@ mod names;
 mod operations;
 mod options;
 mod past;
+mod restoring;
 mod standalone;
+mod transfer;
 
 #[cfg(test)]
 mod tests;
@@ -44,3 +47,4 @@ pub use options::{
 };
 
 pub use standalone::Standalone;
+pub use transfer::{Done, Refusal, Transferred};

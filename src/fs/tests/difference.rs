@@ -155,14 +155,14 @@ fn looking_at_the_present_leaves_nothing_behind() {
 
 /// All that a difference tells of a file.
 #[derive(Clone, PartialEq, Debug)]
-struct Seen {
+pub(super) struct Seen {
     kind: FileType,
     content: Vec<u8>,
     attributes: BTreeMap<&'static str, String>,
 }
 
 /// A whole view, by path.
-fn capture(view: &View) -> BTreeMap<Vec<u8>, Seen> {
+pub(super) fn capture(view: &View) -> BTreeMap<Vec<u8>, Seen> {
     let mut all = BTreeMap::new();
     let mut rest = vec![(Vec::new(), Ino::ROOT)];
     while let Some((path, ino)) = rest.pop() {
@@ -302,7 +302,7 @@ fn carry_out(old: &BTreeMap<Vec<u8>, Seen>, new: &BTreeMap<Vec<u8>, Seen>, pairs
     assert!(made == new, "{pairs:#?}");
 }
 
-fn random_step(t: &T, rng: &mut fastrand::Rng) {
+pub(super) fn random_step(t: &T, rng: &mut fastrand::Rng) {
     let view = t.fs.volume().live(crate::format::LineId::MAIN).unwrap();
     let all: Vec<Vec<u8>> = capture_paths(&view);
     let text = |path: &[u8]| String::from_utf8(path.to_vec()).unwrap();
