@@ -43,6 +43,11 @@ impl Clock {
     }
 }
 
+/// `2026.01.31-23.59.59`: in UTC, as in the names of automatic snapshots.
+pub fn dotted(t: Timestamp) -> String {
+    rfc3339(t).trim_end_matches('Z').replace('T', "-").replace(':', ".").replacen('-', ".", 2)
+}
+
 /// `2026-01-31T23:59:59Z`: RFC 3339 in UTC, whole seconds. Proleptic Gregorian calendar, any year.
 pub fn rfc3339(t: Timestamp) -> String {
     let (days, second) = (t.secs.div_euclid(86_400), t.secs.rem_euclid(86_400));

@@ -5,22 +5,24 @@
 
 use super::background::Background;
 use super::engine::{
-    Backend, CheckReport, CloneRow, DiffOrder, Engine, InitOptions, OpenFor, ScrubOrder, SnapshotRow,
-    StoreOptions,
+    Backend, CheckReport, CloneRow, DiffOrder, Engine, InitOptions, OpenFor, PathOrder, ScrubOrder,
+    SnapshotRow, StoreOptions,
 };
 use super::hold::{lock, probe};
 use super::making::{DEVICE_START_BYTES, NewStore, Old, has_content, make, unfinished};
 use super::offline;
+use super::past_of_path;
 use super::refusal::{COPIED, io, limited, no_thread, told, told_clone, told_name, told_view, told_volume};
 use super::scrubber::Scrubber;
-use super::wire::encode_change;
+use super::told_change::encode_change;
 use crate::check::{self, Depth};
 use crate::clock::Clock;
 use crate::ctl::{Code, Failure, StoreId};
 use crate::device::lock::{LockMode, StoreLock};
 use crate::device::{self, Device, DirDevice, FileDevice, Overlay, StoreKind, mark};
 use crate::format::LineId;
-use crate::fs::{Fs, FsOptions, SnapshotCreator, Steps};
+use crate::format::provenance::{Provenance, Reason};
+use crate::fs::{Fs, FsOptions, Steps};
 use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
 use crate::names;
 use crate::ops::{Error, KernelRef, NodeId, Operations, Timestamp};
@@ -384,7 +386,7 @@ impl Engine for Open {
     }
 
     fn create(&self, at: NodeId, name: &[u8]) -> Result<SnapshotRow, Failure> {
-        let made = self.fs.create_snapshot_of(at, name, SnapshotCreator::User);
+        let made = self.fs.create_snapshot_of(at, name, Reason::User);
         made.map_err(|e| told_name(name, &e))?;
         self.find(at, name)
     }
@@ -405,7 +407,7 @@ impl Engine for Open {
     }
 
     fn create_clone(&self, at: NodeId, name: &[u8], from: Option<&[u8]>) -> Result<CloneRow, Failure> {
-        self.fs.create_clone(at, name, from).map_err(|e| match (from, &e) {
+        self.fs.create_clone(at, name, from, &Provenance::default()).map_err(|e| match (from, &e) {
             (Some(from), Error::NotFound) => told_name(from, &e),
             _ => told_clone(name, &e),
         })?;
@@ -449,6 +451,10 @@ impl Engine for Open {
             })
         };
         compared.patch(&mut all).map_err(|e| told(&self.store, &e))
+    }
+
+    fn past_of_path(&self, order: &PathOrder, put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {
+        past_of_path::answer(&self.fs, &self.store, order, put)
     }
 
     fn status(&self) -> Value {

@@ -1,5 +1,6 @@
 //! The line record: one item of the meta tree for each writable tree.
 
+use super::provenance::Provenance;
 use super::{FormatError, Generation, LineId, Slot, ViewId, bad};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
@@ -22,6 +23,8 @@ pub struct LineRecord {
     pub origin: Option<ViewId>,
     /// Creation: seconds and nanoseconds since 1970 UTC.
     pub created: (i64, u32),
+    /// Why it was made, and by whom.
+    pub provenance: Provenance,
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -43,7 +46,7 @@ const RAW_BYTES: usize = 96;
 const _: () = assert!(size_of::<RawLine>() == RAW_BYTES);
 
 impl LineRecord {
-    /// To the value of a meta tree item: 96 bytes and the name.
+    /// To the value of a meta tree item: 96 bytes, the name, and the provenance.
     pub fn encode(&self) -> Vec<u8> {
         let raw = RawLine {
             id: self.id.0.into(),
@@ -59,14 +62,19 @@ impl LineRecord {
         };
         let mut out = raw.as_bytes().to_vec();
         out.extend_from_slice(&self.name);
+        self.provenance.encode(&mut out);
         out
     }
 
     /// From its item.
     pub fn decode(bytes: &[u8]) -> Result<LineRecord, FormatError> {
-        let Ok((raw, name)) = RawLine::read_from_prefix(bytes) else {
+        let Ok((raw, rest)) = RawLine::read_from_prefix(bytes) else {
             return bad!("line record has {} bytes, fewer than {RAW_BYTES}", bytes.len());
         };
+        let Some((name, mut rest)) = rest.split_at_checked(raw.name_len.get().into()) else {
+            return bad!("the name of line {} is cut off", raw.id.get());
+        };
+        let provenance = Provenance::take(&mut rest)?;
         let line = LineRecord {
             id: LineId(raw.id.get()),
             name: name.to_vec(),
@@ -76,12 +84,14 @@ impl LineRecord {
             head_generation: Generation(raw.head_generation.get()),
             origin: (raw.origin.get() != 0).then(|| ViewId(raw.origin.get())),
             created: (raw.created_secs.get(), raw.created_nanos.get()),
+            provenance,
         };
-        if name.len() != usize::from(raw.name_len.get()) || name.len() > 255 || raw.reserved != [0; 46] {
+        if name.len() > 255 || !rest.is_empty() || raw.reserved != [0; 46] {
             return bad!(
-                "line record {} has a name of {} bytes, or reserved bytes that are not zero",
+                "line record {} has a name of {} bytes, {} bytes too many, or reserved bytes that are not zero",
                 line.id.0,
-                name.len()
+                name.len(),
+                rest.len()
             );
         }
         let is_main = line.id == LineId::MAIN;
@@ -116,6 +126,7 @@ mod tests {
             head_generation: Generation(3),
             origin: Some(ViewId(9)),
             created: (-4, 5),
+            provenance: Provenance { description: b"x".to_vec(), ..Provenance::default() },
         }
     }
 

@@ -362,6 +362,7 @@ mod tests {
     fn all() -> Vec<Effect<'static>> {
         let key = Key::new(17, Kind::Dirent, 99);
         let point = PendingPoint {
+            provenance: crate::format::provenance::Reason::Step.into(),
             id: ViewId(5),
             line: LineId(1 << 40),
             slot: Slot(4),
@@ -373,6 +374,7 @@ mod tests {
             name: b"monday".to_vec(),
         };
         let line = LineRecord {
+            provenance: crate::format::provenance::Reason::Step.into(),
             id: LineId(2),
             name: b"trial".to_vec(),
             head: ViewId(6),

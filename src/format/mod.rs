@@ -21,6 +21,7 @@ pub mod link;
 pub mod log;
 pub mod mark;
 pub mod pointer;
+pub mod provenance;
 pub mod scrub;
 pub mod space_map;
 pub mod superblock;

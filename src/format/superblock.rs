@@ -5,6 +5,7 @@
 
 use super::ids::COUNTER_MAX;
 use super::pointer::RawPtr;
+use super::provenance::Provenance;
 use super::view::Consistency;
 use super::{BLOCK_BYTES, BlockPtr, Copies, Epoch, FormatError, Generation, Ino, LineId, Slot, ViewId, bad};
 use crate::limits::{LOG_BYTES_MIN, RESERVED_BYTES, STORE_BYTES_MIN};
@@ -48,6 +49,8 @@ pub struct PendingPoint {
     pub consistency: Consistency,
     /// Its name.
     pub name: Vec<u8>,
+    /// Why it was made, and by whom.
+    pub provenance: Provenance,
 }
 
 /// A state of the store.
@@ -149,13 +152,13 @@ struct RawPoint {
 const POINT_BYTES: usize = 56;
 const _: () = assert!(size_of::<RawPoint>() == POINT_BYTES);
 
-/// Room for pending snapshots in a slot, in bytes; each takes 56 and its name.
+/// Room for pending snapshots in a slot, in bytes; each takes 56, its name and its provenance.
 pub const PENDING_ROOM: usize = SLOT_BYTES - RAW_BYTES;
 
 impl PendingPoint {
     /// Bytes that it takes in a slot.
     pub fn encoded_len(&self) -> usize {
-        POINT_BYTES + self.name.len()
+        POINT_BYTES + self.name.len() + self.provenance.encoded_len()
     }
 }
 
@@ -323,6 +326,7 @@ pub(super) fn put_point(p: &PendingPoint, out: &mut Vec<u8>) {
     };
     out.extend_from_slice(raw.as_bytes());
     out.extend_from_slice(&p.name);
+    p.provenance.encode(out);
 }
 
 /// Takes a point off the front.
@@ -335,6 +339,7 @@ pub(super) fn take_point(rest: &mut &[u8]) -> Result<PendingPoint, FormatError> 
         return bad!("pending name is cut off");
     };
     *rest = tail;
+    let provenance = Provenance::take(rest)?;
     if raw.reserved != 0 {
         return bad!("pending snapshot has a reserved byte that is not zero");
     }
@@ -363,6 +368,7 @@ pub(super) fn take_point(rest: &mut &[u8]) -> Result<PendingPoint, FormatError> 
         pause_ns: raw.pause_ns.get(),
         consistency,
         name: name.to_vec(),
+        provenance,
     })
 }
 
@@ -370,6 +376,7 @@ pub(super) fn take_point(rest: &mut &[u8]) -> Result<PendingPoint, FormatError> 
 mod tests {
     use super::*;
     use crate::format::BlockAddr;
+    use crate::format::provenance::Reason;
 
     fn sample() -> Superblock {
         let ptr =
@@ -384,6 +391,7 @@ mod tests {
             pause_ns: 1,
             consistency: Consistency::FileSystem,
             name: vec![b'n'; n as usize],
+            provenance: Reason::Merge.into(),
         };
         Superblock {
             uuid: [7; 16],

@@ -2,6 +2,7 @@
 
 use super::ids::COUNTER_MAX;
 use super::pointer::RawPtr;
+use super::provenance::Provenance;
 use super::{BlockPtr, Epoch, FormatError, Generation, LineId, Slot, ViewId, bad};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
@@ -87,6 +88,8 @@ pub struct ViewRecord {
     pub pause_ns: u64,
     /// What took part.
     pub consistency: Consistency,
+    /// Why a snapshot was made, and by whom.
+    pub provenance: Provenance,
     /// Root of its tree; none while it was never written.
     pub root: Option<BlockPtr>,
 }
@@ -118,7 +121,7 @@ const RAW_BYTES: usize = 160;
 const _: () = assert!(size_of::<RawView>() == RAW_BYTES);
 
 impl ViewRecord {
-    /// To the value of a meta tree item: 160 bytes and the name.
+    /// To the value of a meta tree item: 160 bytes, the name, and the provenance.
     pub fn encode(&self) -> Vec<u8> {
         let raw = RawView {
             id: self.id.0.into(),
@@ -146,12 +149,13 @@ impl ViewRecord {
         };
         let mut out = raw.as_bytes().to_vec();
         out.extend_from_slice(&self.name);
+        self.provenance.encode(&mut out);
         out
     }
 
     /// From its item.
     pub fn decode(bytes: &[u8]) -> Result<ViewRecord, FormatError> {
-        let Ok((raw, name)) = RawView::read_from_prefix(bytes) else {
+        let Ok((raw, rest)) = RawView::read_from_prefix(bytes) else {
             return bad!("view record has {} bytes, fewer than {RAW_BYTES}", bytes.len());
         };
         let id = ViewId(raw.id.get());
@@ -164,15 +168,16 @@ impl ViewRecord {
         let Some(consistency) = Consistency::from_number(raw.consistency) else {
             return bad!("view {} has consistency {}, known are 1..=3", id.0, raw.consistency);
         };
-        if id.0 == 0
-            || name.len() != usize::from(raw.name_len.get())
-            || name.len() > 255
-            || raw.reserved != [0; 24]
-        {
+        let Some((name, mut rest)) = rest.split_at_checked(raw.name_len.get().into()) else {
+            return bad!("the name of view {} is cut off", id.0);
+        };
+        let provenance = Provenance::take(&mut rest)?;
+        if id.0 == 0 || name.len() > 255 || !rest.is_empty() || raw.reserved != [0; 24] {
             return bad!(
-                "view record {} has a name of {} bytes, or reserved bytes that are not zero",
+                "view record {} has a name of {} bytes, {} bytes too many, or reserved bytes that are not zero",
                 id.0,
-                name.len()
+                name.len(),
+                rest.len()
             );
         }
         let (line, slot) = (LineId(raw.line.get()), Slot(raw.slot.get()));
@@ -206,6 +211,7 @@ impl ViewRecord {
             created: (raw.created_secs.get(), raw.created_nanos.get()),
             pause_ns: raw.pause_ns.get(),
             consistency,
+            provenance,
             root: if raw.root.is_none() { None } else { Some(raw.root.decode()?) },
         })
     }
@@ -235,6 +241,7 @@ mod tests {
             created: (-4, 5),
             pause_ns: 6,
             consistency: Consistency::FileSystem,
+            provenance: Provenance { user: Some(7), command: b"make".to_vec(), ..Provenance::default() },
             root: Some(ptr),
         }
     }

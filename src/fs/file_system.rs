@@ -5,8 +5,9 @@ use super::commits::{Commits, Gates};
 use super::content::{purge_all_unlinked, purge_inherited, purge_orphans};
 use super::heads::Heads;
 use super::options::FsOptions;
-use super::past::{Past, SnapshotCreator};
+use super::past::Past;
 use crate::clock::Clock;
+use crate::format::provenance::Provenance;
 use crate::format::{Ino, LineId, ViewId};
 use crate::ops::{Error, KernelRef, NodeId, Result};
 use crate::volume::{Recovered, SnapshotInfo, Volume};
@@ -105,21 +106,21 @@ impl Fs {
 
     /// Makes a snapshot of the live tree, durable when this returns. Everything whose `write` returned before the call
     /// is in. On an error nothing is left.
-    pub fn create_snapshot(&self, name: &[u8], creator: SnapshotCreator) -> Result<ViewId> {
-        self.past.take_snapshot(self.heads.main(), name, creator)
+    pub fn create_snapshot(&self, name: &[u8], provenance: impl Into<Provenance>) -> Result<ViewId> {
+        self.past.take_snapshot(self.heads.main(), name, &provenance.into())
     }
 
     /// Makes a line, a writable tree of its own that begins as a snapshot is, durable when this returns. Returns the number
     /// of its root.
     pub fn create_line(&self, name: &[u8], from: ViewId) -> Result<NodeId> {
-        Ok(self.past.create_clone_of(from, name)?.node(Ino::ROOT))
+        Ok(self.past.create_clone_of(from, name, &Provenance::default())?.node(Ino::ROOT))
     }
 
     /// The same of a line as it is now: everything whose `write` returned before the call is in.
     pub fn clone_line(&self, from: LineId, name: &[u8]) -> Result<NodeId> {
         let from = self.heads.volume.line(from)?;
         let head = self.heads.of_line(&from).ok_or(Error::NotFound)?;
-        Ok(self.past.create_clone(&head, name)?.node(Ino::ROOT))
+        Ok(self.past.create_clone(&head, name, &Provenance::default())?.node(Ino::ROOT))
     }
 
     /// Deletes the line whose root has this number, with what was changed in it, and its snapshots.
@@ -144,8 +145,18 @@ impl Fs {
     }
 
     /// Makes a snapshot of the line that this node is of, as [`Self::create_snapshot`] does of the main line.
-    pub fn create_snapshot_of(&self, at: NodeId, name: &[u8], creator: SnapshotCreator) -> Result<ViewId> {
-        self.past.take_snapshot(&self.heads.at(at)?, name, creator)
+    pub fn create_snapshot_of(
+        &self,
+        at: NodeId,
+        name: &[u8],
+        provenance: impl Into<Provenance>,
+    ) -> Result<ViewId> {
+        self.past.take_snapshot(&self.heads.at(at)?, name, &provenance.into())
+    }
+
+    /// Makes an automatic snapshot of the line that this node is of: its name tells what for and when.
+    pub fn create_guard_of(&self, at: NodeId, provenance: &Provenance) -> Result<SnapshotInfo> {
+        self.past.guard(&self.heads.at(at)?, provenance, &self.past.one_at_a_time())
     }
 
     /// Gives a snapshot of the line that this node is of another name.
@@ -160,17 +171,23 @@ impl Fs {
 
     /// Makes a clone of the line that this node is of, as it is now, or as a view was: `@live`, a clone as `.clones/NAME`, or
     /// what finds a snapshot in the `.snapshots` of the line.
-    pub fn create_clone(&self, at: NodeId, name: &[u8], from: Option<&[u8]>) -> Result<()> {
+    pub fn create_clone(
+        &self,
+        at: NodeId,
+        name: &[u8],
+        from: Option<&[u8]>,
+        provenance: &Provenance,
+    ) -> Result<()> {
         let head = self.heads.at(at)?;
         let made = match from {
-            None | Some(b"@live") => self.past.create_clone(&head, name),
+            None | Some(b"@live") => self.past.create_clone(&head, name, provenance),
             Some(view) => match view.strip_prefix(b".clones/") {
                 Some(clone) => {
                     let line = self.heads.volume.find_line(clone).ok_or(Error::NotFound)?;
                     let head = self.heads.of_line(&line).ok_or(Error::NotFound)?;
-                    self.past.create_clone(&head, name)
+                    self.past.create_clone(&head, name, provenance)
                 }
-                None => self.past.create_clone_of(self.past.find_snapshot(&head, view)?, name),
+                None => self.past.create_clone_of(self.past.find_snapshot(&head, view)?, name, provenance),
             },
         };
         made.map(drop)

@@ -37,6 +37,7 @@ mod timeline;
 #[cfg(test)]
 mod tests;
 
+pub use crate::format::provenance::{Provenance, Reason};
 pub use compare::Compared;
 pub use difference::{ChangeKind, FileVersion, PathChange};
 pub use file_system::Fs;
@@ -44,7 +45,6 @@ pub use options::{
     AtimeMode, AtimeOptions, Between, CLONEDIR_NAME, ClonedirMode, FsOptions, SNAPDIR_NAME, SnapdirMode,
     Steps,
 };
-pub use past::SnapshotCreator;
 pub use past_of_path::PathAsked;
 pub use standalone::Standalone;
 pub use timeline::{LogEntry, Moment, PathVersion};

@@ -2,6 +2,7 @@
 
 use super::difference::Paths;
 use super::file_system::Fs;
+use super::options::{CLONEDIR_NAME, SnapdirMode};
 use super::timeline::{LogEntry, PathLog, PathVersion, Place, Sight, Versions, Visitor, walk};
 use crate::format::{Ino, ViewId};
 use crate::ops::{Error, NodeId, NodeKind, Result};
@@ -41,6 +42,22 @@ impl Fs {
     /// The snapshot that a word means in the line that a node is of.
     pub fn snapshot_of_word(&self, at: NodeId, word: &[u8]) -> Result<ViewId> {
         self.past.find_snapshot(&*self.heads.at(at)?, word)
+    }
+
+    /// How to reach, from the root of the mount, the line that a node is of: nothing, or a path with a slash behind it.
+    pub fn way_to_line(&self, at: NodeId) -> Result<Vec<u8>> {
+        let head = self.heads.at(at)?;
+        if head.line == self.heads.main().line {
+            return Ok(Vec::new());
+        }
+        Ok([CLONEDIR_NAME, b"/", &self.volume().line(head.line)?.name, b"/"].concat())
+    }
+
+    /// The same of a snapshot, from the root of its line; none where snapshots are not shown.
+    pub fn way_to_snapshot(&self, name: &[u8]) -> Option<Vec<u8>> {
+        let options = &self.heads.options;
+        let is_shown = options.snapdir != SnapdirMode::Disabled;
+        is_shown.then(|| [&options.snapdir_name[..], b"/", name, b"/"].concat())
     }
 
     fn walk_back(&self, asked: &PathAsked, since: Option<ViewId>, visitor: &mut dyn Visitor) -> Result<()> {

@@ -54,7 +54,10 @@ impl Sample {
             }
         }
         let branch = volume.find_snapshot(LineId::MAIN, b"s1").unwrap().id;
-        let clone = volume.create_line(b"clone", branch, (5, 6)).unwrap().id;
+        let clone = volume
+            .create_line(b"clone", branch, (5, 6), &crate::format::provenance::Provenance::default())
+            .unwrap()
+            .id;
         fs.commit().unwrap();
         // Changes of the clone: other blocks for every fifth extent.
         let extents: Vec<_> =

@@ -3,6 +3,7 @@
 use super::*;
 use crate::device::{CrashPolicy, Device, Sim};
 use crate::fixtures::{ADMIN, blocks_below, mkdir, mount, new_store, open, overwrite, put};
+use crate::format::provenance::Provenance;
 use crate::format::scrub::{FINDINGS_MAX, ScrubState};
 use crate::format::view::{Consistency, Role};
 use crate::format::{BlockPtr, Epoch, Extent, Ino, Key, Kind, LineId, NODE_BYTES};
@@ -80,7 +81,7 @@ fn sample() -> Arc<Sim> {
         }
         let (dir, f, _) = files.swap_remove(rng.usize(..files.len()));
         fs.unlink(&ADMIN, dir, format!("file{f}").as_bytes()).unwrap();
-        fs.create_snapshot(format!("s{n}").as_bytes(), crate::fs::SnapshotCreator::User).unwrap();
+        fs.create_snapshot(format!("s{n}").as_bytes(), crate::fs::Reason::User).unwrap();
     }
     fs.delete_snapshot(b"s2").unwrap();
     for _ in 0..4 {
@@ -306,14 +307,20 @@ impl History {
                 self.names += 1;
                 let name = format!("s{}", self.names).into_bytes();
                 let consistency = Consistency::FileSystem;
-                let new = NewSnapshot { name: &name, created: (1, 2), consistency, pause_ns: &|| 7 };
+                let new = NewSnapshot {
+                    name: &name,
+                    created: (1, 2),
+                    consistency,
+                    provenance: &Provenance::default(),
+                    pause_ns: &|| 7,
+                };
                 volume.create_snapshot(line, &new, &mut |_| Ok(())).unwrap();
             }
             (70..=79, Some(id)) => volume.delete_snapshot(line, id).unwrap(),
             (80..=81, Some(id)) if lines.len() < 4 => {
                 self.names += 1;
                 let name = format!("c{}", self.names).into_bytes();
-                drop(volume.create_line(&name, id, (3, 4)).unwrap());
+                drop(volume.create_line(&name, id, (3, 4), &Provenance::default()).unwrap());
             }
             (82..=83, _) if line != LineId::MAIN => volume.drop_line(line).unwrap(),
             (84, Some(id)) => drop(volume.rollback(line, id, (5, 6)).unwrap()),

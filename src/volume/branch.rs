@@ -10,6 +10,7 @@ use super::{Result, Txn, Volume, VolumeError};
 use crate::format::ids::COUNTER_MAX;
 use crate::format::line::LineRecord;
 use crate::format::log::{Effect, Rollback};
+use crate::format::provenance::Provenance;
 use crate::format::superblock::PendingPoint;
 use crate::format::view::Consistency;
 use crate::format::{Generation, LineId, ViewId};
@@ -65,6 +66,7 @@ impl VolumeState {
         line: LineId,
         name: &[u8],
         created: (i64, u32),
+        provenance: &Provenance,
     ) -> Result<(PendingPoint, LineRecord)> {
         if self.lines.find(name).is_some() {
             return Err(VolumeError::NameTaken);
@@ -73,7 +75,13 @@ impl VolumeState {
             return Err(NO_NUMBER);
         }
         let consistency = Consistency::FileSystem;
-        let new = NewSnapshot { name: POINT_NAME, created, consistency, pause_ns: &|| 0 };
+        let new = NewSnapshot {
+            name: POINT_NAME,
+            created,
+            consistency,
+            provenance: &Provenance::default(),
+            pause_ns: &|| 0,
+        };
         let point = self.next_point(line, &new)?;
         let first = self.lines.slots.find_generations(3).ok_or(NO_GENERATION)?.0;
         let record = LineRecord {
@@ -85,6 +93,7 @@ impl VolumeState {
             head_generation: Generation(first + 2),
             origin: Some(point.id),
             created,
+            provenance: provenance.clone(),
         };
         Ok((point, record))
     }
@@ -103,8 +112,8 @@ impl VolumeState {
 impl Txn<'_> {
     /// Ends the transaction with a new line that begins as its own is then, in one record: a point, the line, and that
     /// nobody wants the point.
-    fn fork(self, name: &[u8], created: (i64, u32)) -> Result<LineRecord> {
-        let (point, record) = self.state().next_clone(self.line(), name, created)?;
+    fn fork(self, name: &[u8], created: (i64, u32), provenance: &Provenance) -> Result<LineRecord> {
+        let (point, record) = self.state().next_clone(self.line(), name, created, provenance)?;
         let id = point.id;
         let effects = [Effect::Point(point.clone()), Effect::CreateLine(record.clone()), Effect::Delete(id)];
         let mut turn = self.end_with(&effects);
@@ -153,7 +162,13 @@ impl Volume {
     }
 
     /// A new line that starts as a snapshot is. Durable with the next commit or [`Volume::sync`].
-    pub fn create_line(&self, name: &[u8], from: ViewId, created: (i64, u32)) -> Result<LineRecord> {
+    pub fn create_line(
+        &self,
+        name: &[u8],
+        from: ViewId,
+        created: (i64, u32),
+        provenance: &Provenance,
+    ) -> Result<LineRecord> {
         assert!((1..=NAME_BYTES_MAX).contains(&name.len()), "the name is checked above");
         self.check_writable()?;
         let mut state = self.turn();
@@ -175,6 +190,7 @@ impl Volume {
             head_generation: Generation(generation.0 + 1),
             origin: Some(from),
             created,
+            provenance: provenance.clone(),
         };
         s.create_line(record.clone());
         self.tell(state, &Effect::CreateLine(record.clone()));
@@ -189,6 +205,7 @@ impl Volume {
         line: LineId,
         name: &[u8],
         created: (i64, u32),
+        provenance: &Provenance,
         prepare: Prepare<'_>,
     ) -> Result<(LineRecord, bool)> {
         assert!((1..=NAME_BYTES_MAX).contains(&name.len()), "the name is checked above");
@@ -197,12 +214,12 @@ impl Volume {
         let _no_commit = self.committer.lock();
         self.check_writable()?;
         let mut txn = self.begin(line)?;
-        txn.state().next_clone(line, name, created)?;
+        txn.state().next_clone(line, name, created, provenance)?;
         txn.attempt(|txn| {
             prepare(txn)?;
             txn.switch_to(line)
         })?;
-        let record = txn.fork(name, created)?;
+        let record = txn.fork(name, created, provenance)?;
         self.write_log();
         match self.sync() {
             Ok(durable) => Ok((record, durable)),

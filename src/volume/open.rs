@@ -13,6 +13,7 @@ use super::{Access, OpenOptions, Result, Volume, VolumeError, ring};
 use crate::device::{Device, RESERVED_BYTES};
 use crate::format::job::Job;
 use crate::format::line::LineRecord;
+use crate::format::provenance::Provenance;
 use crate::format::superblock::Superblock;
 use crate::format::view::{Consistency, Role, ViewRecord};
 use crate::format::{
@@ -78,6 +79,7 @@ impl Volume {
             head_generation: Generation(2),
             origin: None,
             created,
+            provenance: Provenance::default(),
         };
         let record = ViewRecord {
             id: live,
@@ -95,6 +97,7 @@ impl Volume {
             created,
             pause_ns: 0,
             consistency: Consistency::Crash,
+            provenance: Provenance::default(),
             root: None,
         };
         let superblock = Superblock {

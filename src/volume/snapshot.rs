@@ -8,6 +8,7 @@ use super::view::Pin;
 use super::{Result, Txn, View, Volume, VolumeError};
 use crate::format::ids::COUNTER_MAX;
 use crate::format::log::{Effect, Effects};
+use crate::format::provenance::Provenance;
 use crate::format::superblock::PendingPoint;
 use crate::format::view::{Consistency, Role, ViewRecord};
 use crate::format::{Epoch, Generation, LineId, Slot, ViewId};
@@ -42,6 +43,8 @@ pub struct SnapshotInfo {
     pub pause_ns: u64,
     /// What took part.
     pub consistency: Consistency,
+    /// Why it was made, and by whom.
+    pub provenance: Provenance,
 }
 
 /// A snapshot to be.
@@ -53,6 +56,8 @@ pub struct NewSnapshot<'n> {
     pub created: (i64, u32),
     /// What took part.
     pub consistency: Consistency,
+    /// Why, and by whom.
+    pub provenance: &'n Provenance,
     /// Tells how long writers have been waiting, in nanoseconds; asked at the point.
     pub pause_ns: &'n dyn Fn() -> u64,
 }
@@ -73,6 +78,7 @@ impl VolumeState {
             pause_ns: (new.pause_ns)(),
             consistency: new.consistency,
             name: new.name.to_vec(),
+            provenance: new.provenance.clone(),
         })
     }
 
@@ -112,6 +118,7 @@ impl VolumeState {
             generation: point.generation,
             created: point.created,
             consistency: point.consistency,
+            provenance: point.provenance.clone(),
         };
         self.history.point_as(point.id, head, new);
         self.history.set_pause(point.id, point.pause_ns);
@@ -199,6 +206,7 @@ fn info(record: &ViewRecord) -> SnapshotInfo {
         written: record.written,
         pause_ns: record.pause_ns,
         consistency: record.consistency,
+        provenance: record.provenance.clone(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::device::{Op, Sim};
+use crate::format::provenance::Provenance;
 use crate::format::view::Consistency;
 use crate::format::{BLOCK_BYTES, Extent, Key, Kind, LineId, ViewId};
 use crate::store::Alloc;
@@ -38,7 +39,13 @@ fn commit(volume: &Volume) {
 }
 
 fn snapshot(volume: &Volume, name: &[u8]) -> ViewId {
-    let new = NewSnapshot { name, created: (1, 2), consistency: Consistency::FileSystem, pause_ns: &|| 1 };
+    let new = NewSnapshot {
+        name,
+        created: (1, 2),
+        consistency: Consistency::FileSystem,
+        provenance: &Provenance::default(),
+        pause_ns: &|| 1,
+    };
     let (id, durable) = volume.create_snapshot(LineId::MAIN, &new, &mut |_| Ok(())).unwrap();
     assert!(durable, "the log has it");
     id
@@ -217,12 +224,18 @@ fn many_deletions_are_spread_over_commits() {
     let made = |line, name: String| {
         let (name, created) = (name.into_bytes(), (0, 0));
         let consistency = Consistency::Crash;
-        let new = NewSnapshot { name: &name, created, consistency, pause_ns: &|| 0 };
+        let new = NewSnapshot {
+            name: &name,
+            created,
+            consistency,
+            provenance: &Provenance::default(),
+            pause_ns: &|| 0,
+        };
         volume.create_snapshot(line, &new, &mut |_| Ok(())).unwrap().0
     };
     put(&volume, 1, &[1; 4096]).unwrap();
     let origin = made(LineId::MAIN, "origin".into());
-    let line = volume.create_line(b"many", origin, (0, 0)).unwrap().id;
+    let line = volume.create_line(b"many", origin, (0, 0), &Provenance::default()).unwrap().id;
     for n in 0..SNAPSHOTS as u64 {
         let mut txn = volume.begin(line).unwrap();
         txn.insert(Key::new(1000 + n % 50, Kind::Inline, 0), &n.to_le_bytes()).unwrap();
@@ -271,10 +284,16 @@ fn what_many_lines_hold_back_is_counted() {
     let mut lines = Vec::new();
     for n in 0..LINES * 8 {
         let name = format!("{n} {}", "x".repeat(200)).into_bytes();
-        let new = NewSnapshot { name: &name, created: (0, 0), consistency, pause_ns: &|| 0 };
+        let new = NewSnapshot {
+            name: &name,
+            created: (0, 0),
+            consistency,
+            provenance: &Provenance::default(),
+            pause_ns: &|| 0,
+        };
         let (id, _) = volume.create_snapshot(LineId::MAIN, &new, &mut |_| Ok(())).unwrap();
         if n % 8 == 0 {
-            lines.push(volume.create_line(&name, id, (0, 0)).unwrap().id);
+            lines.push(volume.create_line(&name, id, (0, 0), &Provenance::default()).unwrap().id);
         }
         if n % 100 == 0 {
             volume.commit(&mut |_| Ok(())).unwrap();
@@ -316,7 +335,13 @@ fn what_a_commit_has_frozen_stays_promised_until_it_is_written() {
     let extents = volume.begin(LineId::MAIN).unwrap().publish(staged);
     commit(&volume);
     let consistency = Consistency::FileSystem;
-    let new = NewSnapshot { name: b"s", created: (1, 2), consistency, pause_ns: &|| 1 };
+    let new = NewSnapshot {
+        name: b"s",
+        created: (1, 2),
+        consistency,
+        provenance: &Provenance::default(),
+        pause_ns: &|| 1,
+    };
     volume.create_snapshot(LineId::MAIN, &new, &mut |_| Ok(())).unwrap();
     commit(&volume);
     // As many entries of a dead list as there are blocks.

@@ -4,6 +4,7 @@
 use super::*;
 use crate::check::{self, Depth};
 use crate::device::{CrashPolicy, Sim};
+use crate::format::provenance::Provenance;
 use crate::format::view::Consistency;
 use crate::format::{Copies, Extent, Generation, Key, Kind, LineId, Slot, ViewId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -325,7 +326,7 @@ impl World {
     fn create_line(&mut self) {
         let Some(from) = self.some_snapshot().filter(|_| self.model.lines.len() < 5) else { return };
         let name = self.new_name();
-        let record = self.volume.create_line(&name, from, (3, 4)).unwrap();
+        let record = self.volume.create_line(&name, from, (3, 4), &Provenance::default()).unwrap();
         assert_eq!((record.name == name, record.origin), (true, Some(from)));
         self.add_line(&record, from, self.model.snapshots[&from].content.clone());
     }
@@ -347,8 +348,12 @@ impl World {
             return;
         }
         let (from, name) = (self.some_line(), self.new_name());
-        let (record, durable) = self.volume.clone_line(from, &name, (3, 4), &mut |_| Ok(())).unwrap();
-        assert!(self.volume.clone_line(from, &name, (3, 4), &mut |_| Ok(())).is_err(), "the name is taken");
+        let (record, durable) =
+            self.volume.clone_line(from, &name, (3, 4), &Provenance::default(), &mut |_| Ok(())).unwrap();
+        assert!(
+            self.volume.clone_line(from, &name, (3, 4), &Provenance::default(), &mut |_| Ok(())).is_err(),
+            "the name is taken"
+        );
         let point = record.origin.unwrap();
         assert!(self.volume.snapshot_info(point).is_none());
         let model = self.model.lines.get_mut(&from).unwrap();
@@ -391,6 +396,7 @@ impl World {
             name: &name,
             created: (1, 2),
             consistency: Consistency::FileSystem,
+            provenance: &Provenance::default(),
             pause_ns: &|| 7,
         };
         let (id, durable) = self.volume.create_snapshot(line, &new, &mut |_| Ok(())).unwrap();
@@ -538,7 +544,13 @@ fn put(txn: &mut Txn<'_>, object: u64, value: &[u8]) {
 }
 
 fn new_snapshot(volume: &Volume, line: LineId, name: &[u8]) -> Result<ViewId> {
-    let new = NewSnapshot { name, created: (1, 2), consistency: Consistency::Crash, pause_ns: &|| 1 };
+    let new = NewSnapshot {
+        name,
+        created: (1, 2),
+        consistency: Consistency::Crash,
+        provenance: &Provenance::default(),
+        pause_ns: &|| 1,
+    };
     volume.create_snapshot(line, &new, &mut |_| Ok(())).map(|(id, _)| id)
 }
 
@@ -552,7 +564,10 @@ fn a_commit_is_of_all_lines() {
         let volume = open(&made);
         let from = new_snapshot(&volume, LineId::MAIN, b"s").unwrap();
         let mut lines = vec![LineId::MAIN];
-        lines.extend([&b"a"[..], b"b"].map(|name| volume.create_line(name, from, (0, 0)).unwrap().id));
+        lines.extend(
+            [&b"a"[..], b"b"]
+                .map(|name| volume.create_line(name, from, (0, 0), &Provenance::default()).unwrap().id),
+        );
         volume.commit(&mut |_| Ok(())).unwrap();
         lines
     };
@@ -594,7 +609,7 @@ fn names_of_a_line_include_those_from_its_origin() {
     let first = new_snapshot(&volume, main, b"first").unwrap();
     let second = new_snapshot(&volume, main, b"second").unwrap();
     new_snapshot(&volume, main, b"third").unwrap();
-    let line = volume.create_line(b"clone", second, (0, 0)).unwrap().id;
+    let line = volume.create_line(b"clone", second, (0, 0), &Provenance::default()).unwrap().id;
     let names = |line| volume.snapshots(line).into_iter().map(|s| s.name).collect::<Vec<_>>();
     assert_eq!(names(line), [&b"first"[..], b"second"]);
     assert!(matches!(new_snapshot(&volume, line, b"first"), Err(VolumeError::NameTaken)));
@@ -613,7 +628,10 @@ fn names_of_a_line_include_those_from_its_origin() {
     volume.delete_snapshot(main, second).unwrap();
     (0..3).for_each(|_| volume.commit(&mut |_| Ok(())).unwrap());
     volume.delete_snapshot(line, own).unwrap();
-    assert!(matches!(volume.create_line(b"clone", first, (0, 0)), Err(VolumeError::NameTaken)));
+    assert!(matches!(
+        volume.create_line(b"clone", first, (0, 0), &Provenance::default()),
+        Err(VolumeError::NameTaken)
+    ));
     assert!(matches!(volume.drop_line(main), Err(VolumeError::NoSuchView)));
     assert_eq!(names(line), [&b"1st"[..], b"heir's"]);
     audit(&volume, 0);
@@ -630,7 +648,7 @@ fn without_a_slot_nothing_is_made() {
     let refused = || {
         let full = |e| matches!(e, VolumeError::LimitReached(_));
         assert!(new_snapshot(&volume, main, b"t").is_err_and(full));
-        assert!(volume.create_line(b"c", id, (0, 0)).is_err_and(full));
+        assert!(volume.create_line(b"c", id, (0, 0), &Provenance::default()).is_err_and(full));
         assert_eq!((volume.snapshots(main), volume.lines(), volume.epoch()), before);
         assert!(!volume.needs_commit());
     };
@@ -661,7 +679,7 @@ fn what_lines_hold_back_adds_up() {
     let volume = Volume::memory(SIZE);
     let main = LineId::MAIN;
     let from = (0..9).map(|n| new_snapshot(&volume, main, &[b'a' + n]).unwrap()).next_back().unwrap();
-    let line = volume.create_line(b"clone", from, (0, 0)).unwrap().id;
+    let line = volume.create_line(b"clone", from, (0, 0), &Provenance::default()).unwrap().id;
     let need = Need { data_bytes: 20 * 4096, leaves: 3, later: 5, ..Need::default() };
     let mut txn = volume.begin(main).unwrap();
     let mut held = vec![volume.budget_bytes(txn.state_mut())];

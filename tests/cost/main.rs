@@ -9,7 +9,7 @@ mod fixtures;
 use fixtures::{Hooked, Hooks, RW, USER, files_of, make, mkdir, read_whole};
 use snapfs::device::Memory;
 use snapfs::format::LineId;
-use snapfs::fs::{Fs, PathAsked, SnapshotCreator};
+use snapfs::fs::{Fs, PathAsked, Provenance, Reason};
 use snapfs::ops::{NodeId, Operations, SyncScope};
 use snapfs::store::IoSnapshot;
 use snapfs::volume::{Access, OpenOptions, Volume};
@@ -61,7 +61,7 @@ fn cost<T>(fs: &Fs, work: impl FnOnce() -> T) -> (IoSnapshot, T) {
 }
 
 fn snapshot(fs: &Fs, name: &str) -> IoSnapshot {
-    cost(fs, || fs.create_snapshot(name.as_bytes(), SnapshotCreator::User).unwrap()).0
+    cost(fs, || fs.create_snapshot(name.as_bytes(), Reason::User).unwrap()).0
 }
 
 #[test]
@@ -76,19 +76,20 @@ fn an_idle_snapshot_costs_the_same_with_ten_files_and_a_million() {
 }
 
 fn clone(fs: &Fs, name: &str, from: Option<&[u8]>) -> IoSnapshot {
-    cost(fs, || fs.create_clone(NodeId::ROOT, name.as_bytes(), from).unwrap()).0
+    cost(fs, || fs.create_clone(NodeId::ROOT, name.as_bytes(), from, &Provenance::default()).unwrap()).0
 }
 
 #[test]
 fn a_clone_costs_the_same_whether_none_or_ten_thousand_are_there() {
     let (_, fs) = new_store();
     fill(&fs, 1000);
-    fs.create_snapshot(b"s", SnapshotCreator::User).unwrap();
+    fs.create_snapshot(b"s", Reason::User).unwrap();
     settle(&fs);
     assert_eq!(clone(&fs, "of now", None), IDLE_SNAPSHOT);
     assert_eq!(clone(&fs, "of s", Some(b"s")), IDLE_SNAPSHOT);
     for n in 0..10_000 {
-        fs.create_clone(NodeId::ROOT, format!("c{n}").as_bytes(), Some(b"s")).unwrap();
+        fs.create_clone(NodeId::ROOT, format!("c{n}").as_bytes(), Some(b"s"), &Provenance::default())
+            .unwrap();
     }
     settle(&fs);
     assert_eq!(clone(&fs, "of now, later", None), IDLE_SNAPSHOT);
@@ -110,7 +111,7 @@ fn snapshots_cost_the_same_whether_none_or_ten_thousand_are_there() {
     assert_eq!(snapshot(&fs, "first"), IDLE_SNAPSHOT);
     for n in 0..COUNT {
         fs.write(node, handle, 0, &content(n), false).unwrap();
-        fs.create_snapshot(format!("s{n}").as_bytes(), SnapshotCreator::User).unwrap();
+        fs.create_snapshot(format!("s{n}").as_bytes(), Reason::User).unwrap();
     }
     settle(&fs);
     assert_eq!(snapshot(&fs, "last"), IDLE_SNAPSHOT);
@@ -234,7 +235,7 @@ fn a_difference_costs_what_differs() {
     for count in [20_000, 1_000_000] {
         let (device, fs) = new_store();
         fill(&fs, count);
-        fs.create_snapshot(b"before", SnapshotCreator::User).unwrap();
+        fs.create_snapshot(b"before", Reason::User).unwrap();
         for n in 0..CHANGES {
             let i = n * (count / CHANGES) + 7;
             let find = |dir, name: String| fs.lookup(&USER, dir, name.as_bytes()).unwrap().attr.node;
@@ -275,7 +276,7 @@ fn snapshots_in_which_nothing_happened_to_a_path_cost_nothing() {
     let handle = fs.open(&USER, file, RW).unwrap();
     for n in 0..SNAPSHOTS {
         fs.write(file, handle, 0, &n.to_le_bytes(), false).unwrap();
-        fs.create_snapshot(format!("s{n}").as_bytes(), SnapshotCreator::User).unwrap();
+        fs.create_snapshot(format!("s{n}").as_bytes(), Reason::User).unwrap();
         if n % 500 == 0 {
             fs.commit().unwrap();
         }

@@ -8,6 +8,7 @@
 use snapfs::device::{RESERVED_BYTES, Sim};
 use snapfs::format::line::LineRecord;
 use snapfs::format::log::{Effect, Effects, HEADER_BYTES, RecordHeader, Rollback};
+use snapfs::format::provenance::Reason;
 use snapfs::format::superblock::PendingPoint;
 use snapfs::format::view::Consistency;
 use snapfs::format::{Epoch, Extent, Generation, Ino, Key, Kind, LineId, Slot, ViewId};
@@ -92,6 +93,7 @@ fn odd(old: u64) -> Vec<u64> {
 
 fn point(at: &Context) -> PendingPoint {
     PendingPoint {
+        provenance: Reason::Merge.into(),
         id: ViewId(at.next),
         line: LineId::MAIN,
         slot: Slot(4000),
@@ -106,6 +108,7 @@ fn point(at: &Context) -> PendingPoint {
 
 fn line(at: &Context) -> LineRecord {
     LineRecord {
+        provenance: Reason::Merge.into(),
         id: at.next_line,
         name: b"crafted".to_vec(),
         head: ViewId(at.next),

@@ -37,6 +37,7 @@ fn snapshots(device: &Arc<Sim>) -> Result<usize, String> {
 fn pending(image: &mut Image) -> PendingPoint {
     let sb = &mut image.superblock;
     let point = PendingPoint {
+        provenance: snapfs::format::provenance::Provenance::default(),
         id: sb.next_view,
         line: LineId::MAIN,
         slot: Slot(4000),

@@ -12,6 +12,7 @@ use snapfs::format::leaf::LeafPage;
 use snapfs::format::line::LineRecord;
 use snapfs::format::link::Links;
 use snapfs::format::log::{Effect, Effects, HEADER_BYTES, RecordHeader};
+use snapfs::format::provenance::Reason;
 use snapfs::format::scrub::{Cursor, Finding, ScrubRecord, ScrubState, Stage};
 use snapfs::format::space_map::{self, SpaceChange};
 use snapfs::format::superblock::{PendingPoint, Superblock};
@@ -42,6 +43,7 @@ fn counted(count: usize, block: &[u8]) -> Vec<u8> {
 
 fn superblock() -> Vec<Vec<u8>> {
     let point = |n: u64| PendingPoint {
+        provenance: Reason::Merge.into(),
         id: ViewId(n),
         line: LineId::MAIN,
         slot: Slot(n as u32),
@@ -165,6 +167,7 @@ fn dead_list() -> Vec<Vec<u8>> {
 
 fn records() -> Vec<Vec<u8>> {
     let view = ViewRecord {
+        provenance: Reason::Merge.into(),
         id: ViewId(3),
         role: Role::Snapshot,
         line: LineId::MAIN,
@@ -183,6 +186,7 @@ fn records() -> Vec<Vec<u8>> {
         root: Some(ptr(5)),
     };
     let line = LineRecord {
+        provenance: Reason::Merge.into(),
         id: LineId(2),
         name: b"a clone".to_vec(),
         head: ViewId(4),

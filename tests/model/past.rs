@@ -1,7 +1,7 @@
 //! Lines and their snapshots as a person would ask for them: what `.snapshots` does for the main line, for any line.
 
 use snapfs::format::{Ino, Key, Kind, LineId};
-use snapfs::fs::{Fs, SnapshotCreator};
+use snapfs::fs::{Fs, Reason};
 use snapfs::ops::{Error, NodeId, Operations, RenameMode, Result};
 use snapfs::volume::{LineRecord, SnapshotInfo};
 
@@ -35,7 +35,7 @@ pub fn take(fs: &Fs, line: &[u8], root: NodeId, name: &[u8]) -> Result<NodeId> {
     if line.is_empty() {
         return Ok(fs.mkdir(&ADMIN, snapdir(), name, 0o755)?.attr.node);
     }
-    let id = fs.create_snapshot_of(root, name, SnapshotCreator::User)?;
+    let id = fs.create_snapshot_of(root, name, Reason::User)?;
     fs.volume().snapshot_info(id).map(|info| root_of(&info)).ok_or(Error::Stale)
 }
 

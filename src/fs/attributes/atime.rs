@@ -146,7 +146,7 @@ mod tests {
     fn snapshots_keep_theirs() {
         let t = with(AtimeMode::Always, true);
         t.create(ROOT, "f");
-        t.fs.create_snapshot(b"s", crate::fs::SnapshotCreator::User).unwrap();
+        t.fs.create_snapshot(b"s", crate::fs::Reason::User).unwrap();
         let past = t.find(t.find(crate::fs::tests::SNAPDIR, "s").unwrap(), "f").unwrap();
         assert_eq!((t.fs.caching(past, false), seconds_of_reading(&t, past, false)), (Caching::Keep, 1000));
     }

@@ -7,9 +7,10 @@
 //!
 //! Nothing about it is stored. Clones are made, renamed and dropped one at a time, and so are snapshots meanwhile.
 
-use super::snapdir::{Past, SnapshotCreator, check_snapshot_name};
+use super::snapdir::{Past, check_snapshot_name};
 use crate::format::inode::Inode;
 use crate::format::line::LineRecord;
+use crate::format::provenance::{Provenance, Reason};
 use crate::format::{Ino, LineId, ViewId};
 use crate::fs::attributes::{attr, entry, time_of};
 use crate::fs::heads::Head;
@@ -34,16 +35,16 @@ pub fn clonedir_ttl(clonedir: NodeId) -> Duration {
 impl Past {
     /// Makes a clone of a line as it is now, durable when this returns: everything whose `write` returned before the call
     /// is in. Nothing is copied or walked. On an error nothing is left.
-    pub fn create_clone(&self, from: &Arc<Head>, name: &[u8]) -> Result<Arc<Head>> {
+    pub fn create_clone(&self, from: &Arc<Head>, name: &[u8], provenance: &Provenance) -> Result<Arc<Head>> {
         let heads = &self.commits.heads;
         let _held = self.one_at_a_time();
-        self.check_clone_name(name)?;
+        self.check_clone_name(name, provenance.reason)?;
         self.write_back(from)?;
         // A commit brings in what each head holds back: it must know all of them.
         let no_commit = self.commits.hold_off();
         let now = heads.clock.now();
         let made = self.commits.complete(std::slice::from_ref(from), &mut |_| (), &mut |prepare| {
-            heads.volume.clone_line(from.line, name, (now.secs, now.nanos), prepare)
+            heads.volume.clone_line(from.line, name, (now.secs, now.nanos), provenance, prepare)
         });
         let (line, durable) = made?;
         let head = heads.add(&line);
@@ -57,13 +58,13 @@ impl Past {
     }
 
     /// The same that begins as a snapshot is.
-    pub fn create_clone_of(&self, from: ViewId, name: &[u8]) -> Result<Arc<Head>> {
+    pub fn create_clone_of(&self, from: ViewId, name: &[u8], provenance: &Provenance) -> Result<Arc<Head>> {
         let heads = &self.commits.heads;
         let _held = self.one_at_a_time();
-        self.check_clone_name(name)?;
+        self.check_clone_name(name, provenance.reason)?;
         let no_commit = self.commits.hold_off();
         let now = heads.clock.now();
-        let line = heads.volume.create_line(name, from, (now.secs, now.nanos))?;
+        let line = heads.volume.create_line(name, from, (now.secs, now.nanos), provenance)?;
         let head = heads.add(&line);
         drop(no_commit);
         if let Err(e) = self.commits.sync() {
@@ -83,8 +84,8 @@ impl Past {
         }
     }
 
-    fn check_clone_name(&self, name: &[u8]) -> Result<()> {
-        check_snapshot_name(name, SnapshotCreator::User)?;
+    fn check_clone_name(&self, name: &[u8], reason: Reason) -> Result<()> {
+        check_snapshot_name(name, reason)?;
         self.commits.heads.check_writable()?;
         if self.commits.heads.volume.find_line(name).is_some() { Err(Error::Exists) } else { Ok(()) }
     }
@@ -137,7 +138,7 @@ impl Past {
     }
 
     fn move_clone(&self, name: &[u8], new: &[u8]) -> Result<()> {
-        check_snapshot_name(new, SnapshotCreator::User)?;
+        check_snapshot_name(new, Reason::User)?;
         let heads = &self.commits.heads;
         heads.check_writable()?;
         let _held = self.one_at_a_time();
@@ -168,7 +169,7 @@ impl Past {
     /// `mkdir` in a `.clones`.
     pub fn make_in_clonedir(&self, clonedir: NodeId, name: &[u8]) -> Result<Entry> {
         let head = self.commits.heads.line_of(clonedir)?;
-        self.create_clone(&head, name)?;
+        self.create_clone(&head, name, &Provenance::default())?;
         self.find_in_clonedir(clonedir, name)
     }
 

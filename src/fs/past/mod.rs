@@ -11,4 +11,4 @@ mod pick;
 mod snapdir;
 
 pub use clonedir::{MAIN_CLONEDIR, clonedir_ttl};
-pub use snapdir::{Past, SnapshotCreator};
+pub use snapdir::Past;

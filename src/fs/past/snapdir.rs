@@ -6,7 +6,9 @@
 
 use super::known::KnownSnapdirs;
 use super::pick::pick;
+use crate::clock::dotted;
 use crate::format::inode::Inode;
+use crate::format::provenance::{Provenance, Reason};
 use crate::format::view::Consistency;
 use crate::format::{Ino, Slot, ViewId};
 use crate::fs::attributes::{attr, entry, time_of};
@@ -29,29 +31,18 @@ use std::time::{Duration, Instant};
 const COOKIE_BASE: u64 = 3;
 /// Snapshots looked at together while a `.snapshots` is listed.
 const LIST_BATCH: usize = 256;
-/// How the names of automatic snapshots begin.
-const AUTOMATIC_PREFIX: &[u8] = b"@GMT-";
 /// That of the root of a mount, which the kernel always may know.
 const ROOT_SNAPDIR: NodeId = NodeId::snapdir(0, 1);
 
-/// Who makes a snapshot: decides which names are allowed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SnapshotCreator {
-    /// A person or a program.
-    User,
-    /// The schedule, whose names begin with `@GMT-`.
-    Schedule,
-}
-
-/// Refuses what cannot name a snapshot.
-pub fn check_snapshot_name(name: &[u8], creator: SnapshotCreator) -> Result<()> {
+/// Refuses what cannot name a snapshot or clone that is made for that reason.
+pub fn check_snapshot_name(name: &[u8], reason: Reason) -> Result<()> {
     if name.len() > SNAPSHOT_NAME_BYTES_MAX {
         return Err(Error::NameTooLong);
     }
     if name.is_empty() || name.contains(&b'/') || name.contains(&0) {
         return Err(Error::Invalid);
     }
-    let automatic = creator == SnapshotCreator::Schedule && name.starts_with(AUTOMATIC_PREFIX);
+    let automatic = reason.name_prefix().is_some_and(|prefix| name.starts_with(prefix.as_bytes()));
     if matches!(name[0], b'.' | b'@') && !automatic {
         return Err(Error::Invalid);
     }
@@ -180,11 +171,44 @@ impl Past {
 
     /// Makes a snapshot of a head, durable when this returns. Everything whose `write` returned before the call is in. On an
     /// error nothing is left.
-    pub fn take_snapshot(&self, head: &Arc<Head>, name: &[u8], creator: SnapshotCreator) -> Result<ViewId> {
-        check_snapshot_name(name, creator)?;
+    pub fn take_snapshot(&self, head: &Arc<Head>, name: &[u8], provenance: &Provenance) -> Result<ViewId> {
+        self.snapshot_held(head, name, provenance, &self.one_at_a_time())
+    }
+
+    /// Makes an automatic snapshot, whose name tells what for and when. As [`Self::take_snapshot`].
+    pub fn guard(
+        &self,
+        head: &Arc<Head>,
+        provenance: &Provenance,
+        held: &OneAtATime<'_>,
+    ) -> Result<SnapshotInfo> {
+        let name = self.automatic_name(head, provenance.reason)?;
+        let id = self.snapshot_held(head, &name, provenance, held)?;
+        self.commits.heads.volume.snapshot_info(id).ok_or(Error::Stale)
+    }
+
+    /// The name of an automatic snapshot of now: a second that is taken gets the next free one.
+    fn automatic_name(&self, head: &Head, reason: Reason) -> Result<Vec<u8>> {
+        let heads = &self.commits.heads;
+        let prefix = reason.name_prefix().ok_or(Error::Invalid)?;
+        let now = heads.clock.now();
+        let names = (0..).map(|later| {
+            format!("{prefix}{}", dotted(Timestamp { secs: now.secs + later, nanos: 0 })).into_bytes()
+        });
+        let mut free = names.filter(|name| heads.volume.find_snapshot(head.line, name).is_none());
+        free.next().ok_or(Error::Invalid)
+    }
+
+    fn snapshot_held(
+        &self,
+        head: &Arc<Head>,
+        name: &[u8],
+        provenance: &Provenance,
+        _held: &OneAtATime<'_>,
+    ) -> Result<ViewId> {
+        check_snapshot_name(name, provenance.reason)?;
         let heads = &self.commits.heads;
         heads.check_writable()?;
-        let _held = self.one_at_a_time();
         if heads.volume.find_snapshot(head.line, name).is_some() {
             return Err(Error::Exists);
         }
@@ -198,6 +222,7 @@ impl Past {
             name,
             created: (now.secs, now.nanos),
             consistency: Consistency::FileSystem,
+            provenance,
             pause_ns: &|| paused().as_nanos() as u64,
         };
         let note_closed = &mut |at| closed.set(at).expect("changes are held up once");
@@ -236,7 +261,7 @@ impl Past {
     }
 
     fn move_snapshot(&self, head: &Head, name: &[u8], new: &[u8]) -> Result<()> {
-        check_snapshot_name(new, SnapshotCreator::User)?;
+        check_snapshot_name(new, Reason::User)?;
         self.commits.heads.check_writable()?;
         let _held = self.one_at_a_time();
         let info = self.commits.heads.volume.find_snapshot(head.line, name).ok_or(Error::NotFound)?;
@@ -274,7 +299,7 @@ impl Past {
 
     /// `mkdir` in a `.snapshots`.
     pub fn make_in_snapdir(&self, snapdir: NodeId, name: &[u8]) -> Result<Entry> {
-        self.take_snapshot(&self.of_root(snapdir)?, name, SnapshotCreator::User)?;
+        self.take_snapshot(&self.of_root(snapdir)?, name, &Provenance::default())?;
         self.find_in_snapdir(snapdir, name)
     }
 

@@ -1,6 +1,6 @@
 //! `.clones`: making, finding, listing, renaming, dropping; exactness, crashes, cost; what is refused.
 
-use super::super::{ClonedirMode, SnapshotCreator};
+use super::super::{ClonedirMode, Reason};
 use super::*;
 use crate::device::{CrashPolicy, Sim};
 use crate::volume::{Access, OpenOptions};
@@ -317,7 +317,7 @@ fn the_first_clone_costs_what_the_last_of_many_does() {
 fn a_clone_of_a_snapshot_outlives_it() {
     let t = T::new();
     filled(&t);
-    let from = t.fs.create_snapshot(b"s", SnapshotCreator::User).unwrap();
+    let from = t.fs.create_snapshot(b"s", Reason::User).unwrap();
     rewrite(&t, ROOT, "small", b"main");
     let x = t.fs.create_line(b"x", from).unwrap();
     t.fs.rmdir(&USER, SNAPDIR, b"s").unwrap();

@@ -298,7 +298,7 @@ fn nothing_is_read_while_somebody_waits() {
             _ => match r.u8(0..4) {
                 0 => t.fs.commit().unwrap(),
                 1 => t.resize(long.0, r.u64(10 << 20..40 << 20)),
-                2 => drop(t.fs.create_snapshot(format!("s{i}").as_bytes(), crate::fs::SnapshotCreator::User)),
+                2 => drop(t.fs.create_snapshot(format!("s{i}").as_bytes(), crate::fs::Reason::User)),
                 _ => {
                     if let Some(s) = t.fs.snapshots().first() {
                         t.fs.delete_snapshot(&s.name).unwrap();

@@ -5,7 +5,7 @@ use crate::format::dirent::NameBucket;
 use crate::format::{Ino, Key, Kind};
 use crate::fs::difference::{FilePair, file_pairs};
 use crate::fs::items::{Items, read_blocks};
-use crate::fs::{ChangeKind, PathChange, SnapshotCreator};
+use crate::fs::{ChangeKind, PathChange, Reason};
 use crate::volume::View;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -360,10 +360,10 @@ fn capture_paths(view: &View) -> Vec<Vec<u8>> {
 fn words_are_about_the_line_that_they_are_asked_of() {
     let t = T::new();
     t.put(ROOT, "f", b"main");
-    let from = t.fs.create_snapshot(b"s", SnapshotCreator::User).unwrap();
+    let from = t.fs.create_snapshot(b"s", Reason::User).unwrap();
     let root = t.fs.create_line(b"trial", from).unwrap();
     t.put(root, "g", b"trial");
-    t.fs.create_snapshot_of(root, b"own", SnapshotCreator::User).unwrap();
+    t.fs.create_snapshot_of(root, b"own", Reason::User).unwrap();
     let live = |at, word: &[u8]| t.fs.view_of_word(at, word).unwrap().id();
     assert_ne!(live(ROOT, b"@live"), live(root, b"@live"));
     assert_eq!(live(root, b"@live"), live(ROOT, b".clones/trial"));

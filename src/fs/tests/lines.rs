@@ -1,6 +1,6 @@
 //! Several writable trees at once: the same inode numbers, content that waits in each, commits, points and crashes.
 
-use super::super::SnapshotCreator;
+use super::super::Reason;
 use super::device::Moody;
 use super::*;
 use crate::device::{CrashPolicy, Sim};
@@ -42,7 +42,7 @@ fn two_lines(t: &T) -> [Line; 2] {
     for (name, data) in filled(1) {
         t.put(ROOT, &name, &data);
     }
-    let from = t.fs.create_snapshot(b"s", SnapshotCreator::User).unwrap();
+    let from = t.fs.create_snapshot(b"s", Reason::User).unwrap();
     let root = t.fs.create_line(b"trial", from).unwrap();
     assert_eq!(t.find(root, "small").unwrap().ino(), t.find(ROOT, "small").unwrap().ino());
     let lines = [Line { root: ROOT, content: filled(2) }, Line { root, content: filled(3) }];
@@ -96,8 +96,8 @@ fn nothing_moves_from_one_head_to_another() {
 fn a_point_is_of_one_head() {
     let t = T::new();
     let lines = two_lines(&t);
-    t.fs.create_snapshot_of(lines[1].root, b"of the trial", SnapshotCreator::User).unwrap();
-    t.fs.create_snapshot(b"of the main line", SnapshotCreator::User).unwrap();
+    t.fs.create_snapshot_of(lines[1].root, b"of the trial", Reason::User).unwrap();
+    t.fs.create_snapshot(b"of the main line", Reason::User).unwrap();
     let volume = t.fs.volume();
     let [main, trial] = [b"of the main line".as_slice(), b"of the trial"];
     for (name, byte) in [(main, 2), (trial, 3)] {
@@ -140,7 +140,7 @@ fn a_line_has_no_files_without_names_from_its_origin() {
     let f = t.create(ROOT, "open");
     t.write(f, 0, &[1; 50_000]);
     t.fs.unlink(&USER, ROOT, b"open").unwrap();
-    let from = t.fs.create_snapshot(b"s", SnapshotCreator::User).unwrap();
+    let from = t.fs.create_snapshot(b"s", Reason::User).unwrap();
     let root = t.fs.create_line(b"trial", from).unwrap();
     let line = t.fs.volume().find_line(b"trial").unwrap().id;
     let items = |line| t.fs.volume().live(line).unwrap().range(&Key::MIN, &Key::MAX).count();
@@ -254,7 +254,7 @@ fn a_head_whose_content_is_written_holds_up_no_other() {
             device.hold(log_bytes);
             s.spawn(move || match by {
                 "a commit" => t.fs.commit().unwrap(),
-                _ => drop(t.fs.create_snapshot(b"now", SnapshotCreator::User).unwrap()),
+                _ => drop(t.fs.create_snapshot(b"now", Reason::User).unwrap()),
             });
             // What comes to be delayed now is left for the time when the gate is closed.
             device.await_held();
@@ -434,7 +434,7 @@ fn files_that_were_open_when_a_line_was_made_of_their_snapshot_go_from_it() {
         t.write(*f, 0, &[4; 20_000]);
         t.fs.unlink(&USER, ROOT, format!("open {}", f.0.ino() - open[0].0.ino()).as_bytes()).unwrap();
     }
-    let from = t.fs.create_snapshot(b"s", SnapshotCreator::User).unwrap();
+    let from = t.fs.create_snapshot(b"s", Reason::User).unwrap();
     let root = t.fs.create_line(b"trial", from).unwrap();
     // One that is open in the line itself stays.
     let own = t.create(root, "own");
@@ -475,7 +475,7 @@ fn a_snapshot_whose_commit_fails_in_another_head_was_not_made() {
     rewrite_blocks(&t, &mut lines[1], 7, 97);
     t.fill_log();
     device.go_bad(0);
-    let made = t.fs.create_snapshot(b"now", SnapshotCreator::User);
+    let made = t.fs.create_snapshot(b"now", Reason::User);
     assert!(device.get_well() && made.is_err(), "{made:?}");
     assert_eq!((t.list(SNAPDIR), t.fs.volume().read_only_reason()), (vec!["s".into()], None));
     lines.iter().for_each(|line| compare(&t, line));
@@ -488,7 +488,7 @@ fn a_snapshot_whose_commit_fails_in_another_head_was_not_made() {
     assert_eq!((t.find(clonedir, "now"), t.fs.heads.all().len()), (Err(Error::NotFound), 2));
     lines.iter().for_each(|line| compare(&t, line));
     t.mkdir(clonedir, "now").unwrap();
-    t.fs.create_snapshot(b"now", SnapshotCreator::User).unwrap();
+    t.fs.create_snapshot(b"now", Reason::User).unwrap();
     t.fs.commit().unwrap();
     t.prove();
     lines.iter().for_each(|line| compare(&t, line));
@@ -501,7 +501,7 @@ fn with_a_lost_leaf(first: bool) -> (Arc<Sim>, T, NodeId) {
     for n in 0..300 {
         t.put(ROOT, &format!("f{n}"), b"1");
     }
-    let from = t.fs.create_snapshot(b"s", SnapshotCreator::User).unwrap();
+    let from = t.fs.create_snapshot(b"s", Reason::User).unwrap();
     let root = t.fs.create_line(b"trial", from).unwrap();
     for n in 0..300 {
         t.put(root, &format!("g{n}"), b"2");

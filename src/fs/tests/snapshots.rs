@@ -1,6 +1,6 @@
 //! `.snapshots`: making, finding, listing, renaming, deleting; exactness; what is refused.
 
-use super::super::{SnapdirMode, SnapshotCreator};
+use super::super::{Provenance, Reason, SnapdirMode};
 use super::*;
 use crate::device::{CrashPolicy, Sim};
 use crate::volume::{Access, OpenOptions};
@@ -60,9 +60,42 @@ fn names_of_snapshots() {
         assert_eq!(t.mkdir(SNAPDIR, name).map(|_| ()), expected, "{name}");
     }
     let automatic = b"@GMT-2026.01.01-00.00.00";
-    t.fs.create_snapshot(automatic, SnapshotCreator::Schedule).unwrap();
+    t.fs.create_snapshot(automatic, Reason::Schedule).unwrap();
     assert!(t.fs.lookup(&USER, SNAPDIR, automatic).is_ok());
     assert_eq!(t.list(SNAPDIR).len(), 3);
+}
+
+#[test]
+fn automatic_snapshots_are_named_by_what_for_and_when() {
+    let sim = Arc::new(Sim::new(SMALL_BYTES, 1));
+    let t = T::on(Volume::made_on(sim.clone()), FsOptions::default());
+    let why = Provenance {
+        reason: Reason::Merge,
+        user: Some(1000),
+        description: b"first".to_vec(),
+        command: b"snapfs merge".to_vec(),
+    };
+    let names =
+        ["20", "21", "22"].map(|second| format!("@before-merge-1970.01.01-00.00.{second}").into_bytes());
+    t.clock.advance(-980 * 1_000_000_000);
+    for name in &names {
+        let made = t.fs.create_guard_of(ROOT, &why).unwrap();
+        assert_eq!((&made.name, &made.provenance), (name, &why));
+    }
+    assert_eq!(t.fs.create_guard_of(ROOT, &Provenance::default()).map(drop), Err(Error::Invalid));
+    // From the log, from pending points of the superblock, and from view records.
+    for round in 0..3 {
+        let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
+        let device = Arc::new(sim.crash(CrashPolicy::DropAll));
+        let again = T::on(Volume::open(device, options).unwrap(), FsOptions::default());
+        let all = again.fs.snapshots();
+        assert_eq!(all.iter().map(|s| s.name.clone()).collect::<Vec<_>>(), names, "{round}");
+        assert!(all.iter().all(|s| s.provenance == why), "{round}");
+        if round == 1 {
+            t.put(ROOT, "f", b"changed");
+        }
+        t.fs.commit().unwrap();
+    }
 }
 
 #[test]
@@ -366,7 +399,7 @@ fn the_kernel_hears_of_whatever_changes_snapdir() {
     t.mkdir(SNAPDIR, "asked for").unwrap();
     changed("mkdir");
     t.clock.advance(1_000_000_000);
-    t.fs.create_snapshot(b"from elsewhere", SnapshotCreator::User).unwrap();
+    t.fs.create_snapshot(b"from elsewhere", Reason::User).unwrap();
     changed("create");
     t.fs.delete_snapshot(b"from elsewhere").unwrap();
     changed("delete");
@@ -434,10 +467,10 @@ fn a_snapshot_that_neither_log_nor_commit_holds_was_not_made() {
     let device = super::device::Moody::new(1 << 30);
     let t = T::on(Volume::made_on(device.clone()), FsOptions::default());
     t.put(ROOT, "f", b"content");
-    t.fs.create_snapshot(b"before", SnapshotCreator::User).unwrap();
+    t.fs.create_snapshot(b"before", Reason::User).unwrap();
     t.fill_log();
     device.fail(t.fs.volume().log_fill().1);
-    assert!(t.fs.create_snapshot(b"s", SnapshotCreator::User).is_err());
+    assert!(t.fs.create_snapshot(b"s", Reason::User).is_err());
     assert_eq!((t.list(SNAPDIR), t.find(SNAPDIR, "s")), (vec!["before".into()], Err(Error::NotFound)));
     assert_eq!(t.cat(t.find(SNAPDIR, "before").unwrap(), "f"), b"content");
 }

@@ -2,6 +2,7 @@
 
 use super::deadlist::{self, Buckets, MetaRead, take_id};
 use super::late::Late;
+use crate::format::provenance::Provenance;
 use crate::format::view::{Consistency, Role, ViewRecord};
 use crate::format::{BlockPtr, Epoch, Generation, LineId, Slot, ViewId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +36,8 @@ pub struct Point {
     pub created: (i64, u32),
     /// What took part.
     pub consistency: Consistency,
+    /// Why, and by whom.
+    pub provenance: Provenance,
 }
 
 type Sums = BTreeMap<(u64, Epoch), u64>;
@@ -102,6 +105,7 @@ impl History {
             created,
             pause_ns: 0,
             consistency: Consistency::Crash,
+            provenance: Provenance::default(),
             root: None,
         };
         history.add(record);
@@ -250,6 +254,7 @@ impl History {
             created: point.created,
             pause_ns: 0,
             consistency: point.consistency,
+            provenance: point.provenance,
             ..record.clone()
         };
         (record.prev, record.list, record.written) = (Some(id), list, 0);
@@ -292,6 +297,7 @@ impl History {
             exclusive: 0,
             created,
             pause_ns: 0,
+            provenance: Provenance::default(),
             ..origin.clone()
         };
         self.add(head);

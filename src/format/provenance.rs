@@ -1,0 +1,220 @@
+//! Why a snapshot or clone was made, and by whom: the end of its record.
+//!
+//! Texts are bytes as they were given, of any encoding.
+
+use super::{FormatError, bad};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
+
+/// Most bytes of a description.
+pub const DESCRIPTION_BYTES_MAX: usize = 1024;
+/// Most bytes of a command line.
+pub const COMMAND_BYTES_MAX: usize = 1024;
+
+/// Why a snapshot or clone was made. What is made before something is the guard that takes it back.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Reason {
+    /// Somebody asked for it.
+    #[default]
+    User,
+    /// The schedule.
+    Schedule,
+    /// Before a rollback.
+    Rollback,
+    /// Before a restore.
+    Restore,
+    /// Before a merge into the line.
+    Merge,
+    /// Before a rebase of the line.
+    Rebase,
+    /// Before a clone became the line.
+    Promote,
+    /// Before something was taken back.
+    Undo,
+    /// Right after a restore, merge, rebase or undo, whose guard is the snapshot of the line before it.
+    After,
+    /// Before a command that was run on the live tree.
+    Step,
+    /// For a command that was tried on a clone.
+    Trial,
+}
+
+impl Reason {
+    /// All of them: their numbers on disk are 1 and up.
+    const ALL: [Reason; 11] = [
+        Reason::User,
+        Reason::Schedule,
+        Reason::Rollback,
+        Reason::Restore,
+        Reason::Merge,
+        Reason::Rebase,
+        Reason::Promote,
+        Reason::Undo,
+        Reason::After,
+        Reason::Step,
+        Reason::Trial,
+    ];
+
+    /// What users call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::User => "user",
+            Reason::Schedule => "schedule",
+            Reason::Rollback => "before rollback",
+            Reason::Restore => "before restore",
+            Reason::Merge => "before merge",
+            Reason::Rebase => "before rebase",
+            Reason::Promote => "before promote",
+            Reason::Undo => "before undo",
+            Reason::After => "after change",
+            Reason::Step => "step",
+            Reason::Trial => "trial",
+        }
+    }
+
+    /// How the name of an automatic snapshot begins that is made for this; the time follows. None for what people name.
+    pub fn name_prefix(self) -> Option<&'static str> {
+        Some(match self {
+            Reason::User => return None,
+            Reason::Schedule => "@GMT-",
+            Reason::Rollback => "@before-rollback-",
+            Reason::Restore => "@before-restore-",
+            Reason::Merge => "@before-merge-",
+            Reason::Rebase => "@before-rebase-",
+            Reason::Promote => "@before-promote-",
+            Reason::Undo => "@before-undo-",
+            Reason::After => "@after-",
+            Reason::Step => "@step-",
+            Reason::Trial => "@trial-",
+        })
+    }
+
+    fn number(self) -> u8 {
+        1 + Reason::ALL.iter().position(|r| *r == self).unwrap_or_default() as u8
+    }
+}
+
+/// Why and by whom.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Provenance {
+    /// Why.
+    pub reason: Reason,
+    /// Who asked for it: the number of a user, where it is known.
+    pub user: Option<u32>,
+    /// What that user has said about it: at most [`DESCRIPTION_BYTES_MAX`].
+    pub description: Vec<u8>,
+    /// The command line that it was made for or by, where it is known: at most [`COMMAND_BYTES_MAX`], words between blanks.
+    pub command: Vec<u8>,
+}
+
+impl From<Reason> for Provenance {
+    fn from(reason: Reason) -> Provenance {
+        Provenance { reason, ..Provenance::default() }
+    }
+}
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct RawProvenance {
+    reason: u8,
+    has_user: u8,
+    description_len: le::U16,
+    command_len: le::U16,
+    reserved: [u8; 2],
+    user: le::U32,
+}
+
+const RAW_BYTES: usize = 12;
+const _: () = assert!(size_of::<RawProvenance>() == RAW_BYTES);
+
+impl Provenance {
+    /// Most bytes that one takes.
+    pub const BYTES_MAX: usize = RAW_BYTES + DESCRIPTION_BYTES_MAX + COMMAND_BYTES_MAX;
+
+    /// Bytes that it takes: 12 and the texts.
+    pub fn encoded_len(&self) -> usize {
+        RAW_BYTES + self.description.len() + self.command.len()
+    }
+
+    /// Appends it.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let raw = RawProvenance {
+            reason: self.reason.number(),
+            has_user: self.user.is_some().into(),
+            description_len: (self.description.len() as u16).into(),
+            command_len: (self.command.len() as u16).into(),
+            reserved: [0; 2],
+            user: self.user.unwrap_or(0).into(),
+        };
+        out.extend_from_slice(raw.as_bytes());
+        out.extend_from_slice(&self.description);
+        out.extend_from_slice(&self.command);
+    }
+
+    /// Takes one off the front.
+    pub fn take(rest: &mut &[u8]) -> Result<Provenance, FormatError> {
+        let Ok((raw, tail)) = RawProvenance::read_from_prefix(rest) else {
+            return bad!("a reason is cut off: {} bytes", rest.len());
+        };
+        let (description_len, command_len) =
+            (usize::from(raw.description_len.get()), usize::from(raw.command_len.get()));
+        if description_len > DESCRIPTION_BYTES_MAX || command_len > COMMAND_BYTES_MAX {
+            return bad!("a description of {description_len} bytes, a command of {command_len}");
+        }
+        let Some(&reason) = Reason::ALL.get(usize::from(raw.reason).wrapping_sub(1)) else {
+            return bad!("reason {}, known are 1..={}", raw.reason, Reason::ALL.len());
+        };
+        if raw.has_user > 1 || raw.reserved != [0; 2] || (raw.has_user == 0 && raw.user.get() != 0) {
+            return bad!("a reason with reserved bytes that are not zero");
+        }
+        let (Some(description), Some(after)) = (tail.get(..description_len), tail.get(description_len..))
+        else {
+            return bad!("a description is cut off");
+        };
+        let (Some(command), Some(after)) = (after.get(..command_len), after.get(command_len..)) else {
+            return bad!("a command is cut off");
+        };
+        *rest = after;
+        Ok(Provenance {
+            reason,
+            user: (raw.has_user == 1).then(|| raw.user.get()),
+            description: description.to_vec(),
+            command: command.to_vec(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip_and_damage() {
+        for reason in Reason::ALL {
+            for user in [None, Some(0), Some(u32::MAX)] {
+                let all = Provenance {
+                    reason,
+                    user,
+                    description: vec![0xff; DESCRIPTION_BYTES_MAX],
+                    command: b"make".to_vec(),
+                };
+                let mut bytes = Vec::new();
+                all.encode(&mut bytes);
+                assert_eq!(bytes.len(), all.encoded_len());
+                assert!((0..bytes.len()).all(|len| Provenance::take(&mut &bytes[..len]).is_err()));
+                bytes.push(9);
+                let mut rest = &bytes[..];
+                assert_eq!(Provenance::take(&mut rest), Ok(all));
+                assert_eq!(rest, [9]);
+            }
+        }
+        let mut good = Vec::new();
+        Provenance::default().encode(&mut good);
+        // Reason, user's mark, lengths beyond their limits, reserved bytes, a user without a mark.
+        for (at, byte) in [(0, 0), (0, 12), (1, 2), (3, 5), (5, 5), (6, 1), (7, 1), (8, 1)] {
+            let mut bad = good.clone();
+            bad[at] = byte;
+            bad.resize(4096, 0);
+            assert!(Provenance::take(&mut &bad[..]).is_err(), "byte {at} is {byte}");
+        }
+    }
+}
