@@ -9,6 +9,7 @@
 //! - `commits`: how changes become durable;
 //! - `attributes`, `content`, `past`, `names`: what requests do;
 //! - `difference`: what became of each path between two views;
+//! - `timeline`: what became of one path over all snapshots of a line;
 //! - `file_system`, `operations`, `standalone`: all of it together.
 //!
 //! Lock order: the past's `snapshot_lock`, the commits' `commit_lock`, the gates of heads in their order, then the volume's
@@ -29,7 +30,9 @@ mod names;
 mod operations;
 mod options;
 mod past;
+mod past_of_path;
 mod standalone;
+mod timeline;
 
 #[cfg(test)]
 mod tests;
@@ -42,5 +45,6 @@ pub use options::{
     AtimeMode, AtimeOptions, Between, CLONEDIR_NAME, ClonedirMode, FsOptions, SNAPDIR_NAME, SnapdirMode,
     Steps,
 };
-
+pub use past_of_path::PathAsked;
 pub use standalone::Standalone;
+pub use timeline::{LogEntry, Moment, PathVersion};

@@ -311,6 +311,23 @@ pub fn local_time(secs: i64) -> Option<[i64; 6]> {
     ])
 }
 
+/// What the system calls a user.
+pub fn user_name(uid: u32) -> Option<Vec<u8>> {
+    let mut text = vec![0; 16 << 10];
+    let mut found = std::ptr::null_mut();
+    // SAFETY: an all-zero passwd is valid; getpwuid_r writes it and the text that it points to, whose length is given.
+    let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
+    let failed = unsafe {
+        libc::getpwuid_r(uid, &raw mut entry, text.as_mut_ptr().cast(), text.len(), &raw mut found)
+    };
+    if failed != 0 || found.is_null() {
+        return None;
+    }
+    // SAFETY: it was found, so its name is a string that ends in `text`, which lives on.
+    let name = unsafe { std::ffi::CStr::from_ptr(entry.pw_name) };
+    Some(name.to_bytes().to_vec())
+}
+
 /// Gives free memory of the heap back to the system. Does nothing where the C library has no such call.
 pub fn trim_heap() {
     // SAFETY: malloc_trim takes a number and touches only free memory of the allocator.

@@ -167,7 +167,11 @@ impl VolumeState {
     }
 
     /// Snapshots that a line shows, oldest first, with numbers above `after`.
-    fn shown_after(&self, line: LineId, after: ViewId) -> impl DoubleEndedIterator<Item = &ViewRecord> {
+    pub(super) fn shown_after(
+        &self,
+        line: LineId,
+        after: ViewId,
+    ) -> impl DoubleEndedIterator<Item = &ViewRecord> {
         self.lines.numbers_after(line, after).filter_map(|id| self.history.get(id)).filter(is_shown)
     }
 }

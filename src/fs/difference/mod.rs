@@ -13,7 +13,9 @@ mod patch;
 mod path_change;
 mod paths;
 
-pub use difference::difference;
+pub use difference::{difference, difference_of};
 pub use file_pair::{FilePair, file_pairs};
+pub use inode_diff::items_of;
 pub use patch::patch;
 pub use path_change::{ChangeKind, FileVersion, PathChange};
+pub use paths::{Name, Paths, is_below, names_of};
