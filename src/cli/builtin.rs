@@ -359,6 +359,7 @@ fn listed_clone(clone: &volume::CloneInfo) -> CloneRow {
         id: clone.line.id.0,
         created: Timestamp { secs: clone.line.created.0, nanos: clone.line.created.1 },
         origin,
+        reason: clone.line.provenance.reason.name().into(),
         snapshots: clone.snapshots as u64,
         referenced: clone.referenced,
         exclusive: clone.exclusive,
@@ -412,6 +413,24 @@ impl Engine for Open {
         })?;
         let made = self.fs.volume().clones().into_iter().find(|clone| clone.line.name == name);
         made.map(|clone| listed_clone(&clone)).ok_or_else(|| told_clone(name, &Error::NotFound))
+    }
+
+    fn begin_trial(&self, at: NodeId, provenance: &Provenance) -> Result<CloneRow, Failure> {
+        let name = self.fs.begin_trial(at, provenance).map_err(|e| told(&self.store, &e))?;
+        let made = self.fs.volume().clones().into_iter().find(|clone| clone.line.name == name);
+        made.map(|clone| listed_clone(&clone)).ok_or_else(|| told_clone(&name, &Error::NotFound))
+    }
+
+    fn take_step(&self, at: NodeId, provenance: &Provenance, keep: usize) -> Result<SnapshotRow, Failure> {
+        let made = self.fs.take_step(at, provenance, keep);
+        made.map(|made| listed(&made)).map_err(|e| told(&self.store, &e))
+    }
+
+    fn rename_clone(&self, name: &[u8], new_name: &[u8]) -> Result<(), Failure> {
+        self.fs.rename_clone(name, new_name).map_err(|e| {
+            let about = if e == Error::NotFound { name } else { new_name };
+            told_clone(about, &e)
+        })
     }
 
     fn drop_clone(&self, name: &[u8]) -> Result<(), Failure> {

@@ -47,6 +47,13 @@ pub(super) fn run(backend: &dyn Backend, args: &DiffArgs) -> Result<u8, Failure>
     printer.finish()
 }
 
+/// Prints changes that were told before.
+pub(super) fn print_changes(args: &DiffArgs, changes: &[Value]) -> Result<(), Failure> {
+    let mut printer = Printer::new(args);
+    printer.take(&json!({"changes": changes}));
+    printer.finish().map(drop)
+}
+
 /// How many changes of a kind there are.
 #[derive(Default)]
 struct Sums {

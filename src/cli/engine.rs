@@ -5,6 +5,7 @@
 
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, StoreId};
+use crate::format::provenance::Provenance;
 use crate::format::{Compression, Copies};
 use crate::fs::SNAPDIR_NAME;
 pub use crate::fs::{AtimeMode, AtimeOptions, ClonedirMode, SnapdirMode};
@@ -165,6 +166,8 @@ pub struct CloneRow {
     /// The view that it began as: `.` for the main line as it was then, `.clones/NAME` for another clone, a snapshot in one
     /// of these by its name behind `.snapshots/`. None if that is gone.
     pub origin: Option<Vec<u8>>,
+    /// Why it was made.
+    pub reason: String,
     /// Snapshots of its own.
     pub snapshots: u64,
     /// What it reaches.
@@ -235,6 +238,20 @@ pub trait Engine: Send + Sync {
     /// Makes a clone of a line, or of a view of it; it is durable when this returns.
     fn create_clone(&self, _at: NodeId, _name: &[u8], _from: Option<&[u8]>) -> Result<CloneRow, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store has no clones"))
+    }
+    /// Makes a clone of a line under an automatic name, for a trial.
+    fn begin_trial(&self, _at: NodeId, _provenance: &Provenance) -> Result<CloneRow, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store has no clones"))
+    }
+    /// Makes a snapshot of a line under an automatic name, before a command is run on it. It, and so many older ones that
+    /// were made for this that they are `keep` with it, are kept.
+    fn take_step(&self, _at: NodeId, _provenance: &Provenance, _keep: usize) -> Result<SnapshotRow, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store takes no steps"))
+    }
+    /// Renames a clone.
+    fn rename_clone(&self, name: &[u8], _new_name: &[u8]) -> Result<(), Failure> {
+        let name = names::shown_bytes(name);
+        Err(Failure::new(Code::NotFound, format!("{name}: no such clone")))
     }
     /// Drops a clone; the space comes back in the background.
     fn drop_clone(&self, name: &[u8]) -> Result<(), Failure> {

@@ -27,6 +27,7 @@ mod scrub;
 mod scrubber;
 mod snapshots;
 mod stores;
+mod trial;
 mod umount;
 mod usage;
 mod users;

@@ -149,7 +149,8 @@ pub(super) fn snapshot_json(s: &SnapshotRow) -> Value {
 /// A clone for programs.
 pub(super) fn clone_json(c: &CloneRow) -> Value {
     let mut object = json!({
-        "id": c.id, "created": rfc3339(c.created), "origin": null, "snapshots": c.snapshots,
+        "id": c.id, "created": rfc3339(c.created), "origin": null, "reason": c.reason,
+        "snapshots": c.snapshots,
         "referenced": c.referenced, "exclusive": c.exclusive, "written": c.written,
     });
     names::put(&mut object, "name", OsStr::from_bytes(&c.name));
@@ -164,12 +165,12 @@ pub(super) fn clone_table(all: &[CloneRow]) -> String {
     let row = |c: &CloneRow| {
         let origin = c.origin.as_ref().map_or("-".into(), |origin| names::shown_bytes(origin));
         let sizes = [c.referenced, c.exclusive, c.written].map(size);
-        [vec![names::shown_bytes(&c.name), origin, local(c.created), c.snapshots.to_string()], sizes.to_vec()]
-            .concat()
+        let words = [names::shown_bytes(&c.name), origin, c.reason.clone(), local(c.created)];
+        [words.to_vec(), vec![c.snapshots.to_string()], sizes.to_vec()].concat()
     };
     let rows: Vec<Vec<String>> = all.iter().map(row).collect();
-    let head = ["CLONE", "ORIGIN", "CREATED", "SNAPSHOTS", "REFERENCED", "EXCLUSIVE", "WRITTEN"];
-    table(&head, &rows, &[3, 4, 5, 6])
+    let head = ["CLONE", "ORIGIN", "REASON", "CREATED", "SNAPSHOTS", "REFERENCED", "EXCLUSIVE", "WRITTEN"];
+    table(&head, &rows, &[4, 5, 6, 7])
 }
 
 /// Snapshots for people.

@@ -6,6 +6,7 @@ use super::engine::{CloneRow, DiffOrder, Engine, ScrubOrder, SnapshotRow};
 use super::options::{self, Parsed};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler};
+use crate::format::provenance::{COMMAND_BYTES_MAX, Provenance, Reason};
 use crate::fs::{ChangeKind, PathChange};
 use crate::names;
 use crate::ops::{FileType, NodeId, Timestamp};
@@ -54,6 +55,19 @@ impl Handler for Verbs {
             }
             "drop" => {
                 self.engine.drop_clone(&name(args, "name")?)?;
+                Ok(json!({}))
+            }
+            "try" => {
+                let provenance = of_command(args, Reason::Trial);
+                Ok(encode_clone(&self.engine.begin_trial(at(args), &provenance)?))
+            }
+            "step" => {
+                let keep = args.get("keep").and_then(Value::as_u64).unwrap_or(u64::MAX) as usize;
+                let provenance = of_command(args, Reason::Step);
+                Ok(encode(&self.engine.take_step(at(args), &provenance, keep)?))
+            }
+            "rename_clone" => {
+                self.engine.rename_clone(&name(args, "name")?, &name(args, "new_name")?)?;
                 Ok(json!({}))
             }
             "mount" => {
@@ -112,9 +126,22 @@ fn scrub_order(args: &Value) -> Result<ScrubOrder, Failure> {
     })
 }
 
+/// Why something is made before a command is run, and by whom.
+fn of_command(args: &Value, reason: Reason) -> Provenance {
+    let user = args.get("user").and_then(Value::as_u64).and_then(|user| u32::try_from(user).ok());
+    let mut command = names::get_list(args, "command").unwrap_or_default().join(&b' ');
+    command.truncate(COMMAND_BYTES_MAX);
+    Provenance { user, command, ..reason.into() }
+}
+
 /// The node that a request is about: where its target is in the mount.
 fn at(args: &Value) -> NodeId {
     args.get("node").and_then(Value::as_u64).map_or(NodeId::ROOT, NodeId)
+}
+
+/// The root of the line or snapshot that a node is of.
+pub(super) fn root_of(node: u64) -> u64 {
+    NodeId(node).sibling(NodeId::ROOT.ino()).0
 }
 
 /// An order of a difference as it travels.
@@ -243,7 +270,8 @@ pub(super) fn decode_all(v: &Value) -> Result<Vec<SnapshotRow>, Failure> {
 /// One clone.
 pub(super) fn encode_clone(c: &CloneRow) -> Value {
     let mut object = json!({
-        "id": c.id, "secs": c.created.secs, "nanos": c.created.nanos, "snapshots": c.snapshots,
+        "id": c.id, "secs": c.created.secs, "nanos": c.created.nanos, "reason": c.reason,
+        "snapshots": c.snapshots,
         "referenced": c.referenced, "exclusive": c.exclusive, "written": c.written,
     });
     names::put(&mut object, "name", OsStr::from_bytes(&c.name));
@@ -265,6 +293,7 @@ pub(super) fn decode_clone(v: &Value) -> Result<CloneRow, Failure> {
                 nanos: u32::try_from(number("nanos")?).ok()?,
             },
             origin: names::get(v, "origin"),
+            reason: v.get("reason")?.as_str()?.into(),
             snapshots: number("snapshots")?,
             referenced: number("referenced")?,
             exclusive: number("exclusive")?,
@@ -307,6 +336,7 @@ mod tests {
                 id: 7,
                 created: Timestamp { secs: -5, nanos: 999_999_999 },
                 origin,
+                reason: "trial".into(),
                 snapshots: 2,
                 referenced: u64::MAX,
                 exclusive: 0,

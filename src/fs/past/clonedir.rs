@@ -134,6 +134,7 @@ impl Past {
         // Clones that were made from it have shown them too.
         let names: Vec<_> = own.into_iter().map(|s| s.name).collect();
         self.tell_gone(&names);
+        self.end_trial(&record)?;
         self.commits.sync()
     }
 
@@ -146,9 +147,11 @@ impl Past {
         if name == new {
             return Ok(());
         }
-        // As with snapshots: not while a commit is open, and with a record of its own.
-        let _no_commit = self.commits.hold_off();
-        heads.volume.rename_line(line.id, new)?;
+        {
+            // As with snapshots: not while a commit is open, and with a record of its own.
+            let _no_commit = self.commits.hold_off();
+            heads.volume.rename_line(line.id, new)?;
+        }
         self.forget_clonedir();
         self.commits.sync()
     }
@@ -169,8 +172,12 @@ impl Past {
     /// `mkdir` in a `.clones`.
     pub fn make_in_clonedir(&self, clonedir: NodeId, name: &[u8]) -> Result<Entry> {
         let head = self.commits.heads.line_of(clonedir)?;
-        self.create_clone(&head, name, &Provenance::default())?;
-        self.find_in_clonedir(clonedir, name)
+        let made = self.create_clone(&head, name, &Provenance::default())?;
+        self.find_in_clonedir(clonedir, name).or_else(|e| {
+            // What cannot be shown to whoever made it was not made.
+            self.drop_line(made.line)?;
+            Err(e)
+        })
     }
 
     /// `rmdir` in a `.clones`, of which the kernel knows by itself.

@@ -9,6 +9,7 @@ mod known;
 mod moment;
 mod pick;
 mod snapdir;
+mod trials;
 
 pub use clonedir::{MAIN_CLONEDIR, clonedir_ttl};
 pub use snapdir::Past;

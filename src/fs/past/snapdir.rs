@@ -299,8 +299,15 @@ impl Past {
 
     /// `mkdir` in a `.snapshots`.
     pub fn make_in_snapdir(&self, snapdir: NodeId, name: &[u8]) -> Result<Entry> {
-        self.take_snapshot(&self.of_root(snapdir)?, name, &Provenance::default())?;
-        self.find_in_snapdir(snapdir, name)
+        let head = self.of_root(snapdir)?;
+        let made = self.take_snapshot(&head, name, &Provenance::default())?;
+        self.find_in_snapdir(snapdir, name).or_else(|e| {
+            // What cannot be shown to whoever made it was not made.
+            self.commits.heads.volume.delete_snapshot(head.line, made)?;
+            self.forget_snapdirs();
+            self.commits.outlive()?;
+            Err(e)
+        })
     }
 
     /// `rmdir` in a `.snapshots`.
