@@ -187,6 +187,27 @@ impl Past {
         self.commits.heads.volume.snapshot_info(id).ok_or(Error::Stale)
     }
 
+    /// Makes an automatic snapshot of a head that holds nothing back and whose gate the caller holds, and commits off. False
+    /// if the log does not hold it: then the caller's next commit makes it durable. It is told by [`Self::forget_snapdirs`].
+    pub fn guard_as_held(
+        &self,
+        head: &Head,
+        provenance: &Provenance,
+        _held: &OneAtATime<'_>,
+    ) -> Result<(SnapshotInfo, bool)> {
+        let (heads, name) = (&self.commits.heads, self.automatic_name(head, provenance.reason)?);
+        let now = heads.clock.now();
+        let new = NewSnapshot {
+            name: &name,
+            created: (now.secs, now.nanos),
+            consistency: Consistency::FileSystem,
+            provenance,
+            pause_ns: &|| 0,
+        };
+        let (id, durable) = heads.volume.create_snapshot(head.line, &new, &mut |_| Ok(()))?;
+        Ok((heads.volume.snapshot_info(id).ok_or(Error::Stale)?, durable))
+    }
+
     /// The name of an automatic snapshot of now: a second that is taken gets the next free one.
     fn automatic_name(&self, head: &Head, reason: Reason) -> Result<Vec<u8>> {
         let heads = &self.commits.heads;
@@ -383,7 +404,7 @@ impl Past {
 
     /// The kernel keeps what `stat` shows of a `.snapshots` that it knows until it is told: called before whatever changes
     /// that is answered.
-    fn forget_snapdirs(&self) {
+    pub fn forget_snapdirs(&self) {
         self.forget_snapdir(ROOT_SNAPDIR);
         self.known_snapdirs.all().into_iter().for_each(|snapdir| self.forget_snapdir(snapdir));
     }

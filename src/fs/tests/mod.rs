@@ -12,6 +12,7 @@ mod paths;
 mod random;
 mod snapshots;
 mod space;
+mod transfer;
 
 use super::{Between, Fs, FsOptions, Steps};
 use crate::clock::Clock;
