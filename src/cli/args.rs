@@ -70,6 +70,17 @@ pub(super) enum Verb {
         A view is the name of a snapshot, @latest, @prev, an age as @-15m, a time as @2026-01-31T10:00,\n\
         @live, or .clones/NAME. + added, - removed, M content changed, A attributes changed, R renamed.")]
     Diff(DiffArgs),
+    /// The versions of a file or directory that snapshots hold, newest first, and where each is
+    #[command(after_help = "Example: snapfs versions /data/report.txt\n\n\
+        The file is followed through renames; where another file was at the path, or is now, both are told.\n\
+        PATH may be gone. FROM and TO are the first and the last snapshot of the line that hold the version;\n\
+        CHANGED says in what it differs from what was before it. Of a directory its own names and attributes count.")]
+    Versions(VersionsArgs),
+    /// What happened to a path, or below a directory, snapshot by snapshot, newest first
+    #[command(after_help = "Example: snapfs log /data/etc -n 10 --stat\n\n\
+        Each change is told with the snapshot in which it shows first. + added, - removed, M content changed,\n\
+        A attributes changed, R renamed.")]
+    Log(LogArgs),
     /// Set a property of files or directories
     #[command(after_help = "Example: snapfs set compression=zstd /data/logs\n\n\
         compression=off|zstd|zstd:LEVEL|inherit, LEVEL from 1 to 19. It counts for what is written from\n\
@@ -424,6 +435,31 @@ pub(super) struct DiffForm {
     /// A patch for git apply or patch -p1
     #[arg(short = 'p', long)]
     pub(super) patch: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct VersionsArgs {
+    /// A file or directory in a mount, there now or not; or a store, for its root
+    pub(super) path: PathBuf,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct LogArgs {
+    /// A file or directory in a mount, there now or not; or a store, for all that is in it
+    pub(super) path: PathBuf,
+    /// Tell of so many snapshots at most
+    #[arg(short = 'n', value_name = "N")]
+    pub(super) most: Option<u64>,
+    /// Only what happened after this snapshot
+    #[arg(long, value_name = "VIEW")]
+    pub(super) since: Option<OsString>,
+    /// How many changes of each kind instead of the changes
+    #[arg(long)]
+    pub(super) stat: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
 }
 
 #[derive(Args, Debug)]

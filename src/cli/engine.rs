@@ -79,6 +79,33 @@ pub struct DiffOrder {
     pub patch: bool,
 }
 
+/// What is wanted of the past of a path.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PathQuestion {
+    /// Its versions.
+    Versions,
+    /// What happened to it.
+    Log {
+        /// The word for the snapshot after which it begins.
+        since: Option<Vec<u8>>,
+        /// Moments at most.
+        most: u64,
+    },
+}
+
+/// Which past of which path is wanted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PathOrder {
+    /// What of it.
+    pub question: PathQuestion,
+    /// The last directory on the way that is there now; without names a root.
+    pub dir: u64,
+    /// Names below it.
+    pub names: Vec<Vec<u8>>,
+    /// The directory is one of the mount of this snapshot alone.
+    pub of_snapshot: Option<Vec<u8>>,
+}
+
 /// How to open a store.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
@@ -267,6 +294,10 @@ pub trait Engine: Send + Sync {
     /// What became of paths between two views: objects for `put`, until it has enough, which it says by false.
     fn diff(&self, _order: &DiffOrder, _put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {
         Err(Failure::new(Code::UnknownVerb, "views of this store cannot be compared"))
+    }
+    /// The past of a path: objects for `put`, until it has enough, which it says by false.
+    fn past_of_path(&self, _order: &PathOrder, _put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store does not tell the past of paths"))
     }
     /// How it is doing now: an object.
     fn status(&self) -> Value;

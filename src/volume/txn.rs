@@ -440,7 +440,7 @@ impl<'a> Txn<'a> {
     fn of_freed(&self, freed: u64) -> u64 {
         let (head, state) = (self.view.id, self.state());
         let (node, copies) = (state.copies.node_bytes(), state.copies as u64);
-        let buckets = freed.min(state.history.branch(head).len() as u64 + 1) * BUCKET_OVERHEAD_NODES;
+        let buckets = freed.min(state.history.depth(head) as u64 + 1) * BUCKET_OVERHEAD_NODES;
         freed * DEFERRED_BYTES * copies * copies + buckets * node
     }
 
@@ -457,7 +457,7 @@ impl<'a> Txn<'a> {
         let (node, copies) = (state.copies.node_bytes(), state.copies as u64);
         let blocks = need.data_bytes / BLOCK_BYTES;
         // What it replaces may be of as many times as there are snapshots, and each has a bucket of its own.
-        let buckets_max = state.history.branch(head).len() as u64 + 1;
+        let buckets_max = state.history.depth(head) as u64 + 1;
         let buckets = |blocks: u64| blocks.min(buckets_max) * BUCKET_OVERHEAD_NODES;
         let buckets = buckets(before.blocks + blocks) - buckets(before.blocks);
         let later = match need.later {

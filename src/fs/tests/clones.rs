@@ -331,6 +331,50 @@ fn the_first_clone_costs_what_the_last_of_many_does() {
 }
 
 #[test]
+fn clones_of_a_line_at_rest_have_one_point_in_common() {
+    let sim = Arc::new(Sim::new(1 << 30, 1));
+    let mut t = T::on(Volume::made_on(sim.clone()), FsOptions::default());
+    filled(&t);
+    let views = |t: &T| crate::check::check(t.fs.volume(), crate::check::Depth::Data).unwrap().views;
+    for n in 0..30 {
+        t.mkdir(CLONEDIR, &format!("c{n}")).unwrap();
+        if n % 7 == 6 {
+            t.fs.commit().unwrap();
+        }
+    }
+    t.fs.commit().unwrap();
+    assert_eq!(views(&t), 32, "heads, and a point that is hidden");
+    // On what only the log tells of, on what is hidden, and on a snapshot.
+    for round in 0..3 {
+        let name = format!("r{round}");
+        t.mkdir(CLONEDIR, &name).unwrap();
+        t.mkdir(t.find(t.find(CLONEDIR, &name).unwrap(), ".clones").unwrap(), &format!("of {name}")).unwrap();
+        t = reopened(Arc::new(sim.crash(CrashPolicy::DropAll)));
+        t.fs.commit().unwrap();
+        t.prove();
+        assert!(t.list(CLONEDIR).iter().all(|name| is_filled(&t, t.find(CLONEDIR, name).unwrap())));
+        assert_eq!(views(&t), 34);
+    }
+    let x = t.find(CLONEDIR, "c3").unwrap();
+    t.mkdir(t.find(x, ".snapshots").unwrap(), "s").unwrap();
+    let y = t.mkdir(t.find(x, ".clones").unwrap(), "y").unwrap();
+    assert_eq!(t.list(t.find(y, ".snapshots").unwrap()), ["s"]);
+    rewrite(&t, x, "large", b"x");
+    t.fs.commit().unwrap();
+    assert!(is_filled(&t, y) && views(&t) == 36, "{}", views(&t));
+    // The line that the point was made of goes on, and so do all others.
+    rewrite(&t, ROOT, "small", b"main");
+    t.fs.rmdir(&USER, CLONEDIR, b"c3").unwrap();
+    t.mkdir(CLONEDIR, "z").unwrap();
+    for name in t.list(CLONEDIR).into_iter().filter(|name| name != "z" && name != "y") {
+        t.fs.rmdir(&USER, CLONEDIR, name.as_bytes()).unwrap();
+        t.fs.commit().unwrap();
+        t.prove();
+    }
+    assert!(is_filled(&t, y) && t.cat(t.find(CLONEDIR, "z").unwrap(), "small") == b"main");
+}
+
+#[test]
 fn a_clone_of_a_snapshot_outlives_it() {
     let t = T::new();
     filled(&t);

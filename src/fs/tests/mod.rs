@@ -8,6 +8,7 @@ mod device;
 mod difference;
 mod lines;
 mod names;
+mod paths;
 mod random;
 mod snapshots;
 mod space;
