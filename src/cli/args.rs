@@ -54,6 +54,16 @@ pub(super) enum Verb {
     /// Drop clones, with all that was written in them; their space comes back in the background
     #[command(after_help = "Example: snapfs drop /data upgrade")]
     Drop(DropArgs),
+    /// Take a line back to a snapshot, at once and while it is in use; newer snapshots stay
+    #[command(after_help = "Example: snapfs rollback /data before-upgrade --dry-run\n\n\
+        VIEW is a snapshot of the line that MNT is in, by its name, by its age (@latest, @prev, @-15m) or\n\
+        by a time. What is there now is kept as a snapshot first, and 'snapfs undo' goes back to it. Files that\n\
+        are open are stale from then on (ESTALE); while some are open for writing it is refused, unless\n\
+        --force is given.")]
+    Rollback(RollbackArgs),
+    /// Take back the last rollback of a line; once more, and it is done again
+    #[command(after_help = "Example: snapfs undo /data")]
+    Undo(UndoArgs),
     /// What changed between two views (exit code 0: nothing, 1: something, 2: trouble)
     #[command(after_help = "Example: snapfs diff /data @-1h --stat\n\n\
         A view is the name of a snapshot, @latest, @prev, an age as @-15m, a time as @2026-01-31T10:00,\n\
@@ -221,6 +231,36 @@ pub(super) struct DropArgs {
 }
 
 #[derive(Args, Debug)]
+pub(super) struct RollbackArgs {
+    /// Mount point, any path in a mount, or a mounted store
+    #[arg(value_name = "MNT")]
+    pub(super) target: PathBuf,
+    /// The snapshot to go back to
+    #[arg(value_name = "VIEW")]
+    pub(super) view: OsString,
+    /// Only print what would change, as diff does, and what would be in the way
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Cut off whoever has files open for writing
+    #[arg(long)]
+    pub(super) force: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct UndoArgs {
+    /// Mount point, any path in a mount, or a mounted store
+    #[arg(value_name = "MNT")]
+    pub(super) target: PathBuf,
+    /// Cut off whoever has files open for writing
+    #[arg(long)]
+    pub(super) force: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
 pub(super) struct CheckArgs {
     /// Mount point, any path in a mount, or a store
     pub(super) target: PathBuf,
@@ -356,6 +396,15 @@ pub(super) struct DiffArgs {
     pub(super) zero: bool,
     #[command(flatten)]
     pub(super) json: Json,
+}
+
+impl DiffArgs {
+    /// For what another verb prints as a difference.
+    pub(super) fn of(target: &Path, json: bool) -> DiffArgs {
+        let form = DiffForm { stat: false, name_only: false, patch: false };
+        let (from, to) = (OsString::new(), OsString::new());
+        DiffArgs { target: target.into(), from, to, form, zero: false, json: Json { json } }
+    }
 }
 
 /// What is printed instead of a line for each change.

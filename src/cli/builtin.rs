@@ -5,13 +5,14 @@
 
 use super::background::Background;
 use super::engine::{
-    Backend, CheckReport, CloneRow, DiffOrder, Engine, InitOptions, OpenFor, ScrubOrder, SnapshotRow,
-    StoreOptions,
+    Backend, CheckReport, CloneRow, DiffOrder, Engine, InitOptions, OpenFor, RollbackAnswer, RollbackOrder,
+    ScrubOrder, SnapshotRow, StoreOptions,
 };
 use super::hold::{lock, probe};
 use super::making::{DEVICE_START_BYTES, NewStore, Old, has_content, make, unfinished};
 use super::offline;
 use super::refusal::{COPIED, io, limited, no_thread, told, told_clone, told_name, told_view, told_volume};
+use super::rewind;
 use super::scrubber::Scrubber;
 use super::wire::encode_change;
 use crate::check::{self, Depth};
@@ -450,6 +451,14 @@ impl Engine for Open {
             })
         };
         compared.patch(&mut all).map_err(|e| told(&self.store, &e))
+    }
+
+    fn rollback(&self, order: &RollbackOrder) -> Result<RollbackAnswer, Failure> {
+        rewind::rollback(&self.fs, &self.store, order)
+    }
+
+    fn undo(&self, order: &RollbackOrder) -> Result<RollbackAnswer, Failure> {
+        rewind::undo(&self.fs, &self.store, order)
     }
 
     fn status(&self) -> Value {

@@ -87,7 +87,7 @@ impl Sums {
 }
 
 /// Prints pieces of the answer as they come.
-struct Printer<'a> {
+pub(super) struct Printer<'a> {
     args: &'a DiffArgs,
     out: BufWriter<io::Stdout>,
     sums: Sums,
@@ -97,7 +97,7 @@ struct Printer<'a> {
 }
 
 impl Printer<'_> {
-    fn new(args: &DiffArgs) -> Printer<'_> {
+    pub(super) fn new(args: &DiffArgs) -> Printer<'_> {
         Printer {
             args,
             out: BufWriter::new(io::stdout()),
@@ -109,7 +109,7 @@ impl Printer<'_> {
     }
 
     /// False if there is nobody to read it, or no way to print it.
-    fn take(&mut self, piece: &Value) -> bool {
+    pub(super) fn take(&mut self, piece: &Value) -> bool {
         let printed = self.print(piece);
         self.failed = printed.err();
         self.failed.is_none()
@@ -175,7 +175,7 @@ impl Printer<'_> {
         if notes.is_empty() { line } else { format!("{line} ({})", notes.join(", ")) }
     }
 
-    fn finish(mut self) -> Result<u8, Failure> {
+    pub(super) fn finish(mut self) -> Result<u8, Failure> {
         if self.failed.is_none() && self.args.form.stat && (self.differs || self.args.json.json) {
             let sums = match self.args.json.json {
                 true => format!("{}\n", self.sums.json()),

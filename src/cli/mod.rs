@@ -23,6 +23,8 @@ mod properties;
 mod property;
 mod refusal;
 mod rescue;
+mod rewind;
+mod rollback;
 mod scrub;
 mod scrubber;
 mod snapshots;

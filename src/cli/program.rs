@@ -2,7 +2,7 @@
 
 use super::args::{self, Cli, Style, Verb};
 use super::engine::Backend;
-use super::{diff, mount, properties, rescue, scrub, snapshots, stores, umount, usage};
+use super::{diff, mount, properties, rescue, rollback, scrub, snapshots, stores, umount, usage};
 use crate::ctl::{Code, Failure};
 use clap::Parser;
 use std::ffi::OsString;
@@ -58,6 +58,8 @@ pub fn run(backend: &dyn Backend, args: Vec<OsString>) -> u8 {
 fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
     let done = match verb {
         Verb::Diff(a) => return diff::run(backend, a),
+        Verb::Rollback(a) => return rollback::rollback(a),
+        Verb::Undo(a) => return rollback::undo(a),
         Verb::Init(a) => stores::init(backend, a),
         Verb::Mount(a) => mount::run(backend, a),
         Verb::Umount(a) => umount::run(a),

@@ -4,6 +4,7 @@
 
 use super::engine::{CloneRow, DiffOrder, Engine, ScrubOrder, SnapshotRow};
 use super::options::{self, Parsed};
+use super::rollback;
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler};
 use crate::fs::{ChangeKind, PathChange};
@@ -56,6 +57,8 @@ impl Handler for Verbs {
                 self.engine.drop_clone(&name(args, "name")?)?;
                 Ok(json!({}))
             }
+            "rollback" => Ok(rollback::encode(&self.engine.rollback(&rollback::order(at(args), args))?)),
+            "undo" => Ok(rollback::encode(&self.engine.undo(&rollback::order(at(args), args))?)),
             "mount" => {
                 let point = PathBuf::from(OsString::from_vec(name(args, "point")?));
                 (self.add)(&point, &name_list(args, "options"))

@@ -30,6 +30,7 @@ mod operations;
 mod options;
 mod past;
 mod standalone;
+mod whole_lines;
 
 #[cfg(test)]
 mod tests;
@@ -43,4 +44,5 @@ pub use options::{
     Steps,
 };
 
+pub use past::{InTheWay, OpenForWriting, Switched};
 pub use standalone::Standalone;

@@ -34,6 +34,7 @@ mod space;
 mod space_map;
 mod staged;
 mod state;
+mod switch;
 mod turn;
 mod txn;
 mod view;

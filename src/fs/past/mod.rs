@@ -8,7 +8,11 @@ mod clonedir;
 mod known;
 mod moment;
 mod pick;
+mod rollback;
 mod snapdir;
+mod undo;
 
 pub use clonedir::{MAIN_CLONEDIR, clonedir_ttl};
+pub use rollback::{InTheWay, OpenForWriting, Switched};
 pub use snapdir::Past;
+pub use undo::Undoable;

@@ -188,7 +188,7 @@ impl Past {
     }
 
     /// The name of an automatic snapshot of now: a second that is taken gets the next free one.
-    fn automatic_name(&self, head: &Head, reason: Reason) -> Result<Vec<u8>> {
+    pub(super) fn automatic_name(&self, head: &Head, reason: Reason) -> Result<Vec<u8>> {
         let heads = &self.commits.heads;
         let prefix = reason.name_prefix().ok_or(Error::Invalid)?;
         let now = heads.clock.now();
@@ -251,8 +251,9 @@ impl Past {
         let heads = &self.commits.heads;
         let of_head =
             heads.handles.writers().into_iter().filter(|node| node.tree() == head.node(Ino::ROOT).tree());
-        let writers: Vec<_> =
-            of_head.map(|node| Ok((node, heads.generation(node)?))).collect::<Result<_>>()?;
+        let writers: Vec<_> = of_head
+            .map(|node| Ok((node, heads.generation(node, FileType::Regular)?)))
+            .collect::<Result<_>>()?;
         if writers.is_empty() {
             Ok(())
         } else {
@@ -368,7 +369,7 @@ impl Past {
         let ttl = if kept { Duration::MAX } else { Duration::ZERO };
         let read = || {
             let attr = self.snapdir_attr(snapdir)?;
-            Ok((attr, self.commits.heads.generation(snapdir)?))
+            Ok((attr, self.commits.heads.generation(snapdir, FileType::Directory)?))
         };
         let (attr, generation) = read().inspect_err(|_: &Error| self.known_snapdirs.forget(snapdir, 1))?;
         Ok(Entry { attr, generation, entry_ttl: ttl, attr_ttl: ttl })
@@ -376,7 +377,7 @@ impl Past {
 
     /// The kernel keeps what `stat` shows of a `.snapshots` that it knows until it is told: called before whatever changes
     /// that is answered.
-    fn forget_snapdirs(&self) {
+    pub(super) fn forget_snapdirs(&self) {
         self.forget_snapdir(ROOT_SNAPDIR);
         self.known_snapdirs.all().into_iter().for_each(|snapdir| self.forget_snapdir(snapdir));
     }
