@@ -65,6 +65,16 @@ pub(super) enum Verb {
         The exit code of the command is passed on. What anybody changed meanwhile is shown, as it is all one tree:\n\
         for a command that shall not touch it there is snapfs try.")]
     Run(RunArgs),
+    /// Take a line back to a snapshot, at once and while it is in use; newer snapshots stay
+    #[command(after_help = "Example: snapfs rollback /data before-upgrade --dry-run\n\n\
+        VIEW is a snapshot of the line that MNT is in, by its name, by its age (@latest, @prev, @-15m) or\n\
+        by a time. What is there now is kept as a snapshot first, and 'snapfs undo' goes back to it. Files that\n\
+        are open are stale from then on (ESTALE); while some are open for writing it is refused, unless\n\
+        --force is given.")]
+    Rollback(RollbackArgs),
+    /// Take back the last rollback of a line; once more, and it is done again
+    #[command(after_help = "Example: snapfs undo /data")]
+    Undo(UndoArgs),
     /// What changed between two views (exit code 0: nothing, 1: something, 2: trouble)
     #[command(after_help = "Example: snapfs diff /data @-1h --stat\n\n\
         A view is the name of a snapshot, @latest, @prev, an age as @-15m, a time as @2026-01-31T10:00,\n\
@@ -285,6 +295,36 @@ pub(super) struct RunArgs {
 }
 
 #[derive(Args, Debug)]
+pub(super) struct RollbackArgs {
+    /// Mount point, any path in a mount, or a mounted store
+    #[arg(value_name = "MNT")]
+    pub(super) target: PathBuf,
+    /// The snapshot to go back to
+    #[arg(value_name = "VIEW")]
+    pub(super) view: OsString,
+    /// Only print what would change, as diff does, and what would be in the way
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Cut off whoever has files open for writing
+    #[arg(long)]
+    pub(super) force: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct UndoArgs {
+    /// Mount point, any path in a mount, or a mounted store
+    #[arg(value_name = "MNT")]
+    pub(super) target: PathBuf,
+    /// Cut off whoever has files open for writing
+    #[arg(long)]
+    pub(super) force: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
 pub(super) struct CheckArgs {
     /// Mount point, any path in a mount, or a store
     pub(super) target: PathBuf,
@@ -420,6 +460,15 @@ pub(super) struct DiffArgs {
     pub(super) zero: bool,
     #[command(flatten)]
     pub(super) json: Json,
+}
+
+impl DiffArgs {
+    /// For what another verb prints as a difference.
+    pub(super) fn of(target: &Path, json: bool) -> DiffArgs {
+        let form = DiffForm { stat: false, name_only: false, patch: false };
+        let (from, to) = (OsString::new(), OsString::new());
+        DiffArgs { target: target.into(), from, to, form, zero: false, json: Json { json } }
+    }
 }
 
 /// What is printed instead of a line for each change.

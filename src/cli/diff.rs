@@ -97,7 +97,7 @@ impl Sums {
 }
 
 /// Prints pieces of the answer as they come.
-struct Printer<'a> {
+pub(super) struct Printer<'a> {
     args: &'a DiffArgs,
     out: BufWriter<io::Stdout>,
     sums: Sums,
@@ -107,7 +107,7 @@ struct Printer<'a> {
 }
 
 impl Printer<'_> {
-    fn new(args: &DiffArgs) -> Printer<'_> {
+    pub(super) fn new(args: &DiffArgs) -> Printer<'_> {
         Printer {
             args,
             out: BufWriter::new(io::stdout()),
@@ -119,7 +119,7 @@ impl Printer<'_> {
     }
 
     /// False if there is nobody to read it, or no way to print it.
-    fn take(&mut self, piece: &Value) -> bool {
+    pub(super) fn take(&mut self, piece: &Value) -> bool {
         let printed = self.print(piece);
         self.failed = printed.err();
         self.failed.is_none()
@@ -163,7 +163,7 @@ impl Printer<'_> {
         }
     }
 
-    fn finish(mut self) -> Result<u8, Failure> {
+    pub(super) fn finish(mut self) -> Result<u8, Failure> {
         if self.failed.is_none() && self.args.form.stat && (self.differs || self.args.json.json) {
             let sums = match self.args.json.json {
                 true => format!("{}\n", self.sums.json()),

@@ -25,6 +25,8 @@ mod properties;
 mod property;
 mod refusal;
 mod rescue;
+mod rewind;
+mod rollback;
 mod scrub;
 mod scrubber;
 mod snapshots;

@@ -67,8 +67,8 @@ pub(super) fn answer(
 ) -> Result<(), Failure> {
     let mut dir = NodeId(order.dir);
     if let Some(name) = &order.of_snapshot {
-        let info = fs.snapshot_of_word(NodeId::ROOT, name).ok().and_then(|id| fs.volume().snapshot_info(id));
-        let info = info.ok_or_else(|| told_view(name, &Error::NotFound))?;
+        let info = fs.snapshot_of_word(NodeId::ROOT, name);
+        let info = info.map_err(|_| told_view(name, &Error::NotFound))?;
         dir = NodeId::snapshot(info.slot.0, dir.ino());
     }
     let asked = PathAsked { dir, names: order.names.clone() };
@@ -102,7 +102,7 @@ fn after(fs: &Fs, at: NodeId, word: &[u8]) -> Result<ViewId, Failure> {
         let what = "a log begins after a snapshot of the line (snapfs list)";
         return Err(Failure::new(Code::Invalid, format!("{}: {what}", names::shown_bytes(word))));
     }
-    fs.snapshot_of_word(at, word).map_err(|e| told_view(word, &e))
+    fs.snapshot_of_word(at, word).map(|info| info.id).map_err(|e| told_view(word, &e))
 }
 
 /// A moment under a key, its time beside it.

@@ -2,7 +2,9 @@
 
 use super::args::{self, Cli, Style, Verb};
 use super::engine::Backend;
-use super::{diff, mount, paths, properties, rescue, scrub, snapshots, stores, trial, umount, usage};
+use super::{
+    diff, mount, paths, properties, rescue, rollback, scrub, snapshots, stores, trial, umount, usage,
+};
 use crate::ctl::{Code, Failure};
 use clap::Parser;
 use std::ffi::OsString;
@@ -68,6 +70,8 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Run(a) => return trial::run_command(a),
         Verb::Versions(a) => paths::versions(backend, a),
         Verb::Log(a) => paths::log(backend, a),
+        Verb::Rollback(a) => return rollback::rollback(a),
+        Verb::Undo(a) => return rollback::undo(a),
         Verb::Init(a) => stores::init(backend, a),
         Verb::Mount(a) => mount::run(backend, a),
         Verb::Umount(a) => umount::run(a),

@@ -4,7 +4,7 @@
 
 use super::engine::{CloneRow, DiffOrder, Engine, ScrubOrder, SnapshotRow};
 use super::options::{self, Parsed};
-use super::past_of_path;
+use super::{past_of_path, rollback};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler};
 use crate::format::provenance::{COMMAND_BYTES_MAX, Provenance, Reason};
@@ -70,6 +70,8 @@ impl Handler for Verbs {
                 self.engine.rename_clone(&name(args, "name")?, &name(args, "new_name")?)?;
                 Ok(json!({}))
             }
+            "rollback" => Ok(rollback::encode(&self.engine.rollback(&rollback::order(at(args), args))?)),
+            "undo" => Ok(rollback::encode(&self.engine.undo(&rollback::order(at(args), args))?)),
             "mount" => {
                 let point = PathBuf::from(OsString::from_vec(name(args, "point")?));
                 (self.add)(&point, &name_list(args, "options"))

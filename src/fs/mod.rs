@@ -36,6 +36,7 @@ mod restoring;
 mod standalone;
 mod timeline;
 mod transfer;
+mod whole_lines;
 
 #[cfg(test)]
 mod tests;
@@ -48,6 +49,8 @@ pub use options::{
     AtimeMode, AtimeOptions, Between, CLONEDIR_NAME, ClonedirMode, FsOptions, SNAPDIR_NAME, SnapdirMode,
     Steps,
 };
+
+pub use past::{InTheWay, OpenForWriting, Switched};
 pub use past_of_path::PathAsked;
 pub use standalone::Standalone;
 pub use timeline::{LogEntry, Moment, PathVersion};

@@ -39,11 +39,6 @@ impl Fs {
         if log.seen { Ok(()) } else { Err(Error::NotFound) }
     }
 
-    /// The snapshot that a word means in the line that a node is of.
-    pub fn snapshot_of_word(&self, at: NodeId, word: &[u8]) -> Result<ViewId> {
-        self.past.find_snapshot(&*self.heads.at(at)?, word)
-    }
-
     /// How to reach, from the root of the mount, the line that a node is of: nothing, or a path with a slash behind it.
     pub fn way_to_line(&self, at: NodeId) -> Result<Vec<u8>> {
         let head = self.heads.at(at)?;

@@ -35,6 +35,7 @@ mod space;
 mod space_map;
 mod staged;
 mod state;
+mod switch;
 mod turn;
 mod txn;
 mod view;

@@ -9,7 +9,7 @@ mod fixtures;
 use fixtures::{Hooked, Hooks, RW, USER, files_of, make, mkdir, read_whole};
 use snapfs::device::Memory;
 use snapfs::format::LineId;
-use snapfs::fs::{Fs, PathAsked, Provenance, Reason};
+use snapfs::fs::{Fs, OpenForWriting, PathAsked, Provenance, Reason, Switched};
 use snapfs::ops::{NodeId, Operations, SyncScope};
 use snapfs::store::IoSnapshot;
 use snapfs::volume::{Access, OpenOptions, Volume};
@@ -73,6 +73,27 @@ fn an_idle_snapshot_costs_the_same_with_ten_files_and_a_million() {
         settle(&fs);
         assert_eq!(clone(&fs, "x", None), IDLE_SNAPSHOT, "{count} files");
     }
+}
+
+#[test]
+fn a_rollback_costs_the_same_with_ten_files_and_ten_thousand() {
+    let mut costs = Vec::new();
+    for count in [10, 10_000] {
+        let (_, fs) = new_store();
+        fill(&fs, count);
+        fs.create_snapshot(b"s", Reason::User).unwrap();
+        let (file, handle) = fs.create(&USER, NodeId::ROOT, b"one more", 0o644, RW).unwrap();
+        fs.release(file.attr.node, handle);
+        settle(&fs);
+        let to = fs.snapshot_of_word(NodeId::ROOT, b"s").unwrap();
+        let why = Reason::Rollback.into();
+        let begin = std::time::Instant::now();
+        let (io, done) = cost(&fs, || fs.rollback(NodeId::ROOT, &to, OpenForWriting::Spared, &why).unwrap());
+        println!("{count} files: {io:?} in {:?}", begin.elapsed());
+        assert!(matches!(done, Switched::Done(_)));
+        costs.push(io);
+    }
+    assert_eq!(costs, [IDLE_SNAPSHOT; 2], "a record of the log, and a flush");
 }
 
 fn clone(fs: &Fs, name: &str, from: Option<&[u8]>) -> IoSnapshot {

@@ -17,6 +17,7 @@ use crate::fs::heads::Head;
 use crate::fs::listing::Listing;
 use crate::fs::options::CLONEDIR_NAME;
 use crate::ops::{Attr, Entry, Error, FileType, NodeId, RenameMode, Result};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,8 +127,10 @@ impl Past {
         }
         let (kernel, root) = (heads.kernel(), head.node(Ino::ROOT));
         // Pages that the kernel holds are no file's any more.
+        let files = heads.handles.make_stale(&head);
         let open = heads.handles.all().into_iter().filter(|node| node.tree() == root.tree());
-        open.for_each(|node| kernel.invalidate_node(node));
+        let all: BTreeSet<_> = files.into_iter().chain(open).collect();
+        all.into_iter().for_each(|node| kernel.invalidate_node(node));
         kernel.detach_below(root, &[CLONEDIR_NAME, b"/", &record.name].concat());
         self.forget_clonedir();
         drop(held);
@@ -219,7 +222,7 @@ impl Past {
     pub fn clonedir_attr(&self, clonedir: NodeId) -> Result<Attr> {
         // Who may make, rename and drop clones is decided by the root of the mount, whatever line this is in.
         let heads = &self.commits.heads;
-        let inode = heads.live_inode(heads.main(), Ino::ROOT)?;
+        let inode = heads.live_inode(&heads.main(), Ino::ROOT)?;
         self.root_above(clonedir)?;
         let (count, newest) = self.commits.heads.volume.clone_count();
         let time = newest.map_or(inode.btime, time_of);
@@ -238,7 +241,7 @@ impl Past {
     /// A `.clones` as the answer to a lookup. It stays where it is for ever.
     pub fn clonedir_entry(&self, clonedir: NodeId) -> Result<Entry> {
         let (attr, ttl) = (self.clonedir_attr(clonedir)?, clonedir_ttl(clonedir));
-        let generation = self.commits.heads.generation(clonedir)?;
+        let generation = self.commits.heads.generation(clonedir, FileType::Directory)?;
         Ok(Entry { attr, generation, entry_ttl: ttl, attr_ttl: ttl })
     }
 

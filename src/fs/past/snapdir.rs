@@ -209,7 +209,7 @@ impl Past {
     }
 
     /// The name of an automatic snapshot of now: a second that is taken gets the next free one.
-    fn automatic_name(&self, head: &Head, reason: Reason) -> Result<Vec<u8>> {
+    pub(super) fn automatic_name(&self, head: &Head, reason: Reason) -> Result<Vec<u8>> {
         let heads = &self.commits.heads;
         let prefix = reason.name_prefix().ok_or(Error::Invalid)?;
         let now = heads.clock.now();
@@ -272,8 +272,9 @@ impl Past {
         let heads = &self.commits.heads;
         let of_head =
             heads.handles.writers().into_iter().filter(|node| node.tree() == head.node(Ino::ROOT).tree());
-        let writers: Vec<_> =
-            of_head.map(|node| Ok((node, heads.generation(node)?))).collect::<Result<_>>()?;
+        let writers: Vec<_> = of_head
+            .map(|node| Ok((node, heads.generation(node, FileType::Regular)?)))
+            .collect::<Result<_>>()?;
         if writers.is_empty() {
             Ok(())
         } else {
@@ -396,7 +397,7 @@ impl Past {
         let ttl = if kept { Duration::MAX } else { Duration::ZERO };
         let read = || {
             let attr = self.snapdir_attr(snapdir)?;
-            Ok((attr, self.commits.heads.generation(snapdir)?))
+            Ok((attr, self.commits.heads.generation(snapdir, FileType::Directory)?))
         };
         let (attr, generation) = read().inspect_err(|_: &Error| self.known_snapdirs.forget(snapdir, 1))?;
         Ok(Entry { attr, generation, entry_ttl: ttl, attr_ttl: ttl })

@@ -41,7 +41,7 @@ impl T {
     fn log(&self, asked: &PathAsked, since: Option<&str>) -> Result<Vec<LogEntry>> {
         let mut all = Vec::new();
         let since = since.map(|word| self.fs.snapshot_of_word(asked.dir, word.as_bytes())).transpose()?;
-        self.fs.path_log(asked, since, &mut |entry| {
+        self.fs.path_log(asked, since.map(|info| info.id), &mut |entry| {
             all.push(entry);
             true
         })?;
