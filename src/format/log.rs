@@ -10,6 +10,7 @@
 use super::key::KEY_BYTES;
 use super::line::LineRecord;
 use super::superblock::{PendingPoint, put_point, take_point};
+use super::terms::{TERMS_BYTES, Terms};
 use super::{BlockAddr, Epoch, FormatError, Generation, Key, LineId, ViewId, bad};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
@@ -136,6 +137,8 @@ pub enum Effect<'a> {
     RenameLine(LineId, &'a [u8]),
     /// A line got another head.
     Rollback(Rollback),
+    /// Other terms were given to a line.
+    SetTerms(LineId, Terms),
 }
 
 /// A new head of a line, as a snapshot is.
@@ -233,6 +236,10 @@ impl Effects {
                 out.extend_from_slice(&nanos.to_le_bytes());
                 out.extend_from_slice(&r.head_generation.0.to_le_bytes());
             }
+            Effect::SetTerms(line, terms) => {
+                put(out, 15, &[line.0]);
+                out.extend_from_slice(&terms.encode());
+            }
         }
     }
 
@@ -305,6 +312,10 @@ fn take<'a>(rest: &mut &'a [u8]) -> Result<Effect<'a>, FormatError> {
             let created = (secs, take_u32(rest)?);
             let head_generation = Generation(take_u32(rest)?);
             Effect::Rollback(Rollback { line, snapshot, head, head_generation, created })
+        }
+        15 => {
+            let line = LineId(take_u64(rest)?);
+            Effect::SetTerms(line, Terms::decode(take_bytes(rest, TERMS_BYTES)?)?)
         }
         _ => return bad!("effect {tag} in a log record"),
     })
@@ -382,6 +393,8 @@ mod tests {
             generation: Generation(10),
             head_generation: Generation(11),
             origin: Some(ViewId(5)),
+            from: Some(LineId::MAIN),
+            terms: Terms::default(),
             created: (-9, 8),
         };
         let rollback = Rollback {
@@ -405,6 +418,7 @@ mod tests {
             Effect::CreateLine(line),
             Effect::RenameLine(LineId(2), b"other"),
             Effect::Rollback(rollback),
+            Effect::SetTerms(LineId(2), Terms { clones_max: Some(1), ..Terms::default() }),
             Effect::DropLine(LineId(2)),
         ]
     }

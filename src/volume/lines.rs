@@ -36,6 +36,8 @@ pub(super) struct Lines {
     pub slots: Slots,
     /// Slot to snapshot.
     by_slot: BTreeMap<Slot, ViewId>,
+    /// Lines that may go by themselves.
+    ending: BTreeSet<LineId>,
     dirty: BTreeSet<LineId>,
     /// Records as of the newest freeze.
     frozen: BTreeMap<LineId, LineRecord>,
@@ -52,6 +54,7 @@ impl Lines {
             next: superblock.next_line,
             slots: Slots::new(superblock.next_generation),
             by_slot: BTreeMap::new(),
+            ending: BTreeSet::new(),
             dirty: BTreeSet::new(),
             frozen: BTreeMap::new(),
         };
@@ -87,6 +90,11 @@ impl Lines {
     /// Lines with numbers above `after`.
     pub fn records_after(&self, after: LineId) -> impl Iterator<Item = &LineRecord> {
         self.map.range(LineId(after.0.saturating_add(1))..).map(|(_, line)| &line.record)
+    }
+
+    /// Those that may go by themselves.
+    pub fn ending(&self) -> impl Iterator<Item = &LineRecord> {
+        self.ending.iter().filter_map(|id| Some(&self.map.get(id)?.record))
     }
 
     /// The line that was made last.
@@ -158,6 +166,9 @@ impl Lines {
             self.by_name.insert(record.name.clone(), record.id);
         }
         self.dirty.insert(record.id);
+        if record.terms.ends() {
+            self.ending.insert(record.id);
+        }
         self.origins.extend(record.origin.map(|origin| (origin, record.id)));
         self.map.insert(record.id, Line { record, numbers: BTreeSet::new() });
     }
@@ -203,6 +214,11 @@ impl Lines {
         if let Some(line) = self.map.get_mut(&line) {
             change(&mut line.record);
             self.dirty.insert(line.record.id);
+            if line.record.terms.ends() {
+                self.ending.insert(line.record.id);
+            } else {
+                self.ending.remove(&line.record.id);
+            }
             self.origins.extend(line.record.origin.map(|origin| (origin, line.record.id)));
         }
     }
@@ -228,6 +244,7 @@ impl Lines {
     pub fn remove(&mut self, line: LineId) {
         if let Some(gone) = self.map.remove(&line) {
             self.by_name.remove(&gone.record.name);
+            self.ending.remove(&line);
             self.dirty.insert(line);
             self.forget_origin(line, gone.record.origin);
         }

@@ -15,6 +15,7 @@ use crate::format::job::Job;
 use crate::format::line::LineRecord;
 use crate::format::provenance::Provenance;
 use crate::format::superblock::Superblock;
+use crate::format::terms::Terms;
 use crate::format::view::{Consistency, Role, ViewRecord};
 use crate::format::{
     BLOCK_BYTES, BlockAddr, BlockPtr, Copies, Epoch, Generation, Ino, Key, Kind, LineId, Slot, ViewId,
@@ -78,7 +79,9 @@ impl Volume {
             generation: Generation(1),
             head_generation: Generation(2),
             origin: None,
+            from: None,
             created,
+            terms: Terms::default(),
             provenance: Provenance::default(),
         };
         let record = ViewRecord {

@@ -139,6 +139,14 @@ impl Heads {
         if node.slot() == Slot::MAIN.0 {
             return Ok(self.main.clone());
         }
+        self.known_line_of(node).inspect(|head| head.note_use())
+    }
+
+    /// The same for ourselves: the line is not used by this.
+    pub fn known_line_of(&self, node: NodeId) -> Result<Arc<Head>> {
+        if node.slot() == Slot::MAIN.0 {
+            return Ok(self.main.clone());
+        }
         self.others.read().get(&Slot(node.slot())).cloned().ok_or(Error::Stale)
     }
 

@@ -5,6 +5,7 @@
 //! is read by the same code as a head.
 
 mod clonedir;
+mod expiry;
 mod known;
 mod moment;
 mod pick;
