@@ -6,7 +6,9 @@
 
 pub mod at;
 pub mod attribute;
+pub mod family;
 pub mod mount;
+pub mod namespace;
 pub mod process;
 pub mod schedule;
 mod storage;

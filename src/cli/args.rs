@@ -57,11 +57,33 @@ pub(super) enum Verb {
     /// Drop clones, with all that was written in them; their space comes back in the background
     #[command(after_help = "Example: snapfs drop /data upgrade")]
     Drop(DropArgs),
+    /// Run a command on a clone that it sees in the place of the tree; then keep what it did, or drop it
+    #[command(after_help = "Example: snapfs try /data -- make upgrade\n\n\
+        Everybody else sees the live tree, untouched. What the command changed is shown when it and all that it\n\
+        started have ended; its exit code is passed on. Without --keep or --drop it is asked on a\n\
+        terminal what becomes of the clone; elsewhere it stays, and its name is told.")]
+    Try(TryArgs),
+    /// Make a snapshot, run a command on the live tree, and show what changed
+    #[command(after_help = "Example: snapfs run /data -- make install\n\n\
+        The exit code of the command is passed on. What anybody changed meanwhile is shown, as it is all one tree:\n\
+        for a command that shall not touch it there is snapfs try.")]
+    Run(RunArgs),
     /// What changed between two views (exit code 0: nothing, 1: something, 2: trouble)
     #[command(after_help = "Example: snapfs diff /data @-1h --stat\n\n\
         A view is the name of a snapshot, @latest, @prev, an age as @-15m, a time as @2026-01-31T10:00,\n\
         @live, or .clones/NAME. + added, - removed, M content changed, A attributes changed, R renamed.")]
     Diff(DiffArgs),
+    /// The versions of a file or directory that snapshots hold, newest first, and where each is
+    #[command(after_help = "Example: snapfs versions /data/report.txt\n\n\
+        The file is followed through renames; where another file was at the path, or is now, both are told.\n\
+        PATH may be gone. FROM and TO are the first and the last snapshot of the line that hold the version;\n\
+        CHANGED says in what it differs from what was before it. Of a directory its own names and attributes count.")]
+    Versions(VersionsArgs),
+    /// What happened to a path, or below a directory, snapshot by snapshot, newest first
+    #[command(after_help = "Example: snapfs log /data/etc -n 10 --stat\n\n\
+        Each change is told with the snapshot in which it shows first. + added, - removed, M content changed,\n\
+        A attributes changed, R renamed.")]
+    Log(LogArgs),
     /// Set a property of files or directories
     #[command(after_help = "Example: snapfs set compression=zstd /data/logs\n\n\
         compression=off|zstd|zstd:LEVEL|inherit, LEVEL from 1 to 19. It counts for what is written from\n\
@@ -232,6 +254,48 @@ pub(super) struct DropArgs {
 }
 
 #[derive(Args, Debug)]
+pub(super) struct TryArgs {
+    /// Mount point, any path in a mount, or a mounted store
+    pub(super) target: PathBuf,
+    #[command(flatten)]
+    pub(super) end: TryEnd,
+    /// Give it a namespace of processes, in which it sees none but its own
+    #[arg(long)]
+    pub(super) isolate: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
+    /// The command, and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(super) command: Vec<OsString>,
+}
+
+/// What becomes of the clone.
+#[derive(Args, Debug)]
+#[group(multiple = false)]
+pub(super) struct TryEnd {
+    /// Keep it under this name
+    #[arg(long, value_name = "NAME")]
+    pub(super) keep: Option<OsString>,
+    /// Throw it away
+    #[arg(long)]
+    pub(super) drop: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RunArgs {
+    /// Mount point, any path in a mount, or a mounted store
+    pub(super) target: PathBuf,
+    /// How many snapshots that were made by this are kept: of older ones the oldest go
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) keep_steps: u64,
+    #[command(flatten)]
+    pub(super) json: Json,
+    /// The command, and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(super) command: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
 pub(super) struct CheckArgs {
     /// Mount point, any path in a mount, or a store
     pub(super) target: PathBuf,
@@ -382,6 +446,31 @@ pub(super) struct DiffForm {
     /// A patch for git apply or patch -p1
     #[arg(short = 'p', long)]
     pub(super) patch: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct VersionsArgs {
+    /// A file or directory in a mount, there now or not; or a store, for its root
+    pub(super) path: PathBuf,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct LogArgs {
+    /// A file or directory in a mount, there now or not; or a store, for all that is in it
+    pub(super) path: PathBuf,
+    /// Tell of so many snapshots at most
+    #[arg(short = 'n', value_name = "N")]
+    pub(super) most: Option<u64>,
+    /// Only what happened after this snapshot
+    #[arg(long, value_name = "VIEW")]
+    pub(super) since: Option<OsString>,
+    /// How many changes of each kind instead of the changes
+    #[arg(long)]
+    pub(super) stat: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
 }
 
 #[derive(Args, Debug)]

@@ -5,15 +5,16 @@
 
 use super::background::Background;
 use super::engine::{
-    Backend, CheckReport, CloneRow, DiffOrder, Engine, InitOptions, OpenFor, ScrubOrder, SnapshotRow,
-    StoreOptions,
+    Backend, CheckReport, CloneRow, DiffOrder, Engine, InitOptions, OpenFor, PathOrder, ScrubOrder,
+    SnapshotRow, StoreOptions,
 };
 use super::hold::{lock, probe};
 use super::making::{DEVICE_START_BYTES, NewStore, Old, has_content, make, unfinished};
 use super::offline;
+use super::past_of_path;
 use super::refusal::{COPIED, io, limited, no_thread, told, told_clone, told_name, told_view, told_volume};
 use super::scrubber::Scrubber;
-use super::wire::encode_change;
+use super::told_change::encode_change;
 use crate::check::{self, Depth};
 use crate::clock::Clock;
 use crate::ctl::{Code, Failure, StoreId};
@@ -366,6 +367,7 @@ fn listed_clone(clone: &volume::CloneInfo) -> CloneRow {
         origin,
         expires: clone.line.terms.expiry.map(|e| Timestamp { secs: e.at, nanos: 0 }),
         idle: clone.line.terms.idling.map(|i| i.after),
+        reason: clone.line.provenance.reason.name().into(),
         snapshots: clone.snapshots as u64,
         referenced: clone.referenced,
         exclusive: clone.exclusive,
@@ -435,9 +437,21 @@ impl Engine for Open {
         self.find_clone(name)
     }
 
+    fn begin_trial(&self, at: NodeId, provenance: &Provenance) -> Result<CloneRow, Failure> {
+        let name = self.fs.begin_trial(at, provenance).map_err(|e| told(&self.store, &e))?;
+        self.find_clone(&name)
+    }
+
+    fn take_step(&self, at: NodeId, provenance: &Provenance, keep: usize) -> Result<SnapshotRow, Failure> {
+        let made = self.fs.take_step(at, provenance, keep);
+        made.map(|made| listed(&made)).map_err(|e| told(&self.store, &e))
+    }
+
     fn rename_clone(&self, name: &[u8], new_name: &[u8]) -> Result<(), Failure> {
-        let about = |e: &Error| if *e == Error::NotFound { name } else { new_name };
-        self.fs.rename_clone(name, new_name).map_err(|e| told_clone(about(&e), &e))
+        self.fs.rename_clone(name, new_name).map_err(|e| {
+            let about = if e == Error::NotFound { name } else { new_name };
+            told_clone(about, &e)
+        })
     }
 
     fn drop_clone(&self, name: &[u8]) -> Result<(), Failure> {
@@ -476,6 +490,10 @@ impl Engine for Open {
             })
         };
         compared.patch(&mut all).map_err(|e| told(&self.store, &e))
+    }
+
+    fn past_of_path(&self, order: &PathOrder, put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {
+        past_of_path::answer(&self.fs, &self.store, order, put)
     }
 
     fn status(&self) -> Value {

@@ -5,6 +5,7 @@
 
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, StoreId};
+use crate::format::provenance::Provenance;
 use crate::format::{Compression, Copies};
 use crate::fs::SNAPDIR_NAME;
 pub use crate::fs::{AtimeMode, AtimeOptions, ClonedirMode, SnapdirMode};
@@ -76,6 +77,33 @@ pub struct DiffOrder {
     pub under: Option<u64>,
     /// A patch instead of the list of changes.
     pub patch: bool,
+}
+
+/// What is wanted of the past of a path.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PathQuestion {
+    /// Its versions.
+    Versions,
+    /// What happened to it.
+    Log {
+        /// The word for the snapshot after which it begins.
+        since: Option<Vec<u8>>,
+        /// Moments at most.
+        most: u64,
+    },
+}
+
+/// Which past of which path is wanted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PathOrder {
+    /// What of it.
+    pub question: PathQuestion,
+    /// The last directory on the way that is there now; without names a root.
+    pub dir: u64,
+    /// Names below it.
+    pub names: Vec<Vec<u8>>,
+    /// The directory is one of the mount of this snapshot alone.
+    pub of_snapshot: Option<Vec<u8>>,
 }
 
 /// How to open a store.
@@ -169,6 +197,8 @@ pub struct CloneRow {
     pub expires: Option<Timestamp>,
     /// For how many seconds it may be idle before it does.
     pub idle: Option<u64>,
+    /// Why it was made.
+    pub reason: String,
     /// Snapshots of its own.
     pub snapshots: u64,
     /// What it reaches.
@@ -245,7 +275,16 @@ pub trait Engine: Send + Sync {
         let name = names::shown_bytes(name);
         Err(Failure::new(Code::NotFound, format!("{name}: no such clone")))
     }
-    /// Gives a clone another name.
+    /// Makes a clone of a line under an automatic name, for a trial.
+    fn begin_trial(&self, _at: NodeId, _provenance: &Provenance) -> Result<CloneRow, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store has no clones"))
+    }
+    /// Makes a snapshot of a line under an automatic name, before a command is run on it. It, and so many older ones that
+    /// were made for this that they are `keep` with it, are kept.
+    fn take_step(&self, _at: NodeId, _provenance: &Provenance, _keep: usize) -> Result<SnapshotRow, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store takes no steps"))
+    }
+    /// Renames a clone.
     fn rename_clone(&self, name: &[u8], _new_name: &[u8]) -> Result<(), Failure> {
         let name = names::shown_bytes(name);
         Err(Failure::new(Code::NotFound, format!("{name}: no such clone")))
@@ -264,6 +303,10 @@ pub trait Engine: Send + Sync {
     /// What became of paths between two views: objects for `put`, until it has enough, which it says by false.
     fn diff(&self, _order: &DiffOrder, _put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {
         Err(Failure::new(Code::UnknownVerb, "views of this store cannot be compared"))
+    }
+    /// The past of a path: objects for `put`, until it has enough, which it says by false.
+    fn past_of_path(&self, _order: &PathOrder, _put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store does not tell the past of paths"))
     }
     /// How it is doing now: an object.
     fn status(&self) -> Value;

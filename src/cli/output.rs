@@ -75,6 +75,22 @@ pub(super) fn rfc3339(t: Timestamp) -> String {
     }
 }
 
+/// The other way.
+pub(super) fn parse_rfc3339(text: &str) -> Option<Timestamp> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
+    let numbers = |text: &str, by| text.rsplitn(3, by).map(|n| n.parse().ok()).collect::<Option<Vec<i64>>>();
+    let ([day, month, year], [second, minute, hour]) = (&numbers(date, '-')?[..], &numbers(time, ':')?[..])
+    else {
+        return None;
+    };
+    let day = clock::seconds_from_date(*year, *month, *day)?;
+    Some(Timestamp {
+        secs: day + hour * 3600 + minute * 60 + second,
+        nanos: format!("{fraction:0<9}").parse().ok()?,
+    })
+}
+
 /// A time as people here read it, to the second: local, with its distance from UTC. `@` and this picks a snapshot.
 pub(super) fn local(t: Timestamp) -> String {
     let shown = local_time(t.secs).and_then(|[year, month, day, hour, minute, second]| {
@@ -149,7 +165,8 @@ pub(super) fn snapshot_json(s: &SnapshotRow) -> Value {
 /// A clone for programs.
 pub(super) fn clone_json(c: &CloneRow) -> Value {
     let mut object = json!({
-        "id": c.id, "created": rfc3339(c.created), "origin": null, "snapshots": c.snapshots,
+        "id": c.id, "created": rfc3339(c.created), "origin": null, "reason": c.reason,
+        "snapshots": c.snapshots,
         "referenced": c.referenced, "exclusive": c.exclusive, "written": c.written,
     });
     names::put(&mut object, "name", OsStr::from_bytes(&c.name));
@@ -172,12 +189,22 @@ pub(super) fn clone_table(all: &[CloneRow]) -> String {
             (None, Some(idle)) => format!("idle {idle}"),
             (None, None) => "-".into(),
         };
-        let first = [names::shown_bytes(&c.name), origin, local(c.created), ends, c.snapshots.to_string()];
-        [first.to_vec(), sizes.to_vec()].concat()
+        let words = [names::shown_bytes(&c.name), origin, c.reason.clone(), local(c.created), ends];
+        [words.to_vec(), vec![c.snapshots.to_string()], sizes.to_vec()].concat()
     };
     let rows: Vec<Vec<String>> = all.iter().map(row).collect();
-    let head = ["CLONE", "ORIGIN", "CREATED", "EXPIRES", "SNAPSHOTS", "REFERENCED", "EXCLUSIVE", "WRITTEN"];
-    table(&head, &rows, &[4, 5, 6, 7])
+    let head = [
+        "CLONE",
+        "ORIGIN",
+        "REASON",
+        "CREATED",
+        "EXPIRES",
+        "SNAPSHOTS",
+        "REFERENCED",
+        "EXCLUSIVE",
+        "WRITTEN",
+    ];
+    table(&head, &rows, &[5, 6, 7, 8])
 }
 
 /// Snapshots for people.
@@ -237,6 +264,13 @@ mod tests {
         assert_eq!(at(1_767_225_599, 0), "2025-12-31T23:59:59Z");
         assert_eq!(at(-1, 0), "1969-12-31T23:59:59Z");
         assert_eq!(at(4_107_542_400, 0), "2100-03-01T00:00:00Z");
+        for (secs, nanos) in [(0, 0), (951_782_400, 5), (-1, 120_000_000), (4_107_542_400, 999_999_999)] {
+            let t = Timestamp { secs, nanos };
+            assert_eq!(parse_rfc3339(&rfc3339(t)), Some(t));
+        }
+        assert!(
+            ["", "Z", "2000-01-01", "x-01-01T00:00:00Z"].iter().all(|text| parse_rfc3339(text).is_none())
+        );
     }
 
     #[test]

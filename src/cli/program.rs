@@ -2,7 +2,7 @@
 
 use super::args::{self, Cli, Style, Verb};
 use super::engine::Backend;
-use super::{diff, mount, properties, rescue, scrub, snapshots, stores, umount, usage};
+use super::{diff, mount, paths, properties, rescue, scrub, snapshots, stores, trial, umount, usage};
 use crate::ctl::{Code, Failure};
 use clap::Parser;
 use std::ffi::OsString;
@@ -20,6 +20,9 @@ pub fn run(backend: &dyn Backend, args: Vec<OsString>) -> u8 {
     if let Some(code) = crate::fuse::run_flusher(&args) {
         return code;
     }
+    if let Some(code) = trial::run_stage(&args) {
+        return code;
+    }
     let (style, args) = args::normalise(args);
     if style == Style::FakeHelper {
         return 0;
@@ -33,8 +36,11 @@ pub fn run(backend: &dyn Backend, args: Vec<OsString>) -> u8 {
             return if e.use_stderr() { wrong } else { 0 };
         }
     };
-    crate::sys::process::keep_files_private();
-    crate::sys::process::take_what_limits_allow();
+    // A command that is run gets what it would have without us.
+    if !matches!(cli.verb, Verb::Try(_) | Verb::Run(_)) {
+        crate::sys::process::keep_files_private();
+        crate::sys::process::take_what_limits_allow();
+    }
     start_log(&cli.verb);
     match dispatch(backend, &cli.verb) {
         Ok(code) => code,
@@ -58,6 +64,10 @@ pub fn run(backend: &dyn Backend, args: Vec<OsString>) -> u8 {
 fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
     let done = match verb {
         Verb::Diff(a) => return diff::run(backend, a),
+        Verb::Try(a) => return trial::try_command(a),
+        Verb::Run(a) => return trial::run_command(a),
+        Verb::Versions(a) => paths::versions(backend, a),
+        Verb::Log(a) => paths::log(backend, a),
         Verb::Init(a) => stores::init(backend, a),
         Verb::Mount(a) => mount::run(backend, a),
         Verb::Umount(a) => umount::run(a),

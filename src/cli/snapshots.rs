@@ -70,7 +70,7 @@ pub(super) fn drop_clones(args: &DropArgs) -> Result<(), Failure> {
 }
 
 /// The daemon of `target`, unless the mount that leads to it is read-only: what `mkdir` is refused there the command is, too.
-fn daemon_for_changes(target: &Path) -> Result<Client, Failure> {
+pub(super) fn daemon_for_changes(target: &Path) -> Result<Client, Failure> {
     let client = Client::connect(target)?;
     let MountRecord { device, mountpoint, .. } = client.record();
     let around = std::fs::canonicalize(target).ok().and_then(|real| mounts::containing(&real).ok().flatten());

@@ -4,11 +4,12 @@
 
 use super::engine::{CloneRow, DiffOrder, Engine, ScrubOrder, SnapshotRow};
 use super::options::{self, Parsed};
+use super::past_of_path;
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler};
-use crate::fs::{ChangeKind, PathChange};
+use crate::format::provenance::{COMMAND_BYTES_MAX, Provenance, Reason};
 use crate::names;
-use crate::ops::{FileType, NodeId, Timestamp};
+use crate::ops::{NodeId, Timestamp};
 use serde_json::{Value, json};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -61,12 +62,21 @@ impl Handler for Verbs {
                 })?;
                 Ok(encode_clone(&made))
             }
-            "rename_clone" => {
-                self.engine.rename_clone(&name(args, "name")?, &name(args, "new_name")?)?;
-                Ok(json!({}))
-            }
             "drop" => {
                 self.engine.drop_clone(&name(args, "name")?)?;
+                Ok(json!({}))
+            }
+            "try" => {
+                let provenance = of_command(args, Reason::Trial);
+                Ok(encode_clone(&self.engine.begin_trial(at(args), &provenance)?))
+            }
+            "step" => {
+                let keep = args.get("keep").and_then(Value::as_u64).unwrap_or(u64::MAX) as usize;
+                let provenance = of_command(args, Reason::Step);
+                Ok(encode(&self.engine.take_step(at(args), &provenance, keep)?))
+            }
+            "rename_clone" => {
+                self.engine.rename_clone(&name(args, "name")?, &name(args, "new_name")?)?;
                 Ok(json!({}))
             }
             "mount" => {
@@ -84,6 +94,10 @@ impl Handler for Verbs {
             "info" => Ok(self.engine.info()),
             "diff" => {
                 self.engine.diff(&diff_order(args)?, progress)?;
+                Ok(json!({}))
+            }
+            "past" => {
+                self.engine.past_of_path(&past_of_path::decode(args)?, progress)?;
                 Ok(json!({}))
             }
             "scrub" => self.engine.scrub(scrub_order(args)?),
@@ -125,9 +139,22 @@ fn scrub_order(args: &Value) -> Result<ScrubOrder, Failure> {
     })
 }
 
+/// Why something is made before a command is run, and by whom.
+fn of_command(args: &Value, reason: Reason) -> Provenance {
+    let user = args.get("user").and_then(Value::as_u64).and_then(|user| u32::try_from(user).ok());
+    let mut command = names::get_list(args, "command").unwrap_or_default().join(&b' ');
+    command.truncate(COMMAND_BYTES_MAX);
+    Provenance { user, command, ..reason.into() }
+}
+
 /// The node that a request is about: where its target is in the mount.
 fn at(args: &Value) -> NodeId {
     args.get("node").and_then(Value::as_u64).map_or(NodeId::ROOT, NodeId)
+}
+
+/// The root of the line or snapshot that a node is of.
+pub(super) fn root_of(node: u64) -> u64 {
+    NodeId(node).sibling(NodeId::ROOT.ino()).0
 }
 
 /// An order of a difference as it travels.
@@ -145,50 +172,6 @@ fn diff_order(args: &Value) -> Result<DiffOrder, Failure> {
         under: args.get("under").and_then(Value::as_u64),
         patch: args.get("patch").and_then(Value::as_bool).unwrap_or(false),
     })
-}
-
-/// What became of a path, for programs.
-pub(super) fn encode_change(change: &PathChange) -> Value {
-    let (sign, kind) = (sign(change.kind), change.file_type().map(type_name));
-    let mut object = json!({"change": sign, "type": kind});
-    let put = |object: &mut Value, key: &str, path: &[u8]| {
-        names::put(object, key, OsStr::from_bytes(if path.is_empty() { b"." } else { path }));
-    };
-    put(&mut object, "path", &change.path);
-    if let Some(path) = &change.old_path {
-        put(&mut object, "old_path", path);
-    }
-    for (key, version) in [("old_size", change.old), ("new_size", change.new)] {
-        if let Some(version) = version.filter(|v| matches!(v.kind, FileType::Regular | FileType::Symlink)) {
-            object[key] = version.size.into();
-        }
-    }
-    if !change.attributes.is_empty() {
-        object["attributes"] = json!(change.attributes);
-    }
-    object
-}
-
-fn sign(kind: ChangeKind) -> &'static str {
-    match kind {
-        ChangeKind::Added => "+",
-        ChangeKind::Removed => "-",
-        ChangeKind::Renamed => "R",
-        ChangeKind::Modified => "M",
-        ChangeKind::Attributes => "A",
-    }
-}
-
-fn type_name(kind: FileType) -> &'static str {
-    match kind {
-        FileType::Regular => "file",
-        FileType::Directory => "directory",
-        FileType::Symlink => "symlink",
-        FileType::Fifo => "fifo",
-        FileType::Socket => "socket",
-        FileType::CharDevice => "character device",
-        FileType::BlockDevice => "block device",
-    }
 }
 
 fn text<'a>(args: &'a Value, key: &str) -> Result<&'a str, Failure> {
@@ -256,7 +239,8 @@ pub(super) fn decode_all(v: &Value) -> Result<Vec<SnapshotRow>, Failure> {
 /// One clone.
 pub(super) fn encode_clone(c: &CloneRow) -> Value {
     let mut object = json!({
-        "id": c.id, "secs": c.created.secs, "nanos": c.created.nanos, "snapshots": c.snapshots,
+        "id": c.id, "secs": c.created.secs, "nanos": c.created.nanos, "reason": c.reason,
+        "snapshots": c.snapshots,
         "referenced": c.referenced, "exclusive": c.exclusive, "written": c.written,
     });
     names::put(&mut object, "name", OsStr::from_bytes(&c.name));
@@ -286,6 +270,7 @@ pub(super) fn decode_clone(v: &Value) -> Result<CloneRow, Failure> {
             origin: names::get(v, "origin"),
             expires: v.get("expires").and_then(Value::as_i64).map(|secs| Timestamp { secs, nanos: 0 }),
             idle: number("idle"),
+            reason: v.get("reason")?.as_str()?.into(),
             snapshots: number("snapshots")?,
             referenced: number("referenced")?,
             exclusive: number("exclusive")?,
@@ -330,6 +315,7 @@ mod tests {
                 expires: origin.as_ref().map(|_| Timestamp { secs: -9, nanos: 0 }),
                 idle: origin.as_ref().map(|_| 60),
                 origin,
+                reason: "trial".into(),
                 snapshots: 2,
                 referenced: u64::MAX,
                 exclusive: 0,

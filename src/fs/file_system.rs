@@ -192,6 +192,18 @@ impl Fs {
         self.past.delete_snapshot(&*self.heads.at(at)?, name)
     }
 
+    /// Makes a clone of the line that this node is of, for a command to be tried on; returns its name, an automatic one.
+    pub fn begin_trial(&self, at: NodeId, provenance: &Provenance) -> Result<Vec<u8>> {
+        let head = self.past.begin_trial(&self.heads.at(at)?, provenance)?;
+        Ok(self.heads.volume.line(head.line)?.name)
+    }
+
+    /// Makes a snapshot of the line that this node is of before a command is run on it. As many older ones that were made for
+    /// this are kept as it makes `keep` with it.
+    pub fn take_step(&self, at: NodeId, provenance: &Provenance, keep: usize) -> Result<SnapshotInfo> {
+        self.past.take_step(&self.heads.at(at)?, provenance, keep)
+    }
+
     /// Makes a clone of the line that this node is of, as it is now, or as a view was: `@live`, a clone as `.clones/NAME`, or
     /// what finds a snapshot in the `.snapshots` of the line.
     pub fn create_clone(

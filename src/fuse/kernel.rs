@@ -127,6 +127,12 @@ impl Kernel for FuseKernel {
         self.queue(Notice::Node(node));
     }
 
+    fn invalidate_now(&self, node: NodeId) -> bool {
+        // Only what the kernel does not know is not found.
+        let told = self.notifier.inval_inode(INodeNo(node.0), 0, 0);
+        !told.is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+    }
+
     fn invalidate_entry(&self, parent: NodeId, name: &[u8]) {
         self.queue(Notice::Entry(parent, name.to_vec()));
     }

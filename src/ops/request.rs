@@ -526,6 +526,11 @@ pub trait Kernel: Send + Sync {
     fn forget_attributes(&self, _node: NodeId) {}
     /// Drops cached attributes and pages of a node.
     fn invalidate_node(&self, node: NodeId);
+    /// The same before it returns: it waits for reads and writes of the node that are under way, so the caller must hold
+    /// nothing that these need. False if the node was not known.
+    fn invalidate_now(&self, _node: NodeId) -> bool {
+        false
+    }
     /// Drops a cached name, positive or negative.
     fn invalidate_entry(&self, parent: NodeId, name: &[u8]);
     /// Detaches what is mounted below a snapshot or clone that is deleted: by its path in the mount, with the node of its

@@ -16,6 +16,7 @@ pub mod examine;
 mod extra_refs;
 pub mod history;
 mod intent;
+mod lineage;
 mod lines;
 #[cfg(test)]
 mod memory;
@@ -53,6 +54,7 @@ pub use crate::format::line::LineRecord;
 pub use clones::CloneInfo;
 pub use commit::CommitSession;
 pub use error::{Result, VolumeError};
+pub use lineage::{Ancestor, Lineage};
 pub use open::last_inode;
 pub use options::OpenOptions;
 pub use pack::{ContentRun, Gain};

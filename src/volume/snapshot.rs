@@ -167,7 +167,7 @@ impl VolumeState {
     }
 
     /// Snapshots that a line shows, oldest first, with numbers above `after`.
-    fn shown_after(&self, line: LineId, after: ViewId) -> impl Iterator<Item = &ViewRecord> {
+    pub(super) fn shown_after(&self, line: LineId, after: ViewId) -> impl Iterator<Item = &ViewRecord> {
         let mut inherited: Vec<_> = self.inherited(line).take_while(|v| v.id > after).collect();
         inherited.reverse();
         inherited.into_iter().filter(is_shown).chain(self.own_after(line, after))

@@ -283,7 +283,7 @@ impl Heads {
             return Ok(0); // the kernel knows the root by no other
         }
         let generation = match target(node) {
-            Target::Live(_) | Target::Snapdir(_) | Target::Clonedir => self.line_of(node)?.generation,
+            Target::Live(_) | Target::Snapdir(_) | Target::Clonedir => self.known_line_of(node)?.generation,
             Target::Snapshot(slot, _) => self.volume.snapshot_by_slot(slot).ok_or(Error::Stale)?.generation,
         };
         Ok(generation.0.into())

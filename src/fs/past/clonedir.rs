@@ -169,7 +169,8 @@ impl Past {
         // Clones that were made from it have shown them too.
         let names: Vec<_> = own.into_iter().map(|s| s.name).collect();
         self.tell_gone(&names);
-        Ok((record.name, self.commits.sync()))
+        let durable = self.end_trial(&record).and_then(|()| self.commits.sync());
+        Ok((record.name, durable))
     }
 
     /// Unless it is refused the old name is gone; whether that is durable.
@@ -182,9 +183,11 @@ impl Past {
         if name == new {
             return Ok(Ok(()));
         }
-        // As with snapshots: not while a commit is open, and with a record of its own.
-        let _no_commit = self.commits.hold_off();
-        heads.volume.rename_line(line.id, new)?;
+        {
+            // As with snapshots: not while a commit is open, and with a record of its own.
+            let _no_commit = self.commits.hold_off();
+            heads.volume.rename_line(line.id, new)?;
+        }
         self.forget_clonedir();
         Ok(self.commits.sync())
     }
@@ -203,8 +206,12 @@ impl Past {
     /// `mkdir` in a `.clones`.
     pub fn make_in_clonedir(&self, clonedir: NodeId, name: &[u8]) -> Result<Entry> {
         let head = self.commits.heads.line_of(clonedir)?;
-        self.create_clone(&head, name, &Provenance::default())?;
-        self.find_in_clonedir(clonedir, name)
+        let made = self.create_clone(&head, name, &Provenance::default())?;
+        self.find_in_clonedir(clonedir, name).or_else(|e| {
+            // What cannot be shown to whoever made it was not made.
+            self.drop_line(made.line)?;
+            Err(e)
+        })
     }
 
     /// `rmdir` in a `.clones`, of which the kernel knows by itself.

@@ -7,61 +7,15 @@
 
 use super::clonedir::CloneEnd;
 use super::snapdir::Past;
-use crate::format::LineId;
+use super::watch::Watched;
 use crate::format::line::LineRecord;
-use crate::format::terms::{Expiry, Idling};
 use crate::fs::heads::Head;
 use crate::ops::Error;
-use parking_lot::Mutex;
-use std::collections::HashMap;
-use std::time::Duration;
 
-/// For so long a clone is watched at most.
-const WATCH_MAX: Duration = Duration::from_secs(3600);
 /// The time of day was set if it is so many seconds away from where it was and what has passed since.
 const SET_SECS: i64 = 60;
 /// What is kept of the last use is newer than this share of the time for which a clone may be idle.
 const USED_SHARE: u64 = 8;
-
-/// What has been seen of the clones that may go. A leaf in the order of locks.
-#[derive(Default)]
-pub struct Watch {
-    seen: Mutex<Seen>,
-}
-
-#[derive(Default)]
-struct Seen {
-    /// Time of day and what had passed, at the last look.
-    last: Option<(i64, Duration)>,
-    clones: HashMap<LineId, Clone>,
-}
-
-/// What is known of one, in time passed.
-struct Clone {
-    terms: (Option<Expiry>, Option<u64>),
-    since: Duration,
-    /// Its last use, and the time of day then.
-    used: Option<(Duration, i64)>,
-}
-
-impl Clone {
-    /// Why it is to go at this moment.
-    fn end(&self, line: &LineRecord, (now, passed): (i64, Duration)) -> Option<&'static str> {
-        let watched =
-            |after: u64, since| passed.saturating_sub(since) >= Duration::from_secs(after).min(WATCH_MAX);
-        let expired = line.terms.expiry.is_some_and(|e| now >= e.at && watched(e.after, self.since));
-        let idle = |i: Idling| {
-            let (since, used) = self.used.unwrap_or((self.since, i.used));
-            let over = used.max(i.used).saturating_add_unsigned(i.after);
-            now >= over && watched(i.after, since.max(self.since))
-        };
-        match (expired, line.terms.idling.is_some_and(idle)) {
-            (true, _) => Some("its time is over"),
-            (_, true) => Some("nobody has used it"),
-            _ => None,
-        }
-    }
-}
 
 impl Past {
     /// Looks at the clones that may go by themselves. Those that are to go now.
@@ -88,7 +42,7 @@ impl Past {
             let Some(head) = heads.of_line(&line) else { continue };
             let terms = (line.terms.expiry, line.terms.idling.map(|i| i.after));
             let known = before.remove(&line.id).filter(|clone| clone.terms == terms);
-            let mut clone = known.unwrap_or(Clone { terms, since: passed, used: None });
+            let mut clone = known.unwrap_or(Watched { terms, since: passed, used: None });
             if head.take_used() {
                 clone.used = Some((passed, now));
                 self.note_use(&line, now);

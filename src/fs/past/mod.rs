@@ -10,6 +10,8 @@ mod known;
 mod moment;
 mod pick;
 mod snapdir;
+mod trials;
+mod watch;
 
 pub use clonedir::{MAIN_CLONEDIR, clonedir_ttl};
 pub use snapdir::Past;

@@ -4,9 +4,9 @@
 //! live directory's number with another kind. Nothing about it is stored. Snapshots are made, renamed and deleted in those
 //! of roots alone, one at a time.
 
-use super::expiry::Watch;
 use super::known::KnownSnapdirs;
 use super::pick::pick;
+use super::watch::Watch;
 use crate::clock::dotted;
 use crate::format::inode::Inode;
 use crate::format::provenance::{Provenance, Reason};
@@ -191,6 +191,27 @@ impl Past {
         self.commits.heads.volume.snapshot_info(id).ok_or(Error::Stale)
     }
 
+    /// Makes an automatic snapshot of a head that holds nothing back and whose gate the caller holds, and commits off. False
+    /// if the log does not hold it: then the caller's next commit makes it durable. It is told by [`Self::forget_snapdirs`].
+    pub fn guard_as_held(
+        &self,
+        head: &Head,
+        provenance: &Provenance,
+        _held: &OneAtATime<'_>,
+    ) -> Result<(SnapshotInfo, bool)> {
+        let (heads, name) = (&self.commits.heads, self.automatic_name(head, provenance.reason)?);
+        let now = heads.clock.now();
+        let new = NewSnapshot {
+            name: &name,
+            created: (now.secs, now.nanos),
+            consistency: Consistency::FileSystem,
+            provenance,
+            pause_ns: &|| 0,
+        };
+        let (id, durable) = heads.volume.create_snapshot(head.line, &new, &mut |_| Ok(()))?;
+        Ok((heads.volume.snapshot_info(id).ok_or(Error::Stale)?, durable))
+    }
+
     /// The name of an automatic snapshot of now: a second that is taken gets the next free one.
     fn automatic_name(&self, head: &Head, reason: Reason) -> Result<Vec<u8>> {
         let heads = &self.commits.heads;
@@ -303,8 +324,15 @@ impl Past {
 
     /// `mkdir` in a `.snapshots`.
     pub fn make_in_snapdir(&self, snapdir: NodeId, name: &[u8]) -> Result<Entry> {
-        self.take_snapshot(&self.of_root(snapdir)?, name, &Provenance::default())?;
-        self.find_in_snapdir(snapdir, name)
+        let head = self.of_root(snapdir)?;
+        let made = self.take_snapshot(&head, name, &Provenance::default())?;
+        self.find_in_snapdir(snapdir, name).or_else(|e| {
+            // What cannot be shown to whoever made it was not made.
+            self.commits.heads.volume.delete_snapshot(head.line, made)?;
+            self.forget_snapdirs();
+            self.commits.outlive()?;
+            Err(e)
+        })
     }
 
     /// `rmdir` in a `.snapshots`.
@@ -380,7 +408,7 @@ impl Past {
 
     /// The kernel keeps what `stat` shows of a `.snapshots` that it knows until it is told: called before whatever changes
     /// that is answered.
-    fn forget_snapdirs(&self) {
+    pub fn forget_snapdirs(&self) {
         self.forget_snapdir(ROOT_SNAPDIR);
         self.known_snapdirs.all().into_iter().for_each(|snapdir| self.forget_snapdir(snapdir));
     }

@@ -236,6 +236,23 @@ fn a_clone_whose_record_does_not_fit_is_made_by_a_commit() {
 }
 
 #[test]
+fn a_clone_whose_record_does_not_fit_is_renamed_and_dropped_by_a_commit() {
+    let t = T::new();
+    filled(&t);
+    t.mkdir(CLONEDIR, "x").unwrap();
+    t.fill_log();
+    let before = t.fs.commits.started();
+    t.fs.rename(&USER, CLONEDIR, b"x", CLONEDIR, b"y", RenameMode::NoReplace).unwrap();
+    assert!(t.fs.commits.started() > before);
+    assert_eq!(t.list(CLONEDIR), ["y"]);
+    t.fill_log();
+    let before = t.fs.commits.started();
+    t.fs.rmdir(&USER, CLONEDIR, b"y").unwrap();
+    assert!(t.fs.commits.started() > before && t.list(CLONEDIR).is_empty());
+    t.prove();
+}
+
+#[test]
 fn nothing_is_made_on_a_store_that_takes_no_changes_or_is_full() {
     let device = Arc::new(Sim::new(1 << 30, 1));
     let t = T::on(Volume::made_on(device.clone()), FsOptions::default());
@@ -344,7 +361,7 @@ fn clones_of_a_line_at_rest_have_one_point_in_common() {
     assert_eq!(t.list(t.find(y, ".snapshots").unwrap()), ["s"]);
     rewrite(&t, x, "large", b"x");
     t.fs.commit().unwrap();
-    assert!(is_filled(&t, y) && views(&t) == 36, "{}", views(&t));
+    assert!(is_filled(&t, y) && views(&t) == 37, "a snapshot, a clone and its point");
     // The line that the point was made of goes on, and so do all others.
     rewrite(&t, ROOT, "small", b"main");
     t.fs.rmdir(&USER, CLONEDIR, b"c3").unwrap();

@@ -9,9 +9,11 @@ mod difference;
 mod expiry;
 mod lines;
 mod names;
+mod paths;
 mod random;
 mod snapshots;
 mod space;
+mod transfer;
 
 use super::{Between, Fs, FsOptions, Steps};
 use crate::clock::Clock;

@@ -1,0 +1,176 @@
+//! The end of a trial: what changed is shown, and the clone is kept or dropped.
+//!
+//! A trial that nobody decides about loses nothing: its clone stays, under the name that it has, and it is said how to go on.
+
+use crate::cli::args::{DiffArgs, DiffForm, Json, TryArgs};
+use crate::cli::engine::DiffOrder;
+use crate::cli::wire::encode_diff;
+use crate::cli::{diff, output, wire};
+use crate::ctl::{Client, Code, Failure};
+use crate::names;
+use crate::ops::NodeId;
+use serde_json::{Value, json};
+use std::ffi::{OsStr, OsString};
+use std::io::{self, IsTerminal};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+const FAILED: u8 = 1;
+
+/// A clone that a command was run on.
+pub(super) struct Trial<'a> {
+    pub(super) client: &'a Client,
+    pub(super) args: &'a TryArgs,
+    /// Of the clone.
+    pub(super) name: Vec<u8>,
+    /// The snapshot that it was made from.
+    pub(super) step: Vec<u8>,
+    /// Of the line that it was made from.
+    pub(super) slot: u32,
+}
+
+/// What becomes of the clone.
+enum Decision {
+    Keep(OsString),
+    Drop,
+    /// It stays as it is.
+    Nothing,
+}
+
+/// Refuses a name that a clone cannot be given in the end.
+pub(super) fn check_free(client: &Client, name: &OsStr) -> Result<(), Failure> {
+    let shown = names::shown(name);
+    let bytes = name.as_bytes();
+    if !(1..=255).contains(&bytes.len()) || matches!(bytes[0], b'.' | b'@') || bytes.contains(&b'/') {
+        let what = "not a name for a clone: 1 to 255 bytes, no '/', not beginning with '.' or '@'";
+        return Err(Failure::new(Code::Invalid, format!("{shown}: {what}")));
+    }
+    let clones = wire::decode_clones(&client.call("clones", json!({}), &mut |_| {})?)?;
+    if clones.iter().any(|clone| clone.name == bytes) {
+        return Err(Failure::new(Code::Exists, format!("{shown}: a clone of that name exists")));
+    }
+    Ok(())
+}
+
+/// What changed between two views: printed, unless it is for JSON.
+pub(super) fn show_changes(
+    client: &Client,
+    target: &Path,
+    order: &DiffOrder,
+    json: &Json,
+) -> Result<Vec<Value>, Failure> {
+    let mut changes = Vec::new();
+    client.stream("diff", encode_diff(order), &mut |piece| {
+        changes.extend(piece["changes"].as_array().into_iter().flatten().cloned());
+        true
+    })?;
+    if !json.json {
+        let args = DiffArgs {
+            target: target.to_path_buf(),
+            from: OsString::new(),
+            to: OsString::new(),
+            form: DiffForm { stat: false, name_only: false, patch: false },
+            zero: false,
+            json: Json { json: false },
+        };
+        diff::print_changes(&args, &changes)?;
+    }
+    Ok(changes)
+}
+
+impl Trial<'_> {
+    /// Ends it; returns the exit code of the whole.
+    pub(super) fn end(mut self, code: u8, interrupted: bool) -> Result<u8, Failure> {
+        let json = &self.args.json;
+        let order = DiffOrder {
+            from: self.step.clone(),
+            to: [b".clones/", &self.name[..]].concat(),
+            under: Some(NodeId::live(self.slot, NodeId::ROOT.ino()).0),
+            patch: false,
+        };
+        let changes = show_changes(self.client, &self.args.target, &order, json);
+        let changes = changes.map_err(|f| eprintln!("snapfs: what the command changed: {f}")).ok();
+        let is_same = changes.as_ref().is_some_and(Vec::is_empty);
+        if is_same && !json.json {
+            eprintln!("snapfs: the command changed nothing");
+        }
+        let (outcome, done) = match self.decide(is_same, interrupted) {
+            Decision::Keep(name) => ("kept", self.keep(&name)),
+            Decision::Drop => ("dropped", self.drop_clone()),
+            Decision::Nothing => ("kept", Ok(())),
+        };
+        let outcome = if done.is_ok() { outcome } else { "kept" };
+        if outcome == "kept" {
+            self.tell_kept();
+        }
+        if json.json {
+            let mut object = json!({
+                "exit_code": code, "interrupted": interrupted, "outcome": outcome, "changes": changes,
+                "clone": null, "view_before": null,
+            });
+            if outcome == "kept" {
+                names::put(&mut object, "clone", OsStr::from_bytes(&self.name));
+                names::put(&mut object, "view_before", OsStr::from_bytes(&self.step));
+            }
+            output::print(&format!("{object}\n")).map_err(|e| Failure::new(Code::Other, e))?;
+        }
+        match done {
+            Err(f) => {
+                eprintln!("snapfs: {f}");
+                Ok(if code == 0 { FAILED } else { code })
+            }
+            Ok(()) => Ok(code),
+        }
+    }
+
+    fn decide(&self, is_same: bool, interrupted: bool) -> Decision {
+        let end = &self.args.end;
+        match &end.keep {
+            Some(name) => Decision::Keep(name.clone()),
+            None if end.drop || is_same => Decision::Drop,
+            None if interrupted || self.args.json.json => Decision::Nothing,
+            None if io::stdin().is_terminal() && io::stderr().is_terminal() => ask(),
+            None => Decision::Nothing,
+        }
+    }
+
+    fn keep(&mut self, name: &OsStr) -> Result<(), Failure> {
+        let mut request = json!({});
+        names::put(&mut request, "name", OsStr::from_bytes(&self.name));
+        names::put(&mut request, "new_name", name);
+        self.client.call("rename_clone", request, &mut |_| {})?;
+        self.name = name.as_bytes().to_vec();
+        Ok(())
+    }
+
+    /// Throws the clone away.
+    pub(super) fn drop_clone(&self) -> Result<(), Failure> {
+        let mut request = json!({});
+        names::put(&mut request, "name", OsStr::from_bytes(&self.name));
+        self.client.call("drop", request, &mut |_| {}).map(drop)
+    }
+
+    fn tell_kept(&self) {
+        let (name, target) = (names::shown_bytes(&self.name), names::shown(&self.args.target));
+        eprintln!("snapfs: what the command made of it is the clone {name}, at .clones/{name} in the mount");
+        eprintln!("snapfs: throw it away with: snapfs drop {target} {name}");
+    }
+}
+
+/// Asks until there is an answer. The end of the input is one.
+fn ask() -> Decision {
+    loop {
+        eprint!("snapfs: keep NAME, or drop? ");
+        let mut line = String::new();
+        match io::stdin().read_line(&mut line) {
+            Ok(0) | Err(_) => return Decision::Nothing,
+            Ok(_) => {}
+        }
+        match line.trim().split_once(' ').unwrap_or((line.trim(), "")) {
+            ("drop" | "d", "") => return Decision::Drop,
+            ("keep" | "k", "") => return Decision::Nothing,
+            ("keep" | "k", name) => return Decision::Keep(name.trim().into()),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! `snapfs run`: a snapshot, the command on the live tree, and what changed since.
+
+use super::ending::show_changes;
+use super::watch::{self, HELD, Until};
+use super::words::StageFailure;
+use crate::cli::args::RunArgs;
+use crate::cli::engine::DiffOrder;
+use crate::cli::snapshots::daemon_for_changes;
+use crate::cli::{output, wire};
+use crate::ctl::{Code, Failure};
+use crate::names;
+use crate::sys::mount::major_minor;
+use crate::sys::{family, process};
+use serde_json::json;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
+
+/// Does it. The exit code is that of the command, if that was run.
+pub(in crate::cli) fn run(args: &RunArgs) -> Result<u8, Failure> {
+    let client = daemon_for_changes(&args.target)?;
+    let mut request = json!({"keep": args.keep_steps, "user": process::effective_uid()});
+    names::put_list(&mut request, "command", &args.command);
+    let step = wire::decode(&client.call("step", request, &mut |_| {})?)?;
+    let ran = ran(args);
+    let (code, interrupted) = match ran {
+        Ok(ran) => ran,
+        Err(failure) => {
+            eprintln!("snapfs: {}", failure.why);
+            (failure.code, false)
+        }
+    };
+    let meta = fs::metadata(&args.target).ok().filter(|m| major_minor(m.dev()) == client.record().device);
+    let order = DiffOrder {
+        from: step.name.clone(),
+        to: b"@live".to_vec(),
+        under: meta.map(|meta| wire::root_of(meta.ino())),
+        patch: false,
+    };
+    let changes = show_changes(&client, &args.target, &order, &args.json)?;
+    if args.json.json {
+        let mut object = json!({"exit_code": code, "interrupted": interrupted, "changes": changes});
+        names::put(&mut object, "view_before", OsStr::from_bytes(&step.name));
+        output::print(&format!("{object}\n")).map_err(|e| Failure::new(Code::Other, e))?;
+    }
+    Ok(code)
+}
+
+/// Runs the command, and waits for it alone.
+fn ran(args: &RunArgs) -> Result<(u8, bool), StageFailure> {
+    let failed = |e: io::Error| StageFailure::new(format!("cannot run anything: {e}"));
+    let Some((program, rest)) = args.command.split_first() else {
+        return Err(StageFailure::new("there is no command"));
+    };
+    family::hold_signals(HELD).map_err(failed)?;
+    let child = family::start(Command::new(program).args(rest), HELD);
+    let watched = child
+        .map_err(|e| StageFailure::of_command(&names::shown(program), &e))
+        .and_then(|child| watch::watch(child.id(), Until::ChildEnds).map_err(failed));
+    family::let_signals_come(HELD).map_err(failed)?;
+    let watched = watched?;
+    Ok((watched.ended.exit_code(), watched.interrupted))
+}

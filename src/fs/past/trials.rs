@@ -1,0 +1,79 @@
+//! What is made before a command is run: a snapshot of the line, a *step*; for a trial also a clone of that, of the same name.
+//! The names are automatic.
+//!
+//! The step of a trial is what its clone is compared with: it goes with the clone. Steps of commands that were run on the line
+//! itself are pruned by count: as many of the oldest of a line go as there are too many. Whatever is in the way of a deletion,
+//! such as a mount of the step, keeps it, and nothing else is taken in its place.
+
+use super::snapdir::Past;
+use crate::format::line::LineRecord;
+use crate::format::provenance::{Provenance, Reason};
+use crate::format::{LineId, ViewId};
+use crate::fs::heads::Head;
+use crate::ops::{Error, Result};
+use crate::volume::SnapshotInfo;
+use std::sync::Arc;
+
+impl Past {
+    /// Makes the step and the clone of a trial. On an error neither is left.
+    pub fn begin_trial(&self, from: &Arc<Head>, provenance: &Provenance) -> Result<Arc<Head>> {
+        // Those of trials that were cut off between the two.
+        self.delete_steps(from, &self.trial_steps(from.line))?;
+        let step = self.guard(from, provenance, &self.one_at_a_time())?;
+        let made = self.create_clone_of(step.id, &step.name, provenance);
+        if made.is_err() {
+            let _ = self.delete_snapshot(from, &step.name); // what counts is the error that we report
+        }
+        made
+    }
+
+    /// The step of a trial goes with its clone, which has gone.
+    pub(super) fn end_trial(&self, gone: &LineRecord) -> Result<()> {
+        let origin = gone.origin.filter(|_| gone.provenance.reason == Reason::Trial);
+        let Some(step) = origin.and_then(|id| self.commits.heads.volume.snapshot_info(id)) else {
+            return Ok(());
+        };
+        if step.provenance.reason != Reason::Trial || self.has_clone(step.id) {
+            return Ok(());
+        }
+        let heads = &self.commits.heads;
+        let head = heads.all().into_iter().find(|head| head.line == step.line);
+        head.map_or(Ok(()), |head| self.delete_steps(&head, &[step.name]))
+    }
+
+    /// Makes a step of a line, and lets older ones go beyond `keep`.
+    pub fn take_step(&self, head: &Arc<Head>, provenance: &Provenance, keep: usize) -> Result<SnapshotInfo> {
+        let made = self.guard(head, provenance, &self.one_at_a_time())?;
+        let steps: Vec<_> = self.own_for(head.line, Reason::Step).map(|s| s.name).collect();
+        let beyond = steps.len().saturating_sub(keep.max(1));
+        self.delete_steps(head, &steps[..beyond])?;
+        Ok(made)
+    }
+
+    /// A line's own snapshots that were made for this, oldest first.
+    fn own_for(&self, line: LineId, reason: Reason) -> impl Iterator<Item = SnapshotInfo> + use<> {
+        let all = self.commits.heads.volume.snapshots(line);
+        all.into_iter().filter(move |s| s.line == line && s.provenance.reason == reason)
+    }
+
+    /// Steps of trials that have no clone.
+    fn trial_steps(&self, line: LineId) -> Vec<Vec<u8>> {
+        let without = self.own_for(line, Reason::Trial).filter(|step| !self.has_clone(step.id));
+        without.map(|step| step.name).collect()
+    }
+
+    fn has_clone(&self, step: ViewId) -> bool {
+        self.commits.heads.volume.lines().iter().any(|line| line.origin == Some(step))
+    }
+
+    fn delete_steps(&self, head: &Arc<Head>, names: &[Vec<u8>]) -> Result<()> {
+        for name in names {
+            match self.delete_snapshot(head, name) {
+                // Somebody reads it as a file system of its own, or it is gone already.
+                Ok(()) | Err(Error::Busy | Error::NotFound) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}

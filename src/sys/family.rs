@@ -1,0 +1,156 @@
+//! Processes that this one has started, and those that they have: waiting for them, and the signals in between.
+//!
+//! Thin wrappers; who waits for whom is in `cli::trial`.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+/// Signals by their names.
+pub mod signals {
+    pub use libc::{SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1};
+}
+
+/// What became of a process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// It ended by itself, with this exit code.
+    Code(u8),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+impl Ended {
+    /// As shells say it: 128 and the number for a signal.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Ended::Code(code) => code,
+            Ended::Signal(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+        }
+    }
+}
+
+/// A signal that came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arrived {
+    /// Which.
+    pub signal: i32,
+    /// The kernel sent it, as it does for keys of a terminal: to all processes there.
+    pub from_kernel: bool,
+}
+
+/// What is to be heard of children.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reaped {
+    /// This one has ended, and its number is free.
+    One(u32, Ended),
+    /// None has ended that was not told.
+    NoneYet,
+    /// There are no children.
+    NoChildren,
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn set_of(signals: &[i32]) -> libc::sigset_t {
+    // SAFETY: an all-zero sigset_t is valid and sigemptyset initialises it.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in signals {
+            libc::sigaddset(&raw mut set, *signal);
+        }
+        set
+    }
+}
+
+fn mask(how: libc::c_int, signals: &[i32]) -> io::Result<()> {
+    let set = set_of(signals);
+    // SAFETY: `set` is initialised; the old mask is not asked for.
+    match unsafe { libc::pthread_sigmask(how, &raw const set, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+/// Keeps these signals for [`wait_signal`], in this thread, those that it starts and programs that are started.
+pub fn hold_signals(signals: &[i32]) -> io::Result<()> {
+    mask(libc::SIG_BLOCK, signals)
+}
+
+/// Takes back [`hold_signals`]: what has come meanwhile comes now.
+pub fn let_signals_come(signals: &[i32]) -> io::Result<()> {
+    mask(libc::SIG_UNBLOCK, signals)
+}
+
+/// Starts a program that does not hold the signals that are held here.
+pub fn start(command: &mut Command, held: &'static [i32]) -> io::Result<Child> {
+    // SAFETY: between fork and exec, and what it calls may be called there: it changes the mask of the one thread.
+    unsafe { command.pre_exec(|| let_signals_come(held)) };
+    command.spawn()
+}
+
+/// Waits for one of the signals, which are held; none if none has come in this time.
+pub fn wait_signal(signals: &[i32], time: Option<Duration>) -> io::Result<Option<Arrived>> {
+    let set = set_of(signals);
+    let time = time.map(|time| libc::timespec {
+        tv_sec: time.as_secs() as libc::time_t,
+        tv_nsec: libc::c_long::from(time.subsec_nanos() as i32),
+    });
+    let time = time.as_ref().map_or(std::ptr::null(), |time| &raw const *time);
+    loop {
+        // SAFETY: an all-zero siginfo_t is valid; all pointers are null or to live variables.
+        let (signal, info) = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            (libc::sigtimedwait(&raw const set, &raw mut info, time), info)
+        };
+        match check(signal) {
+            Ok(signal) => return Ok(Some(Arrived { signal, from_kernel: info.si_code > 0 })),
+            Err(e) if e.raw_os_error() == Some(libc::EAGAIN) => return Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Hears of one child, of whatever kind, without waiting.
+pub fn reap() -> io::Result<Reaped> {
+    let mut status = 0;
+    // SAFETY: `status` lives through the call.
+    match check(unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) }) {
+        Ok(0) => Ok(Reaped::NoneYet),
+        Ok(pid) if libc::WIFSIGNALED(status) => {
+            Ok(Reaped::One(pid as u32, Ended::Signal(libc::WTERMSIG(status))))
+        }
+        Ok(pid) => Ok(Reaped::One(pid as u32, Ended::Code(libc::WEXITSTATUS(status) as u8))),
+        Err(e) if e.raw_os_error() == Some(libc::ECHILD) => Ok(Reaped::NoChildren),
+        Err(e) => Err(e),
+    }
+}
+
+/// Sends a signal. A process that is gone is none to send it to, and no error.
+pub fn send_signal(pid: u32, signal: i32) -> io::Result<()> {
+    let Ok(pid) = libc::pid_t::try_from(pid) else { return Ok(()) };
+    // SAFETY: numbers.
+    match check(unsafe { libc::kill(pid, signal) }) {
+        Err(e) if e.raw_os_error() != Some(libc::ESRCH) => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// From now on what descends from this process is its child when it has lost its parents.
+pub fn adopt_orphans() -> io::Result<()> {
+    // SAFETY: numbers.
+    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }).map(drop)
+}
+
+/// This process, and the program that it becomes, gets `signal` when the thread that started it ends. `parent`: who that was;
+/// false if it has ended already.
+pub fn end_with_parent(signal: i32, parent: u32) -> io::Result<bool> {
+    // SAFETY: numbers.
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal, 0, 0, 0) })?;
+    Ok(std::os::unix::process::parent_id() == parent)
+}
