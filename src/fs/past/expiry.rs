@@ -7,7 +7,7 @@
 
 use super::clonedir::CloneEnd;
 use super::snapdir::Past;
-use super::watch::Watched;
+use super::watch::WatchedClone;
 use crate::format::line::LineRecord;
 use crate::fs::heads::Head;
 use crate::ops::Error;
@@ -42,7 +42,7 @@ impl Past {
             let Some(head) = heads.of_line(&line) else { continue };
             let terms = (line.terms.expiry, line.terms.idling.map(|i| i.after));
             let known = before.remove(&line.id).filter(|clone| clone.terms == terms);
-            let mut clone = known.unwrap_or(Watched { terms, since: passed, used: None });
+            let mut clone = known.unwrap_or(WatchedClone { terms, since: passed, used: None });
             if head.take_used() {
                 clone.used = Some((passed, now));
                 self.note_use(&line, now);

@@ -23,11 +23,11 @@ pub struct Seen {
     /// Time of day and what had passed, at the last look.
     pub last: Option<(i64, Duration)>,
     /// Those that may go.
-    pub clones: HashMap<LineId, Watched>,
+    pub clones: HashMap<LineId, WatchedClone>,
 }
 
 /// What is known of one, in time passed.
-pub struct Watched {
+pub struct WatchedClone {
     /// Its moment, and for how long it may be idle.
     pub terms: (Option<Expiry>, Option<u64>),
     /// From when it was watched.
@@ -36,7 +36,7 @@ pub struct Watched {
     pub used: Option<(Duration, i64)>,
 }
 
-impl Watched {
+impl WatchedClone {
     /// Why it is to go at this moment.
     pub fn end(&self, line: &LineRecord, (now, passed): (i64, Duration)) -> Option<&'static str> {
         let watched =
