@@ -1,18 +1,27 @@
 //! Where time comes from. Nothing below `cli` reads the machine's clock but through a [`Clock`] that it was given,
-//! so that a test can run at any time it likes. It does not measure durations.
+//! so that a test can run at any time it likes. What has passed is told apart from the time of day, which may be set.
 
 use crate::ops::Timestamp;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A source of wall-clock time. Cheap to clone; clones of a manual clock show the same time.
 #[derive(Clone, Debug)]
 pub enum Clock {
     /// The machine's.
     System,
-    /// Nanoseconds since 1970, moved by [`Clock::advance`] alone.
-    Manual(Arc<AtomicI64>),
+    /// One that stands still until it is moved.
+    Manual(Arc<ManualClock>),
+}
+
+/// A clock of a test, in nanoseconds.
+#[derive(Debug, Default)]
+pub struct ManualClock {
+    /// Since 1970.
+    now: AtomicI64,
+    /// What has passed, however the time was set.
+    passed: AtomicI64,
 }
 
 const NANOS: i64 = 1_000_000_000;
@@ -20,20 +29,40 @@ const NANOS: i64 = 1_000_000_000;
 impl Clock {
     /// A clock that stands at `secs` seconds after 1970 until it is moved.
     pub fn manual(secs: i64) -> Clock {
-        Clock::Manual(Arc::new(AtomicI64::new(secs * NANOS)))
+        let now = AtomicI64::new(secs * NANOS);
+        Clock::Manual(Arc::new(ManualClock { now, passed: AtomicI64::new(0) }))
     }
 
-    /// Moves a manual clock by `nanos`; the machine's clock ignores it.
+    /// So much time passes on a manual clock; the machine's clock ignores it.
     pub fn advance(&self, nanos: i64) {
-        if let Clock::Manual(now) = self {
-            now.fetch_add(nanos, Ordering::Relaxed);
+        self.set(nanos);
+        if let Clock::Manual(clock) = self {
+            clock.passed.fetch_add(nanos, Ordering::Relaxed);
+        }
+    }
+
+    /// Somebody sets a manual clock, by so much; the machine's clock ignores it.
+    pub fn set(&self, by_nanos: i64) {
+        if let Clock::Manual(clock) = self {
+            clock.now.fetch_add(by_nanos, Ordering::Relaxed);
+        }
+    }
+
+    /// What has passed since some moment, whatever was made of the time of day meanwhile.
+    pub fn passed(&self) -> Duration {
+        static FIRST: OnceLock<Instant> = OnceLock::new();
+        match self {
+            Clock::Manual(clock) => {
+                Duration::from_nanos(clock.passed.load(Ordering::Relaxed).try_into().unwrap_or_default())
+            }
+            Clock::System => FIRST.get_or_init(Instant::now).elapsed(),
         }
     }
 
     /// The time.
     pub fn now(&self) -> Timestamp {
         let nanos = match self {
-            Clock::Manual(now) => now.load(Ordering::Relaxed),
+            Clock::Manual(clock) => clock.now.load(Ordering::Relaxed),
             Clock::System => match SystemTime::now().duration_since(UNIX_EPOCH) {
                 Ok(since) => return Timestamp { secs: since.as_secs() as i64, nanos: since.subsec_nanos() },
                 Err(before) => -(before.duration().as_nanos() as i64),
@@ -63,6 +92,23 @@ pub fn rfc3339(t: Timestamp) -> String {
     let (h, m, s) = (second / 3600, second / 60 % 60, second % 60);
     format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}Z")
 }
+
+/// `15m` in seconds: s, m, h, d, w.
+pub fn parse_span(text: &str) -> Option<u64> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let seconds = SPANS.iter().find(|(_, name)| *name == unit)?.0;
+    let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    number.parse::<u64>().ok().filter(|_| is_number)?.checked_mul(seconds)
+}
+
+/// The other way, in the largest unit that tells it.
+pub fn span(seconds: u64) -> String {
+    let (unit, name) =
+        SPANS.iter().rev().find(|(unit, _)| seconds.is_multiple_of(*unit)).unwrap_or(&SPANS[0]);
+    format!("{}{name}", seconds / unit)
+}
+
+const SPANS: [(u64, &str); 5] = [(1, "s"), (60, "m"), (3600, "h"), (86_400, "d"), (604_800, "w")];
 
 /// Seconds after 1970 of the start of a day in UTC, if there is such a day (years 0 to 9999).
 pub fn seconds_from_date(year: i64, month: i64, day: i64) -> Option<i64> {
@@ -103,6 +149,19 @@ mod tests {
     }
 
     #[test]
+    fn spans_of_time() {
+        for (text, seconds) in [("0s", 0), ("90s", 90), ("15m", 900), ("25h", 90_000), ("7d", 604_800)] {
+            assert_eq!(parse_span(text), Some(seconds));
+        }
+        for bad in ["", "7", "d", "-1d", "+1d", "1y", "1 d", "99999999999999999999w", "9223372036854775807w"]
+        {
+            assert_eq!(parse_span(bad), None, "{bad}");
+        }
+        let texts = [0, 90, 900, 90_000, 604_800, 86_400].map(span);
+        assert_eq!(texts, ["0w", "90s", "15m", "25h", "1w", "1d"]);
+    }
+
+    #[test]
     fn a_manual_clock_moves_only_when_told() {
         let clock = Clock::manual(5);
         let copy = clock.clone();
@@ -111,5 +170,8 @@ mod tests {
         assert_eq!(copy.now(), Timestamp { secs: 4, nanos: 999_999_999 });
         clock.advance(-5 * NANOS);
         assert_eq!(copy.now(), Timestamp { secs: -1, nanos: 999_999_999 });
+        clock.set(7 * NANOS);
+        clock.advance(6 * NANOS + 1);
+        assert_eq!((copy.now().secs, copy.passed()), (13, Duration::from_secs(1)));
     }
 }

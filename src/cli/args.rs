@@ -1,6 +1,6 @@
 //! The command line: verbs, their arguments, their help. Parsing only.
 
-use super::property::{Assignment, Property};
+use super::property::{Assignment, Property, parse_after};
 use crate::format::Compression;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
@@ -40,7 +40,7 @@ pub(super) enum Verb {
     /// List the snapshots of a line, and all clones, oldest first
     #[command(after_help = "Example: snapfs list /data --json | jq -r '.[].name'")]
     List(ListArgs),
-    /// Rename a snapshot
+    /// Rename a snapshot, or a clone: .clones/NAME .clones/NEW
     #[command(after_help = "Example: snapfs rename /data before-upgrade debian-13")]
     Rename(RenameArgs),
     /// Delete snapshots; their space comes back in the background
@@ -49,7 +49,10 @@ pub(super) enum Verb {
     /// Make a clone: a writable copy of everything, at once and for nothing, at MNT/.clones/NAME
     #[command(after_help = "Example: snapfs clone /data upgrade --from monday\n\n\
         Without --from it begins as the line that MNT is in is now. VIEW is a snapshot of that line by its name,\n\
-        or by its age (@latest, @-15m); or a clone as it is now: .clones/NAME.")]
+        or by its age (@latest, @-15m); or a clone as it is now: .clones/NAME.\n\
+        A clone with --expire or --idle goes by itself, but not while files are open in it, it is mounted at a place of \
+        its own, a clone was made from it, or a snapshot of it is mounted. Later: snapfs set expire=7d (or idle=, or none) \
+        MNT/.clones/NAME. How many clones there may be: snapfs set clones_max=100 MNT.")]
     Clone(CloneArgs),
     /// Drop clones, with all that was written in them; their space comes back in the background
     #[command(after_help = "Example: snapfs drop /data upgrade")]
@@ -106,7 +109,9 @@ pub(super) enum Verb {
     #[command(after_help = "Example: snapfs set compression=zstd /data/logs\n\n\
         compression=off|zstd|zstd:LEVEL|inherit, LEVEL from 1 to 19. It counts for what is written from\n\
         then on, and new files and directories get it from their directory. On the root of a mount it is\n\
-        for everything that has none of its own.")]
+        for everything that has none of its own.\n\
+        expire=TIME and idle=TIME (90s, 15m, 12h, 7d, 2w, or none) of a clone, MNT/.clones/NAME: when it goes by itself.\n\
+        clones_max=N (or none) of MNT: how many clones there may be.")]
     Set(SetArgs),
     /// Show a property of files or directories, and where it is from
     #[command(after_help = "Example: snapfs get compression /data /data/logs\n\n\
@@ -248,6 +253,12 @@ pub(super) struct CloneArgs {
     /// Begin as this snapshot or clone
     #[arg(long, value_name = "VIEW")]
     pub(super) from: Option<OsString>,
+    /// Drop it after this time, once nobody has it in use: 90s, 15m, 12h, 7d, 2w
+    #[arg(long, value_name = "TIME", value_parser = parse_after)]
+    pub(super) expire: Option<u64>,
+    /// Drop it when nobody has used it for this time
+    #[arg(long, value_name = "TIME", value_parser = parse_after)]
+    pub(super) idle: Option<u64>,
     #[command(flatten)]
     pub(super) json: Json,
 }

@@ -18,6 +18,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// From one step of that to the next while others change things: each is a commit, and holds them up several times for a
 /// moment.
 const STEP_INTERVAL_BUSY: Duration = Duration::from_secs(1);
+/// How often it looks for clones that are to go by themselves.
+const ENDS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Both threads, until they are told to stop.
 pub(super) struct Background {
@@ -57,16 +59,29 @@ impl Drop for Background {
 }
 
 /// Commits until told to stop.
-fn commit(fs: &Fs, interval: Duration, stop: &AtomicBool) {
+fn commit(fs: &Arc<Fs>, interval: Duration, stop: &AtomicBool) {
     let (mut last, mut trimmed) = (Instant::now(), Instant::now());
     let mut failed = false;
+    let (mut looked, mut dropping) = (Instant::now(), None::<JoinHandle<()>>);
     if let Err(e) = schedule::take_long_turns() {
         log::debug!("commits take turns as everybody does: {e}");
     }
     loop {
         let pressed = fs.wait_for_pressure(LOOK_INTERVAL.min(interval));
         if stop.load(SeqCst) {
+            if let Some(Err(_)) = dropping.take().map(JoinHandle::join) {
+                log::error!("the thread that drops clones has failed");
+            }
             return;
+        }
+        if looked.elapsed() >= ENDS_INTERVAL {
+            looked = Instant::now();
+            if dropping.as_ref().is_none_or(JoinHandle::is_finished) && fs.clones_have_ended() {
+                // By a thread of its own: the kernel is told, and waits for requests that may wait for a commit.
+                let fs = fs.clone();
+                let work = move || fs.drop_ended_clones();
+                dropping = Builder::new().name("clones".into()).spawn(work).ok();
+            }
         }
         let due = last.elapsed() >= interval;
         // In the log of a daemon that is killed from here on, what was flushed is told from what was not.

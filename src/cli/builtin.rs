@@ -330,6 +330,11 @@ impl Open {
         self.fs.line_at(at).map_err(|e| told(&self.store, &e))
     }
 
+    fn find_clone(&self, name: &[u8]) -> Result<CloneRow, Failure> {
+        let found = self.fs.volume().clone_info(name);
+        found.map(|clone| listed_clone(&clone)).ok_or_else(|| told_clone(name, &Error::NotFound))
+    }
+
     fn find(&self, at: NodeId, name: &[u8]) -> Result<SnapshotRow, Failure> {
         let found = self.fs.volume().find_snapshot(self.line(at)?, name);
         found.map(|s| listed(&s)).ok_or_else(|| told(&self.store, &Error::NotFound))
@@ -362,6 +367,8 @@ fn listed_clone(clone: &volume::CloneInfo) -> CloneRow {
         id: clone.line.id.0,
         created: Timestamp { secs: clone.line.created.0, nanos: clone.line.created.1 },
         origin,
+        expires: clone.line.terms.expiry.map(|e| Timestamp { secs: e.at, nanos: 0 }),
+        idle: clone.line.terms.idling.map(|i| i.after),
         reason: clone.line.provenance.reason.name().into(),
         snapshots: clone.snapshots as u64,
         referenced: clone.referenced,
@@ -412,16 +419,29 @@ impl Engine for Open {
     fn create_clone(&self, at: NodeId, name: &[u8], from: Option<&[u8]>) -> Result<CloneRow, Failure> {
         self.fs.create_clone(at, name, from, &Provenance::default()).map_err(|e| match (from, &e) {
             (Some(from), Error::NotFound) => told_name(from, &e),
+            (_, Error::LimitReached) => {
+                let max = self.fs.volume().line(LineId::MAIN).ok().and_then(|main| main.terms.clones_max);
+                let max = max.map_or("a limit of the store is reached".into(), |max| {
+                    format!(
+                        "there may be {max} clones: drop some, or snapfs set clones_max={} MNT",
+                        max.saturating_add(1)
+                    )
+                });
+                Failure::new(Code::NoSpace, format!("{}: {max}", names::shown_bytes(name)))
+            }
             _ => told_clone(name, &e),
         })?;
-        let made = self.fs.volume().clones().into_iter().find(|clone| clone.line.name == name);
-        made.map(|clone| listed_clone(&clone)).ok_or_else(|| told_clone(name, &Error::NotFound))
+        self.find_clone(name)
+    }
+
+    fn end_clone(&self, name: &[u8], expire: Option<u64>, idle: Option<u64>) -> Result<CloneRow, Failure> {
+        self.fs.end_clone(name, expire, idle).map_err(|e| told_clone(name, &e))?;
+        self.find_clone(name)
     }
 
     fn begin_trial(&self, at: NodeId, provenance: &Provenance) -> Result<CloneRow, Failure> {
         let name = self.fs.begin_trial(at, provenance).map_err(|e| told(&self.store, &e))?;
-        let made = self.fs.volume().clones().into_iter().find(|clone| clone.line.name == name);
-        made.map(|clone| listed_clone(&clone)).ok_or_else(|| told_clone(&name, &Error::NotFound))
+        self.find_clone(&name)
     }
 
     fn take_step(&self, at: NodeId, provenance: &Provenance, keep: usize) -> Result<SnapshotRow, Failure> {

@@ -208,6 +208,10 @@ pub struct CloneRow {
     /// The view that it began as: `.` for the main line as it was then, `.clones/NAME` for another clone, a snapshot in one
     /// of these by its name behind `.snapshots/`. None if that is gone.
     pub origin: Option<Vec<u8>>,
+    /// When it goes by itself.
+    pub expires: Option<Timestamp>,
+    /// For how many seconds it may be idle before it does.
+    pub idle: Option<u64>,
     /// Why it was made.
     pub reason: String,
     /// Snapshots of its own.
@@ -306,6 +310,11 @@ pub trait Engine: Send + Sync {
     /// Makes a clone of a line, or of a view of it; it is durable when this returns.
     fn create_clone(&self, _at: NodeId, _name: &[u8], _from: Option<&[u8]>) -> Result<CloneRow, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store has no clones"))
+    }
+    /// Has a clone go by itself: after so many seconds, and when it was idle for so many.
+    fn end_clone(&self, name: &[u8], _expire: Option<u64>, _idle: Option<u64>) -> Result<CloneRow, Failure> {
+        let name = names::shown_bytes(name);
+        Err(Failure::new(Code::NotFound, format!("{name}: no such clone")))
     }
     /// Makes a clone of a line under an automatic name, for a trial.
     fn begin_trial(&self, _at: NodeId, _provenance: &Provenance) -> Result<CloneRow, Failure> {

@@ -173,6 +173,8 @@ pub(super) fn clone_json(c: &CloneRow) -> Value {
     if let Some(origin) = &c.origin {
         names::put(&mut object, "origin", OsStr::from_bytes(origin));
     }
+    object["expires"] = c.expires.map(rfc3339).into();
+    object["idle_seconds"] = c.idle.into();
     object
 }
 
@@ -181,12 +183,28 @@ pub(super) fn clone_table(all: &[CloneRow]) -> String {
     let row = |c: &CloneRow| {
         let origin = c.origin.as_ref().map_or("-".into(), |origin| names::shown_bytes(origin));
         let sizes = [c.referenced, c.exclusive, c.written].map(size);
-        let words = [names::shown_bytes(&c.name), origin, c.reason.clone(), local(c.created)];
+        let ends = match (c.expires, c.idle.map(clock::span)) {
+            (Some(expires), Some(idle)) => format!("{} or idle {idle}", local(expires)),
+            (Some(expires), None) => local(expires),
+            (None, Some(idle)) => format!("idle {idle}"),
+            (None, None) => "-".into(),
+        };
+        let words = [names::shown_bytes(&c.name), origin, c.reason.clone(), local(c.created), ends];
         [words.to_vec(), vec![c.snapshots.to_string()], sizes.to_vec()].concat()
     };
     let rows: Vec<Vec<String>> = all.iter().map(row).collect();
-    let head = ["CLONE", "ORIGIN", "REASON", "CREATED", "SNAPSHOTS", "REFERENCED", "EXCLUSIVE", "WRITTEN"];
-    table(&head, &rows, &[4, 5, 6, 7])
+    let head = [
+        "CLONE",
+        "ORIGIN",
+        "REASON",
+        "CREATED",
+        "EXPIRES",
+        "SNAPSHOTS",
+        "REFERENCED",
+        "EXCLUSIVE",
+        "WRITTEN",
+    ];
+    table(&head, &rows, &[5, 6, 7, 8])
 }
 
 /// Snapshots for people.

@@ -1,5 +1,6 @@
 //! Properties of files and directories: their names, and their values as a user writes them. It sets none.
 
+use crate::clock;
 use crate::format::Compression;
 
 /// A property that can be asked for.
@@ -7,6 +8,12 @@ use crate::format::Compression;
 pub(super) enum Property {
     /// How content is compressed.
     Compression,
+    /// After how long a clone goes.
+    Expire,
+    /// For how long a clone may be idle.
+    Idle,
+    /// How many clones there may be.
+    ClonesMax,
 }
 
 impl Property {
@@ -14,6 +21,9 @@ impl Property {
     pub(super) fn name(self) -> &'static str {
         match self {
             Property::Compression => "compression",
+            Property::Expire => "expire",
+            Property::Idle => "idle",
+            Property::ClonesMax => "clones_max",
         }
     }
 
@@ -26,7 +36,12 @@ impl Property {
     pub(super) fn parse(text: &str) -> Result<Property, String> {
         match text {
             "compression" => Ok(Property::Compression),
-            _ => Err(format!("there is no property '{text}'; there is: compression")),
+            "expire" => Ok(Property::Expire),
+            "idle" => Ok(Property::Idle),
+            "clones_max" => Ok(Property::ClonesMax),
+            _ => Err(format!(
+                "there is no property '{text}'; there are: compression, expire, idle, clones_max"
+            )),
         }
     }
 }
@@ -43,11 +58,24 @@ impl Assignment {
     pub(super) fn parse(text: &str) -> Result<Assignment, String> {
         let (name, value) = text.split_once('=').ok_or("write PROPERTY=VALUE")?;
         let property = Property::parse(name)?;
-        if value != "inherit" {
-            parse_compression(value)?;
+        match property {
+            Property::Compression if value == "inherit" => {}
+            Property::Compression => drop(parse_compression(value)?),
+            _ if value == "none" => {}
+            Property::Expire | Property::Idle => drop(parse_after(value)?),
+            Property::ClonesMax => {
+                let max = value.parse::<u32>().ok().filter(|max| *max != 0);
+                max.ok_or_else(|| format!("'{value}' is neither none nor a number of clones from 1 up"))?;
+            }
         }
         Ok(Assignment { property, value: value.to_string() })
     }
+}
+
+/// How long: a value of `--expire` and `--idle`, in seconds.
+pub(super) fn parse_after(text: &str) -> Result<u64, String> {
+    let found = clock::parse_span(text).filter(|after| *after != 0);
+    found.ok_or_else(|| format!("'{text}' is no time such as 90s, 15m, 12h, 7d, 2w"))
 }
 
 /// The value of `--compression`.
@@ -63,6 +91,12 @@ mod tests {
     fn assignments_are_proved() {
         for good in ["compression=off", "compression=zstd", "compression=zstd:19", "compression=inherit"] {
             assert!(Assignment::parse(good).is_ok(), "{good}");
+        }
+        for good in ["expire=7d", "expire=none", "idle=90s", "clones_max=1", "clones_max=none"] {
+            assert!(Assignment::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["expire=0d", "expire=7", "idle=inherit", "clones_max=0", "clones_max=many"] {
+            assert!(Assignment::parse(bad).is_err(), "{bad}");
         }
         for bad in ["compression", "compression=", "compression=lz4", "layout=cow", "=zstd", ""] {
             assert!(Assignment::parse(bad).is_err(), "{bad}");

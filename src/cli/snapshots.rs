@@ -8,7 +8,8 @@ use crate::fuse::mounts;
 use crate::names;
 use crate::ops::NodeId;
 use serde_json::{Value, json};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 pub(super) fn written(result: Result<(), String>) -> Result<(), Failure> {
@@ -54,6 +55,11 @@ pub(super) fn clone(args: &CloneArgs) -> Result<(), Failure> {
     if let Some(from) = &args.from {
         names::put(&mut request, "from", from);
     }
+    for (key, after) in [("expire", args.expire), ("idle", args.idle)] {
+        if let Some(after) = after {
+            request[key] = after.into();
+        }
+    }
     let made = wire::decode_clone(&client.call("clone", request, &mut |_| {})?)?;
     if args.json.json { written(output::print_json(&output::clone_json(&made))) } else { Ok(()) }
 }
@@ -92,11 +98,25 @@ pub(super) fn create(args: &CreateArgs) -> Result<(), Failure> {
 
 pub(super) fn rename(args: &RenameArgs) -> Result<(), Failure> {
     let (mut request, mut answer) = (json!({}), json!({}));
-    for (object, keys) in [(&mut request, ["name", "new_name"]), (&mut answer, ["was", "name"])] {
-        names::put(object, keys[0], &args.name);
-        names::put(object, keys[1], &args.new_name);
+    let clone = |name: &OsString| {
+        name.as_bytes().strip_prefix(b".clones/").map(|name| OsStr::from_bytes(name).to_owned())
+    };
+    let (verb, name, new_name) = match (clone(&args.name), clone(&args.new_name)) {
+        (Some(name), Some(new_name)) => ("rename_clone", name, new_name),
+        (None, None) => ("rename", args.name.clone(), args.new_name.clone()),
+        _ => {
+            let what = "a snapshot does not become a clone, nor a clone a snapshot: both names begin with .clones/, or none";
+            return Err(Failure::new(Code::Invalid, format!("{}: {what}", names::shown(&args.name))));
+        }
+    };
+    for (object, keys, names) in [
+        (&mut request, ["name", "new_name"], [&name, &new_name]),
+        (&mut answer, ["was", "name"], [&args.name, &args.new_name]),
+    ] {
+        names::put(object, keys[0], names[0]);
+        names::put(object, keys[1], names[1]);
     }
-    daemon_for_changes(&args.target)?.call("rename", request, &mut |_| {})?;
+    daemon_for_changes(&args.target)?.call(verb, request, &mut |_| {})?;
     if args.json.json { written(output::print_json(&answer)) } else { Ok(()) }
 }
 

@@ -52,7 +52,16 @@ impl Handler for Verbs {
             "clones" => Ok(Value::Array(self.engine.clones()?.iter().map(encode_clone).collect())),
             "clone" => {
                 let (new, from) = (name(args, "name")?, names::get(args, "from"));
-                Ok(encode_clone(&self.engine.create_clone(at(args), &new, from.as_deref())?))
+                let made = self.engine.create_clone(at(args), &new, from.as_deref())?;
+                let [expire, idle] = ["expire", "idle"].map(|key| args.get(key).and_then(Value::as_u64));
+                if expire.is_none() && idle.is_none() {
+                    return Ok(encode_clone(&made));
+                }
+                let made = self.engine.end_clone(&new, expire, idle).inspect_err(|_| {
+                    // What was not made as it was asked for was not made.
+                    let _ = self.engine.drop_clone(&new);
+                })?;
+                Ok(encode_clone(&made))
             }
             "drop" => {
                 self.engine.drop_clone(&name(args, "name")?)?;
@@ -245,6 +254,12 @@ pub(super) fn encode_clone(c: &CloneRow) -> Value {
     if let Some(origin) = &c.origin {
         names::put(&mut object, "origin", OsStr::from_bytes(origin));
     }
+    if let Some(expires) = c.expires {
+        object["expires"] = expires.secs.into();
+    }
+    if let Some(idle) = c.idle {
+        object["idle"] = idle.into();
+    }
     object
 }
 
@@ -260,6 +275,8 @@ pub(super) fn decode_clone(v: &Value) -> Result<CloneRow, Failure> {
                 nanos: u32::try_from(number("nanos")?).ok()?,
             },
             origin: names::get(v, "origin"),
+            expires: v.get("expires").and_then(Value::as_i64).map(|secs| Timestamp { secs, nanos: 0 }),
+            idle: number("idle"),
             reason: v.get("reason")?.as_str()?.into(),
             snapshots: number("snapshots")?,
             referenced: number("referenced")?,
@@ -302,6 +319,8 @@ mod tests {
                 name: b"a \xff".to_vec(),
                 id: 7,
                 created: Timestamp { secs: -5, nanos: 999_999_999 },
+                expires: origin.as_ref().map(|_| Timestamp { secs: -9, nanos: 0 }),
+                idle: origin.as_ref().map(|_| 60),
                 origin,
                 reason: "trial".into(),
                 snapshots: 2,

@@ -1,6 +1,7 @@
 //! The line record: one item of the meta tree for each writable tree.
 
 use super::provenance::Provenance;
+use super::terms::{RawTerms, Terms};
 use super::{FormatError, Generation, LineId, Slot, ViewId, bad};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
@@ -24,8 +25,12 @@ pub struct LineRecord {
     /// The snapshot with which it is compared by a merge or rebase: kept, without a name, as long as a line has it. The
     /// main line has none.
     pub base: Option<ViewId>,
+    /// The line that it was made from, which may be gone.
+    pub from: Option<LineId>,
     /// Creation: seconds and nanoseconds since 1970 UTC.
     pub created: (i64, u32),
+    /// For how long it is kept.
+    pub terms: Terms,
     /// Why it was made, and by whom.
     pub provenance: Provenance,
 }
@@ -42,15 +47,17 @@ struct RawLine {
     generation: le::U32,
     head_generation: le::U32,
     name_len: le::U16,
+    reserved: [u8; 2],
+    terms: RawTerms,
+    from: le::U64,
     base: le::U64,
-    reserved: [u8; 38],
 }
 
-const RAW_BYTES: usize = 96;
+const RAW_BYTES: usize = 104;
 const _: () = assert!(size_of::<RawLine>() == RAW_BYTES);
 
 impl LineRecord {
-    /// To the value of a meta tree item: 96 bytes, the name, and the provenance.
+    /// To the value of a meta tree item: 104 bytes, the name, and the provenance.
     pub fn encode(&self) -> Vec<u8> {
         let raw = RawLine {
             id: self.id.0.into(),
@@ -62,8 +69,10 @@ impl LineRecord {
             generation: self.generation.0.into(),
             head_generation: self.head_generation.0.into(),
             name_len: (self.name.len() as u16).into(),
+            reserved: [0; 2],
+            terms: self.terms.raw(),
+            from: self.from.map_or(0, |line| line.0).into(),
             base: self.base.map_or(0, |b| b.0).into(),
-            reserved: [0; 38],
         };
         let mut out = raw.as_bytes().to_vec();
         out.extend_from_slice(&self.name);
@@ -89,10 +98,12 @@ impl LineRecord {
             head_generation: Generation(raw.head_generation.get()),
             origin: (raw.origin.get() != 0).then(|| ViewId(raw.origin.get())),
             base: (raw.base.get() != 0).then(|| ViewId(raw.base.get())),
+            from: (raw.from.get() != 0).then(|| LineId(raw.from.get())),
             created: (raw.created_secs.get(), raw.created_nanos.get()),
+            terms: Terms::parse(&raw.terms)?,
             provenance,
         };
-        if name.len() > 255 || !rest.is_empty() || raw.reserved != [0; 38] {
+        if name.len() > 255 || !rest.is_empty() || raw.reserved != [0; 2] {
             return bad!(
                 "line record {} has a name of {} bytes, {} bytes too many, or reserved bytes that are not zero",
                 line.id.0,
@@ -104,6 +115,10 @@ impl LineRecord {
         if line.id == LineId::NONE || line.head.0 == 0 || is_main != name.is_empty() {
             return bad!("line {} has head {} and a name of {} bytes", line.id.0, line.head.0, name.len());
         }
+        if line.from.is_some_and(|from| is_main || from >= line.id) {
+            return bad!("line {} was made from {:?}, which is not older", line.id.0, line.from);
+        }
+        line.terms.fit(is_main)?;
         let generations = line.generation.0 != 0 && line.head_generation.0 != 0;
         if line.slot >= Slot::END || is_main != (line.slot == Slot::MAIN) || !generations {
             return bad!(
@@ -120,6 +135,7 @@ impl LineRecord {
 
 #[cfg(test)]
 mod tests {
+    use super::super::terms::Expiry;
     use super::*;
 
     fn sample() -> LineRecord {
@@ -132,6 +148,8 @@ mod tests {
             head_generation: Generation(3),
             origin: Some(ViewId(9)),
             base: Some(ViewId(8)),
+            from: Some(LineId(2)),
+            terms: Terms { expiry: Some(Expiry { after: 1, at: 2 }), ..Terms::default() },
             created: (-4, 5),
             provenance: Provenance { description: b"x".to_vec(), ..Provenance::default() },
         }
@@ -141,7 +159,16 @@ mod tests {
     fn round_trip_and_damage() {
         let line = sample();
         assert_eq!(LineRecord::decode(&line.encode()), Ok(line.clone()));
-        let main = LineRecord { id: LineId::MAIN, name: Vec::new(), slot: Slot::MAIN, origin: None, ..line };
+        let main_terms = Terms { clones_max: Some(9), ..Terms::default() };
+        let main = LineRecord {
+            id: LineId::MAIN,
+            name: Vec::new(),
+            slot: Slot::MAIN,
+            origin: None,
+            from: None,
+            terms: main_terms,
+            ..line
+        };
         assert_eq!(LineRecord::decode(&main.encode()), Ok(main));
         for len in 0..RAW_BYTES + 5 {
             assert!(LineRecord::decode(&sample().encode()[..len]).is_err(), "cut at {len}");

@@ -10,6 +10,7 @@
 use super::key::KEY_BYTES;
 use super::line::LineRecord;
 use super::superblock::{PendingPoint, put_point, take_point};
+use super::terms::{TERMS_BYTES, Terms};
 use super::{BlockAddr, Epoch, FormatError, Generation, Key, LineId, ViewId, bad};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
@@ -138,6 +139,8 @@ pub enum Effect<'a> {
     Rollback(Rollback),
     /// A line is compared with another snapshot from now on, or with none.
     Rebase(LineId, Option<ViewId>),
+    /// Other terms were given to a line.
+    SetTerms(LineId, Terms),
 }
 
 /// A new head of a line, as a snapshot is.
@@ -236,6 +239,10 @@ impl Effects {
                 out.extend_from_slice(&r.head_generation.0.to_le_bytes());
             }
             Effect::Rebase(line, base) => put(out, 14, &[line.0, base.map_or(0, |base| base.0)]),
+            Effect::SetTerms(line, terms) => {
+                put(out, 15, &[line.0]);
+                out.extend_from_slice(&terms.encode());
+            }
         }
     }
 
@@ -312,6 +319,10 @@ fn take<'a>(rest: &mut &'a [u8]) -> Result<Effect<'a>, FormatError> {
         14 => {
             let (line, base) = (LineId(take_u64(rest)?), ViewId(take_u64(rest)?));
             Effect::Rebase(line, Some(base).filter(|base| base.0 != 0))
+        }
+        15 => {
+            let line = LineId(take_u64(rest)?);
+            Effect::SetTerms(line, Terms::decode(take_bytes(rest, TERMS_BYTES)?)?)
         }
         _ => return bad!("effect {tag} in a log record"),
     })
@@ -390,6 +401,8 @@ mod tests {
             head_generation: Generation(11),
             origin: Some(ViewId(5)),
             base: Some(ViewId(5)),
+            from: Some(LineId::MAIN),
+            terms: Terms::default(),
             created: (-9, 8),
         };
         let rollback = Rollback {
@@ -415,6 +428,7 @@ mod tests {
             Effect::Rollback(rollback),
             Effect::Rebase(LineId(2), Some(ViewId(5))),
             Effect::Rebase(LineId(2), None),
+            Effect::SetTerms(LineId(2), Terms { clones_max: Some(1), ..Terms::default() }),
             Effect::DropLine(LineId(2)),
         ]
     }

@@ -25,6 +25,7 @@ pub mod provenance;
 pub mod scrub;
 pub mod space_map;
 pub mod superblock;
+pub mod terms;
 pub mod view;
 pub mod xattr;
 

@@ -8,6 +8,7 @@ use super::options::FsOptions;
 use super::past::Past;
 use crate::clock::Clock;
 use crate::format::provenance::Provenance;
+use crate::format::terms::{Expiry, Idling};
 use crate::format::{Ino, LineId, ViewId};
 use crate::ops::{Error, KernelRef, NodeId, Result};
 use crate::volume::{Recovered, SnapshotInfo, Volume};
@@ -132,6 +133,28 @@ impl Fs {
     /// Deletes a clone by its name: that is gone at once, its space comes back in the background.
     pub fn drop_clone(&self, name: &[u8]) -> Result<()> {
         self.past.drop_clone(name)
+    }
+
+    /// Has a clone go by itself: after `expire` seconds from now, or when it was not used for `idle` seconds. Durable when
+    /// this returns.
+    pub fn end_clone(&self, name: &[u8], expire: Option<u64>, idle: Option<u64>) -> Result<()> {
+        let line = self.heads.volume.find_line(name).ok_or(Error::NotFound)?;
+        let now = self.heads.clock.now().secs;
+        self.heads.volume.set_terms(line.id, |terms| {
+            terms.expiry = expire.map(|after| Expiry { after, at: now.saturating_add_unsigned(after) });
+            terms.idling = idle.map(|after| Idling { after, used: now });
+        })?;
+        self.commits.sync()
+    }
+
+    /// True if clones are to go by themselves now. For a timer: it has to be asked often.
+    pub fn clones_have_ended(&self) -> bool {
+        !self.past.ended_clones().is_empty()
+    }
+
+    /// Drops these, but for those in use. May wait for the kernel.
+    pub fn drop_ended_clones(&self) {
+        self.past.drop_ended_clones();
     }
 
     /// Gives a clone another name.

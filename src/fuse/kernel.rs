@@ -169,6 +169,12 @@ impl Kernel for FuseKernel {
         self.queue(Notice::Below(root, path.to_vec()));
     }
 
+    fn is_mounted(&self, path: &[u8]) -> bool {
+        let Some(mount) = self.flusher.mount() else { return false };
+        // If that cannot be told it may be.
+        mounts::has_own_place(mount, Path::new(OsStr::from_bytes(path))).unwrap_or(true)
+    }
+
     /// By a thread of its own: those of others may have to wait for the request that calls this.
     fn drop_names(&self, names: Vec<(NodeId, Vec<u8>)>) {
         let (notifier, (done, wait)) = (self.notifier.clone(), mpsc::channel());

@@ -4,10 +4,13 @@
 use crate::names;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+
+/// The directory in which clones are found.
+const CLONES: &str = ".clones";
 
 /// Which mount, while it is there: wherever it is moved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -126,17 +129,50 @@ fn points_below_in(all: &[Mount], mount: MountId, dir: &Path) -> Vec<PathBuf> {
     all.iter().filter(|m| is_below(m)).map(|m| m.point.clone()).collect()
 }
 
-/// The names in `dir`, a path from the root of this mount's file system, that lead to a mount below it.
+/// The names in `dir`, a path from the root of this mount's file system, that lead to a mount below it, from whatever place
+/// of the file system and on whatever way.
 pub fn names_below(mount: MountId, dir: &Path) -> io::Result<BTreeSet<OsString>> {
-    let all = all()?;
+    Ok(all_names_below(&all()?, mount, dir))
+}
+
+fn all_names_below(all: &[Mount], mount: MountId, dir: &Path) -> BTreeSet<OsString> {
     let mut names = BTreeSet::new();
-    for ours in all.iter().filter(|m| m.device == mount.device && m.root == Path::new("/")) {
-        let dir = ours.point.join(dir);
-        let below = all.iter().filter(|m| m.parent == ours.id);
-        let ways = below.filter_map(|m| m.point.strip_prefix(&dir).ok());
-        names.extend(ways.filter_map(|way| Some(way.iter().next()?.to_os_string())));
+    for ours in all.iter().filter(|m| m.device == mount.device) {
+        for below in all.iter().filter(|m| m.parent == ours.id && m.id != ours.id) {
+            let Ok(way) = below.point.strip_prefix(&ours.point) else { continue };
+            let inside = inside(&ours.root, way);
+            names.extend(below_dir(&inside, dir).and_then(|way| Some(way.iter().next()?.to_os_string())));
+        }
     }
-    Ok(names)
+    names
+}
+
+/// True if `dir`, or what is below it, is the root of a mount of this mount's file system.
+pub fn has_own_place(mount: MountId, dir: &Path) -> io::Result<bool> {
+    let all = all()?;
+    let mut ours = all.iter().filter(|m| m.device == mount.device);
+    Ok(ours.any(|m| below_dir(&inside(&m.root, Path::new("")), dir).is_some()))
+}
+
+/// The path in the file system of what is at `way` in a mount with this root, which may be unlinked.
+fn inside(root: &Path, way: &Path) -> PathBuf {
+    let bytes = root.as_os_str().as_bytes();
+    let root = Path::new(OsStr::from_bytes(bytes.strip_suffix(b"//deleted").unwrap_or(bytes)));
+    root.strip_prefix("/").unwrap_or(root).join(way)
+}
+
+/// Where `path` goes on behind `dir`. A clone is found in the `.clones` of any other: the way that leads there does not count.
+fn below_dir<'p>(path: &'p Path, dir: &Path) -> Option<&'p Path> {
+    let mut path = path;
+    loop {
+        if let Ok(way) = path.strip_prefix(dir) {
+            return Some(way);
+        }
+        path = path.strip_prefix(CLONES).ok()?;
+        let mut names = path.components();
+        names.next()?;
+        path = names.as_path();
+    }
 }
 
 /// `36 35 98:0 /root /point opts shared:1 - type source superopts`, fields escaped with octal digits.
@@ -246,6 +282,34 @@ mod tests {
         assert_eq!(below(""), ["/m/a/b", "/trial/d", "/m/.clones/y/.clones/x/e"].map(PathBuf::from));
         assert_eq!(below(".clones/x"), ["/trial/d", "/m/.clones/y/.clones/x/e"].map(PathBuf::from));
         assert!(below(".clones/z").is_empty());
+    }
+
+    #[test]
+    fn what_is_mounted_below_a_clone_and_elsewhere() {
+        let line = |text: &str| parse(format!("{text} rw - fuse x rw").as_bytes()).expect("a line");
+        let all: Vec<Mount> = [
+            "1 1 0:1 / /",
+            "2 1 0:2 / /m",
+            "3 2 0:3 / /m/.clones/x/a/b",
+            "4 1 0:2 /.clones/x /at",
+            "5 4 0:4 / /at/c",
+            "6 1 0:2 /.clones/y/.clones/x/d /deep",
+            "7 6 0:5 / /deep/e",
+            "8 2 0:6 / /m/.clones/y/.snapshots/s/f",
+            "9 1 0:2 /.clones/z//deleted /gone",
+            "10 9 0:7 / /gone/g",
+            "11 2 0:6 / /m/.clones/xx/h",
+        ]
+        .map(line)
+        .into();
+        let mount = MountId { id: 2, device: (0, 2) };
+        let names = |dir: &str| {
+            let names = all_names_below(&all, mount, Path::new(dir));
+            names.into_iter().map(|name| name.into_string().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(".clones/x"), ["a", "c", "d"]);
+        assert_eq!((names(".snapshots/s"), names(".clones/z")), (vec!["f".into()], vec!["g".into()]));
+        assert!(names(".clones/none").is_empty());
     }
 
     #[test]

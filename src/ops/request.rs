@@ -536,6 +536,10 @@ pub trait Kernel: Send + Sync {
     /// Detaches what is mounted below a snapshot or clone that is deleted: by its path in the mount, with the node of its
     /// root.
     fn detach_below(&self, _root: NodeId, _path: &[u8]) {}
+    /// True if a directory at this path from the root of the main line, or one below it, is mounted at a place of its own.
+    fn is_mounted(&self, _path: &[u8]) -> bool {
+        false
+    }
     /// Drops cached names before it returns. The kernel locks each directory for that, so the caller must hold no lock that
     /// a request in one of them needs, and must not be a request in one of them itself.
     fn drop_names(&self, names: Vec<(NodeId, Vec<u8>)>) {

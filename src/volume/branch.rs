@@ -12,6 +12,7 @@ use crate::format::line::LineRecord;
 use crate::format::log::{Effect, Rollback};
 use crate::format::provenance::Provenance;
 use crate::format::superblock::PendingPoint;
+use crate::format::terms::Terms;
 use crate::format::view::{Consistency, Role};
 use crate::format::{Generation, LineId, ViewId};
 use crate::limits::NAME_BYTES_MAX;
@@ -113,8 +114,8 @@ impl VolumeState {
             pause_ns: &|| 0,
         };
         let newest = self.lines.head(line).and_then(|head| self.newest_point(head, root));
-        // What it is compared with has to be whole.
-        let origin = newest.filter(|id| self.may_be_base(*id));
+        // What has a name is known by it; what a line is compared with has to be whole.
+        let origin = newest.filter(|id| self.own_snapshot(*id).is_err() && self.may_be_base(*id));
         let point = if origin.is_none() { Some(self.next_point(line, &new)?) } else { None };
         let origin = point.as_ref().map(|point| point.id).or(origin);
         let first = self.lines.slots.find_generations(3).ok_or(NO_GENERATION)?.0;
@@ -131,10 +132,17 @@ impl VolumeState {
             head_generation: Generation(first + 2),
             origin,
             base: origin,
+            from: Some(line),
             created,
+            terms: Terms::default(),
             provenance: provenance.clone(),
         };
         Ok((point, record))
+    }
+
+    pub(super) fn set_terms(&mut self, line: LineId, terms: Terms) {
+        self.lines.change(line, |record| record.terms = terms);
+        self.changed = true;
     }
 
     pub(super) fn rename_line(&mut self, line: LineId, name: &[u8]) {
@@ -244,7 +252,9 @@ impl Volume {
             head_generation: Generation(generation.0 + 1),
             origin: Some(from),
             base: Some(from),
+            from: s.history.get(from).map(|v| v.line),
             created,
+            terms: Terms::default(),
             provenance: provenance.clone(),
         };
         s.create_line(record.clone());
@@ -300,6 +310,29 @@ impl Volume {
         state.rename_line(line, name);
         self.tell(turn, &Effect::RenameLine(line, name));
         Ok(())
+    }
+
+    /// Changes the terms of a line. Durable as a line that is made.
+    pub fn set_terms(&self, line: LineId, change: impl FnOnce(&mut Terms)) -> Result<()> {
+        self.check_writable()?;
+        let mut turn = self.turn();
+        let state = turn.alone();
+        let mut terms = state.lines.get(line).ok_or(VolumeError::NoSuchView)?.record.terms;
+        change(&mut terms);
+        terms.fit(line == LineId::MAIN)?;
+        state.set_terms(line, terms);
+        self.tell(turn, &Effect::SetTerms(line, terms));
+        Ok(())
+    }
+
+    /// Clones that may go by themselves.
+    pub fn ending_lines(&self) -> Vec<LineRecord> {
+        self.state.read().lines.ending().cloned().collect()
+    }
+
+    /// True if a clone was made from the line that is still there.
+    pub fn has_clones(&self, line: LineId) -> bool {
+        self.state.read().lines.records().any(|other| other.from == Some(line))
     }
 
     /// Deletes a line, which is not the main line, with its snapshots. Lines that were made from these stay.

@@ -14,7 +14,8 @@ use std::collections::HashMap;
 pub struct CloneInfo {
     /// Its record.
     pub line: LineRecord,
-    /// The line that it was made from: its name, empty for the main line. None if that is gone, and all before it.
+    /// The line that it was made from, or what that was made from if it is gone: its name, empty for the main line. None if
+    /// all are gone.
     pub from: Option<Vec<u8>>,
     /// The snapshot that it began as, if it was one that is still there.
     pub snapshot: Option<Vec<u8>>,
@@ -51,8 +52,9 @@ impl VolumeState {
 
     fn tell_clone(&self, line: &LineRecord, owners: &Owners) -> CloneInfo {
         let owner = |v: &&ViewRecord| owners.get(&v.id).copied();
-        let foreign = self.down_from(line.head).find(|v| owner(v) != Some(line.id));
-        let from = foreign.and_then(|v| self.lines.get(owner(&v)?)).map(|from| from.record.name.clone());
+        let foreign = || self.down_from(line.head).find(|v| owner(v) != Some(line.id));
+        let from = line.from.and_then(|from| self.lines.get(from));
+        let from = from.or_else(|| self.lines.get(owner(&foreign()?)?)).map(|from| from.record.name.clone());
         let origin = line.origin.and_then(|id| self.history.get(id));
         let snapshot = origin.filter(|v| v.role == Role::Snapshot && v.line != LineId::NONE);
         let (mut exclusive, mut written, mut shared) = (0u64, 0u64, false);
@@ -81,6 +83,13 @@ impl Volume {
         let owner = |v: &ViewRecord| owners.get(&v.id).copied();
         let below = state.down_from(head).find_map(|v| owner(v).filter(|owner| *owner != line));
         below.filter(|below| state.lines.get(*below).is_some())
+    }
+
+    /// The clone of that name. Costs what all do.
+    pub fn clone_info(&self, name: &[u8]) -> Option<CloneInfo> {
+        let state = self.state.read();
+        let line = &state.lines.get(state.lines.find(name)?)?.record;
+        Some(state.tell_clone(line, &state.owners()))
     }
 
     /// All clones, oldest first.

@@ -36,6 +36,8 @@ pub(super) struct Lines {
     pub slots: Slots,
     /// Slot to snapshot.
     by_slot: BTreeMap<Slot, ViewId>,
+    /// Lines that may go by themselves.
+    ending: BTreeSet<LineId>,
     dirty: BTreeSet<LineId>,
     /// How many lines are compared with a snapshot.
     bases: HashMap<ViewId, usize>,
@@ -54,6 +56,7 @@ impl Lines {
             next: superblock.next_line,
             slots: Slots::new(superblock.next_generation),
             by_slot: BTreeMap::new(),
+            ending: BTreeSet::new(),
             dirty: BTreeSet::new(),
             bases: HashMap::new(),
             frozen: BTreeMap::new(),
@@ -90,6 +93,11 @@ impl Lines {
     /// Lines with numbers above `after`.
     pub fn records_after(&self, after: LineId) -> impl Iterator<Item = &LineRecord> {
         self.map.range(LineId(after.0.saturating_add(1))..).map(|(_, line)| &line.record)
+    }
+
+    /// Those that may go by themselves.
+    pub fn ending(&self) -> impl Iterator<Item = &LineRecord> {
+        self.ending.iter().filter_map(|id| Some(&self.map.get(id)?.record))
     }
 
     /// The line that was made last.
@@ -161,6 +169,9 @@ impl Lines {
             self.by_name.insert(record.name.clone(), record.id);
         }
         self.dirty.insert(record.id);
+        if record.terms.ends() {
+            self.ending.insert(record.id);
+        }
         self.origins.extend(record.origin.map(|origin| (origin, record.id)));
         record.base.into_iter().for_each(|base| *self.bases.entry(base).or_default() += 1);
         self.map.insert(record.id, Line { record, numbers: BTreeSet::new() });
@@ -207,6 +218,11 @@ impl Lines {
         if let Some(line) = self.map.get_mut(&line) {
             change(&mut line.record);
             self.dirty.insert(line.record.id);
+            if line.record.terms.ends() {
+                self.ending.insert(line.record.id);
+            } else {
+                self.ending.remove(&line.record.id);
+            }
             self.origins.extend(line.record.origin.map(|origin| (origin, line.record.id)));
         }
     }
@@ -232,6 +248,7 @@ impl Lines {
     pub fn remove(&mut self, line: LineId) {
         if let Some(gone) = self.map.remove(&line) {
             self.by_name.remove(&gone.record.name);
+            self.ending.remove(&line);
             self.dirty.insert(line);
             self.forget_origin(line, gone.record.origin);
             self.leave_base(gone.record.base);

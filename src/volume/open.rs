@@ -15,6 +15,7 @@ use crate::format::job::Job;
 use crate::format::line::LineRecord;
 use crate::format::provenance::Provenance;
 use crate::format::superblock::Superblock;
+use crate::format::terms::Terms;
 use crate::format::view::{Consistency, Role, ViewRecord};
 use crate::format::{
     BLOCK_BYTES, BlockAddr, BlockPtr, Copies, Epoch, Generation, Ino, Key, Kind, LineId, Slot, ViewId,
@@ -79,7 +80,9 @@ impl Volume {
             head_generation: Generation(2),
             origin: None,
             base: None,
+            from: None,
             created,
+            terms: Terms::default(),
             provenance: Provenance::default(),
         };
         let record = ViewRecord {

@@ -260,6 +260,7 @@ impl Volume {
             Effect::RenameLine(line, name) => s.rename_line(line, name),
             Effect::Rollback(to) => s.roll_back(&to),
             Effect::Rebase(line, base) => s.set_base(line, base),
+            Effect::SetTerms(line, terms) => s.set_terms(line, terms),
             _ => {}
         }
         Ok(())

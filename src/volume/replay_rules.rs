@@ -76,6 +76,7 @@ pub(super) fn of_tree(txn: &Txn<'_>, store: &Store, effect: &Effect<'_>) -> Resu
         | Effect::CreateLine(_)
         | Effect::DropLine(_)
         | Effect::RenameLine(..)
+        | Effect::SetTerms(..)
         | Effect::Rollback(_)
         | Effect::Rebase(..) => must!(false, "a change of views inside of one of a tree"),
     }
@@ -105,6 +106,10 @@ pub(super) fn of_views(state: &VolumeState, effect: &Effect<'_>) -> Result<()> {
         Effect::RenameLine(id, name) => {
             must!(can_go(state, *id), "line {} is to get another name, and cannot", id.0);
             new_line_name(state, name)
+        }
+        Effect::SetTerms(id, terms) => {
+            on_line(state, *id)?;
+            Ok(terms.fit(*id == LineId::MAIN)?)
         }
         Effect::Rollback(to) => {
             must!(

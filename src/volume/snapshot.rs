@@ -236,6 +236,11 @@ impl Volume {
         self.snapshots_after(line, ViewId(0), usize::MAX)
     }
 
+    /// Those of its own, oldest first.
+    pub fn own_snapshots(&self, line: LineId) -> Vec<SnapshotInfo> {
+        self.state.read().own_after(line, ViewId(0)).map(info).collect()
+    }
+
     /// At most `max` of them with numbers above `after`: numbers ascend with time.
     pub fn snapshots_after(&self, line: LineId, after: ViewId, max: usize) -> Vec<SnapshotInfo> {
         self.state.read().shown_after(line, after).take(max).map(info).collect()

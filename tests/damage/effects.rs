@@ -10,6 +10,7 @@ use snapfs::format::line::LineRecord;
 use snapfs::format::log::{Effect, Effects, HEADER_BYTES, RecordHeader, Rollback};
 use snapfs::format::provenance::Reason;
 use snapfs::format::superblock::PendingPoint;
+use snapfs::format::terms::Terms;
 use snapfs::format::view::Consistency;
 use snapfs::format::{Epoch, Extent, Generation, Ino, Key, Kind, LineId, Slot, ViewId};
 use snapfs::volume::Access;
@@ -117,6 +118,8 @@ fn line(at: &Context) -> LineRecord {
         head_generation: Generation(at.generation.0 + 1),
         origin: Some(at.snapshot),
         base: Some(at.snapshot),
+        from: Some(LineId::MAIN),
+        terms: Terms::default(),
         created: (5, 6),
     }
 }

@@ -16,6 +16,7 @@ use snapfs::format::provenance::Reason;
 use snapfs::format::scrub::{Cursor, Finding, ScrubRecord, ScrubState, Stage};
 use snapfs::format::space_map::{self, SpaceChange};
 use snapfs::format::superblock::{PendingPoint, Superblock};
+use snapfs::format::terms::{Expiry, Terms};
 use snapfs::format::view::{Consistency, Role, ViewRecord};
 use snapfs::format::xattr::{XattrValue, Xattrs};
 use snapfs::format::{
@@ -195,6 +196,8 @@ fn records() -> Vec<Vec<u8>> {
         head_generation: Generation(10),
         origin: Some(ViewId(3)),
         base: Some(ViewId(3)),
+        from: Some(LineId::MAIN),
+        terms: Terms { expiry: Some(Expiry { after: 60, at: 70 }), ..Terms::default() },
         created: (1, 2),
     };
     let tree = Job::FreeTree { root: ptr(8), newer_than: Epoch(2), cursor: Key::new(5, Kind::Extent, 6) };

@@ -13,6 +13,7 @@ mod privileges;
 mod show;
 mod snapshot;
 mod stored;
+mod terms;
 mod xattr;
 
 pub use acl::{follow_mode, is_acl};

@@ -9,6 +9,7 @@ use super::compression::{self, compression_attribute, set_compression};
 use super::flags;
 use super::snapshot::snapshot_attributes;
 use super::stored::{add_xattr, take_xattr, value};
+use super::terms::{set_term, term_attribute, term_of};
 use crate::format::xattr::Xattrs;
 use crate::format::{Ino, Key, Kind};
 use crate::fs::commits::Commits;
@@ -41,6 +42,9 @@ fn check_xattr_name(name: &[u8]) -> Result<()> {
 /// See [`Operations::getxattr`](crate::ops::Operations::getxattr).
 pub fn get_xattr(heads: &Heads, node: NodeId, name: &[u8]) -> Result<Vec<u8>> {
     check_xattr_name(name)?;
+    if let Some(term) = term_of(name) {
+        return term_attribute(heads, node, term);
+    }
     match target(node) {
         Target::Snapdir(_) | Target::Clonedir => return Err(Error::NoAttribute),
         _ if name == compression::CHOICE || name == compression::SOURCE => {
@@ -96,6 +100,9 @@ pub fn set_xattr(
     if name == compression::CHOICE {
         return set_compression(commits, caller, node, value, mode);
     }
+    if let Some((term, false)) = term_of(name) {
+        return set_term(commits, caller, (node, term), value, mode);
+    }
     if name.starts_with(OWN_PREFIX) {
         return Err(Error::NotPermitted);
     }
@@ -127,6 +134,9 @@ pub fn remove_xattr(commits: &Commits, caller: &Caller, node: NodeId, name: &[u8
     check_xattr_name(name)?;
     if name == compression::CHOICE {
         return set_compression(commits, caller, node, b"inherit", XattrMode::Replace);
+    }
+    if let Some((term, false)) = term_of(name) {
+        return set_term(commits, caller, (node, term), b"none", XattrMode::Replace);
     }
     let mut change = commits.heads.change(&head)?;
     let mut inode = change.known(ino)?;

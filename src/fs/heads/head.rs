@@ -10,7 +10,7 @@ use crate::volume::LineHold;
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// What the gate of a head guards: the part of its state that is not in the tree.
 #[derive(Default)]
@@ -46,6 +46,8 @@ pub struct Head {
     delayed: Arc<AtomicU64>,
     /// Inodes without a name that its tree had when the line was made, from this one on, are still to be purged.
     pub inherited: Mutex<Option<Ino>>,
+    /// Somebody asked for something in it since this was looked at.
+    used: AtomicBool,
     _hold: LineHold,
 }
 
@@ -63,6 +65,7 @@ impl Head {
             gate: RwLock::new(gate),
             misses: Misses::default(),
             inherited: Mutex::new(None),
+            used: AtomicBool::new(false),
             _hold: hold,
         }
     }
@@ -83,6 +86,16 @@ impl Head {
     /// Delayed data in bytes. Waits for nobody who has the gate closed.
     pub fn delayed_bytes(&self) -> u64 {
         self.delayed.load(Relaxed) * BLOCK_BYTES
+    }
+
+    /// A request was about a node of it.
+    pub fn note_use(&self) {
+        self.used.store(true, Relaxed);
+    }
+
+    /// True if one was since this was asked last.
+    pub fn take_used(&self) -> bool {
+        self.used.swap(false, Relaxed)
     }
 
     /// The number of an inode of this head, as the kernel knows it.

@@ -157,6 +157,14 @@ impl Heads {
         if node.slot() == Slot::MAIN.0 {
             return Ok(self.main());
         }
+        self.known_line_of(node).inspect(|head| head.note_use())
+    }
+
+    /// The same for ourselves: the line is not used by this.
+    pub fn known_line_of(&self, node: NodeId) -> Result<Arc<Head>> {
+        if node.slot() == Slot::MAIN.0 {
+            return Ok(self.main());
+        }
         self.others.read().get(&Slot(node.slot())).cloned().ok_or(Error::Stale)
     }
 
@@ -329,7 +337,9 @@ impl Heads {
             return Ok(0); // the kernel knows the root by no other
         }
         let generation = match target(node) {
-            Target::Live(_) | Target::Snapdir(_) | Target::Clonedir => self.line_of(node)?.generation(kind),
+            Target::Live(_) | Target::Snapdir(_) | Target::Clonedir => {
+                self.known_line_of(node)?.generation(kind)
+            }
             Target::Snapshot(slot, _) => self.volume.snapshot_by_slot(slot).ok_or(Error::Stale)?.generation,
         };
         Ok(generation.0.into())

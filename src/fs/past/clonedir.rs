@@ -35,6 +35,22 @@ pub fn clonedir_ttl(clonedir: NodeId) -> Duration {
     if clonedir == MAIN_CLONEDIR { Duration::MAX } else { Duration::ZERO }
 }
 
+/// When a clone goes.
+#[derive(Clone, Copy)]
+pub enum CloneEnd<'v> {
+    /// At once, whoever uses it.
+    Now,
+    /// Unless it is in use.
+    Unused,
+    /// Unless it has changed since this view of it.
+    UnchangedSince(&'v View),
+}
+
+/// The way to a clone from the root of the main line.
+pub fn path_of(name: &[u8]) -> Vec<u8> {
+    [CLONEDIR_NAME, b"/", name].concat()
+}
+
 impl Past {
     /// Makes a clone of a line as it is now, durable when this returns: everything whose `write` returned before the call
     /// is in. Nothing is copied or walked. On an error nothing is left.
@@ -90,38 +106,49 @@ impl Past {
     fn check_clone_name(&self, name: &[u8], reason: Reason) -> Result<()> {
         check_snapshot_name(name, reason)?;
         self.commits.heads.check_writable()?;
-        if self.commits.heads.volume.find_line(name).is_some() { Err(Error::Exists) } else { Ok(()) }
+        let volume = &self.commits.heads.volume;
+        let max = volume.line(LineId::MAIN)?.terms.clones_max;
+        match volume.find_line(name) {
+            Some(_) => Err(Error::Exists),
+            None if max.is_some_and(|max| volume.clone_count().0 >= max as usize) => Err(Error::LimitReached),
+            None => Ok(()),
+        }
     }
 
     /// Drops a clone, with its snapshots: its name at once, its space in the background. What is open in it is so no more.
     pub fn drop_clone(&self, name: &[u8]) -> Result<()> {
         let line = self.commits.heads.volume.find_line(name).ok_or(Error::NotFound)?;
-        let done = self.drop_line(line.id);
-        self.tell_clonedir(name);
-        done
+        self.drop_line_if(line.id, CloneEnd::Now)
     }
 
     /// Drops a clone that has not changed since this view of it; refused as busy otherwise.
     pub fn drop_merged(&self, clone: &LineRecord, view: &View) -> Result<()> {
-        let done = self.drop_line_if(clone.id, Some(view));
-        self.tell_clonedir(&clone.name);
-        done
+        self.drop_line_if(clone.id, CloneEnd::UnchangedSince(view))
     }
 
     /// Gives a clone another name.
     pub fn rename_clone(&self, name: &[u8], new: &[u8]) -> Result<()> {
-        self.move_clone(name, new)?;
-        self.tell_clonedir(name);
-        Ok(())
+        let durable = self.move_clone(name, new)?;
+        if name != new {
+            self.tell_clonedir(name);
+        }
+        durable
     }
 
     /// Drops a line; whoever has its name is told by the caller, and here whoever has those of its snapshots.
     pub fn drop_line(&self, line: LineId) -> Result<()> {
-        self.drop_line_if(line, None)
+        self.drop_line_at(line, CloneEnd::Now)?.1
     }
 
-    /// The same, refused as busy if the line has changed since this view of it.
-    pub fn drop_line_if(&self, line: LineId, unchanged_since: Option<&View>) -> Result<()> {
+    /// Drops a line that may be in use, and tells of its name.
+    pub fn drop_line_if(&self, line: LineId, end: CloneEnd<'_>) -> Result<()> {
+        let (name, durable) = self.drop_line_at(line, end)?;
+        self.tell_clonedir(&name);
+        durable
+    }
+
+    /// Unless it is refused, its name, which is gone then, and whether that is durable.
+    fn drop_line_at(&self, line: LineId, end: CloneEnd<'_>) -> Result<(Vec<u8>, Result<()>)> {
         let heads = &self.commits.heads;
         heads.check_writable()?;
         if line == heads.main().line && line != LineId::MAIN {
@@ -130,15 +157,18 @@ impl Past {
         let held = self.one_at_a_time();
         let record = heads.volume.line(line)?;
         let head = heads.of_line(&record).filter(|_| line != LineId::MAIN).ok_or(Error::Stale)?;
-        let own: Vec<_> = heads.volume.snapshots(line).into_iter().filter(|s| s.line == line).collect();
+        let own = heads.volume.own_snapshots(line);
         if self.is_kept(own.iter().map(|s| s.id)) {
+            return Err(Error::Busy);
+        }
+        if matches!(end, CloneEnd::Unused) && self.is_in_use(&record, &head) {
             return Err(Error::Busy);
         }
         {
             let _no_commit = self.commits.hold_off();
             // Nobody changes it in between.
-            let _gate = unchanged_since.map(|_| head.gate.write());
-            if let Some(view) = unchanged_since
+            let _gate = matches!(end, CloneEnd::UnchangedSince(_)).then(|| head.gate.write());
+            if let CloneEnd::UnchangedSince(view) = end
                 && (head.delayed_bytes() > 0 || has_changed(view, &heads.view(&head)?)?)
             {
                 return Err(Error::Busy);
@@ -152,24 +182,25 @@ impl Past {
         let open = heads.handles.all().into_iter().filter(|node| node.tree() == root.tree());
         let all: BTreeSet<_> = files.into_iter().chain(open).collect();
         all.into_iter().for_each(|node| kernel.invalidate_node(node));
-        kernel.detach_below(root, &[CLONEDIR_NAME, b"/", &record.name].concat());
+        kernel.detach_below(root, &path_of(&record.name));
         self.forget_clonedir();
         drop(held);
         // Clones that were made from it have shown them too.
         let names: Vec<_> = own.into_iter().map(|s| s.name).collect();
         self.tell_gone(&names);
-        self.end_trial(&record)?;
-        self.commits.sync()
+        let durable = self.end_trial(&record).and_then(|()| self.commits.sync());
+        Ok((record.name, durable))
     }
 
-    fn move_clone(&self, name: &[u8], new: &[u8]) -> Result<()> {
+    /// Unless it is refused the old name is gone; whether that is durable.
+    fn move_clone(&self, name: &[u8], new: &[u8]) -> Result<Result<()>> {
         check_snapshot_name(new, Reason::User)?;
         let heads = &self.commits.heads;
         heads.check_writable()?;
         let _held = self.one_at_a_time();
         let line = heads.volume.find_line(name).ok_or(Error::NotFound)?;
         if name == new {
-            return Ok(());
+            return Ok(Ok(()));
         }
         {
             // As with snapshots: not while a commit is open, and with a record of its own.
@@ -177,15 +208,13 @@ impl Past {
             heads.volume.rename_line(line.id, new)?;
         }
         self.forget_clonedir();
-        self.commits.sync()
+        Ok(self.commits.sync())
     }
 
-    /// A name may be gone from all `.clones` without a request in that of the main line: the kernel is told, where it is.
+    /// A name has gone from all `.clones` without a request in that of the main line: the kernel is told, where it is. If
+    /// another clone has it by now the kernel asks again.
     fn tell_clonedir(&self, name: &[u8]) {
-        let heads = &self.commits.heads;
-        if heads.volume.find_line(name).is_none() {
-            heads.kernel().drop_names(vec![(MAIN_CLONEDIR, name.to_vec())]);
-        }
+        self.commits.heads.kernel().drop_names(vec![(MAIN_CLONEDIR, name.to_vec())]);
     }
 
     /// The kernel keeps what `stat` shows of the `.clones` of the main line until it is told.
@@ -211,11 +240,10 @@ impl Past {
         if line.id == head.line {
             return Err(Error::Busy); // nobody can stand in what is going
         }
-        let done = self.drop_line(line.id);
-        if clonedir != MAIN_CLONEDIR {
-            self.tell_clonedir(name);
+        match clonedir {
+            MAIN_CLONEDIR => self.drop_line(line.id),
+            _ => self.drop_line_if(line.id, CloneEnd::Now),
         }
-        done
     }
 
     /// `rename` inside a `.clones`.
@@ -230,11 +258,11 @@ impl Past {
             RenameMode::Exchange | RenameMode::Whiteout => Err(Error::Invalid),
             RenameMode::NoReplace if name == new => Err(Error::Exists),
             RenameMode::NoReplace | RenameMode::Replace => {
-                self.move_clone(name, new)?;
-                if clonedir != MAIN_CLONEDIR {
+                let durable = self.move_clone(name, new)?;
+                if clonedir != MAIN_CLONEDIR && name != new {
                     self.tell_clonedir(name);
                 }
-                Ok(())
+                durable
             }
         }
     }
@@ -311,15 +339,19 @@ impl Past {
             let Some(last) = batch.last().map(|line| line.id.0 + COOKIE_BASE) else { return Ok(()) };
             for line in batch.iter().filter(|line| line.id != head.line) {
                 // A clone may be dropped while they are listed.
+                let Some(head) = self.commits.heads.of_line(line) else { continue };
                 let found = match self.clone_entry(listing.node, line) {
-                    Ok(Some(found)) => found,
                     Ok(None) | Err(Error::Stale) => continue,
-                    Err(e) => return Err(e),
+                    Ok(Some(found)) => Ok(Entry { entry_ttl: Duration::ZERO, ..found }),
+                    Err(e) => Err(e),
                 };
-                // A listing takes no locks: what it tells of names is not kept.
-                let (node, cookie) = (found.attr.node, line.id.0 + COOKIE_BASE);
-                let found = || Ok(Entry { entry_ttl: Duration::ZERO, ..found });
-                if !listing.give(cookie, node, FileType::Directory, &line.name, found)? {
+                // A listing takes no locks: what it tells of names is not kept. One that cannot be read has a name.
+                let (node, cookie) = (head.node(Ino::ROOT), line.id.0 + COOKIE_BASE);
+                let plus = listing.plus;
+                listing.plus = plus && found.is_ok();
+                let more = listing.give(cookie, node, FileType::Directory, &line.name, || found)?;
+                listing.plus = plus;
+                if !more {
                     return Ok(());
                 }
             }

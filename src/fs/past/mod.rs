@@ -5,6 +5,7 @@
 //! is read by the same code as a head.
 
 mod clonedir;
+mod expiry;
 mod known;
 mod moment;
 mod pick;
@@ -12,6 +13,7 @@ mod rollback;
 mod snapdir;
 mod trials;
 mod undo;
+mod watch;
 
 pub use clonedir::{MAIN_CLONEDIR, clonedir_ttl};
 pub use rollback::{InTheWay, OpenForWriting, Switched};

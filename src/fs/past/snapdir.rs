@@ -6,6 +6,7 @@
 
 use super::known::KnownSnapdirs;
 use super::pick::pick;
+use super::watch::Watch;
 use crate::clock::dotted;
 use crate::format::inode::Inode;
 use crate::format::provenance::{Provenance, Reason};
@@ -70,6 +71,8 @@ pub struct Past {
     pub known_snapdirs: KnownSnapdirs,
     /// Nanoseconds for which the last snapshot held up changes.
     pause_ns: AtomicU64,
+    /// Clones that may go by themselves.
+    pub(super) watch: Watch,
 }
 
 impl Past {
@@ -81,6 +84,7 @@ impl Past {
             standing_alone: Mutex::default(),
             known_snapdirs: KnownSnapdirs::default(),
             pause_ns: AtomicU64::new(0),
+            watch: Watch::default(),
         }
     }
 
@@ -143,7 +147,7 @@ impl Past {
         let (heads, mut gone) = (&self.commits.heads, Vec::new());
         let all = [vec![ROOT_SNAPDIR], self.known_snapdirs.all()].concat();
         for snapdir in all.into_iter().filter(|snapdir| Some(*snapdir) != asked) {
-            let Ok(head) = heads.line_of(snapdir) else { continue };
+            let Ok(head) = heads.known_line_of(snapdir) else { continue };
             let missing = names.iter().filter(|name| heads.volume.find_snapshot(head.line, name).is_none());
             gone.extend(missing.map(|name| (snapdir, name.clone())));
         }

@@ -361,7 +361,7 @@ fn clones_of_a_line_at_rest_have_one_point_in_common() {
     assert_eq!(t.list(t.find(y, ".snapshots").unwrap()), ["s"]);
     rewrite(&t, x, "large", b"x");
     t.fs.commit().unwrap();
-    assert!(is_filled(&t, y) && views(&t) == 36, "{}", views(&t));
+    assert!(is_filled(&t, y) && views(&t) == 37, "a snapshot, a clone and its point");
     // The line that the point was made of goes on, and so do all others.
     rewrite(&t, ROOT, "small", b"main");
     t.fs.rmdir(&USER, CLONEDIR, b"c3").unwrap();

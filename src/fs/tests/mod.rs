@@ -6,6 +6,7 @@ mod compression;
 mod content;
 mod device;
 mod difference;
+mod expiry;
 mod lines;
 mod merge;
 mod merging;

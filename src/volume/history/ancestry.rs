@@ -7,60 +7,11 @@
 use super::History;
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{Epoch, ViewId};
-use std::collections::HashMap;
 
 /// Removals after which all is made anew, at least.
 const REMOVALS_MIN: usize = 64;
 /// And at least one of so many views.
 const REMOVALS_SHARE: usize = 16;
-
-/// A view far below another.
-#[derive(Clone, Copy)]
-struct Jump {
-    to: Option<ViewId>,
-    /// Number of views from the first one up to this, with some that are gone.
-    depth: usize,
-}
-
-/// Ways down of all views but heads.
-#[derive(Clone, Default)]
-pub(super) struct Ancestry {
-    jumps: HashMap<ViewId, Jump>,
-    /// Of a hidden view, or one that is gone, a view below it: all between the two are such.
-    skips: HashMap<ViewId, Option<ViewId>>,
-    removed: usize,
-}
-
-impl Ancestry {
-    fn depth(&self, view: Option<ViewId>) -> usize {
-        view.and_then(|v| self.jumps.get(&v)).map_or(0, |jump| jump.depth)
-    }
-
-    fn target(&self, view: Option<ViewId>) -> Option<ViewId> {
-        self.jumps.get(&view?)?.to
-    }
-
-    /// Enters a view with the one below it. Two jumps of one length become one: so the ways are logarithmic.
-    pub fn add(&mut self, view: ViewId, prev: Option<ViewId>) {
-        let near = self.target(prev);
-        let far = self.target(near);
-        let depths = [prev, near, far].map(|v| self.depth(v));
-        let to = if depths[0] - depths[1].min(depths[0]) == depths[1] - depths[2].min(depths[1]) {
-            far
-        } else {
-            prev
-        };
-        self.jumps.insert(view, Jump { to, depth: depths[0] + 1 });
-    }
-
-    /// A view goes.
-    pub fn remove(&mut self, view: ViewId, prev: Option<ViewId>) {
-        if self.jumps.remove(&view).is_some() {
-            self.skips.insert(view, prev);
-            self.removed += 1;
-        }
-    }
-}
 
 impl History {
     /// Makes all ways anew if many views went since that was done. Every view knows the one below it.
@@ -69,7 +20,7 @@ impl History {
         if self.ways.removed < most {
             return;
         }
-        self.ways = Ancestry::default();
+        self.ways = Default::default();
         let places = self.views.values().filter(|v| v.role != Role::Head);
         let mut places: Vec<_> = places.map(|v| (v.epoch, v.id, v.prev)).collect();
         // Epochs ascend on every way up.

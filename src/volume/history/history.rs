@@ -1,8 +1,8 @@
 //! The history: its state, and what changes it between two commits.
 
-use super::ancestry::Ancestry;
 use super::deadlist::{self, Buckets, MetaRead, take_id};
 use super::late::Late;
+use super::ways::Ancestry;
 use crate::format::provenance::Provenance;
 use crate::format::view::{Consistency, Role, ViewRecord};
 use crate::format::{BlockPtr, Epoch, Generation, LineId, Slot, ViewId};

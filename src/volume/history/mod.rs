@@ -29,6 +29,7 @@ mod records;
 mod space;
 #[cfg(test)]
 mod tests;
+mod ways;
 
 pub use deadlist::{Meta, MetaRead};
 pub use delete::{FreeTree, Reclaim};

@@ -1,0 +1,87 @@
+//! Clones that go by themselves: at a moment, or when nobody has used them for a while.
+//!
+//! The time of day may be wrong, above all when a machine starts, so it is not enough that it says so: the clone must have been
+//! watched for an hour too, or for as long as it was to be kept if that is less, and while it is watched the time of day
+//! must go on as time passes. A clone in use stays: one with open files, that is mounted, with a snapshot that is kept, or
+//! from which another was made. It goes when it is in use no more.
+
+use super::clonedir::CloneEnd;
+use super::snapdir::Past;
+use super::watch::WatchedClone;
+use crate::format::line::LineRecord;
+use crate::fs::heads::Head;
+use crate::ops::Error;
+
+/// The time of day was set if it is so many seconds away from where it was and what has passed since.
+const SET_SECS: i64 = 60;
+/// What is kept of the last use is newer than this share of the time for which a clone may be idle.
+const USED_SHARE: u64 = 8;
+
+impl Past {
+    /// Looks at the clones that may go by themselves. Those that are to go now.
+    pub fn ended_clones(&self) -> Vec<(LineRecord, &'static str)> {
+        let heads = &self.commits.heads;
+        let lines = heads.volume.ending_lines();
+        if lines.is_empty() || heads.is_read_only() {
+            self.watch.seen.lock().clones.clear();
+            return Vec::new();
+        }
+        let (now, passed) = (heads.clock.now().secs, heads.clock.passed());
+        let mut seen = self.watch.seen.lock();
+        let set = seen.last.is_some_and(|(then, before)| {
+            let expected = then.saturating_add_unsigned(passed.saturating_sub(before).as_secs());
+            now.abs_diff(expected) > SET_SECS.unsigned_abs()
+        });
+        if set {
+            seen.clones.clear();
+        }
+        seen.last = Some((now, passed));
+        let mut before = std::mem::take(&mut seen.clones);
+        let mut ended = Vec::new();
+        for line in lines {
+            let Some(head) = heads.of_line(&line) else { continue };
+            let terms = (line.terms.expiry, line.terms.idling.map(|i| i.after));
+            let known = before.remove(&line.id).filter(|clone| clone.terms == terms);
+            let mut clone = known.unwrap_or(WatchedClone { terms, since: passed, used: None });
+            if head.take_used() {
+                clone.used = Some((passed, now));
+                self.note_use(&line, now);
+            }
+            ended.extend(clone.end(&line, (now, passed)).map(|why| (line.clone(), why)));
+            seen.clones.insert(line.id, clone);
+        }
+        ended
+    }
+
+    /// Keeps that a clone was used, if what is kept is old.
+    fn note_use(&self, line: &LineRecord, now: i64) {
+        let Some(idling) = line.terms.idling else { return };
+        if now.saturating_sub_unsigned(idling.after / USED_SHARE) > idling.used {
+            let noted = self.commits.heads.volume.set_terms(line.id, |terms| {
+                terms.idling.iter_mut().for_each(|idling| idling.used = now);
+            });
+            noted.unwrap_or_else(|e| log::debug!("the use of a clone is not noted: {e}"));
+        }
+    }
+
+    /// Drops the clones that are to go and are not in use. May wait for the kernel.
+    pub fn drop_ended_clones(&self) {
+        for (line, why) in self.ended_clones() {
+            let name = crate::names::shown_bytes(&line.name);
+            match self.drop_line_if(line.id, CloneEnd::Unused) {
+                Ok(()) => log::info!("the clone '{name}' was dropped: {why}"),
+                Err(Error::Busy) => log::debug!("the clone '{name}' stays while it is in use: {why}"),
+                Err(e) => log::warn!("the clone '{name}' could not be dropped ({why}): {e}"),
+            }
+        }
+    }
+
+    /// True if a clone is to stay for now whatever its terms say.
+    pub(super) fn is_in_use(&self, line: &LineRecord, head: &Head) -> bool {
+        let heads = &self.commits.heads;
+        let tree = head.node(crate::format::Ino::ROOT).tree();
+        heads.handles.all().iter().any(|node| node.tree() == tree)
+            || heads.volume.has_clones(line.id)
+            || heads.kernel().is_mounted(&super::clonedir::path_of(&line.name))
+    }
+}
