@@ -11,6 +11,7 @@ mod names;
 mod random;
 mod snapshots;
 mod space;
+mod trials;
 
 use super::{Between, Fs, FsOptions, Steps};
 use crate::clock::Clock;
