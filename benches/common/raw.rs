@@ -104,11 +104,20 @@ fn done(result: libc::c_int) -> io::Result<()> {
 
 /// A read-only snapshot of a btrfs subvolume, durable on return.
 pub fn btrfs_snapshot(live: &Path, dir: &Path, name: &str) -> Result<()> {
+    btrfs_copy(live, dir, name, BTRFS_READ_ONLY)
+}
+
+/// A writable snapshot of a btrfs subvolume, durable on return.
+pub fn btrfs_branch(live: &Path, dir: &Path, name: &str) -> Result<()> {
+    btrfs_copy(live, dir, name, 0)
+}
+
+fn btrfs_copy(live: &Path, dir: &Path, name: &str, flags: u64) -> Result<()> {
     let (live, dir) = (File::open(live)?, File::open(dir)?);
     let args = VolumeArgsV2 {
         fd: live.as_raw_fd().into(),
         transid: 0,
-        flags: BTRFS_READ_ONLY,
+        flags,
         unused: [0; 4],
         name: name_bytes(name),
     };

@@ -65,11 +65,32 @@ pub(super) enum Verb {
         The exit code of the command is passed on. What anybody changed meanwhile is shown, as it is all one tree:\n\
         for a command that shall not touch it there is snapfs try.")]
     Run(RunArgs),
+    /// Take a line back to a snapshot, at once and while it is in use; newer snapshots stay
+    #[command(after_help = "Example: snapfs rollback /data before-upgrade --dry-run\n\n\
+        VIEW is a snapshot of the line that MNT is in, by its name, by its age (@latest, @prev, @-15m) or\n\
+        by a time. What is there now is kept as a snapshot first, and 'snapfs undo' goes back to it. Files that\n\
+        are open are stale from then on (ESTALE); while some are open for writing it is refused, unless\n\
+        --force is given.")]
+    Rollback(RollbackArgs),
+    /// Take back the last rollback of a line; once more, and it is done again
+    #[command(after_help = "Example: snapfs undo /data")]
+    Undo(UndoArgs),
     /// What changed between two views (exit code 0: nothing, 1: something, 2: trouble)
     #[command(after_help = "Example: snapfs diff /data @-1h --stat\n\n\
         A view is the name of a snapshot, @latest, @prev, an age as @-15m, a time as @2026-01-31T10:00,\n\
         @live, or .clones/NAME. + added, - removed, M content changed, A attributes changed, R renamed.")]
     Diff(DiffArgs),
+    /// The versions of a file or directory that snapshots hold, newest first, and where each is
+    #[command(after_help = "Example: snapfs versions /data/report.txt\n\n\
+        The file is followed through renames; where another file was at the path, or is now, both are told.\n\
+        PATH may be gone. FROM and TO are the first and the last snapshot of the line that hold the version;\n\
+        CHANGED says in what it differs from what was before it. Of a directory its own names and attributes count.")]
+    Versions(VersionsArgs),
+    /// What happened to a path, or below a directory, snapshot by snapshot, newest first
+    #[command(after_help = "Example: snapfs log /data/etc -n 10 --stat\n\n\
+        Each change is told with the snapshot in which it shows first. + added, - removed, M content changed,\n\
+        A attributes changed, R renamed.")]
+    Log(LogArgs),
     /// Set a property of files or directories
     #[command(after_help = "Example: snapfs set compression=zstd /data/logs\n\n\
         compression=off|zstd|zstd:LEVEL|inherit, LEVEL from 1 to 19. It counts for what is written from\n\
@@ -274,6 +295,36 @@ pub(super) struct RunArgs {
 }
 
 #[derive(Args, Debug)]
+pub(super) struct RollbackArgs {
+    /// Mount point, any path in a mount, or a mounted store
+    #[arg(value_name = "MNT")]
+    pub(super) target: PathBuf,
+    /// The snapshot to go back to
+    #[arg(value_name = "VIEW")]
+    pub(super) view: OsString,
+    /// Only print what would change, as diff does, and what would be in the way
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Cut off whoever has files open for writing
+    #[arg(long)]
+    pub(super) force: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct UndoArgs {
+    /// Mount point, any path in a mount, or a mounted store
+    #[arg(value_name = "MNT")]
+    pub(super) target: PathBuf,
+    /// Cut off whoever has files open for writing
+    #[arg(long)]
+    pub(super) force: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
 pub(super) struct CheckArgs {
     /// Mount point, any path in a mount, or a store
     pub(super) target: PathBuf,
@@ -411,6 +462,15 @@ pub(super) struct DiffArgs {
     pub(super) json: Json,
 }
 
+impl DiffArgs {
+    /// For what another verb prints as a difference.
+    pub(super) fn of(target: &Path, json: bool) -> DiffArgs {
+        let form = DiffForm { stat: false, name_only: false, patch: false };
+        let (from, to) = (OsString::new(), OsString::new());
+        DiffArgs { target: target.into(), from, to, form, zero: false, json: Json { json } }
+    }
+}
+
 /// What is printed instead of a line for each change.
 #[derive(Args, Debug)]
 #[group(multiple = false)]
@@ -424,6 +484,31 @@ pub(super) struct DiffForm {
     /// A patch for git apply or patch -p1
     #[arg(short = 'p', long)]
     pub(super) patch: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct VersionsArgs {
+    /// A file or directory in a mount, there now or not; or a store, for its root
+    pub(super) path: PathBuf,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct LogArgs {
+    /// A file or directory in a mount, there now or not; or a store, for all that is in it
+    pub(super) path: PathBuf,
+    /// Tell of so many snapshots at most
+    #[arg(short = 'n', value_name = "N")]
+    pub(super) most: Option<u64>,
+    /// Only what happened after this snapshot
+    #[arg(long, value_name = "VIEW")]
+    pub(super) since: Option<OsString>,
+    /// How many changes of each kind instead of the changes
+    #[arg(long)]
+    pub(super) stat: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
 }
 
 #[derive(Args, Debug)]

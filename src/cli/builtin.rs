@@ -5,15 +5,17 @@
 
 use super::background::Background;
 use super::engine::{
-    Backend, CheckReport, CloneRow, DiffOrder, Engine, InitOptions, OpenFor, ScrubOrder, SnapshotRow,
-    StoreOptions,
+    Backend, CheckReport, CloneRow, DiffOrder, Engine, InitOptions, OpenFor, PathOrder, RollbackAnswer,
+    RollbackOrder, ScrubOrder, SnapshotRow, StoreOptions,
 };
 use super::hold::{lock, probe};
 use super::making::{DEVICE_START_BYTES, NewStore, Old, has_content, make, unfinished};
 use super::offline;
+use super::past_of_path;
 use super::refusal::{COPIED, io, limited, no_thread, told, told_clone, told_name, told_view, told_volume};
+use super::rewind;
 use super::scrubber::Scrubber;
-use super::wire::encode_change;
+use super::told_change::encode_change;
 use crate::check::{self, Depth};
 use crate::clock::Clock;
 use crate::ctl::{Code, Failure, StoreId};
@@ -469,6 +471,18 @@ impl Engine for Open {
             })
         };
         compared.patch(&mut all).map_err(|e| told(&self.store, &e))
+    }
+
+    fn past_of_path(&self, order: &PathOrder, put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {
+        past_of_path::answer(&self.fs, &self.store, order, put)
+    }
+
+    fn rollback(&self, order: &RollbackOrder) -> Result<RollbackAnswer, Failure> {
+        rewind::rollback(&self.fs, &self.store, order)
+    }
+
+    fn undo(&self, order: &RollbackOrder) -> Result<RollbackAnswer, Failure> {
+        rewind::undo(&self.fs, &self.store, order)
     }
 
     fn status(&self) -> Value {

@@ -56,7 +56,7 @@ pub(super) fn print_changes(args: &DiffArgs, changes: &[Value]) -> Result<(), Fa
 
 /// How many changes of a kind there are.
 #[derive(Default)]
-struct Sums {
+pub(super) struct Sums {
     /// By the order of [`SIGNS`].
     counts: [u64; SIGNS.len()],
     more_bytes: u64,
@@ -67,7 +67,8 @@ const SIGNS: [(&str, &str); 5] =
     [("+", "added"), ("-", "removed"), ("M", "modified"), ("A", "attributes"), ("R", "renamed")];
 
 impl Sums {
-    fn add(&mut self, change: &Value) {
+    /// Counts one.
+    pub(super) fn add(&mut self, change: &Value) {
         let number = |key: &str| change[key].as_u64().unwrap_or(0);
         let at = SIGNS.iter().position(|(sign, _)| change["change"] == *sign);
         at.into_iter().for_each(|at| self.counts[at] += 1);
@@ -79,13 +80,15 @@ impl Sums {
         }
     }
 
-    fn json(&self) -> Value {
+    /// For programs.
+    pub(super) fn json(&self) -> Value {
         let mut sums = json!({"more_bytes": self.more_bytes, "less_bytes": self.less_bytes});
         SIGNS.iter().zip(self.counts).for_each(|((_, name), n)| sums[*name] = n.into());
         json!({"summary": sums})
     }
 
-    fn text(&self) -> String {
+    /// For people: a line.
+    pub(super) fn text(&self) -> String {
         let counts = SIGNS.iter().zip(self.counts).filter(|(_, n)| *n > 0);
         let counts: Vec<String> = counts.map(|((_, name), n)| format!("{n} {name}")).collect();
         let (more, less) = (output::size(self.more_bytes), output::size(self.less_bytes));
@@ -94,7 +97,7 @@ impl Sums {
 }
 
 /// Prints pieces of the answer as they come.
-struct Printer<'a> {
+pub(super) struct Printer<'a> {
     args: &'a DiffArgs,
     out: BufWriter<io::Stdout>,
     sums: Sums,
@@ -104,7 +107,7 @@ struct Printer<'a> {
 }
 
 impl Printer<'_> {
-    fn new(args: &DiffArgs) -> Printer<'_> {
+    pub(super) fn new(args: &DiffArgs) -> Printer<'_> {
         Printer {
             args,
             out: BufWriter::new(io::stdout()),
@@ -116,7 +119,7 @@ impl Printer<'_> {
     }
 
     /// False if there is nobody to read it, or no way to print it.
-    fn take(&mut self, piece: &Value) -> bool {
+    pub(super) fn take(&mut self, piece: &Value) -> bool {
         let printed = self.print(piece);
         self.failed = printed.err();
         self.failed.is_none()
@@ -139,7 +142,7 @@ impl Printer<'_> {
             } else if self.args.form.name_only {
                 self.name(change)
             } else {
-                format!("{}\n", self.line(change)).into_bytes()
+                format!("{}\n", change_line(change, self.args.form.stat)).into_bytes()
             };
             self.out.write_all(&text)?;
         }
@@ -160,29 +163,7 @@ impl Printer<'_> {
         }
     }
 
-    fn line(&self, change: &Value) -> String {
-        let slash = if change["type"] == "directory" { "/" } else { "" };
-        let path = |key: &str| names::get(change, key).map(|path| names::shown_bytes(&path) + slash);
-        let size = |key: &str| change[key].as_u64().map(output::size);
-        let sign = change["change"].as_str().unwrap_or("?");
-        let mut line = format!("{sign} ");
-        if sign == "R" {
-            line += &format!("{} -> ", path("old_path").unwrap_or_default());
-        }
-        line += &path("path").unwrap_or_default();
-        let attributes = change["attributes"].as_array().into_iter().flatten().filter_map(Value::as_str);
-        let mut notes: Vec<String> = Vec::new();
-        match (size("old_size"), size("new_size")) {
-            (Some(before), Some(now)) if sign == "M" => notes.push(format!("{before} -> {now}")),
-            (Some(before), None) if self.args.form.stat => notes.push(format!("{before} -> -")),
-            (None, Some(now)) if self.args.form.stat => notes.push(format!("- -> {now}")),
-            _ => {}
-        }
-        notes.extend(attributes.map(str::to_string));
-        if notes.is_empty() { line } else { format!("{line} ({})", notes.join(", ")) }
-    }
-
-    fn finish(mut self) -> Result<u8, Failure> {
+    pub(super) fn finish(mut self) -> Result<u8, Failure> {
         if self.failed.is_none() && self.args.form.stat && (self.differs || self.args.json.json) {
             let sums = match self.args.json.json {
                 true => format!("{}\n", self.sums.json()),
@@ -197,4 +178,29 @@ impl Printer<'_> {
             None => Ok(SAME),
         }
     }
+}
+
+/// A change for people. `stat`: with the sizes of what came and went.
+pub(super) fn change_line(change: &Value, stat: bool) -> String {
+    let slash = if change["type"] == "directory" { "/" } else { "" };
+    let path = |key: &str| names::get(change, key).map(|path| names::shown_bytes(&path) + slash);
+    let size = |key: &str| change[key].as_u64().map(output::size);
+    let sign = change["change"].as_str().unwrap_or("?");
+    let mut line = format!("{sign} ");
+    if sign == "R" {
+        line += &format!("{} -> ", path("old_path").unwrap_or_default());
+    }
+    line += &path("path").unwrap_or_default();
+    let attributes = change["attributes"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let mut notes: Vec<String> = Vec::new();
+    match (size("old_size"), size("new_size")) {
+        (Some(before), Some(now)) if sign == "M" => notes.push(format!("{before} -> {now}")),
+        (Some(before), None) if stat => notes.push(format!("{before} -> -")),
+        (None, Some(now)) if stat => notes.push(format!("- -> {now}")),
+        _ => {}
+    }
+    notes.extend(attributes.map(str::to_string));
+    let marks = ["replaced", "link"].into_iter().filter(|mark| change[*mark] == true);
+    notes.extend(marks.map(str::to_string));
+    if notes.is_empty() { line } else { format!("{line} ({})", notes.join(", ")) }
 }

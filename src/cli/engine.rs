@@ -8,7 +8,7 @@ use crate::ctl::{Code, Failure, StoreId};
 use crate::format::provenance::Provenance;
 use crate::format::{Compression, Copies};
 use crate::fs::SNAPDIR_NAME;
-pub use crate::fs::{AtimeMode, AtimeOptions, ClonedirMode, SnapdirMode};
+pub use crate::fs::{AtimeMode, AtimeOptions, ClonedirMode, InTheWay, OpenForWriting, SnapdirMode};
 use crate::names;
 use crate::ops::{KernelRef, NodeId, Operations, Timestamp};
 use crate::repair::{Mode, Repair};
@@ -77,6 +77,33 @@ pub struct DiffOrder {
     pub under: Option<u64>,
     /// A patch instead of the list of changes.
     pub patch: bool,
+}
+
+/// What is wanted of the past of a path.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PathQuestion {
+    /// Its versions.
+    Versions,
+    /// What happened to it.
+    Log {
+        /// The word for the snapshot after which it begins.
+        since: Option<Vec<u8>>,
+        /// Moments at most.
+        most: u64,
+    },
+}
+
+/// Which past of which path is wanted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PathOrder {
+    /// What of it.
+    pub question: PathQuestion,
+    /// The last directory on the way that is there now; without names a root.
+    pub dir: u64,
+    /// Names below it.
+    pub names: Vec<Vec<u8>>,
+    /// The directory is one of the mount of this snapshot alone.
+    pub of_snapshot: Option<Vec<u8>>,
 }
 
 /// How to open a store.
@@ -178,6 +205,32 @@ pub struct CloneRow {
     pub written: u64,
 }
 
+/// Which line is to be rolled back, and to what.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RollbackOrder {
+    /// A node of the line.
+    pub at: NodeId,
+    /// The snapshot, as a user calls it.
+    pub view: Vec<u8>,
+    /// What becomes of files that are open for writing.
+    pub writers: OpenForWriting,
+    /// Nothing is to be done: what stands in the way is asked for.
+    pub dry_run: bool,
+}
+
+/// What came of a rollback.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RollbackAnswer {
+    /// The root of the line.
+    pub root: NodeId,
+    /// The name of the snapshot that it went back to, or would.
+    pub view: Vec<u8>,
+    /// The snapshot of what was there before; none if nothing was done.
+    pub guard: Option<Vec<u8>>,
+    /// What stands in the way.
+    pub in_the_way: InTheWay,
+}
+
 /// What a check found.
 #[derive(Clone, Debug, Default)]
 pub struct CheckReport {
@@ -267,6 +320,19 @@ pub trait Engine: Send + Sync {
     /// What became of paths between two views: objects for `put`, until it has enough, which it says by false.
     fn diff(&self, _order: &DiffOrder, _put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {
         Err(Failure::new(Code::UnknownVerb, "views of this store cannot be compared"))
+    }
+    /// The past of a path: objects for `put`, until it has enough, which it says by false.
+    fn past_of_path(&self, _order: &PathOrder, _put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store does not tell the past of paths"))
+    }
+
+    /// Rolls the line that a node is of back to a snapshot, or says what would stand in the way.
+    fn rollback(&self, _order: &RollbackOrder) -> Result<RollbackAnswer, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store cannot be rolled back"))
+    }
+    /// Takes back what was done to the line that a node is of at last. The word of the order is of no account.
+    fn undo(&self, _order: &RollbackOrder) -> Result<RollbackAnswer, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store cannot take back anything"))
     }
     /// How it is doing now: an object.
     fn status(&self) -> Value;

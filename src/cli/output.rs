@@ -75,6 +75,22 @@ pub(super) fn rfc3339(t: Timestamp) -> String {
     }
 }
 
+/// The other way.
+pub(super) fn parse_rfc3339(text: &str) -> Option<Timestamp> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
+    let numbers = |text: &str, by| text.rsplitn(3, by).map(|n| n.parse().ok()).collect::<Option<Vec<i64>>>();
+    let ([day, month, year], [second, minute, hour]) = (&numbers(date, '-')?[..], &numbers(time, ':')?[..])
+    else {
+        return None;
+    };
+    let day = clock::seconds_from_date(*year, *month, *day)?;
+    Some(Timestamp {
+        secs: day + hour * 3600 + minute * 60 + second,
+        nanos: format!("{fraction:0<9}").parse().ok()?,
+    })
+}
+
 /// A time as people here read it, to the second: local, with its distance from UTC. `@` and this picks a snapshot.
 pub(super) fn local(t: Timestamp) -> String {
     let shown = local_time(t.secs).and_then(|[year, month, day, hour, minute, second]| {
@@ -230,6 +246,13 @@ mod tests {
         assert_eq!(at(1_767_225_599, 0), "2025-12-31T23:59:59Z");
         assert_eq!(at(-1, 0), "1969-12-31T23:59:59Z");
         assert_eq!(at(4_107_542_400, 0), "2100-03-01T00:00:00Z");
+        for (secs, nanos) in [(0, 0), (951_782_400, 5), (-1, 120_000_000), (4_107_542_400, 999_999_999)] {
+            let t = Timestamp { secs, nanos };
+            assert_eq!(parse_rfc3339(&rfc3339(t)), Some(t));
+        }
+        assert!(
+            ["", "Z", "2000-01-01", "x-01-01T00:00:00Z"].iter().all(|text| parse_rfc3339(text).is_none())
+        );
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use super::args::{self, Cli, Style, Verb};
 use super::engine::Backend;
-use super::{diff, mount, properties, rescue, scrub, snapshots, stores, trial, umount, usage};
+use super::{
+    diff, mount, paths, properties, rescue, rollback, scrub, snapshots, stores, trial, umount, usage,
+};
 use crate::ctl::{Code, Failure};
 use clap::Parser;
 use std::ffi::OsString;
@@ -66,6 +68,10 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Diff(a) => return diff::run(backend, a),
         Verb::Try(a) => return trial::try_command(a),
         Verb::Run(a) => return trial::run_command(a),
+        Verb::Versions(a) => paths::versions(backend, a),
+        Verb::Log(a) => paths::log(backend, a),
+        Verb::Rollback(a) => return rollback::rollback(a),
+        Verb::Undo(a) => return rollback::undo(a),
         Verb::Init(a) => stores::init(backend, a),
         Verb::Mount(a) => mount::run(backend, a),
         Verb::Umount(a) => umount::run(a),

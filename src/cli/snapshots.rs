@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::path::Path;
 
-fn written(result: Result<(), String>) -> Result<(), Failure> {
+pub(super) fn written(result: Result<(), String>) -> Result<(), Failure> {
     result.map_err(|e| Failure::new(Code::Other, e))
 }
 

@@ -1,10 +1,10 @@
-//! Who keeps a mount in use that nobody sees any more, for messages: as far as `/proc` tells this user, in limited time.
+//! Who keeps a mount, or files of it, in use, for messages: as far as `/proc` tells this user, in limited time.
 
 use crate::ctl::within;
 use crate::fuse::mounts;
 use crate::names;
-use crate::sys::mount::major_minor;
-use std::collections::HashMap;
+use crate::sys::mount::{fcntl, major_minor};
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -22,9 +22,52 @@ pub(super) fn of_device(device: (u32, u32)) -> Option<String> {
         let processes = fs::read_dir("/proc").ok()?.flatten();
         let mut pids = processes.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
         let pid = pids.find(|pid| *pid != own && uses(*pid, device, &devices))?;
-        let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
-        Some(format!("process {pid} ({})", names::shown_bytes(name.trim_ascii())))
+        Some(in_words(pid))
     })?
+}
+
+/// Which processes have these files of the mount with this device number open for writing, or mapped so: each file with a
+/// process, in words.
+pub(super) fn writers_of(device: (u32, u32), nodes: Vec<u64>) -> Vec<(u64, String)> {
+    let search = move || {
+        let devices: HashMap<u32, (u32, u32)> =
+            mounts::all().ok()?.into_iter().map(|m| (m.id, m.device)).collect();
+        let processes = fs::read_dir("/proc").ok()?.flatten();
+        let pids = processes.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
+        let found = pids.flat_map(|pid| {
+            let written = written_by(pid, device, &devices).into_iter().filter(|node| nodes.contains(node));
+            written.map(|node| (node, in_words(pid))).collect::<BTreeSet<_>>()
+        });
+        Some(found.collect())
+    };
+    within(PATIENCE, search).flatten().unwrap_or_default()
+}
+
+fn in_words(pid: u32) -> String {
+    let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    format!("process {pid} ({})", names::shown_bytes(name.trim_ascii()))
+}
+
+/// Numbers of files of a device that a process has open for writing, or a shared mapping of that can be written.
+fn written_by(pid: u32, device: (u32, u32), devices: &HashMap<u32, (u32, u32)>) -> Vec<u64> {
+    let proc = PathBuf::from(format!("/proc/{pid}"));
+    let place = format!("{:02x}:{:02x}", device.0, device.1);
+    let maps = fs::read_to_string(proc.join("maps")).unwrap_or_default();
+    let mapped = maps.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, access, _, at, node, ..] = fields[..] else { return None };
+        let writes = access.contains('w') && access.contains('s') && at == place;
+        node.parse().ok().filter(|_| writes)
+    });
+    let open = fs::read_dir(proc.join("fd")).into_iter().flatten().flatten().filter_map(|fd| {
+        let info = fs::read_to_string(proc.join("fdinfo").join(fd.file_name())).ok()?;
+        let field = |name: &str| Some(info.lines().find_map(|line| line.strip_prefix(name))?.trim());
+        let is_ours = devices.get(&field("mnt_id:")?.parse().ok()?) == Some(&device);
+        let writes = i32::from_str_radix(field("flags:")?, 8).ok()? & fcntl::O_ACCMODE != fcntl::O_RDONLY;
+        let node = field("ino:")?.parse().ok()?;
+        (is_ours && writes).then_some(node)
+    });
+    mapped.chain(open).collect()
 }
 
 fn uses(pid: u32, device: (u32, u32), devices: &HashMap<u32, (u32, u32)>) -> bool {

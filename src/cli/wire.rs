@@ -4,12 +4,12 @@
 
 use super::engine::{CloneRow, DiffOrder, Engine, ScrubOrder, SnapshotRow};
 use super::options::{self, Parsed};
+use super::{past_of_path, rollback};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler};
 use crate::format::provenance::{COMMAND_BYTES_MAX, Provenance, Reason};
-use crate::fs::{ChangeKind, PathChange};
 use crate::names;
-use crate::ops::{FileType, NodeId, Timestamp};
+use crate::ops::{NodeId, Timestamp};
 use serde_json::{Value, json};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -70,6 +70,8 @@ impl Handler for Verbs {
                 self.engine.rename_clone(&name(args, "name")?, &name(args, "new_name")?)?;
                 Ok(json!({}))
             }
+            "rollback" => Ok(rollback::encode(&self.engine.rollback(&rollback::order(at(args), args))?)),
+            "undo" => Ok(rollback::encode(&self.engine.undo(&rollback::order(at(args), args))?)),
             "mount" => {
                 let point = PathBuf::from(OsString::from_vec(name(args, "point")?));
                 (self.add)(&point, &name_list(args, "options"))
@@ -85,6 +87,10 @@ impl Handler for Verbs {
             "info" => Ok(self.engine.info()),
             "diff" => {
                 self.engine.diff(&diff_order(args)?, progress)?;
+                Ok(json!({}))
+            }
+            "past" => {
+                self.engine.past_of_path(&past_of_path::decode(args)?, progress)?;
                 Ok(json!({}))
             }
             "scrub" => self.engine.scrub(scrub_order(args)?),
@@ -159,50 +165,6 @@ fn diff_order(args: &Value) -> Result<DiffOrder, Failure> {
         under: args.get("under").and_then(Value::as_u64),
         patch: args.get("patch").and_then(Value::as_bool).unwrap_or(false),
     })
-}
-
-/// What became of a path, for programs.
-pub(super) fn encode_change(change: &PathChange) -> Value {
-    let (sign, kind) = (sign(change.kind), change.file_type().map(type_name));
-    let mut object = json!({"change": sign, "type": kind});
-    let put = |object: &mut Value, key: &str, path: &[u8]| {
-        names::put(object, key, OsStr::from_bytes(if path.is_empty() { b"." } else { path }));
-    };
-    put(&mut object, "path", &change.path);
-    if let Some(path) = &change.old_path {
-        put(&mut object, "old_path", path);
-    }
-    for (key, version) in [("old_size", change.old), ("new_size", change.new)] {
-        if let Some(version) = version.filter(|v| matches!(v.kind, FileType::Regular | FileType::Symlink)) {
-            object[key] = version.size.into();
-        }
-    }
-    if !change.attributes.is_empty() {
-        object["attributes"] = json!(change.attributes);
-    }
-    object
-}
-
-fn sign(kind: ChangeKind) -> &'static str {
-    match kind {
-        ChangeKind::Added => "+",
-        ChangeKind::Removed => "-",
-        ChangeKind::Renamed => "R",
-        ChangeKind::Modified => "M",
-        ChangeKind::Attributes => "A",
-    }
-}
-
-fn type_name(kind: FileType) -> &'static str {
-    match kind {
-        FileType::Regular => "file",
-        FileType::Directory => "directory",
-        FileType::Symlink => "symlink",
-        FileType::Fifo => "fifo",
-        FileType::Socket => "socket",
-        FileType::CharDevice => "character device",
-        FileType::BlockDevice => "block device",
-    }
 }
 
 fn text<'a>(args: &'a Value, key: &str) -> Result<&'a str, Failure> {

@@ -233,9 +233,13 @@ fn exchange(
     }
 }
 
-/// A queue of connections that nobody takes may be full, and then even connecting waits.
+/// A queue of connections that nobody takes may be full, and then even connecting waits. Only then is it worth a thread.
 fn connect(found: &FoundMount) -> io::Result<UnixStream> {
     let (dir, name) = found.socket();
+    match with_short_path(dir, &name, process::connect_at_once) {
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+        done => return done,
+    }
     let dir = dir.to_path_buf();
     let connecting = move || with_short_path(&dir, &name, |path| UnixStream::connect(path));
     within(ANSWER_MAX, connecting).unwrap_or_else(|| Err(no_answer(found)))

@@ -35,7 +35,7 @@ impl Fs {
             if fs.recovered.records > 0 {
                 fs.commit()?;
             }
-            make_root(&fs.heads, fs.heads.main())?;
+            make_root(&fs.heads, &fs.heads.main())?;
             for head in fs.heads.all() {
                 purge_orphans(&fs.commits, &head);
                 purge_all_unlinked(&fs.commits, &head);
@@ -107,7 +107,7 @@ impl Fs {
     /// Makes a snapshot of the live tree, durable when this returns. Everything whose `write` returned before the call
     /// is in. On an error nothing is left.
     pub fn create_snapshot(&self, name: &[u8], provenance: impl Into<Provenance>) -> Result<ViewId> {
-        self.past.take_snapshot(self.heads.main(), name, &provenance.into())
+        self.past.take_snapshot(&self.heads.main(), name, &provenance.into())
     }
 
     /// Makes a line, a writable tree of its own that begins as a snapshot is, durable when this returns. Returns the number

@@ -9,6 +9,8 @@
 //! - `commits`: how changes become durable;
 //! - `attributes`, `content`, `past`, `names`: what requests do;
 //! - `difference`: what became of each path between two views;
+//! - `timeline`: what became of one path over all snapshots of a line;
+//! - `transfer`: what a line takes over from another view, as one change of any size;
 //! - `file_system`, `operations`, `standalone`: all of it together.
 //!
 //! Lock order: the past's `snapshot_lock`, the commits' `commit_lock`, the gates of heads in their order, then the volume's
@@ -29,7 +31,12 @@ mod names;
 mod operations;
 mod options;
 mod past;
+mod past_of_path;
+mod restoring;
 mod standalone;
+mod timeline;
+mod transfer;
+mod whole_lines;
 
 #[cfg(test)]
 mod tests;
@@ -43,4 +50,8 @@ pub use options::{
     Steps,
 };
 
+pub use past::{InTheWay, OpenForWriting, Switched};
+pub use past_of_path::PathAsked;
 pub use standalone::Standalone;
+pub use timeline::{LogEntry, Moment, PathVersion};
+pub use transfer::{Done, Refusal, Transferred};

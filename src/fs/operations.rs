@@ -10,9 +10,16 @@ use crate::limits::NAME_BYTES_MAX;
 use crate::ops::*;
 use std::time::Duration;
 
+impl Fs {
+    /// The kernel is being told of what was found or made.
+    fn answer(&self, done: Result<Entry>) -> Result<Entry> {
+        done.inspect(|entry| self.heads.tell(entry))
+    }
+}
+
 impl Operations for Fs {
     fn lookup(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Result<Entry> {
-        names::find(&self.past, parent, name)
+        self.answer(names::find(&self.past, parent, name))
     }
 
     fn forget(&self, node: NodeId) {
@@ -20,8 +27,10 @@ impl Operations for Fs {
     }
 
     fn forget_answers(&self, node: NodeId, answers: u64) {
-        if let Target::Snapdir(_) = target(node) {
-            self.past.known_snapdirs.forget(node, answers);
+        match target(node) {
+            Target::Snapdir(_) => self.past.known_snapdirs.forget(node, answers),
+            Target::Live(_) => self.heads.known_dirs.forget(node, answers),
+            Target::Snapshot(..) | Target::Clonedir => {}
         }
         self.forget(node);
     }
@@ -38,9 +47,12 @@ impl Operations for Fs {
         &self,
         caller: &Caller,
         node: NodeId,
-        _handle: Option<Handle>,
+        handle: Option<Handle>,
         set: &SetAttr,
     ) -> Result<(Attr, Duration)> {
+        if let Some(handle) = handle {
+            self.heads.handles.get(node, handle)?;
+        }
         let done = self.commits.with_space(|| content::set_attributes(&self.commits, caller, node, set));
         if set.uid.is_some() || set.gid.is_some() {
             self.past.forget_snapdir(snapdir_node(node)); // it belongs to the same owner
@@ -66,7 +78,7 @@ impl Operations for Fs {
         mode: u32,
         rdev: u32,
     ) -> Result<Entry> {
-        self.commits.with_space(|| match kind {
+        self.answer(self.commits.with_space(|| match kind {
             FileType::Directory | FileType::Symlink => Err(Error::Invalid),
             _ => names::make(
                 &self.heads,
@@ -75,18 +87,18 @@ impl Operations for Fs {
                 name,
                 &names::NewNode { kind, mode, rdev, target: b"" },
             ),
-        })
+        }))
     }
 
     fn mkdir(&self, caller: &Caller, parent: NodeId, name: &[u8], mode: u32) -> Result<Entry> {
-        self.commits.with_space(|| match target(parent) {
+        self.answer(self.commits.with_space(|| match target(parent) {
             Target::Snapdir(_) => self.past.make_in_snapdir(parent, name),
             Target::Clonedir => self.past.make_in_clonedir(parent, name),
             _ => {
                 let new = names::NewNode { kind: FileType::Directory, mode, rdev: 0, target: b"" };
                 names::make(&self.heads, caller, parent, name, &new)
             }
-        })
+        }))
     }
 
     fn unlink(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Result<()> {
@@ -121,7 +133,9 @@ impl Operations for Fs {
     }
 
     fn symlink(&self, caller: &Caller, parent: NodeId, name: &[u8], target: &[u8]) -> Result<Entry> {
-        self.commits.with_space(|| names::make_symlink(&self.heads, caller, parent, name, target))
+        self.answer(
+            self.commits.with_space(|| names::make_symlink(&self.heads, caller, parent, name, target)),
+        )
     }
 
     fn rename(
@@ -149,7 +163,7 @@ impl Operations for Fs {
     }
 
     fn link(&self, _caller: &Caller, node: NodeId, new_parent: NodeId, new_name: &[u8]) -> Result<Entry> {
-        self.commits.with_space(|| names::make_link(&self.heads, node, new_parent, new_name))
+        self.answer(self.commits.with_space(|| names::make_link(&self.heads, node, new_parent, new_name)))
     }
 
     fn caching(&self, node: NodeId, no_atime: bool) -> Caching {
@@ -226,6 +240,11 @@ impl Operations for Fs {
         plus: bool,
         sink: &mut dyn FnMut(&DirEntry) -> bool,
     ) -> Result<()> {
+        let sink = &mut |entry: &DirEntry| {
+            let taken = sink(entry);
+            entry.entry.iter().filter(|_| taken).for_each(|entry| self.heads.tell(entry));
+            taken
+        };
         names::list(&self.past, handle, Listing { node, after, plus, sink })?;
         attributes::accessed(&self.heads, node);
         Ok(())

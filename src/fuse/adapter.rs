@@ -7,6 +7,7 @@
 //! No state is kept here: handles, link counts and orphans are the file system's. Permissions are checked by the kernel
 //! (`default_permissions`).
 
+use super::answering::Answering;
 use super::convert::{self, caller};
 use super::errno::errno;
 use super::flusher::Registered;
@@ -77,6 +78,7 @@ pub(super) struct Adapter {
     reserve: Mutex<Option<Sender<Work>>>,
     /// Who may see the hidden directory.
     flusher: Registered,
+    answering: Answering,
 }
 
 /// What is done beside the answering of requests.
@@ -94,9 +96,14 @@ fn start_reserve() -> Option<Sender<Work>> {
 }
 
 impl Adapter {
-    pub(super) fn new(ops: Arc<dyn Operations>, profile: Profile, flusher: Registered) -> Adapter {
+    pub(super) fn new(
+        ops: Arc<dyn Operations>,
+        profile: Profile,
+        flusher: Registered,
+        answering: Answering,
+    ) -> Adapter {
         let reserve = Mutex::new(start_reserve());
-        Adapter { ops, profile, locality: Locality::start(), reserve, flusher }
+        Adapter { ops, profile, locality: Locality::start(), reserve, flusher, answering }
     }
 
     /// A request that a program waits for has arrived on this thread. What is returned is kept until it is answered.
@@ -157,7 +164,11 @@ impl Adapter {
             (hidden::attr(), 0)
         } else {
             let (node, generation) = hidden::parse(name).ok_or(Error::NotFound)?;
-            (self.ops.getattr(node, None)?.0, generation)
+            let found = self.ops.lookup(&caller(req, 0), node, b".")?;
+            if found.generation != generation {
+                return Err(Error::NotFound); // what had it is no more
+            }
+            (found.attr, generation)
         };
         Ok(Entry { attr, generation, entry_ttl: Duration::ZERO, attr_ttl: Duration::ZERO })
     }
@@ -190,6 +201,7 @@ impl Filesystem for Adapter {
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let _turn = self.arrived(req, 0);
+        let _answer = self.answering.begin();
         let (parent, name) = (NodeId(parent.0), name.as_bytes());
         if parent == hidden::NODE || hidden::is_name(parent, name) {
             return entry(reply, self.hidden_lookup(req, parent, name));
@@ -209,6 +221,7 @@ impl Filesystem for Adapter {
 
     fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
         let _turn = self.arrived(req, 0);
+        let _answer = self.answering.begin();
         let node = NodeId(ino.0);
         if node == hidden::NODE {
             return attributes(reply, Ok((hidden::attr(), Duration::ZERO)));
@@ -235,6 +248,7 @@ impl Filesystem for Adapter {
         reply: ReplyAttr,
     ) {
         let _turn = self.arrived(req, 0);
+        let _answer = self.answering.begin();
         let set = SetAttr {
             mode: mode.map(|m| m & 0o7777),
             uid,
@@ -264,6 +278,7 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let _turn = self.arrived(req, 0);
+        let _answer = self.answering.begin();
         let (parent, name) = (NodeId(parent.0), name.as_bytes());
         let result = match convert::kind_of_mode(mode) {
             _ if hidden::is_name(parent, name) => Err(Error::NotPermitted),
@@ -282,6 +297,7 @@ impl Filesystem for Adapter {
             let name = name.as_bytes().to_vec();
             self.aside(move |ops| entry(reply, ops.mkdir(&who, parent, &name, mode)));
         } else {
+            let _answer = self.answering.begin();
             entry(reply, self.ops.mkdir(&who, parent, name.as_bytes(), mode));
         }
     }
@@ -306,6 +322,7 @@ impl Filesystem for Adapter {
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let _turn = self.arrived(req, 0);
+        let _answer = self.answering.begin();
         let (parent, name) = (NodeId(parent.0), name.as_bytes());
         if hidden::is_name(parent, name) {
             return reply.error(Errno::EPERM);
@@ -342,6 +359,7 @@ impl Filesystem for Adapter {
 
     fn link(&self, req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
         let _turn = self.arrived(req, 0);
+        let _answer = self.answering.begin();
         let (parent, name) = (NodeId(newparent.0), newname.as_bytes());
         if hidden::is_name(parent, name) {
             return reply.error(Errno::EPERM);
@@ -351,6 +369,7 @@ impl Filesystem for Adapter {
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let _turn = self.arrived(req, 0);
+        let _answer = self.answering.begin();
         let (node, asked) = (NodeId(ino.0), self.open_flags(flags.0));
         let caching = if asked.read { self.ops.caching(node, asked.no_atime) } else { Caching::Keep };
         opened(reply, self.ops.open(&caller(req, 0), node, asked), file_open_flags(caching));
@@ -367,6 +386,7 @@ impl Filesystem for Adapter {
         reply: ReplyCreate,
     ) {
         let _turn = self.arrived(req, 0);
+        let _answer = self.answering.begin();
         let (parent, name) = (NodeId(parent.0), name.as_bytes());
         if hidden::is_name(parent, name) {
             return reply.error(Errno::EPERM);
@@ -442,6 +462,7 @@ impl Filesystem for Adapter {
     /// Listings are cached, except of a `.snapshots` directory, which changes without a request of the kernel's.
     fn opendir(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let _turn = self.arrived(req, 0);
+        let _answer = self.answering.begin();
         let node = NodeId(ino.0);
         let cache = match self.ops.caching(node, convert::open_flags(flags.0).no_atime) {
             _ if node.is_snapdir() => FopenFlags::empty(),
@@ -454,6 +475,7 @@ impl Filesystem for Adapter {
 
     fn readdir(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         let _turn = self.arrived(req, 0);
+        let _answer = self.answering.begin();
         let result = self.list(ino, fh, offset, false, &mut |e| {
             reply.add(INodeNo(e.node.0), e.cookie, convert::kind_out(e.kind), OsStr::from_bytes(&e.name))
         });
@@ -472,6 +494,7 @@ impl Filesystem for Adapter {
         mut reply: ReplyDirectoryPlus,
     ) {
         let _turn = self.arrived(req, 0);
+        let _answer = self.answering.begin();
         let result = self.list(ino, fh, offset, true, &mut |e| {
             let name = OsStr::from_bytes(&e.name);
             match &e.entry {

@@ -4,6 +4,7 @@
 //! itself is the flusher's. Invalidations only queue; a thread of this module sends them, because the kernel takes locks
 //! for them that a request under way may hold.
 
+use super::answering::Answering;
 use super::flusher::{Flusher, NODES_MAX};
 use super::mounts;
 use crate::ops::{Caller, Kernel, NodeId};
@@ -15,7 +16,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -34,6 +35,26 @@ const INC_EPOCH: [u8; 16] = {
     [a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0]
 };
 
+/// Code of FUSE_NOTIFY_INVAL_ENTRY, and its flag FUSE_EXPIRE_ONLY: the name stays in its place and is asked for anew. Kernels
+/// before 6.2 take no notice of the flag, and drop the name.
+const INVAL_ENTRY: i32 = 3;
+const EXPIRE_ONLY: u32 = 1;
+
+/// `struct fuse_out_header` and `struct fuse_notify_inval_entry_out` with a name and its end.
+fn expiry(parent: NodeId, name: &[u8]) -> Vec<u8> {
+    let len = 16 + 16 + name.len() + 1;
+    let mut out = Vec::with_capacity(len);
+    out.extend_from_slice(&(len as u32).to_ne_bytes());
+    out.extend_from_slice(&INVAL_ENTRY.to_ne_bytes());
+    out.extend_from_slice(&0u64.to_ne_bytes()); // no request
+    out.extend_from_slice(&parent.0.to_ne_bytes());
+    out.extend_from_slice(&(name.len() as u32).to_ne_bytes());
+    out.extend_from_slice(&EXPIRE_ONLY.to_ne_bytes());
+    out.extend_from_slice(name);
+    out.push(0);
+    out
+}
+
 enum Notice {
     Node(NodeId),
     Entry(NodeId, Vec<u8>),
@@ -48,6 +69,7 @@ pub(super) struct FuseKernel {
     /// The same once more, for what the notifier does not know. It goes when the mount does.
     connection: Weak<OwnedFd>,
     flusher: Arc<Flusher>,
+    answering: Answering,
     notices: Mutex<Sender<Notice>>,
     sending: Mutex<Option<JoinHandle<()>>>,
 }
@@ -57,6 +79,7 @@ impl FuseKernel {
         notifier: Notifier,
         connection: Weak<OwnedFd>,
         flusher: Arc<Flusher>,
+        answering: Answering,
     ) -> io::Result<FuseKernel> {
         let (notices, queue) = mpsc::channel();
         let (sender, about) = (notifier.clone(), flusher.clone());
@@ -64,7 +87,7 @@ impl FuseKernel {
             .name("fuse-notify".into())
             .spawn(move || send_notices(&sender, &about, &queue))?;
         let (notices, sending) = (Mutex::new(notices), Mutex::new(Some(sending)));
-        Ok(FuseKernel { notifier, connection, flusher, notices, sending })
+        Ok(FuseKernel { notifier, connection, flusher, answering, notices, sending })
     }
 
     /// Ends the thread. What is queued goes out first, and fails quietly: the mount is gone.
@@ -77,13 +100,18 @@ impl FuseKernel {
 
     /// Makes the kernel ask anew for each name of the whole mount before it goes by it again, which takes no lock. What is
     /// mounted below a name is detached when that is asked for, so this is not done where something is.
-    fn doubt_all_names(&self) -> io::Result<()> {
+    fn begin_epoch(&self) -> io::Result<()> {
         let mount = self.flusher.mount().ok_or(io::ErrorKind::NotConnected)?;
         if mounts::is_under_others(mount)? {
             return Err(io::Error::other("other mounts are below"));
         }
+        self.notify(&INC_EPOCH)
+    }
+
+    /// Sends what the notifier does not know.
+    fn notify(&self, message: &[u8]) -> io::Result<()> {
         let connection = self.connection.upgrade().ok_or(io::ErrorKind::NotConnected)?;
-        File::from(connection.try_clone()?).write_all(&INC_EPOCH)
+        File::from(connection.try_clone()?).write_all(message)
     }
 
     fn queue(&self, notice: Notice) {
@@ -127,6 +155,12 @@ impl Kernel for FuseKernel {
         self.queue(Notice::Node(node));
     }
 
+    fn invalidate_now(&self, node: NodeId) -> bool {
+        // Only what the kernel does not know is not found.
+        let told = self.notifier.inval_inode(INodeNo(node.0), 0, 0);
+        !told.is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+    }
+
     fn invalidate_entry(&self, parent: NodeId, name: &[u8]) {
         self.queue(Notice::Entry(parent, name.to_vec()));
     }
@@ -149,7 +183,7 @@ impl Kernel for FuseKernel {
         if started.is_ok() && wait.recv_timeout(NAMES_SOON).is_ok() {
             return;
         }
-        match (self.doubt_all_names(), started) {
+        match (self.begin_epoch(), started) {
             (Ok(()), _) => {}
             (Err(e), Ok(_)) => {
                 if wait.recv_timeout(NAMES_PATIENCE).is_err() {
@@ -161,6 +195,32 @@ impl Kernel for FuseKernel {
                 names.iter().for_each(|(parent, name)| self.queue(Notice::Entry(*parent, name.clone())));
             }
         }
+    }
+
+    fn doubt_all_names(&self) -> bool {
+        let done = self.notify(&INC_EPOCH);
+        done.inspect_err(|e| log::debug!("this kernel cannot ask anew for all names at once: {e}")).is_ok()
+    }
+
+    fn doubt_names(&self, names: &[(NodeId, Vec<u8>)]) {
+        for (parent, name) in names {
+            take(self.notify(&expiry(*parent, name)));
+        }
+    }
+
+    fn look_up(&self, path: &[u8]) {
+        if let Err(e) = self.flusher.look_up(path) {
+            log::debug!("a path of the mount was not looked up: {e}");
+        }
+    }
+
+    fn between_answers(&self, work: &mut dyn FnMut()) {
+        self.answering.between(work);
+    }
+
+    fn mounts_below(&self, path: &[u8]) -> io::Result<Vec<PathBuf>> {
+        let mount = self.flusher.mount().ok_or(io::ErrorKind::NotConnected)?;
+        mounts::points_below(mount, Path::new(OsStr::from_bytes(path)))
     }
 }
 

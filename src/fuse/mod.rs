@@ -4,6 +4,7 @@
 //! [`Kernel`](crate::ops::Kernel) that belongs to the mount. The only place with error numbers (`errno`).
 
 mod adapter;
+mod answering;
 mod convert;
 mod errno;
 mod flusher;

@@ -106,6 +106,26 @@ pub fn is_under_others(mount: MountId) -> io::Result<bool> {
     Ok(all.iter().any(|m| m.parent != m.id && is_ours(m.parent)))
 }
 
+/// Where other mounts are below `dir`, a path from the root of this mount's file system; on the root itself they hide it,
+/// and are not below. Seen from wherever it is mounted.
+pub fn points_below(mount: MountId, dir: &Path) -> io::Result<Vec<PathBuf>> {
+    Ok(points_below_in(&all()?, mount, dir))
+}
+
+fn points_below_in(all: &[Mount], mount: MountId, dir: &Path) -> Vec<PathBuf> {
+    let is_below = |m: &Mount| {
+        let ours =
+            all.iter().find(|ours| ours.id == m.parent && ours.device == mount.device && ours.id != m.id);
+        let way = ours.and_then(|ours| Some(ours.root.join(m.point.strip_prefix(&ours.point).ok()?)));
+        // A clone is in the `.clones` of every line.
+        let way = way.filter(|way| way.parent().is_some());
+        way.is_some_and(|way| {
+            way.strip_prefix("/").is_ok_and(|way| way.ancestors().any(|part| part.ends_with(dir)))
+        })
+    };
+    all.iter().filter(|m| is_below(m)).map(|m| m.point.clone()).collect()
+}
+
 /// The names in `dir`, a path from the root of this mount's file system, that lead to a mount below it.
 pub fn names_below(mount: MountId, dir: &Path) -> io::Result<BTreeSet<OsString>> {
     let all = all()?;
@@ -206,6 +226,26 @@ mod tests {
         let both =
             [line("1 1 0:1 / /"), line("2 1 0:2 / /a/b"), line("3 1 0:3 / /a"), line("4 2 0:4 / /a/b")];
         assert_eq!(hiding(&both, &both[1]).map(|m| m.id), Some(3));
+    }
+
+    #[test]
+    fn what_is_below_a_path_is_found_wherever_it_is_seen() {
+        let line = |text: &str| parse(format!("{text} rw - tmpfs x rw").as_bytes()).expect("a line");
+        let all: Vec<Mount> = [
+            "1 1 0:1 / /",
+            "2 1 0:2 / /m",
+            "3 2 0:3 / /m/a/b",
+            "4 1 0:2 /.clones/x /trial",
+            "5 4 0:5 / /trial/d",
+            "6 2 0:6 / /m/.clones/y/.clones/x/e",
+            "7 2 0:7 / /m",
+        ]
+        .map(line)
+        .into();
+        let below = |dir: &str| points_below_in(&all, all[1].mount_id(), Path::new(dir));
+        assert_eq!(below(""), ["/m/a/b", "/trial/d", "/m/.clones/y/.clones/x/e"].map(PathBuf::from));
+        assert_eq!(below(".clones/x"), ["/trial/d", "/m/.clones/y/.clones/x/e"].map(PathBuf::from));
+        assert!(below(".clones/z").is_empty());
     }
 
     #[test]

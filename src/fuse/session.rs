@@ -5,6 +5,7 @@
 //! is always explicit: dropping a `Mounted` does not touch the mount point.
 
 use super::adapter::{Adapter, Profile};
+use super::answering::Answering;
 use super::flusher::Flusher;
 use super::kernel::FuseKernel;
 use super::mount::{self, Options};
@@ -249,7 +250,8 @@ fn serve(
     config.n_threads = Some(threads);
     let last = format!("fuser-{}", threads - 1);
     let others = threads_named(&last);
-    let adapter = Adapter::new(ops, profile, flusher.registered());
+    let answering = Answering::default();
+    let adapter = Adapter::new(ops, profile, flusher.registered(), answering.clone());
     let session = Session::from_fd(adapter, fd, acl, config).map_err(refused)?;
     let notifier = session.notifier();
     let thread = std::thread::Builder::new().name("fuse".into());
@@ -269,8 +271,8 @@ fn serve(
         let why = why.map_or("the session ended".to_string(), |e| e.to_string());
         return Err(format!("cannot serve the mount: {why} ({THREADS_HINT})"));
     }
-    let kernel =
-        FuseKernel::start(notifier, Arc::downgrade(connection), flusher.clone()).map_err(no_thread)?;
+    let kernel = FuseKernel::start(notifier, Arc::downgrade(connection), flusher.clone(), answering)
+        .map_err(no_thread)?;
     Ok((Arc::new(kernel), serving))
 }
 

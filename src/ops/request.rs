@@ -526,6 +526,11 @@ pub trait Kernel: Send + Sync {
     fn forget_attributes(&self, _node: NodeId) {}
     /// Drops cached attributes and pages of a node.
     fn invalidate_node(&self, node: NodeId);
+    /// The same before it returns: it waits for reads and writes of the node that are under way, so the caller must hold
+    /// nothing that these need. False if the node was not known.
+    fn invalidate_now(&self, _node: NodeId) -> bool {
+        false
+    }
     /// Drops a cached name, positive or negative.
     fn invalidate_entry(&self, parent: NodeId, name: &[u8]);
     /// Detaches what is mounted below a snapshot or clone that is deleted: by its path in the mount, with the node of its
@@ -535,6 +540,28 @@ pub trait Kernel: Send + Sync {
     /// a request in one of them needs, and must not be a request in one of them itself.
     fn drop_names(&self, names: Vec<(NodeId, Vec<u8>)>) {
         names.iter().for_each(|(parent, name)| self.invalidate_entry(*parent, name));
+    }
+    /// Has the kernel ask once more before it goes by any name of the whole mount, also one that it knows as free. Waits for
+    /// nothing. What is mounted below a name is detached when that is asked for. False, with nothing done, where a kernel
+    /// does not know how.
+    fn doubt_all_names(&self) -> bool {
+        false
+    }
+    /// Has the kernel ask once more before it goes by these names, which may stay as they are: nothing is taken out of its
+    /// place before. The same holds as for [`Kernel::drop_names`].
+    fn doubt_names(&self, _names: &[(NodeId, Vec<u8>)]) {}
+    /// Has the kernel look a path of the mount up, so that a directory whose name was dropped is in its place again for those
+    /// who stand in it. Best effort. Must not be called where a lookup would wait for the caller.
+    fn look_up(&self, _path: &[u8]) {}
+    /// Does `work` when all requests that name nodes, or tell of their attributes, and have begun before are answered; those
+    /// that come wait until it is done, reads and writes of content do not. It must ask the kernel for nothing that those
+    /// requests are needed for. Whoever calls this holds nothing that a request waits for.
+    fn between_answers(&self, work: &mut dyn FnMut()) {
+        work();
+    }
+    /// Where other file systems are mounted below a path of the mount, and not on its root, as far as the daemon sees.
+    fn mounts_below(&self, _path: &[u8]) -> std::io::Result<Vec<std::path::PathBuf>> {
+        Ok(Vec::new())
     }
 }
 

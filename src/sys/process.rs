@@ -2,8 +2,10 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -59,6 +61,29 @@ pub fn peer_uid(socket: &UnixStream) -> io::Result<u32> {
         )
     })?;
     Ok(peer.uid)
+}
+
+/// Connects to a socket without ever waiting. Fails with [`io::ErrorKind::WouldBlock`] where so many wait to be taken
+/// that one more would have to wait for a place among them.
+pub fn connect_at_once(path: &Path) -> io::Result<UnixStream> {
+    let bytes = path.as_os_str().as_bytes();
+    let mut address =
+        libc::sockaddr_un { sun_family: libc::AF_UNIX as libc::sa_family_t, sun_path: [0; 108] };
+    // One zero at least stays at the end.
+    if bytes.len() >= address.sun_path.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    address.sun_path.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from as libc::c_char);
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: no pointers.
+    let fd = check(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })?;
+    // SAFETY: a new descriptor that nobody else has.
+    let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    let len = std::mem::size_of::<libc::sockaddr_un>() as libc::socklen_t;
+    // SAFETY: the address has the stated length.
+    check(unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), len) })?;
+    socket.set_nonblocking(false)?;
+    Ok(socket)
 }
 
 /// Ends a listening socket for all who have it: who waits for connections stops waiting, and later ones are refused.
@@ -311,11 +336,52 @@ pub fn local_time(secs: i64) -> Option<[i64; 6]> {
     ])
 }
 
+/// What the system calls a user.
+pub fn user_name(uid: u32) -> Option<Vec<u8>> {
+    let mut text = vec![0; 16 << 10];
+    let mut found = std::ptr::null_mut();
+    // SAFETY: an all-zero passwd is valid; getpwuid_r writes it and the text that it points to, whose length is given.
+    let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
+    let failed = unsafe {
+        libc::getpwuid_r(uid, &raw mut entry, text.as_mut_ptr().cast(), text.len(), &raw mut found)
+    };
+    if failed != 0 || found.is_null() {
+        return None;
+    }
+    // SAFETY: it was found, so its name is a string that ends in `text`, which lives on.
+    let name = unsafe { std::ffi::CStr::from_ptr(entry.pw_name) };
+    Some(name.to_bytes().to_vec())
+}
+
 /// Gives free memory of the heap back to the system. Does nothing where the C library has no such call.
 pub fn trim_heap() {
     // SAFETY: malloc_trim takes a number and touches only free memory of the allocator.
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::malloc_trim(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connecting_never_waits() {
+        let path = std::env::temp_dir().join(format!("snapfs-connect-{}", std::process::id()));
+        assert_eq!(connect_at_once(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let listener = UnixListener::bind(&path).unwrap();
+        // SAFETY: no pointers; the queue of a socket that listens becomes shorter.
+        check(unsafe { libc::listen(listener.as_raw_fd(), 1) }).unwrap();
+        let connections: Vec<io::Result<UnixStream>> = (0..5).map(|_| connect_at_once(&path)).collect();
+        let made = connections.iter().filter(|c| c.is_ok()).count();
+        assert!((1..5).contains(&made), "{made} of a queue of one");
+        for refused in connections.iter().filter_map(|c| c.as_ref().err()) {
+            assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        }
+        drop(listener);
+        std::fs::remove_file(&path).unwrap();
+        let long = path.join("x".repeat(200));
+        assert_eq!(connect_at_once(&long).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 }

@@ -123,8 +123,8 @@ impl Position<'_> {
     }
 }
 
-/// True if both are the same node.
-fn is_same(a: &Child, b: &Child) -> bool {
+/// True if both are the same node. False says nothing of what is below.
+pub fn is_same(a: &Child, b: &Child) -> bool {
     match (a, b) {
         (Child::Mem(a), Child::Mem(b)) if Arc::ptr_eq(a, b) => true,
         _ => a.place().is_some_and(|place| b.place() == Some(place)),

@@ -18,12 +18,12 @@ mod scan;
 mod walk;
 mod write;
 
-pub use diff::{Diff, DiffItem, diff};
+pub use diff::{Diff, DiffItem, diff, is_same};
 pub use edit::{Edit, FreedNode};
 pub use kept::Kept;
 pub use node::{Child, Node};
 pub use pager::Pager;
-pub use read::{Item, Range, get, last_at_or_before, nodes_between, range};
+pub use read::{Item, Range, get, last_at_or_before, newest_birth, nodes_between, range};
 pub use rehearsal::Planned;
 pub use scan::{Bounds, Met, Span, leads_to, scan};
 pub use walk::{LostNode, Step, Visit, walk, walk_readable};

@@ -26,6 +26,14 @@ impl Child {
         }
     }
 
+    /// Epoch in which its node came to be.
+    pub(super) fn birth(&self) -> Epoch {
+        match self {
+            Child::Stored(ptr) => ptr.birth,
+            Child::Mem(node) => node.birth,
+        }
+    }
+
     /// Its place, also if it is in memory still and was written.
     pub(super) fn place(&self) -> Option<BlockPtr> {
         match self {

@@ -2,7 +2,7 @@
 
 use super::node::{Body, Child, Node};
 use super::{Pager, Result};
-use crate::format::Key;
+use crate::format::{Epoch, Key};
 use std::sync::Arc;
 
 /// A value inside its leaf; keeps the leaf alive.
@@ -69,6 +69,22 @@ pub fn nodes_between(
         }
     }
     Ok(Some(nodes))
+}
+
+/// Epoch in which the newest of the leaves came to be that the keys `from..to` are in, or would be. Reads no leaves but a
+/// root.
+pub fn newest_birth(pager: &Pager, root: &Child, from: &Key, to: &Key) -> Result<Epoch> {
+    let node = pager.resolve(root)?;
+    let Body::Inner(inner) = &node.body else { return Ok(node.birth()) };
+    let last = inner.keys.partition_point(|key| key < to).max(1);
+    let mut newest = Epoch(0);
+    for child in &inner.children[inner.index(from)..last] {
+        newest = newest.max(match inner.level {
+            1 => child.birth(),
+            _ => newest_birth(pager, child, from, to)?,
+        });
+    }
+    Ok(newest)
 }
 
 /// The greatest item in `floor..=key`.

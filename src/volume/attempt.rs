@@ -10,6 +10,9 @@ use crate::format::{LineId, ViewId};
 use crate::tree::{Child, FreedNode};
 use std::collections::HashMap;
 
+/// Neighbouring references whose records, with those that they cut, are in one leaf at least.
+const SHARES_PER_LEAF_MIN: usize = 16;
+
 /// What a change of a head's tree does to the rest of the state.
 pub(super) enum Product {
     /// Nodes were made, and some are no longer reached.
@@ -34,6 +37,17 @@ pub(super) struct Attempt {
     pub records: Vec<(LineId, Effects)>,
 }
 
+/// What an attempt leaves to the next commit.
+#[derive(Clone, Copy, Default)]
+pub(super) struct AttemptCost {
+    /// Nodes that were made.
+    pub nodes: u64,
+    /// References that were let go of.
+    pub freed: u64,
+    /// Leaves of the meta tree with records of references that were taken.
+    pub leaves: u32,
+}
+
 impl Attempt {
     /// Begins on a line whose head and root these are.
     pub fn new(line: LineId, head: ViewId, root: Child) -> Attempt {
@@ -50,6 +64,27 @@ impl Attempt {
     /// The root of a head that it has been at, to go on with.
     pub fn root_of(&mut self, head: ViewId) -> Option<Child> {
         self.left.remove(&head)
+    }
+
+    /// What the next commit needs for all that it has done.
+    pub fn cost(&self) -> AttemptCost {
+        let (mut nodes, mut freed, mut shared) = (0, 0, Vec::new());
+        for (_, product) in &self.products {
+            match product {
+                Product::Edited { made, freed: gone } => {
+                    nodes += made;
+                    freed += gone.len() as u64;
+                }
+                Product::Freed { .. } => freed += 1,
+                Product::Shared { addr, len } => shared.push((*addr, *len)),
+                Product::Adopted { .. } => {}
+            }
+        }
+        // Records of extra references are kept by address. Those of ranges that follow each other are neighbours.
+        shared.sort_unstable();
+        let runs = shared.chunk_by(|a, b| a.0 + a.1 == b.0).count();
+        let leaves = (2 * runs + shared.len() / SHARES_PER_LEAF_MIN) as u32;
+        AttemptCost { nodes: nodes.max(0).unsigned_abs(), freed, leaves }
     }
 
     /// Ranges that became part of a tree: if it is taken back they are free.

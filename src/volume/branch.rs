@@ -12,24 +12,53 @@ use crate::format::line::LineRecord;
 use crate::format::log::{Effect, Rollback};
 use crate::format::provenance::Provenance;
 use crate::format::superblock::PendingPoint;
-use crate::format::view::Consistency;
+use crate::format::view::{Consistency, Role};
 use crate::format::{Generation, LineId, ViewId};
 use crate::limits::NAME_BYTES_MAX;
 use crate::tree::Child;
 use crate::volume::view::LineHold;
 
 impl VolumeState {
-    /// Makes the line of a record: its numbers, name and slot are free, its origin is a snapshot.
+    /// Makes the line of a record: its numbers, name and slot are free, its origin is a snapshot, or a view on which a head
+    /// is that has changed nothing since.
     pub(super) fn create_line(&mut self, record: LineRecord) {
         let Some(origin) = record.origin else { return };
-        self.fork(record.head, origin, record.id, record.created);
-        self.lines.add(record, &self.history);
+        if self.own_snapshot(origin).is_ok() {
+            self.fork(record.head, origin, record.id, record.created);
+        } else if let Some(other) = self.untouched_on(origin) {
+            self.history.fork_beside_as(record.head, other, record.id, record.created);
+            self.take_root(record.head, other);
+        }
+        self.lines.add(record);
+    }
+
+    /// A head on that view which has changed nothing since.
+    pub(super) fn untouched_on(&self, view: ViewId) -> Option<ViewId> {
+        let is_untouched = |head: &ViewId| {
+            self.roots.get(head).is_some_and(|root| self.newest_point(*head, root) == Some(view))
+        };
+        self.history.children(view).iter().copied().find(is_untouched)
+    }
+
+    /// The view that a head is on, if it has changed nothing since: its root is older.
+    fn newest_point(&self, head: ViewId, root: &Child) -> Option<ViewId> {
+        let record = self.history.get(head).filter(|v| v.role == Role::Head)?;
+        let birth = match root {
+            Child::Stored(ptr) => ptr.birth,
+            Child::Mem(node) => node.birth(),
+        };
+        record.prev.filter(|_| birth <= self.history.base(head))
     }
 
     /// Gives a snapshot a head with that number.
     fn fork(&mut self, head: ViewId, snapshot: ViewId, line: LineId, created: (i64, u32)) {
-        let root = self.roots[&snapshot].clone();
         self.history.fork_as(head, snapshot, line, created);
+        self.take_root(head, snapshot);
+    }
+
+    /// A new head begins with the tree of another view.
+    fn take_root(&mut self, head: ViewId, from: ViewId) {
+        let root = self.roots[&from].clone();
         if matches!(root, Child::Mem(_)) {
             self.unwritten.insert(head);
         }
@@ -60,14 +89,15 @@ impl VolumeState {
         self.changed = true;
     }
 
-    /// The point and the line that a clone of `line` will be.
+    /// The line that a clone of `line` with that root will be, and the point that it is made from: none if nothing has changed since the
+    /// newest, so that clones of a line at rest leave nothing in its past.
     fn next_clone(
         &self,
-        line: LineId,
+        (line, root): (LineId, &Child),
         name: &[u8],
         created: (i64, u32),
         provenance: &Provenance,
-    ) -> Result<(PendingPoint, LineRecord)> {
+    ) -> Result<(Option<PendingPoint>, LineRecord)> {
         if self.lines.find(name).is_some() {
             return Err(VolumeError::NameTaken);
         }
@@ -82,16 +112,21 @@ impl VolumeState {
             provenance: &Provenance::default(),
             pause_ns: &|| 0,
         };
-        let point = self.next_point(line, &new)?;
+        let origin = self.lines.head(line).and_then(|head| self.newest_point(head, root));
+        let point = if origin.is_none() { Some(self.next_point(line, &new)?) } else { None };
         let first = self.lines.slots.find_generations(3).ok_or(NO_GENERATION)?.0;
+        let (head, slot) = match &point {
+            Some(point) => (ViewId(point.id.0 + 1), self.lines.slots.find_besides(point.slot)),
+            None => (self.next_view()?, self.lines.slots.find()),
+        };
         let record = LineRecord {
             id: self.lines.next,
             name: name.to_vec(),
-            head: ViewId(point.id.0 + 1),
-            slot: self.lines.slots.find_besides(point.slot).ok_or(NO_SLOT)?,
+            head,
+            slot: slot.ok_or(NO_SLOT)?,
             generation: Generation(first + 1),
             head_generation: Generation(first + 2),
-            origin: Some(point.id),
+            origin: point.as_ref().map(|point| point.id).or(origin),
             created,
             provenance: provenance.clone(),
         };
@@ -105,18 +140,33 @@ impl VolumeState {
 
     /// True if a line shows the snapshot.
     pub(super) fn shows(&self, line: LineId, snapshot: ViewId) -> bool {
-        self.own_snapshot(snapshot).is_ok_and(|v| v.line == line || self.lines.inherits(line, snapshot))
+        self.own_snapshot(snapshot)
+            .is_ok_and(|v| v.line == line || self.lines.inherits(&self.history, line, snapshot))
     }
 }
 
 impl Txn<'_> {
+    fn next_clone(
+        &self,
+        name: &[u8],
+        created: (i64, u32),
+        provenance: &Provenance,
+    ) -> Result<(Option<PendingPoint>, LineRecord)> {
+        // Whoever changes a tree has its root alone.
+        self.state().next_clone((self.line(), &self.view().root), name, created, provenance)
+    }
+
     /// Ends the transaction with a new line that begins as its own is then, in one record: a point, the line, and that
-    /// nobody wants the point.
+    /// nobody wants the point; the line alone if the newest point will do.
     fn fork(self, name: &[u8], created: (i64, u32), provenance: &Provenance) -> Result<LineRecord> {
-        let (point, record) = self.state().next_clone(self.line(), name, created, provenance)?;
+        let (point, record) = self.next_clone(name, created, provenance)?;
+        let line = Effect::CreateLine(record.clone());
+        let Some(point) = point else {
+            self.end_with(&[line]).alone().create_line(record.clone());
+            return Ok(record);
+        };
         let id = point.id;
-        let effects = [Effect::Point(point.clone()), Effect::CreateLine(record.clone()), Effect::Delete(id)];
-        let mut turn = self.end_with(&effects);
+        let mut turn = self.end_with(&[Effect::Point(point.clone()), line, Effect::Delete(id)]);
         let state = turn.alone();
         state.take_point(point);
         state.create_line(record.clone());
@@ -214,7 +264,7 @@ impl Volume {
         let _no_commit = self.committer.lock();
         self.check_writable()?;
         let mut txn = self.begin(line)?;
-        txn.state().next_clone(line, name, created, provenance)?;
+        txn.next_clone(name, created, provenance)?;
         txn.attempt(|txn| {
             prepare(txn)?;
             txn.switch_to(line)

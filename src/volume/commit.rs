@@ -474,7 +474,7 @@ impl Volume {
             history.set_root(*id, Some(*ptr));
         }
         let (mut read, mut later) = (Vec::new(), Vec::new());
-        let mut all = history.sweep_hidden(meta, SWEEP_GROWN_BYTES_MIN)?;
+        let mut all = Reclaim::default();
         for id in deletes {
             // Nobody begins to read it any more: it has no name.
             if self.shared.is_read(*id) {
@@ -485,11 +485,10 @@ impl Volume {
                 later.push(*id);
                 continue;
             }
-            let reclaim = history.delete(*id, meta)?;
-            all.free_lists.extend(reclaim.free_lists);
-            all.drop_lists.extend(reclaim.drop_lists);
-            all.free_trees.extend(reclaim.free_trees);
+            all.extend(history.delete(*id, meta)?);
         }
+        // Once for all: each deletion may be about every hidden view below.
+        all.extend(history.sweep_hidden(meta, SWEEP_GROWN_BYTES_MIN)?);
         Ok(Deletions { reclaim: all, read, later })
     }
 

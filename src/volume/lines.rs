@@ -20,25 +20,7 @@ pub(super) const POINT_NAME: &[u8] = b".clone";
 #[derive(Clone)]
 pub(super) struct Line {
     pub record: LineRecord,
-    names: HashMap<Vec<u8>, ViewId>,
     numbers: BTreeSet<ViewId>,
-    /// Snapshots among its origin and the views below that, as it was made: some may be hidden or gone.
-    inherited: BTreeSet<ViewId>,
-}
-
-impl Line {
-    fn new(record: LineRecord, history: &History) -> Line {
-        let mut inherited = BTreeSet::new();
-        let mut at = record.origin.and_then(|id| history.get(id));
-        while let Some(view) = at {
-            // Points of clones are nobody's to see.
-            if view.role == Role::Snapshot && view.line != LineId::NONE && view.name != POINT_NAME {
-                inherited.insert(view.id);
-            }
-            at = view.prev.and_then(|id| history.get(id));
-        }
-        Line { record, names: HashMap::new(), numbers: BTreeSet::new(), inherited }
-    }
 }
 
 /// All lines.
@@ -46,6 +28,10 @@ impl Line {
 pub(super) struct Lines {
     map: BTreeMap<LineId, Line>,
     by_name: HashMap<Vec<u8>, LineId>,
+    /// Snapshots by name: one of each line at most.
+    snapshots: HashMap<Vec<u8>, BTreeMap<LineId, ViewId>>,
+    /// The origins of all lines, now and as of the newest freeze.
+    origins: BTreeSet<(ViewId, LineId)>,
     pub next: LineId,
     pub slots: Slots,
     /// Slot to snapshot.
@@ -61,6 +47,8 @@ impl Lines {
         let mut lines = Lines {
             map: BTreeMap::new(),
             by_name: HashMap::new(),
+            snapshots: HashMap::new(),
+            origins: BTreeSet::new(),
             next: superblock.next_line,
             slots: Slots::new(superblock.next_generation),
             by_slot: BTreeMap::new(),
@@ -69,7 +57,7 @@ impl Lines {
         };
         for record in records {
             lines.frozen.insert(record.id, record.clone());
-            lines.add(record, history);
+            lines.add(record);
         }
         lines.dirty.clear();
         for view in history.views().filter(|v| v.role == Role::Snapshot) {
@@ -120,37 +108,34 @@ impl Lines {
         self.by_slot.get(&slot).copied()
     }
 
-    /// The snapshot of that name that a line shows.
-    pub fn snapshot(&self, line: LineId, name: &[u8]) -> Option<ViewId> {
-        let line = self.map.get(&line)?;
-        let own = line.names.get(name).copied();
-        own.or_else(|| {
-            let named = self.map.values().filter_map(|other| other.names.get(name));
-            named.copied().find(|id| line.inherited.contains(id))
-        })
+    /// The snapshot of that name that a line shows: its own, or one that it has from its origin.
+    pub fn snapshot(&self, history: &History, line: LineId, name: &[u8]) -> Option<ViewId> {
+        let named = self.snapshots.get(name)?;
+        let own = named.get(&line).copied();
+        own.or_else(|| named.values().copied().find(|id| self.inherits(history, line, *id)))
     }
 
-    /// True if a line has the view from its origin.
-    pub fn inherits(&self, line: LineId, id: ViewId) -> bool {
-        self.map.get(&line).is_some_and(|l| l.inherited.contains(&id))
+    /// True if a line has the view from its origin: it is that or below it. It may be hidden, or nobody's.
+    pub fn inherits(&self, history: &History, line: LineId, id: ViewId) -> bool {
+        let origin = self.map.get(&line).and_then(|l| l.record.origin);
+        origin.is_some_and(|origin| history.is_below(id, origin))
     }
 
     /// True if another snapshot of that name keeps `id` from having it, in its line or in one that inherits it.
-    pub fn name_is_taken(&self, line: LineId, id: ViewId, name: &[u8]) -> bool {
-        let heirs = self.map.values().filter(|l| l.inherited.contains(&id));
-        self.snapshot(line, name).is_some() || heirs.into_iter().any(|l| l.names.contains_key(name))
+    pub fn name_is_taken(&self, history: &History, line: LineId, id: ViewId, name: &[u8]) -> bool {
+        let mut heirs = self.snapshots.get(name).into_iter().flat_map(BTreeMap::keys);
+        self.snapshot(history, line, name).is_some() || heirs.any(|heir| self.inherits(history, *heir, id))
     }
 
-    /// Numbers of the snapshots that a line shows, above `after`; with some that it does not show any more.
-    pub fn numbers_after(&self, line: LineId, after: ViewId) -> impl DoubleEndedIterator<Item = ViewId> + '_ {
+    /// Numbers of a line's own snapshots above `after`. All are younger than what it has from its origin.
+    pub fn own_after(&self, line: LineId, after: ViewId) -> impl DoubleEndedIterator<Item = ViewId> + '_ {
         let from = ViewId(after.0.saturating_add(1))..;
-        let line = self.map.get(&line);
-        // Everything of its own is younger than what it inherited, for that was there when it was made.
-        let inherited = line.into_iter().flat_map({
-            let from = from.clone();
-            move |l| l.inherited.range(from.clone())
-        });
-        inherited.chain(line.into_iter().flat_map(move |l| l.numbers.range(from.clone()))).copied()
+        self.map.get(&line).into_iter().flat_map(move |l| l.numbers.range(from.clone())).copied()
+    }
+
+    /// The newest view that a line has in common with the one that it was made from.
+    pub fn origin(&self, line: LineId) -> Option<ViewId> {
+        self.map.get(&line)?.record.origin
     }
 
     /// Number of snapshots of a line's own.
@@ -164,7 +149,7 @@ impl Lines {
     }
 
     /// Enters a line with a free name and a free slot.
-    pub fn add(&mut self, record: LineRecord, history: &History) {
+    pub fn add(&mut self, record: LineRecord) {
         self.next = self.next.max(LineId(record.id.0 + 1));
         self.slots.take(record.slot);
         self.slots.use_generation(record.generation);
@@ -173,7 +158,8 @@ impl Lines {
             self.by_name.insert(record.name.clone(), record.id);
         }
         self.dirty.insert(record.id);
-        self.map.insert(record.id, Line::new(record, history));
+        self.origins.extend(record.origin.map(|origin| (origin, record.id)));
+        self.map.insert(record.id, Line { record, numbers: BTreeSet::new() });
     }
 
     /// Enters a snapshot with a free slot, under its name if it is of a line.
@@ -181,25 +167,34 @@ impl Lines {
         self.slots.take(view.slot);
         self.slots.use_generation(view.generation);
         if let Some(line) = self.map.get_mut(&view.line) {
-            line.names.insert(view.name.clone(), view.id);
             line.numbers.insert(view.id);
             self.by_slot.insert(view.slot, view.id);
+            self.snapshots.entry(view.name.clone()).or_default().insert(view.line, view.id);
         }
     }
 
     /// A snapshot is of no line any more.
     pub fn forget_snapshot(&mut self, view: &ViewRecord) {
         if let Some(line) = self.map.get_mut(&view.line) {
-            line.names.remove(&view.name);
             line.numbers.remove(&view.id);
             self.by_slot.remove(&view.slot);
+            self.forget_name(view);
+        }
+    }
+
+    fn forget_name(&mut self, view: &ViewRecord) {
+        if let Some(named) = self.snapshots.get_mut(&view.name) {
+            named.remove(&view.line);
+            if named.is_empty() {
+                self.snapshots.remove(&view.name);
+            }
         }
     }
 
     pub fn rename_snapshot(&mut self, view: &ViewRecord, name: &[u8]) {
-        if let Some(line) = self.map.get_mut(&view.line) {
-            line.names.remove(&view.name);
-            line.names.insert(name.to_vec(), view.id);
+        if self.map.contains_key(&view.line) {
+            self.forget_name(view);
+            self.snapshots.entry(name.to_vec()).or_default().insert(view.line, view.id);
         }
     }
 
@@ -208,6 +203,17 @@ impl Lines {
         if let Some(line) = self.map.get_mut(&line) {
             change(&mut line.record);
             self.dirty.insert(line.record.id);
+            self.origins.extend(line.record.origin.map(|origin| (origin, line.record.id)));
+        }
+    }
+
+    /// A record of a line had an origin: it may have another now.
+    fn forget_origin(&mut self, line: LineId, origin: Option<ViewId>) {
+        let Some(origin) = origin else { return };
+        let now = self.map.get(&line).map(|l| &l.record);
+        let records = now.into_iter().chain(self.frozen.get(&line));
+        if !records.into_iter().any(|record| record.origin == Some(origin)) {
+            self.origins.remove(&(origin, line));
         }
     }
 
@@ -223,6 +229,7 @@ impl Lines {
         if let Some(gone) = self.map.remove(&line) {
             self.by_name.remove(&gone.record.name);
             self.dirty.insert(line);
+            self.forget_origin(line, gone.record.origin);
         }
     }
 
@@ -231,10 +238,11 @@ impl Lines {
         let mut changes = BTreeMap::new();
         for id in std::mem::take(&mut self.dirty) {
             let record = self.map.get(&id).map(|l| l.record.clone());
-            match &record {
-                Some(record) => drop(self.frozen.insert(id, record.clone())),
-                None => drop(self.frozen.remove(&id)),
-            }
+            let old = match &record {
+                Some(record) => self.frozen.insert(id, record.clone()),
+                None => self.frozen.remove(&id),
+            };
+            self.forget_origin(id, old.and_then(|old| old.origin));
             changes.insert(id, record);
         }
         changes
@@ -247,15 +255,17 @@ impl Lines {
         below: Option<ViewId>,
         changes: &mut BTreeMap<LineId, Option<LineRecord>>,
     ) {
-        for line in self.map.values_mut() {
-            line.inherited.remove(&view);
-            if line.record.origin == Some(view) {
+        let lines = self.origins.range((view, LineId(0))..=(view, LineId(u64::MAX)));
+        for id in lines.map(|(_, id)| *id).collect::<Vec<_>>() {
+            self.origins.remove(&(view, id));
+            self.origins.extend(below.map(|below| (below, id)));
+            if let Some(line) = self.map.get_mut(&id).filter(|l| l.record.origin == Some(view)) {
                 line.record.origin = below;
             }
-        }
-        for record in self.frozen.values_mut().filter(|r| r.origin == Some(view)) {
-            record.origin = below;
-            changes.insert(record.id, Some(record.clone()));
+            if let Some(record) = self.frozen.get_mut(&id).filter(|r| r.origin == Some(view)) {
+                record.origin = below;
+                changes.insert(id, Some(record.clone()));
+            }
         }
     }
 }

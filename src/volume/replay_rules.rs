@@ -89,7 +89,7 @@ pub(super) fn of_views(state: &VolumeState, effect: &Effect<'_>) -> Result<()> {
             let line = state.own_snapshot(*id)?.line;
             proper(name)?;
             must!(
-                !state.lines.name_is_taken(line, *id, name),
+                !state.lines.name_is_taken(&state.history, line, *id, name),
                 "a second snapshot called '{}'",
                 names::shown_bytes(name)
             );
@@ -134,12 +134,12 @@ fn point(state: &VolumeState, point: &PendingPoint) -> Result<()> {
     on_line(state, point.line)?;
     new_number(state, point.id)?;
     proper(&point.name)?;
-    let taken = state.lines.snapshot(point.line, &point.name).is_some();
+    let taken = state.lines.snapshot(&state.history, point.line, &point.name).is_some();
     must!(!taken, "a second snapshot called '{}'", names::shown_bytes(&point.name));
     new_slot(state, point.slot)?;
     new_generation(state, point.generation)?;
     must!(point.epoch == state.epoch, "snapshot {id} has epoch {epoch} in a record of {}", state.epoch.0);
-    let newest = state.history.views().map(|v| v.epoch).max().unwrap_or_default();
+    let newest = state.history.newest();
     must!(point.epoch > newest, "snapshot {id} of epoch {epoch} is not the newest: another has {}", newest.0);
     must!(point.created.1 < NANOS, "snapshot {id} was made {} nanoseconds after a second", point.created.1);
     Ok(())
@@ -149,8 +149,8 @@ fn line(state: &VolumeState, new: &LineRecord) -> Result<()> {
     let number = new.id >= state.lines.next && new.id.0 < COUNTER_MAX;
     must!(number, "line {} of a record: the next number is {}", new.id.0, state.lines.next.0);
     new_line_name(state, &new.name)?;
-    let origin = new.origin.is_some_and(|id| is_snapshot(state, id));
-    must!(origin, "line {} begins as what is no snapshot", new.id.0);
+    let origin = new.origin.is_some_and(|id| is_snapshot(state, id) || state.untouched_on(id).is_some());
+    must!(origin, "line {} begins as what is no snapshot, and no line is as it was", new.id.0);
     must!(new.created.1 < NANOS, "line {} was made {} nanoseconds after a second", new.id.0, new.created.1);
     new_number(state, new.head)?;
     new_slot(state, new.slot)?;

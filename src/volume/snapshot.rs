@@ -65,7 +65,7 @@ pub struct NewSnapshot<'n> {
 impl VolumeState {
     /// What a snapshot of a line that is made now will be.
     pub(super) fn next_point(&self, line: LineId, new: &NewSnapshot<'_>) -> Result<PendingPoint> {
-        if self.lines.snapshot(line, new.name).is_some() {
+        if self.lines.snapshot(&self.history, line, new.name).is_some() {
             return Err(VolumeError::NameTaken);
         }
         Ok(PendingPoint {
@@ -161,14 +161,32 @@ impl VolumeState {
     fn of_line(&self, line: LineId, id: ViewId) -> Result<()> {
         match self.own_snapshot(id)?.line {
             own if own == line => Ok(()),
-            _ if self.lines.inherits(line, id) => Err(VolumeError::Inherited),
+            _ if self.lines.inherits(&self.history, line, id) => Err(VolumeError::Inherited),
             _ => Err(VolumeError::NoSuchView),
         }
     }
 
     /// Snapshots that a line shows, oldest first, with numbers above `after`.
-    fn shown_after(&self, line: LineId, after: ViewId) -> impl DoubleEndedIterator<Item = &ViewRecord> {
-        self.lines.numbers_after(line, after).filter_map(|id| self.history.get(id)).filter(is_shown)
+    pub(super) fn shown_after(&self, line: LineId, after: ViewId) -> impl Iterator<Item = &ViewRecord> {
+        let mut inherited: Vec<_> = self.inherited(line).take_while(|v| v.id > after).collect();
+        inherited.reverse();
+        inherited.into_iter().filter(is_shown).chain(self.own_after(line, after))
+    }
+
+    fn own_after(&self, line: LineId, after: ViewId) -> impl DoubleEndedIterator<Item = &ViewRecord> {
+        self.lines.own_after(line, after).filter_map(|id| self.history.get(id)).filter(is_shown)
+    }
+
+    /// Snapshots that a line has from its origin, newest first, with those that are nobody's any more.
+    fn inherited(&self, line: LineId) -> impl Iterator<Item = &ViewRecord> {
+        let origin = self.lines.origin(line);
+        origin.into_iter().flat_map(|origin| self.history.snapshots_down_from(origin))
+    }
+
+    /// The newest snapshot that a line shows.
+    fn newest_shown(&self, line: LineId) -> Option<&ViewRecord> {
+        let own = self.own_after(line, ViewId(0)).next_back();
+        own.or_else(|| self.inherited(line).find(is_shown))
     }
 }
 
@@ -219,7 +237,7 @@ impl Volume {
 
     /// The newest snapshot that a line shows.
     pub fn newest_snapshot(&self, line: LineId) -> Option<SnapshotInfo> {
-        self.state.read().shown_after(line, ViewId(0)).next_back().map(info)
+        self.state.read().newest_shown(line).map(info)
     }
 
     /// Number of snapshots of a line, without those that it has from its origin.
@@ -230,7 +248,7 @@ impl Volume {
     /// The snapshot that a line shows under that name.
     pub fn find_snapshot(&self, line: LineId, name: &[u8]) -> Option<SnapshotInfo> {
         let state = self.state.read();
-        let id = state.lines.snapshot(line, name)?;
+        let id = state.lines.snapshot(&state.history, line, name)?;
         state.history.get(id).map(info)
     }
 
@@ -324,7 +342,7 @@ impl Volume {
         let mut state = self.turn();
         let s = state.alone();
         s.of_line(line, id)?;
-        if s.lines.name_is_taken(line, id, name) {
+        if s.lines.name_is_taken(&s.history, line, id, name) {
             return Err(VolumeError::NameTaken);
         }
         s.rename(id, name);

@@ -36,6 +36,10 @@ pub struct Need {
     /// Compressed extents that may be cut in two, by the operation or by content that it delays. Each cut is an extra
     /// reference, for which the commit may write a leaf of the meta tree.
     pub cuts: u32,
+    /// Nodes that were made already, beside the published trees.
+    pub nodes: u64,
+    /// References that are let go of.
+    pub freed: u64,
 }
 
 impl Need {
@@ -389,7 +393,7 @@ impl<'a> Txn<'a> {
         };
         // Few items may each have a path of their own; many are neighbours: extents, pieces of a value.
         let items = u64::from(need.items);
-        let nodes = (items * NODES_PER_ITEM).min(NODES_OF_A_RUN + items / ITEMS_PER_LEAF_MIN);
+        let nodes = need.nodes + (items * NODES_PER_ITEM).min(NODES_OF_A_RUN + items / ITEMS_PER_LEAF_MIN);
         let (before, mut of_line) = self.budget_so_far();
         let held = self.held(need, &of_line);
         let state = self.state();
@@ -401,7 +405,7 @@ impl<'a> Txn<'a> {
             of_line.has_beside = true;
         }
         let beside = after.beside_at_most(dirty + nodes) - before.beside_at_most(dirty);
-        let worst = (nodes + beside) * state.copies.node_bytes() + held;
+        let worst = (nodes + beside) * state.copies.node_bytes() + held + self.of_freed(need.freed);
         let required = self.volume.required_for(state, &before) + worst;
         let store = self.volume.shared.store();
         let room = self.volume.kept(keep).and(required);
@@ -423,6 +427,23 @@ impl<'a> Txn<'a> {
         Ok(())
     }
 
+    /// Makes sure that what was attempted so far cannot run out of space at its commit, by what it has done: nodes that it
+    /// made, references that it let go of, and those that it took. Nothing of it is to be seen before the attempt has ended,
+    /// so it may be refused.
+    pub fn reserve_attempted(&mut self, purpose: ReserveFor) -> Result<()> {
+        let cost = self.attempt.as_ref().map(Attempt::cost).unwrap_or_default();
+        let need = Need { nodes: cost.nodes, freed: cost.freed, cuts: cost.leaves, ..Need::default() };
+        self.reserve(need, purpose)
+    }
+
+    /// What so many references that are let go of need at most until they are counted by themselves.
+    fn of_freed(&self, freed: u64) -> u64 {
+        let (head, state) = (self.view.id, self.state());
+        let (node, copies) = (state.copies.node_bytes(), state.copies as u64);
+        let buckets = freed.min(state.history.depth(head) as u64 + 1) * BUCKET_OVERHEAD_NODES;
+        freed * DEFERRED_BYTES * copies * copies + buckets * node
+    }
+
     /// What is held for the layer above, and of it for this line.
     fn budget_so_far(&self) -> (Budget, LineBudget) {
         let state = self.state();
@@ -436,7 +457,7 @@ impl<'a> Txn<'a> {
         let (node, copies) = (state.copies.node_bytes(), state.copies as u64);
         let blocks = need.data_bytes / BLOCK_BYTES;
         // What it replaces may be of as many times as there are snapshots, and each has a bucket of its own.
-        let buckets_max = state.history.branch(head).len() as u64 + 1;
+        let buckets_max = state.history.depth(head) as u64 + 1;
         let buckets = |blocks: u64| blocks.min(buckets_max) * BUCKET_OVERHEAD_NODES;
         let buckets = buckets(before.blocks + blocks) - buckets(before.blocks);
         let later = match need.later {

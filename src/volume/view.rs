@@ -179,6 +179,17 @@ impl View {
             .map(|r| r.map_err(VolumeError::from))
     }
 
+    /// True if both are one tree, which they may be without it.
+    pub fn is_same_tree(&self, other: &View) -> bool {
+        tree::is_same(&self.root, &other.root)
+    }
+
+    /// Epoch in which the newest of the leaves came to be that the keys `from..to` are in, or would be. Each view below this
+    /// one in the history whose point in time is not before that has the same leaves. Reads no leaves.
+    pub fn newest_birth(&self, from: &Key, to: &Key) -> Result<Epoch> {
+        Ok(tree::newest_birth(&self.shared.pager, &self.root, from, to)?)
+    }
+
     /// Reads `out.len()` bytes from offset `from` of an extent (both multiples of 4096), verified.
     ///
     /// Much of a head at once is a stream, which whoever reads it keeps: the host need not keep it as well

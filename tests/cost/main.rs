@@ -9,7 +9,7 @@ mod fixtures;
 use fixtures::{Hooked, Hooks, RW, USER, files_of, make, mkdir, read_whole};
 use snapfs::device::Memory;
 use snapfs::format::LineId;
-use snapfs::fs::{Fs, Provenance, Reason};
+use snapfs::fs::{Fs, OpenForWriting, PathAsked, Provenance, Reason, Switched};
 use snapfs::ops::{NodeId, Operations, SyncScope};
 use snapfs::store::IoSnapshot;
 use snapfs::volume::{Access, OpenOptions, Volume};
@@ -73,6 +73,27 @@ fn an_idle_snapshot_costs_the_same_with_ten_files_and_a_million() {
         settle(&fs);
         assert_eq!(clone(&fs, "x", None), IDLE_SNAPSHOT, "{count} files");
     }
+}
+
+#[test]
+fn a_rollback_costs_the_same_with_ten_files_and_ten_thousand() {
+    let mut costs = Vec::new();
+    for count in [10, 10_000] {
+        let (_, fs) = new_store();
+        fill(&fs, count);
+        fs.create_snapshot(b"s", Reason::User).unwrap();
+        let (file, handle) = fs.create(&USER, NodeId::ROOT, b"one more", 0o644, RW).unwrap();
+        fs.release(file.attr.node, handle);
+        settle(&fs);
+        let to = fs.snapshot_of_word(NodeId::ROOT, b"s").unwrap();
+        let why = Reason::Rollback.into();
+        let begin = std::time::Instant::now();
+        let (io, done) = cost(&fs, || fs.rollback(NodeId::ROOT, &to, OpenForWriting::Spared, &why).unwrap());
+        println!("{count} files: {io:?} in {:?}", begin.elapsed());
+        assert!(matches!(done, Switched::Done(_)));
+        costs.push(io);
+    }
+    assert_eq!(costs, [IDLE_SNAPSHOT; 2], "a record of the log, and a flush");
 }
 
 fn clone(fs: &Fs, name: &str, from: Option<&[u8]>) -> IoSnapshot {
@@ -261,5 +282,61 @@ fn a_difference_costs_what_differs() {
         let (warm, _) = cost(&fs, compare);
         println!("{count} files: {} reads, then {} in {:?}", cold.reads, warm.reads, begin.elapsed());
         assert_eq!(warm, IoSnapshot::default(), "{count} files");
+    }
+}
+
+#[test]
+fn snapshots_in_which_nothing_happened_to_a_path_cost_nothing() {
+    const SNAPSHOTS: u64 = 10_000;
+    let (device, fs) = new_store();
+    fill(&fs, 20_000);
+    let find = |fs: &Fs, dir, name: &str| fs.lookup(&USER, dir, name.as_bytes()).unwrap().attr.node;
+    let dir = find(&fs, NodeId::ROOT, "d10000");
+    let file = find(&fs, dir, "f10500");
+    assert_eq!(find(&fs, dir, "f10501").ino(), file.ino() + 1, "its neighbour is in the same leaf");
+    let handle = fs.open(&USER, file, RW).unwrap();
+    for n in 0..SNAPSHOTS {
+        fs.write(file, handle, 0, &n.to_le_bytes(), false).unwrap();
+        fs.create_snapshot(format!("s{n}").as_bytes(), Reason::User).unwrap();
+        if n % 500 == 0 {
+            fs.commit().unwrap();
+        }
+    }
+    fs.release(file, handle);
+    settle(&fs);
+    fs.close().unwrap();
+    drop(fs);
+    for (path, rows, reads_max) in [
+        ("d3000/f3500", 1, 20),
+        ("d3000", 1, 20),
+        ("d3000/never", 0, 20),
+        // Each snapshot has another leaf: the ways to it, of which the upper part is kept.
+        ("d10000/f10501", 1, SNAPSHOTS * 3),
+        ("d10000/f10500", SNAPSHOTS, SNAPSHOTS * 4),
+    ] {
+        let names = path.split('/').map(|name| name.as_bytes().to_vec()).collect();
+        let asked = PathAsked { dir: NodeId::ROOT, names };
+        let fs = open(&device, 64 << 20);
+        let mut versions = 0;
+        let (io, told) = cost(&fs, || {
+            fs.versions(&asked, &mut |_| {
+                versions += 1;
+                true
+            })
+        });
+        assert_eq!((told.is_ok(), versions), (rows > 0, rows), "{path}");
+        println!("{path}: {versions} versions, {} reads", io.reads);
+        assert!(io.reads <= reads_max && io.writes == 0, "{path}: {io:?}");
+        let fs = open(&device, 64 << 20);
+        let mut entries = 0;
+        let (io, _) = cost(&fs, || {
+            fs.path_log(&asked, None, &mut |_| {
+                entries += 1;
+                true
+            })
+        });
+        let below_too = path == "d3000";
+        assert_eq!(entries, rows, "{path}");
+        assert!(io.reads <= if below_too { SNAPSHOTS * 4 } else { reads_max }, "log of {path}: {io:?}");
     }
 }

@@ -126,7 +126,7 @@ pub fn go_on(fs: &Fs) -> Result<(), String> {
             let root = NodeId::live(line.slot.0, NodeId::ROOT.ino());
             let (entry, handle) = fs.create(&ADMIN, root, b"after the crash", 0o600, write)?;
             fs.write(entry.attr.node, handle, 0, &[7; 10_000], false)?;
-            past::take(fs, &line.name, root, b"after the crash")?;
+            past::take(fs, root, b"after the crash")?;
             fs.unlink(&ADMIN, root, b"after the crash")?;
             fs.release(entry.attr.node, handle);
             fs.forget(entry.attr.node);
@@ -134,7 +134,7 @@ pub fn go_on(fs: &Fs) -> Result<(), String> {
                 past::delete(fs, &line.name, &snapshot.name)?;
             }
             if n % 2 == 1 {
-                fs.drop_line(root)?;
+                past::drop_line(fs, &line.name, root)?;
             }
         }
         fs.commit()?;

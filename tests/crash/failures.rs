@@ -22,6 +22,18 @@ pub struct FaultKind {
     pub for_space: bool,
 }
 
+/// All of them.
+pub fn ways() -> Vec<FaultKind> {
+    // A host that allocates late may be full at a write or a flush although the space was promised.
+    let ops =
+        [(Op::Read, false), (Op::Write, false), (Op::Write, true), (Op::Flush, false), (Op::Flush, true)];
+    let ways = ops.into_iter().chain([(Op::Back, true)]).flat_map(|(op, for_space)| {
+        let way = move |persistence| FaultKind { op, persistence, for_space };
+        [Persistence::Once, Persistence::Forever].map(way)
+    });
+    ways.collect()
+}
+
 /// What came of a sweep.
 #[derive(Default, Clone, Copy)]
 pub struct Swept {

@@ -32,10 +32,21 @@ impl World {
         }
     }
 
+    /// Makes a line that begins as the line at hand is now, and turns to it.
+    pub fn clone_line(&mut self, name: &str) {
+        let (bytes, root) = (name.as_bytes(), self.root());
+        let real = |fs: &Fs| past::clone_line(fs, root, bytes);
+        let what = format!("clone {name}");
+        if let Some((root, line)) = self.run(what, Kind::Durable, real, |model| model.clone_line(bytes)) {
+            self.numbers.lines.insert(line, root);
+            self.model.turn_to(line);
+        }
+    }
+
     /// Drops a line, which is not the main line, with its snapshots.
     pub fn drop_line(&mut self, line: LineKey) {
-        let root = self.numbers.root(line);
-        let real = |fs: &Fs| fs.drop_line(root);
+        let (root, name) = (self.numbers.root(line), self.model.line(line).name.clone());
+        let real = |fs: &Fs| past::drop_line(fs, &name, root);
         if line != MAIN
             && self
                 .run(format!("drop line {line}"), Kind::Sync, real, |model| model.drop_line(line))

@@ -4,6 +4,7 @@
 //! `SNAPFS_CRASH_CALLS` the length of each in device calls, `SNAPFS_FAILURES` how many calls of each kind fail at most,
 //! `SNAPFS_SOAK_SECONDS` how long the soak goes on with new seeds.
 
+mod branches;
 mod cuts;
 mod failures;
 mod forks;
@@ -163,16 +164,11 @@ fn every_crash_point_of_every_recovery() {
 /// Every n-th read, write, flush and promise of space fails, once and for good.
 #[test]
 fn every_failure_of_the_device() {
-    use snapfs::device::{Op, Persistence};
     let (workloads, seed) = (asked(), number("SNAPFS_SEED", SEED));
-    // A host that allocates late may be full at a write or a flush although the space was promised.
-    let ops =
-        [(Op::Read, false), (Op::Write, false), (Op::Write, true), (Op::Flush, false), (Op::Flush, true)];
-    let failures = ops.into_iter().chain([(Op::Back, true)]).flat_map(|(op, for_space)| {
-        let failure = move |persistence| failures::FaultKind { op, persistence, for_space };
-        [Persistence::Once, Persistence::Forever].map(failure)
-    });
-    let jobs: Vec<_> = failures.flat_map(|failure| workloads.iter().map(move |w| (*w, failure))).collect();
+    let jobs: Vec<_> = failures::ways()
+        .into_iter()
+        .flat_map(|failure| workloads.iter().map(move |w| (*w, failure)))
+        .collect();
     let (results, wrong) = in_parallel(&jobs, |(workload, failure)| {
         failures::sweep(workload, seed, FAILURE_CALLS, *failure, number("SNAPFS_FAILURES", FAILURES))
     });

@@ -35,7 +35,7 @@ pub const WORKLOADS: [Workload; 15] = [
     Workload { name: "copies_between_lines", run: copies_between_lines },
 ];
 
-fn bytes(rng: &mut Rng, len: usize) -> Vec<u8> {
+pub fn bytes(rng: &mut Rng, len: usize) -> Vec<u8> {
     let mut data = vec![0; len];
     rng.fill(&mut data);
     data
@@ -53,7 +53,7 @@ fn words(rng: &mut Rng, len: usize) -> Vec<u8> {
 }
 
 /// Sizes around every border: inline, one block, several, staged at once.
-fn size(rng: &mut Rng) -> usize {
+pub fn size(rng: &mut Rng) -> usize {
     match rng.u8(0..10) {
         0 => 0,
         1..=3 => rng.usize(1..300),
@@ -427,7 +427,7 @@ fn reopened(w: &mut World, rng: &mut Rng, calls: u64) {
 }
 
 /// One of the lines.
-fn any_line(w: &World, rng: &mut Rng) -> LineKey {
+pub fn any_line(w: &World, rng: &mut Rng) -> LineKey {
     let lines = w.lines();
     lines[rng.usize(..lines.len())]
 }

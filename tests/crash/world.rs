@@ -302,7 +302,8 @@ impl World {
         let (root, line) = (self.root(), &self.model.name);
         refused("mkdir", fs.mkdir(&USER, root, b"no", 0o755).map(drop));
         refused("create", fs.create(&USER, root, b"no", 0o644, WRITE).map(drop));
-        refused("snapshot", past::take(&fs, line, root, b"no").map(drop));
+        refused("snapshot", past::take(&fs, root, b"no").map(drop));
+        refused("clone", past::clone_line(&fs, root, b"no").map(drop));
         refused("fsync", fs.fsyncdir(root));
         refused("fsync", fs.commit());
         for (name, id) in entries {
@@ -334,7 +335,8 @@ impl World {
         }
         for (key, line) in self.model.lines().skip(1) {
             if past::line_id(&fs, &line.name).is_ok() {
-                refused("drop line", fs.drop_line(self.numbers.root(key)));
+                refused("drop line", past::drop_line(&fs, &line.name, self.numbers.root(key)));
+                refused("rename line", past::rename_line(&fs, &line.name, b"no"));
             }
         }
     }
@@ -716,8 +718,8 @@ impl World {
     }
 
     pub fn snap(&mut self, name: &str) {
-        let (bytes, line, root) = (name.as_bytes(), self.model.name.clone(), self.root());
-        let real = |fs: &Fs| past::take(fs, &line, root, bytes);
+        let (bytes, root) = (name.as_bytes(), self.root());
+        let real = |fs: &Fs| past::take(fs, root, bytes);
         let made = self.run(format!("snapshot {name}"), Kind::Durable, real, |model| model.snap(bytes));
         if let Some((root, id)) = made {
             self.numbers.views.insert(id, root.tree());

@@ -1,5 +1,7 @@
-//! Kills while snapshots flush: two threads rewrite files, one makes snapshots, and the daemon or its flusher is killed at
-//! a random moment. Nothing may hang, and nothing may stay: no process, no mount, no connection. The next mount just works.
+//! Kills while snapshots flush: two threads rewrite files, one makes snapshots, one makes clones, writes in them, keeps
+//! snapshots of them and drops them, and the daemon or its flusher is killed at a random moment. Nothing may hang, and
+//! nothing may stay: no process, no mount, no connection. The next mount just works, and has every clone that was
+//! acknowledged, as it was.
 //!
 //! `SNAPFS_FLUSH_KILLS` is the number of kills.
 
@@ -21,6 +23,8 @@ const FILES: u64 = 8;
 const FILE_BYTES: usize = 128 << 10;
 /// Snapshots that there are at a time.
 const KEPT: u64 = 3;
+/// Clones that there are at a time.
+const CLONES_KEPT: u64 = 4;
 /// Rounds between two proofs of the whole store.
 const PROVED_EACH: u64 = 25;
 
@@ -30,6 +34,8 @@ struct Work {
     ends: AtomicBool,
     making: AtomicBool,
     made: AtomicU64,
+    /// Clones that have their own content and a snapshot.
+    cloned: AtomicU64,
 }
 
 /// Kills the daemon so many times, mounted with these options.
@@ -81,13 +87,15 @@ pub fn kill_again_and_again(options: &str) {
             p.check();
         }
         p.mount(options);
+        prove_clones(&p.at("mnt"), work.cloned.load(Relaxed));
     }
     p.umount();
-    let made = work.made.load(Relaxed);
+    let (made, cloned) = (work.made.load(Relaxed), work.cloned.load(Relaxed));
     println!(
-        "{options}: {kills} kills of the daemon ({amid} while a snapshot was made), {flushers} of the flusher; {made} snapshots"
+        "{options}: {kills} kills of the daemon ({amid} while a snapshot was made), {flushers} of the flusher; \
+         {made} snapshots, {cloned} clones"
     );
-    assert!(made > 0, "nothing was tried");
+    assert!(made > 0 && cloned > 0, "nothing was tried");
 }
 
 fn begin(p: &Place, work: &Arc<Work>) -> Vec<JoinHandle<()>> {
@@ -96,7 +104,7 @@ fn begin(p: &Place, work: &Arc<Work>) -> Vec<JoinHandle<()>> {
         let (root, work): (PathBuf, _) = (p.at("mnt"), work.clone());
         std::thread::spawn(move || run(&root, &work, n))
     };
-    vec![thread(rewrite, 0), thread(rewrite, 1), thread(make, 0)]
+    vec![thread(rewrite, 0), thread(rewrite, 1), thread(make, 0), thread(branch, 0)]
 }
 
 /// Until the first error: the mount is dead.
@@ -130,6 +138,53 @@ fn make(root: &Path, work: &Work, _: u64) {
         if n >= KEPT {
             let _ = fs::remove_dir(snapshot(n - KEPT)); // if the mount has died, the next call says so
         }
+    }
+}
+
+fn clone(root: &Path, n: u64) -> PathBuf {
+    root.join(format!(".clones/c{n}"))
+}
+
+/// What is written in a clone.
+fn own(n: u64) -> Vec<u8> {
+    format!("clone {n} ").into_bytes().repeat(4000)
+}
+
+/// Until the first error, like the others. What a kill's last request has done already is no error.
+fn branch(root: &Path, work: &Work, _: u64) {
+    let again = |made: std::io::Result<()>| match made {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(e),
+        _ => Ok(()),
+    };
+    while !work.ends.load(Relaxed) {
+        let n = work.cloned.load(Relaxed);
+        let dir = clone(root, n);
+        let made = again(fs::create_dir(&dir)).and_then(|()| {
+            // Held open: the snapshot has to flush it.
+            let file = File::create(dir.join("own"))?;
+            file.write_all_at(&own(n), 0)?;
+            again(fs::create_dir(dir.join(".snapshots/s")))?;
+            file.sync_all()
+        });
+        if made.is_err() {
+            return;
+        }
+        work.cloned.store(n + 1, Relaxed);
+        if n >= CLONES_KEPT {
+            let _ = fs::remove_dir(clone(root, n - CLONES_KEPT)); // as above
+        }
+    }
+}
+
+/// The last clones are there, with what was written in them; their snapshots too.
+fn prove_clones(root: &Path, cloned: u64) {
+    for n in cloned.saturating_sub(CLONES_KEPT)..cloned {
+        for file in ["own", ".snapshots/s/own"] {
+            let path = clone(root, n).join(file);
+            let found = fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            assert!(found == own(n), "{} is not as it was", path.display());
+        }
+        assert!(clone(root, n).join("0-0").exists(), "clone {n} has not what its line had");
     }
 }
 

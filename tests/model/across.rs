@@ -4,6 +4,7 @@ use snapfs::ops::{Error, NodeId, RenameMode};
 
 use crate::apply::{USER, equal, inside};
 use crate::generate::{LINES_MAX, Op, Origin, Pick};
+use crate::lines::LineKey;
 use crate::observe::{ADMIN, READ};
 use crate::past;
 use crate::reference::{self, Body};
@@ -20,6 +21,7 @@ impl Runner {
                 Ok(())
             }
             Op::Fork { from, name, lines_max } => self.fork(from, name, lines_max),
+            Op::CloneLine { name } => self.clone_line(name),
             Op::DropLine { line, but } => {
                 if self.model.lines().len() > but {
                     self.drop_line(line)
@@ -75,16 +77,33 @@ impl Runner {
         let name = if many { format!("many-{name}").into_bytes() } else { new_line_name(name) };
         let real = past::find(fs, &line, &snapshot).and_then(|from| fs.create_line(&name, from.id));
         let Some((root, line)) = Self::agree(real, self.model.fork(&name, id))? else { return Ok(()) };
+        self.line_is_made(line, root)
+    }
+
+    fn clone_line(&mut self, name: Pick) -> Step {
+        let (name, root) = (new_line_name(name), self.root());
+        let Some(fs) = self.subject.fs().filter(|_| self.model.lines().len() < LINES_MAX) else {
+            return Ok(());
+        };
+        let real = past::clone_line(fs, root, &name);
+        let Some((root, line)) = Self::agree(real, self.model.clone_line(&name))? else { return Ok(()) };
+        self.line_is_made(line, root)
+    }
+
+    /// A line has begun, of which a kernel was told that this is its root.
+    fn line_is_made(&mut self, line: LineKey, root: NodeId) -> Step {
+        let name = self.model.line(line).name.clone();
+        let made = self.subject.fs().and_then(|fs| past::line_of(fs, &name).ok());
+        let made = made.ok_or("the new line is not there")?;
         let fresh = self.model.lines().all(|(other, _)| other == line || self.numbers.root(other) != root);
         if !root.is_live() || root.ino() != NodeId::ROOT.ino() || !fresh {
             return Err(format!("root of the new line is {root:?}"));
         }
-        let made = fs.volume().find_line(&name).ok_or("the new line is not there")?;
         self.numbers.lines.insert(line, root);
         self.durable();
         self.is_fresh(made.slot, made.generation)?;
         self.is_fresh(made.slot, made.head_generation)?;
-        // What was open without a name as the snapshot was made is purged by the timer, which comes now or later.
+        // What was open without a name as its origin was made is purged by the timer, which comes now or later.
         let timer = self.subject.fs().filter(|_| made.slot.0.is_multiple_of(2));
         if let Some(fs) = timer {
             fs.tick().map_err(|e| format!("the timer: {e:?}"))?;
@@ -99,7 +118,8 @@ impl Runner {
     fn drop_line(&mut self, line: Pick) -> Step {
         let line = self.old_line(line);
         let root = self.numbers.root(line);
-        let real = self.subject.fs().map_or(Ok(()), |fs| fs.drop_line(root));
+        let name = self.model.line(line).name.clone();
+        let real = self.subject.fs().map_or(Ok(()), |fs| past::drop_line(fs, &name, root));
         let gone: Vec<_> = self.model.line(line).snapshots.values().map(|s| s.id).collect();
         if Self::agree(real, self.model.drop_line(line))?.is_none() {
             return Ok(());

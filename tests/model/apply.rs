@@ -111,7 +111,11 @@ impl Runner {
             }
             Op::Poke { snapshot, node, what } => self.poke(snapshot, node, what),
             Op::PokeSnapdir { node, what } => self.on(MAIN, |main| main.poke_snapdir(node, what)),
-            Op::Turn { .. } | Op::Fork { .. } | Op::DropLine { .. } | Op::RenameLine { .. } => self.lines(op),
+            Op::Turn { .. }
+            | Op::Fork { .. }
+            | Op::CloneLine { .. }
+            | Op::DropLine { .. }
+            | Op::RenameLine { .. } => self.lines(op),
             Op::CopyAcross { .. } | Op::PokeAcross { .. } => self.lines(op),
             Op::OpenPast { .. } | Op::ReleasePast { .. } | Op::CopyPast { .. } => self.lines(op),
             Op::CheckLive => self.check_live(),
@@ -448,7 +452,7 @@ impl Runner {
             Op::Snap { name } => {
                 let (name, root) = (new_snapshot_name(name), self.root());
                 let real = match self.subject.fs() {
-                    Some(fs) => past::take(fs, &line, root, &name),
+                    Some(fs) => past::take(fs, root, &name),
                     None => {
                         self.subject.ops().mkdir(&ADMIN, snapdir(), &name, 0o755).map(|entry| entry.attr.node)
                     }

@@ -252,6 +252,10 @@ pub enum Op {
         name: Pick,
         lines_max: usize,
     },
+    /// A line that begins as the line at hand is now.
+    CloneLine {
+        name: Pick,
+    },
     /// Unless there are only so many.
     DropLine {
         line: Pick,
@@ -354,6 +358,7 @@ const ACROSS: &[Kind] = &[
     (22, |r| Op::Turn { line: r.u32(..) }),
     (6, |r| Op::Fork { from: Origin::Any(r.u32(..)), name: r.u32(..), lines_max: LINES_MAX }),
     (6, |r| Op::Fork { from: Origin::Shown(r.u32(..)), name: r.u32(..), lines_max: LINES_MAX }),
+    (6, |r| Op::CloneLine { name: r.u32(..) }),
     (3, |r| Op::DropLine { line: r.u32(..), but: 1 }),
     (4, |r| Op::RenameSnap { name: r.u32(..), to: r.u32(..) }),
     (1, |r| Op::RenameLine { line: r.u32(..), name: r.u32(..) }),

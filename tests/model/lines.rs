@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use snapfs::ops::{Caller, Error};
 
-use crate::reference::{self, Body, Expect, Id, Line, Snapshot, is_long, no, refuse_if};
+use crate::reference::{self, Body, Expect, Id, Line, Snapshot, Tree, is_long, no, refuse_if};
 
 /// Number of a line in the model.
 pub type LineKey = u64;
@@ -70,6 +70,12 @@ impl Model {
     /// A line that exists.
     pub fn line(&self, line: LineKey) -> &Line {
         &self.lines[&line]
+    }
+
+    /// The lines that are not as they were in `before`.
+    pub fn changed_since<'a>(&'a self, before: &'a Model) -> impl Iterator<Item = LineKey> + 'a {
+        let same = |key, line| before.lines.get(key).is_some_and(|old| Arc::ptr_eq(old, line));
+        self.lines.iter().filter(move |(key, line)| !same(*key, *line)).map(|(key, _)| *key)
     }
 
     /// The line of that name.
@@ -193,7 +199,7 @@ impl Model {
     /// The line at hand becomes what a snapshot that it shows is; numbers of inodes stay.
     pub fn roll_back(&mut self, name: &[u8]) {
         let snapshot = self.find_snapshot(name).expect("the runner names one that is shown").clone();
-        self.live = reachable(&snapshot);
+        self.live = reachable(&snapshot.tree);
         self.past = [snapshot.past, vec![snapshot.id]].concat();
     }
 
@@ -203,16 +209,21 @@ impl Model {
         let all = self.lines.values().flat_map(|line| line.snapshots.values());
         let snapshot = all.into_iter().find(|s| s.id == from).expect("the runner names one that exists");
         let past = [&snapshot.past[..], &[from]].concat();
-        let line = Line {
-            name: name.to_vec(),
-            live: reachable(snapshot),
-            snapshots: BTreeMap::new(),
-            inherited: past.clone(),
-            past,
-        };
+        let live = reachable(&snapshot.tree);
+        Ok(self.add_line(name, live, past))
+    }
+
+    /// A line that begins as the one at hand is: none of its files without names.
+    pub fn clone_line(&mut self, name: &[u8]) -> Expect<LineKey> {
+        refuse_if(&[(self.find_line(name).is_some(), Error::Exists)])?;
+        Ok(self.add_line(name, reachable(&self.live), self.past.clone()))
+    }
+
+    fn add_line(&mut self, name: &[u8], live: Tree, past: Vec<u64>) -> LineKey {
+        let (name, snapshots, inherited) = (name.to_vec(), BTreeMap::new(), past.clone());
         let key = self.take_number();
-        self.lines.insert(key, Arc::new(line));
-        Ok(key)
+        self.lines.insert(key, Arc::new(Line { name, live, snapshots, inherited, past }));
+        key
     }
 
     /// Deletes a line with its snapshots. Lines that were made of these stay.
@@ -231,9 +242,9 @@ impl Model {
     }
 }
 
-/// A snapshot's tree without what has no name.
-fn reachable(snapshot: &Snapshot) -> reference::Tree {
-    let mut tree = (*snapshot.tree).clone();
+/// A tree without what has no name.
+fn reachable(tree: &Tree) -> Tree {
+    let mut tree = tree.clone();
     let named: std::collections::BTreeSet<Id> = reference::paths(&tree).into_values().collect();
     tree.retain(|id, _| named.contains(id));
     tree

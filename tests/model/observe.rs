@@ -15,7 +15,7 @@ use snapfs::format::LineId;
 use snapfs::fs::Fs;
 
 use crate::lines::{LineKey, MAIN, Model};
-use crate::past::root_of;
+use crate::past::{CLONEDIR, line_root, root_of, snapdir_of};
 use crate::reference::{self, Body, Content, Id, Line, Tree};
 
 /// Root, without a process.
@@ -120,12 +120,19 @@ pub fn observe(ops: &dyn Operations, fs: Option<&Fs>) -> Result<Observation, Str
 /// Reads all lines but the main line.
 fn lines(fs: &Fs) -> Result<Vec<SeenLine>, String> {
     let mut seen = Vec::new();
+    let listed = list(fs, CLONEDIR, true, 2)?.into_iter().map(|e| (e.name, e.node));
+    let known = fs.volume().lines().into_iter().skip(1).map(|line| (line.name.clone(), line_root(&line)));
+    same("list of .clones", listed.collect::<Vec<_>>(), known.collect())?;
     for line in fs.volume().lines().into_iter().filter(|line| line.id != LineId::MAIN) {
         let here = |e| format!("line {}: {e}", text(&line.name));
-        let root = NodeId::live(line.slot.0, NodeId::ROOT.ino());
+        let root = line_root(&line);
         let live = view(fs, root).map_err(|e| here(format!("live: {e}")))?;
         let listed = fs.volume().snapshots(line.id);
-        let shown = listed.iter().map(|s| s.name.clone()).collect();
+        let shown = list(fs, snapdir_of(root), true, 2).map_err(here)?;
+        let known = listed.iter().map(|s| (s.name.clone(), root_of(s))).collect::<Vec<_>>();
+        same("list of .snapshots", shown.iter().map(|e| (e.name.clone(), e.node)).collect(), known)
+            .map_err(here)?;
+        let shown = shown.into_iter().map(|e| e.name).collect();
         let mut snapshots = Vec::new();
         for info in listed {
             let in_snapshot = |e| here(format!("snapshot {}: {e}", text(&info.name)));

@@ -1,11 +1,14 @@
-//! Lines and their snapshots as a person would ask for them: what `.snapshots` does for the main line, for any line.
+//! Lines and their snapshots as a person asks for them: through `.clones`, and the `.snapshots` of each line.
 
 use snapfs::format::{Ino, Key, Kind, LineId};
-use snapfs::fs::{Fs, Reason};
+use snapfs::fs::Fs;
 use snapfs::ops::{Error, NodeId, Operations, RenameMode, Result};
 use snapfs::volume::{LineRecord, SnapshotInfo};
 
-use crate::observe::{ADMIN, snapdir};
+use crate::observe::ADMIN;
+
+/// The `.clones` of the main line.
+pub const CLONEDIR: NodeId = NodeId::clonedir(0);
 
 /// Number of the line of that name; the main line has none.
 pub fn line_id(fs: &Fs, line: &[u8]) -> Result<LineId> {
@@ -20,6 +23,21 @@ pub fn line_of(fs: &Fs, line: &[u8]) -> Result<LineRecord> {
     Ok(fs.volume().line(line_id(fs, line)?)?)
 }
 
+/// The root of a line.
+pub fn line_root(line: &LineRecord) -> NodeId {
+    NodeId::live(line.slot.0, NodeId::ROOT.ino())
+}
+
+/// The `.snapshots` of the line whose root this is.
+pub fn snapdir_of(root: NodeId) -> NodeId {
+    NodeId::snapdir(root.slot(), NodeId::ROOT.ino())
+}
+
+/// The same of the line of that name.
+fn snapdir_in(fs: &Fs, line: &[u8]) -> Result<NodeId> {
+    Ok(snapdir_of(line_root(&line_of(fs, line)?)))
+}
+
 /// The root of a snapshot.
 pub fn root_of(snapshot: &SnapshotInfo) -> NodeId {
     NodeId::snapshot(snapshot.slot.0, NodeId::ROOT.ino())
@@ -31,42 +49,39 @@ pub fn find(fs: &Fs, line: &[u8], name: &[u8]) -> Result<SnapshotInfo> {
 }
 
 /// Makes a snapshot of the line whose root this is; returns the root of the snapshot.
-pub fn take(fs: &Fs, line: &[u8], root: NodeId, name: &[u8]) -> Result<NodeId> {
-    if line.is_empty() {
-        return Ok(fs.mkdir(&ADMIN, snapdir(), name, 0o755)?.attr.node);
-    }
-    let id = fs.create_snapshot_of(root, name, Reason::User)?;
-    fs.volume().snapshot_info(id).map(|info| root_of(&info)).ok_or(Error::Stale)
+pub fn take(fs: &Fs, root: NodeId, name: &[u8]) -> Result<NodeId> {
+    Ok(fs.mkdir(&ADMIN, snapdir_of(root), name, 0o755)?.attr.node)
 }
 
 /// Deletes a snapshot of the line.
 pub fn delete(fs: &Fs, line: &[u8], name: &[u8]) -> Result<()> {
-    if line.is_empty() {
-        return fs.rmdir(&ADMIN, snapdir(), name);
-    }
-    fs.volume().delete_snapshot(line_id(fs, line)?, find(fs, line, name)?.id)?;
-    outlive(fs)
+    fs.rmdir(&ADMIN, snapdir_in(fs, line)?, name)
 }
 
 /// Gives a snapshot of the line another name.
 pub fn rename(fs: &Fs, line: &[u8], name: &[u8], to: &[u8]) -> Result<()> {
-    if line.is_empty() {
-        return fs.rename(&ADMIN, snapdir(), name, snapdir(), to, RenameMode::NoReplace);
-    }
-    fs.volume().rename_snapshot(line_id(fs, line)?, find(fs, line, name)?.id, to)?;
-    outlive(fs)
+    let snapdir = snapdir_in(fs, line)?;
+    fs.rename(&ADMIN, snapdir, name, snapdir, to, RenameMode::NoReplace)
+}
+
+/// Has a line begin as the one is now whose root this is; returns its root.
+pub fn clone_line(fs: &Fs, root: NodeId, name: &[u8]) -> Result<NodeId> {
+    Ok(fs.mkdir(&ADMIN, NodeId::clonedir(root.slot()), name, 0o755)?.attr.node)
 }
 
 /// Gives a line another name.
 pub fn rename_line(fs: &Fs, line: &[u8], to: &[u8]) -> Result<()> {
-    // The main line has no name to be found by, and gets none.
-    fs.volume().rename_line(line_id(fs, line)?, to)?;
-    outlive(fs)
+    if line.is_empty() {
+        // The main line has no name to be found by, and gets none.
+        return Ok(fs.volume().rename_line(LineId::MAIN, to)?);
+    }
+    fs.rename(&ADMIN, CLONEDIR, line, CLONEDIR, to, RenameMode::NoReplace)
 }
 
-/// What was answered outlives the process, also when it did not fit the log.
-fn outlive(fs: &Fs) -> Result<()> {
-    if fs.volume().log_is_behind() { fs.commit() } else { Ok(()) }
+/// Drops the line whose root this is.
+pub fn drop_line(fs: &Fs, line: &[u8], root: NodeId) -> Result<()> {
+    // As above: nothing leads to it but its number.
+    if line.is_empty() { fs.drop_line(root) } else { fs.rmdir(&ADMIN, CLONEDIR, line) }
 }
 
 /// Inodes without a name that a line still has.

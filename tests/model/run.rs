@@ -97,6 +97,8 @@ pub struct Runner {
     pub(crate) moved: BTreeSet<u64>,
     /// Slots with their generations that lines and snapshots have had.
     pub(crate) used: HashSet<(u32, u32)>,
+    /// Lines that were changed while there were several.
+    changed: HashSet<LineKey>,
     /// Number of the operation that runs.
     at: usize,
     /// Power cuts that were survived.
@@ -136,6 +138,7 @@ impl Runner {
             moved: BTreeSet::new(),
             all_shorter: Vec::new(),
             used: HashSet::new(),
+            changed: HashSet::new(),
             at: 0,
             crashes: 0,
         })
@@ -163,7 +166,15 @@ impl Runner {
         result
     }
 
+    /// Lines that were changed while there were several.
+    pub fn heads(&self) -> usize {
+        self.changed.len()
+    }
+
     fn remember(&mut self) {
+        if let Some((_, before)) = self.history.last().filter(|_| self.model.lines().len() > 1) {
+            self.changed.extend(self.model.changed_since(before));
+        }
         self.all_shorter.extend(self.shorter.take().map(|s| (self.at, s)));
         self.history.push((self.at, self.model.clone()));
     }

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 fn c(path: &Path) -> CString {
@@ -179,13 +180,26 @@ pub struct Mapping(*mut u8, usize);
 impl Mapping {
     /// Maps the first `len` bytes.
     pub fn new(file: &File, len: usize) -> Mapping {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        Mapping::with(file, len, libc::PROT_READ | libc::PROT_WRITE)
+    }
+    /// The same, not to be written.
+    pub fn read_only(file: &File, len: usize) -> Mapping {
+        Mapping::with(file, len, libc::PROT_READ)
+    }
+    fn with(file: &File, len: usize, protection: i32) -> Mapping {
         // SAFETY: a new mapping at an address that the kernel chooses.
         let at = unsafe {
             libc::mmap(std::ptr::null_mut(), len, protection, libc::MAP_SHARED, file.as_raw_fd(), 0)
         };
         assert_ne!(at, libc::MAP_FAILED, "{}", io::Error::last_os_error());
         Mapping(at.cast(), len)
+    }
+    /// Loads one byte, or says how that fails where a plain load would end the process.
+    pub fn load(&self, offset: usize) -> io::Result<u8> {
+        assert!(offset < self.1);
+        let (memory, mut byte) = (File::open("/proc/self/mem")?, [0]);
+        memory.read_exact_at(&mut byte, self.0 as u64 + offset as u64)?;
+        Ok(byte[0])
     }
     /// Stores one byte.
     pub fn store(&self, offset: usize, byte: u8) {

@@ -68,7 +68,10 @@ pub fn set_flags(heads: &Heads, node: NodeId, flags: FileFlags) -> Result<()> {
     let (head, ino) = heads.target(node)?;
     if flags.immutable {
         // What was written before is in the file, also what only the kernel has.
-        heads.kernel().write_back(&[(node, heads.generation(node)?)]).map_err(write_back_error)?;
+        heads
+            .kernel()
+            .write_back(&[(node, heads.generation(node, FileType::Regular)?)])
+            .map_err(write_back_error)?;
     }
     let mut change = heads.change(&head)?;
     let mut inode = change.known(ino)?;

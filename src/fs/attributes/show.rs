@@ -35,7 +35,7 @@ pub fn attr(heads: &Heads, node: NodeId, inode: &Inode) -> Attr {
 pub fn entry(heads: &Heads, node: NodeId, inode: &Inode) -> Result<Entry> {
     Ok(Entry {
         attr: attr(heads, node, inode),
-        generation: heads.generation(node)?,
+        generation: heads.generation(node, inode.kind)?,
         entry_ttl: Duration::MAX,
         attr_ttl: Duration::MAX,
     })

@@ -8,7 +8,7 @@ use super::pressure::{Fill, fill};
 use super::stager::Stager;
 use super::sync::Waiting;
 use crate::bell::Bell;
-use crate::fs::heads::{Head, Heads, tell_all_blocks};
+use crate::fs::heads::{Gate, Head, Heads, tell_all_blocks};
 use crate::fs::options::Between;
 use crate::ops::{Answer, Error, Result};
 use crate::volume::{Turn, Txn};
@@ -39,6 +39,9 @@ pub struct Commits {
 
 /// Held while no commit may begin.
 pub type NoCommit<'a> = MutexGuard<'a, u64>;
+
+/// A head with the turn at its gate.
+pub type HeldGate<'h> = (&'h Head, Turn<'h, Gate>);
 
 /// Takes a volume operation through which a point or a commit is made, and what it has to call in its transaction.
 type Point<'p, T> = &'p mut dyn FnMut(&mut dyn FnMut(&mut Txn<'_>) -> VolumeResult<()>) -> VolumeResult<T>;
@@ -99,19 +102,56 @@ impl Commits {
         closed: &mut dyn FnMut(Instant),
         point: Point<'_, T>,
     ) -> Result<T> {
+        let (done, rounds) = self.complete_heads(heads, closed, &mut |_, gate| drop(gate), point)?;
+        for (head, round) in rounds {
+            head.gate.write().dirty.end_round(round);
+        }
+        tell_all_blocks(&self.heads);
+        Ok(done)
+    }
+
+    /// The same, and changes of `heads` stay held up: nothing comes to be held back as long as whoever calls this has the
+    /// turns at their gates. Readers go on.
+    pub fn complete_and_hold<'h, T>(
+        &self,
+        heads: &'h [Arc<Head>],
+        point: Point<'_, T>,
+    ) -> Result<(T, Vec<HeldGate<'h>>)> {
+        let mut held: Vec<HeldGate<'h>> = Vec::new();
+        let mut keep = |head: &'h Head, mut gate: Turn<'h, Gate>| {
+            gate.share();
+            held.push((head, gate));
+        };
+        let (done, rounds) = self.complete_heads(heads, &mut |_| (), &mut keep, point)?;
+        for ((_, gate), (_, round)) in held.iter_mut().zip(rounds) {
+            gate.alone().dirty.end_round(round);
+            gate.share();
+        }
+        tell_all_blocks(&self.heads);
+        Ok((done, held))
+    }
+
+    /// `settled` takes each gate as soon as what was delayed behind it settles. Returns the rounds to be ended.
+    fn complete_heads<'h, T>(
+        &self,
+        heads: &'h [Arc<Head>],
+        closed: &mut dyn FnMut(Instant),
+        settled: &mut dyn FnMut(&'h Head, Turn<'h, Gate>),
+        point: Point<'_, T>,
+    ) -> Result<(T, Vec<(&'h Head, u64)>)> {
         let stagers: Vec<Stager> = heads.iter().map(|head| self.stager(head)).collect();
-        let mut early: Vec<_> = stagers.iter().zip(flush::stage_early(&stagers)).collect();
+        let mut early: Vec<_> = stagers.iter().zip(heads).zip(flush::stage_early(&stagers)).collect();
         // What little has come to be delayed since is written with gates closed: those of heads that hold nothing back are
         // closed only then.
-        early.sort_by_key(|(stager, _)| stager.head.delayed_bytes() == 0);
+        early.sort_by_key(|((_, head), _)| head.delayed_bytes() == 0);
         let mut gates = Vec::new();
-        for (stager, early) in early {
-            let gate = Turn::of(&stager.head.gate);
+        for ((stager, head), early) in early {
+            let gate = Turn::of(&head.gate);
             if gates.is_empty() {
                 closed(Instant::now());
             }
             let found = flush::look_through_all(&gate, *stager, early)?;
-            gates.push((stager.head, gate, Some(found)));
+            gates.push((&**head, gate, Some(found)));
         }
         let mut rounds = Vec::new();
         let done = point(&mut |txn| {
@@ -125,14 +165,11 @@ impl Commits {
             // Readers find the flushed blocks as settling until the transaction is visible.
             for ((head, mut gate, _), placed) in gates.drain(..).zip(placed) {
                 rounds.push((head, flush::settle_round(gate.alone(), placed)));
+                settled(head, gate);
             }
             Ok(())
         })?;
-        for (head, round) in rounds {
-            head.gate.write().dirty.end_round(round);
-        }
-        tell_all_blocks(&self.heads);
-        Ok(done)
+        Ok((done, rounds))
     }
 
     /// True if somebody changed something since the last commit.

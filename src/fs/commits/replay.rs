@@ -87,6 +87,12 @@ fn replay(gate: &mut Gate, txn: &mut Txn, note: &[u8]) -> Result<()> {
             }
             gate.unlinked.remove(&ino);
         }
+        Note::Named { ino } => {
+            if inode(txn, ino)?.nlink == 0 {
+                return Err(inconsistent(ino, "has a name again, as the log says, and no links"));
+            }
+            gate.unlinked.remove(&ino);
+        }
     }
     Ok(())
 }

@@ -18,7 +18,11 @@ pub struct Stager<'a> {
 impl Stager<'_> {
     /// The head as of now.
     pub fn view(&self) -> Result<View, VolumeError> {
-        self.volume.live(self.head.line)
+        // A line that was rolled back has another.
+        self.volume.live(self.head.line).and_then(|view| match view.id() == self.head.view {
+            true => Ok(view),
+            false => Err(VolumeError::NoSuchView),
+        })
     }
 
     /// The level at which content of a file is to be compressed, if it is.

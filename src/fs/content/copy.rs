@@ -67,27 +67,29 @@ pub fn copy(commits: &Commits, caller: &Caller, from: End, to: End, len: u64) ->
 
 fn copy_step(commits: &Commits, caller: &Caller, from: End, to: End, len: u64) -> Result<u64> {
     let aligned = from.offset.is_multiple_of(BLOCK_BYTES) && to.offset.is_multiple_of(BLOCK_BYTES);
-    let (head, target) = commits.heads.find(to.node)?;
+    let opened = commits.heads.handles.get(to.node, to.handle)?;
+    let (head, target) = (opened.head()?, Ino(to.node.ino()));
     let most = commits.heads.options.steps.bytes;
     // Blocks that a snapshot holds are copied: sharing starts from references of a head.
     let shares = aligned && from.node.is_live();
     if shares {
-        let (other, _) = commits.heads.find(from.node)?;
-        let (stager, len) = (commits.stager(&other), len.min(SHARE_BYTES).min(most));
+        let opened = commits.heads.handles.get(from.node, from.handle)?;
+        let other = opened.head()?;
+        let (stager, len) = (commits.stager(other), len.min(SHARE_BYTES).min(most));
         // What is delayed is compressed and written before anything is locked; what changes meanwhile, in the change.
         let needed = from.offset / BLOCK_BYTES..from.offset.saturating_add(len).div_ceil(BLOCK_BYTES);
         let source = Ino(from.node.ino());
         let early = flush::stage_file(stager, source, needed.clone());
-        let mut change = commits.heads.change(&other)?;
+        let mut change = commits.heads.change(other)?;
         if !change.gate().dirty.collect(source, needed.start, needed.end).is_empty() {
             flush::flush_file(change, stager, source, early)?;
-            change = commits.heads.change(&other)?;
+            change = commits.heads.change(other)?;
         }
         let shared = if other.line == head.line {
             share(change, caller, (from, to), len, None)?
         } else {
             drop(change); // nobody has two gates
-            share(commits.heads.change(&head)?, caller, (from, to), len, Some(&other))?
+            share(commits.heads.change(head)?, caller, (from, to), len, Some(other))?
         };
         if shared > 0 {
             return Ok(shared);
@@ -101,7 +103,7 @@ fn copy_step(commits: &Commits, caller: &Caller, from: End, to: End, len: u64) -
     let mut bytes = vec![0; len as usize];
     let read = read_file(&commits.heads, from.node, from.handle, from.offset, &mut bytes)?;
     commits.relieve()?;
-    write_at(commits, &head, target, to.offset, false, &bytes[..read], caller.uid != 0)?;
+    write_at(commits, head, target, to.offset, false, &bytes[..read], caller.uid != 0)?;
     Ok(read as u64)
 }
 

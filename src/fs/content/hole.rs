@@ -58,18 +58,18 @@ pub fn allocate(
         return Err(Error::Invalid);
     }
     let end = offset.checked_add(len).filter(|e| *e <= FILE_BYTES_MAX).ok_or(Error::FileTooBig)?;
-    let (head, ino) = commits.heads.find(node)?;
+    let (head, ino) = (open.head()?, Ino(node.ino()));
     if mode != AllocateMode::PunchHole {
         let outer = offset - offset % BLOCK_BYTES..end.next_multiple_of(BLOCK_BYTES);
-        check_space(&commits.heads, &head, ino, outer.end - outer.start)?;
+        check_space(&commits.heads, head, ino, outer.end - outer.start)?;
     }
-    let writer = writer(&commits.heads, &head, caller, ino)?;
+    let writer = writer(&commits.heads, head, caller, ino)?;
     let mut from = offset;
     while from < end {
         if from > offset {
             commits.between_steps()?;
         }
-        let change = commits.heads.change(&head)?;
+        let change = commits.heads.change(head)?;
         let steps = commits.heads.options.steps;
         from = allocate_step(change, &commits.heads.volume, steps, writer, ino, from..end, mode)?;
     }

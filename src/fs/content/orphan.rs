@@ -105,6 +105,9 @@ fn purge(commits: &Commits, head: &Head, ino: Ino) -> Result<()> {
     let most = commits.heads.options.steps.items;
     loop {
         let mut change = commits.heads.change(head)?;
+        if !change.gate().unlinked.contains_key(&ino) && change.view().get(&record(ino))?.is_none() {
+            return Ok(()); // somebody else was faster, or it has a name again
+        }
         let mut items = Vec::new();
         for item in change.view().range(&from, &to).take(most) {
             let (key, value) = item?;

@@ -44,10 +44,10 @@ fn content_of(heads: &Heads, open: &Open, from: u64, to: u64) -> Result<ContentV
     let (view, overlay) = match &open.view {
         Some(view) => (view.clone(), Vec::new()),
         None => {
-            let (head, _) = heads.find(open.node)?;
+            let head = open.head()?;
             let gate = head.gate.read();
             let overlay = gate.dirty.collect(ino, from / BLOCK_BYTES, to.div_ceil(BLOCK_BYTES));
-            (Arc::new(heads.view(&head)?), overlay)
+            (Arc::new(heads.view(head)?), overlay)
         }
     };
     let inode = view.inode(ino)?.ok_or(Error::Stale)?;

@@ -44,9 +44,9 @@ pub fn write_file(
     if !open.flags.write || !node.is_live() {
         return Err(Error::BadHandle);
     }
-    let (head, ino) = commits.heads.find(node)?;
-    let guess = if open.flags.append { commits.heads.live_inode(&head, ino)?.size } else { offset };
-    write_at(commits, &head, ino, guess, open.flags.append, data, kill_set_id)?;
+    let (head, ino) = (open.head()?, Ino(node.ino()));
+    let guess = if open.flags.append { commits.heads.live_inode(head, ino)?.size } else { offset };
+    write_at(commits, head, ino, guess, open.flags.append, data, kill_set_id)?;
     if open.flags.sync {
         commits.sync()?;
     }

@@ -6,7 +6,7 @@
 //! modification time of a file is one of its attributes.
 
 use super::content::{FileAt, has_content, is_same_content};
-use super::inode_diff::{InodeDiff, each_inode};
+use super::inode_diff::{InodeDiff, each_inode, one_inode};
 use super::path_change::{ChangeKind, FileVersion, PathChange};
 use super::paths::{Name, Paths, is_below, names_of};
 use crate::format::Ino;
@@ -22,15 +22,7 @@ type Result<T> = std::result::Result<T, VolumeError>;
 /// What became of paths from `old` to `new`, in the order of the paths. `under`: only what is, or was, that inode or below
 /// it. Costs what differs, and memory for the answer.
 pub fn difference(old: &View, new: &View, under: Option<Ino>) -> Result<Vec<PathChange>> {
-    let mut found = Difference {
-        old,
-        new,
-        old_paths: Paths::new(old),
-        new_paths: Paths::new(new),
-        removed: HashMap::new(),
-        added: Vec::new(),
-        changes: Vec::new(),
-    };
+    let mut found = Difference::between(old, new);
     each_inode(old, new, &mut |diff| found.inode(diff))?;
     found.meet()?;
     if let Some(ino) = under.filter(|ino| *ino != Ino::ROOT) {
@@ -41,9 +33,17 @@ pub fn difference(old: &View, new: &View, under: Option<Ino>) -> Result<Vec<Path
                 || change.new.is_some() && inside(&change.path, &now)
         });
     }
-    let mut changes = found.changes;
-    changes.sort_unstable_by(|a, b| (&a.path, a.kind, &a.old_path).cmp(&(&b.path, b.kind, &b.old_path)));
-    Ok(changes)
+    Ok(found.in_order())
+}
+
+/// What became of these inodes alone, each given once. Costs what differs in them.
+pub fn difference_of(old: &View, new: &View, inodes: &[Ino]) -> Result<Vec<PathChange>> {
+    let mut found = Difference::between(old, new);
+    for ino in inodes {
+        one_inode(old, new, *ino, &mut |diff| found.inode(diff))?;
+    }
+    found.meet()?;
+    Ok(found.in_order())
 }
 
 /// A file that lost or got a name.
@@ -74,7 +74,26 @@ struct Difference<'v> {
     changes: Vec<PathChange>,
 }
 
-impl Difference<'_> {
+impl<'v> Difference<'v> {
+    fn between(old: &'v View, new: &'v View) -> Difference<'v> {
+        Difference {
+            old,
+            new,
+            old_paths: Paths::new(old),
+            new_paths: Paths::new(new),
+            removed: HashMap::new(),
+            added: Vec::new(),
+            changes: Vec::new(),
+        }
+    }
+
+    /// The changes, in the order of the paths.
+    fn in_order(self) -> Vec<PathChange> {
+        let mut changes = self.changes;
+        changes.sort_unstable_by(|a, b| (&a.path, a.kind, &a.old_path).cmp(&(&b.path, b.kind, &b.old_path)));
+        changes
+    }
+
     fn inode(&mut self, diff: InodeDiff) -> Result<()> {
         let ino = diff.ino;
         let (old, new) = match diff.inode.clone() {

@@ -54,8 +54,32 @@ impl InodeDiff {
 
 /// Calls `take` with each inode of which items differ, in the order of their numbers.
 pub fn each_inode(old: &View, new: &View, take: &mut dyn FnMut(InodeDiff) -> Result<()>) -> Result<()> {
+    each_between(old, new, (Key::MIN, Key::MAX), take)
+}
+
+/// The same of one inode, if its items differ.
+pub fn one_inode(
+    old: &View,
+    new: &View,
+    ino: Ino,
+    take: &mut dyn FnMut(InodeDiff) -> Result<()>,
+) -> Result<()> {
+    each_between(old, new, items_of(ino), take)
+}
+
+/// Where the items of an inode are: from the first key up to the second.
+pub fn items_of(ino: Ino) -> (Key, Key) {
+    (Key::new(ino.0, Kind::Inode, 0), Key::new(ino.0.saturating_add(1), Kind::Inode, 0))
+}
+
+fn each_between(
+    old: &View,
+    new: &View,
+    (from, to): (Key, Key),
+    take: &mut dyn FnMut(InodeDiff) -> Result<()>,
+) -> Result<()> {
     let mut current: Option<InodeDiff> = None;
-    for item in old.diff(new, &Key::MIN, &Key::MAX) {
+    for item in old.diff(new, &from, &to) {
         let item = item?;
         let ino = Ino(item.key.object);
         if current.as_ref().is_some_and(|c| c.ino != ino)

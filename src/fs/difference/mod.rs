@@ -13,7 +13,10 @@ mod patch;
 mod path_change;
 mod paths;
 
-pub use difference::difference;
+pub use content::{FileAt, is_same_content};
+pub use difference::{difference, difference_of};
 pub use file_pair::{FilePair, file_pairs};
+pub use inode_diff::{each_inode, items_of};
 pub use patch::patch;
 pub use path_change::{ChangeKind, FileVersion, PathChange};
+pub use paths::{Name, Paths, is_below, names_of};

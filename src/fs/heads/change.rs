@@ -181,7 +181,7 @@ impl<'a> Change<'a> {
 
     /// The generation that inodes get which the change makes.
     pub fn generation(&self) -> u64 {
-        self.head.generation.0.into()
+        self.head.generation(FileType::Regular).0.into()
     }
 
     /// The tree without what was collected.
@@ -191,7 +191,8 @@ impl<'a> Change<'a> {
 
     /// The tree of another head as it is, and stays during the change.
     pub fn view_of(&self, other: &Head) -> Result<View> {
-        Ok(self.txn.view_of(other.line)?)
+        let view = self.txn.view_of(other.line)?;
+        if view.id() == other.view { Ok(view) } else { Err(Error::Stale) }
     }
 
     /// Collects a new value.

@@ -1,37 +1,79 @@
 //! Open files and directories, and how many of them each live inode has.
 //!
-//! A handle of a snapshot holds its view, which stays readable when the snapshot is deleted. The table is a leaf in the
-//! lock order: nothing else is locked while it is.
+//! A handle of a snapshot holds its view, which stays readable when the snapshot is deleted. One of a file of a head is of
+//! that head, and stale from the moment in which the line gets another; one of a directory goes on. The table is a leaf in
+//! the lock order: nothing else is locked while it is.
 
 use super::around::Around;
 use super::head::Head;
-use crate::ops::{Error, Handle, NodeId, OpenFlags, Result};
+use crate::ops::{Error, FileType, Handle, NodeId, OpenFlags, Result};
 use crate::volume::View;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// One open file or directory.
 pub struct Open {
     /// What is open.
     pub node: NodeId,
+    /// Of which type it is.
+    pub kind: FileType,
     /// How.
     pub flags: OpenFlags,
     /// The view of a snapshot; none for the live tree.
     pub view: Option<Arc<View>>,
     /// The head of a live node, or of one whose past it shows: what is open keeps the number of its line from another's.
-    #[expect(dead_code, reason = "held, and not looked at")]
     pub head: Option<Arc<Head>>,
     /// Where it was read.
     pub around: Around,
+}
+
+impl Open {
+    /// The head that it was opened in.
+    pub fn head(&self) -> Result<&Arc<Head>> {
+        self.head.as_ref().ok_or(Error::Stale)
+    }
+
+    fn is_file_of(&self, head: &Arc<Head>) -> bool {
+        let of_head = self.head.as_ref().is_some_and(|own| Arc::ptr_eq(own, head));
+        of_head && self.node.is_live() && self.kind != FileType::Directory
+    }
 }
 
 #[derive(Default)]
 struct Table {
     last: u64,
     open: BTreeMap<u64, Arc<Open>>,
-    /// Live nodes: handles, and those of them that write.
+    /// Those whose head is no more, or about to be.
+    stale: BTreeSet<u64>,
+    /// Live nodes: handles that are not stale, and those of them that write.
     counts: BTreeMap<NodeId, (u32, u32)>,
+}
+
+impl Table {
+    fn count(&mut self, open: &Open) {
+        if open.node.is_live() {
+            let count = self.counts.entry(open.node).or_default();
+            count.0 += 1;
+            count.1 += u32::from(open.flags.write);
+        }
+    }
+
+    /// True if nobody writes the live node any more, and this one did.
+    fn discount(&mut self, open: &Open) -> bool {
+        if !open.node.is_live() {
+            return false;
+        }
+        let (left, writers) = self.counts.get_mut(&open.node).map_or((0, 0), |count| {
+            count.0 -= 1;
+            count.1 -= u32::from(open.flags.write);
+            *count
+        });
+        if left == 0 {
+            self.counts.remove(&open.node);
+        }
+        open.flags.write && writers == 0
+    }
 }
 
 /// All of them. Any thread.
@@ -44,19 +86,19 @@ impl Handles {
         let mut t = self.0.lock();
         t.last += 1;
         let n = t.last;
-        if open.node.is_live() {
-            let count = t.counts.entry(open.node).or_default();
-            count.0 += 1;
-            count.1 += u32::from(open.flags.write);
-        }
+        t.count(&open);
         t.open.insert(n, Arc::new(open));
         Handle(n)
     }
 
     /// The open file behind `handle`, if it is of `node`.
     pub fn get(&self, node: NodeId, handle: Handle) -> Result<Arc<Open>> {
-        match self.0.lock().open.get(&handle.0) {
-            Some(open) if open.node == node => Ok(open.clone()),
+        let t = self.0.lock();
+        match t.open.get(&handle.0) {
+            Some(open) if open.node == node => match t.stale.contains(&handle.0) {
+                true => Err(Error::Stale),
+                false => Ok(open.clone()),
+            },
             _ => Err(Error::BadHandle),
         }
     }
@@ -65,18 +107,50 @@ impl Handles {
     pub fn remove(&self, handle: Handle) -> bool {
         let mut t = self.0.lock();
         let Some(open) = t.open.remove(&handle.0) else { return false };
-        if open.node.is_live() {
-            let (left, writers) = t.counts.get_mut(&open.node).map_or((0, 0), |count| {
-                count.0 -= 1;
-                count.1 -= u32::from(open.flags.write);
-                *count
-            });
-            if left == 0 {
-                t.counts.remove(&open.node);
-            }
-            return open.flags.write && writers == 0;
+        if t.stale.remove(&handle.0) { false } else { t.discount(&open) }
+    }
+
+    /// Makes all handles of files of a head stale that are not yet: the nodes that they are of, each once.
+    pub fn make_stale(&self, head: &Arc<Head>) -> Vec<NodeId> {
+        let mut t = self.0.lock();
+        let of_head = |(n, open): &(&u64, &Arc<Open>)| open.is_file_of(head) && !t.stale.contains(n);
+        let found: Vec<_> = t.open.iter().filter(of_head).map(|(n, open)| (*n, open.clone())).collect();
+        let mut nodes = BTreeSet::new();
+        for (n, open) in found {
+            t.discount(&open);
+            t.stale.insert(n);
+            nodes.insert(open.node);
         }
-        false
+        nodes.into_iter().collect()
+    }
+
+    /// The head has stayed after all.
+    pub fn make_good(&self, head: &Arc<Head>) {
+        let mut t = self.0.lock();
+        let of_head = |n: &&u64| t.open.get(*n).is_some_and(|open| open.is_file_of(head));
+        let found: Vec<u64> = t.stale.iter().filter(of_head).copied().collect();
+        for n in found {
+            t.stale.remove(&n);
+            if let Some(open) = t.open.get(&n).cloned() {
+                t.count(&open);
+            }
+        }
+    }
+
+    /// True if a file of a head is open, and not stale.
+    pub fn has_files(&self, head: &Arc<Head>) -> bool {
+        let t = self.0.lock();
+        t.open.iter().any(|(n, open)| open.is_file_of(head) && !t.stale.contains(n))
+    }
+
+    /// Files of a head that are open for writing.
+    pub fn written(&self, head: &Arc<Head>) -> Vec<NodeId> {
+        let t = self.0.lock();
+        let writes = |(n, open): &(&u64, &Arc<Open>)| {
+            open.is_file_of(head) && open.flags.write && !t.stale.contains(n)
+        };
+        let nodes: BTreeSet<_> = t.open.iter().filter(writes).map(|(_, open)| open.node).collect();
+        nodes.into_iter().collect()
     }
 
     /// True if a handle of the live node is open.

@@ -2,9 +2,10 @@
 
 use super::dirty::Dirty;
 use super::misses::Misses;
+use super::told::Told;
 use crate::format::line::LineRecord;
-use crate::format::{BLOCK_BYTES, Generation, Ino, LineId, Slot};
-use crate::ops::NodeId;
+use crate::format::{BLOCK_BYTES, Generation, Ino, LineId, Slot, ViewId};
+use crate::ops::{FileType, NodeId};
 use crate::volume::LineHold;
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
@@ -28,8 +29,14 @@ pub struct Gate {
 pub struct Head {
     /// Its line.
     pub line: LineId,
-    /// What tells its inodes from those of another head of the line: part of file handles.
-    pub generation: Generation,
+    /// Its view. A line that was rolled back has another head, and another view: then this one is no more.
+    pub view: ViewId,
+    /// What tells its files from those of another head of the line: part of file handles.
+    generation: Generation,
+    /// The same of directories, which the heads of a line have in common.
+    line_generation: Generation,
+    /// Which of its files the kernel knows; none while it cannot know those of another head of the line.
+    pub told: Option<Told>,
     root: NodeId,
     /// The gate.
     pub gate: RwLock<Gate>,
@@ -47,7 +54,10 @@ impl Head {
     pub fn new(line: &LineRecord, slot: Slot, gate: Gate, hold: LineHold) -> Head {
         Head {
             line: line.id,
+            view: line.head,
             generation: line.head_generation,
+            line_generation: line.generation,
+            told: None,
             root: NodeId::live(slot.0, Ino::ROOT.0),
             delayed: gate.dirty.counter(),
             gate: RwLock::new(gate),
@@ -55,6 +65,19 @@ impl Head {
             inherited: Mutex::new(None),
             _hold: hold,
         }
+    }
+
+    /// The head that a line has got by a rollback. The tree that it begins with may have inodes without a name.
+    pub fn forked(line: &LineRecord, slot: Slot, hold: LineHold) -> Head {
+        let inherited = Mutex::new(Some(Ino(0)));
+        let told = Some(Told::default());
+        Head { told, inherited, ..Head::new(line, slot, Gate::default(), hold) }
+    }
+
+    /// What tells an inode from another that had, or will have, the same number. Across a rollback directories keep theirs:
+    /// whoever stands in one, or has it open, goes on in the new head.
+    pub fn generation(&self, kind: FileType) -> Generation {
+        if kind == FileType::Directory { self.line_generation } else { self.generation }
     }
 
     /// Delayed data in bytes. Waits for nobody who has the gate closed.

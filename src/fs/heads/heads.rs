@@ -8,6 +8,7 @@ use super::around::Around;
 use super::change::Change;
 use super::handle::{Handles, Open};
 use super::head::{Gate, Head};
+use super::known_dirs::KnownDirs;
 use super::node::{Target, target};
 use super::shown::Shown;
 use crate::clock::Clock;
@@ -16,8 +17,8 @@ use crate::format::line::LineRecord;
 use crate::format::{Ino, LineId, Slot};
 use crate::fs::items::Items;
 use crate::fs::options::FsOptions;
-use crate::ops::{Error, Handle, KernelRef, NoKernel, NodeId, OpenFlags, Result};
-use crate::volume::{Turn, View, Volume};
+use crate::ops::{Entry, Error, FileType, Handle, KernelRef, NoKernel, NodeId, OpenFlags, Result};
+use crate::volume::{Turn, View, Volume, VolumeError};
 use parking_lot::{Mutex, RwLock};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -35,7 +36,9 @@ pub struct Heads {
     pub handles: Handles,
     /// Numbers of blocks that the kernel keeps.
     pub shown: Shown,
-    main: Arc<Head>,
+    /// Directories that the kernel knows.
+    pub known_dirs: KnownDirs,
+    main: RwLock<Arc<Head>>,
     /// The slot of the line at the root.
     top: Slot,
     /// The heads of all other lines, by the slot that is in their numbers.
@@ -74,7 +77,8 @@ impl Heads {
             clock,
             handles: Handles::default(),
             shown: Shown::default(),
-            main,
+            known_dirs: KnownDirs::default(),
+            main: RwLock::new(main),
             top: top.slot,
             others: RwLock::new(others),
             kernel: RwLock::new(Arc::new(NoKernel)),
@@ -85,7 +89,7 @@ impl Heads {
     /// All of them, the main line's last.
     pub fn all(&self) -> Vec<Arc<Head>> {
         let mut all: Vec<_> = self.others.read().values().cloned().collect();
-        all.push(self.main.clone());
+        all.push(self.main());
         all.sort_unstable_by_key(|head| Reverse(head.line));
         all
     }
@@ -99,6 +103,19 @@ impl Heads {
         head
     }
 
+    /// Takes in the head that a line has got in the place of its own. Whoever calls keeps everybody from the state of the
+    /// volume until then, so that nobody finds the one without the other.
+    pub fn replace(&self, line: &LineRecord) {
+        let slot = self.slot_of(line);
+        let head = Arc::new(Head::forked(line, slot, self.volume.hold_line(line)));
+        self.shown.drop_tree(head.node(Ino::ROOT).tree());
+        if slot == Slot::MAIN {
+            *self.main.write() = head;
+        } else {
+            self.others.write().insert(slot, head);
+        }
+    }
+
     /// Forgets the head of a line that is gone, with what is not in its tree.
     pub fn remove(&self, line: LineId) {
         self.others.write().retain(|_, head| head.line != line);
@@ -107,26 +124,27 @@ impl Heads {
     /// The slot that numbers of nodes of a line have here.
     pub fn slot_of(&self, line: &LineRecord) -> Slot {
         match line.id {
-            id if id == self.main.line => Slot::MAIN,
+            id if id == self.main.read().line => Slot::MAIN,
             LineId::MAIN => self.top,
             _ => line.slot,
         }
     }
 
     /// The head that the root of a mount shows: that of the main line, unless another line was chosen.
-    pub fn main(&self) -> &Arc<Head> {
-        &self.main
+    pub fn main(&self) -> Arc<Head> {
+        self.main.read().clone()
     }
 
     /// The head of a line, if that is still there.
     pub fn of_line(&self, line: &LineRecord) -> Option<Arc<Head>> {
-        if line.id == self.main.line {
-            return Some(self.main.clone());
+        let main = self.main();
+        if line.id == main.line {
+            return Some(main);
         }
         self.others.read().get(&self.slot_of(line)).filter(|head| head.line == line.id).cloned()
     }
 
-    /// The head that a node is of, and its inode number there.
+    /// The head that a node is of, and its inode number there, whoever knows of it.
     pub fn find(&self, node: NodeId) -> Result<(Arc<Head>, Ino)> {
         match target(node) {
             Target::Live(ino) => Ok((self.line_of(node)?, ino)),
@@ -137,7 +155,7 @@ impl Heads {
     /// The head of the line that a live node is of, or a `.snapshots` shows.
     pub fn line_of(&self, node: NodeId) -> Result<Arc<Head>> {
         if node.slot() == Slot::MAIN.0 {
-            return Ok(self.main.clone());
+            return Ok(self.main());
         }
         self.others.read().get(&Slot(node.slot())).cloned().ok_or(Error::Stale)
     }
@@ -152,31 +170,64 @@ impl Heads {
     /// The head and inode of a node that is to be changed.
     pub fn target(&self, node: NodeId) -> Result<(Arc<Head>, Ino)> {
         match target(node) {
-            Target::Live(_) => self.find(node),
+            Target::Live(_) => self.asked(node),
             Target::Snapshot(..) => Err(Error::ReadOnly),
             Target::Snapdir(_) | Target::Clonedir => Err(Error::NotPermitted),
         }
     }
 
-    /// The state of a head as of now.
-    pub fn view(&self, head: &Head) -> Result<View> {
-        Ok(self.volume.live(head.line)?)
+    /// The head that a node is of about which the kernel asks. Stale if it asks about a file of an older head of the line.
+    pub fn asked(&self, node: NodeId) -> Result<(Arc<Head>, Ino)> {
+        let (head, ino) = self.find(node)?;
+        if let Some(told) = head.told.as_ref().filter(|told| !told.has(ino)) {
+            match self.view(&head)?.inode(ino)? {
+                Some(inode) if inode.kind == FileType::Directory => told.add(ino),
+                _ => return Err(Error::Stale),
+            }
+        }
+        Ok((head, ino))
     }
 
-    /// Starts a change of a head. Waits for every other change; readers do not wait for it yet.
+    /// The kernel is being told of this.
+    pub fn tell(&self, entry: &Entry) {
+        let node = entry.attr.node;
+        let (Target::Live(ino), Ok(head)) = (target(node), self.line_of(node)) else { return };
+        if entry.attr.kind == FileType::Directory {
+            self.known_dirs.answer(node);
+        } else if let Some(told) = &head.told
+            && entry.generation == u64::from(head.generation(entry.attr.kind).0)
+        {
+            told.add(ino);
+        }
+    }
+
+    /// The state of a head as of now. Stale if its line has another.
+    pub fn view(&self, head: &Head) -> Result<View> {
+        match self.volume.live(head.line) {
+            Ok(view) if view.id() == head.view => Ok(view),
+            Ok(_) | Err(VolumeError::NoSuchView) => Err(Error::Stale),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Starts a change of a head. Waits for every other change; readers do not wait for it yet. Stale if its line has another.
     pub fn change<'a>(&'a self, head: &'a Head) -> Result<Change<'a>> {
         if self.is_read_only() {
             return Err(Error::ReadOnly);
         }
         let gate = Turn::of(&head.gate);
-        let txn = self.volume.begin(head.line)?;
+        let txn = match self.volume.begin(head.line) {
+            Ok(txn) if txn.view().id() == head.view => txn,
+            Ok(_) | Err(VolumeError::NoSuchView) => return Err(Error::Stale),
+            Err(e) => return Err(e.into()),
+        };
         Ok(Change::new(head, gate, txn, self.clock.now(), &self.fallen))
     }
 
     /// Delayed data of all of them, in bytes.
     pub fn delayed_bytes(&self) -> u64 {
         let others: u64 = self.others.read().values().map(|head| head.delayed_bytes()).sum();
-        others + self.main.delayed_bytes()
+        others + self.main.read().delayed_bytes()
     }
 
     /// True if no change is taken.
@@ -192,7 +243,7 @@ impl Heads {
     /// The view that holds a node of a head or of a snapshot.
     pub fn view_of(&self, node: NodeId) -> Result<Arc<View>> {
         match target(node) {
-            Target::Live(_) => Ok(Arc::new(self.view(&self.find(node)?.0)?)),
+            Target::Live(_) => Ok(Arc::new(self.view(&self.asked(node)?.0)?)),
             Target::Snapshot(slot, _) => self.snapshot_at(slot),
             Target::Snapdir(_) | Target::Clonedir => Err(Error::Invalid),
         }
@@ -231,7 +282,7 @@ impl Heads {
         check: impl FnOnce(&Inode) -> Result<OpenFlags>,
     ) -> Result<Handle> {
         let ino = Ino(node.ino());
-        let head = view.is_none().then(|| self.find(node)).transpose()?;
+        let head = view.is_none().then(|| self.asked(node)).transpose()?;
         let inode = match (&view, &head) {
             (Some(view), _) => view.inode(ino)?,
             (None, Some((head, _))) => self.view(head)?.inode(ino)?,
@@ -240,7 +291,8 @@ impl Heads {
         let inode = inode.ok_or(Error::Stale)?;
         let flags = check(&inode)?;
         let head = head.map(|(head, _)| head);
-        let open = Open { node, flags, view, head: head.clone(), around: Around::default() };
+        let (kind, around) = (inode.kind, Around::default());
+        let open = Open { node, kind, flags, view, head: head.clone(), around };
         let handle = self.handles.add(open);
         // No gate is held while an inode is read. A purge of one without a name that comes now sees the handle; one that
         // came before is seen here. What has a name loses it and is forgotten only while the kernel does not open it.
@@ -256,7 +308,8 @@ impl Heads {
     /// Opens a directory that no tree holds.
     pub fn open_virtual(&self, node: NodeId, flags: OpenFlags) -> Result<Handle> {
         let head = Some(self.line_of(node)?);
-        Ok(self.handles.add(Open { node, flags, view: None, head, around: Around::default() }))
+        let (kind, around) = (FileType::Directory, Around::default());
+        Ok(self.handles.add(Open { node, kind, flags, view: None, head, around }))
     }
 
     /// Connects the way back to the kernel.
@@ -269,13 +322,14 @@ impl Heads {
         self.kernel.read().clone()
     }
 
-    /// What tells the inode of a node from another that had, or will have, the same number: part of file handles.
-    pub fn generation(&self, node: NodeId) -> Result<u64> {
+    /// What tells the inode of a node, of this type, from another that had, or will have, the same number: part of file
+    /// handles.
+    pub fn generation(&self, node: NodeId, kind: FileType) -> Result<u64> {
         if node == NodeId::ROOT {
             return Ok(0); // the kernel knows the root by no other
         }
         let generation = match target(node) {
-            Target::Live(_) | Target::Snapdir(_) | Target::Clonedir => self.line_of(node)?.generation,
+            Target::Live(_) | Target::Snapdir(_) | Target::Clonedir => self.line_of(node)?.generation(kind),
             Target::Snapshot(slot, _) => self.volume.snapshot_by_slot(slot).ok_or(Error::Stale)?.generation,
         };
         Ok(generation.0.into())

@@ -11,9 +11,11 @@ mod handle;
 mod head;
 #[expect(clippy::module_inception, reason = "the room is named after the type that owns its state")]
 mod heads;
+mod known_dirs;
 mod misses;
 mod node;
 mod shown;
+mod told;
 
 pub use blocks::{opened_to_write, show_blocks, tell_all_blocks, tell_blocks};
 pub use change::Change;

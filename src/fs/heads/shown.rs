@@ -65,6 +65,11 @@ impl Shown {
         self.0.lock().remove(&node);
     }
 
+    /// Forgets all files of a tree.
+    pub fn drop_tree(&self, tree: u32) {
+        self.0.lock().retain(|node, _| node.tree() != tree);
+    }
+
     /// All files that are kept.
     pub fn all(&self) -> Vec<NodeId> {
         self.0.lock().keys().copied().collect()

@@ -10,5 +10,5 @@ mod reader;
 
 pub use blocks::{is_zero, read_blocks};
 pub use compression::{has_property, in_force, inherited};
-pub use path::path_of;
+pub use path::{name_of, path_bytes, path_of};
 pub use reader::{Items, decode_extent};

@@ -31,6 +31,8 @@ pub enum Note<'a> {
     Unlinked { ino: Ino },
     /// An inode without a name is gone.
     Purged { ino: Ino },
+    /// An inode without a name has one again.
+    Named { ino: Ino },
 }
 
 /// Header of a note: tag, flags, offset in the block, length, inode, block or start, end.
@@ -63,6 +65,7 @@ impl Note<'_> {
             Note::Inlined { ino } => header(5, false, 0, 0, ino, 0, 0),
             Note::Unlinked { ino } => header(6, false, 0, 0, ino, 0, 0),
             Note::Purged { ino } => header(7, false, 0, 0, ino, 0, 0),
+            Note::Named { ino } => header(8, false, 0, 0, ino, 0, 0),
         }
     }
 
@@ -93,6 +96,7 @@ impl Note<'_> {
             5 if plain => Some(Note::Inlined { ino }),
             6 if plain => Some(Note::Unlinked { ino }),
             7 if plain => Some(Note::Purged { ino }),
+            8 if plain => Some(Note::Named { ino }),
             _ => None,
         }
     }
@@ -120,6 +124,7 @@ mod tests {
             Note::Inlined { ino },
             Note::Unlinked { ino },
             Note::Purged { ino },
+            Note::Named { ino },
         ];
         for note in notes {
             let bytes = encoded(&note);

@@ -105,6 +105,7 @@ pub fn create_file(
             made?
         }
     };
+    past.commits.heads.tell(&entry);
     let handle = open_file(&past.commits, caller, entry.attr.node, flags)?;
     Ok((entry, handle))
 }
@@ -115,7 +116,8 @@ pub fn make_link(heads: &Heads, node: NodeId, parent: NodeId, name: &[u8]) -> Re
         return Err(Error::CrossView);
     }
     let (head, dir) = heads.target(parent)?;
-    let Target::Live(ino) = target(node) else { return Err(Error::ReadOnly) };
+    let Target::Live(_) = target(node) else { return Err(Error::ReadOnly) };
+    let (_, ino) = heads.asked(node)?;
     check_new_name(heads, dir, name)?;
     let mut change = heads.change(&head)?;
     change.directory(dir)?;

@@ -17,6 +17,7 @@ use crate::fs::heads::Head;
 use crate::fs::listing::Listing;
 use crate::fs::options::CLONEDIR_NAME;
 use crate::ops::{Attr, Entry, Error, FileType, NodeId, RenameMode, Result};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,8 +127,10 @@ impl Past {
         }
         let (kernel, root) = (heads.kernel(), head.node(Ino::ROOT));
         // Pages that the kernel holds are no file's any more.
+        let files = heads.handles.make_stale(&head);
         let open = heads.handles.all().into_iter().filter(|node| node.tree() == root.tree());
-        open.for_each(|node| kernel.invalidate_node(node));
+        let all: BTreeSet<_> = files.into_iter().chain(open).collect();
+        all.into_iter().for_each(|node| kernel.invalidate_node(node));
         kernel.detach_below(root, &[CLONEDIR_NAME, b"/", &record.name].concat());
         self.forget_clonedir();
         drop(held);
@@ -147,9 +150,11 @@ impl Past {
         if name == new {
             return Ok(());
         }
-        // As with snapshots: not while a commit is open, and with a record of its own.
-        let _no_commit = self.commits.hold_off();
-        heads.volume.rename_line(line.id, new)?;
+        {
+            // As with snapshots: not while a commit is open, and with a record of its own.
+            let _no_commit = self.commits.hold_off();
+            heads.volume.rename_line(line.id, new)?;
+        }
         self.forget_clonedir();
         self.commits.sync()
     }
@@ -170,8 +175,12 @@ impl Past {
     /// `mkdir` in a `.clones`.
     pub fn make_in_clonedir(&self, clonedir: NodeId, name: &[u8]) -> Result<Entry> {
         let head = self.commits.heads.line_of(clonedir)?;
-        self.create_clone(&head, name, &Provenance::default())?;
-        self.find_in_clonedir(clonedir, name)
+        let made = self.create_clone(&head, name, &Provenance::default())?;
+        self.find_in_clonedir(clonedir, name).or_else(|e| {
+            // What cannot be shown to whoever made it was not made.
+            self.drop_line(made.line)?;
+            Err(e)
+        })
     }
 
     /// `rmdir` in a `.clones`, of which the kernel knows by itself.
@@ -213,7 +222,7 @@ impl Past {
     pub fn clonedir_attr(&self, clonedir: NodeId) -> Result<Attr> {
         // Who may make, rename and drop clones is decided by the root of the mount, whatever line this is in.
         let heads = &self.commits.heads;
-        let inode = heads.live_inode(heads.main(), Ino::ROOT)?;
+        let inode = heads.live_inode(&heads.main(), Ino::ROOT)?;
         self.root_above(clonedir)?;
         let (count, newest) = self.commits.heads.volume.clone_count();
         let time = newest.map_or(inode.btime, time_of);
@@ -232,7 +241,7 @@ impl Past {
     /// A `.clones` as the answer to a lookup. It stays where it is for ever.
     pub fn clonedir_entry(&self, clonedir: NodeId) -> Result<Entry> {
         let (attr, ttl) = (self.clonedir_attr(clonedir)?, clonedir_ttl(clonedir));
-        let generation = self.commits.heads.generation(clonedir)?;
+        let generation = self.commits.heads.generation(clonedir, FileType::Directory)?;
         Ok(Entry { attr, generation, entry_ttl: ttl, attr_ttl: ttl })
     }
 

@@ -8,8 +8,12 @@ mod clonedir;
 mod known;
 mod moment;
 mod pick;
+mod rollback;
 mod snapdir;
 mod trials;
+mod undo;
 
 pub use clonedir::{MAIN_CLONEDIR, clonedir_ttl};
+pub use rollback::{InTheWay, OpenForWriting, Switched};
 pub use snapdir::Past;
+pub use undo::Undoable;

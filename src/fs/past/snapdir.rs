@@ -187,8 +187,29 @@ impl Past {
         self.commits.heads.volume.snapshot_info(id).ok_or(Error::Stale)
     }
 
+    /// Makes an automatic snapshot of a head that holds nothing back and whose gate the caller holds, and commits off. False
+    /// if the log does not hold it: then the caller's next commit makes it durable. It is told by [`Self::forget_snapdirs`].
+    pub fn guard_as_held(
+        &self,
+        head: &Head,
+        provenance: &Provenance,
+        _held: &OneAtATime<'_>,
+    ) -> Result<(SnapshotInfo, bool)> {
+        let (heads, name) = (&self.commits.heads, self.automatic_name(head, provenance.reason)?);
+        let now = heads.clock.now();
+        let new = NewSnapshot {
+            name: &name,
+            created: (now.secs, now.nanos),
+            consistency: Consistency::FileSystem,
+            provenance,
+            pause_ns: &|| 0,
+        };
+        let (id, durable) = heads.volume.create_snapshot(head.line, &new, &mut |_| Ok(()))?;
+        Ok((heads.volume.snapshot_info(id).ok_or(Error::Stale)?, durable))
+    }
+
     /// The name of an automatic snapshot of now: a second that is taken gets the next free one.
-    fn automatic_name(&self, head: &Head, reason: Reason) -> Result<Vec<u8>> {
+    pub(super) fn automatic_name(&self, head: &Head, reason: Reason) -> Result<Vec<u8>> {
         let heads = &self.commits.heads;
         let prefix = reason.name_prefix().ok_or(Error::Invalid)?;
         let now = heads.clock.now();
@@ -251,8 +272,9 @@ impl Past {
         let heads = &self.commits.heads;
         let of_head =
             heads.handles.writers().into_iter().filter(|node| node.tree() == head.node(Ino::ROOT).tree());
-        let writers: Vec<_> =
-            of_head.map(|node| Ok((node, heads.generation(node)?))).collect::<Result<_>>()?;
+        let writers: Vec<_> = of_head
+            .map(|node| Ok((node, heads.generation(node, FileType::Regular)?)))
+            .collect::<Result<_>>()?;
         if writers.is_empty() {
             Ok(())
         } else {
@@ -299,8 +321,15 @@ impl Past {
 
     /// `mkdir` in a `.snapshots`.
     pub fn make_in_snapdir(&self, snapdir: NodeId, name: &[u8]) -> Result<Entry> {
-        self.take_snapshot(&self.of_root(snapdir)?, name, &Provenance::default())?;
-        self.find_in_snapdir(snapdir, name)
+        let head = self.of_root(snapdir)?;
+        let made = self.take_snapshot(&head, name, &Provenance::default())?;
+        self.find_in_snapdir(snapdir, name).or_else(|e| {
+            // What cannot be shown to whoever made it was not made.
+            self.commits.heads.volume.delete_snapshot(head.line, made)?;
+            self.forget_snapdirs();
+            self.commits.outlive()?;
+            Err(e)
+        })
     }
 
     /// `rmdir` in a `.snapshots`.
@@ -368,7 +397,7 @@ impl Past {
         let ttl = if kept { Duration::MAX } else { Duration::ZERO };
         let read = || {
             let attr = self.snapdir_attr(snapdir)?;
-            Ok((attr, self.commits.heads.generation(snapdir)?))
+            Ok((attr, self.commits.heads.generation(snapdir, FileType::Directory)?))
         };
         let (attr, generation) = read().inspect_err(|_: &Error| self.known_snapdirs.forget(snapdir, 1))?;
         Ok(Entry { attr, generation, entry_ttl: ttl, attr_ttl: ttl })
@@ -376,7 +405,7 @@ impl Past {
 
     /// The kernel keeps what `stat` shows of a `.snapshots` that it knows until it is told: called before whatever changes
     /// that is answered.
-    fn forget_snapdirs(&self) {
+    pub fn forget_snapdirs(&self) {
         self.forget_snapdir(ROOT_SNAPDIR);
         self.known_snapdirs.all().into_iter().for_each(|snapdir| self.forget_snapdir(snapdir));
     }

@@ -236,6 +236,23 @@ fn a_clone_whose_record_does_not_fit_is_made_by_a_commit() {
 }
 
 #[test]
+fn a_clone_whose_record_does_not_fit_is_renamed_and_dropped_by_a_commit() {
+    let t = T::new();
+    filled(&t);
+    t.mkdir(CLONEDIR, "x").unwrap();
+    t.fill_log();
+    let before = t.fs.commits.started();
+    t.fs.rename(&USER, CLONEDIR, b"x", CLONEDIR, b"y", RenameMode::NoReplace).unwrap();
+    assert!(t.fs.commits.started() > before);
+    assert_eq!(t.list(CLONEDIR), ["y"]);
+    t.fill_log();
+    let before = t.fs.commits.started();
+    t.fs.rmdir(&USER, CLONEDIR, b"y").unwrap();
+    assert!(t.fs.commits.started() > before && t.list(CLONEDIR).is_empty());
+    t.prove();
+}
+
+#[test]
 fn nothing_is_made_on_a_store_that_takes_no_changes_or_is_full() {
     let device = Arc::new(Sim::new(1 << 30, 1));
     let t = T::on(Volume::made_on(device.clone()), FsOptions::default());
@@ -311,6 +328,50 @@ fn the_first_clone_costs_what_the_last_of_many_does() {
     }
     t.prove();
     assert_eq!(crate::check::check(t.fs.volume(), crate::check::Depth::Data).unwrap().views, 1);
+}
+
+#[test]
+fn clones_of_a_line_at_rest_have_one_point_in_common() {
+    let sim = Arc::new(Sim::new(1 << 30, 1));
+    let mut t = T::on(Volume::made_on(sim.clone()), FsOptions::default());
+    filled(&t);
+    let views = |t: &T| crate::check::check(t.fs.volume(), crate::check::Depth::Data).unwrap().views;
+    for n in 0..30 {
+        t.mkdir(CLONEDIR, &format!("c{n}")).unwrap();
+        if n % 7 == 6 {
+            t.fs.commit().unwrap();
+        }
+    }
+    t.fs.commit().unwrap();
+    assert_eq!(views(&t), 32, "heads, and a point that is hidden");
+    // On what only the log tells of, on what is hidden, and on a snapshot.
+    for round in 0..3 {
+        let name = format!("r{round}");
+        t.mkdir(CLONEDIR, &name).unwrap();
+        t.mkdir(t.find(t.find(CLONEDIR, &name).unwrap(), ".clones").unwrap(), &format!("of {name}")).unwrap();
+        t = reopened(Arc::new(sim.crash(CrashPolicy::DropAll)));
+        t.fs.commit().unwrap();
+        t.prove();
+        assert!(t.list(CLONEDIR).iter().all(|name| is_filled(&t, t.find(CLONEDIR, name).unwrap())));
+        assert_eq!(views(&t), 34);
+    }
+    let x = t.find(CLONEDIR, "c3").unwrap();
+    t.mkdir(t.find(x, ".snapshots").unwrap(), "s").unwrap();
+    let y = t.mkdir(t.find(x, ".clones").unwrap(), "y").unwrap();
+    assert_eq!(t.list(t.find(y, ".snapshots").unwrap()), ["s"]);
+    rewrite(&t, x, "large", b"x");
+    t.fs.commit().unwrap();
+    assert!(is_filled(&t, y) && views(&t) == 36, "{}", views(&t));
+    // The line that the point was made of goes on, and so do all others.
+    rewrite(&t, ROOT, "small", b"main");
+    t.fs.rmdir(&USER, CLONEDIR, b"c3").unwrap();
+    t.mkdir(CLONEDIR, "z").unwrap();
+    for name in t.list(CLONEDIR).into_iter().filter(|name| name != "z" && name != "y") {
+        t.fs.rmdir(&USER, CLONEDIR, name.as_bytes()).unwrap();
+        t.fs.commit().unwrap();
+        t.prove();
+    }
+    assert!(is_filled(&t, y) && t.cat(t.find(CLONEDIR, "z").unwrap(), "small") == b"main");
 }
 
 #[test]

@@ -14,7 +14,7 @@ fn lines(t: &T, old: &str, new: &str) -> Vec<String> {
     t.changes(old, new).iter().map(line).collect()
 }
 
-fn line(change: &PathChange) -> String {
+pub(super) fn line(change: &PathChange) -> String {
     let text = |path: &[u8]| String::from_utf8(path.to_vec()).unwrap();
     let path = text(&change.path);
     match change.kind {
@@ -31,11 +31,11 @@ fn line(change: &PathChange) -> String {
 }
 
 impl T {
-    fn changes(&self, old: &str, new: &str) -> Vec<PathChange> {
+    pub(super) fn changes(&self, old: &str, new: &str) -> Vec<PathChange> {
         let view = |word: &str| self.fs.view_of_word(ROOT, word.as_bytes()).unwrap();
         self.fs.compare(view(old), view(new), None).unwrap().changes
     }
-    fn mv(&self, from: (NodeId, &str), to: (NodeId, &str), mode: RenameMode) {
+    pub(super) fn mv(&self, from: (NodeId, &str), to: (NodeId, &str), mode: RenameMode) {
         self.fs.rename(&USER, from.0, from.1.as_bytes(), to.0, to.1.as_bytes(), mode).unwrap();
     }
     fn set(&self, node: NodeId, change: impl FnOnce(&mut SetAttr)) {
@@ -43,7 +43,7 @@ impl T {
         change(&mut set);
         self.fs.setattr(&SUPER, node, None, &set).unwrap();
     }
-    fn rm(&self, dir: NodeId, name: &str) {
+    pub(super) fn rm(&self, dir: NodeId, name: &str) {
         self.fs.unlink(&USER, dir, name.as_bytes()).unwrap();
     }
 }
@@ -155,14 +155,14 @@ fn looking_at_the_present_leaves_nothing_behind() {
 
 /// All that a difference tells of a file.
 #[derive(Clone, PartialEq, Debug)]
-struct Seen {
-    kind: FileType,
+pub(super) struct Seen {
+    pub kind: FileType,
     content: Vec<u8>,
     attributes: BTreeMap<&'static str, String>,
 }
 
 /// A whole view, by path.
-fn capture(view: &View) -> BTreeMap<Vec<u8>, Seen> {
+pub(super) fn capture(view: &View) -> BTreeMap<Vec<u8>, Seen> {
     let mut all = BTreeMap::new();
     let mut rest = vec![(Vec::new(), Ino::ROOT)];
     while let Some((path, ino)) = rest.pop() {
@@ -302,7 +302,7 @@ fn carry_out(old: &BTreeMap<Vec<u8>, Seen>, new: &BTreeMap<Vec<u8>, Seen>, pairs
     assert!(made == new, "{pairs:#?}");
 }
 
-fn random_step(t: &T, rng: &mut fastrand::Rng) {
+pub(super) fn random_step(t: &T, rng: &mut fastrand::Rng) {
     let view = t.fs.volume().live(crate::format::LineId::MAIN).unwrap();
     let all: Vec<Vec<u8>> = capture_paths(&view);
     let text = |path: &[u8]| String::from_utf8(path.to_vec()).unwrap();

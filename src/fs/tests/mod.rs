@@ -8,9 +8,12 @@ mod device;
 mod difference;
 mod lines;
 mod names;
+mod paths;
 mod random;
+mod rollback;
 mod snapshots;
 mod space;
+mod transfer;
 mod trials;
 
 use super::{Between, Fs, FsOptions, Steps};
@@ -28,6 +31,8 @@ pub(super) const ROOT: NodeId = NodeId::ROOT;
 pub(super) struct T {
     pub fs: Arc<Fs>,
     pub clock: Clock,
+    /// The head that the root showed when it was opened.
+    head: Arc<Head>,
 }
 
 impl T {
@@ -39,7 +44,9 @@ impl T {
     }
     pub fn on(volume: Arc<Volume>, options: FsOptions) -> T {
         let clock = Clock::manual(1000);
-        T { fs: Fs::open(volume, options, clock.clone()).unwrap(), clock }
+        let fs = Fs::open(volume, options, clock.clone()).unwrap();
+        let head = fs.heads.main();
+        T { fs, clock, head }
     }
     pub fn find(&self, dir: NodeId, name: &str) -> Result<NodeId> {
         self.fs.lookup(&USER, dir, name.as_bytes()).map(|e| e.attr.node)
@@ -115,9 +122,9 @@ impl T {
         let name = b"user.snapfs.compression";
         self.fs.setxattr(&SUPER, node, name, value.as_bytes(), XattrMode::Set).unwrap();
     }
-    /// The head that the root shows.
+    /// The head that the root showed when it was opened.
     pub fn head(&self) -> &Head {
-        self.fs.heads.main()
+        &self.head
     }
     /// What puts its content onto the device.
     pub fn stager(&self) -> Stager<'_> {

@@ -356,7 +356,7 @@ impl Kernel for Cache {
             return Err(std::io::ErrorKind::StorageFull.into());
         }
         let fs = self.fs.lock().clone().unwrap();
-        assert_eq!(nodes[0].1, fs.heads.generation(self.file.0).unwrap());
+        assert_eq!(nodes[0].1, fs.heads.generation(self.file.0, FileType::Regular).unwrap());
         assert_eq!(fs.rmdir_at_once(&USER, SNAPDIR, b"one"), None, "it would wait for this snapshot");
         fs.write(self.file.0, self.file.1, 0, b"from the cache", false).unwrap();
         Ok(())

@@ -123,6 +123,11 @@ impl Flusher {
         self.ask(&Order::WriteBack(nodes))
     }
 
+    /// Looks a path of the mount up.
+    pub(in crate::fuse) fn look_up(&self, path: &[u8]) -> io::Result<()> {
+        self.ask(&Order::LookUp(path.to_vec())).map(drop)
+    }
+
     /// Starts the write-back of all dirty pages; does not wait.
     pub(in crate::fuse) fn sync(&self) -> io::Result<()> {
         self.ask(&Order::Sync).map(drop)

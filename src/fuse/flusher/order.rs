@@ -21,6 +21,8 @@ pub(super) enum Order {
     Prove,
     /// To write the dirty pages of these nodes (number, generation) back, and wait for it.
     WriteBack(Vec<(u64, u64)>),
+    /// To look this path of the mount up.
+    LookUp(Vec<u8>),
     /// To start the write-back of everything; not to wait.
     Sync,
     /// To unmount, if it is not in use.

@@ -12,12 +12,14 @@ use crate::ops::NodeId;
 use crate::sys::mount::{self as sys_mount, errno, fcntl};
 use crate::sys::process;
 use parking_lot::Mutex;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,6 +103,7 @@ impl Process {
                 detach(m)
             }),
             Order::Prove => mount.and_then(|m| reach::open(m)?.metadata()).map(drop),
+            Order::LookUp(path) => mount.and_then(|m| look_up(&reach::open(m)?, &path)),
             Order::Sync => mount.and_then(|m| sys_mount::sync_fs(&reach::open(m)?)),
             Order::Unmount => mount.and_then(unmount),
             Order::Detach => mount.and_then(detach),
@@ -180,6 +183,11 @@ impl Process {
 
 fn finish(files: &mut Vec<(u64, File)>) -> Result<(), (u64, io::Error)> {
     files.drain(..).try_for_each(|(ino, file)| sys_mount::finish_write_back(&file).map_err(|e| (ino, e)))
+}
+
+fn look_up(root: &File, path: &[u8]) -> io::Result<()> {
+    let way = Path::new("/proc/self/fd").join(root.as_raw_fd().to_string()).join(OsStr::from_bytes(path));
+    fs::symlink_metadata(way).map(drop)
 }
 
 /// The hidden directory. Everybody else is told that it is not there, and the kernel may share that answer with a walk of

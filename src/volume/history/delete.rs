@@ -35,8 +35,18 @@ pub struct Reclaim {
     pub free_trees: Vec<FreeTree>,
 }
 
+impl Reclaim {
+    /// That, too.
+    pub fn extend(&mut self, more: Reclaim) {
+        self.free_lists.extend(more.free_lists);
+        self.drop_lists.extend(more.drop_lists);
+        self.free_trees.extend(more.free_trees);
+    }
+}
+
 impl History {
-    /// Deletes a snapshot or drops a head. Only if [`History::deletable`].
+    /// Deletes a snapshot or drops a head. Only if [`History::deletable`]. What hidden views hold alone by this goes with
+    /// the next sweep.
     pub fn delete(&mut self, view: ViewId, meta: &mut Meta) -> Result<Reclaim> {
         assert!(self.frozen.is_empty(), "deletions come after the append");
         assert!(self.deletable(view), "view {} can be deleted in this commit", view.0);
@@ -46,7 +56,6 @@ impl History {
             1 => self.unlink(view, meta, &mut out)?,
             _ => self.hide(view),
         }
-        self.sweep(meta, u64::MAX, &mut out)?;
         Ok(out)
     }
 
@@ -87,7 +96,7 @@ impl History {
     /// A view with one child goes: what was born after the view below it and freed on the way to the child is free.
     fn unlink(&mut self, view: ViewId, meta: &mut Meta, out: &mut Reclaim) -> Result<()> {
         let record = self.view(view);
-        let (list, prev, written, epoch) = (record.list, record.prev, record.written, record.epoch);
+        let (list, prev, written) = (record.list, record.prev, record.written);
         let own: Buckets = self.base(view)..ALL.end;
         let next = self.children(view)[0];
         let next_list = self.view(next).list;
@@ -103,11 +112,6 @@ impl History {
         self.pending.retain(|(l, b), _| !(*l == next_list && own.contains(b)));
 
         let delta = self.remove(view);
-        for chain in self.chains.values_mut() {
-            if let Ok(i) = chain.binary_search(&epoch) {
-                chain.remove(i);
-            }
-        }
         let record = self.view_mut(next);
         record.prev = prev;
         record.written = record.written.saturating_add(written).saturating_sub(freed).saturating_sub(pending);
@@ -121,6 +125,7 @@ impl History {
             self.mark(prev);
         }
         self.mark(next);
+        self.tend_ways();
         Ok(())
     }
 
@@ -142,12 +147,12 @@ impl History {
         let record = self.views.remove(&view).expect("a view that exists");
         self.children.remove(&view);
         self.lists.remove(&record.list);
-        self.chains.remove(&view);
         self.grown.remove(&view);
         self.grown_pending.remove(&view);
         self.dirty.remove(&view);
         self.removed.insert(view);
         self.gone.push((view, record.prev));
+        self.ways.remove(view, record.prev);
         self.late.remove(view)
     }
 
@@ -173,13 +178,14 @@ impl History {
         Ok(())
     }
 
-    /// Has a hidden view and the hidden ones right below it swept by this deletion, and again after the next append.
+    /// Has a hidden view and the hidden ones right below it swept by the next sweep, and again after the next append. Below
+    /// one that is to be swept so all are already.
     fn mark(&mut self, view: ViewId) {
-        let mut at = Some(view);
+        let (mut at, again) = (Some(view), !self.pending.is_empty());
         while let Some(v) = at.filter(|v| self.view(*v).role == Role::Hidden) {
-            self.grown.insert(v, u64::MAX);
-            if !self.pending.is_empty() {
-                self.grown_pending.insert(v, u64::MAX);
+            let marked = self.grown.insert(v, u64::MAX) == Some(u64::MAX);
+            if (!again || self.grown_pending.insert(v, u64::MAX) == Some(u64::MAX)) && marked {
+                break;
             }
             at = self.view(v).prev;
         }

@@ -1,5 +1,6 @@
 //! The history: its state, and what changes it between two commits.
 
+use super::ancestry::Ancestry;
 use super::deadlist::{self, Buckets, MetaRead, take_id};
 use super::late::Late;
 use crate::format::provenance::Provenance;
@@ -49,8 +50,7 @@ pub struct History {
     pub(super) children: BTreeMap<ViewId, Vec<ViewId>>,
     /// Dead list -> the view whose edge it is.
     pub(super) lists: BTreeMap<u64, ViewId>,
-    /// Of each head: the epochs of its ancestors, ascending.
-    pub(super) chains: BTreeMap<ViewId, Vec<Epoch>>,
+    pub(super) ways: Ancestry,
     pub(super) next_view: u64,
     /// Numbers dead lists and chunk chains.
     pub(super) next_id: u64,
@@ -143,9 +143,9 @@ impl History {
         &mut self.next_id
     }
 
-    /// Epochs of the ancestors of a head, ascending, hidden ones too.
-    pub fn branch(&self, head: ViewId) -> &[Epoch] {
-        self.chains.get(&head).map_or(&[], |c| c)
+    /// The newest point in time of all.
+    pub fn newest(&self) -> Epoch {
+        self.newest
     }
 
     /// Epoch of the view below: what was born later is the view's own. 0 without.
@@ -214,9 +214,8 @@ impl History {
                 return Freeing::Now;
             }
         };
-        let chain = self.branch(head);
-        let older = chain.partition_point(|e| *e < birth);
-        let bucket = older.checked_sub(1).map_or(Epoch(0), |i| chain[i]);
+        let (older, owner) = self.older_than(birth, prev);
+        let bucket = older.map_or(Epoch(0), |v| v.epoch);
         let pending = self.pending.entry((list, bucket)).or_default();
         *pending = pending.saturating_add(len);
         if self.children(prev).len() == 1 && birth > self.base(prev) {
@@ -224,14 +223,12 @@ impl History {
             record.exclusive = record.exclusive.saturating_add(len);
             self.late.count(prev, |d| d.exclusive = d.exclusive.saturating_add_unsigned(len));
         }
-        let mut at = Some(prev);
-        while let Some(v) = at.filter(|v| self.view(*v).role == Role::Hidden) {
-            if birth > self.base(v) {
-                let grown = self.grown_pending.entry(v).or_default();
+        if let Some(owner) = owner.filter(|v| self.view(*v).role == Role::Hidden) {
+            let shown = self.find_shown_below(Some(prev)).map_or(Epoch(0), |v| self.view(v).epoch);
+            if shown < birth {
+                let grown = self.grown_pending.entry(owner).or_default();
                 *grown = grown.saturating_add(len);
-                break;
             }
-            at = self.view(v).prev;
         }
         Freeing::Deferred { list, bucket }
     }
@@ -265,7 +262,7 @@ impl History {
         self.children.insert(id, vec![head]);
         self.lists.insert(snapshot.list, id);
         self.lists.insert(list, head);
-        self.chains.entry(head).or_default().push(point.epoch);
+        self.ways.add(id, snapshot.prev);
         self.late.pointed(head, id);
         self.views.insert(id, snapshot);
         id
@@ -305,10 +302,27 @@ impl History {
         id
     }
 
+    /// A new head on the view that another head is on, and as that is: it has changed nothing since.
+    pub fn fork_beside(&mut self, other: ViewId, line: LineId, created: (i64, u32)) -> ViewId {
+        let (id, list) = (ViewId(self.take_view()), take_id(&mut self.next_id));
+        let other = self.view(other);
+        assert_eq!(other.role, Role::Head);
+        self.add(ViewRecord { id, line, list, written: 0, created, ..other.clone() });
+        self.late.forked(id);
+        id
+    }
+
     /// As [`History::fork`], under a number that was given before: a head that the log tells of.
     pub fn fork_as(&mut self, id: ViewId, snapshot: ViewId, line: LineId, created: (i64, u32)) {
         let next = std::mem::replace(&mut self.next_view, id.0);
         self.fork(snapshot, line, created);
+        self.next_view = self.next_view.max(next);
+    }
+
+    /// As [`History::fork_beside`], under a number that was given before.
+    pub fn fork_beside_as(&mut self, id: ViewId, other: ViewId, line: LineId, created: (i64, u32)) {
+        let next = std::mem::replace(&mut self.next_view, id.0);
+        self.fork_beside(other, line, created);
         self.next_view = self.next_view.max(next);
     }
 
@@ -361,7 +375,7 @@ impl History {
             views: BTreeMap::new(),
             children: BTreeMap::new(),
             lists: BTreeMap::new(),
-            chains: BTreeMap::new(),
+            ways: Ancestry::default(),
             next_view,
             next_id,
             newest: Epoch(0),
@@ -383,15 +397,8 @@ impl History {
         }
         self.lists.insert(record.list, record.id);
         self.newest = self.newest.max(record.epoch);
-        if record.role == Role::Head {
-            let mut chain = Vec::new();
-            let mut at = record.prev;
-            while let Some(v) = at {
-                chain.push(self.view(v).epoch);
-                at = self.view(v).prev;
-            }
-            chain.reverse();
-            self.chains.insert(record.id, chain);
+        if record.role != Role::Head {
+            self.ways.add(record.id, record.prev);
         }
         self.views.insert(record.id, record);
     }

@@ -93,8 +93,9 @@ mod tests {
         fastrand::Rng::with_seed(5).shuffle(&mut all);
         let h = History::from_records(all, view, id).unwrap();
         assert_eq!(h.views().cloned().collect::<Vec<_>>(), expected);
-        assert_eq!(h.branch(ViewId(1)), [Epoch(5), Epoch(6)]);
-        assert_eq!(h.branch(ViewId(4)), [Epoch(5), Epoch(9)]);
+        let past = |head| h.snapshots_down_from(head).skip(1).map(|v| v.epoch).collect::<Vec<_>>();
+        assert_eq!(past(ViewId(1)), [Epoch(6), Epoch(5)]);
+        assert_eq!(past(ViewId(4)), [Epoch(9), Epoch(5)]);
     }
 
     #[test]

@@ -12,12 +12,13 @@
 //!  1. [`History::freeze`], together with the caller's own list of what is deferred;
 //!  2. ask [`History::route`] where each frozen (list, bucket) goes, append the entries, then [`History::appended`]
 //!     (the append and this call as one step for readers of space: else they count twice);
-//!  3. [`History::delete`] for views that are [`History::deletable`], and [`History::sweep_hidden`];
+//!  3. [`History::delete`] for views that are [`History::deletable`], and then [`History::sweep_hidden`];
 //!  4. [`History::take_records`]: the records as of the freeze plus the deletions, without what happened since.
 //!
 //! After an error of the tree the whole commit is to be thrown away and the history loaded again: both may be half
 //! changed. Not here: I/O, names, freeing, walking trees.
 
+mod ancestry;
 pub mod deadlist;
 mod delete;
 #[expect(clippy::module_inception, reason = "the room is named after the type that owns its state")]

@@ -15,6 +15,15 @@ impl History {
             && !self.late.created.contains(&view)
             && !changed
             && !self.children(view).iter().any(|c| self.late.is_new(*c))
+            && !record.prev.is_some_and(|prev| self.has_late_child(prev))
+    }
+
+    /// True if a head was made on a hidden view since the freeze: the records that the open commit writes do not count it,
+    /// and without another of those that they do a view would be hidden in them for nothing.
+    fn has_late_child(&self, view: ViewId) -> bool {
+        let is_child =
+            |v: &ViewId| self.late.is_new(*v) && self.get(*v).is_some_and(|v| v.prev == Some(view));
+        self.view(view).role == Role::Hidden && self.late.created.iter().any(is_child)
     }
 
     /// Notes that the open commit changed a view.

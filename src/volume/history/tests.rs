@@ -99,6 +99,8 @@ struct World {
     drop_lists: Vec<u64>,
     free_trees: Vec<Bits>,
     epoch: u64,
+    /// Heads that have changed nothing since they came to be on a view.
+    untouched: BTreeMap<ViewId, ViewId>,
 }
 
 struct Run {
@@ -140,6 +142,7 @@ impl Run {
             drop_lists: Vec::new(),
             free_trees: Vec::new(),
             epoch: 1,
+            untouched: BTreeMap::new(),
         };
         Run { pager, rng, w, disk: BTreeMap::new(), saved: None, views_max }
     }
@@ -184,6 +187,7 @@ impl Run {
 
     fn write(&mut self) {
         let Some(head) = self.some_view(Role::Head) else { return };
+        self.w.untouched.remove(&head);
         let (start, len) = (self.rng.usize(0..UNITS), self.rng.usize(1..12));
         let mut wrote = 0;
         for u in start..(start + len).min(UNITS) {
@@ -212,6 +216,7 @@ impl Run {
             end += 1;
         }
         let len = (end - first) as u64 * BLOCK_BYTES;
+        self.w.untouched.remove(&head);
         (first..end).for_each(|u| self.w.bits.get_mut(&head).unwrap().clear(u));
         match self.w.history.free(head, Epoch(birth), len) {
             Freeing::Now => (first..end).for_each(|u| self.free(u)),
@@ -239,15 +244,30 @@ impl Run {
         let snapshot = self.w.history.point(head, point);
         self.w.epoch += 1;
         self.w.bits.insert(snapshot, self.w.bits[&head]);
+        self.w.untouched.insert(head, snapshot);
     }
 
     fn fork(&mut self) {
-        if self.w.history.views().count() < self.views_max
-            && let Some(origin) = self.some_view(Role::Snapshot)
+        if self.w.history.views().count() >= self.views_max {
+            return;
+        }
+        if self.rng.bool()
+            && let Some(other) = self.some_view(Role::Head)
+            && let Some(prev) = self.w.history.view(other).prev.filter(|p| self.is_as_at(other, *p))
         {
+            let head = self.w.history.fork_beside(other, LineId::MAIN, (0, 0));
+            self.w.bits.insert(head, self.w.bits[&other]);
+            self.w.untouched.insert(head, prev);
+        } else if let Some(origin) = self.some_view(Role::Snapshot) {
             let head = self.w.history.fork(origin, LineId::MAIN, (0, 0));
             self.w.bits.insert(head, self.w.bits[&origin]);
+            self.w.untouched.insert(head, origin);
         }
+    }
+
+    /// True if a head has changed nothing since the view that it is on; of a hidden one some may be freed.
+    fn is_as_at(&self, head: ViewId, prev: ViewId) -> bool {
+        self.w.untouched.get(&head) == Some(&prev)
     }
 
     fn operate_some(&mut self, max: usize) {
@@ -393,6 +413,7 @@ impl Run {
             births,
             entries: BTreeMap::new(),
             allocated: Bits::NONE,
+            untouched: BTreeMap::new(),
             ..self.w.clone()
         };
         w.allocated = w.bits.values().chain(&w.free_trees).fold(Bits::NONE, |sum, b| sum.or(b));
@@ -535,6 +556,7 @@ impl Run {
             if self.w.history.deletable(old) {
                 self.delete(old);
             }
+            self.sweep();
             self.save(&bits, births);
         }
     }

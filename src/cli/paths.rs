@@ -1,0 +1,248 @@
+//! `versions`, `log`: the past of a path, through the daemon of a mount; of all of a store that is not mounted, too.
+//!
+//! Answers come in pieces. A reader that goes away ends the work and is no trouble.
+
+use super::args::{LogArgs, VersionsArgs};
+use super::diff::{Sums, change_line};
+use super::engine::{Backend, OpenFor, PathOrder, PathQuestion, StoreOptions};
+use super::{output, past_of_path};
+use crate::ctl::{Client, Code, Failure};
+use crate::names;
+use crate::ops::NodeId;
+use crate::sys::process::user_name;
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// A path as far as it is there: a directory by which a daemon is found, its number, and names below it.
+struct Located {
+    at: PathBuf,
+    dir: u64,
+    names: Vec<Vec<u8>>,
+}
+
+/// Prints the versions of a path.
+pub(super) fn versions(backend: &dyn Backend, args: &VersionsArgs) -> Result<(), Failure> {
+    let mut out = Out::new();
+    let (mut rows, json) = (Vec::new(), args.json.json);
+    ask(backend, &args.path, PathQuestion::Versions, &mut |mount, mut version| {
+        if let (Some(mount), Some(reach)) = (mount, names::get(&version, "reach")) {
+            let reach =
+                if reach == b"." { mount.to_path_buf() } else { mount.join(OsStr::from_bytes(&reach)) };
+            names::put(&mut version, "reach", reach);
+        }
+        if json {
+            return out.line(&version.to_string());
+        }
+        rows.push(version_row(&version));
+        true
+    })?;
+    out.finish()?;
+    if json {
+        return Ok(());
+    }
+    let head = ["FROM", "TO", "SIZE", "MODIFIED", "CHANGED", "PATH"];
+    output::print(&output::table(&head, &rows, &[2])).map_err(|e| Failure::new(Code::Other, e))
+}
+
+fn version_row(version: &Value) -> Vec<String> {
+    let name = |key: &str| names::get(version, key).map_or("-".into(), |name| names::shown_bytes(&name));
+    let number = |key: &str| version[key].as_u64().unwrap_or(0);
+    let size = match version["type"].as_str() {
+        Some("directory") => format!("{} names", number("size")),
+        _ => output::size(number("size")),
+    };
+    let mtime = version["mtime"].as_str().and_then(output::parse_rfc3339).map_or("-".into(), output::local);
+    let changed = version["changed"].as_array();
+    let changed = changed.map(|all| all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","));
+    vec![name("from"), name("to"), size, mtime, changed.unwrap_or("-".into()), name("reach")]
+}
+
+/// Prints what happened to a path.
+pub(super) fn log(backend: &dyn Backend, args: &LogArgs) -> Result<(), Failure> {
+    let since = args.since.as_ref().map(|word| word.as_bytes().to_vec());
+    let question = PathQuestion::Log { since, most: args.most.unwrap_or(u64::MAX) };
+    let mut printer = LogPrinter { args, out: Out::new(), header: None, sums: Sums::default() };
+    ask(backend, &args.path, question, &mut |_, piece| printer.take(&piece))?;
+    printer.end_entry();
+    printer.out.finish()
+}
+
+struct LogPrinter<'a> {
+    args: &'a LogArgs,
+    out: Out,
+    /// Of the moment whose changes come, and whether anything was printed before.
+    header: Option<Value>,
+    sums: Sums,
+}
+
+impl LogPrinter<'_> {
+    fn take(&mut self, piece: &Value) -> bool {
+        if let Some(header) = piece.get("entry") {
+            self.end_entry();
+            let is_first = self.header.replace(header.clone()).is_none();
+            return self.args.json.json || self.out.line(&header_text(header, is_first));
+        }
+        piece["changes"].as_array().into_iter().flatten().all(|change| self.change(change))
+    }
+
+    fn change(&mut self, change: &Value) -> bool {
+        let Some(header) = &self.header else { return true };
+        if self.args.stat {
+            self.sums.add(change);
+            return true;
+        }
+        if self.args.json.json {
+            return self.out.line(&together(header, change).to_string());
+        }
+        let or_older = if header["first"] == true { " (then or before)" } else { "" };
+        self.out.line(&format!("    {}{or_older}", change_line(change, false)))
+    }
+
+    /// With sums there is one line for each moment.
+    fn end_entry(&mut self) {
+        let sums = std::mem::take(&mut self.sums);
+        let Some(header) = self.header.as_ref().filter(|_| self.args.stat) else { return };
+        let text = match self.args.json.json {
+            true => together(header, &sums.json()).to_string(),
+            false => format!("    {}", sums.text().trim_end()),
+        };
+        self.out.line(&text);
+    }
+}
+
+/// What the moment and the change say in one object.
+fn together(header: &Value, change: &Value) -> Value {
+    let mut all = header.as_object().cloned().unwrap_or_default();
+    all.extend(change.as_object().cloned().unwrap_or_default());
+    Value::Object(all)
+}
+
+fn header_text(header: &Value, is_first: bool) -> String {
+    let name = names::get(header, "snapshot").unwrap_or_default();
+    let mut text = if is_first { String::new() } else { "\n".to_string() };
+    text +=
+        &if name == b"@live" { "@live".into() } else { format!("snapshot {}", names::shown_bytes(&name)) };
+    if let Some(time) = header["snapshot_created"].as_str().and_then(output::parse_rfc3339) {
+        text += &format!(", {}", output::local(time));
+    }
+    if let Some(uid) = header["user"].as_u64().and_then(|uid| u32::try_from(uid).ok()) {
+        text += &format!(", by {}", user_name(uid).map_or(uid.to_string(), |name| names::shown_bytes(&name)));
+    }
+    if let Some(reason) = header["reason"].as_str() {
+        text += &format!(", {reason}");
+    }
+    for (key, sign) in [("description", ""), ("command", "$ ")] {
+        if let Some(told) = names::get(header, key) {
+            text += &format!("\n    {sign}{}", names::shown_bytes(&told));
+        }
+    }
+    text
+}
+
+/// Asks about a path; `take` gets the mount point, if the path is in one, and each piece of the answer.
+fn ask(
+    backend: &dyn Backend,
+    path: &Path,
+    question: PathQuestion,
+    take: &mut dyn FnMut(Option<&Path>, Value) -> bool,
+) -> Result<(), Failure> {
+    let mut order = PathOrder { question, dir: NodeId::ROOT.0, names: Vec::new(), of_snapshot: None };
+    let wanted = path.to_path_buf();
+    let located = Client::patiently(path, move || locate(&wanted))??;
+    let client = match Client::connect(&located.at) {
+        Err(f) if f.code == Code::NotMounted && located.names.len() <= 1 => {
+            // The store itself: all that is in it.
+            let look = StoreOptions { access: OpenFor::LookAsMounted, ..StoreOptions::default() };
+            let engine = backend.open(path, &look)?;
+            let done = engine.past_of_path(&order, &mut |piece| take(None, piece));
+            engine.close()?;
+            return done;
+        }
+        client => client?,
+    };
+    let record = client.record();
+    let mount = record.snapshot.is_none().then(|| record.mountpoint.clone());
+    order.of_snapshot = record.snapshot.clone();
+    (order.dir, order.names) = (located.dir, located.names);
+    let answer =
+        client.stream("past", past_of_path::encode(&order), &mut |piece| take(mount.as_deref(), piece));
+    answer.map(drop).map_err(|f| about(path, f))
+}
+
+/// A sentence about what was asked for, as the user has it.
+fn about(path: &Path, f: Failure) -> Failure {
+    match (f.code, f.message.split_once(": nothing is there")) {
+        (Code::NotFound, Some((_, rest))) => {
+            let message = format!("{}: nothing is there{rest}", names::shown(path));
+            Failure { message, ..f }
+        }
+        _ => f,
+    }
+}
+
+/// Finds the last directory on the way to a path; the path itself need not be there.
+fn locate(path: &Path) -> Result<Located, Failure> {
+    let failed = |e: io::Error| Failure::new(Code::NotFound, format!("{}: {e}", names::shown(path)));
+    let mut at = std::path::absolute(path).map_err(failed)?;
+    let mut below: Vec<Vec<u8>> = Vec::new();
+    match fs::symlink_metadata(&at) {
+        // A root has no name in its tree, whatever its mount point is called.
+        Ok(meta) if meta.is_dir() && NodeId(meta.ino()).ino() == NodeId::ROOT.0 => {
+            return Ok(Located { at, dir: meta.ino(), names: below });
+        }
+        _ => {}
+    }
+    loop {
+        let Some(name) = at.file_name().map(|name| name.as_bytes().to_vec()) else {
+            // It ends in `..`, or is the root of everything.
+            let real = fs::canonicalize(&at).map_err(failed)?;
+            if real == at {
+                let dir = fs::metadata(&at).map_err(failed)?.ino();
+                return Ok(Located { at, dir, names: below });
+            }
+            at = real;
+            continue;
+        };
+        at.pop();
+        below.insert(0, name);
+        match fs::metadata(&at) {
+            Ok(meta) if meta.is_dir() => return Ok(Located { at, dir: meta.ino(), names: below }),
+            Ok(_) => {}
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            Err(e) => return Err(failed(e)),
+        }
+    }
+}
+
+/// Standard output, line by line.
+struct Out {
+    to: BufWriter<io::Stdout>,
+    failed: Option<io::Error>,
+}
+
+impl Out {
+    fn new() -> Out {
+        Out { to: BufWriter::new(io::stdout()), failed: None }
+    }
+
+    /// False if there is nobody to read it, or no way to print it.
+    fn line(&mut self, text: &str) -> bool {
+        if self.failed.is_none() {
+            self.failed = writeln!(self.to, "{text}").err();
+        }
+        self.failed.is_none()
+    }
+
+    fn finish(mut self) -> Result<(), Failure> {
+        let failed = self.failed.take().or_else(|| self.to.flush().err());
+        match failed.filter(|e| e.kind() != io::ErrorKind::BrokenPipe) {
+            Some(e) => Err(Failure::new(Code::Other, format!("cannot write the output: {e}"))),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! `rollback`, `undo`: what is asked of the daemon, how that travels, and what users see of it.
+
+use super::args::{DiffArgs, RollbackArgs, UndoArgs};
+use super::diff::Printer;
+use super::engine::{DiffOrder, InTheWay, OpenForWriting, RollbackAnswer, RollbackOrder};
+use super::snapshots::{daemon_for_changes, written};
+use super::{output, users, wire};
+use crate::ctl::{Client, Code, Failure};
+use crate::names;
+use crate::ops::NodeId;
+use serde_json::{Value, json};
+use std::ffi::OsStr;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// Files and places that a refusal names, at most.
+const NAMED_MAX: usize = 10;
+
+const DONE: u8 = 0;
+const REFUSED: u8 = 1;
+
+pub(super) fn rollback(args: &RollbackArgs) -> Result<u8, Failure> {
+    let client = daemon_for_changes(&args.target)?;
+    if args.dry_run {
+        return preview(&client, args);
+    }
+    let answer = decode(&client.call("rollback", request(&args.view, args.force, false), &mut |_| {})?)?;
+    report(&client, &args.target, &answer, args.json.json)
+}
+
+pub(super) fn undo(args: &UndoArgs) -> Result<u8, Failure> {
+    let client = daemon_for_changes(&args.target)?;
+    let answer = decode(&client.call("undo", request(OsStr::new(""), args.force, false), &mut |_| {})?)?;
+    report(&client, &args.target, &answer, args.json.json)
+}
+
+fn report(client: &Client, target: &Path, answer: &RollbackAnswer, json: bool) -> Result<u8, Failure> {
+    let Some(guard) = &answer.guard else {
+        return Err(Failure::new(Code::Busy, refusal(client, target, &answer.in_the_way)));
+    };
+    let (view, guard) = (OsStr::from_bytes(&answer.view), OsStr::from_bytes(guard));
+    if json {
+        let mut done = json!({});
+        names::put(&mut done, "view", view);
+        names::put(&mut done, "guard", guard);
+        written(output::print_json(&done))?;
+    } else {
+        let (view, guard) = (names::shown(view), names::shown(guard));
+        written(output::print(&format!("went back to {view}; what was there before is snapshot {guard}\n")))?;
+    }
+    Ok(DONE)
+}
+
+/// Prints what would change, and what would be in the way of it.
+fn preview(client: &Client, args: &RollbackArgs) -> Result<u8, Failure> {
+    let answer = decode(&client.call("rollback", request(&args.view, args.force, true), &mut |_| {})?)?;
+    let order = DiffOrder {
+        from: b"@live".to_vec(),
+        to: answer.view.clone(),
+        under: Some(answer.root.0),
+        patch: false,
+    };
+    let form = DiffArgs::of(&args.target, args.json.json);
+    let mut printer = Printer::new(&form);
+    client.stream("diff", wire::encode_diff(&order), &mut |piece| printer.take(&piece))?;
+    printer.finish()?;
+    let mut in_the_way = answer.in_the_way;
+    if args.force {
+        in_the_way.written.clear();
+    }
+    if args.json.json {
+        let mut object = json!({"would_be_refused": !in_the_way.is_empty()});
+        encode_in_the_way(&mut object, &in_the_way);
+        written(output::print(&format!("{object}\n")))?;
+    }
+    if in_the_way.is_empty() {
+        return Ok(DONE);
+    }
+    eprintln!("snapfs: it would be refused: {}", refusal(client, &args.target, &in_the_way));
+    Ok(REFUSED)
+}
+
+/// What stands in the way, where, who has it in use, and what to do.
+fn refusal(client: &Client, target: &Path, in_the_way: &InTheWay) -> String {
+    let mut text = format!("{}: ", names::shown(target));
+    if !in_the_way.mounts.is_empty() {
+        text += "other file systems are mounted below, and would be cut off; unmount them first:";
+        for point in in_the_way.mounts.iter().take(NAMED_MAX) {
+            text += &format!("\n  {}", names::shown(point));
+        }
+        text += &more(in_the_way.mounts.len());
+        return text;
+    }
+    let some = &in_the_way.written[..in_the_way.written.len().min(NAMED_MAX)];
+    let nodes = some.iter().map(|(node, _)| node.0).collect();
+    let who = users::writers_of(client.record().device, nodes);
+    text += "files are open for writing; close them, or let --force cut off whoever writes them:";
+    for (node, path) in some {
+        let path = path.as_ref().map(|path| names::shown_bytes(path));
+        let path = path.unwrap_or_else(|| format!("a file without a name (inode {})", node.ino()));
+        let who: Vec<&str> = who.iter().filter(|(n, _)| *n == node.0).map(|(_, who)| who.as_str()).collect();
+        let who = if who.is_empty() { String::new() } else { format!(" by {}", who.join(", ")) };
+        text += &format!("\n  {path}{who}");
+    }
+    text + &more(in_the_way.written.len())
+}
+
+fn more(count: usize) -> String {
+    match count.saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!("\n  and {more} more"),
+    }
+}
+
+fn request(view: &OsStr, force: bool, dry_run: bool) -> Value {
+    let mut request = json!({"force": force, "dry_run": dry_run});
+    names::put(&mut request, "view", view);
+    request
+}
+
+/// An order as it came, about a node.
+pub(super) fn order(at: NodeId, args: &Value) -> RollbackOrder {
+    let is_set = |key: &str| args.get(key).and_then(Value::as_bool).unwrap_or(false);
+    RollbackOrder {
+        at,
+        view: names::get(args, "view").unwrap_or_default(),
+        writers: if is_set("force") { OpenForWriting::CutOff } else { OpenForWriting::Spared },
+        dry_run: is_set("dry_run"),
+    }
+}
+
+/// What came of it, as it travels.
+pub(super) fn encode(answer: &RollbackAnswer) -> Value {
+    let mut object = json!({"root": answer.root.0});
+    names::put(&mut object, "view", OsStr::from_bytes(&answer.view));
+    if let Some(guard) = &answer.guard {
+        names::put(&mut object, "guard", OsStr::from_bytes(guard));
+    }
+    encode_in_the_way(&mut object, &answer.in_the_way);
+    object
+}
+
+fn encode_in_the_way(object: &mut Value, in_the_way: &InTheWay) {
+    let file = |(node, path): &(NodeId, Option<Vec<u8>>)| {
+        let mut file = json!({"inode": node.0});
+        if let Some(path) = path {
+            names::put(&mut file, "path", OsStr::from_bytes(path));
+        }
+        file
+    };
+    object["open_for_writing"] = in_the_way.written.iter().map(file).collect();
+    names::put_list(object, "mounts", &in_the_way.mounts);
+}
+
+fn decode(answer: &Value) -> Result<RollbackAnswer, Failure> {
+    let found = (|| {
+        let file = |file: &Value| Some((NodeId(file.get("inode")?.as_u64()?), names::get(file, "path")));
+        let mounts = names::get_list(answer, "mounts")?.into_iter();
+        Some(RollbackAnswer {
+            root: NodeId(answer.get("root")?.as_u64()?),
+            view: names::get(answer, "view")?,
+            guard: names::get(answer, "guard"),
+            in_the_way: InTheWay {
+                written: answer
+                    .get("open_for_writing")?
+                    .as_array()?
+                    .iter()
+                    .map(file)
+                    .collect::<Option<_>>()?,
+                mounts: mounts.map(|point| PathBuf::from(std::ffi::OsString::from_vec(point))).collect(),
+            },
+        })
+    })();
+    found.ok_or_else(|| Failure::new(Code::Version, "the daemon's answer cannot be understood"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_and_answers_travel() {
+        let sent = request(OsStr::from_bytes(b"a\xff"), true, false);
+        let expected = RollbackOrder {
+            at: NodeId(7),
+            view: b"a\xff".to_vec(),
+            writers: OpenForWriting::CutOff,
+            dry_run: false,
+        };
+        assert_eq!(order(NodeId(7), &sent), expected);
+        for guard in [None, Some(b"@before-rollback-\xff".to_vec())] {
+            let answer = RollbackAnswer {
+                root: NodeId(u64::MAX),
+                view: b"\xfe".to_vec(),
+                guard,
+                in_the_way: InTheWay {
+                    written: vec![(NodeId(5), Some(b"d/\xff".to_vec())), (NodeId(6), None)],
+                    mounts: vec![PathBuf::from(OsStr::from_bytes(b"/m/\xff"))],
+                },
+            };
+            assert_eq!(decode(&encode(&answer)), Ok(answer));
+        }
+        assert!(decode(&json!({"view": "x"})).is_err());
+    }
+}

@@ -1,0 +1,249 @@
+//! Rollback: a line gets a head that begins as one of its snapshots, while it is mounted and in use.
+//!
+//! What was open before is stale from then on, file by file and handle by handle; directories go on in the new head. In this
+//! order, because a kernel knows a file by its number and by the generation of the head together, and can be told to drop
+//! pages only of the one that it knows by a number now:
+//!
+//! 1. The kernel hands over what it holds of writers, and what is delayed goes to the device.
+//! 2. All handles of files become stale, and the kernel drops the pages of what they are of: what it writes back for that is
+//!    refused. No lock is held that a request needs. Whoever opens a file meanwhile is made stale in a further round.
+//! 3. Between two answers, when nobody has a file open any more: the guard and the new head, in one record.
+//! 4. The kernel asks anew for each name of the line, and drops what it has of directories.
+//!
+//! A failure before 3 leaves the handles as they were. Nothing is walked: the cost is that of what the kernel knows.
+
+use super::clonedir::MAIN_CLONEDIR;
+use super::snapdir::Past;
+use crate::format::dirent::NameBucket;
+use crate::format::line::LineRecord;
+use crate::format::provenance::Provenance;
+use crate::format::view::Consistency;
+use crate::format::{Ino, Key, Kind, LineId, ViewId};
+use crate::fs::error::damaged;
+use crate::fs::heads::Head;
+use crate::fs::items::{name_of, path_bytes};
+use crate::fs::options::CLONEDIR_NAME;
+use crate::ops::{Error, NodeId, Result};
+use crate::volume::{NewSnapshot, SnapshotInfo, View};
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Rounds in which files that were opened meanwhile are made stale before the head goes, at most; those of the last are made
+/// stale when it has gone.
+const ROUNDS_MAX: usize = 16;
+/// More delayed content than this is put onto the device before anybody has to wait.
+const DELAYED_BYTES_MIN: u64 = 1 << 20;
+
+/// What stands in the way of a rollback.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct InTheWay {
+    /// Files that are open for writing: their nodes, and their paths from the root of the line if they have one.
+    pub written: Vec<(NodeId, Option<Vec<u8>>)>,
+    /// Where other file systems are mounted in the line.
+    pub mounts: Vec<PathBuf>,
+}
+
+impl InTheWay {
+    /// True if there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.written.is_empty() && self.mounts.is_empty()
+    }
+}
+
+/// What becomes of files that are open for writing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OpenForWriting {
+    /// They stand in the way.
+    Spared,
+    /// Whoever writes them gets an error from then on.
+    CutOff,
+}
+
+/// How a rollback has ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Switched {
+    /// It is done; this is the guard.
+    Done(SnapshotInfo),
+    /// Nothing was done.
+    Refused(InTheWay),
+}
+
+impl Past {
+    /// What stands in the way of a rollback of a line now.
+    pub fn in_the_way(&self, head: &Arc<Head>) -> Result<InTheWay> {
+        let heads = &self.commits.heads;
+        let view = heads.view(head)?;
+        let written = heads.handles.written(head).into_iter();
+        let written = written.map(|node| (node, path_bytes(&view, Ino(node.ino())))).collect();
+        let mounts = heads.kernel().mounts_below(&self.place_of(head)?);
+        let mounts = mounts.map_err(|e| Error::Io(format!("what is mounted below cannot be read: {e}")))?;
+        Ok(InTheWay { written, mounts })
+    }
+
+    /// The path of the root of a line in the mount.
+    fn place_of(&self, head: &Head) -> Result<Vec<u8>> {
+        let heads = &self.commits.heads;
+        if head.node(Ino::ROOT) == NodeId::ROOT {
+            return Ok(Vec::new());
+        }
+        Ok([CLONEDIR_NAME, b"/", &heads.volume.line(head.line)?.name].concat())
+    }
+
+    /// Gives a line a head that begins as a snapshot that it shows; durable when this returns. What the line has now stays
+    /// as an automatic snapshot, and newer snapshots stay too. Everything whose `write` returned before the call is in the
+    /// guard. On an error, and if it is refused, nothing is left.
+    pub fn roll_back(
+        &self,
+        line: LineId,
+        to: ViewId,
+        writers: OpenForWriting,
+        why: &Provenance,
+    ) -> Result<Switched> {
+        let heads = &self.commits.heads;
+        heads.check_writable()?;
+        let held = self.one_at_a_time();
+        let head = heads.of_line(&heads.volume.line(line)?).ok_or(Error::Stale)?;
+        let refused = self.in_the_way(&head)?;
+        if !refused.mounts.is_empty() || (writers == OpenForWriting::Spared && !refused.is_empty()) {
+            return Ok(Switched::Refused(refused));
+        }
+        let name = self.automatic_name(&head, why.reason)?;
+        let cut = std::slice::from_ref(&head);
+        self.settle(cut)?;
+        let done = self.cut_off(cut, writers, &mut || self.exchange(&head, to, &name, why))?;
+        drop(held); // whoever waits for it may have locked a directory in which names are dropped now
+        let Some((guard, doubted)) = done else { return Ok(Switched::Refused(self.in_the_way(&head)?)) };
+        let durable = self.commits.sync();
+        self.show_anew(&head, guard, doubted)?;
+        durable?;
+        Ok(Switched::Done(heads.volume.snapshot_info(guard).ok_or(Error::Stale)?))
+    }
+
+    /// Has what the kernel and the heads hold back of them on the device, but for what comes meanwhile.
+    fn settle(&self, cut: &[Arc<Head>]) -> Result<()> {
+        cut.iter().try_for_each(|head| self.write_back(head))?;
+        let delayed: u64 = cut.iter().map(|head| head.delayed_bytes()).sum();
+        if delayed >= DELAYED_BYTES_MIN { self.commits.commit() } else { Ok(()) }
+    }
+
+    /// Does `exchange` when no file of these heads is open any more but through handles that are stale. None, with nothing
+    /// done, if somebody writes one who is to be spared.
+    fn cut_off<T>(
+        &self,
+        cut: &[Arc<Head>],
+        writers: OpenForWriting,
+        exchange: &mut dyn FnMut() -> Result<T>,
+    ) -> Result<Option<T>> {
+        let (handles, kernel) = (&self.commits.heads.handles, self.commits.heads.kernel());
+        let writes = |head: &Arc<Head>| !handles.written(head).is_empty();
+        let spares = |head: &Arc<Head>| writers == OpenForWriting::Spared && writes(head);
+        let mut done = None;
+        for round in 1..=ROUNDS_MAX {
+            if cut.iter().any(spares) {
+                break;
+            }
+            let nodes = cut.iter().flat_map(|head| handles.make_stale(head));
+            nodes.for_each(|node| kernel.drain(node));
+            let mut late = Vec::new();
+            kernel.between_answers(&mut || {
+                if cut.iter().any(|head| handles.has_files(head)) {
+                    if round < ROUNDS_MAX || cut.iter().any(spares) {
+                        return;
+                    }
+                    late = cut.iter().flat_map(|head| handles.make_stale(head)).collect();
+                }
+                done = Some(exchange());
+            });
+            late.into_iter().for_each(|node| kernel.drain(node));
+            if done.is_some() {
+                break;
+            }
+        }
+        let done = done.transpose();
+        if !matches!(done, Ok(Some(_))) {
+            cut.iter().for_each(|head| handles.make_good(head));
+        }
+        done
+    }
+
+    /// The guard and the new head, at one instant. True if the kernel asks anew for all names of the mount.
+    fn exchange(
+        &self,
+        head: &Arc<Head>,
+        to: ViewId,
+        name: &[u8],
+        why: &Provenance,
+    ) -> Result<(ViewId, bool)> {
+        let heads = &self.commits.heads;
+        let _no_commit = self.commits.hold_off();
+        let (closed, now) = (OnceCell::new(), heads.clock.now());
+        let pause_ns = || closed.get().map_or(Duration::ZERO, Instant::elapsed).as_nanos() as u64;
+        let guard = NewSnapshot {
+            name,
+            created: (now.secs, now.nanos),
+            consistency: Consistency::FileSystem,
+            provenance: why,
+            pause_ns: &pause_ns,
+        };
+        let note_closed = &mut |at| closed.set(at).expect("changes are held up once");
+        let made = self.commits.complete(std::slice::from_ref(head), note_closed, &mut |prepare| {
+            let switched = &mut |line: &LineRecord| heads.replace(line);
+            heads.volume.rollback_with_guard(head.line, to, &guard, prepare, switched)
+        });
+        let guard = made?;
+        // A clone's rollback is no business of others: they keep what they know.
+        let is_top = head.node(Ino::ROOT) == NodeId::ROOT;
+        Ok((guard, is_top && heads.kernel().doubt_all_names()))
+    }
+
+    /// Has the kernel forget what it knows of the tree of a head that is no more, which is `guard` now.
+    fn show_anew(&self, gone: &Head, guard: ViewId, doubted: bool) -> Result<()> {
+        let heads = &self.commits.heads;
+        let (kernel, root, place) = (heads.kernel(), gone.node(Ino::ROOT), self.place_of(gone)?);
+        let (old, new) = (heads.volume.snapshot(guard)?, heads.volume.live(gone.line)?);
+        let known = heads.known_dirs.of_tree(root.tree());
+        let inos = || known.iter().map(|dir| Ino(dir.ino())).filter(|ino| *ino != Ino::ROOT);
+        let path =
+            |name: &[u8]| if place.is_empty() { name.to_vec() } else { [&place, &b"/"[..], name].concat() };
+        if !doubted {
+            // With a name goes what is below and nobody has in use.
+            if root == NodeId::ROOT {
+                let names = names_in_root(&old)?.into_iter().chain(names_in_root(&new)?);
+                let names: BTreeSet<_> = names.collect();
+                kernel.drop_names(names.iter().map(|name| (root, name.clone())).collect());
+                names.iter().for_each(|name| kernel.look_up(name));
+            } else {
+                kernel.drop_names(vec![(MAIN_CLONEDIR, heads.volume.line(gone.line)?.name)]);
+                kernel.look_up(&place);
+            }
+            // What is in use keeps its place, and is looked for there.
+            let named = inos().filter_map(|ino| name_of(&old, ino));
+            let named: Vec<_> = named.map(|(parent, name)| (root.sibling(parent.0), name)).collect();
+            kernel.doubt_names(&named);
+        }
+        known.iter().for_each(|dir| kernel.drain(*dir));
+        kernel.drain(root);
+        // Whoever stands in a directory that was moved finds it where it is now.
+        let moved = inos().filter(|ino| name_of(&old, *ino) != name_of(&new, *ino));
+        moved.filter_map(|ino| path_bytes(&new, ino)).for_each(|way| kernel.look_up(&path(&way)));
+        self.forget_snapdirs();
+        if root == NodeId::ROOT {
+            self.forget_clonedir();
+        }
+        Ok(())
+    }
+}
+
+/// Names in the root of a view.
+fn names_in_root(view: &View) -> Result<Vec<Vec<u8>>> {
+    let (from, to) = (Key::new(Ino::ROOT.0, Kind::Dirent, 0), Key::new(Ino::ROOT.0, Kind::Dirent, u64::MAX));
+    let mut names = Vec::new();
+    for item in view.range(&from, &to) {
+        let bucket = NameBucket::decode(&item?.1).map_err(|e| Error::from(damaged(Ino::ROOT, e)))?;
+        names.extend(bucket.entries.into_iter().map(|entry| entry.name));
+    }
+    Ok(names)
+}

@@ -1,0 +1,119 @@
+//! Changes at once: that a plan makes exactly what it says, whatever it permutes; that it is done as a whole or not at all.
+
+use super::difference::{capture, random_step};
+use super::*;
+use crate::format::dirent::NameBucket;
+use crate::format::provenance::{Provenance, Reason};
+use crate::format::{Extent, Ino, Key, Kind};
+use crate::fs::items::Items;
+use crate::volume::View;
+use std::collections::BTreeMap;
+
+/// Every item of a view that has a name, without what cannot be the same in two views: when references were made, when an
+/// inode was changed, and how the names that share a hash lie side by side.
+fn items(view: &View) -> BTreeMap<Key, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    for item in view.range(&Key::MIN, &Key::MAX) {
+        let (key, value) = item.unwrap();
+        let ino = Ino(key.object);
+        if ino == Ino::ORPHANS || view.inode(ino).unwrap().is_none_or(|inode| inode.nlink == 0) {
+            continue;
+        }
+        let value = match Kind::from_u8(key.kind).unwrap() {
+            Kind::Inode => {
+                let mut inode = view.inode(ino).unwrap().unwrap();
+                inode.ctime = Timestamp { secs: 0, nanos: 0 };
+                inode.encode().to_vec()
+            }
+            Kind::Extent => {
+                let mut extent = Extent::decode(&value).unwrap();
+                extent.birth = crate::format::Epoch(1);
+                extent.encode()
+            }
+            Kind::Dirent => {
+                let mut bucket = NameBucket::decode(&value).unwrap();
+                bucket.entries.sort_by(|a, b| a.name.cmp(&b.name));
+                (0..).zip(&mut bucket.entries).for_each(|(slot, entry)| entry.slot = slot);
+                bucket.encode()
+            }
+            _ => value.to_vec(),
+        };
+        all.insert(key, value);
+    }
+    all
+}
+
+impl T {
+    fn view(&self, word: &str) -> Arc<View> {
+        self.fs.view_of_word(ROOT, word.as_bytes()).unwrap()
+    }
+    fn restore_line(&self, at: NodeId, view: &Arc<View>) -> Option<super::super::Done> {
+        self.fs.restore_line(at, view, &Provenance::from(Reason::Restore)).unwrap()
+    }
+}
+
+#[test]
+fn all_that_differs_makes_the_one_view_of_the_other() {
+    for seed in 0..40 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let t = T::new();
+        if seed % 4 == 0 {
+            t.compress(ROOT, "zstd:1");
+        }
+        let mut names = Vec::new();
+        for step in 0..rng.usize(20..200) {
+            t.clock.advance(1_000_000);
+            random_step(&t, &mut rng);
+            match rng.u8(0..25) {
+                0 => t.fs.commit().unwrap(),
+                1 | 2 => {
+                    names.push(format!("s{step}"));
+                    t.snapshot(&names[names.len() - 1]);
+                }
+                _ => {}
+            }
+        }
+        names.push("last".into());
+        t.snapshot("last");
+        for n in 0..8 {
+            let [old, new] = [(); 2].map(|()| rng.choice(&names).unwrap());
+            let (from, to) = (t.view(old), t.view(new));
+            let line = t.fs.create_line(format!("c{n}").as_bytes(), from.id()).unwrap();
+            let live = t.fs.view_of_word(line, b"@live").unwrap();
+            assert_eq!(items(&from), items(&live));
+            let done = t.restore_line(line, &to);
+            let live = t.fs.view_of_word(line, b"@live").unwrap();
+            assert!(
+                items(&to) == items(&live),
+                "seed {seed}, {old} to {new}: {:#?}",
+                done.map(|d| d.outcome)
+            );
+            assert!(capture(&to) == capture(&live), "seed {seed}, {old} to {new}");
+            if rng.bool() {
+                t.fs.commit().unwrap();
+                t.prove();
+            }
+        }
+        // The main line, back and forth, with what was written since.
+        for _ in 0..6 {
+            random_step(&t, &mut rng);
+            let to = t.view(rng.choice(&names).unwrap());
+            let before = items(&t.view("@live"));
+            let done = t.restore_line(ROOT, &to);
+            let live = t.view("@live");
+            assert!(items(&to) == items(&live), "seed {seed}");
+            match done {
+                Some(done) => {
+                    let [guard, after] =
+                        [&done.before, &done.after].map(|s| t.fs.volume().snapshot(s.id).unwrap());
+                    assert!(items(&guard) == before && items(&after) == items(&to), "seed {seed}");
+                }
+                None => assert!(items(&to) == before, "seed {seed}"),
+            }
+        }
+        t.fs.commit().unwrap();
+        t.prove();
+        t.fs.close().unwrap();
+        t.prove();
+    }
+}

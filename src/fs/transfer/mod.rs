@@ -1,0 +1,17 @@
+//! Changes at once: what a line takes over from another view, as one transaction of any size.
+//!
+//! No state. A [`Plan`] says what is taken over, by inodes and entries. [`change_at_once`] asks for one and carries it out
+//! inside one attempt of a transaction, so it is done as a whole or not at all; blocks are shared. Whoever plans decides what
+//! is wanted. Why so: docs/decisions/0023.
+
+mod apply;
+mod at_once;
+mod between;
+mod content;
+mod entries;
+mod plan;
+mod work;
+
+pub use apply::Transferred;
+pub use at_once::{ChangeOrder, Done, Refusal, Settled, TakenFrom, change_at_once};
+pub use between::between;

@@ -1,0 +1,51 @@
+//! What is asked about a whole line: that it goes back to what it was, and what that takes along.
+
+use super::file_system::Fs;
+use super::past::{InTheWay, OpenForWriting, Switched, Undoable};
+use crate::format::Ino;
+use crate::format::provenance::{Provenance, Reason};
+use crate::ops::{Error, NodeId, Result};
+use crate::volume::SnapshotInfo;
+
+impl Fs {
+    /// The root of the line that a node is of.
+    pub fn root_of_line(&self, at: NodeId) -> Result<NodeId> {
+        Ok(self.heads.at(at)?.node(Ino::ROOT))
+    }
+
+    /// The snapshot that a word means about the line that a node is of: its name, or an age.
+    pub fn snapshot_of_word(&self, at: NodeId, word: &[u8]) -> Result<SnapshotInfo> {
+        let id = self.past.find_snapshot(&*self.heads.at(at)?, word)?;
+        self.heads.volume.snapshot_info(id).ok_or(Error::Stale)
+    }
+
+    /// What would stand in the way of a rollback of the line that a node is of.
+    pub fn in_the_way(&self, at: NodeId) -> Result<InTheWay> {
+        self.past.in_the_way(&self.heads.at(at)?)
+    }
+
+    /// Rolls the line that a node is of back to a snapshot that it shows, durable when this returns. What it has now stays as
+    /// a snapshot, and so do newer ones.
+    pub fn rollback(
+        &self,
+        at: NodeId,
+        to: &SnapshotInfo,
+        writers: OpenForWriting,
+        why: &Provenance,
+    ) -> Result<Switched> {
+        let line = self.heads.at(at)?.line;
+        self.commits.with_space(|| self.past.roll_back(line, to.id, writers, why))
+    }
+
+    /// Takes back what was done to the line that a node is of at last, if its guard is there: what that was, and how it went.
+    pub fn undo(&self, at: NodeId, writers: OpenForWriting) -> Result<Option<(SnapshotInfo, Switched)>> {
+        match self.past.last_undoable(&*self.heads.at(at)?) {
+            None => Ok(None),
+            Some(Undoable::Switch(guard)) => {
+                let why = Provenance { description: guard.name.clone(), ..Reason::Undo.into() };
+                let switched = self.rollback(at, &guard, writers, &why)?;
+                Ok(Some((guard, switched)))
+            }
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! A line gets another head, and what it had stays as a snapshot, its guard: one record of the log has both, so nobody ever
+//! finds the one without the other.
+
+use super::commit::Prepare;
+use super::lines::NO_GENERATION;
+use super::snapshot::NewSnapshot;
+use super::state::VolumeState;
+use super::{Result, Txn, Volume, VolumeError};
+use crate::format::line::LineRecord;
+use crate::format::log::{Effect, Rollback};
+use crate::format::superblock::PendingPoint;
+use crate::format::{Generation, LineId, ViewId};
+use crate::limits::NAME_BYTES_MAX;
+
+impl VolumeState {
+    /// The guard and the head of a rollback that is done now.
+    fn next_rollback(
+        &self,
+        line: LineId,
+        snapshot: ViewId,
+        guard: &NewSnapshot<'_>,
+    ) -> Result<(PendingPoint, Rollback)> {
+        if !self.shows(line, snapshot) {
+            return Err(VolumeError::NoSuchView);
+        }
+        let point = self.next_point(line, guard)?;
+        let first = self.lines.slots.find_generations(2).ok_or(NO_GENERATION)?.0;
+        let (head, head_generation) = (ViewId(point.id.0 + 1), Generation(first + 1));
+        let to = Rollback { line, snapshot, head, head_generation, created: guard.created };
+        Ok((point, to))
+    }
+}
+
+impl Txn<'_> {
+    /// Ends the transaction with a guard of its line's head and another head.
+    fn roll_back(
+        self,
+        snapshot: ViewId,
+        guard: &NewSnapshot<'_>,
+        switched: &mut dyn FnMut(&LineRecord),
+    ) -> Result<ViewId> {
+        let line = self.line();
+        let (point, to) = self.state().next_rollback(line, snapshot, guard)?;
+        let id = point.id;
+        let mut turn = self.end_with(&[Effect::Point(point.clone()), Effect::Rollback(to)]);
+        let state = turn.alone();
+        state.take_point(point);
+        state.roll_back(&to);
+        if let Some(line) = state.lines.get(line) {
+            switched(&line.record);
+        }
+        Ok(id)
+    }
+}
+
+impl Volume {
+    /// Gives a line a head that starts as a snapshot that it shows. What it has now, what `prepare` adds included, stays as a
+    /// snapshot: its number. `switched` is called while nobody can see the line. Durable with the next commit or
+    /// [`Volume::sync`].
+    pub fn rollback_with_guard(
+        &self,
+        line: LineId,
+        snapshot: ViewId,
+        guard: &NewSnapshot<'_>,
+        prepare: Prepare<'_>,
+        switched: &mut dyn FnMut(&LineRecord),
+    ) -> Result<ViewId> {
+        assert!((1..=NAME_BYTES_MAX).contains(&guard.name.len()), "the name is checked above");
+        self.check_writable()?;
+        // Not while a commit is open: it would know the guard and not its tree.
+        let _no_commit = self.committer.lock();
+        self.check_writable()?;
+        let mut txn = self.begin(line)?;
+        txn.state().next_rollback(line, snapshot, guard)?;
+        txn.attempt(|txn| {
+            prepare(txn)?;
+            txn.switch_to(line)
+        })?;
+        let id = txn.roll_back(snapshot, guard, switched)?;
+        self.write_log();
+        Ok(id)
+    }
+}
