@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 #[derive(Parser, Debug)]
 #[command(name = "snapfs", version, propagate_version = true, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 damage found; diff has those of diff(1).\n\
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 damage or conflicts found; diff has those of diff(1).\n\
     `snapfs STORE MNT [-o OPTIONS]` is `snapfs mount` for mount(8) and fstab (32: failed)."
 )]
 pub(super) struct Cli {
@@ -54,6 +54,17 @@ pub(super) enum Verb {
     /// Drop clones, with all that was written in them; their space comes back in the background
     #[command(after_help = "Example: snapfs drop /data upgrade")]
     Drop(DropArgs),
+    /// Bring what a clone changed into the line that it was made from, all or nothing (exit code 3: conflicts)
+    #[command(after_help = "Example: snapfs merge /data upgrade --dry-run\n\n\
+        The clone is dropped afterwards, unless --keep. What the line changed meanwhile stays; where both changed\n\
+        the same file, attributes or name, all conflicts are listed with both sides, and nothing is changed.\n\
+        The line as it was stays as a snapshot (@before-merge-...). + added, - removed, M content changed,\n\
+        A attributes changed, R renamed, C conflict.")]
+    Merge(MergeArgs),
+    /// Bring what the line changed meanwhile into a clone, all or nothing (exit code 3: conflicts)
+    #[command(after_help = "Example: snapfs rebase /data upgrade\n\n\
+        Afterwards the clone differs from the line by its own changes alone, and a merge brings only these.")]
+    Rebase(RebaseArgs),
     /// Run a command on a clone that it sees in the place of the tree; then keep what it did, or drop it
     #[command(after_help = "Example: snapfs try /data -- make upgrade\n\n\
         Everybody else sees the live tree, untouched. What the command changed is shown when it and all that it\n\
@@ -248,6 +259,37 @@ pub(super) struct DropArgs {
     /// Names of clones
     #[arg(required = true, value_name = "NAME")]
     pub(super) names: Vec<OsString>,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct MergeArgs {
+    /// Mount point, or any path in the line that the clone was made from
+    #[arg(value_name = "MNT")]
+    pub(super) target: PathBuf,
+    /// Name of the clone
+    pub(super) name: OsString,
+    /// Only tell what would be changed, or what contradicts
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Leave the clone; a later merge brings only what is changed in it from now on
+    #[arg(long)]
+    pub(super) keep: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RebaseArgs {
+    /// Mount point, or any path in the line that the clone was made from
+    #[arg(value_name = "MNT")]
+    pub(super) target: PathBuf,
+    /// Name of the clone
+    pub(super) name: OsString,
+    /// Only tell what would be changed, or what contradicts
+    #[arg(long)]
+    pub(super) dry_run: bool,
     #[command(flatten)]
     pub(super) json: Json,
 }

@@ -5,11 +5,12 @@
 
 use super::background::Background;
 use super::engine::{
-    Backend, CheckReport, CloneRow, DiffOrder, Engine, InitOptions, OpenFor, PathOrder, RollbackAnswer,
-    RollbackOrder, ScrubOrder, SnapshotRow, StoreOptions,
+    Backend, CheckReport, CloneRow, DiffOrder, Engine, InitOptions, MergeRequest, OpenFor, PathOrder,
+    RollbackAnswer, RollbackOrder, ScrubOrder, SnapshotRow, StoreOptions,
 };
 use super::hold::{lock, probe};
 use super::making::{DEVICE_START_BYTES, NewStore, Old, has_content, make, unfinished};
+use super::merging;
 use super::offline;
 use super::past_of_path;
 use super::refusal::{COPIED, io, limited, no_thread, told, told_clone, told_name, told_view, told_volume};
@@ -437,6 +438,10 @@ impl Engine for Open {
 
     fn drop_clone(&self, name: &[u8]) -> Result<(), Failure> {
         self.fs.drop_clone(name).map_err(|e| told_clone(name, &e))
+    }
+
+    fn merge(&self, request: &MergeRequest, put: &mut dyn FnMut(Value) -> bool) -> Result<Value, Failure> {
+        merging::serve(&self.fs, request, put)
     }
 
     fn check(&self, depth: Depth) -> Result<CheckReport, Failure> {

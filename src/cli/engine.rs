@@ -8,7 +8,7 @@ use crate::ctl::{Code, Failure, StoreId};
 use crate::format::provenance::Provenance;
 use crate::format::{Compression, Copies};
 use crate::fs::SNAPDIR_NAME;
-pub use crate::fs::{AtimeMode, AtimeOptions, ClonedirMode, InTheWay, OpenForWriting, SnapdirMode};
+pub use crate::fs::{AtimeMode, AtimeOptions, ClonedirMode, InTheWay, MergeWay, OpenForWriting, SnapdirMode};
 use crate::names;
 use crate::ops::{KernelRef, NodeId, Operations, Timestamp};
 use crate::repair::{Mode, Repair};
@@ -104,6 +104,21 @@ pub struct PathOrder {
     pub names: Vec<Vec<u8>>,
     /// The directory is one of the mount of this snapshot alone.
     pub of_snapshot: Option<Vec<u8>>,
+}
+
+/// Which clone is to be merged or rebased.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MergeRequest {
+    /// A node of the line that it was made from.
+    pub at: NodeId,
+    /// Its name.
+    pub name: Vec<u8>,
+    /// Which way.
+    pub way: MergeWay,
+    /// Only tell.
+    pub dry_run: bool,
+    /// Why and by whom.
+    pub provenance: Provenance,
 }
 
 /// How to open a store.
@@ -310,6 +325,11 @@ pub trait Engine: Send + Sync {
     fn drop_clone(&self, name: &[u8]) -> Result<(), Failure> {
         let name = names::shown_bytes(name);
         Err(Failure::new(Code::NotFound, format!("{name}: no such clone")))
+    }
+    /// Merges or rebases a clone: objects with changes or conflicts for `put`; the answer names the snapshots of before and
+    /// after, and says whether the clone is gone.
+    fn merge(&self, _request: &MergeRequest, _put: &mut dyn FnMut(Value) -> bool) -> Result<Value, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store has no clones"))
     }
     /// Proves the invariants of the newest committed state, while everything goes on.
     fn check(&self, depth: Depth) -> Result<CheckReport, Failure>;

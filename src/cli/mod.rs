@@ -1,7 +1,7 @@
 //! The commands: from the arguments of the program to its exit code.
 //!
 //! A command talks to the running daemon over [`ctl`](crate::ctl), or opens the store through [`engine`]; `mount` is
-//! the daemon. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 damage found, 32 failed when called by mount(8).
+//! the daemon. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 damage or conflicts found, 32 failed when called by mount(8).
 
 mod apart;
 mod args;
@@ -13,6 +13,8 @@ pub mod engine;
 mod hold;
 mod limit;
 mod making;
+mod merge;
+mod merging;
 mod mount;
 mod offline;
 mod options;

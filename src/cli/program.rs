@@ -3,7 +3,7 @@
 use super::args::{self, Cli, Style, Verb};
 use super::engine::Backend;
 use super::{
-    diff, mount, paths, properties, rescue, rollback, scrub, snapshots, stores, trial, umount, usage,
+    diff, merge, mount, paths, properties, rescue, rollback, scrub, snapshots, stores, trial, umount, usage,
 };
 use crate::ctl::{Code, Failure};
 use clap::Parser;
@@ -66,6 +66,8 @@ pub fn run(backend: &dyn Backend, args: Vec<OsString>) -> u8 {
 fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
     let done = match verb {
         Verb::Diff(a) => return diff::run(backend, a),
+        Verb::Merge(a) => return merge::merge(a),
+        Verb::Rebase(a) => return merge::rebase(a),
         Verb::Try(a) => return trial::try_command(a),
         Verb::Run(a) => return trial::run_command(a),
         Verb::Versions(a) => paths::versions(backend, a),

@@ -3,6 +3,7 @@
 //! Both ends are here, so that they cannot disagree. Names, sizes and exact times; nothing is formatted for people.
 
 use super::engine::{CloneRow, DiffOrder, Engine, ScrubOrder, SnapshotRow};
+use super::merging;
 use super::options::{self, Parsed};
 use super::{past_of_path, rollback};
 use crate::check::Depth;
@@ -92,6 +93,10 @@ impl Handler for Verbs {
             "past" => {
                 self.engine.past_of_path(&past_of_path::decode(args)?, progress)?;
                 Ok(json!({}))
+            }
+            "merge" => {
+                let request = merging::decode(args, at(args), |reason| of_command(args, reason))?;
+                self.engine.merge(&request, progress)
             }
             "scrub" => self.engine.scrub(scrub_order(args)?),
             "check" => {

@@ -21,6 +21,9 @@ pub struct LineRecord {
     pub head_generation: Generation,
     /// The newest view that it has in common with the line that it was made from, if there is one left.
     pub origin: Option<ViewId>,
+    /// The snapshot with which it is compared by a merge or rebase: kept, without a name, as long as a line has it. The
+    /// main line has none.
+    pub base: Option<ViewId>,
     /// Creation: seconds and nanoseconds since 1970 UTC.
     pub created: (i64, u32),
     /// Why it was made, and by whom.
@@ -39,7 +42,8 @@ struct RawLine {
     generation: le::U32,
     head_generation: le::U32,
     name_len: le::U16,
-    reserved: [u8; 46],
+    base: le::U64,
+    reserved: [u8; 38],
 }
 
 const RAW_BYTES: usize = 96;
@@ -58,7 +62,8 @@ impl LineRecord {
             generation: self.generation.0.into(),
             head_generation: self.head_generation.0.into(),
             name_len: (self.name.len() as u16).into(),
-            reserved: [0; 46],
+            base: self.base.map_or(0, |b| b.0).into(),
+            reserved: [0; 38],
         };
         let mut out = raw.as_bytes().to_vec();
         out.extend_from_slice(&self.name);
@@ -83,10 +88,11 @@ impl LineRecord {
             generation: Generation(raw.generation.get()),
             head_generation: Generation(raw.head_generation.get()),
             origin: (raw.origin.get() != 0).then(|| ViewId(raw.origin.get())),
+            base: (raw.base.get() != 0).then(|| ViewId(raw.base.get())),
             created: (raw.created_secs.get(), raw.created_nanos.get()),
             provenance,
         };
-        if name.len() > 255 || !rest.is_empty() || raw.reserved != [0; 46] {
+        if name.len() > 255 || !rest.is_empty() || raw.reserved != [0; 38] {
             return bad!(
                 "line record {} has a name of {} bytes, {} bytes too many, or reserved bytes that are not zero",
                 line.id.0,
@@ -125,6 +131,7 @@ mod tests {
             generation: Generation(u32::MAX),
             head_generation: Generation(3),
             origin: Some(ViewId(9)),
+            base: Some(ViewId(8)),
             created: (-4, 5),
             provenance: Provenance { description: b"x".to_vec(), ..Provenance::default() },
         }

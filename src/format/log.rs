@@ -136,6 +136,8 @@ pub enum Effect<'a> {
     RenameLine(LineId, &'a [u8]),
     /// A line got another head.
     Rollback(Rollback),
+    /// A line is compared with another snapshot from now on, or with none.
+    Rebase(LineId, Option<ViewId>),
 }
 
 /// A new head of a line, as a snapshot is.
@@ -233,6 +235,7 @@ impl Effects {
                 out.extend_from_slice(&nanos.to_le_bytes());
                 out.extend_from_slice(&r.head_generation.0.to_le_bytes());
             }
+            Effect::Rebase(line, base) => put(out, 14, &[line.0, base.map_or(0, |base| base.0)]),
         }
     }
 
@@ -305,6 +308,10 @@ fn take<'a>(rest: &mut &'a [u8]) -> Result<Effect<'a>, FormatError> {
             let created = (secs, take_u32(rest)?);
             let head_generation = Generation(take_u32(rest)?);
             Effect::Rollback(Rollback { line, snapshot, head, head_generation, created })
+        }
+        14 => {
+            let (line, base) = (LineId(take_u64(rest)?), ViewId(take_u64(rest)?));
+            Effect::Rebase(line, Some(base).filter(|base| base.0 != 0))
         }
         _ => return bad!("effect {tag} in a log record"),
     })
@@ -382,6 +389,7 @@ mod tests {
             generation: Generation(10),
             head_generation: Generation(11),
             origin: Some(ViewId(5)),
+            base: Some(ViewId(5)),
             created: (-9, 8),
         };
         let rollback = Rollback {
@@ -405,6 +413,8 @@ mod tests {
             Effect::CreateLine(line),
             Effect::RenameLine(LineId(2), b"other"),
             Effect::Rollback(rollback),
+            Effect::Rebase(LineId(2), Some(ViewId(5))),
+            Effect::Rebase(LineId(2), None),
             Effect::DropLine(LineId(2)),
         ]
     }

@@ -11,6 +11,7 @@
 //! - `difference`: what became of each path between two views;
 //! - `timeline`: what became of one path over all snapshots of a line;
 //! - `transfer`: what a line takes over from another view, as one change of any size;
+//! - `merging`: what two sides have changed since a common view, brought together;
 //! - `file_system`, `operations`, `standalone`: all of it together.
 //!
 //! Lock order: the past's `snapshot_lock`, the commits' `commit_lock`, the gates of heads in their order, then the volume's
@@ -27,6 +28,8 @@ mod heads;
 mod items;
 mod listing;
 mod log;
+mod merge;
+mod merging;
 mod names;
 mod operations;
 mod options;
@@ -45,6 +48,8 @@ pub use crate::format::provenance::{Provenance, Reason};
 pub use compare::Compared;
 pub use difference::{ChangeKind, FileVersion, PathChange};
 pub use file_system::Fs;
+pub use merge::{MergeDone, MergeOrder, MergeRefusal, MergeWay};
+pub use merging::{Conflict, ConflictEnd, ConflictKind, Merged, three_way};
 pub use options::{
     AtimeMode, AtimeOptions, Between, CLONEDIR_NAME, ClonedirMode, FsOptions, SNAPDIR_NAME, SnapdirMode,
     Steps,
@@ -54,4 +59,4 @@ pub use past::{InTheWay, OpenForWriting, Switched};
 pub use past_of_path::PathAsked;
 pub use standalone::Standalone;
 pub use timeline::{LogEntry, Moment, PathVersion};
-pub use transfer::{Done, Refusal, Transferred};
+pub use transfer::{Aspects, Done, Plan, Refusal, Takeover, Transferred};

@@ -19,7 +19,7 @@ impl Fs {
         let order = ChangeOrder { head: &head, other: None, provenance };
         change_at_once(&self.past, &order, &mut |sides| {
             let plan = between(sides.target, view)?;
-            Ok(Some(Settled { plan, source: TakenFrom::View(view.clone()) }))
+            Ok(Some(Settled { plan, source: TakenFrom::View(view.clone()), base: None }))
         })
     }
 }

@@ -112,8 +112,11 @@ impl VolumeState {
             provenance: &Provenance::default(),
             pause_ns: &|| 0,
         };
-        let origin = self.lines.head(line).and_then(|head| self.newest_point(head, root));
+        let newest = self.lines.head(line).and_then(|head| self.newest_point(head, root));
+        // What it is compared with has to be whole.
+        let origin = newest.filter(|id| self.may_be_base(*id));
         let point = if origin.is_none() { Some(self.next_point(line, &new)?) } else { None };
+        let origin = point.as_ref().map(|point| point.id).or(origin);
         let first = self.lines.slots.find_generations(3).ok_or(NO_GENERATION)?.0;
         let (head, slot) = match &point {
             Some(point) => (ViewId(point.id.0 + 1), self.lines.slots.find_besides(point.slot)),
@@ -126,7 +129,8 @@ impl VolumeState {
             slot: slot.ok_or(NO_SLOT)?,
             generation: Generation(first + 1),
             head_generation: Generation(first + 2),
-            origin: point.as_ref().map(|point| point.id).or(origin),
+            origin,
+            base: origin,
             created,
             provenance: provenance.clone(),
         };
@@ -239,6 +243,7 @@ impl Volume {
             generation,
             head_generation: Generation(generation.0 + 1),
             origin: Some(from),
+            base: Some(from),
             created,
             provenance: provenance.clone(),
         };

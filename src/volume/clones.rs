@@ -74,6 +74,15 @@ impl VolumeState {
 }
 
 impl Volume {
+    /// The line that a clone was made from, as it is told of it; none if that is gone, and all before it.
+    pub fn line_below(&self, line: LineId) -> Option<LineId> {
+        let state = self.state.read();
+        let (owners, head) = (state.owners(), state.lines.head(line)?);
+        let owner = |v: &ViewRecord| owners.get(&v.id).copied();
+        let below = state.down_from(head).find_map(|v| owner(v).filter(|owner| *owner != line));
+        below.filter(|below| state.lines.get(*below).is_some())
+    }
+
     /// All clones, oldest first.
     pub fn clones(&self) -> Vec<CloneInfo> {
         let state = self.state.read();

@@ -122,9 +122,14 @@ impl Volume {
 }
 
 impl VolumeState {
+    /// True if somebody reads a deleted snapshot, or a line is compared with it.
+    fn is_wanted(&self, id: ViewId, shared: &Shared) -> bool {
+        self.lines.is_base(id) || shared.is_read(id)
+    }
+
     /// True if deleted snapshots wait for the next commit: the last left some, or the last reader of one has gone.
     fn may_delete(&self, shared: &Shared) -> bool {
-        self.deletes_left || self.postponed.iter().any(|id| !shared.is_read(*id))
+        self.deletes_left || self.postponed.iter().any(|id| !self.is_wanted(*id, shared))
     }
 }
 
@@ -156,7 +161,7 @@ impl<'a> CommitSession<'a> {
         let work = !self.committer.jobs.is_empty();
         let shared = &self.volume.shared;
         let (kept, unread): (BTreeSet<_>, BTreeSet<_>) =
-            std::mem::take(&mut s.postponed).into_iter().partition(|id| shared.is_read(*id));
+            std::mem::take(&mut s.postponed).into_iter().partition(|id| s.is_wanted(*id, shared));
         s.postponed = kept;
         s.deletes.extend(unread);
         let points_only = !s.changed
@@ -420,6 +425,11 @@ impl Volume {
         self.rehearse_deletions(written, &deletes, meta, &mut kept)?;
         let mut state = self.turn();
         let s = state.alone();
+        // A line was compared with one when this was frozen, or is since then.
+        let bases = s.lines.frozen_bases();
+        let is_base = |id: &ViewId| bases.contains(id) || s.lines.is_base(*id);
+        let (kept, deletes): (Vec<_>, Vec<_>) = deletes.into_iter().partition(is_base);
+        s.postponed.extend(kept);
         let done = self.delete_views(&mut s.history, written, &deletes, meta)?;
         s.postponed.extend(done.read);
         s.deletes.extend(done.later);

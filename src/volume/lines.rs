@@ -11,7 +11,7 @@ use crate::format::line::LineRecord;
 use crate::format::superblock::Superblock;
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{LineId, Slot, ViewId};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// The name that the point of a clone has in the log, until the end of its record. No snapshot is called so.
 pub(super) const POINT_NAME: &[u8] = b".clone";
@@ -37,6 +37,8 @@ pub(super) struct Lines {
     /// Slot to snapshot.
     by_slot: BTreeMap<Slot, ViewId>,
     dirty: BTreeSet<LineId>,
+    /// How many lines are compared with a snapshot.
+    bases: HashMap<ViewId, usize>,
     /// Records as of the newest freeze.
     frozen: BTreeMap<LineId, LineRecord>,
 }
@@ -53,6 +55,7 @@ impl Lines {
             slots: Slots::new(superblock.next_generation),
             by_slot: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            bases: HashMap::new(),
             frozen: BTreeMap::new(),
         };
         for record in records {
@@ -159,6 +162,7 @@ impl Lines {
         }
         self.dirty.insert(record.id);
         self.origins.extend(record.origin.map(|origin| (origin, record.id)));
+        record.base.into_iter().for_each(|base| *self.bases.entry(base).or_default() += 1);
         self.map.insert(record.id, Line { record, numbers: BTreeSet::new() });
     }
 
@@ -230,6 +234,36 @@ impl Lines {
             self.by_name.remove(&gone.record.name);
             self.dirty.insert(line);
             self.forget_origin(line, gone.record.origin);
+            self.leave_base(gone.record.base);
+        }
+    }
+
+    /// True if a line is compared with the snapshot.
+    pub fn is_base(&self, id: ViewId) -> bool {
+        self.bases.contains_key(&id)
+    }
+
+    /// What lines are compared with as of the newest freeze.
+    pub fn frozen_bases(&self) -> HashSet<ViewId> {
+        self.frozen.values().filter_map(|record| record.base).collect()
+    }
+
+    /// Has a line be compared with another snapshot, or with none.
+    pub fn set_base(&mut self, line: LineId, base: Option<ViewId>) {
+        let Some(of) = self.map.get_mut(&line) else { return };
+        let old = std::mem::replace(&mut of.record.base, base);
+        self.dirty.insert(line);
+        base.into_iter().for_each(|base| *self.bases.entry(base).or_default() += 1);
+        self.leave_base(old);
+    }
+
+    fn leave_base(&mut self, base: Option<ViewId>) {
+        let Some(base) = base else { return };
+        if let Some(count) = self.bases.get_mut(&base) {
+            *count -= 1;
+            if *count == 0 {
+                self.bases.remove(&base);
+            }
         }
     }
 
@@ -274,6 +308,8 @@ impl Lines {
 pub(super) fn check(superblock: &Superblock, lines: &[LineRecord], views: &[ViewRecord]) -> Result<()> {
     let heads: HashMap<ViewId, &ViewRecord> =
         views.iter().filter(|v| v.role == Role::Head).map(|v| (v.id, v)).collect();
+    let snapshots: HashSet<ViewId> =
+        views.iter().filter(|v| v.role == Role::Snapshot).map(|v| v.id).collect();
     let mut found = Found { superblock, slots: BTreeSet::new(), lines: BTreeSet::new() };
     let mut names = BTreeSet::new();
     for line in lines {
@@ -288,6 +324,9 @@ pub(super) fn check(superblock: &Superblock, lines: &[LineRecord], views: &[View
         }
         if line.origin.is_some_and(|id| id >= superblock.next_view) {
             return Err(corrupt(format!("{what} has an origin that was never made")));
+        }
+        if line.base.is_some_and(|id| !snapshots.contains(&id)) {
+            return Err(corrupt(format!("{what} is compared with what is no snapshot")));
         }
         found.slot(&what, line.slot, &[line.generation.0, line.head_generation.0])?;
     }

@@ -7,6 +7,7 @@
 
 mod attempt;
 pub mod audit;
+mod base;
 mod branch;
 mod clones;
 mod commit;

@@ -78,6 +78,7 @@ impl Volume {
             generation: Generation(1),
             head_generation: Generation(2),
             origin: None,
+            base: None,
             created,
             provenance: Provenance::default(),
         };
@@ -213,7 +214,7 @@ impl Volume {
         let history = History::from_records(loaded.records, superblock.next_view, superblock.next_id)
             .map_err(|e| corrupt(e.to_string()))?;
         let lines = Lines::load(&superblock, loaded.lines, &history);
-        // Somebody still read them when this state was written.
+        // Somebody still read them when this state was written, or a line is compared with them.
         let deletes = history.views().filter(|v| v.line == LineId::NONE && v.role != Role::Hidden);
         let deletes: Vec<ViewId> = deletes.map(|v| v.id).collect();
         let mut state = VolumeState {

@@ -259,6 +259,7 @@ impl Volume {
             Effect::DropLine(line) => s.drop_line(line),
             Effect::RenameLine(line, name) => s.rename_line(line, name),
             Effect::Rollback(to) => s.roll_back(&to),
+            Effect::Rebase(line, base) => s.set_base(line, base),
             _ => {}
         }
         Ok(())

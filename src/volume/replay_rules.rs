@@ -76,7 +76,8 @@ pub(super) fn of_tree(txn: &Txn<'_>, store: &Store, effect: &Effect<'_>) -> Resu
         | Effect::CreateLine(_)
         | Effect::DropLine(_)
         | Effect::RenameLine(..)
-        | Effect::Rollback(_) => must!(false, "a change of views inside of one of a tree"),
+        | Effect::Rollback(_)
+        | Effect::Rebase(..) => must!(false, "a change of views inside of one of a tree"),
     }
     Ok(())
 }
@@ -120,6 +121,15 @@ pub(super) fn of_views(state: &VolumeState, effect: &Effect<'_>) -> Result<()> {
             new_number(state, to.head)?;
             new_generation(state, to.head_generation)
         }
+        Effect::Rebase(line, base) => {
+            must!(can_go(state, *line), "line {} is compared with something, and cannot", line.0);
+            must!(
+                base.is_none_or(|base| state.may_be_base(base)),
+                "line {} is compared with what is no snapshot",
+                line.0
+            );
+            Ok(())
+        }
         Effect::Insert(..)
         | Effect::Remove(_)
         | Effect::Publish(..)
@@ -151,6 +161,8 @@ fn line(state: &VolumeState, new: &LineRecord) -> Result<()> {
     new_line_name(state, &new.name)?;
     let origin = new.origin.is_some_and(|id| is_snapshot(state, id) || state.untouched_on(id).is_some());
     must!(origin, "line {} begins as what is no snapshot, and no line is as it was", new.id.0);
+    let base = new.base == new.origin && new.base.is_some_and(|id| state.may_be_base(id));
+    must!(base, "line {} is compared with something else than its origin", new.id.0);
     must!(new.created.1 < NANOS, "line {} was made {} nanoseconds after a second", new.id.0, new.created.1);
     new_number(state, new.head)?;
     new_slot(state, new.slot)?;

@@ -140,7 +140,8 @@ impl VolumeState {
         self.changed = true;
     }
 
-    /// Has the next commit delete a snapshot or a head that is no line's any more.
+    /// Has the next commit delete a snapshot or a head that is no line's any more; a later one if it is what a line is
+    /// compared with.
     pub(super) fn delete(&mut self, id: ViewId) {
         let Some(record) = self.history.get(id) else { return };
         if record.role == Role::Snapshot {
@@ -149,7 +150,12 @@ impl VolumeState {
         }
         // Its record says so too, for the case that the commit has to leave it to a later one.
         self.history.disown(id);
-        self.deletes.push(id);
+        if self.lines.is_base(id) {
+            self.postponed.insert(id);
+            self.changed = true;
+        } else {
+            self.deletes.push(id);
+        }
     }
 
     /// A snapshot of a line's own.

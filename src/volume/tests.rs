@@ -25,6 +25,8 @@ struct LineModel {
     head_generation: Generation,
     /// Snapshot that the head descends from.
     base: Option<ViewId>,
+    /// What a merge compares it with.
+    compared: Option<Content>,
     /// What it has from its origin.
     inherited: BTreeSet<ViewId>,
 }
@@ -45,8 +47,8 @@ struct Model {
     below: BTreeMap<ViewId, Option<ViewId>>,
 }
 
-/// Name, content, slot, generation of the head.
-type SeenLine = (Vec<u8>, Content, (Slot, Generation), Generation);
+/// Name, content, slot, generation of the head, what it is compared with.
+type SeenLine = (Vec<u8>, Content, (Slot, Generation), Generation, Option<Content>);
 
 /// All that can be seen of a volume.
 #[derive(PartialEq)]
@@ -57,7 +59,9 @@ struct Seen {
 
 impl Model {
     fn seen(&self) -> Seen {
-        let line = |l: &LineModel| (l.name.clone(), l.content.clone(), l.slot, l.head_generation);
+        let line = |l: &LineModel| {
+            (l.name.clone(), l.content.clone(), l.slot, l.head_generation, l.compared.clone())
+        };
         let mut snapshots = BTreeMap::new();
         for (id, line) in &self.lines {
             for (view, s) in &self.snapshots {
@@ -76,6 +80,7 @@ impl Model {
     fn line(record: &LineRecord, content: Content) -> LineModel {
         LineModel {
             name: record.name.clone(),
+            compared: record.base.map(|_| content.clone()),
             content,
             slot: (record.slot, record.generation),
             head_generation: record.head_generation,
@@ -140,7 +145,8 @@ fn observe(volume: &Volume) -> Seen {
         if !line.name.is_empty() {
             assert_eq!(volume.find_line(&line.name).as_ref(), Some(&line));
         }
-        seen.lines.insert(line.id, (line.name, live, (slot, line.generation), generation));
+        let compared = line.base.map(|_| content(&volume.base(line.id).unwrap()));
+        seen.lines.insert(line.id, (line.name, live, (slot, line.generation), generation, compared));
     }
     seen
 }
@@ -151,6 +157,7 @@ fn compare(volume: &Volume, model: &Model, seed: u64) {
     assert_eq!(lines(&seen), lines(&expected), "seed {seed}");
     for (id, line) in &expected.lines {
         assert!(seen.lines[id].1 == line.1, "seed {seed}: line {} differs", id.0);
+        assert!(seen.lines[id].4 == line.4, "seed {seed}: what line {} is compared with differs", id.0);
     }
     let names = |s: &Seen| s.snapshots.iter().map(|(at, s)| (at.clone(), s.0)).collect::<Vec<_>>();
     assert_eq!(names(&seen), names(&expected), "seed {seed}");
@@ -369,6 +376,28 @@ impl World {
         }
     }
 
+    /// A line is compared with a snapshot, or with another line as that is now.
+    fn rebase(&mut self) {
+        let line = self.some_line();
+        let (base, content) = match self.some_snapshot().filter(|_| self.rng.bool()) {
+            Some(id) => (self.volume.snapshot(id).unwrap(), self.model.snapshots[&id].content.clone()),
+            None => {
+                let from = self.some_line();
+                let point = self.volume.nameless_point(from, (3, 4)).unwrap();
+                assert!(self.volume.snapshot_info(point.id()).is_none());
+                // No line shows it, so it is in nobody's past.
+                (point, self.model.lines[&from].content.clone())
+            }
+        };
+        if line == LineId::MAIN {
+            assert!(self.volume.set_base(line, &base).is_err(), "the main line came from nowhere");
+            return;
+        }
+        self.volume.set_base(line, &base).unwrap();
+        self.model.lines.get_mut(&line).unwrap().compared = Some(content);
+        self.remember();
+    }
+
     fn roll_back(&mut self, line: LineId) {
         let Some(to) = self.some_snapshot() else { return };
         let inherited = self.model.lines[&line].inherited.contains(&to);
@@ -461,6 +490,7 @@ impl World {
             0..=11 => self.create_snapshot(),
             12 => self.rename_snapshot(),
             26..=28 => self.clone_line(),
+            29..=32 => self.rebase(),
             13..=17 => {
                 let changes = if self.rng.bool() { 0 } else { self.rng.usize(1..6) };
                 self.commit(changes);

@@ -9,7 +9,7 @@ mod fixtures;
 use fixtures::{Hooked, Hooks, RW, USER, files_of, make, mkdir, read_whole};
 use snapfs::device::Memory;
 use snapfs::format::LineId;
-use snapfs::fs::{Fs, OpenForWriting, PathAsked, Provenance, Reason, Switched};
+use snapfs::fs::{Fs, MergeOrder, MergeWay, OpenForWriting, PathAsked, Provenance, Reason, Switched};
 use snapfs::ops::{NodeId, Operations, SyncScope};
 use snapfs::store::IoSnapshot;
 use snapfs::volume::{Access, OpenOptions, Volume};
@@ -339,4 +339,32 @@ fn snapshots_in_which_nothing_happened_to_a_path_cost_nothing() {
         assert_eq!(entries, rows, "{path}");
         assert!(io.reads <= if below_too { SNAPSHOTS * 4 } else { reads_max }, "log of {path}: {io:?}");
     }
+}
+
+#[test]
+fn a_merge_costs_what_was_changed() {
+    let mut costs = Vec::new();
+    for count in [10, 10_000, 1_000_000] {
+        let (_, fs) = new_store();
+        fill(&fs, count);
+        let root = fs.clone_line(LineId::MAIN, b"c").unwrap();
+        settle(&fs);
+        let change = |root: NodeId, from: u64| {
+            for n in from..from + 5 {
+                let dir = fs.lookup(&USER, root, b"d0").unwrap().attr.node;
+                let file = fs.lookup(&USER, dir, format!("f{n}").as_bytes()).unwrap().attr.node;
+                let handle = fs.open(&USER, file, RW).unwrap();
+                fs.write(file, handle, 0, b"changed", false).unwrap();
+                fs.release(file, handle);
+            }
+        };
+        change(root, 0);
+        change(NodeId::ROOT, 5);
+        fs.commit().unwrap();
+        let order = MergeOrder { at: NodeId::ROOT, clone: b"c", way: MergeWay::MergeAndKeep };
+        let (io, done) = cost(&fs, || fs.merge(&order, &Provenance::from(Reason::Merge)).unwrap());
+        assert_eq!((done.changes.len(), io.reads), (5, 0), "{count} files");
+        costs.push(io);
+    }
+    assert!(costs.iter().all(|io| *io == costs[0]), "{costs:#?}");
 }

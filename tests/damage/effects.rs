@@ -116,6 +116,7 @@ fn line(at: &Context) -> LineRecord {
         generation: at.generation,
         head_generation: Generation(at.generation.0 + 1),
         origin: Some(at.snapshot),
+        base: Some(at.snapshot),
         created: (5, 6),
     }
 }
@@ -219,7 +220,17 @@ fn views(at: &Context, add: &mut impl FnMut(String, Vec<u8>)) {
         add(format!("rename {}", id.0), one(&Effect::Rename(*id, b"other")));
         add(format!("delete {}", id.0), one(&Effect::Delete(*id)));
         let (made, back) = (line(at), rollback(at));
-        let begun = |origin| one(&Effect::CreateLine(LineRecord { origin, ..made.clone() }));
+        let begun = |origin| one(&Effect::CreateLine(LineRecord { origin, base: origin, ..made.clone() }));
+        let base = Some(*id);
+        add(
+            format!("line compared with {}", id.0),
+            one(&Effect::CreateLine(LineRecord { base, ..made.clone() })),
+        );
+        let compared = record(|e| {
+            e.push(&Effect::CreateLine(made.clone()));
+            e.push(&Effect::Rebase(made.id, Some(*id)));
+        });
+        add(format!("line compared with {} later", id.0), compared);
         add(format!("line from {}", id.0), begun(Some(*id)));
         add(
             format!("line with head {}", id.0),
@@ -265,6 +276,7 @@ fn lines(at: &Context, add: &mut impl FnMut(String, Vec<u8>)) {
     add("a line from nothing".into(), create(LineRecord { origin: None, ..made.clone() }));
     add("a good rollback".into(), one(&Effect::Rollback(back)));
     for n in odd(at.next_line.0) {
+        add(format!("line {n} compared"), one(&Effect::Rebase(LineId(n), Some(snapshot))));
         add(format!("line {n}"), create(LineRecord { id: LineId(n), ..made.clone() }));
         add(format!("no line {n}"), one(&Effect::DropLine(LineId(n))));
         add(format!("line {n} renamed"), one(&Effect::RenameLine(LineId(n), b"other")));

@@ -194,6 +194,7 @@ fn records() -> Vec<Vec<u8>> {
         generation: Generation(9),
         head_generation: Generation(10),
         origin: Some(ViewId(3)),
+        base: Some(ViewId(3)),
         created: (1, 2),
     };
     let tree = Job::FreeTree { root: ptr(8), newer_than: Epoch(2), cursor: Key::new(5, Kind::Extent, 6) };

@@ -1,8 +1,9 @@
 //! Content of files of two views: whether it is the same, and all of it.
 
+use crate::format::extent::EXTENT_BYTES_MAX;
 use crate::format::inode::Inode;
 use crate::format::{BLOCK_BYTES, Ino, Key, Kind};
-use crate::fs::items::{Items, decode_extent, read_blocks};
+use crate::fs::items::{Items, decode_extent, extents, read_blocks};
 use crate::ops::FileType;
 use crate::volume::{View, VolumeError};
 
@@ -47,6 +48,33 @@ pub fn is_same_content(old: FileAt, new: FileAt) -> Result<bool> {
             _ => return Ok(false),
         }
     }
+}
+
+/// True if two files of one size have the same bytes. Reads what either has on the device; where neither has anything both
+/// are zeros.
+pub fn same_bytes(old: FileAt, new: FileAt) -> Result<bool> {
+    let end = old.inode.size.next_multiple_of(BLOCK_BYTES);
+    let (mut at, mut pieces) = (0, [vec![0; EXTENT_BYTES_MAX as usize], vec![0; EXTENT_BYTES_MAX as usize]]);
+    while at < end {
+        let starts = [old, new].map(|file| extents::next(file.view, file.ino, at));
+        let [before, now] = starts;
+        let has_inline = at == 0 && (old.inode.has_inline || new.inode.has_inline);
+        let start = before?.into_iter().chain(now?).map(|(start, _)| start.max(at)).min();
+        let Some(from) = (if has_inline { Some(0) } else { start.filter(|start| *start < end) }) else {
+            break;
+        };
+        let len = (end - from).min(EXTENT_BYTES_MAX) as usize;
+        for (file, piece) in [old, new].into_iter().zip(&mut pieces) {
+            read_blocks(file.view, file.ino, file.inode, from, &mut piece[..len], |_| false)?;
+        }
+        // What is behind the end of a file counts for nothing.
+        let len = len.min((old.inode.size - from) as usize);
+        if pieces[0][..len] != pieces[1][..len] {
+            return Ok(false);
+        }
+        at = from + len.next_multiple_of(BLOCK_BYTES as usize) as u64;
+    }
+    Ok(true)
 }
 
 /// The whole content of a file that memory can hold, or the target of a link.

@@ -5,6 +5,7 @@ use crate::format::inode::Inode;
 use crate::format::link::Links;
 use crate::format::{FormatError, Ino, Key, Kind};
 use crate::fs::error::damaged;
+use crate::fs::items::Items;
 use crate::volume::{View, VolumeError};
 
 type Result<T> = std::result::Result<T, VolumeError>;
@@ -50,6 +51,31 @@ impl InodeDiff {
         }
         Ok(())
     }
+}
+
+/// True if somebody has changed something from one view to another: anything but times of access, and files without a name.
+pub fn has_changed(old: &View, new: &View) -> Result<bool> {
+    let mut changed = false;
+    each_inode(old, new, &mut |diff| {
+        let (before, now) = match &diff.inode {
+            Some((before, now)) => (before.clone(), now.clone()),
+            None => (None, new.inode(diff.ino)?),
+        };
+        if before.iter().chain(&now).all(|inode| inode.nlink == 0 && diff.ino != Ino::ROOT) {
+            return Ok(());
+        }
+        let inode = match &diff.inode {
+            Some((Some(old), Some(new))) => {
+                let old = Inode { atime: new.atime, ..old.clone() };
+                old != *new
+            }
+            Some(_) => true,
+            None => false,
+        };
+        changed |= inode || diff.content || diff.xattrs || !diff.gone.is_empty() || !diff.come.is_empty();
+        Ok(())
+    })?;
+    Ok(changed)
 }
 
 /// Calls `take` with each inode of which items differ, in the order of their numbers.

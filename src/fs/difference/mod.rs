@@ -13,10 +13,10 @@ mod patch;
 mod path_change;
 mod paths;
 
-pub use content::{FileAt, is_same_content};
+pub use content::{FileAt, has_content, is_same_content, same_bytes};
 pub use difference::{difference, difference_of};
 pub use file_pair::{FilePair, file_pairs};
-pub use inode_diff::{each_inode, items_of};
+pub use inode_diff::{InodeDiff, each_inode, has_changed, items_of};
 pub use patch::patch;
 pub use path_change::{ChangeKind, FileVersion, PathChange};
 pub use paths::{Name, Paths, is_below, names_of};

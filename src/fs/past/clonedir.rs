@@ -13,10 +13,12 @@ use crate::format::line::LineRecord;
 use crate::format::provenance::{Provenance, Reason};
 use crate::format::{Ino, LineId, ViewId};
 use crate::fs::attributes::{attr, entry, time_of};
+use crate::fs::difference::has_changed;
 use crate::fs::heads::Head;
 use crate::fs::listing::Listing;
 use crate::fs::options::CLONEDIR_NAME;
 use crate::ops::{Attr, Entry, Error, FileType, NodeId, RenameMode, Result};
+use crate::volume::View;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,6 +101,13 @@ impl Past {
         done
     }
 
+    /// Drops a clone that has not changed since this view of it; refused as busy otherwise.
+    pub fn drop_merged(&self, clone: &LineRecord, view: &View) -> Result<()> {
+        let done = self.drop_line_if(clone.id, Some(view));
+        self.tell_clonedir(&clone.name);
+        done
+    }
+
     /// Gives a clone another name.
     pub fn rename_clone(&self, name: &[u8], new: &[u8]) -> Result<()> {
         self.move_clone(name, new)?;
@@ -108,6 +117,11 @@ impl Past {
 
     /// Drops a line; whoever has its name is told by the caller, and here whoever has those of its snapshots.
     pub fn drop_line(&self, line: LineId) -> Result<()> {
+        self.drop_line_if(line, None)
+    }
+
+    /// The same, refused as busy if the line has changed since this view of it.
+    pub fn drop_line_if(&self, line: LineId, unchanged_since: Option<&View>) -> Result<()> {
         let heads = &self.commits.heads;
         heads.check_writable()?;
         if line == heads.main().line && line != LineId::MAIN {
@@ -122,6 +136,13 @@ impl Past {
         }
         {
             let _no_commit = self.commits.hold_off();
+            // Nobody changes it in between.
+            let _gate = unchanged_since.map(|_| head.gate.write());
+            if let Some(view) = unchanged_since
+                && (head.delayed_bytes() > 0 || has_changed(view, &heads.view(&head)?)?)
+            {
+                return Err(Error::Busy);
+            }
             heads.volume.drop_line(line)?;
             heads.remove(line);
         }

@@ -303,12 +303,17 @@ fn carry_out(old: &BTreeMap<Vec<u8>, Seen>, new: &BTreeMap<Vec<u8>, Seen>, pairs
 }
 
 pub(super) fn random_step(t: &T, rng: &mut fastrand::Rng) {
-    let view = t.fs.volume().live(crate::format::LineId::MAIN).unwrap();
+    random_step_in(t, ROOT, rng);
+}
+
+/// Some change of the line with this root.
+pub(super) fn random_step_in(t: &T, root: NodeId, rng: &mut fastrand::Rng) {
+    let view = t.fs.volume().live(t.fs.line_at(root).unwrap()).unwrap();
     let all: Vec<Vec<u8>> = capture_paths(&view);
     let text = |path: &[u8]| String::from_utf8(path.to_vec()).unwrap();
     let node = |path: &str| {
         let names = path.split('/').filter(|name| !name.is_empty());
-        names.fold(ROOT, |dir, name| t.find(dir, name).unwrap())
+        names.fold(root, |dir, name| t.find(dir, name).unwrap())
     };
     let is_dir = |node: NodeId| t.attr(node).kind == FileType::Directory;
     let some = text(&all[rng.usize(..all.len())]);
@@ -317,7 +322,7 @@ pub(super) fn random_step(t: &T, rng: &mut fastrand::Rng) {
     // A place for something new, or over something else.
     let mut place = node(&text(&all[rng.usize(..all.len())]));
     if !is_dir(place) {
-        place = ROOT;
+        place = root;
     }
     let new = ["a", "b", "c", "d", "e"][rng.usize(..5)];
     // What is refused (a name that is taken, a directory that is not empty or would be in itself) changes nothing.

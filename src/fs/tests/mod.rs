@@ -7,6 +7,8 @@ mod content;
 mod device;
 mod difference;
 mod lines;
+mod merge;
+mod merging;
 mod names;
 mod paths;
 mod random;

@@ -7,8 +7,8 @@
 
 use super::apply::{Transferred, carry_out};
 use super::plan::Plan;
-use crate::format::Ino;
 use crate::format::provenance::{Provenance, Reason};
+use crate::format::{Ino, LineId};
 use crate::fs::content::drop_reference;
 use crate::fs::heads::{Gate, Head, Heads};
 use crate::fs::items::path_of;
@@ -37,7 +37,6 @@ pub struct Sides<'s> {
     /// The line that takes over.
     pub target: &'s View,
     /// The other.
-    #[expect(dead_code, reason = "for plans between two lines")]
     pub other: Option<&'s View>,
 }
 
@@ -58,6 +57,8 @@ pub struct Settled {
     pub plan: Plan,
     /// From where.
     pub source: TakenFrom,
+    /// A line that is compared with that view from then on.
+    pub base: Option<(LineId, Arc<View>)>,
 }
 
 /// What was changed.
@@ -125,6 +126,9 @@ fn hold_and_change(
     let other = order.other.map(|other| heads.view(other)).transpose()?;
     let Some(settled) = settle(&Sides { target: &target, other: other.as_ref() })? else { return Ok(None) };
     if settled.plan.is_empty() {
+        if let Some((line, base)) = &settled.base {
+            heads.volume.set_base(*line, base)?;
+        }
         return Ok(None);
     }
     refuse_writers(heads, order.head, &target, &settled.plan)?;
@@ -136,7 +140,7 @@ fn hold_and_change(
     let gate = gates.iter_mut().find(|(head, _)| head.line == line).map(|(_, gate)| gate);
     let gate = gate.ok_or(Error::Stale)?;
     let (before, _) = past.guard_as_held(order.head, order.provenance, &held)?;
-    let outcome = match attempt(heads, order.head, gate, source, settled.plan) {
+    let outcome = match attempt(heads, order.head, gate, source, settled.plan, settled.base) {
         Ok(outcome) => outcome,
         Err(e) => {
             heads.volume.take_back_snapshot(line, before.id);
@@ -156,11 +160,16 @@ pub fn attempt(
     gate: &mut Turn<'_, Gate>,
     source: &View,
     plan: Plan,
+    base: Option<(LineId, Arc<View>)>,
 ) -> Result<Transferred> {
     let now = heads.clock.now();
     let mut txn = heads.volume.begin(head.line)?;
     let done = txn.attempt(|txn| carry_out(gate, txn, source, plan, now));
-    drop(txn); // visible from here on
+    // Visible from here on.
+    match base.filter(|_| done.is_ok()) {
+        Some((line, base)) => txn.end_with_base(line, &base),
+        None => drop(txn),
+    }
     gate.share();
     Ok(done?)
 }

@@ -13,5 +13,6 @@ mod plan;
 mod work;
 
 pub use apply::Transferred;
-pub use at_once::{ChangeOrder, Done, Refusal, Settled, TakenFrom, change_at_once};
+pub use at_once::{ChangeOrder, Done, Refusal, Settled, Sides, TakenFrom, change_at_once};
 pub use between::between;
+pub use plan::{Aspects, Plan, Takeover};

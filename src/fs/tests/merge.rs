@@ -1,0 +1,209 @@
+//! Merge and rebase of clones: nothing twice, what is refused, and all or nothing at every write.
+
+use super::merging::{Whole, bring, lines, play};
+use super::*;
+use crate::device::{CrashPolicy, Op, Persistence, Sim};
+use crate::format::provenance::{Provenance, Reason};
+use crate::fs::{MergeDone, MergeOrder, MergeRefusal, MergeWay, Refusal};
+use crate::volume::{Access, OpenOptions};
+
+fn tree(t: &T, word: &str) -> String {
+    Whole::of(&t.word(word)).tree()
+}
+
+fn paths(done: &MergeDone) -> Vec<String> {
+    done.changes.iter().map(|change| String::from_utf8_lossy(&change.path).into_owned()).collect()
+}
+
+#[test]
+fn nothing_is_brought_twice() {
+    let t = lines("put a A; put b B; put x X", "write a 2; put n N", "write b 3");
+    let clone = t.fs.volume().find_line(b"c").unwrap().slot.0;
+    let clone = NodeId::live(clone, 1);
+    let order = MergeOrder { at: ROOT, clone: b"c", way: MergeWay::MergeAndKeep };
+    let rehearsed = t.fs.rehearse_merge(&order).unwrap();
+    assert_eq!(tree(&t, "@live"), "a=A b=3 x=X");
+    let done = bring(&t, MergeWay::MergeAndKeep).unwrap();
+    assert_eq!((paths(&done), &done.changes), (vec!["a".into(), "n".into()], &rehearsed));
+    assert_eq!(
+        (tree(&t, "@live").as_str(), tree(&t, ".clones/c").as_str()),
+        ("a=2 b=3 n=N x=X", "a=2 b=B n=N x=X")
+    );
+    let (before, after) = done.guards.unwrap();
+    assert!(before.name.starts_with(b"@before-merge-") && after.name.starts_with(b"@after-"));
+    // The same file again on one side, and then on the other.
+    play(&t, clone, "write a 4; mv n m");
+    assert_eq!(paths(&bring(&t, MergeWay::MergeAndKeep).unwrap()), ["a", "m"]);
+    assert_eq!(tree(&t, "@live"), "a=4 b=3 m=N x=X");
+    play(&t, ROOT, "write a 5; write m M");
+    t.fs.commit().unwrap();
+    assert!(bring(&t, MergeWay::MergeAndKeep).unwrap().guards.is_none());
+    assert_eq!(paths(&bring(&t, MergeWay::Rebase).unwrap()), ["a", "b", "m"]);
+    assert_eq!(tree(&t, ".clones/c"), "a=5 b=3 m=M x=X");
+    // Of what was taken back nobody knows how both were before.
+    let (guard, _) = bring(&t, MergeWay::Rebase).unwrap().guards.unwrap_or_else(|| {
+        play(&t, ROOT, "touch b 9");
+        bring(&t, MergeWay::Rebase).unwrap().guards.unwrap()
+    });
+    t.fs.volume().forget_base_before(guard.id).unwrap();
+    assert!(matches!(bring(&t, MergeWay::Merge), Err(MergeRefusal::NoBase)));
+    let base = t.fs.volume().nameless_point(crate::format::LineId::MAIN, (0, 0)).unwrap();
+    t.fs.volume().set_base(t.fs.line_at(clone).unwrap(), &base).unwrap();
+    // After a rebase there is nothing in it but its own.
+    play(&t, clone, "write x 6");
+    play(&t, ROOT, "rm b");
+    let done = bring(&t, MergeWay::Merge).unwrap();
+    assert_eq!((paths(&done), done.dropped), (vec!["x".into()], true));
+    assert_eq!(tree(&t, "@live"), "a=5 m=M x=6");
+    assert_eq!(t.fs.volume().clone_count().0, 0);
+    for _ in 0..3 {
+        t.fs.commit().unwrap();
+        t.prove();
+    }
+}
+
+#[test]
+fn a_clone_knows_what_it_began_as_when_that_is_gone() {
+    let sim = Arc::new(Sim::new(1 << 30, 1));
+    let t = T::on(Volume::made_on(sim.clone()), FsOptions::default());
+    play(&t, ROOT, "put a A; put b B");
+    t.snapshot("base");
+    let clone = t.fs.create_line(b"c", t.fs.snapshots()[0].id).unwrap();
+    t.fs.clone_line(crate::format::LineId::MAIN, b"d").unwrap();
+    t.fs.delete_snapshot(b"base").unwrap();
+    play(&t, clone, "write a 2");
+    play(&t, ROOT, "write b 3; rm a; put a other");
+    for _ in 0..3 {
+        t.fs.commit().unwrap();
+        t.prove();
+    }
+    let t = mounted(&sim);
+    assert!(t.list(SNAPDIR).is_empty());
+    assert!(matches!(bring(&t, MergeWay::Merge), Err(MergeRefusal::Conflicts(all)) if all.len() == 2));
+    play(&t, ROOT, "rm a");
+    let clone = t.find(NodeId::clonedir(0), "c").unwrap();
+    play(&t, clone, "rm a; put n N");
+    assert_eq!(paths(&bring(&t, MergeWay::Merge).unwrap()), ["n"]);
+    assert_eq!(tree(&t, "@live"), "b=3 n=N");
+    t.fs.drop_clone(b"d").unwrap();
+    for guard in t.fs.snapshots() {
+        t.fs.delete_snapshot(&guard.name).unwrap();
+    }
+    for _ in 0..4 {
+        t.fs.commit().unwrap();
+        t.prove();
+    }
+    // Nothing is left of what they began as.
+    assert_eq!(t.fs.volume().committed().unwrap().records.len(), 1);
+}
+
+#[test]
+fn refusals_change_nothing() {
+    let t = lines("put a A; put b B; put x X", "write a 2", "write a 3");
+    let clone = NodeId::live(t.fs.volume().find_line(b"c").unwrap().slot.0, 1);
+    let before = (tree(&t, "@live"), tree(&t, ".clones/c"), t.fs.snapshots().len());
+    for way in [MergeWay::Merge, MergeWay::MergeAndKeep, MergeWay::Rebase] {
+        assert!(matches!(bring(&t, way), Err(MergeRefusal::Conflicts(all)) if all.len() == 1));
+    }
+    assert_eq!((tree(&t, "@live"), tree(&t, ".clones/c"), t.fs.snapshots().len()), before);
+    play(&t, ROOT, "write a A");
+    // Who writes in the clone is not done yet.
+    let writer = t.open(t.find(clone, "b").unwrap(), RW);
+    let merged = bring(&t, MergeWay::MergeAndKeep);
+    assert!(matches!(merged, Err(MergeRefusal::CloneWriters(paths, 1)) if paths == ["/b"]));
+    t.fs.release(writer.0, writer.1);
+    // Who writes what is taken over would go on with something else; who writes another file notices nothing.
+    let (taken, other) = (t.open(t.find(ROOT, "a").unwrap(), RW), t.open(t.find(ROOT, "x").unwrap(), RW));
+    let merged = bring(&t, MergeWay::MergeAndKeep);
+    assert!(matches!(merged, Err(MergeRefusal::Refused(Refusal::Writers(paths, 1))) if paths == ["/a"]));
+    t.fs.release(taken.0, taken.1);
+    t.write(other, 0, b"!");
+    assert_eq!(paths(&bring(&t, MergeWay::MergeAndKeep).unwrap()), ["a"]);
+    t.write(other, 1, b"?");
+    assert_eq!((tree(&t, "@live").as_str(), t.read(other, 0, 9)), ("a=2 b=B x=!?", b"!?".to_vec()));
+    // Of another line, of itself, of nothing.
+    let d = t.fs.clone_line(t.fs.line_at(clone).unwrap(), b"d").unwrap();
+    let merge = |at, clone: &[u8]| {
+        let order = MergeOrder { at, clone, way: MergeWay::Merge };
+        t.fs.merge(&order, &Provenance::from(Reason::Merge))
+    };
+    assert!(matches!(merge(ROOT, b"d"), Err(MergeRefusal::OtherLine(name)) if name == b"c"));
+    assert!(matches!(merge(d, b"d"), Err(MergeRefusal::Itself)));
+    assert!(matches!(merge(ROOT, b"e"), Err(MergeRefusal::Refused(Refusal::Failed(Error::NotFound)))));
+    play(&t, d, "put n N");
+    assert!(merge(clone, b"d").unwrap().dropped);
+    assert_eq!(tree(&t, ".clones/c"), "a=2 b=B n=N x=X");
+    t.fs.commit().unwrap();
+    t.prove();
+}
+
+fn mounted(sim: &Arc<Sim>) -> T {
+    let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
+    T::on(Volume::open(sim.clone(), options).unwrap(), FsOptions::default())
+}
+
+/// A store with a clone that is to be merged or rebased, and how both lines are before and after.
+fn to_be_brought(way: MergeWay) -> (Sim, [[String; 2]; 2]) {
+    let sim = Arc::new(Sim::new(1 << 30, 1));
+    let t = T::on(Volume::made_on(sim.clone()), FsOptions::default());
+    play(&t, ROOT, "mkdir d; put d/x X; put a A; put b B; put l L; link l l2");
+    t.put(ROOT, "large", &[7; 300_000]);
+    t.snapshot("base");
+    let clone = t.fs.create_line(b"c", t.fs.snapshots()[0].id).unwrap();
+    play(&t, clone, "mv d e; write e/x 2; rm l; swap a b; mkdir new; put new/n N");
+    play(&t, ROOT, "put d/y Y; write l 3; put m M");
+    let file = t.open(t.find(clone, "large").unwrap(), RW);
+    t.write(file, 100_000, &[8; 50_000]);
+    t.fs.release(file.0, file.1);
+    t.fs.commit().unwrap();
+    let before = [tree(&t, "@live"), tree(&t, ".clones/c")];
+    let image = sim.clone_image();
+    bring(&t, way).unwrap();
+    let after = [tree(&t, "@live"), tree(&t, ".clones/c")];
+    assert_ne!(before, after);
+    (image, [before, after])
+}
+
+#[test]
+fn a_crash_or_a_failure_at_any_write_leaves_all_or_nothing() {
+    for way in [MergeWay::MergeAndKeep, MergeWay::Rebase] {
+        let (image, states) = to_be_brought(way);
+        let (mut seen, mut done) = ([false; 2], false);
+        for n in 1.. {
+            for fault in 0..4 {
+                let sim = Arc::new(image.clone_image());
+                let t = mounted(&sim);
+                t.fs.commit().unwrap();
+                match fault {
+                    0 | 1 => sim.set_crash_at(sim.changes() + n),
+                    2 => sim.fail(Op::Write, n, Persistence::Once),
+                    _ => sim.fail_for_space(Op::Write, n, Persistence::Once),
+                }
+                let answer = bring(&t, way);
+                let policy = if fault == 0 { CrashPolicy::DropAll } else { CrashPolicy::Random(n) };
+                let struck = sim.is_crashed() || sim.faults_struck() > 0;
+                done = !struck && fault == 0;
+                drop(t);
+                let sim = Arc::new(sim.crash(policy));
+                let t = mounted(&sim);
+                let state = [tree(&t, "@live"), tree(&t, ".clones/c")];
+                let which = states.iter().position(|known| *known == state);
+                let which = which.unwrap_or_else(|| panic!("{way:?}, {fault} at {n}: {state:?}"));
+                assert!(answer.is_err() || which == 1, "{way:?}, {fault} at {n}: it was said to be done");
+                seen[which] = true;
+                t.fs.commit().unwrap();
+                t.prove();
+                // Whatever it is: once more, and all is there, once.
+                bring(&t, way).unwrap();
+                assert_eq!([tree(&t, "@live"), tree(&t, ".clones/c")], states[1]);
+                assert!(bring(&t, way).unwrap().guards.is_none());
+                t.fs.commit().unwrap();
+                t.prove();
+            }
+            if done {
+                break;
+            }
+        }
+        assert_eq!(seen, [true, true]);
+    }
+}
