@@ -6,25 +6,52 @@
 //! such as a mount of the step, keeps it, and nothing else is taken in its place.
 
 use super::snapdir::Past;
+use crate::clock::dotted;
 use crate::format::line::LineRecord;
 use crate::format::provenance::{Provenance, Reason};
 use crate::format::{LineId, ViewId};
 use crate::fs::heads::Head;
-use crate::ops::{Error, Result};
+use crate::ops::{Error, Result, Timestamp};
 use crate::volume::SnapshotInfo;
 use std::sync::Arc;
+
+/// How often another name is tried: somebody else may take one at the same moment.
+const NAME_TRIES_MAX: usize = 100;
 
 impl Past {
     /// Makes the step and the clone of a trial. On an error neither is left.
     pub fn begin_trial(&self, from: &Arc<Head>, provenance: &Provenance) -> Result<Arc<Head>> {
         // Those of trials that were cut off between the two.
         self.delete_steps(from, &self.trial_steps(from.line))?;
-        let step = self.guard(from, provenance, &self.one_at_a_time())?;
-        let made = self.create_clone_of(step.id, &step.name, provenance);
+        for _ in 0..NAME_TRIES_MAX {
+            match self.try_to_begin(from, &self.trial_name(from.line, provenance)?, provenance) {
+                Err(Error::Exists) => {} // another has it since
+                begun => return begun,
+            }
+        }
+        Err(Error::Exists)
+    }
+
+    /// The same under a name.
+    fn try_to_begin(&self, from: &Arc<Head>, name: &[u8], provenance: &Provenance) -> Result<Arc<Head>> {
+        let step = self.take_snapshot(from, name, provenance)?;
+        let made = self.create_clone_of(step, name, provenance);
         if made.is_err() {
-            let _ = self.delete_snapshot(from, &step.name); // what counts is the error that we report
+            let _ = self.delete_snapshot(from, name); // what counts is the error that we report
         }
         made
+    }
+
+    /// A name for a snapshot of the line and a clone: a second that either has gets the next free one.
+    fn trial_name(&self, line: LineId, provenance: &Provenance) -> Result<Vec<u8>> {
+        let heads = &self.commits.heads;
+        let prefix = provenance.reason.name_prefix().ok_or(Error::Invalid)?;
+        let now = heads.clock.now().secs;
+        let is_free = |name: &Vec<u8>| {
+            heads.volume.find_line(name).is_none() && heads.volume.find_snapshot(line, name).is_none()
+        };
+        let name = |secs| format!("{prefix}{}", dotted(Timestamp { secs, nanos: 0 })).into_bytes();
+        (now..).map(name).find(is_free).ok_or(Error::Invalid)
     }
 
     /// The step of a trial goes with its clone, which has gone.

@@ -17,6 +17,7 @@ mod rollback;
 mod snapshots;
 mod space;
 mod transfer;
+mod trials;
 
 use super::{Between, Fs, FsOptions, Steps};
 use crate::clock::Clock;

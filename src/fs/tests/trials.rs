@@ -1,0 +1,89 @@
+//! Steps and clones of trials: their names, what goes with what, and what stays.
+
+use super::super::Reason;
+use super::*;
+use crate::format::provenance::Provenance;
+
+const CLONEDIR: NodeId = NodeId::clonedir(0);
+
+fn of(reason: Reason) -> Provenance {
+    Provenance { user: Some(7), command: b"make test".to_vec(), ..reason.into() }
+}
+
+fn trial(t: &T, at: NodeId) -> Vec<u8> {
+    t.fs.begin_trial(at, &of(Reason::Trial)).unwrap()
+}
+
+fn root_of(t: &T, clone: &[u8]) -> NodeId {
+    t.fs.lookup(&USER, CLONEDIR, clone).unwrap().attr.node
+}
+
+#[test]
+fn a_trial_has_a_step_that_goes_with_its_clone() {
+    let t = T::new();
+    t.put(ROOT, "f", b"one");
+    let first = trial(&t, ROOT);
+    assert_eq!(first, b"@trial-1970.01.01-00.16.40");
+    let second = trial(&t, ROOT);
+    assert_eq!(second, b"@trial-1970.01.01-00.16.41", "the second is taken");
+    let step = t.fs.snapshots().remove(0);
+    assert_eq!((step.name, step.provenance), (first.clone(), of(Reason::Trial)));
+    let clone = t.fs.volume().clones().remove(0);
+    assert_eq!((clone.line.provenance, clone.snapshot), (of(Reason::Trial), Some(first.clone())));
+    assert_eq!(t.cat(root_of(&t, &first), "f"), b"one");
+    // A trial in a trial: its step is of the line that is tried.
+    let inner = trial(&t, root_of(&t, &first));
+    assert_eq!(t.fs.snapshots().len(), 2);
+    t.fs.drop_clone(&inner).unwrap();
+    let snapdir = t.find(root_of(&t, &first), ".snapshots").unwrap();
+    assert_eq!(t.list(snapdir).len(), 1, "the inherited one alone");
+    // A clone of the step keeps it, and so does a trial that is renamed.
+    t.fs.create_clone(ROOT, b"other", Some(&first), &Provenance::default()).unwrap();
+    t.fs.drop_clone(&first).unwrap();
+    assert_eq!(t.list(SNAPDIR).len(), 2);
+    t.fs.rename_clone(&second, b"kept").unwrap();
+    t.fs.commit().unwrap();
+    t.prove();
+    t.fs.drop_clone(b"kept").unwrap();
+    assert_eq!(t.list(SNAPDIR), [String::from_utf8(first).unwrap()]);
+    // The next trial takes away what is of no use.
+    t.fs.drop_clone(b"other").unwrap();
+    t.fs.rename_snapshot(b"@trial-1970.01.01-00.16.40", b"mine").unwrap();
+    let last = trial(&t, ROOT);
+    assert_eq!(t.list(SNAPDIR), [String::from_utf8(last.clone()).unwrap()]);
+    t.fs.drop_clone(&last).unwrap();
+    assert!(t.list(SNAPDIR).is_empty() && t.list(CLONEDIR).is_empty());
+    t.fs.commit().unwrap();
+    t.prove();
+}
+
+#[test]
+fn steps_are_pruned_by_count_and_nothing_else_is() {
+    let t = T::new();
+    let step = |keep| t.fs.take_step(ROOT, &of(Reason::Step), keep).unwrap().name;
+    t.mkdir(SNAPDIR, "mine").unwrap();
+    let first = step(3);
+    assert_eq!(first, b"@step-1970.01.01-00.16.40");
+    let alone = t.fs.standalone(&first).unwrap();
+    let trial = trial(&t, ROOT);
+    for n in 0..10 {
+        t.put(ROOT, &format!("f{n}"), b"x");
+        step(3);
+    }
+    let left = t.list(SNAPDIR);
+    let steps: Vec<_> = left.iter().filter(|name| name.starts_with("@step-")).collect();
+    // One is in use, and none goes in its place; more than were asked for are kept so.
+    assert_eq!((left.len(), steps.len()), (6, 4));
+    assert_eq!(*steps[0], String::from_utf8(first).unwrap());
+    drop(alone);
+    step(2);
+    assert_eq!(t.list(SNAPDIR).iter().filter(|name| name.starts_with("@step-")).count(), 2);
+    // Those of a clone are its own.
+    let root = root_of(&t, &trial);
+    for _ in 0..3 {
+        t.fs.take_step(root, &of(Reason::Step), 1).unwrap();
+    }
+    assert_eq!(t.list(SNAPDIR).iter().filter(|name| name.starts_with("@step-")).count(), 2);
+    t.fs.commit().unwrap();
+    t.prove();
+}
