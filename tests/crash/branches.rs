@@ -102,7 +102,7 @@ fn change_lines(w: &mut World, rng: &mut Rng, round: usize) {
     let own = w.snapshots();
     let shown = (!shown.is_empty()).then(|| shown[rng.usize(..shown.len())].clone());
     let own = (!own.is_empty()).then(|| own[rng.usize(..own.len())].clone());
-    match (rng.u8(0..12), own, shown) {
+    match (rng.u8(0..14), own, shown) {
         (0 | 1, ..) if room => w.clone_line(&format!("c{round}")),
         (2 | 3, _, Some(from)) if room => w.fork(&format!("l{round}"), &from),
         (4, ..) => w.drop_line(other),
@@ -117,9 +117,11 @@ fn change_lines(w: &mut World, rng: &mut Rng, round: usize) {
                 w.write_held(&tag, 5000, b"held");
             }
         }
+        (10, _, Some(from)) => w.restore(&from),
+        (9, _, Some(to)) if rng.bool() => w.roll_back(&to),
         (9, ..) => w.commit(),
         // A device that fails then leaves no line to turn to.
-        (10, ..) if w.excuse == Excuse::Nothing && rng.u8(0..4) == 0 => w.reopen(),
+        (11, ..) if w.excuse == Excuse::Nothing && rng.u8(0..4) == 0 => w.reopen(),
         _ => w.snap(&format!("s{round}")),
     }
 }

@@ -86,7 +86,11 @@ impl Recording {
     /// Which of the allowed moments the store shows.
     pub fn find(&self, fs: &Fs, allowed: RangeInclusive<usize>) -> Result<&Model, String> {
         let seen = observe::observe(fs, Some(fs))?;
-        let shows = |model: &&Model| observe::compare(&seen, model, &self.numbers).is_ok();
+        let names = |line: &[u8]| seen.names_of_snapshots(line);
+        let shows = |model: &&Model| {
+            let known = model.with_known_guards(names);
+            known.is_some_and(|model| observe::compare(&seen, &model, &self.numbers).is_ok())
+        };
         for n in allowed.clone().rev() {
             let moment = &self.history[n];
             let steps = if n == *allowed.start() { &[] } else { &moment.steps[..] };

@@ -111,6 +111,9 @@ impl Runner {
             }
             Op::Poke { snapshot, node, what } => self.poke(snapshot, node, what),
             Op::PokeSnapdir { node, what } => self.on(MAIN, |main| main.poke_snapdir(node, what)),
+            Op::Undo { force } => self.undo(force),
+            Op::RollBackInUse { name, force } => self.roll_back_in_use(name, force),
+            Op::Restore { from } => self.restore(from),
             Op::Turn { .. }
             | Op::Fork { .. }
             | Op::CloneLine { .. }

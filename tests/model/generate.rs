@@ -256,6 +256,19 @@ pub enum Op {
     CloneLine {
         name: Pick,
     },
+    /// The line at hand, while files are open in it.
+    RollBackInUse {
+        name: Pick,
+        force: bool,
+    },
+    /// Takes back the last of these.
+    Undo {
+        force: bool,
+    },
+    /// All of the line at hand.
+    Restore {
+        from: Pick,
+    },
     /// Unless there are only so many.
     DropLine {
         line: Pick,
@@ -359,6 +372,9 @@ const ACROSS: &[Kind] = &[
     (6, |r| Op::Fork { from: Origin::Any(r.u32(..)), name: r.u32(..), lines_max: LINES_MAX }),
     (6, |r| Op::Fork { from: Origin::Shown(r.u32(..)), name: r.u32(..), lines_max: LINES_MAX }),
     (6, |r| Op::CloneLine { name: r.u32(..) }),
+    (5, |r| Op::RollBackInUse { name: r.u32(..), force: r.u8(0..4) > 0 }),
+    (2, |r| Op::Undo { force: r.u8(0..4) > 0 }),
+    (8, |r| Op::Restore { from: r.u32(..) }),
     (3, |r| Op::DropLine { line: r.u32(..), but: 1 }),
     (4, |r| Op::RenameSnap { name: r.u32(..), to: r.u32(..) }),
     (1, |r| Op::RenameLine { line: r.u32(..), name: r.u32(..) }),

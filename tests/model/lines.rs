@@ -11,7 +11,10 @@ use std::sync::Arc;
 
 use snapfs::ops::{Caller, Error};
 
-use crate::reference::{self, Body, Expect, Id, Line, Snapshot, Tree, is_long, no, refuse_if};
+use crate::reference::{self, Body, Expect, Id, Inode, Line, Snapshot, Tree, is_long, no, refuse_if};
+
+/// How the names of guards begin that nobody has been told, because the power was cut first.
+const UNKNOWN: &[u8] = b"@?";
 
 /// Number of a line in the model.
 pub type LineKey = u64;
@@ -164,7 +167,8 @@ impl Model {
     pub fn snap(&mut self, name: &[u8]) -> Expect<u64> {
         self.check_snapshot_name(name, &[self.at])?;
         let id = self.take_number();
-        let snapshot = Snapshot { id, tree: Arc::new(self.live.clone()), past: self.past.clone() };
+        let (tree, past) = (Arc::new(self.live.clone()), self.past.clone());
+        let snapshot = Snapshot { id, tree, past, before_switch: false };
         self.past.push(id);
         self.snapshots.insert(name.to_vec(), snapshot);
         Ok(id)
@@ -187,7 +191,10 @@ impl Model {
     }
 
     pub fn rename_snapshot(&mut self, name: &[u8], to: &[u8]) -> Expect<()> {
-        let id = self.own_snapshot(name)?;
+        let id = self.own_snapshot(name).map_err(|mut errors| {
+            errors.extend(self.check_snapshot_name(to, &[]).err().into_iter().flatten());
+            errors
+        })?;
         let heirs = self.lines().filter(|(_, line)| line.inherited.contains(&id)).map(|(key, _)| key);
         let shown_by: Vec<_> = heirs.chain([self.at]).collect();
         self.check_snapshot_name(to, &shown_by)?;
@@ -196,11 +203,85 @@ impl Model {
         Ok(())
     }
 
+    /// Keeps the line at hand under a name of the system's own, or one that is not known; returns the number.
+    pub fn guard(&mut self, name: Option<&[u8]>) -> u64 {
+        let id = self.take_number();
+        let unknown = [UNKNOWN, id.to_string().as_bytes()].concat();
+        let guard =
+            Snapshot { id, tree: Arc::new(self.live.clone()), past: self.past.clone(), before_switch: false };
+        self.past.push(id);
+        self.snapshots.insert(name.unwrap_or(&unknown).to_vec(), guard);
+        id
+    }
+
+    /// The line at hand becomes what a snapshot is, with a guard before.
+    pub fn switch(&mut self, target: &Snapshot, name: Option<&[u8]>) -> u64 {
+        let id = self.guard(name);
+        let made = self.snapshots.values_mut().find(|s| s.id == id).expect("made");
+        made.before_switch = true;
+        self.become_snapshot(target);
+        id
+    }
+
+    /// With the names that guards have, given those of all snapshots of each line; none if there are others.
+    pub fn with_known_guards(&self, names: impl Fn(&[u8]) -> Vec<Vec<u8>>) -> Option<Model> {
+        let mut known = self.clone();
+        for line in known.lines.values_mut() {
+            let mut guards: Vec<_> =
+                line.snapshots.iter().filter(|(name, _)| name.starts_with(UNKNOWN)).collect();
+            if guards.is_empty() {
+                continue;
+            }
+            guards.sort_by_key(|(_, s)| s.id);
+            let guards: Vec<Vec<u8>> = guards.into_iter().map(|(name, _)| name.clone()).collect();
+            let mut found = names(&line.name);
+            found.retain(|name| !line.snapshots.contains_key(name));
+            if found.len() != guards.len() {
+                return None;
+            }
+            let line = Arc::make_mut(line);
+            for (unknown, name) in guards.iter().zip(found) {
+                let guard = line.snapshots.remove(unknown).expect("found");
+                line.snapshots.insert(name, guard);
+            }
+        }
+        Some(known)
+    }
+
     /// The line at hand becomes what a snapshot that it shows is; numbers of inodes stay.
     pub fn roll_back(&mut self, name: &[u8]) {
         let snapshot = self.find_snapshot(name).expect("the runner names one that is shown").clone();
+        self.become_snapshot(&snapshot);
+    }
+
+    /// The same, of a snapshot.
+    pub fn become_snapshot(&mut self, snapshot: &Snapshot) {
         self.live = reachable(&snapshot.tree);
-        self.past = [snapshot.past, vec![snapshot.id]].concat();
+        self.past = [&snapshot.past[..], &[snapshot.id]].concat();
+    }
+
+    /// The tree of the line at hand once all that a snapshot has is put back into it: what is open stays so.
+    pub fn restored(&self, snapshot: &Snapshot) -> Tree {
+        let mut tree = reachable(&snapshot.tree);
+        for (id, inode) in &mut tree {
+            let known = |i: &Inode| (i.mode, i.uid, i.gid, i.xattrs.clone(), i.body.clone());
+            let is_same = self.live.get(id).is_some_and(|now| known(now) == known(inode));
+            if inode.is_dir() && !is_same {
+                Arc::make_mut(inode).mtime = None;
+            }
+        }
+        for (id, inode) in &self.live {
+            if !tree.contains_key(id) {
+                let unnamed = Inode { links: 0, ..(**inode).clone() };
+                tree.insert(*id, Arc::new(unnamed));
+            }
+        }
+        tree
+    }
+
+    /// The newest guard of the line at hand that was taken before it became something else.
+    pub fn last_guard(&self) -> Option<&Snapshot> {
+        self.snapshots.values().filter(|s| s.before_switch).max_by_key(|s| s.id)
     }
 
     /// A line that begins as a snapshot is, which exists: none of its files without names.
@@ -243,7 +324,7 @@ impl Model {
 }
 
 /// A tree without what has no name.
-fn reachable(tree: &Tree) -> Tree {
+pub fn reachable(tree: &Tree) -> Tree {
     let mut tree = tree.clone();
     let named: std::collections::BTreeSet<Id> = reference::paths(&tree).into_values().collect();
     tree.retain(|id, _| named.contains(id));

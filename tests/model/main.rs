@@ -15,6 +15,7 @@ mod past;
 mod reference;
 mod run;
 mod shrink;
+mod whole;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};

@@ -301,6 +301,13 @@ fn read_sparse(
 }
 
 impl Observation {
+    /// Names of the snapshots of a line's own, oldest first.
+    pub fn names_of_snapshots(&self, line: &[u8]) -> Vec<Vec<u8>> {
+        let other = self.lines.iter().find(|other| other.name == line).map(|other| &other.snapshots);
+        let snapshots = if line.is_empty() { Some(&self.snapshots) } else { other };
+        snapshots.into_iter().flatten().map(|(name, ..)| name.clone()).collect()
+    }
+
     /// Learns the numbers of what an interrupted operation made: nobody has been told them. The model must fit.
     pub fn teach(&self, model: &Model, numbers: &mut Numbers) {
         let main = (MAIN, model.main(), &self.live, &self.snapshots);

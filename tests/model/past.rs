@@ -1,7 +1,7 @@
 //! Lines and their snapshots as a person asks for them: through `.clones`, and the `.snapshots` of each line.
 
 use snapfs::format::{Ino, Key, Kind, LineId};
-use snapfs::fs::Fs;
+use snapfs::fs::{Fs, Reason, Refusal};
 use snapfs::ops::{Error, NodeId, Operations, RenameMode, Result};
 use snapfs::volume::{LineRecord, SnapshotInfo};
 
@@ -82,6 +82,17 @@ pub fn rename_line(fs: &Fs, line: &[u8], to: &[u8]) -> Result<()> {
 pub fn drop_line(fs: &Fs, line: &[u8], root: NodeId) -> Result<()> {
     // As above: nothing leads to it but its number.
     if line.is_empty() { fs.drop_line(root) } else { fs.rmdir(&ADMIN, CLONEDIR, line) }
+}
+
+/// Puts back all that a snapshot has into the line whose root this is; the guards, if anything has changed.
+pub fn restore(
+    fs: &Fs,
+    root: NodeId,
+    name: &[u8],
+) -> std::result::Result<Option<(SnapshotInfo, SnapshotInfo)>, Refusal> {
+    let view = fs.view_of_word(root, name)?;
+    let done = fs.restore_line(root, &view, &Reason::Restore.into())?;
+    Ok(done.map(|done| (done.before, done.after)))
 }
 
 /// Inodes without a name that a line still has.

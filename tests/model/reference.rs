@@ -159,6 +159,8 @@ pub struct Snapshot {
     pub tree: Arc<Tree>,
     /// The snapshots below it, of its line or another, those that are gone included.
     pub past: Vec<u64>,
+    /// Taken by the system before its line became what another snapshot is.
+    pub before_switch: bool,
 }
 
 /// A line: a tree that can be written, and the snapshots that were made of it.

@@ -245,6 +245,10 @@ impl Runner {
         self.subject.crash(seed).map_err(|e| format!("reopening after a power cut: {e}"))?;
         let seen = observe::observe(self.subject.ops(), self.subject.fs())
             .map_err(|e| format!("after a power cut: {e}"))?;
+        let names = |line: &[u8]| -> Vec<Vec<u8>> { seen.names_of_snapshots(line) };
+        for (_, model) in &mut self.history {
+            *model = model.with_known_guards(names).unwrap_or_else(|| model.clone());
+        }
         let fits = |(_, model): &&(usize, Model)| observe::compare(&seen, model, &self.numbers).is_ok();
         let whole = self.history.iter().rev().find(fits).map(|(_, model)| model.clone());
         let Some(found) = whole.or_else(|| self.find_shorter(&seen)) else {
@@ -300,7 +304,18 @@ impl Runner {
         if fresh { Ok(()) } else { Err(format!("{slot:?} with {generation:?} was another's")) }
     }
 
-    /// A line is gone: its files stay open, and are of no use.
+    /// Files that are open for writing in the line at hand.
+    pub(crate) fn writers(&self) -> BTreeSet<Id> {
+        let here = self.open.iter().filter(|o| o.line == self.model.at() && o.flags.write);
+        here.map(|o| o.id).collect()
+    }
+
+    /// After a power cut the model as it is now may be what is found.
+    pub(crate) fn might_be(&mut self) {
+        self.history.push((self.at, self.model.clone()));
+    }
+
+    /// A head is gone, or its line: its files stay open, and are of no use.
     pub(crate) fn line_is_gone(&mut self, line: LineKey) -> Step {
         let (gone, open) = std::mem::take(&mut self.open).into_iter().partition(|o| o.line == line);
         self.open = open;

@@ -117,3 +117,24 @@ fn all_that_differs_makes_the_one_view_of_the_other() {
         t.prove();
     }
 }
+
+#[test]
+fn a_change_that_the_log_does_not_hold_is_durable_all_the_same() {
+    let sim = Arc::new(crate::device::Sim::new(1 << 30, 1));
+    let t = T::on(Volume::made_on(sim.clone()), FsOptions::default());
+    t.put(ROOT, "file", b"then");
+    t.snapshot("s");
+    t.put(ROOT, "new", b"now");
+    t.fs.commit().unwrap();
+    t.fill_log();
+    let done = t.restore_line(ROOT, &t.view("s")).unwrap();
+    let options =
+        crate::volume::OpenOptions { access: crate::volume::Access::ReadWrite, cache_bytes: 1 << 20 };
+    let left = Arc::new(sim.crash(crate::device::CrashPolicy::DropAll));
+    let t = T::on(Volume::open(left, options).unwrap(), FsOptions::default());
+    assert_eq!((t.list(ROOT), t.cat(ROOT, "file")), (vec!["file".into()], b"then".to_vec()));
+    for guard in [done.before, done.after] {
+        assert!(t.fs.volume().find_snapshot(crate::format::LineId::MAIN, &guard.name).is_some());
+    }
+    t.prove();
+}

@@ -103,6 +103,8 @@ pub fn change_at_once(
     let done = done??;
     if let Some(done) = &done {
         tell_kernel(past, order.head, &done.outcome);
+        // What the log does not hold is in a commit.
+        past.commits.sync()?;
     }
     Ok(done)
 }
