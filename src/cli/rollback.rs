@@ -1,8 +1,8 @@
-//! `rollback`, `undo`: what is asked of the daemon, how that travels, and what users see of it.
+//! `rollback`, `promote`, `undo`: what is asked of the daemon, how that travels, and what users see of it.
 
-use super::args::{DiffArgs, RollbackArgs, UndoArgs};
+use super::args::{DiffArgs, PromoteArgs, RollbackArgs, UndoArgs};
 use super::diff::Printer;
-use super::engine::{DiffOrder, InTheWay, OpenForWriting, RollbackAnswer, RollbackOrder};
+use super::engine::{DiffOrder, InTheWay, OpenForWriting, PromoteOrder, RollbackAnswer, RollbackOrder};
 use super::snapshots::{daemon_for_changes, written};
 use super::{output, users, wire};
 use crate::ctl::{Client, Code, Failure};
@@ -25,16 +25,42 @@ pub(super) fn rollback(args: &RollbackArgs) -> Result<u8, Failure> {
         return preview(&client, args);
     }
     let answer = decode(&client.call("rollback", request(&args.view, args.force, false), &mut |_| {})?)?;
-    report(&client, &args.target, &answer, args.json.json)
+    report(&client, &args.target, &answer, args.json.json, "went back to")
+}
+
+pub(super) fn promote(args: &PromoteArgs) -> Result<u8, Failure> {
+    let client = daemon_for_changes(&args.target)?;
+    let mut request = json!({"force": args.force});
+    names::put(&mut request, "name", &args.name);
+    if let Some(onto) = &args.onto {
+        let name = match onto.as_bytes() {
+            b"." => Some(&b""[..]),
+            onto => onto.strip_prefix(b".clones/").filter(|name| !name.is_empty()),
+        };
+        let what = || format!("{}: a line is '.', the main line, or .clones/NAME", names::shown(onto));
+        let name = name.ok_or_else(|| Failure::new(Code::Invalid, what()))?;
+        names::put(&mut request, "onto", OsStr::from_bytes(name));
+    }
+    if let Some(name) = &args.keep_as {
+        names::put(&mut request, "as", name);
+    }
+    let answer = decode(&client.call("promote", request, &mut |_| {})?)?;
+    report(&client, &args.target, &answer, args.json.json, "became")
 }
 
 pub(super) fn undo(args: &UndoArgs) -> Result<u8, Failure> {
     let client = daemon_for_changes(&args.target)?;
     let answer = decode(&client.call("undo", request(OsStr::new(""), args.force, false), &mut |_| {})?)?;
-    report(&client, &args.target, &answer, args.json.json)
+    report(&client, &args.target, &answer, args.json.json, "went back to")
 }
 
-fn report(client: &Client, target: &Path, answer: &RollbackAnswer, json: bool) -> Result<u8, Failure> {
+fn report(
+    client: &Client,
+    target: &Path,
+    answer: &RollbackAnswer,
+    json: bool,
+    what: &str,
+) -> Result<u8, Failure> {
     let Some(guard) = &answer.guard else {
         return Err(Failure::new(Code::Busy, refusal(client, target, &answer.in_the_way)));
     };
@@ -46,7 +72,7 @@ fn report(client: &Client, target: &Path, answer: &RollbackAnswer, json: bool) -
         written(output::print_json(&done))?;
     } else {
         let (view, guard) = (names::shown(view), names::shown(guard));
-        written(output::print(&format!("went back to {view}; what was there before is snapshot {guard}\n")))?;
+        written(output::print(&format!("{what} {view}; what was there before is snapshot {guard}\n")))?;
     }
     Ok(DONE)
 }
@@ -126,6 +152,16 @@ pub(super) fn order(at: NodeId, args: &Value) -> RollbackOrder {
         view: names::get(args, "view").unwrap_or_default(),
         writers: if is_set("force") { OpenForWriting::CutOff } else { OpenForWriting::Spared },
         dry_run: is_set("dry_run"),
+    }
+}
+
+/// The same of a promotion.
+pub(super) fn promote_order(args: &Value) -> PromoteOrder {
+    PromoteOrder {
+        name: names::get(args, "name").unwrap_or_default(),
+        onto: names::get(args, "onto"),
+        keep_as: names::get(args, "as"),
+        writers: order(NodeId::ROOT, args).writers,
     }
 }
 

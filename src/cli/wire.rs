@@ -71,6 +71,7 @@ impl Handler for Verbs {
                 Ok(json!({}))
             }
             "rollback" => Ok(rollback::encode(&self.engine.rollback(&rollback::order(at(args), args))?)),
+            "promote" => Ok(rollback::encode(&self.engine.promote(&rollback::promote_order(args))?)),
             "undo" => Ok(rollback::encode(&self.engine.undo(&rollback::order(at(args), args))?)),
             "mount" => {
                 let point = PathBuf::from(OsString::from_vec(name(args, "point")?));

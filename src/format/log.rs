@@ -136,6 +136,8 @@ pub enum Effect<'a> {
     RenameLine(LineId, &'a [u8]),
     /// A line got another head.
     Rollback(Rollback),
+    /// A line got the head of another, with its snapshots, and that is gone.
+    Promote(Promotion),
 }
 
 /// A new head of a line, as a snapshot is.
@@ -151,6 +153,17 @@ pub struct Rollback {
     pub head_generation: Generation,
     /// When: seconds and nanoseconds since 1970 UTC.
     pub created: (i64, u32),
+}
+
+/// A line that becomes another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Promotion {
+    /// The line that goes, and whose head and snapshots the other gets.
+    pub from: LineId,
+    /// The line that gets them.
+    pub line: LineId,
+    /// The generation of its head from then on.
+    pub head_generation: Generation,
 }
 
 /// Effects in the order in which they happened, as bytes.
@@ -233,6 +246,10 @@ impl Effects {
                 out.extend_from_slice(&nanos.to_le_bytes());
                 out.extend_from_slice(&r.head_generation.0.to_le_bytes());
             }
+            Effect::Promote(p) => {
+                put(out, 14, &[p.from.0, p.line.0]);
+                out.extend_from_slice(&p.head_generation.0.to_le_bytes());
+            }
         }
     }
 
@@ -305,6 +322,11 @@ fn take<'a>(rest: &mut &'a [u8]) -> Result<Effect<'a>, FormatError> {
             let created = (secs, take_u32(rest)?);
             let head_generation = Generation(take_u32(rest)?);
             Effect::Rollback(Rollback { line, snapshot, head, head_generation, created })
+        }
+        14 => {
+            let (from, line) = (LineId(take_u64(rest)?), LineId(take_u64(rest)?));
+            let head_generation = Generation(take_u32(rest)?);
+            Effect::Promote(Promotion { from, line, head_generation })
         }
         _ => return bad!("effect {tag} in a log record"),
     })
@@ -405,6 +427,11 @@ mod tests {
             Effect::CreateLine(line),
             Effect::RenameLine(LineId(2), b"other"),
             Effect::Rollback(rollback),
+            Effect::Promote(Promotion {
+                from: LineId(3),
+                line: LineId(u64::MAX),
+                head_generation: Generation(9),
+            }),
             Effect::DropLine(LineId(2)),
         ]
     }

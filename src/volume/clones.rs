@@ -49,8 +49,17 @@ impl VolumeState {
         std::iter::successors(self.history.get(view), |v| self.history.get(v.prev?))
     }
 
+    /// The line that one was made from, if that is still there.
+    pub(super) fn line_above(&self, line: LineId) -> Option<LineRecord> {
+        let owners = self.owners();
+        let head = self.lines.head(line)?;
+        let mut above = self.down_from(head).filter_map(|v| owner_of(v, &owners));
+        let foreign = above.find(|owner| *owner != line)?;
+        self.lines.get(foreign).map(|line| line.record.clone())
+    }
+
     fn tell_clone(&self, line: &LineRecord, owners: &Owners) -> CloneInfo {
-        let owner = |v: &&ViewRecord| owners.get(&v.id).copied();
+        let owner = |v: &&ViewRecord| owner_of(v, owners);
         let foreign = self.down_from(line.head).find(|v| owner(v) != Some(line.id));
         let from = foreign.and_then(|v| self.lines.get(owner(&v)?)).map(|from| from.record.name.clone());
         let origin = line.origin.and_then(|id| self.history.get(id));
@@ -71,6 +80,12 @@ impl VolumeState {
             line: line.clone(),
         }
     }
+}
+
+/// The line that a view is of. A line that was rolled back, or has become another, does not descend from all of its snapshots.
+fn owner_of(view: &ViewRecord, owners: &Owners) -> Option<LineId> {
+    let own = Some(view.line).filter(|line| view.role == Role::Snapshot && *line != LineId::NONE);
+    own.or_else(|| owners.get(&view.id).copied())
 }
 
 impl Volume {

@@ -76,7 +76,8 @@ pub(super) fn of_tree(txn: &Txn<'_>, store: &Store, effect: &Effect<'_>) -> Resu
         | Effect::CreateLine(_)
         | Effect::DropLine(_)
         | Effect::RenameLine(..)
-        | Effect::Rollback(_) => must!(false, "a change of views inside of one of a tree"),
+        | Effect::Rollback(_)
+        | Effect::Promote(_) => must!(false, "a change of views inside of one of a tree"),
     }
     Ok(())
 }
@@ -118,6 +119,14 @@ pub(super) fn of_views(state: &VolumeState, effect: &Effect<'_>) -> Result<()> {
             );
             must!(to.created.1 < NANOS, "a rollback {} nanoseconds after a second", to.created.1);
             new_number(state, to.head)?;
+            new_generation(state, to.head_generation)
+        }
+        Effect::Promote(to) => {
+            on_line(state, to.line)?;
+            let two = to.from != to.line && can_go(state, to.from);
+            must!(two, "line {} is to become line {}, and cannot", to.from.0, to.line.0);
+            let both = state.lines.name_of_both(&state.history, to.from, to.line).map(names::shown_bytes);
+            must!(both.is_none(), "two snapshots of one line called '{}'", both.unwrap_or_default());
             new_generation(state, to.head_generation)
         }
         Effect::Insert(..)

@@ -160,7 +160,7 @@ impl Past {
     }
 
     /// A name may be gone from all `.clones` without a request in that of the main line: the kernel is told, where it is.
-    fn tell_clonedir(&self, name: &[u8]) {
+    pub(super) fn tell_clonedir(&self, name: &[u8]) {
         let heads = &self.commits.heads;
         if heads.volume.find_line(name).is_none() {
             heads.kernel().drop_names(vec![(MAIN_CLONEDIR, name.to_vec())]);

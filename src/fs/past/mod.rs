@@ -8,12 +8,14 @@ mod clonedir;
 mod known;
 mod moment;
 mod pick;
+mod promote;
 mod rollback;
 mod snapdir;
 mod trials;
 mod undo;
 
 pub use clonedir::{MAIN_CLONEDIR, clonedir_ttl};
+pub use promote::{Promoted, PromotionOrder};
 pub use rollback::{InTheWay, OpenForWriting, Switched};
 pub use snapdir::Past;
 pub use undo::Undoable;
