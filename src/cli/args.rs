@@ -86,7 +86,12 @@ pub(super) enum Verb {
         are open are stale from then on (ESTALE); while some are open for writing it is refused, unless\n\
         --force is given.")]
     Rollback(RollbackArgs),
-    /// Take back the last rollback of a line; once more, and it is done again
+    /// Have a clone become the line that it came from, with its snapshots
+    #[command(after_help = "Example: snapfs promote /data upgrade --as before-upgrade\n\n\
+        What the line had is kept as a snapshot. Programs that have files open in either notice it as they do a\n\
+        rollback, and it is refused for the same reasons; 'snapfs undo' goes back.")]
+    Promote(PromoteArgs),
+    /// Take back the last rollback or promotion of a line; once more, and it is done again
     #[command(after_help = "Example: snapfs undo /data")]
     Undo(UndoArgs),
     /// What changed between two views (exit code 0: nothing, 1: something, 2: trouble)
@@ -358,6 +363,26 @@ pub(super) struct RollbackArgs {
     /// Only print what would change, as diff does, and what would be in the way
     #[arg(long)]
     pub(super) dry_run: bool,
+    /// Cut off whoever has files open for writing
+    #[arg(long)]
+    pub(super) force: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct PromoteArgs {
+    /// Mount point, any path in a mount, or a mounted store
+    #[arg(value_name = "MNT")]
+    pub(super) target: PathBuf,
+    /// Name of the clone
+    pub(super) name: OsString,
+    /// Name of the snapshot of what the line had
+    #[arg(long = "as", value_name = "OLD")]
+    pub(super) keep_as: Option<OsString>,
+    /// The line that it becomes, where that is not the one it came from: '.' or .clones/NAME
+    #[arg(long, value_name = "LINE")]
+    pub(super) onto: Option<OsString>,
     /// Cut off whoever has files open for writing
     #[arg(long)]
     pub(super) force: bool,

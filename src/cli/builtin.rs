@@ -6,7 +6,7 @@
 use super::background::Background;
 use super::engine::{
     Backend, CheckReport, CloneRow, DiffOrder, Engine, InitOptions, MergeRequest, OpenFor, PathOrder,
-    RollbackAnswer, RollbackOrder, ScrubOrder, SnapshotRow, StoreOptions,
+    PromoteOrder, RollbackAnswer, RollbackOrder, ScrubOrder, SnapshotRow, StoreOptions,
 };
 use super::hold::{lock, probe};
 use super::making::{DEVICE_START_BYTES, NewStore, Old, has_content, make, unfinished};
@@ -504,6 +504,10 @@ impl Engine for Open {
 
     fn rollback(&self, order: &RollbackOrder) -> Result<RollbackAnswer, Failure> {
         rewind::rollback(&self.fs, &self.store, order)
+    }
+
+    fn promote(&self, order: &PromoteOrder) -> Result<RollbackAnswer, Failure> {
+        rewind::promote(&self.fs, order)
     }
 
     fn undo(&self, order: &RollbackOrder) -> Result<RollbackAnswer, Failure> {

@@ -237,12 +237,25 @@ pub struct RollbackOrder {
     pub dry_run: bool,
 }
 
-/// What came of a rollback.
+/// Which clone is to become which line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PromoteOrder {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// The clone that it becomes, or the main line by an empty name. None: the line that it came from.
+    pub onto: Option<Vec<u8>>,
+    /// What the snapshot of what the line had is to be called.
+    pub keep_as: Option<Vec<u8>>,
+    /// What becomes of files that are open for writing.
+    pub writers: OpenForWriting,
+}
+
+/// What came of a rollback, or of a promotion.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RollbackAnswer {
     /// The root of the line.
     pub root: NodeId,
-    /// The name of the snapshot that it went back to, or would.
+    /// The name of the snapshot that it went back to, or would; of the clone that it became.
     pub view: Vec<u8>,
     /// The snapshot of what was there before; none if nothing was done.
     pub guard: Option<Vec<u8>>,
@@ -358,6 +371,10 @@ pub trait Engine: Send + Sync {
     /// Rolls the line that a node is of back to a snapshot, or says what would stand in the way.
     fn rollback(&self, _order: &RollbackOrder) -> Result<RollbackAnswer, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store cannot be rolled back"))
+    }
+    /// Has a clone become a line.
+    fn promote(&self, _order: &PromoteOrder) -> Result<RollbackAnswer, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store has no clones"))
     }
     /// Takes back what was done to the line that a node is of at last. The word of the order is of no account.
     fn undo(&self, _order: &RollbackOrder) -> Result<RollbackAnswer, Failure> {

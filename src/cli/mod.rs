@@ -34,6 +34,7 @@ mod scrubber;
 mod snapshots;
 mod stores;
 mod told_change;
+mod told_rollback;
 mod trial;
 mod umount;
 mod usage;

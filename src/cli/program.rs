@@ -73,6 +73,7 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Versions(a) => paths::versions(backend, a),
         Verb::Log(a) => paths::log(backend, a),
         Verb::Rollback(a) => return rollback::rollback(a),
+        Verb::Promote(a) => return rollback::promote(a),
         Verb::Undo(a) => return rollback::undo(a),
         Verb::Init(a) => stores::init(backend, a),
         Verb::Mount(a) => mount::run(backend, a),

@@ -1,10 +1,10 @@
-//! What the daemon does for `rollback` and `undo`: finds out what is meant, and tells what came of it.
+//! What the daemon does for `rollback`, `promote` and `undo`: finds out what is meant, and tells what came of it.
 
-use super::engine::{InTheWay, RollbackAnswer, RollbackOrder};
-use super::refusal::{told, told_view};
+use super::engine::{InTheWay, PromoteOrder, RollbackAnswer, RollbackOrder};
+use super::refusal::{told, told_clone, told_view};
 use crate::ctl::{Code, Failure};
 use crate::format::provenance::{Provenance, Reason};
-use crate::fs::{Fs, Switched};
+use crate::fs::{Fs, Promoted, PromotionOrder, Switched};
 use crate::names;
 use crate::ops::{Error, NodeId};
 use crate::volume::SnapshotInfo;
@@ -20,6 +20,53 @@ pub(super) fn rollback(fs: &Fs, store: &Path, order: &RollbackOrder) -> Result<R
     let why = Provenance { description: to.name.clone(), ..Reason::Rollback.into() };
     let switched = fs.rollback(order.at, &to, order.writers, &why).map_err(whole)?;
     Ok(ended(answer(fs, store, order.at, &to)?, switched))
+}
+
+pub(super) fn promote(fs: &Fs, order: &PromoteOrder) -> Result<RollbackAnswer, Failure> {
+    let shown = names::shown_bytes(&order.name);
+    let fails = |code, what: String| Err(Failure::new(code, format!("{shown}: {what}")));
+    let asked = PromotionOrder {
+        clone: &order.name,
+        onto: order.onto.as_deref(),
+        keep_as: order.keep_as.as_deref(),
+        writers: order.writers,
+    };
+    let why = Provenance { description: order.name.clone(), ..Reason::Promote.into() };
+    let unknown =
+        order.onto.as_ref().filter(|onto| !onto.is_empty() && fs.volume().find_line(onto).is_none());
+    match fs.promote(&asked, &why) {
+        Ok(Promoted::Switched(switched)) => {
+            let (root, in_the_way) = (NodeId::ROOT, InTheWay::default());
+            Ok(ended(RollbackAnswer { root, view: order.name.clone(), guard: None, in_the_way }, switched))
+        }
+        Ok(Promoted::NoLine) => {
+            let way = "name the line that it is to become with --onto: '.' or .clones/NAME";
+            fails(Code::Invalid, format!("the line that it came from is gone; {way}"))
+        }
+        Ok(Promoted::NameTaken(name)) if order.keep_as.as_ref() == Some(&name) => {
+            let name = names::shown_bytes(&name);
+            fails(Code::Exists, format!("a snapshot called {name} is there; choose another name with --as"))
+        }
+        Ok(Promoted::NameTaken(name)) => {
+            let name = names::shown_bytes(&name);
+            let way = "rename one of them first (snapfs rename)";
+            fails(Code::Exists, format!("the clone and the line both have a snapshot called {name}; {way}"))
+        }
+        Err(Error::NotFound) if unknown.is_some() => {
+            Err(told_clone(unknown.map_or(&[][..], |name| &name[..]), &Error::NotFound))
+        }
+        Err(Error::Invalid) if fs.volume().find_line(&order.name).is_some() => {
+            let what = match &order.keep_as {
+                Some(name) => format!("{} is not a name for a snapshot", names::shown_bytes(name)),
+                None => "a clone does not become itself".into(),
+            };
+            fails(Code::Invalid, what)
+        }
+        Err(Error::Busy) => {
+            fails(Code::Busy, "it is what the mount shows; mount the store without -o clone= first".into())
+        }
+        Err(e) => Err(told_clone(&order.name, &e)),
+    }
 }
 
 pub(super) fn undo(fs: &Fs, store: &Path, order: &RollbackOrder) -> Result<RollbackAnswer, Failure> {

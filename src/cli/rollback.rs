@@ -1,17 +1,17 @@
-//! `rollback`, `undo`: what is asked of the daemon, how that travels, and what users see of it.
+//! `rollback`, `promote`, `undo`: what is asked of the daemon, and what users see of it.
 
-use super::args::{DiffArgs, RollbackArgs, UndoArgs};
+use super::args::{DiffArgs, PromoteArgs, RollbackArgs, UndoArgs};
 use super::diff::Printer;
-use super::engine::{DiffOrder, InTheWay, OpenForWriting, RollbackAnswer, RollbackOrder};
+use super::engine::{DiffOrder, InTheWay, RollbackAnswer};
 use super::snapshots::{daemon_for_changes, written};
+use super::told_rollback::{decode, encode_in_the_way, request};
 use super::{output, users, wire};
 use crate::ctl::{Client, Code, Failure};
 use crate::names;
-use crate::ops::NodeId;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::ffi::OsStr;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Files and places that a refusal names, at most.
 const NAMED_MAX: usize = 10;
@@ -25,16 +25,42 @@ pub(super) fn rollback(args: &RollbackArgs) -> Result<u8, Failure> {
         return preview(&client, args);
     }
     let answer = decode(&client.call("rollback", request(&args.view, args.force, false), &mut |_| {})?)?;
-    report(&client, &args.target, &answer, args.json.json)
+    report(&client, &args.target, &answer, args.json.json, "went back to")
+}
+
+pub(super) fn promote(args: &PromoteArgs) -> Result<u8, Failure> {
+    let client = daemon_for_changes(&args.target)?;
+    let mut request = json!({"force": args.force});
+    names::put(&mut request, "name", &args.name);
+    if let Some(onto) = &args.onto {
+        let name = match onto.as_bytes() {
+            b"." => Some(&b""[..]),
+            onto => onto.strip_prefix(b".clones/").filter(|name| !name.is_empty()),
+        };
+        let what = || format!("{}: a line is '.', the main line, or .clones/NAME", names::shown(onto));
+        let name = name.ok_or_else(|| Failure::new(Code::Invalid, what()))?;
+        names::put(&mut request, "onto", OsStr::from_bytes(name));
+    }
+    if let Some(name) = &args.keep_as {
+        names::put(&mut request, "as", name);
+    }
+    let answer = decode(&client.call("promote", request, &mut |_| {})?)?;
+    report(&client, &args.target, &answer, args.json.json, "became")
 }
 
 pub(super) fn undo(args: &UndoArgs) -> Result<u8, Failure> {
     let client = daemon_for_changes(&args.target)?;
     let answer = decode(&client.call("undo", request(OsStr::new(""), args.force, false), &mut |_| {})?)?;
-    report(&client, &args.target, &answer, args.json.json)
+    report(&client, &args.target, &answer, args.json.json, "went back to")
 }
 
-fn report(client: &Client, target: &Path, answer: &RollbackAnswer, json: bool) -> Result<u8, Failure> {
+fn report(
+    client: &Client,
+    target: &Path,
+    answer: &RollbackAnswer,
+    json: bool,
+    what: &str,
+) -> Result<u8, Failure> {
     let Some(guard) = &answer.guard else {
         return Err(Failure::new(Code::Busy, refusal(client, target, &answer.in_the_way)));
     };
@@ -46,7 +72,7 @@ fn report(client: &Client, target: &Path, answer: &RollbackAnswer, json: bool) -
         written(output::print_json(&done))?;
     } else {
         let (view, guard) = (names::shown(view), names::shown(guard));
-        written(output::print(&format!("went back to {view}; what was there before is snapshot {guard}\n")))?;
+        written(output::print(&format!("{what} {view}; what was there before is snapshot {guard}\n")))?;
     }
     Ok(DONE)
 }
@@ -109,97 +135,5 @@ fn more(count: usize) -> String {
     match count.saturating_sub(NAMED_MAX) {
         0 => String::new(),
         more => format!("\n  and {more} more"),
-    }
-}
-
-fn request(view: &OsStr, force: bool, dry_run: bool) -> Value {
-    let mut request = json!({"force": force, "dry_run": dry_run});
-    names::put(&mut request, "view", view);
-    request
-}
-
-/// An order as it came, about a node.
-pub(super) fn order(at: NodeId, args: &Value) -> RollbackOrder {
-    let is_set = |key: &str| args.get(key).and_then(Value::as_bool).unwrap_or(false);
-    RollbackOrder {
-        at,
-        view: names::get(args, "view").unwrap_or_default(),
-        writers: if is_set("force") { OpenForWriting::CutOff } else { OpenForWriting::Spared },
-        dry_run: is_set("dry_run"),
-    }
-}
-
-/// What came of it, as it travels.
-pub(super) fn encode(answer: &RollbackAnswer) -> Value {
-    let mut object = json!({"root": answer.root.0});
-    names::put(&mut object, "view", OsStr::from_bytes(&answer.view));
-    if let Some(guard) = &answer.guard {
-        names::put(&mut object, "guard", OsStr::from_bytes(guard));
-    }
-    encode_in_the_way(&mut object, &answer.in_the_way);
-    object
-}
-
-fn encode_in_the_way(object: &mut Value, in_the_way: &InTheWay) {
-    let file = |(node, path): &(NodeId, Option<Vec<u8>>)| {
-        let mut file = json!({"inode": node.0});
-        if let Some(path) = path {
-            names::put(&mut file, "path", OsStr::from_bytes(path));
-        }
-        file
-    };
-    object["open_for_writing"] = in_the_way.written.iter().map(file).collect();
-    names::put_list(object, "mounts", &in_the_way.mounts);
-}
-
-fn decode(answer: &Value) -> Result<RollbackAnswer, Failure> {
-    let found = (|| {
-        let file = |file: &Value| Some((NodeId(file.get("inode")?.as_u64()?), names::get(file, "path")));
-        let mounts = names::get_list(answer, "mounts")?.into_iter();
-        Some(RollbackAnswer {
-            root: NodeId(answer.get("root")?.as_u64()?),
-            view: names::get(answer, "view")?,
-            guard: names::get(answer, "guard"),
-            in_the_way: InTheWay {
-                written: answer
-                    .get("open_for_writing")?
-                    .as_array()?
-                    .iter()
-                    .map(file)
-                    .collect::<Option<_>>()?,
-                mounts: mounts.map(|point| PathBuf::from(std::ffi::OsString::from_vec(point))).collect(),
-            },
-        })
-    })();
-    found.ok_or_else(|| Failure::new(Code::Version, "the daemon's answer cannot be understood"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn orders_and_answers_travel() {
-        let sent = request(OsStr::from_bytes(b"a\xff"), true, false);
-        let expected = RollbackOrder {
-            at: NodeId(7),
-            view: b"a\xff".to_vec(),
-            writers: OpenForWriting::CutOff,
-            dry_run: false,
-        };
-        assert_eq!(order(NodeId(7), &sent), expected);
-        for guard in [None, Some(b"@before-rollback-\xff".to_vec())] {
-            let answer = RollbackAnswer {
-                root: NodeId(u64::MAX),
-                view: b"\xfe".to_vec(),
-                guard,
-                in_the_way: InTheWay {
-                    written: vec![(NodeId(5), Some(b"d/\xff".to_vec())), (NodeId(6), None)],
-                    mounts: vec![PathBuf::from(OsStr::from_bytes(b"/m/\xff"))],
-                },
-            };
-            assert_eq!(decode(&encode(&answer)), Ok(answer));
-        }
-        assert!(decode(&json!({"view": "x"})).is_err());
     }
 }

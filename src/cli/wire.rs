@@ -5,7 +5,7 @@
 use super::engine::{CloneRow, DiffOrder, Engine, ScrubOrder, SnapshotRow};
 use super::merging;
 use super::options::{self, Parsed};
-use super::{past_of_path, rollback};
+use super::{past_of_path, told_rollback};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler};
 use crate::format::provenance::{COMMAND_BYTES_MAX, Provenance, Reason};
@@ -80,8 +80,13 @@ impl Handler for Verbs {
                 self.engine.rename_clone(&name(args, "name")?, &name(args, "new_name")?)?;
                 Ok(json!({}))
             }
-            "rollback" => Ok(rollback::encode(&self.engine.rollback(&rollback::order(at(args), args))?)),
-            "undo" => Ok(rollback::encode(&self.engine.undo(&rollback::order(at(args), args))?)),
+            "rollback" => {
+                Ok(told_rollback::encode(&self.engine.rollback(&told_rollback::order(at(args), args))?))
+            }
+            "promote" => {
+                Ok(told_rollback::encode(&self.engine.promote(&told_rollback::promote_order(args))?))
+            }
+            "undo" => Ok(told_rollback::encode(&self.engine.undo(&told_rollback::order(at(args), args))?)),
             "mount" => {
                 let point = PathBuf::from(OsString::from_vec(name(args, "point")?));
                 (self.add)(&point, &name_list(args, "options"))

@@ -141,6 +141,8 @@ pub enum Effect<'a> {
     Rebase(LineId, Option<ViewId>),
     /// Other terms were given to a line.
     SetTerms(LineId, Terms),
+    /// A line got the head of another, with its snapshots, and that is gone.
+    Promote(Promotion),
 }
 
 /// A new head of a line, as a snapshot is.
@@ -156,6 +158,17 @@ pub struct Rollback {
     pub head_generation: Generation,
     /// When: seconds and nanoseconds since 1970 UTC.
     pub created: (i64, u32),
+}
+
+/// A line that becomes another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Promotion {
+    /// The line that goes, and whose head and snapshots the other gets.
+    pub from: LineId,
+    /// The line that gets them.
+    pub line: LineId,
+    /// The generation of its head from then on.
+    pub head_generation: Generation,
 }
 
 /// Effects in the order in which they happened, as bytes.
@@ -243,6 +256,10 @@ impl Effects {
                 put(out, 15, &[line.0]);
                 out.extend_from_slice(&terms.encode());
             }
+            Effect::Promote(p) => {
+                put(out, 16, &[p.from.0, p.line.0]);
+                out.extend_from_slice(&p.head_generation.0.to_le_bytes());
+            }
         }
     }
 
@@ -323,6 +340,11 @@ fn take<'a>(rest: &mut &'a [u8]) -> Result<Effect<'a>, FormatError> {
         15 => {
             let line = LineId(take_u64(rest)?);
             Effect::SetTerms(line, Terms::decode(take_bytes(rest, TERMS_BYTES)?)?)
+        }
+        16 => {
+            let (from, line) = (LineId(take_u64(rest)?), LineId(take_u64(rest)?));
+            let head_generation = Generation(take_u32(rest)?);
+            Effect::Promote(Promotion { from, line, head_generation })
         }
         _ => return bad!("effect {tag} in a log record"),
     })
@@ -429,6 +451,11 @@ mod tests {
             Effect::Rebase(LineId(2), Some(ViewId(5))),
             Effect::Rebase(LineId(2), None),
             Effect::SetTerms(LineId(2), Terms { clones_max: Some(1), ..Terms::default() }),
+            Effect::Promote(Promotion {
+                from: LineId(3),
+                line: LineId(u64::MAX),
+                head_generation: Generation(9),
+            }),
             Effect::DropLine(LineId(2)),
         ]
     }

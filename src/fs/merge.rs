@@ -10,8 +10,8 @@ use super::heads::Head;
 use super::items::path_of;
 use super::merging::{Conflict, Merged, three_way};
 use super::transfer::{ChangeOrder, Plan, Refusal, Settled, Sides, TakenFrom, change_at_once};
+use crate::format::Ino;
 use crate::format::provenance::Provenance;
-use crate::format::{Ino, LineId};
 use crate::ops::{Error, NodeId, Result};
 use crate::volume::{LineRecord, SnapshotInfo, View};
 use std::collections::BTreeSet;
@@ -137,10 +137,8 @@ impl Fs {
         if head.line == line.line {
             return Err(MergeRefusal::Itself);
         }
-        match volume.line_below(clone.id) {
-            Some(below) if below != line.line && below != LineId::NONE => {
-                return Err(MergeRefusal::OtherLine(volume.line(below)?.name));
-            }
+        match volume.line_above(clone.id) {
+            Some(above) if above.id != line.line => return Err(MergeRefusal::OtherLine(above.name)),
             _ => {}
         }
         let (source, target) = match order.way {

@@ -55,7 +55,7 @@ pub use options::{
     Steps,
 };
 
-pub use past::{InTheWay, OpenForWriting, Switched};
+pub use past::{InTheWay, OpenForWriting, Promoted, PromotionOrder, Switched};
 pub use past_of_path::PathAsked;
 pub use standalone::Standalone;
 pub use timeline::{LogEntry, Moment, PathVersion};

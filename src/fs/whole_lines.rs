@@ -1,7 +1,7 @@
 //! What is asked about a whole line: that it goes back to what it was, and what that takes along.
 
 use super::file_system::Fs;
-use super::past::{InTheWay, OpenForWriting, Switched, Undoable};
+use super::past::{InTheWay, OpenForWriting, Promoted, PromotionOrder, Switched, Undoable};
 use crate::format::Ino;
 use crate::format::provenance::{Provenance, Reason};
 use crate::ops::{Error, NodeId, Result};
@@ -21,7 +21,7 @@ impl Fs {
 
     /// What would stand in the way of a rollback of the line that a node is of.
     pub fn in_the_way(&self, at: NodeId) -> Result<InTheWay> {
-        self.past.in_the_way(&self.heads.at(at)?)
+        self.past.in_the_way(&[self.heads.at(at)?])
     }
 
     /// Rolls the line that a node is of back to a snapshot that it shows, durable when this returns. What it has now stays as
@@ -35,6 +35,12 @@ impl Fs {
     ) -> Result<Switched> {
         let line = self.heads.at(at)?.line;
         self.commits.with_space(|| self.past.roll_back(line, to.id, writers, why))
+    }
+
+    /// Has a clone become the line that it came from, or another, durable when this returns. What that line has now stays as
+    /// a snapshot, and the clone's snapshots come along.
+    pub fn promote(&self, order: &PromotionOrder<'_>, why: &Provenance) -> Result<Promoted> {
+        self.commits.with_space(|| self.past.promote(order, why))
     }
 
     /// Takes back what was done to the line that a node is of at last, if its guard is there: what that was, and how it went.

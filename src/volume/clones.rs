@@ -50,11 +50,23 @@ impl VolumeState {
         std::iter::successors(self.history.get(view), |v| self.history.get(v.prev?))
     }
 
+    /// The line that one was made from, if that is still there.
+    pub(super) fn line_above(&self, line: LineId) -> Option<LineRecord> {
+        let record = &self.lines.get(line)?.record;
+        self.made_from(record, &self.owners()).cloned()
+    }
+
+    /// The line of which a record says that it was made from it; if that is gone, the one that its past is of.
+    fn made_from(&self, line: &LineRecord, owners: &Owners) -> Option<&LineRecord> {
+        let owner = |v: &ViewRecord| owner_of(v, owners).filter(|owner| *owner != line.id);
+        let named = line.from.and_then(|from| self.lines.get(from));
+        let found = named.or_else(|| self.lines.get(self.down_from(line.head).find_map(owner)?));
+        found.map(|line| &line.record)
+    }
+
     fn tell_clone(&self, line: &LineRecord, owners: &Owners) -> CloneInfo {
-        let owner = |v: &&ViewRecord| owners.get(&v.id).copied();
-        let foreign = || self.down_from(line.head).find(|v| owner(v) != Some(line.id));
-        let from = line.from.and_then(|from| self.lines.get(from));
-        let from = from.or_else(|| self.lines.get(owner(&foreign()?)?)).map(|from| from.record.name.clone());
+        let owner = |v: &&ViewRecord| owner_of(v, owners);
+        let from = self.made_from(line, owners).map(|from| from.name.clone());
         let origin = line.origin.and_then(|id| self.history.get(id));
         let snapshot = origin.filter(|v| v.role == Role::Snapshot && v.line != LineId::NONE);
         let (mut exclusive, mut written, mut shared) = (0u64, 0u64, false);
@@ -75,16 +87,13 @@ impl VolumeState {
     }
 }
 
-impl Volume {
-    /// The line that a clone was made from, as it is told of it; none if that is gone, and all before it.
-    pub fn line_below(&self, line: LineId) -> Option<LineId> {
-        let state = self.state.read();
-        let (owners, head) = (state.owners(), state.lines.head(line)?);
-        let owner = |v: &ViewRecord| owners.get(&v.id).copied();
-        let below = state.down_from(head).find_map(|v| owner(v).filter(|owner| *owner != line));
-        below.filter(|below| state.lines.get(*below).is_some())
-    }
+/// The line that a view is of. A line that was rolled back, or has become another, does not descend from all of its snapshots.
+fn owner_of(view: &ViewRecord, owners: &Owners) -> Option<LineId> {
+    let own = Some(view.line).filter(|line| view.role == Role::Snapshot && *line != LineId::NONE);
+    own.or_else(|| owners.get(&view.id).copied())
+}
 
+impl Volume {
     /// The clone of that name. Costs what all do.
     pub fn clone_info(&self, name: &[u8]) -> Option<CloneInfo> {
         let state = self.state.read();

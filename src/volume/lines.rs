@@ -149,6 +149,33 @@ impl Lines {
         self.map.get(&line)?.record.origin
     }
 
+    /// A name that a snapshot of a line's own has, and another one that a second line shows.
+    pub fn name_of_both<'h>(&self, history: &'h History, from: LineId, to: LineId) -> Option<&'h [u8]> {
+        let own = self.map.get(&from)?.numbers.iter().filter_map(|id| history.get(*id));
+        let mut taken =
+            own.filter(|v| self.snapshot(history, to, &v.name).is_some_and(|other| other != v.id));
+        taken.next().map(|v| &v.name[..])
+    }
+
+    /// True if a snapshot of a line's own has the name.
+    pub fn has_own(&self, line: LineId, name: &[u8]) -> bool {
+        self.snapshots.get(name).is_some_and(|named| named.contains_key(&line))
+    }
+
+    /// Gives all snapshots of a line's own to another, which has no other ones of their names.
+    pub fn hand_over(&mut self, history: &History, from: LineId, to: LineId) {
+        let Some(line) = self.map.get_mut(&from) else { return };
+        let numbers = std::mem::take(&mut line.numbers);
+        for view in numbers.iter().filter_map(|id| history.get(*id)) {
+            let named = self.snapshots.entry(view.name.clone()).or_default();
+            named.remove(&from);
+            named.insert(to, view.id);
+        }
+        if let Some(line) = self.map.get_mut(&to) {
+            line.numbers.extend(numbers);
+        }
+    }
+
     /// Number of snapshots of a line's own.
     pub fn own_count(&self, line: LineId) -> usize {
         self.map.get(&line).map_or(0, |l| l.numbers.len())

@@ -54,7 +54,7 @@ mod tests;
 pub use crate::device::Access;
 pub use crate::format::line::LineRecord;
 pub use clones::CloneInfo;
-pub use commit::CommitSession;
+pub use commit::{CommitSession, Prepare};
 pub use error::{Result, VolumeError};
 pub use lineage::{Ancestor, Lineage};
 pub use open::last_inode;

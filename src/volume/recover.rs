@@ -198,9 +198,10 @@ impl Volume {
             drop(txn);
             while let Some(effect) = effects.next_if(|e| !is_of_tree(e)) {
                 let headless = match &effect {
-                    Effect::Rollback(to) => Some(to.line),
-                    Effect::DropLine(line) => Some(*line),
-                    _ => None,
+                    Effect::Rollback(to) => vec![to.line],
+                    Effect::DropLine(line) => vec![*line],
+                    Effect::Promote(to) => vec![to.from, to.line],
+                    _ => Vec::new(),
                 };
                 self.replay_view_effect(effect)?;
                 headless.into_iter().for_each(|line| replay.forget(line));
@@ -261,6 +262,7 @@ impl Volume {
             Effect::Rollback(to) => s.roll_back(&to),
             Effect::Rebase(line, base) => s.set_base(line, base),
             Effect::SetTerms(line, terms) => s.set_terms(line, terms),
+            Effect::Promote(to) => s.promote(&to),
             _ => {}
         }
         Ok(())

@@ -78,6 +78,7 @@ pub(super) fn of_tree(txn: &Txn<'_>, store: &Store, effect: &Effect<'_>) -> Resu
         | Effect::RenameLine(..)
         | Effect::SetTerms(..)
         | Effect::Rollback(_)
+        | Effect::Promote(_)
         | Effect::Rebase(..) => must!(false, "a change of views inside of one of a tree"),
     }
     Ok(())
@@ -134,6 +135,14 @@ pub(super) fn of_views(state: &VolumeState, effect: &Effect<'_>) -> Result<()> {
                 line.0
             );
             Ok(())
+        }
+        Effect::Promote(to) => {
+            on_line(state, to.line)?;
+            let two = to.from != to.line && can_go(state, to.from);
+            must!(two, "line {} is to become line {}, and cannot", to.from.0, to.line.0);
+            let both = state.lines.name_of_both(&state.history, to.from, to.line).map(names::shown_bytes);
+            must!(both.is_none(), "two snapshots of one line called '{}'", both.unwrap_or_default());
+            new_generation(state, to.head_generation)
         }
         Effect::Insert(..)
         | Effect::Remove(_)

@@ -176,7 +176,17 @@ impl VolumeState {
     pub(super) fn shown_after(&self, line: LineId, after: ViewId) -> impl Iterator<Item = &ViewRecord> {
         let mut inherited: Vec<_> = self.inherited(line).take_while(|v| v.id > after).collect();
         inherited.reverse();
-        inherited.into_iter().filter(is_shown).chain(self.own_after(line, after))
+        inherited.retain(is_shown);
+        // What is its own is younger than what it has from its origin, but for what came from another line.
+        let first = self.own_after(line, after).next();
+        let mixed = first.zip(inherited.last()).is_some_and(|(first, last)| first.id <= last.id);
+        if mixed {
+            inherited.extend(self.own_after(line, after));
+            inherited.sort_unstable_by_key(|v| v.id);
+            inherited.dedup_by_key(|v| v.id);
+        }
+        let own = (!mixed).then(|| self.own_after(line, after));
+        inherited.into_iter().chain(own.into_iter().flatten())
     }
 
     fn own_after(&self, line: LineId, after: ViewId) -> impl DoubleEndedIterator<Item = &ViewRecord> {
@@ -192,7 +202,7 @@ impl VolumeState {
     /// The newest snapshot that a line shows.
     fn newest_shown(&self, line: LineId) -> Option<&ViewRecord> {
         let own = self.own_after(line, ViewId(0)).next_back();
-        own.or_else(|| self.inherited(line).find(is_shown))
+        own.into_iter().chain(self.inherited(line).find(is_shown)).max_by_key(|v| v.id)
     }
 }
 

@@ -7,7 +7,7 @@ use super::snapshot::NewSnapshot;
 use super::state::VolumeState;
 use super::{Result, Txn, Volume, VolumeError};
 use crate::format::line::LineRecord;
-use crate::format::log::{Effect, Rollback};
+use crate::format::log::{Effect, Promotion, Rollback};
 use crate::format::superblock::PendingPoint;
 use crate::format::{Generation, LineId, ViewId};
 use crate::limits::NAME_BYTES_MAX;
@@ -28,6 +28,44 @@ impl VolumeState {
         let (head, head_generation) = (ViewId(point.id.0 + 1), Generation(first + 1));
         let to = Rollback { line, snapshot, head, head_generation, created: guard.created };
         Ok((point, to))
+    }
+
+    /// The guard and the head of a promotion that is done now.
+    fn next_promotion(
+        &self,
+        from: LineId,
+        line: LineId,
+        guard: &NewSnapshot<'_>,
+    ) -> Result<(PendingPoint, Promotion)> {
+        if from == LineId::MAIN || from == line || self.lines.get(from).is_none() {
+            return Err(VolumeError::NoSuchView);
+        }
+        if self.lines.name_of_both(&self.history, from, line).is_some()
+            || self.lines.has_own(from, guard.name)
+        {
+            return Err(VolumeError::NameTaken);
+        }
+        let point = self.next_point(line, guard)?;
+        let first = self.lines.slots.find_generations(2).ok_or(NO_GENERATION)?.0;
+        Ok((point, Promotion { from, line, head_generation: Generation(first + 1) }))
+    }
+
+    /// Gives a line the head of another, and its snapshots. The old head is deleted, and the other line is no more.
+    pub(super) fn promote(&mut self, to: &Promotion) {
+        let Some(from) = self.lines.get(to.from).map(|l| l.record.clone()) else { return };
+        let Some(old) = self.lines.head(to.line) else { return };
+        for view in self.lines.own(from.id).into_iter().chain([from.head]) {
+            self.history.set_line(view, to.line);
+        }
+        self.lines.hand_over(&self.history, from.id, to.line);
+        self.lines.slots.use_generation(to.head_generation);
+        self.lines.change(to.line, |record| {
+            (record.head, record.head_generation) = (from.head, to.head_generation);
+        });
+        self.lines.slots.leave(from.slot, None, self.epoch);
+        self.lines.remove(from.id);
+        self.changed = true;
+        self.delete(old);
     }
 }
 
@@ -51,9 +89,65 @@ impl Txn<'_> {
         }
         Ok(id)
     }
+
+    /// Ends the transaction with a guard of its line's head, and the head of another line.
+    fn promote(
+        self,
+        from: LineId,
+        guard: &NewSnapshot<'_>,
+        switched: &mut dyn FnMut(&LineRecord),
+    ) -> Result<ViewId> {
+        let line = self.line();
+        let (point, to) = self.state().next_promotion(from, line, guard)?;
+        let id = point.id;
+        let mut turn = self.end_with(&[Effect::Point(point.clone()), Effect::Promote(to)]);
+        let state = turn.alone();
+        state.take_point(point);
+        state.promote(&to);
+        if let Some(line) = state.lines.get(line) {
+            switched(&line.record);
+        }
+        Ok(id)
+    }
 }
 
 impl Volume {
+    /// The line that one was made from, if that is still there.
+    pub fn line_above(&self, line: LineId) -> Option<LineRecord> {
+        self.state.read().line_above(line)
+    }
+
+    /// A name that a snapshot of a line has, and another one that a second line shows.
+    pub fn name_of_both(&self, from: LineId, line: LineId) -> Option<Vec<u8>> {
+        let state = self.state.read();
+        state.lines.name_of_both(&state.history, from, line).map(<[u8]>::to_vec)
+    }
+
+    /// Gives a line what another has, its snapshots included, and the other is gone. Otherwise as
+    /// [`Volume::rollback_with_guard`]; `prepare` may go to both lines.
+    pub fn promote_with_guard(
+        &self,
+        from: LineId,
+        line: LineId,
+        guard: &NewSnapshot<'_>,
+        prepare: Prepare<'_>,
+        switched: &mut dyn FnMut(&LineRecord),
+    ) -> Result<ViewId> {
+        assert!((1..=NAME_BYTES_MAX).contains(&guard.name.len()), "the name is checked above");
+        self.check_writable()?;
+        let _no_commit = self.committer.lock();
+        self.check_writable()?;
+        let mut txn = self.begin(line)?;
+        txn.state().next_promotion(from, line, guard)?;
+        txn.attempt(|txn| {
+            prepare(txn)?;
+            txn.switch_to(line)
+        })?;
+        let id = txn.promote(from, guard, switched)?;
+        self.write_log();
+        Ok(id)
+    }
+
     /// Gives a line a head that starts as a snapshot that it shows. What it has now, what `prepare` adds included, stays as a
     /// snapshot: its number. `switched` is called while nobody can see the line. Durable with the next commit or
     /// [`Volume::sync`].

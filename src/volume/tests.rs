@@ -412,6 +412,55 @@ impl World {
         model.head_generation = record.head_generation;
     }
 
+    fn guard<'n>(name: &'n [u8], provenance: &'n Provenance) -> NewSnapshot<'n> {
+        let consistency = Consistency::FileSystem;
+        NewSnapshot { name, created: (1, 2), consistency, provenance, pause_ns: &|| 7 }
+    }
+
+    /// What the line had is a snapshot, in the same record.
+    fn roll_back_with_guard(&mut self) {
+        let (line, name, why) = (self.some_line(), self.new_name(), Provenance::default());
+        let Some(to) = self.some_snapshot() else { return };
+        let shown = self.model.snapshots[&to].line == line || self.model.lines[&line].inherited.contains(&to);
+        let (guard, mut record) = (World::guard(&name, &why), None);
+        let switched = &mut |line: &LineRecord| record = Some(line.clone());
+        let done = self.volume.rollback_with_guard(line, to, &guard, &mut |_| Ok(()), switched);
+        assert_eq!(done.is_ok(), shown, "to what the line does not show");
+        let Ok(id) = done else { return };
+        self.add_guard(line, id, name);
+        let content = self.model.snapshots[&to].content.clone();
+        let model = self.model.lines.get_mut(&line).unwrap();
+        (model.content, model.base) = (content, Some(to));
+        model.head_generation = record.unwrap().head_generation;
+        self.remember();
+    }
+
+    fn add_guard(&mut self, line: LineId, id: ViewId, name: Vec<u8>) {
+        let info = self.volume.snapshot_info(id).unwrap();
+        let model = &self.model.lines[&line];
+        self.model.below.insert(id, model.base);
+        let (slot, content) = ((info.slot, info.generation), model.content.clone());
+        self.model.snapshots.insert(id, SnapshotModel { line, name, slot, content });
+    }
+
+    /// A line gets what another has.
+    fn promote(&mut self) {
+        let (from, line) = (self.some_line(), self.some_line());
+        let (name, why) = (self.new_name(), Provenance::default());
+        let (guard, mut record) = (World::guard(&name, &why), None);
+        let switched = &mut |line: &LineRecord| record = Some(line.clone());
+        let done = self.volume.promote_with_guard(from, line, &guard, &mut |_| Ok(()), switched);
+        assert_eq!(done.is_ok(), from != line && from != LineId::MAIN);
+        let Ok(id) = done else { return };
+        self.add_guard(line, id, name);
+        let gone = self.model.lines.remove(&from).unwrap();
+        self.model.snapshots.values_mut().filter(|s| s.line == from).for_each(|s| s.line = line);
+        let model = self.model.lines.get_mut(&line).unwrap();
+        (model.content, model.base) = (gone.content, gone.base);
+        model.head_generation = record.unwrap().head_generation;
+        self.remember();
+    }
+
     fn remember(&mut self) {
         if self.past.last() != Some(&self.model) {
             self.past.push(self.model.clone());
@@ -424,13 +473,8 @@ impl World {
 
     fn create_snapshot(&mut self) {
         let (line, name) = (self.some_line(), self.new_name());
-        let new = NewSnapshot {
-            name: &name,
-            created: (1, 2),
-            consistency: Consistency::FileSystem,
-            provenance: &Provenance::default(),
-            pause_ns: &|| 7,
-        };
+        let why = Provenance::default();
+        let new = World::guard(&name, &why);
         let (id, durable) = self.volume.create_snapshot(line, &new, &mut |_| Ok(())).unwrap();
         let info = self.volume.snapshot_info(id).unwrap();
         let model = self.model.lines.get_mut(&line).unwrap();
@@ -524,6 +568,8 @@ impl World {
                 self.readers.truncate(stay);
             }
             25 => self.read_on(),
+            33..=34 => self.roll_back_with_guard(),
+            35..=36 => self.promote(),
             _ => {
                 let dice = self.rng.u8(0..100);
                 self.change(dice);

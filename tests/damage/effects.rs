@@ -7,7 +7,7 @@
 
 use snapfs::device::{RESERVED_BYTES, Sim};
 use snapfs::format::line::LineRecord;
-use snapfs::format::log::{Effect, Effects, HEADER_BYTES, RecordHeader, Rollback};
+use snapfs::format::log::{Effect, Effects, HEADER_BYTES, Promotion, RecordHeader, Rollback};
 use snapfs::format::provenance::Reason;
 use snapfs::format::superblock::PendingPoint;
 use snapfs::format::terms::Terms;
@@ -204,7 +204,7 @@ fn cases(at: &Context) -> Vec<(String, Vec<u8>)> {
     views(at, &mut add);
     notes(at, &mut add);
     // Effects that do not decode, behind one that does.
-    for tag in (0..=14).chain([255]) {
+    for tag in (0..=15).chain([255]) {
         add(format!("effect {tag} cut off"), record(|e| e.push(&Effect::Remove(at.items[0].0))));
         let mut bytes = one(&Effect::Delete(at.snapshot));
         bytes.push(tag);
@@ -284,6 +284,19 @@ fn lines(at: &Context, add: &mut impl FnMut(String, Vec<u8>)) {
         add(format!("no line {n}"), one(&Effect::DropLine(LineId(n))));
         add(format!("line {n} renamed"), one(&Effect::RenameLine(LineId(n), b"other")));
         add(format!("line {n} back"), one(&Effect::Rollback(Rollback { line: LineId(n), ..back })));
+        for (from, line) in [(LineId(n), LineId::MAIN), (LineId::MAIN, LineId(n)), (LineId(n), LineId(n))] {
+            let to = Promotion { from, line, head_generation: at.generation };
+            add(format!("line {} becomes {}", from.0, line.0), one(&Effect::Promote(to)));
+            let made_first = record(|e| {
+                e.push(&Effect::CreateLine(made.clone()));
+                e.push(&Effect::Promote(Promotion {
+                    head_generation: Generation(at.generation.0 + 2),
+                    ..to
+                }));
+                e.push(&Effect::DropLine(from));
+            });
+            add(format!("a new line, and {} becomes {}", from.0, line.0), made_first);
+        }
         let point = PendingPoint { line: LineId(n), ..point(at) };
         add(format!("snapshot of line {n}"), one(&Effect::Point(point)));
     }

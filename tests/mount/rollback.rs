@@ -491,3 +491,65 @@ fn a_database_is_as_it_was() {
         p.check();
     }
 }
+
+#[test]
+fn a_clone_is_promoted_while_both_are_in_use() {
+    if !can_mount() {
+        return;
+    }
+    for options in CACHES {
+        let p = Place::new();
+        p.mount(options);
+        fs::create_dir(p.path("dir")).unwrap();
+        fs::write(p.path("dir/f"), vec![1; 100_000]).unwrap();
+        fs::create_dir(p.path(".clones/x")).unwrap();
+        let of_x = |name: &str| p.path(".clones/x").join(name);
+        fs::write(of_x("dir/f"), vec![2; 50]).unwrap();
+        fs::create_dir(of_x(".snapshots/of x")).unwrap();
+        fs::write(of_x("dir/g"), "g").unwrap();
+        let (mut inside, mut in_x) = (Shell::at(&p.path("dir")), Shell::at(&of_x("dir")));
+        assert_eq!((inside.says("ls").0, in_x.says("ls").0), ("f".into(), "f\ng".into()));
+        let reader = File::open(p.path("dir/f")).unwrap();
+        let writer = open(&of_x("dir/f"));
+        let map = raw::Mapping::new(&writer, 4096);
+        assert_eq!(map.load(49).unwrap(), 2);
+        let refused = p.run(&["promote", "mnt", "x"]);
+        assert!(refused.code == 1 && refused.err.contains("\n  .clones/x/dir/f by process"), "{refused:?}");
+        let done = p.json(&["promote", "mnt", "x", "--as", "before x", "--force", "--json"]);
+        assert_eq!((&done["view"], &done["guard"]), (&"x".into(), &"before x".into()));
+        is_stale(reader.read_at(&mut [0; 10], 0));
+        is_stale(writer.write_all_at(&[5; 10], 0).and_then(|()| writer.sync_all()));
+        is_stale(map.load(0));
+        assert!(fs::read(p.path("dir/f")).unwrap() == vec![2; 50]);
+        assert_eq!((read(&p.path("dir/g")), inside.says("cat g").0), ("g".into(), "g".into()));
+        assert_ne!(in_x.says("cat g").1, "0");
+        refuses(fs::metadata(of_x("dir")), libc::ENOENT);
+        assert_eq!(names(&p.path(".snapshots")), ["of x", "before x"]);
+        assert!(fs::read(p.past("before x", "dir/f")).unwrap() == vec![1; 100_000]);
+        drop((reader, writer, map, in_x, inside));
+        // The name is free again, and another is not what it was.
+        fs::create_dir(p.path(".clones/x")).unwrap();
+        assert!(fs::read(of_x("dir/f")).unwrap() == vec![2; 50]);
+        for (args, words) in [
+            (&["promote", "mnt", "none"][..], "none: no such clone"),
+            (&["promote", "mnt", "x", "--onto", ".clones/none"], "none: no such clone"),
+            (
+                &["promote", "mnt", "x", "--onto", "none"],
+                "none: a line is '.', the main line, or .clones/NAME",
+            ),
+            (&["promote", "mnt", "x", "--as", "of x"], "a snapshot called of x is there"),
+            (&["promote", "mnt", "x", "--as", "@x"], "@x is not a name for a snapshot"),
+        ] {
+            let said = p.run(args);
+            assert!(said.code == 1 && said.err.contains(words), "{args:?}: {said:?}");
+        }
+        p.kill();
+        p.check();
+        p.mount(options);
+        assert!(fs::read(p.path("dir/f")).unwrap() == vec![2; 50]);
+        p.ok(&["undo", "mnt"]);
+        assert!(fs::read(p.path("dir/f")).unwrap() == vec![1; 100_000]);
+        p.umount();
+        p.check();
+    }
+}

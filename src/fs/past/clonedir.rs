@@ -213,7 +213,7 @@ impl Past {
 
     /// A name has gone from all `.clones` without a request in that of the main line: the kernel is told, where it is. If
     /// another clone has it by now the kernel asks again.
-    fn tell_clonedir(&self, name: &[u8]) {
+    pub(super) fn tell_clonedir(&self, name: &[u8]) {
         self.commits.heads.kernel().drop_names(vec![(MAIN_CLONEDIR, name.to_vec())]);
     }
 

@@ -9,6 +9,7 @@ mod expiry;
 mod known;
 mod moment;
 mod pick;
+mod promote;
 mod rollback;
 mod snapdir;
 mod trials;
@@ -16,6 +17,7 @@ mod undo;
 mod watch;
 
 pub use clonedir::{MAIN_CLONEDIR, clonedir_ttl};
+pub use promote::{Promoted, PromotionOrder};
 pub use rollback::{InTheWay, OpenForWriting, Switched};
 pub use snapdir::Past;
 pub use undo::Undoable;

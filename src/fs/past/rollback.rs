@@ -11,9 +11,10 @@
 //! 4. The kernel asks anew for each name of the line, and drops what it has of directories.
 //!
 //! A failure before 3 leaves the handles as they were. Nothing is walked: the cost is that of what the kernel knows.
+//! A promotion, by which a line gets what a clone has, goes the same way for both (see `promote`).
 
 use super::clonedir::MAIN_CLONEDIR;
-use super::snapdir::Past;
+use super::snapdir::{OneAtATime, Past};
 use crate::format::dirent::NameBucket;
 use crate::format::line::LineRecord;
 use crate::format::provenance::Provenance;
@@ -24,12 +25,16 @@ use crate::fs::heads::Head;
 use crate::fs::items::{name_of, path_bytes};
 use crate::fs::options::CLONEDIR_NAME;
 use crate::ops::{Error, NodeId, Result};
-use crate::volume::{NewSnapshot, SnapshotInfo, View};
+use crate::volume::{NewSnapshot, Prepare, SnapshotInfo, View, VolumeError};
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// Makes a guard and gives its line another head; what is held back comes in by the second argument.
+type Exchange<'e> =
+    &'e mut dyn FnMut(&NewSnapshot<'_>, Prepare<'_>) -> std::result::Result<ViewId, VolumeError>;
 
 /// Rounds in which files that were opened meanwhile are made stale before the head goes, at most; those of the last are made
 /// stale when it has gone.
@@ -40,7 +45,7 @@ const DELAYED_BYTES_MIN: u64 = 1 << 20;
 /// What stands in the way of a rollback.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct InTheWay {
-    /// Files that are open for writing: their nodes, and their paths from the root of the line if they have one.
+    /// Files that are open for writing: their nodes, and their paths from the root of the mount if they have one.
     pub written: Vec<(NodeId, Option<Vec<u8>>)>,
     /// Where other file systems are mounted in the line.
     pub mounts: Vec<PathBuf>,
@@ -72,15 +77,30 @@ pub enum Switched {
 }
 
 impl Past {
-    /// What stands in the way of a rollback of a line now.
-    pub fn in_the_way(&self, head: &Arc<Head>) -> Result<InTheWay> {
-        let heads = &self.commits.heads;
-        let view = heads.view(head)?;
-        let written = heads.handles.written(head).into_iter();
-        let written = written.map(|node| (node, path_bytes(&view, Ino(node.ino())))).collect();
-        let mounts = heads.kernel().mounts_below(&self.place_of(head)?);
-        let mounts = mounts.map_err(|e| Error::Io(format!("what is mounted below cannot be read: {e}")))?;
-        Ok(InTheWay { written, mounts })
+    /// What stands in the way of other heads for these lines now.
+    pub fn in_the_way(&self, cut: &[Arc<Head>]) -> Result<InTheWay> {
+        let (heads, mut found) = (&self.commits.heads, InTheWay::default());
+        for head in cut {
+            let view = heads.view(head)?;
+            let place = self.place_of(head)?;
+            let path = |node: NodeId| path_bytes(&view, Ino(node.ino())).map(|way| below(&place, &way));
+            let written = heads.handles.written(head).into_iter();
+            found.written.extend(written.map(|node| (node, path(node))));
+            let mounts = heads.kernel().mounts_below(&place);
+            let mounts =
+                mounts.map_err(|e| Error::Io(format!("what is mounted below cannot be read: {e}")))?;
+            found.mounts.extend(mounts);
+        }
+        found.mounts.sort_unstable();
+        found.mounts.dedup();
+        Ok(found)
+    }
+
+    /// The same, if it forbids that.
+    fn refusal(&self, cut: &[Arc<Head>], writers: OpenForWriting) -> Result<Option<InTheWay>> {
+        let found = self.in_the_way(cut)?;
+        let forbids = !found.mounts.is_empty() || (writers == OpenForWriting::Spared && !found.is_empty());
+        Ok(forbids.then_some(found))
     }
 
     /// The path of the root of a line in the mount.
@@ -106,20 +126,35 @@ impl Past {
         heads.check_writable()?;
         let held = self.one_at_a_time();
         let head = heads.of_line(&heads.volume.line(line)?).ok_or(Error::Stale)?;
-        let refused = self.in_the_way(&head)?;
-        if !refused.mounts.is_empty() || (writers == OpenForWriting::Spared && !refused.is_empty()) {
-            return Ok(Switched::Refused(refused));
-        }
         let name = self.automatic_name(&head, why.reason)?;
         let cut = std::slice::from_ref(&head);
+        self.switch(held, cut, writers, (&name, why), &mut |guard, prepare| {
+            let switched = &mut |line: &LineRecord| heads.replace(line);
+            heads.volume.rollback_with_guard(head.line, to, guard, prepare, switched)
+        })
+    }
+
+    /// Gives the first of these lines another head, by `exchange`, which makes a guard of that name; what there is of the
+    /// others goes with it.
+    pub(super) fn switch(
+        &self,
+        held: OneAtATime<'_>,
+        cut: &[Arc<Head>],
+        writers: OpenForWriting,
+        guard: (&[u8], &Provenance),
+        exchange: Exchange<'_>,
+    ) -> Result<Switched> {
+        if let Some(refused) = self.refusal(cut, writers)? {
+            return Ok(Switched::Refused(refused));
+        }
         self.settle(cut)?;
-        let done = self.cut_off(cut, writers, &mut || self.exchange(&head, to, &name, why))?;
+        let done = self.cut_off(cut, writers, &mut || self.exchange(cut, guard, &mut *exchange))?;
         drop(held); // whoever waits for it may have locked a directory in which names are dropped now
-        let Some((guard, doubted)) = done else { return Ok(Switched::Refused(self.in_the_way(&head)?)) };
+        let Some((guard, doubted)) = done else { return Ok(Switched::Refused(self.in_the_way(cut)?)) };
         let durable = self.commits.sync();
-        self.show_anew(&head, guard, doubted)?;
+        self.show_anew(&cut[0], guard, doubted)?;
         durable?;
-        Ok(Switched::Done(heads.volume.snapshot_info(guard).ok_or(Error::Stale)?))
+        Ok(Switched::Done(self.commits.heads.volume.snapshot_info(guard).ok_or(Error::Stale)?))
     }
 
     /// Has what the kernel and the heads hold back of them on the device, but for what comes meanwhile.
@@ -172,10 +207,9 @@ impl Past {
     /// The guard and the new head, at one instant. True if the kernel asks anew for all names of the mount.
     fn exchange(
         &self,
-        head: &Arc<Head>,
-        to: ViewId,
-        name: &[u8],
-        why: &Provenance,
+        cut: &[Arc<Head>],
+        (name, why): (&[u8], &Provenance),
+        exchange: Exchange<'_>,
     ) -> Result<(ViewId, bool)> {
         let heads = &self.commits.heads;
         let _no_commit = self.commits.hold_off();
@@ -189,13 +223,9 @@ impl Past {
             pause_ns: &pause_ns,
         };
         let note_closed = &mut |at| closed.set(at).expect("changes are held up once");
-        let made = self.commits.complete(std::slice::from_ref(head), note_closed, &mut |prepare| {
-            let switched = &mut |line: &LineRecord| heads.replace(line);
-            heads.volume.rollback_with_guard(head.line, to, &guard, prepare, switched)
-        });
-        let guard = made?;
+        let guard = self.commits.complete(cut, note_closed, &mut |prepare| exchange(&guard, prepare))?;
         // A clone's rollback is no business of others: they keep what they know.
-        let is_top = head.node(Ino::ROOT) == NodeId::ROOT;
+        let is_top = cut[0].node(Ino::ROOT) == NodeId::ROOT;
         Ok((guard, is_top && heads.kernel().doubt_all_names()))
     }
 
@@ -206,8 +236,6 @@ impl Past {
         let (old, new) = (heads.volume.snapshot(guard)?, heads.volume.live(gone.line)?);
         let known = heads.known_dirs.of_tree(root.tree());
         let inos = || known.iter().map(|dir| Ino(dir.ino())).filter(|ino| *ino != Ino::ROOT);
-        let path =
-            |name: &[u8]| if place.is_empty() { name.to_vec() } else { [&place, &b"/"[..], name].concat() };
         if !doubted {
             // With a name goes what is below and nobody has in use.
             if root == NodeId::ROOT {
@@ -228,13 +256,18 @@ impl Past {
         kernel.drain(root);
         // Whoever stands in a directory that was moved finds it where it is now.
         let moved = inos().filter(|ino| name_of(&old, *ino) != name_of(&new, *ino));
-        moved.filter_map(|ino| path_bytes(&new, ino)).for_each(|way| kernel.look_up(&path(&way)));
+        moved.filter_map(|ino| path_bytes(&new, ino)).for_each(|way| kernel.look_up(&below(&place, &way)));
         self.forget_snapdirs();
         if root == NodeId::ROOT {
             self.forget_clonedir();
         }
         Ok(())
     }
+}
+
+/// The path of something in a line whose root is there.
+fn below(place: &[u8], way: &[u8]) -> Vec<u8> {
+    if place.is_empty() { way.to_vec() } else { [place, b"/", way].concat() }
 }
 
 /// Names in the root of a view.

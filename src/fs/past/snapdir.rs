@@ -11,7 +11,7 @@ use crate::clock::dotted;
 use crate::format::inode::Inode;
 use crate::format::provenance::{Provenance, Reason};
 use crate::format::view::Consistency;
-use crate::format::{Ino, Slot, ViewId};
+use crate::format::{Ino, LineId, Slot, ViewId};
 use crate::fs::attributes::{attr, entry, time_of};
 use crate::fs::commits::Commits;
 use crate::fs::error::write_back_error;
@@ -214,13 +214,25 @@ impl Past {
 
     /// The name of an automatic snapshot of now: a second that is taken gets the next free one.
     pub(super) fn automatic_name(&self, head: &Head, reason: Reason) -> Result<Vec<u8>> {
+        self.automatic_name_besides(head, reason, None)
+    }
+
+    /// The same, if it is to be free in another line as well.
+    pub(super) fn automatic_name_besides(
+        &self,
+        head: &Head,
+        reason: Reason,
+        besides: Option<LineId>,
+    ) -> Result<Vec<u8>> {
         let heads = &self.commits.heads;
         let prefix = reason.name_prefix().ok_or(Error::Invalid)?;
         let now = heads.clock.now();
         let names = (0..).map(|later| {
             format!("{prefix}{}", dotted(Timestamp { secs: now.secs + later, nanos: 0 })).into_bytes()
         });
-        let mut free = names.filter(|name| heads.volume.find_snapshot(head.line, name).is_none());
+        let lines = || besides.into_iter().chain([head.line]);
+        let mut free =
+            names.filter(|name| lines().all(|line| heads.volume.find_snapshot(line, name).is_none()));
         free.next().ok_or(Error::Invalid)
     }
 

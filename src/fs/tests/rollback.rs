@@ -1,6 +1,6 @@
-//! Rollback: what is open, what is asked for, in which order the kernel is told; what a crash leaves; undo.
+//! Rollback and promotion: what is open, what is asked for, in which order the kernel is told; what a crash leaves; undo.
 
-use super::super::{InTheWay, OpenForWriting, Provenance, Reason, Switched};
+use super::super::{InTheWay, OpenForWriting, Promoted, PromotionOrder, Provenance, Reason, Switched};
 use super::*;
 use crate::device::{CrashPolicy, Sim};
 use crate::volume::{Access, OpenOptions, SnapshotInfo};
@@ -432,6 +432,210 @@ fn a_crash_leaves_the_line_before_or_after() {
             }
             t.fs.commit().unwrap();
             t.prove();
+            t.fs.close().unwrap();
+        }
+        if more {
+            break;
+        }
+    }
+    println!("{before} before, {after} after");
+    assert!(before > 0 && after > 4);
+}
+
+fn try_promote(t: &T, clone: &str, onto: Option<&[u8]>, keep_as: Option<&[u8]>) -> Result<Promoted> {
+    let order = PromotionOrder { clone: clone.as_bytes(), onto, keep_as, writers: OpenForWriting::CutOff };
+    t.fs.promote(&order, &Reason::Promote.into())
+}
+
+#[track_caller]
+fn promote(t: &T, clone: &str, onto: Option<&[u8]>, keep_as: Option<&[u8]>) -> SnapshotInfo {
+    match try_promote(t, clone, onto, keep_as) {
+        Ok(Promoted::Switched(Switched::Done(guard))) => guard,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_clone_becomes_the_line_that_it_came_from() {
+    let t = T::new();
+    let f = t.put(ROOT, "f", &[1; 5000]);
+    t.put(ROOT, "large", &[1; 300_000]);
+    t.mkdir(SNAPDIR, "s").unwrap();
+    let x = t.mkdir(CLONEDIR, "x").unwrap();
+    let of_x = t.find(x, ".snapshots").unwrap();
+    rewrite(&t, x, "f", &[2; 6000]);
+    t.mkdir(of_x, "of x").unwrap();
+    rewrite(&t, x, "large", &[2; 200_000]);
+    // Another clone of it goes on.
+    t.mkdir(t.find(x, ".clones").unwrap(), "y").unwrap();
+    rewrite(&t, ROOT, "f", &[3; 7000]);
+    t.mkdir(SNAPDIR, "later").unwrap();
+    t.put(ROOT, "of main", b"main");
+    let (in_main, in_x) = (t.open(f, RO), t.open(t.find(x, "f").unwrap(), RW));
+    t.write(in_x, 0, &[4; 10]);
+    assert_eq!(
+        t.fs.promote(
+            &PromotionOrder { clone: b"x", onto: None, keep_as: None, writers: OpenForWriting::Spared },
+            &Reason::Promote.into()
+        ),
+        Ok(Promoted::Switched(Switched::Refused(InTheWay {
+            written: vec![(in_x.0, Some(b".clones/x/f".to_vec()))],
+            mounts: Vec::new()
+        })))
+    );
+
+    let guard = promote(&t, "x", None, Some(b"old"));
+    assert_eq!((&guard.name[..], guard.provenance.reason), (&b"old"[..], Reason::Promote));
+    for (node, handle) in [in_main, in_x] {
+        assert_eq!(t.fs.read(node, handle, 0, &mut [0]), Err(Error::Stale));
+        t.fs.release(node, handle);
+    }
+    assert_eq!((t.list(CLONEDIR), t.find(CLONEDIR, "x")), (vec!["y".into()], Err(Error::NotFound)));
+    assert_eq!(t.fs.lookup(&USER, x, b"f").map(drop), Err(Error::Stale));
+    for _ in 0..3 {
+        assert_eq!(t.cat(ROOT, "f"), [vec![4; 10], vec![2; 5990]].concat());
+        assert_eq!((t.cat(ROOT, "large"), t.find(ROOT, "of main")), (vec![2; 200_000], Err(Error::NotFound)));
+        assert_eq!(t.list(SNAPDIR), ["s", "of x", "later", "old"]);
+        let past = |name: &str| t.find(SNAPDIR, name).unwrap();
+        assert_eq!((t.cat(past("of x"), "f"), t.cat(past("later"), "f")), (vec![2; 6000], vec![3; 7000]));
+        assert_eq!(t.cat(past("old"), "of main"), b"main");
+        assert_eq!(t.cat(t.find(CLONEDIR, "y").unwrap(), "f"), [2; 6000]);
+        t.fs.commit().unwrap();
+        t.prove();
+    }
+    // What came along is the line's: it can be renamed, gone back to, and deleted; and so can what was there.
+    t.fs.rename(&USER, SNAPDIR, b"of x", SNAPDIR, b"renamed", RenameMode::Replace).unwrap();
+    back(&t, ROOT, "later");
+    assert_eq!(t.cat(ROOT, "f"), [3; 7000]);
+    back(&t, ROOT, "renamed");
+    assert_eq!(t.cat(ROOT, "f"), [2; 6000]);
+    t.fs.rmdir(&USER, SNAPDIR, b"renamed").unwrap();
+    back(&t, ROOT, "old");
+    assert_eq!(t.cat(ROOT, "of main"), b"main");
+    for name in t.list(SNAPDIR) {
+        t.fs.rmdir(&USER, SNAPDIR, name.as_bytes()).unwrap();
+    }
+    for _ in 0..4 {
+        t.fs.commit().unwrap();
+        t.prove();
+    }
+    assert_eq!(
+        (t.cat(ROOT, "f"), t.cat(t.find(CLONEDIR, "y").unwrap(), "f")),
+        (vec![3; 7000], vec![2; 6000])
+    );
+}
+
+#[test]
+fn a_promotion_is_undone_by_a_rollback_to_its_guard() {
+    let t = T::new();
+    t.put(ROOT, "f", b"main");
+    let x = t.mkdir(CLONEDIR, "x").unwrap();
+    rewrite(&t, x, "f", b"x");
+    let guard = promote(&t, "x", None, None);
+    assert!(guard.name.starts_with(b"@before-promote-"));
+    assert_eq!(t.cat(ROOT, "f"), b"x");
+    for expected in [&b"main"[..], b"x", b"main"] {
+        let (_, switched) = t.fs.undo(ROOT, OpenForWriting::Spared).unwrap().unwrap();
+        assert!(matches!(switched, Switched::Done(_)));
+        assert_eq!(t.cat(ROOT, "f"), expected);
+    }
+    t.fs.commit().unwrap();
+    t.prove();
+}
+
+#[test]
+fn names_and_lines_of_a_promotion_are_looked_at_first() {
+    let t = T::new();
+    t.put(ROOT, "f", b"main");
+    let x = t.mkdir(CLONEDIR, "x").unwrap();
+    t.mkdir(t.find(x, ".snapshots").unwrap(), "same").unwrap();
+    let y = t.mkdir(t.find(x, ".clones").unwrap(), "y").unwrap();
+    rewrite(&t, y, "f", b"y");
+    t.mkdir(SNAPDIR, "same").unwrap();
+    t.mkdir(SNAPDIR, "mine").unwrap();
+    let before = t.list(SNAPDIR);
+    assert_eq!(try_promote(&t, "none", None, None), Err(Error::NotFound));
+    assert_eq!(try_promote(&t, "x", Some(b"none"), None), Err(Error::NotFound));
+    assert_eq!(try_promote(&t, "x", Some(b"x"), None), Err(Error::Invalid));
+    assert_eq!(try_promote(&t, "x", None, Some(b"@x")), Err(Error::Invalid));
+    assert_eq!(try_promote(&t, "x", None, None), Ok(Promoted::NameTaken(b"same".to_vec())));
+    assert_eq!(try_promote(&t, "y", Some(b""), Some(b"mine")), Ok(Promoted::NameTaken(b"mine".to_vec())));
+    assert_eq!((t.list(SNAPDIR), t.list(CLONEDIR)), (before, vec!["x".into(), "y".into()]));
+    // Where the line that one came from is gone it is the one above that.
+    t.fs.rmdir(&USER, CLONEDIR, b"x").unwrap();
+    promote(&t, "y", None, None);
+    assert_eq!(t.cat(ROOT, "f"), b"y");
+    t.fs.commit().unwrap();
+    t.prove();
+}
+
+#[test]
+fn a_clone_becomes_another_line_than_the_one_it_came_from() {
+    for (clone, onto, root) in [("y", &b""[..], true), ("x", &b"y"[..], false), ("y", &b"x"[..], false)] {
+        let t = T::new();
+        t.put(ROOT, "f", b"main");
+        t.mkdir(SNAPDIR, "s").unwrap();
+        let x = t.mkdir(CLONEDIR, "x").unwrap();
+        t.mkdir(t.find(x, ".snapshots").unwrap(), "of x").unwrap();
+        rewrite(&t, x, "f", b"x");
+        let y = t.mkdir(t.find(x, ".clones").unwrap(), "y").unwrap();
+        rewrite(&t, y, "f", b"y");
+        t.mkdir(t.find(y, ".snapshots").unwrap(), "of y").unwrap();
+        promote(&t, clone, Some(onto), Some(b"old"));
+        for _ in 0..3 {
+            let line =
+                if root { ROOT } else { t.find(CLONEDIR, std::str::from_utf8(onto).unwrap()).unwrap() };
+            assert_eq!(t.cat(line, "f"), clone.as_bytes());
+            let (snapdir, mut expected) =
+                (t.find(line, ".snapshots").unwrap(), vec!["s", "of x", "of y", "old"]);
+            if root {
+                expected.remove(1); // of a line that is there still
+            }
+            assert_eq!(t.list(snapdir), expected, "{clone}");
+            t.fs.commit().unwrap();
+            t.prove();
+        }
+    }
+}
+
+#[test]
+fn a_crash_leaves_a_promotion_whole_or_undone() {
+    let (mut before, mut after) = (0, 0);
+    for cut in 1.. {
+        let sim = Arc::new(Sim::new(1 << 30, cut));
+        let t = T::on(Volume::made_on(sim.clone()), FsOptions::default());
+        t.put(ROOT, "f", &[1; 5000]);
+        let x = t.mkdir(CLONEDIR, "x").unwrap();
+        rewrite(&t, x, "f", &[2; 200_000]);
+        t.mkdir(t.find(x, ".snapshots").unwrap(), "of x").unwrap();
+        rewrite(&t, x, "f", &[3; 6000]);
+        t.put(ROOT, "late", b"late");
+        t.fs.commits.sync().unwrap();
+        sim.set_crash_at(cut);
+        let done = try_promote(&t, "x", None, Some(b"old"));
+        let answered = matches!(done, Ok(Promoted::Switched(Switched::Done(_))));
+        let more = answered && {
+            let file = t.fs.create(&USER, ROOT, b"after", 0o644, RW);
+            file.is_ok() && t.fs.commit().is_ok()
+        };
+        for policy in [CrashPolicy::DropAll, CrashPolicy::KeepAll] {
+            let t = reopened(Arc::new(sim.crash(policy)));
+            if t.list(CLONEDIR).is_empty() {
+                assert_eq!((t.cat(ROOT, "f"), t.find(ROOT, "late")), (vec![3; 6000], Err(Error::NotFound)));
+                assert_eq!(t.list(SNAPDIR), ["of x", "old"]);
+                assert_eq!(t.cat(t.find(SNAPDIR, "old").unwrap(), "late"), b"late");
+                after += 1;
+            } else {
+                assert!(!answered, "what was answered is there, cut at {cut}");
+                let x = t.find(CLONEDIR, "x").unwrap();
+                assert_eq!((t.cat(ROOT, "f"), t.cat(x, "f")), (vec![1; 5000], vec![3; 6000]));
+                assert_eq!((t.list(SNAPDIR).len(), t.cat(ROOT, "late")), (0, b"late".to_vec()));
+                before += 1;
+            }
+            for _ in 0..3 {
+                t.fs.commit().unwrap();
+                t.prove();
+            }
             t.fs.close().unwrap();
         }
         if more {

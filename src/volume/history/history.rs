@@ -171,6 +171,12 @@ impl History {
         self.view_mut(view).name = name;
     }
 
+    /// Gives a view to another line.
+    pub fn set_line(&mut self, view: ViewId, line: LineId) {
+        self.keep_identity(view);
+        self.view_mut(view).line = line;
+    }
+
     /// Notes that a view is of no line any more, and so to be deleted.
     pub fn disown(&mut self, view: ViewId) {
         self.keep_identity(view);

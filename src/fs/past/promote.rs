@@ -1,0 +1,88 @@
+//! Promotion: a clone becomes the line that it came from, or another. The line gets the clone's tree as its head, and the clone's
+//! snapshots; what it had stays as a snapshot, the guard. The clone is no more.
+//!
+//! For both it is as a rollback is: the same is in the way, and what is open is stale from then on.
+
+use super::rollback::{OpenForWriting, Switched};
+use super::snapdir::{Past, check_snapshot_name};
+use crate::format::line::LineRecord;
+use crate::format::provenance::{Provenance, Reason};
+use crate::format::{Ino, LineId};
+use crate::fs::options::CLONEDIR_NAME;
+use crate::ops::{Error, Result};
+
+/// What is to become of a clone.
+#[derive(Clone, Copy, Debug)]
+pub struct PromotionOrder<'n> {
+    /// Its name.
+    pub clone: &'n [u8],
+    /// The line that it becomes: a clone by its name, the main line by an empty one. None: the line that it came from.
+    pub onto: Option<&'n [u8]>,
+    /// The name of the guard. None: an automatic one.
+    pub keep_as: Option<&'n [u8]>,
+    /// What becomes of files that are open for writing.
+    pub writers: OpenForWriting,
+}
+
+/// How a promotion has ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Promoted {
+    /// It went as a rollback does.
+    Switched(Switched),
+    /// The line that the clone came from is gone, and no other was named.
+    NoLine,
+    /// The line has another snapshot of that name.
+    NameTaken(Vec<u8>),
+}
+
+impl Past {
+    /// Carries out such an order; durable when this returns. On an error, and if it is refused, nothing is left.
+    pub fn promote(&self, order: &PromotionOrder<'_>, why: &Provenance) -> Result<Promoted> {
+        let heads = &self.commits.heads;
+        heads.check_writable()?;
+        let held = self.one_at_a_time();
+        let from = heads.volume.find_line(order.clone).ok_or(Error::NotFound)?;
+        let onto = match order.onto {
+            Some(b"") => Some(heads.volume.line(LineId::MAIN)?),
+            Some(name) => Some(heads.volume.find_line(name).ok_or(Error::NotFound)?),
+            None => heads.volume.line_above(from.id),
+        };
+        let Some(onto) = onto else { return Ok(Promoted::NoLine) };
+        if onto.id == from.id {
+            return Err(Error::Invalid);
+        }
+        if heads.main().line == from.id {
+            return Err(Error::Busy); // it is the root of the mount
+        }
+        let head = |line: &LineRecord| heads.of_line(line).ok_or(Error::Stale);
+        let (gone, line) = (head(&from)?, head(&onto)?);
+        let name = match order.keep_as {
+            Some(name) => {
+                check_snapshot_name(name, Reason::User)?;
+                name.to_vec()
+            }
+            None => self.automatic_name_besides(&line, why.reason, Some(from.id))?,
+        };
+        let is_taken = |line| heads.volume.find_snapshot(line, &name).is_some();
+        let both = heads.volume.name_of_both(from.id, onto.id);
+        if let Some(taken) = both.or_else(|| (is_taken(onto.id) || is_taken(from.id)).then(|| name.clone())) {
+            return Ok(Promoted::NameTaken(taken));
+        }
+        let cut = [line, gone.clone()];
+        let done = self.switch(held, &cut, order.writers, (&name, why), &mut |guard, prepare| {
+            let switched = &mut |line: &LineRecord| {
+                heads.replace(line);
+                heads.remove(from.id);
+            };
+            heads.volume.promote_with_guard(from.id, onto.id, guard, prepare, switched)
+        })?;
+        if let Switched::Done(_) = &done {
+            // As when it is dropped: its nodes are no more.
+            let root = gone.node(Ino::ROOT);
+            heads.kernel().detach_below(root, &[CLONEDIR_NAME, b"/", &from.name].concat());
+            self.forget_clonedir();
+            self.tell_clonedir(&from.name);
+        }
+        Ok(Promoted::Switched(done))
+    }
+}
