@@ -68,11 +68,11 @@ pub(super) enum Verb {
     #[command(after_help = "Example: snapfs rebase /data upgrade\n\n\
         Afterwards the clone differs from the line by its own changes alone, and a merge brings only these.")]
     Rebase(RebaseArgs),
-    /// Run a command on a clone that it sees in the place of the tree; then keep what it did, or drop it
+    /// Run a command on a clone that it sees in the place of the tree; then take over what it did, keep or drop it
     #[command(after_help = "Example: snapfs try /data -- make upgrade\n\n\
         Everybody else sees the live tree, untouched. What the command changed is shown when it and all that it\n\
-        started have ended; its exit code is passed on. Without --keep or --drop it is asked on a\n\
-        terminal what becomes of the clone; elsewhere it stays, and its name is told.")]
+        started have ended; its exit code is passed on. Without --merge, --keep or --drop it is\n\
+        asked on a terminal what becomes of the clone; elsewhere it stays, and its name is told.")]
     Try(TryArgs),
     /// Make a snapshot, run a command on the live tree, and show what changed
     #[command(after_help = "Example: snapfs run /data -- make install\n\n\
@@ -330,6 +330,9 @@ pub(super) struct TryArgs {
 #[derive(Args, Debug)]
 #[group(multiple = false)]
 pub(super) struct TryEnd {
+    /// Take over what it changed if the command succeeds: nothing, if that conflicts with what others changed (exit code 3)
+    #[arg(long)]
+    pub(super) merge: bool,
     /// Keep it under this name
     #[arg(long, value_name = "NAME")]
     pub(super) keep: Option<OsString>,

@@ -115,7 +115,8 @@ fn change_text(change: &Value) -> String {
     }
 }
 
-fn conflict_text(conflict: &Value) -> String {
+/// A conflict for people.
+pub(super) fn conflict_text(conflict: &Value) -> String {
     let path = |object: &Value| names::get(object, "path").map(|path| names::shown_bytes(&path));
     let end = |key: &str| {
         let end = &conflict[key];

@@ -210,6 +210,51 @@ fn what_is_tried_is_kept_dropped_or_left_to_decide() {
 }
 
 #[test]
+fn what_was_tried_is_merged() {
+    if !can_try() {
+        return;
+    }
+    let p = mounted();
+    let script = "snapfs try mnt --merge -- sh -c 'echo two > mnt/dir/f; mv mnt/dir mnt/moved; echo x > mnt/x'; cat mnt/moved/f mnt/x";
+    let tried = tell(&p, script);
+    assert!(tried.code == 0 && tried.out.ends_with("two\nx\n"), "{tried:?}");
+    assert!(clones(&p).is_empty() && !snapshots(&p).iter().any(|name| name.starts_with("@trial-")));
+    // With what others have changed meanwhile.
+    let object = last_json(&tell(
+        &p,
+        "mkfifo sync; (read x < sync; echo other > mnt/other; echo go > sync) & \
+         snapfs try mnt --merge --json -- sh -c 'echo z > mnt/z; echo > sync; read x < sync'",
+    ));
+    assert_eq!(object["outcome"], "merged", "{object}");
+    assert!(p.path("z").exists() && p.path("other").exists());
+    // A command that fails, and a conflict, leave the line alone.
+    let failed = tell(&p, "snapfs try mnt --merge -- sh -c 'echo y > mnt/y; exit 4'");
+    assert!(
+        failed.code == 4 && failed.err.contains("nothing is merged") && !p.path("y").exists(),
+        "{failed:?}"
+    );
+    let name = clones(&p).remove(0);
+    assert!(failed.err.contains(&format!("snapfs merge mnt {name}")), "{failed:?}");
+    p.ok(&["drop", "mnt", &name]);
+    let script = "snapfs try mnt --merge --json -- sh -c 'echo mine > mnt/x; echo > sync; read x < sync'";
+    let conflict = tell(&p, &format!("(read x < sync; echo theirs > mnt/x; echo go > sync) & {script}"));
+    let object = last_json(&conflict);
+    assert!(conflict.code == 3 && object["outcome"] == "conflicts", "{conflict:?}");
+    assert_eq!(object["conflicts"][0]["path"], "x");
+    assert_eq!(fs::read_to_string(p.path("x")).unwrap(), "theirs\n");
+    p.ok(&["drop", "mnt", object["clone"].as_str().unwrap()]);
+    // The inner trial's changes go into the outer one.
+    let script =
+        "snapfs try mnt --merge -- sh -c 'snapfs try mnt --merge -- sh -c \"echo inner > mnt/i\"; cat mnt/i'";
+    let nested = tell(&p, script);
+    assert!(nested.code == 0 && nested.out == "+ i\ninner\n+ i\n", "{nested:?}");
+    assert_eq!(fs::read_to_string(p.path("i")).unwrap(), "inner\n");
+    assert!(clones(&p).is_empty());
+    p.umount();
+    p.check();
+}
+
+#[test]
 fn what_cannot_be_tried_is_refused_and_leaves_nothing() {
     if !can_try() {
         return;

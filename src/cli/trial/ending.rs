@@ -1,14 +1,17 @@
-//! The end of a trial: what changed is shown, and the clone is kept or dropped.
+//! The end of a trial: what changed is shown, and the clone is merged, kept or dropped.
 //!
-//! A trial that nobody decides about loses nothing: its clone stays, under the name that it has, and it is said how to go on.
+//! A trial that nobody decides about loses nothing: its clone stays, under the name that it has, and it is said how to go on. So
+//! does one that is to be merged and whose command failed, or that conflicts.
 
 use crate::cli::args::{DiffArgs, DiffForm, Json, TryArgs};
-use crate::cli::engine::DiffOrder;
+use crate::cli::engine::{DiffOrder, MergeWay};
+use crate::cli::merge::conflict_text;
 use crate::cli::wire::encode_diff;
-use crate::cli::{diff, output, wire};
+use crate::cli::{diff, merging, output, wire};
 use crate::ctl::{Client, Code, Failure};
 use crate::names;
 use crate::ops::NodeId;
+use crate::sys::process;
 use serde_json::{Value, json};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
@@ -16,6 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 const FAILED: u8 = 1;
+const CONFLICTS: u8 = 3;
 
 /// A clone that a command was run on.
 pub(super) struct Trial<'a> {
@@ -31,6 +35,7 @@ pub(super) struct Trial<'a> {
 
 /// What becomes of the clone.
 enum Decision {
+    Merge,
     Keep(OsString),
     Drop,
     /// It stays as it is.
@@ -94,21 +99,39 @@ impl Trial<'_> {
         if is_same && !json.json {
             eprintln!("snapfs: the command changed nothing");
         }
-        let (outcome, done) = match self.decide(is_same, interrupted) {
+        let is_well = code == 0 && !interrupted;
+        let mut conflicts = Vec::new();
+        let (outcome, done) = match self.decide(is_same, is_well, interrupted) {
+            Decision::Merge => match self.merge() {
+                Ok(found) if found.is_empty() => ("merged", Ok(())),
+                Ok(found) => {
+                    conflicts = found;
+                    ("conflicts", Ok(()))
+                }
+                Err(f) => ("kept", Err(f)),
+            },
             Decision::Keep(name) => ("kept", self.keep(&name)),
             Decision::Drop => ("dropped", self.drop_clone()),
             Decision::Nothing => ("kept", Ok(())),
         };
         let outcome = if done.is_ok() { outcome } else { "kept" };
-        if outcome == "kept" {
+        let is_there = matches!(outcome, "kept" | "conflicts");
+        if !conflicts.is_empty() {
+            if !json.json {
+                let text: String = conflicts.iter().map(conflict_text).collect();
+                output::print(&text).map_err(|e| Failure::new(Code::Other, e))?;
+            }
+            eprintln!("snapfs: {} conflicts with what others changed: nothing was merged", conflicts.len());
+        }
+        if is_there {
             self.tell_kept();
         }
         if json.json {
             let mut object = json!({
                 "exit_code": code, "interrupted": interrupted, "outcome": outcome, "changes": changes,
-                "clone": null, "view_before": null,
+                "conflicts": conflicts, "clone": null, "view_before": null,
             });
-            if outcome == "kept" {
+            if is_there {
                 names::put(&mut object, "clone", OsStr::from_bytes(&self.name));
                 names::put(&mut object, "view_before", OsStr::from_bytes(&self.step));
             }
@@ -119,19 +142,42 @@ impl Trial<'_> {
                 eprintln!("snapfs: {f}");
                 Ok(if code == 0 { FAILED } else { code })
             }
+            Ok(()) if code == 0 && !conflicts.is_empty() => Ok(CONFLICTS),
             Ok(()) => Ok(code),
         }
     }
 
-    fn decide(&self, is_same: bool, interrupted: bool) -> Decision {
+    fn decide(&self, is_same: bool, is_well: bool, interrupted: bool) -> Decision {
         let end = &self.args.end;
         match &end.keep {
             Some(name) => Decision::Keep(name.clone()),
+            None if end.merge && is_well => Decision::Merge,
+            None if end.merge && !is_same => {
+                eprintln!("snapfs: the command failed: nothing is merged");
+                Decision::Nothing
+            }
             None if end.drop || is_same => Decision::Drop,
             None if interrupted || self.args.json.json => Decision::Nothing,
             None if io::stdin().is_terminal() && io::stderr().is_terminal() => ask(),
             None => Decision::Nothing,
         }
+    }
+
+    /// Takes over what changed, or finds what is in the way of that.
+    fn merge(&self) -> Result<Vec<Value>, Failure> {
+        let mut request = merging::encode(&self.name, MergeWay::Merge, false);
+        request["user"] = process::effective_uid().into();
+        names::put_list(&mut request, "command", &self.args.command);
+        let mut conflicts = Vec::new();
+        let answer = self.client.stream("merge", request, &mut |piece| {
+            conflicts.extend(piece["conflicts"].as_array().into_iter().flatten().cloned());
+            true
+        })?;
+        if conflicts.is_empty() && answer.is_some_and(|answer| answer["dropped"] == false) {
+            let name = names::shown_bytes(&self.name);
+            eprintln!("snapfs: what was tried is merged; the clone {name} is in use, and stays");
+        }
+        Ok(conflicts)
     }
 
     fn keep(&mut self, name: &OsStr) -> Result<(), Failure> {
@@ -153,6 +199,7 @@ impl Trial<'_> {
     fn tell_kept(&self) {
         let (name, target) = (names::shown_bytes(&self.name), names::shown(&self.args.target));
         eprintln!("snapfs: what the command made of it is the clone {name}, at .clones/{name} in the mount");
+        eprintln!("snapfs: take it over with: snapfs merge {target} {name}");
         eprintln!("snapfs: throw it away with: snapfs drop {target} {name}");
     }
 }
@@ -160,13 +207,14 @@ impl Trial<'_> {
 /// Asks until there is an answer. The end of the input is one.
 fn ask() -> Decision {
     loop {
-        eprint!("snapfs: keep NAME, or drop? ");
+        eprint!("snapfs: merge, keep NAME, or drop? ");
         let mut line = String::new();
         match io::stdin().read_line(&mut line) {
             Ok(0) | Err(_) => return Decision::Nothing,
             Ok(_) => {}
         }
         match line.trim().split_once(' ').unwrap_or((line.trim(), "")) {
+            ("merge" | "m", "") => return Decision::Merge,
             ("drop" | "d", "") => return Decision::Drop,
             ("keep" | "k", "") => return Decision::Nothing,
             ("keep" | "k", name) => return Decision::Keep(name.trim().into()),
