@@ -5,9 +5,10 @@
 
 use super::background::Background;
 use super::engine::{
-    Backend, CheckReport, CloneRow, DiffOrder, Engine, InitOptions, MergeRequest, OpenFor, PathOrder,
-    PromoteOrder, RollbackAnswer, RollbackOrder, ScrubOrder, SnapshotRow, StoreOptions,
+    Backend, ChangesOrder, CheckReport, CloneRow, DiffOrder, Engine, InitOptions, MergeRequest, OpenFor,
+    PathOrder, PromoteOrder, RollbackAnswer, RollbackOrder, ScrubOrder, SnapshotRow, StoreOptions,
 };
+use super::feed::{self, Feeds};
 use super::hold::{lock, probe};
 use super::making::{DEVICE_START_BYTES, NewStore, Old, has_content, make, unfinished};
 use super::merging;
@@ -16,6 +17,7 @@ use super::past_of_path;
 use super::refusal::{COPIED, io, limited, no_thread, told, told_clone, told_name, told_view, told_volume};
 use super::rewind;
 use super::scrubber::Scrubber;
+use super::show;
 use super::told_change::encode_change;
 use crate::check::{self, Depth};
 use crate::clock::Clock;
@@ -23,7 +25,7 @@ use crate::ctl::{Code, Failure, StoreId};
 use crate::device::lock::{LockMode, StoreLock};
 use crate::device::{self, Device, DirDevice, FileDevice, Overlay, StoreKind, mark};
 use crate::format::LineId;
-use crate::format::provenance::{Provenance, Reason};
+use crate::format::provenance::Provenance;
 use crate::fs::{Fs, FsOptions, Steps};
 use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
 use crate::names;
@@ -90,6 +92,7 @@ impl Backend for Builtin {
         let scrubber = Scrubber::open(fs.volume().clone(), Clock::System, options.access.writes());
         Ok(Arc::new(Open {
             fs,
+            feeds: Feeds::default(),
             scrubber,
             background: Mutex::new(background),
             store: store.into(),
@@ -314,6 +317,8 @@ fn listed_report(report: check::Report, offline: bool) -> CheckReport {
 /// An open store.
 struct Open {
     fs: Arc<Fs>,
+    /// Those who follow what changes.
+    feeds: Feeds,
     scrubber: Scrubber,
     background: Mutex<Option<Background>>,
     store: PathBuf,
@@ -395,8 +400,8 @@ impl Engine for Open {
         Ok(self.fs.volume().snapshots(self.line(at)?).iter().map(listed).collect())
     }
 
-    fn create(&self, at: NodeId, name: &[u8]) -> Result<SnapshotRow, Failure> {
-        let made = self.fs.create_snapshot_of(at, name, Reason::User);
+    fn create(&self, at: NodeId, name: &[u8], provenance: &Provenance) -> Result<SnapshotRow, Failure> {
+        let made = self.fs.create_snapshot_of(at, name, provenance.clone());
         made.map_err(|e| told_name(name, &e))?;
         self.find(at, name)
     }
@@ -416,8 +421,14 @@ impl Engine for Open {
         Ok(self.fs.volume().clones().iter().map(listed_clone).collect())
     }
 
-    fn create_clone(&self, at: NodeId, name: &[u8], from: Option<&[u8]>) -> Result<CloneRow, Failure> {
-        self.fs.create_clone(at, name, from, &Provenance::default()).map_err(|e| match (from, &e) {
+    fn create_clone(
+        &self,
+        at: NodeId,
+        name: &[u8],
+        from: Option<&[u8]>,
+        provenance: &Provenance,
+    ) -> Result<CloneRow, Failure> {
+        self.fs.create_clone(at, name, from, provenance).map_err(|e| match (from, &e) {
             (Some(from), Error::NotFound) => told_name(from, &e),
             (_, Error::LimitReached) => {
                 let max = self.fs.volume().line(LineId::MAIN).ok().and_then(|main| main.terms.clones_max);
@@ -462,6 +473,10 @@ impl Engine for Open {
 
     fn merge(&self, request: &MergeRequest, put: &mut dyn FnMut(Value) -> bool) -> Result<Value, Failure> {
         merging::serve(&self.fs, request, put)
+    }
+
+    fn show(&self, at: NodeId, name: &[u8]) -> Result<Value, Failure> {
+        show::answer(&self.fs, &self.store, at, name)
     }
 
     fn check(&self, depth: Depth) -> Result<CheckReport, Failure> {
@@ -512,6 +527,10 @@ impl Engine for Open {
 
     fn undo(&self, order: &RollbackOrder) -> Result<RollbackAnswer, Failure> {
         rewind::undo(&self.fs, &self.store, order)
+    }
+
+    fn changes(&self, order: &ChangesOrder, put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {
+        feed::answer(&self.fs, &self.feeds, &self.store, order, put)
     }
 
     fn status(&self) -> Value {
@@ -577,6 +596,7 @@ impl Engine for Open {
     }
 
     fn close(&self) -> Result<(), Failure> {
+        self.feeds.close();
         self.scrubber.close();
         *self.background.lock() = None;
         let closed = self.fs.close().map_err(|e| told(&self.store, &e));

@@ -3,7 +3,8 @@
 use super::args::{self, Cli, Style, Verb};
 use super::engine::Backend;
 use super::{
-    diff, merge, mount, paths, properties, rescue, rollback, scrub, snapshots, stores, trial, umount, usage,
+    changes, diff, merge, mount, paths, properties, rescue, rollback, scrub, show, snapshots, stores, trial,
+    umount, usage,
 };
 use crate::ctl::{Code, Failure};
 use clap::Parser;
@@ -70,6 +71,8 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Rebase(a) => return merge::rebase(a),
         Verb::Try(a) => return trial::try_command(a),
         Verb::Run(a) => return trial::run_command(a),
+        Verb::Show(a) => show::run(backend, a),
+        Verb::Changes(a) => changes::run(backend, a),
         Verb::Versions(a) => paths::versions(backend, a),
         Verb::Log(a) => paths::log(backend, a),
         Verb::Rollback(a) => return rollback::rollback(a),

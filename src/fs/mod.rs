@@ -24,6 +24,7 @@ mod content;
 mod difference;
 mod error;
 mod file_system;
+mod follow;
 mod heads;
 mod items;
 mod listing;
@@ -39,6 +40,7 @@ mod restoring;
 mod standalone;
 mod timeline;
 mod transfer;
+mod use_of;
 mod whole_lines;
 
 #[cfg(test)]
@@ -48,6 +50,7 @@ pub use crate::format::provenance::{Provenance, Reason};
 pub use compare::Compared;
 pub use difference::{ChangeKind, FileVersion, PathChange};
 pub use file_system::Fs;
+pub use follow::Follow;
 pub use merge::{MergeDone, MergeOrder, MergeRefusal, MergeWay};
 pub use merging::{Conflict, ConflictEnd, ConflictKind, Merged, three_way};
 pub use options::{

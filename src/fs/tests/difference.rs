@@ -199,7 +199,7 @@ pub(super) fn capture(view: &View) -> BTreeMap<Vec<u8>, Seen> {
 }
 
 /// Makes the newer tree of the older one, by what the changes say; whatever they say is new is taken from `new`.
-fn apply(
+pub(super) fn apply(
     old: &BTreeMap<Vec<u8>, Seen>,
     new: &BTreeMap<Vec<u8>, Seen>,
     changes: &[PathChange],
