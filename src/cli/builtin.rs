@@ -19,6 +19,7 @@ use super::rewind;
 use super::scrubber::Scrubber;
 use super::show;
 use super::told_change::encode_change;
+use super::{restoring, undo};
 use crate::check::{self, Depth};
 use crate::clock::Clock;
 use crate::ctl::{Code, Failure, StoreId};
@@ -26,7 +27,7 @@ use crate::device::lock::{LockMode, StoreLock};
 use crate::device::{self, Device, DirDevice, FileDevice, Overlay, StoreKind, mark};
 use crate::format::LineId;
 use crate::format::provenance::Provenance;
-use crate::fs::{Fs, FsOptions, Steps};
+use crate::fs::{Fs, FsOptions, RestoreOrder, Steps};
 use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
 use crate::names;
 use crate::ops::{Error, KernelRef, NodeId, Operations, Timestamp};
@@ -61,6 +62,7 @@ impl Backend for Builtin {
         let fs_options = FsOptions {
             read_only: !options.access.takes_changes(),
             snapdir: options.snapdir,
+            writeback_cache: options.writeback_cache,
             snapdir_everywhere: options.snapdir_everywhere,
             snapdir_name: options.snapdir_name.clone(),
             clonedir: options.clonedir,
@@ -525,8 +527,24 @@ impl Engine for Open {
         rewind::promote(&self.fs, order)
     }
 
-    fn undo(&self, order: &RollbackOrder) -> Result<RollbackAnswer, Failure> {
-        rewind::undo(&self.fs, &self.store, order)
+    fn restore(
+        &self,
+        order: &RestoreOrder,
+        dry_run: bool,
+        provenance: &Provenance,
+        put: &mut dyn FnMut(Value) -> bool,
+    ) -> Result<Value, Failure> {
+        let asked = restoring::RestoreWanted { order, dry_run, provenance };
+        restoring::carry_out(&self.fs, &self.store, &asked, put)
+    }
+
+    fn undo(
+        &self,
+        order: &RollbackOrder,
+        provenance: &Provenance,
+        put: &mut dyn FnMut(Value) -> bool,
+    ) -> Result<Value, Failure> {
+        undo::carry_out(&self.fs, &self.store, order, provenance, put)
     }
 
     fn changes(&self, order: &ChangesOrder, put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {

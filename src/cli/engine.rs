@@ -7,8 +7,8 @@ use crate::check::Depth;
 use crate::ctl::{Code, Failure, StoreId};
 use crate::format::provenance::Provenance;
 use crate::format::{Compression, Copies};
-use crate::fs::SNAPDIR_NAME;
 pub use crate::fs::{AtimeMode, AtimeOptions, ClonedirMode, InTheWay, MergeWay, OpenForWriting, SnapdirMode};
+use crate::fs::{RestoreOrder, SNAPDIR_NAME};
 use crate::names;
 use crate::ops::{KernelRef, NodeId, Operations, Timestamp};
 use crate::repair::{Mode, Repair};
@@ -398,8 +398,24 @@ pub trait Engine: Send + Sync {
     fn promote(&self, _order: &PromoteOrder) -> Result<RollbackAnswer, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store has no clones"))
     }
-    /// Takes back what was done to the line that a node is of at last. The word of the order is of no account.
-    fn undo(&self, _order: &RollbackOrder) -> Result<RollbackAnswer, Failure> {
+    /// Restores paths, or only tells what that would change: objects for `put`. Says by which snapshots it is guarded.
+    fn restore(
+        &self,
+        _order: &RestoreOrder,
+        _dry_run: bool,
+        _provenance: &Provenance,
+        _put: &mut dyn FnMut(Value) -> bool,
+    ) -> Result<Value, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "nothing of this store can be restored"))
+    }
+    /// Takes back what was done to the line that a node is of at last, or only tells what that would change: objects for
+    /// `put`. The word of the order is of no account. Says what became of it: an object.
+    fn undo(
+        &self,
+        _order: &RollbackOrder,
+        _provenance: &Provenance,
+        _put: &mut dyn FnMut(Value) -> bool,
+    ) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store cannot take back anything"))
     }
     /// What has changed since a view, and what changes from then on if that is wanted: objects for `put`, until it has enough,

@@ -3,8 +3,8 @@
 use super::args::{self, Cli, Style, Verb};
 use super::engine::Backend;
 use super::{
-    changes, diff, merge, mount, paths, properties, rescue, rollback, scrub, show, snapshots, stores, trial,
-    umount, usage,
+    changes, diff, merge, mount, paths, properties, rescue, restore, rollback, scrub, show, snapshots,
+    stores, trial, umount, undo, usage,
 };
 use crate::ctl::{Code, Failure};
 use clap::Parser;
@@ -77,7 +77,6 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Log(a) => paths::log(backend, a),
         Verb::Rollback(a) => return rollback::rollback(a),
         Verb::Promote(a) => return rollback::promote(a),
-        Verb::Undo(a) => return rollback::undo(a),
         Verb::Init(a) => stores::init(backend, a),
         Verb::Mount(a) => mount::run(backend, a),
         Verb::Umount(a) => umount::run(a),
@@ -87,6 +86,8 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Delete(a) => snapshots::delete(a),
         Verb::Clone(a) => snapshots::clone(a),
         Verb::Drop(a) => snapshots::drop_clones(a),
+        Verb::Restore(a) => restore::run(a),
+        Verb::Undo(a) => return undo::run(a),
         Verb::Set(a) => properties::set(a),
         Verb::Get(a) => properties::get(a),
         Verb::Status(a) => stores::status(a),

@@ -6,7 +6,7 @@ use super::engine::{CloneRow, DiffOrder, Engine, ScrubOrder, SnapshotRow};
 use super::feed;
 use super::merging;
 use super::options::{self, Parsed};
-use super::{past_of_path, told_rollback};
+use super::{past_of_path, restoring, told_rollback};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler};
 use crate::format::provenance::{COMMAND_BYTES_MAX, DESCRIPTION_BYTES_MAX, Provenance, Reason};
@@ -91,7 +91,10 @@ impl Handler for Verbs {
             "promote" => {
                 Ok(told_rollback::encode(&self.engine.promote(&told_rollback::promote_order(args))?))
             }
-            "undo" => Ok(told_rollback::encode(&self.engine.undo(&told_rollback::order(at(args), args))?)),
+            "undo" => {
+                let provenance = of_command(args, Reason::Undo);
+                self.engine.undo(&told_rollback::order(at(args), args), &provenance, progress)
+            }
             "mount" => {
                 let point = PathBuf::from(OsString::from_vec(name(args, "point")?));
                 (self.add)(&point, &name_list(args, "options"))
@@ -121,6 +124,10 @@ impl Handler for Verbs {
             "merge" => {
                 let request = merging::decode(args, at(args), |reason| of_command(args, reason))?;
                 self.engine.merge(&request, progress)
+            }
+            "restore" => {
+                let provenance = of_command(args, Reason::Restore);
+                restoring::answer(&*self.engine, args, &provenance, progress)
             }
             "scrub" => self.engine.scrub(scrub_order(args)?),
             "check" => {

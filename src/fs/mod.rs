@@ -40,6 +40,7 @@ mod restoring;
 mod standalone;
 mod timeline;
 mod transfer;
+mod undoing;
 mod use_of;
 mod whole_lines;
 
@@ -58,8 +59,10 @@ pub use options::{
     Steps,
 };
 
-pub use past::{InTheWay, OpenForWriting, Promoted, PromotionOrder, Switched};
+pub use past::{GuardedChange, InTheWay, OpenForWriting, Promoted, PromotionOrder, Switched, Undoable};
 pub use past_of_path::PathAsked;
+pub use restoring::{NamedPath, RestoreOrder, Restored};
 pub use standalone::Standalone;
 pub use timeline::{LogEntry, Moment, PathVersion};
 pub use transfer::{Aspects, Done, Plan, Refusal, Takeover, Transferred};
+pub use undoing::TakenBack;

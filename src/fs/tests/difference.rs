@@ -157,7 +157,7 @@ fn looking_at_the_present_leaves_nothing_behind() {
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Seen {
     pub kind: FileType,
-    content: Vec<u8>,
+    pub content: Vec<u8>,
     attributes: BTreeMap<&'static str, String>,
 }
 
