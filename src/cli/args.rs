@@ -81,8 +81,8 @@ pub(super) enum Verb {
     Try(TryArgs),
     /// Make a snapshot, run a command on the live tree, and show what changed
     #[command(after_help = "Example: snapfs run /data -- make install\n\n\
-        The exit code of the command is passed on. What anybody changed meanwhile is shown, as it is all one tree:\n\
-        for a command that shall not touch it there is snapfs try.")]
+        The exit code of the command is passed on. What anybody changed meanwhile is shown, as it is all one tree,\n\
+        and put back by --undo-on-failure: for a command that shall not touch it there is snapfs try.")]
     Run(RunArgs),
     /// Take a line back to a snapshot, at once and while it is in use; newer snapshots stay
     #[command(after_help = "Example: snapfs rollback /data before-upgrade --dry-run\n\n\
@@ -367,6 +367,9 @@ pub(super) struct TryEnd {
 pub(super) struct RunArgs {
     /// Mount point, any path in a mount, or a mounted store
     pub(super) target: PathBuf,
+    /// If the command fails, put back all that has changed since, whoever changed it
+    #[arg(long)]
+    pub(super) undo_on_failure: bool,
     /// How many snapshots that were made by this are kept: of older ones the oldest go
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) keep_steps: u64,

@@ -786,6 +786,37 @@ fn a_step_is_there_before_each_command() {
 }
 
 #[test]
+fn what_a_failed_command_changed_is_put_back() {
+    if !can_mount() {
+        return;
+    }
+    let p = mounted();
+    let change = "echo two > mnt/dir/f; mv mnt/dir mnt/moved; rm -r mnt/moved/below; mkdir mnt/new; echo x > mnt/new/x";
+    let is_changed = || p.path("new/x").exists() && fs::read_to_string(p.path("moved/f")).unwrap() == "two\n";
+    let ran = tell(&p, &format!("snapfs run mnt --undo-on-failure -- sh -c '{change}; exit 5'"));
+    assert!(ran.code == 5 && ran.out.contains("R dir/ -> moved/") && ran.err.contains("put back"), "{ran:?}");
+    assert_eq!(names(&p.at("mnt")), ["dir"]);
+    assert_eq!(fs::read_to_string(p.path("dir/f")).unwrap(), "one\n");
+    assert!(p.path("dir/below").is_dir());
+    // What was there is not lost.
+    let guard = snapshots(&p).into_iter().find(|name| name.starts_with("@before-restore-")).unwrap();
+    assert_eq!(fs::read_to_string(p.past(&guard, "moved/f")).unwrap(), "two\n");
+    // Without a failure, or if nothing has changed, nothing is put back.
+    let same = last_json(&tell(&p, "snapfs run mnt --undo-on-failure --json -- false"));
+    assert_eq!((&same["exit_code"], &same["undone"]), (&1.into(), &false.into()));
+    let ran = last_json(&tell(&p, &format!("snapfs run mnt --undo-on-failure --json -- sh -c '{change}'")));
+    assert!(ran["undone"] == false && is_changed(), "{ran}");
+    // Of a clone what is the clone's.
+    fs::create_dir(p.path(".clones/x")).unwrap();
+    let script = "snapfs run mnt/.clones/x --undo-on-failure --json -- sh -c 'rm -r mnt/.clones/x/*; echo m > mnt/m; exit 2'";
+    let ran = last_json(&tell(&p, script));
+    assert!(ran["undone"] == true && ran["exit_code"] == 2 && is_changed(), "{ran}");
+    assert!(p.path(".clones/x/new/x").exists() && p.path("m").exists());
+    p.umount();
+    p.check();
+}
+
+#[test]
 fn signals_reach_a_command_that_is_run() {
     if !can_mount() {
         return;

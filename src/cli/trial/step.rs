@@ -7,11 +7,12 @@ use crate::cli::args::RunArgs;
 use crate::cli::engine::DiffOrder;
 use crate::cli::snapshots::daemon_for_changes;
 use crate::cli::{output, wire};
-use crate::ctl::{Code, Failure};
+use crate::ctl::{Client, Code, Failure};
 use crate::names;
+use crate::ops::NodeId;
 use crate::sys::mount::major_minor;
 use crate::sys::{family, process};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -41,12 +42,37 @@ pub(in crate::cli) fn run(args: &RunArgs) -> Result<u8, Failure> {
         patch: false,
     };
     let changes = show_changes(&client, &args.target, &order, &args.json)?;
+    let undone = code != 0 && args.undo_on_failure && !changes.is_empty();
+    let undone = if undone { put_back(&client, &order) } else { Ok(Value::Null) };
     if args.json.json {
-        let mut object = json!({"exit_code": code, "interrupted": interrupted, "changes": changes});
+        let undone = undone.as_ref().is_ok_and(|guards| !guards.is_null());
+        let mut object =
+            json!({"exit_code": code, "interrupted": interrupted, "changes": changes, "undone": undone});
         names::put(&mut object, "view_before", OsStr::from_bytes(&step.name));
         output::print(&format!("{object}\n")).map_err(|e| Failure::new(Code::Other, e))?;
     }
+    match undone {
+        Err(f) => eprintln!("snapfs: nothing was put back: {f}"),
+        Ok(guards) => {
+            if let Some(before) = names::get(&guards, "before") {
+                let (target, before) = (names::shown(&args.target), names::shown_bytes(&before));
+                eprintln!("snapfs: all that changed was put back; as it was before that: {before}");
+                eprintln!("snapfs: take that back with: snapfs undo {target}");
+            }
+        }
+    }
     Ok(code)
+}
+
+/// Has the line be what it was before; the snapshots that guard that.
+fn put_back(client: &Client, order: &DiffOrder) -> Result<Value, Failure> {
+    let root = order.under.unwrap_or(NodeId::ROOT.0);
+    let mut path = json!({"at": root});
+    names::put(&mut path, "name", "");
+    names::put_list(&mut path, "below", &[""; 0]);
+    let mut request = json!({"paths": [path], "dry_run": false});
+    names::put(&mut request, "from", OsStr::from_bytes(&order.from));
+    Ok(client.stream("restore", request, &mut |_| true)?.unwrap_or_default())
 }
 
 /// Runs the command, and waits for it alone.
