@@ -35,11 +35,16 @@ pub(super) enum Verb {
     #[command(after_help = "Example: snapfs umount /data")]
     Umount(UmountArgs),
     /// Make a snapshot
-    #[command(after_help = "Example: snapfs create /data before-upgrade")]
+    #[command(after_help = "Example: snapfs create /data before-upgrade --description 'Debian 12 to 13'")]
     Create(CreateArgs),
     /// List the snapshots of a line, and all clones, oldest first
     #[command(after_help = "Example: snapfs list /data --json | jq -r '.[].name'")]
     List(ListArgs),
+    /// Show all that is known of a snapshot or clone
+    #[command(after_help = "Example: snapfs show /data before-upgrade\n\n\
+        NAME is a snapshot of the line that MNT is in by its name or by its age (@latest, @-15m), or a clone as\n\
+        .clones/NAME.")]
+    Show(ShowArgs),
     /// Rename a snapshot, or a clone: .clones/NAME .clones/NEW
     #[command(after_help = "Example: snapfs rename /data before-upgrade debian-13")]
     Rename(RenameArgs),
@@ -91,8 +96,11 @@ pub(super) enum Verb {
         What the line had is kept as a snapshot. Programs that have files open in either notice it as they do a\n\
         rollback, and it is refused for the same reasons; 'snapfs undo' goes back.")]
     Promote(PromoteArgs),
-    /// Take back the last rollback or promotion of a line; once more, and it is done again
-    #[command(after_help = "Example: snapfs undo /data")]
+    /// Take back what was done last to a line: a rollback, promotion, restore, merge or rebase; once more, and it is done again
+    #[command(after_help = "Example: snapfs undo /data --dry-run\n\n\
+        After a restore, merge or rebase what was changed then becomes what it was, and what came later stays; where both\n\
+        meet, nothing is changed and all of it is listed (exit code 3). After a rollback or promotion the line goes back as a whole.\n\
+        It takes the snapshots that were made before and after (snapfs list).")]
     Undo(UndoArgs),
     /// What changed between two views (exit code 0: nothing, 1: something, 2: trouble)
     #[command(after_help = "Example: snapfs diff /data @-1h --stat\n\n\
@@ -110,6 +118,17 @@ pub(super) enum Verb {
         Each change is told with the snapshot in which it shows first. + added, - removed, M content changed,\n\
         A attributes changed, R renamed.")]
     Log(LogArgs),
+    /// What has changed since a view until now, and what changes from now on
+    #[command(after_help = "Example: snapfs changes /data --since @-15m --follow --json\n\n\
+        It ends with the mount, or when nobody reads on. VIEW is as for snapfs diff; @live is now.\n\
+        + added, - removed, M content changed, A attributes changed, R renamed.")]
+    Changes(ChangesArgs),
+    /// Make files and subtrees what they were, sharing blocks; all or nothing, and undo takes it back
+    #[command(after_help = "Example: snapfs restore /data/etc/hosts /data/src --from @-1h\n\n\
+        A path becomes exactly what it was in VIEW, which is named as for diff; newer files below a directory go, and are\n\
+        in the snapshot that is made before. A path may be gone. Without --from it is named in a snapshot:\n\
+        snapfs restore /data/.snapshots/monday/etc/hosts. With --to a copy comes into DIR.")]
+    Restore(RestoreArgs),
     /// Set a property of files or directories
     #[command(after_help = "Example: snapfs set compression=zstd /data/logs\n\n\
         compression=off|zstd|zstd:LEVEL|inherit, LEVEL from 1 to 19. It counts for what is written from\n\
@@ -255,6 +274,9 @@ pub(super) struct CloneArgs {
     pub(super) target: PathBuf,
     /// Name of the clone
     pub(super) name: OsString,
+    /// What it is, for people: kept with it, at most 1024 bytes
+    #[arg(long, value_name = "TEXT")]
+    pub(super) description: Option<OsString>,
     /// Begin as this snapshot or clone
     #[arg(long, value_name = "VIEW")]
     pub(super) from: Option<OsString>,
@@ -398,9 +420,12 @@ pub(super) struct UndoArgs {
     /// Mount point, any path in a mount, or a mounted store
     #[arg(value_name = "MNT")]
     pub(super) target: PathBuf,
-    /// Cut off whoever has files open for writing
+    /// Cut off whoever has files open for writing, where a rollback is taken back
     #[arg(long)]
     pub(super) force: bool,
+    /// Only tell what would change, as diff does
+    #[arg(long)]
+    pub(super) dry_run: bool,
     #[command(flatten)]
     pub(super) json: Json,
 }
@@ -497,6 +522,19 @@ pub(super) struct CreateArgs {
     pub(super) target: PathBuf,
     /// Name of the snapshot
     pub(super) name: OsString,
+    /// What it is, for people: kept with it, at most 1024 bytes
+    #[arg(long, value_name = "TEXT")]
+    pub(super) description: Option<OsString>,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ShowArgs {
+    /// Mount point, any path in a mount, or a store
+    pub(super) target: PathBuf,
+    /// A snapshot, or a clone as .clones/NAME
+    pub(super) name: OsString,
     #[command(flatten)]
     pub(super) json: Json,
 }
@@ -588,6 +626,42 @@ pub(super) struct LogArgs {
     /// How many changes of each kind instead of the changes
     #[arg(long)]
     pub(super) stat: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ChangesArgs {
+    /// Mount point, a path in a mount (only what is below it is told), or a store
+    pub(super) target: PathBuf,
+    /// The view since which
+    #[arg(long, value_name = "VIEW", required_unless_present = "follow")]
+    pub(super) since: Option<OsString>,
+    /// Go on with what changes, until the mount ends
+    #[arg(short = 'f', long)]
+    pub(super) follow: bool,
+    /// Look for changes so often
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, requires = "follow")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=super::feed::INTERVAL_SECONDS_MAX))]
+    pub(super) interval: u64,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RestoreArgs {
+    /// Files or directories in a mount, which may be gone
+    #[arg(required = true, value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
+    /// What they are taken from: a snapshot by name or age, or a clone
+    #[arg(long, value_name = "VIEW")]
+    pub(super) from: Option<OsString>,
+    /// Leave the paths alone, and put copies into this directory
+    #[arg(long, value_name = "DIR")]
+    pub(super) to: Option<PathBuf>,
+    /// Only tell what would change, as diff does
+    #[arg(long)]
+    pub(super) dry_run: bool,
     #[command(flatten)]
     pub(super) json: Json,
 }

@@ -5,9 +5,10 @@
 
 use super::background::Background;
 use super::engine::{
-    Backend, CheckReport, CloneRow, DiffOrder, Engine, InitOptions, MergeRequest, OpenFor, PathOrder,
-    PromoteOrder, RollbackAnswer, RollbackOrder, ScrubOrder, SnapshotRow, StoreOptions,
+    Backend, ChangesOrder, CheckReport, CloneRow, DiffOrder, Engine, InitOptions, MergeRequest, OpenFor,
+    PathOrder, PromoteOrder, RollbackAnswer, RollbackOrder, ScrubOrder, SnapshotRow, StoreOptions,
 };
+use super::feed::{self, Feeds};
 use super::hold::{lock, probe};
 use super::making::{DEVICE_START_BYTES, NewStore, Old, has_content, make, unfinished};
 use super::merging;
@@ -16,15 +17,17 @@ use super::past_of_path;
 use super::refusal::{COPIED, io, limited, no_thread, told, told_clone, told_name, told_view, told_volume};
 use super::rewind;
 use super::scrubber::Scrubber;
+use super::show;
 use super::told_change::encode_change;
+use super::{restoring, undo};
 use crate::check::{self, Depth};
 use crate::clock::Clock;
 use crate::ctl::{Code, Failure, StoreId};
 use crate::device::lock::{LockMode, StoreLock};
 use crate::device::{self, Device, DirDevice, FileDevice, Overlay, StoreKind, mark};
 use crate::format::LineId;
-use crate::format::provenance::{Provenance, Reason};
-use crate::fs::{Fs, FsOptions, Steps};
+use crate::format::provenance::Provenance;
+use crate::fs::{Fs, FsOptions, RestoreOrder, Steps};
 use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
 use crate::names;
 use crate::ops::{Error, KernelRef, NodeId, Operations, Timestamp};
@@ -59,6 +62,7 @@ impl Backend for Builtin {
         let fs_options = FsOptions {
             read_only: !options.access.takes_changes(),
             snapdir: options.snapdir,
+            writeback_cache: options.writeback_cache,
             snapdir_everywhere: options.snapdir_everywhere,
             snapdir_name: options.snapdir_name.clone(),
             clonedir: options.clonedir,
@@ -90,6 +94,7 @@ impl Backend for Builtin {
         let scrubber = Scrubber::open(fs.volume().clone(), Clock::System, options.access.writes());
         Ok(Arc::new(Open {
             fs,
+            feeds: Feeds::default(),
             scrubber,
             background: Mutex::new(background),
             store: store.into(),
@@ -314,6 +319,8 @@ fn listed_report(report: check::Report, offline: bool) -> CheckReport {
 /// An open store.
 struct Open {
     fs: Arc<Fs>,
+    /// Those who follow what changes.
+    feeds: Feeds,
     scrubber: Scrubber,
     background: Mutex<Option<Background>>,
     store: PathBuf,
@@ -395,8 +402,8 @@ impl Engine for Open {
         Ok(self.fs.volume().snapshots(self.line(at)?).iter().map(listed).collect())
     }
 
-    fn create(&self, at: NodeId, name: &[u8]) -> Result<SnapshotRow, Failure> {
-        let made = self.fs.create_snapshot_of(at, name, Reason::User);
+    fn create(&self, at: NodeId, name: &[u8], provenance: &Provenance) -> Result<SnapshotRow, Failure> {
+        let made = self.fs.create_snapshot_of(at, name, provenance.clone());
         made.map_err(|e| told_name(name, &e))?;
         self.find(at, name)
     }
@@ -416,8 +423,14 @@ impl Engine for Open {
         Ok(self.fs.volume().clones().iter().map(listed_clone).collect())
     }
 
-    fn create_clone(&self, at: NodeId, name: &[u8], from: Option<&[u8]>) -> Result<CloneRow, Failure> {
-        self.fs.create_clone(at, name, from, &Provenance::default()).map_err(|e| match (from, &e) {
+    fn create_clone(
+        &self,
+        at: NodeId,
+        name: &[u8],
+        from: Option<&[u8]>,
+        provenance: &Provenance,
+    ) -> Result<CloneRow, Failure> {
+        self.fs.create_clone(at, name, from, provenance).map_err(|e| match (from, &e) {
             (Some(from), Error::NotFound) => told_name(from, &e),
             (_, Error::LimitReached) => {
                 let max = self.fs.volume().line(LineId::MAIN).ok().and_then(|main| main.terms.clones_max);
@@ -462,6 +475,10 @@ impl Engine for Open {
 
     fn merge(&self, request: &MergeRequest, put: &mut dyn FnMut(Value) -> bool) -> Result<Value, Failure> {
         merging::serve(&self.fs, request, put)
+    }
+
+    fn show(&self, at: NodeId, name: &[u8]) -> Result<Value, Failure> {
+        show::answer(&self.fs, &self.store, at, name)
     }
 
     fn check(&self, depth: Depth) -> Result<CheckReport, Failure> {
@@ -510,8 +527,28 @@ impl Engine for Open {
         rewind::promote(&self.fs, order)
     }
 
-    fn undo(&self, order: &RollbackOrder) -> Result<RollbackAnswer, Failure> {
-        rewind::undo(&self.fs, &self.store, order)
+    fn restore(
+        &self,
+        order: &RestoreOrder,
+        dry_run: bool,
+        provenance: &Provenance,
+        put: &mut dyn FnMut(Value) -> bool,
+    ) -> Result<Value, Failure> {
+        let asked = restoring::RestoreWanted { order, dry_run, provenance };
+        restoring::carry_out(&self.fs, &self.store, &asked, put)
+    }
+
+    fn undo(
+        &self,
+        order: &RollbackOrder,
+        provenance: &Provenance,
+        put: &mut dyn FnMut(Value) -> bool,
+    ) -> Result<Value, Failure> {
+        undo::carry_out(&self.fs, &self.store, order, provenance, put)
+    }
+
+    fn changes(&self, order: &ChangesOrder, put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {
+        feed::answer(&self.fs, &self.feeds, &self.store, order, put)
     }
 
     fn status(&self) -> Value {
@@ -577,6 +614,7 @@ impl Engine for Open {
     }
 
     fn close(&self) -> Result<(), Failure> {
+        self.feeds.close();
         self.scrubber.close();
         *self.background.lock() = None;
         let closed = self.fs.close().map_err(|e| told(&self.store, &e));

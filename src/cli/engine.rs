@@ -7,8 +7,8 @@ use crate::check::Depth;
 use crate::ctl::{Code, Failure, StoreId};
 use crate::format::provenance::Provenance;
 use crate::format::{Compression, Copies};
-use crate::fs::SNAPDIR_NAME;
 pub use crate::fs::{AtimeMode, AtimeOptions, ClonedirMode, InTheWay, MergeWay, OpenForWriting, SnapdirMode};
+use crate::fs::{RestoreOrder, SNAPDIR_NAME};
 use crate::names;
 use crate::ops::{KernelRef, NodeId, Operations, Timestamp};
 use crate::repair::{Mode, Repair};
@@ -119,6 +119,17 @@ pub struct MergeRequest {
     pub dry_run: bool,
     /// Why and by whom.
     pub provenance: Provenance,
+}
+
+/// Which changes are wanted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ChangesOrder {
+    /// The word for the view since which.
+    pub since: Vec<u8>,
+    /// Only what is, or was, this node or below it.
+    pub under: Option<u64>,
+    /// To go on, and look so often.
+    pub interval: Option<Duration>,
 }
 
 /// How to open a store.
@@ -311,7 +322,7 @@ pub trait Engine: Send + Sync {
     /// All snapshots of the line that a node is of, oldest first. So for all that follow.
     fn snapshots(&self, at: NodeId) -> Result<Vec<SnapshotRow>, Failure>;
     /// Makes a snapshot; it is durable when this returns.
-    fn create(&self, at: NodeId, name: &[u8]) -> Result<SnapshotRow, Failure>;
+    fn create(&self, at: NodeId, name: &[u8], provenance: &Provenance) -> Result<SnapshotRow, Failure>;
     /// Renames a snapshot.
     fn rename(&self, at: NodeId, name: &[u8], new_name: &[u8]) -> Result<(), Failure>;
     /// Deletes a snapshot; the space comes back in the background.
@@ -321,7 +332,13 @@ pub trait Engine: Send + Sync {
         Ok(Vec::new())
     }
     /// Makes a clone of a line, or of a view of it; it is durable when this returns.
-    fn create_clone(&self, _at: NodeId, _name: &[u8], _from: Option<&[u8]>) -> Result<CloneRow, Failure> {
+    fn create_clone(
+        &self,
+        _at: NodeId,
+        _name: &[u8],
+        _from: Option<&[u8]>,
+        _provenance: &Provenance,
+    ) -> Result<CloneRow, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store has no clones"))
     }
     /// Has a clone go by itself: after so many seconds, and when it was idle for so many.
@@ -353,6 +370,11 @@ pub trait Engine: Send + Sync {
     fn merge(&self, _request: &MergeRequest, _put: &mut dyn FnMut(Value) -> bool) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store has no clones"))
     }
+    /// All that is known of a snapshot of the line that a node is of, or of a clone: an object.
+    fn show(&self, _at: NodeId, name: &[u8]) -> Result<Value, Failure> {
+        let name = names::shown_bytes(name);
+        Err(Failure::new(Code::NotFound, format!("{name}: no such snapshot")))
+    }
     /// Proves the invariants of the newest committed state, while everything goes on.
     fn check(&self, depth: Depth) -> Result<CheckReport, Failure>;
     /// Reads every block in the background and heals what has a second copy. Says how the scrub stands: an object.
@@ -376,9 +398,30 @@ pub trait Engine: Send + Sync {
     fn promote(&self, _order: &PromoteOrder) -> Result<RollbackAnswer, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store has no clones"))
     }
-    /// Takes back what was done to the line that a node is of at last. The word of the order is of no account.
-    fn undo(&self, _order: &RollbackOrder) -> Result<RollbackAnswer, Failure> {
+    /// Restores paths, or only tells what that would change: objects for `put`. Says by which snapshots it is guarded.
+    fn restore(
+        &self,
+        _order: &RestoreOrder,
+        _dry_run: bool,
+        _provenance: &Provenance,
+        _put: &mut dyn FnMut(Value) -> bool,
+    ) -> Result<Value, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "nothing of this store can be restored"))
+    }
+    /// Takes back what was done to the line that a node is of at last, or only tells what that would change: objects for
+    /// `put`. The word of the order is of no account. Says what became of it: an object.
+    fn undo(
+        &self,
+        _order: &RollbackOrder,
+        _provenance: &Provenance,
+        _put: &mut dyn FnMut(Value) -> bool,
+    ) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store cannot take back anything"))
+    }
+    /// What has changed since a view, and what changes from then on if that is wanted: objects for `put`, until it has enough,
+    /// which it says by false, or the store is closed.
+    fn changes(&self, _order: &ChangesOrder, _put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {
+        Err(Failure::new(Code::UnknownVerb, "views of this store cannot be compared"))
     }
     /// How it is doing now: an object.
     fn status(&self) -> Value;

@@ -91,7 +91,8 @@ fn line_name(name: &[u8]) -> Vec<u8> {
     if name.is_empty() { b".".to_vec() } else { [b".clones/", name].concat() }
 }
 
-fn encode_conflict(conflict: &Conflict, lines: &[Vec<u8>; 2]) -> Value {
+/// One conflict, with what people call its source and its target.
+pub(super) fn encode_conflict(conflict: &Conflict, lines: &[Vec<u8>; 2]) -> Value {
     let put = |object: &mut Value, key: &str, path: &[u8]| {
         names::put(object, key, OsStr::from_bytes(if path.is_empty() { b"." } else { path }));
     };
@@ -124,7 +125,9 @@ fn refused(name: &[u8], refusal: MergeRefusal) -> Failure {
         MergeRefusal::Refused(Refusal::Failed(Error::Busy)) => {
             Failure::new(Code::Busy, format!("{shown}: in use"))
         }
-        MergeRefusal::Refused(Refusal::Failed(e)) => told_clone(name, &e),
+        MergeRefusal::Refused(Refusal::Failed(e) | Refusal::Path(_, e) | Refusal::View(_, e)) => {
+            told_clone(name, &e)
+        }
         MergeRefusal::OtherLine(line) => {
             let line = names::shown_bytes(&line_name(&line));
             let what = format!("it was made from {line}: name a path in that line as MNT");

@@ -3,7 +3,8 @@
 use super::args::{self, Cli, Style, Verb};
 use super::engine::Backend;
 use super::{
-    diff, merge, mount, paths, properties, rescue, rollback, scrub, snapshots, stores, trial, umount, usage,
+    changes, diff, merge, mount, paths, properties, rescue, restore, rollback, scrub, show, snapshots,
+    stores, trial, umount, undo, usage,
 };
 use crate::ctl::{Code, Failure};
 use clap::Parser;
@@ -70,11 +71,12 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Rebase(a) => return merge::rebase(a),
         Verb::Try(a) => return trial::try_command(a),
         Verb::Run(a) => return trial::run_command(a),
+        Verb::Show(a) => show::run(backend, a),
+        Verb::Changes(a) => changes::run(backend, a),
         Verb::Versions(a) => paths::versions(backend, a),
         Verb::Log(a) => paths::log(backend, a),
         Verb::Rollback(a) => return rollback::rollback(a),
         Verb::Promote(a) => return rollback::promote(a),
-        Verb::Undo(a) => return rollback::undo(a),
         Verb::Init(a) => stores::init(backend, a),
         Verb::Mount(a) => mount::run(backend, a),
         Verb::Umount(a) => umount::run(a),
@@ -84,6 +86,8 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Delete(a) => snapshots::delete(a),
         Verb::Clone(a) => snapshots::clone(a),
         Verb::Drop(a) => snapshots::drop_clones(a),
+        Verb::Restore(a) => restore::run(a),
+        Verb::Undo(a) => return undo::run(a),
         Verb::Set(a) => properties::set(a),
         Verb::Get(a) => properties::get(a),
         Verb::Status(a) => stores::status(a),

@@ -4,7 +4,7 @@ use super::engine::{InTheWay, PromoteOrder, RollbackAnswer, RollbackOrder};
 use super::refusal::{told, told_clone, told_view};
 use crate::ctl::{Code, Failure};
 use crate::format::provenance::{Provenance, Reason};
-use crate::fs::{Fs, Promoted, PromotionOrder, Switched};
+use crate::fs::{Fs, Promoted, PromotionOrder, Switched, Undoable};
 use crate::names;
 use crate::ops::{Error, NodeId};
 use crate::volume::SnapshotInfo;
@@ -69,11 +69,20 @@ pub(super) fn promote(fs: &Fs, order: &PromoteOrder) -> Result<RollbackAnswer, F
     }
 }
 
+/// Takes a rollback back, or says what would stand in the way.
 pub(super) fn undo(fs: &Fs, store: &Path, order: &RollbackOrder) -> Result<RollbackAnswer, Failure> {
-    let Some((guard, switched)) = fs.undo(order.at, order.writers).map_err(|e| told(store, &e))? else {
-        let what = "there is nothing to take back: no snapshot from before a rollback is there";
-        return Err(Failure::new(Code::NotFound, format!("{}: {what}", names::shown(store))));
+    let whole = |e: Error| told(store, &e);
+    let nothing = || {
+        let what = "there is nothing to take back: no snapshot from before a rollback, restore, merge or rebase is there";
+        Failure::new(Code::NotFound, format!("{}: {what}", names::shown(store)))
     };
+    if order.dry_run {
+        let last = fs.last_undoable(order.at).map_err(whole)?;
+        let Some(Undoable::Switch(guard)) = last else { return Err(nothing()) };
+        let in_the_way = fs.in_the_way(order.at).map_err(whole)?;
+        return Ok(RollbackAnswer { in_the_way, ..answer(fs, store, order.at, &guard)? });
+    }
+    let (guard, switched) = fs.undo(order.at, order.writers).map_err(whole)?.ok_or_else(nothing)?;
     Ok(ended(answer(fs, store, order.at, &guard)?, switched))
 }
 

@@ -8,7 +8,7 @@ use super::told_rollback::{decode, encode_in_the_way, request};
 use super::{output, users, wire};
 use crate::ctl::{Client, Code, Failure};
 use crate::names;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -48,10 +48,13 @@ pub(super) fn promote(args: &PromoteArgs) -> Result<u8, Failure> {
     report(&client, &args.target, &answer, args.json.json, "became")
 }
 
-pub(super) fn undo(args: &UndoArgs) -> Result<u8, Failure> {
-    let client = daemon_for_changes(&args.target)?;
-    let answer = decode(&client.call("undo", request(OsStr::new(""), args.force, false), &mut |_| {})?)?;
-    report(&client, &args.target, &answer, args.json.json, "went back to")
+/// What came of an undo that is a rollback, or what would.
+pub(super) fn told_undo(client: &Client, args: &UndoArgs, answer: &Value) -> Result<u8, Failure> {
+    let answer = decode(answer)?;
+    if args.dry_run {
+        return show(client, &args.target, args.force, args.json.json, answer);
+    }
+    report(client, &args.target, &answer, args.json.json, "went back to")
 }
 
 fn report(
@@ -80,21 +83,31 @@ fn report(
 /// Prints what would change, and what would be in the way of it.
 fn preview(client: &Client, args: &RollbackArgs) -> Result<u8, Failure> {
     let answer = decode(&client.call("rollback", request(&args.view, args.force, true), &mut |_| {})?)?;
+    show(client, &args.target, args.force, args.json.json, answer)
+}
+
+fn show(
+    client: &Client,
+    target: &Path,
+    force: bool,
+    json: bool,
+    answer: RollbackAnswer,
+) -> Result<u8, Failure> {
     let order = DiffOrder {
         from: b"@live".to_vec(),
         to: answer.view.clone(),
         under: Some(answer.root.0),
         patch: false,
     };
-    let form = DiffArgs::of(&args.target, args.json.json);
+    let form = DiffArgs::of(target, json);
     let mut printer = Printer::new(&form);
     client.stream("diff", wire::encode_diff(&order), &mut |piece| printer.take(&piece))?;
     printer.finish()?;
     let mut in_the_way = answer.in_the_way;
-    if args.force {
+    if force {
         in_the_way.written.clear();
     }
-    if args.json.json {
+    if json {
         let mut object = json!({"would_be_refused": !in_the_way.is_empty()});
         encode_in_the_way(&mut object, &in_the_way);
         written(output::print(&format!("{object}\n")))?;
@@ -102,7 +115,7 @@ fn preview(client: &Client, args: &RollbackArgs) -> Result<u8, Failure> {
     if in_the_way.is_empty() {
         return Ok(DONE);
     }
-    eprintln!("snapfs: it would be refused: {}", refusal(client, &args.target, &in_the_way));
+    eprintln!("snapfs: it would be refused: {}", refusal(client, target, &in_the_way));
     Ok(REFUSED)
 }
 

@@ -7,6 +7,7 @@ use crate::ctl::{Client, Code, Failure, MountRecord};
 use crate::fuse::mounts;
 use crate::names;
 use crate::ops::NodeId;
+use crate::sys::process;
 use serde_json::{Value, json};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -60,6 +61,7 @@ pub(super) fn clone(args: &CloneArgs) -> Result<(), Failure> {
             request[key] = after.into();
         }
     }
+    put_maker(&mut request, args.description.as_ref());
     let made = wire::decode_clone(&client.call("clone", request, &mut |_| {})?)?;
     if args.json.json { written(output::print_json(&output::clone_json(&made))) } else { Ok(()) }
 }
@@ -88,10 +90,24 @@ pub(super) fn daemon_for_changes(target: &Path) -> Result<Client, Failure> {
     }
 }
 
+/// Who makes something, by which command, and what is said about it.
+fn put_maker(request: &mut Value, description: Option<&OsString>) {
+    let mut command: Vec<OsString> = std::env::args_os().collect();
+    if let Some(program) = command.first_mut() {
+        *program = Path::new(program).file_name().unwrap_or(program).to_os_string();
+    }
+    names::put_list(request, "command", &command);
+    request["user"] = process::effective_uid().into();
+    if let Some(description) = description {
+        names::put(request, "description", description);
+    }
+}
+
 pub(super) fn create(args: &CreateArgs) -> Result<(), Failure> {
     let client = daemon_for_changes(&args.target)?;
     let mut request = json!({});
     names::put(&mut request, "name", &args.name);
+    put_maker(&mut request, args.description.as_ref());
     let made = wire::decode(&client.call("create", request, &mut |_| {})?)?;
     if args.json.json { written(output::print_json(&output::snapshot_json(&made))) } else { Ok(()) }
 }

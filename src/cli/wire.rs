@@ -3,12 +3,13 @@
 //! Both ends are here, so that they cannot disagree. Names, sizes and exact times; nothing is formatted for people.
 
 use super::engine::{CloneRow, DiffOrder, Engine, ScrubOrder, SnapshotRow};
+use super::feed;
 use super::merging;
 use super::options::{self, Parsed};
-use super::{past_of_path, told_rollback};
+use super::{past_of_path, restoring, told_rollback};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler};
-use crate::format::provenance::{COMMAND_BYTES_MAX, Provenance, Reason};
+use crate::format::provenance::{COMMAND_BYTES_MAX, DESCRIPTION_BYTES_MAX, Provenance, Reason};
 use crate::names;
 use crate::ops::{NodeId, Timestamp};
 use serde_json::{Value, json};
@@ -40,7 +41,10 @@ impl Handler for Verbs {
     ) -> Result<Value, Failure> {
         match verb {
             "list" => Ok(encode_all(&self.engine.snapshots(at(args))?)),
-            "create" => Ok(encode(&self.engine.create(at(args), &name(args, "name")?)?)),
+            "create" => {
+                let provenance = of_maker(args)?;
+                Ok(encode(&self.engine.create(at(args), &name(args, "name")?, &provenance)?))
+            }
             "rename" => {
                 self.engine.rename(at(args), &name(args, "name")?, &name(args, "new_name")?)?;
                 Ok(json!({}))
@@ -52,7 +56,8 @@ impl Handler for Verbs {
             "clones" => Ok(Value::Array(self.engine.clones()?.iter().map(encode_clone).collect())),
             "clone" => {
                 let (new, from) = (name(args, "name")?, names::get(args, "from"));
-                let made = self.engine.create_clone(at(args), &new, from.as_deref())?;
+                let provenance = of_maker(args)?;
+                let made = self.engine.create_clone(at(args), &new, from.as_deref(), &provenance)?;
                 let [expire, idle] = ["expire", "idle"].map(|key| args.get(key).and_then(Value::as_u64));
                 if expire.is_none() && idle.is_none() {
                     return Ok(encode_clone(&made));
@@ -86,7 +91,10 @@ impl Handler for Verbs {
             "promote" => {
                 Ok(told_rollback::encode(&self.engine.promote(&told_rollback::promote_order(args))?))
             }
-            "undo" => Ok(told_rollback::encode(&self.engine.undo(&told_rollback::order(at(args), args))?)),
+            "undo" => {
+                let provenance = of_command(args, Reason::Undo);
+                self.engine.undo(&told_rollback::order(at(args), args), &provenance, progress)
+            }
             "mount" => {
                 let point = PathBuf::from(OsString::from_vec(name(args, "point")?));
                 (self.add)(&point, &name_list(args, "options"))
@@ -104,6 +112,11 @@ impl Handler for Verbs {
                 self.engine.diff(&diff_order(args)?, progress)?;
                 Ok(json!({}))
             }
+            "changes" => {
+                self.engine.changes(&feed::decode(args)?, progress)?;
+                Ok(json!({}))
+            }
+            "show" => self.engine.show(at(args), &name(args, "name")?),
             "past" => {
                 self.engine.past_of_path(&past_of_path::decode(args)?, progress)?;
                 Ok(json!({}))
@@ -111,6 +124,10 @@ impl Handler for Verbs {
             "merge" => {
                 let request = merging::decode(args, at(args), |reason| of_command(args, reason))?;
                 self.engine.merge(&request, progress)
+            }
+            "restore" => {
+                let provenance = of_command(args, Reason::Restore);
+                restoring::answer(&*self.engine, args, &provenance, progress)
             }
             "scrub" => self.engine.scrub(scrub_order(args)?),
             "check" => {
@@ -157,6 +174,16 @@ fn of_command(args: &Value, reason: Reason) -> Provenance {
     let mut command = names::get_list(args, "command").unwrap_or_default().join(&b' ');
     command.truncate(COMMAND_BYTES_MAX);
     Provenance { user, command, ..reason.into() }
+}
+
+/// By whom and by which command something is made that was asked for, and what that says of it.
+fn of_maker(args: &Value) -> Result<Provenance, Failure> {
+    let description = names::get(args, "description").unwrap_or_default();
+    if description.len() > DESCRIPTION_BYTES_MAX {
+        let what = format!("a description has {DESCRIPTION_BYTES_MAX} bytes at most");
+        return Err(Failure::new(Code::Invalid, what));
+    }
+    Ok(Provenance { description, ..of_command(args, Reason::User) })
 }
 
 /// The node that a request is about: where its target is in the mount.

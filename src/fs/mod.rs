@@ -24,6 +24,7 @@ mod content;
 mod difference;
 mod error;
 mod file_system;
+mod follow;
 mod heads;
 mod items;
 mod listing;
@@ -39,6 +40,8 @@ mod restoring;
 mod standalone;
 mod timeline;
 mod transfer;
+mod undoing;
+mod use_of;
 mod whole_lines;
 
 #[cfg(test)]
@@ -48,6 +51,7 @@ pub use crate::format::provenance::{Provenance, Reason};
 pub use compare::Compared;
 pub use difference::{ChangeKind, FileVersion, PathChange};
 pub use file_system::Fs;
+pub use follow::Follow;
 pub use merge::{MergeDone, MergeOrder, MergeRefusal, MergeWay};
 pub use merging::{Conflict, ConflictEnd, ConflictKind, Merged, three_way};
 pub use options::{
@@ -55,8 +59,10 @@ pub use options::{
     Steps,
 };
 
-pub use past::{InTheWay, OpenForWriting, Promoted, PromotionOrder, Switched};
+pub use past::{GuardedChange, InTheWay, OpenForWriting, Promoted, PromotionOrder, Switched, Undoable};
 pub use past_of_path::PathAsked;
+pub use restoring::{NamedPath, RestoreOrder, Restored};
 pub use standalone::Standalone;
 pub use timeline::{LogEntry, Moment, PathVersion};
 pub use transfer::{Aspects, Done, Plan, Refusal, Takeover, Transferred};
+pub use undoing::TakenBack;

@@ -92,8 +92,8 @@ impl Operations for Fs {
 
     fn mkdir(&self, caller: &Caller, parent: NodeId, name: &[u8], mode: u32) -> Result<Entry> {
         self.answer(self.commits.with_space(|| match target(parent) {
-            Target::Snapdir(_) => self.past.make_in_snapdir(parent, name),
-            Target::Clonedir => self.past.make_in_clonedir(parent, name),
+            Target::Snapdir(_) => self.past.make_in_snapdir(parent, name, caller.uid),
+            Target::Clonedir => self.past.make_in_clonedir(parent, name, caller.uid),
             _ => {
                 let new = names::NewNode { kind: FileType::Directory, mode, rdev: 0, target: b"" };
                 names::make(&self.heads, caller, parent, name, &new)

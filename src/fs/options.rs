@@ -67,6 +67,8 @@ pub struct FsOptions {
     pub root_gid: u32,
     /// Access times.
     pub atime: AtimeOptions,
+    /// The kernel collects writes, and keeps sizes and modification times of files that it knows whatever it is told.
+    pub writeback_cache: bool,
     /// Delayed data is flushed when it is more than this, in bytes.
     pub dirty_bytes_max: u64,
     /// How operations that need several changes are cut.
@@ -115,6 +117,7 @@ impl Default for FsOptions {
             root_uid: 0,
             root_gid: 0,
             atime: AtimeOptions { mode: AtimeMode::Never, directories: true },
+            writeback_cache: false,
             dirty_bytes_max: 64 << 20,
             steps: Steps::default(),
         }

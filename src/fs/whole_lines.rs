@@ -43,10 +43,11 @@ impl Fs {
         self.commits.with_space(|| self.past.promote(order, why))
     }
 
-    /// Takes back what was done to the line that a node is of at last, if its guard is there: what that was, and how it went.
+    /// Takes back what was done to the line that a node is of at last, if that gave it another head and its guard is there:
+    /// what that was, and how it went.
     pub fn undo(&self, at: NodeId, writers: OpenForWriting) -> Result<Option<(SnapshotInfo, Switched)>> {
         match self.past.last_undoable(&*self.heads.at(at)?) {
-            None => Ok(None),
+            None | Some(Undoable::Change(_)) => Ok(None),
             Some(Undoable::Switch(guard)) => {
                 let why = Provenance { description: guard.name.clone(), ..Reason::Undo.into() };
                 let switched = self.rollback(at, &guard, writers, &why)?;

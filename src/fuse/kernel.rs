@@ -35,6 +35,18 @@ const INC_EPOCH: [u8; 16] = {
     [a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0]
 };
 
+/// Code of FUSE_NOTIFY_INVAL_INODE.
+const INVAL_INODE: i32 = 2;
+
+/// `struct fuse_out_header` and `struct fuse_notify_inval_inode_out`: attributes, and all pages.
+fn invalidation(node: NodeId) -> [u8; 40] {
+    let mut out = [0; 40];
+    out[..4].copy_from_slice(&40u32.to_ne_bytes());
+    out[4..8].copy_from_slice(&INVAL_INODE.to_ne_bytes());
+    out[16..24].copy_from_slice(&node.0.to_ne_bytes());
+    out
+}
+
 /// Code of FUSE_NOTIFY_INVAL_ENTRY, and its flag FUSE_EXPIRE_ONLY: the name stays in its place and is asked for anew. Kernels
 /// before 6.2 take no notice of the flag, and drop the name.
 const INVAL_ENTRY: i32 = 3;
@@ -156,9 +168,8 @@ impl Kernel for FuseKernel {
     }
 
     fn invalidate_now(&self, node: NodeId) -> bool {
-        // Only what the kernel does not know is not found.
-        let told = self.notifier.inval_inode(INodeNo(node.0), 0, 0);
-        !told.is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+        // The notifier does not say whether the node was known.
+        !self.notify(&invalidation(node)).is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
     }
 
     fn invalidate_entry(&self, parent: NodeId, name: &[u8]) {

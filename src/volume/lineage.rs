@@ -28,6 +28,11 @@ pub struct Lineage {
 }
 
 impl Volume {
+    /// True if somebody reads the snapshot of that number.
+    pub fn is_read(&self, id: ViewId) -> bool {
+        self.shared.is_read(id)
+    }
+
     /// The snapshots that a line shows. Reads nothing from the device.
     pub fn lineage(&self, line: LineId) -> Result<Lineage> {
         let state = self.state.read();

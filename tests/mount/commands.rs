@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use snapfs::check::Depth;
 use snapfs::cli::{self, engine::*};
 use snapfs::ctl::{Code, Failure};
+use snapfs::fs::Provenance;
 use snapfs::names;
 use snapfs::ops::{Error, KernelRef, NodeId, Operations, Timestamp};
 use snapfs::repair::{Mode, Repair};
@@ -115,7 +116,7 @@ impl Engine for ToyEngine {
             })
             .collect())
     }
-    fn create(&self, at: NodeId, name: &[u8]) -> Result<SnapshotRow, Failure> {
+    fn create(&self, at: NodeId, name: &[u8], _: &Provenance) -> Result<SnapshotRow, Failure> {
         self.0.make_point(name).map_err(failure)?;
         let all = self.snapshots(at)?;
         all.into_iter().find(|s| s.name == name).ok_or_else(|| failure(Error::NotFound))

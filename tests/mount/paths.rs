@@ -1,17 +1,21 @@
-//! `snapfs versions` and `snapfs log` on real mounts: in text and JSON, of any names, of what is gone, in clones and snapshots.
+//! `snapfs versions`, `log`, `changes` and `show` on real mounts: in text and JSON, of any names, of what is gone, in clones and snapshots,
+//! and while it happens.
 
 mod guard;
 mod place;
+mod raw;
 
 use guard::can_mount;
-use place::{Place, refuses};
+use place::{PATIENCE, Place, refuses};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Instant;
 
 fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
@@ -205,4 +209,240 @@ fn refusals_are_sentences_and_a_reader_that_goes_away_is_no_trouble() {
     assert_eq!(first, "@live\n");
     let done = child.wait_with_output().unwrap();
     assert!(done.status.success() && done.stderr.is_empty(), "{done:?}");
+}
+
+/// A `snapfs changes --follow`, and its lines as they come.
+struct Following {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Following {
+    fn new(p: &Place, args: &[&str]) -> Following {
+        let mut command = p.command(&[&["changes", "mnt", "--follow"], args].concat());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (send, lines) = mpsc::channel();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || out.lines().map_while(Result::ok).all(|line| send.send(line).is_ok()));
+        Following { child, lines }
+    }
+    /// Waits for a line that is so; others may come before it.
+    fn wait_for(&self, what: &str, is_it: impl Fn(&str) -> bool) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let line = self.lines.recv_timeout(left).unwrap_or_else(|e| panic!("no {what}: {e}"));
+            if is_it(&line) {
+                return line;
+            }
+        }
+    }
+    /// Its end, and that it had nothing to complain of.
+    fn ends(mut self) -> Option<i32> {
+        let end = Instant::now() + PATIENCE;
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < end, "it goes on");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let mut complaint = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut complaint).unwrap();
+        assert_eq!(complaint, "");
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let _ = (self.child.kill(), self.child.wait());
+    }
+}
+
+#[test]
+fn changes_are_told_as_they_happen_until_the_mount_ends() {
+    if !can_mount() {
+        return;
+    }
+    for options in ["cache=strict", "cache=writeback"] {
+        let p = Place::new();
+        p.mount(options);
+        fs::write(p.path("before"), "x").unwrap();
+        p.snapshot("a");
+        fs::write(p.path("early"), "x").unwrap();
+        fs::remove_file(p.path("before")).unwrap();
+        assert_eq!(p.ok(&["changes", "mnt", "--since", "a"]), "- before\n+ early\n");
+        let following = Following::new(&p, &["--since", "a"]);
+        following.wait_for("early change", |line| line == "+ early");
+        let only_new = Following::new(&p, &["--json"]);
+        // A writer that keeps its file open.
+        let mut file = fs::File::create(p.path("open")).unwrap();
+        for n in 1..=3usize {
+            file.write_all(&[b'x'; 5000]).unwrap();
+            let size = n * 5000;
+            let text = snapfs_size(size);
+            following.wait_for("size", |line| {
+                line == "+ open" && n == 1
+                    || line.starts_with("M open (") && line.ends_with(&format!("-> {text})"))
+            });
+        }
+        fs::rename(p.path("open"), p.path("moved")).unwrap();
+        following.wait_for("rename", |line| line == "R open -> moved");
+        fs::remove_file(p.path("early")).unwrap();
+        following.wait_for("removal", |line| line == "- early");
+        let line = only_new.wait_for("rename", |line| line.contains("\"old_path\":\"open\""));
+        let change: Value = serde_json::from_str(&line).unwrap();
+        assert!(change["change"] == "R" && change["time"].as_str().unwrap().ends_with('Z'), "{line}");
+        assert_eq!(p.json(&["list", "mnt", "--json"]).as_array().unwrap().len(), 1, "no snapshot was left");
+        drop(file);
+        p.umount();
+        assert_eq!((following.ends(), only_new.ends()), (Some(0), Some(0)));
+        p.check();
+        assert_eq!(p.ok(&["changes", "store", "--since", "a"]), "- before\n+ moved\n");
+    }
+}
+
+/// As the program shows it.
+fn snapfs_size(bytes: usize) -> String {
+    format!("{:.1} KiB", bytes as f64 / 1024.0)
+}
+
+#[test]
+fn who_follows_may_go_away_at_any_time() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    // Nothing happens, and its reader is gone.
+    let mut child = p.command(&["changes", "mnt", "-f"]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let end = Instant::now() + PATIENCE;
+    let code = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break status.code(),
+            None => assert!(Instant::now() < end, "it goes on without a reader"),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    assert_eq!(code, Some(0));
+    // More, one after the other, than there may be at once. A store's daemon is not asked to look for those who are gone.
+    for n in 0..20 {
+        let following = Following::new(&p, &[]);
+        fs::write(p.path("f"), format!("{n}")).unwrap();
+        let pid = following.child.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        let mut following = following;
+        assert_eq!(following.child.wait().unwrap().code(), None, "by the signal");
+    }
+    let end = Instant::now() + PATIENCE;
+    let mut following = Following::new(&p, &[]);
+    for n in 0.. {
+        fs::write(p.path("g"), format!("{n}")).unwrap();
+        if following.lines.recv_timeout(std::time::Duration::from_millis(50)).is_ok() {
+            break;
+        }
+        assert!(Instant::now() < end, "those who are gone are in the way");
+        if following.child.try_wait().unwrap().is_some() {
+            following = Following::new(&p, &[]); // the last of them was there still
+        }
+    }
+    for (args, code, says) in [
+        (vec!["changes", "mnt"], 2, "--since"),
+        (vec!["changes", "mnt", "--since", "none"], 1, "none: no such view"),
+        (vec!["changes", "mnt", "--since", "@live", "--interval", "2"], 2, "--follow"),
+        (vec!["changes", "mnt", "-f", "--interval", "0"], 2, "1..=60"),
+    ] {
+        let said = p.run(&args);
+        assert!(said.code == code && said.out.is_empty() && said.err.contains(says), "{args:?}: {said:?}");
+    }
+}
+
+#[test]
+fn a_snapshot_or_clone_is_shown_whole() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    fs::write(p.path("f"), vec![b'x'; 100_000]).unwrap();
+    p.snapshot("by hand");
+    p.ok(&["create", "mnt", "told", "--description", "caf\u{e9}\nbefore it"]);
+    p.ok(&["clone", "mnt", "trial", "--from", "told", "--description", "an attempt", "--idle", "7d"]);
+    p.ok(&["create", "mnt/.clones/trial", "own"]);
+    let uid = snapfs::sys::process::effective_uid();
+    let by_hand = p.json(&["show", "mnt", "by hand", "--json"]);
+    let is = |object: &Value, expected: &[(&str, Value)]| {
+        for (key, value) in expected {
+            assert_eq!(&object[*key], value, "{key} in {object}");
+        }
+    };
+    let (text, null) = (|text: &str| Value::from(text), Value::Null);
+    is(
+        &by_hand,
+        &[
+            ("kind", text("snapshot")),
+            ("line", text(".")),
+            ("reason", text("user")),
+            ("user", uid.into()),
+            ("description", null.clone()),
+            ("command", null.clone()),
+            ("after", null.clone()),
+            ("read_now", false.into()),
+            ("mounted_alone", false.into()),
+        ],
+    );
+    assert!(by_hand["referenced"].as_u64().unwrap() > 100_000, "{by_hand}");
+    let told = p.json(&["show", "mnt", "@latest", "--json"]);
+    is(
+        &told,
+        &[
+            ("name", text("told")),
+            ("after", text("by hand")),
+            ("description", text("caf\u{e9}\nbefore it")),
+            ("command", text("snapfs create mnt told --description caf\u{e9}\nbefore it")),
+            ("clones", serde_json::json!(["trial"])),
+        ],
+    );
+    let clone = p.json(&["show", "mnt", ".clones/trial", "--json"]);
+    is(
+        &clone,
+        &[
+            ("kind", text("clone")),
+            ("origin", text(".snapshots/told")),
+            ("description", text("an attempt")),
+            ("snapshots", 1.into()),
+            ("idle_seconds", (7 * 86_400).into()),
+            ("expires", null.clone()),
+            ("user", uid.into()),
+        ],
+    );
+    is(&p.json(&["show", "mnt/.clones/trial", "told", "--json"]), &[("inherited", true.into())]);
+    is(&p.json(&["show", "mnt/.clones/trial", "own", "--json"]), &[("line", text(".clones/trial"))]);
+    let open = fs::File::open(p.past("by hand", "f")).unwrap();
+    let shown = p.ok(&["show", "mnt", "by hand"]);
+    assert!(shown.contains("\nbeing read: yes\n") && shown.starts_with("snapshot: by hand\n"), "{shown}");
+    drop(open);
+    // It is an attribute of its root as well, and in the log.
+    let attribute = |name: &str| raw::attribute(&p.past("told", ""), &format!("user.snapfs.{name}"));
+    assert_eq!(attribute("description").unwrap(), "caf\u{e9}\nbefore it".as_bytes());
+    assert_eq!(attribute("reason").unwrap(), b"user");
+    assert_eq!(attribute("user").unwrap(), uid.to_string().as_bytes());
+    refuses(raw::attribute(&p.past("by hand", ""), "user.snapfs.description"), libc::ENODATA);
+    fs::write(p.path("f"), "y").unwrap();
+    p.ok(&["create", "mnt", "after", "--description", "changed"]);
+    assert!(p.ok(&["log", "mnt", "-n", "1"]).contains("\n    changed\n    $ snapfs create mnt after"));
+    for (args, says) in [
+        (vec!["show", "mnt", "none"], "none: no such view"),
+        (vec!["show", "mnt", ".clones/none"], "none: no such clone"),
+        (vec!["show", "mnt", "@live"], "@live: the live tree is no snapshot"),
+        (vec!["create", "mnt", "long", "--description", &"x".repeat(1025)], "1024 bytes at most"),
+    ] {
+        let said = p.run(&args);
+        assert!(said.code == 1 && said.out.is_empty() && said.err.contains(says), "{args:?}: {said:?}");
+    }
+    // All of it is there again.
+    p.umount();
+    let offline = p.json(&["show", "store", "told", "--json"]);
+    p.mount("");
+    assert_eq!(p.json(&["show", "mnt", "told", "--json"]), offline);
+    is(&offline, &[("description", text("caf\u{e9}\nbefore it")), ("name", text("told"))]);
 }

@@ -6,9 +6,10 @@ use crate::ops::{Error, Result, Timestamp};
 use crate::volume::Volume;
 
 /// What the extended attributes of a snapshot's root say, without their prefix.
-pub fn snapshot_attributes(volume: &Volume, slot: Slot) -> Result<Vec<(&'static str, String)>> {
+pub fn snapshot_attributes(volume: &Volume, slot: Slot) -> Result<Vec<(&'static str, Vec<u8>)>> {
     let info = volume.snapshot_by_slot(slot).ok_or(Error::Stale)?;
-    Ok(vec![
+    let made = info.provenance;
+    let mut all: Vec<(&'static str, Vec<u8>)> = [
         ("created", rfc3339(time_of(info.created))),
         ("method", "row".to_string()),
         ("consistency", info.consistency.name().to_string()),
@@ -16,7 +17,15 @@ pub fn snapshot_attributes(volume: &Volume, slot: Slot) -> Result<Vec<(&'static 
         ("exclusive", info.exclusive.to_string()),
         ("written", info.written.to_string()),
         ("id", info.id.0.to_string()),
-    ])
+        ("reason", made.reason.name().to_string()),
+    ]
+    .map(|(name, text)| (name, text.into_bytes()))
+    .into();
+    // What nobody has said is not there.
+    all.extend(made.user.map(|user| ("user", user.to_string().into_bytes())));
+    let texts = [("description", made.description), ("command", made.command)];
+    all.extend(texts.into_iter().filter(|(_, text)| !text.is_empty()));
+    Ok(all)
 }
 
 /// As requests have it.

@@ -53,7 +53,7 @@ pub fn get_xattr(heads: &Heads, node: NodeId, name: &[u8]) -> Result<Vec<u8>> {
         Target::Snapshot(view, Ino::ROOT) if name.starts_with(OWN_PREFIX) => {
             let own = snapshot_attributes(&heads.volume, view)?;
             let found = own.into_iter().find(|(n, _)| [OWN_PREFIX, n.as_bytes()].concat() == name);
-            return found.map(|(_, v)| v.into_bytes()).ok_or(Error::NoAttribute);
+            return found.map(|(_, v)| v).ok_or(Error::NoAttribute);
         }
         _ => {}
     }

@@ -137,8 +137,10 @@ impl<'v> Difference<'v> {
 
     fn same_file(&mut self, mut diff: InodeDiff, old: &Inode, new: &Inode) -> Result<()> {
         let ino = diff.ino;
-        let content = has_content(new.kind) && (diff.content || old.size != new.size);
         let ends = [(self.old, old), (self.new, new)].map(|(view, inode)| FileAt { view, ino, inode });
+        // What was taken over from elsewhere by sharing blocks refers to the same blocks anew.
+        let content = has_content(new.kind)
+            && (old.size != new.size || diff.content && !is_same_content(ends[0], ends[1])?);
         let attributes = Self::attributes(ends[0], ends[1], diff.xattrs, content)?;
         let mut stays = Vec::new();
         if content || !attributes.is_empty() {

@@ -31,6 +31,14 @@ impl InodeDiff {
         InodeDiff { ino, inode: None, gone: Vec::new(), come: Vec::new(), content: false, xattrs: false }
     }
 
+    /// True if its size differs, or it is in one of the views alone.
+    pub fn resized(&self) -> bool {
+        match &self.inode {
+            Some((Some(old), Some(new))) => old.size != new.size,
+            made => made.is_some(),
+        }
+    }
+
     fn note(&mut self, key: &Key, old: Option<&[u8]>, new: Option<&[u8]>) -> Result<()> {
         let wrong = |e: FormatError| damaged(self.ino, e);
         match Kind::from_u8(key.kind) {

@@ -222,10 +222,11 @@ impl Past {
         self.commits.heads.kernel().forget_attributes(MAIN_CLONEDIR);
     }
 
-    /// `mkdir` in a `.clones`.
-    pub fn make_in_clonedir(&self, clonedir: NodeId, name: &[u8]) -> Result<Entry> {
+    /// `mkdir` in a `.clones`, by this user.
+    pub fn make_in_clonedir(&self, clonedir: NodeId, name: &[u8], user: u32) -> Result<Entry> {
         let head = self.commits.heads.line_of(clonedir)?;
-        let made = self.create_clone(&head, name, &Provenance::default())?;
+        let provenance = Provenance { user: Some(user), ..Provenance::default() };
+        let made = self.create_clone(&head, name, &provenance)?;
         self.find_in_clonedir(clonedir, name).or_else(|e| {
             // What cannot be shown to whoever made it was not made.
             self.drop_line(made.line)?;

@@ -19,5 +19,5 @@ mod watch;
 pub use clonedir::{MAIN_CLONEDIR, clonedir_ttl};
 pub use promote::{Promoted, PromotionOrder};
 pub use rollback::{InTheWay, OpenForWriting, Switched};
-pub use snapdir::Past;
-pub use undo::Undoable;
+pub use snapdir::{OneAtATime, Past};
+pub use undo::{GuardedChange, Undoable};

@@ -17,12 +17,7 @@ impl Past {
     /// `.snapshots` of the line's root; `@live`; or `.clones/NAME`, of any line. What it holds stays readable as long as the answer is there.
     pub fn view_of_word(&self, at: NodeId, word: &[u8]) -> Result<Arc<View>> {
         let heads = &self.commits.heads;
-        if word == LIVE {
-            return self.present(&heads.at(at)?);
-        }
-        if let Some(name) = word.strip_prefix(CLONE_PREFIX) {
-            let line = heads.volume.find_line(name).filter(|_| !name.is_empty()).ok_or(Error::NotFound)?;
-            let head = heads.all().into_iter().find(|head| head.line == line.id).ok_or(Error::NotFound)?;
+        if let Some(head) = self.head_of_word(at, word)? {
             return self.present(&head);
         }
         if matches!(word, b"." | b"..") {
@@ -31,6 +26,17 @@ impl Past {
         let snapdir = snapdir_node(heads.at(at)?.node(Ino::ROOT));
         let slot = self.find_in_snapdir(snapdir, word)?.attr.node.slot();
         heads.snapshot_at(Slot(slot))
+    }
+
+    /// The head that a word means, if it means what is live.
+    pub fn head_of_word(&self, at: NodeId, word: &[u8]) -> Result<Option<Arc<Head>>> {
+        let heads = &self.commits.heads;
+        if word == LIVE {
+            return heads.at(at).map(Some);
+        }
+        let Some(name) = word.strip_prefix(CLONE_PREFIX) else { return Ok(None) };
+        let line = heads.volume.find_line(name).filter(|_| !name.is_empty()).ok_or(Error::NotFound)?;
+        heads.all().into_iter().find(|head| head.line == line.id).ok_or(Error::NotFound).map(Some)
     }
 
     /// A head as a snapshot that is made now would hold it, without making one: what the kernel and the head hold back is

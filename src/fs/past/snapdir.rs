@@ -335,10 +335,11 @@ impl Past {
         Ok(())
     }
 
-    /// `mkdir` in a `.snapshots`.
-    pub fn make_in_snapdir(&self, snapdir: NodeId, name: &[u8]) -> Result<Entry> {
+    /// `mkdir` in a `.snapshots`, by this user.
+    pub fn make_in_snapdir(&self, snapdir: NodeId, name: &[u8], user: u32) -> Result<Entry> {
         let head = self.of_root(snapdir)?;
-        let made = self.take_snapshot(&head, name, &Provenance::default())?;
+        let provenance = Provenance { user: Some(user), ..Provenance::default() };
+        let made = self.take_snapshot(&head, name, &provenance)?;
         self.find_in_snapdir(snapdir, name).or_else(|e| {
             // What cannot be shown to whoever made it was not made.
             self.commits.heads.volume.delete_snapshot(head.line, made)?;

@@ -1,7 +1,7 @@
 //! Undo: what the newest guard of a line was made before is taken back.
 //!
-//! A guard of a rollback, or of an undo, is gone back to by another rollback, which makes a guard again: what is undone twice
-//! is done again.
+//! A guard of a rollback, or of an undo of one, is gone back to by another rollback, which makes a guard again: what is undone
+//! twice is done again. What was changed at once lies between two guards, and is taken back by another such change.
 
 use super::snapdir::Past;
 use crate::format::provenance::Reason;
@@ -13,15 +13,39 @@ use crate::volume::SnapshotInfo;
 pub enum Undoable {
     /// The line got another head: it is rolled back to this.
     Switch(SnapshotInfo),
+    /// It was changed at once.
+    Change(Box<GuardedChange>),
+}
+
+/// A change at once, as its guards tell.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GuardedChange {
+    /// The line right before.
+    pub before: SnapshotInfo,
+    /// The line right after.
+    pub after: SnapshotInfo,
 }
 
 impl Past {
-    /// What was done to a line at last whose guard is there.
+    /// What was done to a line at last whose guard is there. Of a change at once both have to be: what was done before that is
+    /// not taken back alone.
     pub fn last_undoable(&self, head: &Head) -> Option<Undoable> {
         let own = self.commits.heads.volume.snapshots(head.line).into_iter().filter(|s| s.line == head.line);
-        own.rev().find_map(|guard| match guard.provenance.reason {
-            Reason::Rollback | Reason::Promote | Reason::Undo => Some(Undoable::Switch(guard)),
-            _ => None,
-        })
+        let mut newest = own.rev();
+        while let Some(guard) = newest.next() {
+            match guard.provenance.reason {
+                Reason::Rollback | Reason::Promote | Reason::Undo => return Some(Undoable::Switch(guard)),
+                Reason::Restore | Reason::Merge | Reason::Rebase => return None,
+                Reason::After => {
+                    let of_change = |reason| {
+                        matches!(reason, Reason::Restore | Reason::Merge | Reason::Rebase | Reason::Undo)
+                    };
+                    let before = newest.next().filter(|before| of_change(before.provenance.reason))?;
+                    return Some(Undoable::Change(Box::new(GuardedChange { before, after: guard })));
+                }
+                Reason::User | Reason::Schedule | Reason::Step | Reason::Trial => {}
+            }
+        }
+        None
     }
 }

@@ -157,7 +157,7 @@ fn looking_at_the_present_leaves_nothing_behind() {
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Seen {
     pub kind: FileType,
-    content: Vec<u8>,
+    pub content: Vec<u8>,
     attributes: BTreeMap<&'static str, String>,
 }
 
@@ -199,7 +199,7 @@ pub(super) fn capture(view: &View) -> BTreeMap<Vec<u8>, Seen> {
 }
 
 /// Makes the newer tree of the older one, by what the changes say; whatever they say is new is taken from `new`.
-fn apply(
+pub(super) fn apply(
     old: &BTreeMap<Vec<u8>, Seen>,
     new: &BTreeMap<Vec<u8>, Seen>,
     changes: &[PathChange],

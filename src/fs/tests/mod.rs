@@ -13,6 +13,7 @@ mod merging;
 mod names;
 mod paths;
 mod random;
+mod restore;
 mod rollback;
 mod snapshots;
 mod space;

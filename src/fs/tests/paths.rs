@@ -1,7 +1,7 @@
 //! The past of a path: what is told of each kind of change, random histories against a model that looks at everything, and
 //! what it costs.
 
-use super::difference::{Seen, capture, line, random_step};
+use super::difference::{Seen, apply, capture, line, random_step};
 use super::*;
 use crate::format::Ino;
 use crate::fs::items::Items;
@@ -119,7 +119,9 @@ fn a_file_is_followed_through_all_that_happens_to_it() {
     // From a snapshot, by the name that it had there, and by the path of a directory that has another now.
     let past = |name: &str| t.fs.lookup(&USER, SNAPDIR, name.as_bytes()).unwrap().attr.node;
     let in_s4 = t.find(past("s4"), "d").unwrap();
-    assert_eq!(t.version_lines(in_s4, "old")[..2], ["s7..s8 e/new 7 xattr", "s6..s6 d/new 7 path"]);
+    let of_s4 = t.version_lines(in_s4, "old");
+    assert_eq!(of_s4[..2], ["s7..@live hard 7 xattr", "s6..s6 hard 7 path"], "its other name is there still");
+    assert_eq!(of_s4[2..], ["s4..s5 d/old 7 content", "s1..s3 d/old 3 created"]);
     assert_eq!(t.version_lines(ROOT, "d/old").last().unwrap(), "s1..s3 d/old 3 created");
     // The directory: its own names and attributes; its log has what is below.
     let dir = t.version_lines(ROOT, "e");
@@ -386,4 +388,78 @@ fn model_log(t: &T, views: &[Whole], sights: &[Vec<Followed>], log: &[LogEntry],
         }
     }
     assert!(choice || log.next().is_none());
+}
+
+#[test]
+fn what_changes_is_told_once_and_makes_the_newer_tree() {
+    for seed in 0..20 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let t = T::new();
+        t.snapshot("s");
+        let mut follow = t.fs.follow(ROOT, b"s", None).unwrap();
+        let now = || capture(&t.fs.view_of_word(ROOT, b"@live").unwrap());
+        let mut before = now();
+        for _ in 0..rng.usize(1..40) {
+            for _ in 0..rng.usize(0..6) {
+                t.clock.advance(1_000_000);
+                random_step(&t, &mut rng);
+            }
+            if rng.u8(0..5) == 0 {
+                t.fs.commit().unwrap();
+            }
+            let changes = follow.changes().unwrap();
+            let now = now();
+            let told: Vec<String> = changes.iter().map(line).collect();
+            assert!(apply(&before, &now, &changes) == now, "seed {seed}: {told:#?}");
+            assert!(follow.changes().unwrap().is_empty());
+            before = now;
+        }
+        assert_eq!(t.fs.snapshots().len(), 1);
+        t.prove();
+    }
+}
+
+#[test]
+fn following_an_idle_line_costs_nothing_and_keeps_nothing_from_others() {
+    const FILE: usize = 1 << 20;
+    // With room for some of what is written here, and not for all of it.
+    let t = T::with(128 << 20, FsOptions::default());
+    t.put(ROOT, "idle", b"x");
+    let clone = t.fs.clone_line(crate::format::LineId::MAIN, b"busy").unwrap();
+    let settle = || (0..3).for_each(|_| t.fs.commit().unwrap());
+    settle();
+    let mut follow = t.fs.follow(ROOT, b"@live", None).unwrap();
+    let mut look = || follow.changes().unwrap().len();
+    assert_eq!(look(), 0);
+    let before = t.fs.volume().io();
+    (0..50).for_each(|_| assert_eq!(look(), 0));
+    assert_eq!(t.fs.volume().io() - before, crate::store::IoSnapshot::default());
+    // What another line frees meanwhile is used again; and what is freed in its own between two looks.
+    for (dir, found) in [(clone, 0), (ROOT, 1)] {
+        for n in 0..200u8 {
+            let file = t.put(dir, "f", &vec![n + 1; FILE]);
+            settle();
+            assert_eq!(look(), found);
+            t.rm(dir, "f");
+            t.fs.forget(file);
+            settle();
+            assert_eq!(look(), found);
+        }
+    }
+}
+
+#[test]
+fn only_what_is_below_a_directory_is_followed_if_that_is_wanted() {
+    let t = T::new();
+    let d = t.mkdir(ROOT, "d").unwrap();
+    t.snapshot("s");
+    let mut follow = t.fs.follow(d, b"s", Some(d)).unwrap();
+    t.put(ROOT, "beside", b"x");
+    t.put(d, "inside", b"x");
+    assert_eq!(follow.changes().unwrap().iter().map(line).collect::<Vec<_>>(), ["+ d/inside"]);
+    t.mv((ROOT, "d"), (ROOT, "e"), RenameMode::Replace);
+    t.put(d, "more", b"x");
+    let told: Vec<String> = follow.changes().unwrap().iter().map(line).collect();
+    assert_eq!(told, ["R d -> e", "+ e/more"]);
+    assert_eq!(t.fs.follow(ROOT, b"none", None).err(), Some(Error::NotFound));
 }

@@ -6,6 +6,7 @@ use crate::format::dirent::NameBucket;
 use crate::format::provenance::{Provenance, Reason};
 use crate::format::{Extent, Ino, Key, Kind};
 use crate::fs::items::Items;
+use crate::fs::transfer::{ChangeOrder, Done, Settled, TakenFrom, between, change_at_once};
 use crate::volume::View;
 use std::collections::BTreeMap;
 
@@ -47,8 +48,15 @@ impl T {
     fn view(&self, word: &str) -> Arc<View> {
         self.fs.view_of_word(ROOT, word.as_bytes()).unwrap()
     }
-    fn restore_line(&self, at: NodeId, view: &Arc<View>) -> Option<super::super::Done> {
-        self.fs.restore_line(at, view, &Provenance::from(Reason::Restore)).unwrap()
+    /// Makes a whole line what a view is.
+    fn make_line(&self, root: NodeId, view: &Arc<View>) -> Option<Done> {
+        let (head, provenance) = (self.fs.heads.at(root).unwrap(), Provenance::from(Reason::Restore));
+        let order = ChangeOrder { head: &head, other: None, provenance: &provenance };
+        let done = change_at_once(&self.fs.past, &order, &mut |sides| {
+            let plan = between(sides.target, view)?;
+            Ok(Some(Settled { plan, source: TakenFrom::View(view.clone()), base: None }))
+        });
+        done.unwrap()
     }
 }
 
@@ -81,12 +89,12 @@ fn all_that_differs_makes_the_one_view_of_the_other() {
             let line = t.fs.create_line(format!("c{n}").as_bytes(), from.id()).unwrap();
             let live = t.fs.view_of_word(line, b"@live").unwrap();
             assert_eq!(items(&from), items(&live));
-            let done = t.restore_line(line, &to);
+            let done = t.make_line(line, &to);
             let live = t.fs.view_of_word(line, b"@live").unwrap();
             assert!(
                 items(&to) == items(&live),
                 "seed {seed}, {old} to {new}: {:#?}",
-                done.map(|d| d.outcome)
+                done.map(|d| d.transferred)
             );
             assert!(capture(&to) == capture(&live), "seed {seed}, {old} to {new}");
             if rng.bool() {
@@ -99,7 +107,7 @@ fn all_that_differs_makes_the_one_view_of_the_other() {
             random_step(&t, &mut rng);
             let to = t.view(rng.choice(&names).unwrap());
             let before = items(&t.view("@live"));
-            let done = t.restore_line(ROOT, &to);
+            let done = t.make_line(ROOT, &to);
             let live = t.view("@live");
             assert!(items(&to) == items(&live), "seed {seed}");
             match done {
@@ -127,7 +135,7 @@ fn a_change_that_the_log_does_not_hold_is_durable_all_the_same() {
     t.put(ROOT, "new", b"now");
     t.fs.commit().unwrap();
     t.fill_log();
-    let done = t.restore_line(ROOT, &t.view("s")).unwrap();
+    let done = t.make_line(ROOT, &t.view("s")).unwrap();
     let options =
         crate::volume::OpenOptions { access: crate::volume::Access::ReadWrite, cache_bytes: 1 << 20 };
     let left = Arc::new(sim.crash(crate::device::CrashPolicy::DropAll));

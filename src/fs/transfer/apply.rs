@@ -2,7 +2,7 @@
 //!
 //! Everything is read before the line it belongs to is changed for anybody else: the attempt works on a tree beside the
 //! published one, so its order is free and any permutation of names works. What the commit will need is reserved at the
-//! end, by what was done (docs/decisions/0023), and what is refused then was never there. The gate closes last.
+//! end, by what was done (docs/decisions/0023), and what is refused then was never there.
 
 use super::content::{take_content, take_xattrs};
 use super::entries::{AllCounts, NameCounts, change_entries};
@@ -40,16 +40,10 @@ pub struct Transferred {
     pub names: Vec<Name>,
 }
 
-/// Carries out `plan` on the line of `txn`, which attempts something and is at `gate`: nothing of it is delayed. `source` is
-/// pinned, or the head of a line whose gate is held as well. Whatever the plan does not allow for (a directory below itself,
-/// one that goes and has names in it) is refused, and then the attempt as a whole.
-pub fn carry_out(
-    gate: &mut Turn<'_, Gate>,
-    txn: &mut Txn<'_>,
-    source: &View,
-    plan: Plan,
-    now: Timestamp,
-) -> Result<Transferred> {
+/// Carries out `plan` on the line of `txn`, which attempts something; nothing of the line is delayed. `source` is pinned, or
+/// the head of a line whose gate is held as well. Whatever the plan does not allow for (a directory below itself, one that
+/// goes and has names in it) is refused, and then the attempt as a whole. [`close_gate`] comes next.
+pub fn carry_out(txn: &mut Txn<'_>, source: &View, plan: Plan, now: Timestamp) -> Result<Transferred> {
     let before = txn.view().clone();
     let plan = plan.number(|| txn.next_ino())?;
     let mut work = Transfer { txn, before: &before, source, now };
@@ -60,28 +54,31 @@ pub fn carry_out(
     }
     let (counts, names) = change_entries(&mut work, &plan)?;
     let mut done = Transferred { names, ..Transferred::default() };
-    let mut named = Vec::new();
     let all: BTreeSet<Ino> = plan.inodes.keys().chain(counts.keys()).copied().collect();
     for ino in all {
         let counts = counts.get(&ino).copied().unwrap_or_default();
-        change_inode(&mut work, ino, plan.inodes.get(&ino), &counts, &mut done, &mut named)?;
+        change_inode(&mut work, ino, plan.inodes.get(&ino), &counts, &mut done)?;
     }
     check_ways(&work, &counts)?;
-    for ino in &named {
+    for ino in &done.made {
         Note::Named { ino: *ino }.put(work.txn);
     }
     for ino in &done.unlinked {
         Note::Unlinked { ino: *ino }.put(work.txn);
     }
     work.txn.reserve_attempted(ReserveFor::Write)?;
+    Ok(done)
+}
+
+/// The last step of an attempt that has carried out a plan: from here on it succeeds.
+pub fn close_gate(gate: &mut Turn<'_, Gate>, done: &Transferred) {
     let gate = gate.alone();
-    for ino in named {
-        gate.unlinked.remove(&ino);
+    for ino in &done.made {
+        gate.unlinked.remove(ino);
     }
     for ino in &done.unlinked {
         gate.unlinked.insert(*ino, false);
     }
-    Ok(done)
 }
 
 /// Removes what a purge has left of an inode whose number is needed.
@@ -107,7 +104,6 @@ fn change_inode(
     takeover: Option<&Takeover>,
     counts: &NameCounts,
     done: &mut Transferred,
-    named: &mut Vec<Ino>,
 ) -> Result<()> {
     let missing = || inconsistent(ino, "is to be taken over and is not there");
     let found = work.before.inode(ino)?;
@@ -147,7 +143,6 @@ fn change_inode(
         }
         (false, true) => {
             work.txn.remove(&record(ino))?;
-            named.push(ino);
             done.made.push(ino);
         }
         (false, false) => return Err(inconsistent(ino, "is to be made and gets no name")),

@@ -5,16 +5,17 @@
 //! a guard that tells what was changed from what comes later. Nothing is left of a change that is refused. Lock order: as
 //! for a snapshot; all is let go of before a commit that space is to come from, and before the kernel is told.
 
-use super::apply::{Transferred, carry_out};
+use super::apply::{Transferred, carry_out, close_gate};
 use super::plan::Plan;
 use crate::format::provenance::{Provenance, Reason};
 use crate::format::{Ino, LineId};
 use crate::fs::content::drop_reference;
+use crate::fs::difference::{Name, PathChange, difference, names_of};
 use crate::fs::heads::{Gate, Head, Heads};
 use crate::fs::items::path_of;
-use crate::fs::past::Past;
+use crate::fs::past::{OneAtATime, Past};
 use crate::ops::{Error, Result};
-use crate::volume::{SnapshotInfo, Turn, View};
+use crate::volume::{SnapshotInfo, Turn, View, VolumeError};
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -41,7 +42,6 @@ pub struct Sides<'s> {
 }
 
 /// From where a plan takes over.
-#[expect(dead_code, reason = "for plans between two lines, and for copies")]
 pub enum TakenFrom {
     /// The line itself: a copy.
     Target,
@@ -68,14 +68,19 @@ pub struct Done {
     /// The line right after.
     pub after: SnapshotInfo,
     /// What was changed.
-    pub outcome: Transferred,
+    pub transferred: Transferred,
 }
 
 /// Why nothing was changed.
 #[derive(Debug)]
 pub enum Refusal {
-    /// Files whose content would change are open for writing: paths, of some if they are many, and how many there are.
+    /// Files whose content would change are open for writing, or at all where the kernel keeps sizes: paths, of some if they
+    /// are many, and how many there are.
     Writers(Vec<String>, usize),
+    /// Something is wrong with a path.
+    Path(Vec<u8>, Error),
+    /// Or with the word for a view.
+    View(Vec<u8>, Error),
     /// Another reason.
     Failed(Error),
 }
@@ -86,37 +91,85 @@ impl<E: Into<Error>> From<E> for Refusal {
     }
 }
 
+/// Makes a plan of a change, nothing if there is none.
+pub type Settle<'s> = &'s mut dyn FnMut(&Sides<'_>) -> Result<Option<Settled>>;
+
+type Refusable<T> = std::result::Result<T, Refusal>;
+
+/// Does something with a plan at the gate of the line, and with what it takes over from.
+type Act<'a, T> = &'a mut dyn FnMut(&mut Turn<'_, Gate>, Settled, &View) -> Refusable<T>;
+
 /// Changes a line at once by the plan that `settle` makes, durable when this returns. Nothing if it makes none, or one of
 /// nothing. If space is short `settle` is asked again, after commits.
-pub fn change_at_once(
-    past: &Past,
-    order: &ChangeOrder<'_>,
-    settle: &mut dyn FnMut(&Sides<'_>) -> Result<Option<Settled>>,
-) -> std::result::Result<Option<Done>, Refusal> {
-    let settle = RefCell::new(settle);
-    let done = past.commits.with_space(|| match hold_and_change(past, order, &mut **settle.borrow_mut()) {
-        Err(Refusal::Failed(e)) => Err(e),
-        done => Ok(done),
+pub fn change_at_once(past: &Past, order: &ChangeOrder<'_>, settle: Settle<'_>) -> Refusable<Option<Done>> {
+    let done = with_space(past, settle, &mut |settle, held| {
+        hold(past, order, settle, &mut |gate, settled, source| {
+            guarded(past, order, (gate, held), settled, source)
+        })
     });
     // Whatever was made and deleted again, or stays.
     past.forget_snapdirs();
-    let done = done??;
+    let done = done?;
     if let Some(done) = &done {
-        tell_kernel(past, order.head, &done.outcome);
+        tell_kernel(past, order.head, &done.transferred);
         // What the log does not hold is in a commit.
         past.commits.sync()?;
     }
     Ok(done)
 }
 
-fn hold_and_change(
+/// Does the same, and leaves the line as it was: what would change.
+pub fn rehearse_at_once(
     past: &Past,
     order: &ChangeOrder<'_>,
-    settle: &mut dyn FnMut(&Sides<'_>) -> Result<Option<Settled>>,
-) -> std::result::Result<Option<Done>, Refusal> {
+    settle: Settle<'_>,
+) -> Refusable<Vec<PathChange>> {
+    let (heads, line) = (&past.commits.heads, order.head.line);
+    let changes = with_space(past, settle, &mut |settle, _| {
+        hold(past, order, settle, &mut |_, settled, source| {
+            let (now, mut changes) = (heads.clock.now(), None);
+            let mut txn = heads.volume.begin(line)?;
+            let before = txn.view().clone();
+            let rehearsed = txn.attempt(|txn| -> std::result::Result<(), VolumeError> {
+                carry_out(txn, source, settled.plan, now)?;
+                changes = Some(difference(&before, txn.view(), None)?);
+                Err(VolumeError::NoSuchView) // only to look
+            });
+            match (changes, rehearsed) {
+                (Some(changes), _) => Ok(changes),
+                (None, Err(e)) => Err(e.into()),
+                (None, Ok(())) => Err(Error::Stale.into()),
+            }
+        })
+    });
+    Ok(changes?.unwrap_or_default())
+}
+
+/// Runs `act` with snapshots held off, once more if space is short and commits can make some available.
+fn with_space<T>(
+    past: &Past,
+    settle: Settle<'_>,
+    act: &mut dyn FnMut(Settle<'_>, &OneAtATime<'_>) -> Refusable<T>,
+) -> Refusable<T> {
+    let both = RefCell::new((settle, act));
+    past.commits.with_space(|| {
+        let (settle, act) = &mut *both.borrow_mut();
+        match act(&mut **settle, &past.one_at_a_time()) {
+            Err(Refusal::Failed(e)) => Err(e),
+            done => Ok(done),
+        }
+    })?
+}
+
+/// Holds everything that has to be, asks for the plan and has `act` do something with it.
+fn hold<T>(
+    past: &Past,
+    order: &ChangeOrder<'_>,
+    settle: Settle<'_>,
+    act: Act<'_, T>,
+) -> Refusable<Option<T>> {
     let (commits, heads) = (&past.commits, &past.commits.heads);
     heads.check_writable()?;
-    let held = past.one_at_a_time();
     let lines: Vec<Arc<Head>> = std::iter::once(order.head).chain(order.other).cloned().collect();
     for head in &lines {
         past.write_back(head)?;
@@ -133,61 +186,68 @@ fn hold_and_change(
         }
         return Ok(None);
     }
-    refuse_writers(heads, order.head, &target, &settled.plan)?;
+    refuse_open(heads, order.head, &target, &settled.plan)?;
+    let gate = gates.iter_mut().find(|(head, _)| head.line == line).map(|(_, gate)| gate);
+    let gate = gate.ok_or(Error::Stale)?;
+    let kept;
     let source = match &settled.source {
         TakenFrom::Target => &target,
         TakenFrom::Other => other.as_ref().ok_or(Error::Invalid)?,
-        TakenFrom::View(view) => view,
-    };
-    let gate = gates.iter_mut().find(|(head, _)| head.line == line).map(|(_, gate)| gate);
-    let gate = gate.ok_or(Error::Stale)?;
-    let (before, _) = past.guard_as_held(order.head, order.provenance, &held)?;
-    let outcome = match attempt(heads, order.head, gate, source, settled.plan, settled.base) {
-        Ok(outcome) => outcome,
-        Err(e) => {
-            heads.volume.take_back_snapshot(line, before.id);
-            return Err(e.into());
+        TakenFrom::View(view) => {
+            kept = view.clone();
+            &kept
         }
     };
-    let reason = Provenance { reason: Reason::After, ..order.provenance.clone() };
-    let (after, _) = past.guard_as_held(order.head, &reason, &held)?;
-    Ok(Some(Done { before, after, outcome }))
+    act(gate, settled, source).map(Some)
 }
 
-/// Carries out a plan on `head`, whose gate this is and holds nothing back: as a whole or not at all, seen by nobody before
-/// it is whole. What the log does not hold becomes durable with the next commit.
-pub fn attempt(
-    heads: &Heads,
-    head: &Head,
-    gate: &mut Turn<'_, Gate>,
+/// The change with its guards.
+fn guarded(
+    past: &Past,
+    order: &ChangeOrder<'_>,
+    (gate, held): (&mut Turn<'_, Gate>, &OneAtATime<'_>),
+    settled: Settled,
     source: &View,
-    plan: Plan,
-    base: Option<(LineId, Arc<View>)>,
-) -> Result<Transferred> {
+) -> Refusable<Done> {
+    let (heads, line) = (&past.commits.heads, order.head.line);
+    let (before, _) = past.guard_as_held(order.head, order.provenance, held)?;
     let now = heads.clock.now();
-    let mut txn = heads.volume.begin(head.line)?;
-    let done = txn.attempt(|txn| carry_out(gate, txn, source, plan, now));
-    // Visible from here on.
-    match base.filter(|_| done.is_ok()) {
-        Some((line, base)) => txn.end_with_base(line, &base),
-        None => drop(txn),
-    }
+    let transferred = (|| {
+        let mut txn = heads.volume.begin(line)?;
+        let done = txn.attempt(|txn| {
+            let done = carry_out(txn, source, settled.plan, now)?;
+            close_gate(gate, &done);
+            Ok(done)
+        });
+        // Visible from here on.
+        match settled.base.filter(|_| done.is_ok()) {
+            Some((line, base)) => txn.end_with_base(line, &base),
+            None => drop(txn),
+        }
+        done
+    })();
     gate.share();
-    Ok(done?)
+    let transferred = transferred.inspect_err(|_: &VolumeError| {
+        heads.volume.take_back_snapshot(line, before.id);
+    })?;
+    let after = Provenance { reason: Reason::After, ..order.provenance.clone() };
+    let (after, _) = past.guard_as_held(order.head, &after, held)?;
+    Ok(Done { before, after, transferred })
 }
 
-/// Nobody who writes a file is to go on with what is no longer what it was.
-fn refuse_writers(
-    heads: &Heads,
-    head: &Head,
-    target: &View,
-    plan: &Plan,
-) -> std::result::Result<(), Refusal> {
-    let taken = plan.inodes.iter().filter(|(_, takeover)| takeover.aspects.content);
-    let open: Vec<Ino> = taken
-        .map(|(ino, _)| *ino)
-        .filter(|ino| *ino < Plan::FRESH && heads.handles.is_writer(head.node(*ino)))
-        .collect();
+/// Nobody who writes a file is to go on with what is no longer what it was. Where the kernel keeps sizes, nobody who reads
+/// it either: it would be read as long as it was.
+fn refuse_open(heads: &Heads, head: &Head, target: &View, plan: &Plan) -> Refusable<()> {
+    let is_open = |ino: &Ino| {
+        let node = head.node(*ino);
+        if heads.options.writeback_cache {
+            heads.handles.is_open(node)
+        } else {
+            heads.handles.is_writer(node)
+        }
+    };
+    let taken = plan.inodes.iter().filter(|(ino, takeover)| takeover.aspects.content && **ino < Plan::FRESH);
+    let open: Vec<Ino> = taken.map(|(ino, _)| *ino).filter(is_open).collect();
     if open.is_empty() {
         return Ok(());
     }
@@ -196,18 +256,25 @@ fn refuse_writers(
 }
 
 /// Has the kernel forget what is another now. No lock is held: it waits for reads that are under way.
-fn tell_kernel(past: &Past, head: &Head, outcome: &Transferred) {
+fn tell_kernel(past: &Past, head: &Head, done: &Transferred) {
     let heads = &past.commits.heads;
     let kernel = heads.kernel();
-    let names = outcome.names.iter().map(|(dir, name)| (head.node(*dir), name.clone())).collect();
-    kernel.drop_names(names);
-    let inodes = [&outcome.changed, &outcome.made, &outcome.unlinked];
-    let known: Vec<Vec<bool>> = inodes
-        .iter()
-        .map(|inodes| inodes.iter().map(|ino| kernel.invalidate_now(head.node(*ino))).collect())
-        .collect();
-    // What the kernel does not know it does not forget: nobody else has these purged.
-    for (ino, _) in outcome.unlinked.iter().zip(&known[2]).filter(|(_, known)| !**known) {
-        drop_reference(&past.commits, head.node(*ino), true);
+    let mut names: Vec<Name> = done.names.clone();
+    if heads.options.writeback_cache
+        && let Ok(view) = heads.view(head)
+    {
+        // Sizes go with the inode alone, and that with its names.
+        let content = done.content.iter().filter_map(|ino| names_of(&view, *ino).ok());
+        names.extend(content.flatten());
+    }
+    kernel.drop_names(names.into_iter().map(|(dir, name)| (head.node(dir), name)).collect());
+    for ino in done.changed.iter().chain(&done.made) {
+        kernel.invalidate_now(head.node(*ino));
+    }
+    for ino in &done.unlinked {
+        // What the kernel does not know it does not forget: nobody else has these purged.
+        if !kernel.invalidate_now(head.node(*ino)) {
+            drop_reference(&past.commits, head.node(*ino), true);
+        }
     }
 }

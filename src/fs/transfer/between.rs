@@ -1,7 +1,8 @@
 //! The plan that makes one view of another: all that differs.
 
 use super::plan::{Aspects, Plan, Takeover};
-use crate::fs::difference::each_inode;
+use super::tree::has_other_attributes;
+use crate::fs::difference::{FileAt, each_inode, is_same_content};
 use crate::fs::items::Items;
 use crate::volume::{View, VolumeError};
 
@@ -11,12 +12,18 @@ pub fn between(old: &View, new: &View) -> Result<Plan, VolumeError> {
     each_inode(old, new, &mut |diff| {
         // What has no name in the newer view goes by losing its names.
         if new.inode(diff.ino)?.is_some_and(|inode| inode.nlink > 0) {
-            let resized = match &diff.inode {
-                Some((Some(old), Some(new))) => old.size != new.size,
-                made => made.is_some(),
+            let aspects = match &diff.inode {
+                // One without a name may go at any time, and then it is made.
+                Some((Some(before), Some(now))) if before.nlink > 0 => {
+                    let attributes = has_other_attributes(before, now);
+                    let ends = [(old, before), (new, now)];
+                    let [before, now] = ends.map(|(view, inode)| FileAt { view, ino: diff.ino, inode });
+                    let content = (diff.content || diff.resized()) && !is_same_content(before, now)?;
+                    Aspects { attributes, xattrs: diff.xattrs, content }
+                }
+                Some(_) => Aspects::ALL,
+                None => Aspects { attributes: false, xattrs: diff.xattrs, content: diff.content },
             };
-            let (attributes, content) = (diff.inode.is_some(), diff.content || resized);
-            let aspects = Aspects { attributes, xattrs: diff.xattrs, content };
             if aspects.attributes || aspects.xattrs || aspects.content {
                 plan.inodes.insert(diff.ino, Takeover { from: diff.ino, aspects });
             }

@@ -8,11 +8,17 @@ mod apply;
 mod at_once;
 mod between;
 mod content;
+mod copies;
 mod entries;
+mod in_place;
 mod plan;
+mod tree;
 mod work;
 
 pub use apply::Transferred;
-pub use at_once::{ChangeOrder, Done, Refusal, Settled, Sides, TakenFrom, change_at_once};
+pub use at_once::{ChangeOrder, Done, Refusal, Settled, Sides, TakenFrom, change_at_once, rehearse_at_once};
 pub use between::between;
+pub use copies::{CopyOf, copy_into};
+pub use in_place::put_back;
 pub use plan::{Aspects, Plan, Takeover};
+pub use tree::follow;
