@@ -189,7 +189,7 @@ mod tests {
             assert!(LineRecord::decode(&line.encode()).is_err(), "{line:?}");
         }
         let mut reserved = sample().encode();
-        reserved[RAW_BYTES - 1] = 1;
+        reserved[std::mem::offset_of!(RawLine, reserved)] = 1;
         assert!(LineRecord::decode(&reserved).is_err());
     }
 }

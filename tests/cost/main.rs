@@ -76,9 +76,9 @@ fn an_idle_snapshot_costs_the_same_with_ten_files_and_a_million() {
 }
 
 #[test]
-fn a_rollback_costs_the_same_with_ten_files_and_ten_thousand() {
+fn a_rollback_costs_the_same_with_ten_files_and_a_million() {
     let mut costs = Vec::new();
-    for count in [10, 10_000] {
+    for count in [10, 1_000_000] {
         let (_, fs) = new_store();
         fill(&fs, count);
         fs.create_snapshot(b"s", Reason::User).unwrap();

@@ -204,7 +204,7 @@ fn cases(at: &Context) -> Vec<(String, Vec<u8>)> {
     views(at, &mut add);
     notes(at, &mut add);
     // Effects that do not decode, behind one that does.
-    for tag in (0..=15).chain([255]) {
+    for tag in (0..=17).chain([255]) {
         add(format!("effect {tag} cut off"), record(|e| e.push(&Effect::Remove(at.items[0].0))));
         let mut bytes = one(&Effect::Delete(at.snapshot));
         bytes.push(tag);
