@@ -51,12 +51,12 @@ cargo clippy --quiet --all-targets -- -D warnings
 
 if command -v shellcheck >/dev/null 2>&1; then
     step shellcheck
-    { git ls-files -- '*.sh' .ci/run 'mount-helpers/*mount.fuse.snapfs' || true; } |
+    { git ls-files -- '*.sh' .ci/run 'mount-helpers/*mount.fuse.snapfs' mount-helpers/agent-step || true; } |
         xargs -r shellcheck --severity=warning --external-sources --source-path=SCRIPTDIR
 else
     step "shellcheck is not installed, scripts are only parsed"
     for script in tests/*.sh mount-helpers/*.sh .ci/run; do bash -n "$script"; done
-    for script in mount-helpers/*mount.fuse.snapfs; do sh -n "$script"; done
+    for script in mount-helpers/*mount.fuse.snapfs mount-helpers/agent-step; do sh -n "$script"; done
 fi
 
 step cargo test

@@ -6,6 +6,7 @@ use crate::common::medium::Medium;
 use crate::tree::{output, succeed, timed};
 use crate::ways::{Diff, Kept, Way};
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -54,6 +55,8 @@ impl Way for Branchfs {
         let mut mount = self.command("mount");
         mount.arg("--base").arg(&self.base).arg(&self.mount);
         mount.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // In a group of its own an interrupt of the bench does not reach it.
+        mount.process_group(0);
         self.is_mounted = mount.status()?.success();
         if self.is_mounted { Ok(()) } else { Err("it cannot be mounted".into()) }
     }
@@ -93,8 +96,12 @@ impl Way for Branchfs {
 
 impl Drop for Branchfs {
     fn drop(&mut self) {
+        let unmounted = || {
+            succeed(self.command("unmount").arg(&self.mount))
+                .or_else(|_| succeed(Command::new("umount").arg("-l").arg(&self.mount)))
+        };
         if self.is_mounted
-            && let Err(why) = succeed(self.command("unmount").arg(&self.mount))
+            && let Err(why) = unmounted()
         {
             eprintln!("branchfs: {why}");
         }
