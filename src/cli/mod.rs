@@ -14,6 +14,7 @@ pub mod engine;
 mod feed;
 mod hold;
 mod limit;
+mod line_args;
 mod making;
 mod merge;
 mod merging;
