@@ -9,7 +9,9 @@ use super::file_system::Fs;
 use super::heads::Head;
 use super::items::path_of;
 use super::merging::{Conflict, Merged, three_way};
-use super::transfer::{ChangeOrder, Plan, Refusal, Settled, Sides, TakenFrom, change_at_once};
+use super::transfer::{
+    CLOSING_PAUSE, CLOSING_ROUNDS, ChangeOrder, Plan, Refusal, Settled, Sides, TakenFrom, change_at_once,
+};
 use crate::format::Ino;
 use crate::format::provenance::Provenance;
 use crate::ops::{Error, NodeId, Result};
@@ -88,6 +90,19 @@ struct Lines {
 impl Fs {
     /// Merges or rebases, all or nothing, durable when this returns.
     pub fn merge(&self, order: &MergeOrder<'_>, provenance: &Provenance) -> Answer<MergeDone> {
+        let mut done = self.merge_now(order, provenance);
+        // A file that was closed is told of as open for a moment.
+        for _ in 0..CLOSING_ROUNDS {
+            if !matches!(done, Err(MergeRefusal::CloneWriters(..))) {
+                break;
+            }
+            std::thread::sleep(CLOSING_PAUSE);
+            done = self.merge_now(order, provenance);
+        }
+        done
+    }
+
+    fn merge_now(&self, order: &MergeOrder<'_>, provenance: &Provenance) -> Answer<MergeDone> {
         let lines = self.lines_of(order)?;
         let change = ChangeOrder { head: &lines.target, other: Some(&lines.source), provenance };
         let (mut refusal, mut changes) = (None, Vec::new());

@@ -32,10 +32,16 @@ impl Fs {
         change: &GuardedChange,
         provenance: &Provenance,
     ) -> std::result::Result<TakenBack, Refusal> {
-        self.with_change(at, change, provenance, |order, settle| {
+        let taken = self.with_change(at, change, provenance, |order, settle| {
             let done = change_at_once(&self.past, order, settle)?;
             done.map_or(Ok(Restored::nothing()), |done| Ok(self.told(done)?))
-        })
+        })?;
+        if matches!(taken, TakenBack::Done(_)) {
+            // Clones that were brought together with the line by it are so no more.
+            self.volume().forget_base_before(change.before.id)?;
+            self.commits.sync()?;
+        }
+        Ok(taken)
     }
 
     /// What that would change.

@@ -1,6 +1,6 @@
 //! What operations on a line as a whole do to the system and to the model.
 
-use snapfs::fs::{OpenForWriting, Reason, Refusal, Switched};
+use snapfs::fs::{OpenForWriting, Reason, Refusal, Switched, Undoable};
 use snapfs::ops::Result;
 use snapfs::volume::SnapshotInfo;
 
@@ -30,6 +30,8 @@ impl Runner {
         let Some(fs) = self.subject.fs() else { return Ok(()) };
         match (fs.undo(root, writers(force)), guard) {
             (Ok(None), None) => Ok(()),
+            // What was done last is no switch.
+            (Ok(None), Some(_)) if matches!(fs.last_undoable(root), Ok(Some(Undoable::Change(_)))) => Ok(()),
             (Ok(Some((to, done))), Some(guard)) => {
                 if self.numbers.views.get(&guard.id) != Some(&past::root_of(&to).tree()) {
                     return Err(format!("took back {to:?}"));

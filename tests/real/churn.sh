@@ -18,7 +18,7 @@ command -v "$load" > /dev/null 2>&1 || {
 }
 place=$(mktemp -d "${WORK:-${TMPDIR:-/tmp}}/snapfs-churn.XXXXXX")
 mnt=$place/mnt
-trap 'rm -f "$place/going"; [ -z "${worker-}" ] || kill "$worker" 2>/dev/null || true; wait; tidy' EXIT
+trap 'ended=$?; rm -f "$place/going"; [ -z "${worker-}" ] || kill "$worker" 2>/dev/null || true; wait; tidy' EXIT
 trap 'exit 130' INT TERM
 duration=${DURATION:-20}
 mkdir "$place/prints"

@@ -16,7 +16,7 @@ seconds=${SECONDS_EACH:-8}
 tools=$(cd "$(dirname "$0")/../.." && pwd)/target/tools
 place=$(mktemp -d "${WORK:-${TMPDIR:-/tmp}}/snapfs-clones.XXXXXX")
 mnt=$place/mnt
-trap 'rm -f "$place/going"; [ -z "${server-}" ] || $server stop -m immediate > /dev/null 2>&1 || true; wait; tidy' EXIT
+trap 'ended=$?; rm -f "$place/going"; [ -z "${server-}" ] || $server stop -m immediate > /dev/null 2>&1 || true; wait; tidy' EXIT
 trap 'exit 130' INT TERM
 chmod 755 "$place"
 
@@ -216,7 +216,8 @@ if [ -n "$pg" ] && [ -x "$pg/initdb" ]; then
         postgres "$at/pg/data" $((5701 + round)) start
         found=$(sql $((5701 + round)) 'select count(*) from t')
         [ "$found" -ge "$before" ] || fail "the clone of a running server has $found of $before rows"
-        sql $((5701 + round)) 'delete from t; insert into t default values; vacuum full t'
+        sql $((5701 + round)) 'delete from t; insert into t default values'
+        sql $((5701 + round)) 'vacuum full t'
         [ "$(sql $((5701 + round)) 'select count(*) from t')" = 1 ] || fail "PostgreSQL in a clone"
         postgres "$at/pg/data" $((5701 + round)) stop
     done

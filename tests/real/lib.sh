@@ -28,7 +28,7 @@ stop() {
 
 # Whatever happens, nothing stays mounted, and nothing is removed through a mount.
 tidy() {
-    code=$?
+    code=${ended-$?} # of the script, and not of what its trap did before this
     [ -z "${mounted-}" ] || "$program" umount "$place/mnt" || "$program" umount -l "$place/mnt" || exit 1
     [ -n "${KEEP-}" ] && exit "$code"
     mountpoint -q "$place/mnt" || rm -rf --one-file-system "$place"

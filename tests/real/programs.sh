@@ -18,7 +18,7 @@ sources=$(realpath "$(dirname "$0")/../..")
 place=$(mktemp -d "${WORK:-${TMPDIR:-/tmp}}/snapfs-programs.XXXXXX")
 mnt=$place/mnt
 past=$place/past
-trap 'rm -f "$place/going"; wait; end_all; tidy' EXIT
+trap 'ended=$?; rm -f "$place/going"; wait; end_all; tidy' EXIT
 trap 'exit 130' INT TERM
 unset GIT_DIR GIT_WORK_TREE CARGO_TARGET_DIR CARGO_BUILD_TARGET_DIR 2>/dev/null || true
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null GIT_OPTIONAL_LOCKS=0

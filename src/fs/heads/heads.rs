@@ -199,7 +199,7 @@ impl Heads {
     /// The kernel is being told of this.
     pub fn tell(&self, entry: &Entry) {
         let node = entry.attr.node;
-        let (Target::Live(ino), Ok(head)) = (target(node), self.line_of(node)) else { return };
+        let (Target::Live(ino), Ok(head)) = (target(node), self.known_line_of(node)) else { return };
         if entry.attr.kind == FileType::Directory {
             self.known_dirs.answer(node);
         } else if let Some(told) = &head.told

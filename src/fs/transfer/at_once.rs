@@ -18,7 +18,12 @@ use crate::ops::{Error, Result};
 use crate::volume::{SnapshotInfo, Turn, View, VolumeError};
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Duration;
 
+/// How often somebody who seems to write a file is looked for again: the kernel answers `close` before it tells of it.
+pub const CLOSING_ROUNDS: usize = 20;
+/// How long after the last time.
+pub const CLOSING_PAUSE: Duration = Duration::from_millis(10);
 /// Paths that a refusal names at most.
 const PATHS_MAX: usize = 20;
 
@@ -102,6 +107,19 @@ type Act<'a, T> = &'a mut dyn FnMut(&mut Turn<'_, Gate>, Settled, &View) -> Refu
 /// Changes a line at once by the plan that `settle` makes, durable when this returns. Nothing if it makes none, or one of
 /// nothing. If space is short `settle` is asked again, after commits.
 pub fn change_at_once(past: &Past, order: &ChangeOrder<'_>, settle: Settle<'_>) -> Refusable<Option<Done>> {
+    let mut done = change_now(past, order, settle);
+    // A file that was closed is told of as open for a moment.
+    for _ in 0..CLOSING_ROUNDS {
+        if !matches!(done, Err(Refusal::Writers(..))) {
+            break;
+        }
+        std::thread::sleep(CLOSING_PAUSE);
+        done = change_now(past, order, settle);
+    }
+    done
+}
+
+fn change_now(past: &Past, order: &ChangeOrder<'_>, settle: Settle<'_>) -> Refusable<Option<Done>> {
     let done = with_space(past, settle, &mut |settle, held| {
         hold(past, order, settle, &mut |gate, settled, source| {
             guarded(past, order, (gate, held), settled, source)

@@ -16,7 +16,10 @@ mod tree;
 mod work;
 
 pub use apply::Transferred;
-pub use at_once::{ChangeOrder, Done, Refusal, Settled, Sides, TakenFrom, change_at_once, rehearse_at_once};
+pub use at_once::{
+    CLOSING_PAUSE, CLOSING_ROUNDS, ChangeOrder, Done, Refusal, Settled, Sides, TakenFrom, change_at_once,
+    rehearse_at_once,
+};
 pub use between::between;
 pub use copies::{CopyOf, copy_into};
 pub use in_place::put_back;
