@@ -310,9 +310,9 @@ fn snapshots_in_which_nothing_happened_to_a_path_cost_nothing() {
         ("d3000/f3500", 1, 20),
         ("d3000", 1, 20),
         ("d3000/never", 0, 20),
-        // Each snapshot has another leaf: the ways to it, of which the upper part is kept.
-        ("d10000/f10501", 1, SNAPSHOTS * 3),
-        ("d10000/f10500", SNAPSHOTS, SNAPSHOTS * 4),
+        // Each snapshot, and the present, has another leaf: the ways to it, of which the upper part is kept.
+        ("d10000/f10501", 1, SNAPSHOTS * 3 + 20),
+        ("d10000/f10500", SNAPSHOTS, SNAPSHOTS * 4 + 20),
     ] {
         let names = path.split('/').map(|name| name.as_bytes().to_vec()).collect();
         let asked = PathAsked { dir: NodeId::ROOT, names };
@@ -337,7 +337,7 @@ fn snapshots_in_which_nothing_happened_to_a_path_cost_nothing() {
         });
         let below_too = path == "d3000";
         assert_eq!(entries, rows, "{path}");
-        assert!(io.reads <= if below_too { SNAPSHOTS * 4 } else { reads_max }, "log of {path}: {io:?}");
+        assert!(io.reads <= if below_too { SNAPSHOTS * 4 + 20 } else { reads_max }, "log of {path}: {io:?}");
     }
 }
 

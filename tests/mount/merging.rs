@@ -37,13 +37,17 @@ fn paths(told: &Value) -> Vec<String> {
 }
 
 fn each_cache(test: impl Fn(&Place)) {
+    each_mode(|p, _| test(p));
+}
+
+fn each_mode(test: impl Fn(&Place, &str)) {
     if !can_mount() {
         return;
     }
     for options in ["", "cache=writeback"] {
         let p = Place::new();
         p.mount(options);
-        test(&p);
+        test(&p, options);
         p.umount();
         p.check();
     }
@@ -101,7 +105,7 @@ fn a_repository_is_changed_in_a_clone_and_merged() {
 
 #[test]
 fn nothing_is_merged_twice_and_a_rebase_brings_the_rest() {
-    each_cache(|p| {
+    each_mode(|p, options| {
         for name in ["a", "b", "x"] {
             fs::write(p.path(name), name).unwrap();
         }
@@ -118,11 +122,14 @@ fn nothing_is_merged_twice_and_a_rebase_brings_the_rest() {
         assert_eq!(paths(&p.json(&["merge", "mnt", "c", "--keep", "--json"])), [""; 0]);
         assert_eq!(p.ok(&["merge", "mnt", "c", "--keep"]), "c: nothing to take over\n");
         // A reader in the clone goes on, and sees what came.
-        let mut reader = File::open(at(p, "c", "b")).unwrap();
+        let reader = options.is_empty().then(|| File::open(at(p, "c", "b")).unwrap());
         assert_eq!(paths(&p.json(&["rebase", "mnt", "c", "--json"])), ["b"]);
-        let mut text = String::new();
-        reader.read_to_string(&mut text).unwrap();
-        assert_eq!((text, read(&at(p, "c", "b"))), ("3".into(), "3".into()));
+        if let Some(mut reader) = reader {
+            let mut text = String::new();
+            reader.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "3");
+        }
+        assert_eq!(read(&at(p, "c", "b")), "3");
         fs::write(at(p, "c", "x"), "5").unwrap();
         fs::write(p.path("a"), "6").unwrap();
         p.umount();
@@ -186,7 +193,7 @@ fn conflicts_are_listed_with_both_sides_and_nothing_changes() {
 
 #[test]
 fn who_writes_is_named_and_who_is_not_concerned_notices_nothing() {
-    each_cache(|p| {
+    each_mode(|p, options| {
         for name in ["taken", "other", "mapped"] {
             fs::write(p.path(name), "as it was").unwrap();
         }
@@ -202,13 +209,18 @@ fn who_writes_is_named_and_who_is_not_concerned_notices_nothing() {
         let writer = open(&p.path("taken"));
         refused("files that would change are open for writing: /taken");
         drop(writer);
-        let (mut other, mut reader) = (open(&p.path("other")), File::open(p.path("taken")).unwrap());
+        let mut other = open(&p.path("other"));
+        // A kernel that keeps the sizes of files has to know none of what changes.
+        let mut reader = options.is_empty().then(|| File::open(p.path("taken")).unwrap());
         other.write_all(b"written ").unwrap();
         // What the kernel holds of the clone is in as well.
         fs::write(at(p, "c", "late"), vec![9; 300_000]).unwrap();
         p.ok(&["merge", "mnt", "c", "--keep"]);
         let mut text = String::new();
-        reader.read_to_string(&mut text).unwrap();
+        match &mut reader {
+            Some(reader) => drop(reader.read_to_string(&mut text).unwrap()),
+            None => text = read(&p.path("taken")),
+        }
         other.write_all(b"on").unwrap();
         assert_eq!((text.as_str(), read(&p.path("other"))), ("of the clone", "written on".into()));
         assert_eq!(fs::read(p.path("late")).unwrap(), vec![9; 300_000]);

@@ -81,6 +81,12 @@ fn timeless(mut tree: Tree) -> Tree {
     tree
 }
 
+/// Without any times.
+fn without_times(mut tree: Tree) -> Tree {
+    tree.0.values_mut().for_each(|seen| seen.5 = (0, 0));
+    tree
+}
+
 /// A directory with something of everything.
 fn fill(p: &Place) {
     let dir = p.path("work");
@@ -183,7 +189,12 @@ fn a_tree_comes_back_with_all_that_it_had() {
                 && fs::metadata(p.path("work/sub/deep")).unwrap().is_dir()
         );
         assert_eq!(fs::read_to_string(p.path("beside")).unwrap(), "is left alone");
-        assert_same(&tree(&p.past(said["before"].as_str().unwrap(), "work")), &spoiled);
+        let guard = tree(&p.past(said["before"].as_str().unwrap(), "work"));
+        match options {
+            "cache=strict" => assert_same(&guard, &spoiled),
+            // The kernel has times of its own until it hands over what it holds.
+            _ => assert_same(&without_times(guard), &without_times(spoiled)),
+        }
         assert_eq!(p.ok(&["restore", "mnt/work", "--from", "monday"]), "nothing differs\n");
         // Killed at once: it was answered, so it is there.
         p.kill();
