@@ -85,8 +85,12 @@ for cache in strict writeback; do
     say "pjdfstest, cache=$cache" "$begin" "$summary"
 
     begin=$(now_ms)
-    mkdir "$mnt/.clones/suite"
-    "$tools/bin/pjdfstest" -c "$place/pjdfstest.toml" -s "$other" -p "$mnt/.clones/suite/pjdfstest" > "$place/pjdfstest.out" 2>&1 || true
+    # At a place of its own: paths of sockets have at most 107 bytes.
+    mkdir "$mnt/.clones/suite" "$place/c"
+    "$program" mount "$place/store" "$place/c" -o clone=suite
+    "$tools/bin/pjdfstest" -c "$place/pjdfstest.toml" -s "$other" -p "$place/c/pjdfstest" > "$place/pjdfstest.out" 2>&1 || true
+    "$program" umount "$place/c"
+    rmdir "$place/c" "$mnt/.clones/suite"
     summary "$PJDFSTEST_EXPECTED"
     say "pjdfstest in a clone, cache=$cache" "$begin" "$summary"
 
