@@ -1,7 +1,7 @@
 //! What operations on a line as a whole do to the system and to the model.
 
-use snapfs::fs::{OpenForWriting, Reason, Refusal, Switched, Undoable};
-use snapfs::ops::Result;
+use snapfs::fs::{Fs, OpenForWriting, Reason, Refusal, Switched};
+use snapfs::ops::{NodeId, Result};
 use snapfs::volume::SnapshotInfo;
 
 use crate::generate::Pick;
@@ -31,7 +31,7 @@ impl Runner {
         match (fs.undo(root, writers(force)), guard) {
             (Ok(None), None) => Ok(()),
             // What was done last is no switch.
-            (Ok(None), Some(_)) if matches!(fs.last_undoable(root), Ok(Some(Undoable::Change(_)))) => Ok(()),
+            (Ok(None), Some(_)) if was_restored(fs, root) => Ok(()),
             (Ok(Some((to, done))), Some(guard)) => {
                 if self.numbers.views.get(&guard.id) != Some(&past::root_of(&to).tree()) {
                     return Err(format!("took back {to:?}"));
@@ -123,4 +123,10 @@ impl Runner {
             other => Err(format!("answered {other:?} with {written} files open for writing")),
         }
     }
+}
+
+/// True if guards of a restore are there, of a line by its root: that is not taken back as a switch of heads is.
+fn was_restored(fs: &Fs, root: NodeId) -> bool {
+    let all = fs.line_at(root).map(|line| fs.volume().snapshots(line)).unwrap_or_default();
+    all.iter().any(|snapshot| matches!(snapshot.provenance.reason, Reason::Restore | Reason::After))
 }
