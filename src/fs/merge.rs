@@ -9,9 +9,7 @@ use super::file_system::Fs;
 use super::heads::Head;
 use super::items::path_of;
 use super::merging::{Conflict, Merged, three_way};
-use super::transfer::{
-    CLOSING_PAUSE, CLOSING_ROUNDS, ChangeOrder, Plan, Refusal, Settled, Sides, TakenFrom, change_at_once,
-};
+use super::transfer::{ChangeOrder, Plan, Refusal, Settled, Sides, TakenFrom, change_at_once, once_closed};
 use crate::format::Ino;
 use crate::format::provenance::Provenance;
 use crate::ops::{Error, NodeId, Result};
@@ -80,6 +78,10 @@ impl<E: Into<Error>> From<E> for MergeRefusal {
 
 type Answer<T> = std::result::Result<T, MergeRefusal>;
 
+fn is_being_written(refusal: &MergeRefusal) -> bool {
+    matches!(refusal, MergeRefusal::CloneWriters(..))
+}
+
 /// The lines that it is about.
 struct Lines {
     clone: LineRecord,
@@ -90,16 +92,7 @@ struct Lines {
 impl Fs {
     /// Merges or rebases, all or nothing, durable when this returns.
     pub fn merge(&self, order: &MergeOrder<'_>, provenance: &Provenance) -> Answer<MergeDone> {
-        let mut done = self.merge_now(order, provenance);
-        // A file that was closed is told of as open for a moment.
-        for _ in 0..CLOSING_ROUNDS {
-            if !matches!(done, Err(MergeRefusal::CloneWriters(..))) {
-                break;
-            }
-            std::thread::sleep(CLOSING_PAUSE);
-            done = self.merge_now(order, provenance);
-        }
-        done
+        once_closed(is_being_written, || self.merge_now(order, provenance))
     }
 
     fn merge_now(&self, order: &MergeOrder<'_>, provenance: &Provenance) -> Answer<MergeDone> {
@@ -131,6 +124,10 @@ impl Fs {
 
     /// What a merge or rebase would take over now.
     pub fn rehearse_merge(&self, order: &MergeOrder<'_>) -> Answer<Vec<PathChange>> {
+        once_closed(is_being_written, || self.rehearse_merge_now(order))
+    }
+
+    fn rehearse_merge_now(&self, order: &MergeOrder<'_>) -> Answer<Vec<PathChange>> {
         let lines = self.lines_of(order)?;
         let [source, target] = [&lines.source, &lines.target].map(|head| self.past.present(head));
         let (source, target) = (source?, target?);
@@ -202,7 +199,7 @@ impl Fs {
         let changes = told(&base, source, &plan)?;
         let now = self.heads.clock.now();
         let point = self.volume().nameless_point(lines.source.line, (now.secs, now.nanos))?;
-        let base = Some((lines.clone.id, point.clone()));
+        let base = Some((lines.clone.id, Some(point.clone())));
         Ok((Some(Settled { plan, source: TakenFrom::View(point), base }), changes))
     }
 

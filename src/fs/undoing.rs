@@ -8,7 +8,8 @@ use super::merging::{Conflict, Merged, three_way};
 use super::past::{GuardedChange, Undoable};
 use super::restoring::Restored;
 use super::transfer::{ChangeOrder, Refusal, Settled, Sides, TakenFrom, change_at_once, rehearse_at_once};
-use crate::format::provenance::Provenance;
+use crate::format::LineId;
+use crate::format::provenance::{Provenance, Reason};
 use crate::ops::{NodeId, Result};
 
 /// What became of the undo of a change.
@@ -32,16 +33,12 @@ impl Fs {
         change: &GuardedChange,
         provenance: &Provenance,
     ) -> std::result::Result<TakenBack, Refusal> {
-        let taken = self.with_change(at, change, provenance, |order, settle| {
+        self.with_change(at, change, provenance, |order, settle| {
             let done = change_at_once(&self.past, order, settle)?;
-            done.map_or(Ok(Restored::nothing()), |done| Ok(self.told(done)?))
-        })?;
-        if matches!(taken, TakenBack::Done(_)) {
-            // Clones that were brought together with the line by it are so no more.
-            self.volume().forget_base_before(change.before.id)?;
+            // Also what needed no change but a base less.
             self.commits.sync()?;
-        }
-        Ok(taken)
+            done.map_or(Ok(Restored::nothing()), |done| Ok(self.told(done)?))
+        })
     }
 
     /// What that would change.
@@ -75,7 +72,8 @@ impl Fs {
         let done = act(&order, &mut |sides| match three_way(&after, &before, sides.target)? {
             Merged::Clean(plan) => {
                 conflicts.clear();
-                Ok(Some(Settled { plan, source: TakenFrom::View(before.clone()), base: None }))
+                let base = self.parted_by(change).map(|line| (line, None));
+                Ok(Some(Settled { plan, source: TakenFrom::View(before.clone()), base }))
             }
             Merged::Conflicts(all) => {
                 conflicts = all;
@@ -86,5 +84,11 @@ impl Fs {
             true => TakenBack::Done(Box::new(done)),
             false => TakenBack::Conflicts(conflicts),
         })
+    }
+
+    /// The line that a merge or rebase has brought together with another, and its undo parts from that.
+    fn parted_by(&self, change: &GuardedChange) -> Option<LineId> {
+        let brought = matches!(change.before.provenance.reason, Reason::Merge | Reason::Rebase);
+        brought.then(|| self.volume().brought_together_at(change.before.id)).flatten()
     }
 }

@@ -77,7 +77,7 @@ impl Sample {
         drop(txn);
         // So that nothing needs the snapshot whole.
         let other = volume.find_snapshot(LineId::MAIN, b"s2").unwrap().id;
-        volume.set_base(clone, &volume.snapshot(other).unwrap()).unwrap();
+        volume.set_base(clone, Some(&volume.snapshot(other).unwrap())).unwrap();
         fs.rmdir(&ADMIN, SNAPDIR, b"s1").unwrap();
         for n in (0..700).step_by(9) {
             fs.unlink(&ADMIN, NodeId::ROOT, format!("file{n}").as_bytes()).unwrap();

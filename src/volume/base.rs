@@ -69,39 +69,36 @@ impl Volume {
         view
     }
 
-    /// Has a line be compared with a snapshot that somebody reads.
-    pub fn set_base(&self, line: LineId, base: &View) -> Result<()> {
+    /// Has a line be compared with a snapshot that somebody reads, or with nothing.
+    pub fn set_base(&self, line: LineId, base: Option<&View>) -> Result<()> {
         self.check_writable()?;
         let mut turn = self.turn();
         let state = turn.alone();
-        if line == LineId::MAIN || state.lines.get(line).is_none() || !state.may_be_base(base.id) {
+        let may_be = base.is_none_or(|base| state.may_be_base(base.id));
+        if line == LineId::MAIN || state.lines.get(line).is_none() || !may_be {
             return Err(VolumeError::NoSuchView);
         }
-        state.set_base(line, Some(base.id));
-        self.tell(turn, &Effect::Rebase(line, Some(base.id)));
+        let base = base.map(|base| base.id);
+        state.set_base(line, base);
+        self.tell(turn, &Effect::Rebase(line, base));
         Ok(())
     }
 
-    /// Lines that are compared with the point which was made right before this snapshot are compared with nothing any more:
-    /// what they have in common with it was taken back. Durable with the next commit or [`Volume::sync`].
-    pub fn forget_base_before(&self, guard: ViewId) -> Result<()> {
-        self.check_writable()?;
-        let base = ViewId(guard.0.saturating_sub(1));
-        let lines: Vec<_> = self.lines().into_iter().filter(|line| line.base == Some(base)).collect();
-        for line in lines {
-            let mut turn = self.turn();
-            turn.alone().set_base(line.id, None);
-            self.tell(turn, &Effect::Rebase(line.id, None));
-        }
-        Ok(())
+    /// The line that was brought together with another when this guard was made: it is compared with the point that was
+    /// made right before.
+    pub fn brought_together_at(&self, guard: ViewId) -> Option<LineId> {
+        let point = ViewId(guard.0.saturating_sub(1));
+        let state = self.state.read();
+        state.lines.records().find(|line| line.base == Some(point)).map(|line| line.id)
     }
 }
 
 impl Txn<'_> {
     /// Ends the transaction, and in the same record has a line, which is there, be compared with a snapshot that somebody
-    /// reads.
-    pub fn end_with_base(self, line: LineId, base: &View) {
-        let mut turn = self.end_with(&[Effect::Rebase(line, Some(base.id))]);
-        turn.alone().set_base(line, Some(base.id));
+    /// reads, or with nothing.
+    pub fn end_with_base(self, line: LineId, base: Option<&View>) {
+        let base = base.map(|base| base.id);
+        let mut turn = self.end_with(&[Effect::Rebase(line, base)]);
+        turn.alone().set_base(line, base);
     }
 }

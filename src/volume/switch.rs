@@ -133,19 +133,8 @@ impl Volume {
         prepare: Prepare<'_>,
         switched: &mut dyn FnMut(&LineRecord),
     ) -> Result<ViewId> {
-        assert!((1..=NAME_BYTES_MAX).contains(&guard.name.len()), "the name is checked above");
-        self.check_writable()?;
-        let _no_commit = self.committer.lock();
-        self.check_writable()?;
-        let mut txn = self.begin(line)?;
-        txn.state().next_promotion(from, line, guard)?;
-        txn.attempt(|txn| {
-            prepare(txn)?;
-            txn.switch_to(line)
-        })?;
-        let id = txn.promote(from, guard, switched)?;
-        self.write_log();
-        Ok(id)
+        let may = &|state: &VolumeState| state.next_promotion(from, line, guard).map(drop);
+        self.switch_heads(line, guard, may, prepare, |txn| txn.promote(from, guard, switched))
     }
 
     /// Gives a line a head that starts as a snapshot that it shows. What it has now, what `prepare` adds included, stays as a
@@ -159,18 +148,32 @@ impl Volume {
         prepare: Prepare<'_>,
         switched: &mut dyn FnMut(&LineRecord),
     ) -> Result<ViewId> {
+        let may = &|state: &VolumeState| state.next_rollback(line, snapshot, guard).map(drop);
+        self.switch_heads(line, guard, may, prepare, |txn| txn.roll_back(snapshot, guard, switched))
+    }
+
+    /// Ends a transaction of a line, in which `prepare` was done, by `switch`, which gives the line another head. What
+    /// `may` refuses is refused before anything is done.
+    fn switch_heads(
+        &self,
+        line: LineId,
+        guard: &NewSnapshot<'_>,
+        may: &dyn Fn(&VolumeState) -> Result<()>,
+        prepare: Prepare<'_>,
+        switch: impl FnOnce(Txn<'_>) -> Result<ViewId>,
+    ) -> Result<ViewId> {
         assert!((1..=NAME_BYTES_MAX).contains(&guard.name.len()), "the name is checked above");
         self.check_writable()?;
         // Not while a commit is open: it would know the guard and not its tree.
         let _no_commit = self.committer.lock();
         self.check_writable()?;
         let mut txn = self.begin(line)?;
-        txn.state().next_rollback(line, snapshot, guard)?;
+        may(txn.state())?;
         txn.attempt(|txn| {
             prepare(txn)?;
             txn.switch_to(line)
         })?;
-        let id = txn.roll_back(snapshot, guard, switched)?;
+        let id = switch(txn)?;
         self.write_log();
         Ok(id)
     }

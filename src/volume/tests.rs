@@ -390,10 +390,10 @@ impl World {
             }
         };
         if line == LineId::MAIN {
-            assert!(self.volume.set_base(line, &base).is_err(), "the main line came from nowhere");
+            assert!(self.volume.set_base(line, Some(&base)).is_err(), "the main line came from nowhere");
             return;
         }
-        self.volume.set_base(line, &base).unwrap();
+        self.volume.set_base(line, Some(&base)).unwrap();
         self.model.lines.get_mut(&line).unwrap().compared = Some(content);
         self.remember();
     }

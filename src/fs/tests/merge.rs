@@ -4,7 +4,7 @@ use super::merging::{Whole, bring, lines, play};
 use super::*;
 use crate::device::{CrashPolicy, Op, Persistence, Sim};
 use crate::format::provenance::{Provenance, Reason};
-use crate::fs::{MergeDone, MergeOrder, MergeRefusal, MergeWay, Refusal};
+use crate::fs::{MergeDone, MergeOrder, MergeRefusal, MergeWay, Refusal, TakenBack, Undoable};
 use crate::volume::{Access, OpenOptions};
 
 fn tree(t: &T, word: &str) -> String {
@@ -40,15 +40,13 @@ fn nothing_is_brought_twice() {
     assert!(bring(&t, MergeWay::MergeAndKeep).unwrap().guards.is_none());
     assert_eq!(paths(&bring(&t, MergeWay::Rebase).unwrap()), ["a", "b", "m"]);
     assert_eq!(tree(&t, ".clones/c"), "a=5 b=3 m=M x=X");
-    // Of what was taken back nobody knows how both were before.
-    let (guard, _) = bring(&t, MergeWay::Rebase).unwrap().guards.unwrap_or_else(|| {
-        play(&t, ROOT, "touch b 9");
-        bring(&t, MergeWay::Rebase).unwrap().guards.unwrap()
-    });
-    t.fs.volume().forget_base_before(guard.id).unwrap();
+    // Where nobody knows how both were before.
+    play(&t, ROOT, "touch b 9");
+    bring(&t, MergeWay::Rebase).unwrap().guards.unwrap();
+    t.fs.volume().set_base(t.fs.line_at(clone).unwrap(), None).unwrap();
     assert!(matches!(bring(&t, MergeWay::Merge), Err(MergeRefusal::NoBase)));
     let base = t.fs.volume().nameless_point(crate::format::LineId::MAIN, (0, 0)).unwrap();
-    t.fs.volume().set_base(t.fs.line_at(clone).unwrap(), &base).unwrap();
+    t.fs.volume().set_base(t.fs.line_at(clone).unwrap(), Some(&base)).unwrap();
     // After a rebase there is nothing in it but its own.
     play(&t, clone, "write x 6");
     play(&t, ROOT, "rm b");
@@ -60,6 +58,44 @@ fn nothing_is_brought_twice() {
         t.fs.commit().unwrap();
         t.prove();
     }
+}
+
+/// Takes back what was done last to the line that a node is of.
+fn take_back(t: &T, at: NodeId) {
+    let Some(Undoable::Change(change)) = t.fs.last_undoable(at).unwrap() else {
+        panic!("nothing to take back")
+    };
+    let done = t.fs.take_back(at, &change, &Provenance::from(Reason::Undo)).unwrap();
+    assert!(matches!(done, TakenBack::Done(_)));
+}
+
+#[test]
+fn what_is_taken_back_parts_those_that_it_had_brought_together_and_no_others() {
+    for way in [MergeWay::MergeAndKeep, MergeWay::Rebase] {
+        let t = lines("put a A; put b B", "write a 2", "write b 3");
+        let clone = NodeId::live(t.fs.volume().find_line(b"c").unwrap().slot.0, 1);
+        bring(&t, way).unwrap();
+        take_back(&t, if way == MergeWay::Rebase { clone } else { ROOT });
+        assert_eq!((tree(&t, "@live").as_str(), tree(&t, ".clones/c").as_str()), ("a=A b=3", "a=2 b=B"));
+        // To compare with what was taken back would revert what either has changed.
+        for again in [MergeWay::Merge, MergeWay::Rebase] {
+            assert!(matches!(bring(&t, again), Err(MergeRefusal::NoBase)));
+        }
+    }
+    // A clone of the snapshot that was made right before the guard of a restore.
+    let t = T::new();
+    play(&t, ROOT, "put a A");
+    t.snapshot("s");
+    play(&t, ROOT, "write a 2; put b B");
+    let view = t.word("s");
+    t.fs.restore_line(ROOT, &view, &Reason::Restore.into()).map_err(|_| "refused").unwrap().unwrap();
+    let clone = t.fs.create_line(b"c", view.id()).unwrap();
+    play(&t, clone, "put c C");
+    take_back(&t, ROOT);
+    bring(&t, MergeWay::Merge).unwrap();
+    assert_eq!(tree(&t, "@live"), "a=2 b=B c=C");
+    t.fs.commit().unwrap();
+    t.prove();
 }
 
 #[test]

@@ -20,10 +20,10 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often somebody who seems to write a file is looked for again: the kernel answers `close` before it tells of it.
-pub const CLOSING_ROUNDS: usize = 20;
+/// How often somebody who seems to have a file open is looked for again.
+const CLOSING_ROUNDS: usize = 20;
 /// How long after the last time.
-pub const CLOSING_PAUSE: Duration = Duration::from_millis(10);
+const CLOSING_PAUSE: Duration = Duration::from_millis(10);
 /// Paths that a refusal names at most.
 const PATHS_MAX: usize = 20;
 
@@ -62,8 +62,8 @@ pub struct Settled {
     pub plan: Plan,
     /// From where.
     pub source: TakenFrom,
-    /// A line that is compared with that view from then on.
-    pub base: Option<(LineId, Arc<View>)>,
+    /// A line that is compared with that view from then on, or with none.
+    pub base: Option<(LineId, Option<Arc<View>>)>,
 }
 
 /// What was changed.
@@ -107,16 +107,22 @@ type Act<'a, T> = &'a mut dyn FnMut(&mut Turn<'_, Gate>, Settled, &View) -> Refu
 /// Changes a line at once by the plan that `settle` makes, durable when this returns. Nothing if it makes none, or one of
 /// nothing. If space is short `settle` is asked again, after commits.
 pub fn change_at_once(past: &Past, order: &ChangeOrder<'_>, settle: Settle<'_>) -> Refusable<Option<Done>> {
-    let mut done = change_now(past, order, settle);
-    // A file that was closed is told of as open for a moment.
+    once_closed(|e| matches!(e, Refusal::Writers(..)), || change_now(past, order, settle))
+}
+
+/// Does something that open files may be in the way of, again for a moment while they are: the kernel answers `close` before
+/// it tells us.
+pub fn once_closed<T, E>(
+    is_open: impl Fn(&E) -> bool,
+    mut act: impl FnMut() -> std::result::Result<T, E>,
+) -> std::result::Result<T, E> {
     for _ in 0..CLOSING_ROUNDS {
-        if !matches!(done, Err(Refusal::Writers(..))) {
-            break;
+        match act() {
+            Err(e) if is_open(&e) => std::thread::sleep(CLOSING_PAUSE),
+            done => return done,
         }
-        std::thread::sleep(CLOSING_PAUSE);
-        done = change_now(past, order, settle);
     }
-    done
+    act()
 }
 
 fn change_now(past: &Past, order: &ChangeOrder<'_>, settle: Settle<'_>) -> Refusable<Option<Done>> {
@@ -142,6 +148,10 @@ pub fn rehearse_at_once(
     order: &ChangeOrder<'_>,
     settle: Settle<'_>,
 ) -> Refusable<Vec<PathChange>> {
+    once_closed(|e| matches!(e, Refusal::Writers(..)), || rehearse_now(past, order, settle))
+}
+
+fn rehearse_now(past: &Past, order: &ChangeOrder<'_>, settle: Settle<'_>) -> Refusable<Vec<PathChange>> {
     let (heads, line) = (&past.commits.heads, order.head.line);
     let changes = with_space(past, settle, &mut |settle, _| {
         hold(past, order, settle, &mut |_, settled, source| {
@@ -200,7 +210,7 @@ fn hold<T>(
     let Some(settled) = settle(&Sides { target: &target, other: other.as_ref() })? else { return Ok(None) };
     if settled.plan.is_empty() {
         if let Some((line, base)) = &settled.base {
-            heads.volume.set_base(*line, base)?;
+            heads.volume.set_base(*line, base.as_deref())?;
         }
         return Ok(None);
     }
@@ -239,7 +249,7 @@ fn guarded(
         });
         // Visible from here on.
         match settled.base.filter(|_| done.is_ok()) {
-            Some((line, base)) => txn.end_with_base(line, &base),
+            Some((line, base)) => txn.end_with_base(line, base.as_deref()),
             None => drop(txn),
         }
         done

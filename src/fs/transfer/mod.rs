@@ -17,8 +17,7 @@ mod work;
 
 pub use apply::Transferred;
 pub use at_once::{
-    CLOSING_PAUSE, CLOSING_ROUNDS, ChangeOrder, Done, Refusal, Settled, Sides, TakenFrom, change_at_once,
-    rehearse_at_once,
+    ChangeOrder, Done, Refusal, Settled, Sides, TakenFrom, change_at_once, once_closed, rehearse_at_once,
 };
 pub use between::between;
 pub use copies::{CopyOf, copy_into};
