@@ -168,8 +168,11 @@ impl Past {
             let _no_commit = self.commits.hold_off();
             // Nobody changes it in between.
             let _gate = matches!(end, CloneEnd::UnchangedSince(_)).then(|| head.gate.write());
+            // Who has a file open for writing is not done, though nothing may have come of it yet.
+            let tree = head.node(Ino::ROOT).tree();
+            let is_written = || heads.handles.writers().iter().any(|node| node.tree() == tree);
             if let CloneEnd::UnchangedSince(view) = end
-                && (head.delayed_bytes() > 0 || has_changed(view, &heads.view(&head)?)?)
+                && (is_written() || head.delayed_bytes() > 0 || has_changed(view, &heads.view(&head)?)?)
             {
                 return Err(Error::Busy);
             }
