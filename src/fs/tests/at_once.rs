@@ -1,12 +1,12 @@
 //! Changes at once as programs and kernel meet them: who opens what is being exchanged, what the kernel is told whatever fails,
 //! and what is held while somebody is in the way.
 
-use super::merging::{bring, lines};
+use super::merging::{bring, lines, play};
 use super::*;
 use crate::device::{Op, Persistence, Sim};
 use crate::format::provenance::{Provenance, Reason};
 use crate::fs::transfer::{ChangeOrder, Settled, TakenFrom, between, change_at_once};
-use crate::fs::{MergeWay, NamedPath, Refusal, RestoreOrder, Restored};
+use crate::fs::{MergeWay, NamedPath, Refusal, RestoreOrder, Restored, Undoable};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::thread::JoinHandle;
@@ -194,4 +194,21 @@ fn a_merge_is_done_whatever_becomes_of_its_clone_meanwhile() {
     assert_eq!(t.cat(clone, "a"), b"later");
     assert!(bring(&t, MergeWay::Merge).unwrap().dropped);
     assert_eq!(t.cat(ROOT, "a"), b"later");
+}
+
+#[test]
+fn one_guard_is_not_taken_for_that_of_another_change() {
+    let t = T::new();
+    play(&t, ROOT, "put f then");
+    t.snapshot("s");
+    play(&t, ROOT, "write f 1");
+    let first = restore(&t, "f").unwrap().guards.unwrap();
+    play(&t, ROOT, "write f own");
+    let second = restore(&t, "f").unwrap().guards.unwrap();
+    let last = || t.fs.last_undoable(ROOT).unwrap();
+    assert!(matches!(last(), Some(Undoable::Change(change)) if change.before.id == second.0.id));
+    t.fs.delete_snapshot(&first.1.name).unwrap();
+    t.fs.delete_snapshot(&second.0.name).unwrap();
+    // The one before the first and the one after the second have all between them.
+    assert_eq!(last(), None);
 }
