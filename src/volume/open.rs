@@ -23,8 +23,9 @@ use crate::format::{
 use crate::limits::{LOG_BYTES_MAX, LOG_BYTES_MIN, STORE_BYTES_MIN};
 use crate::store::{Allocator, Store, StoreError};
 use crate::tree::{self, Child, Edit, Pager};
+use foldhash::HashMap;
 use parking_lot::{Mutex, RwLock};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// First list id that is given out; the live head's list is 1.
@@ -205,7 +206,7 @@ impl Volume {
 
     fn assemble(shared: Shared, loaded: Loaded, options: OpenOptions, root: Option<Child>) -> Result<Volume> {
         let superblock = loaded.superblock;
-        let mut roots = HashMap::new();
+        let mut roots = HashMap::default();
         for record in &loaded.records {
             if record.role == Role::Hidden {
                 continue;
