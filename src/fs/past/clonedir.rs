@@ -173,7 +173,10 @@ impl Past {
             {
                 return Err(Error::Busy);
             }
-            heads.volume.drop_line(line)?;
+            match end {
+                CloneEnd::UnchangedSince(_) => heads.volume.drop_merged_line(line)?,
+                CloneEnd::Now | CloneEnd::Unused => heads.volume.drop_line(line)?,
+            }
             heads.remove(line);
         }
         let (kernel, root) = (heads.kernel(), head.node(Ino::ROOT));
