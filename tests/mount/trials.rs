@@ -688,6 +688,29 @@ fn what_the_command_is_given_is_what_it_would_have_without_us() {
 }
 
 #[test]
+fn signals_that_are_ignored_here_are_no_trouble() {
+    if !can_try() {
+        return;
+    }
+    let p = mounted();
+    // Whoever ignores the end of children hands that on. What hangs is ended, and shows.
+    let with = "timeout -s KILL 60 env --ignore-signal=CHLD --ignore-signal=HUP";
+    let bare = tell(&p, &format!("{with} grep SigIgn /proc/self/status"));
+    for way in ["run mnt", "try mnt --drop", "try mnt --isolate --drop"] {
+        let told = tell(&p, &format!("{with} snapfs {way} -- grep SigIgn /proc/self/status"));
+        assert!(told.code == 0 && told.out == bare.out, "{way}: {told:?} instead of {bare:?}");
+        let told = tell(&p, &format!("{with} snapfs {way} -- sh -c 'echo x > mnt/x; exit 3'"));
+        assert!(told.code == 3 && told.out == "+ x\n", "{way}: {told:?}");
+        let told = tell(&p, &format!("{with} snapfs {way} -- no-such-program"));
+        assert!(told.code == 127 && told.err.contains("cannot run"), "{way}: {told:?}");
+        let _ = fs::remove_file(p.path("x"));
+    }
+    p.umount();
+    let mounted = tell(&p, &format!("{with} snapfs mount store mnt --log log && {with} snapfs umount mnt"));
+    assert!(mounted.code == 0 && mounted.err.is_empty(), "{mounted:?}");
+}
+
+#[test]
 fn a_user_without_rights_tries() {
     if !can_try() || !is_root() {
         return;

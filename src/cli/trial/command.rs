@@ -102,7 +102,8 @@ fn trial_of(
     family::hold_signals(HELD).map_err(failed)?;
     // Should the outer process be killed, what it has left running comes here and is ended.
     family::adopt_orphans().map_err(failed)?;
-    let child = Command::new("/proc/self/exe").arg(STAGE).arg(order).args(&args.command).spawn();
+    let mut child = Command::new("/proc/self/exe");
+    let child = family::start(child.arg(STAGE).arg(order).args(&args.command), &[]);
     drop(says);
     let watched = child.and_then(|child| {
         let watched = watch::watch(child.id(), Until::ChildEnds)?;

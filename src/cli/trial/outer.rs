@@ -113,7 +113,7 @@ fn start_inner(order: &OuterOrder, numbers: &Numbers, command: &[OsString]) -> R
         StageOrder::Inner(InnerOrder { parent, socket: theirs.as_raw_fd(), processes: order.processes });
     let inner = serde_json::to_string(&inner).map_err(|e| failed(e.into()))?;
     let mut child = Command::new("/proc/self/exe");
-    let child = child.arg(STAGE).arg(inner).args(command).spawn().map_err(failed)?;
+    let child = family::start(child.arg(STAGE).arg(inner).args(command), &[]).map_err(failed)?;
     drop(theirs);
     let mut words = BufReader::new(ours.try_clone().map_err(failed)?);
     let begun = loop {
