@@ -27,7 +27,7 @@ use crate::device::lock::{LockMode, StoreLock};
 use crate::device::{self, Device, DirDevice, FileDevice, Overlay, StoreKind, mark};
 use crate::format::LineId;
 use crate::format::provenance::Provenance;
-use crate::fs::{Fs, FsOptions, RestoreOrder, Steps};
+use crate::fs::{Fs, FsOptions, GoesOn, RestoreOrder, Steps};
 use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
 use crate::names;
 use crate::ops::{Error, KernelRef, NodeId, Operations, Timestamp};
@@ -452,13 +452,19 @@ impl Engine for Open {
         self.find_clone(name)
     }
 
-    fn begin_trial(&self, at: NodeId, provenance: &Provenance) -> Result<CloneRow, Failure> {
-        let name = self.fs.begin_trial(at, provenance).map_err(|e| told(&self.store, &e))?;
+    fn begin_trial(&self, at: NodeId, provenance: &Provenance, goes_on: GoesOn) -> Result<CloneRow, Failure> {
+        let name = self.fs.begin_trial(at, provenance, goes_on).map_err(|e| told(&self.store, &e))?;
         self.find_clone(&name)
     }
 
-    fn take_step(&self, at: NodeId, provenance: &Provenance, keep: usize) -> Result<SnapshotRow, Failure> {
-        let made = self.fs.take_step(at, provenance, keep);
+    fn take_step(
+        &self,
+        at: NodeId,
+        provenance: &Provenance,
+        keep: usize,
+        goes_on: GoesOn,
+    ) -> Result<SnapshotRow, Failure> {
+        let made = self.fs.take_step(at, provenance, keep, goes_on);
         made.map(|made| listed(&made)).map_err(|e| told(&self.store, &e))
     }
 

@@ -8,8 +8,9 @@ use super::merging;
 use super::options::{self, Parsed};
 use super::{past_of_path, restoring, told_rollback};
 use crate::check::Depth;
-use crate::ctl::{Code, Failure, Handler};
+use crate::ctl::{Code, Failure, Handler, Peer};
 use crate::format::provenance::{COMMAND_BYTES_MAX, DESCRIPTION_BYTES_MAX, Provenance, Reason};
+use crate::fs::GoesOn;
 use crate::names;
 use crate::ops::{NodeId, Timestamp};
 use serde_json::{Value, json};
@@ -37,6 +38,7 @@ impl Handler for Verbs {
         &self,
         verb: &str,
         args: &Value,
+        peer: &Peer,
         progress: &mut dyn FnMut(Value) -> bool,
     ) -> Result<Value, Failure> {
         match verb {
@@ -74,12 +76,12 @@ impl Handler for Verbs {
             }
             "try" => {
                 let provenance = of_command(args, Reason::Trial);
-                Ok(encode_clone(&self.engine.begin_trial(at(args), &provenance)?))
+                Ok(encode_clone(&self.engine.begin_trial(at(args), &provenance, goes_on(peer))?))
             }
             "step" => {
                 let keep = args.get("keep").and_then(Value::as_u64).unwrap_or(u64::MAX) as usize;
                 let provenance = of_command(args, Reason::Step);
-                Ok(encode(&self.engine.take_step(at(args), &provenance, keep)?))
+                Ok(encode(&self.engine.take_step(at(args), &provenance, keep, goes_on(peer))?))
             }
             "rename_clone" => {
                 self.engine.rename_clone(&name(args, "name")?, &name(args, "new_name")?)?;
@@ -141,6 +143,12 @@ impl Handler for Verbs {
             }
         }
     }
+}
+
+/// Whoever asked goes on for as long as he keeps the connection.
+fn goes_on(peer: &Peer) -> GoesOn {
+    let peer = peer.clone();
+    Box::new(move || peer.is_there())
 }
 
 /// An order as it travels.

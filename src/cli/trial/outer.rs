@@ -21,6 +21,8 @@ use std::process::Command;
 /// Runs it to the end of the trial, and reports.
 pub(super) fn run(order: &OuterOrder, command: &[OsString]) -> u8 {
     let Ok(report) = namespace::take_descriptor(order.report) else { return words::NOT_BEGUN };
+    // Kept to the end, whatever becomes of the process that started this one.
+    let _bond = namespace::take_descriptor(order.bond);
     let mut report_to = File::from(report);
     let report = match go(order, command) {
         Ok(code) => TrialReport::Ended(code),
