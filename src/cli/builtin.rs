@@ -5,8 +5,8 @@
 
 use super::background::Background;
 use super::engine::{
-    Backend, ChangesOrder, CheckReport, CloneRow, DiffOrder, Engine, InitOptions, MergeRequest, OpenFor,
-    PathOrder, PromoteOrder, RollbackAnswer, RollbackOrder, ScrubOrder, SnapshotRow, StoreOptions,
+    Backend, ChangesOrder, CheckReport, CloneRow, DiffOrder, DiffTold, Engine, InitOptions, MergeRequest,
+    OpenFor, PathOrder, PromoteOrder, RollbackAnswer, RollbackOrder, ScrubOrder, SnapshotRow, StoreOptions,
 };
 use super::feed::{self, Feeds};
 use super::hold::{lock, probe};
@@ -500,7 +500,19 @@ impl Engine for Open {
         let view = |word: &[u8]| self.fs.view_of_word(at, word).map_err(|e| told_view(word, &e));
         let compared = self.fs.compare(view(&order.from)?, view(&order.to)?, order.under.map(NodeId));
         let compared = compared.map_err(|e| told(&self.store, &e))?;
-        if !order.patch {
+        if order.told == DiffTold::Paths {
+            let paths = compared.into_paths().map_err(|e| told(&self.store, &e))?;
+            for some in paths.chunks(CHANGES_TOLD) {
+                let mut object = json!({});
+                let some: Vec<_> = some.iter().map(|path| OsStr::from_bytes(path)).collect();
+                names::put_list(&mut object, "paths", &some);
+                if !put(object) {
+                    break;
+                }
+            }
+            return Ok(());
+        }
+        if order.told == DiffTold::Changes {
             // Whoever takes the answer slowly keeps no view.
             let changes = compared.into_changes();
             for some in changes.chunks(CHANGES_TOLD) {

@@ -75,8 +75,19 @@ pub struct DiffOrder {
     pub to: Vec<u8>,
     /// Only what is, or was, this node or below it.
     pub under: Option<u64>,
-    /// A patch instead of the list of changes.
-    pub patch: bool,
+    /// What is told of it.
+    pub told: DiffTold,
+}
+
+/// What is told of a difference.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiffTold {
+    /// Each change.
+    Changes,
+    /// Every path that is not what it was: of what was renamed both, and those of all that is below it.
+    Paths,
+    /// A patch.
+    Patch,
 }
 
 /// What is wanted of the past of a path.

@@ -2,7 +2,7 @@
 //!
 //! Both ends are here, so that they cannot disagree. Names, sizes and exact times; nothing is formatted for people.
 
-use super::engine::{CloneRow, DiffOrder, Engine, ScrubOrder, SnapshotRow};
+use super::engine::{CloneRow, DiffOrder, DiffTold, Engine, ScrubOrder, SnapshotRow};
 use super::feed;
 use super::merging;
 use super::options::{self, Parsed};
@@ -204,9 +204,13 @@ pub(super) fn root_of(node: u64) -> u64 {
     NodeId(node).sibling(NodeId::ROOT.ino()).0
 }
 
+const DIFF_TOLD: [(DiffTold, &str); 3] =
+    [(DiffTold::Changes, "changes"), (DiffTold::Paths, "paths"), (DiffTold::Patch, "patch")];
+
 /// An order of a difference as it travels.
 pub(super) fn encode_diff(order: &DiffOrder) -> Value {
-    let mut object = json!({"under": order.under, "patch": order.patch});
+    let told = DIFF_TOLD.iter().find(|(told, _)| *told == order.told).map(|(_, word)| *word);
+    let mut object = json!({"under": order.under, "told": told});
     names::put(&mut object, "from", OsStr::from_bytes(&order.from));
     names::put(&mut object, "to", OsStr::from_bytes(&order.to));
     object
@@ -217,7 +221,15 @@ fn diff_order(args: &Value) -> Result<DiffOrder, Failure> {
         from: name(args, "from")?,
         to: name(args, "to")?,
         under: args.get("under").and_then(Value::as_u64),
-        patch: args.get("patch").and_then(Value::as_bool).unwrap_or(false),
+        told: match args.get("told") {
+            None => DiffTold::Changes,
+            Some(said) => {
+                let told = DIFF_TOLD.iter().find(|(_, word)| said == word).map(|(told, _)| *told);
+                told.ok_or_else(|| {
+                    Failure::new(Code::Invalid, format!("a difference is not told as {said}"))
+                })?
+            }
+        },
     })
 }
 
@@ -375,10 +387,13 @@ mod tests {
 
     #[test]
     fn orders_of_differences_travel() {
-        let order =
-            DiffOrder { from: b"a\xff".to_vec(), to: b"@live".to_vec(), under: Some(u64::MAX), patch: true };
-        assert_eq!(diff_order(&encode_diff(&order)), Ok(order));
+        for (told, _) in DIFF_TOLD {
+            let (from, to) = (b"a\xff".to_vec(), b"@live".to_vec());
+            let order = DiffOrder { from, to, under: Some(u64::MAX), told };
+            assert_eq!(diff_order(&encode_diff(&order)), Ok(order));
+        }
         assert!(diff_order(&json!({"from": "a"})).is_err());
+        assert!(diff_order(&json!({"from": "a", "to": "b", "told": "dance"})).is_err());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! does one that is to be merged and whose command failed, or that conflicts.
 
 use crate::cli::args::{DiffArgs, DiffForm, Json, TryArgs};
-use crate::cli::engine::{DiffOrder, MergeWay};
+use crate::cli::engine::{DiffOrder, DiffTold, MergeWay};
 use crate::cli::merge::conflict_text;
 use crate::cli::wire::encode_diff;
 use crate::cli::{diff, merging, output, wire};
@@ -103,7 +103,7 @@ impl Trial<'_> {
             from: self.step.clone(),
             to: [b".clones/", &self.name[..]].concat(),
             under: Some(NodeId::live(self.slot, NodeId::ROOT.ino()).0),
-            patch: false,
+            told: DiffTold::Changes,
         };
         let changes = find_changes(self.client, &order);
         let changes = changes.map_err(|f| eprintln!("snapfs: what the command changed: {f}")).ok();

@@ -4,7 +4,7 @@ use super::ending::{code_of, find_changes, print_changes};
 use super::watch::{self, HELD, Until};
 use super::words::StageFailure;
 use crate::cli::args::RunArgs;
-use crate::cli::engine::DiffOrder;
+use crate::cli::engine::{DiffOrder, DiffTold};
 use crate::cli::snapshots::daemon_for_changes;
 use crate::cli::{output, wire};
 use crate::ctl::{Client, Code, Failure};
@@ -41,7 +41,7 @@ pub(in crate::cli) fn run(args: &RunArgs) -> Result<u8, Failure> {
         from: step.name.clone(),
         to: b"@live".to_vec(),
         under: meta.map(|meta| wire::root_of(meta.ino())),
-        patch: false,
+        told: DiffTold::Changes,
     };
     // From here on nothing takes the command's exit code away.
     let mut told = Ok(());
