@@ -230,10 +230,16 @@ fn share(volume: &Volume, line: LineId, content: &mut Objects, rng: &mut fastran
     if let Some(old) = txn.view().get(&to).unwrap().map(|v| Extent::decode(&v).unwrap()) {
         txn.free(&old);
     }
-    let whole = txn.share(&source);
-    txn.insert(to, &whole.encode()).unwrap();
-    content.insert(to.object, content[&from.object].clone());
+    let whole = content[&from.object].clone();
+    let parts = txn.share(&source);
+    // Content in several places: the first of them.
+    txn.insert(to, &parts[0].encode()).unwrap();
+    parts[1..].iter().for_each(|part| txn.free(part));
+    content.insert(to.object, whole[..parts[0].len_bytes() as usize].to_vec());
 }
+
+/// Ranges that histories have had moved.
+static MOVED: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
 
 /// A volume whose history is random, and what it must hold.
 struct World {
@@ -509,6 +515,23 @@ impl World {
         }
     }
 
+    /// Content of a snapshot moves, and nobody sees anything of it.
+    fn copy_out(&mut self) {
+        let Some(id) = self.some_snapshot() else { return };
+        let view = self.volume.snapshot(id).unwrap();
+        let extents = view.range(&Key::MIN, &Key::MAX).filter_map(|item| {
+            let (key, value) = item.unwrap();
+            let extent = Extent::decode(&value).ok().filter(|_| key.kind == Kind::Extent as u8)?;
+            let blocks = extent.len_bytes() / 4096;
+            let from = self.rng.u64(0..blocks);
+            let len = self.rng.u64(1..=blocks - from);
+            (self.rng.u8(0..4) == 0).then(|| extent.slice(4096 * from, 4096 * len))
+        });
+        let extents: Vec<Extent> = extents.collect();
+        self.volume.copy_out(&view, &extents).unwrap();
+        MOVED.fetch_add(extents.len(), std::sync::atomic::Ordering::Relaxed);
+    }
+
     fn rename_snapshot(&mut self) {
         let Some(id) = self.some_snapshot() else { return };
         let name = self.new_name();
@@ -590,6 +613,7 @@ impl World {
                 self.readers.truncate(stay);
             }
             25 => self.read_on(),
+            37..=42 => self.copy_out(),
             33..=34 => self.roll_back_with_guard(),
             35..=36 => self.promote(),
             _ => {
@@ -633,6 +657,7 @@ fn random_histories() {
     for seed in 0..150 {
         history(seed, 150);
     }
+    assert!(MOVED.load(std::sync::atomic::Ordering::Relaxed) > 1000, "content moved meanwhile");
 }
 
 #[test]
