@@ -8,12 +8,13 @@
 //! 2. All handles of files become stale, and the kernel drops the pages of what they are of: what it writes back for that is
 //!    refused. No lock is held that a request needs. Whoever opens a file meanwhile is made stale in a further round.
 //! 3. Between two answers, when nobody has a file open any more: the guard and the new head, in one record.
-//! 4. The kernel asks anew for each name of the line, and drops what it has of directories.
+//! 4. The kernel takes in what it was answered before, asks anew for each name of the line, and drops what it has of
+//!    directories. Whatever fails then, the rest of this is done.
 //!
 //! A failure before 3 leaves the handles as they were. Nothing is walked: the cost is that of what the kernel knows.
 //! A promotion, by which a line gets what a clone has, goes the same way for both (see `promote`).
 
-use super::clonedir::MAIN_CLONEDIR;
+use super::clonedir::{MAIN_CLONEDIR, path_of};
 use super::snapdir::{OneAtATime, Past};
 use crate::format::dirent::NameBucket;
 use crate::format::line::LineRecord;
@@ -23,7 +24,6 @@ use crate::format::{Ino, Key, Kind, LineId, ViewId};
 use crate::fs::error::damaged;
 use crate::fs::heads::Head;
 use crate::fs::items::{name_of, path_bytes};
-use crate::fs::options::CLONEDIR_NAME;
 use crate::ops::{Error, NodeId, Result};
 use crate::volume::{NewSnapshot, Prepare, SnapshotInfo, View, VolumeError};
 use std::cell::OnceCell;
@@ -109,7 +109,7 @@ impl Past {
         if head.node(Ino::ROOT) == NodeId::ROOT {
             return Ok(Vec::new());
         }
-        Ok([CLONEDIR_NAME, b"/", &heads.volume.line(head.line)?.name].concat())
+        Ok(path_of(&heads.volume.line(head.line)?.name))
     }
 
     /// Gives a line a head that begins as a snapshot that it shows; durable when this returns. What the line has now stays
@@ -139,14 +139,16 @@ impl Past {
         let head = heads.of_line(&heads.volume.line(line)?).ok_or(Error::Stale)?;
         let name = self.automatic_name(&head, why.reason)?;
         let cut = std::slice::from_ref(&head);
-        self.switch(held, cut, writers, (&name, why), &mut |guard, prepare| {
+        let switched = self.switch(held, cut, writers, (&name, why), &mut |guard, prepare| {
             let switched = &mut |line: &LineRecord| heads.replace(line);
             heads.volume.rollback_with_guard(head.line, to, guard, prepare, switched)
-        })
+        });
+        let (switched, durable) = switched?;
+        durable.map(|()| switched)
     }
 
     /// Gives the first of these lines another head, by `exchange`, which makes a guard of that name; what there is of the
-    /// others goes with it.
+    /// others goes with it. How it went, and whether that is durable.
     pub(super) fn switch(
         &self,
         held: OneAtATime<'_>,
@@ -154,18 +156,25 @@ impl Past {
         writers: OpenForWriting,
         guard: (&[u8], &Provenance),
         exchange: Exchange<'_>,
-    ) -> Result<Switched> {
+    ) -> Result<(Switched, Result<()>)> {
         if let Some(refused) = self.refusal(cut, writers)? {
-            return Ok(Switched::Refused(refused));
+            return Ok((Switched::Refused(refused), Ok(())));
         }
+        // A line keeps its name meanwhile.
+        let place = self.place_of(&cut[0])?;
         self.settle(cut)?;
         let done = self.cut_off(cut, writers, &mut || self.exchange(cut, guard, &mut *exchange))?;
+        let Some((guard, doubted)) = done else {
+            return Ok((Switched::Refused(self.in_the_way(cut)?), Ok(())));
+        };
+        let volume = &self.commits.heads.volume;
+        // As long as nobody can delete or drop them.
+        let (info, new) = (volume.snapshot_info(guard), volume.live(cut[0].line));
+        let views = volume.snapshot(guard).and_then(|old| Ok((old, new?)));
         drop(held); // whoever waits for it may have locked a directory in which names are dropped now
-        let Some((guard, doubted)) = done else { return Ok(Switched::Refused(self.in_the_way(cut)?)) };
         let durable = self.commits.sync();
-        self.show_anew(&cut[0], guard, doubted)?;
-        durable?;
-        Ok(Switched::Done(self.commits.heads.volume.snapshot_info(guard).ok_or(Error::Stale)?))
+        self.show_anew(&cut[0], &place, views.map_err(Error::from), doubted);
+        Ok((Switched::Done(info.ok_or(Error::Stale)?), durable))
     }
 
     /// Has what the kernel and the heads hold back of them on the device, but for what comes meanwhile.
@@ -239,39 +248,52 @@ impl Past {
         Ok((guard, is_top && heads.kernel().doubt_all_names()))
     }
 
-    /// Has the kernel forget what it knows of the tree of a head that is no more, which is `guard` now.
-    fn show_anew(&self, gone: &Head, guard: ViewId, doubted: bool) -> Result<()> {
+    /// Has the kernel forget what it knows of the tree of a head that is no more, by the line as it was and as it is. The line
+    /// is that by now: what cannot be found out for this is left out.
+    fn show_anew(&self, gone: &Head, place: &[u8], views: Result<(Arc<View>, View)>, doubted: bool) {
         let heads = &self.commits.heads;
-        let (kernel, root, place) = (heads.kernel(), gone.node(Ino::ROOT), self.place_of(gone)?);
-        let (old, new) = (heads.volume.snapshot(guard)?, heads.volume.live(gone.line)?);
-        let known = heads.known_dirs.of_tree(root.tree());
+        let (kernel, root) = (heads.kernel(), gone.node(Ino::ROOT));
+        let known: BTreeSet<NodeId> =
+            heads.known_dirs.of_tree(root.tree()).into_iter().chain([root]).collect();
+        let known: Vec<NodeId> = known.into_iter().collect();
+        let views = views.inspect_err(|e| log::warn!("the kernel may know a line as it was for longer: {e}"));
         let inos = || known.iter().map(|dir| Ino(dir.ino())).filter(|ino| *ino != Ino::ROOT);
-        if !doubted {
+        // Names that are linked from an answer of before count as asked for now.
+        kernel.take_in(&known);
+        if !(doubted && kernel.doubt_all_names()) {
             // With a name goes what is below and nobody has in use.
             if root == NodeId::ROOT {
-                let names = names_in_root(&old)?.into_iter().chain(names_in_root(&new)?);
-                let names: BTreeSet<_> = names.collect();
+                let names: BTreeSet<_> = match &views {
+                    Ok((old, new)) => names_in_root(old).into_iter().chain(names_in_root(new)).collect(),
+                    Err(_) => BTreeSet::new(),
+                };
                 kernel.drop_names(names.iter().map(|name| (root, name.clone())).collect());
                 names.iter().for_each(|name| kernel.look_up(name));
             } else {
-                kernel.drop_names(vec![(MAIN_CLONEDIR, heads.volume.line(gone.line)?.name)]);
-                kernel.look_up(&place);
+                // Whatever name it has by now.
+                let line = heads.volume.line(gone.line).map(|line| line.name);
+                let names = [place.strip_prefix(&path_of(b"")[..]).map(<[u8]>::to_vec), line.ok()];
+                let names: BTreeSet<_> = names.into_iter().flatten().collect();
+                kernel.drop_names(names.iter().map(|name| (MAIN_CLONEDIR, name.clone())).collect());
+                kernel.look_up(place);
             }
             // What is in use keeps its place, and is looked for there.
-            let named = inos().filter_map(|ino| name_of(&old, ino));
-            let named: Vec<_> = named.map(|(parent, name)| (root.sibling(parent.0), name)).collect();
+            let named = |old: &View| inos().filter_map(|ino| name_of(old, ino)).collect::<Vec<_>>();
+            let named = views.as_ref().map_or_else(|_| Vec::new(), |(old, _)| named(old));
+            let named: Vec<_> =
+                named.into_iter().map(|(parent, name)| (root.sibling(parent.0), name)).collect();
             kernel.doubt_names(&named);
         }
         known.iter().for_each(|dir| kernel.drain(*dir));
-        kernel.drain(root);
-        // Whoever stands in a directory that was moved finds it where it is now.
-        let moved = inos().filter(|ino| name_of(&old, *ino) != name_of(&new, *ino));
-        moved.filter_map(|ino| path_bytes(&new, ino)).for_each(|way| kernel.look_up(&below(&place, &way)));
+        if let Ok((old, new)) = &views {
+            // Whoever stands in a directory that was moved finds it where it is now.
+            let moved = inos().filter(|ino| name_of(old, *ino) != name_of(new, *ino));
+            moved.filter_map(|ino| path_bytes(new, ino)).for_each(|way| kernel.look_up(&below(place, &way)));
+        }
         self.forget_snapdirs();
         if root == NodeId::ROOT {
             self.forget_clonedir();
         }
-        Ok(())
     }
 }
 
@@ -280,13 +302,22 @@ fn below(place: &[u8], way: &[u8]) -> Vec<u8> {
     if place.is_empty() { way.to_vec() } else { [place, b"/", way].concat() }
 }
 
-/// Names in the root of a view.
-fn names_in_root(view: &View) -> Result<Vec<Vec<u8>>> {
+/// Names in the root of a view, those that can be read.
+fn names_in_root(view: &View) -> Vec<Vec<u8>> {
     let (from, to) = (Key::new(Ino::ROOT.0, Kind::Dirent, 0), Key::new(Ino::ROOT.0, Kind::Dirent, u64::MAX));
     let mut names = Vec::new();
     for item in view.range(&from, &to) {
-        let bucket = NameBucket::decode(&item?.1).map_err(|e| Error::from(damaged(Ino::ROOT, e)))?;
-        names.extend(bucket.entries.into_iter().map(|entry| entry.name));
+        let bucket = item.map_err(Error::from);
+        let bucket = bucket.and_then(|(_, value)| {
+            NameBucket::decode(&value).map_err(|e| Error::from(damaged(Ino::ROOT, e)))
+        });
+        match bucket {
+            Ok(bucket) => names.extend(bucket.entries.into_iter().map(|entry| entry.name)),
+            Err(e) => {
+                log::warn!("the kernel may know names of a line as it was for longer: {e}");
+                break;
+            }
+        }
     }
-    Ok(names)
+    names
 }

@@ -216,6 +216,7 @@ fn an_undo_goes_back_and_once_more_forward() {
 enum Asked {
     Drain(NodeId),
     Between,
+    TakeIn(Vec<NodeId>),
     Doubt,
     DropNames(Vec<(NodeId, Vec<u8>)>),
     DoubtNames(Vec<(NodeId, Vec<u8>)>),
@@ -274,6 +275,9 @@ impl Kernel for Witness {
         self.asked.lock().push(Asked::Between);
         work();
     }
+    fn take_in(&self, dirs: &[NodeId]) {
+        self.asked.lock().push(Asked::TakeIn(dirs.to_vec()));
+    }
     fn doubt_all_names(&self) -> bool {
         self.asked.lock().push(Asked::Doubt);
         self.has_epochs
@@ -309,9 +313,11 @@ fn pages_go_before_the_new_generation_shows_and_names_after() {
     let asked = witness.asked();
     // A file that was opened meanwhile takes another round.
     use Asked::*;
-    let expected =
-        [Drain(f), Between, Drain(g), Between, Doubt, Drain(dir), Drain(ROOT), LookUp(b"dir".to_vec())];
-    assert_eq!(asked, expected);
+    // What was answered before the exchange is taken in before all names are doubted for good.
+    let expected = [Drain(f), Between, Drain(g), Between, Doubt, TakeIn(vec![ROOT, dir]), Doubt]
+        .into_iter()
+        .chain([Drain(ROOT), Drain(dir), LookUp(b"dir".to_vec())]);
+    assert_eq!(asked, expected.collect::<Vec<_>>());
     let seen = witness.seen.lock().clone();
     assert!(seen[..2].iter().all(|seen| *seen == (old, true)), "{seen:?} {old}");
     assert!(seen[2..].iter().all(|seen| seen.0 != old && seen.1), "{seen:?} {old}");
@@ -328,11 +334,11 @@ fn a_kernel_without_epochs_drops_names_one_by_one() {
     back(&t, ROOT, "s");
     use Asked::*;
     let names: Vec<_> = ["dir", "f", "g", "moved"].map(|name| name.as_bytes().to_vec()).into();
-    let mut expected = vec![Drain(f), Between, Doubt];
+    let mut expected = vec![Drain(f), Between, Doubt, TakeIn(vec![ROOT, dir])];
     expected.push(DropNames(names.iter().map(|name| (ROOT, name.clone())).collect()));
     expected.extend(names.iter().map(|name| LookUp(name.clone())));
     expected.push(DoubtNames(vec![(ROOT, b"moved".to_vec())]));
-    expected.extend([Drain(dir), Drain(ROOT), LookUp(b"dir".to_vec())]);
+    expected.extend([Drain(ROOT), Drain(dir), LookUp(b"dir".to_vec())]);
     assert_eq!(witness.asked(), expected);
     *witness.fs.lock() = None;
 }
@@ -351,6 +357,7 @@ fn a_clone_that_goes_back_disturbs_nobody_else() {
     let expected = [
         Drain(of_x.0),
         Between,
+        TakeIn(vec![x, dir]),
         DropNames(vec![(CLONEDIR, b"x".to_vec())]),
         LookUp(b".clones/x".to_vec()),
         DoubtNames(vec![(x, b"moved".to_vec())]),
