@@ -20,7 +20,7 @@ mod told;
 pub use blocks::{opened_to_write, show_blocks, tell_all_blocks, tell_blocks};
 pub use change::Change;
 pub use dirty::{Block, Dirty, DirtyBlock, Pass, zero_block};
-pub use handle::Open;
+pub use handle::{Open, Stale};
 pub use head::{Gate, Head};
 pub use heads::Heads;
 pub use node::{Target, snapdir_node, target};

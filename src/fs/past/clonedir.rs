@@ -14,7 +14,7 @@ use crate::format::provenance::{Provenance, Reason};
 use crate::format::{Ino, LineId, ViewId};
 use crate::fs::attributes::{attr, entry, time_of};
 use crate::fs::difference::has_changed;
-use crate::fs::heads::Head;
+use crate::fs::heads::{Head, Stale};
 use crate::fs::listing::Listing;
 use crate::fs::options::CLONEDIR_NAME;
 use crate::ops::{Attr, Entry, Error, FileType, NodeId, RenameMode, Result};
@@ -197,7 +197,7 @@ impl Past {
         }
         let (kernel, root) = (heads.kernel(), head.node(Ino::ROOT));
         // Pages that the kernel holds are no file's any more.
-        let files = heads.handles.make_stale(&head);
+        let files = heads.handles.make_stale(&head, Stale::All);
         let open = heads.handles.all().into_iter().filter(|node| node.tree() == root.tree());
         let all: BTreeSet<_> = files.into_iter().chain(open).collect();
         all.into_iter().for_each(|node| kernel.invalidate_node(node));

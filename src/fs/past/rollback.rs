@@ -5,9 +5,10 @@
 //! pages only of the one that it knows by a number now:
 //!
 //! 1. The kernel hands over what it holds of writers, and what is delayed goes to the device.
-//! 2. All handles of files become stale, and the kernel drops the pages of what they are of: what it writes back for that is
-//!    refused. No lock is held that a request needs. Whoever opens a file meanwhile is made stale in a further round.
-//! 3. Between two answers, when nobody has a file open any more: the guard and the new head, in one record.
+//! 2. All handles of files are refused changes, and the kernel drops the pages of what they are of: what it writes back for
+//!    that is refused. No lock is held that a request needs. Whoever opens a file meanwhile comes next, in a further round; if he
+//!    writes it, and is to be spared, that was all, and nobody who reads has noticed anything.
+//! 3. When nobody has opened one any more all handles are stale, and pages are dropped once more. Then, between two answers, when nobody has a file open any more: the guard and the new head, in one record.
 //! 4. The kernel takes in what it was answered before, asks anew for each name of the line, and drops what it has of
 //!    directories. Whatever fails then, the rest of this is done.
 //!
@@ -22,7 +23,7 @@ use crate::format::provenance::Provenance;
 use crate::format::view::Consistency;
 use crate::format::{Ino, Key, Kind, LineId, ViewId};
 use crate::fs::error::damaged;
-use crate::fs::heads::Head;
+use crate::fs::heads::{Head, Stale};
 use crate::fs::items::{name_of, path_bytes};
 use crate::ops::{Error, NodeId, Result};
 use crate::volume::{NewSnapshot, Prepare, SnapshotInfo, View, VolumeError};
@@ -35,6 +36,9 @@ use std::time::{Duration, Instant};
 /// Makes a guard and gives its line another head; what is held back comes in by the second argument.
 type Exchange<'e> =
     &'e mut dyn FnMut(&NewSnapshot<'_>, Prepare<'_>) -> std::result::Result<ViewId, VolumeError>;
+
+/// A head, and files of it that are open for writing.
+type Written<'h> = (&'h Arc<Head>, Vec<NodeId>);
 
 /// Rounds in which files that were opened meanwhile are made stale before the head goes, at most; those of the last are made
 /// stale when it has gone.
@@ -81,12 +85,8 @@ impl Past {
     pub fn in_the_way(&self, cut: &[Arc<Head>]) -> Result<InTheWay> {
         let (heads, mut found) = (&self.commits.heads, InTheWay::default());
         for head in cut {
-            let view = heads.view(head)?;
-            let place = self.place_of(head)?;
-            let path = |node: NodeId| path_bytes(&view, Ino(node.ino())).map(|way| below(&place, &way));
-            let written = heads.handles.written(head).into_iter();
-            found.written.extend(written.map(|node| (node, path(node))));
-            let mounts = heads.kernel().mounts_below(&place);
+            found.written.extend(self.with_paths(head, heads.handles.written(head))?);
+            let mounts = heads.kernel().mounts_below(&self.place_of(head)?);
             let mounts =
                 mounts.map_err(|e| Error::Io(format!("what is mounted below cannot be read: {e}")))?;
             found.mounts.extend(mounts);
@@ -96,7 +96,14 @@ impl Past {
         Ok(found)
     }
 
-    /// The same, if it forbids that.
+    /// Files with their paths from the root of the mount.
+    fn with_paths(&self, head: &Head, files: Vec<NodeId>) -> Result<Vec<(NodeId, Option<Vec<u8>>)>> {
+        let (view, place) = (self.commits.heads.view(head)?, self.place_of(head)?);
+        let path = |node: NodeId| path_bytes(&view, Ino(node.ino())).map(|way| below(&place, &way));
+        Ok(files.into_iter().map(|node| (node, path(node))).collect())
+    }
+
+    /// What stands in the way, if it forbids that.
     fn refusal(&self, cut: &[Arc<Head>], writers: OpenForWriting) -> Result<Option<InTheWay>> {
         let found = self.in_the_way(cut)?;
         let forbids = !found.mounts.is_empty() || (writers == OpenForWriting::Spared && !found.is_empty());
@@ -164,8 +171,9 @@ impl Past {
         let place = self.place_of(&cut[0])?;
         self.settle(cut)?;
         let done = self.cut_off(cut, writers, &mut || self.exchange(cut, guard, &mut *exchange))?;
-        let Some((guard, doubted)) = done else {
-            return Ok((Switched::Refused(self.in_the_way(cut)?), Ok(())));
+        let (guard, doubted) = match done {
+            Ok(done) => done,
+            Err(refused) => return Ok((Switched::Refused(refused), Ok(()))),
         };
         let volume = &self.commits.heads.volume;
         // As long as nobody can delete or drop them.
@@ -184,44 +192,70 @@ impl Past {
         if delayed >= DELAYED_BYTES_MIN { self.commits.commit() } else { Ok(()) }
     }
 
-    /// Does `exchange` when no file of these heads is open any more but through handles that are stale. None, with nothing
-    /// done, if somebody writes one who is to be spared.
+    /// Does `exchange` when no file of these heads is open any more but through handles that are stale. With nothing done, who
+    /// writes one and is to be spared.
     fn cut_off<T>(
         &self,
         cut: &[Arc<Head>],
         writers: OpenForWriting,
         exchange: &mut dyn FnMut() -> Result<T>,
-    ) -> Result<Option<T>> {
+    ) -> Result<std::result::Result<T, InTheWay>> {
         let (handles, kernel) = (&self.commits.heads.handles, self.commits.heads.kernel());
-        let writes = |head: &Arc<Head>| !handles.written(head).is_empty();
-        let spares = |head: &Arc<Head>| writers == OpenForWriting::Spared && writes(head);
-        let mut done = None;
-        for round in 1..=ROUNDS_MAX {
-            if cut.iter().any(spares) {
-                break;
+        let is_quiet = || !cut.iter().any(|head| handles.has_files(head));
+        let make_stale = |stale| -> std::result::Result<Vec<NodeId>, Written<'_>> {
+            let mut nodes = Vec::new();
+            for head in cut {
+                nodes.extend(match writers {
+                    OpenForWriting::Spared => {
+                        handles.make_stale_unless_written(head, stale).map_err(|written| (head, written))?
+                    }
+                    OpenForWriting::CutOff => handles.make_stale(head, stale),
+                });
             }
-            let nodes = cut.iter().flat_map(|head| handles.make_stale(head));
-            nodes.for_each(|node| kernel.drain(node));
-            let mut late = Vec::new();
+            Ok(nodes)
+        };
+        let (mut done, mut late) = (None, Ok(Vec::new()));
+        // Whoever only reads goes on as long as something may still be in the way.
+        let mut stale = if is_quiet() { Stale::All } else { Stale::Changes };
+        for round in 1..=ROUNDS_MAX {
+            match make_stale(stale) {
+                Ok(nodes) => nodes.into_iter().for_each(|node| kernel.drain(node)),
+                Err(written) => {
+                    late = Err(written);
+                    break;
+                }
+            }
             self.commits.between_answers(&mut || {
-                if cut.iter().any(|head| handles.has_files(head)) {
-                    if round < ROUNDS_MAX || cut.iter().any(spares) {
+                if round < ROUNDS_MAX {
+                    if !is_quiet() {
                         return;
                     }
-                    late = cut.iter().flat_map(|head| handles.make_stale(head)).collect();
+                    if stale < Stale::All {
+                        stale = Stale::All;
+                        return;
+                    }
+                } else {
+                    late = make_stale(Stale::All);
                 }
-                done = Some(exchange());
+                done = late.is_ok().then(&mut *exchange);
             });
-            late.into_iter().for_each(|node| kernel.drain(node));
-            if done.is_some() {
+            if let Ok(nodes) = &mut late {
+                nodes.drain(..).for_each(|node| kernel.drain(node));
+            }
+            if done.is_some() || late.is_err() {
                 break;
             }
         }
-        let done = done.transpose();
-        if !matches!(done, Ok(Some(_))) {
+        if !matches!(done, Some(Ok(_))) {
             cut.iter().for_each(|head| handles.make_good(head));
         }
-        done
+        match (done, late) {
+            (Some(done), _) => done.map(Ok),
+            (None, Err((head, written))) => {
+                Ok(Err(InTheWay { written: self.with_paths(head, written)?, mounts: Vec::new() }))
+            }
+            (None, Ok(_)) => Err(Error::Busy), // the last round ends one way or the other
+        }
     }
 
     /// The guard and the new head, at one instant, with commits held off. True if the kernel asks anew for all names of the mount.
