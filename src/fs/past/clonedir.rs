@@ -7,7 +7,7 @@
 //!
 //! Nothing about it is stored. Clones are made, renamed and dropped one at a time, and so are snapshots meanwhile.
 
-use super::snapdir::{Past, check_snapshot_name};
+use super::snapdir::{OneAtATime, Past, check_snapshot_name};
 use crate::format::inode::Inode;
 use crate::format::line::LineRecord;
 use crate::format::provenance::{Provenance, Reason};
@@ -78,8 +78,18 @@ impl Past {
 
     /// The same that begins as a snapshot is.
     pub fn create_clone_of(&self, from: ViewId, name: &[u8], provenance: &Provenance) -> Result<Arc<Head>> {
+        self.create_clone_held(from, name, provenance, &self.one_at_a_time())
+    }
+
+    /// The same for whoever keeps others from the snapshots already.
+    pub(super) fn create_clone_held(
+        &self,
+        from: ViewId,
+        name: &[u8],
+        provenance: &Provenance,
+        _held: &OneAtATime<'_>,
+    ) -> Result<Arc<Head>> {
         let heads = &self.commits.heads;
-        let _held = self.one_at_a_time();
         self.check_clone_name(name, provenance.reason)?;
         let no_commit = self.commits.hold_off();
         let now = heads.clock.now();

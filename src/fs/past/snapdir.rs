@@ -125,6 +125,19 @@ impl Past {
         done.and_then(|()| self.commits.outlive())
     }
 
+    /// The same unless a line began as it: then nothing is done.
+    pub(super) fn delete_unless_cloned(&self, head: &Head, name: &[u8]) -> Result<()> {
+        let done = {
+            let (held, volume) = (self.one_at_a_time(), &self.commits.heads.volume);
+            if volume.find_snapshot(head.line, name).is_some_and(|found| volume.has_clones_of(found.id)) {
+                return Ok(());
+            }
+            self.drop_snapshot(head, name, &held)
+        };
+        self.tell_snapdirs(head, None, name);
+        done.and_then(|()| self.commits.outlive())
+    }
+
     /// A name of a head's line may be gone: has the kernel drop it in each `.snapshots` that it knows, where it is. Not in
     /// the one that the request came to: the kernel has seen to that itself, and has it locked until it is answered. Before
     /// that: whoever asked may look elsewhere. What was refused leaves the name, and then nobody is told, for dropping a name
@@ -236,7 +249,8 @@ impl Past {
         free.next().ok_or(Error::Invalid)
     }
 
-    fn snapshot_held(
+    /// As [`Self::take_snapshot`].
+    pub(super) fn snapshot_held(
         &self,
         head: &Arc<Head>,
         name: &[u8],

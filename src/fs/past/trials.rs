@@ -22,7 +22,7 @@ impl Past {
     /// Makes the step and the clone of a trial. On an error neither is left.
     pub fn begin_trial(&self, from: &Arc<Head>, provenance: &Provenance) -> Result<Arc<Head>> {
         // Those of trials that were cut off between the two.
-        self.delete_steps(from, &self.trial_steps(from.line))?;
+        self.delete_steps(from, &self.trial_steps(from.line), Past::delete_unless_cloned)?;
         for _ in 0..NAME_TRIES_MAX {
             match self.try_to_begin(from, &self.trial_name(from.line, provenance)?, provenance) {
                 Err(Error::Exists) => {} // another has it since
@@ -34,8 +34,11 @@ impl Past {
 
     /// The same under a name.
     fn try_to_begin(&self, from: &Arc<Head>, name: &[u8], provenance: &Provenance) -> Result<Arc<Head>> {
-        let step = self.take_snapshot(from, name, provenance)?;
-        let made = self.create_clone_of(step, name, provenance);
+        // Nobody finds the step without its clone.
+        let held = self.one_at_a_time();
+        let step = self.snapshot_held(from, name, provenance, &held)?;
+        let made = self.create_clone_held(step, name, provenance, &held);
+        drop(held);
         if made.is_err() {
             let _ = self.delete_snapshot(from, name); // what counts is the error that we report
         }
@@ -65,7 +68,7 @@ impl Past {
         }
         let heads = &self.commits.heads;
         let head = heads.all().into_iter().find(|head| head.line == step.line);
-        head.map_or(Ok(()), |head| self.delete_steps(&head, &[step.name]))
+        head.map_or(Ok(()), |head| self.delete_steps(&head, &[step.name], Past::delete_unless_cloned))
     }
 
     /// Makes a step of a line, and lets older ones go beyond `keep`.
@@ -73,7 +76,7 @@ impl Past {
         let made = self.guard(head, provenance, &self.one_at_a_time())?;
         let steps: Vec<_> = self.own_for(head.line, Reason::Step).map(|s| s.name).collect();
         let beyond = steps.len().saturating_sub(keep.max(1));
-        self.delete_steps(head, &steps[..beyond])?;
+        self.delete_steps(head, &steps[..beyond], Past::delete_snapshot)?;
         Ok(made)
     }
 
@@ -85,17 +88,23 @@ impl Past {
 
     /// Steps of trials that have no clone.
     fn trial_steps(&self, line: LineId) -> Vec<Vec<u8>> {
-        let without = self.own_for(line, Reason::Trial).filter(|step| !self.has_clone(step.id));
+        let begun = self.commits.heads.volume.origins();
+        let without = self.own_for(line, Reason::Trial).filter(|step| !begun.contains(&step.id));
         without.map(|step| step.name).collect()
     }
 
     fn has_clone(&self, step: ViewId) -> bool {
-        self.commits.heads.volume.lines().iter().any(|line| line.origin == Some(step))
+        self.commits.heads.volume.has_clones_of(step)
     }
 
-    fn delete_steps(&self, head: &Arc<Head>, names: &[Vec<u8>]) -> Result<()> {
+    fn delete_steps(
+        &self,
+        head: &Arc<Head>,
+        names: &[Vec<u8>],
+        delete: fn(&Past, &Head, &[u8]) -> Result<()>,
+    ) -> Result<()> {
         for name in names {
-            match self.delete_snapshot(head, name) {
+            match delete(self, head, name) {
                 // Somebody reads it as a file system of its own, or it is gone already.
                 Ok(()) | Err(Error::Busy | Error::NotFound) => {}
                 Err(e) => return Err(e),

@@ -87,3 +87,20 @@ fn steps_are_pruned_by_count_and_nothing_else_is() {
     t.fs.commit().unwrap();
     t.prove();
 }
+
+#[test]
+fn trials_that_begin_together_leave_each_other_alone() {
+    let t = T::new();
+    t.put(ROOT, "f", b"f");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..10 {
+                    let name = trial(&t, ROOT);
+                    assert_eq!(t.cat(root_of(&t, &name), "f"), b"f");
+                }
+            });
+        }
+    });
+    assert_eq!((t.list(CLONEDIR).len(), t.list(SNAPDIR).len()), (40, 40));
+}
