@@ -196,7 +196,7 @@ impl Operations for Fs {
 
     fn read(&self, node: NodeId, handle: Handle, offset: u64, out: &mut [u8]) -> Result<usize> {
         let len = content::read_file(&self.heads, node, handle, offset, out)?;
-        if !self.heads.handles.get(node, handle)?.flags.no_atime {
+        if !self.heads.handles.get_to_read(node, handle)?.flags.no_atime {
             attributes::accessed(&self.heads, node);
         }
         Ok(len)

@@ -586,6 +586,9 @@ pub trait Kernel: Send + Sync {
     fn between_answers(&self, work: &mut dyn FnMut()) {
         work();
     }
+    /// Waits until the kernel has taken in whatever it was answered before about names in these directories: an answer that is
+    /// written is not read yet. The same holds as for [`Kernel::drop_names`].
+    fn take_in(&self, _dirs: &[NodeId]) {}
     /// Where other file systems are mounted below a path of the mount, and not on its root, as far as the daemon sees.
     fn mounts_below(&self, _path: &[u8]) -> std::io::Result<Vec<std::path::PathBuf>> {
         Ok(Vec::new())

@@ -1,8 +1,8 @@
 //! Open files and directories, and how many of them each live inode has.
 //!
 //! A handle of a snapshot holds its view, which stays readable when the snapshot is deleted. One of a file of a head is of
-//! that head, and stale from the moment in which the line gets another; one of a directory goes on. The table is a leaf in
-//! the lock order: nothing else is locked while it is.
+//! that head, and stale from the moment in which the line gets another; one of a directory goes on. Before that moment it is
+//! refused changes first, and all else right before. The table is a leaf in the lock order: nothing else is locked while it is.
 
 use super::around::Around;
 use super::bar::{Bar, BarEnd, KeptOut};
@@ -41,12 +41,21 @@ impl Open {
     }
 }
 
+/// What is refused to handles of a head that is no more, or may soon be no more.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Stale {
+    /// Changes.
+    Changes,
+    /// Everything.
+    All,
+}
+
 #[derive(Default)]
 struct Table {
     last: u64,
     open: BTreeMap<u64, Arc<Open>>,
     /// Those whose head is no more, or about to be.
-    stale: BTreeSet<u64>,
+    stale: BTreeMap<u64, Stale>,
     /// Live nodes: handles that are not stale, and those of them that write.
     counts: BTreeMap<NodeId, (u32, u32)>,
     /// What cannot be opened now.
@@ -76,6 +85,30 @@ impl Table {
             self.counts.remove(&open.node);
         }
         open.flags.write && writers == 0
+    }
+
+    fn make_stale(&mut self, head: &Arc<Head>, stale: Stale) -> Vec<NodeId> {
+        let found = self
+            .open
+            .iter()
+            .filter(|(n, open)| open.is_file_of(head) && self.stale.get(*n).is_none_or(|is| *is < stale));
+        let found: Vec<_> = found.map(|(n, open)| (*n, open.clone())).collect();
+        let mut nodes = BTreeSet::new();
+        for (n, open) in found {
+            if self.stale.insert(n, stale).is_none() {
+                self.discount(&open);
+            }
+            nodes.insert(open.node);
+        }
+        nodes.into_iter().collect()
+    }
+
+    fn written(&self, head: &Arc<Head>) -> Vec<NodeId> {
+        let writes = |(n, open): &(&u64, &Arc<Open>)| {
+            open.is_file_of(head) && open.flags.write && !self.stale.contains_key(n)
+        };
+        let nodes: BTreeSet<_> = self.open.iter().filter(writes).map(|(_, open)| open.node).collect();
+        nodes.into_iter().collect()
     }
 }
 
@@ -113,9 +146,18 @@ impl Handles {
 
     /// The open file behind `handle`, if it is of `node`.
     pub fn get(&self, node: NodeId, handle: Handle) -> Result<Arc<Open>> {
+        self.get_unless(Stale::Changes, node, handle)
+    }
+
+    /// The same for whoever only looks. The head that it is of may be no more.
+    pub fn get_to_read(&self, node: NodeId, handle: Handle) -> Result<Arc<Open>> {
+        self.get_unless(Stale::All, node, handle)
+    }
+
+    fn get_unless(&self, stale: Stale, node: NodeId, handle: Handle) -> Result<Arc<Open>> {
         let t = self.0.lock();
         match t.open.get(&handle.0) {
-            Some(open) if open.node == node => match t.stale.contains(&handle.0) {
+            Some(open) if open.node == node => match t.stale.get(&handle.0).is_some_and(|is| *is >= stale) {
                 true => Err(Error::Stale),
                 false => Ok(open.clone()),
             },
@@ -127,28 +169,30 @@ impl Handles {
     pub fn remove(&self, handle: Handle) -> bool {
         let mut t = self.0.lock();
         let Some(open) = t.open.remove(&handle.0) else { return false };
-        if t.stale.remove(&handle.0) { false } else { t.discount(&open) }
+        if t.stale.remove(&handle.0).is_some() { false } else { t.discount(&open) }
     }
 
-    /// Makes all handles of files of a head stale that are not yet: the nodes that they are of, each once.
-    pub fn make_stale(&self, head: &Arc<Head>) -> Vec<NodeId> {
+    /// Makes all handles of files of a head stale that are not so yet: the nodes that they are of, each once.
+    pub fn make_stale(&self, head: &Arc<Head>, stale: Stale) -> Vec<NodeId> {
+        self.0.lock().make_stale(head, stale)
+    }
+
+    /// The same unless somebody writes one: then those that are written, and nothing is done.
+    pub fn make_stale_unless_written(
+        &self,
+        head: &Arc<Head>,
+        stale: Stale,
+    ) -> std::result::Result<Vec<NodeId>, Vec<NodeId>> {
         let mut t = self.0.lock();
-        let of_head = |(n, open): &(&u64, &Arc<Open>)| open.is_file_of(head) && !t.stale.contains(n);
-        let found: Vec<_> = t.open.iter().filter(of_head).map(|(n, open)| (*n, open.clone())).collect();
-        let mut nodes = BTreeSet::new();
-        for (n, open) in found {
-            t.discount(&open);
-            t.stale.insert(n);
-            nodes.insert(open.node);
-        }
-        nodes.into_iter().collect()
+        let written = t.written(head);
+        if written.is_empty() { Ok(t.make_stale(head, stale)) } else { Err(written) }
     }
 
     /// The head has stayed after all.
     pub fn make_good(&self, head: &Arc<Head>) {
         let mut t = self.0.lock();
         let of_head = |n: &&u64| t.open.get(*n).is_some_and(|open| open.is_file_of(head));
-        let found: Vec<u64> = t.stale.iter().filter(of_head).copied().collect();
+        let found: Vec<u64> = t.stale.keys().filter(of_head).copied().collect();
         for n in found {
             t.stale.remove(&n);
             if let Some(open) = t.open.get(&n).cloned() {
@@ -160,17 +204,12 @@ impl Handles {
     /// True if a file of a head is open, and not stale.
     pub fn has_files(&self, head: &Arc<Head>) -> bool {
         let t = self.0.lock();
-        t.open.iter().any(|(n, open)| open.is_file_of(head) && !t.stale.contains(n))
+        t.open.iter().any(|(n, open)| open.is_file_of(head) && !t.stale.contains_key(n))
     }
 
     /// Files of a head that are open for writing.
     pub fn written(&self, head: &Arc<Head>) -> Vec<NodeId> {
-        let t = self.0.lock();
-        let writes = |(n, open): &(&u64, &Arc<Open>)| {
-            open.is_file_of(head) && open.flags.write && !t.stale.contains(n)
-        };
-        let nodes: BTreeSet<_> = t.open.iter().filter(writes).map(|(_, open)| open.node).collect();
-        nodes.into_iter().collect()
+        self.0.lock().written(head)
     }
 
     /// True if a handle of the live node is open.

@@ -265,7 +265,7 @@ impl Heads {
 
     /// The view of a node through an open handle, which outlives the deletion of a snapshot.
     pub fn view_through(&self, node: NodeId, handle: Option<Handle>) -> Result<Arc<View>> {
-        let open = handle.map(|h| self.handles.get(node, h)).transpose()?;
+        let open = handle.map(|h| self.handles.get_to_read(node, h)).transpose()?;
         match open.and_then(|open| open.view.clone()) {
             Some(view) => Ok(view),
             None => self.view_of(node),

@@ -18,6 +18,7 @@ mod restore;
 mod rollback;
 mod snapshots;
 mod space;
+mod switch_kernel;
 mod transfer;
 mod trials;
 

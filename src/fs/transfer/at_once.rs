@@ -19,6 +19,7 @@ use crate::fs::past::{OneAtATime, Past};
 use crate::ops::{Error, NodeId, Result};
 use crate::volume::{SnapshotInfo, Turn, View, VolumeError};
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -363,9 +364,20 @@ fn tell_kernel(past: &Past, head: &Head, done: &Transferred) {
         let content = done.content.iter().filter_map(|ino| names_of(&view, *ino).ok());
         names.extend(content.flatten());
     }
+    // What requests that have begun before are answered is of the line as it was. From here on there is no such answer to come.
+    kernel.between_answers(&mut || ());
     kernel.drop_names(names.into_iter().map(|(dir, name)| (head.node(dir), name)).collect());
-    for ino in done.changed.iter().chain(&done.made) {
+    for ino in &done.made {
         kernel.invalidate_now(head.node(*ino));
+    }
+    let is_unknown = |ino: &&Ino| !kernel.invalidate_now(head.node(**ino));
+    let unknown: Vec<Ino> = done.changed.iter().filter(is_unknown).copied().collect();
+    // An answer may name one that the kernel has still to take in.
+    if let Some(dirs) = known_above(heads, head, &unknown) {
+        kernel.take_in(&dirs);
+        for ino in unknown {
+            kernel.invalidate_now(head.node(ino));
+        }
     }
     for ino in &done.unlinked {
         // What the kernel does not know it does not forget: nobody else has these purged.
@@ -373,4 +385,15 @@ fn tell_kernel(past: &Past, head: &Head, done: &Transferred) {
             drop_reference(&past.commits, head.node(*ino), true);
         }
     }
+}
+
+/// The directories that the kernel knows in which these have a name, if there are any.
+fn known_above(heads: &Heads, head: &Head, inos: &[Ino]) -> Option<Vec<NodeId>> {
+    let (root, view) = (head.node(Ino::ROOT), heads.view(head).ok()?);
+    let known = heads.known_dirs.of_tree(root.tree()).into_iter().chain([root]);
+    let known: BTreeSet<NodeId> = known.collect();
+    // What cannot be read was not answered either.
+    let names = inos.iter().filter_map(|ino| names_of(&view, *ino).ok()).flatten();
+    let dirs: BTreeSet<NodeId> = names.map(|(dir, _)| head.node(dir)).collect();
+    Some(dirs.intersection(&known).copied().collect::<Vec<_>>()).filter(|dirs| !dirs.is_empty())
 }
