@@ -3,6 +3,7 @@
 //! A daemon is asked only after it has proved that it serves the mount, and never waited for without an end: one that is
 //! stopped or hangs is a failure with a sentence.
 
+use super::ahead::AnswersAhead;
 use super::patience::{begin, within};
 use super::protocol::{self, ANSWER_BYTES_MAX, Code, Failure, HELLO, Reply, Request, VERSION};
 use super::registry::{self, FoundMount, MountRecord};
@@ -11,6 +12,7 @@ use crate::sys::{mount::major_minor, process};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::{self, BufReader};
+use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
@@ -233,7 +235,7 @@ fn exchange(
     verb: &str,
     args: Value,
     take: &mut dyn FnMut(Value) -> bool,
-    silent: &mut dyn FnMut(io::Error) -> io::Result<()>,
+    silent: &mut (dyn FnMut(io::Error) -> io::Result<()> + Send),
     keep: &mut dyn FnMut(UnixStream),
 ) -> io::Result<Result<Option<Value>, Failure>> {
     let stream = connect(found)?;
@@ -245,25 +247,53 @@ fn exchange(
     stream.set_write_timeout(Some(ANSWER_MAX))?;
     let request = Request { version: VERSION, verb: verb.to_string(), args };
     protocol::send(&mut &stream, &request)?;
-    let mut answers = BufReader::new(&stream);
-    loop {
-        let Some(line) = protocol::receive(&mut answers, ANSWER_BYTES_MAX, silent)? else {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        };
-        match serde_json::from_slice(&line)? {
-            Reply::Progress(value) => {
-                if !take(value) {
-                    return Ok(Ok(None));
-                }
-            }
-            Reply::Ok(value) => {
-                drop(answers);
-                keep(stream);
-                return Ok(Ok(Some(value)));
-            }
-            Reply::Error(failure) => return Ok(Err(failure)),
-        }
+    let end = hear(&stream, take, silent)?;
+    if let Ok(Some(_)) = end {
+        keep(stream);
     }
+    Ok(end)
+}
+
+/// An answer, until `take` has enough of it: then there is none.
+type Answer = Result<Option<Value>, Failure>;
+
+/// Hears an answer to its end.
+fn hear(
+    stream: &UnixStream,
+    take: &mut dyn FnMut(Value) -> bool,
+    silent: &mut (dyn FnMut(io::Error) -> io::Result<()> + Send),
+) -> io::Result<Answer> {
+    let mut answers = BufReader::new(stream);
+    let mut next = || protocol::receive(&mut answers, ANSWER_BYTES_MAX, &mut *silent);
+    let mut take_line = |line: Option<Vec<u8>>| -> io::Result<Option<Answer>> {
+        let line = line.ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(match serde_json::from_slice(&line)? {
+            Reply::Progress(value) => (!take(value)).then_some(Ok(None)),
+            Reply::Ok(value) => Some(Ok(Some(value))),
+            Reply::Error(failure) => Some(Err(failure)),
+        })
+    };
+    if let Some(end) = take_line(next()?)? {
+        return Ok(end);
+    }
+    // One of many: the daemon does not wait until each is wanted.
+    let ahead = AnswersAhead::default();
+    std::thread::scope(|scope| {
+        let reading = std::thread::Builder::new().name("answers".into());
+        reading.spawn_scoped(scope, || ahead.read(&mut next))?;
+        let end = loop {
+            match ahead.take().and_then(&mut take_line) {
+                Ok(None) => {}
+                Ok(Some(end)) => break Ok(end),
+                Err(e) => break Err(e),
+            }
+        };
+        ahead.enough();
+        if !matches!(end, Ok(Ok(Some(_)))) {
+            let _ = stream.shutdown(Shutdown::Both); // it may have ended already
+        }
+        end
+    })
 }
 
 /// A queue of connections that nobody takes may be full, and then even connecting waits. Only then is it worth a thread.

@@ -4,6 +4,7 @@
 //! (`{"version":1,"verb":"create","args":{...}}`), any number of `{"progress":...}` lines and exactly one `{"ok":...}`
 //! or `{"error":{"code":"...","message":"..."}}` line answer. It knows no verb but `hello`: a [`Handler`] does.
 
+mod ahead;
 mod client;
 pub mod dirs;
 mod mount_turn;
