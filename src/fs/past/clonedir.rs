@@ -81,13 +81,12 @@ impl Past {
         self.create_clone_held(from, name, provenance, &self.one_at_a_time())
     }
 
-    /// The same for whoever keeps others from the snapshots already.
     pub(super) fn create_clone_held(
         &self,
         from: ViewId,
         name: &[u8],
         provenance: &Provenance,
-        _held: &OneAtATime<'_>,
+        _: &OneAtATime<'_>,
     ) -> Result<Arc<Head>> {
         let heads = &self.commits.heads;
         self.check_clone_name(name, provenance.reason)?;
@@ -202,7 +201,8 @@ impl Past {
                 if head.delayed_bytes() > 0 || has_changed(view, &heads.view(&head)?)? {
                     return Err(Error::Busy);
                 }
-                remove()?;
+                heads.volume.drop_merged_line(line)?;
+                heads.remove(line);
             }
         }
         let (kernel, root) = (heads.kernel(), head.node(Ino::ROOT));
