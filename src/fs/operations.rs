@@ -171,6 +171,15 @@ impl Operations for Fs {
     }
 
     fn open(&self, caller: &Caller, node: NodeId, flags: OpenFlags) -> Result<Handle> {
+        loop {
+            match self.open_at_once(caller, node, flags)? {
+                Opening::Done(handle) => return Ok(handle),
+                Opening::Later(wait) => wait()?,
+            }
+        }
+    }
+
+    fn open_at_once(&self, caller: &Caller, node: NodeId, flags: OpenFlags) -> Result<Opening> {
         content::open_file(&self.commits, caller, node, flags)
     }
 

@@ -5,11 +5,12 @@
 //! refused changes first, and all else right before. The table is a leaf in the lock order: nothing else is locked while it is.
 
 use super::around::Around;
+use super::bar::{Bar, BarEnd, KeptOut};
 use super::head::Head;
-use crate::ops::{Error, FileType, Handle, NodeId, OpenFlags, Result};
+use crate::ops::{Error, FileType, Handle, NodeId, OpenFlags, Opening, Result};
 use crate::volume::View;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// One open file or directory.
@@ -57,6 +58,8 @@ struct Table {
     stale: BTreeMap<u64, Stale>,
     /// Live nodes: handles that are not stale, and those of them that write.
     counts: BTreeMap<NodeId, (u32, u32)>,
+    /// What cannot be opened now.
+    bars: Vec<Arc<Bar>>,
 }
 
 impl Table {
@@ -114,14 +117,31 @@ impl Table {
 pub struct Handles(Mutex<Table>);
 
 impl Handles {
-    /// Adds one.
-    pub fn add(&self, open: Open) -> Handle {
+    /// Adds one, unless it cannot be opened now.
+    pub fn add(&self, open: Open) -> Opening {
         let mut t = self.0.lock();
+        if let Some(bar) = t.bars.iter().find(|bar| bar.keeps_out(open.node, open.flags)).cloned() {
+            return Opening::Later(Box::new(move || bar.wait()));
+        }
         t.last += 1;
         let n = t.last;
         t.count(&open);
         t.open.insert(n, Arc::new(open));
-        Handle(n)
+        Opening::Done(Handle(n))
+    }
+
+    /// Keeps live nodes from being opened until this is dropped. Those of them that somebody has open so are told, in no
+    /// order.
+    pub fn bar(&self, nodes: HashSet<NodeId>, out: KeptOut) -> (Barred<'_>, Vec<NodeId>) {
+        let mut t = self.0.lock();
+        let is_open = |node: &NodeId| match (t.counts.get(node), out) {
+            (Some((_, writers)), KeptOut::Writers) => *writers > 0,
+            (count, _) => count.is_some(),
+        };
+        let open = nodes.iter().copied().filter(is_open).collect();
+        let bar = Arc::new(Bar::new(nodes, out));
+        t.bars.push(bar.clone());
+        (Barred { handles: self, bar, end: BarEnd::AsBefore }, open)
     }
 
     /// The open file behind `handle`, if it is of `node`.
@@ -210,5 +230,26 @@ impl Handles {
     /// Live nodes that are open for writing.
     pub fn writers(&self) -> Vec<NodeId> {
         self.0.lock().counts.iter().filter(|(_, c)| c.1 > 0).map(|(node, _)| *node).collect()
+    }
+}
+
+/// Nodes that are kept from being opened, until this is dropped.
+pub struct Barred<'h> {
+    handles: &'h Handles,
+    bar: Arc<Bar>,
+    end: BarEnd,
+}
+
+impl Barred<'_> {
+    /// They are others now, and the kernel knows.
+    pub fn exchanged(&mut self) {
+        self.end = BarEnd::Exchanged;
+    }
+}
+
+impl Drop for Barred<'_> {
+    fn drop(&mut self) {
+        self.handles.0.lock().bars.retain(|bar| !Arc::ptr_eq(bar, &self.bar));
+        self.bar.end(self.end);
     }
 }

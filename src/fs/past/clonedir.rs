@@ -198,7 +198,10 @@ impl Past {
                 let _no_commit = self.commits.hold_off();
                 // Nobody changes it in between.
                 let _gate = head.gate.write();
-                if head.delayed_bytes() > 0 || has_changed(view, &heads.view(&head)?)? {
+                // Who has a file open for writing is not done, though nothing may have come of it yet.
+                let tree = head.node(Ino::ROOT).tree();
+                let is_written = heads.handles.writers().iter().any(|node| node.tree() == tree);
+                if is_written || head.delayed_bytes() > 0 || has_changed(view, &heads.view(&head)?)? {
                     return Err(Error::Busy);
                 }
                 heads.volume.drop_merged_line(line)?;

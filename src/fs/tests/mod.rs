@@ -1,5 +1,6 @@
 //! Tests through [`Operations`](crate::ops::Operations), on a volume in memory.
 
+mod at_once;
 mod clones;
 mod cold;
 mod compression;
