@@ -92,7 +92,7 @@ struct Lines {
 impl Fs {
     /// Merges or rebases, all or nothing, durable when this returns.
     pub fn merge(&self, order: &MergeOrder<'_>, provenance: &Provenance) -> Answer<MergeDone> {
-        once_closed(is_being_written, || self.merge_now(order, provenance))
+        once_closed(&self.heads, is_being_written, || self.merge_now(order, provenance))
     }
 
     fn merge_now(&self, order: &MergeOrder<'_>, provenance: &Provenance) -> Answer<MergeDone> {
@@ -124,7 +124,7 @@ impl Fs {
 
     /// What a merge or rebase would take over now.
     pub fn rehearse_merge(&self, order: &MergeOrder<'_>) -> Answer<Vec<PathChange>> {
-        once_closed(is_being_written, || self.rehearse_merge_now(order))
+        once_closed(&self.heads, is_being_written, || self.rehearse_merge_now(order))
     }
 
     fn rehearse_merge_now(&self, order: &MergeOrder<'_>) -> Answer<Vec<PathChange>> {
@@ -203,12 +203,17 @@ impl Fs {
         Ok((Some(Settled { plan, source: TakenFrom::View(point), base }), changes))
     }
 
-    /// Drops a clone of which nothing is left to be merged. False if it is in use, or was changed meanwhile.
+    /// Drops a clone of which nothing is left to be merged. False if it stays: it is in use, or was changed meanwhile, or
+    /// cannot be dropped now. What was merged is durable all the same.
     fn drop_merged(&self, clone: &LineRecord) -> Result<bool> {
-        let base = self.volume().base(clone.id)?;
-        match self.past.drop_merged(clone, &base) {
+        let dropped = self
+            .volume()
+            .base(clone.id)
+            .map_err(Error::from)
+            .and_then(|base| self.past.drop_merged(clone, &base));
+        match dropped {
             Ok(()) => Ok(true),
-            Err(Error::Busy) => Ok(false),
+            Err(_) if self.volume().line(clone.id).is_ok() => Ok(false),
             Err(e) => Err(e),
         }
     }

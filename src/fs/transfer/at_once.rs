@@ -107,16 +107,19 @@ type Act<'a, T> = &'a mut dyn FnMut(&mut Turn<'_, Gate>, Settled, &View) -> Refu
 /// Changes a line at once by the plan that `settle` makes, durable when this returns. Nothing if it makes none, or one of
 /// nothing. If space is short `settle` is asked again, after commits.
 pub fn change_at_once(past: &Past, order: &ChangeOrder<'_>, settle: Settle<'_>) -> Refusable<Option<Done>> {
-    once_closed(|e| matches!(e, Refusal::Writers(..)), || change_now(past, order, settle))
+    let is_open = |e: &Refusal| matches!(e, Refusal::Writers(..));
+    once_closed(&past.commits.heads, is_open, || change_now(past, order, settle))
 }
 
-/// Does something that open files may be in the way of, again for a moment while they are: the kernel answers `close` before
+/// Does something that open files may be in the way of, again for a moment while they are: a kernel answers `close` before
 /// it tells us.
 pub fn once_closed<T, E>(
+    heads: &Heads,
     is_open: impl Fn(&E) -> bool,
     mut act: impl FnMut() -> std::result::Result<T, E>,
 ) -> std::result::Result<T, E> {
-    for _ in 0..CLOSING_ROUNDS {
+    let rounds = if heads.kernel().closes_late() { CLOSING_ROUNDS } else { 0 };
+    for _ in 0..rounds {
         match act() {
             Err(e) if is_open(&e) => std::thread::sleep(CLOSING_PAUSE),
             done => return done,
@@ -148,7 +151,8 @@ pub fn rehearse_at_once(
     order: &ChangeOrder<'_>,
     settle: Settle<'_>,
 ) -> Refusable<Vec<PathChange>> {
-    once_closed(|e| matches!(e, Refusal::Writers(..)), || rehearse_now(past, order, settle))
+    let is_open = |e: &Refusal| matches!(e, Refusal::Writers(..));
+    once_closed(&past.commits.heads, is_open, || rehearse_now(past, order, settle))
 }
 
 fn rehearse_now(past: &Past, order: &ChangeOrder<'_>, settle: Settle<'_>) -> Refusable<Vec<PathChange>> {
