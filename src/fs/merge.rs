@@ -95,7 +95,7 @@ struct Lines {
 impl Fs {
     /// Merges or rebases, all or nothing, durable when this returns.
     pub fn merge(&self, order: &MergeOrder<'_>, provenance: &Provenance) -> Answer<MergeDone> {
-        once_closed(&self.heads.handles, KeptOut::Writers, |open| self.merge_now(order, provenance, open))
+        once_closed(&self.heads, KeptOut::Writers, |open| self.merge_now(order, provenance, open))
     }
 
     fn merge_now(
@@ -133,7 +133,7 @@ impl Fs {
 
     /// What a merge or rebase would take over now.
     pub fn rehearse_merge(&self, order: &MergeOrder<'_>) -> Answer<Vec<PathChange>> {
-        once_closed(&self.heads.handles, KeptOut::Writers, |open| self.rehearse_merge_now(order, open))
+        once_closed(&self.heads, KeptOut::Writers, |open| self.rehearse_merge_now(order, open))
     }
 
     fn rehearse_merge_now(&self, order: &MergeOrder<'_>, open: &mut Vec<NodeId>) -> Answer<Vec<PathChange>> {

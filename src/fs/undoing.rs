@@ -67,6 +67,7 @@ impl Fs {
         let head = self.heads.at(at)?;
         let (before, after) =
             (self.volume().snapshot(change.before.id)?, self.volume().snapshot(change.after.id)?);
+        let provenance = &Provenance { reason: Reason::TakeBack, ..provenance.clone() };
         let order = ChangeOrder { head: &head, other: None, provenance };
         let mut conflicts = Vec::new();
         let done = act(&order, &mut |sides| match three_way(&after, &before, sides.target)? {

@@ -138,6 +138,10 @@ impl FuseKernel {
 }
 
 impl Kernel for FuseKernel {
+    fn closes_late(&self) -> bool {
+        true
+    }
+
     fn write_back(&self, nodes: &[(NodeId, u64)]) -> io::Result<()> {
         for some in nodes.chunks(NODES_MAX) {
             let some = some.iter().map(|(node, generation)| (node.0, *generation)).collect();

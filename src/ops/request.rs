@@ -540,6 +540,10 @@ pub trait Kernel: Send + Sync {
     /// holds the kernel's lock of the node: it opens and closes nothing, which could wait for that lock. Must not be
     /// called from the only free request thread. Errors are told to whoever syncs the file.
     fn drain(&self, _node: NodeId) {}
+    /// True if `release` may come later than whoever closed a file goes on.
+    fn closes_late(&self) -> bool {
+        false
+    }
     /// True if the process that asks is in the group, or has the right to ignore that (CAP_FSETID).
     fn is_member(&self, caller: &Caller, gid: u32) -> bool {
         caller.uid == 0 || caller.gid == gid

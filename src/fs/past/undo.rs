@@ -54,21 +54,22 @@ impl Past {
         while let Some(guard) = newest.next() {
             match guard.provenance.reason {
                 Reason::Rollback | Reason::Promote | Reason::Undo => return Some(Undoable::Switch(guard)),
-                Reason::Restore | Reason::Merge | Reason::Rebase => return None,
+                reason if is_of_change(reason) => return None,
                 Reason::After => {
-                    let of_change = |reason| {
-                        matches!(reason, Reason::Restore | Reason::Merge | Reason::Rebase | Reason::Undo)
-                    };
                     // Nothing comes between the two: if one is gone, the next is of another change.
-                    let is_its = |before: &SnapshotInfo| {
-                        before.id.0 + 1 == guard.id.0 && of_change(before.provenance.reason)
-                    };
-                    let before = newest.next().filter(is_its)?;
+                    let before = newest.next().filter(|before| {
+                        before.id.0 + 1 == guard.id.0 && is_of_change(before.provenance.reason)
+                    })?;
                     return Some(Undoable::Change(Box::new(GuardedChange { before, after: guard })));
                 }
-                Reason::User | Reason::Schedule | Reason::Step | Reason::Trial => {}
+                _ => {}
             }
         }
         None
     }
+}
+
+/// True of the guard before a change at once.
+fn is_of_change(reason: Reason) -> bool {
+    matches!(reason, Reason::Restore | Reason::Merge | Reason::Rebase | Reason::TakeBack)
 }

@@ -102,6 +102,31 @@ fn what_is_taken_back_parts_those_that_it_had_brought_together_and_no_others() {
 }
 
 #[test]
+fn a_change_is_taken_back_with_both_of_its_guards_or_not() {
+    let t = T::new();
+    play(&t, ROOT, "put a A");
+    t.snapshot("s");
+    let change = || {
+        play(&t, ROOT, "write a 2");
+        let view = t.word("s");
+        t.fs.restore_line(ROOT, &view, &Reason::Restore.into()).map_err(|_| "refused").unwrap().unwrap()
+    };
+    let delete = |guard: &crate::volume::SnapshotInfo| t.fs.delete_snapshot(&guard.name).unwrap();
+    // What is left of two is not one.
+    let (first, second) = (change(), change());
+    delete(&first.after);
+    delete(&second.before);
+    assert_eq!(t.fs.last_undoable(ROOT), Ok(None));
+    // What was taken back of a change is no other head that the line had.
+    change();
+    take_back(&t, ROOT);
+    let guard = t.fs.snapshots().pop().unwrap();
+    delete(&guard);
+    assert_eq!(t.fs.last_undoable(ROOT), Ok(None));
+    assert_eq!(tree(&t, "@live"), "a=2");
+}
+
+#[test]
 fn a_clone_knows_what_it_began_as_when_that_is_gone() {
     let sim = Arc::new(Sim::new(1 << 30, 1));
     let t = T::on(Volume::made_on(sim.clone()), FsOptions::default());

@@ -674,7 +674,7 @@ fn undo_takes_back_what_was_changed_and_nothing_else() {
     assert!(rest(now.clone()) == before && now.contains_key(b"d/beside".as_slice()));
     // Once more is to do it again, and so on.
     for turn in 0..4 {
-        assert!(matches!(undo(&t), Some((Reason::Undo, TakenBack::Done(_)))));
+        assert!(matches!(undo(&t), Some((Reason::TakeBack, TakenBack::Done(_)))));
         let now = t.tree("@live");
         assert_eq!(
             now[b"d/f".as_slice()].content,

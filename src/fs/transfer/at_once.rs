@@ -13,7 +13,7 @@ use crate::format::provenance::{Provenance, Reason};
 use crate::format::{Ino, LineId};
 use crate::fs::content::drop_reference;
 use crate::fs::difference::{Name, PathChange, difference, names_of};
-use crate::fs::heads::{Barred, Gate, Handles, Head, Heads, KeptOut};
+use crate::fs::heads::{Barred, Gate, Head, Heads, KeptOut};
 use crate::fs::items::path_of;
 use crate::fs::past::{OneAtATime, Past};
 use crate::ops::{Error, NodeId, Result};
@@ -123,21 +123,21 @@ type Act<'a, T> = &'a mut dyn FnMut(Held<'_, '_>) -> Refusable<T>;
 /// nothing. If space is short `settle` is asked again, after commits.
 pub fn change_at_once(past: &Past, order: &ChangeOrder<'_>, settle: Settle<'_>) -> Refusable<Option<Done>> {
     let heads = &past.commits.heads;
-    once_closed(&heads.handles, kept_out(heads), |open| change_now(past, order, settle, open))
+    once_closed(heads, kept_out(heads), |open| change_now(past, order, settle, open))
 }
 
 /// Does something that open files may be in the way of, which it tells; again as soon as they are closed, if that is in a
 /// moment: the kernel answers `close` before it tells us. Only they are looked at meanwhile, and nothing is held.
 pub fn once_closed<T, E>(
-    handles: &Handles,
+    heads: &Heads,
     out: KeptOut,
     mut act: impl FnMut(&mut Vec<NodeId>) -> std::result::Result<T, E>,
 ) -> std::result::Result<T, E> {
     let is_open = |node: &NodeId| match out {
-        KeptOut::Writers => handles.is_writer(*node),
-        KeptOut::All => handles.is_open(*node),
+        KeptOut::Writers => heads.handles.is_writer(*node),
+        KeptOut::All => heads.handles.is_open(*node),
     };
-    let mut rounds = CLOSING_ROUNDS;
+    let mut rounds = if heads.kernel().closes_late() { CLOSING_ROUNDS } else { 0 };
     loop {
         let mut open = Vec::new();
         let done = act(&mut open);
@@ -199,7 +199,7 @@ pub fn rehearse_at_once(
     settle: Settle<'_>,
 ) -> Refusable<Vec<PathChange>> {
     let heads = &past.commits.heads;
-    once_closed(&heads.handles, kept_out(heads), |open| rehearse_now(past, order, settle, open))
+    once_closed(heads, kept_out(heads), |open| rehearse_now(past, order, settle, open))
 }
 
 fn rehearse_now(
