@@ -2,6 +2,7 @@
 
 use super::engine::{MergeRequest, MergeWay};
 use super::refusal::told_clone;
+use super::restoring;
 use super::told_change::encode_change;
 use crate::ctl::{Code, Failure};
 use crate::format::provenance::{Provenance, Reason};
@@ -122,6 +123,7 @@ fn refused(name: &[u8], refusal: MergeRefusal) -> Failure {
     match refusal {
         MergeRefusal::CloneWriters(paths, all) => writers(paths, all, "of the clone"),
         MergeRefusal::Refused(Refusal::Writers(paths, all)) => writers(paths, all, "that would change"),
+        MergeRefusal::Refused(Refusal::Covered(cover)) => restoring::covered(&cover),
         MergeRefusal::Refused(Refusal::Failed(Error::Busy)) => {
             Failure::new(Code::Busy, format!("{shown}: in use"))
         }

@@ -13,7 +13,7 @@ use crate::fs::content::drop_reference;
 use crate::fs::difference::{Name, PathChange, difference, names_of};
 use crate::fs::heads::{Gate, Head, Heads};
 use crate::fs::items::path_of;
-use crate::fs::past::{OneAtATime, Past};
+use crate::fs::past::{Cover, OneAtATime, Past};
 use crate::ops::{Error, Result};
 use crate::volume::{SnapshotInfo, Turn, View, VolumeError};
 use std::cell::RefCell;
@@ -86,6 +86,8 @@ pub enum Refusal {
     Path(Vec<u8>, Error),
     /// Or with the word for a view.
     View(Vec<u8>, Error),
+    /// A trial that goes on covers something on a name that would be dropped.
+    Covered(Cover),
     /// Another reason.
     Failed(Error),
 }
@@ -126,6 +128,7 @@ pub fn once_closed<T, E>(
 }
 
 fn change_now(past: &Past, order: &ChangeOrder<'_>, settle: Settle<'_>) -> Refusable<Option<Done>> {
+    let _kept = past.under_way.keep_covers();
     let done = with_space(past, settle, &mut |settle, held| {
         hold(past, order, settle, &mut |gate, settled, source| {
             guarded(past, order, (gate, held), settled, source)
@@ -155,14 +158,18 @@ fn rehearse_now(past: &Past, order: &ChangeOrder<'_>, settle: Settle<'_>) -> Ref
     let (heads, line) = (&past.commits.heads, order.head.line);
     let changes = with_space(past, settle, &mut |settle, _| {
         hold(past, order, settle, &mut |_, settled, source| {
-            let (now, mut changes) = (heads.clock.now(), None);
+            let (now, mut changes, mut uncovered) = (heads.clock.now(), None, None);
             let mut txn = heads.volume.begin(line)?;
             let before = txn.view().clone();
             let rehearsed = txn.attempt(|txn| -> std::result::Result<(), VolumeError> {
-                carry_out(txn, source, settled.plan, now)?;
+                let done = carry_out(txn, source, settled.plan, now)?;
+                uncovered = uncovered_by(past, order.head, (&before, txn.view()), &done)?;
                 changes = Some(difference(&before, txn.view(), None)?);
                 Err(VolumeError::NoSuchView) // only to look
             });
+            if let Some(cover) = uncovered {
+                return Err(Refusal::Covered(cover));
+            }
             match (changes, rehearsed) {
                 (Some(changes), _) => Ok(changes),
                 (None, Err(e)) => Err(e.into()),
@@ -239,11 +246,16 @@ fn guarded(
 ) -> Refusable<Done> {
     let (heads, line) = (&past.commits.heads, order.head.line);
     let (before, _) = past.guard_as_held(order.head, order.provenance, held)?;
-    let now = heads.clock.now();
+    let (now, mut uncovered) = (heads.clock.now(), None);
     let transferred = (|| {
         let mut txn = heads.volume.begin(line)?;
+        let was = txn.view().clone();
         let done = txn.attempt(|txn| {
             let done = carry_out(txn, source, settled.plan, now)?;
+            uncovered = uncovered_by(past, order.head, (&was, txn.view()), &done)?;
+            if uncovered.is_some() {
+                return Err(VolumeError::NoSuchView); // nothing is changed
+            }
             close_gate(gate, &done);
             Ok(done)
         });
@@ -257,10 +269,25 @@ fn guarded(
     gate.share();
     let transferred = transferred.inspect_err(|_: &VolumeError| {
         heads.volume.take_back_snapshot(line, before.id);
-    })?;
+    });
+    if let Some(cover) = uncovered {
+        return Err(Refusal::Covered(cover));
+    }
+    let transferred = transferred?;
     let after = Provenance { reason: Reason::After, ..order.provenance.clone() };
     let (after, _) = past.guard_as_held(order.head, &after, held)?;
     Ok(Done { before, after, transferred })
+}
+
+/// What a trial covers on a name that [`tell_kernel`] would drop.
+fn uncovered_by(
+    past: &Past,
+    head: &Head,
+    views: (&View, &View),
+    done: &Transferred,
+) -> std::result::Result<Option<Cover>, VolumeError> {
+    let files = if past.commits.heads.options.writeback_cache { &done.content[..] } else { &[] };
+    past.uncovered(head, views, &done.names, files)
 }
 
 /// Nobody who writes a file is to go on with what is no longer what it was. Where the kernel keeps sizes, nobody who reads
