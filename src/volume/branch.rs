@@ -342,11 +342,6 @@ impl Volume {
         self.state.read().lines.records().filter_map(|line| line.origin).collect()
     }
 
-    /// True if a line began as this view.
-    pub fn has_clones_of(&self, view: ViewId) -> bool {
-        self.state.read().lines.records().any(|line| line.origin == Some(view))
-    }
-
     /// Deletes a line, which is not the main line, with its snapshots. Lines that were made from these stay.
     pub fn drop_line(&self, line: LineId) -> Result<()> {
         self.drop_line_with(line, |state| state.bases_after_end(line))

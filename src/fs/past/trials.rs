@@ -27,7 +27,9 @@ impl Past {
     ) -> Result<Arc<Head>> {
         let held = self.one_at_a_time();
         // Those of trials that were cut off between the two.
-        let left: Vec<_> = self.own_for(from.line, Reason::Trial).filter(|s| !self.has_clone(s.id)).collect();
+        let begun = self.commits.heads.volume.origins();
+        let without = self.own_for(from.line, Reason::Trial).filter(|step| !begun.contains(&step.id));
+        let left: Vec<_> = without.collect();
         let (mut gone, cleared) = self.drop_steps(from, &left, &held);
         let begun = cleared.and_then(|()| {
             let name = self.trial_name(from.line, provenance)?;
@@ -96,7 +98,7 @@ impl Past {
     }
 
     fn has_clone(&self, step: ViewId) -> bool {
-        self.commits.heads.volume.has_clones_of(step)
+        self.commits.heads.volume.origins().contains(&step)
     }
 
     /// Deletes them as they are found with snapshots held off. The names that are gone, which is told by
