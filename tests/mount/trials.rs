@@ -479,7 +479,7 @@ fn a_clone_that_is_tried_stays_covered_by_its_name() {
     assert_eq!(said.err.matches("a trial goes on").count(), 2, "{said:?}");
     assert_eq!(fs::read_to_string(p.path(".clones/job/f")).unwrap(), "live\n");
     p.ok(&["rollback", "mnt/.clones/job", "own"]);
-    p.ok(&["promote", "mnt", "job"]);
+    p.ok(&["rename", "mnt", ".clones/job", ".clones/other"]);
     p.umount();
     p.check();
 }
