@@ -457,6 +457,10 @@ impl Engine for Open {
         self.find_clone(&name)
     }
 
+    fn cover_trial(&self, name: &[u8], paths: Vec<Vec<u8>>) -> Result<(), Failure> {
+        self.fs.cover_trial(name, paths).map_err(|e| told_clone(name, &e))
+    }
+
     fn take_step(
         &self,
         at: NodeId,

@@ -7,7 +7,9 @@ use crate::check::Depth;
 use crate::ctl::{Code, Failure, StoreId};
 use crate::format::provenance::Provenance;
 use crate::format::{Compression, Copies};
-pub use crate::fs::{AtimeMode, AtimeOptions, ClonedirMode, InTheWay, MergeWay, OpenForWriting, SnapdirMode};
+pub use crate::fs::{
+    AtimeMode, AtimeOptions, ClonedirMode, Cover, InTheWay, MergeWay, OpenForWriting, SnapdirMode,
+};
 use crate::fs::{GoesOn, RestoreOrder, SNAPDIR_NAME};
 use crate::names;
 use crate::ops::{KernelRef, NodeId, Operations, Timestamp};
@@ -365,6 +367,11 @@ pub trait Engine: Send + Sync {
         _goes_on: GoesOn,
     ) -> Result<CloneRow, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store has no clones"))
+    }
+    /// The trial on this clone is about to cover these paths from the root of the mount, which are names of it.
+    fn cover_trial(&self, name: &[u8], _paths: Vec<Vec<u8>>) -> Result<(), Failure> {
+        let name = names::shown_bytes(name);
+        Err(Failure::new(Code::NotFound, format!("{name}: no such clone")))
     }
     /// Makes a snapshot of a line under an automatic name, before a command is run on it. It, and so many older ones that
     /// were made for this that they are `keep` with it, are kept, and those of commands that go on.

@@ -9,6 +9,7 @@ use super::{output, users, wire};
 use crate::ctl::{Client, Code, Failure};
 use crate::names;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -129,6 +130,14 @@ fn refusal(client: &Client, target: &Path, in_the_way: &InTheWay) -> String {
         }
         text += &more(in_the_way.mounts.len());
         return text;
+    }
+    if !in_the_way.covers.is_empty() {
+        let trials: BTreeSet<&[u8]> = in_the_way.covers.iter().map(|cover| &cover.trial[..]).collect();
+        text += "a trial goes on that would no longer be apart from the live tree; end it first, or wait for its end:";
+        for trial in trials.iter().take(NAMED_MAX) {
+            text += &format!("\n  the one on the clone {}", names::shown_bytes(trial));
+        }
+        return text + &more(trials.len());
     }
     let some = &in_the_way.written[..in_the_way.written.len().min(NAMED_MAX)];
     let nodes = some.iter().map(|(node, _)| node.0).collect();

@@ -78,6 +78,11 @@ impl Handler for Verbs {
                 let provenance = of_command(args, Reason::Trial);
                 Ok(encode_clone(&self.engine.begin_trial(at(args), &provenance, goes_on(peer))?))
             }
+            "cover" => {
+                let paths = names::get_list(args, "paths").unwrap_or_default();
+                self.engine.cover_trial(&name(args, "name")?, paths)?;
+                Ok(json!({}))
+            }
             "step" => {
                 let keep = args.get("keep").and_then(Value::as_u64).unwrap_or(u64::MAX) as usize;
                 let provenance = of_command(args, Reason::Step);

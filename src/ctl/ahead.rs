@@ -46,8 +46,8 @@ impl AnswersAhead {
         self.changed.notify_all();
     }
 
-    /// False if no more is wanted.
-    fn push(&self, line: Vec<u8>) -> bool {
+    /// Takes a line in. False if no more is wanted.
+    pub(super) fn push(&self, line: Vec<u8>) -> bool {
         let mut waiting = self.waiting.lock();
         self.changed.wait_while(&mut waiting, |w| w.bytes > WAITING_BYTES_MAX && !w.enough);
         waiting.bytes += line.len();

@@ -273,11 +273,13 @@ fn hear(
             Reply::Error(failure) => Some(Err(failure)),
         })
     };
-    if let Some(end) = take_line(next()?)? {
-        return Ok(end);
+    let first = next()?;
+    if !first.as_ref().is_some_and(|line| protocol::is_progress(line)) {
+        return take_line(first)?.ok_or_else(|| io::ErrorKind::InvalidData.into());
     }
-    // One of many: the daemon does not wait until each is wanted.
+    // One of many: the daemon does not wait until each is wanted, the first neither.
     let ahead = AnswersAhead::default();
+    ahead.push(first.unwrap_or_default());
     std::thread::scope(|scope| {
         let reading = std::thread::Builder::new().name("answers".into());
         reading.spawn_scoped(scope, || ahead.read(&mut next))?;

@@ -47,6 +47,8 @@ impl Fs {
 
     /// Connects the way back to the kernel.
     pub fn set_kernel(&self, kernel: KernelRef) {
+        let under_way = self.past.under_way.clone();
+        kernel.heed_covers(Box::new(move || !under_way.covers().is_empty()));
         self.heads.set_kernel(kernel);
     }
 
@@ -196,6 +198,11 @@ impl Fs {
     pub fn begin_trial(&self, at: NodeId, provenance: &Provenance, goes_on: GoesOn) -> Result<Vec<u8>> {
         let head = self.past.begin_trial(&self.heads.at(at)?, provenance, goes_on)?;
         Ok(self.heads.volume.line(head.line)?.name)
+    }
+
+    /// The trial on a clone is about to cover these paths from the root of the mount, which are names of it.
+    pub fn cover_trial(&self, clone: &[u8], paths: Vec<Vec<u8>>) -> Result<()> {
+        self.past.cover_trial(clone, paths)
     }
 
     /// Makes a snapshot of the line that this node is of before a command is run on it. As many older ones that were made for

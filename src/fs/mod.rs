@@ -60,7 +60,7 @@ pub use options::{
 };
 
 pub use past::{
-    GoesOn, GuardedChange, InTheWay, OpenForWriting, Promoted, PromotionOrder, Switched, Undoable,
+    Cover, GoesOn, GuardedChange, InTheWay, OpenForWriting, Promoted, PromotionOrder, Switched, Undoable,
 };
 pub use past_of_path::PathAsked;
 pub use restoring::{NamedPath, RestoreOrder, Restored};

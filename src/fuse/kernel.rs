@@ -19,7 +19,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -89,6 +89,8 @@ pub(super) struct FuseKernel {
     answering: Answering,
     notices: Mutex<Sender<Notice>>,
     sending: Mutex<Option<JoinHandle<()>>>,
+    /// Names may lead to what is mounted where this process does not see it.
+    are_covered: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
 }
 
 impl FuseKernel {
@@ -104,7 +106,8 @@ impl FuseKernel {
             .name("fuse-notify".into())
             .spawn(move || send_notices(&sender, &about, &queue))?;
         let (notices, sending) = (Mutex::new(notices), Mutex::new(Some(sending)));
-        Ok(FuseKernel { notifier, connection, flusher, answering, notices, sending })
+        let are_covered = OnceLock::new();
+        Ok(FuseKernel { notifier, connection, flusher, answering, notices, sending, are_covered })
     }
 
     /// Ends the thread. What is queued goes out first, and fails quietly: the mount is gone.
@@ -119,7 +122,7 @@ impl FuseKernel {
     /// mounted below a name is detached when that is asked for, so this is not done where something is.
     fn begin_epoch(&self) -> io::Result<()> {
         let mount = self.flusher.mount().ok_or(io::ErrorKind::NotConnected)?;
-        if mounts::is_under_others(mount)? {
+        if mounts::is_under_others(mount)? || self.are_covered.get().is_some_and(|are| are()) {
             return Err(io::Error::other("other mounts are below"));
         }
         self.notify(&INC_EPOCH)
@@ -221,6 +224,10 @@ impl Kernel for FuseKernel {
                 names.iter().for_each(|(parent, name)| self.queue(Notice::Entry(*parent, name.clone())));
             }
         }
+    }
+
+    fn heed_covers(&self, are_there: Box<dyn Fn() -> bool + Send + Sync>) {
+        let _ = self.are_covered.set(are_there); // it is asked once
     }
 
     fn doubt_all_names(&self) -> bool {

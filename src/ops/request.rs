@@ -572,6 +572,9 @@ pub trait Kernel: Send + Sync {
     fn drop_names(&self, names: Vec<(NodeId, Vec<u8>)>) {
         names.iter().for_each(|(parent, name)| self.invalidate_entry(*parent, name));
     }
+    /// While this says true no names are dropped or doubted but those that are asked for: others may lead to what is mounted out
+    /// of sight. Called once, before anything else.
+    fn heed_covers(&self, _are_there: Box<dyn Fn() -> bool + Send + Sync>) {}
     /// Has the kernel ask once more before it goes by any name of the whole mount, also one that it knows as free. Waits for
     /// nothing. What is mounted below a name is detached when that is asked for. False, with nothing done, where a kernel
     /// does not know how.

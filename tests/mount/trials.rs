@@ -370,6 +370,120 @@ fn the_live_tree_is_out_of_reach() {
     p.umount();
 }
 
+/// A trial of `target` that goes on while `meanwhile` is done; before it goes on `before` is done in namespaces of its own. The
+/// trial writes into `place`, before and after. What was said meanwhile, and what the trial found in the end.
+fn meanwhile(p: &Place, before: &str, start: &str, place: &str, meanwhile: &str) -> (Said, String) {
+    for name in ["go", "began", "ended"] {
+        let _ = fs::remove_file(p.at(name));
+    }
+    let script = format!(
+        "mkfifo go began; {before}
+        {start} --keep j -- sh -c \"echo trial > {place}/f; echo > began; read x < go; cat {place}/f > ended; echo late > {place}/f\" > /dev/null 2>&1 &
+        timeout 60 cat began > /dev/null; {meanwhile}
+        for f in $(find mnt mnt/.clones/*); do cat $f; done > /dev/null 2>&1; timeout 60 sh -c 'echo > go'; wait"
+    );
+    let said = apart(p, &["-m", "--propagation", "private"], &script);
+    p.ok(&["drop", "mnt", "j"]);
+    (said, fs::read_to_string(p.at("ended")).unwrap_or_default())
+}
+
+/// With a directory to bind, and a clone in which that has another name.
+fn bindable() -> Place {
+    let p = mounted();
+    fs::create_dir(p.path("project")).unwrap();
+    fs::write(p.path("project/f"), "live\n").unwrap();
+    fs::create_dir(p.at("work")).unwrap();
+    p.snapshot("s");
+    fs::create_dir(p.path(".clones/renamed")).unwrap();
+    fs::rename(p.path(".clones/renamed/project"), p.path(".clones/renamed/moved")).unwrap();
+    p
+}
+
+#[test]
+fn a_part_of_the_tree_stays_covered_whatever_becomes_of_its_name() {
+    if !can_try() || !is_root() {
+        return;
+    }
+    let p = bindable();
+    let bind = "mount --bind mnt/project work";
+    let live = |p: &Place| {
+        let found = [p.path("project/f"), p.path("moved/f")];
+        found.iter().find_map(|path| fs::read_to_string(path).ok()).unwrap()
+    };
+    for change in [
+        "snapfs rollback mnt s",
+        "snapfs merge mnt --keep renamed",
+        "mv mnt/project mnt/moved; snapfs restore mnt --from s",
+        "mv mnt/project mnt/moved",
+        "snapfs rollback mnt s; stat mnt/project/f",
+    ] {
+        let (said, found) = meanwhile(&p, bind, "snapfs try mnt", "work", change);
+        assert!(said.code == 0 && found == "trial\n", "{change}: {found} {said:?}");
+        assert_eq!(live(&p), "live\n", "{change}");
+        p.ok(&["rollback", "mnt", "s"]);
+    }
+    p.umount();
+    p.check();
+}
+
+#[test]
+fn a_cover_that_lies_on_a_name_keeps_the_name() {
+    if !can_try() || !is_root() {
+        return;
+    }
+    let p = bindable();
+    fs::write(p.path("other"), "1\n").unwrap();
+    p.snapshot("later");
+    // Mounts that come from another user namespace are locked, as a normal user's are.
+    let (bind, start) = ("mount --bind mnt/project work", "unshare -Urm snapfs try mnt");
+    let changes = "rm mnt/other; snapfs rollback mnt later; snapfs rollback mnt later --dry-run
+        snapfs merge mnt --keep renamed; snapfs restore mnt/other --from later; snapfs list mnt --clones > clones";
+    let (said, found) = meanwhile(&p, bind, start, "work", changes);
+    let trial = fs::read_to_string(p.at("clones")).unwrap();
+    let trial =
+        trial.split_whitespace().find(|word| word.starts_with("@trial-")).expect("a clone").to_string();
+    assert_eq!(
+        (found.as_str(), fs::read_to_string(p.path("project/f")).unwrap().as_str()),
+        ("trial\n", "live\n")
+    );
+    let refused = said.err.lines().filter(|line| line.contains("a trial goes on")).count();
+    assert!(refused == 3 && said.err.matches(&trial).count() == 3, "{trial} {said:?}");
+    assert!(said.err.contains("project: this would be another") && p.path("other").exists(), "{said:?}");
+    // When it has ended nothing is kept.
+    p.ok(&["rollback", "mnt", "later"]);
+    p.ok(&["merge", "mnt", "renamed"]);
+    assert_eq!(fs::read_to_string(p.path("moved/f")).unwrap(), "live\n");
+    p.umount();
+    p.check();
+}
+
+#[test]
+fn a_clone_that_is_tried_stays_covered_by_its_name() {
+    if !can_try() || !is_root() {
+        return;
+    }
+    let p = mounted();
+    fs::write(p.path("f"), "live\n").unwrap();
+    p.snapshot("main");
+    fs::create_dir(p.path(".clones/job")).unwrap();
+    fs::create_dir(p.path(".clones/y")).unwrap();
+    fs::create_dir(p.path(".clones/job/.snapshots/own")).unwrap();
+    fs::create_dir(p.path(".clones/y/.snapshots/own")).unwrap();
+    let changes =
+        "for c in 'rollback mnt/.clones/job own' 'promote mnt job' 'rename mnt .clones/job .clones/other' \
+            'rollback mnt main' 'rollback mnt/.clones/y own' 'drop mnt y'; do
+            cat mnt/.clones/y/.clones/job/f > /dev/null; snapfs $c > /dev/null; echo $?; done";
+    let start = "snapfs try mnt/.clones/job";
+    let (said, found) = meanwhile(&p, "", start, "mnt/.clones/job", changes);
+    assert_eq!((said.out.as_str(), found.as_str()), ("1\n1\n1\n0\n0\n0\n", "trial\n"), "{said:?}");
+    assert_eq!(said.err.matches("a trial goes on").count(), 2, "{said:?}");
+    assert_eq!(fs::read_to_string(p.path(".clones/job/f")).unwrap(), "live\n");
+    p.ok(&["rollback", "mnt/.clones/job", "own"]);
+    p.ok(&["rename", "mnt", ".clones/job", ".clones/other"]);
+    p.umount();
+    p.check();
+}
+
 #[test]
 fn with_a_namespace_of_processes_it_sees_its_own_alone() {
     if !can_try() || !is_root() {
@@ -578,9 +692,9 @@ fn trials_nest() {
         ls ..; cat f
         snapfs try .. --drop -- sh -c \"echo x > f; exit 5\"; echo $?'";
     let tried = tell(&p, script);
-    // The inner one changes two files and reaches the outer one by no path.
-    let told = tried.out.replace("inner\ninner\n", "");
-    let expected = "outer\none\nM dir/f (4 B -> 6 B)\n+ i\n32\ndir\no\none\nM dir/f (4 B -> 2 B)\n5\n+ o\n";
+    // The inner one changes its files and reaches the outer one by no path: there is itself.
+    let told = tried.out.clone();
+    let expected = "outer\none\ninner\n+ bad\nM dir/f (4 B -> 6 B)\n+ i\n32\ndir\no\none\nM dir/f (4 B -> 2 B)\n5\n+ o\n";
     assert!(tried.code == 0 && told == expected, "{tried:?}");
     assert_eq!(names(&p.path(".clones")), ["outer", "inner"]);
     let content = |path: &str| fs::read_to_string(p.path(path)).unwrap();
@@ -592,7 +706,8 @@ fn trials_nest() {
         (content(".clones/inner/o"), content(".clones/inner/dir/f")),
         ("outer\n".into(), "inner\n".into())
     );
-    for path in [".clones/outer/bad", ".clones/outer/i", ".clones/inner/bad", "o", "i"] {
+    assert_eq!(content(".clones/inner/bad"), "bad\n");
+    for path in [".clones/outer/bad", ".clones/outer/i", "bad", "o", "i"] {
         refuses(fs::metadata(p.path(path)), libc::ENOENT);
     }
     p.ok(&["drop", "mnt", "outer", "inner"]);

@@ -138,11 +138,23 @@ impl Past {
 
     /// Gives a clone another name.
     pub fn rename_clone(&self, name: &[u8], new: &[u8]) -> Result<()> {
+        let _kept = self.under_way.keep_covers();
+        self.refuse_uncovering(name)?;
         let durable = self.move_clone(name, new)?;
         if name != new {
             self.tell_clonedir(name);
         }
         durable
+    }
+
+    /// Refuses what would drop the name of a clone on which a trial covers something.
+    fn refuse_uncovering(&self, name: &[u8]) -> Result<()> {
+        let heads = &self.commits.heads;
+        let head = heads.volume.find_line(name).and_then(|line| heads.of_line(&line));
+        match head.map(|head| self.covers_on(&head)).transpose()? {
+            Some(covers) if !covers.is_empty() => Err(Error::Busy),
+            _ => Ok(()),
+        }
     }
 
     /// Drops a line; whoever has its name is told by the caller, and here whoever has those of its snapshots.
@@ -167,6 +179,9 @@ impl Past {
         let held = self.one_at_a_time();
         let record = heads.volume.line(line)?;
         let head = heads.of_line(&record).filter(|_| line != LineId::MAIN).ok_or(Error::Stale)?;
+        if !self.covers_on(&head)?.is_empty() {
+            return Err(Error::Busy); // nested trials are there
+        }
         let own = heads.volume.own_snapshots(line);
         if self.is_kept(own.iter().map(|s| s.id)) {
             return Err(Error::Busy);
@@ -247,6 +262,7 @@ impl Past {
     /// A name has gone from all `.clones` without a request in that of the main line: the kernel is told, where it is. If
     /// another clone has it by now the kernel asks again.
     pub(super) fn tell_clonedir(&self, name: &[u8]) {
+        self.settle_covers();
         self.commits.heads.kernel().drop_names(vec![(MAIN_CLONEDIR, name.to_vec())]);
     }
 
@@ -292,6 +308,11 @@ impl Past {
             RenameMode::Exchange | RenameMode::Whiteout => Err(Error::Invalid),
             RenameMode::NoReplace if name == new => Err(Error::Exists),
             RenameMode::NoReplace | RenameMode::Replace => {
+                // A request waits for nobody who may wait for requests.
+                let _kept = self.under_way.keep_covers_now().ok_or(Error::Busy)?;
+                if clonedir != MAIN_CLONEDIR {
+                    self.refuse_uncovering(name)?; // in that the kernel moves the name, and drops nothing
+                }
                 let durable = self.move_clone(name, new)?;
                 if clonedir != MAIN_CLONEDIR && name != new {
                     self.tell_clonedir(name);

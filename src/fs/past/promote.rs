@@ -40,6 +40,7 @@ impl Past {
     pub fn promote(&self, order: &PromotionOrder<'_>, why: &Provenance) -> Result<Promoted> {
         let heads = &self.commits.heads;
         heads.check_writable()?;
+        let _kept = self.under_way.keep_covers();
         let held = self.one_at_a_time();
         let from = heads.volume.find_line(order.clone).ok_or(Error::NotFound)?;
         let onto = match order.onto {

@@ -17,6 +17,7 @@
 
 use super::clonedir::{MAIN_CLONEDIR, path_of};
 use super::snapdir::{OneAtATime, Past};
+use super::underway::Cover;
 use crate::format::dirent::NameBucket;
 use crate::format::line::LineRecord;
 use crate::format::provenance::Provenance;
@@ -53,12 +54,14 @@ pub struct InTheWay {
     pub written: Vec<(NodeId, Option<Vec<u8>>)>,
     /// Where other file systems are mounted in the line.
     pub mounts: Vec<PathBuf>,
+    /// Where trials that go on cover the line on a name of it.
+    pub covers: Vec<Cover>,
 }
 
 impl InTheWay {
     /// True if there is nothing.
     pub fn is_empty(&self) -> bool {
-        self.written.is_empty() && self.mounts.is_empty()
+        self.written.is_empty() && self.mounts.is_empty() && self.covers.is_empty()
     }
 }
 
@@ -90,9 +93,11 @@ impl Past {
             let mounts =
                 mounts.map_err(|e| Error::Io(format!("what is mounted below cannot be read: {e}")))?;
             found.mounts.extend(mounts);
+            found.covers.extend(self.covers_on(head)?);
         }
         found.mounts.sort_unstable();
         found.mounts.dedup();
+        found.covers.dedup();
         Ok(found)
     }
 
@@ -106,7 +111,8 @@ impl Past {
     /// What stands in the way, if it forbids that.
     fn refusal(&self, cut: &[Arc<Head>], writers: OpenForWriting) -> Result<Option<InTheWay>> {
         let found = self.in_the_way(cut)?;
-        let forbids = !found.mounts.is_empty() || (writers == OpenForWriting::Spared && !found.is_empty());
+        let is_below = !found.mounts.is_empty() || !found.covers.is_empty();
+        let forbids = is_below || (writers == OpenForWriting::Spared && !found.is_empty());
         Ok(forbids.then_some(found))
     }
 
@@ -129,10 +135,11 @@ impl Past {
         writers: OpenForWriting,
         why: &Provenance,
     ) -> Result<Switched> {
+        let _kept = self.under_way.keep_covers();
         self.roll_back_held(self.one_at_a_time(), line, to, writers, why)
     }
 
-    /// The same for whoever keeps others from the snapshots already.
+    /// The same for whoever keeps others from the snapshots already, and covers of trials before.
     pub(super) fn roll_back_held(
         &self,
         held: OneAtATime<'_>,
@@ -252,7 +259,7 @@ impl Past {
         match (done, late) {
             (Some(done), _) => done.map(Ok),
             (None, Err((head, written))) => {
-                Ok(Err(InTheWay { written: self.with_paths(head, written)?, mounts: Vec::new() }))
+                Ok(Err(InTheWay { written: self.with_paths(head, written)?, ..InTheWay::default() }))
             }
             (None, Ok(_)) => Err(Error::Busy), // the last round ends one way or the other
         }
@@ -279,7 +286,9 @@ impl Past {
         let guard = self.commits.complete(cut, note_closed, &mut |prepare| exchange(&guard, prepare))?;
         // A clone's rollback is no business of others: they keep what they know.
         let is_top = cut[0].node(Ino::ROOT) == NodeId::ROOT;
-        Ok((guard, is_top && heads.kernel().doubt_all_names()))
+        // Nor are those on whose names a trial covers something.
+        let all = is_top && self.under_way.covers().is_empty();
+        Ok((guard, all && heads.kernel().doubt_all_names()))
     }
 
     /// Has the kernel forget what it knows of the tree of a head that is no more, by the line as it was and as it is. The line
@@ -304,6 +313,7 @@ impl Past {
                 kernel.drop_names(names.iter().map(|name| (root, name.clone())).collect());
                 names.iter().for_each(|name| kernel.look_up(name));
             } else {
+                self.settle_covers();
                 // Whatever name it has by now.
                 let line = heads.volume.line(gone.line).map(|line| line.name);
                 let names = [place.strip_prefix(&path_of(b"")[..]).map(<[u8]>::to_vec), line.ok()];

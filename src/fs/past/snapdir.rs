@@ -75,7 +75,7 @@ pub struct Past {
     /// Clones that may go by themselves.
     pub(super) watch: Watch,
     /// Commands that steps and trials were made for.
-    pub(super) under_way: UnderWay,
+    pub under_way: Arc<UnderWay>,
 }
 
 impl Past {
@@ -88,7 +88,7 @@ impl Past {
             known_snapdirs: KnownSnapdirs::default(),
             pause_ns: AtomicU64::new(0),
             watch: Watch::default(),
-            under_way: UnderWay::default(),
+            under_way: Arc::default(),
         }
     }
 

@@ -37,6 +37,7 @@ impl Past {
         line: LineId,
         writers: OpenForWriting,
     ) -> Result<Option<(SnapshotInfo, Switched)>> {
+        let _kept = self.under_way.keep_covers();
         let held = self.one_at_a_time();
         let heads = &self.commits.heads;
         let head = heads.of_line(&heads.volume.line(line)?).ok_or(Error::Stale)?;

@@ -400,7 +400,8 @@ fn whoever_begins_to_write_is_spared_to_the_last() {
     let reader = t.open(f, RO);
     let witness = Witness::new(&t, true, Some(RW));
     *witness.reader.lock() = Some(reader);
-    let refused = InTheWay { written: vec![(g, Some(b"g".to_vec()))], mounts: Vec::new() };
+    let refused =
+        InTheWay { written: vec![(g, Some(b"g".to_vec()))], mounts: Vec::new(), covers: Vec::new() };
     assert_eq!(try_back(&t, ROOT, "s", OpenForWriting::Spared), Ok(Switched::Refused(refused.clone())));
     // Nothing has happened, and what is open is as good as before.
     assert_eq!(t.list(SNAPDIR), ["s"]);
@@ -505,7 +506,8 @@ fn a_clone_becomes_the_line_that_it_came_from() {
         ),
         Ok(Promoted::Switched(Switched::Refused(InTheWay {
             written: vec![(in_x.0, Some(b".clones/x/f".to_vec()))],
-            mounts: Vec::new()
+            mounts: Vec::new(),
+            covers: Vec::new()
         })))
     );
 

@@ -1,6 +1,8 @@
 //! Steps and clones of trials: their names, what goes with what, and what stays.
 
-use super::super::{GoesOn, Reason};
+use super::super::{
+    Cover, GoesOn, MergeOrder, MergeRefusal, MergeWay, OpenForWriting, Reason, Refusal, Switched,
+};
 use super::*;
 use crate::format::provenance::Provenance;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -148,6 +150,42 @@ fn trials_that_begin_at_once_leave_each_other_alone() {
     begun.sort();
     let names = |all: Vec<String>| all.into_iter().map(String::into_bytes).collect::<Vec<_>>();
     assert_eq!((names(t.list(SNAPDIR)), names(t.list(CLONEDIR))), (begun.clone(), begun));
+    t.fs.commit().unwrap();
+    t.prove();
+}
+
+#[test]
+fn what_a_trial_covers_on_a_name_is_not_renamed_or_rolled_back() {
+    let t = T::new();
+    let dir = t.mkdir(ROOT, "dir").unwrap();
+    t.mkdir(dir, "sub").unwrap();
+    t.put(ROOT, "f", b"one");
+    t.mkdir(SNAPDIR, "s").unwrap();
+    let changed = t.mkdir(CLONEDIR, "c").unwrap();
+    t.fs.rename(&USER, changed, b"dir", changed, b"other", RenameMode::Replace).unwrap();
+    let goes_on = Arc::new(AtomicBool::new(true));
+    let asked = goes_on.clone();
+    let goes = Box::new(move || asked.load(Ordering::SeqCst));
+    let clone = t.fs.begin_trial(ROOT, &of(Reason::Trial), goes).unwrap();
+    t.fs.cover_trial(&clone, vec![b"dir/sub".to_vec()]).unwrap();
+    let cover = Cover { trial: clone, path: b"dir/sub".to_vec() };
+    let to = t.fs.snapshot_of_word(ROOT, b"s").unwrap();
+    let back = || t.fs.rollback(ROOT, &to, OpenForWriting::CutOff, &Reason::Rollback.into()).unwrap();
+    let order = MergeOrder { at: ROOT, clone: b"c", way: MergeWay::MergeAndKeep };
+    let merge = || t.fs.merge(&order, &Reason::Merge.into());
+    let refused = back();
+    assert!(matches!(&refused, Switched::Refused(found) if found.covers == [cover.clone()]), "{refused:?}");
+    let count = t.fs.snapshots().len();
+    assert!(matches!(merge(), Err(MergeRefusal::Refused(Refusal::Covered(found))) if found == cover));
+    assert_eq!(t.fs.snapshots().len(), count, "no guard is left of it");
+    assert!(t.find(ROOT, "dir").is_ok() && t.find(ROOT, "other").is_err());
+    // What is elsewhere changes, and the line of the clone has its own names.
+    t.put(changed, "new", b"n");
+    t.fs.rename(&USER, changed, b"other", changed, b"dir", RenameMode::Replace).unwrap();
+    assert!(merge().unwrap().guards.is_some() && t.find(ROOT, "new").is_ok());
+    t.fs.rename_clone(b"c", b"d").unwrap();
+    goes_on.store(false, Ordering::SeqCst);
+    assert!(matches!(back(), Switched::Done(_)));
     t.fs.commit().unwrap();
     t.prove();
 }

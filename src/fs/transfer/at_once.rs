@@ -15,7 +15,7 @@ use crate::fs::content::drop_reference;
 use crate::fs::difference::{Name, PathChange, difference, names_of};
 use crate::fs::heads::{Barred, Gate, Head, Heads, KeptOut};
 use crate::fs::items::path_of;
-use crate::fs::past::{OneAtATime, Past};
+use crate::fs::past::{Cover, OneAtATime, Past};
 use crate::ops::{Error, NodeId, Result};
 use crate::volume::{SnapshotInfo, Turn, View, VolumeError};
 use std::cell::RefCell;
@@ -91,6 +91,8 @@ pub enum Refusal {
     Path(Vec<u8>, Error),
     /// Or with the word for a view.
     View(Vec<u8>, Error),
+    /// A trial that goes on covers something on a name that would be dropped.
+    Covered(Cover),
     /// Another reason.
     Failed(Error),
 }
@@ -169,6 +171,7 @@ fn change_now(
     settle: Settle<'_>,
     open: &mut Vec<NodeId>,
 ) -> Refusable<Option<Done>> {
+    let _kept = past.under_way.keep_covers();
     let (mut barred, mut made) = (None, None);
     let done = with_space(past, settle, &mut |settle, no_snapshot| {
         barred = None;
@@ -213,14 +216,18 @@ fn rehearse_now(
         hold(past, order, settle, &mut |held| {
             drop(bar(past, order, &held, open)?);
             let Held { settled, source, .. } = held;
-            let (now, mut changes) = (heads.clock.now(), None);
+            let (now, mut changes, mut uncovered) = (heads.clock.now(), None, None);
             let mut txn = heads.volume.begin(line)?;
             let before = txn.view().clone();
             let rehearsed = txn.attempt(|txn| -> std::result::Result<(), VolumeError> {
-                carry_out(txn, source, settled.plan, now)?;
+                let done = carry_out(txn, source, settled.plan, now)?;
+                uncovered = uncovered_by(past, order.head, (&before, txn.view()), &done)?;
                 changes = Some(difference(&before, txn.view(), None)?);
                 Err(VolumeError::NoSuchView) // only to look
             });
+            if let Some(cover) = uncovered {
+                return Err(Refusal::Covered(cover));
+            }
             match (changes, rehearsed) {
                 (Some(changes), _) => Ok(changes),
                 (None, Err(e)) => Err(e.into()),
@@ -301,12 +308,17 @@ fn guarded(
     // The second is made when the change cannot be taken back any more.
     heads.volume.check_numbers_for_two()?;
     let (before, _) = past.guard_as_held(order.head, order.provenance, no_snapshot)?;
-    let now = heads.clock.now();
+    let (now, mut uncovered) = (heads.clock.now(), None);
     let transferred = (|| {
         let view = heads.volume.snapshot(before.id)?;
         let mut txn = heads.volume.begin(line)?;
+        let was = txn.view().clone();
         let done = txn.attempt(|txn| {
             let done = carry_out(txn, source, settled.plan, now)?;
+            uncovered = uncovered_by(past, order.head, (&was, txn.view()), &done)?;
+            if uncovered.is_some() {
+                return Err(VolumeError::NoSuchView); // nothing is changed
+            }
             close_gate(gate, &done);
             Ok(done)
         });
@@ -318,9 +330,13 @@ fn guarded(
         done.map(|done| (done, view))
     })();
     gate.share();
-    let (transferred, view) = transferred.inspect_err(|_: &VolumeError| {
+    let transferred = transferred.inspect_err(|_: &VolumeError| {
         heads.volume.take_back_snapshot(line, before.id);
-    })?;
+    });
+    if let Some(cover) = uncovered {
+        return Err(Refusal::Covered(cover));
+    }
+    let (transferred, view) = transferred?;
     *made = Some(transferred.clone());
     let after = Provenance { reason: Reason::After, ..order.provenance.clone() };
     let after = past.guard_as_held(order.head, &after, no_snapshot);
@@ -329,6 +345,17 @@ fn guarded(
         Error::Io(format!("the line is changed, and has no snapshot of how it is since: {e}"))
     })?;
     Ok(Done { before, after, views: [view, after_view], transferred })
+}
+
+/// What a trial covers on a name that [`tell_kernel`] would drop.
+fn uncovered_by(
+    past: &Past,
+    head: &Head,
+    views: (&View, &View),
+    done: &Transferred,
+) -> std::result::Result<Option<Cover>, VolumeError> {
+    let files = if past.commits.heads.options.writeback_cache { &done.content[..] } else { &[] };
+    past.uncovered(head, views, &done.names, files)
 }
 
 /// Keeps files whose content would change from being opened. Refused if some are, which `open` is then.
