@@ -22,7 +22,7 @@ pub use bar::KeptOut;
 pub use blocks::{opened_to_write, show_blocks, tell_all_blocks, tell_blocks};
 pub use change::Change;
 pub use dirty::{Block, Dirty, DirtyBlock, Pass, zero_block};
-pub use handle::{Barred, Handles, Open, Stale};
+pub use handle::{Barred, Open, Stale};
 pub use head::{Gate, Head};
 pub use heads::Heads;
 pub use node::{Target, snapdir_node, target};
