@@ -140,7 +140,7 @@ impl Auditor<'_> {
                     let extent = Extent::decode(value)?;
                     out.add(extent.addr.0, extent.stored_bytes(), extent.birth, 1);
                 }
-                Visit::Item(..) | Visit::Old(_) => {}
+                Visit::Item(..) | Visit::Old(..) => {}
             }
             Ok(Step::Into)
         })
@@ -194,7 +194,7 @@ impl Auditor<'_> {
                 Visit::Item(key, value) if key.kind == Kind::Extent as u8 => {
                     bytes = bytes.saturating_add(Extent::decode(value)?.stored_bytes());
                 }
-                Visit::Item(..) | Visit::Old(_) => {}
+                Visit::Item(..) | Visit::Old(..) => {}
             }
             Ok(Step::Into)
         });

@@ -152,7 +152,7 @@ impl Auditor<'_> {
                 match visit {
                     Visit::Node(ptr, ..) => nodes.push(*ptr),
                     Visit::Item(..) => self.report.items += 1,
-                    Visit::Old(_) => {}
+                    Visit::Old(..) => {}
                 }
                 Ok(Step::Into)
             },
@@ -191,7 +191,7 @@ impl Auditor<'_> {
             base,
             &mut |visit| {
                 match visit {
-                    Visit::Old(ptr) => {
+                    Visit::Old(ptr, _) => {
                         own.boundary.insert(*ptr);
                     }
                     Visit::Node(ptr, least, level) => {
@@ -358,7 +358,7 @@ impl Auditor<'_> {
                         claims.push((extent.addr.0, extent.stored_bytes()));
                     }
                 }
-                Visit::Item(..) | Visit::Old(_) => {}
+                Visit::Item(..) | Visit::Old(..) => {}
             }
             Ok(Step::Into)
         });

@@ -23,6 +23,8 @@ pub enum Kind {
     Extent = 7,
     /// An inode without a name. Object [`crate::format::Ino::ORPHANS`], `rest`: the inode number.
     Orphan = 8,
+    /// How far a line has been received. Object [`crate::format::Ino::ARRIVAL`], `rest` 0.
+    Arrival = 9,
     /// Meta tree: a view record. Object 0, `rest`: the view id.
     View = 32,
     /// Meta tree: a line record. Object 0, `rest`: the line id.
@@ -37,6 +39,8 @@ pub enum Kind {
     Job = 37,
     /// Meta tree: how far a scrub got (`rest` 0), and what it found (`rest` from 1). Object 0.
     Scrub = 38,
+    /// Meta tree: what another store has. Object 0, `rest`: the beginning of its identity.
+    Peer = 39,
 }
 
 impl Kind {
@@ -44,8 +48,8 @@ impl Kind {
     pub fn from_u8(n: u8) -> Option<Kind> {
         use Kind::*;
         [
-            Inode, Link, Dirent, Xattr, XattrData, Inline, Extent, Orphan, View, Line, DeadBucket, DeadChunk,
-            ExtraRefs, Job, Scrub,
+            Inode, Link, Dirent, Xattr, XattrData, Inline, Extent, Orphan, Arrival, View, Line, DeadBucket,
+            DeadChunk, ExtraRefs, Job, Scrub, Peer,
         ]
         .into_iter()
         .find(|k| *k as u8 == n)

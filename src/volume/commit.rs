@@ -44,7 +44,8 @@ struct Frozen {
     shared: Vec<(u64, u64)>,
     points: Vec<PendingPoint>,
     deletes: Vec<ViewId>,
-    scrub: Vec<(u64, Option<Vec<u8>>)>,
+    /// Items of the scrub, and of other stores.
+    beside: Vec<(Key, Option<Vec<u8>>)>,
     /// Nothing but `points`: the superblock alone can tell of them.
     points_only: bool,
     /// Position in the log of the first record that this commit does not contain.
@@ -188,7 +189,7 @@ impl<'a> CommitSession<'a> {
             shared: std::mem::take(&mut s.shared),
             points: std::mem::take(&mut s.points),
             deletes,
-            scrub: s.take_scrub(),
+            beside: s.take_beside(),
             points_only,
             log_start,
             log_begins,
@@ -321,8 +322,7 @@ impl<'a> CommitSession<'a> {
                 }
             }
             freed = really_freed;
-            for (n, value) in std::mem::take(&mut frozen.scrub) {
-                let key = Key::new(0, Kind::Scrub, n);
+            for (key, value) in std::mem::take(&mut frozen.beside) {
                 match value {
                     Some(value) => meta.edit.insert(meta.root, &key, &value)?,
                     None => drop(meta.edit.remove(meta.root, &key)?),

@@ -181,7 +181,7 @@ impl Items {
                     Err(e) => Err(e.into()),
                 },
                 Some(Kind::ExtraRefs) => read_extra_refs(&mut items.extra_refs, &key, &value),
-                Some(Kind::Scrub) => Ok(()),
+                Some(Kind::Scrub | Kind::Peer) => Ok(()),
                 _ => return Err(corrupt(format!("unknown item {key:?} in the meta tree"))),
             };
             if let Err(e) = derived {

@@ -25,6 +25,8 @@ pub mod mend;
 mod open;
 mod options;
 mod pack;
+mod peers;
+mod receive;
 mod reclaim;
 mod recover;
 mod replay_rules;
@@ -43,6 +45,7 @@ mod view;
 #[expect(clippy::module_inception, reason = "the module is named after the type that everybody has from it")]
 mod volume;
 mod writer;
+mod younger;
 
 #[cfg(test)]
 mod copy_tests;
@@ -60,11 +63,13 @@ pub use lineage::{Ancestor, Lineage};
 pub use open::last_inode;
 pub use options::OpenOptions;
 pub use pack::{ContentRun, Gain};
+pub use receive::ReceivedAs;
 pub use recover::{NothingAbove, Recovered, Replay};
 pub use snapshot::{NewSnapshot, SnapshotInfo};
 pub use space::Space;
-pub use staged::Staged;
+pub use staged::{Staged, StoredContent};
 pub use turn::Turn;
 pub use txn::{Need, ReserveFor, Txn};
 pub use view::{LineHold, View};
 pub use volume::Volume;
+pub use younger::YoungLeaf;

@@ -59,7 +59,7 @@ pub(super) fn step(
                         count += 1;
                         freed.extend(ptr.ranges());
                     }
-                    Visit::Node(..) | Visit::Old(_) => {}
+                    Visit::Node(..) | Visit::Old(..) => {}
                     Visit::Item(key, value) if key.kind == Kind::Extent as u8 => {
                         let extent = Extent::decode(value)?;
                         if extent.birth > newer_than {
@@ -96,7 +96,7 @@ fn free_inner_nodes(pager: &Pager, job: Job, freed: &mut Vec<(u64, u64)>) -> Res
             freed.extend(ptr.ranges());
             Ok(Step::Into)
         }
-        Visit::Item(..) | Visit::Old(_) => Ok(Step::Into),
+        Visit::Item(..) | Visit::Old(..) => Ok(Step::Into),
     };
     walk_readable(pager, &root, newer_than, visit, &mut leave)?;
     Ok(())

@@ -204,6 +204,16 @@ impl View {
         Ok(())
     }
 
+    /// Reads all that is stored of an extent, verified: its content, or the frame of which it is a piece.
+    pub fn read_stored(&self, extent: &Extent, out: &mut [u8]) -> Result<()> {
+        Ok(self.shared.store().read_stored(extent, 0, out)?)
+    }
+
+    /// True if both are of one store.
+    pub fn is_of_store(&self, other: &View) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// Says that `len` bytes from offset `from` of an extent (both multiples of 4096) will be read soon.
     pub fn will_need(&self, extent: &Extent, from: u64, len: u64) {
         self.shared.store().will_need(extent, from, len);

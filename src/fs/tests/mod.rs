@@ -17,6 +17,9 @@ mod restore;
 mod rollback;
 mod snapshots;
 mod space;
+mod stream_cases;
+mod stream_faults;
+mod streams;
 mod transfer;
 mod trials;
 

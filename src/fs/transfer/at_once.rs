@@ -126,6 +126,9 @@ pub fn once_closed<T, E>(
 }
 
 fn change_now(past: &Past, order: &ChangeOrder<'_>, settle: Settle<'_>) -> Refusable<Option<Done>> {
+    if order.head.is_received {
+        return Err(Error::ReadOnly.into());
+    }
     let done = with_space(past, settle, &mut |settle, held| {
         hold(past, order, settle, &mut |gate, settled, source| {
             guarded(past, order, (gate, held), settled, source)
