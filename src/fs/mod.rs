@@ -63,7 +63,9 @@ pub use options::{
     Steps,
 };
 
-pub use past::{GuardedChange, InTheWay, OpenForWriting, Promoted, PromotionOrder, Switched, Undoable};
+pub use past::{
+    GoesOn, GuardedChange, InTheWay, OpenForWriting, Promoted, PromotionOrder, Switched, Undoable,
+};
 pub use past_of_path::PathAsked;
 pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, parse_token};
 pub use restoring::{NamedPath, RestoreOrder, Restored};

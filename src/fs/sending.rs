@@ -59,7 +59,7 @@ impl Fs {
             gone,
             old: old.as_ref().map(|(view, sum)| (&**view, *sum)),
             new: &new,
-            shared: volume.shared_ranges(),
+            shared: volume.shared_content(),
         };
         let told = tell(what, &begin, out, progress)?;
         volume.keep_digest(snapshot.id, told.digest);

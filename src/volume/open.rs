@@ -6,6 +6,7 @@ use super::extra_refs::ExtraRefs;
 use super::history::History;
 use super::intent::{self, Log};
 use super::lines::{self, Lines};
+use super::remap::{Places, Remap};
 use super::space_map::SpaceMap;
 use super::state::{Budget, VolumeState};
 use super::view::Shared;
@@ -14,6 +15,7 @@ use crate::device::{Device, RESERVED_BYTES};
 use crate::format::job::Job;
 use crate::format::line::{LineRecord, LineState};
 use crate::format::provenance::Provenance;
+use crate::format::remap::RemapRecord;
 use crate::format::superblock::Superblock;
 use crate::format::terms::Terms;
 use crate::format::view::{Consistency, Role, ViewRecord};
@@ -23,8 +25,9 @@ use crate::format::{
 use crate::limits::{LOG_BYTES_MAX, LOG_BYTES_MIN, STORE_BYTES_MIN};
 use crate::store::{Allocator, Store, StoreError};
 use crate::tree::{self, Child, Edit, Pager};
+use foldhash::HashMap;
 use parking_lot::{Mutex, RwLock};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// First list id that is given out; the live head's list is 1.
@@ -141,6 +144,7 @@ impl Volume {
             meta_root,
             space_map: SpaceMap::default(),
             extra_refs: ExtraRefs::default(),
+            remap: Remap::default(),
             jobs: BTreeMap::new(),
             scrub: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -148,7 +152,7 @@ impl Volume {
             lines: vec![line],
         };
         let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
-        let volume = Volume::assemble(Shared::new(pager), loaded, options, Some(root))?;
+        let volume = Volume::assemble(pager, loaded, options, Some(root))?;
         {
             let mut turn = volume.turn();
             let state = turn.alone();
@@ -201,15 +205,16 @@ impl Volume {
         }
         let pager = Pager::new(store, options.cache_bytes);
         let loaded = Loaded::read(&pager, superblock, space_map)?;
-        let mut volume = Volume::assemble(Shared::new(pager), loaded, options, None)?;
+        let mut volume = Volume::assemble(pager, loaded, options, None)?;
         volume.log = volume.log.after(found.start, found.end);
         volume.found = Mutex::new(found);
         Ok(Arc::new(volume))
     }
 
-    fn assemble(shared: Shared, loaded: Loaded, options: OpenOptions, root: Option<Child>) -> Result<Volume> {
+    fn assemble(pager: Pager, loaded: Loaded, options: OpenOptions, root: Option<Child>) -> Result<Volume> {
+        let shared = Shared::new(pager, Places::of(&loaded.remap));
         let superblock = loaded.superblock;
-        let mut roots = HashMap::new();
+        let mut roots = HashMap::default();
         for record in &loaded.records {
             if record.role == Role::Hidden {
                 continue;
@@ -268,6 +273,7 @@ impl Volume {
             meta_root: loaded.meta_root,
             space_map: loaded.space_map,
             extra_refs: loaded.extra_refs,
+            remap: loaded.remap,
             jobs: loaded.jobs,
             step_entries: super::reclaim::STEP_ENTRIES_MIN,
         };
@@ -277,6 +283,7 @@ impl Volume {
             committer: Mutex::new(committer),
             log,
             found: Mutex::default(),
+            copies: Mutex::default(),
             poisoned: Mutex::new(None),
             access: options.access,
             uuid,
@@ -348,6 +355,7 @@ pub(crate) struct Loaded {
     pub meta_root: Child,
     pub space_map: SpaceMap,
     pub extra_refs: ExtraRefs,
+    pub remap: Remap,
     pub jobs: BTreeMap<u64, Job>,
     /// The scrub's items, as they are.
     pub scrub: BTreeMap<u64, Vec<u8>>,
@@ -361,6 +369,7 @@ impl Loaded {
         let meta_root = Child::Stored(superblock.meta_root);
         let (mut records, mut jobs, mut extra_refs) = (Vec::new(), BTreeMap::new(), ExtraRefs::default());
         let (mut scrub, mut peers, mut lines) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        let mut remap = Remap::default();
         let end = Key { object: 1, kind: 0, rest: 0 };
         for item in tree::range(pager, &meta_root, &Key::MIN, &end) {
             let (key, value) = item?;
@@ -377,6 +386,7 @@ impl Loaded {
                     jobs.insert(key.rest, Job::decode(&value)?);
                 }
                 Some(Kind::ExtraRefs) => read_extra_refs(&mut extra_refs, &key, &value)?,
+                Some(Kind::Remap) => read_remap(&mut remap, &key, &value)?,
                 Some(Kind::Scrub) => {
                     scrub.insert(key.rest, value.to_vec());
                 }
@@ -387,7 +397,8 @@ impl Loaded {
             }
         }
         check_records(&superblock, &records, &lines)?;
-        Ok(Loaded { superblock, meta_root, space_map, extra_refs, jobs, scrub, peers, records, lines })
+        drop(remap.take_changes());
+        Ok(Loaded { superblock, meta_root, space_map, extra_refs, remap, jobs, scrub, peers, records, lines })
     }
 }
 
@@ -410,6 +421,15 @@ pub(super) fn read_extra_refs(extra_refs: &mut ExtraRefs, key: &Key, value: &[u8
         return Ok(());
     }
     Err(corrupt(format!("extra references {:#x}+{len} x {extra} make no sense", key.rest)))
+}
+
+/// Enters a remap record, if it makes sense beside the others.
+pub(super) fn read_remap(remap: &mut Remap, key: &Key, value: &[u8]) -> Result<()> {
+    let record = RemapRecord::decode(key.rest, value)?;
+    if remap.insert(&record) {
+        return Ok(());
+    }
+    Err(corrupt(format!("the record of what has moved to {:#x} meets another", key.rest)))
 }
 
 /// The last inode of a tree, if its number is not below `from`, and if items of the greatest number are of an inode.

@@ -221,21 +221,4 @@ impl Volume {
             state.changed = true;
         }
     }
-
-    /// Ranges of content that more than one reference reaches, by address.
-    pub fn shared_ranges(&self) -> Vec<(u64, u64)> {
-        let committer = self.committer.lock();
-        let mut ranges: Vec<_> = committer.extra_refs.iter().map(|(addr, len, _)| (addr, len)).collect();
-        ranges.extend_from_slice(&self.state.read().shared);
-        drop(committer);
-        ranges.sort_unstable();
-        let mut merged: Vec<(u64, u64)> = Vec::with_capacity(ranges.len());
-        for (addr, len) in ranges {
-            match merged.last_mut() {
-                Some((start, had)) if *start + *had >= addr => *had = (*had).max(addr + len - *start),
-                _ => merged.push((addr, len)),
-            }
-        }
-        merged
-    }
 }

@@ -14,6 +14,7 @@ mod received;
 mod rollback;
 mod snapdir;
 mod trials;
+mod underway;
 mod undo;
 mod watch;
 
@@ -22,4 +23,5 @@ pub use promote::{Promoted, PromotionOrder};
 pub use received::{Published, arrival_key};
 pub use rollback::{InTheWay, OpenForWriting, Switched};
 pub use snapdir::{OneAtATime, Past};
+pub use underway::GoesOn;
 pub use undo::{GuardedChange, Undoable};

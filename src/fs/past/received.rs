@@ -112,8 +112,8 @@ impl Past {
         });
         match (done, made) {
             _ if moved => Ok(Published::Moved),
-            (Ok(Switched::Refused(found)), None) => Ok(Published::InUse(found)),
-            (Ok(_), Some(id)) => Ok(Published::Done(id)),
+            (Ok((Switched::Refused(found), _)), None) => Ok(Published::InUse(found)),
+            (Ok((_, durable)), Some(id)) => durable.map(|()| Published::Done(id)),
             (Ok(_), None) => Err(Error::Stale),
             (Err(e), _) => Err(e),
         }

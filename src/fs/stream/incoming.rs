@@ -287,7 +287,7 @@ impl<'w, 'a> Work<'w, 'a> {
             let found =
                 extents::at(view, place.ino, from)?.and_then(|(_, extent)| extent.piece(piece, len as u32));
             let Some(found) = found else { return self.refuse(lost()) };
-            new.push((offset, self.txn.share(&found)));
+            new.extend(extents::lay(offset, self.txn.share(&found)));
         } else {
             let mut at = from;
             for (start, found) in extents::overlapping(view, place.ino, from, from + len, usize::MAX)? {
@@ -295,8 +295,8 @@ impl<'w, 'a> Work<'w, 'a> {
                     break;
                 }
                 let end = (start + found.len_bytes()).min(from + len);
-                let part = self.txn.share(&found.slice(at - start, end - at));
-                new.push((offset + (at - from), part));
+                let parts = self.txn.share(&found.slice(at - start, end - at));
+                new.extend(extents::lay(offset + (at - from), parts));
                 at = end;
             }
             if at < from + len {

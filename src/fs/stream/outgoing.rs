@@ -7,7 +7,7 @@ use super::shares::Shares;
 use super::stream_error::Result;
 use super::teller::{SentStream, Teller};
 use crate::format::stream::{StreamBegin, StreamEnd};
-use crate::volume::View;
+use crate::volume::{SharedContent, View};
 use std::io::Write;
 
 /// What is told.
@@ -18,8 +18,8 @@ pub struct Outgoing<'v> {
     pub gone: Option<(GoneBase, u128)>,
     /// The snapshot.
     pub new: &'v View,
-    /// Ranges of content in the store that more than one reference reaches.
-    pub shared: Vec<(u64, u64)>,
+    /// Content of the store that more than one reference reaches.
+    pub shared: SharedContent,
 }
 
 /// Writes a stream; of its packets those from `begin.goes_on_at` on. `progress` is told the bytes of content so far, and

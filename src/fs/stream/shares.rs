@@ -1,33 +1,27 @@
 //! Content that a stream need not tell again: what it has told already at another place, or what the receiver has in the
 //! base where that lost it.
-//!
-//! Only content with more than one reference is looked for, so the memory that this takes follows what is shared.
 
 use super::inodes::{InodeVisitor, visit_inodes};
 use crate::format::inode::Inode;
 use crate::format::stream::{ContentPlace, ContentSide};
 use crate::format::{Extent, Ino, Key, Kind};
 use crate::fs::items::decode_extent;
-use crate::volume::{View, VolumeError};
-use std::collections::BTreeMap;
+use crate::volume::{SharedContent, View, VolumeError};
 
 type Result<T> = std::result::Result<T, VolumeError>;
 
-/// Where the receiver has shared content, by its address here.
+/// Where the receiver has shared content.
 pub struct Shares {
-    /// Shared ranges, by address.
-    ranges: Vec<(u64, u64)>,
-    /// Address -> length and place of content that is no frame.
-    plain: BTreeMap<u64, (u64, ContentPlace)>,
-    /// Address of a frame -> place of a piece of it.
-    frames: BTreeMap<u64, ContentPlace>,
+    content: SharedContent,
+    /// By the numbers that they have there.
+    places: Vec<ContentPlace>,
 }
 
 impl Shares {
     /// What is shared in the store, and of that what the receiver has lost between `old` and `new`.
-    pub fn between(ranges: Vec<(u64, u64)>, old: Option<&View>, new: &View) -> Result<Shares> {
-        let mut shares = Shares { ranges, plain: BTreeMap::new(), frames: BTreeMap::new() };
-        if old.is_some() && !shares.ranges.is_empty() {
+    pub fn between(content: SharedContent, old: Option<&View>, new: &View) -> Result<Shares> {
+        let mut shares = Shares { content, places: Vec::new() };
+        if old.is_some() && !shares.content.is_empty() {
             visit_inodes(old, new, &mut Lost { shares: &mut shares })?;
         }
         Ok(shares)
@@ -35,38 +29,30 @@ impl Shares {
 
     /// True if more than one reference reaches any of it.
     pub fn is_shared(&self, extent: &Extent) -> bool {
-        let (addr, end) = (extent.addr.0, extent.addr.0 + extent.stored_bytes());
-        let next = self.ranges.partition_point(|(start, len)| start + len <= addr);
-        self.ranges.get(next).is_some_and(|(start, _)| *start < end)
+        self.content.is_shared(extent)
     }
 
     /// The receiver has this content there.
     pub fn note(&mut self, extent: &Extent, place: ContentPlace) {
-        if extent.is_unwritten() || !self.is_shared(extent) {
-            return;
-        }
-        if extent.is_compressed() {
-            self.frames.entry(extent.addr.0).or_insert(place);
-        } else {
-            self.plain.entry(extent.addr.0).or_insert((extent.len_bytes(), place));
+        if self.is_shared(extent) {
+            self.content.note(extent, self.places.len());
+            self.places.push(place);
         }
     }
 
     /// Where a piece of this frame is.
     pub fn frame(&self, extent: &Extent) -> Option<ContentPlace> {
-        self.frames.get(&extent.addr.0).copied()
+        self.content.frame(extent).and_then(|number| self.places.get(number).copied())
     }
 
-    /// Where the beginning of this content, which is no frame, is, and how much is there; none and how much is nowhere.
-    pub fn plain(&self, addr: u64, len: u64) -> (u64, Option<ContentPlace>) {
-        if let Some((start, (had, place))) = self.plain.range(..=addr).next_back()
-            && start + had > addr
-        {
-            let place = ContentPlace { offset: place.offset + (addr - start), ..*place };
-            return (len.min(start + had - addr), Some(place));
-        }
-        let next = self.plain.range(addr..addr + len).next();
-        (next.map_or(len, |(start, _)| start - addr), None)
+    /// Content that is no frame, part by part: how much, and where it is.
+    pub fn parts(&self, extent: &Extent) -> Vec<(u64, Option<ContentPlace>)> {
+        let place = |(number, from): (usize, u64)| {
+            let place = self.places.get(number)?;
+            Some(ContentPlace { offset: place.offset + from, ..*place })
+        };
+        let parts = self.content.parts(extent).into_iter();
+        parts.map(|part| (part.len, part.met.and_then(place))).collect()
     }
 }
 

@@ -124,11 +124,8 @@ impl<'t> Teller<'t> {
         let mut from = at;
         for (start, found) in before {
             let (first, last) = (start.max(at), (start + found.len_bytes()).min(end));
-            let same = {
-                let (a, b) =
-                    (found.slice(first - start, last - first), extent.slice(first - at, last - first));
-                Extent { birth: b.birth, ..a } == b
-            };
+            let (a, b) = (found.slice(first - start, last - first), extent.slice(first - at, last - first));
+            let same = self.new.is_same_place(&a, &b);
             if same {
                 self.mapped(ino, from, &extent, (at, first))?;
                 from = last;
@@ -153,8 +150,7 @@ impl<'t> Teller<'t> {
             return self.content(ino, from, &part);
         }
         let mut done = 0;
-        while done < part.len_bytes() {
-            let (len, place) = self.shares.plain(part.addr.0 + done, part.len_bytes() - done);
+        for (len, place) in self.shares.parts(&part) {
             let offset = from + done;
             match place {
                 Some(place) => {

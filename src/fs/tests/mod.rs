@@ -1,5 +1,6 @@
 //! Tests through [`Operations`](crate::ops::Operations), on a volume in memory.
 
+mod at_once;
 mod clones;
 mod cold;
 mod compression;
@@ -20,6 +21,7 @@ mod space;
 mod stream_cases;
 mod stream_faults;
 mod streams;
+mod switch_kernel;
 mod transfer;
 mod trials;
 
