@@ -2,7 +2,7 @@
 //! made right again; then everything is done with it that can be done.
 
 #[path = "../../tests/common/fixtures.rs"]
-mod fixtures;
+pub mod fixtures;
 #[allow(dead_code, reason = "shared with the test program `damage`")]
 #[path = "../../tests/damage/observe.rs"]
 mod observe;

@@ -20,12 +20,14 @@ use snapfs::store::Codec;
 
 #[path = "image.rs"]
 pub mod image;
+#[path = "stream.rs"]
+pub mod stream;
 
 /// A target: its name and its body.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     ("superblock", superblock),
     ("leaf", leaf),
     ("inner", inner_node),
@@ -38,6 +40,7 @@ pub const TARGETS: [Target; 12] = [
     ("request", request),
     ("mount_options", mount_options),
     ("frame", frame),
+    ("stream", stream::stream),
 ];
 
 /// Two bytes of count in front, then the block.

@@ -13,9 +13,10 @@ use super::path::path_of;
 use super::report::Report;
 use crate::format::dirent::{Dirent, name_hash};
 use crate::format::inode::{Inode, type_number};
+use crate::format::line::LineState;
 use crate::format::link::{Links, link_hash};
 use crate::format::view::{Role, ViewRecord};
-use crate::format::{Ino, Key, Kind, dirent::NameBucket};
+use crate::format::{Ino, Key, Kind, LineId, ViewId, dirent::NameBucket};
 use crate::names;
 use crate::ops::FileType;
 use crate::store::StoreError;
@@ -29,10 +30,15 @@ const SNAPSHOTS_MAX: usize = 64;
 
 /// Runs the audit; what it finds goes to `report`.
 pub(super) fn check(state: &Committed, report: &mut Report) {
+    // What is still being received is half of something, and nobody's to see; and so may be what was given up.
+    let arriving = state.lines.iter().filter(|line| line.state == LineState::Receiving);
+    let arriving: BTreeSet<ViewId> = arriving.map(|line| line.head).collect();
+    let is_nobodys =
+        |r: &ViewRecord| arriving.contains(&r.id) || r.role == Role::Head && r.line == LineId::NONE;
     let (mut snapshots, heads): (Vec<_>, Vec<_>) = state
         .records
         .iter()
-        .filter(|r| r.role != Role::Hidden)
+        .filter(|r| r.role != Role::Hidden && !is_nobodys(r))
         .partition(|r: &&ViewRecord| r.role == Role::Snapshot);
     snapshots.sort_by_key(|r| std::cmp::Reverse(r.epoch));
     report.snapshots_unchecked = snapshots.len().saturating_sub(SNAPSHOTS_MAX) as u64;

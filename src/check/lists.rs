@@ -142,7 +142,7 @@ impl Auditor<'_> {
                     let DeadEntry { addr, len, birth } = reference(&extent);
                     out.add(addr, len, birth, 1);
                 }
-                Visit::Item(..) | Visit::Old(_) => {}
+                Visit::Item(..) | Visit::Old(..) => {}
             }
             Ok(Step::Into)
         })
@@ -196,7 +196,7 @@ impl Auditor<'_> {
                 Visit::Item(key, value) if key.kind == Kind::Extent as u8 => {
                     bytes = bytes.saturating_add(Extent::decode(value)?.stored_bytes());
                 }
-                Visit::Item(..) | Visit::Old(_) => {}
+                Visit::Item(..) | Visit::Old(..) => {}
             }
             Ok(Step::Into)
         });

@@ -177,7 +177,7 @@ impl Auditor<'_> {
                 match visit {
                     Visit::Node(ptr, ..) => nodes.push(*ptr),
                     Visit::Item(..) => self.report.items += 1,
-                    Visit::Old(_) => {}
+                    Visit::Old(..) => {}
                 }
                 Ok(Step::Into)
             },
@@ -216,7 +216,7 @@ impl Auditor<'_> {
             base,
             &mut |visit| {
                 match visit {
-                    Visit::Old(ptr) => {
+                    Visit::Old(ptr, _) => {
                         own.boundary.insert(*ptr);
                     }
                     Visit::Node(ptr, least, level) => {
@@ -395,7 +395,7 @@ impl Auditor<'_> {
                         claims.push(reference(&extent));
                     }
                 }
-                Visit::Item(..) | Visit::Old(_) => {}
+                Visit::Item(..) | Visit::Old(..) => {}
             }
             Ok(Step::Into)
         })?;

@@ -5,6 +5,7 @@ pub(super) use super::line_args::{
     UndoArgs,
 };
 use super::property::{Assignment, Property};
+pub(super) use super::stream_args::{Method, ReceiveArgs, SendArgs, VerifyArgs};
 use crate::format::Compression;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
@@ -39,7 +40,9 @@ pub(super) enum Verb {
     #[command(after_help = "Example: snapfs umount /data")]
     Umount(UmountArgs),
     /// Make a snapshot
-    #[command(after_help = "Example: snapfs create /data before-upgrade --description 'Debian 12 to 13'")]
+    #[command(after_help = "Example: snapfs create /data before-upgrade --description 'Debian 12 to 13'\n\n\
+        With --method clone --to STORE2 it is finished when the copy is: one that stands alone, and can be mounted. Later\n\
+        copies of the line into the same store carry only what has changed since the newest that both have.")]
     Create(CreateArgs),
     /// List the snapshots of a line, and all clones, oldest first
     #[command(after_help = "Example: snapfs list /data --json | jq -r '.[].name'")]
@@ -133,6 +136,25 @@ pub(super) enum Verb {
         in the snapshot that is made before. A path may be gone. Without --from it is named in a snapshot:\n\
         snapfs restore /data/.snapshots/monday/etc/hosts. With --to a copy comes into DIR.")]
     Restore(RestoreArgs),
+    /// Write a snapshot, or what it differs in from another, as a stream for another store
+    #[command(
+        after_help = "Example: snapfs send /data tuesday --from monday | ssh backup snapfs receive /srv/copy\n\n\
+        VIEW is a snapshot by its name, its age (@latest, @-15m) or a time. With --to it goes into a store on this machine,\n\
+        mounted or not. What a transfer that was cut off has brought stays for a week, and --resume goes on there; with --to\n\
+        that happens by itself. Content goes as it is stored, compressed or not, with its checksums."
+    )]
+    Send(SendArgs),
+    /// Take in a stream: whole and proved, or not at all
+    #[command(after_help = "Example: snapfs receive /srv/copy < monday.stream\n\n\
+        A store that is new, or has nothing in it, gets what comes as its main line. In another one it becomes a clone,\n\
+        .clones/NAME, which is changed by nobody: clone or promote it. A later state of it is taken into the same line.\n\
+        Nothing is to be seen before all of it is there; a stream that was received before is told, and does nothing.")]
+    Receive(ReceiveArgs),
+    /// Hold a snapshot against its copy in another store, by checksums (exit code 3: they differ)
+    #[command(after_help = "Example: snapfs verify /data monday --with /srv/copy\n\n\
+        The copy is found by what it is, whatever it is called. No content is read: snapfs scrub proves that against the\n\
+        same checksums.")]
+    Verify(VerifyArgs),
     /// Set a property of files or directories
     #[command(after_help = "Example: snapfs set compression=zstd /data/logs\n\n\
         compression=off|zstd|zstd:LEVEL|inherit, LEVEL from 1 to 19. It counts for what is written from\n\
@@ -348,6 +370,12 @@ pub(super) struct CreateArgs {
     /// What it is, for people: kept with it, at most 1024 bytes
     #[arg(long, value_name = "TEXT")]
     pub(super) description: Option<OsString>,
+    /// How: row keeps it in the store, at once; clone also makes a full copy of it in another store
+    #[arg(long, value_enum, default_value_t = Method::Row, value_name = "METHOD")]
+    pub(super) method: Method,
+    /// The store of the copy, which is made if there is none, or where it is mounted
+    #[arg(long, value_name = "STORE2")]
+    pub(super) to: Option<PathBuf>,
     #[command(flatten)]
     pub(super) json: Json,
 }

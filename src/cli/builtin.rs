@@ -7,6 +7,7 @@ use super::background::Background;
 use super::engine::{
     Backend, ChangesOrder, CheckReport, CloneRow, DiffOrder, DiffTold, Engine, InitOptions, MergeRequest,
     OpenFor, PathOrder, PromoteOrder, RollbackAnswer, RollbackOrder, ScrubOrder, SnapshotRow, StoreOptions,
+    StreamOrder,
 };
 use super::feed::{self, Feeds};
 use super::hold::{lock, probe};
@@ -18,6 +19,7 @@ use super::refusal::{COPIED, io, limited, no_thread, told, told_clone, told_name
 use super::rewind;
 use super::scrubber::Scrubber;
 use super::show;
+use super::streaming;
 use super::told_change::encode_change;
 use super::{restoring, undo};
 use crate::check::{self, Depth};
@@ -38,6 +40,7 @@ use crate::volume::{self, OpenOptions, Volume, VolumeError};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -571,6 +574,16 @@ impl Engine for Open {
 
     fn changes(&self, order: &ChangesOrder, put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {
         feed::answer(&self.fs, &self.feeds, &self.store, order, put)
+    }
+
+    fn stream(
+        &self,
+        order: &StreamOrder,
+        input: &mut dyn Read,
+        output: &mut dyn Write,
+        progress: &mut dyn FnMut(Value) -> bool,
+    ) -> Result<Value, Failure> {
+        streaming::carry_out(&self.fs, &self.store, order, (input, output), progress)
     }
 
     fn status(&self) -> Value {

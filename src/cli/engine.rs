@@ -16,6 +16,7 @@ use crate::ops::{KernelRef, NodeId, Operations, Timestamp};
 use crate::repair::{Mode, Repair};
 use crate::salvage::{Listener, Summary, Wanted};
 use serde_json::Value;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,6 +144,77 @@ pub struct ChangesOrder {
     pub under: Option<u64>,
     /// To go on, and look so often.
     pub interval: Option<Duration>,
+}
+
+/// What is to be done with streams between stores.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StreamOrder {
+    /// To write one.
+    Send {
+        /// A node of the line.
+        at: NodeId,
+        /// The word for the snapshot.
+        view: Vec<u8>,
+        /// That for the one that the receiver has.
+        from: Option<Vec<u8>>,
+        /// Where to go on.
+        resume: Option<String>,
+    },
+    /// To take one in.
+    Receive {
+        /// As a clone of that name.
+        as_name: Option<Vec<u8>>,
+    },
+    /// To write the sums over what is in a snapshot, inode by inode: number, 8 bytes, and sum, 16.
+    Sums {
+        /// A node of the line.
+        at: NodeId,
+        /// The word for the snapshot,
+        view: Option<Vec<u8>>,
+        /// or what it is known by in all stores.
+        identity: Option<String>,
+    },
+    /// To tell the number that a stream would have.
+    Number {
+        /// A node of the line.
+        at: NodeId,
+        /// The word for the snapshot.
+        view: Vec<u8>,
+        /// That for the one that the receiver has.
+        from: Option<Vec<u8>>,
+    },
+    /// To tell the paths of inodes of a snapshot.
+    Paths {
+        /// A node of the line.
+        at: NodeId,
+        /// The word for the snapshot.
+        view: Vec<u8>,
+        /// The inodes.
+        inodes: Vec<u64>,
+    },
+    /// To tell what snapshots are known by in all stores.
+    Identities {
+        /// A node of the line.
+        at: NodeId,
+        /// Those of all lines.
+        all: bool,
+    },
+    /// To note that another store has a snapshot.
+    Note {
+        /// A node of the line.
+        at: NodeId,
+        /// The word for the snapshot.
+        view: Vec<u8>,
+        /// The identity of the store.
+        store: String,
+    },
+    /// To tell what is being received, or was cut off.
+    Arrivals,
+    /// To give up what was received of a stream.
+    Drop {
+        /// Its token.
+        token: String,
+    },
 }
 
 /// How to open a store.
@@ -451,6 +523,16 @@ pub trait Engine: Send + Sync {
     /// which it says by false, or the store is closed.
     fn changes(&self, _order: &ChangesOrder, _put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {
         Err(Failure::new(Code::UnknownVerb, "views of this store cannot be compared"))
+    }
+    /// Carries out an order about streams, which go to `output` or come from `input`. Says what came of it.
+    fn stream(
+        &self,
+        _order: &StreamOrder,
+        _input: &mut dyn Read,
+        _output: &mut dyn Write,
+        _progress: &mut dyn FnMut(Value) -> bool,
+    ) -> Result<Value, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store neither sends nor receives"))
     }
     /// How it is doing now: an object.
     fn status(&self) -> Value;

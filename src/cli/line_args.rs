@@ -20,6 +20,9 @@ pub(super) struct ListArgs {
     /// List the clones alone
     #[arg(long)]
     pub(super) clones: bool,
+    /// List what is being received alone: by whom it was sent, how far it is, and when it goes if nobody goes on
+    #[arg(long, conflicts_with = "clones")]
+    pub(super) arrivals: bool,
     #[command(flatten)]
     pub(super) json: Json,
 }

@@ -4,7 +4,7 @@ use super::args::{self, Cli, Style, Verb};
 use super::engine::Backend;
 use super::{
     changes, diff, merge, mount, paths, properties, rescue, restore, rollback, scrub, show, snapshots,
-    stores, trial, umount, undo, usage,
+    stores, streams, trial, umount, undo, usage,
 };
 use crate::ctl::{Code, Failure};
 use clap::Parser;
@@ -81,7 +81,7 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Init(a) => stores::init(backend, a),
         Verb::Mount(a) => mount::run(backend, a),
         Verb::Umount(a) => umount::run(a),
-        Verb::Create(a) => snapshots::create(a),
+        Verb::Create(a) => snapshots::create(backend, a),
         Verb::List(a) => snapshots::list(backend, a),
         Verb::Rename(a) => snapshots::rename(a),
         Verb::Delete(a) => snapshots::delete(a),
@@ -89,6 +89,9 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Drop(a) => snapshots::drop_clones(a),
         Verb::Restore(a) => restore::run(a),
         Verb::Undo(a) => return undo::run(a),
+        Verb::Send(a) => streams::send(backend, a),
+        Verb::Receive(a) => streams::receive(backend, a),
+        Verb::Verify(a) => return streams::verify(backend, a),
         Verb::Set(a) => properties::set(a),
         Verb::Get(a) => properties::get(a),
         Verb::Status(a) => stores::status(a),

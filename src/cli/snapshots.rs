@@ -1,8 +1,8 @@
 //! `create`, `list`, `rename`, `delete`, `clone`, `drop`: snapshots and clones, through the daemon; listing also without one.
 
-use super::args::{CloneArgs, CreateArgs, DeleteArgs, DropArgs, Json, ListArgs, RenameArgs};
-use super::engine::{Backend, OpenFor, StoreOptions};
-use super::{output, wire};
+use super::args::{CloneArgs, CreateArgs, DeleteArgs, DropArgs, Json, ListArgs, Method, RenameArgs};
+use super::engine::{Backend, OpenFor, StoreOptions, StreamOrder};
+use super::{output, streaming, streams, usage, wire};
 use crate::ctl::{Client, Code, Failure, MountRecord};
 use crate::fuse::mounts;
 use crate::names;
@@ -10,6 +10,7 @@ use crate::ops::NodeId;
 use crate::sys::process;
 use serde_json::{Value, json};
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -19,17 +20,30 @@ pub(super) fn written(result: Result<(), String>) -> Result<(), Failure> {
 
 pub(super) fn list(backend: &dyn Backend, args: &ListArgs) -> Result<(), Failure> {
     let asked = |verb| Client::ask(&args.target, verb, json!({}));
-    let (snapshots, clones) = match (asked("list")?, asked("clones")?) {
-        (Some(snapshots), Some(clones)) => (wire::decode_all(&snapshots)?, wire::decode_clones(&clones)?),
+    let arriving = Client::ask(&args.target, "stream", streaming::encode(&StreamOrder::Arrivals, None));
+    let (snapshots, clones, arrivals) = match (asked("list")?, asked("clones")?, arriving) {
+        (Some(snapshots), Some(clones), arriving) => {
+            // A daemon of an older version knows of none.
+            let arrivals = arriving.ok().flatten().unwrap_or(Value::Null);
+            (wire::decode_all(&snapshots)?, wire::decode_clones(&clones)?, arrivals)
+        }
         _ => {
             let look = StoreOptions { access: OpenFor::Look, ..StoreOptions::default() };
             let engine = backend.open(&args.target, &look)?;
             let (snapshots, clones) = (engine.snapshots(NodeId::ROOT), engine.clones());
+            let order = StreamOrder::Arrivals;
+            let arrivals = engine.stream(&order, &mut io::empty(), &mut io::sink(), &mut |_| true);
             engine.close()?;
-            (snapshots?, clones?)
+            (snapshots?, clones?, arrivals?)
         }
     };
     let json = args.json.json;
+    if args.arrivals {
+        return written(match json {
+            true => output::print_json(&streaming::arrivals_json(&arrivals)),
+            false => output::print(&streaming::arrivals_table(&arrivals).unwrap_or_default()),
+        });
+    }
     let out = match args.clones {
         true if json => output::print_json(&Value::Array(clones.iter().map(output::clone_json).collect())),
         false if json => {
@@ -43,6 +57,7 @@ pub(super) fn list(backend: &dyn Backend, args: &ListArgs) -> Result<(), Failure
             let mut tables = Vec::new();
             tables.extend((!snapshots.is_empty()).then(|| output::snapshot_table(&snapshots)));
             tables.extend((!clones.is_empty()).then(|| output::clone_table(&clones)));
+            tables.extend(streaming::arrivals_table(&arrivals));
             output::print(&tables.join("\n"))
         }
     };
@@ -103,13 +118,30 @@ fn put_maker(request: &mut Value, description: Option<&OsString>) {
     }
 }
 
-pub(super) fn create(args: &CreateArgs) -> Result<(), Failure> {
+pub(super) fn create(backend: &dyn Backend, args: &CreateArgs) -> Result<(), Failure> {
+    let to = match (args.method, &args.to) {
+        (Method::Row, None) => return create_here(args, args.json.json),
+        (Method::Clone, Some(to)) => to,
+        (Method::Clone, None) => {
+            return Err(usage::wrong("--method clone needs --to STORE2, where the copy goes"));
+        }
+        (Method::Row, Some(_)) => return Err(usage::wrong("--to needs --method clone")),
+    };
+    create_here(args, false)?;
+    streams::copy(backend, &args.target, &args.name, to, args.json.json).map_err(|f| {
+        let (name, to) = (names::shown(&args.name), names::shown(to));
+        let way = format!("snapfs send {} {name} --to {to}", names::shown(&args.target));
+        Failure::new(f.code, format!("'{name}' is made, its copy in {to} is not: {f}; go on with: {way}"))
+    })
+}
+
+fn create_here(args: &CreateArgs, json: bool) -> Result<(), Failure> {
     let client = daemon_for_changes(&args.target)?;
     let mut request = json!({});
     names::put(&mut request, "name", &args.name);
     put_maker(&mut request, args.description.as_ref());
     let made = wire::decode(&client.call("create", request, &mut |_| {})?)?;
-    if args.json.json { written(output::print_json(&output::snapshot_json(&made))) } else { Ok(()) }
+    if json { written(output::print_json(&output::snapshot_json(&made))) } else { Ok(()) }
 }
 
 pub(super) fn rename(args: &RenameArgs) -> Result<(), Failure> {

@@ -6,7 +6,7 @@ use super::engine::{CloneRow, DiffOrder, DiffTold, Engine, ScrubOrder, SnapshotR
 use super::feed;
 use super::merging;
 use super::options::{self, Parsed};
-use super::{past_of_path, restoring, told_rollback};
+use super::{past_of_path, restoring, streaming, told_rollback};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler, Peer};
 use crate::format::provenance::{COMMAND_BYTES_MAX, DESCRIPTION_BYTES_MAX, Provenance, Reason};
@@ -119,6 +119,7 @@ impl Handler for Verbs {
                 self.engine.diff(&diff_order(args)?, progress)?;
                 Ok(json!({}))
             }
+            "stream" => streaming::answer(&*self.engine, args, at(args), progress),
             "changes" => {
                 self.engine.changes(&feed::decode(args)?, progress)?;
                 Ok(json!({}))

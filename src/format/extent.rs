@@ -170,6 +170,13 @@ impl Extent {
         self.home.is_some()
     }
 
+    /// Of the frame of which this is a piece, another one: `len` bytes of its content, from `from` on.
+    pub fn piece(&self, from: u32, len: u32) -> Option<Extent> {
+        let frame =
+            self.frame.filter(|frame| from.checked_add(len).is_some_and(|end| end <= frame.content_len))?;
+        Some(Extent { len, frame: Some(Frame { from, ..frame }), ..self.clone() })
+    }
+
     /// True if `next` goes on where this ends, on the device and in kind, so that the two may be one item.
     pub fn joins(&self, next: &Extent) -> bool {
         self.raw_addr.0 + self.len_bytes() == next.raw_addr.0

@@ -2,6 +2,8 @@
 
 /// Epochs, sequence numbers, ids and sizes are at most this, so that none overflows by counting on.
 pub const COUNTER_MAX: u64 = 1 << 62;
+/// Of identities. On disk for ever.
+const IDENTITY_SEED: u64 = 0x736e_6170_6673_0004;
 
 /// Byte address on a device, a multiple of 4096. 0 means none.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
@@ -31,11 +33,42 @@ pub struct Slot(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct Generation(pub u32);
 
+/// What tells a snapshot from all others in all stores, whatever it is called: a copy of it in another store has it too.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Identity(pub [u8; 16]);
+
+impl Identity {
+    /// Of a snapshot that was made in a store: from what it keeps for ever.
+    pub fn made_in(store: [u8; 16], view: ViewId, epoch: Epoch, created: (i64, u32)) -> Identity {
+        let mut words = store.to_vec();
+        let (secs, nanos) = created;
+        for word in [view.0, epoch.0, secs as u64, nanos.into()] {
+            words.extend_from_slice(&word.to_le_bytes());
+        }
+        Identity(xxhash_rust::xxh3::xxh3_128_with_seed(&words, IDENTITY_SEED).to_le_bytes())
+    }
+
+    /// From its text.
+    pub fn parse(text: &str) -> Option<Identity> {
+        let number = u128::from_str_radix(text, 16).ok().filter(|_| text.len() == 32);
+        number.map(|n| Identity(n.to_be_bytes()))
+    }
+}
+
+/// 32 hexadecimal digits.
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 impl Ino {
     /// Root directory of every view.
     pub const ROOT: Ino = Ino(1);
     /// Owner of the orphan records.
     pub const ORPHANS: Ino = Ino(2);
+    /// Owner of the record of an arrival, in a line that is being received.
+    pub const ARRIVAL: Ino = Ino(3);
     /// First number that is given to a file.
     pub const FIRST_FREE: Ino = Ino(16);
     /// One past the largest.

@@ -6,6 +6,7 @@ use super::dirent::NameBucket;
 use super::inode::Inode;
 use super::leaf::VALUE_BYTES_MAX;
 use super::link::Links;
+use super::stream::ArrivalRecord;
 use super::xattr::{PIECE_BYTES, Xattrs};
 use super::{BLOCK_BYTES, Extent, FormatError, Ino, Key, Kind, bad};
 use crate::limits::{FILE_BYTES_MAX, SYMLINK_BYTES_MAX};
@@ -20,6 +21,7 @@ pub fn prove_key(key: &Key) -> Result<(), FormatError> {
         Some(Kind::Orphan | Kind::Away) => {
             key.object == Ino::ORPHANS.0 && is_inode(key.rest) && key.rest != Ino::ROOT.0
         }
+        Some(Kind::Arrival) => key.object == Ino::ARRIVAL.0 && key.rest == 0,
         Some(Kind::Inode | Kind::Inline) => is_inode(key.object) && key.rest == 0,
         Some(Kind::Extent) => {
             is_inode(key.object) && key.rest.is_multiple_of(BLOCK_BYTES) && key.rest < FILE_BYTES_MAX
@@ -45,6 +47,7 @@ pub fn prove(key: &Key, value: &[u8]) -> Result<(), FormatError> {
             let extent = Extent::decode(value)?;
             key.rest.checked_add(extent.len_bytes()).is_some_and(|end| end <= FILE_BYTES_MAX)
         }
+        Some(Kind::Arrival) => ArrivalRecord::decode(value).map(|_| true)?,
         _ => value.is_empty(),
     };
     if fits && len <= VALUE_BYTES_MAX { Ok(()) } else { bad!("an item {key:?} of {len} bytes") }
@@ -70,6 +73,8 @@ mod tests {
             Key::new(16, Kind::Orphan, 17),
             Key::new(0, Kind::View, 1),
             Key { object: 16, kind: 9, rest: 0 },
+            Key { object: 3, kind: 9, rest: 1 },
+            Key { object: 16, kind: 10, rest: 0 },
         ];
         for key in refused {
             assert!(prove_key(&key).is_err(), "{key:?}");

@@ -25,6 +25,8 @@ pub enum Kind {
     Orphan = 8,
     /// A file that may have content away from home. Object [`crate::format::Ino::ORPHANS`], `rest`: the inode number.
     Away = 9,
+    /// How far a line has been received. Object [`crate::format::Ino::ARRIVAL`], `rest` 0.
+    Arrival = 10,
     /// Meta tree: a view record. Object 0, `rest`: the view id.
     View = 32,
     /// Meta tree: a line record. Object 0, `rest`: the line id.
@@ -39,6 +41,8 @@ pub enum Kind {
     Job = 37,
     /// Meta tree: how far a scrub got (`rest` 0), and what it found (`rest` from 1). Object 0.
     Scrub = 38,
+    /// Meta tree: what another store has. Object 0, `rest`: the beginning of its identity.
+    Peer = 39,
     /// Meta tree: where content of a snapshot is that has moved. Object 0, `rest`: the new address.
     Remap = 40,
 }
@@ -48,8 +52,8 @@ impl Kind {
     pub fn from_u8(n: u8) -> Option<Kind> {
         use Kind::*;
         [
-            Inode, Link, Dirent, Xattr, XattrData, Inline, Extent, Orphan, Away, View, Line, DeadBucket,
-            DeadChunk, ExtraRefs, Job, Scrub, Remap,
+            Inode, Link, Dirent, Xattr, XattrData, Inline, Extent, Orphan, Away, Arrival, View, Line,
+            DeadBucket, DeadChunk, ExtraRefs, Job, Scrub, Peer, Remap,
         ]
         .into_iter()
         .find(|k| *k as u8 == n)

@@ -5,6 +5,34 @@ use super::terms::{RawTerms, Terms};
 use super::{FormatError, Generation, LineId, Slot, ViewId, bad};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
+/// Who may change a line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LineState {
+    /// Whoever may change files.
+    #[default]
+    Writable,
+    /// Nobody: it was received from another store. Its clones are writable.
+    Received,
+    /// Whoever receives it: nobody else sees it, and it may be half of something.
+    Receiving,
+}
+
+impl LineState {
+    /// Its number on disk.
+    pub fn number(self) -> u8 {
+        match self {
+            LineState::Writable => 0,
+            LineState::Received => 1,
+            LineState::Receiving => 2,
+        }
+    }
+
+    /// From its number on disk.
+    pub fn from_number(n: u8) -> Option<LineState> {
+        [LineState::Writable, LineState::Received, LineState::Receiving].into_iter().find(|s| s.number() == n)
+    }
+}
+
 /// A line: a writable tree with its past.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LineRecord {
@@ -31,6 +59,8 @@ pub struct LineRecord {
     pub created: (i64, u32),
     /// For how long it is kept.
     pub terms: Terms,
+    /// Who may change it.
+    pub state: LineState,
     /// Why it was made, and by whom.
     pub provenance: Provenance,
 }
@@ -47,7 +77,8 @@ struct RawLine {
     generation: le::U32,
     head_generation: le::U32,
     name_len: le::U16,
-    reserved: [u8; 2],
+    state: u8,
+    reserved: u8,
     terms: RawTerms,
     from: le::U64,
     base: le::U64,
@@ -69,7 +100,8 @@ impl LineRecord {
             generation: self.generation.0.into(),
             head_generation: self.head_generation.0.into(),
             name_len: (self.name.len() as u16).into(),
-            reserved: [0; 2],
+            state: self.state.number(),
+            reserved: 0,
             terms: self.terms.raw(),
             from: self.from.map_or(0, |line| line.0).into(),
             base: self.base.map_or(0, |b| b.0).into(),
@@ -89,6 +121,9 @@ impl LineRecord {
             return bad!("the name of line {} is cut off", raw.id.get());
         };
         let provenance = Provenance::take(&mut rest)?;
+        let Some(state) = LineState::from_number(raw.state) else {
+            return bad!("line {} has state {}, known are 0..=2", raw.id.get(), raw.state);
+        };
         let line = LineRecord {
             id: LineId(raw.id.get()),
             name: name.to_vec(),
@@ -101,9 +136,10 @@ impl LineRecord {
             from: (raw.from.get() != 0).then(|| LineId(raw.from.get())),
             created: (raw.created_secs.get(), raw.created_nanos.get()),
             terms: Terms::parse(&raw.terms)?,
+            state,
             provenance,
         };
-        if name.len() > 255 || !rest.is_empty() || raw.reserved != [0; 2] {
+        if name.len() > 255 || !rest.is_empty() || raw.reserved != 0 {
             return bad!(
                 "line record {} has a name of {} bytes, {} bytes too many, or reserved bytes that are not zero",
                 line.id.0,
@@ -112,6 +148,9 @@ impl LineRecord {
             );
         }
         let is_main = line.id == LineId::MAIN;
+        if is_main && line.state != LineState::Writable {
+            return bad!("the main line has state {}", raw.state);
+        }
         if line.id == LineId::NONE || line.head.0 == 0 || is_main != name.is_empty() {
             return bad!("line {} has head {} and a name of {} bytes", line.id.0, line.head.0, name.len());
         }
@@ -150,6 +189,7 @@ mod tests {
             base: Some(ViewId(8)),
             from: Some(LineId(2)),
             terms: Terms { expiry: Some(Expiry { after: 1, at: 2 }), ..Terms::default() },
+            state: LineState::Received,
             created: (-4, 5),
             provenance: Provenance { description: b"x".to_vec(), ..Provenance::default() },
         }
@@ -167,6 +207,7 @@ mod tests {
             origin: None,
             from: None,
             terms: main_terms,
+            state: LineState::Writable,
             ..line
         };
         assert_eq!(LineRecord::decode(&main.encode()), Ok(main));

@@ -8,7 +8,7 @@
 //! decided above `volume`.
 
 use super::key::KEY_BYTES;
-use super::line::LineRecord;
+use super::line::{LineRecord, LineState};
 use super::superblock::{PendingPoint, put_point, take_point};
 use super::terms::{TERMS_BYTES, Terms};
 use super::{BlockAddr, Epoch, FormatError, Generation, Key, LineId, ViewId, bad};
@@ -143,6 +143,8 @@ pub enum Effect<'a> {
     SetTerms(LineId, Terms),
     /// A line got the head of another, with its snapshots, and that is gone.
     Promote(Promotion),
+    /// Others may change a line from now on.
+    SetState(LineId, LineState),
 }
 
 /// A new head of a line, as a snapshot is.
@@ -260,6 +262,10 @@ impl Effects {
                 put(out, 16, &[p.from.0, p.line.0]);
                 out.extend_from_slice(&p.head_generation.0.to_le_bytes());
             }
+            Effect::SetState(line, state) => {
+                put(out, 17, &[line.0]);
+                out.push(state.number());
+            }
         }
     }
 
@@ -346,6 +352,13 @@ fn take<'a>(rest: &mut &'a [u8]) -> Result<Effect<'a>, FormatError> {
             let head_generation = Generation(take_u32(rest)?);
             Effect::Promote(Promotion { from, line, head_generation })
         }
+        17 => {
+            let (line, number) = (LineId(take_u64(rest)?), take_bytes(rest, 1)?[0]);
+            let Some(state) = LineState::from_number(number) else {
+                return bad!("a line gets state {number} in a log record");
+            };
+            Effect::SetState(line, state)
+        }
         _ => return bad!("effect {tag} in a log record"),
     })
 }
@@ -412,6 +425,7 @@ mod tests {
             pause_ns: 77,
             consistency: Consistency::FileSystem,
             name: b"monday".to_vec(),
+            identity: Some(super::super::Identity([5; 16])),
         };
         let line = LineRecord {
             provenance: crate::format::provenance::Reason::Step.into(),
@@ -425,6 +439,7 @@ mod tests {
             base: Some(ViewId(5)),
             from: Some(LineId::MAIN),
             terms: Terms::default(),
+            state: LineState::Receiving,
             created: (-9, 8),
         };
         let rollback = Rollback {
@@ -451,6 +466,7 @@ mod tests {
             Effect::Rebase(LineId(2), Some(ViewId(5))),
             Effect::Rebase(LineId(2), None),
             Effect::SetTerms(LineId(2), Terms { clones_max: Some(1), ..Terms::default() }),
+            Effect::SetState(LineId(2), LineState::Received),
             Effect::Promote(Promotion {
                 from: LineId(3),
                 line: LineId(u64::MAX),

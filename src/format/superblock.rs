@@ -7,7 +7,9 @@ use super::ids::COUNTER_MAX;
 use super::pointer::RawPtr;
 use super::provenance::Provenance;
 use super::view::Consistency;
-use super::{BLOCK_BYTES, BlockPtr, Copies, Epoch, FormatError, Generation, Ino, LineId, Slot, ViewId, bad};
+use super::{
+    BLOCK_BYTES, BlockPtr, Copies, Epoch, FormatError, Generation, Identity, Ino, LineId, Slot, ViewId, bad,
+};
 use crate::limits::{LOG_BYTES_MIN, RESERVED_BYTES, STORE_BYTES_MIN};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
@@ -53,6 +55,8 @@ pub struct PendingPoint {
     pub name: Vec<u8>,
     /// Why it was made, and by whom.
     pub provenance: Provenance,
+    /// If it was received from another store: as it is known there.
+    pub identity: Option<Identity>,
 }
 
 /// A state of the store.
@@ -150,11 +154,12 @@ struct RawPoint {
     consistency: u8,
     reserved: u8,
     name_len: le::U16,
+    identity: [u8; 16],
 }
-const POINT_BYTES: usize = 56;
+const POINT_BYTES: usize = 72;
 const _: () = assert!(size_of::<RawPoint>() == POINT_BYTES);
 
-/// Room for pending snapshots in a slot, in bytes; each takes 56, its name and its provenance.
+/// Room for pending snapshots in a slot, in bytes; each takes 72, its name and its provenance.
 pub const PENDING_ROOM: usize = SLOT_BYTES - RAW_BYTES;
 
 impl PendingPoint {
@@ -325,6 +330,7 @@ pub(super) fn put_point(p: &PendingPoint, out: &mut Vec<u8>) {
         consistency: p.consistency.number(),
         reserved: 0,
         name_len: (p.name.len() as u16).into(),
+        identity: p.identity.map_or([0; 16], |identity| identity.0),
     };
     out.extend_from_slice(raw.as_bytes());
     out.extend_from_slice(&p.name);
@@ -371,6 +377,7 @@ pub(super) fn take_point(rest: &mut &[u8]) -> Result<PendingPoint, FormatError> 
         consistency,
         name: name.to_vec(),
         provenance,
+        identity: (raw.identity != [0; 16]).then_some(Identity(raw.identity)),
     })
 }
 
@@ -394,6 +401,7 @@ mod tests {
             consistency: Consistency::FileSystem,
             name: vec![b'n'; n as usize],
             provenance: Reason::Merge.into(),
+            identity: (n > 1).then_some(Identity([9; 16])),
         };
         Superblock {
             uuid: [7; 16],

@@ -3,7 +3,7 @@
 use super::ids::COUNTER_MAX;
 use super::pointer::RawPtr;
 use super::provenance::Provenance;
-use super::{BlockPtr, Epoch, FormatError, Generation, LineId, Slot, ViewId, bad};
+use super::{BlockPtr, Epoch, FormatError, Generation, Identity, LineId, Slot, ViewId, bad};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
 /// What a view is.
@@ -90,6 +90,10 @@ pub struct ViewRecord {
     pub consistency: Consistency,
     /// Why a snapshot was made, and by whom.
     pub provenance: Provenance,
+    /// Of a snapshot that was received from another store: as it is known there.
+    pub identity: Option<Identity>,
+    /// Of a snapshot: sum over what is in it, if it was ever counted.
+    pub digest: Option<u128>,
     /// Root of its tree; none while it was never written.
     pub root: Option<BlockPtr>,
 }
@@ -114,14 +118,16 @@ struct RawView {
     exclusive: le::U64,
     pause_ns: le::U64,
     root: RawPtr,
-    reserved: [u8; 24],
+    identity: [u8; 16],
+    digest: [u8; 16],
+    reserved: [u8; 8],
 }
 
-const RAW_BYTES: usize = 160;
+const RAW_BYTES: usize = 176;
 const _: () = assert!(size_of::<RawView>() == RAW_BYTES);
 
 impl ViewRecord {
-    /// To the value of a meta tree item: 160 bytes, the name, and the provenance.
+    /// To the value of a meta tree item: 176 bytes, the name, and the provenance.
     pub fn encode(&self) -> Vec<u8> {
         let raw = RawView {
             id: self.id.0.into(),
@@ -145,7 +151,9 @@ impl ViewRecord {
             exclusive: self.exclusive.into(),
             pause_ns: self.pause_ns.into(),
             root: self.root.map_or(RawPtr::none(), |p| p.encode()),
-            reserved: [0; 24],
+            identity: self.identity.map_or([0; 16], |identity| identity.0),
+            digest: self.digest.unwrap_or(0).to_le_bytes(),
+            reserved: [0; 8],
         };
         let mut out = raw.as_bytes().to_vec();
         out.extend_from_slice(&self.name);
@@ -172,7 +180,7 @@ impl ViewRecord {
             return bad!("the name of view {} is cut off", id.0);
         };
         let provenance = Provenance::take(&mut rest)?;
-        if id.0 == 0 || name.len() > 255 || !rest.is_empty() || raw.reserved != [0; 24] {
+        if id.0 == 0 || name.len() > 255 || !rest.is_empty() || raw.reserved != [0; 8] {
             return bad!(
                 "view record {} has a name of {} bytes, {} bytes too many, or reserved bytes that are not zero",
                 id.0,
@@ -212,6 +220,8 @@ impl ViewRecord {
             pause_ns: raw.pause_ns.get(),
             consistency,
             provenance,
+            identity: (raw.identity != [0; 16]).then_some(Identity(raw.identity)),
+            digest: Some(u128::from_le_bytes(raw.digest)).filter(|digest| *digest != 0),
             root: if raw.root.is_none() { None } else { Some(raw.root.decode()?) },
         })
     }
@@ -242,6 +252,8 @@ mod tests {
             pause_ns: 6,
             consistency: Consistency::FileSystem,
             provenance: Provenance { user: Some(7), command: b"make".to_vec(), ..Provenance::default() },
+            identity: Some(Identity([7; 16])),
+            digest: Some(1 << 100),
             root: Some(ptr),
         }
     }

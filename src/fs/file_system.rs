@@ -9,9 +9,11 @@ use super::past::{GoesOn, Past};
 use crate::clock::Clock;
 use crate::format::provenance::Provenance;
 use crate::format::terms::{Expiry, Idling};
-use crate::format::{Ino, LineId, ViewId};
+use crate::format::{Identity, Ino, LineId, ViewId};
 use crate::ops::{Error, KernelRef, NodeId, Result};
 use crate::volume::{Recovered, SnapshotInfo, Volume};
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +22,8 @@ pub struct Fs {
     pub(super) heads: Arc<Heads>,
     pub(super) commits: Arc<Commits>,
     pub(super) past: Past,
+    /// Streams that are being received. A leaf.
+    pub(super) arriving: Mutex<BTreeSet<Identity>>,
     recovered: Recovered,
 }
 
@@ -31,13 +35,14 @@ impl Fs {
         let recovered = volume.recover(&mut gates);
         let heads = Arc::new(Heads::new(volume, options, clock, gates.0)?);
         let commits = Arc::new(Commits::new(heads.clone()));
-        let fs = Fs { past: Past::new(commits.clone()), heads, commits, recovered };
+        let (past, arriving) = (Past::new(commits.clone()), Mutex::default());
+        let fs = Fs { past, heads, commits, arriving, recovered };
         if !fs.heads.is_read_only() {
             if fs.recovered.records > 0 {
                 fs.commit()?;
             }
             make_root(&fs.heads, &fs.heads.main())?;
-            for head in fs.heads.all() {
+            for head in fs.heads.all().into_iter().filter(|head| !head.is_received) {
                 purge_orphans(&fs.commits, &head);
                 purge_all_unlinked(&fs.commits, &head);
             }
@@ -86,7 +91,7 @@ impl Fs {
         if self.heads.is_read_only() {
             return Ok(());
         }
-        for head in self.heads.all() {
+        for head in self.heads.all().into_iter().filter(|head| !head.is_received) {
             purge_all_unlinked(&self.commits, &head);
         }
         // A purge that failed has stopped the volume: a commit tells why.

@@ -12,6 +12,7 @@
 //! - `timeline`: what became of one path over all snapshots of a line;
 //! - `transfer`: what a line takes over from another view, as one change of any size;
 //! - `merging`: what two sides have changed since a common view, brought together;
+//! - `stream`: snapshots on their way to another store;
 //! - `file_system`, `operations`, `standalone`: all of it together.
 //!
 //! Lock order: the past's `snapshot_lock`, the commits' `commit_lock`, the gates of heads in their order, then the volume's
@@ -36,8 +37,11 @@ mod operations;
 mod options;
 mod past;
 mod past_of_path;
+mod receiving;
 mod restoring;
+mod sending;
 mod standalone;
+mod stream;
 mod timeline;
 mod transfer;
 mod undoing;
@@ -63,8 +67,11 @@ pub use past::{
     Cover, GoesOn, GuardedChange, InTheWay, OpenForWriting, Promoted, PromotionOrder, Switched, Undoable,
 };
 pub use past_of_path::PathAsked;
+pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, parse_token};
 pub use restoring::{NamedPath, RestoreOrder, Restored};
+pub use sending::SendOrder;
 pub use standalone::Standalone;
+pub use stream::{SentStream, StreamError};
 pub use timeline::{LogEntry, Moment, PathVersion};
 pub use transfer::{Aspects, Done, Plan, Refusal, Takeover, Transferred};
 pub use undoing::TakenBack;

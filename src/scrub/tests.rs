@@ -313,6 +313,7 @@ impl History {
                     consistency,
                     provenance: &Provenance::default(),
                     pause_ns: &|| 7,
+                    identity: None,
                 };
                 volume.create_snapshot(line, &new, &mut |_| Ok(())).unwrap();
             }

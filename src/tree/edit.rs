@@ -56,11 +56,16 @@ pub struct Edit<'a> {
     pub nodes_made: i64,
 }
 
+/// An empty tree, one node, made in that epoch.
+pub fn empty(epoch: Epoch) -> Child {
+    Child::Mem(Arc::new(Node::leaf(epoch, LeafPage::new())))
+}
+
 impl Edit<'_> {
     /// An empty tree.
     pub fn new_root(&mut self) -> Child {
         self.nodes_made += 1;
-        Child::Mem(Arc::new(Node::leaf(self.epoch, LeafPage::new())))
+        empty(self.epoch)
     }
 
     /// Makes `child` a node of this epoch that nobody else sees, and lends it.
@@ -186,7 +191,9 @@ impl Edit<'_> {
         }
     }
 
-    /// Drops child `i` if it is empty, and joins it with a neighbour if it is small.
+    /// Drops child `i` if it is empty, and joins it with a neighbour if it is small. What takes over the range of keys of a child
+    /// that is dropped is made anew, so that what was removed is in the range of what is younger than the removal; if that
+    /// cannot be read an empty child stays.
     fn rebalance(&mut self, inner: &mut Inner, i: usize) {
         let Child::Mem(node) = &inner.children[i] else { return };
         let empty = match &node.body {
@@ -194,6 +201,10 @@ impl Edit<'_> {
             Body::Inner(n) => n.children.is_empty(),
         };
         if empty && inner.children.len() > 1 {
+            let heir = if i > 0 { i - 1 } else { 1 };
+            if self.own_last(&mut inner.children[heir], i > 0).is_err() {
+                return;
+            }
             let gone = inner.children.remove(i);
             inner.keys.remove(i);
             inner.keys[0] = Key::MIN;
@@ -202,6 +213,18 @@ impl Edit<'_> {
             let at = if i > 0 && self.join(inner, i - 1, 3) { i - 1 } else { i };
             if is_small(&inner.children[at]) {
                 self.join(inner, at, 3);
+            }
+        }
+    }
+
+    /// Makes a subtree anew along its last child, or its first.
+    fn own_last(&mut self, child: &mut Child, last: bool) -> Result<()> {
+        let node = self.own(child)?;
+        match &mut node.body {
+            Body::Leaf(_) => Ok(()),
+            Body::Inner(inner) => {
+                let at = if last { inner.children.len().saturating_sub(1) } else { 0 };
+                inner.children.get_mut(at).map_or(Ok(()), |child| self.own_last(child, last))
             }
         }
     }

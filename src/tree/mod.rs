@@ -19,7 +19,7 @@ mod walk;
 mod write;
 
 pub use diff::{Diff, DiffItem, diff, is_same};
-pub use edit::{Edit, FreedNode};
+pub use edit::{Edit, FreedNode, empty};
 pub use kept::Kept;
 pub use node::{Child, Node};
 pub use pager::Pager;

@@ -13,8 +13,8 @@ pub enum Visit<'a> {
     Node(&'a BlockPtr, Key, u8),
     /// An item of a leaf.
     Item(Key, &'a [u8]),
-    /// A node that is too old to be walked.
-    Old(&'a BlockPtr),
+    /// A node that is too old to be walked, with the least key that it may hold.
+    Old(&'a BlockPtr, Key),
 }
 
 /// A node that cannot be read, and so everything below it.
@@ -84,7 +84,7 @@ struct Expected {
 impl Walk<'_> {
     fn below(&mut self, ptr: &BlockPtr, place: Expected) -> Result<Step> {
         if ptr.birth <= self.newer_than {
-            let step = (self.visit)(Visit::Old(ptr))?;
+            let step = (self.visit)(Visit::Old(ptr, place.from))?;
             return Ok(if step == Step::Stop { Step::Stop } else { Step::Into });
         }
         if let Some(level) = place.level {

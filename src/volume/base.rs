@@ -151,6 +151,7 @@ impl Volume {
             consistency: Consistency::FileSystem,
             provenance: &Provenance::default(),
             pause_ns: &|| 0,
+            identity: None,
         };
         let point = txn.state().next_point(line, &new)?;
         let id = point.id;

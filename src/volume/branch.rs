@@ -9,7 +9,7 @@ use super::snapshot::NewSnapshot;
 use super::state::VolumeState;
 use super::{Result, Txn, Volume, VolumeError};
 use crate::format::ids::COUNTER_MAX;
-use crate::format::line::LineRecord;
+use crate::format::line::{LineRecord, LineState};
 use crate::format::log::{Effect, Rollback};
 use crate::format::provenance::Provenance;
 use crate::format::superblock::PendingPoint;
@@ -23,9 +23,13 @@ use std::collections::BTreeSet;
 
 impl VolumeState {
     /// Makes the line of a record: its numbers, name and slot are free, its origin is a snapshot, or a view on which a head
-    /// is that has changed nothing since.
+    /// is that has changed nothing since; without one it begins empty.
     pub(super) fn create_line(&mut self, record: LineRecord) {
-        let Some(origin) = record.origin else { return };
+        let Some(origin) = record.origin else {
+            self.begin_line(&record);
+            self.lines.add(record);
+            return;
+        };
         if self.own_snapshot(origin).is_ok() {
             self.fork(record.head, origin, record.id, record.created);
         } else if let Some(other) = self.untouched_on(origin) {
@@ -114,6 +118,7 @@ impl VolumeState {
             consistency,
             provenance: &Provenance::default(),
             pause_ns: &|| 0,
+            identity: None,
         };
         let newest = self.lines.head(line).and_then(|head| self.newest_point(head, root));
         // What has a name is known by it; what a line is compared with has to be whole.
@@ -137,6 +142,7 @@ impl VolumeState {
             from: Some(line),
             created,
             terms: Terms::default(),
+            state: LineState::Writable,
             provenance: provenance.clone(),
         };
         Ok((point, record))
@@ -204,7 +210,8 @@ impl Volume {
     pub fn clone_count(&self) -> (usize, Option<(i64, u32)>) {
         let state = self.state.read();
         let newest = state.lines.newest().filter(|line| line.id != LineId::MAIN);
-        (state.lines.count() - 1, newest.map(|line| line.created))
+        let arriving = state.lines.records().filter(|line| line.state == LineState::Receiving).count();
+        (state.lines.count() - 1 - arriving, newest.map(|line| line.created))
     }
 
     /// A line.
@@ -257,6 +264,7 @@ impl Volume {
             from: s.history.get(from).map(|v| v.line),
             created,
             terms: Terms::default(),
+            state: LineState::Writable,
             provenance: provenance.clone(),
         };
         s.create_line(record.clone());

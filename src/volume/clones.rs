@@ -4,7 +4,7 @@
 
 use super::Volume;
 use super::state::VolumeState;
-use crate::format::line::LineRecord;
+use crate::format::line::{LineRecord, LineState};
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{LineId, ViewId};
 use std::collections::HashMap;
@@ -106,6 +106,7 @@ impl Volume {
         let state = self.state.read();
         let owners = state.owners();
         let clones = state.lines.records_after(LineId::MAIN);
+        let clones = clones.filter(|line| line.state != LineState::Receiving);
         clones.map(|line| state.tell_clone(line, &owners)).collect()
     }
 }

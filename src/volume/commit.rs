@@ -47,7 +47,8 @@ struct Frozen {
     shared: Vec<(u64, u64)>,
     points: Vec<PendingPoint>,
     deletes: Vec<ViewId>,
-    scrub: Vec<(u64, Option<Vec<u8>>)>,
+    /// Items of the scrub, and of other stores.
+    beside: Vec<(Key, Option<Vec<u8>>)>,
     /// Copied content that is to move.
     copies: Vec<Moving>,
     /// Nothing but `points`: the superblock alone can tell of them.
@@ -196,7 +197,7 @@ impl<'a> CommitSession<'a> {
             shared: std::mem::take(&mut s.shared),
             points: std::mem::take(&mut s.points),
             deletes,
-            scrub: s.take_scrub(),
+            beside: s.take_beside(),
             copies,
             points_only,
             log_start,
@@ -334,8 +335,7 @@ impl<'a> CommitSession<'a> {
                 (committer.step_entries * 2).min(reclaim::STEP_ENTRIES_MAX)
             };
             gone = release(let_go, &mut committer.remap, &mut committer.extra_refs, &mut freed);
-            for (n, value) in std::mem::take(&mut frozen.scrub) {
-                let key = Key::new(0, Kind::Scrub, n);
+            for (key, value) in std::mem::take(&mut frozen.beside) {
                 match value {
                     Some(value) => meta.edit.insert(meta.root, &key, &value)?,
                     None => drop(meta.edit.remove(meta.root, &key)?),

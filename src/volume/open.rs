@@ -13,7 +13,7 @@ use super::view::Shared;
 use super::{Access, OpenOptions, Result, Volume, VolumeError, ring};
 use crate::device::{Device, RESERVED_BYTES};
 use crate::format::job::Job;
-use crate::format::line::LineRecord;
+use crate::format::line::{LineRecord, LineState};
 use crate::format::provenance::Provenance;
 use crate::format::remap::RemapRecord;
 use crate::format::superblock::Superblock;
@@ -86,6 +86,7 @@ impl Volume {
             from: None,
             created,
             terms: Terms::default(),
+            state: LineState::Writable,
             provenance: Provenance::default(),
         };
         let record = ViewRecord {
@@ -105,6 +106,8 @@ impl Volume {
             pause_ns: 0,
             consistency: Consistency::Crash,
             provenance: Provenance::default(),
+            identity: None,
+            digest: None,
             root: None,
         };
         let superblock = Superblock {
@@ -144,6 +147,7 @@ impl Volume {
             remap: Remap::default(),
             jobs: BTreeMap::new(),
             scrub: BTreeMap::new(),
+            peers: BTreeMap::new(),
             records: vec![record],
             lines: vec![line],
         };
@@ -246,6 +250,8 @@ impl Volume {
             postponed: BTreeSet::new(),
             scrub: loaded.scrub,
             scrub_dirty: BTreeSet::new(),
+            peers: loaded.peers,
+            peers_dirty: BTreeSet::new(),
             changed: false,
             dirty_nodes: 0,
             budget: Budget::default(),
@@ -353,6 +359,7 @@ pub(crate) struct Loaded {
     pub jobs: BTreeMap<u64, Job>,
     /// The scrub's items, as they are.
     pub scrub: BTreeMap<u64, Vec<u8>>,
+    pub peers: BTreeMap<u64, Vec<u8>>,
     pub records: Vec<ViewRecord>,
     pub lines: Vec<LineRecord>,
 }
@@ -361,7 +368,8 @@ impl Loaded {
     pub fn read(pager: &Pager, superblock: Superblock, space_map: SpaceMap) -> Result<Loaded> {
         let meta_root = Child::Stored(superblock.meta_root);
         let (mut records, mut jobs, mut extra_refs) = (Vec::new(), BTreeMap::new(), ExtraRefs::default());
-        let (mut scrub, mut lines, mut remap) = (BTreeMap::new(), Vec::new(), Remap::default());
+        let (mut scrub, mut peers, mut lines) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        let mut remap = Remap::default();
         let end = Key { object: 1, kind: 0, rest: 0 };
         for item in tree::range(pager, &meta_root, &Key::MIN, &end) {
             let (key, value) = item?;
@@ -382,12 +390,15 @@ impl Loaded {
                 Some(Kind::Scrub) => {
                     scrub.insert(key.rest, value.to_vec());
                 }
+                Some(Kind::Peer) => {
+                    peers.insert(key.rest, value.to_vec());
+                }
                 _ => return Err(corrupt(format!("unknown item {key:?} in the meta tree"))),
             }
         }
         check_records(&superblock, &records, &lines)?;
         drop(remap.take_changes());
-        Ok(Loaded { superblock, meta_root, space_map, extra_refs, remap, jobs, scrub, records, lines })
+        Ok(Loaded { superblock, meta_root, space_map, extra_refs, remap, jobs, scrub, peers, records, lines })
     }
 }
 

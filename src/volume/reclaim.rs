@@ -61,7 +61,7 @@ pub(super) fn step(
                         count += 1;
                         freed.extend(of_node(ptr));
                     }
-                    Visit::Node(..) | Visit::Old(_) => {}
+                    Visit::Node(..) | Visit::Old(..) => {}
                     Visit::Item(key, value) if key.kind == Kind::Extent as u8 => {
                         let extent = Extent::decode(value)?;
                         if extent.birth > newer_than {
@@ -103,7 +103,7 @@ fn free_inner_nodes(pager: &Pager, job: Job, freed: &mut Vec<DeadEntry>) -> Resu
             freed.extend(of_node(ptr));
             Ok(Step::Into)
         }
-        Visit::Item(..) | Visit::Old(_) => Ok(Step::Into),
+        Visit::Item(..) | Visit::Old(..) => Ok(Step::Into),
     };
     walk_readable(pager, &root, newer_than, visit, &mut leave)?;
     Ok(())

@@ -267,6 +267,7 @@ impl Volume {
             Effect::Rollback(to) => s.roll_back(&to),
             Effect::Rebase(line, base) => s.set_base(line, base),
             Effect::SetTerms(line, terms) => s.set_terms(line, terms),
+            Effect::SetState(line, state) => s.set_line_state(line, state),
             Effect::Promote(to) => s.promote(&to),
             _ => {}
         }

@@ -11,7 +11,7 @@ use super::{Result, Txn};
 use crate::format::deadlist::DeadEntry;
 use crate::format::ids::COUNTER_MAX;
 use crate::format::leaf::VALUE_BYTES_MAX;
-use crate::format::line::LineRecord;
+use crate::format::line::{LineRecord, LineState};
 use crate::format::log::{Effect, RecordHeader};
 use crate::format::superblock::PendingPoint;
 use crate::format::{Epoch, Extent, Generation, Kind, LineId, Slot, ViewId};
@@ -79,6 +79,7 @@ pub(super) fn of_tree(txn: &Txn<'_>, store: &Store, effect: &Effect<'_>) -> Resu
         | Effect::DropLine(_)
         | Effect::RenameLine(..)
         | Effect::SetTerms(..)
+        | Effect::SetState(..)
         | Effect::Rollback(_)
         | Effect::Promote(_)
         | Effect::Rebase(..) => must!(false, "a change of views inside of one of a tree"),
@@ -109,6 +110,10 @@ pub(super) fn of_views(state: &VolumeState, effect: &Effect<'_>) -> Result<()> {
         Effect::RenameLine(id, name) => {
             must!(can_go(state, *id), "line {} is to get another name, and cannot", id.0);
             new_line_name(state, name)
+        }
+        Effect::SetState(id, _) => {
+            must!(can_go(state, *id), "line {} is to be changed by others, and cannot", id.0);
+            Ok(())
         }
         Effect::SetTerms(id, terms) => {
             on_line(state, *id)?;
@@ -175,10 +180,15 @@ fn line(state: &VolumeState, new: &LineRecord) -> Result<()> {
     let number = new.id >= state.lines.next && new.id.0 < COUNTER_MAX;
     must!(number, "line {} of a record: the next number is {}", new.id.0, state.lines.next.0);
     new_line_name(state, &new.name)?;
+    let is_empty = new.origin.is_none() && new.state == LineState::Receiving;
     let origin = new.origin.is_some_and(|id| is_snapshot(state, id) || state.untouched_on(id).is_some());
-    must!(origin, "line {} begins as what is no snapshot, and no line is as it was", new.id.0);
+    must!(origin || is_empty, "line {} begins as what is no snapshot, and no line is as it was", new.id.0);
     let base = new.base == new.origin && new.base.is_some_and(|id| state.may_be_base(id));
-    must!(base, "line {} is compared with something else than its origin", new.id.0);
+    must!(
+        base || is_empty && new.base.is_none(),
+        "line {} is compared with something else than its origin",
+        new.id.0
+    );
     must!(new.created.1 < NANOS, "line {} was made {} nanoseconds after a second", new.id.0, new.created.1);
     new_number(state, new.head)?;
     new_slot(state, new.slot)?;

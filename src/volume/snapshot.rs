@@ -11,7 +11,7 @@ use crate::format::log::{Effect, Effects};
 use crate::format::provenance::Provenance;
 use crate::format::superblock::PendingPoint;
 use crate::format::view::{Consistency, Role, ViewRecord};
-use crate::format::{Epoch, Generation, LineId, Slot, ViewId};
+use crate::format::{Epoch, Generation, Identity, LineId, Slot, ViewId};
 use crate::limits::NAME_BYTES_MAX;
 use crate::tree::Child;
 use std::sync::Arc;
@@ -58,6 +58,8 @@ pub struct NewSnapshot<'n> {
     pub consistency: Consistency,
     /// Why, and by whom.
     pub provenance: &'n Provenance,
+    /// If it comes from another store: as it is known there.
+    pub identity: Option<Identity>,
     /// Tells how long writers have been waiting, in nanoseconds; asked at the point.
     pub pause_ns: &'n dyn Fn() -> u64,
 }
@@ -79,6 +81,7 @@ impl VolumeState {
             consistency: new.consistency,
             name: new.name.to_vec(),
             provenance: new.provenance.clone(),
+            identity: new.identity,
         })
     }
 
@@ -119,6 +122,7 @@ impl VolumeState {
             created: point.created,
             consistency: point.consistency,
             provenance: point.provenance.clone(),
+            identity: point.identity,
         };
         self.history.point_as(point.id, head, new);
         self.history.set_pause(point.id, point.pause_ns);

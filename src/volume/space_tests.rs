@@ -45,6 +45,7 @@ fn snapshot(volume: &Volume, name: &[u8]) -> ViewId {
         consistency: Consistency::FileSystem,
         provenance: &Provenance::default(),
         pause_ns: &|| 1,
+        identity: None,
     };
     let (id, durable) = volume.create_snapshot(LineId::MAIN, &new, &mut |_| Ok(())).unwrap();
     assert!(durable, "the log has it");
@@ -230,6 +231,7 @@ fn many_deletions_are_spread_over_commits() {
             consistency,
             provenance: &Provenance::default(),
             pause_ns: &|| 0,
+            identity: None,
         };
         volume.create_snapshot(line, &new, &mut |_| Ok(())).unwrap().0
     };
@@ -290,6 +292,7 @@ fn what_many_lines_hold_back_is_counted() {
             consistency,
             provenance: &Provenance::default(),
             pause_ns: &|| 0,
+            identity: None,
         };
         let (id, _) = volume.create_snapshot(LineId::MAIN, &new, &mut |_| Ok(())).unwrap();
         if n % 8 == 0 {
@@ -341,6 +344,7 @@ fn what_a_commit_has_frozen_stays_promised_until_it_is_written() {
         consistency,
         provenance: &Provenance::default(),
         pause_ns: &|| 1,
+        identity: None,
     };
     volume.create_snapshot(LineId::MAIN, &new, &mut |_| Ok(())).unwrap();
     commit(&volume);

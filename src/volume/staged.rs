@@ -11,6 +11,17 @@ use std::sync::Arc;
 /// What is left for others when space is allocated.
 type Keep<'a> = &'a dyn Fn() -> Room;
 
+/// What is stored of content somewhere else, proved by its checksums: whole blocks.
+#[derive(Clone, Copy, Debug)]
+pub struct StoredContent<'c> {
+    /// The bytes.
+    pub bytes: &'c [u8],
+    /// CRC-32C of each block of them.
+    pub crcs: &'c [u32],
+    /// If they are compressed: how. The extent is all of the content then.
+    pub frame: Option<Frame>,
+}
+
 /// Written content that no tree refers to. Dropping it gives the space back.
 pub struct Staged {
     store: Arc<Store>,
@@ -106,6 +117,46 @@ impl Staged {
         Ok(())
     }
 
+    /// Allocates and writes what is stored of contents, as it is. Leaves `keep` for others. A frame is in one piece, or
+    /// there is no space for it. The extents come in order; content that is no frame may be several.
+    pub(super) fn write_stored(
+        store: &Arc<Store>,
+        parts: &[StoredContent<'_>],
+        keep: Keep<'_>,
+    ) -> Result<Staged> {
+        let mut staged = Staged::new(store);
+        let mut run: (u64, Vec<u8>) = (0, Vec::new());
+        for part in parts {
+            let mut done = 0;
+            while done < part.bytes.len() {
+                let wanted = (part.bytes.len() - done) as u64;
+                let (addr, len) = staged.allocate(wanted, keep)?;
+                let (first, last) =
+                    (done / BLOCK_BYTES as usize, (done + len as usize) / BLOCK_BYTES as usize);
+                match part.frame {
+                    Some(frame) if len == wanted => staged.push_frame(addr, frame, part.crcs.to_vec()),
+                    Some(_) => {
+                        store.alloc().give_back(addr, len);
+                        return Err(StoreError::NoSpace.into());
+                    }
+                    None => staged.push(addr, len, &part.crcs[first..last]),
+                }
+                if run.0 + run.1.len() as u64 != addr {
+                    if !run.1.is_empty() {
+                        store.write_raw(run.0, &run.1)?;
+                    }
+                    run = (addr, Vec::new());
+                }
+                run.1.extend_from_slice(&part.bytes[done..done + len as usize]);
+                done += len as usize;
+            }
+        }
+        if !run.1.is_empty() {
+            store.write_raw(run.0, &run.1)?;
+        }
+        Ok(staged)
+    }
+
     /// Allocates `len` bytes (whole blocks) that read as zeros. Leaves `keep` for others.
     pub(super) fn unwritten(store: &Arc<Store>, len: u64, keep: Keep<'_>) -> Result<Staged> {
         assert!(len.is_multiple_of(BLOCK_BYTES), "staged space is whole blocks");
@@ -194,6 +245,12 @@ impl Volume {
     pub fn stage_unwritten(&self, len: u64) -> Result<Staged> {
         self.check_writable()?;
         self.note(Staged::unwritten(self.shared.store(), len, &|| self.keep_for_stage()))
+    }
+
+    /// Writes what is stored of contents of another store, as it is.
+    pub fn stage_stored(&self, parts: &[StoredContent<'_>]) -> Result<Staged> {
+        self.check_writable()?;
+        self.note(Staged::write_stored(self.shared.store(), parts, &|| self.keep_for_stage()))
     }
 
     /// As [`Self::stage`], for parts that may be compressed.

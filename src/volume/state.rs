@@ -9,7 +9,7 @@ use super::lines::Lines;
 use super::turn::Turn;
 use crate::format::log::Effects;
 use crate::format::superblock::PendingPoint;
-use crate::format::{Copies, Epoch, Ino, LineId, ViewId};
+use crate::format::{Copies, Epoch, Ino, Key, Kind, LineId, ViewId};
 use crate::store::WaitedFor;
 use crate::tree::{Child, FreedNode};
 use foldhash::HashMap;
@@ -111,6 +111,9 @@ pub(super) struct VolumeState {
     /// The scrub's items in the meta tree, as they are to be, and which of them no commit has taken yet.
     pub scrub: BTreeMap<u64, Vec<u8>>,
     pub scrub_dirty: BTreeSet<u64>,
+    /// The same of what other stores have.
+    pub peers: BTreeMap<u64, Vec<u8>>,
+    pub peers_dirty: BTreeSet<u64>,
     /// Anything besides `points` that a commit has to write.
     pub changed: bool,
     /// Nodes in memory that a commit has to write.
@@ -177,10 +180,13 @@ impl VolumeState {
         }
     }
 
-    /// The scrub's items that changed, for the commit to write.
-    pub fn take_scrub(&mut self) -> Vec<(u64, Option<Vec<u8>>)> {
-        let dirty = std::mem::take(&mut self.scrub_dirty).into_iter();
-        dirty.map(|n| (n, self.scrub.get(&n).cloned())).collect()
+    /// Items of the scrub and of other stores that changed, for the commit to write.
+    pub fn take_beside(&mut self) -> Vec<(Key, Option<Vec<u8>>)> {
+        let scrub = std::mem::take(&mut self.scrub_dirty).into_iter();
+        let scrub = scrub.map(|n| (Key::new(0, Kind::Scrub, n), self.scrub.get(&n).cloned()));
+        let peers = std::mem::take(&mut self.peers_dirty).into_iter();
+        let peers = peers.map(|n| (Key::new(0, Kind::Peer, n), self.peers.get(&n).cloned()));
+        scrub.chain(peers).collect()
     }
 
     /// `head` no longer reaches a reference: decides from births alone where it goes.

@@ -438,7 +438,7 @@ impl World {
 
     fn guard<'n>(name: &'n [u8], provenance: &'n Provenance) -> NewSnapshot<'n> {
         let consistency = Consistency::FileSystem;
-        NewSnapshot { name, created: (1, 2), consistency, provenance, pause_ns: &|| 7 }
+        NewSnapshot { name, created: (1, 2), consistency, provenance, pause_ns: &|| 7, identity: None }
     }
 
     /// What the line had is a snapshot, in the same record.
@@ -676,6 +676,7 @@ fn new_snapshot(volume: &Volume, line: LineId, name: &[u8]) -> Result<ViewId> {
         consistency: Consistency::Crash,
         provenance: &Provenance::default(),
         pause_ns: &|| 1,
+        identity: None,
     };
     volume.create_snapshot(line, &new, &mut |_| Ok(())).map(|(id, _)| id)
 }

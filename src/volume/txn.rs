@@ -575,6 +575,15 @@ impl<'a> Txn<'a> {
         }
         Ok(ino)
     }
+
+    /// No number below this is given to a new inode from now on.
+    pub fn raise_next_ino(&mut self, least: Ino) {
+        let next = self.minded.next_ino.unwrap_or(self.state().next_ino).max(least);
+        match self.state.as_mut().filter(|state| state.is_alone()) {
+            Some(state) => state.alone().next_ino = next,
+            None => self.minded.next_ino = Some(next),
+        }
+    }
 }
 
 impl Drop for Txn<'_> {

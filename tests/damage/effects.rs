@@ -6,7 +6,7 @@
 //! Nothing panics; a record is carried out whole or not at all; and what is not carried out is told.
 
 use snapfs::device::{RESERVED_BYTES, Sim};
-use snapfs::format::line::LineRecord;
+use snapfs::format::line::{LineRecord, LineState};
 use snapfs::format::log::{Effect, Effects, HEADER_BYTES, Promotion, RecordHeader, Rollback};
 use snapfs::format::provenance::Reason;
 use snapfs::format::superblock::PendingPoint;
@@ -104,6 +104,7 @@ fn point(at: &Context) -> PendingPoint {
         pause_ns: 7,
         consistency: Consistency::Crash,
         name: b"crafted".to_vec(),
+        identity: None,
     }
 }
 
@@ -120,6 +121,7 @@ fn line(at: &Context) -> LineRecord {
         base: Some(at.snapshot),
         from: Some(LineId::MAIN),
         terms: Terms::default(),
+        state: LineState::Writable,
         created: (5, 6),
     }
 }
@@ -277,8 +279,19 @@ fn lines(at: &Context, add: &mut impl FnMut(String, Vec<u8>)) {
     let create = |line: LineRecord| one(&Effect::CreateLine(line));
     add("a good line".into(), create(made.clone()));
     add("a line from nothing".into(), create(LineRecord { origin: None, ..made.clone() }));
+    let state = LineState::Receiving;
+    add("a received line".into(), create(LineRecord { state, ..made.clone() }));
+    let empty = LineRecord { origin: None, base: None, state, ..made.clone() };
+    add("a received line from nothing".into(), create(empty.clone()));
+    add(
+        "a line from nothing at all".into(),
+        create(LineRecord { state: LineState::Writable, ..empty.clone() }),
+    );
     add("a good rollback".into(), one(&Effect::Rollback(back)));
     for n in odd(at.next_line.0) {
+        for state in [LineState::Writable, LineState::Received, LineState::Receiving] {
+            add(format!("line {n} is {state:?}"), one(&Effect::SetState(LineId(n), state)));
+        }
         add(format!("line {n} compared"), one(&Effect::Rebase(LineId(n), Some(snapshot))));
         add(format!("line {n}"), create(LineRecord { id: LineId(n), ..made.clone() }));
         add(format!("no line {n}"), one(&Effect::DropLine(LineId(n))));

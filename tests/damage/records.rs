@@ -47,6 +47,7 @@ fn pending(image: &mut Image) -> PendingPoint {
         pause_ns: 7,
         consistency: Consistency::Crash,
         name: b"crafted".to_vec(),
+        identity: None,
     };
     (sb.next_view, sb.next_generation) = (ViewId(point.id.0 + 1), Generation(point.generation.0 + 1));
     point

@@ -9,7 +9,7 @@ use snapfs::format::dirent::NameBucket;
 use snapfs::format::inode::Inode;
 use snapfs::format::job::Job;
 use snapfs::format::leaf::LeafPage;
-use snapfs::format::line::LineRecord;
+use snapfs::format::line::{LineRecord, LineState};
 use snapfs::format::link::Links;
 use snapfs::format::log::{Effect, Effects, HEADER_BYTES, RecordHeader};
 use snapfs::format::provenance::Reason;
@@ -20,8 +20,8 @@ use snapfs::format::terms::{Expiry, Terms};
 use snapfs::format::view::{Consistency, Role, ViewRecord};
 use snapfs::format::xattr::{XattrValue, Xattrs};
 use snapfs::format::{
-    BlockAddr, BlockPtr, Compression, CompressionProperty, Copies, Epoch, Generation, Ino, Key, Kind, LineId,
-    Slot, ViewId, inner,
+    BlockAddr, BlockPtr, Compression, CompressionProperty, Copies, Epoch, Generation, Identity, Ino, Key,
+    Kind, LineId, Slot, ViewId, inner,
 };
 use snapfs::ops::{FileType, Timestamp};
 use snapfs::store::Codec;
@@ -54,6 +54,7 @@ fn superblock() -> Vec<Vec<u8>> {
         pause_ns: 1,
         consistency: Consistency::FileSystem,
         name: vec![b'n'; n as usize],
+        identity: (n > 1).then_some(Identity([7; 16])),
     };
     let sb = Superblock {
         uuid: [7; 16],
@@ -184,6 +185,8 @@ fn records() -> Vec<Vec<u8>> {
         created: (1, 2),
         pause_ns: 3,
         consistency: Consistency::Application,
+        identity: Some(Identity([7; 16])),
+        digest: Some(1 << 99),
         root: Some(ptr(5)),
     };
     let line = LineRecord {
@@ -198,6 +201,7 @@ fn records() -> Vec<Vec<u8>> {
         base: Some(ViewId(3)),
         from: Some(LineId::MAIN),
         terms: Terms { expiry: Some(Expiry { after: 60, at: 70 }), ..Terms::default() },
+        state: LineState::Received,
         created: (1, 2),
     };
     let tree = Job::FreeTree { root: ptr(8), newer_than: Epoch(2), cursor: Key::new(5, Kind::Extent, 6) };
@@ -284,6 +288,7 @@ fn samples(name: &str) -> Vec<Vec<u8>> {
         "request" => request(),
         "mount_options" => mount_options(),
         "frame" => frame(),
+        "stream" => vec![targets::stream::sample()],
         other => panic!("no sample for the target {other}"),
     }
 }
@@ -342,7 +347,7 @@ fn every_target_takes_mutated_bytes() {
         let samples = samples(name);
         samples.iter().for_each(|s| body(s));
         // A whole store takes as long as hundreds of records.
-        let rounds = if name == "image" { rounds / 10 } else { rounds };
+        let rounds = if ["image", "stream"].contains(&name) { rounds / 10 } else { rounds };
         // Each thread draws all inputs, so that they are the same on every machine, and takes its share of them.
         let take = |share: u64| {
             let mut rng = fastrand::Rng::with_seed(seed);

@@ -14,6 +14,7 @@ pub fn open_file(commits: &Commits, caller: &Caller, node: NodeId, flags: OpenFl
         Target::Live(_) if heads.options.read_only && (flags.write || flags.truncate) => {
             return Err(Error::ReadOnly);
         }
+        Target::Live(_) if flags.write || flags.truncate => heads.target(node).map(|_| None)?,
         Target::Live(_) => None,
         Target::Snapshot(..) if flags.write || flags.truncate => return Err(Error::ReadOnly),
         Target::Snapshot(slot, _) => Some(heads.snapshot_at(slot)?),

@@ -3,7 +3,7 @@
 use super::dirty::Dirty;
 use super::misses::Misses;
 use super::told::Told;
-use crate::format::line::LineRecord;
+use crate::format::line::{LineRecord, LineState};
 use crate::format::{BLOCK_BYTES, Generation, Ino, LineId, Slot, ViewId};
 use crate::ops::{FileType, NodeId};
 use crate::volume::LineHold;
@@ -37,6 +37,8 @@ pub struct Head {
     line_generation: Generation,
     /// Which of its files the kernel knows; none while it cannot know those of another head of the line.
     pub told: Option<Told>,
+    /// It came from another store, and is changed by nobody.
+    pub is_received: bool,
     root: NodeId,
     /// The gate.
     pub gate: RwLock<Gate>,
@@ -60,6 +62,7 @@ impl Head {
             generation: line.head_generation,
             line_generation: line.generation,
             told: None,
+            is_received: line.state == LineState::Received,
             root: NodeId::live(slot.0, Ino::ROOT.0),
             delayed: gate.dirty.counter(),
             gate: RwLock::new(gate),
@@ -72,7 +75,7 @@ impl Head {
 
     /// The head that a line has got by a rollback. The tree that it begins with may have inodes without a name.
     pub fn forked(line: &LineRecord, slot: Slot, hold: LineHold) -> Head {
-        let inherited = Mutex::new(Some(Ino(0)));
+        let inherited = Mutex::new((line.state == LineState::Writable).then_some(Ino(0)));
         let told = Some(Told::default());
         Head { told, inherited, ..Head::new(line, slot, Gate::default(), hold) }
     }

@@ -13,7 +13,7 @@ use super::node::{Target, target};
 use super::shown::Shown;
 use crate::clock::Clock;
 use crate::format::inode::Inode;
-use crate::format::line::LineRecord;
+use crate::format::line::{LineRecord, LineState};
 use crate::format::{Ino, LineId, Slot};
 use crate::fs::items::Items;
 use crate::fs::options::FsOptions;
@@ -65,7 +65,8 @@ impl Heads {
             Arc::new(Head::new(line, slot, gate, volume.hold_line(line)))
         };
         let mut others = BTreeMap::new();
-        for line in volume.lines().iter().filter(|line| line.id != top.id) {
+        let lines = volume.lines().into_iter().filter(|line| line.state != LineState::Receiving);
+        for line in lines.filter(|line| line.id != top.id).collect::<Vec<_>>().iter() {
             // The line at the root has the numbers of the main line, and that has its.
             let slot = if line.id == LineId::MAIN { top.slot } else { line.slot };
             others.insert(slot, head(line, slot));
@@ -98,7 +99,7 @@ impl Heads {
     /// elsewhere.
     pub fn add(&self, line: &LineRecord) -> Arc<Head> {
         let head = Arc::new(Head::new(line, line.slot, Gate::default(), self.volume.hold_line(line)));
-        *head.inherited.lock() = Some(Ino(0));
+        *head.inherited.lock() = (!head.is_received).then_some(Ino(0));
         self.others.write().insert(line.slot, head.clone());
         head
     }
@@ -178,7 +179,10 @@ impl Heads {
     /// The head and inode of a node that is to be changed.
     pub fn target(&self, node: NodeId) -> Result<(Arc<Head>, Ino)> {
         match target(node) {
-            Target::Live(_) => self.asked(node),
+            Target::Live(_) => match self.asked(node)? {
+                (head, _) if head.is_received => Err(Error::ReadOnly),
+                found => Ok(found),
+            },
             Target::Snapshot(..) => Err(Error::ReadOnly),
             Target::Snapdir(_) | Target::Clonedir => Err(Error::NotPermitted),
         }
@@ -220,7 +224,7 @@ impl Heads {
 
     /// Starts a change of a head. Waits for every other change; readers do not wait for it yet. Stale if its line has another.
     pub fn change<'a>(&'a self, head: &'a Head) -> Result<Change<'a>> {
-        if self.is_read_only() {
+        if self.is_read_only() || head.is_received {
             return Err(Error::ReadOnly);
         }
         let gate = Turn::of(&head.gate);

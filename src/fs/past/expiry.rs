@@ -8,7 +8,7 @@
 use super::clonedir::CloneEnd;
 use super::snapdir::Past;
 use super::watch::WatchedClone;
-use crate::format::line::LineRecord;
+use crate::format::line::{LineRecord, LineState};
 use crate::fs::heads::Head;
 use crate::ops::Error;
 
@@ -33,10 +33,13 @@ impl Past {
         let mut before = std::mem::take(&mut seen.clones);
         let mut ended = Vec::new();
         for line in lines {
-            let Some(head) = heads.of_line(&line) else { continue };
+            let head = heads.of_line(&line);
+            if head.is_none() && line.state != LineState::Receiving {
+                continue;
+            }
             let known = before.remove(&line.id).filter(|clone| clone.is_watched_for(&line));
             let mut clone = known.unwrap_or(WatchedClone::since(passed, &line));
-            if head.take_used() {
+            if head.is_some_and(|head| head.take_used()) {
                 clone.used = Some((passed, now));
                 self.note_use(&line, now);
             }
@@ -81,6 +84,17 @@ impl Past {
     pub fn drop_ended_clones(&self) {
         for (line, why) in self.ended_clones() {
             let name = crate::names::shown_bytes(&line.name);
+            if line.state == LineState::Receiving {
+                // Whoever receives it now finds it gone, and says so.
+                let _no_commit = self.commits.hold_off();
+                match self.commits.heads.volume.drop_line(line.id) {
+                    Ok(()) => {
+                        log::info!("what was received of a stream was given up, nobody went on: '{name}'")
+                    }
+                    Err(e) => log::warn!("what was received of a stream stays ('{name}'): {e}"),
+                }
+                continue;
+            }
             match self.drop_line_if(line.id, CloneEnd::Unused) {
                 Ok(()) => log::info!("the clone '{name}' was dropped: {why}"),
                 Err(Error::Busy) => log::debug!("the clone '{name}' stays while it is in use: {why}"),

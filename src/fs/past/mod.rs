@@ -11,6 +11,7 @@ mod known;
 mod moment;
 mod pick;
 mod promote;
+mod received;
 mod rollback;
 mod snapdir;
 mod trials;
@@ -20,6 +21,7 @@ mod watch;
 
 pub use clonedir::{MAIN_CLONEDIR, clonedir_ttl};
 pub use promote::{Promoted, PromotionOrder};
+pub use received::{Published, arrival_key};
 pub use rollback::{InTheWay, OpenForWriting, Switched};
 pub use snapdir::{OneAtATime, Past};
 pub use underway::{Cover, GoesOn};

@@ -281,6 +281,7 @@ impl Past {
             consistency: Consistency::FileSystem,
             provenance: why,
             pause_ns: &pause_ns,
+            identity: None,
         };
         let note_closed = &mut |at| closed.set(at).expect("changes are held up once");
         let guard = self.commits.complete(cut, note_closed, &mut |prepare| exchange(&guard, prepare))?;

@@ -211,6 +211,7 @@ impl Past {
             consistency: Consistency::FileSystem,
             provenance,
             pause_ns: &|| 0,
+            identity: None,
         };
         let (id, durable) = heads.volume.create_snapshot(head.line, &new, &mut |_| Ok(()))?;
         Ok((heads.volume.snapshot_info(id).ok_or(Error::Stale)?, durable))
@@ -266,6 +267,7 @@ impl Past {
             consistency: Consistency::FileSystem,
             provenance,
             pause_ns: &|| paused().as_nanos() as u64,
+            identity: None,
         };
         let note_closed = &mut |at| closed.set(at).expect("changes are held up once");
         let made = self.commits.complete(std::slice::from_ref(head), note_closed, &mut |prepare| {

@@ -171,6 +171,9 @@ fn change_now(
     settle: Settle<'_>,
     open: &mut Vec<NodeId>,
 ) -> Refusable<Option<Done>> {
+    if order.head.is_received {
+        return Err(Error::ReadOnly.into());
+    }
     let _kept = past.under_way.keep_covers();
     let (mut barred, mut made) = (None, None);
     let done = with_space(past, settle, &mut |settle, no_snapshot| {

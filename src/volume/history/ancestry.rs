@@ -99,6 +99,7 @@ mod tests {
 
     fn point(h: &mut History, head: ViewId, epoch: u64) -> ViewId {
         let point = Point {
+            identity: None,
             epoch: Epoch(epoch),
             name: b"x".to_vec(),
             slot: Slot(1),

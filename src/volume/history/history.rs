@@ -5,7 +5,7 @@ use super::late::Late;
 use super::ways::Ancestry;
 use crate::format::provenance::Provenance;
 use crate::format::view::{Consistency, Role, ViewRecord};
-use crate::format::{BlockPtr, Epoch, Generation, LineId, Slot, ViewId};
+use crate::format::{BlockPtr, Epoch, Generation, Identity, LineId, Slot, ViewId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where a block goes that a head has freed.
@@ -39,6 +39,8 @@ pub struct Point {
     pub consistency: Consistency,
     /// Why, and by whom.
     pub provenance: Provenance,
+    /// If it was received from another store: as it is known there.
+    pub identity: Option<Identity>,
 }
 
 type Sums = BTreeMap<(u64, Epoch), u64>;
@@ -106,6 +108,8 @@ impl History {
             pause_ns: 0,
             consistency: Consistency::Crash,
             provenance: Provenance::default(),
+            identity: None,
+            digest: None,
             root: None,
         };
         history.add(record);
@@ -162,6 +166,12 @@ impl History {
     /// Notes for how long writers had to wait for a snapshot.
     pub fn set_pause(&mut self, view: ViewId, pause_ns: u64) {
         self.view_mut(view).pause_ns = pause_ns;
+        self.late.dirty.insert(view);
+    }
+
+    /// Notes the sum over what is in a snapshot.
+    pub fn set_digest(&mut self, view: ViewId, digest: u128) {
+        self.view_mut(view).digest = Some(digest);
         self.late.dirty.insert(view);
     }
 
@@ -258,6 +268,7 @@ impl History {
             pause_ns: 0,
             consistency: point.consistency,
             provenance: point.provenance,
+            identity: point.identity,
             ..record.clone()
         };
         (record.prev, record.list, record.written) = (Some(id), list, 0);
@@ -301,6 +312,8 @@ impl History {
             created,
             pause_ns: 0,
             provenance: Provenance::default(),
+            identity: None,
+            digest: None,
             ..origin.clone()
         };
         self.add(head);
@@ -316,6 +329,34 @@ impl History {
         self.add(ViewRecord { id, line, list, written: 0, created, ..other.clone() });
         self.late.forked(id);
         id
+    }
+
+    /// A new head, under that number, that starts as an empty tree: it descends from nothing.
+    pub fn begin_as(&mut self, id: ViewId, line: LineId, created: (i64, u32)) {
+        let list = take_id(&mut self.next_id);
+        self.add(ViewRecord {
+            id,
+            role: Role::Head,
+            line,
+            name: Vec::new(),
+            slot: Slot(0),
+            generation: Generation(0),
+            epoch: Epoch(0),
+            prev: None,
+            list,
+            referenced: 0,
+            written: 0,
+            exclusive: 0,
+            created,
+            pause_ns: 0,
+            consistency: Consistency::Crash,
+            provenance: Provenance::default(),
+            identity: None,
+            digest: None,
+            root: None,
+        });
+        self.next_view = self.next_view.max(id.0 + 1);
+        self.late.forked(id);
     }
 
     /// As [`History::fork`], under a number that was given before: a head that the log tells of.

@@ -70,6 +70,7 @@ mod tests {
     fn records() -> (Vec<ViewRecord>, ViewId, u64) {
         let (mut h, head) = History::new((1, 2));
         let point = |n| Point {
+            identity: None,
             provenance: crate::format::provenance::Provenance::default(),
             epoch: Epoch(n),
             name: vec![b'a' + n as u8],

@@ -233,6 +233,7 @@ impl Run {
         }
         let Some(head) = self.some_view(Role::Head) else { return };
         let point = Point {
+            identity: None,
             provenance: crate::format::provenance::Provenance::default(),
             epoch: Epoch(self.w.epoch),
             name: b"x".to_vec(),

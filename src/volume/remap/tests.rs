@@ -144,6 +144,7 @@ fn snapshot(volume: &Volume, name: &[u8]) -> ViewId {
         consistency: Consistency::Crash,
         provenance: &Provenance::default(),
         pause_ns: &|| 1,
+        identity: None,
     };
     volume.create_snapshot(LineId::MAIN, &new, &mut |_| Ok(())).unwrap().0
 }

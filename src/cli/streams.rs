@@ -1,0 +1,467 @@
+//! `send`, `receive`, `verify`: snapshots from one store to another, mounted or not, and copies held against each other.
+
+use super::engine::{Backend, Engine, OpenFor, StoreOptions, StreamOrder};
+use super::pipe::Rendezvous;
+use super::stream_args::{ReceiveArgs, SendArgs, VerifyArgs};
+use super::{output, streaming, usage};
+use crate::ctl::{Client, Code, Failure};
+use crate::names;
+use crate::ops::NodeId;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::io::{self, IsTerminal, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+const DIFFERENT: u8 = 3;
+/// Paths that are told at most of what differs.
+const PATHS_MAX: usize = 50;
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+/// Bytes of a row of sums: inode and sum.
+const ROW_BYTES: usize = 24;
+
+type Progress<'p> = &'p mut (dyn FnMut(Value) + Send);
+
+/// One end of a stream: a store that a daemon serves, or one that this program has opened.
+pub(super) enum StoreEnd {
+    Daemon(Client),
+    Opened(Arc<dyn Engine>),
+}
+
+impl StoreEnd {
+    /// The store at `target`, or the one that is mounted there.
+    pub(super) fn open(backend: &dyn Backend, target: &Path, access: OpenFor) -> Result<StoreEnd, Failure> {
+        match Client::connect(target) {
+            Ok(client) => Ok(StoreEnd::Daemon(client)),
+            Err(f) if f.code == Code::NotMounted => {
+                let options = StoreOptions { access, ..StoreOptions::default() };
+                Ok(StoreEnd::Opened(backend.open(target, &options)?))
+            }
+            Err(f) => Err(f),
+        }
+    }
+
+    /// Carries out an order; the stream goes to `out` or comes from `input`.
+    pub(super) fn run(
+        &self,
+        order: &StreamOrder,
+        input: &mut (dyn Read + Send),
+        out: &mut (dyn Write + Send),
+        progress: Progress<'_>,
+    ) -> Result<Value, Failure> {
+        match self {
+            StoreEnd::Opened(engine) => engine.stream(order, input, out, &mut |value| {
+                progress(value);
+                true
+            }),
+            StoreEnd::Daemon(client) => through(client, order, input, out, progress),
+        }
+    }
+
+    /// Carries out an order without a stream.
+    pub(super) fn ask(&self, order: &StreamOrder) -> Result<Value, Failure> {
+        match self {
+            StoreEnd::Opened(engine) => {
+                engine.stream(order, &mut io::empty(), &mut io::sink(), &mut |_| true)
+            }
+            StoreEnd::Daemon(client) => client.call("stream", streaming::encode(order, None), &mut |_| {}),
+        }
+    }
+
+    /// Lets go of the store.
+    pub(super) fn close(self) -> Result<(), Failure> {
+        match self {
+            StoreEnd::Opened(engine) => engine.close(),
+            StoreEnd::Daemon(_) => Ok(()),
+        }
+    }
+}
+
+/// Has a daemon carry out an order, with the stream on a way of its own.
+fn through(
+    client: &Client,
+    order: &StreamOrder,
+    input: &mut (dyn Read + Send),
+    out: &mut (dyn Write + Send),
+    progress: Progress<'_>,
+) -> Result<Value, Failure> {
+    let failed =
+        |e: io::Error| Failure::new(Code::Io, format!("the way for the stream cannot be opened: {e}"));
+    let meeting = Rendezvous::open().map_err(failed)?;
+    let request = streaming::encode(order, Some(&meeting.name));
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let answer = client.call("stream", request, &mut |value| progress(value));
+            is_over.store(true, Ordering::SeqCst);
+            answer
+        });
+        let carried = meeting.accept(&|| !is_over.load(Ordering::SeqCst)).and_then(|mut stream| {
+            let (carried, side) = match order {
+                StreamOrder::Receive { .. } => (io::copy(input, &mut stream), Shutdown::Write),
+                _ => (io::copy(&mut stream, out).and_then(|n| out.flush().map(|()| n)), Shutdown::Both),
+            };
+            // Says that this was all, or that nobody takes any more.
+            let _ = stream.shutdown(side);
+            carried
+        });
+        let answer = asking.join().map_err(|_| Failure::new(Code::Other, "a failed assertion"))?;
+        match (answer, carried) {
+            (Err(f), _) => Err(f),
+            (Ok(answer), Err(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(answer),
+            (Ok(_), Err(e)) => Err(failed(e)),
+            (Ok(answer), Ok(_)) => Ok(answer),
+        }
+    })
+}
+
+/// Standard output that notes when its reader goes away.
+struct Outlet {
+    out: io::Stdout,
+    is_closed: bool,
+}
+
+impl Outlet {
+    fn note<T>(&mut self, done: io::Result<T>) -> io::Result<T> {
+        self.is_closed |= done.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::BrokenPipe);
+        done
+    }
+}
+
+impl Write for Outlet {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let done = self.out.write(bytes);
+        self.note(done)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let done = self.out.flush();
+        self.note(done)
+    }
+}
+
+/// What printing has come to.
+fn written(result: Result<(), String>) -> Result<(), Failure> {
+    result.map_err(|e| Failure::new(Code::Other, e))
+}
+
+/// How far a transfer is, on a terminal.
+struct Meter {
+    shown: Option<Instant>,
+    begun: Instant,
+    is_wanted: bool,
+}
+
+impl Meter {
+    fn new(json: bool) -> Meter {
+        Meter { shown: None, begun: Instant::now(), is_wanted: !json && io::stderr().is_terminal() }
+    }
+
+    fn tell(&mut self, value: &Value) {
+        let bytes = value["content_bytes"].as_u64().or_else(|| value["bytes"].as_u64());
+        let Some(bytes) = bytes.filter(|_| self.is_wanted) else { return };
+        if self.shown.is_some_and(|at| at.elapsed() < PROGRESS_EVERY) {
+            return;
+        }
+        self.shown = Some(Instant::now());
+        let rate = bytes as f64 / self.begun.elapsed().as_secs_f64().max(0.001);
+        let about = value["about_bytes"]
+            .as_u64()
+            .map_or(String::new(), |all| format!(" of about {}", output::size(all)));
+        eprint!("\r{}{about}, {}/s\x1b[K", output::size(bytes), output::size(rate as u64));
+    }
+
+    fn end(&self) {
+        if self.shown.is_some() {
+            eprintln!();
+        }
+    }
+}
+
+fn order_of(args: &SendArgs) -> StreamOrder {
+    StreamOrder::Send {
+        at: NodeId::ROOT,
+        view: args.view.as_bytes().to_vec(),
+        from: args.from.as_ref().map(|from| from.as_bytes().to_vec()),
+        resume: args.resume.clone(),
+    }
+}
+
+pub(super) fn send(backend: &dyn Backend, args: &SendArgs) -> Result<(), Failure> {
+    if let Some(to) = &args.to {
+        let as_name = args.as_name.as_ref().map(|name| name.as_bytes().to_vec());
+        let from = StoreEnd::open(backend, &args.target, OpenFor::LookAsMounted)?;
+        let done = StoreEnd::open(backend, to, OpenFor::Mount).and_then(|to| {
+            let done = against_common(&from, &to, order_of(args))
+                .and_then(|order| carry(&from, &to, &order, as_name, args.json.json));
+            done.and_then(|done| to.close().map(|()| done))
+        });
+        from.close()?;
+        return tell_received(&done?, args.json.json);
+    }
+    if io::stdout().is_terminal() {
+        return Err(usage::wrong(
+            "a stream is bytes for a file, for 'snapfs receive' or for ssh, not for a terminal: give it with '>' or '|', or \
+             name a store with --to",
+        ));
+    }
+    let from = StoreEnd::open(backend, &args.target, OpenFor::LookAsMounted)?;
+    let mut meter = Meter::new(args.json.json);
+    let mut out = Outlet { out: io::stdout(), is_closed: false };
+    let done = from.run(&order_of(args), &mut io::empty(), &mut out, &mut |value| meter.tell(&value));
+    meter.end();
+    from.close()?;
+    let sent = match done {
+        // A reader that has enough is no failure.
+        Err(_) if out.is_closed => return Ok(()),
+        done => done?,
+    };
+    if args.json.json {
+        eprintln!("{sent}");
+    }
+    Ok(())
+}
+
+/// The order, told against the newest older snapshot that both have, if nothing else was said: by what it is, whatever it is
+/// called in either. One that is not here any more will do, if the other store was noted to have it and it is newer.
+fn against_common(from: &StoreEnd, to: &StoreEnd, order: StreamOrder) -> Result<StreamOrder, Failure> {
+    let StreamOrder::Send { at, view, from: None, resume: None } = &order else { return Ok(order) };
+    let identity = |row: &Value| row["identity"].as_str().map(str::to_string);
+    let rows = |told: &Value, key: &str| told[key].as_array().cloned().unwrap_or_default();
+    let told = to.ask(&StreamOrder::Identities { at: NodeId::ROOT, all: true })?;
+    let theirs: BTreeSet<String> = rows(&told, "snapshots").iter().filter_map(identity).collect();
+    let asked = StreamOrder::Number { at: *at, view: view.clone(), from: None };
+    let own = from.ask(&asked)?["identity"].as_str().map(str::to_string);
+    let ours = from.ask(&StreamOrder::Identities { at: *at, all: false })?;
+    let here = rows(&ours, "snapshots");
+    let older = here.iter().take_while(|row| identity(row) != own);
+    let common = older.filter(|row| identity(row).is_some_and(|identity| theirs.contains(&identity))).last();
+    let peer = rows(&ours, "peers").into_iter().find(|peer| {
+        let has = identity(peer).is_some_and(|identity| theirs.contains(&identity));
+        has && peer["store"] == told["store"] && !here.iter().any(|row| row["identity"] == peer["identity"])
+    });
+    let made = |row: &Value| (row["secs"].as_i64(), row["nanos"].as_u64());
+    let base = common.and_then(|row| names::get(row, "name"));
+    if let (Some(peer), Some(store)) = (peer, told["store"].as_str())
+        && common.is_none_or(|common| made(common) < made(&peer))
+    {
+        let word = format!("{}{store}", streaming::PEER_PREFIX).into_bytes();
+        let asked = StreamOrder::Number { at: *at, view: view.clone(), from: Some(word.clone()) };
+        if from.ask(&asked).is_ok() {
+            return Ok(StreamOrder::Send { at: *at, view: view.clone(), from: Some(word), resume: None });
+        }
+    }
+    Ok(StreamOrder::Send { at: *at, view: view.clone(), from: base, resume: None })
+}
+
+/// Notes at the sender what the receiver has now, so that the next can be told against it also when it is gone there.
+fn note(from: &StoreEnd, to: &StoreEnd, order: &StreamOrder) -> Result<(), Failure> {
+    let StreamOrder::Send { at, view, .. } = order else { return Ok(()) };
+    let told = to.ask(&StreamOrder::Identities { at: NodeId::ROOT, all: false })?;
+    let Some(store) = told["store"].as_str() else { return Ok(()) };
+    let noted = StreamOrder::Note { at: *at, view: view.clone(), store: store.to_string() };
+    from.ask(&noted).map(drop)
+}
+
+/// Makes a full copy of a snapshot in another store; what that has of older ones is not sent again.
+pub(super) fn copy(
+    backend: &dyn Backend,
+    target: &Path,
+    name: &OsStr,
+    to: &Path,
+    json: bool,
+) -> Result<(), Failure> {
+    let from = StoreEnd::open(backend, target, OpenFor::LookAsMounted)?;
+    let order =
+        StreamOrder::Send { at: NodeId::ROOT, view: name.as_bytes().to_vec(), from: None, resume: None };
+    let done = StoreEnd::open(backend, to, OpenFor::Mount).and_then(|to| {
+        let done = against_common(&from, &to, order).and_then(|order| carry(&from, &to, &order, None, json));
+        done.and_then(|done| to.close().map(|()| done))
+    });
+    from.close()?;
+    tell_received(&done?, json)
+}
+
+/// Carries a snapshot from one store to another. A transfer of it that was cut off goes on by itself.
+pub(super) fn carry(
+    from: &StoreEnd,
+    to: &StoreEnd,
+    order: &StreamOrder,
+    as_name: Option<Vec<u8>>,
+    json: bool,
+) -> Result<Value, Failure> {
+    let done = carry_now(from, to, resumed(from, to, order)?, as_name, json)?;
+    note(from, to, order)?;
+    Ok(done)
+}
+
+fn carry_now(
+    from: &StoreEnd,
+    to: &StoreEnd,
+    order: StreamOrder,
+    as_name: Option<Vec<u8>>,
+    json: bool,
+) -> Result<Value, Failure> {
+    let (mut reader, mut writer) = io::pipe()
+        .map_err(|e| Failure::new(Code::Other, format!("no pipe can be had from the system: {e}")))?;
+    let mut meter = Meter::new(json);
+    std::thread::scope(|scope| {
+        let sending = scope.spawn(move || {
+            let mut nothing = |_| ();
+            let sent = from.run(&order, &mut io::empty(), &mut writer, &mut nothing);
+            drop(writer);
+            sent
+        });
+        let receive = StreamOrder::Receive { as_name };
+        let received = to.run(&receive, &mut reader, &mut io::sink(), &mut |value| meter.tell(&value));
+        drop(reader);
+        meter.end();
+        let sent = sending.join().unwrap_or_else(|_| Err(Failure::new(Code::Other, "a failed assertion")));
+        match (received, sent) {
+            (Ok(mut received), Ok(sent)) => {
+                for key in ["content_bytes", "shared_bytes", "from", "digest"] {
+                    received[key] = sent[key].clone();
+                }
+                Ok(received)
+            }
+            // It takes nothing that is there already.
+            (Ok(received), Err(f)) if received["was_here"] == true => {
+                drop(f);
+                Ok(received)
+            }
+            (Ok(_), Err(f)) => Err(f),
+            // What the receiver says of a stream that ended is that it ended.
+            (Err(_), Err(f)) if !f.message.starts_with("nobody takes") => Err(f),
+            (Err(f), _) => Err(f),
+        }
+    })
+}
+
+/// The order, going on with what the receiver has of it.
+fn resumed(from: &StoreEnd, to: &StoreEnd, order: &StreamOrder) -> Result<StreamOrder, Failure> {
+    let StreamOrder::Send { at, view, from: base, resume: None } = order else { return Ok(order.clone()) };
+    for arrival in to.ask(&StreamOrder::Arrivals)?.as_array().into_iter().flatten() {
+        let Some(token) = arrival["token"].as_str().filter(|_| arrival["active"] != true) else { continue };
+        let asked = StreamOrder::Number { at: *at, view: view.clone(), from: base.clone() };
+        if from.ask(&asked)?["stream"].as_str() == token.split(':').next() {
+            let (view, from, resume) = (view.clone(), base.clone(), Some(token.to_string()));
+            return Ok(StreamOrder::Send { at: *at, view, from, resume });
+        }
+    }
+    Ok(order.clone())
+}
+
+fn tell_received(got: &Value, json: bool) -> Result<(), Failure> {
+    let shown = |key: &str| names::get(got, key).map(|name| names::shown_bytes(&name)).unwrap_or_default();
+    if json {
+        let mut object = got.clone();
+        if let Some(created) = streaming::created(got) {
+            object["created"] = output::rfc3339(created).into();
+        }
+        for key in ["secs", "nanos"] {
+            object.as_object_mut().map(|object| object.remove(key));
+        }
+        return written(output::print_json(&object));
+    }
+    let place = match shown("line") {
+        line if line.is_empty() => "the main line".to_string(),
+        line => format!(".clones/{line}"),
+    };
+    if got["was_here"] == true {
+        return written(output::print(&format!("'{}' is here already, in {place}\n", shown("name"))));
+    }
+    let bytes = output::size(got["bytes"].as_u64().unwrap_or(0));
+    written(output::print(&format!("received '{}' into {place}: {bytes}\n", shown("name"))))
+}
+
+pub(super) fn receive(backend: &dyn Backend, args: &ReceiveArgs) -> Result<(), Failure> {
+    if let Some(token) = &args.drop {
+        let end = StoreEnd::open(backend, &args.target, OpenFor::Work)?;
+        let done = end.ask(&StreamOrder::Drop { token: token.clone() });
+        end.close()?;
+        done?;
+        return if args.json.json { written(output::print_json(&json!({"dropped": token}))) } else { Ok(()) };
+    }
+    let mut input = io::stdin();
+    if input.is_terminal() {
+        return Err(usage::wrong(
+            "a stream comes from a file or from 'snapfs send', not from a terminal: give it with '<' or '|'",
+        ));
+    }
+    let end = StoreEnd::open(backend, &args.target, OpenFor::Mount)?;
+    let mut meter = Meter::new(args.json.json);
+    let order = StreamOrder::Receive { as_name: args.as_name.as_ref().map(|name| name.as_bytes().to_vec()) };
+    let done = end.run(&order, &mut input, &mut io::sink(), &mut |value| meter.tell(&value));
+    meter.end();
+    end.close()?;
+    tell_received(&done?, args.json.json)
+}
+
+pub(super) fn verify(backend: &dyn Backend, args: &VerifyArgs) -> Result<u8, Failure> {
+    let here = StoreEnd::open(backend, &args.target, OpenFor::LookAsMounted)?;
+    let done = StoreEnd::open(backend, &args.with, OpenFor::LookAsMounted).and_then(|there| {
+        let done = compare(&here, &there, args);
+        done.and_then(|done| there.close().map(|()| done))
+    });
+    here.close()?;
+    done
+}
+
+/// Sums of a view by inode, and what was told of it.
+fn sums(end: &StoreEnd, order: &StreamOrder) -> Result<(Value, BTreeMap<u64, u128>), Failure> {
+    let mut bytes = Vec::new();
+    let told = end.run(order, &mut io::empty(), &mut bytes, &mut |_| ())?;
+    let word = |row: &[u8]| row.iter().rev().fold(0u128, |sum, byte| sum << 8 | u128::from(*byte));
+    let rows = bytes.chunks_exact(ROW_BYTES).map(|row| (word(&row[..8]) as u64, word(&row[8..])));
+    Ok((told, rows.collect()))
+}
+
+fn compare(here: &StoreEnd, there: &StoreEnd, args: &VerifyArgs) -> Result<u8, Failure> {
+    let view = Some(args.view.as_bytes().to_vec());
+    let (mine, ours) = sums(here, &StreamOrder::Sums { at: NodeId::ROOT, view, identity: None })?;
+    let identity = mine["identity"].as_str().map(str::to_string);
+    let wanted = StreamOrder::Sums { at: NodeId::ROOT, view: None, identity };
+    let (copy, theirs) = sums(there, &wanted).map_err(|f| match f.code {
+        Code::NotFound => {
+            let what = format!("no copy of '{}' is in it", names::shown(&args.view));
+            Failure::new(Code::NotFound, format!("{}: {what}", names::shown(&args.with)))
+        }
+        _ => f,
+    })?;
+    let differs = ours.iter().filter(|(ino, sum)| theirs.get(ino) != Some(sum)).map(|(ino, _)| *ino);
+    let more = theirs.keys().filter(|ino| !ours.contains_key(ino)).copied();
+    let inodes: Vec<u64> = differs.chain(more).collect();
+    let is_same = mine["digest"] == copy["digest"] && inodes.is_empty();
+    let some: Vec<u64> = inodes.iter().copied().take(PATHS_MAX).collect();
+    let paths = if some.is_empty() {
+        json!([])
+    } else {
+        here.ask(&StreamOrder::Paths { at: NodeId::ROOT, view: args.view.as_bytes().to_vec(), inodes: some })?
+    };
+    if args.json.json {
+        let object = json!({
+            "same": is_same, "identity": mine["identity"], "digest": mine["digest"], "copy_digest": copy["digest"],
+            "inodes": ours.len(), "different": inodes.len(), "paths": paths,
+        });
+        written(output::print_json(&object))?;
+    } else if is_same {
+        let shown = names::shown(&args.view);
+        written(output::print(&format!("'{shown}' and its copy are the same: {} inodes\n", ours.len())))?;
+    } else {
+        let mut text =
+            format!("{} inodes of '{}' differ from the copy:\n", inodes.len(), names::shown(&args.view));
+        for path in paths.as_array().into_iter().flatten() {
+            text += &format!(
+                "{}\n",
+                names::get(path, "path").map(|p| names::shown_bytes(&p)).unwrap_or_default()
+            );
+        }
+        written(output::print(&text))?;
+    }
+    Ok(if is_same { 0 } else { DIFFERENT })
+}

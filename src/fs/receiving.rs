@@ -1,0 +1,382 @@
+//! Receiving: a stream becomes a snapshot here, all at once and proved, or nothing.
+//!
+//! Until it is whole it is in a line that nobody sees, with how far it is; so whatever cuts it off, it goes on where it was, and
+//! if nobody goes on it goes by itself after some days. Nothing else is left anywhere.
+
+use super::file_system::Fs;
+use super::past::{Published, arrival_key};
+use super::stream::{Incoming, PacketReader, Result, StreamError, prove, take_in};
+use crate::format::line::{LineRecord, LineState};
+use crate::format::provenance::Provenance;
+use crate::format::stream::{ArrivalRecord, PacketKind, StreamBegin, StreamEnd};
+use crate::format::terms::{Expiry, Terms};
+use crate::format::{Identity, LineId};
+use crate::names;
+use crate::ops::Error;
+use crate::volume::{NewSnapshot, ReceivedAs, SnapshotInfo, View};
+use std::io::Read;
+use std::sync::Arc;
+
+/// For so long a line waits for the rest of what it receives, in seconds.
+const KEPT_SECS: u64 = 7 * 24 * 3600;
+/// In front of the number of a stream: the name of the line that it is received in.
+const LINE_PREFIX: &str = ".receiving-";
+
+/// How something is to be received.
+#[derive(Clone, Copy, Default)]
+pub struct ReceiveOrder<'o> {
+    /// As a line of its own of that name.
+    pub as_line: Option<&'o [u8]>,
+}
+
+/// What was received.
+#[derive(Clone, Debug)]
+pub struct ReceivedSnapshot {
+    /// The snapshot.
+    pub snapshot: SnapshotInfo,
+    /// The line that it is of: a clone by its name, nothing for the main line.
+    pub line: Vec<u8>,
+    /// It had been received before, and nothing was done.
+    pub was_here: bool,
+    /// Bytes of the stream that were read.
+    pub bytes: u64,
+}
+
+/// Something that is being received, or was cut off.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Arrival {
+    /// Its line.
+    pub line: LineRecord,
+    /// What it is, and how far.
+    pub record: ArrivalRecord,
+    /// Somebody receives it now.
+    pub is_active: bool,
+}
+
+impl Arrival {
+    /// What says to whoever sends it where to go on.
+    pub fn token(&self) -> String {
+        format!("{}:{}", self.record.begin.stream(), self.record.next)
+    }
+}
+
+/// A token as [`Arrival::token`] makes it.
+pub fn parse_token(text: &str) -> Option<(Identity, u64)> {
+    let (stream, next) = text.split_once(':')?;
+    Some((Identity::parse(stream)?, next.parse().ok()?))
+}
+
+/// Where something that is received goes.
+struct Destination {
+    /// The clone that it becomes.
+    name: Option<Vec<u8>>,
+    /// The line whose head it becomes.
+    line: LineId,
+    base: Option<(SnapshotInfo, Arc<View>, u128)>,
+}
+
+impl Destination {
+    fn received_as(&self) -> ReceivedAs<'_> {
+        self.name.as_deref().map_or(ReceivedAs::HeadOf(self.line), ReceivedAs::Line)
+    }
+}
+
+/// Ends it that a stream is received.
+struct Active<'f> {
+    fs: &'f Fs,
+    stream: Identity,
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.fs.arriving.lock().remove(&self.stream);
+    }
+}
+
+fn refused<T>(why: String) -> Result<T> {
+    Err(StreamError::Refused(why))
+}
+
+impl Fs {
+    /// Receives a stream: durable and whole when this returns. On an error nothing of it is to be seen; what is proved of it
+    /// waits for the rest, if that may come. `progress` is told the bytes so far.
+    pub fn receive(
+        &self,
+        input: &mut dyn Read,
+        order: &ReceiveOrder<'_>,
+        progress: &mut dyn FnMut(&StreamBegin, u64),
+    ) -> Result<ReceivedSnapshot> {
+        self.heads.check_writable()?;
+        let mut reader = PacketReader::new(input);
+        let (_, _, first) = reader.next()?;
+        let begin = StreamBegin::decode(&first).map_err(|e| reader.bad(e))?;
+        let (stream, volume) = (begin.stream(), &self.heads.volume);
+        if let Some(snapshot) = volume.find_identity(begin.identity) {
+            let line = volume.line(snapshot.line)?.name;
+            return Ok(ReceivedSnapshot { snapshot, line, was_here: true, bytes: reader.offset });
+        }
+        if !self.arriving.lock().insert(stream) {
+            return refused("this stream is being received already".into());
+        }
+        let _active = Active { fs: self, stream };
+        let to = self.destination(&begin, order)?;
+        let (line, mut record) = self.arrival_line(&begin, &to)?;
+        if begin.goes_on_at > record.next {
+            self.give_up_if_empty(&line, &record);
+            return refused(format!(
+                "the stream goes on at packet {}, and {} are here: send it with --resume {stream}:{}",
+                begin.goes_on_at, record.next, record.next
+            ));
+        }
+        reader.go_on(stream, begin.goes_on_at);
+        let done = self.take_all(&mut reader, (&line, &to), &mut record, progress);
+        match done {
+            Ok(end) => self.finish(&reader, (&line, &to), &begin, &end),
+            Err(e) => {
+                self.give_up_if_empty(&line, &record);
+                Err(e)
+            }
+        }
+    }
+
+    /// What is being received, or waits for the rest.
+    pub fn arrivals(&self) -> Vec<Arrival> {
+        let volume = &self.heads.volume;
+        let lines = volume.lines().into_iter().filter(|line| line.state == LineState::Receiving);
+        let arrival = |line: LineRecord| {
+            let item = volume.live(line.id).ok()?.get(&arrival_key()).ok()??;
+            let record = ArrivalRecord::decode(&item).ok()?;
+            let is_active = self.arriving.lock().contains(&record.begin.stream());
+            Some(Arrival { line, record, is_active })
+        };
+        lines.filter_map(arrival).collect()
+    }
+
+    /// Gives up what was received of a stream. False if there is nothing, or somebody receives it now.
+    pub fn drop_arrival(&self, stream: Identity) -> Result<bool> {
+        let found = self.arrivals().into_iter().find(|a| a.record.begin.stream() == stream && !a.is_active);
+        let Some(arrival) = found else { return Ok(false) };
+        self.drop_arrival_line(&arrival.line)?;
+        Ok(true)
+    }
+
+    fn drop_arrival_line(&self, line: &LineRecord) -> Result<()> {
+        let no_commit = self.commits.hold_off();
+        self.heads.volume.drop_line(line.id)?;
+        drop(no_commit);
+        Ok(self.commits.sync()?)
+    }
+
+    /// While it comes it is kept: what is said of that is renewed once a day.
+    fn keep_arrival(&self, line: LineId) -> Result<()> {
+        let (volume, now) = (&self.heads.volume, self.heads.clock.now().secs);
+        let ends = volume.line(line)?.terms.expiry.map_or(now, |expiry| expiry.at);
+        if ends.saturating_sub(now).unsigned_abs() < KEPT_SECS - 24 * 3600 {
+            let at = now.saturating_add_unsigned(KEPT_SECS);
+            volume.set_terms(line, |terms| terms.expiry = Some(Expiry { after: KEPT_SECS, at }))?;
+        }
+        Ok(())
+    }
+
+    /// What nothing was received of leaves nothing.
+    fn give_up_if_empty(&self, line: &LineRecord, record: &ArrivalRecord) {
+        if record.next <= 1
+            && let Err(e) = self.drop_arrival_line(line)
+        {
+            log::debug!("a line that was to receive something stays: {e}");
+        }
+    }
+
+    /// Where a stream goes; refused before anything is received if that cannot be.
+    fn destination(&self, begin: &StreamBegin, order: &ReceiveOrder<'_>) -> Result<Destination> {
+        let volume = &self.heads.volume;
+        let shown = names::shown_bytes(&begin.name);
+        let base = match begin.base {
+            None => None,
+            Some(identity) => {
+                let Some(found) = volume.find_identity(identity) else { return self.no_base(begin) };
+                let (view, sum) = (volume.snapshot(found.id)?, self.digest_of(&found)?);
+                Some((found, view, sum))
+            }
+        };
+        if let Some(name) = order.as_line {
+            if volume.find_line(name).is_some() {
+                return refused(format!("a clone called '{}' is here already", names::shown_bytes(name)));
+            }
+            return Ok(Destination { name: Some(name.to_vec()), line: LineId::MAIN, base });
+        }
+        let line = base.as_ref().map_or(LineId::MAIN, |(base, ..)| base.line);
+        let untouched =
+            self.past.is_untouched(&volume.live(line)?, base.as_ref().map(|(_, view, _)| &**view))?;
+        let is_new = volume.snapshot_count(line) == 0 && volume.clone_count().0 == 0;
+        if let Some((of, ..)) = &base {
+            let place = match volume.line(line)?.name {
+                name if name.is_empty() => "the main line".to_string(),
+                name => format!("the clone '{}'", names::shown_bytes(&name)),
+            };
+            if !untouched {
+                return refused(format!(
+                    "{place} has changed since '{}', which '{shown}' is told against: roll it back to that, or receive \
+                     --as NAME, as a clone of its own",
+                    names::shown_bytes(&of.name)
+                ));
+            }
+            if volume.find_snapshot(line, &begin.name).is_some() {
+                return refused(format!(
+                    "{place} has another snapshot called '{shown}': rename it, or receive --as NAME, as a clone of its own"
+                ));
+            }
+            return Ok(Destination { name: None, line, base });
+        }
+        if is_new && untouched {
+            return Ok(Destination { name: None, line, base });
+        }
+        if volume.find_line(&begin.name).is_some() {
+            return refused(format!(
+                "a clone called '{shown}' is here already: receive --as NAME gives what comes another name"
+            ));
+        }
+        Ok(Destination { name: Some(begin.name.clone()), line, base })
+    }
+
+    /// Says which base is wanted, and which snapshots that are here come nearest.
+    fn no_base<T>(&self, begin: &StreamBegin) -> Result<T> {
+        let volume = &self.heads.volume;
+        let lines = volume.lines();
+        let all = lines.iter().flat_map(|line| volume.own_snapshots(line.id));
+        let nearest = all.filter(|s| s.created <= begin.created).max_by_key(|s| s.created);
+        let nearest = match nearest.and_then(|s| Some((volume.identity(s.id)?, s))) {
+            Some((identity, s)) => {
+                let name = names::shown_bytes(&s.name);
+                format!(
+                    "the nearest that is here is '{name}' ({identity}): send --from it, if the sender has it"
+                )
+            }
+            None => "no older snapshot is here: send all of it, without --from".into(),
+        };
+        let wanted = begin.base.map_or(String::new(), |base| base.to_string());
+        refused(format!(
+            "'{}' is told against '{}' ({wanted}), which is not here; {nearest}",
+            names::shown_bytes(&begin.name),
+            names::shown_bytes(&begin.base_name),
+        ))
+    }
+
+    /// The line in which a stream is received, and how far it is: a new one, or that of an earlier try.
+    fn arrival_line(&self, begin: &StreamBegin, to: &Destination) -> Result<(LineRecord, ArrivalRecord)> {
+        let (volume, now) = (&self.heads.volume, self.heads.clock.now());
+        let name = format!("{LINE_PREFIX}{}", begin.stream()).into_bytes();
+        let at = now.secs.saturating_add_unsigned(KEPT_SECS);
+        let expiry = Some(Expiry { after: KEPT_SECS, at });
+        if let Some(line) = volume.find_line(&name) {
+            volume.set_terms(line.id, |terms| terms.expiry = expiry)?;
+            let begun = self.arrivals().into_iter().find(|arrival| arrival.line.id == line.id);
+            let fresh = ArrivalRecord { begin: begin.clone(), next: 1, received_bytes: 0 };
+            return Ok((line, begun.map_or(fresh, |arrival| arrival.record)));
+        }
+        if !volume.knows_compression() {
+            // What comes may be compressed, and is stored as it is.
+            volume.allow_compression()?;
+            self.commits.commit()?;
+        }
+        let no_commit = self.commits.hold_off();
+        let terms = Terms { expiry, ..Terms::default() };
+        let from = to.base.as_ref().map(|(base, ..)| base.id);
+        let line =
+            volume.begin_receiving(&name, from, (now.secs, now.nanos), terms, &Provenance::default())?;
+        drop(no_commit);
+        Ok((line, ArrivalRecord { begin: begin.clone(), next: 1, received_bytes: 0 }))
+    }
+
+    /// Takes in all packets but the last.
+    fn take_all(
+        &self,
+        reader: &mut PacketReader<'_>,
+        (line, to): (&LineRecord, &Destination),
+        record: &mut ArrivalRecord,
+        progress: &mut dyn FnMut(&StreamBegin, u64),
+    ) -> Result<StreamEnd> {
+        let base = to.base.as_ref().map(|(_, view, _)| &**view);
+        let into = Incoming { commits: &self.commits, line: line.id, base };
+        loop {
+            let (kind, number, payload) = reader.next()?;
+            match kind {
+                PacketKind::Changes if number < record.next => {}
+                PacketKind::Changes => {
+                    let received_bytes = record.received_bytes + payload.len() as u64;
+                    let next =
+                        ArrivalRecord { begin: record.begin.clone(), next: number + 1, received_bytes };
+                    take_in(&into, &payload, &next, &|what| reader.bad(what))?;
+                    *record = next;
+                    self.keep_arrival(line.id)?;
+                    progress(&record.begin, received_bytes);
+                }
+                PacketKind::End if number < record.next => {
+                    return Err(reader.bad("the stream ends before what was received of it"));
+                }
+                PacketKind::End => return StreamEnd::decode(&payload).map_err(|e| reader.bad(e)),
+                PacketKind::Begin => return Err(reader.bad("a stream begins in another")),
+            }
+        }
+    }
+
+    /// Proves what was received, and makes it part of the store.
+    fn finish(
+        &self,
+        reader: &PacketReader<'_>,
+        (line, to): (&LineRecord, &Destination),
+        begin: &StreamBegin,
+        end: &StreamEnd,
+    ) -> Result<ReceivedSnapshot> {
+        let volume = &self.heads.volume;
+        let base = to.base.as_ref().map(|(_, view, sum)| (&**view, *sum));
+        let bad = |what: String| reader.bad(what);
+        let proved = prove(base, &volume.live(line.id)?, &bad).and_then(|digest| {
+            if digest == end.digest {
+                Ok(digest)
+            } else {
+                Err(bad("what was received is not what was sent".into()))
+            }
+        });
+        let digest = match proved {
+            Ok(digest) => digest,
+            Err(e @ StreamError::Bad(..)) => {
+                // It will not get better by going on.
+                self.drop_arrival_line(line)?;
+                return Err(e);
+            }
+            Err(e) => return Err(e),
+        };
+        let new = NewSnapshot {
+            name: &begin.name,
+            created: begin.created,
+            consistency: begin.consistency,
+            provenance: &begin.provenance,
+            pause_ns: &|| 0,
+            identity: Some(begin.identity),
+        };
+        let base_id = to.base.as_ref().map(|(base, ..)| base.id);
+        match self.past.publish_received(line, base_id, to.received_as(), &new)? {
+            Published::Done(id) => {
+                volume.keep_digest(id, digest);
+                let snapshot = volume.snapshot_info(id).ok_or(Error::Stale)?;
+                let line = volume.line(snapshot.line)?.name;
+                Ok(ReceivedSnapshot { snapshot, line, was_here: false, bytes: reader.offset })
+            }
+            Published::Moved => refused(
+                "the line has changed while the stream came: all of it is here, and receiving it once more --as NAME makes \
+                 it a clone of its own"
+                    .into(),
+            ),
+            Published::InUse(found) => {
+                let paths = found.written.iter().filter_map(|(_, path)| path.as_deref());
+                let paths: Vec<_> = paths.map(names::shown_bytes).collect();
+                refused(format!(
+                    "files of the line are open for writing, or file systems are mounted in it, and it cannot get what was \
+                     received: {}",
+                    paths.join(", ")
+                ))
+            }
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Taking in a packet: all of it in one transaction of the line that is received, with how far it is then.
+//!
+//! Each change may be done again, and so may a packet: a range is made what it is to be, whatever is there. What goes away is
+//! taken away in bounded steps before, each a transaction of its own. Whether what is there in the end makes sense is
+//! judged then; here nothing is believed but what decodes, and content is proved by its checksums before it is stored.
+
+use super::stream_error::{Result, StreamError};
+use crate::format::inode::Inode;
+use crate::format::stream::{ArrivalRecord, ContentPlace, ContentSide, INO_END, StreamChange};
+use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind, LineId, item};
+use crate::fs::commits::Commits;
+use crate::fs::items::{Items, decode_extent, extents};
+use crate::limits::FILE_BYTES_MAX;
+use crate::ops;
+use crate::volume::{ReserveFor, Staged, StoredContent, Txn, View, VolumeError};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Items that are taken away in one step.
+const STEP_ITEMS: usize = 256;
+
+/// A line that is received.
+pub struct Incoming<'i> {
+    /// What makes room.
+    pub commits: &'i Commits,
+    /// The line.
+    pub line: LineId,
+    /// The base as it is here.
+    pub base: Option<&'i View>,
+}
+
+/// Takes in the changes of a packet, after which the line is as far as `record` says. `bad` makes the error of what cannot be.
+pub fn take_in(
+    into: &Incoming<'_>,
+    payload: &[u8],
+    record: &ArrivalRecord,
+    bad: &dyn Fn(String) -> StreamError,
+) -> Result<()> {
+    let (mut changes, mut rest) = (Vec::new(), payload);
+    while !rest.is_empty() {
+        let change = StreamChange::take(&mut rest).map_err(|e| bad(e.0))?;
+        prove(&change).map_err(bad)?;
+        changes.push(change);
+    }
+    for change in &changes {
+        if let Some((from, to)) = going(change) {
+            while !take_away(into, change, &from, &to)? {}
+        }
+    }
+    let stored: Vec<StoredContent<'_>> = changes.iter().filter_map(content_of).collect();
+    let wrong = RefCell::new(None);
+    let done = into.commits.with_space(|| {
+        let volume = &into.commits.heads.volume;
+        let staged = volume.stage_stored(&stored)?;
+        let spaces = changes.iter().filter_map(|change| match change {
+            StreamChange::Space(_, _, len) => Some(volume.stage_unwritten(*len)),
+            _ => None,
+        });
+        let spaces = spaces.collect::<Changed<VecDeque<Staged>>>()?;
+        let mut txn = volume.begin(into.line)?;
+        let taken = txn.attempt(|txn| {
+            let mut work = Work::new(txn, into, &wrong);
+            work.stored = work.txn.publish(staged).into();
+            work.spaces = spaces;
+            changes.iter().try_for_each(|change| work.take(change))?;
+            work.settle()?;
+            txn.insert(Key::new(Ino::ARRIVAL.0, Kind::Arrival, 0), &record.encode())?;
+            txn.reserve_attempted(ReserveFor::Write)
+        });
+        Ok(taken?)
+    });
+    done.map_err(|e: ops::Error| match wrong.into_inner() {
+        Some(what) => bad(what),
+        None => StreamError::Failed(e),
+    })
+}
+
+/// Refuses what no item of a view is, and content that is not what its checksums say.
+fn prove(change: &StreamChange<'_>) -> std::result::Result<(), String> {
+    let of_view = |key: &Key| {
+        let kind = Kind::from_u8(key.kind);
+        let fits =
+            !matches!(kind, Some(Kind::Extent | Kind::Orphan | Kind::Arrival)) && key.object < INO_END.0;
+        if fits { item::prove_key(key).map_err(|e| e.0) } else { Err(format!("no item is told by {key:?}")) }
+    };
+    match change {
+        StreamChange::Set(key, value) => {
+            of_view(key)?;
+            item::prove(key, value).map_err(|e| e.0)?;
+            let named =
+                key.kind != Kind::Inode as u8 || Inode::decode(value).is_ok_and(|inode| inode.nlink > 0);
+            if named { Ok(()) } else { Err(format!("inode {} has no name", key.object)) }
+        }
+        StreamChange::Remove(key) => of_view(key),
+        StreamChange::Content { ino, offset, crcs, stored, .. } => {
+            let blocks = stored.chunks(BLOCK_BYTES as usize);
+            match blocks.zip(crcs).position(|(block, crc)| crc32c::crc32c(block) != *crc) {
+                None => Ok(()),
+                Some(n) => {
+                    Err(format!("inode {}: block {n} of the content at {offset} has a wrong checksum", ino.0))
+                }
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+fn content_of<'c>(change: &'c StreamChange<'_>) -> Option<StoredContent<'c>> {
+    let StreamChange::Content { frame, crcs, stored, .. } = change else { return None };
+    let frame = frame.map(|frame| crate::format::Frame { from: 0, ..frame });
+    Some(StoredContent { bytes: stored, crcs, frame })
+}
+
+/// The keys of what a change takes away.
+fn going(change: &StreamChange<'_>) -> Option<(Key, Key)> {
+    match change {
+        StreamChange::Clear(from, to) => {
+            let [from, to] = [from, to].map(|ino| Key { object: ino.0, kind: 0, rest: 0 });
+            Some((from, to))
+        }
+        StreamChange::ClearItems(from, to) => Some((*from, *to)),
+        StreamChange::Hole(ino, from, to) => {
+            let [from, to] = [from, to].map(|offset| Key::new(ino.0, Kind::Extent, *offset));
+            Some((from, to))
+        }
+        _ => None,
+    }
+}
+
+/// Takes away some of what goes; true if so little is left that the packet does the rest.
+fn take_away(into: &Incoming<'_>, change: &StreamChange<'_>, from: &Key, to: &Key) -> Result<bool> {
+    let volume = &into.commits.heads.volume;
+    let left = RefCell::new(Vec::new());
+    {
+        let view = volume.live(into.line)?;
+        for item in view.range(from, to).take(STEP_ITEMS + 1) {
+            left.borrow_mut().push(item?.0);
+        }
+    }
+    let keys = left.into_inner();
+    if keys.len() <= STEP_ITEMS {
+        return Ok(true);
+    }
+    let last = keys[STEP_ITEMS];
+    let part = match change {
+        StreamChange::Hole(ino, from, _) => StreamChange::Hole(*ino, *from, last.rest),
+        StreamChange::ClearItems(from, _) => StreamChange::ClearItems(*from, last),
+        _ => StreamChange::ClearItems(*from, last),
+    };
+    into.commits.with_space(|| {
+        let mut txn = volume.begin(into.line)?;
+        let wrong = RefCell::new(None);
+        let taken = txn.attempt(|txn| {
+            let mut work = Work::new(txn, into, &wrong);
+            work.take(&part)?;
+            work.settle()?;
+            txn.reserve_attempted(ReserveFor::Delete)
+        });
+        Ok(taken?)
+    })?;
+    Ok(false)
+}
+
+type Changed<T> = std::result::Result<T, VolumeError>;
+
+/// The work on one packet, inside of an attempt.
+struct Work<'w, 'a> {
+    txn: &'w mut Txn<'a>,
+    base: Option<&'w View>,
+    /// By how many bytes the mapped space of each file has grown.
+    grown: BTreeMap<Ino, i64>,
+    /// What is stored of the contents to come, in order, and the space of the spaces.
+    stored: VecDeque<Extent>,
+    spaces: VecDeque<Staged>,
+    /// What the stream says that cannot be.
+    wrong: &'w RefCell<Option<String>>,
+}
+
+impl<'w, 'a> Work<'w, 'a> {
+    fn new(txn: &'w mut Txn<'a>, into: &Incoming<'w>, wrong: &'w RefCell<Option<String>>) -> Work<'w, 'a> {
+        let (grown, stored, spaces) = (BTreeMap::new(), VecDeque::new(), VecDeque::new());
+        Work { txn, base: into.base, grown, stored, spaces, wrong }
+    }
+
+    /// The stream says what cannot be: nothing of the packet is taken in.
+    fn refuse<T>(&self, what: String) -> Changed<T> {
+        *self.wrong.borrow_mut() = Some(what);
+        Err(VolumeError::NoSuchView)
+    }
+
+    /// Carries out a change.
+    fn take(&mut self, change: &StreamChange<'_>) -> Changed<()> {
+        match change {
+            StreamChange::Set(key, value) => self.set(key, value),
+            StreamChange::Remove(key) => self.txn.remove(key).map(drop),
+            StreamChange::Clear(from, to) => {
+                let [from, to] = [from, to].map(|ino| Key { object: ino.0, kind: 0, rest: 0 });
+                self.clear(&from, &to)
+            }
+            StreamChange::ClearItems(from, to) => self.clear(from, to),
+            StreamChange::Hole(ino, from, to) => self.map(*ino, *from, *to, &[]),
+            StreamChange::Space(ino, offset, len) => self.space(*ino, *offset, *len),
+            StreamChange::Content { ino, offset, len, frame, stored, .. } => {
+                let (mut new, mut at) = (Vec::new(), *offset);
+                let end = offset + u64::from(*len);
+                let mut left = stored.len() as u64;
+                while left > 0 {
+                    let Some(extent) = self.stored.pop_front() else {
+                        return self.refuse("more content than was stored".into());
+                    };
+                    left = left.saturating_sub(extent.stored_bytes());
+                    let extent = match frame {
+                        Some(frame) => extent.slice(frame.from.into(), (*len).into()),
+                        None => extent,
+                    };
+                    let len = extent.len_bytes();
+                    new.push((at, extent));
+                    at += len;
+                }
+                self.map(*ino, *offset, end, &new)
+            }
+            StreamChange::Share { ino, offset, len, place, piece } => {
+                self.share(*ino, *offset, (*len).into(), place, *piece)
+            }
+        }
+    }
+
+    fn set(&mut self, key: &Key, value: &[u8]) -> Changed<()> {
+        if key.kind != Kind::Inode as u8 {
+            return self.txn.insert(*key, value);
+        }
+        let ino = Ino(key.object);
+        let blocks = self.txn.view().inode(ino)?.map_or(0, |inode| inode.blocks);
+        let Ok(inode) = Inode::decode(value) else { return self.refuse(format!("inode {}", ino.0)) };
+        self.txn.raise_next_ino(Ino(ino.0 + 1).max(Ino::FIRST_FREE));
+        self.txn.insert(*key, &Inode { blocks, ..inode }.encode())
+    }
+
+    fn clear(&mut self, from: &Key, to: &Key) -> Changed<()> {
+        let items = self.txn.view().range(from, to).collect::<Changed<Vec<_>>>()?;
+        for (key, value) in items {
+            self.txn.remove(&key)?;
+            if key.kind == Kind::Extent as u8 {
+                let (_, extent) = decode_extent(&key, &value)?;
+                *self.grown.entry(Ino(key.object)).or_default() -= extent.occupied_bytes() as i64;
+                self.txn.free(&extent);
+            }
+        }
+        Ok(())
+    }
+
+    fn map(&mut self, ino: Ino, from: u64, to: u64, new: &[(u64, Extent)]) -> Changed<()> {
+        let to = to.min(FILE_BYTES_MAX);
+        let grown = extents::replace(self.txn, ino, from, to, extents::Keep::Nothing, new)?;
+        *self.grown.entry(ino).or_default() += grown;
+        Ok(())
+    }
+
+    fn space(&mut self, ino: Ino, offset: u64, len: u64) -> Changed<()> {
+        let Some(staged) = self.spaces.pop_front() else {
+            return self.refuse("more space than was asked for".into());
+        };
+        let extents = extents::lay(offset, self.txn.publish(staged));
+        self.map(ino, offset, offset + len, &extents)
+    }
+
+    fn share(
+        &mut self,
+        ino: Ino,
+        offset: u64,
+        len: u64,
+        place: &ContentPlace,
+        piece: Option<u32>,
+    ) -> Changed<()> {
+        let here = self.txn.view().clone();
+        let view = match place.side {
+            ContentSide::Here => &here,
+            ContentSide::Base => match self.base {
+                Some(base) => base,
+                None => return self.refuse("content of a base, and there is none".into()),
+            },
+        };
+        let from = place.offset;
+        let lost = || format!("content of inode {} at {from} that is not there", place.ino.0);
+        let mut new = Vec::new();
+        if let Some(piece) = piece {
+            let found =
+                extents::at(view, place.ino, from)?.and_then(|(_, extent)| extent.piece(piece, len as u32));
+            let Some(found) = found else { return self.refuse(lost()) };
+            new.extend(extents::lay(offset, self.txn.share(&found)));
+        } else {
+            let mut at = from;
+            for (start, found) in extents::overlapping(view, place.ino, from, from + len, usize::MAX)? {
+                if start > at || found.is_unwritten() {
+                    break;
+                }
+                let end = (start + found.len_bytes()).min(from + len);
+                let parts = self.txn.share(&found.slice(at - start, end - at));
+                new.extend(extents::lay(offset + (at - from), parts));
+                at = end;
+            }
+            if at < from + len {
+                return self.refuse(lost());
+            }
+        }
+        drop(here);
+        self.map(ino, offset, offset + len, &new)
+    }
+
+    /// Notes in the inodes what their files take.
+    fn settle(&mut self) -> Changed<()> {
+        for (ino, grown) in std::mem::take(&mut self.grown) {
+            match self.txn.view().inode(ino)? {
+                Some(inode) if grown != 0 => {
+                    let blocks = extents::add_blocks(inode.blocks, grown);
+                    let key = Key::new(ino.0, Kind::Inode, 0);
+                    self.txn.insert(key, &Inode { blocks, ..inode }.encode())?;
+                }
+                Some(_) => {}
+                None if grown <= 0 => {}
+                None => return self.refuse(format!("content of inode {}, which is not there", ino.0)),
+            }
+        }
+        Ok(())
+    }
+}

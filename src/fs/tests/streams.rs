@@ -1,0 +1,669 @@
+//! Streams: what comes out at the other end equals what was sent, in whole and in parts; what is cut, damaged or hostile
+//! changes nothing; what is refused says why.
+
+use super::*;
+use crate::device::Memory;
+use crate::format::dirent::NameBucket;
+use crate::format::inode::Inode;
+use crate::format::{Ino, Key, Kind, LineId};
+use crate::fs::items::{decode_extent, read_blocks};
+use crate::fs::{ReceiveOrder, ReceivedSnapshot, SendOrder, SentStream, StreamError, parse_token};
+use crate::volume::{Access, NothingAbove, OpenOptions, SnapshotInfo, View};
+use std::collections::BTreeMap;
+
+/// A file system on a store with an identity of its own.
+pub(super) fn store(uuid: u8) -> T {
+    let device = Arc::new(Memory::new(1 << 40));
+    Volume::create(device.clone(), 1 << 40, [uuid; 16], (0, 0)).unwrap();
+    let volume =
+        Volume::open(device, OpenOptions { access: Access::ReadWrite, cache_bytes: 4 << 20 }).unwrap();
+    volume.recover(&mut NothingAbove);
+    volume.commit(&mut |_| Ok(())).unwrap();
+    T::on(volume, FsOptions::default())
+}
+
+impl T {
+    pub(super) fn named(&self, name: &str) -> SnapshotInfo {
+        self.fs.snapshots().into_iter().find(|s| s.name == name.as_bytes()).unwrap()
+    }
+    pub(super) fn send(&self, name: &str, from: Option<&str>) -> (Vec<u8>, SentStream) {
+        let (snapshot, base) = (self.named(name), from.map(|from| self.named(from)));
+        let mut out = Vec::new();
+        let order = SendOrder { snapshot: &snapshot, base: base.as_ref(), gone: None, resume: None };
+        let told = self.fs.send(&order, &mut out, &mut |_| true).unwrap();
+        assert_eq!(told.bytes, out.len() as u64);
+        (out, told)
+    }
+    pub(super) fn receive(&self, mut stream: &[u8]) -> std::result::Result<ReceivedSnapshot, StreamError> {
+        self.fs.receive(&mut stream, &ReceiveOrder::default(), &mut |_, _| ())
+    }
+    pub(super) fn view_in(&self, info: &SnapshotInfo) -> Arc<View> {
+        self.fs.volume().snapshot(info.id).unwrap()
+    }
+}
+
+/// All that somebody can see of a view, whatever store it is in: items as they are, content block by block.
+pub(super) fn seen(view: &View) -> BTreeMap<(u64, u8, u64), Vec<u8>> {
+    let mut all = BTreeMap::new();
+    let mut files = Vec::new();
+    for item in view.range(&Key::MIN, &Key::MAX) {
+        let (key, value) = item.unwrap();
+        let place = (key.object, key.kind, key.rest);
+        match Kind::from_u8(key.kind).unwrap() {
+            Kind::Inode => {
+                let inode = Inode::decode(&value).unwrap();
+                files.push((Ino(key.object), inode));
+                all.insert(place, value.to_vec());
+            }
+            Kind::Extent => {
+                let (at, extent) = decode_extent(&key, &value).unwrap();
+                for block in 0..extent.len_bytes() / 4096 {
+                    let mut content = vec![0; 4096];
+                    view.read_extent(&extent, block * 4096, &mut content).unwrap();
+                    let kind = u8::from(extent.is_unwritten());
+                    content.push(kind);
+                    all.insert((key.object, key.kind, at + block * 4096), content);
+                }
+            }
+            _ => drop(all.insert(place, value.to_vec())),
+        }
+    }
+    // Inodes without a name are nobody's to see.
+    for (ino, _) in files.iter().filter(|(_, inode)| inode.nlink == 0) {
+        all.retain(|(object, kind, rest), _| {
+            *object != ino.0 && !(*kind == Kind::Orphan as u8 && *rest == ino.0)
+        });
+    }
+    // As programs read it.
+    for (ino, inode) in
+        files.into_iter().filter(|(_, inode)| inode.kind == FileType::Regular && inode.nlink > 0)
+    {
+        let mut content = vec![0; inode.size.min(1 << 20).next_multiple_of(4096) as usize];
+        read_blocks(view, ino, &inode, 0, &mut content, |_| false).unwrap();
+        all.insert((ino.0, 200, 0), content);
+    }
+    all
+}
+
+/// Some change of the main line.
+pub(super) fn some_change(t: &T, rng: &mut fastrand::Rng) {
+    let view = t.fs.volume().live(LineId::MAIN).unwrap();
+    let (mut inodes, mut names) = (Vec::new(), Vec::new());
+    for item in view.range(&Key::MIN, &Key::MAX) {
+        let (key, value) = item.unwrap();
+        if key.kind == Kind::Inode as u8 {
+            let inode = Inode::decode(&value).unwrap();
+            if inode.nlink > 0 {
+                inodes.push((Ino(key.object), inode));
+            }
+        } else if key.kind == Kind::Dirent as u8 {
+            names.extend(
+                NameBucket::decode(&value).unwrap().entries.into_iter().map(|e| (Ino(key.object), e)),
+            );
+        }
+    }
+    let node = |ino: Ino| NodeId::live(0, ino.0);
+    let dirs: Vec<_> =
+        inodes.iter().filter(|(_, i)| i.kind == FileType::Directory).map(|(ino, _)| *ino).collect();
+    let files: Vec<_> =
+        inodes.iter().filter(|(_, i)| i.kind == FileType::Regular).map(|(ino, _)| *ino).collect();
+    let dir = node(dirs[rng.usize(..dirs.len())]);
+    let any = inodes[rng.usize(..inodes.len())].0;
+    let new = format!("n{}", rng.u8(..9));
+    let name = rng.choice(&names).cloned();
+    let file = rng.choice(&files).map(|ino| node(*ino));
+    let content = |rng: &mut fastrand::Rng, len: usize| match rng.u8(0..3) {
+        0 => vec![rng.u8(..); len],
+        1 => (0..len).map(|i| (i / 500) as u8).collect(),
+        _ => (0..len).map(|_| rng.u8(..)).collect(),
+    };
+    let write = |rng: &mut fastrand::Rng, file: NodeId| {
+        let (at, len) = match rng.u8(0..4) {
+            0 => (rng.u64(0..3000), rng.usize(1..2000)),
+            1 => (rng.u64(0..40) * 4096, rng.usize(1..4) * 4096),
+            2 => (rng.u64(0..200_000), rng.usize(1..9000)),
+            _ => (rng.u64(0..10) * 4096, rng.usize(100_000..300_000)),
+        };
+        let (handle, bytes) = (t.open(file, RW), content(rng, len));
+        t.write(handle, at, &bytes);
+        t.fs.release(handle.0, handle.1);
+    };
+    // What is refused changes nothing.
+    match (rng.u8(0..24), file, name) {
+        (0..=3, ..) if t.find(dir, &new).is_err() => {
+            let len = [0, 50, 3000, 20_000, 300_000][rng.usize(..5)];
+            let bytes = content(rng, len);
+            t.put(dir, &new, &bytes);
+        }
+        (4, ..) => drop(t.mkdir(dir, &new)),
+        (5..=7, Some(file), _) => write(rng, file),
+        (8, Some(file), _) => t.resize(file, rng.u64(0..300_000)),
+        (9, _, Some((parent, e))) => {
+            let _ = t.fs.unlink(&SUPER, node(parent), &e.name);
+        }
+        (10, _, Some((parent, e))) => {
+            let _ = t.fs.rmdir(&SUPER, node(parent), &e.name);
+        }
+        (11..=13, _, Some((parent, e))) => {
+            let mode = if rng.u8(0..3) == 0 { RenameMode::Exchange } else { RenameMode::Replace };
+            let to = rng.choice(&names).filter(|_| rng.bool()).map(|(dir, e)| (node(*dir), e.name.clone()));
+            let (to, as_name) = to.unwrap_or((dir, new.into_bytes()));
+            let _ = t.fs.rename(&SUPER, node(parent), &e.name, to, &as_name, mode);
+        }
+        (14, Some(file), _) => drop(t.fs.link(&SUPER, file, dir, new.as_bytes())),
+        (15, ..) => drop(t.fs.symlink(&SUPER, dir, new.as_bytes(), b"some/where")),
+        (16, ..) => {
+            let value = vec![rng.u8(..); [5, 900, 5000][rng.usize(..3)]];
+            let name = [&b"user.a"[..], b"user.b"][rng.usize(..2)];
+            let _ = t.fs.setxattr(&SUPER, node(any), name, &value, XattrMode::Set);
+        }
+        (17, ..) => drop(t.fs.removexattr(&SUPER, node(any), b"user.a")),
+        (18, ..) => {
+            let set =
+                SetAttr { mode: Some(rng.u32(0..0o1000)), uid: Some(rng.u32(0..3)), ..SetAttr::default() };
+            t.fs.setattr(&SUPER, node(any), None, &set).unwrap();
+        }
+        (19, Some(file), _) => {
+            let handle = t.open(file, RW);
+            let modes = [AllocateMode::KeepSize, AllocateMode::Extend, AllocateMode::PunchHole];
+            let (mode, at, len) = (modes[rng.usize(..3)], rng.u64(0..60) * 4096, rng.u64(1..20) * 4096);
+            let _ = t.fs.fallocate(&SUPER, file, handle.1, at, len, mode);
+            t.fs.release(handle.0, handle.1);
+        }
+        (20 | 21, Some(to), _) => {
+            let from = node(files[rng.usize(..files.len())]);
+            let (a, b) = (t.open(from, RO), t.open(to, RW));
+            let (at, len) = (rng.u64(0..20) * 4096, rng.u64(1..40) * 4096);
+            let _ = t.fs.copy_range(&SUPER, from, a.1, at, to, b.1, rng.u64(0..40) * 4096, len);
+            t.fs.release(a.0, a.1);
+            t.fs.release(b.0, b.1);
+        }
+        (22, Some(file), _) => t.compress(file, ["zstd", "off"][rng.usize(..2)]),
+        _ => t.fs.commit().unwrap(),
+    }
+    t.clock.advance(1_000_000);
+}
+
+/// Snapshots of a random history.
+fn history(t: &T, rng: &mut fastrand::Rng, snapshots: usize, steps: usize) -> Vec<String> {
+    let make = |n: usize, rng: &mut fastrand::Rng| {
+        (0..rng.usize(1..steps)).for_each(|_| some_change(t, rng));
+        let name = format!("s{n}");
+        t.snapshot(&name);
+        name
+    };
+    (0..snapshots).map(|n| make(n, rng)).collect()
+}
+
+pub(super) fn same_tree(a: (&T, &SnapshotInfo), b: (&T, &SnapshotInfo), what: &str) {
+    let (left, right) = (seen(&a.0.view_in(a.1)), seen(&b.0.view_in(b.1)));
+    if left != right {
+        let differs = left.iter().filter(|(k, v)| right.get(k) != Some(v)).map(|(k, _)| *k);
+        let more = right.keys().filter(|k| !left.contains_key(k)).copied();
+        panic!("{what}: {:?}", differs.chain(more).take(20).collect::<Vec<_>>());
+    }
+    assert_eq!(
+        (&a.1.name, a.1.created, &a.1.provenance),
+        (&b.1.name, b.1.created, &b.1.provenance),
+        "{what}"
+    );
+    assert_eq!(a.0.fs.digest_of(a.1).unwrap(), b.0.fs.digest_of(b.1).unwrap(), "{what}");
+    let [one, other] = [a, b].map(|(t, s)| t.fs.volume().identity(s.id));
+    assert_eq!(one, other, "{what}");
+}
+
+/// How many histories the property test runs.
+fn histories() -> u64 {
+    std::env::var("SNAPFS_STREAMS").ok().and_then(|n| n.parse().ok()).unwrap_or(2_000)
+}
+
+#[test]
+fn what_is_received_equals_what_was_sent_snapshot_by_snapshot() {
+    for seed in 0..histories() {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let (a, b) = (store(1), store(2));
+        let names = history(&a, &mut rng, 3, 14);
+        let mut before: Option<String> = None;
+        for name in &names {
+            let (stream, _) = a.send(name, before.as_deref());
+            let got = b.receive(&stream).unwrap_or_else(|e| panic!("seed {seed}, {name}: {e}"));
+            assert!(!got.was_here && got.line.is_empty());
+            same_tree((&a, &a.named(name)), (&b, &got.snapshot), &format!("seed {seed}, {name}"));
+            before = Some(name.clone());
+        }
+        if seed % 20 == 0 {
+            // What is told of all at once is the same; and so is what goes the other way.
+            let c = store(3);
+            let whole = c.receive(&a.send("s2", None).0).unwrap();
+            same_tree((&a, &a.named("s2")), (&c, &whole.snapshot), &format!("seed {seed}, whole"));
+            b.put(ROOT, "from the copy", &vec![rng.u8(1..); rng.usize(1..90_000)]);
+            b.snapshot("back");
+            let back = a.receive(&b.send("back", Some("s2")).0);
+            match back {
+                Ok(got) => same_tree((&b, &b.named("back")), (&a, &got.snapshot), "back"),
+                Err(e) => assert!(matches!(e, StreamError::Refused(_)), "seed {seed}: {e}"),
+            }
+            [&a, &b, &c].into_iter().for_each(|t| {
+                t.fs.commit().unwrap();
+                t.prove();
+            });
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_is_cut_off_anywhere_goes_on_there() {
+    let mut rng = fastrand::Rng::with_seed(7);
+    let a = store(1);
+    for (name, file) in [("one", "big"), ("two", "bigger")] {
+        let bytes: Vec<u8> = (0..3 << 20).map(|_| rng.u8(..)).collect();
+        (0..60).for_each(|_| some_change(&a, &mut rng));
+        a.put(ROOT, file, &bytes);
+        a.snapshot(name);
+    }
+    let b = store(2);
+    for (name, base) in [("one", None), ("two", Some("one"))] {
+        let (stream, told) = a.send(name, base);
+        assert!(told.packets > 5, "{told:?}");
+        // Each try brings one packet more.
+        let mut tries = 0;
+        let mut token = None;
+        let got = loop {
+            let (snapshot, base) = (a.named(name), base.map(|base| a.named(base)));
+            let order = SendOrder { snapshot: &snapshot, base: base.as_ref(), gone: None, resume: token };
+            let mut rest = Vec::new();
+            a.fs.send(&order, &mut rest, &mut |_| true).unwrap();
+            assert!(tries > 0 || rest == stream);
+            let mut ends = vec![0];
+            while *ends.last().unwrap() < rest.len() {
+                let at = *ends.last().unwrap();
+                let len = u32::from_le_bytes(rest[at + 12..at + 16].try_into().unwrap()) as usize;
+                ends.push(at + 32 + len);
+            }
+            let whole = ends.len() == 3;
+            let cut = if whole { rest.len() } else { ends[2] + rng.usize(..ends[3] - ends[2]) };
+            match b.receive(&rest[..cut]) {
+                Ok(got) if whole => break got,
+                Ok(_) => panic!("it is not whole"),
+                Err(StreamError::Carrier(_)) => {}
+                Err(e) => panic!("{e}"),
+            }
+            assert!(b.fs.volume().find_identity(a.fs.volume().identity(snapshot.id).unwrap()).is_none());
+            let arrivals = b.fs.arrivals();
+            assert_eq!(arrivals.len(), 1);
+            token = parse_token(&arrivals[0].token());
+            assert!(!arrivals[0].is_active && token.is_some_and(|(_, next)| next == tries + 2));
+            tries += 1;
+            if tries % 3 == 0 {
+                b.fs.commit().unwrap();
+                b.prove();
+            }
+        };
+        assert_eq!(tries + 2, told.packets);
+        same_tree((&a, &a.named(name)), (&b, &got.snapshot), name);
+        assert!(b.fs.arrivals().is_empty());
+        // Once more does nothing.
+        assert!(b.receive(&stream).unwrap().was_here);
+    }
+    b.fs.commit().unwrap();
+    b.prove();
+}
+
+#[test]
+fn a_damaged_stream_changes_nothing_and_says_where() {
+    let mut rng = fastrand::Rng::with_seed(9);
+    let a = store(1);
+    (0..50).for_each(|_| some_change(&a, &mut rng));
+    a.snapshot("one");
+    let (stream, _) = a.send("one", None);
+    let b = store(2);
+    b.put(ROOT, "own", b"here");
+    b.fs.commit().unwrap();
+    let before = seen(&b.fs.volume().live(LineId::MAIN).unwrap());
+    let mut packets = Vec::new();
+    let mut at = 0;
+    while at < stream.len() {
+        let len = 32 + u32::from_le_bytes(stream[at + 12..at + 16].try_into().unwrap()) as usize;
+        packets.push(&stream[at..at + len]);
+        at += len;
+    }
+    let mut streams: Vec<Vec<u8>> = Vec::new();
+    for _ in 0..200 {
+        let mut bad = stream.clone();
+        let at = rng.usize(..bad.len());
+        bad[at] ^= 1 << rng.u8(..8);
+        streams.push(bad);
+    }
+    for _ in 0..30 {
+        let (i, j) = (rng.usize(..packets.len()), rng.usize(..packets.len()));
+        if i != j {
+            let mut other = packets.clone();
+            other.swap(i, j);
+            streams.push(other.concat());
+        }
+        let mut twice = packets.clone();
+        twice.insert(i, packets[i]);
+        streams.push(twice.concat());
+        let mut less = packets.clone();
+        less.remove(i);
+        streams.push(less.concat());
+    }
+    for bad in streams {
+        match b.receive(&bad) {
+            Err(StreamError::Bad(..) | StreamError::Carrier(_)) => {}
+            Err(e) => panic!("{e}"),
+            // A packet behind the end is never read.
+            Ok(_) => {
+                assert!(bad.starts_with(&stream));
+                b.fs.drop_clone(b"one").unwrap();
+            }
+        }
+        for arrival in b.fs.arrivals() {
+            assert!(b.fs.drop_arrival(arrival.record.begin.stream()).unwrap());
+        }
+        assert!(b.fs.snapshots().is_empty());
+        assert_eq!(b.fs.volume().lines().len(), 1);
+    }
+    assert!(seen(&b.fs.volume().live(LineId::MAIN).unwrap()) == before);
+    b.fs.commit().unwrap();
+    b.prove();
+}
+
+impl T {
+    fn receive_as(&self, stream: &[u8], name: &str) -> std::result::Result<ReceivedSnapshot, StreamError> {
+        let order = ReceiveOrder { as_line: Some(name.as_bytes()) };
+        self.fs.receive(&mut &stream[..], &order, &mut |_, _| ())
+    }
+    fn refused(&self, stream: &[u8]) -> String {
+        match self.receive(stream) {
+            Err(StreamError::Refused(why)) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_increment_costs_what_has_changed() {
+    let (a, b) = (store(1), store(2));
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut random = |len: usize| (0..len).map(|_| rng.u8(..)).collect::<Vec<u8>>();
+    let image = a.put(ROOT, "image", &random(64 << 20));
+    let d = a.mkdir(ROOT, "d").unwrap();
+    for n in 0..2000 {
+        a.put(d, &format!("file-{n}"), &[n as u8; 100]);
+    }
+    a.snapshot("one");
+    b.receive(&a.send("one", None).0).unwrap();
+    let handle = a.open(image, RW);
+    let mut changed = 0;
+    for n in 0..500 {
+        a.write(handle, (n * 7919 % 16384) * 4096, &random(4096));
+        changed += 4096;
+    }
+    a.fs.release(handle.0, handle.1);
+    let new = random(1 << 20);
+    a.put(d, "new", &new);
+    changed += new.len() as u64;
+    a.snapshot("two");
+    let (stream, told) = a.send("two", Some("one"));
+    let bytes = stream.len() as u64;
+    assert!(told.content_bytes == changed, "{told:?}, {changed} changed");
+    assert!(bytes <= changed + changed / 10, "{bytes} bytes for {changed}");
+    let reads = a.fs.volume().io().read_bytes;
+    let _ = a.send("two", Some("one"));
+    let read = a.fs.volume().io().read_bytes - reads;
+    assert!(read <= 2 * changed, "{read} bytes read for {changed}");
+    let got = b.receive(&stream).unwrap();
+    same_tree((&a, &a.named("two")), (&b, &got.snapshot), "two");
+    // Sharing that only a scan would find goes as content; sharing inside of one stream, and what the base loses, does not.
+    let file = a.open(image, RO);
+    let copy = a.create(ROOT, "copy");
+    a.fs.copy_range(&SUPER, image, file.1, 0, copy.0, copy.1, 0, 1 << 20).unwrap();
+    let twice = a.create(ROOT, "twice");
+    a.fs.copy_range(&SUPER, image, file.1, 0, twice.0, twice.1, 1 << 20, 1 << 20).unwrap();
+    a.fs.unlink(&SUPER, d, b"new").unwrap();
+    a.snapshot("three");
+    let (stream, told) = a.send("three", Some("two"));
+    assert_eq!((told.content_bytes, told.shared_bytes), (1 << 20, 1 << 20));
+    let got = b.receive(&stream).unwrap();
+    same_tree((&a, &a.named("three")), (&b, &got.snapshot), "three");
+    let node = a.find(ROOT, "copy").unwrap();
+    let (from, to) = (a.open(node, RO), a.create(d, "moved"));
+    a.fs.copy_range(&SUPER, node, from.1, 0, to.0, to.1, 0, 1 << 20).unwrap();
+    [from, to, file, copy, twice].into_iter().for_each(|(node, handle)| a.fs.release(node, handle));
+    a.fs.unlink(&SUPER, ROOT, b"copy").unwrap();
+    a.fs.forget(node);
+    a.snapshot("four");
+    let (stream, told) = a.send("four", Some("three"));
+    assert_eq!(told.content_bytes, 0, "it is in what the base loses: {told:?}");
+    let got = b.receive(&stream).unwrap();
+    same_tree((&a, &a.named("four")), (&b, &got.snapshot), "four");
+    b.fs.commit().unwrap();
+    b.prove();
+}
+
+#[test]
+fn bases_are_found_by_what_they_are() {
+    let (a, b) = (store(1), store(2));
+    for (n, name) in ["one", "two", "three"].into_iter().enumerate() {
+        a.put(ROOT, &format!("f{n}"), &vec![n as u8 + 1; 50_000]);
+        a.clock.advance(1_000_000_000);
+        a.snapshot(name);
+    }
+    let (one, two, three) =
+        (a.send("one", None).0, a.send("two", Some("one")).0, a.send("three", Some("two")).0);
+    let why = b.refused(&two);
+    assert!(why.contains("'one'") && why.contains("no older snapshot is here"), "{why}");
+    b.receive(&one).unwrap();
+    let why = b.refused(&three);
+    assert!(why.contains("'two'") && why.contains("the nearest that is here is 'one'"), "{why}");
+    assert!(b.fs.arrivals().is_empty() && b.fs.volume().lines().len() == 1);
+    // Other names on both sides, and the first one gone where it came from.
+    b.fs.rename_snapshot(b"one", b"first").unwrap();
+    a.fs.rename_snapshot(b"one", b"erste").unwrap();
+    a.fs.delete_snapshot(b"erste").unwrap();
+    b.receive(&two).unwrap();
+    b.fs.delete_snapshot(b"first").unwrap();
+    b.receive(&three).unwrap();
+    same_tree((&a, &a.named("three")), (&b, &b.named("three")), "three");
+    // The other way.
+    b.put(ROOT, "back", b"from the copy");
+    b.snapshot("four");
+    a.receive(&b.send("four", Some("three")).0).unwrap();
+    assert_eq!(a.cat(ROOT, "back"), b"from the copy");
+    // A line that has changed since is not lost.
+    a.put(ROOT, "own", b"changed here");
+    b.put(ROOT, "more", b"changed there");
+    b.snapshot("five");
+    let five = b.send("five", Some("four")).0;
+    let why = a.refused(&five);
+    assert!(why.contains("has changed since 'four'") && why.contains("--as NAME"), "{why}");
+    assert_eq!(a.cat(ROOT, "own"), b"changed here");
+    let got = a.receive_as(&five, "theirs").unwrap();
+    assert_eq!(got.line, b"theirs");
+    same_tree((&b, &b.named("five")), (&a, &got.snapshot), "five");
+    for t in [&a, &b] {
+        t.fs.commit().unwrap();
+        t.prove();
+    }
+}
+
+#[test]
+fn what_is_received_beside_other_lines_is_changed_by_nobody() {
+    let (a, b) = (store(1), store(2));
+    let f = a.put(ROOT, "f", &[1; 9000]);
+    a.snapshot("one");
+    a.write(a.open(f, RW), 0, b"two");
+    a.put(ROOT, "g", b"second");
+    a.snapshot("two");
+    b.put(ROOT, "own", b"mine");
+    let (one, two) = (a.send("one", None).0, a.send("two", Some("one")).0);
+    assert_eq!(b.receive(&one).unwrap().line, b"one");
+    let root = || b.find(NodeId::clonedir(0), "one").unwrap();
+    assert_eq!(b.list(ROOT), ["own"]);
+    assert_eq!(b.cat(root(), "f"), [1; 9000]);
+    let refused = |done: Result<()>| assert_eq!(done, Err(Error::ReadOnly));
+    refused(b.fs.mkdir(&SUPER, root(), b"d", 0o755).map(drop));
+    refused(b.fs.unlink(&SUPER, root(), b"f"));
+    refused(b.fs.create(&SUPER, root(), b"new", 0o644, RW).map(drop));
+    let file = b.find(root(), "f").unwrap();
+    refused(b.fs.setattr(&SUPER, file, None, &SetAttr { mode: Some(0), ..SetAttr::default() }).map(drop));
+    refused(b.fs.setxattr(&SUPER, file, b"user.x", b"y", XattrMode::Set));
+    // A later state comes into the same line.
+    let got = b.receive(&two).unwrap();
+    assert_eq!(got.line, b"one");
+    assert_eq!(b.cat(root(), "g"), b"second");
+    same_tree((&a, &a.named("two")), (&b, &got.snapshot), "two");
+    assert_eq!(b.list(NodeId::clonedir(0)), ["one"]);
+    // Its name is taken, and what is told against nothing is another.
+    let c = store(3);
+    c.put(ROOT, "x", b"y");
+    c.snapshot("one");
+    let why = b.refused(&c.send("one", None).0);
+    assert!(why.contains("--as NAME"), "{why}");
+    assert_eq!(b.receive_as(&c.send("one", None).0, "other").unwrap().line, b"other");
+    // A clone of it is writable, and so it is itself as the head of another line.
+    b.fs.create_clone(ROOT, b"work", Some(b".clones/one"), &Default::default()).unwrap();
+    let work = b.find(NodeId::clonedir(0), "work").unwrap();
+    b.put(work, "mine", b"x");
+    b.fs.drop_clone(b"work").unwrap();
+    // New numbers are above those that came.
+    let inode = b.put(ROOT, "later", b"x").ino();
+    assert!(inode > file.ino() && inode > a.find(ROOT, "g").unwrap().ino());
+    b.fs.commit().unwrap();
+    b.prove();
+}
+
+#[test]
+fn what_waits_is_told_and_goes_by_itself() {
+    let (a, b) = (store(1), store(2));
+    let mut rng = fastrand::Rng::with_seed(4);
+    let bytes: Vec<u8> = (0..4 << 20).map(|_| rng.u8(..)).collect();
+    a.put(ROOT, "f", &bytes);
+    a.snapshot("one");
+    let (stream, _) = a.send("one", None);
+    b.put(ROOT, "own", b"mine");
+    let used = b.fs.volume().space().used;
+    assert!(matches!(b.receive(&stream[..3 << 20]), Err(StreamError::Carrier(_))));
+    let arrival = b.fs.arrivals().remove(0);
+    assert_eq!(arrival.record.begin.name, b"one");
+    assert!(!arrival.is_active && arrival.record.received_bytes > 2 << 20);
+    assert!(b.fs.volume().space().used > used + (2 << 20));
+    // It is nobody's to see.
+    assert!(
+        b.list(NodeId::clonedir(0)).is_empty()
+            && b.find(NodeId::clonedir(0), &String::from_utf8(arrival.line.name.clone()).unwrap()).is_err()
+    );
+    assert!(b.fs.volume().clones().is_empty());
+    for _ in 0..6 * 24 {
+        b.clock.advance(3600 * 1_000_000_000);
+        b.fs.drop_ended_clones();
+    }
+    assert_eq!(b.fs.arrivals().len(), 1);
+    for _ in 0..2 * 24 {
+        b.clock.advance(3600 * 1_000_000_000);
+        b.fs.drop_ended_clones();
+    }
+    assert!(b.fs.arrivals().is_empty());
+    (0..20).for_each(|_| b.fs.tick().unwrap());
+    assert!(b.fs.volume().space().used < used + (1 << 20), "{:?}", b.fs.volume().space());
+    b.fs.commit().unwrap();
+    b.prove();
+}
+
+/// What is sent against a snapshot that is not here any more, by what is younger.
+fn send_against_gone(t: &T, name: &str, peer: [u8; 16]) -> (Vec<u8>, SentStream) {
+    let (snapshot, gone) = (t.named(name), t.fs.volume().peer(&peer).unwrap());
+    let mut out = Vec::new();
+    let order = SendOrder { snapshot: &snapshot, base: None, gone: Some(&gone), resume: None };
+    let told = t.fs.send(&order, &mut out, &mut |_| true).unwrap();
+    (out, told)
+}
+
+#[test]
+fn a_base_that_is_gone_is_one_still_by_what_is_younger() {
+    for seed in 0..histories() / 8 {
+        let mut rng = fastrand::Rng::with_seed(seed + 100_000);
+        let (a, b) = (store(1), store(2));
+        for n in 0..4 {
+            let held = (rng.u8(0..3) == 0).then(|| a.create(ROOT, &format!("held{n}")));
+            (0..rng.usize(1..25)).for_each(|_| some_change(&a, &mut rng));
+            if let Some((node, handle)) = held {
+                a.write((node, handle), 0, &[7; 9000]);
+                let _ = a.fs.unlink(&SUPER, ROOT, format!("held{n}").as_bytes());
+                if rng.bool() {
+                    // It has a name again when the next snapshot is made.
+                    a.snapshot(&format!("between{n}"));
+                    let _ = a.fs.link(&SUPER, node, ROOT, format!("again{n}").as_bytes());
+                }
+            }
+            let name = format!("s{n}");
+            a.snapshot(&name);
+            let stream = match n {
+                0 => a.send(&name, None).0,
+                _ => send_against_gone(&a, &name, [2; 16]).0,
+            };
+            let got = b.receive(&stream).unwrap_or_else(|e| panic!("seed {seed}, {name}: {e}"));
+            same_tree((&a, &a.named(&name)), (&b, &got.snapshot), &format!("seed {seed}, {name}"));
+            assert!(a.fs.volume().note_peer([2; 16], a.named(&name).id).unwrap());
+            assert_eq!(a.fs.volume().peers().len(), 1);
+            a.fs.delete_snapshot(name.as_bytes()).unwrap();
+            if rng.bool() {
+                a.fs.commit().unwrap();
+            }
+        }
+        if seed % 10 == 0 {
+            [&a, &b].into_iter().for_each(|t| {
+                t.fs.commit().unwrap();
+                t.prove();
+            });
+        }
+    }
+}
+
+#[test]
+fn what_is_sent_against_a_base_that_is_gone_is_what_has_changed() {
+    let (a, b) = (store(1), store(2));
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut random = |len: usize| (0..len).map(|_| rng.u8(..)).collect::<Vec<u8>>();
+    let image = a.put(ROOT, "image", &random(32 << 20));
+    let dirs: Vec<_> = (0..20).map(|n| a.mkdir(ROOT, &format!("d{n}")).unwrap()).collect();
+    for (n, dir) in dirs.iter().enumerate() {
+        (0..100).for_each(|m| assert!(a.put(*dir, &format!("f{n}-{m}"), &[m as u8; 100]).0 > 0));
+    }
+    a.snapshot("one");
+    b.receive(&a.send("one", None).0).unwrap();
+    assert!(a.fs.volume().note_peer([2; 16], a.named("one").id).unwrap());
+    a.fs.delete_snapshot(b"one").unwrap();
+    a.fs.commit().unwrap();
+    let handle = a.open(image, RW);
+    (0..256).for_each(|n| a.write(handle, (n * 31 % 8192) * 4096, &random(4096)));
+    a.fs.release(handle.0, handle.1);
+    // Many neighbours go, whole leaves of them.
+    for (n, dir) in dirs.iter().enumerate().take(15).skip(2) {
+        for name in (0..100).map(|m| format!("f{n}-{m}")) {
+            let node = a.find(*dir, &name).unwrap();
+            a.fs.unlink(&SUPER, *dir, name.as_bytes()).unwrap();
+            a.fs.forget(node);
+        }
+        a.fs.rmdir(&SUPER, ROOT, format!("d{n}").as_bytes()).unwrap();
+    }
+    a.snapshot("two");
+    let (stream, told) = send_against_gone(&a, "two", [2; 16]);
+    assert_eq!(told.content_bytes, 256 * 4096);
+    assert!(stream.len() < 256 * 4096 + (1 << 20), "{}", stream.len());
+    let got = b.receive(&stream).unwrap();
+    same_tree((&a, &a.named("two")), (&b, &got.snapshot), "two");
+    // After a rollback it is none.
+    let two = a.named("two");
+    assert!(a.fs.volume().note_peer([2; 16], two.id).unwrap());
+    a.fs.rollback(ROOT, &two, crate::fs::OpenForWriting::CutOff, &crate::fs::Reason::Rollback.into())
+        .unwrap();
+    a.put(ROOT, "later", b"x");
+    a.snapshot("three");
+    a.fs.delete_snapshot(b"two").unwrap();
+    let (snapshot, gone) = (a.named("three"), a.fs.volume().peer(&[2; 16]).unwrap());
+    let order = SendOrder { snapshot: &snapshot, base: None, gone: Some(&gone), resume: None };
+    let refused = a.fs.send(&order, &mut Vec::new(), &mut |_| true);
+    assert!(matches!(refused, Err(StreamError::Refused(_))), "{refused:?}");
+}

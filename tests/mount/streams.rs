@@ -1,0 +1,195 @@
+//! Streams between stores by the commands: over pipes and files, mounted and not, cut off and going on, copies that are made
+//! again and held against each other.
+
+mod guard;
+mod place;
+
+use guard::can_mount;
+use place::{Place, errno, said};
+use std::fs;
+use std::process::Command;
+
+fn shell(p: &Place, script: &str) -> place::Said {
+    let program = env!("CARGO_BIN_EXE_snapfs");
+    said(
+        p.settle(&mut Command::new("sh"))
+            .args(["-euc", &format!("snapfs() {{ {program} \"$@\"; }}; {script}")]),
+    )
+}
+
+fn ok(p: &Place, script: &str) -> String {
+    let done = shell(p, script);
+    assert!(done.code == 0, "{script}: {done:?}");
+    done.out
+}
+
+/// What is below two directories is the same: names, types, modes, owners, times, links, content.
+fn same(p: &Place, a: &str, b: &str) {
+    let list =
+        "find . -printf '%P %y %m %U %G %s %n %T@ %l\\n' | sort; find . -type f -exec sha256sum {} + | sort";
+    let [left, right] = [a, b].map(|dir| ok(p, &format!("cd {dir}; {list}")));
+    assert!(!left.is_empty());
+    assert_eq!(left, right, "{a} and {b}");
+}
+
+fn fill(p: &Place) {
+    ok(
+        p,
+        "cd mnt; mkdir -p a/b; echo one > a/b/f; ln a/b/f a/hard; ln -s b/f a/link; chmod 0 a/b/f
+         head -c 3000000 /dev/urandom > big; truncate -s 9M sparse; cp big a/copy; touch -d @1000000000.5 a/copy; mkfifo pipe",
+    );
+}
+
+#[test]
+fn a_snapshot_goes_through_a_pipe_and_a_later_one_follows() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    fill(&p);
+    p.snapshot("one");
+    ok(&p, "snapfs send mnt one | snapfs receive copy; snapfs send mnt one > one.stream");
+    let again = ok(&p, "snapfs receive copy < one.stream");
+    assert!(again.contains("is here already"), "{again}");
+    ok(
+        &p,
+        "cd mnt; mv a/b moved; echo more >> moved/f; rm big; chmod 4755 a/copy; mkdir new; echo x > new/x",
+    );
+    p.snapshot("two");
+    // Both are mounted now, and the copy was given other names.
+    ok(&p, "mkdir there; snapfs mount copy there; mv there/.snapshots/one there/.snapshots/first");
+    ok(&p, "snapfs send mnt two --from one | snapfs receive there");
+    for name in ["one first", "two two"] {
+        let (a, b) = name.split_once(' ').unwrap();
+        same(&p, &format!("mnt/.snapshots/{a}"), &format!("there/.snapshots/{b}"));
+    }
+    same(&p, "mnt/.snapshots/two", "there");
+    assert!(ok(&p, "snapfs verify mnt two --with there").contains("the same"));
+    // Nothing is left behind, and both are sound.
+    assert_eq!(ok(&p, "snapfs list mnt --arrivals; snapfs list there --arrivals"), "");
+    ok(&p, "snapfs umount there; snapfs check copy --data");
+    assert!(ok(&p, "snapfs verify mnt two --with copy").contains("the same"));
+    p.umount();
+    p.check();
+    assert!(ok(&p, "snapfs verify store two --with copy --json").contains("\"same\": true"));
+}
+
+#[test]
+fn a_copy_is_made_with_a_snapshot_and_costs_what_has_changed() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    fill(&p);
+    ok(&p, "snapfs create mnt mon --method clone --to copy --description 'with a copy'");
+    ok(&p, "echo tuesday > mnt/day");
+    let made = p.json(&["create", "mnt", "tue", "--method", "clone", "--to", "copy", "--json"]);
+    assert!(made["bytes"].as_u64().unwrap() < 20_000 && made["from"] == "mon", "{made}");
+    // The copy stands alone: it is mounted, written, and the first store is gone.
+    p.umount();
+    ok(&p, "mkdir there; snapfs mount copy there; mv store away");
+    assert_eq!(
+        ok(&p, "cat there/day there/.snapshots/mon/a/hard 2>/dev/null || cat there/day"),
+        "tuesday\none\n"
+    );
+    ok(&p, "echo own > there/own; snapfs umount there; snapfs check copy --data; mv away store");
+    p.mount("");
+    // What was changed in the copy is not lost.
+    let done = shell(&p, "snapfs create mnt wed --method clone --to copy");
+    assert!(done.code == 1 && done.err.contains("has changed since 'tue'"), "{done:?}");
+    assert!(done.err.contains("snapfs send mnt wed --to copy"), "{done:?}");
+    ok(&p, "snapfs send mnt wed --to copy --as theirs");
+    ok(
+        &p,
+        "snapfs mount copy there; test $(cat there/own) = own; test $(cat there/.clones/theirs/day) = tuesday",
+    );
+    let written = fs::write(p.at("there").join(".clones/theirs/day"), "x");
+    assert_eq!(errno(written), libc::EROFS);
+    ok(&p, "snapfs umount there; snapfs check copy");
+}
+
+#[test]
+fn what_is_cut_off_goes_on_and_what_differs_is_told() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    fill(&p);
+    p.snapshot("one");
+    ok(&p, "snapfs init copy; mkdir there; snapfs mount copy there; echo mine > there/own");
+    let cut = shell(&p, "snapfs send mnt one | head -c 2000000 | snapfs receive there");
+    assert!(cut.code == 1 && cut.err.contains("--resume "), "{cut:?}");
+    let listed = ok(&p, "snapfs list there");
+    assert!(listed.contains("RECEIVING") && !listed.contains(".receiving"), "{listed}");
+    assert_eq!(ok(&p, "ls -A there; ls there/.clones"), "own\n");
+    // It survives the daemon.
+    let status = p.json(&["status", "there", "--json"]);
+    let pid = status[0]["pid"].as_u64().or_else(|| status["pid"].as_u64()).unwrap();
+    ok(
+        &p,
+        &format!(
+            "kill -9 {pid}; while kill -0 {pid} 2>/dev/null; do sleep 0.05; done; snapfs mount copy there"
+        ),
+    );
+    let arrivals = p.json(&["list", "there", "--arrivals", "--json"]);
+    let token = arrivals[0]["token"].as_str().unwrap().to_string();
+    let rest = ok(
+        &p,
+        &format!("snapfs send mnt one --resume {token} > rest; snapfs receive there < rest; wc -c < rest"),
+    );
+    assert!(rest.contains(".clones/one"), "{rest}");
+    same(&p, "mnt/.snapshots/one", "there/.clones/one");
+    // Directly, where it goes on by itself.
+    ok(&p, "head -c 2000000 /dev/urandom > mnt/second");
+    p.snapshot("two");
+    shell(&p, "snapfs send mnt two --from one | head -c 1500000 | snapfs receive there");
+    let sent = p.json(&["send", "mnt", "two", "--to", "there", "--json"]);
+    assert!(sent["bytes"].as_u64().unwrap() < 1_200_000, "{sent}");
+    same(&p, "mnt/.snapshots/two", "there/.clones/one");
+    // Of another snapshot there is no copy; a copy that is another is told.
+    ok(&p, "echo x > mnt/third");
+    p.snapshot("three");
+    let none = shell(&p, "snapfs verify mnt three --with there");
+    assert!(none.code == 1 && none.err.contains("no copy of 'three'"), "{none:?}");
+    ok(&p, "snapfs umount there; snapfs check copy --data");
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_a_sentence() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    fs::write(p.path("f"), "x").unwrap();
+    p.snapshot("one");
+    fs::write(p.path("f"), "y").unwrap();
+    p.snapshot("two");
+    for (script, code, what) in [
+        ("snapfs send mnt @live > x", 1, "make a snapshot of it"),
+        ("snapfs send mnt none > x", 1, "no such view"),
+        ("snapfs send mnt one --resume nonsense > x", 1, "no token"),
+        ("snapfs send mnt one --from one > x", 1, "does not differ from itself"),
+        ("snapfs send mnt two --from one | snapfs receive new", 1, "told against 'one'"),
+        ("echo hello world, this is no stream at all | snapfs receive other", 1, "packet 0"),
+        ("snapfs receive other --drop nonsense", 1, "no token"),
+        ("snapfs create mnt x --method clone", 2, "--to"),
+        ("snapfs send mnt one --as x > x", 2, "--to"),
+        ("snapfs verify mnt one --with none", 1, "no such store"),
+    ] {
+        let done = shell(&p, &format!("set +e; {script}"));
+        assert!(done.code == code && done.err.contains(what), "{script}: {done:?}");
+    }
+    assert_eq!(ok(&p, "snapfs list mnt | tail -n +2 | wc -l"), "2\n");
+    // Nobody takes it: that is no failure of the store.
+    let gone = shell(
+        &p,
+        "head -c 40000000 /dev/zero | tr '\\0' x > mnt/big; snapfs create mnt big; snapfs send mnt big | true",
+    );
+    assert_eq!(gone.code, 0, "{gone:?}");
+    p.umount();
+    p.check();
+}
