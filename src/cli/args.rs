@@ -44,10 +44,10 @@ pub(super) enum Verb {
     /// List the snapshots of a line, and all clones, oldest first
     #[command(after_help = "Example: snapfs list /data --json | jq -r '.[].name'")]
     List(ListArgs),
-    /// Show all that is known of a snapshot or clone
+    /// Show all that is known of a snapshot or clone, or how far a file with layout=cow is from home
     #[command(after_help = "Example: snapfs show /data before-upgrade\n\n\
         NAME is a snapshot of the line that MNT is in by its name or by its age (@latest, @-15m), or a clone as\n\
-        .clones/NAME.")]
+        .clones/NAME. Without it: snapfs show --wait /data/vm.img")]
     Show(ShowArgs),
     /// Rename a snapshot, or a clone: .clones/NAME .clones/NEW
     #[command(after_help = "Example: snapfs rename /data before-upgrade debian-13")]
@@ -138,6 +138,8 @@ pub(super) enum Verb {
         compression=off|zstd|zstd:LEVEL|inherit, LEVEL from 1 to 19. It counts for what is written from\n\
         then on, and new files and directories get it from their directory. On the root of a mount it is\n\
         for everything that has none of its own.\n\
+        layout=cow|row|inherit, followed in the same way: content of files that is written over comes back to its place in\n\
+        the background (cow), for disk images and databases, or stays where it was written to (row).\n\
         expire=TIME and idle=TIME (90s, 15m, 12h, 7d, 2w, or none) of a clone, MNT/.clones/NAME: when it goes by itself.\n\
         clones_max=N (or none) of MNT: how many clones there may be.")]
     Set(SetArgs),
@@ -348,6 +350,9 @@ pub(super) struct CreateArgs {
     /// What it is, for people: kept with it, at most 1024 bytes
     #[arg(long, value_name = "TEXT")]
     pub(super) description: Option<OsString>,
+    /// Where content goes that is written over from then on, in all of the tree: row: to a new place; cow: back to its place
+    #[arg(long, value_name = "row|cow", value_parser = super::property::parse_layout)]
+    pub(super) method: Option<crate::format::Layout>,
     #[command(flatten)]
     pub(super) json: Json,
 }
@@ -356,8 +361,11 @@ pub(super) struct CreateArgs {
 pub(super) struct ShowArgs {
     /// Mount point, any path in a mount, or a store
     pub(super) target: PathBuf,
-    /// A snapshot, or a clone as .clones/NAME
-    pub(super) name: OsString,
+    /// A snapshot, or a clone as .clones/NAME; without it TARGET is a file of a mount
+    pub(super) name: Option<OsString>,
+    /// Of a file: wait until all of it is home that can be (exit code 3: not all of it can)
+    #[arg(long, conflicts_with = "name")]
+    pub(super) wait: bool,
     #[command(flatten)]
     pub(super) json: Json,
 }

@@ -13,6 +13,7 @@ mod diff;
 pub mod engine;
 mod feed;
 mod hold;
+mod home;
 mod limit;
 mod line_args;
 mod making;

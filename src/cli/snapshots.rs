@@ -108,6 +108,9 @@ pub(super) fn create(args: &CreateArgs) -> Result<(), Failure> {
     let mut request = json!({});
     names::put(&mut request, "name", &args.name);
     put_maker(&mut request, args.description.as_ref());
+    if let Some(layout) = args.method {
+        request["layout"] = layout.to_string().into();
+    }
     let made = wire::decode(&client.call("create", request, &mut |_| {})?)?;
     if args.json.json { written(output::print_json(&output::snapshot_json(&made))) } else { Ok(()) }
 }
