@@ -33,7 +33,7 @@ pub(super) const INTERVAL_SECONDS_MAX: u64 = 60;
 /// After so long without a change a reader is sent something all the same: whoever is gone is found out.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
-/// All who follow. Its lock is a leaf.
+/// All who follow. Lock order: `state` before that of a pipe.
 #[derive(Default)]
 pub(super) struct Feeds {
     state: Mutex<FeedsState>,
@@ -70,11 +70,18 @@ impl Feeds {
         Ok(Looking(self))
     }
 
-    /// Waits so long; false if the end comes first.
-    fn wait(&self, time: Duration) -> bool {
+    /// Waits so long; false if the end comes first, of all or of this pipe.
+    fn wait(&self, pipe: &Pipe, time: Duration) -> bool {
         let mut state = self.state.lock();
-        self.changed.wait_while_for(&mut state, |state| !state.closed, time);
-        !state.closed
+        let goes_on = |state: &mut FeedsState| !state.closed && !pipe.has_ended();
+        self.changed.wait_while_for(&mut state, goes_on, time);
+        goes_on(&mut state)
+    }
+
+    /// A pipe has ended: nobody waits for it any longer.
+    fn wake(&self) {
+        let _state = self.state.lock(); // or it comes between a look at the pipe and the wait
+        self.changed.notify_all();
     }
 
     /// Ends all of them: nobody looks any more when this returns.
@@ -133,6 +140,10 @@ impl Pipe {
         let mut waiting = self.waiting.lock();
         waiting.end.get_or_insert(how);
         self.changed.notify_all();
+    }
+
+    fn has_ended(&self) -> bool {
+        self.waiting.lock().end.is_some()
     }
 
     /// What was found next; nothing for a while is an empty answer. `Err`: there is no more.
@@ -211,7 +222,9 @@ pub(super) fn answer(
                 Err(how) => break how,
             }
         };
+        // Whoever looks holds a view, and may be about to wait for long.
         pipe.end(Ok(()));
+        feeds.wake();
         done
     })
 }
@@ -223,7 +236,7 @@ fn look_on(
     pipe: &Pipe,
     interval: Duration,
 ) -> Result<(), crate::ops::Error> {
-    while pipe.push(follow.changes()?) && feeds.wait(interval) {}
+    while pipe.push(follow.changes()?) && feeds.wait(pipe, interval) {}
     Ok(())
 }
 
@@ -248,6 +261,25 @@ mod tests {
             assert_eq!(decode(&encode(&order)), Ok(order));
         }
         assert!(decode(&json!({"interval": 1})).is_err());
+    }
+
+    #[test]
+    fn who_looks_ends_with_his_reader() {
+        const PATIENCE: Duration = Duration::from_secs(20);
+        let (feeds, pipe) = (Feeds::default(), Pipe::default());
+        let (done, wait) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let _looking = feeds.begin().unwrap();
+                done.send(None).unwrap();
+                done.send(Some(feeds.wait(&pipe, 3 * PATIENCE))).unwrap();
+            });
+            assert_eq!(wait.recv(), Ok(None));
+            pipe.end(Ok(()));
+            feeds.wake();
+            assert_eq!(wait.recv_timeout(PATIENCE), Ok(Some(false)));
+        });
+        assert_eq!(feeds.state.lock().looking, 0);
     }
 
     #[test]

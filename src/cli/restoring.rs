@@ -5,7 +5,7 @@ use super::refusal;
 use super::told_change::encode_change;
 use crate::ctl::{Code, Failure};
 use crate::format::provenance::Provenance;
-use crate::fs::{Fs, NamedPath, PathChange, Refusal, RestoreOrder, Restored};
+use crate::fs::{Cover, Fs, NamedPath, PathChange, Refusal, RestoreOrder, Restored};
 use crate::names;
 use crate::ops::{Error, NodeId};
 use crate::volume::SnapshotInfo;
@@ -100,6 +100,10 @@ fn refused(store: &Path, order: &RestoreOrder, refusal: Refusal) -> Failure {
                     "what is above it is no directory now; restore that, or elsewhere with --to",
                 ),
                 Error::Exists => (Code::Exists, "something of that name is there already"),
+                Error::Invalid | Error::NameTooLong if order.to.is_some() => (
+                    Code::Invalid,
+                    "no file can be called what its copy would be; restore what is in it instead",
+                ),
                 e => return refusal::told(store, &e),
             };
             Failure::new(code, format!("{path}: {why}"))
@@ -135,7 +139,16 @@ pub(super) fn failed(store: &Path, refusal: Refusal) -> Failure {
             );
             Failure::new(Code::Busy, what)
         }
+        Refusal::Covered(cover) => covered(&cover),
         Refusal::View(word, e) => refusal::told_view(&word, &e),
         Refusal::Path(_, e) | Refusal::Failed(e) => refusal::told(store, &e),
     }
+}
+
+/// Why nothing is changed while a trial goes on.
+pub(super) fn covered(cover: &Cover) -> Failure {
+    let (path, trial) = (names::shown_bytes(&cover.path), names::shown_bytes(&cover.trial));
+    let what = "would be another, and a trial goes on that would no longer be apart from the live tree there";
+    let way = "end it first, or wait for its end";
+    Failure::new(Code::Busy, format!("{path}: this {what}, on the clone {trial}; {way}"))
 }

@@ -2,13 +2,14 @@
 
 use super::args::{DiffArgs, PromoteArgs, RollbackArgs, UndoArgs};
 use super::diff::Printer;
-use super::engine::{DiffOrder, InTheWay, RollbackAnswer};
+use super::engine::{DiffOrder, DiffTold, InTheWay, RollbackAnswer};
 use super::snapshots::{daemon_for_changes, written};
 use super::told_rollback::{decode, encode_in_the_way, request};
 use super::{output, users, wire};
 use crate::ctl::{Client, Code, Failure};
 use crate::names;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -97,7 +98,7 @@ fn show(
         from: b"@live".to_vec(),
         to: answer.view.clone(),
         under: Some(answer.root.0),
-        patch: false,
+        told: DiffTold::Changes,
     };
     let form = DiffArgs::of(target, json);
     let mut printer = Printer::new(&form);
@@ -129,6 +130,14 @@ fn refusal(client: &Client, target: &Path, in_the_way: &InTheWay) -> String {
         }
         text += &more(in_the_way.mounts.len());
         return text;
+    }
+    if !in_the_way.covers.is_empty() {
+        let trials: BTreeSet<&[u8]> = in_the_way.covers.iter().map(|cover| &cover.trial[..]).collect();
+        text += "a trial goes on that would no longer be apart from the live tree; end it first, or wait for its end:";
+        for trial in trials.iter().take(NAMED_MAX) {
+            text += &format!("\n  the one on the clone {}", names::shown_bytes(trial));
+        }
+        return text + &more(trials.len());
     }
     let some = &in_the_way.written[..in_the_way.written.len().min(NAMED_MAX)];
     let nodes = some.iter().map(|(node, _)| node.0).collect();

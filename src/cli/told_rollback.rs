@@ -1,6 +1,6 @@
 //! How orders of `rollback`, `promote` and `undo` travel over the control channel, and what came of them.
 
-use super::engine::{InTheWay, OpenForWriting, PromoteOrder, RollbackAnswer, RollbackOrder};
+use super::engine::{Cover, InTheWay, OpenForWriting, PromoteOrder, RollbackAnswer, RollbackOrder};
 use crate::ctl::{Code, Failure};
 use crate::names;
 use crate::ops::NodeId;
@@ -59,6 +59,13 @@ pub(super) fn encode_in_the_way(object: &mut Value, in_the_way: &InTheWay) {
     };
     object["open_for_writing"] = in_the_way.written.iter().map(file).collect();
     names::put_list(object, "mounts", &in_the_way.mounts);
+    let cover = |cover: &Cover| {
+        let mut object = json!({});
+        names::put(&mut object, "clone", OsStr::from_bytes(&cover.trial));
+        names::put(&mut object, "path", OsStr::from_bytes(&cover.path));
+        object
+    };
+    object["trials"] = in_the_way.covers.iter().map(cover).collect();
 }
 
 /// The other way.
@@ -66,6 +73,9 @@ pub(super) fn decode(answer: &Value) -> Result<RollbackAnswer, Failure> {
     let found = (|| {
         let file = |file: &Value| Some((NodeId(file.get("inode")?.as_u64()?), names::get(file, "path")));
         let mounts = names::get_list(answer, "mounts")?.into_iter();
+        let cover = |cover: &Value| {
+            Some(Cover { trial: names::get(cover, "clone")?, path: names::get(cover, "path")? })
+        };
         Some(RollbackAnswer {
             root: NodeId(answer.get("root")?.as_u64()?),
             view: names::get(answer, "view")?,
@@ -78,6 +88,7 @@ pub(super) fn decode(answer: &Value) -> Result<RollbackAnswer, Failure> {
                     .map(file)
                     .collect::<Option<_>>()?,
                 mounts: mounts.map(|point| PathBuf::from(OsString::from_vec(point))).collect(),
+                covers: answer.get("trials")?.as_array()?.iter().map(cover).collect::<Option<_>>()?,
             },
         })
     })();
@@ -106,6 +117,7 @@ mod tests {
                 in_the_way: InTheWay {
                     written: vec![(NodeId(5), Some(b"d/\xff".to_vec())), (NodeId(6), None)],
                     mounts: vec![PathBuf::from(OsStr::from_bytes(b"/m/\xff"))],
+                    covers: vec![Cover { trial: b"@trial-\xff".to_vec(), path: b".clones/x".to_vec() }],
                 },
             };
             assert_eq!(decode(&encode(&answer)), Ok(answer));

@@ -3,6 +3,7 @@
 //! A daemon is asked only after it has proved that it serves the mount, and never waited for without an end: one that is
 //! stopped or hangs is a failure with a sentence.
 
+use super::ahead::AnswersAhead;
 use super::patience::{begin, within};
 use super::protocol::{self, ANSWER_BYTES_MAX, Code, Failure, HELLO, Reply, Request, VERSION};
 use super::registry::{self, FoundMount, MountRecord};
@@ -11,7 +12,8 @@ use crate::sys::{mount::major_minor, process};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::{self, BufReader};
-use std::os::fd::AsRawFd;
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -31,6 +33,15 @@ pub struct Client {
     found: FoundMount,
     /// The number of the node in its mount by which it was found: says which line and snapshot a request is about.
     node: Option<u64>,
+}
+
+/// A connection that is kept after the answer.
+pub struct Bond(UnixStream);
+
+impl AsRawFd for Bond {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
 }
 
 /// What a daemon says when it is asked whether it serves its mount.
@@ -170,12 +181,30 @@ impl Client {
         answer.ok_or_else(|| lost(&self.found, io::ErrorKind::UnexpectedEof.into()))
     }
 
+    /// Asks for something that is made for whoever asks: the daemon knows that he goes on for as long as he, or a process to
+    /// which it was handed, has the bond.
+    pub fn begin(&self, verb: &str, args: Value) -> Result<(Value, Bond), Failure> {
+        let mut bond = None;
+        let answer = self.converse(verb, args, &mut |_| true, &mut |stream| bond = Some(Bond(stream)))?;
+        answer.zip(bond).ok_or_else(|| lost(&self.found, io::ErrorKind::UnexpectedEof.into()))
+    }
+
     /// As [`Self::call`], until `take` has enough, which it says by false: then there is no answer.
     pub fn stream(
         &self,
         verb: &str,
+        args: Value,
+        take: &mut dyn FnMut(Value) -> bool,
+    ) -> Result<Option<Value>, Failure> {
+        self.converse(verb, args, take, &mut drop)
+    }
+
+    fn converse(
+        &self,
+        verb: &str,
         mut args: Value,
         take: &mut dyn FnMut(Value) -> bool,
+        keep: &mut dyn FnMut(UnixStream),
     ) -> Result<Option<Value>, Failure> {
         let found = &self.found;
         if let Some(node) = self.node {
@@ -186,7 +215,7 @@ impl Client {
             Ok(Greeting::Ended) if !found.is_running() => Err(silence),
             Ok(_) => Ok(()),
         };
-        exchange(found, verb, args, take, &mut alive).map_err(|e| lost(found, e))?
+        exchange(found, verb, args, take, &mut alive, keep).map_err(|e| lost(found, e))?
     }
 }
 
@@ -199,13 +228,15 @@ fn lost(found: &FoundMount, e: io::Error) -> Failure {
     }
 }
 
-/// One request and its answer. `silent` decides what becomes of a daemon that says nothing for a while.
+/// One request and its answer. `silent` decides what becomes of a daemon that says nothing for a while, `keep` of the
+/// connection after an answer.
 fn exchange(
     found: &FoundMount,
     verb: &str,
     args: Value,
     take: &mut dyn FnMut(Value) -> bool,
-    silent: &mut dyn FnMut(io::Error) -> io::Result<()>,
+    silent: &mut (dyn FnMut(io::Error) -> io::Result<()> + Send),
+    keep: &mut dyn FnMut(UnixStream),
 ) -> io::Result<Result<Option<Value>, Failure>> {
     let stream = connect(found)?;
     if process::peer_uid(&stream)? != found.uid {
@@ -216,21 +247,55 @@ fn exchange(
     stream.set_write_timeout(Some(ANSWER_MAX))?;
     let request = Request { version: VERSION, verb: verb.to_string(), args };
     protocol::send(&mut &stream, &request)?;
-    let mut answers = BufReader::new(&stream);
-    loop {
-        let Some(line) = protocol::receive(&mut answers, ANSWER_BYTES_MAX, silent)? else {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        };
-        match serde_json::from_slice(&line)? {
-            Reply::Progress(value) => {
-                if !take(value) {
-                    return Ok(Ok(None));
-                }
-            }
-            Reply::Ok(value) => return Ok(Ok(Some(value))),
-            Reply::Error(failure) => return Ok(Err(failure)),
-        }
+    let end = hear(&stream, take, silent)?;
+    if let Ok(Some(_)) = end {
+        keep(stream);
     }
+    Ok(end)
+}
+
+/// An answer, until `take` has enough of it: then there is none.
+type Answer = Result<Option<Value>, Failure>;
+
+/// Hears an answer to its end.
+fn hear(
+    stream: &UnixStream,
+    take: &mut dyn FnMut(Value) -> bool,
+    silent: &mut (dyn FnMut(io::Error) -> io::Result<()> + Send),
+) -> io::Result<Answer> {
+    let mut answers = BufReader::new(stream);
+    let mut next = || protocol::receive(&mut answers, ANSWER_BYTES_MAX, &mut *silent);
+    let mut take_line = |line: Option<Vec<u8>>| -> io::Result<Option<Answer>> {
+        let line = line.ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(match serde_json::from_slice(&line)? {
+            Reply::Progress(value) => (!take(value)).then_some(Ok(None)),
+            Reply::Ok(value) => Some(Ok(Some(value))),
+            Reply::Error(failure) => Some(Err(failure)),
+        })
+    };
+    let first = next()?;
+    if !first.as_ref().is_some_and(|line| protocol::is_progress(line)) {
+        return take_line(first)?.ok_or_else(|| io::ErrorKind::InvalidData.into());
+    }
+    // One of many: the daemon does not wait until each is wanted, the first neither.
+    let ahead = AnswersAhead::default();
+    ahead.push(first.unwrap_or_default());
+    std::thread::scope(|scope| {
+        let reading = std::thread::Builder::new().name("answers".into());
+        reading.spawn_scoped(scope, || ahead.read(&mut next))?;
+        let end = loop {
+            match ahead.take().and_then(&mut take_line) {
+                Ok(None) => {}
+                Ok(Some(end)) => break Ok(end),
+                Err(e) => break Err(e),
+            }
+        };
+        ahead.enough();
+        if !matches!(end, Ok(Ok(Some(_)))) {
+            let _ = stream.shutdown(Shutdown::Both); // it may have ended already
+        }
+        end
+    })
 }
 
 /// A queue of connections that nobody takes may be full, and then even connecting waits. Only then is it worth a thread.
@@ -263,7 +328,7 @@ fn greet(found: &FoundMount) -> Result<Greeting, Failure> {
         let patient = begin.elapsed() < ANSWER_MAX && !process::is_stopped(found.record.pid);
         if patient { Ok(()) } else { Err(no_answer(found)) }
     };
-    let said = exchange(found, HELLO, json!({}), &mut |_| true, &mut silent);
+    let said = exchange(found, HELLO, json!({}), &mut |_| true, &mut silent, &mut drop);
     let ended = |e: &io::Error| {
         use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof};
         matches!(e.kind(), BrokenPipe | ConnectionRefused | ConnectionReset | NotFound | UnexpectedEof)

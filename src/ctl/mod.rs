@@ -4,6 +4,7 @@
 //! (`{"version":1,"verb":"create","args":{...}}`), any number of `{"progress":...}` lines and exactly one `{"ok":...}`
 //! or `{"error":{"code":"...","message":"..."}}` line answer. It knows no verb but `hello`: a [`Handler`] does.
 
+mod ahead;
 mod client;
 pub mod dirs;
 mod mount_turn;
@@ -12,9 +13,9 @@ mod protocol;
 pub mod registry;
 mod server;
 
-pub use client::Client;
+pub use client::{Bond, Client};
 pub use mount_turn::MountTurn;
 pub use patience::within;
 pub use protocol::{Code, Failure};
 pub use registry::{MountRecord, StoreId};
-pub use server::{Handler, IsMounted, Server, read_request};
+pub use server::{Handler, IsMounted, Peer, Server, read_request};

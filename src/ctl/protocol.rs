@@ -90,6 +90,11 @@ pub(super) enum Reply {
     Error(Failure),
 }
 
+/// True for the line of an answer that has more to come.
+pub(super) fn is_progress(line: &[u8]) -> bool {
+    line.starts_with(br#"{"progress":"#)
+}
+
 /// Sends one line.
 pub(super) fn send(out: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
     let mut line = serde_json::to_vec(message)?;
@@ -174,6 +179,8 @@ mod tests {
     fn answers_have_the_documented_shape() {
         let failure = Failure::new(Code::NoSpace, "full");
         let text = serde_json::to_string(&Reply::Error(failure)).unwrap_or_default();
+        let more = serde_json::to_vec(&Reply::Progress(Value::Null)).unwrap_or_default();
+        assert!(is_progress(&more) && !is_progress(text.as_bytes()));
         assert_eq!(text, r#"{"error":{"code":"no_space","message":"full"}}"#);
         let later: Result<Failure, _> = serde_json::from_str(r#"{"code":"from_the_future","message":"m"}"#);
         assert!(later.is_ok_and(|f| f.code == Code::Other));

@@ -21,6 +21,8 @@ use std::time::Duration;
 
 /// How long a client may take to send its request.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take nothing of an answer that waits for it: whatever the answer holds is let go of then.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Connections that are served at once; more are told to come back.
 const CONNECTIONS_MAX: usize = 32;
 
@@ -32,8 +34,20 @@ pub trait Handler: Send + Sync {
         &self,
         verb: &str,
         args: &Value,
+        peer: &Peer,
         progress: &mut dyn FnMut(Value) -> bool,
     ) -> std::result::Result<Value, Failure>;
+}
+
+/// Who asks. May be kept: the connection then lasts as long as the other end keeps it too, also after the answer.
+#[derive(Clone, Debug)]
+pub struct Peer(Arc<UnixStream>);
+
+impl Peer {
+    /// False when the other end has ended, or has let go of the connection. Waits for nothing.
+    pub fn is_there(&self) -> bool {
+        !process::is_hung_up(&*self.0)
+    }
 }
 
 /// Tells whether a mount is there still.
@@ -54,21 +68,21 @@ impl Server {
         is_mounted: IsMounted,
         handler: Arc<dyn Handler>,
     ) -> io::Result<Server> {
-        Server::start_in(&dirs::own()?, record, is_mounted, handler)
+        Server::start_in(&dirs::own()?, record, is_mounted, (handler, WRITE_TIMEOUT))
     }
 
     fn start_in(
         dir: &Path,
         record: &MountRecord,
         is_mounted: IsMounted,
-        handler: Arc<dyn Handler>,
+        (handler, write_timeout): (Arc<dyn Handler>, Duration),
     ) -> io::Result<Server> {
         let entry = OwnEntry::begin(dir)?;
         let (dir, socket) = entry.socket();
         let listener = client::with_short_path(dir, &socket, |path| UnixListener::bind(path))?;
         fs::set_permissions(dir.join(&socket), Permissions::from_mode(0o600))?;
         let stop = Arc::new(AtomicBool::new(false));
-        let accepting = Accepting { is_mounted, handler, stop: stop.clone() };
+        let accepting = Accepting { is_mounted, handler, write_timeout, stop: stop.clone() };
         let to_stop = listener.try_clone()?;
         let thread = std::thread::Builder::new()
             .name("control".into())
@@ -100,6 +114,7 @@ impl Drop for Server {
 struct Accepting {
     is_mounted: IsMounted,
     handler: Arc<dyn Handler>,
+    write_timeout: Duration,
     stop: Arc<AtomicBool>,
 }
 
@@ -133,21 +148,22 @@ fn accept(listener: &UnixListener, shared: &Arc<Accepting>) {
     }
 }
 
-fn serve(stream: &UnixStream, shared: &Accepting) {
+fn serve(stream: &Arc<UnixStream>, shared: &Accepting) {
     if let Err(e) = converse(stream, shared) {
         log::debug!("a control connection ended early: {e}");
     }
 }
 
-fn converse(stream: &UnixStream, shared: &Accepting) -> io::Result<()> {
-    let mut out = stream;
+fn converse(stream: &Arc<UnixStream>, shared: &Accepting) -> io::Result<()> {
+    let mut out = &**stream;
     let uid = process::peer_uid(stream)?;
     if uid != 0 && uid != process::effective_uid() {
         let denied = Failure::new(Code::Denied, "the daemon belongs to another user");
         return protocol::send(&mut out, &Reply::Error(denied));
     }
     stream.set_read_timeout(Some(READ_TIMEOUT))?;
-    let line = match protocol::receive(&mut BufReader::new(stream), LINE_BYTES_MAX, &mut Err) {
+    stream.set_write_timeout(Some(shared.write_timeout))?;
+    let line = match protocol::receive(&mut BufReader::new(&**stream), LINE_BYTES_MAX, &mut Err) {
         Ok(Some(line)) => line,
         Ok(None) => return Ok(()),
         Err(e) if e.kind() == io::ErrorKind::InvalidData => {
@@ -158,13 +174,21 @@ fn converse(stream: &UnixStream, shared: &Accepting) -> io::Result<()> {
     };
     let result = parse(&line).and_then(|request| {
         // A client that went away does not stop the work.
-        let mut progress = |value| protocol::send(&mut &*stream, &Reply::Progress(value)).is_ok();
+        let mut is_listening = true;
+        let mut progress = |value| {
+            // What was sent in part only is not gone on with.
+            is_listening = is_listening && protocol::send(&mut &**stream, &Reply::Progress(value)).is_ok();
+            if !is_listening {
+                let _ = stream.shutdown(std::net::Shutdown::Both); // it may have gone away
+            }
+            is_listening
+        };
         if !(shared.is_mounted)() {
             return Err(Failure::new(Code::NotMounted, "the mount has ended; its store is being closed"));
         }
         match request.verb.as_str() {
             HELLO => Ok(json!({})),
-            verb => shared.handler.handle(verb, &request.args, &mut progress),
+            verb => shared.handler.handle(verb, &request.args, &Peer(stream.clone()), &mut progress),
         }
     });
     protocol::send(&mut out, &result.map_or_else(Reply::Error, Reply::Ok))

@@ -16,6 +16,7 @@ impl Handler for Echo {
         &self,
         verb: &str,
         args: &Value,
+        _peer: &Peer,
         progress: &mut dyn FnMut(Value) -> bool,
     ) -> Result<Value, Failure> {
         match verb {
@@ -44,7 +45,15 @@ impl Scratch {
         self.serve_while(|| true)
     }
     fn serve_while(&self, is_mounted: impl Fn() -> bool + Send + Sync + 'static) -> Server {
-        Server::start_in(&self.0, &record(), Box::new(is_mounted), Arc::new(Echo)).expect("server")
+        self.serve_by(Arc::new(Echo), is_mounted, WRITE_TIMEOUT)
+    }
+    fn serve_by(
+        &self,
+        handler: Arc<dyn Handler>,
+        is_mounted: impl Fn() -> bool + Send + Sync + 'static,
+        write_timeout: Duration,
+    ) -> Server {
+        Server::start_in(&self.0, &record(), Box::new(is_mounted), (handler, write_timeout)).expect("server")
     }
     fn dir(&self) -> RuntimeDir {
         RuntimeDir { path: self.0.clone(), uid: process::effective_uid() }
@@ -194,4 +203,85 @@ fn what_the_dead_have_left_is_cleared_away() {
     assert_eq!(registry::in_dir(&place.dir()).len(), 1, "the living one alone");
     assert_eq!((place.entries(".json").len(), place.entries("").len()), (1, 2));
     drop(server);
+}
+
+/// Tells more than any socket keeps, and says when it is done, and whether anybody listened to the end.
+struct Flood(std::sync::mpsc::SyncSender<bool>);
+
+impl Handler for Flood {
+    fn handle(
+        &self,
+        verb: &str,
+        _args: &Value,
+        _peer: &Peer,
+        progress: &mut dyn FnMut(Value) -> bool,
+    ) -> Result<Value, Failure> {
+        let piece = "x".repeat(1 << 16);
+        let most = if verb == "endless" { usize::MAX } else { 256 };
+        let all = (0..most).all(|_| progress(json!(piece)));
+        self.0.send(all).expect("somebody waits");
+        Ok(json!({}))
+    }
+}
+
+#[test]
+fn a_command_that_waits_does_not_keep_the_daemon_waiting() {
+    let (place, (done, wait)) = (Scratch::new(0), std::sync::mpsc::sync_channel(1));
+    let _server = place.serve_by(Arc::new(Flood(done)), || true, WRITE_TIMEOUT);
+    let (mut pieces, mut all) = (0, None);
+    let client = client::Client::of(place.found());
+    let answer = client.stream("flood", json!({}), &mut |_| {
+        // As one whose output nobody reads: it goes on only when the daemon is done.
+        all = all.or_else(|| wait.recv_timeout(WRITE_TIMEOUT).ok());
+        pieces += 1;
+        true
+    });
+    assert_eq!((answer, all, pieces), (Ok(Some(json!({}))), Some(true), 256));
+    // One that has enough ends the work.
+    let some = client.stream("endless", json!({}), &mut |_| false);
+    assert_eq!((some, wait.recv_timeout(WRITE_TIMEOUT)), (Ok(None), Ok(false)));
+}
+
+#[test]
+fn who_takes_nothing_is_no_longer_told() {
+    let (place, (done, wait)) = (Scratch::new(0), std::sync::mpsc::sync_channel(1));
+    let _server = place.serve_by(Arc::new(Flood(done)), || true, Duration::from_millis(100));
+    let found = place.found();
+    let (dir, socket) = found.socket();
+    let stream = client::with_short_path(dir, &socket, |p| UnixStream::connect(p)).expect("connect");
+    (&stream).write_all(b"{\"version\":1,\"verb\":\"flood\"}\n").expect("send");
+    assert_eq!(wait.recv_timeout(WRITE_TIMEOUT), Ok(false));
+    // Nothing looks like an end that is none.
+    let last = BufReader::new(&stream).lines().map_while(Result::ok).last().expect("some");
+    assert!(
+        serde_json::from_str::<Reply>(&last).is_ok_and(|reply| matches!(reply, Reply::Progress(_)))
+            || last.len() < 1 << 16
+    );
+}
+
+#[test]
+fn whoever_asked_is_there_until_he_lets_go() {
+    struct Keeper(parking_lot::Mutex<Option<Peer>>);
+    impl Handler for Keeper {
+        fn handle(
+            &self,
+            _verb: &str,
+            _args: &Value,
+            peer: &Peer,
+            _progress: &mut dyn FnMut(Value) -> bool,
+        ) -> Result<Value, Failure> {
+            *self.0.lock() = Some(peer.clone());
+            Ok(json!({}))
+        }
+    }
+    let (place, keeper) = (Scratch::new(0), Arc::new(Keeper(parking_lot::Mutex::default())));
+    let _server = place.serve_by(keeper.clone(), || true, WRITE_TIMEOUT);
+    let client = client::Client::of(place.found());
+    let is_there = || keeper.0.lock().as_ref().is_some_and(Peer::is_there);
+    let (_, bond) = client.begin("keep", json!({})).expect("kept");
+    assert!(is_there());
+    drop(bond);
+    assert!(!is_there());
+    client.call("keep", json!({}), &mut |_| {}).expect("asked");
+    assert!(!is_there());
 }

@@ -28,19 +28,21 @@ pub enum Reason {
     Rebase,
     /// Before a clone became the line.
     Promote,
-    /// Before something was taken back.
+    /// Before the line got the head back that it had.
     Undo,
-    /// Right after a restore, merge, rebase or undo, whose guard is the snapshot of the line before it.
+    /// Right after a restore, merge or rebase, or after one was taken back; the guard before it has the number before.
     After,
     /// Before a command that was run on the live tree.
     Step,
     /// For a command that was tried on a clone.
     Trial,
+    /// Before a restore, merge or rebase, or another one of these, was taken back.
+    TakeBack,
 }
 
 impl Reason {
     /// All of them: their numbers on disk are 1 and up.
-    const ALL: [Reason; 11] = [
+    const ALL: [Reason; 12] = [
         Reason::User,
         Reason::Schedule,
         Reason::Rollback,
@@ -52,6 +54,7 @@ impl Reason {
         Reason::After,
         Reason::Step,
         Reason::Trial,
+        Reason::TakeBack,
     ];
 
     /// What users call it.
@@ -64,7 +67,7 @@ impl Reason {
             Reason::Merge => "before merge",
             Reason::Rebase => "before rebase",
             Reason::Promote => "before promote",
-            Reason::Undo => "before undo",
+            Reason::Undo | Reason::TakeBack => "before undo",
             Reason::After => "after change",
             Reason::Step => "step",
             Reason::Trial => "trial",
@@ -81,7 +84,7 @@ impl Reason {
             Reason::Merge => "@before-merge-",
             Reason::Rebase => "@before-rebase-",
             Reason::Promote => "@before-promote-",
-            Reason::Undo => "@before-undo-",
+            Reason::Undo | Reason::TakeBack => "@before-undo-",
             Reason::After => "@after-",
             Reason::Step => "@step-",
             Reason::Trial => "@trial-",
@@ -210,7 +213,7 @@ mod tests {
         let mut good = Vec::new();
         Provenance::default().encode(&mut good);
         // Reason, user's mark, lengths beyond their limits, reserved bytes, a user without a mark.
-        for (at, byte) in [(0, 0), (0, 12), (1, 2), (3, 5), (5, 5), (6, 1), (7, 1), (8, 1)] {
+        for (at, byte) in [(0, 0), (0, 13), (1, 2), (3, 5), (5, 5), (6, 1), (7, 1), (8, 1)] {
             let mut bad = good.clone();
             bad[at] = byte;
             bad.resize(4096, 0);

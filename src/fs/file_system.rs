@@ -5,7 +5,7 @@ use super::commits::{Commits, Gates};
 use super::content::{Homing, HomingStep, purge_all_unlinked, purge_inherited, purge_orphans};
 use super::heads::Heads;
 use super::options::FsOptions;
-use super::past::Past;
+use super::past::{GoesOn, Past};
 use crate::clock::Clock;
 use crate::format::provenance::Provenance;
 use crate::format::terms::{Expiry, Idling};
@@ -53,6 +53,8 @@ impl Fs {
 
     /// Connects the way back to the kernel.
     pub fn set_kernel(&self, kernel: KernelRef) {
+        let under_way = self.past.under_way.clone();
+        kernel.heed_covers(Box::new(move || !under_way.covers().is_empty()));
         self.heads.set_kernel(kernel);
     }
 
@@ -213,15 +215,26 @@ impl Fs {
     }
 
     /// Makes a clone of the line that this node is of, for a command to be tried on; returns its name, an automatic one.
-    pub fn begin_trial(&self, at: NodeId, provenance: &Provenance) -> Result<Vec<u8>> {
-        let head = self.past.begin_trial(&self.heads.at(at)?, provenance)?;
+    pub fn begin_trial(&self, at: NodeId, provenance: &Provenance, goes_on: GoesOn) -> Result<Vec<u8>> {
+        let head = self.past.begin_trial(&self.heads.at(at)?, provenance, goes_on)?;
         Ok(self.heads.volume.line(head.line)?.name)
     }
 
+    /// The trial on a clone is about to cover these paths from the root of the mount, which are names of it.
+    pub fn cover_trial(&self, clone: &[u8], paths: Vec<Vec<u8>>) -> Result<()> {
+        self.past.cover_trial(clone, paths)
+    }
+
     /// Makes a snapshot of the line that this node is of before a command is run on it. As many older ones that were made for
-    /// this are kept as it makes `keep` with it.
-    pub fn take_step(&self, at: NodeId, provenance: &Provenance, keep: usize) -> Result<SnapshotInfo> {
-        self.past.take_step(&self.heads.at(at)?, provenance, keep)
+    /// this are kept as it makes `keep` with it, and those of commands that go on.
+    pub fn take_step(
+        &self,
+        at: NodeId,
+        provenance: &Provenance,
+        keep: usize,
+        goes_on: GoesOn,
+    ) -> Result<SnapshotInfo> {
+        self.past.take_step(&self.heads.at(at)?, provenance, keep, goes_on)
     }
 
     /// Makes a clone of the line that this node is of, as it is now, or as a view was: `@live`, a clone as `.clones/NAME`, or

@@ -6,6 +6,7 @@
 use super::difference::{PathChange, Paths, difference};
 use super::file_system::Fs;
 use super::heads::{Head, Target, target};
+use super::names::check_new_name;
 use super::transfer::{
     ChangeOrder, CopyOf, Done, Refusal, Settled, Sides, TakenFrom, between, change_at_once, copy_into,
     follow, put_back, rehearse_at_once,
@@ -51,6 +52,16 @@ impl Restored {
     pub(super) fn nothing() -> Restored {
         Restored { changes: Vec::new(), guards: None }
     }
+
+    /// What a change at once has changed, by its guards. It is done, whatever there is to be told of it.
+    pub(super) fn told(done: Done) -> Restored {
+        let [before, after] = &done.views;
+        let changes = difference(before, after, None).unwrap_or_else(|e| {
+            log::warn!("what a change at once has changed cannot be told: {e}");
+            Vec::new()
+        });
+        Restored { changes, guards: Some((done.before, done.after)) }
+    }
 }
 
 /// From where, as it was found.
@@ -80,7 +91,7 @@ impl Fs {
     ) -> std::result::Result<Restored, Refusal> {
         let done = self
             .with_restore(order, provenance, |change, settle| change_at_once(&self.past, change, settle))?;
-        done.map_or(Ok(Restored::nothing()), |done| Ok(self.told(done)?))
+        Ok(done.map_or_else(Restored::nothing, Restored::told))
     }
 
     /// Makes the line that a node is of, all of it, what a snapshot is; nothing if it is that already.
@@ -96,13 +107,6 @@ impl Fs {
             let plan = between(sides.target, view)?;
             Ok(Some(Settled { plan, source: TakenFrom::View(view.clone()), base: None }))
         })
-    }
-
-    /// What a change at once has changed, by its guards.
-    pub(super) fn told(&self, done: Done) -> Result<Restored> {
-        let view = |snapshot: &SnapshotInfo| self.volume().snapshot(snapshot.id);
-        let changes = difference(&*view(&done.before)?, &*view(&done.after)?, None)?;
-        Ok(Restored { changes, guards: Some((done.before, done.after)) })
     }
 
     /// What a restore would change.
@@ -128,6 +132,12 @@ impl Fs {
             Some(dir) => self.heads.target(dir)?.0,
             None => found.line.clone(),
         };
+        if let Some(dir) = order.to {
+            for (path, named) in found.paths.iter().zip(&order.paths) {
+                let checked = check_new_name(&self.heads, Ino(dir.ino()), &named.name);
+                checked.map_err(|e| Refusal::Path(path.join(&b'/'), e))?;
+            }
+        }
         let other = match &found.from {
             Origin::Line(other) => Some(other).filter(|other| other.line != head.line),
             Origin::Snapshot(_) => None,

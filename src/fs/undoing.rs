@@ -37,7 +37,7 @@ impl Fs {
             let done = change_at_once(&self.past, order, settle)?;
             // Also what needed no change but a base less.
             self.commits.sync()?;
-            done.map_or(Ok(Restored::nothing()), |done| Ok(self.told(done)?))
+            Ok(done.map_or_else(Restored::nothing, Restored::told))
         })
     }
 
@@ -67,6 +67,7 @@ impl Fs {
         let head = self.heads.at(at)?;
         let (before, after) =
             (self.volume().snapshot(change.before.id)?, self.volume().snapshot(change.after.id)?);
+        let provenance = &Provenance { reason: Reason::TakeBack, ..provenance.clone() };
         let order = ChangeOrder { head: &head, other: None, provenance };
         let mut conflicts = Vec::new();
         let done = act(&order, &mut |sides| match three_way(&after, &before, sides.target)? {

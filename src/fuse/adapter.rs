@@ -2,12 +2,14 @@
 //!
 //! Invariant: a request is answered on the thread that read it. The exceptions get a thread of their own, because other
 //! requests have to be served before they can be answered: `mkdir` and `rename` in a `.snapshots` directory, `rmdir`
-//! there while a snapshot is made, `lseek` in a file that is being written, and `ioctl`.
+//! there while a snapshot is made, `lseek` in a file that is being written, `open` of one whose content is being exchanged,
+//! and `ioctl`.
 //!
 //! No state is kept here: handles, link counts and orphans are the file system's. Permissions are checked by the kernel
 //! (`default_permissions`).
 
 use super::answering::Answering;
+use super::aside::Aside;
 use super::convert::{self, caller};
 use super::errno::errno;
 use super::flusher::Registered;
@@ -18,7 +20,8 @@ use super::reply::{
     attributes, created, data, empty, entry, file_open_flags, found_at, nothing, opened, value, written,
 };
 use crate::ops::{
-    Caching, DirEntry, Entry, Error, Handle, NodeId, Operations, Result, SeekTarget, SetAttr, SyncScope,
+    Caching, DirEntry, Entry, Error, Handle, NodeId, Opening, Operations, Result, SeekTarget, SetAttr,
+    SyncScope,
 };
 use crate::sys::mount::fcntl;
 use fuser::{
@@ -28,14 +31,12 @@ use fuser::{
     ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite,
     ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
-use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, SystemTime};
 
 /// Largest piece that one copy request may do: the reply has 32 bits, and a request should end some time.
@@ -74,25 +75,10 @@ pub(super) struct Adapter {
     ops: Arc<dyn Operations>,
     profile: Profile,
     locality: Option<Arc<Locality>>,
-    /// To the thread that is kept for work that no thread can be started for. It ends with this.
-    reserve: Mutex<Option<Sender<Work>>>,
+    aside: Aside,
     /// Who may see the hidden directory.
     flusher: Registered,
     answering: Answering,
-}
-
-/// What is done beside the answering of requests.
-type Work = Box<dyn FnOnce() + Send>;
-
-/// Starts the thread that is kept for when no other starts.
-fn start_reserve() -> Option<Sender<Work>> {
-    let (sender, queue) = mpsc::channel::<Work>();
-    let started = std::thread::Builder::new().name("reserve".into()).spawn(move || {
-        for work in queue {
-            work();
-        }
-    });
-    started.inspect_err(|e| log::warn!("no thread is kept in reserve: {e}")).ok().map(|_| sender)
 }
 
 impl Adapter {
@@ -102,8 +88,9 @@ impl Adapter {
         flusher: Registered,
         answering: Answering,
     ) -> Adapter {
-        let reserve = Mutex::new(start_reserve());
-        Adapter { ops, profile, locality: Locality::start(), reserve, flusher, answering }
+        let locality = Locality::start();
+        let aside = Aside::new(ops.clone(), locality.clone());
+        Adapter { ops, profile, locality, aside, flusher, answering }
     }
 
     /// A request that a program waits for has arrived on this thread. What is returned is kept until it is answered.
@@ -126,33 +113,6 @@ impl Adapter {
         let asked = convert::open_flags(flags);
         let writeback = self.profile.flags.contains(InitFlags::FUSE_WRITEBACK_CACHE);
         crate::ops::OpenFlags { append: false, read: asked.read || (writeback && asked.write), ..asked }
-    }
-
-    /// Runs what may take long, and needs other requests served meanwhile, on a thread of its own. When no thread
-    /// can be started it waits its turn for the one that is kept for that.
-    fn aside(&self, work: impl FnOnce(&dyn Operations) + Send + 'static) {
-        let (ops, locality) = (self.ops.clone(), self.locality.clone());
-        let work = move || {
-            if let Some(locality) = locality {
-                locality.roam();
-            }
-            work(ops.as_ref());
-        };
-        // Kept here as well, because a thread that does not start takes what it was to do along.
-        let kept: Arc<Mutex<Option<Work>>> = Arc::new(Mutex::new(Some(Box::new(work))));
-        let for_thread = kept.clone();
-        let started = std::thread::Builder::new().name("aside".into()).spawn(move || {
-            if let Some(work) = for_thread.lock().take() {
-                work();
-            }
-        });
-        if let Err(e) = started
-            && let Some(work) = kept.lock().take()
-        {
-            log::warn!("a request has no thread of its own: {e}");
-            // Where there is none either the reply is dropped with the work, which answers EIO.
-            self.reserve.lock().as_ref().map(|reserve| reserve.send(work));
-        }
     }
 
     /// Answers a lookup in the hidden directory, or of it.
@@ -295,7 +255,7 @@ impl Filesystem for Adapter {
             reply.error(Errno::EPERM);
         } else if parent.is_snapdir() {
             let name = name.as_bytes().to_vec();
-            self.aside(move |ops| entry(reply, ops.mkdir(&who, parent, &name, mode)));
+            self.aside.run(move |ops| entry(reply, ops.mkdir(&who, parent, &name, mode)));
         } else {
             let _answer = self.answering.begin();
             entry(reply, self.ops.mkdir(&who, parent, name.as_bytes(), mode));
@@ -316,7 +276,7 @@ impl Filesystem for Adapter {
             empty(reply, done);
         } else {
             let name = name.as_bytes().to_vec();
-            self.aside(move |ops| empty(reply, ops.rmdir(&who, parent, &name)));
+            self.aside.run(move |ops| empty(reply, ops.rmdir(&who, parent, &name)));
         }
     }
 
@@ -351,7 +311,7 @@ impl Filesystem for Adapter {
         };
         if from.is_snapdir() || to.is_snapdir() {
             let (name, new_name) = (name.to_vec(), new_name.to_vec());
-            self.aside(move |ops| empty(reply, ops.rename(&who, from, &name, to, &new_name, mode)));
+            self.aside.run(move |ops| empty(reply, ops.rename(&who, from, &name, to, &new_name, mode)));
         } else {
             empty(reply, self.ops.rename(&who, from, name, to, new_name, mode));
         }
@@ -369,10 +329,28 @@ impl Filesystem for Adapter {
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let _turn = self.arrived(req, 0);
-        let _answer = self.answering.begin();
-        let (node, asked) = (NodeId(ino.0), self.open_flags(flags.0));
+        let answer = self.answering.begin();
+        let (who, node, asked) = (caller(req, 0), NodeId(ino.0), self.open_flags(flags.0));
         let caching = if asked.read { self.ops.caching(node, asked.no_atime) } else { Caching::Keep };
-        opened(reply, self.ops.open(&caller(req, 0), node, asked), file_open_flags(caching));
+        let mut wait = match self.ops.open_at_once(&who, node, asked) {
+            Ok(Opening::Later(wait)) => wait,
+            done => return opened(reply, done.and_then(Opening::at_once), file_open_flags(caching)),
+        };
+        // What it waits for needs requests answered, and what they are answered with exchanged.
+        drop(answer);
+        let answering = self.answering.clone();
+        self.aside.run(move |ops| {
+            loop {
+                if let Err(e) = wait() {
+                    return opened(reply, Err(e), FopenFlags::empty());
+                }
+                let _answer = answering.begin();
+                match ops.open_at_once(&who, node, asked) {
+                    Ok(Opening::Later(again)) => wait = again,
+                    done => return opened(reply, done.and_then(Opening::at_once), file_open_flags(caching)),
+                }
+            }
+        });
     }
 
     fn create(
@@ -605,7 +583,7 @@ impl Filesystem for Adapter {
             return reply.error(Errno::ENOTTY);
         }
         // To make a file immutable the kernel's dirty pages are asked for.
-        self.aside(move |ops| match ioctl::answer(ops, node, command, &input) {
+        self.aside.run(move |ops| match ioctl::answer(ops, node, command, &input) {
             Ok(output) => reply.ioctl(0, &output),
             Err(e) => reply.error(errno(&e)),
         });
@@ -665,7 +643,7 @@ impl Filesystem for Adapter {
         let (node, handle) = (NodeId(ino.0), Handle(fh.0));
         match self.ops.lseek_at_once(node, handle, offset, target) {
             Some(found) => found_at(reply, found),
-            None => self.aside(move |ops| found_at(reply, ops.lseek(node, handle, offset, target))),
+            None => self.aside.run(move |ops| found_at(reply, ops.lseek(node, handle, offset, target))),
         }
     }
 

@@ -7,6 +7,7 @@
 use super::answering::Answering;
 use super::flusher::{Flusher, NODES_MAX};
 use super::mounts;
+use crate::limits::NAME_BYTES_MAX;
 use crate::ops::{Caller, Kernel, NodeId};
 use crate::sys::process;
 use fuser::{INodeNo, Notifier};
@@ -18,7 +19,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -67,6 +68,10 @@ fn expiry(parent: NodeId, name: &[u8]) -> Vec<u8> {
     out
 }
 
+/// A name that nothing has, for it is too long, and that the kernel looks for all the same, with the directory locked: whoever
+/// lists it or looks something up there does what comes of the answer first.
+const NOBODYS_NAME: [u8; NAME_BYTES_MAX + 1] = [b'-'; NAME_BYTES_MAX + 1];
+
 enum Notice {
     Node(NodeId),
     Entry(NodeId, Vec<u8>),
@@ -84,6 +89,8 @@ pub(super) struct FuseKernel {
     answering: Answering,
     notices: Mutex<Sender<Notice>>,
     sending: Mutex<Option<JoinHandle<()>>>,
+    /// Names may lead to what is mounted where this process does not see it.
+    are_covered: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
 }
 
 impl FuseKernel {
@@ -99,7 +106,8 @@ impl FuseKernel {
             .name("fuse-notify".into())
             .spawn(move || send_notices(&sender, &about, &queue))?;
         let (notices, sending) = (Mutex::new(notices), Mutex::new(Some(sending)));
-        Ok(FuseKernel { notifier, connection, flusher, answering, notices, sending })
+        let are_covered = OnceLock::new();
+        Ok(FuseKernel { notifier, connection, flusher, answering, notices, sending, are_covered })
     }
 
     /// Ends the thread. What is queued goes out first, and fails quietly: the mount is gone.
@@ -114,7 +122,7 @@ impl FuseKernel {
     /// mounted below a name is detached when that is asked for, so this is not done where something is.
     fn begin_epoch(&self) -> io::Result<()> {
         let mount = self.flusher.mount().ok_or(io::ErrorKind::NotConnected)?;
-        if mounts::is_under_others(mount)? {
+        if mounts::is_under_others(mount)? || self.are_covered.get().is_some_and(|are| are()) {
             return Err(io::Error::other("other mounts are below"));
         }
         self.notify(&INC_EPOCH)
@@ -133,6 +141,10 @@ impl FuseKernel {
 }
 
 impl Kernel for FuseKernel {
+    fn closes_late(&self) -> bool {
+        true
+    }
+
     fn write_back(&self, nodes: &[(NodeId, u64)]) -> io::Result<()> {
         for some in nodes.chunks(NODES_MAX) {
             let some = some.iter().map(|(node, generation)| (node.0, *generation)).collect();
@@ -214,6 +226,10 @@ impl Kernel for FuseKernel {
         }
     }
 
+    fn heed_covers(&self, are_there: Box<dyn Fn() -> bool + Send + Sync>) {
+        let _ = self.are_covered.set(are_there); // it is asked once
+    }
+
     fn doubt_all_names(&self) -> bool {
         let done = self.notify(&INC_EPOCH);
         done.inspect_err(|e| log::debug!("this kernel cannot ask anew for all names at once: {e}")).is_ok()
@@ -233,6 +249,16 @@ impl Kernel for FuseKernel {
 
     fn between_answers(&self, work: &mut dyn FnMut()) {
         self.answering.between(work);
+    }
+
+    fn take_in(&self, dirs: &[NodeId]) {
+        for dir in dirs {
+            // One that is not known has no names, and this name is not there.
+            match self.notify(&expiry(*dir, &NOBODYS_NAME)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => take(Err(e)),
+                _ => {}
+            }
+        }
     }
 
     fn mounts_below(&self, path: &[u8]) -> io::Result<Vec<PathBuf>> {

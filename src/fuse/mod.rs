@@ -5,6 +5,7 @@
 
 mod adapter;
 mod answering;
+mod aside;
 mod convert;
 mod errno;
 mod flusher;

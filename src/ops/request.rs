@@ -167,6 +167,25 @@ pub enum Caching {
     Bypass,
 }
 
+/// What came of opening a file without waiting.
+pub enum Opening {
+    /// It is open.
+    Done(Handle),
+    /// It cannot be opened before this has returned, which is not to be waited for where requests are answered. An error is
+    /// the answer; otherwise it is to be opened again.
+    Later(Box<dyn FnOnce() -> Result<()> + Send>),
+}
+
+impl Opening {
+    /// For whoever cannot wait: stale where it would have to.
+    pub fn at_once(self) -> Result<Handle> {
+        match self {
+            Opening::Done(handle) => Ok(handle),
+            Opening::Later(_) => Err(Error::Stale),
+        }
+    }
+}
+
 /// One entry of a directory listing.
 #[derive(Clone, Debug)]
 pub struct DirEntry {
@@ -397,8 +416,12 @@ pub trait Operations: Send + Sync {
     fn caching(&self, _node: NodeId, _no_atime: bool) -> Caching {
         Caching::Keep
     }
-    /// Opens a file.
+    /// Opens a file. May wait until what is being exchanged in it is told to the kernel, for which requests are answered.
     fn open(&self, caller: &Caller, node: NodeId, flags: OpenFlags) -> Result<Handle>;
+    /// The same without waiting.
+    fn open_at_once(&self, caller: &Caller, node: NodeId, flags: OpenFlags) -> Result<Opening> {
+        self.open(caller, node, flags).map(Opening::Done)
+    }
     /// Creates and opens a regular file.
     fn create(
         &self,
@@ -517,6 +540,10 @@ pub trait Kernel: Send + Sync {
     /// holds the kernel's lock of the node: it opens and closes nothing, which could wait for that lock. Must not be
     /// called from the only free request thread. Errors are told to whoever syncs the file.
     fn drain(&self, _node: NodeId) {}
+    /// True if `release` may come later than whoever closed a file goes on.
+    fn closes_late(&self) -> bool {
+        false
+    }
     /// True if the process that asks is in the group, or has the right to ignore that (CAP_FSETID).
     fn is_member(&self, caller: &Caller, gid: u32) -> bool {
         caller.uid == 0 || caller.gid == gid
@@ -545,6 +572,9 @@ pub trait Kernel: Send + Sync {
     fn drop_names(&self, names: Vec<(NodeId, Vec<u8>)>) {
         names.iter().for_each(|(parent, name)| self.invalidate_entry(*parent, name));
     }
+    /// While this says true no names are dropped or doubted but those that are asked for: others may lead to what is mounted out
+    /// of sight. Called once, before anything else.
+    fn heed_covers(&self, _are_there: Box<dyn Fn() -> bool + Send + Sync>) {}
     /// Has the kernel ask once more before it goes by any name of the whole mount, also one that it knows as free. Waits for
     /// nothing. What is mounted below a name is detached when that is asked for. False, with nothing done, where a kernel
     /// does not know how.
@@ -563,6 +593,9 @@ pub trait Kernel: Send + Sync {
     fn between_answers(&self, work: &mut dyn FnMut()) {
         work();
     }
+    /// Waits until the kernel has taken in whatever it was answered before about names in these directories: an answer that is
+    /// written is not read yet. The same holds as for [`Kernel::drop_names`].
+    fn take_in(&self, _dirs: &[NodeId]) {}
     /// Where other file systems are mounted below a path of the mount, and not on its root, as far as the daemon sees.
     fn mounts_below(&self, _path: &[u8]) -> std::io::Result<Vec<std::path::PathBuf>> {
         Ok(Vec::new())

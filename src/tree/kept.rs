@@ -2,8 +2,8 @@
 
 use super::node::Node;
 use crate::format::{BlockAddr, BlockPtr};
+use foldhash::HashMap;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::sync::Arc;
 
 thread_local! {

@@ -121,17 +121,17 @@ fn children(node: &Node) -> usize {
 /// Whether changes may have a leaf split, joined with another, or dropped.
 fn may_move(page: &LeafPage, changes: &[Planned<'_>]) -> bool {
     let longest: usize = changes.iter().map(|(_, v)| v.map_or(0, |v| v.len() + SLOT_BYTES)).sum();
-    let removes = changes.iter().any(|(_, value)| value.is_none());
-    if page.used() + longest <= LeafPage::ROOM && !removes {
-        return false;
-    }
+    let fits = page.used() + longest <= LeafPage::ROOM;
     let (mut more, mut less) = (0, 0);
     for (key, value) in changes {
+        if fits && value.is_some() {
+            continue; // whatever is there now
+        }
         let old = page.find(key).ok().map(|i| page.value(i).len() + SLOT_BYTES);
         match value {
             Some(value) => more += (value.len() + SLOT_BYTES).saturating_sub(old.unwrap_or(0)),
             None => less += old.unwrap_or(0),
         }
     }
-    page.used() + more > LeafPage::ROOM || less > 0 && page.used() < LeafPage::ROOM / 4 + less
+    !fits && page.used() + more > LeafPage::ROOM || less > 0 && page.used() < LeafPage::ROOM / 4 + less
 }

@@ -8,7 +8,7 @@ use super::state::{Freed, VolumeState};
 use crate::format::log::Effects;
 use crate::format::{LineId, ViewId};
 use crate::tree::{Child, FreedNode};
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 /// Neighbouring references whose records, with those that they cut, are in one leaf at least.
 const SHARES_PER_LEAF_MIN: usize = 16;
@@ -51,7 +51,7 @@ pub(super) struct AttemptCost {
 impl Attempt {
     /// Begins on a line whose head and root these are.
     pub fn new(line: LineId, head: ViewId, root: Child) -> Attempt {
-        let (left, products, records) = (HashMap::new(), Vec::new(), Vec::new());
+        let (left, products, records) = (HashMap::default(), Vec::new(), Vec::new());
         Attempt { began: (line, head, root), left, products, records }
     }
 

@@ -25,8 +25,9 @@ use crate::format::{
 use crate::limits::{LOG_BYTES_MAX, LOG_BYTES_MIN, STORE_BYTES_MIN};
 use crate::store::{Allocator, Store, StoreError};
 use crate::tree::{self, Child, Edit, Pager};
+use foldhash::HashMap;
 use parking_lot::{Mutex, RwLock};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// First list id that is given out; the live head's list is 1.
@@ -209,7 +210,7 @@ impl Volume {
     fn assemble(pager: Pager, loaded: Loaded, options: OpenOptions, root: Option<Child>) -> Result<Volume> {
         let shared = Shared::new(pager, Places::of(&loaded.remap));
         let superblock = loaded.superblock;
-        let mut roots = HashMap::new();
+        let mut roots = HashMap::default();
         for record in &loaded.records {
             if record.role == Role::Hidden {
                 continue;

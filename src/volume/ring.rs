@@ -99,7 +99,7 @@ pub fn differences(device: &dyn Device, uuid: &[u8; 16]) -> Vec<SlotFix> {
         let how = match (&bad, seq(&bad)) {
             (Ok(bad), _) if *bad == good => continue,
             (_, Some(seq)) => format!("has state {seq}"),
-            (Ok(bad), None) if bad.iter().all(|b| *b == 0) => "is empty".into(),
+            (Ok(bad), None) if is_empty(bad) => "is empty".into(),
             (Ok(_), None) => "is damaged".into(),
             (Err(e), None) => format!("cannot be read ({e})"),
         };
@@ -119,6 +119,11 @@ pub fn mend(device: &dyn Device, fixes: &[SlotFix]) -> Result<()> {
     if fixes.is_empty() { Ok(()) } else { device.flush().map_err(failed) }
 }
 
+/// True if nothing was ever written to a slot of a cleared ring. Opening a store asks that of 128 slots.
+fn is_empty(slot: &[u8]) -> bool {
+    slot == [0; SLOT_BYTES]
+}
+
 /// What the rings hold.
 pub struct Rings {
     /// Valid states, newest first, each once.
@@ -133,22 +138,22 @@ pub struct Rings {
 pub fn read(device: &dyn Device) -> Result<Rings> {
     let mut rings = Rings { states: Vec::new(), unknown_ro_features: 0, damaged: Vec::new() };
     let (mut foreign, mut failed) = (None, None);
+    let mut ring = vec![0; RING_SLOTS as usize * SLOT_BYTES];
     for start in RING_STARTS {
-        for (i, slot) in slots(device, start).into_iter().enumerate() {
-            let slot = match slot {
-                Ok(slot) => slot,
-                Err(e) => {
-                    failed = Some(e.to_string());
-                    continue;
-                }
-            };
-            if slot.iter().all(|b| *b == 0) {
+        // Only where the ring cannot be read at once its slots are read one by one.
+        let whole = device.read_at(start, &mut ring).is_ok();
+        for (i, slot) in ring.chunks_exact_mut(SLOT_BYTES).enumerate() {
+            if !whole && let Err(e) = device.read_at(start + (i * SLOT_BYTES) as u64, slot) {
+                failed = Some(e.to_string());
                 continue;
             }
-            match Superblock::decode(&slot) {
+            if is_empty(slot) {
+                continue;
+            }
+            match Superblock::decode(slot) {
                 Ok(sb) => {
                     if rings.states.iter().all(|s| s.seq < sb.seq) {
-                        rings.unknown_ro_features = Superblock::unknown_ro_features(&slot);
+                        rings.unknown_ro_features = Superblock::unknown_ro_features(slot);
                     }
                     if rings.states.iter().all(|s| s.seq != sb.seq) {
                         rings.states.push(sb);

@@ -12,8 +12,9 @@ use crate::format::superblock::PendingPoint;
 use crate::format::{Copies, Epoch, Ino, LineId, ViewId};
 use crate::store::WaitedFor;
 use crate::tree::{Child, FreedNode};
+use foldhash::HashMap;
 use parking_lot::RwLock;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A reference that a head has freed, not yet written down.
 #[derive(Clone)]

@@ -5,10 +5,12 @@
 //! `SNAPFS_SEED` is the first seed, `SNAPFS_BRANCHES` how many follow from it.
 
 use fastrand::Rng;
+use snapfs::fs::MergeWay;
 use snapfs::ops::{AllocateMode, RenameMode, SyncScope};
 
 use crate::cuts::{self, Recording, Tried, Tries};
 use crate::failures::{self, FaultKind};
+use crate::lines::MAIN;
 use crate::workloads::{Workload, any_line, bytes, size};
 use crate::world::{Excuse, World};
 use crate::{SEED, again, in_parallel, number};
@@ -102,7 +104,7 @@ fn change_lines(w: &mut World, rng: &mut Rng, round: usize) {
     let own = w.snapshots();
     let shown = (!shown.is_empty()).then(|| shown[rng.usize(..shown.len())].clone());
     let own = (!own.is_empty()).then(|| own[rng.usize(..own.len())].clone());
-    match (rng.u8(0..14), own, shown) {
+    match (rng.u8(0..20), own, shown) {
         (0 | 1, ..) if room => w.clone_line(&format!("c{round}")),
         (2 | 3, _, Some(from)) if room => w.fork(&format!("l{round}"), &from),
         (4, ..) => w.drop_line(other),
@@ -118,6 +120,12 @@ fn change_lines(w: &mut World, rng: &mut Rng, round: usize) {
             }
         }
         (10, _, Some(from)) => w.restore(&from),
+        (14..=16, ..) if other != MAIN => {
+            let ways = [MergeWay::Merge, MergeWay::MergeAndKeep, MergeWay::Rebase];
+            w.merge(other, ways[rng.usize(..3)]);
+        }
+        (17, ..) if other != MAIN => w.promote(other),
+        (18 | 19, ..) => w.undo(),
         (9, _, Some(to)) if rng.bool() => w.roll_back(&to),
         (9, ..) => w.commit(),
         // A device that fails then leaves no line to turn to.

@@ -13,6 +13,9 @@ mod lies;
 #[path = "../model/lines.rs"]
 mod lines;
 #[allow(dead_code, reason = "shared with the test program `model`")]
+#[path = "../model/merging.rs"]
+mod merging;
+#[allow(dead_code, reason = "shared with the test program `model`")]
 #[path = "../model/observe.rs"]
 mod observe;
 #[allow(dead_code, reason = "shared with the test program `model`")]

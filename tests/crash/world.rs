@@ -369,10 +369,11 @@ impl World {
                     .unwrap_or_else(|e| panic!("a snapshot changed when the store stopped: {e}"));
             }
         }
-        let shows = |m: &Moment| observe::compare_heads(&seen, &m.model, &self.numbers).is_ok();
-        let last_two = self.history.iter().rev().take(2);
+        let shows = |model: &Model| observe::compare_heads(&seen, model, &self.numbers).is_ok();
+        let mut last_two = self.history.iter().rev().take(2).enumerate();
         assert!(
-            last_two.into_iter().any(shows),
+            // Of what was cut off, also as it was in the middle.
+            last_two.any(|(n, m)| shows(&m.model) || n == 0 && m.steps.iter().any(shows)),
             "the trees of a stopped store are neither the last state nor the next"
         );
     }

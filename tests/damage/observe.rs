@@ -61,7 +61,7 @@ pub fn observe(fs: &Fs) -> Seen {
                     todo.push((child, path));
                 }
             }
-            FileType::Regular => content(fs, &mut seen, node, &path),
+            FileType::Regular => content(fs, &mut seen, node, attr.size, &path),
             FileType::Symlink => {
                 if let Some(target) = seen.note(&path, fs.readlink(node)) {
                     seen.facts.insert(format!("{path} target"), target);
@@ -96,9 +96,10 @@ fn attributes(fs: &Fs, seen: &mut Seen, node: NodeId, path: &str) {
     }
 }
 
-fn content(fs: &Fs, seen: &mut Seen, node: NodeId, path: &str) {
+fn content(fs: &Fs, seen: &mut Seen, node: NodeId, size: u64, path: &str) {
     let Some(handle) = seen.note(path, fs.open(&ADMIN, node, RO)) else { return };
-    let mut out = vec![0; READ_BYTES_MAX];
+    // One byte more than there are.
+    let mut out = vec![0; READ_BYTES_MAX.min(size.saturating_add(1) as usize)];
     let read = fs.read(node, handle, 0, &mut out);
     if let Some(len) = seen.note(path, read) {
         out.truncate(len);

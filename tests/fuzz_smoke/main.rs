@@ -338,19 +338,28 @@ fn seeds_are_the_samples() {
 fn every_target_takes_mutated_bytes() {
     let number = |name: &str, default| std::env::var(name).map_or(default, |v| v.parse().expect(name));
     let (seed, rounds) = (number("SNAPFS_SEED", 1), number("SNAPFS_FUZZ_ROUNDS", ROUNDS));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     for (name, body) in targets::TARGETS {
         let samples = samples(name);
         samples.iter().for_each(|s| body(s));
-        let mut rng = fastrand::Rng::with_seed(seed);
         // A whole store takes as long as hundreds of records.
         let rounds = if name == "image" { rounds / 10 } else { rounds };
-        for round in 0..rounds {
-            let mut bytes = samples[rng.usize(..samples.len())].clone();
-            mutate(&mut bytes, &mut rng);
-            if let Err(panic) = std::panic::catch_unwind(|| body(&bytes)) {
-                println!("target {name}, seed {seed}, round {round}: {:x?}", &bytes[..bytes.len().min(200)]);
-                std::panic::resume_unwind(panic);
+        // Each thread draws all inputs, so that they are the same on every machine, and takes its share of them.
+        let take = |share: u64| {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            for round in 0..rounds {
+                let mut bytes = samples[rng.usize(..samples.len())].clone();
+                mutate(&mut bytes, &mut rng);
+                if round % threads != share {
+                    continue;
+                }
+                if let Err(panic) = std::panic::catch_unwind(|| body(&bytes)) {
+                    let start = &bytes[..bytes.len().min(200)];
+                    println!("target {name}, seed {seed}, round {round}: {start:x?}");
+                    std::panic::resume_unwind(panic);
+                }
             }
-        }
+        };
+        std::thread::scope(|scope| (0..threads).for_each(|share| drop(scope.spawn(move || take(share)))));
     }
 }

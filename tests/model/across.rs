@@ -100,6 +100,7 @@ impl Runner {
             return Err(format!("root of the new line is {root:?}"));
         }
         self.numbers.lines.insert(line, root);
+        self.learn_base(line);
         self.durable();
         self.is_fresh(made.slot, made.generation)?;
         self.is_fresh(made.slot, made.head_generation)?;

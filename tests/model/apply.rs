@@ -114,6 +114,8 @@ impl Runner {
             Op::Undo { force } => self.undo(force),
             Op::RollBackInUse { name, force } => self.roll_back_in_use(name, force),
             Op::Restore { from } => self.restore(from),
+            Op::Promote { clone, onto, force } => self.promote(clone, onto, force),
+            Op::Merge { clone, way, closed } => self.merge(clone, way, closed),
             Op::Turn { .. }
             | Op::Fork { .. }
             | Op::CloneLine { .. }

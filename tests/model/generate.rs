@@ -5,6 +5,7 @@
 //! testing): some histories are all renames, some never sync, some live in snapshots.
 
 use fastrand::Rng;
+use snapfs::fs::MergeWay;
 use snapfs::ops::{AllocateMode, FileType, RenameMode, SeekTarget, SyncScope, XattrMode};
 
 /// A target, taken modulo what there is.
@@ -269,6 +270,19 @@ pub enum Op {
     Restore {
         from: Pick,
     },
+    /// A clone becomes the line that it was made from, or another, and is no more.
+    Promote {
+        clone: Pick,
+        onto: Pick,
+        force: bool,
+    },
+    /// What a line has changed, into the one that it was made from, or the other way round.
+    Merge {
+        clone: Pick,
+        way: MergeWay,
+        /// Files of the line that gives are closed before.
+        closed: bool,
+    },
     /// Unless there are only so many.
     DropLine {
         line: Pick,
@@ -373,7 +387,9 @@ const ACROSS: &[Kind] = &[
     (6, |r| Op::Fork { from: Origin::Shown(r.u32(..)), name: r.u32(..), lines_max: LINES_MAX }),
     (6, |r| Op::CloneLine { name: r.u32(..) }),
     (5, |r| Op::RollBackInUse { name: r.u32(..), force: r.u8(0..4) > 0 }),
-    (2, |r| Op::Undo { force: r.u8(0..4) > 0 }),
+    (4, |r| Op::Undo { force: r.u8(0..4) > 0 }),
+    (10, merge),
+    (3, |r| Op::Promote { clone: r.u32(..), onto: r.u32(..), force: r.u8(0..4) > 0 }),
     (8, |r| Op::Restore { from: r.u32(..) }),
     (3, |r| Op::DropLine { line: r.u32(..), but: 1 }),
     (4, |r| Op::RenameSnap { name: r.u32(..), to: r.u32(..) }),
@@ -522,6 +538,11 @@ fn set_xattr(rng: &mut Rng) -> Op {
     let len = *choose(rng, &[0, 1, 20, 200, 3000, 8000]);
     let mode = *choose(rng, &[XattrMode::Set, XattrMode::Set, XattrMode::Create, XattrMode::Replace]);
     Op::SetXattr { node: rng.u32(..), name: rng.u32(..), len, mode }
+}
+
+fn merge(rng: &mut Rng) -> Op {
+    let ways = [MergeWay::Merge, MergeWay::MergeAndKeep, MergeWay::MergeAndKeep, MergeWay::Rebase];
+    Op::Merge { clone: rng.u32(..), way: *choose(rng, &ways), closed: rng.u8(0..8) > 0 }
 }
 
 fn uid(rng: &mut Rng) -> u32 {

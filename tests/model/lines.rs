@@ -11,7 +11,10 @@ use std::sync::Arc;
 
 use snapfs::ops::{Caller, Error};
 
-use crate::reference::{self, Body, Expect, Id, Inode, Line, Snapshot, Tree, is_long, no, refuse_if};
+use crate::merging::three_way;
+use crate::reference::{
+    self, Base, Body, Expect, Id, Inode, Line, Snapshot, Tree, Why, is_long, no, refuse_if,
+};
 
 /// How the names of guards begin that nobody has been told, because the power was cut first.
 const UNKNOWN: &[u8] = b"@?";
@@ -86,7 +89,7 @@ impl Model {
         self.lines().find(|(_, line)| line.name == name).map(|(key, _)| key)
     }
 
-    fn take_number(&mut self) -> u64 {
+    pub fn take_number(&mut self) -> u64 {
         self.next += 1;
         self.next - 1
     }
@@ -168,7 +171,7 @@ impl Model {
         self.check_snapshot_name(name, &[self.at])?;
         let id = self.take_number();
         let (tree, past) = (Arc::new(self.live.clone()), self.past.clone());
-        let snapshot = Snapshot { id, tree, past, before_switch: false };
+        let snapshot = Snapshot { id, tree, past, why: Why::Asked };
         self.past.push(id);
         self.snapshots.insert(name.to_vec(), snapshot);
         Ok(id)
@@ -204,11 +207,10 @@ impl Model {
     }
 
     /// Keeps the line at hand under a name of the system's own, or one that is not known; returns the number.
-    pub fn guard(&mut self, name: Option<&[u8]>) -> u64 {
+    pub fn guard(&mut self, name: Option<&[u8]>, why: Why) -> u64 {
         let id = self.take_number();
         let unknown = [UNKNOWN, id.to_string().as_bytes()].concat();
-        let guard =
-            Snapshot { id, tree: Arc::new(self.live.clone()), past: self.past.clone(), before_switch: false };
+        let guard = Snapshot { id, tree: Arc::new(self.live.clone()), past: self.past.clone(), why };
         self.past.push(id);
         self.snapshots.insert(name.unwrap_or(&unknown).to_vec(), guard);
         id
@@ -216,10 +218,25 @@ impl Model {
 
     /// The line at hand becomes what a snapshot is, with a guard before.
     pub fn switch(&mut self, target: &Snapshot, name: Option<&[u8]>) -> u64 {
-        let id = self.guard(name);
-        let made = self.snapshots.values_mut().find(|s| s.id == id).expect("made");
-        made.before_switch = true;
+        let id = self.guard(name, Why::Switch);
         self.become_snapshot(target);
+        id
+    }
+
+    /// A snapshot of a clone's own whose name another one has that a second line shows.
+    pub fn name_of_both(&self, clone: LineKey, onto: LineKey) -> bool {
+        let taken = self.shown(onto);
+        let own = &self.line(clone).snapshots;
+        own.iter().any(|(name, own)| taken.iter().any(|(other, s)| other == name && s.id != own.id))
+    }
+
+    /// The line at hand becomes what a clone is, which is no more, with a guard before.
+    pub fn promote(&mut self, clone: LineKey, name: Option<&[u8]>) -> u64 {
+        let id = self.guard(name, Why::Switch);
+        let clone = self.lines.remove(&clone).expect("the runner names one that exists");
+        self.live = reachable(&clone.live);
+        self.past.clone_from(&clone.past);
+        self.snapshots.extend(clone.snapshots.clone());
         id
     }
 
@@ -279,31 +296,75 @@ impl Model {
         tree
     }
 
-    /// The newest guard of the line at hand that was taken before it became something else.
-    pub fn last_guard(&self) -> Option<&Snapshot> {
-        self.snapshots.values().filter(|s| s.before_switch).max_by_key(|s| s.id)
+    /// The guards of what can be taken back of the line at hand: before, and of a change at once after it.
+    pub fn last_undoable(&self) -> Option<(&Snapshot, Option<&Snapshot>)> {
+        let mut guards: Vec<_> = self.snapshots.values().filter(|s| s.why != Why::Asked).collect();
+        guards.sort_by_key(|s| s.id);
+        let last = guards.pop()?;
+        match last.why {
+            Why::Switch => Some((last, None)),
+            // Of a change both have to be there.
+            Why::Changed => {
+                let before =
+                    guards.pop().filter(|s| matches!(s.why, Why::Change(_)) && s.id + 1 == last.id)?;
+                Some((before, Some(last)))
+            }
+            Why::Change(_) | Why::Asked => None,
+        }
+    }
+
+    /// The tree of the line at hand once a change at once is taken back; none if it contradicts what has changed since.
+    pub fn taken_back(&self, before: &Snapshot, after: &Snapshot) -> Option<Tree> {
+        three_way(&after.tree, &before.tree, &self.live)
+    }
+
+    /// The tree of `to` with what `from` has changed since the base of a clone, if that has one; none in it if the sides
+    /// contradict.
+    pub fn merged(&self, clone: LineKey, from: LineKey, to: LineKey) -> Option<Option<Tree>> {
+        let base = self.line(clone).base.as_ref()?;
+        Some(three_way(&base.tree, &self.line(from).live, &self.line(to).live))
+    }
+
+    /// Has a clone be compared with another line as it is now, under that number.
+    pub fn bring_together(&mut self, clone: LineKey, with: LineKey, number: u64) {
+        let tree = Arc::new(reachable(&self.line(with).live));
+        let clone = Arc::make_mut(self.lines.get_mut(&clone).expect("the runner names one that exists"));
+        let before = clone.base.as_ref().map(|base| base.number);
+        clone.base = Some(Base { number, tree, before });
+    }
+
+    /// Has nothing be compared with that any more.
+    pub fn part(&mut self, number: u64) {
+        for line in self.lines.values_mut() {
+            if line.base.as_ref().is_some_and(|base| base.number == number) {
+                Arc::make_mut(line).base = None;
+            }
+        }
     }
 
     /// A line that begins as a snapshot is, which exists: none of its files without names.
     pub fn fork(&mut self, name: &[u8], from: u64) -> Expect<LineKey> {
         refuse_if(&[(self.find_line(name).is_some(), Error::Exists)])?;
-        let all = self.lines.values().flat_map(|line| line.snapshots.values());
-        let snapshot = all.into_iter().find(|s| s.id == from).expect("the runner names one that exists");
+        let all = self.lines().flat_map(|(key, line)| line.snapshots.values().map(move |s| (key, s)));
+        let (of, snapshot) =
+            all.into_iter().find(|(_, s)| s.id == from).expect("the runner names one that exists");
         let past = [&snapshot.past[..], &[from]].concat();
         let live = reachable(&snapshot.tree);
-        Ok(self.add_line(name, live, past))
+        Ok(self.add_line(name, live, past, of))
     }
 
     /// A line that begins as the one at hand is: none of its files without names.
     pub fn clone_line(&mut self, name: &[u8]) -> Expect<LineKey> {
         refuse_if(&[(self.find_line(name).is_some(), Error::Exists)])?;
-        Ok(self.add_line(name, reachable(&self.live), self.past.clone()))
+        Ok(self.add_line(name, reachable(&self.live), self.past.clone(), self.at))
     }
 
-    fn add_line(&mut self, name: &[u8], live: Tree, past: Vec<u64>) -> LineKey {
+    fn add_line(&mut self, name: &[u8], live: Tree, past: Vec<u64>, from: LineKey) -> LineKey {
         let (name, snapshots, inherited) = (name.to_vec(), BTreeMap::new(), past.clone());
-        let key = self.take_number();
-        self.lines.insert(key, Arc::new(Line { name, live, snapshots, inherited, past }));
+        let (key, number) = (self.take_number(), self.take_number());
+        let base = Some(Base { number, tree: Arc::new(live.clone()), before: None });
+        let line = Line { name, live, snapshots, inherited, past, from: Some(from), base };
+        self.lines.insert(key, Arc::new(line));
         key
     }
 

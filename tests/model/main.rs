@@ -9,6 +9,7 @@ mod apply;
 mod engine;
 mod generate;
 mod lines;
+mod merging;
 mod naive;
 mod observe;
 mod past;
@@ -24,7 +25,7 @@ use engine::Content;
 use generate::Op;
 use naive::{Bug, NaiveSubject};
 use parking_lot::Mutex;
-use run::Subject;
+use run::{Done, Subject};
 
 /// The first seed when `SNAPFS_SEED` does not say.
 const SEED: u64 = 0x5eed_0000;
@@ -71,11 +72,11 @@ const HISTORIES_OF_LINES: Draw = Draw { test: "histories_of_lines", draw: genera
 const CRASH_POINTS: Draw = Draw { test: "crash_points", draw: generate::workload };
 const CRASH_POINTS_OF_LINES: Draw = Draw { test: "crash_points_of_lines", draw: generate::workload_of_lines };
 
-/// Runs one seed's history; returns how many of its lines were changed while there were several.
-fn history(of: &Draw, seed: u64, make: &dyn Fn() -> Box<dyn Subject>) -> Result<usize, String> {
+/// Runs one seed's history; returns how many of its lines were changed while there were several, and what was done to them.
+fn history(of: &Draw, seed: u64, make: &dyn Fn() -> Box<dyn Subject>) -> Result<(usize, Done), String> {
     let ops = (of.draw)(seed);
-    let mut heads = 0;
-    let once = || run::run(make(), &ops).map(|runner| heads = runner.heads());
+    let mut heads = (0, Done::default());
+    let once = || run::run(make(), &ops).map(|runner| heads = (runner.heads(), runner.done));
     let again = |ops: &[Op]| shrink::attempt(|| run::run(make(), ops).map(drop));
     shrink::attempt(once).map_err(|why| shrink::report(seed, of.test, &ops, &why, &again))?;
     Ok(heads)
@@ -84,13 +85,15 @@ fn history(of: &Draw, seed: u64, make: &dyn Fn() -> Box<dyn Subject>) -> Result<
 /// As many histories as were asked for, each of which changes at least so many lines.
 fn run_histories(of: &Draw, default: u64, heads: usize) {
     let (first, count) = (number("SNAPFS_SEED", SEED), number("SNAPFS_MODEL_HISTORIES", default));
-    let (fit, others) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (fit, others, done) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::new(Done::default()));
     let outcome = in_parallel(|i| {
         if fit.load(Ordering::Relaxed) >= count {
             return Ok(false);
         }
         let seed = first.wrapping_add(i);
-        let enough = history(of, seed, &|| subject(seed, None))? >= heads;
+        let (changed, of_lines) = history(of, seed, &|| subject(seed, None))?;
+        *done.lock() += of_lines;
+        let enough = changed >= heads;
         (if enough { &fit } else { &others }).fetch_add(1, Ordering::Relaxed);
         Ok(true)
     });
@@ -101,6 +104,10 @@ fn run_histories(of: &Draw, default: u64, heads: usize) {
         of.test,
         others.into_inner()
     );
+    let done = done.into_inner();
+    println!("{done:?}");
+    let all = [done.merges, done.conflicts, done.taken_back, done.promotions];
+    assert!(heads < 2 || count < 1000 || all.iter().all(|n| n * 20 > count), "hardly any of some: {done:?}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use snapfs::ops::{
     Attr, Caller, DirEntry, Error, FileType, Handle, NodeId, OpenFlags, Operations, SeekTarget, Timestamp,
 };
 
-use snapfs::format::LineId;
+use snapfs::format::{LineId, ViewId};
 use snapfs::fs::Fs;
 
 use crate::lines::{LineKey, MAIN, Model};
@@ -49,6 +49,8 @@ pub struct SeenLine {
     pub name: Vec<u8>,
     root: NodeId,
     pub live: View,
+    /// What it is compared with.
+    base: Option<ViewId>,
     /// Its own, in the order of the listing.
     pub snapshots: Vec<SeenSnapshot>,
     /// Names of all that it shows, in that order.
@@ -71,6 +73,8 @@ pub struct Numbers {
     pub inodes: HashMap<Id, u64>,
     pub views: HashMap<u64, u32>,
     pub lines: HashMap<LineKey, NodeId>,
+    /// What lines are compared with, by the numbers of the model.
+    pub bases: HashMap<u64, ViewId>,
 }
 
 impl Numbers {
@@ -143,7 +147,8 @@ fn lines(fs: &Fs) -> Result<Vec<SeenLine>, String> {
                 snapshots.push((info.name.clone(), root.tree(), view(fs, root).map_err(in_snapshot)?));
             }
         }
-        seen.push(SeenLine { name: line.name.clone(), root, live, snapshots, shown });
+        let (name, base) = (line.name.clone(), line.base);
+        seen.push(SeenLine { name, root, live, base, snapshots, shown });
     }
     Ok(seen)
 }
@@ -313,6 +318,9 @@ impl Observation {
         let main = (MAIN, model.main(), &self.live, &self.snapshots);
         let others = model.lines().skip(1).zip(&self.lines).map(|((key, line), seen)| {
             numbers.lines.entry(key).or_insert(seen.root);
+            if let (Some(base), Some(real)) = (&line.base, seen.base) {
+                numbers.bases.entry(base.number).or_insert(real);
+            }
             (key, line, &seen.live, &seen.snapshots)
         });
         for (_, line, live, snapshots) in [main].into_iter().chain(others) {
@@ -353,6 +361,17 @@ pub fn compare_heads(seen: &Observation, model: &Model, numbers: &Numbers) -> Re
             same(": root", seen.root, *known).map_err(at)?;
         }
         compare_view(&seen.live, &line.live, numbers).map_err(at)?;
+        let known = line.base.as_ref().map(|base| (numbers.bases.get(&base.number), base.before));
+        match (seen.base, known) {
+            (real, None) => same(": base", real, None),
+            (real, Some((Some(known), _))) => same(": base", real, Some(*known)),
+            // Nobody has been told: it is another than before.
+            (real, Some((None, before))) => {
+                let old = before.and_then(|before| numbers.bases.get(&before)).copied();
+                ensure(real.is_some() && real != old, || format!(": base is {real:?}"))
+            }
+        }
+        .map_err(at)?;
     }
     Ok(())
 }

@@ -1,7 +1,10 @@
 //! Lines and their snapshots as a person asks for them: through `.clones`, and the `.snapshots` of each line.
 
 use snapfs::format::{Ino, Key, Kind, LineId};
-use snapfs::fs::{Fs, Reason, Refusal};
+use snapfs::fs::{
+    Fs, MergeDone, MergeOrder, MergeRefusal, MergeWay, OpenForWriting, Promoted, PromotionOrder, Reason,
+    Refusal,
+};
 use snapfs::ops::{Error, NodeId, Operations, RenameMode, Result};
 use snapfs::volume::{LineRecord, SnapshotInfo};
 
@@ -93,6 +96,23 @@ pub fn restore(
     let view = fs.view_of_word(root, name)?;
     let done = fs.restore_line(root, &view, &Reason::Restore.into())?;
     Ok(done.map(|done| (done.before, done.after)))
+}
+
+/// Merges the clone of that name into the line whose root this is, or rebases it.
+pub fn merge(
+    fs: &Fs,
+    root: NodeId,
+    clone: &[u8],
+    way: MergeWay,
+) -> std::result::Result<MergeDone, MergeRefusal> {
+    let reason = if way == MergeWay::Rebase { Reason::Rebase } else { Reason::Merge };
+    fs.merge(&MergeOrder { at: root, clone, way }, &reason.into())
+}
+
+/// Has the clone of that name become the line of another.
+pub fn promote(fs: &Fs, clone: &[u8], onto: &[u8], writers: OpenForWriting) -> Result<Promoted> {
+    let order = PromotionOrder { clone, onto: Some(onto), keep_as: None, writers };
+    fs.promote(&order, &Reason::Promote.into())
 }
 
 /// Inodes without a name that a line still has.

@@ -159,8 +159,29 @@ pub struct Snapshot {
     pub tree: Arc<Tree>,
     /// The snapshots below it, of its line or another, those that are gone included.
     pub past: Vec<u64>,
+    pub why: Why,
+}
+
+/// What a snapshot was taken for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Why {
+    /// Somebody asked for it.
+    Asked,
     /// Taken by the system before its line became what another snapshot is.
-    pub before_switch: bool,
+    Switch,
+    /// Before its line was changed at once. A merge has brought a line together with another: the number of its base.
+    Change(Option<u64>),
+    /// After that.
+    Changed,
+}
+
+/// What a line is compared with.
+#[derive(Clone)]
+pub struct Base {
+    pub number: u64,
+    pub tree: Arc<Tree>,
+    /// The number of what it was compared with before.
+    pub before: Option<u64>,
 }
 
 /// A line: a tree that can be written, and the snapshots that were made of it.
@@ -175,6 +196,10 @@ pub struct Line {
     pub past: Vec<u64>,
     /// The same as it was made: of these it shows what is left.
     pub inherited: Vec<u64>,
+    /// The line that it was made from.
+    pub from: Option<u64>,
+    /// None after what was brought together was parted.
+    pub base: Option<Base>,
 }
 
 /// `Err` with every error whose condition holds, else `Ok`: which one is reported first is the system's choice.
@@ -225,6 +250,8 @@ impl Line {
             snapshots: BTreeMap::new(),
             past: Vec::new(),
             inherited: Vec::new(),
+            from: None,
+            base: None,
         }
     }
 

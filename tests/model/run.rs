@@ -103,6 +103,26 @@ pub struct Runner {
     at: usize,
     /// Power cuts that were survived.
     pub crashes: usize,
+    /// What was done to lines as a whole.
+    pub done: Done,
+}
+
+/// How often each was done.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Done {
+    pub merges: u64,
+    pub conflicts: u64,
+    pub taken_back: u64,
+    pub promotions: u64,
+}
+
+impl std::ops::AddAssign for Done {
+    fn add_assign(&mut self, other: Done) {
+        self.merges += other.merges;
+        self.conflicts += other.conflicts;
+        self.taken_back += other.taken_back;
+        self.promotions += other.promotions;
+    }
 }
 
 /// Runs all of a history; the error tells operation and difference.
@@ -141,6 +161,7 @@ impl Runner {
             changed: HashSet::new(),
             at: 0,
             crashes: 0,
+            done: Done::default(),
         })
     }
 
@@ -264,6 +285,9 @@ impl Runner {
         let next = self.model.next;
         self.model = found;
         self.model.next = next;
+        let bases: Vec<u64> =
+            self.model.lines().filter_map(|(_, line)| line.base.as_ref().map(|base| base.number)).collect();
+        self.numbers.bases.retain(|number, _| bases.contains(number));
         seen.teach(&self.model, &mut self.numbers);
         self.model.drop_orphans(|_, _| false);
         self.durable();
@@ -302,6 +326,28 @@ impl Runner {
     pub(crate) fn is_fresh(&mut self, slot: Slot, generation: Generation) -> Step {
         let fresh = self.used.insert((slot.0, generation.0));
         if fresh { Ok(()) } else { Err(format!("{slot:?} with {generation:?} was another's")) }
+    }
+
+    /// Learns what a line is compared with since the system did that.
+    pub(crate) fn learn_base(&mut self, line: LineKey) {
+        let of = self.model.line(line);
+        let real =
+            self.subject.fs().and_then(|fs| past::line_of(fs, &of.name).ok()).and_then(|line| line.base);
+        if let (Some(base), Some(real)) = (&of.base, real) {
+            self.numbers.bases.insert(base.number, real);
+        }
+    }
+
+    /// Closes what is open in the line at hand.
+    pub(crate) fn release_line(&mut self) -> Step {
+        let here = self.model.at();
+        let (closed, open): (Vec<_>, _) =
+            std::mem::take(&mut self.open).into_iter().partition(|o| o.line == here);
+        self.open = open;
+        for open in closed {
+            self.subject.ops().release(open.node, open.handle);
+        }
+        self.forget_orphans()
     }
 
     /// Files that are open for writing in the line at hand.

@@ -370,6 +370,120 @@ fn the_live_tree_is_out_of_reach() {
     p.umount();
 }
 
+/// A trial of `target` that goes on while `meanwhile` is done; before it goes on `before` is done in namespaces of its own. The
+/// trial writes into `place`, before and after. What was said meanwhile, and what the trial found in the end.
+fn meanwhile(p: &Place, before: &str, start: &str, place: &str, meanwhile: &str) -> (Said, String) {
+    for name in ["go", "began", "ended"] {
+        let _ = fs::remove_file(p.at(name));
+    }
+    let script = format!(
+        "mkfifo go began; {before}
+        {start} --keep j -- sh -c \"echo trial > {place}/f; echo > began; read x < go; cat {place}/f > ended; echo late > {place}/f\" > /dev/null 2>&1 &
+        timeout 60 cat began > /dev/null; {meanwhile}
+        for f in $(find mnt mnt/.clones/*); do cat $f; done > /dev/null 2>&1; timeout 60 sh -c 'echo > go'; wait"
+    );
+    let said = apart(p, &["-m", "--propagation", "private"], &script);
+    p.ok(&["drop", "mnt", "j"]);
+    (said, fs::read_to_string(p.at("ended")).unwrap_or_default())
+}
+
+/// With a directory to bind, and a clone in which that has another name.
+fn bindable() -> Place {
+    let p = mounted();
+    fs::create_dir(p.path("project")).unwrap();
+    fs::write(p.path("project/f"), "live\n").unwrap();
+    fs::create_dir(p.at("work")).unwrap();
+    p.snapshot("s");
+    fs::create_dir(p.path(".clones/renamed")).unwrap();
+    fs::rename(p.path(".clones/renamed/project"), p.path(".clones/renamed/moved")).unwrap();
+    p
+}
+
+#[test]
+fn a_part_of_the_tree_stays_covered_whatever_becomes_of_its_name() {
+    if !can_try() || !is_root() {
+        return;
+    }
+    let p = bindable();
+    let bind = "mount --bind mnt/project work";
+    let live = |p: &Place| {
+        let found = [p.path("project/f"), p.path("moved/f")];
+        found.iter().find_map(|path| fs::read_to_string(path).ok()).unwrap()
+    };
+    for change in [
+        "snapfs rollback mnt s",
+        "snapfs merge mnt --keep renamed",
+        "mv mnt/project mnt/moved; snapfs restore mnt --from s",
+        "mv mnt/project mnt/moved",
+        "snapfs rollback mnt s; stat mnt/project/f",
+    ] {
+        let (said, found) = meanwhile(&p, bind, "snapfs try mnt", "work", change);
+        assert!(said.code == 0 && found == "trial\n", "{change}: {found} {said:?}");
+        assert_eq!(live(&p), "live\n", "{change}");
+        p.ok(&["rollback", "mnt", "s"]);
+    }
+    p.umount();
+    p.check();
+}
+
+#[test]
+fn a_cover_that_lies_on_a_name_keeps_the_name() {
+    if !can_try() || !is_root() {
+        return;
+    }
+    let p = bindable();
+    fs::write(p.path("other"), "1\n").unwrap();
+    p.snapshot("later");
+    // Mounts that come from another user namespace are locked, as a normal user's are.
+    let (bind, start) = ("mount --bind mnt/project work", "unshare -Urm snapfs try mnt");
+    let changes = "rm mnt/other; snapfs rollback mnt later; snapfs rollback mnt later --dry-run
+        snapfs merge mnt --keep renamed; snapfs restore mnt/other --from later; snapfs list mnt --clones > clones";
+    let (said, found) = meanwhile(&p, bind, start, "work", changes);
+    let trial = fs::read_to_string(p.at("clones")).unwrap();
+    let trial =
+        trial.split_whitespace().find(|word| word.starts_with("@trial-")).expect("a clone").to_string();
+    assert_eq!(
+        (found.as_str(), fs::read_to_string(p.path("project/f")).unwrap().as_str()),
+        ("trial\n", "live\n")
+    );
+    let refused = said.err.lines().filter(|line| line.contains("a trial goes on")).count();
+    assert!(refused == 3 && said.err.matches(&trial).count() == 3, "{trial} {said:?}");
+    assert!(said.err.contains("project: this would be another") && p.path("other").exists(), "{said:?}");
+    // When it has ended nothing is kept.
+    p.ok(&["rollback", "mnt", "later"]);
+    p.ok(&["merge", "mnt", "renamed"]);
+    assert_eq!(fs::read_to_string(p.path("moved/f")).unwrap(), "live\n");
+    p.umount();
+    p.check();
+}
+
+#[test]
+fn a_clone_that_is_tried_stays_covered_by_its_name() {
+    if !can_try() || !is_root() {
+        return;
+    }
+    let p = mounted();
+    fs::write(p.path("f"), "live\n").unwrap();
+    p.snapshot("main");
+    fs::create_dir(p.path(".clones/job")).unwrap();
+    fs::create_dir(p.path(".clones/y")).unwrap();
+    fs::create_dir(p.path(".clones/job/.snapshots/own")).unwrap();
+    fs::create_dir(p.path(".clones/y/.snapshots/own")).unwrap();
+    let changes =
+        "for c in 'rollback mnt/.clones/job own' 'promote mnt job' 'rename mnt .clones/job .clones/other' \
+            'rollback mnt main' 'rollback mnt/.clones/y own' 'drop mnt y'; do
+            cat mnt/.clones/y/.clones/job/f > /dev/null; snapfs $c > /dev/null; echo $?; done";
+    let start = "snapfs try mnt/.clones/job";
+    let (said, found) = meanwhile(&p, "", start, "mnt/.clones/job", changes);
+    assert_eq!((said.out.as_str(), found.as_str()), ("1\n1\n1\n0\n0\n0\n", "trial\n"), "{said:?}");
+    assert_eq!(said.err.matches("a trial goes on").count(), 2, "{said:?}");
+    assert_eq!(fs::read_to_string(p.path(".clones/job/f")).unwrap(), "live\n");
+    p.ok(&["rollback", "mnt/.clones/job", "own"]);
+    p.ok(&["rename", "mnt", ".clones/job", ".clones/other"]);
+    p.umount();
+    p.check();
+}
+
 #[test]
 fn with_a_namespace_of_processes_it_sees_its_own_alone() {
     if !can_try() || !is_root() {
@@ -578,9 +692,9 @@ fn trials_nest() {
         ls ..; cat f
         snapfs try .. --drop -- sh -c \"echo x > f; exit 5\"; echo $?'";
     let tried = tell(&p, script);
-    // The inner one changes two files and reaches the outer one by no path.
-    let told = tried.out.replace("inner\ninner\n", "");
-    let expected = "outer\none\nM dir/f (4 B -> 6 B)\n+ i\n32\ndir\no\none\nM dir/f (4 B -> 2 B)\n5\n+ o\n";
+    // The inner one changes its files and reaches the outer one by no path: there is itself.
+    let told = tried.out.clone();
+    let expected = "outer\none\ninner\n+ bad\nM dir/f (4 B -> 6 B)\n+ i\n32\ndir\no\none\nM dir/f (4 B -> 2 B)\n5\n+ o\n";
     assert!(tried.code == 0 && told == expected, "{tried:?}");
     assert_eq!(names(&p.path(".clones")), ["outer", "inner"]);
     let content = |path: &str| fs::read_to_string(p.path(path)).unwrap();
@@ -592,7 +706,8 @@ fn trials_nest() {
         (content(".clones/inner/o"), content(".clones/inner/dir/f")),
         ("outer\n".into(), "inner\n".into())
     );
-    for path in [".clones/outer/bad", ".clones/outer/i", ".clones/inner/bad", "o", "i"] {
+    assert_eq!(content(".clones/inner/bad"), "bad\n");
+    for path in [".clones/outer/bad", ".clones/outer/i", "bad", "o", "i"] {
         refuses(fs::metadata(p.path(path)), libc::ENOENT);
     }
     p.ok(&["drop", "mnt", "outer", "inner"]);
@@ -685,6 +800,29 @@ fn what_the_command_is_given_is_what_it_would_have_without_us() {
     let told = tell(&p, script);
     assert!(told.code == 0 && told.out.starts_with("0027\n100\n"), "{told:?}");
     p.umount();
+}
+
+#[test]
+fn signals_that_are_ignored_here_are_no_trouble() {
+    if !can_try() {
+        return;
+    }
+    let p = mounted();
+    // Whoever ignores the end of children hands that on. What hangs is ended, and shows.
+    let with = "timeout -s KILL 60 env --ignore-signal=CHLD --ignore-signal=HUP";
+    let bare = tell(&p, &format!("{with} grep SigIgn /proc/self/status"));
+    for way in ["run mnt", "try mnt --drop", "try mnt --isolate --drop"] {
+        let told = tell(&p, &format!("{with} snapfs {way} -- grep SigIgn /proc/self/status"));
+        assert!(told.code == 0 && told.out == bare.out, "{way}: {told:?} instead of {bare:?}");
+        let told = tell(&p, &format!("{with} snapfs {way} -- sh -c 'echo x > mnt/x; exit 3'"));
+        assert!(told.code == 3 && told.out == "+ x\n", "{way}: {told:?}");
+        let told = tell(&p, &format!("{with} snapfs {way} -- no-such-program"));
+        assert!(told.code == 127 && told.err.contains("cannot run"), "{way}: {told:?}");
+        let _ = fs::remove_file(p.path("x"));
+    }
+    p.umount();
+    let mounted = tell(&p, &format!("{with} snapfs mount store mnt --log log && {with} snapfs umount mnt"));
+    assert!(mounted.code == 0 && mounted.err.is_empty(), "{mounted:?}");
 }
 
 #[test]
@@ -813,6 +951,70 @@ fn what_a_failed_command_changed_is_put_back() {
     let ran = last_json(&tell(&p, script));
     assert!(ran["undone"] == true && ran["exit_code"] == 2 && is_changed(), "{ran}");
     assert!(p.path(".clones/x/new/x").exists() && p.path("m").exists());
+    p.umount();
+    p.check();
+}
+
+#[test]
+fn what_a_command_takes_away_does_not_hide_how_it_ended() {
+    if !can_mount() {
+        return;
+    }
+    let p = mounted();
+    // The target itself, in a clone: it is the clone's step that counts, and the main line has one of the same second too.
+    fs::create_dir(p.path(".clones/x")).unwrap();
+    for run in ["snapfs run mnt/.clones/x/dir", "cd mnt/.clones/x/dir; snapfs run ."] {
+        let script = format!(
+            "base=$PWD; snapfs run mnt -- true; {run} --undo-on-failure -- sh -c \"rm -r $base/mnt/.clones/x/dir; exit 5\""
+        );
+        let ran = tell(&p, &script);
+        assert!(ran.code == 5 && ran.out.contains("- dir/f") && ran.err.contains("put back"), "{ran:?}");
+        assert_eq!(fs::read_to_string(p.path(".clones/x/dir/f")).unwrap(), "one\n");
+    }
+    // What is run inside of a command keeps as few steps as it likes; the outer one's is kept.
+    let script = "snapfs run mnt --undo-on-failure -- sh -c '
+        echo two > mnt/dir/f; for n in 1 2 3; do snapfs run mnt --keep-steps 1 -- true; done; exit 6'";
+    let ran = tell(&p, script);
+    assert!(ran.code == 6 && ran.out == "M dir/f (4 B -> 4 B)\n" && ran.err.contains("put back"), "{ran:?}");
+    assert_eq!(fs::read_to_string(p.path("dir/f")).unwrap(), "one\n");
+    // Afterwards it goes as others do.
+    assert_eq!(tell(&p, "snapfs run mnt --keep-steps 1 -- true").code, 0);
+    let steps = |p: &Place| snapshots(p).iter().filter(|name| name.starts_with("@step-")).count();
+    assert_eq!(steps(&p), 1);
+    // A step that is deleted by hand: told, and the code is the command's.
+    for (json, words) in [("", "what the command changed"), ("--json", "\"changes\":null")] {
+        let script = format!(
+            "snapfs run mnt {json} -- sh -c 'for s in mnt/.snapshots/@step-*; do rmdir $s; done; exit 7'"
+        );
+        let ran = tell(&p, &script);
+        assert!(ran.code == 7 && (ran.err.clone() + &ran.out).contains(words), "{ran:?}");
+    }
+    // Nowhere to print is no other end of the command either.
+    for way in ["run mnt", "run mnt --json", "try mnt --drop", "try mnt --drop --json"] {
+        let ran = tell(&p, &format!("snapfs {way} -- sh -c 'rm mnt/dir/f; exit 8' > /dev/full"));
+        assert!(ran.code == 8 && ran.err.contains("cannot write"), "{way}: {ran:?}");
+        fs::write(p.path("dir/f"), "one\n").unwrap();
+    }
+    p.umount();
+    p.check();
+}
+
+#[test]
+fn many_trials_at_once_have_a_step_each() {
+    if !can_try() {
+        return;
+    }
+    let p = mounted();
+    let script = "for n in 1 2 3 4 5 6 7 8; do
+            snapfs try mnt --drop --json -- sh -c \"echo $n > mnt/n; exit $n\" > out.$n 2> err.$n &
+        done; wait; cat out.* err.*";
+    let tried = tell(&p, script);
+    let ends: Vec<Value> = tried.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for n in 1..=8 {
+        let end = ends.iter().find(|end| end["exit_code"] == n).unwrap_or_else(|| panic!("{n}: {tried:?}"));
+        assert!(end["changes"][0]["path"] == "n" && end["outcome"] == "dropped", "{end}");
+    }
+    is_untouched(&p);
     p.umount();
     p.check();
 }

@@ -2,22 +2,24 @@
 
 use super::ending::{self, Trial};
 use super::watch::{self, HELD, Until};
-use super::words::{self, OuterOrder, Processes, STAGE, StageOrder, TrialReport};
+use super::words::{self, Consent, OuterOrder, Processes, STAGE, StageOrder, TrialReport};
 use crate::cli::args::TryArgs;
 use crate::cli::snapshots::daemon_for_changes;
 use crate::cli::wire;
-use crate::ctl::{Client, Code, Failure};
+use crate::ctl::{Bond, Client, Code, Failure};
 use crate::fuse::mounts;
 use crate::names;
 use crate::ops::NodeId;
 use crate::sys::mount::{keep_over_exec, major_minor};
 use crate::sys::{family, process};
 use serde_json::json;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, BufReader};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -37,11 +39,12 @@ pub(in crate::cli) fn run(args: &TryArgs) -> Result<u8, Failure> {
     let mut request = json!({});
     names::put_list(&mut request, "command", &args.command);
     request["user"] = process::effective_uid().into();
-    let made = wire::decode_clone(&client.call("try", request, &mut |_| {})?)?;
+    let (made, bond) = client.begin("try", request)?;
+    let made = wire::decode_clone(&made)?;
     let trial = Trial { client: &client, args, step: made.name.clone(), name: made.name, slot: tried.slot };
-    let ran = trial_of(&client, args, &tried, &trial.name);
+    let ran = trial_of(&client, args, &tried, (&trial.name, &bond));
     match ran {
-        Ok((code, interrupted)) => trial.end(code, interrupted),
+        Ok((code, interrupted)) => Ok(trial.end(code, interrupted)),
         Err(failure) => {
             trial.drop_clone().unwrap_or_else(|f| eprintln!("snapfs: {f}"));
             eprintln!("snapfs: {}", failure.why);
@@ -84,14 +87,16 @@ fn trial_of(
     client: &Client,
     args: &TryArgs,
     tried: &Tried,
-    clone: &[u8],
+    (clone, bond): (&[u8], &Bond),
 ) -> Result<(u8, bool), words::StageFailure> {
     let failed = |e: io::Error| words::StageFailure::new(format!("cannot start the trial: {e}"));
-    let (hears, says) = io::pipe().map_err(failed)?;
+    let (hears, says) = UnixStream::pair().map_err(failed)?;
     keep_over_exec(says.as_raw_fd()).map_err(failed)?;
+    keep_over_exec(bond.as_raw_fd()).map_err(failed)?;
     let order = StageOrder::Outer(OuterOrder {
         parent: std::process::id(),
         report: says.as_raw_fd(),
+        bond: bond.as_raw_fd(),
         device: client.record().device,
         slot: tried.slot,
         line: tried.name.clone(),
@@ -102,20 +107,50 @@ fn trial_of(
     family::hold_signals(HELD).map_err(failed)?;
     // Should the outer process be killed, what it has left running comes here and is ended.
     family::adopt_orphans().map_err(failed)?;
-    let child = Command::new("/proc/self/exe").arg(STAGE).arg(order).args(&args.command).spawn();
+    let mut child = Command::new("/proc/self/exe");
+    let child = family::start(child.arg(STAGE).arg(order).args(&args.command), &[]);
     drop(says);
+    let (mut hears, mut report, mut covered) = (BufReader::new(hears), None, false);
     let watched = child.and_then(|child| {
+        (report, covered) = consent(client, clone, &mut hears);
         let watched = watch::watch(child.id(), Until::ChildEnds)?;
         watch::end_descendants();
         watch::watch(0, Until::NoneIsLeft)?;
         Ok(watched)
     });
+    if covered {
+        // Nothing is left of its mounts.
+        cover(client, clone, &[]).unwrap_or_else(|f| eprintln!("snapfs: {f}"));
+    }
     family::let_signals_come(HELD).map_err(failed)?;
     let watched = watched.map_err(failed)?;
-    match words::hear(&mut BufReader::new(hears)) {
+    match report.map_or_else(|| words::hear(&mut hears), |report| Ok(Some(report))) {
         Ok(Some(TrialReport::Ended(code))) => Ok((code, watched.interrupted)),
         Ok(Some(TrialReport::Failed(failure))) => Err(failure),
         // It was killed, and the command with it.
-        Ok(None) | Err(_) => Ok((watched.ended.exit_code(), true)),
+        Ok(None | Some(TrialReport::Covers(_))) | Err(_) => Ok((watched.ended.exit_code(), true)),
     }
+}
+
+/// Tells the daemon which names the outer process is about to cover, and that process what came of it; true if there are some.
+/// What else it has said, if it has: nothing is covered then.
+fn consent(client: &Client, clone: &[u8], outer: &mut BufReader<UnixStream>) -> (Option<TrialReport>, bool) {
+    let covers = match words::hear(outer) {
+        Ok(Some(TrialReport::Covers(names))) => names,
+        Ok(other) => return (other, false),
+        Err(_) => return (None, false), // it has ended, and why is found out when it is waited for
+    };
+    let told = if covers.is_empty() { Ok(()) } else { cover(client, clone, &covers) };
+    let told = Consent(told.map_err(|f| format!("cannot try anything: {f}")));
+    let _ = words::say(outer.get_mut(), &told); // the same
+    (None, !covers.is_empty())
+}
+
+/// Has the daemon know which names a trial covers.
+fn cover(client: &Client, clone: &[u8], names: &[Vec<u8>]) -> Result<(), Failure> {
+    let mut request = json!({});
+    names::put(&mut request, "name", OsStr::from_bytes(clone));
+    let paths: Vec<&OsStr> = names.iter().map(|name| OsStr::from_bytes(name)).collect();
+    names::put_list(&mut request, "paths", &paths);
+    client.call("cover", request, &mut |_| {}).map(drop)
 }

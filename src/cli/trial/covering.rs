@@ -1,6 +1,11 @@
 //! Puts a clone where the tree is that it was made from, in the mount namespace of the outer process: at every place at which
 //! `mountinfo` shows that tree or a directory of it.
 //!
+//! A mount lies on a directory of the file system that is below it, and goes when that has its name dropped, also in this
+//! namespace (docs/decisions/0029). So a mount of a directory of the tree is taken away and the clone put in its place, where
+//! that can be. Where it cannot (a normal user's, one that is locked) and in `.clones`, the daemon is told which names are covered,
+//! before they are, and drops none of them while the trial goes on.
+//!
 //! Invariant: afterwards no path in sight leads into the live tree, and nothing that was mounted below it is hidden: that is
 //! there read-only. Whatever cannot be had so is a refusal, with a sentence. What others have mounted over the tree stays over
 //! it. Other clones, and snapshots, are where they were.
@@ -10,7 +15,7 @@ use crate::fs::CLONEDIR_NAME;
 use crate::fuse::mounts::{self, Mount};
 use crate::names;
 use crate::ops::NodeId;
-use crate::sys::mount::{fcntl, major_minor};
+use crate::sys::mount::{fcntl, major_minor, umount};
 use crate::sys::namespace::{self, attributes};
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
@@ -58,8 +63,12 @@ struct Copy {
     node: Option<NodeId>,
 }
 
-/// Does it, and goes to the working directory anew.
-pub(super) fn cover(order: &OuterOrder) -> Result<(), String> {
+/// Does it, and goes to the working directory anew. `agree` is asked before a name is covered: all such, by their paths from the
+/// root of the file system.
+pub(super) fn cover(
+    order: &OuterOrder,
+    agree: &mut dyn FnMut(Vec<Vec<u8>>) -> Result<(), String>,
+) -> Result<(), String> {
     let cwd = std::env::current_dir().map_err(|e| format!("the working directory is gone: {e}"))?;
     let was = node_of(&fs::metadata(".").map_err(|e| about(&cwd, "cannot be used", &e))?, order);
     let all = mounts::all().map_err(|e| format!("cannot see what is mounted: {e}"))?;
@@ -89,13 +98,17 @@ pub(super) fn cover(order: &OuterOrder) -> Result<(), String> {
         }
     }
     copies.sort_by_key(|copy| copy.point.components().count());
+    make_room(&tried);
+    agree(covered_names(&copies, clone_node, order)?)?;
     for copy in &copies {
         attach(copy, order)?;
         if let (Some(name), Some(node)) = (&order.line, copy.node)
             && node.ino() == clone_node.ino()
-            && let Some(copy) = way_through(&copy.point, name, &clone, clone_node, order)?
         {
-            attach(&copy, order)?;
+            let root = open_place(&copy.point).map_err(|e| no_copy(&copy.point, &e))?;
+            if let Some(copy) = way_through(&copy.point, name, &root, clone_node, order)? {
+                attach(&copy, order)?;
+            }
         }
     }
     std::env::set_current_dir(&cwd).map_err(|e| about(&cwd, "is not to be found in the trial", &e))?;
@@ -104,6 +117,50 @@ pub(super) fn cover(order: &OuterOrder) -> Result<(), String> {
         return Err(format!("the working directory {} is not part of what is tried", names::shown(&cwd)));
     }
     Ok(())
+}
+
+/// Takes away what is mounted of directories of the tree, where that can be. What is mounted below goes with it.
+fn make_room(tried: &[&InSight]) {
+    let mut parts: Vec<&Path> =
+        tried.iter().filter(|m| m.mount.root != Path::new("/")).map(|m| m.mount.point.as_path()).collect();
+    // Or what was hidden would be in its place.
+    parts.sort_by_key(|point| std::cmp::Reverse(point.components().count()));
+    for point in parts {
+        let _ = umount(point, true); // one that is locked is covered
+    }
+}
+
+/// The names that the copies will be mounted on, and on the way to the clone those of clones.
+fn covered_names(copies: &[Copy], clone: NodeId, order: &OuterOrder) -> Result<Vec<Vec<u8>>, String> {
+    let all = mounts::all().map_err(|e| format!("cannot see what is mounted: {e}"))?;
+    let (mut names, clones) = (Vec::new(), OsStr::from_bytes(CLONEDIR_NAME));
+    for copy in copies.iter().filter(|copy| copy.node.is_some()) {
+        // The mount at the place, or in which the place is: the last of the longest.
+        let around = all.iter().filter(|m| mounts::hiding(&all, m).is_none());
+        let around = around.filter(|m| copy.point.starts_with(&m.point));
+        let around = around.max_by_key(|m| m.point.components().count());
+        // A place in what is covered itself is a name of the clone then.
+        let is_inside = |m: &Mount, other: &Copy| {
+            let covers = other.node.is_some() && other.point != copy.point;
+            covers && copy.point.starts_with(&other.point) && other.point.starts_with(&m.point)
+        };
+        let around = around.filter(|m| m.device == order.device);
+        if let Some(m) = around.filter(|m| !copies.iter().any(|other| is_inside(m, other))) {
+            let way = m.root.join(copy.point.strip_prefix(&m.point).unwrap_or(Path::new("")));
+            names.push(way);
+        }
+        if let (Some(name), Some(node)) = (&order.line, copy.node)
+            && node.ino() == clone.ino()
+        {
+            let own = Path::new(clones).join(OsStr::from_bytes(&order.clone));
+            names.push(own.join(clones).join(OsStr::from_bytes(name)));
+        }
+    }
+    let names = names.iter().map(|way| way.strip_prefix("/").unwrap_or(way).as_os_str().as_bytes().to_vec());
+    let mut names: Vec<_> = names.filter(|name| !name.is_empty()).collect();
+    names.sort_unstable();
+    names.dedup();
+    Ok(names)
 }
 
 fn about(path: &Path, what: &str, e: &io::Error) -> String {

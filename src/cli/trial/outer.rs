@@ -4,14 +4,14 @@
 use super::covering;
 use super::watch::{self, HELD, PARENTS_END, Until};
 use super::words::{
-    self, InnerOrder, InnerWord, OuterOrder, Processes, STAGE, StageFailure, StageOrder, TrialReport,
+    self, Consent, InnerOrder, InnerWord, OuterOrder, Processes, STAGE, StageFailure, StageOrder, TrialReport,
 };
 use crate::names;
 use crate::sys::mount::{errno, keep_over_exec, major_minor};
 use crate::sys::namespace::{self, own};
 use crate::sys::{family, process};
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufReader, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
@@ -21,8 +21,10 @@ use std::process::Command;
 /// Runs it to the end of the trial, and reports.
 pub(super) fn run(order: &OuterOrder, command: &[OsString]) -> u8 {
     let Ok(report) = namespace::take_descriptor(order.report) else { return words::NOT_BEGUN };
-    let mut report_to = File::from(report);
-    let report = match go(order, command) {
+    // Kept to the end, whatever becomes of the process that started this one.
+    let _bond = namespace::take_descriptor(order.bond);
+    let mut report_to = UnixStream::from(report);
+    let report = match go(order, command, &report_to) {
         Ok(code) => TrialReport::Ended(code),
         Err(failure) => TrialReport::Failed(failure),
     };
@@ -30,7 +32,7 @@ pub(super) fn run(order: &OuterOrder, command: &[OsString]) -> u8 {
     0
 }
 
-fn go(order: &OuterOrder, command: &[OsString]) -> Result<u8, StageFailure> {
+fn go(order: &OuterOrder, command: &[OsString], above: &UnixStream) -> Result<u8, StageFailure> {
     let failed = |what: &'static str| {
         move |e: io::Error| StageFailure::new(format!("cannot try anything: {what}: {e}"))
     };
@@ -41,13 +43,23 @@ fn go(order: &OuterOrder, command: &[OsString]) -> Result<u8, StageFailure> {
     }
     warn_of_descriptors(order);
     let numbers = leave_mounts()?;
-    covering::cover(order).map_err(StageFailure::new)?;
+    covering::cover(order, &mut |names| agree(above, names)).map_err(StageFailure::new)?;
     if order.processes == Processes::OfTrial {
         namespace::unshare(own::CLONE_NEWPID).map_err(failed("no namespace of processes"))?;
     }
     let child = start_inner(order, &numbers, command)?;
     let watched = watch::watch(child, Until::NoneIsLeft).map_err(failed("waiting"))?;
     Ok(watched.ended.exit_code())
+}
+
+/// Has the daemon know which names are covered, so that it drops none of them.
+fn agree(mut above: &UnixStream, names: Vec<Vec<u8>>) -> Result<(), String> {
+    let failed = |e: io::Error| format!("cannot try anything: no answer: {e}");
+    words::say(&mut above, &TrialReport::Covers(names)).map_err(failed)?;
+    match words::hear(&mut BufReader::new(above)).map_err(failed)? {
+        Some(Consent(consent)) => consent,
+        None => Err("who started the trial has ended".into()),
+    }
 }
 
 /// Numbers of users and groups in the namespace of the inner process, as `uid_map` and `gid_map` have them: those that they
@@ -113,7 +125,7 @@ fn start_inner(order: &OuterOrder, numbers: &Numbers, command: &[OsString]) -> R
         StageOrder::Inner(InnerOrder { parent, socket: theirs.as_raw_fd(), processes: order.processes });
     let inner = serde_json::to_string(&inner).map_err(|e| failed(e.into()))?;
     let mut child = Command::new("/proc/self/exe");
-    let child = child.arg(STAGE).arg(inner).args(command).spawn().map_err(failed)?;
+    let child = family::start(child.arg(STAGE).arg(inner).args(command), &[]).map_err(failed)?;
     drop(theirs);
     let mut words = BufReader::new(ours.try_clone().map_err(failed)?);
     let begun = loop {

@@ -28,8 +28,10 @@ pub(super) enum StageOrder {
 pub(super) struct OuterOrder {
     /// The process that starts it.
     pub(super) parent: u32,
-    /// Where its [`TrialReport`] goes.
+    /// A socket: its [`TrialReport`]s.
     pub(super) report: i32,
+    /// The connection by which the daemon knows that the trial goes on.
+    pub(super) bond: i32,
     /// The file system.
     pub(super) device: (u32, u32),
     /// The slot of the line that is tried, as in the numbers of its nodes.
@@ -51,14 +53,20 @@ pub(super) struct InnerOrder {
     pub(super) processes: Processes,
 }
 
-/// How a trial ended.
+/// What the outer process says of a trial: first what it covers or that it failed, then how it ended.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum TrialReport {
+    /// It is about to cover these names, by their paths from the root of the mount. It waits for a [`Consent`].
+    Covers(Vec<Vec<u8>>),
     /// The command and all that it started have.
     Ended(u8),
     /// There was none.
     Failed(StageFailure),
 }
+
+/// Whether it may, or why not.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Consent(pub(super) Result<(), String>);
 
 /// Why the command was not run: a sentence, and the exit code for it.
 #[derive(Debug, Serialize, Deserialize)]

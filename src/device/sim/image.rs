@@ -1,4 +1,5 @@
-//! The content of a simulated disk: sparse pages that images share until one of them writes.
+//! The content of a simulated disk: sparse pages that images share until one of them writes. Lists of neighbouring pages
+//! are shared in the same way, so that a copy of an image costs little.
 //!
 //! Invariants: pages are never removed, so an image that was copied from another one and then changed has at least the
 //! pages of that one. Pages are visited in the order of their addresses, so the same calls always give the same bytes.
@@ -15,7 +16,25 @@ pub(super) const SECTOR_BYTES: u64 = 512;
 /// What a discarded range reads as.
 const DISCARDED: u8 = 0xDD;
 
+/// Pages of a list.
+const LIST_PAGES: u64 = 64;
+
 type Page = Arc<[u8; PAGE_BYTES as usize]>;
+
+/// Neighbouring pages, as far as they were written.
+#[derive(Clone, Debug)]
+struct PageList([Option<Page>; LIST_PAGES as usize]);
+
+impl Default for PageList {
+    fn default() -> PageList {
+        PageList([const { None }; LIST_PAGES as usize])
+    }
+}
+
+/// In which list a page is, and where in it.
+fn place(number: u64) -> (u64, usize) {
+    (number / LIST_PAGES, (number % LIST_PAGES) as usize)
+}
 
 /// A call that changed the disk and may not have reached it.
 #[derive(Clone, Debug)]
@@ -43,7 +62,7 @@ impl Unsynced {
 /// Bytes of a disk, and which of them its host has backed.
 #[derive(Clone, Debug)]
 pub(super) struct Image {
-    pages: BTreeMap<u64, Page>,
+    lists: BTreeMap<u64, Arc<PageList>>,
     pub backed: ByteRanges,
     /// What a page that was never written reads as.
     fresh: u8,
@@ -51,13 +70,13 @@ pub(super) struct Image {
 
 impl Image {
     pub fn new(fresh: u8) -> Image {
-        Image { pages: BTreeMap::new(), backed: ByteRanges::default(), fresh }
+        Image { lists: BTreeMap::new(), backed: ByteRanges::default(), fresh }
     }
 
     pub fn read(&self, offset: u64, buf: &mut [u8]) {
         for (page, within, part) in pieces(offset, buf.len() as u64) {
             let target = &mut buf[part];
-            match self.pages.get(&page) {
+            match self.page(page) {
                 Some(bytes) => target.copy_from_slice(&bytes[within]),
                 None => target.fill(self.fresh),
             }
@@ -118,20 +137,36 @@ impl Image {
         if matches!(change, Unsynced::Back { .. }) || range.is_empty() {
             return;
         }
-        let pages = range.start / PAGE_BYTES..range.end.div_ceil(PAGE_BYTES);
-        for (number, page) in newer.pages.range(pages) {
-            self.pages.insert(*number, page.clone());
+        for (number, page) in newer.pages(range.start / PAGE_BYTES..range.end.div_ceil(PAGE_BYTES)) {
+            *self.slot(number) = Some(page.clone());
         }
+    }
+
+    fn page(&self, number: u64) -> Option<&Page> {
+        let (list, at) = place(number);
+        self.lists.get(&list)?.0[at].as_ref()
+    }
+
+    /// Those pages of a range that were written.
+    fn pages(&self, range: Range<u64>) -> impl Iterator<Item = (u64, &Page)> {
+        let lists = self.lists.range(range.start / LIST_PAGES..range.end.div_ceil(LIST_PAGES));
+        let pages = lists.flat_map(|(list, pages)| (list * LIST_PAGES..).zip(&pages.0));
+        pages.filter_map(move |(number, page)| {
+            Some((number, page.as_ref()?)).filter(|_| range.contains(&number))
+        })
+    }
+
+    /// Where a page is kept.
+    fn slot(&mut self, number: u64) -> &mut Option<Page> {
+        let (list, at) = place(number);
+        &mut Arc::make_mut(self.lists.entry(list).or_default()).0[at]
     }
 
     /// Overwrites what is held of the range; pages that were never written stay so.
     fn spoil(&mut self, offset: u64, len: u64) {
         let end = offset + len;
-        let held: Vec<u64> = self
-            .pages
-            .range(offset / PAGE_BYTES..end.div_ceil(PAGE_BYTES))
-            .map(|(number, _)| *number)
-            .collect();
+        let pages = self.pages(offset / PAGE_BYTES..end.div_ceil(PAGE_BYTES));
+        let held: Vec<u64> = pages.map(|(number, _)| number).collect();
         for number in held {
             let start = offset.max(number * PAGE_BYTES);
             let stop = end.min((number + 1) * PAGE_BYTES);
@@ -141,7 +176,7 @@ impl Image {
 
     fn page_mut(&mut self, number: u64, within: &Range<usize>) -> &mut [u8; PAGE_BYTES as usize] {
         let fresh = self.fresh;
-        let page = self.pages.entry(number).or_insert_with(|| Arc::new([fresh; PAGE_BYTES as usize]));
+        let page = self.slot(number).get_or_insert_with(|| Arc::new([fresh; PAGE_BYTES as usize]));
         if within.len() == PAGE_BYTES as usize && Arc::get_mut(page).is_none() {
             // All of it is overwritten: no use in copying what other images hold.
             *page = Arc::new([0; PAGE_BYTES as usize]);

@@ -5,7 +5,8 @@
 //! readable as settling until that transaction is known to be visible. No I/O here; the flush is in `flush`.
 
 use crate::format::{BLOCK_BYTES, Ino};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -5,8 +5,8 @@
 //! costs a notification that nobody needed. The lock is a leaf.
 
 use crate::ops::NodeId;
+use foldhash::HashMap;
 use parking_lot::Mutex;
-use std::collections::HashMap;
 
 /// All of them, with the number of answers that the kernel has.
 #[derive(Default)]

@@ -2,8 +2,8 @@
 
 use crate::format::Ino;
 use crate::volume::Gain;
+use foldhash::HashMap;
 use parking_lot::Mutex;
-use std::collections::HashMap;
 
 /// Frames in a row that must not have paid before a file is left alone.
 const MISSES_MIN: u32 = 8;

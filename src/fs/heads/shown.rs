@@ -5,8 +5,8 @@
 //! may hold itself for now. The lock is a leaf.
 
 use crate::ops::NodeId;
+use foldhash::HashMap;
 use parking_lot::Mutex;
-use std::collections::HashMap;
 
 /// All of them.
 #[derive(Default)]

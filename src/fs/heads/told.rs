@@ -6,8 +6,8 @@
 //! again. The lock is a leaf.
 
 use crate::format::Ino;
+use foldhash::HashMap;
 use parking_lot::Mutex;
-use std::collections::HashMap;
 
 /// Numbers of inodes, 64 to a word: those of files that were made together are neighbours.
 #[derive(Default)]

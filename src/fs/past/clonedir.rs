@@ -7,14 +7,14 @@
 //!
 //! Nothing about it is stored. Clones are made, renamed and dropped one at a time, and so are snapshots meanwhile.
 
-use super::snapdir::{Past, check_snapshot_name};
+use super::snapdir::{OneAtATime, Past, check_snapshot_name};
 use crate::format::inode::Inode;
 use crate::format::line::LineRecord;
 use crate::format::provenance::{Provenance, Reason};
 use crate::format::{Ino, LineId, ViewId};
 use crate::fs::attributes::{attr, entry, time_of};
 use crate::fs::difference::has_changed;
-use crate::fs::heads::Head;
+use crate::fs::heads::{Head, Stale};
 use crate::fs::listing::Listing;
 use crate::fs::options::CLONEDIR_NAME;
 use crate::ops::{Attr, Entry, Error, FileType, NodeId, RenameMode, Result};
@@ -40,7 +40,7 @@ pub fn clonedir_ttl(clonedir: NodeId) -> Duration {
 pub enum CloneEnd<'v> {
     /// At once, whoever uses it.
     Now,
-    /// Unless it is in use.
+    /// Unless it is in use, or no longer to go by itself.
     Unused,
     /// Unless it has changed since this view of it.
     UnchangedSince(&'v View),
@@ -78,8 +78,18 @@ impl Past {
 
     /// The same that begins as a snapshot is.
     pub fn create_clone_of(&self, from: ViewId, name: &[u8], provenance: &Provenance) -> Result<Arc<Head>> {
+        self.create_clone_held(from, name, provenance, &self.one_at_a_time())
+    }
+
+    /// The same for whoever keeps others from the snapshots already.
+    pub(super) fn create_clone_held(
+        &self,
+        from: ViewId,
+        name: &[u8],
+        provenance: &Provenance,
+        _held: &OneAtATime<'_>,
+    ) -> Result<Arc<Head>> {
         let heads = &self.commits.heads;
-        let _held = self.one_at_a_time();
         self.check_clone_name(name, provenance.reason)?;
         let no_commit = self.commits.hold_off();
         let now = heads.clock.now();
@@ -128,11 +138,23 @@ impl Past {
 
     /// Gives a clone another name.
     pub fn rename_clone(&self, name: &[u8], new: &[u8]) -> Result<()> {
+        let _kept = self.under_way.keep_covers();
+        self.refuse_uncovering(name)?;
         let durable = self.move_clone(name, new)?;
         if name != new {
             self.tell_clonedir(name);
         }
         durable
+    }
+
+    /// Refuses what would drop the name of a clone on which a trial covers something.
+    fn refuse_uncovering(&self, name: &[u8]) -> Result<()> {
+        let heads = &self.commits.heads;
+        let head = heads.volume.find_line(name).and_then(|line| heads.of_line(&line));
+        match head.map(|head| self.covers_on(&head)).transpose()? {
+            Some(covers) if !covers.is_empty() => Err(Error::Busy),
+            _ => Ok(()),
+        }
     }
 
     /// Drops a line; whoever has its name is told by the caller, and here whoever has those of its snapshots.
@@ -157,6 +179,9 @@ impl Past {
         let held = self.one_at_a_time();
         let record = heads.volume.line(line)?;
         let head = heads.of_line(&record).filter(|_| line != LineId::MAIN).ok_or(Error::Stale)?;
+        if !self.covers_on(&head)?.is_empty() {
+            return Err(Error::Busy); // nested trials are there
+        }
         let own = heads.volume.own_snapshots(line);
         if self.is_kept(own.iter().map(|s| s.id)) {
             return Err(Error::Busy);
@@ -164,21 +189,44 @@ impl Past {
         if matches!(end, CloneEnd::Unused) && self.is_in_use(&record, &head) {
             return Err(Error::Busy);
         }
-        {
-            let _no_commit = self.commits.hold_off();
-            // Nobody changes it in between.
-            let _gate = matches!(end, CloneEnd::UnchangedSince(_)).then(|| head.gate.write());
-            if let CloneEnd::UnchangedSince(view) = end
-                && (head.delayed_bytes() > 0 || has_changed(view, &heads.view(&head)?)?)
-            {
-                return Err(Error::Busy);
-            }
+        let remove = || {
             heads.volume.drop_line(line)?;
             heads.remove(line);
+            Ok(())
+        };
+        match end {
+            CloneEnd::Now => {
+                let _no_commit = self.commits.hold_off();
+                remove()?;
+            }
+            CloneEnd::Unused => {
+                // Whoever has opened something is answered, and nobody opens anything until it is gone.
+                let mut done = Err(Error::Busy);
+                self.commits.between_answers(&mut || {
+                    let ends = |now: LineRecord| self.still_ends(&now, &head);
+                    if !self.is_open(&head) && heads.volume.line(line).is_ok_and(ends) {
+                        done = remove();
+                    }
+                });
+                done?;
+            }
+            CloneEnd::UnchangedSince(view) => {
+                let _no_commit = self.commits.hold_off();
+                // Nobody changes it in between.
+                let _gate = head.gate.write();
+                // Who has a file open for writing is not done, though nothing may have come of it yet.
+                let tree = head.node(Ino::ROOT).tree();
+                let is_written = heads.handles.writers().iter().any(|node| node.tree() == tree);
+                if is_written || head.delayed_bytes() > 0 || has_changed(view, &heads.view(&head)?)? {
+                    return Err(Error::Busy);
+                }
+                heads.volume.drop_merged_line(line)?;
+                heads.remove(line);
+            }
         }
         let (kernel, root) = (heads.kernel(), head.node(Ino::ROOT));
         // Pages that the kernel holds are no file's any more.
-        let files = heads.handles.make_stale(&head);
+        let files = heads.handles.make_stale(&head, Stale::All);
         let open = heads.handles.all().into_iter().filter(|node| node.tree() == root.tree());
         let all: BTreeSet<_> = files.into_iter().chain(open).collect();
         all.into_iter().for_each(|node| kernel.invalidate_node(node));
@@ -214,6 +262,7 @@ impl Past {
     /// A name has gone from all `.clones` without a request in that of the main line: the kernel is told, where it is. If
     /// another clone has it by now the kernel asks again.
     pub(super) fn tell_clonedir(&self, name: &[u8]) {
+        self.settle_covers();
         self.commits.heads.kernel().drop_names(vec![(MAIN_CLONEDIR, name.to_vec())]);
     }
 
@@ -259,6 +308,11 @@ impl Past {
             RenameMode::Exchange | RenameMode::Whiteout => Err(Error::Invalid),
             RenameMode::NoReplace if name == new => Err(Error::Exists),
             RenameMode::NoReplace | RenameMode::Replace => {
+                // A request waits for nobody who may wait for requests.
+                let _kept = self.under_way.keep_covers_now().ok_or(Error::Busy)?;
+                if clonedir != MAIN_CLONEDIR {
+                    self.refuse_uncovering(name)?; // in that the kernel moves the name, and drops nothing
+                }
                 let durable = self.move_clone(name, new)?;
                 if clonedir != MAIN_CLONEDIR && name != new {
                     self.tell_clonedir(name);

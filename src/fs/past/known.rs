@@ -5,8 +5,8 @@
 //! kernel: an answer with the old state is dropped by that, or the kernel has not got it yet.
 
 use crate::ops::NodeId;
+use foldhash::HashMap;
 use parking_lot::Mutex;
-use std::collections::HashMap;
 
 /// Most of them: each costs a change of snapshots a notification. What is kept of others has no time to live.
 const KNOWN_MAX: usize = 1024;

@@ -5,6 +5,7 @@
 //! is read by the same code as a head.
 
 mod clonedir;
+mod covers;
 mod expiry;
 mod known;
 mod moment;
@@ -13,6 +14,7 @@ mod promote;
 mod rollback;
 mod snapdir;
 mod trials;
+mod underway;
 mod undo;
 mod watch;
 
@@ -20,4 +22,5 @@ pub use clonedir::{MAIN_CLONEDIR, clonedir_ttl};
 pub use promote::{Promoted, PromotionOrder};
 pub use rollback::{InTheWay, OpenForWriting, Switched};
 pub use snapdir::{OneAtATime, Past};
+pub use underway::{Cover, GoesOn};
 pub use undo::{GuardedChange, Undoable};

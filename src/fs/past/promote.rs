@@ -3,12 +3,12 @@
 //!
 //! For both it is as a rollback is: the same is in the way, and what is open is stale from then on.
 
+use super::clonedir::path_of;
 use super::rollback::{OpenForWriting, Switched};
 use super::snapdir::{Past, check_snapshot_name};
 use crate::format::line::LineRecord;
 use crate::format::provenance::{Provenance, Reason};
 use crate::format::{Ino, LineId};
-use crate::fs::options::CLONEDIR_NAME;
 use crate::ops::{Error, Result};
 
 /// What is to become of a clone.
@@ -40,6 +40,7 @@ impl Past {
     pub fn promote(&self, order: &PromotionOrder<'_>, why: &Provenance) -> Result<Promoted> {
         let heads = &self.commits.heads;
         heads.check_writable()?;
+        let _kept = self.under_way.keep_covers();
         let held = self.one_at_a_time();
         let from = heads.volume.find_line(order.clone).ok_or(Error::NotFound)?;
         let onto = match order.onto {
@@ -75,14 +76,15 @@ impl Past {
                 heads.remove(from.id);
             };
             heads.volume.promote_with_guard(from.id, onto.id, guard, prepare, switched)
-        })?;
+        });
+        let (done, durable) = done?;
         if let Switched::Done(_) = &done {
             // As when it is dropped: its nodes are no more.
             let root = gone.node(Ino::ROOT);
-            heads.kernel().detach_below(root, &[CLONEDIR_NAME, b"/", &from.name].concat());
+            heads.kernel().detach_below(root, &path_of(&from.name));
             self.forget_clonedir();
             self.tell_clonedir(&from.name);
         }
-        Ok(Promoted::Switched(done))
+        durable.map(|()| Promoted::Switched(done))
     }
 }

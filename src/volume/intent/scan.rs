@@ -83,7 +83,7 @@ fn read(ring: &mut Ring, at: u64, limit: u64, generation: u64) -> Option<LogReco
     if at.saturating_add(HEADER_BYTES as u64) > limit {
         return None;
     }
-    let header = RecordHeader::peek(&ring.read(at, HEADER_BYTES as u64)?)?;
+    let header = ring.header(at)?;
     if header.generation != generation || header.lsn != at || header.end() > limit {
         return None;
     }
@@ -114,6 +114,18 @@ struct Ring<'a> {
 }
 
 impl Ring<'_> {
+    /// What stands there, if it is a header: that is asked of each block behind the records.
+    fn header(&mut self, at: u64) -> Option<RecordHeader> {
+        if !(self.at..self.at + self.window.len() as u64).contains(&at) {
+            self.load(at)?;
+        }
+        let from = (at - self.at) as usize;
+        match self.window.get(from..from + HEADER_BYTES) {
+            Some(bytes) => RecordHeader::peek(bytes),
+            None => RecordHeader::peek(&self.read(at, HEADER_BYTES as u64)?),
+        }
+    }
+
     fn read(&mut self, at: u64, len: u64) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         let (mut at, end) = (at, at.checked_add(len)?);
