@@ -88,6 +88,10 @@ const ITEMS: u8 = 4;
 const DONE: u8 = 8;
 /// A directory on the way that is being followed.
 const ON_WAY: u8 = 16;
+/// Extents of it are away from home.
+const AWAY: u8 = 32;
+/// It is in the list of those of which that may be so.
+const LISTED_AWAY: u8 = 64;
 
 /// The audit of one view.
 struct Auditor<'a> {
@@ -173,6 +177,12 @@ impl Auditor<'_> {
 
     fn orphan(&mut self, key: &Key, value: &[u8]) {
         let ino = Ino(key.rest);
+        let is_away = key.kind == Kind::Away as u8 && value.is_empty() && ino != Ino::ROOT;
+        if is_away && self.in_range(ino) {
+            // An inode that is gone is no harm: the next round takes it off the list.
+            self.row(ino).flags |= LISTED_AWAY;
+            return;
+        }
         if key.kind != Kind::Orphan as u8 || !value.is_empty() {
             self.say(format!("item {key:?} of {} bytes is among the orphan records", value.len()));
         } else if ino == Ino::ROOT || !self.in_range(ino) {
@@ -306,6 +316,10 @@ impl Witness for Auditor<'_> {
         self.row(ino).flags |= ITEMS;
     }
 
+    fn saw_away(&mut self, ino: Ino) {
+        self.row(ino).flags |= AWAY;
+    }
+
     fn saw_entry(&mut self, dir: Ino, entry: &Dirent) {
         if entry.ino == Ino::ROOT || !self.in_range(entry.ino) {
             let name = names::shown_bytes(&entry.name);
@@ -359,6 +373,9 @@ fn verdict(ino: Ino, row: &Row) -> Option<String> {
             (0, false, true) => Some("has items, but there is no inode".into()),
             (0, false, false) => None,
         };
+    }
+    if row.flags & (AWAY | LISTED_AWAY) == AWAY {
+        return Some("has content away from home, and is not in the list of such files".into());
     }
     if ino == Ino::ROOT && row.kind != type_number(FileType::Directory) {
         return Some("the root is no directory".into());

@@ -22,6 +22,8 @@ pub(super) trait Witness {
     fn saw_inode(&mut self, ino: Ino, inode: &Inode);
     /// An item besides the inode was read.
     fn saw_item(&mut self, ino: Ino);
+    /// It has content away from home.
+    fn saw_away(&mut self, ino: Ino);
     /// An entry of `dir` was read.
     fn saw_entry(&mut self, dir: Ino, entry: &Dirent);
     /// A link of `ino` was read.
@@ -49,6 +51,8 @@ pub(super) struct Object {
     content_end: u64,
     /// True if an extent maps the first block.
     first_mapped: bool,
+    /// Some of its content is away from home.
+    away: bool,
     has_xattr: bool,
     /// Long values: number -> (length, pieces seen).
     long: BTreeMap<u64, (u64, u64)>,
@@ -183,6 +187,7 @@ impl Object {
         self.mapped += extent.occupied_bytes();
         self.end = end.max(before);
         self.first_mapped |= at == 0;
+        self.away |= extent.is_away();
         if !extent.is_unwritten() {
             self.content_end = end;
         }
@@ -201,6 +206,9 @@ impl Object {
             }
         }
         let Some(inode) = &self.inode else { return };
+        if self.away {
+            auditor.saw_away(self.ino);
+        }
         for checked in [self.counts(inode), self.content(inode)] {
             if let Err(what) = checked {
                 auditor.problem(self.ino, what);

@@ -4,8 +4,9 @@ pub(super) use super::line_args::{
     CloneArgs, DropArgs, Json, ListArgs, MergeArgs, PromoteArgs, RebaseArgs, RollbackArgs, RunArgs, TryArgs,
     UndoArgs,
 };
+pub(super) use super::method::Method;
 use super::property::{Assignment, Property};
-pub(super) use super::stream_args::{Method, ReceiveArgs, SendArgs, VerifyArgs};
+pub(super) use super::stream_args::{ReceiveArgs, SendArgs, VerifyArgs};
 use crate::format::Compression;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
@@ -47,10 +48,10 @@ pub(super) enum Verb {
     /// List the snapshots of a line, and all clones, oldest first
     #[command(after_help = "Example: snapfs list /data --json | jq -r '.[].name'")]
     List(ListArgs),
-    /// Show all that is known of a snapshot or clone
+    /// Show all that is known of a snapshot or clone, or how far a file with layout=cow is from home
     #[command(after_help = "Example: snapfs show /data before-upgrade\n\n\
         NAME is a snapshot of the line that MNT is in by its name or by its age (@latest, @-15m), or a clone as\n\
-        .clones/NAME.")]
+        .clones/NAME. Without it: snapfs show --wait /data/vm.img")]
     Show(ShowArgs),
     /// Rename a snapshot, or a clone: .clones/NAME .clones/NEW
     #[command(after_help = "Example: snapfs rename /data before-upgrade debian-13")]
@@ -160,6 +161,8 @@ pub(super) enum Verb {
         compression=off|zstd|zstd:LEVEL|inherit, LEVEL from 1 to 19. It counts for what is written from\n\
         then on, and new files and directories get it from their directory. On the root of a mount it is\n\
         for everything that has none of its own.\n\
+        layout=cow|row|inherit, followed in the same way: content of files that is written over comes back to its place in\n\
+        the background (cow), for disk images and databases, or stays where it was written to (row).\n\
         expire=TIME and idle=TIME (90s, 15m, 12h, 7d, 2w, or none) of a clone, MNT/.clones/NAME: when it goes by itself.\n\
         clones_max=N (or none) of MNT: how many clones there may be.")]
     Set(SetArgs),
@@ -370,9 +373,9 @@ pub(super) struct CreateArgs {
     /// What it is, for people: kept with it, at most 1024 bytes
     #[arg(long, value_name = "TEXT")]
     pub(super) description: Option<OsString>,
-    /// How: row keeps it in the store, at once; clone also makes a full copy of it in another store
-    #[arg(long, value_enum, default_value_t = Method::Row, value_name = "METHOD")]
-    pub(super) method: Method,
+    /// How it is made; without it, in the store, and files keep their layout
+    #[arg(long, value_enum, value_name = "METHOD")]
+    pub(super) method: Option<Method>,
     /// The store of the copy, which is made if there is none, or where it is mounted
     #[arg(long, value_name = "STORE2")]
     pub(super) to: Option<PathBuf>,
@@ -384,8 +387,11 @@ pub(super) struct CreateArgs {
 pub(super) struct ShowArgs {
     /// Mount point, any path in a mount, or a store
     pub(super) target: PathBuf,
-    /// A snapshot, or a clone as .clones/NAME
-    pub(super) name: OsString,
+    /// A snapshot, or a clone as .clones/NAME; without it TARGET is a file of a mount
+    pub(super) name: Option<OsString>,
+    /// Of a file: wait until all of it is home that can be (exit code 3: not all of it can)
+    #[arg(long, conflicts_with = "name")]
+    pub(super) wait: bool,
     #[command(flatten)]
     pub(super) json: Json,
 }

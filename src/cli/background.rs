@@ -18,6 +18,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// From one step of that to the next while others change things: each is a commit, and holds them up several times for a
 /// moment.
 const STEP_INTERVAL_BUSY: Duration = Duration::from_secs(1);
+/// Content that goes home in one step, in bytes.
+const HOMING_BYTES: u64 = 8 << 20;
 /// How often it looks for clones that are to go by themselves.
 const ENDS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -87,10 +89,12 @@ fn commit(fs: &Arc<Fs>, interval: Duration, stop: &AtomicBool) {
         // In the log of a daemon that is killed from here on, what was flushed is told from what was not.
         fs.volume().tell_flushed();
         // Background work goes on in small steps, as fast as commits are if nobody else is there.
-        let step =
-            fs.volume().has_background_work() && (last.elapsed() >= STEP_INTERVAL_BUSY || !fs.has_changes());
+        let away = fs.content_is_away();
+        let step = (away || fs.volume().has_background_work())
+            && (last.elapsed() >= STEP_INTERVAL_BUSY || !fs.has_changes());
         if due || pressed || step {
-            match fs.tick() {
+            let moved = if away { fs.bring_content_home(HOMING_BYTES).map(drop) } else { Ok(()) };
+            match moved.and_then(|()| fs.tick()) {
                 Ok(()) => failed = false,
                 Err(e) if !failed => {
                     log::error!("commit: {e}");

@@ -15,6 +15,7 @@ use super::making::{DEVICE_START_BYTES, NewStore, Old, has_content, make, unfini
 use super::merging;
 use super::offline;
 use super::past_of_path;
+use super::property::Property;
 use super::refusal::{COPIED, io, limited, no_thread, told, told_clone, told_name, told_view, told_volume};
 use super::rewind;
 use super::scrubber::Scrubber;
@@ -32,7 +33,7 @@ use crate::format::provenance::Provenance;
 use crate::fs::{Fs, FsOptions, GoesOn, RestoreOrder, Steps};
 use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
 use crate::names;
-use crate::ops::{Error, KernelRef, NodeId, Operations, Timestamp};
+use crate::ops::{Caller, Error, KernelRef, NodeId, Operations, Timestamp, XattrMode};
 use crate::repair::{Mode, Repair};
 use crate::salvage::{Listener, Summary, Wanted};
 use crate::sys::process;
@@ -409,6 +410,17 @@ impl Engine for Open {
         let made = self.fs.create_snapshot_of(at, name, provenance.clone());
         made.map_err(|e| told_name(name, &e))?;
         self.find(at, name)
+    }
+
+    fn set_layout(&self, at: NodeId, layout: &str) -> Result<(), Failure> {
+        let set = || {
+            let root = self.fs.root_of_line(at)?;
+            // Whoever may make snapshots by command owns the mount or is root.
+            let caller = Caller { uid: 0, gid: 0, pid: 0, umask: 0 };
+            let name = Property::Layout.attribute();
+            self.fs.setxattr(&caller, root, name.as_bytes(), layout.as_bytes(), XattrMode::Set)
+        };
+        set().map_err(|e| told(&self.store, &e))
     }
 
     fn rename(&self, at: NodeId, name: &[u8], new_name: &[u8]) -> Result<(), Failure> {

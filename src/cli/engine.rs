@@ -408,6 +408,10 @@ pub trait Engine: Send + Sync {
     fn snapshots(&self, at: NodeId) -> Result<Vec<SnapshotRow>, Failure>;
     /// Makes a snapshot; it is durable when this returns.
     fn create(&self, at: NodeId, name: &[u8], provenance: &Provenance) -> Result<SnapshotRow, Failure>;
+    /// Says where content goes that is written over in the tree of a line: `row` or `cow`.
+    fn set_layout(&self, _at: NodeId, _layout: &str) -> Result<(), Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store has no layouts"))
+    }
     /// Renames a snapshot.
     fn rename(&self, at: NodeId, name: &[u8], new_name: &[u8]) -> Result<(), Failure>;
     /// Deletes a snapshot; the space comes back in the background.

@@ -72,7 +72,7 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Rebase(a) => return merge::rebase(a),
         Verb::Try(a) => return trial::try_command(a),
         Verb::Run(a) => return trial::run_command(a),
-        Verb::Show(a) => show::run(backend, a),
+        Verb::Show(a) => return show::run(backend, a),
         Verb::Changes(a) => changes::run(backend, a),
         Verb::Versions(a) => paths::versions(backend, a),
         Verb::Log(a) => paths::log(backend, a),

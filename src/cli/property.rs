@@ -1,13 +1,15 @@
 //! Properties of files and directories: their names, and their values as a user writes them. It sets none.
 
 use crate::clock;
-use crate::format::Compression;
+use crate::format::{Compression, Layout};
 
 /// A property that can be asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Property {
     /// How content is compressed.
     Compression,
+    /// Where content goes that is written over.
+    Layout,
     /// After how long a clone goes.
     Expire,
     /// For how long a clone may be idle.
@@ -21,6 +23,7 @@ impl Property {
     pub(super) fn name(self) -> &'static str {
         match self {
             Property::Compression => "compression",
+            Property::Layout => "layout",
             Property::Expire => "expire",
             Property::Idle => "idle",
             Property::ClonesMax => "clones_max",
@@ -36,11 +39,12 @@ impl Property {
     pub(super) fn parse(text: &str) -> Result<Property, String> {
         match text {
             "compression" => Ok(Property::Compression),
+            "layout" => Ok(Property::Layout),
             "expire" => Ok(Property::Expire),
             "idle" => Ok(Property::Idle),
             "clones_max" => Ok(Property::ClonesMax),
             _ => Err(format!(
-                "there is no property '{text}'; there are: compression, expire, idle, clones_max"
+                "there is no property '{text}'; there are: compression, layout, expire, idle, clones_max"
             )),
         }
     }
@@ -59,7 +63,8 @@ impl Assignment {
         let (name, value) = text.split_once('=').ok_or("write PROPERTY=VALUE")?;
         let property = Property::parse(name)?;
         match property {
-            Property::Compression if value == "inherit" => {}
+            Property::Compression | Property::Layout if value == "inherit" => {}
+            Property::Layout => drop(parse_layout(value)?),
             Property::Compression => drop(parse_compression(value)?),
             _ if value == "none" => {}
             Property::Expire | Property::Idle => drop(parse_after(value)?),
@@ -76,6 +81,11 @@ impl Assignment {
 pub(super) fn parse_after(text: &str) -> Result<u64, String> {
     let found = clock::parse_span(text).filter(|after| *after != 0);
     found.ok_or_else(|| format!("'{text}' is no time such as 90s, 15m, 12h, 7d, 2w"))
+}
+
+/// A value of `layout`.
+pub(super) fn parse_layout(text: &str) -> Result<Layout, String> {
+    Layout::parse(text).ok_or_else(|| format!("'{text}' is neither row nor cow"))
 }
 
 /// The value of `--compression`.
@@ -98,7 +108,11 @@ mod tests {
         for bad in ["expire=0d", "expire=7", "idle=inherit", "clones_max=0", "clones_max=many"] {
             assert!(Assignment::parse(bad).is_err(), "{bad}");
         }
-        for bad in ["compression", "compression=", "compression=lz4", "layout=cow", "=zstd", ""] {
+        for good in ["layout=cow", "layout=row", "layout=inherit"] {
+            assert!(Assignment::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["compression", "compression=", "compression=lz4", "layout=mirror", "layout=", "=zstd", ""]
+        {
             assert!(Assignment::parse(bad).is_err(), "{bad}");
         }
     }

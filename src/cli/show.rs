@@ -2,6 +2,7 @@
 
 use super::args::ShowArgs;
 use super::engine::{Backend, OpenFor, StoreOptions};
+use super::home::{self, DONE};
 use super::output;
 use super::refusal::{told, told_clone, told_view};
 use crate::clock;
@@ -111,15 +112,22 @@ fn put_provenance(object: &mut Value, made: &Provenance) {
 }
 
 /// Prints it.
-pub(super) fn run(backend: &dyn Backend, args: &ShowArgs) -> Result<(), Failure> {
+pub(super) fn run(backend: &dyn Backend, args: &ShowArgs) -> Result<u8, Failure> {
+    match &args.name {
+        Some(name) => view(backend, args, name).map(|()| DONE),
+        None => home::show(args),
+    }
+}
+
+fn view(backend: &dyn Backend, args: &ShowArgs, name: &OsStr) -> Result<(), Failure> {
     let mut request = json!({});
-    names::put(&mut request, "name", &args.name);
+    names::put(&mut request, "name", name);
     let mut found = match Client::ask(&args.target, "show", request)? {
         Some(found) => found,
         None => {
             let look = StoreOptions { access: OpenFor::Look, ..StoreOptions::default() };
             let engine = backend.open(&args.target, &look)?;
-            let found = engine.show(NodeId::ROOT, args.name.as_bytes());
+            let found = engine.show(NodeId::ROOT, name.as_bytes());
             engine.close()?;
             found?
         }

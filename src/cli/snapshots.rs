@@ -120,12 +120,12 @@ fn put_maker(request: &mut Value, description: Option<&OsString>) {
 
 pub(super) fn create(backend: &dyn Backend, args: &CreateArgs) -> Result<(), Failure> {
     let to = match (args.method, &args.to) {
-        (Method::Row, None) => return create_here(args, args.json.json),
-        (Method::Clone, Some(to)) => to,
-        (Method::Clone, None) => {
+        (Some(Method::Clone), Some(to)) => to,
+        (Some(Method::Clone), None) => {
             return Err(usage::wrong("--method clone needs --to STORE2, where the copy goes"));
         }
-        (Method::Row, Some(_)) => return Err(usage::wrong("--to needs --method clone")),
+        (_, Some(_)) => return Err(usage::wrong("--to needs --method clone")),
+        (_, None) => return create_here(args, args.json.json),
     };
     create_here(args, false)?;
     streams::copy(backend, &args.target, &args.name, to, args.json.json).map_err(|f| {
@@ -140,6 +140,9 @@ fn create_here(args: &CreateArgs, json: bool) -> Result<(), Failure> {
     let mut request = json!({});
     names::put(&mut request, "name", &args.name);
     put_maker(&mut request, args.description.as_ref());
+    if let Some(layout) = args.method.and_then(Method::layout) {
+        request["layout"] = layout.to_string().into();
+    }
     let made = wire::decode(&client.call("create", request, &mut |_| {})?)?;
     if json { written(output::print_json(&output::snapshot_json(&made))) } else { Ok(()) }
 }

@@ -1,18 +1,9 @@
 //! Arguments of the verbs that carry snapshots between stores.
 
 use super::line_args::Json;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use std::ffi::OsString;
 use std::path::PathBuf;
-
-/// How a snapshot is made.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Method {
-    /// In the store: what is written later goes elsewhere.
-    Row,
-    /// And as a full copy in another store.
-    Clone,
-}
 
 #[derive(Args, Debug)]
 pub(super) struct SendArgs {

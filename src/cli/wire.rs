@@ -45,7 +45,14 @@ impl Handler for Verbs {
             "list" => Ok(encode_all(&self.engine.snapshots(at(args))?)),
             "create" => {
                 let provenance = of_maker(args)?;
-                Ok(encode(&self.engine.create(at(args), &name(args, "name")?, &provenance)?))
+                let made = self.engine.create(at(args), &name(args, "name")?, &provenance)?;
+                if let Some(layout) = args.get("layout").and_then(Value::as_str) {
+                    self.engine.set_layout(at(args), layout).inspect_err(|_| {
+                        // What was not made as it was asked for was not made.
+                        let _ = name(args, "name").and_then(|name| self.engine.delete(at(args), &name));
+                    })?;
+                }
+                Ok(encode(&made))
             }
             "rename" => {
                 self.engine.rename(at(args), &name(args, "name")?, &name(args, "new_name")?)?;

@@ -177,6 +177,37 @@ impl Extent {
         Some(Extent { len, frame: Some(Frame { from, ..frame }), ..self.clone() })
     }
 
+    /// True if this, of another view at the same offset, is what was last at the home of `away`: of as many bytes.
+    pub fn was_at_home_of(&self, away: &Extent) -> bool {
+        let home = away.home();
+        away.is_away() && !self.is_compressed() && (self.raw_addr, self.birth) == (home.addr, home.birth)
+    }
+
+    /// True if the home of `next` begins where that of this ends.
+    pub fn home_is_followed_by(&self, next: &Extent) -> bool {
+        self.home().addr.0 + self.len_bytes() == next.home().addr.0
+    }
+
+    /// The checksum of the block at an offset, if it is stored as it is.
+    pub fn checksum_at(&self, offset: u64) -> Option<u32> {
+        let block = (offset / BLOCK_BYTES) as usize;
+        self.crcs.get(block).copied().filter(|_| !self.is_compressed())
+    }
+
+    /// True if both are the same reference, of as many bytes.
+    pub fn is_same_reference(&self, other: &Extent) -> bool {
+        (self.raw_addr, self.birth, self.len) == (other.raw_addr, other.birth, other.len)
+    }
+
+    /// This with a home: that of `before`, which it replaces and which has as many bytes.
+    pub fn at_home_of(mut self, before: &Extent) -> Extent {
+        let home = before.home();
+        if !self.is_compressed() && !before.is_compressed() && home.addr != self.raw_addr {
+            self.home = Some(home);
+        }
+        self
+    }
+
     /// True if `next` goes on where this ends, on the device and in kind, so that the two may be one item.
     pub fn joins(&self, next: &Extent) -> bool {
         self.raw_addr.0 + self.len_bytes() == next.raw_addr.0

@@ -3,7 +3,7 @@
 //! A record that decodes has a known type, nanoseconds below a second and zeros where nothing is defined yet. It does
 //! not know its own number, and says nothing about names, content or extended attributes beyond hints.
 
-use super::{CompressionProperty, FormatError, Ino, bad};
+use super::{CompressionProperty, FormatError, Ino, LayoutProperty, bad};
 use crate::ops::{FileFlags, FileType, Timestamp};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
@@ -51,6 +51,8 @@ pub struct Inode {
     pub generation: u64,
     /// How its content is to be compressed, or that of new files in it; `None`: as the root says.
     pub compression: Option<CompressionProperty>,
+    /// Where content goes that is written over, or that of new files in it; `None`: as the root says.
+    pub layout: Option<LayoutProperty>,
     /// What `chattr` has set.
     pub flags: FileFlags,
 }
@@ -76,7 +78,9 @@ struct RawInode {
     compression: [u8; 3],
     /// See [`FILE_FLAGS`].
     file_flags: u8,
-    reserved: [u8; 20],
+    /// 0 none, 1 row, 2 cow; 1 if copied from a directory.
+    layout: [u8; 2],
+    reserved: [u8; 18],
 }
 const _: () = assert!(size_of::<RawInode>() == INODE_BYTES);
 
@@ -142,7 +146,8 @@ impl Inode {
             generation: self.generation.into(),
             compression: CompressionProperty::encode(self.compression),
             file_flags: encode_flags(self.flags),
-            reserved: [0; 20],
+            layout: LayoutProperty::encode(self.layout),
+            reserved: [0; 18],
         };
         zerocopy::transmute!(raw)
     }
@@ -158,7 +163,7 @@ impl Inode {
             return bad!("inode mode {mode:#o} has no known type");
         };
         let flags = raw.flags.get();
-        if flags & !(HAS_INLINE | HAS_XATTR) != 0 || raw.reserved != [0; 20] {
+        if flags & !(HAS_INLINE | HAS_XATTR) != 0 || raw.reserved != [0; 18] {
             return bad!("inode has unknown flags {flags:#x} or reserved bytes");
         }
         if raw.nanos.iter().any(|n| n.get() >= 1_000_000_000) {
@@ -187,6 +192,7 @@ impl Inode {
             parent,
             generation: raw.generation.get(),
             compression: CompressionProperty::decode(raw.compression)?,
+            layout: LayoutProperty::decode(raw.layout)?,
             flags: decode_flags(raw.file_flags)?,
         })
     }
@@ -195,7 +201,7 @@ impl Inode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::Compression;
+    use crate::format::{Compression, Layout};
 
     fn sample() -> Inode {
         let t = |n: i64| Timestamp { secs: -n, nanos: n as u32 };
@@ -217,6 +223,7 @@ mod tests {
             parent: Ino(1),
             generation: 9,
             compression: Some(CompressionProperty { value: Compression::Zstd(7), inherited: true }),
+            layout: Some(LayoutProperty { value: Layout::Cow, inherited: false }),
             flags: FileFlags { append_only: true, sync: true, ..FileFlags::default() },
         }
     }
@@ -246,7 +253,9 @@ mod tests {
             (105, 0),
             (106, 2),
             (107, 0x20),
-            (108, 1),
+            (108, 3),
+            (109, 2),
+            (110, 1),
         ] {
             let mut bytes = good;
             bytes[at] = value;

@@ -15,6 +15,7 @@ pub mod inode;
 pub mod item;
 pub mod job;
 pub mod key;
+pub mod layout;
 pub mod leaf;
 pub mod line;
 pub mod link;
@@ -39,6 +40,7 @@ pub use error::FormatError;
 pub use extent::{ContentHome, Extent, Frame, PlacedExtent};
 pub use ids::{BlockAddr, Epoch, Generation, Identity, Ino, LineId, Slot, ViewId};
 pub use key::{Key, Kind};
+pub use layout::{Layout, LayoutProperty};
 pub use pointer::{BlockPtr, Copies, CopyAddrs};
 
 /// Unit of allocation and of data checksums, in bytes.

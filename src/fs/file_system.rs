@@ -2,7 +2,7 @@
 
 use super::attributes::make_root;
 use super::commits::{Commits, Gates};
-use super::content::{purge_all_unlinked, purge_inherited, purge_orphans};
+use super::content::{Homing, HomingStep, purge_all_unlinked, purge_inherited, purge_orphans};
 use super::heads::Heads;
 use super::options::FsOptions;
 use super::past::{GoesOn, Past};
@@ -24,6 +24,7 @@ pub struct Fs {
     pub(super) past: Past,
     /// Streams that are being received. A leaf.
     pub(super) arriving: Mutex<BTreeSet<Identity>>,
+    homing: Homing,
     recovered: Recovered,
 }
 
@@ -36,7 +37,11 @@ impl Fs {
         let heads = Arc::new(Heads::new(volume, options, clock, gates.0)?);
         let commits = Arc::new(Commits::new(heads.clone()));
         let (past, arriving) = (Past::new(commits.clone()), Mutex::default());
-        let fs = Fs { past, heads, commits, arriving, recovered };
+        let fs = Fs { past, heads, commits, arriving, homing: Homing::default(), recovered };
+        // Before anything takes a place.
+        if let Err(e) = fs.homing.keep_all(&fs.commits) {
+            log::warn!("some content may stay away from its home: {e}");
+        }
         if !fs.heads.is_read_only() {
             if fs.recovered.records > 0 {
                 fs.commit()?;
@@ -74,6 +79,20 @@ impl Fs {
             purge_inherited(&self.commits);
         }
         self.commits.tick()
+    }
+
+    /// True if content of files that are written over in place may be on its way home.
+    pub fn content_is_away(&self) -> bool {
+        !self.heads.is_read_only() && !self.heads.content_rests()
+    }
+
+    /// Brings about so many bytes of it further, and commits if anything has moved or waits for that. For a timer.
+    pub fn bring_content_home(&self, bytes: u64) -> Result<HomingStep> {
+        let step = self.homing.step(&self.commits, bytes)?;
+        if step.more || step.copied + step.moved > 0 {
+            self.commit()?;
+        }
+        Ok(step)
     }
 
     /// Waits until a commit is wanted before its time, and returns true then, or until time is over.

@@ -6,6 +6,7 @@
 //! - *free*: the host has promised space, so it may be handed out;
 //! - *out*: handed out, and not yet part of a committed state. A crash forgets it, so it is not in the space map;
 //! - *allocated*: part of a committed state, in the space map;
+//! - *kept*: free and backed, but for whoever's content belongs there. Handed out to nobody else, as long as there is room;
 //! - *quarantined*: freed by a commit, but an older superblock or a reader may still reach it.
 //!
 //! The usual way of an address is unbacked, free, out, allocated, quarantined, free. What a class writes is placed
@@ -37,8 +38,29 @@ pub struct Allocator {
     quarantined_bytes: u64,
     /// All ranges of `quarantine`.
     quarantined: RangeSet,
+    kept: Homes,
     /// For each [`AllocClass`] the end of what was handed out last.
     cursors: [u64; 3],
+}
+
+/// What is kept for content that belongs there.
+#[derive(Default)]
+struct Homes {
+    /// All that anybody's content belongs to.
+    wanted: RangeSet,
+    /// What of that was asked for since the round began.
+    asked: RangeSet,
+    /// What of it is free.
+    free: RangeSet,
+}
+
+impl Homes {
+    fn want(&mut self, addr: u64, len: u64) {
+        for set in [&mut self.wanted, &mut self.asked] {
+            set.take(addr, len);
+            set.insert(addr, len);
+        }
+    }
 }
 
 /// The two copies of a block are at least this far apart where the store is large enough and has room, so that a bad
@@ -62,6 +84,7 @@ impl Allocator {
             quarantine: VecDeque::new(),
             quarantined_bytes: 0,
             quarantined: RangeSet::new(),
+            kept: Homes::default(),
             cursors: [reserved; 3],
         }
     }
@@ -82,6 +105,85 @@ impl Allocator {
     /// Hands out exactly this range: for the replay of a log that says that it was handed out. False if it is not free.
     pub fn take(&mut self, addr: u64, len: u64) -> bool {
         self.mark_allocated(addr, len) && self.out.insert(addr, len)
+    }
+
+    /// Somebody's content belongs there: what of it is free, or comes to be, is kept for that.
+    pub fn keep(&mut self, addr: u64, len: u64) {
+        self.kept.want(addr, len);
+        for (s, l) in self.free.take(addr, len) {
+            assert!(self.kept.free.insert(s, l));
+        }
+    }
+
+    /// Hands out a range that content belongs to. None, and nothing changes, if not all of it is free or kept. True if the host
+    /// has promised space for it; else it is to be asked.
+    pub fn take_home(&mut self, addr: u64, len: u64) -> Option<bool> {
+        let sets = [&self.kept.free, &self.free, &self.unbacked];
+        let covered = |set: &RangeSet| set.clipped(addr, len).map(|(_, l)| l).sum::<u64>();
+        if sets.map(covered).iter().sum::<u64>() != len {
+            return None;
+        }
+        self.kept.free.take(addr, len);
+        self.free.take(addr, len);
+        let unbacked = self.unbacked.take(addr, len);
+        assert!(self.out.insert(addr, len));
+        Some(unbacked.is_empty())
+    }
+
+    /// How much of a range is free, kept or not, or waits in quarantine.
+    pub fn free_of_home(&self, addr: u64, len: u64) -> (u64, u64) {
+        let covered = |set: &RangeSet| set.clipped(addr, len).map(|(_, l)| l).sum::<u64>();
+        let free = covered(&self.kept.free) + covered(&self.free) + covered(&self.unbacked);
+        (free, covered(&self.quarantined))
+    }
+
+    /// Begins to count anew what is to be kept: what nobody asks for until [`Self::end_keeping_round`] will not be.
+    pub fn begin_keeping_round(&mut self) {
+        self.kept.asked = RangeSet::new();
+    }
+
+    /// What was not asked for since the round began is not kept any more.
+    pub fn end_keeping_round(&mut self) {
+        let asked = std::mem::take(&mut self.kept.asked);
+        let mut rest = std::mem::take(&mut self.kept.free);
+        for (s, l) in asked.iter() {
+            for (s, l) in rest.take(s, l) {
+                assert!(self.kept.free.insert(s, l));
+            }
+        }
+        self.kept.wanted = asked;
+        for (s, l) in rest.iter() {
+            assert!(self.free.insert(s, l));
+        }
+    }
+
+    /// Room is short: nothing is kept any more. Returns how much that makes free.
+    pub fn keep_nothing(&mut self) -> u64 {
+        let kept = std::mem::take(&mut self.kept);
+        for (s, l) in kept.free.iter() {
+            assert!(self.free.insert(s, l));
+        }
+        kept.free.bytes()
+    }
+
+    /// Free bytes that are kept.
+    pub fn kept_bytes(&self) -> u64 {
+        self.kept.free.bytes()
+    }
+
+    /// What is free again: kept if it is wanted. False if it was free already.
+    fn make_free(&mut self, addr: u64, len: u64) -> bool {
+        if self.kept.wanted.is_empty() || !self.kept.wanted.overlaps(addr, len) {
+            return self.free.insert(addr, len);
+        }
+        let wanted: Vec<_> = self.kept.wanted.clipped(addr, len).collect();
+        let (mut at, mut done) = (addr, true);
+        for (s, l) in wanted {
+            done &= at == s || self.free.insert(at, s - at);
+            done &= self.kept.free.insert(s, l);
+            at = s + l;
+        }
+        done && (at == addr + len || self.free.insert(at, addr + len - at))
     }
 
     /// Undoes [`Allocator::take`]. Nothing is known of what the host has promised there: after a crash it may be nothing.
@@ -106,7 +208,10 @@ impl Allocator {
     /// The same for free and unbacked space together, and all quarantined bytes, of which it is not known how they will
     /// lie.
     pub fn node_bytes_in_sum(&self) -> u64 {
-        self.free.node_bytes() + self.unbacked.node_bytes() + self.quarantined_bytes
+        self.kept.free.node_bytes()
+            + self.free.node_bytes()
+            + self.unbacked.node_bytes()
+            + self.quarantined_bytes
     }
 
     /// Free bytes without backing.
@@ -125,6 +230,7 @@ impl Allocator {
             - self.reserved
             - self.free.bytes()
             - self.unbacked.bytes()
+            - self.kept.free.bytes()
             - self.quarantined_bytes
     }
 
@@ -138,7 +244,7 @@ impl Allocator {
     /// The host has backed the range: its unbacked parts become free.
     pub fn backed(&mut self, addr: u64, len: u64) {
         for (s, l) in self.unbacked.take(addr, len) {
-            assert!(self.free.insert(s, l));
+            assert!(self.make_free(s, l));
         }
     }
 
@@ -247,7 +353,7 @@ impl Allocator {
     /// Takes back a range that was handed out and never became part of a commit.
     pub fn give_back(&mut self, addr: u64, len: u64) {
         assert!(
-            self.out.remove(addr, len) && self.free.insert(addr, len),
+            self.out.remove(addr, len) && self.make_free(addr, len),
             "range {addr:#x}+{len} given back twice"
         );
     }
@@ -269,7 +375,7 @@ impl Allocator {
     /// A part of [`Allocator::allocated`], from the address `from` on: stops after `others` ranges that are not allocated.
     /// Also returns where the next part begins, none after the last.
     pub fn allocated_from(&self, from: u64, others: usize) -> (Vec<(u64, u64)>, Option<u64>) {
-        let sets = [&self.free, &self.unbacked, &self.quarantined, &self.out];
+        let sets = [&self.free, &self.unbacked, &self.quarantined, &self.out, &self.kept.free];
         let mut sets = sets.map(|s| s.iter_from(from).peekable());
         let (mut at, mut found) = (from.max(self.reserved), Vec::new());
         for _ in 0..others {
@@ -288,7 +394,8 @@ impl Allocator {
 
     /// [`Allocator::allocated`] has no more ranges than this.
     pub fn allocated_count_max(&self) -> usize {
-        self.free.len() + self.unbacked.len() + self.quarantined.len() + self.out.len() + 1
+        let sets = [&self.free, &self.unbacked, &self.quarantined, &self.out, &self.kept.free];
+        sets.iter().map(|set| set.len()).sum::<usize>() + 1
     }
 
     /// The first of these ranges that a commit may not free, because a part of it is free or waits for reuse, is outside
@@ -298,7 +405,7 @@ impl Allocator {
         let mut before = from.max(self.reserved);
         ranges.iter().copied().find(|(addr, len)| {
             let end = addr.checked_add(*len).filter(|end| *end <= self.size);
-            let sets = [&self.free, &self.unbacked, &self.quarantined];
+            let sets = [&self.free, &self.unbacked, &self.quarantined, &self.kept.free];
             let fine = *addr >= before && end.is_some() && !sets.iter().any(|s| s.overlaps(*addr, *len));
             before = end.unwrap_or(u64::MAX);
             !fine
@@ -335,7 +442,7 @@ impl Allocator {
             return false;
         }
         for (s, l) in self.quarantine.pop_front().map(|(_, r)| r).unwrap_or_default() {
-            let moved = self.quarantined.remove(s, l) && self.free.insert(s, l);
+            let moved = self.quarantined.remove(s, l) && self.make_free(s, l);
             assert!(moved, "range {s:#x}+{l} freed twice");
             self.quarantined_bytes -= l;
         }
@@ -385,6 +492,41 @@ impl Allocator {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn homes_are_kept_until_room_is_short() {
+        let mut alloc = Allocator::new(0, 1 << 20);
+        alloc.backed(0, 1 << 20);
+        let home = (64 << 10, 32 << 10);
+        // In use when it is asked for, and kept once it is free.
+        assert_eq!(alloc.alloc(1 << 20, AllocClass::Data), Some((0, 1 << 20)));
+        alloc.settle(0, 1 << 20);
+        alloc.keep(home.0, home.1);
+        assert_eq!((alloc.take_home(home.0, home.1), alloc.free_of_home(home.0, home.1)), (None, (0, 0)));
+        alloc.quarantine(Epoch(1), vec![(0, 512 << 10)]);
+        assert_eq!(alloc.free_of_home(home.0, home.1), (0, home.1));
+        while alloc.release_some(Epoch(2)) {}
+        assert_eq!((alloc.kept_bytes(), alloc.free_bytes()), (home.1, (512 << 10) - home.1));
+        assert_eq!(alloc.used_bytes(), 512 << 10);
+        assert!(!alloc.allocated().overlaps(0, 512 << 10));
+        assert!(alloc.not_allocated(&[home], 0).is_some());
+        // A part of it goes home, and is given back.
+        assert_eq!(alloc.take_home(home.0 + 4096, 4096), Some(true));
+        assert_eq!(alloc.take_home(home.0, 8192), None);
+        alloc.give_back(home.0 + 4096, 4096);
+        assert_eq!(alloc.kept_bytes(), home.1);
+        // Nobody else gets it.
+        while let Some((addr, len)) = alloc.alloc(4096, AllocClass::Data) {
+            assert!(addr + len <= home.0 || addr >= home.0 + home.1);
+        }
+        // What nobody asks for any more is free.
+        alloc.begin_keeping_round();
+        alloc.keep(home.0, 8192);
+        alloc.end_keeping_round();
+        assert_eq!((alloc.kept_bytes(), alloc.free_bytes()), (8192, home.1 - 8192));
+        assert_eq!(alloc.keep_nothing(), 8192);
+        assert_eq!((alloc.kept_bytes(), alloc.free_bytes()), (0, home.1));
+    }
 
     #[test]
     fn what_a_replay_takes_back_is_not_promised_by_the_host() {

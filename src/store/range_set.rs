@@ -107,6 +107,15 @@ impl RangeSet {
         Some((*start, self.map[start]))
     }
 
+    /// What of `start..start + len` is in the set, in order.
+    pub fn clipped(&self, start: u64, len: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let end = start.saturating_add(len);
+        self.iter_from(start).take_while(move |(s, _)| *s < end).map(move |(s, l)| {
+            let from = s.max(start);
+            (from, (s + l).min(end) - from)
+        })
+    }
+
     /// True if a part of the range is there.
     pub fn overlaps(&self, start: u64, len: u64) -> bool {
         self.map.range(..start + len).next_back().is_some_and(|(s, l)| s + l > start)

@@ -21,16 +21,40 @@ impl Store {
         let mut chunk = BACK_CHUNK_BYTES;
         while alloc.free_bytes() < room.bytes || alloc.node_bytes() < room.node_bytes {
             let Some((addr, len)) = alloc.next_to_back(chunk) else {
+                // Better content that stays away from home than none.
+                if alloc.keep_nothing() > 0 {
+                    continue;
+                }
                 return Err(StoreError::NoSpace);
             };
             match self.back(alloc, addr, len) {
                 // The host may still have room for less.
                 Err(DeviceError::NoSpace) if chunk > BACK_CHUNK_BYTES_MIN => chunk /= 4,
+                Err(DeviceError::NoSpace) if alloc.keep_nothing() > 0 => {}
                 done => done?,
             }
         }
         self.look_ahead(alloc.free_bytes(), room.bytes);
         Ok(())
+    }
+
+    /// Hands out a range that content belongs to, backed. False if it is in use, or the host has no room.
+    pub fn take_home(&self, addr: u64, len: u64) -> Result<bool, StoreError> {
+        let taken = self.alloc().take_home(addr, len);
+        match taken {
+            None => Ok(false),
+            Some(true) => Ok(true),
+            Some(false) => {
+                let _turn = self.space_turn.lock();
+                match self.device.back(addr, len) {
+                    Ok(()) => Ok(true),
+                    Err(e) => {
+                        self.alloc().take_back(addr, len);
+                        if matches!(e, DeviceError::NoSpace) { Ok(false) } else { Err(e.into()) }
+                    }
+                }
+            }
+        }
     }
 
     /// Gives free space back to the host while more than `keep` bytes stay at hand.

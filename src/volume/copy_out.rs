@@ -20,10 +20,16 @@ impl Volume {
         assert!(view.is_of_snapshot(), "what a head has may be let go of at any time");
         let places = &self.shared.places;
         let moves = |e: &&Extent| !e.is_compressed() && places.is_in_place(e) && !places.has_moved_to(e);
+        let alone: Vec<&Extent> = {
+            // With other references, moving one of them would not free the place.
+            let committer = self.committer.lock();
+            let is_alone = |e: &&Extent| !committer.extra_refs.overlaps(reference(e).addr, e.len_bytes());
+            extents.iter().filter(is_alone).collect()
+        };
         let mut copied = 0;
         for unwritten in [false, true] {
-            let some: Vec<&Extent> =
-                extents.iter().filter(|e| e.is_unwritten() == unwritten).filter(moves).collect();
+            let of_kind = |e: &&Extent| e.is_unwritten() == unwritten && moves(e);
+            let some: Vec<&Extent> = alone.iter().copied().filter(of_kind).collect();
             let total: u64 = some.iter().map(|e| e.len_bytes()).sum();
             if total == 0 {
                 continue;

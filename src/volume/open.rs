@@ -319,6 +319,7 @@ impl Volume {
         if self.access == Access::ReadWrite && !self.is_read_only() {
             let store = self.shared.store();
             store.release(Epoch(u64::MAX));
+            store.alloc().keep_nothing();
             // On a host that is nearly full the reserve stays, so that deleting works after the next mount.
             let scarce = store.device().available() < 4 * self.reserve_bytes;
             store.trim(if scarce { self.reserve_bytes } else { 0 });

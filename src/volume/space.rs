@@ -189,7 +189,10 @@ impl Volume {
         let store = self.shared.store();
         let available = store.device().available();
         let alloc = store.alloc();
-        let free = alloc.free_bytes() + alloc.quarantined_bytes() + alloc.unbacked_bytes().min(available);
+        let free = alloc.free_bytes()
+            + alloc.kept_bytes()
+            + alloc.quarantined_bytes()
+            + alloc.unbacked_bytes().min(available);
         let used = alloc.used_bytes();
         let for_nodes = alloc.node_bytes_in_sum();
         drop(alloc);

@@ -170,6 +170,16 @@ impl Staged {
         Ok(staged)
     }
 
+    /// Writes `data` to a place that was handed out; none makes space that reads as zeros.
+    pub(super) fn at_home(store: &Arc<Store>, addr: u64, len: u64, data: &[u8]) -> Result<Staged> {
+        let mut staged = Staged::new(store);
+        staged.push(addr, len, &checksums(data));
+        if !data.is_empty() {
+            store.write_raw(addr, data)?;
+        }
+        Ok(staged)
+    }
+
     fn allocate(&self, len: u64, keep: Keep<'_>) -> Result<(u64, u64)> {
         let mut alloc = self.store.alloc();
         // Looked at with the allocator locked: meanwhile others may have reserved.

@@ -79,7 +79,7 @@ const ITEMS_PER_LEAF_MIN: u64 = 8;
 /// The same for items without a value.
 const KEYS_PER_LEAF_MIN: u64 = 64;
 /// Extents of single blocks that half a leaf holds, and what is left of the one that each cuts in two.
-const BLOCKS_IN_HALF_A_LEAF: u64 = 32;
+const BLOCKS_IN_HALF_A_LEAF: u64 = 30;
 /// Nodes on the way to these.
 const NODES_OF_LATER: u64 = 4;
 
@@ -542,6 +542,16 @@ impl<'a> Txn<'a> {
     pub(super) fn free_range(&mut self, addr: u64, len: u64, birth: Epoch) {
         self.record(&Effect::Free(addr, len, birth));
         self.produce(Product::Freed { freed: Freed::Data { addr, len, birth }, len });
+    }
+
+    /// See [`Volume::knows_homes`].
+    pub fn knows_homes(&self) -> bool {
+        self.volume.knows_homes()
+    }
+
+    /// Has the homes of what is away kept for it.
+    pub fn keep_homes<'e>(&self, extents: impl IntoIterator<Item = &'e Extent>) {
+        self.volume.keep_homes(extents);
     }
 
     /// A second reference to the same blocks, for another offset or file. Each reference is freed on its own. Refers to where

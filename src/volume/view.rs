@@ -220,6 +220,11 @@ impl View {
         self.shared.places.are_one(a, b)
     }
 
+    /// Where the content of an extent is: the first byte of each run, and the one behind it.
+    pub fn runs_of(&self, extent: &Extent) -> Vec<(u64, u64)> {
+        self.shared.places.runs(extent).into_iter().map(|(at, len)| (at, at + len)).collect()
+    }
+
     /// Every place that a reference has.
     pub(super) fn places_of(&self, e: &DeadEntry) -> Vec<(u64, u64)> {
         self.shared.places.of_reference(e.addr, e.len, e.birth)

@@ -6,7 +6,7 @@ use super::remap::Moving;
 use super::state::{StateTurn, VolumeState};
 use super::view::{Pin, Shared, View};
 use super::{Access, Result, VolumeError};
-use crate::format::superblock::INCOMPAT_COMPRESSION;
+use crate::format::superblock::{INCOMPAT_COMPRESSION, INCOMPAT_REMAP};
 use crate::format::{Copies, Epoch, LineId};
 use crate::store::{Damage, IoSnapshot};
 use parking_lot::{Mutex, RwLock};
@@ -71,6 +71,22 @@ impl Volume {
         let mut turn = self.turn();
         let state = turn.alone();
         state.incompat |= INCOMPAT_COMPRESSION;
+        state.changed = true;
+        Ok(())
+    }
+
+    /// True if programs that do not know of content away from home refuse the store.
+    pub fn knows_homes(&self) -> bool {
+        self.incompat.load(Relaxed) & INCOMPAT_REMAP != 0
+    }
+
+    /// Has the next commit say that the store needs programs that know of homes. Nothing may depend on it before that commit
+    /// has returned.
+    pub fn allow_homes(&self) -> Result<()> {
+        self.check_writable()?;
+        let mut turn = self.turn();
+        let state = turn.alone();
+        state.incompat |= INCOMPAT_REMAP;
         state.changed = true;
         Ok(())
     }

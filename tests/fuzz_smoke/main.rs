@@ -123,6 +123,7 @@ fn items() -> Vec<Vec<u8>> {
         parent: Ino(0),
         generation: 3,
         compression: Some(CompressionProperty { value: Compression::Zstd(9), inherited: true }),
+        layout: None,
         flags: snapfs::ops::FileFlags::default(),
     };
     let (mut bucket, mut links, mut xattrs) = (NameBucket::default(), Links::default(), Xattrs::default());

@@ -3,6 +3,7 @@
 //! Each test has a store, a mount and a daemon of its own. The clock decides nothing: what takes time is waited for.
 
 mod guard;
+mod layout;
 mod place;
 mod raw;
 

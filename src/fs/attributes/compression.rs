@@ -69,13 +69,21 @@ pub fn set_compression(
 }
 
 /// The owner and root may.
-fn may_set(caller: &Caller, inode: &Inode) -> Result<()> {
+pub(super) fn may_set(caller: &Caller, inode: &Inode) -> Result<()> {
     let owner = caller.uid == 0 || caller.uid == inode.uid;
     if owner && has_property(inode.kind) { Ok(()) } else { Err(Error::NotPermitted) }
 }
 
-/// What an inode inherits: from its directory, and if it has several names, from one of them.
+/// What an inode inherits.
 fn above(change: &Change<'_>, ino: Ino, inode: &Inode) -> Result<Option<CompressionProperty>> {
+    Ok(match directory_of(change, ino, inode)? {
+        Some(dir) => inherited(dir, &change.known(dir)?),
+        None => None,
+    })
+}
+
+/// The directory of an inode, and if it has several names, of one of them.
+pub(super) fn directory_of(change: &Change<'_>, ino: Ino, inode: &Inode) -> Result<Option<Ino>> {
     let dir = match inode.kind {
         FileType::Directory => inode.parent,
         _ => {
@@ -86,5 +94,5 @@ fn above(change: &Change<'_>, ino: Ino, inode: &Inode) -> Result<Option<Compress
             first.ok_or_else(|| inconsistent(ino, "has a link to nowhere"))?
         }
     };
-    Ok(inherited(dir, &change.known(dir)?))
+    Ok(Some(dir))
 }

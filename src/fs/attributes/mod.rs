@@ -8,6 +8,7 @@ mod acl;
 mod atime;
 mod compression;
 pub mod flags;
+mod layout;
 mod new;
 mod privileges;
 mod show;

@@ -6,7 +6,7 @@ use super::privileges::SET_GROUP_ID;
 use crate::format::Ino;
 use crate::format::inode::{Inode, MODE_BITS};
 use crate::fs::heads::{Change, Head, Heads};
-use crate::fs::items::{Items, has_property, inherited};
+use crate::fs::items::{Items, has_property, inherited, inherited_layout};
 use crate::ops::{Caller, FileFlags, FileType, Result, Timestamp};
 use crate::volume::ReserveFor;
 
@@ -30,6 +30,7 @@ fn new_inode(kind: FileType, mode: u32, now: Timestamp, generation: u64) -> Inod
         parent: Ino(0),
         generation,
         compression: None,
+        layout: None,
         flags: FileFlags::default(),
     }
 }
@@ -53,6 +54,7 @@ pub fn new_child(
     inode.flags = flags::inherited(parent.flags, kind);
     if has_property(kind) {
         inode.compression = inherited(dir, parent);
+        inode.layout = inherited_layout(dir, parent);
     }
     let ino = change.next_ino()?;
     inherit_acl(change, caller, (dir, parent), ino, &mut inode)?;

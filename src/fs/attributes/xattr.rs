@@ -7,6 +7,7 @@
 use super::acl::{self, set_acl};
 use super::compression::{self, compression_attribute, set_compression};
 use super::flags;
+use super::layout::{LAYOUT, LAYOUT_HOME, LAYOUT_SOURCE, home_attribute, layout_attribute, set_layout};
 use super::snapshot::snapshot_attributes;
 use super::stored::{add_xattr, take_xattr, value};
 use super::terms::{set_term, term_attribute, term_of};
@@ -50,6 +51,10 @@ pub fn get_xattr(heads: &Heads, node: NodeId, name: &[u8]) -> Result<Vec<u8>> {
         _ if name == compression::CHOICE || name == compression::SOURCE => {
             return compression_attribute(&*heads.view_of(node)?, Ino(node.ino()), name);
         }
+        _ if name == LAYOUT || name == LAYOUT_SOURCE => {
+            return layout_attribute(&*heads.view_of(node)?, Ino(node.ino()), name);
+        }
+        _ if name == LAYOUT_HOME => return home_attribute(heads, node),
         Target::Snapshot(view, Ino::ROOT) if name.starts_with(OWN_PREFIX) => {
             let own = snapshot_attributes(&heads.volume, view)?;
             let found = own.into_iter().find(|(n, _)| [OWN_PREFIX, n.as_bytes()].concat() == name);
@@ -100,6 +105,9 @@ pub fn set_xattr(
     if name == compression::CHOICE {
         return set_compression(commits, caller, node, value, mode);
     }
+    if name == LAYOUT {
+        return set_layout(commits, caller, node, value, mode);
+    }
     if let Some((term, false)) = term_of(name) {
         return set_term(commits, caller, (node, term), value, mode);
     }
@@ -134,6 +142,9 @@ pub fn remove_xattr(commits: &Commits, caller: &Caller, node: NodeId, name: &[u8
     check_xattr_name(name)?;
     if name == compression::CHOICE {
         return set_compression(commits, caller, node, b"inherit", XattrMode::Replace);
+    }
+    if name == LAYOUT {
+        return set_layout(commits, caller, node, b"inherit", XattrMode::Replace);
     }
     if let Some((term, false)) = term_of(name) {
         return set_term(commits, caller, (node, term), b"none", XattrMode::Replace);

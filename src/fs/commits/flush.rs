@@ -13,7 +13,7 @@ use crate::format::inode::Inode;
 use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind};
 use crate::fs::heads::{Block, Change, Dirty, Gate, Pass};
 use crate::fs::items::extents::{self, Keep};
-use crate::fs::items::{Items, is_zero};
+use crate::fs::items::{Items, away_record, goes_home, is_zero};
 use crate::fs::log::Note;
 use crate::limits::INLINE_BYTES_MAX;
 use crate::volume::{ContentRun, Staged, Txn, View, VolumeError};
@@ -145,8 +145,9 @@ fn stage_pass(stager: Stager, early: &mut Early, before: Option<Pass>) -> Option
         if let Ok(Some(inode)) = view.inode(ino)
             && inode.size > INLINE_BYTES_MAX
             && let Ok(level) = stager.level(&view, ino, &inode)
+            && let Ok(zeros) = zeros_of(stager, &view, &inode)
         {
-            runs.extend(runs_of(file.iter().map(|(_, n, block)| (*n, block)), ino, level).0);
+            runs.extend(runs_of(file.iter().map(|(_, n, block)| (*n, block)), ino, level, zeros).0);
         }
     }
     // A block has space for two places, of which the flush may need one.
@@ -173,7 +174,8 @@ pub fn stage_file(stager: Stager, ino: Ino, needed: Range<u64>) -> Early {
         return Early::default();
     }
     let Ok(level) = stager.level(&view, ino, &inode) else { return Early::default() };
-    let runs = runs_of(waiting.iter().map(|(n, block)| (*n, block)), ino, level).0;
+    let Ok(zeros) = zeros_of(stager, &view, &inode) else { return Early::default() };
+    let runs = runs_of(waiting.iter().map(|(n, block)| (*n, block)), ino, level, zeros).0;
     let batches = stage(stager, runs, Use::Spare).unwrap_or_default();
     Early(batches.into_iter().map(|batch| (Pass::UNWATCHED, batch)).collect())
 }
@@ -203,8 +205,9 @@ fn look_through(dirty: &Dirty, stager: Stager, view: &View, files: &[Ino], early
     let (mut runs, mut zeros) = (Vec::new(), Vec::new());
     for (ino, inode) in &inodes {
         let level = stager.level(view, *ino, inode)?;
+        let zeros_as = zeros_of(stager, view, inode)?;
         let waiting = dirty.blocks(*ino).filter(|(n, _)| !done.has(*ino, *n));
-        let (data, zero) = runs_of(waiting, *ino, level);
+        let (data, zero) = runs_of(waiting, *ino, level, zeros_as);
         runs.extend(data);
         zeros.extend(zero.into_iter().map(|(first, blocks)| (*ino, first, blocks)));
     }
@@ -340,15 +343,28 @@ fn stage(stager: Stager, runs: Vec<Run>, room: Use) -> Result<Vec<Batch>> {
     Ok(batches)
 }
 
+/// What becomes of blocks of zeros.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Zeros {
+    Holes,
+    /// They have a place like other content.
+    Content,
+}
+
+fn zeros_of(stager: Stager, view: &View, inode: &Inode) -> Result<Zeros> {
+    Ok(if stager.goes_home(view, inode)? { Zeros::Content } else { Zeros::Holes })
+}
+
 /// What blocks of a file make up: runs of data, and runs of zeros as (first, number).
 fn runs_of<'a>(
     waiting: impl Iterator<Item = (u64, &'a Block)>,
     ino: Ino,
     level: Option<u8>,
+    zeros_as: Zeros,
 ) -> (Vec<Run>, Vec<(u64, u64)>) {
     let (mut runs, mut zeros): (Vec<Run>, Vec<(u64, u64)>) = (Vec::new(), Vec::new());
     for (n, block) in waiting {
-        if is_zero(&block[..]) {
+        if zeros_as == Zeros::Holes && is_zero(&block[..]) {
             match zeros.last_mut() {
                 Some((first, blocks)) if *first + *blocks == n => *blocks += 1,
                 _ => zeros.push((n, 1)),
@@ -406,7 +422,13 @@ fn place(
     }
     let keep = if new.is_empty() { Keep::Unwritten } else { Keep::Nothing };
     let (from, to) = (first * BLOCK_BYTES, (first + blocks) * BLOCK_BYTES);
-    let grown = extents::replace(txn, ino, from, to, keep, new)?;
+    // Files whose content goes home are in the list once they were written over.
+    let homes = txn.knows_homes() && !new.is_empty();
+    let at_home = homes && goes_home(txn.view(), inode)? && txn.view().get(&away_record(ino))?.is_some();
+    let grown = match at_home {
+        true => extents::replace_at_home(txn, ino, from, to, keep, new)?,
+        false => extents::replace(txn, ino, from, to, keep, new)?,
+    };
     inode.blocks = extents::add_blocks(inode.blocks, grown);
     Ok(())
 }

@@ -3,7 +3,7 @@
 use crate::format::Ino;
 use crate::format::inode::Inode;
 use crate::fs::heads::Head;
-use crate::fs::items::in_force;
+use crate::fs::items::{goes_home, in_force};
 use crate::volume::{ContentRun, View, Volume, VolumeError};
 
 /// Puts content of one head onto the device.
@@ -35,7 +35,15 @@ impl Stager<'_> {
         if !self.volume.knows_compression() || ino < Ino::FIRST_FREE {
             return Ok(None);
         }
+        if self.goes_home(view, inode)? {
+            return Ok(None);
+        }
         Ok(in_force(view, inode)?.0.level())
+    }
+
+    /// True for a file whose content goes home: it is not compressed, and zeros of it have a place.
+    pub fn goes_home(&self, view: &View, inode: &Inode) -> std::result::Result<bool, VolumeError> {
+        Ok(self.volume.knows_homes() && goes_home(view, inode)?)
     }
 
     /// A part to stage: of so many bytes at an offset of a file. Content that did not pay lately is not tried.

@@ -6,6 +6,7 @@
 
 mod copy;
 mod hole;
+mod homing;
 mod open;
 mod orphan;
 mod read;
@@ -15,6 +16,7 @@ mod write;
 
 pub use copy::{End, copy};
 pub use hole::{allocate, drain, room_for_content, seek};
+pub use homing::{Homing, HomingStep};
 pub use open::{close_handle, open_file};
 #[cfg(test)]
 pub use orphan::{PurgeStep, purge_step};

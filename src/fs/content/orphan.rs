@@ -6,7 +6,7 @@
 use crate::format::{Ino, Key, Kind};
 use crate::fs::commits::Commits;
 use crate::fs::heads::Head;
-use crate::fs::items::{Items, decode_extent};
+use crate::fs::items::{Items, away_record, decode_extent};
 use crate::fs::log::Note;
 use crate::ops::{NodeId, Result};
 use crate::volume::ReserveFor;
@@ -141,7 +141,8 @@ pub fn purge_step(commits: &Commits, head: &Head, ino: Ino, step: PurgeStep) -> 
     let last = items.len() < most;
     items.iter().for_each(|(key, _)| change.foresee(*key, None));
     change.foresee(record(ino), None);
-    change.reserve(items.len() + 1, ReserveFor::Delete)?;
+    change.foresee(away_record(ino), None);
+    change.reserve(items.len() + 2, ReserveFor::Delete)?;
     change.discard(ino, 0, u64::MAX);
     let (gate, txn) = change.change_both();
     for (key, ext) in items {
@@ -152,6 +153,7 @@ pub fn purge_step(commits: &Commits, head: &Head, ino: Ino, step: PurgeStep) -> 
     }
     if last {
         txn.remove(&record(ino))?;
+        txn.remove(&away_record(ino))?;
         Note::Purged { ino }.put(txn);
         gate.unlinked.remove(&ino);
     }

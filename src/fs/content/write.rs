@@ -9,7 +9,7 @@ use crate::fs::attributes::{flags, kill_privileges};
 use crate::fs::commits::{Commits, Stager};
 use crate::fs::heads::{Change, DirtyBlock, Head, zero_block};
 use crate::fs::items::extents::{self, Keep};
-use crate::fs::items::{Items, is_zero};
+use crate::fs::items::{Items, away_record, goes_home, is_zero};
 use crate::limits::FILE_BYTES_MAX;
 use crate::ops::{Error, Handle, NodeId, Result};
 use crate::volume::{ReserveFor, Staged};
@@ -71,8 +71,8 @@ pub fn write_at(
         Vec::new()
     } else {
         let whole = (whole_from.max(offset) - offset) as usize..(whole_to.max(offset) - offset) as usize;
-        let level = level_of(commits.stager(head), ino)?;
-        stage_pieces(commits.stager(head), (ino, level), whole_from, data.get(whole).unwrap_or_default())?
+        let stored = stored_as(commits.stager(head), ino)?;
+        stage_pieces(commits.stager(head), (ino, stored), whole_from, data.get(whole).unwrap_or_default())?
     };
     let change = commits.heads.change(head)?;
     let inode = change.regular(ino)?;
@@ -88,14 +88,23 @@ pub fn write_at(
     }
 }
 
-/// The level at which content of a live file is to be compressed, if it is.
-fn level_of(stager: Stager, ino: Ino) -> Result<Option<u8>> {
-    if !stager.volume.knows_compression() {
-        return Ok(None);
+/// How content of a file is stored.
+#[derive(Clone, Copy, Default)]
+struct Stored {
+    /// The level at which it is to be compressed, if it is.
+    level: Option<u8>,
+    /// Zeros have a place, too.
+    with_zeros: bool,
+}
+
+fn stored_as(stager: Stager, ino: Ino) -> Result<Stored> {
+    if !stager.volume.knows_compression() && !stager.volume.knows_homes() {
+        return Ok(Stored::default());
     }
     let view = stager.view()?;
     let inode = view.inode(ino)?.ok_or(Error::Stale)?;
-    Ok(stager.level(&view, ino, &inode)?)
+    let level = stager.level(&view, ino, &inode)?;
+    Ok(Stored { level, with_zeros: stager.goes_home(&view, &inode)? })
 }
 
 /// The part of a write that is not delayed, empty if there is none.
@@ -106,25 +115,21 @@ fn whole_blocks(offset: u64, len: u64) -> Result<(u64, u64)> {
 }
 
 /// Stages whole blocks, zeros left out.
-fn stage_pieces(
-    stager: Stager,
-    (ino, level): (Ino, Option<u8>),
-    from: u64,
-    data: &[u8],
-) -> Result<Vec<Piece>> {
+fn stage_pieces(stager: Stager, (ino, stored): (Ino, Stored), from: u64, data: &[u8]) -> Result<Vec<Piece>> {
     let mut pieces = Vec::new();
     let block = BLOCK_BYTES as usize;
     let mut at = 0;
     while at < data.len() {
-        let zero = is_zero(&data[at..at + block]);
+        let is_hole = |at: usize| !stored.with_zeros && is_zero(&data[at..at + block]);
+        let zero = is_hole(at);
         let mut end = at + block;
-        while end < data.len() && is_zero(&data[end..end + block]) == zero {
+        while end < data.len() && is_hole(end) == zero {
             end += block;
         }
         let staged = match zero {
             true => None,
             false => {
-                let part = stager.part(ino, from + at as u64, (end - at) as u64, level);
+                let part = stager.part(ino, from + at as u64, (end - at) as u64, stored.level);
                 let staged = stager.volume.stage_runs(&data[at..end], &[part])?;
                 staged.gains().iter().for_each(|gain| stager.head.misses.learn(ino, *gain));
                 Some(staged)
@@ -158,8 +163,10 @@ fn write(
         new_blocks += missing;
         change.will_cut(cuts);
     }
+    let mut replaces = loaded.iter().any(|(_, block)| !block.fresh);
     if !pieces.is_empty() {
         let old = change.mapped(ino, whole_from..whole_to, usize::MAX)?;
+        replaces |= !old.is_empty();
         change.will_cut(extents::cuts(&old, pieces.len()));
         change.foresee_map(ino, whole_from..whole_to, &old, pieces.iter().flat_map(Piece::places));
     }
@@ -168,6 +175,10 @@ fn write(
     inode.ctime = change.now;
     if kill_set_id {
         kill_privileges(&mut change, ino, &mut inode)?;
+    }
+    let at_home = replaces && change.knows_homes() && goes_home(&change, &inode)?;
+    if at_home && !change.with(&away_record(ino), |value| Ok(value.is_some()))? {
+        change.put(away_record(ino), Vec::new());
     }
     let items = 4 + 3 * pieces.len() + data.len() / (64 * 1024) + new_blocks as usize / 8;
     change.will_delay(ino, &inode, new_blocks)?;
@@ -188,7 +199,10 @@ fn write(
         };
         let keep = if new.is_empty() { Keep::Unwritten } else { Keep::Nothing };
         let to = piece.from + piece.len;
-        let grown = extents::replace(change.txn(), ino, piece.from, to, keep, &new)?;
+        let grown = match at_home && !new.is_empty() {
+            true => extents::replace_at_home(change.txn(), ino, piece.from, to, keep, &new)?,
+            false => extents::replace(change.txn(), ino, piece.from, to, keep, &new)?,
+        };
         inode.blocks = extents::add_blocks(inode.blocks, grown);
     }
     let mut loaded = loaded.into_iter().peekable();

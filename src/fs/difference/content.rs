@@ -2,8 +2,8 @@
 
 use crate::format::extent::EXTENT_BYTES_MAX;
 use crate::format::inode::Inode;
-use crate::format::{BLOCK_BYTES, Ino, Key, Kind};
-use crate::fs::items::{Items, decode_extent, extents, read_blocks};
+use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind};
+use crate::fs::items::{Items, decode_extent, extents, goes_home, read_blocks};
 use crate::ops::FileType;
 use crate::volume::{View, VolumeError};
 
@@ -26,11 +26,56 @@ pub fn has_content(kind: FileType) -> bool {
 }
 
 /// True if two files have the same content by where it lies: nothing was written, or it was copied by sharing blocks, or it
-/// is small. False says nothing.
+/// is small; or if it has only moved. False says nothing.
 pub fn is_same_content(old: FileAt, new: FileAt) -> Result<bool> {
     if old.inode.size != new.inode.size || old.view.inline(old.ino)? != new.view.inline(new.ino)? {
         return Ok(false);
     }
+    if is_at_one_place(old, new)? {
+        return Ok(true);
+    }
+    let moves = goes_home(old.view, old.inode)? || goes_home(new.view, new.inode)?;
+    Ok(moves && has_same_checksums(old, new)? && same_bytes(old, new)?)
+}
+
+/// True if all blocks have the same checksums: then they have most likely the same bytes.
+fn has_same_checksums(old: FileAt, new: FileAt) -> Result<bool> {
+    let (mut before, mut now) = (Checksums::of(old), Checksums::of(new));
+    loop {
+        match (before.next()?, now.next()?) {
+            (None, None) => return Ok(true),
+            (one, other) if one == other => {}
+            _ => return Ok(false),
+        }
+    }
+}
+
+/// The checksums of the blocks of a file, one by one.
+struct Checksums<'v> {
+    file: FileAt<'v>,
+    extent: Option<(u64, Extent)>,
+    at: u64,
+}
+
+impl<'v> Checksums<'v> {
+    fn of(file: FileAt<'v>) -> Checksums<'v> {
+        Checksums { file, extent: None, at: 0 }
+    }
+
+    /// Where the next block is, and its checksum: none for space that holds nothing, and for what is compressed.
+    fn next(&mut self) -> Result<Option<(u64, Option<u32>)>> {
+        let ends = |(start, extent): &(u64, Extent)| start + extent.len_bytes();
+        if self.extent.as_ref().is_none_or(|found| ends(found) <= self.at) {
+            self.extent = extents::next(self.file.view, self.file.ino, self.at)?;
+        }
+        let Some((start, extent)) = &self.extent else { return Ok(None) };
+        let at = self.at.max(*start);
+        self.at = at + BLOCK_BYTES;
+        Ok(Some((at, extent.checksum_at(at - start))))
+    }
+}
+
+fn is_at_one_place(old: FileAt, new: FileAt) -> Result<bool> {
     let ends = |ino: Ino| [0, u64::MAX].map(|rest| Key::new(ino.0, Kind::Extent, rest));
     let ([old_from, old_to], [new_from, new_to]) = (ends(old.ino), ends(new.ino));
     let mut before = old.view.range(&old_from, &old_to);

@@ -90,6 +90,11 @@ impl<'a> Change<'a> {
         &self.gate
     }
 
+    /// See [`Volume::knows_homes`](crate::volume::Volume::knows_homes).
+    pub fn knows_homes(&self) -> bool {
+        self.txn.knows_homes()
+    }
+
     /// To change the tree.
     pub fn txn(&mut self) -> &mut Txn<'a> {
         self.change_both().1

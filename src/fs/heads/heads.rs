@@ -23,6 +23,7 @@ use parking_lot::{Mutex, RwLock};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// What every room above works on. Any thread may call any method.
 pub struct Heads {
@@ -38,6 +39,8 @@ pub struct Heads {
     pub shown: Shown,
     /// Directories that the kernel knows.
     pub known_dirs: KnownDirs,
+    /// The epoch in which last nothing was to be done to bring content home; 0 for none.
+    pub rested: AtomicU64,
     main: RwLock<Arc<Head>>,
     /// The slot of the line at the root.
     top: Slot,
@@ -79,12 +82,18 @@ impl Heads {
             handles: Handles::default(),
             shown: Shown::default(),
             known_dirs: KnownDirs::default(),
+            rested: AtomicU64::new(0),
             main: RwLock::new(main),
             top: top.slot,
             others: RwLock::new(others),
             kernel: RwLock::new(Arc::new(NoKernel)),
             fallen: Mutex::default(),
         })
+    }
+
+    /// True if all content that can be home is, as far as is known.
+    pub fn content_rests(&self) -> bool {
+        !self.volume.knows_homes() || self.rested.load(Relaxed) == self.volume.epoch().0
     }
 
     /// All of them, the main line's last.

@@ -117,6 +117,45 @@ pub fn replace(
     Ok(grown)
 }
 
+/// As [`replace`], for a file whose content goes home: what is new gets the home of what it takes the place of.
+pub fn replace_at_home(
+    txn: &mut Txn,
+    ino: Ino,
+    from: u64,
+    to: u64,
+    keep: Keep,
+    new: &[(u64, Extent)],
+) -> Result<i64> {
+    let old = overlapping(txn.view(), ino, from, to, usize::MAX).map_err(|e| txn.failed(e))?;
+    let new = with_homes(&old, new);
+    txn.keep_homes(new.iter().map(|(_, extent)| extent));
+    replace(txn, ino, from, to, keep, &new)
+}
+
+/// Extents with the homes of those that they take the place of.
+fn with_homes(old: &[(u64, Extent)], new: &[(u64, Extent)]) -> Vec<(u64, Extent)> {
+    let mut out = Vec::new();
+    for (start, extent) in new {
+        let (mut at, end) = (*start, start + extent.len_bytes());
+        for (first, before) in old {
+            let (from, to) = ((*first).max(at), (first + before.len_bytes()).min(end));
+            if from >= to {
+                continue;
+            }
+            if at < from {
+                out.push((at, extent.slice(at - start, from - at)));
+            }
+            let part = extent.slice(from - start, to - from);
+            out.push((from, part.at_home_of(&before.slice(from - first, to - from))));
+            at = to;
+        }
+        if at < end {
+            out.push((at, extent.slice(at - start, end - at)));
+        }
+    }
+    out
+}
+
 /// How many extents a change of blocks among `old` may cut in two, if it happens in `places` contiguous ranges: only
 /// those that are compressed count, see [`Need::cuts`](crate::volume::Need).
 pub fn cuts(old: &[(u64, Extent)], places: usize) -> usize {

@@ -8,6 +8,7 @@ mod content;
 mod device;
 mod difference;
 mod expiry;
+mod homing;
 mod lines;
 mod merge;
 mod merging;

@@ -9,6 +9,8 @@ const SIZE_MAX: u64 = 600_000;
 enum Stored {
     Plain,
     Compressed,
+    /// Written over in place, and brought home in between.
+    AtHome,
 }
 
 struct Model {
@@ -97,6 +99,7 @@ fn step(t: &T, m: &mut Model, open: &[(NodeId, Handle); 2], r: &mut fastrand::Rn
                 target[to as usize..(to + n) as usize].copy_from_slice(&bytes);
             }
         }
+        17 if m.stored == Stored::AtHome => drop(t.fs.bring_content_home(1 << r.u32(12..21)).unwrap()),
         17..=18 => t.fs.commit().unwrap(),
         _ => {
             if m.snapshots.len() < 6 {
@@ -134,20 +137,29 @@ fn random_changes(seed: u64, stored: Stored) {
     if stored == Stored::Compressed {
         t.compress(ROOT, "zstd:1");
     }
+    if stored == Stored::AtHome {
+        t.fs.setxattr(&SUPER, ROOT, b"user.snapfs.layout", b"cow", XattrMode::Set).unwrap();
+    }
     let open = [t.create(ROOT, "0"), t.create(ROOT, "1")];
     let mut m = Model { stored, files: Default::default(), snapshots: Vec::new() };
-    for i in 0..60 {
+    for i in 0..if stored == Stored::AtHome { 150 } else { 60 } {
         step(&t, &mut m, &open, &mut r);
         compare(&t, &m, &open, seed, i);
     }
     t.fs.commit().unwrap();
+    if stored == Stored::AtHome {
+        while t.fs.bring_content_home(1 << 20).unwrap().more {
+            compare(&t, &m, &open, seed, usize::MAX);
+            t.prove();
+        }
+    }
     compare(&t, &m, &open, seed, usize::MAX);
     for (node, files) in &m.snapshots {
         for (name, expected) in ["0", "1"].iter().zip(files) {
             assert!(t.cat(*node, name) == *expected, "seed {seed}");
         }
     }
-    if stored == Stored::Plain {
+    if stored != Stored::Compressed {
         let counted: u64 = open.iter().map(|f| t.fs.heads.inode(f.0).unwrap().blocks).sum();
         assert_eq!(counted, t.fs.volume().live_blocks() * 8, "seed {seed}: blocks of inodes");
     }
@@ -173,6 +185,11 @@ fn random_changes_match_the_model() {
 #[test]
 fn random_changes_of_compressed_files_match_the_model() {
     (0..rounds()).for_each(|seed| random_changes(seed, Stored::Compressed));
+}
+
+#[test]
+fn random_changes_of_files_at_home_match_the_model() {
+    (0..rounds()).for_each(|seed| random_changes(seed, Stored::AtHome));
 }
 
 #[test]

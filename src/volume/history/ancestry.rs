@@ -29,7 +29,7 @@ impl History {
     }
 
     /// The newest of a view and those below it that is older than `epoch`, and the one above that on the way.
-    pub(super) fn older_than(&self, epoch: Epoch, from: ViewId) -> (Option<&ViewRecord>, Option<ViewId>) {
+    pub fn older_than(&self, epoch: Epoch, from: ViewId) -> (Option<&ViewRecord>, Option<ViewId>) {
         let (mut at, mut above) = (self.views.get(&from), None);
         while let Some(view) = at.filter(|v| v.epoch >= epoch) {
             let far = self.ways.target(Some(view.id)).and_then(|far| self.views.get(&far));

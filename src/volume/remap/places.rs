@@ -94,7 +94,8 @@ impl Places {
         alike && ((a.raw_addr, a.birth) == (b.raw_addr, b.birth) || self.runs(a) == self.runs(b))
     }
 
-    fn runs(&self, extent: &Extent) -> Vec<(u64, u64)> {
+    /// Where the content of an extent is, in runs.
+    pub fn runs(&self, extent: &Extent) -> Vec<(u64, u64)> {
         let mut runs: Vec<(u64, u64)> = Vec::new();
         for part in self.resolve(extent) {
             let len = part.extent().stored_bytes();

@@ -1,0 +1,309 @@
+//! Content that goes home, in the background and in bounded steps: for files that are written over in place.
+//!
+//! A step looks through a part of what is away. What a snapshot has at a home is copied out; where a home is free its content
+//! is put there. Both are ordinary changes that the next commits take in, so a crash costs nothing but time, and whoever
+//! reads or writes meanwhile notices nothing. A round goes through all files of the list; when one has found nothing to do, the
+//! next waits until something was committed. Why so: docs/decisions/0032.
+
+use crate::format::{Extent, Ino, Key, Kind};
+use crate::fs::commits::Commits;
+use crate::fs::heads::Head;
+use crate::fs::items::extents::{self, Keep};
+use crate::fs::items::{Items, away_record, goes_home};
+use crate::ops::Result;
+use crate::volume::{AtHome, ReserveFor, View};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Extents that are looked at in one go.
+const EXTENTS_AT_ONCE: usize = 512;
+/// What is put to its home in one write, in bytes.
+const RUN_BYTES: u64 = 1 << 20;
+
+/// What a step has done.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct HomingStep {
+    /// Bytes of snapshots that were copied to other places.
+    pub copied: u64,
+    /// Bytes that are home.
+    pub moved: u64,
+    /// The round goes on, or something waits for the next commits.
+    pub more: bool,
+}
+
+/// Where the rounds are.
+#[derive(Default)]
+pub struct Homing {
+    round: Mutex<Round>,
+}
+
+#[derive(Default)]
+struct Round {
+    /// Where it goes on: the line, counted from the first, the file and the offset in it. None between two rounds.
+    at: Option<(usize, Ino, u64)>,
+    /// It has done something, or something waits.
+    busy: bool,
+}
+
+/// One step over one head.
+struct Pass<'a> {
+    commits: &'a Commits,
+    head: &'a Head,
+    view: View,
+    /// Bytes that it may still move.
+    left: u64,
+    done: HomingStep,
+    /// Something waits for a commit.
+    waits: bool,
+    /// Snapshots, and what is to be copied out of each.
+    out: BTreeMap<u64, (Arc<View>, Vec<Extent>)>,
+}
+
+impl Homing {
+    /// Has all homes kept before anything is changed: what a session before has freed may be among them.
+    pub fn keep_all(&self, commits: &Commits) -> Result<()> {
+        let volume = &commits.heads.volume;
+        if !volume.knows_homes() || commits.heads.is_read_only() {
+            return Ok(());
+        }
+        for head in commits.heads.all() {
+            let view = commits.heads.view(&head)?;
+            for item in view.range(&away_record(Ino(0)), &away_record(Ino::END)) {
+                let ino = Ino(item?.0.rest);
+                let mut at = 0;
+                loop {
+                    let found = extents::overlapping(&view, ino, at, u64::MAX, EXTENTS_AT_ONCE)?;
+                    volume.keep_homes(found.iter().map(|(_, extent)| extent));
+                    match found.last() {
+                        Some((start, last)) if found.len() >= EXTENTS_AT_ONCE => {
+                            at = start + last.len_bytes()
+                        }
+                        _ => break,
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Does about `bytes` of what there is to do. One thread at a time.
+    pub fn step(&self, commits: &Commits, bytes: u64) -> Result<HomingStep> {
+        let volume = &commits.heads.volume;
+        if commits.heads.is_read_only() || commits.heads.content_rests() {
+            return Ok(HomingStep::default());
+        }
+        let mut round = self.round.lock();
+        let (mut line, mut ino, mut offset) = round.at.unwrap_or_else(|| {
+            volume.begin_keeping_homes();
+            (0, Ino(0), 0)
+        });
+        if round.at.is_none() {
+            round.busy = false;
+        }
+        let mut done = HomingStep::default();
+        let heads = commits.heads.all();
+        while let Some(head) = heads.get(line) {
+            let left = bytes.saturating_sub(done.copied + done.moved);
+            let out = BTreeMap::new();
+            // A line that was rolled back has another head by now, which the next round finds.
+            if let Ok(view) = commits.heads.view(head) {
+                let step = HomingStep::default();
+                let mut pass = Pass { commits, head, view, left, done: step, waits: false, out };
+                let stopped = pass.files(ino, offset);
+                round.busy |= pass.waits || pass.done.copied + pass.done.moved > 0;
+                done.copied += pass.done.copied;
+                done.moved += pass.done.moved;
+                if let Some((ino, offset)) = stopped? {
+                    round.at = Some((line, ino, offset));
+                    return Ok(HomingStep { more: true, ..done });
+                }
+            }
+            (line, ino, offset) = (line + 1, Ino(0), 0);
+        }
+        volume.end_keeping_homes();
+        round.busy |= volume.makes_room();
+        round.at = None;
+        if !round.busy {
+            commits.heads.rested.store(volume.epoch().0, Relaxed);
+        }
+        Ok(HomingStep { more: round.busy, ..done })
+    }
+}
+
+impl Pass<'_> {
+    /// Goes through the files of the list from one on. Returns where to go on, if there was enough to do.
+    fn files(&mut self, from: Ino, offset: u64) -> Result<Option<(Ino, u64)>> {
+        let view = self.view.clone();
+        let mut offset = offset;
+        for item in view.range(&away_record(from), &away_record(Ino::END)) {
+            let ino = Ino(item?.0.rest);
+            if ino != from {
+                offset = 0;
+            }
+            if let Some(stopped) = self.file(ino, offset)? {
+                return Ok(Some((ino, stopped)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns the offset at which to go on, if there was enough to do.
+    fn file(&mut self, ino: Ino, from: u64) -> Result<Option<u64>> {
+        let Some(inode) = self.view.inode(ino)? else {
+            self.forget(ino)?;
+            return Ok(None);
+        };
+        if !goes_home(&self.view, &inode)? {
+            return Ok(None);
+        }
+        let (mut at, mut any) = (from, from > 0);
+        loop {
+            let found = extents::overlapping(&self.view, ino, at, u64::MAX, EXTENTS_AT_ONCE)?;
+            let Some((start, last)) = found.last() else { break };
+            let next = start + last.len_bytes();
+            let away: Vec<_> = found.iter().filter(|(_, extent)| extent.is_away()).collect();
+            any |= !away.is_empty();
+            self.commits.heads.volume.keep_homes(away.iter().map(|(_, extent)| extent));
+            let mut home: Vec<(u64, Extent)> = Vec::new();
+            for (start, extent) in away {
+                for (inside, len, what) in self.commits.heads.volume.at_home(extent) {
+                    let part = (start + inside, extent.slice(inside, len));
+                    match what {
+                        AtHome::Nothing => home.push(part),
+                        AtHome::Leaving => self.waits = true,
+                        AtHome::Content => self.make_room(ino, part)?,
+                    }
+                }
+            }
+            self.copy_out()?;
+            self.bring_home(ino, &home)?;
+            if found.len() < EXTENTS_AT_ONCE {
+                break;
+            }
+            at = next;
+            if self.left == 0 {
+                return Ok(Some(at));
+            }
+        }
+        if !any {
+            self.forget(ino)?;
+        }
+        Ok(if self.left == 0 { Some(u64::MAX) } else { None })
+    }
+
+    /// What is at the home of `away`, if it is a snapshot's and no other head has it, is to be copied out.
+    fn make_room(&mut self, ino: Ino, (at, away): (u64, Extent)) -> Result<()> {
+        let volume = &self.commits.heads.volume;
+        let (line, to) = (self.head.line, at + away.len_bytes());
+        let Some(holder) = volume.holder_of(line, &away) else { return Ok(()) };
+        let others = volume.others_with(line, &away);
+        for (start, old) in extents::overlapping(&holder, ino, at, to, usize::MAX)? {
+            let (first, end) = (start.max(at), (start + old.len_bytes()).min(to));
+            if old.is_compressed() || first >= end {
+                continue;
+            }
+            let old = old.slice(first - start, end - first);
+            if !old.was_at_home_of(&away.slice(first - at, end - first)) {
+                continue;
+            }
+            let mut taken = false;
+            for other in &others {
+                taken |= has_reference(other, ino, first, &old)?;
+            }
+            if !taken && self.left > 0 {
+                self.left = self.left.saturating_sub(old.len_bytes());
+                let id = holder.id().0;
+                self.out.entry(id).or_insert_with(|| (holder.clone(), Vec::new())).1.push(old);
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_out(&mut self) -> Result<()> {
+        for (view, old) in std::mem::take(&mut self.out).into_values() {
+            self.done.copied += self.commits.heads.volume.copy_out(&view, &old)?;
+        }
+        Ok(())
+    }
+
+    /// Puts extents to their homes, which are free, in runs.
+    fn bring_home(&mut self, ino: Ino, extents: &[(u64, Extent)]) -> Result<()> {
+        let mut rest = extents;
+        while self.left > 0 && !rest.is_empty() {
+            let mut len = rest[0].1.len_bytes();
+            let more = rest.windows(2).take_while(|two| {
+                let ((at, this), (next, that)) = (&two[0], &two[1]);
+                len += that.len_bytes();
+                at + this.len_bytes() == *next
+                    && this.home_is_followed_by(that)
+                    && this.is_unwritten() == that.is_unwritten()
+                    && len <= RUN_BYTES
+            });
+            let (run, tail) = rest.split_at(1 + more.count());
+            rest = tail;
+            let moved = self.move_run(ino, run)?;
+            self.done.moved += moved;
+            self.left = self.left.saturating_sub(moved);
+        }
+        Ok(())
+    }
+
+    /// One run. Nothing happens if it was written over meanwhile, or somebody else has its home.
+    fn move_run(&self, ino: Ino, run: &[(u64, Extent)]) -> Result<u64> {
+        let heads = &self.commits.heads;
+        let parts: Vec<Extent> = run.iter().map(|(_, extent)| extent.clone()).collect();
+        let Some(staged) = heads.volume.bring_home(&self.view, &parts)? else { return Ok(0) };
+        let (from, len) = (run[0].0, parts.iter().map(Extent::len_bytes).sum::<u64>());
+        let to = from + len;
+        let mut change = heads.change(self.head)?;
+        for (at, extent) in run {
+            if !has_reference(change.view(), ino, *at, extent)? {
+                return Ok(0);
+            }
+        }
+        let Some(inode) = change.inode(ino)? else { return Ok(0) };
+        let old = change.mapped(ino, from..to, usize::MAX)?;
+        let places: Vec<_> = extents::places(from, staged.extents()).collect();
+        change.foresee_map(ino, from..to, &old, places);
+        change.reserve(old.len() + staged.extents().len() + 2, ReserveFor::Write)?;
+        let new = extents::lay(from, change.txn().publish(staged));
+        let grown = extents::replace(change.txn(), ino, from, to, Keep::Nothing, &new)?;
+        debug_assert_eq!(grown, 0, "it takes what it took: {} blocks", inode.blocks);
+        change.apply()?;
+        Ok(len)
+    }
+
+    /// Nothing of a file is away: it goes off the list, unless it was changed since it was looked at.
+    fn forget(&self, ino: Ino) -> Result<()> {
+        let mut change = self.commits.heads.change(self.head)?;
+        let [from, to] = [0, u64::MAX].map(|at| Key::new(ino.0, Kind::Extent, at));
+        let changed = change.view().newest_birth(&from, &to)? >= self.view.epoch();
+        let record = away_record(ino);
+        let listed = change.with(&record, |value| Ok(value.is_some()))?;
+        if listed && !changed && change.gate().dirty.count(ino) == 0 {
+            change.delete(record);
+            change.finish(ReserveFor::Delete)?;
+        }
+        Ok(())
+    }
+}
+
+/// True if a view has all of an extent at this place of a file.
+fn has_reference(view: &View, ino: Ino, at: u64, extent: &Extent) -> Result<bool> {
+    let to = at + extent.len_bytes();
+    let mut covered = at;
+    for (start, found) in extents::overlapping(view, ino, at, to, usize::MAX)? {
+        let (from, end) = (start.max(at), (start + found.len_bytes()).min(to));
+        if found.is_compressed() || from != covered || from >= end {
+            return Ok(false);
+        }
+        let (here, there) = (found.slice(from - start, end - from), extent.slice(from - at, end - from));
+        if !here.is_same_reference(&there) {
+            return Ok(false);
+        }
+        covered = end;
+    }
+    Ok(covered == to)
+}
