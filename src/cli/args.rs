@@ -4,6 +4,7 @@ pub(super) use super::line_args::{
     CloneArgs, DropArgs, Json, ListArgs, MergeArgs, PromoteArgs, RebaseArgs, RollbackArgs, RunArgs, TryArgs,
     UndoArgs,
 };
+use super::mirror_args::MirrorArgs;
 use super::property::{Assignment, Property};
 use crate::format::Compression;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -30,7 +31,7 @@ pub(super) enum Verb {
     /// Mount a store
     #[command(after_help = "Example: snapfs mount /srv/data.snapfs /data -o allow_other,commit=10\n\n\
         Options: ro, allow_other, noatime, relatime, strictatime, nodiratime, snapshot=NAME,\n\
-        clone=NAME, clonedir=hidden|disabled,\n\
+        clone=NAME, clonedir=hidden|disabled, mirror=STORE2|alone,\n\
         cache=strict|writeback, snapdir=hidden|visible|disabled, [no_]snapdir_everywhere,\n\
         snapdir_name=NAME, commit=SECONDS, cache_size=MIB, dirty_size=MIB, threads=N, fsname=TEXT, subtype=TEXT, and\n\
         those of mount(8): dev, suid, noexec, sync, nofail, x-...")]
@@ -163,6 +164,8 @@ pub(super) enum Verb {
         Without --wait it returns at once and the scrub goes on in the background; a store that is\n\
         not mounted is scrubbed to the end. A scrub survives unmounting and goes on with the next mount.")]
     Scrub(ScrubArgs),
+    /// Keep a store on two devices, and make the second a store of its own at any moment
+    Mirror(MirrorArgs),
 }
 
 #[derive(Args, Debug)]
@@ -348,8 +351,20 @@ pub(super) struct CreateArgs {
     /// What it is, for people: kept with it, at most 1024 bytes
     #[arg(long, value_name = "TEXT")]
     pub(super) description: Option<OsString>,
+    /// How: row, at once and for nothing; mirror, by parting the second side of a mirror ('snapfs mirror split')
+    #[arg(long, value_enum, default_value_t = CreateMethod::Row)]
+    pub(super) method: CreateMethod,
     #[command(flatten)]
     pub(super) json: Json,
+}
+
+/// How a snapshot is made.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum CreateMethod {
+    /// What is written from then on goes elsewhere.
+    Row,
+    /// The second side of a mirror keeps it.
+    Mirror,
 }
 
 #[derive(Args, Debug)]

@@ -1,6 +1,6 @@
 //! `create`, `list`, `rename`, `delete`, `clone`, `drop`: snapshots and clones, through the daemon; listing also without one.
 
-use super::args::{CloneArgs, CreateArgs, DeleteArgs, DropArgs, Json, ListArgs, RenameArgs};
+use super::args::{CloneArgs, CreateArgs, CreateMethod, DeleteArgs, DropArgs, Json, ListArgs, RenameArgs};
 use super::engine::{Backend, OpenFor, StoreOptions};
 use super::{output, wire};
 use crate::ctl::{Client, Code, Failure, MountRecord};
@@ -91,7 +91,7 @@ pub(super) fn daemon_for_changes(target: &Path) -> Result<Client, Failure> {
 }
 
 /// Who makes something, by which command, and what is said about it.
-fn put_maker(request: &mut Value, description: Option<&OsString>) {
+pub(super) fn put_maker(request: &mut Value, description: Option<&OsString>) {
     let mut command: Vec<OsString> = std::env::args_os().collect();
     if let Some(program) = command.first_mut() {
         *program = Path::new(program).file_name().unwrap_or(program).to_os_string();
@@ -104,11 +104,13 @@ fn put_maker(request: &mut Value, description: Option<&OsString>) {
 }
 
 pub(super) fn create(args: &CreateArgs) -> Result<(), Failure> {
+    let is_split = args.method == CreateMethod::Mirror;
     let client = daemon_for_changes(&args.target)?;
     let mut request = json!({});
     names::put(&mut request, "name", &args.name);
     put_maker(&mut request, args.description.as_ref());
-    let made = wire::decode(&client.call("create", request, &mut |_| {})?)?;
+    let verb = if is_split { "split" } else { "create" };
+    let made = wire::decode(&client.call(verb, request, &mut |_| {})?)?;
     if args.json.json { written(output::print_json(&output::snapshot_json(&made))) } else { Ok(()) }
 }
 

@@ -20,6 +20,7 @@ pub mod line;
 pub mod link;
 pub mod log;
 pub mod mark;
+pub mod mirror;
 pub mod pointer;
 pub mod provenance;
 pub mod remap;
