@@ -109,6 +109,14 @@ impl Auditor<'_> {
 
     /// Reports the bad copies that were met since the last call. What a block has in one place it must have in the other.
     fn bad_copies(&mut self, place: &str) {
+        for bad in self.state.pager.store().take_bad_sides() {
+            if self.bad.insert(bad.addr) {
+                let (addr, side, what) = (bad.addr, bad.side, &bad.what);
+                self.wrong(format!(
+                    "{place}: {addr:#x} is bad on side {side} of the mirror, and good on the other: {what}"
+                ));
+            }
+        }
         for bad in self.state.pager.store().take_bad() {
             if self.bad.insert(bad.addr.0) {
                 let (addr, block, what) = (bad.addr, bad.ptr.addr, &bad.what);

@@ -5,6 +5,7 @@ pub(super) use super::line_args::{
     UndoArgs,
 };
 pub(super) use super::method::Method;
+use super::mirror_args::MirrorArgs;
 use super::property::{Assignment, Property};
 pub(super) use super::stream_args::{ReceiveArgs, SendArgs, VerifyArgs};
 use crate::format::Compression;
@@ -32,7 +33,7 @@ pub(super) enum Verb {
     /// Mount a store
     #[command(after_help = "Example: snapfs mount /srv/data.snapfs /data -o allow_other,commit=10\n\n\
         Options: ro, allow_other, noatime, relatime, strictatime, nodiratime, snapshot=NAME,\n\
-        clone=NAME, clonedir=hidden|disabled,\n\
+        clone=NAME, clonedir=hidden|disabled, mirror=STORE2|alone,\n\
         cache=strict|writeback, snapdir=hidden|visible|disabled, [no_]snapdir_everywhere,\n\
         snapdir_name=NAME, commit=SECONDS, cache_size=MIB, dirty_size=MIB, threads=N, fsname=TEXT, subtype=TEXT, and\n\
         those of mount(8): dev, suid, noexec, sync, nofail, x-...")]
@@ -188,6 +189,8 @@ pub(super) enum Verb {
         Without --wait it returns at once and the scrub goes on in the background; a store that is\n\
         not mounted is scrubbed to the end. A scrub survives unmounting and goes on with the next mount.")]
     Scrub(ScrubArgs),
+    /// Keep a store on two devices, and make the second a store of its own at any moment
+    Mirror(MirrorArgs),
 }
 
 #[derive(Args, Debug)]

@@ -6,13 +6,14 @@
 use super::background::Background;
 use super::engine::{
     Backend, ChangesOrder, CheckReport, CloneRow, DiffOrder, DiffTold, Engine, InitOptions, MergeRequest,
-    OpenFor, PathOrder, PromoteOrder, RollbackAnswer, RollbackOrder, ScrubOrder, SnapshotRow, StoreOptions,
-    StreamOrder,
+    MirrorOrder, OpenFor, Partner, PathOrder, PromoteOrder, RollbackAnswer, RollbackOrder, ScrubOrder,
+    SnapshotRow, StoreOptions, StreamOrder,
 };
 use super::feed::{self, Feeds};
 use super::hold::{lock, probe};
 use super::making::{DEVICE_START_BYTES, NewStore, Old, has_content, make, unfinished};
 use super::merging;
+use super::mirroring::StoreSides;
 use super::offline;
 use super::past_of_path;
 use super::property::Property;
@@ -20,8 +21,10 @@ use super::refusal::{COPIED, io, limited, no_thread, told, told_clone, told_name
 use super::rewind;
 use super::scrubber::Scrubber;
 use super::show;
+use super::sides::{self, HeldSide, OpenedSides, may_be_read, recorded};
 use super::streaming;
 use super::told_change::encode_change;
+use super::wire::encode;
 use super::{restoring, undo};
 use crate::check::{self, Depth};
 use crate::clock::Clock;
@@ -61,7 +64,7 @@ impl Backend for Builtin {
     fn open(&self, store: &Path, options: &StoreOptions) -> Result<Arc<dyn Engine>, Failure> {
         // What is dirty is a part of the memory that was granted, not on top of it.
         let clean_bytes = options.cache_bytes.saturating_sub(options.dirty_bytes).max(CLEAN_BYTES_MIN);
-        let opened = open_volume(store, options.access, clean_bytes)?;
+        let opened = open_volume(store, options.access, &options.partner, clean_bytes)?;
         let (uid, gid) = (process::effective_uid(), process::effective_gid());
         let fs_options = FsOptions {
             read_only: !options.access.takes_changes(),
@@ -96,6 +99,10 @@ impl Backend for Builtin {
             .transpose()
             .map_err(|e| Failure::new(Code::Other, no_thread(&e)))?;
         let scrubber = Scrubber::open(fs.volume().clone(), Clock::System, options.access.writes());
+        let (sides, lock) = match opened.held {
+            Held::Lock(lock) => (None, Some(lock)),
+            Held::Sides(sides) => (Some(StoreSides::new(&fs, sides)), None),
+        };
         Ok(Arc::new(Open {
             fs,
             feeds: Feeds::default(),
@@ -103,8 +110,8 @@ impl Backend for Builtin {
             background: Mutex::new(background),
             store: store.into(),
             writes: options.access.writes(),
-            marked: opened.marked,
-            lock: Mutex::new(Some(opened.lock)),
+            sides,
+            lock: Mutex::new(lock),
         }))
     }
 
@@ -171,8 +178,8 @@ impl Backend for Builtin {
         depth: Depth,
         _progress: &mut dyn FnMut(Value),
     ) -> Result<CheckReport, Failure> {
-        match open_volume(store, OpenFor::Look, 64 << 20) {
-            Ok(Opened { volume, device, lock: _lock, .. }) => {
+        match open_volume(store, OpenFor::Look, &Partner::AsNoted, 64 << 20) {
+            Ok(Opened { volume, device, held: _held }) => {
                 let copied = mark::is_copy_of_open(&*device);
                 let depth = if copied { Depth::Data } else { depth };
                 let found = check::check(&volume, depth).and_then(|mut report| {
@@ -206,15 +213,27 @@ impl Backend for Builtin {
     }
 }
 
-struct Opened {
-    volume: Arc<Volume>,
+pub(super) struct Opened {
+    pub(super) volume: Arc<Volume>,
     device: Arc<dyn Device>,
-    /// The device without the record of it: marks are about this file, and mean nothing where a record is played.
-    marked: Arc<dyn Device>,
-    lock: StoreLock,
+    held: Held,
 }
 
-fn open_volume(store: &Path, access: OpenFor, cache_bytes: u64) -> Result<Opened, Failure> {
+/// What is held of a store.
+pub(super) enum Held {
+    /// For reading.
+    Lock(StoreLock),
+    /// For writing, with its other side. The devices are without the record of them: marks are about these files, and mean
+    /// nothing where a record is played.
+    Sides(OpenedSides),
+}
+
+pub(super) fn open_volume(
+    store: &Path,
+    access: OpenFor,
+    partner: &Partner,
+    cache_bytes: u64,
+) -> Result<Opened, Failure> {
     let mut kind = probe(store)?;
     let refuse = |code, what: String| Err(Failure::new(code, format!("{}: {what}", names::shown(store))));
     match &kind {
@@ -263,9 +282,18 @@ fn open_volume(store: &Path, access: OpenFor, cache_bytes: u64) -> Result<Opened
         let way = "mount the store that it was copied from, or prove and accept this one with 'snapfs check --repair'";
         return refuse(Code::Damaged, format!("{COPIED}; {way}"));
     }
-    let marked = device.clone();
+    let raw = device.clone();
     let device = recorded(device)?;
-    let writes = access.writes();
+    let (held, device): (_, Arc<dyn Device>) = if access.writes() {
+        let home = HeldSide { path: store.clone(), device: raw, _lock: lock };
+        let sides = sides::open(home, device, partner)?;
+        let mirror = sides.mirror.clone();
+        (Held::Sides(sides), mirror)
+    } else {
+        let served = access == OpenFor::MountReadOnly && *partner != Partner::Nobody;
+        may_be_read(store, &*device, served)?;
+        (Held::Lock(lock), device)
+    };
     let (device, device_access): (Arc<dyn Device>, _) = match access {
         OpenFor::LookAsMounted => (Arc::new(Overlay::new(device)), device::Access::ReadWrite),
         _ => (device, device_access),
@@ -273,10 +301,10 @@ fn open_volume(store: &Path, access: OpenFor, cache_bytes: u64) -> Result<Opened
     let options = OpenOptions { access: device_access, cache_bytes: cache_bytes as usize };
     let opened = Volume::open(device.clone(), options).map_err(|e| told_volume(store, &e));
     let volume = device.limit_met().map_or(opened, |limit| Err(limited(store, &limit)))?;
-    if writes && let Err(e) = mark::open(&*marked) {
-        log::warn!("cannot mark the store as open, a copy of it will not be known as one: {e}");
+    if let Held::Sides(sides) = &held {
+        sides.mark_open();
     }
-    Ok(Opened { volume, device, marked, lock })
+    Ok(Opened { volume, device, held })
 }
 
 /// The finding that it is one.
@@ -287,15 +315,6 @@ pub(super) fn told_copy(sound: bool) -> String {
         "only if all of it were sound,"
     };
     format!("{COPIED}; {proved} 'snapfs check --repair' accepts it")
-}
-
-/// The device itself, or, for a test that cuts the power of the whole program, one that keeps what is done to it.
-fn recorded(device: Arc<dyn Device>) -> Result<Arc<dyn Device>, Failure> {
-    let Some(record) = std::env::var_os("SNAPFS_RECORD") else { return Ok(device) };
-    let recorded = device::Recorded::new(device, Path::new(&record));
-    let recorded = recorded
-        .map_err(|e| Failure::new(Code::Io, format!("SNAPFS_RECORD={}: {e}", names::shown(&record))))?;
-    Ok(Arc::new(recorded))
 }
 
 fn report(volume: &Volume, depth: Depth) -> Result<CheckReport, VolumeError> {
@@ -330,13 +349,18 @@ struct Open {
     store: PathBuf,
     /// It was opened for changes.
     writes: bool,
-    /// What is marked closed.
-    marked: Arc<dyn Device>,
+    /// Its sides, if it was.
+    sides: Option<StoreSides>,
     /// Let go of by `close`: who waits for that finds the store free.
     lock: Mutex<Option<StoreLock>>,
 }
 
 impl Open {
+    fn sides(&self) -> Result<&StoreSides, Failure> {
+        let what = "the store is mounted read-only: nothing can be done about its sides";
+        self.sides.as_ref().ok_or_else(|| Failure::new(Code::ReadOnly, what))
+    }
+
     fn line(&self, at: NodeId) -> Result<LineId, Failure> {
         self.fs.line_at(at).map_err(|e| told(&self.store, &e))
     }
@@ -510,6 +534,15 @@ impl Engine for Open {
         report(self.fs.volume(), depth).map_err(|e| told_volume(&self.store, &e))
     }
 
+    fn mirror(&self, order: &MirrorOrder) -> Result<Value, Failure> {
+        self.sides()?.order(order)
+    }
+
+    fn split(&self, at: NodeId, name: &[u8], provenance: &Provenance) -> Result<Value, Failure> {
+        let mut make = || self.create(at, name, provenance).map(|made| encode(&made));
+        self.sides()?.split(&mut make, &mut || drop(self.delete(at, name)))
+    }
+
     fn scrub(&self, order: ScrubOrder) -> Result<Value, Failure> {
         self.scrubber.order(order)
     }
@@ -634,6 +667,9 @@ impl Engine for Open {
             "device_written_bytes": io.written_bytes,
             "device_flushes": io.flushes,
         });
+        if let Some(sides) = &self.sides {
+            status["mirror"] = sides.status();
+        }
         names::put(&mut status, "store", place.path.as_ref().unwrap_or(&self.store));
         status
     }
@@ -664,18 +700,15 @@ impl Engine for Open {
         self.feeds.close();
         self.scrubber.close();
         *self.background.lock() = None;
+        if let Some(sides) = &self.sides {
+            sides.end();
+        }
         let closed = self.fs.close().map_err(|e| told(&self.store, &e));
         let volume = self.fs.volume();
         volume.trim();
         let whole = if self.writes { still_whole(volume, &self.store) } else { Ok(()) };
-        if self.writes
-            && whole.is_ok()
-            && closed.is_ok()
-            && let Err(e) = mark::close(&*self.marked)
-        {
-            log::warn!(
-                "cannot mark the store as closed, a copy of it will be taken for one of a store in use: {e}"
-            );
+        if let Some(sides) = &self.sides {
+            sides.close(whole.is_ok() && closed.is_ok());
         }
         *self.lock.lock() = None;
         whole.and(closed)
@@ -691,49 +724,5 @@ fn still_whole(volume: &Volume, store: &Path) -> Result<(), Failure> {
     match volume.read_only_reason() {
         Some(why) => failed(format!("the store took no more changes: {why}")),
         None => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::device::MAKING;
-    use crate::format::Copies;
-
-    fn place(name: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("snapfs-builtin-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&dir);
-        dir
-    }
-
-    #[test]
-    fn a_store_in_use_is_not_made_anew() {
-        let dir = place("used");
-        let opened = open_volume(&dir, OpenFor::Mount, 1 << 20).unwrap();
-        let options = InitOptions { force: true, ..InitOptions::default() };
-        assert!(Builtin.init(&dir, &options).is_err(), "somebody is in it");
-        drop(opened);
-        let opened = open_volume(&dir, OpenFor::Mount, 1 << 20).expect("it is untouched");
-        let uuid = opened.volume.uuid();
-        drop(opened);
-        make(&dir, &NewStore { copies: Copies::One, ..NewStore::default() }, Old::Stays).unwrap();
-        assert_eq!(open_volume(&dir, OpenFor::Mount, 1 << 20).unwrap().volume.uuid(), uuid, "it stays");
-        std::fs::remove_dir_all(&dir).unwrap();
-    }
-
-    #[test]
-    fn a_making_that_was_cut_off_is_done_again() {
-        let dir = place("cut");
-        drop(open_volume(&dir, OpenFor::Mount, 1 << 20).unwrap());
-        std::fs::write(dir.join(MAKING), b"").unwrap();
-        let uuid = open_volume(&dir, OpenFor::Mount, 1 << 20).unwrap().volume.uuid();
-        assert_eq!(open_volume(&dir, OpenFor::Mount, 1 << 20).unwrap().volume.uuid(), uuid, "it was whole");
-        for name in ["super.a", "super.b"] {
-            let len = std::fs::metadata(dir.join(name)).unwrap().len();
-            std::fs::write(dir.join(name), vec![0; len as usize]).unwrap();
-        }
-        let again = open_volume(&dir, OpenFor::Mount, 1 << 20).expect("it is made again");
-        assert!(again.volume.uuid() != uuid && !dir.join(MAKING).exists());
-        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

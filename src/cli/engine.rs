@@ -3,6 +3,8 @@
 //! [`Backend`] opens, makes and checks stores; an [`Engine`] is an open one. The program is given a backend
 //! ([`super::run`]), so that the commands can be tried over a file system in memory as well.
 
+pub use super::mirror_order::MirrorOrder;
+pub use super::sides::Partner;
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, StoreId};
 use crate::format::provenance::Provenance;
@@ -236,6 +238,8 @@ pub struct StoreOptions {
     pub snapdir_name: Vec<u8>,
     /// Whether there is `.clones`.
     pub clonedir: ClonedirMode,
+    /// Where the other side is, if it is mirrored.
+    pub partner: Partner,
     /// The clone that is served in the place of the main line.
     pub root: Option<Vec<u8>>,
     /// Access times.
@@ -255,6 +259,7 @@ impl Default for StoreOptions {
             snapdir_everywhere: true,
             snapdir_name: SNAPDIR_NAME.to_vec(),
             clonedir: ClonedirMode::Hidden,
+            partner: Partner::AsNoted,
             root: None,
             atime: AtimeOptions { mode: AtimeMode::Never, directories: true },
             writeback_cache: false,
@@ -482,6 +487,15 @@ pub trait Engine: Send + Sync {
     }
     /// Proves the invariants of the newest committed state, while everything goes on.
     fn check(&self, depth: Depth) -> Result<CheckReport, Failure>;
+    /// Carries out an order about the sides of a mirror. Says how they stand, or what a comparison found: an object.
+    fn mirror(&self, _order: &MirrorOrder) -> Result<Value, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store cannot be mirrored"))
+    }
+    /// Parts the second side of a mirror, with a snapshot of that moment on both: an object, as of a snapshot, with the
+    /// path of the store that left.
+    fn split(&self, _at: NodeId, _name: &[u8], _provenance: &Provenance) -> Result<Value, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store cannot be split"))
+    }
     /// Reads every block in the background and heals what has a second copy. Says how the scrub stands: an object.
     fn scrub(&self, _order: ScrubOrder) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store cannot be scrubbed"))

@@ -2,7 +2,7 @@
 //!
 //! Everything unknown is an error that names it, unless `-s` (sloppy) asks to let it pass. A later option wins.
 
-use super::engine::{AtimeMode, ClonedirMode, OpenFor, SnapdirMode, StoreOptions};
+use super::engine::{AtimeMode, ClonedirMode, OpenFor, Partner, SnapdirMode, StoreOptions};
 use crate::fuse;
 use crate::limits::NAME_BYTES_MAX;
 use crate::names;
@@ -116,6 +116,7 @@ pub(super) fn parse_change(now: &Parsed, lists: &[OsString], sloppy: bool) -> Re
         ("atime", now.store.atime == new.store.atime),
         ("snapshot", now.snapshot == new.snapshot),
         ("clone", now.store.root == new.store.root),
+        ("mirror", now.store.partner == new.store.partner),
         ("fsname", now.mount.source == new.mount.source || !new.remount), // of a second place it is the same
         ("subtype", now.mount.subtype == new.mount.subtype),
         ("allow_other", now.mount.allow_other || !new.mount.allow_other),
@@ -169,6 +170,15 @@ fn apply(parsed: &mut Parsed, word: &[u8]) -> Result<Known, String> {
         }
         b"snapshot" => parsed.snapshot = Some(value.to_vec()),
         b"clone" => parsed.store.root = Some(value.to_vec()),
+        b"mirror" if value.is_empty() => {
+            return Err("mirror= needs the path of the other side, or 'alone'".into());
+        }
+        b"mirror" if value == b"alone" => parsed.store.partner = Partner::Nobody,
+        b"mirror" => {
+            let path = std::path::PathBuf::from(OsString::from_vec(value.to_vec()));
+            // The daemon is elsewhere.
+            parsed.store.partner = Partner::At(std::path::absolute(&path).unwrap_or(path));
+        }
         b"fsname" => parsed.mount.source = OsString::from_vec(value.to_vec()),
         b"snapdir_name" if !is_file_name(value) => {
             let what = "is a name of 1 to 255 bytes, without '/', and neither '.' nor '..'";

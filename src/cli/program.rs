@@ -3,8 +3,8 @@
 use super::args::{self, Cli, Style, Verb};
 use super::engine::Backend;
 use super::{
-    changes, diff, merge, mount, paths, properties, rescue, restore, rollback, scrub, show, snapshots,
-    stores, streams, trial, umount, undo, usage,
+    changes, diff, merge, mirror, mount, paths, properties, rescue, restore, rollback, scrub, show,
+    snapshots, stores, streams, trial, umount, undo, usage,
 };
 use crate::ctl::{Code, Failure};
 use clap::Parser;
@@ -100,6 +100,7 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Check(a) => stores::check(backend, a),
         Verb::Salvage(a) => rescue::salvage(backend, a),
         Verb::Scrub(a) => scrub::run(backend, a),
+        Verb::Mirror(a) => mirror::run(a),
     };
     done.map(|()| 0)
 }

@@ -106,7 +106,7 @@ pub(super) fn daemon_for_changes(target: &Path) -> Result<Client, Failure> {
 }
 
 /// Who makes something, by which command, and what is said about it.
-fn put_maker(request: &mut Value, description: Option<&OsString>) {
+pub(super) fn put_maker(request: &mut Value, description: Option<&OsString>) {
     let mut command: Vec<OsString> = std::env::args_os().collect();
     if let Some(program) = command.first_mut() {
         *program = Path::new(program).file_name().unwrap_or(program).to_os_string();
@@ -143,7 +143,8 @@ fn create_here(args: &CreateArgs, json: bool) -> Result<(), Failure> {
     if let Some(layout) = args.method.and_then(Method::layout) {
         request["layout"] = layout.to_string().into();
     }
-    let made = wire::decode(&client.call("create", request, &mut |_| {})?)?;
+    let verb = if args.method == Some(Method::Mirror) { "split" } else { "create" };
+    let made = wire::decode(&client.call(verb, request, &mut |_| {})?)?;
     if json { written(output::print_json(&output::snapshot_json(&made))) } else { Ok(()) }
 }
 

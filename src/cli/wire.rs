@@ -5,6 +5,7 @@
 use super::engine::{CloneRow, DiffOrder, DiffTold, Engine, ScrubOrder, SnapshotRow};
 use super::feed;
 use super::merging;
+use super::mirror_order;
 use super::options::{self, Parsed};
 use super::{past_of_path, restoring, streaming, told_rollback};
 use crate::check::Depth;
@@ -143,6 +144,11 @@ impl Handler for Verbs {
             "restore" => {
                 let provenance = of_command(args, Reason::Restore);
                 restoring::answer(&*self.engine, args, &provenance, progress)
+            }
+            "mirror" => self.engine.mirror(&mirror_order::decode(args)?),
+            "split" => {
+                let made = self.engine.split(at(args), &name(args, "name")?, &of_maker(args)?)?;
+                Ok(made)
             }
             "scrub" => self.engine.scrub(scrub_order(args)?),
             "check" => {

@@ -20,6 +20,35 @@ pub trait Device: Send + Sync {
     /// Fills `buf` from `offset`. Ranges inside `size` that were never written read as zeros or as old bytes.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError>;
 
+    /// The same for whoever proves what is read, and asks each side of [`Self::sides`] if it is not right: an error of one
+    /// is not made good by another.
+    fn read_one(&self, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
+        self.read_at(offset, buf)
+    }
+
+    /// Sides that hold the same and of which each can be read alone: more than one only of a mirror.
+    fn sides(&self) -> Vec<usize> {
+        vec![0]
+    }
+
+    /// True if there are more than one.
+    fn is_mirror(&self) -> bool {
+        false
+    }
+
+    /// Fills `buf` from one side.
+    fn read_side(&self, _side: usize, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
+        self.read_at(offset, buf)
+    }
+
+    /// Writes to one side what another has: for places that are bad there.
+    fn write_side(&self, _side: usize, offset: u64, buf: &[u8]) -> Result<(), DeviceError> {
+        self.write_at(offset, buf)
+    }
+
+    /// Says that the state of an epoch is in force, durably: sides that part later have it in common.
+    fn reached(&self, _epoch: u64) {}
+
     /// Writes all of `buf` at `offset`.
     fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), DeviceError>;
 

@@ -21,6 +21,7 @@ pub mod line;
 pub mod link;
 pub mod log;
 pub mod mark;
+pub mod mirror;
 pub mod peer;
 pub mod pointer;
 pub mod provenance;

@@ -22,10 +22,12 @@ pub const RING_SLOTS: u64 = 64;
 pub const VERSION: u32 = 1;
 /// Incompatible feature: content may be compressed, and inodes say whether it is to be.
 pub const INCOMPAT_COMPRESSION: u64 = 1;
+/// Incompatible feature: the store is one side of a mirror, and has a [label](super::mirror::Label).
+pub const INCOMPAT_MIRRORED: u64 = 4;
 /// Content may be away from home, and may have moved while references to it say where it was.
 pub const INCOMPAT_REMAP: u64 = 1 << 3;
 /// Incompatible features that this program knows.
-pub const INCOMPAT_KNOWN: u64 = INCOMPAT_COMPRESSION | INCOMPAT_REMAP;
+pub const INCOMPAT_KNOWN: u64 = INCOMPAT_COMPRESSION | INCOMPAT_MIRRORED | INCOMPAT_REMAP;
 /// Read-only compatible features that this program knows.
 pub const RO_COMPAT_KNOWN: u64 = 0;
 
@@ -62,8 +64,10 @@ pub struct PendingPoint {
 /// A state of the store.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Superblock {
-    /// Identity of the store.
+    /// What blocks carry the start of: the identity of the store, or of the one that it was split off from.
     pub uuid: [u8; 16],
+    /// Identity of the store.
+    pub identity: [u8; 16],
     /// Number of this state; the slot is `seq % 64`.
     pub seq: u64,
     /// Epoch that this state closes.
@@ -132,7 +136,8 @@ struct RawSuperblock {
     log_start: le::U64,
     log_generation: le::U64,
     next_line: le::U64,
-    reserved: [u8; 262],
+    identity: [u8; 16],
+    reserved: [u8; 246],
     log_begins: u8,
     metadata_copies: u8,
 }
@@ -206,7 +211,8 @@ impl Superblock {
             log_start: self.log_start.into(),
             log_generation: self.log_generation.into(),
             next_line: self.next_line.0.into(),
-            reserved: [0; 262],
+            identity: self.identity,
+            reserved: [0; 246],
             log_begins: self.log_begins.into(),
             metadata_copies: self.metadata_copies as u8,
         };
@@ -252,6 +258,7 @@ impl Superblock {
         })?;
         let sb = Superblock {
             uuid: raw.uuid,
+            identity: raw.identity,
             seq: raw.seq.get(),
             epoch: Epoch(raw.epoch.get()),
             time: (raw.time_secs.get(), raw.time_nanos.get()),
@@ -297,7 +304,7 @@ impl Superblock {
         if [Some(sb.meta_root), sb.space_map].into_iter().flatten().any(|p| p.birth > sb.epoch) {
             return Err(SlotError::Invalid("superblock points to what is newer than itself".into()));
         }
-        if sb.epoch.0 == 0 || sb.next_line <= LineId::MAIN || raw.reserved != [0; 262] || raw.log_begins > 1 {
+        if sb.epoch.0 == 0 || sb.next_line <= LineId::MAIN || raw.reserved != [0; 246] || raw.log_begins > 1 {
             return Err(SlotError::Invalid(
                 "superblock has epoch 0, no line, or reserved bytes that are not zero".into(),
             ));
@@ -405,6 +412,7 @@ mod tests {
         };
         Superblock {
             uuid: [7; 16],
+            identity: [8; 16],
             seq: 12,
             epoch: Epoch(4),
             time: (1, 2),

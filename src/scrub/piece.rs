@@ -148,6 +148,16 @@ impl Scrub {
 
     /// Takes in what the store has met: blocks with a bad copy and a good one.
     pub(super) fn drain(&mut self, store: &Store, place: &str) {
+        for bad in store.take_bad_sides() {
+            if bad.healed {
+                self.record.healed += 1;
+                continue;
+            }
+            let (addr, len) = (bad.addr, bad.len);
+            let what =
+                format!("{place}: bad on side {} of the mirror, good on the other: {}", bad.side, bad.what);
+            self.found(Finding { addr, len, what, ..Finding::default() });
+        }
         for bad in store.take_bad() {
             if bad.healed {
                 // The store has told it.
@@ -181,7 +191,7 @@ impl Scrub {
             self.unsaved.extend(n);
         }
         // The search has met the same bad blocks again.
-        let _known = state.pager.store().take_bad();
+        let _known = (state.pager.store().take_bad(), state.pager.store().take_bad_sides());
     }
 }
 

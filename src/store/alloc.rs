@@ -392,6 +392,42 @@ impl Allocator {
         (found, Some(at))
     }
 
+    /// All that is not free in any way, or only waits for reuse: what a copy of the store needs.
+    pub fn in_use(&self) -> RangeSet {
+        let mut all = RangeSet::new();
+        all.insert(self.reserved, self.size / BLOCK_BYTES * BLOCK_BYTES - self.reserved);
+        for (addr, len) in self.free.iter().chain(self.unbacked.iter()) {
+            assert!(all.remove(addr, len));
+        }
+        all
+    }
+
+    /// The part of it that the committed state does not have.
+    pub fn in_use_uncommitted(&self) -> RangeSet {
+        let mut all = self.out.clone();
+        for (addr, len) in self.quarantined.iter() {
+            assert!(all.insert(addr, len));
+        }
+        all
+    }
+
+    /// Makes the store end at `size`, if nothing is in use behind that. Else returns where the last thing in use ends.
+    pub fn end_at(&mut self, size: u64) -> Result<(), u64> {
+        let size = size / BLOCK_BYTES * BLOCK_BYTES;
+        let last = self.in_use().iter().last().map_or(0, |(addr, len)| addr + len);
+        if last > size {
+            return Err(last);
+        }
+        if size < self.size {
+            let behind = self.size - size;
+            self.free.take(size, behind);
+            self.unbacked.take(size, behind);
+            self.size = size;
+            self.cursors = self.cursors.map(|cursor| cursor.min(size));
+        }
+        Ok(())
+    }
+
     /// [`Allocator::allocated`] has no more ranges than this.
     pub fn allocated_count_max(&self) -> usize {
         let sets = [&self.free, &self.unbacked, &self.quarantined, &self.out, &self.kept.free];

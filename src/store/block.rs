@@ -41,8 +41,8 @@ impl Store {
 
     fn read_place(&self, ptr: &BlockPtr, at: BlockAddr, kinds: &[BlockKind]) -> Result<Proved> {
         let mut buf = vec![0; ptr.len as usize].into_boxed_slice();
-        self.read_raw(at.0, &mut buf)?;
-        let header = header::verify(&buf, ptr, kinds, self.fsid())?;
+        let prove = |bytes: &[u8]| Ok(header::verify(bytes, ptr, kinds, self.fsid())?);
+        let header = self.read_sides(at.0, &mut buf, prove)?;
         Ok((buf, header))
     }
 

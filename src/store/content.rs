@@ -1,6 +1,6 @@
 //! Reading content: every block is proved against the checksums of its extent, and what is compressed is decompressed.
 
-use super::{Result, Store, StoreError};
+use super::{Reading, Result, Store, StoreError};
 use crate::format::{BLOCK_BYTES, BlockAddr, Frame, PlacedExtent};
 
 /// Readers of one stream are nearer to each other than this: twice the read-ahead that the kernel is asked for.
@@ -96,19 +96,37 @@ impl Store {
             out.fill(0);
             return Ok(());
         }
-        let addr = placed.addr() + from;
-        self.read_raw(addr, out).map_err(|e| (addr, e))?;
-        let first = (from / BLOCK_BYTES) as usize;
-        for (i, block) in out.chunks(BLOCK_BYTES as usize).enumerate() {
+        let (addr, first) = (placed.addr() + from, (from / BLOCK_BYTES) as usize);
+        let prove_block = |i: usize, block: &[u8]| {
             let (found, want) = (crc32c::crc32c(block), extent.crcs.get(first + i).copied());
-            if want != Some(found) {
-                let at = BlockAddr(addr + i as u64 * BLOCK_BYTES);
-                let want = want.unwrap_or_default();
-                let e = StoreError::Corrupt(format!(
-                    "data block at {at} has checksum {found:#x}, expected {want:#x}"
-                ));
-                return Err((at.0, e));
+            if want == Some(found) {
+                return Ok(());
             }
+            let at = BlockAddr(addr + i as u64 * BLOCK_BYTES);
+            let want = want.unwrap_or_default();
+            Err(StoreError::Corrupt(format!(
+                "data block at {at} has checksum {found:#x}, expected {want:#x}"
+            )))
+        };
+        let is_mirror = self.device.is_mirror();
+        let read = match self.reading {
+            Reading::Scrub if is_mirror => Ok(()),
+            _ => self.read_to_prove(addr, out),
+        };
+        let mut blocks = out.chunks(BLOCK_BYTES as usize).enumerate();
+        if !is_mirror {
+            read.map_err(|e| (addr, e))?;
+            let mut bad = blocks.find_map(|(i, block)| prove_block(i, block).err().map(|e| (i, e)));
+            return bad.take().map_or(Ok(()), |(i, e)| Err((addr + i as u64 * BLOCK_BYTES, e)));
+        }
+        let is_good = read.is_ok() && self.reading != Reading::Scrub;
+        if is_good && blocks.all(|(i, block)| prove_block(i, block).is_ok()) {
+            return Ok(());
+        }
+        // Each block from whichever side has it.
+        for (i, block) in out.chunks_mut(BLOCK_BYTES as usize).enumerate() {
+            let at = addr + i as u64 * BLOCK_BYTES;
+            self.read_sides(at, block, |bytes| prove_block(i, bytes)).map_err(|e| (at, e))?;
         }
         Ok(())
     }

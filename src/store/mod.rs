@@ -16,6 +16,7 @@ mod io;
 mod range_set;
 mod reading;
 mod room;
+mod sides;
 mod space;
 #[expect(clippy::module_inception, reason = "the module is named after the type that everybody has from it")]
 mod store;
@@ -28,7 +29,7 @@ pub use error::{Result, StoreError};
 pub use health::{Damage, Health};
 pub use io::{IoCounts, IoSnapshot, WaitedFor};
 pub use range_set::RangeSet;
-pub use reading::{BadCopy, Reading};
+pub use reading::{BadCopy, BadSide, Reading};
 pub use room::Room;
 pub use space::KEEP_SHARE;
 pub use store::{Alloc, Store};

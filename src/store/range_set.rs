@@ -165,14 +165,18 @@ impl RangeSet {
         true
     }
 
-    /// Removes whatever of the range is there and returns the removed parts.
-    pub fn take(&mut self, start: u64, len: u64) -> Vec<(u64, u64)> {
+    /// The parts of a range that are there.
+    pub fn clone_part(&self, start: u64, len: u64) -> Vec<(u64, u64)> {
         let end = start + len;
-        let parts: Vec<_> = self
-            .iter_from(start)
+        self.iter_from(start)
             .take_while(|(s, _)| *s < end)
             .map(|(s, l)| (s.max(start), (s + l).min(end) - s.max(start)))
-            .collect();
+            .collect()
+    }
+
+    /// Removes whatever of the range is there and returns the removed parts.
+    pub fn take(&mut self, start: u64, len: u64) -> Vec<(u64, u64)> {
+        let parts = self.clone_part(start, len);
         for (s, l) in &parts {
             assert!(self.remove(*s, *l));
         }

@@ -25,3 +25,18 @@ pub struct BadCopy {
     /// What was wrong.
     pub what: String,
 }
+
+/// A bad place of one side of a mirror, which is good on another.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BadSide {
+    /// Which.
+    pub side: usize,
+    /// Its first byte.
+    pub addr: u64,
+    /// Bytes.
+    pub len: u64,
+    /// It was written anew with what the other side has.
+    pub healed: bool,
+    /// What was wrong.
+    pub what: String,
+}

@@ -5,7 +5,7 @@ use super::codec::Codec;
 use super::error::{Result, StoreError};
 use super::health::Health;
 use super::io::{IoCounts, IoSnapshot, WaitedFor};
-use super::reading::{BadCopy, Reading};
+use super::reading::{BadCopy, BadSide, Reading};
 use crate::bell::Bell;
 use crate::device::Device;
 use parking_lot::{Mutex, MutexGuard};
@@ -26,6 +26,8 @@ pub struct Store {
     pub(super) reading: Reading,
     /// Bad places that an auditor's store has met.
     pub(super) bad: Mutex<Vec<BadCopy>>,
+    /// And those on one side of a mirror.
+    pub(super) bad_sides: Mutex<Vec<BadSide>>,
     pub(super) codec: Codec,
     pub(super) ahead: Ahead,
     /// Held while the host promises space, or takes it back, until the allocator knows: what was just promised must not
@@ -45,10 +47,10 @@ impl Store {
     /// A store on `device` whose blocks carry `fsid`.
     pub fn new(device: Arc<dyn Device>, fsid: u64, alloc: Allocator) -> Store {
         let (health, reading) = (Arc::default(), Reading::Serve);
-        let (io, bad) = (IoCounts::default(), Mutex::default());
+        let (io, bad, bad_sides) = Default::default();
         let (codec, ahead, space_turn) = Default::default();
         let alloc = Arc::new(Mutex::new(alloc));
-        Store { device, fsid, alloc, io, health, reading, bad, codec, ahead, space_turn }
+        Store { device, fsid, alloc, io, health, reading, bad, bad_sides, codec, ahead, space_turn }
     }
 
     /// Another store on the same device and space that reads as told. Both know the same of damage.
@@ -94,8 +96,19 @@ impl Store {
         self.io.waited_for.load(Relaxed)
     }
 
-    /// Reads raw bytes: for verified callers inside the store and for superblocks.
+    /// Reads raw bytes: for superblocks, and for callers that prove nothing.
     pub fn read_raw(&self, addr: u64, buf: &mut [u8]) -> Result<()> {
+        self.count_read(addr, buf)?;
+        Ok(self.device.read_at(addr, buf)?)
+    }
+
+    /// The same for who proves what is read, and asks each side of a mirror if it is not right.
+    pub(super) fn read_to_prove(&self, addr: u64, buf: &mut [u8]) -> Result<()> {
+        self.count_read(addr, buf)?;
+        Ok(self.device.read_one(addr, buf)?)
+    }
+
+    fn count_read(&self, addr: u64, buf: &[u8]) -> Result<()> {
         self.io.reads.fetch_add(1, Relaxed);
         self.io.read_bytes.fetch_add(buf.len() as u64, Relaxed);
         if WaitedFor::is_this_thread() {
@@ -106,7 +119,21 @@ impl Store {
                 "pointer to {addr:#x} leads behind the end of the store"
             )));
         }
-        Ok(self.device.read_at(addr, buf)?)
+        Ok(())
+    }
+
+    /// The same of one side of a mirror alone.
+    pub fn read_raw_side(&self, side: usize, addr: u64, buf: &mut [u8]) -> Result<()> {
+        self.io.reads.fetch_add(1, Relaxed);
+        self.io.read_bytes.fetch_add(buf.len() as u64, Relaxed);
+        Ok(self.device.read_side(side, addr, buf)?)
+    }
+
+    /// Writes to one side of a mirror what another has.
+    pub fn write_raw_side(&self, side: usize, addr: u64, buf: &[u8]) -> Result<()> {
+        self.io.writes.fetch_add(1, Relaxed);
+        self.io.written_bytes.fetch_add(buf.len() as u64, Relaxed);
+        self.device.write_side(side, addr, buf).map_err(StoreError::broken_promise)
     }
 
     /// Writes raw bytes.

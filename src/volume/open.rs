@@ -10,7 +10,8 @@ use super::remap::{Places, Remap};
 use super::space_map::SpaceMap;
 use super::state::{Budget, VolumeState};
 use super::view::Shared;
-use super::{Access, OpenOptions, Result, Volume, VolumeError, ring};
+use super::{Access, OpenOptions, Result, Volume, VolumeError, equal, ring};
+use crate::device::mirror::clear_labels;
 use crate::device::{Device, RESERVED_BYTES};
 use crate::format::job::Job;
 use crate::format::line::{LineRecord, LineState};
@@ -67,6 +68,7 @@ impl Volume {
         let store = Arc::new(Store::new(device, fsid(&uuid), alloc));
         store.flush()?;
         ring::clear(&store)?;
+        clear_labels(&**store.device()).map_err(|e| VolumeError::Device(e.to_string()))?;
         clear_log(&store, log_bytes)?;
         let pager = Pager::new(store.clone(), 1 << 20);
         let epoch = Epoch(1);
@@ -112,6 +114,7 @@ impl Volume {
         };
         let superblock = Superblock {
             uuid,
+            identity: uuid,
             seq: 0,
             epoch,
             time: created,
@@ -202,6 +205,8 @@ impl Volume {
         if options.access == Access::ReadWrite {
             // A process that was killed may have left what only the host's memory holds, superblocks included.
             store.flush_inherited()?;
+            equal::equalise_tables(&*device, &found, superblock.log_bytes)?;
+            device.reached(superblock.epoch.0);
         }
         let pager = Pager::new(store, options.cache_bytes);
         let loaded = Loaded::read(&pager, superblock, space_map)?;
@@ -266,7 +271,7 @@ impl Volume {
         let room = superblock.allocated.saturating_add(shared.store().device().available());
         let least = RESERVE_BYTES_MIN * superblock.metadata_copies as u64;
         let reserve_bytes = (room.min(superblock.size) / 32).clamp(least, RESERVE_BYTES_MAX);
-        let (uuid, incompat) = (superblock.uuid, superblock.incompat);
+        let (uuid, incompat) = (superblock.identity, superblock.incompat);
         let log = Log::new(superblock.log_bytes, superblock.log_start, superblock.log_generation + 1);
         let committer = Committer {
             superblock,

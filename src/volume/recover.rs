@@ -7,11 +7,12 @@
 use super::error::corrupt;
 use super::intent::{FoundLog, LogRecord};
 use super::remap::reference;
-use super::{Access, Result, Txn, Volume, VolumeError, replay_rules as rules};
+use super::{Access, Result, Txn, Volume, VolumeError, equal, replay_rules as rules};
 use crate::format::deadlist::DeadEntry;
 use crate::format::log::{Effect, Effects};
-use crate::format::{BlockAddr, Extent, Ino, Key, Kind, LineId, PlacedExtent};
+use crate::format::{BLOCK_BYTES, BlockAddr, Extent, Ino, Key, Kind, LineId, PlacedExtent};
 use crate::store::RangeSet;
+use std::collections::HashMap;
 
 /// The layer above, which knows what items and notes mean. Notes come between the changes of the tree among which they
 /// were made.
@@ -86,10 +87,11 @@ impl Volume {
         let (mut most, mut damage) = (found.records.len(), None);
         let before = (most > 0).then(|| self.state.read().clone());
         let mut bad_content = Vec::new();
+        let mut published;
         let records = loop {
             replay.restart();
             bad_content.clear();
-            let mut published = RangeSet::new();
+            published = RangeSet::new();
             match self.replay_records(&found, most, &mut published, &mut bad_content, replay) {
                 None => break most,
                 Some(Stop::Unflushed(n)) => {
@@ -117,6 +119,11 @@ impl Volume {
             // Everything up to here is whole and can be read; the log stays for another try.
             self.poison(e);
         }
+        if self.access == Access::ReadWrite
+            && let Err(e) = self.equalise_published(&found.records[..records], &published)
+        {
+            self.poison(&e);
+        }
         let told = || found.records.iter().take(records).filter(|r| r.tells());
         let (records, bytes) = (told().count(), told().map(|r| u64::from(r.header.len)).sum());
         let damage = found.damage.clone().or(damage.map(|e| e.to_string()));
@@ -129,6 +136,25 @@ impl Volume {
             log::error!("{}: {what}", self.describe());
         }
         Recovered { records, bytes, bad_content, damage }
+    }
+
+    /// What records published may have reached one side of a mirror alone.
+    fn equalise_published(&self, records: &[LogRecord], published: &RangeSet) -> Result<()> {
+        let device = self.shared.store().device();
+        if !device.is_mirror() {
+            return Ok(());
+        }
+        let mut crcs = HashMap::new();
+        for effect in records.iter().flat_map(|record| Effects::decode(record.effects())) {
+            if let Ok(Effect::Insert(key, value)) = effect
+                && key.kind == Kind::Extent as u8
+                && let Ok(extent) = Extent::decode(value)
+            {
+                let blocks = (reference(&extent).addr..).step_by(BLOCK_BYTES as usize);
+                crcs.extend(blocks.zip(extent.crcs.iter().copied()));
+            }
+        }
+        equal::equalise_content(&**device, published, &crcs)
     }
 
     /// Carries out `most` records, or as many as there can be.

@@ -1,4 +1,4 @@
-//! The two rings of superblock slots: the newest valid slot of either is the state of the store.
+//! The two rings of superblock slots: the newest valid slot of either, on any side of a mirror, is the state of the store.
 
 use super::VolumeError;
 use crate::device::{Device, DeviceError, RESERVED_BYTES};
@@ -7,7 +7,8 @@ use crate::store::Store;
 
 type Result<T, E = VolumeError> = std::result::Result<T, E>;
 
-const RING_STARTS: [u64; 2] = [0, RESERVED_BYTES / 2];
+/// Where the rings start.
+pub(super) const RING_STARTS: [u64; 2] = [0, RESERVED_BYTES / 2];
 
 /// Writes a superblock to its slot in both rings. The caller flushes before and after.
 pub(super) fn write(store: &Store, superblock: &Superblock) -> Result<()> {
@@ -32,27 +33,54 @@ pub struct BadSlot {
 /// writes leaves behind, is no damage, but is brought up to date. The caller keeps others from writing to the rings.
 pub(super) fn scrub(store: &Store, superblock: &Superblock) -> Vec<BadSlot> {
     let mut bad = Vec::new();
-    for start in RING_STARTS {
-        let addr = start + superblock.seq % RING_SLOTS * SLOT_BYTES as u64;
-        let mut slot = vec![0; SLOT_BYTES];
-        let what = match store.read_raw(addr, &mut slot) {
-            Err(e) => Some(e.to_string()),
-            Ok(()) => match Superblock::decode(&slot) {
-                Ok(found) if found.seq == superblock.seq => continue,
-                Err(SlotError::Invalid(why)) if slot.iter().any(|b| *b != 0) => Some(why),
-                _ => None,
-            },
-        };
-        let healed = store.health().may_heal() && store.write_raw(addr, &superblock.encode()).is_ok();
-        if let Some(what) = what {
-            match healed {
-                true => store.health().healed(addr),
-                false => drop(store.health().found_bad(addr)),
-            }
-            bad.push(BadSlot { addr, healed, what });
-        }
+    for side in store.device().sides() {
+        RING_STARTS.iter().for_each(|start| bad.extend(scrub_slot(store, side, *start, superblock)));
     }
     bad
+}
+
+fn scrub_slot(store: &Store, side: usize, start: u64, superblock: &Superblock) -> Option<BadSlot> {
+    let addr = start + superblock.seq % RING_SLOTS * SLOT_BYTES as u64;
+    let mut slot = vec![0; SLOT_BYTES];
+    let what = match store.read_raw_side(side, addr, &mut slot) {
+        Err(e) => Some(e.to_string()),
+        Ok(()) => match Superblock::decode(&slot) {
+            Ok(found) if found.seq == superblock.seq => return None,
+            Err(SlotError::Invalid(why)) if slot.iter().any(|b| *b != 0) => Some(why),
+            _ => None,
+        },
+    };
+    let healed = store.health().may_heal() && store.write_raw_side(side, addr, &superblock.encode()).is_ok();
+    let what = what?;
+    match healed {
+        true => store.health().healed(addr),
+        false => drop(store.health().found_bad(addr)),
+    }
+    Some(BadSlot { addr, healed, what })
+}
+
+/// Makes the rings of all sides of a mirror the same: each slot the newest state that a side has there. After a crash a
+/// state may have reached one side alone. Returns whether any was written.
+pub(super) fn equalise(device: &dyn Device) -> Result<bool> {
+    let mut written = false;
+    for start in RING_STARTS {
+        let sides: Vec<_> =
+            device.sides().into_iter().map(|side| (side, slots(device, side, start))).collect();
+        for slot in 0..RING_SLOTS as usize {
+            let seq = |bytes: &Vec<u8>| Superblock::decode(bytes).ok().map(|state| state.seq);
+            let found = sides.iter().filter_map(|(_, slots)| slots.get(slot)?.as_ref().ok());
+            let Some(newest) = found.filter(|b| seq(b).is_some()).max_by_key(|b| seq(b)) else { continue };
+            let at = start + (slot * SLOT_BYTES) as u64;
+            for (side, slots) in &sides {
+                if slots.get(slot).is_none_or(|found| found.as_ref().ok() != Some(newest)) {
+                    let failed = |e: DeviceError| VolumeError::Device(e.to_string());
+                    device.write_side(*side, at, newest).map_err(failed)?;
+                    written = true;
+                }
+            }
+        }
+    }
+    Ok(written)
 }
 
 /// Clears both rings, so that nothing of an earlier store is found.
@@ -63,15 +91,15 @@ pub(super) fn clear(store: &Store) -> Result<()> {
     Ok(())
 }
 
-/// The slots of a ring. Only where the ring cannot be read at once they are read one by one.
-fn slots(device: &dyn Device, start: u64) -> Vec<Result<Vec<u8>, DeviceError>> {
+/// The slots of a ring of one side. Only where the ring cannot be read at once they are read one by one.
+fn slots(device: &dyn Device, side: usize, start: u64) -> Vec<Result<Vec<u8>, DeviceError>> {
     let mut ring = vec![0; RING_SLOTS as usize * SLOT_BYTES];
-    if device.read_at(start, &mut ring).is_ok() {
+    if device.read_side(side, start, &mut ring).is_ok() {
         return ring.chunks_exact(SLOT_BYTES).map(|slot| Ok(slot.to_vec())).collect();
     }
     let one = |i: u64| {
         let mut slot = vec![0; SLOT_BYTES];
-        device.read_at(start + i * SLOT_BYTES as u64, &mut slot).map(|()| slot)
+        device.read_side(side, start + i * SLOT_BYTES as u64, &mut slot).map(|()| slot)
     };
     (0..RING_SLOTS).map(one).collect()
 }
@@ -87,7 +115,8 @@ pub struct SlotFix {
 /// Slots whose twin holds a newer state of the store, or a state where they hold none. After a crash that is no damage:
 /// a state is written to one ring after the other.
 pub fn differences(device: &dyn Device, uuid: &[u8; 16]) -> Vec<SlotFix> {
-    let [a, b] = RING_STARTS.map(|start| slots(device, start));
+    let side = device.sides().first().copied().unwrap_or_default();
+    let [a, b] = RING_STARTS.map(|start| slots(device, side, start));
     let seq = |slot: &Result<Vec<u8>, DeviceError>| {
         let state = Superblock::decode(slot.as_ref().ok()?).ok()?;
         (state.uuid == *uuid).then_some(state.seq)
@@ -138,22 +167,23 @@ pub struct Rings {
 pub fn read(device: &dyn Device) -> Result<Rings> {
     let mut rings = Rings { states: Vec::new(), unknown_ro_features: 0, damaged: Vec::new() };
     let (mut foreign, mut failed) = (None, None);
-    let mut ring = vec![0; RING_SLOTS as usize * SLOT_BYTES];
-    for start in RING_STARTS {
-        // Only where the ring cannot be read at once its slots are read one by one.
-        let whole = device.read_at(start, &mut ring).is_ok();
-        for (i, slot) in ring.chunks_exact_mut(SLOT_BYTES).enumerate() {
-            if !whole && let Err(e) = device.read_at(start + (i * SLOT_BYTES) as u64, slot) {
-                failed = Some(e.to_string());
+    let sides = device.sides();
+    for (side, start) in sides.iter().flat_map(|side| RING_STARTS.map(|start| (*side, start))) {
+        for (i, slot) in slots(device, side, start).into_iter().enumerate() {
+            let slot = match slot {
+                Ok(slot) => slot,
+                Err(e) => {
+                    failed = Some(e.to_string());
+                    continue;
+                }
+            };
+            if is_empty(&slot) {
                 continue;
             }
-            if is_empty(slot) {
-                continue;
-            }
-            match Superblock::decode(slot) {
+            match Superblock::decode(&slot) {
                 Ok(sb) => {
                     if rings.states.iter().all(|s| s.seq < sb.seq) {
-                        rings.unknown_ro_features = Superblock::unknown_ro_features(slot);
+                        rings.unknown_ro_features = Superblock::unknown_ro_features(&slot);
                     }
                     if rings.states.iter().all(|s| s.seq != sb.seq) {
                         rings.states.push(sb);

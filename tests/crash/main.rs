@@ -24,6 +24,7 @@ mod past;
 #[allow(dead_code, reason = "shared with the test program `model`")]
 #[path = "../model/reference.rs"]
 mod reference;
+mod sides;
 mod tape;
 mod workloads;
 mod world;
@@ -34,6 +35,7 @@ use std::time::{Duration, Instant};
 
 use cuts::{Recording, Tried, Tries};
 use parking_lot::Mutex;
+use sides::Lived;
 use workloads::{WORKLOADS, Workload};
 
 /// The seed when `SNAPFS_SEED` does not say.
@@ -51,6 +53,12 @@ const FAILURE_CALLS: u64 = 250;
 const FAILURES: u64 = 2000;
 /// Length of the workloads in which the device lies, in device calls.
 const LIE_CALLS: u64 = 300;
+/// Length of the workloads on two disks, in device calls; of those in which calls fail, and of how many calls each has to
+/// fail; and of those while a disk is damaged.
+const SIDE_CALLS: u64 = 250;
+const SIDE_FAILURE_CALLS: u64 = 150;
+const SIDE_FAILURES: u64 = 12;
+const SIDE_DAMAGE_CALLS: u64 = 1200;
 /// Parts into which a workload is cut, so that all processors have work.
 const PARTS: u64 = 8;
 
@@ -162,6 +170,73 @@ fn every_crash_point_of_every_recovery() {
         workloads.retain(|w| !NO_RECOVERY.contains(&w.name));
     }
     sweep("every_crash_point_of_every_recovery", &workloads, seed, RECOVERY_CALLS, Tries::Recovery);
+}
+
+/// The power of two disks that hold one store is cut before every changing call, in different ways on each.
+#[test]
+fn every_crash_point_of_two_sides() {
+    let (workloads, calls) = (asked(), number("SNAPFS_CRASH_CALLS", SIDE_CALLS));
+    let seed = number("SNAPFS_SEED", SEED);
+    let recordings: Vec<Recording> = workloads.iter().map(|w| cuts::record(w, seed, calls)).collect();
+    let (results, wrong) =
+        in_parallel(&recordings, |recording| sides::try_cuts(recording, 0, recording.tape.len() as u64 + 1));
+    let mut all = Tried::default();
+    results.into_iter().for_each(|tried| all += tried);
+    println!("{} workloads, {} crash points, {} pairs of disks", recordings.len(), all.cuts, all.disks);
+    assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), again("every_crash_point_of_two_sides", seed));
+    assert!(all.cuts > 0);
+}
+
+/// A store gets a second disk, is split, and gets it back; the power of either is cut at every step of that.
+#[test]
+fn every_crash_point_of_attach_split_and_resync() {
+    let seed = number("SNAPFS_SEED", SEED);
+    let whole = sides::live(0, u64::MAX / 2, seed).expect("without a cut");
+    let Lived { filled, changed, .. } = whole;
+    println!("filled with {filled:?} bytes, {changed} were written while they were apart");
+    assert!(filled[1] > 100_000 && filled[1] * 10 <= changed * 11 && filled[1] < filled[0] / 2);
+    let jobs: Vec<(usize, u64)> =
+        (0..2).flat_map(|victim| (0..PARTS).map(move |part| (victim, part))).collect();
+    let (results, wrong) = in_parallel(&jobs, |(victim, part)| {
+        let (mut nth, mut cuts) = (1 + part, 0);
+        while sides::live(*victim, nth, seed).map_err(|e| format!("disk {victim}, call {nth}: {e}"))?.met {
+            nth += PARTS;
+            cuts += 1;
+        }
+        Ok(cuts)
+    });
+    println!("{} cuts", results.iter().sum::<u64>());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(results.iter().sum::<u64>() > 200);
+}
+
+/// Blocks of one disk are destroyed while a workload runs: no error reaches it, and a scrub heals all.
+#[test]
+fn damage_of_one_side() {
+    let (workloads, seed) = (asked(), number("SNAPFS_SEED", SEED));
+    let jobs: Vec<_> = workloads.iter().flat_map(|w| [(*w, 0), (*w, 1)]).collect();
+    let (results, wrong) = in_parallel(&jobs, |(workload, side)| {
+        sides::damage(workload, seed, SIDE_DAMAGE_CALLS, *side)
+            .map_err(|why| format!("{} with damage on side {side}: {why}", workload.name))
+    });
+    println!("{} places healed", results.iter().sum::<u64>());
+    assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), again("damage_of_one_side", seed));
+    assert!(results.iter().sum::<u64>() > 100);
+}
+
+/// Every n-th read, write, flush and promise of space fails on one of two disks, and its power is cut: nobody notices.
+#[test]
+fn every_failure_of_one_side() {
+    let (workloads, seed) = (asked(), number("SNAPFS_SEED", SEED));
+    let faults = sides::side_faults();
+    let jobs: Vec<_> =
+        faults.into_iter().flat_map(|fault| workloads.iter().map(move |w| (*w, fault))).collect();
+    let (results, wrong) = in_parallel(&jobs, |(workload, fault)| {
+        sides::sweep(workload, seed, SIDE_FAILURE_CALLS, *fault, number("SNAPFS_FAILURES", SIDE_FAILURES))
+    });
+    println!("{} failures of one side", results.iter().sum::<u64>());
+    assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), again("every_failure_of_one_side", seed));
+    assert!(results.iter().sum::<u64>() > 0);
 }
 
 /// Every n-th read, write, flush and promise of space fails, once and for good.

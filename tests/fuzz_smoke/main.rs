@@ -58,6 +58,7 @@ fn superblock() -> Vec<Vec<u8>> {
     };
     let sb = Superblock {
         uuid: [7; 16],
+        identity: [7; 16],
         seq: 12,
         epoch: Epoch(4),
         time: (1, 2),

@@ -24,6 +24,11 @@ impl LogRecord {
         !self.effects().is_empty()
     }
 
+    /// All of it, as it is in the log.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Bytes of its effects.
     pub fn effects(&self) -> &[u8] {
         self.bytes.get(HEADER_BYTES..).unwrap_or_default()
@@ -47,20 +52,28 @@ pub struct FoundLog {
 /// Reads the records that a state does not contain.
 pub fn scan(device: &dyn Device, superblock: &Superblock) -> FoundLog {
     let (bytes, start, generation) = (superblock.log_bytes, superblock.log_start, superblock.log_generation);
-    let mut ring = Ring { device, bytes, at: 0, window: Vec::new(), error: None };
+    let ring = |side| Ring { device, side, bytes, at: 0, window: Vec::new(), error: None };
+    let mut rings: Vec<Ring<'_>> = device.sides().into_iter().map(ring).collect();
     let limit = start.saturating_add(bytes);
     let mut found = FoundLog { start, end: start, durable: start, ..FoundLog::default() };
-    while let Some(record) = next(&mut ring, &found, start, limit, generation) {
+    while let Some(record) = next(&mut rings, &found, start, limit, generation) {
         found.durable = found.durable.max(record.header.durable);
         found.end = record.header.end();
         found.records.push(record);
     }
     let is_missing = found.records.is_empty();
     // Where nothing need be, it does not matter what can be read.
-    let unreadable = ring.error.take().filter(|_| superblock.log_begins || !is_missing);
-    let ahead = unreadable.or_else(|| look_ahead(&mut ring, &found, limit, generation));
+    let matters = superblock.log_begins || !is_missing;
+    let ahead = unreadable(&rings).filter(|_| matters);
+    let ahead = ahead.or_else(|| look_ahead(&mut rings, &found, limit, generation));
     found.damage = ahead.or_else(|| (superblock.log_begins && is_missing).then(|| no_beginning(start)));
     found
+}
+
+/// Why it cannot be read, if that is so on every side.
+fn unreadable(rings: &[Ring<'_>]) -> Option<String> {
+    let errors: Option<Vec<&String>> = rings.iter().map(|ring| ring.error.as_ref()).collect();
+    errors?.first().map(ToString::to_string)
 }
 
 fn no_beginning(start: u64) -> String {
@@ -70,16 +83,27 @@ fn no_beginning(start: u64) -> String {
 }
 
 /// The record behind those found: right behind the last, or, after a flush, at the start of the next block.
-fn next(ring: &mut Ring, found: &FoundLog, start: u64, limit: u64, generation: u64) -> Option<LogRecord> {
+fn next(
+    rings: &mut [Ring<'_>],
+    found: &FoundLog,
+    start: u64,
+    limit: u64,
+    generation: u64,
+) -> Option<LogRecord> {
     let block = found.end.next_multiple_of(FLUSH_BYTES);
     let places = if block == found.end { vec![block] } else { vec![found.end, block] };
     places.into_iter().find_map(|at| {
-        let record = read(ring, at, limit, generation)?;
+        let record = read(rings, at, limit, generation)?;
         (record.header.prev_end == found.end || at == start).then_some(record)
     })
 }
 
-fn read(ring: &mut Ring, at: u64, limit: u64, generation: u64) -> Option<LogRecord> {
+/// The record at a place, from whichever side proves it.
+fn read(rings: &mut [Ring<'_>], at: u64, limit: u64, generation: u64) -> Option<LogRecord> {
+    rings.iter_mut().find_map(|ring| read_side(ring, at, limit, generation))
+}
+
+fn read_side(ring: &mut Ring<'_>, at: u64, limit: u64, generation: u64) -> Option<LogRecord> {
     if at.saturating_add(HEADER_BYTES as u64) > limit {
         return None;
     }
@@ -92,19 +116,20 @@ fn read(ring: &mut Ring, at: u64, limit: u64, generation: u64) -> Option<LogReco
 }
 
 /// A record behind the end that was made when the end had been flushed with what followed: that is missing.
-fn look_ahead(ring: &mut Ring, found: &FoundLog, limit: u64, generation: u64) -> Option<String> {
+fn look_ahead(rings: &mut [Ring<'_>], found: &FoundLog, limit: u64, generation: u64) -> Option<String> {
     let from = found.end.next_multiple_of(FLUSH_BYTES);
     let to = limit.min(from.saturating_add(LOOK_AHEAD_BYTES));
     (from..to).step_by(FLUSH_BYTES as usize).find_map(|at| {
-        let header = read(ring, at, limit, generation)?.header;
+        let header = read(rings, at, limit, generation)?.header;
         (header.durable > found.end)
             .then(|| format!("the log ends at {} and had been flushed up to {}", found.end, header.durable))
     })
 }
 
-/// The ring as a line of places.
+/// The ring of one side as a line of places.
 struct Ring<'a> {
     device: &'a dyn Device,
+    side: usize,
     bytes: u64,
     /// Position of the window: a multiple of its unit.
     at: u64,
@@ -147,7 +172,7 @@ impl Ring<'_> {
         let place = at % self.bytes;
         self.window.resize(READ_BYTES.min(self.bytes - place) as usize, 0);
         self.at = at;
-        match self.device.read_at(RESERVED_BYTES + place, &mut self.window) {
+        match self.device.read_side(self.side, RESERVED_BYTES + place, &mut self.window) {
             Ok(()) => Some(()),
             Err(e) => {
                 self.window.clear();

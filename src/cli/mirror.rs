@@ -1,0 +1,191 @@
+//! `snapfs mirror`: orders about the sides of a store, for the daemon that has it.
+
+use super::limit::UNLIMITED;
+use super::mirror_args::{MirrorArgs, MirrorVerb, SplitArgs};
+use super::mirror_order::{MirrorOrder, encode};
+use super::output;
+use super::snapshots::{daemon_for_changes, put_maker, written};
+use super::wire;
+use crate::ctl::{Client, Code, Failure};
+use crate::names;
+use serde_json::{Value, json};
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often a filling that is waited for is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// Differing blocks that are listed at most.
+const LISTED_MAX: usize = 20;
+
+pub(super) fn run(args: &MirrorArgs) -> Result<(), Failure> {
+    match &args.what {
+        MirrorVerb::Attach(a) => {
+            let client = daemon_for_changes(&a.target)?;
+            set_rate(&client, a.rate)?;
+            let limit = a.timeout.map(|seconds| Duration::from_secs(u64::from(seconds)));
+            let path = absolute(&a.store)?;
+            let status = send(&client, &MirrorOrder::Attach { path, force: a.force, limit })?;
+            finish(&client, status, a.wait, a.json.json)
+        }
+        MirrorVerb::Status(a) => {
+            let client = Client::connect(&a.target)?;
+            let status = send(&client, &MirrorOrder::Status)?;
+            finish(&client, status, a.wait, a.json.json)
+        }
+        MirrorVerb::Split(a) => split(a),
+        MirrorVerb::Resync(a) => {
+            let client = daemon_for_changes(&a.target)?;
+            set_rate(&client, a.rate)?;
+            let order = match (a.pause, a.resume) {
+                (true, _) => MirrorOrder::Pause(true),
+                (_, true) => MirrorOrder::Pause(false),
+                _ if a.rate.is_some() && send(&client, &MirrorOrder::Status)?["syncing"] == true => {
+                    MirrorOrder::Status
+                }
+                _ => MirrorOrder::Resync {
+                    with: a.with.as_deref().map(absolute).transpose()?,
+                    keep: a.keep.as_deref().map(absolute).transpose()?,
+                    discard: a.discard,
+                },
+            };
+            let status = send(&client, &order)?;
+            finish(&client, status, a.wait, a.json.json)
+        }
+        MirrorVerb::Verify(a) => {
+            let client = Client::connect(&a.target)?;
+            verify(&a.target, &send(&client, &MirrorOrder::Verify)?, a.json.json)
+        }
+        MirrorVerb::Detach(a) => {
+            let client = daemon_for_changes(&a.target)?;
+            let status = send(&client, &MirrorOrder::Detach)?;
+            if a.json.json { written(output::print_json(&status)) } else { Ok(()) }
+        }
+    }
+}
+
+fn send(client: &Client, order: &MirrorOrder) -> Result<Value, Failure> {
+    client.call("mirror", encode(order), &mut |_| {})
+}
+
+fn set_rate(client: &Client, rate: Option<u64>) -> Result<(), Failure> {
+    let Some(rate) = rate else { return Ok(()) };
+    send(client, &MirrorOrder::Rate(if rate == UNLIMITED { 0 } else { rate })).map(drop)
+}
+
+/// The daemon is elsewhere.
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|e| Failure::new(Code::Invalid, format!("{}: {e}", names::shown(path))))
+}
+
+/// A snapshot NAME on both sides, which are two stores from then on.
+pub(super) fn split(args: &SplitArgs) -> Result<(), Failure> {
+    let client = daemon_for_changes(&args.target)?;
+    let mut request = json!({});
+    names::put(&mut request, "name", &args.name);
+    put_maker(&mut request, None);
+    let answer = client.call("split", request, &mut |_| {})?;
+    let made = wire::decode(&answer)?;
+    let store = names::get(&answer, "store");
+    if args.json.json {
+        let mut object = output::snapshot_json(&made);
+        object["split_pause_us"] = answer["split_pause_us"].clone();
+        if let Some(store) = store {
+            names::put(
+                &mut object,
+                "store",
+                std::path::Path::new(&std::ffi::OsString::from(names::shown_bytes(&store))),
+            );
+        }
+        return written(output::print_json(&object));
+    }
+    let store = store.map_or("the second side".into(), |store| names::shown_bytes(&store));
+    written(output::print(&format!("{store} is a store of its own\n")))
+}
+
+/// Waits if that is wanted, tells how it stands, and fails if it did not come to be in sync.
+fn finish(client: &Client, mut status: Value, wait: bool, json: bool) -> Result<(), Failure> {
+    let terminal = std::io::stderr().is_terminal() && !json;
+    let mut last = u64::MAX;
+    while wait && status["syncing"] == true && status["paused"] != true {
+        let number = |key: &str| status[key].as_u64().unwrap_or(0);
+        let (done, total) = (number("done_bytes"), number("total_bytes"));
+        if terminal {
+            let line = format!("mirror: {}% of {}", done * 100 / total.max(1), output::size(total));
+            let _shown = write!(std::io::stderr(), "\r{line}\x1b[K");
+        } else if json && done != last {
+            last = done;
+            written(output::print(&format!("{}\n", json!({"done_bytes": done, "total_bytes": total}))))?;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+        status = send(client, &MirrorOrder::Status)?;
+    }
+    if terminal && wait {
+        let _shown = write!(std::io::stderr(), "\r\x1b[K");
+    }
+    if json {
+        written(output::print_json(&status))?;
+    } else {
+        written(output::print(&told(&status)))?;
+    }
+    match status["sync_failed"].as_str() {
+        Some(why) if wait => Err(Failure::new(Code::Io, format!("the other side was not filled: {why}"))),
+        _ => Ok(()),
+    }
+}
+
+/// How the sides are, for people.
+fn told(status: &Value) -> String {
+    let number = |key: &str| status[key].as_u64().unwrap_or(0);
+    let mut text = String::new();
+    let state = match (&status["mirrored"], &status["in_sync"], &status["syncing"]) {
+        (_, _, Value::Bool(true)) => {
+            let (done, total) = (number("done_bytes"), number("total_bytes"));
+            let paused = if status["paused"] == true { ", paused" } else { "" };
+            format!("syncing: {}% of {}{paused}", done * 100 / total.max(1), output::size(total))
+        }
+        (_, Value::Bool(true), _) => "in sync".into(),
+        (Value::Bool(true), ..) => "alone: the other side is missing".into(),
+        _ => "not mirrored".into(),
+    };
+    text += &format!("state: {state}\n");
+    if let Some(why) = status["sync_failed"].as_str() {
+        text += &format!("last sync failed: {why}\n");
+    }
+    for side in status["sides"].as_array().into_iter().flatten() {
+        let path = names::get(side, "path").map(|path| names::shown_bytes(&path)).unwrap_or_default();
+        let of = |key: &str| side[key].as_str().unwrap_or("-").to_owned();
+        text += &format!("{}  {}  generation {}", path, of("state"), of("generation"));
+        if let Some(from) = side["parted_from"].as_str() {
+            text += &format!(", parted from {from} at state {}", side["parted_at"]);
+        }
+        if let Some(why) = side["why"].as_str() {
+            text += &format!(": {why}");
+        }
+        if side["pending_calls"].as_u64().unwrap_or(0) > 0 && side["state"] == "lost" {
+            text += &format!(" ({} calls have not returned)", side["pending_calls"]);
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn verify(target: &Path, answer: &Value, json: bool) -> Result<(), Failure> {
+    let differing: Vec<u64> =
+        answer["differing"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
+    if json {
+        written(output::print_json(answer))?;
+    } else {
+        let compared = output::size(answer["compared_bytes"].as_u64().unwrap_or(0));
+        let mut text = format!("{compared} compared, {} blocks differ\n", differing.len());
+        for at in differing.iter().take(LISTED_MAX) {
+            text += &format!("{at:#x}\n");
+        }
+        written(output::print(&text))?;
+    }
+    if differing.is_empty() {
+        return Ok(());
+    }
+    let what = "the sides differ: 'snapfs scrub' proves both and heals the bad one";
+    Err(Failure::new(Code::Damaged, format!("{}: {what}", names::shown(target))))
+}

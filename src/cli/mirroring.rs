@@ -1,0 +1,499 @@
+//! What the daemon does about the sides of its store: attach, fill, split, compare, detach.
+//!
+//! One such order at a time. A side is filled by a thread of its own, which ends with the store; what it had not filled is
+//! incomplete and is filled anew.
+
+use super::mirror_order::{MirrorOrder, encode_side};
+use super::refusal::{told, told_volume};
+use super::sides::{HeldSide, OpenedSides, hold_new_side, hold_side, label_in_force, random, told_mirror};
+use crate::ctl::{Code, Failure};
+use crate::device::mirror::{Both, NewSide, meet};
+use crate::device::{Device, Mirror, mark};
+use crate::format::Epoch;
+use crate::format::mirror::{Label, PARTNER_PATH_MAX, Standing};
+use crate::fs::Fs;
+use crate::names;
+use crate::volume::{Filled, RINGS, StaleSide, compare_sides};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long a side may keep the other waiting, if nobody says.
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
+/// How often a filling that is paused looks whether it may go on.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The sides of an open store. Any thread; orders take turns.
+pub(super) struct StoreSides {
+    fs: Arc<Fs>,
+    mirror: Arc<Mirror>,
+    /// Path of the store.
+    store: PathBuf,
+    /// What is held of the store, until it is closed, and of its other side.
+    home: Mutex<Option<HeldSide>>,
+    other: Mutex<Option<HeldSide>>,
+    filling: Mutex<Option<JoinHandle<()>>>,
+    told: Arc<Told>,
+    turn: Mutex<()>,
+}
+
+/// What a filling tells, and is told.
+#[derive(Default)]
+struct Told {
+    running: AtomicBool,
+    done: AtomicU64,
+    total: AtomicU64,
+    ends: AtomicBool,
+    paused: AtomicBool,
+    /// Bytes a second at most; 0: no limit.
+    rate: AtomicU64,
+    /// How the last one ended, if not well.
+    failed: Mutex<Option<String>>,
+}
+
+fn refused<T>(code: Code, what: impl Into<String>) -> Result<T, Failure> {
+    Err(Failure::new(code, what))
+}
+
+impl StoreSides {
+    /// Of a store that was just opened. A side that is behind is filled in the background.
+    pub(super) fn new(fs: &Arc<Fs>, opened: OpenedSides) -> StoreSides {
+        let OpenedSides { mirror, home, other, is_behind } = opened;
+        let sides = StoreSides {
+            fs: fs.clone(),
+            mirror,
+            store: home.path.clone(),
+            home: Mutex::new(Some(home)),
+            other: Mutex::new(other),
+            filling: Mutex::default(),
+            told: Arc::default(),
+            turn: Mutex::default(),
+        };
+        if is_behind && let Err(f) = sides.fill_behind() {
+            log::error!("mirror: the side that is behind is not filled: {f}");
+        }
+        sides
+    }
+
+    /// Carries out an order. `at` is where in the mount it was given.
+    pub(super) fn order(&self, order: &MirrorOrder) -> Result<Value, Failure> {
+        if let MirrorOrder::Status = order {
+            return Ok(self.status());
+        }
+        let Some(_turn) = self.turn.try_lock() else {
+            return refused(Code::Busy, "another order about the mirror is being carried out");
+        };
+        match order {
+            MirrorOrder::Status => {}
+            MirrorOrder::Attach { path, force, limit } => self.attach(path, *force, *limit)?,
+            MirrorOrder::Resync { with, keep, discard } => {
+                self.resync(with.as_deref(), keep.as_deref(), *discard)?;
+            }
+            MirrorOrder::Detach => self.detach()?,
+            MirrorOrder::Verify => return self.verify(),
+            MirrorOrder::Pause(paused) => self.told.paused.store(*paused, SeqCst),
+            MirrorOrder::Rate(rate) => self.told.rate.store(*rate, SeqCst),
+        }
+        Ok(self.status())
+    }
+
+    /// How the sides are: an object.
+    pub(super) fn status(&self) -> Value {
+        let states = self.mirror.states();
+        let other = self.other.lock().as_ref().map(|side| side.path.clone());
+        let sides: Vec<Value> =
+            states.iter().flatten().map(|state| encode_side(state, &self.store, other.as_deref())).collect();
+        let is_mirrored = self.fs.volume().is_mirrored();
+        let serving = states.iter().flatten().filter(|s| s.state == "serving").count();
+        let running = self.told.running.load(SeqCst);
+        let mut status = json!({
+            "mirrored": is_mirrored,
+            "in_sync": is_mirrored && serving == 2,
+            "sides": sides,
+            "syncing": running,
+            "done_bytes": self.told.done.load(SeqCst),
+            "total_bytes": self.told.total.load(SeqCst),
+            "paused": self.told.paused.load(SeqCst),
+            "sync_failed": *self.told.failed.lock(),
+            "limit_ms": self.mirror.time_limit().as_millis() as u64,
+        });
+        if let Some(label) = self.mirror.label().filter(|label| !label.path.is_empty()) {
+            names::put(&mut status, "partner", std::ffi::OsStr::from_bytes(&label.path));
+        }
+        status
+    }
+
+    fn failed(&self, e: &crate::volume::VolumeError) -> Failure {
+        told_volume(&self.store, e)
+    }
+
+    fn commit(&self) -> Result<(), Failure> {
+        self.fs.commit().map_err(|e| told(&self.store, &e))
+    }
+
+    /// Has the superblock say whether the store is mirrored.
+    fn set_mirrored(&self, mirrored: bool) -> Result<(), Failure> {
+        self.fs.volume().set_mirrored(mirrored).map_err(|e| self.failed(&e))?;
+        self.commit()
+    }
+
+    fn no_second(&self) -> Result<(), Failure> {
+        if self.told.running.load(SeqCst) {
+            return refused(Code::Busy, "a side is being filled");
+        }
+        if self.mirror.states().iter().flatten().filter(|s| s.state != "lost").count() > 1 {
+            return refused(Code::Exists, "the store has two sides already");
+        }
+        Ok(())
+    }
+
+    fn attach(&self, path: &Path, force: bool, limit: Option<Duration>) -> Result<(), Failure> {
+        self.no_second()?;
+        let canonical = path.canonicalize().unwrap_or_else(|_| path.into());
+        let store = &self.store;
+        if canonical == *store || canonical.starts_with(store) || store.starts_with(&canonical) {
+            return refused(
+                Code::Invalid,
+                format!("{}: this is the store itself, or in it, or around it", names::shown(path)),
+            );
+        }
+        if !self.mirror.forget_lost() {
+            return refused(Code::Busy, "calls of the side that was lost have not returned");
+        }
+        *self.other.lock() = None;
+        let side = hold_new_side(path, force)?;
+        if side.path.as_os_str().len() > PARTNER_PATH_MAX {
+            return refused(Code::Invalid, format!("{}: the path is too long", names::shown(path)));
+        }
+        // What was deleted a moment ago may still be in use behind the new end.
+        self.commit()?;
+        self.commit()?;
+        let volume = self.fs.volume();
+        let size = side.device.size();
+        if let Err(end) = volume.shrink(size).map_err(|e| self.failed(&e))? {
+            return refused(
+                Code::Invalid,
+                format!(
+                    "{}: it has {size} bytes, and the highest address in use ends at {end}: give it at least so many",
+                    names::shown(path)
+                ),
+            );
+        }
+        self.set_mirrored(true)?;
+        let joined = self.join(&side, limit.unwrap_or(LIMIT));
+        if let Err(f) = joined {
+            if self.mirror.label().is_none() {
+                self.set_mirrored(false)?;
+            }
+            return Err(f);
+        }
+        self.start(side, None)
+    }
+
+    fn join(&self, side: &HeldSide, limit: Duration) -> Result<(), Failure> {
+        let new = NewSide {
+            device: side.device.clone(),
+            path: side.path.as_os_str().as_bytes().to_vec(),
+            partner_path: self.store.as_os_str().as_bytes().to_vec(),
+            limit,
+        };
+        self.mirror.join(new, &RINGS).map_err(|e| told_mirror(&side.path, e))?;
+        if let Err(e) = mark::open(&*side.device) {
+            log::warn!("cannot mark the other side as open: {e}");
+        }
+        Ok(())
+    }
+
+    /// Fills a side that has joined, in the background.
+    fn start(&self, side: HeldSide, stale: Option<StaleSide>) -> Result<(), Failure> {
+        *self.other.lock() = Some(side);
+        let (fs, mirror, told) = (self.fs.clone(), self.mirror.clone(), self.told.clone());
+        told.running.store(true, SeqCst);
+        told.ends.store(false, SeqCst);
+        told.done.store(0, SeqCst);
+        told.total.store(0, SeqCst);
+        *told.failed.lock() = None;
+        let work = move || {
+            let mut pace = Pace::new(&told);
+            let filled = fs.volume().fill(&mirror, stale.as_ref(), &mut |filled| pace.at(filled));
+            match filled {
+                Ok(filled) => {
+                    told.done.store(filled.done, SeqCst);
+                    log::info!("mirror: both sides are in sync, {} bytes were copied", filled.done);
+                }
+                Err(e) => {
+                    log::error!("mirror: the other side was not filled: {e}");
+                    *told.failed.lock() = Some(e.to_string());
+                }
+            }
+            told.running.store(false, SeqCst);
+        };
+        let thread = std::thread::Builder::new().name("mirror".into()).spawn(work);
+        match thread {
+            Ok(thread) => *self.filling.lock() = Some(thread),
+            Err(e) => {
+                self.told.running.store(false, SeqCst);
+                self.mirror.give_up("no thread");
+                return refused(Code::Other, super::refusal::no_thread(&e));
+            }
+        }
+        Ok(())
+    }
+
+    /// The side that was found to be behind when the store was opened.
+    fn fill_behind(&self) -> Result<(), Failure> {
+        let Some(side) = self.other.lock().take() else { return Ok(()) };
+        self.bring_back(side, &Stays::Nothing)
+    }
+
+    /// Fills a side that was here before, with no more than what differs if that can be known.
+    fn bring_back(&self, side: HeldSide, stays: &Stays) -> Result<(), Failure> {
+        let (theirs, _) = label_in_force(&side.path, &*side.device)?;
+        let ours = self.mirror.label();
+        let stale = match (&ours, &theirs) {
+            (Some(ours), Some(theirs)) if theirs.standing != Standing::Incomplete => {
+                let parted_at = parted_at(ours, theirs);
+                let went_on = *stays == Stays::Discarded;
+                let read = StaleSide::read(side.device.clone(), Epoch(parted_at), went_on);
+                read.inspect_err(|e| {
+                    log::warn!("mirror: everything is copied, because the side cannot be read: {e}")
+                })
+                .ok()
+            }
+            _ => None,
+        };
+        if !self.fs.volume().is_mirrored() {
+            self.set_mirrored(true)?;
+        }
+        let size = side.device.size();
+        if let Err(end) = self.fs.volume().shrink(size).map_err(|e| self.failed(&e))? {
+            return refused(
+                Code::Invalid,
+                format!("{}: it has {size} bytes, and {end} are needed", names::shown(&side.path)),
+            );
+        }
+        let limit = theirs.map_or(LIMIT, |label| Duration::from_millis(u64::from(label.limit_ms)));
+        self.join(&side, limit)?;
+        self.start(side, stale)
+    }
+
+    fn resync(&self, with: Option<&Path>, keep: Option<&Path>, discard: bool) -> Result<(), Failure> {
+        self.no_second()?;
+        if let Some(keep) = keep
+            && keep.canonicalize().ok().as_deref() != Some(&self.store)
+        {
+            return refused(
+                Code::Invalid,
+                format!(
+                    "{}: the side to keep is the one that is served, {}: mount the other alone with -o mirror=alone to keep that",
+                    names::shown(keep),
+                    names::shown(&self.store)
+                ),
+            );
+        }
+        if !self.mirror.forget_lost() {
+            return refused(
+                Code::Busy,
+                "calls of the side that was lost have not returned: it cannot come back before they have",
+            );
+        }
+        let Some(ours) = self.mirror.label() else {
+            return refused(Code::Invalid, "the store was never mirrored: see 'snapfs mirror attach'");
+        };
+        let noted = Path::new(std::ffi::OsStr::from_bytes(&ours.path)).to_owned();
+        let path = with.unwrap_or(&noted);
+        if path.as_os_str().is_empty() {
+            return refused(Code::Invalid, "it is not known where the other side is: say so with --with");
+        }
+        let held = self.other.lock().take();
+        let same = |side: &HeldSide| path.canonicalize().is_ok_and(|path| path == side.path);
+        let side = match held.filter(same) {
+            Some(side) => side,
+            None => hold_side(path)?,
+        };
+        let (theirs, epoch) = label_in_force(&side.path, &*side.device)?;
+        let strangers = || {
+            refused(
+                Code::Invalid,
+                format!(
+                    "{}: this is no side of this mirror: see 'snapfs mirror attach --force'",
+                    names::shown(path)
+                ),
+            )
+        };
+        let Some(theirs) = theirs else { return strangers() };
+        let went_on = match meet(&ours, &theirs) {
+            Both::Together => return refused(Code::Invalid, "both sides are in sync"),
+            Both::FirstAhead => false,
+            Both::SplitBrain | Both::SecondAhead | Both::Neither => true,
+            Both::Strangers => {
+                let partners = ours.pair == theirs.pair && ours.partner == theirs.side;
+                if !partners || theirs.partner != ours.side {
+                    return strangers();
+                }
+                true
+            }
+        };
+        if went_on && !discard {
+            let lost = super::lost_changes::told(&side, &self.fs, parted_at(&ours, &theirs));
+            *self.other.lock() = Some(side);
+            return Err(Failure::new(
+                Code::Invalid,
+                format!(
+                    "{}: it went on by itself (state {epoch}) since both had state {}, and this would be lost: {lost}; say --discard, or mount it alone and save it first",
+                    names::shown(path),
+                    parted_at(&ours, &theirs)
+                ),
+            ));
+        }
+        self.bring_back(side, if went_on { &Stays::Discarded } else { &Stays::Nothing })
+    }
+
+    /// Parts the other side as a store of its own, once a snapshot of that moment was made.
+    pub(super) fn split(
+        &self,
+        snapshot: &mut dyn FnMut() -> Result<Value, Failure>,
+        undo: &mut dyn FnMut(),
+    ) -> Result<Value, Failure> {
+        let Some(_turn) = self.turn.try_lock() else {
+            return refused(Code::Busy, "another order about the mirror is being carried out");
+        };
+        let states = self.mirror.states();
+        if states.iter().flatten().filter(|s| s.state == "serving").count() < 2 {
+            return refused(Code::Invalid, "the two sides are not in sync: see 'snapfs mirror status'");
+        }
+        // The bulk first, so that little is left for the moment itself.
+        self.commit()?;
+        let mut made = snapshot()?;
+        let volume = self.fs.volume();
+        let identity = random()?;
+        let paused = match volume.split(&self.mirror, identity) {
+            Ok(paused) => paused,
+            Err(e) => {
+                undo();
+                return Err(self.failed(&e));
+            }
+        };
+        self.set_mirrored(false)?;
+        let left = self.other.lock().take();
+        if let Some(side) = &left {
+            if let Err(e) = mark::close(&*side.device) {
+                log::warn!("cannot mark the side that left as closed: {e}");
+            }
+            names::put(&mut made, "store", &side.path);
+        }
+        made["split_pause_us"] = json!(paused.as_micros() as u64);
+        Ok(made)
+    }
+
+    fn detach(&self) -> Result<(), Failure> {
+        self.end_filling();
+        let in_sync = self.mirror.states().iter().flatten().filter(|s| s.state == "serving").count() == 2;
+        if in_sync {
+            let parted = self.mirror.part().map_err(|e| told_mirror(&self.store, e))?;
+            let stale = Label { number: parted.label.number + 1, standing: Standing::Stale, ..parted.label };
+            // It has the identity of this store, so it must not be taken for one.
+            if let Err(e) = crate::device::mirror::write_label(&*parted.device, &stale) {
+                log::warn!("the side that was detached cannot be told so: {e}");
+            }
+            let _closed = mark::close(&*parted.device);
+        } else if !self.mirror.forget_lost() {
+            return refused(Code::Busy, "calls of the side that was lost have not returned");
+        } else if self.mirror.label().is_none() {
+            return refused(Code::Invalid, "the store has no other side");
+        }
+        self.mirror.relabel(|_| None).map_err(|e| told_mirror(&self.store, e))?;
+        self.set_mirrored(false)?;
+        *self.other.lock() = None;
+        Ok(())
+    }
+
+    fn verify(&self) -> Result<Value, Failure> {
+        if !self.mirror.is_mirror() {
+            return refused(Code::Invalid, "the two sides are not in sync: see 'snapfs mirror status'");
+        }
+        let found = compare_sides(self.fs.volume(), &self.mirror).map_err(|e| self.failed(&e))?;
+        Ok(json!({"compared_bytes": found.bytes, "differing": found.differing}))
+    }
+
+    fn end_filling(&self) {
+        self.told.ends.store(true, SeqCst);
+        if let Some(thread) = self.filling.lock().take()
+            && thread.join().is_err()
+        {
+            log::error!("the thread that fills a side has failed");
+        }
+    }
+
+    /// Ends what goes on in the background. The sides stay for the last commit.
+    pub(super) fn end(&self) {
+        self.end_filling();
+    }
+
+    /// Marks the sides as closed, if everything is durable, and lets go of them.
+    pub(super) fn close(&self, whole: bool) {
+        let other = self.other.lock().take().filter(|_| self.mirror.is_mirror());
+        let home = self.home.lock().take();
+        for side in [home, other].into_iter().flatten().filter(|_| whole) {
+            if let Err(e) = mark::close(&*side.device) {
+                log::warn!(
+                    "cannot mark the store as closed, a copy of it will be taken for one of a store in use: {e}"
+                );
+            }
+        }
+    }
+}
+
+/// What becomes of changes that only the other side has.
+#[derive(PartialEq, Eq)]
+enum Stays {
+    /// There are none.
+    Nothing,
+    /// They are lost, as was asked for.
+    Discarded,
+}
+
+/// What both had when they parted.
+fn parted_at(ours: &Label, theirs: &Label) -> u64 {
+    let noted = [ours.parted_at, theirs.parted_at];
+    noted.into_iter().filter(|at| *at > 0).min().unwrap_or(0)
+}
+
+/// Keeps a filling to its rate.
+struct Pace<'a> {
+    told: &'a Told,
+    since: Instant,
+    from: u64,
+}
+
+impl Pace<'_> {
+    fn new(told: &Told) -> Pace<'_> {
+        Pace { told, since: Instant::now(), from: 0 }
+    }
+
+    fn at(&mut self, filled: Filled) -> ControlFlow<()> {
+        self.told.done.store(filled.done, SeqCst);
+        self.told.total.store(filled.total, SeqCst);
+        loop {
+            if self.told.ends.load(SeqCst) {
+                return ControlFlow::Break(());
+            }
+            let rate = self.told.rate.load(SeqCst);
+            let ahead = rate > 0
+                && (filled.done - self.from) as f64 > rate as f64 * self.since.elapsed().as_secs_f64();
+            if !self.told.paused.load(SeqCst) && !ahead {
+                return ControlFlow::Continue(());
+            }
+            if self.told.paused.load(SeqCst) {
+                (self.since, self.from) = (Instant::now(), filled.done);
+            }
+            std::thread::sleep(if ahead { PAUSE / 10 } else { PAUSE });
+        }
+    }
+}

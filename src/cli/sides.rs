@@ -1,0 +1,250 @@
+//! The sides of a mirrored store: found, locked and opened together, and a new one made ready.
+//!
+//! Each side is held as a store is: nobody else writes to it while this program does, whatever part it has in the mirror.
+
+use super::hold::{lock, probe};
+use super::making::{DEVICE_START_BYTES, has_content, unfinished};
+use super::refusal::io;
+use crate::ctl::{Code, Failure};
+use crate::device::lock::{LockMode, StoreLock};
+use crate::device::mirror::{MirrorError, Present, open_sides, read_label};
+use crate::device::{self, Device, DirDevice, FileDevice, Mirror, StoreKind, mark};
+use crate::format::mirror::{Label, Standing};
+use crate::format::superblock::INCOMPAT_MIRRORED;
+use crate::limits::STORE_BYTES_DEFAULT;
+use crate::names;
+use crate::volume::newest_superblock;
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where the other side is looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Partner {
+    /// Where it was last.
+    #[default]
+    AsNoted,
+    /// There.
+    At(PathBuf),
+    /// Nowhere: this side is served alone, also if it is known to be older.
+    Nobody,
+}
+
+/// A side that is held.
+pub(super) struct HeldSide {
+    /// Where it is.
+    pub(super) path: PathBuf,
+    /// Its device.
+    pub(super) device: Arc<dyn Device>,
+    /// Dropped with it.
+    pub(super) _lock: StoreLock,
+}
+
+/// What was opened.
+pub(super) struct OpenedSides {
+    /// The device of the store.
+    pub(super) mirror: Arc<Mirror>,
+    /// The side that serves, or the one at the path of the store if both do.
+    pub(super) home: HeldSide,
+    /// The other side, if it is there, in sync or not.
+    pub(super) other: Option<HeldSide>,
+    /// That one is to be filled.
+    pub(super) is_behind: bool,
+}
+
+impl OpenedSides {
+    /// Marks the sides that are in sync as open.
+    pub(super) fn mark_open(&self) {
+        for side in [Some(&self.home), self.other.as_ref().filter(|_| !self.is_behind)].into_iter().flatten()
+        {
+            if let Err(e) = mark::open(&*side.device) {
+                log::warn!("cannot mark the store as open, a copy of it will not be known as one: {e}");
+            }
+        }
+    }
+}
+
+fn refused(store: &Path, code: Code, what: &str) -> Failure {
+    Failure::new(code, format!("{}: {what}", names::shown(store)))
+}
+
+/// Of a mirror.
+pub(super) fn told_mirror(store: &Path, e: MirrorError) -> Failure {
+    match e {
+        MirrorError::Device(e) => io(store, e),
+        MirrorError::Refused(why) if why.contains(&names::shown(store)) => Failure::new(Code::Invalid, why),
+        MirrorError::Refused(why) => refused(store, Code::Invalid, &why),
+    }
+}
+
+/// Random bytes of the system.
+pub(super) fn random<const N: usize>() -> Result<[u8; N], Failure> {
+    let mut bytes = [0; N];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut f| f.read_exact(&mut bytes))
+        .map_err(|e| Failure::new(Code::Other, format!("no random numbers from /dev/urandom: {e}")))?;
+    Ok(bytes)
+}
+
+fn seed() -> Result<u64, Failure> {
+    random().map(u64::from_le_bytes)
+}
+
+/// The label of a device, if it counts, and the epoch of its newest superblock.
+pub(super) fn label_in_force(store: &Path, device: &dyn Device) -> Result<(Option<Label>, u64), Failure> {
+    let label = read_label(device).map_err(|e| io(store, e))?;
+    let state = newest_superblock(device).ok();
+    let is_side = state.as_ref().is_some_and(|state| state.incompat & INCOMPAT_MIRRORED != 0);
+    let counts = |label: &Label| is_side || matches!(label.standing, Standing::Incomplete | Standing::Split);
+    Ok((label.filter(counts), state.map_or(0, |state| state.epoch.0)))
+}
+
+fn present(store: &Path, device: Arc<dyn Device>) -> Result<Present, Failure> {
+    let (label, epoch) = label_in_force(store, &*device)?;
+    Ok(Present { place: names::shown(store), device, label, epoch })
+}
+
+/// Refuses to look at a side as at a store if it is none, or, to be `served`, is known to be old. Nothing is written.
+pub(super) fn may_be_read(store: &Path, device: &dyn Device, served: bool) -> Result<(), Failure> {
+    match label_in_force(store, device)?.0 {
+        Some(label) if label.standing == Standing::Stale && served => Err(refused(
+            store,
+            Code::Invalid,
+            "it is older than its partner, which went on without it: mount the partner, or this one as it is with -o mirror=alone",
+        )),
+        Some(label) if label.standing == Standing::Incomplete => Err(refused(
+            store,
+            Code::Invalid,
+            "it was to become the other side of a mirror and was not filled to the end: it is no store; mount its partner",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Locks a side and opens it for writing.
+pub(super) fn hold_side(store: &Path) -> Result<HeldSide, Failure> {
+    let kind = probe(store)?;
+    match &kind {
+        StoreKind::DirectoryStore | StoreKind::ImageFile { .. } | StoreKind::BlockDevice { .. } => {}
+        _ => return Err(refused(store, Code::NotFound, "there is no store")),
+    }
+    let path =
+        store.canonicalize().map_err(|e| refused(store, Code::Io, &format!("cannot find the way: {e}")))?;
+    let lock = lock(&path, &kind, LockMode::Exclusive)?;
+    let device: Arc<dyn Device> = match kind {
+        StoreKind::DirectoryStore => Arc::new(
+            DirDevice::open(&path, STORE_BYTES_DEFAULT, device::Access::ReadWrite)
+                .map_err(|e| io(store, e))?,
+        ),
+        _ => Arc::new(FileDevice::open(&path, device::Access::ReadWrite).map_err(|e| io(store, e))?),
+    };
+    if mark::is_copy_of_open(&*device) {
+        return Err(refused(store, Code::Damaged, super::refusal::COPIED));
+    }
+    Ok(HeldSide { path, device, _lock: lock })
+}
+
+/// Makes what is at a path ready to become a side. What is in it is lost, which is refused without `force`.
+pub(super) fn hold_new_side(store: &Path, force: bool) -> Result<HeldSide, Failure> {
+    let kind = probe(store)?;
+    let occupied = match &kind {
+        StoreKind::ForeignDirectory { example } => {
+            let what = format!("this directory has other files in it (for instance '{example}')");
+            return Err(refused(store, Code::Exists, &what));
+        }
+        StoreKind::Other { what } => {
+            return Err(refused(store, Code::Invalid, &format!("{what} cannot hold a store")));
+        }
+        StoreKind::ImageFile { len: 0 } => {
+            return Err(refused(store, Code::Invalid, "an image file must have its size ('truncate -s')"));
+        }
+        StoreKind::Missing | StoreKind::EmptyDirectory => false,
+        StoreKind::DirectoryStore => !unfinished(store),
+        StoreKind::ImageFile { .. } => has_content(store, u64::MAX),
+        StoreKind::BlockDevice { .. } => has_content(store, DEVICE_START_BYTES),
+    };
+    if occupied && !force {
+        let what = "it is not empty; --force overwrites it, and everything in it is lost (a side that was here before comes back with 'snapfs mirror resync')";
+        return Err(refused(store, Code::Exists, what));
+    }
+    if matches!(kind, StoreKind::Missing | StoreKind::EmptyDirectory) {
+        if kind == StoreKind::Missing {
+            std::fs::create_dir(store)
+                .map_err(|e| refused(store, Code::Io, &format!("cannot make the directory: {e}")))?;
+        }
+        drop(DirDevice::create(store, STORE_BYTES_DEFAULT).map_err(|e| io(store, e))?);
+    }
+    hold_side(store)
+}
+
+/// The other side, if it is where it should be and nothing is wrong with it.
+fn find_other(store: &Path, label: &Label, wanted: &Partner) -> Result<Option<HeldSide>, Failure> {
+    let path = match wanted {
+        Partner::Nobody => return Ok(None),
+        Partner::At(path) => return hold_side(path).map(Some),
+        Partner::AsNoted if label.path.is_empty() || label.standing == Standing::Split => return Ok(None),
+        Partner::AsNoted => Path::new(OsStr::from_bytes(&label.path)),
+    };
+    match hold_side(path) {
+        Ok(side) => Ok(Some(side)),
+        // Somebody is writing to it: both would go on alone.
+        Err(f) if f.code == Code::Busy => Err(f),
+        Err(f) => {
+            log::warn!("{}: the other side of the mirror cannot be had: {f}", names::shown(store));
+            Ok(None)
+        }
+    }
+}
+
+/// Before one side alone is written to: it is the newer one from then on, durably.
+pub(super) fn part(store: &Path, device: Arc<dyn Device>) -> Result<(), Failure> {
+    let first = present(store, device)?;
+    if first.label.as_ref().is_none_or(|label| label.standing == Standing::Split) {
+        return Ok(());
+    }
+    let opened = open_sides(first, None, true, seed()?);
+    opened.map(drop).map_err(|e| told_mirror(store, e))
+}
+
+/// Opens the device of a store that is held for writing, with its other side if it is mirrored and that is there. What is
+/// done to `device` reaches that of `home`.
+pub(super) fn open(
+    home: HeldSide,
+    device: Arc<dyn Device>,
+    wanted: &Partner,
+) -> Result<OpenedSides, Failure> {
+    let store = &home.path.clone();
+    let first = present(store, device)?;
+    let other = match &first.label {
+        Some(label) => find_other(store, label, wanted)?,
+        None => None,
+    };
+    let second = other.as_ref().map(|side| present(&side.path, side.device.clone())).transpose()?;
+    let here = first.device.clone();
+    let opening = open_sides(first, second, *wanted == Partner::Nobody, seed()?);
+    let opening = opening.map_err(|e| told_mirror(store, e))?;
+    if let Some(warning) = &opening.warning {
+        log::warn!("{warning}");
+    }
+    let is_turned = opening.behind.as_ref().is_some_and(|behind| Arc::ptr_eq(&behind.device, &here));
+    let is_behind = opening.behind.is_some();
+    // What turned out to be somebody else's is let go of.
+    let takes_part = is_behind || opening.mirror.states().iter().flatten().count() > 1;
+    let other = other.filter(|_| takes_part);
+    let (home, other) = match other {
+        Some(other) if is_turned => (other, Some(home)),
+        other => (home, other),
+    };
+    Ok(OpenedSides { mirror: Arc::new(opening.mirror), home, other, is_behind })
+}
+
+/// The device itself, or, for a test that cuts the power of the whole program, one that keeps what is done to it.
+pub(super) fn recorded(device: Arc<dyn Device>) -> Result<Arc<dyn Device>, Failure> {
+    let Some(record) = std::env::var_os("SNAPFS_RECORD") else { return Ok(device) };
+    let recorded = device::Recorded::new(device, Path::new(&record));
+    let recorded = recorded
+        .map_err(|e| Failure::new(Code::Io, format!("SNAPFS_RECORD={}: {e}", names::shown(&record))))?;
+    Ok(Arc::new(recorded))
+}

@@ -1,0 +1,26 @@
+//! A mirror: one address space on two devices, of which either alone is the whole store while they are in sync.
+//!
+//! Every changing call goes to both sides at once, and a flush returns when both are durable. A side that fails, has no
+//! space or keeps its partner waiting for longer than its time limit is lost: before the next flush returns, the other
+//! side's label says durably that it goes on alone. Nothing here knows checksums: who does reads one named side, and has
+//! what is bad there written again.
+//!
+//! With one side calls are made by the caller, at no cost; with two by threads of each side, so that a side that hangs
+//! keeps no caller for longer than its limit.
+
+mod calls;
+mod copying;
+mod label;
+mod meeting;
+mod membership;
+#[expect(clippy::module_inception, reason = "the module is named after the type that everybody has from it")]
+mod mirror;
+mod opening;
+mod side;
+#[cfg(test)]
+mod tests;
+
+pub use label::{clear_labels, read_label, write_label};
+pub use meeting::{Both, SideFound, alone, meet};
+pub use mirror::{Mirror, MirrorError, NewSide, Parted, SideState};
+pub use opening::{MirrorOpening, Present, open_sides};

@@ -1,0 +1,284 @@
+//! What each call of the device does to the sides of a mirror.
+
+use super::mirror::{Members, Mirror, SideRole, gone, is_serving, serving};
+use super::side::{MirrorSide, Unanswered, outcome};
+use crate::device::access::check_range;
+use crate::device::{Device, DeviceError, StoreLocation};
+use crate::format::mark::FileBirth;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Instant;
+
+impl Mirror {
+    /// The side that a read is made on: of those that serve the one with the fewest calls.
+    fn reader(&self, members: &Members) -> Option<usize> {
+        let calls = |n: &usize| members[*n].as_ref().map_or(usize::MAX, |m| m.side.pending_calls());
+        serving(members).into_iter().min_by_key(calls)
+    }
+
+    /// Reads of one side, of which the caller does not care.
+    fn read_any(
+        &self,
+        members: &Members,
+        offset: u64,
+        buf: &mut [u8],
+        others_too: bool,
+    ) -> Result<(), DeviceError> {
+        let mut first = None;
+        let mut tried = [false; 2];
+        while let Some(n) = self
+            .reader(members)
+            .filter(|n| !tried[*n])
+            .or_else(|| serving(members).into_iter().find(|n| !tried[*n]))
+        {
+            match self.read_member(members, n, offset, buf) {
+                Ok(()) => return Ok(()),
+                Err(e) if !others_too && !is_late(&e) => return Err(e),
+                Err(e) => first = first.or(Some(e)),
+            }
+            tried[n] = true;
+        }
+        Err(first.unwrap_or_else(gone))
+    }
+
+    fn read_member(
+        &self,
+        members: &Members,
+        n: usize,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> Result<(), DeviceError> {
+        let Some(member) = &members[n] else { return Err(gone()) };
+        if serving(members) == [n] {
+            return member.side.device.read_at(offset, buf);
+        }
+        let len = buf.len();
+        let reply = member.side.call(move |device| {
+            let mut bytes = vec![0; len];
+            device.read_at(offset, &mut bytes).map(|()| bytes)
+        });
+        let limit = self.limit();
+        let mut deadline = Instant::now() + limit;
+        let answer = loop {
+            match reply.wait(deadline) {
+                Err(Unanswered::Late) => {
+                    if self.lose(members, n, &format!("a read did not return within {limit:?}")) {
+                        break Err(Unanswered::Late);
+                    }
+                    deadline += limit;
+                }
+                answer => break answer,
+            }
+        };
+        buf.copy_from_slice(&outcome(answer, limit)?);
+        Ok(())
+    }
+
+    /// Sides that get changes, or only those that a flush waits for.
+    fn there(members: &Members, wanted: impl Fn(SideRole) -> bool) -> Vec<usize> {
+        let is = |n: &usize| members[*n].as_ref().is_some_and(|m| m.side.is_there() && wanted(m.role));
+        (0..2).filter(is).collect()
+    }
+
+    /// A call that changes something.
+    fn change(
+        &self,
+        range: (u64, u64),
+        call: impl Fn(&dyn Device) -> Result<(), DeviceError> + Clone + Send + 'static,
+    ) -> Result<(), DeviceError> {
+        let members = self.members.read();
+        let there = Mirror::there(&members, |_| true);
+        let is_filling = there.iter().any(|n| !is_serving(&members, *n));
+        let _passing = is_filling.then(|| self.pass(range));
+        self.all(&members, &there, call)
+    }
+
+    /// The only side that is there.
+    fn only(&self) -> Option<Arc<MirrorSide>> {
+        lone(&self.members.read()).cloned()
+    }
+
+    fn first(&self) -> Option<Arc<MirrorSide>> {
+        let members = self.members.read();
+        let n = serving(&members).first().copied()?;
+        members[n].as_ref().map(|m| m.side.clone())
+    }
+}
+
+fn is_late(e: &DeviceError) -> bool {
+    let kinds = [std::io::ErrorKind::TimedOut, std::io::ErrorKind::NotConnected];
+    matches!(e, DeviceError::Io { source, .. } if kinds.contains(&source.kind()))
+}
+
+/// The only side, if there is one alone. The last that serves is never lost, so nothing more is asked.
+fn lone(members: &Members) -> Option<&Arc<MirrorSide>> {
+    match members {
+        [Some(one), None] | [None, Some(one)] => Some(&one.side),
+        _ => None,
+    }
+}
+
+impl Device for Mirror {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
+        if let Some(side) = self.only() {
+            return side.device.read_at(offset, buf);
+        }
+        let members = self.members.read().clone();
+        self.read_any(&members, offset, buf, true)
+    }
+
+    fn read_one(&self, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
+        if let Some(side) = self.only() {
+            return side.device.read_at(offset, buf);
+        }
+        let members = self.members.read().clone();
+        self.read_any(&members, offset, buf, false)
+    }
+
+    fn sides(&self) -> Vec<usize> {
+        serving(&self.members.read())
+    }
+
+    fn is_mirror(&self) -> bool {
+        let members = self.members.read();
+        members.iter().all(Option::is_some) && is_serving(&members, 0) && is_serving(&members, 1)
+    }
+
+    fn read_side(&self, side: usize, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
+        let members = self.members.read().clone();
+        if side > 1 || !is_serving(&members, side) {
+            return Err(gone());
+        }
+        self.read_member(&members, side, offset, buf)
+    }
+
+    fn write_side(&self, side: usize, offset: u64, buf: &[u8]) -> Result<(), DeviceError> {
+        let members = self.members.read();
+        if side > 1 || !is_serving(&members, side) {
+            return Err(gone());
+        }
+        let data: Arc<[u8]> = buf.into();
+        let written = self.on_member(&members, side, move |device| device.write_at(offset, &data));
+        if let Err(e) = &written {
+            self.lose(&members, side, &e.to_string());
+        }
+        written
+    }
+
+    fn reached(&self, epoch: u64) {
+        self.reached.store(epoch, SeqCst);
+    }
+
+    fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), DeviceError> {
+        check_range(self, offset, buf.len() as u64)?;
+        let data = {
+            let members = self.members.read();
+            if let Some(side) = lone(&members) {
+                return side.device.write_at(offset, buf);
+            }
+            Arc::<[u8]>::from(buf)
+        };
+        self.change((offset, buf.len() as u64), move |device| device.write_at(offset, &data))
+    }
+
+    fn flush(&self) -> Result<(), DeviceError> {
+        self.flush_with(|device| device.flush())
+    }
+
+    fn flush_inherited(&self) -> Result<(), DeviceError> {
+        self.flush_with(|device| device.flush_inherited())
+    }
+
+    fn back(&self, offset: u64, len: u64) -> Result<(), DeviceError> {
+        match self.only() {
+            Some(side) => side.device.back(offset, len),
+            None => self.change((offset, len), move |device| device.back(offset, len)),
+        }
+    }
+
+    fn discard(&self, offset: u64, len: u64) {
+        match self.only() {
+            Some(side) => side.device.discard(offset, len),
+            None => {
+                let call = move |device: &dyn Device| {
+                    device.discard(offset, len);
+                    Ok(())
+                };
+                let _best_effort = self.change((offset, len), call);
+            }
+        }
+    }
+
+    fn release(&self, offset: u64, len: u64) {
+        match self.only() {
+            Some(side) => side.device.release(offset, len),
+            None => {
+                let members = self.members.read().clone();
+                for side in serving(&members).into_iter().filter_map(|n| members[n].as_ref()) {
+                    side.side.send(move |device| device.release(offset, len));
+                }
+            }
+        }
+    }
+
+    fn will_need(&self, offset: u64, len: u64) {
+        if let Some(side) = self.only() {
+            side.device.will_need(offset, len);
+        } else if let Some(side) = self.first() {
+            side.send(move |device| device.will_need(offset, len));
+        }
+    }
+
+    fn stored(&self) -> Vec<(u64, u64)> {
+        self.first().map_or_else(Vec::new, |side| side.device.stored())
+    }
+
+    fn available(&self) -> u64 {
+        if let Some(side) = self.only() {
+            return side.device.available();
+        }
+        let members = self.members.read().clone();
+        let asked = serving(&members)
+            .into_iter()
+            .filter_map(|n| self.on_member(&members, n, |device| Ok(device.available())).ok());
+        asked.min().unwrap_or(0)
+    }
+
+    fn describe(&self) -> String {
+        self.first().map_or_else(|| "a mirror without sides".into(), |side| side.device.describe())
+    }
+
+    fn location(&self) -> StoreLocation {
+        self.first().map(|side| side.device.location()).unwrap_or_default()
+    }
+
+    fn birth(&self, offset: u64) -> Option<FileBirth> {
+        self.first()?.device.birth(offset)
+    }
+
+    fn limit_met(&self) -> Option<String> {
+        self.first()?.device.limit_met()
+    }
+}
+
+impl Mirror {
+    fn flush_with(
+        &self,
+        flush: impl Fn(&dyn Device) -> Result<(), DeviceError> + Clone + Send + 'static,
+    ) -> Result<(), DeviceError> {
+        let members = self.members.read();
+        let there = Mirror::there(&members, |role| role != SideRole::Target);
+        match there[..] {
+            [n] => match &members[n] {
+                Some(member) => flush(&*member.side.device)?,
+                None => return Err(gone()),
+            },
+            _ => self.all(&members, &there, flush)?,
+        }
+        if self.unannounced.load(SeqCst) { self.announce(&members) } else { Ok(()) }
+    }
+}

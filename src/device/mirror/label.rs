@@ -1,0 +1,58 @@
+//! Labels on a device: the newest of those that are there, and the next one.
+
+use crate::device::{Device, DeviceError};
+use crate::format::mirror::{LABEL_ADDRS, LABEL_BYTES, Label};
+
+/// The label of a device, if it has one. What is neither zeros nor a label is none.
+///
+/// # Errors
+/// If none is found and a place cannot be read.
+pub fn read_label(device: &dyn Device) -> Result<Option<Label>, DeviceError> {
+    let (mut newest, mut failed): (Option<Label>, _) = (None, None);
+    for addr in LABEL_ADDRS {
+        let mut bytes = vec![0; LABEL_BYTES];
+        match device.read_at(addr, &mut bytes) {
+            Err(e) => failed = Some(e),
+            Ok(()) => match Label::decode(&bytes) {
+                Ok(Some(label)) if newest.as_ref().is_none_or(|n| n.number < label.number) => {
+                    newest = Some(label);
+                }
+                _ => {}
+            },
+        }
+    }
+    match (newest, failed) {
+        (None, Some(e)) => Err(e),
+        (newest, _) => Ok(newest),
+    }
+}
+
+/// Writes a label to its places, durably. Its number is one more than that of the one in force.
+///
+/// # Errors
+/// The device's.
+pub fn write_label(device: &dyn Device, label: &Label) -> Result<(), DeviceError> {
+    let bytes = label.encode();
+    for addr in label.addrs() {
+        device.write_at(addr, &bytes)?;
+    }
+    device.flush()
+}
+
+/// Takes all labels away, durably: the one in force goes last.
+///
+/// # Errors
+/// The device's.
+pub fn clear_labels(device: &dyn Device) -> Result<(), DeviceError> {
+    let in_force = read_label(device).ok().flatten().map(|label| label.addrs());
+    let is_last = |addr: &u64| in_force.is_some_and(|addrs| addrs.contains(addr));
+    for last in [false, true] {
+        for addr in LABEL_ADDRS.into_iter().filter(|addr| is_last(addr) == last) {
+            device.write_at(addr, &[0; LABEL_BYTES])?;
+        }
+        if last || in_force.is_some() {
+            device.flush()?;
+        }
+    }
+    Ok(())
+}

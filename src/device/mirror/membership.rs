@@ -1,0 +1,236 @@
+//! Sides that come and go: a new one is taken in, filled and made an equal; one is parted, or forgotten.
+
+use super::label::{clear_labels, read_label, write_label};
+use super::mirror::{Member, Members, Mirror, MirrorError, NewSide, Parted, SideRole, refused, serving};
+use super::side::MirrorSide;
+use crate::device::Device;
+use crate::format::mirror::{Label, Standing};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+impl Mirror {
+    /// Takes in another side, which is to be filled: from now on it gets all changes. Its label says durably before
+    /// anything else that it is no store, and its superblocks are gone after that. `rings` are where these are.
+    ///
+    /// # Errors
+    /// If there are two sides, or calls of the one that was there have not returned.
+    pub fn join(&self, new: NewSide, rings: &[(u64, u64)]) -> Result<(), MirrorError> {
+        let (n, survivor) = {
+            let members = self.members.read();
+            let Some(n) = serving(&members).first().copied() else { return refused("no side serves") };
+            match (&members[1 - n], &members[n]) {
+                (Some(other), _) if other.side.is_there() => {
+                    return refused("there are two sides already");
+                }
+                (Some(other), _) if other.side.pending_calls() > 0 => {
+                    return refused(
+                        "calls of the side that was lost have not returned: it cannot be attached before",
+                    );
+                }
+                (_, Some(survivor)) => (n, survivor.side.clone()),
+                _ => return refused("no side serves"),
+            }
+        };
+        let limit_ms = u32::try_from(new.limit.as_millis()).unwrap_or(u32::MAX).max(1);
+        let theirs = read_label(&*new.device)?;
+        let mut labels = self.labels.lock();
+        let known = match (&labels[n], theirs) {
+            (Some(ours), Some(theirs))
+                if ours.pair == theirs.pair && ours.partner == theirs.side && theirs.partner == ours.side =>
+            {
+                Some((ours.clone(), theirs))
+            }
+            _ => None,
+        };
+        let number = |label: &Option<Label>| label.as_ref().map_or(0, |l| l.number);
+        let (ours, theirs) = known.unwrap_or_else(|| {
+            let mut pair = [0; 16];
+            pair[..8].copy_from_slice(&self.fresh().to_le_bytes());
+            pair[8..].copy_from_slice(&self.fresh().to_le_bytes());
+            let side = self.fresh();
+            let partner = loop {
+                let partner = self.fresh();
+                if partner != side {
+                    break partner;
+                }
+            };
+            let ours = Label {
+                pair,
+                number: number(&labels[n]),
+                side,
+                partner,
+                standing: Standing::Alone,
+                current: self.fresh(),
+                parted_from: 0,
+                parted_at: 0,
+                limit_ms,
+                path: Vec::new(),
+            };
+            let old = read_label(&*new.device).ok().flatten();
+            let theirs = Label { side: partner, partner: side, number: number(&old), ..ours.clone() };
+            (ours, theirs)
+        });
+        let (a, b) = (ours.number + 1, theirs.number + 1);
+        let ours = Label { number: a, standing: Standing::Alone, limit_ms, path: new.path, ..ours };
+        let theirs =
+            Label { number: b, standing: Standing::Incomplete, limit_ms, path: new.partner_path, ..theirs };
+        write_label(&*survivor.device, &ours)?;
+        labels[n] = Some(ours);
+        write_label(&*new.device, &theirs)?;
+        for (offset, len) in rings {
+            new.device.write_at(*offset, &vec![0; *len as usize])?;
+        }
+        new.device.flush()?;
+        let side = Arc::new(MirrorSide::new(new.device));
+        labels[1 - n] = Some(theirs);
+        drop(labels);
+        self.limit_ms.store(u64::from(limit_ms), SeqCst);
+        self.younger.store(1 - n, SeqCst);
+        self.members.write()[1 - n] = Some(Member { side, role: SideRole::Target });
+        Ok(())
+    }
+
+    /// The side that is being filled has everything: makes the two equals. Durable when it returns.
+    ///
+    /// # Errors
+    /// If that side is lost, or a label cannot be written.
+    pub fn complete(&self) -> Result<(), MirrorError> {
+        let target = |members: &Members| {
+            let is = |m: &Option<Member>| m.as_ref().is_some_and(|m| m.role != SideRole::Serving);
+            members.iter().position(is)
+        };
+        let n = {
+            let mut members = self.members.write();
+            let Some(n) = target(&members) else { return refused("no side is being filled") };
+            if let Some(member) = &mut members[n] {
+                member.role = SideRole::Joining;
+            }
+            n
+        };
+        // What was acknowledged before is durable on the other side alone; what comes from now on, on both.
+        let flushed = self.on(n, |device| device.flush());
+        let members = self.members.read().clone();
+        if let Err(e) = flushed {
+            self.lose(&members, n, &e.to_string());
+            return Err(e.into());
+        }
+        let mut labels = self.labels.lock();
+        let (Some(ours), Some(theirs), Some(member)) = (&labels[1 - n], &labels[n], &members[1 - n]) else {
+            return refused("a side has no label");
+        };
+        let current = self.fresh();
+        let together = |label: &Label| Label {
+            number: label.number + 1,
+            standing: Standing::Together,
+            current,
+            parted_from: 0,
+            parted_at: 0,
+            ..label.clone()
+        };
+        let (ours, theirs) = (together(ours), together(theirs));
+        write_label(&*member.side.device, &ours)?;
+        labels[1 - n] = Some(ours);
+        let label = theirs.clone();
+        let written = self.on_member(&members, n, move |device| write_label(device, &label));
+        labels[n] = Some(theirs);
+        drop(labels);
+        if let Err(e) = written {
+            self.lose(&members, n, &e.to_string());
+            return Err(e.into());
+        }
+        if let Some(member) = &mut self.members.write()[n] {
+            member.role = SideRole::Serving;
+        }
+        Ok(())
+    }
+
+    /// Gives up filling a side: it stays incomplete.
+    pub fn give_up(&self, why: &str) {
+        let members = self.members.read().clone();
+        for n in 0..2 {
+            if members[n].as_ref().is_some_and(|m| m.role != SideRole::Serving) {
+                self.lose(&members, n, why);
+            }
+        }
+    }
+
+    /// Parts the side that came last at a moment at which no call is half-way: it has all that was written until then, and gets
+    /// nothing more. Durably alone when it returns.
+    ///
+    /// # Errors
+    /// If both are not in sync, or the label cannot be written.
+    pub fn part(&self) -> Result<Parted, MirrorError> {
+        let (n, side) = {
+            let mut members = self.members.write();
+            if serving(&members).len() < 2 {
+                return refused("the two sides are not in sync");
+            }
+            let n = self.younger.load(SeqCst);
+            self.unannounced.store(true, SeqCst);
+            let Some(member) = members[n].take() else { return refused("no second side") };
+            (n, member.side)
+        };
+        let parted = self.labels.lock()[n].take();
+        self.flush()?;
+        match parted {
+            Some(label) => Ok(Parted { device: side.device.clone(), label }),
+            None => refused("a side has no label"),
+        }
+    }
+
+    /// A side that was parted is a store of its own: both labels say so, durably, and from when on, so that one can be
+    /// brought in line with the other again at a cost that follows what changed.
+    ///
+    /// # Errors
+    /// The devices'.
+    pub fn left(&self, parted: Parted) -> Result<(), MirrorError> {
+        let ours = self.label();
+        let from = ours.as_ref().map_or(parted.label.current, |ours| ours.parted_from);
+        let at = ours.map_or(0, |ours| ours.parted_at);
+        let split = Label {
+            number: parted.label.number + 1,
+            standing: Standing::Split,
+            current: self.fresh(),
+            parted_from: from,
+            parted_at: at,
+            ..parted.label
+        };
+        write_label(&*parted.device, &split)?;
+        self.relabel(|label| Some(Label { standing: Standing::Split, ..label.clone() }))
+    }
+
+    /// Lets go of a side that is lost or was never whole. False if calls of it have not returned.
+    pub fn forget_lost(&self) -> bool {
+        let mut members = self.members.write();
+        for n in 0..2 {
+            if let Some(member) = &members[n]
+                && !member.side.is_there()
+            {
+                if member.side.pending_calls() > 0 {
+                    return false;
+                }
+                members[n] = None;
+                self.labels.lock()[n] = None;
+            }
+        }
+        true
+    }
+
+    /// Gives the side that serves alone another label, or none. Durable when it returns.
+    ///
+    /// # Errors
+    /// If there are two, or the device fails.
+    pub fn relabel(&self, change: impl FnOnce(&Label) -> Option<Label>) -> Result<(), MirrorError> {
+        let members = self.members.read().clone();
+        let [n] = serving(&members)[..] else { return refused("both sides are there") };
+        let mut labels = self.labels.lock();
+        let (Some(member), Some(label)) = (&members[n], &labels[n]) else { return Ok(()) };
+        let new = change(label).map(|new| Label { number: label.number + 1, ..new });
+        match &new {
+            Some(new) => write_label(&*member.side.device, new)?,
+            None => clear_labels(&*member.side.device)?,
+        }
+        labels[n] = new;
+        Ok(())
+    }
+}

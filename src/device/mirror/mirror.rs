@@ -1,0 +1,381 @@
+//! The device of two sides: who they are, and what is done about one that fails.
+
+use super::label::write_label;
+use super::side::{MirrorSide, SideReply, Unanswered, outcome};
+use crate::device::{Device, DeviceError};
+use crate::format::mirror::{Label, Standing};
+use parking_lot::{Condvar, Mutex, RwLock};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// What a side takes part in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum SideRole {
+    /// In everything.
+    Serving,
+    /// It has everything, and its labels are being written: in all but reads.
+    Joining,
+    /// It is being filled: in changes.
+    Target,
+}
+
+#[derive(Clone)]
+pub(super) struct Member {
+    pub side: Arc<MirrorSide>,
+    pub role: SideRole,
+}
+
+/// Sides by number.
+pub(super) type Members = [Option<Member>; 2];
+
+/// Changes that are on their way while a side is filled, and the piece that is being copied.
+#[derive(Default)]
+pub(super) struct Traffic {
+    pub changing: Vec<Range<u64>>,
+    pub copying: Option<Range<u64>>,
+}
+
+/// A new side.
+pub struct NewSide {
+    /// Its device.
+    pub device: Arc<dyn Device>,
+    /// Where it is, for the label of its partner.
+    pub path: Vec<u8>,
+    /// Where the partner is, for its label.
+    pub partner_path: Vec<u8>,
+    /// How long either side may keep the other waiting.
+    pub limit: Duration,
+}
+
+/// A side that takes part no more.
+pub struct Parted {
+    /// Its device.
+    pub device: Arc<dyn Device>,
+    /// Its label.
+    pub label: Label,
+}
+
+/// How a side is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SideState {
+    /// `serving`, `joining`, `syncing` or `lost`.
+    pub state: &'static str,
+    /// Why it is lost.
+    pub why: Option<String>,
+    /// Its label, as last written.
+    pub label: Option<Label>,
+    /// Calls that have not returned.
+    pub pending_calls: usize,
+    /// What a person calls it.
+    pub place: String,
+}
+
+/// Why sides cannot be brought together or parted.
+#[derive(Debug)]
+pub enum MirrorError {
+    /// A device failed.
+    Device(DeviceError),
+    /// It cannot be done now; a sentence.
+    Refused(String),
+}
+
+impl std::fmt::Display for MirrorError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            MirrorError::Device(e) => write!(f, "{e}"),
+            MirrorError::Refused(why) => write!(f, "{why}"),
+        }
+    }
+}
+
+impl std::error::Error for MirrorError {}
+
+impl From<DeviceError> for MirrorError {
+    fn from(e: DeviceError) -> MirrorError {
+        MirrorError::Device(e)
+    }
+}
+
+pub(super) fn refused<T>(why: impl Into<String>) -> Result<T, MirrorError> {
+    Err(MirrorError::Refused(why.into()))
+}
+
+/// The device. Any thread may call any method.
+///
+/// Locks, in this order: `members` (a call of the device reads it until both sides have answered, so whoever writes it
+/// meets no call half-way), `labels` (held while labels are written), `verdict`, `traffic`; the locks of a side are leaves.
+pub struct Mirror {
+    pub(super) size: u64,
+    pub(super) members: RwLock<Members>,
+    /// Labels in force, by side.
+    pub(super) labels: Mutex<[Option<Label>; 2]>,
+    /// Held while a side is lost, so that never both are.
+    verdict: Mutex<()>,
+    /// A side was lost that the label of the other may still call its equal.
+    pub(super) unannounced: AtomicBool,
+    pub(super) traffic: Mutex<Traffic>,
+    pub(super) moved: Condvar,
+    pub(super) limit_ms: AtomicU64,
+    /// What was committed last, as told.
+    pub(super) reached: AtomicU64,
+    /// The side that came last.
+    pub(super) younger: AtomicUsize,
+    /// Of this opening, and how many numbers were drawn.
+    random: (u64, AtomicU64),
+}
+
+impl Mirror {
+    /// A mirror of one side, which has no label.
+    #[must_use]
+    pub fn solo(device: Arc<dyn Device>, seed: u64) -> Mirror {
+        Mirror::of(device.size(), [Some(device), None], [None, None], seed)
+    }
+
+    fn of(size: u64, devices: [Option<Arc<dyn Device>>; 2], labels: [Option<Label>; 2], seed: u64) -> Mirror {
+        let limit =
+            labels.iter().flatten().map(|l| u64::from(l.limit_ms)).next().unwrap_or(u64::from(u32::MAX));
+        let members = devices.map(|device| {
+            device.map(|device| Member { side: Arc::new(MirrorSide::new(device)), role: SideRole::Serving })
+        });
+        Mirror {
+            size,
+            members: RwLock::new(members),
+            labels: Mutex::new(labels),
+            verdict: Mutex::default(),
+            unannounced: AtomicBool::new(false),
+            traffic: Mutex::default(),
+            moved: Condvar::new(),
+            limit_ms: AtomicU64::new(limit),
+            reached: AtomicU64::new(0),
+            younger: AtomicUsize::new(1),
+            random: (seed, AtomicU64::new(0)),
+        }
+    }
+
+    /// Both sides, which are together as their labels say. `seed` is another each time.
+    #[must_use]
+    pub fn together(sides: [(Arc<dyn Device>, Label); 2], seed: u64) -> Mirror {
+        let size = sides[0].0.size().min(sides[1].0.size());
+        let [(a, a_label), (b, b_label)] = sides;
+        Mirror::of(size, [Some(a), Some(b)], [Some(a_label), Some(b_label)], seed)
+    }
+
+    /// A mirror of one side with a label that need not change: it was split off.
+    #[must_use]
+    pub fn labelled(device: Arc<dyn Device>, label: Label, seed: u64) -> Mirror {
+        Mirror::of(device.size(), [Some(device), None], [Some(label), None], seed)
+    }
+
+    /// One side that goes on without its partner: its label says so durably before this returns. `parted_at` is what had
+    /// been committed on both.
+    ///
+    /// # Errors
+    /// If the label cannot be written.
+    pub fn one_of_two(
+        device: Arc<dyn Device>,
+        label: Label,
+        parted_at: u64,
+        seed: u64,
+    ) -> Result<Mirror, DeviceError> {
+        let mirror = Mirror::of(device.size(), [Some(device), None], [Some(label), None], seed);
+        mirror.reached.store(parted_at, SeqCst);
+        let members = mirror.members.read();
+        mirror.announce(&members)?;
+        drop(members);
+        Ok(mirror)
+    }
+
+    pub(super) fn limit(&self) -> Duration {
+        Duration::from_millis(self.limit_ms.load(SeqCst))
+    }
+
+    /// How long a side may keep the other waiting.
+    #[must_use]
+    pub fn time_limit(&self) -> Duration {
+        self.limit()
+    }
+
+    pub(super) fn fresh(&self) -> u64 {
+        let n = self.random.1.fetch_add(1, SeqCst);
+        xxh3_64_with_seed(&n.to_le_bytes(), self.random.0).max(1)
+    }
+
+    /// How each side is; none where there is none.
+    #[must_use]
+    pub fn states(&self) -> [Option<SideState>; 2] {
+        let members = self.members.read().clone();
+        let labels = self.labels.lock().clone();
+        let mut labels = labels.into_iter();
+        members.map(|member| {
+            let label = labels.next().flatten();
+            let member = member?;
+            let why = member.side.why_lost();
+            let state = match member.role {
+                _ if why.is_some() => "lost",
+                SideRole::Serving => "serving",
+                SideRole::Joining => "joining",
+                SideRole::Target => "syncing",
+            };
+            let (pending_calls, place) = (member.side.pending_calls(), member.side.device.describe());
+            Some(SideState { state, why, label, pending_calls, place })
+        })
+    }
+
+    /// The label of the side that serves; of either, if both do.
+    #[must_use]
+    pub fn label(&self) -> Option<Label> {
+        let n = serving(&self.members.read()).first().copied()?;
+        self.labels.lock()[n].clone()
+    }
+
+    /// The number of the side that is not the first to serve, if it is there, in whatever role.
+    #[must_use]
+    pub fn second(&self) -> Option<usize> {
+        let members = self.members.read();
+        let n = 1 - serving(&members).first().copied()?;
+        members[n].is_some().then_some(n)
+    }
+
+    /// Makes a call on each of these sides, by their threads, and waits.
+    pub(super) fn all(
+        &self,
+        members: &Members,
+        there: &[usize],
+        call: impl Fn(&dyn Device) -> Result<(), DeviceError> + Clone + Send + 'static,
+    ) -> Result<(), DeviceError> {
+        let replies = there.iter().filter_map(|n| {
+            let call = call.clone();
+            members[*n].as_ref().map(|m| (*n, m.side.call(move |device| call(device))))
+        });
+        let outcomes = self.gather(replies.collect());
+        let served = |(n, done): &(usize, Result<(), DeviceError>)| done.is_ok() && is_serving(members, *n);
+        if !outcomes.iter().any(served) {
+            // Nobody has it: no side is to be blamed.
+            let failed = outcomes.into_iter().filter(|(n, _)| is_serving(members, *n)).map(|(_, done)| done);
+            return failed.into_iter().find(Result::is_err).unwrap_or_else(|| Err(gone()));
+        }
+        for (n, done) in outcomes {
+            if let Err(e) = done {
+                self.lose(members, n, &e.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for replies up to the limit, and then for as long as nobody has succeeded: when all are late it is no side's
+    /// fault.
+    fn gather(
+        &self,
+        replies: Vec<(usize, SideReply<Result<(), DeviceError>>)>,
+    ) -> Vec<(usize, Result<(), DeviceError>)> {
+        let limit = self.limit();
+        let mut deadline = Instant::now() + limit;
+        let mut answers: Vec<_> = replies.iter().map(|(_, reply)| reply.wait(deadline)).collect();
+        loop {
+            let late = |a: &Result<_, _>| matches!(a, Err(Unanswered::Late));
+            let succeeded = answers.iter().any(|a| matches!(a, Ok(Ok(()))));
+            if succeeded || !answers.iter().any(late) {
+                break;
+            }
+            deadline += limit;
+            for ((_, reply), answer) in replies.iter().zip(&mut answers) {
+                if late(answer) {
+                    *answer = reply.wait(deadline);
+                }
+            }
+        }
+        replies.iter().zip(answers).map(|((n, _), answer)| (*n, outcome(answer, limit))).collect()
+    }
+
+    /// Makes no call on a side any more, unless it is the last that serves. True if it is lost.
+    pub(super) fn lose(&self, members: &Members, n: usize, why: &str) -> bool {
+        let _verdict = self.verdict.lock();
+        let Some(member) = &members[n] else { return true };
+        if !member.side.is_there() {
+            return true;
+        }
+        if member.role == SideRole::Serving && !is_serving(members, 1 - n) {
+            return false;
+        }
+        // Before it is lost: a flush that no longer waits for it must see this.
+        self.unannounced.store(true, SeqCst);
+        member.side.lose(why);
+        log::error!("mirror: {} is lost and left out: {why}", member.side.device.describe());
+        true
+    }
+
+    /// Has the label of the side that serves say that it goes on alone, if it does and the label does not. Durable when it
+    /// returns.
+    pub(super) fn announce(&self, members: &Members) -> Result<(), DeviceError> {
+        let mut labels = self.labels.lock();
+        let Some(n) = serving(members).first().copied() else { return Err(gone()) };
+        let (Some(member), Some(label)) = (&members[n], &labels[n]) else {
+            self.unannounced.store(false, SeqCst);
+            return Ok(());
+        };
+        if label.standing != Standing::Together && label.standing != Standing::Stale {
+            self.unannounced.store(false, SeqCst);
+            return Ok(());
+        }
+        let alone = Label {
+            number: label.number + 1,
+            standing: Standing::Alone,
+            parted_from: label.current,
+            current: self.fresh(),
+            parted_at: self.reached.load(SeqCst),
+            ..label.clone()
+        };
+        write_label(&*member.side.device, &alone)?;
+        labels[n] = Some(alone);
+        if let (Some(lost), Some(old)) = (&members[1 - n], &labels[1 - n])
+            && old.standing == Standing::Together
+        {
+            let stale = Label { number: old.number + 1, standing: Standing::Stale, ..old.clone() };
+            let written = stale.clone();
+            lost.side.send(move |device| {
+                if let Err(e) = write_label(device, &written) {
+                    log::info!("mirror: a side that was left out cannot be told so: {e}");
+                }
+            });
+            labels[1 - n] = Some(stale);
+        }
+        self.unannounced.store(false, SeqCst);
+        Ok(())
+    }
+
+    /// Makes a call on one side, which may be any, within the limit.
+    pub(super) fn on<T: Send + 'static>(
+        &self,
+        n: usize,
+        call: impl FnOnce(&dyn Device) -> Result<T, DeviceError> + Send + 'static,
+    ) -> Result<T, DeviceError> {
+        self.on_member(&self.members.read().clone(), n, call)
+    }
+
+    pub(super) fn on_member<T: Send + 'static>(
+        &self,
+        members: &Members,
+        n: usize,
+        call: impl FnOnce(&dyn Device) -> Result<T, DeviceError> + Send + 'static,
+    ) -> Result<T, DeviceError> {
+        let member = members.get(n).and_then(Option::as_ref).ok_or_else(gone)?;
+        let limit = self.limit();
+        outcome(member.side.call(call).wait(Instant::now() + limit), limit)
+    }
+}
+
+/// Sides that serve and are there.
+pub(super) fn serving(members: &Members) -> Vec<usize> {
+    (0..2).filter(|n| is_serving(members, *n)).collect()
+}
+
+pub(super) fn is_serving(members: &Members, n: usize) -> bool {
+    members[n].as_ref().is_some_and(|m| m.role == SideRole::Serving && m.side.is_there())
+}
+
+pub(super) fn gone() -> DeviceError {
+    DeviceError::refused(std::io::ErrorKind::NotConnected, "no such side of the mirror is there".into())
+}

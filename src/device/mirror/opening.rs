@@ -1,0 +1,118 @@
+//! MirrorOpening what is there of a mirror: the sides that serve, and the one that is to be filled.
+
+use super::label::read_label;
+use super::meeting::{Both, SideFound, alone, meet};
+use super::mirror::{Mirror, MirrorError};
+use crate::device::Device;
+use crate::format::mirror::Label;
+use std::sync::Arc;
+
+/// A device with what its label says, and what was committed on it last: an epoch.
+pub struct Present {
+    /// The device.
+    pub device: Arc<dyn Device>,
+    /// What a person calls it.
+    pub place: String,
+    /// Its label.
+    pub label: Option<Label>,
+    /// Of its newest superblock.
+    pub epoch: u64,
+}
+
+/// A mirror to be served.
+pub struct MirrorOpening {
+    /// The device to open the store on.
+    pub mirror: Mirror,
+    /// The side that is behind and is to be filled.
+    pub behind: Option<Present>,
+    /// It goes on alone: why, in a sentence.
+    pub warning: Option<String>,
+}
+
+impl Present {
+    /// Reads the label of a device.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn read(device: Arc<dyn Device>, epoch: u64) -> Result<Present, MirrorError> {
+        let label = read_label(&*device)?;
+        Ok(Present { place: device.describe(), device, label, epoch })
+    }
+
+    fn told(&self) -> String {
+        let label = self.label.as_ref();
+        let generation = label.map_or(0, |l| l.current);
+        let parted = match label.map_or(0, |l| l.parted_from) {
+            0 => String::new(),
+            from => format!(", parted from {from:016x}"),
+        };
+        format!("{} has generation {generation:016x}{parted} and state {}", self.place, self.epoch)
+    }
+}
+
+fn refused<T>(why: String) -> Result<T, MirrorError> {
+    Err(MirrorError::Refused(why))
+}
+
+/// Opens the store on `first`, with its partner if that is there. A side that goes on alone says so durably before this
+/// returns. `even_stale` serves one that was told that its partner is newer. `seed` is another each time.
+///
+/// # Errors
+/// If neither may be served, or both went on alone.
+pub fn open_sides(
+    first: Present,
+    second: Option<Present>,
+    even_stale: bool,
+    seed: u64,
+) -> Result<MirrorOpening, MirrorError> {
+    let Some(label) = first.label.clone() else {
+        return Ok(MirrorOpening { mirror: Mirror::solo(first.device, seed), behind: None, warning: None });
+    };
+    let one = |side: Present, behind: Option<Present>, warning: Option<String>| {
+        let Some(label) = side.label else { return refused(format!("{} has no label", side.place)) };
+        let mirror = Mirror::one_of_two(side.device, label, side.epoch, seed)?;
+        Ok(MirrorOpening { mirror, behind, warning })
+    };
+    let met = second.as_ref().and_then(|s| s.label.as_ref()).map(|theirs| meet(&label, theirs));
+    match (met, second) {
+        (Some(Both::Together), Some(second)) => {
+            let Some(theirs) = second.label else { return refused(format!("{} has no label", second.place)) };
+            let mirror = Mirror::together([(first.device, label), (second.device, theirs)], seed);
+            Ok(MirrorOpening { mirror, behind: None, warning: None })
+        }
+        (Some(Both::FirstAhead), second) => one(first, second, None),
+        (Some(Both::SecondAhead), Some(second)) => one(second, Some(first), None),
+        (Some(Both::SplitBrain), Some(second)) => refused(format!(
+            "both sides of the mirror went on without the other, and neither may win by itself: {}; {}; say which one to keep with 'snapfs mirror resync --keep'",
+            first.told(),
+            second.told()
+        )),
+        (Some(Both::Neither), Some(second)) => {
+            refused(format!("neither side of the mirror is whole: {} and {}", first.place, second.place))
+        }
+        (met, _) => {
+            let why = match met {
+                None => "the other side of the mirror is not there",
+                Some(_) => "what is found in its place is not the other side of this mirror",
+            };
+            match alone(first.label.as_ref()) {
+                SideFound::Plain => {
+                    let mirror = Mirror::labelled(first.device, label, seed);
+                    Ok(MirrorOpening { mirror, behind: None, warning: None })
+                }
+                SideFound::Incomplete => refused(format!(
+                    "{} was to become the other side of a mirror and was not filled to the end: it is no store; mount its partner",
+                    first.place
+                )),
+                SideFound::Stale if !even_stale => refused(format!(
+                    "{} is older than its partner, which went on without it ({why}): mount the partner, or this one as it is with -o mirror=alone",
+                    first.place
+                )),
+                SideFound::Whole | SideFound::Stale => {
+                    let warning = format!("{}: {why}: it goes on alone", first.place);
+                    one(first, None, Some(warning))
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Two simulated disks as one, and a disk that hangs.
+
+use super::*;
+use crate::device::{Device, DeviceError, Mirror, Op, Persistence, Sim};
+use crate::format::mirror::{Label, Standing};
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+use std::time::Duration;
+
+const SIZE: u64 = 64 << 20;
+const AT: u64 = 8 << 20;
+/// Longer than a sound disk needs on a busy machine, and no longer than a test may wait.
+const LIMIT_MS: u32 = 400;
+
+/// A disk whose calls hang until they are let go.
+struct Hanging {
+    sim: Sim,
+    hangs: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Hanging {
+    fn new(sim: Sim) -> Arc<Hanging> {
+        Arc::new(Hanging { sim, hangs: Mutex::new(false), changed: Condvar::new() })
+    }
+
+    fn hang(&self, hangs: bool) {
+        *self.hangs.lock() = hangs;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) -> &Sim {
+        let mut hangs = self.hangs.lock();
+        while *hangs {
+            self.changed.wait(&mut hangs);
+        }
+        &self.sim
+    }
+}
+
+impl Device for Hanging {
+    fn size(&self) -> u64 {
+        self.sim.size()
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
+        self.pass().read_at(offset, buf)
+    }
+    fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), DeviceError> {
+        self.pass().write_at(offset, buf)
+    }
+    fn flush(&self) -> Result<(), DeviceError> {
+        self.pass().flush()
+    }
+    fn back(&self, offset: u64, len: u64) -> Result<(), DeviceError> {
+        self.pass().back(offset, len)
+    }
+    fn discard(&self, offset: u64, len: u64) {
+        self.pass().discard(offset, len);
+    }
+    fn available(&self) -> u64 {
+        self.pass().available()
+    }
+    fn describe(&self) -> String {
+        "a disk that hangs".into()
+    }
+}
+
+fn label(side: u64) -> Label {
+    Label {
+        pair: [5; 16],
+        number: 1,
+        side,
+        partner: 3 - side,
+        standing: Standing::Together,
+        current: 99,
+        parted_from: 0,
+        parted_at: 0,
+        limit_ms: LIMIT_MS,
+        path: Vec::new(),
+    }
+}
+
+fn disk(side: u64) -> Sim {
+    let sim = Sim::with_fresh_content(SIZE, side, 0);
+    write_label(&sim, &label(side)).unwrap();
+    sim
+}
+
+fn pair() -> ([Arc<Sim>; 2], Mirror) {
+    let sims = [1, 2].map(|n| Arc::new(disk(n)));
+    let [a, b] = sims.clone();
+    (sims, Mirror::together([(a, label(1)), (b, label(2))], 7))
+}
+
+fn standing(device: &dyn Device) -> Standing {
+    read_label(device).unwrap().unwrap().standing
+}
+
+#[test]
+fn each_call_goes_to_both_sides_once() {
+    let (sims, mirror) = pair();
+    let before = sims.clone().map(|sim| sim.counts());
+    mirror.back(AT, 1 << 20).unwrap();
+    mirror.write_at(AT, &[3; 8192]).unwrap();
+    mirror.flush().unwrap();
+    mirror.discard(AT + 8192, 4096);
+    for (sim, before) in sims.iter().zip(before) {
+        let counts = sim.counts().since(&before);
+        let of = (counts.writes, counts.bytes_written, counts.flushes, counts.backs, counts.discards);
+        assert_eq!(of, (1, 8192, 1, 1, 1));
+        assert_eq!(sim.peek(AT, 8192), [3; 8192]);
+    }
+    let mut read = vec![0; 8192];
+    mirror.read_at(AT, &mut read).unwrap();
+    assert_eq!(read, [3; 8192]);
+    let reads: u64 = sims.iter().map(|sim| sim.counts().bytes_read).sum();
+    assert_eq!(reads, 8192, "a read is of one side");
+}
+
+#[test]
+fn a_side_that_fails_is_left_out_durably_before_a_flush_returns() {
+    for (op, lost) in [(Op::Write, 0), (Op::Write, 1), (Op::Flush, 0), (Op::Flush, 1), (Op::Back, 1)] {
+        let (sims, mirror) = pair();
+        sims[lost].fail(op, 1, Persistence::Once);
+        mirror.back(AT, 8192).unwrap();
+        mirror.write_at(AT, &[3; 4096]).unwrap();
+        mirror.flush().unwrap();
+        let survivor = sims[1 - lost].crash(crate::device::CrashPolicy::DropAll);
+        let ours = read_label(&survivor).unwrap().unwrap();
+        assert_eq!((ours.standing, ours.parted_from), (Standing::Alone, 99), "{op:?} {lost}");
+        assert_eq!(survivor.peek(AT, 4096), [3; 4096]);
+        // Everything goes on without it, and it is told.
+        mirror.write_at(AT, &[4; 4096]).unwrap();
+        mirror.flush().unwrap();
+        while mirror.states()[lost].as_ref().is_some_and(|s| s.pending_calls > 0) {
+            std::thread::yield_now();
+        }
+        assert_eq!(standing(&*sims[lost]), Standing::Stale);
+        assert_eq!(sims[1 - lost].peek(AT, 4096), [4; 4096]);
+    }
+}
+
+#[test]
+fn when_both_sides_fail_it_is_an_error_and_nobody_is_left_out() {
+    let (sims, mirror) = pair();
+    sims.iter().for_each(|sim| sim.fail(Op::Write, 1, Persistence::Once));
+    assert!(mirror.write_at(AT, &[3; 4096]).is_err());
+    assert_eq!(mirror.sides(), [0, 1]);
+    assert!(sims.iter().all(|sim| standing(&**sim) == Standing::Together));
+}
+
+#[test]
+fn a_side_that_is_full_is_left_out_and_one_that_both_are_is_told() {
+    let (sims, mirror) = pair();
+    sims[1].set_space_limit(sims[1].backed_bytes());
+    mirror.back(AT, 1 << 20).unwrap();
+    assert_eq!(mirror.sides(), [0]);
+    let (sims, mirror) = pair();
+    sims.iter().for_each(|sim| sim.set_space_limit(sim.backed_bytes()));
+    assert!(matches!(mirror.back(AT, 1 << 20), Err(DeviceError::NoSpace)));
+    assert_eq!(mirror.sides(), [0, 1]);
+}
+
+#[test]
+fn a_side_that_hangs_stops_nothing_and_comes_back_only_when_its_calls_have_returned() {
+    for op in [Op::Write, Op::Flush, Op::Read] {
+        let (a, b) = (Arc::new(disk(1)), Hanging::new(disk(2)));
+        let mirror = Mirror::together([(a.clone(), label(1)), (b.clone(), label(2))], 7);
+        b.hang(true);
+        match op {
+            Op::Write => mirror.write_at(AT, &[5; 4096]).unwrap(),
+            Op::Flush => mirror.flush().unwrap(),
+            // A read asks one side, and the other if that says nothing.
+            _ => assert!(mirror.read_side(1, AT, &mut [0; 4096]).is_err()),
+        }
+        mirror.flush().unwrap();
+        assert_eq!(mirror.sides(), [0]);
+        assert_eq!(standing(&*a), Standing::Alone);
+        mirror.write_at(AT, &[6; 4096]).unwrap();
+        let new = || NewSide {
+            device: b.clone(),
+            path: Vec::new(),
+            partner_path: Vec::new(),
+            limit: Duration::from_millis(u64::from(LIMIT_MS)),
+        };
+        assert!(mirror.states()[1].as_ref().unwrap().pending_calls > 0);
+        let refused = mirror.join(new(), &[]).unwrap_err().to_string();
+        assert!(refused.contains("have not returned"), "{refused}");
+        b.hang(false);
+        while mirror.states()[1].as_ref().unwrap().pending_calls > 0 {
+            std::thread::yield_now();
+        }
+        assert_eq!(standing(&b.sim), Standing::Stale, "it was told when it listened again");
+        mirror.join(new(), &[]).unwrap();
+        assert_eq!(standing(&b.sim), Standing::Incomplete);
+        mirror.copy(AT, 1 << 20).unwrap();
+        mirror.complete().unwrap();
+        assert_eq!(b.sim.peek(AT, 4096), a.peek(AT, 4096));
+        let [ours, theirs] = [read_label(&*a), read_label(&b.sim)].map(|l| l.unwrap().unwrap());
+        assert_eq!(meet(&ours, &theirs), Both::Together);
+    }
+}
+
+#[test]
+fn what_is_written_while_a_side_is_filled_is_not_undone_by_the_copy() {
+    let (a, b) = (Arc::new(disk(1)), Arc::new(Sim::new(SIZE, 9)));
+    let mirror = Mirror::solo(a.clone(), 3);
+    let new = NewSide {
+        device: b.clone(),
+        path: Vec::new(),
+        partner_path: Vec::new(),
+        limit: Duration::from_secs(600),
+    };
+    mirror.join(new, &[]).unwrap();
+    std::thread::scope(|s| {
+        let writers: Vec<_> = (0..3u64)
+            .map(|n| {
+                let mirror = &mirror;
+                s.spawn(move || {
+                    let mut rng = fastrand::Rng::with_seed(n);
+                    for round in 0..400u64 {
+                        let at = AT + (rng.u64(0..64) * 3 + n) * 4096;
+                        mirror.write_at(at, &[round as u8; 4096]).unwrap();
+                    }
+                })
+            })
+            .collect();
+        while writers.iter().any(|writer| !writer.is_finished()) {
+            for piece in 0..3 {
+                mirror.copy(AT + piece * 256 * 1024, 256 * 1024).unwrap();
+            }
+        }
+    });
+    mirror.complete().unwrap();
+    assert!(a.peek(AT, 64 * 3 * 4096) == b.peek(AT, 64 * 3 * 4096));
+}

@@ -1,0 +1,211 @@
+//! The label: which side of a mirrored store a device is, and how it stands to the other side.
+//!
+//! Who is newer is said by generations, never by a clock: a side that goes on without its partner takes a new one first
+//! and notes from which it parted. The newest valid of four places is in force, and a label is written to the two that
+//! do not hold the one in force, so a crash leaves the old or the new one.
+
+use super::{FormatError, bad};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
+
+/// Where labels are: behind the marks. Label number n is at places `2 * (n % 2)` and the one after it.
+pub const LABEL_ADDRS: [u64; 4] = [260 << 10, 772 << 10, 264 << 10, 776 << 10];
+/// Bytes that are written for a label.
+pub const LABEL_BYTES: usize = 4096;
+/// Longest path of a partner that is noted, in bytes.
+pub const PARTNER_PATH_MAX: usize = 3072;
+
+const MAGIC: [u8; 8] = *b"SnpSide\n";
+const SEED: u64 = 0x4D53;
+
+/// How a side stands to its partner.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// Both have everything that was acknowledged.
+    Together,
+    /// It goes on without its partner, which has less.
+    Alone,
+    /// It is being filled from its partner, and is no store until that is done.
+    Incomplete,
+    /// Its partner went on without it and could tell it so.
+    Stale,
+    /// It was split off, or had another split off: a store of its own, which remembers from when on.
+    Split,
+}
+
+/// A label.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Label {
+    /// Identity of the pair, random.
+    pub pair: [u8; 16],
+    /// Number of this label on its side.
+    pub number: u64,
+    /// Identity of this side, and of its partner: not 0, and not the same.
+    pub side: u64,
+    /// See above.
+    pub partner: u64,
+    /// How it stands to the partner.
+    pub standing: Standing,
+    /// Generation, not 0.
+    pub current: u64,
+    /// The generation that both last had; 0 if there was none.
+    pub parted_from: u64,
+    /// What had been committed on both when they parted: an epoch.
+    pub parted_at: u64,
+    /// How long one side may keep the other waiting, in milliseconds, not 0.
+    pub limit_ms: u32,
+    /// Where the partner was last: any bytes, may be empty.
+    pub path: Vec<u8>,
+}
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct RawLabel {
+    checksum: le::U64,
+    magic: [u8; 8],
+    pair: [u8; 16],
+    number: le::U64,
+    side: le::U64,
+    partner: le::U64,
+    current: le::U64,
+    parted_from: le::U64,
+    parted_at: le::U64,
+    limit_ms: le::U32,
+    path_len: le::U16,
+    standing: u8,
+    reserved: [u8; 41],
+}
+const RAW_BYTES: usize = 128;
+const _: () = assert!(size_of::<RawLabel>() == RAW_BYTES);
+const _: () = assert!(RAW_BYTES + PARTNER_PATH_MAX <= LABEL_BYTES);
+
+impl Standing {
+    fn number(self) -> u8 {
+        match self {
+            Standing::Together => 1,
+            Standing::Alone => 2,
+            Standing::Incomplete => 3,
+            Standing::Stale => 4,
+            Standing::Split => 5,
+        }
+    }
+
+    fn from_number(number: u8) -> Option<Standing> {
+        use Standing::*;
+        [Together, Alone, Incomplete, Stale, Split].into_iter().find(|s| s.number() == number)
+    }
+}
+
+impl Label {
+    /// The places of this label.
+    #[must_use]
+    pub fn addrs(&self) -> [u64; 2] {
+        let first = 2 * (self.number % 2) as usize;
+        [LABEL_ADDRS[first], LABEL_ADDRS[first + 1]]
+    }
+
+    /// To what is written: the label and zeros.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        assert!(self.path.len() <= PARTNER_PATH_MAX, "the path of a partner is too long for its label");
+        let raw = RawLabel {
+            checksum: 0.into(),
+            magic: MAGIC,
+            pair: self.pair,
+            number: self.number.into(),
+            side: self.side.into(),
+            partner: self.partner.into(),
+            current: self.current.into(),
+            parted_from: self.parted_from.into(),
+            parted_at: self.parted_at.into(),
+            limit_ms: self.limit_ms.into(),
+            path_len: (self.path.len() as u16).into(),
+            standing: self.standing.number(),
+            reserved: [0; 41],
+        };
+        let mut bytes = raw.as_bytes().to_vec();
+        bytes.extend_from_slice(&self.path);
+        bytes.resize(LABEL_BYTES, 0);
+        let checksum = xxh3_64_with_seed(&bytes[8..], SEED);
+        bytes[..8].copy_from_slice(&checksum.to_le_bytes());
+        bytes
+    }
+
+    /// From what was read. None where no label was ever written.
+    ///
+    /// # Errors
+    /// If it is neither zeros nor a label.
+    pub fn decode(bytes: &[u8]) -> Result<Option<Label>, FormatError> {
+        let Some((raw, rest)) = RawLabel::ref_from_prefix(bytes).ok().filter(|_| bytes.len() == LABEL_BYTES)
+        else {
+            return bad!("a label has {} bytes, not {LABEL_BYTES}", bytes.len());
+        };
+        if bytes.iter().all(|b| *b == 0) {
+            return Ok(None);
+        }
+        if raw.magic != MAGIC || raw.checksum.get() != xxh3_64_with_seed(&bytes[8..], SEED) {
+            return bad!("the label has a wrong magic number or checksum");
+        }
+        let Some(standing) = Standing::from_number(raw.standing) else {
+            return bad!("the label says standing {}, known are 1 to 5", raw.standing);
+        };
+        let path_len = usize::from(raw.path_len.get());
+        let (path, end) = match rest.split_at_checked(path_len) {
+            Some(parts) if path_len <= PARTNER_PATH_MAX => parts,
+            _ => return bad!("the label has a path of {path_len} bytes"),
+        };
+        let label = Label {
+            pair: raw.pair,
+            number: raw.number.get(),
+            side: raw.side.get(),
+            partner: raw.partner.get(),
+            standing,
+            current: raw.current.get(),
+            parted_from: raw.parted_from.get(),
+            parted_at: raw.parted_at.get(),
+            limit_ms: raw.limit_ms.get(),
+            path: path.to_vec(),
+        };
+        let named = label.side != 0 && label.partner != 0 && label.side != label.partner;
+        let clean = raw.reserved == [0; 41] && end.iter().all(|b| *b == 0);
+        if !named || !clean || label.current == 0 || label.limit_ms == 0 || label.number >= 1 << 62 {
+            return bad!(
+                "the label names no sides, no generation or no limit, or has reserved bytes that are not zero"
+            );
+        }
+        Ok(Some(label))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_read_back_and_damage_is_refused() {
+        let label = Label {
+            pair: [7; 16],
+            number: 9,
+            side: 3,
+            partner: 4,
+            standing: Standing::Alone,
+            current: 77,
+            parted_from: 66,
+            parted_at: 12,
+            limit_ms: 10_000,
+            path: b"/disks/two".to_vec(),
+        };
+        let bytes = label.encode();
+        assert_eq!(Label::decode(&bytes), Ok(Some(label.clone())));
+        assert_eq!(label.addrs(), [264 << 10, 776 << 10]);
+        for i in (0..RAW_BYTES + 16).chain([LABEL_BYTES - 1]) {
+            let mut bad = bytes.clone();
+            bad[i] ^= 4;
+            assert!(Label::decode(&bad).is_err(), "a flip at byte {i} went unseen");
+        }
+        assert!(Label::decode(&bytes[..100]).is_err());
+        let same = Label { partner: 3, ..label };
+        assert!(Label::decode(&same.encode()).is_err());
+        assert_eq!(Label::decode(&[0; LABEL_BYTES]), Ok(None));
+    }
+}

@@ -1,0 +1,211 @@
+//! A store on two devices, on a real mount: a directory mirrored to an image file.
+
+mod guard;
+mod place;
+
+use guard::can_mount;
+use place::{Place, wait};
+use serde_json::Value;
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Content that tells its place.
+fn pattern(len: usize, seed: u64) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    (0..len).map(|_| random.u8(..)).collect()
+}
+
+/// A place with an image for a second side, large enough for second copies, which lie 1 GiB away.
+fn with_image() -> Place {
+    let p = Place::new();
+    File::create(p.at("two.img")).and_then(|f| f.set_len(4 << 30)).expect("an image");
+    p
+}
+
+fn status(p: &Place) -> Value {
+    p.json(&["mirror", "status", "mnt", "--json"])
+}
+
+fn attach(p: &Place) {
+    let said = p.run(&["mirror", "attach", "mnt", "two.img", "--wait"]);
+    assert!(said.code == 0 && said.out.contains("in sync"), "{said:?}");
+    assert_eq!(status(p)["in_sync"], true);
+}
+
+/// Mounts a store, given by its name, in the place of the usual one.
+fn mount_of(p: &Place, store: &str, options: &[&str]) -> place::Said {
+    let log = p.at("log");
+    let mut args = vec!["mount", store, "mnt", "--log", log.to_str().expect("text")];
+    if !options.is_empty() {
+        args.push("-o");
+        args.extend(options);
+    }
+    p.run(&args)
+}
+
+fn write_durably(path: &Path, content: &[u8]) {
+    fs::write(path, content).expect("write");
+    File::open(path).and_then(|f| f.sync_all()).expect("fsync");
+}
+
+#[test]
+fn either_side_alone_is_the_store_and_the_other_comes_back() {
+    if !can_mount() {
+        return;
+    }
+    let p = with_image();
+    p.mount("");
+    write_durably(&p.path("before"), &pattern(3 << 20, 1));
+    p.snapshot("first");
+    attach(&p);
+    write_durably(&p.path("both"), &pattern(1 << 20, 2));
+    let verified = p.json(&["mirror", "verify", "mnt", "--json"]);
+    assert!(verified["compared_bytes"].as_u64() > Some(3 << 20), "{verified}");
+    assert_eq!(verified["differing"], serde_json::json!([]));
+    p.kill();
+
+    // The image alone, while the directory is away.
+    fs::rename(p.at("store"), p.at("away")).unwrap();
+    assert_eq!(mount_of(&p, "two.img", &[]).code, 0);
+    assert!(p.log().contains("goes on alone"), "{}", p.log());
+    assert_eq!(fs::read(p.path("before")).unwrap(), pattern(3 << 20, 1));
+    assert_eq!(fs::read(p.path("both")).unwrap(), pattern(1 << 20, 2));
+    assert_eq!(status(&p)["in_sync"], false);
+    write_durably(&p.path("alone"), b"on the image");
+    p.umount();
+
+    // The directory is back, and behind: whichever is named, the newer is served and the other filled.
+    fs::rename(p.at("away"), p.at("store")).unwrap();
+    p.mount("");
+    assert_eq!(fs::read(p.path("alone")).unwrap(), b"on the image");
+    wait("both in sync", || status(&p)["in_sync"] == true);
+    let filled = status(&p)["done_bytes"].as_u64().unwrap();
+    assert!(filled < 3 << 20, "{filled} bytes were copied, though little had changed");
+    write_durably(&p.path("again"), b"on both");
+    p.umount();
+    p.check();
+    assert_eq!(p.run(&["check", "two.img", "--data"]).code, 0);
+
+    // Both went on alone: neither wins by itself.
+    for (store, name) in [("store", "mine"), ("two.img", "other")] {
+        assert_eq!(mount_of(&p, store, &["mirror=alone"]).code, 0);
+        write_durably(&p.path(name), name.as_bytes());
+        p.umount();
+    }
+    let said = p.mount_said("");
+    assert!(said.code == 1 && said.err.contains("both sides") && said.err.contains("two.img"), "{said:?}");
+    assert_eq!(mount_of(&p, "store", &["mirror=alone"]).code, 0);
+    let two = p.at("two.img");
+    let with = ["mirror", "resync", "mnt", "--with", two.to_str().unwrap(), "--wait"];
+    let said = p.run(&with);
+    assert!(said.code == 1 && said.err.contains("other") && said.err.contains("--discard"), "{said:?}");
+    assert_eq!(status(&p)["in_sync"], false, "nothing was done");
+    let said = p.run(&[&with[..], &["--discard"]].concat());
+    assert!(said.code == 0 && said.out.contains("in sync"), "{said:?}");
+    assert!(p.path("mine").exists() && !p.path("other").exists());
+    p.umount();
+    p.check();
+}
+
+#[test]
+fn a_split_makes_two_stores_and_a_resync_one_again() {
+    if !can_mount() {
+        return;
+    }
+    let p = with_image();
+    p.mount("");
+    write_durably(&p.path("file"), &pattern(8 << 20, 3));
+    let identity = p.json(&["info", "mnt", "--json"])["uuid"].clone();
+    let said = p.run(&["mirror", "split", "mnt", "early"]);
+    assert!(said.code == 1 && said.err.contains("not in sync"), "{said:?}");
+    assert!(!p.path(".snapshots/early").exists(), "nothing is left");
+    attach(&p);
+    let made = p.json(&["mirror", "split", "mnt", "moment", "--json"]);
+    assert_eq!(made["name"], "moment");
+    write_durably(&p.path("here"), b"only here");
+    assert_eq!(status(&p)["mirrored"], false);
+    p.umount();
+    assert_eq!(mount_of(&p, "two.img", &[]).code, 0);
+    assert_ne!(p.json(&["info", "mnt", "--json"])["uuid"], identity, "it has an identity of its own");
+    assert_eq!(fs::read(p.past("moment", "file")).unwrap(), pattern(8 << 20, 3));
+    assert!(!p.path("here").exists());
+    write_durably(&p.path("there"), b"only there");
+    p.umount();
+    assert_eq!(p.run(&["check", "two.img", "--data"]).code, 0);
+
+    p.mount("");
+    assert_eq!(fs::read(p.past("moment", "file")).unwrap(), pattern(8 << 20, 3));
+    let said = p.run(&["mirror", "resync", "mnt", "--with", "two.img"]);
+    assert!(said.code == 1 && said.err.contains("there"), "{said:?}");
+    let said = p.run(&["mirror", "resync", "mnt", "--with", "two.img", "--discard", "--wait"]);
+    assert!(said.code == 0 && said.out.contains("in sync"), "{said:?}");
+    let filled = status(&p)["done_bytes"].as_u64().unwrap();
+    assert!(filled < 80 << 20, "{filled}: the log and what changed");
+    assert_eq!(p.json(&["mirror", "verify", "mnt", "--json"])["differing"], serde_json::json!([]));
+    // The same by the other name.
+    p.ok(&["create", "mnt", "again", "--method", "mirror"]);
+    p.ok(&["create", "mnt", "row"]);
+    p.umount();
+    p.check();
+    assert_eq!(mount_of(&p, "two.img", &[]).code, 0);
+    assert!(p.past("again", "here").exists() && !p.path(".snapshots/row").exists());
+    p.umount();
+}
+
+#[test]
+fn damage_of_one_side_reaches_nobody_and_what_cannot_be_attached_is_refused() {
+    if !can_mount() {
+        return;
+    }
+    let p = with_image();
+    p.mount("commit=1");
+    let content = pattern(4 << 20, 4);
+    write_durably(&p.path("file"), &content);
+    for (store, word) in [("store", "itself"), ("mnt", "other files"), ("missing/two", "cannot")] {
+        let said = p.run(&["mirror", "attach", "mnt", store]);
+        assert!(said.code == 1 && said.err.contains(word), "{store}: {said:?}");
+    }
+    File::create(p.at("small.img")).and_then(|f| f.set_len(64 << 20)).unwrap();
+    let said = p.run(&["mirror", "attach", "mnt", "small.img"]);
+    assert!(said.code == 1 && said.err.contains("highest address in use"), "{said:?}");
+    fs::write(p.at("full.img"), vec![1; 40 << 20]).unwrap();
+    let said = p.run(&["mirror", "attach", "mnt", "full.img"]);
+    assert!(said.code == 1 && said.err.contains("--force"), "{said:?}");
+    attach(&p);
+    let said = p.run(&["mirror", "attach", "mnt", "small.img"]);
+    assert!(said.code == 1 && said.err.contains("two sides"), "{said:?}");
+    p.umount();
+
+    // Every fifth block of the image that holds content, and every one of its nodes.
+    let blocks: HashSet<&[u8]> = content.chunks(4096).collect();
+    let image = File::options().read(true).write(true).open(p.at("two.img")).unwrap();
+    let mut spoiled = 0;
+    for at in (1 << 20..1200 << 20u64).step_by(4096) {
+        let mut block = [0; 4096];
+        image.read_exact_at(&mut block, at).unwrap();
+        let is_content = at / 4096 % 5 == 0 && blocks.contains(&block[..]);
+        if is_content || block[8..12] == *b"SnpB" {
+            image.write_all_at(&[block[100] ^ 1], at + 100).unwrap();
+            spoiled += 1;
+        }
+    }
+    assert!(spoiled > 100, "{spoiled}");
+    p.mount("");
+    assert_eq!(status(&p)["in_sync"], true);
+    let said = p.run(&["mirror", "verify", "mnt"]);
+    assert!(said.code == 3 && said.err.contains("scrub"), "{said:?}");
+    assert_eq!(fs::read(p.path("file")).unwrap(), content);
+    let said = p.run(&["scrub", "mnt", "--wait"]);
+    assert!(said.code == 0 && said.out.contains("blocks bad: 0"), "{said:?}");
+    let known = p.json(&["status", "mnt", "--json"]);
+    assert!(known["blocks_healed"].as_u64() > Some(100), "{known}");
+    assert_eq!(known["blocks_bad"], 0);
+    p.ok(&["mirror", "detach", "mnt"]);
+    assert_eq!(status(&p)["mirrored"], false);
+    p.umount();
+    p.check();
+    let said = mount_of(&p, "two.img", &[]);
+    assert!(said.code == 1 && said.err.contains("older than its partner"), "{said:?}");
+}
