@@ -43,6 +43,8 @@ pub struct Derived {
     pub stray_chains: Vec<u64>,
     /// Background jobs that cannot go on, and need not: what they would free, nobody refers to.
     pub jobs_gone: Vec<u64>,
+    /// Records of moved content that no reference needs: the items of the meta tree.
+    pub moved_gone: Vec<Key>,
     /// Addresses of metadata blocks that do not hold what the block's other place does.
     pub copies: Vec<BadCopy>,
     /// Space map, sum of it in the superblock, extra references.

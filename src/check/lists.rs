@@ -13,6 +13,7 @@ use crate::format::{BlockPtr, Epoch, Extent, Kind, ViewId};
 use crate::store::StoreError;
 use crate::tree::{Step, Visit, walk};
 use crate::volume::audit::FoundList;
+use crate::volume::remap::reference;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 impl Auditor<'_> {
@@ -138,7 +139,8 @@ impl Auditor<'_> {
                 }
                 Visit::Item(key, value) if key.kind == Kind::Extent as u8 => {
                     let extent = Extent::decode(value)?;
-                    out.add(extent.addr.0, extent.stored_bytes(), extent.birth, 1);
+                    let DeadEntry { addr, len, birth } = reference(&extent);
+                    out.add(addr, len, birth, 1);
                 }
                 Visit::Item(..) | Visit::Old(_) => {}
             }

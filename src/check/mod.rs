@@ -7,6 +7,7 @@ mod audit;
 mod derived;
 mod files;
 mod lists;
+mod moved;
 mod object;
 mod path;
 mod refs;

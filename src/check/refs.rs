@@ -35,7 +35,14 @@ impl Refs {
 
     /// Ranges with their births and counts (not 0), in order of birth.
     pub fn by_birth(&self) -> impl Iterator<Item = (Epoch, u64, u64, i64)> + '_ {
-        self.0.iter().flat_map(|(birth, steps)| counts(steps).map(|(addr, len, n)| (*birth, addr, len, n)))
+        self.by_birth_after(Epoch(0))
+    }
+
+    /// Those of them that were born after `than`.
+    pub fn by_birth_after(&self, than: Epoch) -> impl Iterator<Item = (Epoch, u64, u64, i64)> + '_ {
+        self.0
+            .range(than.next()..)
+            .flat_map(|(birth, steps)| counts(steps).map(|(addr, len, n)| (*birth, addr, len, n)))
     }
 
     /// Bytes whose count is above and below zero.

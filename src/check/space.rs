@@ -10,8 +10,10 @@
 //! rest is still audited.
 
 use super::derived::Derived;
+use super::moved::MovedContent;
 use super::refs::Refs;
 use super::report::{Depth, Report};
+use crate::format::deadlist::DeadEntry;
 use crate::format::job::Job;
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{BlockPtr, Copies, Epoch, Extent, Key, Kind, ViewId};
@@ -19,6 +21,7 @@ use crate::names;
 use crate::store::{RangeSet, StoreError};
 use crate::tree::{Step, Visit, walk, walk_readable};
 use crate::volume::audit::Committed;
+use crate::volume::remap::reference;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// What one view's tree has of its own.
@@ -48,6 +51,8 @@ pub(super) struct Auditor<'a> {
     pub referenced: BTreeMap<ViewId, u64>,
     /// Bad copies that were reported.
     bad: HashSet<u64>,
+    /// What references say that has moved.
+    pub moved: MovedContent,
 }
 
 /// Runs the audit; what it finds goes to `report`, and what would be right to `derived`.
@@ -62,6 +67,7 @@ pub(super) fn check(state: &Committed, depth: Depth, report: &mut Report, derive
         own: HashMap::new(),
         referenced: BTreeMap::new(),
         bad: HashSet::new(),
+        moved: MovedContent::default(),
     };
     auditor.fixed_blocks();
     for record in &state.records {
@@ -74,12 +80,31 @@ pub(super) fn check(state: &Committed, depth: Depth, report: &mut Report, derive
     auditor.jobs();
     auditor.dead_lists();
     auditor.strays();
+    auditor.moved_content();
     auditor.tiling();
 }
 
 impl Auditor<'_> {
     pub fn claim(&mut self, addr: u64, len: u64) {
         self.claims.push((addr, len));
+    }
+
+    /// What a reference refers to, wherever it is.
+    fn claim_reference(&mut self, e: &DeadEntry) {
+        self.moved.resolve(&self.state.remap, e);
+        self.claims.extend(self.state.remap.places(e.addr, e.len, e.birth));
+    }
+
+    fn moved_content(&mut self) {
+        for (what, gone) in self.moved.judge(&self.state.remap, self.derived.complete) {
+            match gone {
+                Some(key) => {
+                    self.wrong(what);
+                    self.derived.moved_gone.push(key);
+                }
+                None => self.report.problem(what),
+            }
+        }
     }
 
     /// Reports the bad copies that were met since the last call. What a block has in one place it must have in the other.
@@ -218,7 +243,7 @@ impl Auditor<'_> {
                         last = key;
                         if key.kind == Kind::Extent as u8 {
                             let extent = Extent::decode(value)?;
-                            let (addr, len, birth) = (extent.addr.0, extent.stored_bytes(), extent.birth);
+                            let DeadEntry { addr, len, birth } = reference(&extent);
                             if birth > node_birth {
                                 self.report.problem(format!(
                                     "view {}: extent {key:?} is younger than its node",
@@ -286,8 +311,8 @@ impl Auditor<'_> {
     }
 
     fn claim_counts(&mut self, refs: &Refs, newer_than: Epoch) {
-        for (addr, len, n) in refs.counts(newer_than) {
-            (0..n).for_each(|_| self.claims.push((addr, len)));
+        for (birth, addr, len, n) in refs.by_birth_after(newer_than) {
+            (0..n).for_each(|_| self.claim_reference(&DeadEntry { addr, len, birth }));
         }
     }
 
@@ -312,18 +337,22 @@ impl Auditor<'_> {
 
     fn jobs(&mut self) {
         for (id, job) in &self.state.jobs {
-            let before = self.claims.len();
-            let done: Result<(), String> = match job {
-                Job::FreeList(list) => self.job_list(*list).map(|entries| self.claims.extend(entries)),
-                Job::DropList(list) => self.job_list(*list).map(drop),
+            let done: Result<Vec<DeadEntry>, String> = match job {
+                Job::FreeList(list) => self.job_list(*list),
+                Job::DropList(list) => self.job_list(*list).map(|_| Vec::new()),
                 Job::FreeTree { root, newer_than, cursor } => {
                     self.free_tree(root, *newer_than, cursor).map_err(|e| e.to_string())
                 }
             };
-            let Err(e) = done else { continue };
+            let e = match done {
+                Ok(references) => {
+                    references.iter().for_each(|e| self.claim_reference(e));
+                    continue;
+                }
+                Err(e) => e,
+            };
             // What a job is to free is what nobody refers to: without the job it is free at once.
             if self.derived.complete {
-                self.claims.truncate(before);
                 self.derived.jobs_gone.push(*id);
                 self.wrong(format!("background job {job:?}: {e}"));
             } else {
@@ -333,10 +362,10 @@ impl Auditor<'_> {
         self.bad_copies("background jobs");
     }
 
-    /// Ranges of a list that waits for a job.
-    fn job_list(&mut self, list: u64) -> Result<Vec<(u64, u64)>, String> {
+    /// References of a list that waits for a job.
+    fn job_list(&mut self, list: u64) -> Result<Vec<DeadEntry>, String> {
         let found = self.state.found_list(list).map_err(|e| e.to_string())?;
-        let ranges = found.entries.iter().map(|(_, e)| (e.addr, e.len)).collect();
+        let ranges = found.entries.iter().map(|(_, e)| *e).collect();
         if !found.faults.is_empty() {
             for fault in &found.faults {
                 self.wrong(format!("dead list {list}: {fault}"));
@@ -346,24 +375,31 @@ impl Auditor<'_> {
         Ok(ranges)
     }
 
-    fn free_tree(&mut self, root: &BlockPtr, newer_than: Epoch, cursor: &Key) -> Result<(), StoreError> {
+    fn free_tree(
+        &mut self,
+        root: &BlockPtr,
+        newer_than: Epoch,
+        cursor: &Key,
+    ) -> Result<Vec<DeadEntry>, StoreError> {
         let mut claims = Vec::new();
-        let walked = walk(&self.state.pager, root, newer_than, &mut |visit| {
+        walk(&self.state.pager, root, newer_than, &mut |visit| {
             match visit {
                 Visit::Node(_, least, 0) if least < *cursor => return Ok(Step::Over),
-                Visit::Node(ptr, ..) => claims.extend(ptr.ranges()),
+                Visit::Node(ptr, ..) => {
+                    let birth = ptr.birth;
+                    claims.extend(ptr.ranges().map(|(addr, len)| DeadEntry { addr, len, birth }));
+                }
                 Visit::Item(key, value) if key.kind == Kind::Extent as u8 => {
                     let extent = Extent::decode(value)?;
                     if extent.birth > newer_than {
-                        claims.push((extent.addr.0, extent.stored_bytes()));
+                        claims.push(reference(&extent));
                     }
                 }
                 Visit::Item(..) | Visit::Old(_) => {}
             }
             Ok(Step::Into)
-        });
-        self.claims.extend(claims);
-        walked.map(drop)
+        })?;
+        Ok(claims)
     }
 }
 
@@ -381,8 +417,15 @@ fn prove_data(
     record: &ViewRecord,
     report: &mut Report,
 ) -> Result<(), StoreError> {
+    let store = state.pager.store();
     let mut buf = vec![0; extent.len_bytes() as usize];
-    match state.pager.store().read_extent(extent, 0, &mut buf) {
+    let mut at = 0;
+    let read = state.remap.resolve(extent).iter().try_for_each(|part| {
+        let len = part.extent().len_bytes() as usize;
+        at += len;
+        store.read_extent(part, 0, &mut buf[at - len..at])
+    });
+    match read {
         Ok(()) if !extent.is_unwritten() => report.data_bytes += extent.stored_bytes(),
         Ok(()) => {}
         Err(e) => report.problem(format!("view {}: {e}", record.id.0)),

@@ -420,7 +420,7 @@ pub(super) struct DiffForm {
     /// Sizes before and now, and sums
     #[arg(long)]
     pub(super) stat: bool,
-    /// Nothing but paths
+    /// Nothing but paths; of what was renamed both, and those of all below it
     #[arg(long)]
     pub(super) name_only: bool,
     /// A patch for git apply or patch -p1

@@ -5,8 +5,8 @@
 
 use super::background::Background;
 use super::engine::{
-    Backend, ChangesOrder, CheckReport, CloneRow, DiffOrder, Engine, InitOptions, MergeRequest, OpenFor,
-    PathOrder, PromoteOrder, RollbackAnswer, RollbackOrder, ScrubOrder, SnapshotRow, StoreOptions,
+    Backend, ChangesOrder, CheckReport, CloneRow, DiffOrder, DiffTold, Engine, InitOptions, MergeRequest,
+    OpenFor, PathOrder, PromoteOrder, RollbackAnswer, RollbackOrder, ScrubOrder, SnapshotRow, StoreOptions,
 };
 use super::feed::{self, Feeds};
 use super::hold::{lock, probe};
@@ -27,7 +27,7 @@ use crate::device::lock::{LockMode, StoreLock};
 use crate::device::{self, Device, DirDevice, FileDevice, Overlay, StoreKind, mark};
 use crate::format::LineId;
 use crate::format::provenance::Provenance;
-use crate::fs::{Fs, FsOptions, RestoreOrder, Steps};
+use crate::fs::{Fs, FsOptions, GoesOn, RestoreOrder, Steps};
 use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
 use crate::names;
 use crate::ops::{Error, KernelRef, NodeId, Operations, Timestamp};
@@ -452,13 +452,19 @@ impl Engine for Open {
         self.find_clone(name)
     }
 
-    fn begin_trial(&self, at: NodeId, provenance: &Provenance) -> Result<CloneRow, Failure> {
-        let name = self.fs.begin_trial(at, provenance).map_err(|e| told(&self.store, &e))?;
+    fn begin_trial(&self, at: NodeId, provenance: &Provenance, goes_on: GoesOn) -> Result<CloneRow, Failure> {
+        let name = self.fs.begin_trial(at, provenance, goes_on).map_err(|e| told(&self.store, &e))?;
         self.find_clone(&name)
     }
 
-    fn take_step(&self, at: NodeId, provenance: &Provenance, keep: usize) -> Result<SnapshotRow, Failure> {
-        let made = self.fs.take_step(at, provenance, keep);
+    fn take_step(
+        &self,
+        at: NodeId,
+        provenance: &Provenance,
+        keep: usize,
+        goes_on: GoesOn,
+    ) -> Result<SnapshotRow, Failure> {
+        let made = self.fs.take_step(at, provenance, keep, goes_on);
         made.map(|made| listed(&made)).map_err(|e| told(&self.store, &e))
     }
 
@@ -494,7 +500,19 @@ impl Engine for Open {
         let view = |word: &[u8]| self.fs.view_of_word(at, word).map_err(|e| told_view(word, &e));
         let compared = self.fs.compare(view(&order.from)?, view(&order.to)?, order.under.map(NodeId));
         let compared = compared.map_err(|e| told(&self.store, &e))?;
-        if !order.patch {
+        if order.told == DiffTold::Paths {
+            let paths = compared.into_paths().map_err(|e| told(&self.store, &e))?;
+            for some in paths.chunks(CHANGES_TOLD) {
+                let mut object = json!({});
+                let some: Vec<_> = some.iter().map(|path| OsStr::from_bytes(path)).collect();
+                names::put_list(&mut object, "paths", &some);
+                if !put(object) {
+                    break;
+                }
+            }
+            return Ok(());
+        }
+        if order.told == DiffTold::Changes {
             // Whoever takes the answer slowly keeps no view.
             let changes = compared.into_changes();
             for some in changes.chunks(CHANGES_TOLD) {

@@ -3,7 +3,7 @@
 //! Answers come in pieces and are printed as they come. A reader that goes away ends the work and is no trouble.
 
 use super::args::DiffArgs;
-use super::engine::{Backend, DiffOrder, OpenFor, StoreOptions};
+use super::engine::{Backend, DiffOrder, DiffTold, OpenFor, StoreOptions};
 use super::output;
 use super::wire::encode_diff;
 use crate::ctl::{Client, Code, Failure};
@@ -24,7 +24,11 @@ pub(super) fn run(backend: &dyn Backend, args: &DiffArgs) -> Result<u8, Failure>
         from: args.from.as_bytes().to_vec(),
         to: args.to.as_bytes().to_vec(),
         under: None,
-        patch: args.form.patch,
+        told: match &args.form {
+            form if form.patch => DiffTold::Patch,
+            form if form.name_only && !args.json.json => DiffTold::Paths,
+            _ => DiffTold::Changes,
+        },
     };
     let mut printer = Printer::new(args);
     match Client::connect(&args.target) {
@@ -101,7 +105,6 @@ pub(super) struct Printer<'a> {
     args: &'a DiffArgs,
     out: BufWriter<io::Stdout>,
     sums: Sums,
-    last_path: Option<Vec<u8>>,
     differs: bool,
     failed: Option<io::Error>,
 }
@@ -112,7 +115,6 @@ impl Printer<'_> {
             args,
             out: BufWriter::new(io::stdout()),
             sums: Sums::default(),
-            last_path: None,
             differs: false,
             failed: None,
         }
@@ -134,33 +136,25 @@ impl Printer<'_> {
                 self.out.write_all(&patch)
             };
         }
+        for path in names::get_list(piece, "paths").into_iter().flatten() {
+            self.differs = true;
+            let text = match self.args.zero {
+                true => [path.as_slice(), b"\0"].concat(),
+                false => format!("{}\n", names::shown_bytes(&path)).into_bytes(),
+            };
+            self.out.write_all(&text)?;
+        }
         for change in piece["changes"].as_array().into_iter().flatten() {
             self.differs = true;
             self.sums.add(change);
             let text = if self.args.json.json {
                 format!("{change}\n").into_bytes()
-            } else if self.args.form.name_only {
-                self.name(change)
             } else {
                 format!("{}\n", change_line(change, self.args.form.stat)).into_bytes()
             };
             self.out.write_all(&text)?;
         }
         Ok(())
-    }
-
-    /// A path, if it was not the last one too.
-    fn name(&mut self, change: &Value) -> Vec<u8> {
-        let path = names::get(change, "path").unwrap_or_default();
-        if self.last_path.as_ref() == Some(&path) {
-            return Vec::new();
-        }
-        self.last_path = Some(path.clone());
-        if self.args.zero {
-            [path.as_slice(), b"\0"].concat()
-        } else {
-            format!("{}\n", names::shown_bytes(&path)).into_bytes()
-        }
     }
 
     pub(super) fn finish(mut self) -> Result<u8, Failure> {

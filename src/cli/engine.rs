@@ -8,7 +8,7 @@ use crate::ctl::{Code, Failure, StoreId};
 use crate::format::provenance::Provenance;
 use crate::format::{Compression, Copies};
 pub use crate::fs::{AtimeMode, AtimeOptions, ClonedirMode, InTheWay, MergeWay, OpenForWriting, SnapdirMode};
-use crate::fs::{RestoreOrder, SNAPDIR_NAME};
+use crate::fs::{GoesOn, RestoreOrder, SNAPDIR_NAME};
 use crate::names;
 use crate::ops::{KernelRef, NodeId, Operations, Timestamp};
 use crate::repair::{Mode, Repair};
@@ -75,8 +75,19 @@ pub struct DiffOrder {
     pub to: Vec<u8>,
     /// Only what is, or was, this node or below it.
     pub under: Option<u64>,
-    /// A patch instead of the list of changes.
-    pub patch: bool,
+    /// What is told of it.
+    pub told: DiffTold,
+}
+
+/// What is told of a difference.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiffTold {
+    /// Each change.
+    Changes,
+    /// Every path that is not what it was: of what was renamed both, and those of all that is below it.
+    Paths,
+    /// A patch.
+    Patch,
 }
 
 /// What is wanted of the past of a path.
@@ -347,12 +358,23 @@ pub trait Engine: Send + Sync {
         Err(Failure::new(Code::NotFound, format!("{name}: no such clone")))
     }
     /// Makes a clone of a line under an automatic name, for a trial.
-    fn begin_trial(&self, _at: NodeId, _provenance: &Provenance) -> Result<CloneRow, Failure> {
+    fn begin_trial(
+        &self,
+        _at: NodeId,
+        _provenance: &Provenance,
+        _goes_on: GoesOn,
+    ) -> Result<CloneRow, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store has no clones"))
     }
     /// Makes a snapshot of a line under an automatic name, before a command is run on it. It, and so many older ones that
-    /// were made for this that they are `keep` with it, are kept.
-    fn take_step(&self, _at: NodeId, _provenance: &Provenance, _keep: usize) -> Result<SnapshotRow, Failure> {
+    /// were made for this that they are `keep` with it, are kept, and those of commands that go on.
+    fn take_step(
+        &self,
+        _at: NodeId,
+        _provenance: &Provenance,
+        _keep: usize,
+        _goes_on: GoesOn,
+    ) -> Result<SnapshotRow, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store takes no steps"))
     }
     /// Renames a clone.

@@ -20,6 +20,7 @@ const HELPER_FAILED: u8 = 32;
 
 /// Runs a command; `args` starts with the name of the program. Returns its exit code.
 pub fn run(backend: &dyn Backend, args: Vec<OsString>) -> u8 {
+    crate::sys::family::hear_of_ends();
     if let Some(code) = crate::fuse::run_flusher(&args) {
         return code;
     }

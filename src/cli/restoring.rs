@@ -100,6 +100,10 @@ fn refused(store: &Path, order: &RestoreOrder, refusal: Refusal) -> Failure {
                     "what is above it is no directory now; restore that, or elsewhere with --to",
                 ),
                 Error::Exists => (Code::Exists, "something of that name is there already"),
+                Error::Invalid | Error::NameTooLong if order.to.is_some() => (
+                    Code::Invalid,
+                    "no file can be called what its copy would be; restore what is in it instead",
+                ),
                 e => return refusal::told(store, &e),
             };
             Failure::new(code, format!("{path}: {why}"))

@@ -2,7 +2,7 @@
 
 use super::args::{DiffArgs, PromoteArgs, RollbackArgs, UndoArgs};
 use super::diff::Printer;
-use super::engine::{DiffOrder, InTheWay, RollbackAnswer};
+use super::engine::{DiffOrder, DiffTold, InTheWay, RollbackAnswer};
 use super::snapshots::{daemon_for_changes, written};
 use super::told_rollback::{decode, encode_in_the_way, request};
 use super::{output, users, wire};
@@ -97,7 +97,7 @@ fn show(
         from: b"@live".to_vec(),
         to: answer.view.clone(),
         under: Some(answer.root.0),
-        patch: false,
+        told: DiffTold::Changes,
     };
     let form = DiffArgs::of(target, json);
     let mut printer = Printer::new(&form);

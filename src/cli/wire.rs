@@ -2,14 +2,15 @@
 //!
 //! Both ends are here, so that they cannot disagree. Names, sizes and exact times; nothing is formatted for people.
 
-use super::engine::{CloneRow, DiffOrder, Engine, ScrubOrder, SnapshotRow};
+use super::engine::{CloneRow, DiffOrder, DiffTold, Engine, ScrubOrder, SnapshotRow};
 use super::feed;
 use super::merging;
 use super::options::{self, Parsed};
 use super::{past_of_path, restoring, told_rollback};
 use crate::check::Depth;
-use crate::ctl::{Code, Failure, Handler};
+use crate::ctl::{Code, Failure, Handler, Peer};
 use crate::format::provenance::{COMMAND_BYTES_MAX, DESCRIPTION_BYTES_MAX, Provenance, Reason};
+use crate::fs::GoesOn;
 use crate::names;
 use crate::ops::{NodeId, Timestamp};
 use serde_json::{Value, json};
@@ -37,6 +38,7 @@ impl Handler for Verbs {
         &self,
         verb: &str,
         args: &Value,
+        peer: &Peer,
         progress: &mut dyn FnMut(Value) -> bool,
     ) -> Result<Value, Failure> {
         match verb {
@@ -74,12 +76,12 @@ impl Handler for Verbs {
             }
             "try" => {
                 let provenance = of_command(args, Reason::Trial);
-                Ok(encode_clone(&self.engine.begin_trial(at(args), &provenance)?))
+                Ok(encode_clone(&self.engine.begin_trial(at(args), &provenance, goes_on(peer))?))
             }
             "step" => {
                 let keep = args.get("keep").and_then(Value::as_u64).unwrap_or(u64::MAX) as usize;
                 let provenance = of_command(args, Reason::Step);
-                Ok(encode(&self.engine.take_step(at(args), &provenance, keep)?))
+                Ok(encode(&self.engine.take_step(at(args), &provenance, keep, goes_on(peer))?))
             }
             "rename_clone" => {
                 self.engine.rename_clone(&name(args, "name")?, &name(args, "new_name")?)?;
@@ -143,6 +145,12 @@ impl Handler for Verbs {
     }
 }
 
+/// Whoever asked goes on for as long as he keeps the connection.
+fn goes_on(peer: &Peer) -> GoesOn {
+    let peer = peer.clone();
+    Box::new(move || peer.is_there())
+}
+
 /// An order as it travels.
 pub(super) fn encode_order(order: ScrubOrder) -> Value {
     match order {
@@ -196,9 +204,13 @@ pub(super) fn root_of(node: u64) -> u64 {
     NodeId(node).sibling(NodeId::ROOT.ino()).0
 }
 
+const DIFF_TOLD: [(DiffTold, &str); 3] =
+    [(DiffTold::Changes, "changes"), (DiffTold::Paths, "paths"), (DiffTold::Patch, "patch")];
+
 /// An order of a difference as it travels.
 pub(super) fn encode_diff(order: &DiffOrder) -> Value {
-    let mut object = json!({"under": order.under, "patch": order.patch});
+    let told = DIFF_TOLD.iter().find(|(told, _)| *told == order.told).map(|(_, word)| *word);
+    let mut object = json!({"under": order.under, "told": told});
     names::put(&mut object, "from", OsStr::from_bytes(&order.from));
     names::put(&mut object, "to", OsStr::from_bytes(&order.to));
     object
@@ -209,7 +221,15 @@ fn diff_order(args: &Value) -> Result<DiffOrder, Failure> {
         from: name(args, "from")?,
         to: name(args, "to")?,
         under: args.get("under").and_then(Value::as_u64),
-        patch: args.get("patch").and_then(Value::as_bool).unwrap_or(false),
+        told: match args.get("told") {
+            None => DiffTold::Changes,
+            Some(said) => {
+                let told = DIFF_TOLD.iter().find(|(_, word)| said == word).map(|(told, _)| *told);
+                told.ok_or_else(|| {
+                    Failure::new(Code::Invalid, format!("a difference is not told as {said}"))
+                })?
+            }
+        },
     })
 }
 
@@ -367,10 +387,13 @@ mod tests {
 
     #[test]
     fn orders_of_differences_travel() {
-        let order =
-            DiffOrder { from: b"a\xff".to_vec(), to: b"@live".to_vec(), under: Some(u64::MAX), patch: true };
-        assert_eq!(diff_order(&encode_diff(&order)), Ok(order));
+        for (told, _) in DIFF_TOLD {
+            let (from, to) = (b"a\xff".to_vec(), b"@live".to_vec());
+            let order = DiffOrder { from, to, under: Some(u64::MAX), told };
+            assert_eq!(diff_order(&encode_diff(&order)), Ok(order));
+        }
         assert!(diff_order(&json!({"from": "a"})).is_err());
+        assert!(diff_order(&json!({"from": "a", "to": "b", "told": "dance"})).is_err());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::sys::{mount::major_minor, process};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::{self, BufReader};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,15 @@ pub struct Client {
     found: FoundMount,
     /// The number of the node in its mount by which it was found: says which line and snapshot a request is about.
     node: Option<u64>,
+}
+
+/// A connection that is kept after the answer.
+pub struct Bond(UnixStream);
+
+impl AsRawFd for Bond {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
 }
 
 /// What a daemon says when it is asked whether it serves its mount.
@@ -170,12 +179,30 @@ impl Client {
         answer.ok_or_else(|| lost(&self.found, io::ErrorKind::UnexpectedEof.into()))
     }
 
+    /// Asks for something that is made for whoever asks: the daemon knows that he goes on for as long as he, or a process to
+    /// which it was handed, has the bond.
+    pub fn begin(&self, verb: &str, args: Value) -> Result<(Value, Bond), Failure> {
+        let mut bond = None;
+        let answer = self.converse(verb, args, &mut |_| true, &mut |stream| bond = Some(Bond(stream)))?;
+        answer.zip(bond).ok_or_else(|| lost(&self.found, io::ErrorKind::UnexpectedEof.into()))
+    }
+
     /// As [`Self::call`], until `take` has enough, which it says by false: then there is no answer.
     pub fn stream(
         &self,
         verb: &str,
+        args: Value,
+        take: &mut dyn FnMut(Value) -> bool,
+    ) -> Result<Option<Value>, Failure> {
+        self.converse(verb, args, take, &mut drop)
+    }
+
+    fn converse(
+        &self,
+        verb: &str,
         mut args: Value,
         take: &mut dyn FnMut(Value) -> bool,
+        keep: &mut dyn FnMut(UnixStream),
     ) -> Result<Option<Value>, Failure> {
         let found = &self.found;
         if let Some(node) = self.node {
@@ -186,7 +213,7 @@ impl Client {
             Ok(Greeting::Ended) if !found.is_running() => Err(silence),
             Ok(_) => Ok(()),
         };
-        exchange(found, verb, args, take, &mut alive).map_err(|e| lost(found, e))?
+        exchange(found, verb, args, take, &mut alive, keep).map_err(|e| lost(found, e))?
     }
 }
 
@@ -199,13 +226,15 @@ fn lost(found: &FoundMount, e: io::Error) -> Failure {
     }
 }
 
-/// One request and its answer. `silent` decides what becomes of a daemon that says nothing for a while.
+/// One request and its answer. `silent` decides what becomes of a daemon that says nothing for a while, `keep` of the
+/// connection after an answer.
 fn exchange(
     found: &FoundMount,
     verb: &str,
     args: Value,
     take: &mut dyn FnMut(Value) -> bool,
     silent: &mut dyn FnMut(io::Error) -> io::Result<()>,
+    keep: &mut dyn FnMut(UnixStream),
 ) -> io::Result<Result<Option<Value>, Failure>> {
     let stream = connect(found)?;
     if process::peer_uid(&stream)? != found.uid {
@@ -227,7 +256,11 @@ fn exchange(
                     return Ok(Ok(None));
                 }
             }
-            Reply::Ok(value) => return Ok(Ok(Some(value))),
+            Reply::Ok(value) => {
+                drop(answers);
+                keep(stream);
+                return Ok(Ok(Some(value)));
+            }
             Reply::Error(failure) => return Ok(Err(failure)),
         }
     }
@@ -263,7 +296,7 @@ fn greet(found: &FoundMount) -> Result<Greeting, Failure> {
         let patient = begin.elapsed() < ANSWER_MAX && !process::is_stopped(found.record.pid);
         if patient { Ok(()) } else { Err(no_answer(found)) }
     };
-    let said = exchange(found, HELLO, json!({}), &mut |_| true, &mut silent);
+    let said = exchange(found, HELLO, json!({}), &mut |_| true, &mut silent, &mut drop);
     let ended = |e: &io::Error| {
         use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof};
         matches!(e.kind(), BrokenPipe | ConnectionRefused | ConnectionReset | NotFound | UnexpectedEof)

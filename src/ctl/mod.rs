@@ -12,9 +12,9 @@ mod protocol;
 pub mod registry;
 mod server;
 
-pub use client::Client;
+pub use client::{Bond, Client};
 pub use mount_turn::MountTurn;
 pub use patience::within;
 pub use protocol::{Code, Failure};
 pub use registry::{MountRecord, StoreId};
-pub use server::{Handler, IsMounted, Server, read_request};
+pub use server::{Handler, IsMounted, Peer, Server, read_request};

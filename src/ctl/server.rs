@@ -32,8 +32,20 @@ pub trait Handler: Send + Sync {
         &self,
         verb: &str,
         args: &Value,
+        peer: &Peer,
         progress: &mut dyn FnMut(Value) -> bool,
     ) -> std::result::Result<Value, Failure>;
+}
+
+/// Who asks. May be kept: the connection then lasts as long as the other end keeps it too, also after the answer.
+#[derive(Clone, Debug)]
+pub struct Peer(Arc<UnixStream>);
+
+impl Peer {
+    /// False when the other end has ended, or has let go of the connection. Waits for nothing.
+    pub fn is_there(&self) -> bool {
+        !process::is_hung_up(&*self.0)
+    }
 }
 
 /// Tells whether a mount is there still.
@@ -133,21 +145,21 @@ fn accept(listener: &UnixListener, shared: &Arc<Accepting>) {
     }
 }
 
-fn serve(stream: &UnixStream, shared: &Accepting) {
+fn serve(stream: &Arc<UnixStream>, shared: &Accepting) {
     if let Err(e) = converse(stream, shared) {
         log::debug!("a control connection ended early: {e}");
     }
 }
 
-fn converse(stream: &UnixStream, shared: &Accepting) -> io::Result<()> {
-    let mut out = stream;
+fn converse(stream: &Arc<UnixStream>, shared: &Accepting) -> io::Result<()> {
+    let mut out = &**stream;
     let uid = process::peer_uid(stream)?;
     if uid != 0 && uid != process::effective_uid() {
         let denied = Failure::new(Code::Denied, "the daemon belongs to another user");
         return protocol::send(&mut out, &Reply::Error(denied));
     }
     stream.set_read_timeout(Some(READ_TIMEOUT))?;
-    let line = match protocol::receive(&mut BufReader::new(stream), LINE_BYTES_MAX, &mut Err) {
+    let line = match protocol::receive(&mut BufReader::new(&**stream), LINE_BYTES_MAX, &mut Err) {
         Ok(Some(line)) => line,
         Ok(None) => return Ok(()),
         Err(e) if e.kind() == io::ErrorKind::InvalidData => {
@@ -158,13 +170,13 @@ fn converse(stream: &UnixStream, shared: &Accepting) -> io::Result<()> {
     };
     let result = parse(&line).and_then(|request| {
         // A client that went away does not stop the work.
-        let mut progress = |value| protocol::send(&mut &*stream, &Reply::Progress(value)).is_ok();
+        let mut progress = |value| protocol::send(&mut &**stream, &Reply::Progress(value)).is_ok();
         if !(shared.is_mounted)() {
             return Err(Failure::new(Code::NotMounted, "the mount has ended; its store is being closed"));
         }
         match request.verb.as_str() {
             HELLO => Ok(json!({})),
-            verb => shared.handler.handle(verb, &request.args, &mut progress),
+            verb => shared.handler.handle(verb, &request.args, &Peer(stream.clone()), &mut progress),
         }
     });
     protocol::send(&mut out, &result.map_or_else(Reply::Error, Reply::Ok))

@@ -16,6 +16,7 @@ impl Handler for Echo {
         &self,
         verb: &str,
         args: &Value,
+        _peer: &Peer,
         progress: &mut dyn FnMut(Value) -> bool,
     ) -> Result<Value, Failure> {
         match verb {

@@ -5,6 +5,7 @@
 
 use super::inode::{type_from_number, type_number};
 use super::{FormatError, Ino, bad};
+use crate::limits::NAME_BYTES_MAX;
 use crate::names;
 use crate::ops::FileType;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
@@ -68,9 +69,18 @@ impl NameBucket {
         self.entries.iter().find(|e| e.name == name)
     }
 
-    /// Adds a name that is not there; false if the bucket has no place for it.
+    /// True for what can be the name of an entry.
+    pub fn is_proper(name: &[u8]) -> bool {
+        let is_allowed = !name.contains(&0) && !name.contains(&b'/') && name != b"." && name != b"..";
+        is_allowed && (1..=NAME_BYTES_MAX).contains(&name.len())
+    }
+
+    /// Adds a name that is not there; false if the bucket has no place for it, or nothing can be called so.
     #[must_use]
     pub fn add(&mut self, name: &[u8], ino: Ino, kind: FileType) -> bool {
+        if !Self::is_proper(name) {
+            return false;
+        }
         let slot = (0..SLOTS).find(|s| self.entries.iter().all(|e| e.slot != *s));
         let Some(slot) = slot else { return false };
         self.entries.push(Dirent { ino, kind, slot, name: name.to_vec() });
@@ -120,7 +130,7 @@ impl NameBucket {
                 return bad!("directory entry names inode {} of unknown type {}", ino.0, raw.kind);
             };
             let name = rest[..len].to_vec();
-            if name.contains(&0) || name.contains(&b'/') || name == b"." || name == b".." {
+            if !Self::is_proper(&name) {
                 return bad!("directory entry name '{}' is not allowed", names::shown_bytes(&name));
             }
             if raw.slot >= SLOTS || entries.iter().any(|e| e.slot == raw.slot || e.name == name) {
@@ -139,6 +149,14 @@ impl NameBucket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_added_that_is_not_read_again() {
+        for name in [&b""[..], b".", b"..", b"a/b", b"a\0", &[b'x'; 256], &[b'x'; 4000]] {
+            let mut bucket = NameBucket::default();
+            assert!(!bucket.add(name, Ino(20), FileType::Regular) && bucket.entries.is_empty());
+        }
+    }
 
     #[test]
     fn round_trip_slots_and_cookies() {

@@ -1,6 +1,7 @@
 //! The extent item: a run of file content in blocks, with a CRC-32C for each 4 KiB.
 
 use super::{BLOCK_BYTES, BlockAddr, Epoch, FormatError, bad};
+use std::borrow::Cow;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
 /// Longest extent in bytes.
@@ -25,8 +26,8 @@ pub struct Frame {
 /// Lengths are multiples of 4096. An unwritten extent holds space, reads as zeros and has no checksums.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Extent {
-    /// First block.
-    pub(crate) addr: BlockAddr,
+    /// First block, as the reference was made: its content may have moved since, see [`PlacedExtent`].
+    pub(crate) raw_addr: BlockAddr,
     /// Epoch in which this reference was made.
     pub(crate) birth: Epoch,
     /// Length in bytes of the file.
@@ -35,6 +36,51 @@ pub struct Extent {
     pub(crate) crcs: Vec<u32>,
     /// The compressed form, if it is compressed.
     pub(crate) frame: Option<Frame>,
+    /// Where its content belongs, if that is elsewhere. Never of what is compressed.
+    pub(crate) home: Option<ContentHome>,
+}
+
+/// Where content belongs that is elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ContentHome {
+    /// First block.
+    pub(crate) addr: BlockAddr,
+    /// Of the reference that was there last.
+    pub(crate) birth: Epoch,
+}
+
+impl ContentHome {
+    /// That of what begins `bytes` further on.
+    fn shifted(self, bytes: u64) -> ContentHome {
+        ContentHome { addr: BlockAddr(self.addr.0 + bytes), ..self }
+    }
+}
+
+/// An extent, or a part of one, with the place where its content is. Only who resolves extents makes these, or who knows that
+/// the content has just been put there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PlacedExtent<'a>(Cow<'a, Extent>);
+
+impl<'a> PlacedExtent<'a> {
+    /// What is where its reference says.
+    pub(crate) fn in_place(extent: &'a Extent) -> PlacedExtent<'a> {
+        PlacedExtent(Cow::Borrowed(extent))
+    }
+
+    /// What has moved.
+    pub(crate) fn moved(extent: Extent, to: BlockAddr) -> PlacedExtent<'static> {
+        PlacedExtent(Cow::Owned(Extent { raw_addr: to, ..extent }))
+    }
+
+    /// Where it is.
+    pub fn addr(&self) -> u64 {
+        self.0.raw_addr.0
+    }
+
+    /// The same, with as much of it as `extent` is.
+    pub fn extent(&self) -> &Extent {
+        &self.0
+    }
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -46,7 +92,7 @@ struct RawExtent {
     len: le::U32,
     /// Bytes on the device: equals `len` if it is not compressed.
     stored_len: le::U32,
-    /// Bit 0: unwritten.
+    /// Bit 0: unwritten. Bit 1: away from home.
     flags: u8,
     /// 0: none. 1: zstd.
     compression: u8,
@@ -59,8 +105,10 @@ struct RawExtent {
 }
 
 const RAW_BYTES: usize = 32;
+const HOME_BYTES: usize = 16;
 const _: () = assert!(size_of::<RawExtent>() == RAW_BYTES);
 const UNWRITTEN: u8 = 1;
+const AWAY: u8 = 2;
 const ZSTD: u8 = 1;
 
 impl Extent {
@@ -108,13 +156,25 @@ impl Extent {
         } else {
             self.crcs[(from / BLOCK_BYTES) as usize..((from + len) / BLOCK_BYTES) as usize].to_vec()
         };
-        Extent { addr: BlockAddr(self.addr.0 + from), len: len as u32, crcs, ..*self }
+        let (raw_addr, home) = (BlockAddr(self.raw_addr.0 + from), self.home.map(|home| home.shifted(from)));
+        Extent { raw_addr, len: len as u32, crcs, home, ..*self }
+    }
+
+    /// Where its content belongs: where it is, unless it says otherwise.
+    pub fn home(&self) -> ContentHome {
+        self.home.unwrap_or(ContentHome { addr: self.raw_addr, birth: self.birth })
+    }
+
+    /// True if its content belongs elsewhere.
+    pub fn is_away(&self) -> bool {
+        self.home.is_some()
     }
 
     /// True if `next` goes on where this ends, on the device and in kind, so that the two may be one item.
     pub fn joins(&self, next: &Extent) -> bool {
-        self.addr.0 + self.len_bytes() == next.addr.0
+        self.raw_addr.0 + self.len_bytes() == next.raw_addr.0
             && self.birth == next.birth
+            && self.home.map(|home| home.shifted(self.len_bytes())) == next.home
             && self.is_unwritten() == next.is_unwritten()
             && !self.is_compressed()
             && !next.is_compressed()
@@ -131,25 +191,29 @@ impl Extent {
 
     /// Length of [`Self::encode`]d bytes.
     pub fn encoded_len(&self) -> usize {
-        RAW_BYTES + 4 * self.crcs.len()
+        RAW_BYTES + self.home.map_or(0, |_| HOME_BYTES) + 4 * self.crcs.len()
     }
 
     /// To the value of a tree item.
     pub fn encode(&self) -> Vec<u8> {
         let raw = RawExtent {
-            addr: self.addr.0.into(),
+            addr: self.raw_addr.0.into(),
             birth: self.birth.0.into(),
             len: self.len.into(),
             stored_len: self.frame.map_or(self.len, |f| f.stored_len).into(),
-            flags: if self.is_unwritten() { UNWRITTEN } else { 0 },
+            flags: if self.is_unwritten() { UNWRITTEN } else { 0 } | if self.is_away() { AWAY } else { 0 },
             compression: if self.is_compressed() { ZSTD } else { 0 },
             pad: self.frame.map_or(0, |f| f.pad).into(),
             frame_blocks: self.frame.map_or(0, |f| blocks(f.content_len)),
             frame_from: self.frame.map_or(0, |f| blocks(f.from)),
             reserved: [0; 2],
         };
-        let mut out = Vec::with_capacity(RAW_BYTES + 4 * self.crcs.len());
+        let mut out = Vec::with_capacity(self.encoded_len());
         out.extend_from_slice(raw.as_bytes());
+        if let Some(home) = self.home {
+            out.extend_from_slice(&home.addr.0.to_le_bytes());
+            out.extend_from_slice(&home.birth.0.to_le_bytes());
+        }
         for crc in &self.crcs {
             out.extend_from_slice(&crc.to_le_bytes());
         }
@@ -162,24 +226,47 @@ impl Extent {
             return bad!("extent item has {} bytes, fewer than 32", bytes.len());
         };
         let (addr, len) = (raw.addr.get(), u64::from(raw.len.get()));
-        if addr == 0 || addr % BLOCK_BYTES != 0 || addr > u64::MAX - EXTENT_BYTES_MAX {
+        if !is_address(addr) {
             return bad!("extent address {addr:#x} is zero or not a multiple of 4096");
         }
         if len == 0 || len % BLOCK_BYTES != 0 || len > EXTENT_BYTES_MAX {
             return bad!("extent length {len} is not a multiple of 4096 in 4096..=131072");
         }
-        if raw.birth.get() == 0 || raw.flags & !UNWRITTEN != 0 || raw.reserved != [0; 2] {
+        if raw.birth.get() == 0 || raw.flags & !(UNWRITTEN | AWAY) != 0 || raw.reserved != [0; 2] {
             return bad!("extent birth is 0, or it has unknown flags {:#x} or reserved bytes", raw.flags);
         }
         let frame = raw.frame()?;
+        let (home, rest) = if raw.flags & AWAY == 0 { (None, rest) } else { home(rest)? };
+        if home.is_some_and(|home| frame.is_some() || home.addr.0 == addr) {
+            return bad!("extent is away from home, and compressed or at home");
+        }
         let stored_len = frame.map_or(len, |f| u64::from(f.stored_len));
         let blocks = if raw.flags & UNWRITTEN != 0 { 0 } else { (stored_len / BLOCK_BYTES) as usize };
         if rest.len() != 4 * blocks {
             return bad!("extent item has {} bytes of checksums, expected {}", rest.len(), 4 * blocks);
         }
         let crcs = rest.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect();
-        Ok(Extent { addr: BlockAddr(addr), birth: Epoch(raw.birth.get()), len: len as u32, crcs, frame })
+        let (raw_addr, birth) = (BlockAddr(addr), Epoch(raw.birth.get()));
+        Ok(Extent { raw_addr, birth, len: len as u32, crcs, frame, home })
     }
+}
+
+/// True for what may be the first block of an extent.
+fn is_address(addr: u64) -> bool {
+    addr != 0 && addr.is_multiple_of(BLOCK_BYTES) && addr <= u64::MAX - EXTENT_BYTES_MAX
+}
+
+/// The home of an extent that is away, and what follows it.
+fn home(bytes: &[u8]) -> Result<(Option<ContentHome>, &[u8]), FormatError> {
+    let Some((raw, rest)) = bytes.split_first_chunk::<HOME_BYTES>() else {
+        return bad!("extent item ends before its home");
+    };
+    let word = |at: usize| raw[at..at + 8].iter().rev().fold(0, |sum: u64, b| sum << 8 | u64::from(*b));
+    let (addr, birth) = (word(0), word(8));
+    if !is_address(addr) || birth == 0 {
+        return bad!("extent has its home at {addr:#x}, of birth {birth}");
+    }
+    Ok((Some(ContentHome { addr: BlockAddr(addr), birth: Epoch(birth) }), rest))
 }
 
 /// Bytes (at most 128 KiB) as blocks.
@@ -230,10 +317,11 @@ mod tests {
 
     fn compressed() -> Extent {
         Extent {
-            addr: BlockAddr(1 << 20),
+            raw_addr: BlockAddr(1 << 20),
             birth: Epoch(7),
             len: 40960,
             crcs: vec![1, 2, 3],
+            home: None,
             frame: Some(Frame { stored_len: 12288, pad: 100, content_len: 40960, from: 0 }),
         }
     }
@@ -244,10 +332,41 @@ mod tests {
         assert_eq!(Extent::decode(&whole.encode()), Ok(whole.clone()));
         let piece = whole.slice(4096, 32768).slice(4096, 8192);
         assert_eq!(piece.frame.map(|f| f.from), Some(8192));
-        assert_eq!((piece.len_bytes(), piece.stored_bytes(), piece.addr), (8192, 12288, whole.addr));
+        assert_eq!((piece.len_bytes(), piece.stored_bytes(), piece.raw_addr), (8192, 12288, whole.raw_addr));
         assert_eq!(Extent::decode(&piece.encode()), Ok(piece.clone()));
         assert_eq!((whole.occupied_bytes(), piece.occupied_bytes()), (12288, 2560));
         assert!(!whole.joins(&piece) && !piece.joins(&whole));
+    }
+
+    #[test]
+    fn homes_round_trip_and_follow_their_content() {
+        let home = ContentHome { addr: BlockAddr(9 << 20), birth: Epoch(3) };
+        let whole = Extent { crcs: (0..10).collect(), frame: None, home: Some(home), ..compressed() };
+        assert_eq!(Extent::decode(&whole.encode()), Ok(whole.clone()));
+        assert_eq!(whole.encode().len(), whole.encoded_len());
+        let (front, back) = (whole.slice(0, 8192), whole.slice(8192, 32768));
+        assert_eq!(back.home(), ContentHome { addr: BlockAddr((9 << 20) + 8192), birth: Epoch(3) });
+        assert!(front.joins(&back) && front.join(&back) == whole);
+        let elsewhere = Extent { home: Some(home), ..back.clone() };
+        assert!(!whole.slice(0, 8192).joins(&elsewhere) && !whole.slice(0, 8192).joins(&at_home(&back)));
+        assert_eq!(at_home(&whole).home().addr, whole.raw_addr);
+        // Compressed, at home, no address, no birth, cut off.
+        let mut bytes = whole.encode();
+        bytes.truncate(40);
+        assert!(Extent::decode(&bytes).is_err());
+        let wrong = [(32, 1), (34, 0x10), (40, 0)];
+        for (at, value) in wrong {
+            let mut bytes = whole.encode();
+            bytes[at] = value;
+            let none = at == 34;
+            bytes[35] = if none { 0 } else { bytes[35] };
+            assert!(Extent::decode(&bytes).is_err(), "byte {at} {value:#x}");
+        }
+        assert!(Extent::decode(&Extent { home: Some(home), ..compressed() }.encode()).is_err());
+    }
+
+    fn at_home(extent: &Extent) -> Extent {
+        Extent { home: None, ..extent.clone() }
     }
 
     #[test]

@@ -17,7 +17,9 @@ pub fn prove_key(key: &Key) -> Result<(), FormatError> {
         ino == Ino::ROOT || (Ino::FIRST_FREE..Ino::END).contains(&ino)
     };
     let fits = match Kind::from_u8(key.kind) {
-        Some(Kind::Orphan) => key.object == Ino::ORPHANS.0 && is_inode(key.rest) && key.rest != Ino::ROOT.0,
+        Some(Kind::Orphan | Kind::Away) => {
+            key.object == Ino::ORPHANS.0 && is_inode(key.rest) && key.rest != Ino::ROOT.0
+        }
         Some(Kind::Inode | Kind::Inline) => is_inode(key.object) && key.rest == 0,
         Some(Kind::Extent) => {
             is_inode(key.object) && key.rest.is_multiple_of(BLOCK_BYTES) && key.rest < FILE_BYTES_MAX

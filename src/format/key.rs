@@ -23,6 +23,8 @@ pub enum Kind {
     Extent = 7,
     /// An inode without a name. Object [`crate::format::Ino::ORPHANS`], `rest`: the inode number.
     Orphan = 8,
+    /// A file that may have content away from home. Object [`crate::format::Ino::ORPHANS`], `rest`: the inode number.
+    Away = 9,
     /// Meta tree: a view record. Object 0, `rest`: the view id.
     View = 32,
     /// Meta tree: a line record. Object 0, `rest`: the line id.
@@ -37,6 +39,8 @@ pub enum Kind {
     Job = 37,
     /// Meta tree: how far a scrub got (`rest` 0), and what it found (`rest` from 1). Object 0.
     Scrub = 38,
+    /// Meta tree: where content of a snapshot is that has moved. Object 0, `rest`: the new address.
+    Remap = 40,
 }
 
 impl Kind {
@@ -44,8 +48,8 @@ impl Kind {
     pub fn from_u8(n: u8) -> Option<Kind> {
         use Kind::*;
         [
-            Inode, Link, Dirent, Xattr, XattrData, Inline, Extent, Orphan, View, Line, DeadBucket, DeadChunk,
-            ExtraRefs, Job, Scrub,
+            Inode, Link, Dirent, Xattr, XattrData, Inline, Extent, Orphan, Away, View, Line, DeadBucket,
+            DeadChunk, ExtraRefs, Job, Scrub, Remap,
         ]
         .into_iter()
         .find(|k| *k as u8 == n)

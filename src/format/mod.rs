@@ -22,6 +22,7 @@ pub mod log;
 pub mod mark;
 pub mod pointer;
 pub mod provenance;
+pub mod remap;
 pub mod scrub;
 pub mod space_map;
 pub mod superblock;
@@ -33,7 +34,7 @@ pub(crate) use error::bad;
 
 pub use compression::{Compression, CompressionProperty};
 pub use error::FormatError;
-pub use extent::{Extent, Frame};
+pub use extent::{ContentHome, Extent, Frame, PlacedExtent};
 pub use ids::{BlockAddr, Epoch, Generation, Ino, LineId, Slot, ViewId};
 pub use key::{Key, Kind};
 pub use pointer::{BlockPtr, Copies, CopyAddrs};

@@ -20,8 +20,10 @@ pub const RING_SLOTS: u64 = 64;
 pub const VERSION: u32 = 1;
 /// Incompatible feature: content may be compressed, and inodes say whether it is to be.
 pub const INCOMPAT_COMPRESSION: u64 = 1;
+/// Content may be away from home, and may have moved while references to it say where it was.
+pub const INCOMPAT_REMAP: u64 = 1 << 3;
 /// Incompatible features that this program knows.
-pub const INCOMPAT_KNOWN: u64 = INCOMPAT_COMPRESSION;
+pub const INCOMPAT_KNOWN: u64 = INCOMPAT_COMPRESSION | INCOMPAT_REMAP;
 /// Read-only compatible features that this program knows.
 pub const RO_COMPAT_KNOWN: u64 = 0;
 
@@ -433,7 +435,7 @@ mod tests {
 
     #[test]
     fn features_that_are_not_known_are_refused() {
-        let strange = Superblock { incompat: INCOMPAT_KNOWN + 1, ..sample() };
+        let strange = Superblock { incompat: INCOMPAT_KNOWN | 1 << 63, ..sample() };
         assert!(matches!(Superblock::decode(&strange.encode()), Err(SlotError::Foreign(_))));
     }
 

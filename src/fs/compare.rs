@@ -1,6 +1,6 @@
 //! Two views of a file system, compared.
 
-use super::difference::{FilePair, PathChange, difference, file_pairs, patch};
+use super::difference::{FilePair, PathChange, all_paths, difference, file_pairs, patch};
 use super::file_system::Fs;
 use crate::format::Ino;
 use crate::ops::{Error, NodeId, Result};
@@ -46,6 +46,12 @@ impl Compared {
     /// The changes alone: the views are let go of.
     pub fn into_changes(self) -> Vec<PathChange> {
         self.changes
+    }
+
+    /// Every path that is not what it was, in order: of what was renamed both, and those of all that is below it. Costs what is
+    /// below, too. The views are let go of.
+    pub fn into_paths(self) -> Result<Vec<Vec<u8>>> {
+        Ok(all_paths(&self.old, &self.new, &self.changes)?)
     }
 
     fn pairs(&self) -> Result<Vec<FilePair>> {

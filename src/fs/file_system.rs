@@ -5,7 +5,7 @@ use super::commits::{Commits, Gates};
 use super::content::{purge_all_unlinked, purge_inherited, purge_orphans};
 use super::heads::Heads;
 use super::options::FsOptions;
-use super::past::Past;
+use super::past::{GoesOn, Past};
 use crate::clock::Clock;
 use crate::format::provenance::Provenance;
 use crate::format::terms::{Expiry, Idling};
@@ -193,15 +193,21 @@ impl Fs {
     }
 
     /// Makes a clone of the line that this node is of, for a command to be tried on; returns its name, an automatic one.
-    pub fn begin_trial(&self, at: NodeId, provenance: &Provenance) -> Result<Vec<u8>> {
-        let head = self.past.begin_trial(&self.heads.at(at)?, provenance)?;
+    pub fn begin_trial(&self, at: NodeId, provenance: &Provenance, goes_on: GoesOn) -> Result<Vec<u8>> {
+        let head = self.past.begin_trial(&self.heads.at(at)?, provenance, goes_on)?;
         Ok(self.heads.volume.line(head.line)?.name)
     }
 
     /// Makes a snapshot of the line that this node is of before a command is run on it. As many older ones that were made for
-    /// this are kept as it makes `keep` with it.
-    pub fn take_step(&self, at: NodeId, provenance: &Provenance, keep: usize) -> Result<SnapshotInfo> {
-        self.past.take_step(&self.heads.at(at)?, provenance, keep)
+    /// this are kept as it makes `keep` with it, and those of commands that go on.
+    pub fn take_step(
+        &self,
+        at: NodeId,
+        provenance: &Provenance,
+        keep: usize,
+        goes_on: GoesOn,
+    ) -> Result<SnapshotInfo> {
+        self.past.take_step(&self.heads.at(at)?, provenance, keep, goes_on)
     }
 
     /// Makes a clone of the line that this node is of, as it is now, or as a view was: `@live`, a clone as `.clones/NAME`, or

@@ -59,7 +59,9 @@ pub use options::{
     Steps,
 };
 
-pub use past::{GuardedChange, InTheWay, OpenForWriting, Promoted, PromotionOrder, Switched, Undoable};
+pub use past::{
+    GoesOn, GuardedChange, InTheWay, OpenForWriting, Promoted, PromotionOrder, Switched, Undoable,
+};
 pub use past_of_path::PathAsked;
 pub use restoring::{NamedPath, RestoreOrder, Restored};
 pub use standalone::Standalone;

@@ -6,6 +6,7 @@
 use super::difference::{PathChange, Paths, difference};
 use super::file_system::Fs;
 use super::heads::{Head, Target, target};
+use super::names::check_new_name;
 use super::transfer::{
     ChangeOrder, CopyOf, Done, Refusal, Settled, Sides, TakenFrom, between, change_at_once, copy_into,
     follow, put_back, rehearse_at_once,
@@ -128,6 +129,12 @@ impl Fs {
             Some(dir) => self.heads.target(dir)?.0,
             None => found.line.clone(),
         };
+        if let Some(dir) = order.to {
+            for (path, named) in found.paths.iter().zip(&order.paths) {
+                let checked = check_new_name(&self.heads, Ino(dir.ino()), &named.name);
+                checked.map_err(|e| Refusal::Path(path.join(&b'/'), e))?;
+            }
+        }
         let other = match &found.from {
             Origin::Line(other) => Some(other).filter(|other| other.line != head.line),
             Origin::Snapshot(_) => None,

@@ -1,9 +1,9 @@
 //! What is asked about a whole line: that it goes back to what it was, and what that takes along.
 
 use super::file_system::Fs;
-use super::past::{InTheWay, OpenForWriting, Promoted, PromotionOrder, Switched, Undoable};
+use super::past::{InTheWay, OpenForWriting, Promoted, PromotionOrder, Switched};
 use crate::format::Ino;
-use crate::format::provenance::{Provenance, Reason};
+use crate::format::provenance::Provenance;
 use crate::ops::{Error, NodeId, Result};
 use crate::volume::SnapshotInfo;
 
@@ -46,13 +46,7 @@ impl Fs {
     /// Takes back what was done to the line that a node is of at last, if that gave it another head and its guard is there:
     /// what that was, and how it went.
     pub fn undo(&self, at: NodeId, writers: OpenForWriting) -> Result<Option<(SnapshotInfo, Switched)>> {
-        match self.past.last_undoable(&*self.heads.at(at)?) {
-            None | Some(Undoable::Change(_)) => Ok(None),
-            Some(Undoable::Switch(guard)) => {
-                let why = Provenance { description: guard.name.clone(), ..Reason::Undo.into() };
-                let switched = self.rollback(at, &guard, writers, &why)?;
-                Ok(Some((guard, switched)))
-            }
-        }
+        let line = self.heads.at(at)?.line;
+        self.commits.with_space(|| self.past.undo_switch(line, writers))
     }
 }

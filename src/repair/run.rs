@@ -128,7 +128,10 @@ impl Repair {
 
 /// What a commit writes anew.
 fn words(examined: &Examined, derived: &Derived) -> Vec<String> {
-    let strays = derived.stray_buckets.len() + derived.stray_chains.len() + examined.spoiled.len();
+    let strays = derived.stray_buckets.len()
+        + derived.stray_chains.len()
+        + derived.moved_gone.len()
+        + examined.spoiled.len();
     let extra = derived.space.as_ref().and_then(|space| space.extra_refs.as_ref());
     let counts = [
         (derived.counters.len(), "view records, with their counters"),
@@ -152,6 +155,7 @@ fn mending(examined: &Examined, derived: Derived) -> Mending {
     };
     let mut gone = examined.spoiled.clone();
     gone.extend(&derived.stray_buckets);
+    gone.extend(&derived.moved_gone);
     gone.extend(derived.jobs_gone.iter().map(|id| Key::new(0, Kind::Job, *id)));
     let (allocated, extra_refs) = match derived.space {
         Some(space) => (space.allocated, space.extra_refs),

@@ -334,7 +334,7 @@ fn the_space_map() {
 fn data(state: &crate::volume::audit::Committed) -> Vec<(u64, u64)> {
     let roots = state.records.iter().filter_map(|r| r.root);
     let extents = roots.flat_map(|root| blocks_below(state, &root).extents);
-    extents.map(|(_, extent)| (extent.addr.0, extent.len_bytes())).collect()
+    extents.map(|(_, extent)| (extent.raw_addr.0, extent.len_bytes())).collect()
 }
 
 #[test]

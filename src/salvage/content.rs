@@ -78,7 +78,7 @@ fn copy_extent(
     out: Option<&File>,
 ) -> io::Result<()> {
     buf.resize(extent.len_bytes() as usize, 0);
-    if items.store().read_extent(extent, 0, buf).is_ok() {
+    if items.read_content(extent, 0, buf) {
         content.good_bytes += buf.len() as u64;
         return write(out, offset, buf, limit);
     }
@@ -89,7 +89,7 @@ fn copy_extent(
     }
     for at in (0..extent.len_bytes()).step_by(BLOCK_BYTES as usize) {
         let block = &mut buf[..BLOCK_BYTES as usize];
-        if items.store().read_extent(extent, at, block).is_ok() {
+        if items.read_content(extent, at, block) {
             content.good_bytes += BLOCK_BYTES;
             write(out, offset + at, block, limit)?;
         } else if offset + at < limit {

@@ -7,9 +7,10 @@ use super::leaves::{Keys, Leaf, Leaves};
 use crate::format::inode::Inode;
 use crate::format::leaf::LeafPage;
 use crate::format::link::Links;
-use crate::format::{Ino, Key, Kind};
-use crate::store::{Cache, Store};
+use crate::format::{Extent, Ino, Key, Kind, PlacedExtent};
+use crate::store::Cache;
 use crate::tree::Pager;
+use crate::volume::remap::Remap;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,19 +22,33 @@ const CACHE_BYTES: usize = 64 << 20;
 pub(super) struct SalvagedItems {
     pager: Pager,
     leaves: Leaves,
+    /// Content that has moved, as far as it is known.
+    remap: Remap,
     cache: Cache<Arc<LeafPage>>,
     /// Leaves that cannot be read, by their place in the list.
     unreadable: RefCell<BTreeSet<usize>>,
 }
 
 impl SalvagedItems {
-    pub fn new(pager: Pager, leaves: Leaves) -> SalvagedItems {
-        SalvagedItems { pager, leaves, cache: Cache::new(CACHE_BYTES), unreadable: RefCell::default() }
+    pub fn new(pager: Pager, leaves: Leaves, remap: Remap) -> SalvagedItems {
+        SalvagedItems { pager, leaves, remap, cache: Cache::new(CACHE_BYTES), unreadable: RefCell::default() }
     }
 
-    /// For content.
-    pub fn store(&self) -> &Store {
-        self.pager.store()
+    /// Reads content of an extent from `from` on and proves it: where it is said to have moved to, or else where it was. False
+    /// if it is at neither.
+    pub fn read_content(&self, extent: &Extent, from: u64, out: &mut [u8]) -> bool {
+        let store = self.pager.store();
+        if extent.is_compressed() {
+            return store.read_extent(&PlacedExtent::in_place(extent), from, out).is_ok();
+        }
+        let part = extent.slice(from, out.len() as u64);
+        let mut at = 0;
+        let moved = self.remap.resolve(&part).iter().all(|placed| {
+            let len = placed.extent().len_bytes() as usize;
+            at += len;
+            store.read_extent(placed, 0, &mut out[at - len..at]).is_ok()
+        });
+        moved || store.read_extent(&PlacedExtent::in_place(&part), 0, out).is_ok()
     }
 
     /// True if some of the tree was pieced together from nodes that a scan found.

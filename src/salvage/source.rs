@@ -11,12 +11,14 @@ use super::leaves::Leaves;
 use super::report::{SalvageError, SalvageProgress, Wanted};
 use super::scan::{FoundNode, Scan, Scanned};
 use crate::device::Device;
+use crate::format::remap::RemapRecord;
 use crate::format::superblock::Superblock;
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{BlockPtr, Epoch, Key, Kind, LineId, ViewId};
 use crate::names;
 use crate::store::{Allocator, Store};
 use crate::tree::{LostNode, Pager, Step, Visit, walk_readable};
+use crate::volume::remap::Remap;
 use crate::volume::ring;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -68,6 +70,8 @@ pub(super) fn find(
 /// The records of views.
 struct Views {
     records: BTreeMap<ViewId, ViewRecord>,
+    /// Content that has moved.
+    remap: Remap,
     /// No record can be missing.
     whole: bool,
 }
@@ -121,11 +125,15 @@ impl Search<'_> {
         let mut meta = Leaves::unknown(Epoch(u64::MAX));
         meta.fill(&pager, &scan, &|node| node.owner == 0);
         self.scan = Some(scan);
-        let meta = SalvagedItems::new(self.pager(fsid), meta);
-        let mut views = Views { records: BTreeMap::new(), whole: false };
+        let meta = SalvagedItems::new(self.pager(fsid), meta, Remap::default());
+        let mut views = Views { records: BTreeMap::new(), remap: Remap::default(), whole: false };
         let (from, to) = (Key::new(0, Kind::View, 0), Key::new(0, Kind::View, u64::MAX));
         for record in meta.range(from, to).filter_map(|(_, value)| ViewRecord::decode(&value).ok()) {
             views.records.insert(record.id, record);
+        }
+        let (from, to) = (Key::new(0, Kind::Remap, 0), Key::new(0, Kind::Remap, u64::MAX));
+        for (key, value) in meta.range(from, to) {
+            note_moved(&mut views.remap, &key, &value);
         }
         match self.pick(&views) {
             Some((record, root)) if !self.wanted.by_scan && pager.load_uncached(&root).is_ok() => {
@@ -199,7 +207,8 @@ impl Search<'_> {
         }
         let unreadable_bytes = self.scan.as_ref().map_or(0, |scan| scan.unreadable_bytes);
         let told = std::mem::take(&mut self.told);
-        Ok(Source { items: SalvagedItems::new(pager, leaves), told, unreadable_bytes, newer_states: 0 })
+        let items = SalvagedItems::new(pager, leaves, views.remap.clone());
+        Ok(Source { items, told, unreadable_bytes, newer_states: 0 })
     }
 
     fn no_such_snapshot(&self) -> SalvageError {
@@ -210,11 +219,16 @@ impl Search<'_> {
 
 /// View records of a state, as far as its meta tree can be read; pending snapshots have the root of their line's head.
 fn views_of_state(pager: &Pager, state: &Superblock) -> Views {
-    let mut records = BTreeMap::new();
+    let (mut records, mut remap) = (BTreeMap::new(), Remap::default());
     let end = Key { object: 0, kind: Kind::View as u8 + 1, rest: 0 };
+    let lists = Key { object: 1, kind: 0, rest: 0 };
     let mut visit = |visit: Visit<'_>| {
         Ok(match visit {
-            Visit::Node(_, from, _) if from >= end => Step::Over,
+            Visit::Node(_, from, _) if from >= lists => Step::Over,
+            Visit::Item(key, value) if key.object == 0 && key.kind == Kind::Remap as u8 => {
+                note_moved(&mut remap, &key, value);
+                Step::Into
+            }
             Visit::Item(key, value) if key.object == 0 && key.kind == Kind::View as u8 => {
                 if let Ok(record) = ViewRecord::decode(value) {
                     records.insert(record.id, record);
@@ -238,7 +252,14 @@ fn views_of_state(pager: &Pager, state: &Superblock) -> Views {
             records.entry(point.id).or_insert(ViewRecord { id: point.id, role, name, epoch, ..head });
         }
     }
-    Views { records, whole }
+    Views { records, remap, whole }
+}
+
+/// Takes in an item that tells of moved content. One that makes no sense, or another than before of what was overwritten,
+/// counts for nothing.
+fn note_moved(remap: &mut Remap, key: &Key, value: &[u8]) {
+    let record = RemapRecord::decode(key.rest, value).ok();
+    let _taken = record.is_some_and(|record| remap.insert(&record));
 }
 
 /// Which nodes may be those of one view's tree.

@@ -439,7 +439,8 @@ fn damaged_content_becomes_holes() {
         {
             let extent = Extent::decode(value)?;
             if !extent.is_unwritten() {
-                let all = (0..extent.len_bytes()).step_by(4096).map(|at| (key.rest + at, extent.addr.0 + at));
+                let all =
+                    (0..extent.len_bytes()).step_by(4096).map(|at| (key.rest + at, extent.raw_addr.0 + at));
                 blocks.entry(key.object).or_default().extend(all);
             }
         }

@@ -6,9 +6,10 @@
 use crate::check::path_of;
 use crate::format::dirent::NameBucket;
 use crate::format::view::{Role, ViewRecord};
-use crate::format::{BlockPtr, Epoch, Extent, Ino, Key, Kind, LineId};
+use crate::format::{BLOCK_BYTES, BlockPtr, Epoch, Extent, Ino, Key, Kind, LineId, PlacedExtent};
 use crate::names;
 use crate::tree::{self, Bounds, Child, Met, Pager, Span, Step, scan};
+use crate::volume::remap::Remap;
 use crate::volume::scrub::Pinned;
 
 /// Most names of files that a lost node is told with.
@@ -23,17 +24,18 @@ pub(super) fn path(pager: &Pager, root: &BlockPtr, ino: Ino) -> String {
 }
 
 /// True if a tree maps the block at `addr` at this place of a file.
-pub(super) fn maps(pager: &Pager, root: &BlockPtr, ino: Ino, offset: u64, addr: u64) -> bool {
+pub(super) fn maps(pager: &Pager, remap: &Remap, root: &BlockPtr, ino: Ino, offset: u64, addr: u64) -> bool {
     let (floor, key) = (Key::new(ino.0, Kind::Extent, 0), Key::new(ino.0, Kind::Extent, offset));
     let found = tree::last_at_or_before(pager, &Child::Stored(*root), &key, &floor);
     let Ok(Some((at, value))) = found else { return false };
     let inside = offset - at.rest;
     Extent::decode(&value).is_ok_and(|e| {
-        let there = match e.is_compressed() {
-            true => (e.addr.0..e.addr.0 + e.stored_bytes()).contains(&addr),
-            false => e.addr.0 + inside == addr,
-        };
-        inside < e.len_bytes() && there
+        if inside >= e.len_bytes() {
+            return false;
+        }
+        let part = if e.is_compressed() { e } else { e.slice(inside, BLOCK_BYTES) };
+        let is_at = |p: &PlacedExtent<'_>| (p.addr()..p.addr() + p.extent().stored_bytes()).contains(&addr);
+        remap.resolve(&part).iter().any(is_at)
     })
 }
 

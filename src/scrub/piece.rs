@@ -7,7 +7,7 @@ use crate::format::header::BlockKind;
 use crate::format::scrub::{Finding, ScrubState, Stage};
 use crate::format::superblock::SLOT_BYTES;
 use crate::format::view::ViewRecord;
-use crate::format::{BLOCK_BYTES, BlockPtr, Epoch, Extent, Ino, Key, Kind, space_map};
+use crate::format::{BLOCK_BYTES, BlockPtr, Epoch, Extent, Ino, Key, Kind, PlacedExtent, space_map};
 use crate::store::{Store, StoreError};
 use crate::tree::{Bounds, Met, Span, Step, scan};
 use crate::volume::scrub::Pinned;
@@ -258,7 +258,8 @@ impl TreeScan<'_> {
         }
         self.read += extent.stored_bytes();
         let store = self.state.pager.store();
-        let good = store.has_content(extent);
+        let placed = self.state.remap.resolve(extent);
+        let good = placed.iter().all(|part| store.has_content(part));
         self.scrub.rest(extent.stored_bytes());
         if good {
             return Ok(());
@@ -266,26 +267,44 @@ impl TreeScan<'_> {
         // Runs of bad blocks: offset in what is stored, length, what is wrong with the first.
         let mut runs: Vec<(u64, u64, StoreError)> = Vec::new();
         let mut block = [0; BLOCK_BYTES as usize];
-        for at in (0..extent.stored_bytes()).step_by(BLOCK_BYTES as usize) {
-            let Err(e) = store.read_stored(extent, at, &mut block) else { continue };
-            still_there(store)?;
-            match runs.last_mut() {
-                Some((from, len, _)) if *from + *len == at => *len += BLOCK_BYTES,
-                _ => runs.push((at, BLOCK_BYTES, e)),
+        let mut start = 0;
+        for part in &placed {
+            for at in (0..part.extent().stored_bytes()).step_by(BLOCK_BYTES as usize) {
+                let Err(e) = store.read_stored(part, at, &mut block) else { continue };
+                still_there(store)?;
+                match runs.last_mut() {
+                    Some((from, len, _)) if *from + *len == at => *len += BLOCK_BYTES,
+                    _ => runs.push((at, BLOCK_BYTES, e)),
+                }
             }
+            runs.drain(..).for_each(|(at, len, e)| self.bad_content(key, part, (start, at), len, &e));
+            start += part.extent().len_bytes();
         }
-        runs.into_iter().for_each(|(at, len, e)| self.bad_content(key, extent, at, len, &e));
         Ok(())
     }
 
-    /// `len` bytes from `at` of what is stored of an extent are bad. If it is compressed all of its content is lost.
-    fn bad_content(&mut self, key: &Key, extent: &Extent, at: u64, len: u64, e: &StoreError) {
+    /// `len` bytes from `at` of what is stored of a part of an extent, which begins at `start` in it, are bad. If it is
+    /// compressed all of its content is lost.
+    fn bad_content(
+        &mut self,
+        key: &Key,
+        part: &PlacedExtent<'_>,
+        (start, at): (u64, u64),
+        len: u64,
+        e: &StoreError,
+    ) {
         let Some(view) = self.view else { return };
         let (pager, ino) = (&self.state.pager, Ino(key.object));
-        let (offset, bytes) =
-            if extent.is_compressed() { (key.rest, extent.len_bytes()) } else { (key.rest + at, len) };
-        let addr = extent.addr.0 + at;
-        let views = hits::views(self.state, view, &|root| hits::maps(pager, root, ino, offset, addr));
+        let extent = part.extent();
+        let (offset, bytes) = if extent.is_compressed() {
+            (key.rest, extent.len_bytes())
+        } else {
+            (key.rest + start + at, len)
+        };
+        let addr = part.addr() + at;
+        let remap = &self.state.remap;
+        let maps = |root: &BlockPtr| hits::maps(pager, remap, root, ino, offset, addr);
+        let views = hits::views(self.state, view, &maps);
         self.scrub.found(Finding {
             addr,
             len,

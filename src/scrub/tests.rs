@@ -49,7 +49,7 @@ fn truth(volume: &Volume) -> Truth {
             truth.nodes.entry(ptr.addr.0).or_insert((ptr, Vec::new())).1.push(name.clone());
         }
         for (key, extent) in below.extents.iter().filter(|(_, extent)| !extent.is_unwritten()) {
-            for addr in blocks(extent.addr.0, extent.len_bytes()) {
+            for addr in blocks(extent.raw_addr.0, extent.len_bytes()) {
                 let path = || hits::path(&state.pager, &root, Ino(key.object));
                 let (views, _) = truth.content.entry(addr).or_insert_with(|| (Vec::new(), path()));
                 if views.last() != Some(&name) {
@@ -349,7 +349,8 @@ fn write(volume: &Volume, line: LineId, rng: &mut fastrand::Rng) {
                 txn.free(&gone);
             }
             let shared = txn.share(source);
-            txn.insert(other, &shared.encode()).unwrap();
+            txn.insert(other, &shared[0].encode()).unwrap();
+            shared[1..].iter().for_each(|e| txn.free(e));
             return;
         }
         _ => drop(txn.remove(&key).unwrap()),
@@ -363,7 +364,7 @@ fn content(volume: &Volume) -> BTreeMap<u64, Epoch> {
     let mut all = BTreeMap::new();
     for root in state.records.iter().filter(|r| r.role != Role::Hidden).filter_map(|r| r.root) {
         for (_, extent) in blocks_below(&state, &root).extents {
-            for addr in blocks(extent.addr.0, extent.len_bytes()) {
+            for addr in blocks(extent.raw_addr.0, extent.len_bytes()) {
                 let birth = all.entry(addr).or_insert(extent.birth);
                 *birth = extent.birth.min(*birth);
             }

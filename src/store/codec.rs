@@ -3,7 +3,7 @@
 //! Contexts are pooled, so that nothing big is allocated for each extent. What a frame decompresses to is bounded by
 //! the length that its extent says, whatever the bytes are. Nothing here reads or proves: bytes come in proved.
 
-use crate::format::{BLOCK_BYTES, Extent, Frame};
+use crate::format::{BLOCK_BYTES, Frame, PlacedExtent};
 use crate::sys::schedule::{self, Processors, ThreadId};
 use parking_lot::Mutex;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -127,11 +127,11 @@ impl Codec {
         keep(&self.unpackers, unpacker);
     }
 
-    /// Copies content of the frame of `extent` from `start` on, if it is kept.
-    pub(super) fn recall(&self, extent: &Extent, start: usize, out: &mut [u8]) -> bool {
+    /// Copies content of the frame of an extent from `start` on, if it is kept.
+    pub(super) fn recall(&self, placed: &PlacedExtent<'_>, start: usize, out: &mut [u8]) -> bool {
         let found = {
             let mut kept = self.kept.lock();
-            let at = kept.iter().position(|k| k.addr == extent.addr.0 && k.crcs == extent.crcs);
+            let at = kept.iter().position(|k| k.addr == placed.addr() && k.crcs == placed.extent().crcs);
             let found = at.and_then(|at| kept.remove(at));
             if let Some(found) = &found {
                 kept.push_front(found.clone());
@@ -150,9 +150,9 @@ impl Codec {
         oldest.and_then(|k| Arc::try_unwrap(k).ok()).map_or(Vec::new(), |k| k.content)
     }
 
-    /// Keeps the content of the frame of `extent`, which was proved.
-    pub(super) fn remember(&self, extent: &Extent, content: Vec<u8>) {
-        let new = Arc::new(Kept { addr: extent.addr.0, crcs: extent.crcs.clone(), content });
+    /// Keeps the content of the frame of an extent, which was proved.
+    pub(super) fn remember(&self, placed: &PlacedExtent<'_>, content: Vec<u8>) {
+        let new = Arc::new(Kept { addr: placed.addr(), crcs: placed.extent().crcs.clone(), content });
         let mut kept = self.kept.lock();
         kept.push_front(new);
         kept.truncate(FRAMES_KEPT);
@@ -220,7 +220,7 @@ fn sample_pays(packer: &mut Compressor<'_>, content: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::{BlockAddr, Epoch};
+    use crate::format::{BlockAddr, Epoch, Extent};
 
     fn mixed(rng: &mut fastrand::Rng, len: usize) -> Vec<u8> {
         (0..len).map(|i| if i % 3 == 0 { rng.u8(..) } else { (i / 5000 % 5) as u8 }).collect()
@@ -293,24 +293,28 @@ mod tests {
     #[test]
     fn kept_frames_are_known_by_address_and_checksums() {
         let codec = Codec::default();
-        let extent = |addr: u64, crc: u32| Extent {
-            addr: BlockAddr(addr),
-            birth: Epoch(1),
-            len: 8192,
-            crcs: vec![crc],
-            frame: Some(Frame { stored_len: 4096, pad: 0, content_len: 8192, from: 0 }),
+        let placed = |addr: u64, crc: u32| {
+            let extent = Extent {
+                raw_addr: BlockAddr(4096),
+                birth: Epoch(1),
+                len: 8192,
+                crcs: vec![crc],
+                frame: Some(Frame { stored_len: 4096, pad: 0, content_len: 8192, from: 0 }),
+                home: None,
+            };
+            PlacedExtent::moved(extent, BlockAddr(addr))
         };
         let mut out = [0; 4096];
-        assert!(!codec.recall(&extent(4096, 1), 0, &mut out));
-        codec.remember(&extent(4096, 1), vec![5; 8192]);
-        assert!(codec.recall(&extent(4096, 1), 4096, &mut out) && out == [5; 4096]);
-        assert!(!codec.recall(&extent(4096, 2), 0, &mut out) && !codec.recall(&extent(8192, 1), 0, &mut out));
+        assert!(!codec.recall(&placed(4096, 1), 0, &mut out));
+        codec.remember(&placed(4096, 1), vec![5; 8192]);
+        assert!(codec.recall(&placed(4096, 1), 4096, &mut out) && out == [5; 4096]);
+        assert!(!codec.recall(&placed(4096, 2), 0, &mut out) && !codec.recall(&placed(8192, 1), 0, &mut out));
         for n in 2..2 + FRAMES_KEPT as u64 {
             assert_eq!(codec.buffer().is_empty(), n <= FRAMES_KEPT as u64);
-            codec.remember(&extent(n * 4096, 1), vec![n as u8; 8192]);
+            codec.remember(&placed(n * 4096, 1), vec![n as u8; 8192]);
         }
-        assert!(!codec.recall(&extent(4096, 1), 0, &mut out), "the oldest went");
-        assert!(codec.recall(&extent(8192, 1), 0, &mut out), "the next did not, and is the newest now");
+        assert!(!codec.recall(&placed(4096, 1), 0, &mut out), "the oldest went");
+        assert!(codec.recall(&placed(8192, 1), 0, &mut out), "the next did not, and is the newest now");
         assert_eq!(codec.buffer(), [3; 8192], "the buffer of the oldest is used again");
     }
 }

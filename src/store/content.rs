@@ -1,7 +1,7 @@
 //! Reading content: every block is proved against the checksums of its extent, and what is compressed is decompressed.
 
 use super::{Result, Store, StoreError};
-use crate::format::{BLOCK_BYTES, BlockAddr, Extent, Frame};
+use crate::format::{BLOCK_BYTES, BlockAddr, Frame, PlacedExtent};
 
 /// Readers of one stream are nearer to each other than this: twice the read-ahead that the kernel is asked for.
 const RELEASE_DISTANCE_BYTES: u64 = 4 << 20;
@@ -13,35 +13,57 @@ const RELEASE_GRAIN_BYTES: u64 = 2 << 20;
 impl Store {
     /// Reads `out.len()` bytes of content from offset `from` of an extent (both multiples of 4096) and proves each block
     /// that is read.
-    pub fn read_extent(&self, extent: &Extent, from: u64, out: &mut [u8]) -> Result<()> {
-        match extent.frame {
-            None => self.read_stored(extent, from, out),
-            Some(frame) => self.read_frame(extent, &frame, (u64::from(frame.from) + from) as usize, out),
+    pub fn read_extent(&self, placed: &PlacedExtent<'_>, from: u64, out: &mut [u8]) -> Result<()> {
+        match placed.extent().frame {
+            None => self.read_stored(placed, from, out),
+            Some(frame) => self.read_frame(placed, &frame, (u64::from(frame.from) + from) as usize, out),
         }
+    }
+
+    /// Reads all of an extent that is not compressed, and proves it. An error comes with the address of the first bad block,
+    /// and is noted nowhere: the content may have moved meanwhile.
+    pub fn prove_extent(
+        &self,
+        placed: &PlacedExtent<'_>,
+        out: &mut [u8],
+    ) -> std::result::Result<(), (u64, StoreError)> {
+        self.read_proved(placed, 0, out)
+    }
+
+    /// Notes that what is at an address is bad.
+    pub fn note_bad(&self, addr: u64, error: StoreError) -> StoreError {
+        self.health.found_bad(addr);
+        error
     }
 
     /// Reads `out.len()` bytes of what is stored of an extent, from offset `from` on (both multiples of 4096), and proves
     /// each block: the content itself, if it is not compressed.
-    pub fn read_stored(&self, extent: &Extent, from: u64, out: &mut [u8]) -> Result<()> {
-        self.read_proved(extent, from, out).map_err(|(addr, e)| {
-            self.health.found_bad(addr);
-            e
-        })
+    pub fn read_stored(&self, placed: &PlacedExtent<'_>, from: u64, out: &mut [u8]) -> Result<()> {
+        self.read_proved(placed, from, out).map_err(|(addr, e)| self.note_bad(addr, e))
     }
 
     /// Reads content from offset `start` of a frame.
-    fn read_frame(&self, extent: &Extent, frame: &Frame, start: usize, out: &mut [u8]) -> Result<()> {
-        if self.codec.recall(extent, start, out) {
+    fn read_frame(
+        &self,
+        placed: &PlacedExtent<'_>,
+        frame: &Frame,
+        start: usize,
+        out: &mut [u8],
+    ) -> Result<()> {
+        if self.codec.recall(placed, start, out) {
             return Ok(());
         }
         let content_len = frame.content_len as usize;
         let damaged = |e: String| {
-            self.health.found_bad(extent.addr.0);
-            StoreError::Corrupt(format!("compressed content at {} cannot be decompressed: {e}", extent.addr))
+            let at = BlockAddr(placed.addr());
+            self.note_bad(
+                at.0,
+                StoreError::Corrupt(format!("compressed content at {at} cannot be decompressed: {e}")),
+            )
         };
         let mut unpacker = self.codec.unpacker().map_err(damaged)?;
         unpacker.stored.resize(frame.stored_len as usize, 0);
-        self.read_stored(extent, 0, &mut unpacker.stored)?;
+        self.read_stored(placed, 0, &mut unpacker.stored)?;
         let len = frame.stored_len as usize - usize::from(frame.pad);
         if out.len() == content_len {
             unpacker.unpack_stored(len, out).map_err(damaged)?;
@@ -50,30 +72,31 @@ impl Store {
             content.resize(content_len, 0);
             unpacker.unpack_stored(len, &mut content).map_err(damaged)?;
             out.copy_from_slice(&content[start..start + out.len()]);
-            self.codec.remember(extent, content);
+            self.codec.remember(placed, content);
         }
         self.codec.put_back(unpacker);
         Ok(())
     }
 
     /// True if the device has what is stored of an extent. That it has not may be no damage: it was never made durable.
-    pub fn has_content(&self, extent: &Extent) -> bool {
-        let mut stored = vec![0; extent.stored_bytes() as usize];
-        self.read_proved(extent, 0, &mut stored).is_ok()
+    pub fn has_content(&self, placed: &PlacedExtent<'_>) -> bool {
+        let mut stored = vec![0; placed.extent().stored_bytes() as usize];
+        self.read_proved(placed, 0, &mut stored).is_ok()
     }
 
     /// An error comes with the address of the first bad block.
     fn read_proved(
         &self,
-        extent: &Extent,
+        placed: &PlacedExtent<'_>,
         from: u64,
         out: &mut [u8],
     ) -> std::result::Result<(), (u64, StoreError)> {
+        let extent = placed.extent();
         if extent.is_unwritten() {
             out.fill(0);
             return Ok(());
         }
-        let addr = extent.addr.0 + from;
+        let addr = placed.addr() + from;
         self.read_raw(addr, out).map_err(|e| (addr, e))?;
         let first = (from / BLOCK_BYTES) as usize;
         for (i, block) in out.chunks(BLOCK_BYTES as usize).enumerate() {
@@ -102,9 +125,9 @@ impl Store {
 
     /// `len` bytes of content from offset `from` of an extent will be read soon: lets the host begin to. A compressed one
     /// is read whole anyway.
-    pub fn will_need(&self, extent: &Extent, from: u64, len: u64) {
-        if extent.frame.is_none() && !extent.is_unwritten() {
-            self.device.will_need(extent.addr.0 + from, len);
+    pub fn will_need(&self, placed: &PlacedExtent<'_>, from: u64, len: u64) {
+        if !placed.extent().is_compressed() && !placed.extent().is_unwritten() {
+            self.device.will_need(placed.addr() + from, len);
         }
     }
 }

@@ -5,6 +5,7 @@
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Signals by their names.
@@ -86,11 +87,44 @@ pub fn let_signals_come(signals: &[i32]) -> io::Result<()> {
     mask(libc::SIG_UNBLOCK, signals)
 }
 
-/// Starts a program that does not hold the signals that are held here.
+/// Whoever started this program ignores the end of children, which is inherited: the kernel then forgets them unwaited for.
+static ENDS_IGNORED: AtomicBool = AtomicBool::new(false);
+
+/// From now on this process hears of the end of its children, whatever it was given. Called before any is started.
+pub fn hear_of_ends() {
+    // SAFETY: numbers; no handler is set.
+    if unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) } == libc::SIG_IGN {
+        ENDS_IGNORED.store(true, Ordering::Relaxed);
+    }
+}
+
+/// True for a signal that this process ignores, as what it starts does.
+pub fn is_ignored(signal: i32) -> bool {
+    // SAFETY: an all-zero sigaction is valid; the call writes it and changes nothing.
+    unsafe {
+        let mut is: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut is) == 0 && is.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// Has a program that is started, or that this one becomes, find signals as this process was given them: without those that
+/// are held here, and with what [`hear_of_ends`] took.
+pub fn give_signals_back<'c>(command: &'c mut Command, held: &'static [i32]) -> &'c mut Command {
+    let give_back = move || {
+        if ENDS_IGNORED.load(Ordering::Relaxed) {
+            // SAFETY: numbers.
+            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+        }
+        let_signals_come(held)
+    };
+    // SAFETY: between fork and exec, and what it calls may be called there: it changes one disposition and the mask of the
+    // one thread.
+    unsafe { command.pre_exec(give_back) }
+}
+
+/// Starts such a program.
 pub fn start(command: &mut Command, held: &'static [i32]) -> io::Result<Child> {
-    // SAFETY: between fork and exec, and what it calls may be called there: it changes the mask of the one thread.
-    unsafe { command.pre_exec(|| let_signals_come(held)) };
-    command.spawn()
+    give_signals_back(command, held).spawn()
 }
 
 /// Waits for one of the signals, which are held; none if none has come in this time.

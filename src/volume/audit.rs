@@ -7,6 +7,7 @@ pub use super::history::deadlist::FoundList;
 use super::error::corrupt;
 use super::history::{History, MetaRead, deadlist};
 use super::open::Loaded;
+use super::remap::Remap;
 use super::space_map::SpaceMap;
 use super::view::Pin;
 use super::{Result, Volume};
@@ -39,6 +40,8 @@ pub struct Committed {
     pub jobs: BTreeMap<u64, Job>,
     /// Ranges with more than one reference: start, length, extra references.
     pub extra_refs: Vec<(u64, u64, u32)>,
+    /// Content that has moved.
+    pub remap: Remap,
     /// What the space map calls allocated; nothing if it cannot be read.
     pub allocated: RangeSet,
     /// Blocks of the space map, as far as they can be read.
@@ -78,6 +81,7 @@ impl Volume {
             lines: loaded.lines,
             jobs: loaded.jobs,
             extra_refs: loaded.extra_refs.iter().collect(),
+            remap: loaded.remap,
             allocated: alloc.allocated(),
             space_map: blocks,
             map_is_readable: true,

@@ -1,17 +1,21 @@
 //! What lines are compared with: the snapshot as of which a line and the one that it was made from were last brought together.
 //!
 //! It is kept as long as a line has it. Once deleted, or made for nothing else, it has no name and is nobody's to see; its
-//! tree stays whole.
+//! tree stays whole. Both lines have in them what it holds of either. Whatever takes that out of one of them (a rollback,
+//! a promotion, the end of the line that it was brought into) has the other be compared with nothing from then on, in the same
+//! record: what was brought over would count as brought over, and be lost, or as removed, and be removed again.
 
 use super::lines::POINT_NAME;
 use super::snapshot::NewSnapshot;
 use super::state::VolumeState;
 use super::view::Pin;
 use super::{Result, Txn, View, Volume, VolumeError};
+use crate::format::line::LineRecord;
 use crate::format::log::Effect;
-use crate::format::provenance::Provenance;
-use crate::format::view::{Consistency, Role};
+use crate::format::provenance::{Provenance, Reason};
+use crate::format::view::{Consistency, Role, ViewRecord};
 use crate::format::{LineId, ViewId};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 impl VolumeState {
@@ -25,6 +29,97 @@ impl VolumeState {
     pub(super) fn may_be_base(&self, id: ViewId) -> bool {
         self.history.get(id).is_some_and(|view| view.role == Role::Snapshot) && self.roots.contains_key(&id)
     }
+}
+
+/// Lines, and what they are compared with from then on.
+pub(super) type OtherBases = Vec<(LineId, Option<ViewId>)>;
+
+impl VolumeState {
+    /// What a rollback of a line to a snapshot that it shows does to what lines are compared with.
+    pub(super) fn bases_after_rollback(&self, line: LineId, to: ViewId) -> OtherBases {
+        let parted = self.lines.records().filter_map(|record| {
+            if record.id == line && line != LineId::MAIN && self.is_beginning(record, to) {
+                // As if it were made of that now.
+                let is_other = record.base != Some(to) && self.may_be_base(to);
+                return is_other.then_some((line, Some(to)));
+            }
+            let base = record.base?;
+            let concerns = || record.id == line || self.is_compared(record, line);
+            (self.was_brought(record, base) && self.is_before(to, base) && concerns())
+                .then_some((record.id, None))
+        });
+        parted.collect()
+    }
+
+    /// The same of a promotion: what `line` has had since it was as `from` was goes from it.
+    pub(super) fn bases_after_promotion(&self, from: LineId, line: LineId) -> OtherBases {
+        let [here, there] = [line, from].map(|line| self.lines.head(line).unwrap_or(ViewId(0)));
+        let here: HashSet<ViewId> = self.down_from(here).map(|view| view.id).collect();
+        let common = self.down_from(there).map(|view| view.id).find(|id| here.contains(id));
+        let common = common.unwrap_or(ViewId(0));
+        let parted = self.lines.records().filter(|record| record.id != from).filter(|record| {
+            let Some(base) = record.base else { return false };
+            if record.id == line {
+                return self.is_before(common, base) && !self.history.is_below(base, common);
+            }
+            self.was_brought(record, base) && self.is_before(common, base) && self.is_compared(record, line)
+        });
+        parted.map(|record| (record.id, None)).collect()
+    }
+
+    /// The same of the end of a line, of which nothing was brought elsewhere right before: what was brought into it goes too.
+    pub(super) fn bases_after_end(&self, line: LineId) -> OtherBases {
+        let Some(gone) = self.lines.get(line).map(|line| &line.record) else { return OtherBases::new() };
+        // Up to here it was brought elsewhere itself.
+        let stays = gone.base.filter(|base| self.is_given_by(gone, *base)).unwrap_or(ViewId(0));
+        let parted = self.lines.records().filter(|record| {
+            let given = record.base.filter(|base| self.is_given_by(record, *base));
+            given.is_some_and(|base| stays <= base && self.is_compared(record, line))
+        });
+        parted.map(|record| (record.id, None)).collect()
+    }
+
+    /// Carries that out.
+    pub(super) fn set_bases(&mut self, bases: &OtherBases) {
+        bases.iter().for_each(|(line, base)| self.set_base(*line, *base));
+    }
+
+    /// True for a view of which the line began, and those below it.
+    fn is_beginning(&self, line: &LineRecord, view: ViewId) -> bool {
+        line.origin == Some(view) || self.lines.inherits(&self.history, line.id, view)
+    }
+
+    /// True if a merge or rebase has made that the base of the line.
+    fn was_brought(&self, line: &LineRecord, base: ViewId) -> bool {
+        !self.is_beginning(line, base)
+    }
+
+    /// True if it is a point of the line's own, with which a merge has brought over what the line had changed.
+    fn is_given_by(&self, line: &LineRecord, base: ViewId) -> bool {
+        let below = self.history.get(line.head).and_then(|head| head.prev);
+        self.was_brought(line, base) && below.is_some_and(|below| self.history.is_below(base, below))
+    }
+
+    /// True if what was brought over with that base is not in the view: right after the base came a guard, if anything was.
+    fn is_before(&self, view: ViewId, base: ViewId) -> bool {
+        let is_guard = |guard: &ViewRecord| {
+            guard.id.0 == base.0 + 1 && matches!(guard.provenance.reason, Reason::Merge | Reason::Rebase)
+        };
+        view <= base || self.history.get(view).is_some_and(is_guard)
+    }
+
+    /// True if a merge compares a line with that one.
+    fn is_compared(&self, line: &LineRecord, other: LineId) -> bool {
+        match line.from.filter(|from| self.lines.get(*from).is_some()) {
+            Some(from) => from == other,
+            None => self.line_above(line.id).is_none_or(|above| above.id == other),
+        }
+    }
+}
+
+/// The effects that tell of it.
+pub(super) fn effects_of(bases: &OtherBases) -> impl Iterator<Item = Effect<'static>> {
+    bases.iter().map(|(line, base)| Effect::Rebase(*line, *base))
 }
 
 impl Volume {

@@ -2,6 +2,7 @@
 //!
 //! Nothing is copied. What a line loses by any of this is deleted like a snapshot: its space comes back in the background.
 
+use super::base::{OtherBases, effects_of};
 use super::commit::Prepare;
 use super::lines::{NO_GENERATION, NO_NUMBER, NO_SLOT, POINT_NAME};
 use super::snapshot::NewSnapshot;
@@ -337,14 +338,25 @@ impl Volume {
 
     /// Deletes a line, which is not the main line, with its snapshots. Lines that were made from these stay.
     pub fn drop_line(&self, line: LineId) -> Result<()> {
+        self.drop_line_with(line, |state| state.bases_after_end(line))
+    }
+
+    /// The same of a line of which all was brought into another.
+    pub fn drop_merged_line(&self, line: LineId) -> Result<()> {
+        self.drop_line_with(line, |_| OtherBases::new())
+    }
+
+    fn drop_line_with(&self, line: LineId, bases: impl FnOnce(&VolumeState) -> OtherBases) -> Result<()> {
         self.check_writable()?;
         let mut turn = self.turn();
         let state = turn.alone();
         if line == LineId::MAIN || state.lines.get(line).is_none() {
             return Err(VolumeError::NoSuchView);
         }
+        let bases = bases(state);
         state.drop_line(line);
-        self.tell(turn, &Effect::DropLine(line));
+        state.set_bases(&bases);
+        self.tell_all(turn, std::iter::once(Effect::DropLine(line)).chain(effects_of(&bases)));
         Ok(())
     }
 
@@ -359,9 +371,11 @@ impl Volume {
         }
         let head_generation = s.lines.slots.find_generations(1).ok_or(NO_GENERATION)?;
         let to = Rollback { line, snapshot, head: s.next_view()?, head_generation, created };
+        let bases = s.bases_after_rollback(line, snapshot);
         s.roll_back(&to);
+        s.set_bases(&bases);
         let record = s.lines.get(line).map(|l| l.record.clone()).ok_or(VolumeError::NoSuchView)?;
-        self.tell(state, &Effect::Rollback(to));
+        self.tell_all(state, std::iter::once(Effect::Rollback(to)).chain(effects_of(&bases)));
         Ok(record)
     }
 }

@@ -46,7 +46,7 @@ impl VolumeState {
     }
 
     /// The views from one down to the first.
-    fn down_from(&self, view: ViewId) -> impl Iterator<Item = &ViewRecord> {
+    pub(super) fn down_from(&self, view: ViewId) -> impl Iterator<Item = &ViewRecord> {
         std::iter::successors(self.history.get(view), |v| self.history.get(v.prev?))
     }
 

@@ -12,8 +12,10 @@
 
 use super::committer::Committer;
 use super::error::corrupt;
+use super::extra_refs::ExtraRefs;
 use super::history::{Freeing, History, Meta, Reclaim, deadlist};
 use super::reclaim::{self, ReclaimProgress};
+use super::remap::{Moving, Remap};
 use super::state::{Budget, DeferredFrees, Freed, StateTurn, VolumeState};
 use super::view::Shared;
 use super::writer::CommitWriter;
@@ -21,6 +23,7 @@ use super::{Result, Txn, Volume, ring};
 use crate::format::deadlist::DeadEntry;
 use crate::format::job::Job;
 use crate::format::line::LineRecord;
+use crate::format::remap::RemapRecord;
 use crate::format::superblock::{PENDING_ROOM, PendingPoint, Superblock};
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{BlockPtr, Epoch, Generation, Ino, Key, Kind, LineId, ViewId};
@@ -45,6 +48,8 @@ struct Frozen {
     points: Vec<PendingPoint>,
     deletes: Vec<ViewId>,
     scrub: Vec<(u64, Option<Vec<u8>>)>,
+    /// Copied content that is to move.
+    copies: Vec<Moving>,
     /// Nothing but `points`: the superblock alone can tell of them.
     points_only: bool,
     /// Position in the log of the first record that this commit does not contain.
@@ -112,7 +117,8 @@ impl Volume {
     /// True if freed space waits for background work.
     pub fn has_background_work(&self) -> bool {
         let committer = self.committer.lock();
-        !committer.jobs.is_empty() || self.state.read().may_delete(&self.shared)
+        let work = !committer.jobs.is_empty() || committer.remap.doubled_len() > 0;
+        work || self.state.read().may_delete(&self.shared)
     }
 
     /// What commits before this epoch freed is reached by nobody once the commit of `epoch` is in force.
@@ -158,7 +164,9 @@ impl<'a> CommitSession<'a> {
             .sort_by_key(|(id, _)| (s.history.get(*id).map_or(u64::MAX, |v| v.epoch.0).wrapping_sub(1), *id));
         let pending =
             self.committer.superblock.pending.iter().chain(&s.points).map(PendingPoint::encoded_len);
-        let work = !self.committer.jobs.is_empty();
+        let copies = std::mem::take(&mut *self.volume.copies.lock());
+        let moving = !copies.is_empty() || self.committer.remap.doubled_len() > 0;
+        let work = !self.committer.jobs.is_empty() || moving;
         let shared = &self.volume.shared;
         let (kept, unread): (BTreeSet<_>, BTreeSet<_>) =
             std::mem::take(&mut s.postponed).into_iter().partition(|id| s.is_wanted(*id, shared));
@@ -189,6 +197,7 @@ impl<'a> CommitSession<'a> {
             points: std::mem::take(&mut s.points),
             deletes,
             scrub: s.take_scrub(),
+            copies,
             points_only,
             log_start,
             log_begins,
@@ -266,6 +275,7 @@ impl<'a> CommitSession<'a> {
         ring::write(store, &superblock)?;
         store.flush()?;
         self.committer.superblock = superblock;
+        self.volume.shared.places.forget(unreachable);
         store.release(unreachable);
         Ok(())
     }
@@ -283,14 +293,24 @@ impl<'a> CommitSession<'a> {
         writer.write_gathered()?;
         // 3
         let mut meta_freed = Vec::new();
-        let mut freed: Vec<(u64, u64)> = resolve(&frozen.frees).map(|e| (e.addr, e.len)).collect();
+        let mut let_go: Vec<DeadEntry> = resolve(&frozen.frees).collect();
+        let (mut freed, mut moved): (Vec<(u64, u64)>, Vec<RemapRecord>) = Default::default();
         let committer = &mut *self.committer;
-        let next_ids;
+        let (next_ids, gone);
         {
             let mut edit = Edit { pager: &shared.pager, epoch, freed: &mut meta_freed, nodes_made: 0 };
             let mut meta = Meta { edit: &mut edit, root: &mut committer.meta_root };
-            volume.append_deferred(std::mem::take(&mut frozen.deferred), &mut meta, &mut freed)?;
+            volume.append_deferred(std::mem::take(&mut frozen.deferred), &mut meta, &mut let_go)?;
             frozen.shared.iter().for_each(|(addr, len)| committer.extra_refs.add(*addr, *len));
+            // Since the last commit nobody can have come to refer to these places by what has moved.
+            for (addr, len) in committer.remap.settle() {
+                freed.extend(committer.extra_refs.release(addr, len));
+            }
+            // The snapshots that they are of are held until the commit is written.
+            for copy in &mut frozen.copies {
+                moved.extend(copy.enter(&mut committer.remap, &committer.extra_refs));
+            }
+            frozen.allocs.extend(moved.iter().map(|record| (record.new.0, record.len)));
             let deletes = std::mem::take(&mut frozen.deletes);
             let (records, removed, reclaim) =
                 volume.topology(&written, deletes, &mut frozen.lines, &mut meta)?;
@@ -307,24 +327,24 @@ impl<'a> CommitSession<'a> {
                     None => drop(meta.edit.remove(meta.root, &line_key(id))?),
                 }
             }
-            run_jobs(&mut committer.jobs, committer.step_entries, shared, &mut meta, &mut freed)?;
+            run_jobs(&mut committer.jobs, committer.step_entries, shared, &mut meta, &mut let_go)?;
             committer.step_entries = if committer.jobs.is_empty() {
                 reclaim::STEP_ENTRIES_MIN
             } else {
                 (committer.step_entries * 2).min(reclaim::STEP_ENTRIES_MAX)
             };
-            let mut really_freed = Vec::with_capacity(freed.len());
-            for (n, (addr, len)) in freed.drain(..).enumerate() {
-                really_freed.extend(committer.extra_refs.release(addr, len));
-                if n % BATCH == BATCH - 1 {
-                    end_batch();
-                }
-            }
-            freed = really_freed;
+            gone = release(let_go, &mut committer.remap, &mut committer.extra_refs, &mut freed);
             for (n, value) in std::mem::take(&mut frozen.scrub) {
                 let key = Key::new(0, Kind::Scrub, n);
                 match value {
                     Some(value) => meta.edit.insert(meta.root, &key, &value)?,
+                    None => drop(meta.edit.remove(meta.root, &key)?),
+                }
+            }
+            for (addr, record) in committer.remap.take_changes() {
+                let key = Key::new(0, Kind::Remap, addr);
+                match record {
+                    Some(record) => meta.edit.insert(meta.root, &key, &record.encode())?,
                     None => drop(meta.edit.remove(meta.root, &key)?),
                 }
             }
@@ -375,6 +395,8 @@ impl<'a> CommitSession<'a> {
         store.settle(&writer.allocated);
         store.settle(&frozen.allocs);
         store.quarantine(epoch, &freed);
+        shared.places.publish(epoch, &moved, gone);
+        shared.places.forget(unreachable);
         store.release(unreachable);
         volume.trim_after_commit();
         volume.settle_state(&written, epoch);
@@ -388,7 +410,7 @@ impl Volume {
         &self,
         deferred: DeferredFrees,
         meta: &mut Meta<'_, '_>,
-        freed: &mut Vec<(u64, u64)>,
+        let_go: &mut Vec<DeadEntry>,
     ) -> Result<()> {
         let (routes, mut next_id) = {
             let mut turn = self.turn();
@@ -406,7 +428,7 @@ impl Volume {
                 Some(Freeing::Deferred { list, bucket }) => {
                     deadlist::append(meta, list, bucket, &entries, &mut next_id)?
                 }
-                Some(Freeing::Now) => freed.extend(entries.iter().map(|e| (e.addr, e.len))),
+                Some(Freeing::Now) => let_go.extend(entries),
                 None => {}
             }
         }
@@ -556,6 +578,29 @@ fn resolve(deferred: &[Freed]) -> impl Iterator<Item = DeadEntry> + '_ {
     deferred.iter().flat_map(Freed::resolve).map(|(addr, len, birth)| DeadEntry { addr, len, birth })
 }
 
+/// References go, and by them places, as far as no others refer to them. Returns those that had moved.
+fn release(
+    let_go: Vec<DeadEntry>,
+    remap: &mut Remap,
+    extra_refs: &mut ExtraRefs,
+    freed: &mut Vec<(u64, u64)>,
+) -> Vec<DeadEntry> {
+    let mut moved = Vec::new();
+    freed.reserve(let_go.len());
+    for (n, e) in let_go.into_iter().enumerate() {
+        if !remap.is_in_place(e.addr, e.len, e.birth) {
+            moved.push(e);
+        }
+        for (addr, len) in remap.release(&e) {
+            freed.extend(extra_refs.release(addr, len));
+        }
+        if n % BATCH == BATCH - 1 {
+            end_batch();
+        }
+    }
+    moved
+}
+
 /// What a deletion leaves to do.
 fn jobs_of(reclaim: Reclaim) -> Result<Vec<Job>> {
     let mut new: Vec<Job> = reclaim.free_lists.into_iter().map(Job::FreeList).collect();
@@ -572,7 +617,7 @@ fn run_jobs(
     mut budget: usize,
     shared: &Shared,
     meta: &mut Meta<'_, '_>,
-    freed: &mut Vec<(u64, u64)>,
+    freed: &mut Vec<DeadEntry>,
 ) -> Result<()> {
     while budget > 0
         && let Some((id, job)) = jobs.first_key_value().map(|(i, j)| (*i, *j))

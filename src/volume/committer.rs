@@ -1,6 +1,7 @@
 //! What the committing thread keeps from one commit to the next.
 
 use super::extra_refs::ExtraRefs;
+use super::remap::Remap;
 use super::space_map::SpaceMap;
 use crate::format::job::Job;
 use crate::format::superblock::Superblock;
@@ -14,6 +15,7 @@ pub(super) struct Committer {
     pub meta_root: Child,
     pub space_map: SpaceMap,
     pub extra_refs: ExtraRefs,
+    pub remap: Remap,
     /// Background work by id.
     pub jobs: BTreeMap<u64, Job>,
     /// Entries that the next step of it frees at most.

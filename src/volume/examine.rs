@@ -10,7 +10,8 @@ use super::error::corrupt;
 use super::extra_refs::ExtraRefs;
 use super::history::History;
 use super::intent;
-use super::open::{check_records, fsid, read_extra_refs, read_line};
+use super::open::{check_records, fsid, read_extra_refs, read_line, read_remap};
+use super::remap::Remap;
 use super::space_map::SpaceMap;
 use super::{Result, VolumeError};
 use crate::device::{Device, RESERVED_BYTES};
@@ -68,6 +69,7 @@ pub fn examine(device: Arc<dyn Device>, superblock: Superblock) -> Result<Examin
         lines: items.lines,
         jobs: items.jobs,
         extra_refs: items.extra_refs.iter().collect(),
+        remap: items.remap,
         allocated,
         space_map,
         map_is_readable,
@@ -151,6 +153,7 @@ struct Items {
     lines: Vec<LineRecord>,
     jobs: BTreeMap<u64, Job>,
     extra_refs: ExtraRefs,
+    remap: Remap,
     spoiled: Vec<Key>,
 }
 
@@ -181,6 +184,7 @@ impl Items {
                     Err(e) => Err(e.into()),
                 },
                 Some(Kind::ExtraRefs) => read_extra_refs(&mut items.extra_refs, &key, &value),
+                Some(Kind::Remap) => read_remap(&mut items.remap, &key, &value),
                 Some(Kind::Scrub) => Ok(()),
                 _ => return Err(corrupt(format!("unknown item {key:?} in the meta tree"))),
             };

@@ -62,10 +62,14 @@ impl ExtraRefs {
         }
     }
 
+    /// True if a part of the range has more than one reference.
+    pub fn overlaps(&self, addr: u64, len: u64) -> bool {
+        self.map.range(..addr.saturating_add(len)).next_back().is_some_and(|(s, (l, _))| s + l > addr)
+    }
+
     /// One reference less; returns the parts that nobody refers to any more.
     pub fn release(&mut self, addr: u64, len: u64) -> Vec<(u64, u64)> {
-        let overlaps = self.map.range(..addr + len).next_back().is_some_and(|(s, (l, _))| s + l > addr);
-        if !overlaps {
+        if !self.overlaps(addr, len) {
             return vec![(addr, len)];
         }
         self.cut(addr);

@@ -6,6 +6,7 @@ use super::extra_refs::ExtraRefs;
 use super::history::History;
 use super::intent::{self, Log};
 use super::lines::{self, Lines};
+use super::remap::{Places, Remap};
 use super::space_map::SpaceMap;
 use super::state::{Budget, VolumeState};
 use super::view::Shared;
@@ -14,6 +15,7 @@ use crate::device::{Device, RESERVED_BYTES};
 use crate::format::job::Job;
 use crate::format::line::LineRecord;
 use crate::format::provenance::Provenance;
+use crate::format::remap::RemapRecord;
 use crate::format::superblock::Superblock;
 use crate::format::terms::Terms;
 use crate::format::view::{Consistency, Role, ViewRecord};
@@ -139,13 +141,14 @@ impl Volume {
             meta_root,
             space_map: SpaceMap::default(),
             extra_refs: ExtraRefs::default(),
+            remap: Remap::default(),
             jobs: BTreeMap::new(),
             scrub: BTreeMap::new(),
             records: vec![record],
             lines: vec![line],
         };
         let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
-        let volume = Volume::assemble(Shared::new(pager), loaded, options, Some(root))?;
+        let volume = Volume::assemble(pager, loaded, options, Some(root))?;
         {
             let mut turn = volume.turn();
             let state = turn.alone();
@@ -198,13 +201,14 @@ impl Volume {
         }
         let pager = Pager::new(store, options.cache_bytes);
         let loaded = Loaded::read(&pager, superblock, space_map)?;
-        let mut volume = Volume::assemble(Shared::new(pager), loaded, options, None)?;
+        let mut volume = Volume::assemble(pager, loaded, options, None)?;
         volume.log = volume.log.after(found.start, found.end);
         volume.found = Mutex::new(found);
         Ok(Arc::new(volume))
     }
 
-    fn assemble(shared: Shared, loaded: Loaded, options: OpenOptions, root: Option<Child>) -> Result<Volume> {
+    fn assemble(pager: Pager, loaded: Loaded, options: OpenOptions, root: Option<Child>) -> Result<Volume> {
+        let shared = Shared::new(pager, Places::of(&loaded.remap));
         let superblock = loaded.superblock;
         let mut roots = HashMap::default();
         for record in &loaded.records {
@@ -263,6 +267,7 @@ impl Volume {
             meta_root: loaded.meta_root,
             space_map: loaded.space_map,
             extra_refs: loaded.extra_refs,
+            remap: loaded.remap,
             jobs: loaded.jobs,
             step_entries: super::reclaim::STEP_ENTRIES_MIN,
         };
@@ -272,6 +277,7 @@ impl Volume {
             committer: Mutex::new(committer),
             log,
             found: Mutex::default(),
+            copies: Mutex::default(),
             poisoned: Mutex::new(None),
             access: options.access,
             uuid,
@@ -343,6 +349,7 @@ pub(crate) struct Loaded {
     pub meta_root: Child,
     pub space_map: SpaceMap,
     pub extra_refs: ExtraRefs,
+    pub remap: Remap,
     pub jobs: BTreeMap<u64, Job>,
     /// The scrub's items, as they are.
     pub scrub: BTreeMap<u64, Vec<u8>>,
@@ -354,7 +361,7 @@ impl Loaded {
     pub fn read(pager: &Pager, superblock: Superblock, space_map: SpaceMap) -> Result<Loaded> {
         let meta_root = Child::Stored(superblock.meta_root);
         let (mut records, mut jobs, mut extra_refs) = (Vec::new(), BTreeMap::new(), ExtraRefs::default());
-        let (mut scrub, mut lines) = (BTreeMap::new(), Vec::new());
+        let (mut scrub, mut lines, mut remap) = (BTreeMap::new(), Vec::new(), Remap::default());
         let end = Key { object: 1, kind: 0, rest: 0 };
         for item in tree::range(pager, &meta_root, &Key::MIN, &end) {
             let (key, value) = item?;
@@ -371,6 +378,7 @@ impl Loaded {
                     jobs.insert(key.rest, Job::decode(&value)?);
                 }
                 Some(Kind::ExtraRefs) => read_extra_refs(&mut extra_refs, &key, &value)?,
+                Some(Kind::Remap) => read_remap(&mut remap, &key, &value)?,
                 Some(Kind::Scrub) => {
                     scrub.insert(key.rest, value.to_vec());
                 }
@@ -378,7 +386,8 @@ impl Loaded {
             }
         }
         check_records(&superblock, &records, &lines)?;
-        Ok(Loaded { superblock, meta_root, space_map, extra_refs, jobs, scrub, records, lines })
+        drop(remap.take_changes());
+        Ok(Loaded { superblock, meta_root, space_map, extra_refs, remap, jobs, scrub, records, lines })
     }
 }
 
@@ -401,6 +410,15 @@ pub(super) fn read_extra_refs(extra_refs: &mut ExtraRefs, key: &Key, value: &[u8
         return Ok(());
     }
     Err(corrupt(format!("extra references {:#x}+{len} x {extra} make no sense", key.rest)))
+}
+
+/// Enters a remap record, if it makes sense beside the others.
+pub(super) fn read_remap(remap: &mut Remap, key: &Key, value: &[u8]) -> Result<()> {
+    let record = RemapRecord::decode(key.rest, value)?;
+    if remap.insert(&record) {
+        return Ok(());
+    }
+    Err(corrupt(format!("the record of what has moved to {:#x} meets another", key.rest)))
 }
 
 /// The last inode of a tree, if its number is not below `from`, and if items of the greatest number are of an inode.

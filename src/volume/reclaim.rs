@@ -7,8 +7,10 @@
 use super::Result;
 use super::error::corrupt;
 use super::history::{Meta, deadlist};
+use super::remap::reference;
+use crate::format::deadlist::DeadEntry;
 use crate::format::job::Job;
-use crate::format::{Extent, Key, Kind};
+use crate::format::{BlockPtr, Extent, Key, Kind};
 use crate::store::{BATCH, StoreError, end_batch};
 use crate::tree::{LostNode, Pager, Step, Visit, walk_readable};
 
@@ -25,20 +27,20 @@ pub(super) enum ReclaimProgress {
     More(Job),
 }
 
-/// Does at most about `budget` entries of `job`; the freed references go to `freed`. Returns how many it did, too.
+/// Does at most about `budget` entries of `job`; the references that are let go of go to `freed`. Returns how many it did, too.
 pub(super) fn step(
     job: Job,
     pager: &Pager,
     meta: &mut Meta<'_, '_>,
     budget: usize,
-    freed: &mut Vec<(u64, u64)>,
+    freed: &mut Vec<DeadEntry>,
 ) -> Result<(ReclaimProgress, usize)> {
     match job {
         Job::FreeList(list) | Job::DropList(list) => {
             let entries = deadlist::drain(meta, list, budget)?;
             let done = entries.is_empty();
             if matches!(job, Job::FreeList(_)) {
-                freed.extend(entries.iter().map(|e| (e.addr, e.len)));
+                freed.extend_from_slice(&entries);
             }
             Ok((if done { ReclaimProgress::Done } else { ReclaimProgress::More(job) }, entries.len()))
         }
@@ -57,14 +59,14 @@ pub(super) fn step(
                             return Ok(Step::Stop);
                         }
                         count += 1;
-                        freed.extend(ptr.ranges());
+                        freed.extend(of_node(ptr));
                     }
                     Visit::Node(..) | Visit::Old(_) => {}
                     Visit::Item(key, value) if key.kind == Kind::Extent as u8 => {
                         let extent = Extent::decode(value)?;
                         if extent.birth > newer_than {
                             count += 1;
-                            freed.push((extent.addr.0, extent.stored_bytes()));
+                            freed.push(reference(&extent));
                             if count % BATCH == 0 {
                                 end_batch();
                             }
@@ -88,12 +90,17 @@ pub(super) fn step(
     }
 }
 
-fn free_inner_nodes(pager: &Pager, job: Job, freed: &mut Vec<(u64, u64)>) -> Result<()> {
+fn of_node(ptr: &BlockPtr) -> impl Iterator<Item = DeadEntry> + use<> {
+    let birth = ptr.birth;
+    ptr.ranges().map(move |(addr, len)| DeadEntry { addr, len, birth })
+}
+
+fn free_inner_nodes(pager: &Pager, job: Job, freed: &mut Vec<DeadEntry>) -> Result<()> {
     let Job::FreeTree { root, newer_than, .. } = job else { return Err(corrupt("not a tree job".into())) };
     let visit = &mut |visit: Visit<'_>| match visit {
         Visit::Node(_, _, 0) => Ok(Step::Over),
         Visit::Node(ptr, _, _) => {
-            freed.extend(ptr.ranges());
+            freed.extend(of_node(ptr));
             Ok(Step::Into)
         }
         Visit::Item(..) | Visit::Old(_) => Ok(Step::Into),

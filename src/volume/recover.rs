@@ -6,9 +6,11 @@
 
 use super::error::corrupt;
 use super::intent::{FoundLog, LogRecord};
+use super::remap::reference;
 use super::{Access, Result, Txn, Volume, VolumeError, replay_rules as rules};
+use crate::format::deadlist::DeadEntry;
 use crate::format::log::{Effect, Effects};
-use crate::format::{Extent, Ino, Key, Kind, LineId};
+use crate::format::{BlockAddr, Extent, Ino, Key, Kind, LineId, PlacedExtent};
 use crate::store::RangeSet;
 
 /// The layer above, which knows what items and notes mean. Notes come between the changes of the tree among which they
@@ -177,7 +179,7 @@ impl Volume {
                 key.object,
                 key.rest,
                 extent.stored_bytes(),
-                extent.addr
+                BlockAddr(reference(&extent).addr)
             )
         }));
         {
@@ -241,9 +243,12 @@ impl Volume {
             let Effect::Insert(key, value) = effect else { return None };
             // One that makes no sense is refused later.
             let extent = Extent::decode(value).ok().filter(|_| key.kind == Kind::Extent as u8)?;
-            let (addr, len) = (extent.addr.0, extent.stored_bytes());
-            let new = addr.checked_add(len).is_some() && published.contains(addr, len);
-            (new && !self.shared.store().has_content(&extent)).then_some((*key, extent))
+            let DeadEntry { addr, len, .. } = reference(&extent);
+            // What has moved was committed; the place that it names is of something else.
+            let in_place = self.shared.places.is_in_place(&extent);
+            let new = in_place && addr.checked_add(len).is_some() && published.contains(addr, len);
+            let good = !new || self.shared.store().has_content(&PlacedExtent::in_place(&extent));
+            (!good).then_some((*key, extent))
         })
     }
 

@@ -5,8 +5,10 @@
 //! out without an assertion of the layers below being broken. One function for each kind of thing; changes nothing.
 
 use super::error::corrupt;
+use super::remap::reference;
 use super::state::VolumeState;
 use super::{Result, Txn};
+use crate::format::deadlist::DeadEntry;
 use crate::format::ids::COUNTER_MAX;
 use crate::format::leaf::VALUE_BYTES_MAX;
 use crate::format::line::LineRecord;
@@ -56,7 +58,7 @@ pub(super) fn of_tree(txn: &Txn<'_>, store: &Store, effect: &Effect<'_>) -> Resu
             must!(value.len() <= VALUE_BYTES_MAX, "an item {key:?} of {} bytes", value.len());
             if key.kind == Kind::Extent as u8 {
                 let extent = Extent::decode(value)?;
-                in_use(store, extent.addr.0, extent.stored_bytes())?;
+                reference_in_use(txn, store, &reference(&extent))?;
                 born(extent.birth, epoch)?;
             }
         }
@@ -64,7 +66,7 @@ pub(super) fn of_tree(txn: &Txn<'_>, store: &Store, effect: &Effect<'_>) -> Resu
             must!(txn.view().get(key)?.is_some(), "removal of {key:?}, which is not there")
         }
         Effect::Free(addr, len, birth) => {
-            in_use(store, *addr, *len)?;
+            reference_in_use(txn, store, &DeadEntry { addr: *addr, len: *len, birth: *birth })?;
             born(*birth, epoch)?;
         }
         Effect::Share(addr, len) => in_use(store, *addr, *len)?,
@@ -224,6 +226,14 @@ fn can_go(state: &VolumeState, line: LineId) -> bool {
 
 fn born(birth: Epoch, now: Epoch) -> Result<()> {
     must!((1..=now.0).contains(&birth.0), "content born in epoch {} in a record of {}", birth.0, now.0);
+    Ok(())
+}
+
+/// Its content may have moved, and others may have the place that it names.
+fn reference_in_use(txn: &Txn<'_>, store: &Store, e: &DeadEntry) -> Result<()> {
+    for (addr, len) in txn.view().places_of(e) {
+        in_use(store, addr, len)?;
+    }
     Ok(())
 }
 

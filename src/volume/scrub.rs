@@ -5,6 +5,7 @@
 use super::error::corrupt;
 use super::history::History;
 use super::open::Loaded;
+use super::remap::Remap;
 use super::ring::{self, BadSlot};
 use super::space_map::SpaceMap;
 use super::view::Pin;
@@ -32,6 +33,8 @@ pub struct Pinned {
     pub lines: Vec<LineRecord>,
     /// The views' history.
     pub history: History,
+    /// Where content is that has moved.
+    pub remap: Remap,
     _pin: Arc<Pin>,
 }
 
@@ -53,7 +56,7 @@ impl Volume {
         let (records, lines) = (loaded.records, loaded.lines);
         let history = History::from_records(records.clone(), superblock.next_view, superblock.next_id)
             .map_err(|e| corrupt(e.to_string()))?;
-        Ok(Pinned { superblock, pager, records, lines, history, _pin: pin })
+        Ok(Pinned { superblock, pager, records, lines, history, remap: loaded.remap, _pin: pin })
     }
 
     /// The superblock of the state in force.

@@ -2,7 +2,7 @@
 
 use super::commit::Prepare;
 use super::history::Point;
-use super::lines::{NO_GENERATION, NO_SLOT};
+use super::lines::{NO_GENERATION, NO_NUMBER, NO_SLOT};
 use super::state::{StateTurn, VolumeState};
 use super::view::Pin;
 use super::{Result, Txn, View, Volume, VolumeError};
@@ -328,6 +328,18 @@ impl Volume {
         }
     }
 
+    /// Fails if two snapshots, one after the other, cannot be made for want of numbers.
+    pub fn check_numbers_for_two(&self) -> Result<()> {
+        let state = self.state.read();
+        let slots = &state.lines.slots;
+        if state.next_view()?.0 + 1 >= COUNTER_MAX {
+            return Err(NO_NUMBER);
+        }
+        slots.find().and_then(|slot| slots.find_besides(slot)).ok_or(NO_SLOT)?;
+        slots.find_generations(2).ok_or(NO_GENERATION)?;
+        Ok(())
+    }
+
     /// Takes back a snapshot that the log does not hold and no commit has made durable: nobody may come to rely on it.
     pub fn take_back_snapshot(&self, line: LineId, id: ViewId) {
         let mut turn = self.turn();
@@ -373,8 +385,13 @@ impl Volume {
 
     /// Ends a change of views and lines with its record.
     pub(super) fn tell(&self, state: StateTurn<'_>, effect: &Effect<'_>) {
+        self.tell_all(state, std::iter::once(effect.clone()));
+    }
+
+    /// The same of several, which are done all or none.
+    pub(super) fn tell_all<'e>(&self, state: StateTurn<'_>, all: impl Iterator<Item = Effect<'e>>) {
         let mut effects = Effects::default();
-        effects.push(effect);
+        all.for_each(|effect| effects.push(&effect));
         self.log.append(LineId::MAIN, state.epoch, &effects);
         drop(state);
         self.write_log();

@@ -22,6 +22,9 @@ const DELETIONS_MAX: u64 = 256;
 /// Nodes that a commit writes for each bucket of a dead list that grows: the leaf of its last chunk, if no other shares
 /// it.
 pub(super) const BUCKET_OVERHEAD_NODES: u64 = 1;
+/// Nodes that a commit writes for a range of content that moves: the leaf of the meta tree with its record, and the next
+/// commit the same.
+const NODES_PER_COPY: u64 = 2;
 /// Bytes that a dead reference adds to a dead list in the worst case.
 pub(super) const DEFERRED_BYTES: u64 = 64;
 /// Free space at hand that is not given back to the host: a share of what the host has left, within bounds, or what was
@@ -72,12 +75,18 @@ impl Volume {
         let nodes = state.dirty_nodes
             + COMMIT_OVERHEAD_NODES
             + record_nodes(state)
-            + state.deferred.len() as u64 * BUCKET_OVERHEAD_NODES;
+            + state.deferred.len() as u64 * BUCKET_OVERHEAD_NODES
+            + self.copied_ranges() * NODES_PER_COPY;
         // A node that is freed is as many references as it has copies, and each entry is in as many leaves.
         nodes * state.copies.node_bytes()
             + self.frozen_bytes.load(Relaxed)
             + bytes_of(budget, state)
             + state.freed_count * DEFERRED_BYTES * copies * copies
+    }
+
+    /// Ranges that wait for a commit to move.
+    fn copied_ranges(&self) -> u64 {
+        self.copies.lock().iter().map(|copy| copy.ranges()).sum()
     }
 
     /// How many deleted views a commit takes out of the history at most: it reads the meta tree with the state locked for

@@ -138,14 +138,15 @@ impl Staged {
             let part = EXTENT_BYTES_MAX.min(len - at);
             let (first, last) = ((at / BLOCK_BYTES) as usize, ((at + part) / BLOCK_BYTES) as usize);
             let crcs = if crcs.is_empty() { Vec::new() } else { crcs[first..last].to_vec() };
-            let addr = BlockAddr(addr + at);
-            self.extents.push(Extent { addr, birth: Epoch(0), len: part as u32, crcs, frame: None });
+            let raw_addr = BlockAddr(addr + at);
+            let (birth, len) = (Epoch(0), part as u32);
+            self.extents.push(Extent { raw_addr, birth, len, crcs, frame: None, home: None });
         }
     }
 
     fn push_frame(&mut self, addr: u64, frame: Frame, crcs: Vec<u32>) {
-        let (addr, len) = (BlockAddr(addr), frame.content_len);
-        self.extents.push(Extent { addr, birth: Epoch(0), len, crcs, frame: Some(frame) });
+        let (raw_addr, len) = (BlockAddr(addr), frame.content_len);
+        self.extents.push(Extent { raw_addr, birth: Epoch(0), len, crcs, frame: Some(frame), home: None });
     }
 
     /// Bytes of content in all.
@@ -172,7 +173,7 @@ impl Drop for Staged {
     fn drop(&mut self) {
         let mut alloc = self.store.alloc();
         for extent in &self.extents {
-            alloc.give_back(extent.addr.0, extent.stored_bytes());
+            alloc.give_back(extent.raw_addr.0, extent.stored_bytes());
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A line gets another head, and what it had stays as a snapshot, its guard: one record of the log has both, so nobody ever
 //! finds the one without the other.
 
+use super::base::effects_of;
 use super::commit::Prepare;
 use super::lines::NO_GENERATION;
 use super::snapshot::NewSnapshot;
@@ -80,10 +81,14 @@ impl Txn<'_> {
         let line = self.line();
         let (point, to) = self.state().next_rollback(line, snapshot, guard)?;
         let id = point.id;
-        let mut turn = self.end_with(&[Effect::Point(point.clone()), Effect::Rollback(to)]);
+        let bases = self.state().bases_after_rollback(line, snapshot);
+        let mut effects = vec![Effect::Point(point.clone()), Effect::Rollback(to)];
+        effects.extend(effects_of(&bases));
+        let mut turn = self.end_with(&effects);
         let state = turn.alone();
         state.take_point(point);
         state.roll_back(&to);
+        state.set_bases(&bases);
         if let Some(line) = state.lines.get(line) {
             switched(&line.record);
         }
@@ -100,10 +105,14 @@ impl Txn<'_> {
         let line = self.line();
         let (point, to) = self.state().next_promotion(from, line, guard)?;
         let id = point.id;
-        let mut turn = self.end_with(&[Effect::Point(point.clone()), Effect::Promote(to)]);
+        let bases = self.state().bases_after_promotion(from, line);
+        let mut effects = vec![Effect::Point(point.clone()), Effect::Promote(to)];
+        effects.extend(effects_of(&bases));
+        let mut turn = self.end_with(&effects);
         let state = turn.alone();
         state.take_point(point);
         state.promote(&to);
+        state.set_bases(&bases);
         if let Some(line) = state.lines.get(line) {
             switched(&line.record);
         }

@@ -230,10 +230,16 @@ fn share(volume: &Volume, line: LineId, content: &mut Objects, rng: &mut fastran
     if let Some(old) = txn.view().get(&to).unwrap().map(|v| Extent::decode(&v).unwrap()) {
         txn.free(&old);
     }
-    let whole = txn.share(&source);
-    txn.insert(to, &whole.encode()).unwrap();
-    content.insert(to.object, content[&from.object].clone());
+    let whole = content[&from.object].clone();
+    let parts = txn.share(&source);
+    // Content in several places: the first of them.
+    txn.insert(to, &parts[0].encode()).unwrap();
+    parts[1..].iter().for_each(|part| txn.free(part));
+    content.insert(to.object, whole[..parts[0].len_bytes() as usize].to_vec());
 }
+
+/// Ranges that histories have had moved.
+static MOVED: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
 
 /// A volume whose history is random, and what it must hold.
 struct World {
@@ -296,9 +302,11 @@ impl World {
             }
             70..=77 => self.create_line(),
             78..=82 if line != LineId::MAIN => {
+                let bases = self.bases();
                 self.volume.drop_line(line).unwrap();
                 self.model.lines.remove(&line);
                 self.model.snapshots.retain(|_, s| s.line != line);
+                self.take_bases(&bases, None);
             }
             83..=86 if line != LineId::MAIN => {
                 let name = self.new_name();
@@ -405,11 +413,27 @@ impl World {
             assert!(self.volume.rollback(line, to, (5, 6)).is_err(), "to what the line does not show");
             return;
         }
+        let bases = self.bases();
         let record = self.volume.rollback(line, to, (5, 6)).unwrap();
         let content = self.model.snapshots[&to].content.clone();
         let model = self.model.lines.get_mut(&line).unwrap();
         (model.content, model.base) = (content, Some(to));
         model.head_generation = record.head_generation;
+        self.take_bases(&bases, Some((line, to)));
+    }
+
+    /// What lines are compared with.
+    fn bases(&self) -> BTreeMap<LineId, Option<ViewId>> {
+        self.volume.lines().into_iter().map(|line| (line.id, line.base)).collect()
+    }
+
+    /// Some are compared with nothing now; one that was rolled back, as if it were made then.
+    fn take_bases(&mut self, before: &BTreeMap<LineId, Option<ViewId>>, rolled: Option<(LineId, ViewId)>) {
+        for (line, base) in self.bases().into_iter().filter(|(line, base)| before[line] != *base) {
+            assert!(base.is_none() || rolled.is_some_and(|(of, to)| of == line && base == Some(to)));
+            let content = base.map(|to| self.model.snapshots[&to].content.clone());
+            self.model.lines.get_mut(&line).unwrap().compared = content;
+        }
     }
 
     fn guard<'n>(name: &'n [u8], provenance: &'n Provenance) -> NewSnapshot<'n> {
@@ -423,6 +447,7 @@ impl World {
         let Some(to) = self.some_snapshot() else { return };
         let shown = self.model.snapshots[&to].line == line || self.model.lines[&line].inherited.contains(&to);
         let (guard, mut record) = (World::guard(&name, &why), None);
+        let bases = self.bases();
         let switched = &mut |line: &LineRecord| record = Some(line.clone());
         let done = self.volume.rollback_with_guard(line, to, &guard, &mut |_| Ok(()), switched);
         assert_eq!(done.is_ok(), shown, "to what the line does not show");
@@ -432,6 +457,7 @@ impl World {
         let model = self.model.lines.get_mut(&line).unwrap();
         (model.content, model.base) = (content, Some(to));
         model.head_generation = record.unwrap().head_generation;
+        self.take_bases(&bases, Some((line, to)));
         self.remember();
     }
 
@@ -448,6 +474,7 @@ impl World {
         let (from, line) = (self.some_line(), self.some_line());
         let (name, why) = (self.new_name(), Provenance::default());
         let (guard, mut record) = (World::guard(&name, &why), None);
+        let bases = self.bases();
         let switched = &mut |line: &LineRecord| record = Some(line.clone());
         let done = self.volume.promote_with_guard(from, line, &guard, &mut |_| Ok(()), switched);
         assert_eq!(done.is_ok(), from != line && from != LineId::MAIN);
@@ -458,6 +485,7 @@ impl World {
         let model = self.model.lines.get_mut(&line).unwrap();
         (model.content, model.base) = (gone.content, gone.base);
         model.head_generation = record.unwrap().head_generation;
+        self.take_bases(&bases, None);
         self.remember();
     }
 
@@ -485,6 +513,23 @@ impl World {
         if durable {
             self.is_durable();
         }
+    }
+
+    /// Content of a snapshot moves, and nobody sees anything of it.
+    fn copy_out(&mut self) {
+        let Some(id) = self.some_snapshot() else { return };
+        let view = self.volume.snapshot(id).unwrap();
+        let extents = view.range(&Key::MIN, &Key::MAX).filter_map(|item| {
+            let (key, value) = item.unwrap();
+            let extent = Extent::decode(&value).ok().filter(|_| key.kind == Kind::Extent as u8)?;
+            let blocks = extent.len_bytes() / 4096;
+            let from = self.rng.u64(0..blocks);
+            let len = self.rng.u64(1..=blocks - from);
+            (self.rng.u8(0..4) == 0).then(|| extent.slice(4096 * from, 4096 * len))
+        });
+        let extents: Vec<Extent> = extents.collect();
+        self.volume.copy_out(&view, &extents).unwrap();
+        MOVED.fetch_add(extents.len(), std::sync::atomic::Ordering::Relaxed);
     }
 
     fn rename_snapshot(&mut self) {
@@ -568,6 +613,7 @@ impl World {
                 self.readers.truncate(stay);
             }
             25 => self.read_on(),
+            37..=42 => self.copy_out(),
             33..=34 => self.roll_back_with_guard(),
             35..=36 => self.promote(),
             _ => {
@@ -611,6 +657,7 @@ fn random_histories() {
     for seed in 0..150 {
         history(seed, 150);
     }
+    assert!(MOVED.load(std::sync::atomic::Ordering::Relaxed) > 1000, "content moved meanwhile");
 }
 
 #[test]
@@ -727,10 +774,12 @@ fn without_a_slot_nothing_is_made() {
     let refused = || {
         let full = |e| matches!(e, VolumeError::LimitReached(_));
         assert!(new_snapshot(&volume, main, b"t").is_err_and(full));
+        assert!(volume.check_numbers_for_two().is_err_and(full));
         assert!(volume.create_line(b"c", id, (0, 0), &Provenance::default()).is_err_and(full));
         assert_eq!((volume.snapshots(main), volume.lines(), volume.epoch()), before);
         assert!(!volume.needs_commit());
     };
+    volume.check_numbers_for_two().unwrap();
     let taken: Vec<Slot> = {
         let mut state = volume.state.write();
         std::iter::from_fn(|| {
@@ -741,6 +790,13 @@ fn without_a_slot_nothing_is_made() {
     };
     refused();
     let epoch = volume.epoch();
+    {
+        let mut state = volume.state.write();
+        state.lines.slots.leave(taken[0], None, epoch);
+        state.lines.slots.release(epoch, None, |_| false, |_| false);
+    }
+    assert!(volume.check_numbers_for_two().is_err(), "one is not enough");
+    assert!(volume.state.write().lines.slots.take(taken[0]));
     {
         let mut state = volume.state.write();
         taken.iter().for_each(|slot| state.lines.slots.leave(*slot, None, epoch));

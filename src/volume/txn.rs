@@ -5,11 +5,13 @@
 //! half-way (a node cannot be read) the volume takes no further commit, so that the half is never made durable.
 
 use super::attempt::{Attempt, Product};
+use super::remap::reference;
 use super::space::{BUCKET_OVERHEAD_NODES, DEFERRED_BYTES};
 use super::staged::Staged;
 use super::state::{Budget, Freed, LineBudget, StateTurn, VolumeState};
 use super::view::Pin;
 use super::{Access, Result, View, Volume, VolumeError};
+use crate::format::deadlist::DeadEntry;
 use crate::format::log::{Effect, Effects};
 use crate::format::{BLOCK_BYTES, Epoch, Extent, Ino, Key, LineId, ViewId};
 use crate::tree::{Child, Edit, Kept, Planned};
@@ -519,7 +521,8 @@ impl<'a> Txn<'a> {
         let mut extents = staged.into_extents();
         for extent in &mut extents {
             extent.birth = self.view.epoch;
-            self.adopt(extent.addr.0, extent.stored_bytes());
+            let range = reference(extent);
+            self.adopt(range.addr, range.len);
         }
         extents
     }
@@ -532,7 +535,8 @@ impl<'a> Txn<'a> {
 
     /// The head no longer reaches this extent.
     pub fn free(&mut self, extent: &Extent) {
-        self.free_range(extent.addr.0, extent.stored_bytes(), extent.birth);
+        let DeadEntry { addr, len, birth } = reference(extent);
+        self.free_range(addr, len, birth);
     }
 
     pub(super) fn free_range(&mut self, addr: u64, len: u64, birth: Epoch) {
@@ -540,10 +544,17 @@ impl<'a> Txn<'a> {
         self.produce(Product::Freed { freed: Freed::Data { addr, len, birth }, len });
     }
 
-    /// A second reference to the same blocks, for another place. Each reference is freed on its own.
-    pub fn share(&mut self, extent: &Extent) -> Extent {
-        self.share_range(extent.addr.0, extent.stored_bytes());
-        Extent { birth: self.view.epoch, ..extent.clone() }
+    /// A second reference to the same blocks, for another offset or file. Each reference is freed on its own. Refers to where
+    /// the content is now, and so may be several extents, in order.
+    pub fn share(&mut self, extent: &Extent) -> Vec<Extent> {
+        let shared = self.view.shared.clone();
+        let parts = shared.places.resolve(extent);
+        let birth = self.view.epoch;
+        let new = parts.iter().map(|part| {
+            self.share_range(part.addr(), part.extent().stored_bytes());
+            Extent { birth, home: None, ..part.extent().clone() }
+        });
+        new.collect()
     }
 
     pub(super) fn share_range(&mut self, addr: u64, len: u64) {

@@ -1,6 +1,8 @@
 //! A view: one root, read-only. The live tree and every snapshot are the same type.
 
+use super::remap::Places;
 use super::{Result, VolumeError};
+use crate::format::deadlist::DeadEntry;
 use crate::format::{Epoch, Extent, Key, Slot, ViewId};
 use crate::store::Store;
 use crate::tree::{self, Child, DiffItem, Item, Pager};
@@ -14,6 +16,8 @@ const STREAM_BYTES_MIN: usize = 64 << 10;
 /// What all views of a volume share: where nodes come from and who is reading.
 pub(super) struct Shared {
     pub pager: Pager,
+    /// Where content is.
+    pub places: Places,
     /// Readers of live views by epoch: what they may reach is not reused.
     readers: Mutex<BTreeMap<Epoch, usize>>,
     /// Readers of snapshots: a deleted one stays in the history until they are gone.
@@ -23,9 +27,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub fn new(pager: Pager) -> Shared {
+    pub fn new(pager: Pager, places: Places) -> Shared {
         Shared {
             pager,
+            places,
             readers: Mutex::default(),
             snapshot_readers: Mutex::default(),
             line_users: Mutex::default(),
@@ -196,16 +201,39 @@ impl View {
     /// (docs/decisions/0015). What is read of a snapshot stays with the host, because other snapshots share it.
     pub fn read_extent(&self, extent: &Extent, from: u64, out: &mut [u8]) -> Result<()> {
         let store = self.shared.store();
-        store.read_extent(extent, from, out)?;
-        let of_snapshot = self._pin.as_ref().is_some_and(|pin| matches!(pin.hold, Hold::Snapshot(_)));
-        if out.len() >= STREAM_BYTES_MIN && !of_snapshot {
-            store.release_before(extent.addr.0 + from);
-        }
-        Ok(())
+        let is_stream = out.len() >= STREAM_BYTES_MIN && !self.is_of_snapshot();
+        let read = &mut |place| {
+            if is_stream {
+                store.release_before(place);
+            }
+        };
+        Ok(self.shared.places.read(store, extent, from, out, read)?)
+    }
+
+    /// True if it is held as a snapshot: what it reaches does not change as long as it is.
+    pub fn is_of_snapshot(&self) -> bool {
+        self._pin.as_ref().is_some_and(|pin| matches!(pin.hold, Hold::Snapshot(_)))
+    }
+
+    /// True if two extents refer to the same content by where it is; both of views of this volume.
+    pub fn is_same_place(&self, a: &Extent, b: &Extent) -> bool {
+        self.shared.places.are_one(a, b)
+    }
+
+    /// Every place that a reference has.
+    pub(super) fn places_of(&self, e: &DeadEntry) -> Vec<(u64, u64)> {
+        self.shared.places.of_reference(e.addr, e.len, e.birth)
     }
 
     /// Says that `len` bytes from offset `from` of an extent (both multiples of 4096) will be read soon.
     pub fn will_need(&self, extent: &Extent, from: u64, len: u64) {
-        self.shared.store().will_need(extent, from, len);
+        if extent.is_compressed() || extent.is_unwritten() {
+            return;
+        }
+        let part = extent.slice(from, len);
+        for placed in self.shared.places.resolve(&part) {
+            let len = placed.extent().len_bytes();
+            self.shared.store().will_need(&placed, 0, len);
+        }
     }
 }

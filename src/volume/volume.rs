@@ -2,6 +2,7 @@
 
 use super::committer::Committer;
 use super::intent::{FoundLog, Log};
+use super::remap::Moving;
 use super::state::{StateTurn, VolumeState};
 use super::view::{Pin, Shared, View};
 use super::{Access, Result, VolumeError};
@@ -17,6 +18,8 @@ pub struct Volume {
     pub(super) shared: Arc<Shared>,
     pub(super) state: RwLock<VolumeState>,
     pub(super) committer: Mutex<Committer>,
+    /// Copied content that the next commit takes in. A leaf lock.
+    pub(super) copies: Mutex<Vec<Moving>>,
     pub(super) log: Log,
     /// What an earlier session left in the log, until it is replayed.
     pub(super) found: Mutex<FoundLog>,

@@ -100,6 +100,82 @@ fn steps_are_kept_told_and_taken_back() {
 }
 
 #[test]
+fn what_is_forbidden_is_not_moved_away_either() {
+    if !can_mount() {
+        return;
+    }
+    let p = project();
+    let after = |forbidden: &str| {
+        let mut after = installed(&p, "agent-step", &["after", "mnt/project"]);
+        said(after.env("AGENT_FORBIDDEN", forbidden))
+    };
+    let moves: [(&str, &str); 4] = [
+        ("project/tests/parser.sh", "project/p"),
+        ("project/tests", "project/t2"),
+        ("project", "elsewhere"),
+        ("project/p", "project/tests/parser.sh"),
+    ];
+    for (from, to) in moves {
+        fs::create_dir_all(p.path("project/tests")).unwrap();
+        let is_new = !p.path(from).exists();
+        if is_new {
+            fs::write(p.path(from), "exit 1\n").unwrap();
+        }
+        assert_eq!(step(&p, &["before", "mnt"]).code, 0);
+        fs::rename(p.path(from), p.path(to)).unwrap();
+        let mut after = installed(&p, "agent-step", &["after", "mnt"]);
+        let after = said(after.env("AGENT_FORBIDDEN", "(^|/)tests/"));
+        assert!(
+            after.code == 2 && after.err.contains("\nproject/tests/parser.sh\n"),
+            "{from} {to}: {after:?}"
+        );
+        fs::rename(p.path(to), p.path(from)).unwrap();
+    }
+    // What is allowed is no trouble, and an expression that is none is no permission.
+    fs::rename(p.path("project/parser.c"), p.path("project/parser.cc")).unwrap();
+    assert_eq!((after("(^|/)none/").code, after("(^|/)parser.c$").code), (0, 2));
+    let wrong = after("((");
+    assert!(wrong.code == 1 && !wrong.err.is_empty(), "{wrong:?}");
+    // Nor is a difference that cannot be told.
+    let mut failing = installed(&p, "agent-step", &["after", "mnt/project"]);
+    fs::write(p.at("fails"), "#!/bin/sh\n[ \"$2\" = --name-only ] && exit 2\nexec snapfs \"$@\"\n").unwrap();
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(p.at("fails"), fs::Permissions::from_mode(0o755)).unwrap();
+    let failed = said(failing.env("AGENT_FORBIDDEN", "x").env("SNAPFS", p.at("fails")));
+    assert_eq!(failed.code, 1, "{failed:?}");
+    p.umount();
+}
+
+#[test]
+fn steps_alone_are_pruned_in_a_clone_too() {
+    if !can_mount() {
+        return;
+    }
+    let p = project();
+    let before = |tree: &str| {
+        let mut before = installed(&p, "agent-step", &["before", tree]);
+        let said = said(before.env("AGENT_STEPS", "2"));
+        assert!(said.code == 0 && said.err.is_empty(), "{said:?}");
+    };
+    for name in ["prod", "step-1 prod", "step-", "step-2026-before release", "step-'1"] {
+        p.snapshot(name);
+    }
+    (0..4).for_each(|_| before("mnt/project"));
+    assert_eq!(steps(&p).len(), 2 + 4);
+    // A clone has those that it was made with, and cannot delete them: they do not count.
+    p.ok(&["clone", "mnt", "job"]);
+    let of_job = || names(&p.path(".clones/job/.snapshots"));
+    let inherited = of_job();
+    for n in 1..5 {
+        before("mnt/.clones/job/project");
+        assert_eq!(of_job().len(), inherited.len() + n.min(2), "{:?}", of_job());
+    }
+    assert!(inherited.iter().all(|name| of_job().contains(name)) && p.past("prod", "").exists());
+    p.umount();
+    p.check();
+}
+
+#[test]
 fn an_agent_in_a_trial_changes_nothing_until_it_is_merged() {
     if !can_mount() {
         return;

@@ -167,6 +167,13 @@ fn every_kind_of_change_is_told_and_patches_make_the_newer_tree() {
     assert!(sums.starts_with("2 added, 2 removed, 8 modified, 2 attributes, 7 renamed; +"), "{stat}");
     let paths = diff(&["a", "b", "--name-only", "-0"]).out;
     assert!(paths.contains("\0e/hard too\0") && paths.ends_with("\u{e9} \"quoted\"\\\0"), "{paths:?}");
+    // Both of what was renamed, and all below it, each once.
+    let all: Vec<&str> = paths.split_terminator('\0').collect();
+    assert!(all.windows(2).all(|two| two[0] < two[1]), "{all:?}");
+    for path in ["d", "e/d", "d/inside", "e/d/inside", "d/inside/deep", "e/d/inside/deep", "moved", "e/moved"]
+    {
+        assert!(all.contains(&path), "{path}: {all:?}");
+    }
     let lines: Vec<Value> =
         diff(&["a", "b", "--json"]).out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(lines.len(), TOLD.lines().count());

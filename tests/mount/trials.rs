@@ -688,6 +688,29 @@ fn what_the_command_is_given_is_what_it_would_have_without_us() {
 }
 
 #[test]
+fn signals_that_are_ignored_here_are_no_trouble() {
+    if !can_try() {
+        return;
+    }
+    let p = mounted();
+    // Whoever ignores the end of children hands that on. What hangs is ended, and shows.
+    let with = "timeout -s KILL 60 env --ignore-signal=CHLD --ignore-signal=HUP";
+    let bare = tell(&p, &format!("{with} grep SigIgn /proc/self/status"));
+    for way in ["run mnt", "try mnt --drop", "try mnt --isolate --drop"] {
+        let told = tell(&p, &format!("{with} snapfs {way} -- grep SigIgn /proc/self/status"));
+        assert!(told.code == 0 && told.out == bare.out, "{way}: {told:?} instead of {bare:?}");
+        let told = tell(&p, &format!("{with} snapfs {way} -- sh -c 'echo x > mnt/x; exit 3'"));
+        assert!(told.code == 3 && told.out == "+ x\n", "{way}: {told:?}");
+        let told = tell(&p, &format!("{with} snapfs {way} -- no-such-program"));
+        assert!(told.code == 127 && told.err.contains("cannot run"), "{way}: {told:?}");
+        let _ = fs::remove_file(p.path("x"));
+    }
+    p.umount();
+    let mounted = tell(&p, &format!("{with} snapfs mount store mnt --log log && {with} snapfs umount mnt"));
+    assert!(mounted.code == 0 && mounted.err.is_empty(), "{mounted:?}");
+}
+
+#[test]
 fn a_user_without_rights_tries() {
     if !can_try() || !is_root() {
         return;
@@ -813,6 +836,70 @@ fn what_a_failed_command_changed_is_put_back() {
     let ran = last_json(&tell(&p, script));
     assert!(ran["undone"] == true && ran["exit_code"] == 2 && is_changed(), "{ran}");
     assert!(p.path(".clones/x/new/x").exists() && p.path("m").exists());
+    p.umount();
+    p.check();
+}
+
+#[test]
+fn what_a_command_takes_away_does_not_hide_how_it_ended() {
+    if !can_mount() {
+        return;
+    }
+    let p = mounted();
+    // The target itself, in a clone: it is the clone's step that counts, and the main line has one of the same second too.
+    fs::create_dir(p.path(".clones/x")).unwrap();
+    for run in ["snapfs run mnt/.clones/x/dir", "cd mnt/.clones/x/dir; snapfs run ."] {
+        let script = format!(
+            "base=$PWD; snapfs run mnt -- true; {run} --undo-on-failure -- sh -c \"rm -r $base/mnt/.clones/x/dir; exit 5\""
+        );
+        let ran = tell(&p, &script);
+        assert!(ran.code == 5 && ran.out.contains("- dir/f") && ran.err.contains("put back"), "{ran:?}");
+        assert_eq!(fs::read_to_string(p.path(".clones/x/dir/f")).unwrap(), "one\n");
+    }
+    // What is run inside of a command keeps as few steps as it likes; the outer one's is kept.
+    let script = "snapfs run mnt --undo-on-failure -- sh -c '
+        echo two > mnt/dir/f; for n in 1 2 3; do snapfs run mnt --keep-steps 1 -- true; done; exit 6'";
+    let ran = tell(&p, script);
+    assert!(ran.code == 6 && ran.out == "M dir/f (4 B -> 4 B)\n" && ran.err.contains("put back"), "{ran:?}");
+    assert_eq!(fs::read_to_string(p.path("dir/f")).unwrap(), "one\n");
+    // Afterwards it goes as others do.
+    assert_eq!(tell(&p, "snapfs run mnt --keep-steps 1 -- true").code, 0);
+    let steps = |p: &Place| snapshots(p).iter().filter(|name| name.starts_with("@step-")).count();
+    assert_eq!(steps(&p), 1);
+    // A step that is deleted by hand: told, and the code is the command's.
+    for (json, words) in [("", "what the command changed"), ("--json", "\"changes\":null")] {
+        let script = format!(
+            "snapfs run mnt {json} -- sh -c 'for s in mnt/.snapshots/@step-*; do rmdir $s; done; exit 7'"
+        );
+        let ran = tell(&p, &script);
+        assert!(ran.code == 7 && (ran.err.clone() + &ran.out).contains(words), "{ran:?}");
+    }
+    // Nowhere to print is no other end of the command either.
+    for way in ["run mnt", "run mnt --json", "try mnt --drop", "try mnt --drop --json"] {
+        let ran = tell(&p, &format!("snapfs {way} -- sh -c 'rm mnt/dir/f; exit 8' > /dev/full"));
+        assert!(ran.code == 8 && ran.err.contains("cannot write"), "{way}: {ran:?}");
+        fs::write(p.path("dir/f"), "one\n").unwrap();
+    }
+    p.umount();
+    p.check();
+}
+
+#[test]
+fn many_trials_at_once_have_a_step_each() {
+    if !can_try() {
+        return;
+    }
+    let p = mounted();
+    let script = "for n in 1 2 3 4 5 6 7 8; do
+            snapfs try mnt --drop --json -- sh -c \"echo $n > mnt/n; exit $n\" > out.$n 2> err.$n &
+        done; wait; cat out.* err.*";
+    let tried = tell(&p, script);
+    let ends: Vec<Value> = tried.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for n in 1..=8 {
+        let end = ends.iter().find(|end| end["exit_code"] == n).unwrap_or_else(|| panic!("{n}: {tried:?}"));
+        assert!(end["changes"][0]["path"] == "n" && end["outcome"] == "dropped", "{end}");
+    }
+    is_untouched(&p);
     p.umount();
     p.check();
 }

@@ -220,6 +220,25 @@ fn unsafe_code_and_the_clock_stay_in_their_places() {
     demand(wrong);
 }
 
+/// What an extent says of its place may be out of date.
+#[test]
+fn where_content_is_only_the_remap_knows() {
+    let mut wrong = Vec::new();
+    let knows = |path: &str| {
+        path == "src/format/extent.rs"
+            || path == "src/volume/staged.rs"
+            || path.starts_with("src/volume/remap/")
+    };
+    for file in Tree::read().under("src").filter(|f| !knows(&f.path)) {
+        for (line, text) in file.production() {
+            if rules::has_word(text, "raw_addr") {
+                wrong.push(format!("{}:{line}: resolve the extent instead", file.path));
+            }
+        }
+    }
+    demand(wrong);
+}
+
 #[test]
 fn names_are_shown_whole() {
     let mut wrong = Vec::new();

@@ -6,7 +6,7 @@ use super::words::{self, OuterOrder, Processes, STAGE, StageOrder, TrialReport};
 use crate::cli::args::TryArgs;
 use crate::cli::snapshots::daemon_for_changes;
 use crate::cli::wire;
-use crate::ctl::{Client, Code, Failure};
+use crate::ctl::{Bond, Client, Code, Failure};
 use crate::fuse::mounts;
 use crate::names;
 use crate::ops::NodeId;
@@ -37,11 +37,12 @@ pub(in crate::cli) fn run(args: &TryArgs) -> Result<u8, Failure> {
     let mut request = json!({});
     names::put_list(&mut request, "command", &args.command);
     request["user"] = process::effective_uid().into();
-    let made = wire::decode_clone(&client.call("try", request, &mut |_| {})?)?;
+    let (made, bond) = client.begin("try", request)?;
+    let made = wire::decode_clone(&made)?;
     let trial = Trial { client: &client, args, step: made.name.clone(), name: made.name, slot: tried.slot };
-    let ran = trial_of(&client, args, &tried, &trial.name);
+    let ran = trial_of(&client, args, &tried, (&trial.name, &bond));
     match ran {
-        Ok((code, interrupted)) => trial.end(code, interrupted),
+        Ok((code, interrupted)) => Ok(trial.end(code, interrupted)),
         Err(failure) => {
             trial.drop_clone().unwrap_or_else(|f| eprintln!("snapfs: {f}"));
             eprintln!("snapfs: {}", failure.why);
@@ -84,14 +85,16 @@ fn trial_of(
     client: &Client,
     args: &TryArgs,
     tried: &Tried,
-    clone: &[u8],
+    (clone, bond): (&[u8], &Bond),
 ) -> Result<(u8, bool), words::StageFailure> {
     let failed = |e: io::Error| words::StageFailure::new(format!("cannot start the trial: {e}"));
     let (hears, says) = io::pipe().map_err(failed)?;
     keep_over_exec(says.as_raw_fd()).map_err(failed)?;
+    keep_over_exec(bond.as_raw_fd()).map_err(failed)?;
     let order = StageOrder::Outer(OuterOrder {
         parent: std::process::id(),
         report: says.as_raw_fd(),
+        bond: bond.as_raw_fd(),
         device: client.record().device,
         slot: tried.slot,
         line: tried.name.clone(),
@@ -102,7 +105,8 @@ fn trial_of(
     family::hold_signals(HELD).map_err(failed)?;
     // Should the outer process be killed, what it has left running comes here and is ended.
     family::adopt_orphans().map_err(failed)?;
-    let child = Command::new("/proc/self/exe").arg(STAGE).arg(order).args(&args.command).spawn();
+    let mut child = Command::new("/proc/self/exe");
+    let child = family::start(child.arg(STAGE).arg(order).args(&args.command), &[]);
     drop(says);
     let watched = child.and_then(|child| {
         let watched = watch::watch(child.id(), Until::ChildEnds)?;

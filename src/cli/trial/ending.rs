@@ -4,7 +4,7 @@
 //! does one that is to be merged and whose command failed, or that conflicts.
 
 use crate::cli::args::{DiffArgs, DiffForm, Json, TryArgs};
-use crate::cli::engine::{DiffOrder, MergeWay};
+use crate::cli::engine::{DiffOrder, DiffTold, MergeWay};
 use crate::cli::merge::conflict_text;
 use crate::cli::wire::encode_diff;
 use crate::cli::{diff, merging, output, wire};
@@ -57,44 +57,57 @@ pub(super) fn check_free(client: &Client, name: &OsStr) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What changed between two views: printed, unless it is for JSON.
-pub(super) fn show_changes(
-    client: &Client,
-    target: &Path,
-    order: &DiffOrder,
-    json: &Json,
-) -> Result<Vec<Value>, Failure> {
+/// What changed between two views.
+pub(super) fn find_changes(client: &Client, order: &DiffOrder) -> Result<Vec<Value>, Failure> {
     let mut changes = Vec::new();
     client.stream("diff", encode_diff(order), &mut |piece| {
         changes.extend(piece["changes"].as_array().into_iter().flatten().cloned());
         true
     })?;
-    if !json.json {
-        let args = DiffArgs {
-            target: target.to_path_buf(),
-            from: OsString::new(),
-            to: OsString::new(),
-            form: DiffForm { stat: false, name_only: false, patch: false },
-            zero: false,
-            json: Json { json: false },
-        };
-        diff::print_changes(&args, &changes)?;
-    }
     Ok(changes)
+}
+
+/// Prints it, unless it is for JSON.
+pub(super) fn print_changes(target: &Path, changes: &[Value], json: &Json) -> Result<(), Failure> {
+    if json.json {
+        return Ok(());
+    }
+    let args = DiffArgs {
+        target: target.to_path_buf(),
+        from: OsString::new(),
+        to: OsString::new(),
+        form: DiffForm { stat: false, name_only: false, patch: false },
+        zero: false,
+        json: Json { json: false },
+    };
+    diff::print_changes(&args, changes)
+}
+
+/// The exit code when the command has ended with `code`: nothing that fails afterwards takes the place of a code that says
+/// something. It is told.
+pub(super) fn code_of(code: u8, after: Result<(), Failure>) -> u8 {
+    match after {
+        Ok(()) => code,
+        Err(f) => {
+            eprintln!("snapfs: {f}");
+            if code == 0 { FAILED } else { code }
+        }
+    }
 }
 
 impl Trial<'_> {
     /// Ends it; returns the exit code of the whole.
-    pub(super) fn end(mut self, code: u8, interrupted: bool) -> Result<u8, Failure> {
+    pub(super) fn end(mut self, code: u8, interrupted: bool) -> u8 {
         let json = &self.args.json;
         let order = DiffOrder {
             from: self.step.clone(),
             to: [b".clones/", &self.name[..]].concat(),
             under: Some(NodeId::live(self.slot, NodeId::ROOT.ino()).0),
-            patch: false,
+            told: DiffTold::Changes,
         };
-        let changes = show_changes(self.client, &self.args.target, &order, json);
+        let changes = find_changes(self.client, &order);
         let changes = changes.map_err(|f| eprintln!("snapfs: what the command changed: {f}")).ok();
+        let told = changes.as_ref().map_or(Ok(()), |all| print_changes(&self.args.target, all, json));
         let is_same = changes.as_ref().is_some_and(Vec::is_empty);
         if is_same && !json.json {
             eprintln!("snapfs: the command changed nothing");
@@ -116,10 +129,11 @@ impl Trial<'_> {
         };
         let outcome = if done.is_ok() { outcome } else { "kept" };
         let is_there = matches!(outcome, "kept" | "conflicts");
+        let print = |text: &str| output::print(text).map_err(|e| Failure::new(Code::Other, e));
+        let mut told = told;
         if !conflicts.is_empty() {
             if !json.json {
-                let text: String = conflicts.iter().map(conflict_text).collect();
-                output::print(&text).map_err(|e| Failure::new(Code::Other, e))?;
+                told = told.and(print(&conflicts.iter().map(conflict_text).collect::<String>()));
             }
             eprintln!("snapfs: {} conflicts with what others changed: nothing was merged", conflicts.len());
         }
@@ -135,16 +149,10 @@ impl Trial<'_> {
                 names::put(&mut object, "clone", OsStr::from_bytes(&self.name));
                 names::put(&mut object, "view_before", OsStr::from_bytes(&self.step));
             }
-            output::print(&format!("{object}\n")).map_err(|e| Failure::new(Code::Other, e))?;
+            told = told.and(print(&format!("{object}\n")));
         }
-        match done {
-            Err(f) => {
-                eprintln!("snapfs: {f}");
-                Ok(if code == 0 { FAILED } else { code })
-            }
-            Ok(()) if code == 0 && !conflicts.is_empty() => Ok(CONFLICTS),
-            Ok(()) => Ok(code),
-        }
+        let code = if code == 0 && !conflicts.is_empty() { CONFLICTS } else { code };
+        code_of(code_of(code, done), told)
     }
 
     fn decide(&self, is_same: bool, is_well: bool, interrupted: bool) -> Decision {

@@ -53,8 +53,7 @@ fn go(order: &InnerOrder, command: &[OsString], socket: &mut UnixStream) -> Resu
     child.args(args);
     let not_run = |e: io::Error| StageFailure::of_command(&names::shown(program), &e);
     if order.processes == Processes::All {
-        family::let_signals_come(HELD).map_err(failed("signals"))?;
-        return Err(not_run(child.exec()));
+        return Err(not_run(family::give_signals_back(&mut child, HELD).exec()));
     }
     let child = family::start(&mut child, HELD).map_err(not_run)?;
     // It runs: that is told by the end of the socket.

@@ -21,6 +21,8 @@ use std::process::Command;
 /// Runs it to the end of the trial, and reports.
 pub(super) fn run(order: &OuterOrder, command: &[OsString]) -> u8 {
     let Ok(report) = namespace::take_descriptor(order.report) else { return words::NOT_BEGUN };
+    // Kept to the end, whatever becomes of the process that started this one.
+    let _bond = namespace::take_descriptor(order.bond);
     let mut report_to = File::from(report);
     let report = match go(order, command) {
         Ok(code) => TrialReport::Ended(code),
@@ -113,7 +115,7 @@ fn start_inner(order: &OuterOrder, numbers: &Numbers, command: &[OsString]) -> R
         StageOrder::Inner(InnerOrder { parent, socket: theirs.as_raw_fd(), processes: order.processes });
     let inner = serde_json::to_string(&inner).map_err(|e| failed(e.into()))?;
     let mut child = Command::new("/proc/self/exe");
-    let child = child.arg(STAGE).arg(inner).args(command).spawn().map_err(failed)?;
+    let child = family::start(child.arg(STAGE).arg(inner).args(command), &[]).map_err(failed)?;
     drop(theirs);
     let mut words = BufReader::new(ours.try_clone().map_err(failed)?);
     let begun = loop {

@@ -1,10 +1,10 @@
 //! `snapfs run`: a snapshot, the command on the live tree, and what changed since.
 
-use super::ending::show_changes;
+use super::ending::{code_of, find_changes, print_changes};
 use super::watch::{self, HELD, Until};
 use super::words::StageFailure;
 use crate::cli::args::RunArgs;
-use crate::cli::engine::DiffOrder;
+use crate::cli::engine::{DiffOrder, DiffTold};
 use crate::cli::snapshots::daemon_for_changes;
 use crate::cli::{output, wire};
 use crate::ctl::{Client, Code, Failure};
@@ -25,7 +25,10 @@ pub(in crate::cli) fn run(args: &RunArgs) -> Result<u8, Failure> {
     let client = daemon_for_changes(&args.target)?;
     let mut request = json!({"keep": args.keep_steps, "user": process::effective_uid()});
     names::put_list(&mut request, "command", &args.command);
-    let step = wire::decode(&client.call("step", request, &mut |_| {})?)?;
+    // The command may take away what the target is found by.
+    let meta = fs::metadata(&args.target).ok().filter(|m| major_minor(m.dev()) == client.record().device);
+    let (step, _bond) = client.begin("step", request)?;
+    let step = wire::decode(&step)?;
     let ran = ran(args);
     let (code, interrupted) = match ran {
         Ok(ran) => ran,
@@ -34,22 +37,27 @@ pub(in crate::cli) fn run(args: &RunArgs) -> Result<u8, Failure> {
             (failure.code, false)
         }
     };
-    let meta = fs::metadata(&args.target).ok().filter(|m| major_minor(m.dev()) == client.record().device);
     let order = DiffOrder {
         from: step.name.clone(),
         to: b"@live".to_vec(),
         under: meta.map(|meta| wire::root_of(meta.ino())),
-        patch: false,
+        told: DiffTold::Changes,
     };
-    let changes = show_changes(&client, &args.target, &order, &args.json)?;
-    let undone = code != 0 && args.undo_on_failure && !changes.is_empty();
+    // From here on nothing takes the command's exit code away.
+    let mut told = Ok(());
+    let changes = find_changes(&client, &order);
+    let changes = changes.map_err(|f| eprintln!("snapfs: what the command changed: {f}")).ok();
+    if let Some(changes) = &changes {
+        told = print_changes(&args.target, changes, &args.json);
+    }
+    let undone = code != 0 && args.undo_on_failure && !changes.as_ref().is_some_and(Vec::is_empty);
     let undone = if undone { put_back(&client, &order) } else { Ok(Value::Null) };
     if args.json.json {
         let undone = undone.as_ref().is_ok_and(|guards| !guards.is_null());
         let mut object =
             json!({"exit_code": code, "interrupted": interrupted, "changes": changes, "undone": undone});
         names::put(&mut object, "view_before", OsStr::from_bytes(&step.name));
-        output::print(&format!("{object}\n")).map_err(|e| Failure::new(Code::Other, e))?;
+        told = output::print(&format!("{object}\n")).map_err(|e| Failure::new(Code::Other, e));
     }
     match undone {
         Err(f) => eprintln!("snapfs: nothing was put back: {f}"),
@@ -61,7 +69,7 @@ pub(in crate::cli) fn run(args: &RunArgs) -> Result<u8, Failure> {
             }
         }
     }
-    Ok(code)
+    Ok(code_of(code, told))
 }
 
 /// Has the line be what it was before; the snapshots that guard that.

@@ -60,6 +60,8 @@ pub(super) fn watch(child: u32, until: Until) -> io::Result<Watched> {
         match arrived.signal {
             SIGCHLD => {}
             PARENTS_END => end_descendants(),
+            // As under nohup(1): the terminal's end is nobody's here.
+            signal if arrived.from_kernel && family::is_ignored(signal) => {}
             _ if ended.is_some() => {
                 interrupted = true;
                 end_descendants();

@@ -30,6 +30,8 @@ pub(super) struct OuterOrder {
     pub(super) parent: u32,
     /// Where its [`TrialReport`] goes.
     pub(super) report: i32,
+    /// The connection by which the daemon knows that the trial goes on.
+    pub(super) bond: i32,
     /// The file system.
     pub(super) device: (u32, u32),
     /// The slot of the line that is tried, as in the numbers of its nodes.

@@ -37,6 +37,9 @@ pub struct Commits {
     waiting: Waiting,
 }
 
+/// How often a commit that is under way is waited for before requests wait for it too.
+const COMMITS_WAITED_FOR: usize = 16;
+
 /// Held while no commit may begin.
 pub type NoCommit<'a> = MutexGuard<'a, u64>;
 
@@ -92,6 +95,30 @@ impl Commits {
     /// Keeps commits from beginning.
     pub fn hold_off(&self) -> NoCommit<'_> {
         self.commit_lock.lock()
+    }
+
+    /// Does `work` between two answers of the kernel's requests, with commits held off. For a commit that is under way this
+    /// waits, and requests do not. As for [`crate::ops::Kernel::between_answers`].
+    pub fn between_answers(&self, work: &mut dyn FnMut()) {
+        let (kernel, mut done) = (self.heads.kernel(), false);
+        for _ in 0..COMMITS_WAITED_FOR {
+            kernel.between_answers(&mut || {
+                // A request that is being answered may wait for a commit: this comes first, and then what keeps commits off.
+                if let Some(_no_commit) = self.commit_lock.try_lock() {
+                    work();
+                    done = true;
+                }
+            });
+            if done {
+                return;
+            }
+            drop(self.hold_off());
+        }
+        // One follows the other.
+        kernel.between_answers(&mut || {
+            let _no_commit = self.hold_off();
+            work();
+        });
     }
 
     /// Brings what `heads` hold back into the transaction of `point`, at one instant for all of them; of none of them if

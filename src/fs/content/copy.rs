@@ -167,7 +167,7 @@ fn share(
         let (cut_from, cut_to) = (at.max(from.offset), (at + ext.len_bytes()).min(from.offset + whole));
         if !ext.is_unwritten() {
             let shared = change.txn().share(&ext.slice(cut_from - at, cut_to - cut_from));
-            new.push((to.offset + (cut_from - from.offset), shared));
+            new.extend(extents::lay(to.offset + (cut_from - from.offset), shared));
         }
     }
     let end = to.offset + whole;

@@ -16,6 +16,8 @@ mod write;
 pub use copy::{End, copy};
 pub use hole::{allocate, drain, room_for_content, seek};
 pub use open::{close_handle, open_file};
+#[cfg(test)]
+pub use orphan::{PurgeStep, purge_step};
 pub use orphan::{drop_reference, purge_all_unlinked, purge_inherited, purge_orphans};
 pub use read::read_file;
 pub use setattr::set_attributes;

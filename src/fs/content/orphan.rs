@@ -6,7 +6,7 @@
 use crate::format::{Ino, Key, Kind};
 use crate::fs::commits::Commits;
 use crate::fs::heads::Head;
-use crate::fs::items::decode_extent;
+use crate::fs::items::{Items, decode_extent};
 use crate::fs::log::Note;
 use crate::ops::{NodeId, Result};
 use crate::volume::ReserveFor;
@@ -101,41 +101,59 @@ fn purge_or_keep(commits: &Commits, head: &Head, ino: Ino) {
 /// Removes every item of an inode. Until the last step it counts as unlinked, so that a commit in between leaves
 /// its record.
 fn purge(commits: &Commits, head: &Head, ino: Ino) -> Result<()> {
-    let (from, to) = (Key { object: ino.0, kind: 0, rest: 0 }, Key { object: ino.0 + 1, kind: 0, rest: 0 });
-    let most = commits.heads.options.steps.items;
-    loop {
-        let mut change = commits.heads.change(head)?;
-        if !change.gate().unlinked.contains_key(&ino) && change.view().get(&record(ino))?.is_none() {
-            return Ok(()); // somebody else was faster, or it has a name again
-        }
-        let mut items = Vec::new();
-        for item in change.view().range(&from, &to).take(most) {
-            let (key, value) = item?;
-            let ext = match key.kind == Kind::Extent as u8 {
-                true => Some(decode_extent(&key, &value)?.1),
-                false => None,
-            };
-            items.push((key, ext));
-        }
-        let last = items.len() < most;
-        items.iter().for_each(|(key, _)| change.foresee(*key, None));
-        change.foresee(record(ino), None);
-        change.reserve(items.len() + 1, ReserveFor::Delete)?;
-        change.discard(ino, 0, u64::MAX);
-        let (gate, txn) = change.change_both();
-        for (key, ext) in items {
-            txn.remove(&key)?;
-            if let Some(ext) = ext {
-                txn.free(&ext);
-            }
-        }
-        if last {
-            txn.remove(&record(ino))?;
-            Note::Purged { ino }.put(txn);
-            gate.unlinked.remove(&ino);
-            return Ok(());
-        }
-        drop(change); // visible from here on
+    let mut step = PurgeStep::First;
+    while purge_step(commits, head, ino, step)? {
+        step = PurgeStep::Further;
         commits.between_steps()?;
     }
+    Ok(())
+}
+
+/// Which one of a purge: only the first finds the inode itself, whose item is before all others of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PurgeStep {
+    /// The first.
+    First,
+    /// One of those that follow.
+    Further,
+}
+
+/// Removes some items of an inode, visible when this returns. False when there is nothing left to do.
+pub fn purge_step(commits: &Commits, head: &Head, ino: Ino, step: PurgeStep) -> Result<bool> {
+    let (from, to) = (Key { object: ino.0, kind: 0, rest: 0 }, Key { object: ino.0 + 1, kind: 0, rest: 0 });
+    let most = commits.heads.options.steps.items;
+    let mut change = commits.heads.change(head)?;
+    if !change.gate().unlinked.contains_key(&ino) && change.view().get(&record(ino))?.is_none() {
+        return Ok(false); // somebody else was faster, or it has a name again
+    }
+    if step == PurgeStep::Further && change.inode(ino)?.is_some() {
+        return Ok(false); // it was made anew since, whatever has become of its name
+    }
+    let mut items = Vec::new();
+    for item in change.view().range(&from, &to).take(most) {
+        let (key, value) = item?;
+        let ext = match key.kind == Kind::Extent as u8 {
+            true => Some(decode_extent(&key, &value)?.1),
+            false => None,
+        };
+        items.push((key, ext));
+    }
+    let last = items.len() < most;
+    items.iter().for_each(|(key, _)| change.foresee(*key, None));
+    change.foresee(record(ino), None);
+    change.reserve(items.len() + 1, ReserveFor::Delete)?;
+    change.discard(ino, 0, u64::MAX);
+    let (gate, txn) = change.change_both();
+    for (key, ext) in items {
+        txn.remove(&key)?;
+        if let Some(ext) = ext {
+            txn.free(&ext);
+        }
+    }
+    if last {
+        txn.remove(&record(ino))?;
+        Note::Purged { ino }.put(txn);
+        gate.unlinked.remove(&ino);
+    }
+    Ok(!last)
 }

@@ -39,9 +39,8 @@ pub fn is_same_content(old: FileAt, new: FileAt) -> Result<bool> {
         match (before.next().transpose()?, now.next().transpose()?) {
             (None, None) => return Ok(true),
             (Some((a, x)), Some((b, y))) => {
-                let ((at, mut x), (there, y)) = (decode_extent(&a, &x)?, decode_extent(&b, &y)?);
-                x.birth = y.birth;
-                if (at, x) != (there, y) {
+                let ((at, x), (there, y)) = (decode_extent(&a, &x)?, decode_extent(&b, &y)?);
+                if at != there || !new.view.is_same_place(&x, &y) {
                     return Ok(false);
                 }
             }

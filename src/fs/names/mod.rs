@@ -11,5 +11,6 @@ mod rename;
 
 pub use create::{NewNode, create_file, make, make_link, make_symlink, read_link};
 pub use dir::{find, list, open_directory};
+pub use name::check_new_name;
 pub use remove::{remove_directory, remove_file};
 pub use rename::rename;

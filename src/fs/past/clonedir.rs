@@ -7,7 +7,7 @@
 //!
 //! Nothing about it is stored. Clones are made, renamed and dropped one at a time, and so are snapshots meanwhile.
 
-use super::snapdir::{Past, check_snapshot_name};
+use super::snapdir::{OneAtATime, Past, check_snapshot_name};
 use crate::format::inode::Inode;
 use crate::format::line::LineRecord;
 use crate::format::provenance::{Provenance, Reason};
@@ -40,7 +40,7 @@ pub fn clonedir_ttl(clonedir: NodeId) -> Duration {
 pub enum CloneEnd<'v> {
     /// At once, whoever uses it.
     Now,
-    /// Unless it is in use.
+    /// Unless it is in use, or no longer to go by itself.
     Unused,
     /// Unless it has changed since this view of it.
     UnchangedSince(&'v View),
@@ -78,8 +78,17 @@ impl Past {
 
     /// The same that begins as a snapshot is.
     pub fn create_clone_of(&self, from: ViewId, name: &[u8], provenance: &Provenance) -> Result<Arc<Head>> {
+        self.create_clone_held(from, name, provenance, &self.one_at_a_time())
+    }
+
+    pub(super) fn create_clone_held(
+        &self,
+        from: ViewId,
+        name: &[u8],
+        provenance: &Provenance,
+        _: &OneAtATime<'_>,
+    ) -> Result<Arc<Head>> {
         let heads = &self.commits.heads;
-        let _held = self.one_at_a_time();
         self.check_clone_name(name, provenance.reason)?;
         let no_commit = self.commits.hold_off();
         let now = heads.clock.now();
@@ -164,17 +173,37 @@ impl Past {
         if matches!(end, CloneEnd::Unused) && self.is_in_use(&record, &head) {
             return Err(Error::Busy);
         }
-        {
-            let _no_commit = self.commits.hold_off();
-            // Nobody changes it in between.
-            let _gate = matches!(end, CloneEnd::UnchangedSince(_)).then(|| head.gate.write());
-            if let CloneEnd::UnchangedSince(view) = end
-                && (head.delayed_bytes() > 0 || has_changed(view, &heads.view(&head)?)?)
-            {
-                return Err(Error::Busy);
-            }
+        let remove = || {
             heads.volume.drop_line(line)?;
             heads.remove(line);
+            Ok(())
+        };
+        match end {
+            CloneEnd::Now => {
+                let _no_commit = self.commits.hold_off();
+                remove()?;
+            }
+            CloneEnd::Unused => {
+                // Whoever has opened something is answered, and nobody opens anything until it is gone.
+                let mut done = Err(Error::Busy);
+                self.commits.between_answers(&mut || {
+                    let ends = |now: LineRecord| self.still_ends(&now, &head);
+                    if !self.is_open(&head) && heads.volume.line(line).is_ok_and(ends) {
+                        done = remove();
+                    }
+                });
+                done?;
+            }
+            CloneEnd::UnchangedSince(view) => {
+                let _no_commit = self.commits.hold_off();
+                // Nobody changes it in between.
+                let _gate = head.gate.write();
+                if head.delayed_bytes() > 0 || has_changed(view, &heads.view(&head)?)? {
+                    return Err(Error::Busy);
+                }
+                heads.volume.drop_merged_line(line)?;
+                heads.remove(line);
+            }
         }
         let (kernel, root) = (heads.kernel(), head.node(Ino::ROOT));
         // Pages that the kernel holds are no file's any more.

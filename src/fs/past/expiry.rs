@@ -12,8 +12,6 @@ use crate::format::line::LineRecord;
 use crate::fs::heads::Head;
 use crate::ops::Error;
 
-/// The time of day was set if it is so many seconds away from where it was and what has passed since.
-const SET_SECS: i64 = 60;
 /// What is kept of the last use is newer than this share of the time for which a clone may be idle.
 const USED_SHARE: u64 = 8;
 
@@ -28,11 +26,7 @@ impl Past {
         }
         let (now, passed) = (heads.clock.now().secs, heads.clock.passed());
         let mut seen = self.watch.seen.lock();
-        let set = seen.last.is_some_and(|(then, before)| {
-            let expected = then.saturating_add_unsigned(passed.saturating_sub(before).as_secs());
-            now.abs_diff(expected) > SET_SECS.unsigned_abs()
-        });
-        if set {
+        if seen.is_set_since((now, passed)) {
             seen.clones.clear();
         }
         seen.last = Some((now, passed));
@@ -40,9 +34,8 @@ impl Past {
         let mut ended = Vec::new();
         for line in lines {
             let Some(head) = heads.of_line(&line) else { continue };
-            let terms = (line.terms.expiry, line.terms.idling.map(|i| i.after));
-            let known = before.remove(&line.id).filter(|clone| clone.terms == terms);
-            let mut clone = known.unwrap_or(WatchedClone { terms, since: passed, used: None });
+            let known = before.remove(&line.id).filter(|clone| clone.is_watched_for(&line));
+            let mut clone = known.unwrap_or(WatchedClone::since(passed, &line));
             if head.take_used() {
                 clone.used = Some((passed, now));
                 self.note_use(&line, now);
@@ -51,6 +44,25 @@ impl Past {
             seen.clones.insert(line.id, clone);
         }
         ended
+    }
+
+    /// True if a clone that was to go by itself still is, at this moment: not if it was used or given other terms since, nor if
+    /// the time of day was set.
+    pub(super) fn still_ends(&self, line: &LineRecord, head: &Head) -> bool {
+        let heads = &self.commits.heads;
+        let at @ (now, passed) = (heads.clock.now().secs, heads.clock.passed());
+        let mut seen = self.watch.seen.lock();
+        if seen.is_set_since(at) {
+            return false;
+        }
+        let Some(clone) = seen.clones.get_mut(&line.id).filter(|clone| clone.is_watched_for(line)) else {
+            return false;
+        };
+        if head.take_used() {
+            clone.used = Some((passed, now));
+            self.note_use(line, now);
+        }
+        clone.end(line, at).is_some()
     }
 
     /// Keeps that a clone was used, if what is kept is old.
@@ -64,7 +76,8 @@ impl Past {
         }
     }
 
-    /// Drops the clones that are to go and are not in use. May wait for the kernel.
+    /// Drops the clones that are to go and are not in use. May wait for the kernel, and for whoever makes a snapshot: each is
+    /// looked at once more when it is its turn.
     pub fn drop_ended_clones(&self) {
         for (line, why) in self.ended_clones() {
             let name = crate::names::shown_bytes(&line.name);
@@ -79,9 +92,14 @@ impl Past {
     /// True if a clone is to stay for now whatever its terms say.
     pub(super) fn is_in_use(&self, line: &LineRecord, head: &Head) -> bool {
         let heads = &self.commits.heads;
-        let tree = head.node(crate::format::Ino::ROOT).tree();
-        heads.handles.all().iter().any(|node| node.tree() == tree)
+        self.is_open(head)
             || heads.volume.has_clones(line.id)
             || heads.kernel().is_mounted(&super::clonedir::path_of(&line.name))
+    }
+
+    /// True if anything of a line is open.
+    pub(super) fn is_open(&self, head: &Head) -> bool {
+        let tree = head.node(crate::format::Ino::ROOT).tree();
+        self.commits.heads.handles.all().iter().any(|node| node.tree() == tree)
     }
 }

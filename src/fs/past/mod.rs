@@ -13,6 +13,7 @@ mod promote;
 mod rollback;
 mod snapdir;
 mod trials;
+mod underway;
 mod undo;
 mod watch;
 
@@ -20,4 +21,5 @@ pub use clonedir::{MAIN_CLONEDIR, clonedir_ttl};
 pub use promote::{Promoted, PromotionOrder};
 pub use rollback::{InTheWay, OpenForWriting, Switched};
 pub use snapdir::{OneAtATime, Past};
+pub use underway::GoesOn;
 pub use undo::{GuardedChange, Undoable};

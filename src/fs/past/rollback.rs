@@ -122,9 +122,20 @@ impl Past {
         writers: OpenForWriting,
         why: &Provenance,
     ) -> Result<Switched> {
+        self.roll_back_held(self.one_at_a_time(), line, to, writers, why)
+    }
+
+    /// The same for whoever keeps others from the snapshots already.
+    pub(super) fn roll_back_held(
+        &self,
+        held: OneAtATime<'_>,
+        line: LineId,
+        to: ViewId,
+        writers: OpenForWriting,
+        why: &Provenance,
+    ) -> Result<Switched> {
         let heads = &self.commits.heads;
         heads.check_writable()?;
-        let held = self.one_at_a_time();
         let head = heads.of_line(&heads.volume.line(line)?).ok_or(Error::Stale)?;
         let name = self.automatic_name(&head, why.reason)?;
         let cut = std::slice::from_ref(&head);
@@ -183,7 +194,7 @@ impl Past {
             let nodes = cut.iter().flat_map(|head| handles.make_stale(head));
             nodes.for_each(|node| kernel.drain(node));
             let mut late = Vec::new();
-            kernel.between_answers(&mut || {
+            self.commits.between_answers(&mut || {
                 if cut.iter().any(|head| handles.has_files(head)) {
                     if round < ROUNDS_MAX || cut.iter().any(spares) {
                         return;
@@ -204,7 +215,7 @@ impl Past {
         done
     }
 
-    /// The guard and the new head, at one instant. True if the kernel asks anew for all names of the mount.
+    /// The guard and the new head, at one instant, with commits held off. True if the kernel asks anew for all names of the mount.
     fn exchange(
         &self,
         cut: &[Arc<Head>],
@@ -212,7 +223,6 @@ impl Past {
         exchange: Exchange<'_>,
     ) -> Result<(ViewId, bool)> {
         let heads = &self.commits.heads;
-        let _no_commit = self.commits.hold_off();
         let (closed, now) = (OnceCell::new(), heads.clock.now());
         let pause_ns = || closed.get().map_or(Duration::ZERO, Instant::elapsed).as_nanos() as u64;
         let guard = NewSnapshot {

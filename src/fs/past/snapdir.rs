@@ -6,6 +6,7 @@
 
 use super::known::KnownSnapdirs;
 use super::pick::pick;
+use super::underway::UnderWay;
 use super::watch::Watch;
 use crate::clock::dotted;
 use crate::format::inode::Inode;
@@ -73,6 +74,8 @@ pub struct Past {
     pause_ns: AtomicU64,
     /// Clones that may go by themselves.
     pub(super) watch: Watch,
+    /// Commands that steps and trials were made for.
+    pub(super) under_way: UnderWay,
 }
 
 impl Past {
@@ -85,6 +88,7 @@ impl Past {
             known_snapdirs: KnownSnapdirs::default(),
             pause_ns: AtomicU64::new(0),
             watch: Watch::default(),
+            under_way: UnderWay::default(),
         }
     }
 
@@ -129,7 +133,7 @@ impl Past {
     /// the one that the request came to: the kernel has seen to that itself, and has it locked until it is answered. Before
     /// that: whoever asked may look elsewhere. What was refused leaves the name, and then nobody is told, for dropping a name
     /// detaches what is mounted below it.
-    fn tell_snapdirs(&self, head: &Head, asked: Option<NodeId>, name: &[u8]) {
+    pub(super) fn tell_snapdirs(&self, head: &Head, asked: Option<NodeId>, name: &[u8]) {
         if self.commits.heads.volume.find_snapshot(head.line, name).is_none() {
             self.tell_where_gone(asked, &[name.to_vec()]);
         }
@@ -236,7 +240,7 @@ impl Past {
         free.next().ok_or(Error::Invalid)
     }
 
-    fn snapshot_held(
+    pub(super) fn snapshot_held(
         &self,
         head: &Arc<Head>,
         name: &[u8],
@@ -322,7 +326,7 @@ impl Past {
         self.snapshot_lock.try_lock()
     }
 
-    fn drop_snapshot(&self, head: &Head, name: &[u8], _: &OneAtATime<'_>) -> Result<()> {
+    pub(super) fn drop_snapshot(&self, head: &Head, name: &[u8], _: &OneAtATime<'_>) -> Result<()> {
         self.commits.heads.check_writable()?;
         let info = self.commits.heads.volume.find_snapshot(head.line, name).ok_or(Error::NotFound)?;
         if self.is_kept(std::iter::once(info.id)) {

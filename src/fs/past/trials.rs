@@ -3,9 +3,11 @@
 //!
 //! The step of a trial is what its clone is compared with: it goes with the clone. Steps of commands that were run on the line
 //! itself are pruned by count: as many of the oldest of a line go as there are too many. Whatever is in the way of a deletion,
-//! such as a mount of the step, keeps it, and nothing else is taken in its place.
+//! such as a mount of the step or a command that goes on, keeps it, and nothing else is taken in its place. What a user has
+//! given a name of his own is his. What is to go is looked for and deleted under one lock, as are a step and its clone made.
 
-use super::snapdir::Past;
+use super::snapdir::{OneAtATime, Past};
+use super::underway::GoesOn;
 use crate::clock::dotted;
 use crate::format::line::LineRecord;
 use crate::format::provenance::{Provenance, Reason};
@@ -15,31 +17,30 @@ use crate::ops::{Error, Result, Timestamp};
 use crate::volume::SnapshotInfo;
 use std::sync::Arc;
 
-/// How often another name is tried: somebody else may take one at the same moment.
-const NAME_TRIES_MAX: usize = 100;
-
 impl Past {
     /// Makes the step and the clone of a trial. On an error neither is left.
-    pub fn begin_trial(&self, from: &Arc<Head>, provenance: &Provenance) -> Result<Arc<Head>> {
+    pub fn begin_trial(
+        &self,
+        from: &Arc<Head>,
+        provenance: &Provenance,
+        goes_on: GoesOn,
+    ) -> Result<Arc<Head>> {
+        let held = self.one_at_a_time();
         // Those of trials that were cut off between the two.
-        self.delete_steps(from, &self.trial_steps(from.line))?;
-        for _ in 0..NAME_TRIES_MAX {
-            match self.try_to_begin(from, &self.trial_name(from.line, provenance)?, provenance) {
-                Err(Error::Exists) => {} // another has it since
-                begun => return begun,
-            }
-        }
-        Err(Error::Exists)
-    }
-
-    /// The same under a name.
-    fn try_to_begin(&self, from: &Arc<Head>, name: &[u8], provenance: &Provenance) -> Result<Arc<Head>> {
-        let step = self.take_snapshot(from, name, provenance)?;
-        let made = self.create_clone_of(step, name, provenance);
-        if made.is_err() {
-            let _ = self.delete_snapshot(from, name); // what counts is the error that we report
-        }
-        made
+        let left: Vec<_> = self.own_for(from.line, Reason::Trial).filter(|s| !self.has_clone(s.id)).collect();
+        let (mut gone, cleared) = self.drop_steps(from, &left, &held);
+        let begun = cleared.and_then(|()| {
+            let name = self.trial_name(from.line, provenance)?;
+            let step = self.snapshot_held(from, &name, provenance, &held)?;
+            self.under_way.begin(step, goes_on);
+            self.create_clone_held(step, &name, provenance, &held).inspect_err(|_| {
+                if self.drop_snapshot(from, &name, &held).is_ok() {
+                    gone.push(name);
+                }
+            })
+        });
+        drop(held);
+        self.steps_are_gone(from, &gone).and(begun)
     }
 
     /// A name for a snapshot of the line and a clone: a second that either has gets the next free one.
@@ -56,51 +57,76 @@ impl Past {
 
     /// The step of a trial goes with its clone, which has gone.
     pub(super) fn end_trial(&self, gone: &LineRecord) -> Result<()> {
-        let origin = gone.origin.filter(|_| gone.provenance.reason == Reason::Trial);
-        let Some(step) = origin.and_then(|id| self.commits.heads.volume.snapshot_info(id)) else {
-            return Ok(());
-        };
-        if step.provenance.reason != Reason::Trial || self.has_clone(step.id) {
-            return Ok(());
-        }
         let heads = &self.commits.heads;
-        let head = heads.all().into_iter().find(|head| head.line == step.line);
-        head.map_or(Ok(()), |head| self.delete_steps(&head, &[step.name]))
+        let origin = gone.origin.filter(|_| gone.provenance.reason == Reason::Trial);
+        let held = self.one_at_a_time();
+        let step = origin.and_then(|id| heads.volume.snapshot_info(id));
+        let step = step.filter(|step| is_own_for(step, Reason::Trial) && !self.has_clone(step.id));
+        let head = step.as_ref().and_then(|step| heads.all().into_iter().find(|head| head.line == step.line));
+        let (Some(step), Some(head)) = (step, head) else { return Ok(()) };
+        let (gone, dropped) = self.drop_steps(&head, &[step], &held);
+        drop(held);
+        self.steps_are_gone(&head, &gone).and(dropped)
     }
 
     /// Makes a step of a line, and lets older ones go beyond `keep`.
-    pub fn take_step(&self, head: &Arc<Head>, provenance: &Provenance, keep: usize) -> Result<SnapshotInfo> {
-        let made = self.guard(head, provenance, &self.one_at_a_time())?;
-        let steps: Vec<_> = self.own_for(head.line, Reason::Step).map(|s| s.name).collect();
-        let beyond = steps.len().saturating_sub(keep.max(1));
-        self.delete_steps(head, &steps[..beyond])?;
+    pub fn take_step(
+        &self,
+        head: &Arc<Head>,
+        provenance: &Provenance,
+        keep: usize,
+        goes_on: GoesOn,
+    ) -> Result<SnapshotInfo> {
+        let held = self.one_at_a_time();
+        let made = self.guard(head, provenance, &held)?;
+        self.under_way.begin(made.id, goes_on);
+        let mut steps: Vec<_> = self.own_for(head.line, Reason::Step).collect();
+        steps.truncate(steps.len().saturating_sub(keep.max(1)));
+        steps.retain(|step| !self.under_way.needs(step.id));
+        let (gone, dropped) = self.drop_steps(head, &steps, &held);
+        drop(held);
+        self.steps_are_gone(head, &gone).and(dropped)?;
         Ok(made)
     }
 
     /// A line's own snapshots that were made for this, oldest first.
     fn own_for(&self, line: LineId, reason: Reason) -> impl Iterator<Item = SnapshotInfo> + use<> {
         let all = self.commits.heads.volume.snapshots(line);
-        all.into_iter().filter(move |s| s.line == line && s.provenance.reason == reason)
-    }
-
-    /// Steps of trials that have no clone.
-    fn trial_steps(&self, line: LineId) -> Vec<Vec<u8>> {
-        let without = self.own_for(line, Reason::Trial).filter(|step| !self.has_clone(step.id));
-        without.map(|step| step.name).collect()
+        all.into_iter().filter(move |s| s.line == line && is_own_for(s, reason))
     }
 
     fn has_clone(&self, step: ViewId) -> bool {
         self.commits.heads.volume.lines().iter().any(|line| line.origin == Some(step))
     }
 
-    fn delete_steps(&self, head: &Arc<Head>, names: &[Vec<u8>]) -> Result<()> {
-        for name in names {
-            match self.delete_snapshot(head, name) {
+    /// Deletes them as they are found with snapshots held off. The names that are gone, which is told by
+    /// [`Self::steps_are_gone`] when they are held off no more.
+    fn drop_steps(
+        &self,
+        head: &Head,
+        steps: &[SnapshotInfo],
+        held: &OneAtATime<'_>,
+    ) -> (Vec<Vec<u8>>, Result<()>) {
+        let mut gone = Vec::new();
+        for step in steps {
+            match self.drop_snapshot(head, &step.name, held) {
+                Ok(()) => gone.push(step.name.clone()),
                 // Somebody reads it as a file system of its own, or it is gone already.
-                Ok(()) | Err(Error::Busy | Error::NotFound) => {}
-                Err(e) => return Err(e),
+                Err(Error::Busy | Error::NotFound) => {}
+                Err(e) => return (gone, Err(e)),
             }
         }
-        Ok(())
+        (gone, Ok(()))
     }
+
+    fn steps_are_gone(&self, head: &Head, names: &[Vec<u8>]) -> Result<()> {
+        names.iter().for_each(|name| self.tell_snapdirs(head, None, name));
+        if names.is_empty() { Ok(()) } else { self.commits.outlive() }
+    }
+}
+
+/// True for a snapshot that was made for this and has the automatic name still: who renames one wants to have it.
+fn is_own_for(snapshot: &SnapshotInfo, reason: Reason) -> bool {
+    let prefix = reason.name_prefix().unwrap_or_default();
+    snapshot.provenance.reason == reason && snapshot.name.starts_with(prefix.as_bytes())
 }

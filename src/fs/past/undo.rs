@@ -3,9 +3,12 @@
 //! A guard of a rollback, or of an undo of one, is gone back to by another rollback, which makes a guard again: what is undone
 //! twice is done again. What was changed at once lies between two guards, and is taken back by another such change.
 
+use super::rollback::{OpenForWriting, Switched};
 use super::snapdir::Past;
-use crate::format::provenance::Reason;
+use crate::format::LineId;
+use crate::format::provenance::{Provenance, Reason};
 use crate::fs::heads::Head;
+use crate::ops::{Error, Result};
 use crate::volume::SnapshotInfo;
 
 /// What an undo takes back.
@@ -27,6 +30,22 @@ pub struct GuardedChange {
 }
 
 impl Past {
+    /// Takes back what gave a line another head at last, if nothing was done to it since and the guard is there: that guard,
+    /// and how it went. Nothing comes in between.
+    pub fn undo_switch(
+        &self,
+        line: LineId,
+        writers: OpenForWriting,
+    ) -> Result<Option<(SnapshotInfo, Switched)>> {
+        let held = self.one_at_a_time();
+        let heads = &self.commits.heads;
+        let head = heads.of_line(&heads.volume.line(line)?).ok_or(Error::Stale)?;
+        let Some(Undoable::Switch(guard)) = self.last_undoable(&head) else { return Ok(None) };
+        let why = Provenance { description: guard.name.clone(), ..Reason::Undo.into() };
+        let switched = self.roll_back_held(held, line, guard.id, writers, &why)?;
+        Ok(Some((guard, switched)))
+    }
+
     /// What was done to a line at last whose guard is there. Of a change at once both have to be: what was done before that is
     /// not taken back alone.
     pub fn last_undoable(&self, head: &Head) -> Option<Undoable> {

@@ -10,6 +10,9 @@ use std::time::Duration;
 /// For so long a clone is watched at most.
 const WATCH_MAX: Duration = Duration::from_secs(3600);
 
+/// The time of day was set if it is so many seconds away from where it was and what has passed since.
+const SET_SECS: u64 = 60;
+
 /// What has been seen of the clones that may go. A leaf in the order of locks.
 #[derive(Default)]
 pub struct Watch {
@@ -26,6 +29,16 @@ pub struct Seen {
     pub clones: HashMap<LineId, WatchedClone>,
 }
 
+impl Seen {
+    /// True if the time of day was set since the last look.
+    pub fn is_set_since(&self, (now, passed): (i64, Duration)) -> bool {
+        self.last.is_some_and(|(then, before)| {
+            let expected = then.saturating_add_unsigned(passed.saturating_sub(before).as_secs());
+            now.abs_diff(expected) > SET_SECS
+        })
+    }
+}
+
 /// What is known of one, in time passed.
 pub struct WatchedClone {
     /// Its moment, and for how long it may be idle.
@@ -37,6 +50,16 @@ pub struct WatchedClone {
 }
 
 impl WatchedClone {
+    /// One that is watched from now on.
+    pub fn since(passed: Duration, line: &LineRecord) -> WatchedClone {
+        WatchedClone { terms: terms_of(line), since: passed, used: None }
+    }
+
+    /// True if this is what it was watched for.
+    pub fn is_watched_for(&self, line: &LineRecord) -> bool {
+        self.terms == terms_of(line)
+    }
+
     /// Why it is to go at this moment.
     pub fn end(&self, line: &LineRecord, (now, passed): (i64, Duration)) -> Option<&'static str> {
         let watched =
@@ -53,4 +76,8 @@ impl WatchedClone {
             _ => None,
         }
     }
+}
+
+fn terms_of(line: &LineRecord) -> (Option<Expiry>, Option<u64>) {
+    (line.terms.expiry, line.terms.idling.map(|i| i.after))
 }

@@ -83,6 +83,50 @@ fn nothing_goes_because_somebody_set_the_clock() {
 #[derive(Default)]
 struct Elsewhere(Mutex<Option<Vec<u8>>>);
 
+/// Something that happens once.
+type Once = Mutex<Option<Box<dyn FnOnce() + Send>>>;
+
+/// A kernel whose programs do something while it is looked at whether a clone is in use, or before requests are kept off.
+#[derive(Default)]
+struct Meanwhile {
+    /// When this path is looked at.
+    looked_at: Mutex<Vec<u8>>,
+    then: Once,
+    before_quiet: Once,
+}
+
+impl Meanwhile {
+    fn on(t: &T, path: &str) -> Arc<Meanwhile> {
+        let kernel = Arc::new(Meanwhile::default());
+        *kernel.looked_at.lock() = path.into();
+        t.fs.set_kernel(kernel.clone());
+        kernel
+    }
+}
+
+fn happen(once: &Once) {
+    let what = once.lock().take();
+    what.into_iter().for_each(|what| what());
+}
+
+impl Kernel for Meanwhile {
+    fn write_back(&self, _nodes: &[(NodeId, u64)]) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn invalidate_node(&self, _node: NodeId) {}
+    fn invalidate_entry(&self, _parent: NodeId, _name: &[u8]) {}
+    fn is_mounted(&self, path: &[u8]) -> bool {
+        if *self.looked_at.lock() == path {
+            happen(&self.then);
+        }
+        false
+    }
+    fn between_answers(&self, work: &mut dyn FnMut()) {
+        happen(&self.before_quiet);
+        work();
+    }
+}
+
 impl Kernel for Elsewhere {
     fn write_back(&self, _nodes: &[(NodeId, u64)]) -> std::io::Result<()> {
         Ok(())
@@ -137,6 +181,55 @@ fn a_clone_that_is_used_is_not_idle() {
     let used = t.fs.volume().find_line(b"x").unwrap().terms.idling.unwrap().used;
     assert!(used > 1000 + 4 * HOUR as i64, "{used}");
     pass(&t, 2 * HOUR);
+    assert!(t.list(CLONEDIR).is_empty());
+}
+
+#[test]
+fn what_is_used_or_kept_while_others_go_stays() {
+    for kept in [false, true] {
+        let t = T::new();
+        for name in ["a", "b"] {
+            make(&t, name, None, Some(2 * HOUR));
+        }
+        let b = t.find(CLONEDIR, "b").unwrap();
+        let kernel = Meanwhile::on(&t, ".clones/a");
+        let fs = t.fs.clone();
+        *kernel.then.lock() = Some(Box::new(move || {
+            if kept {
+                return fs.setxattr(&SUPER, b, b"user.snapfs.idle", b"none", XattrMode::Set).unwrap();
+            }
+            let (made, handle) = fs.create(&USER, b, b"f", 0o644, RW).unwrap();
+            fs.write(made.attr.node, handle, 0, b"acknowledged", false).unwrap();
+            fs.release(made.attr.node, handle);
+        }));
+        pass(&t, 2 * HOUR + 600);
+        assert!(kernel.then.lock().is_none());
+        assert_eq!(t.list(CLONEDIR), ["b"], "{kept}");
+        if !kept {
+            assert_eq!(t.cat(b, "f"), b"acknowledged");
+            // That counts from then on, as any use.
+            pass(&t, 2 * HOUR + 600);
+            assert!(t.list(CLONEDIR).is_empty());
+        }
+    }
+}
+
+#[test]
+fn whoever_opens_a_file_while_its_clone_is_to_go_keeps_it() {
+    let t = T::new();
+    t.put(ROOT, "f", b"f");
+    make(&t, "x", Some(60), None);
+    let f = t.find(t.find(CLONEDIR, "x").unwrap(), "f").unwrap();
+    let kernel = Meanwhile::on(&t, "");
+    let (fs, handle) = (t.fs.clone(), Arc::new(Mutex::new(None)));
+    let opened = handle.clone();
+    *kernel.before_quiet.lock() = Some(Box::new(move || *opened.lock() = fs.open(&USER, f, RO).ok()));
+    pass(&t, 120);
+    let handle = handle.lock().take().expect("opened");
+    assert_eq!(t.list(CLONEDIR), ["x"]);
+    assert_eq!(t.read((f, handle), 0, 9), b"f");
+    t.fs.release(f, handle);
+    pass(&t, 120);
     assert!(t.list(CLONEDIR).is_empty());
 }
 

@@ -4,7 +4,10 @@ use super::merging::{Whole, bring, lines, play};
 use super::*;
 use crate::device::{CrashPolicy, Op, Persistence, Sim};
 use crate::format::provenance::{Provenance, Reason};
-use crate::fs::{MergeDone, MergeOrder, MergeRefusal, MergeWay, Refusal, TakenBack, Undoable};
+use crate::fs::{
+    MergeDone, MergeOrder, MergeRefusal, MergeWay, OpenForWriting, PromotionOrder, Refusal, TakenBack,
+    Undoable,
+};
 use crate::volume::{Access, OpenOptions};
 
 fn tree(t: &T, word: &str) -> String {
@@ -241,5 +244,172 @@ fn a_crash_or_a_failure_at_any_write_leaves_all_or_nothing() {
             }
         }
         assert_eq!(seen, [true, true]);
+    }
+}
+
+/// Two lines as [`lines`] makes them, on a device that can crash.
+fn durable_lines(base: &str, one: &str, other: &str) -> (Arc<Sim>, T) {
+    let sim = Arc::new(Sim::new(1 << 30, 1));
+    let t = T::on(Volume::made_on(sim.clone()), FsOptions::default());
+    play(&t, ROOT, base);
+    t.snapshot("base");
+    let clone = t.fs.create_line(b"c", t.fs.snapshots()[0].id).unwrap();
+    play(&t, clone, one);
+    play(&t, ROOT, other);
+    (sim, t)
+}
+
+fn clone_root(t: &T, name: &str) -> NodeId {
+    t.find(NodeId::clonedir(0), name).unwrap()
+}
+
+fn roll_back(t: &T, at: NodeId, name: &[u8]) {
+    let to = t.fs.snapshot_of_word(at, name).unwrap();
+    t.fs.rollback(at, &to, OpenForWriting::CutOff, &Reason::Rollback.into()).unwrap();
+}
+
+fn promote(t: &T, clone: &str) {
+    let (clone, writers) = (clone.as_bytes(), OpenForWriting::CutOff);
+    let order = PromotionOrder { clone, onto: None, keep_as: None, writers };
+    assert!(matches!(t.fs.promote(&order, &Reason::Promote.into()), Ok(crate::fs::Promoted::Switched(_))));
+}
+
+/// Neither way is anything brought: not now, and not after a crash.
+fn assert_parted(sim: &Arc<Sim>, t: T) {
+    let both = || (tree(&t, "@live"), tree(&t, ".clones/c"));
+    let before = both();
+    for way in [MergeWay::Merge, MergeWay::MergeAndKeep, MergeWay::Rebase] {
+        let done = bring(&t, way);
+        assert!(matches!(done, Err(MergeRefusal::NoBase)), "{way:?}: {done:?}");
+    }
+    assert_eq!(both(), before);
+    let t = mounted(&Arc::new(sim.crash(CrashPolicy::DropAll)));
+    assert!(matches!(bring(&t, MergeWay::Merge), Err(MergeRefusal::NoBase)));
+    for _ in 0..4 {
+        t.fs.commit().unwrap();
+        t.prove();
+    }
+    // Begun anew with what both lines had from the start.
+    let clone = clone_root(&t, "c");
+    roll_back(&t, clone, b"base");
+    play(&t, clone, "put fresh F");
+    let live = tree(&t, "@live");
+    assert_eq!(paths(&bring(&t, MergeWay::Merge).unwrap()), ["fresh"]);
+    assert_eq!(tree(&t, "@live"), format!("{live} fresh=F"));
+    for _ in 0..4 {
+        t.fs.commit().unwrap();
+        t.prove();
+    }
+}
+
+#[test]
+fn a_rollback_to_before_both_were_brought_together_parts_them() {
+    for (way, later, rolls_back_clone) in [
+        (MergeWay::Rebase, "", true),
+        (MergeWay::MergeAndKeep, "", false),
+        (MergeWay::MergeAndKeep, "put n N", false),
+    ] {
+        let (sim, t) = durable_lines("put a A; put b B", "write a 2", "write b 3");
+        let at = if rolls_back_clone { clone_root(&t, "c") } else { ROOT };
+        let (before, after) = bring(&t, way).unwrap().guards.unwrap();
+        play(&t, clone_root(&t, "c"), later);
+        // What came after is no such thing.
+        play(&t, at, "put z Z");
+        roll_back(&t, at, &after.name);
+        bring(&t, MergeWay::MergeAndKeep).unwrap();
+        let (sim2, t2) = (sim, t);
+        roll_back(&t2, at, &before.name);
+        assert_parted(&sim2, t2);
+    }
+    // Also one to long before, and of the line that gave.
+    for (way, at_clone) in
+        [(MergeWay::MergeAndKeep, false), (MergeWay::Rebase, false), (MergeWay::MergeAndKeep, true)]
+    {
+        let (sim, t) = durable_lines("put a A; put b B", "write a 2", "write b 3");
+        let at = if at_clone { clone_root(&t, "c") } else { ROOT };
+        t.mkdir(t.find(at, ".snapshots").unwrap(), "own").unwrap();
+        bring(&t, way).unwrap();
+        roll_back(&t, at, b"own");
+        assert_parted(&sim, t);
+    }
+    // Where nothing was brought over, what came next is not before it.
+    let (_, t) = durable_lines("put a A", "write a 2", "");
+    bring(&t, MergeWay::Rebase).unwrap();
+    t.mkdir(t.find(clone_root(&t, "c"), ".snapshots").unwrap(), "own").unwrap();
+    roll_back(&t, clone_root(&t, "c"), b"own");
+    assert!(bring(&t, MergeWay::Merge).unwrap().dropped);
+    assert_eq!(tree(&t, "@live"), "a=2");
+}
+
+#[test]
+fn a_rollback_to_what_the_line_had_before_the_clone_was_made_reverts_nothing_in_it() {
+    let t = T::new();
+    play(&t, ROOT, "put a A");
+    t.snapshot("old");
+    play(&t, ROOT, "put b B");
+    t.snapshot("base");
+    let clone = t.fs.create_line(b"c", t.fs.snapshots()[1].id).unwrap();
+    play(&t, clone, "put x X");
+    roll_back(&t, clone, b"old");
+    play(&t, clone, "put n N");
+    t.fs.delete_snapshot(b"old").unwrap();
+    t.fs.commit().unwrap();
+    assert_eq!(paths(&bring(&t, MergeWay::Merge).unwrap()), ["n"]);
+    assert_eq!(tree(&t, "@live"), "a=A b=B n=N");
+    t.fs.commit().unwrap();
+    t.prove();
+}
+
+#[test]
+fn a_promotion_parts_a_line_from_what_had_been_brought_into_it() {
+    for (is_older, parts) in [(true, true), (false, false)] {
+        let (sim, t) = durable_lines("put a A; put b B", "write a 2", "write b 3");
+        let other = || assert!(t.fs.clone_line(crate::format::LineId::MAIN, b"d").is_ok());
+        if is_older {
+            other();
+        }
+        bring(&t, MergeWay::MergeAndKeep).unwrap();
+        if !is_older {
+            other();
+        }
+        play(&t, clone_root(&t, "d"), "put d D");
+        promote(&t, "d");
+        if parts {
+            assert_eq!(tree(&t, "@live"), "a=A b=3 d=D");
+            assert_parted(&sim, t);
+        } else {
+            play(&t, clone_root(&t, "c"), "put n N");
+            assert_eq!(paths(&bring(&t, MergeWay::Merge).unwrap()), ["n"]);
+            assert_eq!(tree(&t, "@live"), "a=2 b=3 d=D n=N");
+            t.fs.commit().unwrap();
+            t.prove();
+        }
+    }
+}
+
+#[test]
+fn what_was_brought_into_a_clone_goes_with_it_unless_that_is_merged() {
+    for merged in [false, true] {
+        let t = T::new();
+        play(&t, ROOT, "put a A");
+        let middle = t.fs.clone_line(crate::format::LineId::MAIN, b"m").unwrap();
+        let clone = t.fs.clone_line(t.fs.line_at(middle).unwrap(), b"c").unwrap();
+        play(&t, clone, "put x X");
+        let merge = |at, clone: &[u8], way| {
+            t.fs.merge(&MergeOrder { at, clone, way }, &Provenance::from(Reason::Merge))
+        };
+        merge(middle, b"c", MergeWay::MergeAndKeep).unwrap();
+        play(&t, clone, "put y Y");
+        if merged {
+            assert!(merge(ROOT, b"m", MergeWay::Merge).unwrap().dropped);
+            assert_eq!(paths(&merge(ROOT, b"c", MergeWay::Merge).unwrap()), ["y"]);
+            assert_eq!(tree(&t, "@live"), "a=A x=X y=Y");
+        } else {
+            t.fs.drop_clone(b"m").unwrap();
+            assert!(matches!(merge(ROOT, b"c", MergeWay::Merge), Err(MergeRefusal::NoBase)));
+            assert_eq!((tree(&t, "@live").as_str(), tree(&t, ".clones/c").as_str()), ("a=A", "a=A x=X y=Y"));
+        }
+        t.fs.commit().unwrap();
+        t.prove();
     }
 }

@@ -765,3 +765,42 @@ fn what_was_restored_and_taken_back_is_what_it_was() {
         t.prove();
     }
 }
+
+#[test]
+fn a_copy_has_a_name_that_a_file_can_have() {
+    let t = T::new();
+    let d = t.mkdir(ROOT, "d").unwrap();
+    t.put(ROOT, "f", b"then");
+    t.snapshot("s");
+    let before = t.tree("@live");
+    let cases: [(&[u8], NodeId, Error); 10] = [
+        (b"", d, Error::Invalid),
+        (b"a/b", d, Error::Invalid),
+        (b"a\0b", d, Error::Invalid),
+        (b".", d, Error::Exists),
+        (b"..", d, Error::Exists),
+        (&[b'x'; 256], d, Error::NameTooLong),
+        (&[b'x'; 70_000], d, Error::NameTooLong),
+        (b".snapshots", d, Error::Exists),
+        (b".snapshots", ROOT, Error::Exists),
+        (b".clones", ROOT, Error::Exists),
+    ];
+    for (name, to, why) in cases {
+        for (path, dry_run) in [("f", false), ("d", false), ("", true)] {
+            let mut order = order(&[path], "s", Some(to));
+            order.paths[0].name = name.to_vec();
+            let provenance = Provenance::from(Reason::Restore);
+            let refused = match dry_run {
+                true => t.fs.rehearse_restore(&order, &provenance).err(),
+                false => t.try_restore(&order).err(),
+            };
+            assert!(matches!(&refused, Some(Refusal::Path(at, e)) if at == path.as_bytes() && *e == why));
+        }
+    }
+    assert!(t.tree("@live") == before && t.list(SNAPDIR) == ["s"]);
+    let mut order = order(&["f"], "s", Some(d));
+    order.paths[0].name = vec![b'x'; 255];
+    t.try_restore(&order).unwrap();
+    t.fs.commit().unwrap();
+    t.prove();
+}

@@ -645,3 +645,38 @@ fn a_crash_leaves_a_promotion_whole_or_undone() {
     println!("{before} before, {after} after");
     assert!(before > 0 && after > 4);
 }
+
+/// A kernel that tells when nobody waits for an answer any more.
+struct Quiet(Mutex<std::sync::mpsc::Sender<()>>);
+
+impl Kernel for Quiet {
+    fn write_back(&self, _nodes: &[(NodeId, u64)]) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn invalidate_node(&self, _node: NodeId) {}
+    fn invalidate_entry(&self, _parent: NodeId, _name: &[u8]) {}
+    fn between_answers(&self, work: &mut dyn FnMut()) {
+        work();
+        let _ = self.0.lock().send(()); // nobody listens any more
+    }
+}
+
+#[test]
+fn a_commit_that_is_under_way_keeps_no_request_waiting() {
+    let t = T::new();
+    t.put(ROOT, "f", b"one");
+    t.mkdir(SNAPDIR, "s").unwrap();
+    rewrite(&t, ROOT, "f", b"two");
+    let (sender, quiet_is_over) = std::sync::mpsc::channel();
+    t.fs.set_kernel(Arc::new(Quiet(Mutex::new(sender))));
+    std::thread::scope(|scope| {
+        let commit = t.fs.commits.hold_off();
+        let done = scope.spawn(|| try_back(&t, ROOT, "s", OpenForWriting::Spared));
+        let over = quiet_is_over.recv_timeout(std::time::Duration::from_secs(30));
+        assert_eq!(t.list(SNAPDIR), ["s"]);
+        drop(commit);
+        assert!(matches!(done.join().unwrap(), Ok(Switched::Done(_))));
+        assert_eq!(over, Ok(()));
+    });
+    assert_eq!(t.cat(ROOT, "f"), b"one");
+}

@@ -1,8 +1,9 @@
 //! Steps and clones of trials: their names, what goes with what, and what stays.
 
-use super::super::Reason;
+use super::super::{GoesOn, Reason};
 use super::*;
 use crate::format::provenance::Provenance;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const CLONEDIR: NodeId = NodeId::clonedir(0);
 
@@ -10,8 +11,13 @@ fn of(reason: Reason) -> Provenance {
     Provenance { user: Some(7), command: b"make test".to_vec(), ..reason.into() }
 }
 
+/// A command that goes on no more.
+fn ended() -> GoesOn {
+    Box::new(|| false)
+}
+
 fn trial(t: &T, at: NodeId) -> Vec<u8> {
-    t.fs.begin_trial(at, &of(Reason::Trial)).unwrap()
+    t.fs.begin_trial(at, &of(Reason::Trial), ended()).unwrap()
 }
 
 fn root_of(t: &T, clone: &[u8]) -> NodeId {
@@ -48,7 +54,6 @@ fn a_trial_has_a_step_that_goes_with_its_clone() {
     assert_eq!(t.list(SNAPDIR), [String::from_utf8(first).unwrap()]);
     // The next trial takes away what is of no use.
     t.fs.drop_clone(b"other").unwrap();
-    t.fs.rename_snapshot(b"@trial-1970.01.01-00.16.40", b"mine").unwrap();
     let last = trial(&t, ROOT);
     assert_eq!(t.list(SNAPDIR), [String::from_utf8(last.clone()).unwrap()]);
     t.fs.drop_clone(&last).unwrap();
@@ -60,7 +65,7 @@ fn a_trial_has_a_step_that_goes_with_its_clone() {
 #[test]
 fn steps_are_pruned_by_count_and_nothing_else_is() {
     let t = T::new();
-    let step = |keep| t.fs.take_step(ROOT, &of(Reason::Step), keep).unwrap().name;
+    let step = |keep| t.fs.take_step(ROOT, &of(Reason::Step), keep, ended()).unwrap().name;
     t.mkdir(SNAPDIR, "mine").unwrap();
     let first = step(3);
     assert_eq!(first, b"@step-1970.01.01-00.16.40");
@@ -81,9 +86,68 @@ fn steps_are_pruned_by_count_and_nothing_else_is() {
     // Those of a clone are its own.
     let root = root_of(&t, &trial);
     for _ in 0..3 {
-        t.fs.take_step(root, &of(Reason::Step), 1).unwrap();
+        t.fs.take_step(root, &of(Reason::Step), 1, ended()).unwrap();
     }
     assert_eq!(t.list(SNAPDIR).iter().filter(|name| name.starts_with("@step-")).count(), 2);
+    t.fs.commit().unwrap();
+    t.prove();
+}
+
+#[test]
+fn what_a_user_has_renamed_is_his() {
+    let t = T::new();
+    t.put(ROOT, "f", b"one");
+    let step = || t.fs.take_step(ROOT, &of(Reason::Step), 1, ended()).unwrap().name;
+    let [first, second] = [step(), trial(&t, ROOT)];
+    t.fs.rename_snapshot(&first, b"my step").unwrap();
+    t.fs.rename_snapshot(&second, b"my trial").unwrap();
+    (0..3).for_each(|_| drop(step()));
+    t.fs.drop_clone(&second).unwrap();
+    trial(&t, ROOT);
+    let left = t.list(SNAPDIR);
+    assert_eq!((left.len(), &left[..2]), (4, &["my step".to_string(), "my trial".to_string()][..]));
+    t.fs.commit().unwrap();
+    t.prove();
+}
+
+#[test]
+fn the_step_of_a_command_that_goes_on_stays() {
+    let t = T::new();
+    t.put(ROOT, "f", b"one");
+    let goes_on = Arc::new(AtomicBool::new(true));
+    let asked = goes_on.clone();
+    let outer = Box::new(move || asked.load(Ordering::SeqCst));
+    let outer = t.fs.take_step(ROOT, &of(Reason::Step), 1, outer).unwrap();
+    let step = || t.fs.take_step(ROOT, &of(Reason::Step), 1, ended()).unwrap();
+    (0..3).for_each(|_| drop(step()));
+    let left: Vec<_> = t.fs.snapshots().into_iter().map(|s| s.id).collect();
+    assert!(left.len() == 2 && left[0] == outer.id, "{left:?}");
+    goes_on.store(false, Ordering::SeqCst);
+    let last = step();
+    assert_eq!(t.fs.snapshots().into_iter().map(|s| s.id).collect::<Vec<_>>(), [last.id]);
+    t.fs.commit().unwrap();
+    t.prove();
+}
+
+#[test]
+fn trials_that_begin_at_once_leave_each_other_alone() {
+    const THREADS: usize = 8;
+    const EACH: usize = 12;
+    let t = T::new();
+    t.put(ROOT, "f", b"one");
+    let together = std::sync::Barrier::new(THREADS);
+    let begun: Vec<_> = std::thread::scope(|scope| {
+        let begin = || {
+            together.wait();
+            (0..EACH).map(|_| t.fs.begin_trial(ROOT, &of(Reason::Trial), ended())).collect::<Vec<_>>()
+        };
+        let all: Vec<_> = (0..THREADS).map(|_| scope.spawn(begin)).collect();
+        all.into_iter().flat_map(|one| one.join().unwrap()).collect()
+    });
+    let mut begun = begun.into_iter().collect::<Result<Vec<_>>>().unwrap();
+    begun.sort();
+    let names = |all: Vec<String>| all.into_iter().map(String::into_bytes).collect::<Vec<_>>();
+    assert_eq!((names(t.list(SNAPDIR)), names(t.list(CLONEDIR))), (begun.clone(), begun));
     t.fs.commit().unwrap();
     t.prove();
 }

@@ -44,14 +44,11 @@ pub struct Transferred {
 /// the head of a line whose gate is held as well. Whatever the plan does not allow for (a directory below itself, one that
 /// goes and has names in it) is refused, and then the attempt as a whole. [`close_gate`] comes next.
 pub fn carry_out(txn: &mut Txn<'_>, source: &View, plan: Plan, now: Timestamp) -> Result<Transferred> {
-    let before = txn.view().clone();
     let plan = plan.number(|| txn.next_ino())?;
+    clear(txn, plan.inodes.keys())?;
+    // Without what was cleared: nobody is to find it there and leave it, or let go of it once more.
+    let before = txn.view().clone();
     let mut work = Transfer { txn, before: &before, source, now };
-    for ino in plan.inodes.keys() {
-        if before.inode(*ino)?.is_none() {
-            clear(&mut work, *ino)?;
-        }
-    }
     let (counts, names) = change_entries(&mut work, &plan)?;
     let mut done = Transferred { names, ..Transferred::default() };
     let all: BTreeSet<Ino> = plan.inodes.keys().chain(counts.keys()).copied().collect();
@@ -81,14 +78,20 @@ pub fn close_gate(gate: &mut Turn<'_, Gate>, done: &Transferred) {
     }
 }
 
-/// Removes what a purge has left of an inode whose number is needed.
-fn clear(work: &mut Transfer<'_, '_>, ino: Ino) -> Result<()> {
-    let [from, to] = [ino.0, ino.0 + 1].map(|object| Key { object, kind: 0, rest: 0 });
-    for item in work.before.range(&from, &to) {
-        let (key, value) = item?;
-        work.txn.remove(&key)?;
-        if key.kind == Kind::Extent as u8 {
-            work.txn.free(&decode_extent(&key, &value)?.1);
+/// Removes what a purge has left of inodes whose numbers are needed.
+fn clear<'i>(txn: &mut Txn<'_>, inos: impl Iterator<Item = &'i Ino>) -> Result<()> {
+    let found = txn.view().clone();
+    for ino in inos {
+        if found.inode(*ino)?.is_some() {
+            continue;
+        }
+        let [from, to] = [ino.0, ino.0 + 1].map(|object| Key { object, kind: 0, rest: 0 });
+        for item in found.range(&from, &to) {
+            let (key, value) = item?;
+            txn.remove(&key)?;
+            if key.kind == Kind::Extent as u8 {
+                txn.free(&decode_extent(&key, &value)?.1);
+            }
         }
     }
     Ok(())

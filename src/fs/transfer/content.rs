@@ -6,7 +6,7 @@
 
 use super::work::Transfer;
 use crate::format::{Extent, Ino, Key, Kind};
-use crate::fs::items::decode_extent;
+use crate::fs::items::{decode_extent, extents};
 use crate::volume::{View, VolumeError};
 
 type Result<T> = std::result::Result<T, VolumeError>;
@@ -25,7 +25,7 @@ pub fn take_content(work: &mut Transfer<'_, '_>, ino: Ino, from: Ino) -> Result<
 fn take_extents(work: &mut Transfer<'_, '_>, ino: Ino, from: Ino) -> Result<()> {
     let (before, source) = (work.before, work.source);
     let (here, there) = (ends(ino), ends(from));
-    let (mut old, mut new) = (extents(before, &here).peekable(), extents(source, &there).peekable());
+    let (mut old, mut new) = (extents_of(before, &here).peekable(), extents_of(source, &there).peekable());
     loop {
         // Whoever is first; both if they are at the same place.
         let at = |next: Option<&Result<(u64, Extent)>>| match next {
@@ -41,7 +41,7 @@ fn take_extents(work: &mut Transfer<'_, '_>, ino: Ino, from: Ino) -> Result<()> 
         let gone = take(left == Some(first), &mut old)?;
         let come = take(right == Some(first), &mut new)?;
         if let (Some((_, gone)), Some((_, come))) = (&gone, &come)
-            && is_same_place(gone, come)
+            && source.is_same_place(gone, come)
         {
             continue;
         }
@@ -51,7 +51,9 @@ fn take_extents(work: &mut Transfer<'_, '_>, ino: Ino, from: Ino) -> Result<()> 
         }
         if let Some((at, extent)) = come {
             let shared = work.txn.share(&extent);
-            work.txn.insert(Key::new(ino.0, Kind::Extent, at), &shared.encode())?;
+            for (at, extent) in extents::lay(at, shared) {
+                work.txn.insert(Key::new(ino.0, Kind::Extent, at), &extent.encode())?;
+            }
         }
     }
 }
@@ -60,13 +62,11 @@ fn ends(ino: Ino) -> [Key; 2] {
     [0, u64::MAX].map(|rest| Key::new(ino.0, Kind::Extent, rest))
 }
 
-fn extents<'v>(view: &'v View, [from, to]: &'v [Key; 2]) -> impl Iterator<Item = Result<(u64, Extent)>> + 'v {
+fn extents_of<'v>(
+    view: &'v View,
+    [from, to]: &'v [Key; 2],
+) -> impl Iterator<Item = Result<(u64, Extent)>> + 'v {
     view.range(from, to).map(|item| item.and_then(|(key, value)| decode_extent(&key, &value)))
-}
-
-/// True if both refer to the same, whenever they came to.
-fn is_same_place(a: &Extent, b: &Extent) -> bool {
-    Extent { birth: b.birth, ..a.clone() } == *b
 }
 
 /// Makes the extended attributes of `ino` those of `from` in the source.

@@ -106,6 +106,9 @@ fn remove(work: &mut Transfer<'_, '_>, name: &Entry<'_>) -> Result<()> {
 }
 
 fn add(work: &mut Transfer<'_, '_>, name: &Entry<'_>) -> Result<()> {
+    if !NameBucket::is_proper(name.name) {
+        return Err(inconsistent(name.ino, "is to get a name that nothing can have"));
+    }
     let keys = keys(name);
     let (mut bucket, mut links) = read(work, name, &keys)?;
     if !bucket.add(name.name, name.ino, name.kind) || !links.add(name.dir, name.name) {

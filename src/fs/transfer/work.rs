@@ -13,7 +13,7 @@ type Result<T> = std::result::Result<T, VolumeError>;
 pub struct Transfer<'w, 'a> {
     /// The line that takes over.
     pub txn: &'w mut Txn<'a>,
-    /// The line as it was.
+    /// The line as it was, without what a purge has left of inodes that are made.
     pub before: &'w View,
     /// From where it takes over.
     pub source: &'w View,
