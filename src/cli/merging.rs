@@ -2,7 +2,7 @@
 
 use super::engine::{MergeRequest, MergeWay};
 use super::refusal::told_clone;
-use super::told_change::encode_change;
+use super::restoring;
 use crate::ctl::{Code, Failure};
 use crate::format::provenance::{Provenance, Reason};
 use crate::fs::{Conflict, ConflictEnd, Fs, MergeOrder, MergeRefusal, Refusal};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-/// Changes or conflicts in one line of an answer.
+/// Conflicts in one line of an answer.
 const TOLD_AT_ONCE: usize = 256;
 const WAYS: [(&str, MergeWay); 3] =
     [("merge", MergeWay::Merge), ("keep", MergeWay::MergeAndKeep), ("rebase", MergeWay::Rebase)];
@@ -64,14 +64,16 @@ pub(super) fn serve(
     };
     match done {
         Ok((changes, answer)) => {
-            let changes: Vec<Value> = changes.iter().map(encode_change).collect();
-            changes.chunks(TOLD_AT_ONCE).all(|some| progress(json!({"changes": some})));
+            restoring::tell(&changes, progress);
             Ok(answer)
         }
         Err(MergeRefusal::Conflicts(all)) => {
             let lines = line_names(fs, request);
-            let all: Vec<Value> = all.iter().map(|conflict| encode_conflict(conflict, &lines)).collect();
-            all.chunks(TOLD_AT_ONCE).all(|some| progress(json!({"conflicts": some})));
+            all.chunks(TOLD_AT_ONCE).all(|some| {
+                let some: Vec<Value> =
+                    some.iter().map(|conflict| encode_conflict(conflict, &lines)).collect();
+                progress(json!({"conflicts": some}))
+            });
             Ok(json!({}))
         }
         Err(other) => Err(refused(&request.name, other)),

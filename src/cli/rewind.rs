@@ -17,9 +17,11 @@ pub(super) fn rollback(fs: &Fs, store: &Path, order: &RollbackOrder) -> Result<R
         let in_the_way = fs.in_the_way(order.at).map_err(whole)?;
         return Ok(RollbackAnswer { in_the_way, ..answer(fs, store, order.at, &to)? });
     }
+    // What is only told is found out before anything is done.
+    let answer = answer(fs, store, order.at, &to)?;
     let why = Provenance { description: to.name.clone(), ..Reason::Rollback.into() };
     let switched = fs.rollback(order.at, &to, order.writers, &why).map_err(whole)?;
-    Ok(ended(answer(fs, store, order.at, &to)?, switched))
+    Ok(ended(answer, switched))
 }
 
 pub(super) fn promote(fs: &Fs, order: &PromoteOrder) -> Result<RollbackAnswer, Failure> {
@@ -82,8 +84,10 @@ pub(super) fn undo(fs: &Fs, store: &Path, order: &RollbackOrder) -> Result<Rollb
         let in_the_way = fs.in_the_way(order.at).map_err(whole)?;
         return Ok(RollbackAnswer { in_the_way, ..answer(fs, store, order.at, &guard)? });
     }
+    let root = fs.root_of_line(order.at).map_err(whole)?;
     let (guard, switched) = fs.undo(order.at, order.writers).map_err(whole)?.ok_or_else(nothing)?;
-    Ok(ended(answer(fs, store, order.at, &guard)?, switched))
+    let answer = RollbackAnswer { root, view: guard.name, guard: None, in_the_way: InTheWay::default() };
+    Ok(ended(answer, switched))
 }
 
 fn answer(fs: &Fs, store: &Path, at: NodeId, to: &SnapshotInfo) -> Result<RollbackAnswer, Failure> {

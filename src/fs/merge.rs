@@ -6,7 +6,7 @@
 
 use super::difference::{PathChange, difference};
 use super::file_system::Fs;
-use super::heads::Head;
+use super::heads::{Head, KeptOut};
 use super::items::path_of;
 use super::merging::{Conflict, Merged, three_way};
 use super::transfer::{ChangeOrder, Plan, Refusal, Settled, Sides, TakenFrom, change_at_once, once_closed};
@@ -78,8 +78,11 @@ impl<E: Into<Error>> From<E> for MergeRefusal {
 
 type Answer<T> = std::result::Result<T, MergeRefusal>;
 
-fn is_being_written(refusal: &MergeRefusal) -> bool {
-    matches!(refusal, MergeRefusal::CloneWriters(..))
+/// What a merge takes over, to be told when it is done.
+struct Brought {
+    base: Arc<View>,
+    source: Arc<View>,
+    plan: Plan,
 }
 
 /// The lines that it is about.
@@ -92,19 +95,24 @@ struct Lines {
 impl Fs {
     /// Merges or rebases, all or nothing, durable when this returns.
     pub fn merge(&self, order: &MergeOrder<'_>, provenance: &Provenance) -> Answer<MergeDone> {
-        once_closed(is_being_written, || self.merge_now(order, provenance))
+        once_closed(&self.heads.handles, KeptOut::Writers, |open| self.merge_now(order, provenance, open))
     }
 
-    fn merge_now(&self, order: &MergeOrder<'_>, provenance: &Provenance) -> Answer<MergeDone> {
+    fn merge_now(
+        &self,
+        order: &MergeOrder<'_>,
+        provenance: &Provenance,
+        open: &mut Vec<NodeId>,
+    ) -> Answer<MergeDone> {
         let lines = self.lines_of(order)?;
         let change = ChangeOrder { head: &lines.target, other: Some(&lines.source), provenance };
-        let (mut refusal, mut changes) = (None, Vec::new());
+        let (mut refusal, mut brought) = (None, None);
         let done = change_at_once(&self.past, &change, &mut |sides| match self
-            .settle_merge(&lines, order.way, sides)
+            .settle_merge(&lines, order.way, sides, open)
         {
             Ok((settled, told)) => {
-                changes = told;
-                Ok(settled)
+                brought = Some(told);
+                Ok(Some(settled))
             }
             Err(MergeRefusal::Refused(Refusal::Failed(e))) => Err(e),
             Err(other) => {
@@ -118,20 +126,21 @@ impl Fs {
         }
         // Also what needed no change but a new base.
         self.commits.sync()?;
-        let dropped = order.way == MergeWay::Merge && self.drop_merged(&lines.clone)?;
+        let dropped = order.way == MergeWay::Merge && self.drop_merged(&lines.clone);
+        let changes = done.as_ref().and(brought).map(|brought| brought.told()).unwrap_or_default();
         Ok(MergeDone { changes, guards: done.map(|done| (done.before, done.after)), dropped })
     }
 
     /// What a merge or rebase would take over now.
     pub fn rehearse_merge(&self, order: &MergeOrder<'_>) -> Answer<Vec<PathChange>> {
-        once_closed(is_being_written, || self.rehearse_merge_now(order))
+        once_closed(&self.heads.handles, KeptOut::Writers, |open| self.rehearse_merge_now(order, open))
     }
 
-    fn rehearse_merge_now(&self, order: &MergeOrder<'_>) -> Answer<Vec<PathChange>> {
+    fn rehearse_merge_now(&self, order: &MergeOrder<'_>, open: &mut Vec<NodeId>) -> Answer<Vec<PathChange>> {
         let lines = self.lines_of(order)?;
         let [source, target] = [&lines.source, &lines.target].map(|head| self.past.present(head));
         let (source, target) = (source?, target?);
-        self.refuse_clone_writers(&lines, order.way, &source)?;
+        self.refuse_clone_writers(&lines, order.way, &source, open)?;
         let base = self.base_of(&lines.clone)?;
         match three_way(&base, &source, &target)? {
             Merged::Clean(plan) => Ok(told(&base, &source, &plan)?),
@@ -167,13 +176,19 @@ impl Fs {
         }
     }
 
-    /// What is half written is not to be merged, nor to go with the clone.
-    fn refuse_clone_writers(&self, lines: &Lines, way: MergeWay, source: &View) -> Answer<()> {
+    /// What is half written is not to be merged, nor to go with the clone: `open` is that.
+    fn refuse_clone_writers(
+        &self,
+        lines: &Lines,
+        way: MergeWay,
+        source: &View,
+        open: &mut Vec<NodeId>,
+    ) -> Answer<()> {
         if way == MergeWay::Rebase {
             return Ok(());
         }
         let root = lines.source.node(Ino::ROOT);
-        let mut open = self.heads.handles.writers();
+        *open = self.heads.handles.writers();
         open.retain(|node| node.tree() == root.tree());
         if open.is_empty() {
             return Ok(());
@@ -182,35 +197,52 @@ impl Fs {
         Err(MergeRefusal::CloneWriters(paths, open.len()))
     }
 
-    /// The plan, while both lines are held; and what of it there is to tell.
+    /// The plan, while both lines are held; and what there is to tell of it later.
     fn settle_merge(
         &self,
         lines: &Lines,
         way: MergeWay,
         sides: &Sides<'_>,
-    ) -> Answer<(Option<Settled>, Vec<PathChange>)> {
+        open: &mut Vec<NodeId>,
+    ) -> Answer<(Settled, Brought)> {
         let source = sides.other.ok_or(Error::Invalid)?;
-        self.refuse_clone_writers(lines, way, source)?;
+        self.refuse_clone_writers(lines, way, source, open)?;
         let base = self.base_of(&lines.clone)?;
         let plan = match three_way(&base, source, sides.target)? {
             Merged::Clean(plan) => plan,
             Merged::Conflicts(all) => return Err(MergeRefusal::Conflicts(all)),
         };
-        let changes = told(&base, source, &plan)?;
         let now = self.heads.clock.now();
         let point = self.volume().nameless_point(lines.source.line, (now.secs, now.nanos))?;
+        let brought = Brought { base, source: point.clone(), plan: plan.clone() };
         let base = Some((lines.clone.id, Some(point.clone())));
-        Ok((Some(Settled { plan, source: TakenFrom::View(point), base }), changes))
+        Ok((Settled { plan, source: TakenFrom::View(point), base }, brought))
     }
 
-    /// Drops a clone of which nothing is left to be merged. False if it is in use, or was changed meanwhile.
-    fn drop_merged(&self, clone: &LineRecord) -> Result<bool> {
-        let base = self.volume().base(clone.id)?;
-        match self.past.drop_merged(clone, &base) {
-            Ok(()) => Ok(true),
-            Err(Error::Busy) => Ok(false),
-            Err(e) => Err(e),
+    /// Drops a clone of which nothing is left to be merged. False if it is in use, or was changed meanwhile: what was merged
+    /// is, whatever becomes of the clone.
+    fn drop_merged(&self, clone: &LineRecord) -> bool {
+        let base = self.volume().base(clone.id).map_err(Error::from);
+        match base.and_then(|base| self.past.drop_merged(clone, &base)) {
+            Ok(()) => true,
+            Err(Error::Busy) => false,
+            // Somebody else was faster.
+            Err(_) if self.volume().line(clone.id).is_err() => true,
+            Err(e) => {
+                log::warn!("a clone that was merged stays: {e}");
+                false
+            }
         }
+    }
+}
+
+impl Brought {
+    /// It is done, whatever there is to be told of it.
+    fn told(&self) -> Vec<PathChange> {
+        told(&self.base, &self.source, &self.plan).unwrap_or_else(|e| {
+            log::warn!("what a merge has brought cannot be told: {e}");
+            Vec::new()
+        })
     }
 }
 

@@ -171,6 +171,15 @@ impl Operations for Fs {
     }
 
     fn open(&self, caller: &Caller, node: NodeId, flags: OpenFlags) -> Result<Handle> {
+        loop {
+            match self.open_at_once(caller, node, flags)? {
+                Opening::Done(handle) => return Ok(handle),
+                Opening::Later(wait) => wait()?,
+            }
+        }
+    }
+
+    fn open_at_once(&self, caller: &Caller, node: NodeId, flags: OpenFlags) -> Result<Opening> {
         content::open_file(&self.commits, caller, node, flags)
     }
 
@@ -187,7 +196,7 @@ impl Operations for Fs {
 
     fn read(&self, node: NodeId, handle: Handle, offset: u64, out: &mut [u8]) -> Result<usize> {
         let len = content::read_file(&self.heads, node, handle, offset, out)?;
-        if !self.heads.handles.get(node, handle)?.flags.no_atime {
+        if !self.heads.handles.get_to_read(node, handle)?.flags.no_atime {
             attributes::accessed(&self.heads, node);
         }
         Ok(len)

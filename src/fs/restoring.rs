@@ -52,6 +52,16 @@ impl Restored {
     pub(super) fn nothing() -> Restored {
         Restored { changes: Vec::new(), guards: None }
     }
+
+    /// What a change at once has changed, by its guards. It is done, whatever there is to be told of it.
+    pub(super) fn told(done: Done) -> Restored {
+        let [before, after] = &done.views;
+        let changes = difference(before, after, None).unwrap_or_else(|e| {
+            log::warn!("what a change at once has changed cannot be told: {e}");
+            Vec::new()
+        });
+        Restored { changes, guards: Some((done.before, done.after)) }
+    }
 }
 
 /// From where, as it was found.
@@ -81,7 +91,7 @@ impl Fs {
     ) -> std::result::Result<Restored, Refusal> {
         let done = self
             .with_restore(order, provenance, |change, settle| change_at_once(&self.past, change, settle))?;
-        done.map_or(Ok(Restored::nothing()), |done| Ok(self.told(done)?))
+        Ok(done.map_or_else(Restored::nothing, Restored::told))
     }
 
     /// Makes the line that a node is of, all of it, what a snapshot is; nothing if it is that already.
@@ -97,13 +107,6 @@ impl Fs {
             let plan = between(sides.target, view)?;
             Ok(Some(Settled { plan, source: TakenFrom::View(view.clone()), base: None }))
         })
-    }
-
-    /// What a change at once has changed, by its guards.
-    pub(super) fn told(&self, done: Done) -> Result<Restored> {
-        let view = |snapshot: &SnapshotInfo| self.volume().snapshot(snapshot.id);
-        let changes = difference(&*view(&done.before)?, &*view(&done.after)?, None)?;
-        Ok(Restored { changes, guards: Some((done.before, done.after)) })
     }
 
     /// What a restore would change.

@@ -37,7 +37,7 @@ impl Fs {
             let done = change_at_once(&self.past, order, settle)?;
             // Also what needed no change but a base less.
             self.commits.sync()?;
-            done.map_or(Ok(Restored::nothing()), |done| Ok(self.told(done)?))
+            Ok(done.map_or_else(Restored::nothing, Restored::told))
         })
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Invariant: a request is answered on the thread that read it. The exceptions get a thread of their own, because other
 //! requests have to be served before they can be answered: `mkdir` and `rename` in a `.snapshots` directory, `rmdir`
-//! there while a snapshot is made, `lseek` in a file that is being written, and `ioctl`.
+//! there while a snapshot is made, `lseek` in a file that is being written, `open` of one whose content is being exchanged,
+//! and `ioctl`.
 //!
 //! No state is kept here: handles, link counts and orphans are the file system's. Permissions are checked by the kernel
 //! (`default_permissions`).
@@ -18,7 +19,8 @@ use super::reply::{
     attributes, created, data, empty, entry, file_open_flags, found_at, nothing, opened, value, written,
 };
 use crate::ops::{
-    Caching, DirEntry, Entry, Error, Handle, NodeId, Operations, Result, SeekTarget, SetAttr, SyncScope,
+    Caching, DirEntry, Entry, Error, Handle, NodeId, Opening, Operations, Result, SeekTarget, SetAttr,
+    SyncScope,
 };
 use crate::sys::mount::fcntl;
 use fuser::{
@@ -369,10 +371,28 @@ impl Filesystem for Adapter {
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let _turn = self.arrived(req, 0);
-        let _answer = self.answering.begin();
-        let (node, asked) = (NodeId(ino.0), self.open_flags(flags.0));
+        let answer = self.answering.begin();
+        let (who, node, asked) = (caller(req, 0), NodeId(ino.0), self.open_flags(flags.0));
         let caching = if asked.read { self.ops.caching(node, asked.no_atime) } else { Caching::Keep };
-        opened(reply, self.ops.open(&caller(req, 0), node, asked), file_open_flags(caching));
+        let mut wait = match self.ops.open_at_once(&who, node, asked) {
+            Ok(Opening::Later(wait)) => wait,
+            done => return opened(reply, done.and_then(Opening::at_once), file_open_flags(caching)),
+        };
+        // What it waits for needs requests answered, and what they are answered with exchanged.
+        drop(answer);
+        let answering = self.answering.clone();
+        self.aside(move |ops| {
+            loop {
+                if let Err(e) = wait() {
+                    return opened(reply, Err(e), FopenFlags::empty());
+                }
+                let _answer = answering.begin();
+                match ops.open_at_once(&who, node, asked) {
+                    Ok(Opening::Later(again)) => wait = again,
+                    done => return opened(reply, done.and_then(Opening::at_once), file_open_flags(caching)),
+                }
+            }
+        });
     }
 
     fn create(

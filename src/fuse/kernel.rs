@@ -7,6 +7,7 @@
 use super::answering::Answering;
 use super::flusher::{Flusher, NODES_MAX};
 use super::mounts;
+use crate::limits::NAME_BYTES_MAX;
 use crate::ops::{Caller, Kernel, NodeId};
 use crate::sys::process;
 use fuser::{INodeNo, Notifier};
@@ -66,6 +67,10 @@ fn expiry(parent: NodeId, name: &[u8]) -> Vec<u8> {
     out.push(0);
     out
 }
+
+/// A name that nothing has, for it is too long, and that the kernel looks for all the same, with the directory locked: whoever
+/// lists it or looks something up there does what comes of the answer first.
+const NOBODYS_NAME: [u8; NAME_BYTES_MAX + 1] = [b'-'; NAME_BYTES_MAX + 1];
 
 enum Notice {
     Node(NodeId),
@@ -233,6 +238,16 @@ impl Kernel for FuseKernel {
 
     fn between_answers(&self, work: &mut dyn FnMut()) {
         self.answering.between(work);
+    }
+
+    fn take_in(&self, dirs: &[NodeId]) {
+        for dir in dirs {
+            // One that is not known has no names, and this name is not there.
+            match self.notify(&expiry(*dir, &NOBODYS_NAME)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => take(Err(e)),
+                _ => {}
+            }
+        }
     }
 
     fn mounts_below(&self, path: &[u8]) -> io::Result<Vec<PathBuf>> {

@@ -167,6 +167,25 @@ pub enum Caching {
     Bypass,
 }
 
+/// What came of opening a file without waiting.
+pub enum Opening {
+    /// It is open.
+    Done(Handle),
+    /// It cannot be opened before this has returned, which is not to be waited for where requests are answered. An error is
+    /// the answer; otherwise it is to be opened again.
+    Later(Box<dyn FnOnce() -> Result<()> + Send>),
+}
+
+impl Opening {
+    /// For whoever cannot wait: stale where it would have to.
+    pub fn at_once(self) -> Result<Handle> {
+        match self {
+            Opening::Done(handle) => Ok(handle),
+            Opening::Later(_) => Err(Error::Stale),
+        }
+    }
+}
+
 /// One entry of a directory listing.
 #[derive(Clone, Debug)]
 pub struct DirEntry {
@@ -397,8 +416,12 @@ pub trait Operations: Send + Sync {
     fn caching(&self, _node: NodeId, _no_atime: bool) -> Caching {
         Caching::Keep
     }
-    /// Opens a file.
+    /// Opens a file. May wait until what is being exchanged in it is told to the kernel, for which requests are answered.
     fn open(&self, caller: &Caller, node: NodeId, flags: OpenFlags) -> Result<Handle>;
+    /// The same without waiting.
+    fn open_at_once(&self, caller: &Caller, node: NodeId, flags: OpenFlags) -> Result<Opening> {
+        self.open(caller, node, flags).map(Opening::Done)
+    }
     /// Creates and opens a regular file.
     fn create(
         &self,
@@ -563,6 +586,9 @@ pub trait Kernel: Send + Sync {
     fn between_answers(&self, work: &mut dyn FnMut()) {
         work();
     }
+    /// Waits until the kernel has taken in whatever it was answered before about names in these directories: an answer that is
+    /// written is not read yet. The same holds as for [`Kernel::drop_names`].
+    fn take_in(&self, _dirs: &[NodeId]) {}
     /// Where other file systems are mounted below a path of the mount, and not on its root, as far as the daemon sees.
     fn mounts_below(&self, _path: &[u8]) -> std::io::Result<Vec<std::path::PathBuf>> {
         Ok(Vec::new())

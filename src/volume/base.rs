@@ -45,7 +45,7 @@ impl VolumeState {
             }
             let base = record.base?;
             let concerns = || record.id == line || self.is_compared(record, line);
-            (self.was_brought(record, base) && self.is_before(to, base) && concerns())
+            (self.is_before(to, base) && self.was_brought(record, base) && concerns())
                 .then_some((record.id, None))
         });
         parted.collect()

@@ -19,6 +19,7 @@ use crate::format::{Generation, LineId, ViewId};
 use crate::limits::NAME_BYTES_MAX;
 use crate::tree::Child;
 use crate::volume::view::LineHold;
+use std::collections::BTreeSet;
 
 impl VolumeState {
     /// Makes the line of a record: its numbers, name and slot are free, its origin is a snapshot, or a view on which a head
@@ -334,6 +335,16 @@ impl Volume {
     /// True if a clone was made from the line that is still there.
     pub fn has_clones(&self, line: LineId) -> bool {
         self.state.read().lines.records().any(|other| other.from == Some(line))
+    }
+
+    /// The views that lines began as.
+    pub fn origins(&self) -> BTreeSet<ViewId> {
+        self.state.read().lines.records().filter_map(|line| line.origin).collect()
+    }
+
+    /// True if a line began as this view.
+    pub fn has_clones_of(&self, view: ViewId) -> bool {
+        self.state.read().lines.records().any(|line| line.origin == Some(view))
     }
 
     /// Deletes a line, which is not the main line, with its snapshots. Lines that were made from these stay.

@@ -9,9 +9,11 @@ use guard::can_mount;
 use place::Place;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// All that is to be seen of a file, but its number, its places on the device, and when its inode was changed.
 type Seen = (u32, u32, u32, u64, u64, (i64, i64), BTreeMap<String, Vec<u8>>, Vec<u8>);
@@ -309,6 +311,66 @@ fn who_reads_sees_what_is_restored_and_who_writes_is_asked_to_stop() {
     assert!(fs::read(p.path("f")).unwrap() == vec![1; 100_000]);
     p.umount();
     p.check();
+}
+
+/// Appends lines again and again until told to end: how many.
+fn append_lines(file: &Path, other: &Path, ends: &AtomicBool) -> usize {
+    let mut lines = 0;
+    while !ends.load(Ordering::Relaxed) {
+        let appended =
+            OpenOptions::new().append(true).open(file).and_then(|mut f| f.write_all(b"one line\n"));
+        match appended {
+            Ok(()) => lines += 1,
+            // Exchanged once more while its name was looked for again.
+            Err(e) if e.raw_os_error() == Some(libc::ESTALE) => {}
+            Err(e) => panic!("{e}"),
+        }
+        // The file is not open for most of the time.
+        (0..20).for_each(|_| assert_eq!(fs::read(other).unwrap(), b"other"));
+    }
+    lines
+}
+
+#[test]
+fn what_is_appended_while_a_file_is_restored_is_behind_its_end() {
+    if !can_mount() {
+        return;
+    }
+    for options in ["", "cache=writeback"] {
+        let p = Place::new();
+        p.mount(options);
+        fs::write(p.path("f"), "then\n").unwrap();
+        fs::write(p.path("other"), "other").unwrap();
+        p.snapshot("s");
+        let (mut lines, mut restored) = (0, 0);
+        for _ in 0..4 {
+            fs::write(p.path("f"), "now\n".repeat(3000)).unwrap();
+            let ends = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                let appending = scope.spawn(|| append_lines(&p.path("f"), &p.path("other"), &ends));
+                for _ in 0..10 {
+                    let said = p.run(&["restore", "mnt/f", "--from", "s"]);
+                    assert!(said.code == 0 || said.err.contains("in use"), "{said:?}");
+                    restored += usize::from(said.code == 0);
+                }
+                ends.store(true, Ordering::Relaxed);
+                lines += appending.join().unwrap();
+            });
+            p.ok(&["create", "mnt", "last"]);
+            for file in [p.path("f"), p.path(".snapshots/last/f")] {
+                let text = String::from_utf8(fs::read(&file).unwrap()).unwrap();
+                let mut all = text.lines();
+                let first = all.next().unwrap();
+                let rest = if first == "now" { all.skip(2999).collect::<Vec<_>>() } else { all.collect() };
+                assert!(["then", "now"].contains(&first), "{options} {file:?}: {text:?}");
+                assert!(rest.iter().all(|line| *line == "one line"), "{options} {file:?}: {rest:?}");
+            }
+            p.ok(&["delete", "mnt", "last"]);
+        }
+        assert!(lines > 0 && restored > 0, "{lines} {restored}");
+        p.umount();
+        p.check();
+    }
 }
 
 #[test]

@@ -256,13 +256,19 @@ impl Commits {
     /// Runs a change. If space is short, brings in what commits can make available, and tries once more. A change that
     /// was refused has changed nothing, so it may be run again.
     pub fn with_space<T>(&self, change: impl Fn() -> Result<T>) -> Result<T> {
+        let done = self.once_with_space(change);
+        self.outlive()?;
+        done
+    }
+
+    /// The same for a change of which something is to be told before it outlives this process: that is left to the caller.
+    pub fn once_with_space<T>(&self, change: impl Fn() -> Result<T>) -> Result<T> {
         self.relieve()?;
         let done = match change() {
             Err(Error::NoSpace) if self.reclaim()? => change(),
             done => done,
         };
         self.heads.tell_fallen();
-        self.outlive()?;
         done
     }
 

@@ -32,7 +32,7 @@ pub struct End {
 
 /// See [`Operations::copy_range`](crate::ops::Operations::copy_range).
 pub fn copy(commits: &Commits, caller: &Caller, from: End, to: End, len: u64) -> Result<u64> {
-    let source = commits.heads.handles.get(from.node, from.handle)?;
+    let source = commits.heads.handles.get_to_read(from.node, from.handle)?;
     let target = commits.heads.handles.get(to.node, to.handle)?;
     if !source.flags.read || !target.flags.write || !to.node.is_live() {
         return Err(Error::BadHandle);
@@ -73,7 +73,7 @@ fn copy_step(commits: &Commits, caller: &Caller, from: End, to: End, len: u64) -
     // Blocks that a snapshot holds are copied: sharing starts from references of a head.
     let shares = aligned && from.node.is_live();
     if shares {
-        let opened = commits.heads.handles.get(from.node, from.handle)?;
+        let opened = commits.heads.handles.get_to_read(from.node, from.handle)?;
         let other = opened.head()?;
         let (stager, len) = (commits.stager(other), len.min(SHARE_BYTES).min(most));
         // What is delayed is compressed and written before anything is locked; what changes meanwhile, in the change.

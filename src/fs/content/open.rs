@@ -5,10 +5,10 @@ use super::setattr::set_attributes;
 use crate::fs::attributes::flags::check_open;
 use crate::fs::commits::Commits;
 use crate::fs::heads::{Target, opened_to_write, target};
-use crate::ops::{Caller, Error, FileType, Handle, NodeId, OpenFlags, Result, SetAttr};
+use crate::ops::{Caller, Error, FileType, Handle, NodeId, OpenFlags, Opening, Result, SetAttr};
 
-/// See [`Operations::open`](crate::ops::Operations::open).
-pub fn open_file(commits: &Commits, caller: &Caller, node: NodeId, flags: OpenFlags) -> Result<Handle> {
+/// See [`Operations::open_at_once`](crate::ops::Operations::open_at_once).
+pub fn open_file(commits: &Commits, caller: &Caller, node: NodeId, flags: OpenFlags) -> Result<Opening> {
     let heads = &commits.heads;
     let view = match target(node) {
         Target::Live(_) if heads.options.read_only && (flags.write || flags.truncate) => {
@@ -19,7 +19,7 @@ pub fn open_file(commits: &Commits, caller: &Caller, node: NodeId, flags: OpenFl
         Target::Snapshot(slot, _) => Some(heads.snapshot_at(slot)?),
         Target::Snapdir(_) | Target::Clonedir => return Err(Error::IsADirectory),
     };
-    let handle = heads.open(node, view, |inode| {
+    let opening = heads.open(node, view, |inode| {
         match inode.kind {
             FileType::Regular => {}
             FileType::Directory => return Err(Error::IsADirectory),
@@ -28,6 +28,10 @@ pub fn open_file(commits: &Commits, caller: &Caller, node: NodeId, flags: OpenFl
         check_open(inode, flags)?;
         Ok(OpenFlags { sync: flags.sync || inode.flags.sync, ..flags })
     })?;
+    let handle = match opening {
+        Opening::Done(handle) => handle,
+        later => return Ok(later),
+    };
     if flags.write && node.is_live() {
         opened_to_write(heads, node);
     }
@@ -38,7 +42,7 @@ pub fn open_file(commits: &Commits, caller: &Caller, node: NodeId, flags: OpenFl
             return Err(e);
         }
     }
-    Ok(handle)
+    Ok(Opening::Done(handle))
 }
 
 /// Closes a file or directory.

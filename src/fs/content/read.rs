@@ -30,13 +30,13 @@ pub fn content(heads: &Heads, node: NodeId, handle: Handle, from: u64, to: u64) 
 }
 
 fn readable(heads: &Heads, node: NodeId, handle: Handle) -> Result<Arc<Open>> {
-    let open = heads.handles.get(node, handle)?;
+    let open = heads.handles.get_to_read(node, handle)?;
     if open.flags.read { Ok(open) } else { Err(Error::BadHandle) }
 }
 
 /// As [`Self::content`], through a handle that may be for writing only.
 pub fn content_any(heads: &Heads, node: NodeId, handle: Handle, from: u64, to: u64) -> Result<ContentView> {
-    content_of(heads, &*heads.handles.get(node, handle)?, from, to)
+    content_of(heads, &*heads.handles.get_to_read(node, handle)?, from, to)
 }
 
 fn content_of(heads: &Heads, open: &Open, from: u64, to: u64) -> Result<ContentView> {

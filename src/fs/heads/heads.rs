@@ -17,7 +17,7 @@ use crate::format::line::LineRecord;
 use crate::format::{Ino, LineId, Slot};
 use crate::fs::items::Items;
 use crate::fs::options::FsOptions;
-use crate::ops::{Entry, Error, FileType, Handle, KernelRef, NoKernel, NodeId, OpenFlags, Result};
+use crate::ops::{Entry, Error, FileType, Handle, KernelRef, NoKernel, NodeId, OpenFlags, Opening, Result};
 use crate::volume::{Turn, View, Volume, VolumeError};
 use parking_lot::{Mutex, RwLock};
 use std::cmp::Reverse;
@@ -265,7 +265,7 @@ impl Heads {
 
     /// The view of a node through an open handle, which outlives the deletion of a snapshot.
     pub fn view_through(&self, node: NodeId, handle: Option<Handle>) -> Result<Arc<View>> {
-        let open = handle.map(|h| self.handles.get(node, h)).transpose()?;
+        let open = handle.map(|h| self.handles.get_to_read(node, h)).transpose()?;
         match open.and_then(|open| open.view.clone()) {
             Some(view) => Ok(view),
             None => self.view_of(node),
@@ -288,7 +288,7 @@ impl Heads {
         node: NodeId,
         view: Option<Arc<View>>,
         check: impl FnOnce(&Inode) -> Result<OpenFlags>,
-    ) -> Result<Handle> {
+    ) -> Result<Opening> {
         let ino = Ino(node.ino());
         let head = view.is_none().then(|| self.asked(node)).transpose()?;
         let inode = match (&view, &head) {
@@ -301,7 +301,10 @@ impl Heads {
         let head = head.map(|(head, _)| head);
         let (kind, around) = (inode.kind, Around::default());
         let open = Open { node, kind, flags, view, head: head.clone(), around };
-        let handle = self.handles.add(open);
+        let handle = match self.handles.add(open) {
+            Opening::Done(handle) => handle,
+            later => return Ok(later),
+        };
         // No gate is held while an inode is read. A purge of one without a name that comes now sees the handle; one that
         // came before is seen here. What has a name loses it and is forgotten only while the kernel does not open it.
         if let Some(head) = head.filter(|_| inode.nlink == 0)
@@ -310,14 +313,14 @@ impl Heads {
             self.handles.remove(handle);
             return Err(Error::Stale);
         }
-        Ok(handle)
+        Ok(Opening::Done(handle))
     }
 
     /// Opens a directory that no tree holds.
     pub fn open_virtual(&self, node: NodeId, flags: OpenFlags) -> Result<Handle> {
         let head = Some(self.line_of(node)?);
         let (kind, around) = (FileType::Directory, Around::default());
-        Ok(self.handles.add(Open { node, kind, flags, view: None, head, around }))
+        self.handles.add(Open { node, kind, flags, view: None, head, around }).at_once()
     }
 
     /// Connects the way back to the kernel.

@@ -4,6 +4,7 @@
 //! collected into the tree; what requests mean is said in the rooms above.
 
 mod around;
+mod bar;
 mod blocks;
 mod change;
 mod dirty;
@@ -17,10 +18,11 @@ mod node;
 mod shown;
 mod told;
 
+pub use bar::KeptOut;
 pub use blocks::{opened_to_write, show_blocks, tell_all_blocks, tell_blocks};
 pub use change::Change;
 pub use dirty::{Block, Dirty, DirtyBlock, Pass, zero_block};
-pub use handle::Open;
+pub use handle::{Barred, Handles, Open, Stale};
 pub use head::{Gate, Head};
 pub use heads::Heads;
 pub use node::{Target, snapdir_node, target};

@@ -106,7 +106,8 @@ pub fn create_file(
         }
     };
     past.commits.heads.tell(&entry);
-    let handle = open_file(&past.commits, caller, entry.attr.node, flags)?;
+    // Nobody may wait here: the kernel has the directory locked.
+    let handle = open_file(&past.commits, caller, entry.attr.node, flags)?.at_once()?;
     Ok((entry, handle))
 }
 

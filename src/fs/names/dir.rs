@@ -133,10 +133,12 @@ pub fn open_directory(past: &Past, node: NodeId) -> Result<Handle> {
         Target::Snapshot(slot, _) => Some(heads.snapshot_at(slot)?),
         Target::Live(_) => None,
     };
-    heads.open(node, view, |inode| match inode.kind {
-        FileType::Directory => Ok(flags),
-        _ => Err(Error::NotADirectory),
-    })
+    heads
+        .open(node, view, |inode| match inode.kind {
+            FileType::Directory => Ok(flags),
+            _ => Err(Error::NotADirectory),
+        })?
+        .at_once()
 }
 
 /// The node of `..`: above the top of a snapshot is the `.snapshots` that it was entered by, of its own line; above that of

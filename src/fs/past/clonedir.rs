@@ -14,7 +14,7 @@ use crate::format::provenance::{Provenance, Reason};
 use crate::format::{Ino, LineId, ViewId};
 use crate::fs::attributes::{attr, entry, time_of};
 use crate::fs::difference::has_changed;
-use crate::fs::heads::Head;
+use crate::fs::heads::{Head, Stale};
 use crate::fs::listing::Listing;
 use crate::fs::options::CLONEDIR_NAME;
 use crate::ops::{Attr, Entry, Error, FileType, NodeId, RenameMode, Result};
@@ -81,12 +81,13 @@ impl Past {
         self.create_clone_held(from, name, provenance, &self.one_at_a_time())
     }
 
+    /// The same for whoever keeps others from the snapshots already.
     pub(super) fn create_clone_held(
         &self,
         from: ViewId,
         name: &[u8],
         provenance: &Provenance,
-        _: &OneAtATime<'_>,
+        _held: &OneAtATime<'_>,
     ) -> Result<Arc<Head>> {
         let heads = &self.commits.heads;
         self.check_clone_name(name, provenance.reason)?;
@@ -198,7 +199,10 @@ impl Past {
                 let _no_commit = self.commits.hold_off();
                 // Nobody changes it in between.
                 let _gate = head.gate.write();
-                if head.delayed_bytes() > 0 || has_changed(view, &heads.view(&head)?)? {
+                // Who has a file open for writing is not done, though nothing may have come of it yet.
+                let tree = head.node(Ino::ROOT).tree();
+                let is_written = heads.handles.writers().iter().any(|node| node.tree() == tree);
+                if is_written || head.delayed_bytes() > 0 || has_changed(view, &heads.view(&head)?)? {
                     return Err(Error::Busy);
                 }
                 heads.volume.drop_merged_line(line)?;
@@ -207,7 +211,7 @@ impl Past {
         }
         let (kernel, root) = (heads.kernel(), head.node(Ino::ROOT));
         // Pages that the kernel holds are no file's any more.
-        let files = heads.handles.make_stale(&head);
+        let files = heads.handles.make_stale(&head, Stale::All);
         let open = heads.handles.all().into_iter().filter(|node| node.tree() == root.tree());
         let all: BTreeSet<_> = files.into_iter().chain(open).collect();
         all.into_iter().for_each(|node| kernel.invalidate_node(node));

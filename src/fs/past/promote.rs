@@ -3,12 +3,12 @@
 //!
 //! For both it is as a rollback is: the same is in the way, and what is open is stale from then on.
 
+use super::clonedir::path_of;
 use super::rollback::{OpenForWriting, Switched};
 use super::snapdir::{Past, check_snapshot_name};
 use crate::format::line::LineRecord;
 use crate::format::provenance::{Provenance, Reason};
 use crate::format::{Ino, LineId};
-use crate::fs::options::CLONEDIR_NAME;
 use crate::ops::{Error, Result};
 
 /// What is to become of a clone.
@@ -75,14 +75,15 @@ impl Past {
                 heads.remove(from.id);
             };
             heads.volume.promote_with_guard(from.id, onto.id, guard, prepare, switched)
-        })?;
+        });
+        let (done, durable) = done?;
         if let Switched::Done(_) = &done {
             // As when it is dropped: its nodes are no more.
             let root = gone.node(Ino::ROOT);
-            heads.kernel().detach_below(root, &[CLONEDIR_NAME, b"/", &from.name].concat());
+            heads.kernel().detach_below(root, &path_of(&from.name));
             self.forget_clonedir();
             self.tell_clonedir(&from.name);
         }
-        Ok(Promoted::Switched(done))
+        durable.map(|()| Promoted::Switched(done))
     }
 }

@@ -5,15 +5,17 @@
 //! pages only of the one that it knows by a number now:
 //!
 //! 1. The kernel hands over what it holds of writers, and what is delayed goes to the device.
-//! 2. All handles of files become stale, and the kernel drops the pages of what they are of: what it writes back for that is
-//!    refused. No lock is held that a request needs. Whoever opens a file meanwhile is made stale in a further round.
-//! 3. Between two answers, when nobody has a file open any more: the guard and the new head, in one record.
-//! 4. The kernel asks anew for each name of the line, and drops what it has of directories.
+//! 2. All handles of files are refused changes, and the kernel drops the pages of what they are of: what it writes back for
+//!    that is refused. No lock is held that a request needs. Whoever opens a file meanwhile comes next, in a further round; if he
+//!    writes it, and is to be spared, that was all, and nobody who reads has noticed anything.
+//! 3. When nobody has opened one any more all handles are stale, and pages are dropped once more. Then, between two answers, when nobody has a file open any more: the guard and the new head, in one record.
+//! 4. The kernel takes in what it was answered before, asks anew for each name of the line, and drops what it has of
+//!    directories. Whatever fails then, the rest of this is done.
 //!
 //! A failure before 3 leaves the handles as they were. Nothing is walked: the cost is that of what the kernel knows.
 //! A promotion, by which a line gets what a clone has, goes the same way for both (see `promote`).
 
-use super::clonedir::MAIN_CLONEDIR;
+use super::clonedir::{MAIN_CLONEDIR, path_of};
 use super::snapdir::{OneAtATime, Past};
 use crate::format::dirent::NameBucket;
 use crate::format::line::LineRecord;
@@ -21,9 +23,8 @@ use crate::format::provenance::Provenance;
 use crate::format::view::Consistency;
 use crate::format::{Ino, Key, Kind, LineId, ViewId};
 use crate::fs::error::damaged;
-use crate::fs::heads::Head;
+use crate::fs::heads::{Head, Stale};
 use crate::fs::items::{name_of, path_bytes};
-use crate::fs::options::CLONEDIR_NAME;
 use crate::ops::{Error, NodeId, Result};
 use crate::volume::{NewSnapshot, Prepare, SnapshotInfo, View, VolumeError};
 use std::cell::OnceCell;
@@ -35,6 +36,9 @@ use std::time::{Duration, Instant};
 /// Makes a guard and gives its line another head; what is held back comes in by the second argument.
 type Exchange<'e> =
     &'e mut dyn FnMut(&NewSnapshot<'_>, Prepare<'_>) -> std::result::Result<ViewId, VolumeError>;
+
+/// A head, and files of it that are open for writing.
+type Written<'h> = (&'h Arc<Head>, Vec<NodeId>);
 
 /// Rounds in which files that were opened meanwhile are made stale before the head goes, at most; those of the last are made
 /// stale when it has gone.
@@ -81,12 +85,8 @@ impl Past {
     pub fn in_the_way(&self, cut: &[Arc<Head>]) -> Result<InTheWay> {
         let (heads, mut found) = (&self.commits.heads, InTheWay::default());
         for head in cut {
-            let view = heads.view(head)?;
-            let place = self.place_of(head)?;
-            let path = |node: NodeId| path_bytes(&view, Ino(node.ino())).map(|way| below(&place, &way));
-            let written = heads.handles.written(head).into_iter();
-            found.written.extend(written.map(|node| (node, path(node))));
-            let mounts = heads.kernel().mounts_below(&place);
+            found.written.extend(self.with_paths(head, heads.handles.written(head))?);
+            let mounts = heads.kernel().mounts_below(&self.place_of(head)?);
             let mounts =
                 mounts.map_err(|e| Error::Io(format!("what is mounted below cannot be read: {e}")))?;
             found.mounts.extend(mounts);
@@ -96,7 +96,14 @@ impl Past {
         Ok(found)
     }
 
-    /// The same, if it forbids that.
+    /// Files with their paths from the root of the mount.
+    fn with_paths(&self, head: &Head, files: Vec<NodeId>) -> Result<Vec<(NodeId, Option<Vec<u8>>)>> {
+        let (view, place) = (self.commits.heads.view(head)?, self.place_of(head)?);
+        let path = |node: NodeId| path_bytes(&view, Ino(node.ino())).map(|way| below(&place, &way));
+        Ok(files.into_iter().map(|node| (node, path(node))).collect())
+    }
+
+    /// What stands in the way, if it forbids that.
     fn refusal(&self, cut: &[Arc<Head>], writers: OpenForWriting) -> Result<Option<InTheWay>> {
         let found = self.in_the_way(cut)?;
         let forbids = !found.mounts.is_empty() || (writers == OpenForWriting::Spared && !found.is_empty());
@@ -109,7 +116,7 @@ impl Past {
         if head.node(Ino::ROOT) == NodeId::ROOT {
             return Ok(Vec::new());
         }
-        Ok([CLONEDIR_NAME, b"/", &heads.volume.line(head.line)?.name].concat())
+        Ok(path_of(&heads.volume.line(head.line)?.name))
     }
 
     /// Gives a line a head that begins as a snapshot that it shows; durable when this returns. What the line has now stays
@@ -139,14 +146,16 @@ impl Past {
         let head = heads.of_line(&heads.volume.line(line)?).ok_or(Error::Stale)?;
         let name = self.automatic_name(&head, why.reason)?;
         let cut = std::slice::from_ref(&head);
-        self.switch(held, cut, writers, (&name, why), &mut |guard, prepare| {
+        let switched = self.switch(held, cut, writers, (&name, why), &mut |guard, prepare| {
             let switched = &mut |line: &LineRecord| heads.replace(line);
             heads.volume.rollback_with_guard(head.line, to, guard, prepare, switched)
-        })
+        });
+        let (switched, durable) = switched?;
+        durable.map(|()| switched)
     }
 
     /// Gives the first of these lines another head, by `exchange`, which makes a guard of that name; what there is of the
-    /// others goes with it.
+    /// others goes with it. How it went, and whether that is durable.
     pub(super) fn switch(
         &self,
         held: OneAtATime<'_>,
@@ -154,18 +163,26 @@ impl Past {
         writers: OpenForWriting,
         guard: (&[u8], &Provenance),
         exchange: Exchange<'_>,
-    ) -> Result<Switched> {
+    ) -> Result<(Switched, Result<()>)> {
         if let Some(refused) = self.refusal(cut, writers)? {
-            return Ok(Switched::Refused(refused));
+            return Ok((Switched::Refused(refused), Ok(())));
         }
+        // A line keeps its name meanwhile.
+        let place = self.place_of(&cut[0])?;
         self.settle(cut)?;
         let done = self.cut_off(cut, writers, &mut || self.exchange(cut, guard, &mut *exchange))?;
+        let (guard, doubted) = match done {
+            Ok(done) => done,
+            Err(refused) => return Ok((Switched::Refused(refused), Ok(()))),
+        };
+        let volume = &self.commits.heads.volume;
+        // As long as nobody can delete or drop them.
+        let (info, new) = (volume.snapshot_info(guard), volume.live(cut[0].line));
+        let views = volume.snapshot(guard).and_then(|old| Ok((old, new?)));
         drop(held); // whoever waits for it may have locked a directory in which names are dropped now
-        let Some((guard, doubted)) = done else { return Ok(Switched::Refused(self.in_the_way(cut)?)) };
         let durable = self.commits.sync();
-        self.show_anew(&cut[0], guard, doubted)?;
-        durable?;
-        Ok(Switched::Done(self.commits.heads.volume.snapshot_info(guard).ok_or(Error::Stale)?))
+        self.show_anew(&cut[0], &place, views.map_err(Error::from), doubted);
+        Ok((Switched::Done(info.ok_or(Error::Stale)?), durable))
     }
 
     /// Has what the kernel and the heads hold back of them on the device, but for what comes meanwhile.
@@ -175,44 +192,70 @@ impl Past {
         if delayed >= DELAYED_BYTES_MIN { self.commits.commit() } else { Ok(()) }
     }
 
-    /// Does `exchange` when no file of these heads is open any more but through handles that are stale. None, with nothing
-    /// done, if somebody writes one who is to be spared.
+    /// Does `exchange` when no file of these heads is open any more but through handles that are stale. With nothing done, who
+    /// writes one and is to be spared.
     fn cut_off<T>(
         &self,
         cut: &[Arc<Head>],
         writers: OpenForWriting,
         exchange: &mut dyn FnMut() -> Result<T>,
-    ) -> Result<Option<T>> {
+    ) -> Result<std::result::Result<T, InTheWay>> {
         let (handles, kernel) = (&self.commits.heads.handles, self.commits.heads.kernel());
-        let writes = |head: &Arc<Head>| !handles.written(head).is_empty();
-        let spares = |head: &Arc<Head>| writers == OpenForWriting::Spared && writes(head);
-        let mut done = None;
-        for round in 1..=ROUNDS_MAX {
-            if cut.iter().any(spares) {
-                break;
+        let is_quiet = || !cut.iter().any(|head| handles.has_files(head));
+        let make_stale = |stale| -> std::result::Result<Vec<NodeId>, Written<'_>> {
+            let mut nodes = Vec::new();
+            for head in cut {
+                nodes.extend(match writers {
+                    OpenForWriting::Spared => {
+                        handles.make_stale_unless_written(head, stale).map_err(|written| (head, written))?
+                    }
+                    OpenForWriting::CutOff => handles.make_stale(head, stale),
+                });
             }
-            let nodes = cut.iter().flat_map(|head| handles.make_stale(head));
-            nodes.for_each(|node| kernel.drain(node));
-            let mut late = Vec::new();
+            Ok(nodes)
+        };
+        let (mut done, mut late) = (None, Ok(Vec::new()));
+        // Whoever only reads goes on as long as something may still be in the way.
+        let mut stale = if is_quiet() { Stale::All } else { Stale::Changes };
+        for round in 1..=ROUNDS_MAX {
+            match make_stale(stale) {
+                Ok(nodes) => nodes.into_iter().for_each(|node| kernel.drain(node)),
+                Err(written) => {
+                    late = Err(written);
+                    break;
+                }
+            }
             self.commits.between_answers(&mut || {
-                if cut.iter().any(|head| handles.has_files(head)) {
-                    if round < ROUNDS_MAX || cut.iter().any(spares) {
+                if round < ROUNDS_MAX {
+                    if !is_quiet() {
                         return;
                     }
-                    late = cut.iter().flat_map(|head| handles.make_stale(head)).collect();
+                    if stale < Stale::All {
+                        stale = Stale::All;
+                        return;
+                    }
+                } else {
+                    late = make_stale(Stale::All);
                 }
-                done = Some(exchange());
+                done = late.is_ok().then(&mut *exchange);
             });
-            late.into_iter().for_each(|node| kernel.drain(node));
-            if done.is_some() {
+            if let Ok(nodes) = &mut late {
+                nodes.drain(..).for_each(|node| kernel.drain(node));
+            }
+            if done.is_some() || late.is_err() {
                 break;
             }
         }
-        let done = done.transpose();
-        if !matches!(done, Ok(Some(_))) {
+        if !matches!(done, Some(Ok(_))) {
             cut.iter().for_each(|head| handles.make_good(head));
         }
-        done
+        match (done, late) {
+            (Some(done), _) => done.map(Ok),
+            (None, Err((head, written))) => {
+                Ok(Err(InTheWay { written: self.with_paths(head, written)?, mounts: Vec::new() }))
+            }
+            (None, Ok(_)) => Err(Error::Busy), // the last round ends one way or the other
+        }
     }
 
     /// The guard and the new head, at one instant, with commits held off. True if the kernel asks anew for all names of the mount.
@@ -239,39 +282,52 @@ impl Past {
         Ok((guard, is_top && heads.kernel().doubt_all_names()))
     }
 
-    /// Has the kernel forget what it knows of the tree of a head that is no more, which is `guard` now.
-    fn show_anew(&self, gone: &Head, guard: ViewId, doubted: bool) -> Result<()> {
+    /// Has the kernel forget what it knows of the tree of a head that is no more, by the line as it was and as it is. The line
+    /// is that by now: what cannot be found out for this is left out.
+    fn show_anew(&self, gone: &Head, place: &[u8], views: Result<(Arc<View>, View)>, doubted: bool) {
         let heads = &self.commits.heads;
-        let (kernel, root, place) = (heads.kernel(), gone.node(Ino::ROOT), self.place_of(gone)?);
-        let (old, new) = (heads.volume.snapshot(guard)?, heads.volume.live(gone.line)?);
-        let known = heads.known_dirs.of_tree(root.tree());
+        let (kernel, root) = (heads.kernel(), gone.node(Ino::ROOT));
+        let known: BTreeSet<NodeId> =
+            heads.known_dirs.of_tree(root.tree()).into_iter().chain([root]).collect();
+        let known: Vec<NodeId> = known.into_iter().collect();
+        let views = views.inspect_err(|e| log::warn!("the kernel may know a line as it was for longer: {e}"));
         let inos = || known.iter().map(|dir| Ino(dir.ino())).filter(|ino| *ino != Ino::ROOT);
-        if !doubted {
+        // Names that are linked from an answer of before count as asked for now.
+        kernel.take_in(&known);
+        if !(doubted && kernel.doubt_all_names()) {
             // With a name goes what is below and nobody has in use.
             if root == NodeId::ROOT {
-                let names = names_in_root(&old)?.into_iter().chain(names_in_root(&new)?);
-                let names: BTreeSet<_> = names.collect();
+                let names: BTreeSet<_> = match &views {
+                    Ok((old, new)) => names_in_root(old).into_iter().chain(names_in_root(new)).collect(),
+                    Err(_) => BTreeSet::new(),
+                };
                 kernel.drop_names(names.iter().map(|name| (root, name.clone())).collect());
                 names.iter().for_each(|name| kernel.look_up(name));
             } else {
-                kernel.drop_names(vec![(MAIN_CLONEDIR, heads.volume.line(gone.line)?.name)]);
-                kernel.look_up(&place);
+                // Whatever name it has by now.
+                let line = heads.volume.line(gone.line).map(|line| line.name);
+                let names = [place.strip_prefix(&path_of(b"")[..]).map(<[u8]>::to_vec), line.ok()];
+                let names: BTreeSet<_> = names.into_iter().flatten().collect();
+                kernel.drop_names(names.iter().map(|name| (MAIN_CLONEDIR, name.clone())).collect());
+                kernel.look_up(place);
             }
             // What is in use keeps its place, and is looked for there.
-            let named = inos().filter_map(|ino| name_of(&old, ino));
-            let named: Vec<_> = named.map(|(parent, name)| (root.sibling(parent.0), name)).collect();
+            let named = |old: &View| inos().filter_map(|ino| name_of(old, ino)).collect::<Vec<_>>();
+            let named = views.as_ref().map_or_else(|_| Vec::new(), |(old, _)| named(old));
+            let named: Vec<_> =
+                named.into_iter().map(|(parent, name)| (root.sibling(parent.0), name)).collect();
             kernel.doubt_names(&named);
         }
         known.iter().for_each(|dir| kernel.drain(*dir));
-        kernel.drain(root);
-        // Whoever stands in a directory that was moved finds it where it is now.
-        let moved = inos().filter(|ino| name_of(&old, *ino) != name_of(&new, *ino));
-        moved.filter_map(|ino| path_bytes(&new, ino)).for_each(|way| kernel.look_up(&below(&place, &way)));
+        if let Ok((old, new)) = &views {
+            // Whoever stands in a directory that was moved finds it where it is now.
+            let moved = inos().filter(|ino| name_of(old, *ino) != name_of(new, *ino));
+            moved.filter_map(|ino| path_bytes(new, ino)).for_each(|way| kernel.look_up(&below(place, &way)));
+        }
         self.forget_snapdirs();
         if root == NodeId::ROOT {
             self.forget_clonedir();
         }
-        Ok(())
     }
 }
 
@@ -280,13 +336,22 @@ fn below(place: &[u8], way: &[u8]) -> Vec<u8> {
     if place.is_empty() { way.to_vec() } else { [place, b"/", way].concat() }
 }
 
-/// Names in the root of a view.
-fn names_in_root(view: &View) -> Result<Vec<Vec<u8>>> {
+/// Names in the root of a view, those that can be read.
+fn names_in_root(view: &View) -> Vec<Vec<u8>> {
     let (from, to) = (Key::new(Ino::ROOT.0, Kind::Dirent, 0), Key::new(Ino::ROOT.0, Kind::Dirent, u64::MAX));
     let mut names = Vec::new();
     for item in view.range(&from, &to) {
-        let bucket = NameBucket::decode(&item?.1).map_err(|e| Error::from(damaged(Ino::ROOT, e)))?;
-        names.extend(bucket.entries.into_iter().map(|entry| entry.name));
+        let bucket = item.map_err(Error::from);
+        let bucket = bucket.and_then(|(_, value)| {
+            NameBucket::decode(&value).map_err(|e| Error::from(damaged(Ino::ROOT, e)))
+        });
+        match bucket {
+            Ok(bucket) => names.extend(bucket.entries.into_iter().map(|entry| entry.name)),
+            Err(e) => {
+                log::warn!("the kernel may know names of a line as it was for longer: {e}");
+                break;
+            }
+        }
     }
-    Ok(names)
+    names
 }

@@ -240,6 +240,7 @@ impl Past {
         free.next().ok_or(Error::Invalid)
     }
 
+    /// As [`Self::take_snapshot`].
     pub(super) fn snapshot_held(
         &self,
         head: &Arc<Head>,

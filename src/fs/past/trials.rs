@@ -96,7 +96,7 @@ impl Past {
     }
 
     fn has_clone(&self, step: ViewId) -> bool {
-        self.commits.heads.volume.lines().iter().any(|line| line.origin == Some(step))
+        self.commits.heads.volume.has_clones_of(step)
     }
 
     /// Deletes them as they are found with snapshots held off. The names that are gone, which is told by

@@ -59,7 +59,11 @@ impl Past {
                     let of_change = |reason| {
                         matches!(reason, Reason::Restore | Reason::Merge | Reason::Rebase | Reason::Undo)
                     };
-                    let before = newest.next().filter(|before| of_change(before.provenance.reason))?;
+                    // Nothing comes between the two: if one is gone, the next is of another change.
+                    let is_its = |before: &SnapshotInfo| {
+                        before.id.0 + 1 == guard.id.0 && of_change(before.provenance.reason)
+                    };
+                    let before = newest.next().filter(is_its)?;
                     return Some(Undoable::Change(Box::new(GuardedChange { before, after: guard })));
                 }
                 Reason::User | Reason::Schedule | Reason::Step | Reason::Trial => {}

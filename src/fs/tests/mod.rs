@@ -1,5 +1,6 @@
 //! Tests through [`Operations`](crate::ops::Operations), on a volume in memory.
 
+mod at_once;
 mod clones;
 mod cold;
 mod compression;
@@ -17,6 +18,7 @@ mod restore;
 mod rollback;
 mod snapshots;
 mod space;
+mod switch_kernel;
 mod transfer;
 mod trials;
 

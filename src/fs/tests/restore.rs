@@ -3,8 +3,10 @@
 use super::difference::{Seen, capture, random_step};
 use super::*;
 use crate::device::{CrashPolicy, Op, Persistence, Sim};
+use crate::format::dirent::NameBucket;
 use crate::format::provenance::{Provenance, Reason};
-use crate::format::{Ino, LineId};
+use crate::format::{Ino, Key, Kind, LineId};
+use crate::fs::items::Items;
 use crate::fs::log::Note;
 use crate::fs::{NamedPath, Refusal, RestoreOrder, Restored, TakenBack, Undoable};
 use crate::volume::{Access, OpenOptions, View};
@@ -803,4 +805,68 @@ fn a_copy_has_a_name_that_a_file_can_have() {
     t.try_restore(&order).unwrap();
     t.fs.commit().unwrap();
     t.prove();
+}
+
+/// Gives the entry of a directory that has this name to another inode, as no request does.
+fn point(t: &T, dir: NodeId, name: &str, to: NodeId) {
+    let view = t.fs.view_of_word(ROOT, b"@live").unwrap();
+    let (from, end) = (Key::new(dir.ino(), Kind::Dirent, 0), Key::new(dir.ino(), Kind::Xattr, 0));
+    let all: Vec<_> = view.range(&from, &end).map(|item| item.unwrap()).collect();
+    let mut txn = t.fs.volume().begin(LineId::MAIN).unwrap();
+    for (key, value) in all {
+        let mut bucket = NameBucket::decode(&value).unwrap();
+        let named = bucket.entries.iter_mut().filter(|entry| entry.name == name.as_bytes());
+        named.for_each(|entry| entry.ino = Ino(to.ino()));
+        txn.insert(key, &bucket.encode()).unwrap();
+    }
+}
+
+#[test]
+fn no_circle_in_a_damaged_tree_is_followed_for_ever() {
+    // A directory below itself, by its entries: one that goes, and one that is copied.
+    let t = T::new();
+    t.put(ROOT, "f", b"f");
+    t.snapshot("before");
+    let a = t.mkdir(ROOT, "a").unwrap();
+    let b = t.mkdir(a, "b").unwrap();
+    t.mkdir(b, "loop").unwrap();
+    point(&t, b, "loop", a);
+    let refused = |done: std::result::Result<Restored, Refusal>| match done {
+        Err(Refusal::Failed(Error::Io(_)) | Refusal::Path(_, Error::Io(_))) => {}
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => panic!("done"),
+    };
+    t.snapshot("damaged");
+    let copies = t.mkdir(ROOT, "copies").unwrap();
+    refused(t.try_restore(&order(&["a"], "damaged", Some(copies))));
+    // What it comes to does not count, but that it comes to an end.
+    let _ = t.try_restore(&order(&[""], "before", None));
+
+    // And by the directories that they say they are in.
+    let t = T::new();
+    let a = t.mkdir(ROOT, "a").unwrap();
+    let b = t.mkdir(a, "b").unwrap();
+    let f = t.put(b, "f", b"f");
+    t.fs.link(&USER, f, ROOT, b"g").unwrap();
+    t.snapshot("before");
+    t.fs.unlink(&USER, ROOT, b"g").unwrap();
+    let mut inode = t.fs.view_of_word(ROOT, b"@live").unwrap().inode(Ino(a.ino())).unwrap().unwrap();
+    inode.parent = Ino(b.ino());
+    let mut txn = t.fs.volume().begin(LineId::MAIN).unwrap();
+    txn.insert(Key::new(a.ino(), Kind::Inode, 0), &inode.encode()).unwrap();
+    drop(txn);
+    refused(t.try_restore(&order(&["g"], "before", None)));
+}
+
+#[test]
+fn a_deep_tree_is_put_back_by_whatever_thread() {
+    const DEPTH: usize = 5000;
+    let t = T::new();
+    let top = t.mkdir(ROOT, "top").unwrap();
+    let lowest = (0..DEPTH).fold(top, |dir, _| t.mkdir(dir, "d").unwrap());
+    t.put(lowest, "f", b"one");
+    t.snapshot("s");
+    t.fs.unlink(&USER, lowest, b"f").unwrap();
+    assert!(t.restore(&["top"], "s").guards.is_some());
+    assert_eq!(t.cat(lowest, "f"), b"one");
 }

@@ -216,6 +216,7 @@ fn an_undo_goes_back_and_once_more_forward() {
 enum Asked {
     Drain(NodeId),
     Between,
+    TakeIn(Vec<NodeId>),
     Doubt,
     DropNames(Vec<(NodeId, Vec<u8>)>),
     DoubtNames(Vec<(NodeId, Vec<u8>)>),
@@ -232,6 +233,9 @@ struct Witness {
     opens: Mutex<Option<OpenFlags>>,
     /// What its generation was at each drop of pages, and whether a change went through.
     seen: Mutex<Vec<(u64, bool)>>,
+    /// Whoever reads a file, and how that went at each drop of pages.
+    reader: Mutex<Option<(NodeId, Handle)>>,
+    reads: Mutex<Vec<Result<usize>>>,
 }
 
 impl Witness {
@@ -242,6 +246,8 @@ impl Witness {
             has_epochs,
             opens: Mutex::new(opens),
             seen: Mutex::default(),
+            reader: Mutex::default(),
+            reads: Mutex::default(),
         });
         t.fs.set_kernel(witness.clone());
         witness
@@ -265,6 +271,9 @@ impl Kernel for Witness {
         let made = fs.symlink(&USER, ROOT, b"meanwhile", b"x");
         let written = made.and_then(|_| fs.unlink(&USER, ROOT, b"meanwhile"));
         self.seen.lock().push((generation, written.is_ok()));
+        if let Some((node, handle)) = *self.reader.lock() {
+            self.reads.lock().push(fs.read(node, handle, 0, &mut [0]));
+        }
         if let Some(flags) = self.opens.lock().take() {
             let node = fs.lookup(&USER, ROOT, b"g").unwrap().attr.node;
             fs.open(&USER, node, flags).unwrap();
@@ -273,6 +282,9 @@ impl Kernel for Witness {
     fn between_answers(&self, work: &mut dyn FnMut()) {
         self.asked.lock().push(Asked::Between);
         work();
+    }
+    fn take_in(&self, dirs: &[NodeId]) {
+        self.asked.lock().push(Asked::TakeIn(dirs.to_vec()));
     }
     fn doubt_all_names(&self) -> bool {
         self.asked.lock().push(Asked::Doubt);
@@ -309,12 +321,17 @@ fn pages_go_before_the_new_generation_shows_and_names_after() {
     let asked = witness.asked();
     // A file that was opened meanwhile takes another round.
     use Asked::*;
-    let expected =
-        [Drain(f), Between, Drain(g), Between, Doubt, Drain(dir), Drain(ROOT), LookUp(b"dir".to_vec())];
-    assert_eq!(asked, expected);
+    // What was answered before the exchange is taken in before all names are doubted for good.
+    let pages = [Drain(f), Between, Drain(g), Between, Drain(f), Drain(g), Between];
+    let expected = pages.into_iter().chain([Doubt, TakeIn(vec![ROOT, dir]), Doubt]).chain([
+        Drain(ROOT),
+        Drain(dir),
+        LookUp(b"dir".to_vec()),
+    ]);
+    assert_eq!(asked, expected.collect::<Vec<_>>());
     let seen = witness.seen.lock().clone();
-    assert!(seen[..2].iter().all(|seen| *seen == (old, true)), "{seen:?} {old}");
-    assert!(seen[2..].iter().all(|seen| seen.0 != old && seen.1), "{seen:?} {old}");
+    assert!(seen[..4].iter().all(|seen| *seen == (old, true)), "{seen:?} {old}");
+    assert!(seen[4..].iter().all(|seen| seen.0 != old && seen.1), "{seen:?} {old}");
     *witness.fs.lock() = None;
 }
 
@@ -328,11 +345,11 @@ fn a_kernel_without_epochs_drops_names_one_by_one() {
     back(&t, ROOT, "s");
     use Asked::*;
     let names: Vec<_> = ["dir", "f", "g", "moved"].map(|name| name.as_bytes().to_vec()).into();
-    let mut expected = vec![Drain(f), Between, Doubt];
+    let mut expected = vec![Drain(f), Between, Drain(f), Between, Doubt, TakeIn(vec![ROOT, dir])];
     expected.push(DropNames(names.iter().map(|name| (ROOT, name.clone())).collect()));
     expected.extend(names.iter().map(|name| LookUp(name.clone())));
     expected.push(DoubtNames(vec![(ROOT, b"moved".to_vec())]));
-    expected.extend([Drain(dir), Drain(ROOT), LookUp(b"dir".to_vec())]);
+    expected.extend([Drain(ROOT), Drain(dir), LookUp(b"dir".to_vec())]);
     assert_eq!(witness.asked(), expected);
     *witness.fs.lock() = None;
 }
@@ -351,6 +368,9 @@ fn a_clone_that_goes_back_disturbs_nobody_else() {
     let expected = [
         Drain(of_x.0),
         Between,
+        Drain(of_x.0),
+        Between,
+        TakeIn(vec![x, dir]),
         DropNames(vec![(CLONEDIR, b"x".to_vec())]),
         LookUp(b".clones/x".to_vec()),
         DoubtNames(vec![(x, b"moved".to_vec())]),
@@ -379,6 +399,7 @@ fn whoever_begins_to_write_is_spared_to_the_last() {
     let (_, f, g) = moved(&t);
     let reader = t.open(f, RO);
     let witness = Witness::new(&t, true, Some(RW));
+    *witness.reader.lock() = Some(reader);
     let refused = InTheWay { written: vec![(g, Some(b"g".to_vec()))], mounts: Vec::new() };
     assert_eq!(try_back(&t, ROOT, "s", OpenForWriting::Spared), Ok(Switched::Refused(refused.clone())));
     // Nothing has happened, and what is open is as good as before.
@@ -386,8 +407,12 @@ fn whoever_begins_to_write_is_spared_to_the_last() {
     assert_eq!(t.read(reader, 0, 9), b"f");
     assert_eq!(t.fs.in_the_way(ROOT), Ok(refused.clone()));
     assert_eq!(try_back(&t, ROOT, "s", OpenForWriting::Spared), Ok(Switched::Refused(refused)));
+    // Who reads has noticed nothing of that, and does only when nothing is in the way any more.
+    assert_eq!(*witness.reads.lock(), [Ok(1)]);
     back(&t, ROOT, "s");
     assert_eq!(t.fs.in_the_way(ROOT), Ok(InTheWay::default()));
+    let reads = witness.reads.lock().clone();
+    assert_eq!((&reads[1], reads.last()), (&Ok(1), Some(&Err(Error::Stale))), "{reads:?}");
     *witness.fs.lock() = None;
 }
 

@@ -2,8 +2,10 @@
 //!
 //! From the first point to the last nobody else changes the lines concerned: snapshots and commits are held off, and so are
 //! the gates of the line and of the one that it takes over from. Readers go on. In between lies a guard, the change, and
-//! a guard that tells what was changed from what comes later. Nothing is left of a change that is refused. Lock order: as
-//! for a snapshot; all is let go of before a commit that space is to come from, and before the kernel is told.
+//! a guard that tells what was changed from what comes later. Nothing is left of a change that is refused. Files whose content
+//! is exchanged are kept from being opened from before the change until the kernel knows; it is told whatever else
+//! fails once the change is to be seen. Lock order: as for a snapshot; all is let go of before a commit that space is to come
+//! from, and before the kernel is told.
 
 use super::apply::{Transferred, carry_out, close_gate};
 use super::plan::Plan;
@@ -11,12 +13,13 @@ use crate::format::provenance::{Provenance, Reason};
 use crate::format::{Ino, LineId};
 use crate::fs::content::drop_reference;
 use crate::fs::difference::{Name, PathChange, difference, names_of};
-use crate::fs::heads::{Gate, Head, Heads};
+use crate::fs::heads::{Barred, Gate, Handles, Head, Heads, KeptOut};
 use crate::fs::items::path_of;
 use crate::fs::past::{OneAtATime, Past};
-use crate::ops::{Error, Result};
+use crate::ops::{Error, NodeId, Result};
 use crate::volume::{SnapshotInfo, Turn, View, VolumeError};
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +75,8 @@ pub struct Done {
     pub before: SnapshotInfo,
     /// The line right after.
     pub after: SnapshotInfo,
+    /// What these two hold.
+    pub views: [Arc<View>; 2],
     /// What was changed.
     pub transferred: Transferred,
 }
@@ -101,45 +106,90 @@ pub type Settle<'s> = &'s mut dyn FnMut(&Sides<'_>) -> Result<Option<Settled>>;
 
 type Refusable<T> = std::result::Result<T, Refusal>;
 
-/// Does something with a plan at the gate of the line, and with what it takes over from.
-type Act<'a, T> = &'a mut dyn FnMut(&mut Turn<'_, Gate>, Settled, &View) -> Refusable<T>;
+/// What is held, and what is to be done.
+struct Held<'h, 'g> {
+    gate: &'h mut Turn<'g, Gate>,
+    /// The line.
+    target: &'h View,
+    settled: Settled,
+    /// What it takes over from.
+    source: &'h View,
+}
+
+/// Does something with what is held.
+type Act<'a, T> = &'a mut dyn FnMut(Held<'_, '_>) -> Refusable<T>;
 
 /// Changes a line at once by the plan that `settle` makes, durable when this returns. Nothing if it makes none, or one of
 /// nothing. If space is short `settle` is asked again, after commits.
 pub fn change_at_once(past: &Past, order: &ChangeOrder<'_>, settle: Settle<'_>) -> Refusable<Option<Done>> {
-    once_closed(|e| matches!(e, Refusal::Writers(..)), || change_now(past, order, settle))
+    let heads = &past.commits.heads;
+    once_closed(&heads.handles, kept_out(heads), |open| change_now(past, order, settle, open))
 }
 
-/// Does something that open files may be in the way of, again for a moment while they are: the kernel answers `close` before
-/// it tells us.
+/// Does something that open files may be in the way of, which it tells; again as soon as they are closed, if that is in a
+/// moment: the kernel answers `close` before it tells us. Only they are looked at meanwhile, and nothing is held.
 pub fn once_closed<T, E>(
-    is_open: impl Fn(&E) -> bool,
-    mut act: impl FnMut() -> std::result::Result<T, E>,
+    handles: &Handles,
+    out: KeptOut,
+    mut act: impl FnMut(&mut Vec<NodeId>) -> std::result::Result<T, E>,
 ) -> std::result::Result<T, E> {
-    for _ in 0..CLOSING_ROUNDS {
-        match act() {
-            Err(e) if is_open(&e) => std::thread::sleep(CLOSING_PAUSE),
-            done => return done,
+    let is_open = |node: &NodeId| match out {
+        KeptOut::Writers => handles.is_writer(*node),
+        KeptOut::All => handles.is_open(*node),
+    };
+    let mut rounds = CLOSING_ROUNDS;
+    loop {
+        let mut open = Vec::new();
+        let done = act(&mut open);
+        if done.is_ok() || open.is_empty() {
+            return done;
+        }
+        loop {
+            if rounds == 0 {
+                return done;
+            }
+            rounds -= 1;
+            std::thread::sleep(CLOSING_PAUSE);
+            if !open.iter().any(is_open) {
+                break;
+            }
         }
     }
-    act()
 }
 
-fn change_now(past: &Past, order: &ChangeOrder<'_>, settle: Settle<'_>) -> Refusable<Option<Done>> {
-    let done = with_space(past, settle, &mut |settle, held| {
-        hold(past, order, settle, &mut |gate, settled, source| {
-            guarded(past, order, (gate, held), settled, source)
+/// Nobody who writes a file is to go on with what is no longer what it was. Where the kernel keeps sizes, nobody who reads
+/// it either: it would be read as long as it was.
+fn kept_out(heads: &Heads) -> KeptOut {
+    if heads.options.writeback_cache { KeptOut::All } else { KeptOut::Writers }
+}
+
+fn change_now(
+    past: &Past,
+    order: &ChangeOrder<'_>,
+    settle: Settle<'_>,
+    open: &mut Vec<NodeId>,
+) -> Refusable<Option<Done>> {
+    let (mut barred, mut made) = (None, None);
+    let done = with_space(past, settle, &mut |settle, no_snapshot| {
+        barred = None;
+        hold(past, order, settle, &mut |held| {
+            barred = Some(bar(past, order, &held, open)?);
+            guarded(past, order, held, no_snapshot, &mut made)
         })
     });
     // Whatever was made and deleted again, or stays.
     past.forget_snapdirs();
-    let done = done?;
-    if let Some(done) = &done {
-        tell_kernel(past, order.head, &done.transferred);
+    if let Some(made) = &made {
+        tell_kernel(past, order.head, made);
+        barred.iter_mut().for_each(Barred::exchanged);
+    }
+    drop(barred);
+    past.commits.outlive()?;
+    if made.is_some() {
         // What the log does not hold is in a commit.
         past.commits.sync()?;
     }
-    Ok(done)
+    done
 }
 
 /// Does the same, and leaves the line as it was: what would change.
@@ -148,13 +198,21 @@ pub fn rehearse_at_once(
     order: &ChangeOrder<'_>,
     settle: Settle<'_>,
 ) -> Refusable<Vec<PathChange>> {
-    once_closed(|e| matches!(e, Refusal::Writers(..)), || rehearse_now(past, order, settle))
+    let heads = &past.commits.heads;
+    once_closed(&heads.handles, kept_out(heads), |open| rehearse_now(past, order, settle, open))
 }
 
-fn rehearse_now(past: &Past, order: &ChangeOrder<'_>, settle: Settle<'_>) -> Refusable<Vec<PathChange>> {
+fn rehearse_now(
+    past: &Past,
+    order: &ChangeOrder<'_>,
+    settle: Settle<'_>,
+    open: &mut Vec<NodeId>,
+) -> Refusable<Vec<PathChange>> {
     let (heads, line) = (&past.commits.heads, order.head.line);
     let changes = with_space(past, settle, &mut |settle, _| {
-        hold(past, order, settle, &mut |_, settled, source| {
+        hold(past, order, settle, &mut |held| {
+            drop(bar(past, order, &held, open)?);
+            let Held { settled, source, .. } = held;
             let (now, mut changes) = (heads.clock.now(), None);
             let mut txn = heads.volume.begin(line)?;
             let before = txn.view().clone();
@@ -170,17 +228,19 @@ fn rehearse_now(past: &Past, order: &ChangeOrder<'_>, settle: Settle<'_>) -> Ref
             }
         })
     });
+    past.commits.outlive()?;
     Ok(changes?.unwrap_or_default())
 }
 
-/// Runs `act` with snapshots held off, once more if space is short and commits can make some available.
+/// Runs `act` with snapshots held off, once more if space is short and commits can make some available. What it has changed
+/// need not outlive this process yet.
 fn with_space<T>(
     past: &Past,
     settle: Settle<'_>,
     act: &mut dyn FnMut(Settle<'_>, &OneAtATime<'_>) -> Refusable<T>,
 ) -> Refusable<T> {
     let both = RefCell::new((settle, act));
-    past.commits.with_space(|| {
+    past.commits.once_with_space(|| {
         let (settle, act) = &mut *both.borrow_mut();
         match act(&mut **settle, &past.one_at_a_time()) {
             Err(Refusal::Failed(e)) => Err(e),
@@ -214,7 +274,6 @@ fn hold<T>(
         }
         return Ok(None);
     }
-    refuse_open(heads, order.head, &target, &settled.plan)?;
     let gate = gates.iter_mut().find(|(head, _)| head.line == line).map(|(_, gate)| gate);
     let gate = gate.ok_or(Error::Stale)?;
     let kept;
@@ -226,21 +285,25 @@ fn hold<T>(
             &kept
         }
     };
-    act(gate, settled, source).map(Some)
+    act(Held { gate, target: &target, settled, source }).map(Some)
 }
 
-/// The change with its guards.
+/// The change with its guards. `made` is what was changed, from the moment on in which it is to be seen.
 fn guarded(
     past: &Past,
     order: &ChangeOrder<'_>,
-    (gate, held): (&mut Turn<'_, Gate>, &OneAtATime<'_>),
-    settled: Settled,
-    source: &View,
+    held: Held<'_, '_>,
+    no_snapshot: &OneAtATime<'_>,
+    made: &mut Option<Transferred>,
 ) -> Refusable<Done> {
     let (heads, line) = (&past.commits.heads, order.head.line);
-    let (before, _) = past.guard_as_held(order.head, order.provenance, held)?;
+    let Held { gate, settled, source, .. } = held;
+    // The second is made when the change cannot be taken back any more.
+    heads.volume.check_numbers_for_two()?;
+    let (before, _) = past.guard_as_held(order.head, order.provenance, no_snapshot)?;
     let now = heads.clock.now();
     let transferred = (|| {
+        let view = heads.volume.snapshot(before.id)?;
         let mut txn = heads.volume.begin(line)?;
         let done = txn.attempt(|txn| {
             let done = carry_out(txn, source, settled.plan, now)?;
@@ -252,34 +315,40 @@ fn guarded(
             Some((line, base)) => txn.end_with_base(line, base.as_deref()),
             None => drop(txn),
         }
-        done
+        done.map(|done| (done, view))
     })();
     gate.share();
-    let transferred = transferred.inspect_err(|_: &VolumeError| {
+    let (transferred, view) = transferred.inspect_err(|_: &VolumeError| {
         heads.volume.take_back_snapshot(line, before.id);
     })?;
+    *made = Some(transferred.clone());
     let after = Provenance { reason: Reason::After, ..order.provenance.clone() };
-    let (after, _) = past.guard_as_held(order.head, &after, held)?;
-    Ok(Done { before, after, transferred })
+    let after = past.guard_as_held(order.head, &after, no_snapshot);
+    let after = after.and_then(|(after, _)| Ok((heads.volume.snapshot(after.id)?, after)));
+    let (after_view, after) = after.map_err(|e| {
+        Error::Io(format!("the line is changed, and has no snapshot of how it is since: {e}"))
+    })?;
+    Ok(Done { before, after, views: [view, after_view], transferred })
 }
 
-/// Nobody who writes a file is to go on with what is no longer what it was. Where the kernel keeps sizes, nobody who reads
-/// it either: it would be read as long as it was.
-fn refuse_open(heads: &Heads, head: &Head, target: &View, plan: &Plan) -> Refusable<()> {
-    let is_open = |ino: &Ino| {
-        let node = head.node(*ino);
-        if heads.options.writeback_cache {
-            heads.handles.is_open(node)
-        } else {
-            heads.handles.is_writer(node)
-        }
-    };
-    let taken = plan.inodes.iter().filter(|(ino, takeover)| takeover.aspects.content && **ino < Plan::FRESH);
-    let open: Vec<Ino> = taken.map(|(ino, _)| *ino).filter(is_open).collect();
+/// Keeps files whose content would change from being opened. Refused if some are, which `open` is then.
+fn bar<'p>(
+    past: &'p Past,
+    order: &ChangeOrder<'_>,
+    held: &Held<'_, '_>,
+    open: &mut Vec<NodeId>,
+) -> Refusable<Barred<'p>> {
+    let heads = &past.commits.heads;
+    let inodes = held.settled.plan.inodes.iter();
+    let taken = inodes.filter(|(ino, takeover)| takeover.aspects.content && **ino < Plan::FRESH);
+    let nodes = taken.map(|(ino, _)| order.head.node(*ino)).collect();
+    let (barred, found) = heads.handles.bar(nodes, kept_out(heads));
+    *open = found;
     if open.is_empty() {
-        return Ok(());
+        return Ok(barred);
     }
-    let paths = open.iter().take(PATHS_MAX).map(|ino| path_of(target, *ino)).collect();
+    open.sort_unstable();
+    let paths = open.iter().take(PATHS_MAX).map(|node| path_of(held.target, Ino(node.ino()))).collect();
     Err(Refusal::Writers(paths, open.len()))
 }
 
@@ -295,9 +364,20 @@ fn tell_kernel(past: &Past, head: &Head, done: &Transferred) {
         let content = done.content.iter().filter_map(|ino| names_of(&view, *ino).ok());
         names.extend(content.flatten());
     }
+    // What requests that have begun before are answered is of the line as it was. From here on there is no such answer to come.
+    kernel.between_answers(&mut || ());
     kernel.drop_names(names.into_iter().map(|(dir, name)| (head.node(dir), name)).collect());
-    for ino in done.changed.iter().chain(&done.made) {
+    for ino in &done.made {
         kernel.invalidate_now(head.node(*ino));
+    }
+    let is_unknown = |ino: &&Ino| !kernel.invalidate_now(head.node(**ino));
+    let unknown: Vec<Ino> = done.changed.iter().filter(is_unknown).copied().collect();
+    // An answer may name one that the kernel has still to take in.
+    if let Some(dirs) = known_above(heads, head, &unknown) {
+        kernel.take_in(&dirs);
+        for ino in unknown {
+            kernel.invalidate_now(head.node(ino));
+        }
     }
     for ino in &done.unlinked {
         // What the kernel does not know it does not forget: nobody else has these purged.
@@ -305,4 +385,15 @@ fn tell_kernel(past: &Past, head: &Head, done: &Transferred) {
             drop_reference(&past.commits, head.node(*ino), true);
         }
     }
+}
+
+/// The directories that the kernel knows in which these have a name, if there are any.
+fn known_above(heads: &Heads, head: &Head, inos: &[Ino]) -> Option<Vec<NodeId>> {
+    let (root, view) = (head.node(Ino::ROOT), heads.view(head).ok()?);
+    let known = heads.known_dirs.of_tree(root.tree()).into_iter().chain([root]);
+    let known: BTreeSet<NodeId> = known.collect();
+    // What cannot be read was not answered either.
+    let names = inos.iter().filter_map(|ino| names_of(&view, *ino).ok()).flatten();
+    let dirs: BTreeSet<NodeId> = names.map(|(dir, _)| head.node(dir)).collect();
+    Some(dirs.intersection(&known).copied().collect::<Vec<_>>()).filter(|dirs| !dirs.is_empty())
 }

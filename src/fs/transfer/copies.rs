@@ -6,10 +6,11 @@ use super::plan::{Aspects, Plan, Takeover};
 use super::tree::{follow, names_in};
 use crate::format::Ino;
 use crate::format::dirent::Dirent;
+use crate::fs::error::inconsistent;
 use crate::fs::items::Items;
 use crate::ops::{Error, FileType, Result};
 use crate::volume::View;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// A path of the source, as a list of names, and the name that its copy gets.
 pub struct CopyOf {
@@ -40,10 +41,15 @@ pub fn copy_into(
         }
         let from = follow(source, &copy.path)?.ok_or(Error::NotFound)?;
         put(&mut plan, &mut numbers, &mut rest, (dir, copy.name.clone()), &from);
-    }
-    while let Some((number, from)) = rest.pop() {
-        for entry in names_in(source, from)? {
-            put(&mut plan, &mut numbers, &mut rest, (number, entry.name.clone()), &entry);
+        let mut seen = HashSet::new();
+        while let Some((number, from)) = rest.pop() {
+            // It has one name, but in a damaged tree.
+            if !seen.insert(from) {
+                return Err(inconsistent(from, "a directory has two names").into());
+            }
+            for entry in names_in(source, from)? {
+                put(&mut plan, &mut numbers, &mut rest, (number, entry.name.clone()), &entry);
+            }
         }
     }
     Ok(plan)

@@ -10,6 +10,7 @@ use super::tree::{Entries, entries_of, follow, has_other_attributes, names_in};
 use crate::format::Ino;
 use crate::format::dirent::Dirent;
 use crate::fs::difference::{FileAt, Name, each_inode, is_same_content, names_of};
+use crate::fs::error::inconsistent;
 use crate::fs::items::Items;
 use crate::ops::{Error, FileType, Result};
 use crate::volume::{View, VolumeError};
@@ -33,6 +34,7 @@ pub fn put_back(
         inside_target: Inside::new(target),
         inside_source: Inside::new(source),
         walked: HashSet::new(),
+        rest: Vec::new(),
         numbers: BTreeMap::new(),
         kept: HashSet::new(),
         gone: Vec::new(),
@@ -46,6 +48,9 @@ pub fn put_back(
     for path in paths {
         *at = Some(path.clone());
         work.path(path)?;
+        while let Some((wanted, number, reused)) = work.rest.pop() {
+            work.directory(number, wanted, reused)?;
+        }
     }
     work.remove()?;
     Ok(work.plan)
@@ -64,8 +69,10 @@ struct PutBack<'v> {
     /// What is at or below them.
     inside_target: Inside<'v>,
     inside_source: Inside<'v>,
-    /// Directories of the source that were put back.
+    /// Directories of the source that are put back.
     walked: HashSet<Ino>,
+    /// Of these, what is still to be looked into, what it is in the line, and whether it is there already.
+    rest: Vec<(Ino, Ino, bool)>,
     /// Inodes of the source, and what they are in the line.
     numbers: BTreeMap<Ino, Ino>,
     /// Inodes of the line that have a name afterwards.
@@ -167,7 +174,7 @@ impl PutBack<'_> {
         self.take(number, wanted, reused)
     }
 
-    /// Takes over an inode, and what is in it.
+    /// Takes over an inode; what is in it is yet to come.
     fn take(&mut self, number: Ino, wanted: &Dirent, reused: bool) -> Result<()> {
         let aspects = match reused {
             true => self.differs.get(&wanted.ino).copied(),
@@ -177,19 +184,19 @@ impl PutBack<'_> {
             self.plan.inodes.insert(number, Takeover { from: wanted.ino, aspects });
         }
         if wanted.kind == FileType::Directory && self.walked.insert(wanted.ino) {
-            self.directory(number, wanted, reused)?;
+            self.rest.push((wanted.ino, number, reused));
         }
         Ok(())
     }
 
     /// Makes what is in a directory what is in that of the source.
-    fn directory(&mut self, number: Ino, wanted: &Dirent, reused: bool) -> Result<()> {
-        let differs = self.target_dirs.contains(&wanted.ino) || self.source_dirs.contains(&wanted.ino);
+    fn directory(&mut self, number: Ino, wanted: Ino, reused: bool) -> Result<()> {
+        let differs = self.target_dirs.contains(&wanted) || self.source_dirs.contains(&wanted);
         if reused && !differs {
             return Ok(());
         }
         let mut found: Entries = if reused { entries_of(self.target, number)? } else { Entries::new() };
-        for (name, entry) in entries_of(self.source, wanted.ino)? {
+        for (name, entry) in entries_of(self.source, wanted)? {
             let old = found.remove(&name);
             self.put(number, &name, old.as_ref(), &entry)?;
         }
@@ -201,7 +208,7 @@ impl PutBack<'_> {
         let mut changed = self.plan.entries.range((number, Vec::new())..);
         if reused && changed.next().is_some_and(|((dir, _), _)| *dir == number) {
             let nothing = Aspects { attributes: false, xattrs: false, content: false };
-            let takeover = Takeover { from: wanted.ino, aspects: nothing };
+            let takeover = Takeover { from: wanted, aspects: nothing };
             self.plan.inodes.entry(number).or_insert(takeover).aspects.attributes = true;
         }
         Ok(())
@@ -213,8 +220,10 @@ impl PutBack<'_> {
 
     /// Takes everything out of directories that are gone and were not put elsewhere.
     fn remove(&mut self) -> Result<()> {
+        let mut seen = HashSet::new();
         while let Some(dir) = self.gone.pop() {
-            if self.kept.contains(&dir) {
+            // A directory has one name, but in a damaged tree.
+            if self.kept.contains(&dir) || !seen.insert(dir) {
                 continue;
             }
             for name in names_in(self.target, dir)? {
@@ -282,12 +291,14 @@ impl<'v> Inside<'v> {
 
     /// Whether a directory is.
     fn has(&mut self, dir: Ino) -> Result<bool> {
-        let (mut at, mut way) = (dir, Vec::new());
+        let (mut at, mut way) = (dir, HashSet::new());
         let inside = loop {
             if let Some(known) = self.known.get(&at) {
                 break *known;
             }
-            way.push(at);
+            if !way.insert(at) {
+                return Err(inconsistent(dir, "a directory is below itself").into());
+            }
             if self.roots.contains(&at) {
                 break true;
             }
