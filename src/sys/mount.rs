@@ -99,8 +99,24 @@ pub fn leave_mount_namespace() -> io::Result<()> {
     Ok(())
 }
 
-/// Number of the mount through which a file was opened, as `mountinfo` has it.
-pub fn mount_id(file: &File) -> io::Result<u32> {
+/// True if a file was opened through the mount with this number and device number, both as `mountinfo` has them. Nothing is
+/// asked of the file system.
+pub fn is_through(file: &File, mount: u32, device: (u32, u32)) -> io::Result<bool> {
+    // SAFETY: an all-zero statx is valid.
+    let mut about: libc::statx = unsafe { std::mem::zeroed() };
+    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
+    // SAFETY: a C string and a structure that outlive the call.
+    let asked = check(unsafe {
+        libc::statx(file.as_raw_fd(), c"".as_ptr(), flags, libc::STATX_MNT_ID, &raw mut about)
+    });
+    if asked.is_ok() && about.stx_mask & libc::STATX_MNT_ID != 0 {
+        let found = (about.stx_dev_major, about.stx_dev_minor);
+        return Ok(about.stx_mnt_id == u64::from(mount) && found == device);
+    }
+    mount_id(file).map(|id| id == mount) // a kernel before 5.8, or a mount that answers others alone
+}
+
+fn mount_id(file: &File) -> io::Result<u32> {
     let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
     let id = about.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
     id.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no mnt_id in fdinfo"))
@@ -119,9 +135,9 @@ struct FuseHandle {
     data: [u32; 3],
 }
 
-/// Opens the file with this node id and generation in the FUSE mount that `mount` is in. Needs
+/// Opens the file with this node id and generation in the FUSE mount that the working directory is in. Needs
 /// `CAP_DAC_READ_SEARCH`; ESTALE when the kernel does not know the node (any more).
-pub fn open_fuse_node(mount: &File, node: u64, generation: u64, flags: i32) -> io::Result<File> {
+pub fn open_fuse_node(node: u64, generation: u64, flags: i32) -> io::Result<File> {
     let mut handle = FuseHandle {
         bytes: 12,
         kind: 0x81,
@@ -129,12 +145,8 @@ pub fn open_fuse_node(mount: &File, node: u64, generation: u64, flags: i32) -> i
     };
     // SAFETY: FuseHandle has the layout of `struct file_handle` followed by its 12 bytes.
     let fd = check(unsafe {
-        libc::syscall(
-            libc::SYS_open_by_handle_at,
-            mount.as_raw_fd(),
-            &raw mut handle,
-            flags | libc::O_CLOEXEC,
-        ) as libc::c_int
+        libc::syscall(libc::SYS_open_by_handle_at, libc::AT_FDCWD, &raw mut handle, flags | libc::O_CLOEXEC)
+            as libc::c_int
     })?;
     // SAFETY: the kernel gave us a new descriptor.
     Ok(unsafe { File::from_raw_fd(fd) })

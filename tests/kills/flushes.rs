@@ -113,7 +113,8 @@ fn rewrite(root: &Path, work: &Work, writer: u64) {
     while !work.ends.load(Relaxed) {
         n += 1;
         let path = root.join(format!("{writer}-{}", n % FILES));
-        let wrote = File::options().write(true).open(&path).and_then(|file| {
+        // For reading, too: else the kernel can hold nothing of it, and there is nothing to flush.
+        let wrote = File::options().read(true).write(true).open(&path).and_then(|file| {
             (0..8).try_for_each(|part| {
                 file.write_all_at(&vec![n as u8; FILE_BYTES / 8], part * FILE_BYTES as u64 / 8)
             })

@@ -29,6 +29,8 @@ pub const READ: OpenFlags = OpenFlags::READ_ONLY;
 
 /// Files up to this size are read whole; of larger ones, what `lseek` calls data.
 const WHOLE_MAX: u64 = 1 << 20;
+/// Up to here reads are of any length, and not of whole blocks.
+const ODD_MAX: u64 = 64 << 10;
 /// More data than any history writes: a larger answer is a failure.
 const DATA_MAX: u64 = 64 << 20;
 
@@ -273,11 +275,13 @@ fn read_into(
     offset: u64,
     content: &mut Content,
 ) -> Result<u64, String> {
-    let len = (content.size - offset).min(WHOLE_MAX);
-    let mut out = vec![7; len as usize + 1];
+    // One byte more than there are; of much, whole blocks, which are not copied on their way.
+    let more = (content.size - offset).min(WHOLE_MAX) + 1;
+    let asked = if more < ODD_MAX { more } else { more.next_multiple_of(4096) };
+    let mut out = vec![7; asked as usize];
     let read = ops.read(node, handle, offset, &mut out).map_err(|e| format!("read at {offset}: {e:?}"))?;
     out.truncate(read);
-    let expected = (content.size - offset).min(len + 1) as usize;
+    let expected = (content.size - offset).min(asked) as usize;
     same(&format!("bytes read at {offset}"), out.len(), expected)?;
     content.write(offset, &out);
     Ok(offset + out.len() as u64)

@@ -19,6 +19,7 @@ pub const SET_ID: u32 = 0o6000;
 /// Set-group-id: on a directory, children inherit its group.
 const SET_GID: u32 = 0o2000;
 const BLOCK: u64 = 4096;
+static ZEROS: [u8; BLOCK as usize] = [0; BLOCK as usize];
 /// The attribute that dies with the set-id bits.
 pub const CAPABILITY: &[u8] = b"security.capability";
 
@@ -51,9 +52,13 @@ impl Content {
     pub fn write(&mut self, offset: u64, data: &[u8]) {
         let mut blocks = std::mem::take(&mut self.blocks);
         self.pieces(offset, data.len() as u64, |block, at, from, n| {
+            let data = &data[at..at + n];
+            if data == &ZEROS[..n] && !blocks.contains_key(&block) {
+                return;
+            }
             let bytes = blocks.entry(block).or_insert_with(|| Arc::new(vec![0; BLOCK as usize]));
-            Arc::make_mut(bytes)[from..from + n].copy_from_slice(&data[at..at + n]);
-            if bytes.iter().all(|b| *b == 0) {
+            Arc::make_mut(bytes)[from..from + n].copy_from_slice(data);
+            if bytes[..] == ZEROS {
                 blocks.remove(&block);
             }
         });

@@ -290,9 +290,10 @@ fn a_mount_that_is_moved_renamed_or_covered_goes_on() {
     }
     let p = Place::new();
     for options in ["", "-o cache=writeback"] {
+        // Open for reading, too: else the kernel can hold nothing of it, and the way to the mount is not needed.
         let script = format!(
             "set -e; mount --make-rprivate /; mkdir -p up/m other; snapfs mount store up/m {options}; \
-             exec 3>up/m/f; echo one >&3; mv up moved; mkdir moved/m/.snapshots/renamed; \
+             : >up/m/f; exec 3<>up/m/f; echo one >&3; mv up moved; mkdir moved/m/.snapshots/renamed; \
              echo two >&3; mount --move moved/m other; mkdir other/.snapshots/moved; \
              cd other; echo three >&3; mount -t tmpfs none \"$PWD\"; mkdir .snapshots/covered; \
              mount -t tmpfs none \"$PWD\"; mount -t tmpfs none \"${{PWD%/*}}\"; echo four >&3; mkdir .snapshots/deep; \

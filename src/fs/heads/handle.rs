@@ -56,18 +56,37 @@ struct Table {
     open: BTreeMap<u64, Arc<Open>>,
     /// Those whose head is no more, or about to be.
     stale: BTreeMap<u64, Stale>,
-    /// Live nodes: handles that are not stale, and those of them that write.
-    counts: BTreeMap<NodeId, (u32, u32)>,
+    /// Live nodes, and how many handles each has that are not stale.
+    counts: BTreeMap<NodeId, Count>,
     /// What cannot be opened now.
     bars: Vec<Arc<Bar>>,
+}
+
+/// Handles of one node.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    all: u32,
+    /// Those that write.
+    writing: u32,
+    /// Those of them through which a mapping can be changed.
+    mapping: u32,
+}
+
+impl Count {
+    /// What one handle adds.
+    fn of(flags: OpenFlags) -> Count {
+        let (writing, mapping) = (flags.write.into(), (flags.write && flags.read).into());
+        Count { all: 1, writing, mapping }
+    }
 }
 
 impl Table {
     fn count(&mut self, open: &Open) {
         if open.node.is_live() {
-            let count = self.counts.entry(open.node).or_default();
-            count.0 += 1;
-            count.1 += u32::from(open.flags.write);
+            let (count, more) = (self.counts.entry(open.node).or_default(), Count::of(open.flags));
+            count.all += more.all;
+            count.writing += more.writing;
+            count.mapping += more.mapping;
         }
     }
 
@@ -76,15 +95,17 @@ impl Table {
         if !open.node.is_live() {
             return false;
         }
-        let (left, writers) = self.counts.get_mut(&open.node).map_or((0, 0), |count| {
-            count.0 -= 1;
-            count.1 -= u32::from(open.flags.write);
-            *count
-        });
-        if left == 0 {
+        let (less, mut left) = (Count::of(open.flags), Count::default());
+        if let Some(count) = self.counts.get_mut(&open.node) {
+            count.all -= less.all;
+            count.writing -= less.writing;
+            count.mapping -= less.mapping;
+            left = *count;
+        }
+        if left.all == 0 {
             self.counts.remove(&open.node);
         }
-        open.flags.write && writers == 0
+        open.flags.write && left.writing == 0
     }
 
     fn make_stale(&mut self, head: &Arc<Head>, stale: Stale) -> Vec<NodeId> {
@@ -135,7 +156,7 @@ impl Handles {
     pub fn bar(&self, nodes: HashSet<NodeId>, out: KeptOut) -> (Barred<'_>, Vec<NodeId>) {
         let mut t = self.0.lock();
         let is_open = |node: &NodeId| match (t.counts.get(node), out) {
-            (Some((_, writers)), KeptOut::Writers) => *writers > 0,
+            (Some(count), KeptOut::Writers) => count.writing > 0,
             (count, _) => count.is_some(),
         };
         let open = nodes.iter().copied().filter(is_open).collect();
@@ -219,7 +240,7 @@ impl Handles {
 
     /// True if the live node is open for writing.
     pub fn is_writer(&self, node: NodeId) -> bool {
-        self.0.lock().counts.get(&node).is_some_and(|count| count.1 > 0)
+        self.0.lock().counts.get(&node).is_some_and(|count| count.writing > 0)
     }
 
     /// Live nodes that are open.
@@ -229,7 +250,14 @@ impl Handles {
 
     /// Live nodes that are open for writing.
     pub fn writers(&self) -> Vec<NodeId> {
-        self.0.lock().counts.iter().filter(|(_, c)| c.1 > 0).map(|(node, _)| *node).collect()
+        self.0.lock().counts.iter().filter(|(_, c)| c.writing > 0).map(|(node, _)| *node).collect()
+    }
+
+    /// Those of them of which the kernel may hold pages that it has not written: it passes on what `write` brings, but for
+    /// what the write-back cache keeps, and then every handle that writes reads, too. What is changed in a mapping it keeps,
+    /// and nobody has a mapping of what is open for writing alone (`mmap(2)`: EACCES).
+    pub fn mappers(&self) -> Vec<NodeId> {
+        self.0.lock().counts.iter().filter(|(_, c)| c.mapping > 0).map(|(node, _)| *node).collect()
     }
 }
 

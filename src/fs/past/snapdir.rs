@@ -290,11 +290,12 @@ impl Past {
         Ok(id)
     }
 
-    /// Has the kernel hand over what it holds of files of a head that are open for writing.
+    /// Has the kernel hand over what it holds of files of a head that are open for writing: that takes the flusher, and so a
+    /// switch of processes or two, where it may hold anything.
     pub fn write_back(&self, head: &Head) -> Result<()> {
         let heads = &self.commits.heads;
         let of_head =
-            heads.handles.writers().into_iter().filter(|node| node.tree() == head.node(Ino::ROOT).tree());
+            heads.handles.mappers().into_iter().filter(|node| node.tree() == head.node(Ino::ROOT).tree());
         let writers: Vec<_> = of_head
             .map(|node| Ok((node, heads.generation(node, FileType::Regular)?)))
             .collect::<Result<_>>()?;

@@ -416,6 +416,9 @@ fn pages_in_the_kernel_are_in_the_snapshot() {
         let t = T::new();
         let file = t.create(ROOT, "f");
         t.open(t.put(ROOT, "only read", b""), RO);
+        // Nobody can map it.
+        let write_only = OpenFlags { read: false, ..OpenFlags::READ_WRITE };
+        t.open(t.put(ROOT, "only written", b""), write_only);
         let cache = Arc::new(Cache { fs: Mutex::new(Some(t.fs.clone())), file, fails });
         t.fs.set_kernel(cache.clone());
         let made = t.mkdir(SNAPDIR, "one");

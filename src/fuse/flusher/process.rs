@@ -4,7 +4,7 @@
 //! only while it carries out an order, so the mount is not busy because of it.
 
 use super::order::{self, Order, OrderAnswer};
-use super::reach;
+use super::reach::{self, Reach};
 use crate::fuse::hidden;
 use crate::fuse::mount;
 use crate::fuse::mounts::{self, Mount, MountId};
@@ -59,11 +59,12 @@ fn run(parent: u32, mount: Option<MountId>) -> io::Result<()> {
             cut(mount);
         }
     })?;
-    Process { mount, no_handles: false }.serve(&socket)
+    Process { mount, reach: Reach::default(), no_handles: false }.serve(&socket)
 }
 
 struct Process {
     mount: Arc<Mutex<Option<MountId>>>,
+    reach: Reach,
     /// Set when the kernel refused us file handles: they need a capability.
     no_handles: bool,
 }
@@ -102,12 +103,12 @@ impl Process {
                 cut(m);
                 detach(m)
             }),
-            Order::Prove => mount.and_then(|m| reach::open(m)?.metadata()).map(drop),
-            Order::LookUp(path) => mount.and_then(|m| look_up(&reach::open(m)?, &path)),
-            Order::Sync => mount.and_then(|m| sys_mount::sync_fs(&reach::open(m)?)),
+            Order::Prove => mount.and_then(|m| self.reach.open(m)?.metadata()).map(drop),
+            Order::LookUp(path) => mount.and_then(|m| look_up(&self.reach.look(m)?, &path)),
+            Order::Sync => mount.and_then(|m| sys_mount::sync_fs(&self.reach.open(m)?)),
             Order::Unmount => mount.and_then(unmount),
             Order::Detach => mount.and_then(detach),
-            Order::WriteBack(nodes) => match mount.and_then(reach::open) {
+            Order::WriteBack(nodes) => match mount.and_then(|m| self.reach.look(m)) {
                 Ok(root) => return self.write_back(&root, &nodes),
                 Err(e) => Err(e),
             },
@@ -117,6 +118,10 @@ impl Process {
 
     fn write_back(&mut self, root: &File, nodes: &[(u64, u64)]) -> OrderAnswer {
         let mut answer = OrderAnswer::default();
+        let _inside = match Inside::of(root) {
+            Ok(inside) => inside,
+            Err(e) => return OrderAnswer::failure(&e),
+        };
         let mut hidden = None;
         let mut files: Vec<(u64, File)> = Vec::new();
         for &(node, generation) in nodes {
@@ -148,7 +153,7 @@ impl Process {
         }
     }
 
-    /// Opens a node for flushing. `None`: nobody knows it any more, so there are no dirty pages of it.
+    /// Opens a node for flushing; this is in the mount. `None`: nobody knows it any more, so there are no dirty pages of it.
     fn open_node(
         &mut self,
         root: &File,
@@ -158,7 +163,7 @@ impl Process {
     ) -> io::Result<Option<File>> {
         let flags = fcntl::O_NONBLOCK | fcntl::O_NOFOLLOW;
         if !self.no_handles {
-            match sys_mount::open_fuse_node(root, node.0, generation, fcntl::O_RDONLY | flags) {
+            match sys_mount::open_fuse_node(node.0, generation, fcntl::O_RDONLY | flags) {
                 Ok(file) => return Ok(Some(file)),
                 Err(e) => match e.raw_os_error() {
                     Some(errno::ESTALE | errno::ENOENT) => return Ok(None),
@@ -178,6 +183,22 @@ impl Process {
             Err(e) if is(&e, errno::ENOENT) || is(&e, errno::ESTALE) => Ok(None),
             Err(e) => Err(e),
         }
+    }
+}
+
+/// This process is in a directory of the mount, which costs no request as opening one does, until this is dropped.
+struct Inside;
+
+impl Inside {
+    fn of(dir: &File) -> io::Result<Inside> {
+        std::env::set_current_dir(format!("/proc/self/fd/{}", dir.as_raw_fd()))?;
+        Ok(Inside)
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let _ = std::env::set_current_dir("/"); // the root of all is there
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! It opens a new one for each order, because a descriptor that stays open would keep the mount busy. It finds the
 //! mount by the number of its device, because paths change: the mount may have been moved, covered, or a directory
-//! above it renamed.
+//! above it renamed. It looks first where it was found the last time.
 
 use crate::fuse::mounts::{self, Mount, MountId};
 use crate::names;
@@ -15,37 +15,64 @@ use std::os::unix::fs::OpenOptionsExt;
 /// Mounts that may lie over each other before it is given up.
 const COVERS_MAX: usize = 64;
 
-/// A directory of the mount: its root, wherever that can be reached.
-pub(super) fn open(mount: MountId) -> io::Result<File> {
-    let mut ours: Vec<Mount> = mounts::all()?.into_iter().filter(|m| m.device == mount.device).collect();
-    ours.sort_by_key(|m| (m.root.as_os_str() != "/", m.id != mount.id));
-    let mut failure = None;
-    for m in &ours {
-        match open_exactly(m) {
-            Ok(Some(dir)) => return Ok(dir),
-            Ok(None) => {}
-            Err(e) => failure = Some(e),
-        }
+/// The way to a mount, with the place in which it was found the last time.
+#[derive(Default)]
+pub(super) struct Reach(Option<Mount>);
+
+impl Reach {
+    /// A directory of the mount, to be looked up in and no more: its root, wherever that can be reached.
+    pub(super) fn look(&mut self, mount: MountId) -> io::Result<File> {
+        self.to(mount, look_at)
     }
-    for m in &ours {
-        match uncover(m) {
-            Ok(dir) => return Ok(dir),
-            Err(e) => {
-                let what =
-                    format!("{} is covered by another mount, and cannot be reached", names::shown(&m.point));
-                failure = Some(io::Error::new(e.kind(), format!("{what}: {e}")));
+
+    /// The same, open: the mount has answered.
+    pub(super) fn open(&mut self, mount: MountId) -> io::Result<File> {
+        self.to(mount, open_exactly)
+    }
+
+    fn to(&mut self, mount: MountId, open: fn(&Mount) -> io::Result<Option<File>>) -> io::Result<File> {
+        let last = self.0.take().filter(|m| m.device == mount.device);
+        if let Some(m) = last
+            && let Ok(Some(dir)) = open(&m)
+        {
+            self.0 = Some(m);
+            return Ok(dir);
+        }
+        let mut ours: Vec<Mount> = mounts::all()?.into_iter().filter(|m| m.device == mount.device).collect();
+        ours.sort_by_key(|m| (m.root.as_os_str() != "/", m.id != mount.id));
+        let mut failure = None;
+        for m in &ours {
+            match open(m) {
+                Ok(Some(dir)) => {
+                    self.0 = Some(m.clone());
+                    return Ok(dir);
+                }
+                Ok(None) => {}
+                Err(e) => failure = Some(e),
             }
         }
+        for m in &ours {
+            match uncover(m) {
+                Ok(dir) => return Ok(dir),
+                Err(e) => {
+                    let what = format!(
+                        "{} is covered by another mount, and cannot be reached",
+                        names::shown(&m.point)
+                    );
+                    failure = Some(io::Error::new(e.kind(), format!("{what}: {e}")));
+                }
+            }
+        }
+        let nowhere = || io::Error::other("the mount is in no place that this process can see");
+        Err(failure.unwrap_or_else(nowhere))
     }
-    let nowhere = || io::Error::other("the mount is in no place that this process can see");
-    Err(failure.unwrap_or_else(nowhere))
 }
 
 /// The root of this mount without asking its file system anything; `None` if its path leads elsewhere.
 pub(super) fn look_at(m: &Mount) -> io::Result<Option<File>> {
     let flags = fcntl::O_PATH | fcntl::O_DIRECTORY | fcntl::O_NOFOLLOW;
     match File::options().read(true).custom_flags(flags).open(&m.point) {
-        Ok(root) => Ok((sys_mount::mount_id(&root)? == m.id).then_some(root)),
+        Ok(root) => Ok(sys_mount::is_through(&root, m.id, m.device)?.then_some(root)),
         Err(e) if [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&e.kind()) => Ok(None),
         Err(e) => Err(e),
     }
