@@ -11,6 +11,7 @@ use super::engine::{
 };
 use super::feed::{self, Feeds};
 use super::hold::{lock, probe};
+use super::listed::{listed, listed_clone};
 use super::making::{DEVICE_START_BYTES, NewStore, Old, has_content, make, unfinished};
 use super::merging;
 use super::mirroring::StoreSides;
@@ -36,11 +37,11 @@ use crate::format::provenance::Provenance;
 use crate::fs::{Fs, FsOptions, GoesOn, RestoreOrder, Steps};
 use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
 use crate::names;
-use crate::ops::{Caller, Error, KernelRef, NodeId, Operations, Timestamp, XattrMode};
+use crate::ops::{Caller, Error, KernelRef, NodeId, Operations, XattrMode};
 use crate::repair::{Mode, Repair};
 use crate::salvage::{Listener, Summary, Wanted};
 use crate::sys::process;
-use crate::volume::{self, OpenOptions, Volume, VolumeError};
+use crate::volume::{OpenOptions, Volume, VolumeError};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
@@ -373,42 +374,6 @@ impl Open {
     fn find(&self, at: NodeId, name: &[u8]) -> Result<SnapshotRow, Failure> {
         let found = self.fs.volume().find_snapshot(self.line(at)?, name);
         found.map(|s| listed(&s)).ok_or_else(|| told(&self.store, &Error::NotFound))
-    }
-}
-
-fn listed(s: &volume::SnapshotInfo) -> SnapshotRow {
-    SnapshotRow {
-        name: s.name.clone(),
-        id: s.id.0,
-        created: Timestamp { secs: s.created.0, nanos: s.created.1 },
-        referenced: s.referenced,
-        exclusive: s.exclusive,
-        written: s.written,
-    }
-}
-
-fn listed_clone(clone: &volume::CloneInfo) -> CloneRow {
-    let line = clone.from.as_ref().map(|name| match &name[..] {
-        b"" => b".".to_vec(),
-        name => [b".clones/", name].concat(),
-    });
-    let origin = line.map(|line| match &clone.snapshot {
-        Some(name) if line == b"." => [b".snapshots/", &name[..]].concat(),
-        Some(name) => [&line[..], b"/.snapshots/", name].concat(),
-        None => line,
-    });
-    CloneRow {
-        name: clone.line.name.clone(),
-        id: clone.line.id.0,
-        created: Timestamp { secs: clone.line.created.0, nanos: clone.line.created.1 },
-        origin,
-        expires: clone.line.terms.expiry.map(|e| Timestamp { secs: e.at, nanos: 0 }),
-        idle: clone.line.terms.idling.map(|i| i.after),
-        reason: clone.line.provenance.reason.name().into(),
-        snapshots: clone.snapshots as u64,
-        referenced: clone.referenced,
-        exclusive: clone.exclusive,
-        written: clone.written,
     }
 }
 

@@ -18,6 +18,7 @@ mod hold;
 mod home;
 mod limit;
 mod line_args;
+mod listed;
 mod lost_changes;
 mod making;
 mod merge;

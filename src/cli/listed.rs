@@ -1,0 +1,41 @@
+//! Snapshots and clones as the rows of a list: what the volume knows of them, in the words of the commands.
+
+use super::engine::{CloneRow, SnapshotRow};
+use crate::ops::Timestamp;
+use crate::volume;
+
+pub(super) fn listed(s: &volume::SnapshotInfo) -> SnapshotRow {
+    SnapshotRow {
+        name: s.name.clone(),
+        id: s.id.0,
+        created: Timestamp { secs: s.created.0, nanos: s.created.1 },
+        referenced: s.referenced,
+        exclusive: s.exclusive,
+        written: s.written,
+    }
+}
+
+pub(super) fn listed_clone(clone: &volume::CloneInfo) -> CloneRow {
+    let line = clone.from.as_ref().map(|name| match &name[..] {
+        b"" => b".".to_vec(),
+        name => [b".clones/", name].concat(),
+    });
+    let origin = line.map(|line| match &clone.snapshot {
+        Some(name) if line == b"." => [b".snapshots/", &name[..]].concat(),
+        Some(name) => [&line[..], b"/.snapshots/", name].concat(),
+        None => line,
+    });
+    CloneRow {
+        name: clone.line.name.clone(),
+        id: clone.line.id.0,
+        created: Timestamp { secs: clone.line.created.0, nanos: clone.line.created.1 },
+        origin,
+        expires: clone.line.terms.expiry.map(|e| Timestamp { secs: e.at, nanos: 0 }),
+        idle: clone.line.terms.idling.map(|i| i.after),
+        reason: clone.line.provenance.reason.name().into(),
+        snapshots: clone.snapshots as u64,
+        referenced: clone.referenced,
+        exclusive: clone.exclusive,
+        written: clone.written,
+    }
+}
