@@ -94,9 +94,14 @@ fn seed() -> Result<u64, Failure> {
 
 /// The label of a device, if it counts, and the epoch of its newest superblock.
 pub(super) fn label_in_force(store: &Path, device: &dyn Device) -> Result<(Option<Label>, u64), Failure> {
-    let label = read_label(device).map_err(|e| io(store, e))?;
     let state = newest_superblock(device).ok();
     let is_side = state.as_ref().is_some_and(|state| state.incompat & INCOMPAT_MIRRORED != 0);
+    let label = match read_label(device) {
+        Ok(label) => label,
+        Err(e) if is_side => return Err(io(store, e)),
+        // What has no label that can be read may be a store all the same, or none: who opens it tells.
+        Err(_) => None,
+    };
     let counts = |label: &Label| is_side || matches!(label.standing, Standing::Incomplete | Standing::Split);
     Ok((label.filter(counts), state.map_or(0, |state| state.epoch.0)))
 }

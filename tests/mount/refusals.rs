@@ -213,9 +213,9 @@ fn a_newer_format() {
     told(p.run(&["init", "store"]), &["store"]);
     assert_eq!(p.fingerprint(), before);
 
-    patch_slots_of_any(&p, |slot| (slot[16], slot[40]) = (1, 4));
+    patch_slots_of_any(&p, |slot| (slot[16], slot[47]) = (1, 0x80));
     told(p.mount_said("ro"), &["features", "newer snapfs"]);
-    patch_slots_of_any(&p, |slot| (slot[40], slot[32]) = (0, 4));
+    patch_slots_of_any(&p, |slot| (slot[47], slot[32]) = (0, 4));
     let before = p.fingerprint();
     let said = p.mount_said("rw");
     if said.code == 0 {
