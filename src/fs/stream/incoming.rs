@@ -230,7 +230,15 @@ impl<'w, 'a> Work<'w, 'a> {
             return self.txn.insert(*key, value);
         }
         let ino = Ino(key.object);
-        let blocks = self.txn.view().inode(ino)?.map_or(0, |inode| inode.blocks);
+        let before = self.txn.view().inode(ino)?.filter(|inode| inode.nlink > 0);
+        if before.is_none() {
+            // What the base has of a file without a name that had the number, and of its purge, is no part of this one.
+            let [from, to] = [ino.0, ino.0 + 1].map(|object| Key { object, kind: 0, rest: 0 });
+            self.clear(&from, &to)?;
+            self.grown.remove(&ino);
+            self.txn.remove(&Key::new(Ino::ORPHANS.0, Kind::Orphan, ino.0))?;
+        }
+        let blocks = before.map_or(0, |inode| inode.blocks);
         let Ok(inode) = Inode::decode(value) else { return self.refuse(format!("inode {}", ino.0)) };
         self.txn.raise_next_ino(Ino(ino.0 + 1).max(Ino::FIRST_FREE));
         self.txn.insert(*key, &Inode { blocks, ..inode }.encode())

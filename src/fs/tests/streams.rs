@@ -70,10 +70,10 @@ pub(super) fn seen(view: &View) -> BTreeMap<(u64, u8, u64), Vec<u8>> {
     }
     // Inodes without a name are nobody's to see.
     for (ino, _) in files.iter().filter(|(_, inode)| inode.nlink == 0) {
-        all.retain(|(object, kind, rest), _| {
-            *object != ino.0 && !(*kind == Kind::Orphan as u8 && *rest == ino.0)
-        });
+        all.retain(|(object, ..), _| *object != ino.0);
     }
+    // Nor what tells that one is to be purged, which outlives the inode itself.
+    all.retain(|(_, kind, _), _| *kind != Kind::Orphan as u8);
     // As programs read it.
     for (ino, inode) in
         files.into_iter().filter(|(_, inode)| inode.kind == FileType::Regular && inode.nlink > 0)
