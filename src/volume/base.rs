@@ -57,12 +57,11 @@ impl VolumeState {
         let here: HashSet<ViewId> = self.down_from(here).map(|view| view.id).collect();
         let common = self.down_from(there).map(|view| view.id).find(|id| here.contains(id));
         let common = common.unwrap_or(ViewId(0));
+        // A line at rest may be cloned at the base itself: then the clone has it.
+        let goes = |base| self.is_before(common, base) && !self.history.is_below(base, common);
         let parted = self.lines.records().filter(|record| record.id != from).filter(|record| {
-            let Some(base) = record.base else { return false };
-            if record.id == line {
-                return self.is_before(common, base) && !self.history.is_below(base, common);
-            }
-            self.was_brought(record, base) && self.is_before(common, base) && self.is_compared(record, line)
+            let Some(base) = record.base.filter(|base| goes(*base)) else { return false };
+            record.id == line || self.was_brought(record, base) && self.is_compared(record, line)
         });
         parted.map(|record| (record.id, None)).collect()
     }

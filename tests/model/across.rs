@@ -67,12 +67,12 @@ impl Runner {
     }
 
     fn fork(&mut self, from: Origin, name: Pick, lines_max: usize) -> Step {
-        let (Some((id, line, snapshot)), Some(fs)) = (self.origin(from), self.subject.fs()) else {
-            return Ok(());
-        };
+        let Some((id, line, snapshot)) = self.origin(from) else { return Ok(()) };
         if self.model.lines().len() >= lines_max {
             return Ok(());
         }
+        self.learn_snapshot(id);
+        let Some(fs) = self.subject.fs() else { return Ok(()) };
         let many = lines_max > LINES_MAX;
         let name = if many { format!("many-{name}").into_bytes() } else { new_line_name(name) };
         let real = past::find(fs, &line, &snapshot).and_then(|from| fs.create_line(&name, from.id));
@@ -86,7 +86,12 @@ impl Runner {
             return Ok(());
         };
         let real = past::clone_line(fs, root, &name);
-        let Some((root, line)) = Self::agree(real, self.model.clone_line(&name))? else { return Ok(()) };
+        // Whether that will do depends on what was written, be it the same.
+        let base = past::line_of(fs, &name).ok().and_then(|line| line.base);
+        let is_base = |point: &u64| base.is_some() && self.numbers.bases.get(point).copied() == base;
+        let newest = self.model.past.last().copied().filter(is_base);
+        let both = Self::agree(real, self.model.clone_line(&name, newest))?;
+        let Some((root, line)) = both else { return Ok(()) };
         self.line_is_made(line, root)
     }
 
@@ -120,8 +125,9 @@ impl Runner {
         let line = self.old_line(line);
         let root = self.numbers.root(line);
         let name = self.model.line(line).name.clone();
-        let real = self.subject.fs().map_or(Ok(()), |fs| past::drop_line(fs, &name, root));
         let gone: Vec<_> = self.model.line(line).snapshots.values().map(|s| s.id).collect();
+        gone.iter().for_each(|id| self.learn_snapshot(*id));
+        let real = self.subject.fs().map_or(Ok(()), |fs| past::drop_line(fs, &name, root));
         if Self::agree(real, self.model.drop_line(line))?.is_none() {
             return Ok(());
         }

@@ -474,6 +474,9 @@ impl Runner {
             }
             Op::Unsnap { name } => {
                 let name = self.old_snapshot(name);
+                if let Some(id) = self.model.find_snapshot(&name).map(|s| s.id) {
+                    self.learn_snapshot(id);
+                }
                 let real = match self.subject.fs() {
                     Some(fs) => past::delete(fs, &line, &name),
                     None => self.subject.ops().rmdir(&ADMIN, snapdir(), &name),
@@ -513,11 +516,10 @@ impl Runner {
 
     fn roll_back(&mut self, name: Pick) -> Step {
         let name = self.old_snapshot(name);
-        if self.model.find_snapshot(&name).is_none() {
-            return Ok(());
-        }
+        let Some(to) = self.model.find_snapshot(&name).map(|to| to.id) else { return Ok(()) };
         let line = self.model.name.clone();
         self.release_all()?;
+        self.learn_snapshot(to);
         let before = self.model.clone();
         self.model.roll_back(&name);
         match self.subject.roll_back(&line, &name) {

@@ -13,7 +13,7 @@ use snapfs::ops::{Caller, Error};
 
 use crate::merging::three_way;
 use crate::reference::{
-    self, Base, Body, Expect, Id, Inode, Line, Snapshot, Tree, Why, is_long, no, refuse_if,
+    self, Base, Body, Brought, Expect, Id, Inode, Line, Snapshot, Tree, Why, is_long, no, refuse_if,
 };
 
 /// How the names of guards begin that nobody has been told, because the power was cut first.
@@ -232,6 +232,7 @@ impl Model {
 
     /// The line at hand becomes what a clone is, which is no more, with a guard before.
     pub fn promote(&mut self, clone: LineKey, name: Option<&[u8]>) -> u64 {
+        self.part_for_promotion(clone);
         let id = self.guard(name, Why::Switch);
         let clone = self.lines.remove(&clone).expect("the runner names one that exists");
         self.live = reachable(&clone.live);
@@ -273,6 +274,7 @@ impl Model {
 
     /// The same, of a snapshot.
     pub fn become_snapshot(&mut self, snapshot: &Snapshot) {
+        self.rebase_for_rollback(snapshot);
         self.live = reachable(&snapshot.tree);
         self.past = [&snapshot.past[..], &[snapshot.id]].concat();
     }
@@ -325,21 +327,99 @@ impl Model {
         Some(three_way(&base.tree, &self.line(from).live, &self.line(to).live))
     }
 
-    /// Has a clone be compared with another line as it is now, under that number.
-    pub fn bring_together(&mut self, clone: LineKey, with: LineKey, number: u64) {
+    /// Has a clone be compared with what one side was that gave to the other, under that number: the next one is that of the
+    /// guard of the other, if anything was brought over.
+    pub fn bring_together(&mut self, clone: LineKey, [with, other]: [LineKey; 2], number: u64) {
         let tree = Arc::new(reachable(&self.line(with).live));
-        let clone = Arc::make_mut(self.lines.get_mut(&clone).expect("the runner names one that exists"));
+        let is_guarded = self.line(other).past.last() == Some(&(number + 1));
+        let brought = Some(Brought { until: number + u64::from(is_guarded), by_merge: with == clone });
+        self.line_mut(with).past.push(number);
+        let clone = self.line_mut(clone);
         let before = clone.base.as_ref().map(|base| base.number);
-        clone.base = Some(Base { number, tree, before });
+        clone.base = Some(Base { number, tree, before, brought });
     }
 
-    /// Has nothing be compared with that any more.
+    /// Has nothing be compared with that any more for having been brought together; what began as that stays.
     pub fn part(&mut self, number: u64) {
         for line in self.lines.values_mut() {
-            if line.base.as_ref().is_some_and(|base| base.number == number) {
+            let is_parted = |base: &Base| base.number == number && base.brought.is_some();
+            if line.base.as_ref().is_some_and(is_parted) {
                 Arc::make_mut(line).base = None;
             }
         }
+    }
+
+    /// To change a line that exists.
+    fn line_mut(&mut self, line: LineKey) -> &mut Line {
+        Arc::make_mut(self.lines.get_mut(&line).expect("the runner names one that exists"))
+    }
+
+    /// The line with which a merge compares one; none if any will do, for all are gone that it could be.
+    fn compared_with(&self, line: LineKey) -> Option<LineKey> {
+        let of = self.line(line);
+        let owner = |id: &u64| {
+            let own = self.lines().find(|(_, line)| line.snapshots.values().any(|s| s.id == *id));
+            let oldest = || self.lines().find(|(_, line)| line.past.contains(id));
+            own.or_else(oldest).map(|(key, _)| key).filter(|key| *key != line)
+        };
+        let from = of.from.filter(|from| self.lines.contains_key(from));
+        from.or_else(|| of.past.iter().rev().find_map(owner))
+    }
+
+    /// Lines that are compared with that one since both were brought together so that this holds of it.
+    fn brought_together_with(&self, line: LineKey, holds: impl Fn(&Base, Brought) -> bool) -> Vec<LineKey> {
+        let holds =
+            |of: &Line| of.base.as_ref().is_some_and(|base| base.brought.is_some_and(|b| holds(base, b)));
+        let found = self
+            .lines()
+            .filter(|(key, of)| holds(of) && self.compared_with(*key).is_none_or(|with| with == line));
+        found.map(|(key, _)| key).collect()
+    }
+
+    /// Has lines be compared with nothing any more.
+    fn forget_bases(&mut self, of: Vec<LineKey>) {
+        of.into_iter().for_each(|line| self.line_mut(line).base = None);
+    }
+
+    /// What the line at hand is compared with, and others with it, once it becomes what a snapshot is.
+    fn rebase_for_rollback(&mut self, to: &Snapshot) {
+        let lacks = |brought: Brought| to.id <= brought.until;
+        self.forget_bases(self.brought_together_with(self.at, |_, brought| lacks(brought)));
+        let base = self.base.as_ref();
+        if self.inherited.contains(&to.id) {
+            // It begins anew.
+            let before = base.map(|base| base.number);
+            if before != Some(to.id) {
+                let tree = Arc::new(reachable(&to.tree));
+                self.base = Some(Base { number: to.id, tree, before, brought: None });
+            }
+        } else if base.and_then(|base| base.brought).is_some_and(lacks) {
+            self.base = None;
+        }
+    }
+
+    /// The same once the line at hand becomes what a clone is: all goes from it that it had after what both have in common.
+    fn part_for_promotion(&mut self, clone: LineKey) {
+        let there = &self.line(clone).past;
+        let common: Vec<u64> = self.past.iter().copied().filter(|id| there.contains(id)).collect();
+        let last = common.iter().copied().max().unwrap_or(0);
+        let lacks = |base: &Base, until: u64| last <= until && !common.contains(&base.number);
+        let mut parted = self.brought_together_with(self.at, |base, brought| lacks(base, brought.until));
+        parted.retain(|line| *line != clone);
+        let until = |base: &Base| base.brought.map_or(base.number, |brought| brought.until);
+        if self.base.as_ref().is_some_and(|base| lacks(base, until(base))) {
+            parted.push(self.at);
+        }
+        self.forget_bases(parted);
+    }
+
+    /// The same once a line goes: what was merged into it is nowhere else, but for what it had when it was merged itself.
+    fn part_for_end(&mut self, line: LineKey) {
+        let merged_at = |base: &Base| base.brought.filter(|b| b.by_merge).map(|_| base.number);
+        let kept = self.line(line).base.as_ref().and_then(merged_at).unwrap_or(0);
+        self.forget_bases(
+            self.brought_together_with(line, |base, _| merged_at(base).is_some_and(|at| at > kept)),
+        );
     }
 
     /// A line that begins as a snapshot is, which exists: none of its files without names.
@@ -350,19 +430,25 @@ impl Model {
             all.into_iter().find(|(_, s)| s.id == from).expect("the runner names one that exists");
         let past = [&snapshot.past[..], &[from]].concat();
         let live = reachable(&snapshot.tree);
-        Ok(self.add_line(name, live, past, of))
+        Ok(self.add_line(name, live, past, of, from))
     }
 
-    /// A line that begins as the one at hand is: none of its files without names.
-    pub fn clone_line(&mut self, name: &[u8]) -> Expect<LineKey> {
+    /// A line that begins as the one at hand is: none of its files without names. Between the two is a new point, or, if
+    /// nothing has changed since, the newest.
+    pub fn clone_line(&mut self, name: &[u8], newest: Option<u64>) -> Expect<LineKey> {
         refuse_if(&[(self.find_line(name).is_some(), Error::Exists)])?;
-        Ok(self.add_line(name, reachable(&self.live), self.past.clone(), self.at))
+        let point = newest.unwrap_or_else(|| {
+            let point = self.take_number();
+            self.past.push(point);
+            point
+        });
+        Ok(self.add_line(name, reachable(&self.live), self.past.clone(), self.at, point))
     }
 
-    fn add_line(&mut self, name: &[u8], live: Tree, past: Vec<u64>, from: LineKey) -> LineKey {
+    fn add_line(&mut self, name: &[u8], live: Tree, past: Vec<u64>, from: LineKey, number: u64) -> LineKey {
         let (name, snapshots, inherited) = (name.to_vec(), BTreeMap::new(), past.clone());
-        let (key, number) = (self.take_number(), self.take_number());
-        let base = Some(Base { number, tree: Arc::new(live.clone()), before: None });
+        let key = self.take_number();
+        let base = Some(Base { number, tree: Arc::new(live.clone()), before: None, brought: None });
         let line = Line { name, live, snapshots, inherited, past, from: Some(from), base };
         self.lines.insert(key, Arc::new(line));
         key
@@ -371,9 +457,15 @@ impl Model {
     /// Deletes a line with its snapshots. Lines that were made of these stay.
     pub fn drop_line(&mut self, line: LineKey) -> Expect<()> {
         refuse_if(&[(line == MAIN, Error::Stale)])?;
-        self.lines.remove(&line);
-        self.turn_to(self.at);
+        self.part_for_end(line);
+        self.drop_merged(line);
         Ok(())
+    }
+
+    /// The same of a clone of which all is in another line.
+    pub fn drop_merged(&mut self, clone: LineKey) {
+        self.lines.remove(&clone);
+        self.turn_to(self.at);
     }
 
     pub fn rename_line(&mut self, line: LineKey, name: &[u8]) -> Expect<()> {

@@ -187,6 +187,17 @@ pub struct Base {
     pub tree: Arc<Tree>,
     /// The number of what it was compared with before.
     pub before: Option<u64>,
+    /// None of what the line began as.
+    pub brought: Option<Brought>,
+}
+
+/// How a line was brought together with the one that it is compared with.
+#[derive(Clone, Copy)]
+pub struct Brought {
+    /// Snapshots up to this number have not got what was brought over.
+    pub until: u64,
+    /// The line was merged, not rebased.
+    pub by_merge: bool,
 }
 
 /// A line: a tree that can be written, and the snapshots that were made of it.

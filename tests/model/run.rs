@@ -285,9 +285,6 @@ impl Runner {
         let next = self.model.next;
         self.model = found;
         self.model.next = next;
-        let bases: Vec<u64> =
-            self.model.lines().filter_map(|(_, line)| line.base.as_ref().map(|base| base.number)).collect();
-        self.numbers.bases.retain(|number, _| bases.contains(number));
         seen.teach(&self.model, &mut self.numbers);
         self.model.drop_orphans(|_, _| false);
         self.durable();
@@ -334,8 +331,17 @@ impl Runner {
         let real =
             self.subject.fs().and_then(|fs| past::line_of(fs, &of.name).ok()).and_then(|line| line.base);
         if let (Some(base), Some(real)) = (&of.base, real) {
-            self.numbers.bases.insert(base.number, real);
+            self.numbers.bases.entry(base.number).or_insert(real);
         }
+    }
+
+    /// Learns the number of a snapshot, which lines may be compared with.
+    pub(crate) fn learn_snapshot(&mut self, id: u64) {
+        let all =
+            self.model.lines().flat_map(|(_, of)| of.snapshots.iter().map(move |(name, s)| (of, name, s)));
+        let Some((of, name, _)) = all.into_iter().find(|(.., s)| s.id == id) else { return };
+        let real = self.subject.fs().and_then(|fs| past::find(fs, &of.name, name).ok());
+        self.numbers.bases.extend(real.map(|real| (id, real.id)));
     }
 
     /// Closes what is open in the line at hand.

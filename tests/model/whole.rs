@@ -34,7 +34,8 @@ impl AtOnce {
     /// Does it, but for the guards.
     fn take_over(&self, model: &mut Model, number: Option<u64>) {
         if let (Some((clone, with)), Some(number)) = (self.base, number) {
-            model.bring_together(clone, with, number);
+            let at = model.at();
+            model.bring_together(clone, [with, at], number);
         }
         self.parted.into_iter().for_each(|number| model.part(number));
         model.live.clone_from(&self.after);
@@ -250,8 +251,11 @@ impl Runner {
                     self.durable();
                 }
                 if let Some(dropped) = change.dropped {
-                    Self::agree(Ok(()), self.model.drop_line(dropped))?;
-                    self.durable();
+                    self.model.drop_merged(dropped);
+                    // The merge is done, also if the power is cut as the clone goes.
+                    if !self.subject.lost_power() {
+                        self.durable();
+                    }
                     self.line_is_gone(dropped)?;
                 }
                 self.check_all()
@@ -290,8 +294,7 @@ impl Runner {
                 self.might_be();
             }
             if let Some(dropped) = change.dropped {
-                let gone = self.model.drop_line(dropped);
-                debug_assert!(gone.is_ok(), "it is no main line");
+                self.model.drop_merged(dropped);
                 self.might_be();
             }
         }
@@ -299,6 +302,7 @@ impl Runner {
 
     fn switched(&mut self, target: &Snapshot, force: bool, answer: Result<Switched>) -> Step {
         let (name, written) = (self.model.name.clone(), self.writers().len());
+        self.learn_snapshot(target.id);
         match answer {
             Ok(Switched::Refused(way)) if !force && written > 0 && way.written.len() == written => Ok(()),
             Ok(Switched::Done(guard)) if force || written == 0 => {
