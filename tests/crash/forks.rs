@@ -30,6 +30,7 @@ impl World {
             assert!(self.excuse != Excuse::Nothing, "no snapshot {snapshot}: the workload is wrong");
             return;
         };
+        self.learn_snapshot(&line, snapshot.as_bytes(), id);
         let real = |fs: &Fs| fs.create_line(bytes, past::find(fs, &line, snapshot.as_bytes())?.id);
         let what = format!("fork {name} from {snapshot}");
         if let Some((root, line)) = self.run(what, Kind::Durable, real, |model| model.fork(bytes, id)) {
@@ -42,9 +43,21 @@ impl World {
     /// Makes a line that begins as the line at hand is now, and turns to it.
     pub fn clone_line(&mut self, name: &str) {
         let (bytes, root) = (name.as_bytes(), self.root());
-        let real = |fs: &Fs| past::clone_line(fs, root, bytes);
+        let base = Cell::new(None);
+        let real = |fs: &Fs| {
+            let made = past::clone_line(fs, root, bytes);
+            base.set(past::line_of(fs, bytes).ok().and_then(|line| line.base));
+            made
+        };
+        // Whether the newest point will do depends on what was written, be it the same.
+        let bases = self.numbers.bases.clone();
+        let make = |model: &mut Model| {
+            let is_base = |point: &u64| base.get().is_some() && bases.get(point).copied() == base.get();
+            let newest = model.past.last().copied().filter(is_base);
+            model.clone_line(bytes, newest)
+        };
         let what = format!("clone {name}");
-        if let Some((root, line)) = self.run(what, Kind::Durable, real, |model| model.clone_line(bytes)) {
+        if let Some((root, line)) = self.run(what, Kind::Durable, real, make) {
             self.numbers.lines.insert(line, root);
             self.learn_base(line);
             self.model.turn_to(line);
@@ -58,6 +71,7 @@ impl World {
             assert!(self.excuse != Excuse::Nothing, "no snapshot {snapshot}: the workload is wrong");
             return;
         };
+        self.learn_snapshot(&self.model.name.clone(), name, target.id);
         let switch = |fs: &Fs| {
             let to = fs.snapshot_of_word(root, name)?;
             fs.rollback(root, &to, OpenForWriting::CutOff, &Reason::Rollback.into())
@@ -126,7 +140,7 @@ impl World {
         if let Some(Some(after)) = merged {
             let number = self.model.take_number();
             let change = |model: &mut Model| {
-                model.bring_together(clone, source, number);
+                model.bring_together(clone, [source, target], number);
                 model.live.clone_from(&after);
             };
             let dropped = || is_dropped.get().then_some(clone);
@@ -142,12 +156,19 @@ impl World {
         self.model.turn_to(here);
     }
 
+    /// Learns the number of a snapshot, which lines may be compared with.
+    fn learn_snapshot(&mut self, line: &[u8], name: &[u8], id: u64) {
+        if let Ok(real) = past::find(&self.fs(), line, name) {
+            self.numbers.bases.insert(id, real.id);
+        }
+    }
+
     /// Learns what a line is compared with since the system did that.
     fn learn_base(&mut self, line: LineKey) {
         let Some((_, of)) = self.model.lines().find(|(key, _)| *key == line) else { return };
         let real = past::line_of(&self.fs(), &of.name).ok().and_then(|line| line.base);
         if let (Some(base), Some(real)) = (&of.base, real) {
-            self.numbers.bases.insert(base.number, real);
+            self.numbers.bases.entry(base.number).or_insert(real);
         }
     }
 
