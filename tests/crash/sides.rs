@@ -287,6 +287,7 @@ pub fn live(victim: usize, nth: u64, seed: u64) -> Result<Lived, String> {
     let is_met = || sims.iter().any(|sim| sim.is_crashed());
     let (mut filled, mut changed) = ([0; 2], 0);
     let mut split_at = None;
+    let mut half_goes_on = false;
     let steps: Result<(), String> = (|| {
         let fs = world.fs();
         filled[0] = attach(&fs, &mirror, sims[1].clone())?.done;
@@ -307,6 +308,7 @@ pub fn live(victim: usize, nth: u64, seed: u64) -> Result<Lived, String> {
         if is_met() {
             return Ok(());
         }
+        half_goes_on = true;
         {
             let other = open(Arc::new(assemble([Some(sims[1].clone()), None])?.mirror), &Limits::default())?;
             let done = (|| {
@@ -354,6 +356,12 @@ pub fn live(victim: usize, nth: u64, seed: u64) -> Result<Lived, String> {
         let label = snapfs::device::mirror::read_label(&disks[1]).map_err(|e| e.to_string())?;
         let standing = label.map(|label| label.standing);
         match (standing, split_at) {
+            // It has a history of its own by now: that it can be used is what counts.
+            (Some(Standing::Split), Some(_)) if half_goes_on => {
+                let why = |why: String| here("the half that went on", why);
+                let half = assemble([copy(1).map(Arc::new), None]).map_err(why)?;
+                open(Arc::new(half.mirror), &Limits::default()).map_err(why)?;
+            }
             (Some(Standing::Split), Some(at)) => {
                 recording
                     .judge_sides([copy(1), None], at..=at)
