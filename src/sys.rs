@@ -10,6 +10,7 @@ pub mod family;
 pub mod mount;
 pub mod namespace;
 pub mod process;
+pub mod random;
 pub mod schedule;
 mod storage;
 pub use storage::*;

@@ -13,6 +13,7 @@ use crate::limits::STORE_BYTES_DEFAULT;
 use crate::names;
 use crate::ops::{Caller, NodeId, Operations, XattrMode};
 use crate::sys::process;
+use crate::sys::random::random;
 use crate::volume::{self, OpenOptions, Volume};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -92,10 +93,7 @@ pub(super) fn make(store: &Path, new: &NewStore, old: Old) -> Result<(), Failure
         Arc::new(FileDevice::open(store, device::Access::ReadWrite).map_err(|e| io(store, e))?)
     };
     mark::close(&*device).map_err(|e| io(store, e))?; // of an older store
-    let mut uuid = [0; 16];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut f| f.read_exact(&mut uuid))
-        .map_err(|e| Failure::new(Code::Other, format!("no random numbers from /dev/urandom: {e}")))?;
+    let uuid = random().map_err(|e| Failure::new(Code::Other, e.to_string()))?;
     let now = Clock::System.now();
     Volume::create_with(device.clone(), new.size, uuid, (now.secs, now.nanos), new.copies)
         .map_err(|e| told_volume(store, &e))?;

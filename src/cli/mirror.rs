@@ -9,7 +9,9 @@ use super::wire;
 use crate::ctl::{Client, Code, Failure};
 use crate::names;
 use serde_json::{Value, json};
+use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -91,11 +93,7 @@ pub(super) fn split(args: &SplitArgs) -> Result<(), Failure> {
         let mut object = output::snapshot_json(&made);
         object["split_pause_us"] = answer["split_pause_us"].clone();
         if let Some(store) = store {
-            names::put(
-                &mut object,
-                "store",
-                std::path::Path::new(&std::ffi::OsString::from(names::shown_bytes(&store))),
-            );
+            names::put(&mut object, "store", OsStr::from_bytes(&store));
         }
         return written(output::print_json(&object));
     }

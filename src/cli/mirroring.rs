@@ -5,7 +5,7 @@
 
 use super::mirror_order::{MirrorOrder, encode_side};
 use super::refusal::{told, told_volume};
-use super::sides::{HeldSide, OpenedSides, hold_new_side, hold_side, label_in_force, random, told_mirror};
+use super::sides::{HeldSide, OpenedSides, hold_new_side, hold_side, label_in_force, told_mirror};
 use crate::ctl::{Code, Failure};
 use crate::device::mirror::{Both, NewSide, meet};
 use crate::device::{Device, Mirror, mark};
@@ -13,6 +13,7 @@ use crate::format::Epoch;
 use crate::format::mirror::{Label, PARTNER_PATH_MAX, Standing};
 use crate::fs::Fs;
 use crate::names;
+use crate::sys::random::random;
 use crate::volume::{Filled, RINGS, StaleSide, compare_sides};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -372,7 +373,7 @@ impl StoreSides {
         self.commit()?;
         let mut made = snapshot()?;
         let volume = self.fs.volume();
-        let identity = random()?;
+        let identity = random().map_err(|e| Failure::new(Code::Other, e.to_string()))?;
         let paused = match volume.split(&self.mirror, identity) {
             Ok(paused) => paused,
             Err(e) => {

@@ -5,6 +5,7 @@
 //! or root, is talked to.
 
 use crate::sys::process;
+use crate::sys::random::random;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -33,8 +34,7 @@ fn is_trusted(stream: &UnixStream) -> io::Result<bool> {
 impl Rendezvous {
     /// Listens.
     pub(super) fn open() -> io::Result<Rendezvous> {
-        let mut number = [0; 16];
-        std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut number)?;
+        let number: [u8; 16] = random()?;
         let name = number.iter().fold("snapfs-stream-".to_string(), |name, byte| format!("{name}{byte:02x}"));
         let listener = UnixListener::bind_addr(&address(&name)?)?;
         listener.set_nonblocking(true)?;

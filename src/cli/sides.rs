@@ -13,9 +13,9 @@ use crate::format::mirror::{Label, Standing};
 use crate::format::superblock::INCOMPAT_MIRRORED;
 use crate::limits::STORE_BYTES_DEFAULT;
 use crate::names;
+use crate::sys::random::random;
 use crate::volume::newest_superblock;
 use std::ffi::OsStr;
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -79,17 +79,8 @@ pub(super) fn told_mirror(store: &Path, e: MirrorError) -> Failure {
     }
 }
 
-/// Random bytes of the system.
-pub(super) fn random<const N: usize>() -> Result<[u8; N], Failure> {
-    let mut bytes = [0; N];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut f| f.read_exact(&mut bytes))
-        .map_err(|e| Failure::new(Code::Other, format!("no random numbers from /dev/urandom: {e}")))?;
-    Ok(bytes)
-}
-
 fn seed() -> Result<u64, Failure> {
-    random().map(u64::from_le_bytes)
+    random().map(u64::from_le_bytes).map_err(|e| Failure::new(Code::Other, e.to_string()))
 }
 
 /// The label of a device, if it counts, and the epoch of its newest superblock.

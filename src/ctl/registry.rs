@@ -10,6 +10,7 @@
 use super::dirs::{self, RuntimeDir};
 use crate::names;
 use crate::sys::mount::fcntl::{O_NOFOLLOW, O_NONBLOCK};
+use crate::sys::random::random;
 use crate::sys::{self, Flock, process};
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -185,8 +186,7 @@ impl Drop for OwnEntry {
 }
 
 fn random_name() -> io::Result<String> {
-    let mut bytes = [0; 8];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    let bytes: [u8; 8] = random()?;
     Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
 }
 

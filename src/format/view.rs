@@ -127,6 +127,31 @@ const RAW_BYTES: usize = 176;
 const _: () = assert!(size_of::<RawView>() == RAW_BYTES);
 
 impl ViewRecord {
+    /// The head of a line that descends from nothing and was never written.
+    pub fn head(id: ViewId, line: LineId, list: u64, created: (i64, u32)) -> ViewRecord {
+        ViewRecord {
+            id,
+            role: Role::Head,
+            line,
+            name: Vec::new(),
+            slot: Slot(0),
+            generation: Generation(0),
+            epoch: Epoch(0),
+            prev: None,
+            list,
+            referenced: 0,
+            written: 0,
+            exclusive: 0,
+            created,
+            pause_ns: 0,
+            consistency: Consistency::Crash,
+            provenance: Provenance::default(),
+            identity: None,
+            digest: None,
+            root: None,
+        }
+    }
+
     /// To the value of a meta tree item: 176 bytes, the name, and the provenance.
     pub fn encode(&self) -> Vec<u8> {
         let raw = RawView {

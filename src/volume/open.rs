@@ -19,7 +19,7 @@ use crate::format::provenance::Provenance;
 use crate::format::remap::RemapRecord;
 use crate::format::superblock::Superblock;
 use crate::format::terms::Terms;
-use crate::format::view::{Consistency, Role, ViewRecord};
+use crate::format::view::{Role, ViewRecord};
 use crate::format::{
     BLOCK_BYTES, BlockAddr, BlockPtr, Copies, Epoch, Generation, Ino, Key, Kind, LineId, Slot, ViewId,
 };
@@ -91,27 +91,9 @@ impl Volume {
             state: LineState::Writable,
             provenance: Provenance::default(),
         };
-        let record = ViewRecord {
-            id: live,
-            role: Role::Head,
-            line: LineId::MAIN,
-            name: Vec::new(),
-            slot: Slot(0),
-            generation: Generation(0),
-            epoch: Epoch(0),
-            prev: None,
-            list: 1,
-            referenced: metadata_copies.node_bytes(),
-            written: metadata_copies.node_bytes(),
-            exclusive: 0,
-            created,
-            pause_ns: 0,
-            consistency: Consistency::Crash,
-            provenance: Provenance::default(),
-            identity: None,
-            digest: None,
-            root: None,
-        };
+        let root_bytes = metadata_copies.node_bytes();
+        let head = ViewRecord::head(live, LineId::MAIN, 1, created);
+        let record = ViewRecord { referenced: root_bytes, written: root_bytes, ..head };
         let superblock = Superblock {
             uuid,
             identity: uuid,

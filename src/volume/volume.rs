@@ -67,12 +67,7 @@ impl Volume {
     /// Has the next commit say that the store needs programs that know compression. Nothing may depend on it before that
     /// commit has returned.
     pub fn allow_compression(&self) -> Result<()> {
-        self.check_writable()?;
-        let mut turn = self.turn();
-        let state = turn.alone();
-        state.incompat |= INCOMPAT_COMPRESSION;
-        state.changed = true;
-        Ok(())
+        self.need(INCOMPAT_COMPRESSION)
     }
 
     /// True if programs that do not know of content away from home refuse the store.
@@ -83,10 +78,14 @@ impl Volume {
     /// Has the next commit say that the store needs programs that know of homes. Nothing may depend on it before that commit
     /// has returned.
     pub fn allow_homes(&self) -> Result<()> {
+        self.need(INCOMPAT_REMAP)
+    }
+
+    fn need(&self, feature: u64) -> Result<()> {
         self.check_writable()?;
         let mut turn = self.turn();
         let state = turn.alone();
-        state.incompat |= INCOMPAT_REMAP;
+        state.incompat |= feature;
         state.changed = true;
         Ok(())
     }

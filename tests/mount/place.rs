@@ -172,18 +172,20 @@ impl Drop for Place {
             eprintln!("the daemon's log:\n{}", self.log());
         }
         let point = self.at("mnt");
-        if mounts::at(&point).is_ok_and(|m| m.is_some()) {
-            let said = self.run(&["umount", "mnt", "--timeout", "10"]);
+        let all: Vec<_> =
+            fs::read_dir(&self.dir.0).into_iter().flatten().flatten().map(|e| e.path()).collect();
+        // Whatever a test mounted here, by hand too.
+        for path in all.iter().filter(|path| mounts::at(path).is_ok_and(|m| m.is_some())) {
+            let said = said(self.command(&["umount"]).arg(path).args(["--timeout", "10"]));
             if said.code != 0 {
-                eprintln!("lazy unmount after {said:?}: {:?}", snapfs::fuse::unmount(&point, true));
+                eprintln!("lazy unmount after {said:?}: {:?}", snapfs::fuse::unmount(path, true));
             }
         }
         if mounts::at(&point).is_ok_and(|m| m.is_none()) {
             let _ = fs::remove_dir(&point);
             let _ = fs::remove_file(&point);
         }
-        for entry in fs::read_dir(&self.dir.0).into_iter().flatten().flatten() {
-            let path = entry.path();
+        for path in all {
             if path != point && mounts::at(&path).is_ok_and(|m| m.is_none()) {
                 let _ = fs::remove_dir_all(&path);
                 let _ = fs::remove_file(&path);

@@ -1,16 +1,16 @@
 //! The layout as files see it: the property, and who follows which.
 //!
-//! As with compression, it is in the inode and copied to what is made in a directory; an inode without it follows the root. It
-//! is read and set as an extended attribute that is never listed. Nothing moves when it is set: where content is, there is
-//! its home. The first one in a store waits for a commit that keeps older programs out.
+//! It is a choice as in `choice`, read and set as an extended attribute that is never listed. Nothing moves when it is set:
+//! where content is, there is its home.
 
-use super::compression::directory_of;
+use super::choice::{Choice, chosen, set_choice};
+use crate::format::inode::Inode;
 use crate::format::{BLOCK_BYTES, Ino, Layout, LayoutProperty};
 use crate::fs::commits::Commits;
 use crate::fs::heads::Heads;
 use crate::fs::items::{FromHome, Items, from_home, has_property, inherited_layout, layout_in_force};
 use crate::ops::{Caller, Error, FileType, NodeId, Result, XattrMode};
-use crate::volume::{ReserveFor, View};
+use crate::volume::{View, Volume, VolumeError};
 
 /// The attribute with the choice that is in force; `inherit` takes it away.
 pub const LAYOUT: &[u8] = b"user.snapfs.layout";
@@ -56,37 +56,29 @@ pub fn set_layout(
     value: &[u8],
     mode: XattrMode,
 ) -> Result<()> {
-    let (head, ino) = commits.heads.target(node)?;
-    let own = match value {
-        b"inherit" => None,
-        _ => {
-            let parsed = std::str::from_utf8(value).ok().and_then(Layout::parse);
-            Some(LayoutProperty { value: parsed.ok_or(Error::Invalid)?, inherited: false })
-        }
-    };
-    let volume = &commits.heads.volume;
-    if own.is_some() && !volume.knows_homes() && !commits.heads.options.read_only {
-        super::compression::may_set(caller, &commits.heads.live_inode(&head, ino)?)?;
-        volume.allow_homes()?;
-        commits.commit()?;
+    let own = chosen(value, Layout::parse)?;
+    let own = own.map(|value| LayoutProperty { value, inherited: false });
+    set_choice(commits, caller, node, own, mode)
+}
+
+impl Choice for LayoutProperty {
+    fn of(inode: &mut Inode) -> &mut Option<LayoutProperty> {
+        &mut inode.layout
     }
-    let mut change = commits.heads.change(&head)?;
-    let mut inode = change.known(ino)?;
-    super::compression::may_set(caller, &inode)?;
-    let existed = inode.layout.is_some_and(|own| !own.inherited);
-    match mode {
-        XattrMode::Create if existed => return Err(Error::Exists),
-        XattrMode::Replace if !existed => return Err(Error::NoAttribute),
-        _ => {}
+
+    fn is_inherited(&self) -> bool {
+        self.inherited
     }
-    inode.layout = match own {
-        Some(own) => Some(own),
-        None => match directory_of(&change, ino, &inode)? {
-            Some(dir) => inherited_layout(dir, &change.known(dir)?),
-            None => None,
-        },
-    };
-    inode.ctime = change.now;
-    change.put_inode(ino, &inode);
-    change.finish(ReserveFor::Write)
+
+    fn inherited(dir: Ino, inode: &Inode) -> Option<LayoutProperty> {
+        inherited_layout(dir, inode)
+    }
+
+    fn is_known(volume: &Volume) -> bool {
+        volume.knows_homes()
+    }
+
+    fn allow(volume: &Volume) -> std::result::Result<(), VolumeError> {
+        volume.allow_homes()
+    }
 }

@@ -6,6 +6,7 @@
 
 mod acl;
 mod atime;
+mod choice;
 mod compression;
 pub mod flags;
 mod layout;

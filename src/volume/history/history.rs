@@ -91,28 +91,8 @@ impl History {
     pub fn new(created: (i64, u32)) -> (History, ViewId) {
         let mut history = History::empty(1, 1);
         let head = ViewId(history.take_view());
-        let record = ViewRecord {
-            id: head,
-            role: Role::Head,
-            line: LineId::MAIN,
-            name: Vec::new(),
-            slot: Slot(0),
-            generation: Generation(0),
-            epoch: Epoch(0),
-            prev: None,
-            list: take_id(&mut history.next_id),
-            referenced: 0,
-            written: 0,
-            exclusive: 0,
-            created,
-            pause_ns: 0,
-            consistency: Consistency::Crash,
-            provenance: Provenance::default(),
-            identity: None,
-            digest: None,
-            root: None,
-        };
-        history.add(record);
+        let list = take_id(&mut history.next_id);
+        history.add(ViewRecord::head(head, LineId::MAIN, list, created));
         history.dirty.insert(head);
         (history, head)
     }
@@ -334,27 +314,7 @@ impl History {
     /// A new head, under that number, that starts as an empty tree: it descends from nothing.
     pub fn begin_as(&mut self, id: ViewId, line: LineId, created: (i64, u32)) {
         let list = take_id(&mut self.next_id);
-        self.add(ViewRecord {
-            id,
-            role: Role::Head,
-            line,
-            name: Vec::new(),
-            slot: Slot(0),
-            generation: Generation(0),
-            epoch: Epoch(0),
-            prev: None,
-            list,
-            referenced: 0,
-            written: 0,
-            exclusive: 0,
-            created,
-            pause_ns: 0,
-            consistency: Consistency::Crash,
-            provenance: Provenance::default(),
-            identity: None,
-            digest: None,
-            root: None,
-        });
+        self.add(ViewRecord::head(id, line, list, created));
         self.next_view = self.next_view.max(id.0 + 1);
         self.late.forked(id);
     }
