@@ -307,7 +307,9 @@ fn a_line_in_use_goes_back_again_and_again() {
                                 file.write_all_at(&vec![byte; BYTES], 0)?;
                                 let mut seen = vec![0; BYTES];
                                 file.read_exact_at(&mut seen, 0)?;
-                                assert!(seen.iter().all(|b| *b == byte), "{n}: {byte}");
+                                let other = seen.iter().position(|b| *b != byte);
+                                let at = other.map(|at| (at, seen[at]));
+                                assert!(other.is_none(), "{options:?} {n}: {byte} written, {at:?} read");
                                 writes.fetch_add(1, Ordering::Relaxed);
                                 if stop.load(Ordering::Relaxed) {
                                     return Ok(());

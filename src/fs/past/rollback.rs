@@ -7,7 +7,8 @@
 //! 1. The kernel hands over what it holds of writers, and what is delayed goes to the device.
 //! 2. All handles of files are refused changes, and the kernel drops the pages of what they are of: what it writes back for
 //!    that is refused. No lock is held that a request needs. Whoever opens a file meanwhile comes next, in a further round; if he
-//!    writes it, and is to be spared, that was all, and nobody who reads has noticed anything.
+//!    writes it, and is to be spared, that was all, and nobody who reads has noticed anything. If writers are cut off, reads
+//!    are refused from here on too: they would miss what was refused.
 //! 3. When nobody has opened one any more all handles are stale, and pages are dropped once more. Then, between two answers, when nobody has a file open any more: the guard and the new head, in one record.
 //! 4. The kernel takes in what it was answered before, asks anew for each name of the line, and drops what it has of
 //!    directories. Whatever fails then, the rest of this is done.
@@ -222,8 +223,10 @@ impl Past {
             Ok(nodes)
         };
         let (mut done, mut late) = (None, Ok(Vec::new()));
-        // Whoever only reads goes on as long as something may still be in the way.
-        let mut stale = if is_quiet() { Stale::All } else { Stale::Changes };
+        // Whoever only reads goes on as long as something may still be in the way. What a kernel has yet to write back is lost when
+        // changes are refused: where somebody writes, nobody may read what is there without that.
+        let may_be_refused = writers == OpenForWriting::Spared && !is_quiet();
+        let mut stale = if may_be_refused { Stale::Changes } else { Stale::All };
         for round in 1..=ROUNDS_MAX {
             match make_stale(stale) {
                 Ok(nodes) => nodes.into_iter().for_each(|node| kernel.drain(node)),
