@@ -718,3 +718,38 @@ fn a_commit_that_is_under_way_keeps_no_request_waiting() {
     });
     assert_eq!(t.cat(ROOT, "f"), b"one");
 }
+
+#[test]
+fn references_to_one_block_are_told_apart_where_branches_meet() {
+    let t = T::new();
+    let (a, content) = (t.put(ROOT, "a", &[7; 40_960]), vec![7; 40_960]);
+    t.fs.commit().unwrap();
+    t.snapshot("before");
+    let (from, to) = (t.open(a, RO), t.create(ROOT, "b"));
+    assert_eq!(t.fs.copy_range(&USER, from.0, from.1, 0, to.0, to.1, 0, 40_960), Ok(40_960));
+    t.fs.release(from.0, from.1);
+    t.fs.release(to.0, to.1);
+    t.snapshot("both");
+    t.fs.rmdir(&USER, SNAPDIR, b"before").unwrap();
+    // The guard has one of the two, the line the other: neither goes with the snapshot that has both.
+    t.fs.unlink(&USER, ROOT, b"a").unwrap();
+    let guard = back(&t, ROOT, "both");
+    t.fs.unlink(&USER, ROOT, b"b").unwrap();
+    t.fs.rmdir(&USER, SNAPDIR, b"both").unwrap();
+    let guard = String::from_utf8(guard.name).unwrap();
+    for _ in 0..3 {
+        t.fs.commit().unwrap();
+        t.prove();
+    }
+    let past = t.find(SNAPDIR, &guard).unwrap();
+    assert_eq!((t.cat(past, "b"), t.cat(ROOT, "a")), (content.clone(), content.clone()));
+    // Nor do they stay when the last of them goes.
+    let before = t.fs.volume().space().used;
+    t.fs.unlink(&USER, ROOT, b"a").unwrap();
+    t.fs.rmdir(&USER, SNAPDIR, guard.as_bytes()).unwrap();
+    for _ in 0..4 {
+        t.fs.commit().unwrap();
+        t.prove();
+    }
+    assert!(t.fs.volume().space().used + 40_960 <= before);
+}
