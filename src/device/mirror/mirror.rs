@@ -250,7 +250,7 @@ impl Mirror {
             let call = call.clone();
             members[*n].as_ref().map(|m| (*n, m.side.call(move |device| call(device))))
         });
-        let outcomes = self.gather(replies.collect());
+        let outcomes = self.gather(members, replies.collect());
         let served = |(n, done): &(usize, Result<(), DeviceError>)| done.is_ok() && is_serving(members, *n);
         if !outcomes.iter().any(served) {
             // Nobody has it: no side is to be blamed.
@@ -265,10 +265,11 @@ impl Mirror {
         Ok(())
     }
 
-    /// Waits for replies up to the limit, and then for as long as nobody has succeeded: when all are late it is no side's
-    /// fault.
+    /// Waits for replies up to the limit, and then for as long as nobody who serves has succeeded: when all are late it is
+    /// no side's fault, and what only a side has that is being filled nobody has.
     fn gather(
         &self,
+        members: &Members,
         replies: Vec<(usize, SideReply<Result<(), DeviceError>>)>,
     ) -> Vec<(usize, Result<(), DeviceError>)> {
         let limit = self.limit();
@@ -276,7 +277,8 @@ impl Mirror {
         let mut answers: Vec<_> = replies.iter().map(|(_, reply)| reply.wait(deadline)).collect();
         loop {
             let late = |a: &Result<_, _>| matches!(a, Err(Unanswered::Late));
-            let succeeded = answers.iter().any(|a| matches!(a, Ok(Ok(()))));
+            let mut outcomes = replies.iter().map(|(n, _)| *n).zip(&answers);
+            let succeeded = outcomes.any(|(n, a)| matches!(a, Ok(Ok(()))) && is_serving(members, n));
             if succeeded || !answers.iter().any(late) {
                 break;
             }

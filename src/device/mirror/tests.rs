@@ -288,3 +288,23 @@ fn a_side_whose_partner_was_parted_is_the_last() {
     mirror.flush().unwrap();
     assert_eq!((mirror.sides(), standing(&*sims[0])), (vec![0], Standing::Alone));
 }
+
+#[test]
+fn the_only_side_that_serves_may_take_its_time_while_another_is_filled() {
+    let (a, b) = (Hanging::new(Sim::new(SIZE, 1)), Arc::new(Sim::new(SIZE, 2)));
+    let mirror = Mirror::solo(a.clone(), 3);
+    mirror.join(NewSide { limit: Duration::from_millis(50), ..new_side(b.clone()) }, &[]).unwrap();
+    a.hang(true);
+    std::thread::scope(|s| {
+        let write = s.spawn(|| mirror.write_at(AT, &[5; 4096]));
+        while b.peek(AT, 4096) != [5; 4096] {
+            std::thread::yield_now();
+        }
+        // The other has answered long ago, and this one takes several times what it may.
+        std::thread::sleep(Duration::from_millis(200));
+        a.hang(false);
+        write.join().unwrap().unwrap();
+    });
+    assert_eq!(a.sim.peek(AT, 4096), [5; 4096]);
+    mirror.flush().unwrap();
+}
