@@ -7,7 +7,7 @@ use super::mirror_order::{MirrorOrder, encode_side};
 use super::refusal::{told, told_volume};
 use super::sides::{HeldSide, OpenedSides, hold_new_side, hold_side, label_in_force, told_mirror};
 use crate::ctl::{Code, Failure};
-use crate::device::mirror::{Both, NewSide, meet};
+use crate::device::mirror::{Both, NewSide, meet, parted_at};
 use crate::device::{Device, Mirror, mark};
 use crate::format::Epoch;
 use crate::format::mirror::{Label, PARTNER_PATH_MAX, Standing};
@@ -459,12 +459,6 @@ enum Stays {
     Nothing,
     /// They are lost, as was asked for.
     Discarded,
-}
-
-/// What both had when they parted.
-fn parted_at(ours: &Label, theirs: &Label) -> u64 {
-    let noted = [ours.parted_at, theirs.parted_at];
-    noted.into_iter().filter(|at| *at > 0).min().unwrap_or(0)
 }
 
 /// Keeps a filling to its rate.

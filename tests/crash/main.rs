@@ -210,6 +210,18 @@ fn every_crash_point_of_attach_split_and_resync() {
     assert!(results.iter().sum::<u64>() > 200);
 }
 
+/// A disk is put back to an older time behind the back of the store: it is not taken for an equal, and filled.
+#[test]
+fn an_older_copy_of_a_side() {
+    let seed = number("SNAPFS_SEED", SEED);
+    for mounts in 0..4 {
+        let filled =
+            sides::older_copy(mounts, seed).unwrap_or_else(|why| panic!("{mounts} mounts ago: {why}"));
+        println!("{mounts} mounts ago: {filled} bytes");
+        assert!(filled < 1 << 21, "{mounts} mounts ago: {filled} bytes, no more than what has changed");
+    }
+}
+
 /// Blocks of one disk are destroyed while a workload runs: no error reaches it, and a scrub heals all.
 #[test]
 fn damage_of_one_side() {

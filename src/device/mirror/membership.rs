@@ -65,6 +65,7 @@ impl Mirror {
                 current: self.fresh(),
                 parted_from: 0,
                 parted_at: 0,
+                earlier: Vec::new(),
                 limit_ms,
                 path: Vec::new(),
             };
@@ -120,16 +121,15 @@ impl Mirror {
         let (Some(ours), Some(theirs), Some(member)) = (&labels[1 - n], &labels[n], &members[1 - n]) else {
             return refused("a side has no label");
         };
-        let current = self.fresh();
-        let together = |label: &Label| Label {
-            number: label.number + 1,
-            standing: Standing::Together,
-            current,
-            parted_from: 0,
-            parted_at: 0,
-            ..label.clone()
+        let ours = ours.followed(Standing::Together, self.fresh(), self.reached.load(SeqCst));
+        // It has what the other has, and nothing of its own: so the past of that is its past.
+        let theirs = Label {
+            number: theirs.number + 1,
+            side: theirs.side,
+            partner: theirs.partner,
+            path: theirs.path.clone(),
+            ..ours.clone()
         };
-        let (ours, theirs) = (together(ours), together(theirs));
         write_label(&*member.side.device, &ours)?;
         labels[1 - n] = Some(ours);
         let label = theirs.clone();
@@ -194,17 +194,9 @@ impl Mirror {
     /// # Errors
     /// The devices'.
     pub fn left(&self, parted: Parted) -> Result<(), MirrorError> {
-        let ours = self.label();
-        let from = ours.as_ref().map_or(parted.label.current, |ours| ours.parted_from);
-        let at = ours.map_or(0, |ours| ours.parted_at);
-        let split = Label {
-            number: parted.label.number + 1,
-            standing: Standing::Split,
-            current: self.fresh(),
-            parted_from: from,
-            parted_at: at,
-            ..parted.label
-        };
+        // Both parted from the generation that they had.
+        let at = self.label().map_or(0, |ours| ours.parted_at);
+        let split = parted.label.followed(Standing::Split, self.fresh(), at);
         write_label(&*parted.device, &split)?;
         self.relabel(|label| Some(Label { standing: Standing::Split, ..label.clone() }))
     }

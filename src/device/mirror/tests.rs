@@ -75,6 +75,7 @@ fn label(side: u64) -> Label {
         current: 99,
         parted_from: 0,
         parted_at: 0,
+        earlier: Vec::new(),
         limit_ms: LIMIT_MS,
         path: Vec::new(),
     }
