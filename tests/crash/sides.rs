@@ -164,6 +164,43 @@ pub fn try_cuts(recording: &Recording, from: u64, to: u64) -> Result<Tried, Stri
     Ok(tried)
 }
 
+/// After power cuts one disk takes no n-th and no later write: the store is opened all the same, and what is seen then
+/// stays on the other alone. Returns how often that was tried.
+pub fn unwritable(recording: &Recording, every: u64) -> Result<u64, String> {
+    let mut tried = 0;
+    let [a, b] = labels().map(|label| {
+        let side = recording.base.clone_image();
+        write_label(&side, &label).expect("a sound disk takes a label");
+        side
+    });
+    for (cut, call) in recording.tape.iter().enumerate().map(|(cut, call)| (cut as u64, call)) {
+        let seed = recording.seed.wrapping_mul(0x9E37_79B9).wrapping_add(cut);
+        for victim in (0..2).filter(|_| cut % every == 0) {
+            for nth in 1.. {
+                let one = CrashPolicy::Random(seed);
+                let disks = [a.crash(one), b.crash(CrashPolicy::Random(seed ^ 0x5555))];
+                disks[victim].fail(Op::Write, nth, Persistence::Forever);
+                let here = format!("{}: call {cut}, disk {victim}, write {nth}", recording.name);
+                let allowed = recording.allowed(cut, one);
+                let (found, sides) = recording
+                    .judge_sides(disks.map(Some), allowed)
+                    .map_err(|why| format!("{here}: {why}"))?;
+                let has_failed = sides[victim].as_ref().is_some_and(|side| side.faults_struck() > 0);
+                if !has_failed {
+                    break;
+                }
+                tried += 1;
+                let survivor = sides[1 - victim].as_ref().map(|side| side.crash(CrashPolicy::DropAll));
+                let survivor = survivor.ok_or("no survivor")?;
+                show(recording, survivor, &found).map_err(|why| format!("{here}, the survivor: {why}"))?;
+            }
+        }
+        call.play(&a);
+        call.play(&b);
+    }
+    Ok(tried)
+}
+
 /// A disk alone must show exactly this.
 fn show(recording: &Recording, disk: Sim, model: &Model) -> Result<(), String> {
     let opening = assemble([Some(Arc::new(disk)), None])?;

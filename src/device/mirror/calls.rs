@@ -162,11 +162,14 @@ impl Device for Mirror {
             return Err(gone());
         }
         let data: Arc<[u8]> = buf.into();
-        let written = self.on_member(&members, side, move |device| device.write_at(offset, &data));
-        if let (Err(e), Some(member)) = (&written, &members[side]) {
-            self.lose(&member.side, &e.to_string());
+        self.on_member(&members, side, move |device| device.write_at(offset, &data))
+    }
+
+    fn leave_out(&self, side: usize, why: &str) {
+        let member = self.members.read().get(side).cloned().flatten();
+        if let Some(member) = member {
+            self.lose(&member.side, why);
         }
-        written
     }
 
     fn reached(&self, epoch: u64) {
