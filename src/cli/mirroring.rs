@@ -399,12 +399,17 @@ impl StoreSides {
         let in_sync = self.mirror.states().iter().flatten().filter(|s| s.state == "serving").count() == 2;
         if in_sync {
             let parted = self.mirror.part().map_err(|e| told_mirror(&self.store, e))?;
-            let stale = Label { number: parted.label.number + 1, standing: Standing::Stale, ..parted.label };
+            let stale =
+                Label { number: parted.label.number + 1, standing: Standing::Stale, ..parted.label.clone() };
             // It has the identity of this store, so it must not be taken for one.
-            if let Err(e) = crate::device::mirror::write_label(&*parted.device, &stale) {
+            let told = parted.call(move |device| {
+                crate::device::mirror::write_label(device, &stale)?;
+                let _closed = mark::close(device);
+                Ok(())
+            });
+            if let Err(e) = told {
                 log::warn!("the side that was detached cannot be told so: {e}");
             }
-            let _closed = mark::close(&*parted.device);
         } else if !self.mirror.forget_lost() {
             return refused(Code::Busy, "calls of the side that was lost have not returned");
         } else if self.mirror.label().is_none() {

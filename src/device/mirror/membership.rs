@@ -4,7 +4,7 @@ use super::label::{clear_labels, read_label, write_label};
 use super::mirror::{Member, Members, Mirror, MirrorError, NewSide, Parted, SideRole, refused, serving};
 use super::side::MirrorSide;
 use crate::device::Device;
-use crate::format::mirror::{Label, Standing};
+use crate::format::mirror::{Label, PARTNER_PATH_MAX, Standing};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -33,8 +33,19 @@ impl Mirror {
                 _ => return refused("no side serves"),
             }
         };
+        for path in [&new.path, &new.partner_path] {
+            if path.len() > PARTNER_PATH_MAX {
+                return refused(format!(
+                    "{}: the path is too long to be noted: {} bytes, at most {PARTNER_PATH_MAX}",
+                    String::from_utf8_lossy(path),
+                    path.len()
+                ));
+            }
+        }
         let limit_ms = u32::try_from(new.limit.as_millis()).unwrap_or(u32::MAX).max(1);
-        let theirs = read_label(&*new.device)?;
+        let side = Arc::new(MirrorSide::new(new.device));
+        let theirs = side.within(new.limit, |device| read_label(device))?;
+        let old = theirs.as_ref().map_or(0, |label| label.number);
         let mut labels = self.labels.lock();
         let known = match (&labels[n], theirs) {
             (Some(ours), Some(theirs))
@@ -44,22 +55,21 @@ impl Mirror {
             }
             _ => None,
         };
-        let number = |label: &Option<Label>| label.as_ref().map_or(0, |l| l.number);
         let (ours, theirs) = known.unwrap_or_else(|| {
             let mut pair = [0; 16];
             pair[..8].copy_from_slice(&self.fresh().to_le_bytes());
             pair[8..].copy_from_slice(&self.fresh().to_le_bytes());
-            let side = self.fresh();
+            let name = self.fresh();
             let partner = loop {
                 let partner = self.fresh();
-                if partner != side {
+                if partner != name {
                     break partner;
                 }
             };
             let ours = Label {
                 pair,
-                number: number(&labels[n]),
-                side,
+                number: labels[n].as_ref().map_or(0, |label| label.number),
+                side: name,
                 partner,
                 standing: Standing::Alone,
                 current: self.fresh(),
@@ -69,8 +79,7 @@ impl Mirror {
                 limit_ms,
                 path: Vec::new(),
             };
-            let old = read_label(&*new.device).ok().flatten();
-            let theirs = Label { side: partner, partner: side, number: number(&old), ..ours.clone() };
+            let theirs = Label { side: partner, partner: name, number: old, ..ours.clone() };
             (ours, theirs)
         });
         let (a, b) = (ours.number + 1, theirs.number + 1);
@@ -79,14 +88,15 @@ impl Mirror {
             Label { number: b, standing: Standing::Incomplete, limit_ms, path: new.partner_path, ..theirs };
         write_label(&*survivor.device, &ours)?;
         labels[n] = Some(ours);
-        write_label(&*new.device, &theirs)?;
-        for (offset, len) in rings {
-            new.device.write_at(*offset, &vec![0; *len as usize])?;
-        }
-        new.device.flush()?;
-        let side = Arc::new(MirrorSide::new(new.device));
-        labels[1 - n] = Some(theirs);
         drop(labels);
+        // It may hang: nothing is held over its calls.
+        let label = theirs.clone();
+        side.within(new.limit, move |device| write_label(device, &label))?;
+        for (offset, len) in rings.iter().copied() {
+            side.within(new.limit, move |device| device.write_at(offset, &vec![0; len as usize]))?;
+        }
+        side.within(new.limit, |device| device.flush())?;
+        self.labels.lock()[1 - n] = Some(theirs);
         self.limit_ms.store(u64::from(limit_ms), SeqCst);
         self.younger.store(1 - n, SeqCst);
         self.members.write()[1 - n] = Some(Member { side, role: SideRole::Target });
@@ -183,7 +193,7 @@ impl Mirror {
         let parted = self.labels.lock()[n].take();
         self.flush()?;
         match parted {
-            Some(label) => Ok(Parted { device: side.device.clone(), label }),
+            Some(label) => Ok(Parted { side, limit: self.limit(), label }),
             None => refused("a side has no label"),
         }
     }
@@ -193,11 +203,11 @@ impl Mirror {
     ///
     /// # Errors
     /// The devices'.
-    pub fn left(&self, parted: Parted) -> Result<(), MirrorError> {
+    pub fn left(&self, parted: &Parted) -> Result<(), MirrorError> {
         // Both parted from the generation that they had.
         let at = self.label().map_or(0, |ours| ours.parted_at);
         let split = parted.label.followed(Standing::Split, self.fresh(), at);
-        write_label(&*parted.device, &split)?;
+        parted.call(move |device| write_label(device, &split))?;
         self.relabel(|label| Some(Label { standing: Standing::Split, ..label.clone() }))
     }
 

@@ -52,10 +52,29 @@ pub struct NewSide {
 
 /// A side that takes part no more.
 pub struct Parted {
-    /// Its device.
-    pub device: Arc<dyn Device>,
+    pub(super) side: Arc<MirrorSide>,
+    pub(super) limit: Duration,
     /// Its label.
     pub label: Label,
+}
+
+impl Parted {
+    /// Makes a call on it, by its threads and within the limit of the mirror.
+    ///
+    /// # Errors
+    /// The device's, or that it is late.
+    pub fn call<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&dyn Device) -> Result<T, DeviceError> + Send + 'static,
+    ) -> Result<T, DeviceError> {
+        self.side.within(self.limit, call)
+    }
+
+    /// Calls that have not returned.
+    #[must_use]
+    pub fn pending_calls(&self) -> usize {
+        self.side.pending_calls()
+    }
 }
 
 /// How a side is.
