@@ -33,6 +33,8 @@ pub struct Store {
     /// Held while the host promises space, or takes it back, until the allocator knows: what was just promised must not
     /// be gone when it is noted. Taken before the allocator.
     pub(super) space_turn: Mutex<()>,
+    /// Up to here a full host was asked for what it has kept since earlier mounts.
+    pub(super) looked_for_backed_to: AtomicU64,
 }
 
 /// What the changes that need space tell the thread that asks for it.
@@ -49,8 +51,22 @@ impl Store {
         let (health, reading) = (Arc::default(), Reading::Serve);
         let (io, bad, bad_sides) = Default::default();
         let (codec, ahead, space_turn) = Default::default();
+        let looked_for_backed_to = AtomicU64::default();
         let alloc = Arc::new(Mutex::new(alloc));
-        Store { device, fsid, alloc, io, health, reading, bad, bad_sides, codec, ahead, space_turn }
+        Store {
+            device,
+            fsid,
+            alloc,
+            io,
+            health,
+            reading,
+            bad,
+            bad_sides,
+            codec,
+            ahead,
+            space_turn,
+            looked_for_backed_to,
+        }
     }
 
     /// Another store on the same device and space that reads as told. Both know the same of damage.
