@@ -670,7 +670,6 @@ impl Engine for Open {
         }
         let closed = self.fs.close().map_err(|e| told(&self.store, &e));
         let volume = self.fs.volume();
-        volume.trim();
         let whole = if self.writes { still_whole(volume, &self.store) } else { Ok(()) };
         if let Some(sides) = &self.sides {
             sides.close(whole.is_ok() && closed.is_ok());

@@ -30,6 +30,7 @@ use foldhash::HashMap;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// First list id that is given out; the live head's list is 1.
 const FIRST_ID: u64 = 2;
@@ -272,6 +273,7 @@ impl Volume {
             found: Mutex::default(),
             copies: Mutex::default(),
             poisoned: Mutex::new(None),
+            closed: AtomicBool::new(false),
             access: options.access,
             uuid,
             reserve_bytes,
