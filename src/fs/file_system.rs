@@ -11,7 +11,7 @@ use crate::format::provenance::Provenance;
 use crate::format::terms::{Expiry, Idling};
 use crate::format::{Identity, Ino, LineId, ViewId};
 use crate::ops::{Error, KernelRef, NodeId, Result};
-use crate::volume::{Recovered, SnapshotInfo, Volume};
+use crate::volume::{Recovered, ReserveFor, SnapshotInfo, Volume};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -172,6 +172,7 @@ impl Fs {
     pub fn end_clone(&self, name: &[u8], expire: Option<u64>, idle: Option<u64>) -> Result<()> {
         let line = self.heads.volume.find_line(name).ok_or(Error::NotFound)?;
         let now = self.heads.clock.now().secs;
+        self.commits.have_room_for_records(ReserveFor::Record)?;
         self.heads.volume.set_terms(line.id, |terms| {
             terms.expiry = expire.map(|after| Expiry { after, at: now.saturating_add_unsigned(after) });
             terms.idling = idle.map(|after| Idling { after, used: now });

@@ -35,6 +35,8 @@ pub struct Store {
     pub(super) space_turn: Mutex<()>,
     /// Whether this process may change the device still. Held for reading over each change.
     may_change: Arc<RwLock<bool>>,
+    /// Up to here a full host was asked for what it has kept since earlier mounts.
+    pub(super) looked_for_backed_to: AtomicU64,
 }
 
 /// What the changes that need space tell the thread that asks for it.
@@ -51,6 +53,7 @@ impl Store {
         let (health, reading) = (Arc::default(), Reading::Serve);
         let (io, bad, bad_sides) = Default::default();
         let (codec, ahead, space_turn) = Default::default();
+        let looked_for_backed_to = AtomicU64::default();
         let alloc = Arc::new(Mutex::new(alloc));
         let may_change = Arc::new(RwLock::new(true));
         Store {
@@ -66,6 +69,7 @@ impl Store {
             ahead,
             space_turn,
             may_change,
+            looked_for_backed_to,
         }
     }
 

@@ -152,9 +152,16 @@ impl VolumeState {
 }
 
 impl<'a> CommitSession<'a> {
+    /// True if freed space waits for work in the background, or content to be moved.
+    fn has_work(&self) -> bool {
+        let moving = !self.volume.copies.lock().is_empty() || self.committer.remap.doubled_len() > 0;
+        !self.committer.jobs.is_empty() || moving
+    }
+
     /// Step 1. On error nothing is frozen.
     pub fn freeze(&mut self, prepare: Prepare<'_>) -> Result<()> {
         let mut txn = self.volume.begin(LineId::MAIN)?;
+        self.volume.secure_commit(txn.state(), self.has_work())?;
         let (held, required) =
             (self.volume.budget_bytes(txn.state()), self.volume.required_bytes(txn.state()));
         txn.attempt(prepare)?;
@@ -176,9 +183,8 @@ impl<'a> CommitSession<'a> {
             .sort_by_key(|(id, _)| (s.history.get(*id).map_or(u64::MAX, |v| v.epoch.0).wrapping_sub(1), *id));
         let pending =
             self.committer.superblock.pending.iter().chain(&s.points).map(PendingPoint::encoded_len);
+        let work = self.has_work();
         let copies = std::mem::take(&mut *self.volume.copies.lock());
-        let moving = !copies.is_empty() || self.committer.remap.doubled_len() > 0;
-        let work = !self.committer.jobs.is_empty() || moving;
         let shared = &self.volume.shared;
         let (kept, unread): (BTreeSet<_>, BTreeSet<_>) =
             std::mem::take(&mut s.postponed).into_iter().partition(|id| s.is_wanted(*id, shared));

@@ -5,7 +5,7 @@ use super::intent::{FoundLog, Log};
 use super::remap::Moving;
 use super::state::{StateTurn, VolumeState};
 use super::view::{Pin, Shared, View};
-use super::{Access, Result, VolumeError};
+use super::{Access, ReserveFor, Result, VolumeError};
 use crate::format::superblock::{INCOMPAT_COMPRESSION, INCOMPAT_REMAP};
 use crate::format::{Copies, Epoch, LineId};
 use crate::store::{Damage, IoSnapshot};
@@ -86,6 +86,7 @@ impl Volume {
     fn need(&self, feature: u64) -> Result<()> {
         self.check_writable()?;
         let mut turn = self.turn();
+        self.reserve_records(&turn, 0, ReserveFor::Write)?;
         let state = turn.alone();
         state.incompat |= feature;
         state.changed = true;

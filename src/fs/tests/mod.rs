@@ -18,6 +18,7 @@ mod paths;
 mod random;
 mod restore;
 mod rollback;
+mod scarce;
 mod snapshots;
 mod space;
 mod stream_cases;
