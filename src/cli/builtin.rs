@@ -499,8 +499,8 @@ impl Engine for Open {
         report(self.fs.volume(), depth).map_err(|e| told_volume(&self.store, &e))
     }
 
-    fn mirror(&self, order: &MirrorOrder) -> Result<Value, Failure> {
-        self.sides()?.order(order)
+    fn mirror(&self, order: &MirrorOrder, progress: &mut dyn FnMut(Value) -> bool) -> Result<Value, Failure> {
+        self.sides()?.order(order, progress)
     }
 
     fn split(&self, at: NodeId, name: &[u8], provenance: &Provenance) -> Result<Value, Failure> {

@@ -254,7 +254,7 @@ impl Volume {
         let room = superblock.allocated.saturating_add(shared.store().device().available());
         let least = RESERVE_BYTES_MIN * superblock.metadata_copies as u64;
         let reserve_bytes = (room.min(superblock.size) / 32).clamp(least, RESERVE_BYTES_MAX);
-        let (uuid, incompat) = (superblock.identity, superblock.incompat);
+        let (uuid, origin, incompat) = (superblock.identity, superblock.uuid, superblock.incompat);
         let log = Log::new(superblock.log_bytes, superblock.log_start, superblock.log_generation + 1);
         let committer = Committer {
             superblock,
@@ -276,6 +276,7 @@ impl Volume {
             closed: AtomicBool::new(false),
             access: options.access,
             uuid,
+            origin,
             reserve_bytes,
             frozen_bytes: Default::default(),
             required: Default::default(),

@@ -29,6 +29,8 @@ pub struct Volume {
     pub(super) closed: AtomicBool,
     pub(super) access: Access,
     pub(super) uuid: [u8; 16],
+    /// The same, or that of the store that it was split off from.
+    pub(super) origin: [u8; 16],
     /// Space that only deletions and commits may use.
     pub(super) reserve_bytes: u64,
     /// Space for what a running commit has frozen and may still have to write.
