@@ -16,6 +16,7 @@ pub mod engine;
 mod feed;
 mod hold;
 mod home;
+mod kept_changes;
 mod limit;
 mod line_args;
 mod listed;

@@ -105,8 +105,15 @@ impl Fs {
         self.commits.end_pressure();
     }
 
-    /// Purges every inode without a name, whoever has it open, and commits if anything has changed. The last call.
+    /// Purges every inode without a name, whoever has it open, commits if anything has changed, gives back what the host
+    /// need not keep, and lets go of the device, whatever fails. The last call: changes that come later are refused.
     pub fn close(&self) -> Result<()> {
+        let settled = self.settle_all();
+        self.heads.volume.trim();
+        settled.and(self.heads.volume.close().map_err(Error::from))
+    }
+
+    fn settle_all(&self) -> Result<()> {
         if self.heads.is_read_only() {
             return Ok(());
         }
@@ -117,8 +124,7 @@ impl Fs {
         if self.heads.volume.is_read_only() {
             return self.commit();
         }
-        self.tick()?;
-        Ok(self.heads.volume.close_log()?)
+        self.tick().map(drop)
     }
 
     /// What was replayed when it was opened.

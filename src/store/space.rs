@@ -68,12 +68,14 @@ impl Store {
             Some(true) => Ok(true),
             Some(false) => {
                 let _turn = self.space_turn.lock();
-                match self.device.back(addr, len) {
+                let backed = self.back_on_device(addr, len);
+                if backed.is_err() {
+                    self.alloc().take_back(addr, len);
+                }
+                match backed {
                     Ok(()) => Ok(true),
-                    Err(e) => {
-                        self.alloc().take_back(addr, len);
-                        if matches!(e, DeviceError::NoSpace) { Ok(false) } else { Err(e.into()) }
-                    }
+                    Err(DeviceError::NoSpace) => Ok(false),
+                    Err(e) => Err(e.into()),
                 }
             }
         }
@@ -88,6 +90,7 @@ impl Store {
             while end > addr {
                 let at = end.saturating_sub(DISCARD_BYTES_MAX).max(addr);
                 let _turn = self.space_turn.lock();
+                let Ok(_changing) = self.changing() else { return };
                 self.device.discard(at, end - at);
                 self.alloc.lock().discarded(at, end - at);
                 end = at;
@@ -99,9 +102,15 @@ impl Store {
     pub(super) fn back(&self, alloc: &mut Alloc, addr: u64, len: u64) -> Result<(), DeviceError> {
         let _turn = MutexGuard::unlocked(alloc, || {
             let turn = self.space_turn.lock();
-            self.device.back(addr, len).map(|()| turn)
+            self.back_on_device(addr, len).map(|()| turn)
         })?;
         alloc.backed(addr, len);
         Ok(())
+    }
+
+    fn back_on_device(&self, addr: u64, len: u64) -> Result<(), DeviceError> {
+        let closed = |e: StoreError| DeviceError::refused(std::io::ErrorKind::Other, e.to_string());
+        let _changing = self.changing().map_err(closed)?;
+        self.device.back(addr, len)
     }
 }

@@ -99,14 +99,25 @@ impl Volume {
         session.finish()
     }
 
-    /// Has the superblock say that nothing is in the log, so that it may get lost. After the last commit; does nothing if
-    /// something was logged since.
-    pub fn close_log(&self) -> Result<()> {
+    /// The last call, after the last commit: takes no more changes, has the superblock say that nothing is in the log, if
+    /// that is so and it may get lost then, and lets go of the device. Whoever was about to change something gets an error.
+    pub fn close(&self) -> Result<()> {
         let mut committer = self.committer.lock();
-        let begins = committer.superblock.log_begins && self.log.is_at_beginning();
-        if !begins || self.is_read_only() {
-            return Ok(());
-        }
+        let begins = {
+            // Whoever changes something has the turn: nothing is half done, and nothing begins.
+            let _turn = self.turn();
+            let begins = committer.superblock.log_begins && self.log.is_at_beginning();
+            let begins = begins && !self.is_read_only();
+            self.closed.store(true, Relaxed);
+            self.log.end();
+            begins
+        };
+        let told = if begins { self.tell_that_the_log_is_empty(&mut committer) } else { Ok(()) };
+        self.shared.store().let_go();
+        told
+    }
+
+    fn tell_that_the_log_is_empty(&self, committer: &mut Committer) -> Result<()> {
         let old = &committer.superblock;
         let superblock = Superblock { seq: old.seq + 1, log_begins: false, ..old.clone() };
         let store = self.shared.store();

@@ -187,14 +187,14 @@ impl Volume {
         Ok(id)
     }
 
-    /// What a snapshot is known by in all stores.
+    /// What a snapshot is known by in all stores. One that was there before a split is the same in both.
     pub fn identity(&self, id: ViewId) -> Option<Identity> {
         let state = self.state.read();
         let record = state.own_snapshot(id).ok()?;
         Some(
             record
                 .identity
-                .unwrap_or_else(|| Identity::made_in(self.uuid, record.id, record.epoch, record.created)),
+                .unwrap_or_else(|| Identity::made_in(self.origin, record.id, record.epoch, record.created)),
         )
     }
 

@@ -2,6 +2,7 @@
 
 mod at_once;
 mod clones;
+mod closing;
 mod cold;
 mod compression;
 mod content;
