@@ -15,6 +15,7 @@ use super::listed::{listed, listed_clone};
 use super::making::{DEVICE_START_BYTES, NewStore, Old, has_content, make, unfinished};
 use super::merging;
 use super::mirroring::StoreSides;
+use super::not_ours;
 use super::offline;
 use super::past_of_path;
 use super::property::Property;
@@ -235,7 +236,19 @@ pub(super) fn open_volume(
     partner: &Partner,
     cache_bytes: u64,
 ) -> Result<Opened, Failure> {
-    let mut kind = probe(store)?;
+    let is_looked_at = matches!(access, OpenFor::Look | OpenFor::LookAsMounted);
+    let mut kind = match probe(store) {
+        Ok(
+            kind @ (StoreKind::Missing
+            | StoreKind::DirectoryStore
+            | StoreKind::ImageFile { .. }
+            | StoreKind::BlockDevice { .. }),
+        ) => kind,
+        kind => match not_ours::of_another(store).filter(|_| is_looked_at) {
+            Some(refused) => return Err(refused),
+            None => kind?,
+        },
+    };
     let refuse = |code, what: String| Err(Failure::new(code, format!("{}: {what}", names::shown(store))));
     match &kind {
         StoreKind::Missing | StoreKind::EmptyDirectory if access == OpenFor::Mount => {
@@ -246,6 +259,7 @@ pub(super) fn open_volume(
         StoreKind::EmptyDirectory => {
             return refuse(Code::NotFound, "this directory is empty, not a store".into());
         }
+        StoreKind::ForeignDirectory { .. } if is_looked_at => return Err(not_ours::plain_directory(store)),
         StoreKind::ForeignDirectory { example } => {
             let what = "this directory is no snapfs store and not empty";
             let hint = "give a new or empty directory for a new store";
@@ -499,8 +513,8 @@ impl Engine for Open {
         report(self.fs.volume(), depth).map_err(|e| told_volume(&self.store, &e))
     }
 
-    fn mirror(&self, order: &MirrorOrder) -> Result<Value, Failure> {
-        self.sides()?.order(order)
+    fn mirror(&self, order: &MirrorOrder, progress: &mut dyn FnMut(Value) -> bool) -> Result<Value, Failure> {
+        self.sides()?.order(order, progress)
     }
 
     fn split(&self, at: NodeId, name: &[u8], provenance: &Provenance) -> Result<Value, Failure> {
@@ -672,6 +686,8 @@ impl Engine for Open {
         let volume = self.fs.volume();
         volume.trim();
         let whole = if self.writes { still_whole(volume, &self.store) } else { Ok(()) };
+        // Commands that are under way go on, and the store may be another's as soon as the lock is free.
+        volume.let_go();
         if let Some(sides) = &self.sides {
             sides.close(whole.is_ok() && closed.is_ok());
         }
