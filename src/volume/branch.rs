@@ -350,7 +350,7 @@ impl Volume {
         self.state.read().lines.records().filter_map(|line| line.origin).collect()
     }
 
-    /// Deletes a line, which is not the main line, with its snapshots. Lines that were made from these stay.
+    /// Deletes a line, which is not the main line, with its snapshots; `Held` while one of these is copied. Lines that were made from these stay.
     pub fn drop_line(&self, line: LineId) -> Result<()> {
         self.drop_line_with(line, |state| state.bases_after_end(line))
     }
@@ -367,6 +367,7 @@ impl Volume {
         if line == LineId::MAIN || state.lines.get(line).is_none() {
             return Err(VolumeError::NoSuchView);
         }
+        state.check_none_held(line)?;
         let bases = bases(state);
         state.drop_line(line);
         state.set_bases(&bases);
