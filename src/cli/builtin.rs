@@ -549,8 +549,8 @@ impl Engine for Open {
         report(self.fs.volume(), depth).map_err(|e| told_volume(&self.store, &e))
     }
 
-    fn mirror(&self, order: &MirrorOrder) -> Result<Value, Failure> {
-        self.sides()?.order(order)
+    fn mirror(&self, order: &MirrorOrder, progress: &mut dyn FnMut(Value) -> bool) -> Result<Value, Failure> {
+        self.sides()?.order(order, progress)
     }
 
     fn split(&self, at: NodeId, name: &[u8], provenance: &Provenance) -> Result<Value, Failure> {
@@ -730,7 +730,6 @@ impl Engine for Open {
         }
         let closed = self.fs.close().map_err(|e| told(&self.store, &e));
         let volume = self.fs.volume();
-        volume.trim();
         let whole = if self.writes { still_whole(volume, &self.store) } else { Ok(()) };
         if let Some(sides) = &self.sides {
             sides.close(whole.is_ok() && closed.is_ok());

@@ -503,7 +503,11 @@ pub trait Engine: Send + Sync {
     /// Proves the invariants of the newest committed state, while everything goes on.
     fn check(&self, depth: Depth) -> Result<CheckReport, Failure>;
     /// Carries out an order about the sides of a mirror. Says how they stand, or what a comparison found: an object.
-    fn mirror(&self, _order: &MirrorOrder) -> Result<Value, Failure> {
+    fn mirror(
+        &self,
+        _order: &MirrorOrder,
+        _progress: &mut dyn FnMut(Value) -> bool,
+    ) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store cannot be mirrored"))
     }
     /// Parts the second side of a mirror, with a snapshot of that moment on both: an object, as of a snapshot, with the

@@ -21,6 +21,7 @@ mod hydrate_args;
 mod hydrating;
 mod hydration;
 mod hydrator;
+mod kept_changes;
 mod limit;
 mod line_args;
 mod listed;

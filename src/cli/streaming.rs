@@ -434,7 +434,7 @@ fn arrivals(fs: &Fs) -> Value {
 }
 
 /// What went wrong, as a sentence.
-fn failure(store: &Path, e: &StreamError) -> Failure {
+pub(super) fn failure(store: &Path, e: &StreamError) -> Failure {
     match e {
         StreamError::Failed(e) => told(store, e),
         StreamError::Store(e) => super::refusal::told_volume(store, e),

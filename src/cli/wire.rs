@@ -158,7 +158,7 @@ impl Handler for Verbs {
                 let provenance = of_command(args, Reason::Restore);
                 restoring::answer(&*self.engine, args, &provenance, progress)
             }
-            "mirror" => self.engine.mirror(&mirror_order::decode(args)?),
+            "mirror" => self.engine.mirror(&mirror_order::decode(args)?, progress),
             "split" => {
                 let made = self.engine.split(at(args), &name(args, "name")?, &of_maker(args)?)?;
                 Ok(made)

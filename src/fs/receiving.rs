@@ -13,7 +13,7 @@ use crate::format::terms::{Expiry, Terms};
 use crate::format::{Identity, LineId};
 use crate::names;
 use crate::ops::Error;
-use crate::volume::{NewSnapshot, ReceivedAs, SnapshotInfo, View};
+use crate::volume::{NewSnapshot, ReceivedAs, ReserveFor, SnapshotInfo, View};
 use std::io::Read;
 use std::sync::Arc;
 
@@ -180,6 +180,7 @@ impl Fs {
     }
 
     fn drop_arrival_line(&self, line: &LineRecord) -> Result<()> {
+        self.commits.have_room_for_records(ReserveFor::Delete)?;
         let no_commit = self.commits.hold_off();
         self.heads.volume.drop_line(line.id)?;
         drop(no_commit);
@@ -298,6 +299,7 @@ impl Fs {
             volume.allow_compression()?;
             self.commits.commit()?;
         }
+        self.commits.have_room_for_records(ReserveFor::Write)?;
         let no_commit = self.commits.hold_off();
         let terms = Terms { expiry, ..Terms::default() };
         let from = to.base.as_ref().map(|(base, ..)| base.id);

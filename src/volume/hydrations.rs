@@ -5,7 +5,7 @@
 //! commits, and what a crash loses of that is asked of the other store.
 
 use super::state::VolumeState;
-use super::{Result, Volume, VolumeError};
+use super::{ReserveFor, Result, Volume, VolumeError};
 use crate::format::hydration::{HydrationRecord, HydrationState, TROUBLE_BYTES_MAX};
 use crate::format::ids::COUNTER_MAX;
 use crate::format::log::Effect;
@@ -72,6 +72,11 @@ impl Hydrations {
         self.last = self.last.max(record.number);
         self.dirty.insert(record.number);
         self.map.insert(record.number, record);
+    }
+
+    /// How many of these there are.
+    pub fn changed(&self) -> usize {
+        self.dirty.len()
     }
 
     fn remove(&mut self, number: u64) {
@@ -141,15 +146,15 @@ impl Volume {
     pub fn begin_hydration(&self, new: HydrationRecord) -> Result<HydrationRecord> {
         self.check_writable()?;
         let mut turn = self.turn();
-        let state = turn.alone();
-        state.own_snapshot(new.view)?;
-        let number = match state.hydrations.find(new.view, &new.store) {
+        turn.own_snapshot(new.view)?;
+        let number = match turn.hydrations.find(new.view, &new.store) {
             Some(old) if old.holds() => return Err(VolumeError::NameTaken),
             Some(old) => old.number,
-            None => state.hydrations.next()?,
+            None => turn.hydrations.next()?,
         };
+        self.reserve_records(&turn, 1, ReserveFor::Record)?;
         let record = HydrationRecord { number, ..new };
-        state.set_hydration(record.clone());
+        turn.alone().set_hydration(record.clone());
         self.tell(turn, &Effect::SetHydration(record.clone()));
         Ok(record)
     }
@@ -162,13 +167,13 @@ impl Volume {
     ) -> Result<HydrationRecord> {
         self.check_writable()?;
         let mut turn = self.turn();
-        let state = turn.alone();
-        let old = state.hydrations.get(number).cloned().ok_or(VolumeError::NoSuchView)?;
+        let old = turn.hydrations.get(number).cloned().ok_or(VolumeError::NoSuchView)?;
         let mut new = old.clone();
         change(&mut new);
         (new.number, new.view, new.store) = (old.number, old.view, old.store);
         if new != old {
-            state.set_hydration(new.clone());
+            self.reserve_records(&turn, 1, ReserveFor::Delete)?;
+            turn.alone().set_hydration(new.clone());
             self.tell(turn, &Effect::SetHydration(new.clone()));
         }
         Ok(new)
@@ -187,7 +192,7 @@ impl Volume {
         }
         let trouble = trouble.as_bytes()[..end].to_vec();
         let new = HydrationRecord { done_bytes, about_bytes, trouble, ..old.clone() };
-        if new != old {
+        if new != old && self.reserve_records(&turn, 1, ReserveFor::Write).is_ok() {
             turn.alone().set_hydration(new);
         }
     }
@@ -206,11 +211,11 @@ impl Volume {
     pub fn end_hydration(&self, number: u64) -> Result<()> {
         self.check_writable()?;
         let mut turn = self.turn();
-        let state = turn.alone();
-        if state.hydrations.get(number).is_none() {
+        if turn.hydrations.get(number).is_none() {
             return Err(VolumeError::NoSuchView);
         }
-        state.remove_hydration(number);
+        self.reserve_records(&turn, 1, ReserveFor::Delete)?;
+        turn.alone().remove_hydration(number);
         self.tell(turn, &Effect::EndHydration(number));
         Ok(())
     }

@@ -31,6 +31,7 @@ use foldhash::HashMap;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// First list id that is given out; the live head's list is 1.
 const FIRST_ID: u64 = 2;
@@ -257,7 +258,7 @@ impl Volume {
         let room = superblock.allocated.saturating_add(shared.store().device().available());
         let least = RESERVE_BYTES_MIN * superblock.metadata_copies as u64;
         let reserve_bytes = (room.min(superblock.size) / 32).clamp(least, RESERVE_BYTES_MAX);
-        let (uuid, incompat) = (superblock.identity, superblock.incompat);
+        let (uuid, origin, incompat) = (superblock.identity, superblock.uuid, superblock.incompat);
         let log = Log::new(superblock.log_bytes, superblock.log_start, superblock.log_generation + 1);
         let committer = Committer {
             superblock,
@@ -276,8 +277,10 @@ impl Volume {
             found: Mutex::default(),
             copies: Mutex::default(),
             poisoned: Mutex::new(None),
+            closed: AtomicBool::new(false),
             access: options.access,
             uuid,
+            origin,
             reserve_bytes,
             frozen_bytes: Default::default(),
             required: Default::default(),
