@@ -602,6 +602,18 @@ pub(super) fn normalise(args: Vec<OsString>) -> (Style, Vec<OsString>) {
     if store && point || path(2) && options { (Style::Helper, insert(args)) } else { (Style::Verb, args) }
 }
 
+/// What the program understands. The value of an option may begin with a dash, as everywhere else: what comes behind `--keep` is the
+/// name to keep it under.
+pub(super) fn command() -> clap::Command {
+    fn taking_dashes(command: clap::Command) -> clap::Command {
+        let takes = |arg: &clap::Arg| !arg.is_positional() && arg.get_action().takes_values();
+        command
+            .mut_args(|arg| if takes(&arg) { arg.allow_hyphen_values(true) } else { arg })
+            .mut_subcommands(taking_dashes)
+    }
+    taking_dashes(Cli::command())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -612,7 +624,26 @@ mod tests {
 
     #[test]
     fn the_definitions_hold() {
-        Cli::command().debug_assert();
+        command().debug_assert();
+    }
+
+    #[test]
+    fn values_of_options_may_begin_with_a_dash() {
+        let parsed = |text: &str| command().try_get_matches_from(text.split(' '));
+        for (line, id) in [
+            ("snapfs try /m --keep -dash -- true", "keep"),
+            ("snapfs try /m --keep=-dash -- true", "keep"),
+            ("snapfs promote /m a --as -dash", "keep_as"),
+            ("snapfs clone /m a --from -dash", "from"),
+        ] {
+            let matches = parsed(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+            let (_, verb) = matches.subcommand().unwrap();
+            let value = verb.get_one::<OsString>(id);
+            assert_eq!(value, Some(&OsString::from("-dash")), "{line}");
+        }
+        // What is no value is an option, and a name says so by what stands before it.
+        assert!(parsed("snapfs drop /m -dash").is_err() && parsed("snapfs drop /m -- -dash").is_ok());
+        assert!(parsed("snapfs try /m --drop -dash -- true").is_err());
     }
 
     #[test]

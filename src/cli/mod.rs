@@ -35,6 +35,7 @@ mod mirror_args;
 mod mirror_order;
 mod mirroring;
 mod mount;
+mod not_ours;
 mod offline;
 mod options;
 mod output;

@@ -7,7 +7,7 @@ use super::{
     snapshots, stores, streams, trial, umount, undo, usage,
 };
 use crate::ctl::{Code, Failure};
-use clap::Parser;
+use clap::FromArgMatches;
 use std::ffi::OsString;
 
 const FAILED: u8 = 1;
@@ -32,7 +32,8 @@ pub fn run(backend: &dyn Backend, args: Vec<OsString>) -> u8 {
         return 0;
     }
     let failed = if style == Style::Helper { HELPER_FAILED } else { FAILED };
-    let cli = match Cli::try_parse_from(args) {
+    let parsed = args::command().try_get_matches_from(args);
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(e) => {
             let _ = e.print(); // a reader that went away is success

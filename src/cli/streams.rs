@@ -509,10 +509,16 @@ fn compare(here: &StoreEnd, there: &StoreEnd, args: &VerifyArgs) -> Result<u8, F
         written(output::print_json(&object))?;
     } else if is_same {
         let shown = names::shown(&args.view);
-        written(output::print(&format!("'{shown}' and its copy are the same: {} inodes\n", ours.len())))?;
+        written(output::print(&format!(
+            "'{shown}' and its copy are the same: {}\n",
+            output::counted(ours.len() as u64, "inode")
+        )))?;
     } else {
-        let mut text =
-            format!("{} inodes of '{}' differ from the copy:\n", inodes.len(), names::shown(&args.view));
+        let mut text = format!(
+            "'{}' and its copy differ in {}:\n",
+            names::shown(&args.view),
+            output::counted(inodes.len() as u64, "inode")
+        );
         for path in paths.as_array().into_iter().flatten() {
             text += &format!(
                 "{}\n",

@@ -146,7 +146,7 @@ impl Volume {
     /// Write access to a line. Waits for whoever has it to any line.
     pub fn begin(&self, line: LineId) -> Result<Txn<'_>> {
         let state = self.turn();
-        if self.closed.load(Relaxed) {
+        if self.is_closed() {
             self.check_writable()?;
         }
         let (id, root) = root_of(&state, line)?;

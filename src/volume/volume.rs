@@ -207,8 +207,12 @@ impl Volume {
         self.read_only_reason().is_some()
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Relaxed)
+    }
+
     pub(super) fn check_writable(&self) -> Result<()> {
-        if self.closed.load(Relaxed) {
+        if self.is_closed() {
             return Err(VolumeError::ReadOnly("it is being closed".into()));
         }
         self.read_only_reason().map_or(Ok(()), |why| Err(VolumeError::ReadOnly(why)))
