@@ -744,7 +744,10 @@ impl Engine for Open {
         }
         let closed = self.fs.close().map_err(|e| told(&self.store, &e));
         let volume = self.fs.volume();
+        volume.trim();
         let whole = if self.writes { still_whole(volume, &self.store) } else { Ok(()) };
+        // Commands that are under way go on, and the store may be another's as soon as the lock is free.
+        volume.let_go();
         if let Some(sides) = &self.sides {
             sides.close(whole.is_ok() && closed.is_ok());
         }

@@ -354,8 +354,9 @@ fn greet(found: &FoundMount) -> Result<Greeting, Failure> {
 /// Fails if a daemon is stopped in whose mount a path seems to lie: by its name alone, since nothing on the way may answer.
 fn prove_way(path: &Path) -> Result<(), Failure> {
     let Ok(path) = std::path::absolute(path) else { return Ok(()) };
-    let on_the_way = registry::all().into_iter().filter(|found| path.starts_with(&found.record.mountpoint));
-    on_the_way.map(|found| greet(&found).map(drop)).collect()
+    let mut on_the_way =
+        registry::all().into_iter().filter(|found| path.starts_with(&found.record.mountpoint));
+    on_the_way.try_for_each(|found| greet(&found).map(drop))
 }
 
 /// False at once for a daemon that takes requests; one that is closing its store is waited for. A socket is there before

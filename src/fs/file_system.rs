@@ -105,11 +105,10 @@ impl Fs {
         self.commits.end_pressure();
     }
 
-    /// Purges every inode without a name, whoever has it open, commits if anything has changed, gives back what the host
-    /// need not keep, and lets go of the device, whatever fails. The last call: changes that come later are refused.
+    /// Purges every inode without a name, whoever has it open, and commits if anything has changed. The last call: changes
+    /// that come later are refused, whatever has failed.
     pub fn close(&self) -> Result<()> {
         let settled = self.settle_all();
-        self.heads.volume.trim();
         settled.and(self.heads.volume.close().map_err(Error::from))
     }
 

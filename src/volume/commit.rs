@@ -99,8 +99,8 @@ impl Volume {
         session.finish()
     }
 
-    /// The last call, after the last commit: takes no more changes, has the superblock say that nothing is in the log, if
-    /// that is so and it may get lost then, and lets go of the device. Whoever was about to change something gets an error.
+    /// After the last commit: takes no more changes, and has the superblock say that nothing is in the log, if that is so,
+    /// because it may get lost then. Whoever was about to change something gets an error.
     pub fn close(&self) -> Result<()> {
         let mut committer = self.committer.lock();
         let begins = {
@@ -112,9 +112,12 @@ impl Volume {
             self.log.end();
             begins
         };
-        let told = if begins { self.tell_that_the_log_is_empty(&mut committer) } else { Ok(()) };
+        if begins { self.tell_that_the_log_is_empty(&mut committer) } else { Ok(()) }
+    }
+
+    /// Writes nothing to the device from when this returns on, whoever is on the way to it. The last call.
+    pub fn let_go(&self) {
         self.shared.store().let_go();
-        told
     }
 
     fn tell_that_the_log_is_empty(&self, committer: &mut Committer) -> Result<()> {
