@@ -5,6 +5,7 @@ use super::mirror::{Member, Members, Mirror, MirrorError, NewSide, Parted, SideR
 use super::side::MirrorSide;
 use crate::device::Device;
 use crate::format::mirror::{Label, PARTNER_PATH_MAX, Standing};
+use crate::names::shown_bytes;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -37,7 +38,7 @@ impl Mirror {
             if path.len() > PARTNER_PATH_MAX {
                 return refused(format!(
                     "{}: the path is too long to be noted: {} bytes, at most {PARTNER_PATH_MAX}",
-                    String::from_utf8_lossy(path),
+                    shown_bytes(path),
                     path.len()
                 ));
             }
