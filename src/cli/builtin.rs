@@ -251,18 +251,7 @@ pub(super) fn open_volume(
     cache_bytes: u64,
 ) -> Result<Opened, Failure> {
     let is_looked_at = matches!(access, OpenFor::Look | OpenFor::LookAsMounted);
-    let mut kind = match probe(store) {
-        Ok(
-            kind @ (StoreKind::Missing
-            | StoreKind::DirectoryStore
-            | StoreKind::ImageFile { .. }
-            | StoreKind::BlockDevice { .. }),
-        ) => kind,
-        kind => match not_ours::of_another(store).filter(|_| is_looked_at) {
-            Some(refused) => return Err(refused),
-            None => kind?,
-        },
-    };
+    let mut kind = if is_looked_at { not_ours::probe_to_look(store) } else { probe(store) }?;
     let refuse = |code, what: String| Err(Failure::new(code, format!("{}: {what}", names::shown(store))));
     match &kind {
         StoreKind::Missing | StoreKind::EmptyDirectory if access == OpenFor::Mount => {
@@ -273,7 +262,6 @@ pub(super) fn open_volume(
         StoreKind::EmptyDirectory => {
             return refuse(Code::NotFound, "this directory is empty, not a store".into());
         }
-        StoreKind::ForeignDirectory { .. } if is_looked_at => return Err(not_ours::plain_directory(store)),
         StoreKind::ForeignDirectory { example } => {
             let what = "this directory is no snapfs store and not empty";
             let hint = "give a new or empty directory for a new store";
