@@ -210,7 +210,7 @@ impl<'w, 'a> Work<'w, 'a> {
                     };
                     left = left.saturating_sub(extent.stored_bytes());
                     let extent = match frame {
-                        Some(frame) => extent.slice(frame.from.into(), (*len).into()),
+                        Some(frame) => extent.cut(frame.from.into(), (*len).into()),
                         None => extent,
                     };
                     let len = extent.len_bytes();
@@ -303,7 +303,7 @@ impl<'w, 'a> Work<'w, 'a> {
                     break;
                 }
                 let end = (start + found.len_bytes()).min(from + len);
-                let parts = self.txn.share(&found.slice(at - start, end - at));
+                let parts = self.txn.share(&found.cut(at - start, end - at));
                 new.extend(extents::lay(offset + (at - from), parts));
                 at = end;
             }

@@ -178,7 +178,7 @@ mod tests {
                 }
                 models[n].retain(|_, count| *count > 0);
                 assert_eq!(counts(&sets[n]), models[n]);
-                assert_eq!(sets[n].bytes(), models[n].values().map(|count| u64::from(*count)).sum());
+                assert_eq!(sets[n].bytes(), models[n].values().map(|count| u64::from(*count)).sum::<u64>());
                 assert_eq!(sets[n].is_empty(), models[n].is_empty());
                 let both = models[0].iter().filter_map(|(key, count)| {
                     let least = *count.min(models[1].get(key)?);
