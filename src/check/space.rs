@@ -10,11 +10,12 @@
 //! rest is still audited.
 
 use super::derived::Derived;
-use super::moved::MovedContent;
+use super::moved::{MovedContent, needs_homes};
 use super::refs::Refs;
 use super::report::{Depth, Report};
 use crate::format::deadlist::DeadEntry;
 use crate::format::job::Job;
+use crate::format::superblock::INCOMPAT_REMAP;
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{BlockPtr, Copies, Epoch, Extent, Key, Kind, ViewId};
 use crate::names;
@@ -97,6 +98,11 @@ impl Auditor<'_> {
 
     fn moved_content(&mut self) {
         for (what, gone) in self.moved.judge(&self.state.remap, self.derived.complete) {
+        if self.state.superblock.incompat & INCOMPAT_REMAP == 0 && !self.state.remap.is_empty() {
+            let what =
+                "content has moved, and the superblock does not say that there may be such (feature bit 3)";
+            self.report.problem(what.into());
+        }
             match gone {
                 Some(key) => {
                     self.wrong(what);
@@ -219,6 +225,8 @@ impl Auditor<'_> {
         let (mut node_birth, mut last) = (root.birth, Key::MIN);
         let (mut nodes, mut lost) = (Vec::new(), Vec::new());
         let walked = walk_readable(
+        let knows_homes = self.state.superblock.incompat & INCOMPAT_REMAP != 0;
+        let mut unknown_items = 0;
             &self.state.pager,
             &root,
             base,
@@ -250,6 +258,7 @@ impl Auditor<'_> {
                         self.report.items += 1;
                         last = key;
                         if key.kind == Kind::Extent as u8 {
+                        unknown_items += u64::from(!knows_homes && needs_homes(&key, value));
                             let extent = Extent::decode(value)?;
                             let DeadEntry { addr, len, birth } = reference(&extent);
                             if birth > node_birth {
@@ -277,6 +286,13 @@ impl Auditor<'_> {
             },
         );
         for (ptr, level, error) in lost {
+        if unknown_items > 0 {
+            self.report.problem(format!(
+                "view {}: {unknown_items} items are about content away from home, and the superblock does not say that there \
+                 may be such (feature bit 3)",
+                record.id.0
+            ));
+        }
             own.torn = true;
             if level.is_none() {
                 nodes.push(ptr);

@@ -42,6 +42,7 @@ pub fn take_in(
         prove(&change).map_err(bad)?;
         changes.push(change);
     }
+    allow(into, &changes)?;
     for change in &changes {
         if let Some((from, to)) = going(change) {
             while !take_away(into, change, &from, &to)? {}
@@ -73,6 +74,23 @@ pub fn take_in(
         Some(what) => bad(what),
         None => StreamError::Failed(e),
     })
+}
+
+/// Has programs that do not know what inodes say that come here refuse the store, before the first of them comes.
+fn allow(into: &Incoming<'_>, changes: &[StreamChange<'_>]) -> Result<()> {
+    let volume = &into.commits.heads.volume;
+    let has_layout = |change: &StreamChange<'_>| match change {
+        StreamChange::Set(key, value) if key.kind == Kind::Inode as u8 => {
+            Inode::decode(value).is_ok_and(|inode| inode.layout.is_some())
+        }
+        StreamChange::Set(key, _) => key.kind == Kind::Away as u8,
+        _ => false,
+    };
+    if !volume.knows_homes() && changes.iter().any(has_layout) {
+        volume.allow_homes().map_err(ops::Error::from)?;
+        into.commits.commit()?;
+    }
+    Ok(())
 }
 
 /// Refuses what no item of a view is, and content that is not what its checksums say.
