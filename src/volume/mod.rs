@@ -22,6 +22,7 @@ mod homes;
 mod intent;
 mod lineage;
 mod lines;
+mod lost_places;
 #[cfg(test)]
 mod memory;
 pub mod mend;
