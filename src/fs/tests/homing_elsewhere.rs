@@ -181,14 +181,12 @@ fn a_place_that_comes_round_again_is_told_from_what_had_been_there() {
     t.fs.close().unwrap();
     drop(t);
     let t = on(&Arc::new(sim.clone_image()));
-    let taker = (0..800).find_map(|n| {
-        t.put(ROOT, &format!("g{n}"), &[n as u8 | 1; BLOCK as usize]);
-        if n % 8 == 7 {
-            t.fs.commit().unwrap();
-        }
-        let has_it = |n: &usize| place(&t, t.find(ROOT, &format!("g{n}")).unwrap(), 0) == left;
-        if n % 8 == 7 { (n - 7..=n).find(has_it) } else { None }
-    });
+    let has_it = |n: &usize| {
+        let node = t.put(ROOT, &format!("g{n}"), &[*n as u8 | 1; BLOCK as usize]);
+        t.fs.commit().unwrap();
+        place(&t, node, 0) == left
+    };
+    let taker = (0..400).find(has_it);
     let taker = format!("g{}", taker.expect("the place comes round"));
     let content = t.cat(ROOT, &taker);
     assert!(t.cat(ROOT, "image") == old, "and what had been there is elsewhere");
