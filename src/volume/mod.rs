@@ -25,6 +25,7 @@ mod hydrations;
 mod intent;
 mod lineage;
 mod lines;
+mod lost_places;
 #[cfg(test)]
 mod memory;
 pub mod mend;
