@@ -45,6 +45,7 @@ impl<'w> PacketWriter<'w> {
     pub fn put(&mut self, change: &StreamChange<'_>) -> Result<()> {
         let before = self.payload.len();
         change.put(&mut self.payload);
+        debug_assert!(StreamChange::take(&mut &self.payload[before..]).is_ok(), "nobody takes {change:?}");
         let added = self.payload.len() - before;
         self.bytes += added;
         self.item_bytes += added;

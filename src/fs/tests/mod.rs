@@ -21,6 +21,7 @@ mod rollback;
 mod scarce;
 mod snapshots;
 mod space;
+mod stream_births;
 mod stream_cases;
 mod stream_faults;
 mod streams;
