@@ -24,6 +24,7 @@ mod space;
 mod stream_births;
 mod stream_cases;
 mod stream_faults;
+mod stream_merges;
 mod streams;
 mod switch_kernel;
 mod transfer;
