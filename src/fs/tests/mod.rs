@@ -25,6 +25,7 @@ mod stream_births;
 mod stream_cases;
 mod stream_faults;
 mod stream_merges;
+mod stream_sizes;
 mod streams;
 mod switch_kernel;
 mod transfer;
