@@ -434,7 +434,7 @@ impl Engine for Open {
     }
 
     fn delete(&self, at: NodeId, name: &[u8]) -> Result<(), Failure> {
-        self.fs.delete_snapshot_of(at, name).map_err(|e| told_name(name, &e))
+        self.fs.delete_snapshot_of(at, name).map_err(|e| streaming::told_kept(&self.fs, at, name, &e))
     }
 
     fn clones(&self) -> Result<Vec<CloneRow>, Failure> {

@@ -406,6 +406,17 @@ pub(super) fn failure(store: &Path, e: &StreamError) -> Failure {
     }
 }
 
+/// Why a snapshot cannot be deleted.
+pub(super) fn told_kept(fs: &Fs, at: NodeId, name: &[u8], e: &crate::ops::Error) -> Failure {
+    let found = fs.snapshot_of_word(at, name).ok().filter(|_| *e == crate::ops::Error::Busy);
+    if !found.is_some_and(|found| fs.is_received_against(found.id)) {
+        return told_name(name, e);
+    }
+    let what = "in use: what comes from another store is told against it; let that be finished, or give it up with \
+                snapfs receive --drop TOKEN (snapfs list tells which)";
+    Failure::new(Code::Busy, format!("{}: {what}", names::shown_bytes(name)))
+}
+
 /// When a snapshot was made, as it travels.
 pub(super) fn created(answer: &Value) -> Option<Timestamp> {
     let nanos = answer["nanos"].as_u64().and_then(|nanos| u32::try_from(nanos).ok())?;

@@ -26,6 +26,7 @@ mod stream_cases;
 mod stream_faults;
 mod stream_merges;
 mod stream_sizes;
+mod stream_terms;
 mod streams;
 mod switch_kernel;
 mod transfer;
