@@ -34,6 +34,7 @@ pub(super) fn told_volume(store: &Path, e: &VolumeError) -> Failure {
         VolumeError::ReadOnly(_) => Code::ReadOnly,
         VolumeError::NoSuchView => Code::NotFound,
         VolumeError::NameTaken => Code::Exists,
+        VolumeError::Held => Code::Busy,
         VolumeError::Inherited => Code::Other,
         VolumeError::NotAStore(_) => Code::Invalid,
     };

@@ -134,6 +134,25 @@ impl Fs {
         }
     }
 
+    /// Refuses, without any change, what a stream that begins so would be refused for, or would not have the room for.
+    pub fn offer(&self, begin: &StreamBegin, order: &ReceiveOrder<'_>) -> Result<()> {
+        self.heads.check_writable()?;
+        let volume = &self.heads.volume;
+        if volume.find_identity(begin.identity).is_some() {
+            return Ok(());
+        }
+        self.destination(begin, order)?;
+        let has = |arrival: Arrival| {
+            (arrival.record.begin.stream() == begin.stream()).then_some(arrival.record.received_bytes)
+        };
+        let here: u64 = self.arrivals().into_iter().filter_map(has).sum();
+        let (wanted, room) = (begin.about_bytes.saturating_sub(here), volume.space().available);
+        if wanted > room {
+            return refused(format!("about {wanted} bytes are to come, and there is room for {room}"));
+        }
+        Ok(())
+    }
+
     /// What is being received, or waits for the rest.
     pub fn arrivals(&self) -> Vec<Arrival> {
         let volume = &self.heads.volume;

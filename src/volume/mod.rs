@@ -19,6 +19,7 @@ pub mod examine;
 mod extra_refs;
 pub mod history;
 mod homes;
+mod hydrations;
 mod intent;
 mod lineage;
 mod lines;

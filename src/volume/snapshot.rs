@@ -155,6 +155,7 @@ impl VolumeState {
             self.lines.forget_snapshot(record);
             self.lines.slots.leave(record.slot, Some(id), self.epoch);
         }
+        self.forget_hydrations(id);
         // Its record says so too, for the case that the commit has to leave it to a later one.
         self.history.disown(id);
         if self.lines.is_base(id) {
@@ -406,11 +407,12 @@ impl Volume {
     }
 
     /// Deletes a snapshot: the name is gone at once, the space comes back in the background after the next commit, and not
-    /// before the last reader is gone. Only through its own line.
+    /// before the last reader is gone. Only through its own line. `Held` while it is copied to another store.
     pub fn delete_snapshot(&self, line: LineId, id: ViewId) -> Result<()> {
         self.check_writable()?;
         let mut turn = self.turn();
         turn.of_line(line, id)?;
+        turn.check_not_held(id)?;
         self.reserve_records(&turn, RECORDS_OF_A_POINT, ReserveFor::Delete)?;
         turn.alone().delete(id);
         self.tell(turn, &Effect::Delete(id));
