@@ -454,7 +454,7 @@ impl Engine for Open {
             let held = found
                 .filter(|_| e == Error::Busy)
                 .and_then(|found| told_held(self.fs.volume(), name, found.id));
-            held.unwrap_or_else(|| told_name(name, &e))
+            held.unwrap_or_else(|| streaming::told_kept(&self.fs, at, name, &e))
         })
     }
 

@@ -1,73 +1,48 @@
-//! The way on which a stream comes from a daemon, or goes to it: a socket of its own beside the request.
+//! The way on which a stream comes from a daemon, or goes to it: one more connection to its control channel, beside the request.
 //!
-//! Whoever asks listens under a name that nobody can guess, and tells it in the request; the daemon connects. So the bytes
-//! of a stream are not lines, and a reader or writer that goes away is seen at once. Nobody but the user who runs the daemon,
-//! or root, is talked to.
+//! Both ends have proved to each other there whose they are, as for each request, so nobody else gets a stream to see or puts
+//! one in. The connection has a key, which the request tells. The bytes of a stream are not lines, and a reader or writer
+//! that goes away is seen at once.
 
-use crate::sys::process;
+use crate::ctl::{Client, Code, Failure, Peer};
 use crate::sys::random::random;
-use std::io;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
-use std::time::{Duration, Instant};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
 
-/// How long a daemon may take to connect.
-const CONNECT_MAX: Duration = Duration::from_secs(30);
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// The verb by which a connection becomes such a way.
+pub(super) const CARRY: &str = "carry";
 
-/// A name under which one connection is waited for.
-pub(super) struct Rendezvous {
-    listener: UnixListener,
-    /// To be told in the request.
-    pub(super) name: String,
+/// Opens a way to a daemon; what is to be told in the request for the stream is its key.
+pub(super) fn open(client: &Client) -> Result<(UnixStream, String), Failure> {
+    let failed =
+        |e: std::io::Error| Failure::new(Code::Io, format!("the way for the stream cannot be opened: {e}"));
+    let number: [u8; 16] = random().map_err(failed)?;
+    let key = number.iter().fold(String::new(), |key, byte| format!("{key}{byte:02x}"));
+    let (_, bond) = client.begin(CARRY, json!({"key": key}))?;
+    Ok((bond.into_stream().map_err(failed)?, key))
 }
 
-fn address(name: &str) -> io::Result<SocketAddr> {
-    SocketAddr::from_abstract_name(name.as_bytes())
-}
+/// Ways that were opened to a daemon and not asked for yet. Any thread.
+#[derive(Default)]
+pub(super) struct Carriers(Mutex<BTreeMap<String, Peer>>);
 
-fn is_trusted(stream: &UnixStream) -> io::Result<bool> {
-    let uid = process::peer_uid(stream)?;
-    Ok(uid == 0 || process::effective_uid() == 0 || uid == process::effective_uid())
-}
-
-impl Rendezvous {
-    /// Listens.
-    pub(super) fn open() -> io::Result<Rendezvous> {
-        let number: [u8; 16] = random()?;
-        let name = number.iter().fold("snapfs-stream-".to_string(), |name, byte| format!("{name}{byte:02x}"));
-        let listener = UnixListener::bind_addr(&address(&name)?)?;
-        listener.set_nonblocking(true)?;
-        Ok(Rendezvous { listener, name })
+impl Carriers {
+    /// The daemon's answer to [`CARRY`]: keeps the connection until it is asked for or its other end is gone.
+    pub(super) fn keep(&self, args: &Value, peer: &Peer) -> Result<Value, Failure> {
+        let Some(key) = args.get("key").and_then(Value::as_str) else {
+            return Err(Failure::new(Code::Invalid, "the request has no 'key'"));
+        };
+        let mut all = self.0.lock();
+        all.retain(|_, peer| peer.is_there());
+        all.insert(key.to_string(), peer.clone());
+        Ok(json!({}))
     }
 
-    /// Waits for the connection, as long as `goes_on` says so and not for ever.
-    pub(super) fn accept(&self, goes_on: &dyn Fn() -> bool) -> io::Result<UnixStream> {
-        let end = Instant::now() + CONNECT_MAX;
-        loop {
-            // Whoever has connected has done so before it is over.
-            let is_last = !goes_on() || Instant::now() >= end;
-            match self.listener.accept() {
-                Ok((stream, _)) if is_trusted(&stream)? => {
-                    stream.set_nonblocking(false)?;
-                    return Ok(stream);
-                }
-                Ok(_) => {}
-                Err(e) if e.kind() != io::ErrorKind::WouldBlock => return Err(e),
-                Err(_) if is_last => break,
-                Err(_) => std::thread::sleep(LOOK_AGAIN),
-            }
-        }
-        Err(io::Error::new(io::ErrorKind::TimedOut, "the daemon does not connect"))
-    }
-}
-
-/// The daemon's end.
-pub(super) fn connect(name: &str) -> io::Result<UnixStream> {
-    let stream = UnixStream::connect_addr(&address(name)?)?;
-    if is_trusted(&stream)? {
-        Ok(stream)
-    } else {
-        Err(io::Error::new(io::ErrorKind::PermissionDenied, "another user waits for the stream"))
+    /// The way that has this key, for one stream.
+    pub(super) fn take(&self, key: &str) -> Result<Peer, Failure> {
+        let found = self.0.lock().remove(key);
+        found.ok_or_else(|| Failure::new(Code::Invalid, "there is no way for the stream: it was not opened"))
     }
 }

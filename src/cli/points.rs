@@ -5,6 +5,7 @@
 use super::engine::{Engine, OpenFor};
 use super::options::{self, Parsed};
 use super::output::rfc3339;
+use super::pipe::Carriers;
 use super::wire::Verbs;
 use crate::ctl::{Code, Failure, MountRecord, Server, StoreId};
 use crate::fuse::{self, Mounted, Unmounter};
@@ -81,7 +82,7 @@ impl Points {
         let is_mounted = Box::new(move || connection.is_mounted() && !told.load(Ordering::SeqCst));
         let (engine, points, options) = (self.engine.clone(), self.clone(), options.clone());
         let add = Box::new(move |point: &Path, options: &[OsString]| points.add(point, options));
-        let verbs = Arc::new(Verbs { engine, add, options, about });
+        let verbs = Arc::new(Verbs { engine, carriers: Carriers::default(), add, options, about });
         Server::start(&record, is_mounted, verbs)
             .inspect_err(|e| log::error!("no control channel, so commands will not find this mount: {e}"))
             .ok()

@@ -2,7 +2,7 @@
 
 use super::engine::{Engine, StreamOrder};
 use super::output;
-use super::pipe;
+use super::pipe::Carriers;
 use super::refusal::{told, told_name, told_view};
 use crate::ctl::{Code, Failure};
 use crate::format::peer::PeerRecord;
@@ -22,9 +22,9 @@ use std::path::Path;
 /// Bytes of a stream between two words of progress.
 const PROGRESS_BYTES: u64 = 4 << 20;
 
-/// The order as it travels; `socket` is where the stream goes or comes from.
-pub(super) fn encode(order: &StreamOrder, socket: Option<&str>) -> Value {
-    let mut object = json!({"socket": socket});
+/// The order as it travels; `way` is the key of that on which the stream goes or comes.
+pub(super) fn encode(order: &StreamOrder, way: Option<&str>) -> Value {
+    let mut object = json!({"way": way});
     let put = |object: &mut Value, key: &str, bytes: &[u8]| names::put(object, key, OsStr::from_bytes(bytes));
     match order {
         StreamOrder::Send { at: _, view, from, resume } => {
@@ -115,23 +115,24 @@ fn decode(args: &Value, at: NodeId) -> Result<StreamOrder, Failure> {
     })
 }
 
-/// What the daemon does with a request: the stream has a socket of its own.
+/// What the daemon does with a request: the stream has a way of its own.
 pub(super) fn answer(
     engine: &dyn Engine,
-    args: &Value,
-    at: NodeId,
+    carriers: &Carriers,
+    (args, at): (&Value, NodeId),
     progress: &mut dyn FnMut(Value) -> bool,
 ) -> Result<Value, Failure> {
     let order = decode(args, at)?;
-    let Some(socket) = args.get("socket").and_then(Value::as_str) else {
+    let Some(way) = args.get("way").and_then(Value::as_str) else {
         return engine.stream(&order, &mut io::empty(), &mut io::sink(), progress);
     };
     let failed =
         |e: io::Error| Failure::new(Code::Io, format!("the way for the stream cannot be opened: {e}"));
-    let stream = pipe::connect(socket).map_err(failed)?;
+    let peer = carriers.take(way)?;
+    let stream = peer.carrier().map_err(failed)?;
     let done = {
-        let mut out = io::BufWriter::with_capacity(1 << 20, &stream);
-        let mut input = io::BufReader::with_capacity(1 << 20, &stream);
+        let mut out = io::BufWriter::with_capacity(1 << 20, stream);
+        let mut input = io::BufReader::with_capacity(1 << 20, stream);
         engine.stream(&order, &mut input, &mut out, progress)
     };
     // Whoever is at the other end sees that it is over, whatever is left unread.
@@ -445,6 +446,17 @@ pub(super) fn failure(store: &Path, e: &StreamError) -> Failure {
         }
         StreamError::Carrier(_) => Failure::new(Code::Io, e.to_string()),
     }
+}
+
+/// Why a snapshot cannot be deleted.
+pub(super) fn told_kept(fs: &Fs, at: NodeId, name: &[u8], e: &crate::ops::Error) -> Failure {
+    let found = fs.snapshot_of_word(at, name).ok().filter(|_| *e == crate::ops::Error::Busy);
+    if !found.is_some_and(|found| fs.is_received_against(found.id)) {
+        return told_name(name, e);
+    }
+    let what = "in use: what comes from another store is told against it; let that be finished, or give it up with \
+                snapfs receive --drop TOKEN (snapfs list tells which)";
+    Failure::new(Code::Busy, format!("{}: {what}", names::shown_bytes(name)))
 }
 
 /// When a snapshot was made, as it travels.

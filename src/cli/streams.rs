@@ -1,9 +1,8 @@
 //! `send`, `receive`, `verify`: snapshots from one store to another, mounted or not, and copies held against each other.
 
 use super::engine::{Backend, Engine, OpenFor, StoreOptions, StreamOrder};
-use super::pipe::Rendezvous;
 use super::stream_args::{ReceiveArgs, SendArgs, VerifyArgs};
-use super::{output, streaming, usage};
+use super::{output, pipe, streaming, usage};
 use crate::ctl::{Client, Code, Failure};
 use crate::fs::Fs;
 use crate::names;
@@ -16,7 +15,6 @@ use std::net::Shutdown;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const DIFFERENT: u8 = 3;
@@ -106,26 +104,24 @@ fn through(
     out: &mut (dyn Write + Send),
     progress: Progress<'_>,
 ) -> Result<Value, Failure> {
-    let failed =
-        |e: io::Error| Failure::new(Code::Io, format!("the way for the stream cannot be opened: {e}"));
-    let meeting = Rendezvous::open().map_err(failed)?;
-    let request = streaming::encode(order, Some(&meeting.name));
-    let is_over = AtomicBool::new(false);
+    let failed = |e: io::Error| Failure::new(Code::Io, format!("the stream cannot be carried: {e}"));
+    let (stream, key) = pipe::open(client)?;
+    let request = streaming::encode(order, Some(&key));
     std::thread::scope(|scope| {
         let asking = scope.spawn(|| {
             let answer = client.call("stream", request, &mut |value| progress(value));
-            is_over.store(true, Ordering::SeqCst);
+            if answer.is_err() {
+                // It may not have come to the stream at all.
+                let _ = stream.shutdown(Shutdown::Both);
+            }
             answer
         });
-        let carried = meeting.accept(&|| !is_over.load(Ordering::SeqCst)).and_then(|mut stream| {
-            let (carried, side) = match order {
-                StreamOrder::Receive { .. } => (io::copy(input, &mut stream), Shutdown::Write),
-                _ => (io::copy(&mut stream, out).and_then(|n| out.flush().map(|()| n)), Shutdown::Both),
-            };
-            // Says that this was all, or that nobody takes any more.
-            let _ = stream.shutdown(side);
-            carried
-        });
+        let (carried, side) = match order {
+            StreamOrder::Receive { .. } => (io::copy(input, &mut &stream), Shutdown::Write),
+            _ => (io::copy(&mut &stream, out).and_then(|n| out.flush().map(|()| n)), Shutdown::Both),
+        };
+        // Says that this was all, or that nobody takes any more.
+        let _ = stream.shutdown(side);
         let answer = asking.join().map_err(|_| Failure::new(Code::Other, "a failed assertion"))?;
         match (answer, carried) {
             (Err(f), _) => Err(f),

@@ -8,6 +8,7 @@ use super::hydrate_order;
 use super::merging;
 use super::mirror_order;
 use super::options::{self, Parsed};
+use super::pipe::{self, Carriers};
 use super::{past_of_path, restoring, streaming, told_rollback};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler, Peer};
@@ -27,6 +28,8 @@ pub(super) type AddPoint = Box<dyn Fn(&Path, &[OsString]) -> Result<Value, Failu
 /// The daemon's verbs.
 pub(super) struct Verbs {
     pub(super) engine: Arc<dyn Engine>,
+    /// Connections for streams that are to come.
+    pub(super) carriers: Carriers,
     /// Mounts a snapshot at one more place.
     pub(super) add: AddPoint,
     /// How it is mounted.
@@ -140,7 +143,8 @@ impl Handler for Verbs {
                 self.engine.diff(&diff_order(args)?, progress)?;
                 Ok(json!({}))
             }
-            "stream" => streaming::answer(&*self.engine, args, at(args), progress),
+            pipe::CARRY => self.carriers.keep(args, peer),
+            "stream" => streaming::answer(&*self.engine, &self.carriers, (args, at(args)), progress),
             "changes" => {
                 self.engine.changes(&feed::decode(args)?, progress)?;
                 Ok(json!({}))

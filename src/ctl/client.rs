@@ -38,6 +38,15 @@ pub struct Client {
 /// A connection that is kept after the answer.
 pub struct Bond(UnixStream);
 
+impl Bond {
+    /// The connection itself, for what both ends have agreed on. Whoever reads or writes waits as long as it takes.
+    pub fn into_stream(self) -> io::Result<UnixStream> {
+        self.0.set_read_timeout(None)?;
+        self.0.set_write_timeout(None)?;
+        Ok(self.0)
+    }
+}
+
 impl AsRawFd for Bond {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()

@@ -44,6 +44,14 @@ pub trait Handler: Send + Sync {
 pub struct Peer(Arc<UnixStream>);
 
 impl Peer {
+    /// The connection itself, for what follows the answer to a request: both ends have agreed on what that is. Whoever reads
+    /// or writes waits as long as it takes.
+    pub fn carrier(&self) -> io::Result<&UnixStream> {
+        self.0.set_read_timeout(None)?;
+        self.0.set_write_timeout(None)?;
+        Ok(&self.0)
+    }
+
     /// False when the other end has ended, or has let go of the connection. Waits for nothing.
     pub fn is_there(&self) -> bool {
         !process::is_hung_up(&*self.0)

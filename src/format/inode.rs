@@ -189,6 +189,13 @@ impl Inode {
         ((self.uid, self.gid), self.compression, self.layout) = (owner, compression, layout);
     }
 
+    /// True if two inodes that have one number in two views are one file. Stores that had a past in common give out the same
+    /// numbers from then on, each for files of its own.
+    pub fn is_same_file(&self, other: &Inode) -> bool {
+        let of = |inode: &Inode| (inode.kind, inode.btime, inode.generation);
+        of(self) == of(other)
+    }
+
     /// To the value of a tree item.
     pub fn encode(&self) -> [u8; INODE_BYTES] {
         let times = [self.atime, self.mtime, self.ctime, self.btime];

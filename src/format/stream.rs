@@ -18,6 +18,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_e
 pub const HEADER_BYTES: usize = 32;
 /// Bytes behind it at most.
 pub const PAYLOAD_BYTES_MAX: usize = 2 << 20;
+/// Bytes of the changes of a packet at most, but for those of content: what one transaction takes in.
+pub const ITEM_BYTES_MAX: usize = 64 << 10;
 /// Version of streams that this program makes; it takes no other.
 pub const VERSION: u32 = 1;
 /// No inode of a stream has this number or a greater one: half of all numbers stay with the store that receives it.
@@ -508,6 +510,9 @@ fn take_share<'c>(rest: &mut &'c [u8]) -> Result<StreamChange<'c>, FormatError> 
     let [side, piece] = take_array(rest)?;
     range(offset, offset.saturating_add(len.into()))?;
     range(at, at.saturating_add(len.into()))?;
+    if u64::from(len) > EXTENT_BYTES_MAX {
+        return bad!("{len} bytes of shared content in a stream");
+    }
     let side = match side {
         1 => ContentSide::Base,
         2 => ContentSide::Here,

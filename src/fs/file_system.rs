@@ -9,11 +9,9 @@ use super::past::{GoesOn, Past};
 use crate::clock::Clock;
 use crate::format::provenance::Provenance;
 use crate::format::terms::{Expiry, Idling};
-use crate::format::{Identity, Ino, LineId, ViewId};
+use crate::format::{Ino, LineId, ViewId};
 use crate::ops::{Error, KernelRef, NodeId, Result};
 use crate::volume::{Recovered, ReserveFor, SnapshotInfo, Volume};
-use parking_lot::Mutex;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +20,6 @@ pub struct Fs {
     pub(super) heads: Arc<Heads>,
     pub(super) commits: Arc<Commits>,
     pub(super) past: Past,
-    /// Streams that are being received. A leaf.
-    pub(super) arriving: Mutex<BTreeSet<Identity>>,
     homing: Homing,
     recovered: Recovered,
 }
@@ -36,8 +32,8 @@ impl Fs {
         let recovered = volume.recover(&mut gates);
         let heads = Arc::new(Heads::new(volume, options, clock, gates.0)?);
         let commits = Arc::new(Commits::new(heads.clone()));
-        let (past, arriving) = (Past::new(commits.clone()), Mutex::default());
-        let fs = Fs { past, heads, commits, arriving, homing: Homing::default(), recovered };
+        let past = Past::new(commits.clone());
+        let fs = Fs { past, heads, commits, homing: Homing::default(), recovered };
         // Before anything takes a place.
         if let Err(e) = fs.homing.keep_all(&fs.commits) {
             log::warn!("some content may stay away from its home: {e}");

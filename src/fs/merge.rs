@@ -272,7 +272,8 @@ impl Brought {
 
 /// What became of paths from the base to the source, as far as the plan brings it over.
 fn told(base: &View, source: &View, plan: &Plan) -> Result<Vec<PathChange>> {
-    let mut inodes: BTreeSet<Ino> = plan.inodes.keys().copied().collect();
+    let mut inodes: BTreeSet<Ino> =
+        plan.inodes.iter().flat_map(|(ino, takeover)| [*ino, takeover.from]).collect();
     inodes.extend(plan.entries.values().flatten());
     for (dir, name) in plan.entries.keys() {
         inodes.extend(super::items::Items::find_name(base, *dir, name)?.map(|entry| entry.ino));

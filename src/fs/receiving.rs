@@ -4,7 +4,7 @@
 //! if nobody goes on it goes by itself after some days. Nothing else is left anywhere.
 
 use super::file_system::Fs;
-use super::past::{Published, arrival_key};
+use super::past::{AtWork, Published, Unfit, arrival_key, arrival_name};
 use super::stream::{Incoming, PacketReader, Result, StreamError, prove, take_in};
 use crate::format::line::{LineRecord, LineState};
 use crate::format::provenance::Provenance;
@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 /// For so long a line waits for the rest of what it receives, in seconds.
 const KEPT_SECS: u64 = 7 * 24 * 3600;
-/// In front of the number of a stream: the name of the line that it is received in.
-const LINE_PREFIX: &str = ".receiving-";
+/// When less than this is left of it, it is made that long again by what comes.
+const LEFT_SECS: u64 = KEPT_SECS - 24 * 3600;
 
 /// How something is to be received.
 #[derive(Clone, Copy, Default)]
@@ -81,18 +81,6 @@ impl Destination {
     }
 }
 
-/// Ends it that a stream is received.
-struct Active<'f> {
-    fs: &'f Fs,
-    stream: Identity,
-}
-
-impl Drop for Active<'_> {
-    fn drop(&mut self) {
-        self.fs.arriving.lock().remove(&self.stream);
-    }
-}
-
 fn refused<T>(why: String) -> Result<T> {
     Err(StreamError::Refused(why))
 }
@@ -111,18 +99,21 @@ impl Fs {
         let (_, _, first) = reader.next()?;
         let begin = StreamBegin::decode(&first).map_err(|e| reader.bad(e))?;
         let (stream, volume) = (begin.stream(), &self.heads.volume);
+        let Some(at_work) = self.past.arriving.begin(&[stream, begin.identity]) else {
+            return refused(
+                "this snapshot is being received already, or what has come of it is given up at this moment"
+                    .into(),
+            );
+        };
         if let Some(snapshot) = volume.find_identity(begin.identity) {
+            self.give_up_rest(&begin, &at_work);
             let line = volume.line(snapshot.line)?.name;
             return Ok(ReceivedSnapshot { snapshot, line, was_here: true, bytes: reader.offset });
         }
-        if !self.arriving.lock().insert(stream) {
-            return refused("this stream is being received already".into());
-        }
-        let _active = Active { fs: self, stream };
         let to = self.destination(&begin, order)?;
         let (line, mut record) = self.arrival_line(&begin, &to)?;
         if begin.goes_on_at > record.next {
-            self.give_up_if_empty(&line, &record);
+            self.give_up_if_empty(&line, &record, &at_work);
             return refused(format!(
                 "the stream goes on at packet {}, and {} are here: send it with --resume {stream}:{}",
                 begin.goes_on_at, record.next, record.next
@@ -131,9 +122,13 @@ impl Fs {
         reader.go_on(stream, begin.goes_on_at);
         let done = self.take_all(&mut reader, (&line, &to), &mut record, progress);
         match done {
-            Ok(end) => self.finish(&reader, (&line, &to), &begin, &end),
+            Ok(end) => {
+                let received = self.finish(&reader, (&line, &to), &begin, (&end, &at_work))?;
+                self.give_up_rest(&begin, &at_work);
+                Ok(received)
+            }
             Err(e) => {
-                self.give_up_if_empty(&line, &record);
+                self.give_up_if_empty(&line, &record, &at_work);
                 Err(e)
             }
         }
@@ -165,7 +160,7 @@ impl Fs {
         let arrival = |line: LineRecord| {
             let item = volume.live(line.id).ok()?.get(&arrival_key()).ok()??;
             let record = ArrivalRecord::decode(&item).ok()?;
-            let is_active = self.arriving.lock().contains(&record.begin.stream());
+            let is_active = self.past.arriving.has(record.begin.stream());
             Some(Arrival { line, record, is_active })
         };
         lines.filter_map(arrival).collect()
@@ -173,35 +168,40 @@ impl Fs {
 
     /// Gives up what was received of a stream. False if there is nothing, or somebody receives it now.
     pub fn drop_arrival(&self, stream: Identity) -> Result<bool> {
-        let found = self.arrivals().into_iter().find(|a| a.record.begin.stream() == stream && !a.is_active);
+        let Some(at_work) = self.past.arriving.begin(&[stream]) else { return Ok(false) };
+        let found = self.arrivals().into_iter().find(|a| a.record.begin.stream() == stream);
         let Some(arrival) = found else { return Ok(false) };
-        self.drop_arrival_line(&arrival.line)?;
+        self.past.give_up(&arrival.line, &at_work)?;
         Ok(true)
     }
 
-    fn drop_arrival_line(&self, line: &LineRecord) -> Result<()> {
-        self.commits.have_room_for_records(ReserveFor::Delete)?;
-        let no_commit = self.commits.hold_off();
-        self.heads.volume.drop_line(line.id)?;
-        drop(no_commit);
-        Ok(self.commits.sync()?)
+    /// A snapshot is here: what has come of it besides, in this stream or another, is of no use any more.
+    fn give_up_rest(&self, begin: &StreamBegin, at_work: &AtWork<'_>) {
+        let rest = self.arrivals().into_iter().filter(|a| a.record.begin.identity == begin.identity);
+        for arrival in rest {
+            let done = match arrival.record.begin.stream() == begin.stream() {
+                true => self.past.give_up(&arrival.line, at_work),
+                false => self.past.give_up_as_seen(&arrival.line).map(drop),
+            };
+            done.unwrap_or_else(|e| log::debug!("what has come of a snapshot that is here stays: {e}"));
+        }
     }
 
-    /// While it comes it is kept: what is said of that is renewed once a day.
+    /// While it comes it is kept: what is said of that is renewed once a day, and when the time of day was set.
     fn keep_arrival(&self, line: LineId) -> Result<()> {
         let (volume, now) = (&self.heads.volume, self.heads.clock.now().secs);
         let ends = volume.line(line)?.terms.expiry.map_or(now, |expiry| expiry.at);
-        if ends.saturating_sub(now).unsigned_abs() < KEPT_SECS - 24 * 3600 {
-            let at = now.saturating_add_unsigned(KEPT_SECS);
+        let [least, at] = [LEFT_SECS, KEPT_SECS].map(|secs| now.saturating_add_unsigned(secs));
+        if !(least..=at).contains(&ends) {
             volume.set_terms(line, |terms| terms.expiry = Some(Expiry { after: KEPT_SECS, at }))?;
         }
         Ok(())
     }
 
     /// What nothing was received of leaves nothing.
-    fn give_up_if_empty(&self, line: &LineRecord, record: &ArrivalRecord) {
+    fn give_up_if_empty(&self, line: &LineRecord, record: &ArrivalRecord, at_work: &AtWork<'_>) {
         if record.next <= 1
-            && let Err(e) = self.drop_arrival_line(line)
+            && let Err(e) = self.past.give_up(line, at_work)
         {
             log::debug!("a line that was to receive something stays: {e}");
         }
@@ -209,6 +209,39 @@ impl Fs {
 
     /// Where a stream goes; refused before anything is received if that cannot be.
     fn destination(&self, begin: &StreamBegin, order: &ReceiveOrder<'_>) -> Result<Destination> {
+        let to = self.place_for(begin, order)?;
+        let base = to.base.as_ref();
+        let new = (&begin.name[..], begin.provenance.reason);
+        let shown = names::shown_bytes(&begin.name);
+        match self.past.check_receiving(new, base.map(|(base, ..)| base.id), to.name.as_deref()) {
+            Ok(()) => Ok(to),
+            Err(Unfit::Name) => refused(format!("no snapshot can be called '{shown}'")),
+            Err(Unfit::InPast) => refused(format!(
+                "what '{shown}' is told against is called '{}' here, and that or an older snapshot has the name '{shown}': \
+                 rename that first",
+                base.map_or(String::new(), |(base, ..)| names::shown_bytes(&base.name))
+            )),
+            Err(Unfit::Clone(e)) => {
+                let name = names::shown_bytes(to.name.as_deref().unwrap_or_default());
+                let advice =
+                    if order.as_line.is_some() { "" } else { ": receive --as NAME gives it another name" };
+                refused(match e {
+                    Error::Exists => format!("a clone called '{name}' is here already{advice}"),
+                    Error::Invalid | Error::NameTooLong => format!(
+                        "what comes would be a clone, and '{name}' is no name for one (1 to 255 bytes, no '/', not beginning \
+                         with '.' or '@'){advice}"
+                    ),
+                    Error::LimitReached => {
+                        "there are as many clones as there may be (clones_max): drop one, or allow more"
+                            .into()
+                    }
+                    e => return Err(e.into()),
+                })
+            }
+        }
+    }
+
+    fn place_for(&self, begin: &StreamBegin, order: &ReceiveOrder<'_>) -> Result<Destination> {
         let volume = &self.heads.volume;
         let shown = names::shown_bytes(&begin.name);
         let base = match begin.base {
@@ -220,9 +253,6 @@ impl Fs {
             }
         };
         if let Some(name) = order.as_line {
-            if volume.find_line(name).is_some() {
-                return refused(format!("a clone called '{}' is here already", names::shown_bytes(name)));
-            }
             return Ok(Destination { name: Some(name.to_vec()), line: LineId::MAIN, base });
         }
         let line = base.as_ref().map_or(LineId::MAIN, |(base, ..)| base.line);
@@ -241,7 +271,8 @@ impl Fs {
                     names::shown_bytes(&of.name)
                 ));
             }
-            if volume.find_snapshot(line, &begin.name).is_some() {
+            let other = volume.find_snapshot(line, &begin.name).is_some();
+            if other && !volume.has_in_past(of.id, &begin.name) {
                 return refused(format!(
                     "{place} has another snapshot called '{shown}': rename it, or receive --as NAME, as a clone of its own"
                 ));
@@ -250,11 +281,6 @@ impl Fs {
         }
         if is_new && untouched {
             return Ok(Destination { name: None, line, base });
-        }
-        if volume.find_line(&begin.name).is_some() {
-            return refused(format!(
-                "a clone called '{shown}' is here already: receive --as NAME gives what comes another name"
-            ));
         }
         Ok(Destination { name: Some(begin.name.clone()), line, base })
     }
@@ -285,7 +311,7 @@ impl Fs {
     /// The line in which a stream is received, and how far it is: a new one, or that of an earlier try.
     fn arrival_line(&self, begin: &StreamBegin, to: &Destination) -> Result<(LineRecord, ArrivalRecord)> {
         let (volume, now) = (&self.heads.volume, self.heads.clock.now());
-        let name = format!("{LINE_PREFIX}{}", begin.stream()).into_bytes();
+        let name = arrival_name(begin.stream());
         let at = now.secs.saturating_add_unsigned(KEPT_SECS);
         let expiry = Some(Expiry { after: KEPT_SECS, at });
         if let Some(line) = volume.find_line(&name) {
@@ -347,7 +373,7 @@ impl Fs {
         reader: &PacketReader<'_>,
         (line, to): (&LineRecord, &Destination),
         begin: &StreamBegin,
-        end: &StreamEnd,
+        (end, at_work): (&StreamEnd, &AtWork<'_>),
     ) -> Result<ReceivedSnapshot> {
         let volume = &self.heads.volume;
         let base = to.base.as_ref().map(|(_, view, sum)| (&**view, *sum));
@@ -363,7 +389,7 @@ impl Fs {
             Ok(digest) => digest,
             Err(e @ StreamError::Bad(..)) => {
                 // It will not get better by going on.
-                self.drop_arrival_line(line)?;
+                self.past.give_up(line, at_work)?;
                 return Err(e);
             }
             Err(e) => return Err(e),

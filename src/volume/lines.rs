@@ -132,6 +132,12 @@ impl Lines {
         origin.is_some_and(|origin| history.is_below(id, origin))
     }
 
+    /// True if a snapshot of that name is this view or below it.
+    pub fn is_named_below(&self, history: &History, view: ViewId, name: &[u8]) -> bool {
+        let mut named = self.snapshots.get(name).into_iter().flat_map(BTreeMap::values);
+        named.any(|id| history.is_below(*id, view))
+    }
+
     /// True if another snapshot of that name keeps `id` from having it, in its line or in one that inherits it.
     pub fn name_is_taken(&self, history: &History, line: LineId, id: ViewId, name: &[u8]) -> bool {
         let mut heirs = self.snapshots.get(name).into_iter().flat_map(BTreeMap::keys);

@@ -187,6 +187,19 @@ impl Volume {
         Ok(id)
     }
 
+    /// True if a snapshot of that name is what would be inherited by a line that began as this one.
+    pub fn has_in_past(&self, base: ViewId, name: &[u8]) -> bool {
+        let state = self.state.read();
+        state.lines.is_named_below(&state.history, base, name)
+    }
+
+    /// The line in which something is received that is told against a snapshot.
+    pub fn received_against(&self, base: ViewId) -> Option<LineRecord> {
+        let state = self.state.read();
+        let mut receiving = state.lines.records().filter(|line| line.state == LineState::Receiving);
+        receiving.find(|line| line.base == Some(base)).cloned()
+    }
+
     /// What a snapshot is known by in all stores. One that was there before a split is the same in both.
     pub fn identity(&self, id: ViewId) -> Option<Identity> {
         let state = self.state.read();

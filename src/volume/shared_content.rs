@@ -28,6 +28,16 @@ pub struct MetPart {
     pub met: Option<(usize, u64)>,
 }
 
+impl MetPart {
+    fn goes_on_with(&self, met: Option<(usize, u64)>) -> bool {
+        match (self.met, met) {
+            (Some((number, from)), Some((next, at))) => number == next && from + self.len == at,
+            (None, None) => true,
+            _ => false,
+        }
+    }
+}
+
 impl SharedContent {
     /// True if nothing is shared.
     pub fn is_empty(&self) -> bool {
@@ -69,9 +79,10 @@ impl SharedContent {
         parts.first().and_then(|part| self.frames.get(&part.addr()).copied())
     }
 
-    /// Content that is no frame, part by part.
+    /// Content that is no frame, part by part. Where it lies now has no part in it: neighbours of which the same is to be said
+    /// are one part, wherever either has moved.
     pub fn parts(&self, extent: &Extent) -> Vec<MetPart> {
-        let mut found = Vec::new();
+        let mut found: Vec<MetPart> = Vec::new();
         for part in self.shared.places.resolve(extent) {
             let (mut at, end) = (part.addr(), part.addr() + part.extent().len_bytes());
             while at < end {
@@ -86,7 +97,10 @@ impl SharedContent {
                     }
                 };
                 let len = len.min(end - at);
-                found.push(MetPart { len, met });
+                match found.last_mut() {
+                    Some(last) if last.goes_on_with(met) => last.len += len,
+                    _ => found.push(MetPart { len, met }),
+                }
                 at += len;
             }
         }

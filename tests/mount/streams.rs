@@ -7,6 +7,7 @@ mod place;
 use guard::can_mount;
 use place::{Place, errno, said};
 use std::fs;
+use std::io::Write;
 use std::process::Command;
 
 fn shell(p: &Place, script: &str) -> place::Said {
@@ -154,6 +155,56 @@ fn what_is_cut_off_goes_on_and_what_differs_is_told() {
     p.snapshot("three");
     let none = shell(&p, "snapfs verify mnt three --with there");
     assert!(none.code == 1 && none.err.contains("no copy of 'three'"), "{none:?}");
+    ok(&p, "snapfs umount there; snapfs check copy --data");
+}
+
+/// Names of sockets that processes have open and that anybody could connect to, whatever the rights of files say.
+fn names_for_all(pids: &[u32]) -> Vec<String> {
+    let links = pids.iter().flat_map(|pid| fs::read_dir(format!("/proc/{pid}/fd")).unwrap());
+    let links = links.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+    let inodes: Vec<String> = links
+        .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_string()))
+        .collect();
+    assert!(!inodes.is_empty());
+    let all = fs::read_to_string("/proc/net/unix").unwrap();
+    let names = all.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let is_theirs = inodes.iter().any(|inode| Some(&inode.as_str()) == fields.get(6));
+        fields.get(7).filter(|name| is_theirs && name.starts_with('@')).map(|name| name.to_string())
+    });
+    names.collect()
+}
+
+#[test]
+fn nobody_else_finds_the_way_of_a_stream() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    fill(&p);
+    p.snapshot("one");
+    ok(&p, "snapfs send mnt one > one.stream; snapfs init copy; mkdir there; snapfs mount copy there");
+    let stream = fs::read(p.at("one.stream")).unwrap();
+    let mut receiving = p.command(&["receive", "there"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let mut input = receiving.stdin.take().unwrap();
+    input.write_all(&stream[..2 << 20]).unwrap();
+    let mut arrivals = p.json(&["list", "there", "--arrivals", "--json"]);
+    while arrivals[0]["active"] != true {
+        assert!(receiving.try_wait().unwrap().is_none(), "it has ended");
+        arrivals = p.json(&["list", "there", "--arrivals", "--json"]);
+    }
+    let status = p.json(&["status", "there", "--json"]);
+    let daemon = status[0]["pid"].as_u64().or_else(|| status["pid"].as_u64()).unwrap();
+    assert_eq!(names_for_all(&[receiving.id(), daemon as u32]), Vec::<String>::new());
+    input.write_all(&stream[2 << 20..]).unwrap();
+    drop(input);
+    assert!(receiving.wait().unwrap().success());
+    same(&p, "mnt/.snapshots/one", "there");
+    // Whoever sends nothing and goes away ends it.
+    let mut receiving = p.command(&["receive", "there"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
+    drop(receiving.stdin.take());
+    assert!(!receiving.wait().unwrap().success());
     ok(&p, "snapfs umount there; snapfs check copy --data");
 }
 

@@ -5,7 +5,9 @@
 use crate::format::Ino;
 use crate::format::inode::Inode;
 use crate::fs::attributes::{all_xattrs, is_acl};
-use crate::fs::difference::{FileAt, InodeDiff, Name, each_inode, has_content, is_same_content, same_bytes};
+use crate::fs::difference::{
+    FileAt, InodeDiff, Name, each_inode, has_content, is_same_content, names_of, same_bytes,
+};
 use crate::fs::items::Items;
 use crate::ops::FileType;
 use crate::volume::{View, VolumeError};
@@ -23,6 +25,8 @@ pub struct Touched {
     pub gone: Vec<Name>,
     /// Names that it has got.
     pub come: Vec<Name>,
+    /// It is there before and now, but another file has the number now.
+    pub is_another: bool,
     /// Items of its content differ.
     content: bool,
     /// Items of its extended attributes differ.
@@ -32,12 +36,12 @@ pub struct Touched {
 impl Touched {
     /// True if it was there and is not.
     pub fn is_removed(&self) -> bool {
-        self.before.is_some() && self.now.is_none()
+        self.before.is_some() && (self.now.is_none() || self.is_another)
     }
 
     /// True if it was not there and is.
     pub fn is_added(&self) -> bool {
-        self.before.is_none() && self.now.is_some()
+        self.now.is_some() && (self.before.is_none() || self.is_another)
     }
 
     /// The directory that holds this one now, if it is another or new.
@@ -99,7 +103,7 @@ impl<'v> Side<'v> {
         Ok(side)
     }
 
-    fn note(&mut self, diff: InodeDiff) -> Result<()> {
+    fn note(&mut self, mut diff: InodeDiff) -> Result<()> {
         let ino = diff.ino;
         let (before, now) = match diff.inode {
             Some(both) => both,
@@ -112,6 +116,12 @@ impl<'v> Side<'v> {
         if before.is_none() && now.is_none() {
             return Ok(());
         }
+        let both = before.as_ref().zip(now.as_ref());
+        let is_another = ino != Ino::ROOT && both.is_some_and(|(before, now)| !before.is_same_file(now));
+        if is_another {
+            // A name that both files have is lost and got.
+            (diff.gone, diff.come) = (names_of(self.base, ino)?, names_of(self.view, ino)?);
+        }
         for name in &diff.gone {
             self.entries.entry(name.clone()).or_default().0 = Some(ino);
         }
@@ -119,13 +129,18 @@ impl<'v> Side<'v> {
             self.entries.entry(name.clone()).or_default().1 = Some(ino);
         }
         let (gone, come, content, xattrs) = (diff.gone, diff.come, diff.content, diff.xattrs);
-        self.inodes.insert(ino, Touched { before, now, gone, come, content, xattrs });
+        self.inodes.insert(ino, Touched { before, now, gone, come, is_another, content, xattrs });
         Ok(())
     }
 
     /// True if the directory is there in the base and not here.
     pub fn has_removed(&self, ino: Ino) -> bool {
         self.inodes.get(&ino).is_some_and(Touched::is_removed)
+    }
+
+    /// True if the number is another file's here than in the base.
+    pub fn has_another(&self, ino: Ino) -> bool {
+        self.inodes.get(&ino).is_some_and(|touched| touched.is_another)
     }
 
     /// What of an inode that is there before and now differs, as its items say: what was written over with the same counts
@@ -135,6 +150,9 @@ impl<'v> Side<'v> {
         let (Some(before), Some(now)) = (&touched.before, &touched.now) else {
             return Ok(Changed::default());
         };
+        if touched.is_another {
+            return Ok(Changed::default());
+        }
         let ends = [(self.base, before), (self.view, now)].map(|(view, inode)| FileAt { view, ino, inode });
         let content = has_content(now.kind) && (touched.content || before.size != now.size);
         let mut changed = differs(ends[0], ends[1], touched.xattrs)?;
@@ -165,7 +183,9 @@ impl<'v> Side<'v> {
 
     /// True if the content of a file is, by its bytes, another than in the base.
     pub fn has_other_content(&self, ino: Ino) -> Result<bool> {
-        let Some(Touched { before: Some(before), now: Some(now), .. }) = self.inodes.get(&ino) else {
+        let Some(Touched { before: Some(before), now: Some(now), is_another: false, .. }) =
+            self.inodes.get(&ino)
+        else {
             return Ok(false);
         };
         let ends = [(self.base, before), (self.view, now)].map(|(view, inode)| FileAt { view, ino, inode });

@@ -5,7 +5,8 @@
 //! both have written. A time of modification alone is no reason to contradict: it goes with the content, gives way to other
 //! attributes, and of two the later is taken. Everything that is derived (times and link counts of
 //! directories, link counts, space) never contradicts. Which side is which makes no difference to whether they contradict,
-//! nor to what comes out.
+//! nor to what comes out. A number is not enough to know a file by: of two stores that had a past in common each has given
+//! out the same ones since. Where the source has another file than base or target it is taken over with a number of its own.
 
 use super::conflict::{Conflict, ConflictEnd, ConflictKind};
 use super::side::{Changed, Side, Touched, differs, has_same_content};
@@ -16,7 +17,7 @@ use crate::fs::items::Items;
 use crate::fs::transfer::{Aspects, Plan, Takeover};
 use crate::ops::FileType;
 use crate::volume::{View, VolumeError};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 type Result<T> = std::result::Result<T, VolumeError>;
 
@@ -37,9 +38,11 @@ pub fn three_way(base: &View, source: &View, target: &View) -> Result<Merged> {
         source: Side::of(base, source)?,
         target: Side::of(base, target)?,
         paths: [base, source, target].map(Paths::new),
+        apart: BTreeMap::new(),
         plan: Plan::default(),
         conflicts: Vec::new(),
     };
+    found.number_apart()?;
     for ino in found.source.inodes.keys().copied().collect::<Vec<_>>() {
         found.inode(ino)?;
     }
@@ -62,6 +65,8 @@ struct ThreeWay<'v> {
     target: Side<'v>,
     /// Of base, source and target.
     paths: [Paths<'v>; 3],
+    /// Numbers of the source that are another file's in the base or the target, and what stands for them in the plan.
+    apart: BTreeMap<Ino, Ino>,
     plan: Plan,
     conflicts: Vec<Conflict>,
 }
@@ -73,11 +78,37 @@ struct Pair {
 }
 
 impl ThreeWay<'_> {
+    /// Finds the files of the source that are others than what has their number in the target.
+    fn number_apart(&mut self) -> Result<()> {
+        let added = self.source.inodes.iter().filter(|(_, touched)| touched.is_added());
+        for (ino, touched) in added {
+            // One without a name has its number still.
+            let there = self.target.view.inode(*ino)?;
+            let is_same = touched.now.as_ref().zip(there).is_none_or(|(now, there)| now.is_same_file(&there));
+            if touched.is_another || !is_same {
+                self.apart.insert(*ino, Ino(Plan::FRESH.0 + self.apart.len() as u64));
+            }
+        }
+        Ok(())
+    }
+
+    /// What stands in the plan for a number of the source.
+    fn own(&self, ino: Ino) -> Ino {
+        self.apart.get(&ino).copied().unwrap_or(ino)
+    }
+
     /// An inode that the source has touched.
     fn inode(&mut self, ino: Ino) -> Result<()> {
         let Some(touched) = self.source.inodes.get(&ino) else { return Ok(()) };
-        let (was, is) = (touched.before.is_some(), touched.now.is_some());
-        let is_in_target = self.target.inodes.get(&ino).map_or(was, |touched| touched.now.is_some());
+        let (was, is) = (touched.before.is_some(), touched.now.is_some() && !touched.is_another);
+        if let Some(own) = self.apart.get(&ino) {
+            self.plan.inodes.insert(*own, Takeover { from: ino, aspects: Aspects::ALL });
+            if !was {
+                return Ok(());
+            }
+        }
+        let in_target = |touched: &Touched| touched.now.is_some() && !touched.is_another;
+        let is_in_target = self.target.inodes.get(&ino).map_or(was, in_target);
         let contradicts = match (was, is, is_in_target) {
             (true, true, true) => return self.changed_by_source(ino),
             (false, true, true) => return self.new_in_both(ino),
@@ -174,7 +205,9 @@ impl ThreeWay<'_> {
         };
         let set = |names: &[Name]| names.iter().cloned().collect::<BTreeSet<_>>();
         let [gone, also_gone] = [source, target].map(|touched| set(&touched.gone));
-        let [come, also_come] = [source, target].map(|touched| set(&touched.come));
+        let come: BTreeSet<Name> =
+            source.come.iter().map(|(dir, name)| (self.own(*dir), name.clone())).collect();
+        let also_come = set(&target.come);
         // Both have moved the same name away, or have given it to what is new: they must have meant the same.
         let both = source.before.is_none() || !gone.is_disjoint(&also_gone);
         let is_lost =
@@ -188,7 +221,18 @@ impl ThreeWay<'_> {
     /// Names of which at least one side says something else than the base.
     fn entries(&mut self) -> Result<()> {
         let (mut below, mut same_name) = (BTreeSet::new(), Vec::new());
-        for (name, (_, now)) in &self.source.entries {
+        let mut wanted = Vec::new();
+        for ((dir, name), (was, now)) in &self.source.entries {
+            let (own, now) = (self.own(*dir), now.map(|ino| self.own(ino)));
+            // What was in the directory of the base, if that is another now, and what is in this one.
+            if own == *dir || was.is_some() {
+                wanted.push(((*dir, name.clone()), now.filter(|_| own == *dir)));
+            }
+            if own != *dir && now.is_some() {
+                wanted.push(((own, name.clone()), now));
+            }
+        }
+        for (name, now) in &wanted {
             match self.target.entries.get(name) {
                 Some((_, then)) if then == now => continue,
                 Some(_) => same_name.push(name.clone()),
@@ -199,7 +243,8 @@ impl ThreeWay<'_> {
             }
         }
         let added = self.target.entries.iter().filter(|(_, (_, now))| now.is_some());
-        below.extend(added.map(|(name, _)| name.0).filter(|dir| self.source.has_removed(*dir)));
+        let dirs = added.map(|(name, _)| name.0).filter(|dir| !self.target.has_another(*dir));
+        below.extend(dirs.filter(|dir| self.source.has_removed(*dir)));
         below.into_iter().try_for_each(|dir| self.clash(ConflictKind::Below, dir))?;
         same_name.iter().try_for_each(|name| self.clash_of_name(name))
     }
@@ -239,10 +284,16 @@ impl ThreeWay<'_> {
         let (mut at, mut way, mut seen) = (dir, Vec::new(), BTreeSet::new());
         while at != Ino::ROOT && seen.insert(at) {
             way.push(at);
-            let touched = |side: &Side<'_>| side.inodes.get(&at).and_then(Touched::new_parent);
-            let parent = match touched(&self.source).or_else(|| touched(&self.target)) {
-                Some(parent) => Some(parent),
-                None => self.target.view.inode(at)?.map(|inode| inode.parent),
+            let touched = |side: &Side<'_>, ino: Ino| side.inodes.get(&ino).and_then(Touched::new_parent);
+            // A number of its own is the source's alone; and the number that it has there is another's here.
+            let apart = self.apart.iter().find(|(_, own)| **own == at).map(|(ino, _)| *ino);
+            let here = apart.is_none().then_some(at);
+            let there = apart.or(here.filter(|at| !self.apart.contains_key(at)));
+            let parent = there.and_then(|ino| touched(&self.source, ino)).map(|parent| self.own(parent));
+            let parent = match (parent.or_else(|| touched(&self.target, here?)), here) {
+                (Some(parent), _) => Some(parent),
+                (None, Some(at)) => self.target.view.inode(at)?.map(|inode| inode.parent),
+                (None, None) => None,
             };
             let Some(parent) = parent else { break };
             at = parent;

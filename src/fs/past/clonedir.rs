@@ -115,7 +115,8 @@ impl Past {
         }
     }
 
-    fn check_clone_name(&self, name: &[u8], reason: Reason) -> Result<()> {
+    /// Refuses a name for a clone that cannot be one or is taken, and one clone too many.
+    pub(super) fn check_clone_name(&self, name: &[u8], reason: Reason) -> Result<()> {
         check_snapshot_name(name, reason)?;
         self.commits.heads.check_writable()?;
         let volume = &self.commits.heads.volume;
@@ -185,7 +186,8 @@ impl Past {
             return Err(Error::Busy); // nested trials are there
         }
         let own = heads.volume.own_snapshots(line);
-        if self.is_kept(own.iter().map(|s| s.id)) {
+        let is_wanted = own.iter().any(|s| self.received_against(s.id).is_some());
+        if is_wanted || self.is_kept(own.iter().map(|s| s.id)) {
             return Err(Error::Busy);
         }
         if matches!(end, CloneEnd::Unused) && self.is_in_use(&record, &head) {

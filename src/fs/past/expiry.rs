@@ -34,7 +34,9 @@ impl Past {
         let mut ended = Vec::new();
         for line in lines {
             let head = heads.of_line(&line);
-            if head.is_none() && line.state != LineState::Receiving {
+            // While something comes it has not ended.
+            let waits = line.state == LineState::Receiving && !self.is_worked_on(&line);
+            if head.is_none() && !waits {
                 continue;
             }
             let known = before.remove(&line.id).filter(|clone| clone.is_watched_for(&line));
@@ -82,24 +84,25 @@ impl Past {
     /// Drops the clones that are to go and are not in use. May wait for the kernel, and for whoever makes a snapshot: each is
     /// looked at once more when it is its turn.
     pub fn drop_ended_clones(&self) {
-        for (line, why) in self.ended_clones() {
-            let name = crate::names::shown_bytes(&line.name);
-            if line.state == LineState::Receiving {
-                // Whoever receives it now finds it gone, and says so.
-                let _no_commit = self.commits.hold_off();
-                match self.commits.heads.volume.drop_line(line.id) {
-                    Ok(()) => {
-                        log::info!("what was received of a stream was given up, nobody went on: '{name}'")
-                    }
-                    Err(e) => log::warn!("what was received of a stream stays ('{name}'): {e}"),
+        self.ended_clones().into_iter().for_each(|(line, why)| self.drop_ended(&line, why));
+    }
+
+    /// Drops one that was to go when its record was this.
+    pub fn drop_ended(&self, line: &LineRecord, why: &str) {
+        let name = crate::names::shown_bytes(&line.name);
+        if line.state == LineState::Receiving {
+            return match self.give_up_as_seen(line) {
+                Ok(true) => {
+                    log::info!("what was received of a stream was given up, nobody went on: '{name}'")
                 }
-                continue;
-            }
-            match self.drop_line_if(line.id, CloneEnd::Unused) {
-                Ok(()) => log::info!("the clone '{name}' was dropped: {why}"),
-                Err(Error::Busy) => log::debug!("the clone '{name}' stays while it is in use: {why}"),
-                Err(e) => log::warn!("the clone '{name}' could not be dropped ({why}): {e}"),
-            }
+                Ok(false) => log::debug!("what was received of a stream is gone on with: '{name}'"),
+                Err(e) => log::warn!("what was received of a stream stays ('{name}'): {e}"),
+            };
+        }
+        match self.drop_line_if(line.id, CloneEnd::Unused) {
+            Ok(()) => log::info!("the clone '{name}' was dropped: {why}"),
+            Err(Error::Busy) => log::debug!("the clone '{name}' stays while it is in use: {why}"),
+            Err(e) => log::warn!("the clone '{name}' could not be dropped ({why}): {e}"),
         }
     }
 

@@ -4,6 +4,7 @@
 //! State: [`Past`]. Below: `commits`, `heads`; uses `attributes` for what `.snapshots` shows. What is inside of a snapshot
 //! is read by the same code as a head.
 
+mod arriving;
 mod clonedir;
 mod covers;
 mod expiry;
@@ -19,9 +20,10 @@ mod underway;
 mod undo;
 mod watch;
 
+pub use arriving::{AtWork, arrival_key, arrival_name};
 pub use clonedir::{MAIN_CLONEDIR, clonedir_ttl};
 pub use promote::{Promoted, PromotionOrder};
-pub use received::{Published, arrival_key};
+pub use received::{Published, Unfit};
 pub use rollback::{InTheWay, OpenForWriting, Switched};
 pub use snapdir::{OneAtATime, Past};
 pub use underway::{Cover, GoesOn};

@@ -3,11 +3,12 @@
 //! For a line that there is it is as a promotion: what is open in it is stale from then on, and the same is in the way. Its
 //! own head is the base, so nothing is lost with it and no guard is made.
 
+use super::arriving::arrival_key;
 use super::rollback::{InTheWay, OpenForWriting, Switched};
 use super::snapdir::{Past, check_snapshot_name};
 use crate::format::line::LineRecord;
 use crate::format::provenance::Reason;
-use crate::format::{Ino, Key, Kind, LineId, ViewId};
+use crate::format::{Ino, LineId, ViewId};
 use crate::fs::difference::has_changed;
 use crate::fs::items::Items;
 use crate::ops::{Error, Result};
@@ -24,9 +25,15 @@ pub enum Published {
     InUse(InTheWay),
 }
 
-/// The item that says how far a line is.
-pub fn arrival_key() -> Key {
-    Key::new(Ino::ARRIVAL.0, Kind::Arrival, 0)
+/// Why something could not be received so, as far as it is known before.
+#[derive(Debug)]
+pub enum Unfit {
+    /// No snapshot can be called so.
+    Name,
+    /// The base, or one below it, is called so here.
+    InPast,
+    /// There can be no clone of that name, or not one more.
+    Clone(Error),
 }
 
 fn end_arrival(txn: &mut Txn<'_>) -> std::result::Result<(), VolumeError> {
@@ -41,6 +48,20 @@ impl Past {
             Some(base) => Ok(!has_changed(base, head)?),
             None => Ok(head.inode(Ino::ROOT)?.is_none_or(|root| root.size == 0 && !root.has_xattr)),
         }
+    }
+
+    /// Asks before anything is received what [`Self::publish_received`] asks in the end: of the name of a snapshot that was made
+    /// for this, on that base, and of the clone that it is to become.
+    pub fn check_receiving(
+        &self,
+        (name, reason): (&[u8], Reason),
+        base: Option<ViewId>,
+        clone: Option<&[u8]>,
+    ) -> std::result::Result<(), Unfit> {
+        check_snapshot_name(name, reason).map_err(|_| Unfit::Name)?;
+        clone.map_or(Ok(()), |clone| self.check_clone_name(clone, Reason::User)).map_err(Unfit::Clone)?;
+        let in_past = base.is_some_and(|base| self.commits.heads.volume.has_in_past(base, name));
+        if in_past { Err(Unfit::InPast) } else { Ok(()) }
     }
 
     /// Makes a whole line part of the store, with a snapshot of it; durable when this returns. On an error, and if it is

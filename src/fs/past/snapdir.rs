@@ -4,6 +4,7 @@
 //! live directory's number with another kind. Nothing about it is stored. Snapshots are made, renamed and deleted in those
 //! of roots alone, one at a time.
 
+use super::arriving::Arriving;
 use super::known::KnownSnapdirs;
 use super::pick::pick;
 use super::underway::UnderWay;
@@ -76,6 +77,8 @@ pub struct Past {
     pub(super) watch: Watch,
     /// Commands that steps and trials were made for.
     pub under_way: Arc<UnderWay>,
+    /// What is being received now.
+    pub arriving: Arriving,
 }
 
 impl Past {
@@ -89,6 +92,7 @@ impl Past {
             pause_ns: AtomicU64::new(0),
             watch: Watch::default(),
             under_way: Arc::default(),
+            arriving: Arriving::default(),
         }
     }
 
@@ -334,7 +338,7 @@ impl Past {
     pub(super) fn drop_snapshot(&self, head: &Head, name: &[u8], _: &OneAtATime<'_>) -> Result<()> {
         self.commits.heads.check_writable()?;
         let info = self.commits.heads.volume.find_snapshot(head.line, name).ok_or(Error::NotFound)?;
-        if self.is_kept(std::iter::once(info.id)) {
+        if self.is_kept(std::iter::once(info.id)) || self.received_against(info.id).is_some() {
             return Err(Error::Busy);
         }
         self.commits.have_room_for_records(ReserveFor::Delete)?;

@@ -2,7 +2,8 @@
 //! what it does not have is told not to be there.
 //!
 //! What was mapped before the base came to be is mapped so in the base, too, and is not told; neither are leaves that are
-//! older. So of content what has changed is told, of items the leaves with something that has.
+//! older. So of content what has changed is told, of items the leaves with something that has. An extent may end behind the
+//! keys of its leaf, and so may what was there before: what is not mapped is told up to what is mapped next, in whatever leaf.
 
 use super::stream_error::Result;
 use super::teller::Teller;
@@ -63,7 +64,14 @@ impl Leaf<'_, '_> {
                 }
             }
         }
-        self.nothing(&at, &leaf.to)
+        if at < leaf.to {
+            return self.nothing(&at, &leaf.to);
+        }
+        // What the last extent was longer by is behind the keys of its leaf.
+        match Ino(at.object) {
+            ino if at.kind == EXTENTS && self.is_told(ino)? => self.hole(ino, at.rest),
+            _ => Ok(()),
+        }
     }
 
     /// False for what the receiver has none of: numbers that are no inode's, and inodes without a name.
@@ -128,14 +136,18 @@ impl Leaf<'_, '_> {
         if to <= (EXTENTS, 0) || from.0 > EXTENTS {
             return Ok(());
         }
-        let start = if from.0 == EXTENTS { from.1 } else { 0 };
-        let end = if to.0 == EXTENTS { to.1 } else { FILE_BYTES_MAX };
-        let start = start.next_multiple_of(BLOCK_BYTES);
+        self.hole(ino, if from.0 == EXTENTS { from.1 } else { 0 })
+    }
+
+    /// Tells that a file has nothing from an offset up to what it has next.
+    fn hole(&mut self, ino: Ino, from: u64) -> Result<()> {
+        let start = from.next_multiple_of(BLOCK_BYTES);
         // What covers the beginning may be in the leaf before.
         let start = match extents::at(self.teller.new, ino, start)? {
             Some((at, extent)) => at + extent.len_bytes(),
             None => start,
         };
+        let end = extents::next(self.teller.new, ino, start)?.map_or(FILE_BYTES_MAX, |(at, _)| at);
         if start < end {
             self.teller.packets.put(&StreamChange::Hole(ino, start, end))?;
         }

@@ -1,12 +1,14 @@
 //! Taking in a packet: all of it in one transaction of the line that is received, with how far it is then.
 //!
 //! Each change may be done again, and so may a packet: a range is made what it is to be, whatever is there. What goes away is
-//! taken away in bounded steps before, each a transaction of its own. Whether what is there in the end makes sense is
+//! taken away in bounded steps before, each a transaction of its own, whatever all of its changes take away together. Whether what is there in the end makes sense is
 //! judged then; here nothing is believed but what decodes, and content is proved by its checksums before it is stored.
 
 use super::stream_error::{Result, StreamError};
 use crate::format::inode::Inode;
-use crate::format::stream::{ArrivalRecord, ContentPlace, ContentSide, INO_END, StreamChange};
+use crate::format::stream::{
+    ArrivalRecord, ContentPlace, ContentSide, INO_END, ITEM_BYTES_MAX, StreamChange,
+};
 use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind, LineId, item};
 use crate::fs::commits::Commits;
 use crate::fs::items::{Items, decode_extent, extents};
@@ -16,7 +18,7 @@ use crate::volume::{ReserveFor, Staged, StoredContent, Txn, View, VolumeError};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Items that are taken away in one step.
+/// Items that are taken away in one step, and with a packet besides.
 const STEP_ITEMS: usize = 256;
 
 /// A line that is received.
@@ -36,18 +38,22 @@ pub fn take_in(
     record: &ArrivalRecord,
     bad: &dyn Fn(String) -> StreamError,
 ) -> Result<()> {
-    let (mut changes, mut rest) = (Vec::new(), payload);
+    let (mut changes, mut rest, mut item_bytes) = (Vec::new(), payload, 0);
     while !rest.is_empty() {
+        let before = rest.len();
         let change = StreamChange::take(&mut rest).map_err(|e| bad(e.0))?;
         prove(&change).map_err(bad)?;
+        if !matches!(change, StreamChange::Content { .. }) {
+            item_bytes += before - rest.len();
+        }
+        if item_bytes > ITEM_BYTES_MAX {
+            return Err(bad(format!("more than {ITEM_BYTES_MAX} bytes of changes beside content")));
+        }
         changes.push(change);
     }
     allow(into, &changes)?;
-    for change in &changes {
-        if let Some((from, to)) = going(change) {
-            while !take_away(into, change, &from, &to)? {}
-        }
-    }
+    let mut going: VecDeque<Going> = changes.iter().filter_map(going).collect();
+    while take_away(into, &mut going)? {}
     let stored: Vec<StoredContent<'_>> = changes.iter().filter_map(content_of).collect();
     let wrong = RefCell::new(None);
     let done = into.commits.with_space(|| {
@@ -129,54 +135,78 @@ fn content_of<'c>(change: &'c StreamChange<'_>) -> Option<StoredContent<'c>> {
     Some(StoredContent { bytes: stored, crcs, frame })
 }
 
-/// The keys of what a change takes away.
-fn going(change: &StreamChange<'_>) -> Option<(Key, Key)> {
+/// What a change takes away: items between two keys. Those of a hole are cut, where they begin before it.
+#[derive(Clone, Copy)]
+struct Going {
+    from: Key,
+    to: Key,
+    is_hole: bool,
+}
+
+impl Going {
+    fn change(self) -> StreamChange<'static> {
+        match self.is_hole {
+            true => StreamChange::Hole(Ino(self.from.object), self.from.rest, self.to.rest),
+            false => StreamChange::ClearItems(self.from, self.to),
+        }
+    }
+}
+
+fn going(change: &StreamChange<'_>) -> Option<Going> {
     match change {
         StreamChange::Clear(from, to) => {
             let [from, to] = [from, to].map(|ino| Key { object: ino.0, kind: 0, rest: 0 });
-            Some((from, to))
+            Some(Going { from, to, is_hole: false })
         }
-        StreamChange::ClearItems(from, to) => Some((*from, *to)),
+        StreamChange::ClearItems(from, to) => Some(Going { from: *from, to: *to, is_hole: false }),
         StreamChange::Hole(ino, from, to) => {
             let [from, to] = [from, to].map(|offset| Key::new(ino.0, Kind::Extent, *offset));
-            Some((from, to))
+            Some(Going { from, to, is_hole: true })
         }
         _ => None,
     }
 }
 
-/// Takes away some of what goes; true if so little is left that the packet does the rest.
-fn take_away(into: &Incoming<'_>, change: &StreamChange<'_>, from: &Key, to: &Key) -> Result<bool> {
+/// Takes away the first [`STEP_ITEMS`] of all that goes. False, with nothing done, if there are no more: the packet does that.
+fn take_away(into: &Incoming<'_>, going: &mut VecDeque<Going>) -> Result<bool> {
     let volume = &into.commits.heads.volume;
-    let left = RefCell::new(Vec::new());
+    let (mut step, mut items) = (Vec::new(), 0);
+    let mut cut = None;
     {
         let view = volume.live(into.line)?;
-        for item in view.range(from, to).take(STEP_ITEMS + 1) {
-            left.borrow_mut().push(item?.0);
+        for (n, part) in going.iter().enumerate() {
+            let left = STEP_ITEMS - items;
+            let keys = view.range(&part.from, &part.to).take(left + 1).map(|item| item.map(|(key, _)| key));
+            let keys = keys.collect::<Changed<Vec<_>>>()?;
+            if keys.len() > left {
+                let end = keys[left];
+                if part.from < end {
+                    step.push(Going { to: end, ..*part });
+                }
+                cut = Some((n, end));
+                break;
+            }
+            items += keys.len();
+            step.push(*part);
         }
     }
-    let keys = left.into_inner();
-    if keys.len() <= STEP_ITEMS {
-        return Ok(true);
-    }
-    let last = keys[STEP_ITEMS];
-    let part = match change {
-        StreamChange::Hole(ino, from, _) => StreamChange::Hole(*ino, *from, last.rest),
-        StreamChange::ClearItems(from, _) => StreamChange::ClearItems(*from, last),
-        _ => StreamChange::ClearItems(*from, last),
-    };
+    let Some((n, end)) = cut else { return Ok(false) };
     into.commits.with_space(|| {
         let mut txn = volume.begin(into.line)?;
         let wrong = RefCell::new(None);
         let taken = txn.attempt(|txn| {
             let mut work = Work::new(txn, into, &wrong);
-            work.take(&part)?;
+            step.iter().try_for_each(|part| work.take(&part.change()))?;
             work.settle()?;
             txn.reserve_attempted(ReserveFor::Delete)
         });
         Ok(taken?)
     })?;
-    Ok(false)
+    going.drain(..n);
+    if let Some(part) = going.front_mut() {
+        part.from = end;
+    }
+    Ok(true)
 }
 
 type Changed<T> = std::result::Result<T, VolumeError>;

@@ -5,13 +5,13 @@
 
 use super::stream_error::{Result, StreamError};
 use crate::format::Identity;
-use crate::format::stream::{HEADER_BYTES, PacketHeader, PacketKind, StreamChange};
+use crate::format::stream::{HEADER_BYTES, ITEM_BYTES_MAX, PacketHeader, PacketKind, StreamChange};
 use std::io::{Read, Write};
 
 /// A packet ends when it has so many bytes,
 const PACKET_BYTES: usize = 512 << 10;
 /// or so many of them that are not content: all of it goes into one record of the log.
-const ITEM_BYTES: usize = 32 << 10;
+const ITEM_BYTES: usize = ITEM_BYTES_MAX / 2;
 
 /// Writes the packets of a stream.
 pub struct PacketWriter<'w> {
@@ -45,6 +45,7 @@ impl<'w> PacketWriter<'w> {
     pub fn put(&mut self, change: &StreamChange<'_>) -> Result<()> {
         let before = self.payload.len();
         change.put(&mut self.payload);
+        debug_assert!(StreamChange::take(&mut &self.payload[before..]).is_ok(), "nobody takes {change:?}");
         let added = self.payload.len() - before;
         self.bytes += added;
         self.item_bytes += added;

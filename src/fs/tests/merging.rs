@@ -114,6 +114,12 @@ impl Whole {
         all.join(" ")
     }
 
+    /// True if one number is that of different new things in both.
+    pub fn has_other_files(&self, other: &Whole, base: &Whole) -> bool {
+        let new = self.inodes.iter().filter(|(ino, _)| !base.inodes.contains_key(ino));
+        new.into_iter().any(|(ino, seen)| other.inodes.get(ino).is_some_and(|there| there != seen))
+    }
+
     /// Every name leads to something in something, each directory has one, and all is reached from the root.
     fn is_sound(&self) -> bool {
         let mut names: BTreeMap<Ino, usize> = BTreeMap::new();
@@ -213,7 +219,7 @@ pub(super) fn lines(base: &str, one: &str, other: &str) -> T {
 }
 
 /// What comes of it: the tree, or the conflicts.
-fn outcome(t: &T, source: &str, target: &str) -> String {
+pub(super) fn outcome(t: &T, source: &str, target: &str) -> String {
     let [base, source, target] = ["base", source, target].map(|word| t.word(word));
     match three_way(&base, &source, &target).unwrap() {
         Merged::Clean(plan) => {

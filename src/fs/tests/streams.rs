@@ -572,7 +572,7 @@ fn what_waits_is_told_and_goes_by_itself() {
 }
 
 /// What is sent against a snapshot that is not here any more, by what is younger.
-fn send_against_gone(t: &T, name: &str, peer: [u8; 16]) -> (Vec<u8>, SentStream) {
+pub(super) fn send_against_gone(t: &T, name: &str, peer: [u8; 16]) -> (Vec<u8>, SentStream) {
     let (snapshot, gone) = (t.named(name), t.fs.volume().peer(&peer).unwrap());
     let mut out = Vec::new();
     let order = SendOrder { snapshot: &snapshot, base: None, gone: Some(&gone), resume: None };

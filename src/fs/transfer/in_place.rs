@@ -1,7 +1,7 @@
 //! The plan of a restore onto itself: a path, and all below it, becomes what it is in another view.
 //!
 //! Found along both trees, only into directories below which anything differs. An inode keeps its number where that is
-//! nobody else's in the line: it is gone, or it has a name at or below the path. What has moved away from there since is
+//! nobody else's in the line: it is gone, or it is the same file and has a name at or below the path. What has moved away from there since is
 //! left alone, and comes back as a copy with a number of its own. So nothing outside of the path changes but the directory
 //! that it is in, and hard links from outside to what is put back in place.
 
@@ -239,9 +239,12 @@ impl PutBack<'_> {
         if let Some(number) = self.numbers.get(&wanted.ino) {
             return Ok((*number, *number == wanted.ino && self.kept.contains(number)));
         }
-        let there = self.target.inode(wanted.ino)?.filter(|inode| inode.nlink > 0);
-        let number = match there {
+        // In what came from another store the number may be another file's.
+        let (there, source) = (self.target.inode(wanted.ino)?, self.source.inode(wanted.ino)?);
+        let is_same = there.as_ref().zip(source).is_none_or(|(here, source)| here.is_same_file(&source));
+        let number = match there.filter(|inode| inode.nlink > 0 || !is_same) {
             None => wanted.ino,
+            Some(_) if !is_same => Ino(Plan::FRESH.0 + self.numbers.len() as u64),
             Some(_) if self.may_reuse(wanted)? => {
                 self.kept.insert(wanted.ino);
                 wanted.ino

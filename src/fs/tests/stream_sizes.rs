@@ -1,0 +1,125 @@
+//! What a packet may bring about at most, and that a stream told again is the same whatever has moved meanwhile.
+
+use super::streams::{same_tree, store};
+use super::*;
+use crate::device::{CrashPolicy, Sim};
+use crate::format::Ino;
+use crate::format::stream::{
+    ContentPlace, ContentSide, HEADER_BYTES, ITEM_BYTES_MAX, PacketHeader, PacketKind, StreamBegin,
+    StreamChange,
+};
+use crate::fs::StreamError;
+use crate::volume::{Access, OpenOptions};
+
+/// The beginning of a stream of a snapshot, and after it a packet that the sender would not make.
+fn crafted(a: &T, changes: &[StreamChange<'_>]) -> Vec<u8> {
+    let stream = a.send("one", None).0;
+    let len = u32::from_le_bytes(stream[12..16].try_into().unwrap()) as usize;
+    let begin = StreamBegin::decode(&stream[HEADER_BYTES..HEADER_BYTES + len]).unwrap();
+    let mut payload = Vec::new();
+    changes.iter().for_each(|change| change.put(&mut payload));
+    let packet = PacketHeader::seal(PacketKind::Changes, 1, Some(begin.stream()), &payload);
+    [&stream[..HEADER_BYTES + len], &packet].concat()
+}
+
+#[test]
+fn no_packet_asks_for_more_than_one_transaction_can_do() {
+    let (a, b) = (store(1), store(2));
+    let ino = Ino(a.put(ROOT, "f", &[1; 9000]).ino());
+    a.snapshot("one");
+    let place = ContentPlace { side: ContentSide::Here, ino, offset: 0 };
+    let share = |len, offset| StreamChange::Share { ino, offset, len, place, piece: None };
+    let long = crafted(&a, &[share(256 << 10, 1 << 20)]);
+    let many: Vec<_> = (0..2 * ITEM_BYTES_MAX as u64 / 43).map(|n| share(128 << 10, n << 20)).collect();
+    for (stream, what) in [(long, "shared content"), (crafted(&a, &many), "beside content")] {
+        let done = b.receive(&stream);
+        let Err(StreamError::Bad(1, _, why)) = &done else { panic!("{done:?}") };
+        assert!(why.contains(what), "{why}");
+        assert!(b.fs.arrivals().is_empty());
+    }
+    assert_eq!(b.fs.volume().lines().len(), 1);
+    b.fs.commit().unwrap();
+    b.prove();
+}
+
+#[test]
+fn what_a_packet_takes_away_goes_in_steps_whatever_changes_it_is_of() {
+    const FILES: usize = 60;
+    const EXTENTS: u64 = 200;
+    let a = store(1);
+    for n in 0..FILES {
+        let file = a.create(ROOT, &format!("f{n}"));
+        (0..EXTENTS).for_each(|n| a.write(file, n * 8192, &[1; 4096]));
+        a.fs.release(file.0, file.1);
+    }
+    a.snapshot("one");
+    let one = a.send("one", None).0;
+    for n in 0..FILES {
+        a.rm(ROOT, &format!("f{n}"));
+    }
+    a.snapshot("two");
+    let (two, told) = a.send("two", Some("one"));
+    assert_eq!(told.packets, 3, "all in one packet");
+    let sim = Arc::new(Sim::new(1 << 30, 1));
+    Volume::create(sim.clone(), 1 << 30, [2; 16], (0, 0)).unwrap();
+    let opened = |sim: Arc<Sim>| {
+        let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 4 << 20 };
+        T::on(Volume::open(sim, options).unwrap(), FsOptions::default())
+    };
+    let b = opened(sim.clone());
+    b.receive(&one).unwrap();
+    b.fs.commit().unwrap();
+    // All but the end, and then what the log has of it: no record is long.
+    assert!(b.receive(&two[..two.len() - 1]).is_err());
+    let c = opened(Arc::new(sim.crash(CrashPolicy::KeepAll)));
+    let (records, bytes) = (c.fs.recovered().records as u64, c.fs.recovered().bytes);
+    let items = FILES as u64 * (EXTENTS + 2);
+    assert!(records > items / 256, "{records} records of {bytes} bytes for {items} items");
+    let got = b.receive(&two).unwrap();
+    same_tree((&a, &a.named("two")), (&b, &got.snapshot), "two");
+    b.fs.commit().unwrap();
+    b.prove();
+}
+
+#[test]
+fn a_stream_is_the_same_whatever_goes_home_meanwhile() {
+    for compressed in [false, true] {
+        let a = store(1);
+        a.fs.setxattr(&SUPER, ROOT, b"user.snapfs.layout", b"cow", XattrMode::Set).unwrap();
+        if compressed {
+            a.compress(ROOT, "zstd");
+        }
+        let image = a.create(ROOT, "image");
+        let bytes: Vec<u8> = (0..512 << 10).map(|i| (i / 4096) as u8 | 1).collect();
+        a.write(image, 0, &bytes);
+        a.fs.commit().unwrap();
+        // Some blocks in the middle of extents have several references.
+        let part = a.create(ROOT, "part");
+        for at in [5u64, 40, 70] {
+            let (from, len) = (at * 4096, 3 * 4096);
+            a.fs.copy_range(&SUPER, image.0, image.1, from, part.0, part.1, from, len).unwrap();
+        }
+        a.snapshot("s");
+        let before = a.send("s", None).0;
+        let mut moved = 0;
+        for round in 0..3u8 {
+            for block in [2u64, 9, 20, 33, 44, 60, 80] {
+                a.write(image, block * 4096, &[200 + round; 4096]);
+            }
+            a.fs.commit().unwrap();
+            for _ in 0..1000 {
+                let step = a.fs.bring_content_home(1 << 20).unwrap();
+                moved += step.copied;
+                if !step.more {
+                    break;
+                }
+            }
+            assert!(a.send("s", None).0 == before, "round {round}, compressed: {compressed}");
+        }
+        assert!(moved > 0 || compressed);
+        let b = store(2);
+        let got = b.receive(&before).unwrap();
+        same_tree((&a, &a.named("s")), (&b, &got.snapshot), "s");
+        [image, part].into_iter().for_each(|(node, handle)| a.fs.release(node, handle));
+    }
+}
