@@ -212,6 +212,7 @@ fn pieces_hold_their_frame_until_the_last_is_gone() {
     }
     for (node, handle) in [f, g] {
         t.fs.release(node, handle);
+        t.fs.forget(node);
     }
     for _ in 0..4 {
         t.fs.commit().unwrap();

@@ -733,8 +733,10 @@ fn references_to_one_block_are_told_apart_where_branches_meet() {
     t.fs.rmdir(&USER, SNAPDIR, b"before").unwrap();
     // The guard has one of the two, the line the other: neither goes with the snapshot that has both.
     t.fs.unlink(&USER, ROOT, b"a").unwrap();
+    t.fs.forget(a);
     let guard = back(&t, ROOT, "both");
     t.fs.unlink(&USER, ROOT, b"b").unwrap();
+    t.fs.forget(to.0);
     t.fs.rmdir(&USER, SNAPDIR, b"both").unwrap();
     let guard = String::from_utf8(guard.name).unwrap();
     for _ in 0..3 {
@@ -745,6 +747,7 @@ fn references_to_one_block_are_told_apart_where_branches_meet() {
     assert_eq!((t.cat(past, "b"), t.cat(ROOT, "a")), (content.clone(), content.clone()));
     // Nor do they stay when the last of them goes: what they had is a small part of what is free then.
     t.fs.unlink(&USER, ROOT, b"a").unwrap();
+    t.fs.forget(a);
     t.fs.rmdir(&USER, SNAPDIR, guard.as_bytes()).unwrap();
     for n in 0..6 {
         t.put(ROOT, &format!("{n}"), b"");
@@ -753,5 +756,5 @@ fn references_to_one_block_are_told_apart_where_branches_meet() {
     }
     assert!(!t.fs.volume().has_background_work());
     let report = crate::check::check(t.fs.volume(), crate::check::Depth::Data).unwrap();
-    assert_eq!((report.data_bytes, t.list(SNAPDIR), t.list(ROOT)), (0, vec![], vec![]), "{report:?}");
+    assert_eq!((report.data_bytes, report.views), (0, 1), "{report:?}");
 }
