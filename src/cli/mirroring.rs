@@ -1,7 +1,7 @@
 //! What the daemon does about the sides of its store: attach, fill, split, compare, detach.
 //!
 //! One such order at a time. A side is filled by a thread of its own, which ends with the store; what it had not filled is
-//! incomplete and is filled anew.
+//! incomplete, and is filled from there on when the side is back.
 
 use super::kept_changes::{SideChanges, encode_kept};
 use super::mirror_order::{MirrorOrder, encode_side};
@@ -10,12 +10,11 @@ use super::sides::{HeldSide, OpenedSides, hold_new_side, hold_side, label_in_for
 use crate::ctl::{Code, Failure};
 use crate::device::mirror::{Both, NewSide, meet};
 use crate::device::{Device, Mirror, mark};
-use crate::format::Epoch;
 use crate::format::mirror::{Label, PARTNER_PATH_MAX, Standing};
 use crate::fs::Fs;
 use crate::names;
 use crate::sys::random::random;
-use crate::volume::{Filled, RINGS, StaleSide, compare_sides};
+use crate::volume::{FillFrom, Filled, RINGS, compare_sides, parted_at};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
@@ -214,7 +213,7 @@ impl StoreSides {
             }
             return Err(f);
         }
-        self.start(side, None)
+        self.start(side, FillFrom::Nothing)
     }
 
     fn join(&self, side: &HeldSide, limit: Duration) -> Result<(), Failure> {
@@ -232,7 +231,7 @@ impl StoreSides {
     }
 
     /// Fills a side that has joined, in the background.
-    fn start(&self, side: HeldSide, stale: Option<StaleSide>) -> Result<(), Failure> {
+    fn start(&self, side: HeldSide, from: FillFrom) -> Result<(), Failure> {
         *self.other.lock() = Some(side);
         let (fs, mirror, told) = (self.fs.clone(), self.mirror.clone(), self.told.clone());
         told.running.store(true, SeqCst);
@@ -243,7 +242,7 @@ impl StoreSides {
         *told.failed.lock() = None;
         let work = move || {
             let mut pace = Pace::new(&told);
-            let filled = fs.volume().fill(&mirror, stale.as_ref(), &mut |filled| pace.at(filled));
+            let filled = fs.volume().fill(&mirror, &from, &mut |filled| pace.at(filled));
             match filled {
                 Ok(filled) => {
                     told.at(filled);
@@ -271,24 +270,19 @@ impl StoreSides {
     /// The side that was found to be behind when the store was opened.
     fn fill_behind(&self) -> Result<(), Failure> {
         let Some(side) = self.other.lock().take() else { return Ok(()) };
-        let stale = self.stale(&side)?;
-        self.bring_back(side, stale)
+        let from = self.fill_from(&side)?;
+        self.bring_back(side, from)
     }
 
-    /// What a side has that was here before; none if that cannot be known.
-    fn stale(&self, side: &HeldSide) -> Result<Option<StaleSide>, Failure> {
+    /// What a side has that was here before.
+    fn fill_from(&self, side: &HeldSide) -> Result<FillFrom, Failure> {
         let (theirs, _) = label_in_force(&side.path, &*side.device)?;
-        let (Some(ours), Some(theirs)) = (self.mirror.label(), theirs) else { return Ok(None) };
-        if theirs.standing == Standing::Incomplete {
-            return Ok(None);
-        }
-        let read = StaleSide::read(side.device.clone(), Epoch(parted_at(&ours, &theirs)));
-        let warn = |e: &_| log::warn!("mirror: everything is copied, because the side cannot be read: {e}");
-        Ok(read.inspect_err(warn).ok())
+        let (Some(ours), Some(theirs)) = (self.mirror.label(), theirs) else { return Ok(FillFrom::Nothing) };
+        Ok(FillFrom::of_side(side.device.clone(), &ours, &theirs, self.mirror.reached_epoch()))
     }
 
     /// Fills a side that was here before, with no more than what differs if that can be known.
-    fn bring_back(&self, side: HeldSide, stale: Option<StaleSide>) -> Result<(), Failure> {
+    fn bring_back(&self, side: HeldSide, from: FillFrom) -> Result<(), Failure> {
         let (theirs, _) = label_in_force(&side.path, &*side.device)?;
         if !self.fs.volume().is_mirrored() {
             self.set_mirrored(true)?;
@@ -301,8 +295,12 @@ impl StoreSides {
             );
         }
         let limit = theirs.map_or(LIMIT, |label| Duration::from_millis(u64::from(label.limit_ms)));
+        if let Some(ours) = self.mirror.label() {
+            let noted = self.fs.volume().note_rest(&from, &ours, &*side.device);
+            noted.map_err(|e| told_volume(&side.path, &e))?;
+        }
         self.join(&side, limit)?;
-        self.start(side, stale)
+        self.start(side, from)
     }
 
     fn resync(
@@ -383,8 +381,8 @@ impl StoreSides {
             progress(json!({"received_bytes": bytes}));
         };
         let kept = has.map(|has| has.receive(told)).transpose()?.unwrap_or_default();
-        let stale = self.stale(&side)?;
-        self.bring_back(side, stale)?;
+        let from = self.fill_from(&side)?;
+        self.bring_back(side, from)?;
         let mut status = self.status();
         if went_on {
             status["received"] = encode_kept(&kept);
@@ -399,8 +397,7 @@ impl StoreSides {
         has: Option<&SideChanges<'_>>,
         discards: bool,
     ) -> Result<Value, Failure> {
-        let stale = self.stale(side)?;
-        let bytes = self.fs.volume().bytes_to_fill(stale.as_ref(), &*side.device);
+        let bytes = self.fs.volume().bytes_to_fill(&self.fill_from(side)?, &*side.device);
         let kept = match has {
             Some(has) if !discards => has.planned()?,
             _ => Vec::new(),
@@ -527,12 +524,6 @@ enum Resync {
 fn unreadable(side: &Path, f: &Failure) -> Failure {
     let what = "it went on by itself, and what it has cannot be read, so that it would be lost; say --discard if it may be";
     Failure::new(f.code, format!("{}: {what}: {}", names::shown(side), f.message))
-}
-
-/// What both had when they parted.
-fn parted_at(ours: &Label, theirs: &Label) -> u64 {
-    let noted = [ours.parted_at, theirs.parted_at];
-    noted.into_iter().filter(|at| *at > 0).min().unwrap_or(0)
 }
 
 /// Keeps a filling to its rate.
