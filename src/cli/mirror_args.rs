@@ -25,7 +25,7 @@ pub(super) enum MirrorVerb {
     #[command(after_help = "Example: snapfs mirror split /data before-upgrade")]
     Split(SplitArgs),
     /// Bring the second side back, moving only what differs since the two parted
-    #[command(after_help = "Examples: snapfs mirror resync /data --dry-run\n          \
+    #[command(after_help = "Example: snapfs mirror resync /data --dry-run\n          \
         snapfs mirror resync /data --wait\n\n\
         What only the second side has, its live tree and snapshots that were made there, is received first, as snapshots\n\
         of a clone that nobody changes; --discard loses it. If both sides went on without the other, mount the one to\n\

@@ -328,6 +328,7 @@ impl StoreSides {
                 "calls of the side that was lost have not returned: it cannot come back before they have",
             );
         }
+        self.mirror.announce_loss().map_err(|e| told_mirror(&self.store, e))?;
         let Some(ours) = self.mirror.label() else {
             return refused(Code::Invalid, "the store was never mirrored: see 'snapfs mirror attach'");
         };

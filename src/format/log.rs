@@ -7,6 +7,7 @@
 //! An effect is an item with its key, so a replay need not know which operation it came from. What a note means is
 //! decided above `volume`.
 
+use super::hydration::HydrationRecord;
 use super::key::KEY_BYTES;
 use super::line::{LineRecord, LineState};
 use super::superblock::{PendingPoint, put_point, take_point};
@@ -145,6 +146,10 @@ pub enum Effect<'a> {
     Promote(Promotion),
     /// Others may change a line from now on.
     SetState(LineId, LineState),
+    /// A copy of a snapshot in another store is begun, or stands otherwise than before.
+    SetHydration(HydrationRecord),
+    /// No copy of that number is made any more, nor known.
+    EndHydration(u64),
 }
 
 /// A new head of a line, as a snapshot is.
@@ -266,6 +271,11 @@ impl Effects {
                 put(out, 17, &[line.0]);
                 out.push(state.number());
             }
+            Effect::SetHydration(copy) => {
+                out.push(18);
+                put_bytes(out, &copy.encode());
+            }
+            Effect::EndHydration(number) => put(out, 19, &[*number]),
         }
     }
 
@@ -359,6 +369,8 @@ fn take<'a>(rest: &mut &'a [u8]) -> Result<Effect<'a>, FormatError> {
             };
             Effect::SetState(line, state)
         }
+        18 => Effect::SetHydration(HydrationRecord::decode(take_counted(rest)?)?),
+        19 => Effect::EndHydration(take_u64(rest)?),
         _ => return bad!("effect {tag} in a log record"),
     })
 }
@@ -409,6 +421,7 @@ fn take_range(rest: &mut &[u8]) -> Result<(u64, u64), FormatError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::hydration::HydrationState;
     use crate::format::view::Consistency;
     use crate::format::{Kind, Slot};
 
@@ -473,6 +486,20 @@ mod tests {
                 head_generation: Generation(9),
             }),
             Effect::DropLine(LineId(2)),
+            Effect::SetHydration(HydrationRecord {
+                number: 3,
+                view: ViewId(5),
+                store: [7; 16],
+                path: b"/copy".to_vec(),
+                state: HydrationState::Paused,
+                rate: 1 << 20,
+                begun_secs: 4,
+                ended_secs: 0,
+                done_bytes: 1,
+                about_bytes: 2,
+                trouble: Vec::new(),
+            }),
+            Effect::EndHydration(3),
         ]
     }
 

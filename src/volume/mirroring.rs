@@ -178,6 +178,7 @@ impl Volume {
         self.check_writable()?;
         let committer = self.committer.lock();
         self.check_writable()?;
+        let _changing = self.shared.store().changing()?;
         let begun = std::time::Instant::now();
         let parted = mirror.part()?;
         let paused = begun.elapsed();

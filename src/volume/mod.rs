@@ -20,6 +20,7 @@ mod extra_refs;
 mod filling;
 pub mod history;
 mod homes;
+mod hydrations;
 mod intent;
 mod lineage;
 mod lines;

@@ -295,6 +295,8 @@ impl Volume {
             Effect::SetTerms(line, terms) => s.set_terms(line, terms),
             Effect::SetState(line, state) => s.set_line_state(line, state),
             Effect::Promote(to) => s.promote(&to),
+            Effect::SetHydration(copy) => s.set_hydration(copy),
+            Effect::EndHydration(number) => s.remove_hydration(number),
             _ => {}
         }
         Ok(())
