@@ -65,20 +65,14 @@ impl<'f> SideChanges<'f> {
     pub(super) fn open(
         ours: &'f Fs,
         (path, device): (&'f Path, Arc<dyn Device>),
-        parted_at: u64,
+        parted_at: Epoch,
     ) -> Result<SideChanges<'f>, Failure> {
         let options = OpenOptions { access: Access::ReadWrite, cache_bytes: CACHE_BYTES };
         let volume =
             Volume::open(Arc::new(Overlay::new(device)), options).map_err(|e| told_volume(path, &e))?;
         let theirs = Fs::open(volume, FsOptions::default(), Clock::System).map_err(|e| told(path, &e))?;
-        let mut found = SideChanges {
-            ours,
-            theirs,
-            path,
-            parted_at: Epoch(parted_at),
-            snapshots: Vec::new(),
-            heads: BTreeSet::new(),
-        };
+        let mut found =
+            SideChanges { ours, theirs, path, parted_at, snapshots: Vec::new(), heads: BTreeSet::new() };
         found.look()?;
         Ok(found)
     }

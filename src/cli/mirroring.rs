@@ -1,7 +1,7 @@
 //! What the daemon does about the sides of its store: attach, fill, split, compare, detach.
 //!
 //! One such order at a time. A side is filled by a thread of its own, which ends with the store; what it had not filled is
-//! incomplete and is filled anew.
+//! incomplete, and is filled from there on when the side is back.
 
 use super::kept_changes::{SideChanges, encode_kept};
 use super::mirror_order::{MirrorOrder, encode_side};
@@ -15,7 +15,7 @@ use crate::format::mirror::{Label, PARTNER_PATH_MAX, Standing};
 use crate::fs::Fs;
 use crate::names;
 use crate::sys::random::random;
-use crate::volume::{Filled, RINGS, StaleSide, compare_sides};
+use crate::volume::{FillFrom, Filled, RINGS, compare_sides};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
@@ -214,7 +214,7 @@ impl StoreSides {
             }
             return Err(f);
         }
-        self.start(side, None)
+        self.start(side, FillFrom::Nothing)
     }
 
     fn join(&self, side: &HeldSide, limit: Duration) -> Result<(), Failure> {
@@ -232,7 +232,7 @@ impl StoreSides {
     }
 
     /// Fills a side that has joined, in the background.
-    fn start(&self, side: HeldSide, stale: Option<StaleSide>) -> Result<(), Failure> {
+    fn start(&self, side: HeldSide, from: FillFrom) -> Result<(), Failure> {
         *self.other.lock() = Some(side);
         let (fs, mirror, told) = (self.fs.clone(), self.mirror.clone(), self.told.clone());
         told.running.store(true, SeqCst);
@@ -243,7 +243,7 @@ impl StoreSides {
         *told.failed.lock() = None;
         let work = move || {
             let mut pace = Pace::new(&told);
-            let filled = fs.volume().fill(&mirror, stale.as_ref(), &mut |filled| pace.at(filled));
+            let filled = fs.volume().fill(&mirror, &from, &mut |filled| pace.at(filled));
             match filled {
                 Ok(filled) => {
                     told.at(filled);
@@ -271,24 +271,19 @@ impl StoreSides {
     /// The side that was found to be behind when the store was opened.
     fn fill_behind(&self) -> Result<(), Failure> {
         let Some(side) = self.other.lock().take() else { return Ok(()) };
-        let stale = self.stale(&side)?;
-        self.bring_back(side, stale)
+        let from = self.fill_from(&side)?;
+        self.bring_back(side, from)
     }
 
-    /// What a side has that was here before; none if that cannot be known.
-    fn stale(&self, side: &HeldSide) -> Result<Option<StaleSide>, Failure> {
+    /// What a side has that was here before.
+    fn fill_from(&self, side: &HeldSide) -> Result<FillFrom, Failure> {
         let (theirs, _) = label_in_force(&side.path, &*side.device)?;
-        let (Some(ours), Some(theirs)) = (self.mirror.label(), theirs) else { return Ok(None) };
-        if theirs.standing == Standing::Incomplete {
-            return Ok(None);
-        }
-        let read = StaleSide::read(side.device.clone(), Epoch(parted_at(&ours, &theirs)));
-        let warn = |e: &_| log::warn!("mirror: everything is copied, because the side cannot be read: {e}");
-        Ok(read.inspect_err(warn).ok())
+        let (Some(ours), Some(theirs)) = (self.mirror.label(), theirs) else { return Ok(FillFrom::Nothing) };
+        Ok(FillFrom::of_side(side.device.clone(), &ours, &theirs, self.mirror.reached_epoch()))
     }
 
     /// Fills a side that was here before, with no more than what differs if that can be known.
-    fn bring_back(&self, side: HeldSide, stale: Option<StaleSide>) -> Result<(), Failure> {
+    fn bring_back(&self, side: HeldSide, from: FillFrom) -> Result<(), Failure> {
         let (theirs, _) = label_in_force(&side.path, &*side.device)?;
         if !self.fs.volume().is_mirrored() {
             self.set_mirrored(true)?;
@@ -301,8 +296,12 @@ impl StoreSides {
             );
         }
         let limit = theirs.map_or(LIMIT, |label| Duration::from_millis(u64::from(label.limit_ms)));
+        if let Some(ours) = self.mirror.label() {
+            let noted = self.fs.volume().note_rest(&from, &ours, &*side.device);
+            noted.map_err(|e| told_volume(&side.path, &e))?;
+        }
         self.join(&side, limit)?;
-        self.start(side, stale)
+        self.start(side, from)
     }
 
     fn resync(
@@ -372,7 +371,7 @@ impl StoreSides {
         let went_on = went_on && theirs.standing != Standing::Incomplete;
         let has = if went_on && !matches!(how, Resync::Discard) {
             let from = (side.path.as_path(), side.device.clone());
-            let has = SideChanges::open(&self.fs, from, parted_at(&ours, &theirs));
+            let has = SideChanges::open(&self.fs, from, Epoch(parted_at(&ours, &theirs)));
             Some(has.map_err(|f| unreadable(path, &f))?)
         } else {
             None
@@ -384,8 +383,8 @@ impl StoreSides {
             progress(json!({"received_bytes": bytes}));
         };
         let kept = has.map(|has| has.receive(told)).transpose()?.unwrap_or_default();
-        let stale = self.stale(&side)?;
-        self.bring_back(side, stale)?;
+        let from = self.fill_from(&side)?;
+        self.bring_back(side, from)?;
         let mut status = self.status();
         if went_on {
             status["received"] = encode_kept(&kept);
@@ -400,8 +399,7 @@ impl StoreSides {
         has: Option<&SideChanges<'_>>,
         discards: bool,
     ) -> Result<Value, Failure> {
-        let stale = self.stale(side)?;
-        let bytes = self.fs.volume().bytes_to_fill(stale.as_ref(), &*side.device);
+        let bytes = self.fs.volume().bytes_to_fill(&self.fill_from(side)?, &*side.device);
         let kept = match has {
             Some(has) if !discards => has.planned()?,
             _ => Vec::new(),

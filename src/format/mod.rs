@@ -27,6 +27,7 @@ pub mod peer;
 pub mod pointer;
 pub mod provenance;
 pub mod remap;
+pub mod rest;
 pub mod scrub;
 pub mod space_map;
 pub mod stream;

@@ -1,5 +1,5 @@
-//! What a volume does so that its device can be a mirror: which ranges a side needs, filling it, and giving one that
-//! leaves an identity of its own.
+//! What a volume does so that its device can be a mirror: what is newer on one side, and giving one that leaves an identity
+//! of its own.
 
 use super::audit::Committed;
 use super::error::corrupt;
@@ -12,11 +12,10 @@ use crate::format::superblock::{INCOMPAT_MIRRORED, RING_SLOTS, SLOT_BYTES, Super
 use crate::format::{BLOCK_BYTES, BlockPtr, Epoch, Extent, Kind};
 use crate::store::RangeSet;
 use crate::tree::{Step, Visit, walk};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Copied at once: no longer than this are changes of the same place held up.
-const PIECE_BYTES: u64 = 1 << 20;
+pub(super) const PIECE_BYTES: u64 = 1 << 20;
 
 /// Where the superblocks are: what `Mirror::join` is to empty.
 pub const RINGS: [(u64, u64); 2] = [
@@ -36,29 +35,10 @@ impl From<MirrorError> for VolumeError {
 /// What one side has that was in no state of both.
 pub struct StaleSide {
     /// Everything that is allocated in its newest state.
-    allocated: RangeSet,
+    pub(super) allocated: RangeSet,
     /// What of that was born after the two parted.
-    newer: RangeSet,
-    parted_at: Epoch,
-}
-
-/// What is copied to a side.
-struct ToFill {
-    ranges: RangeSet,
-    /// Bytes of the log. All of it may be another on a side that had one, in few places.
-    log_bytes: u64,
-    had_log: bool,
-}
-
-/// How far a filling is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Filled {
-    /// Bytes that are done with.
-    pub done: u64,
-    /// Bytes to be done with.
-    pub total: u64,
-    /// Bytes that were copied: of what is done all but what proved to be the same.
-    pub copied: u64,
+    pub(super) newer: RangeSet,
+    pub(super) parted_at: Epoch,
 }
 
 impl StaleSide {
@@ -77,7 +57,7 @@ impl StaleSide {
 }
 
 /// Ranges of a state that were born after an epoch. Each once.
-fn newer(state: &Committed, than: Epoch) -> Result<RangeSet> {
+pub(super) fn newer(state: &Committed, than: Epoch) -> Result<RangeSet> {
     let mut found = RangeSet::new();
     let mut add = |addr: u64, len: u64| add(&mut found, addr, len);
     let ranges = |ptr: &BlockPtr| ptr.ranges().collect::<Vec<_>>();
@@ -139,7 +119,7 @@ fn places(state: &Committed, extent: &Extent) -> Vec<(u64, u64)> {
     state.remap.places(entry.addr, entry.len, entry.birth)
 }
 
-fn add(set: &mut RangeSet, addr: u64, len: u64) {
+pub(super) fn add(set: &mut RangeSet, addr: u64, len: u64) {
     set.take(addr, len);
     set.insert(addr, len);
 }
@@ -189,95 +169,6 @@ impl Volume {
         self.committer.lock().superblock.size
     }
 
-    /// What a side needs that gets all changes from now on: everything that is in use, or, of a side that has an older
-    /// state, what may be another there.
-    fn to_fill(&self, stale: Option<&StaleSide>) -> Result<ToFill> {
-        let (in_use, uncommitted) = {
-            let alloc = self.shared.store().alloc();
-            (alloc.in_use(), alloc.in_use_uncommitted())
-        };
-        let log_bytes = self.committer.lock().superblock.log_bytes;
-        let Some(stale) = stale else { return Ok(ToFill { ranges: in_use, log_bytes, had_log: false }) };
-        let state = self.committed()?;
-        let mut ranges = in_use.clone();
-        for (addr, len) in stale.allocated.iter() {
-            ranges.take(addr, len);
-        }
-        for (addr, len) in newer(&state, stale.parted_at)?.iter().chain(stale.newer.iter()) {
-            for (addr, len) in in_use.clone_part(addr, len) {
-                add(&mut ranges, addr, len);
-            }
-        }
-        uncommitted.iter().for_each(|(addr, len)| add(&mut ranges, addr, len));
-        Ok(ToFill { ranges, log_bytes, had_log: true })
-    }
-
-    /// Bytes that would be copied to a side as things are now.
-    ///
-    /// # Errors
-    /// If this side cannot be read.
-    pub fn bytes_to_fill(&self, stale: Option<&StaleSide>, other: &dyn Device) -> Result<u64> {
-        let to_fill = self.to_fill(stale)?;
-        let mut bytes = to_fill.ranges.bytes() + RINGS.iter().map(|(_, len)| len).sum::<u64>();
-        if !to_fill.had_log {
-            return Ok(bytes + to_fill.log_bytes);
-        }
-        let mut buffers = [vec![0; PIECE_BYTES as usize], vec![0; PIECE_BYTES as usize]];
-        let end = RESERVED_BYTES + to_fill.log_bytes;
-        for at in (RESERVED_BYTES..end).step_by(PIECE_BYTES as usize) {
-            let part = PIECE_BYTES.min(end - at) as usize;
-            let [ours, theirs] = &mut buffers;
-            let device = self.shared.store().device();
-            device.read_at(at, &mut ours[..part]).map_err(|e| VolumeError::Device(e.to_string()))?;
-            bytes += match other.read_at(at, &mut theirs[..part]) {
-                Ok(()) => differing_blocks(&ours[..part], &theirs[..part]) * BLOCK_BYTES,
-                Err(_) => part as u64,
-            };
-        }
-        Ok(bytes)
-    }
-
-    /// Copies to the side of a mirror that is being filled all that it needs, superblocks last, and makes the two equals.
-    /// `told` hears how far it is, may wait, and may end it.
-    ///
-    /// # Errors
-    /// If a side fails, or it was ended: then the side stays incomplete.
-    pub fn fill(
-        &self,
-        mirror: &Mirror,
-        stale: Option<&StaleSide>,
-        told: &mut dyn FnMut(Filled) -> ControlFlow<()>,
-    ) -> Result<Filled> {
-        let ToFill { ranges, log_bytes, had_log } = self.to_fill(stale)?;
-        let pieces = |(addr, len): (u64, u64)| {
-            (addr..addr + len)
-                .step_by(PIECE_BYTES as usize)
-                .map(move |at| (at, PIECE_BYTES.min(addr + len - at)))
-        };
-        let (log, rings) = ((RESERVED_BYTES, log_bytes), RINGS.into_iter());
-        let total = ranges.bytes() + log_bytes + RINGS.iter().map(|(_, len)| len).sum::<u64>();
-        let mut filled = Filled { done: 0, total, copied: 0 };
-        let content = ranges.iter().flat_map(pieces).map(|piece| (piece, false));
-        let rest = pieces(log)
-            .map(|piece| (piece, had_log))
-            .chain(rings.flat_map(pieces).map(|piece| (piece, false)));
-        for ((at, len), may_be_same) in content.chain(rest) {
-            if told(filled).is_break() {
-                mirror.give_up("the filling was ended");
-                return Err(VolumeError::NotAStore("the filling of the other side was ended".into()));
-            }
-            filled.copied += if may_be_same {
-                mirror.copy_differing(at, len)?
-            } else {
-                mirror.copy(at, len)?;
-                len
-            };
-            filled.done += len;
-        }
-        mirror.complete()?;
-        Ok(filled)
-    }
-
     /// Parts the second side of a mirror at a moment: it becomes a store of its own, with `identity`, that has all that
     /// was written until then. Durable on both when it returns. How long changes were held up is what this says.
     ///
@@ -313,12 +204,6 @@ impl Volume {
         mirror.left(&parted)?;
         Ok(paused)
     }
-}
-
-/// How many blocks of two pieces are not the same.
-fn differing_blocks(a: &[u8], b: &[u8]) -> u64 {
-    let block = BLOCK_BYTES as usize;
-    a.chunks(block).zip(b.chunks(block)).filter(|(a, b)| a != b).count() as u64
 }
 
 /// What a comparison of the sides has found.

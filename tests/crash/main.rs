@@ -234,6 +234,18 @@ fn an_older_copy_of_a_side() {
     }
 }
 
+/// A filling that is cut off goes on from where it was: what was copied by then is not copied again.
+#[test]
+fn a_filling_that_is_cut_off_goes_on() {
+    let seed = number("SNAPFS_SEED", SEED);
+    for cut in [sides::Cut::Ended, sides::Cut::Power, sides::Cut::Away] {
+        for was_there in [false, true] {
+            let done = sides::cut_filling(cut, was_there, seed);
+            done.unwrap_or_else(|why| panic!("{cut:?}, the disk was there before: {was_there}: {why}"));
+        }
+    }
+}
+
 /// Blocks of one disk are destroyed while a workload runs: no error reaches it, and a scrub heals all.
 #[test]
 fn damage_of_one_side() {

@@ -12,14 +12,13 @@ use std::time::Duration;
 use fastrand::Rng;
 use parking_lot::Mutex;
 use snapfs::device::mirror::{
-    MirrorError, MirrorOpening, NewSide, Present, open_sides, parted_at, write_label,
+    MirrorError, MirrorOpening, NewSide, Present, open_sides, read_label, write_label,
 };
 use snapfs::device::{CrashPolicy, Device, DeviceError, Mirror, Op, Persistence, Sim};
-use snapfs::format::Epoch;
 use snapfs::format::mirror::{Label, Standing};
 use snapfs::format::scrub::ScrubState;
 use snapfs::scrub::Scrub;
-use snapfs::volume::{Filled, RINGS, StaleSide, newest_superblock};
+use snapfs::volume::{FillFrom, Filled, RINGS, newest_superblock};
 
 use crate::cuts::{Recording, Tried, audit, go_on};
 use crate::lines::Model;
@@ -293,7 +292,141 @@ pub fn attach(fs: &snapfs::fs::Fs, mirror: &Mirror, disk: Arc<dyn Device>) -> Re
     let limit = Duration::from_millis(u64::from(LIMIT_MS));
     let new = NewSide { device: disk, path: b"two".to_vec(), partner_path: b"one".to_vec(), limit };
     mirror.join(new, &RINGS).map_err(|e| e.to_string())?;
-    volume.fill(mirror, None, &mut |_| ControlFlow::Continue(())).map_err(told)
+    volume.fill(mirror, &FillFrom::Nothing, &mut |_| ControlFlow::Continue(())).map_err(told)
+}
+
+/// Fills a disk that was there before.
+fn bring_back(
+    fs: &snapfs::fs::Fs,
+    mirror: &Mirror,
+    disk: &Arc<Sim>,
+    go: &mut dyn FnMut(Filled) -> ControlFlow<()>,
+) -> Result<Filled, String> {
+    let told = |e: snapfs::volume::VolumeError| e.to_string();
+    let ours = mirror.label().ok_or("no label")?;
+    let theirs = read_label(&**disk).map_err(|e| e.to_string())?.ok_or("no label there")?;
+    let from = FillFrom::of_side(disk.clone(), &ours, &theirs, mirror.reached_epoch());
+    fs.volume().note_rest(&from, &ours, &**disk).map_err(told)?;
+    let limit = Duration::from_millis(u64::from(LIMIT_MS));
+    let new = NewSide { device: disk.clone(), path: Vec::new(), partner_path: Vec::new(), limit };
+    mirror.join(new, &RINGS).map_err(|e| e.to_string())?;
+    fs.volume().fill(mirror, &from, go).map_err(told)
+}
+
+/// How a filling is cut off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cut {
+    /// It is ended, as when the store is closed.
+    Ended,
+    /// The power is cut, or the program killed.
+    Power,
+    /// The disk is taken away.
+    Away,
+}
+
+/// Fills a disk that is new, or was split off and changed, and cuts that off when half is done; changes go on with one disk,
+/// and the filling as well. It copies what was not copied and what has changed.
+pub fn cut_filling(cut: Cut, was_there: bool, seed: u64) -> Result<(), String> {
+    let why = |e: &dyn std::fmt::Debug| format!("{e:?}");
+    let sims = [Arc::new(template()), Arc::new(empty())];
+    let mirror = Arc::new(Mirror::solo(sims[0].clone(), fresh()));
+    let counter = sims[0].clone();
+    let mut world = World::new(mirror.clone(), Box::new(move || counter.changes()), Limits::in_steps());
+    world.put("before", &vec![1; 600_000]);
+    world.commit();
+    if was_there {
+        attach(&world.fs(), &mirror, sims[1].clone())?;
+        world.fs().volume().split(&mirror, [3; 16]).map_err(|e| why(&e))?;
+    }
+    let mut rng = Rng::with_seed(seed);
+    for n in 0..40 {
+        let content: Vec<u8> = (0..180_000).map(|_| rng.u8(..)).collect();
+        world.put(&format!("file{n}"), &content);
+    }
+    world.commit();
+    let fs = world.fs();
+    let policies = [CrashPolicy::Random(seed), CrashPolicy::DropAll];
+    let (mut left, mut at_cut, mut whole) = (None, Filled::default(), 0);
+    let mut go = |filled: Filled| {
+        whole = filled.total;
+        if filled.done * 2 < filled.total || left.is_some() {
+            return ControlFlow::Continue(());
+        }
+        at_cut = filled;
+        match cut {
+            Cut::Ended => return ControlFlow::Break(()),
+            Cut::Away => sims[1].set_crash_at(sims[1].changes()),
+            Cut::Power => {
+                left = Some([sims[0].crash(policies[0]), sims[1].crash(policies[1])]);
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    };
+    let filled = if was_there {
+        bring_back(&fs, &mirror, &sims[1], &mut go)
+    } else {
+        fs.volume().set_mirrored(true).map_err(|e| why(&e))?;
+        fs.commit().map_err(|e| why(&e))?;
+        let limit = Duration::from_millis(u64::from(LIMIT_MS));
+        let (path, partner_path) = (b"two".to_vec(), b"one".to_vec());
+        let new = NewSide { device: sims[1].clone(), path, partner_path, limit };
+        mirror.join(new, &RINGS).map_err(|e| why(&e))?;
+        fs.volume().fill(&mirror, &FillFrom::Nothing, &mut go).map_err(|e| why(&e))
+    };
+    if filled.is_ok() {
+        return Err("it was not cut off".into());
+    }
+    // It goes on with one disk.
+    drop(fs);
+    drop(world);
+    drop(mirror);
+    let [a, b] =
+        left.unwrap_or_else(|| sims.clone().map(|sim| sim.crash(CrashPolicy::KeepAll))).map(Arc::new);
+    if assemble([None, Some(b.clone())]).is_ok() {
+        return Err("half a side is served".into());
+    }
+    let opening = assemble([Some(a.clone()), Some(b.clone())])?;
+    let mirror = Arc::new(opening.mirror);
+    if opening.behind.is_none() {
+        return Err("the side is not known to be behind".into());
+    }
+    let fs = open(mirror.clone(), &Limits::default())?;
+    let done = (|| {
+        use snapfs::ops::{NodeId, OpenFlags, Operations};
+        let (root, write) = (NodeId::ROOT, OpenFlags::READ_WRITE);
+        let (entry, handle) = fs.create(&crate::observe::ADMIN, root, b"meanwhile", 0o600, write)?;
+        fs.write(entry.attr.node, handle, 0, &[9; 150_000], false)?;
+        fs.release(entry.attr.node, handle);
+        fs.unlink(&crate::observe::ADMIN, root, b"file0")?;
+        fs.commit()?;
+        fs.commit()
+    })();
+    done.map_err(|e| why(&e))?;
+    let filled = bring_back(&fs, &mirror, &b, &mut |_| ControlFlow::Continue(()))?;
+    let copied = at_cut.copied + filled.copied;
+    // Rings are written twice, and a part of what is between two notes; and what was changed meanwhile, with its metadata.
+    let tables = RINGS.iter().map(|(_, len)| len).sum::<u64>();
+    let most = whole + whole / 16 + (1 << 20) + tables + 600_000;
+    let rest = whole - at_cut.done;
+    if copied > most || filled.copied > rest + (most - whole) {
+        return Err(format!(
+            "{copied} bytes of {whole} were copied, {} after {}",
+            filled.copied, at_cut.done
+        ));
+    }
+    fs.close().map_err(|e| why(&e))?;
+    drop(mirror);
+    // Either has the same now, and what was there before.
+    let mut seen = Vec::new();
+    for alone in [[Some(a.clone()), None], [None, Some(b.clone())]] {
+        let disks = alone.map(|sim| sim.map(|sim| Arc::new(sim.crash(CrashPolicy::DropAll))));
+        let fs = open(Arc::new(assemble(disks)?.mirror), &Limits::default())?;
+        audit(&fs)?;
+        let live = fs.volume().live(snapfs::format::LineId::MAIN).map_err(|e| why(&e))?;
+        seen.push(fs.sums_of(&live, &mut |_, _| {}).map_err(|e| why(&e))?);
+    }
+    if seen[0] != seen[1] { Err("the sides do not show the same".into()) } else { Ok(()) }
 }
 
 /// A disk of the size of [`template`] that holds nothing.
@@ -363,17 +496,11 @@ pub fn live(victim: usize, nth: u64, seed: u64) -> Result<Lived, String> {
             other.close().map_err(|e| format!("{e:?}"))?;
         }
         changed = written() - at_split;
-        let parted_at = mirror.label().map_or(0, |label| label.parted_at);
         let told = |e: snapfs::volume::VolumeError| e.to_string();
-        let stale = StaleSide::read(sims[1].clone(), Epoch(parted_at)).map_err(told)?;
         fs.volume().set_mirrored(true).map_err(told)?;
         fs.commit().map_err(|e| format!("{e:?}"))?;
         split_at = None;
-        let limit = Duration::from_millis(u64::from(LIMIT_MS));
-        let new = NewSide { device: sims[1].clone(), path: Vec::new(), partner_path: Vec::new(), limit };
-        mirror.join(new, &RINGS).map_err(|e| e.to_string())?;
-        let go = &mut |_| ControlFlow::Continue(());
-        filled[1] = fs.volume().fill(&mirror, Some(&stale), go).map_err(told)?.copied;
+        filled[1] = bring_back(&fs, &mirror, &sims[1], &mut |_| ControlFlow::Continue(()))?.copied;
         world.put("again", &vec![4; 50_000]);
         world.commit();
         Ok(())
@@ -393,7 +520,7 @@ pub fn live(victim: usize, nth: u64, seed: u64) -> Result<Lived, String> {
         let copy = |n: usize| Some(disks[n].clone_image());
         let here = |what: &str, why: String| format!("{policy:?}, {what}: {why}");
         // The second disk alone is no store, one of its own, or has everything.
-        let label = snapfs::device::mirror::read_label(&disks[1]).map_err(|e| e.to_string())?;
+        let label = read_label(&disks[1]).map_err(|e| e.to_string())?;
         let standing = label.map(|label| label.standing);
         match (standing, split_at) {
             // It has a history of its own by now: that it can be used is what counts.
@@ -463,15 +590,14 @@ pub fn older_copy(mounts: u64, seed: u64) -> Result<u64, String> {
     let behind = opening.behind.ok_or("an older copy was taken for an equal")?;
     let mirror = Arc::new(opening.mirror);
     let fs = open(mirror.clone(), &Limits::default())?;
-    let labels = mirror.label().zip(behind.label);
-    let at = labels.map_or(0, |(ours, theirs)| parted_at(&ours, &theirs));
+    let (ours, theirs) = mirror.label().zip(behind.label).ok_or("a side has no label")?;
     let told = |e: snapfs::volume::VolumeError| e.to_string();
-    let stale = StaleSide::read(behind.device, Epoch(at)).map_err(told)?;
+    let from = FillFrom::of_side(behind.device, &ours, &theirs, mirror.reached_epoch());
     let limit = Duration::from_millis(u64::from(LIMIT_MS));
     let new = NewSide { device: sims[1].clone(), path: Vec::new(), partner_path: Vec::new(), limit };
     mirror.join(new, &RINGS).map_err(|e| e.to_string())?;
     let go = &mut |_| ControlFlow::Continue(());
-    let filled = fs.volume().fill(&mirror, Some(&stale), go).map_err(told)?;
+    let filled = fs.volume().fill(&mirror, &from, go).map_err(told)?;
     drop(fs);
     drop(mirror);
     let last = recording.history.len() - 1;

@@ -2,10 +2,13 @@
 //!
 //! Whatever is copied is the same on both sides from then on, so ranges may be copied in any order and more than once.
 
-use super::mirror::{Mirror, MirrorError};
+use super::label::{read_rest, write_rest};
+use super::mirror::{Mirror, MirrorError, refused};
 use crate::device::{Device, DeviceError};
-use crate::format::BLOCK_BYTES;
+use crate::format::rest::FillRest;
+use crate::format::{BLOCK_BYTES, Epoch};
 use std::ops::Range;
+use std::sync::atomic::Ordering::SeqCst;
 
 fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
     a.start < b.end && b.start < a.end
@@ -61,6 +64,34 @@ impl Mirror {
         Copying(self)
     }
 
+    /// The epoch of what was committed last.
+    #[must_use]
+    pub fn reached_epoch(&self) -> Epoch {
+        Epoch(self.reached.load(SeqCst))
+    }
+
+    /// Has the side that is being filled note what it does not have yet. What was committed up to `epoch` and is not in the
+    /// ranges was copied to it, or was written since it came. Durable when it returns.
+    ///
+    /// # Errors
+    /// If that side fails, which is lost then.
+    pub fn note_rest(&self, epoch: Epoch, ranges: Vec<(u64, u64)>) -> Result<(), MirrorError> {
+        let Some(target) = self.second() else { return refused("no side is being filled") };
+        let members = self.members.read().clone();
+        let Some(ours) = self.labels.lock()[1 - target].clone() else {
+            return refused("a side has no label");
+        };
+        let written = self.on_member(&members, target, move |device| {
+            let number = read_rest(device).map_or(1, |rest| rest.number + 1);
+            let (pair, generation) = (ours.pair, ours.current);
+            write_rest(device, &FillRest { number, pair, generation, epoch, ranges })
+        });
+        written.map_err(|e: DeviceError| {
+            self.give_up(&e.to_string());
+            e.into()
+        })
+    }
+
     /// Copies a piece, of some MiB at most, to the side that is being filled.
     ///
     /// # Errors
@@ -79,7 +110,7 @@ impl Mirror {
 
     fn copy_piece(&self, offset: u64, len: u64, compared: bool) -> Result<u64, MirrorError> {
         let Some(target) = self.second() else {
-            return Err(MirrorError::Refused("no side is being filled".into()));
+            return refused("no side is being filled");
         };
         // Whoever is about to change who is a member waits for changes, which may wait for this.
         let members = self.members.read().clone();

@@ -1,7 +1,8 @@
-//! Labels on a device: the newest of those that are there, and the next one.
+//! Labels and rests on a device: the newest of those that are there, and the next one.
 
 use crate::device::{Device, DeviceError};
 use crate::format::mirror::{LABEL_ADDRS, LABEL_BYTES, Label};
+use crate::format::rest::{FillRest, REST_ADDRS, REST_BYTES};
 
 /// The label of a device, if it has one. What is neither zeros nor a label is none.
 ///
@@ -55,4 +56,25 @@ pub fn clear_labels(device: &dyn Device) -> Result<(), DeviceError> {
         }
     }
     Ok(())
+}
+
+/// The newest rest of a device, if it has one that can be read.
+#[must_use]
+pub fn read_rest(device: &dyn Device) -> Option<FillRest> {
+    let read = |addr| {
+        let mut bytes = vec![0; REST_BYTES];
+        device.read_at(addr, &mut bytes).ok()?;
+        FillRest::decode(&bytes).ok()
+    };
+    REST_ADDRS.into_iter().filter_map(read).max_by_key(|rest| rest.number)
+}
+
+/// Writes a rest to its place, durably, once everything is that it says is there.
+///
+/// # Errors
+/// The device's.
+pub fn write_rest(device: &dyn Device, rest: &FillRest) -> Result<(), DeviceError> {
+    device.flush()?;
+    device.write_at(rest.addr(), &rest.encode())?;
+    device.flush()
 }

@@ -1,0 +1,254 @@
+//! Filling a side of a mirror: which ranges it needs, copying them while work goes on, and going on after it was cut off.
+//!
+//! The side gets all changes from before the ranges are known, so what is copied stays the same. Every so often the side
+//! notes what it does not have yet and up to which epoch it has the rest. Whatever was committed later is found by its
+//! birth, so a note is never wrong, only old.
+
+use super::mirroring::{PIECE_BYTES, RINGS, StaleSide, add, newer};
+use super::{Result, Volume, VolumeError};
+use crate::device::mirror::{parted_at, read_rest, write_rest};
+use crate::device::{Device, Mirror, RESERVED_BYTES};
+use crate::format::mirror::{Label, Standing};
+use crate::format::rest::{FillRest, REST_RANGES_MAX};
+use crate::format::{BLOCK_BYTES, Epoch};
+use crate::store::RangeSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// After so many bytes the side notes how far it is, or after a part of them all.
+const NOTE_BYTES: u64 = 32 << 20;
+const NOTES: u64 = 16;
+
+/// What a side has that is to be filled.
+pub enum FillFrom {
+    /// Nothing that is known.
+    Nothing,
+    /// The state of when the two parted, and what it did since.
+    Stale(StaleSide),
+    /// What an earlier filling left.
+    Rest(FillRest),
+}
+
+/// How far a filling is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Filled {
+    /// Bytes that are done with.
+    pub done: u64,
+    /// Bytes to be done with.
+    pub total: u64,
+    /// Bytes that were copied: of what is done all but what proved to be the same.
+    pub copied: u64,
+}
+
+impl FillFrom {
+    /// What a side has of which the label is `theirs`, as whoever serves with the label `ours` can know. `reached` is
+    /// what was committed last.
+    pub fn of_side(device: Arc<dyn Device>, ours: &Label, theirs: &Label, reached: Epoch) -> FillFrom {
+        if theirs.standing == Standing::Incomplete {
+            // Each opening begins a generation: what was noted in an earlier one holds as long as we have all of that.
+            let had = |rest: &FillRest| {
+                ours.past().any(|past| past.generation == rest.generation && rest.epoch.0 <= past.until)
+            };
+            let is_of_us =
+                |rest: &FillRest| rest.pair == ours.pair && (rest.generation == ours.current || had(rest));
+            let rest = read_rest(&*device).filter(is_of_us);
+            return rest.filter(|rest| rest.epoch <= reached).map_or(FillFrom::Nothing, FillFrom::Rest);
+        }
+        match StaleSide::read(device, Epoch(parted_at(ours, theirs))) {
+            Ok(stale) => FillFrom::Stale(stale),
+            Err(e) => {
+                log::warn!("mirror: everything is copied, because the side cannot be read: {e}");
+                FillFrom::Nothing
+            }
+        }
+    }
+
+    /// True if it may have most of the log.
+    fn has_log(&self) -> bool {
+        !matches!(self, FillFrom::Nothing)
+    }
+
+    /// The epoch of which the side has everything, but for what of these ranges it is told not to have.
+    fn lacks(&self, ranges: &RangeSet) -> (Epoch, RangeSet) {
+        let mut lacks = RangeSet::new();
+        match self {
+            FillFrom::Nothing => (Epoch(0), ranges.clone()),
+            FillFrom::Stale(stale) => {
+                lacks = ranges.clone();
+                for (addr, len) in stale.allocated.iter() {
+                    lacks.take(addr, len);
+                }
+                for (addr, len) in stale.newer.iter() {
+                    ranges.clipped(addr, len).for_each(|(addr, len)| add(&mut lacks, addr, len));
+                }
+                (stale.parted_at, lacks)
+            }
+            FillFrom::Rest(rest) => {
+                for (addr, len) in &rest.ranges {
+                    ranges.clipped(*addr, *len).for_each(|(addr, len)| add(&mut lacks, addr, len));
+                }
+                (rest.epoch, lacks)
+            }
+        }
+    }
+}
+
+/// The ranges from `at` on, as many as can be noted: where there are more, the least between them is told as well.
+fn noted(ranges: &RangeSet, at: u64) -> Vec<(u64, u64)> {
+    let all: Vec<_> = ranges.clipped(at, u64::MAX - at).collect();
+    let mut gaps: Vec<(u64, usize)> =
+        all.windows(2).enumerate().map(|(n, two)| (two[1].0 - two[0].0 - two[0].1, n)).collect();
+    gaps.sort_unstable();
+    let mut closed = vec![false; all.len()];
+    gaps.iter().take(all.len().saturating_sub(REST_RANGES_MAX)).for_each(|(_, n)| closed[*n] = true);
+    let mut told: Vec<(u64, u64)> = Vec::new();
+    let mut goes_on = false;
+    for (range, closed) in all.into_iter().zip(closed) {
+        match told.last_mut() {
+            Some(last) if goes_on => last.1 = range.0 + range.1 - last.0,
+            _ => told.push(range),
+        }
+        goes_on = closed;
+    }
+    told
+}
+
+fn pieces((addr, len): (u64, u64)) -> impl Iterator<Item = (u64, u64)> {
+    let piece = move |at| (at, PIECE_BYTES.min(addr + len - at));
+    (addr..addr + len).step_by(PIECE_BYTES as usize).map(piece)
+}
+
+fn rings_bytes() -> u64 {
+    RINGS.iter().map(|(_, len)| len).sum()
+}
+
+impl Volume {
+    fn log_range(&self) -> (u64, u64) {
+        (RESERVED_BYTES, self.committer.lock().superblock.log_bytes)
+    }
+
+    /// What a side needs that gets all changes from now on, but for log and rings: what is in use, unless it has that.
+    fn ranges_to_fill(&self, from: &FillFrom) -> Result<RangeSet> {
+        let (in_use, uncommitted) = {
+            let alloc = self.shared.store().alloc();
+            (alloc.in_use(), alloc.in_use_uncommitted())
+        };
+        let (epoch, mut ranges) = from.lacks(&in_use);
+        if let FillFrom::Nothing = from {
+            return Ok(ranges);
+        }
+        for (addr, len) in newer(&self.committed()?, epoch)?.iter() {
+            in_use.clipped(addr, len).for_each(|(addr, len)| add(&mut ranges, addr, len));
+        }
+        uncommitted.iter().for_each(|(addr, len)| add(&mut ranges, addr, len));
+        Ok(ranges)
+    }
+
+    /// Has a side that is about to be filled note what it does not have, so that this need not be found again. `ours` is
+    /// the label of whoever fills it.
+    ///
+    /// # Errors
+    /// The side's.
+    pub fn note_rest(&self, from: &FillFrom, ours: &Label, device: &dyn Device) -> Result<()> {
+        if !from.has_log() {
+            return Ok(());
+        }
+        let (epoch, lacks) = from.lacks(&self.shared.store().alloc().in_use());
+        let number = read_rest(device).map_or(1, |rest| rest.number + 1);
+        let (pair, generation, ranges) = (ours.pair, ours.current, noted(&lacks, 0));
+        let written = write_rest(device, &FillRest { number, pair, generation, epoch, ranges });
+        written.map_err(|e| VolumeError::Device(e.to_string()))
+    }
+
+    /// Bytes that would be copied to a side as things are now.
+    ///
+    /// # Errors
+    /// If this side cannot be read.
+    pub fn bytes_to_fill(&self, from: &FillFrom, other: &dyn Device) -> Result<u64> {
+        let mut bytes = self.ranges_to_fill(from)?.bytes() + rings_bytes();
+        let log = self.log_range();
+        if !from.has_log() {
+            return Ok(bytes + log.1);
+        }
+        let device = self.shared.store().device();
+        let (mut ours, mut theirs) = (vec![0; PIECE_BYTES as usize], vec![0; PIECE_BYTES as usize]);
+        for (at, len) in pieces(log) {
+            let (ours, theirs) = (&mut ours[..len as usize], &mut theirs[..len as usize]);
+            device.read_at(at, ours).map_err(|e| VolumeError::Device(e.to_string()))?;
+            let block = BLOCK_BYTES as usize;
+            bytes += match other.read_at(at, theirs) {
+                Ok(()) => {
+                    let blocks = ours.chunks(block).zip(theirs.chunks(block));
+                    blocks.filter(|(a, b)| a != b).count() as u64 * BLOCK_BYTES
+                }
+                Err(_) => len,
+            };
+        }
+        Ok(bytes)
+    }
+
+    /// Copies to the side of a mirror that is being filled all that it needs, superblocks last, and makes the two equals.
+    /// `told` hears how far it is, may wait, and may end it.
+    ///
+    /// # Errors
+    /// If a side fails, or it was ended: then the side stays incomplete.
+    pub fn fill(
+        &self,
+        mirror: &Mirror,
+        from: &FillFrom,
+        told: &mut dyn FnMut(Filled) -> ControlFlow<()>,
+    ) -> Result<Filled> {
+        // In this order: what is committed by then and is not in the ranges is there.
+        let epoch = mirror.reached_epoch();
+        let ranges = self.ranges_to_fill(from)?;
+        mirror.note_rest(epoch, noted(&ranges, 0))?;
+        let log = self.log_range();
+        let mut filled = Filled { done: 0, total: ranges.bytes() + log.1 + rings_bytes(), copied: 0 };
+        let (mut unnoted, note_bytes) = (0, NOTE_BYTES.min(filled.total / NOTES));
+        let tables = pieces(log).map(|piece| (piece, from.has_log()));
+        let tables = tables.chain(RINGS.into_iter().flat_map(pieces).map(|piece| (piece, false)));
+        let content = ranges.iter().flat_map(pieces).map(|piece| (piece, false));
+        for ((at, len), may_be_same) in content.chain(tables) {
+            let is_content = at >= log.0 + log.1;
+            let ends = told(filled).is_break();
+            if is_content && (ends || unnoted >= note_bytes) {
+                mirror.note_rest(mirror.reached_epoch(), noted(&ranges, at))?;
+                unnoted = 0;
+            }
+            if ends {
+                mirror.give_up("the filling was ended");
+                return Err(VolumeError::NotAStore("the filling of the other side was ended".into()));
+            }
+            let copied = match may_be_same {
+                true => mirror.copy_differing(at, len)?,
+                false => mirror.copy(at, len).map(|()| len)?,
+            };
+            (filled.done, filled.copied, unnoted) =
+                (filled.done + len, filled.copied + copied, unnoted + copied);
+        }
+        mirror.complete()?;
+        Ok(filled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_there_are_too_many_ranges_the_nearest_are_told_as_one() {
+        let mut ranges = RangeSet::new();
+        let count = REST_RANGES_MAX as u64 + 3;
+        for n in 0..count {
+            let near = n == 5 || n == 6 || n == 9;
+            ranges.insert(n * 4096 * 8 + if near { 4096 } else { 0 }, if near { 4096 * 6 } else { 4096 });
+        }
+        let told = noted(&ranges, 0);
+        assert_eq!(told.len(), REST_RANGES_MAX);
+        assert!(ranges.iter().all(|(addr, len)| told.iter().any(|(a, l)| *a <= addr && addr + len <= a + l)));
+        let bytes: u64 = told.iter().map(|(_, len)| len).sum();
+        assert!(bytes <= ranges.bytes() + 6 * 4096, "{bytes} for {}", ranges.bytes());
+        assert_eq!(noted(&ranges, (count - 1) * 4096 * 8), [((count - 1) * 4096 * 8, 4096)]);
+        assert_eq!(noted(&RangeSet::new(), 0), []);
+    }
+}
