@@ -30,6 +30,7 @@ fn pair() -> (T, T, NodeId) {
 
 /// Extents of the file with which leaves end: where each is, and what the next leaf begins with.
 fn last_of_leaves(t: &T, file: NodeId) -> Vec<(u64, Key)> {
+    t.fs.commit().unwrap();
     let view = t.view_in(&t.named("one"));
     let mut found = Vec::new();
     view.younger::<crate::volume::VolumeError>(Epoch(0), &mut |leaf| {
