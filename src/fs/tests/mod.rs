@@ -10,6 +10,7 @@ mod device;
 mod difference;
 mod expiry;
 mod homing;
+mod homing_uses;
 mod lines;
 mod merge;
 mod merging;
