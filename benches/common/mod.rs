@@ -1,5 +1,5 @@
-//! What the benchmarks that mount file systems share: the medium, the peers on it, counters of the kernel, programs, and
-//! system calls. Each of them uses a part of it.
+//! What the benchmarks that mount file systems share: the medium, the peers on it, counters of the kernel, programs, what
+//! is done to files, and system calls. Each of them uses a part of it.
 
 #![allow(dead_code)]
 
@@ -10,6 +10,7 @@ pub mod mounts;
 pub mod process;
 pub mod raw;
 pub mod report;
+pub mod work;
 
 /// Whatever stops a piece of work: told, and the rest goes on.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

@@ -44,6 +44,13 @@ pub fn median(values: &[f64]) -> Option<f64> {
     Some((upper + lower) / 2.0)
 }
 
+/// The value that a share `of` the values is below. None of none.
+pub fn quantile(values: &[f64], of: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get((sorted.len() as f64 * of) as usize).copied()
+}
+
 /// A value with three digits or so.
 pub fn shown(value: f64) -> String {
     match value {

@@ -3,7 +3,7 @@
 
 use crate::common::mounts::Snapshots;
 use crate::common::process::run_command;
-use crate::common::report::median;
+use crate::common::report::{median, quantile};
 use crate::common::{Result, counters, raw};
 use crate::curves::{BACKGROUND, FOREGROUND, background_id};
 use crate::options::Scale;
@@ -258,12 +258,6 @@ fn rest(scale: &Scale) {
     if !scale.rest.is_zero() {
         std::thread::sleep(scale.rest);
     }
-}
-
-fn quantile(values: &[f64], of: f64) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get((sorted.len() as f64 * of) as usize).copied()
 }
 
 /// Keeps the medians over the windows, the median of the ratios of the pairs, and the ratio of all latencies together.

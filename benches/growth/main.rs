@@ -20,11 +20,11 @@ mod site;
 mod size;
 mod snapshots;
 mod tables;
-mod work;
 
 use clap::Parser;
 use common::medium::Medium;
 use common::mounts::Peer;
+use common::work;
 use common::{Error, Result, raw};
 use figures::Figures;
 use options::{Options, Scale};

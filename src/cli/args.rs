@@ -46,7 +46,8 @@ pub(super) enum Verb {
     #[command(after_help = "Example: snapfs create /data before-upgrade --description 'Debian 12 to 13'\n\n\
         With --method clone --to STORE2 it is finished when the copy is: one that stands alone, and can be mounted. Later\n\
         copies of the line into the same store carry only what has changed since the newest that both have.\n\
-        With --method background it is finished at once, and the same copy is made in the background: snapfs hydrate.")]
+        With --method background it is finished at once, and the same copy is made in the background: snapfs hydrate.\n\n\
+        What each method costs and gives, and when to choose it: docs/methods.md.")]
     Create(CreateArgs),
     /// List the snapshots of a line, and all clones, oldest first
     #[command(after_help = "Example: snapfs list /data --json | jq -r '.[].name'")]

@@ -10,7 +10,7 @@ use crate::clock;
 use crate::ctl::{Client, Code, Failure};
 use crate::format::LineId;
 use crate::format::provenance::Provenance;
-use crate::fs::Fs;
+use crate::fs::{Fs, method_of, stores_with};
 use crate::names;
 use crate::ops::{Error, NodeId, Timestamp};
 use crate::sys::process::user_name;
@@ -41,12 +41,13 @@ pub(super) fn answer(fs: &Fs, store: &Path, at: NodeId, word: &[u8]) -> Result<V
 
 fn snapshot(fs: &Fs, info: &SnapshotInfo, asked: LineId) -> Result<Value, Error> {
     let volume = fs.volume();
-    let method = volume.method_of(info.id);
+    let method = method_of(volume, info)?;
     let mut object = json!({
         "kind": "snapshot", "id": info.id.0, "inherited": info.line != asked, "created": time(info.created),
         "method": method, "consistency": info.consistency.name(), "pause_us": info.pause_ns / 1000,
         "referenced": info.referenced, "exclusive": info.exclusive, "written": info.written,
         "read_now": volume.is_read(info.id), "mounted_alone": fs.is_mounted_alone(info.id),
+        "stores": stores_with(volume, info),
     });
     put(&mut object, "name", &info.name);
     let line = volume.line(info.line)?;
@@ -153,6 +154,8 @@ fn text(found: &Value) -> String {
     let clones = names::get_list(found, "clones").filter(|all| !all.is_empty());
     let clones =
         clones.map(|all| all.iter().map(|name| names::shown_bytes(name)).collect::<Vec<_>>().join(" "));
+    let stores = found["stores"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let stores = Some(stores.collect::<Vec<_>>().join(" ")).filter(|stores| !stores.is_empty());
     let copy = |copy: &Value| {
         let to = names::get(copy, "to").map(|to| names::shown_bytes(&to)).unwrap_or_default();
         format!("{to}: {}", hydration::in_words(copy))
@@ -175,6 +178,8 @@ fn text(found: &Value) -> String {
         ("description", name("description")),
         ("made by", user),
         ("command", name("command")),
+        ("method", name("method")),
+        ("copy in store", stores),
         ("consistency", name("consistency")),
         ("pause", number("pause_us").map(|us| format!("{us} us"))),
         ("referenced", size("referenced")),

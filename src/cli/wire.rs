@@ -164,8 +164,8 @@ impl Handler for Verbs {
             }
             "mirror" => self.engine.mirror(&mirror_order::decode(args)?, progress),
             "split" => {
-                let made = self.engine.split(at(args), &name(args, "name")?, &of_maker(args)?)?;
-                Ok(made)
+                let maker = Provenance { reason: Reason::Split, ..of_maker(args)? };
+                self.engine.split(at(args), &name(args, "name")?, &maker)
             }
             "scrub" => self.engine.scrub(scrub_order(args)?),
             "check" => {

@@ -38,11 +38,13 @@ pub enum Reason {
     Trial,
     /// Before a restore, merge or rebase, or another one of these, was taken back.
     TakeBack,
+    /// Somebody asked for it, and for the second side of a mirror to become a store of its own at that moment.
+    Split,
 }
 
 impl Reason {
     /// All of them: their numbers on disk are 1 and up.
-    const ALL: [Reason; 12] = [
+    const ALL: [Reason; 13] = [
         Reason::User,
         Reason::Schedule,
         Reason::Rollback,
@@ -55,6 +57,7 @@ impl Reason {
         Reason::Step,
         Reason::Trial,
         Reason::TakeBack,
+        Reason::Split,
     ];
 
     /// What users call it.
@@ -71,13 +74,14 @@ impl Reason {
             Reason::After => "after change",
             Reason::Step => "step",
             Reason::Trial => "trial",
+            Reason::Split => "split",
         }
     }
 
     /// How the name of an automatic snapshot begins that is made for this; the time follows. None for what people name.
     pub fn name_prefix(self) -> Option<&'static str> {
         Some(match self {
-            Reason::User => return None,
+            Reason::User | Reason::Split => return None,
             Reason::Schedule => "@GMT-",
             Reason::Rollback => "@before-rollback-",
             Reason::Restore => "@before-restore-",

@@ -53,6 +53,7 @@ mod whole_lines;
 mod tests;
 
 pub use crate::format::provenance::{Provenance, Reason};
+pub use attributes::{method_of, stores_with};
 pub use compare::Compared;
 pub use difference::{ChangeKind, FileVersion, PathChange};
 pub use file_system::Fs;

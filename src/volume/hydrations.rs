@@ -49,11 +49,6 @@ impl Volume {
         self.state.read().hydrations.of(view).cloned().collect()
     }
 
-    /// By which method a snapshot was made, in a word.
-    pub fn method_of(&self, view: ViewId) -> &'static str {
-        if self.hydrations_of(view).is_empty() { "row" } else { "background" }
-    }
-
     /// The one of that number.
     pub fn hydration(&self, number: u64) -> Option<HydrationRecord> {
         self.state.read().hydrations.get(number).cloned()

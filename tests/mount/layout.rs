@@ -46,6 +46,8 @@ fn an_image_under_snapshots_comes_home() {
     }
     let shown = p.ok(&["show", path]);
     assert!(shown.contains("away from home: 0"), "{shown}");
+    let snapshot = p.json(&["show", "--json", p.path("").to_str().unwrap(), "s0"]);
+    assert_eq!(snapshot["method"], "cow");
     let set = p.json(&["get", "--json", "layout", path]);
     assert_eq!((set[0]["value"].as_str(), set[0]["source"].as_str()), (Some("cow"), Some("store")));
     assert_eq!(p.run(&["set", "layout=fast", path]).code, 2);

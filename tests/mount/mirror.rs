@@ -125,6 +125,7 @@ fn a_split_makes_two_stores_and_a_resync_one_again() {
     attach(&p);
     let made = p.json(&["mirror", "split", "mnt", "moment", "--json"]);
     assert_eq!(made["name"], "moment");
+    assert_eq!(p.json(&["show", "mnt", "moment", "--json"])["method"], "mirror");
     write_durably(&p.path("here"), b"only here");
     assert_eq!(status(&p)["mirrored"], false);
     p.umount();

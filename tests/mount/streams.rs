@@ -87,6 +87,9 @@ fn a_copy_is_made_with_a_snapshot_and_costs_what_has_changed() {
     ok(&p, "snapfs create mnt mon --method clone --to copy --description 'with a copy'");
     ok(&p, "echo tuesday > mnt/day");
     let made = p.json(&["create", "mnt", "tue", "--method", "clone", "--to", "copy", "--json"]);
+    let shown = p.json(&["show", "mnt", "tue", "--json"]);
+    assert_eq!(shown["method"], "clone");
+    assert_eq!(shown["stores"], serde_json::json!([p.json(&["info", "copy", "--json"])["uuid"]]));
     assert!(made["bytes"].as_u64().unwrap() < 20_000 && made["from"] == "mon", "{made}");
     // The copy stands alone: it is mounted, written, and the first store is gone.
     p.umount();

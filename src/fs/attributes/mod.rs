@@ -10,6 +10,7 @@ mod choice;
 mod compression;
 pub mod flags;
 mod layout;
+mod method;
 mod new;
 mod privileges;
 mod show;
@@ -20,6 +21,7 @@ mod xattr;
 
 pub use acl::{follow_mode, is_acl};
 pub use atime::{accessed, cache_of};
+pub use method::{method_of, stores_with};
 pub use new::{make_root, new_child};
 pub use privileges::{Writer, kill_privileges, writer, written_by};
 pub use show::{attr, entry, entry_in, get};

@@ -1,5 +1,6 @@
 //! What a snapshot says of itself: extended attributes of its root that are made up and not stored.
 
+use super::method::method_of;
 use crate::clock::rfc3339;
 use crate::format::Slot;
 use crate::ops::{Error, Result, Timestamp};
@@ -8,11 +9,11 @@ use crate::volume::Volume;
 /// What the extended attributes of a snapshot's root say, without their prefix.
 pub fn snapshot_attributes(volume: &Volume, slot: Slot) -> Result<Vec<(&'static str, Vec<u8>)>> {
     let info = volume.snapshot_by_slot(slot).ok_or(Error::Stale)?;
+    let method = method_of(volume, &info)?.to_string();
     let made = info.provenance;
-    let method = volume.method_of(info.id);
     let mut all: Vec<(&'static str, Vec<u8>)> = [
         ("created", rfc3339(time_of(info.created))),
-        ("method", method.to_string()),
+        ("method", method),
         ("consistency", info.consistency.name().to_string()),
         ("referenced", info.referenced.to_string()),
         ("exclusive", info.exclusive.to_string()),

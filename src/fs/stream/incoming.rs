@@ -11,7 +11,7 @@ use crate::format::stream::{
 };
 use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind, LineId, item};
 use crate::fs::commits::Commits;
-use crate::fs::items::{Items, decode_extent, extents};
+use crate::fs::items::{Items, away_record, decode_extent, extents, goes_home};
 use crate::limits::FILE_BYTES_MAX;
 use crate::ops;
 use crate::volume::{ReserveFor, Staged, StoredContent, Txn, View, VolumeError};
@@ -307,7 +307,20 @@ impl<'w, 'a> Work<'w, 'a> {
 
     fn map(&mut self, ino: Ino, from: u64, to: u64, new: &[(u64, Extent)]) -> Changed<()> {
         let to = to.min(FILE_BYTES_MAX);
-        let grown = extents::replace(self.txn, ino, from, to, extents::Keep::Nothing, new)?;
+        // As a write does: what takes the place of the base's content has its home.
+        let at_home = !new.is_empty() && self.txn.knows_homes() && {
+            let inode = self.txn.view().inode(ino)?;
+            inode.map_or(Ok(false), |inode| goes_home(self.txn.view(), &inode))?
+        };
+        let grown = match at_home {
+            true => {
+                if self.txn.view().get(&away_record(ino))?.is_none() {
+                    self.txn.insert(away_record(ino), &[])?;
+                }
+                extents::replace_at_home(self.txn, ino, from, to, extents::Keep::Nothing, new)?
+            }
+            false => extents::replace(self.txn, ino, from, to, extents::Keep::Nothing, new)?,
+        };
         *self.grown.entry(ino).or_default() += grown;
         Ok(())
     }

@@ -10,7 +10,7 @@ use super::shares::Shares;
 use super::stream_error::{Result, StreamError};
 use crate::format::inode::Inode;
 use crate::format::stream::{ContentPlace, ContentSide, INO_END, StreamChange};
-use crate::format::{Extent, Ino, Key, Kind};
+use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind};
 use crate::fs::items::{decode_extent, extents};
 use crate::volume::View;
 
@@ -125,13 +125,43 @@ impl<'t> Teller<'t> {
         for (start, found) in before {
             let (first, last) = (start.max(at), (start + found.len_bytes()).min(end));
             let (a, b) = (found.cut(first - start, last - first), extent.cut(first - at, last - first));
-            let same = self.new.is_same_place(&a, &b);
-            if same {
-                self.mapped(ino, from, &extent, (at, first))?;
-                from = last;
+            for (inside, len) in self.same_parts(&a, &b)? {
+                self.mapped(ino, from, &extent, (at, first + inside))?;
+                from = first + inside + len;
             }
         }
         self.mapped(ino, from, &extent, (at, end))
+    }
+
+    /// The parts, by offset and length, in which the receiver has what `now` is: where that was before is `before`. That is
+    /// all of it if it is at the same place, and blocks that were written again with the same bytes, or have come home.
+    fn same_parts(&self, before: &Extent, now: &Extent) -> Result<Vec<(u64, u64)>> {
+        let len = now.len_bytes();
+        if self.new.is_same_place(before, now) {
+            return Ok(vec![(0, len)]);
+        }
+        let sum = |extent: &Extent, at| extent.checksum_at(at);
+        let looks_same = |at: &u64| sum(now, *at).is_some() && sum(before, *at) == sum(now, *at);
+        let blocks: Vec<u64> = (0..len).step_by(BLOCK_BYTES as usize).filter(looks_same).collect();
+        let Some(old) = self.old.filter(|_| !blocks.is_empty() && !self.shares.is_shared(now)) else {
+            return Ok(Vec::new());
+        };
+        // A checksum is no proof. What cannot be read of the base is told.
+        let [mut was, mut is] = [vec![0; len as usize], vec![0; len as usize]];
+        if old.read_extent(before, 0, &mut was).is_err() {
+            return Ok(Vec::new());
+        }
+        self.new.read_extent(now, 0, &mut is)?;
+        let mut parts: Vec<(u64, u64)> = Vec::new();
+        for at in blocks {
+            let block = at as usize..(at + BLOCK_BYTES) as usize;
+            match parts.last_mut() {
+                _ if was[block.clone()] != is[block.clone()] => {}
+                Some((from, len)) if *from + *len == at => *len += BLOCK_BYTES,
+                _ => parts.push((at, BLOCK_BYTES)),
+            }
+        }
+        Ok(parts)
     }
 
     /// Tells the part of an extent at `at` that is from `from` to `to` in the file.

@@ -12,6 +12,7 @@ mod expiry;
 mod homing;
 mod homing_elsewhere;
 mod homing_faults;
+mod homing_uses;
 mod lines;
 mod merge;
 mod merging;

@@ -8,6 +8,7 @@ use super::work::Transfer;
 use crate::format::{Extent, Ino, Key, Kind};
 use crate::fs::items::{decode_extent, extents};
 use crate::volume::{View, VolumeError};
+use std::collections::VecDeque;
 
 type Result<T> = std::result::Result<T, VolumeError>;
 
@@ -26,6 +27,8 @@ fn take_extents(work: &mut Transfer<'_, '_>, ino: Ino, from: Ino) -> Result<()> 
     let (before, source) = (work.before, work.source);
     let (here, there) = (ends(ino), ends(from));
     let (mut old, mut new) = (extents_of(before, &here).peekable(), extents_of(source, &there).peekable());
+    // What came may be in more pieces than it was, since parts of it have moved: none is put where what goes may still be.
+    let mut come_pieces: VecDeque<(u64, Extent)> = VecDeque::new();
     loop {
         // Whoever is first; both if they are at the same place.
         let at = |next: Option<&Result<(u64, Extent)>>| match next {
@@ -34,7 +37,13 @@ fn take_extents(work: &mut Transfer<'_, '_>, ino: Ino, from: Ino) -> Result<()> 
             None => None,
         };
         let (left, right) = (at(old.peek()), at(new.peek()));
-        let Some(first) = left.into_iter().chain(right).min() else { return Ok(()) };
+        let first = left.into_iter().chain(right).min();
+        while come_pieces.front().is_some_and(|(at, _)| first.is_none_or(|first| *at < first))
+            && let Some((at, extent)) = come_pieces.pop_front()
+        {
+            work.txn.insert(Key::new(ino.0, Kind::Extent, at), &extent.encode())?;
+        }
+        let Some(first) = first else { return Ok(()) };
         let take = |is_first: bool, from: &mut dyn Iterator<Item = Result<(u64, Extent)>>| {
             if is_first { from.next().transpose() } else { Ok(None) }
         };
@@ -51,9 +60,7 @@ fn take_extents(work: &mut Transfer<'_, '_>, ino: Ino, from: Ino) -> Result<()> 
         }
         if let Some((at, extent)) = come {
             let shared = work.txn.share(&extent);
-            for (at, extent) in extents::lay(at, shared) {
-                work.txn.insert(Key::new(ino.0, Kind::Extent, at), &extent.encode())?;
-            }
+            come_pieces.extend(extents::lay(at, shared));
         }
     }
 }
