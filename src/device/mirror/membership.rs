@@ -3,7 +3,6 @@
 use super::label::{clear_labels, read_label, write_label};
 use super::mirror::{Member, Members, Mirror, MirrorError, NewSide, Parted, SideRole, refused, serving};
 use super::side::MirrorSide;
-use crate::device::Device;
 use crate::format::mirror::{Label, Standing};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -181,7 +180,8 @@ impl Mirror {
             (n, member.side)
         };
         let parted = self.labels.lock()[n].take();
-        self.flush()?;
+        // One flush: what was written before is durable with the label.
+        self.announce(&self.members.read())?;
         match parted {
             Some(label) => Ok(Parted { device: side.device.clone(), label }),
             None => refused("a side has no label"),
