@@ -8,13 +8,14 @@ use super::mirror_order::{MirrorOrder, encode_side};
 use super::refusal::{told, told_volume};
 use super::sides::{HeldSide, OpenedSides, hold_new_side, hold_side, label_in_force, told_mirror};
 use crate::ctl::{Code, Failure};
-use crate::device::mirror::{Both, NewSide, meet};
+use crate::device::mirror::{Both, NewSide, meet, parted_at};
 use crate::device::{Device, Mirror, mark};
+use crate::format::Epoch;
 use crate::format::mirror::{Label, PARTNER_PATH_MAX, Standing};
 use crate::fs::Fs;
 use crate::names;
 use crate::sys::random::random;
-use crate::volume::{FillFrom, Filled, RINGS, compare_sides, parted_at};
+use crate::volume::{FillFrom, Filled, RINGS, compare_sides};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
@@ -400,7 +401,7 @@ impl StoreSides {
         let went_on = went_on && theirs.standing != Standing::Incomplete;
         let has = if went_on && !matches!(how, Resync::Discard) {
             let from = (side.path.as_path(), side.device.clone());
-            let has = SideChanges::open(&self.fs, from, parted_at(&ours, &theirs));
+            let has = SideChanges::open(&self.fs, from, Epoch(parted_at(&ours, &theirs)));
             Some(has.map_err(|f| unreadable(path, &f))?)
         } else {
             None
@@ -486,12 +487,17 @@ impl StoreSides {
         let in_sync = self.mirror.states().iter().flatten().filter(|s| s.state == "serving").count() == 2;
         if in_sync {
             let parted = self.mirror.part().map_err(|e| told_mirror(&self.store, e))?;
-            let stale = Label { number: parted.label.number + 1, standing: Standing::Stale, ..parted.label };
+            let stale =
+                Label { number: parted.label.number + 1, standing: Standing::Stale, ..parted.label.clone() };
             // It has the identity of this store, so it must not be taken for one.
-            if let Err(e) = crate::device::mirror::write_label(&*parted.device, &stale) {
+            let told = parted.call(move |device| {
+                crate::device::mirror::write_label(device, &stale)?;
+                let _closed = mark::close(device);
+                Ok(())
+            });
+            if let Err(e) = told {
                 log::warn!("the side that was detached cannot be told so: {e}");
             }
-            let _closed = mark::close(&*parted.device);
         } else if !self.mirror.forget_lost() {
             return refused(Code::Busy, "calls of the side that was lost have not returned");
         } else if self.mirror.label().is_none() {

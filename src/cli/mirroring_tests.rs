@@ -82,6 +82,7 @@ fn in_sync(places: &Places) -> ([Arc<Sim>; 2], Arc<Fs>, StoreSides) {
         current: 99,
         parted_from: 0,
         parted_at: 0,
+        earlier: Vec::new(),
         limit_ms: 600_000,
         path: places.at(other).into_os_string().into_encoded_bytes(),
     });

@@ -22,6 +22,6 @@ mod tests;
 
 pub use copying::Copied;
 pub use label::{clear_labels, read_label, read_rest, write_label, write_rest};
-pub use meeting::{Both, SideFound, alone, meet};
+pub use meeting::{Both, SideFound, alone, meet, parted_at};
 pub use mirror::{Mirror, MirrorError, NewSide, Parted, SideState};
 pub use opening::{MirrorOpening, Present, open_sides};

@@ -6,7 +6,7 @@
 
 use super::mirroring::{PIECE_BYTES, RINGS, StaleSide, add, newer};
 use super::{Result, Volume, VolumeError};
-use crate::device::mirror::{read_rest, write_rest};
+use crate::device::mirror::{parted_at, read_rest, write_rest};
 use crate::device::{Device, Mirror, RESERVED_BYTES};
 use crate::format::mirror::{Label, Standing};
 use crate::format::rest::{FillRest, REST_RANGES_MAX};
@@ -53,7 +53,7 @@ impl FillFrom {
             let rest = read_rest(&*device).filter(is_of_us);
             return rest.filter(|rest| rest.epoch <= reached).map_or(FillFrom::Nothing, FillFrom::Rest);
         }
-        match StaleSide::read(device, parted_at(ours, theirs)) {
+        match StaleSide::read(device, Epoch(parted_at(ours, theirs))) {
             Ok(stale) => FillFrom::Stale(stale),
             Err(e) => {
                 log::warn!("mirror: everything is copied, because the side cannot be read: {e}");
@@ -90,12 +90,6 @@ impl FillFrom {
             }
         }
     }
-}
-
-/// What both had when they parted; 0 if that is not known.
-pub fn parted_at(ours: &Label, theirs: &Label) -> Epoch {
-    let noted = [ours.parted_at, theirs.parted_at];
-    Epoch(noted.into_iter().filter(|at| *at > 0).min().unwrap_or(0))
 }
 
 /// The ranges from `at` on, as many as can be noted: where there are more, the least between them is told as well.

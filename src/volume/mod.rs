@@ -67,7 +67,7 @@ pub use crate::format::line::LineRecord;
 pub use clones::CloneInfo;
 pub use commit::{CommitSession, Prepare};
 pub use error::{Result, VolumeError};
-pub use filling::{FillFrom, Filled, parted_at};
+pub use filling::{FillFrom, Filled};
 pub use homes::AtHome;
 pub use lineage::{Ancestor, Lineage};
 pub use mirroring::{RINGS, SidesCompared, StaleSide, compare_sides, newest_superblock};
