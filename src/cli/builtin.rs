@@ -28,7 +28,7 @@ use super::refusal::{
 use super::rewind;
 use super::scrubber::Scrubber;
 use super::show;
-use super::sides::{self, HeldSide, OpenedSides, may_be_read, recorded};
+use super::sides::{self, HeldSide, OpenedSides, lasting_name, may_be_read, recorded};
 use super::store_state;
 use super::streaming;
 use super::streams::StoreEnd;
@@ -280,6 +280,7 @@ pub(super) fn open_volume(
         _ => {}
     }
     // A daemon leaves the directory that it was started in, and opens files of the store for as long as it lives.
+    let given = store;
     let store = &store.canonicalize().map_err(|e| {
         Failure::new(Code::Io, format!("{}: cannot find the way to the store: {e}", names::shown(store)))
     })?;
@@ -302,7 +303,8 @@ pub(super) fn open_volume(
     let raw = device.clone();
     let device = recorded(device)?;
     let (held, device): (_, Arc<dyn Device>) = if access.writes() {
-        let home = HeldSide { path: store.clone(), device: raw, _lock: lock };
+        let named = lasting_name(given, store);
+        let home = HeldSide { path: store.clone(), named, device: raw, _lock: lock };
         let sides = sides::open(home, device, partner)?;
         let mirror = sides.mirror.clone();
         (Held::Sides(sides), mirror)

@@ -1,7 +1,8 @@
 //! `snapfs mirror`: orders about the sides of a store, for the daemon that has it.
 
+use super::engine::{Backend, Engine, OpenFor, Partner, StoreOptions};
 use super::limit::UNLIMITED;
-use super::mirror_args::{MirrorArgs, MirrorVerb, SplitArgs};
+use super::mirror_args::{MirrorArgs, MirrorVerb, ResyncArgs, SplitArgs};
 use super::mirror_order::{MirrorOrder, encode};
 use super::output;
 use super::snapshots::{daemon_for_changes, put_maker, written};
@@ -20,7 +21,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// Differing blocks that are listed at most.
 const LISTED_MAX: usize = 20;
 
-pub(super) fn run(args: &MirrorArgs) -> Result<(), Failure> {
+pub(super) fn run(backend: &dyn Backend, args: &MirrorArgs) -> Result<(), Failure> {
     match &args.what {
         MirrorVerb::Attach(a) => {
             let client = daemon_for_changes(&a.target)?;
@@ -37,7 +38,10 @@ pub(super) fn run(args: &MirrorArgs) -> Result<(), Failure> {
         }
         MirrorVerb::Split(a) => split(a),
         MirrorVerb::Resync(a) => {
-            let client = daemon_for_changes(&a.target)?;
+            let client = match (daemon_for_changes(&a.target), &a.keep) {
+                (Err(f), Some(keep)) if f.code == Code::NotMounted => return unmounted(backend, a, keep),
+                (client, _) => client?,
+            };
             set_rate(&client, a.rate)?;
             let order = match (a.pause, a.resume) {
                 (true, _) => MirrorOrder::Pause(true),
@@ -73,6 +77,59 @@ pub(super) fn run(args: &MirrorArgs) -> Result<(), Failure> {
 
 fn send(client: &Client, order: &MirrorOrder) -> Result<Value, Failure> {
     client.call("mirror", encode(order), &mut |_| {})
+}
+
+/// Has the side to keep fill the other while nobody serves either.
+fn unmounted(backend: &dyn Backend, args: &ResyncArgs, keep: &Path) -> Result<(), Failure> {
+    let refused =
+        |what: &str| Err(Failure::new(Code::Invalid, format!("{}: {what}", names::shown(&args.target))));
+    if args.dry_run || args.pause || args.resume {
+        return refused("it is not mounted: mount the side to keep with -o mirror=alone first");
+    }
+    let other = match &args.with {
+        Some(with) => Some(absolute(with)?),
+        None if keep.canonicalize().ok() == args.target.canonicalize().ok() => None,
+        None => Some(absolute(&args.target)?),
+    };
+    let options = StoreOptions { access: OpenFor::Work, partner: Partner::Nobody, ..StoreOptions::default() };
+    let engine = backend.open(keep, &options)?;
+    let filled = fill_to_the_end(&*engine, args, other, keep);
+    let closed = engine.close();
+    let status = filled?;
+    closed?;
+    let json = args.json.json;
+    written(if json {
+        output::print_json(&status)
+    } else {
+        output::print(&(told_received(&status, "received") + &told(&status)))
+    })?;
+    match status["sync_failed"].as_str() {
+        Some(why) => Err(Failure::new(Code::Io, format!("the other side was not filled: {why}"))),
+        None => Ok(()),
+    }
+}
+
+fn fill_to_the_end(
+    engine: &dyn Engine,
+    args: &ResyncArgs,
+    with: Option<PathBuf>,
+    keep: &Path,
+) -> Result<Value, Failure> {
+    let ask = |order: &MirrorOrder| engine.mirror(order, &mut |_| true);
+    if let Some(rate) = args.rate {
+        ask(&MirrorOrder::Rate(if rate == UNLIMITED { 0 } else { rate }))?;
+    }
+    let keep = Some(absolute(keep)?);
+    let begun = ask(&MirrorOrder::Resync { with, keep, discard: args.discard, dry_run: false })?;
+    let mut status = begun.clone();
+    while status["syncing"] == true {
+        std::thread::sleep(LOOK_AGAIN);
+        status = ask(&MirrorOrder::Status)?;
+    }
+    if !begun["received"].is_null() {
+        status["received"] = begun["received"].clone();
+    }
+    Ok(status)
 }
 
 /// Shows how much has been received before anything is copied.

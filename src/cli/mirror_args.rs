@@ -28,8 +28,8 @@ pub(super) enum MirrorVerb {
     #[command(after_help = "Example: snapfs mirror resync /data --dry-run\n          \
         snapfs mirror resync /data --wait\n\n\
         What only the second side has, its live tree and snapshots that were made there, is received first, as snapshots\n\
-        of a clone that nobody changes; --discard loses it. If both sides went on without the other, mount the one to\n\
-        keep with -o mirror=alone and say --keep with its path.")]
+        of a clone that nobody changes; --discard loses it. If both sides went on without the other, say --keep with\n\
+        the path of the one to keep: mounted with -o mirror=alone, or while neither is mounted.")]
     Resync(ResyncArgs),
     /// Compare both sides while they are in use (exit code 3: they differ)
     #[command(after_help = "Example: snapfs mirror verify /data")]
@@ -98,7 +98,7 @@ pub(super) struct ResyncArgs {
     /// Where the second side is, if not where it was
     #[arg(long, value_name = "STORE2")]
     pub(super) with: Option<PathBuf>,
-    /// The side that stays as it is: the one that is mounted
+    /// The side that stays as it is: the one that is mounted, or either if none is
     #[arg(long, value_name = "SIDE")]
     pub(super) keep: Option<PathBuf>,
     /// Lose what only the second side has

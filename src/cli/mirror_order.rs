@@ -101,8 +101,8 @@ pub(super) fn decode(args: &Value) -> Result<MirrorOrder, Failure> {
     })
 }
 
-/// A side as an object. `store` is where the store was opened, `other` where its other side is.
-pub(super) fn encode_side(state: &SideState, store: &Path, other: Option<&Path>) -> Value {
+/// A side as an object, with where it is.
+pub(super) fn encode_side(state: &SideState, path: Option<&Path>) -> Value {
     let label = state.label.as_ref();
     // One that is together has parted from nobody.
     let parted = label.filter(|l| l.standing != Standing::Together && l.parted_from > 0);
@@ -115,9 +115,7 @@ pub(super) fn encode_side(state: &SideState, store: &Path, other: Option<&Path>)
         "parted_from": parted.map(|l| format!("{:016x}", l.parted_from)),
         "parted_at": label.map(|_| parted.map_or(0, |l| l.parted_at)),
     });
-    let is_other = other.is_some_and(|other| names::shown(other) == state.place);
-    let path = if is_other { other.unwrap_or(store) } else { Path::new(&state.place) };
-    names::put(&mut object, "path", path);
+    names::put(&mut object, "path", path.unwrap_or(Path::new(&state.place)));
     object
 }
 

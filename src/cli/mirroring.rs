@@ -37,9 +37,8 @@ pub(super) struct StoreSides {
     mirror: Arc<Mirror>,
     /// Path of the store.
     store: PathBuf,
-    /// What is held of the store, until it is closed, and of its other side.
-    home: Mutex<Option<HeldSide>>,
-    other: Mutex<Option<HeldSide>>,
+    /// What is held, by the number of the side. No side is let go of while it takes part.
+    held: Mutex<[Option<HeldSide>; 2]>,
     filling: Mutex<Option<JoinHandle<()>>>,
     told: Arc<Told>,
     turn: Mutex<()>,
@@ -80,8 +79,7 @@ impl StoreSides {
             fs: fs.clone(),
             mirror,
             store: home.path.clone(),
-            home: Mutex::new(Some(home)),
-            other: Mutex::new(other),
+            held: Mutex::new([Some(home), other]),
             filling: Mutex::default(),
             told: Arc::default(),
             turn: Mutex::default(),
@@ -126,9 +124,13 @@ impl StoreSides {
     /// How the sides are: an object.
     pub(super) fn status(&self) -> Value {
         let states = self.mirror.states();
-        let other = self.other.lock().as_ref().map(|side| side.path.clone());
-        let sides: Vec<Value> =
-            states.iter().flatten().map(|state| encode_side(state, &self.store, other.as_deref())).collect();
+        let sides: Vec<Value> = {
+            let held = self.held.lock();
+            let path = |held: &Option<HeldSide>| held.as_ref().map(|side| side.path.clone());
+            let paths = held.iter().map(path);
+            let each = states.iter().zip(paths).filter_map(|(state, path)| Some((state.as_ref()?, path)));
+            each.map(|(state, path)| encode_side(state, path.as_deref())).collect()
+        };
         let is_mirrored = self.fs.volume().is_mirrored();
         let serving = states.iter().flatten().filter(|s| s.state == "serving").count();
         let running = self.told.running.load(SeqCst);
@@ -154,6 +156,27 @@ impl StoreSides {
         told_volume(&self.store, e)
     }
 
+    /// The number of the side that serves; of the first, if both do.
+    fn serving(&self) -> usize {
+        self.mirror.sides().first().copied().unwrap_or(0)
+    }
+
+    /// Where the side is that serves, and what it is called for its partner.
+    fn served(&self) -> (PathBuf, PathBuf) {
+        let held = self.held.lock();
+        held[self.serving()]
+            .as_ref()
+            .map_or((self.store.clone(), self.store.clone()), |side| (side.path.clone(), side.named.clone()))
+    }
+
+    /// Lets go of sides that take part no more. What was held of the last of them.
+    fn let_go(&self) -> Option<HeldSide> {
+        let states = self.mirror.states();
+        let mut held = self.held.lock();
+        let gone = held.iter_mut().zip(&states).filter(|(_, state)| state.is_none());
+        gone.filter_map(|(held, _)| held.take()).last()
+    }
+
     fn commit(&self) -> Result<(), Failure> {
         self.fs.commit().map_err(|e| told(&self.store, &e))
     }
@@ -177,8 +200,11 @@ impl StoreSides {
     fn attach(&self, path: &Path, force: bool, limit: Option<Duration>) -> Result<(), Failure> {
         self.no_second()?;
         let canonical = path.canonicalize().unwrap_or_else(|_| path.into());
-        let store = &self.store;
-        if canonical == *store || canonical.starts_with(store) || store.starts_with(&canonical) {
+        let is_here = |side: &HeldSide| {
+            let store = &side.path;
+            canonical == *store || canonical.starts_with(store) || store.starts_with(&canonical)
+        };
+        if self.held.lock()[self.serving()].as_ref().is_some_and(is_here) {
             return refused(
                 Code::Invalid,
                 format!("{}: this is the store itself, or in it, or around it", names::shown(path)),
@@ -187,11 +213,8 @@ impl StoreSides {
         if !self.mirror.forget_lost() {
             return refused(Code::Busy, "calls of the side that was lost have not returned");
         }
-        *self.other.lock() = None;
+        drop(self.let_go());
         let side = hold_new_side(path, force)?;
-        if side.path.as_os_str().len() > PARTNER_PATH_MAX {
-            return refused(Code::Invalid, format!("{}: the path is too long", names::shown(path)));
-        }
         // What was deleted a moment ago may still be in use behind the new end.
         self.commit()?;
         self.commit()?;
@@ -218,10 +241,16 @@ impl StoreSides {
     }
 
     fn join(&self, side: &HeldSide, limit: Duration) -> Result<(), Failure> {
+        let (_, ours) = self.served();
+        for path in [&ours, &side.named] {
+            if path.as_os_str().len() > PARTNER_PATH_MAX {
+                return refused(Code::Invalid, format!("{}: the path is too long", names::shown(path)));
+            }
+        }
         let new = NewSide {
             device: side.device.clone(),
-            path: side.path.as_os_str().as_bytes().to_vec(),
-            partner_path: self.store.as_os_str().as_bytes().to_vec(),
+            path: side.named.as_os_str().as_bytes().to_vec(),
+            partner_path: ours.as_os_str().as_bytes().to_vec(),
             limit,
         };
         self.mirror.join(new, &RINGS).map_err(|e| told_mirror(&side.path, e))?;
@@ -233,7 +262,7 @@ impl StoreSides {
 
     /// Fills a side that has joined, in the background.
     fn start(&self, side: HeldSide, from: FillFrom) -> Result<(), Failure> {
-        *self.other.lock() = Some(side);
+        self.held.lock()[1 - self.serving()] = Some(side);
         let (fs, mirror, told) = (self.fs.clone(), self.mirror.clone(), self.told.clone());
         told.running.store(true, SeqCst);
         told.ends.store(false, SeqCst);
@@ -270,7 +299,7 @@ impl StoreSides {
 
     /// The side that was found to be behind when the store was opened.
     fn fill_behind(&self) -> Result<(), Failure> {
-        let Some(side) = self.other.lock().take() else { return Ok(()) };
+        let Some(side) = self.held.lock()[1 - self.serving()].take() else { return Ok(()) };
         let from = self.fill_from(&side)?;
         self.bring_back(side, from)
     }
@@ -311,15 +340,16 @@ impl StoreSides {
         progress: &mut dyn FnMut(Value) -> bool,
     ) -> Result<Value, Failure> {
         self.no_second()?;
+        let (served, _) = self.served();
         if let Some(keep) = keep
-            && keep.canonicalize().ok().as_deref() != Some(&self.store)
+            && keep.canonicalize().ok().as_ref() != Some(&served)
         {
             return refused(
                 Code::Invalid,
                 format!(
                     "{}: the side to keep is the one that is served, {}: mount the other alone with -o mirror=alone to keep that",
                     names::shown(keep),
-                    names::shown(&self.store)
+                    names::shown(&served)
                 ),
             );
         }
@@ -338,7 +368,7 @@ impl StoreSides {
         if path.as_os_str().is_empty() {
             return refused(Code::Invalid, "it is not known where the other side is: say so with --with");
         }
-        let held = self.other.lock().take();
+        let held = self.held.lock()[1 - self.serving()].take();
         let same = |side: &HeldSide| path.canonicalize().is_ok_and(|path| path == side.path);
         let side = match held.filter(same) {
             Some(side) => side,
@@ -442,8 +472,7 @@ impl StoreSides {
             }
         };
         self.set_mirrored(false)?;
-        let left = self.other.lock().take();
-        if let Some(side) = &left {
+        if let Some(side) = &self.let_go() {
             if let Err(e) = mark::close(&*side.device) {
                 log::warn!("cannot mark the side that left as closed: {e}");
             }
@@ -476,7 +505,7 @@ impl StoreSides {
         }
         self.mirror.relabel(|_| None).map_err(|e| told_mirror(&self.store, e))?;
         self.set_mirrored(false)?;
-        *self.other.lock() = None;
+        drop(self.let_go());
         Ok(())
     }
 
@@ -504,9 +533,10 @@ impl StoreSides {
 
     /// Marks the sides as closed, if everything is durable, and lets go of them.
     pub(super) fn close(&self, whole: bool) {
-        let other = self.other.lock().take().filter(|_| self.mirror.is_mirror());
-        let home = self.home.lock().take();
-        for side in [home, other].into_iter().flatten().filter(|_| whole) {
+        let serving = self.mirror.sides();
+        let held = std::mem::take(&mut *self.held.lock());
+        let of = held.into_iter().enumerate().filter(|(n, _)| whole && serving.contains(n));
+        for side in of.filter_map(|(_, side)| side) {
             if let Err(e) = mark::close(&*side.device) {
                 log::warn!(
                     "cannot mark the store as closed, a copy of it will be taken for one of a store in use: {e}"

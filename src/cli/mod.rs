@@ -35,6 +35,8 @@ mod mirror;
 mod mirror_args;
 mod mirror_order;
 mod mirroring;
+#[cfg(test)]
+mod mirroring_tests;
 mod mount;
 mod not_ours;
 mod offline;

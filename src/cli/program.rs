@@ -102,7 +102,7 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Check(a) => stores::check(backend, a),
         Verb::Salvage(a) => rescue::salvage(backend, a),
         Verb::Scrub(a) => scrub::run(backend, a),
-        Verb::Mirror(a) => mirror::run(a),
+        Verb::Mirror(a) => mirror::run(backend, a),
         Verb::Hydrate(a) => hydrate::run(backend, a),
     };
     done.map(|()| 0)

@@ -7,7 +7,7 @@ use super::making::{DEVICE_START_BYTES, has_content, unfinished};
 use super::refusal::io;
 use crate::ctl::{Code, Failure};
 use crate::device::lock::{LockMode, StoreLock};
-use crate::device::mirror::{MirrorError, Present, open_sides, read_label};
+use crate::device::mirror::{Both, MirrorError, Present, meet, open_sides, read_label};
 use crate::device::{self, Device, DirDevice, FileDevice, Mirror, StoreKind, mark};
 use crate::format::mirror::{Label, Standing};
 use crate::format::superblock::{INCOMPAT_MIRRORED, Superblock};
@@ -36,6 +36,8 @@ pub enum Partner {
 pub(super) struct HeldSide {
     /// Where it is.
     pub(super) path: PathBuf,
+    /// How its partner finds it: of a block device by the name that was given, which may be one that lasts.
+    pub(super) named: PathBuf,
     /// Its device.
     pub(super) device: Arc<dyn Device>,
     /// Dropped with it.
@@ -110,9 +112,64 @@ fn present(store: &Path, device: Arc<dyn Device>) -> Result<Present, Failure> {
     Ok(Present { place: names::shown(store), device, label, epoch, state })
 }
 
+/// True if a device has a newer state of the store that another has: its label tells, or, if it has none that knows the other
+/// any more, that it is of the same store.
+fn is_newer(there: &dyn Device, theirs: Option<&Label>, here: &dyn Device, ours: &Label) -> bool {
+    match theirs.map(|theirs| meet(ours, theirs)) {
+        Some(Both::SecondAhead) => return true,
+        None | Some(Both::Strangers) => {}
+        Some(_) => return false,
+    }
+    let whole = matches!(ours.standing, Standing::Together | Standing::Stale);
+    match (newest_superblock(here), newest_superblock(there)) {
+        (Ok(here), Ok(there)) if whole => {
+            (here.uuid, here.identity) == (there.uuid, there.identity) && here.epoch < there.epoch
+        }
+        _ => false,
+    }
+}
+
+/// What is told of a side whose partner does not know it any more.
+fn left_behind(store: &Path, partner: &Path) -> Failure {
+    let partner = names::shown(partner);
+    refused(
+        store,
+        Code::Invalid,
+        &format!(
+            "it has an older state of the store that {partner} has: mount that one, or this one as it is with -o mirror=alone"
+        ),
+    )
+}
+
+/// Where the partner of a side is, if it is there and has a newer state. It is only looked at.
+fn newer_partner(device: &dyn Device, label: &Label) -> Option<PathBuf> {
+    let path = Path::new(OsStr::from_bytes(&label.path));
+    let there: Box<dyn Device> = match probe(path).ok()? {
+        StoreKind::DirectoryStore => {
+            Box::new(DirDevice::open(path, STORE_BYTES_DEFAULT, device::Access::ReadOnly).ok()?)
+        }
+        StoreKind::ImageFile { .. } | StoreKind::BlockDevice { .. } => {
+            Box::new(FileDevice::open(path, device::Access::ReadOnly).ok()?)
+        }
+        _ => return None,
+    };
+    let (theirs, _) = label_in_force(path, &*there).ok()?;
+    is_newer(&*there, theirs.as_ref(), device, label).then(|| path.to_path_buf())
+}
+
 /// Refuses to look at a side as at a store if it is none, or, to be `served`, is known to be old. Nothing is written.
 pub(super) fn may_be_read(store: &Path, device: &dyn Device, served: bool) -> Result<(), Failure> {
-    match label_in_force(store, device)?.0 {
+    let label = label_in_force(store, device)?.0;
+    if let Some(label) = label.as_ref().filter(|label| label.standing == Standing::Together)
+        && let Some(partner) = newer_partner(device, label)
+    {
+        let old = left_behind(store, &partner);
+        if served {
+            return Err(old);
+        }
+        log::warn!("{old}");
+    }
+    match label {
         Some(label) if label.standing == Standing::Stale && served => Err(refused(
             store,
             Code::Invalid,
@@ -147,7 +204,17 @@ pub(super) fn hold_side(store: &Path) -> Result<HeldSide, Failure> {
     if mark::is_copy_of_open(&*device) {
         return Err(refused(store, Code::Damaged, super::refusal::COPIED));
     }
-    Ok(HeldSide { path, device, _lock: lock })
+    let named = lasting_name(store, &path);
+    Ok(HeldSide { path, named, device, _lock: lock })
+}
+
+/// The name that a partner notes of a store at `path` that was called `given`: devices are numbered anew at each start of the
+/// machine, and the name that somebody chose may be made for that.
+pub(super) fn lasting_name(given: &Path, path: &Path) -> PathBuf {
+    match std::path::absolute(given) {
+        Ok(given) if path.starts_with("/dev") => given,
+        _ => path.to_path_buf(),
+    }
 }
 
 /// Makes what is at a path ready to become a side. What is in it is lost, which is refused without `force`.
@@ -191,6 +258,11 @@ fn find_other(store: &Path, label: &Label, wanted: &Partner) -> Result<Option<He
         Partner::AsNoted if label.path.is_empty() || label.standing == Standing::Split => return Ok(None),
         Partner::AsNoted => Path::new(OsStr::from_bytes(&label.path)),
     };
+    // A device that was the other side may be this one now.
+    if path.canonicalize().is_ok_and(|path| path == store) {
+        log::warn!("{}: where the other side of the mirror was is this side now", names::shown(store));
+        return Ok(None);
+    }
     match hold_side(path) {
         Ok(side) => Ok(Some(side)),
         // Somebody is writing to it: both would go on alone.
@@ -227,6 +299,13 @@ pub(super) fn open(
     };
     let second = other.as_ref().map(|side| present(&side.path, side.device.clone())).transpose()?;
     let here = first.device.clone();
+    if let (Some(ours), Some(second)) = (&first.label, &second)
+        && is_newer(&*second.device, second.label.as_ref(), &*here, ours)
+        && second.label.as_ref().is_none_or(|theirs| meet(ours, theirs) == Both::Strangers)
+    {
+        let partner = other.as_ref().map_or(store.clone(), |side| side.path.clone());
+        return Err(left_behind(store, &partner));
+    }
     let opening = open_sides(first, second, *wanted == Partner::Nobody, seed()?);
     let opening = opening.map_err(|e| told_mirror(store, e))?;
     if let Some(warning) = &opening.warning {

@@ -20,6 +20,7 @@ mod side;
 #[cfg(test)]
 mod tests;
 
+pub use copying::Copied;
 pub use label::{clear_labels, read_label, read_rest, write_label, write_rest};
 pub use meeting::{Both, SideFound, alone, meet, parted_at};
 pub use mirror::{Mirror, MirrorError, NewSide, Parted, SideState};

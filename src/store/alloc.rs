@@ -407,6 +407,21 @@ impl Allocator {
         all
     }
 
+    /// The parts of a range that are in use in that sense.
+    pub fn in_use_of(&self, addr: u64, len: u64) -> Vec<(u64, u64)> {
+        let mut parts = RangeSet::new();
+        parts.insert(addr, len);
+        for (addr, len) in self.free.clipped(addr, len).chain(self.unbacked.clipped(addr, len)) {
+            parts.take(addr, len);
+        }
+        parts.iter().collect()
+    }
+
+    /// The parts of a range for which the host has promised no space.
+    pub fn unbacked_of(&self, addr: u64, len: u64) -> Vec<(u64, u64)> {
+        self.unbacked.clipped(addr, len).collect()
+    }
+
     /// The part of it that the committed state does not have.
     pub fn in_use_uncommitted(&self) -> RangeSet {
         let mut all = self.out.clone();

@@ -11,13 +11,15 @@ use crate::device::{Device, Mirror, RESERVED_BYTES};
 use crate::format::mirror::{Label, Standing};
 use crate::format::rest::{FillRest, REST_RANGES_MAX};
 use crate::format::{BLOCK_BYTES, Epoch};
-use crate::store::RangeSet;
+use crate::store::{Allocator, RangeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// After so many bytes the side notes how far it is, or after a part of them all.
 const NOTE_BYTES: u64 = 32 << 20;
 const NOTES: u64 = 16;
+/// Discarded at once: no longer than this are changes of the same place held up.
+const DISCARD_BYTES: u64 = 64 << 20;
 
 /// What a side has that is to be filled.
 pub enum FillFrom {
@@ -36,8 +38,10 @@ pub struct Filled {
     pub done: u64,
     /// Bytes to be done with.
     pub total: u64,
-    /// Bytes that were copied: of what is done all but what proved to be the same.
+    /// Bytes that were copied: of what is done all but what proved to be the same, or is not in use any more.
     pub copied: u64,
+    /// Bytes that are in use and cannot be read, and so were not copied.
+    pub unread: u64,
 }
 
 impl FillFrom {
@@ -137,7 +141,15 @@ impl Volume {
         if let FillFrom::Nothing = from {
             return Ok(ranges);
         }
-        for (addr, len) in newer(&self.committed()?, epoch)?.iter() {
+        let younger = self.committed().and_then(|state| newer(&state, epoch));
+        let younger = match younger {
+            Ok(younger) => younger,
+            Err(e) => {
+                log::warn!("mirror: everything is copied, because what is newer cannot be found: {e}");
+                return Ok(in_use);
+            }
+        };
+        for (addr, len) in younger.iter() {
             in_use.clipped(addr, len).for_each(|(addr, len)| add(&mut ranges, addr, len));
         }
         uncommitted.iter().for_each(|(addr, len)| add(&mut ranges, addr, len));
@@ -191,8 +203,21 @@ impl Volume {
     /// `told` hears how far it is, may wait, and may end it.
     ///
     /// # Errors
-    /// If a side fails, or it was ended: then the side stays incomplete.
+    /// If a side fails, or it was ended: then the side is lost and stays incomplete.
     pub fn fill(
+        &self,
+        mirror: &Mirror,
+        from: &FillFrom,
+        told: &mut dyn FnMut(Filled) -> ControlFlow<()>,
+    ) -> Result<Filled> {
+        let filled = self.fill_all(mirror, from, told);
+        if let Err(e) = &filled {
+            mirror.give_up(&e.to_string());
+        }
+        filled
+    }
+
+    fn fill_all(
         &self,
         mirror: &Mirror,
         from: &FillFrom,
@@ -202,13 +227,14 @@ impl Volume {
         let epoch = mirror.reached_epoch();
         let ranges = self.ranges_to_fill(from)?;
         mirror.note_rest(epoch, noted(&ranges, 0))?;
+        self.discard_unused(mirror)?;
         let log = self.log_range();
-        let mut filled = Filled { done: 0, total: ranges.bytes() + log.1 + rings_bytes(), copied: 0 };
-        let (mut unnoted, note_bytes) = (0, NOTE_BYTES.min(filled.total / NOTES));
-        let tables = pieces(log).map(|piece| (piece, from.has_log()));
-        let tables = tables.chain(RINGS.into_iter().flat_map(pieces).map(|piece| (piece, false)));
-        let content = ranges.iter().flat_map(pieces).map(|piece| (piece, false));
-        for ((at, len), may_be_same) in content.chain(tables) {
+        let total = ranges.bytes() + log.1 + rings_bytes();
+        let mut filled = Filled { total, ..Filled::default() };
+        let (mut unnoted, note_bytes) = (0, NOTE_BYTES.min(total / NOTES));
+        let mut unread = Vec::new();
+        let tables = pieces(log).chain(RINGS.into_iter().flat_map(pieces));
+        for (at, len) in ranges.iter().flat_map(pieces).chain(tables) {
             let is_content = at >= log.0 + log.1;
             let ends = told(filled).is_break();
             if is_content && (ends || unnoted >= note_bytes) {
@@ -216,18 +242,50 @@ impl Volume {
                 unnoted = 0;
             }
             if ends {
-                mirror.give_up("the filling was ended");
                 return Err(VolumeError::NotAStore("the filling of the other side was ended".into()));
             }
-            let copied = match may_be_same {
-                true => mirror.copy_differing(at, len)?,
-                false => mirror.copy(at, len).map(|()| len)?,
+            let copied = if is_content {
+                // What was freed since is not there any more, maybe, and what was allocated has been written to both.
+                let copied = mirror.copy_wanted(at, len, &|at, len| self.alloc_of().in_use_of(at, len))?;
+                unread.extend(copied.unread);
+                copied.bytes
+            } else if from.has_log() {
+                mirror.copy_differing(at, len)?
+            } else {
+                mirror.copy(at, len).map(|()| len)?
             };
             (filled.done, filled.copied, unnoted) =
                 (filled.done + len, filled.copied + copied, unnoted + copied);
         }
+        // Not what went while it was read.
+        unread.retain(|at| !self.alloc_of().in_use_of(*at, BLOCK_BYTES).is_empty());
+        filled.unread = unread.len() as u64 * BLOCK_BYTES;
+        if let Some(first) = unread.first() {
+            let blocks = unread.len();
+            log::error!(
+                "mirror: {blocks} blocks cannot be read and were not copied, the first at {first:#x}"
+            );
+        }
         mirror.complete()?;
         Ok(filled)
+    }
+
+    fn alloc_of(&self) -> impl std::ops::Deref<Target = Allocator> + '_ {
+        self.shared.store().alloc()
+    }
+
+    /// Gives back to the host of a side that is being filled what it has stored and nobody has room promised for.
+    fn discard_unused(&self, mirror: &Mirror) -> Result<()> {
+        let start = RESERVED_BYTES + self.log_range().1;
+        for (addr, len) in mirror.stored_there() {
+            let from = addr.max(start);
+            let ranges = (from..addr + len).step_by(DISCARD_BYTES as usize);
+            for at in ranges {
+                let part = DISCARD_BYTES.min(addr + len - at);
+                mirror.discard_there(at, part, &|at, len| self.alloc_of().unbacked_of(at, len))?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use crate::device::mirror::MirrorError;
 use crate::device::{Device, Mirror, RESERVED_BYTES};
 use crate::format::job::Job;
 use crate::format::superblock::{INCOMPAT_MIRRORED, RING_SLOTS, SLOT_BYTES, Superblock};
-use crate::format::{BLOCK_BYTES, BlockPtr, Epoch, Extent, Kind};
+use crate::format::{BLOCK_BYTES, BlockPtr, Epoch, Extent, Key, Kind};
 use crate::store::RangeSet;
 use crate::tree::{Step, Visit, walk};
 use std::sync::Arc;
@@ -63,15 +63,15 @@ pub(super) fn newer(state: &Committed, than: Epoch) -> Result<RangeSet> {
     let ranges = |ptr: &BlockPtr| ptr.ranges().collect::<Vec<_>>();
     let blocks = state.space_map.iter().filter(|ptr| ptr.birth > than);
     blocks.flat_map(ranges).for_each(|(addr, len)| add(addr, len));
-    let mut trees = vec![(state.superblock.meta_root, than)];
-    trees.extend(state.records.iter().filter_map(|record| record.root.map(|root| (root, than))));
+    let mut trees = vec![(state.superblock.meta_root, than, Key::MIN)];
+    trees.extend(state.records.iter().filter_map(|record| record.root.map(|root| (root, than, Key::MIN))));
     for job in state.jobs.values() {
-        if let Job::FreeTree { root, newer_than, .. } = job {
-            trees.push((*root, than.max(*newer_than)));
+        if let Job::FreeTree { root, newer_than, cursor } = job {
+            trees.push((*root, than.max(*newer_than), *cursor));
         }
     }
-    for (root, than) in trees {
-        newer_in_tree(state, &root, than, &mut add)?;
+    for (root, than, cursor) in trees {
+        newer_in_tree(state, &root, (than, cursor), &mut add)?;
     }
     // What has moved keeps its birth, whenever that was.
     state.remap.iter().for_each(|record| add(record.new.0, record.len));
@@ -93,11 +93,13 @@ pub(super) fn newer(state: &Committed, than: Epoch) -> Result<RangeSet> {
 fn newer_in_tree(
     state: &Committed,
     root: &BlockPtr,
-    than: Epoch,
+    (than, cursor): (Epoch, Key),
     add: &mut dyn FnMut(u64, u64),
 ) -> Result<()> {
     let visit = &mut |visit: Visit<'_>| {
         match visit {
+            // Of a tree that is being freed: gone, and maybe somebody else's.
+            Visit::Node(_, least, 0) if least < cursor => return Ok(Step::Over),
             Visit::Node(ptr, ..) => ptr.ranges().for_each(|(addr, len)| add(addr, len)),
             Visit::Item(key, value) if key.kind == Kind::Extent as u8 => {
                 let extent = Extent::decode(value)?;

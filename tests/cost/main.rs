@@ -96,6 +96,40 @@ fn a_rollback_costs_the_same_with_ten_files_and_a_million() {
     assert_eq!(costs, [IDLE_SNAPSHOT; 2], "a record of the log, and a flush");
 }
 
+/// Reads, writes and flushes of a split, on the side that stays and on the one that leaves.
+fn split_of(count: u64) -> [(u64, u64, u64); 2] {
+    use snapfs::device::mirror::NewSide;
+    use snapfs::device::{Mirror, Sim};
+    use snapfs::volume::{FillFrom, RINGS};
+    use std::ops::ControlFlow;
+    let sims = [1, 2].map(|seed| Arc::new(Sim::new(SIZE, seed)));
+    make(sims[0].clone());
+    let mirror = Arc::new(Mirror::solo(sims[0].clone(), 5));
+    let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 256 << 20 };
+    let fs = files_of(Volume::open(mirror.clone(), options).expect("opens"));
+    fill(&fs, count);
+    fs.volume().set_mirrored(true).unwrap();
+    fs.commit().unwrap();
+    let limit = std::time::Duration::from_secs(600);
+    let new = NewSide { device: sims[1].clone(), path: Vec::new(), partner_path: Vec::new(), limit };
+    mirror.join(new, &RINGS).unwrap();
+    fs.volume().fill(&mirror, &FillFrom::Nothing, &mut |_| ControlFlow::Continue(())).unwrap();
+    settle(&fs);
+    let before = sims.clone().map(|sim| sim.counts());
+    fs.volume().split(&mirror, [3; 16]).unwrap();
+    let counts = [0, 1].map(|n| sims[n].counts().since(&before[n]));
+    counts.map(|counts| (counts.reads, counts.writes, counts.flushes))
+}
+
+#[test]
+fn a_split_costs_the_same_with_ten_files_and_a_hundred_thousand() {
+    let few = split_of(10);
+    // Two labels on the side that stays, each with its flush, and work waits for the first; on the one that leaves what it
+    // was sent is flushed, then its superblock, then its label.
+    assert_eq!(few, [(0, 4, 2), (0, 4, 3)]);
+    assert_eq!(split_of(100_000), few);
+}
+
 fn clone(fs: &Fs, name: &str, from: Option<&[u8]>) -> IoSnapshot {
     cost(fs, || fs.create_clone(NodeId::ROOT, name.as_bytes(), from, &Provenance::default()).unwrap()).0
 }

@@ -59,6 +59,7 @@ const SIDE_CALLS: u64 = 250;
 const SIDE_FAILURE_CALLS: u64 = 150;
 const SIDE_FAILURES: u64 = 12;
 const SIDE_DAMAGE_CALLS: u64 = 1200;
+const SIDES_STRIDE: u64 = 3;
 /// Parts into which a workload is cut, so that all processors have work.
 const PARTS: u64 = 8;
 
@@ -187,27 +188,59 @@ fn every_crash_point_of_two_sides() {
     assert!(all.cuts > 0);
 }
 
-/// A store gets a second disk, is split, and gets it back; the power of either is cut at every step of that.
+/// A store gets a second disk, is split, gets it back and lets go of it; the power of either or both is cut at every step of
+/// that, and every write, flush and promise of space of either fails.
 #[test]
 fn every_crash_point_of_attach_split_and_resync() {
+    use sides::Trouble;
+    use snapfs::device::Op;
     let seed = number("SNAPFS_SEED", SEED);
-    let whole = sides::live(0, u64::MAX / 2, seed).expect("without a cut");
+    let whole = sides::live(Trouble::None, 1, seed).expect("without a cut");
     let Lived { filled, changed, .. } = whole;
     println!("filled with {filled:?} bytes, {changed} were written while they were apart");
     assert!(filled[1] > 100_000 && filled[1] * 10 <= changed * 11 && filled[1] < filled[0] / 2);
-    let jobs: Vec<(usize, u64)> =
-        (0..2).flat_map(|victim| (0..PARTS).map(move |part| (victim, part))).collect();
-    let (results, wrong) = in_parallel(&jobs, |(victim, part)| {
+    let troubles = (0..2).flat_map(|n| {
+        let calls = [Op::Write, Op::Flush, Op::Back].map(|op| Trouble::Call(n, op));
+        calls.into_iter().chain([Trouble::Power(n)])
+    });
+    let troubles: Vec<Trouble> = troubles.chain([Trouble::Blackout]).collect();
+    let jobs: Vec<(Trouble, u64)> =
+        troubles.iter().flat_map(|trouble| (0..PARTS).map(move |part| (*trouble, part))).collect();
+    // The first ones all, and then some, unless all are asked for.
+    let stride = number("SNAPFS_SIDES_STRIDE", SIDES_STRIDE).max(1);
+    let (results, wrong) = in_parallel(&jobs, |(trouble, part)| {
         let (mut nth, mut cuts) = (1 + part, 0);
-        while sides::live(*victim, nth, seed).map_err(|e| format!("disk {victim}, call {nth}: {e}"))?.met {
-            nth += PARTS;
+        while sides::live(*trouble, nth, seed).map_err(|e| format!("{trouble:?}, call {nth}: {e}"))?.met {
+            nth += PARTS * stride;
             cuts += 1;
         }
         Ok(cuts)
     });
-    println!("{} cuts", results.iter().sum::<u64>());
+    println!("{} cuts and failures", results.iter().sum::<u64>());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(results.iter().sum::<u64>() > 200);
+}
+
+/// A filling that is cut off goes on from where it was: what was copied by then is not copied again.
+#[test]
+fn a_filling_that_is_cut_off_goes_on() {
+    let seed = number("SNAPFS_SEED", SEED);
+    for cut in [sides::Cut::Ended, sides::Cut::Power, sides::Cut::Away] {
+        for was_there in [false, true] {
+            let done = sides::cut_filling(cut, was_there, seed);
+            done.unwrap_or_else(|why| panic!("{cut:?}, the disk was there before: {was_there}: {why}"));
+        }
+    }
+}
+
+/// While a disk is filled calls of the other fail, and files are deleted.
+#[test]
+fn what_happens_while_a_disk_is_filled() {
+    for op in [snapfs::device::Op::Read, snapfs::device::Op::Write, snapfs::device::Op::Flush] {
+        let met = sides::attach_with_failures(op).unwrap_or_else(|why| panic!("{why}"));
+        assert!(met > 3, "{op:?}: {met}");
+    }
+    sides::freed_while_filled().unwrap_or_else(|why| panic!("{why}"));
 }
 
 /// After a power cut one of two disks takes no more writes, from each write on that the opening makes: nobody notices.
@@ -234,18 +267,6 @@ fn an_older_copy_of_a_side() {
     }
 }
 
-/// A filling that is cut off goes on from where it was: what was copied by then is not copied again.
-#[test]
-fn a_filling_that_is_cut_off_goes_on() {
-    let seed = number("SNAPFS_SEED", SEED);
-    for cut in [sides::Cut::Ended, sides::Cut::Power, sides::Cut::Away] {
-        for was_there in [false, true] {
-            let done = sides::cut_filling(cut, was_there, seed);
-            done.unwrap_or_else(|why| panic!("{cut:?}, the disk was there before: {was_there}: {why}"));
-        }
-    }
-}
-
 /// Blocks of one disk are destroyed while a workload runs: no error reaches it, and a scrub heals all.
 #[test]
 fn damage_of_one_side() {
@@ -258,6 +279,18 @@ fn damage_of_one_side() {
     println!("{} places healed", results.iter().sum::<u64>());
     assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), again("damage_of_one_side", seed));
     assert!(results.iter().sum::<u64>() > 100);
+}
+
+/// The same while content is copied out and goes home.
+#[test]
+fn damage_of_one_side_under_what_moves() {
+    let seed = number("SNAPFS_SEED", SEED);
+    for side in 0..2 {
+        let [healed, copied, moved] =
+            sides::damage_of_what_moves(seed, side).unwrap_or_else(|why| panic!("side {side}: {why}"));
+        println!("side {side}: {healed} places healed, {copied} bytes copied out, {moved} brought home");
+        assert!(healed > 20 && copied > 0 && moved > 0);
+    }
 }
 
 /// Every n-th read, write, flush and promise of space fails on one of two disks, and its power is cut: nobody notices.

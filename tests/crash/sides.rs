@@ -299,7 +299,7 @@ pub fn attach(fs: &snapfs::fs::Fs, mirror: &Mirror, disk: Arc<dyn Device>) -> Re
 fn bring_back(
     fs: &snapfs::fs::Fs,
     mirror: &Mirror,
-    disk: &Arc<Sim>,
+    disk: &Arc<dyn Device>,
     go: &mut dyn FnMut(Filled) -> ControlFlow<()>,
 ) -> Result<Filled, String> {
     let told = |e: snapfs::volume::VolumeError| e.to_string();
@@ -311,6 +311,69 @@ fn bring_back(
     let new = NewSide { device: disk.clone(), path: Vec::new(), partner_path: Vec::new(), limit };
     mirror.join(new, &RINGS).map_err(|e| e.to_string())?;
     fs.volume().fill(mirror, &from, go).map_err(told)
+}
+
+fn disk(sim: &Arc<Sim>) -> Arc<dyn Device> {
+    sim.clone()
+}
+
+/// Two disks whose power is cut at one moment.
+struct Strip {
+    sims: [Arc<Sim>; 2],
+    /// Which of them this is.
+    n: usize,
+    /// Changing calls of both that are still made.
+    left: Arc<AtomicU64>,
+}
+
+impl Strip {
+    fn change(&self) -> &Sim {
+        let one_less = |left: u64| left.checked_sub(1);
+        if self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_err() {
+            self.sims.iter().for_each(|sim| sim.set_crash_at(1));
+        }
+        &self.sims[self.n]
+    }
+}
+
+impl Device for Strip {
+    fn size(&self) -> u64 {
+        self.sims[self.n].size()
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
+        self.sims[self.n].read_at(offset, buf)
+    }
+    fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), DeviceError> {
+        self.change().write_at(offset, buf)
+    }
+    fn flush(&self) -> Result<(), DeviceError> {
+        self.change().flush()
+    }
+    fn back(&self, offset: u64, len: u64) -> Result<(), DeviceError> {
+        self.change().back(offset, len)
+    }
+    fn discard(&self, offset: u64, len: u64) {
+        self.change().discard(offset, len);
+    }
+    fn available(&self) -> u64 {
+        self.sims[self.n].available()
+    }
+    fn describe(&self) -> String {
+        "a disk".into()
+    }
+}
+
+/// What happens to the disks of a life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trouble {
+    /// Nothing.
+    None,
+    /// The power of one is cut.
+    Power(usize),
+    /// The power of both is cut at one moment.
+    Blackout,
+    /// A call of one fails.
+    Call(usize, Op),
 }
 
 /// How a filling is cut off.
@@ -364,7 +427,7 @@ pub fn cut_filling(cut: Cut, was_there: bool, seed: u64) -> Result<(), String> {
         ControlFlow::Continue(())
     };
     let filled = if was_there {
-        bring_back(&fs, &mirror, &sims[1], &mut go)
+        bring_back(&fs, &mirror, &disk(&sims[1]), &mut go)
     } else {
         fs.volume().set_mirrored(true).map_err(|e| why(&e))?;
         fs.commit().map_err(|e| why(&e))?;
@@ -403,7 +466,7 @@ pub fn cut_filling(cut: Cut, was_there: bool, seed: u64) -> Result<(), String> {
         fs.commit()
     })();
     done.map_err(|e| why(&e))?;
-    let filled = bring_back(&fs, &mirror, &b, &mut |_| ControlFlow::Continue(()))?;
+    let filled = bring_back(&fs, &mirror, &disk(&b), &mut |_| ControlFlow::Continue(()))?;
     let copied = at_cut.copied + filled.copied;
     // Rings are written twice, and a part of what is between two notes; and what was changed meanwhile, with its metadata.
     let tables = RINGS.iter().map(|(_, len)| len).sum::<u64>();
@@ -429,6 +492,89 @@ pub fn cut_filling(cut: Cut, was_there: bool, seed: u64) -> Result<(), String> {
     if seen[0] != seen[1] { Err("the sides do not show the same".into()) } else { Ok(()) }
 }
 
+/// A store with some files, on one disk, which may get another.
+fn lone() -> (Arc<Sim>, Arc<Mirror>, World) {
+    let sim = Arc::new(template());
+    let mirror = Arc::new(Mirror::solo(sim.clone(), fresh()));
+    let counter = sim.clone();
+    let mut world = World::new(mirror.clone(), Box::new(move || counter.changes()), Limits::in_steps());
+    (0..12).for_each(|n| world.put(&format!("file{n}"), &vec![n; 150_000]));
+    world.commit();
+    (sim, mirror, world)
+}
+
+/// The n-th call of the only disk fails while another is filled from it. A block that cannot be read at once is read again; after
+/// any other failure the new disk takes part no more. Returns how many failures were met.
+pub fn attach_with_failures(op: Op) -> Result<u64, String> {
+    for nth in 1.. {
+        let (sim, mirror, mut world) = lone();
+        world.excuse = Excuse::Faults;
+        let other = Arc::new(empty());
+        sim.fail(op, nth, Persistence::Once);
+        let fs = world.fs();
+        let done = attach(&fs, &mirror, other.clone());
+        if sim.faults_struck() == 0 {
+            return Ok(nth - 1);
+        }
+        let here = |why: &str| format!("{op:?} {nth}: {why}: {:?}, {:?}", done, mirror.states()[1]);
+        if done.is_ok() {
+            if mirror.sides() != [0, 1] {
+                return Err(here("the sides are not together"));
+            }
+            continue;
+        }
+        while mirror.states()[1].as_ref().is_some_and(|side| side.pending_calls > 0) {
+            std::thread::yield_now();
+        }
+        if mirror.states()[1].as_ref().is_some_and(|side| side.state != "lost") || !mirror.forget_lost() {
+            return Err(here("the new disk still takes part"));
+        }
+        let before = other.changes();
+        world.put("later", &[7; 50_000]);
+        world.commit();
+        if other.changes() != before {
+            return Err(here("the new disk is still written to"));
+        }
+    }
+    Ok(0)
+}
+
+/// What is deleted while a disk is filled is not copied.
+pub fn freed_while_filled() -> Result<(), String> {
+    let (sim, mirror, mut world) = lone();
+    let big: Vec<u8> = (0..4_000_000u32).map(|n| (n ^ (n >> 7)) as u8).collect();
+    world.put("big", &big);
+    world.commit();
+    let fs = world.fs();
+    let mut is_there = true;
+    let limit = Duration::from_millis(u64::from(LIMIT_MS));
+    let other = Arc::new(empty());
+    let told = |e: snapfs::volume::VolumeError| e.to_string();
+    fs.volume().set_mirrored(true).map_err(told)?;
+    fs.commit().map_err(|e| format!("{e:?}"))?;
+    let new = NewSide { device: other.clone(), path: b"two".to_vec(), partner_path: b"one".to_vec(), limit };
+    mirror.join(new, &RINGS).map_err(|e| e.to_string())?;
+    let filled = fs.volume().fill(&mirror, &FillFrom::Nothing, &mut |_| {
+        if std::mem::take(&mut is_there) {
+            world.remove_all("big");
+            (0..4).for_each(|_| world.commit());
+            fs.volume().trim();
+        }
+        ControlFlow::Continue(())
+    });
+    let filled = filled.map_err(told)?;
+    if filled.copied + 3_900_000 > filled.total {
+        return Err(format!("{filled:?} with 4 MB deleted before they were copied"));
+    }
+    drop((fs, world, mirror));
+    for alone in [[Some(sim), None], [None, Some(other)]] {
+        let disks = alone.map(|sim| sim.map(|sim| Arc::new(sim.crash(CrashPolicy::DropAll))));
+        let fs = open(Arc::new(assemble(disks)?.mirror), &Limits::default())?;
+        audit(&fs)?;
+    }
+    Ok(())
+}
+
 /// A disk of the size of [`template`] that holds nothing.
 pub fn empty() -> Sim {
     Sim::new(SIZE, 77)
@@ -444,11 +590,15 @@ pub struct Lived {
     pub changed: u64,
 }
 
-/// A store gets a second disk, is changed, is split, both halves are changed, and the second disk comes back. The power of
-/// one disk is cut at its n-th changing call from when the second comes.
-pub fn live(victim: usize, nth: u64, seed: u64) -> Result<Lived, String> {
+/// A store gets a second disk, is changed, is split, both halves are changed, the second disk comes back, and is detached. The
+/// trouble comes with the n-th changing call, of the disk or of both, from when the second comes; calls that fail are counted
+/// by their kind.
+pub fn live(trouble: Trouble, nth: u64, seed: u64) -> Result<Lived, String> {
     let sims = [Arc::new(template()), Arc::new(empty())];
-    let mirror = Arc::new(Mirror::solo(sims[0].clone(), fresh()));
+    let calls = Arc::new(AtomicU64::new(u64::MAX));
+    let devices =
+        [0, 1].map(|n| Arc::new(Strip { sims: sims.clone(), n, left: calls.clone() }) as Arc<dyn Device>);
+    let mirror = Arc::new(Mirror::solo(devices[0].clone(), fresh()));
     let counter = sims[0].clone();
     let mut world = World::new(mirror.clone(), Box::new(move || counter.changes()), Limits::in_steps());
     world.put("first", &vec![1; 300_000]);
@@ -456,14 +606,19 @@ pub fn live(victim: usize, nth: u64, seed: u64) -> Result<Lived, String> {
     world.snap("before");
     world.commit();
     world.excuse = Excuse::Faults;
-    sims[victim].set_crash_at(sims[victim].changes() + nth);
-    let is_met = || sims.iter().any(|sim| sim.is_crashed());
+    match trouble {
+        Trouble::None => {}
+        Trouble::Power(victim) => sims[victim].set_crash_at(sims[victim].changes() + nth),
+        Trouble::Blackout => calls.store(nth - 1, Ordering::SeqCst),
+        Trouble::Call(victim, op) => sims[victim].fail(op, nth, Persistence::Once),
+    }
+    let is_met = || sims.iter().any(|sim| sim.is_crashed() || sim.faults_struck() > 0);
     let (mut filled, mut changed) = ([0; 2], 0);
     let mut split_at = None;
     let mut half_goes_on = false;
     let steps: Result<(), String> = (|| {
         let fs = world.fs();
-        filled[0] = attach(&fs, &mirror, sims[1].clone())?.copied;
+        filled[0] = attach(&fs, &mirror, devices[1].clone())?.copied;
         world.put("second", &vec![2; 200_000]);
         world.snap("together");
         world.remove_all("first");
@@ -483,7 +638,10 @@ pub fn live(victim: usize, nth: u64, seed: u64) -> Result<Lived, String> {
         }
         half_goes_on = true;
         {
-            let other = open(Arc::new(assemble([Some(sims[1].clone()), None])?.mirror), &Limits::default())?;
+            let half = Present::read(devices[1].clone(), 0, 0)
+                .and_then(|half| open_sides(half, None, false, fresh()));
+            let half = half.map_err(|e| e.to_string())?;
+            let other = open(Arc::new(half.mirror), &Limits::default())?;
             let done = (|| {
                 use snapfs::ops::{NodeId, OpenFlags, Operations};
                 let (root, write) = (NodeId::ROOT, OpenFlags::READ_WRITE);
@@ -500,8 +658,20 @@ pub fn live(victim: usize, nth: u64, seed: u64) -> Result<Lived, String> {
         fs.volume().set_mirrored(true).map_err(told)?;
         fs.commit().map_err(|e| format!("{e:?}"))?;
         split_at = None;
-        filled[1] = bring_back(&fs, &mirror, &sims[1], &mut |_| ControlFlow::Continue(()))?.copied;
+        filled[1] = bring_back(&fs, &mirror, &devices[1], &mut |_| ControlFlow::Continue(()))?.copied;
         world.put("again", &vec![4; 50_000]);
+        world.commit();
+        if is_met() {
+            return Ok(());
+        }
+        let why = |e: MirrorError| e.to_string();
+        let parted = mirror.part().map_err(why)?;
+        let stale =
+            Label { number: parted.label.number + 1, standing: Standing::Stale, ..parted.label.clone() };
+        parted.call(move |device| write_label(device, &stale)).map_err(|e| e.to_string())?;
+        mirror.relabel(|_| None).map_err(why)?;
+        fs.volume().set_mirrored(false).map_err(told)?;
+        world.put("one", &vec![5; 50_000]);
         world.commit();
         Ok(())
     })();
@@ -515,8 +685,20 @@ pub fn live(victim: usize, nth: u64, seed: u64) -> Result<Lived, String> {
         Recording { name: "life".into(), seed, base: template(), tape: Vec::new(), history, numbers };
     let oldest = recording.history.iter().rposition(|m| m.acknowledged).unwrap_or(0);
     let allowed = oldest..=recording.history.len() - 1;
-    for policy in [CrashPolicy::DropAll, CrashPolicy::Random(seed.wrapping_add(nth))] {
-        let disks = sims.clone().map(|sim| sim.crash(policy));
+    let random = seed.wrapping_mul(0x9E37_79B9).wrapping_add(nth);
+    // Each keeps what it likes of what was not flushed.
+    let policies = [
+        [CrashPolicy::DropAll, CrashPolicy::DropAll],
+        [CrashPolicy::Random(random), CrashPolicy::Random(random ^ 0x5555)],
+        [CrashPolicy::DropAll, CrashPolicy::Shuffled(random)],
+        [CrashPolicy::Shuffled(random), CrashPolicy::DropAll],
+    ];
+    let (first_is_whole, second_is_whole) = match trouble {
+        Trouble::Power(victim) | Trouble::Call(victim, _) => (victim == 1 || !met, victim == 0 || !met),
+        Trouble::Blackout | Trouble::None => (true, true),
+    };
+    for policy in policies.into_iter().skip(nth as usize % 2).step_by(2) {
+        let disks = [0, 1].map(|n| sims[n].crash(policy[n]));
         let copy = |n: usize| Some(disks[n].clone_image());
         let here = |what: &str, why: String| format!("{policy:?}, {what}: {why}");
         // The second disk alone is no store, one of its own, or has everything.
@@ -534,7 +716,7 @@ pub fn live(victim: usize, nth: u64, seed: u64) -> Result<Lived, String> {
                     .judge_sides([copy(1), None], at..=at)
                     .map_err(|why| here("the half that was split off", why))?;
             }
-            (Some(Standing::Together | Standing::Alone), None) if victim == 0 || !met => {
+            (Some(Standing::Together | Standing::Alone), None) if second_is_whole => {
                 recording
                     .judge_sides([None, copy(1)], allowed.clone())
                     .map_err(|why| here("the second", why))?;
@@ -544,7 +726,7 @@ pub fn live(victim: usize, nth: u64, seed: u64) -> Result<Lived, String> {
             }
             _ => {}
         }
-        if victim == 1 || !met {
+        if first_is_whole {
             recording.judge_sides([copy(0), None], allowed.clone()).map_err(|why| here("the first", why))?;
         }
         // When it was split both are stores of their own.
@@ -587,17 +769,12 @@ pub fn older_copy(mounts: u64, seed: u64) -> Result<u64, String> {
     let (Some(copy), Some(recording)) = (copy, recording) else { return Err("there was no mount".into()) };
     sims[1] = Arc::new(copy);
     let opening = assemble(sims.clone().map(Some))?;
-    let behind = opening.behind.ok_or("an older copy was taken for an equal")?;
+    if opening.behind.is_none() {
+        return Err("an older copy was taken for an equal".into());
+    }
     let mirror = Arc::new(opening.mirror);
     let fs = open(mirror.clone(), &Limits::default())?;
-    let (ours, theirs) = mirror.label().zip(behind.label).ok_or("a side has no label")?;
-    let told = |e: snapfs::volume::VolumeError| e.to_string();
-    let from = FillFrom::of_side(behind.device, &ours, &theirs, mirror.reached_epoch());
-    let limit = Duration::from_millis(u64::from(LIMIT_MS));
-    let new = NewSide { device: sims[1].clone(), path: Vec::new(), partner_path: Vec::new(), limit };
-    mirror.join(new, &RINGS).map_err(|e| e.to_string())?;
-    let go = &mut |_| ControlFlow::Continue(());
-    let filled = fs.volume().fill(&mirror, &from, go).map_err(told)?;
+    let filled = bring_back(&fs, &mirror, &disk(&sims[1]), &mut |_| ControlFlow::Continue(()))?;
     drop(fs);
     drop(mirror);
     let last = recording.history.len() - 1;
@@ -606,7 +783,7 @@ pub fn older_copy(mounts: u64, seed: u64) -> Result<u64, String> {
         alone[n] = Some(sims[n].crash(CrashPolicy::DropAll));
         recording.judge_sides(alone, last..=last).map_err(|why| format!("side {n}: {why}"))?;
     }
-    Ok(filled.done.saturating_sub(RINGS.iter().map(|(_, len)| len).sum::<u64>() + (1 << 20)))
+    Ok(filled.copied.saturating_sub(RINGS.iter().map(|(_, len)| len).sum::<u64>()))
 }
 
 /// A disk of which blocks are destroyed all the time.
@@ -709,4 +886,105 @@ pub fn damage(workload: &Workload, seed: u64, calls: u64, side: usize) -> Result
             .map_err(|why| format!("side {n} after the scrub: {why}"))?;
     }
     Ok(healed)
+}
+
+/// The same for a file whose content goes home: blocks are destroyed while it is overwritten under snapshots, copied out and brought
+/// home. Returns what was healed, copied out and brought home.
+pub fn damage_of_what_moves(seed: u64, side: usize) -> Result<[u64; 3], String> {
+    use snapfs::ops::{NodeId, OpenFlags, Operations, XattrMode};
+    const BLOCKS: u64 = 512;
+    let why = |e: &dyn std::fmt::Debug| format!("{e:?}");
+    let sims = labelled(template()).map(Arc::new);
+    let state = Mutex::new((0, Rng::with_seed(seed)));
+    let rotting = Arc::new(Rotting { sim: sims[side].clone(), state, has_ended: AtomicBool::new(false) });
+    let mut devices: [Arc<dyn Device>; 2] = sims.clone().map(|sim| sim as Arc<dyn Device>);
+    devices[side] = rotting.clone();
+    let [a, b] = devices;
+    let [a_label, b_label] = labels();
+    let mirror = Arc::new(Mirror::together([(a, a_label), (b, b_label)], fresh()));
+    let fs = open(mirror.clone(), &Limits { cache_bytes: 1, ..Limits::default() })?;
+    let admin = &crate::observe::ADMIN;
+    let mut rng = Rng::with_seed(seed);
+    let mut bytes: Vec<u8> = (0..BLOCKS * 4096).map(|i| (i / 4096) as u8 | 1).collect();
+    let mut snapshots: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let read = |fs: &snapfs::fs::Fs, snapshot: Option<&[u8]>| -> snapfs::ops::Result<Vec<u8>> {
+        let mut dir = NodeId::ROOT;
+        for name in snapshot.map(|name| [&b".snapshots"[..], name]).into_iter().flatten() {
+            dir = fs.lookup(admin, dir, name)?.attr.node;
+        }
+        let node = fs.lookup(admin, dir, b"image")?.attr.node;
+        let handle = fs.open(admin, node, OpenFlags::READ_ONLY)?;
+        let mut found = vec![0; (BLOCKS * 4096) as usize];
+        fs.read(node, handle, 0, &mut found)?;
+        fs.release(node, handle);
+        Ok(found)
+    };
+    let prove = |fs: &snapfs::fs::Fs, bytes: &[u8], snapshots: &[(Vec<u8>, Vec<u8>)]| {
+        for (name, expected) in snapshots {
+            if read(fs, Some(name)).map_err(|e| why(&e))? != *expected {
+                return Err(format!("snapshot {}: content is wrong", String::from_utf8_lossy(name)));
+            }
+        }
+        if read(fs, None).map_err(|e| why(&e))? == bytes { Ok(()) } else { Err("content is wrong".into()) }
+    };
+    let [mut copied, mut moved] = [0; 2];
+    let mut home = |fs: &snapfs::fs::Fs| -> snapfs::ops::Result<bool> {
+        let step = fs.bring_content_home(128 << 10)?;
+        (copied, moved) = (copied + step.copied, moved + step.moved);
+        Ok(step.more)
+    };
+    let done: snapfs::ops::Result<Result<(), String>> = (|| {
+        fs.setxattr(admin, NodeId::ROOT, b"user.snapfs.layout", b"cow", XattrMode::Set)?;
+        let (entry, handle) = fs.create(admin, NodeId::ROOT, b"image", 0o600, OpenFlags::READ_WRITE)?;
+        let node = entry.attr.node;
+        for (n, part) in bytes.chunks(64 << 10).enumerate() {
+            fs.write(node, handle, (n as u64) << 16, part, false)?;
+        }
+        fs.commit()?;
+        for round in 0..24 {
+            if round % 4 == 0 {
+                let name = format!("s{round}").into_bytes();
+                fs.create_snapshot(&name, snapfs::fs::Reason::User)?;
+                snapshots.push((name, bytes.clone()));
+            }
+            for _ in 0..40 {
+                let (at, byte) = ((rng.u64(0..BLOCKS) * 4096) as usize, rng.u8(..));
+                bytes[at..at + 4096].fill(byte);
+                fs.write(node, handle, at as u64, &bytes[at..at + 4096], false)?;
+            }
+            fs.commit()?;
+            home(&fs)?;
+            if let Err(why) = prove(&fs, &bytes, &snapshots) {
+                return Ok(Err(format!("round {round}: {why}")));
+            }
+        }
+        fs.release(node, handle);
+        Ok(Ok(()))
+    })();
+    done.map_err(|e| format!("an error reached who uses it: {e:?}"))??;
+    rotting.has_ended.store(true, Ordering::Relaxed);
+    for _ in 0..1000 {
+        if !home(&fs).map_err(|e| why(&e))? {
+            break;
+        }
+    }
+    let volume = fs.volume();
+    let mut scrub = Scrub::start(volume, 0, 1);
+    while scrub.record().state == ScrubState::Running {
+        scrub.step(volume, 1 << 20).map_err(|e| e.to_string())?;
+    }
+    if let Some(finding) = scrub.findings().first() {
+        return Err(format!("the scrub could not heal {}", finding.what));
+    }
+    let healed = volume.damage().healed;
+    fs.commit().map_err(|e| why(&e))?;
+    drop((fs, mirror));
+    for n in 0..2 {
+        let mut alone = [None, None];
+        alone[n] = Some(Arc::new(sims[n].crash(CrashPolicy::DropAll)));
+        let fs = open(Arc::new(assemble(alone)?.mirror), &Limits::default())?;
+        audit(&fs)?;
+        prove(&fs, &bytes, &snapshots).map_err(|why| format!("side {n} after the scrub: {why}"))?;
+    }
+    Ok([healed, copied, moved])
 }

@@ -108,6 +108,22 @@ fn either_side_alone_is_the_store_and_the_other_comes_back() {
     assert_eq!(fs::read_dir(p.path(".clones")).unwrap().count(), 0);
     p.umount();
     p.check();
+
+    // Once more, and nobody mounts them: the image is kept this time.
+    for (store, name) in [("store", "mine2"), ("two.img", "other2")] {
+        assert_eq!(mount_of(&p, store, &["mirror=alone"]).code, 0);
+        write_durably(&p.path(name), name.as_bytes());
+        p.umount();
+    }
+    let said = p.run(&["mirror", "resync", "store", "--keep", "two.img"]);
+    assert!(said.code == 0 && said.out.contains("in sync"), "{said:?}");
+    assert!(said.out.contains("received: live in .clones/store"), "{said:?}");
+    p.mount("");
+    assert_eq!(status(&p)["in_sync"], true);
+    assert!(p.path("other2").exists() && !p.path("mine2").exists());
+    assert_eq!(fs::read(p.path(".clones/store/mine2")).unwrap(), b"mine2");
+    p.umount();
+    p.check();
 }
 
 #[test]
@@ -244,4 +260,50 @@ fn damage_of_one_side_reaches_nobody_and_what_cannot_be_attached_is_refused() {
     p.check();
     let said = mount_of(&p, "two.img", &[]);
     assert!(said.code == 1 && said.err.contains("older than its partner"), "{said:?}");
+}
+
+#[test]
+fn a_side_that_was_left_behind_is_known_to_be_old() {
+    if !can_mount() {
+        return;
+    }
+    let p = with_image();
+    p.mount("");
+    write_durably(&p.path("file"), b"of both");
+    attach(&p);
+    p.kill();
+    // The image goes on, and forgets the directory, which nobody could tell.
+    fs::rename(p.at("store"), p.at("away")).unwrap();
+    assert_eq!(mount_of(&p, "two.img", &[]).code, 0);
+    p.ok(&["mirror", "detach", "mnt"]);
+    write_durably(&p.path("file"), b"of the image alone");
+    p.umount();
+    fs::rename(p.at("away"), p.at("store")).unwrap();
+    for options in ["", "ro"] {
+        let said = p.mount_said(options);
+        assert!(
+            said.code == 1 && said.err.contains("older state") && said.err.contains("two.img"),
+            "{said:?}"
+        );
+    }
+    p.mount("mirror=alone");
+    assert_eq!(fs::read(p.path("file")).unwrap(), b"of both");
+    p.umount();
+
+    // What is taken in anew gives back what it had before.
+    let used = |name: &str| -> u64 {
+        let of = |path: &Path| std::os::unix::fs::MetadataExt::blocks(&fs::metadata(path).unwrap()) * 512;
+        fs::read_dir(p.at(name).join("seg")).unwrap().map(|e| of(&e.unwrap().path())).sum()
+    };
+    fs::create_dir(p.at("old")).unwrap();
+    assert_eq!(mount_of(&p, "old", &[]).code, 0);
+    write_durably(&p.path("big"), &pattern(80 << 20, 8));
+    p.umount();
+    let before = used("old");
+    assert!(before >= 80 << 20);
+    assert_eq!(mount_of(&p, "two.img", &[]).code, 0);
+    let said = p.run(&["mirror", "attach", "mnt", "old", "--force", "--wait"]);
+    assert!(said.code == 0 && said.out.contains("in sync"), "{said:?}");
+    assert!(used("old") + (60 << 20) < before, "{} of {before}", used("old"));
+    p.umount();
 }

@@ -5,7 +5,8 @@
 #   mirror.sh                         10 kills, about a minute
 #   KILLS=50 mirror.sh
 #   WORK=DIR                          where the directory goes (default: a new one in $TMPDIR); KEEP=1 leaves it
-#   OTHER=DIR                         where the image goes: another file system, say (default: the same)
+#   OTHER=DIR                         where the image goes: another file system (default: a tmpfs that is mounted for it, where
+#                                     that may be done, else the same)
 #
 # A writer appends numbered lines to a file, each with an fsync, and notes elsewhere which were acknowledged.
 set -eu
@@ -14,8 +15,16 @@ set -eu
 kills=${KILLS:-10}
 place=$(mktemp -d "${WORK:-${TMPDIR:-/tmp}}/snapfs-mirror.XXXXXX")
 other=$(mktemp -d "${OTHER:-${TMPDIR:-/tmp}}/snapfs-mirror.XXXXXX")
+memory=
+[ -n "${OTHER-}" ] || ! mount -t tmpfs -o size=2g tmpfs "$other" 2> "$place/said" || memory=1
+[ "$(stat -c %d "$place")" != "$(stat -c %d "$other")" ] || echo "both sides are on one file system" >&2
 mnt=$place/mnt
-trap 'ended=$?; rm -f "$place/going"; wait; rm -rf "$other"; tidy' EXIT
+gone() {
+    [ -z "$memory" ] || umount "$other"
+    rm -rf --one-file-system "$other"
+}
+# The image is in use until the store is unmounted.
+trap 'ended=$?; rm -f "$place/going"; wait; [ -z "${mounted-}" ] || { stop; }; gone; tidy' EXIT
 trap 'exit 130' INT TERM
 
 # A number below $1.

@@ -3,12 +3,24 @@
 //! Whatever is copied is the same on both sides from then on, so ranges may be copied in any order and more than once.
 
 use super::label::{read_rest, write_rest};
-use super::mirror::{Mirror, MirrorError, refused};
+use super::mirror::{Mirror, MirrorError, gone, refused, serving};
 use crate::device::{Device, DeviceError};
 use crate::format::rest::FillRest;
 use crate::format::{BLOCK_BYTES, Epoch};
 use std::ops::Range;
 use std::sync::atomic::Ordering::SeqCst;
+
+/// A part of a piece: where it is, and what is there if it can be read.
+type ReadPart = (u64, Option<Vec<u8>>);
+
+/// What was copied of a piece.
+#[derive(Default)]
+pub struct Copied {
+    /// Bytes that were written there.
+    pub bytes: u64,
+    /// Blocks that cannot be read here.
+    pub unread: Vec<u64>,
+}
 
 fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
     a.start < b.end && b.start < a.end
@@ -86,37 +98,112 @@ impl Mirror {
             let (pair, generation) = (ours.pair, ours.current);
             write_rest(device, &FillRest { number, pair, generation, epoch, ranges })
         });
-        written.map_err(|e: DeviceError| {
-            self.give_up(&e.to_string());
-            e.into()
-        })
+        written.map_err(|e| self.given_up(e))
     }
 
-    /// Copies a piece, of some MiB at most, to the side that is being filled.
+    /// Copies what of a piece, of some MiB at most, is `wanted`, as told when nobody can change it, to the side that is being
+    /// filled. What cannot be read here stays there as it is.
     ///
     /// # Errors
-    /// If that side fails, which is lost then, or the other.
-    pub fn copy(&self, offset: u64, len: u64) -> Result<(), MirrorError> {
-        self.copy_piece(offset, len, false).map(drop)
+    /// If that side fails, which is lost then.
+    pub fn copy_wanted(
+        &self,
+        offset: u64,
+        len: u64,
+        wanted: &dyn Fn(u64, u64) -> Vec<(u64, u64)>,
+    ) -> Result<Copied, MirrorError> {
+        let still = self.keep_still(offset..offset + len);
+        let mut copied = Copied::default();
+        for (at, part) in wanted(offset, len) {
+            for (at, bytes) in self.read_survivor(at, part)? {
+                match bytes {
+                    Some(bytes) => copied.bytes += self.write_target(at, bytes, false)?,
+                    None => copied.unread.push(at),
+                }
+            }
+        }
+        drop(still);
+        Ok(copied)
     }
 
-    /// Copies what of a piece is not the same there. Returns how many bytes that was.
+    /// Copies a piece.
+    ///
+    /// # Errors
+    /// As those of [`Mirror::copy_wanted`], and if it cannot be read here.
+    pub fn copy(&self, offset: u64, len: u64) -> Result<(), MirrorError> {
+        self.copy_all(offset, len, false).map(drop)
+    }
+
+    /// The same, if it is not the same there already. Returns how many bytes that was.
     ///
     /// # Errors
     /// As those of [`Mirror::copy`].
     pub fn copy_differing(&self, offset: u64, len: u64) -> Result<u64, MirrorError> {
-        self.copy_piece(offset, len, true)
+        self.copy_all(offset, len, true)
     }
 
-    fn copy_piece(&self, offset: u64, len: u64, compared: bool) -> Result<u64, MirrorError> {
-        let Some(target) = self.second() else {
-            return refused("no side is being filled");
-        };
-        // Whoever is about to change who is a member waits for changes, which may wait for this.
+    fn copy_all(&self, offset: u64, len: u64, compared: bool) -> Result<u64, MirrorError> {
+        let _still = self.keep_still(offset..offset + len);
+        let mut copied = 0;
+        for (at, bytes) in self.read_survivor(offset, len)? {
+            let Some(bytes) = bytes else {
+                return refused(format!("the side that serves cannot be read at {at:#x}"));
+            };
+            copied += self.write_target(at, bytes, compared)?;
+        }
+        Ok(copied)
+    }
+
+    /// Has the host of the side that is being filled take back what of a range is `unwanted`, as told when nobody can change
+    /// it.
+    ///
+    /// # Errors
+    /// As those of [`Mirror::copy_wanted`].
+    pub fn discard_there(
+        &self,
+        offset: u64,
+        len: u64,
+        unwanted: &dyn Fn(u64, u64) -> Vec<(u64, u64)>,
+    ) -> Result<(), MirrorError> {
+        let Some(target) = self.second() else { return refused("no side is being filled") };
         let members = self.members.read().clone();
         let _still = self.keep_still(offset..offset + len);
-        let bytes = self.on_member(&members, 1 - target, move |device| read_piece(device, offset, len))?;
-        let copied = self.on_member(&members, target, move |device| {
+        for (at, part) in unwanted(offset, len) {
+            let discard = move |device: &dyn Device| {
+                device.discard(at, part);
+                Ok(())
+            };
+            self.on_member(&members, target, discard).map_err(|e| self.given_up(e))?;
+        }
+        Ok(())
+    }
+
+    /// What the side that is being filled stores.
+    #[must_use]
+    pub fn stored_there(&self) -> Vec<(u64, u64)> {
+        let target = self.second();
+        let stored = target.and_then(|n| self.on(n, |device| Ok(device.stored())).ok());
+        stored.unwrap_or_default()
+    }
+
+    /// A piece of the side that serves, or block by block what of it can be read. However long that takes: nobody else has it.
+    fn read_survivor(&self, offset: u64, len: u64) -> Result<Vec<ReadPart>, MirrorError> {
+        // Whoever is about to change who is a member waits for changes, which may wait for this.
+        let members = self.members.read().clone();
+        let serving = serving(&members).first().and_then(|n| members[*n].clone());
+        let device = serving.ok_or_else(gone)?.side.device.clone();
+        let whole = read_piece(&*device, offset, len);
+        if let Ok(bytes) = whole {
+            return Ok(vec![(offset, Some(bytes))]);
+        }
+        let blocks = (offset..offset + len).step_by(BLOCK_BYTES as usize);
+        Ok(blocks.map(|at| (at, read_piece(&*device, at, BLOCK_BYTES).ok())).collect())
+    }
+
+    fn write_target(&self, offset: u64, bytes: Vec<u8>, compared: bool) -> Result<u64, MirrorError> {
+        let Some(target) = self.second() else { return refused("no side is being filled") };
+        let len = bytes.len() as u64;
+        let written = self.on(target, move |device| {
             // What cannot be read there differs.
             let known = if compared { read_piece(device, offset, len).ok() } else { None };
             let Some(known) = known else {
@@ -135,10 +222,12 @@ impl Mirror {
             }
             Ok(written)
         });
-        copied.map_err(|e: DeviceError| {
-            self.give_up(&e.to_string());
-            e.into()
-        })
+        written.map_err(|e| self.given_up(e))
+    }
+
+    fn given_up(&self, e: DeviceError) -> MirrorError {
+        self.give_up(&e.to_string());
+        e.into()
     }
 }
 

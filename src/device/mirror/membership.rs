@@ -3,7 +3,6 @@
 use super::label::{clear_labels, read_label, write_label};
 use super::mirror::{Member, Members, Mirror, MirrorError, NewSide, Parted, SideRole, refused, serving};
 use super::side::MirrorSide;
-use crate::device::Device;
 use crate::format::mirror::{Label, PARTNER_PATH_MAX, Standing};
 use crate::names::shown_bytes;
 use std::sync::Arc;
@@ -192,7 +191,8 @@ impl Mirror {
             (n, member.side)
         };
         let parted = self.labels.lock()[n].take();
-        self.flush()?;
+        // One flush: what was written before is durable with the label.
+        self.announce(&self.members.read())?;
         match parted {
             Some(label) => Ok(Parted { side, limit: self.limit(), label }),
             None => refused("a side has no label"),

@@ -1,0 +1,163 @@
+//! Sides that are held, in the order in which they are lost and come back: two simulated disks behind two real locks.
+
+use super::hold::{lock, probe};
+use super::mirror_order::MirrorOrder;
+use super::mirroring::StoreSides;
+use super::sides::{HeldSide, OpenedSides};
+use crate::clock::Clock;
+use crate::ctl::Code;
+use crate::device::lock::LockMode;
+use crate::device::mirror::{read_label, write_label};
+use crate::device::{Mirror, Op, Persistence, Sim};
+use crate::format::mirror::{Label, Standing};
+use crate::fs::{Fs, FsOptions};
+use crate::volume::{Access, OpenOptions, Volume};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const SIZE: u64 = 64 << 20;
+
+/// Two files that stand for two disks, which are removed at the end.
+struct Places(PathBuf);
+
+impl Places {
+    fn new(name: &str) -> Places {
+        let dir = std::env::temp_dir().join(format!("snapfs-sides-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        for name in ["one.img", "two.img"] {
+            std::fs::File::create(dir.join(name)).and_then(|file| file.set_len(SIZE)).unwrap();
+        }
+        Places(dir.canonicalize().unwrap())
+    }
+
+    fn at(&self, n: usize) -> PathBuf {
+        self.0.join(["one.img", "two.img"][n])
+    }
+}
+
+impl Drop for Places {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn open(device: Arc<dyn crate::device::Device>) -> Arc<Fs> {
+    let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
+    let volume = Volume::open(device, options).unwrap();
+    Fs::open(volume, FsOptions::default(), Clock::manual(1_000_000)).unwrap()
+}
+
+fn held(path: &Path, device: Arc<Sim>) -> HeldSide {
+    let kind = probe(path).unwrap();
+    let lock = lock(path, &kind, LockMode::Exclusive).unwrap();
+    HeldSide { path: path.into(), named: path.into(), device, _lock: lock }
+}
+
+fn is_free(path: &Path) -> bool {
+    match lock(path, &probe(path).unwrap(), LockMode::Exclusive) {
+        Ok(_) => true,
+        Err(f) => {
+            assert_eq!(f.code, Code::Busy);
+            false
+        }
+    }
+}
+
+/// A store on two disks that are in sync.
+fn in_sync(places: &Places) -> ([Arc<Sim>; 2], Arc<Fs>, StoreSides) {
+    let first = Arc::new(Sim::new(SIZE, 1));
+    Volume::create(first.clone(), SIZE, [9; 16], (0, 0)).unwrap();
+    {
+        let fs = open(first.clone());
+        fs.volume().set_mirrored(true).unwrap();
+        fs.close().unwrap();
+    }
+    let sims = [first.clone(), Arc::new(first.clone_image())];
+    let labels = [(1, 2, 1), (2, 1, 0)].map(|(side, partner, other)| Label {
+        pair: [5; 16],
+        number: 1,
+        side,
+        partner,
+        standing: Standing::Together,
+        current: 99,
+        parted_from: 0,
+        parted_at: 0,
+        earlier: Vec::new(),
+        limit_ms: 600_000,
+        path: places.at(other).into_os_string().into_encoded_bytes(),
+    });
+    for (sim, label) in sims.iter().zip(&labels) {
+        write_label(&**sim, label).unwrap();
+    }
+    let [a, b] = sims.clone();
+    let [one, two] = labels;
+    let mirror = Arc::new(Mirror::together([(a.clone(), one), (b.clone(), two)], 7));
+    let fs = open(mirror.clone());
+    let (home, other) = (held(&places.at(0), a), Some(held(&places.at(1), b)));
+    let sides = StoreSides::new(&fs, OpenedSides { mirror, home, other, is_behind: false });
+    (sims, fs, sides)
+}
+
+fn order(sides: &StoreSides, order: &MirrorOrder) -> Result<serde_json::Value, crate::ctl::Failure> {
+    sides.order(order, &mut |_| true)
+}
+
+/// Loses a side to a write that fails, and waits until its calls have returned.
+fn lose(sims: &[Arc<Sim>; 2], fs: &Fs, sides: &StoreSides, n: usize) {
+    sims[n].fail(Op::Write, 1, Persistence::Once);
+    fs.volume().set_mirrored(true).unwrap();
+    fs.commit().unwrap();
+    let calls = || {
+        let status = sides.status();
+        let lost = status["sides"].as_array().unwrap().iter().find(|side| side["state"] == "lost").cloned();
+        lost.expect("a side is lost")["pending_calls"].as_u64()
+    };
+    while calls() != Some(0) {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_side_that_is_lost_is_let_go_of_and_never_the_one_that_serves() {
+    for n in 0..2 {
+        let places = Places::new(&format!("lost{n}"));
+        let (sims, fs, sides) = in_sync(&places);
+        assert!(!is_free(&places.at(0)) && !is_free(&places.at(1)));
+        lose(&sims, &fs, &sides, n);
+        // Who serves is not what may be attached, and stays locked whatever is asked for.
+        let path = places.at(1 - n);
+        let refused = order(&sides, &MirrorOrder::Attach { path, force: true, limit: None }).unwrap_err();
+        assert!(refused.message.contains("the store itself"), "{refused}");
+        assert!(!is_free(&places.at(1 - n)));
+        let status = order(&sides, &MirrorOrder::Detach).unwrap();
+        assert_eq!(status["mirrored"], false);
+        assert!(is_free(&places.at(n)), "side {n} is let go of");
+        assert!(!is_free(&places.at(1 - n)), "side {n} was lost, and the other is locked");
+        assert_eq!(read_label(&*sims[1 - n]).unwrap(), None);
+        fs.close().unwrap();
+        sides.close(true);
+        assert!(is_free(&places.at(1 - n)));
+    }
+}
+
+#[test]
+fn a_side_that_is_lost_comes_back_where_it_was() {
+    for n in 0..2 {
+        let places = Places::new(&format!("back{n}"));
+        let (sims, fs, sides) = in_sync(&places);
+        lose(&sims, &fs, &sides, n);
+        let resync = MirrorOrder::Resync { with: None, keep: None, discard: false, dry_run: false };
+        order(&sides, &resync).unwrap();
+        while sides.status()["syncing"] == true {
+            std::thread::yield_now();
+        }
+        let status = sides.status();
+        assert_eq!(status["in_sync"], true, "{status}");
+        assert!(!is_free(&places.at(0)) && !is_free(&places.at(1)));
+        let theirs = read_label(&*sims[n]).unwrap().unwrap();
+        let path = places.at(1 - n).into_os_string().into_encoded_bytes();
+        assert_eq!((theirs.standing, theirs.path), (Standing::Together, path));
+        fs.close().unwrap();
+        sides.close(true);
+    }
+}
