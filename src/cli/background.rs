@@ -1,8 +1,10 @@
 //! The threads that work for an open store in the background.
 //!
-//! One commits: when the interval is over, when much has changed, and as long as there is background work. The other
-//! has the host secure space before a change needs it.
+//! One commits: when the interval is over, when much has changed, and as long as there is background work. Another has the
+//! host secure space before a change needs it. A third, of a store that is served, keeps its schedules.
 
+use super::engine::OpenFor;
+use crate::bell::Bell;
 use crate::fs::Fs;
 use crate::sys::{process, schedule};
 use std::io;
@@ -23,21 +25,33 @@ const HOMING_BYTES: u64 = 8 << 20;
 /// How often it looks for clones that are to go by themselves.
 const ENDS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Both threads, until they are told to stop.
+/// How often it is looked whether a snapshot is due.
+const SCHEDULE_INTERVAL: Duration = Duration::from_secs(1);
+/// From one step of deletions to the next: others have their turn in between.
+const PRUNE_PAUSE: Duration = Duration::from_millis(50);
+
+/// All of them, until they are told to stop.
 pub(super) struct Background {
     fs: Arc<Fs>,
     stop: Arc<AtomicBool>,
+    /// Rung at the end.
+    end: Arc<Bell>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Background {
-    /// Starts them.
-    pub fn start(fs: &Arc<Fs>, commit_interval: Duration) -> io::Result<Background> {
-        let mut all = Background { fs: fs.clone(), stop: Arc::default(), threads: Vec::new() };
+    /// Starts those that a store needs that was opened for this.
+    pub fn start(fs: &Arc<Fs>, commit_interval: Duration, access: OpenFor) -> io::Result<Background> {
+        let (stop, end) = (Arc::default(), Arc::default());
+        let mut all = Background { fs: fs.clone(), stop, end, threads: Vec::new() };
         let (for_commits, stop) = (fs.clone(), all.stop.clone());
         all.spawn("commit", move || commit(&for_commits, commit_interval, &stop))?;
         let volume = fs.volume().clone();
         all.spawn("space", move || volume.keep_space_ahead())?;
+        if access == OpenFor::Mount {
+            let (fs, end) = (fs.clone(), all.end.clone());
+            all.spawn("schedule", move || keep_schedules(&fs, &end))?;
+        }
         Ok(all)
     }
 
@@ -50,6 +64,7 @@ impl Background {
 impl Drop for Background {
     fn drop(&mut self) {
         self.stop.store(true, SeqCst);
+        self.end.end();
         self.fs.end_pressure();
         self.fs.volume().end_space_ahead();
         for thread in self.threads.drain(..) {
@@ -57,6 +72,19 @@ impl Drop for Background {
                 log::error!("a background thread has failed");
             }
         }
+    }
+}
+
+/// Takes what is due and deletes what is to go, until the bell rings.
+fn keep_schedules(fs: &Fs, end: &Arc<Bell>) {
+    fs.serve_schedules(end);
+    let mut pause = SCHEDULE_INTERVAL;
+    loop {
+        end.wait(pause);
+        if end.has_ended() {
+            return fs.end_schedules();
+        }
+        pause = if fs.keep_schedules() { PRUNE_PAUSE } else { SCHEDULE_INTERVAL };
     }
 }
 

@@ -6,8 +6,8 @@
 use super::background::Background;
 use super::engine::{
     Backend, ChangesOrder, CheckReport, CloneRow, DiffOrder, DiffTold, Engine, InitOptions, MergeRequest,
-    MirrorOrder, OpenFor, Partner, PathOrder, PromoteOrder, RollbackAnswer, RollbackOrder, ScrubOrder,
-    SnapshotRow, StoreOptions, StreamOrder,
+    MirrorOrder, OpenFor, Partner, PathOrder, PromoteOrder, RollbackAnswer, RollbackOrder, ScheduleOrder,
+    ScrubOrder, SnapshotRow, StoreOptions, StreamOrder,
 };
 use super::feed::{self, Feeds};
 use super::hold::{lock, probe};
@@ -26,7 +26,7 @@ use super::sides::{self, HeldSide, OpenedSides, may_be_read, recorded};
 use super::streaming;
 use super::told_change::encode_change;
 use super::wire::encode;
-use super::{restoring, undo};
+use super::{restoring, scheduling, undo};
 use crate::check::{self, Depth};
 use crate::clock::Clock;
 use crate::ctl::{Code, Failure, StoreId};
@@ -96,7 +96,7 @@ impl Backend for Builtin {
         let background = options
             .access
             .writes()
-            .then(|| Background::start(&fs, options.commit_interval))
+            .then(|| Background::start(&fs, options.commit_interval, options.access))
             .transpose()
             .map_err(|e| Failure::new(Code::Other, no_thread(&e)))?;
         let scrubber = Scrubber::open(fs.volume().clone(), Clock::System, options.access.writes());
@@ -512,6 +512,10 @@ impl Engine for Open {
         self.scrubber.order(order)
     }
 
+    fn schedule(&self, order: &ScheduleOrder) -> Result<Value, Failure> {
+        scheduling::carry_out(&self.fs, &self.store, order)
+    }
+
     fn diff(&self, order: &DiffOrder, put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {
         let at = order.under.map_or(NodeId::ROOT, NodeId);
         let view = |word: &[u8]| self.fs.view_of_word(at, word).map_err(|e| told_view(word, &e));
@@ -625,6 +629,7 @@ impl Engine for Open {
             "log_records_replayed": recovered.records,
             "log_damage": log_damage,
             "scrub": scrub,
+            "schedules": scheduling::states(&self.fs),
             "last_snapshot_pause_us": self.fs.snapshot_pause().as_micros() as u64,
             "device_reads": io.reads,
             "device_read_bytes": io.read_bytes,

@@ -3,7 +3,7 @@
 use super::args::{self, Cli, Style, Verb};
 use super::engine::Backend;
 use super::{
-    changes, diff, merge, mirror, mount, paths, properties, rescue, restore, rollback, scrub, show,
+    changes, diff, merge, mirror, mount, paths, properties, rescue, restore, rollback, schedule, scrub, show,
     snapshots, stores, streams, trial, umount, undo, usage,
 };
 use crate::ctl::{Code, Failure};
@@ -100,6 +100,8 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Check(a) => stores::check(backend, a),
         Verb::Salvage(a) => rescue::salvage(backend, a),
         Verb::Scrub(a) => scrub::run(backend, a),
+        Verb::Schedule(a) => schedule::run(backend, a),
+        Verb::Prune(a) => schedule::prune(backend, a),
         Verb::Mirror(a) => mirror::run(a),
     };
     done.map(|()| 0)

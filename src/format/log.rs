@@ -9,6 +9,7 @@
 
 use super::key::KEY_BYTES;
 use super::line::{LineRecord, LineState};
+use super::schedule::{Schedule, put_schedules, take_schedules};
 use super::superblock::{PendingPoint, put_point, take_point};
 use super::terms::{TERMS_BYTES, Terms};
 use super::{BlockAddr, Epoch, FormatError, Generation, Key, LineId, ViewId, bad};
@@ -145,6 +146,8 @@ pub enum Effect<'a> {
     Promote(Promotion),
     /// Others may change a line from now on.
     SetState(LineId, LineState),
+    /// Snapshots of a line are taken by these from now on.
+    SetSchedules(LineId, Vec<Schedule>),
 }
 
 /// A new head of a line, as a snapshot is.
@@ -266,6 +269,11 @@ impl Effects {
                 put(out, 17, &[line.0]);
                 out.push(state.number());
             }
+            Effect::SetSchedules(line, schedules) => {
+                put(out, 18, &[line.0]);
+                out.push(schedules.len() as u8);
+                put_schedules(schedules, out);
+            }
         }
     }
 
@@ -359,6 +367,10 @@ fn take<'a>(rest: &mut &'a [u8]) -> Result<Effect<'a>, FormatError> {
             };
             Effect::SetState(line, state)
         }
+        18 => {
+            let (line, count) = (LineId(take_u64(rest)?), take_bytes(rest, 1)?[0]);
+            Effect::SetSchedules(line, take_schedules(count, rest)?)
+        }
         _ => return bad!("effect {tag} in a log record"),
     })
 }
@@ -440,6 +452,7 @@ mod tests {
             from: Some(LineId::MAIN),
             terms: Terms::default(),
             state: LineState::Receiving,
+            schedules: vec![super::super::schedule::sample()],
             created: (-9, 8),
         };
         let rollback = Rollback {
@@ -467,6 +480,8 @@ mod tests {
             Effect::Rebase(LineId(2), None),
             Effect::SetTerms(LineId(2), Terms { clones_max: Some(1), ..Terms::default() }),
             Effect::SetState(LineId(2), LineState::Received),
+            Effect::SetSchedules(LineId(2), vec![super::super::schedule::sample()]),
+            Effect::SetSchedules(LineId(2), Vec::new()),
             Effect::Promote(Promotion {
                 from: LineId(3),
                 line: LineId(u64::MAX),

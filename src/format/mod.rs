@@ -26,6 +26,7 @@ pub mod peer;
 pub mod pointer;
 pub mod provenance;
 pub mod remap;
+pub mod schedule;
 pub mod scrub;
 pub mod space_map;
 pub mod stream;

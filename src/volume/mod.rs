@@ -17,6 +17,7 @@ mod equal;
 mod error;
 pub mod examine;
 mod extra_refs;
+mod freeable;
 pub mod history;
 mod homes;
 mod intent;

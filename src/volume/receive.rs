@@ -152,6 +152,7 @@ impl Volume {
             terms,
             state: LineState::Receiving,
             provenance: provenance.clone(),
+            schedules: Vec::new(),
         };
         state.create_line(record.clone());
         self.tell(turn, &Effect::CreateLine(record.clone()));

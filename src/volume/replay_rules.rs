@@ -80,6 +80,7 @@ pub(super) fn of_tree(txn: &Txn<'_>, store: &Store, effect: &Effect<'_>) -> Resu
         | Effect::RenameLine(..)
         | Effect::SetTerms(..)
         | Effect::SetState(..)
+        | Effect::SetSchedules(..)
         | Effect::Rollback(_)
         | Effect::Promote(_)
         | Effect::Rebase(..) => must!(false, "a change of views inside of one of a tree"),
@@ -119,6 +120,7 @@ pub(super) fn of_views(state: &VolumeState, effect: &Effect<'_>) -> Result<()> {
             on_line(state, *id)?;
             Ok(terms.fit(*id == LineId::MAIN)?)
         }
+        Effect::SetSchedules(id, _) => on_line(state, *id),
         Effect::Rollback(to) => {
             must!(
                 is_snapshot(state, to.snapshot),

@@ -6,6 +6,7 @@
 
 use super::known::KnownSnapdirs;
 use super::pick::pick;
+use super::timekeeper::Timekeeper;
 use super::underway::UnderWay;
 use super::watch::Watch;
 use crate::clock::dotted;
@@ -74,6 +75,8 @@ pub struct Past {
     pause_ns: AtomicU64,
     /// Clones that may go by themselves.
     pub(super) watch: Watch,
+    /// What is remembered of schedules.
+    pub timekeeper: Timekeeper,
     /// Commands that steps and trials were made for.
     pub under_way: Arc<UnderWay>,
 }
@@ -88,6 +91,7 @@ impl Past {
             known_snapdirs: KnownSnapdirs::default(),
             pause_ns: AtomicU64::new(0),
             watch: Watch::default(),
+            timekeeper: Timekeeper::default(),
             under_way: Arc::default(),
         }
     }

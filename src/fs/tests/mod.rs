@@ -17,6 +17,7 @@ mod paths;
 mod random;
 mod restore;
 mod rollback;
+mod schedules;
 mod snapshots;
 mod space;
 mod stream_cases;
