@@ -4,6 +4,7 @@
 //! seeded mutations of valid encodings, so that they are compiled and tried wherever the tests are.
 
 use snapfs::format::deadlist;
+use snapfs::format::hydration::HydrationRecord;
 use snapfs::format::inode::Inode;
 use snapfs::format::job::Job;
 use snapfs::format::leaf::LeafPage;
@@ -162,6 +163,9 @@ pub fn records(bytes: &[u8]) {
     }
     if let Ok(view) = ViewRecord::decode(bytes) {
         assert_eq!(ViewRecord::decode(&view.encode()), Ok(view));
+    }
+    if let Ok(copy) = HydrationRecord::decode(bytes) {
+        assert_eq!(copy.encode(), bytes);
     }
     if let Ok(job) = Job::decode(bytes) {
         assert_eq!(Job::decode(&job.encode()), Ok(job));

@@ -1,5 +1,6 @@
 //! The command line: verbs, their arguments, their help. Parsing only.
 
+use super::hydrate_args::HydrateArgs;
 pub(super) use super::line_args::{
     CloneArgs, DropArgs, Json, ListArgs, MergeArgs, PromoteArgs, RebaseArgs, RollbackArgs, RunArgs, TryArgs,
     UndoArgs,
@@ -45,7 +46,8 @@ pub(super) enum Verb {
     /// Make a snapshot
     #[command(after_help = "Example: snapfs create /data before-upgrade --description 'Debian 12 to 13'\n\n\
         With --method clone --to STORE2 it is finished when the copy is: one that stands alone, and can be mounted. Later\n\
-        copies of the line into the same store carry only what has changed since the newest that both have.")]
+        copies of the line into the same store carry only what has changed since the newest that both have.\n\
+        With --method background it is finished at once, and the same copy is made in the background: snapfs hydrate.")]
     Create(CreateArgs),
     /// List the snapshots of a line, and all clones, oldest first
     #[command(after_help = "Example: snapfs list /data --json | jq -r '.[].name'")]
@@ -205,6 +207,11 @@ pub(super) enum Verb {
     /// Keep a store on two devices, and make the second a store of its own at any moment
     #[command(after_help = "Example: snapfs mirror attach /data /mnt/disk2/data.snapfs --wait")]
     Mirror(MirrorArgs),
+    /// Show, pause, slow down or give up copies that are made in other stores in the background
+    #[command(after_help = "Example: snapfs hydrate /data monday --rate 50M\n\n\
+        They are begun by snapfs create --method background --to STORE2, or by --to here for a snapshot that there is; they\n\
+        go on after any crash, and when the other store was away. Until one is whole its snapshot cannot be deleted.")]
+    Hydrate(HydrateArgs),
 }
 
 #[derive(Args, Debug)]
@@ -396,6 +403,12 @@ pub(super) struct CreateArgs {
     /// The store of the copy, which is made if there is none, or where it is mounted
     #[arg(long, value_name = "STORE2")]
     pub(super) to: Option<PathBuf>,
+    /// With --method background: bytes a second at most, such as 50M, or none; otherwise as fast as nobody notices
+    #[arg(long, value_name = "RATE", value_parser = super::hydrate_args::parse_rate)]
+    pub(super) rate: Option<u64>,
+    /// With --method background: wait until the copy is whole
+    #[arg(long)]
+    pub(super) wait: bool,
     #[command(flatten)]
     pub(super) json: Json,
 }
@@ -602,6 +615,18 @@ pub(super) fn normalise(args: Vec<OsString>) -> (Style, Vec<OsString>) {
     if store && point || path(2) && options { (Style::Helper, insert(args)) } else { (Style::Verb, args) }
 }
 
+/// What the program understands. The value of an option may begin with a dash, as everywhere else: what comes behind `--keep` is the
+/// name to keep it under.
+pub(super) fn command() -> clap::Command {
+    fn taking_dashes(command: clap::Command) -> clap::Command {
+        let takes = |arg: &clap::Arg| !arg.is_positional() && arg.get_action().takes_values();
+        command
+            .mut_args(|arg| if takes(&arg) { arg.allow_hyphen_values(true) } else { arg })
+            .mut_subcommands(taking_dashes)
+    }
+    taking_dashes(Cli::command())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -612,7 +637,26 @@ mod tests {
 
     #[test]
     fn the_definitions_hold() {
-        Cli::command().debug_assert();
+        command().debug_assert();
+    }
+
+    #[test]
+    fn values_of_options_may_begin_with_a_dash() {
+        let parsed = |text: &str| command().try_get_matches_from(text.split(' '));
+        for (line, id) in [
+            ("snapfs try /m --keep -dash -- true", "keep"),
+            ("snapfs try /m --keep=-dash -- true", "keep"),
+            ("snapfs promote /m a --as -dash", "keep_as"),
+            ("snapfs clone /m a --from -dash", "from"),
+        ] {
+            let matches = parsed(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+            let (_, verb) = matches.subcommand().unwrap();
+            let value = verb.get_one::<OsString>(id);
+            assert_eq!(value, Some(&OsString::from("-dash")), "{line}");
+        }
+        // What is no value is an option, and a name says so by what stands before it.
+        assert!(parsed("snapfs drop /m -dash").is_err() && parsed("snapfs drop /m -- -dash").is_ok());
+        assert!(parsed("snapfs try /m --drop -dash -- true").is_err());
     }
 
     #[test]

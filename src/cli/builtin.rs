@@ -11,10 +11,14 @@ use super::engine::{
 };
 use super::feed::{self, Feeds};
 use super::hold::{lock, probe};
+use super::hydrating::Hydrating;
+use super::hydration::HydrateOrder;
+use super::hydrator::Hydrator;
 use super::listed::{listed, listed_clone};
 use super::making::{DEVICE_START_BYTES, NewStore, Old, has_content, make, unfinished};
 use super::merging;
 use super::mirroring::StoreSides;
+use super::not_ours;
 use super::offline;
 use super::past_of_path;
 use super::property::Property;
@@ -24,6 +28,7 @@ use super::scrubber::Scrubber;
 use super::show;
 use super::sides::{self, HeldSide, OpenedSides, may_be_read, recorded};
 use super::streaming;
+use super::streams::StoreEnd;
 use super::told_change::encode_change;
 use super::wire::encode;
 use super::{restoring, scheduling, undo};
@@ -32,8 +37,8 @@ use crate::clock::Clock;
 use crate::ctl::{Code, Failure, StoreId};
 use crate::device::lock::{LockMode, StoreLock};
 use crate::device::{self, Device, DirDevice, FileDevice, Overlay, StoreKind, mark};
-use crate::format::LineId;
 use crate::format::provenance::Provenance;
+use crate::format::{LineId, ViewId};
 use crate::fs::{Fs, FsOptions, GoesOn, RestoreOrder, Steps};
 use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
 use crate::names;
@@ -57,6 +62,10 @@ pub struct Builtin;
 const CHANGES_TOLD: usize = 256;
 /// Bytes of a patch in one line of an answer, at most.
 const PATCH_BYTES_TOLD: usize = 1 << 20;
+
+/// Memory for a store that gets a copy in the background: clean blocks and changes, in bytes.
+const COPY_CACHE_BYTES: u64 = 48 << 20;
+const COPY_DIRTY_BYTES: u64 = 32 << 20;
 
 /// Clean tree nodes that are kept at least, in bytes.
 const CLEAN_BYTES_MIN: u64 = 8 << 20;
@@ -100,6 +109,8 @@ impl Backend for Builtin {
             .transpose()
             .map_err(|e| Failure::new(Code::Other, no_thread(&e)))?;
         let scrubber = Scrubber::open(fs.volume().clone(), Clock::System, options.access.writes());
+        let work = Hydrating { fs: fs.clone(), store: store.into(), open: Box::new(open_for_copy) };
+        let hydrator = Hydrator::new(work, Clock::System);
         let (sides, lock) = match opened.held {
             Held::Lock(lock) => (None, Some(lock)),
             Held::Sides(sides) => (Some(StoreSides::new(&fs, sides)), None),
@@ -108,6 +119,7 @@ impl Backend for Builtin {
             fs,
             feeds: Feeds::default(),
             scrubber,
+            hydrator,
             background: Mutex::new(background),
             store: store.into(),
             writes: options.access.writes(),
@@ -235,7 +247,19 @@ pub(super) fn open_volume(
     partner: &Partner,
     cache_bytes: u64,
 ) -> Result<Opened, Failure> {
-    let mut kind = probe(store)?;
+    let is_looked_at = matches!(access, OpenFor::Look | OpenFor::LookAsMounted);
+    let mut kind = match probe(store) {
+        Ok(
+            kind @ (StoreKind::Missing
+            | StoreKind::DirectoryStore
+            | StoreKind::ImageFile { .. }
+            | StoreKind::BlockDevice { .. }),
+        ) => kind,
+        kind => match not_ours::of_another(store).filter(|_| is_looked_at) {
+            Some(refused) => return Err(refused),
+            None => kind?,
+        },
+    };
     let refuse = |code, what: String| Err(Failure::new(code, format!("{}: {what}", names::shown(store))));
     match &kind {
         StoreKind::Missing | StoreKind::EmptyDirectory if access == OpenFor::Mount => {
@@ -246,6 +270,7 @@ pub(super) fn open_volume(
         StoreKind::EmptyDirectory => {
             return refuse(Code::NotFound, "this directory is empty, not a store".into());
         }
+        StoreKind::ForeignDirectory { .. } if is_looked_at => return Err(not_ours::plain_directory(store)),
         StoreKind::ForeignDirectory { example } => {
             let what = "this directory is no snapfs store and not empty";
             let hint = "give a new or empty directory for a new store";
@@ -308,6 +333,14 @@ pub(super) fn open_volume(
     Ok(Opened { volume, device, held })
 }
 
+/// A store that gets a copy in the background, or the daemon that has it.
+fn open_for_copy(store: &Path, access: OpenFor) -> Result<StoreEnd, Failure> {
+    StoreEnd::open_with(store, || {
+        let (cache_bytes, dirty_bytes) = (COPY_CACHE_BYTES, COPY_DIRTY_BYTES);
+        Builtin.open(store, &StoreOptions { access, cache_bytes, dirty_bytes, ..StoreOptions::default() })
+    })
+}
+
 /// The finding that it is one.
 pub(super) fn told_copy(sound: bool) -> String {
     let proved = if sound {
@@ -346,6 +379,8 @@ struct Open {
     /// Those who follow what changes.
     feeds: Feeds,
     scrubber: Scrubber,
+    /// Its copies in other stores.
+    hydrator: Hydrator,
     background: Mutex<Option<Background>>,
     store: PathBuf,
     /// It was opened for changes.
@@ -364,6 +399,17 @@ impl Open {
 
     fn line(&self, at: NodeId) -> Result<LineId, Failure> {
         self.fs.line_at(at).map_err(|e| told(&self.store, &e))
+    }
+
+    /// What keeps a snapshot from being deleted, if it is a copy that is made of it.
+    fn told_held(&self, name: &[u8], view: ViewId) -> Option<Failure> {
+        let copy = self.fs.volume().hydrations_of(view).into_iter().find(|copy| copy.holds())?;
+        let (name, to) = (names::shown_bytes(name), names::shown_bytes(&copy.path));
+        let way = format!("'snapfs hydrate MNT {name} cancel' gives the copy up");
+        Some(Failure::new(
+            Code::Busy,
+            format!("{name}: it is being copied to {to}, and goes when that is whole; {way}"),
+        ))
     }
 
     fn find_clone(&self, name: &[u8]) -> Result<CloneRow, Failure> {
@@ -389,6 +435,9 @@ impl Engine for Open {
 
     fn set_kernel(&self, kernel: KernelRef) {
         self.fs.set_kernel(kernel);
+        if self.writes {
+            self.hydrator.serve();
+        }
     }
 
     fn snapshots(&self, at: NodeId) -> Result<Vec<SnapshotRow>, Failure> {
@@ -420,7 +469,11 @@ impl Engine for Open {
     }
 
     fn delete(&self, at: NodeId, name: &[u8]) -> Result<(), Failure> {
-        self.fs.delete_snapshot_of(at, name).map_err(|e| told_name(name, &e))
+        self.fs.delete_snapshot_of(at, name).map_err(|e| {
+            let found = self.line(at).ok().and_then(|line| self.fs.volume().find_snapshot(line, name));
+            let held = found.filter(|_| e == Error::Busy).and_then(|found| self.told_held(name, found.id));
+            held.unwrap_or_else(|| told_name(name, &e))
+        })
     }
 
     fn clones(&self) -> Result<Vec<CloneRow>, Failure> {
@@ -484,7 +537,12 @@ impl Engine for Open {
     }
 
     fn drop_clone(&self, name: &[u8]) -> Result<(), Failure> {
-        self.fs.drop_clone(name).map_err(|e| told_clone(name, &e))
+        self.fs.drop_clone(name).map_err(|e| {
+            let line = self.fs.volume().find_line(name).filter(|_| e == Error::Busy);
+            let own = line.map(|line| self.fs.volume().own_snapshots(line.id)).unwrap_or_default();
+            let held = own.iter().find_map(|snapshot| self.told_held(&snapshot.name, snapshot.id));
+            held.unwrap_or_else(|| told_clone(name, &e))
+        })
     }
 
     fn merge(&self, request: &MergeRequest, put: &mut dyn FnMut(Value) -> bool) -> Result<Value, Failure> {
@@ -492,15 +550,21 @@ impl Engine for Open {
     }
 
     fn show(&self, at: NodeId, name: &[u8]) -> Result<Value, Failure> {
-        show::answer(&self.fs, &self.store, at, name)
+        let mut shown = show::answer(&self.fs, &self.store, at, name)?;
+        if shown["kind"] == "snapshot"
+            && let Some(id) = shown["id"].as_u64()
+        {
+            shown["copies"] = self.hydrator.told(Some(ViewId(id)));
+        }
+        Ok(shown)
     }
 
     fn check(&self, depth: Depth) -> Result<CheckReport, Failure> {
         report(self.fs.volume(), depth).map_err(|e| told_volume(&self.store, &e))
     }
 
-    fn mirror(&self, order: &MirrorOrder) -> Result<Value, Failure> {
-        self.sides()?.order(order)
+    fn mirror(&self, order: &MirrorOrder, progress: &mut dyn FnMut(Value) -> bool) -> Result<Value, Failure> {
+        self.sides()?.order(order, progress)
     }
 
     fn split(&self, at: NodeId, name: &[u8], provenance: &Provenance) -> Result<Value, Failure> {
@@ -600,6 +664,12 @@ impl Engine for Open {
         streaming::carry_out(&self.fs, &self.store, order, (input, output), progress)
     }
 
+    fn hydrate(&self, at: NodeId, name: Option<&[u8]>, order: &HydrateOrder) -> Result<Value, Failure> {
+        let Some(name) = name else { return Ok(self.hydrator.told(None)) };
+        let found = self.fs.snapshot_of_word(at, name).map_err(|e| told_view(name, &e))?;
+        self.hydrator.order(found.id, order)
+    }
+
     fn status(&self) -> Value {
         let volume = self.fs.volume();
         let (scrub, scrub_found) = self.scrubber.summary();
@@ -637,6 +707,9 @@ impl Engine for Open {
             "device_written_bytes": io.written_bytes,
             "device_flushes": io.flushes,
         });
+        if let Some(copies) = self.hydrator.summary() {
+            status["copies"] = json!(copies);
+        }
         if let Some(sides) = &self.sides {
             status["mirror"] = sides.status();
         }
@@ -668,6 +741,7 @@ impl Engine for Open {
 
     fn close(&self) -> Result<(), Failure> {
         self.feeds.close();
+        self.hydrator.close();
         self.scrubber.close();
         *self.background.lock() = None;
         if let Some(sides) = &self.sides {
@@ -677,6 +751,8 @@ impl Engine for Open {
         let volume = self.fs.volume();
         volume.trim();
         let whole = if self.writes { still_whole(volume, &self.store) } else { Ok(()) };
+        // Commands that are under way go on, and the store may be another's as soon as the lock is free.
+        volume.let_go();
         if let Some(sides) = &self.sides {
             sides.close(whole.is_ok() && closed.is_ok());
         }

@@ -3,6 +3,7 @@
 //! [`Backend`] opens, makes and checks stores; an [`Engine`] is an open one. The program is given a backend
 //! ([`super::run`]), so that the commands can be tried over a file system in memory as well.
 
+pub use super::hydration::HydrateOrder;
 pub use super::mirror_order::MirrorOrder;
 pub use super::schedule_order::{ScheduleOrder, ScheduleWish};
 pub use super::sides::Partner;
@@ -210,6 +211,20 @@ pub enum StreamOrder {
         view: Vec<u8>,
         /// The identity of the store.
         store: String,
+    },
+    /// To tell how a stream would begin.
+    Begin {
+        /// A node of the line.
+        at: NodeId,
+        /// The word for the snapshot.
+        view: Vec<u8>,
+        /// That for the one that the receiver has.
+        from: Option<Vec<u8>>,
+    },
+    /// To say whether a stream that begins so would be taken.
+    Offer {
+        /// Its first packet, without the header.
+        begin: Vec<u8>,
     },
     /// To tell what is being received, or was cut off.
     Arrivals,
@@ -489,7 +504,11 @@ pub trait Engine: Send + Sync {
     /// Proves the invariants of the newest committed state, while everything goes on.
     fn check(&self, depth: Depth) -> Result<CheckReport, Failure>;
     /// Carries out an order about the sides of a mirror. Says how they stand, or what a comparison found: an object.
-    fn mirror(&self, _order: &MirrorOrder) -> Result<Value, Failure> {
+    fn mirror(
+        &self,
+        _order: &MirrorOrder,
+        _progress: &mut dyn FnMut(Value) -> bool,
+    ) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store cannot be mirrored"))
     }
     /// Parts the second side of a mirror, with a snapshot of that moment on both: an object, as of a snapshot, with the
@@ -556,6 +575,10 @@ pub trait Engine: Send + Sync {
         _progress: &mut dyn FnMut(Value) -> bool,
     ) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store neither sends nor receives"))
+    }
+    /// Carries out an order about the copies of a snapshot in other stores, or about all. Says how they stand: an array.
+    fn hydrate(&self, _at: NodeId, _name: Option<&[u8]>, _order: &HydrateOrder) -> Result<Value, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store makes no copies in the background"))
     }
     /// How it is doing now: an object.
     fn status(&self) -> Value;

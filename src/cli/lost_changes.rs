@@ -1,37 +1,29 @@
-//! What a side has that went on by itself and would lose, in words. Nothing is written to it.
+//! What a side has that went on by itself and would lose, in words.
 
-use super::sides::HeldSide;
-use crate::clock::Clock;
-use crate::device::Overlay;
-use crate::format::LineId;
-use crate::fs::{Fs, FsOptions};
+use crate::format::{LineId, ViewId};
+use crate::fs::Fs;
 use crate::names;
 use crate::ops::NodeId;
-use crate::volume::{Access, OpenOptions, Volume};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 /// Names that are told at most.
 const TOLD_MAX: usize = 20;
-const CACHE_BYTES: usize = 16 << 20;
 
-/// Snapshots and clones that `fs` has not, and what changed in the live tree since the last snapshot that both have.
-pub(super) fn told(side: &HeldSide, fs: &Fs, parted_at: u64) -> String {
-    look(side, fs, parted_at).unwrap_or_else(|e| {
+/// Snapshots and clones that `ours` has not, and what changed in the live tree since the last snapshot that both have.
+/// `heads` are snapshots of what is live there.
+pub(super) fn told(theirs: &Fs, ours: &Fs, parted_at: u64, heads: &BTreeSet<ViewId>) -> String {
+    look(theirs, ours, parted_at, heads).unwrap_or_else(|e| {
         format!("everything that was changed there since state {parted_at} (it cannot be looked at: {e})")
     })
 }
 
-fn look(side: &HeldSide, ours: &Fs, parted_at: u64) -> Result<String, String> {
-    let device = Arc::new(Overlay::new(side.device.clone()));
-    let options = OpenOptions { access: Access::ReadWrite, cache_bytes: CACHE_BYTES };
-    let volume = Volume::open(device, options).map_err(|e| e.to_string())?;
-    let theirs =
-        Fs::open(volume.clone(), FsOptions::default(), Clock::System).map_err(|e| format!("{e:?}"))?;
+fn look(theirs: &Fs, ours: &Fs, parted_at: u64, heads: &BTreeSet<ViewId>) -> Result<String, String> {
+    let volume = theirs.volume();
     let mut lost = Vec::new();
     let known: BTreeSet<_> =
         ours.volume().snapshots(LineId::MAIN).into_iter().map(|s| (s.name, s.created)).collect();
-    let snapshots = volume.snapshots(LineId::MAIN);
+    let mut snapshots = volume.snapshots(LineId::MAIN);
+    snapshots.retain(|s| !heads.contains(&s.id));
     let alone = snapshots.iter().filter(|s| !known.contains(&(s.name.clone(), s.created)));
     put(&mut lost, "snapshots", alone.map(|s| names::shown_bytes(&s.name)).collect());
     let lines: BTreeSet<_> = ours.volume().lines().into_iter().map(|line| line.name).collect();

@@ -6,6 +6,7 @@
 use super::args::{MergeArgs, RebaseArgs};
 use super::engine::MergeWay;
 use super::merging;
+use super::output::counted;
 use super::snapshots::daemon_for_changes;
 use crate::ctl::{Code, Failure};
 use crate::names;
@@ -68,7 +69,8 @@ fn ask(asked: &Asked<'_>) -> Result<u8, Failure> {
         return Ok(DONE);
     }
     let name = names::shown(asked.name);
-    eprintln!("snapfs: {name}: {conflicts} conflicts with the other side, and nothing was changed");
+    let conflicts = counted(conflicts as u64, "conflict");
+    eprintln!("snapfs: {name}: {conflicts} with the other side, and nothing was changed");
     Ok(CONFLICTS)
 }
 
@@ -93,10 +95,10 @@ fn text(asked: &Asked<'_>, told: &Value, answer: &Value) -> String {
     let name = names::shown(asked.name);
     text += &match (asked.dry_run, changes.is_empty(), names::get(answer, "before")) {
         (_, true, _) => format!("{name}: nothing to take over"),
-        (true, false, _) => format!("{name}: would take over {} changes", changes.len()),
+        (true, false, _) => format!("{name}: would take over {}", counted(changes.len() as u64, "change")),
         (false, false, before) => {
             let before = before.map_or(String::new(), |b| format!("; before: {}", names::shown_bytes(&b)));
-            format!("{name}: took over {} changes{before}", changes.len())
+            format!("{name}: took over {}{before}", counted(changes.len() as u64, "change"))
         }
     };
     text.push('\n');

@@ -1,6 +1,7 @@
 //! What the daemon does for `merge` and `rebase`, and how that travels.
 
 use super::engine::{MergeRequest, MergeWay};
+use super::output::counted;
 use super::refusal::told_clone;
 use super::restoring;
 use crate::ctl::{Code, Failure};
@@ -146,7 +147,8 @@ fn refused(name: &[u8], refusal: MergeRefusal) -> Failure {
             Failure::new(Code::Invalid, format!("{shown}: {what}"))
         }
         MergeRefusal::Conflicts(all) => {
-            Failure::new(Code::Other, format!("{shown}: {} conflicts with the other side", all.len()))
+            let conflicts = counted(all.len() as u64, "conflict");
+            Failure::new(Code::Other, format!("{shown}: {conflicts} with the other side"))
         }
     }
 }

@@ -12,6 +12,8 @@ pub(super) enum Method {
     Cow,
     /// And as a full copy in another store
     Clone,
+    /// And as a full copy in another store, which is made in the background
+    Background,
     /// By parting the second side of a mirror, as 'snapfs mirror split' does
     Mirror,
 }
@@ -22,7 +24,7 @@ impl Method {
         match self {
             Method::Row => Some(Layout::Row),
             Method::Cow => Some(Layout::Cow),
-            Method::Clone | Method::Mirror => None,
+            Method::Clone | Method::Background | Method::Mirror => None,
         }
     }
 }

@@ -49,9 +49,14 @@ pub(super) fn run(args: &MirrorArgs) -> Result<(), Failure> {
                     with: a.with.as_deref().map(absolute).transpose()?,
                     keep: a.keep.as_deref().map(absolute).transpose()?,
                     discard: a.discard,
+                    dry_run: a.dry_run,
                 },
             };
-            let status = send(&client, &order)?;
+            let status = resync(&client, &order, a.json.json)?;
+            if a.dry_run {
+                let text = foretold(&status);
+                return written(if a.json.json { output::print_json(&status) } else { output::print(&text) });
+            }
             finish(&client, status, a.wait, a.json.json)
         }
         MirrorVerb::Verify(a) => {
@@ -68,6 +73,47 @@ pub(super) fn run(args: &MirrorArgs) -> Result<(), Failure> {
 
 fn send(client: &Client, order: &MirrorOrder) -> Result<Value, Failure> {
     client.call("mirror", encode(order), &mut |_| {})
+}
+
+/// Shows how much has been received before anything is copied.
+fn resync(client: &Client, order: &MirrorOrder, json: bool) -> Result<Value, Failure> {
+    let terminal = std::io::stderr().is_terminal() && !json;
+    let answer = client.call("mirror", encode(order), &mut |value| {
+        if let Some(bytes) = value["received_bytes"].as_u64().filter(|_| terminal) {
+            let _shown = write!(std::io::stderr(), "\rmirror: {} received\x1b[K", output::size(bytes));
+        }
+    });
+    if terminal {
+        let _shown = write!(std::io::stderr(), "\r\x1b[K");
+    }
+    answer
+}
+
+/// What was received, or would be, a line for each.
+fn told_received(answer: &Value, how: &str) -> String {
+    let name =
+        |row: &Value, key: &str| names::get(row, key).map(|n| names::shown_bytes(&n)).unwrap_or_default();
+    let rows = answer["received"].as_array().into_iter().flatten();
+    rows.map(|row| {
+        let bytes = output::size(row["bytes"].as_u64().unwrap_or(0));
+        format!("{how}: {} in .clones/{} ({bytes})\n", name(row, "name"), name(row, "line"))
+    })
+    .collect()
+}
+
+/// What a resync would do, for people.
+fn foretold(answer: &Value) -> String {
+    let side = names::get(answer, "side").map(|side| names::shown_bytes(&side)).unwrap_or_default();
+    let bytes = |key: &str| output::size(answer[key].as_u64().unwrap_or(0));
+    let mut text = match answer["own"].as_str() {
+        Some(own) => format!("{side} has of its own: {own}\n"),
+        None => format!("{side} has nothing of its own\n"),
+    };
+    text += &told_received(answer, "would be received");
+    if answer["discarded"] == true {
+        text += "all of that would be lost\n";
+    }
+    text + &format!("{} would be received and {} copied\n", bytes("receive_bytes"), bytes("copy_bytes"))
 }
 
 fn set_rate(client: &Client, rate: Option<u64>) -> Result<(), Failure> {
@@ -103,6 +149,7 @@ pub(super) fn split(args: &SplitArgs) -> Result<(), Failure> {
 
 /// Waits if that is wanted, tells how it stands, and fails if it did not come to be in sync.
 fn finish(client: &Client, mut status: Value, wait: bool, json: bool) -> Result<(), Failure> {
+    let received = status.as_object_mut().and_then(|status| status.remove("received"));
     let terminal = std::io::stderr().is_terminal() && !json;
     let mut last = u64::MAX;
     while wait && status["syncing"] == true && status["paused"] != true {
@@ -121,10 +168,13 @@ fn finish(client: &Client, mut status: Value, wait: bool, json: bool) -> Result<
     if terminal && wait {
         let _shown = write!(std::io::stderr(), "\r\x1b[K");
     }
+    if let Some(received) = received {
+        status["received"] = received;
+    }
     if json {
         written(output::print_json(&status))?;
     } else {
-        written(output::print(&told(&status)))?;
+        written(output::print(&(told_received(&status, "received") + &told(&status))))?;
     }
     match status["sync_failed"].as_str() {
         Some(why) if wait => Err(Failure::new(Code::Io, format!("the other side was not filled: {why}"))),

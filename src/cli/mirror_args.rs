@@ -25,9 +25,11 @@ pub(super) enum MirrorVerb {
     #[command(after_help = "Example: snapfs mirror split /data before-upgrade")]
     Split(SplitArgs),
     /// Bring the second side back, moving only what differs since the two parted
-    #[command(after_help = "Example: snapfs mirror resync /data --wait\n\n\
-        What only the second side has is told, and lost with --discard alone. If both sides went on without the other,\n\
-        mount the one to keep with -o mirror=alone and say --keep with its path, and --discard.")]
+    #[command(after_help = "Example: snapfs mirror resync /data --dry-run\n          \
+        snapfs mirror resync /data --wait\n\n\
+        What only the second side has, its live tree and snapshots that were made there, is received first, as snapshots\n\
+        of a clone that nobody changes; --discard loses it. If both sides went on without the other, mount the one to\n\
+        keep with -o mirror=alone and say --keep with its path.")]
     Resync(ResyncArgs),
     /// Compare both sides while they are in use (exit code 3: they differ)
     #[command(after_help = "Example: snapfs mirror verify /data")]
@@ -102,6 +104,9 @@ pub(super) struct ResyncArgs {
     /// Lose what only the second side has
     #[arg(long)]
     pub(super) discard: bool,
+    /// Tell what the second side has of its own, and how much would be received and copied
+    #[arg(long, conflicts_with_all = ["pause", "resume", "wait"])]
+    pub(super) dry_run: bool,
     /// Wait before it goes on copying
     #[arg(long, conflicts_with_all = ["with", "keep", "discard", "wait", "resume"])]
     pub(super) pause: bool,

@@ -31,6 +31,8 @@ pub enum MirrorOrder {
         keep: Option<PathBuf>,
         /// What only the other has is lost.
         discard: bool,
+        /// Nothing is done; only what would be is told.
+        dry_run: bool,
     },
     /// Compare both.
     Verify,
@@ -49,7 +51,9 @@ pub(super) fn encode(order: &MirrorOrder) -> Value {
         MirrorOrder::Attach { force, limit, .. } => {
             json!({"order": "attach", "force": force, "limit_ms": limit.map(|l| l.as_millis() as u64)})
         }
-        MirrorOrder::Resync { discard, .. } => json!({"order": "resync", "discard": discard}),
+        MirrorOrder::Resync { discard, dry_run, .. } => {
+            json!({"order": "resync", "discard": discard, "dry_run": dry_run})
+        }
         MirrorOrder::Verify => json!({"order": "verify"}),
         MirrorOrder::Detach => json!({"order": "detach"}),
         MirrorOrder::Pause(paused) => json!({"order": "pause", "paused": paused}),
@@ -82,7 +86,12 @@ pub(super) fn decode(args: &Value) -> Result<MirrorOrder, Failure> {
             force: flag("force"),
             limit: number("limit_ms").map(Duration::from_millis),
         },
-        "resync" => MirrorOrder::Resync { with: path("with"), keep: path("keep"), discard: flag("discard") },
+        "resync" => MirrorOrder::Resync {
+            with: path("with"),
+            keep: path("keep"),
+            discard: flag("discard"),
+            dry_run: flag("dry_run"),
+        },
         "verify" => MirrorOrder::Verify,
         "detach" => MirrorOrder::Detach,
         "pause" => MirrorOrder::Pause(flag("paused")),
@@ -121,8 +130,8 @@ mod tests {
             MirrorOrder::Status,
             MirrorOrder::Attach { path: path(), force: true, limit },
             MirrorOrder::Attach { path: path(), force: false, limit: None },
-            MirrorOrder::Resync { with: Some(path()), keep: None, discard: true },
-            MirrorOrder::Resync { with: None, keep: Some(path()), discard: false },
+            MirrorOrder::Resync { with: Some(path()), keep: None, discard: true, dry_run: false },
+            MirrorOrder::Resync { with: None, keep: Some(path()), discard: false, dry_run: true },
             MirrorOrder::Verify,
             MirrorOrder::Detach,
             MirrorOrder::Pause(true),

@@ -3,6 +3,7 @@
 //! One such order at a time. A side is filled by a thread of its own, which ends with the store; what it had not filled is
 //! incomplete and is filled anew.
 
+use super::kept_changes::{SideChanges, encode_kept};
 use super::mirror_order::{MirrorOrder, encode_side};
 use super::refusal::{told, told_volume};
 use super::sides::{HeldSide, OpenedSides, hold_new_side, hold_side, label_in_force, told_mirror};
@@ -50,12 +51,21 @@ struct Told {
     running: AtomicBool,
     done: AtomicU64,
     total: AtomicU64,
+    copied: AtomicU64,
     ends: AtomicBool,
     paused: AtomicBool,
     /// Bytes a second at most; 0: no limit.
     rate: AtomicU64,
     /// How the last one ended, if not well.
     failed: Mutex<Option<String>>,
+}
+
+impl Told {
+    fn at(&self, filled: Filled) {
+        self.done.store(filled.done, SeqCst);
+        self.total.store(filled.total, SeqCst);
+        self.copied.store(filled.copied, SeqCst);
+    }
 }
 
 fn refused<T>(code: Code, what: impl Into<String>) -> Result<T, Failure> {
@@ -82,8 +92,12 @@ impl StoreSides {
         sides
     }
 
-    /// Carries out an order. `at` is where in the mount it was given.
-    pub(super) fn order(&self, order: &MirrorOrder) -> Result<Value, Failure> {
+    /// Carries out an order. `progress` hears of what takes long.
+    pub(super) fn order(
+        &self,
+        order: &MirrorOrder,
+        progress: &mut dyn FnMut(Value) -> bool,
+    ) -> Result<Value, Failure> {
         if let MirrorOrder::Status = order {
             return Ok(self.status());
         }
@@ -93,8 +107,13 @@ impl StoreSides {
         match order {
             MirrorOrder::Status => {}
             MirrorOrder::Attach { path, force, limit } => self.attach(path, *force, *limit)?,
-            MirrorOrder::Resync { with, keep, discard } => {
-                self.resync(with.as_deref(), keep.as_deref(), *discard)?;
+            MirrorOrder::Resync { with, keep, discard, dry_run } => {
+                let how = match (dry_run, discard) {
+                    (true, _) => Resync::DryRun { discards: *discard },
+                    (false, true) => Resync::Discard,
+                    (false, false) => Resync::Receive,
+                };
+                return self.resync((with.as_deref(), keep.as_deref()), how, progress);
             }
             MirrorOrder::Detach => self.detach()?,
             MirrorOrder::Verify => return self.verify(),
@@ -120,6 +139,7 @@ impl StoreSides {
             "syncing": running,
             "done_bytes": self.told.done.load(SeqCst),
             "total_bytes": self.told.total.load(SeqCst),
+            "copied_bytes": self.told.copied.load(SeqCst),
             "paused": self.told.paused.load(SeqCst),
             "sync_failed": *self.told.failed.lock(),
             "limit_ms": self.mirror.time_limit().as_millis() as u64,
@@ -219,14 +239,15 @@ impl StoreSides {
         told.ends.store(false, SeqCst);
         told.done.store(0, SeqCst);
         told.total.store(0, SeqCst);
+        told.copied.store(0, SeqCst);
         *told.failed.lock() = None;
         let work = move || {
             let mut pace = Pace::new(&told);
             let filled = fs.volume().fill(&mirror, stale.as_ref(), &mut |filled| pace.at(filled));
             match filled {
                 Ok(filled) => {
-                    told.done.store(filled.done, SeqCst);
-                    log::info!("mirror: both sides are in sync, {} bytes were copied", filled.done);
+                    told.at(filled);
+                    log::info!("mirror: both sides are in sync, {} bytes were copied", filled.copied);
                 }
                 Err(e) => {
                     log::error!("mirror: the other side was not filled: {e}");
@@ -250,25 +271,25 @@ impl StoreSides {
     /// The side that was found to be behind when the store was opened.
     fn fill_behind(&self) -> Result<(), Failure> {
         let Some(side) = self.other.lock().take() else { return Ok(()) };
-        self.bring_back(side, &Stays::Nothing)
+        let stale = self.stale(&side)?;
+        self.bring_back(side, stale)
+    }
+
+    /// What a side has that was here before; none if that cannot be known.
+    fn stale(&self, side: &HeldSide) -> Result<Option<StaleSide>, Failure> {
+        let (theirs, _) = label_in_force(&side.path, &*side.device)?;
+        let (Some(ours), Some(theirs)) = (self.mirror.label(), theirs) else { return Ok(None) };
+        if theirs.standing == Standing::Incomplete {
+            return Ok(None);
+        }
+        let read = StaleSide::read(side.device.clone(), Epoch(parted_at(&ours, &theirs)));
+        let warn = |e: &_| log::warn!("mirror: everything is copied, because the side cannot be read: {e}");
+        Ok(read.inspect_err(warn).ok())
     }
 
     /// Fills a side that was here before, with no more than what differs if that can be known.
-    fn bring_back(&self, side: HeldSide, stays: &Stays) -> Result<(), Failure> {
+    fn bring_back(&self, side: HeldSide, stale: Option<StaleSide>) -> Result<(), Failure> {
         let (theirs, _) = label_in_force(&side.path, &*side.device)?;
-        let ours = self.mirror.label();
-        let stale = match (&ours, &theirs) {
-            (Some(ours), Some(theirs)) if theirs.standing != Standing::Incomplete => {
-                let parted_at = parted_at(ours, theirs);
-                let went_on = *stays == Stays::Discarded;
-                let read = StaleSide::read(side.device.clone(), Epoch(parted_at), went_on);
-                read.inspect_err(|e| {
-                    log::warn!("mirror: everything is copied, because the side cannot be read: {e}")
-                })
-                .ok()
-            }
-            _ => None,
-        };
         if !self.fs.volume().is_mirrored() {
             self.set_mirrored(true)?;
         }
@@ -284,7 +305,12 @@ impl StoreSides {
         self.start(side, stale)
     }
 
-    fn resync(&self, with: Option<&Path>, keep: Option<&Path>, discard: bool) -> Result<(), Failure> {
+    fn resync(
+        &self,
+        (with, keep): (Option<&Path>, Option<&Path>),
+        how: Resync,
+        progress: &mut dyn FnMut(Value) -> bool,
+    ) -> Result<Value, Failure> {
         self.no_second()?;
         if let Some(keep) = keep
             && keep.canonicalize().ok().as_deref() != Some(&self.store)
@@ -304,6 +330,7 @@ impl StoreSides {
                 "calls of the side that was lost have not returned: it cannot come back before they have",
             );
         }
+        self.mirror.announce_loss().map_err(|e| told_mirror(&self.store, e))?;
         let Some(ours) = self.mirror.label() else {
             return refused(Code::Invalid, "the store was never mirrored: see 'snapfs mirror attach'");
         };
@@ -318,7 +345,7 @@ impl StoreSides {
             Some(side) => side,
             None => hold_side(path)?,
         };
-        let (theirs, epoch) = label_in_force(&side.path, &*side.device)?;
+        let (theirs, _) = label_in_force(&side.path, &*side.device)?;
         let strangers = || {
             refused(
                 Code::Invalid,
@@ -341,19 +368,54 @@ impl StoreSides {
                 true
             }
         };
-        if went_on && !discard {
-            let lost = super::lost_changes::told(&side, &self.fs, parted_at(&ours, &theirs));
-            *self.other.lock() = Some(side);
-            return Err(Failure::new(
-                Code::Invalid,
-                format!(
-                    "{}: it went on by itself (state {epoch}) since both had state {}, and this would be lost: {lost}; say --discard, or mount it alone and save it first",
-                    names::shown(path),
-                    parted_at(&ours, &theirs)
-                ),
-            ));
+        // What was being filled is no store and has nothing.
+        let went_on = went_on && theirs.standing != Standing::Incomplete;
+        let has = if went_on && !matches!(how, Resync::Discard) {
+            let from = (side.path.as_path(), side.device.clone());
+            let has = SideChanges::open(&self.fs, from, parted_at(&ours, &theirs));
+            Some(has.map_err(|f| unreadable(path, &f))?)
+        } else {
+            None
+        };
+        if let Resync::DryRun { discards } = how {
+            return self.foretell(&side, has.as_ref(), discards);
         }
-        self.bring_back(side, if went_on { &Stays::Discarded } else { &Stays::Nothing })
+        let told = &mut |bytes| {
+            progress(json!({"received_bytes": bytes}));
+        };
+        let kept = has.map(|has| has.receive(told)).transpose()?.unwrap_or_default();
+        let stale = self.stale(&side)?;
+        self.bring_back(side, stale)?;
+        let mut status = self.status();
+        if went_on {
+            status["received"] = encode_kept(&kept);
+        }
+        Ok(status)
+    }
+
+    /// What a resync would do: an object.
+    fn foretell(
+        &self,
+        side: &HeldSide,
+        has: Option<&SideChanges<'_>>,
+        discards: bool,
+    ) -> Result<Value, Failure> {
+        let stale = self.stale(side)?;
+        let bytes = self.fs.volume().bytes_to_fill(stale.as_ref(), &*side.device);
+        let kept = match has {
+            Some(has) if !discards => has.planned()?,
+            _ => Vec::new(),
+        };
+        let mut object = json!({
+            "dry_run": true,
+            "copy_bytes": bytes.map_err(|e| self.failed(&e))?,
+            "receive_bytes": if discards { 0 } else { has.map_or(0, SideChanges::about_bytes) },
+            "own": has.map(SideChanges::told),
+            "discarded": discards && has.is_some(),
+            "received": encode_kept(&kept),
+        });
+        names::put(&mut object, "side", &side.path);
+        Ok(object)
     }
 
     /// Parts the other side as a store of its own, once a snapshot of that moment was made.
@@ -451,13 +513,21 @@ impl StoreSides {
     }
 }
 
-/// What becomes of changes that only the other side has.
-#[derive(PartialEq, Eq)]
-enum Stays {
-    /// There are none.
-    Nothing,
+/// What is to become of changes that only the other side has.
+#[derive(Clone, Copy)]
+enum Resync {
+    /// They are received first.
+    Receive,
     /// They are lost, as was asked for.
-    Discarded,
+    Discard,
+    /// Nothing is done.
+    DryRun { discards: bool },
+}
+
+/// A side that went on and of which nothing can be received.
+fn unreadable(side: &Path, f: &Failure) -> Failure {
+    let what = "it went on by itself, and what it has cannot be read, so that it would be lost; say --discard if it may be";
+    Failure::new(f.code, format!("{}: {what}: {}", names::shown(side), f.message))
 }
 
 /// What both had when they parted.
@@ -479,8 +549,7 @@ impl Pace<'_> {
     }
 
     fn at(&mut self, filled: Filled) -> ControlFlow<()> {
-        self.told.done.store(filled.done, SeqCst);
-        self.told.total.store(filled.total, SeqCst);
+        self.told.at(filled);
         loop {
             if self.told.ends.load(SeqCst) {
                 return ControlFlow::Break(());

@@ -24,6 +24,11 @@ pub(super) fn print_json(value: &Value) -> Result<(), String> {
     print(&format!("{value:#}\n"))
 }
 
+/// So many of what this word says, which has an "s" unless there is one of it.
+pub(super) fn counted(count: u64, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Bytes in binary units, three digits: `0 B`, `1.5 KiB`, `20 GiB`.
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];

@@ -53,7 +53,7 @@ fn version_row(version: &Value) -> Vec<String> {
     let name = |key: &str| names::get(version, key).map_or("-".into(), |name| names::shown_bytes(&name));
     let number = |key: &str| version[key].as_u64().unwrap_or(0);
     let size = match version["type"].as_str() {
-        Some("directory") => format!("{} names", number("size")),
+        Some("directory") => output::counted(number("size"), "name"),
         _ => output::size(number("size")),
     };
     let mtime = version["mtime"].as_str().and_then(output::parse_rfc3339).map_or("-".into(), output::local);

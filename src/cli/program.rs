@@ -1,13 +1,13 @@
 //! The program: parses its arguments, does what the verb says, and ends with the right code.
 
-use super::args::{self, Cli, Style, Verb};
+use super::args::{self, Cli, Method, Style, Verb};
 use super::engine::Backend;
 use super::{
-    changes, diff, merge, mirror, mount, paths, properties, rescue, restore, rollback, schedule, scrub, show,
-    snapshots, stores, streams, trial, umount, undo, usage,
+    changes, diff, hydrate, merge, mirror, mount, paths, properties, rescue, restore, rollback, schedule,
+    scrub, show, snapshots, stores, streams, trial, umount, undo, usage,
 };
 use crate::ctl::{Code, Failure};
-use clap::Parser;
+use clap::FromArgMatches;
 use std::ffi::OsString;
 
 const FAILED: u8 = 1;
@@ -32,7 +32,8 @@ pub fn run(backend: &dyn Backend, args: Vec<OsString>) -> u8 {
         return 0;
     }
     let failed = if style == Style::Helper { HELPER_FAILED } else { FAILED };
-    let cli = match Cli::try_parse_from(args) {
+    let parsed = args::command().try_get_matches_from(args);
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(e) => {
             let _ = e.print(); // a reader that went away is success
@@ -81,6 +82,7 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Init(a) => stores::init(backend, a),
         Verb::Mount(a) => mount::run(backend, a),
         Verb::Umount(a) => umount::run(a),
+        Verb::Create(a) if a.method == Some(Method::Background) => hydrate::create(a),
         Verb::Create(a) => snapshots::create(backend, a),
         Verb::List(a) => snapshots::list(backend, a),
         Verb::Rename(a) => snapshots::rename(a),
@@ -103,6 +105,7 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Schedule(a) => schedule::run(backend, a),
         Verb::Prune(a) => schedule::prune(backend, a),
         Verb::Mirror(a) => mirror::run(a),
+        Verb::Hydrate(a) => hydrate::run(backend, a),
     };
     done.map(|()| 0)
 }

@@ -34,6 +34,7 @@ pub(super) fn told_volume(store: &Path, e: &VolumeError) -> Failure {
         VolumeError::ReadOnly(_) => Code::ReadOnly,
         VolumeError::NoSuchView => Code::NotFound,
         VolumeError::NameTaken => Code::Exists,
+        VolumeError::Held => Code::Busy,
         VolumeError::Inherited => Code::Other,
         VolumeError::NotAStore(_) => Code::Invalid,
     };
@@ -84,6 +85,7 @@ fn told_about(what: &str, kind: &str, e: &Error) -> Failure {
         Error::Busy => (Code::Busy, "in use".to_string()),
         Error::NotPermitted | Error::AccessDenied => (Code::Denied, "not allowed".to_string()),
         Error::Io(why) => (Code::Io, why.clone()),
+        Error::Stale => (Code::Other, format!("{e}; nothing was changed, try again")),
         other => (Code::Other, other.to_string()),
     };
     Failure::new(code, format!("{what}: {why}"))

@@ -59,7 +59,7 @@ pub(super) fn repair(backend: &dyn Backend, args: &CheckArgs) -> Result<(), Fail
     if args.dry_run && !found.is_empty() {
         return Err(Failure::new(
             Code::Damaged,
-            format!("{store}: {} findings, nothing written", found.len()),
+            format!("{store}: {}, nothing written", output::counted(found.len() as u64, "finding")),
         ));
     }
     Ok(())
@@ -163,7 +163,7 @@ fn entry_text(r: &Rescued) -> String {
         line += &format!("\n    lost: {len} bytes at {offset}");
     }
     if r.content.missing_bytes > 0 {
-        line += &format!("\n    lost: {} bytes somewhere", r.content.missing_bytes);
+        line += &format!("\n    lost: {} somewhere", output::counted(r.content.missing_bytes, "byte"));
     }
     r.notes.iter().for_each(|note| line += &format!("\n    {}", names::sentence(note)));
     line

@@ -22,10 +22,10 @@ use std::path::{Path, PathBuf};
 
 /// Restores, or tells what that would change.
 pub(super) fn run(args: &RestoreArgs) -> Result<(), Failure> {
-    let paths = args.paths.iter().map(|path| Place::of(path)).collect::<Result<Vec<_>, _>>()?;
+    let paths = args.paths.iter().map(|path| found(path, Place::of)).collect::<Result<Vec<_>, _>>()?;
     let first = paths.first().ok_or_else(|| Failure::new(Code::Invalid, "nothing is to be restored"))?;
     let client = daemon_of(first)?;
-    let to = args.to.as_ref().map(|dir| Place::directory(dir)).transpose()?;
+    let to = args.to.as_ref().map(|dir| found(dir, Place::directory)).transpose()?;
     for place in paths.iter().chain(&to) {
         if place.device != first.device {
             let what = format!("{} and {} are in different mounts", first.shown, place.shown);
@@ -45,6 +45,12 @@ pub(super) fn run(args: &RestoreArgs) -> Result<(), Failure> {
     let mut printer = ChangesTold::new(args.json.json, args.dry_run);
     let answer = client.stream("restore", request, &mut |piece| printer.take(&piece))?;
     printer.finish(&answer.unwrap_or_default())
+}
+
+/// A path as far as it is there, in a mount whose daemon may not answer.
+fn found(path: &Path, find: fn(&Path) -> Result<Place, Failure>) -> Result<Place, Failure> {
+    let wanted = path.to_path_buf();
+    Client::patiently(path, move || find(&wanted))?
 }
 
 /// A request with who asks, and by which command.

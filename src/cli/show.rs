@@ -3,6 +3,7 @@
 use super::args::ShowArgs;
 use super::engine::{Backend, OpenFor, StoreOptions};
 use super::home::{self, DONE};
+use super::hydration;
 use super::output;
 use super::refusal::{told, told_clone, told_view};
 use crate::clock;
@@ -40,9 +41,10 @@ pub(super) fn answer(fs: &Fs, store: &Path, at: NodeId, word: &[u8]) -> Result<V
 
 fn snapshot(fs: &Fs, info: &SnapshotInfo, asked: LineId) -> Result<Value, Error> {
     let volume = fs.volume();
+    let method = volume.method_of(info.id);
     let mut object = json!({
         "kind": "snapshot", "id": info.id.0, "inherited": info.line != asked, "created": time(info.created),
-        "method": "row", "consistency": info.consistency.name(), "pause_us": info.pause_ns / 1000,
+        "method": method, "consistency": info.consistency.name(), "pause_us": info.pause_ns / 1000,
         "referenced": info.referenced, "exclusive": info.exclusive, "written": info.written,
         "read_now": volume.is_read(info.id), "mounted_alone": fs.is_mounted_alone(info.id),
     });
@@ -151,6 +153,12 @@ fn text(found: &Value) -> String {
     let clones = names::get_list(found, "clones").filter(|all| !all.is_empty());
     let clones =
         clones.map(|all| all.iter().map(|name| names::shown_bytes(name)).collect::<Vec<_>>().join(" "));
+    let copy = |copy: &Value| {
+        let to = names::get(copy, "to").map(|to| names::shown_bytes(&to)).unwrap_or_default();
+        format!("{to}: {}", hydration::in_words(copy))
+    };
+    let copies: Vec<String> = found["copies"].as_array().into_iter().flatten().map(copy).collect();
+    let copies = Some(copies.join("; ")).filter(|copies| !copies.is_empty());
     let created = found["created"].as_str().and_then(output::parse_rfc3339).map(output::local);
     let expires = found["expires"].as_str().and_then(output::parse_rfc3339).map(output::local);
     let size = |key: &str| number(key).map(output::size);
@@ -174,6 +182,7 @@ fn text(found: &Value) -> String {
         ("written", size("written")),
         ("snapshots", number("snapshots").map(|n| n.to_string())),
         ("clones", clones),
+        ("copies", copies),
         ("open files", number("open_files").map(|n| n.to_string())),
         ("being read", yes_no("read_now")),
         ("mounted alone", yes_no("mounted_alone")),

@@ -1,8 +1,8 @@
 //! `create`, `list`, `rename`, `delete`, `clone`, `drop`: snapshots and clones, through the daemon; listing also without one.
 
 use super::args::{CloneArgs, CreateArgs, DeleteArgs, DropArgs, Json, ListArgs, Method, RenameArgs};
-use super::engine::{Backend, OpenFor, StoreOptions, StreamOrder};
-use super::{output, streaming, streams, usage, wire};
+use super::engine::{Backend, HydrateOrder, OpenFor, StoreOptions, StreamOrder};
+use super::{hydration, output, streaming, streams, usage, wire};
 use crate::ctl::{Client, Code, Failure, MountRecord};
 use crate::fuse::mounts;
 use crate::names;
@@ -21,11 +21,14 @@ pub(super) fn written(result: Result<(), String>) -> Result<(), Failure> {
 pub(super) fn list(backend: &dyn Backend, args: &ListArgs) -> Result<(), Failure> {
     let asked = |verb| Client::ask(&args.target, verb, json!({}));
     let arriving = Client::ask(&args.target, "stream", streaming::encode(&StreamOrder::Arrivals, None));
-    let (snapshots, clones, arrivals) = match (asked("list")?, asked("clones")?, arriving) {
+    let asked_copies = hydration::encode(&HydrateOrder::Status);
+    let copying = Client::ask(&args.target, "hydrate", asked_copies);
+    let (snapshots, clones, arrivals, copies) = match (asked("list")?, asked("clones")?, arriving) {
         (Some(snapshots), Some(clones), arriving) => {
             // A daemon of an older version knows of none.
             let arrivals = arriving.ok().flatten().unwrap_or(Value::Null);
-            (wire::decode_all(&snapshots)?, wire::decode_clones(&clones)?, arrivals)
+            let copies = copying.ok().flatten().unwrap_or(Value::Null);
+            (wire::decode_all(&snapshots)?, wire::decode_clones(&clones)?, arrivals, copies)
         }
         _ => {
             let look = StoreOptions { access: OpenFor::Look, ..StoreOptions::default() };
@@ -36,8 +39,9 @@ pub(super) fn list(backend: &dyn Backend, args: &ListArgs) -> Result<(), Failure
                 Err(f) if f.code == Code::UnknownVerb => Ok(Value::Null),
                 told => told,
             };
+            let copies = engine.hydrate(NodeId::ROOT, None, &HydrateOrder::Status).unwrap_or(Value::Null);
             engine.close()?;
-            (snapshots?, clones?, arrivals?)
+            (snapshots?, clones?, arrivals?, copies)
         }
     };
     let json = args.json.json;
@@ -61,6 +65,7 @@ pub(super) fn list(backend: &dyn Backend, args: &ListArgs) -> Result<(), Failure
             tables.extend((!snapshots.is_empty()).then(|| output::snapshot_table(&snapshots)));
             tables.extend((!clones.is_empty()).then(|| output::clone_table(&clones)));
             tables.extend(streaming::arrivals_table(&arrivals));
+            tables.extend(hydration::table(&copies));
             output::print(&tables.join("\n"))
         }
     };
@@ -122,15 +127,18 @@ pub(super) fn put_maker(request: &mut Value, description: Option<&OsString>) {
 }
 
 pub(super) fn create(backend: &dyn Backend, args: &CreateArgs) -> Result<(), Failure> {
+    if args.rate.is_some() || args.wait {
+        return Err(usage::wrong("--rate and --wait need --method background"));
+    }
     let to = match (args.method, &args.to) {
         (Some(Method::Clone), Some(to)) => to,
         (Some(Method::Clone), None) => {
             return Err(usage::wrong("--method clone needs --to STORE2, where the copy goes"));
         }
-        (_, Some(_)) => return Err(usage::wrong("--to needs --method clone")),
-        (_, None) => return create_here(args, args.json.json),
+        (_, Some(_)) => return Err(usage::wrong("--to needs --method clone or background")),
+        (_, None) => return create_here(args, None, args.json.json),
     };
-    create_here(args, false)?;
+    create_here(args, None, false)?;
     streams::copy(backend, &args.target, &args.name, to, args.json.json).map_err(|f| {
         let (name, to) = (names::shown(&args.name), names::shown(to));
         let way = format!("snapfs send {} {name} --to {to}", names::shown(&args.target));
@@ -138,13 +146,17 @@ pub(super) fn create(backend: &dyn Backend, args: &CreateArgs) -> Result<(), Fai
     })
 }
 
-fn create_here(args: &CreateArgs, json: bool) -> Result<(), Failure> {
+/// Makes a snapshot, and begins a copy of it, or neither.
+pub(super) fn create_here(args: &CreateArgs, copy: Option<&HydrateOrder>, json: bool) -> Result<(), Failure> {
     let client = daemon_for_changes(&args.target)?;
     let mut request = json!({});
     names::put(&mut request, "name", &args.name);
     put_maker(&mut request, args.description.as_ref());
     if let Some(layout) = args.method.and_then(Method::layout) {
         request["layout"] = layout.to_string().into();
+    }
+    if let Some(copy) = copy {
+        request["hydrate"] = hydration::encode(copy);
     }
     let verb = if args.method == Some(Method::Mirror) { "split" } else { "create" };
     let made = wire::decode(&client.call(verb, request, &mut |_| {})?)?;

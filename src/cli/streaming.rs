@@ -5,11 +5,12 @@ use super::output;
 use super::pipe;
 use super::refusal::{told, told_name, told_view};
 use crate::ctl::{Code, Failure};
-use crate::format::Identity;
 use crate::format::peer::PeerRecord;
+use crate::format::stream::StreamBegin;
+use crate::format::{FormatError, Identity, ViewId};
 use crate::fs::{Fs, ReceiveOrder, SendOrder, SentStream, StreamError, parse_token};
 use crate::names;
-use crate::ops::{NodeId, Timestamp};
+use crate::ops::{Error, NodeId, Timestamp};
 use crate::volume::SnapshotInfo;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
@@ -60,6 +61,15 @@ pub(super) fn encode(order: &StreamOrder, socket: Option<&str>) -> Value {
             put(&mut object, "view", view);
             object["store"] = json!(store);
         }
+        StreamOrder::Begin { at: _, view, from } => {
+            object["order"] = "begin".into();
+            put(&mut object, "view", view);
+            from.iter().for_each(|from| put(&mut object, "from", from));
+        }
+        StreamOrder::Offer { begin } => {
+            object["order"] = "offer".into();
+            put(&mut object, "begin", begin);
+        }
         StreamOrder::Arrivals => object["order"] = "arrivals".into(),
         StreamOrder::Drop { token } => {
             object["order"] = "drop".into();
@@ -94,6 +104,11 @@ fn decode(args: &Value, at: NodeId) -> Result<StreamOrder, Failure> {
             let view = bytes("view").ok_or_else(|| missing("view"))?;
             StreamOrder::Note { at, view, store: text("store").ok_or_else(|| missing("store"))? }
         }
+        "begin" => {
+            let view = bytes("view").ok_or_else(|| missing("view"))?;
+            StreamOrder::Begin { at, view, from: bytes("from") }
+        }
+        "offer" => StreamOrder::Offer { begin: bytes("begin").ok_or_else(|| missing("begin"))? },
         "arrivals" => StreamOrder::Arrivals,
         "drop" => StreamOrder::Drop { token: text("token").ok_or_else(|| missing("token"))? },
         other => return Err(Failure::new(Code::Invalid, format!("streams know no order '{other}'"))),
@@ -187,6 +202,24 @@ pub(super) fn carry_out(
             };
             Ok(json!({"noted": noted.map_err(|e| told_name(&snapshot.name, &e.into()))?}))
         }
+        StreamOrder::Begin { at, view, from } => {
+            let snapshot = find(fs, *at, view)?;
+            let base = from.as_ref().map(|from| find_base(fs, *at, from)).transpose()?;
+            let (base, gone) = (Base::snapshot(&base), Base::gone(&base));
+            let order = SendOrder { snapshot: &snapshot, base, gone, resume: None };
+            let begin = fs.stream_begin(&order).map_err(|e| failure(store, &e))?;
+            let mut object = json!({"about_bytes": begin.about_bytes});
+            names::put(&mut object, "begin", OsStr::from_bytes(&begin.encode()));
+            Ok(object)
+        }
+        StreamOrder::Offer { begin } => {
+            let wrong = |e: FormatError| {
+                Failure::new(Code::Invalid, format!("that is no beginning of a stream: {}", e.0))
+            };
+            let begin = StreamBegin::decode(begin).map_err(wrong)?;
+            fs.offer(&begin, &ReceiveOrder::default()).map_err(|e| failure(store, &e))?;
+            Ok(json!({}))
+        }
         StreamOrder::Arrivals => Ok(arrivals(fs)),
         StreamOrder::Drop { token } => {
             let stream = parse_token(token).map(|(stream, _)| stream).or_else(|| Identity::parse(token));
@@ -203,12 +236,21 @@ pub(super) fn carry_out(
 
 /// The snapshot that a word is about.
 fn find(fs: &Fs, at: NodeId, word: &[u8]) -> Result<SnapshotInfo, Failure> {
+    let number =
+        word.strip_prefix(VIEW_PREFIX.as_bytes()).and_then(|n| std::str::from_utf8(n).ok()?.parse().ok());
+    if let Some(number) = number {
+        let found = fs.volume().snapshot_info(ViewId(number));
+        return found.ok_or_else(|| told_view(word, &Error::NotFound));
+    }
     if word == b"@live" || word.starts_with(b".clones/") {
         let what = "is not at rest and cannot be sent: make a snapshot of it, and send that";
         return Err(Failure::new(Code::Invalid, format!("{}: {what}", names::shown_bytes(word))));
     }
     fs.snapshot_of_word(at, word).map_err(|e| told_view(word, &e))
 }
+
+/// In front of the number of a snapshot, which stays what it is whatever it is called.
+pub(super) const VIEW_PREFIX: &str = "@view:";
 
 /// In front of the identity of another store: what that has of this one, whether it is here still or not.
 pub(super) const PEER_PREFIX: &str = "@peer:";
@@ -392,7 +434,7 @@ fn arrivals(fs: &Fs) -> Value {
 }
 
 /// What went wrong, as a sentence.
-fn failure(store: &Path, e: &StreamError) -> Failure {
+pub(super) fn failure(store: &Path, e: &StreamError) -> Failure {
     match e {
         StreamError::Failed(e) => told(store, e),
         StreamError::Store(e) => super::refusal::told_volume(store, e),

@@ -5,6 +5,7 @@ use super::pipe::Rendezvous;
 use super::stream_args::{ReceiveArgs, SendArgs, VerifyArgs};
 use super::{output, streaming, usage};
 use crate::ctl::{Client, Code, Failure};
+use crate::fs::Fs;
 use crate::names;
 use crate::ops::NodeId;
 use serde_json::{Value, json};
@@ -13,7 +14,7 @@ use std::ffi::OsStr;
 use std::io::{self, IsTerminal, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -31,17 +32,25 @@ type Progress<'p> = &'p mut (dyn FnMut(Value) + Send);
 pub(super) enum StoreEnd {
     Daemon(Client),
     Opened(Arc<dyn Engine>),
+    /// The one that this process has open for other purposes, and its path.
+    Here(Arc<Fs>, PathBuf),
 }
 
 impl StoreEnd {
     /// The store at `target`, or the one that is mounted there.
     pub(super) fn open(backend: &dyn Backend, target: &Path, access: OpenFor) -> Result<StoreEnd, Failure> {
+        let options = StoreOptions { access, ..StoreOptions::default() };
+        StoreEnd::open_with(target, || backend.open(target, &options))
+    }
+
+    /// The same, opened so if it is not mounted.
+    pub(super) fn open_with(
+        target: &Path,
+        open: impl FnOnce() -> Result<Arc<dyn Engine>, Failure>,
+    ) -> Result<StoreEnd, Failure> {
         match Client::connect(target) {
             Ok(client) => Ok(StoreEnd::Daemon(client)),
-            Err(f) if f.code == Code::NotMounted => {
-                let options = StoreOptions { access, ..StoreOptions::default() };
-                Ok(StoreEnd::Opened(backend.open(target, &options)?))
-            }
+            Err(f) if f.code == Code::NotMounted => Ok(StoreEnd::Opened(open()?)),
             Err(f) => Err(f),
         }
     }
@@ -59,6 +68,10 @@ impl StoreEnd {
                 progress(value);
                 true
             }),
+            StoreEnd::Here(fs, store) => streaming::carry_out(fs, store, order, (input, out), &mut |value| {
+                progress(value);
+                true
+            }),
             StoreEnd::Daemon(client) => through(client, order, input, out, progress),
         }
     }
@@ -66,6 +79,9 @@ impl StoreEnd {
     /// Carries out an order without a stream.
     pub(super) fn ask(&self, order: &StreamOrder) -> Result<Value, Failure> {
         match self {
+            StoreEnd::Here(fs, store) => {
+                streaming::carry_out(fs, store, order, (&mut io::empty(), &mut io::sink()), &mut |_| true)
+            }
             StoreEnd::Opened(engine) => {
                 engine.stream(order, &mut io::empty(), &mut io::sink(), &mut |_| true)
             }
@@ -77,7 +93,7 @@ impl StoreEnd {
     pub(super) fn close(self) -> Result<(), Failure> {
         match self {
             StoreEnd::Opened(engine) => engine.close(),
-            StoreEnd::Daemon(_) => Ok(()),
+            StoreEnd::Daemon(_) | StoreEnd::Here(..) => Ok(()),
         }
     }
 }
@@ -118,6 +134,31 @@ fn through(
             (Ok(answer), Ok(_)) => Ok(answer),
         }
     })
+}
+
+/// Bytes that go through a gate at once at most.
+const GATE_BYTES: usize = 64 << 10;
+
+/// Asked before so many bytes go on.
+pub(super) type Gate<'g> = &'g (dyn Fn(usize) -> io::Result<()> + Sync);
+
+/// A pipe behind a gate.
+struct Gated<'g> {
+    out: io::PipeWriter,
+    gate: Gate<'g>,
+}
+
+impl Write for Gated<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let some = &bytes[..bytes.len().min(GATE_BYTES)];
+        (self.gate)(some.len())?;
+        self.out.write_all(some)?;
+        Ok(some.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// Standard output that notes when its reader goes away.
@@ -229,7 +270,11 @@ pub(super) fn send(backend: &dyn Backend, args: &SendArgs) -> Result<(), Failure
 
 /// The order, told against the newest older snapshot that both have, if nothing else was said: by what it is, whatever it is
 /// called in either. One that is not here any more will do, if the other store was noted to have it and it is newer.
-fn against_common(from: &StoreEnd, to: &StoreEnd, order: StreamOrder) -> Result<StreamOrder, Failure> {
+pub(super) fn against_common(
+    from: &StoreEnd,
+    to: &StoreEnd,
+    order: StreamOrder,
+) -> Result<StreamOrder, Failure> {
     let StreamOrder::Send { at, view, from: None, resume: None } = &order else { return Ok(order) };
     let identity = |row: &Value| row["identity"].as_str().map(str::to_string);
     let rows = |told: &Value, key: &str| told[key].as_array().cloned().unwrap_or_default();
@@ -260,7 +305,7 @@ fn against_common(from: &StoreEnd, to: &StoreEnd, order: StreamOrder) -> Result<
 }
 
 /// Notes at the sender what the receiver has now, so that the next can be told against it also when it is gone there.
-fn note(from: &StoreEnd, to: &StoreEnd, order: &StreamOrder) -> Result<(), Failure> {
+pub(super) fn note(from: &StoreEnd, to: &StoreEnd, order: &StreamOrder) -> Result<(), Failure> {
     let StreamOrder::Send { at, view, .. } = order else { return Ok(()) };
     let told = to.ask(&StreamOrder::Identities { at: NodeId::ROOT, all: false })?;
     let Some(store) = told["store"].as_str() else { return Ok(()) };
@@ -307,9 +352,23 @@ fn carry_now(
     as_name: Option<Vec<u8>>,
     json: bool,
 ) -> Result<Value, Failure> {
-    let (mut reader, mut writer) = io::pipe()
-        .map_err(|e| Failure::new(Code::Other, format!("no pipe can be had from the system: {e}")))?;
     let mut meter = Meter::new(json);
+    let done = carry_through(from, to, (order, as_name), &|_| Ok(()), &mut |value| meter.tell(&value));
+    meter.end();
+    done
+}
+
+/// The same; `gate` is asked before so many bytes go on, and may wait, or end it.
+pub(super) fn carry_through(
+    from: &StoreEnd,
+    to: &StoreEnd,
+    (order, as_name): (StreamOrder, Option<Vec<u8>>),
+    gate: Gate<'_>,
+    progress: Progress<'_>,
+) -> Result<Value, Failure> {
+    let (mut reader, out) = io::pipe()
+        .map_err(|e| Failure::new(Code::Other, format!("no pipe can be had from the system: {e}")))?;
+    let mut writer = Gated { out, gate };
     std::thread::scope(|scope| {
         let sending = scope.spawn(move || {
             let mut nothing = |_| ();
@@ -318,9 +377,8 @@ fn carry_now(
             sent
         });
         let receive = StreamOrder::Receive { as_name };
-        let received = to.run(&receive, &mut reader, &mut io::sink(), &mut |value| meter.tell(&value));
+        let received = to.run(&receive, &mut reader, &mut io::sink(), progress);
         drop(reader);
-        meter.end();
         let sent = sending.join().unwrap_or_else(|_| Err(Failure::new(Code::Other, "a failed assertion")));
         match (received, sent) {
             (Ok(mut received), Ok(sent)) => {
@@ -343,7 +401,7 @@ fn carry_now(
 }
 
 /// The order, going on with what the receiver has of it.
-fn resumed(from: &StoreEnd, to: &StoreEnd, order: &StreamOrder) -> Result<StreamOrder, Failure> {
+pub(super) fn resumed(from: &StoreEnd, to: &StoreEnd, order: &StreamOrder) -> Result<StreamOrder, Failure> {
     let StreamOrder::Send { at, view, from: base, resume: None } = order else { return Ok(order.clone()) };
     for arrival in to.ask(&StreamOrder::Arrivals)?.as_array().into_iter().flatten() {
         let Some(token) = arrival["token"].as_str().filter(|_| arrival["active"] != true) else { continue };
@@ -451,10 +509,16 @@ fn compare(here: &StoreEnd, there: &StoreEnd, args: &VerifyArgs) -> Result<u8, F
         written(output::print_json(&object))?;
     } else if is_same {
         let shown = names::shown(&args.view);
-        written(output::print(&format!("'{shown}' and its copy are the same: {} inodes\n", ours.len())))?;
+        written(output::print(&format!(
+            "'{shown}' and its copy are the same: {}\n",
+            output::counted(ours.len() as u64, "inode")
+        )))?;
     } else {
-        let mut text =
-            format!("{} inodes of '{}' differ from the copy:\n", inodes.len(), names::shown(&args.view));
+        let mut text = format!(
+            "'{}' and its copy differ in {}:\n",
+            names::shown(&args.view),
+            output::counted(inodes.len() as u64, "inode")
+        );
         for path in paths.as_array().into_iter().flatten() {
             text += &format!(
                 "{}\n",

@@ -4,6 +4,7 @@
 
 use super::engine::{CloneRow, DiffOrder, DiffTold, Engine, ScrubOrder, SnapshotRow};
 use super::feed;
+use super::hydration;
 use super::merging;
 use super::mirror_order;
 use super::options::{self, Parsed};
@@ -53,7 +54,19 @@ impl Handler for Verbs {
                         let _ = name(args, "name").and_then(|name| self.engine.delete(at(args), &name));
                     })?;
                 }
+                if let Some(order) = args.get("hydrate") {
+                    let begin = hydration::decode(order)
+                        .and_then(|order| self.engine.hydrate(at(args), Some(&made.name), &order));
+                    begin.inspect_err(|_| {
+                        // What was not made as it was asked for was not made.
+                        let _ = self.engine.delete(at(args), &made.name);
+                    })?;
+                }
                 Ok(encode(&made))
+            }
+            "hydrate" => {
+                let order = hydration::decode(args)?;
+                self.engine.hydrate(at(args), names::get(args, "name").as_deref(), &order)
             }
             "rename" => {
                 self.engine.rename(at(args), &name(args, "name")?, &name(args, "new_name")?)?;
@@ -145,7 +158,7 @@ impl Handler for Verbs {
                 let provenance = of_command(args, Reason::Restore);
                 restoring::answer(&*self.engine, args, &provenance, progress)
             }
-            "mirror" => self.engine.mirror(&mirror_order::decode(args)?),
+            "mirror" => self.engine.mirror(&mirror_order::decode(args)?, progress),
             "split" => {
                 let made = self.engine.split(at(args), &name(args, "name")?, &of_maker(args)?)?;
                 Ok(made)

@@ -56,10 +56,17 @@ impl Client {
     /// after an unmount, is waited for and then not there.
     pub fn connect(target: &Path) -> Result<Client, Failure> {
         let at = target.to_path_buf();
-        let place = within(ANSWER_MAX, move || {
+        let place = begin(move || {
             let node = fs::metadata(&at).map(|meta| (major_minor(meta.dev()), meta.ino())).ok();
             (node, fs::canonicalize(&at).unwrap_or(at))
         });
+        let place = match place.recv_timeout(SILENCE_MAX) {
+            Err(RecvTimeoutError::Timeout) => {
+                prove_way(target)?;
+                place.recv_timeout(ANSWER_MAX - SILENCE_MAX).ok()
+            }
+            place => place.ok(),
+        };
         let Some((node, real)) = place else {
             let what = "its file system does not answer; snapfs status lists the daemons, one may be stopped";
             return Err(Failure::new(Code::Io, format!("{}: {what}", names::shown(target))));
@@ -342,6 +349,14 @@ fn greet(found: &FoundMount) -> Result<Greeting, Failure> {
         Err(e) if ended(&e) => Ok(Greeting::Ended),
         Err(e) => Err(lost(found, e)),
     }
+}
+
+/// Fails if a daemon is stopped in whose mount a path seems to lie: by its name alone, since nothing on the way may answer.
+fn prove_way(path: &Path) -> Result<(), Failure> {
+    let Ok(path) = std::path::absolute(path) else { return Ok(()) };
+    let mut on_the_way =
+        registry::all().into_iter().filter(|found| path.starts_with(&found.record.mountpoint));
+    on_the_way.try_for_each(|found| greet(&found).map(drop))
 }
 
 /// False at once for a daemon that takes requests; one that is closing its store is waited for. A socket is there before

@@ -4,6 +4,8 @@
 pub const COUNTER_MAX: u64 = 1 << 62;
 /// Of identities. On disk for ever.
 const IDENTITY_SEED: u64 = 0x736e_6170_6673_0004;
+/// Of those that follow from content.
+const CONTENT_SEED: u64 = 0x736e_6170_6673_0007;
 
 /// Byte address on a device, a multiple of 4096. 0 means none.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
@@ -46,6 +48,12 @@ impl Identity {
             words.extend_from_slice(&word.to_le_bytes());
         }
         Identity(xxhash_rust::xxh3::xxh3_128_with_seed(&words, IDENTITY_SEED).to_le_bytes())
+    }
+
+    /// Of what a head had, that is kept because it would be gone else: the same each time, as its content is.
+    pub fn of_content(store: [u8; 16], line: LineId, digest: u128) -> Identity {
+        let words = [&store[..], &line.0.to_le_bytes(), &digest.to_le_bytes()].concat();
+        Identity(xxhash_rust::xxh3::xxh3_128_with_seed(&words, CONTENT_SEED).to_le_bytes())
     }
 
     /// From its text.

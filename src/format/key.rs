@@ -45,6 +45,8 @@ pub enum Kind {
     Peer = 39,
     /// Meta tree: where content of a snapshot is that has moved. Object 0, `rest`: the new address.
     Remap = 40,
+    /// Meta tree: a copy of a snapshot that is made in another store. Object 0, `rest`: its number.
+    Hydration = 41,
 }
 
 impl Kind {
@@ -53,7 +55,7 @@ impl Kind {
         use Kind::*;
         [
             Inode, Link, Dirent, Xattr, XattrData, Inline, Extent, Orphan, Away, Arrival, View, Line,
-            DeadBucket, DeadChunk, ExtraRefs, Job, Scrub, Peer, Remap,
+            DeadBucket, DeadChunk, ExtraRefs, Job, Scrub, Peer, Remap, Hydration,
         ]
         .into_iter()
         .find(|k| *k as u8 == n)

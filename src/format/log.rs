@@ -7,6 +7,7 @@
 //! An effect is an item with its key, so a replay need not know which operation it came from. What a note means is
 //! decided above `volume`.
 
+use super::hydration::HydrationRecord;
 use super::key::KEY_BYTES;
 use super::line::{LineRecord, LineState};
 use super::schedule::{Schedule, put_schedules, take_schedules};
@@ -146,6 +147,10 @@ pub enum Effect<'a> {
     Promote(Promotion),
     /// Others may change a line from now on.
     SetState(LineId, LineState),
+    /// A copy of a snapshot in another store is begun, or stands otherwise than before.
+    SetHydration(HydrationRecord),
+    /// No copy of that number is made any more, nor known.
+    EndHydration(u64),
     /// Snapshots of a line are taken by these from now on.
     SetSchedules(LineId, Vec<Schedule>),
 }
@@ -269,8 +274,13 @@ impl Effects {
                 put(out, 17, &[line.0]);
                 out.push(state.number());
             }
+            Effect::SetHydration(copy) => {
+                out.push(18);
+                put_bytes(out, &copy.encode());
+            }
+            Effect::EndHydration(number) => put(out, 19, &[*number]),
             Effect::SetSchedules(line, schedules) => {
-                put(out, 18, &[line.0]);
+                put(out, 20, &[line.0]);
                 out.push(schedules.len() as u8);
                 put_schedules(schedules, out);
             }
@@ -367,7 +377,9 @@ fn take<'a>(rest: &mut &'a [u8]) -> Result<Effect<'a>, FormatError> {
             };
             Effect::SetState(line, state)
         }
-        18 => {
+        18 => Effect::SetHydration(HydrationRecord::decode(take_counted(rest)?)?),
+        19 => Effect::EndHydration(take_u64(rest)?),
+        20 => {
             let (line, count) = (LineId(take_u64(rest)?), take_bytes(rest, 1)?[0]);
             Effect::SetSchedules(line, take_schedules(count, rest)?)
         }
@@ -421,6 +433,7 @@ fn take_range(rest: &mut &[u8]) -> Result<(u64, u64), FormatError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::hydration::HydrationState;
     use crate::format::view::Consistency;
     use crate::format::{Kind, Slot};
 
@@ -488,6 +501,20 @@ mod tests {
                 head_generation: Generation(9),
             }),
             Effect::DropLine(LineId(2)),
+            Effect::SetHydration(HydrationRecord {
+                number: 3,
+                view: ViewId(5),
+                store: [7; 16],
+                path: b"/copy".to_vec(),
+                state: HydrationState::Paused,
+                rate: 1 << 20,
+                begun_secs: 4,
+                ended_secs: 0,
+                done_bytes: 1,
+                about_bytes: 2,
+                trouble: Vec::new(),
+            }),
+            Effect::EndHydration(3),
         ]
     }
 

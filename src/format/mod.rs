@@ -9,6 +9,7 @@ pub mod dirent;
 mod error;
 pub mod extent;
 pub mod header;
+pub mod hydration;
 pub mod ids;
 pub mod inner;
 pub mod inode;

@@ -19,6 +19,7 @@ impl From<VolumeError> for Error {
             VolumeError::NoSuchView => Error::Stale,
             VolumeError::Inherited => Error::NotPermitted,
             VolumeError::NameTaken => Error::Exists,
+            VolumeError::Held => Error::Busy,
             VolumeError::LimitReached(_) => Error::LimitReached,
         }
     }

@@ -11,7 +11,7 @@ use crate::format::provenance::Provenance;
 use crate::format::terms::{Expiry, Idling};
 use crate::format::{Identity, Ino, LineId, ViewId};
 use crate::ops::{Error, KernelRef, NodeId, Result};
-use crate::volume::{Recovered, SnapshotInfo, Volume};
+use crate::volume::{Recovered, ReserveFor, SnapshotInfo, Volume};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -105,8 +105,14 @@ impl Fs {
         self.commits.end_pressure();
     }
 
-    /// Purges every inode without a name, whoever has it open, and commits if anything has changed. The last call.
+    /// Purges every inode without a name, whoever has it open, and commits if anything has changed. The last call: changes
+    /// that come later are refused, whatever has failed.
     pub fn close(&self) -> Result<()> {
+        let settled = self.settle_all();
+        settled.and(self.heads.volume.close().map_err(Error::from))
+    }
+
+    fn settle_all(&self) -> Result<()> {
         if self.heads.is_read_only() {
             return Ok(());
         }
@@ -117,8 +123,7 @@ impl Fs {
         if self.heads.volume.is_read_only() {
             return self.commit();
         }
-        self.tick()?;
-        Ok(self.heads.volume.close_log()?)
+        self.tick().map(drop)
     }
 
     /// What was replayed when it was opened.
@@ -166,6 +171,7 @@ impl Fs {
     pub fn end_clone(&self, name: &[u8], expire: Option<u64>, idle: Option<u64>) -> Result<()> {
         let line = self.heads.volume.find_line(name).ok_or(Error::NotFound)?;
         let now = self.heads.clock.now().secs;
+        self.commits.have_room_for_records(ReserveFor::Record)?;
         self.heads.volume.set_terms(line.id, |terms| {
             terms.expiry = expire.map(|after| Expiry { after, at: now.saturating_add_unsigned(after) });
             terms.idling = idle.map(|after| Idling { after, used: now });

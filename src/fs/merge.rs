@@ -9,7 +9,9 @@ use super::file_system::Fs;
 use super::heads::{Head, KeptOut};
 use super::items::path_of;
 use super::merging::{Conflict, Merged, three_way};
-use super::transfer::{ChangeOrder, Plan, Refusal, Settled, Sides, TakenFrom, change_at_once, once_closed};
+use super::transfer::{
+    ChangeOrder, Plan, Refusal, Settled, Sides, TakenFrom, change_at_once, once_closed, rehearse_at_once,
+};
 use crate::format::Ino;
 use crate::format::provenance::Provenance;
 use crate::ops::{Error, NodeId, Result};
@@ -138,14 +140,24 @@ impl Fs {
 
     fn rehearse_merge_now(&self, order: &MergeOrder<'_>, open: &mut Vec<NodeId>) -> Answer<Vec<PathChange>> {
         let lines = self.lines_of(order)?;
-        let [source, target] = [&lines.source, &lines.target].map(|head| self.past.present(head));
-        let (source, target) = (source?, target?);
-        self.refuse_clone_writers(&lines, order.way, &source, open)?;
-        let base = self.base_of(&lines.clone)?;
-        match three_way(&base, &source, &target)? {
-            Merged::Clean(plan) => Ok(told(&base, &source, &plan)?),
-            Merged::Conflicts(all) => Err(MergeRefusal::Conflicts(all)),
-        }
+        let provenance = &Provenance::default();
+        let change = ChangeOrder { head: &lines.target, other: Some(&lines.source), provenance };
+        let (mut refusal, mut changes) = (None, None);
+        // So that whatever would be in the way is told as well.
+        let rehearsed = rehearse_at_once(&self.past, &change, &mut |sides| match self
+            .plan_of_merge(&lines, order.way, sides, open)
+        {
+            Ok((plan, base, source)) => {
+                changes = Some(told(&base, source, &plan)?);
+                Ok(Some(Settled { plan, source: TakenFrom::Other, base: None }))
+            }
+            Err(why) => {
+                refusal = Some(why);
+                Ok(None)
+            }
+        });
+        rehearsed.map_err(MergeRefusal::Refused)?;
+        refusal.map_or(Ok(changes.unwrap_or_default()), Err)
     }
 
     /// Both lines, if the clone was made from the line or that is gone.
@@ -197,7 +209,24 @@ impl Fs {
         Err(MergeRefusal::CloneWriters(paths, open.len()))
     }
 
-    /// The plan, while both lines are held; and what there is to tell of it later.
+    /// The plan, while both lines are held, with what they are compared with and what it is taken from.
+    fn plan_of_merge<'s>(
+        &self,
+        lines: &Lines,
+        way: MergeWay,
+        sides: &Sides<'s>,
+        open: &mut Vec<NodeId>,
+    ) -> Answer<(Plan, Arc<View>, &'s View)> {
+        let source = sides.other.ok_or(Error::Invalid)?;
+        self.refuse_clone_writers(lines, way, source, open)?;
+        let base = self.base_of(&lines.clone)?;
+        match three_way(&base, source, sides.target)? {
+            Merged::Clean(plan) => Ok((plan, base, source)),
+            Merged::Conflicts(all) => Err(MergeRefusal::Conflicts(all)),
+        }
+    }
+
+    /// The same, settled; and what there is to tell of it later.
     fn settle_merge(
         &self,
         lines: &Lines,
@@ -205,13 +234,7 @@ impl Fs {
         sides: &Sides<'_>,
         open: &mut Vec<NodeId>,
     ) -> Answer<(Settled, Brought)> {
-        let source = sides.other.ok_or(Error::Invalid)?;
-        self.refuse_clone_writers(lines, way, source, open)?;
-        let base = self.base_of(&lines.clone)?;
-        let plan = match three_way(&base, source, sides.target)? {
-            Merged::Clean(plan) => plan,
-            Merged::Conflicts(all) => return Err(MergeRefusal::Conflicts(all)),
-        };
+        let (plan, base, _) = self.plan_of_merge(lines, way, sides, open)?;
         let now = self.heads.clock.now();
         let point = self.volume().nameless_point(lines.source.line, (now.secs, now.nanos))?;
         let brought = Brought { base, source: point.clone(), plan: plan.clone() };
@@ -227,7 +250,8 @@ impl Fs {
             Ok(()) => true,
             Err(Error::Busy) => false,
             // Somebody else was faster.
-            Err(_) if self.volume().line(clone.id).is_err() => true,
+            Err(Error::NotFound | Error::Stale) if self.volume().line(clone.id).is_err() => true,
+            // Also what is gone here and comes back when the store is opened again.
             Err(e) => {
                 log::warn!("a clone that was merged stays: {e}");
                 false

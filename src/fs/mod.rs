@@ -27,6 +27,7 @@ mod error;
 mod file_system;
 mod follow;
 mod heads;
+mod hydrating;
 mod items;
 mod listing;
 mod log;
@@ -57,6 +58,7 @@ pub use compare::Compared;
 pub use difference::{ChangeKind, FileVersion, PathChange};
 pub use file_system::Fs;
 pub use follow::Follow;
+pub use hydrating::NewHydration;
 pub use merge::{MergeDone, MergeOrder, MergeRefusal, MergeWay};
 pub use merging::{Conflict, ConflictEnd, ConflictKind, Merged, three_way};
 pub use options::{

@@ -18,6 +18,10 @@ impl Fs {
 }
 
 impl Operations for Fs {
+    fn unhindered(&self) -> Option<Unhindered<'_>> {
+        self.heads.standstill.pass()
+    }
+
     fn lookup(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Result<Entry> {
         self.answer(names::find(&self.past, parent, name))
     }

@@ -13,7 +13,7 @@ use crate::format::terms::{Expiry, Terms};
 use crate::format::{Identity, LineId};
 use crate::names;
 use crate::ops::Error;
-use crate::volume::{NewSnapshot, ReceivedAs, SnapshotInfo, View};
+use crate::volume::{NewSnapshot, ReceivedAs, ReserveFor, SnapshotInfo, View};
 use std::io::Read;
 use std::sync::Arc;
 
@@ -139,6 +139,25 @@ impl Fs {
         }
     }
 
+    /// Refuses, without any change, what a stream that begins so would be refused for, or would not have the room for.
+    pub fn offer(&self, begin: &StreamBegin, order: &ReceiveOrder<'_>) -> Result<()> {
+        self.heads.check_writable()?;
+        let volume = &self.heads.volume;
+        if volume.find_identity(begin.identity).is_some() {
+            return Ok(());
+        }
+        self.destination(begin, order)?;
+        let has = |arrival: Arrival| {
+            (arrival.record.begin.stream() == begin.stream()).then_some(arrival.record.received_bytes)
+        };
+        let here: u64 = self.arrivals().into_iter().filter_map(has).sum();
+        let (wanted, room) = (begin.about_bytes.saturating_sub(here), volume.space().available);
+        if wanted > room {
+            return refused(format!("about {wanted} bytes are to come, and there is room for {room}"));
+        }
+        Ok(())
+    }
+
     /// What is being received, or waits for the rest.
     pub fn arrivals(&self) -> Vec<Arrival> {
         let volume = &self.heads.volume;
@@ -161,6 +180,7 @@ impl Fs {
     }
 
     fn drop_arrival_line(&self, line: &LineRecord) -> Result<()> {
+        self.commits.have_room_for_records(ReserveFor::Delete)?;
         let no_commit = self.commits.hold_off();
         self.heads.volume.drop_line(line.id)?;
         drop(no_commit);
@@ -279,6 +299,7 @@ impl Fs {
             volume.allow_compression()?;
             self.commits.commit()?;
         }
+        self.commits.have_room_for_records(ReserveFor::Write)?;
         let no_commit = self.commits.hold_off();
         let terms = Terms { expiry, ..Terms::default() };
         let from = to.base.as_ref().map(|(base, ..)| base.id);

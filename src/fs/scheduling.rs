@@ -26,6 +26,10 @@ use std::time::Duration;
 pub const PRUNED_AT_ONCE: usize = 8;
 /// So often it is looked whether something is to go, if nothing was taken.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
+/// Whoever holds off snapshots may wait for room, which the timer makes: it tries again.
+const TIMERS_PATIENCE: Duration = Duration::from_secs(1);
+/// Who asked waits for whoever makes a snapshot.
+const USERS_PATIENCE: Duration = Duration::from_secs(600);
 /// So often, if space is wanted.
 const ROOM_INTERVAL: Duration = Duration::from_secs(2);
 /// Somebody who finds no space gets so much at once, if there is so much.
@@ -318,7 +322,7 @@ impl Fs {
         let more = go.len() > PRUNED_AT_ONCE;
         go.truncate(PRUNED_AT_ONCE);
         let go: Vec<SnapshotInfo> = go.into_iter().map(|ruled| ruled.snapshot).collect();
-        let gone = self.past.drop_scheduled(head, &go)?;
+        let gone = self.past.drop_scheduled(head, &go, TIMERS_PATIENCE)?;
         // What could not go is tried again later, and holds nothing up.
         let more = more && gone.len() == go.len();
         self.with_watched(head.line, schedule, |watched| {
@@ -331,7 +335,7 @@ impl Fs {
         let mut go = self.rulings(head.line, schedule, false)?;
         go.retain(|ruled| ruled.ruling.goes() || ruled.thinned.is_some());
         let go: Vec<SnapshotInfo> = go.into_iter().map(|ruled| ruled.snapshot).collect();
-        self.past.drop_scheduled(head, &go)
+        self.past.drop_scheduled(head, &go, USERS_PATIENCE)
     }
 
     /// What is to become of the snapshots of a schedule: by its classes, and of what they leave, for want of space.

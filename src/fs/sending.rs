@@ -72,6 +72,12 @@ impl Fs {
         Ok(self.beginning(order)?.stream())
     }
 
+    /// How this would begin.
+    pub fn stream_begin(&self, order: &SendOrder<'_>) -> Result<StreamBegin> {
+        self.check_follows(order)?;
+        self.beginning(order)
+    }
+
     /// What was sent of an older head of a line is no base that follows from births.
     fn check_follows(&self, order: &SendOrder<'_>) -> Result<()> {
         match order.gone {

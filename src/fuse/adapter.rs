@@ -106,6 +106,23 @@ impl Adapter {
         }
     }
 
+    /// Does what changes something: here, or beside if it would have to wait for something long.
+    fn change(&self, work: impl FnOnce(&dyn Operations) + Send + 'static) {
+        match self.ops.unhindered() {
+            Some(_unhindered) => work(self.ops.as_ref()),
+            None => self.aside.run(work),
+        }
+    }
+
+    /// The same if the answer names a node, or tells of its attributes.
+    fn change_and_tell(&self, work: impl FnOnce(&dyn Operations) + Send + 'static) {
+        let answering = self.answering.clone();
+        self.change(move |ops| {
+            let _answer = answering.begin();
+            work(ops);
+        });
+    }
+
     /// How a file is opened below. The kernel says where each write goes, also where it appends, and it writes mapped
     /// pages back through any handle, so nothing is moved to the end here. With the write-back cache it fills pages by
     /// reading through handles that were opened for writing alone.
@@ -208,7 +225,6 @@ impl Filesystem for Adapter {
         reply: ReplyAttr,
     ) {
         let _turn = self.arrived(req, 0);
-        let _answer = self.answering.begin();
         let set = SetAttr {
             mode: mode.map(|m| m & 0o7777),
             uid,
@@ -218,8 +234,8 @@ impl Filesystem for Adapter {
             mtime: mtime.map(convert::set_time),
             ctime: ctime.map(convert::time_in),
         };
-        let handle = fh.map(|h| Handle(h.0));
-        attributes(reply, self.ops.setattr(&caller(req, 0), NodeId(ino.0), handle, &set));
+        let (who, node, handle) = (caller(req, 0), NodeId(ino.0), fh.map(|h| Handle(h.0)));
+        self.change_and_tell(move |ops| attributes(reply, ops.setattr(&who, node, handle, &set)));
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
@@ -238,14 +254,14 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let _turn = self.arrived(req, 0);
-        let _answer = self.answering.begin();
-        let (parent, name) = (NodeId(parent.0), name.as_bytes());
-        let result = match convert::kind_of_mode(mode) {
-            _ if hidden::is_name(parent, name) => Err(Error::NotPermitted),
-            None => Err(Error::Invalid),
-            Some(kind) => self.ops.mknod(&caller(req, umask), parent, name, kind, mode & 0o7777, rdev),
-        };
-        entry(reply, result);
+        let (who, parent, name) = (caller(req, umask), NodeId(parent.0), name.as_bytes().to_vec());
+        let Some(kind) = convert::kind_of_mode(mode) else { return reply.error(Errno::EINVAL) };
+        if hidden::is_name(parent, &name) {
+            return reply.error(Errno::EPERM);
+        }
+        self.change_and_tell(move |ops| {
+            entry(reply, ops.mknod(&who, parent, &name, kind, mode & 0o7777, rdev))
+        });
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
@@ -257,21 +273,23 @@ impl Filesystem for Adapter {
             let name = name.as_bytes().to_vec();
             self.aside.run(move |ops| entry(reply, ops.mkdir(&who, parent, &name, mode)));
         } else {
-            let _answer = self.answering.begin();
-            entry(reply, self.ops.mkdir(&who, parent, name.as_bytes(), mode));
+            let name = name.as_bytes().to_vec();
+            self.change_and_tell(move |ops| entry(reply, ops.mkdir(&who, parent, &name, mode)));
         }
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let _turn = self.arrived(req, 0);
-        empty(reply, self.ops.unlink(&caller(req, 0), NodeId(parent.0), name.as_bytes()));
+        let (who, parent, name) = (caller(req, 0), NodeId(parent.0), name.as_bytes().to_vec());
+        self.change(move |ops| empty(reply, ops.unlink(&who, parent, &name)));
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let _turn = self.arrived(req, 0);
         let (who, parent) = (caller(req, 0), NodeId(parent.0));
         if !parent.is_snapdir() {
-            empty(reply, self.ops.rmdir(&who, parent, name.as_bytes()));
+            let name = name.as_bytes().to_vec();
+            self.change(move |ops| empty(reply, ops.rmdir(&who, parent, &name)));
         } else if let Some(done) = self.ops.rmdir_at_once(&who, parent, name.as_bytes()) {
             empty(reply, done);
         } else {
@@ -282,12 +300,12 @@ impl Filesystem for Adapter {
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let _turn = self.arrived(req, 0);
-        let _answer = self.answering.begin();
-        let (parent, name) = (NodeId(parent.0), name.as_bytes());
-        if hidden::is_name(parent, name) {
+        let (who, parent, name) = (caller(req, 0), NodeId(parent.0), name.as_bytes().to_vec());
+        if hidden::is_name(parent, &name) {
             return reply.error(Errno::EPERM);
         }
-        entry(reply, self.ops.symlink(&caller(req, 0), parent, name, target.as_os_str().as_bytes()));
+        let target = target.as_os_str().as_bytes().to_vec();
+        self.change_and_tell(move |ops| entry(reply, ops.symlink(&who, parent, &name, &target)));
     }
 
     fn rename(
@@ -302,29 +320,27 @@ impl Filesystem for Adapter {
     ) {
         let _turn = self.arrived(req, 0);
         let (who, from, to) = (caller(req, 0), NodeId(parent.0), NodeId(newparent.0));
-        let (name, new_name) = (name.as_bytes(), newname.as_bytes());
-        if hidden::is_name(to, new_name) {
+        let (name, new_name) = (name.as_bytes().to_vec(), newname.as_bytes().to_vec());
+        if hidden::is_name(to, &new_name) {
             return reply.error(Errno::EPERM);
         }
         let Some(mode) = convert::rename_mode(flags) else {
             return reply.error(Errno::EINVAL);
         };
-        if from.is_snapdir() || to.is_snapdir() {
-            let (name, new_name) = (name.to_vec(), new_name.to_vec());
-            self.aside.run(move |ops| empty(reply, ops.rename(&who, from, &name, to, &new_name, mode)));
-        } else {
-            empty(reply, self.ops.rename(&who, from, name, to, new_name, mode));
-        }
+        let is_of_snapdir = from.is_snapdir() || to.is_snapdir();
+        let work =
+            move |ops: &dyn Operations| empty(reply, ops.rename(&who, from, &name, to, &new_name, mode));
+        if is_of_snapdir { self.aside.run(work) } else { self.change(work) }
     }
 
     fn link(&self, req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
         let _turn = self.arrived(req, 0);
-        let _answer = self.answering.begin();
-        let (parent, name) = (NodeId(newparent.0), newname.as_bytes());
-        if hidden::is_name(parent, name) {
+        let (who, node, parent) = (caller(req, 0), NodeId(ino.0), NodeId(newparent.0));
+        let name = newname.as_bytes().to_vec();
+        if hidden::is_name(parent, &name) {
             return reply.error(Errno::EPERM);
         }
-        entry(reply, self.ops.link(&caller(req, 0), NodeId(ino.0), parent, name));
+        self.change_and_tell(move |ops| entry(reply, ops.link(&who, node, parent, &name)));
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -364,13 +380,12 @@ impl Filesystem for Adapter {
         reply: ReplyCreate,
     ) {
         let _turn = self.arrived(req, 0);
-        let _answer = self.answering.begin();
-        let (parent, name) = (NodeId(parent.0), name.as_bytes());
-        if hidden::is_name(parent, name) {
+        let (who, parent, name) = (caller(req, umask), NodeId(parent.0), name.as_bytes().to_vec());
+        if hidden::is_name(parent, &name) {
             return reply.error(Errno::EPERM);
         }
-        let flags = self.open_flags(flags);
-        created(reply, self.ops.create(&caller(req, umask), parent, name, mode & 0o7777, flags));
+        let (mode, flags) = (mode & 0o7777, self.open_flags(flags));
+        self.change_and_tell(move |ops| created(reply, ops.create(&who, parent, &name, mode, flags)));
     }
 
     fn read(
@@ -407,8 +422,19 @@ impl Filesystem for Adapter {
     ) {
         let _turn = self.arrived(req, data.len());
         let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        let done = self.ops.write(NodeId(ino.0), Handle(fh.0), offset, data, kill);
-        written(reply, done.map(|n| n as u64)); // at most max_write
+        let (node, handle) = (NodeId(ino.0), Handle(fh.0));
+        let write = move |ops: &dyn Operations, data: &[u8]| {
+            let done = ops.write(node, handle, offset, data, kill);
+            written(reply, done.map(|n| n as u64)); // at most max_write
+        };
+        // What is written is copied only for who waits.
+        match self.ops.unhindered() {
+            Some(_unhindered) => write(self.ops.as_ref(), data),
+            None => {
+                let data = data.to_vec();
+                self.aside.run(move |ops| write(ops, &data));
+            }
+        }
     }
 
     /// The kernel flushes dirty pages on close whatever the answer is; this one makes it stop asking.
@@ -433,8 +459,9 @@ impl Filesystem for Adapter {
     fn fsync(&self, _req: &Request, ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
         self.may_wait();
         let scope = if datasync { SyncScope::Data } else { SyncScope::All };
+        let (node, handle) = (NodeId(ino.0), Handle(fh.0));
         let answer = Box::new(move |result| empty(reply, result));
-        self.ops.fsync_then(NodeId(ino.0), Handle(fh.0), scope, answer);
+        self.change(move |ops| ops.fsync_then(node, handle, scope, answer));
     }
 
     /// Listings are cached, except of a `.snapshots` directory, which changes without a request of the kernel's.
@@ -504,7 +531,8 @@ impl Filesystem for Adapter {
 
     fn fsyncdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
         self.may_wait();
-        empty(reply, self.ops.fsyncdir(NodeId(ino.0)));
+        let node = NodeId(ino.0);
+        self.change(move |ops| empty(reply, ops.fsyncdir(node)));
     }
 
     fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {
@@ -537,12 +565,10 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let _turn = self.arrived(req, 0);
-        match convert::xattr_mode(flags) {
-            Some(mode) => {
-                empty(reply, self.ops.setxattr(&caller(req, 0), NodeId(ino.0), name.as_bytes(), value, mode));
-            }
-            None => reply.error(Errno::EINVAL),
-        }
+        let Some(mode) = convert::xattr_mode(flags) else { return reply.error(Errno::EINVAL) };
+        let (who, node) = (caller(req, 0), NodeId(ino.0));
+        let (name, value) = (name.as_bytes().to_vec(), value.to_vec());
+        self.change(move |ops| empty(reply, ops.setxattr(&who, node, &name, &value, mode)));
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
@@ -555,7 +581,8 @@ impl Filesystem for Adapter {
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(reply, self.ops.removexattr(&caller(req, 0), NodeId(ino.0), name.as_bytes()));
+        let (who, node, name) = (caller(req, 0), NodeId(ino.0), name.as_bytes().to_vec());
+        self.change(move |ops| empty(reply, ops.removexattr(&who, node, &name)));
     }
 
     /// The kernel decides (`default_permissions`) and does not ask.
@@ -613,13 +640,9 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let result = match convert::allocate_mode(mode) {
-            Some(mode) => {
-                self.ops.fallocate(&caller(req, 0), NodeId(ino.0), Handle(fh.0), offset, length, mode)
-            }
-            None => Err(Error::NotSupported),
-        };
-        empty(reply, result);
+        let Some(mode) = convert::allocate_mode(mode) else { return empty(reply, Err(Error::NotSupported)) };
+        let (who, node, handle) = (caller(req, 0), NodeId(ino.0), Handle(fh.0));
+        self.change(move |ops| empty(reply, ops.fallocate(&who, node, handle, offset, length, mode)));
     }
 
     fn lseek(
@@ -663,16 +686,12 @@ impl Filesystem for Adapter {
         if !flags.is_empty() {
             return reply.error(Errno::EINVAL);
         }
-        let copied = self.ops.copy_range(
-            &caller(req, 0),
-            NodeId(ino_in.0),
-            Handle(fh_in.0),
-            offset_in,
-            NodeId(ino_out.0),
-            Handle(fh_out.0),
-            offset_out,
-            len.min(COPY_BYTES_MAX),
-        );
-        written(reply, copied); // at most COPY_BYTES_MAX
+        let (who, len) = (caller(req, 0), len.min(COPY_BYTES_MAX));
+        let (from, from_handle) = (NodeId(ino_in.0), Handle(fh_in.0));
+        let (to, to_handle) = (NodeId(ino_out.0), Handle(fh_out.0));
+        self.change(move |ops| {
+            let copied = ops.copy_range(&who, from, from_handle, offset_in, to, to_handle, offset_out, len);
+            written(reply, copied); // at most COPY_BYTES_MAX
+        });
     }
 }

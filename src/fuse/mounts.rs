@@ -40,6 +40,8 @@ pub struct Mount {
     pub source: OsString,
     /// No change is possible through it.
     pub read_only: bool,
+    /// Whose it is, of a mount of FUSE.
+    pub user: Option<u32>,
 }
 
 impl Mount {
@@ -194,6 +196,10 @@ fn parse(line: &[u8]) -> Option<Mount> {
             .into_iter()
             .flatten()
             .any(|options| options.split(|&b| b == b',').any(|option| option == b"ro")),
+        user: fields.get(dash + 3).and_then(|options| {
+            let user = options.split(|&b| b == b',').find_map(|option| option.strip_prefix(b"user_id="))?;
+            std::str::from_utf8(user).ok()?.parse().ok()
+        }),
     })
 }
 
@@ -219,7 +225,7 @@ mod tests {
     #[test]
     fn a_line_is_read() {
         let m =
-            parse(b"36 35 0:52 / /mnt/a\\040b rw,noatime shared:1 master:2 - fuse.snapfs /srv/s\\134x rw");
+            parse(b"36 35 0:52 / /mnt/a\\040b rw,noatime shared:1 master:2 - fuse.snapfs /srv/s\\134x rw,user_id=7,group_id=0");
         assert_eq!(
             m,
             Some(Mount {
@@ -231,6 +237,7 @@ mod tests {
                 fstype: "fuse.snapfs".into(),
                 source: "/srv/s\\x".into(),
                 read_only: false,
+                user: Some(7),
             })
         );
         for line in ["1 2 0:5 / /m ro,noatime - fuse x rw,a", "1 2 0:5 / /m rw - fuse x ro,a"] {

@@ -2,6 +2,7 @@
 
 use super::file_type::FileType;
 use super::node::NodeId;
+use parking_lot::RwLockReadGuard;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -335,10 +336,33 @@ pub enum Error {
 
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Error::Io(what) => write!(f, "{what}"),
-            other => write!(f, "{other:?}"),
-        }
+        f.write_str(match self {
+            Error::NotFound => "there is nothing of that name",
+            Error::Exists => "something of that name is there already",
+            Error::NotADirectory => "it is not a directory",
+            Error::IsADirectory => "it is a directory",
+            Error::NotEmpty => "the directory is not empty",
+            Error::NameTooLong => "the name is too long",
+            Error::Invalid => "it makes no sense here",
+            Error::ReadOnly => "nothing can be changed there",
+            Error::NotPermitted => "nobody may do that",
+            Error::AccessDenied => "not allowed",
+            Error::CrossView => "it would lead from one line or snapshot to another",
+            Error::Busy => "it is in use",
+            Error::TooManyLinks => "it has too many names",
+            Error::FileTooBig => "the file would be too large",
+            Error::NoSpace => "the store is full",
+            Error::LimitReached => "a limit of the store is reached",
+            Error::NoAttribute => "it has no such attribute",
+            Error::TooSmall => "it does not fit what there is room for",
+            Error::TooBig => "the value is too large",
+            Error::NotSupported => "that cannot be done with it",
+            Error::NoSuchOffset => "there is nothing at that offset",
+            Error::Stale => "its line was rolled back, replaced or dropped meanwhile",
+            Error::BadHandle => "it is not open",
+            Error::NotASymlink => "it is not a symbolic link",
+            Error::Io(what) => what,
+        })
     }
 }
 
@@ -350,11 +374,20 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Gives the answer to a request whose thread went on.
 pub type Answer = Box<dyn FnOnce(Result<()>) + Send>;
 
+/// Held while a request that changes something is answered on a thread that answers others as well.
+pub struct Unhindered<'a>(pub Option<RwLockReadGuard<'a, ()>>);
+
 /// Everything that a transport can ask. Any thread may call any method at any time.
 ///
 /// A request changes all that it says or nothing. Nodes of snapshots answer every change with [`Error::ReadOnly`].
 /// Permission bits are enforced by the kernel (`default_permissions`); set-id clearing, link counts and times are here.
 pub trait Operations: Send + Sync {
+    /// None while whatever changes something waits until something long is done: then it is to be asked for where no other
+    /// requests are answered. What is returned otherwise is kept until it is done. What only reads waits for none of that,
+    /// nor do `forget`, `release` and `releasedir`.
+    fn unhindered(&self) -> Option<Unhindered<'_>> {
+        Some(Unhindered(None))
+    }
     /// Finds `name` in the directory `parent`. `.` and `..` are answered too, and `.` for everything that is no directory
     /// as well: so a transport finds a node again of which it knows no more than the number (file handles, NFS).
     fn lookup(&self, caller: &Caller, parent: NodeId, name: &[u8]) -> Result<Entry>;

@@ -91,7 +91,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::{Op, Persistence, Sim};
+    use crate::device::{Device, Op, Persistence, Sim};
     use crate::store::{AllocClass, Allocator, Room};
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
@@ -145,6 +145,30 @@ mod tests {
         secure(&store, limit / 2);
         sim.set_space_limit(sim.backed_bytes() + MIB);
         assert!(store.secure(&mut store.alloc(), Room::default().and(SIZE / 2)).is_err());
+    }
+
+    #[test]
+    fn what_a_full_host_has_kept_is_found_wherever_it_is_and_looked_for_once() {
+        let (sim, store) = store(SIZE);
+        // As an earlier mount has left it.
+        for at in [300 * MIB, 5 << 30] {
+            sim.back(at, 8 * MIB).unwrap();
+        }
+        sim.set_space_limit(sim.backed_bytes());
+        let refused = |mib: u64| store.secure(&mut store.alloc(), Room::default().and(mib * MIB)).is_err();
+        assert!(!refused(8));
+        let asked = sim.counts().backs;
+        assert!(!refused(8) && sim.counts().backs == asked);
+        assert!((0..10).any(|_| !refused(16)), "some pieces at a time");
+        assert_eq!(store.alloc().free_bytes(), 16 * MIB);
+        while store.looked_for_backed_to.load(Relaxed) < SIZE {
+            assert!(refused(17));
+        }
+        let asked = sim.counts().backs;
+        assert!(refused(17) && sim.counts().backs < asked + 4);
+        // A host that has room again is asked as ever.
+        sim.set_space_limit(SIZE);
+        assert!(!refused(17));
     }
 
     #[test]

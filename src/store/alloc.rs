@@ -236,8 +236,13 @@ impl Allocator {
 
     /// Which range the host should be asked for next: the chunk (aligned, `chunk` bytes) with the lowest unbacked address.
     pub fn next_to_back(&self, chunk: u64) -> Option<(u64, u64)> {
-        let (start, _) = self.unbacked.iter().next()?;
-        let base = start / chunk * chunk;
+        self.next_to_back_from(chunk, 0)
+    }
+
+    /// The same at `from` or behind it.
+    pub fn next_to_back_from(&self, chunk: u64, from: u64) -> Option<(u64, u64)> {
+        let (start, _) = self.unbacked.iter_from(from).next()?;
+        let base = start.max(from) / chunk * chunk;
         Some((base, chunk.min(self.size - base)))
     }
 

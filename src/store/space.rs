@@ -3,6 +3,7 @@
 use super::{Alloc, Room, Store, StoreError};
 use crate::device::DeviceError;
 use parking_lot::MutexGuard;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Space is secured on the host in aligned pieces of this many bytes.
 pub(super) const BACK_CHUNK_BYTES: u64 = 4 << 20;
@@ -10,6 +11,8 @@ pub(super) const BACK_CHUNK_BYTES: u64 = 4 << 20;
 const BACK_CHUNK_BYTES_MIN: u64 = 256 << 10;
 /// What is kept at hand beyond need is not more than this share of what the host has left.
 pub const KEEP_SHARE: u64 = 16;
+/// So many pieces are asked for in one search of a host that is full: some milliseconds.
+const BACKED_TRIES: usize = 4096;
 /// Space is given back to the host in aligned pieces of this many bytes.
 const DISCARD_GRAIN_BYTES: u64 = 1 << 20;
 /// In one call it is given no more than this back.
@@ -31,11 +34,30 @@ impl Store {
                 // The host may still have room for less.
                 Err(DeviceError::NoSpace) if chunk > BACK_CHUNK_BYTES_MIN => chunk /= 4,
                 Err(DeviceError::NoSpace) if alloc.keep_nothing() > 0 => {}
+                Err(DeviceError::NoSpace) => return self.look_for_backed(alloc, room),
                 done => done?,
             }
         }
         self.look_ahead(alloc.free_bytes(), room.bytes);
         Ok(())
+    }
+
+    /// The host has no room. What it has kept for the store since earlier mounts may lie behind what it has not, and is not known:
+    /// each piece is asked for once, some at a time.
+    fn look_for_backed(&self, alloc: &mut Alloc, room: Room) -> Result<(), StoreError> {
+        for _ in 0..BACKED_TRIES {
+            if alloc.free_bytes() >= room.bytes && alloc.node_bytes() >= room.node_bytes {
+                return Ok(());
+            }
+            let from = self.looked_for_backed_to.load(Relaxed);
+            let Some((addr, len)) = alloc.next_to_back_from(BACK_CHUNK_BYTES_MIN, from) else { break };
+            self.looked_for_backed_to.store(addr + len, Relaxed);
+            match self.back(alloc, addr, len) {
+                Err(DeviceError::NoSpace) => {}
+                done => done?,
+            }
+        }
+        Err(StoreError::NoSpace)
     }
 
     /// Hands out a range that content belongs to, backed. False if it is in use, or the host has no room.
@@ -46,12 +68,14 @@ impl Store {
             Some(true) => Ok(true),
             Some(false) => {
                 let _turn = self.space_turn.lock();
-                match self.device.back(addr, len) {
+                let backed = self.back_on_device(addr, len);
+                if backed.is_err() {
+                    self.alloc().take_back(addr, len);
+                }
+                match backed {
                     Ok(()) => Ok(true),
-                    Err(e) => {
-                        self.alloc().take_back(addr, len);
-                        if matches!(e, DeviceError::NoSpace) { Ok(false) } else { Err(e.into()) }
-                    }
+                    Err(DeviceError::NoSpace) => Ok(false),
+                    Err(e) => Err(e.into()),
                 }
             }
         }
@@ -66,6 +90,7 @@ impl Store {
             while end > addr {
                 let at = end.saturating_sub(DISCARD_BYTES_MAX).max(addr);
                 let _turn = self.space_turn.lock();
+                let Ok(_changing) = self.changing() else { return };
                 self.device.discard(at, end - at);
                 self.alloc.lock().discarded(at, end - at);
                 end = at;
@@ -77,9 +102,15 @@ impl Store {
     pub(super) fn back(&self, alloc: &mut Alloc, addr: u64, len: u64) -> Result<(), DeviceError> {
         let _turn = MutexGuard::unlocked(alloc, || {
             let turn = self.space_turn.lock();
-            self.device.back(addr, len).map(|()| turn)
+            self.back_on_device(addr, len).map(|()| turn)
         })?;
         alloc.backed(addr, len);
         Ok(())
+    }
+
+    fn back_on_device(&self, addr: u64, len: u64) -> Result<(), DeviceError> {
+        let closed = |e: StoreError| DeviceError::refused(std::io::ErrorKind::Other, e.to_string());
+        let _changing = self.changing().map_err(closed)?;
+        self.device.back(addr, len)
     }
 }

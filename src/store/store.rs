@@ -8,7 +8,7 @@ use super::io::{IoCounts, IoSnapshot, WaitedFor};
 use super::reading::{BadCopy, BadSide, Reading};
 use crate::bell::Bell;
 use crate::device::Device;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -33,6 +33,10 @@ pub struct Store {
     /// Held while the host promises space, or takes it back, until the allocator knows: what was just promised must not
     /// be gone when it is noted. Taken before the allocator.
     pub(super) space_turn: Mutex<()>,
+    /// Whether this process may change the device still. Held for reading over each change.
+    may_change: Arc<RwLock<bool>>,
+    /// Up to here a full host was asked for what it has kept since earlier mounts.
+    pub(super) looked_for_backed_to: AtomicU64,
 }
 
 /// What the changes that need space tell the thread that asks for it.
@@ -49,14 +53,31 @@ impl Store {
         let (health, reading) = (Arc::default(), Reading::Serve);
         let (io, bad, bad_sides) = Default::default();
         let (codec, ahead, space_turn) = Default::default();
+        let looked_for_backed_to = AtomicU64::default();
         let alloc = Arc::new(Mutex::new(alloc));
-        Store { device, fsid, alloc, io, health, reading, bad, bad_sides, codec, ahead, space_turn }
+        let may_change = Arc::new(RwLock::new(true));
+        Store {
+            device,
+            fsid,
+            alloc,
+            io,
+            health,
+            reading,
+            bad,
+            bad_sides,
+            codec,
+            ahead,
+            space_turn,
+            may_change,
+            looked_for_backed_to,
+        }
     }
 
     /// Another store on the same device and space that reads as told. Both know the same of damage.
     pub fn beside(&self, reading: Reading) -> Store {
         let mut store = Store::new(self.device.clone(), self.fsid, Allocator::new(0, 0));
         (store.reading, store.health, store.alloc) = (reading, self.health.clone(), self.alloc.clone());
+        store.may_change = self.may_change.clone();
         store
     }
 
@@ -129,8 +150,23 @@ impl Store {
         Ok(self.device.read_side(side, addr, buf)?)
     }
 
+    /// Changes nothing on the device from when this returns on, whoever tries to: somebody else may open it then.
+    pub fn let_go(&self) {
+        *self.may_change.write() = false;
+    }
+
+    /// Keeps [`Self::let_go`] waiting while the device is changed.
+    ///
+    /// # Errors
+    /// If it is too late.
+    pub fn changing(&self) -> Result<RwLockReadGuard<'_, bool>> {
+        let may = self.may_change.read();
+        if *may { Ok(may) } else { Err(StoreError::Device("the store has been closed".into())) }
+    }
+
     /// Writes to one side of a mirror what another has.
     pub fn write_raw_side(&self, side: usize, addr: u64, buf: &[u8]) -> Result<()> {
+        let _changing = self.changing()?;
         self.io.writes.fetch_add(1, Relaxed);
         self.io.written_bytes.fetch_add(buf.len() as u64, Relaxed);
         self.device.write_side(side, addr, buf).map_err(StoreError::broken_promise)
@@ -138,6 +174,7 @@ impl Store {
 
     /// Writes raw bytes.
     pub fn write_raw(&self, addr: u64, buf: &[u8]) -> Result<()> {
+        let _changing = self.changing()?;
         self.io.writes.fetch_add(1, Relaxed);
         self.io.written_bytes.fetch_add(buf.len() as u64, Relaxed);
         self.device.write_at(addr, buf).map_err(StoreError::broken_promise)
@@ -145,6 +182,7 @@ impl Store {
 
     /// The durability barrier.
     pub fn flush(&self) -> Result<()> {
+        let _changing = self.changing()?;
         self.io.flushes.fetch_add(1, Relaxed);
         self.device.flush().map_err(StoreError::broken_promise)
     }

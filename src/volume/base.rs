@@ -6,10 +6,10 @@
 //! record: what was brought over would count as brought over, and be lost, or as removed, and be removed again.
 
 use super::lines::POINT_NAME;
-use super::snapshot::NewSnapshot;
+use super::snapshot::{NewSnapshot, RECORDS_OF_A_POINT};
 use super::state::VolumeState;
 use super::view::Pin;
-use super::{Result, Txn, View, Volume, VolumeError};
+use super::{ReserveFor, Result, Txn, View, Volume, VolumeError};
 use crate::format::line::LineRecord;
 use crate::format::log::Effect;
 use crate::format::provenance::{Provenance, Reason};
@@ -144,6 +144,7 @@ impl Volume {
         let _no_commit = self.committer.lock();
         self.check_writable()?;
         let txn = self.begin(line)?;
+        self.reserve_records(txn.state(), RECORDS_OF_A_POINT, ReserveFor::Record)?;
         let new = NewSnapshot {
             name: POINT_NAME,
             created,
@@ -168,13 +169,13 @@ impl Volume {
     pub fn set_base(&self, line: LineId, base: Option<&View>) -> Result<()> {
         self.check_writable()?;
         let mut turn = self.turn();
-        let state = turn.alone();
-        let may_be = base.is_none_or(|base| state.may_be_base(base.id));
-        if line == LineId::MAIN || state.lines.get(line).is_none() || !may_be {
+        let may_be = base.is_none_or(|base| turn.may_be_base(base.id));
+        if line == LineId::MAIN || turn.lines.get(line).is_none() || !may_be {
             return Err(VolumeError::NoSuchView);
         }
+        self.reserve_records(&turn, 1, ReserveFor::Record)?;
         let base = base.map(|base| base.id);
-        state.set_base(line, base);
+        turn.alone().set_base(line, base);
         self.tell(turn, &Effect::Rebase(line, base));
         Ok(())
     }
@@ -184,7 +185,9 @@ impl Volume {
     pub fn brought_together_at(&self, guard: ViewId) -> Option<LineId> {
         let point = ViewId(guard.0.saturating_sub(1));
         let state = self.state.read();
-        state.lines.records().find(|line| line.base == Some(point)).map(|line| line.id)
+        // One may only have begun there, as a clone of a line at rest does.
+        let is_brought = |line: &&LineRecord| line.base == Some(point) && state.was_brought(line, point);
+        state.lines.records().find(is_brought).map(|line| line.id)
     }
 }
 

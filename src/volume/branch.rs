@@ -5,9 +5,9 @@
 use super::base::{OtherBases, effects_of};
 use super::commit::Prepare;
 use super::lines::{NO_GENERATION, NO_NUMBER, NO_SLOT, POINT_NAME};
-use super::snapshot::NewSnapshot;
+use super::snapshot::{NewSnapshot, RECORDS_OF_A_POINT};
 use super::state::VolumeState;
-use super::{Result, Txn, Volume, VolumeError};
+use super::{ReserveFor, Result, Txn, Volume, VolumeError};
 use crate::format::ids::COUNTER_MAX;
 use crate::format::line::{LineRecord, LineState};
 use crate::format::log::{Effect, Rollback};
@@ -21,6 +21,10 @@ use crate::limits::NAME_BYTES_MAX;
 use crate::tree::Child;
 use crate::volume::view::LineHold;
 use std::collections::BTreeSet;
+
+/// Records that making, switching or ending a line changes besides those of its snapshots: its own, those of two heads, and
+/// those of a point.
+pub(super) const RECORDS_OF_A_LINE: usize = 3 + RECORDS_OF_A_POINT;
 
 impl VolumeState {
     /// Makes the line of a record: its numbers, name and slot are free, its origin is a snapshot, or a view on which a head
@@ -250,7 +254,7 @@ impl Volume {
         assert!((1..=NAME_BYTES_MAX).contains(&name.len()), "the name is checked above");
         self.check_writable()?;
         let mut state = self.turn();
-        let s = state.alone();
+        let s = &*state;
         s.own_snapshot(from)?;
         if s.lines.find(name).is_some() {
             return Err(VolumeError::NameTaken);
@@ -258,6 +262,7 @@ impl Volume {
         if s.lines.next.0 >= COUNTER_MAX {
             return Err(NO_NUMBER);
         }
+        self.reserve_records(s, RECORDS_OF_A_LINE, ReserveFor::Record)?;
         let generation = s.lines.slots.find_generations(2).ok_or(NO_GENERATION)?;
         let record = LineRecord {
             id: s.lines.next,
@@ -275,7 +280,7 @@ impl Volume {
             provenance: provenance.clone(),
             schedules: Vec::new(),
         };
-        s.create_line(record.clone());
+        state.alone().create_line(record.clone());
         self.tell(state, &Effect::CreateLine(record.clone()));
         Ok(record)
     }
@@ -298,6 +303,7 @@ impl Volume {
         self.check_writable()?;
         let mut txn = self.begin(line)?;
         txn.next_clone(name, created, provenance)?;
+        self.reserve_records(txn.state(), RECORDS_OF_A_LINE, ReserveFor::Record)?;
         txn.attempt(|txn| {
             prepare(txn)?;
             txn.switch_to(line)
@@ -318,14 +324,14 @@ impl Volume {
         assert!((1..=NAME_BYTES_MAX).contains(&name.len()), "the name is checked above");
         self.check_writable()?;
         let mut turn = self.turn();
-        let state = turn.alone();
-        if line == LineId::MAIN || state.lines.get(line).is_none() {
+        if line == LineId::MAIN || turn.lines.get(line).is_none() {
             return Err(VolumeError::NoSuchView);
         }
-        if state.lines.find(name).is_some() {
+        if turn.lines.find(name).is_some() {
             return Err(VolumeError::NameTaken);
         }
-        state.rename_line(line, name);
+        self.reserve_records(&turn, 1, ReserveFor::Record)?;
+        turn.alone().rename_line(line, name);
         self.tell(turn, &Effect::RenameLine(line, name));
         Ok(())
     }
@@ -334,11 +340,11 @@ impl Volume {
     pub fn set_terms(&self, line: LineId, change: impl FnOnce(&mut Terms)) -> Result<()> {
         self.check_writable()?;
         let mut turn = self.turn();
-        let state = turn.alone();
-        let mut terms = state.lines.get(line).ok_or(VolumeError::NoSuchView)?.record.terms;
+        let mut terms = turn.lines.get(line).ok_or(VolumeError::NoSuchView)?.record.terms;
         change(&mut terms);
         terms.fit(line == LineId::MAIN)?;
-        state.set_terms(line, terms);
+        self.reserve_records(&turn, 1, ReserveFor::Record)?;
+        turn.alone().set_terms(line, terms);
         self.tell(turn, &Effect::SetTerms(line, terms));
         Ok(())
     }
@@ -375,24 +381,41 @@ impl Volume {
         self.state.read().lines.records().filter_map(|line| line.origin).collect()
     }
 
-    /// Deletes a line, which is not the main line, with its snapshots. Lines that were made from these stay.
+    /// Deletes a line, which is not the main line, with its snapshots; `Held` while one of these is copied. Lines that were made from these stay.
     pub fn drop_line(&self, line: LineId) -> Result<()> {
-        self.drop_line_with(line, |state| state.bases_after_end(line))
+        self.drop_line_with(line, |state| {
+            let bases = state.bases_after_end(line);
+            let records = RECORDS_OF_A_LINE + state.lines.own_count(line) + bases.len();
+            self.reserve_records(state, records, ReserveFor::Delete).map(|()| bases)
+        })
+    }
+
+    /// Takes back a line that the log does not hold and no commit has made durable: its records have room.
+    pub fn take_back_line(&self, line: LineId) -> Result<()> {
+        self.drop_line_with(line, |state| Ok(state.bases_after_end(line)))
     }
 
     /// The same of a line of which all was brought into another.
     pub fn drop_merged_line(&self, line: LineId) -> Result<()> {
-        self.drop_line_with(line, |_| OtherBases::new())
+        self.drop_line_with(line, |state| {
+            let records = RECORDS_OF_A_LINE + state.lines.own_count(line);
+            self.reserve_records(state, records, ReserveFor::Delete).map(|()| OtherBases::new())
+        })
     }
 
-    fn drop_line_with(&self, line: LineId, bases: impl FnOnce(&VolumeState) -> OtherBases) -> Result<()> {
+    fn drop_line_with(
+        &self,
+        line: LineId,
+        bases: impl FnOnce(&VolumeState) -> Result<OtherBases>,
+    ) -> Result<()> {
         self.check_writable()?;
         let mut turn = self.turn();
-        let state = turn.alone();
-        if line == LineId::MAIN || state.lines.get(line).is_none() {
+        if line == LineId::MAIN || turn.lines.get(line).is_none() {
             return Err(VolumeError::NoSuchView);
         }
-        let bases = bases(state);
+        turn.check_none_held(line)?;
+        let bases = bases(&turn)?;
+        let state = turn.alone();
         state.drop_line(line);
         state.set_bases(&bases);
         self.tell_all(turn, std::iter::once(Effect::DropLine(line)).chain(effects_of(&bases)));
@@ -404,13 +427,14 @@ impl Volume {
     pub fn rollback(&self, line: LineId, snapshot: ViewId, created: (i64, u32)) -> Result<LineRecord> {
         self.check_writable()?;
         let mut state = self.turn();
-        let s = state.alone();
-        if !s.shows(line, snapshot) {
+        if !state.shows(line, snapshot) {
             return Err(VolumeError::NoSuchView);
         }
-        let head_generation = s.lines.slots.find_generations(1).ok_or(NO_GENERATION)?;
-        let to = Rollback { line, snapshot, head: s.next_view()?, head_generation, created };
-        let bases = s.bases_after_rollback(line, snapshot);
+        let head_generation = state.lines.slots.find_generations(1).ok_or(NO_GENERATION)?;
+        let to = Rollback { line, snapshot, head: state.next_view()?, head_generation, created };
+        let bases = state.bases_after_rollback(line, snapshot);
+        self.reserve_records(&state, RECORDS_OF_A_LINE + bases.len(), ReserveFor::Record)?;
+        let s = state.alone();
         s.roll_back(&to);
         s.set_bases(&bases);
         let record = s.lines.get(line).map(|l| l.record.clone()).ok_or(VolumeError::NoSuchView)?;

@@ -99,14 +99,28 @@ impl Volume {
         session.finish()
     }
 
-    /// Has the superblock say that nothing is in the log, so that it may get lost. After the last commit; does nothing if
-    /// something was logged since.
-    pub fn close_log(&self) -> Result<()> {
+    /// After the last commit: takes no more changes, and has the superblock say that nothing is in the log, if that is so,
+    /// because it may get lost then. Whoever was about to change something gets an error.
+    pub fn close(&self) -> Result<()> {
         let mut committer = self.committer.lock();
-        let begins = committer.superblock.log_begins && self.log.is_at_beginning();
-        if !begins || self.is_read_only() {
-            return Ok(());
-        }
+        let begins = {
+            // Whoever changes something has the turn: nothing is half done, and nothing begins.
+            let _turn = self.turn();
+            let begins = committer.superblock.log_begins && self.log.is_at_beginning();
+            let begins = begins && !self.is_read_only();
+            self.closed.store(true, Relaxed);
+            self.log.end();
+            begins
+        };
+        if begins { self.tell_that_the_log_is_empty(&mut committer) } else { Ok(()) }
+    }
+
+    /// Writes nothing to the device from when this returns on, whoever is on the way to it. The last call.
+    pub fn let_go(&self) {
+        self.shared.store().let_go();
+    }
+
+    fn tell_that_the_log_is_empty(&self, committer: &mut Committer) -> Result<()> {
         let old = &committer.superblock;
         let superblock = Superblock { seq: old.seq + 1, log_begins: false, ..old.clone() };
         let store = self.shared.store();
@@ -141,9 +155,16 @@ impl VolumeState {
 }
 
 impl<'a> CommitSession<'a> {
+    /// True if freed space waits for work in the background, or content to be moved.
+    fn has_work(&self) -> bool {
+        let moving = !self.volume.copies.lock().is_empty() || self.committer.remap.doubled_len() > 0;
+        !self.committer.jobs.is_empty() || moving
+    }
+
     /// Step 1. On error nothing is frozen.
     pub fn freeze(&mut self, prepare: Prepare<'_>) -> Result<()> {
         let mut txn = self.volume.begin(LineId::MAIN)?;
+        self.volume.secure_commit(txn.state(), self.has_work())?;
         let (held, required) =
             (self.volume.budget_bytes(txn.state()), self.volume.required_bytes(txn.state()));
         txn.attempt(prepare)?;
@@ -165,9 +186,8 @@ impl<'a> CommitSession<'a> {
             .sort_by_key(|(id, _)| (s.history.get(*id).map_or(u64::MAX, |v| v.epoch.0).wrapping_sub(1), *id));
         let pending =
             self.committer.superblock.pending.iter().chain(&s.points).map(PendingPoint::encoded_len);
+        let work = self.has_work();
         let copies = std::mem::take(&mut *self.volume.copies.lock());
-        let moving = !copies.is_empty() || self.committer.remap.doubled_len() > 0;
-        let work = !self.committer.jobs.is_empty() || moving;
         let shared = &self.volume.shared;
         let (kept, unread): (BTreeSet<_>, BTreeSet<_>) =
             std::mem::take(&mut s.postponed).into_iter().partition(|id| s.is_wanted(*id, shared));

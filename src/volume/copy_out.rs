@@ -5,7 +5,7 @@
 //! by the commit, which alone knows of extra references. Why so: docs/decisions/0032.
 
 use super::remap::{Moving, reference};
-use super::{Result, Staged, View, Volume};
+use super::{ReserveFor, Result, Staged, View, Volume};
 use crate::format::remap::RemapRecord;
 use crate::format::superblock::INCOMPAT_REMAP;
 use crate::format::{BlockAddr, Extent};
@@ -47,6 +47,7 @@ impl Volume {
                 self.stage(&data)?
             };
             let records = records(&some, &staged);
+            self.reserve_records(&self.turn(), records.len(), ReserveFor::Write)?;
             let (store, hold) = (self.shared.store().clone(), Box::new(view.clone()));
             staged.into_extents();
             self.copies.lock().push(Moving::new(store, records, hold));

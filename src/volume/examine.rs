@@ -185,7 +185,7 @@ impl Items {
                 },
                 Some(Kind::ExtraRefs) => read_extra_refs(&mut items.extra_refs, &key, &value),
                 Some(Kind::Remap) => read_remap(&mut items.remap, &key, &value),
-                Some(Kind::Scrub | Kind::Peer) => Ok(()),
+                Some(Kind::Scrub | Kind::Peer | Kind::Hydration) => Ok(()),
                 _ => return Err(corrupt(format!("unknown item {key:?} in the meta tree"))),
             };
             if let Err(e) = derived {

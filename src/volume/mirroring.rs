@@ -40,31 +40,39 @@ pub struct StaleSide {
     /// What of that was born after the two parted.
     newer: RangeSet,
     parted_at: Epoch,
-    /// It may have a log of its own.
-    whole_log: bool,
+}
+
+/// What is copied to a side.
+struct ToFill {
+    ranges: RangeSet,
+    /// Bytes of the log. All of it may be another on a side that had one, in few places.
+    log_bytes: u64,
+    had_log: bool,
 }
 
 /// How far a filling is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Filled {
-    /// Bytes copied.
+    /// Bytes that are done with.
     pub done: u64,
-    /// Bytes to copy.
+    /// Bytes to be done with.
     pub total: u64,
+    /// Bytes that were copied: of what is done all but what proved to be the same.
+    pub copied: u64,
 }
 
 impl StaleSide {
-    /// Reads the newest state of a side that parted at `parted_at`, or later; that has changes of its own if `went_on`.
+    /// Reads the newest state of a side that parted at `parted_at`, or later.
     ///
     /// # Errors
     /// If it cannot be read: then everything is to be copied.
-    pub fn read(device: Arc<dyn Device>, parted_at: Epoch, went_on: bool) -> Result<StaleSide> {
+    pub fn read(device: Arc<dyn Device>, parted_at: Epoch) -> Result<StaleSide> {
         let options = OpenOptions { access: Access::ReadOnly, cache_bytes: 1 << 20 };
         let volume = Volume::open(device, options)?;
         let state = volume.committed()?;
         let parted_at = parted_at.min(state.superblock.epoch);
         let newer = newer(&state, parted_at)?;
-        Ok(StaleSide { allocated: state.allocated, newer, parted_at, whole_log: went_on })
+        Ok(StaleSide { allocated: state.allocated, newer, parted_at })
     }
 }
 
@@ -183,44 +191,50 @@ impl Volume {
 
     /// What a side needs that gets all changes from now on: everything that is in use, or, of a side that has an older
     /// state, what may be another there.
-    fn ranges_to_fill(&self, stale: Option<&StaleSide>) -> Result<RangeSet> {
+    fn to_fill(&self, stale: Option<&StaleSide>) -> Result<ToFill> {
         let (in_use, uncommitted) = {
             let alloc = self.shared.store().alloc();
             (alloc.in_use(), alloc.in_use_uncommitted())
         };
-        let (log_bytes, log_start) = {
-            let committer = self.committer.lock();
-            (committer.superblock.log_bytes, committer.superblock.log_start)
-        };
-        let Some(stale) = stale else {
-            let mut all = in_use;
-            all.insert(RESERVED_BYTES, log_bytes);
-            return Ok(all);
-        };
+        let log_bytes = self.committer.lock().superblock.log_bytes;
+        let Some(stale) = stale else { return Ok(ToFill { ranges: in_use, log_bytes, had_log: false }) };
         let state = self.committed()?;
-        let mut wanted = in_use.clone();
+        let mut ranges = in_use.clone();
         for (addr, len) in stale.allocated.iter() {
-            wanted.take(addr, len);
+            ranges.take(addr, len);
         }
         for (addr, len) in newer(&state, stale.parted_at)?.iter().chain(stale.newer.iter()) {
             for (addr, len) in in_use.clone_part(addr, len) {
-                add(&mut wanted, addr, len);
+                add(&mut ranges, addr, len);
             }
         }
-        uncommitted.iter().for_each(|(addr, len)| add(&mut wanted, addr, len));
-        let (used, bytes) = self.log_fill();
-        if stale.whole_log || used >= bytes / 2 {
-            wanted.insert(RESERVED_BYTES, log_bytes);
-        } else {
-            // From where it starts to where it may be by now.
-            let (from, len) = (log_start % log_bytes, (used + PIECE_BYTES).min(log_bytes));
-            let first = len.min(log_bytes - from);
-            add(&mut wanted, RESERVED_BYTES + from, first);
-            if len > first {
-                add(&mut wanted, RESERVED_BYTES, len - first);
-            }
+        uncommitted.iter().for_each(|(addr, len)| add(&mut ranges, addr, len));
+        Ok(ToFill { ranges, log_bytes, had_log: true })
+    }
+
+    /// Bytes that would be copied to a side as things are now.
+    ///
+    /// # Errors
+    /// If this side cannot be read.
+    pub fn bytes_to_fill(&self, stale: Option<&StaleSide>, other: &dyn Device) -> Result<u64> {
+        let to_fill = self.to_fill(stale)?;
+        let mut bytes = to_fill.ranges.bytes() + RINGS.iter().map(|(_, len)| len).sum::<u64>();
+        if !to_fill.had_log {
+            return Ok(bytes + to_fill.log_bytes);
         }
-        Ok(wanted)
+        let mut buffers = [vec![0; PIECE_BYTES as usize], vec![0; PIECE_BYTES as usize]];
+        let end = RESERVED_BYTES + to_fill.log_bytes;
+        for at in (RESERVED_BYTES..end).step_by(PIECE_BYTES as usize) {
+            let part = PIECE_BYTES.min(end - at) as usize;
+            let [ours, theirs] = &mut buffers;
+            let device = self.shared.store().device();
+            device.read_at(at, &mut ours[..part]).map_err(|e| VolumeError::Device(e.to_string()))?;
+            bytes += match other.read_at(at, &mut theirs[..part]) {
+                Ok(()) => differing_blocks(&ours[..part], &theirs[..part]) * BLOCK_BYTES,
+                Err(_) => part as u64,
+            };
+        }
+        Ok(bytes)
     }
 
     /// Copies to the side of a mirror that is being filled all that it needs, superblocks last, and makes the two equals.
@@ -234,21 +248,31 @@ impl Volume {
         stale: Option<&StaleSide>,
         told: &mut dyn FnMut(Filled) -> ControlFlow<()>,
     ) -> Result<Filled> {
-        let wanted = self.ranges_to_fill(stale)?;
-        let rings: u64 = RINGS.iter().map(|(_, len)| len).sum();
-        let mut filled = Filled { done: 0, total: wanted.bytes() + rings };
-        for (addr, len) in wanted.iter().chain(RINGS) {
-            let mut at = addr;
-            while at < addr + len {
-                if told(filled).is_break() {
-                    mirror.give_up("the filling was ended");
-                    return Err(VolumeError::NotAStore("the filling of the other side was ended".into()));
-                }
-                let part = PIECE_BYTES.min(addr + len - at);
-                mirror.copy(at, part)?;
-                filled.done += part;
-                at += part;
+        let ToFill { ranges, log_bytes, had_log } = self.to_fill(stale)?;
+        let pieces = |(addr, len): (u64, u64)| {
+            (addr..addr + len)
+                .step_by(PIECE_BYTES as usize)
+                .map(move |at| (at, PIECE_BYTES.min(addr + len - at)))
+        };
+        let (log, rings) = ((RESERVED_BYTES, log_bytes), RINGS.into_iter());
+        let total = ranges.bytes() + log_bytes + RINGS.iter().map(|(_, len)| len).sum::<u64>();
+        let mut filled = Filled { done: 0, total, copied: 0 };
+        let content = ranges.iter().flat_map(pieces).map(|piece| (piece, false));
+        let rest = pieces(log)
+            .map(|piece| (piece, had_log))
+            .chain(rings.flat_map(pieces).map(|piece| (piece, false)));
+        for ((at, len), may_be_same) in content.chain(rest) {
+            if told(filled).is_break() {
+                mirror.give_up("the filling was ended");
+                return Err(VolumeError::NotAStore("the filling of the other side was ended".into()));
             }
+            filled.copied += if may_be_same {
+                mirror.copy_differing(at, len)?
+            } else {
+                mirror.copy(at, len)?;
+                len
+            };
+            filled.done += len;
         }
         mirror.complete()?;
         Ok(filled)
@@ -263,6 +287,7 @@ impl Volume {
         self.check_writable()?;
         let committer = self.committer.lock();
         self.check_writable()?;
+        let _changing = self.shared.store().changing()?;
         let begun = std::time::Instant::now();
         let parted = mirror.part()?;
         let paused = begun.elapsed();
@@ -285,6 +310,12 @@ impl Volume {
         mirror.left(parted)?;
         Ok(paused)
     }
+}
+
+/// How many blocks of two pieces are not the same.
+fn differing_blocks(a: &[u8], b: &[u8]) -> u64 {
+    let block = BLOCK_BYTES as usize;
+    a.chunks(block).zip(b.chunks(block)).filter(|(a, b)| a != b).count() as u64
 }
 
 /// What a comparison of the sides has found.

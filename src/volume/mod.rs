@@ -20,6 +20,7 @@ mod extra_refs;
 mod freeable;
 pub mod history;
 mod homes;
+mod hydrations;
 mod intent;
 mod lineage;
 mod lines;

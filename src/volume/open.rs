@@ -4,6 +4,7 @@ use super::committer::Committer;
 use super::error::corrupt;
 use super::extra_refs::ExtraRefs;
 use super::history::History;
+use super::hydrations::Hydrations;
 use super::intent::{self, Log};
 use super::lines::{self, Lines};
 use super::remap::{Places, Remap};
@@ -30,6 +31,7 @@ use foldhash::HashMap;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// First list id that is given out; the live head's list is 1.
 const FIRST_ID: u64 = 2;
@@ -134,6 +136,7 @@ impl Volume {
             jobs: BTreeMap::new(),
             scrub: BTreeMap::new(),
             peers: BTreeMap::new(),
+            hydrations: BTreeMap::new(),
             records: vec![record],
             lines: vec![line],
         };
@@ -240,6 +243,7 @@ impl Volume {
             scrub_dirty: BTreeSet::new(),
             peers: loaded.peers,
             peers_dirty: BTreeSet::new(),
+            hydrations: Hydrations::default(),
             changed: false,
             dirty_nodes: 0,
             budget: Budget::default(),
@@ -249,12 +253,13 @@ impl Volume {
         for point in &superblock.pending {
             state.apply_point(point);
         }
+        state.hydrations = Hydrations::load(loaded.hydrations, |view| state.own_snapshot(view).is_ok());
         deletes.into_iter().for_each(|id| state.delete(id));
         // What the store can become here: its address space may be far larger than the host.
         let room = superblock.allocated.saturating_add(shared.store().device().available());
         let least = RESERVE_BYTES_MIN * superblock.metadata_copies as u64;
         let reserve_bytes = (room.min(superblock.size) / 32).clamp(least, RESERVE_BYTES_MAX);
-        let (uuid, incompat) = (superblock.identity, superblock.incompat);
+        let (uuid, origin, incompat) = (superblock.identity, superblock.uuid, superblock.incompat);
         let log = Log::new(superblock.log_bytes, superblock.log_start, superblock.log_generation + 1);
         let committer = Committer {
             superblock,
@@ -273,8 +278,10 @@ impl Volume {
             found: Mutex::default(),
             copies: Mutex::default(),
             poisoned: Mutex::new(None),
+            closed: AtomicBool::new(false),
             access: options.access,
             uuid,
+            origin,
             reserve_bytes,
             frozen_bytes: Default::default(),
             required: Default::default(),
@@ -349,6 +356,7 @@ pub(crate) struct Loaded {
     /// The scrub's items, as they are.
     pub scrub: BTreeMap<u64, Vec<u8>>,
     pub peers: BTreeMap<u64, Vec<u8>>,
+    pub hydrations: BTreeMap<u64, Vec<u8>>,
     pub records: Vec<ViewRecord>,
     pub lines: Vec<LineRecord>,
 }
@@ -358,7 +366,7 @@ impl Loaded {
         let meta_root = Child::Stored(superblock.meta_root);
         let (mut records, mut jobs, mut extra_refs) = (Vec::new(), BTreeMap::new(), ExtraRefs::default());
         let (mut scrub, mut peers, mut lines) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        let mut remap = Remap::default();
+        let (mut remap, mut hydrations) = (Remap::default(), BTreeMap::new());
         let end = Key { object: 1, kind: 0, rest: 0 };
         for item in tree::range(pager, &meta_root, &Key::MIN, &end) {
             let (key, value) = item?;
@@ -382,12 +390,27 @@ impl Loaded {
                 Some(Kind::Peer) => {
                     peers.insert(key.rest, value.to_vec());
                 }
+                Some(Kind::Hydration) => {
+                    hydrations.insert(key.rest, value.to_vec());
+                }
                 _ => return Err(corrupt(format!("unknown item {key:?} in the meta tree"))),
             }
         }
         check_records(&superblock, &records, &lines)?;
         drop(remap.take_changes());
-        Ok(Loaded { superblock, meta_root, space_map, extra_refs, remap, jobs, scrub, peers, records, lines })
+        Ok(Loaded {
+            superblock,
+            meta_root,
+            space_map,
+            extra_refs,
+            remap,
+            jobs,
+            scrub,
+            peers,
+            hydrations,
+            records,
+            lines,
+        })
     }
 }
 

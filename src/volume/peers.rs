@@ -3,7 +3,7 @@
 //! By it a snapshot can be the base of what is sent next though it is not here any more: what its line has changed since is
 //! younger than its point in time. That is so as long as the line has the head that it had then.
 
-use super::{Result, Volume};
+use super::{ReserveFor, Result, Volume};
 use crate::format::Ino;
 use crate::format::line::LineRecord;
 use crate::format::peer::PeerRecord;
@@ -62,6 +62,7 @@ impl Volume {
         // Not while a commit is open, which has taken what changed.
         let _no_commit = self.committer.lock();
         let mut turn = self.turn();
+        self.reserve_records(&turn, 1, ReserveFor::Write)?;
         let state = turn.alone();
         state.peers.insert(number(&store), record.encode());
         state.peers_dirty.insert(number(&store));

@@ -3,11 +3,12 @@
 //! Until then such a line is nobody's to see but who receives it. It begins with an empty tree, or as a snapshot that it is a
 //! later state of. What tells snapshots of several stores apart, and the sums over them, are here too.
 
+use super::branch::RECORDS_OF_A_LINE;
 use super::commit::Prepare;
 use super::lines::{NO_GENERATION, NO_NUMBER, NO_SLOT};
 use super::snapshot::NewSnapshot;
 use super::state::VolumeState;
-use super::{Result, SnapshotInfo, Txn, Volume, VolumeError};
+use super::{ReserveFor, Result, SnapshotInfo, Txn, Volume, VolumeError};
 use crate::format::ids::COUNTER_MAX;
 use crate::format::line::{LineRecord, LineState};
 use crate::format::log::{Effect, Promotion};
@@ -126,10 +127,11 @@ impl Volume {
         assert!((1..=NAME_BYTES_MAX).contains(&name.len()), "the name is made above");
         self.check_writable()?;
         let mut turn = self.turn();
-        let state = turn.alone();
+        let state = &*turn;
         if state.lines.find(name).is_some() {
             return Err(VolumeError::NameTaken);
         }
+        self.reserve_records(state, RECORDS_OF_A_LINE, ReserveFor::Write)?;
         if state.lines.next.0 >= COUNTER_MAX {
             return Err(NO_NUMBER);
         }
@@ -154,7 +156,7 @@ impl Volume {
             provenance: provenance.clone(),
             schedules: Vec::new(),
         };
-        state.create_line(record.clone());
+        turn.alone().create_line(record.clone());
         self.tell(turn, &Effect::CreateLine(record.clone()));
         Ok(record)
     }
@@ -176,6 +178,7 @@ impl Volume {
         self.check_writable()?;
         let mut txn = self.begin(from)?;
         txn.state().next_received(from, to, new)?;
+        self.reserve_records(txn.state(), RECORDS_OF_A_LINE, ReserveFor::Write)?;
         txn.attempt(|txn| {
             prepare(txn)?;
             txn.switch_to(from)
@@ -185,14 +188,14 @@ impl Volume {
         Ok(id)
     }
 
-    /// What a snapshot is known by in all stores.
+    /// What a snapshot is known by in all stores. One that was there before a split is the same in both.
     pub fn identity(&self, id: ViewId) -> Option<Identity> {
         let state = self.state.read();
         let record = state.own_snapshot(id).ok()?;
         Some(
             record
                 .identity
-                .unwrap_or_else(|| Identity::made_in(self.uuid, record.id, record.epoch, record.created)),
+                .unwrap_or_else(|| Identity::made_in(self.origin, record.id, record.epoch, record.created)),
         )
     }
 
@@ -216,8 +219,9 @@ impl Volume {
         // Not while a commit is open, which has taken the records that changed.
         let _no_commit = self.committer.lock();
         let mut turn = self.turn();
-        let state = turn.alone();
-        if state.own_snapshot(id).is_ok_and(|record| record.digest != Some(digest)) {
+        let is_new = turn.own_snapshot(id).is_ok_and(|record| record.digest != Some(digest));
+        if is_new && self.reserve_records(&turn, 1, ReserveFor::Write).is_ok() {
+            let state = turn.alone();
             state.history.set_digest(id, digest);
             state.changed = true;
         }

@@ -296,6 +296,8 @@ impl Volume {
             Effect::SetState(line, state) => s.set_line_state(line, state),
             Effect::SetSchedules(line, schedules) => s.set_schedules(line, schedules),
             Effect::Promote(to) => s.promote(&to),
+            Effect::SetHydration(copy) => s.set_hydration(copy),
+            Effect::EndHydration(number) => s.remove_hydration(number),
             _ => {}
         }
         Ok(())

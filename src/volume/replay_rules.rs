@@ -9,6 +9,7 @@ use super::remap::reference;
 use super::state::VolumeState;
 use super::{Result, Txn};
 use crate::format::deadlist::DeadEntry;
+use crate::format::hydration::HydrationRecord;
 use crate::format::ids::COUNTER_MAX;
 use crate::format::leaf::VALUE_BYTES_MAX;
 use crate::format::line::{LineRecord, LineState};
@@ -81,6 +82,8 @@ pub(super) fn of_tree(txn: &Txn<'_>, store: &Store, effect: &Effect<'_>) -> Resu
         | Effect::SetTerms(..)
         | Effect::SetState(..)
         | Effect::SetSchedules(..)
+        | Effect::SetHydration(_)
+        | Effect::EndHydration(_)
         | Effect::Rollback(_)
         | Effect::Promote(_)
         | Effect::Rebase(..) => must!(false, "a change of views inside of one of a tree"),
@@ -102,10 +105,15 @@ pub(super) fn of_views(state: &VolumeState, effect: &Effect<'_>) -> Result<()> {
             );
             Ok(())
         }
-        Effect::Delete(id) => state.own_snapshot(*id).map(drop),
+        Effect::Delete(id) => {
+            state.own_snapshot(*id)?;
+            must!(!state.hydrations.hold(*id), "view {} is deleted while it is copied", id.0);
+            Ok(())
+        }
         Effect::CreateLine(new) => line(state, new),
         Effect::DropLine(id) => {
-            must!(can_go(state, *id), "line {} is to go, and cannot", id.0);
+            let goes = can_go(state, *id) && state.check_none_held(*id).is_ok();
+            must!(goes, "line {} is to go, and cannot", id.0);
             Ok(())
         }
         Effect::RenameLine(id, name) => {
@@ -153,6 +161,11 @@ pub(super) fn of_views(state: &VolumeState, effect: &Effect<'_>) -> Result<()> {
             must!(both.is_none(), "two snapshots of one line called '{}'", both.unwrap_or_default());
             new_generation(state, to.head_generation)
         }
+        Effect::SetHydration(copy) => hydration(state, copy),
+        Effect::EndHydration(number) => {
+            must!(state.hydrations.get(*number).is_some(), "copy {number} is to end, and is not there");
+            Ok(())
+        }
         Effect::Insert(..)
         | Effect::Remove(_)
         | Effect::Publish(..)
@@ -160,6 +173,16 @@ pub(super) fn of_views(state: &VolumeState, effect: &Effect<'_>) -> Result<()> {
         | Effect::Share(..)
         | Effect::Note(_) => Err(corrupt("a change of a tree among those of views".into())),
     }
+}
+
+fn hydration(state: &VolumeState, copy: &HydrationRecord) -> Result<()> {
+    let number = copy.number;
+    state.own_snapshot(copy.view)?;
+    let same = |old: &HydrationRecord| (old.view, old.store) == (copy.view, copy.store);
+    must!(state.hydrations.get(number).is_none_or(same), "copy {number} becomes one of something else");
+    let other = state.hydrations.find(copy.view, &copy.store).filter(|other| other.number != number);
+    must!(other.is_none(), "copy {number} is a second one of view {} in a store", copy.view.0);
+    Ok(())
 }
 
 fn point(state: &VolumeState, point: &PendingPoint) -> Result<()> {

@@ -5,7 +5,7 @@ use super::history::Point;
 use super::lines::{NO_GENERATION, NO_NUMBER, NO_SLOT};
 use super::state::{StateTurn, VolumeState};
 use super::view::Pin;
-use super::{Result, Txn, View, Volume, VolumeError};
+use super::{ReserveFor, Result, Txn, View, Volume, VolumeError};
 use crate::format::ids::COUNTER_MAX;
 use crate::format::log::{Effect, Effects};
 use crate::format::provenance::Provenance;
@@ -15,6 +15,9 @@ use crate::format::{Epoch, Generation, Identity, LineId, Slot, ViewId};
 use crate::limits::NAME_BYTES_MAX;
 use crate::tree::Child;
 use std::sync::Arc;
+
+/// Records that making a snapshot changes, or deleting one: its own, that of the head, and those of views beside it.
+pub(super) const RECORDS_OF_A_POINT: usize = 4;
 
 /// A snapshot as it is listed. Counters are bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -152,6 +155,7 @@ impl VolumeState {
             self.lines.forget_snapshot(record);
             self.lines.slots.leave(record.slot, Some(id), self.epoch);
         }
+        self.forget_hydrations(id);
         // Its record says so too, for the case that the commit has to leave it to a later one.
         self.history.disown(id);
         if self.lines.is_base(id) {
@@ -317,6 +321,7 @@ impl Volume {
         let _no_commit = self.committer.lock();
         self.check_writable()?;
         let mut txn = self.begin(line)?;
+        self.reserve_records(txn.state(), RECORDS_OF_A_POINT, ReserveFor::Record)?;
         txn.attempt(|txn| {
             prepare(txn)?;
             txn.switch_to(line)
@@ -377,12 +382,12 @@ impl Volume {
         // after a crash.
         let _no_commit = self.committer.lock();
         let mut state = self.turn();
-        let s = state.alone();
-        s.of_line(line, id)?;
-        if s.lines.name_is_taken(&s.history, line, id, name) {
+        state.of_line(line, id)?;
+        if state.lines.name_is_taken(&state.history, line, id, name) {
             return Err(VolumeError::NameTaken);
         }
-        s.rename(id, name);
+        self.reserve_records(&state, 1, ReserveFor::Record)?;
+        state.alone().rename(id, name);
         self.tell(state, &Effect::Rename(id, name));
         Ok(())
     }
@@ -402,13 +407,14 @@ impl Volume {
     }
 
     /// Deletes a snapshot: the name is gone at once, the space comes back in the background after the next commit, and not
-    /// before the last reader is gone. Only through its own line.
+    /// before the last reader is gone. Only through its own line. `Held` while it is copied to another store.
     pub fn delete_snapshot(&self, line: LineId, id: ViewId) -> Result<()> {
         self.check_writable()?;
         let mut turn = self.turn();
-        let state = turn.alone();
-        state.of_line(line, id)?;
-        state.delete(id);
+        turn.of_line(line, id)?;
+        turn.check_not_held(id)?;
+        self.reserve_records(&turn, RECORDS_OF_A_POINT, ReserveFor::Delete)?;
+        turn.alone().delete(id);
         self.tell(turn, &Effect::Delete(id));
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! Space: what is left, what is kept for commits and deletions, and what goes back to the host.
 
-use super::Volume;
 use super::state::{Budget, VolumeState};
+use super::txn::ReserveFor;
+use super::{Result, Volume};
 use crate::format::NODE_BYTES;
 use crate::store::{KEEP_SHARE, Room};
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,7 +13,9 @@ const COMMIT_OVERHEAD_NODES: u64 = 48;
 const RECORDS_IN_OVERHEAD: u64 = 16;
 /// Of more, so many are in a leaf of the meta tree at least, on average; each may change one, and each leaf may split.
 const RECORDS_PER_LEAF_MIN: u64 = 4;
-const NODES_PER_LEAF_OF_RECORDS: u64 = 2;
+pub(super) const NODES_PER_LEAF_OF_RECORDS: u64 = 2;
+/// Records of views and lines for which room is looked for before it is known how many there are.
+const RECORDS_TRIED: usize = 16;
 /// Leaves of the meta tree that the deletion of a view changes: records of it and of those beside it, two dead lists, jobs.
 const NODES_PER_DELETION: u64 = 5;
 /// Deletions in one commit may take one in so many parts of the reserve, of which commits have half; within bounds.
@@ -82,6 +85,53 @@ impl Volume {
             + self.frozen_bytes.load(Relaxed)
             + bytes_of(budget, state)
             + state.freed_count * DEFERRED_BYTES * copies * copies
+    }
+
+    /// Has so much and the reserve free, as far as it is to be left, and keeps it from those who stage.
+    pub(super) fn secure_required(&self, required: u64, purpose: ReserveFor) -> Result<()> {
+        let room = self.kept(purpose.leaves(self.reserve_bytes)).and(required);
+        let store = self.shared.store();
+        {
+            // Whoever stages content looks at what is required with the allocator locked.
+            let mut alloc = store.alloc();
+            store.secure(&mut alloc, room)?;
+            self.required.store(required, Relaxed);
+        }
+        self.needed_at_most.fetch_max(room.bytes, Relaxed);
+        Ok(())
+    }
+
+    /// Makes sure that no commit runs out of space by so many records of views and lines that are made, changed or removed
+    /// next. Called before they are, while others who change something wait and readers do not.
+    pub(super) fn reserve_records(
+        &self,
+        state: &VolumeState,
+        records: usize,
+        purpose: ReserveFor,
+    ) -> Result<()> {
+        let nodes = records as u64 * NODES_PER_LEAF_OF_RECORDS;
+        self.secure_required(self.required_bytes(state) + nodes * state.copies.node_bytes(), purpose)
+    }
+
+    /// Fails if there is no room for some records of views and lines. Who is about to change these may still look for some
+    /// then.
+    pub fn check_room_for_records(&self, purpose: ReserveFor) -> Result<()> {
+        self.check_writable()?;
+        self.reserve_records(&self.turn(), RECORDS_TRIED, purpose)
+    }
+
+    /// A commit that has anything to write but points has what that takes, or does not begin: nothing that was accepted is
+    /// without, but work in the background is begun by nobody who could be refused.
+    pub(super) fn secure_commit(&self, state: &VolumeState, has_work: bool) -> Result<()> {
+        let writes = has_work
+            || state.changed
+            || !(state.unwritten.is_empty() && state.deletes.is_empty())
+            || self.budget_bytes(state) > 0;
+        if writes {
+            let store = self.shared.store();
+            store.secure(&mut store.alloc(), Room::default().and(self.required_bytes(state)))?;
+        }
+        Ok(())
     }
 
     /// Ranges that wait for a commit to move.
@@ -214,8 +264,9 @@ impl Volume {
 pub(super) fn record_nodes(state: &VolumeState) -> u64 {
     let heads = state.line_budgets.keys().filter_map(|line| state.lines.head(*line));
     let will_change = heads.filter(|head| !state.history.is_changed(*head)).count();
-    let records = (state.history.changed() + state.lines.changed() + will_change) as u64;
-    let all = (state.history.count() + state.lines.count()) as u64;
+    let copies = state.hydrations.changed();
+    let records = (state.history.changed() + state.lines.changed() + copies + will_change) as u64;
+    let all = (state.history.count() + state.lines.count() + copies) as u64;
     let leaves = records.saturating_sub(RECORDS_IN_OVERHEAD).min(all / RECORDS_PER_LEAF_MIN + 1);
     leaves * NODES_PER_LEAF_OF_RECORDS
 }

@@ -5,6 +5,7 @@
 //! device; what is, is counted (docs/decisions/0022).
 
 use super::history::{Freeing, History};
+use super::hydrations::Hydrations;
 use super::lines::Lines;
 use super::turn::Turn;
 use crate::format::log::Effects;
@@ -114,6 +115,8 @@ pub(super) struct VolumeState {
     /// The same of what other stores have.
     pub peers: BTreeMap<u64, Vec<u8>>,
     pub peers_dirty: BTreeSet<u64>,
+    /// Copies that are made in other stores.
+    pub hydrations: Hydrations,
     /// Anything besides `points` that a commit has to write.
     pub changed: bool,
     /// Nodes in memory that a commit has to write.
@@ -180,13 +183,15 @@ impl VolumeState {
         }
     }
 
-    /// Items of the scrub and of other stores that changed, for the commit to write.
+    /// Items of the scrub, of other stores and of copies in them that changed, for the commit to write.
     pub fn take_beside(&mut self) -> Vec<(Key, Option<Vec<u8>>)> {
         let scrub = std::mem::take(&mut self.scrub_dirty).into_iter();
         let scrub = scrub.map(|n| (Key::new(0, Kind::Scrub, n), self.scrub.get(&n).cloned()));
         let peers = std::mem::take(&mut self.peers_dirty).into_iter();
         let peers = peers.map(|n| (Key::new(0, Kind::Peer, n), self.peers.get(&n).cloned()));
-        scrub.chain(peers).collect()
+        let copies = self.hydrations.take_changes();
+        let copies = copies.map(|(n, item)| (Key::new(0, Kind::Hydration, n), item));
+        scrub.chain(peers).chain(copies).collect()
     }
 
     /// `head` no longer reaches a reference: decides from births alone where it goes.

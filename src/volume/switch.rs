@@ -2,11 +2,12 @@
 //! finds the one without the other.
 
 use super::base::effects_of;
+use super::branch::RECORDS_OF_A_LINE;
 use super::commit::Prepare;
 use super::lines::NO_GENERATION;
 use super::snapshot::NewSnapshot;
 use super::state::VolumeState;
-use super::{Result, Txn, Volume, VolumeError};
+use super::{ReserveFor, Result, Txn, Volume, VolumeError};
 use crate::format::line::LineRecord;
 use crate::format::log::{Effect, Promotion, Rollback};
 use crate::format::superblock::PendingPoint;
@@ -142,7 +143,10 @@ impl Volume {
         prepare: Prepare<'_>,
         switched: &mut dyn FnMut(&LineRecord),
     ) -> Result<ViewId> {
-        let may = &|state: &VolumeState| state.next_promotion(from, line, guard).map(drop);
+        let may = &|state: &VolumeState| {
+            state.next_promotion(from, line, guard)?;
+            Ok(state.lines.own_count(from) + state.bases_after_promotion(from, line).len())
+        };
         self.switch_heads(line, guard, may, prepare, |txn| txn.promote(from, guard, switched))
     }
 
@@ -157,17 +161,20 @@ impl Volume {
         prepare: Prepare<'_>,
         switched: &mut dyn FnMut(&LineRecord),
     ) -> Result<ViewId> {
-        let may = &|state: &VolumeState| state.next_rollback(line, snapshot, guard).map(drop);
+        let may = &|state: &VolumeState| {
+            state.next_rollback(line, snapshot, guard)?;
+            Ok(state.bases_after_rollback(line, snapshot).len())
+        };
         self.switch_heads(line, guard, may, prepare, |txn| txn.roll_back(snapshot, guard, switched))
     }
 
     /// Ends a transaction of a line, in which `prepare` was done, by `switch`, which gives the line another head. What
-    /// `may` refuses is refused before anything is done.
+    /// `may` refuses is refused before anything is done; it tells how many records change besides those of the line.
     fn switch_heads(
         &self,
         line: LineId,
         guard: &NewSnapshot<'_>,
-        may: &dyn Fn(&VolumeState) -> Result<()>,
+        may: &dyn Fn(&VolumeState) -> Result<usize>,
         prepare: Prepare<'_>,
         switch: impl FnOnce(Txn<'_>) -> Result<ViewId>,
     ) -> Result<ViewId> {
@@ -177,7 +184,8 @@ impl Volume {
         let _no_commit = self.committer.lock();
         self.check_writable()?;
         let mut txn = self.begin(line)?;
-        may(txn.state())?;
+        let records = may(txn.state())? + RECORDS_OF_A_LINE;
+        self.reserve_records(txn.state(), records, ReserveFor::Record)?;
         txn.attempt(|txn| {
             prepare(txn)?;
             txn.switch_to(line)

@@ -6,7 +6,7 @@
 
 use super::attempt::{Attempt, Product};
 use super::remap::reference;
-use super::space::{BUCKET_OVERHEAD_NODES, DEFERRED_BYTES};
+use super::space::{BUCKET_OVERHEAD_NODES, DEFERRED_BYTES, NODES_PER_LEAF_OF_RECORDS};
 use super::staged::Staged;
 use super::state::{Budget, Freed, LineBudget, StateTurn, VolumeState};
 use super::view::Pin;
@@ -15,7 +15,6 @@ use crate::format::deadlist::DeadEntry;
 use crate::format::log::{Effect, Effects};
 use crate::format::{BLOCK_BYTES, Epoch, Extent, Ino, Key, LineId, ViewId};
 use crate::tree::{Child, Edit, Kept, Planned};
-use std::sync::atomic::Ordering::Relaxed;
 
 /// Space that an operation may need in the worst case: for what it changes now, and for content that is delayed until the
 /// next commit.
@@ -66,8 +65,21 @@ impl Need {
 pub enum ReserveFor {
     /// Must leave the reserve alone.
     Write,
+    /// Makes or changes a view or a line, which takes little, and may use a quarter of the reserve.
+    Record,
     /// Makes room in the end, and may use half of the reserve.
     Delete,
+}
+
+impl ReserveFor {
+    /// What it leaves of a reserve.
+    pub(super) fn leaves(self, reserve: u64) -> u64 {
+        match self {
+            ReserveFor::Write => reserve,
+            ReserveFor::Record => reserve / 4 * 3,
+            ReserveFor::Delete => reserve / 2,
+        }
+    }
 }
 
 /// Nodes that a single item may dirty: the path and a split of each level.
@@ -134,6 +146,9 @@ impl Volume {
     /// Write access to a line. Waits for whoever has it to any line.
     pub fn begin(&self, line: LineId) -> Result<Txn<'_>> {
         let state = self.turn();
+        if self.is_closed() {
+            self.check_writable()?;
+        }
         let (id, root) = root_of(&state, line)?;
         let view = View { id, epoch: state.epoch, root, shared: self.shared.clone(), _pin: None };
         Ok(Txn {
@@ -389,10 +404,6 @@ impl<'a> Txn<'a> {
     /// Makes sure that a change of this size cannot run out of space, now or at its commit.
     pub fn reserve(&mut self, need: Need, purpose: ReserveFor) -> Result<()> {
         self.volume.check_writable()?;
-        let keep = match purpose {
-            ReserveFor::Write => self.volume.reserve_bytes,
-            ReserveFor::Delete => self.volume.reserve_bytes / 2,
-        };
         // Few items may each have a path of their own; many are neighbours: extents, pieces of a value.
         let items = u64::from(need.items);
         let nodes = need.nodes + (items * NODES_PER_ITEM).min(NODES_OF_A_RUN + items / ITEMS_PER_LEAF_MIN);
@@ -409,15 +420,7 @@ impl<'a> Txn<'a> {
         let beside = after.beside_at_most(dirty + nodes) - before.beside_at_most(dirty);
         let worst = (nodes + beside) * state.copies.node_bytes() + held + self.of_freed(need.freed);
         let required = self.volume.required_for(state, &before) + worst;
-        let store = self.volume.shared.store();
-        let room = self.volume.kept(keep).and(required);
-        {
-            // Whoever stages content looks at what is required with the allocator locked.
-            let mut alloc = store.alloc();
-            store.secure(&mut alloc, room)?;
-            self.volume.required.store(required, Relaxed);
-        }
-        self.volume.needed_at_most.fetch_max(room.bytes, Relaxed);
+        self.volume.secure_required(required, purpose)?;
         after.bytes += held;
         of_line.blocks += need.data_bytes / BLOCK_BYTES;
         of_line.later += u64::from(need.later);
@@ -430,11 +433,12 @@ impl<'a> Txn<'a> {
     }
 
     /// Makes sure that what was attempted so far cannot run out of space at its commit, by what it has done: nodes that it
-    /// made, references that it let go of, and those that it took. Nothing of it is to be seen before the attempt has ended,
-    /// so it may be refused.
+    /// made, references that it let go of, those that it took, and the record of a line, with which it may end. Nothing of it
+    /// is to be seen before the attempt has ended, so it may be refused.
     pub fn reserve_attempted(&mut self, purpose: ReserveFor) -> Result<()> {
         let cost = self.attempt.as_ref().map(Attempt::cost).unwrap_or_default();
-        let need = Need { nodes: cost.nodes, freed: cost.freed, cuts: cost.leaves, ..Need::default() };
+        let nodes = cost.nodes + NODES_PER_LEAF_OF_RECORDS;
+        let need = Need { nodes, freed: cost.freed, cuts: cost.leaves, ..Need::default() };
         self.reserve(need, purpose)
     }
 

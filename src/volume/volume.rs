@@ -5,13 +5,13 @@ use super::intent::{FoundLog, Log};
 use super::remap::Moving;
 use super::state::{StateTurn, VolumeState};
 use super::view::{Pin, Shared, View};
-use super::{Access, Result, VolumeError};
+use super::{Access, ReserveFor, Result, VolumeError};
 use crate::format::superblock::{INCOMPAT_COMPRESSION, INCOMPAT_REMAP};
 use crate::format::{Copies, Epoch, LineId};
 use crate::store::{Damage, IoSnapshot};
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// An open store. Any thread may call any method.
 pub struct Volume {
@@ -25,8 +25,12 @@ pub struct Volume {
     pub(super) found: Mutex<FoundLog>,
     /// Why no change is taken any more, once something failed.
     pub(super) poisoned: Mutex<Option<String>>,
+    /// Set in a turn at the state, when no change is taken any more.
+    pub(super) closed: AtomicBool,
     pub(super) access: Access,
     pub(super) uuid: [u8; 16],
+    /// The same, or that of the store that it was split off from.
+    pub(super) origin: [u8; 16],
     /// Space that only deletions and commits may use.
     pub(super) reserve_bytes: u64,
     /// Space for what a running commit has frozen and may still have to write.
@@ -84,6 +88,7 @@ impl Volume {
     fn need(&self, feature: u64) -> Result<()> {
         self.check_writable()?;
         let mut turn = self.turn();
+        self.reserve_records(&turn, 0, ReserveFor::Write)?;
         let state = turn.alone();
         state.incompat |= feature;
         state.changed = true;
@@ -202,7 +207,14 @@ impl Volume {
         self.read_only_reason().is_some()
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Relaxed)
+    }
+
     pub(super) fn check_writable(&self) -> Result<()> {
+        if self.is_closed() {
+            return Err(VolumeError::ReadOnly("it is being closed".into()));
+        }
         self.read_only_reason().map_or(Ok(()), |why| Err(VolumeError::ReadOnly(why)))
     }
 

@@ -265,7 +265,7 @@ pub fn empty() -> Sim {
 pub struct Lived {
     /// The power of a disk was cut on the way.
     pub met: bool,
-    /// Bytes that the second disk was filled with at first, and when it came back, without rings and log.
+    /// Bytes that the second disk was filled with at first, and when it came back, without rings.
     pub filled: [u64; 2],
     /// Bytes that were written to both disks while they were apart.
     pub changed: u64,
@@ -290,7 +290,7 @@ pub fn live(victim: usize, nth: u64, seed: u64) -> Result<Lived, String> {
     let mut half_goes_on = false;
     let steps: Result<(), String> = (|| {
         let fs = world.fs();
-        filled[0] = attach(&fs, &mirror, sims[1].clone())?.done;
+        filled[0] = attach(&fs, &mirror, sims[1].clone())?.copied;
         world.put("second", &vec![2; 200_000]);
         world.snap("together");
         world.remove_all("first");
@@ -325,7 +325,7 @@ pub fn live(victim: usize, nth: u64, seed: u64) -> Result<Lived, String> {
         changed = written() - at_split;
         let parted_at = mirror.label().map_or(0, |label| label.parted_at);
         let told = |e: snapfs::volume::VolumeError| e.to_string();
-        let stale = StaleSide::read(sims[1].clone(), Epoch(parted_at), true).map_err(told)?;
+        let stale = StaleSide::read(sims[1].clone(), Epoch(parted_at)).map_err(told)?;
         fs.volume().set_mirrored(true).map_err(told)?;
         fs.commit().map_err(|e| format!("{e:?}"))?;
         split_at = None;
@@ -333,7 +333,7 @@ pub fn live(victim: usize, nth: u64, seed: u64) -> Result<Lived, String> {
         let new = NewSide { device: sims[1].clone(), path: Vec::new(), partner_path: Vec::new(), limit };
         mirror.join(new, &RINGS).map_err(|e| e.to_string())?;
         let go = &mut |_| ControlFlow::Continue(());
-        filled[1] = fs.volume().fill(&mirror, Some(&stale), go).map_err(told)?.done;
+        filled[1] = fs.volume().fill(&mirror, Some(&stale), go).map_err(told)?.copied;
         world.put("again", &vec![4; 50_000]);
         world.commit();
         Ok(())
@@ -384,8 +384,7 @@ pub fn live(victim: usize, nth: u64, seed: u64) -> Result<Lived, String> {
         let second = if split_at.is_some() { None } else { copy(1) };
         recording.judge_sides([copy(0), second], allowed.clone()).map_err(|why| here("both", why))?;
     }
-    // The whole log comes back with a disk that was used by itself.
-    let tables = RINGS.iter().map(|(_, len)| len).sum::<u64>() + (1 << 20);
+    let tables = RINGS.iter().map(|(_, len)| len).sum::<u64>();
     Ok(Lived { met, filled: filled.map(|bytes| bytes.saturating_sub(tables)), changed })
 }
 

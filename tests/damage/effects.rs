@@ -6,6 +6,7 @@
 //! Nothing panics; a record is carried out whole or not at all; and what is not carried out is told.
 
 use snapfs::device::{RESERVED_BYTES, Sim};
+use snapfs::format::hydration::{HydrationRecord, HydrationState};
 use snapfs::format::line::{LineRecord, LineState};
 use snapfs::format::log::{Effect, Effects, HEADER_BYTES, Promotion, RecordHeader, Rollback};
 use snapfs::format::provenance::Reason;
@@ -185,7 +186,7 @@ fn cases(at: &Context) -> Vec<(String, Vec<u8>)> {
             add(format!("insert {key:?} of {object}"), one(&Effect::Insert(Key { object, ..*key }, value)));
             add(format!("remove {key:?} of {object}"), one(&Effect::Remove(Key { object, ..*key })));
         }
-        for kind in (0..12).chain([31, 32, 33, 34, 35, 36, 37, 38, 39, 255]) {
+        for kind in (0..12).chain([31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 255]) {
             add(format!("insert {key:?} as {kind}"), one(&Effect::Insert(Key { kind, ..*key }, value)));
             add(format!("remove {key:?} as {kind}"), one(&Effect::Remove(Key { kind, ..*key })));
         }
@@ -231,9 +232,10 @@ fn cases(at: &Context) -> Vec<(String, Vec<u8>)> {
         }),
     );
     views(at, &mut add);
+    copies(at, &mut add);
     notes(at, &mut add);
     // Effects that do not decode, behind one that does.
-    for tag in (0..=17).chain([255]) {
+    for tag in (0..=19).chain([255]) {
         add(format!("effect {tag} cut off"), record(|e| e.push(&Effect::Remove(at.items[0].0))));
         let mut bytes = one(&Effect::Delete(at.snapshot));
         bytes.push(tag);
@@ -388,6 +390,51 @@ fn lines(at: &Context, add: &mut impl FnMut(String, Vec<u8>)) {
         })
     });
     add("the main line goes".into(), one(&Effect::DropLine(LineId::MAIN)));
+}
+
+fn copies(at: &Context, add: &mut impl FnMut(String, Vec<u8>)) {
+    let good = HydrationRecord {
+        number: 1,
+        view: at.snapshot,
+        store: [5; 16],
+        path: b"/copy".to_vec(),
+        state: HydrationState::Running,
+        rate: 0,
+        begun_secs: 5,
+        ended_secs: 0,
+        done_bytes: 6,
+        about_bytes: 7,
+        trouble: b"away".to_vec(),
+    };
+    let set = |copy: &HydrationRecord| one(&Effect::SetHydration(copy.clone()));
+    let then = |next: Effect<'_>| {
+        record(|e| {
+            e.push(&Effect::SetHydration(good.clone()));
+            e.push(&next);
+        })
+    };
+    add("a good copy".into(), set(&good));
+    add("a copy, and its end".into(), then(Effect::EndHydration(1)));
+    add("a copied snapshot is deleted".into(), then(Effect::Delete(at.snapshot)));
+    let whole = HydrationRecord { state: HydrationState::Whole, ..good.clone() };
+    add("a copy is whole".into(), then(Effect::SetHydration(whole)));
+    let other = HydrationRecord { number: 2, ..good.clone() };
+    add("two copies in one store".into(), then(Effect::SetHydration(other)));
+    let moved = HydrationRecord { store: [6; 16], ..good.clone() };
+    add("a copy goes elsewhere".into(), then(Effect::SetHydration(moved)));
+    for n in odd(1).into_iter().chain([at.live.0]) {
+        add(format!("copy {n}"), set(&HydrationRecord { number: n, ..good.clone() }));
+        add(format!("a copy of {n}"), set(&HydrationRecord { view: ViewId(n), ..good.clone() }));
+        add(format!("no copy {n}"), one(&Effect::EndHydration(n)));
+        add(format!("a copy, and the end of {n}"), then(Effect::EndHydration(n)));
+    }
+    for path in [&b""[..], b"copy", b"/a\0b", &[b'/'; 3073]] {
+        add(
+            format!("a copy at {} bytes", path.len()),
+            set(&HydrationRecord { path: path.to_vec(), ..good.clone() }),
+        );
+    }
+    add("a copy in much trouble".into(), set(&HydrationRecord { trouble: vec![b'x'; 513], ..good.clone() }));
 }
 
 fn notes(at: &Context, add: &mut impl FnMut(String, Vec<u8>)) {

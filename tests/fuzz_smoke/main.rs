@@ -6,6 +6,7 @@ mod targets;
 
 use snapfs::format::deadlist::{self, DeadEntry};
 use snapfs::format::dirent::NameBucket;
+use snapfs::format::hydration::{HydrationRecord, HydrationState};
 use snapfs::format::inode::Inode;
 use snapfs::format::job::Job;
 use snapfs::format::leaf::LeafPage;
@@ -245,11 +246,30 @@ fn records() -> Vec<Vec<u8>> {
         views: vec!["one".into(), "two".into()],
     };
     let jobs = [Job::FreeList(7).encode(), Job::DropList(8).encode(), tree.encode()];
-    [vec![view.encode(), line.encode(), scrub.encode(), finding.encode()], jobs.to_vec()].concat()
+    let all = vec![view.encode(), line.encode(), scrub.encode(), finding.encode(), hydration().encode()];
+    [all, jobs.to_vec()].concat()
+}
+
+fn hydration() -> HydrationRecord {
+    HydrationRecord {
+        number: 3,
+        view: ViewId(5),
+        store: [7; 16],
+        path: b"/copy".to_vec(),
+        state: HydrationState::Paused,
+        rate: 1 << 20,
+        begun_secs: 4,
+        ended_secs: 0,
+        done_bytes: 1,
+        about_bytes: 2,
+        trouble: b"away".to_vec(),
+    }
 }
 
 fn log_record() -> Vec<Vec<u8>> {
     let mut effects = Effects::default();
+    effects.push(&Effect::SetHydration(hydration()));
+    effects.push(&Effect::EndHydration(4));
     let key = Key::new(17, Kind::Dirent, 99);
     effects.push(&Effect::Insert(key, b"value"));
     effects.push(&Effect::Publish(4096, 8192));

@@ -394,7 +394,7 @@ fn rescue(p: &Place) {
         &["check", "sound", "--repair", "--dry-run"],
         3,
         "would rebuild: a sum\n",
-        "1 findings, nothing written",
+        "1 finding, nothing written",
     );
     told(&["check", "damaged", "--repair"], 3, "left: a tree is gone\n", "'snapfs salvage'");
     told(&["check", "sound", "--dry-run"], 2, "", "--repair");
@@ -468,7 +468,17 @@ fn a_stopped_daemon(p: &Place) {
     let signal =
         |signal: &str| assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
     signal("-STOP");
-    let said = [["list", "mnt"], ["status", "mnt"], ["check", "store"]].map(|args| p.run(&args));
+    let said = [
+        &["list", "mnt"][..],
+        &["status", "mnt"],
+        &["check", "store"],
+        // The kernel knows nothing of these yet.
+        &["restore", "mnt/some/path", "--from", "one"],
+        &["restore", "mnt", "--from", "one", "--to", "mnt/elsewhere"],
+        &["versions", "mnt/some/file"],
+        &["list", "mnt/a/directory"],
+    ]
+    .map(|args| p.run(args));
     let listed = p.lists(&pid);
     signal("-CONT");
     for (code, _, err) in said {

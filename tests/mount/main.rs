@@ -313,6 +313,40 @@ fn write_back_brings_mapped_pages() {
 }
 
 #[test]
+fn who_reads_is_answered_however_many_wait_to_change_something() {
+    const WRITERS: usize = 9;
+    if !can_mount() {
+        return;
+    }
+    let toy = ToyFs::new();
+    let m = TestMount::with(toy.clone(), |o| o.threads = 2);
+    let path = |n: usize| m.path(&format!("f{n}"));
+    let files: Vec<File> = (0..WRITERS).map(|n| File::create(path(n)).expect("create")).collect();
+    fs::write(m.path("old"), "old").expect("write");
+    toy.stand_still();
+    std::thread::scope(|s| {
+        for file in &files {
+            s.spawn(|| file.write_all_at(b"later", 0).expect("write"));
+        }
+        s.spawn(|| fs::remove_file(m.path("old")).expect("unlink"));
+        toy.await_waiting(WRITERS + 1);
+        // None of this is in the kernel's caches.
+        for n in 0..100 {
+            fs::metadata(m.path(&format!("missing{n}"))).expect_err("it is not there");
+        }
+        assert_eq!(fs::read_dir(m.path("")).expect("readdir").count(), WRITERS + 1);
+        let mut content = [0; 3];
+        let old = File::open(m.path("old")).expect("open");
+        m.mounted().kernel().invalidate_now(NodeId(old.metadata().expect("stat").ino()));
+        old.read_exact_at(&mut content, 0).expect("read");
+        assert_eq!(&content, b"old");
+        toy.go_on();
+    });
+    (0..WRITERS).for_each(|n| assert_eq!(fs::read(path(n)).expect("read"), b"later"));
+    fs::metadata(m.path("old")).expect_err("it was removed");
+}
+
+#[test]
 fn mkdir_in_snapshots_flushes_first() {
     let Some((toy, m)) = mounted() else { return };
     let mut mappings = Vec::new();

@@ -135,8 +135,29 @@ fn nothing_is_merged_twice_and_a_rebase_brings_the_rest() {
         p.umount();
         p.mount("");
         let said = p.ok(&["merge", "mnt", "c"]);
-        assert!(said.starts_with("M x\nc: took over 1 changes; before: @before-merge-"), "{said}");
+        assert!(said.starts_with("M x\nc: took over 1 change; before: @before-merge-"), "{said}");
         assert_eq!((read(&p.path("a")), read(&p.path("x"))), ("6".into(), "5".into()));
+    });
+}
+
+#[test]
+fn to_look_tells_what_is_in_the_way_as_the_merge_would() {
+    each_cache(|p| {
+        fs::write(p.path("a"), "as it was").unwrap();
+        p.ok(&["clone", "mnt", "c"]);
+        fs::write(at(p, "c", "a"), "of the clone").unwrap();
+        for open in [p.path("a"), at(p, "c", "a")] {
+            let writer = fs::OpenOptions::new().append(true).open(open).unwrap();
+            for args in [&["merge", "mnt", "c", "--dry-run"][..], &["merge", "mnt", "c"]] {
+                let said = p.run(args);
+                assert!(said.code == 1 && said.err.contains("/a; close them first"), "{said:?}");
+            }
+            drop(writer);
+        }
+        let before = p.json(&["list", "mnt", "--json"]);
+        assert_eq!(p.ok(&["merge", "mnt", "c", "--dry-run"]), "M a\nc: would take over 1 change\n");
+        assert_eq!((p.json(&["list", "mnt", "--json"]), read(&p.path("a"))), (before, "as it was".into()));
+        assert!(p.ok(&["merge", "mnt", "c"]).starts_with("M a\n"));
     });
 }
 

@@ -81,7 +81,7 @@ fn either_side_alone_is_the_store_and_the_other_comes_back() {
     p.mount("");
     assert_eq!(fs::read(p.path("alone")).unwrap(), b"on the image");
     wait("both in sync", || status(&p)["in_sync"] == true);
-    let filled = status(&p)["done_bytes"].as_u64().unwrap();
+    let filled = status(&p)["copied_bytes"].as_u64().unwrap();
     assert!(filled < 3 << 20, "{filled} bytes were copied, though little had changed");
     write_durably(&p.path("again"), b"on both");
     p.umount();
@@ -99,12 +99,13 @@ fn either_side_alone_is_the_store_and_the_other_comes_back() {
     assert_eq!(mount_of(&p, "store", &["mirror=alone"]).code, 0);
     let two = p.at("two.img");
     let with = ["mirror", "resync", "mnt", "--with", two.to_str().unwrap(), "--wait"];
-    let said = p.run(&with);
-    assert!(said.code == 1 && said.err.contains("other") && said.err.contains("--discard"), "{said:?}");
+    let said = p.run(&[&with[..4], &[with[4], "--discard", "--dry-run"]].concat());
+    assert!(said.code == 0 && said.out.contains("other") && said.out.contains("lost"), "{said:?}");
     assert_eq!(status(&p)["in_sync"], false, "nothing was done");
     let said = p.run(&[&with[..], &["--discard"]].concat());
     assert!(said.code == 0 && said.out.contains("in sync"), "{said:?}");
     assert!(p.path("mine").exists() && !p.path("other").exists());
+    assert_eq!(fs::read_dir(p.path(".clones")).unwrap().count(), 0);
     p.umount();
     p.check();
 }
@@ -131,26 +132,60 @@ fn a_split_makes_two_stores_and_a_resync_one_again() {
     assert_ne!(p.json(&["info", "mnt", "--json"])["uuid"], identity, "it has an identity of its own");
     assert_eq!(fs::read(p.past("moment", "file")).unwrap(), pattern(8 << 20, 3));
     assert!(!p.path("here").exists());
-    write_durably(&p.path("there"), b"only there");
+    // A snapshot and a clone are made there, of the names that others have here, and everything goes on.
+    let (there, later) = (pattern(12 << 20, 5), pattern(6 << 20, 6));
+    write_durably(&p.path("there"), &there);
+    p.snapshot("again");
+    p.ok(&["clone", "mnt", "tried"]);
+    write_durably(&p.path(".clones/tried/tried"), b"in a clone there");
+    write_durably(&p.path("later"), &later);
+    fs::remove_file(p.path("file")).unwrap();
     p.umount();
     assert_eq!(p.run(&["check", "two.img", "--data"]).code, 0);
 
     p.mount("");
     assert_eq!(fs::read(p.past("moment", "file")).unwrap(), pattern(8 << 20, 3));
-    let said = p.run(&["mirror", "resync", "mnt", "--with", "two.img"]);
-    assert!(said.code == 1 && said.err.contains("there"), "{said:?}");
-    let said = p.run(&["mirror", "resync", "mnt", "--with", "two.img", "--discard", "--wait"]);
-    assert!(said.code == 0 && said.out.contains("in sync"), "{said:?}");
-    let filled = status(&p)["done_bytes"].as_u64().unwrap();
-    assert!(filled < 80 << 20, "{filled}: the log and what changed");
+    let here = pattern(10 << 20, 7);
+    write_durably(&p.path("here"), &here);
+    p.snapshot("again");
+    p.ok(&["clone", "mnt", "tried"]);
+    let resync = ["mirror", "resync", "mnt", "--with", "two.img"];
+    let told = p.json(&[&resync[..], &["--dry-run", "--json"]].concat());
+    let own = told["own"].as_str().unwrap();
+    assert!(own.contains("there") && own.contains("later") && own.contains("again"), "{told}");
+    assert_eq!(status(&p)["in_sync"], false, "nothing was done");
+    assert!(!p.path(".clones/two.img").exists());
+    let did = p.run(&[&resync[..], &["--wait"]].concat());
+    assert!(did.code == 0 && did.out.contains("in sync"), "{did:?}");
+    // All that it had is here, under names that say where it was when they were taken.
+    for name in ["again-from-two.img in .clones/two.img", "live in .clones/two.img"] {
+        assert!(did.out.contains(&format!("received: {name}")), "{name}: {did:?}");
+    }
+    let two = |path: &str| p.path(".clones/two.img").join(path);
+    assert_eq!(fs::read(two("there")).unwrap(), there);
+    assert_eq!(fs::read(two("later")).unwrap(), later);
+    assert!(!two("file").exists() && !two("here").exists());
+    assert!(!two(".snapshots/again-from-two.img/later").exists());
+    assert_eq!(fs::read(two(".snapshots/again-from-two.img/there")).unwrap(), there);
+    assert_eq!(fs::read(two(".snapshots/again-from-two.img/file")).unwrap(), pattern(8 << 20, 3));
+    assert_eq!(fs::read(two(".snapshots/live/later")).unwrap(), later);
+    assert_eq!(fs::read(p.path(".clones/tried-from-two.img/tried")).unwrap(), b"in a clone there");
+    assert_eq!(fs::read(p.path("here")).unwrap(), here);
+    assert_eq!(fs::read(p.path("file")).unwrap(), pattern(8 << 20, 3));
+    // What either has written since, and no more.
+    let changed = (there.len() + later.len() + here.len()) as u64;
+    let copied = status(&p)["copied_bytes"].as_u64().unwrap();
+    assert!(copied * 10 <= changed * 11, "{copied} bytes were copied, and {changed} had changed");
+    let told = told["copy_bytes"].as_u64().unwrap() + told["receive_bytes"].as_u64().unwrap();
+    assert!(told <= changed * 11 / 10 && told * 10 >= changed * 9, "{told} of {changed}");
     assert_eq!(p.json(&["mirror", "verify", "mnt", "--json"])["differing"], serde_json::json!([]));
     // The same by the other name.
-    p.ok(&["create", "mnt", "again", "--method", "mirror"]);
+    p.ok(&["create", "mnt", "both", "--method", "mirror"]);
     p.ok(&["create", "mnt", "row"]);
     p.umount();
     p.check();
     assert_eq!(mount_of(&p, "two.img", &[]).code, 0);
-    assert!(p.past("again", "here").exists() && !p.path(".snapshots/row").exists());
+    assert!(p.past("both", "here").exists() && !p.path(".snapshots/row").exists());
     p.umount();
 }
 

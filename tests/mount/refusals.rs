@@ -396,6 +396,32 @@ fn as_nobody(p: &Place, args: &[&str]) -> Option<Said> {
     Some(said(command.env("SNAPFS_RUNTIME_DIR", &runtime)))
 }
 
+/// What looks at a mount or a store, and makes none.
+const LOOKING: [[&str; 4]; 5] = [
+    ["list", "DIR", "--json", "--clones"],
+    ["diff", "DIR", "first", "@live"],
+    ["log", "DIR", "--since", "first"],
+    ["changes", "DIR", "--since", "first"],
+    ["show", "DIR", "first", "--json"],
+];
+
+#[test]
+fn a_directory_that_is_nothing_of_ours() {
+    let p = Place::new();
+    fs::create_dir(p.at("plain")).unwrap();
+    fs::write(p.at("plain/file"), "x").unwrap();
+    for args in LOOKING {
+        let said = p.run(&args.map(|arg| if arg == "DIR" { "plain" } else { arg }));
+        assert!(
+            said.code != 0 && said.err.contains("neither in a mount of snapfs nor a store"),
+            "{args:?}: {said:?}"
+        );
+    }
+    told(p.run(&["check", "plain"]), &["neither in a mount of snapfs nor a store"]);
+    // Who is about to mount wants to know where a new store may be.
+    told(p.run(&["mount", "plain", "mnt"]), &["new or empty directory"]);
+}
+
 #[test]
 fn without_the_right() {
     if !can_mount() {
@@ -416,6 +442,12 @@ fn without_the_right() {
     p.mount("allow_other");
     let Some(said) = as_nobody(&p, &["create", "mnt", "mine"]) else { return };
     assert_eq!(said.code, 1, "{said:?}");
+    for args in LOOKING {
+        let Some(said) = as_nobody(&p, &args.map(|arg| if arg == "DIR" { "mnt" } else { arg })) else {
+            return;
+        };
+        assert!(said.code != 0 && said.err.contains("in the mount of root at "), "{args:?}: {said:?}");
+    }
     assert_eq!(p.json(&["list", "mnt", "--json"]).as_array().unwrap().len(), 2);
     let mkdir = ["--reuid=65534", "--regid=65534", "--clear-groups", "mkdir"];
     let said = place::said(p.settle(&mut Command::new("setpriv")).args(mkdir).arg(p.path(".snapshots/mine")));

@@ -5,7 +5,7 @@
 
 #![allow(dead_code)] // two programs share this file, and neither uses all of it
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use snapfs::ops::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -42,6 +42,9 @@ pub struct ToyFs {
     pub writes: AtomicU64,
     /// LOOKUP requests that arrived.
     pub lookups: AtomicU64,
+    /// Who writes waits: how many do.
+    standing: Mutex<Option<usize>>,
+    changed: Condvar,
 }
 
 fn now() -> Timestamp {
@@ -161,7 +164,35 @@ impl ToyFs {
             kernel: Mutex::new(Arc::new(NoKernel)),
             writes: AtomicU64::new(0),
             lookups: AtomicU64::new(0),
+            standing: Mutex::new(None),
+            changed: Condvar::new(),
         })
+    }
+    /// Whoever writes waits from now on.
+    pub fn stand_still(&self) {
+        *self.standing.lock() = Some(0);
+    }
+    /// Waits until so many wait.
+    pub fn await_waiting(&self, count: usize) {
+        let mut standing = self.standing.lock();
+        while standing.is_some_and(|waiting| waiting < count) {
+            self.changed.wait(&mut standing);
+        }
+    }
+    /// Lets all who wait go on.
+    pub fn go_on(&self) {
+        *self.standing.lock() = None;
+        self.changed.notify_all();
+    }
+    fn wait_if_still(&self) {
+        let mut standing = self.standing.lock();
+        if let Some(waiting) = &mut *standing {
+            *waiting += 1;
+            self.changed.notify_all();
+        }
+        while standing.is_some() {
+            self.changed.wait(&mut standing);
+        }
     }
     /// The way back.
     pub fn set_kernel(&self, kernel: KernelRef) {
@@ -227,6 +258,9 @@ impl ToyFs {
 }
 
 impl Operations for ToyFs {
+    fn unhindered(&self) -> Option<Unhindered<'_>> {
+        self.standing.lock().is_none().then_some(Unhindered(None))
+    }
     fn lookup(&self, _c: &Caller, parent: NodeId, name: &[u8]) -> Result<Entry> {
         self.lookups.fetch_add(1, Ordering::Relaxed);
         if parent == SNAPDIR {
@@ -298,6 +332,7 @@ impl Operations for ToyFs {
         Ok(self.state.lock().add(c, parent, name, FileType::Directory, mode & !c.umask)?.entry())
     }
     fn unlink(&self, _c: &Caller, parent: NodeId, name: &[u8]) -> Result<()> {
+        self.wait_if_still();
         self.state.lock().drop_name(parent, name)
     }
     fn rmdir(&self, _c: &Caller, parent: NodeId, name: &[u8]) -> Result<()> {
@@ -395,6 +430,7 @@ impl Operations for ToyFs {
     }
     fn write(&self, node: NodeId, _h: Handle, offset: u64, data: &[u8], kill: bool) -> Result<usize> {
         self.writes.fetch_add(1, Ordering::Relaxed);
+        self.wait_if_still();
         let mut state = self.state.lock();
         let n = state.get_mut(node)?;
         let end = offset as usize + data.len();

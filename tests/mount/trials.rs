@@ -255,6 +255,25 @@ fn what_was_tried_is_merged() {
 }
 
 #[test]
+fn a_signal_that_the_command_survives_is_no_failure() {
+    if !can_try() {
+        return;
+    }
+    for isolate in ["", "--isolate"] {
+        let p = mounted();
+        let command =
+            "trap \"echo caught > mnt/caught; exit 0\" INT; echo x > began; while :; do sleep 0.05; done";
+        let child = going_on(&p, &format!("--merge {isolate}"), command);
+        signal(child.id(), "-INT");
+        let ended = end_of(child);
+        assert!(ended.code == 0 && ended.out == "+ caught\n" && ended.err.is_empty(), "{ended:?}");
+        assert_eq!(fs::read_to_string(p.path("caught")).unwrap(), "caught\n");
+        assert_eq!(clones(&p), Vec::<String>::new());
+        p.umount();
+    }
+}
+
+#[test]
 fn what_cannot_be_tried_is_refused_and_leaves_nothing() {
     if !can_try() {
         return;

@@ -112,7 +112,8 @@ impl Trial<'_> {
         if is_same && !json.json {
             eprintln!("snapfs: the command changed nothing");
         }
-        let is_well = code == 0 && !interrupted;
+        // As with a step: a signal that the command has survived is no failure of it.
+        let is_well = code == 0;
         let mut conflicts = Vec::new();
         let (outcome, done) = match self.decide(is_same, is_well, interrupted) {
             Decision::Merge => match self.merge() {
@@ -135,7 +136,8 @@ impl Trial<'_> {
             if !json.json {
                 told = told.and(print(&conflicts.iter().map(conflict_text).collect::<String>()));
             }
-            eprintln!("snapfs: {} conflicts with what others changed: nothing was merged", conflicts.len());
+            let count = output::counted(conflicts.len() as u64, "conflict");
+            eprintln!("snapfs: {count} with what others changed: nothing was merged");
         }
         if is_there {
             self.tell_kept();

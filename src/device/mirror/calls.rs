@@ -62,7 +62,7 @@ impl Mirror {
         let answer = loop {
             match reply.wait(deadline) {
                 Err(Unanswered::Late) => {
-                    if self.lose(members, n, &format!("a read did not return within {limit:?}")) {
+                    if self.lose(&member.side, &format!("a read did not return within {limit:?}")) {
                         break Err(Unanswered::Late);
                     }
                     deadline += limit;
@@ -163,8 +163,8 @@ impl Device for Mirror {
         }
         let data: Arc<[u8]> = buf.into();
         let written = self.on_member(&members, side, move |device| device.write_at(offset, &data));
-        if let Err(e) = &written {
-            self.lose(&members, side, &e.to_string());
+        if let (Err(e), Some(member)) = (&written, &members[side]) {
+            self.lose(&member.side, &e.to_string());
         }
         written
     }
@@ -279,6 +279,6 @@ impl Mirror {
             },
             _ => self.all(&members, &there, flush)?,
         }
-        if self.unannounced.load(SeqCst) { self.announce(&members) } else { Ok(()) }
+        self.announce(&members)
     }
 }

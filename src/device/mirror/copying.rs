@@ -3,9 +3,9 @@
 //! Whatever is copied is the same on both sides from then on, so ranges may be copied in any order and more than once.
 
 use super::mirror::{Mirror, MirrorError};
-use crate::device::DeviceError;
+use crate::device::{Device, DeviceError};
+use crate::format::BLOCK_BYTES;
 use std::ops::Range;
-use std::sync::Arc;
 
 fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
     a.start < b.end && b.start < a.end
@@ -66,24 +66,52 @@ impl Mirror {
     /// # Errors
     /// If that side fails, which is lost then, or the other.
     pub fn copy(&self, offset: u64, len: u64) -> Result<(), MirrorError> {
+        self.copy_piece(offset, len, false).map(drop)
+    }
+
+    /// Copies what of a piece is not the same there. Returns how many bytes that was.
+    ///
+    /// # Errors
+    /// As those of [`Mirror::copy`].
+    pub fn copy_differing(&self, offset: u64, len: u64) -> Result<u64, MirrorError> {
+        self.copy_piece(offset, len, true)
+    }
+
+    fn copy_piece(&self, offset: u64, len: u64, compared: bool) -> Result<u64, MirrorError> {
         let Some(target) = self.second() else {
             return Err(MirrorError::Refused("no side is being filled".into()));
         };
         // Whoever is about to change who is a member waits for changes, which may wait for this.
         let members = self.members.read().clone();
         let _still = self.keep_still(offset..offset + len);
-        let bytes = self.on_member(&members, 1 - target, move |device| {
-            let mut bytes = vec![0; len as usize];
-            device.read_at(offset, &mut bytes).map(|()| bytes)
-        })?;
-        let bytes: Arc<[u8]> = bytes.into();
+        let bytes = self.on_member(&members, 1 - target, move |device| read_piece(device, offset, len))?;
         let copied = self.on_member(&members, target, move |device| {
-            device.back(offset, len)?;
-            device.write_at(offset, &bytes)
+            // What cannot be read there differs.
+            let known = if compared { read_piece(device, offset, len).ok() } else { None };
+            let Some(known) = known else {
+                device.back(offset, len)?;
+                return device.write_at(offset, &bytes).map(|()| len);
+            };
+            let mut written = 0;
+            let block = BLOCK_BYTES as usize;
+            for start in (0..bytes.len()).step_by(block) {
+                let run = start..(start + block).min(bytes.len());
+                if known[run.clone()] != bytes[run.clone()] {
+                    device.back(offset + start as u64, run.len() as u64)?;
+                    device.write_at(offset + start as u64, &bytes[run.clone()])?;
+                    written += run.len() as u64;
+                }
+            }
+            Ok(written)
         });
         copied.map_err(|e: DeviceError| {
             self.give_up(&e.to_string());
             e.into()
         })
     }
+}
+
+fn read_piece(device: &dyn Device, offset: u64, len: u64) -> Result<Vec<u8>, DeviceError> {
+    let mut bytes = vec![0; len as usize];
+    device.read_at(offset, &mut bytes).map(|()| bytes)
 }

@@ -17,6 +17,8 @@ impl Mirror {
     pub fn join(&self, new: NewSide, rings: &[(u64, u64)]) -> Result<(), MirrorError> {
         let (n, survivor) = {
             let members = self.members.read();
+            // A loss that no flush has met yet: the label of the survivor must not call equal what is about to be written over.
+            self.announce(&members)?;
             let Some(n) = serving(&members).first().copied() else { return refused("no side serves") };
             match (&members[1 - n], &members[n]) {
                 (Some(other), _) if other.side.is_there() => {
@@ -111,7 +113,7 @@ impl Mirror {
         let flushed = self.on(n, |device| device.flush());
         let members = self.members.read().clone();
         if let Err(e) = flushed {
-            self.lose(&members, n, &e.to_string());
+            self.give_up(&e.to_string());
             return Err(e.into());
         }
         let mut labels = self.labels.lock();
@@ -135,7 +137,7 @@ impl Mirror {
         labels[n] = Some(theirs);
         drop(labels);
         if let Err(e) = written {
-            self.lose(&members, n, &e.to_string());
+            self.give_up(&e.to_string());
             return Err(e.into());
         }
         if let Some(member) = &mut self.members.write()[n] {
@@ -144,13 +146,20 @@ impl Mirror {
         Ok(())
     }
 
+    /// Has the label of a side that serves alone say so, also if nothing was flushed since the other was lost. Durable when it
+    /// returns.
+    ///
+    /// # Errors
+    /// If the label cannot be written.
+    pub fn announce_loss(&self) -> Result<(), MirrorError> {
+        Ok(self.announce(&self.members.read())?)
+    }
+
     /// Gives up filling a side: it stays incomplete.
     pub fn give_up(&self, why: &str) {
         let members = self.members.read().clone();
-        for n in 0..2 {
-            if members[n].as_ref().is_some_and(|m| m.role != SideRole::Serving) {
-                self.lose(&members, n, why);
-            }
+        for member in members.iter().flatten().filter(|m| m.role != SideRole::Serving) {
+            self.lose(&member.side, why);
         }
     }
 
@@ -166,8 +175,9 @@ impl Mirror {
                 return refused("the two sides are not in sync");
             }
             let n = self.younger.load(SeqCst);
-            self.unannounced.store(true, SeqCst);
             let Some(member) = members[n].take() else { return refused("no second side") };
+            // Whoever has a copy of the members calls it no more, and takes it for nobody's partner.
+            member.side.lose("it was parted");
             (n, member.side)
         };
         let parted = self.labels.lock()[n].take();

@@ -7,7 +7,7 @@ use crate::format::mirror::{Label, Standing};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -107,6 +107,9 @@ pub(super) fn refused<T>(why: impl Into<String>) -> Result<T, MirrorError> {
 ///
 /// Locks, in this order: `members` (a call of the device reads it until both sides have answered, so whoever writes it
 /// meets no call half-way), `labels` (held while labels are written), `verdict`, `traffic`; the locks of a side are leaves.
+///
+/// A copy of the members tells whom to call, and no more: who may be lost is judged by the members in force. A side that is
+/// lost or parted is so for good, and who is lost is the only note of it.
 pub struct Mirror {
     pub(super) size: u64,
     pub(super) members: RwLock<Members>,
@@ -114,8 +117,6 @@ pub struct Mirror {
     pub(super) labels: Mutex<[Option<Label>; 2]>,
     /// Held while a side is lost, so that never both are.
     verdict: Mutex<()>,
-    /// A side was lost that the label of the other may still call its equal.
-    pub(super) unannounced: AtomicBool,
     pub(super) traffic: Mutex<Traffic>,
     pub(super) moved: Condvar,
     pub(super) limit_ms: AtomicU64,
@@ -145,7 +146,6 @@ impl Mirror {
             members: RwLock::new(members),
             labels: Mutex::new(labels),
             verdict: Mutex::default(),
-            unannounced: AtomicBool::new(false),
             traffic: Mutex::default(),
             moved: Condvar::new(),
             limit_ms: AtomicU64::new(limit),
@@ -250,7 +250,7 @@ impl Mirror {
             let call = call.clone();
             members[*n].as_ref().map(|m| (*n, m.side.call(move |device| call(device))))
         });
-        let outcomes = self.gather(replies.collect());
+        let outcomes = self.gather(members, replies.collect());
         let served = |(n, done): &(usize, Result<(), DeviceError>)| done.is_ok() && is_serving(members, *n);
         if !outcomes.iter().any(served) {
             // Nobody has it: no side is to be blamed.
@@ -258,17 +258,18 @@ impl Mirror {
             return failed.into_iter().find(Result::is_err).unwrap_or_else(|| Err(gone()));
         }
         for (n, done) in outcomes {
-            if let Err(e) = done {
-                self.lose(members, n, &e.to_string());
+            if let (Err(e), Some(member)) = (done, &members[n]) {
+                self.lose(&member.side, &e.to_string());
             }
         }
         Ok(())
     }
 
-    /// Waits for replies up to the limit, and then for as long as nobody has succeeded: when all are late it is no side's
-    /// fault.
+    /// Waits for replies up to the limit, and then for as long as nobody who serves has succeeded: when all are late it is
+    /// no side's fault, and what only a side has that is being filled nobody has.
     fn gather(
         &self,
+        members: &Members,
         replies: Vec<(usize, SideReply<Result<(), DeviceError>>)>,
     ) -> Vec<(usize, Result<(), DeviceError>)> {
         let limit = self.limit();
@@ -276,7 +277,8 @@ impl Mirror {
         let mut answers: Vec<_> = replies.iter().map(|(_, reply)| reply.wait(deadline)).collect();
         loop {
             let late = |a: &Result<_, _>| matches!(a, Err(Unanswered::Late));
-            let succeeded = answers.iter().any(|a| matches!(a, Ok(Ok(()))));
+            let mut outcomes = replies.iter().map(|(n, _)| *n).zip(&answers);
+            let succeeded = outcomes.any(|(n, a)| matches!(a, Ok(Ok(()))) && is_serving(members, n));
             if succeeded || !answers.iter().any(late) {
                 break;
             }
@@ -290,34 +292,40 @@ impl Mirror {
         replies.iter().zip(answers).map(|((n, _), answer)| (*n, outcome(answer, limit))).collect()
     }
 
-    /// Makes no call on a side any more, unless it is the last that serves. True if it is lost.
-    pub(super) fn lose(&self, members: &Members, n: usize, why: &str) -> bool {
+    /// Makes no call on a side any more, unless it is the last that serves. True if it is lost, or was parted.
+    pub(super) fn lose(&self, side: &Arc<MirrorSide>, why: &str) -> bool {
+        // The caller may be reading them, and somebody may be waiting to write them.
+        let members = self.members.read_recursive();
         let _verdict = self.verdict.lock();
-        let Some(member) = &members[n] else { return true };
-        if !member.side.is_there() {
+        let is_it = |m: &Option<Member>| m.as_ref().is_some_and(|m| Arc::ptr_eq(&m.side, side));
+        let Some(n) = members.iter().position(is_it) else { return true };
+        if !side.is_there() {
             return true;
         }
-        if member.role == SideRole::Serving && !is_serving(members, 1 - n) {
+        if is_serving(&members, n) && !is_serving(&members, 1 - n) {
             return false;
         }
-        // Before it is lost: a flush that no longer waits for it must see this.
-        self.unannounced.store(true, SeqCst);
-        member.side.lose(why);
-        log::error!("mirror: {} is lost and left out: {why}", member.side.device.describe());
+        side.lose(why);
+        log::error!("mirror: {} is lost and left out: {why}", side.device.describe());
         true
     }
 
     /// Has the label of the side that serves say that it goes on alone, if it does and the label does not. Durable when it
-    /// returns.
+    /// returns. The caller reads `members`: whoever serves alone then goes on doing so.
     pub(super) fn announce(&self, members: &Members) -> Result<(), DeviceError> {
-        let mut labels = self.labels.lock();
-        let Some(n) = serving(members).first().copied() else { return Err(gone()) };
-        let (Some(member), Some(label)) = (&members[n], &labels[n]) else {
-            self.unannounced.store(false, SeqCst);
-            return Ok(());
+        let n = match serving(members)[..] {
+            [n] => n,
+            // Whatever was acknowledged both have.
+            [_, ..] => return Ok(()),
+            [] => return Err(gone()),
         };
+        // Flushes wait for a side that joins: it has everything as well, and its labels are being written.
+        if members[1 - n].as_ref().is_some_and(|m| m.role == SideRole::Joining && m.side.is_there()) {
+            return Ok(());
+        }
+        let mut labels = self.labels.lock();
+        let (Some(member), Some(label)) = (&members[n], &labels[n]) else { return Ok(()) };
         if label.standing != Standing::Together && label.standing != Standing::Stale {
-            self.unannounced.store(false, SeqCst);
             return Ok(());
         }
         let alone = Label {
@@ -342,7 +350,6 @@ impl Mirror {
             });
             labels[1 - n] = Some(stale);
         }
-        self.unannounced.store(false, SeqCst);
         Ok(())
     }
 

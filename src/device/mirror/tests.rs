@@ -96,6 +96,12 @@ fn standing(device: &dyn Device) -> Standing {
     read_label(device).unwrap().unwrap().standing
 }
 
+fn wait_for_calls(mirror: &Mirror, side: usize) {
+    while mirror.states()[side].as_ref().is_some_and(|s| s.pending_calls > 0) {
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn each_call_goes_to_both_sides_once() {
     let (sims, mirror) = pair();
@@ -132,9 +138,7 @@ fn a_side_that_fails_is_left_out_durably_before_a_flush_returns() {
         // Everything goes on without it, and it is told.
         mirror.write_at(AT, &[4; 4096]).unwrap();
         mirror.flush().unwrap();
-        while mirror.states()[lost].as_ref().is_some_and(|s| s.pending_calls > 0) {
-            std::thread::yield_now();
-        }
+        wait_for_calls(&mirror, lost);
         assert_eq!(standing(&*sims[lost]), Standing::Stale);
         assert_eq!(sims[1 - lost].peek(AT, 4096), [4; 4096]);
     }
@@ -187,9 +191,7 @@ fn a_side_that_hangs_stops_nothing_and_comes_back_only_when_its_calls_have_retur
         let refused = mirror.join(new(), &[]).unwrap_err().to_string();
         assert!(refused.contains("have not returned"), "{refused}");
         b.hang(false);
-        while mirror.states()[1].as_ref().unwrap().pending_calls > 0 {
-            std::thread::yield_now();
-        }
+        wait_for_calls(&mirror, 1);
         assert_eq!(standing(&b.sim), Standing::Stale, "it was told when it listened again");
         mirror.join(new(), &[]).unwrap();
         assert_eq!(standing(&b.sim), Standing::Incomplete);
@@ -233,4 +235,76 @@ fn what_is_written_while_a_side_is_filled_is_not_undone_by_the_copy() {
     });
     mirror.complete().unwrap();
     assert!(a.peek(AT, 64 * 3 * 4096) == b.peek(AT, 64 * 3 * 4096));
+}
+
+fn new_side(device: Arc<dyn Device>) -> NewSide {
+    let limit = Duration::from_millis(u64::from(LIMIT_MS));
+    NewSide { device, path: Vec::new(), partner_path: Vec::new(), limit }
+}
+
+#[test]
+fn a_filling_that_failed_leaves_no_word_that_a_later_flush_says_of_equals() {
+    let (sims, mirror) = pair();
+    sims[1].fail(Op::Write, 1, Persistence::Once);
+    mirror.write_at(AT, &[3; 4096]).unwrap();
+    mirror.flush().unwrap();
+    wait_for_calls(&mirror, 1);
+    // Nothing is flushed from here on: the first filling fails, the second does not.
+    mirror.join(new_side(sims[1].clone()), &[]).unwrap();
+    sims[1].fail(Op::Write, 1, Persistence::Once);
+    assert!(mirror.copy(AT, 1 << 20).is_err());
+    wait_for_calls(&mirror, 1);
+    mirror.join(new_side(sims[1].clone()), &[]).unwrap();
+    mirror.copy(AT, 1 << 20).unwrap();
+    mirror.complete().unwrap();
+    mirror.flush().unwrap();
+    assert_eq!(mirror.sides(), [0, 1]);
+    let [ours, theirs] = sims.map(|sim| read_label(&*sim).unwrap().unwrap());
+    assert_eq!((ours.standing, theirs.standing), (Standing::Together, Standing::Together));
+    assert_eq!(meet(&ours, &theirs), Both::Together);
+}
+
+#[test]
+fn a_loss_that_no_flush_has_met_is_told_before_the_side_comes_back() {
+    let (sims, mirror) = pair();
+    sims[1].fail(Op::Write, 1, Persistence::Once);
+    mirror.write_at(AT, &[3; 4096]).unwrap();
+    sims[1].fail(Op::Write, 1, Persistence::Forever);
+    wait_for_calls(&mirror, 1);
+    assert!(mirror.join(new_side(sims[1].clone()), &[]).is_err());
+    let [ours, theirs] = sims.map(|sim| read_label(&*sim).unwrap().unwrap());
+    assert_eq!(meet(&ours, &theirs), Both::FirstAhead);
+}
+
+#[test]
+fn a_side_whose_partner_was_parted_is_the_last() {
+    let (sims, mirror) = pair();
+    let [first, second] = mirror.members.read().clone().map(|member| member.unwrap().side);
+    mirror.part().unwrap();
+    // Reads that began before and are late.
+    assert!(mirror.lose(&second, "late"), "nobody waits for it");
+    assert!(!mirror.lose(&first, "late"), "there is no other");
+    mirror.write_at(AT, &[3; 4096]).unwrap();
+    mirror.flush().unwrap();
+    assert_eq!((mirror.sides(), standing(&*sims[0])), (vec![0], Standing::Alone));
+}
+
+#[test]
+fn the_only_side_that_serves_may_take_its_time_while_another_is_filled() {
+    let (a, b) = (Hanging::new(Sim::new(SIZE, 1)), Arc::new(Sim::new(SIZE, 2)));
+    let mirror = Mirror::solo(a.clone(), 3);
+    mirror.join(NewSide { limit: Duration::from_millis(50), ..new_side(b.clone()) }, &[]).unwrap();
+    a.hang(true);
+    std::thread::scope(|s| {
+        let write = s.spawn(|| mirror.write_at(AT, &[5; 4096]));
+        while b.peek(AT, 4096) != [5; 4096] {
+            std::thread::yield_now();
+        }
+        // The other has answered long ago, and this one takes several times what it may.
+        std::thread::sleep(Duration::from_millis(200));
+        a.hang(false);
+        write.join().unwrap().unwrap();
+    });
+    assert_eq!(a.sim.peek(AT, 4096), [5; 4096]);
+    mirror.flush().unwrap();
 }

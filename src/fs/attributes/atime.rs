@@ -42,10 +42,11 @@ pub fn cache_of(heads: &Heads, node: NodeId, no_atime: bool) -> Caching {
     }
 }
 
-/// Notes that a node has been read.
+/// Notes that a node has been read; not while that would have to wait for a change at once.
 pub fn accessed(heads: &Heads, node: NodeId) {
     if heads.options.atime.mode != AtimeMode::Never
         && atime_can_change(heads, node)
+        && let Some(_passing) = heads.standstill.pass()
         && let Err(e) = renew_atime(heads, node)
     {
         log::debug!("the access time of inode {} stays as it is: {e}", node.ino());

@@ -9,9 +9,10 @@ use crate::volume::Volume;
 pub fn snapshot_attributes(volume: &Volume, slot: Slot) -> Result<Vec<(&'static str, Vec<u8>)>> {
     let info = volume.snapshot_by_slot(slot).ok_or(Error::Stale)?;
     let made = info.provenance;
+    let method = volume.method_of(info.id);
     let mut all: Vec<(&'static str, Vec<u8>)> = [
         ("created", rfc3339(time_of(info.created))),
-        ("method", "row".to_string()),
+        ("method", method.to_string()),
         ("consistency", info.consistency.name().to_string()),
         ("referenced", info.referenced.to_string()),
         ("exclusive", info.exclusive.to_string()),

@@ -9,6 +9,7 @@ use crate::format::{Ino, LineId};
 use crate::fs::commits::Commits;
 use crate::fs::heads::{Heads, Target, target};
 use crate::ops::{Caller, Error, NodeId, Result, XattrMode};
+use crate::volume::ReserveFor;
 
 const PREFIX: &[u8] = b"user.snapfs.";
 const SOURCE: &[u8] = b".source";
@@ -116,6 +117,7 @@ pub(super) fn set_term(
     }
     let now = heads.clock.now().secs;
     term.put(&mut Terms::default(), value, now)?;
+    commits.have_room_for_records(ReserveFor::Record)?;
     heads.volume.set_terms(line, |terms| {
         // It was proved above.
         let _ = term.put(terms, value, now);

@@ -12,7 +12,7 @@ use crate::bell::Bell;
 use crate::fs::heads::{Gate, Head, Heads, tell_all_blocks};
 use crate::fs::options::Between;
 use crate::ops::{Answer, Error, Result};
-use crate::volume::{Turn, Txn};
+use crate::volume::{ReserveFor, Turn, Txn};
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -283,6 +283,12 @@ impl Commits {
         }
         self.heads.tell_fallen();
         done
+    }
+
+    /// Has commits bring in what they can if a view or a line is to be made or changed and space is short. Called before that,
+    /// with commits not held off; it may be refused all the same.
+    pub fn have_room_for_records(&self, purpose: ReserveFor) -> Result<()> {
+        self.once_with_space(|| Ok(self.heads.volume.check_room_for_records(purpose)?))
     }
 
     /// Called between two changes of one operation.

@@ -20,7 +20,7 @@ pub use homing::{Homing, HomingStep};
 pub use open::{close_handle, open_file};
 #[cfg(test)]
 pub use orphan::{PurgeStep, purge_step};
-pub use orphan::{drop_reference, purge_all_unlinked, purge_inherited, purge_orphans};
+pub use orphan::{drop_left, drop_reference, purge_all_unlinked, purge_inherited, purge_orphans};
 pub use read::read_file;
 pub use setattr::set_attributes;
 #[cfg(test)]

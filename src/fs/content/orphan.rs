@@ -22,6 +22,15 @@ pub fn drop_reference(commits: &Commits, node: NodeId, forgotten: bool) {
     if !head.gate.read().unlinked.contains_key(&ino) {
         return;
     }
+    let standstill = &commits.heads.standstill;
+    let Some(_passing) = standstill.pass() else {
+        standstill.leave(node, forgotten);
+        // It may have ended just now.
+        if standstill.pass().is_some() {
+            drop_left(commits);
+        }
+        return;
+    };
     let purge = {
         let mut gate = head.gate.write();
         let Some(state) = gate.unlinked.get_mut(&ino) else { return };
@@ -31,6 +40,12 @@ pub fn drop_reference(commits: &Commits, node: NodeId, forgotten: bool) {
     if purge {
         purge_or_keep(commits, &head, ino);
     }
+}
+
+/// The same of what somebody has let go of while a change at once was under way.
+pub fn drop_left(commits: &Commits) {
+    let left = commits.heads.standstill.take_left();
+    left.into_iter().for_each(|(node, forgotten)| drop_reference(commits, node, forgotten));
 }
 
 /// Purges every inode that has a record from before. What cannot be read stays: it must not keep anybody from mounting.

@@ -11,6 +11,7 @@ use super::head::{Gate, Head};
 use super::known_dirs::KnownDirs;
 use super::node::{Target, target};
 use super::shown::Shown;
+use super::standstill::Standstill;
 use crate::clock::Clock;
 use crate::format::inode::Inode;
 use crate::format::line::{LineRecord, LineState};
@@ -39,6 +40,8 @@ pub struct Heads {
     pub shown: Shown,
     /// Directories that the kernel knows.
     pub known_dirs: KnownDirs,
+    /// Whether a change at once is under way.
+    pub standstill: Standstill,
     /// The epoch in which last nothing was to be done to bring content home; 0 for none.
     pub rested: AtomicU64,
     main: RwLock<Arc<Head>>,
@@ -82,6 +85,7 @@ impl Heads {
             handles: Handles::default(),
             shown: Shown::default(),
             known_dirs: KnownDirs::default(),
+            standstill: Standstill::default(),
             rested: AtomicU64::new(0),
             main: RwLock::new(main),
             top: top.slot,

@@ -16,6 +16,7 @@ mod known_dirs;
 mod misses;
 mod node;
 mod shown;
+mod standstill;
 mod told;
 
 pub use bar::KeptOut;

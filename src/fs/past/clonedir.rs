@@ -18,7 +18,7 @@ use crate::fs::heads::{Head, Stale};
 use crate::fs::listing::Listing;
 use crate::fs::options::CLONEDIR_NAME;
 use crate::ops::{Attr, Entry, Error, FileType, NodeId, RenameMode, Result};
-use crate::volume::View;
+use crate::volume::{ReserveFor, View};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +59,7 @@ impl Past {
         let _held = self.one_at_a_time();
         self.check_clone_name(name, provenance.reason)?;
         self.write_back(from)?;
+        self.commits.have_room_for_records(ReserveFor::Record)?;
         // A commit brings in what each head holds back: it must know all of them.
         let no_commit = self.commits.hold_off();
         let now = heads.clock.now();
@@ -91,6 +92,7 @@ impl Past {
     ) -> Result<Arc<Head>> {
         let heads = &self.commits.heads;
         self.check_clone_name(name, provenance.reason)?;
+        self.commits.have_room_for_records(ReserveFor::Record)?;
         let no_commit = self.commits.hold_off();
         let now = heads.clock.now();
         let line = heads.volume.create_line(name, from, (now.secs, now.nanos), provenance)?;
@@ -108,7 +110,7 @@ impl Past {
     fn take_back_clone(&self, line: LineId) {
         let _no_commit = self.commits.hold_off();
         // A volume that takes no changes any more shows it until it is opened again, and ends with what is durable.
-        if self.commits.heads.volume.drop_line(line).is_ok() {
+        if self.commits.heads.volume.take_back_line(line).is_ok() {
             self.commits.heads.remove(line);
         }
     }
@@ -189,6 +191,7 @@ impl Past {
         if matches!(end, CloneEnd::Unused) && self.is_in_use(&record, &head) {
             return Err(Error::Busy);
         }
+        self.commits.have_room_for_records(ReserveFor::Delete)?;
         let remove = || {
             heads.volume.drop_line(line)?;
             heads.remove(line);
@@ -250,6 +253,7 @@ impl Past {
         if name == new {
             return Ok(Ok(()));
         }
+        self.commits.have_room_for_records(ReserveFor::Record)?;
         {
             // As with snapshots: not while a commit is open, and with a record of its own.
             let _no_commit = self.commits.hold_off();

@@ -64,6 +64,7 @@ impl Past {
         check_snapshot_name(name, Reason::User)?;
         let heads = &self.commits.heads;
         let _held = self.one_at_a_time();
+        self.commits.have_room_for_records(ReserveFor::Write)?;
         let no_commit = self.commits.hold_off();
         let to = ReceivedAs::Line(name);
         let add = &mut |line: &LineRecord| drop(heads.add(line));

@@ -28,7 +28,7 @@ use crate::fs::error::damaged;
 use crate::fs::heads::{Head, Stale};
 use crate::fs::items::{name_of, path_bytes};
 use crate::ops::{Error, NodeId, Result};
-use crate::volume::{NewSnapshot, Prepare, SnapshotInfo, View, VolumeError};
+use crate::volume::{NewSnapshot, Prepare, ReserveFor, SnapshotInfo, View, VolumeError};
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -178,6 +178,7 @@ impl Past {
         // A line keeps its name meanwhile.
         let place = self.place_of(&cut[0])?;
         self.settle(cut)?;
+        self.commits.have_room_for_records(ReserveFor::Record)?;
         let done = self.cut_off(cut, writers, &mut || self.exchange(cut, guard, &mut *exchange))?;
         let (guard, doubted) = match done {
             Ok(done) => done,

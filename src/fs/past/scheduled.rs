@@ -1,7 +1,7 @@
 //! Snapshots that a schedule takes of a line, and those of them that go: what is decided in `schedule`, done.
 //!
 //! A schedule's are those of the line's own that were made for it, bear its name and have their automatic name still: who
-//! renames one wants to have it. What is read, or stands alone, stays while that is so. All others, of users and guards, are
+//! renames one wants to have it. What is read, stands alone or is being copied stays while that is so. All others, of users and guards, are
 //! nobody's business here.
 
 use super::snapdir::Past;
@@ -13,6 +13,7 @@ use crate::ops::{Error, Result};
 use crate::schedule::{Schedule, TakenSnapshot};
 use crate::volume::SnapshotInfo;
 use std::sync::Arc;
+use std::time::Duration;
 
 impl Past {
     /// Those that a schedule took of a line and that are there, oldest first.
@@ -29,8 +30,10 @@ impl Past {
 
     /// As decisions need them.
     pub fn as_taken(&self, all: &[SnapshotInfo]) -> Vec<TakenSnapshot> {
-        let kept =
-            |s: &SnapshotInfo| self.is_kept(std::iter::once(s.id)) || self.commits.heads.volume.is_read(s.id);
+        let volume = &self.commits.heads.volume;
+        let kept = |s: &SnapshotInfo| {
+            self.is_kept(std::iter::once(s.id)) || volume.is_read(s.id) || volume.is_held(s.id)
+        };
         all.iter().map(|s| TakenSnapshot { at: s.created.0, kept: kept(s) }).collect()
     }
 
@@ -64,13 +67,19 @@ impl Past {
         }
     }
 
-    /// Deletes these, one at a time, so that nobody waits for more than one. Those that are gone; what is in use stays.
-    pub fn drop_scheduled(&self, head: &Head, all: &[SnapshotInfo]) -> Result<Vec<SnapshotInfo>> {
+    /// Deletes these, one at a time, so that nobody waits for more than one. Those that are gone; what is in use stays, and the
+    /// rest if snapshots are held off for longer than this.
+    pub fn drop_scheduled(
+        &self,
+        head: &Head,
+        all: &[SnapshotInfo],
+        patience: Duration,
+    ) -> Result<Vec<SnapshotInfo>> {
         let mut gone = Vec::new();
         let mut done = Ok(());
         for snapshot in all {
             let volume = &self.commits.heads.volume;
-            let held = self.one_at_a_time();
+            let Some(held) = self.one_at_a_time_within(patience) else { break };
             // It may have been renamed, or come into use.
             let is_same = volume.snapshot_info(snapshot.id).is_some_and(|now| now.name == snapshot.name);
             if !is_same || volume.is_read(snapshot.id) {

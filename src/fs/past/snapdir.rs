@@ -22,7 +22,7 @@ use crate::fs::items::Items;
 use crate::fs::listing::Listing;
 use crate::limits::SNAPSHOT_NAME_BYTES_MAX;
 use crate::ops::{Attr, Entrance, Entry, Error, FileType, NodeId, RenameMode, Result, Timestamp, Way};
-use crate::volume::{NewSnapshot, SnapshotInfo};
+use crate::volume::{NewSnapshot, ReserveFor, SnapshotInfo};
 use parking_lot::{Mutex, MutexGuard};
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -260,6 +260,7 @@ impl Past {
             return Err(Error::Exists);
         }
         self.write_back(head)?;
+        self.commits.have_room_for_records(ReserveFor::Record)?;
         let no_commit = self.commits.hold_off();
         let closed = OnceCell::new();
         let paused = || closed.get().map_or(Duration::ZERO, Instant::elapsed);
@@ -318,6 +319,7 @@ impl Past {
         if name == new {
             return Ok(());
         }
+        self.commits.have_room_for_records(ReserveFor::Record)?;
         self.commits.heads.volume.rename_snapshot(head.line, info.id, new)?;
         self.forget_snapdirs();
         Ok(())
@@ -333,12 +335,18 @@ impl Past {
         self.snapshot_lock.try_lock()
     }
 
+    /// The same, if that takes no longer than this.
+    pub fn one_at_a_time_within(&self, patience: Duration) -> Option<OneAtATime<'_>> {
+        self.snapshot_lock.try_lock_for(patience)
+    }
+
     pub(super) fn drop_snapshot(&self, head: &Head, name: &[u8], _: &OneAtATime<'_>) -> Result<()> {
         self.commits.heads.check_writable()?;
         let info = self.commits.heads.volume.find_snapshot(head.line, name).ok_or(Error::NotFound)?;
         if self.is_kept(std::iter::once(info.id)) {
             return Err(Error::Busy);
         }
+        self.commits.have_room_for_records(ReserveFor::Delete)?;
         self.commits.heads.volume.delete_snapshot(head.line, info.id)?;
         let root = NodeId::snapshot(info.slot.0, Ino::ROOT.0);
         let heads = &self.commits.heads;

@@ -6,7 +6,7 @@ use super::*;
 use crate::device::{Op, Persistence, Sim};
 use crate::format::provenance::{Provenance, Reason};
 use crate::fs::transfer::{ChangeOrder, Settled, TakenFrom, between, change_at_once};
-use crate::fs::{MergeWay, NamedPath, Refusal, RestoreOrder, Restored, Undoable};
+use crate::fs::{AtimeMode, AtimeOptions, MergeWay, NamedPath, Refusal, RestoreOrder, Restored, Undoable};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::thread::JoinHandle;
@@ -154,6 +154,47 @@ fn the_kernel_is_told_of_what_is_to_be_seen_whatever_fails_then() {
         }
     }
     assert!(failed > 0 && seen > 0, "{failed} {seen}");
+}
+
+#[test]
+fn while_it_goes_on_nobody_who_answers_requests_waits() {
+    let atime = AtimeOptions { mode: AtimeMode::Always, directories: true };
+    let t = T::with(1 << 30, FsOptions { atime, ..FsOptions::default() });
+    let f = grown(&t);
+    let [closed, forgotten] = ["closed", "forgotten"].map(|name| t.put(ROOT, name, &[1; 9000]));
+    t.fs.commit().unwrap();
+    let open = t.open(closed, RO);
+    for name in ["closed", "forgotten"] {
+        t.fs.unlink(&USER, ROOT, name.as_bytes()).unwrap();
+    }
+    t.fs.forget(closed);
+    let reader = t.open(f, RO);
+    let view = t.fs.view_of_word(ROOT, b"s").unwrap();
+    let (head, provenance) = (t.fs.heads.main(), Provenance::from(Reason::Restore));
+    let order = ChangeOrder { head: &head, other: None, provenance: &provenance };
+    let blocks = t.fs.volume().live_blocks();
+    change_at_once(&t.fs.past, &order, &mut |sides| {
+        // Whatever would wait is told so, and all this is done by whoever holds everything.
+        assert!(t.fs.unhindered().is_none());
+        assert_eq!(t.read(reader, 0, 20_000).len(), 9004);
+        assert_eq!(t.list(ROOT), ["f"]);
+        assert!(t.fs.lookup(&USER, ROOT, b"closed").is_err());
+        t.fs.release(open.0, open.1);
+        t.fs.forget(forgotten);
+        let plan = between(sides.target, &view)?;
+        Ok(Some(Settled { plan, source: TakenFrom::View(view.clone()), base: None }))
+    })
+    .unwrap()
+    .unwrap();
+    assert!(t.fs.unhindered().is_some());
+    // What was let go of meanwhile is purged then.
+    assert!(t.fs.volume().live_blocks() + 6 <= blocks && t.head().gate.read().unlinked.is_empty());
+    t.clock.advance(1_000_000_000);
+    let before = t.attr(f).atime;
+    t.read(reader, 0, 1);
+    assert!(t.attr(f).atime > before);
+    t.fs.commit().unwrap();
+    t.prove();
 }
 
 #[test]

@@ -210,7 +210,10 @@ fn pieces_hold_their_frame_until_the_last_is_gone() {
     for name in ["f", "g"] {
         t.fs.unlink(&USER, ROOT, name.as_bytes()).unwrap();
     }
-    t.fs.close().unwrap();
+    for (node, handle) in [f, g] {
+        t.fs.release(node, handle);
+        t.fs.forget(node);
+    }
     for _ in 0..4 {
         t.fs.commit().unwrap();
     }

@@ -438,3 +438,86 @@ fn what_was_brought_into_a_clone_goes_with_it_unless_that_is_merged() {
         t.prove();
     }
 }
+
+#[test]
+fn a_clone_of_a_clone_that_began_where_it_was_merged_is_not_parted_by_the_undo() {
+    let t = lines("put a A; put b B", "write a 2", "write b 3");
+    bring(&t, MergeWay::MergeAndKeep).unwrap();
+    // Nothing was done in the clone since, so another one of it begins at the point as of which it was merged.
+    t.fs.create_clone(ROOT, b"d", Some(b".clones/c"), &Reason::User.into()).unwrap();
+    let line = |name: &[u8]| t.fs.volume().find_line(name).unwrap();
+    assert!(line(b"d").base.is_some() && line(b"d").base == line(b"c").base);
+    t.fs.drop_clone(b"c").unwrap();
+    let before = line(b"d").base;
+    take_back(&t, ROOT);
+    assert_eq!(tree(&t, "@live"), "a=A b=3");
+    assert_eq!(line(b"d").base, before, "what it began as stays");
+    let d = t.find(NodeId::clonedir(0), "d").unwrap();
+    play(&t, d, "put n N");
+    let order = MergeOrder { at: ROOT, clone: b"d", way: MergeWay::Merge };
+    t.fs.merge(&order, &Provenance::from(Reason::Merge)).unwrap();
+    assert_eq!(tree(&t, "@live"), "a=A b=3 n=N");
+}
+
+#[test]
+fn what_both_sides_did_alike_is_what_they_are_compared_with_then() {
+    let t = lines("put a A", "write a 2", "write a 2");
+    let clone = t.find(NodeId::clonedir(0), "c").unwrap();
+    let base = || t.fs.volume().find_line(b"c").unwrap().base;
+    let before = base();
+    assert!(bring(&t, MergeWay::MergeAndKeep).unwrap().guards.is_none());
+    assert_ne!(base(), before);
+    // Compared with what it began as, this would be no change of it.
+    play(&t, clone, "write a A");
+    assert_eq!(paths(&bring(&t, MergeWay::MergeAndKeep).unwrap()), ["a"]);
+    assert_eq!(tree(&t, "@live"), "a=A");
+}
+
+#[test]
+fn a_clone_that_comes_back_is_not_called_dropped() {
+    let sim = Arc::new(Sim::new(1 << 30, 1));
+    let t = T::on(Volume::made_on(sim.clone()), FsOptions::default());
+    play(&t, ROOT, "put a A");
+    t.fs.create_clone(ROOT, b"c", None, &Reason::User.into()).unwrap();
+    play(&t, t.find(NodeId::clonedir(0), "c").unwrap(), "write a 2");
+    t.fs.close().unwrap();
+    drop(t);
+    let image = sim.clone_image();
+    let opened = |sim: &Arc<Sim>| {
+        let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
+        T::on(Volume::open(sim.clone(), options).unwrap(), FsOptions::default())
+    };
+    let (mut dropped, mut stays) = (0, 0);
+    for op in [Op::Write, Op::Flush] {
+        for n in 1.. {
+            let sim = Arc::new(image.clone_image());
+            let t = opened(&sim);
+            sim.fail(op, n, Persistence::Forever);
+            let done = bring(&t, MergeWay::Merge);
+            let struck = sim.faults_struck() > 0;
+            if let Ok(done) = done {
+                let t = opened(&Arc::new(sim.crash(CrashPolicy::DropAll)));
+                assert_eq!(t.cat(ROOT, "a"), b"2");
+                assert_eq!(t.fs.volume().find_line(b"c").is_none(), done.dropped, "{op:?} {n}");
+                *if done.dropped { &mut dropped } else { &mut stays } += 1;
+            }
+            if !struck {
+                break;
+            }
+        }
+    }
+    assert!(dropped > 0 && stays > 0, "{dropped} {stays}");
+}
+
+#[test]
+fn what_is_not_the_last_any_more_is_not_taken_back() {
+    let t = lines("put a A; put b B", "write a 2", "write b 3");
+    bring(&t, MergeWay::MergeAndKeep).unwrap();
+    let Some(Undoable::Change(first)) = t.fs.last_undoable(ROOT).unwrap() else { panic!("there is one") };
+    play(&t, t.find(NodeId::clonedir(0), "c").unwrap(), "write b 3; put n N");
+    bring(&t, MergeWay::MergeAndKeep).unwrap();
+    let guards = t.list(SNAPDIR).len();
+    let done = t.fs.take_back(ROOT, &first, &Provenance::from(Reason::Undo));
+    assert!(matches!(done, Err(Refusal::Failed(Error::Stale))));
+    assert_eq!((t.list(SNAPDIR).len(), tree(&t, "@live").as_str()), (guards, "a=2 b=3 n=N"));
+}

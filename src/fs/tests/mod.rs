@@ -2,6 +2,7 @@
 
 mod at_once;
 mod clones;
+mod closing;
 mod cold;
 mod compression;
 mod content;
@@ -17,6 +18,7 @@ mod paths;
 mod random;
 mod restore;
 mod rollback;
+mod scarce;
 mod schedules;
 mod snapshots;
 mod space;

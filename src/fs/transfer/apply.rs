@@ -17,7 +17,7 @@ use crate::fs::items::{Items, decode_extent};
 use crate::fs::log::Note;
 use crate::limits::LINKS_MAX;
 use crate::ops::{FileType, Timestamp};
-use crate::volume::{ReserveFor, Turn, Txn, View, VolumeError};
+use crate::volume::{Turn, Txn, View, VolumeError};
 use std::collections::{BTreeMap, BTreeSet};
 
 type Result<T> = std::result::Result<T, VolumeError>;
@@ -63,7 +63,6 @@ pub fn carry_out(txn: &mut Txn<'_>, source: &View, plan: Plan, now: Timestamp) -
     for ino in &done.unlinked {
         Note::Unlinked { ino: *ino }.put(work.txn);
     }
-    work.txn.reserve_attempted(ReserveFor::Write)?;
     Ok(done)
 }
 

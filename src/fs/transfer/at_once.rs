@@ -4,20 +4,21 @@
 //! the gates of the line and of the one that it takes over from. Readers go on. In between lies a guard, the change, and
 //! a guard that tells what was changed from what comes later. Nothing is left of a change that is refused. Files whose content
 //! is exchanged are kept from being opened from before the change until the kernel knows; it is told whatever else
-//! fails once the change is to be seen. Lock order: as for a snapshot; all is let go of before a commit that space is to come
+//! fails once the change is to be seen. Requests that change something are told before they would wait (see `heads::standstill`),
+//! so threads that answer requests are left for those who read. Lock order: as for a snapshot; all is let go of before a commit that space is to come
 //! from, and before the kernel is told.
 
 use super::apply::{Transferred, carry_out, close_gate};
 use super::plan::Plan;
 use crate::format::provenance::{Provenance, Reason};
 use crate::format::{Ino, LineId};
-use crate::fs::content::drop_reference;
+use crate::fs::content::{drop_left, drop_reference};
 use crate::fs::difference::{Name, PathChange, difference, names_of};
 use crate::fs::heads::{Barred, Gate, Head, Heads, KeptOut};
 use crate::fs::items::path_of;
 use crate::fs::past::{Cover, OneAtATime, Past};
 use crate::ops::{Error, NodeId, Result};
-use crate::volume::{SnapshotInfo, Turn, View, VolumeError};
+use crate::volume::{ReserveFor, SnapshotInfo, Turn, View, VolumeError};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -198,7 +199,7 @@ fn change_now(
     done
 }
 
-/// Does the same, and leaves the line as it was: what would change.
+/// Does the same, and leaves the line as it was: what would change. It takes no space.
 pub fn rehearse_at_once(
     past: &Past,
     order: &ChangeOrder<'_>,
@@ -272,10 +273,26 @@ fn hold<T>(
     for head in &lines {
         past.write_back(head)?;
     }
+    let standing = heads.standstill.begin();
+    let done = hold_still(past, order, &lines, settle, act);
+    drop(standing);
+    drop_left(commits);
+    done
+}
+
+/// The same with nobody else who changes something.
+fn hold_still<T>(
+    past: &Past,
+    order: &ChangeOrder<'_>,
+    lines: &[Arc<Head>],
+    settle: Settle<'_>,
+    act: Act<'_, T>,
+) -> Refusable<Option<T>> {
+    let (commits, heads) = (&past.commits, &past.commits.heads);
     let _no_commit = commits.hold_off();
     let line = order.head.line;
     let (target, mut gates) =
-        commits.complete_and_hold(&lines, &mut |prepare| heads.volume.complete_view(line, prepare))?;
+        commits.complete_and_hold(lines, &mut |prepare| heads.volume.complete_view(line, prepare))?;
     let other = order.other.map(|other| heads.view(other)).transpose()?;
     let Some(settled) = settle(&Sides { target: &target, other: other.as_ref() })? else { return Ok(None) };
     if settled.plan.is_empty() {
@@ -322,6 +339,7 @@ fn guarded(
             if uncovered.is_some() {
                 return Err(VolumeError::NoSuchView); // nothing is changed
             }
+            txn.reserve_attempted(ReserveFor::Write)?;
             close_gate(gate, &done);
             Ok(done)
         });

@@ -4,9 +4,10 @@
 //! the smaller one's. Only buckets with entries exist. A failed call may have changed a part: the root is then to be
 //! thrown away with the whole commit. Nothing here knows what a list is for.
 
+use super::dead_set::DeadSet;
 use crate::format::deadlist::{Bucket, CHUNK_ENTRIES_MAX, DeadEntry, decode_chunk, encode_chunk};
 use crate::format::{Epoch, Key, Kind};
-use crate::store::{RangeSet, end_batch};
+use crate::store::end_batch;
 use crate::tree::{self, Child, Edit, Pager, Result, TreeError};
 use std::ops::Range;
 
@@ -306,20 +307,15 @@ pub fn drain(meta: &mut Meta, list: u64, entries_max: usize) -> Result<Vec<DeadE
     }
 }
 
-/// Removes address ranges from a range of buckets, cutting entries where they stick out, and returns what it removed.
-/// An address that several entries name (shared blocks) is removed once.
-pub fn remove_ranges(
-    meta: &mut Meta,
-    list: u64,
-    range: Buckets,
-    gone: &RangeSet,
-) -> Result<Vec<(Epoch, DeadEntry)>> {
+/// Removes references from a range of buckets, cutting entries where they stick out, and returns what it removed. A
+/// reference that the set has once is removed once, however many are like it.
+pub fn remove(meta: &mut Meta, list: u64, range: Buckets, gone: &DeadSet) -> Result<Vec<(Epoch, DeadEntry)>> {
     let (mut left, mut removed) = (gone.clone(), Vec::new());
     for (epoch, bucket) in meta.read().buckets(list, &range)? {
         let (mut kept, before) = (Vec::new(), removed.len());
         for e in meta.read().bucket_entries(&bucket)? {
             let mut at = e.addr;
-            for (start, len) in left.take(e.addr, e.len) {
+            for (start, len) in left.take(&e) {
                 if at < start {
                     kept.push(DeadEntry { addr: at, len: start - at, ..e });
                 }

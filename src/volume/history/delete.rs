@@ -4,12 +4,13 @@
 //! the frozen entries were appended.
 
 use super::History;
+use super::dead_set::DeadSet;
 use super::deadlist::{self, ALL, Buckets, Meta, take_id};
 use super::space::Cut;
 use crate::format::deadlist::DeadEntry;
 use crate::format::view::Role;
 use crate::format::{BlockPtr, Epoch, Generation, LineId, Slot, ViewId};
-use crate::store::RangeSet;
+
 use crate::tree::Result;
 use std::collections::BTreeSet;
 
@@ -249,15 +250,15 @@ impl History {
         &self,
         child: ViewId,
         own: &Buckets,
-        gone: &RangeSet,
+        gone: &DeadSet,
         meta: &mut Meta,
     ) -> Result<Vec<(Epoch, DeadEntry)>> {
         let record = self.view(child);
-        let mut taken = deadlist::remove_ranges(meta, record.list, own.clone(), gone)?;
+        let mut taken = deadlist::remove(meta, record.list, own.clone(), gone)?;
         if record.role == Role::Hidden {
             let mut rest = gone.clone();
             for (_, e) in &taken {
-                rest.take(e.addr, e.len);
+                rest.take(e);
             }
             if !rest.is_empty() {
                 for (n, next) in self.children(child).iter().enumerate() {

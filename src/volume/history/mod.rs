@@ -19,6 +19,7 @@
 //! changed. Not here: I/O, names, freeing, walking trees.
 
 mod ancestry;
+mod dead_set;
 pub mod deadlist;
 mod delete;
 #[expect(clippy::module_inception, reason = "the room is named after the type that owns its state")]

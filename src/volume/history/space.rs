@@ -1,4 +1,4 @@
-//! What deleting views would free: sums of buckets along chains, sets of addresses where branches meet.
+//! What deleting views would free: sums of buckets along chains, sets of references where branches meet.
 //!
 //! A component is a view to be deleted and those above it that are to be deleted too, hidden ones always. What was
 //! born in it is freed exactly if it is dead on every way out of it.
@@ -7,10 +7,10 @@
 //! last commit.
 
 use super::History;
+use super::dead_set::DeadSet;
 use super::deadlist::{self, ALL, Buckets, MetaRead};
 use crate::format::ViewId;
 use crate::format::view::Role;
-use crate::store::RangeSet;
 use crate::tree::Result;
 use std::collections::BTreeSet;
 
@@ -146,11 +146,14 @@ impl<'a> Cut<'a> {
     }
 
     /// What is alive in a member with a way out, was born in the range, and remains through none.
-    pub fn dead_on_every_edge(&self, view: ViewId, range: &Buckets) -> Result<RangeSet> {
-        let mut common: Option<RangeSet> = None;
+    pub fn dead_on_every_edge(&self, view: ViewId, range: &Buckets) -> Result<DeadSet> {
+        let mut common: Option<DeadSet> = None;
         for c in self.ways_out(view) {
             let dead = self.dead_through(c, range)?;
-            let both = common.map_or_else(|| dead.clone(), |sofar| intersection(&sofar, &dead));
+            let both = match common {
+                Some(sofar) => sofar.intersection(&dead),
+                None => dead,
+            };
             if both.is_empty() {
                 return Ok(both);
             }
@@ -160,11 +163,11 @@ impl<'a> Cut<'a> {
     }
 
     /// What is alive below `child`, was born in the range, and remains neither in it nor, if it goes too, above it.
-    fn dead_through(&self, child: ViewId, range: &Buckets) -> Result<RangeSet> {
-        let (mut dead, mut at) = (RangeSet::new(), child);
+    fn dead_through(&self, child: ViewId, range: &Buckets) -> Result<DeadSet> {
+        let (mut dead, mut at) = (DeadSet::new(), child);
         loop {
             for (_, e) in deadlist::entries(self.meta, self.history.view(at).list, range.clone())? {
-                unite(&mut dead, e.addr, e.len);
+                dead.insert(&e);
             }
             if !self.gone(at) {
                 return Ok(dead);
@@ -172,32 +175,10 @@ impl<'a> Cut<'a> {
             match self.ways_out(at)[..] {
                 [only] => at = only,
                 _ => {
-                    for (start, len) in self.dead_on_every_edge(at, range)?.iter() {
-                        unite(&mut dead, start, len);
-                    }
+                    dead.extend(&self.dead_on_every_edge(at, range)?);
                     return Ok(dead);
                 }
             }
         }
     }
-}
-
-/// Adds a range that may be there in part: shared blocks have several references.
-fn unite(set: &mut RangeSet, start: u64, len: u64) {
-    if !set.insert(start, len) {
-        set.take(start, len);
-        set.insert(start, len);
-    }
-}
-
-fn intersection(a: &RangeSet, b: &RangeSet) -> RangeSet {
-    let (few, many) = if a.len() <= b.len() { (a, b) } else { (b, a) };
-    let mut out = RangeSet::new();
-    for (start, len) in few.iter() {
-        for (s, l) in many.iter_from(start).take_while(|(s, _)| *s < start + len) {
-            let from = s.max(start);
-            out.insert(from, (s + l).min(start + len) - from);
-        }
-    }
-    out
 }

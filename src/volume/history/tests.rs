@@ -4,6 +4,7 @@
 //! dead list is the difference of two views, every count is a count of bits. Operations run between all steps of a
 //! commit, and a crash goes back to what the commit wrote. Addresses are reused as soon as they are free.
 
+use super::dead_set::DeadSet;
 use super::*;
 use crate::device::{Device, DeviceError};
 use crate::format::deadlist::DeadEntry;
@@ -606,11 +607,13 @@ fn lists_equal_sets() {
             let epochs = Epoch(range.start)..Epoch(range.end.max(range.start));
             let inside = |k: &(u64, u64)| k.0 == list && range.contains(&k.1);
             let steps = run.rng.usize(0..600);
-            let mut picked = crate::store::RangeSet::new();
-            for blocks in model.values() {
+            let (mut picked, mut chosen) = (DeadSet::new(), BTreeSet::new());
+            for ((_, bucket), blocks) in &model {
                 for b in blocks {
                     if run.rng.u8(0..8) == 0 {
-                        picked.insert(*b, BLOCK_BYTES);
+                        chosen.insert(*b);
+                        let birth = Epoch(bucket + 1);
+                        picked.insert(&DeadEntry { addr: *b, len: BLOCK_BYTES, birth });
                     }
                 }
             }
@@ -646,11 +649,11 @@ fn lists_equal_sets() {
                     }
                 }
                 _ => {
-                    let out = deadlist::remove_ranges(&mut meta, list, epochs, &picked).unwrap();
+                    let out = deadlist::remove(&mut meta, list, epochs, &picked).unwrap();
                     let mut bytes = 0;
                     for (_, blocks) in model.iter_mut().filter(|(k, _)| inside(k)) {
                         let before = blocks.len();
-                        blocks.retain(|b| !picked.contains(*b, BLOCK_BYTES));
+                        blocks.retain(|b| !chosen.contains(b));
                         bytes += (before - blocks.len()) as u64 * BLOCK_BYTES;
                     }
                     assert_eq!(out.iter().map(|(_, e)| e.len).sum::<u64>(), bytes);

@@ -114,6 +114,12 @@ impl Log {
         self.recording.load(Relaxed)
     }
 
+    /// Takes no more records: what changes from now on is in none. Called with the state locked.
+    pub fn end(&self) {
+        let _tail = self.tail.lock();
+        self.recording.store(false, Relaxed);
+    }
+
     /// Bytes in use.
     pub fn used_bytes(&self) -> u64 {
         let tail = self.tail.lock();

@@ -1,0 +1,150 @@
+//! Orders about copies that are made in other stores in the background, as they travel to the daemon, and how a copy is told.
+
+use super::limit::UNLIMITED;
+use super::output;
+use crate::ctl::{Code, Failure};
+use crate::names;
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// What is to be done about copies of a snapshot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum HydrateOrder {
+    /// Begin one.
+    Begin {
+        /// In this store: an absolute path.
+        to: PathBuf,
+        /// Bytes a second at most: 0 as it is found right, the greatest number none.
+        rate: u64,
+    },
+    /// Wait until they are told to go on, also over unmounting.
+    Pause,
+    /// Go on, and at once.
+    Resume,
+    /// Go on at another rate, or wait as before.
+    Rate(u64),
+    /// Give them up.
+    Cancel,
+    /// Tell how they stand.
+    Status,
+}
+
+/// To what is sent.
+pub(super) fn encode(order: &HydrateOrder) -> Value {
+    match order {
+        HydrateOrder::Begin { to, rate } => {
+            let mut object = json!({"order": "begin", "rate": rate});
+            names::put(&mut object, "to", to);
+            object
+        }
+        HydrateOrder::Pause => json!({"order": "pause"}),
+        HydrateOrder::Resume => json!({"order": "resume"}),
+        HydrateOrder::Rate(rate) => json!({"order": "rate", "rate": rate}),
+        HydrateOrder::Cancel => json!({"order": "cancel"}),
+        HydrateOrder::Status => json!({"order": "status"}),
+    }
+}
+
+/// From what was received.
+pub(super) fn decode(args: &Value) -> Result<HydrateOrder, Failure> {
+    let rate = args.get("rate").and_then(Value::as_u64).unwrap_or(0);
+    Ok(match args.get("order").and_then(Value::as_str).unwrap_or_default() {
+        "begin" => HydrateOrder::Begin { to: store_of(args)?, rate },
+        "pause" => HydrateOrder::Pause,
+        "resume" => HydrateOrder::Resume,
+        "rate" => HydrateOrder::Rate(rate),
+        "cancel" => HydrateOrder::Cancel,
+        "status" => HydrateOrder::Status,
+        other => {
+            let what = format!("copies in the background know no order '{other}'");
+            return Err(Failure::new(Code::Invalid, what));
+        }
+    })
+}
+
+fn store_of(args: &Value) -> Result<PathBuf, Failure> {
+    let path = names::get(args, "to").map(|path| PathBuf::from(OsString::from_vec(path)));
+    let is_whole = |path: &PathBuf| path.is_absolute();
+    path.filter(is_whole).ok_or_else(|| Failure::new(Code::Invalid, "the request has no absolute 'to'"))
+}
+
+/// How many of a hundred parts are done.
+pub(super) fn percent(copy: &Value) -> u64 {
+    let number = |key: &str| copy[key].as_u64().unwrap_or(0);
+    match (copy["state"].as_str(), number("about_bytes")) {
+        (Some("whole"), _) => 100,
+        (_, 0) => 0,
+        (_, all) => (number("done_bytes").saturating_mul(100) / all).min(99),
+    }
+}
+
+/// How a copy stands, in some words.
+pub(super) fn in_words(copy: &Value) -> String {
+    let number = |key: &str| copy[key].as_u64();
+    let size = |key: &str| output::size(number(key).unwrap_or(0));
+    let done = || format!("{} of about {} ({} %)", size("done_bytes"), size("about_bytes"), percent(copy));
+    let left = number("eta_seconds").map_or(String::new(), |s| format!(", {} left", output::duration(s)));
+    let limit = number("limit_bytes").map_or(String::new(), |l| format!(", at most {}/s", output::size(l)));
+    let why = copy["trouble"].as_str().map(names::sentence).unwrap_or_default();
+    match copy["state"].as_str().unwrap_or("unknown") {
+        "running" => format!("running, {}, {}/s{left}{limit}", done(), size("rate_bytes")),
+        "whole" => {
+            let ended = copy["ended"].as_str().and_then(output::parse_rfc3339).map(output::local);
+            format!("whole since {}", ended.unwrap_or_default())
+        }
+        "waiting" => format!("waiting, {}: {why}", done()),
+        state => format!("{state}, {}{limit}", done()),
+    }
+}
+
+/// Copies that are not whole, as a table; none if there is none.
+pub(super) fn table(copies: &Value) -> Option<String> {
+    let rows = copies.as_array().into_iter().flatten().filter(|copy| copy["state"] != "whole").map(|copy| {
+        let shown =
+            |key: &str| names::get(copy, key).map(|name| names::shown_bytes(&name)).unwrap_or_default();
+        vec![shown("name"), shown("to"), in_words(copy)]
+    });
+    let rows: Vec<_> = rows.collect();
+    (!rows.is_empty()).then(|| output::table(&["COPYING", "TO STORE", "STATE"], &rows, &[]))
+}
+
+/// A limit as it is told, if it is one.
+pub(super) fn told_limit(rate: u64) -> Option<u64> {
+    Some(rate).filter(|rate| *rate != 0 && *rate != UNLIMITED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_arrive_as_they_were_sent() {
+        let to = PathBuf::from(OsString::from_vec(b"/disks/\xff two".to_vec()));
+        use HydrateOrder::*;
+        for order in [Begin { to, rate: u64::MAX }, Pause, Resume, Rate(7), Cancel, Status] {
+            assert_eq!(decode(&encode(&order)), Ok(order));
+        }
+        for bad in [json!({}), json!({"order": "dance"}), json!({"order": "begin", "to": "relative"})] {
+            assert!(decode(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn copies_are_told_in_words() {
+        let mut copy = json!({
+            "state": "running", "done_bytes": 1 << 20, "about_bytes": 4 << 20, "rate_bytes": 1 << 10,
+            "eta_seconds": 3072, "limit_bytes": 2048, "trouble": "it is away",
+        });
+        let words = "running, 1.0 MiB of about 4.0 MiB (25 %), 1.0 KiB/s, 51:12 left, at most 2.0 KiB/s";
+        assert_eq!(in_words(&copy), words);
+        copy["state"] = "waiting".into();
+        assert!(in_words(&copy).ends_with(": it is away"));
+        copy["done_bytes"] = (5 << 20).into();
+        assert_eq!(percent(&copy), 99);
+        copy["state"] = "whole".into();
+        assert_eq!(percent(&copy), 100);
+        assert_eq!((told_limit(0), told_limit(9), told_limit(UNLIMITED)), (None, Some(9), None));
+    }
+}
