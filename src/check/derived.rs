@@ -31,7 +31,7 @@ pub struct SpaceTruth {
 pub struct Derived {
     /// What was found, in words: each is a problem of the report, too.
     pub found: Vec<String>,
-    /// Every tree of a view was read whole, so that what nobody refers to is free.
+    /// Every tree of a view was read whole, and all that says where content has moved: what nobody refers to is free.
     pub complete: bool,
     /// Counters of view records.
     pub counters: Vec<(ViewId, Counters)>,

@@ -1,9 +1,19 @@
 //! Content that has moved: each record is needed by one reference, wholly.
 
 use crate::format::deadlist::DeadEntry;
-use crate::format::{Key, Kind};
+use crate::format::inode::Inode;
+use crate::format::{Extent, Key, Kind};
 use crate::store::RangeSet;
 use crate::volume::remap::Remap;
+
+/// True if programs that do not know of content away from home cannot know an item.
+pub(super) fn needs_homes(key: &Key, value: &[u8]) -> bool {
+    match Kind::from_u8(key.kind) {
+        Some(Kind::Inode) => Inode::decode(value).is_ok_and(|inode| inode.layout.is_some()),
+        Some(Kind::Extent) => Extent::decode(value).is_ok_and(|extent| extent.is_away()),
+        kind => kind == Some(Kind::Away),
+    }
+}
 
 /// What references say that has moved.
 #[derive(Default)]

@@ -10,11 +10,12 @@
 //! rest is still audited.
 
 use super::derived::Derived;
-use super::moved::MovedContent;
+use super::moved::{MovedContent, needs_homes};
 use super::refs::Refs;
 use super::report::{Depth, Report};
 use crate::format::deadlist::DeadEntry;
 use crate::format::job::Job;
+use crate::format::superblock::INCOMPAT_REMAP;
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{BlockPtr, Copies, Epoch, Extent, Key, Kind, ViewId};
 use crate::names;
@@ -75,7 +76,8 @@ pub(super) fn check(state: &Committed, depth: Depth, report: &mut Report, derive
             auditor.walk_view(record);
         }
     }
-    auditor.derived.complete = auditor.own.values().all(|own| !own.torn);
+    // What is not derived must be there: trees, and what says where their content is.
+    auditor.derived.complete = state.remap_is_whole && auditor.own.values().all(|own| !own.torn);
     auditor.claim_views();
     auditor.jobs();
     auditor.dead_lists();
@@ -96,6 +98,11 @@ impl Auditor<'_> {
     }
 
     fn moved_content(&mut self) {
+        if self.state.superblock.incompat & INCOMPAT_REMAP == 0 && !self.state.remap.is_empty() {
+            let what =
+                "content has moved, and the superblock does not say that there may be such (feature bit 3)";
+            self.report.problem(what.into());
+        }
         for (what, gone) in self.moved.judge(&self.state.remap, self.derived.complete) {
             match gone {
                 Some(key) => {
@@ -218,6 +225,8 @@ impl Auditor<'_> {
         let until = if record.role == Role::Snapshot { record.epoch } else { self.state.superblock.epoch };
         let (mut node_birth, mut last) = (root.birth, Key::MIN);
         let (mut nodes, mut lost) = (Vec::new(), Vec::new());
+        let knows_homes = self.state.superblock.incompat & INCOMPAT_REMAP != 0;
+        let mut unknown_items = 0;
         let walked = walk_readable(
             &self.state.pager,
             &root,
@@ -249,6 +258,7 @@ impl Auditor<'_> {
                     Visit::Item(key, value) => {
                         self.report.items += 1;
                         last = key;
+                        unknown_items += u64::from(!knows_homes && needs_homes(&key, value));
                         if key.kind == Kind::Extent as u8 {
                             let extent = Extent::decode(value)?;
                             let DeadEntry { addr, len, birth } = reference(&extent);
@@ -276,6 +286,13 @@ impl Auditor<'_> {
                 Ok(())
             },
         );
+        if unknown_items > 0 {
+            self.report.problem(format!(
+                "view {}: {unknown_items} items are about content away from home, and the superblock does not say that there \
+                 may be such (feature bit 3)",
+                record.id.0
+            ));
+        }
         for (ptr, level, error) in lost {
             own.torn = true;
             if level.is_none() {

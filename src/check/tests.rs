@@ -270,6 +270,15 @@ fn content_that_cannot_be() {
     );
     let s = Sample::new();
     s.craft(
+        |t| {
+            let layout =
+                crate::format::LayoutProperty { value: crate::format::Layout::Cow, inherited: false };
+            edit_inode(t, big, |i| i.layout = Some(layout));
+        },
+        &["1 items are about content away from home, and the superblock does not say that there may be such"],
+    );
+    let s = Sample::new();
+    s.craft(
         |t| t.insert(key(big, Kind::Inline, 0), &[1; 3000]).unwrap(),
         &["its inode says no content in the tree"],
     );

@@ -1,7 +1,8 @@
 //! The threads that work for an open store in the background.
 //!
-//! One commits: when the interval is over, when much has changed, and as long as there is background work. Another has the
-//! host secure space before a change needs it. A third, of a store that is served, keeps its schedules.
+//! One commits: when the interval is over, when much has changed, and as long as there is background work. It does nothing
+//! else that can fail or take long: what was promised to be durable waits for it. Another brings content home, one has
+//! the host secure space before a change needs it, and one, of a store that is served, keeps its schedules.
 
 use super::engine::OpenFor;
 use crate::bell::Bell;
@@ -10,7 +11,7 @@ use crate::sys::{process, schedule};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{Builder, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 /// Free memory goes back to the system this often at most.
@@ -22,6 +23,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 const STEP_INTERVAL_BUSY: Duration = Duration::from_secs(1);
 /// Content that goes home in one step, in bytes.
 const HOMING_BYTES: u64 = 8 << 20;
+/// Of the time, one part in so many is for looking at content that cannot come home.
+const LOOKING_PART: u32 = 10;
 /// How often it looks for clones that are to go by themselves.
 const ENDS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -30,7 +33,7 @@ const SCHEDULE_INTERVAL: Duration = Duration::from_secs(1);
 /// From one step of deletions to the next: others have their turn in between.
 const PRUNE_PAUSE: Duration = Duration::from_millis(50);
 
-/// All of them, until they are told to stop.
+/// The threads, until they are told to stop.
 pub(super) struct Background {
     fs: Arc<Fs>,
     stop: Arc<AtomicBool>,
@@ -45,7 +48,10 @@ impl Background {
         let (stop, end) = (Arc::default(), Arc::default());
         let mut all = Background { fs: fs.clone(), stop, end, threads: Vec::new() };
         let (for_commits, stop) = (fs.clone(), all.stop.clone());
-        all.spawn("commit", move || commit(&for_commits, commit_interval, &stop))?;
+        let (for_homing, end) = (fs.clone(), stop.clone());
+        all.spawn("homing", move || bring_home(&for_homing, &end))?;
+        let mover = all.threads[0].thread().clone();
+        all.spawn("commit", move || commit(&for_commits, commit_interval, &stop, &mover))?;
         let volume = fs.volume().clone();
         all.spawn("space", move || volume.keep_space_ahead())?;
         if access == OpenFor::Mount {
@@ -67,6 +73,7 @@ impl Drop for Background {
         self.end.end();
         self.fs.end_pressure();
         self.fs.volume().end_space_ahead();
+        self.threads.iter().for_each(|thread| thread.thread().unpark());
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 log::error!("a background thread has failed");
@@ -88,10 +95,52 @@ fn keep_schedules(fs: &Fs, end: &Arc<Bell>) {
     }
 }
 
-/// Commits until told to stop.
-fn commit(fs: &Arc<Fs>, interval: Duration, stop: &AtomicBool) {
+/// Tells of a failure that comes again and again once.
+#[derive(Default)]
+struct Failing(bool);
+
+impl Failing {
+    fn note<T>(&mut self, what: &str, done: crate::ops::Result<T>) -> Option<T> {
+        let failed = done.is_err();
+        let done = done.inspect_err(|e| {
+            if !self.0 {
+                log::error!("{what}: {e}");
+            }
+        });
+        self.0 = failed;
+        done.ok()
+    }
+}
+
+/// Brings content home until told to stop, whenever it is woken and some is away.
+fn bring_home(fs: &Arc<Fs>, stop: &AtomicBool) {
+    let mut failing = Failing::default();
+    while !stop.load(SeqCst) {
+        if !fs.content_is_away() {
+            std::thread::park();
+            continue;
+        }
+        let began = Instant::now();
+        let step = failing.note("content that comes home", fs.bring_content_home(HOMING_BYTES));
+        let moved = step.is_some_and(|step| step.copied + step.moved > 0);
+        let mut pause = if fs.has_changes() { STEP_INTERVAL_BUSY } else { LOOK_INTERVAL };
+        if !moved {
+            // What only looks takes a small part of the time.
+            pause = pause.max(began.elapsed() * LOOKING_PART);
+        }
+        let until = Instant::now() + pause;
+        while !stop.load(SeqCst)
+            && let Some(rest) = until.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero())
+        {
+            std::thread::park_timeout(rest);
+        }
+    }
+}
+
+/// Commits until told to stop, and wakes whoever brings content home.
+fn commit(fs: &Arc<Fs>, interval: Duration, stop: &AtomicBool, mover: &Thread) {
     let (mut last, mut trimmed) = (Instant::now(), Instant::now());
-    let mut failed = false;
+    let mut failing = Failing::default();
     let (mut looked, mut dropping) = (Instant::now(), None::<JoinHandle<()>>);
     if let Err(e) = schedule::take_long_turns() {
         log::debug!("commits take turns as everybody does: {e}");
@@ -117,19 +166,13 @@ fn commit(fs: &Arc<Fs>, interval: Duration, stop: &AtomicBool) {
         // In the log of a daemon that is killed from here on, what was flushed is told from what was not.
         fs.volume().tell_flushed();
         // Background work goes on in small steps, as fast as commits are if nobody else is there.
-        let away = fs.content_is_away();
-        let step = (away || fs.volume().has_background_work())
-            && (last.elapsed() >= STEP_INTERVAL_BUSY || !fs.has_changes());
+        if fs.content_is_away() {
+            mover.unpark();
+        }
+        let step =
+            fs.volume().has_background_work() && (last.elapsed() >= STEP_INTERVAL_BUSY || !fs.has_changes());
         if due || pressed || step {
-            let moved = if away { fs.bring_content_home(HOMING_BYTES).map(drop) } else { Ok(()) };
-            match moved.and_then(|()| fs.tick()) {
-                Ok(()) => failed = false,
-                Err(e) if !failed => {
-                    log::error!("commit: {e}");
-                    failed = true;
-                }
-                Err(_) => {}
-            }
+            failing.note("commit", fs.tick());
             last = Instant::now();
             // A commit has just let go of its copies of what it wrote.
             if trimmed.elapsed() >= TRIM_INTERVAL {
@@ -137,5 +180,47 @@ fn commit(fs: &Arc<Fs>, interval: Duration, stop: &AtomicBool) {
                 trimmed = last;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Sim;
+    use crate::fixtures::{ADMIN, find, mount, new_store, overwrite, put, snapshot};
+    use crate::format::{Extent, Key, Kind};
+    use crate::ops::{NodeId, Operations, XattrMode};
+
+    /// Where the content of the first block of a file is that is away from home.
+    fn place(fs: &Fs, node: NodeId) -> u64 {
+        let view = fs.volume().live(crate::format::LineId::MAIN).unwrap();
+        let item = view.get(&Key::new(node.ino(), Kind::Extent, 0)).unwrap().unwrap();
+        let extent = Extent::decode(&item).unwrap();
+        assert!(extent.is_away());
+        extent.raw_addr.0
+    }
+
+    #[test]
+    fn commits_go_on_whatever_cannot_come_home() {
+        let sim: Arc<Sim> = new_store(64 << 20);
+        let fs = mount(sim.clone());
+        fs.setxattr(&ADMIN, NodeId::ROOT, b"user.snapfs.layout", b"cow", XattrMode::Set).unwrap();
+        let node = put(&fs, NodeId::ROOT, "image", &[1; 16 * 4096]);
+        fs.commit().unwrap();
+        snapshot(&fs, "s");
+        overwrite(&fs, node, 0, &[2; 4096]);
+        fs.commit().unwrap();
+        sim.corrupt(place(&fs, node), 4096, 1);
+        let all = Background::start(&fs, Duration::from_millis(50)).unwrap();
+        for round in 0..3 {
+            put(&fs, NodeId::ROOT, &format!("f{round}"), b"content");
+            let until = Instant::now() + Duration::from_secs(60);
+            while fs.has_changes() {
+                assert!(Instant::now() < until, "nobody commits");
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+        }
+        drop(all);
+        assert_eq!(find(&fs, "f2").slot(), 0);
     }
 }

@@ -11,8 +11,8 @@ use super::engine::{
 };
 use super::feed::{self, Feeds};
 use super::hold::{lock, probe};
+use super::hydrate_order::HydrateOrder;
 use super::hydrating::Hydrating;
-use super::hydration::HydrateOrder;
 use super::hydrator::Hydrator;
 use super::listed::{listed, listed_clone};
 use super::making::{DEVICE_START_BYTES, NewStore, Old, has_content, make, unfinished};
@@ -22,11 +22,14 @@ use super::not_ours;
 use super::offline;
 use super::past_of_path;
 use super::property::Property;
-use super::refusal::{COPIED, io, limited, no_thread, told, told_clone, told_name, told_view, told_volume};
+use super::refusal::{
+    COPIED, io, limited, no_thread, told, told_clone, told_held, told_name, told_view, told_volume,
+};
 use super::rewind;
 use super::scrubber::Scrubber;
 use super::show;
 use super::sides::{self, HeldSide, OpenedSides, may_be_read, recorded};
+use super::store_state;
 use super::streaming;
 use super::streams::StoreEnd;
 use super::told_change::encode_change;
@@ -248,18 +251,7 @@ pub(super) fn open_volume(
     cache_bytes: u64,
 ) -> Result<Opened, Failure> {
     let is_looked_at = matches!(access, OpenFor::Look | OpenFor::LookAsMounted);
-    let mut kind = match probe(store) {
-        Ok(
-            kind @ (StoreKind::Missing
-            | StoreKind::DirectoryStore
-            | StoreKind::ImageFile { .. }
-            | StoreKind::BlockDevice { .. }),
-        ) => kind,
-        kind => match not_ours::of_another(store).filter(|_| is_looked_at) {
-            Some(refused) => return Err(refused),
-            None => kind?,
-        },
-    };
+    let mut kind = if is_looked_at { not_ours::probe_to_look(store) } else { probe(store) }?;
     let refuse = |code, what: String| Err(Failure::new(code, format!("{}: {what}", names::shown(store))));
     match &kind {
         StoreKind::Missing | StoreKind::EmptyDirectory if access == OpenFor::Mount => {
@@ -270,7 +262,6 @@ pub(super) fn open_volume(
         StoreKind::EmptyDirectory => {
             return refuse(Code::NotFound, "this directory is empty, not a store".into());
         }
-        StoreKind::ForeignDirectory { .. } if is_looked_at => return Err(not_ours::plain_directory(store)),
         StoreKind::ForeignDirectory { example } => {
             let what = "this directory is no snapfs store and not empty";
             let hint = "give a new or empty directory for a new store";
@@ -401,17 +392,6 @@ impl Open {
         self.fs.line_at(at).map_err(|e| told(&self.store, &e))
     }
 
-    /// What keeps a snapshot from being deleted, if it is a copy that is made of it.
-    fn told_held(&self, name: &[u8], view: ViewId) -> Option<Failure> {
-        let copy = self.fs.volume().hydrations_of(view).into_iter().find(|copy| copy.holds())?;
-        let (name, to) = (names::shown_bytes(name), names::shown_bytes(&copy.path));
-        let way = format!("'snapfs hydrate MNT {name} cancel' gives the copy up");
-        Some(Failure::new(
-            Code::Busy,
-            format!("{name}: it is being copied to {to}, and goes when that is whole; {way}"),
-        ))
-    }
-
     fn find_clone(&self, name: &[u8]) -> Result<CloneRow, Failure> {
         let found = self.fs.volume().clone_info(name);
         found.map(|clone| listed_clone(&clone)).ok_or_else(|| told_clone(name, &Error::NotFound))
@@ -471,7 +451,9 @@ impl Engine for Open {
     fn delete(&self, at: NodeId, name: &[u8]) -> Result<(), Failure> {
         self.fs.delete_snapshot_of(at, name).map_err(|e| {
             let found = self.line(at).ok().and_then(|line| self.fs.volume().find_snapshot(line, name));
-            let held = found.filter(|_| e == Error::Busy).and_then(|found| self.told_held(name, found.id));
+            let held = found
+                .filter(|_| e == Error::Busy)
+                .and_then(|found| told_held(self.fs.volume(), name, found.id));
             held.unwrap_or_else(|| told_name(name, &e))
         })
     }
@@ -540,7 +522,8 @@ impl Engine for Open {
         self.fs.drop_clone(name).map_err(|e| {
             let line = self.fs.volume().find_line(name).filter(|_| e == Error::Busy);
             let own = line.map(|line| self.fs.volume().own_snapshots(line.id)).unwrap_or_default();
-            let held = own.iter().find_map(|snapshot| self.told_held(&snapshot.name, snapshot.id));
+            let held =
+                own.iter().find_map(|snapshot| told_held(self.fs.volume(), &snapshot.name, snapshot.id));
             held.unwrap_or_else(|| told_clone(name, &e))
         })
     }
@@ -671,49 +654,14 @@ impl Engine for Open {
     }
 
     fn status(&self) -> Value {
-        let volume = self.fs.volume();
-        let (scrub, scrub_found) = self.scrubber.summary();
-        let (space, io, damage) = (volume.space(), volume.io(), volume.damage());
-        let recovered = self.fs.recovered();
-        let log_damage = recovered.damage.as_ref().or(recovered.bad_content.first());
-        let place = volume.location();
-        let state = match (volume.read_only_reason(), &place.lost) {
-            (_, Some(lost)) => format!("lost: {lost}"),
-            (Some(why), None) => format!("read-only: {why}"),
-            (None, None) => "ok".to_string(),
-        };
-        let mut status = json!({
-            "store_covered": place.covered,
-            "state": state,
-            "snapshots": volume.snapshot_count(LineId::MAIN),
-            "clones": volume.clone_count().0,
-            "used_bytes": space.used,
-            "free_bytes": space.free,
-            "available_bytes": space.available,
-            "dirty_bytes": volume.dirty_bytes(),
-            "cached_bytes": volume.cached_bytes(),
-            "freeing": volume.has_background_work(),
-            "blocks_healed": damage.healed,
-            "blocks_bad": damage.bad,
-            "damage_known": damage.bad > 0 || scrub_found || log_damage.is_some(),
-            "log_records_replayed": recovered.records,
-            "log_damage": log_damage,
-            "scrub": scrub,
-            "schedules": scheduling::states(&self.fs),
-            "last_snapshot_pause_us": self.fs.snapshot_pause().as_micros() as u64,
-            "device_reads": io.reads,
-            "device_read_bytes": io.read_bytes,
-            "device_writes": io.writes,
-            "device_written_bytes": io.written_bytes,
-            "device_flushes": io.flushes,
-        });
+        let mut status = store_state::status(&self.fs, &self.store, self.scrubber.summary());
+        status["schedules"] = scheduling::states(&self.fs);
         if let Some(copies) = self.hydrator.summary() {
             status["copies"] = json!(copies);
         }
         if let Some(sides) = &self.sides {
             status["mirror"] = sides.status();
         }
-        names::put(&mut status, "store", place.path.as_ref().unwrap_or(&self.store));
         status
     }
 
@@ -722,21 +670,7 @@ impl Engine for Open {
     }
 
     fn info(&self) -> Value {
-        let volume = self.fs.volume();
-        let (space, place) = (volume.space(), volume.location());
-        let uuid: String = volume.uuid().iter().map(|b| format!("{b:02x}")).collect();
-        let mut info = json!({
-            "uuid": uuid,
-            "format_version": crate::format::superblock::VERSION,
-            "metadata_copies": volume.metadata_copies() as u8,
-            "epoch": volume.epoch().0,
-            "snapshots": volume.snapshot_count(LineId::MAIN),
-            "total_bytes": space.total,
-            "used_bytes": space.used,
-            "free_bytes": space.free,
-        });
-        names::put(&mut info, "store", place.path.as_ref().unwrap_or(&self.store));
-        info
+        store_state::info(&self.fs, &self.store)
     }
 
     fn close(&self) -> Result<(), Failure> {
@@ -750,7 +684,7 @@ impl Engine for Open {
         let closed = self.fs.close().map_err(|e| told(&self.store, &e));
         let volume = self.fs.volume();
         volume.trim();
-        let whole = if self.writes { still_whole(volume, &self.store) } else { Ok(()) };
+        let whole = if self.writes { store_state::prove_whole(volume, &self.store) } else { Ok(()) };
         // Commands that are under way go on, and the store may be another's as soon as the lock is free.
         volume.let_go();
         if let Some(sides) = &self.sides {
@@ -758,17 +692,5 @@ impl Engine for Open {
         }
         *self.lock.lock() = None;
         whole.and(closed)
-    }
-}
-
-/// Fails if the store that was served is not what is on the host now: files of it are gone, or it stopped taking changes.
-fn still_whole(volume: &Volume, store: &Path) -> Result<(), Failure> {
-    let failed = |what: String| Err(Failure::new(Code::Io, format!("{}: {what}", names::shown(store))));
-    if let Some(lost) = volume.location().lost {
-        return failed(format!("what was written is not in the store: {lost}"));
-    }
-    match volume.read_only_reason() {
-        Some(why) => failed(format!("the store took no more changes: {why}")),
-        None => Ok(()),
     }
 }

@@ -3,7 +3,7 @@
 //! [`Backend`] opens, makes and checks stores; an [`Engine`] is an open one. The program is given a backend
 //! ([`super::run`]), so that the commands can be tried over a file system in memory as well.
 
-pub use super::hydration::HydrateOrder;
+pub use super::hydrate_order::HydrateOrder;
 pub use super::mirror_order::MirrorOrder;
 pub use super::schedule_order::{ScheduleOrder, ScheduleWish};
 pub use super::sides::Partner;

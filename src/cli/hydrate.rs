@@ -3,7 +3,8 @@
 use super::args::CreateArgs;
 use super::engine::{Backend, HydrateOrder, OpenFor, StoreOptions};
 use super::hydrate_args::{HydrateArgs, HydrateWord};
-use super::hydration::{self, in_words};
+use super::hydrate_order;
+use super::hydration::in_words;
 use super::output;
 use super::snapshots::{create_here, daemon_for_changes, written};
 use super::usage;
@@ -27,7 +28,7 @@ fn absolute(to: &Path) -> Result<PathBuf, Failure> {
 }
 
 fn request(name: Option<&OsStr>, order: &HydrateOrder) -> Value {
-    let mut request = hydration::encode(order);
+    let mut request = hydrate_order::encode(order);
     name.iter().for_each(|name| names::put(&mut request, "name", name));
     request
 }

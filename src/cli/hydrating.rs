@@ -6,7 +6,7 @@
 use super::apart;
 use super::engine::{OpenFor, StreamOrder};
 use super::streaming::VIEW_PREFIX;
-use super::streams::{self, Gate, StoreEnd};
+use super::streams::{self, Passage, StoreEnd};
 use crate::ctl::{Code, Failure, StoreId, registry};
 use crate::format::hydration::{HydrationRecord, STORE_PATH_MAX};
 use crate::format::{Identity, ViewId};
@@ -128,7 +128,7 @@ impl Hydrating {
     pub(super) fn copy(
         &self,
         record: &HydrationRecord,
-        gate: Gate<'_>,
+        gate: Passage<'_>,
         received: &dyn Fn(u64, u64),
     ) -> Result<Value, Failure> {
         let to = self.open_known(record)?;
@@ -141,7 +141,7 @@ impl Hydrating {
         &self,
         to: &StoreEnd,
         record: &HydrationRecord,
-        gate: Gate<'_>,
+        gate: Passage<'_>,
         received: &dyn Fn(u64, u64),
     ) -> Result<Value, Failure> {
         let from = self.here();

@@ -4,8 +4,9 @@
 //! at a time; those in one store in the order in which they were begun, so that a later one carries only what changed. What is
 //! in the way of one is told and tried again, after longer and longer times; nothing but an order ends it.
 
+use super::hydrate_order::HydrateOrder;
 use super::hydrating::Hydrating;
-use super::hydration::{HydrateOrder, told_limit};
+use super::hydration::told_limit;
 use super::pace::Pace;
 use super::refusal::{no_thread, told_name};
 use crate::clock::{self, Clock};
@@ -396,7 +397,7 @@ impl Shared {
         };
         let rate = current.map_or(0, |now| now.rate);
         let eta = (state == "running" && rate > 0).then(|| about.saturating_sub(done) / rate);
-        let trouble = Some(String::from_utf8_lossy(&copy.trouble)).filter(|text| !text.is_empty());
+        let trouble = Some(names::shown_bytes(&copy.trouble)).filter(|text| !text.is_empty());
         let mut told = json!({
             "state": state,
             "store": Identity(copy.store).to_string(),

@@ -2,6 +2,7 @@
 
 use crate::ctl::{Code, Failure};
 use crate::device::mirror::SideState;
+use crate::format::mirror::Standing;
 use crate::names;
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -103,14 +104,16 @@ pub(super) fn decode(args: &Value) -> Result<MirrorOrder, Failure> {
 /// A side as an object. `store` is where the store was opened, `other` where its other side is.
 pub(super) fn encode_side(state: &SideState, store: &Path, other: Option<&Path>) -> Value {
     let label = state.label.as_ref();
+    // One that is together has parted from nobody.
+    let parted = label.filter(|l| l.standing != Standing::Together && l.parted_from > 0);
     let mut object = json!({
         "state": state.state,
         "why": state.why,
         "pending_calls": state.pending_calls,
         "standing": label.map(|l| format!("{:?}", l.standing).to_lowercase()),
         "generation": label.map(|l| format!("{:016x}", l.current)),
-        "parted_from": label.filter(|l| l.parted_from > 0).map(|l| format!("{:016x}", l.parted_from)),
-        "parted_at": label.map(|l| l.parted_at),
+        "parted_from": parted.map(|l| format!("{:016x}", l.parted_from)),
+        "parted_at": label.map(|_| parted.map_or(0, |l| l.parted_at)),
     });
     let is_other = other.is_some_and(|other| names::shown(other) == state.place);
     let path = if is_other { other.unwrap_or(store) } else { Path::new(&state.place) };

@@ -8,7 +8,7 @@ use super::mirror_order::{MirrorOrder, encode_side};
 use super::refusal::{told, told_volume};
 use super::sides::{HeldSide, OpenedSides, hold_new_side, hold_side, label_in_force, told_mirror};
 use crate::ctl::{Code, Failure};
-use crate::device::mirror::{Both, NewSide, meet};
+use crate::device::mirror::{Both, NewSide, meet, parted_at};
 use crate::device::{Device, Mirror, mark};
 use crate::format::Epoch;
 use crate::format::mirror::{Label, PARTNER_PATH_MAX, Standing};
@@ -460,12 +460,17 @@ impl StoreSides {
         let in_sync = self.mirror.states().iter().flatten().filter(|s| s.state == "serving").count() == 2;
         if in_sync {
             let parted = self.mirror.part().map_err(|e| told_mirror(&self.store, e))?;
-            let stale = Label { number: parted.label.number + 1, standing: Standing::Stale, ..parted.label };
+            let stale =
+                Label { number: parted.label.number + 1, standing: Standing::Stale, ..parted.label.clone() };
             // It has the identity of this store, so it must not be taken for one.
-            if let Err(e) = crate::device::mirror::write_label(&*parted.device, &stale) {
+            let told = parted.call(move |device| {
+                crate::device::mirror::write_label(device, &stale)?;
+                let _closed = mark::close(device);
+                Ok(())
+            });
+            if let Err(e) = told {
                 log::warn!("the side that was detached cannot be told so: {e}");
             }
-            let _closed = mark::close(&*parted.device);
         } else if !self.mirror.forget_lost() {
             return refused(Code::Busy, "calls of the side that was lost have not returned");
         } else if self.mirror.label().is_none() {
@@ -528,12 +533,6 @@ enum Resync {
 fn unreadable(side: &Path, f: &Failure) -> Failure {
     let what = "it went on by itself, and what it has cannot be read, so that it would be lost; say --discard if it may be";
     Failure::new(f.code, format!("{}: {what}: {}", names::shown(side), f.message))
-}
-
-/// What both had when they parted.
-fn parted_at(ours: &Label, theirs: &Label) -> u64 {
-    let noted = [ours.parted_at, theirs.parted_at];
-    noted.into_iter().filter(|at| *at > 0).min().unwrap_or(0)
 }
 
 /// Keeps a filling to its rate.

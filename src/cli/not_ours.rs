@@ -1,6 +1,8 @@
 //! What a path is that is to be looked at, where no daemon of this user serves it and no store is: a sentence with what to do.
 
+use super::hold::probe;
 use crate::ctl::{Code, Failure, within};
+use crate::device::StoreKind;
 use crate::fuse::mounts;
 use crate::names;
 use crate::sys::mount::errno;
@@ -12,8 +14,22 @@ use std::time::Duration;
 /// How long a file system may take to say where a path is.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// What is at the path of a store that is to be looked at.
+pub(super) fn probe_to_look(path: &Path) -> Result<StoreKind, Failure> {
+    use StoreKind::{BlockDevice, DirectoryStore, ForeignDirectory, ImageFile, Missing};
+    let found = match probe(path) {
+        Ok(kind @ (Missing | DirectoryStore | ImageFile { .. } | BlockDevice { .. })) => return Ok(kind),
+        found => found,
+    };
+    match of_another(path) {
+        Some(refused) => Err(refused),
+        None if matches!(found, Ok(ForeignDirectory { .. })) => Err(plain_directory(path)),
+        None => found,
+    }
+}
+
 /// A path in a mount of snapfs whose daemon this user cannot ask; none if it is in no such mount.
-pub(super) fn of_another(path: &Path) -> Option<Failure> {
+fn of_another(path: &Path) -> Option<Failure> {
     let wanted = path.to_path_buf();
     let real = within(PATIENCE, move || fs::canonicalize(wanted).ok()).flatten();
     let real = real.or_else(|| std::path::absolute(path).ok())?;
@@ -40,7 +56,7 @@ pub(super) fn of_another(path: &Path) -> Option<Failure> {
 }
 
 /// A directory in which no store is.
-pub(super) fn plain_directory(path: &Path) -> Failure {
+fn plain_directory(path: &Path) -> Failure {
     let what = "this directory is neither in a mount of snapfs nor a store ('snapfs status' lists mounts and their stores)";
     Failure::new(Code::Invalid, format!("{}: {what}", names::shown(path)))
 }

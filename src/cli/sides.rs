@@ -10,7 +10,7 @@ use crate::device::lock::{LockMode, StoreLock};
 use crate::device::mirror::{MirrorError, Present, open_sides, read_label};
 use crate::device::{self, Device, DirDevice, FileDevice, Mirror, StoreKind, mark};
 use crate::format::mirror::{Label, Standing};
-use crate::format::superblock::INCOMPAT_MIRRORED;
+use crate::format::superblock::{INCOMPAT_MIRRORED, Superblock};
 use crate::limits::STORE_BYTES_DEFAULT;
 use crate::names;
 use crate::sys::random::random;
@@ -86,7 +86,13 @@ fn seed() -> Result<u64, Failure> {
 /// The label of a device, if it counts, and the epoch of its newest superblock.
 pub(super) fn label_in_force(store: &Path, device: &dyn Device) -> Result<(Option<Label>, u64), Failure> {
     let state = newest_superblock(device).ok();
-    let is_side = state.as_ref().is_some_and(|state| state.incompat & INCOMPAT_MIRRORED != 0);
+    let label = label_of(store, device, state.as_ref())?;
+    Ok((label, state.map_or(0, |state| state.epoch.0)))
+}
+
+/// The label of a device with this superblock, if it counts.
+fn label_of(store: &Path, device: &dyn Device, state: Option<&Superblock>) -> Result<Option<Label>, Failure> {
+    let is_side = state.is_some_and(|state| state.incompat & INCOMPAT_MIRRORED != 0);
     let label = match read_label(device) {
         Ok(label) => label,
         Err(e) if is_side => return Err(io(store, e)),
@@ -94,12 +100,14 @@ pub(super) fn label_in_force(store: &Path, device: &dyn Device) -> Result<(Optio
         Err(_) => None,
     };
     let counts = |label: &Label| is_side || matches!(label.standing, Standing::Incomplete | Standing::Split);
-    Ok((label.filter(counts), state.map_or(0, |state| state.epoch.0)))
+    Ok(label.filter(counts))
 }
 
 fn present(store: &Path, device: Arc<dyn Device>) -> Result<Present, Failure> {
-    let (label, epoch) = label_in_force(store, &*device)?;
-    Ok(Present { place: names::shown(store), device, label, epoch })
+    let newest = newest_superblock(&*device).ok();
+    let label = label_of(store, &*device, newest.as_ref())?;
+    let (epoch, state) = newest.map_or((0, 0), |newest| (newest.epoch.0, newest.seq));
+    Ok(Present { place: names::shown(store), device, label, epoch, state })
 }
 
 /// Refuses to look at a side as at a store if it is none, or, to be `served`, is known to be old. Nothing is written.

@@ -2,7 +2,7 @@
 
 use super::args::{CloneArgs, CreateArgs, DeleteArgs, DropArgs, Json, ListArgs, Method, RenameArgs};
 use super::engine::{Backend, HydrateOrder, OpenFor, StoreOptions, StreamOrder};
-use super::{hydration, output, streaming, streams, usage, wire};
+use super::{hydrate_order, hydration, output, streaming, streams, usage, wire};
 use crate::ctl::{Client, Code, Failure, MountRecord};
 use crate::fuse::mounts;
 use crate::names;
@@ -21,7 +21,7 @@ pub(super) fn written(result: Result<(), String>) -> Result<(), Failure> {
 pub(super) fn list(backend: &dyn Backend, args: &ListArgs) -> Result<(), Failure> {
     let asked = |verb| Client::ask(&args.target, verb, json!({}));
     let arriving = Client::ask(&args.target, "stream", streaming::encode(&StreamOrder::Arrivals, None));
-    let asked_copies = hydration::encode(&HydrateOrder::Status);
+    let asked_copies = hydrate_order::encode(&HydrateOrder::Status);
     let copying = Client::ask(&args.target, "hydrate", asked_copies);
     let (snapshots, clones, arrivals, copies) = match (asked("list")?, asked("clones")?, arriving) {
         (Some(snapshots), Some(clones), arriving) => {
@@ -156,7 +156,7 @@ pub(super) fn create_here(args: &CreateArgs, copy: Option<&HydrateOrder>, json: 
         request["layout"] = layout.to_string().into();
     }
     if let Some(copy) = copy {
-        request["hydrate"] = hydration::encode(copy);
+        request["hydrate"] = hydrate_order::encode(copy);
     }
     let verb = if args.method == Some(Method::Mirror) { "split" } else { "create" };
     let made = wire::decode(&client.call(verb, request, &mut |_| {})?)?;

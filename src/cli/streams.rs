@@ -140,12 +140,12 @@ fn through(
 const GATE_BYTES: usize = 64 << 10;
 
 /// Asked before so many bytes go on.
-pub(super) type Gate<'g> = &'g (dyn Fn(usize) -> io::Result<()> + Sync);
+pub(super) type Passage<'g> = &'g (dyn Fn(usize) -> io::Result<()> + Sync);
 
 /// A pipe behind a gate.
 struct Gated<'g> {
     out: io::PipeWriter,
-    gate: Gate<'g>,
+    gate: Passage<'g>,
 }
 
 impl Write for Gated<'_> {
@@ -363,7 +363,7 @@ pub(super) fn carry_through(
     from: &StoreEnd,
     to: &StoreEnd,
     (order, as_name): (StreamOrder, Option<Vec<u8>>),
-    gate: Gate<'_>,
+    gate: Passage<'_>,
     progress: Progress<'_>,
 ) -> Result<Value, Failure> {
     let (mut reader, out) = io::pipe()

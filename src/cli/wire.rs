@@ -4,7 +4,7 @@
 
 use super::engine::{CloneRow, DiffOrder, DiffTold, Engine, ScrubOrder, SnapshotRow};
 use super::feed;
-use super::hydration;
+use super::hydrate_order;
 use super::merging;
 use super::mirror_order;
 use super::options::{self, Parsed};
@@ -55,7 +55,7 @@ impl Handler for Verbs {
                     })?;
                 }
                 if let Some(order) = args.get("hydrate") {
-                    let begin = hydration::decode(order)
+                    let begin = hydrate_order::decode(order)
                         .and_then(|order| self.engine.hydrate(at(args), Some(&made.name), &order));
                     begin.inspect_err(|_| {
                         // What was not made as it was asked for was not made.
@@ -65,7 +65,7 @@ impl Handler for Verbs {
                 Ok(encode(&made))
             }
             "hydrate" => {
-                let order = hydration::decode(args)?;
+                let order = hydrate_order::decode(args)?;
                 self.engine.hydrate(at(args), names::get(args, "name").as_deref(), &order)
             }
             "rename" => {

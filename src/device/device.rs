@@ -41,10 +41,13 @@ pub trait Device: Send + Sync {
         self.read_at(offset, buf)
     }
 
-    /// Writes to one side what another has: for places that are bad there.
+    /// Writes to one side what another has: for places that are bad there. One that does not take it is not left out by that.
     fn write_side(&self, _side: usize, offset: u64, buf: &[u8]) -> Result<(), DeviceError> {
         self.write_at(offset, buf)
     }
+
+    /// Makes no call on one side any more, unless it is the last.
+    fn leave_out(&self, _side: usize, _why: &str) {}
 
     /// Says that the state of an epoch is in force, durably: sides that part later have it in common.
     fn reached(&self, _epoch: u64) {}

@@ -21,6 +21,6 @@ mod side;
 mod tests;
 
 pub use label::{clear_labels, read_label, write_label};
-pub use meeting::{Both, SideFound, alone, meet};
+pub use meeting::{Both, SideFound, alone, meet, parted_at};
 pub use mirror::{Mirror, MirrorError, NewSide, Parted, SideState};
 pub use opening::{MirrorOpening, Present, open_sides};

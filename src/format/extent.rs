@@ -142,9 +142,19 @@ impl Extent {
         self.frame.is_some()
     }
 
-    /// The part `from..from + len` (multiples of 4096, inside) as an extent of its own. Of a compressed one it is a
-    /// piece that refers to as much on the device as the whole.
+    /// The part `from..from + len` (multiples of 4096, inside) as an extent of its own: parts of what is not compressed refer
+    /// to parts of it. What is compressed is taken whole here, or cut by [`Extent::cut`].
     pub fn slice(&self, from: u64, len: u64) -> Extent {
+        assert!(
+            !self.is_compressed() || (from, len) == (0, self.len_bytes()),
+            "a piece {from}+{len} of a frame is one more reference to all of it"
+        );
+        self.cut(from, len)
+    }
+
+    /// As [`Extent::slice`], of what may be compressed: then it is a piece that refers to as much on the device as the whole.
+    /// Whoever puts several pieces of a frame into trees takes a reference for each.
+    pub fn cut(&self, from: u64, len: u64) -> Extent {
         assert!(from.is_multiple_of(BLOCK_BYTES) && len.is_multiple_of(BLOCK_BYTES) && len > 0);
         assert!(from + len <= self.len_bytes(), "slice {from}+{len} of {}", self.len);
         if let Some(frame) = self.frame {
@@ -368,7 +378,7 @@ mod tests {
     fn pieces_of_a_frame_round_trip_and_count_their_share() {
         let whole = compressed();
         assert_eq!(Extent::decode(&whole.encode()), Ok(whole.clone()));
-        let piece = whole.slice(4096, 32768).slice(4096, 8192);
+        let piece = whole.cut(4096, 32768).cut(4096, 8192);
         assert_eq!(piece.frame.map(|f| f.from), Some(8192));
         assert_eq!((piece.len_bytes(), piece.stored_bytes(), piece.raw_addr), (8192, 12288, whole.raw_addr));
         assert_eq!(Extent::decode(&piece.encode()), Ok(piece.clone()));
@@ -409,7 +419,7 @@ mod tests {
 
     #[test]
     fn impossible_frames_are_refused() {
-        let good = compressed().slice(4096, 8192).encode();
+        let good = compressed().cut(4096, 8192).encode();
         assert!(Extent::decode(&good).is_ok());
         // len, stored_len, flags, compression, pad, blocks of the frame, first block, reserved.
         for (at, value) in [(17, 0xb0), (21, 0x20), (21, 0), (24, 1), (25, 0), (25, 2), (27, 0x10)] {

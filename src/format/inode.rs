@@ -57,6 +57,33 @@ pub struct Inode {
     pub flags: FileFlags,
 }
 
+/// What of an inode its user has chosen: what a restore and a merge take over, and what a difference tells of. Neither times,
+/// nor what follows from names and content.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UserAttributes {
+    mode: u32,
+    owner: (u32, u32),
+    rdev: u32,
+    compression: Option<CompressionProperty>,
+    layout: Option<LayoutProperty>,
+    flags: FileFlags,
+}
+
+impl UserAttributes {
+    /// The words for those that differ.
+    pub fn differences(&self, other: &UserAttributes) -> impl Iterator<Item = &'static str> {
+        let all = [
+            ("mode", self.mode != other.mode),
+            ("owner", self.owner != other.owner),
+            ("flags", self.flags != other.flags),
+            ("compression", self.compression != other.compression),
+            ("layout", self.layout != other.layout),
+            ("device", self.rdev != other.rdev),
+        ];
+        all.into_iter().filter(|(_, differs)| *differs).map(|(word, _)| word)
+    }
+}
+
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct RawInode {
@@ -127,6 +154,41 @@ pub fn type_from_number(n: u8) -> Option<FileType> {
 }
 
 impl Inode {
+    /// What its user has chosen. Whoever gives inodes a new field decides here whether it is such a thing.
+    pub fn user_attributes(&self) -> UserAttributes {
+        let Inode {
+            mode,
+            uid,
+            gid,
+            rdev,
+            compression,
+            layout,
+            flags,
+            // What it is, by which a file is told from another.
+            kind: _,
+            generation: _,
+            btime: _,
+            // What follows from names and content.
+            nlink: _,
+            has_inline: _,
+            has_xattr: _,
+            size: _,
+            blocks: _,
+            parent: _,
+            atime: _,
+            mtime: _,
+            ctime: _,
+        } = *self;
+        UserAttributes { mode, owner: (uid, gid), rdev, compression, layout, flags }
+    }
+
+    /// Takes over what the user of another has chosen.
+    pub fn set_user_attributes(&mut self, from: &UserAttributes) {
+        let UserAttributes { mode, owner, rdev, compression, layout, flags } = *from;
+        (self.mode, self.rdev, self.flags) = (mode, rdev, flags);
+        ((self.uid, self.gid), self.compression, self.layout) = (owner, compression, layout);
+    }
+
     /// To the value of a tree item.
     pub fn encode(&self) -> [u8; INODE_BYTES] {
         let times = [self.atime, self.mtime, self.ctime, self.btime];

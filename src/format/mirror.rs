@@ -14,6 +14,8 @@ pub const LABEL_ADDRS: [u64; 4] = [260 << 10, 772 << 10, 264 << 10, 776 << 10];
 pub const LABEL_BYTES: usize = 4096;
 /// Longest path of a partner that is noted, in bytes.
 pub const PARTNER_PATH_MAX: usize = 3072;
+/// Generations before the one that it last parted from that a label knows.
+pub const EARLIER_MAX: usize = 32;
 
 const MAGIC: [u8; 8] = *b"SnpSide\n";
 const SEED: u64 = 0x4D53;
@@ -33,6 +35,15 @@ pub enum Standing {
     Split,
 }
 
+/// A generation that has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PastGeneration {
+    /// Which, not 0.
+    pub generation: u64,
+    /// What had been committed on both sides when it ended: an epoch.
+    pub until: u64,
+}
+
 /// A label.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Label {
@@ -48,10 +59,12 @@ pub struct Label {
     pub standing: Standing,
     /// Generation, not 0.
     pub current: u64,
-    /// The generation that both last had; 0 if there was none.
+    /// The generation before this one: of a side that is alone the one that both last had; 0 if there was none.
     pub parted_from: u64,
-    /// What had been committed on both when they parted: an epoch.
+    /// What had been committed on both when that ended: an epoch.
     pub parted_at: u64,
+    /// Generations before that, newest first, at most [`EARLIER_MAX`]. What was acknowledged in any of them this side has.
+    pub earlier: Vec<PastGeneration>,
     /// How long one side may keep the other waiting, in milliseconds, not 0.
     pub limit_ms: u32,
     /// Where the partner was last: any bytes, may be empty.
@@ -74,8 +87,17 @@ struct RawLabel {
     path_len: le::U16,
     standing: u8,
     reserved: [u8; 41],
+    earlier: [RawPast; EARLIER_MAX],
 }
-const RAW_BYTES: usize = 128;
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct RawPast {
+    generation: le::U64,
+    until: le::U64,
+}
+
+const RAW_BYTES: usize = 128 + 16 * EARLIER_MAX;
 const _: () = assert!(size_of::<RawLabel>() == RAW_BYTES);
 const _: () = assert!(RAW_BYTES + PARTNER_PATH_MAX <= LABEL_BYTES);
 
@@ -97,6 +119,29 @@ impl Standing {
 }
 
 impl Label {
+    /// The label that follows, of a new generation. `until` is what had been committed on both when this one ended: an epoch.
+    #[must_use]
+    pub fn followed(&self, standing: Standing, generation: u64, until: u64) -> Label {
+        let before = PastGeneration { generation: self.parted_from, until: self.parted_at };
+        let earlier =
+            (before.generation != 0).then_some(before).into_iter().chain(self.earlier.iter().copied());
+        Label {
+            number: self.number + 1,
+            standing,
+            current: generation,
+            parted_from: self.current,
+            parted_at: until,
+            earlier: earlier.take(EARLIER_MAX).collect(),
+            ..self.clone()
+        }
+    }
+
+    /// Generations that this side had before its own, newest first.
+    pub fn past(&self) -> impl Iterator<Item = PastGeneration> + '_ {
+        let last = PastGeneration { generation: self.parted_from, until: self.parted_at };
+        (last.generation != 0).then_some(last).into_iter().chain(self.earlier.iter().copied())
+    }
+
     /// The places of this label.
     #[must_use]
     pub fn addrs(&self) -> [u64; 2] {
@@ -108,6 +153,11 @@ impl Label {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         assert!(self.path.len() <= PARTNER_PATH_MAX, "the path of a partner is too long for its label");
+        assert!(self.earlier.len() <= EARLIER_MAX, "a label with more generations than it has room for");
+        let mut earlier = [RawPast { generation: 0.into(), until: 0.into() }; EARLIER_MAX];
+        for (raw, past) in earlier.iter_mut().zip(&self.earlier) {
+            *raw = RawPast { generation: past.generation.into(), until: past.until.into() };
+        }
         let raw = RawLabel {
             checksum: 0.into(),
             magic: MAGIC,
@@ -122,6 +172,7 @@ impl Label {
             path_len: (self.path.len() as u16).into(),
             standing: self.standing.number(),
             reserved: [0; 41],
+            earlier,
         };
         let mut bytes = raw.as_bytes().to_vec();
         bytes.extend_from_slice(&self.path);
@@ -154,6 +205,12 @@ impl Label {
             Some(parts) if path_len <= PARTNER_PATH_MAX => parts,
             _ => return bad!("the label has a path of {path_len} bytes"),
         };
+        let earlier = raw.earlier.iter();
+        let earlier: Vec<_> = earlier
+            .map(|past| PastGeneration { generation: past.generation.get(), until: past.until.get() })
+            .take_while(|past| past.generation != 0)
+            .collect();
+        let behind = &raw.earlier[earlier.len()..];
         let label = Label {
             pair: raw.pair,
             number: raw.number.get(),
@@ -163,11 +220,12 @@ impl Label {
             current: raw.current.get(),
             parted_from: raw.parted_from.get(),
             parted_at: raw.parted_at.get(),
+            earlier,
             limit_ms: raw.limit_ms.get(),
             path: path.to_vec(),
         };
         let named = label.side != 0 && label.partner != 0 && label.side != label.partner;
-        let clean = raw.reserved == [0; 41] && end.iter().all(|b| *b == 0);
+        let clean = raw.reserved == [0; 41] && end.iter().chain(behind.as_bytes()).all(|b| *b == 0);
         if !named || !clean || label.current == 0 || label.limit_ms == 0 || label.number >= 1 << 62 {
             return bad!(
                 "the label names no sides, no generation or no limit, or has reserved bytes that are not zero"
@@ -192,12 +250,24 @@ mod tests {
             current: 77,
             parted_from: 66,
             parted_at: 12,
+            earlier: vec![PastGeneration { generation: 55, until: 11 }],
             limit_ms: 10_000,
             path: b"/disks/two".to_vec(),
         };
         let bytes = label.encode();
         assert_eq!(Label::decode(&bytes), Ok(Some(label.clone())));
         assert_eq!(label.addrs(), [264 << 10, 776 << 10]);
+        let mut next = label.clone();
+        for n in 0..2 * EARLIER_MAX as u64 {
+            next = next.followed(Standing::Together, 1000 + n, 100 + n);
+            assert_eq!(Label::decode(&next.encode()), Ok(Some(next.clone())));
+        }
+        let last = 1000 + 2 * EARLIER_MAX as u64 - 1;
+        let past: Vec<_> = next.past().collect();
+        assert_eq!(
+            (past.len(), past[0]),
+            (EARLIER_MAX + 1, PastGeneration { generation: last - 1, until: last - 900 })
+        );
         for i in (0..RAW_BYTES + 16).chain([LABEL_BYTES - 1]) {
             let mut bad = bytes.clone();
             bad[i] ^= 4;

@@ -83,13 +83,14 @@ impl Fs {
 
     /// True if content of files that are written over in place may be on its way home.
     pub fn content_is_away(&self) -> bool {
-        !self.heads.is_read_only() && !self.heads.content_rests()
+        !self.heads.is_read_only() && !self.heads.content_was_looked_at()
     }
 
-    /// Brings about so many bytes of it further, and commits if anything has moved or waits for that. For a timer.
+    /// Brings about so many bytes of it further, and commits if anything has moved or waits for that. A thread of its own does
+    /// that: no commit waits for it.
     pub fn bring_content_home(&self, bytes: u64) -> Result<HomingStep> {
         let step = self.homing.step(&self.commits, bytes)?;
-        if step.more || step.copied + step.moved > 0 {
+        if step.waits || step.copied + step.moved > 0 {
             self.commit()?;
         }
         Ok(step)

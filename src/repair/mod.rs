@@ -5,6 +5,8 @@
 //! and left. If nothing derived is wrong, nothing is written. What is written is an ordinary commit, so a crash at any
 //! moment leaves the store as it was or as it is to be. Only on a store that nobody has open.
 
+#[cfg(test)]
+mod moved_tests;
 mod run;
 #[cfg(test)]
 mod tests;

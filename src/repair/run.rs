@@ -137,6 +137,7 @@ fn words(examined: &Examined, derived: &Derived) -> Vec<String> {
         (derived.counters.len(), "view records, with their counters"),
         (derived.lists.len(), "dead lists"),
         (strays, "items of the meta tree that mean nothing, removed"),
+        (examined.places_found, "records of content that has moved, found again by checksums"),
         (derived.jobs_gone.len(), "background jobs that cannot go on, removed"),
         (extra.map_or(0, Vec::len), "ranges with extra references"),
     ];

@@ -401,7 +401,7 @@ impl Allocator {
     pub fn in_use(&self) -> RangeSet {
         let mut all = RangeSet::new();
         all.insert(self.reserved, self.size / BLOCK_BYTES * BLOCK_BYTES - self.reserved);
-        for (addr, len) in self.free.iter().chain(self.unbacked.iter()) {
+        for (addr, len) in self.free.iter().chain(self.unbacked.iter()).chain(self.kept.free.iter()) {
             assert!(all.remove(addr, len));
         }
         all
@@ -416,8 +416,10 @@ impl Allocator {
         all
     }
 
-    /// Makes the store end at `size`, if nothing is in use behind that. Else returns where the last thing in use ends.
+    /// Makes the store end at `size`, if nothing is in use behind that (what is kept is not, and is kept no more). Else returns
+    /// where the last thing in use ends.
     pub fn end_at(&mut self, size: u64) -> Result<(), u64> {
+        self.keep_nothing();
         let size = size / BLOCK_BYTES * BLOCK_BYTES;
         let last = self.in_use().iter().last().map_or(0, |(addr, len)| addr + len);
         if last > size {

@@ -12,6 +12,8 @@ mod codec;
 mod content;
 mod error;
 mod health;
+#[cfg(test)]
+mod homes_tests;
 mod io;
 mod range_set;
 mod reading;

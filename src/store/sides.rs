@@ -46,6 +46,9 @@ impl Store {
 
     /// The place `addr` of one side does not hold `good`, as another does.
     fn heal_side(&self, side: usize, addr: u64, good: &[u8], cause: &StoreError) {
+        if !self.device.sides().contains(&side) {
+            return; // it went away meanwhile, which says nothing of the place
+        }
         let len = good.len() as u64;
         let settled = self.alloc.lock().is_settled(addr, len);
         if self.reading == Reading::Scrub && !settled {

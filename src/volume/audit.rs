@@ -42,6 +42,8 @@ pub struct Committed {
     pub extra_refs: Vec<(u64, u64, u32)>,
     /// Content that has moved.
     pub remap: Remap,
+    /// True unless records of that may be lost: only of an examined state.
+    pub remap_is_whole: bool,
     /// What the space map calls allocated; nothing if it cannot be read.
     pub allocated: RangeSet,
     /// Blocks of the space map, as far as they can be read.
@@ -82,6 +84,7 @@ impl Volume {
             jobs: loaded.jobs,
             extra_refs: loaded.extra_refs.iter().collect(),
             remap: loaded.remap,
+            remap_is_whole: true,
             allocated: alloc.allocated(),
             space_map: blocks,
             map_is_readable: true,

@@ -11,6 +11,21 @@ use crate::format::superblock::INCOMPAT_REMAP;
 use crate::format::{BlockAddr, Extent};
 
 impl Volume {
+    /// True if an extent of a snapshot can be copied to another place and let go of its own by that: nothing of it has moved
+    /// or is on its way, and nobody else has it.
+    pub fn can_move_out(&self, extent: &Extent) -> bool {
+        let places = &self.shared.places;
+        if extent.is_compressed() || !places.is_in_place(extent) || places.has_moved_to(extent) {
+            return false;
+        }
+        let entry = reference(extent);
+        if self.copies.lock().iter().any(|moving| moving.has_some_of(&entry)) {
+            return false;
+        }
+        // With other references, moving one of them would not free the place.
+        !self.committer.lock().extra_refs.overlaps(entry.addr, entry.len)
+    }
+
     /// Copies extents of a snapshot to other places; from the next commit on they are there, and from the one after it the
     /// old places are free, as far as nobody has other references to them. What has moved already, or is compressed, stays.
     /// Returns how many bytes were copied.
@@ -18,17 +33,10 @@ impl Volume {
     /// `view` is a snapshot, and its tree has these extents.
     pub fn copy_out(&self, view: &View, extents: &[Extent]) -> Result<u64> {
         assert!(view.is_of_snapshot(), "what a head has may be let go of at any time");
-        let places = &self.shared.places;
-        let moves = |e: &&Extent| !e.is_compressed() && places.is_in_place(e) && !places.has_moved_to(e);
-        let alone: Vec<&Extent> = {
-            // With other references, moving one of them would not free the place.
-            let committer = self.committer.lock();
-            let is_alone = |e: &&Extent| !committer.extra_refs.overlaps(reference(e).addr, e.len_bytes());
-            extents.iter().filter(is_alone).collect()
-        };
+        let alone: Vec<&Extent> = extents.iter().filter(|extent| self.can_move_out(extent)).collect();
         let mut copied = 0;
         for unwritten in [false, true] {
-            let of_kind = |e: &&Extent| e.is_unwritten() == unwritten && moves(e);
+            let of_kind = |e: &&Extent| e.is_unwritten() == unwritten;
             let some: Vec<&Extent> = alone.iter().copied().filter(of_kind).collect();
             let total: u64 = some.iter().map(|e| e.len_bytes()).sum();
             if total == 0 {

@@ -2,7 +2,8 @@
 //! both before a superblock depends on it.
 //!
 //! Rings and the records that were found: when a store is opened. Ranges that replayed records published: when they were
-//! replayed, proved where an extent tells how, else from the first side. Where nothing differs nothing is written.
+//! replayed, proved where an extent tells how, else from the first side that can be read. Where nothing differs nothing is
+//! written, and where none of several proves nothing either.
 
 use super::intent::FoundLog;
 use super::{Result, VolumeError, ring};
@@ -10,10 +11,51 @@ use crate::device::{Device, DeviceError, RESERVED_BYTES};
 use crate::format::BLOCK_BYTES;
 use crate::format::log::FLUSH_BYTES;
 use crate::store::RangeSet;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, btree_map::Entry};
 
 fn failed(e: DeviceError) -> VolumeError {
     VolumeError::Device(e.to_string())
+}
+
+/// Writes to sides what they lack. One that does not take it is left out when all is written, and not before: it may be the
+/// only one that has what another lacks.
+pub(super) struct Levelling<'a> {
+    device: &'a dyn Device,
+    failed: BTreeMap<usize, DeviceError>,
+    has_written: bool,
+}
+
+impl Levelling<'_> {
+    fn new(device: &dyn Device) -> Levelling<'_> {
+        Levelling { device, failed: BTreeMap::new(), has_written: false }
+    }
+
+    /// Has a side hold these bytes.
+    pub(super) fn bring(&mut self, side: usize, at: u64, bytes: &[u8]) {
+        self.has_written = true;
+        if let Entry::Vacant(failed) = self.failed.entry(side)
+            && let Err(e) = self.device.write_side(side, at, bytes)
+        {
+            failed.insert(e);
+        }
+    }
+
+    /// All that was brought is durable on each side that is left.
+    fn end(mut self) -> Result<()> {
+        if !self.has_written {
+            return Ok(());
+        }
+        let is_whole = |side: &usize| !self.failed.contains_key(side);
+        if !self.device.sides().iter().any(is_whole)
+            && let Some((_, e)) = self.failed.pop_first()
+        {
+            return Err(failed(e));
+        }
+        for (side, e) in &self.failed {
+            self.device.leave_out(*side, &e.to_string());
+        }
+        self.device.flush().map_err(failed)
+    }
 }
 
 /// Makes rings and found records of the log the same on all sides, durably.
@@ -21,72 +63,148 @@ pub(super) fn equalise_tables(device: &dyn Device, found: &FoundLog, log_bytes: 
     if !device.is_mirror() {
         return Ok(());
     }
-    let mut written = ring::equalise(device)?;
+    let mut levelling = Levelling::new(device);
+    ring::equalise(device, &mut levelling);
     for record in &found.records {
         // A record may go on at the start of the ring.
         let at = record.header.lsn % log_bytes;
         let (head, tail) = record.bytes().split_at(((log_bytes - at) as usize).min(record.bytes().len()));
         for (place, bytes) in [(at, head), (0, tail)] {
-            written |= equalise_bytes(device, place, bytes)?;
+            equalise_bytes(device, place, bytes, &mut levelling);
         }
     }
-    if written { device.flush().map_err(failed) } else { Ok(()) }
+    levelling.end()
 }
 
 /// Has all sides hold these bytes of the log.
-fn equalise_bytes(device: &dyn Device, place: u64, bytes: &[u8]) -> Result<bool> {
+fn equalise_bytes(device: &dyn Device, place: u64, bytes: &[u8], levelling: &mut Levelling<'_>) {
     if bytes.is_empty() {
-        return Ok(false);
+        return;
     }
     let start = place / FLUSH_BYTES * FLUSH_BYTES;
     let end = (place + bytes.len() as u64).next_multiple_of(FLUSH_BYTES);
     let inside = (place - start) as usize..(place - start) as usize + bytes.len();
-    let mut written = false;
     for side in device.sides() {
         let mut blocks = vec![0; (end - start) as usize];
         let read = device.read_side(side, RESERVED_BYTES + start, &mut blocks);
         if read.is_err() || blocks[inside.clone()] != *bytes {
             blocks[inside.clone()].copy_from_slice(bytes);
-            device.write_side(side, RESERVED_BYTES + start, &blocks).map_err(failed)?;
-            written = true;
+            levelling.bring(side, RESERVED_BYTES + start, &blocks);
         }
     }
-    Ok(written)
 }
 
-/// Makes published ranges the same on all sides, durably. `crcs` are those of the blocks of which they are known.
+/// Makes published ranges the same on all sides, durably. `crcs` are those of the blocks of which they are known. Returns
+/// the addresses of blocks that differ and that no side proves: they are left as they are.
 pub(super) fn equalise_content(
     device: &dyn Device,
     published: &RangeSet,
     crcs: &HashMap<u64, u32>,
-) -> Result<()> {
+) -> Result<Vec<u64>> {
+    let mut unproved = Vec::new();
     if !device.is_mirror() {
-        return Ok(());
+        return Ok(unproved);
     }
-    let mut written = false;
+    let mut levelling = Levelling::new(device);
     for (addr, len) in published.iter() {
         for at in (addr..addr + len).step_by(BLOCK_BYTES as usize) {
-            written |= equalise_block(device, at, crcs.get(&at).copied())?;
+            if !equalise_block(device, at, crcs.get(&at).copied(), &mut levelling) {
+                unproved.push(at);
+            }
         }
     }
-    if written { device.flush().map_err(failed) } else { Ok(()) }
+    levelling.end()?;
+    Ok(unproved)
 }
 
-fn equalise_block(device: &dyn Device, at: u64, crc: Option<u32>) -> Result<bool> {
+/// False if the block differs and none is proved.
+fn equalise_block(device: &dyn Device, at: u64, crc: Option<u32>, levelling: &mut Levelling<'_>) -> bool {
     let read = |side| {
         let mut block = vec![0; BLOCK_BYTES as usize];
         device.read_side(side, at, &mut block).ok().map(|()| block)
     };
     let found: Vec<_> = device.sides().into_iter().map(|side| (side, read(side))).collect();
     let proves = |block: &&Vec<u8>| crc.is_none_or(|crc| crc32c::crc32c(block) == crc);
-    let readable = || found.iter().filter_map(|(_, block)| block.as_ref());
-    let Some(good) = readable().find(proves).or_else(|| readable().next()) else { return Ok(false) };
-    let mut written = false;
+    let mut readable = found.iter().filter_map(|(_, block)| block.as_ref());
+    let Some(good) = readable.find(proves) else {
+        return found.windows(2).all(|pair| pair[0].1 == pair[1].1);
+    };
     for (side, block) in &found {
         if block.as_ref() != Some(good) {
-            device.write_side(*side, at, good).map_err(failed)?;
-            written = true;
+            levelling.bring(*side, at, good);
         }
     }
-    Ok(written)
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{Mirror, Op, Persistence, Sim};
+    use crate::format::mirror::{Label, Standing};
+    use std::sync::Arc;
+
+    const AT: u64 = 8 << 20;
+
+    fn pair() -> ([Arc<Sim>; 2], Mirror) {
+        let sims = [1, 2].map(|n| Arc::new(Sim::new(16 << 20, n)));
+        let label = |side| Label {
+            pair: [5; 16],
+            number: 1,
+            side,
+            partner: 3 - side,
+            standing: Standing::Together,
+            current: 99,
+            parted_from: 0,
+            parted_at: 0,
+            earlier: Vec::new(),
+            limit_ms: 600_000,
+            path: Vec::new(),
+        };
+        let [a, b] = sims.clone();
+        (sims, Mirror::together([(a, label(1)), (b, label(2))], 7))
+    }
+
+    fn ranges(len: u64) -> RangeSet {
+        let mut ranges = RangeSet::new();
+        ranges.insert(AT, len);
+        ranges
+    }
+
+    #[test]
+    fn a_block_is_written_over_only_with_one_that_proves() {
+        let crcs = HashMap::from([(AT, crc32c::crc32c(&[7; 4096]))]);
+        // None proves; the second does; nobody knows.
+        for (second, crcs, first_then, unproved) in
+            [(8, crcs.clone(), 1, vec![AT]), (7, crcs, 7, vec![]), (8, HashMap::new(), 1, vec![])]
+        {
+            let (sims, mirror) = pair();
+            sims[0].write_at(AT, &[1; 4096]).unwrap();
+            sims[1].write_at(AT, &[second; 4096]).unwrap();
+            assert_eq!(equalise_content(&mirror, &ranges(4096), &crcs).unwrap(), unproved);
+            let second_then = if unproved.is_empty() { first_then } else { second };
+            assert_eq!(sims[0].peek(AT, 4096), [first_then; 4096]);
+            assert_eq!(sims[1].peek(AT, 4096), [second_then; 4096]);
+        }
+    }
+
+    #[test]
+    fn a_side_that_takes_nothing_is_left_out_when_the_other_has_what_it_had() {
+        let content = |n: u64| vec![n as u8 + 1; 4096];
+        let crcs: HashMap<u64, u32> = (0..8).map(|n| (AT + n * 4096, crc32c::crc32c(&content(n)))).collect();
+        for victim in 0..2 {
+            let (sims, mirror) = pair();
+            // Blocks that only the one has and such that only the other has by turns.
+            (0..8).for_each(|n| sims[n as usize % 2].write_at(AT + n * 4096, &content(n)).unwrap());
+            sims[victim].fail(Op::Write, 1, Persistence::Once);
+            assert!(equalise_content(&mirror, &ranges(8 * 4096), &crcs).unwrap().is_empty());
+            assert_eq!(mirror.sides(), [1 - victim]);
+            (0..8).for_each(|n| assert_eq!(sims[1 - victim].peek(AT + n * 4096, 4096), content(n)));
+        }
+        let (sims, mirror) = pair();
+        (0..8).for_each(|n| sims[n as usize % 2].write_at(AT + n * 4096, &content(n)).unwrap());
+        sims.iter().for_each(|sim| sim.fail(Op::Write, 1, Persistence::Once));
+        assert!(equalise_content(&mirror, &ranges(8 * 4096), &crcs).is_err(), "neither is whole");
+        assert_eq!(mirror.sides(), [0, 1]);
+    }
 }

@@ -2,14 +2,15 @@
 //!
 //! An open volume refuses a state that is damaged in certain places. Here it is read nevertheless: a space map that
 //! cannot be read counts as empty; of a meta tree that has lost nodes the rest is taken, as long as every view record
-//! is there. Nothing is changed and nothing is guessed. If nodes are lost, or the log was not replayed, the whole meta
-//! tree is held in memory.
+//! is there. Records of content that has moved are no derived data: if some are lost, the content is looked for. Nothing is
+//! changed and nothing is guessed. If nodes are lost, or the log was not replayed, the whole meta tree is held in memory.
 
 use super::audit::Committed;
 use super::error::corrupt;
 use super::extra_refs::ExtraRefs;
 use super::history::History;
 use super::intent;
+use super::lost_places::{self, FoundPlaces};
 use super::open::{check_records, fsid, read_extra_refs, read_line, read_remap};
 use super::remap::Remap;
 use super::space_map::SpaceMap;
@@ -18,9 +19,10 @@ use crate::device::{Device, RESERVED_BYTES};
 use crate::format::job::Job;
 use crate::format::line::LineRecord;
 use crate::format::log::{Effect, Effects};
-use crate::format::superblock::Superblock;
+use crate::format::remap::RemapRecord;
+use crate::format::superblock::{INCOMPAT_REMAP, Superblock};
 use crate::format::view::ViewRecord;
-use crate::format::{Epoch, Key, Kind};
+use crate::format::{BLOCK_BYTES, Epoch, Key, Kind};
 use crate::store::{Allocator, RangeSet, Reading, Store};
 use crate::tree::{self, Child, Edit, Pager, Step, Visit, walk_readable};
 use std::collections::BTreeMap;
@@ -37,6 +39,8 @@ pub struct Examined {
     pub faults: Vec<String>,
     /// Items of the meta tree that do not decode and are to go.
     pub spoiled: Vec<Key>,
+    /// Records of content that has moved which were found again. They are in the state.
+    pub places_found: usize,
 }
 
 /// Reads a state. Fails if something is lost that cannot be derived and without which nothing else can be judged: the
@@ -57,8 +61,20 @@ pub fn examine(device: Arc<dyn Device>, superblock: Superblock) -> Result<Examin
         Err(e) => return Err(e),
     };
     let pager = Pager::new(store, CACHE_BYTES);
-    let meta_root = readable_meta(&pager, &superblock, &logged, &mut faults)?;
-    let items = Items::read(&pager, &meta_root, &mut faults)?;
+    let (mut meta_root, mut places_lost) = readable_meta(&pager, &superblock, &logged, &mut faults)?;
+    let mut items = Items::read(&pager, &meta_root, &mut faults)?;
+    places_lost |= items.spoiled.iter().any(|key| key.kind == Kind::Remap as u8);
+    let mut remap_is_whole = true;
+    let mut places_found = 0;
+    if places_lost && superblock.incompat & INCOMPAT_REMAP != 0 {
+        if matches!(meta_root, Child::Stored(_)) {
+            meta_root = in_memory(&pager, &superblock)?;
+        }
+        let in_use = if map_is_readable { allocated.clone() } else { all_space(&superblock) };
+        let found = find_places(&pager, &items, &in_use, &mut faults)?;
+        remap_is_whole = found.is_sure;
+        places_found = enter(&pager, &superblock, &mut meta_root, &mut items, found.records)?;
+    }
     check_records(&superblock, &items.records, &items.lines)?;
     let history = History::from_records(items.records.clone(), superblock.next_view, superblock.next_id);
     let state = Committed {
@@ -70,6 +86,7 @@ pub fn examine(device: Arc<dyn Device>, superblock: Superblock) -> Result<Examin
         jobs: items.jobs,
         extra_refs: items.extra_refs.iter().collect(),
         remap: items.remap,
+        remap_is_whole,
         allocated,
         space_map,
         map_is_readable,
@@ -77,7 +94,7 @@ pub fn examine(device: Arc<dyn Device>, superblock: Superblock) -> Result<Examin
         meta_root,
         _pin: None,
     };
-    Ok(Examined { state, faults, spoiled: items.spoiled })
+    Ok(Examined { state, faults, spoiled: items.spoiled, places_found })
 }
 
 /// What the log holds that was not replayed yet.
@@ -110,14 +127,17 @@ fn readable_meta(
     superblock: &Superblock,
     logged: &Logged,
     faults: &mut Vec<String>,
-) -> Result<Child> {
+) -> Result<(Child, bool)> {
     let stored = Child::Stored(superblock.meta_root);
+    let places = Key::new(0, Kind::Remap, 0)..Key::new(0, Kind::Remap, u64::MAX);
+    let mut places_are_lost = false;
     let views = Key::new(0, Kind::View, 0)..Key::new(0, Kind::Line, superblock.next_line.0);
     let (mut lost, mut views_are_lost) = (Vec::new(), false);
     let visited =
         |visit: Visit<'_>| Ok(if matches!(visit, Visit::Item(..)) { Step::Over } else { Step::Into });
     walk_readable(pager, &superblock.meta_root, Epoch(0), &mut { visited }, &mut |node| {
         views_are_lost |= node.from < views.end && node.to.is_none_or(|to| to > views.start);
+        places_are_lost |= node.from < places.end && node.to.is_none_or(|to| to > places.start);
         lost.push(node.error.to_string());
         Ok(())
     })?;
@@ -125,9 +145,14 @@ fn readable_meta(
         return Err(corrupt(format!("records of views or lines are lost: {}", lost.join("; "))));
     }
     if lost.is_empty() && logged.is_empty {
-        return Ok(stored);
+        return Ok((stored, false));
     }
     faults.extend(lost.into_iter().map(|e| format!("meta tree, where dead lists and the like are: {e}")));
+    Ok((in_memory(pager, superblock)?, places_are_lost))
+}
+
+/// All that can be read of the meta tree, as a new tree in memory.
+fn in_memory(pager: &Pager, superblock: &Superblock) -> Result<Child> {
     let mut freed = Vec::new();
     let mut edit = Edit { pager, epoch: superblock.epoch, freed: &mut freed, nodes_made: 0 };
     let mut rest = edit.new_root();
@@ -144,6 +169,57 @@ fn readable_meta(
         &mut |_| Ok(()),
     )?;
     Ok(rest)
+}
+
+fn all_space(superblock: &Superblock) -> RangeSet {
+    let (from, mut all) = (RESERVED_BYTES + superblock.log_bytes, RangeSet::new());
+    all.insert(from, (superblock.size - from) / BLOCK_BYTES * BLOCK_BYTES);
+    all
+}
+
+/// Looks for content whose record is lost, and tells of it.
+fn find_places(
+    pager: &Pager,
+    items: &Items,
+    in_use: &RangeSet,
+    faults: &mut Vec<String>,
+) -> Result<FoundPlaces> {
+    let roots: Vec<_> = items.records.iter().filter_map(|record| record.root).collect();
+    let found = lost_places::find(pager, &roots, &items.remap, in_use)?;
+    let bytes: u64 = found.records.iter().map(|record| record.len).sum();
+    faults.push(format!("records of content that has moved are lost; {bytes} bytes were found again"));
+    if found.missing > 0 {
+        faults.push(format!(
+            "{} bytes of content are nowhere to be found: what snapshots or clones had in them is lost",
+            found.missing
+        ));
+    }
+    Ok(found)
+}
+
+/// Takes in records that were found again.
+fn enter(
+    pager: &Pager,
+    superblock: &Superblock,
+    meta_root: &mut Child,
+    items: &mut Items,
+    records: Vec<RemapRecord>,
+) -> Result<usize> {
+    let mut freed = Vec::new();
+    let mut edit = Edit { pager, epoch: superblock.epoch, freed: &mut freed, nodes_made: 0 };
+    let mut entered = 0;
+    for record in records {
+        // One that meets what is there is none.
+        if !items.remap.insert(&record) {
+            continue;
+        }
+        let key = Key::new(0, Kind::Remap, record.new.0);
+        edit.insert(meta_root, &key, &record.encode())?;
+        // In the place of an item that did not decode.
+        items.spoiled.retain(|spoiled| *spoiled != key);
+        entered += 1;
+    }
+    Ok(entered)
 }
 
 /// What stands under object 0 of the meta tree.

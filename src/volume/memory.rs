@@ -22,6 +22,11 @@ impl Volume {
         volume
     }
 
+    /// Free bytes that are kept for content that belongs there.
+    pub fn kept_for_homes(&self) -> u64 {
+        self.shared.store().alloc().kept_bytes()
+    }
+
     /// True if nobody has the slot, or knows whoever had it.
     pub fn is_free(&self, slot: Slot) -> bool {
         self.state.read().lines.slots.is_free(slot)

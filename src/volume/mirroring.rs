@@ -300,14 +300,17 @@ impl Volume {
         };
         drop(committer);
         let failed = |e: crate::device::DeviceError| VolumeError::Device(e.to_string());
-        let (device, slot) = (&parted.device, leaving.encode());
-        device.flush().map_err(failed)?;
-        for start in ring::RING_STARTS {
-            let at = start + leaving.seq % RING_SLOTS * SLOT_BYTES as u64;
-            device.write_at(at, &slot).map_err(failed)?;
-        }
-        device.flush().map_err(failed)?;
-        mirror.left(parted)?;
+        parted.call(|device| device.flush()).map_err(failed)?;
+        let written = move |device: &dyn Device| {
+            let slot = leaving.encode();
+            for start in ring::RING_STARTS {
+                let at = start + leaving.seq % RING_SLOTS * SLOT_BYTES as u64;
+                device.write_at(at, &slot)?;
+            }
+            device.flush()
+        };
+        parted.call(written).map_err(failed)?;
+        mirror.left(&parted)?;
         Ok(paused)
     }
 }

@@ -4,7 +4,7 @@ use super::committer::Committer;
 use super::error::corrupt;
 use super::extra_refs::ExtraRefs;
 use super::history::History;
-use super::hydrations::Hydrations;
+use super::hydration_table::Hydrations;
 use super::intent::{self, Log};
 use super::lines::{self, Lines};
 use super::remap::{Places, Remap};

@@ -149,12 +149,17 @@ impl Volume {
             if let Ok(Effect::Insert(key, value)) = effect
                 && key.kind == Kind::Extent as u8
                 && let Ok(extent) = Extent::decode(value)
+                // The place that an extent names is of something else once its content has moved.
+                && self.shared.places.is_in_place(&extent)
             {
                 let blocks = (reference(&extent).addr..).step_by(BLOCK_BYTES as usize);
                 crcs.extend(blocks.zip(extent.crcs.iter().copied()));
             }
         }
-        equal::equalise_content(&**device, published, &crcs)
+        for at in equal::equalise_content(&**device, published, &crcs)? {
+            log::error!("{}: no side of the mirror has at {at:#x} what the log says", self.describe());
+        }
+        Ok(())
     }
 
     /// Carries out `most` records, or as many as there can be.

@@ -1,6 +1,7 @@
 //! The two rings of superblock slots: the newest valid slot of either, on any side of a mirror, is the state of the store.
 
 use super::VolumeError;
+use super::equal::Levelling;
 use crate::device::{Device, DeviceError, RESERVED_BYTES};
 use crate::format::superblock::{RING_SLOTS, SLOT_BYTES, SlotError, Superblock};
 use crate::store::Store;
@@ -60,9 +61,8 @@ fn scrub_slot(store: &Store, side: usize, start: u64, superblock: &Superblock) -
 }
 
 /// Makes the rings of all sides of a mirror the same: each slot the newest state that a side has there. After a crash a
-/// state may have reached one side alone. Returns whether any was written.
-pub(super) fn equalise(device: &dyn Device) -> Result<bool> {
-    let mut written = false;
+/// state may have reached one side alone.
+pub(super) fn equalise(device: &dyn Device, levelling: &mut Levelling<'_>) {
     for start in RING_STARTS {
         let sides: Vec<_> =
             device.sides().into_iter().map(|side| (side, slots(device, side, start))).collect();
@@ -73,14 +73,11 @@ pub(super) fn equalise(device: &dyn Device) -> Result<bool> {
             let at = start + (slot * SLOT_BYTES) as u64;
             for (side, slots) in &sides {
                 if slots.get(slot).is_none_or(|found| found.as_ref().ok() != Some(newest)) {
-                    let failed = |e: DeviceError| VolumeError::Device(e.to_string());
-                    device.write_side(*side, at, newest).map_err(failed)?;
-                    written = true;
+                    levelling.bring(*side, at, newest);
                 }
             }
         }
     }
-    Ok(written)
 }
 
 /// Clears both rings, so that nothing of an earlier store is found.

@@ -1,7 +1,6 @@
 //! Space: what is left, what is kept for commits and deletions, and what goes back to the host.
 
 use super::state::{Budget, VolumeState};
-use super::txn::ReserveFor;
 use super::{Result, Volume};
 use crate::format::NODE_BYTES;
 use crate::store::{KEEP_SHARE, Room};
@@ -37,6 +36,28 @@ const KEEP_BYTES_MIN: u64 = 64 << 20;
 const KEEP_BYTES_MAX: u64 = 256 << 20;
 /// At rest so much more than what is kept may stay: less is not worth a commit.
 const SPARE_BYTES_AT_REST: u64 = 32 << 20;
+
+/// Who asks for space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReserveFor {
+    /// Must leave the reserve alone.
+    Write,
+    /// Makes or changes a view or a line, which takes little, and may use a quarter of the reserve.
+    Record,
+    /// Makes room in the end, and may use half of the reserve.
+    Delete,
+}
+
+impl ReserveFor {
+    /// What it leaves of a reserve.
+    pub(super) fn leaves(self, reserve: u64) -> u64 {
+        match self {
+            ReserveFor::Write => reserve,
+            ReserveFor::Record => reserve / 4 * 3,
+            ReserveFor::Delete => reserve / 2,
+        }
+    }
+}
 
 /// Space of a store in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

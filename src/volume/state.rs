@@ -5,7 +5,7 @@
 //! device; what is, is counted (docs/decisions/0022).
 
 use super::history::{Freeing, History};
-use super::hydrations::Hydrations;
+use super::hydration_table::Hydrations;
 use super::lines::Lines;
 use super::turn::Turn;
 use crate::format::log::Effects;

@@ -6,7 +6,7 @@
 
 use super::attempt::{Attempt, Product};
 use super::remap::reference;
-use super::space::{BUCKET_OVERHEAD_NODES, DEFERRED_BYTES, NODES_PER_LEAF_OF_RECORDS};
+use super::space::{BUCKET_OVERHEAD_NODES, DEFERRED_BYTES, NODES_PER_LEAF_OF_RECORDS, ReserveFor};
 use super::staged::Staged;
 use super::state::{Budget, Freed, LineBudget, StateTurn, VolumeState};
 use super::view::Pin;
@@ -57,28 +57,6 @@ impl Need {
     /// The same for a file that has no extents yet.
     pub fn beside(blocks: u64) -> u64 {
         (2 * blocks).min(blocks / BLOCKS_IN_HALF_A_LEAF + 3)
-    }
-}
-
-/// Who asks for space.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ReserveFor {
-    /// Must leave the reserve alone.
-    Write,
-    /// Makes or changes a view or a line, which takes little, and may use a quarter of the reserve.
-    Record,
-    /// Makes room in the end, and may use half of the reserve.
-    Delete,
-}
-
-impl ReserveFor {
-    /// What it leaves of a reserve.
-    pub(super) fn leaves(self, reserve: u64) -> u64 {
-        match self {
-            ReserveFor::Write => reserve,
-            ReserveFor::Record => reserve / 4 * 3,
-            ReserveFor::Delete => reserve / 2,
-        }
     }
 }
 

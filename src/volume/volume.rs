@@ -5,8 +5,7 @@ use super::intent::{FoundLog, Log};
 use super::remap::Moving;
 use super::state::{StateTurn, VolumeState};
 use super::view::{Pin, Shared, View};
-use super::{Access, ReserveFor, Result, VolumeError};
-use crate::format::superblock::{INCOMPAT_COMPRESSION, INCOMPAT_REMAP};
+use super::{Access, Result, VolumeError};
 use crate::format::{Copies, Epoch, LineId};
 use crate::store::{Damage, IoSnapshot};
 use parking_lot::{Mutex, RwLock};
@@ -61,38 +60,6 @@ impl Volume {
         let root = state.roots.get(&id).ok_or(VolumeError::NoSuchView)?.clone();
         let pin = Some(Pin::epoch(&self.shared, state.epoch));
         Ok(View { id, epoch: state.epoch, root, shared: self.shared.clone(), _pin: pin })
-    }
-
-    /// True if programs that do not know compression refuse the store, so that content may be compressed.
-    pub fn knows_compression(&self) -> bool {
-        self.incompat.load(Relaxed) & INCOMPAT_COMPRESSION != 0
-    }
-
-    /// Has the next commit say that the store needs programs that know compression. Nothing may depend on it before that
-    /// commit has returned.
-    pub fn allow_compression(&self) -> Result<()> {
-        self.need(INCOMPAT_COMPRESSION)
-    }
-
-    /// True if programs that do not know of content away from home refuse the store.
-    pub fn knows_homes(&self) -> bool {
-        self.incompat.load(Relaxed) & INCOMPAT_REMAP != 0
-    }
-
-    /// Has the next commit say that the store needs programs that know of homes. Nothing may depend on it before that commit
-    /// has returned.
-    pub fn allow_homes(&self) -> Result<()> {
-        self.need(INCOMPAT_REMAP)
-    }
-
-    fn need(&self, feature: u64) -> Result<()> {
-        self.check_writable()?;
-        let mut turn = self.turn();
-        self.reserve_records(&turn, 0, ReserveFor::Write)?;
-        let state = turn.alone();
-        state.incompat |= feature;
-        state.changed = true;
-        Ok(())
     }
 
     /// A device failure poisons; running out of space does not.

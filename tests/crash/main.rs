@@ -210,6 +210,30 @@ fn every_crash_point_of_attach_split_and_resync() {
     assert!(results.iter().sum::<u64>() > 200);
 }
 
+/// After a power cut one of two disks takes no more writes, from each write on that the opening makes: nobody notices.
+#[test]
+fn a_side_that_takes_no_writes_after_a_crash() {
+    let seed = number("SNAPFS_SEED", SEED);
+    let recordings: Vec<Recording> =
+        asked().iter().map(|w| cuts::record(w, seed, SIDE_FAILURE_CALLS)).collect();
+    let (results, wrong) = in_parallel(&recordings, |recording| sides::unwritable(recording, 29));
+    println!("{} openings with a disk that takes no writes", results.iter().sum::<u64>());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(results.iter().sum::<u64>() > 100);
+}
+
+/// A disk is put back to an older time behind the back of the store: it is not taken for an equal, and filled.
+#[test]
+fn an_older_copy_of_a_side() {
+    let seed = number("SNAPFS_SEED", SEED);
+    for mounts in 0..4 {
+        let filled =
+            sides::older_copy(mounts, seed).unwrap_or_else(|why| panic!("{mounts} mounts ago: {why}"));
+        println!("{mounts} mounts ago: {filled} bytes");
+        assert!(filled < 1 << 21, "{mounts} mounts ago: {filled} bytes, no more than what has changed");
+    }
+}
+
 /// Blocks of one disk are destroyed while a workload runs: no error reaches it, and a scrub heals all.
 #[test]
 fn damage_of_one_side() {

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use parking_lot::Mutex;
-use snapfs::device::mirror::{MirrorError, MirrorOpening, NewSide, Present, open_sides, write_label};
+use snapfs::device::mirror::{
+    MirrorError, MirrorOpening, NewSide, Present, open_sides, parted_at, write_label,
+};
 use snapfs::device::{CrashPolicy, Device, DeviceError, Mirror, Op, Persistence, Sim};
 use snapfs::format::Epoch;
 use snapfs::format::mirror::{Label, Standing};
@@ -41,6 +43,7 @@ pub fn labels() -> [Label; 2] {
         current: 99,
         parted_from: 0,
         parted_at: 0,
+        earlier: Vec::new(),
         limit_ms: LIMIT_MS,
         path: Vec::new(),
     };
@@ -65,8 +68,8 @@ fn fresh() -> u64 {
 pub fn assemble(sides: Disks) -> Result<MirrorOpening, String> {
     let present = |sim: Option<Arc<Sim>>| {
         let sim = sim?;
-        let epoch = newest_superblock(&*sim).map_or(0, |state| state.epoch.0);
-        Some(Present::read(sim, epoch))
+        let (epoch, state) = newest_superblock(&*sim).map_or((0, 0), |state| (state.epoch.0, state.seq));
+        Some(Present::read(sim, epoch, state))
     };
     let [a, b] = sides.map(present).map(|side| side.transpose());
     let told = |e: MirrorError| e.to_string();
@@ -157,6 +160,43 @@ pub fn try_cuts(recording: &Recording, from: u64, to: u64) -> Result<Tried, Stri
             call.play(&a);
             call.play(&b);
         }
+    }
+    Ok(tried)
+}
+
+/// After power cuts one disk takes no n-th and no later write: the store is opened all the same, and what is seen then
+/// stays on the other alone. Returns how often that was tried.
+pub fn unwritable(recording: &Recording, every: u64) -> Result<u64, String> {
+    let mut tried = 0;
+    let [a, b] = labels().map(|label| {
+        let side = recording.base.clone_image();
+        write_label(&side, &label).expect("a sound disk takes a label");
+        side
+    });
+    for (cut, call) in recording.tape.iter().enumerate().map(|(cut, call)| (cut as u64, call)) {
+        let seed = recording.seed.wrapping_mul(0x9E37_79B9).wrapping_add(cut);
+        for victim in (0..2).filter(|_| cut % every == 0) {
+            for nth in 1.. {
+                let one = CrashPolicy::Random(seed);
+                let disks = [a.crash(one), b.crash(CrashPolicy::Random(seed ^ 0x5555))];
+                disks[victim].fail(Op::Write, nth, Persistence::Forever);
+                let here = format!("{}: call {cut}, disk {victim}, write {nth}", recording.name);
+                let allowed = recording.allowed(cut, one);
+                let (found, sides) = recording
+                    .judge_sides(disks.map(Some), allowed)
+                    .map_err(|why| format!("{here}: {why}"))?;
+                let has_failed = sides[victim].as_ref().is_some_and(|side| side.faults_struck() > 0);
+                if !has_failed {
+                    break;
+                }
+                tried += 1;
+                let survivor = sides[1 - victim].as_ref().map(|side| side.crash(CrashPolicy::DropAll));
+                let survivor = survivor.ok_or("no survivor")?;
+                show(recording, survivor, &found).map_err(|why| format!("{here}, the survivor: {why}"))?;
+            }
+        }
+        call.play(&a);
+        call.play(&b);
     }
     Ok(tried)
 }
@@ -386,6 +426,61 @@ pub fn live(victim: usize, nth: u64, seed: u64) -> Result<Lived, String> {
     }
     let tables = RINGS.iter().map(|(_, len)| len).sum::<u64>();
     Ok(Lived { met, filled: filled.map(|bytes| bytes.saturating_sub(tables)), changed })
+}
+
+/// The second disk is put back to what it was so many mounts ago, or, with none, five commits ago. It must be known as
+/// older and have everything after it was filled. Returns how many bytes that took, without rings and log.
+pub fn older_copy(mounts: u64, seed: u64) -> Result<u64, String> {
+    let mut sims = labelled(template()).map(Arc::new);
+    let (mut lived, mut copy, mut recording) = (None, None, None);
+    for mount in 0..=mounts {
+        let device = Arc::new(assemble(sims.clone().map(Some))?.mirror);
+        let counter = sims[0].clone();
+        let changes: Box<dyn Fn() -> u64> = Box::new(move || counter.changes());
+        let limits = Limits::default();
+        let mut world = match lived.take() {
+            None => World::new(device, changes, limits),
+            Some(lived) => World::resume(device, changes, limits, lived)?,
+        };
+        if copy.is_none() {
+            (0..10).for_each(|n| world.put(&format!("kept{n}"), &vec![n; 200_000]));
+            world.commit();
+            copy = Some(sims[1].clone_image());
+        }
+        for n in 0..5 {
+            world.put(&format!("file{n}of{mount}"), &vec![n; 50_000]);
+            world.commit();
+        }
+        let model = world.model.clone();
+        let (history, numbers) = world.vanish();
+        lived = Some((model, numbers.clone()));
+        let (name, base, tape) = ("an older copy".into(), template(), Vec::new());
+        recording = Some(Recording { name, seed, base, tape, history, numbers });
+    }
+    let (Some(copy), Some(recording)) = (copy, recording) else { return Err("there was no mount".into()) };
+    sims[1] = Arc::new(copy);
+    let opening = assemble(sims.clone().map(Some))?;
+    let behind = opening.behind.ok_or("an older copy was taken for an equal")?;
+    let mirror = Arc::new(opening.mirror);
+    let fs = open(mirror.clone(), &Limits::default())?;
+    let labels = mirror.label().zip(behind.label);
+    let at = labels.map_or(0, |(ours, theirs)| parted_at(&ours, &theirs));
+    let told = |e: snapfs::volume::VolumeError| e.to_string();
+    let stale = StaleSide::read(behind.device, Epoch(at)).map_err(told)?;
+    let limit = Duration::from_millis(u64::from(LIMIT_MS));
+    let new = NewSide { device: sims[1].clone(), path: Vec::new(), partner_path: Vec::new(), limit };
+    mirror.join(new, &RINGS).map_err(|e| e.to_string())?;
+    let go = &mut |_| ControlFlow::Continue(());
+    let filled = fs.volume().fill(&mirror, Some(&stale), go).map_err(told)?;
+    drop(fs);
+    drop(mirror);
+    let last = recording.history.len() - 1;
+    for n in 0..2 {
+        let mut alone = [None, None];
+        alone[n] = Some(sims[n].crash(CrashPolicy::DropAll));
+        recording.judge_sides(alone, last..=last).map_err(|why| format!("side {n}: {why}"))?;
+    }
+    Ok(filled.done.saturating_sub(RINGS.iter().map(|(_, len)| len).sum::<u64>() + (1 << 20)))
 }
 
 /// A disk of which blocks are destroyed all the time.

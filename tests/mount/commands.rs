@@ -281,7 +281,7 @@ fn a_mount_is_used(p: &Place) {
     assert_eq!(list[0]["created"], "2025-12-31T23:59:59Z");
     assert_eq!((&list[1]["name"], &list[1]["written"]), (&json!("three"), &json!(1536)));
     let (code, _, err) = p.run(&["create", "mnt", "one"]);
-    assert_eq!((code, err.as_str()), (1, "snapfs: the toy says Exists\n"));
+    assert_eq!((code, err.as_str()), (1, "snapfs: the toy says something of that name is there already\n"));
     p.ok(&["delete", "mnt", "one", "three"]);
     let (code, _, err) = p.run(&["delete", "mnt", "one"]);
     assert!(code == 1 && err.contains("NotFound"), "{err}");

@@ -323,18 +323,21 @@ fn who_reads_is_answered_however_many_wait_to_change_something() {
     let path = |n: usize| m.path(&format!("f{n}"));
     let files: Vec<File> = (0..WRITERS).map(|n| File::create(path(n)).expect("create")).collect();
     fs::write(m.path("old"), "old").expect("write");
+    // Who removes something has its directory locked in the kernel.
+    fs::create_dir(m.path("dir")).expect("mkdir");
+    fs::write(m.path("dir/gone"), "x").expect("write");
     toy.stand_still();
     std::thread::scope(|s| {
         for file in &files {
             s.spawn(|| file.write_all_at(b"later", 0).expect("write"));
         }
-        s.spawn(|| fs::remove_file(m.path("old")).expect("unlink"));
+        s.spawn(|| fs::remove_file(m.path("dir/gone")).expect("unlink"));
         toy.await_waiting(WRITERS + 1);
         // None of this is in the kernel's caches.
         for n in 0..100 {
             fs::metadata(m.path(&format!("missing{n}"))).expect_err("it is not there");
         }
-        assert_eq!(fs::read_dir(m.path("")).expect("readdir").count(), WRITERS + 1);
+        assert_eq!(fs::read_dir(m.path("")).expect("readdir").count(), WRITERS + 2);
         let mut content = [0; 3];
         let old = File::open(m.path("old")).expect("open");
         m.mounted().kernel().invalidate_now(NodeId(old.metadata().expect("stat").ino()));
@@ -343,7 +346,7 @@ fn who_reads_is_answered_however_many_wait_to_change_something() {
         toy.go_on();
     });
     (0..WRITERS).for_each(|n| assert_eq!(fs::read(path(n)).expect("read"), b"later"));
-    fs::metadata(m.path("old")).expect_err("it was removed");
+    fs::metadata(m.path("dir/gone")).expect_err("it was removed");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::device::access::check_range;
 use crate::device::{Device, DeviceError, StoreLocation};
 use crate::format::mark::FileBirth;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Instant;
 
 impl Mirror {
@@ -162,11 +162,14 @@ impl Device for Mirror {
             return Err(gone());
         }
         let data: Arc<[u8]> = buf.into();
-        let written = self.on_member(&members, side, move |device| device.write_at(offset, &data));
-        if let (Err(e), Some(member)) = (&written, &members[side]) {
-            self.lose(&member.side, &e.to_string());
+        self.on_member(&members, side, move |device| device.write_at(offset, &data))
+    }
+
+    fn leave_out(&self, side: usize, why: &str) {
+        let member = self.members.read().get(side).cloned().flatten();
+        if let Some(member) = member {
+            self.lose(&member.side, why);
         }
-        written
     }
 
     fn reached(&self, epoch: u64) {
@@ -241,11 +244,14 @@ impl Device for Mirror {
         if let Some(side) = self.only() {
             return side.device.available();
         }
+        let least = Arc::new(AtomicU64::new(u64::MAX));
+        let noted = least.clone();
         let members = self.members.read().clone();
-        let asked = serving(&members)
-            .into_iter()
-            .filter_map(|n| self.on_member(&members, n, |device| Ok(device.available())).ok());
-        asked.min().unwrap_or(0)
+        let asked = self.all(&members, &serving(&members), move |device| {
+            noted.fetch_min(device.available(), SeqCst);
+            Ok(())
+        });
+        if asked.is_ok() { least.load(SeqCst) } else { 0 }
     }
 
     fn describe(&self) -> String {

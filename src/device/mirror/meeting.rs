@@ -1,6 +1,6 @@
 //! Who is newer of two sides, and which may be served, from their labels alone.
 
-use crate::format::mirror::{Label, Standing};
+use crate::format::mirror::{Label, PastGeneration, Standing};
 
 /// What a device is, as its label says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,8 +48,8 @@ pub fn alone(label: Option<&Label>) -> SideFound {
 pub fn meet(first: &Label, second: &Label) -> Both {
     use Standing::*;
     let partners = first.pair == second.pair && first.partner == second.side && second.partner == first.side;
-    // Whoever is behind has the generation that the other parted from.
-    let ahead = |a: &Label, b: &Label| a.parted_from != 0 && a.parted_from == b.current;
+    // Whoever is behind has a generation that is past for the other, and went on in none of its own.
+    let ahead = |a: &Label, b: &Label| a.past().any(|past| past.generation == b.current);
     match (first.standing, second.standing) {
         _ if !partners => Both::Strangers,
         (Split, _) | (_, Split) => Both::Strangers,
@@ -57,15 +57,32 @@ pub fn meet(first: &Label, second: &Label) -> Both {
         (Incomplete, Together | Alone) => Both::SecondAhead,
         (Incomplete | Stale, Incomplete | Stale) => Both::Neither,
         (Together, Together) if first.current == second.current => Both::Together,
-        (Alone, Together | Stale) if ahead(first, second) => Both::FirstAhead,
-        (Together | Stale, Alone) if ahead(second, first) => Both::SecondAhead,
+        (Alone | Together, Together | Stale) if ahead(first, second) => Both::FirstAhead,
+        (Together | Stale, Alone | Together) if ahead(second, first) => Both::SecondAhead,
         _ => Both::SplitBrain,
     }
+}
+
+/// What had been committed on both in the newest generation that both know: an epoch; 0 if there is none. What was
+/// committed on either side last may be less.
+#[must_use]
+pub fn parted_at(first: &Label, second: &Label) -> u64 {
+    let known = |label: &Label| {
+        let current = PastGeneration { generation: label.current, until: u64::MAX };
+        std::iter::once(current).chain(label.past()).collect::<Vec<_>>()
+    };
+    let theirs = known(second);
+    let until = |ours: &PastGeneration| {
+        let same = theirs.iter().find(|past| past.generation == ours.generation)?;
+        Some(ours.until.min(same.until))
+    };
+    known(first).iter().find_map(until).unwrap_or(0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::mirror::EARLIER_MAX;
 
     fn label(side: u64, standing: Standing, current: u64, parted_from: u64) -> Label {
         let (pair, partner, path) = ([1; 16], 3 - side, Vec::new());
@@ -78,6 +95,7 @@ mod tests {
             current,
             parted_from,
             parted_at: 0,
+            earlier: Vec::new(),
             limit_ms: 1,
             path,
         }
@@ -98,6 +116,12 @@ mod tests {
             ((Incomplete, 9, 0), (Together, 6, 0), Both::SecondAhead),
             ((Incomplete, 9, 0), (Stale, 6, 0), Both::Neither),
             ((Split, 9, 0), (Alone, 6, 9), Both::Strangers),
+            // A power cut between the labels of a mount.
+            ((Together, 6, 5), (Together, 5, 4), Both::FirstAhead),
+            ((Together, 5, 4), (Together, 6, 5), Both::SecondAhead),
+            ((Together, 6, 5), (Stale, 5, 0), Both::FirstAhead),
+            // It may have gone on, whatever it had before.
+            ((Together, 6, 5), (Alone, 5, 4), Both::SplitBrain),
         ];
         for (a, b, expected) in cases {
             let (a, b) = (label(1, a.0, a.1, a.2), label(2, b.0, b.1, b.2));
@@ -105,5 +129,37 @@ mod tests {
             assert_eq!(meet(&a, &Label { pair: [2; 16], ..b.clone() }), Both::Strangers);
             assert_eq!(meet(&a, &Label { side: 9, ..b }), Both::Strangers);
         }
+    }
+
+    #[test]
+    fn an_older_copy_of_a_side_is_behind_as_long_as_its_generation_is_known() {
+        let mut a = label(1, Standing::Together, 100, 0);
+        let old: Vec<Label> = (0..2 * EARLIER_MAX as u64)
+            .map(|n| {
+                let copy = Label { side: 2, partner: 1, ..a.clone() };
+                a = a.followed(Standing::Together, 101 + n, 10 * (n + 1));
+                copy
+            })
+            .collect();
+        for (n, b) in old.iter().enumerate() {
+            let is_known = n + EARLIER_MAX + 1 >= old.len();
+            let met = (meet(&a, b), meet(b, &a));
+            let expected = if is_known {
+                (Both::FirstAhead, Both::SecondAhead)
+            } else {
+                (Both::SplitBrain, Both::SplitBrain)
+            };
+            assert_eq!(met, expected, "generation {n}");
+            if is_known {
+                assert_eq!(parted_at(&a, b), 10 * (n as u64 + 1));
+            }
+            // Used by itself, it has something of its own.
+            let b = b.followed(Standing::Alone, 9, 15);
+            assert_eq!((meet(&a, &b), meet(&b, &a)), (Both::SplitBrain, Both::SplitBrain));
+        }
+        let ours = label(1, Standing::Together, 5, 0).followed(Standing::Alone, 6, 30);
+        let theirs = label(2, Standing::Together, 5, 0).followed(Standing::Alone, 7, 20);
+        assert_eq!((parted_at(&ours, &theirs), parted_at(&theirs, &ours)), (20, 20));
+        assert_eq!(parted_at(&ours, &label(2, Standing::Alone, 8, 0)), 0);
     }
 }

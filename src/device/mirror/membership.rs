@@ -4,7 +4,8 @@ use super::label::{clear_labels, read_label, write_label};
 use super::mirror::{Member, Members, Mirror, MirrorError, NewSide, Parted, SideRole, refused, serving};
 use super::side::MirrorSide;
 use crate::device::Device;
-use crate::format::mirror::{Label, Standing};
+use crate::format::mirror::{Label, PARTNER_PATH_MAX, Standing};
+use crate::names::shown_bytes;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -33,8 +34,19 @@ impl Mirror {
                 _ => return refused("no side serves"),
             }
         };
+        for path in [&new.path, &new.partner_path] {
+            if path.len() > PARTNER_PATH_MAX {
+                return refused(format!(
+                    "{}: the path is too long to be noted: {} bytes, at most {PARTNER_PATH_MAX}",
+                    shown_bytes(path),
+                    path.len()
+                ));
+            }
+        }
         let limit_ms = u32::try_from(new.limit.as_millis()).unwrap_or(u32::MAX).max(1);
-        let theirs = read_label(&*new.device)?;
+        let side = Arc::new(MirrorSide::new(new.device));
+        let theirs = side.within(new.limit, |device| read_label(device))?;
+        let old = theirs.as_ref().map_or(0, |label| label.number);
         let mut labels = self.labels.lock();
         let known = match (&labels[n], theirs) {
             (Some(ours), Some(theirs))
@@ -44,32 +56,31 @@ impl Mirror {
             }
             _ => None,
         };
-        let number = |label: &Option<Label>| label.as_ref().map_or(0, |l| l.number);
         let (ours, theirs) = known.unwrap_or_else(|| {
             let mut pair = [0; 16];
             pair[..8].copy_from_slice(&self.fresh().to_le_bytes());
             pair[8..].copy_from_slice(&self.fresh().to_le_bytes());
-            let side = self.fresh();
+            let name = self.fresh();
             let partner = loop {
                 let partner = self.fresh();
-                if partner != side {
+                if partner != name {
                     break partner;
                 }
             };
             let ours = Label {
                 pair,
-                number: number(&labels[n]),
-                side,
+                number: labels[n].as_ref().map_or(0, |label| label.number),
+                side: name,
                 partner,
                 standing: Standing::Alone,
                 current: self.fresh(),
                 parted_from: 0,
                 parted_at: 0,
+                earlier: Vec::new(),
                 limit_ms,
                 path: Vec::new(),
             };
-            let old = read_label(&*new.device).ok().flatten();
-            let theirs = Label { side: partner, partner: side, number: number(&old), ..ours.clone() };
+            let theirs = Label { side: partner, partner: name, number: old, ..ours.clone() };
             (ours, theirs)
         });
         let (a, b) = (ours.number + 1, theirs.number + 1);
@@ -78,14 +89,15 @@ impl Mirror {
             Label { number: b, standing: Standing::Incomplete, limit_ms, path: new.partner_path, ..theirs };
         write_label(&*survivor.device, &ours)?;
         labels[n] = Some(ours);
-        write_label(&*new.device, &theirs)?;
-        for (offset, len) in rings {
-            new.device.write_at(*offset, &vec![0; *len as usize])?;
-        }
-        new.device.flush()?;
-        let side = Arc::new(MirrorSide::new(new.device));
-        labels[1 - n] = Some(theirs);
         drop(labels);
+        // It may hang: nothing is held over its calls.
+        let label = theirs.clone();
+        side.within(new.limit, move |device| write_label(device, &label))?;
+        for (offset, len) in rings.iter().copied() {
+            side.within(new.limit, move |device| device.write_at(offset, &vec![0; len as usize]))?;
+        }
+        side.within(new.limit, |device| device.flush())?;
+        self.labels.lock()[1 - n] = Some(theirs);
         self.limit_ms.store(u64::from(limit_ms), SeqCst);
         self.younger.store(1 - n, SeqCst);
         self.members.write()[1 - n] = Some(Member { side, role: SideRole::Target });
@@ -120,16 +132,15 @@ impl Mirror {
         let (Some(ours), Some(theirs), Some(member)) = (&labels[1 - n], &labels[n], &members[1 - n]) else {
             return refused("a side has no label");
         };
-        let current = self.fresh();
-        let together = |label: &Label| Label {
-            number: label.number + 1,
-            standing: Standing::Together,
-            current,
-            parted_from: 0,
-            parted_at: 0,
-            ..label.clone()
+        let ours = ours.followed(Standing::Together, self.fresh(), self.reached.load(SeqCst));
+        // It has what the other has, and nothing of its own: so the past of that is its past.
+        let theirs = Label {
+            number: theirs.number + 1,
+            side: theirs.side,
+            partner: theirs.partner,
+            path: theirs.path.clone(),
+            ..ours.clone()
         };
-        let (ours, theirs) = (together(ours), together(theirs));
         write_label(&*member.side.device, &ours)?;
         labels[1 - n] = Some(ours);
         let label = theirs.clone();
@@ -183,7 +194,7 @@ impl Mirror {
         let parted = self.labels.lock()[n].take();
         self.flush()?;
         match parted {
-            Some(label) => Ok(Parted { device: side.device.clone(), label }),
+            Some(label) => Ok(Parted { side, limit: self.limit(), label }),
             None => refused("a side has no label"),
         }
     }
@@ -193,19 +204,11 @@ impl Mirror {
     ///
     /// # Errors
     /// The devices'.
-    pub fn left(&self, parted: Parted) -> Result<(), MirrorError> {
-        let ours = self.label();
-        let from = ours.as_ref().map_or(parted.label.current, |ours| ours.parted_from);
-        let at = ours.map_or(0, |ours| ours.parted_at);
-        let split = Label {
-            number: parted.label.number + 1,
-            standing: Standing::Split,
-            current: self.fresh(),
-            parted_from: from,
-            parted_at: at,
-            ..parted.label
-        };
-        write_label(&*parted.device, &split)?;
+    pub fn left(&self, parted: &Parted) -> Result<(), MirrorError> {
+        // Both parted from the generation that they had.
+        let at = self.label().map_or(0, |ours| ours.parted_at);
+        let split = parted.label.followed(Standing::Split, self.fresh(), at);
+        parted.call(move |device| write_label(device, &split))?;
         self.relabel(|label| Some(Label { standing: Standing::Split, ..label.clone() }))
     }
 

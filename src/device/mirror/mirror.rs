@@ -52,10 +52,29 @@ pub struct NewSide {
 
 /// A side that takes part no more.
 pub struct Parted {
-    /// Its device.
-    pub device: Arc<dyn Device>,
+    pub(super) side: Arc<MirrorSide>,
+    pub(super) limit: Duration,
     /// Its label.
     pub label: Label,
+}
+
+impl Parted {
+    /// Makes a call on it, by its threads and within the limit of the mirror.
+    ///
+    /// # Errors
+    /// The device's, or that it is late.
+    pub fn call<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&dyn Device) -> Result<T, DeviceError> + Send + 'static,
+    ) -> Result<T, DeviceError> {
+        self.side.within(self.limit, call)
+    }
+
+    /// Calls that have not returned.
+    #[must_use]
+    pub fn pending_calls(&self) -> usize {
+        self.side.pending_calls()
+    }
 }
 
 /// How a side is.
@@ -155,7 +174,37 @@ impl Mirror {
         }
     }
 
-    /// Both sides, which are together as their labels say. `seed` is another each time.
+    /// Both sides, which are together as their labels say: they take a new generation, durably, before this returns. So an
+    /// older copy of a side is known as one. `reached` is what has been committed on both.
+    ///
+    /// # Errors
+    /// If neither takes a label.
+    pub fn opened(
+        sides: [(Arc<dyn Device>, Label); 2],
+        reached: u64,
+        seed: u64,
+    ) -> Result<Mirror, DeviceError> {
+        let mirror = Mirror::together(sides, seed);
+        mirror.reached.store(reached, SeqCst);
+        let members = mirror.members.read();
+        let labels = {
+            let mut labels = mirror.labels.lock();
+            let generation = mirror.fresh();
+            for label in labels.iter_mut().flatten() {
+                *label = label.followed(Standing::Together, generation, reached);
+            }
+            labels.clone()
+        };
+        mirror.all_each(&members, &[0, 1], |n| {
+            let label = labels[n].clone();
+            move |device: &dyn Device| label.map_or(Ok(()), |label| write_label(device, &label))
+        })?;
+        mirror.announce(&members)?;
+        drop(members);
+        Ok(mirror)
+    }
+
+    /// Both sides, of which nothing is known but that they are together. `seed` is another each time.
     #[must_use]
     pub fn together(sides: [(Arc<dyn Device>, Label); 2], seed: u64) -> Mirror {
         let size = sides[0].0.size().min(sides[1].0.size());
@@ -246,10 +295,23 @@ impl Mirror {
         there: &[usize],
         call: impl Fn(&dyn Device) -> Result<(), DeviceError> + Clone + Send + 'static,
     ) -> Result<(), DeviceError> {
-        let replies = there.iter().filter_map(|n| {
+        self.all_each(members, there, |_| {
             let call = call.clone();
-            members[*n].as_ref().map(|m| (*n, m.side.call(move |device| call(device))))
-        });
+            move |device: &dyn Device| call(device)
+        })
+    }
+
+    /// The same, of calls that are not the same for each.
+    fn all_each<C>(
+        &self,
+        members: &Members,
+        there: &[usize],
+        call: impl Fn(usize) -> C,
+    ) -> Result<(), DeviceError>
+    where
+        C: FnOnce(&dyn Device) -> Result<(), DeviceError> + Send + 'static,
+    {
+        let replies = there.iter().filter_map(|n| members[*n].as_ref().map(|m| (*n, m.side.call(call(*n)))));
         let outcomes = self.gather(members, replies.collect());
         let served = |(n, done): &(usize, Result<(), DeviceError>)| done.is_ok() && is_serving(members, *n);
         if !outcomes.iter().any(served) {
@@ -328,14 +390,7 @@ impl Mirror {
         if label.standing != Standing::Together && label.standing != Standing::Stale {
             return Ok(());
         }
-        let alone = Label {
-            number: label.number + 1,
-            standing: Standing::Alone,
-            parted_from: label.current,
-            current: self.fresh(),
-            parted_at: self.reached.load(SeqCst),
-            ..label.clone()
-        };
+        let alone = label.followed(Standing::Alone, self.fresh(), self.reached.load(SeqCst));
         write_label(&*member.side.device, &alone)?;
         labels[n] = Some(alone);
         if let (Some(lost), Some(old)) = (&members[1 - n], &labels[1 - n])

@@ -4,10 +4,10 @@ use super::label::read_label;
 use super::meeting::{Both, SideFound, alone, meet};
 use super::mirror::{Mirror, MirrorError};
 use crate::device::Device;
-use crate::format::mirror::Label;
+use crate::format::mirror::{Label, Standing};
 use std::sync::Arc;
 
-/// A device with what its label says, and what was committed on it last: an epoch.
+/// A device with what its label says, and what was committed on it last.
 pub struct Present {
     /// The device.
     pub device: Arc<dyn Device>,
@@ -17,6 +17,8 @@ pub struct Present {
     pub label: Option<Label>,
     /// Of its newest superblock.
     pub epoch: u64,
+    /// The number of that superblock.
+    pub state: u64,
 }
 
 /// A mirror to be served.
@@ -34,14 +36,18 @@ impl Present {
     ///
     /// # Errors
     /// The device's.
-    pub fn read(device: Arc<dyn Device>, epoch: u64) -> Result<Present, MirrorError> {
+    pub fn read(device: Arc<dyn Device>, epoch: u64, state: u64) -> Result<Present, MirrorError> {
         let label = read_label(&*device)?;
-        Ok(Present { place: device.describe(), device, label, epoch })
+        Ok(Present { place: device.describe(), device, label, epoch, state })
+    }
+
+    fn stands(&self) -> Option<Standing> {
+        self.label.as_ref().map(|label| label.standing)
     }
 
     fn told(&self) -> String {
-        let label = self.label.as_ref();
-        let generation = label.map_or(0, |l| l.current);
+        let label = self.label.as_ref().filter(|l| l.standing != Standing::Together);
+        let generation = self.label.as_ref().map_or(0, |l| l.current);
         let parted = match label.map_or(0, |l| l.parted_from) {
             0 => String::new(),
             from => format!(", parted from {from:016x}"),
@@ -75,13 +81,33 @@ pub fn open_sides(
     };
     let met = second.as_ref().and_then(|s| s.label.as_ref()).map(|theirs| meet(&label, theirs));
     match (met, second) {
+        // Each state is written to both before the next begins: one that lacks more was put back to an older time.
+        (Some(Both::Together), Some(second)) if first.state.abs_diff(second.state) > 1 => {
+            let (newer, older) = if first.state > second.state { (first, second) } else { (second, first) };
+            let warning = format!(
+                "{} has state {} and its partner {} has an older one, {}: that is filled",
+                newer.place, newer.epoch, older.place, older.epoch
+            );
+            one(newer, Some(older), Some(warning))
+        }
         (Some(Both::Together), Some(second)) => {
             let Some(theirs) = second.label else { return refused(format!("{} has no label", second.place)) };
-            let mirror = Mirror::together([(first.device, label), (second.device, theirs)], seed);
+            let reached = first.epoch.min(second.epoch);
+            let sides = [(first.device, label), (second.device, theirs)];
+            let mirror = Mirror::opened(sides, reached, seed)?;
             Ok(MirrorOpening { mirror, behind: None, warning: None })
         }
         (Some(Both::FirstAhead), second) => one(first, second, None),
         (Some(Both::SecondAhead), Some(second)) => one(second, Some(first), None),
+        (Some(Both::SplitBrain), Some(second))
+            if first.stands() == Some(Standing::Together) && second.stands() == first.stands() =>
+        {
+            refused(format!(
+                "one side of the mirror is a copy from an older time, and it is not known which: {}; {}; mount the newer one with -o mirror=alone, and then see 'snapfs mirror resync'",
+                first.told(),
+                second.told()
+            ))
+        }
         (Some(Both::SplitBrain), Some(second)) => refused(format!(
             "both sides of the mirror went on without the other, and neither may win by itself: {}; {}; say which one to keep with 'snapfs mirror resync --keep'",
             first.told(),

@@ -110,13 +110,29 @@ impl MirrorSide {
         &self,
         call: impl FnOnce(&dyn Device) -> T + Send + 'static,
     ) -> SideReply<T> {
+        if self.is_there() {
+            return self.ask(call);
+        }
+        SideReply {
+            slot: Arc::new(AnswerSlot { answer: Mutex::new(Answer::Dropped), answered: Condvar::new() }),
+        }
+    }
+
+    /// The same, also if the side is lost.
+    fn ask<T: Send + 'static>(&self, call: impl FnOnce(&dyn Device) -> T + Send + 'static) -> SideReply<T> {
         let slot = Arc::new(AnswerSlot { answer: Mutex::new(Answer::None), answered: Condvar::new() });
         let filler = Filler(slot.clone());
-        let call: Call<()> = Box::new(move |device| filler.fill(Answer::Some(call(device))));
-        if self.why_lost().is_none() {
-            self.enqueue(call);
-        }
+        self.enqueue(Box::new(move |device| filler.fill(Answer::Some(call(device)))));
         SideReply { slot }
+    }
+
+    /// Makes a call within a limit, also on a side that takes part no more or not yet.
+    pub fn within<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        call: impl FnOnce(&dyn Device) -> Result<T, DeviceError> + Send + 'static,
+    ) -> Result<T, DeviceError> {
+        outcome(self.ask(call).wait(Instant::now() + limit), limit)
     }
 
     /// The same, without an answer, and also if the side is lost.

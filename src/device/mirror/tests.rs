@@ -15,26 +15,34 @@ const LIMIT_MS: u32 = 400;
 /// A disk whose calls hang until they are let go.
 struct Hanging {
     sim: Sim,
-    hangs: Mutex<bool>,
+    /// That they do, and how many.
+    hangs: Mutex<(bool, usize)>,
     changed: Condvar,
 }
 
 impl Hanging {
     fn new(sim: Sim) -> Arc<Hanging> {
-        Arc::new(Hanging { sim, hangs: Mutex::new(false), changed: Condvar::new() })
+        Arc::new(Hanging { sim, hangs: Mutex::default(), changed: Condvar::new() })
     }
 
     fn hang(&self, hangs: bool) {
-        *self.hangs.lock() = hangs;
+        self.hangs.lock().0 = hangs;
         self.changed.notify_all();
     }
 
     fn pass(&self) -> &Sim {
         let mut hangs = self.hangs.lock();
-        while *hangs {
+        hangs.1 += 1;
+        while hangs.0 {
             self.changed.wait(&mut hangs);
         }
+        hangs.1 -= 1;
         &self.sim
+    }
+
+    /// Calls that hang.
+    fn waiting(&self) -> usize {
+        self.hangs.lock().1
     }
 }
 
@@ -75,6 +83,7 @@ fn label(side: u64) -> Label {
         current: 99,
         parted_from: 0,
         parted_at: 0,
+        earlier: Vec::new(),
         limit_ms: LIMIT_MS,
         path: Vec::new(),
     }
@@ -307,4 +316,52 @@ fn the_only_side_that_serves_may_take_its_time_while_another_is_filled() {
     });
     assert_eq!(a.sim.peek(AT, 4096), [5; 4096]);
     mirror.flush().unwrap();
+}
+
+#[test]
+fn a_new_side_that_hangs_keeps_nobody_but_the_order_and_that_not_for_long() {
+    let (a, b) = (Arc::new(disk(1)), Hanging::new(Sim::new(SIZE, 2)));
+    let mirror = Mirror::solo(a.clone(), 3);
+    b.hang(true);
+    let limit = Duration::from_secs(600);
+    std::thread::scope(|s| {
+        let joined = s.spawn(|| mirror.join(NewSide { limit, ..new_side(b.clone()) }, &[]));
+        while b.waiting() == 0 {
+            std::thread::yield_now();
+        }
+        // Who flushes and who asks how the sides are wait for nothing.
+        mirror.write_at(AT, &[5; 4096]).unwrap();
+        mirror.flush().unwrap();
+        assert_eq!(mirror.states().iter().flatten().count(), 1);
+        b.hang(false);
+        joined.join().unwrap().unwrap();
+    });
+    let b = Hanging::new(disk(2));
+    let mirror = Mirror::together([(a.clone(), label(1)), (b.clone(), label(2))], 7);
+    b.hang(true);
+    let parted = mirror.part().unwrap();
+    assert!(parted.call(|device| device.flush()).is_err(), "it is late");
+    assert!(mirror.left(&parted).is_err() && parted.pending_calls() > 0);
+    mirror.flush().unwrap();
+    let mirror = Mirror::solo(a, 3);
+    let refused = mirror.join(NewSide { limit: Duration::from_millis(20), ..new_side(b.clone()) }, &[]);
+    assert!(refused.unwrap_err().to_string().contains("did not answer"));
+    b.hang(false);
+}
+
+#[test]
+fn a_side_that_does_not_say_how_much_space_it_has_is_asked_once() {
+    let (a, b) = (Arc::new(disk(1)), Hanging::new(disk(2)));
+    let mirror = Mirror::together([(a.clone(), label(1)), (b.clone(), label(2))], 7);
+    b.hang(true);
+    assert_eq!(mirror.available(), a.available());
+    assert_eq!(mirror.sides(), [0]);
+    b.hang(false);
+}
+
+#[test]
+fn a_path_that_no_label_has_room_for_is_refused() {
+    let mirror = Mirror::solo(Arc::new(disk(1)), 3);
+    let new = NewSide { partner_path: vec![b'p'; 4000], ..new_side(Arc::new(Sim::new(SIZE, 2))) };
+    assert!(mirror.join(new, &[]).unwrap_err().to_string().contains("too long"));
 }

@@ -32,8 +32,8 @@ pub fn home_attribute(heads: &Heads, node: NodeId) -> Result<Vec<u8>> {
         Ok((head, ino)) => head.gate.read().dirty.count(ino) * BLOCK_BYTES,
         Err(_) => 0,
     };
-    let rests = heads.content_rests() && delayed == 0;
     let FromHome { mapped, away, runs } = found;
+    let rests = delayed == 0 && (away == 0 || heads.content_rests());
     let state = if rests { "resting" } else { "moving" };
     Ok(format!("mapped={mapped} away={away} runs={runs} delayed={delayed} state={state}").into_bytes())
 }

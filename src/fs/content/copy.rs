@@ -166,7 +166,7 @@ fn share(
     for (at, ext) in found {
         let (cut_from, cut_to) = (at.max(from.offset), (at + ext.len_bytes()).min(from.offset + whole));
         if !ext.is_unwritten() {
-            let shared = change.txn().share(&ext.slice(cut_from - at, cut_to - cut_from));
+            let shared = change.txn().share(&ext.cut(cut_from - at, cut_to - cut_from));
             new.extend(extents::lay(to.offset + (cut_from - from.offset), shared));
         }
     }

@@ -168,6 +168,8 @@ fn allocate_step(
         change.foresee_map(ino, gap.clone(), &[], extents::places(gap.start, staged.extents()));
     }
     change.foresee_inode(ino, &inode);
+    let replaces = cuts.iter().any(|cut| !cut.base.fresh) || (space && zero && !found.is_empty());
+    let at_home = replaces && change.will_write_over(ino, &inode)?;
     change.reserve(items, purpose)?;
 
     for cut in cuts {
@@ -190,7 +192,11 @@ fn allocate_step(
     }
     for (gap, staged) in gaps.into_iter().zip(staged) {
         let new = extents::lay(gap.start, change.txn().publish(staged));
-        let grown = extents::replace(change.txn(), ino, gap.start, gap.end, Keep::Nothing, &new)?;
+        let (from, to, keep) = (gap.start, gap.end, Keep::Nothing);
+        let grown = match at_home {
+            true => extents::replace_at_home(change.txn(), ino, from, to, keep, &new)?,
+            false => extents::replace(change.txn(), ino, from, to, keep, &new)?,
+        };
         inode.blocks = extents::add_blocks(inode.blocks, grown);
     }
     if matches!(mode, AllocateMode::Extend | AllocateMode::ZeroRange) {

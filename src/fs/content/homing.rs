@@ -3,14 +3,15 @@
 //! A step looks through a part of what is away. What a snapshot has at a home is copied out; where a home is free its content
 //! is put there. Both are ordinary changes that the next commits take in, so a crash costs nothing but time, and whoever
 //! reads or writes meanwhile notices nothing. A round goes through all files of the list; when one has found nothing to do, the
-//! next waits until something was committed. Why so: docs/decisions/0032.
+//! next waits until something was committed. It is best effort: a file that cannot come home is passed over, and where space is
+//! short the round ends. Why so: docs/decisions/0032.
 
-use crate::format::{Extent, Ino, Key, Kind};
+use crate::format::{Epoch, Extent, Ino, Key, Kind, LineId, ViewId};
 use crate::fs::commits::Commits;
 use crate::fs::heads::Head;
 use crate::fs::items::extents::{self, Keep};
 use crate::fs::items::{Items, away_record, goes_home};
-use crate::ops::Result;
+use crate::ops::{Error, Result};
 use crate::volume::{AtHome, ReserveFor, View};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -21,6 +22,12 @@ use std::sync::atomic::Ordering::Relaxed;
 const EXTENTS_AT_ONCE: usize = 512;
 /// What is put to its home in one write, in bytes.
 const RUN_BYTES: u64 = 1 << 20;
+/// What a step looks at, whether it moves or not: an extent counts 1, a part of one that is away [`LOOKS_OF_AWAY`].
+const LOOKS: usize = 1 << 17;
+/// For such a part, trees are asked that may have to be read.
+const LOOKS_OF_AWAY: usize = 16;
+/// A file that could not be read is left alone for so many commits.
+const EPOCHS_AFTER_FAILURE: u64 = 64;
 
 /// What a step has done.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -31,6 +38,8 @@ pub struct HomingStep {
     pub moved: u64,
     /// The round goes on, or something waits for the next commits.
     pub more: bool,
+    /// Without a commit nothing more can be done.
+    pub waits: bool,
 }
 
 /// Where the rounds are.
@@ -41,10 +50,45 @@ pub struct Homing {
 
 #[derive(Default)]
 struct Round {
-    /// Where it goes on: the line, counted from the first, the file and the offset in it. None between two rounds.
-    at: Option<(usize, Ino, u64)>,
+    /// Where it goes on: the line, the file and the offset in it. None between two rounds.
+    at: Option<(LineId, Ino, u64)>,
+    /// The epoch in which it began, and the heads that there were.
+    epoch: Epoch,
+    heads: Vec<(LineId, ViewId)>,
     /// It has done something, or something waits.
     busy: bool,
+    /// Something was passed over: nobody knows all homes that are wanted.
+    passed_over: bool,
+    /// Files that could not be read, and when.
+    failed: BTreeMap<(LineId, Ino), Epoch>,
+}
+
+/// What a step may still do.
+struct Budget {
+    /// Bytes to be copied or moved.
+    bytes: u64,
+    /// See [`LOOKS`].
+    looks: usize,
+}
+
+impl Budget {
+    fn is_used_up(&self) -> bool {
+        self.bytes == 0 || self.looks == 0
+    }
+
+    fn look(&mut self, looks: usize) {
+        self.looks = self.looks.saturating_sub(looks);
+    }
+}
+
+/// How a pass over a head ended.
+enum Passed {
+    /// All of it was looked at.
+    All,
+    /// There was enough to do: where to go on.
+    Until(Ino, u64),
+    /// There is no space for more, in any head.
+    Full,
 }
 
 /// One step over one head.
@@ -52,11 +96,9 @@ struct Pass<'a> {
     commits: &'a Commits,
     head: &'a Head,
     view: View,
-    /// Bytes that it may still move.
-    left: u64,
+    budget: &'a mut Budget,
+    round: &'a mut Round,
     done: HomingStep,
-    /// Something waits for a commit.
-    waits: bool,
     /// Snapshots, and what is to be copied out of each.
     out: BTreeMap<u64, (Arc<View>, Vec<Extent>)>,
 }
@@ -68,7 +110,7 @@ impl Homing {
         if !volume.knows_homes() || commits.heads.is_read_only() {
             return Ok(());
         }
-        for head in commits.heads.all() {
+        for head in heads_of(commits) {
             let view = commits.heads.view(&head)?;
             for item in view.range(&away_record(Ino(0)), &away_record(Ino::END)) {
                 let ino = Ino(item?.0.rest);
@@ -88,69 +130,101 @@ impl Homing {
         Ok(())
     }
 
-    /// Does about `bytes` of what there is to do. One thread at a time.
+    /// Does about `bytes` of what there is to do. One thread at a time. Fails only if nothing can be changed any more.
     pub fn step(&self, commits: &Commits, bytes: u64) -> Result<HomingStep> {
         let volume = &commits.heads.volume;
-        if commits.heads.is_read_only() || commits.heads.content_rests() {
+        if commits.heads.is_read_only() || commits.heads.content_was_looked_at() {
             return Ok(HomingStep::default());
         }
-        let mut round = self.round.lock();
-        let (mut line, mut ino, mut offset) = round.at.unwrap_or_else(|| {
-            volume.begin_keeping_homes();
-            (0, Ino(0), 0)
-        });
+        let round = &mut *self.round.lock();
+        let heads = heads_of(commits);
+        let names = || heads.iter().map(|head| (head.line, head.view)).collect::<Vec<_>>();
         if round.at.is_none() {
-            round.busy = false;
+            volume.begin_keeping_homes();
+            round.epoch = volume.epoch();
+            round.failed.retain(|_, at| at.0 + EPOCHS_AFTER_FAILURE > round.epoch.0);
+            (round.heads, round.busy, round.passed_over) = (names(), false, false);
         }
+        let mut budget = Budget { bytes, looks: LOOKS };
         let mut done = HomingStep::default();
-        let heads = commits.heads.all();
-        while let Some(head) = heads.get(line) {
-            let left = bytes.saturating_sub(done.copied + done.moved);
-            let out = BTreeMap::new();
+        // The lines come in the order of their numbers, so one that is gone or new moves no other.
+        let at = round.at.take();
+        for head in heads.iter().filter(|head| at.is_none_or(|(line, ..)| head.line <= line)) {
+            let (ino, offset) = match at {
+                Some((line, ino, offset)) if line == head.line => (ino, offset),
+                _ => (Ino(0), 0),
+            };
             // A line that was rolled back has another head by now, which the next round finds.
-            if let Ok(view) = commits.heads.view(head) {
-                let step = HomingStep::default();
-                let mut pass = Pass { commits, head, view, left, done: step, waits: false, out };
-                let stopped = pass.files(ino, offset);
-                round.busy |= pass.waits || pass.done.copied + pass.done.moved > 0;
-                done.copied += pass.done.copied;
-                done.moved += pass.done.moved;
-                if let Some((ino, offset)) = stopped? {
-                    round.at = Some((line, ino, offset));
-                    return Ok(HomingStep { more: true, ..done });
+            let Ok(view) = commits.heads.view(head) else { continue };
+            let (budget, step, out) = (&mut budget, HomingStep::default(), BTreeMap::new());
+            let mut pass = Pass { commits, head, view, budget, round, done: step, out };
+            let passed = pass.files(ino, offset)?;
+            let HomingStep { copied, moved, waits, .. } = pass.done;
+            round.busy |= waits || copied + moved > 0;
+            done.copied += copied;
+            done.moved += moved;
+            match passed {
+                Passed::All => {}
+                Passed::Until(ino, offset) => {
+                    round.at = Some((head.line, ino, offset));
+                    return Ok(HomingStep { more: true, waits: done.copied + done.moved > 0, ..done });
+                }
+                Passed::Full => {
+                    round.passed_over = true;
+                    break;
                 }
             }
-            (line, ino, offset) = (line + 1, Ino(0), 0);
         }
-        volume.end_keeping_homes();
+        if !round.passed_over && round.heads == names() {
+            volume.end_keeping_homes();
+        }
         round.busy |= volume.makes_room();
-        round.at = None;
         if !round.busy {
-            commits.heads.rested.store(volume.epoch().0, Relaxed);
+            commits.heads.rested.store(round.epoch.0, Relaxed);
         }
-        Ok(HomingStep { more: round.busy, ..done })
+        Ok(HomingStep { more: round.busy, waits: round.busy, ..done })
     }
 }
 
+/// The heads in which content can move, by the number of the line, the newest first.
+fn heads_of(commits: &Commits) -> Vec<Arc<Head>> {
+    let mut heads = commits.heads.all();
+    heads.retain(|head| !head.is_received);
+    heads
+}
+
 impl Pass<'_> {
-    /// Goes through the files of the list from one on. Returns where to go on, if there was enough to do.
-    fn files(&mut self, from: Ino, offset: u64) -> Result<Option<(Ino, u64)>> {
-        let view = self.view.clone();
-        let mut offset = offset;
+    /// Goes through the files of the list from one on.
+    fn files(&mut self, from: Ino, offset: u64) -> Result<Passed> {
+        let (view, line) = (self.view.clone(), self.head.line);
         for item in view.range(&away_record(from), &away_record(Ino::END)) {
-            let ino = Ino(item?.0.rest);
-            if ino != from {
-                offset = 0;
+            let item = item.map_err(Error::from);
+            let ino = item.as_ref().map_or(Ino(0), |(key, _)| Ino(key.rest));
+            if self.round.failed.contains_key(&(line, ino)) {
+                self.round.passed_over = true;
+                continue;
             }
-            if let Some(stopped) = self.file(ino, offset)? {
-                return Ok(Some((ino, stopped)));
+            let start = if ino == from { offset } else { 0 };
+            match item.and_then(|_| self.file(ino, start)) {
+                Ok(None) if self.budget.looks > 0 => {}
+                Ok(None) => return Ok(Passed::Until(ino, u64::MAX)),
+                Ok(Some(stopped)) => return Ok(Passed::Until(ino, stopped)),
+                Err(Error::NoSpace) => return Ok(Passed::Full),
+                Err(e) if self.commits.heads.is_read_only() => return Err(e),
+                Err(Error::Stale) => break,
+                Err(e) => {
+                    log::warn!("content of inode {} does not come home: {e}", ino.0);
+                    self.round.failed.insert((line, ino), self.round.epoch);
+                    self.round.passed_over = true;
+                }
             }
         }
-        Ok(None)
+        Ok(Passed::All)
     }
 
     /// Returns the offset at which to go on, if there was enough to do.
     fn file(&mut self, ino: Ino, from: u64) -> Result<Option<u64>> {
+        self.budget.look(LOOKS_OF_AWAY);
         let Some(inode) = self.view.inode(ino)? else {
             self.forget(ino)?;
             return Ok(None);
@@ -161,6 +235,7 @@ impl Pass<'_> {
         let (mut at, mut any) = (from, from > 0);
         loop {
             let found = extents::overlapping(&self.view, ino, at, u64::MAX, EXTENTS_AT_ONCE)?;
+            self.budget.look(found.len());
             let Some((start, last)) = found.last() else { break };
             let next = start + last.len_bytes();
             let away: Vec<_> = found.iter().filter(|(_, extent)| extent.is_away()).collect();
@@ -169,10 +244,11 @@ impl Pass<'_> {
             let mut home: Vec<(u64, Extent)> = Vec::new();
             for (start, extent) in away {
                 for (inside, len, what) in self.commits.heads.volume.at_home(extent) {
+                    self.budget.look(LOOKS_OF_AWAY);
                     let part = (start + inside, extent.slice(inside, len));
                     match what {
                         AtHome::Nothing => home.push(part),
-                        AtHome::Leaving => self.waits = true,
+                        AtHome::Leaving => self.done.waits = true,
                         AtHome::Content => self.make_room(ino, part)?,
                     }
                 }
@@ -183,14 +259,14 @@ impl Pass<'_> {
                 break;
             }
             at = next;
-            if self.left == 0 {
+            if self.budget.is_used_up() {
                 return Ok(Some(at));
             }
         }
         if !any {
             self.forget(ino)?;
         }
-        Ok(if self.left == 0 { Some(u64::MAX) } else { None })
+        Ok(if self.budget.bytes == 0 { Some(u64::MAX) } else { None })
     }
 
     /// What is at the home of `away`, if it is a snapshot's and no other head has it, is to be copied out.
@@ -208,12 +284,13 @@ impl Pass<'_> {
             if !old.was_at_home_of(&away.slice(first - at, end - first)) {
                 continue;
             }
-            let mut taken = false;
+            // What has moved, or is on its way, gives no more room.
+            let mut stays = !volume.can_move_out(&old);
             for other in &others {
-                taken |= has_reference(other, ino, first, &old)?;
+                stays = stays || has_reference(other, ino, first, &old)?;
             }
-            if !taken && self.left > 0 {
-                self.left = self.left.saturating_sub(old.len_bytes());
+            if !stays && self.budget.bytes > 0 {
+                self.budget.bytes = self.budget.bytes.saturating_sub(old.len_bytes());
                 let id = holder.id().0;
                 self.out.entry(id).or_insert_with(|| (holder.clone(), Vec::new())).1.push(old);
             }
@@ -231,7 +308,7 @@ impl Pass<'_> {
     /// Puts extents to their homes, which are free, in runs.
     fn bring_home(&mut self, ino: Ino, extents: &[(u64, Extent)]) -> Result<()> {
         let mut rest = extents;
-        while self.left > 0 && !rest.is_empty() {
+        while self.budget.bytes > 0 && !rest.is_empty() {
             let mut len = rest[0].1.len_bytes();
             let more = rest.windows(2).take_while(|two| {
                 let ((at, this), (next, that)) = (&two[0], &two[1]);
@@ -245,7 +322,7 @@ impl Pass<'_> {
             rest = tail;
             let moved = self.move_run(ino, run)?;
             self.done.moved += moved;
-            self.left = self.left.saturating_sub(moved);
+            self.budget.bytes = self.budget.bytes.saturating_sub(moved);
         }
         Ok(())
     }
@@ -276,7 +353,7 @@ impl Pass<'_> {
     }
 
     /// Nothing of a file is away: it goes off the list, unless it was changed since it was looked at.
-    fn forget(&self, ino: Ino) -> Result<()> {
+    fn forget(&mut self, ino: Ino) -> Result<()> {
         let mut change = self.commits.heads.change(self.head)?;
         let [from, to] = [0, u64::MAX].map(|at| Key::new(ino.0, Kind::Extent, at));
         let changed = change.view().newest_birth(&from, &to)? >= self.view.epoch();
@@ -285,6 +362,7 @@ impl Pass<'_> {
         if listed && !changed && change.gate().dirty.count(ino) == 0 {
             change.delete(record);
             change.finish(ReserveFor::Delete)?;
+            self.done.waits = true;
         }
         Ok(())
     }

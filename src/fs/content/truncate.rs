@@ -93,6 +93,9 @@ pub fn resize(change: &mut Change<'_>, ino: Ino, inode: &mut Inode, size: u64) -
     let tail = if shorter { tail_block(change, ino, inode, size)? } else { None };
     let beyond = change.mapped(ino, from..FILE_BYTES_MAX, usize::MAX)?;
     change.foresee_map(ino, from..FILE_BYTES_MAX, &beyond, []);
+    if tail.is_some() {
+        change.will_write_over(ino, inode)?;
+    }
     change.will_delay(ino, inode, u64::from(tail.is_some()))?;
     change.reserve(beyond.len() + 4, ReserveFor::Delete)?;
     change.discard(ino, from / BLOCK_BYTES, u64::MAX);

@@ -9,7 +9,7 @@ use crate::fs::attributes::{flags, kill_privileges};
 use crate::fs::commits::{Commits, Stager};
 use crate::fs::heads::{Change, DirtyBlock, Head, zero_block};
 use crate::fs::items::extents::{self, Keep};
-use crate::fs::items::{Items, away_record, goes_home, is_zero};
+use crate::fs::items::{Items, is_zero};
 use crate::limits::FILE_BYTES_MAX;
 use crate::ops::{Error, Handle, NodeId, Result};
 use crate::volume::{ReserveFor, Staged};
@@ -176,10 +176,7 @@ fn write(
     if kill_set_id {
         kill_privileges(&mut change, ino, &mut inode)?;
     }
-    let at_home = replaces && change.knows_homes() && goes_home(&change, &inode)?;
-    if at_home && !change.with(&away_record(ino), |value| Ok(value.is_some()))? {
-        change.put(away_record(ino), Vec::new());
-    }
+    let at_home = replaces && change.will_write_over(ino, &inode)?;
     let items = 4 + 3 * pieces.len() + data.len() / (64 * 1024) + new_blocks as usize / 8;
     change.will_delay(ino, &inode, new_blocks)?;
     change.reserve(items, ReserveFor::Write)?;

@@ -35,7 +35,7 @@ pub fn is_same_content(old: FileAt, new: FileAt) -> Result<bool> {
         return Ok(true);
     }
     let moves = goes_home(old.view, old.inode)? || goes_home(new.view, new.inode)?;
-    Ok(moves && has_same_checksums(old, new)? && same_bytes(old, new)?)
+    Ok(moves && has_same_checksums(old, new)? && has_only_moved(old, new)?)
 }
 
 /// True if all blocks have the same checksums: then they have most likely the same bytes.
@@ -47,6 +47,33 @@ fn has_same_checksums(old: FileAt, new: FileAt) -> Result<bool> {
             (one, other) if one == other => {}
             _ => return Ok(false),
         }
+    }
+}
+
+/// True if what of two files is mapped at the same offsets has the same bytes. What is at one place is not read.
+fn has_only_moved(old: FileAt, new: FileAt) -> Result<bool> {
+    let (mut at, mut pieces) = (0, [vec![0; EXTENT_BYTES_MAX as usize], vec![0; EXTENT_BYTES_MAX as usize]]);
+    loop {
+        let [before, now] = [old, new].map(|file| extents::next(file.view, file.ino, at));
+        let ((start, x), (there, y)) = match (before?, now?) {
+            (None, None) => return Ok(true),
+            (Some(before), Some(now)) => (before, now),
+            _ => return Ok(false),
+        };
+        let (from, to) = (at.max(start), (start + x.len_bytes()).min(there + y.len_bytes()));
+        if from != at.max(there) {
+            return Ok(false);
+        }
+        let (a, b) = (x.cut(from - start, to - from), y.cut(from - there, to - from));
+        if !new.view.is_same_place(&a, &b) {
+            let len = (to - from) as usize;
+            old.view.read_extent(&a, 0, &mut pieces[0][..len])?;
+            new.view.read_extent(&b, 0, &mut pieces[1][..len])?;
+            if pieces[0][..len] != pieces[1][..len] {
+                return Ok(false);
+            }
+        }
+        at = to;
     }
 }
 

@@ -198,17 +198,10 @@ impl<'v> Difference<'v> {
             }
         }
         let times = new.kind != FileType::Directory && !content;
-        let all = [
-            ("mode", old.mode != new.mode),
-            ("owner", (old.uid, old.gid) != (new.uid, new.gid)),
-            ("flags", old.flags != new.flags),
-            ("compression", old.compression != new.compression),
-            ("device", old.rdev != new.rdev),
-            ("acl", acl),
-            ("xattr", xattr),
-            ("mtime", times && old.mtime != new.mtime),
-        ];
-        Ok(all.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect())
+        let chosen = old.user_attributes();
+        let others = [("acl", acl), ("xattr", xattr), ("mtime", times && old.mtime != new.mtime)];
+        let others = others.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name);
+        Ok(chosen.differences(&new.user_attributes()).chain(others).collect())
     }
 
     /// Names that one file lost and another got, in the same directory or in one that has taken its place likewise.

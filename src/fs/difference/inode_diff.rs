@@ -1,5 +1,6 @@
 //! The items in which two views differ, inode by inode.
 
+use super::content::{FileAt, has_content, is_same_content};
 use super::paths::Name;
 use crate::format::inode::Inode;
 use crate::format::link::Links;
@@ -67,7 +68,7 @@ pub fn has_changed(old: &View, new: &View) -> Result<bool> {
     let walked = each_inode(old, new, &mut |diff| {
         let (before, now) = match &diff.inode {
             Some((before, now)) => (before.clone(), now.clone()),
-            None => (None, new.inode(diff.ino)?),
+            None => (old.inode(diff.ino)?, new.inode(diff.ino)?),
         };
         if before.iter().chain(&now).all(|inode| inode.nlink == 0 && diff.ino != Ino::ROOT) {
             return Ok(());
@@ -80,7 +81,17 @@ pub fn has_changed(old: &View, new: &View) -> Result<bool> {
             Some(_) => true,
             None => false,
         };
-        changed = inode || diff.content || diff.xattrs || !diff.gone.is_empty() || !diff.come.is_empty();
+        // What only lies elsewhere now is as it was.
+        let content = diff.content
+            && match (&before, &now) {
+                (Some(before), Some(now)) => {
+                    let ends = [(old, before), (new, now)];
+                    let [a, b] = ends.map(|(view, inode)| FileAt { view, ino: diff.ino, inode });
+                    !has_content(now.kind) || !is_same_content(a, b)?
+                }
+                _ => true,
+            };
+        changed = inode || content || diff.xattrs || !diff.gone.is_empty() || !diff.come.is_empty();
         // The first says all.
         if changed { Err(VolumeError::NoSuchView) } else { Ok(()) }
     });

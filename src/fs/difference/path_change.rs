@@ -53,7 +53,7 @@ pub struct PathChange {
     pub old: Option<FileVersion>,
     /// What it is; none if it was removed.
     pub new: Option<FileVersion>,
-    /// Which attributes differ: `mode`, `owner`, `flags`, `compression`, `device`, `acl`, `xattr`, `mtime`.
+    /// Which attributes differ: `mode`, `owner`, `flags`, `compression`, `layout`, `device`, `acl`, `xattr`, `mtime`.
     pub attributes: Vec<&'static str>,
 }
 

@@ -13,7 +13,7 @@ use crate::format::inode::{INODE_BYTES, Inode};
 use crate::format::leaf::VALUE_BYTES_MAX;
 use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind};
 use crate::fs::error::inconsistent;
-use crate::fs::items::{Items, extents, read_blocks};
+use crate::fs::items::{Items, away_record, extents, goes_home, read_blocks};
 use crate::fs::log::Note;
 use crate::ops::{Error, FileType, NodeId, Result, Timestamp};
 use crate::volume::{Need, ReserveFor, Turn, Txn, View, VolumeError};
@@ -259,6 +259,18 @@ impl<'a> Change<'a> {
             read_blocks(self.view(), ino, inode, at, bytes, |_| false)?;
         }
         Ok(block)
+    }
+
+    /// Content that the tree maps gets new content, now or by what is delayed: a file whose content goes home is put in the
+    /// list. True if it is one. Before the next [`Self::reserve`].
+    pub fn will_write_over(&mut self, ino: Ino, inode: &Inode) -> Result<bool> {
+        if !self.knows_homes() || !goes_home(self, inode)? {
+            return Ok(false);
+        }
+        if !self.with(&away_record(ino), |value| Ok(value.is_some()))? {
+            self.put(away_record(ino), Vec::new());
+        }
+        Ok(true)
     }
 
     /// Collects content that is kept in the tree.

@@ -42,7 +42,7 @@ pub struct Heads {
     pub known_dirs: KnownDirs,
     /// Whether a change at once is under way.
     pub standstill: Standstill,
-    /// The epoch in which last nothing was to be done to bring content home; 0 for none.
+    /// The epoch in which the last look began that found nothing to be done to bring content home; 0 for none.
     pub rested: AtomicU64,
     main: RwLock<Arc<Head>>,
     /// The slot of the line at the root.
@@ -95,9 +95,14 @@ impl Heads {
         })
     }
 
-    /// True if all content that can be home is, as far as is known.
-    pub fn content_rests(&self) -> bool {
+    /// True if all content that could be home as of the last commit is.
+    pub fn content_was_looked_at(&self) -> bool {
         !self.volume.knows_homes() || self.rested.load(Relaxed) == self.volume.epoch().0
+    }
+
+    /// True if all content that can be home is: nothing has changed since that was found.
+    pub fn content_rests(&self) -> bool {
+        self.content_was_looked_at() && (!self.volume.knows_homes() || !self.volume.needs_commit())
     }
 
     /// All of them, the main line's last.

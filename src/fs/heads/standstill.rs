@@ -16,7 +16,7 @@ pub struct Standstill {
 }
 
 /// Held while a change at once is under way.
-pub struct Standing<'s>(#[expect(dead_code, reason = "held, and not looked at")] RwLockWriteGuard<'s, ()>);
+pub struct Stillness<'s>(#[expect(dead_code, reason = "held, and not looked at")] RwLockWriteGuard<'s, ()>);
 
 impl Standstill {
     /// For a request that changes something: kept until that is done. None while that would have to wait.
@@ -25,8 +25,8 @@ impl Standstill {
     }
 
     /// Lets nobody pass any more, and waits for those who were let.
-    pub fn begin(&self) -> Standing<'_> {
-        Standing(self.lock.write())
+    pub fn begin(&self) -> Stillness<'_> {
+        Stillness(self.lock.write())
     }
 
     /// Leaves for later that somebody has let go of a node.

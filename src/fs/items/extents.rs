@@ -90,8 +90,8 @@ pub fn replace(
         let end = at + ext.len_bytes();
         let (cut_from, cut_to) = (at.max(from), end.min(to));
         txn.remove(&key(ino, at))?;
-        let front = (at < cut_from).then(|| ext.slice(0, cut_from - at));
-        let mut back = (cut_to < end).then(|| ext.slice(cut_to - at, end - cut_to));
+        let front = (at < cut_from).then(|| ext.cut(0, cut_from - at));
+        let mut back = (cut_to < end).then(|| ext.cut(cut_to - at, end - cut_to));
         if !ext.is_compressed() {
             txn.free(&ext.slice(cut_from - at, cut_to - cut_from));
         } else if front.is_none() && back.is_none() {
@@ -136,6 +136,11 @@ pub fn replace_at_home(
 fn with_homes(old: &[(u64, Extent)], new: &[(u64, Extent)]) -> Vec<(u64, Extent)> {
     let mut out = Vec::new();
     for (start, extent) in new {
+        // Staged before the file was of this layout. It stays in one piece, and where it is.
+        if extent.is_compressed() {
+            out.push((*start, extent.clone()));
+            continue;
+        }
         let (mut at, end) = (*start, start + extent.len_bytes());
         for (first, before) in old {
             let (from, to) = ((*first).max(at), (first + before.len_bytes()).min(end));
@@ -146,7 +151,7 @@ fn with_homes(old: &[(u64, Extent)], new: &[(u64, Extent)]) -> Vec<(u64, Extent)
                 out.push((at, extent.slice(at - start, from - at)));
             }
             let part = extent.slice(from - start, to - from);
-            out.push((from, part.at_home_of(&before.slice(from - first, to - from))));
+            out.push((from, part.at_home_of(&before.cut(from - first, to - from))));
             at = to;
         }
         if at < end {

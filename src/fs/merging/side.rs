@@ -188,7 +188,7 @@ pub fn differs(a: FileAt<'_>, b: FileAt<'_>, xattrs: bool) -> Result<Changed> {
         changed.xattrs = before != now;
         acl = before.keys().chain(now.keys()).any(|name| is_acl(name) && before.get(name) != now.get(name));
     }
-    let of = |i: &Inode| (i.kind, i.mode, i.uid, i.gid, i.rdev, i.flags, i.compression);
+    let of = |i: &Inode| (i.kind, i.user_attributes());
     changed.attributes = acl || of(x) != of(y);
     changed.times = y.kind != FileType::Directory && x.mtime != y.mtime;
     Ok(changed)

@@ -8,6 +8,7 @@ use super::snapdir::{Past, check_snapshot_name};
 use crate::format::line::LineRecord;
 use crate::format::provenance::Reason;
 use crate::format::{Ino, Key, Kind, LineId, ViewId};
+use crate::fs::difference::has_changed;
 use crate::fs::items::Items;
 use crate::ops::{Error, Result};
 use crate::volume::{NewSnapshot, ReceivedAs, ReserveFor, Txn, View, VolumeError};
@@ -37,7 +38,7 @@ impl Past {
     /// True if the head of a line is as the base, or, without one, has nothing in it yet: what is received may take its place.
     pub fn is_untouched(&self, head: &View, base: Option<&View>) -> Result<bool> {
         match base {
-            Some(base) => Ok(base.diff(head, &Key::MIN, &Key::MAX).next().transpose()?.is_none()),
+            Some(base) => Ok(!has_changed(base, head)?),
             None => Ok(head.inode(Ino::ROOT)?.is_none_or(|root| root.size == 0 && !root.has_xattr)),
         }
     }

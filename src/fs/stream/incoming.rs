@@ -42,6 +42,7 @@ pub fn take_in(
         prove(&change).map_err(bad)?;
         changes.push(change);
     }
+    allow(into, &changes)?;
     for change in &changes {
         if let Some((from, to)) = going(change) {
             while !take_away(into, change, &from, &to)? {}
@@ -73,6 +74,23 @@ pub fn take_in(
         Some(what) => bad(what),
         None => StreamError::Failed(e),
     })
+}
+
+/// Has programs that do not know what inodes say that come here refuse the store, before the first of them comes.
+fn allow(into: &Incoming<'_>, changes: &[StreamChange<'_>]) -> Result<()> {
+    let volume = &into.commits.heads.volume;
+    let has_layout = |change: &StreamChange<'_>| match change {
+        StreamChange::Set(key, value) if key.kind == Kind::Inode as u8 => {
+            Inode::decode(value).is_ok_and(|inode| inode.layout.is_some())
+        }
+        StreamChange::Set(key, _) => key.kind == Kind::Away as u8,
+        _ => false,
+    };
+    if !volume.knows_homes() && changes.iter().any(has_layout) {
+        volume.allow_homes().map_err(ops::Error::from)?;
+        into.commits.commit()?;
+    }
+    Ok(())
 }
 
 /// Refuses what no item of a view is, and content that is not what its checksums say.
@@ -210,7 +228,7 @@ impl<'w, 'a> Work<'w, 'a> {
                     };
                     left = left.saturating_sub(extent.stored_bytes());
                     let extent = match frame {
-                        Some(frame) => extent.slice(frame.from.into(), (*len).into()),
+                        Some(frame) => extent.cut(frame.from.into(), (*len).into()),
                         None => extent,
                     };
                     let len = extent.len_bytes();
@@ -303,7 +321,7 @@ impl<'w, 'a> Work<'w, 'a> {
                     break;
                 }
                 let end = (start + found.len_bytes()).min(from + len);
-                let parts = self.txn.share(&found.slice(at - start, end - at));
+                let parts = self.txn.share(&found.cut(at - start, end - at));
                 new.extend(extents::lay(offset + (at - from), parts));
                 at = end;
             }

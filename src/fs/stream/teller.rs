@@ -124,7 +124,7 @@ impl<'t> Teller<'t> {
         let mut from = at;
         for (start, found) in before {
             let (first, last) = (start.max(at), (start + found.len_bytes()).min(end));
-            let (a, b) = (found.slice(first - start, last - first), extent.slice(first - at, last - first));
+            let (a, b) = (found.cut(first - start, last - first), extent.cut(first - at, last - first));
             let same = self.new.is_same_place(&a, &b);
             if same {
                 self.mapped(ino, from, &extent, (at, first))?;
@@ -139,7 +139,7 @@ impl<'t> Teller<'t> {
         if from >= to {
             return Ok(());
         }
-        let part = extent.slice(from - at, to - from);
+        let part = extent.cut(from - at, to - from);
         if part.is_unwritten() {
             return self.packets.put(&StreamChange::Space(ino, from, part.len_bytes()));
         }

@@ -5,14 +5,14 @@ use crate::device::{CrashPolicy, Device, Op, Persistence, Sim};
 use crate::fs::items::FromHome;
 use crate::volume::{Access, OpenOptions};
 
-const BLOCK: u64 = 4096;
+pub(super) const BLOCK: u64 = 4096;
 
-fn cow(t: &T, node: NodeId) {
+pub(super) fn cow(t: &T, node: NodeId) {
     t.fs.setxattr(&SUPER, node, b"user.snapfs.layout", b"cow", XattrMode::Set).unwrap();
 }
 
 /// (bytes away, runs).
-fn home(t: &T, node: NodeId) -> (u64, u64) {
+pub(super) fn home(t: &T, node: NodeId) -> (u64, u64) {
     let view = t.fs.heads.view_of(node).unwrap();
     let ino = crate::format::Ino(node.ino());
     let inode = crate::fs::items::Items::inode(&*view, ino).unwrap().unwrap();
@@ -21,7 +21,7 @@ fn home(t: &T, node: NodeId) -> (u64, u64) {
 }
 
 /// Until nothing moves any more: bytes copied out, and bytes that came home.
-fn rest(t: &T) -> (u64, u64) {
+pub(super) fn rest(t: &T) -> (u64, u64) {
     t.fs.commit().unwrap();
     let (mut copied, mut moved) = (0, 0);
     for _ in 0..1000 {
@@ -36,7 +36,7 @@ fn rest(t: &T) -> (u64, u64) {
 }
 
 /// A file of so many blocks at one place.
-fn image(t: &T, blocks: u64) -> ((NodeId, Handle), Vec<u8>) {
+pub(super) fn image(t: &T, blocks: u64) -> ((NodeId, Handle), Vec<u8>) {
     let f = t.create(ROOT, "image");
     let bytes: Vec<u8> = (0..blocks * BLOCK).map(|i| (i / 4096) as u8 | 1).collect();
     for (n, part) in bytes.chunks(128 << 10).enumerate() {
@@ -46,7 +46,7 @@ fn image(t: &T, blocks: u64) -> ((NodeId, Handle), Vec<u8>) {
     (f, bytes)
 }
 
-fn overwrite(t: &T, f: (NodeId, Handle), bytes: &mut [u8], block: u64, byte: u8) {
+pub(super) fn overwrite(t: &T, f: (NodeId, Handle), bytes: &mut [u8], block: u64, byte: u8) {
     let data = vec![byte; BLOCK as usize];
     t.write(f, block * BLOCK, &data);
     bytes[(block * BLOCK) as usize..((block + 1) * BLOCK) as usize].copy_from_slice(&data);

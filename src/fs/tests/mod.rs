@@ -10,6 +10,8 @@ mod device;
 mod difference;
 mod expiry;
 mod homing;
+mod homing_elsewhere;
+mod homing_faults;
 mod lines;
 mod merge;
 mod merging;

@@ -169,8 +169,7 @@ fn take_over(
 ) -> Result<()> {
     let mut modified = aspects.content;
     if aspects.attributes {
-        (inode.mode, inode.uid, inode.gid, inode.rdev) = (source.mode, source.uid, source.gid, source.rdev);
-        (inode.flags, inode.compression) = (source.flags, source.compression);
+        inode.set_user_attributes(&source.user_attributes());
         (inode.atime, inode.btime, inode.generation) = (source.atime, source.btime, source.generation);
         let here = FileAt { view: work.before, ino, inode: &*inode };
         let there = FileAt { view: work.source, ino: from, inode: source };

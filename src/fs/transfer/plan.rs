@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 /// the list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Aspects {
-    /// Mode, owner, flags, compression, device number, times of access and creation. The time of modification too, where
+    /// Mode, owner, flags, compression, layout, device number, times of access and creation. The time of modification too, where
     /// the content is the same on both sides or is taken over as well.
     pub attributes: bool,
     /// Extended attributes, access lists among them.

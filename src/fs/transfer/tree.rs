@@ -47,9 +47,6 @@ pub fn follow(view: &View, path: &[Vec<u8>]) -> Result<Option<Dirent>> {
 /// True if there is anything in the attributes of one inode to take over from another: not what is derived, and not when it
 /// was read or changed.
 pub fn has_other_attributes(old: &Inode, new: &Inode) -> bool {
-    let taken = |inode: &Inode| {
-        let owner = (inode.mode, inode.uid, inode.gid, inode.rdev);
-        (owner, inode.flags, inode.compression, inode.mtime, inode.btime, inode.generation)
-    };
+    let taken = |inode: &Inode| (inode.user_attributes(), inode.mtime, inode.btime, inode.generation);
     taken(old) != taken(new)
 }

@@ -4,6 +4,7 @@
 //! is changed by either.
 
 use super::table::Remap;
+use crate::format::deadlist::DeadEntry;
 use crate::format::remap::RemapRecord;
 use crate::store::Store;
 use crate::volume::extra_refs::ExtraRefs;
@@ -27,6 +28,13 @@ impl Moving {
     /// How many ranges there are.
     pub fn ranges(&self) -> u64 {
         self.records.len() as u64
+    }
+
+    /// True if some of a range that is referred to is on its way.
+    pub fn has_some_of(&self, entry: &DeadEntry) -> bool {
+        let DeadEntry { addr, len, birth } = *entry;
+        let meets = |r: &RemapRecord| r.birth == birth && r.old.0 < addr + len && addr < r.old.0 + r.len;
+        self.records.iter().any(meets)
     }
 
     /// In a commit: enters what may move, and returns that. Other places are given back.

@@ -1,0 +1,80 @@
+//! How a store that is served stands, as `status` and `info` tell it, and whether it is whole when it is closed.
+
+use crate::ctl::{Code, Failure};
+use crate::format::LineId;
+use crate::fs::Fs;
+use crate::names;
+use crate::volume::Volume;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// A store that is served; `scrub` is what is known of scrubs, and whether one has found damage.
+pub(super) fn status(fs: &Fs, store: &Path, (scrub, scrub_found): (String, bool)) -> Value {
+    let volume = fs.volume();
+    let (space, io, damage) = (volume.space(), volume.io(), volume.damage());
+    let recovered = fs.recovered();
+    let log_damage = recovered.damage.as_ref().or(recovered.bad_content.first());
+    let place = volume.location();
+    let state = match (volume.read_only_reason(), &place.lost) {
+        (_, Some(lost)) => format!("lost: {lost}"),
+        (Some(why), None) => format!("read-only: {why}"),
+        (None, None) => "ok".to_string(),
+    };
+    let mut status = json!({
+        "store_covered": place.covered,
+        "state": state,
+        "snapshots": volume.snapshot_count(LineId::MAIN),
+        "clones": volume.clone_count().0,
+        "used_bytes": space.used,
+        "free_bytes": space.free,
+        "available_bytes": space.available,
+        "dirty_bytes": volume.dirty_bytes(),
+        "cached_bytes": volume.cached_bytes(),
+        "freeing": volume.has_background_work(),
+        "blocks_healed": damage.healed,
+        "blocks_bad": damage.bad,
+        "damage_known": damage.bad > 0 || scrub_found || log_damage.is_some(),
+        "log_records_replayed": recovered.records,
+        "log_damage": log_damage,
+        "scrub": scrub,
+        "last_snapshot_pause_us": fs.snapshot_pause().as_micros() as u64,
+        "device_reads": io.reads,
+        "device_read_bytes": io.read_bytes,
+        "device_writes": io.writes,
+        "device_written_bytes": io.written_bytes,
+        "device_flushes": io.flushes,
+    });
+    names::put(&mut status, "store", place.path.as_ref().map_or(store, |path| path));
+    status
+}
+
+/// What does not change while it is served, and its space.
+pub(super) fn info(fs: &Fs, store: &Path) -> Value {
+    let volume = fs.volume();
+    let (space, place) = (volume.space(), volume.location());
+    let uuid: String = volume.uuid().iter().map(|b| format!("{b:02x}")).collect();
+    let mut info = json!({
+        "uuid": uuid,
+        "format_version": crate::format::superblock::VERSION,
+        "metadata_copies": volume.metadata_copies() as u8,
+        "epoch": volume.epoch().0,
+        "snapshots": volume.snapshot_count(LineId::MAIN),
+        "total_bytes": space.total,
+        "used_bytes": space.used,
+        "free_bytes": space.free,
+    });
+    names::put(&mut info, "store", place.path.as_ref().map_or(store, |path| path));
+    info
+}
+
+/// Fails if the store that was served is not what is on the host now: files of it are gone, or it stopped taking changes.
+pub(super) fn prove_whole(volume: &Volume, store: &Path) -> Result<(), Failure> {
+    let failed = |what: String| Err(Failure::new(Code::Io, format!("{}: {what}", names::shown(store))));
+    if let Some(lost) = volume.location().lost {
+        return failed(format!("what was written is not in the store: {lost}"));
+    }
+    match volume.read_only_reason() {
+        Some(why) => failed(format!("the store took no more changes: {why}")),
+        None => Ok(()),
+    }
+}

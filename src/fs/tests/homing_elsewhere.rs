@@ -1,0 +1,218 @@
+//! Files of the classic layout in other trees and other stores: streams, differences, merges, rollbacks.
+
+use super::homing::{BLOCK, cow, home, image, overwrite, rest};
+use super::homing_faults::on;
+use super::merging::{bring, lines};
+use super::streams::store;
+use super::*;
+use crate::device::{Device, Sim};
+use crate::format::Ino;
+use crate::fs::difference::has_changed;
+use crate::fs::items::extents;
+use crate::fs::{
+    MergeWay, NamedPath, OpenForWriting, Provenance, Reason, ReceiveOrder, RestoreOrder, Switched,
+};
+
+fn layout(t: &T, node: NodeId) -> String {
+    String::from_utf8(t.fs.getxattr(node, b"user.snapfs.layout").unwrap()).unwrap()
+}
+
+fn place(t: &T, node: NodeId, block: u64) -> u64 {
+    let view = t.fs.heads.view_of(node).unwrap();
+    let (start, extent) = extents::at(&view, Ino(node.ino()), block * BLOCK).unwrap().unwrap();
+    extent.raw_addr.0 + block * BLOCK - start
+}
+
+#[test]
+fn a_store_that_receives_it_says_so_and_brings_it_home() {
+    let (a, b) = (store(1), store(2));
+    cow(&a, ROOT);
+    let (f, mut bytes) = image(&a, 64);
+    overwrite(&a, f, &mut bytes, 5, 77);
+    a.fs.commit().unwrap();
+    a.snapshot("one");
+    assert!(!b.fs.volume().knows_homes());
+    b.receive(&a.send("one", None).0).unwrap();
+    assert!(b.fs.volume().knows_homes());
+    b.fs.commit().unwrap();
+    b.prove();
+    let node = b.find(ROOT, "image").unwrap();
+    assert_eq!(layout(&b, node), "cow");
+    let g = b.open(node, RW);
+    let runs = home(&b, node).1;
+    (0..64).step_by(3).for_each(|n| overwrite(&b, g, &mut bytes, n, 0));
+    b.fs.commit().unwrap();
+    assert!(home(&b, node).0 > 0);
+    rest(&b);
+    assert_eq!((home(&b, node), b.read(g, 0, bytes.len()) == bytes), ((0, runs), true));
+    b.prove();
+    // A store without such files stays one for all programs.
+    let (c, d) = (store(3), store(4));
+    c.put(ROOT, "f", b"content");
+    c.snapshot("one");
+    d.receive(&c.send("one", None).0).unwrap();
+    assert!(!d.fs.volume().knows_homes());
+}
+
+/// A fails over to B and back, while content of A comes home.
+#[test]
+fn what_only_came_home_is_no_change() {
+    let (a, b) = (store(1), store(2));
+    cow(&a, ROOT);
+    let (f, mut bytes) = image(&a, 64);
+    (0..64).step_by(5).for_each(|n| overwrite(&a, f, &mut bytes, n, 77));
+    a.fs.commit().unwrap();
+    assert!(home(&a, f.0).0 > 0);
+    a.snapshot("one");
+    a.fs.release(f.0, f.1);
+    b.receive(&a.send("one", None).0).unwrap();
+    assert!(rest(&a).1 > 0);
+    let [before, now] = [a.fs.heads.view_of(a.find(SNAPDIR, "one").unwrap()), a.fs.heads.view_of(ROOT)];
+    assert!(!has_changed(&before.unwrap(), &now.unwrap()).unwrap());
+    let node = b.find(ROOT, "image").unwrap();
+    let g = b.open(node, RW);
+    overwrite(&b, g, &mut bytes, 3, 9);
+    b.fs.commit().unwrap();
+    b.snapshot("two");
+    a.receive(&b.send("two", Some("one")).0).unwrap();
+    assert!(a.cat(ROOT, "image") == bytes);
+    a.fs.commit().unwrap();
+    a.prove();
+    // What was written is a change, however it lies.
+    let h = a.open(a.find(ROOT, "image").unwrap(), RW);
+    overwrite(&a, h, &mut bytes, 3, 10);
+    rest(&a);
+    a.fs.release(h.0, h.1);
+    overwrite(&b, g, &mut bytes, 4, 11);
+    b.snapshot("three");
+    assert!(a.receive(&b.send("three", Some("two")).0).is_err());
+}
+
+#[test]
+fn received_lines_are_nobodys_to_change_and_stop_nobody() {
+    let (a, b) = (store(1), store(2));
+    cow(&a, ROOT);
+    let (f, mut bytes) = image(&a, 64);
+    (0..64).step_by(5).for_each(|n| overwrite(&a, f, &mut bytes, n, 7));
+    a.fs.commit().unwrap();
+    a.snapshot("one");
+    b.receive(&a.send("one", None).0).unwrap();
+    let g = b.open(b.find(ROOT, "image").unwrap(), RW);
+    overwrite(&b, g, &mut bytes.clone(), 2, 9);
+    b.fs.commit().unwrap();
+    b.snapshot("two");
+    // What comes begins as the base is here: with content away from home.
+    let stream = b.send("two", Some("one")).0;
+    let order = ReceiveOrder { as_line: Some(b"x") };
+    a.fs.receive(&mut &stream[..], &order, &mut |_, _| ()).unwrap();
+    let (_, moved) = rest(&a);
+    assert!(moved > 0 && home(&a, f.0).0 == 0, "what is not received is home");
+    assert!(!a.fs.content_is_away());
+    assert!(a.read(f, 0, bytes.len()) == bytes);
+    a.prove();
+}
+
+#[test]
+fn a_layout_is_an_attribute_that_is_told_merged_and_restored() {
+    let t = lines("put a A; put b B", "write a 2", "write b 3");
+    let slot = t.fs.volume().find_line(b"c").unwrap().slot.0;
+    let clone = NodeId::live(slot, 1);
+    cow(&t, t.find(clone, "a").unwrap());
+    bring(&t, MergeWay::MergeAndKeep).unwrap();
+    assert_eq!(layout(&t, t.find(ROOT, "a").unwrap()), "cow");
+    // Alone it is a change, too.
+    cow(&t, t.find(clone, "b").unwrap());
+    bring(&t, MergeWay::MergeAndKeep).unwrap();
+    let b = t.find(ROOT, "b").unwrap();
+    assert_eq!(layout(&t, b), "cow");
+    t.snapshot("s");
+    t.fs.setxattr(&SUPER, b, b"user.snapfs.layout", b"row", XattrMode::Set).unwrap();
+    let told: Vec<_> = t.changes("s", "@live").iter().map(super::difference::line).collect();
+    assert_eq!(told, ["A b layout"]);
+    // Both ways are a conflict.
+    t.fs.setxattr(&SUPER, t.find(clone, "b").unwrap(), b"user.snapfs.layout", b"inherit", XattrMode::Set)
+        .unwrap();
+    assert!(bring(&t, MergeWay::Merge).is_err());
+    let path = NamedPath { at: ROOT, below: vec![b"b".to_vec()], name: b"b".to_vec() };
+    let order = RestoreOrder { paths: vec![path], from: Some(b"s".to_vec()), to: None };
+    assert!(t.fs.restore(&order, &Provenance::from(Reason::Restore)).is_ok());
+    assert_eq!(layout(&t, b), "cow");
+    t.prove();
+}
+
+/// Rolls the main line back; the name of the guard.
+fn back(t: &T, word: &[u8]) -> String {
+    let to = t.fs.snapshot_of_word(ROOT, word).unwrap();
+    let done = t.fs.rollback(ROOT, &to, OpenForWriting::CutOff, &Reason::Rollback.into()).unwrap();
+    let Switched::Done(guard) = done else { panic!("{done:?}") };
+    String::from_utf8(guard.name).unwrap()
+}
+
+fn forget(t: &T, name: &str) {
+    t.fs.rmdir(&USER, SNAPDIR, name.as_bytes()).unwrap();
+}
+
+fn commits(t: &T) {
+    (0..5).for_each(|_| t.fs.commit().unwrap());
+}
+
+/// A place that moved content has left comes round again: one tree has two references to it, of different births. When the
+/// snapshot that both heads are on goes, each is let go of by itself.
+#[test]
+fn a_place_that_comes_round_again_is_told_from_what_had_been_there() {
+    let sim = Arc::new(Sim::new(64 << 20, 1));
+    Volume::create(sim.clone(), sim.size(), [1; 16], (0, 0)).unwrap();
+    let t = on(&sim);
+    cow(&t, ROOT);
+    let (f, mut bytes) = image(&t, 16);
+    let old = bytes.clone();
+    t.snapshot("s1");
+    let left = place(&t, f.0, 5);
+    overwrite(&t, f, &mut bytes, 5, 99);
+    rest(&t);
+    assert_eq!((place(&t, f.0, 5), home(&t, f.0).0), (left, 0));
+    t.fs.release(f.0, f.1);
+    let guard = back(&t, b"s1");
+    forget(&t, &guard);
+    forget(&t, "s1");
+    commits(&t);
+    t.prove();
+    // A mount begins at the lowest free place. Small files until one gets the place that was left.
+    t.fs.close().unwrap();
+    drop(t);
+    let t = on(&Arc::new(sim.clone_image()));
+    let has_it = |n: &usize| {
+        let node = t.put(ROOT, &format!("g{n}"), &[*n as u8 | 1; BLOCK as usize]);
+        t.fs.commit().unwrap();
+        place(&t, node, 0) == left
+    };
+    let taker = (0..400).find(has_it);
+    let taker = format!("g{}", taker.expect("the place comes round"));
+    let content = t.cat(ROOT, &taker);
+    assert!(t.cat(ROOT, "image") == old, "and what had been there is elsewhere");
+    t.snapshot("h");
+    let f = t.open(t.find(ROOT, "image").unwrap(), RW);
+    let mut newer = old.clone();
+    overwrite(&t, f, &mut newer, 5, 111);
+    t.fs.release(f.0, f.1);
+    t.fs.commit().unwrap();
+    let guard = back(&t, b"h");
+    t.rm(ROOT, &taker);
+    t.fs.commit().unwrap();
+    forget(&t, "h");
+    commits(&t);
+    t.prove();
+    // Whatever was freed is written over.
+    for n in 0..400 {
+        t.put(ROOT, &format!("new{n}"), &[7; BLOCK as usize]);
+    }
+    commits(&t);
+    assert!(t.cat(ROOT, "image") == old);
+    let guarded = t.find(SNAPDIR, &guard).unwrap();
+    assert!(t.cat(guarded, &taker) == content && t.cat(guarded, "image") == newer);
+    t.prove();
+    forget(&t, &guard);
+    commits(&t);
+    assert!(t.cat(ROOT, "image") == old);
+    t.prove();
+}
