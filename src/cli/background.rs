@@ -83,13 +83,12 @@ impl Drop for Background {
 }
 
 /// Takes what is due and deletes what is to go, until the bell rings.
-fn keep_schedules(fs: &Fs, end: &Arc<Bell>) {
-    fs.serve_schedules(end);
+fn keep_schedules(fs: &Fs, end: &Bell) {
     let mut pause = SCHEDULE_INTERVAL;
     loop {
         end.wait(pause);
         if end.has_ended() {
-            return fs.end_schedules();
+            return;
         }
         pause = if fs.keep_schedules() { PRUNE_PAUSE } else { SCHEDULE_INTERVAL };
     }

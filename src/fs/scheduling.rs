@@ -10,12 +10,11 @@
 use super::file_system::Fs;
 use super::heads::Head;
 use super::past::WatchedSchedule;
-use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::format::LineId;
 use crate::format::line::{LineRecord, LineState};
 use crate::ops::{Error, Result};
-use crate::schedule::{Pace, Ruling, Schedule, Share, TakenSnapshot, decide, thinning_order};
+use crate::schedule::{Cadence, Ruling, Schedule, Share, TakenSnapshot, decide, thinning_order};
 use crate::sys::process;
 use crate::volume::SnapshotInfo;
 use std::collections::BTreeSet;
@@ -26,14 +25,12 @@ use std::time::Duration;
 pub const PRUNED_AT_ONCE: usize = 8;
 /// So often it is looked whether something is to go, if nothing was taken.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
-/// Whoever holds off snapshots may wait for room, which the timer makes: it tries again.
+/// The timer tries again, and ends with the mount.
 const TIMERS_PATIENCE: Duration = Duration::from_secs(1);
 /// Who asked waits for whoever makes a snapshot.
 const USERS_PATIENCE: Duration = Duration::from_secs(600);
 /// So often, if space is wanted.
 const ROOM_INTERVAL: Duration = Duration::from_secs(2);
-/// Somebody who finds no space gets so much at once, if there is so much.
-const ROOM_BYTES: u64 = 16 << 20;
 /// Thinning begins when this part of what is to be left free is free beyond that, because freed space comes back late.
 const MARGIN_SHARE: u64 = 4;
 
@@ -111,49 +108,26 @@ impl Fs {
     /// Looks at all schedules that are not run by hand: takes what is due, and deletes some of what is to go. True if there is
     /// more to delete at once. For a timer: it has to be asked often.
     pub fn keep_schedules(&self) -> bool {
-        let wanted = self.commits.room.is_wanted();
         let lines = self.heads.volume.scheduled_lines();
-        let none = self.heads.is_read_only() || lines.iter().all(|l| l.schedules.iter().all(|s| s.by_hand));
-        let more = if none {
+        if self.heads.is_read_only() || lines.iter().all(|l| l.schedules.iter().all(|s| s.by_hand)) {
             self.past.timekeeper.seen.lock().schedules.clear();
-            false
-        } else {
-            self.keep_all(&lines, wanted)
-        };
-        if wanted {
-            // Where something was deleted that was answered before.
-            self.commits.room.answer(false);
+            return false;
         }
-        more
-    }
-
-    fn keep_all(&self, lines: &[LineRecord], wanted: bool) -> bool {
         let _running = self.past.timekeeper.running.lock();
         let now = moment(&self.heads.clock);
-        self.look(lines, now);
+        self.look(&lines, now);
         let mut more = false;
-        for (line, schedule) in each(lines).filter(|(_, schedule)| !schedule.by_hand) {
+        for (line, schedule) in each(&lines).filter(|(_, schedule)| !schedule.by_hand) {
             let Some(head) = self.heads.of_line(line) else { continue };
-            // To take one the kernel hands over what it holds, and who writes that may be who wants room.
-            if !wanted && let Err(e) = self.take_if_due(&head, schedule, now) {
+            if let Err(e) = self.take_if_due(&head, schedule, now) {
                 self.note(line.id, schedule, Some(format!("cannot take a snapshot: {e}")));
             }
-            match self.prune_some(&head, schedule, (now.1, wanted)) {
+            match self.prune_some(&head, schedule, now.1) {
                 Ok(many) => more |= many,
                 Err(e) => self.note(line.id, schedule, Some(format!("cannot delete a snapshot: {e}"))),
             }
         }
         more
-    }
-
-    /// The calling thread keeps schedules when the bell rings, also for whoever finds no space.
-    pub fn serve_schedules(&self, bell: &Arc<Bell>) {
-        self.commits.room.serve(bell);
-    }
-
-    /// It does so no more.
-    pub fn end_schedules(&self) {
-        self.commits.room.end();
     }
 
     /// Takes what is due of a line, whoever runs it else, and deletes all that is to go. Of one schedule if that is named.
@@ -177,7 +151,7 @@ impl Fs {
         let record = self.heads.volume.line(line)?;
         let mut all = Vec::new();
         for schedule in named(&record, name) {
-            all.extend(self.rulings(line, schedule, false)?);
+            all.extend(self.rulings(line, schedule)?);
         }
         Ok(all)
     }
@@ -212,7 +186,7 @@ impl Fs {
             let last = all.last().map(|s| s.created);
             let seen = self.past.timekeeper.seen.lock();
             let watched = seen.schedules.get(&(line.id, schedule.name.clone()));
-            let pace = watched.map_or_else(|| Pace::new(now.1), |watched| watched.pace.clone());
+            let pace = watched.map_or_else(|| Cadence::new(now.1), |watched| watched.pace.clone());
             ScheduleState {
                 schedule: schedule.clone(),
                 line: line.name.clone(),
@@ -242,7 +216,7 @@ impl Fs {
         let new: Vec<_> = each(lines).filter(|(line, schedule)| is_new(line, schedule)).collect();
         let new = new.into_iter().map(|(line, schedule)| {
             let last = self.past.scheduled(line.id, &schedule.name).last().map(|s| s.created.0);
-            let (schedule, pace) = (schedule.clone(), Pace::new(now.1));
+            let (schedule, pace) = (schedule.clone(), Cadence::new(now.1));
             (key(line, &schedule), WatchedSchedule { schedule, pace, last, pruned: None, error: None })
         });
         let new: Vec<_> = new.collect();
@@ -301,22 +275,16 @@ impl Fs {
     }
 
     /// A step of what is to go. True if there is more.
-    fn prune_some(
-        &self,
-        head: &Head,
-        schedule: &Schedule,
-        (passed, room_wanted): (Duration, bool),
-    ) -> Result<bool> {
+    fn prune_some(&self, head: &Head, schedule: &Schedule, passed: Duration) -> Result<bool> {
         let last = self.with_watched(head.line, schedule, |watched| watched.pruned).flatten();
         let is_over = |interval| last.is_none_or(|at| passed >= at + interval);
-        let is_due = room_wanted && schedule.free.is_some()
-            || is_over(PRUNE_INTERVAL)
-            || is_over(ROOM_INTERVAL) && self.wanted_bytes(schedule).is_some();
+        let is_due =
+            is_over(PRUNE_INTERVAL) || is_over(ROOM_INTERVAL) && self.wanted_bytes(schedule).is_some();
         if !is_due {
             return Ok(false);
         }
         let trusted = self.past.timekeeper.seen.lock().clock.is_trusted();
-        let mut go = self.rulings(head.line, schedule, room_wanted)?;
+        let mut go = self.rulings(head.line, schedule)?;
         // Want of space has nothing to do with what a clock says.
         go.retain(|ruled| ruled.thinned.is_some() || trusted && ruled.ruling.goes());
         let more = go.len() > PRUNED_AT_ONCE;
@@ -332,14 +300,14 @@ impl Fs {
     }
 
     fn prune_all(&self, head: &Head, schedule: &Schedule) -> Result<Vec<SnapshotInfo>> {
-        let mut go = self.rulings(head.line, schedule, false)?;
+        let mut go = self.rulings(head.line, schedule)?;
         go.retain(|ruled| ruled.ruling.goes() || ruled.thinned.is_some());
         let go: Vec<SnapshotInfo> = go.into_iter().map(|ruled| ruled.snapshot).collect();
         self.past.drop_scheduled(head, &go, USERS_PATIENCE)
     }
 
     /// What is to become of the snapshots of a schedule: by its classes, and of what they leave, for want of space.
-    fn rulings(&self, line: LineId, schedule: &Schedule, room_wanted: bool) -> Result<Vec<RuledSnapshot>> {
+    fn rulings(&self, line: LineId, schedule: &Schedule) -> Result<Vec<RuledSnapshot>> {
         let all = self.past.scheduled(line, &schedule.name);
         let taken = self.past.as_taken(&all);
         let rulings = decide(schedule, &taken, moment(&self.heads.clock).0);
@@ -357,8 +325,7 @@ impl Fs {
             let n = fewest(order.len(), |n| Ok(left(n)? <= budget))?;
             order[..n].iter().for_each(|i| thinned[*i] = Some("over its budget"));
         }
-        let for_room = schedule.free.filter(|_| room_wanted).map(|_| ROOM_BYTES);
-        if let Some(wanted) = self.wanted_bytes(schedule).max(for_room) {
+        if let Some(wanted) = self.wanted_bytes(schedule) {
             let freed = |n: usize| {
                 let gone = (0..all.len()).filter(going).chain(order[..n].iter().copied());
                 self.heads.volume.would_free(gone.map(|i| all[i].id))

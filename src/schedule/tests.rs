@@ -157,7 +157,7 @@ fn history(seed: u64) -> u64 {
     let right = at(2024, 1 + rng.u64(..12) as i64, 1 + rng.u64(..28) as i64, 0, 0) + rng.u64(..86_400) as i64;
     let mut machine = Machine { now: right, passed: 0 };
     let (mut all, mut ever) = (Vec::<TakenSnapshot>::new(), Vec::<i64>::new());
-    let (mut pace, mut begun, mut steady) = (Pace::new(Duration::ZERO), 0, SteadyClock::default());
+    let (mut pace, mut begun, mut steady) = (Cadence::new(Duration::ZERO), 0, SteadyClock::default());
     // Those that no pruning has judged: taken since, or of a time to come then.
     let (mut taken, mut taken_since_begun, mut unjudged) = (0, 0, 0);
     for _ in 0..60 {
@@ -180,7 +180,7 @@ fn history(seed: u64) -> u64 {
         }
         if rng.u64(..12) == 0 {
             // Nobody was there: what was remembered is gone.
-            (pace, begun, taken_since_begun) = (Pace::new(machine.seen().1), machine.passed, 0);
+            (pace, begun, taken_since_begun) = (Cadence::new(machine.seen().1), machine.passed, 0);
             steady = SteadyClock::default();
         }
         steady.look(machine.seen(), all.iter().map(|s| s.at).max());
@@ -346,7 +346,7 @@ fn one_makes_up_for_any_time_in_which_nobody_looked() {
     let every = Period { count: 15, unit: Unit::Minute };
     let noon = at(2026, 7, 1, 12, 0);
     let secs = Duration::from_secs;
-    let mut pace = Pace::new(Duration::ZERO);
+    let mut pace = Cadence::new(Duration::ZERO);
     assert!(pace.is_due(every, None, (noon, secs(0))));
     assert!(pace.is_due(every, Some(noon - 86_400), (noon + 60, secs(0))));
     pace.took(secs(0));
@@ -367,7 +367,7 @@ fn one_makes_up_for_any_time_in_which_nobody_looked() {
 fn a_clock_that_lies_takes_no_more_than_time_allows() {
     let every = Period { count: 1, unit: Unit::Hour };
     let noon = at(2026, 7, 1, 12, 0);
-    let (mut pace, mut last, mut taken) = (Pace::new(Duration::ZERO), Some(noon), 0);
+    let (mut pace, mut last, mut taken) = (Cadence::new(Duration::ZERO), Some(noon), 0);
     // Each minute it jumps a year ahead, for three hours.
     for minute in 0..180_i64 {
         let seen = (noon + minute * 31_556_952, Duration::from_secs(60 * minute as u64));
@@ -378,7 +378,7 @@ fn a_clock_that_lies_takes_no_more_than_time_allows() {
     }
     assert_eq!(taken, 4);
     // It stands at 1970 after a start: one an hour, as time passes.
-    let (mut pace, mut times) = (Pace::new(Duration::ZERO), Vec::new());
+    let (mut pace, mut times) = (Cadence::new(Duration::ZERO), Vec::new());
     let mut last = Some(noon);
     for minute in 0..600_i64 {
         let seen = (minute * 60, Duration::from_secs(60 * minute as u64));

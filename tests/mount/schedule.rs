@@ -130,7 +130,9 @@ fn pruning_is_told_before_it_is_done() {
     fs::create_dir(p.path(".snapshots/users")).unwrap();
     assert!(automatic(&p, "").len() >= 30);
     p.ok(&["schedule", "mnt", "every=1d", "keep=3h,2d"]);
-    assert!(p.ok(&["schedule", "mnt"]).contains("nothing is deleted by it for an hour"));
+    wait("a look at the clock", || {
+        p.ok(&["schedule", "mnt"]).contains("nothing is deleted by it for an hour")
+    });
     let all = p.json(&["prune", "mnt", "--explain", "--json"]);
     let all = all.as_array().expect("a list");
     let goes = all.iter().filter(|s| s["goes"] == true).count();
@@ -228,7 +230,7 @@ fn files_and_refusals() {
     p.umount();
     // Nobody changes a store that is mounted for reading.
     p.mount("ro");
-    refused(&p, &["schedule", "mnt", "every=1h", "keep=all"], 1, &["read-only"]);
+    refused(&p, &["schedule", "mnt", "--name", "n0", "every=1h", "keep=all"], 1, &["read-only"]);
     refused(&p, &["prune", "mnt"], 1, &["read-only"]);
     assert_eq!(states(&p, "mnt").len(), 8);
     p.umount();

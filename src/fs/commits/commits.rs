@@ -5,7 +5,6 @@
 
 use super::flush;
 use super::pressure::{Fill, fill};
-use super::room::RoomMaker;
 use super::stager::Stager;
 use super::sync::Waiting;
 use crate::bell::Bell;
@@ -24,8 +23,6 @@ const RECLAIM_BYTES_MIN: u64 = 1 << 20;
 const RECLAIM_SHARE_MIN: u64 = 64;
 /// Commits that a request waits for at most when space is short.
 const RECLAIM_COMMITS_MAX: usize = 64;
-/// So often a change has snapshots deleted for it at most.
-const ROOM_ASKED_MAX: usize = 64;
 
 /// Makes changes of all heads durable. Any thread may call any method.
 pub struct Commits {
@@ -38,8 +35,6 @@ pub struct Commits {
     /// Brings the thread that commits to do it before its time.
     pressure: Bell,
     waiting: Waiting,
-    /// Where a change finds no space.
-    pub room: RoomMaker,
 }
 
 /// How often a commit that is under way is waited for before requests wait for it too.
@@ -65,7 +60,6 @@ impl Commits {
             started: AtomicU64::new(0),
             pressure: Bell::default(),
             waiting: Waiting::default(),
-            room: RoomMaker::default(),
         }
     }
 
@@ -259,8 +253,8 @@ impl Commits {
         }
     }
 
-    /// Runs a change. If space is short, brings in what commits can make available, and tries once more; if it still is, as often
-    /// as automatic snapshots can be deleted for it. A change that was refused has changed nothing, so it may be run again.
+    /// Runs a change. If space is short, brings in what commits can make available, and tries once more. A change that
+    /// was refused has changed nothing, so it may be run again.
     pub fn with_space<T>(&self, change: impl Fn() -> Result<T>) -> Result<T> {
         let done = self.once_with_space(change);
         self.outlive()?;
@@ -270,17 +264,10 @@ impl Commits {
     /// The same for a change of which something is to be told before it outlives this process: that is left to the caller.
     pub fn once_with_space<T>(&self, change: impl Fn() -> Result<T>) -> Result<T> {
         self.relieve()?;
-        let mut done = match change() {
+        let done = match change() {
             Err(Error::NoSpace) if self.reclaim()? => change(),
             done => done,
         };
-        for _ in 0..ROOM_ASKED_MAX {
-            if !matches!(done, Err(Error::NoSpace)) || !self.room.ask() {
-                break;
-            }
-            self.reclaim()?;
-            done = change();
-        }
         self.heads.tell_fallen();
         done
     }

@@ -9,7 +9,6 @@ pub mod flush;
 mod inline;
 mod pressure;
 mod replay;
-mod room;
 mod stager;
 mod sync;
 

@@ -95,10 +95,6 @@ impl Past {
             }
             drop(held);
         }
-        if !gone.is_empty() {
-            // Whoever waits for room answers requests that the kernel may wait for below.
-            self.commits.room.answer(true);
-        }
         gone.iter().for_each(|s| self.tell_snapdirs(head, None, &s.name));
         if !gone.is_empty() {
             done = done.and(self.commits.outlive());

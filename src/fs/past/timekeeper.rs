@@ -1,7 +1,7 @@
 //! What is remembered from one look at the schedules to the next. It is lost with the mount.
 
 use crate::format::LineId;
-use crate::schedule::{Pace, Schedule, SteadyClock};
+use crate::schedule::{Cadence, Schedule, SteadyClock};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub struct WatchedSchedule {
     /// It.
     pub schedule: Schedule,
     /// When it is due.
-    pub pace: Pace,
+    pub pace: Cadence,
     /// The time of the last that was taken.
     pub last: Option<i64>,
     /// When it was looked what is to go.

@@ -2,7 +2,6 @@
 //! space, a year of minutes.
 
 use super::*;
-use crate::bell::Bell;
 use crate::device::{Device, Memory};
 use crate::fixtures::{CACHE_BYTES, make};
 use crate::format::LineId;
@@ -272,57 +271,6 @@ fn want_of_space_thins_the_oldest_class_first_and_never_the_last() {
     t.fs.set_schedules(MAIN, vec![rules("every=1h keep=24h,7d budget=1K free=100%")]).unwrap();
     pass(&t, HOUR);
     assert_eq!(names(&t).len(), 2);
-    t.fs.commit().unwrap();
-    t.prove();
-}
-
-/// What the thread of the daemon does that keeps schedules, until the bell has ended.
-fn keep(fs: &Fs, bell: &Arc<Bell>) {
-    fs.serve_schedules(bell);
-    loop {
-        bell.wait(std::time::Duration::from_secs(60));
-        if bell.has_ended() {
-            return fs.end_schedules();
-        }
-        while fs.keep_schedules() {}
-    }
-}
-
-#[test]
-fn no_write_fails_before_what_may_go_has_gone() {
-    let t = T::with(96 << 20, FsOptions::default());
-    t.clock.set((MONDAY - 1000) * SECOND);
-    t.snapshot("users");
-    t.fs.set_schedules(MAIN, vec![rules("every=1h keep=all free=5%")]).unwrap();
-    // Snapshots that hold two fifths of the store.
-    let total = t.fs.volume().space().total;
-    for n in 0..10 {
-        replace(&t, "big", &crate::fixtures::bytes(n, (total / 25) as usize));
-        t.fs.commit().unwrap();
-        pass(&t, HOUR);
-    }
-    t.resize(t.find(ROOT, "big").unwrap(), 0);
-    assert_eq!(names(&t).len(), 11);
-    let bell = Arc::new(Bell::default());
-    let (fs, of_thread) = (t.fs.clone(), bell.clone());
-    let keeper = std::thread::spawn(move || keep(&fs, &of_thread));
-    // Faster than any timer looks: only those who find no space have anything deleted.
-    let (node, handle) = t.create(ROOT, "all");
-    let (mut written, block) = (0, crate::fixtures::bytes(99, 1 << 20));
-    let failed = loop {
-        match t.fs.write(node, handle, written, &block, false) {
-            Ok(len) => written += len as u64,
-            Err(e) => break e,
-        }
-    };
-    bell.end();
-    keeper.join().unwrap();
-    assert_eq!(failed, Error::NoSpace);
-    let left = names(&t);
-    assert!(left.len() == 2 && left[0] == "users", "{left:?} after {written} of {total} bytes");
-    assert!(written > total / 4 * 3, "{written} of {total} bytes");
-    // Nothing but that write has failed.
-    t.fs.release(node, handle);
     t.fs.commit().unwrap();
     t.prove();
 }

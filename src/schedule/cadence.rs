@@ -16,7 +16,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(60);
 
 /// What somebody who looks at a schedule again and again remembers of it.
 #[derive(Clone, Debug)]
-pub struct Pace {
+pub struct Cadence {
     /// Since when it is looked at, in time that has passed.
     since: Duration,
     taken: u64,
@@ -27,10 +27,10 @@ pub struct Pace {
     failed: Option<Duration>,
 }
 
-impl Pace {
+impl Cadence {
     /// Of somebody who begins to look.
-    pub fn new(passed: Duration) -> Pace {
-        Pace { since: passed, taken: 0, last: passed, looked: None, failed: None }
+    pub fn new(passed: Duration) -> Cadence {
+        Cadence { since: passed, taken: 0, last: passed, looked: None, failed: None }
     }
 
     /// True if one is to be taken, by the time of day in seconds since 1970 and what has passed. The time of the last
