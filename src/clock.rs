@@ -80,6 +80,13 @@ pub fn dotted(t: Timestamp) -> String {
 /// `2026-01-31T23:59:59Z`: RFC 3339 in UTC, whole seconds. Proleptic Gregorian calendar, any year.
 pub fn rfc3339(t: Timestamp) -> String {
     let (days, second) = (t.secs.div_euclid(86_400), t.secs.rem_euclid(86_400));
+    let (year, month, day) = date_of_day(days);
+    let (h, m, s) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}Z")
+}
+
+/// Year, month and day of a day by its number, of which 1970-01-01 has 0. Proleptic Gregorian calendar, any year.
+pub fn date_of_day(days: i64) -> (i64, i64, i64) {
     // Years start in March here, so that the leap day is the last of its year.
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
@@ -88,9 +95,7 @@ pub fn rfc3339(t: Timestamp) -> String {
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (h, m, s) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}Z")
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
 /// `15m` in seconds: s, m, h, d, w.

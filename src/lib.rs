@@ -11,7 +11,8 @@
 //! | [`scrub`] | progress and findings | `check`, `volume`, `tree`, `store`, leaves |
 //! | [`fuse`] | kernel requests | leaves |
 //! | [`ctl`] | requests to the daemon | leaves |
-//! | [`fs`] | inodes and names | `volume`, leaves |
+//! | [`fs`] | inodes and names | `volume`, `schedule`, leaves |
+//! | [`schedule`] | when snapshots are taken by themselves, and which are kept | leaves |
 //! | [`volume`] | transactions, views, snapshots | `tree`, `store`, `device`, leaves |
 //! | [`tree`] | sorted keys | `store`, leaves |
 //! | [`store`] | verified blocks by pointer | `device`, leaves |
@@ -40,6 +41,7 @@ pub mod names;
 pub mod ops;
 pub mod repair;
 pub mod salvage;
+pub mod schedule;
 pub mod scrub;
 pub mod store;
 pub mod sys;

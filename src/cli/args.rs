@@ -8,6 +8,7 @@ pub(super) use super::line_args::{
 pub(super) use super::method::Method;
 use super::mirror_args::MirrorArgs;
 use super::property::{Assignment, Property};
+pub(super) use super::schedule_args::{PruneArgs, ScheduleArgs};
 pub(super) use super::stream_args::{ReceiveArgs, SendArgs, VerifyArgs};
 use crate::format::Compression;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -160,6 +161,18 @@ pub(super) enum Verb {
         The copy is found by what it is, whatever it is called. No content is read: snapfs scrub proves that against the\n\
         same checksums.")]
     Verify(VerifyArgs),
+    /// Have snapshots be taken by themselves and thinned, or tell how that is going
+    #[command(after_help = "Example: snapfs schedule /data every=15m keep=24h,7d,4w,12mo,2y free=5%\n\n\
+        One is taken in each period if something has changed (always: in any case); keep= says for how many of the last\n\
+        hours, days, weeks, months (mo) and years with any the newest one stays. budget= is what they may hold alone, free= what they\n\
+        leave free: if need be they are thinned, coarsest first. With timer=off only 'snapfs schedule MNT --run' does it.\n\
+        Several schedules have names (--name). They are in the store, and nothing that they say is ever run.")]
+    Schedule(ScheduleArgs),
+    /// Delete what no schedule keeps, as the daemon does by itself, or tell what that is
+    #[command(after_help = "Example: snapfs prune /data --explain\n\n\
+        Only snapshots that a schedule took go, and not while they are in use. --simulate 90d tells what the rules would\n\
+        have kept by then.")]
+    Prune(PruneArgs),
     /// Set a property of files or directories
     #[command(after_help = "Example: snapfs set compression=zstd /data/logs\n\n\
         compression=off|zstd|zstd:LEVEL|inherit, LEVEL from 1 to 19. It counts for what is written from\n\

@@ -1,9 +1,11 @@
 //! The threads that work for an open store in the background.
 //!
 //! One commits: when the interval is over, when much has changed, and as long as there is background work. It does nothing
-//! else that can fail or take long: what was promised to be durable waits for it. Another brings content home, and one has
-//! the host secure space before a change needs it.
+//! else that can fail or take long: what was promised to be durable waits for it. Another brings content home, one has
+//! the host secure space before a change needs it, and one, of a store that is served, keeps its schedules.
 
+use super::engine::OpenFor;
+use crate::bell::Bell;
 use crate::fs::Fs;
 use crate::sys::{process, schedule};
 use std::io;
@@ -26,17 +28,25 @@ const LOOKING_PART: u32 = 10;
 /// How often it looks for clones that are to go by themselves.
 const ENDS_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often it is looked whether a snapshot is due.
+const SCHEDULE_INTERVAL: Duration = Duration::from_secs(1);
+/// From one step of deletions to the next: others have their turn in between.
+const PRUNE_PAUSE: Duration = Duration::from_millis(50);
+
 /// The threads, until they are told to stop.
 pub(super) struct Background {
     fs: Arc<Fs>,
     stop: Arc<AtomicBool>,
+    /// Rung at the end.
+    end: Arc<Bell>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Background {
-    /// Starts them.
-    pub fn start(fs: &Arc<Fs>, commit_interval: Duration) -> io::Result<Background> {
-        let mut all = Background { fs: fs.clone(), stop: Arc::default(), threads: Vec::new() };
+    /// Starts those that a store needs that was opened for this.
+    pub fn start(fs: &Arc<Fs>, commit_interval: Duration, access: OpenFor) -> io::Result<Background> {
+        let (stop, end) = (Arc::default(), Arc::default());
+        let mut all = Background { fs: fs.clone(), stop, end, threads: Vec::new() };
         let (for_commits, stop) = (fs.clone(), all.stop.clone());
         let (for_homing, end) = (fs.clone(), stop.clone());
         all.spawn("homing", move || bring_home(&for_homing, &end))?;
@@ -44,6 +54,10 @@ impl Background {
         all.spawn("commit", move || commit(&for_commits, commit_interval, &stop, &mover))?;
         let volume = fs.volume().clone();
         all.spawn("space", move || volume.keep_space_ahead())?;
+        if access == OpenFor::Mount {
+            let (fs, end) = (fs.clone(), all.end.clone());
+            all.spawn("schedule", move || keep_schedules(&fs, &end))?;
+        }
         Ok(all)
     }
 
@@ -56,6 +70,7 @@ impl Background {
 impl Drop for Background {
     fn drop(&mut self) {
         self.stop.store(true, SeqCst);
+        self.end.end();
         self.fs.end_pressure();
         self.fs.volume().end_space_ahead();
         self.threads.iter().for_each(|thread| thread.thread().unpark());
@@ -64,6 +79,18 @@ impl Drop for Background {
                 log::error!("a background thread has failed");
             }
         }
+    }
+}
+
+/// Takes what is due and deletes what is to go, until the bell rings.
+fn keep_schedules(fs: &Fs, end: &Bell) {
+    let mut pause = SCHEDULE_INTERVAL;
+    loop {
+        end.wait(pause);
+        if end.has_ended() {
+            return;
+        }
+        pause = if fs.keep_schedules() { PRUNE_PAUSE } else { SCHEDULE_INTERVAL };
     }
 }
 
@@ -183,7 +210,7 @@ mod tests {
         overwrite(&fs, node, 0, &[2; 4096]);
         fs.commit().unwrap();
         sim.corrupt(place(&fs, node), 4096, 1);
-        let all = Background::start(&fs, Duration::from_millis(50)).unwrap();
+        let all = Background::start(&fs, Duration::from_millis(50), OpenFor::Mount).unwrap();
         for round in 0..3 {
             put(&fs, NodeId::ROOT, &format!("f{round}"), b"content");
             let until = Instant::now() + Duration::from_secs(60);

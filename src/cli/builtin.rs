@@ -6,8 +6,8 @@
 use super::background::Background;
 use super::engine::{
     Backend, ChangesOrder, CheckReport, CloneRow, DiffOrder, DiffTold, Engine, InitOptions, MergeRequest,
-    MirrorOrder, OpenFor, Partner, PathOrder, PromoteOrder, RollbackAnswer, RollbackOrder, ScrubOrder,
-    SnapshotRow, StoreOptions, StreamOrder,
+    MirrorOrder, OpenFor, Partner, PathOrder, PromoteOrder, RollbackAnswer, RollbackOrder, ScheduleOrder,
+    ScrubOrder, SnapshotRow, StoreOptions, StreamOrder,
 };
 use super::feed::{self, Feeds};
 use super::hold::{lock, probe};
@@ -34,7 +34,7 @@ use super::streaming;
 use super::streams::StoreEnd;
 use super::told_change::encode_change;
 use super::wire::encode;
-use super::{restoring, undo};
+use super::{restoring, scheduling, undo};
 use crate::check::{self, Depth};
 use crate::clock::Clock;
 use crate::ctl::{Code, Failure, StoreId};
@@ -108,7 +108,7 @@ impl Backend for Builtin {
         let background = options
             .access
             .writes()
-            .then(|| Background::start(&fs, options.commit_interval))
+            .then(|| Background::start(&fs, options.commit_interval, options.access))
             .transpose()
             .map_err(|e| Failure::new(Code::Other, no_thread(&e)))?;
         let scrubber = Scrubber::open(fs.volume().clone(), Clock::System, options.access.writes());
@@ -561,6 +561,10 @@ impl Engine for Open {
         self.scrubber.order(order)
     }
 
+    fn schedule(&self, order: &ScheduleOrder) -> Result<Value, Failure> {
+        scheduling::carry_out(&self.fs, &self.store, order)
+    }
+
     fn diff(&self, order: &DiffOrder, put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {
         let at = order.under.map_or(NodeId::ROOT, NodeId);
         let view = |word: &[u8]| self.fs.view_of_word(at, word).map_err(|e| told_view(word, &e));
@@ -653,6 +657,7 @@ impl Engine for Open {
 
     fn status(&self) -> Value {
         let mut status = store_state::status(&self.fs, &self.store, self.scrubber.summary());
+        status["schedules"] = scheduling::states(&self.fs);
         if let Some(copies) = self.hydrator.summary() {
             status["copies"] = json!(copies);
         }

@@ -5,6 +5,7 @@
 
 pub use super::hydrate_order::HydrateOrder;
 pub use super::mirror_order::MirrorOrder;
+pub use super::schedule_order::{ScheduleOrder, ScheduleWish};
 pub use super::sides::Partner;
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, StoreId};
@@ -518,6 +519,10 @@ pub trait Engine: Send + Sync {
     /// Reads every block in the background and heals what has a second copy. Says how the scrub stands: an object.
     fn scrub(&self, _order: ScrubOrder) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store cannot be scrubbed"))
+    }
+    /// Carries out an order about schedules of a line. Says what came of it: an object.
+    fn schedule(&self, _order: &ScheduleOrder) -> Result<Value, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store takes no snapshots by itself"))
     }
     /// What became of paths between two views: objects for `put`, until it has enough, which it says by false.
     fn diff(&self, _order: &DiffOrder, _put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {

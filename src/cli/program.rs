@@ -3,8 +3,8 @@
 use super::args::{self, Cli, Method, Style, Verb};
 use super::engine::Backend;
 use super::{
-    changes, diff, hydrate, merge, mirror, mount, paths, properties, rescue, restore, rollback, scrub, show,
-    snapshots, stores, streams, trial, umount, undo, usage,
+    changes, diff, hydrate, merge, mirror, mount, paths, properties, rescue, restore, rollback, schedule,
+    scrub, show, snapshots, stores, streams, trial, umount, undo, usage,
 };
 use crate::ctl::{Code, Failure};
 use clap::FromArgMatches;
@@ -103,6 +103,8 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Salvage(a) => rescue::salvage(backend, a),
         Verb::Scrub(a) => scrub::run(backend, a),
         Verb::Mirror(a) => mirror::run(backend, a),
+        Verb::Schedule(a) => schedule::run(backend, a),
+        Verb::Prune(a) => schedule::prune(backend, a),
         Verb::Hydrate(a) => hydrate::run(backend, a),
     };
     done.map(|()| 0)

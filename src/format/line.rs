@@ -1,6 +1,7 @@
 //! The line record: one item of the meta tree for each writable tree.
 
 use super::provenance::Provenance;
+use super::schedule::{Schedule, put_schedules, take_schedules};
 use super::terms::{RawTerms, Terms};
 use super::{FormatError, Generation, LineId, Slot, ViewId, bad};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
@@ -63,6 +64,8 @@ pub struct LineRecord {
     pub state: LineState,
     /// Why it was made, and by whom.
     pub provenance: Provenance,
+    /// By which snapshots of it are taken by themselves: at most [`SCHEDULES_MAX`](super::schedule::SCHEDULES_MAX).
+    pub schedules: Vec<Schedule>,
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -78,7 +81,7 @@ struct RawLine {
     head_generation: le::U32,
     name_len: le::U16,
     state: u8,
-    reserved: u8,
+    schedules: u8,
     terms: RawTerms,
     from: le::U64,
     base: le::U64,
@@ -88,7 +91,7 @@ const RAW_BYTES: usize = 104;
 const _: () = assert!(size_of::<RawLine>() == RAW_BYTES);
 
 impl LineRecord {
-    /// To the value of a meta tree item: 104 bytes, the name, and the provenance.
+    /// To the value of a meta tree item: 104 bytes, the name, the provenance and the schedules.
     pub fn encode(&self) -> Vec<u8> {
         let raw = RawLine {
             id: self.id.0.into(),
@@ -101,7 +104,7 @@ impl LineRecord {
             head_generation: self.head_generation.0.into(),
             name_len: (self.name.len() as u16).into(),
             state: self.state.number(),
-            reserved: 0,
+            schedules: self.schedules.len() as u8,
             terms: self.terms.raw(),
             from: self.from.map_or(0, |line| line.0).into(),
             base: self.base.map_or(0, |b| b.0).into(),
@@ -109,6 +112,7 @@ impl LineRecord {
         let mut out = raw.as_bytes().to_vec();
         out.extend_from_slice(&self.name);
         self.provenance.encode(&mut out);
+        put_schedules(&self.schedules, &mut out);
         out
     }
 
@@ -121,6 +125,7 @@ impl LineRecord {
             return bad!("the name of line {} is cut off", raw.id.get());
         };
         let provenance = Provenance::take(&mut rest)?;
+        let schedules = take_schedules(raw.schedules, &mut rest)?;
         let Some(state) = LineState::from_number(raw.state) else {
             return bad!("line {} has state {}, known are 0..=2", raw.id.get(), raw.state);
         };
@@ -138,10 +143,11 @@ impl LineRecord {
             terms: Terms::parse(&raw.terms)?,
             state,
             provenance,
+            schedules,
         };
-        if name.len() > 255 || !rest.is_empty() || raw.reserved != 0 {
+        if name.len() > 255 || !rest.is_empty() {
             return bad!(
-                "line record {} has a name of {} bytes, {} bytes too many, or reserved bytes that are not zero",
+                "line record {} has a name of {} bytes, or {} bytes too many",
                 line.id.0,
                 name.len(),
                 rest.len()
@@ -192,6 +198,7 @@ mod tests {
             state: LineState::Received,
             created: (-4, 5),
             provenance: Provenance { description: b"x".to_vec(), ..Provenance::default() },
+            schedules: vec![crate::format::schedule::sample()],
         }
     }
 
@@ -229,8 +236,10 @@ mod tests {
             change(&mut line);
             assert!(LineRecord::decode(&line.encode()).is_err(), "{line:?}");
         }
-        let mut reserved = sample().encode();
-        reserved[std::mem::offset_of!(RawLine, reserved)] = 1;
-        assert!(LineRecord::decode(&reserved).is_err());
+        for count in [0, 2, u8::MAX] {
+            let mut miscounted = sample().encode();
+            miscounted[std::mem::offset_of!(RawLine, schedules)] = count;
+            assert!(LineRecord::decode(&miscounted).is_err());
+        }
     }
 }

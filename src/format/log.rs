@@ -10,6 +10,7 @@
 use super::hydration::HydrationRecord;
 use super::key::KEY_BYTES;
 use super::line::{LineRecord, LineState};
+use super::schedule::{Schedule, put_schedules, take_schedules};
 use super::superblock::{PendingPoint, put_point, take_point};
 use super::terms::{TERMS_BYTES, Terms};
 use super::{BlockAddr, Epoch, FormatError, Generation, Key, LineId, ViewId, bad};
@@ -150,6 +151,8 @@ pub enum Effect<'a> {
     SetHydration(HydrationRecord),
     /// No copy of that number is made any more, nor known.
     EndHydration(u64),
+    /// Snapshots of a line are taken by these from now on.
+    SetSchedules(LineId, Vec<Schedule>),
 }
 
 /// A new head of a line, as a snapshot is.
@@ -276,6 +279,11 @@ impl Effects {
                 put_bytes(out, &copy.encode());
             }
             Effect::EndHydration(number) => put(out, 19, &[*number]),
+            Effect::SetSchedules(line, schedules) => {
+                put(out, 20, &[line.0]);
+                out.push(schedules.len() as u8);
+                put_schedules(schedules, out);
+            }
         }
     }
 
@@ -371,6 +379,10 @@ fn take<'a>(rest: &mut &'a [u8]) -> Result<Effect<'a>, FormatError> {
         }
         18 => Effect::SetHydration(HydrationRecord::decode(take_counted(rest)?)?),
         19 => Effect::EndHydration(take_u64(rest)?),
+        20 => {
+            let (line, count) = (LineId(take_u64(rest)?), take_bytes(rest, 1)?[0]);
+            Effect::SetSchedules(line, take_schedules(count, rest)?)
+        }
         _ => return bad!("effect {tag} in a log record"),
     })
 }
@@ -453,6 +465,7 @@ mod tests {
             from: Some(LineId::MAIN),
             terms: Terms::default(),
             state: LineState::Receiving,
+            schedules: vec![super::super::schedule::sample()],
             created: (-9, 8),
         };
         let rollback = Rollback {
@@ -480,6 +493,8 @@ mod tests {
             Effect::Rebase(LineId(2), None),
             Effect::SetTerms(LineId(2), Terms { clones_max: Some(1), ..Terms::default() }),
             Effect::SetState(LineId(2), LineState::Received),
+            Effect::SetSchedules(LineId(2), vec![super::super::schedule::sample()]),
+            Effect::SetSchedules(LineId(2), Vec::new()),
             Effect::Promote(Promotion {
                 from: LineId(3),
                 line: LineId(u64::MAX),

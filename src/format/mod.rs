@@ -28,6 +28,7 @@ pub mod pointer;
 pub mod provenance;
 pub mod remap;
 pub mod rest;
+pub mod schedule;
 pub mod scrub;
 pub mod space_map;
 pub mod stream;

@@ -40,6 +40,7 @@ mod past;
 mod past_of_path;
 mod receiving;
 mod restoring;
+mod scheduling;
 mod sending;
 mod standalone;
 mod stream;
@@ -72,6 +73,7 @@ pub use past::{
 pub use past_of_path::PathAsked;
 pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, parse_token};
 pub use restoring::{NamedPath, RestoreOrder, Restored};
+pub use scheduling::{PRUNED_AT_ONCE, RuledSnapshot, ScheduleRun, ScheduleState};
 pub use sending::SendOrder;
 pub use standalone::Standalone;
 pub use stream::{SentStream, StreamError};

@@ -12,6 +12,7 @@ use crate::format::ids::COUNTER_MAX;
 use crate::format::line::{LineRecord, LineState};
 use crate::format::log::{Effect, Rollback};
 use crate::format::provenance::Provenance;
+use crate::format::schedule::{SCHEDULES_MAX, Schedule};
 use crate::format::superblock::PendingPoint;
 use crate::format::terms::Terms;
 use crate::format::view::{Consistency, Role};
@@ -148,12 +149,18 @@ impl VolumeState {
             terms: Terms::default(),
             state: LineState::Writable,
             provenance: provenance.clone(),
+            schedules: Vec::new(),
         };
         Ok((point, record))
     }
 
     pub(super) fn set_terms(&mut self, line: LineId, terms: Terms) {
         self.lines.change(line, |record| record.terms = terms);
+        self.changed = true;
+    }
+
+    pub(super) fn set_schedules(&mut self, line: LineId, schedules: Vec<Schedule>) {
+        self.lines.change(line, |record| record.schedules = schedules);
         self.changed = true;
     }
 
@@ -271,6 +278,7 @@ impl Volume {
             terms: Terms::default(),
             state: LineState::Writable,
             provenance: provenance.clone(),
+            schedules: Vec::new(),
         };
         state.alone().create_line(record.clone());
         self.tell(state, &Effect::CreateLine(record.clone()));
@@ -339,6 +347,23 @@ impl Volume {
         turn.alone().set_terms(line, terms);
         self.tell(turn, &Effect::SetTerms(line, terms));
         Ok(())
+    }
+
+    /// Has snapshots of a line be taken by these schedules. Durable as a line that is made.
+    pub fn set_schedules(&self, line: LineId, schedules: Vec<Schedule>) -> Result<()> {
+        self.check_writable()?;
+        assert!(schedules.len() <= SCHEDULES_MAX, "the number is checked above");
+        let mut turn = self.turn();
+        let state = turn.alone();
+        state.lines.get(line).ok_or(VolumeError::NoSuchView)?;
+        state.set_schedules(line, schedules.clone());
+        self.tell(turn, &Effect::SetSchedules(line, schedules));
+        Ok(())
+    }
+
+    /// Lines of which snapshots are taken by themselves.
+    pub fn scheduled_lines(&self) -> Vec<LineRecord> {
+        self.state.read().lines.records().filter(|line| !line.schedules.is_empty()).cloned().collect()
     }
 
     /// Clones that may go by themselves.

@@ -44,6 +44,11 @@ impl Volume {
         self.state.read().hydrations.all().cloned().collect()
     }
 
+    /// True if a snapshot cannot be deleted for now: a copy of it is not whole yet.
+    pub fn is_held(&self, view: ViewId) -> bool {
+        self.state.read().hydrations.hold(view)
+    }
+
     /// Those of a snapshot.
     pub fn hydrations_of(&self, view: ViewId) -> Vec<HydrationRecord> {
         self.state.read().hydrations.of(view).cloned().collect()

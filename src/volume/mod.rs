@@ -19,6 +19,7 @@ pub mod examine;
 mod extra_refs;
 mod features;
 mod filling;
+mod freeable;
 pub mod history;
 mod homes;
 mod hydration_table;

@@ -92,6 +92,7 @@ impl Volume {
             terms: Terms::default(),
             state: LineState::Writable,
             provenance: Provenance::default(),
+            schedules: Vec::new(),
         };
         let root_bytes = metadata_copies.node_bytes();
         let head = ViewRecord::head(live, LineId::MAIN, 1, created);

@@ -154,6 +154,7 @@ impl Volume {
             terms,
             state: LineState::Receiving,
             provenance: provenance.clone(),
+            schedules: Vec::new(),
         };
         turn.alone().create_line(record.clone());
         self.tell(turn, &Effect::CreateLine(record.clone()));

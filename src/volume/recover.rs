@@ -299,6 +299,7 @@ impl Volume {
             Effect::Rebase(line, base) => s.set_base(line, base),
             Effect::SetTerms(line, terms) => s.set_terms(line, terms),
             Effect::SetState(line, state) => s.set_line_state(line, state),
+            Effect::SetSchedules(line, schedules) => s.set_schedules(line, schedules),
             Effect::Promote(to) => s.promote(&to),
             Effect::SetHydration(copy) => s.set_hydration(copy),
             Effect::EndHydration(number) => s.remove_hydration(number),

@@ -81,6 +81,7 @@ pub(super) fn of_tree(txn: &Txn<'_>, store: &Store, effect: &Effect<'_>) -> Resu
         | Effect::RenameLine(..)
         | Effect::SetTerms(..)
         | Effect::SetState(..)
+        | Effect::SetSchedules(..)
         | Effect::SetHydration(_)
         | Effect::EndHydration(_)
         | Effect::Rollback(_)
@@ -127,6 +128,7 @@ pub(super) fn of_views(state: &VolumeState, effect: &Effect<'_>) -> Result<()> {
             on_line(state, *id)?;
             Ok(terms.fit(*id == LineId::MAIN)?)
         }
+        Effect::SetSchedules(id, _) => on_line(state, *id),
         Effect::Rollback(to) => {
             must!(
                 is_snapshot(state, to.snapshot),

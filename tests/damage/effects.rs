@@ -10,6 +10,7 @@ use snapfs::format::hydration::{HydrationRecord, HydrationState};
 use snapfs::format::line::{LineRecord, LineState};
 use snapfs::format::log::{Effect, Effects, HEADER_BYTES, Promotion, RecordHeader, Rollback};
 use snapfs::format::provenance::Reason;
+use snapfs::format::schedule::{Class, Period, SCHEDULES_MAX, Schedule, Share, Unit};
 use snapfs::format::superblock::PendingPoint;
 use snapfs::format::terms::Terms;
 use snapfs::format::view::Consistency;
@@ -123,8 +124,34 @@ fn line(at: &Context) -> LineRecord {
         from: Some(LineId::MAIN),
         terms: Terms::default(),
         state: LineState::Writable,
+        schedules: Vec::new(),
         created: (5, 6),
     }
+}
+
+/// Some that no program could have written, by number.
+fn schedule(n: usize) -> Schedule {
+    let mut schedule = Schedule {
+        name: "crafted".into(),
+        every: Period { count: 15, unit: Unit::Minute },
+        keep: vec![Class { count: 24, unit: Unit::Hour }, Class { count: 2, unit: Unit::Year }],
+        budget: Some(Share::Percent(20)),
+        free: None,
+        always: false,
+        by_hand: true,
+    };
+    match n {
+        0 => schedule.every.count = 0,
+        1 => schedule.keep.reverse(),
+        2 => schedule.keep[1].count = 0,
+        3 => schedule.budget = Some(Share::Percent(101)),
+        4 => schedule.free = Some(Share::Bytes(0)),
+        5 => schedule.name = "../x".into(),
+        6 => schedule.name = String::new(),
+        7 => schedule.every = Period { count: u32::MAX, unit: Unit::Year },
+        _ => {}
+    }
+    schedule
 }
 
 fn rollback(at: &Context) -> Rollback {
@@ -314,6 +341,16 @@ fn lines(at: &Context, add: &mut impl FnMut(String, Vec<u8>)) {
         }
         let point = PendingPoint { line: LineId(n), ..point(at) };
         add(format!("snapshot of line {n}"), one(&Effect::Point(point)));
+    }
+    for (n, of) in odd(0).into_iter().map(LineId).chain([LineId::MAIN]).enumerate() {
+        add(format!("schedules of line {}", of.0), one(&Effect::SetSchedules(of, vec![schedule(n)])));
+        let twice = vec![schedule(n), schedule(n)];
+        add(format!("schedules of line {} twice", of.0), one(&Effect::SetSchedules(of, twice)));
+    }
+    for count in [SCHEDULES_MAX, SCHEDULES_MAX + 1, 255] {
+        let all: Vec<_> = (0..count).map(|n| Schedule { name: format!("n{n}"), ..schedule(n) }).collect();
+        add(format!("{count} schedules"), one(&Effect::SetSchedules(LineId::MAIN, all.clone())));
+        add(format!("a line with {count}"), create(LineRecord { schedules: all, ..made.clone() }));
     }
     for n in odd(4000).into_iter().map(|n| n as u32) {
         add(format!("line in slot {n}"), create(LineRecord { slot: Slot(n), ..made.clone() }));

@@ -14,6 +14,7 @@ use snapfs::format::line::{LineRecord, LineState};
 use snapfs::format::link::Links;
 use snapfs::format::log::{Effect, Effects, HEADER_BYTES, RecordHeader};
 use snapfs::format::provenance::Reason;
+use snapfs::format::schedule::{Class, Period, Schedule, Share, Unit};
 use snapfs::format::scrub::{Cursor, Finding, ScrubRecord, ScrubState, Stage};
 use snapfs::format::space_map::{self, SpaceChange};
 use snapfs::format::superblock::{PendingPoint, Superblock};
@@ -170,6 +171,18 @@ fn dead_list() -> Vec<Vec<u8>> {
     vec![deadlist::encode_chunk(&(1..40).map(entry).collect::<Vec<_>>()), bucket.encode()]
 }
 
+fn schedule() -> Schedule {
+    Schedule {
+        name: "frequent".into(),
+        every: Period { count: 15, unit: Unit::Minute },
+        keep: vec![Class { count: 24, unit: Unit::Hour }, Class { count: 2, unit: Unit::Year }],
+        budget: Some(Share::Percent(20)),
+        free: Some(Share::Bytes(1 << 30)),
+        always: true,
+        by_hand: false,
+    }
+}
+
 fn records() -> Vec<Vec<u8>> {
     let view = ViewRecord {
         provenance: Reason::Merge.into(),
@@ -205,6 +218,7 @@ fn records() -> Vec<Vec<u8>> {
         from: Some(LineId::MAIN),
         terms: Terms { expiry: Some(Expiry { after: 60, at: 70 }), ..Terms::default() },
         state: LineState::Received,
+        schedules: vec![schedule()],
         created: (1, 2),
     };
     let tree = Job::FreeTree { root: ptr(8), newer_than: Epoch(2), cursor: Key::new(5, Kind::Extent, 6) };
@@ -261,6 +275,7 @@ fn log_record() -> Vec<Vec<u8>> {
     effects.push(&Effect::Publish(4096, 8192));
     effects.push(&Effect::Note(b"note"));
     effects.push(&Effect::Rename(ViewId(5), b"tuesday"));
+    effects.push(&Effect::SetSchedules(LineId(6), vec![schedule()]));
     effects.push(&Effect::DropLine(LineId(6)));
     effects.push(&Effect::Free(8192, 4096, Epoch(3)));
     let len = (HEADER_BYTES + effects.bytes().len()) as u32;

@@ -13,10 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// What each module may import besides itself. The same as the tables in `src/lib.rs` and `docs/architecture.md`.
-const IMPORTS: [(&str, &str); 19] = [
+const IMPORTS: [(&str, &str); 20] = [
     (
         "cli",
-        "bell check clock ctl device format fs fuse limits names ops repair salvage scrub store sys tree volume",
+        "bell check clock ctl device format fs fuse limits names ops repair salvage schedule scrub store sys tree volume",
     ),
     ("check", "fs volume tree store device format bell clock limits names ops sys"),
     ("repair", "check volume tree store device format bell clock limits names ops sys"),
@@ -24,7 +24,8 @@ const IMPORTS: [(&str, &str); 19] = [
     ("scrub", "check volume tree store format bell clock limits names ops sys"),
     ("fuse", "format bell clock limits names ops sys"),
     ("ctl", "format bell clock limits names ops sys"),
-    ("fs", "volume format bell clock limits names ops sys"),
+    ("fs", "volume schedule format bell clock limits names ops sys"),
+    ("schedule", "format bell clock limits names ops sys"),
     ("volume", "tree store device format bell clock limits names ops sys"),
     ("tree", "store format bell clock limits names ops sys"),
     ("store", "device format bell clock limits names ops sys"),

@@ -65,7 +65,7 @@ impl InodeDiff {
 /// True if somebody has changed something from one view to another: anything but times of access, and files without a name.
 pub fn has_changed(old: &View, new: &View) -> Result<bool> {
     let mut changed = false;
-    each_inode(old, new, &mut |diff| {
+    let walked = each_inode(old, new, &mut |diff| {
         let (before, now) = match &diff.inode {
             Some((before, now)) => (before.clone(), now.clone()),
             None => (old.inode(diff.ino)?, new.inode(diff.ino)?),
@@ -91,10 +91,11 @@ pub fn has_changed(old: &View, new: &View) -> Result<bool> {
                 }
                 _ => true,
             };
-        changed |= inode || content || diff.xattrs || !diff.gone.is_empty() || !diff.come.is_empty();
-        Ok(())
-    })?;
-    Ok(changed)
+        changed = inode || content || diff.xattrs || !diff.gone.is_empty() || !diff.come.is_empty();
+        // The first says all.
+        if changed { Err(VolumeError::NoSuchView) } else { Ok(()) }
+    });
+    if changed { Ok(true) } else { walked.map(|()| false) }
 }
 
 /// Calls `take` with each inode of which items differ, in the order of their numbers.

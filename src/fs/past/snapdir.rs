@@ -7,6 +7,7 @@
 use super::arriving::Arriving;
 use super::known::KnownSnapdirs;
 use super::pick::pick;
+use super::timekeeper::Timekeeper;
 use super::underway::UnderWay;
 use super::watch::Watch;
 use crate::clock::dotted;
@@ -75,6 +76,8 @@ pub struct Past {
     pause_ns: AtomicU64,
     /// Clones that may go by themselves.
     pub(super) watch: Watch,
+    /// What is remembered of schedules.
+    pub timekeeper: Timekeeper,
     /// Commands that steps and trials were made for.
     pub under_way: Arc<UnderWay>,
     /// What is being received now.
@@ -91,6 +94,7 @@ impl Past {
             known_snapdirs: KnownSnapdirs::default(),
             pause_ns: AtomicU64::new(0),
             watch: Watch::default(),
+            timekeeper: Timekeeper::default(),
             under_way: Arc::default(),
             arriving: Arriving::default(),
         }
@@ -333,6 +337,11 @@ impl Past {
     /// The same without waiting. While a snapshot is being made its maker may wait for requests of the kernel.
     pub fn one_at_a_time_now(&self) -> Option<OneAtATime<'_>> {
         self.snapshot_lock.try_lock()
+    }
+
+    /// The same, if that takes no longer than this.
+    pub fn one_at_a_time_within(&self, patience: Duration) -> Option<OneAtATime<'_>> {
+        self.snapshot_lock.try_lock_for(patience)
     }
 
     pub(super) fn drop_snapshot(&self, head: &Head, name: &[u8], _: &OneAtATime<'_>) -> Result<()> {

@@ -22,6 +22,7 @@ mod random;
 mod restore;
 mod rollback;
 mod scarce;
+mod schedules;
 mod snapshots;
 mod space;
 mod stream_births;

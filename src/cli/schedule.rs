@@ -1,0 +1,215 @@
+//! `schedule`, `prune`: snapshots that are taken by themselves, and which of them stay; through the daemon, or on a store that
+//! is not mounted.
+
+use super::engine::{Backend, OpenFor, StoreOptions};
+use super::output::{self, local, parse_rfc3339};
+use super::schedule_args::{PruneArgs, ScheduleArgs, WhichArgs};
+use super::schedule_file;
+use super::schedule_order::{ScheduleOrder, ScheduleWish, encode};
+use super::usage;
+use crate::ctl::{Client, Code, Failure};
+use crate::names;
+use crate::ops::NodeId;
+use crate::schedule::{DEFAULT_SCHEDULE, parse_rules};
+use serde_json::Value;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Longest file of schedules.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+pub(super) fn run(backend: &dyn Backend, args: &ScheduleArgs) -> Result<(), Failure> {
+    let wish = wanted(args)?;
+    let is_run = wish == ScheduleWish::Run;
+    let answer = ask(backend, &args.target, &args.which, wish)?;
+    let printed = if is_run {
+        print_runs(&answer, args.json.json)
+    } else if args.what.export {
+        print_file(&answer, args)
+    } else if args.json.json {
+        output::print_json(&answer["schedules"])
+    } else {
+        output::print(&told(&answer, args))
+    };
+    printed.map_err(|e| Failure::new(Code::Other, e))
+}
+
+fn wanted(args: &ScheduleArgs) -> Result<ScheduleWish, Failure> {
+    if let Some(file) = &args.what.from {
+        return from_file(file);
+    }
+    if args.what.remove {
+        return Ok(ScheduleWish::Remove);
+    }
+    if args.what.run {
+        return Ok(ScheduleWish::Run);
+    }
+    if args.rules.is_empty() {
+        return Ok(ScheduleWish::Tell);
+    }
+    let words: Vec<String> = args.rules.iter().map(names::shown).collect();
+    let (rules, name) = (words.join(" "), args.which.name.as_deref().unwrap_or(DEFAULT_SCHEDULE));
+    let schedule = parse_rules(name, &rules);
+    schedule.map(ScheduleWish::Set).map_err(|e| usage::wrong(&format!("{rules}: {e}")))
+}
+
+fn from_file(file: &Path) -> Result<ScheduleWish, Failure> {
+    let shown = names::shown(file);
+    let read = || -> std::io::Result<String> {
+        let length = std::fs::metadata(file)?.len();
+        if length > FILE_BYTES_MAX {
+            return Err(std::io::Error::other("it is too long to be a file of schedules"));
+        }
+        std::fs::read_to_string(file)
+    };
+    let text = read().map_err(|e| Failure::new(Code::Invalid, format!("{shown}: {e}")))?;
+    let all = schedule_file::read(&text);
+    all.map(ScheduleWish::Replace).map_err(|e| Failure::new(Code::Invalid, format!("{shown}: {e}")))
+}
+
+fn ask(
+    backend: &dyn Backend,
+    target: &Path,
+    which: &WhichArgs,
+    wish: ScheduleWish,
+) -> Result<Value, Failure> {
+    let clone = which.clone.as_ref().map(|name| name.as_bytes().to_vec());
+    let order = ScheduleOrder { at: NodeId::ROOT, clone, name: which.name.clone(), wish };
+    if let Some(answer) = Client::ask(target, "schedule", encode(&order))? {
+        return Ok(answer);
+    }
+    let looks = matches!(order.wish, ScheduleWish::Tell | ScheduleWish::Explain | ScheduleWish::Simulate(_));
+    let access = if looks { OpenFor::LookAsMounted } else { OpenFor::Work };
+    let engine = backend.open(target, &StoreOptions { access, ..StoreOptions::default() })?;
+    let answer = engine.schedule(&order);
+    engine.close()?;
+    answer
+}
+
+fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {
+    value[key].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn text<'v>(value: &'v Value, key: &str) -> &'v str {
+    value[key].as_str().unwrap_or_default()
+}
+
+fn when(value: &Value) -> String {
+    value.as_str().and_then(parse_rfc3339).map_or("-".into(), local)
+}
+
+fn name_of(value: &Value) -> String {
+    names::get(value, "name").map(|name| names::shown_bytes(&name)).unwrap_or_default()
+}
+
+fn told(answer: &Value, args: &ScheduleArgs) -> String {
+    let all = list(answer, "schedules");
+    if all.is_empty() {
+        let target = names::shown(&args.target);
+        return format!("no schedule; such as: snapfs schedule {target} every=15m keep=24h,7d,4w,12mo\n");
+    }
+    let rows: Vec<Vec<String>> = all
+        .iter()
+        .map(|s| {
+            let next = if text(s, "timer") == "off" { "(timer=off)".into() } else { when(&s["next"]) };
+            let count = s["snapshots"].as_u64().unwrap_or(0).to_string();
+            vec![text(s, "name").into(), text(s, "rules").into(), count, when(&s["last"]), next]
+        })
+        .collect();
+    let mut out = output::table(&["NAME", "RULES", "SNAPSHOTS", "LAST", "NEXT"], &rows, &[2]);
+    for s in all {
+        if let Some(error) = s["error"].as_str() {
+            out += &format!("{}: {error}\n", text(s, "name"));
+        }
+        if s["clock_distrusted"] == true {
+            let what =
+                "the clock was set, or is not where one would think: nothing is deleted by it for an hour";
+            out += &format!("{}: {what}\n", text(s, "name"));
+        }
+    }
+    out
+}
+
+fn print_file(answer: &Value, args: &ScheduleArgs) -> Result<(), String> {
+    let all = list(answer, "schedules").iter();
+    let all = all.filter(|s| args.which.name.as_ref().is_none_or(|name| text(s, "name") == name));
+    let parsed = all.map(|s| parse_rules(text(s, "name"), text(s, "rules")).map_err(|e| e.to_string()));
+    output::print(&schedule_file::written(&parsed.collect::<Result<Vec<_>, _>>()?))
+}
+
+fn print_runs(answer: &Value, json: bool) -> Result<(), String> {
+    if json {
+        return output::print_json(&answer["runs"]);
+    }
+    let mut out = String::new();
+    for run in list(answer, "runs") {
+        if run["taken"].is_object() {
+            out += &format!("taken {} ({})\n", name_of(&run["taken"]), text(run, "schedule"));
+        }
+        for gone in list(run, "deleted") {
+            out += &format!("deleted {} ({})\n", name_of(gone), text(run, "schedule"));
+        }
+    }
+    output::print(&out)
+}
+
+pub(super) fn prune(backend: &dyn Backend, args: &PruneArgs) -> Result<(), Failure> {
+    let wish = match (args.what.simulate, args.what.dry_run || args.what.explain) {
+        (Some(secs), _) => ScheduleWish::Simulate(secs),
+        (None, true) => ScheduleWish::Explain,
+        (None, false) => ScheduleWish::Prune,
+    };
+    let answer = ask(backend, &args.target, &args.which, wish)?;
+    let json = args.json.json;
+    let printed = if args.what.simulate.is_some() {
+        if json { output::print_json(&answer["simulated"]) } else { output::print(&simulated(&answer)) }
+    } else if args.what.dry_run || args.what.explain {
+        let all = list(&answer, "snapshots").iter();
+        let all: Vec<Value> = all.filter(|s| args.what.explain || s["goes"] == true).cloned().collect();
+        if json { output::print_json(&Value::Array(all)) } else { output::print(&explained(&all)) }
+    } else {
+        print_runs(&answer, json)
+    };
+    printed.map_err(|e| Failure::new(Code::Other, e))
+}
+
+fn reasons(value: &Value) -> String {
+    list(value, "because").iter().filter_map(Value::as_str).collect::<Vec<_>>().join("; ")
+}
+
+fn explained(all: &[Value]) -> String {
+    if all.is_empty() {
+        return String::new();
+    }
+    let row = |s: &Value| {
+        let goes = if s["goes"] == true { "goes" } else { "stays" };
+        vec![name_of(s), text(s, "schedule").into(), goes.into(), reasons(s)]
+    };
+    let rows: Vec<Vec<String>> = all.iter().map(row).collect();
+    output::table(&["SNAPSHOT", "SCHEDULE", "", "BECAUSE"], &rows, &[])
+}
+
+fn simulated(answer: &Value) -> String {
+    let mut out = String::new();
+    for s in list(answer, "simulated") {
+        let number = |key: &str| s[key].as_u64().unwrap_or(0);
+        out += &format!(
+            "{}: {}\n{} taken until {}, {} at once at most, {} left\n",
+            text(s, "schedule"),
+            text(s, "rules"),
+            number("taken"),
+            when(&s["until"]),
+            number("most_at_once"),
+            number("left"),
+        );
+        let rows: Vec<Vec<String>> = list(s, "moments")
+            .iter()
+            .map(|m| vec![when(&m["at"]), m["snapshots"].as_u64().unwrap_or(0).to_string()])
+            .collect();
+        out += &output::table(&["AT", "SNAPSHOTS"], &rows, &[1]);
+        let rows: Vec<Vec<String>> =
+            list(s, "snapshots").iter().map(|left| vec![when(&left["created"]), reasons(left)]).collect();
+        out += &output::table(&["LEFT AT THE END", "BECAUSE"], &rows, &[]);
+    }
+    out
+}

@@ -1,0 +1,104 @@
+//! Snapshots that a schedule takes of a line, and those of them that go: what is decided in `schedule`, done.
+//!
+//! A schedule's are those of the line's own that were made for it, bear its name and have their automatic name still: who
+//! renames one wants to have it. What is read, stands alone or is being copied stays while that is so. All others, of users and guards, are
+//! nobody's business here.
+
+use super::snapdir::Past;
+use crate::format::LineId;
+use crate::format::provenance::{Provenance, Reason};
+use crate::fs::difference::has_changed;
+use crate::fs::heads::Head;
+use crate::ops::{Error, Result};
+use crate::schedule::{Schedule, TakenSnapshot};
+use crate::volume::SnapshotInfo;
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Past {
+    /// Those that a schedule took of a line and that are there, oldest first.
+    pub fn scheduled(&self, line: LineId, name: &str) -> Vec<SnapshotInfo> {
+        let prefix = Reason::Schedule.name_prefix().unwrap_or_default().as_bytes();
+        let mut own = self.commits.heads.volume.own_snapshots(line);
+        own.retain(|s| {
+            s.provenance.reason == Reason::Schedule
+                && s.provenance.command == name.as_bytes()
+                && s.name.starts_with(prefix)
+        });
+        own
+    }
+
+    /// As decisions need them.
+    pub fn as_taken(&self, all: &[SnapshotInfo]) -> Vec<TakenSnapshot> {
+        let volume = &self.commits.heads.volume;
+        let kept = |s: &SnapshotInfo| {
+            self.is_kept(std::iter::once(s.id)) || volume.is_read(s.id) || volume.is_held(s.id)
+        };
+        all.iter().map(|s| TakenSnapshot { at: s.created.0, kept: kept(s) }).collect()
+    }
+
+    /// Takes one, unless nothing has changed since the last one of the schedule. Durable when this returns.
+    pub fn take_scheduled(&self, head: &Arc<Head>, schedule: &Schedule) -> Result<Option<SnapshotInfo>> {
+        let last = self.scheduled(head.line, &schedule.name).pop();
+        if let Some(last) = last.filter(|_| !schedule.always)
+            && !self.has_changed_since(head, &last)?
+        {
+            return Ok(None);
+        }
+        let why = Provenance { command: schedule.name.clone().into_bytes(), ..Reason::Schedule.into() };
+        self.guard(head, &why, &self.one_at_a_time()).map(Some)
+    }
+
+    /// True if something in a head is not as it was in a snapshot of its line. Reads no further than the first difference.
+    fn has_changed_since(&self, head: &Head, last: &SnapshotInfo) -> Result<bool> {
+        self.write_back(head)?;
+        let heads = &self.commits.heads;
+        // What a commit has placed is held back no more, and not to be seen before it is through with that.
+        let no_commit = self.commits.hold_off();
+        if head.delayed_bytes() > 0 {
+            return Ok(true);
+        }
+        let now = heads.view(head)?;
+        drop(no_commit);
+        match heads.volume.snapshot(last.id) {
+            Ok(then) => Ok(has_changed(&then, &now)?),
+            // It was deleted meanwhile.
+            Err(_) => Ok(true),
+        }
+    }
+
+    /// Deletes these, one at a time, so that nobody waits for more than one. Those that are gone; what is in use stays, and the
+    /// rest if snapshots are held off for longer than this.
+    pub fn drop_scheduled(
+        &self,
+        head: &Head,
+        all: &[SnapshotInfo],
+        patience: Duration,
+    ) -> Result<Vec<SnapshotInfo>> {
+        let mut gone = Vec::new();
+        let mut done = Ok(());
+        for snapshot in all {
+            let volume = &self.commits.heads.volume;
+            let Some(held) = self.one_at_a_time_within(patience) else { break };
+            // It may have been renamed, or come into use.
+            let is_same = volume.snapshot_info(snapshot.id).is_some_and(|now| now.name == snapshot.name);
+            if !is_same || volume.is_read(snapshot.id) {
+                continue;
+            }
+            match self.drop_snapshot(head, &snapshot.name, &held) {
+                Ok(()) => gone.push(snapshot.clone()),
+                Err(Error::Busy | Error::NotFound) => {}
+                Err(e) => {
+                    done = Err(e);
+                    break;
+                }
+            }
+            drop(held);
+        }
+        gone.iter().for_each(|s| self.tell_snapdirs(head, None, &s.name));
+        if !gone.is_empty() {
+            done = done.and(self.commits.outlive());
+        }
+        done.map(|()| gone)
+    }
+}

@@ -1,0 +1,40 @@
+//! What is remembered from one look at the schedules to the next. It is lost with the mount.
+
+use crate::format::LineId;
+use crate::schedule::{Cadence, Schedule, SteadyClock};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What is remembered of schedules. Lock order: `running` before everything of the past, held over a whole look; `seen` is a
+/// leaf.
+#[derive(Default)]
+pub struct Timekeeper {
+    /// Held over a look.
+    pub running: Mutex<()>,
+    /// What was seen.
+    pub seen: Mutex<SeenSchedules>,
+}
+
+/// What was seen at the last look.
+#[derive(Default)]
+pub struct SeenSchedules {
+    /// The clock.
+    pub clock: SteadyClock,
+    /// Schedules by line and name.
+    pub schedules: BTreeMap<(LineId, String), WatchedSchedule>,
+}
+
+/// What is remembered of one.
+pub struct WatchedSchedule {
+    /// It.
+    pub schedule: Schedule,
+    /// When it is due.
+    pub pace: Cadence,
+    /// The time of the last that was taken.
+    pub last: Option<i64>,
+    /// When it was looked what is to go.
+    pub pruned: Option<Duration>,
+    /// Why the last attempt failed, if it did.
+    pub error: Option<String>,
+}

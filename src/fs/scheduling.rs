@@ -1,0 +1,378 @@
+//! Schedules at work: what is due is taken, what is to go goes, and what there is to tell of it.
+//!
+//! Whoever keeps the time asks often ([`Fs::keep_schedules`]); a user asks once ([`Fs::run_schedules`],
+//! [`Fs::prune_schedules`]). What a schedule says is in the record of its line; what is remembered here is how a look follows
+//! from the one before, and it is lost with the mount.
+//!
+//! Deletion goes in steps: some snapshots in each look, each for itself. For want of space none is deleted while what was
+//! deleted before is on its way back.
+
+use super::file_system::Fs;
+use super::heads::Head;
+use super::past::WatchedSchedule;
+use crate::clock::Clock;
+use crate::format::LineId;
+use crate::format::line::{LineRecord, LineState};
+use crate::ops::{Error, Result};
+use crate::schedule::{Cadence, Ruling, Schedule, Share, TakenSnapshot, decide, thinning_order};
+use crate::sys::process;
+use crate::volume::SnapshotInfo;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Snapshots that one look deletes of one schedule at most.
+pub const PRUNED_AT_ONCE: usize = 8;
+/// So often it is looked whether something is to go, if nothing was taken.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
+/// The timer tries again, and ends with the mount.
+const TIMERS_PATIENCE: Duration = Duration::from_secs(1);
+/// Who asked waits for whoever makes a snapshot.
+const USERS_PATIENCE: Duration = Duration::from_secs(600);
+/// So often, if space is wanted.
+const ROOM_INTERVAL: Duration = Duration::from_secs(2);
+/// Thinning begins when this part of what is to be left free is free beyond that, because freed space comes back late.
+const MARGIN_SHARE: u64 = 4;
+
+/// How a schedule is doing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ScheduleState {
+    /// It.
+    pub schedule: Schedule,
+    /// The name of its line, empty of the main line.
+    pub line: Vec<u8>,
+    /// Its snapshots that are there.
+    pub snapshots: usize,
+    /// The newest of them: seconds and nanoseconds since 1970.
+    pub last: Option<(i64, u32)>,
+    /// When the next is due, if something changes, in seconds since 1970.
+    pub next: Option<i64>,
+    /// Why the last attempt failed, if it did.
+    pub error: Option<String>,
+    /// Nothing is deleted for now, because the clock is not where one would think.
+    pub clock_distrusted: bool,
+}
+
+/// What became of a schedule that was run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ScheduleRun {
+    /// Its name.
+    pub schedule: String,
+    /// The snapshot that was taken.
+    pub taken: Option<SnapshotInfo>,
+    /// Those that were deleted.
+    pub gone: Vec<SnapshotInfo>,
+}
+
+/// What is to become of a snapshot of a schedule.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RuledSnapshot {
+    /// The schedule.
+    pub schedule: String,
+    /// It.
+    pub snapshot: SnapshotInfo,
+    /// For which reasons it stays.
+    pub ruling: Ruling,
+    /// It goes for want of space, whatever the ruling: because of this.
+    pub thinned: Option<&'static str>,
+}
+
+/// The time of day and what has passed, times in which the machine slept included.
+fn moment(clock: &Clock) -> (i64, Duration) {
+    let passed = match clock {
+        Clock::System => process::since_boot(),
+        Clock::Manual(_) => clock.passed(),
+    };
+    (clock.now().secs, passed)
+}
+
+/// An amount of space in bytes, of a store of so many.
+fn bytes_of(share: Share, total: u64) -> u64 {
+    match share {
+        Share::Percent(percent) => (u128::from(total) * u128::from(percent) / 100) as u64,
+        Share::Bytes(bytes) => bytes,
+    }
+}
+
+impl Fs {
+    /// Has snapshots of a line be taken by these schedules. Durable when this returns.
+    pub fn set_schedules(&self, line: LineId, schedules: Vec<Schedule>) -> Result<()> {
+        self.heads.check_writable()?;
+        if self.heads.volume.line(line)?.state != LineState::Writable {
+            return Err(Error::ReadOnly);
+        }
+        self.heads.volume.set_schedules(line, schedules)?;
+        self.commits.sync()
+    }
+
+    /// Looks at all schedules that are not run by hand: takes what is due, and deletes some of what is to go. True if there is
+    /// more to delete at once. For a timer: it has to be asked often.
+    pub fn keep_schedules(&self) -> bool {
+        let lines = self.heads.volume.scheduled_lines();
+        if self.heads.is_read_only() || lines.iter().all(|l| l.schedules.iter().all(|s| s.by_hand)) {
+            self.past.timekeeper.seen.lock().schedules.clear();
+            return false;
+        }
+        let _running = self.past.timekeeper.running.lock();
+        let now = moment(&self.heads.clock);
+        self.look(&lines, now);
+        let mut more = false;
+        for (line, schedule) in each(&lines).filter(|(_, schedule)| !schedule.by_hand) {
+            let Some(head) = self.heads.of_line(line) else { continue };
+            if let Err(e) = self.take_if_due(&head, schedule, now) {
+                self.note(line.id, schedule, Some(format!("cannot take a snapshot: {e}")));
+            }
+            match self.prune_some(&head, schedule, now.1) {
+                Ok(many) => more |= many,
+                Err(e) => self.note(line.id, schedule, Some(format!("cannot delete a snapshot: {e}"))),
+            }
+        }
+        more
+    }
+
+    /// Takes what is due of a line, whoever runs it else, and deletes all that is to go. Of one schedule if that is named.
+    pub fn run_schedules(&self, line: LineId, name: Option<&str>) -> Result<Vec<ScheduleRun>> {
+        self.heads.check_writable()?;
+        let _running = self.past.timekeeper.running.lock();
+        let (record, now) = (self.heads.volume.line(line)?, moment(&self.heads.clock));
+        let head = self.heads.of_line(&record).ok_or(Error::Stale)?;
+        self.look(&self.heads.volume.scheduled_lines(), now);
+        let mut all = Vec::new();
+        for schedule in named(&record, name) {
+            let taken = self.take_if_due(&head, schedule, now)?;
+            let gone = self.prune_all(&head, schedule)?;
+            all.push(ScheduleRun { schedule: schedule.name.clone(), taken, gone });
+        }
+        Ok(all)
+    }
+
+    /// What is to become of the snapshots of the schedules of a line, or of one of them, oldest first.
+    pub fn rule_schedules(&self, line: LineId, name: Option<&str>) -> Result<Vec<RuledSnapshot>> {
+        let record = self.heads.volume.line(line)?;
+        let mut all = Vec::new();
+        for schedule in named(&record, name) {
+            all.extend(self.rulings(line, schedule)?);
+        }
+        Ok(all)
+    }
+
+    /// Deletes what is to go of the snapshots of the schedules of a line, or of one of them. Tells which those were.
+    pub fn prune_schedules(&self, line: LineId, name: Option<&str>) -> Result<Vec<ScheduleRun>> {
+        self.heads.check_writable()?;
+        let _running = self.past.timekeeper.running.lock();
+        let record = self.heads.volume.line(line)?;
+        let head = self.heads.of_line(&record).ok_or(Error::Stale)?;
+        let mut all = Vec::new();
+        for schedule in named(&record, name) {
+            let gone = self.prune_all(&head, schedule)?;
+            all.push(ScheduleRun { schedule: schedule.name.clone(), taken: None, gone });
+        }
+        Ok(all)
+    }
+
+    /// What a schedule took of a line and is there, and the time of day.
+    pub fn taken_by(&self, line: LineId, schedule: &Schedule) -> (i64, Vec<TakenSnapshot>) {
+        let all = self.past.scheduled(line, &schedule.name);
+        (moment(&self.heads.clock).0, self.past.as_taken(&all))
+    }
+
+    /// How the schedules of a line are doing, or those of all lines.
+    pub fn schedule_states(&self, line: Option<LineId>) -> Vec<ScheduleState> {
+        let mut lines = self.heads.volume.scheduled_lines();
+        lines.retain(|record| line.is_none_or(|line| line == record.id));
+        let now = moment(&self.heads.clock);
+        let told = |(line, schedule): (&LineRecord, &Schedule)| {
+            let all = self.past.scheduled(line.id, &schedule.name);
+            let last = all.last().map(|s| s.created);
+            let seen = self.past.timekeeper.seen.lock();
+            let watched = seen.schedules.get(&(line.id, schedule.name.clone()));
+            let pace = watched.map_or_else(|| Cadence::new(now.1), |watched| watched.pace.clone());
+            ScheduleState {
+                schedule: schedule.clone(),
+                line: line.name.clone(),
+                snapshots: all.len(),
+                last,
+                next: pace.next(schedule, last.map(|last| last.0), now.0),
+                error: watched.and_then(|watched| watched.error.clone()),
+                clock_distrusted: watched.is_some() && !seen.clock.is_trusted(),
+            }
+        };
+        each(&lines).map(told).collect()
+    }
+
+    /// How many schedules are remembered: for tests of what that costs.
+    #[cfg(test)]
+    pub fn schedules_watched(&self) -> usize {
+        self.past.timekeeper.seen.lock().schedules.len()
+    }
+
+    /// Remembers the schedules that there are, and looks at the clock.
+    fn look(&self, lines: &[LineRecord], now: (i64, Duration)) {
+        let key = |line: &LineRecord, schedule: &Schedule| (line.id, schedule.name.clone());
+        let is_new = |line: &LineRecord, schedule: &Schedule| {
+            let seen = self.past.timekeeper.seen.lock();
+            seen.schedules.get(&key(line, schedule)).is_none_or(|watched| watched.schedule != *schedule)
+        };
+        let new: Vec<_> = each(lines).filter(|(line, schedule)| is_new(line, schedule)).collect();
+        let new = new.into_iter().map(|(line, schedule)| {
+            let last = self.past.scheduled(line.id, &schedule.name).last().map(|s| s.created.0);
+            let (schedule, pace) = (schedule.clone(), Cadence::new(now.1));
+            (key(line, &schedule), WatchedSchedule { schedule, pace, last, pruned: None, error: None })
+        });
+        let new: Vec<_> = new.collect();
+        let there: BTreeSet<_> = each(lines).map(|(line, schedule)| key(line, schedule)).collect();
+        let mut seen = self.past.timekeeper.seen.lock();
+        seen.schedules.retain(|key, _| there.contains(key));
+        seen.schedules.extend(new);
+        let newest = seen.schedules.values().filter_map(|watched| watched.last).max();
+        seen.clock.look(now, newest);
+    }
+
+    /// Changes what is remembered of a schedule.
+    fn with_watched<T>(
+        &self,
+        line: LineId,
+        schedule: &Schedule,
+        work: impl FnOnce(&mut WatchedSchedule) -> T,
+    ) -> Option<T> {
+        self.past.timekeeper.seen.lock().schedules.get_mut(&(line, schedule.name.clone())).map(work)
+    }
+
+    fn note(&self, line: LineId, schedule: &Schedule, error: Option<String>) {
+        self.with_watched(line, schedule, |watched| {
+            if let Some(error) = error.as_ref().filter(|error| watched.error.as_ref() != Some(error)) {
+                log::warn!("schedule '{}': {error}", schedule.name);
+            }
+            watched.error = error;
+        });
+    }
+
+    fn take_if_due(
+        &self,
+        head: &Arc<Head>,
+        schedule: &Schedule,
+        now: (i64, Duration),
+    ) -> Result<Option<SnapshotInfo>> {
+        let due = self.with_watched(head.line, schedule, |watched| {
+            watched.pace.is_due(schedule.every, watched.last, now)
+        });
+        if due != Some(true) {
+            return Ok(None);
+        }
+        let taken = self.past.take_scheduled(head, schedule);
+        self.with_watched(head.line, schedule, |watched| match &taken {
+            Ok(Some(made)) => {
+                watched.pace.took(now.1);
+                (watched.last, watched.pruned, watched.error) = (Some(made.created.0), None, None);
+            }
+            Ok(None) => {
+                watched.pace.found_nothing(schedule.every, now);
+                watched.error = None;
+            }
+            Err(_) => watched.pace.failed(now.1),
+        });
+        taken
+    }
+
+    /// A step of what is to go. True if there is more.
+    fn prune_some(&self, head: &Head, schedule: &Schedule, passed: Duration) -> Result<bool> {
+        let last = self.with_watched(head.line, schedule, |watched| watched.pruned).flatten();
+        let is_over = |interval| last.is_none_or(|at| passed >= at + interval);
+        let is_due =
+            is_over(PRUNE_INTERVAL) || is_over(ROOM_INTERVAL) && self.wanted_bytes(schedule).is_some();
+        if !is_due {
+            return Ok(false);
+        }
+        let trusted = self.past.timekeeper.seen.lock().clock.is_trusted();
+        let mut go = self.rulings(head.line, schedule)?;
+        // Want of space has nothing to do with what a clock says.
+        go.retain(|ruled| ruled.thinned.is_some() || trusted && ruled.ruling.goes());
+        let more = go.len() > PRUNED_AT_ONCE;
+        go.truncate(PRUNED_AT_ONCE);
+        let go: Vec<SnapshotInfo> = go.into_iter().map(|ruled| ruled.snapshot).collect();
+        let gone = self.past.drop_scheduled(head, &go, TIMERS_PATIENCE)?;
+        // What could not go is tried again later, and holds nothing up.
+        let more = more && gone.len() == go.len();
+        self.with_watched(head.line, schedule, |watched| {
+            watched.pruned = Some(passed).filter(|_| !more);
+        });
+        Ok(more)
+    }
+
+    fn prune_all(&self, head: &Head, schedule: &Schedule) -> Result<Vec<SnapshotInfo>> {
+        let mut go = self.rulings(head.line, schedule)?;
+        go.retain(|ruled| ruled.ruling.goes() || ruled.thinned.is_some());
+        let go: Vec<SnapshotInfo> = go.into_iter().map(|ruled| ruled.snapshot).collect();
+        self.past.drop_scheduled(head, &go, USERS_PATIENCE)
+    }
+
+    /// What is to become of the snapshots of a schedule: by its classes, and of what they leave, for want of space.
+    fn rulings(&self, line: LineId, schedule: &Schedule) -> Result<Vec<RuledSnapshot>> {
+        let all = self.past.scheduled(line, &schedule.name);
+        let taken = self.past.as_taken(&all);
+        let rulings = decide(schedule, &taken, moment(&self.heads.clock).0);
+        let order: Vec<usize> =
+            thinning_order(&taken, &rulings).into_iter().filter(|i| !rulings[*i].goes()).collect();
+        let going = |i: &usize| rulings[*i].goes();
+        let mut thinned = vec![None; all.len()];
+        let total = self.heads.volume.space().total;
+        if let Some(budget) = schedule.budget.map(|share| bytes_of(share, total)) {
+            let left = |n: usize| {
+                let gone = &order[..n];
+                let stay = (0..all.len()).filter(|i| !going(i) && !gone.contains(i));
+                self.heads.volume.would_free(stay.map(|i| all[i].id))
+            };
+            let n = fewest(order.len(), |n| Ok(left(n)? <= budget))?;
+            order[..n].iter().for_each(|i| thinned[*i] = Some("over its budget"));
+        }
+        if let Some(wanted) = self.wanted_bytes(schedule) {
+            let freed = |n: usize| {
+                let gone = (0..all.len()).filter(going).chain(order[..n].iter().copied());
+                self.heads.volume.would_free(gone.map(|i| all[i].id))
+            };
+            let n = fewest(order.len(), |n| Ok(freed(n)? >= wanted))?;
+            for i in &order[..n] {
+                thinned[*i] = thinned[*i].or(Some("space is wanted"));
+            }
+        }
+        let rows = all.into_iter().zip(rulings).zip(thinned);
+        Ok(rows
+            .map(|((snapshot, ruling), thinned)| RuledSnapshot {
+                schedule: schedule.name.clone(),
+                snapshot,
+                ruling,
+                thinned,
+            })
+            .collect())
+    }
+
+    /// How much is to come back so that a schedule leaves as much free as it is to. None while enough is free, or more is on its
+    /// way.
+    fn wanted_bytes(&self, schedule: &Schedule) -> Option<u64> {
+        let volume = &self.heads.volume;
+        let space = volume.space();
+        let least = bytes_of(schedule.free?, space.total);
+        let wanted = least.saturating_add(least / MARGIN_SHARE).saturating_sub(space.free);
+        (wanted > 0 && !volume.has_background_work()).then_some(wanted)
+    }
+}
+
+/// The fewest of `most` of which something is so, if it is so of all that are more; else all.
+fn fewest(most: usize, mut is_so: impl FnMut(usize) -> Result<bool>) -> Result<usize> {
+    let (mut low, mut high) = (0, most);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if is_so(middle)? { high = middle } else { low = middle + 1 }
+    }
+    Ok(low)
+}
+
+fn each(lines: &[LineRecord]) -> impl Iterator<Item = (&LineRecord, &Schedule)> {
+    let writable = lines.iter().filter(|line| line.state == LineState::Writable);
+    writable.flat_map(|line| line.schedules.iter().map(move |schedule| (line, schedule)))
+}
+
+/// The schedules of a line, or the one of that name.
+fn named<'l>(line: &'l LineRecord, name: Option<&'l str>) -> impl Iterator<Item = &'l Schedule> {
+    line.schedules.iter().filter(move |schedule| name.is_none_or(|name| name == schedule.name))
+}

@@ -1,0 +1,385 @@
+//! Schedules under a clock of the test: what is taken and kept, what moves with the store, whose snapshots stay, want of
+//! space, a year of minutes.
+
+use super::*;
+use crate::device::{Device, Memory};
+use crate::fixtures::{CACHE_BYTES, make};
+use crate::format::LineId;
+use crate::format::provenance::Reason;
+use crate::fs::{PRUNED_AT_ONCE, RuledSnapshot};
+use crate::schedule::{Because, Period, Schedule, parse_rules, simulate};
+use crate::volume::{Access, OpenOptions};
+use std::collections::BTreeSet;
+
+const SECOND: i64 = 1_000_000_000;
+const MINUTE: i64 = 60;
+const HOUR: i64 = 3600;
+const DAY: i64 = 86_400;
+const MAIN: LineId = LineId::MAIN;
+/// 2026-01-05, a Monday.
+const MONDAY: i64 = 1_767_571_200;
+
+fn rules(text: &str) -> Schedule {
+    parse_rules("default", text).unwrap()
+}
+
+/// A file system whose clock says that it is this Monday.
+fn on_monday(text: &str) -> T {
+    let t = T::new();
+    t.clock.set((MONDAY - 1000) * SECOND);
+    t.fs.set_schedules(MAIN, vec![rules(text)]).unwrap();
+    t
+}
+
+/// Looks as often as the daemon's timer does until there is nothing more to do.
+fn look(t: &T) {
+    while t.fs.keep_schedules() {}
+}
+
+fn pass(t: &T, secs: i64) {
+    t.clock.advance(secs * SECOND);
+    look(t);
+}
+
+fn names(t: &T) -> Vec<String> {
+    t.list(SNAPDIR)
+}
+
+#[test]
+fn snapshots_are_taken_when_something_has_changed_and_it_is_time() {
+    let t = on_monday("every=15m keep=24h,7d");
+    t.put(ROOT, "a", b"one");
+    look(&t);
+    assert_eq!(names(&t), ["@GMT-2026.01.05-00.00.00"]);
+    let info = t.fs.snapshots().remove(0);
+    assert_eq!((info.provenance.reason, &info.provenance.command[..]), (Reason::Schedule, &b"default"[..]));
+    // It is not time yet; and then nothing has changed, but for when something was read.
+    t.put(ROOT, "b", b"two");
+    pass(&t, 14 * MINUTE);
+    assert_eq!(names(&t).len(), 1);
+    pass(&t, MINUTE);
+    assert_eq!(names(&t)[1..], ["@GMT-2026.01.05-00.15.00"]);
+    pass(&t, HOUR);
+    t.cat(ROOT, "a");
+    pass(&t, HOUR);
+    assert_eq!(names(&t).len(), 2);
+    // What is delayed is a change, and a snapshot of a user's is none.
+    t.snapshot("mine");
+    pass(&t, HOUR);
+    assert_eq!(names(&t).len(), 3);
+    t.put(ROOT, "c", b"three");
+    pass(&t, HOUR + 5 * MINUTE);
+    assert_eq!(names(&t)[3..], ["@GMT-2026.01.05-04.20.00"]);
+    assert_eq!(t.cat(t.find(SNAPDIR, "@GMT-2026.01.05-04.20.00").unwrap(), "c"), b"three");
+    // With `always` one is taken in any case.
+    t.fs.set_schedules(MAIN, vec![rules("every=15m keep=24h always")]).unwrap();
+    pass(&t, 15 * MINUTE);
+    assert_eq!(names(&t).len(), 5);
+    pass(&t, 15 * MINUTE);
+    // That was the fifth in a quarter of an hour of its own, and the first is not the newest of its hour.
+    assert_eq!((names(&t).len(), &names(&t)[0][..]), (5, "@GMT-2026.01.05-00.15.00"));
+    // After a time without anybody, one.
+    let t = reopened(&t);
+    pass(&t, 3 * DAY);
+    pass(&t, MINUTE);
+    assert_eq!(names(&t)[5..], ["@GMT-2026.01.08-04.50.00"]);
+    t.fs.commit().unwrap();
+    t.prove();
+}
+
+/// Another daemon on the same volume, with its own memory of what it has seen.
+fn reopened(t: &T) -> T {
+    let fs = Fs::open(t.fs.volume().clone(), FsOptions::default(), t.clock.clone()).unwrap();
+    let head = fs.heads.main();
+    T { fs, clock: t.clock.clone(), head }
+}
+
+#[test]
+fn schedules_move_with_the_store_and_clones_have_their_own() {
+    let device: Arc<dyn Device> = Arc::new(Memory::new(1 << 30));
+    make(device.clone());
+    let open = || {
+        let options = OpenOptions { access: Access::ReadWrite, cache_bytes: CACHE_BYTES };
+        T::on(Volume::open(device.clone(), options).unwrap(), FsOptions::default())
+    };
+    let main = vec![
+        rules("every=1h keep=24h budget=20% free=5%"),
+        Schedule { name: "daily".into(), ..rules("every=1d keep=all timer=off") },
+    ];
+    let t = open();
+    let clone = t.mkdir(NodeId::clonedir(0), "clone").unwrap();
+    let line = t.fs.line_at(clone).unwrap();
+    t.fs.set_schedules(MAIN, main.clone()).unwrap();
+    t.fs.set_schedules(line, vec![rules("every=1m keep=5min")]).unwrap();
+    t.put(clone, "in the clone", b"x");
+    // The daemon is killed: the log has them. Then they are committed.
+    for _ in 0..2 {
+        let t = open();
+        assert_eq!(t.fs.volume().line(MAIN).unwrap().schedules, main);
+        assert_eq!(t.fs.volume().line(line).unwrap().schedules, [rules("every=1m keep=5min")]);
+        t.fs.commit().unwrap();
+        t.prove();
+    }
+    let t = open();
+    look(&t);
+    // Only what has changed since nothing was there: both. What is run by hand is not.
+    assert_eq!(t.fs.volume().own_snapshots(MAIN).len(), 1);
+    assert_eq!(t.fs.volume().own_snapshots(line).len(), 1);
+    assert_eq!(t.fs.schedule_states(None).len(), 3);
+    let runs = t.fs.run_schedules(MAIN, Some("daily")).unwrap();
+    assert!(runs.len() == 1 && runs[0].taken.is_some());
+    // A clone of it has none, and a dropped one takes its own along.
+    let node = t.fs.clone_line(line, b"second").unwrap();
+    assert!(t.fs.volume().line(t.fs.line_at(node).unwrap()).unwrap().schedules.is_empty());
+    t.fs.drop_clone(b"clone").unwrap();
+    assert_eq!(t.fs.schedule_states(None).len(), 2);
+    look(&t);
+    t.fs.set_schedules(MAIN, vec![]).unwrap();
+    assert!(t.fs.schedule_states(None).is_empty() && !t.fs.keep_schedules());
+    t.fs.commit().unwrap();
+    t.prove();
+}
+
+/// A file gets this content.
+fn replace(t: &T, name: &str, data: &[u8]) {
+    let Ok(node) = t.find(ROOT, name) else {
+        t.put(ROOT, name, data);
+        return;
+    };
+    t.resize(node, 0);
+    let file = t.open(node, RW);
+    t.write(file, 0, data);
+    t.fs.release(file.0, file.1);
+}
+
+/// Changes something, and so much time passes.
+fn change(t: &T, n: i64, secs: i64) {
+    replace(t, &format!("f{}", n % 7), n.to_string().as_bytes());
+    pass(t, secs);
+}
+
+#[test]
+fn what_is_not_the_schedules_own_stays() {
+    let t = on_monday("every=1h keep=2h");
+    look(&t);
+    t.snapshot("users");
+    for n in 0..3 {
+        change(&t, n, HOUR);
+    }
+    let all = names(&t);
+    assert_eq!(all, ["users", "@GMT-2026.01.05-02.00.00", "@GMT-2026.01.05-03.00.00"]);
+    // One is given a name, one is read, one is mounted.
+    t.fs.rename_snapshot(all[1].as_bytes(), b"wanted").unwrap();
+    let file = t.find(t.find(SNAPDIR, &all[2]).unwrap(), "f0").unwrap();
+    let open = t.open(file, RO);
+    for n in 3..5 {
+        change(&t, n, HOUR);
+    }
+    let alone = t.fs.standalone(b"@GMT-2026.01.05-04.00.00").unwrap();
+    for n in 5..9 {
+        change(&t, n, HOUR);
+    }
+    let stay = ["users", "wanted", &all[2], "@GMT-2026.01.05-04.00.00"];
+    assert_eq!(names(&t)[..4], stay);
+    assert_eq!(names(&t)[4..], ["@GMT-2026.01.05-08.00.00", "@GMT-2026.01.05-09.00.00"]);
+    let because: Vec<RuledSnapshot> = t.fs.rule_schedules(MAIN, None).unwrap();
+    assert_eq!(because[0].ruling.0, [Because::Kept]);
+    // When nobody does that any more, they go.
+    t.fs.release(open.0, open.1);
+    drop(alone);
+    pass(&t, HOUR);
+    assert_eq!(names(&t)[..2], ["users", "wanted"]);
+    assert_eq!(names(&t).len(), 4);
+    // And those of a schedule that is gone stay.
+    t.fs.set_schedules(MAIN, vec![]).unwrap();
+    pass(&t, 10 * DAY);
+    assert_eq!(t.fs.prune_schedules(MAIN, None).unwrap(), []);
+    assert_eq!(names(&t).len(), 4);
+}
+
+#[test]
+fn a_clock_that_is_wrong_neither_floods_nor_deletes() {
+    let t = on_monday("every=1h keep=3h,2d");
+    for n in 0..30 {
+        change(&t, n, HOUR);
+    }
+    let before = names(&t);
+    assert_eq!(before.len(), 4, "{before:?}");
+    // The machine starts at 1970, and for hours nobody puts that right.
+    let t = reopened(&t);
+    let back = t.clock.now().secs - 10;
+    t.clock.set(-back * SECOND);
+    for n in 0..40 {
+        change(&t, n, 15 * MINUTE);
+    }
+    assert_eq!(names(&t)[..4], before);
+    // Ten were taken, one an hour, and three of them are kept by the hour.
+    let wrong = ["@GMT-1970.01.01-08.00.10", "@GMT-1970.01.01-09.00.10", "@GMT-1970.01.01-10.00.10"];
+    assert_eq!(names(&t)[4..], wrong);
+    // It is put right: for an hour nothing goes, then what was taken then.
+    t.clock.set(back * SECOND);
+    for n in 0..3 {
+        change(&t, n, 15 * MINUTE);
+    }
+    assert_eq!(names(&t)[..7], [&before[..], &wrong.map(String::from)].concat());
+    for n in 0..6 {
+        change(&t, n, 15 * MINUTE);
+    }
+    assert!(names(&t).iter().all(|name| !name.starts_with("@GMT-1970")), "{:?}", names(&t));
+    // Forty years ahead: one snapshot more, and what that takes the place of stays for an hour.
+    let before = names(&t);
+    t.clock.set(40 * 365 * DAY * SECOND);
+    change(&t, 1, MINUTE);
+    assert_eq!(names(&t).len(), before.len() + 1);
+    t.clock.set(-40 * 365 * DAY * SECOND);
+    change(&t, 2, 3 * HOUR);
+    let left: BTreeSet<String> = names(&t).into_iter().collect();
+    assert!(left.iter().any(|name| name.starts_with("@GMT-206")), "{left:?}");
+    t.fs.commit().unwrap();
+    t.prove();
+}
+
+#[test]
+fn want_of_space_thins_the_oldest_class_first_and_never_the_last() {
+    let t = T::with(64 << 20, FsOptions::default());
+    t.clock.set((MONDAY - 1000) * SECOND);
+    t.fs.set_schedules(MAIN, vec![rules("every=1h keep=24h,7d free=50%")]).unwrap();
+    t.snapshot("users");
+    // Each holds 2 MiB that nobody else does, up to more than half of the store.
+    for n in 0..30 {
+        replace(&t, "big", &crate::fixtures::bytes(n, 2 << 20));
+        t.fs.commit().unwrap();
+        pass(&t, HOUR);
+        for _ in 0..8 {
+            // What was deleted comes back.
+            t.fs.tick().unwrap();
+            pass(&t, 3);
+        }
+        let space = t.fs.volume().space();
+        assert!(space.free > space.total / 2 - (8 << 20), "{n}: {space:?}");
+    }
+    let left = names(&t);
+    assert!(left.len() < 20 && left[0] == "users", "{left:?}");
+    assert!(left.last().unwrap().starts_with("@GMT-2026.01.06-06"), "{left:?}");
+    // A budget, of what they hold alone.
+    t.fs.set_schedules(MAIN, vec![rules("every=1h keep=24h,7d budget=6M")]).unwrap();
+    pass(&t, HOUR);
+    let own: Vec<_> = t.fs.volume().own_snapshots(MAIN).into_iter().filter(|s| s.name != b"users").collect();
+    let held = t.fs.volume().would_free(own.iter().map(|s| s.id)).unwrap();
+    assert!(own.len() >= 2 && held <= 6 << 20, "{} hold {held}", own.len());
+    // However little is allowed, the last one stays.
+    t.fs.set_schedules(MAIN, vec![rules("every=1h keep=24h,7d budget=1K free=100%")]).unwrap();
+    pass(&t, HOUR);
+    assert_eq!(names(&t).len(), 2);
+    t.fs.commit().unwrap();
+    t.prove();
+}
+
+#[test]
+fn a_step_deletes_few_and_says_that_there_is_more() {
+    let t = on_monday("every=1h keep=all");
+    for n in 0..40 {
+        change(&t, n, HOUR);
+    }
+    assert_eq!(names(&t).len(), 40);
+    t.fs.set_schedules(MAIN, vec![rules("every=1h keep=1h")]).unwrap();
+    let mut steps = 0;
+    loop {
+        let before = names(&t).len();
+        let more = t.fs.keep_schedules();
+        let gone = before - names(&t).len();
+        assert!(gone <= PRUNED_AT_ONCE, "{gone} in one step");
+        steps += 1;
+        if !more {
+            break;
+        }
+    }
+    assert_eq!((names(&t).len(), steps), (1, 39_usize.div_ceil(PRUNED_AT_ONCE)));
+}
+
+#[test]
+fn a_full_store_is_told_and_tried_again() {
+    let t = T::with(32 << 20, FsOptions::default());
+    t.clock.set((MONDAY - 1000) * SECOND);
+    t.fs.set_schedules(MAIN, vec![rules("every=1h keep=24h always")]).unwrap();
+    look(&t);
+    let (node, handle) = t.create(ROOT, "all");
+    let block = vec![7; 1 << 20];
+    let full = (0..64).find_map(|n| t.fs.write(node, handle, n << 20, &block, false).err());
+    assert_eq!(full, Some(Error::NoSpace));
+    for _ in 0..3 {
+        pass(&t, HOUR);
+    }
+    let state = t.fs.schedule_states(Some(MAIN)).remove(0);
+    // Whether one fits or not, what failed is told, and once there is space the next is taken.
+    let told = state.error.is_some() || state.snapshots == 4;
+    assert!(told, "{state:?}");
+    t.resize(node, 0);
+    t.fs.release(node, handle);
+    let own: Vec<_> = t.fs.snapshots().into_iter().map(|s| s.name).collect();
+    own[1..].iter().for_each(|name| t.fs.delete_snapshot(name).unwrap());
+    t.fs.commit().unwrap();
+    t.fs.commit().unwrap();
+    pass(&t, HOUR);
+    let state = t.fs.schedule_states(Some(MAIN)).remove(0);
+    assert!(state.error.is_none() && t.fs.snapshots().len() >= 2, "{state:?}");
+}
+
+/// Minutes with a change in each: how many snapshots there are is what the rules say.
+fn minutes(days: i64) {
+    let text = "every=1m keep=60min,24h,30d,12mo";
+    let t = on_monday(text);
+    let schedule = rules(text);
+    let (file, handle) = t.create(ROOT, "log");
+    let (mut most, mut expected) = (0, std::collections::HashMap::new());
+    simulate(&schedule, &[], MONDAY - MINUTE, (days * DAY) as u64, &mut |at, count| {
+        if (at / MINUTE) % 97 == 0 {
+            expected.insert(at, count);
+        }
+    });
+    let mut sampled = 0;
+    for n in 0..days * 24 * 60 {
+        assert_eq!(t.fs.write(file, handle, 0, &n.to_le_bytes(), false), Ok(8));
+        let before = t.fs.volume().snapshot_count(MAIN);
+        look(&t);
+        let now = t.clock.now().secs;
+        let there = t.fs.volume().snapshot_count(MAIN);
+        assert!(there <= before + 1);
+        if let Some(count) = expected.get(&now) {
+            assert_eq!(there, *count, "after {n} minutes");
+            sampled += 1;
+        }
+        most = most.max(there);
+        if n % 5 == 4 {
+            t.fs.tick().unwrap();
+        }
+        t.clock.advance(MINUTE * SECOND);
+    }
+    assert!(sampled as i64 > days * 12 && most <= 60 + 24 + 30 + 12 + 1, "{sampled} samples, {most}");
+    t.fs.release(file, handle);
+    while t.fs.volume().has_background_work() {
+        t.fs.commit().unwrap();
+    }
+    // What there is in memory and on the device is what is there now, whatever has been.
+    assert_eq!(t.fs.schedules_watched(), 1);
+    let report = crate::check::check(t.fs.volume(), crate::check::Depth::Metadata).unwrap();
+    assert!(report.is_clean() && report.views as usize <= most + 1, "{} views", report.views);
+}
+
+/// `SNAPFS_DAYS=366` makes it a year, which takes minutes.
+#[test]
+fn days_of_minutes() {
+    let days = std::env::var("SNAPFS_DAYS").ok().and_then(|days| days.parse().ok());
+    minutes(days.unwrap_or(4));
+}
+
+#[test]
+fn the_next_one_is_told() {
+    let t = on_monday("every=15m keep=24h");
+    let state = || t.fs.schedule_states(Some(MAIN)).remove(0);
+    assert_eq!((state().snapshots, state().last, state().next), (0, None, Some(MONDAY)));
+    change(&t, 1, MINUTE);
+    assert_eq!(state().last, Some((MONDAY + MINUTE, 0)));
+    assert_eq!(state().next, Some(MONDAY + 15 * MINUTE));
+    assert_eq!(state().schedule.every, Period { count: 15, unit: crate::schedule::Unit::Minute });
+}
