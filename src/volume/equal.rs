@@ -6,57 +6,13 @@
 //! written, and where none of several proves nothing either.
 
 use super::intent::FoundLog;
-use super::{Result, VolumeError, ring};
-use crate::device::{Device, DeviceError, RESERVED_BYTES};
+use super::levelling::Levelling;
+use super::{Result, ring};
+use crate::device::{Device, RESERVED_BYTES};
 use crate::format::BLOCK_BYTES;
 use crate::format::log::FLUSH_BYTES;
 use crate::store::RangeSet;
-use std::collections::{BTreeMap, HashMap, btree_map::Entry};
-
-fn failed(e: DeviceError) -> VolumeError {
-    VolumeError::Device(e.to_string())
-}
-
-/// Writes to sides what they lack. One that does not take it is left out when all is written, and not before: it may be the
-/// only one that has what another lacks.
-pub(super) struct Levelling<'a> {
-    device: &'a dyn Device,
-    failed: BTreeMap<usize, DeviceError>,
-    has_written: bool,
-}
-
-impl Levelling<'_> {
-    fn new(device: &dyn Device) -> Levelling<'_> {
-        Levelling { device, failed: BTreeMap::new(), has_written: false }
-    }
-
-    /// Has a side hold these bytes.
-    pub(super) fn bring(&mut self, side: usize, at: u64, bytes: &[u8]) {
-        self.has_written = true;
-        if let Entry::Vacant(failed) = self.failed.entry(side)
-            && let Err(e) = self.device.write_side(side, at, bytes)
-        {
-            failed.insert(e);
-        }
-    }
-
-    /// All that was brought is durable on each side that is left.
-    fn end(mut self) -> Result<()> {
-        if !self.has_written {
-            return Ok(());
-        }
-        let is_whole = |side: &usize| !self.failed.contains_key(side);
-        if !self.device.sides().iter().any(is_whole)
-            && let Some((_, e)) = self.failed.pop_first()
-        {
-            return Err(failed(e));
-        }
-        for (side, e) in &self.failed {
-            self.device.leave_out(*side, &e.to_string());
-        }
-        self.device.flush().map_err(failed)
-    }
-}
+use std::collections::HashMap;
 
 /// Makes rings and found records of the log the same on all sides, durably.
 pub(super) fn equalise_tables(device: &dyn Device, found: &FoundLog, log_bytes: u64) -> Result<()> {

@@ -25,6 +25,7 @@ mod homes;
 mod hydration_table;
 mod hydrations;
 mod intent;
+mod levelling;
 mod lineage;
 mod lines;
 mod lost_places;

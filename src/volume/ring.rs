@@ -1,7 +1,7 @@
 //! The two rings of superblock slots: the newest valid slot of either, on any side of a mirror, is the state of the store.
 
 use super::VolumeError;
-use super::equal::Levelling;
+use super::levelling::Levelling;
 use crate::device::{Device, DeviceError, RESERVED_BYTES};
 use crate::format::superblock::{RING_SLOTS, SLOT_BYTES, SlotError, Superblock};
 use crate::store::Store;

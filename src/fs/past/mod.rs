@@ -8,6 +8,7 @@ mod arriving;
 mod clonedir;
 mod covers;
 mod expiry;
+mod given_up;
 mod known;
 mod moment;
 mod pick;
