@@ -313,6 +313,12 @@ fn bring_back(
     fs.volume().fill(mirror, &from, go).map_err(told)
 }
 
+/// Bytes of superblocks that a disk has.
+fn ring_bytes(sim: &Sim) -> u64 {
+    let slots = RINGS.into_iter().flat_map(|(at, len)| (at..at + len).step_by(4096));
+    4096 * slots.filter(|at| sim.peek(*at, 4096).iter().any(|byte| *byte != 0)).count() as u64
+}
+
 fn disk(sim: &Arc<Sim>) -> Arc<dyn Device> {
     sim.clone()
 }
@@ -733,8 +739,8 @@ pub fn live(trouble: Trouble, nth: u64, seed: u64) -> Result<Lived, String> {
         let second = if split_at.is_some() { None } else { copy(1) };
         recording.judge_sides([copy(0), second], allowed.clone()).map_err(|why| here("both", why))?;
     }
-    let tables = RINGS.iter().map(|(_, len)| len).sum::<u64>();
-    Ok(Lived { met, filled: filled.map(|bytes| bytes.saturating_sub(tables)), changed })
+    let rings = ring_bytes(&sims[0]);
+    Ok(Lived { met, filled: filled.map(|bytes| bytes.saturating_sub(rings)), changed })
 }
 
 /// The second disk is put back to what it was so many mounts ago, or, with none, five commits ago. It must be known as
@@ -783,7 +789,7 @@ pub fn older_copy(mounts: u64, seed: u64) -> Result<u64, String> {
         alone[n] = Some(sims[n].crash(CrashPolicy::DropAll));
         recording.judge_sides(alone, last..=last).map_err(|why| format!("side {n}: {why}"))?;
     }
-    Ok(filled.copied.saturating_sub(RINGS.iter().map(|(_, len)| len).sum::<u64>()))
+    Ok(filled.copied)
 }
 
 /// A disk of which blocks are destroyed all the time.

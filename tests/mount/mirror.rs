@@ -259,7 +259,7 @@ fn damage_of_one_side_reaches_nobody_and_what_cannot_be_attached_is_refused() {
     p.umount();
     p.check();
     let said = mount_of(&p, "two.img", &[]);
-    assert!(said.code == 1 && said.err.contains("older than its partner"), "{said:?}");
+    assert!(said.code == 1 && said.err.contains("older state"), "{said:?}");
 }
 
 #[test]
@@ -297,13 +297,14 @@ fn a_side_that_was_left_behind_is_known_to_be_old() {
     };
     fs::create_dir(p.at("old")).unwrap();
     assert_eq!(mount_of(&p, "old", &[]).code, 0);
-    write_durably(&p.path("big"), &pattern(80 << 20, 8));
+    write_durably(&p.path("big"), &pattern(200 << 20, 8));
     p.umount();
     let before = used("old");
-    assert!(before >= 80 << 20);
+    assert!(before >= 200 << 20);
     assert_eq!(mount_of(&p, "two.img", &[]).code, 0);
     let said = p.run(&["mirror", "attach", "mnt", "old", "--force", "--wait"]);
     assert!(said.code == 0 && said.out.contains("in sync"), "{said:?}");
-    assert!(used("old") + (60 << 20) < before, "{} of {before}", used("old"));
+    // But for what is free here and has room promised.
+    assert!(used("old") + (90 << 20) < before, "{} of {before}", used("old"));
     p.umount();
 }
