@@ -138,7 +138,7 @@ pub fn items(bytes: &[u8]) {
     }
     if let Ok(extent) = Extent::decode(bytes) {
         assert_eq!(extent.encode(), bytes);
-        let last = extent.slice(extent.len_bytes() - BLOCK_BYTES, BLOCK_BYTES);
+        let last = extent.cut(extent.len_bytes() - BLOCK_BYTES, BLOCK_BYTES);
         assert_eq!(last.len_bytes(), BLOCK_BYTES);
     }
     if let Some((key, _)) = bytes.split_first_chunk() {

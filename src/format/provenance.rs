@@ -217,7 +217,7 @@ mod tests {
         let mut good = Vec::new();
         Provenance::default().encode(&mut good);
         // Reason, user's mark, lengths beyond their limits, reserved bytes, a user without a mark.
-        for (at, byte) in [(0, 0), (0, 13), (1, 2), (3, 5), (5, 5), (6, 1), (7, 1), (8, 1)] {
+        for (at, byte) in [(0, 0), (0, 255), (1, 2), (3, 5), (5, 5), (6, 1), (7, 1), (8, 1)] {
             let mut bad = good.clone();
             bad[at] = byte;
             bad.resize(4096, 0);

@@ -65,6 +65,8 @@ pub(super) fn seen(view: &View) -> BTreeMap<(u64, u8, u64), Vec<u8>> {
                     all.insert((key.object, key.kind, at + block * 4096), content);
                 }
             }
+            // Which files may have content that has to come home is each store's own.
+            Kind::Away => {}
             _ => drop(all.insert(place, value.to_vec())),
         }
     }
