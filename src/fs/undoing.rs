@@ -10,7 +10,7 @@ use super::restoring::Restored;
 use super::transfer::{ChangeOrder, Refusal, Settled, Sides, TakenFrom, change_at_once, rehearse_at_once};
 use crate::format::LineId;
 use crate::format::provenance::{Provenance, Reason};
-use crate::ops::{Error, NodeId, Result};
+use crate::ops::{NodeId, Result};
 
 /// What became of the undo of a change.
 pub enum TakenBack {
@@ -70,11 +70,7 @@ impl Fs {
         let provenance = &Provenance { reason: Reason::TakeBack, ..provenance.clone() };
         let order = ChangeOrder { head: &head, other: None, provenance };
         let mut conflicts = Vec::new();
-        let is_last =
-            || matches!(self.past.last_undoable(&head), Some(Undoable::Change(last)) if *last == *change);
         let done = act(&order, &mut |sides| match three_way(&after, &before, sides.target)? {
-            // Something else was done meanwhile, or a guard is gone.
-            _ if !is_last() => Err(Error::Stale),
             Merged::Clean(plan) => {
                 conflicts.clear();
                 let base = self.parted_by(change).map(|line| (line, None));

@@ -185,9 +185,7 @@ impl Volume {
     pub fn brought_together_at(&self, guard: ViewId) -> Option<LineId> {
         let point = ViewId(guard.0.saturating_sub(1));
         let state = self.state.read();
-        // One may only have begun there, as a clone of a line at rest does.
-        let is_brought = |line: &&LineRecord| line.base == Some(point) && state.was_brought(line, point);
-        state.lines.records().find(is_brought).map(|line| line.id)
+        state.lines.records().find(|line| line.base == Some(point)).map(|line| line.id)
     }
 }
 
