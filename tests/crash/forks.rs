@@ -130,7 +130,8 @@ impl World {
         let is_dropped = Cell::new(way == MergeWay::Merge);
         let real = |fs: &Fs| match past::merge(fs, root, &name, way) {
             Ok(done) => {
-                is_dropped.set(done.dropped);
+                // One that is gone here comes back if the device does not take that.
+                is_dropped.set(done.dropped || past::line_id(fs, &name).is_err());
                 Ok(done.guards)
             }
             Err(MergeRefusal::Conflicts(_) | MergeRefusal::NoBase) => Err(Error::Exists),

@@ -284,7 +284,7 @@ fn a_mount_is_used(p: &Place) {
     assert_eq!((code, err.as_str()), (1, "snapfs: the toy says something of that name is there already\n"));
     p.ok(&["delete", "mnt", "one", "three"]);
     let (code, _, err) = p.run(&["delete", "mnt", "one"]);
-    assert!(code == 1 && err.contains("NotFound"), "{err}");
+    assert!(code == 1 && err.contains("nothing of that name"), "{err}");
     let all = p.ok(&["status"]);
     assert!(all.contains("/mnt") && all.contains("/store"), "{all}");
     assert!(p.ok(&["info", "mnt"]).contains("size: 1.0 GiB"));
