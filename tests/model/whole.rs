@@ -163,7 +163,8 @@ impl Runner {
                 let dropped = (way == MergeWay::Merge).then_some(clone);
                 let change = AtOnce { base, dropped, is_synced: true, ..AtOnce::to(after) };
                 let answer = match answer {
-                    Ok(done) if done.dropped == dropped.is_some() => {
+                    // Whether a clone goes while the power is cut is not known.
+                    Ok(done) if done.dropped == dropped.is_some() || self.subject.lost_power() => {
                         self.done.merges += 1;
                         Ok(done.guards)
                     }
