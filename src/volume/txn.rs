@@ -124,9 +124,7 @@ impl Volume {
     /// Write access to a line. Waits for whoever has it to any line.
     pub fn begin(&self, line: LineId) -> Result<Txn<'_>> {
         let state = self.turn();
-        if self.is_closed() {
-            self.check_writable()?;
-        }
+        self.check_open()?;
         let (id, root) = root_of(&state, line)?;
         let view = View { id, epoch: state.epoch, root, shared: self.shared.clone(), _pin: None };
         Ok(Txn {

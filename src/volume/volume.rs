@@ -174,14 +174,13 @@ impl Volume {
         self.read_only_reason().is_some()
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed.load(Relaxed)
+    pub(super) fn check_open(&self) -> Result<()> {
+        let is_closed = self.closed.load(Relaxed);
+        if is_closed { Err(VolumeError::ReadOnly("it is being closed".into())) } else { Ok(()) }
     }
 
     pub(super) fn check_writable(&self) -> Result<()> {
-        if self.is_closed() {
-            return Err(VolumeError::ReadOnly("it is being closed".into()));
-        }
+        self.check_open()?;
         self.read_only_reason().map_or(Ok(()), |why| Err(VolumeError::ReadOnly(why)))
     }
 

@@ -3,34 +3,14 @@
 
 mod guard;
 mod place;
+mod shell;
 
 use guard::can_mount;
-use place::{PATIENCE, Place, Said, errno, said};
+use place::{PATIENCE, Place, errno};
 use serde_json::Value;
+use shell::{ok, same, shell};
 use std::fs;
-use std::process::Command;
 use std::time::Instant;
-
-fn shell(p: &Place, script: &str) -> Said {
-    let program = env!("CARGO_BIN_EXE_snapfs");
-    let script = format!("snapfs() {{ {program} \"$@\"; }}; {script}");
-    said(p.settle(&mut Command::new("sh")).args(["-euc", &script]))
-}
-
-fn ok(p: &Place, script: &str) -> String {
-    let done = shell(p, script);
-    assert!(done.code == 0, "{script}: {done:?}");
-    done.out
-}
-
-/// What is below two directories is the same: names, types, modes, owners, times, links, content.
-fn same(p: &Place, a: &str, b: &str) {
-    let list =
-        "find . -printf '%P %y %m %U %G %s %n %T@ %l\\n' | sort; find . -type f -exec sha256sum {} + | sort";
-    let [left, right] = [a, b].map(|dir| ok(p, &format!("cd {dir}; {list}")));
-    assert!(!left.is_empty());
-    assert_eq!(left, right, "{a} and {b}");
-}
 
 fn fill(p: &Place) {
     ok(

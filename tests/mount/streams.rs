@@ -3,35 +3,13 @@
 
 mod guard;
 mod place;
+mod shell;
 
 use guard::can_mount;
-use place::{Place, errno, said};
+use place::{Place, errno};
+use shell::{ok, same, shell};
 use std::fs;
 use std::io::Write;
-use std::process::Command;
-
-fn shell(p: &Place, script: &str) -> place::Said {
-    let program = env!("CARGO_BIN_EXE_snapfs");
-    said(
-        p.settle(&mut Command::new("sh"))
-            .args(["-euc", &format!("snapfs() {{ {program} \"$@\"; }}; {script}")]),
-    )
-}
-
-fn ok(p: &Place, script: &str) -> String {
-    let done = shell(p, script);
-    assert!(done.code == 0, "{script}: {done:?}");
-    done.out
-}
-
-/// What is below two directories is the same: names, types, modes, owners, times, links, content.
-fn same(p: &Place, a: &str, b: &str) {
-    let list =
-        "find . -printf '%P %y %m %U %G %s %n %T@ %l\\n' | sort; find . -type f -exec sha256sum {} + | sort";
-    let [left, right] = [a, b].map(|dir| ok(p, &format!("cd {dir}; {list}")));
-    assert!(!left.is_empty());
-    assert_eq!(left, right, "{a} and {b}");
-}
 
 fn fill(p: &Place) {
     ok(
