@@ -130,8 +130,13 @@ impl FuseKernel {
 
     /// Sends what the notifier does not know.
     fn notify(&self, message: &[u8]) -> io::Result<()> {
+        self.to_kernel()?.write_all(message)
+    }
+
+    /// For several messages: the mount does not end before this is dropped.
+    fn to_kernel(&self) -> io::Result<File> {
         let connection = self.connection.upgrade().ok_or(io::ErrorKind::NotConnected)?;
-        File::from(connection.try_clone()?).write_all(message)
+        Ok(File::from(connection.try_clone()?))
     }
 
     fn queue(&self, notice: Notice) {
@@ -236,8 +241,9 @@ impl Kernel for FuseKernel {
     }
 
     fn doubt_names(&self, names: &[(NodeId, Vec<u8>)]) {
+        let Ok(mut kernel) = self.to_kernel().map_err(|e| take(Err(e))) else { return };
         for (parent, name) in names {
-            take(self.notify(&expiry(*parent, name)));
+            take(kernel.write_all(&expiry(*parent, name)));
         }
     }
 
@@ -252,9 +258,10 @@ impl Kernel for FuseKernel {
     }
 
     fn take_in(&self, dirs: &[NodeId]) {
+        let Ok(mut kernel) = self.to_kernel().map_err(|e| take(Err(e))) else { return };
         for dir in dirs {
             // One that is not known has no names, and this name is not there.
-            match self.notify(&expiry(*dir, &NOBODYS_NAME)) {
+            match kernel.write_all(&expiry(*dir, &NOBODYS_NAME)) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => take(Err(e)),
                 _ => {}
             }
