@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::ctl::{Code, Failure};
 use crate::device::lock::LockMode;
 use crate::device::{self, Device, DirDevice, FileDevice, MAKING, StoreKind, mark};
+use crate::format::superblock::{RING_SLOTS, SLOT_BYTES, Superblock};
 use crate::format::{Compression, Copies};
 use crate::fs::{Fs, FsOptions};
 use crate::limits::STORE_BYTES_DEFAULT;
@@ -129,6 +130,9 @@ fn first_commit(store: &Path, device: Arc<dyn Device>, how: Compression) -> Resu
 /// True for a directory store whose making was cut off: it has no superblock, and no content but what a making that
 /// did not come to its end has left.
 pub(super) fn unfinished(store: &Path) -> bool {
+    if store.join(MAKING).exists() {
+        return !["super.a", "super.b"].iter().any(|ring| may_have_state(&store.join(ring)));
+    }
     let empty = |name: &str| match std::fs::read(store.join(name)) {
         Ok(bytes) => bytes.iter().all(|b| *b == 0),
         Err(e) => e.kind() == std::io::ErrorKind::NotFound,
@@ -137,7 +141,18 @@ pub(super) fn unfinished(store: &Path) -> bool {
         Ok(mut entries) => entries.next().is_none(),
         Err(e) => e.kind() == std::io::ErrorKind::NotFound,
     };
-    (no_segments || store.join(MAKING).exists()) && empty("super.a") && empty("super.b")
+    no_segments && empty("super.a") && empty("super.b")
+}
+
+/// False if nothing in a ring is a superblock.
+fn may_have_state(ring: &Path) -> bool {
+    match std::fs::read(ring) {
+        Ok(bytes) => {
+            let mut slots = bytes.chunks_exact(SLOT_BYTES).take(RING_SLOTS as usize);
+            slots.any(|slot| Superblock::decode(slot).is_ok())
+        }
+        Err(e) => e.kind() != std::io::ErrorKind::NotFound,
+    }
 }
 
 /// How much of a block device must be zero for it to count as empty: where file systems and tables have their beginning.

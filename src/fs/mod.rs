@@ -71,7 +71,7 @@ pub use past::{
     Cover, GoesOn, GuardedChange, InTheWay, OpenForWriting, Promoted, PromotionOrder, Switched, Undoable,
 };
 pub use past_of_path::PathAsked;
-pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, parse_token};
+pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, first_of, parse_token};
 pub use restoring::{NamedPath, RestoreOrder, Restored};
 pub use scheduling::{PRUNED_AT_ONCE, RuledSnapshot, ScheduleRun, ScheduleState};
 pub use sending::SendOrder;
