@@ -107,6 +107,23 @@ pub(super) fn make(store: &Path, new: &NewStore, old: Old) -> Result<(), Failure
     Ok(())
 }
 
+/// What is at a path if a store would be made there.
+pub(super) fn nothing_at(store: &Path) -> Option<StoreKind> {
+    device::probe(store).ok().filter(|kind| matches!(kind, StoreKind::Missing | StoreKind::EmptyDirectory))
+}
+
+/// Takes away a store that was just made where there was nothing, and in which nothing is. Whoever has it open keeps it.
+pub(super) fn unmake(store: &Path, found: StoreKind) {
+    let Ok(held) = probe(store).and_then(|kind| lock(store, &kind, LockMode::Exclusive)) else { return };
+    let files = ["super.a", "super.b", "log", "lock"].map(|name| std::fs::remove_file(store.join(name)));
+    let seg = std::fs::remove_dir_all(store.join("seg"));
+    drop(held);
+    let made = if found == StoreKind::Missing { std::fs::remove_dir(store) } else { Ok(()) };
+    if let Some(e) = files.into_iter().chain([seg, made]).find_map(Result::err) {
+        log::warn!("{}: the store that was made for nothing stays: {e}", names::shown(store));
+    }
+}
+
 /// The root directory, and for whom and how it is.
 fn first_commit(store: &Path, device: Arc<dyn Device>, how: Compression) -> Result<(), Failure> {
     let options = OpenOptions { access: volume::Access::ReadWrite, cache_bytes: CACHE_BYTES };

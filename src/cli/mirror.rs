@@ -33,7 +33,10 @@ pub(super) fn run(backend: &dyn Backend, args: &MirrorArgs) -> Result<(), Failur
         }
         MirrorVerb::Status(a) => {
             let client = Client::connect(&a.target)?;
-            let status = send(&client, &MirrorOrder::Status)?;
+            let status = match send(&client, &MirrorOrder::Status) {
+                Err(f) if f.code == Code::ReadOnly => json!({"read_only": true, "sides": []}),
+                status => status?,
+            };
             finish(&client, status, a.wait, a.json.json)
         }
         MirrorVerb::Split(a) => split(a),
@@ -259,6 +262,7 @@ fn state(status: &Value) -> String {
             format!("syncing: {}% of {}{paused}", done * 100 / total.max(1), output::size(total))
         }
         (_, Value::Bool(true), _) => "in sync".into(),
+        _ if status["read_only"] == true => "mounted read-only: its sides are not looked at".into(),
         (Value::Bool(true), ..) => "alone: the other side is missing".into(),
         _ => "not mirrored".into(),
     }

@@ -3,11 +3,12 @@
 //! One such order at a time. A side is filled by a thread of its own, which ends with the store; what it had not filled is
 //! incomplete, and is filled from there on when the side is back.
 
+use super::apart;
 use super::kept_changes::{SideChanges, encode_kept};
 use super::mirror_order::{MirrorOrder, encode_side};
 use super::refusal::{told, told_volume};
 use super::sides::{HeldSide, OpenedSides, hold_new_side, hold_side, label_in_force, told_mirror};
-use crate::ctl::{Code, Failure};
+use crate::ctl::{Code, Failure, StoreId};
 use crate::device::mirror::{Both, NewSide, meet, parted_at};
 use crate::device::{Device, Mirror, mark};
 use crate::format::Epoch;
@@ -210,6 +211,10 @@ impl StoreSides {
                 format!("{}: this is the store itself, or in it, or around it", names::shown(path)),
             );
         }
+        apart::outside_of_mounts(
+            path,
+            self.fs.volume().location().id.map(|id| StoreId(id.device, id.inode)),
+        )?;
         if !self.mirror.forget_lost() {
             return refused(Code::Busy, "calls of the side that was lost have not returned");
         }
@@ -513,6 +518,7 @@ impl StoreSides {
         self.mirror.relabel(|_| None).map_err(|e| told_mirror(&self.store, e))?;
         self.set_mirrored(false)?;
         drop(self.let_go());
+        *self.told.failed.lock() = None;
         Ok(())
     }
 

@@ -311,6 +311,20 @@ pub(super) fn open(
         None => None,
     };
     let second = other.as_ref().map(|side| present(&side.path, side.device.clone())).transpose()?;
+    if let (Partner::At(path), None) = (wanted, &first.label) {
+        log::warn!(
+            "{}: it has no other side: mirror={} is of no use",
+            names::shown(store),
+            names::shown(path)
+        );
+    }
+    if let (Partner::At(path), Some(ours), Some(second)) = (wanted, &first.label, &second)
+        && second.label.as_ref().is_none_or(|theirs| theirs.pair != ours.pair)
+        && !matches!(ours.standing, Standing::Split)
+    {
+        let what = format!("mirror={}: that is no side of this mirror", names::shown(path));
+        return Err(refused(store, Code::Invalid, &what));
+    }
     let here = first.device.clone();
     if let (Some(ours), Some(second)) = (&first.label, &second)
         && is_newer(&*second.device, second.label.as_ref(), &*here, ours)

@@ -2,9 +2,8 @@
 
 use super::engine::{Backend, Engine, OpenFor, StoreOptions, StreamOrder};
 use super::stream_args::{ReceiveArgs, SendArgs, VerifyArgs};
-use super::{output, pipe, streaming, usage};
+use super::{apart, making, output, pipe, streaming, usage};
 use crate::ctl::{Client, Code, Failure};
-use crate::device::{self, StoreKind};
 use crate::fs::{Fs, first_of};
 use crate::names;
 use crate::ops::NodeId;
@@ -52,6 +51,14 @@ impl StoreEnd {
             Err(f) if f.code == Code::NotMounted => Ok(StoreEnd::Opened(open()?)),
             Err(f) => Err(f),
         }
+    }
+
+    /// Another store, which is made if there is none.
+    fn open_other(&self, backend: &dyn Backend, other: &Path) -> Result<StoreEnd, Failure> {
+        if let StoreEnd::Daemon(client) = self {
+            apart::outside_of_mounts(other, Some(client.record().store_id))?;
+        }
+        StoreEnd::open(backend, other, OpenFor::Mount)
     }
 
     /// Carries out an order; the stream goes to `out` or comes from `input`.
@@ -258,7 +265,7 @@ pub(super) fn send(backend: &dyn Backend, args: &SendArgs) -> Result<(), Failure
     if let Some(to) = &args.to {
         let as_name = args.as_name.as_ref().map(|name| name.as_bytes().to_vec());
         let from = StoreEnd::open(backend, &args.target, OpenFor::LookAsMounted)?;
-        let done = StoreEnd::open(backend, to, OpenFor::Mount).and_then(|to| {
+        let done = from.open_other(backend, to).and_then(|to| {
             let done = against_common(&from, &to, order_of(args))
                 .and_then(|order| carry(&from, &to, &order, as_name, args.json.json));
             done.and_then(|done| to.close().map(|()| done))
@@ -345,7 +352,7 @@ pub(super) fn copy(
     let from = StoreEnd::open(backend, target, OpenFor::LookAsMounted)?;
     let order =
         StreamOrder::Send { at: NodeId::ROOT, view: name.as_bytes().to_vec(), from: None, resume: None };
-    let done = StoreEnd::open(backend, to, OpenFor::Mount).and_then(|to| {
+    let done = from.open_other(backend, to).and_then(|to| {
         let done = against_common(&from, &to, order).and_then(|order| carry(&from, &to, &order, None, json));
         done.and_then(|done| to.close().map(|()| done))
     });
@@ -482,7 +489,7 @@ pub(super) fn receive(backend: &dyn Backend, args: &ReceiveArgs) -> Result<(), F
         ));
     }
     let mut begun = io::Cursor::new(Vec::new());
-    if is_nothing_yet(&args.target) {
+    if making::nothing_at(&args.target).is_some() {
         // No store is made for what cannot become a snapshot in it.
         let first = first_of(&mut input).map_err(|e| streaming::failure(&args.target, &e))?;
         begun = io::Cursor::new(first);
@@ -495,12 +502,6 @@ pub(super) fn receive(backend: &dyn Backend, args: &ReceiveArgs) -> Result<(), F
     meter.end();
     end.close()?;
     tell_received(&done?, args.json.json)
-}
-
-/// True where a store would be made to receive something.
-fn is_nothing_yet(target: &Path) -> bool {
-    let kind = device::probe(target);
-    kind.is_ok_and(|kind| matches!(kind, StoreKind::Missing | StoreKind::EmptyDirectory))
 }
 
 pub(super) fn verify(backend: &dyn Backend, args: &VerifyArgs) -> Result<u8, Failure> {
