@@ -25,6 +25,7 @@ mod watch;
 
 pub use arriving::{AtWork, arrival_key, arrival_name};
 pub use clonedir::{MAIN_CLONEDIR, clonedir_ttl};
+pub use covers::Uncovered;
 pub use promote::{Promoted, PromotionOrder};
 pub use received::{Published, Unfit};
 pub use rollback::{InTheWay, OpenForWriting, Switched};
