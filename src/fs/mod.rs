@@ -22,6 +22,7 @@ mod attributes;
 mod commits;
 mod compare;
 mod content;
+mod deleting;
 mod difference;
 mod error;
 mod file_system;
@@ -68,7 +69,8 @@ pub use options::{
 };
 
 pub use past::{
-    Cover, GoesOn, GuardedChange, InTheWay, OpenForWriting, Promoted, PromotionOrder, Switched, Undoable,
+    Cover, DELETED_AT_ONCE, GoesOn, GuardedChange, InTheWay, OpenForWriting, Promoted, PromotionOrder,
+    Switched, Undoable,
 };
 pub use past_of_path::PathAsked;
 pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, parse_token};
