@@ -25,7 +25,8 @@ use super::offline;
 use super::past_of_path;
 use super::property::Property;
 use super::refusal::{
-    COPIED, io, limited, no_thread, told, told_clone, told_held, told_name, told_view, told_volume,
+    COPIED, io, limited, no_thread, told, told_clone, told_held, told_name, told_too_many, told_view,
+    told_volume,
 };
 use super::rewind;
 use super::scrubber::Scrubber;
@@ -51,7 +52,7 @@ use crate::ops::{Caller, Error, KernelRef, NodeId, Operations, XattrMode};
 use crate::repair::{Mode, Repair};
 use crate::salvage::{Listener, Summary, Wanted};
 use crate::sys::process;
-use crate::volume::{OpenOptions, SnapshotInfo, Volume, VolumeError};
+use crate::volume::{OpenOptions, Volume, VolumeError};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
