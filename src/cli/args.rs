@@ -1,5 +1,6 @@
 //! The command line: verbs, their arguments, their help. Parsing only.
 
+pub(super) use super::delete_args::DeleteArgs;
 use super::hydrate_args::HydrateArgs;
 pub(super) use super::line_args::{
     CloneArgs, DropArgs, Json, ListArgs, MergeArgs, PromoteArgs, RebaseArgs, RollbackArgs, RunArgs, TryArgs,
@@ -61,8 +62,12 @@ pub(super) enum Verb {
     /// Rename a snapshot, or a clone: .clones/NAME .clones/NEW
     #[command(after_help = "Example: snapfs rename /data before-upgrade debian-13")]
     Rename(RenameArgs),
-    /// Delete snapshots; their space comes back in the background
-    #[command(after_help = "Example: snapfs delete /data monday tuesday")]
+    /// Delete snapshots by name or pattern; their space comes back in the background
+    #[command(after_help = "Example: snapfs delete /data 'nightly-*' --before @-30d --dry-run\n\n\
+        A name is taken as it is; if there is none of that name, *, ?, [a-z], [!a-z] and \\ mean what they do in a shell. What\n\
+        begins with @ was made automatically, and only a pattern that begins with @ means it: '@GMT-*'. VIEW is an age\n\
+        (@-30d), a time (@2026-01-31T10:00) or a snapshot. What is in use or held stays and is told (exit code 1), and so is a\n\
+        name that meets nothing. How far the space is on its way: snapfs status.")]
     Delete(DeleteArgs),
     /// Make a clone: a writable copy of everything, at once and for nothing, at MNT/.clones/NAME
     #[command(after_help = "Example: snapfs clone /data upgrade --from monday\n\n\
@@ -435,17 +440,6 @@ pub(super) struct RenameArgs {
     pub(super) name: OsString,
     /// Name from now on
     pub(super) new_name: OsString,
-    #[command(flatten)]
-    pub(super) json: Json,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct DeleteArgs {
-    /// Mount point, any path in a mount, or a mounted store
-    pub(super) target: PathBuf,
-    /// Names
-    #[arg(required = true, value_name = "NAME")]
-    pub(super) names: Vec<OsString>,
     #[command(flatten)]
     pub(super) json: Json,
 }

@@ -3,6 +3,7 @@
 //! [`Backend`] opens, makes and checks stores; an [`Engine`] is an open one. The program is given a backend
 //! ([`super::run`]), so that the commands can be tried over a file system in memory as well.
 
+pub use super::delete_order::DeleteOrder;
 pub use super::hydrate_order::HydrateOrder;
 pub use super::mirror_order::MirrorOrder;
 pub use super::schedule_order::{ScheduleOrder, ScheduleWish};
@@ -437,6 +438,14 @@ pub trait Engine: Send + Sync {
     fn rename(&self, at: NodeId, name: &[u8], new_name: &[u8]) -> Result<(), Failure>;
     /// Deletes a snapshot; the space comes back in the background.
     fn delete(&self, at: NodeId, name: &[u8]) -> Result<(), Failure>;
+    /// Deletes snapshots by names and patterns, or tells which that would be. Says which are gone, and which stay: an object.
+    fn delete_meant(
+        &self,
+        _order: &DeleteOrder,
+        _progress: &mut dyn FnMut(Value) -> bool,
+    ) -> Result<Value, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store deletes snapshots by name alone"))
+    }
     /// All clones, oldest first.
     fn clones(&self) -> Result<Vec<CloneRow>, Failure> {
         Ok(Vec::new())

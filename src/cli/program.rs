@@ -3,8 +3,8 @@
 use super::args::{self, Cli, Method, Style, Verb};
 use super::engine::Backend;
 use super::{
-    changes, diff, hydrate, merge, mirror, mount, paths, properties, rescue, restore, rollback, schedule,
-    scrub, show, snapshots, stores, streams, trial, umount, undo, usage,
+    changes, delete, diff, hydrate, merge, mirror, mount, paths, properties, rescue, restore, rollback,
+    schedule, scrub, show, snapshots, stores, streams, trial, umount, undo, usage,
 };
 use crate::ctl::{Code, Failure};
 use clap::FromArgMatches;
@@ -86,7 +86,7 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Create(a) => snapshots::create(backend, a),
         Verb::List(a) => snapshots::list(backend, a),
         Verb::Rename(a) => snapshots::rename(a),
-        Verb::Delete(a) => snapshots::delete(a),
+        Verb::Delete(a) => delete::run(a),
         Verb::Clone(a) => snapshots::clone(a),
         Verb::Drop(a) => snapshots::drop_clones(a),
         Verb::Restore(a) => restore::run(a),

@@ -2,7 +2,7 @@
 
 use crate::ctl::{Code, Failure};
 use crate::device;
-use crate::format::ViewId;
+use crate::format::{LineId, ViewId};
 use crate::names;
 use crate::ops::Error;
 use crate::volume::{Volume, VolumeError};
@@ -103,4 +103,16 @@ pub(super) fn told_held(volume: &Volume, name: &[u8], view: ViewId) -> Option<Fa
     let way = format!("'snapfs hydrate MNT {name} cancel' gives the copy up");
     let what = format!("{name}: it is being copied to {to}, and goes when that is whole; {way}");
     Some(Failure::new(Code::Busy, what))
+}
+
+/// A clone is one too many.
+pub(super) fn told_too_many(volume: &Volume, name: &[u8]) -> Failure {
+    let max = volume.line(LineId::MAIN).ok().and_then(|main| main.terms.clones_max);
+    let max = max.map_or("a limit of the store is reached".into(), |max| {
+        format!(
+            "there may be {max} clones: drop some, or snapfs set clones_max={} MNT",
+            max.saturating_add(1)
+        )
+    });
+    Failure::new(Code::NoSpace, format!("{}: {max}", names::shown_bytes(name)))
 }

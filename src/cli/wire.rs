@@ -2,6 +2,7 @@
 //!
 //! Both ends are here, so that they cannot disagree. Names, sizes and exact times; nothing is formatted for people.
 
+use super::delete_order;
 use super::engine::{CloneRow, DiffOrder, DiffTold, Engine, ScrubOrder, SnapshotRow};
 use super::feed;
 use super::hydrate_order;
@@ -79,6 +80,7 @@ impl Handler for Verbs {
                 self.engine.delete(at(args), &name(args, "name")?)?;
                 Ok(json!({}))
             }
+            "delete_meant" => self.engine.delete_meant(&delete_order::decode(args, at(args))?, progress),
             "clones" => Ok(Value::Array(self.engine.clones()?.iter().map(encode_clone).collect())),
             "clone" => {
                 let (new, from) = (name(args, "name")?, names::get(args, "from"));

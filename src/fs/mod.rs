@@ -22,6 +22,7 @@ mod attributes;
 mod commits;
 mod compare;
 mod content;
+mod deleting;
 mod difference;
 mod error;
 mod file_system;
@@ -68,8 +69,8 @@ pub use options::{
 };
 
 pub use past::{
-    Cover, GoesOn, GuardedChange, InTheWay, OpenForWriting, Promoted, PromotionOrder, Switched, Uncovered,
-    Undoable,
+    Cover, DELETED_AT_ONCE, GoesOn, GuardedChange, InTheWay, OpenForWriting, Promoted, PromotionOrder,
+    Switched, Uncovered, Undoable,
 };
 pub use past_of_path::PathAsked;
 pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, first_of, parse_token};

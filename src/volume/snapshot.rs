@@ -172,7 +172,7 @@ impl VolumeState {
     }
 
     /// Fails unless the snapshot is the line's own.
-    fn of_line(&self, line: LineId, id: ViewId) -> Result<()> {
+    pub(super) fn of_line(&self, line: LineId, id: ViewId) -> Result<()> {
         match self.own_snapshot(id)?.line {
             own if own == line => Ok(()),
             _ if self.lines.inherits(&self.history, line, id) => Err(VolumeError::Inherited),

@@ -7,6 +7,7 @@
 mod arriving;
 mod clonedir;
 mod covers;
+mod deleting;
 mod expiry;
 mod given_up;
 mod known;
@@ -26,6 +27,7 @@ mod watch;
 pub use arriving::{AtWork, arrival_key, arrival_name};
 pub use clonedir::{MAIN_CLONEDIR, clonedir_ttl};
 pub use covers::Uncovered;
+pub use deleting::DELETED_AT_ONCE;
 pub use promote::{Promoted, PromotionOrder};
 pub use received::{Published, Unfit};
 pub use rollback::{InTheWay, OpenForWriting, Switched};

@@ -6,6 +6,7 @@ mod closing;
 mod cold;
 mod compression;
 mod content;
+mod deleting;
 mod device;
 mod difference;
 mod expiry;
