@@ -38,6 +38,7 @@ mod operations;
 mod options;
 mod past;
 mod past_of_path;
+mod planning;
 mod receiving;
 mod restoring;
 mod scheduling;
@@ -71,6 +72,7 @@ pub use past::{
     Cover, GoesOn, GuardedChange, InTheWay, OpenForWriting, Promoted, PromotionOrder, Switched, Undoable,
 };
 pub use past_of_path::PathAsked;
+pub use planning::RoomPlan;
 pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, parse_token};
 pub use restoring::{NamedPath, RestoreOrder, Restored};
 pub use scheduling::{PRUNED_AT_ONCE, RuledSnapshot, ScheduleRun, ScheduleState};
