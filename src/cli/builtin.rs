@@ -257,6 +257,7 @@ pub(super) fn open_volume(
     let refuse = |code, what: String| Err(Failure::new(code, format!("{}: {what}", names::shown(store))));
     match &kind {
         StoreKind::Missing | StoreKind::EmptyDirectory if access == OpenFor::Mount => {
+            partner.proves_a_store(store)?;
             make(store, &NewStore::default(), Old::Stays)?;
             kind = StoreKind::DirectoryStore;
         }

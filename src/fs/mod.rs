@@ -73,7 +73,7 @@ pub use past::{
 };
 pub use past_of_path::PathAsked;
 pub use planning::RoomPlan;
-pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, parse_token};
+pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, first_of, parse_token};
 pub use restoring::{NamedPath, RestoreOrder, Restored};
 pub use scheduling::{PRUNED_AT_ONCE, RuledSnapshot, ScheduleRun, ScheduleState};
 pub use sending::SendOrder;
