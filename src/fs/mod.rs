@@ -39,6 +39,7 @@ mod operations;
 mod options;
 mod past;
 mod past_of_path;
+mod planning;
 mod receiving;
 mod restoring;
 mod scheduling;
@@ -73,6 +74,7 @@ pub use past::{
     Switched, Uncovered, Undoable,
 };
 pub use past_of_path::PathAsked;
+pub use planning::RoomPlan;
 pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, first_of, parse_token};
 pub use restoring::{NamedPath, RestoreOrder, Restored};
 pub use scheduling::{PRUNED_AT_ONCE, RuledSnapshot, ScheduleRun, ScheduleState};
