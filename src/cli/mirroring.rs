@@ -38,6 +38,8 @@ pub(super) struct StoreSides {
     mirror: Arc<Mirror>,
     /// Path of the store.
     store: PathBuf,
+    /// The side by which it was mounted: that is what stays when the two are parted.
+    named: PathBuf,
     /// What is held, by the number of the side. No side is let go of while it takes part.
     held: Mutex<[Option<HeldSide>; 2]>,
     filling: Mutex<Option<JoinHandle<()>>>,
@@ -75,11 +77,12 @@ fn refused<T>(code: Code, what: impl Into<String>) -> Result<T, Failure> {
 impl StoreSides {
     /// Of a store that was just opened. A side that is behind is filled in the background.
     pub(super) fn new(fs: &Arc<Fs>, opened: OpenedSides) -> StoreSides {
-        let OpenedSides { mirror, home, other, is_behind } = opened;
+        let OpenedSides { mirror, home, other, is_behind, named } = opened;
         let sides = StoreSides {
             fs: fs.clone(),
             mirror,
             store: home.path.clone(),
+            named,
             held: Mutex::new([Some(home), other]),
             filling: Mutex::default(),
             told: Arc::default(),
@@ -176,6 +179,15 @@ impl StoreSides {
         let mut held = self.held.lock();
         let gone = held.iter_mut().zip(&states).filter(|(_, state)| state.is_none());
         gone.filter_map(|(held, _)| held.take()).last()
+    }
+
+    /// Has the side leave by which the store is not known.
+    fn keep_named(&self) {
+        let held = self.held.lock();
+        let is_named = |held: &Option<HeldSide>| held.as_ref().is_some_and(|side| side.path == self.named);
+        if let Some(n) = held.iter().position(is_named) {
+            self.mirror.set_leaving(1 - n);
+        }
     }
 
     fn commit(&self) -> Result<(), Failure> {
@@ -474,6 +486,7 @@ impl StoreSides {
         // The bulk first, so that little is left for the moment itself.
         self.commit()?;
         let mut made = snapshot()?;
+        self.keep_named();
         let volume = self.fs.volume();
         let identity = random().map_err(|e| Failure::new(Code::Other, e.to_string()))?;
         let paused = match volume.split(&self.mirror, identity) {
@@ -498,6 +511,7 @@ impl StoreSides {
         self.end_filling();
         let in_sync = self.mirror.states().iter().flatten().filter(|s| s.state == "serving").count() == 2;
         if in_sync {
+            self.keep_named();
             let parted = self.mirror.part().map_err(|e| told_mirror(&self.store, e))?;
             let stale =
                 Label { number: parted.label.number + 1, standing: Standing::Stale, ..parted.label.clone() };

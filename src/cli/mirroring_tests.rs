@@ -85,6 +85,7 @@ fn in_sync(places: &Places) -> ([Arc<Sim>; 2], Arc<Fs>, StoreSides) {
         earlier: Vec::new(),
         limit_ms: 600_000,
         opened: false,
+        home: None,
         path: places.at(other).into_os_string().into_encoded_bytes(),
     });
     for (sim, label) in sims.iter().zip(&labels) {
@@ -95,7 +96,8 @@ fn in_sync(places: &Places) -> ([Arc<Sim>; 2], Arc<Fs>, StoreSides) {
     let mirror = Arc::new(Mirror::together([(a.clone(), one), (b.clone(), two)], 7));
     let fs = open(mirror.clone());
     let (home, other) = (held(&places.at(0), a), Some(held(&places.at(1), b)));
-    let sides = StoreSides::new(&fs, OpenedSides { mirror, home, other, is_behind: false });
+    let named = home.path.clone();
+    let sides = StoreSides::new(&fs, OpenedSides { mirror, home, other, is_behind: false, named });
     (sims, fs, sides)
 }
 
