@@ -5,11 +5,12 @@
 
 use super::background::Background;
 use super::engine::{
-    Backend, ChangesOrder, CheckReport, CloneRow, DiffOrder, DiffTold, Engine, InitOptions, MergeRequest,
-    MirrorOrder, OpenFor, Partner, PathOrder, PromoteOrder, RollbackAnswer, RollbackOrder, ScheduleOrder,
-    ScrubOrder, SnapshotRow, StoreOptions, StreamOrder,
+    Backend, ChangesOrder, CheckReport, CloneRow, DiffOrder, DiffTold, Engine, HoldOrder, InitOptions,
+    MergeRequest, MirrorOrder, OpenFor, Partner, PathOrder, PromoteOrder, RollbackAnswer, RollbackOrder,
+    ScheduleOrder, ScrubOrder, SnapshotRow, StoreOptions, StreamOrder, WantedHold,
 };
 use super::feed::{self, Feeds};
+use super::held;
 use super::hold::{lock, probe};
 use super::hydrate_order::HydrateOrder;
 use super::hydrating::Hydrating;
@@ -22,9 +23,8 @@ use super::not_ours;
 use super::offline;
 use super::past_of_path;
 use super::property::Property;
-use super::refusal::{
-    COPIED, io, limited, no_thread, told, told_clone, told_held, told_name, told_view, told_volume,
-};
+use super::proved::{listed_report, report, told_copy};
+use super::refusal::{COPIED, io, limited, no_thread, told, told_clone, told_name, told_view, told_volume};
 use super::rewind;
 use super::scrubber::Scrubber;
 use super::show;
@@ -49,7 +49,7 @@ use crate::ops::{Caller, Error, KernelRef, NodeId, Operations, XattrMode};
 use crate::repair::{Mode, Repair};
 use crate::salvage::{Listener, Summary, Wanted};
 use crate::sys::process;
-use crate::volume::{OpenOptions, Volume, VolumeError};
+use crate::volume::{OpenOptions, Volume};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
@@ -334,38 +334,6 @@ fn open_for_copy(store: &Path, access: OpenFor) -> Result<StoreEnd, Failure> {
     })
 }
 
-/// The finding that it is one.
-pub(super) fn told_copy(sound: bool) -> String {
-    let proved = if sound {
-        "all of it, content included, was proved and is sound, and"
-    } else {
-        "only if all of it were sound,"
-    };
-    format!("{COPIED}; {proved} 'snapfs check --repair' accepts it")
-}
-
-fn report(volume: &Volume, depth: Depth) -> Result<CheckReport, VolumeError> {
-    check::check(volume, depth).map(|report| listed_report(report, false))
-}
-
-fn listed_report(report: check::Report, offline: bool) -> CheckReport {
-    let mut summary = json!({
-        "epoch": report.epoch,
-        "views": report.views,
-        "nodes": report.nodes,
-        "items": report.items,
-        "inodes": report.inodes,
-        "snapshots_unchecked": report.snapshots_unchecked,
-        "allocated_bytes": report.allocated_bytes,
-        "proved_data_bytes": report.data_bytes,
-    });
-    if offline {
-        summary["log_records_waiting"] = json!(report.log_records);
-        summary["log_bytes_waiting"] = json!(report.log_bytes);
-    }
-    CheckReport { findings: report.problems, summary }
-}
-
 /// An open store.
 struct Open {
     fs: Arc<Fs>,
@@ -401,7 +369,9 @@ impl Open {
 
     fn find(&self, at: NodeId, name: &[u8]) -> Result<SnapshotRow, Failure> {
         let found = self.fs.volume().find_snapshot(self.line(at)?, name);
-        found.map(|s| listed(&s)).ok_or_else(|| told(&self.store, &Error::NotFound))
+        found
+            .and_then(|s| held::rows(&self.fs, &[s]).pop())
+            .ok_or_else(|| told(&self.store, &Error::NotFound))
     }
 }
 
@@ -423,13 +393,28 @@ impl Engine for Open {
     }
 
     fn snapshots(&self, at: NodeId) -> Result<Vec<SnapshotRow>, Failure> {
-        Ok(self.fs.volume().snapshots(self.line(at)?).iter().map(listed).collect())
+        Ok(held::rows(&self.fs, &self.fs.volume().snapshots(self.line(at)?)))
     }
 
     fn create(&self, at: NodeId, name: &[u8], provenance: &Provenance) -> Result<SnapshotRow, Failure> {
         let made = self.fs.create_snapshot_of(at, name, provenance.clone());
         made.map_err(|e| told_name(name, &e))?;
         self.find(at, name)
+    }
+
+    fn create_held(
+        &self,
+        at: NodeId,
+        name: &[u8],
+        provenance: &Provenance,
+        hold: &WantedHold,
+    ) -> Result<SnapshotRow, Failure> {
+        held::create(&self.fs, at, name, provenance, hold)?;
+        self.find(at, name)
+    }
+
+    fn hold(&self, at: NodeId, order: &HoldOrder, by: &Provenance) -> Result<Value, Failure> {
+        held::carry_out(&self.fs, at, order, by)
     }
 
     fn set_layout(&self, at: NodeId, layout: &str) -> Result<(), Failure> {
@@ -455,7 +440,7 @@ impl Engine for Open {
             let found = self.line(at).ok().and_then(|line| self.fs.volume().find_snapshot(line, name));
             let held = found
                 .filter(|_| e == Error::Busy)
-                .and_then(|found| told_held(self.fs.volume(), name, found.id));
+                .and_then(|found| held::refused(self.fs.volume(), name, found.id));
             held.unwrap_or_else(|| streaming::told_kept(&self.fs, at, name, &e))
         })
     }
@@ -524,8 +509,7 @@ impl Engine for Open {
         self.fs.drop_clone(name).map_err(|e| {
             let line = self.fs.volume().find_line(name).filter(|_| e == Error::Busy);
             let own = line.map(|line| self.fs.volume().own_snapshots(line.id)).unwrap_or_default();
-            let held =
-                own.iter().find_map(|snapshot| told_held(self.fs.volume(), &snapshot.name, snapshot.id));
+            let held = own.iter().find_map(|s| held::refused(self.fs.volume(), &s.name, s.id));
             held.unwrap_or_else(|| told_clone(name, &e))
         })
     }

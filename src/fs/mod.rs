@@ -27,6 +27,7 @@ mod error;
 mod file_system;
 mod follow;
 mod heads;
+mod holding;
 mod hydrating;
 mod items;
 mod listing;
@@ -68,7 +69,8 @@ pub use options::{
 };
 
 pub use past::{
-    Cover, GoesOn, GuardedChange, InTheWay, OpenForWriting, Promoted, PromotionOrder, Switched, Undoable,
+    Cover, GoesOn, GuardedChange, HoldTerms, InTheWay, OpenForWriting, Promoted, PromotionOrder, Switched,
+    Undoable,
 };
 pub use past_of_path::PathAsked;
 pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, parse_token};

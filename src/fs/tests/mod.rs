@@ -9,6 +9,7 @@ mod content;
 mod device;
 mod difference;
 mod expiry;
+mod holds;
 mod homing;
 mod homing_elsewhere;
 mod homing_faults;
