@@ -4,10 +4,13 @@
 //! refusal is a sentence that says what is wrong with which path and what to do.
 
 use super::background::Background;
+use super::checked::{listed_report, report, told_copy};
+use super::delete_order::DeleteOrder;
+use super::deleting;
 use super::engine::{
     Backend, ChangesOrder, CheckReport, CloneRow, DiffOrder, DiffTold, Engine, HoldOrder, InitOptions,
     MergeRequest, MirrorOrder, OpenFor, Partner, PathOrder, PromoteOrder, RollbackAnswer, RollbackOrder,
-    ScheduleOrder, ScrubOrder, SnapshotRow, StoreOptions, StreamOrder, WantedHold,
+    ScheduleOrder, ScrubOrder, SnapshotRow, SpaceOrder, StoreOptions, StreamOrder, WantedHold,
 };
 use super::feed::{self, Feeds};
 use super::held;
@@ -22,9 +25,11 @@ use super::mirroring::StoreSides;
 use super::not_ours;
 use super::offline;
 use super::past_of_path;
+use super::planning;
 use super::property::Property;
-use super::proved::{listed_report, report, told_copy};
-use super::refusal::{COPIED, io, limited, no_thread, told, told_clone, told_name, told_view, told_volume};
+use super::refusal::{
+    COPIED, io, limited, no_thread, told, told_clone, told_name, told_too_many, told_view, told_volume,
+};
 use super::rewind;
 use super::scrubber::Scrubber;
 use super::show;
@@ -255,6 +260,7 @@ pub(super) fn open_volume(
     let refuse = |code, what: String| Err(Failure::new(code, format!("{}: {what}", names::shown(store))));
     match &kind {
         StoreKind::Missing | StoreKind::EmptyDirectory if access == OpenFor::Mount => {
+            partner.proves_a_store(store)?;
             make(store, &NewStore::default(), Old::Stays)?;
             kind = StoreKind::DirectoryStore;
         }
@@ -436,13 +442,15 @@ impl Engine for Open {
     }
 
     fn delete(&self, at: NodeId, name: &[u8]) -> Result<(), Failure> {
-        self.fs.delete_snapshot_of(at, name).map_err(|e| {
-            let found = self.line(at).ok().and_then(|line| self.fs.volume().find_snapshot(line, name));
-            let held = found
-                .filter(|_| e == Error::Busy)
-                .and_then(|found| held::refused(self.fs.volume(), name, found.id));
-            held.unwrap_or_else(|| streaming::told_kept(&self.fs, at, name, &e))
-        })
+        self.fs.delete_snapshot_of(at, name).map_err(|e| deleting::told_stays(&self.fs, at, name, &e))
+    }
+
+    fn delete_meant(
+        &self,
+        order: &DeleteOrder,
+        progress: &mut dyn FnMut(Value) -> bool,
+    ) -> Result<Value, Failure> {
+        deleting::carry_out(&self.fs, &self.store, order, progress)
     }
 
     fn clones(&self) -> Result<Vec<CloneRow>, Failure> {
@@ -458,16 +466,7 @@ impl Engine for Open {
     ) -> Result<CloneRow, Failure> {
         self.fs.create_clone(at, name, from, provenance).map_err(|e| match (from, &e) {
             (Some(from), Error::NotFound) => told_name(from, &e),
-            (_, Error::LimitReached) => {
-                let max = self.fs.volume().line(LineId::MAIN).ok().and_then(|main| main.terms.clones_max);
-                let max = max.map_or("a limit of the store is reached".into(), |max| {
-                    format!(
-                        "there may be {max} clones: drop some, or snapfs set clones_max={} MNT",
-                        max.saturating_add(1)
-                    )
-                });
-                Failure::new(Code::NoSpace, format!("{}: {max}", names::shown_bytes(name)))
-            }
+            (_, Error::LimitReached) => told_too_many(self.fs.volume(), name),
             _ => told_clone(name, &e),
         })?;
         self.find_clone(name)
@@ -547,6 +546,10 @@ impl Engine for Open {
 
     fn schedule(&self, order: &ScheduleOrder) -> Result<Value, Failure> {
         scheduling::carry_out(&self.fs, &self.store, order)
+    }
+
+    fn space(&self, order: &SpaceOrder) -> Result<Value, Failure> {
+        planning::answer(&self.fs, &self.store, order)
     }
 
     fn diff(&self, order: &DiffOrder, put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {

@@ -3,11 +3,13 @@
 //! [`Backend`] opens, makes and checks stores; an [`Engine`] is an open one. The program is given a backend
 //! ([`super::run`]), so that the commands can be tried over a file system in memory as well.
 
+pub use super::delete_order::DeleteOrder;
 pub use super::hold_order::{HoldOrder, WantedHold};
 pub use super::hydrate_order::HydrateOrder;
 pub use super::mirror_order::MirrorOrder;
 pub use super::schedule_order::{ScheduleOrder, ScheduleWish};
 pub use super::sides::Partner;
+pub use super::space_order::{SpaceOrder, SpaceQuestion};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, StoreId};
 use crate::format::provenance::Provenance;
@@ -455,6 +457,14 @@ pub trait Engine: Send + Sync {
     fn rename(&self, at: NodeId, name: &[u8], new_name: &[u8]) -> Result<(), Failure>;
     /// Deletes a snapshot; the space comes back in the background.
     fn delete(&self, at: NodeId, name: &[u8]) -> Result<(), Failure>;
+    /// Deletes snapshots by names and patterns, or tells which that would be. Says which are gone, and which stay: an object.
+    fn delete_meant(
+        &self,
+        _order: &DeleteOrder,
+        _progress: &mut dyn FnMut(Value) -> bool,
+    ) -> Result<Value, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store deletes snapshots by name alone"))
+    }
     /// All clones, oldest first.
     fn clones(&self) -> Result<Vec<CloneRow>, Failure> {
         Ok(Vec::new())
@@ -541,6 +551,10 @@ pub trait Engine: Send + Sync {
     /// Carries out an order about schedules of a line. Says what came of it: an object.
     fn schedule(&self, _order: &ScheduleOrder) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store takes no snapshots by itself"))
+    }
+    /// Answers a question about space: an object.
+    fn space(&self, _order: &SpaceOrder) -> Result<Value, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store does not tell what its space is used for"))
     }
     /// What became of paths between two views: objects for `put`, until it has enough, which it says by false.
     fn diff(&self, _order: &DiffOrder, _put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {

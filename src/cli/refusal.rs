@@ -2,9 +2,10 @@
 
 use crate::ctl::{Code, Failure};
 use crate::device;
+use crate::format::LineId;
 use crate::names;
 use crate::ops::Error;
-use crate::volume::VolumeError;
+use crate::volume::{Volume, VolumeError};
 use std::path::Path;
 
 /// Of a device.
@@ -94,3 +95,15 @@ fn told_about(what: &str, kind: &str, e: &Error) -> Failure {
 /// What a copy of a store in use is, to whoever wants to use it.
 pub(super) const COPIED: &str = "this is a copy that was made while the store was in use, and its parts are of \
                                  different moments";
+
+/// A clone is one too many.
+pub(super) fn told_too_many(volume: &Volume, name: &[u8]) -> Failure {
+    let max = volume.line(LineId::MAIN).ok().and_then(|main| main.terms.clones_max);
+    let max = max.map_or("a limit of the store is reached".into(), |max| {
+        format!(
+            "there may be {max} clones: drop some, or snapfs set clones_max={} MNT",
+            max.saturating_add(1)
+        )
+    });
+    Failure::new(Code::NoSpace, format!("{}: {max}", names::shown_bytes(name)))
+}

@@ -1,6 +1,6 @@
-//! `create`, `list`, `rename`, `delete`, `clone`, `drop`: snapshots and clones, through the daemon; listing also without one.
+//! `create`, `list`, `rename`, `clone`, `drop`: snapshots and clones, through the daemon; listing also without one.
 
-use super::args::{CloneArgs, CreateArgs, DeleteArgs, DropArgs, Json, ListArgs, Method, RenameArgs};
+use super::args::{CloneArgs, CreateArgs, DropArgs, Json, ListArgs, Method, RenameArgs};
 use super::engine::{Backend, HydrateOrder, OpenFor, StoreOptions, StreamOrder};
 use super::{hold_order, hydrate_order, hydration, output, streaming, streams, usage, wire};
 use crate::ctl::{Client, Code, Failure, MountRecord};
@@ -89,7 +89,7 @@ pub(super) fn clone(args: &CloneArgs) -> Result<(), Failure> {
     if args.json.json { written(output::print_json(&output::clone_json(&made))) } else { Ok(()) }
 }
 
-/// Drops clones as [`delete`] deletes snapshots.
+/// Drops clones.
 pub(super) fn drop_clones(args: &DropArgs) -> Result<(), Failure> {
     each(&args.target, "drop", &args.names, "dropped", &args.json)
 }
@@ -193,10 +193,6 @@ pub(super) fn rename(args: &RenameArgs) -> Result<(), Failure> {
     }
     daemon_for_changes(&args.target)?.call(verb, request, &mut |_| {})?;
     if args.json.json { written(output::print_json(&answer)) } else { Ok(()) }
-}
-
-pub(super) fn delete(args: &DeleteArgs) -> Result<(), Failure> {
-    each(&args.target, "delete", &args.names, "deleted", &args.json)
 }
 
 /// Goes on after a name that fails, and reports the first failure; each is told as it happens.

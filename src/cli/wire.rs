@@ -2,6 +2,7 @@
 //!
 //! Both ends are here, so that they cannot disagree. Names, sizes and exact times; nothing is formatted for people.
 
+use super::delete_order;
 use super::engine::{CloneRow, DiffOrder, DiffTold, Engine, HoldOrder, ScrubOrder, SnapshotRow};
 use super::feed;
 use super::hold_order;
@@ -10,7 +11,7 @@ use super::merging;
 use super::mirror_order;
 use super::options::{self, Parsed};
 use super::pipe::{self, Carriers};
-use super::{past_of_path, restoring, schedule_order, streaming, told_rollback};
+use super::{past_of_path, restoring, schedule_order, space_order, streaming, told_rollback};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler, Peer};
 use crate::format::provenance::{COMMAND_BYTES_MAX, DESCRIPTION_BYTES_MAX, Provenance, Reason};
@@ -92,6 +93,7 @@ impl Handler for Verbs {
                 self.engine.delete(at(args), &name(args, "name")?)?;
                 Ok(json!({}))
             }
+            "delete_meant" => self.engine.delete_meant(&delete_order::decode(args, at(args))?, progress),
             "clones" => Ok(Value::Array(self.engine.clones()?.iter().map(encode_clone).collect())),
             "clone" => {
                 let (new, from) = (name(args, "name")?, names::get(args, "from"));
@@ -181,6 +183,7 @@ impl Handler for Verbs {
                 self.engine.split(at(args), &name(args, "name")?, &maker)
             }
             "schedule" => self.engine.schedule(&schedule_order::decode(args, at(args))?),
+            "space" => self.engine.space(&space_order::decode(args, at(args))?),
             "scrub" => self.engine.scrub(scrub_order(args)?),
             "check" => {
                 let data = args.get("data").and_then(Value::as_bool).unwrap_or(false);

@@ -22,6 +22,7 @@ mod attributes;
 mod commits;
 mod compare;
 mod content;
+mod deleting;
 mod difference;
 mod error;
 mod file_system;
@@ -39,6 +40,7 @@ mod operations;
 mod options;
 mod past;
 mod past_of_path;
+mod planning;
 mod receiving;
 mod restoring;
 mod scheduling;
@@ -69,11 +71,12 @@ pub use options::{
 };
 
 pub use past::{
-    Cover, GoesOn, GuardedChange, HoldTerms, InTheWay, OpenForWriting, Promoted, PromotionOrder, Switched,
-    Undoable,
+    Cover, DELETED_AT_ONCE, GoesOn, GuardedChange, HoldTerms, InTheWay, OpenForWriting, Promoted,
+    PromotionOrder, Switched, Uncovered, Undoable,
 };
 pub use past_of_path::PathAsked;
-pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, parse_token};
+pub use planning::RoomPlan;
+pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, first_of, parse_token};
 pub use restoring::{NamedPath, RestoreOrder, Restored};
 pub use scheduling::{PRUNED_AT_ONCE, RuledSnapshot, ScheduleRun, ScheduleState};
 pub use sending::SendOrder;

@@ -8,7 +8,7 @@ use super::answering::Answering;
 use super::flusher::{Flusher, NODES_MAX};
 use super::mounts;
 use crate::limits::NAME_BYTES_MAX;
-use crate::ops::{Caller, Kernel, NodeId};
+use crate::ops::{Caller, Kernel, MountBelow, NodeId};
 use crate::sys::process;
 use fuser::{INodeNo, Notifier};
 use parking_lot::Mutex;
@@ -17,7 +17,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
@@ -268,7 +268,7 @@ impl Kernel for FuseKernel {
         }
     }
 
-    fn mounts_below(&self, path: &[u8]) -> io::Result<Vec<PathBuf>> {
+    fn mounts_below(&self, path: &[u8]) -> io::Result<Vec<MountBelow>> {
         let mount = self.flusher.mount().ok_or(io::ErrorKind::NotConnected)?;
         mounts::points_below(mount, Path::new(OsStr::from_bytes(path)))
     }

@@ -7,6 +7,7 @@
 mod age;
 mod cadence;
 mod keep;
+mod least_loss;
 mod period;
 mod rules;
 mod simulate;
@@ -21,6 +22,7 @@ pub use crate::format::schedule::{
 pub use age::AgeClock;
 pub use cadence::{Cadence, SteadyClock};
 pub use keep::{Because, Ruling, TakenSnapshot, classes, decide, thinning_order};
+pub use least_loss::least_loss;
 pub use period::plural;
 pub use rules::{RuleError, RuleWords, parse_rule_word, parse_rules, parse_share, share_text};
 pub use simulate::{Simulated, simulate};

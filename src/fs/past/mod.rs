@@ -8,6 +8,7 @@ mod ageing;
 mod arriving;
 mod clonedir;
 mod covers;
+mod deleting;
 mod expiry;
 mod given_up;
 mod holds;
@@ -27,6 +28,8 @@ mod watch;
 
 pub use arriving::{AtWork, arrival_key, arrival_name};
 pub use clonedir::{MAIN_CLONEDIR, clonedir_ttl};
+pub use covers::Uncovered;
+pub use deleting::DELETED_AT_ONCE;
 pub use holds::{HoldTerms, moment};
 pub use promote::{Promoted, PromotionOrder};
 pub use received::{Published, Unfit};

@@ -18,13 +18,19 @@ pub fn pick(name: &[u8], now: Timestamp, created: &[Timestamp]) -> Option<usize>
     let not_after = match rule {
         "latest" => return created.len().checked_sub(1),
         "prev" => return created.len().checked_sub(2),
-        _ => match rule.strip_prefix('-') {
-            Some(age) => (now.secs.checked_sub(parse_age(age)?)?, now.nanos),
-            None => parse_date(rule)?,
-        },
+        _ => moment_of(name, now)?,
     };
     let old_enough = created.iter().map(|t| (t.secs, t.nanos)).enumerate().filter(|(_, t)| *t <= not_after);
     old_enough.max_by_key(|(_, t)| *t).map(|(i, _)| i)
+}
+
+/// The last moment that an age or a time stands for at the time `now`: seconds since 1970 and nanoseconds. None for other names.
+pub fn moment_of(name: &[u8], now: Timestamp) -> Option<(i64, u32)> {
+    let rule = std::str::from_utf8(name).ok()?.strip_prefix('@')?;
+    match rule.strip_prefix('-') {
+        Some(age) => Some((now.secs.checked_sub(parse_age(age)?)?, now.nanos)),
+        None => parse_date(rule),
+    }
 }
 
 /// `15m` in seconds.

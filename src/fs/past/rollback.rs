@@ -27,7 +27,7 @@ use crate::format::{Ino, Key, Kind, LineId, ViewId};
 use crate::fs::error::damaged;
 use crate::fs::heads::{Head, Stale};
 use crate::fs::items::{name_of, path_bytes};
-use crate::ops::{Error, NodeId, Result};
+use crate::ops::{Error, MountBelow, NodeId, Result};
 use crate::volume::{NewSnapshot, Prepare, ReserveFor, SnapshotInfo, View, VolumeError};
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -90,16 +90,19 @@ impl Past {
         let (heads, mut found) = (&self.commits.heads, InTheWay::default());
         for head in cut {
             found.written.extend(self.with_paths(head, heads.handles.written(head))?);
-            let mounts = heads.kernel().mounts_below(&self.place_of(head)?);
-            let mounts =
-                mounts.map_err(|e| Error::Io(format!("what is mounted below cannot be read: {e}")))?;
-            found.mounts.extend(mounts);
+            found.mounts.extend(self.mounts_below(head)?.into_iter().map(|mount| mount.point));
             found.covers.extend(self.covers_on(head)?);
         }
         found.mounts.sort_unstable();
         found.mounts.dedup();
         found.covers.dedup();
         Ok(found)
+    }
+
+    /// What is mounted below the root of a line.
+    pub(super) fn mounts_below(&self, head: &Head) -> Result<Vec<MountBelow>> {
+        let found = self.commits.heads.kernel().mounts_below(&self.place_of(head)?);
+        found.map_err(|e| Error::Io(format!("what is mounted below cannot be read: {e}")))
     }
 
     /// Files with their paths from the root of the mount.

@@ -159,7 +159,8 @@ impl Past {
         }
     }
 
-    fn tell_where_gone(&self, asked: Option<NodeId>, names: &[Vec<u8>]) {
+    /// The same for the `.snapshots` alone that the kernel knows, `asked` left out.
+    pub(super) fn tell_where_gone(&self, asked: Option<NodeId>, names: &[Vec<u8>]) {
         let (heads, mut gone) = (&self.commits.heads, Vec::new());
         let all = [vec![ROOT_SNAPDIR], self.known_snapdirs.all()].concat();
         for snapdir in all.into_iter().filter(|snapdir| Some(*snapdir) != asked) {

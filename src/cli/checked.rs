@@ -1,4 +1,4 @@
-//! What a check found, as it is told.
+//! What a check has found, in the words of the commands.
 
 use super::engine::CheckReport;
 use super::refusal::COPIED;
@@ -16,12 +16,12 @@ pub(super) fn told_copy(sound: bool) -> String {
     format!("{COPIED}; {proved} 'snapfs check --repair' accepts it")
 }
 
-/// Proves a store that is open.
+/// What a check of a volume found.
 pub(super) fn report(volume: &Volume, depth: Depth) -> Result<CheckReport, VolumeError> {
     check::check(volume, depth).map(|report| listed_report(report, false))
 }
 
-/// A report for people and programs; offline, with what waits in the log.
+/// The same, in the words of the commands; `offline` of a store that nobody has open.
 pub(super) fn listed_report(report: check::Report, offline: bool) -> CheckReport {
     let mut summary = json!({
         "epoch": report.epoch,
