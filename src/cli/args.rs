@@ -1,6 +1,7 @@
 //! The command line: verbs, their arguments, their help. Parsing only.
 
 pub(super) use super::delete_args::DeleteArgs;
+use super::hold_args::{HeldFor, HoldArgs, ReleaseArgs};
 use super::hydrate_args::HydrateArgs;
 pub(super) use super::line_args::{
     CloneArgs, DropArgs, Json, ListArgs, MergeArgs, PromoteArgs, RebaseArgs, RollbackArgs, RunArgs, TryArgs,
@@ -70,6 +71,14 @@ pub(super) enum Verb {
         (@-30d), a time (@2026-01-31T10:00) or a snapshot. What is in use or held stays and is told (exit code 1), and so is a\n\
         name that meets nothing. How far the space is on its way: snapfs status.")]
     Delete(DeleteArgs),
+    /// Hold a snapshot: nobody deletes it until it is released, by a command, a schedule or a file manager
+    #[command(after_help = "Example: snapfs hold /data before-upgrade --tag legal --for 7d\n\n\
+        It counts time that has passed, whatever is made of the clock. --list tells what else holds snapshots: copies that are\n\
+        being made, what is received against one, mounts of one alone. A clone is kept by a hold of a snapshot of its own.")]
+    Hold(HoldArgs),
+    /// Release a snapshot that was held
+    #[command(after_help = "Example: snapfs release /data before-upgrade --tag legal")]
+    Release(ReleaseArgs),
     /// Make a clone: a writable copy of everything, at once and for nothing, at MNT/.clones/NAME
     #[command(after_help = "Example: snapfs clone /data upgrade --from monday\n\n\
         Without --from it begins as the line that MNT is in is now. VIEW is a snapshot of that line by its name,\n\
@@ -411,6 +420,11 @@ pub(super) struct CreateArgs {
     /// What it is, for people: kept with it, at most 1024 bytes
     #[arg(long, value_name = "TEXT")]
     pub(super) description: Option<OsString>,
+    /// Hold it from the first moment on, by this tag: as snapfs hold does
+    #[arg(long, value_name = "TAG", value_parser = super::hold_order::parse_tag)]
+    pub(super) hold: Option<String>,
+    #[command(flatten)]
+    pub(super) held_for: HeldFor,
     /// How it is made; without it, in the store, and files keep their layout
     #[arg(long, value_enum, value_name = "METHOD")]
     pub(super) method: Option<Method>,

@@ -8,11 +8,12 @@ use super::checked::{listed_report, report, told_copy};
 use super::delete_order::DeleteOrder;
 use super::deleting;
 use super::engine::{
-    Backend, ChangesOrder, CheckReport, CloneRow, DiffOrder, DiffTold, Engine, InitOptions, MergeRequest,
-    MirrorOrder, OpenFor, Partner, PathOrder, PromoteOrder, RollbackAnswer, RollbackOrder, ScheduleOrder,
-    ScrubOrder, SnapshotRow, SpaceOrder, StoreOptions, StreamOrder,
+    Backend, ChangesOrder, CheckReport, CloneRow, DiffOrder, DiffTold, Engine, HoldOrder, InitOptions,
+    MergeRequest, MirrorOrder, OpenFor, Partner, PathOrder, PromoteOrder, RollbackAnswer, RollbackOrder,
+    ScheduleOrder, ScrubOrder, SnapshotRow, SpaceOrder, StoreOptions, StreamOrder, WantedHold,
 };
 use super::feed::{self, Feeds};
+use super::held;
 use super::hold::{lock, probe};
 use super::hydrate_order::HydrateOrder;
 use super::hydrating::Hydrating;
@@ -27,8 +28,7 @@ use super::past_of_path;
 use super::planning;
 use super::property::Property;
 use super::refusal::{
-    COPIED, io, limited, no_thread, told, told_clone, told_held, told_name, told_too_many, told_view,
-    told_volume,
+    COPIED, io, limited, no_thread, told, told_clone, told_name, told_too_many, told_view, told_volume,
 };
 use super::rewind;
 use super::scrubber::Scrubber;
@@ -375,7 +375,9 @@ impl Open {
 
     fn find(&self, at: NodeId, name: &[u8]) -> Result<SnapshotRow, Failure> {
         let found = self.fs.volume().find_snapshot(self.line(at)?, name);
-        found.map(|s| listed(&s)).ok_or_else(|| told(&self.store, &Error::NotFound))
+        found
+            .and_then(|s| held::rows(&self.fs, &[s]).pop())
+            .ok_or_else(|| told(&self.store, &Error::NotFound))
     }
 }
 
@@ -397,13 +399,28 @@ impl Engine for Open {
     }
 
     fn snapshots(&self, at: NodeId) -> Result<Vec<SnapshotRow>, Failure> {
-        Ok(self.fs.volume().snapshots(self.line(at)?).iter().map(listed).collect())
+        Ok(held::rows(&self.fs, &self.fs.volume().snapshots(self.line(at)?)))
     }
 
     fn create(&self, at: NodeId, name: &[u8], provenance: &Provenance) -> Result<SnapshotRow, Failure> {
         let made = self.fs.create_snapshot_of(at, name, provenance.clone());
         made.map_err(|e| told_name(name, &e))?;
         self.find(at, name)
+    }
+
+    fn create_held(
+        &self,
+        at: NodeId,
+        name: &[u8],
+        provenance: &Provenance,
+        hold: &WantedHold,
+    ) -> Result<SnapshotRow, Failure> {
+        held::create(&self.fs, at, name, provenance, hold)?;
+        self.find(at, name)
+    }
+
+    fn hold(&self, at: NodeId, order: &HoldOrder, by: &Provenance) -> Result<Value, Failure> {
+        held::carry_out(&self.fs, at, order, by)
     }
 
     fn set_layout(&self, at: NodeId, layout: &str) -> Result<(), Failure> {
@@ -491,8 +508,7 @@ impl Engine for Open {
         self.fs.drop_clone(name).map_err(|e| {
             let line = self.fs.volume().find_line(name).filter(|_| e == Error::Busy);
             let own = line.map(|line| self.fs.volume().own_snapshots(line.id)).unwrap_or_default();
-            let held =
-                own.iter().find_map(|snapshot| told_held(self.fs.volume(), &snapshot.name, snapshot.id));
+            let held = own.iter().find_map(|s| held::refused(self.fs.volume(), &s.name, s.id));
             held.unwrap_or_else(|| told_clone(name, &e))
         })
     }

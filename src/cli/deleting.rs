@@ -4,8 +4,9 @@
 //! origin can be named, and is refused as ever.
 
 use super::delete_order::{DeleteOrder, told_missing};
+use super::held;
 use super::pattern::{Pattern, is_pattern};
-use super::refusal::{told, told_held, told_view};
+use super::refusal::{told, told_view};
 use super::streaming;
 use crate::ctl::Failure;
 use crate::format::ViewId;
@@ -22,7 +23,8 @@ use std::path::Path;
 /// Why a snapshot was not deleted.
 pub(super) fn told_stays(fs: &Fs, at: NodeId, name: &[u8], e: &Error) -> Failure {
     let found = || fs.volume().find_snapshot(fs.line_at(at).ok()?, name);
-    let held = Some(e).filter(|e| **e == Error::Busy).and_then(|_| told_held(fs.volume(), name, found()?.id));
+    let held =
+        Some(e).filter(|e| **e == Error::Busy).and_then(|_| held::refused(fs.volume(), name, found()?.id));
     held.unwrap_or_else(|| streaming::told_kept(fs, at, name, e))
 }
 

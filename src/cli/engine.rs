@@ -4,6 +4,7 @@
 //! ([`super::run`]), so that the commands can be tried over a file system in memory as well.
 
 pub use super::delete_order::DeleteOrder;
+pub use super::hold_order::{HoldOrder, WantedHold};
 pub use super::hydrate_order::HydrateOrder;
 pub use super::mirror_order::MirrorOrder;
 pub use super::schedule_order::{ScheduleOrder, ScheduleWish};
@@ -313,6 +314,8 @@ pub struct SnapshotRow {
     pub exclusive: u64,
     /// What was written since the snapshot before it.
     pub written: u64,
+    /// What holds it: tags.
+    pub held: Vec<String>,
 }
 
 /// One clone in a listing. Sizes are counters, in bytes.
@@ -431,6 +434,21 @@ pub trait Engine: Send + Sync {
     fn snapshots(&self, at: NodeId) -> Result<Vec<SnapshotRow>, Failure>;
     /// Makes a snapshot; it is durable when this returns.
     fn create(&self, at: NodeId, name: &[u8], provenance: &Provenance) -> Result<SnapshotRow, Failure>;
+    /// The same of one that is held from the first moment on.
+    fn create_held(
+        &self,
+        _at: NodeId,
+        _name: &[u8],
+        _provenance: &Provenance,
+        _hold: &WantedHold,
+    ) -> Result<SnapshotRow, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "snapshots of this store cannot be held"))
+    }
+    /// Carries out an order about holds of snapshots, for whoever that is. Says what came of it: an object, or an array of what
+    /// holds which.
+    fn hold(&self, _at: NodeId, _order: &HoldOrder, _by: &Provenance) -> Result<Value, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "snapshots of this store cannot be held"))
+    }
     /// Says where content goes that is written over in the tree of a line: `row` or `cow`.
     fn set_layout(&self, _at: NodeId, _layout: &str) -> Result<(), Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store has no layouts"))

@@ -3,8 +3,8 @@
 use super::args::{self, Cli, Method, Style, Verb};
 use super::engine::Backend;
 use super::{
-    changes, delete, diff, hydrate, merge, mirror, mount, paths, properties, rescue, restore, rollback,
-    schedule, scrub, show, snapshots, space, stores, streams, trial, umount, undo, usage,
+    changes, delete, diff, holds, hydrate, merge, mirror, mount, paths, properties, rescue, restore,
+    rollback, schedule, scrub, show, snapshots, space, stores, streams, trial, umount, undo, usage,
 };
 use crate::ctl::{Code, Failure};
 use clap::FromArgMatches;
@@ -87,6 +87,8 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::List(a) => snapshots::list(backend, a),
         Verb::Rename(a) => snapshots::rename(a),
         Verb::Delete(a) => delete::run(a),
+        Verb::Hold(a) => holds::hold(backend, a),
+        Verb::Release(a) => holds::release(a),
         Verb::Clone(a) => snapshots::clone(a),
         Verb::Drop(a) => snapshots::drop_clones(a),
         Verb::Restore(a) => restore::run(a),

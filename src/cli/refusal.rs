@@ -2,7 +2,7 @@
 
 use crate::ctl::{Code, Failure};
 use crate::device;
-use crate::format::{LineId, ViewId};
+use crate::format::LineId;
 use crate::names;
 use crate::ops::Error;
 use crate::volume::{Volume, VolumeError};
@@ -95,15 +95,6 @@ fn told_about(what: &str, kind: &str, e: &Error) -> Failure {
 /// What a copy of a store in use is, to whoever wants to use it.
 pub(super) const COPIED: &str = "this is a copy that was made while the store was in use, and its parts are of \
                                  different moments";
-
-/// What keeps a snapshot from being deleted, if it is a copy that is made of it.
-pub(super) fn told_held(volume: &Volume, name: &[u8], view: ViewId) -> Option<Failure> {
-    let copy = volume.hydrations_of(view).into_iter().find(|copy| copy.holds())?;
-    let (name, to) = (names::shown_bytes(name), names::shown_bytes(&copy.path));
-    let way = format!("'snapfs hydrate MNT {name} cancel' gives the copy up");
-    let what = format!("{name}: it is being copied to {to}, and goes when that is whole; {way}");
-    Some(Failure::new(Code::Busy, what))
-}
 
 /// A clone is one too many.
 pub(super) fn told_too_many(volume: &Volume, name: &[u8]) -> Failure {

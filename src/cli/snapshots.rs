@@ -2,7 +2,7 @@
 
 use super::args::{CloneArgs, CreateArgs, DropArgs, Json, ListArgs, Method, RenameArgs};
 use super::engine::{Backend, HydrateOrder, OpenFor, StoreOptions, StreamOrder};
-use super::{hydrate_order, hydration, output, streaming, streams, usage, wire};
+use super::{hold_order, hydrate_order, hydration, output, streaming, streams, usage, wire};
 use crate::ctl::{Client, Code, Failure, MountRecord};
 use crate::fuse::mounts;
 use crate::names;
@@ -157,6 +157,14 @@ pub(super) fn create_here(args: &CreateArgs, copy: Option<&HydrateOrder>, json: 
     }
     if let Some(copy) = copy {
         request["hydrate"] = hydrate_order::encode(copy);
+    }
+    match &args.hold {
+        Some(_) if args.method == Some(Method::Mirror) => {
+            return Err(usage::wrong("--method mirror takes no --hold: snapfs hold it afterwards"));
+        }
+        Some(tag) => request["hold"] = hold_order::encode_wanted(&args.held_for.wanted(tag)),
+        None if args.held_for.is_some() => return Err(usage::wrong("--until and --for need --hold TAG")),
+        None => {}
     }
     let verb = if args.method == Some(Method::Mirror) { "split" } else { "create" };
     let made = wire::decode(&client.call(verb, request, &mut |_| {})?)?;

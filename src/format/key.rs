@@ -47,6 +47,10 @@ pub enum Kind {
     Remap = 40,
     /// Meta tree: a copy of a snapshot that is made in another store. Object 0, `rest`: its number.
     Hydration = 41,
+    /// Meta tree: a hold of a snapshot. Object 0, `rest`: its number.
+    Hold = 50,
+    /// Meta tree: how old the store is. Object 0, `rest` 0.
+    Age = 51,
 }
 
 impl Kind {
@@ -55,7 +59,7 @@ impl Kind {
         use Kind::*;
         [
             Inode, Link, Dirent, Xattr, XattrData, Inline, Extent, Orphan, Away, Arrival, View, Line,
-            DeadBucket, DeadChunk, ExtraRefs, Job, Scrub, Peer, Remap, Hydration,
+            DeadBucket, DeadChunk, ExtraRefs, Job, Scrub, Peer, Remap, Hydration, Hold, Age,
         ]
         .into_iter()
         .find(|k| *k as u8 == n)

@@ -28,6 +28,7 @@ mod error;
 mod file_system;
 mod follow;
 mod heads;
+mod holding;
 mod hydrating;
 mod items;
 mod listing;
@@ -70,8 +71,8 @@ pub use options::{
 };
 
 pub use past::{
-    Cover, DELETED_AT_ONCE, GoesOn, GuardedChange, InTheWay, OpenForWriting, Promoted, PromotionOrder,
-    Switched, Uncovered, Undoable,
+    Cover, DELETED_AT_ONCE, GoesOn, GuardedChange, HoldTerms, InTheWay, OpenForWriting, Promoted,
+    PromotionOrder, Switched, Uncovered, Undoable,
 };
 pub use past_of_path::PathAsked;
 pub use planning::RoomPlan;

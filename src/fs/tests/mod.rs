@@ -10,6 +10,7 @@ mod deleting;
 mod device;
 mod difference;
 mod expiry;
+mod holds;
 mod homing;
 mod homing_elsewhere;
 mod homing_faults;
