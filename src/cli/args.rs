@@ -10,6 +10,7 @@ pub(super) use super::method::Method;
 use super::mirror_args::MirrorArgs;
 use super::property::{Assignment, Property};
 pub(super) use super::schedule_args::{PruneArgs, ScheduleArgs};
+pub(super) use super::space_args::{PlanArgs, SpaceArgs};
 pub(super) use super::stream_args::{ReceiveArgs, SendArgs, VerifyArgs};
 use crate::format::Compression;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -178,6 +179,13 @@ pub(super) enum Verb {
         Only snapshots that a schedule took go, and not while they are in use. --simulate 90d tells what the rules would\n\
         have kept by then.")]
     Prune(PruneArgs),
+    /// What the space of a store is used for: by snapshot and clone, and as parts that add up
+    #[command(after_help = "Example: snapfs space /data\n\n\
+        EXCLUSIVE comes back when that alone is deleted, REFERENCED is all that it has, WRITTEN what came since the one before.")]
+    Space(SpaceArgs),
+    /// What deleting something would bring back, or which snapshots to delete for a wanted amount; nothing is changed
+    #[command(subcommand_required = true, after_help = "Example: snapfs plan /data delete monday tuesday")]
+    Plan(PlanArgs),
     /// Set a property of files or directories
     #[command(after_help = "Example: snapfs set compression=zstd /data/logs\n\n\
         compression=off|zstd|zstd:LEVEL|inherit, LEVEL from 1 to 19. It counts for what is written from\n\

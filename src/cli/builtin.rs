@@ -4,12 +4,13 @@
 //! refusal is a sentence that says what is wrong with which path and what to do.
 
 use super::background::Background;
+use super::checked::{listed_report, report, told_copy};
 use super::delete_order::DeleteOrder;
 use super::deleting;
 use super::engine::{
     Backend, ChangesOrder, CheckReport, CloneRow, DiffOrder, DiffTold, Engine, InitOptions, MergeRequest,
     MirrorOrder, OpenFor, Partner, PathOrder, PromoteOrder, RollbackAnswer, RollbackOrder, ScheduleOrder,
-    ScrubOrder, SnapshotRow, StoreOptions, StreamOrder,
+    ScrubOrder, SnapshotRow, SpaceOrder, StoreOptions, StreamOrder,
 };
 use super::feed::{self, Feeds};
 use super::hold::{lock, probe};
@@ -23,6 +24,7 @@ use super::mirroring::StoreSides;
 use super::not_ours;
 use super::offline;
 use super::past_of_path;
+use super::planning;
 use super::property::Property;
 use super::refusal::{
     COPIED, io, limited, no_thread, told, told_clone, told_held, told_name, told_too_many, told_view,
@@ -52,7 +54,7 @@ use crate::ops::{Caller, Error, KernelRef, NodeId, Operations, XattrMode};
 use crate::repair::{Mode, Repair};
 use crate::salvage::{Listener, Summary, Wanted};
 use crate::sys::process;
-use crate::volume::{OpenOptions, Volume, VolumeError};
+use crate::volume::{OpenOptions, Volume};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
@@ -258,6 +260,7 @@ pub(super) fn open_volume(
     let refuse = |code, what: String| Err(Failure::new(code, format!("{}: {what}", names::shown(store))));
     match &kind {
         StoreKind::Missing | StoreKind::EmptyDirectory if access == OpenFor::Mount => {
+            partner.proves_a_store(store)?;
             make(store, &NewStore::default(), Old::Stays)?;
             kind = StoreKind::DirectoryStore;
         }
@@ -335,38 +338,6 @@ fn open_for_copy(store: &Path, access: OpenFor) -> Result<StoreEnd, Failure> {
         let (cache_bytes, dirty_bytes) = (COPY_CACHE_BYTES, COPY_DIRTY_BYTES);
         Builtin.open(store, &StoreOptions { access, cache_bytes, dirty_bytes, ..StoreOptions::default() })
     })
-}
-
-/// The finding that it is one.
-pub(super) fn told_copy(sound: bool) -> String {
-    let proved = if sound {
-        "all of it, content included, was proved and is sound, and"
-    } else {
-        "only if all of it were sound,"
-    };
-    format!("{COPIED}; {proved} 'snapfs check --repair' accepts it")
-}
-
-fn report(volume: &Volume, depth: Depth) -> Result<CheckReport, VolumeError> {
-    check::check(volume, depth).map(|report| listed_report(report, false))
-}
-
-fn listed_report(report: check::Report, offline: bool) -> CheckReport {
-    let mut summary = json!({
-        "epoch": report.epoch,
-        "views": report.views,
-        "nodes": report.nodes,
-        "items": report.items,
-        "inodes": report.inodes,
-        "snapshots_unchecked": report.snapshots_unchecked,
-        "allocated_bytes": report.allocated_bytes,
-        "proved_data_bytes": report.data_bytes,
-    });
-    if offline {
-        summary["log_records_waiting"] = json!(report.log_records);
-        summary["log_bytes_waiting"] = json!(report.log_bytes);
-    }
-    CheckReport { findings: report.problems, summary }
 }
 
 /// An open store.
@@ -559,6 +530,10 @@ impl Engine for Open {
 
     fn schedule(&self, order: &ScheduleOrder) -> Result<Value, Failure> {
         scheduling::carry_out(&self.fs, &self.store, order)
+    }
+
+    fn space(&self, order: &SpaceOrder) -> Result<Value, Failure> {
+        planning::answer(&self.fs, &self.store, order)
     }
 
     fn diff(&self, order: &DiffOrder, put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {

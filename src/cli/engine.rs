@@ -8,6 +8,7 @@ pub use super::hydrate_order::HydrateOrder;
 pub use super::mirror_order::MirrorOrder;
 pub use super::schedule_order::{ScheduleOrder, ScheduleWish};
 pub use super::sides::Partner;
+pub use super::space_order::{SpaceOrder, SpaceQuestion};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, StoreId};
 use crate::format::provenance::Provenance;
@@ -532,6 +533,10 @@ pub trait Engine: Send + Sync {
     /// Carries out an order about schedules of a line. Says what came of it: an object.
     fn schedule(&self, _order: &ScheduleOrder) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store takes no snapshots by itself"))
+    }
+    /// Answers a question about space: an object.
+    fn space(&self, _order: &SpaceOrder) -> Result<Value, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store does not tell what its space is used for"))
     }
     /// What became of paths between two views: objects for `put`, until it has enough, which it says by false.
     fn diff(&self, _order: &DiffOrder, _put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {

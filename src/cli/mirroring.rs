@@ -3,11 +3,12 @@
 //! One such order at a time. A side is filled by a thread of its own, which ends with the store; what it had not filled is
 //! incomplete, and is filled from there on when the side is back.
 
+use super::apart;
 use super::kept_changes::{SideChanges, encode_kept};
 use super::mirror_order::{MirrorOrder, encode_side};
 use super::refusal::{told, told_volume};
 use super::sides::{HeldSide, OpenedSides, hold_new_side, hold_side, label_in_force, told_mirror};
-use crate::ctl::{Code, Failure};
+use crate::ctl::{Code, Failure, StoreId};
 use crate::device::mirror::{Both, NewSide, meet, parted_at};
 use crate::device::{Device, Mirror, mark};
 use crate::format::Epoch;
@@ -210,6 +211,10 @@ impl StoreSides {
                 format!("{}: this is the store itself, or in it, or around it", names::shown(path)),
             );
         }
+        apart::outside_of_mounts(
+            path,
+            self.fs.volume().location().id.map(|id| StoreId(id.device, id.inode)),
+        )?;
         if !self.mirror.forget_lost() {
             return refused(Code::Busy, "calls of the side that was lost have not returned");
         }
@@ -230,7 +235,7 @@ impl StoreSides {
             );
         }
         self.set_mirrored(true)?;
-        let joined = self.join(&side, limit.unwrap_or(LIMIT));
+        let joined = self.join(&side, &FillFrom::Nothing, limit.unwrap_or(LIMIT));
         if let Err(f) = joined {
             if self.mirror.label().is_none() {
                 self.set_mirrored(false)?;
@@ -240,7 +245,8 @@ impl StoreSides {
         self.start(side, FillFrom::Nothing)
     }
 
-    fn join(&self, side: &HeldSide, limit: Duration) -> Result<(), Failure> {
+    /// Takes in a side, which notes first what it has, so that no older note of it counts.
+    fn join(&self, side: &HeldSide, from: &FillFrom, limit: Duration) -> Result<(), Failure> {
         let (_, ours) = self.served();
         for path in [&ours, &side.named] {
             if path.as_os_str().len() > PARTNER_PATH_MAX {
@@ -253,6 +259,10 @@ impl StoreSides {
             partner_path: ours.as_os_str().as_bytes().to_vec(),
             limit,
         };
+        if let Some(ours) = self.mirror.label() {
+            let noted = self.fs.volume().note_rest(from, &ours, &*side.device);
+            noted.map_err(|e| told_volume(&side.path, &e))?;
+        }
         self.mirror.join(new, &RINGS).map_err(|e| told_mirror(&side.path, e))?;
         if let Err(e) = mark::open(&*side.device) {
             log::warn!("cannot mark the other side as open: {e}");
@@ -325,11 +335,7 @@ impl StoreSides {
             );
         }
         let limit = theirs.map_or(LIMIT, |label| Duration::from_millis(u64::from(label.limit_ms)));
-        if let Some(ours) = self.mirror.label() {
-            let noted = self.fs.volume().note_rest(&from, &ours, &*side.device);
-            noted.map_err(|e| told_volume(&side.path, &e))?;
-        }
-        self.join(&side, limit)?;
+        self.join(&side, &from, limit)?;
         self.start(side, from)
     }
 
@@ -369,8 +375,11 @@ impl StoreSides {
             return refused(Code::Invalid, "it is not known where the other side is: say so with --with");
         }
         let held = self.held.lock()[1 - self.serving()].take();
-        let same = |side: &HeldSide| path.canonicalize().is_ok_and(|path| path == side.path);
-        let side = match held.filter(same) {
+        let held = held.filter(|side| path.canonicalize().is_ok_and(|path| path == side.path));
+        // One that was cut short, or of which files went: nothing of it counts, whatever is there by now.
+        let lost_content = held.as_ref().is_some_and(|side| side.device.location().lost.is_some());
+        // One that has failed once flushes nothing any more, and is opened anew.
+        let side = match held.filter(|side| !lost_content && side.device.flush().is_ok()) {
             Some(side) => side,
             None => hold_side(path)?,
         };
@@ -399,6 +408,8 @@ impl StoreSides {
         };
         // What was being filled is no store and has nothing.
         let went_on = went_on && theirs.standing != Standing::Incomplete;
+        // What it had when it was split it has from here.
+        let went_on = went_on && (theirs.standing != Standing::Split || theirs.opened);
         let has = if went_on && !matches!(how, Resync::Discard) {
             let from = (side.path.as_path(), side.device.clone());
             let has = SideChanges::open(&self.fs, from, Epoch(parted_at(&ours, &theirs)));
@@ -406,14 +417,14 @@ impl StoreSides {
         } else {
             None
         };
+        let from = if lost_content { FillFrom::Nothing } else { self.fill_from(&side)? };
         if let Resync::DryRun { discards } = how {
-            return self.foretell(&side, has.as_ref(), discards);
+            return self.foretell(&side, &from, has.as_ref(), discards);
         }
         let told = &mut |bytes| {
             progress(json!({"received_bytes": bytes}));
         };
         let kept = has.map(|has| has.receive(told)).transpose()?.unwrap_or_default();
-        let from = self.fill_from(&side)?;
         self.bring_back(side, from)?;
         let mut status = self.status();
         if went_on {
@@ -426,10 +437,11 @@ impl StoreSides {
     fn foretell(
         &self,
         side: &HeldSide,
+        from: &FillFrom,
         has: Option<&SideChanges<'_>>,
         discards: bool,
     ) -> Result<Value, Failure> {
-        let bytes = self.fs.volume().bytes_to_fill(&self.fill_from(side)?, &*side.device);
+        let bytes = self.fs.volume().bytes_to_fill(from, &*side.device);
         let kept = match has {
             Some(has) if !discards => has.planned()?,
             _ => Vec::new(),
@@ -506,6 +518,7 @@ impl StoreSides {
         self.mirror.relabel(|_| None).map_err(|e| told_mirror(&self.store, e))?;
         self.set_mirrored(false)?;
         drop(self.let_go());
+        *self.told.failed.lock() = None;
         Ok(())
     }
 

@@ -84,6 +84,7 @@ fn in_sync(places: &Places) -> ([Arc<Sim>; 2], Arc<Fs>, StoreSides) {
         parted_at: 0,
         earlier: Vec::new(),
         limit_ms: 600_000,
+        opened: false,
         path: places.at(other).into_os_string().into_encoded_bytes(),
     });
     for (sim, label) in sims.iter().zip(&labels) {

@@ -4,7 +4,7 @@ use super::args::{self, Cli, Method, Style, Verb};
 use super::engine::Backend;
 use super::{
     changes, delete, diff, hydrate, merge, mirror, mount, paths, properties, rescue, restore, rollback,
-    schedule, scrub, show, snapshots, stores, streams, trial, umount, undo, usage,
+    schedule, scrub, show, snapshots, space, stores, streams, trial, umount, undo, usage,
 };
 use crate::ctl::{Code, Failure};
 use clap::FromArgMatches;
@@ -105,6 +105,8 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Mirror(a) => mirror::run(backend, a),
         Verb::Schedule(a) => schedule::run(backend, a),
         Verb::Prune(a) => schedule::prune(backend, a),
+        Verb::Space(a) => space::run(backend, a),
+        Verb::Plan(a) => return space::plan(backend, a),
         Verb::Hydrate(a) => hydrate::run(backend, a),
     };
     done.map(|()| 0)

@@ -32,6 +32,19 @@ pub enum Partner {
     Nobody,
 }
 
+impl Partner {
+    /// Refuses to make a store where one must be that has, or had, another side.
+    pub(super) fn proves_a_store(&self, store: &Path) -> Result<(), Failure> {
+        let way = match self {
+            Partner::AsNoted => return Ok(()),
+            Partner::At(other) => format!("mount its other side alone: snapfs mount {}", names::shown(other)),
+            Partner::Nobody => "mount its other side".into(),
+        };
+        let what = format!("there is no store here, and mirror= says that one has been; {way}");
+        Err(refused(store, Code::NotFound, &what))
+    }
+}
+
 /// A side that is held.
 pub(super) struct HeldSide {
     /// Where it is.
@@ -277,7 +290,7 @@ fn find_other(store: &Path, label: &Label, wanted: &Partner) -> Result<Option<He
 /// Before one side alone is written to: it is the newer one from then on, durably.
 pub(super) fn part(store: &Path, device: Arc<dyn Device>) -> Result<(), Failure> {
     let first = present(store, device)?;
-    if first.label.as_ref().is_none_or(|label| label.standing == Standing::Split) {
+    if first.label.is_none() {
         return Ok(());
     }
     let opened = open_sides(first, None, true, seed()?);
@@ -298,6 +311,20 @@ pub(super) fn open(
         None => None,
     };
     let second = other.as_ref().map(|side| present(&side.path, side.device.clone())).transpose()?;
+    if let (Partner::At(path), None) = (wanted, &first.label) {
+        log::warn!(
+            "{}: it has no other side: mirror={} is of no use",
+            names::shown(store),
+            names::shown(path)
+        );
+    }
+    if let (Partner::At(path), Some(ours), Some(second)) = (wanted, &first.label, &second)
+        && second.label.as_ref().is_none_or(|theirs| theirs.pair != ours.pair)
+        && !matches!(ours.standing, Standing::Split)
+    {
+        let what = format!("mirror={}: that is no side of this mirror", names::shown(path));
+        return Err(refused(store, Code::Invalid, &what));
+    }
     let here = first.device.clone();
     if let (Some(ours), Some(second)) = (&first.label, &second)
         && is_newer(&*second.device, second.label.as_ref(), &*here, ours)

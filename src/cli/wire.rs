@@ -10,7 +10,7 @@ use super::merging;
 use super::mirror_order;
 use super::options::{self, Parsed};
 use super::pipe::{self, Carriers};
-use super::{past_of_path, restoring, schedule_order, streaming, told_rollback};
+use super::{past_of_path, restoring, schedule_order, space_order, streaming, told_rollback};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler, Peer};
 use crate::format::provenance::{COMMAND_BYTES_MAX, DESCRIPTION_BYTES_MAX, Provenance, Reason};
@@ -170,6 +170,7 @@ impl Handler for Verbs {
                 self.engine.split(at(args), &name(args, "name")?, &maker)
             }
             "schedule" => self.engine.schedule(&schedule_order::decode(args, at(args))?),
+            "space" => self.engine.space(&space_order::decode(args, at(args))?),
             "scrub" => self.engine.scrub(scrub_order(args)?),
             "check" => {
                 let data = args.get("data").and_then(Value::as_bool).unwrap_or(false);

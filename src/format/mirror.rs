@@ -67,6 +67,8 @@ pub struct Label {
     pub earlier: Vec<PastGeneration>,
     /// How long one side may keep the other waiting, in milliseconds, not 0.
     pub limit_ms: u32,
+    /// It was opened for writing since it was split.
+    pub opened: bool,
     /// Where the partner was last: any bytes, may be empty.
     pub path: Vec<u8>,
 }
@@ -86,7 +88,8 @@ struct RawLabel {
     limit_ms: le::U32,
     path_len: le::U16,
     standing: u8,
-    reserved: [u8; 41],
+    opened: u8,
+    reserved: [u8; 40],
     earlier: [RawPast; EARLIER_MAX],
 }
 
@@ -131,6 +134,7 @@ impl Label {
             current: generation,
             parted_from: self.current,
             parted_at: until,
+            opened: false,
             earlier: earlier.take(EARLIER_MAX).collect(),
             ..self.clone()
         }
@@ -171,7 +175,8 @@ impl Label {
             limit_ms: self.limit_ms.into(),
             path_len: (self.path.len() as u16).into(),
             standing: self.standing.number(),
-            reserved: [0; 41],
+            opened: self.opened.into(),
+            reserved: [0; 40],
             earlier,
         };
         let mut bytes = raw.as_bytes().to_vec();
@@ -222,10 +227,13 @@ impl Label {
             parted_at: raw.parted_at.get(),
             earlier,
             limit_ms: raw.limit_ms.get(),
+            opened: raw.opened == 1,
             path: path.to_vec(),
         };
         let named = label.side != 0 && label.partner != 0 && label.side != label.partner;
-        let clean = raw.reserved == [0; 41] && end.iter().chain(behind.as_bytes()).all(|b| *b == 0);
+        let clean = raw.reserved == [0; 40]
+            && raw.opened <= 1
+            && end.iter().chain(behind.as_bytes()).all(|b| *b == 0);
         if !named || !clean || label.current == 0 || label.limit_ms == 0 || label.number >= 1 << 62 {
             return bad!(
                 "the label names no sides, no generation or no limit, or has reserved bytes that are not zero"
@@ -252,6 +260,7 @@ mod tests {
             parted_at: 12,
             earlier: vec![PastGeneration { generation: 55, until: 11 }],
             limit_ms: 10_000,
+            opened: true,
             path: b"/disks/two".to_vec(),
         };
         let bytes = label.encode();

@@ -39,6 +39,7 @@ mod operations;
 mod options;
 mod past;
 mod past_of_path;
+mod planning;
 mod receiving;
 mod restoring;
 mod scheduling;
@@ -70,10 +71,11 @@ pub use options::{
 
 pub use past::{
     Cover, DELETED_AT_ONCE, GoesOn, GuardedChange, InTheWay, OpenForWriting, Promoted, PromotionOrder,
-    Switched, Undoable,
+    Switched, Uncovered, Undoable,
 };
 pub use past_of_path::PathAsked;
-pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, parse_token};
+pub use planning::RoomPlan;
+pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, first_of, parse_token};
 pub use restoring::{NamedPath, RestoreOrder, Restored};
 pub use scheduling::{PRUNED_AT_ONCE, RuledSnapshot, ScheduleRun, ScheduleState};
 pub use sending::SendOrder;

@@ -6,6 +6,7 @@
 
 mod cadence;
 mod keep;
+mod least_loss;
 mod period;
 mod rules;
 mod simulate;
@@ -19,6 +20,7 @@ pub use crate::format::schedule::{
 };
 pub use cadence::{Cadence, SteadyClock};
 pub use keep::{Because, Ruling, TakenSnapshot, classes, decide, thinning_order};
+pub use least_loss::least_loss;
 pub use period::plural;
 pub use rules::{RuleError, RuleWords, parse_rule_word, parse_rules, parse_share, share_text};
 pub use simulate::{Simulated, simulate};

@@ -115,6 +115,7 @@ mod tests {
             parted_at: 0,
             earlier: Vec::new(),
             limit_ms: 600_000,
+            opened: false,
             path: Vec::new(),
         };
         let [a, b] = sims.clone();

@@ -38,6 +38,7 @@ mod open;
 mod options;
 mod pack;
 mod peers;
+mod planning;
 mod receive;
 mod reclaim;
 mod recover;
@@ -81,6 +82,7 @@ pub use mirroring::{RINGS, SidesCompared, StaleSide, compare_sides, newest_super
 pub use open::last_inode;
 pub use options::OpenOptions;
 pub use pack::{ContentRun, Gain};
+pub use planning::{DeletionPlan, Planner, SpaceParts, StayingView, StaysFor};
 pub use receive::ReceivedAs;
 pub use recover::{NothingAbove, Recovered, Replay};
 pub use shared_content::{MetPart, SharedContent};

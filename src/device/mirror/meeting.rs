@@ -97,6 +97,7 @@ mod tests {
             parted_at: 0,
             earlier: Vec::new(),
             limit_ms: 1,
+            opened: false,
             path,
         }
     }

@@ -77,6 +77,7 @@ impl Mirror {
                 parted_at: 0,
                 earlier: Vec::new(),
                 limit_ms,
+                opened: false,
                 path: Vec::new(),
             };
             let theirs = Label { side: partner, partner: name, number: old, ..ours.clone() };

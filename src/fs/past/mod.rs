@@ -26,6 +26,7 @@ mod watch;
 
 pub use arriving::{AtWork, arrival_key, arrival_name};
 pub use clonedir::{MAIN_CLONEDIR, clonedir_ttl};
+pub use covers::Uncovered;
 pub use deleting::DELETED_AT_ONCE;
 pub use promote::{Promoted, PromotionOrder};
 pub use received::{Published, Unfit};

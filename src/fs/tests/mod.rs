@@ -19,6 +19,7 @@ mod merge;
 mod merging;
 mod names;
 mod paths;
+mod planning;
 mod random;
 mod restore;
 mod rollback;
