@@ -460,10 +460,10 @@ pub trait Engine: Send + Sync {
     /// Deletes snapshots by names and patterns, or tells which that would be. Says which are gone, and which stay: an object.
     fn delete_meant(
         &self,
-        _order: &DeleteOrder,
+        order: &DeleteOrder,
         _progress: &mut dyn FnMut(Value) -> bool,
     ) -> Result<Value, Failure> {
-        Err(Failure::new(Code::UnknownVerb, "this store deletes snapshots by name alone"))
+        order.by_name_alone(&mut |name| self.delete(order.at, name))
     }
     /// All clones, oldest first.
     fn clones(&self) -> Result<Vec<CloneRow>, Failure> {
