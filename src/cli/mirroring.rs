@@ -43,6 +43,8 @@ pub(super) struct StoreSides {
     /// What is held, by the number of the side. No side is let go of while it takes part.
     held: Mutex<[Option<HeldSide>; 2]>,
     filling: Mutex<Option<JoinHandle<()>>>,
+    /// Where a directory store ended before it was to fit on another side.
+    wide: Mutex<Option<u64>>,
     told: Arc<Told>,
     turn: Mutex<()>,
 }
@@ -85,6 +87,7 @@ impl StoreSides {
             named,
             held: Mutex::new([Some(home), other]),
             filling: Mutex::default(),
+            wide: Mutex::default(),
             told: Arc::default(),
             turn: Mutex::default(),
         };
@@ -190,6 +193,18 @@ impl StoreSides {
         }
     }
 
+    /// Has the store end where it did before it was to fit on another side, or where its device does, as far as it was opened.
+    fn give_back(&self) -> Result<(), Failure> {
+        let held =
+            self.held.lock()[self.serving()].as_ref().map(|side| (side.path.is_dir(), side.device.size()));
+        let size = match (held, self.wide.lock().take()) {
+            (Some((false, size)), _) => size,
+            (_, wide) => wide.unwrap_or(0),
+        };
+        let size = size.min(self.mirror.size());
+        self.fs.volume().widen(size, || self.commit())
+    }
+
     fn commit(&self) -> Result<(), Failure> {
         self.fs.commit().map_err(|e| told(&self.store, &e))
     }
@@ -237,6 +252,7 @@ impl StoreSides {
         self.commit()?;
         let volume = self.fs.volume();
         let size = side.device.size();
+        self.wide.lock().get_or_insert(volume.address_space());
         if let Err(end) = volume.shrink(size).map_err(|e| self.failed(&e))? {
             return refused(
                 Code::Invalid,
@@ -251,6 +267,7 @@ impl StoreSides {
         if let Err(f) = joined {
             if self.mirror.label().is_none() {
                 self.set_mirrored(false)?;
+                self.give_back()?;
             }
             return Err(f);
         }
@@ -533,7 +550,7 @@ impl StoreSides {
         self.set_mirrored(false)?;
         drop(self.let_go());
         *self.told.failed.lock() = None;
-        Ok(())
+        self.give_back()
     }
 
     fn verify(&self) -> Result<Value, Failure> {

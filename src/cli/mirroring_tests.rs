@@ -164,3 +164,26 @@ fn a_side_that_is_lost_comes_back_where_it_was() {
         sides.close(true);
     }
 }
+
+#[test]
+fn a_store_that_was_to_fit_on_another_side_gets_its_size_back() {
+    let disk = Arc::new(Sim::new(SIZE, 1));
+    Volume::create(disk.clone(), SIZE, [9; 16], (0, 0)).unwrap();
+    let fs = open(disk.clone());
+    let (volume, free) = (fs.volume(), || fs.volume().space().available);
+    let whole = free();
+    assert_eq!(volume.shrink(SIZE / 2).unwrap(), Ok(()));
+    fs.commit().unwrap();
+    assert!(volume.address_space() == SIZE / 2 && free() <= whole - SIZE / 2);
+    // A commit that fails gives nothing back yet.
+    disk.fail(Op::Write, 1, Persistence::Once);
+    assert!(volume.widen(SIZE, || fs.commit()).is_err());
+    drop(fs);
+    let fs = open(disk.clone());
+    fs.volume().widen(SIZE, || fs.commit()).unwrap();
+    assert_eq!(fs.volume().address_space(), SIZE);
+    assert!(fs.volume().space().available >= whole - (1 << 20));
+    fs.close().unwrap();
+    drop(fs);
+    assert_eq!(open(disk).volume().address_space(), SIZE);
+}
