@@ -22,6 +22,7 @@ use super::not_ours;
 use super::offline;
 use super::past_of_path;
 use super::property::Property;
+use super::purge_order::{self, PurgeRequest};
 use super::refusal::{
     COPIED, io, limited, no_thread, told, told_clone, told_held, told_name, told_view, told_volume,
 };
@@ -653,6 +654,10 @@ impl Engine for Open {
         let Some(name) = name else { return Ok(self.hydrator.told(None)) };
         let found = self.fs.snapshot_of_word(at, name).map_err(|e| told_view(name, &e))?;
         self.hydrator.order(found.id, order)
+    }
+
+    fn purge(&self, request: &PurgeRequest) -> Result<Value, Failure> {
+        purge_order::answer(&self.fs, &self.store, request)
     }
 
     fn status(&self) -> Value {

@@ -50,6 +50,8 @@ mod points;
 mod program;
 mod properties;
 mod property;
+mod purge;
+mod purge_order;
 mod refusal;
 mod rescue;
 mod restore;

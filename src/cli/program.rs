@@ -3,8 +3,8 @@
 use super::args::{self, Cli, Method, Style, Verb};
 use super::engine::Backend;
 use super::{
-    changes, diff, hydrate, merge, mirror, mount, paths, properties, rescue, restore, rollback, schedule,
-    scrub, show, snapshots, stores, streams, trial, umount, undo, usage,
+    changes, diff, hydrate, merge, mirror, mount, paths, properties, purge, rescue, restore, rollback,
+    schedule, scrub, show, snapshots, stores, streams, trial, umount, undo, usage,
 };
 use crate::ctl::{Code, Failure};
 use clap::FromArgMatches;
@@ -106,6 +106,7 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Schedule(a) => schedule::run(backend, a),
         Verb::Prune(a) => schedule::prune(backend, a),
         Verb::Hydrate(a) => hydrate::run(backend, a),
+        Verb::Purge(a) => purge::run(a),
     };
     done.map(|()| 0)
 }

@@ -49,6 +49,9 @@ fn snapshot(fs: &Fs, info: &SnapshotInfo, asked: LineId) -> Result<Value, Error>
         "read_now": volume.is_read(info.id), "mounted_alone": fs.is_mounted_alone(info.id),
         "stores": stores_with(volume, info),
     });
+    if let Some(secs) = info.edited {
+        object["edited"] = time((secs, 0)).into();
+    }
     put(&mut object, "name", &info.name);
     let line = volume.line(info.line)?;
     put(&mut object, "line", &line_word(&line.name));
@@ -163,6 +166,7 @@ fn text(found: &Value) -> String {
     let copies: Vec<String> = found["copies"].as_array().into_iter().flatten().map(copy).collect();
     let copies = Some(copies.join("; ")).filter(|copies| !copies.is_empty());
     let created = found["created"].as_str().and_then(output::parse_rfc3339).map(output::local);
+    let edited = found["edited"].as_str().and_then(output::parse_rfc3339).map(output::local);
     let expires = found["expires"].as_str().and_then(output::parse_rfc3339).map(output::local);
     let size = |key: &str| number(key).map(output::size);
     let all = [
@@ -172,6 +176,7 @@ fn text(found: &Value) -> String {
         ("origin", name("origin")),
         ("after", name("after")),
         ("created", created),
+        ("edited, content was purged", edited),
         ("expires", expires),
         ("goes when idle for", number("idle_seconds").map(clock::span)),
         ("reason", name("reason")),

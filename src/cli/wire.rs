@@ -4,11 +4,11 @@
 
 use super::engine::{CloneRow, DiffOrder, DiffTold, Engine, ScrubOrder, SnapshotRow};
 use super::feed;
-use super::hydrate_order;
 use super::merging;
 use super::mirror_order;
 use super::options::{self, Parsed};
 use super::pipe::{self, Carriers};
+use super::{hydrate_order, purge_order};
 use super::{past_of_path, restoring, schedule_order, streaming, told_rollback};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler, Peer};
@@ -71,6 +71,7 @@ impl Handler for Verbs {
                 let order = hydrate_order::decode(args)?;
                 self.engine.hydrate(at(args), names::get(args, "name").as_deref(), &order)
             }
+            "purge" => self.engine.purge(&purge_order::decode(args)?),
             "rename" => {
                 self.engine.rename(at(args), &name(args, "name")?, &name(args, "new_name")?)?;
                 Ok(json!({}))

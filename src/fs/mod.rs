@@ -38,6 +38,7 @@ mod operations;
 mod options;
 mod past;
 mod past_of_path;
+mod purging;
 mod receiving;
 mod restoring;
 mod scheduling;
@@ -68,13 +69,14 @@ pub use options::{
 };
 
 pub use past::{
-    Cover, GoesOn, GuardedChange, InTheWay, OpenForWriting, Promoted, PromotionOrder, Switched, Undoable,
+    Cover, GoesOn, GuardedChange, HasToo, InTheWay, OpenForWriting, Promoted, PromotionOrder, PurgeAsked,
+    PurgeEnd, PurgePlan, PurgedIn, Switched, Undoable,
 };
 pub use past_of_path::PathAsked;
 pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, parse_token};
 pub use restoring::{NamedPath, RestoreOrder, Restored};
 pub use scheduling::{PRUNED_AT_ONCE, RuledSnapshot, ScheduleRun, ScheduleState};
-pub use sending::SendOrder;
+pub use sending::{SendOrder, refuse_edited};
 pub use standalone::Standalone;
 pub use stream::{SentStream, StreamError};
 pub use timeline::{LogEntry, Moment, PathVersion};

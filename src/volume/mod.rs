@@ -37,6 +37,7 @@ mod open;
 mod options;
 mod pack;
 mod peers;
+pub mod purge;
 mod receive;
 mod reclaim;
 mod recover;

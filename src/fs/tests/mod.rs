@@ -18,6 +18,7 @@ mod merge;
 mod merging;
 mod names;
 mod paths;
+mod purging;
 mod random;
 mod restore;
 mod rollback;
