@@ -235,6 +235,31 @@ pub(super) enum Verb {
         They are begun by snapfs create --method background --to STORE2, or by --to here for a snapshot that there is; they\n\
         go on after any crash, and when the other store was away. Until one is whole its snapshot cannot be deleted.")]
     Hydrate(HydrateArgs),
+    /// Take the content of a file out of snapshots, and out of the device
+    #[command(after_help = "Example: snapfs purge /data/app/.env --snapshots monday..friday --dry-run\n\n\
+        For secrets that were snapshotted. The name stays, and reading it is an error (EIO). The content is written over where\n\
+        it was, also in the log and in free space. Whoever else has some of the content, by cp --reflink, in other\n\
+        snapshots, in clones or in the live tree, loses it too: this is listed, and refused without --all. The live file is left\n\
+        alone unless it shares the content. Sums of the snapshots, and increments from or to them, are void then.\n\
+        For root only; it cannot be undone.")]
+    Purge(PurgeArgs),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct PurgeArgs {
+    /// A file or symbolic link in a mount, where it is now or was
+    pub(super) path: PathBuf,
+    /// In which snapshots: all, or names, ages and ranges with commas between, such as monday..friday,@latest
+    #[arg(long, value_name = "WHICH", default_value = "all")]
+    pub(super) snapshots: OsString,
+    /// Also take it from whoever else has some of it
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Only say what would be done
+    #[arg(short = 'n', long)]
+    pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
 }
 
 #[derive(Args, Debug)]

@@ -27,6 +27,7 @@ use super::offline;
 use super::past_of_path;
 use super::planning;
 use super::property::Property;
+use super::purge_order::{self, PurgeRequest};
 use super::refusal::{
     COPIED, io, limited, no_thread, told, told_clone, told_name, told_too_many, told_view, told_volume,
 };
@@ -640,6 +641,10 @@ impl Engine for Open {
         let Some(name) = name else { return Ok(self.hydrator.told(None)) };
         let found = self.fs.snapshot_of_word(at, name).map_err(|e| told_view(name, &e))?;
         self.hydrator.order(found.id, order)
+    }
+
+    fn purge(&self, request: &PurgeRequest) -> Result<Value, Failure> {
+        purge_order::answer(&self.fs, &self.store, request)
     }
 
     fn status(&self) -> Value {

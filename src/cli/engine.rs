@@ -7,6 +7,7 @@ pub use super::delete_order::DeleteOrder;
 pub use super::hold_order::{HoldOrder, WantedHold};
 pub use super::hydrate_order::HydrateOrder;
 pub use super::mirror_order::MirrorOrder;
+pub use super::purge_order::PurgeRequest;
 pub use super::schedule_order::{ScheduleOrder, ScheduleWish};
 pub use super::sides::Partner;
 pub use super::space_order::{SpaceOrder, SpaceQuestion};
@@ -611,6 +612,10 @@ pub trait Engine: Send + Sync {
     /// Carries out an order about the copies of a snapshot in other stores, or about all. Says how they stand: an array.
     fn hydrate(&self, _at: NodeId, _name: Option<&[u8]>, _order: &HydrateOrder) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store makes no copies in the background"))
+    }
+    /// Takes content of a path out of snapshots, or says what that would do: an object.
+    fn purge(&self, _request: &PurgeRequest) -> Result<Value, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store does not purge content"))
     }
     /// How it is doing now: an object.
     fn status(&self) -> Value;

@@ -61,6 +61,8 @@ mod points;
 mod program;
 mod properties;
 mod property;
+mod purge;
+mod purge_order;
 mod refusal;
 mod rescue;
 mod restore;

@@ -30,7 +30,7 @@ pub(super) fn limited(store: &Path, limit: &str) -> Failure {
 pub(super) fn told_volume(store: &Path, e: &VolumeError) -> Failure {
     let code = match e {
         VolumeError::Corrupt { .. } => Code::Damaged,
-        VolumeError::Device(_) => Code::Io,
+        VolumeError::Device(_) | VolumeError::Purged(_) => Code::Io,
         VolumeError::NoSpace | VolumeError::LimitReached(_) => Code::NoSpace,
         VolumeError::ReadOnly(_) => Code::ReadOnly,
         VolumeError::NoSuchView => Code::NotFound,

@@ -11,6 +11,7 @@ use super::merging;
 use super::mirror_order;
 use super::options::{self, Parsed};
 use super::pipe::{self, Carriers};
+use super::purge_order;
 use super::{past_of_path, restoring, schedule_order, space_order, streaming, told_rollback};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler, Peer};
@@ -85,6 +86,7 @@ impl Handler for Verbs {
                 let order = hydrate_order::decode(args)?;
                 self.engine.hydrate(at(args), names::get(args, "name").as_deref(), &order)
             }
+            "purge" => self.engine.purge(&purge_order::decode(args)?),
             "rename" => {
                 self.engine.rename(at(args), &name(args, "name")?, &name(args, "new_name")?)?;
                 Ok(json!({}))

@@ -41,6 +41,7 @@ mod options;
 mod past;
 mod past_of_path;
 mod planning;
+mod purging;
 mod receiving;
 mod restoring;
 mod scheduling;
@@ -71,15 +72,15 @@ pub use options::{
 };
 
 pub use past::{
-    Cover, DELETED_AT_ONCE, GoesOn, GuardedChange, HoldTerms, InTheWay, OpenForWriting, Promoted,
-    PromotionOrder, Switched, Uncovered, Undoable,
+    Cover, DELETED_AT_ONCE, GoesOn, GuardedChange, HasToo, HoldTerms, InTheWay, OpenForWriting, Promoted,
+    PromotionOrder, PurgeAsked, PurgeEnd, PurgePlan, PurgedIn, Switched, Uncovered, Undoable,
 };
 pub use past_of_path::PathAsked;
 pub use planning::RoomPlan;
 pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, first_of, parse_token};
 pub use restoring::{NamedPath, RestoreOrder, Restored};
 pub use scheduling::{PRUNED_AT_ONCE, RuledSnapshot, ScheduleRun, ScheduleState};
-pub use sending::SendOrder;
+pub use sending::{SendOrder, refuse_edited};
 pub use standalone::Standalone;
 pub use stream::{SentStream, StreamError};
 pub use timeline::{LogEntry, Moment, PathVersion};

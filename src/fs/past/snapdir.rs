@@ -69,6 +69,8 @@ pub struct Past {
     pub commits: Arc<Commits>,
     /// One snapshot at a time is created, renamed or deleted.
     snapshot_lock: Mutex<()>,
+    /// One purge at a time, to its end. Taken before all others.
+    pub(super) purging: Mutex<()>,
     /// Snapshots that are file systems of their own now, and how often.
     standing_alone: Mutex<HashMap<ViewId, usize>>,
     /// The `.snapshots` that the kernel knows.
@@ -93,6 +95,7 @@ impl Past {
         Past {
             commits,
             snapshot_lock: Mutex::new(()),
+            purging: Mutex::new(()),
             standing_alone: Mutex::default(),
             known_snapdirs: KnownSnapdirs::default(),
             pause_ns: AtomicU64::new(0),
