@@ -50,7 +50,10 @@ impl Handler for Verbs {
         progress: &mut dyn FnMut(Value) -> bool,
     ) -> Result<Value, Failure> {
         match verb {
-            "list" => Ok(encode_all(&self.engine.snapshots(at(args))?)),
+            "list" => match names::get(args, "clone") {
+                Some(clone) => Ok(encode_all(&self.engine.snapshots_of_clone(&clone)?)),
+                None => Ok(encode_all(&self.engine.snapshots(at(args))?)),
+            },
             "create" => {
                 let provenance = of_maker(args)?;
                 let hold = args.get("hold").map(hold_order::decode_wanted).transpose()?;
@@ -317,10 +320,14 @@ pub(super) fn encode(s: &SnapshotRow) -> Value {
     let mut object = json!({
         "id": s.id, "secs": s.created.secs, "nanos": s.created.nanos,
         "referenced": s.referenced, "exclusive": s.exclusive, "written": s.written,
+        "reason": s.reason,
     });
     names::put(&mut object, "name", OsStr::from_bytes(&s.name));
     if !s.held.is_empty() {
         object["held"] = json!(s.held);
+    }
+    if !s.description.is_empty() {
+        names::put(&mut object, "description", OsStr::from_bytes(&s.description));
     }
     object
 }
@@ -343,6 +350,9 @@ pub(super) fn decode(v: &Value) -> Result<SnapshotRow, Failure> {
             referenced: number("referenced")?,
             exclusive: number("exclusive")?,
             written: number("written")?,
+            // A daemon of an older version tells neither.
+            reason: v.get("reason").and_then(Value::as_str).unwrap_or("-").into(),
+            description: names::get(v, "description").unwrap_or_default(),
             held: v["held"]
                 .as_array()
                 .into_iter()
@@ -470,6 +480,8 @@ mod tests {
             referenced: u64::MAX,
             exclusive: 0,
             written: 1,
+            reason: "schedule".into(),
+            description: b"\xfe".to_vec(),
             held: vec!["legal".into(), "copy".into()],
         };
         assert_eq!(decode_all(&encode_all(std::slice::from_ref(&s))), Ok(vec![s]));

@@ -113,6 +113,8 @@ impl Engine for ToyEngine {
                 referenced: 3 << 20,
                 exclusive: 0,
                 written: 1536,
+                reason: "user".into(),
+                description: Vec::new(),
                 held: Vec::new(),
             })
             .collect())
