@@ -3,7 +3,9 @@
 //! They call public functions only and keep no state. `tests/fuzz_smoke` includes this file and runs the same bodies with
 //! seeded mutations of valid encodings, so that they are compiled and tried wherever the tests are.
 
+use snapfs::format::age::AgeRecord;
 use snapfs::format::deadlist;
+use snapfs::format::hold::HoldRecord;
 use snapfs::format::hydration::HydrationRecord;
 use snapfs::format::inode::Inode;
 use snapfs::format::job::Job;
@@ -167,6 +169,12 @@ pub fn records(bytes: &[u8]) {
     }
     if let Ok(copy) = HydrationRecord::decode(bytes) {
         assert_eq!(copy.encode(), bytes);
+    }
+    if let Ok(hold) = HoldRecord::decode(bytes) {
+        assert_eq!(hold.encode(), bytes);
+    }
+    if let Ok(age) = AgeRecord::decode(bytes) {
+        assert_eq!(age.encode(), bytes);
     }
     if let Ok(job) = Job::decode(bytes) {
         assert_eq!(Job::decode(&job.encode()), Ok(job));

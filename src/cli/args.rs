@@ -1,5 +1,7 @@
 //! The command line: verbs, their arguments, their help. Parsing only.
 
+pub(super) use super::delete_args::DeleteArgs;
+use super::hold_args::{HeldFor, HoldArgs, ReleaseArgs};
 use super::hydrate_args::HydrateArgs;
 pub(super) use super::line_args::{
     CloneArgs, DropArgs, Json, ListArgs, MergeArgs, PromoteArgs, RebaseArgs, RollbackArgs, RunArgs, TryArgs,
@@ -9,6 +11,7 @@ pub(super) use super::method::Method;
 use super::mirror_args::MirrorArgs;
 use super::property::{Assignment, Property};
 pub(super) use super::schedule_args::{PruneArgs, ScheduleArgs};
+pub(super) use super::space_args::{PlanArgs, SpaceArgs};
 pub(super) use super::stream_args::{ReceiveArgs, SendArgs, VerifyArgs};
 use crate::format::Compression;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -61,9 +64,21 @@ pub(super) enum Verb {
     /// Rename a snapshot, or a clone: .clones/NAME .clones/NEW
     #[command(after_help = "Example: snapfs rename /data before-upgrade debian-13")]
     Rename(RenameArgs),
-    /// Delete snapshots; their space comes back in the background
-    #[command(after_help = "Example: snapfs delete /data monday tuesday")]
+    /// Delete snapshots by name or pattern; their space comes back in the background
+    #[command(after_help = "Example: snapfs delete /data 'nightly-*' --before @-30d --dry-run\n\n\
+        A name is taken as it is; if there is none of that name, *, ?, [a-z], [!a-z] and \\ mean what they do in a shell. What\n\
+        begins with @ was made automatically, and only a pattern that begins with @ means it: '@GMT-*'. VIEW is an age\n\
+        (@-30d), a time (@2026-01-31T10:00) or a snapshot. What is in use or held stays and is told (exit code 1), and so is a\n\
+        name that meets nothing. How far the space is on its way: snapfs status.")]
     Delete(DeleteArgs),
+    /// Hold a snapshot: nobody deletes it until it is released, by a command, a schedule or a file manager
+    #[command(after_help = "Example: snapfs hold /data before-upgrade --tag legal --for 7d\n\n\
+        It counts time that has passed, whatever is made of the clock. --list tells what else holds snapshots: copies that are\n\
+        being made, what is received against one, mounts of one alone. A clone is kept by a hold of a snapshot of its own.")]
+    Hold(HoldArgs),
+    /// Release a snapshot that was held
+    #[command(after_help = "Example: snapfs release /data before-upgrade --tag legal")]
+    Release(ReleaseArgs),
     /// Make a clone: a writable copy of everything, at once and for nothing, at MNT/.clones/NAME
     #[command(after_help = "Example: snapfs clone /data upgrade --from monday\n\n\
         Without --from it begins as the line that MNT is in is now. VIEW is a snapshot of that line by its name,\n\
@@ -173,6 +188,13 @@ pub(super) enum Verb {
         Only snapshots that a schedule took go, and not while they are in use. --simulate 90d tells what the rules would\n\
         have kept by then.")]
     Prune(PruneArgs),
+    /// What the space of a store is used for: by snapshot and clone, and as parts that add up
+    #[command(after_help = "Example: snapfs space /data\n\n\
+        EXCLUSIVE comes back when that alone is deleted, REFERENCED is all that it has, WRITTEN what came since the one before.")]
+    Space(SpaceArgs),
+    /// What deleting something would bring back, or which snapshots to delete for a wanted amount; nothing is changed
+    #[command(subcommand_required = true, after_help = "Example: snapfs plan /data delete monday tuesday")]
+    Plan(PlanArgs),
     /// Set a property of files or directories
     #[command(after_help = "Example: snapfs set compression=zstd /data/logs\n\n\
         compression=off|zstd|zstd:LEVEL|inherit, LEVEL from 1 to 19. It counts for what is written from\n\
@@ -423,6 +445,11 @@ pub(super) struct CreateArgs {
     /// What it is, for people: kept with it, at most 1024 bytes
     #[arg(long, value_name = "TEXT")]
     pub(super) description: Option<OsString>,
+    /// Hold it from the first moment on, by this tag: as snapfs hold does
+    #[arg(long, value_name = "TAG", value_parser = super::hold_order::parse_tag)]
+    pub(super) hold: Option<String>,
+    #[command(flatten)]
+    pub(super) held_for: HeldFor,
     /// How it is made; without it, in the store, and files keep their layout
     #[arg(long, value_enum, value_name = "METHOD")]
     pub(super) method: Option<Method>,
@@ -460,17 +487,6 @@ pub(super) struct RenameArgs {
     pub(super) name: OsString,
     /// Name from now on
     pub(super) new_name: OsString,
-    #[command(flatten)]
-    pub(super) json: Json,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct DeleteArgs {
-    /// Mount point, any path in a mount, or a mounted store
-    pub(super) target: PathBuf,
-    /// Names
-    #[arg(required = true, value_name = "NAME")]
-    pub(super) names: Vec<OsString>,
     #[command(flatten)]
     pub(super) json: Json,
 }

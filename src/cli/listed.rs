@@ -12,6 +12,7 @@ pub(super) fn listed(s: &volume::SnapshotInfo) -> SnapshotRow {
         referenced: s.referenced,
         exclusive: s.exclusive,
         written: s.written,
+        held: Vec::new(),
     }
 }
 

@@ -347,6 +347,11 @@ fn receive(
             _ => told,
         }
     })?;
+    if !got.was_here && input.read(&mut [0]).is_ok_and(|more| more > 0) {
+        let name = names::shown_bytes(&got.snapshot.name);
+        let what = "was received, and behind it there is more, which was not: one stream at a time";
+        return Err(Failure::new(Code::Invalid, format!("'{name}' {what}")));
+    }
     let mut object = json!({"was_here": got.was_here, "bytes": got.bytes});
     put_snapshot(fs, &mut object, &got.snapshot);
     names::put(&mut object, "line", OsStr::from_bytes(&got.line));

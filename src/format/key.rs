@@ -47,16 +47,20 @@ pub enum Kind {
     Remap = 40,
     /// Meta tree: a copy of a snapshot that is made in another store. Object 0, `rest`: its number.
     Hydration = 41,
+    /// Meta tree: a hold of a snapshot. Object 0, `rest`: its number.
+    Hold = 50,
+    /// Meta tree: how old the store is. Object 0, `rest` 0.
+    Age = 51,
     /// Meta tree: a place whose content is purged, allocated still. Object 0, `rest`: the address.
-    PurgeHeld = 48,
+    PurgeHeld = 56,
     /// Meta tree: references that lead to nothing. Object 0, `rest`: the address that they have.
-    Purged = 49,
+    Purged = 57,
     /// Meta tree: a leaf that is not what pointers say. Object 0, `rest`: its address.
-    PurgedLeaf = 50,
+    PurgedLeaf = 58,
     /// Meta tree: a piece of such a leaf. Object 0, `rest`: the address of the piece.
-    PurgedPiece = 51,
+    PurgedPiece = 59,
     /// Meta tree: what no tree leads to is being written over. Object 0, `rest` 0.
-    PurgeWiping = 52,
+    PurgeWiping = 60,
 }
 
 impl Kind {
@@ -84,6 +88,8 @@ impl Kind {
             Peer,
             Remap,
             Hydration,
+            Hold,
+            Age,
             PurgeHeld,
             Purged,
             PurgedLeaf,

@@ -3,12 +3,14 @@
 //! Everything is little-endian, without implicit padding; reserved bytes are zero and checked. Decoders return
 //! errors, never panic, whatever the bytes.
 
+pub mod age;
 pub mod compression;
 pub mod deadlist;
 pub mod dirent;
 mod error;
 pub mod extent;
 pub mod header;
+pub mod hold;
 pub mod hydration;
 pub mod ids;
 pub mod inner;

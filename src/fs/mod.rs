@@ -22,11 +22,13 @@ mod attributes;
 mod commits;
 mod compare;
 mod content;
+mod deleting;
 mod difference;
 mod error;
 mod file_system;
 mod follow;
 mod heads;
+mod holding;
 mod hydrating;
 mod items;
 mod listing;
@@ -38,6 +40,7 @@ mod operations;
 mod options;
 mod past;
 mod past_of_path;
+mod planning;
 mod purging;
 mod receiving;
 mod restoring;
@@ -69,11 +72,12 @@ pub use options::{
 };
 
 pub use past::{
-    Cover, GoesOn, GuardedChange, HasToo, InTheWay, OpenForWriting, Promoted, PromotionOrder, PurgeAsked,
-    PurgeEnd, PurgePlan, PurgedIn, Switched, Undoable,
+    Cover, DELETED_AT_ONCE, GoesOn, GuardedChange, HasToo, HoldTerms, InTheWay, OpenForWriting, Promoted,
+    PromotionOrder, PurgeAsked, PurgeEnd, PurgePlan, PurgedIn, Switched, Uncovered, Undoable,
 };
 pub use past_of_path::PathAsked;
-pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, parse_token};
+pub use planning::RoomPlan;
+pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, first_of, parse_token};
 pub use restoring::{NamedPath, RestoreOrder, Restored};
 pub use scheduling::{PRUNED_AT_ONCE, RuledSnapshot, ScheduleRun, ScheduleState};
 pub use sending::{SendOrder, refuse_edited};

@@ -131,7 +131,7 @@ impl Fs {
             created: snapshot.created,
             consistency: snapshot.consistency,
             goes_on_at: order.resume.map_or(1, |(_, next)| next.max(1)),
-            about_bytes: if base.is_some() { snapshot.written } else { snapshot.referenced },
+            about_bytes: self.about_bytes(snapshot, base),
             name: snapshot.name.clone(),
             base_name: base
                 .map(|base| &base.name)
@@ -141,6 +141,14 @@ impl Fs {
             line_name: line.map(|line| line.name).unwrap_or_default(),
             provenance: snapshot.provenance.clone(),
         })
+    }
+
+    /// Bytes that a stream has, about: what was written since its base.
+    fn about_bytes(&self, snapshot: &SnapshotInfo, base: Option<&SnapshotInfo>) -> u64 {
+        let Some(base) = base else { return snapshot.referenced };
+        let line = self.heads.volume.snapshots(snapshot.line);
+        let between = line.iter().filter(|s| s.id > base.id && s.id <= snapshot.id);
+        between.map(|s| s.written).sum::<u64>().min(snapshot.referenced)
     }
 
     /// The paths of inodes of a snapshot; of those without one their numbers.

@@ -460,6 +460,15 @@ impl Allocator {
         Ok(())
     }
 
+    /// Makes the store end at `size`, which is behind its end: what is between is free, and nobody has promised it.
+    pub fn widen(&mut self, size: u64) {
+        let [from, size] = [self.size, size].map(|size| size / BLOCK_BYTES * BLOCK_BYTES);
+        if size > from {
+            self.unbacked.insert(from, size - from);
+            self.size = size;
+        }
+    }
+
     /// [`Allocator::allocated`] has no more ranges than this.
     pub fn allocated_count_max(&self) -> usize {
         let sets = [&self.free, &self.unbacked, &self.quarantined, &self.out, &self.kept.free];

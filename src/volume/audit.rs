@@ -6,6 +6,7 @@ pub use super::history::deadlist::FoundList;
 
 use super::error::corrupt;
 use super::history::{History, MetaRead, deadlist};
+use super::holds;
 use super::open::Loaded;
 use super::purge::LeafTable;
 use super::remap::Remap;
@@ -53,6 +54,8 @@ pub struct Committed {
     pub space_map: Vec<BlockPtr>,
     /// False if the space map says nothing: only of an examined state.
     pub map_is_readable: bool,
+    /// What is wrong with holds; nothing of an examined state, which has that among its faults.
+    pub hold_faults: Vec<String>,
     /// Ranges that the log says became part of a tree since: not allocated yet, and not to be written to. Only of an
     /// examined state.
     pub(super) logged: Vec<(u64, u64)>,
@@ -78,7 +81,9 @@ impl Volume {
         let pager = Pager::new(store, 8 << 20);
         let loaded = Loaded::read(&pager, superblock.clone(), space_map)?;
         let history = History::from_records(loaded.records.clone(), superblock.next_view, superblock.next_id);
+        let faults = holds::faults(&loaded.holds, &superblock, &loaded.records);
         Ok(Committed {
+            hold_faults: faults.into_iter().map(|(_, what)| what).collect(),
             history: history.map_err(|e| corrupt(e.to_string()))?,
             superblock,
             pager,

@@ -35,7 +35,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// A hidden view is swept again when this much was freed below it.
-const SWEEP_GROWN_BYTES_MIN: u64 = 1 << 20;
+pub(super) const SWEEP_GROWN_BYTES_MIN: u64 = 1 << 20;
 
 /// One frozen moment.
 struct Frozen {
@@ -146,7 +146,7 @@ impl Volume {
 
 impl VolumeState {
     /// True if somebody reads a deleted snapshot, or a line is compared with it.
-    fn is_wanted(&self, id: ViewId, shared: &Shared) -> bool {
+    pub(super) fn is_wanted(&self, id: ViewId, shared: &Shared) -> bool {
         self.lines.is_base(id) || shared.is_read(id)
     }
 

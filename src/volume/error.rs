@@ -26,7 +26,7 @@ pub enum VolumeError {
     Inherited,
     /// The name is in use.
     NameTaken,
-    /// The snapshot is needed for a copy that is being made of it.
+    /// The snapshot has a hold, or is needed for a copy that is being made of it.
     Held,
     /// A limit is reached; the words name it.
     LimitReached(&'static str),
@@ -45,7 +45,7 @@ impl std::fmt::Display for VolumeError {
             VolumeError::NoSuchView => write!(f, "no such snapshot"),
             VolumeError::Inherited => write!(f, "the snapshot belongs to what this was cloned from"),
             VolumeError::NameTaken => write!(f, "a snapshot of that name exists"),
-            VolumeError::Held => write!(f, "the snapshot is being copied to another store"),
+            VolumeError::Held => write!(f, "the snapshot is held"),
             VolumeError::LimitReached(what) => write!(f, "limit reached: {what}"),
             VolumeError::NotAStore(why) => write!(f, "{why}"),
         }

@@ -9,6 +9,7 @@ use super::audit::Committed;
 use super::error::corrupt;
 use super::extra_refs::ExtraRefs;
 use super::history::History;
+use super::holds;
 use super::intent;
 use super::lost_places::{self, FoundPlaces};
 use super::open::{check_records, fsid, read_extra_refs, read_line, read_remap};
@@ -17,6 +18,7 @@ use super::remap::Remap;
 use super::space_map::SpaceMap;
 use super::{Result, VolumeError};
 use crate::device::{Device, RESERVED_BYTES};
+use crate::format::age::AgeRecord;
 use crate::format::job::Job;
 use crate::format::line::LineRecord;
 use crate::format::log::{Effect, Effects};
@@ -63,7 +65,7 @@ pub fn examine(device: Arc<dyn Device>, superblock: Superblock) -> Result<Examin
     };
     let pager = Pager::new(store, CACHE_BYTES);
     let (mut meta_root, mut places_lost) = readable_meta(&pager, &superblock, &logged, &mut faults)?;
-    let mut items = Items::read(&pager, &meta_root, &mut faults)?;
+    let mut items = Items::read(&pager, &meta_root, &superblock, &mut faults)?;
     places_lost |= items.spoiled.iter().any(|key| key.kind == Kind::Remap as u8);
     let mut remap_is_whole = true;
     let mut places_found = 0;
@@ -92,6 +94,7 @@ pub fn examine(device: Arc<dyn Device>, superblock: Superblock) -> Result<Examin
         allocated,
         space_map,
         map_is_readable,
+        hold_faults: Vec::new(),
         logged: logged.ranges,
         meta_root,
         _pin: None,
@@ -243,8 +246,14 @@ struct Items {
 }
 
 impl Items {
-    fn read(pager: &Pager, meta_root: &Child, faults: &mut Vec<String>) -> Result<Items> {
-        let (mut items, mut leaves) = (Items::default(), LoadedLeaves::default());
+    fn read(
+        pager: &Pager,
+        meta_root: &Child,
+        superblock: &Superblock,
+        faults: &mut Vec<String>,
+    ) -> Result<Items> {
+        let (mut items, mut held) = (Items::default(), BTreeMap::new());
+        let mut leaves = LoadedLeaves::default();
         let end = Key { object: 1, kind: 0, rest: 0 };
         for item in tree::range(pager, meta_root, &Key::MIN, &end) {
             let (key, value) = item?;
@@ -280,6 +289,11 @@ impl Items {
                     Ok(())
                 }
                 Some(Kind::Scrub | Kind::Peer | Kind::Hydration) => Ok(()),
+                Some(Kind::Hold) => {
+                    held.insert(key.rest, value.to_vec());
+                    Ok(())
+                }
+                Some(Kind::Age) => AgeRecord::decode(&value).map(drop).map_err(Into::into),
                 _ => return Err(corrupt(format!("unknown item {key:?} in the meta tree"))),
             };
             if let Err(e) = derived {
@@ -288,6 +302,10 @@ impl Items {
             }
         }
         items.leaves = leaves.known_to(pager.store())?.0;
+        for (number, what) in holds::faults(&held, superblock, &items.records) {
+            faults.push(format!("meta tree: {what}"));
+            items.spoiled.push(Key::new(0, Kind::Hold, number));
+        }
         Ok(items)
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Ranges `start -> (length, extra references)`, disjoint.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct ExtraRefs {
     map: BTreeMap<u64, (u64, u32)>,
     dirty: BTreeSet<u64>,
@@ -23,6 +23,16 @@ impl ExtraRefs {
     /// All entries as (start, length, extra).
     pub fn iter(&self) -> impl Iterator<Item = (u64, u64, u32)> + '_ {
         self.map.iter().map(|(s, (l, n))| (*s, *l, *n))
+    }
+
+    /// True if each range has one reference.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// How many bytes all references have more than the ranges.
+    pub fn bytes(&self) -> u64 {
+        self.map.values().fold(0, |sum, (len, extra)| sum.saturating_add(len.saturating_mul((*extra).into())))
     }
 
     /// Cuts entries so that none crosses `at`.

@@ -171,6 +171,29 @@ impl Volume {
         Ok(ended)
     }
 
+    /// Has the store end at `size`, if that is behind its end, which `commit` makes durable before anything is put there.
+    ///
+    /// # Errors
+    /// Those of `commit`: then it ends where it did, until it is opened again.
+    pub fn widen<E>(
+        &self,
+        size: u64,
+        commit: impl FnOnce() -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        {
+            let mut committer = self.committer.lock();
+            if size <= committer.superblock.size {
+                return Ok(());
+            }
+            committer.superblock.size = size / BLOCK_BYTES * BLOCK_BYTES;
+            drop(committer);
+            self.turn().alone().changed = true;
+        }
+        commit()?;
+        self.shared.store().alloc().widen(size);
+        Ok(())
+    }
+
     /// Bytes of the address space.
     pub fn address_space(&self) -> u64 {
         self.committer.lock().superblock.size

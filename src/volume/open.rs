@@ -4,9 +4,11 @@ use super::committer::Committer;
 use super::error::corrupt;
 use super::extra_refs::ExtraRefs;
 use super::history::History;
+use super::hold_table::Holds;
 use super::hydration_table::Hydrations;
 use super::intent::{self, Log};
 use super::lines::{self, Lines};
+use super::numbered::Numbered;
 use super::purge::{LeafTable, LoadedLeaves, Purging};
 use super::remap::{Places, Remap};
 use super::space_map::SpaceMap;
@@ -15,6 +17,8 @@ use super::view::Shared;
 use super::{Access, OpenOptions, Result, Volume, VolumeError, equal, ring};
 use crate::device::mirror::clear_labels;
 use crate::device::{Device, RESERVED_BYTES};
+use crate::format::age::AgeRecord;
+use crate::format::hold::HoldRecord;
 use crate::format::job::Job;
 use crate::format::line::{LineRecord, LineState};
 use crate::format::provenance::Provenance;
@@ -140,6 +144,8 @@ impl Volume {
             scrub: BTreeMap::new(),
             peers: BTreeMap::new(),
             hydrations: BTreeMap::new(),
+            holds: BTreeMap::new(),
+            age: AgeRecord::default(),
             records: vec![record],
             lines: vec![line],
         };
@@ -251,6 +257,7 @@ impl Volume {
             peers: loaded.peers,
             peers_dirty: BTreeSet::new(),
             hydrations: Hydrations::default(),
+            holds: Holds::default(),
             changed: false,
             dirty_nodes: 0,
             budget: Budget::default(),
@@ -261,6 +268,8 @@ impl Volume {
             state.apply_point(point);
         }
         state.hydrations = Hydrations::load(loaded.hydrations, |view| state.own_snapshot(view).is_ok());
+        let holds = Numbered::load(loaded.holds, |hold: &HoldRecord| state.own_snapshot(hold.view).is_ok());
+        state.holds = Holds::new(holds, loaded.age);
         deletes.into_iter().for_each(|id| state.delete(id));
         // What the store can become here: its address space may be far larger than the host.
         let room = superblock.allocated.saturating_add(shared.store().device().available());
@@ -370,6 +379,8 @@ pub(crate) struct Loaded {
     pub scrub: BTreeMap<u64, Vec<u8>>,
     pub peers: BTreeMap<u64, Vec<u8>>,
     pub hydrations: BTreeMap<u64, Vec<u8>>,
+    pub holds: BTreeMap<u64, Vec<u8>>,
+    pub age: AgeRecord,
     pub records: Vec<ViewRecord>,
     pub lines: Vec<LineRecord>,
 }
@@ -381,6 +392,7 @@ impl Loaded {
         let (mut scrub, mut peers, mut lines) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         let (mut remap, mut hydrations) = (Remap::default(), BTreeMap::new());
         let mut leaves = LoadedLeaves::default();
+        let (mut holds, mut age) = (BTreeMap::new(), AgeRecord::default());
         let end = Key { object: 1, kind: 0, rest: 0 };
         for item in tree::range(pager, &meta_root, &Key::MIN, &end) {
             let (key, value) = item?;
@@ -411,6 +423,10 @@ impl Loaded {
                 Some(Kind::Hydration) => {
                     hydrations.insert(key.rest, value.to_vec());
                 }
+                Some(Kind::Hold) => {
+                    holds.insert(key.rest, value.to_vec());
+                }
+                Some(Kind::Age) => age = AgeRecord::decode(&value)?,
                 _ => return Err(corrupt(format!("unknown item {key:?} in the meta tree"))),
             }
         }
@@ -429,6 +445,8 @@ impl Loaded {
             scrub,
             peers,
             hydrations,
+            holds,
+            age,
             records,
             lines,
         })

@@ -113,6 +113,7 @@ impl Engine for ToyEngine {
                 referenced: 3 << 20,
                 exclusive: 0,
                 written: 1536,
+                held: Vec::new(),
             })
             .collect())
     }

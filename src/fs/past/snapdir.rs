@@ -4,6 +4,7 @@
 //! live directory's number with another kind. Nothing about it is stored. Snapshots are made, renamed and deleted in those
 //! of roots alone, one at a time.
 
+use super::ageing::Ageing;
 use super::arriving::Arriving;
 use super::known::KnownSnapdirs;
 use super::pick::pick;
@@ -23,7 +24,7 @@ use crate::fs::items::Items;
 use crate::fs::listing::Listing;
 use crate::limits::SNAPSHOT_NAME_BYTES_MAX;
 use crate::ops::{Attr, Entrance, Entry, Error, FileType, NodeId, RenameMode, Result, Timestamp, Way};
-use crate::volume::{NewSnapshot, ReserveFor, SnapshotInfo};
+use crate::volume::{NewHold, NewSnapshot, ReserveFor, SnapshotInfo};
 use parking_lot::{Mutex, MutexGuard};
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -80,6 +81,8 @@ pub struct Past {
     pub(super) watch: Watch,
     /// What is remembered of schedules.
     pub timekeeper: Timekeeper,
+    /// How old the store is.
+    pub(super) ageing: Ageing,
     /// Commands that steps and trials were made for.
     pub under_way: Arc<UnderWay>,
     /// What is being received now.
@@ -98,6 +101,7 @@ impl Past {
             pause_ns: AtomicU64::new(0),
             watch: Watch::default(),
             timekeeper: Timekeeper::default(),
+            ageing: Ageing::default(),
             under_way: Arc::default(),
             arriving: Arriving::default(),
         }
@@ -158,7 +162,8 @@ impl Past {
         }
     }
 
-    fn tell_where_gone(&self, asked: Option<NodeId>, names: &[Vec<u8>]) {
+    /// The same for the `.snapshots` alone that the kernel knows, `asked` left out.
+    pub(super) fn tell_where_gone(&self, asked: Option<NodeId>, names: &[Vec<u8>]) {
         let (heads, mut gone) = (&self.commits.heads, Vec::new());
         let all = [vec![ROOT_SNAPDIR], self.known_snapdirs.all()].concat();
         for snapdir in all.into_iter().filter(|snapdir| Some(*snapdir) != asked) {
@@ -258,6 +263,17 @@ impl Past {
         head: &Arc<Head>,
         name: &[u8],
         provenance: &Provenance,
+        held: &OneAtATime<'_>,
+    ) -> Result<ViewId> {
+        self.snapshot_with(head, (name, provenance), None, held)
+    }
+
+    /// The same of one that has a hold from the first moment on.
+    pub(super) fn snapshot_with(
+        &self,
+        head: &Arc<Head>,
+        (name, provenance): (&[u8], &Provenance),
+        hold: Option<&NewHold<'_>>,
         _held: &OneAtATime<'_>,
     ) -> Result<ViewId> {
         check_snapshot_name(name, provenance.reason)?;
@@ -283,7 +299,7 @@ impl Past {
         };
         let note_closed = &mut |at| closed.set(at).expect("changes are held up once");
         let made = self.commits.complete(std::slice::from_ref(head), note_closed, &mut |prepare| {
-            heads.volume.create_snapshot(head.line, &new, &mut |txn| {
+            heads.volume.create_held_snapshot(head.line, &new, hold, &mut |txn| {
                 prepare(txn)?;
                 pause = paused();
                 Ok(())
