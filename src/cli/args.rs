@@ -10,6 +10,7 @@ pub(super) use super::line_args::{
 pub(super) use super::method::Method;
 use super::mirror_args::MirrorArgs;
 use super::property::{Assignment, Property};
+use super::purge_args::PurgeArgs;
 pub(super) use super::schedule_args::{PruneArgs, ScheduleArgs};
 pub(super) use super::space_args::{PlanArgs, SpaceArgs};
 pub(super) use super::stream_args::{ReceiveArgs, SendArgs, VerifyArgs};
@@ -243,23 +244,6 @@ pub(super) enum Verb {
         alone unless it shares the content. Sums of the snapshots, and increments from or to them, are void then.\n\
         For root only; it cannot be undone.")]
     Purge(PurgeArgs),
-}
-
-#[derive(Args, Debug)]
-pub(super) struct PurgeArgs {
-    /// A file or symbolic link in a mount, where it is now or was
-    pub(super) path: PathBuf,
-    /// In which snapshots: all, or names, ages and ranges with commas between, such as monday..friday,@latest
-    #[arg(long, value_name = "WHICH", default_value = "all")]
-    pub(super) snapshots: OsString,
-    /// Also take it from whoever else has some of it
-    #[arg(long)]
-    pub(super) all: bool,
-    /// Only say what would be done
-    #[arg(short = 'n', long)]
-    pub(super) dry_run: bool,
-    #[command(flatten)]
-    pub(super) json: Json,
 }
 
 #[derive(Args, Debug)]

@@ -62,6 +62,7 @@ mod program;
 mod properties;
 mod property;
 mod purge;
+mod purge_args;
 mod purge_order;
 mod refusal;
 mod rescue;

@@ -3,9 +3,10 @@
 use super::{LeafPlace, NewLeaf, Ordered, PurgeOrder};
 use crate::format::purge::HeldRecord;
 use crate::format::superblock::{INCOMPAT_MIRRORED, INCOMPAT_PURGED};
-use crate::format::{Epoch, Extent, Key};
+use crate::format::{BlockAddr, Epoch, Extent, Key};
 use crate::store::StoreError;
 use crate::tree;
+use crate::volume::remap::reference;
 use crate::volume::{ReserveFor, Result, View, Volume};
 use parking_lot::RwLockWriteGuard;
 use std::collections::BTreeSet;
@@ -32,7 +33,10 @@ impl View {
 
     /// Fails if some content of an extent was purged.
     pub fn refuse_purged(&self, extent: &Extent) -> Result<()> {
-        if self.is_purged(extent) { Err(StoreError::Purged(extent.raw_addr).into()) } else { Ok(()) }
+        match self.is_purged(extent) {
+            true => Err(StoreError::Purged(BlockAddr(reference(extent).addr)).into()),
+            false => Ok(()),
+        }
     }
 }
 
