@@ -301,11 +301,11 @@ impl Items {
                 items.spoiled.push(key);
             }
         }
-        items.leaves = leaves.known_to(pager.store())?.0;
         for (number, what) in holds::faults(&held, superblock, &items.records) {
             faults.push(format!("meta tree: {what}"));
             items.spoiled.push(Key::new(0, Kind::Hold, number));
         }
+        items.leaves = leaves.known_to(pager.store())?.0;
         Ok(items)
     }
 }

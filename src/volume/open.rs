@@ -391,8 +391,8 @@ impl Loaded {
         let (mut records, mut jobs, mut extra_refs) = (Vec::new(), BTreeMap::new(), ExtraRefs::default());
         let (mut scrub, mut peers, mut lines) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         let (mut remap, mut hydrations) = (Remap::default(), BTreeMap::new());
-        let mut leaves = LoadedLeaves::default();
         let (mut holds, mut age) = (BTreeMap::new(), AgeRecord::default());
+        let mut leaves = LoadedLeaves::default();
         let end = Key { object: 1, kind: 0, rest: 0 };
         for item in tree::range(pager, &meta_root, &Key::MIN, &end) {
             let (key, value) = item?;

@@ -250,11 +250,6 @@ fn records() -> Vec<Vec<u8>> {
         views: vec!["one".into(), "two".into()],
     };
     let jobs = [Job::FreeList(7).encode(), Job::DropList(8).encode(), tree.encode()];
-    let purged = [
-        HeldRecord { len: 8192, wiped: true }.encode(),
-        GoneRecord { len: 8192, until: Epoch(7), refs: 2 }.encode(),
-        LeafRecord { copy: BlockAddr(1 << 30), birth: Epoch(7), checksum: 1 << 60, in_pieces: true }.encode(),
-    ];
     let all = vec![
         view.encode(),
         line.encode(),
@@ -262,6 +257,11 @@ fn records() -> Vec<Vec<u8>> {
         finding.encode(),
         hydration().encode(),
         hold().encode(),
+    ];
+    let purged = [
+        HeldRecord { len: 8192, wiped: true }.encode(),
+        GoneRecord { len: 8192, until: Epoch(7), refs: 2 }.encode(),
+        LeafRecord { copy: BlockAddr(1 << 30), birth: Epoch(7), checksum: 1 << 60, in_pieces: true }.encode(),
     ];
     [all, jobs.to_vec(), purged.to_vec()].concat()
 }
