@@ -3,6 +3,7 @@
 //! [`Backend`] opens, makes and checks stores; an [`Engine`] is an open one. The program is given a backend
 //! ([`super::run`]), so that the commands can be tried over a file system in memory as well.
 
+pub use super::freezing::FrostWish;
 pub use super::hydrate_order::HydrateOrder;
 pub use super::mirror_order::MirrorOrder;
 pub use super::schedule_order::{ScheduleOrder, ScheduleWish};
@@ -10,6 +11,7 @@ pub use super::sides::Partner;
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, StoreId};
 use crate::format::provenance::Provenance;
+use crate::format::view::Consistency;
 use crate::format::{Compression, Copies};
 pub use crate::fs::{
     AtimeMode, AtimeOptions, ClonedirMode, Cover, InTheWay, MergeWay, OpenForWriting, SnapdirMode,
@@ -311,6 +313,10 @@ pub struct SnapshotRow {
     pub exclusive: u64,
     /// What was written since the snapshot before it.
     pub written: u64,
+    /// What took part in it.
+    pub consistency: Consistency,
+    /// For how long it held up changes, in microseconds.
+    pub pause_us: u64,
 }
 
 /// One clone in a listing. Sizes are counters, in bytes.
@@ -427,8 +433,14 @@ pub trait Engine: Send + Sync {
     fn set_kernel(&self, kernel: KernelRef);
     /// All snapshots of the line that a node is of, oldest first. So for all that follow.
     fn snapshots(&self, at: NodeId) -> Result<Vec<SnapshotRow>, Failure>;
-    /// Makes a snapshot; it is durable when this returns.
-    fn create(&self, at: NodeId, name: &[u8], provenance: &Provenance) -> Result<SnapshotRow, Failure>;
+    /// Makes a snapshot, before which this was reached with applications; it is durable when this returns.
+    fn create(
+        &self,
+        at: NodeId,
+        name: &[u8],
+        provenance: &Provenance,
+        reached: Consistency,
+    ) -> Result<SnapshotRow, Failure>;
     /// Says where content goes that is written over in the tree of a line: `row` or `cow`.
     fn set_layout(&self, _at: NodeId, _layout: &str) -> Result<(), Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store has no layouts"))
@@ -519,6 +531,10 @@ pub trait Engine: Send + Sync {
     /// Reads every block in the background and heals what has a second copy. Says how the scrub stands: an object.
     fn scrub(&self, _order: ScrubOrder) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store cannot be scrubbed"))
+    }
+    /// Freezes lines, or thaws them. Says which: an object.
+    fn frost(&self, _wish: &FrostWish) -> Result<Value, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store cannot be frozen"))
     }
     /// Carries out an order about schedules of a line. Says what came of it: an object.
     fn schedule(&self, _order: &ScheduleOrder) -> Result<Value, Failure> {

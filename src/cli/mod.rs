@@ -10,12 +10,17 @@ mod builtin;
 #[cfg(test)]
 mod builtin_tests;
 mod changes;
+mod comparing;
+mod create_args;
 mod daemon;
 mod diff;
 pub mod engine;
 mod feed;
+mod freeze_args;
+mod freezing;
 mod hold;
 mod home;
+mod hooks;
 mod hydrate;
 mod hydrate_args;
 mod hydrate_order;

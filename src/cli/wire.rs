@@ -4,6 +4,7 @@
 
 use super::engine::{CloneRow, DiffOrder, DiffTold, Engine, ScrubOrder, SnapshotRow};
 use super::feed;
+use super::freezing;
 use super::hydrate_order;
 use super::merging;
 use super::mirror_order;
@@ -13,6 +14,7 @@ use super::{past_of_path, restoring, schedule_order, streaming, told_rollback};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler, Peer};
 use crate::format::provenance::{COMMAND_BYTES_MAX, DESCRIPTION_BYTES_MAX, Provenance, Reason};
+use crate::format::view::Consistency;
 use crate::fs::GoesOn;
 use crate::names;
 use crate::ops::{NodeId, Timestamp};
@@ -50,7 +52,7 @@ impl Handler for Verbs {
             "list" => Ok(encode_all(&self.engine.snapshots(at(args))?)),
             "create" => {
                 let provenance = of_maker(args)?;
-                let made = self.engine.create(at(args), &name(args, "name")?, &provenance)?;
+                let made = self.engine.create(at(args), &name(args, "name")?, &provenance, reached(args)?)?;
                 if let Some(layout) = args.get("layout").and_then(Value::as_str) {
                     self.engine.set_layout(at(args), layout).inspect_err(|_| {
                         // What was not made as it was asked for was not made.
@@ -67,6 +69,7 @@ impl Handler for Verbs {
                 }
                 Ok(encode(&made))
             }
+            verb @ ("freeze" | "thaw") => freezing::answer(&*self.engine, (verb, args), peer),
             "hydrate" => {
                 let order = hydrate_order::decode(args)?;
                 self.engine.hydrate(at(args), names::get(args, "name").as_deref(), &order)
@@ -214,7 +217,7 @@ fn scrub_order(args: &Value) -> Result<ScrubOrder, Failure> {
 }
 
 /// Why something is made before a command is run, and by whom.
-fn of_command(args: &Value, reason: Reason) -> Provenance {
+pub(super) fn of_command(args: &Value, reason: Reason) -> Provenance {
     let user = args.get("user").and_then(Value::as_u64).and_then(|user| u32::try_from(user).ok());
     let mut command = names::get_list(args, "command").unwrap_or_default().join(&b' ');
     command.truncate(COMMAND_BYTES_MAX);
@@ -231,8 +234,15 @@ fn of_maker(args: &Value) -> Result<Provenance, Failure> {
     Ok(Provenance { description, ..of_command(args, Reason::User) })
 }
 
+/// What applications have done before.
+fn reached(args: &Value) -> Result<Consistency, Failure> {
+    let Some(said) = args.get("consistency") else { return Ok(Consistency::FileSystem) };
+    let reached = said.as_str().and_then(Consistency::from_name);
+    reached.ok_or_else(|| Failure::new(Code::Invalid, format!("nothing is consistent as {said}")))
+}
+
 /// The node that a request is about: where its target is in the mount.
-fn at(args: &Value) -> NodeId {
+pub(super) fn at(args: &Value) -> NodeId {
     args.get("node").and_then(Value::as_u64).map_or(NodeId::ROOT, NodeId)
 }
 
@@ -299,6 +309,7 @@ pub(super) fn encode(s: &SnapshotRow) -> Value {
     let mut object = json!({
         "id": s.id, "secs": s.created.secs, "nanos": s.created.nanos,
         "referenced": s.referenced, "exclusive": s.exclusive, "written": s.written,
+        "consistency": s.consistency.name(), "pause_us": s.pause_us,
     });
     names::put(&mut object, "name", OsStr::from_bytes(&s.name));
     object
@@ -322,6 +333,8 @@ pub(super) fn decode(v: &Value) -> Result<SnapshotRow, Failure> {
             referenced: number("referenced")?,
             exclusive: number("exclusive")?,
             written: number("written")?,
+            consistency: v.get("consistency").and_then(Value::as_str).and_then(Consistency::from_name)?,
+            pause_us: number("pause_us")?,
         })
     })();
     found.ok_or_else(|| Failure::new(Code::Version, "the daemon's answer cannot be understood"))
@@ -442,6 +455,8 @@ mod tests {
             referenced: u64::MAX,
             exclusive: 0,
             written: 1,
+            consistency: Consistency::Application,
+            pause_us: 3,
         };
         assert_eq!(decode_all(&encode_all(std::slice::from_ref(&s))), Ok(vec![s]));
         assert!(decode(&json!({"name": "x"})).is_err());
