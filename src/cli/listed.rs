@@ -13,6 +13,8 @@ pub(super) fn listed(s: &volume::SnapshotInfo) -> SnapshotRow {
         exclusive: s.exclusive,
         written: s.written,
         held: Vec::new(),
+        consistency: s.consistency,
+        pause_us: s.pause_ns / 1000,
     }
 }
 
