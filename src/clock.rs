@@ -113,6 +113,51 @@ pub fn span(seconds: u64) -> String {
     format!("{}{name}", seconds / unit)
 }
 
+/// `2026-01-31`, `2026-01-31T10:00`, `2026-01-31T10:00:00+01:00`: the last moment of what is meant, in seconds since 1970 and
+/// nanoseconds. Without a zone it is in UTC.
+pub fn parse_date(text: &str) -> Option<(i64, u32)> {
+    let (date, time) = text.split_once(['T', ' ']).unwrap_or((text, "00:00"));
+    let mut date = date.splitn(3, '-').map(number_of);
+    let (year, month, day) = (date.next()??, date.next()??, date.next()??);
+    let (time, east) = split_zone(time)?;
+    let mut time = time.splitn(3, ':').map(number_of);
+    let (hour, minute) = (time.next()??, time.next()??);
+    let second = time.next();
+    // A time without fractions of a second is not told from one with them.
+    let nanos = if second.is_some() { 999_999_999 } else { 0 };
+    let second = second.unwrap_or(Some(0))?;
+    if hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    Some((seconds_from_date(year, month, day)? + hour * 3600 + minute * 60 + second - east, nanos))
+}
+
+/// A time and how many seconds its zone is east of UTC: `10:00`, `10:00Z`, `10:00+01:00`, `10:00 +0100`.
+fn split_zone(text: &str) -> Option<(&str, i64)> {
+    if let Some(time) = text.strip_suffix('Z') {
+        return Some((time, 0));
+    }
+    let Some(at) = text.find(['+', '-']) else { return Some((text, 0)) };
+    let (time, zone) = text.split_at(at);
+    let digits = zone[1..].replacen(':', "", 1);
+    if digits.len() != 4 {
+        return None;
+    }
+    let digits = number_of(&digits)?;
+    let (hours, minutes) = (digits / 100, digits % 100);
+    let east = hours * 3600 + minutes * 60;
+    let valid = hours < 24 && minutes < 60;
+    valid.then_some((time.trim_end_matches(' '), if zone.starts_with('-') { -east } else { east }))
+}
+
+/// Decimal digits and nothing else.
+pub fn number_of(text: &str) -> Option<i64> {
+    if text.is_empty() || text.len() > 12 || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}
+
 const SPANS: [(u64, &str); 5] = [(1, "s"), (60, "m"), (3600, "h"), (86_400, "d"), (604_800, "w")];
 
 /// Seconds after 1970 of the start of a day in UTC, if there is such a day (years 0 to 9999).

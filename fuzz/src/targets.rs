@@ -3,7 +3,9 @@
 //! They call public functions only and keep no state. `tests/fuzz_smoke` includes this file and runs the same bodies with
 //! seeded mutations of valid encodings, so that they are compiled and tried wherever the tests are.
 
+use snapfs::format::age::AgeRecord;
 use snapfs::format::deadlist;
+use snapfs::format::hold::HoldRecord;
 use snapfs::format::hydration::HydrationRecord;
 use snapfs::format::inode::Inode;
 use snapfs::format::job::Job;
@@ -11,6 +13,7 @@ use snapfs::format::leaf::LeafPage;
 use snapfs::format::line::LineRecord;
 use snapfs::format::link::Links;
 use snapfs::format::log::{Effects, HEADER_BYTES, RecordHeader};
+use snapfs::format::purge::{GoneRecord, HeldRecord, LeafRecord};
 use snapfs::format::scrub::{Finding, ScrubRecord};
 use snapfs::format::superblock::Superblock;
 use snapfs::format::view::ViewRecord;
@@ -167,11 +170,26 @@ pub fn records(bytes: &[u8]) {
     if let Ok(copy) = HydrationRecord::decode(bytes) {
         assert_eq!(copy.encode(), bytes);
     }
+    if let Ok(hold) = HoldRecord::decode(bytes) {
+        assert_eq!(hold.encode(), bytes);
+    }
+    if let Ok(age) = AgeRecord::decode(bytes) {
+        assert_eq!(age.encode(), bytes);
+    }
     if let Ok(job) = Job::decode(bytes) {
         assert_eq!(Job::decode(&job.encode()), Ok(job));
     }
     if let Ok(record) = ScrubRecord::decode(bytes) {
         assert_eq!(ScrubRecord::decode(&record.encode()), Ok(record));
+    }
+    if let Ok(held) = HeldRecord::decode(4096, bytes) {
+        assert_eq!(held.encode(), bytes);
+    }
+    if let Ok(gone) = GoneRecord::decode(4096, bytes) {
+        assert_eq!(gone.encode(), bytes);
+    }
+    if let Ok(leaf) = LeafRecord::decode(4096, bytes) {
+        assert_eq!(leaf.encode(), bytes);
     }
     if let Ok(finding) = Finding::decode(bytes) {
         assert!(finding.encode().len() <= snapfs::format::leaf::VALUE_BYTES_MAX);

@@ -21,6 +21,7 @@ pub fn check_space(volume: &Volume, depth: Depth) -> Result<Report, VolumeError>
 fn check_state(volume: &Volume, depth: Depth) -> Result<(Committed, Report), VolumeError> {
     let state = volume.committed()?;
     let mut report = Report::of(&state);
+    state.hold_faults.iter().for_each(|what| report.problem(what.clone()));
     space::check(&state, depth, &mut report, &mut Derived::default());
     Ok((state, report))
 }

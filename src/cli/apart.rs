@@ -3,7 +3,7 @@
 //! mount would hide what nobody means to hide: another store, the snapshots of a mount, a mount of the same store.
 
 use super::property::Property;
-use crate::ctl::registry;
+use crate::ctl::{Code, Failure, StoreId, registry};
 use crate::device::{self, StoreKind};
 use crate::fuse::mounts;
 use crate::names;
@@ -51,6 +51,24 @@ pub(super) fn check_log(store: &Path, log: &Path) -> Result<(), String> {
     if log_at.iter().any(inside) || id(log).is_some_and(|log| id(store) == Some(log)) {
         let (log, store) = (names::shown(log), names::shown(store));
         return Err(format!("the log file {log} is in the store {store}: choose a place apart from it"));
+    }
+    Ok(())
+}
+
+/// Refuses a place for another store that is in a mount of `store`: a copy there is a part of what it is a copy of, and a side
+/// there waits for itself.
+pub(super) fn outside_of_mounts(path: &Path, store: Option<StoreId>) -> Result<(), Failure> {
+    let Ok(real) = real(path) else { return Ok(()) };
+    let Ok(Some(around)) = mounts::containing(&real) else { return Ok(()) };
+    // The mount point itself names the store that is mounted there.
+    if !around.is_snapfs() || around.point == real {
+        return Ok(());
+    }
+    let all = registry::all();
+    let mut ours = all.iter().map(|found| &found.record).filter(|record| Some(record.store_id) == store);
+    if ours.any(|record| record.device == around.device) {
+        let what = "is in a mount of the store itself: choose a place apart from it";
+        return Err(Failure::new(Code::Invalid, format!("{}: {what}", names::shown(path))));
     }
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! The command line: verbs, their arguments, their help. Parsing only.
 
 pub(super) use super::create_args::CreateArgs;
+pub(super) use super::delete_args::DeleteArgs;
 pub(super) use super::freeze_args::{FreezeArgs, ThawArgs};
+use super::hold_args::{HoldArgs, ReleaseArgs};
 use super::hydrate_args::HydrateArgs;
 pub(super) use super::line_args::{
     CloneArgs, DropArgs, Json, ListArgs, MergeArgs, PromoteArgs, RebaseArgs, RollbackArgs, RunArgs, TryArgs,
@@ -11,6 +13,7 @@ pub(super) use super::method::Method;
 use super::mirror_args::MirrorArgs;
 use super::property::{Assignment, Property};
 pub(super) use super::schedule_args::{PruneArgs, ScheduleArgs};
+pub(super) use super::space_args::{PlanArgs, SpaceArgs};
 pub(super) use super::stream_args::{ReceiveArgs, SendArgs, VerifyArgs};
 use crate::format::Compression;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -66,9 +69,21 @@ pub(super) enum Verb {
     /// Rename a snapshot, or a clone: .clones/NAME .clones/NEW
     #[command(after_help = "Example: snapfs rename /data before-upgrade debian-13")]
     Rename(RenameArgs),
-    /// Delete snapshots; their space comes back in the background
-    #[command(after_help = "Example: snapfs delete /data monday tuesday")]
+    /// Delete snapshots by name or pattern; their space comes back in the background
+    #[command(after_help = "Example: snapfs delete /data 'nightly-*' --before @-30d --dry-run\n\n\
+        A name is taken as it is; if there is none of that name, *, ?, [a-z], [!a-z] and \\ mean what they do in a shell. What\n\
+        begins with @ was made automatically, and only a pattern that begins with @ means it: '@GMT-*'. VIEW is an age\n\
+        (@-30d), a time (@2026-01-31T10:00) or a snapshot. What is in use or held stays and is told (exit code 1), and so is a\n\
+        name that meets nothing. How far the space is on its way: snapfs status.")]
     Delete(DeleteArgs),
+    /// Hold a snapshot: nobody deletes it until it is released, by a command, a schedule or a file manager
+    #[command(after_help = "Example: snapfs hold /data before-upgrade --tag legal --for 7d\n\n\
+        It counts time that has passed, whatever is made of the clock. --list tells what else holds snapshots: copies that are\n\
+        being made, what is received against one, mounts of one alone. A clone is kept by a hold of a snapshot of its own.")]
+    Hold(HoldArgs),
+    /// Release a snapshot that was held
+    #[command(after_help = "Example: snapfs release /data before-upgrade --tag legal")]
+    Release(ReleaseArgs),
     /// Make a clone: a writable copy of everything, at once and for nothing, at MNT/.clones/NAME
     #[command(after_help = "Example: snapfs clone /data upgrade --from monday\n\n\
         Without --from it begins as the line that MNT is in is now. VIEW is a snapshot of that line by its name,\n\
@@ -188,6 +203,13 @@ pub(super) enum Verb {
     #[command(after_help = "Example: snapfs thaw /data\n\n\
         After snapfs freeze --all it is all lines that are thawed.")]
     Thaw(ThawArgs),
+    /// What the space of a store is used for: by snapshot and clone, and as parts that add up
+    #[command(after_help = "Example: snapfs space /data\n\n\
+        EXCLUSIVE comes back when that alone is deleted, REFERENCED is all that it has, WRITTEN what came since the one before.")]
+    Space(SpaceArgs),
+    /// What deleting something would bring back, or which snapshots to delete for a wanted amount; nothing is changed
+    #[command(subcommand_required = true, after_help = "Example: snapfs plan /data delete monday tuesday")]
+    Plan(PlanArgs),
     /// Set a property of files or directories
     #[command(after_help = "Example: snapfs set compression=zstd /data/logs\n\n\
         compression=off|zstd|zstd:LEVEL|inherit, LEVEL from 1 to 19. It counts for what is written from\n\
@@ -228,6 +250,31 @@ pub(super) enum Verb {
         They are begun by snapfs create --method background --to STORE2, or by --to here for a snapshot that there is; they\n\
         go on after any crash, and when the other store was away. Until one is whole its snapshot cannot be deleted.")]
     Hydrate(HydrateArgs),
+    /// Take the content of a file out of snapshots, and out of the device
+    #[command(after_help = "Example: snapfs purge /data/app/.env --snapshots monday..friday --dry-run\n\n\
+        For secrets that were snapshotted. The name stays, and reading it is an error (EIO). The content is written over where\n\
+        it was, also in the log and in free space. Whoever else has some of the content, by cp --reflink, in other\n\
+        snapshots, in clones or in the live tree, loses it too: this is listed, and refused without --all. The live file is left\n\
+        alone unless it shares the content. Sums of the snapshots, and increments from or to them, are void then.\n\
+        For root only; it cannot be undone.")]
+    Purge(PurgeArgs),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct PurgeArgs {
+    /// A file or symbolic link in a mount, where it is now or was
+    pub(super) path: PathBuf,
+    /// In which snapshots: all, or names, ages and ranges with commas between, such as monday..friday,@latest
+    #[arg(long, value_name = "WHICH", default_value = "all")]
+    pub(super) snapshots: OsString,
+    /// Also take it from whoever else has some of it
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Only say what would be done
+    #[arg(short = 'n', long)]
+    pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
 }
 
 #[derive(Args, Debug)]
@@ -425,17 +472,6 @@ pub(super) struct RenameArgs {
     pub(super) name: OsString,
     /// Name from now on
     pub(super) new_name: OsString,
-    #[command(flatten)]
-    pub(super) json: Json,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct DeleteArgs {
-    /// Mount point, any path in a mount, or a mounted store
-    pub(super) target: PathBuf,
-    /// Names
-    #[arg(required = true, value_name = "NAME")]
-    pub(super) names: Vec<OsString>,
     #[command(flatten)]
     pub(super) json: Json,
 }

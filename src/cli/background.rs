@@ -2,7 +2,8 @@
 //!
 //! One commits: when the interval is over, when much has changed, and as long as there is background work. It does nothing
 //! else that can fail or take long: what was promised to be durable waits for it. Another brings content home, one has
-//! the host secure space before a change needs it, and one, of a store that is served, keeps its schedules.
+//! the host secure space before a change needs it, and one, of a store that is served, keeps its schedules and
+//! the holds that end.
 
 use super::engine::OpenFor;
 use crate::bell::Bell;
@@ -54,6 +55,14 @@ impl Background {
         all.spawn("commit", move || commit(&for_commits, commit_interval, &stop, &mover))?;
         let volume = fs.volume().clone();
         all.spawn("space", move || volume.keep_space_ahead())?;
+        if fs.volume().has_purged_left() {
+            let (fs, end) = (fs.clone(), all.stop.clone());
+            all.spawn("purge", move || {
+                if let Err(e) = fs.go_on_purging(&mut |_| !end.load(SeqCst)) {
+                    log::error!("a purge that was cut off cannot go on: {e}");
+                }
+            })?;
+        }
         if access == OpenFor::Mount {
             let (fs, end) = (fs.clone(), all.end.clone());
             all.spawn("schedule", move || keep_schedules(&fs, &end))?;
@@ -82,14 +91,15 @@ impl Drop for Background {
     }
 }
 
-/// Takes what is due and deletes what is to go, until the bell rings.
+/// Takes what is due, deletes what is to go, and ends holds that are over, until the bell rings.
 fn keep_schedules(fs: &Fs, end: &Bell) {
-    let mut pause = SCHEDULE_INTERVAL;
+    let (mut pause, mut failing) = (SCHEDULE_INTERVAL, Failing::default());
     loop {
         end.wait(pause);
         if end.has_ended() {
             return;
         }
+        failing.note("holds that end", fs.keep_holds());
         pause = if fs.keep_schedules() { PRUNE_PAUSE } else { SCHEDULE_INTERVAL };
     }
 }

@@ -4,14 +4,18 @@
 //! refusal is a sentence that says what is wrong with which path and what to do.
 
 use super::background::Background;
+use super::checked::{listed_report, report, told_copy};
 use super::comparing;
+use super::delete_order::DeleteOrder;
+use super::deleting;
 use super::engine::{
-    Backend, ChangesOrder, CheckReport, CloneRow, DiffOrder, Engine, FrostWish, InitOptions, MergeRequest,
-    MirrorOrder, OpenFor, Partner, PathOrder, PromoteOrder, RollbackAnswer, RollbackOrder, ScheduleOrder,
-    ScrubOrder, SnapshotRow, StoreOptions, StreamOrder,
+    Backend, ChangesOrder, CheckReport, CloneRow, DiffOrder, Engine, FrostWish, HoldOrder, InitOptions,
+    MergeRequest, MirrorOrder, OpenFor, Partner, PathOrder, PromoteOrder, RollbackAnswer, RollbackOrder,
+    ScheduleOrder, ScrubOrder, SnapshotRow, SpaceOrder, StoreOptions, StreamOrder, WantedHold,
 };
 use super::feed::{self, Feeds};
 use super::freezing;
+use super::held;
 use super::hold::{lock, probe};
 use super::hydrate_order::HydrateOrder;
 use super::hydrating::Hydrating;
@@ -23,9 +27,11 @@ use super::mirroring::StoreSides;
 use super::not_ours;
 use super::offline;
 use super::past_of_path;
+use super::planning;
 use super::property::Property;
+use super::purge_order::{self, PurgeRequest};
 use super::refusal::{
-    COPIED, io, limited, no_thread, told, told_clone, told_held, told_name, told_view, told_volume,
+    COPIED, io, limited, no_thread, told, told_clone, told_name, told_too_many, told_view, told_volume,
 };
 use super::rewind;
 use super::scrubber::Scrubber;
@@ -51,7 +57,7 @@ use crate::ops::{Caller, Error, KernelRef, NodeId, Operations, XattrMode};
 use crate::repair::{Mode, Repair};
 use crate::salvage::{Listener, Summary, Wanted};
 use crate::sys::process;
-use crate::volume::{OpenOptions, Volume, VolumeError};
+use crate::volume::{OpenOptions, Volume};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
@@ -250,6 +256,7 @@ pub(super) fn open_volume(
     let refuse = |code, what: String| Err(Failure::new(code, format!("{}: {what}", names::shown(store))));
     match &kind {
         StoreKind::Missing | StoreKind::EmptyDirectory if access == OpenFor::Mount => {
+            partner.proves_a_store(store)?;
             make(store, &NewStore::default(), Old::Stays)?;
             kind = StoreKind::DirectoryStore;
         }
@@ -329,38 +336,6 @@ fn open_for_copy(store: &Path, access: OpenFor) -> Result<StoreEnd, Failure> {
     })
 }
 
-/// The finding that it is one.
-pub(super) fn told_copy(sound: bool) -> String {
-    let proved = if sound {
-        "all of it, content included, was proved and is sound, and"
-    } else {
-        "only if all of it were sound,"
-    };
-    format!("{COPIED}; {proved} 'snapfs check --repair' accepts it")
-}
-
-fn report(volume: &Volume, depth: Depth) -> Result<CheckReport, VolumeError> {
-    check::check(volume, depth).map(|report| listed_report(report, false))
-}
-
-fn listed_report(report: check::Report, offline: bool) -> CheckReport {
-    let mut summary = json!({
-        "epoch": report.epoch,
-        "views": report.views,
-        "nodes": report.nodes,
-        "items": report.items,
-        "inodes": report.inodes,
-        "snapshots_unchecked": report.snapshots_unchecked,
-        "allocated_bytes": report.allocated_bytes,
-        "proved_data_bytes": report.data_bytes,
-    });
-    if offline {
-        summary["log_records_waiting"] = json!(report.log_records);
-        summary["log_bytes_waiting"] = json!(report.log_bytes);
-    }
-    CheckReport { findings: report.problems, summary }
-}
-
 /// An open store.
 struct Open {
     fs: Arc<Fs>,
@@ -396,7 +371,9 @@ impl Open {
 
     fn find(&self, at: NodeId, name: &[u8]) -> Result<SnapshotRow, Failure> {
         let found = self.fs.volume().find_snapshot(self.line(at)?, name);
-        found.map(|s| listed(&s)).ok_or_else(|| told(&self.store, &Error::NotFound))
+        found
+            .and_then(|s| held::rows(&self.fs, &[s]).pop())
+            .ok_or_else(|| told(&self.store, &Error::NotFound))
     }
 }
 
@@ -418,7 +395,7 @@ impl Engine for Open {
     }
 
     fn snapshots(&self, at: NodeId) -> Result<Vec<SnapshotRow>, Failure> {
-        Ok(self.fs.volume().snapshots(self.line(at)?).iter().map(listed).collect())
+        Ok(held::rows(&self.fs, &self.fs.volume().snapshots(self.line(at)?)))
     }
 
     fn create(
@@ -431,6 +408,21 @@ impl Engine for Open {
         let made = self.fs.create_snapshot_as(at, name, provenance, reached);
         made.map_err(|e| told_name(name, &e))?;
         self.find(at, name)
+    }
+
+    fn create_held(
+        &self,
+        at: NodeId,
+        name: &[u8],
+        (provenance, reached): (&Provenance, Consistency),
+        hold: &WantedHold,
+    ) -> Result<SnapshotRow, Failure> {
+        held::create(&self.fs, at, name, (provenance, reached), hold)?;
+        self.find(at, name)
+    }
+
+    fn hold(&self, at: NodeId, order: &HoldOrder, by: &Provenance) -> Result<Value, Failure> {
+        held::carry_out(&self.fs, at, order, by)
     }
 
     fn set_layout(&self, at: NodeId, layout: &str) -> Result<(), Failure> {
@@ -453,13 +445,15 @@ impl Engine for Open {
     }
 
     fn delete(&self, at: NodeId, name: &[u8]) -> Result<(), Failure> {
-        self.fs.delete_snapshot_of(at, name).map_err(|e| {
-            let found = self.line(at).ok().and_then(|line| self.fs.volume().find_snapshot(line, name));
-            let held = found
-                .filter(|_| e == Error::Busy)
-                .and_then(|found| told_held(self.fs.volume(), name, found.id));
-            held.unwrap_or_else(|| streaming::told_kept(&self.fs, at, name, &e))
-        })
+        self.fs.delete_snapshot_of(at, name).map_err(|e| deleting::told_stays(&self.fs, at, name, &e))
+    }
+
+    fn delete_meant(
+        &self,
+        order: &DeleteOrder,
+        progress: &mut dyn FnMut(Value) -> bool,
+    ) -> Result<Value, Failure> {
+        deleting::carry_out(&self.fs, &self.store, order, progress)
     }
 
     fn clones(&self) -> Result<Vec<CloneRow>, Failure> {
@@ -475,16 +469,7 @@ impl Engine for Open {
     ) -> Result<CloneRow, Failure> {
         self.fs.create_clone(at, name, from, provenance).map_err(|e| match (from, &e) {
             (Some(from), Error::NotFound) => told_name(from, &e),
-            (_, Error::LimitReached) => {
-                let max = self.fs.volume().line(LineId::MAIN).ok().and_then(|main| main.terms.clones_max);
-                let max = max.map_or("a limit of the store is reached".into(), |max| {
-                    format!(
-                        "there may be {max} clones: drop some, or snapfs set clones_max={} MNT",
-                        max.saturating_add(1)
-                    )
-                });
-                Failure::new(Code::NoSpace, format!("{}: {max}", names::shown_bytes(name)))
-            }
+            (_, Error::LimitReached) => told_too_many(self.fs.volume(), name),
             _ => told_clone(name, &e),
         })?;
         self.find_clone(name)
@@ -526,8 +511,7 @@ impl Engine for Open {
         self.fs.drop_clone(name).map_err(|e| {
             let line = self.fs.volume().find_line(name).filter(|_| e == Error::Busy);
             let own = line.map(|line| self.fs.volume().own_snapshots(line.id)).unwrap_or_default();
-            let held =
-                own.iter().find_map(|snapshot| told_held(self.fs.volume(), &snapshot.name, snapshot.id));
+            let held = own.iter().find_map(|s| held::refused(self.fs.volume(), &s.name, s.id));
             held.unwrap_or_else(|| told_clone(name, &e))
         })
     }
@@ -566,6 +550,10 @@ impl Engine for Open {
 
     fn schedule(&self, order: &ScheduleOrder) -> Result<Value, Failure> {
         scheduling::carry_out(&self.fs, &self.store, order)
+    }
+
+    fn space(&self, order: &SpaceOrder) -> Result<Value, Failure> {
+        planning::answer(&self.fs, &self.store, order)
     }
 
     fn diff(&self, order: &DiffOrder, put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {
@@ -626,6 +614,10 @@ impl Engine for Open {
         let Some(name) = name else { return Ok(self.hydrator.told(None)) };
         let found = self.fs.snapshot_of_word(at, name).map_err(|e| told_view(name, &e))?;
         self.hydrator.order(found.id, order)
+    }
+
+    fn purge(&self, request: &PurgeRequest) -> Result<Value, Failure> {
+        purge_order::answer(&self.fs, &self.store, request)
     }
 
     fn status(&self) -> Value {

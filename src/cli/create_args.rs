@@ -1,6 +1,7 @@
 //! Arguments of `create`.
 
 use super::freeze_args::parse_timeout;
+use super::hold_args::HeldFor;
 use super::line_args::Json;
 use super::method::Method;
 use clap::{Args, ValueEnum};
@@ -16,6 +17,11 @@ pub(super) struct CreateArgs {
     /// What it is, for people: kept with it, at most 1024 bytes
     #[arg(long, value_name = "TEXT")]
     pub(super) description: Option<OsString>,
+    /// Hold it from the first moment on, by this tag: as snapfs hold does
+    #[arg(long, value_name = "TAG", value_parser = super::hold_order::parse_tag)]
+    pub(super) hold: Option<String>,
+    #[command(flatten)]
+    pub(super) held_for: HeldFor,
     /// How it is made; without it, in the store, and files keep their layout
     #[arg(long, value_enum, value_name = "METHOD")]
     pub(super) method: Option<Method>,

@@ -3,11 +3,15 @@
 //! [`Backend`] opens, makes and checks stores; an [`Engine`] is an open one. The program is given a backend
 //! ([`super::run`]), so that the commands can be tried over a file system in memory as well.
 
+pub use super::delete_order::DeleteOrder;
 pub use super::freezing::FrostWish;
+pub use super::hold_order::{HoldOrder, WantedHold};
 pub use super::hydrate_order::HydrateOrder;
 pub use super::mirror_order::MirrorOrder;
+pub use super::purge_order::PurgeRequest;
 pub use super::schedule_order::{ScheduleOrder, ScheduleWish};
 pub use super::sides::Partner;
+pub use super::space_order::{SpaceOrder, SpaceQuestion};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, StoreId};
 use crate::format::provenance::Provenance;
@@ -317,6 +321,8 @@ pub struct SnapshotRow {
     pub consistency: Consistency,
     /// For how long it held up changes, in microseconds.
     pub pause_us: u64,
+    /// What holds it: tags.
+    pub held: Vec<String>,
 }
 
 /// One clone in a listing. Sizes are counters, in bytes.
@@ -441,6 +447,21 @@ pub trait Engine: Send + Sync {
         provenance: &Provenance,
         reached: Consistency,
     ) -> Result<SnapshotRow, Failure>;
+    /// The same of one that is held from the first moment on.
+    fn create_held(
+        &self,
+        _at: NodeId,
+        _name: &[u8],
+        _made: (&Provenance, Consistency),
+        _hold: &WantedHold,
+    ) -> Result<SnapshotRow, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "snapshots of this store cannot be held"))
+    }
+    /// Carries out an order about holds of snapshots, for whoever that is. Says what came of it: an object, or an array of what
+    /// holds which.
+    fn hold(&self, _at: NodeId, _order: &HoldOrder, _by: &Provenance) -> Result<Value, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "snapshots of this store cannot be held"))
+    }
     /// Says where content goes that is written over in the tree of a line: `row` or `cow`.
     fn set_layout(&self, _at: NodeId, _layout: &str) -> Result<(), Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store has no layouts"))
@@ -449,6 +470,14 @@ pub trait Engine: Send + Sync {
     fn rename(&self, at: NodeId, name: &[u8], new_name: &[u8]) -> Result<(), Failure>;
     /// Deletes a snapshot; the space comes back in the background.
     fn delete(&self, at: NodeId, name: &[u8]) -> Result<(), Failure>;
+    /// Deletes snapshots by names and patterns, or tells which that would be. Says which are gone, and which stay: an object.
+    fn delete_meant(
+        &self,
+        order: &DeleteOrder,
+        _progress: &mut dyn FnMut(Value) -> bool,
+    ) -> Result<Value, Failure> {
+        order.by_name_alone(&mut |name| self.delete(order.at, name))
+    }
     /// All clones, oldest first.
     fn clones(&self) -> Result<Vec<CloneRow>, Failure> {
         Ok(Vec::new())
@@ -540,6 +569,10 @@ pub trait Engine: Send + Sync {
     fn schedule(&self, _order: &ScheduleOrder) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store takes no snapshots by itself"))
     }
+    /// Answers a question about space: an object.
+    fn space(&self, _order: &SpaceOrder) -> Result<Value, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store does not tell what its space is used for"))
+    }
     /// What became of paths between two views: objects for `put`, until it has enough, which it says by false.
     fn diff(&self, _order: &DiffOrder, _put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {
         Err(Failure::new(Code::UnknownVerb, "views of this store cannot be compared"))
@@ -595,6 +628,10 @@ pub trait Engine: Send + Sync {
     /// Carries out an order about the copies of a snapshot in other stores, or about all. Says how they stand: an array.
     fn hydrate(&self, _at: NodeId, _name: Option<&[u8]>, _order: &HydrateOrder) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store makes no copies in the background"))
+    }
+    /// Takes content of a path out of snapshots, or says what that would do: an object.
+    fn purge(&self, _request: &PurgeRequest) -> Result<Value, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store does not purge content"))
     }
     /// How it is doing now: an object.
     fn status(&self) -> Value;

@@ -3,15 +3,14 @@
 //! That store is open for no longer than the try, unless a daemon has it: then it goes through that. It must be the one that
 //! the copy was begun in, whatever is at its path now. How far it is it knows alone; so each try begins with asking it.
 
-use super::apart;
 use super::engine::{OpenFor, StreamOrder};
 use super::streaming::VIEW_PREFIX;
 use super::streams::{self, Passage, StoreEnd};
-use crate::ctl::{Code, Failure, StoreId, registry};
+use super::{apart, making};
+use crate::ctl::{Code, Failure, StoreId};
 use crate::format::hydration::{HydrationRecord, STORE_PATH_MAX};
 use crate::format::{Identity, ViewId};
 use crate::fs::Fs;
-use crate::fuse::mounts;
 use crate::names;
 use crate::ops::NodeId;
 use serde_json::{Value, json};
@@ -55,24 +54,19 @@ impl Hydrating {
     /// Opens a store for a copy. One that lies in a mount of this store would be a part of what it is a copy of.
     fn open(&self, path: &Path, access: OpenFor) -> Result<StoreEnd, Failure> {
         let own = self.fs.volume().location().id.map(|id| StoreId(id.device, id.inode));
-        let around = apart::real(path).ok().and_then(|real| mounts::containing(&real).ok().flatten());
-        if let Some(around) = around.filter(|mount| mount.is_snapfs()) {
-            let all = registry::all();
-            let mut ours =
-                all.iter().map(|found| &found.record).filter(|record| Some(record.store_id) == own);
-            if ours.any(|record| record.device == around.device) && !path_is_mount(path, &around.point) {
-                let what = "is in the mount of the store that is to be copied: choose a place apart from it";
-                return Err(Failure::new(Code::Invalid, format!("{}: {what}", names::shown(path))));
-            }
-        }
+        apart::outside_of_mounts(path, own)?;
         (self.open)(path, access)
     }
 
     /// Refuses what cannot be: before anything is begun.
     pub(super) fn look(&self, view: ViewId, path: &Path) -> Result<CopyGoal, Failure> {
+        let found = making::nothing_at(path);
         let to = self.open(path, OpenFor::Mount)?;
         let looked = self.look_at(&to, view, path);
         to.close()?;
+        if let (Err(_), Some(found)) = (&looked, found) {
+            making::unmake(path, found);
+        }
         looked
     }
 
@@ -176,9 +170,4 @@ impl Hydrating {
         to.close()?;
         done
     }
-}
-
-/// The mount point itself names the store that is mounted there.
-fn path_is_mount(path: &Path, point: &Path) -> bool {
-    apart::real(path).is_ok_and(|real| real == point)
 }

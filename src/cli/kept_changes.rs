@@ -187,8 +187,9 @@ impl<'f> SideChanges<'f> {
         let failed = |e| self.failed(&e);
         let base = self.base_of(snapshot);
         let goes_on = match &base {
-            Some((_, here)) => self.goes_on(here).map_err(failed)?,
-            None => false,
+            // What another line there goes on from is that line's here.
+            Some((there, here)) if there.line == snapshot.line => self.goes_on(here).map_err(failed)?,
+            _ => false,
         };
         let shown_in = base.as_ref().map_or(LineId::MAIN, |(_, here)| here.line);
         let line = match goes_on {

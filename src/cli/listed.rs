@@ -14,6 +14,7 @@ pub(super) fn listed(s: &volume::SnapshotInfo) -> SnapshotRow {
         written: s.written,
         consistency: s.consistency,
         pause_us: s.pause_ns / 1000,
+        held: Vec::new(),
     }
 }
 

@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::ctl::{Code, Failure};
 use crate::device::lock::LockMode;
 use crate::device::{self, Device, DirDevice, FileDevice, MAKING, StoreKind, mark};
+use crate::format::superblock::{RING_SLOTS, SLOT_BYTES, Superblock};
 use crate::format::{Compression, Copies};
 use crate::fs::{Fs, FsOptions};
 use crate::limits::STORE_BYTES_DEFAULT;
@@ -106,6 +107,23 @@ pub(super) fn make(store: &Path, new: &NewStore, old: Old) -> Result<(), Failure
     Ok(())
 }
 
+/// What is at a path if a store would be made there.
+pub(super) fn nothing_at(store: &Path) -> Option<StoreKind> {
+    device::probe(store).ok().filter(|kind| matches!(kind, StoreKind::Missing | StoreKind::EmptyDirectory))
+}
+
+/// Takes away a store that was just made where there was nothing, and in which nothing is. Whoever has it open keeps it.
+pub(super) fn unmake(store: &Path, found: StoreKind) {
+    let Ok(held) = probe(store).and_then(|kind| lock(store, &kind, LockMode::Exclusive)) else { return };
+    let files = ["super.a", "super.b", "log", "lock"].map(|name| std::fs::remove_file(store.join(name)));
+    let seg = std::fs::remove_dir_all(store.join("seg"));
+    drop(held);
+    let made = if found == StoreKind::Missing { std::fs::remove_dir(store) } else { Ok(()) };
+    if let Some(e) = files.into_iter().chain([seg, made]).find_map(Result::err) {
+        log::warn!("{}: the store that was made for nothing stays: {e}", names::shown(store));
+    }
+}
+
 /// The root directory, and for whom and how it is.
 fn first_commit(store: &Path, device: Arc<dyn Device>, how: Compression) -> Result<(), Failure> {
     let options = OpenOptions { access: volume::Access::ReadWrite, cache_bytes: CACHE_BYTES };
@@ -129,6 +147,9 @@ fn first_commit(store: &Path, device: Arc<dyn Device>, how: Compression) -> Resu
 /// True for a directory store whose making was cut off: it has no superblock, and no content but what a making that
 /// did not come to its end has left.
 pub(super) fn unfinished(store: &Path) -> bool {
+    if store.join(MAKING).exists() {
+        return !["super.a", "super.b"].iter().any(|ring| may_have_state(&store.join(ring)));
+    }
     let empty = |name: &str| match std::fs::read(store.join(name)) {
         Ok(bytes) => bytes.iter().all(|b| *b == 0),
         Err(e) => e.kind() == std::io::ErrorKind::NotFound,
@@ -137,7 +158,18 @@ pub(super) fn unfinished(store: &Path) -> bool {
         Ok(mut entries) => entries.next().is_none(),
         Err(e) => e.kind() == std::io::ErrorKind::NotFound,
     };
-    (no_segments || store.join(MAKING).exists()) && empty("super.a") && empty("super.b")
+    no_segments && empty("super.a") && empty("super.b")
+}
+
+/// False if nothing in a ring is a superblock.
+fn may_have_state(ring: &Path) -> bool {
+    match std::fs::read(ring) {
+        Ok(bytes) => {
+            let mut slots = bytes.chunks_exact(SLOT_BYTES).take(RING_SLOTS as usize);
+            slots.any(|slot| Superblock::decode(slot).is_ok())
+        }
+        Err(e) => e.kind() != std::io::ErrorKind::NotFound,
+    }
 }
 
 /// How much of a block device must be zero for it to count as empty: where file systems and tables have their beginning.

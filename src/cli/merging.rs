@@ -125,7 +125,7 @@ fn refused(name: &[u8], refusal: MergeRefusal) -> Failure {
     match refusal {
         MergeRefusal::CloneWriters(paths, all) => writers(paths, all, "of the clone"),
         MergeRefusal::Refused(Refusal::Writers(paths, all)) => writers(paths, all, "that would change"),
-        MergeRefusal::Refused(Refusal::Covered(cover)) => restoring::covered(&cover),
+        MergeRefusal::Refused(Refusal::Uncovers(lost)) => restoring::uncovers(&lost),
         MergeRefusal::Refused(Refusal::Failed(Error::Busy)) => {
             Failure::new(Code::Busy, format!("{shown}: in use"))
         }

@@ -33,7 +33,10 @@ pub(super) fn run(backend: &dyn Backend, args: &MirrorArgs) -> Result<(), Failur
         }
         MirrorVerb::Status(a) => {
             let client = Client::connect(&a.target)?;
-            let status = send(&client, &MirrorOrder::Status)?;
+            let status = match send(&client, &MirrorOrder::Status) {
+                Err(f) if f.code == Code::ReadOnly => json!({"read_only": true, "sides": []}),
+                status => status?,
+            };
             finish(&client, status, a.wait, a.json.json)
         }
         MirrorVerb::Split(a) => split(a),
@@ -239,21 +242,35 @@ fn finish(client: &Client, mut status: Value, wait: bool, json: bool) -> Result<
     }
 }
 
-/// How the sides are, for people.
-fn told(status: &Value) -> String {
+/// Makes what the state of a mount says of its mirror a few words, and nothing where there is none.
+pub(super) fn shorten(status: &mut Value) {
+    let Some(of) = status.as_object_mut() else { return };
+    if let Some(mirror) = of.remove("mirror")
+        && (mirror["mirrored"] == true || mirror["syncing"] == true)
+    {
+        of.insert("mirror".into(), state(&mirror).into());
+    }
+}
+
+/// How the sides stand, in a few words.
+fn state(status: &Value) -> String {
     let number = |key: &str| status[key].as_u64().unwrap_or(0);
-    let mut text = String::new();
-    let state = match (&status["mirrored"], &status["in_sync"], &status["syncing"]) {
+    match (&status["mirrored"], &status["in_sync"], &status["syncing"]) {
         (_, _, Value::Bool(true)) => {
             let (done, total) = (number("done_bytes"), number("total_bytes"));
             let paused = if status["paused"] == true { ", paused" } else { "" };
             format!("syncing: {}% of {}{paused}", done * 100 / total.max(1), output::size(total))
         }
         (_, Value::Bool(true), _) => "in sync".into(),
+        _ if status["read_only"] == true => "mounted read-only: its sides are not looked at".into(),
         (Value::Bool(true), ..) => "alone: the other side is missing".into(),
         _ => "not mirrored".into(),
-    };
-    text += &format!("state: {state}\n");
+    }
+}
+
+/// How the sides are, for people.
+fn told(status: &Value) -> String {
+    let mut text = format!("state: {}\n", state(status));
     if let Some(why) = status["sync_failed"].as_str() {
         text += &format!("last sync failed: {why}\n");
     }

@@ -3,11 +3,12 @@
 //! One such order at a time. A side is filled by a thread of its own, which ends with the store; what it had not filled is
 //! incomplete, and is filled from there on when the side is back.
 
+use super::apart;
 use super::kept_changes::{SideChanges, encode_kept};
 use super::mirror_order::{MirrorOrder, encode_side};
 use super::refusal::{told, told_volume};
 use super::sides::{HeldSide, OpenedSides, hold_new_side, hold_side, label_in_force, told_mirror};
-use crate::ctl::{Code, Failure};
+use crate::ctl::{Code, Failure, StoreId};
 use crate::device::mirror::{Both, NewSide, meet, parted_at};
 use crate::device::{Device, Mirror, mark};
 use crate::format::Epoch;
@@ -37,9 +38,13 @@ pub(super) struct StoreSides {
     mirror: Arc<Mirror>,
     /// Path of the store.
     store: PathBuf,
+    /// The side by which it was mounted: that is what stays when the two are parted.
+    named: PathBuf,
     /// What is held, by the number of the side. No side is let go of while it takes part.
     held: Mutex<[Option<HeldSide>; 2]>,
     filling: Mutex<Option<JoinHandle<()>>>,
+    /// Where a directory store ended before it was to fit on another side.
+    wide: Mutex<Option<u64>>,
     told: Arc<Told>,
     turn: Mutex<()>,
 }
@@ -74,13 +79,15 @@ fn refused<T>(code: Code, what: impl Into<String>) -> Result<T, Failure> {
 impl StoreSides {
     /// Of a store that was just opened. A side that is behind is filled in the background.
     pub(super) fn new(fs: &Arc<Fs>, opened: OpenedSides) -> StoreSides {
-        let OpenedSides { mirror, home, other, is_behind } = opened;
+        let OpenedSides { mirror, home, other, is_behind, named } = opened;
         let sides = StoreSides {
             fs: fs.clone(),
             mirror,
             store: home.path.clone(),
+            named,
             held: Mutex::new([Some(home), other]),
             filling: Mutex::default(),
+            wide: Mutex::default(),
             told: Arc::default(),
             turn: Mutex::default(),
         };
@@ -177,6 +184,27 @@ impl StoreSides {
         gone.filter_map(|(held, _)| held.take()).last()
     }
 
+    /// Has the side leave by which the store is not known.
+    fn keep_named(&self) {
+        let held = self.held.lock();
+        let is_named = |held: &Option<HeldSide>| held.as_ref().is_some_and(|side| side.path == self.named);
+        if let Some(n) = held.iter().position(is_named) {
+            self.mirror.set_leaving(1 - n);
+        }
+    }
+
+    /// Has the store end where it did before it was to fit on another side, or where its device does, as far as it was opened.
+    fn give_back(&self) -> Result<(), Failure> {
+        let held =
+            self.held.lock()[self.serving()].as_ref().map(|side| (side.path.is_dir(), side.device.size()));
+        let size = match (held, self.wide.lock().take()) {
+            (Some((false, size)), _) => size,
+            (_, wide) => wide.unwrap_or(0),
+        };
+        let size = size.min(self.mirror.size());
+        self.fs.volume().widen(size, || self.commit())
+    }
+
     fn commit(&self) -> Result<(), Failure> {
         self.fs.commit().map_err(|e| told(&self.store, &e))
     }
@@ -210,6 +238,10 @@ impl StoreSides {
                 format!("{}: this is the store itself, or in it, or around it", names::shown(path)),
             );
         }
+        apart::outside_of_mounts(
+            path,
+            self.fs.volume().location().id.map(|id| StoreId(id.device, id.inode)),
+        )?;
         if !self.mirror.forget_lost() {
             return refused(Code::Busy, "calls of the side that was lost have not returned");
         }
@@ -220,6 +252,7 @@ impl StoreSides {
         self.commit()?;
         let volume = self.fs.volume();
         let size = side.device.size();
+        self.wide.lock().get_or_insert(volume.address_space());
         if let Err(end) = volume.shrink(size).map_err(|e| self.failed(&e))? {
             return refused(
                 Code::Invalid,
@@ -230,17 +263,19 @@ impl StoreSides {
             );
         }
         self.set_mirrored(true)?;
-        let joined = self.join(&side, limit.unwrap_or(LIMIT));
+        let joined = self.join(&side, &FillFrom::Nothing, limit.unwrap_or(LIMIT));
         if let Err(f) = joined {
             if self.mirror.label().is_none() {
                 self.set_mirrored(false)?;
+                self.give_back()?;
             }
             return Err(f);
         }
         self.start(side, FillFrom::Nothing)
     }
 
-    fn join(&self, side: &HeldSide, limit: Duration) -> Result<(), Failure> {
+    /// Takes in a side, which notes first what it has, so that no older note of it counts.
+    fn join(&self, side: &HeldSide, from: &FillFrom, limit: Duration) -> Result<(), Failure> {
         let (_, ours) = self.served();
         for path in [&ours, &side.named] {
             if path.as_os_str().len() > PARTNER_PATH_MAX {
@@ -253,6 +288,10 @@ impl StoreSides {
             partner_path: ours.as_os_str().as_bytes().to_vec(),
             limit,
         };
+        if let Some(ours) = self.mirror.label() {
+            let noted = self.fs.volume().note_rest(from, &ours, &*side.device);
+            noted.map_err(|e| told_volume(&side.path, &e))?;
+        }
         self.mirror.join(new, &RINGS).map_err(|e| told_mirror(&side.path, e))?;
         if let Err(e) = mark::open(&*side.device) {
             log::warn!("cannot mark the other side as open: {e}");
@@ -325,11 +364,7 @@ impl StoreSides {
             );
         }
         let limit = theirs.map_or(LIMIT, |label| Duration::from_millis(u64::from(label.limit_ms)));
-        if let Some(ours) = self.mirror.label() {
-            let noted = self.fs.volume().note_rest(&from, &ours, &*side.device);
-            noted.map_err(|e| told_volume(&side.path, &e))?;
-        }
-        self.join(&side, limit)?;
+        self.join(&side, &from, limit)?;
         self.start(side, from)
     }
 
@@ -369,8 +404,11 @@ impl StoreSides {
             return refused(Code::Invalid, "it is not known where the other side is: say so with --with");
         }
         let held = self.held.lock()[1 - self.serving()].take();
-        let same = |side: &HeldSide| path.canonicalize().is_ok_and(|path| path == side.path);
-        let side = match held.filter(same) {
+        let held = held.filter(|side| path.canonicalize().is_ok_and(|path| path == side.path));
+        // One that was cut short, or of which files went: nothing of it counts, whatever is there by now.
+        let lost_content = held.as_ref().is_some_and(|side| side.device.location().lost.is_some());
+        // One that has failed once flushes nothing any more, and is opened anew.
+        let side = match held.filter(|side| !lost_content && side.device.flush().is_ok()) {
             Some(side) => side,
             None => hold_side(path)?,
         };
@@ -399,6 +437,8 @@ impl StoreSides {
         };
         // What was being filled is no store and has nothing.
         let went_on = went_on && theirs.standing != Standing::Incomplete;
+        // What it had when it was split it has from here.
+        let went_on = went_on && (theirs.standing != Standing::Split || theirs.opened);
         let has = if went_on && !matches!(how, Resync::Discard) {
             let from = (side.path.as_path(), side.device.clone());
             let has = SideChanges::open(&self.fs, from, Epoch(parted_at(&ours, &theirs)));
@@ -406,14 +446,14 @@ impl StoreSides {
         } else {
             None
         };
+        let from = if lost_content { FillFrom::Nothing } else { self.fill_from(&side)? };
         if let Resync::DryRun { discards } = how {
-            return self.foretell(&side, has.as_ref(), discards);
+            return self.foretell(&side, &from, has.as_ref(), discards);
         }
         let told = &mut |bytes| {
             progress(json!({"received_bytes": bytes}));
         };
         let kept = has.map(|has| has.receive(told)).transpose()?.unwrap_or_default();
-        let from = self.fill_from(&side)?;
         self.bring_back(side, from)?;
         let mut status = self.status();
         if went_on {
@@ -426,10 +466,11 @@ impl StoreSides {
     fn foretell(
         &self,
         side: &HeldSide,
+        from: &FillFrom,
         has: Option<&SideChanges<'_>>,
         discards: bool,
     ) -> Result<Value, Failure> {
-        let bytes = self.fs.volume().bytes_to_fill(&self.fill_from(side)?, &*side.device);
+        let bytes = self.fs.volume().bytes_to_fill(from, &*side.device);
         let kept = match has {
             Some(has) if !discards => has.planned()?,
             _ => Vec::new(),
@@ -462,6 +503,7 @@ impl StoreSides {
         // The bulk first, so that little is left for the moment itself.
         self.commit()?;
         let mut made = snapshot()?;
+        self.keep_named();
         let volume = self.fs.volume();
         let identity = random().map_err(|e| Failure::new(Code::Other, e.to_string()))?;
         let paused = match volume.split(&self.mirror, identity) {
@@ -486,6 +528,7 @@ impl StoreSides {
         self.end_filling();
         let in_sync = self.mirror.states().iter().flatten().filter(|s| s.state == "serving").count() == 2;
         if in_sync {
+            self.keep_named();
             let parted = self.mirror.part().map_err(|e| told_mirror(&self.store, e))?;
             let stale =
                 Label { number: parted.label.number + 1, standing: Standing::Stale, ..parted.label.clone() };
@@ -506,7 +549,8 @@ impl StoreSides {
         self.mirror.relabel(|_| None).map_err(|e| told_mirror(&self.store, e))?;
         self.set_mirrored(false)?;
         drop(self.let_go());
-        Ok(())
+        *self.told.failed.lock() = None;
+        self.give_back()
     }
 
     fn verify(&self) -> Result<Value, Failure> {

@@ -161,7 +161,7 @@ pub(super) fn fields(value: &Value) -> String {
 pub(super) fn snapshot_json(s: &SnapshotRow) -> Value {
     let mut object = json!({
         "id": s.id, "created": rfc3339(s.created),
-        "referenced": s.referenced, "exclusive": s.exclusive, "written": s.written,
+        "referenced": s.referenced, "exclusive": s.exclusive, "written": s.written, "held": s.held,
         "consistency": s.consistency.name(), "pause_us": s.pause_us,
     });
     names::put(&mut object, "name", OsStr::from_bytes(&s.name));
@@ -215,12 +215,16 @@ pub(super) fn clone_table(all: &[CloneRow]) -> String {
 
 /// Snapshots for people.
 pub(super) fn snapshot_table(all: &[SnapshotRow]) -> String {
+    let any_held = all.iter().any(|s| !s.held.is_empty());
     let row = |s: &SnapshotRow| {
         let name = names::shown_bytes(&s.name);
-        vec![name, local(s.created), size(s.referenced), size(s.exclusive), size(s.written)]
+        let mut row = vec![name, local(s.created), size(s.referenced), size(s.exclusive), size(s.written)];
+        row.extend(any_held.then(|| s.held.join(",")));
+        row
     };
     let rows: Vec<Vec<String>> = all.iter().map(row).collect();
-    table(&["NAME", "CREATED", "REFERENCED", "EXCLUSIVE", "WRITTEN"], &rows, &[2, 3, 4])
+    let head = ["NAME", "CREATED", "REFERENCED", "EXCLUSIVE", "WRITTEN", "HELD"];
+    table(if any_held { &head } else { &head[..5] }, &rows, &[2, 3, 4])
 }
 
 #[cfg(test)]

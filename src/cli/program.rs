@@ -3,8 +3,8 @@
 use super::args::{self, Cli, Method, Style, Verb};
 use super::engine::Backend;
 use super::{
-    changes, diff, freezing, hydrate, merge, mirror, mount, paths, properties, rescue, restore, rollback,
-    schedule, scrub, show, snapshots, stores, streams, trial, umount, undo, usage,
+    changes, delete, diff, freezing, holds, hydrate, merge, mirror, mount, paths, properties, purge, rescue,
+    restore, rollback, schedule, scrub, show, snapshots, space, stores, streams, trial, umount, undo, usage,
 };
 use crate::ctl::{Code, Failure};
 use clap::FromArgMatches;
@@ -87,7 +87,9 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Create(a) => snapshots::create(backend, a),
         Verb::List(a) => snapshots::list(backend, a),
         Verb::Rename(a) => snapshots::rename(a),
-        Verb::Delete(a) => snapshots::delete(a),
+        Verb::Delete(a) => delete::run(a),
+        Verb::Hold(a) => holds::hold(backend, a),
+        Verb::Release(a) => holds::release(a),
         Verb::Clone(a) => snapshots::clone(a),
         Verb::Drop(a) => snapshots::drop_clones(a),
         Verb::Restore(a) => restore::run(a),
@@ -106,9 +108,12 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Mirror(a) => mirror::run(backend, a),
         Verb::Schedule(a) => schedule::run(backend, a),
         Verb::Prune(a) => schedule::prune(backend, a),
+        Verb::Space(a) => space::run(backend, a),
+        Verb::Plan(a) => return space::plan(backend, a),
         Verb::Hydrate(a) => hydrate::run(backend, a),
         Verb::Freeze(a) => freezing::freeze(a),
         Verb::Thaw(a) => freezing::thaw(a),
+        Verb::Purge(a) => purge::run(a),
     };
     done.map(|()| 0)
 }

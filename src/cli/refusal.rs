@@ -2,7 +2,7 @@
 
 use crate::ctl::{Code, Failure};
 use crate::device;
-use crate::format::ViewId;
+use crate::format::LineId;
 use crate::names;
 use crate::ops::Error;
 use crate::volume::{Volume, VolumeError};
@@ -30,7 +30,7 @@ pub(super) fn limited(store: &Path, limit: &str) -> Failure {
 pub(super) fn told_volume(store: &Path, e: &VolumeError) -> Failure {
     let code = match e {
         VolumeError::Corrupt { .. } => Code::Damaged,
-        VolumeError::Device(_) => Code::Io,
+        VolumeError::Device(_) | VolumeError::Purged(_) => Code::Io,
         VolumeError::NoSpace | VolumeError::LimitReached(_) => Code::NoSpace,
         VolumeError::ReadOnly(_) => Code::ReadOnly,
         VolumeError::NoSuchView => Code::NotFound,
@@ -97,11 +97,14 @@ fn told_about(what: &str, kind: &str, e: &Error) -> Failure {
 pub(super) const COPIED: &str = "this is a copy that was made while the store was in use, and its parts are of \
                                  different moments";
 
-/// What keeps a snapshot from being deleted, if it is a copy that is made of it.
-pub(super) fn told_held(volume: &Volume, name: &[u8], view: ViewId) -> Option<Failure> {
-    let copy = volume.hydrations_of(view).into_iter().find(|copy| copy.holds())?;
-    let (name, to) = (names::shown_bytes(name), names::shown_bytes(&copy.path));
-    let way = format!("'snapfs hydrate MNT {name} cancel' gives the copy up");
-    let what = format!("{name}: it is being copied to {to}, and goes when that is whole; {way}");
-    Some(Failure::new(Code::Busy, what))
+/// A clone is one too many.
+pub(super) fn told_too_many(volume: &Volume, name: &[u8]) -> Failure {
+    let max = volume.line(LineId::MAIN).ok().and_then(|main| main.terms.clones_max);
+    let max = max.map_or("a limit of the store is reached".into(), |max| {
+        format!(
+            "there may be {max} clones: drop some, or snapfs set clones_max={} MNT",
+            max.saturating_add(1)
+        )
+    });
+    Failure::new(Code::NoSpace, format!("{}: {max}", names::shown_bytes(name)))
 }

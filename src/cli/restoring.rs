@@ -5,7 +5,7 @@ use super::refusal;
 use super::told_change::encode_change;
 use crate::ctl::{Code, Failure};
 use crate::format::provenance::Provenance;
-use crate::fs::{Cover, Fs, NamedPath, PathChange, Refusal, RestoreOrder, Restored};
+use crate::fs::{Fs, NamedPath, PathChange, Refusal, RestoreOrder, Restored, Uncovered};
 use crate::names;
 use crate::ops::{Error, NodeId};
 use crate::volume::SnapshotInfo;
@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+
+/// Mounts that are named at most.
+const MOUNTS_MAX: usize = 10;
 
 /// Changes of paths in one line of an answer.
 const CHANGES_TOLD: usize = 256;
@@ -139,14 +142,26 @@ pub(super) fn failed(store: &Path, refusal: Refusal) -> Failure {
             );
             Failure::new(Code::Busy, what)
         }
-        Refusal::Covered(cover) => covered(&cover),
+        Refusal::Uncovers(lost) => uncovers(&lost),
         Refusal::View(word, e) => refusal::told_view(&word, &e),
         Refusal::Path(_, e) | Refusal::Failed(e) => refusal::told(store, &e),
     }
 }
 
-/// Why nothing is changed while a trial goes on.
-pub(super) fn covered(cover: &Cover) -> Failure {
+/// Why nothing is changed below which something is mounted.
+pub(super) fn uncovers(lost: &Uncovered) -> Failure {
+    let cover = match lost {
+        Uncovered::Cover(cover) => cover,
+        Uncovered::Mounts(points) => {
+            let shown: Vec<String> = points.iter().take(MOUNTS_MAX).map(names::shown).collect();
+            let more = match points.len() - shown.len() {
+                0 => String::new(),
+                n => format!(" and {n} more"),
+            };
+            let what = "other file systems are mounted there, and would be cut off; unmount them first";
+            return Failure::new(Code::Busy, format!("{}{more}: {what}", shown.join(", ")));
+        }
+    };
     let (path, trial) = (names::shown_bytes(&cover.path), names::shown_bytes(&cover.trial));
     let what = "would be another, and a trial goes on that would no longer be apart from the live tree there";
     let way = "end it first, or wait for its end";

@@ -2,6 +2,7 @@
 
 use super::args::ShowArgs;
 use super::engine::{Backend, OpenFor, StoreOptions};
+use super::held;
 use super::home::{self, DONE};
 use super::hydration;
 use super::output;
@@ -47,8 +48,11 @@ fn snapshot(fs: &Fs, info: &SnapshotInfo, asked: LineId) -> Result<Value, Error>
         "method": method, "consistency": info.consistency.name(), "pause_us": info.pause_ns / 1000,
         "referenced": info.referenced, "exclusive": info.exclusive, "written": info.written,
         "read_now": volume.is_read(info.id), "mounted_alone": fs.is_mounted_alone(info.id),
-        "stores": stores_with(volume, info),
+        "stores": stores_with(volume, info), "holds": held::all_of(fs, info.id),
     });
+    if let Some(secs) = info.edited {
+        object["edited"] = time((secs, 0)).into();
+    }
     put(&mut object, "name", &info.name);
     let line = volume.line(info.line)?;
     put(&mut object, "line", &line_word(&line.name));
@@ -162,7 +166,10 @@ fn text(found: &Value) -> String {
     };
     let copies: Vec<String> = found["copies"].as_array().into_iter().flatten().map(copy).collect();
     let copies = Some(copies.join("; ")).filter(|copies| !copies.is_empty());
+    let holds: Vec<String> = found["holds"].as_array().into_iter().flatten().map(held::in_words).collect();
+    let holds = Some(holds.join("; ")).filter(|holds| !holds.is_empty());
     let created = found["created"].as_str().and_then(output::parse_rfc3339).map(output::local);
+    let edited = found["edited"].as_str().and_then(output::parse_rfc3339).map(output::local);
     let expires = found["expires"].as_str().and_then(output::parse_rfc3339).map(output::local);
     let size = |key: &str| number(key).map(output::size);
     let all = [
@@ -172,6 +179,7 @@ fn text(found: &Value) -> String {
         ("origin", name("origin")),
         ("after", name("after")),
         ("created", created),
+        ("edited, content was purged", edited),
         ("expires", expires),
         ("goes when idle for", number("idle_seconds").map(clock::span)),
         ("reason", name("reason")),
@@ -188,6 +196,7 @@ fn text(found: &Value) -> String {
         ("snapshots", number("snapshots").map(|n| n.to_string())),
         ("clones", clones),
         ("copies", copies),
+        ("held by", holds),
         ("open files", number("open_files").map(|n| n.to_string())),
         ("being read", yes_no("read_now")),
         ("mounted alone", yes_no("mounted_alone")),

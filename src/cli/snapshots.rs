@@ -1,8 +1,8 @@
-//! `create`, `list`, `rename`, `delete`, `clone`, `drop`: snapshots and clones, through the daemon; listing also without one.
+//! `create`, `list`, `rename`, `clone`, `drop`: snapshots and clones, through the daemon; listing also without one.
 
-use super::args::{CloneArgs, CreateArgs, DeleteArgs, DropArgs, Json, ListArgs, Method, RenameArgs};
+use super::args::{CloneArgs, CreateArgs, DropArgs, Json, ListArgs, Method, RenameArgs};
 use super::engine::{Backend, HydrateOrder, OpenFor, StoreOptions, StreamOrder};
-use super::{hooks, hydrate_order, hydration, output, streaming, streams, usage, wire};
+use super::{hold_order, hooks, hydrate_order, hydration, output, streaming, streams, usage, wire};
 use crate::ctl::{Client, Code, Failure, MountRecord};
 use crate::format::view::Consistency;
 use crate::fuse::mounts;
@@ -90,7 +90,7 @@ pub(super) fn clone(args: &CloneArgs) -> Result<(), Failure> {
     if args.json.json { written(output::print_json(&output::clone_json(&made))) } else { Ok(()) }
 }
 
-/// Drops clones as [`delete`] deletes snapshots.
+/// Drops clones.
 pub(super) fn drop_clones(args: &DropArgs) -> Result<(), Failure> {
     each(&args.target, "drop", &args.names, "dropped", &args.json)
 }
@@ -162,6 +162,14 @@ pub(super) fn create_here(args: &CreateArgs, copy: Option<&HydrateOrder>, json: 
     if let Some(copy) = copy {
         request["hydrate"] = hydrate_order::encode(copy);
     }
+    match &args.hold {
+        Some(_) if args.method == Some(Method::Mirror) => {
+            return Err(usage::wrong("--method mirror takes no --hold: snapfs hold it afterwards"));
+        }
+        Some(tag) => request["hold"] = hold_order::encode_wanted(&args.held_for.wanted(tag)),
+        None if args.held_for.is_some() => return Err(usage::wrong("--until and --for need --hold TAG")),
+        None => {}
+    }
     let verb = if args.method == Some(Method::Mirror) { "split" } else { "create" };
     let made = hooks::around(args, &mut |reached| {
         if reached != Consistency::FileSystem {
@@ -194,10 +202,6 @@ pub(super) fn rename(args: &RenameArgs) -> Result<(), Failure> {
     }
     daemon_for_changes(&args.target)?.call(verb, request, &mut |_| {})?;
     if args.json.json { written(output::print_json(&answer)) } else { Ok(()) }
-}
-
-pub(super) fn delete(args: &DeleteArgs) -> Result<(), Failure> {
-    each(&args.target, "delete", &args.names, "deleted", &args.json)
 }
 
 /// Goes on after a name that fails, and reports the first failure; each is told as it happens.

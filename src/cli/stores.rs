@@ -2,7 +2,7 @@
 
 use super::args::{CheckArgs, InitArgs, StatusArgs, TargetArgs};
 use super::engine::{Backend, InitOptions, OpenFor, StoreOptions};
-use super::output;
+use super::{mirror, output};
 use crate::check::Depth;
 use crate::ctl::{Client, Code, Failure, registry};
 use crate::format::Copies;
@@ -25,7 +25,10 @@ pub(super) fn init(backend: &dyn Backend, args: &InitArgs) -> Result<(), Failure
 
 pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
     if let Some(target) = &args.target {
-        let status = Client::connect(target)?.call("status", json!({}), &mut |_| {})?;
+        let mut status = Client::connect(target)?.call("status", json!({}), &mut |_| {})?;
+        if !args.json.json {
+            mirror::shorten(&mut status);
+        }
         return show(&status, args.json.json);
     }
     let all = registry::all();

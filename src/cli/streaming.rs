@@ -8,7 +8,7 @@ use crate::ctl::{Code, Failure};
 use crate::format::peer::PeerRecord;
 use crate::format::stream::StreamBegin;
 use crate::format::{FormatError, Identity, ViewId};
-use crate::fs::{Fs, ReceiveOrder, SendOrder, SentStream, StreamError, parse_token};
+use crate::fs::{Fs, ReceiveOrder, SendOrder, SentStream, StreamError, parse_token, refuse_edited};
 use crate::names;
 use crate::ops::{Error, NodeId, Timestamp};
 use crate::volume::SnapshotInfo;
@@ -347,6 +347,11 @@ fn receive(
             _ => told,
         }
     })?;
+    if !got.was_here && input.read(&mut [0]).is_ok_and(|more| more > 0) {
+        let name = names::shown_bytes(&got.snapshot.name);
+        let what = "was received, and behind it there is more, which was not: one stream at a time";
+        return Err(Failure::new(Code::Invalid, format!("'{name}' {what}")));
+    }
     let mut object = json!({"was_here": got.was_here, "bytes": got.bytes});
     put_snapshot(fs, &mut object, &got.snapshot);
     names::put(&mut object, "line", OsStr::from_bytes(&got.line));
@@ -369,6 +374,7 @@ fn sums(
         (None, None) => return Err(Failure::new(Code::Invalid, "the request names no view")),
     };
     let view = fs.volume().snapshot(found.id).map_err(|e| told_name(&found.name, &e.into()))?;
+    refuse_edited(&found).map_err(|e| failure(Path::new(OsStr::from_bytes(&found.name)), &e))?;
     let mut failed = None;
     let digest = fs.sums_of(&view, &mut |ino, sum| {
         if failed.is_none() {

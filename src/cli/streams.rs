@@ -2,9 +2,9 @@
 
 use super::engine::{Backend, Engine, OpenFor, StoreOptions, StreamOrder};
 use super::stream_args::{ReceiveArgs, SendArgs, VerifyArgs};
-use super::{output, pipe, streaming, usage};
+use super::{apart, making, output, pipe, streaming, usage};
 use crate::ctl::{Client, Code, Failure};
-use crate::fs::Fs;
+use crate::fs::{Fs, first_of};
 use crate::names;
 use crate::ops::NodeId;
 use serde_json::{Value, json};
@@ -51,6 +51,14 @@ impl StoreEnd {
             Err(f) if f.code == Code::NotMounted => Ok(StoreEnd::Opened(open()?)),
             Err(f) => Err(f),
         }
+    }
+
+    /// Another store, which is made if there is none.
+    fn open_other(&self, backend: &dyn Backend, other: &Path) -> Result<StoreEnd, Failure> {
+        if let StoreEnd::Daemon(client) = self {
+            apart::outside_of_mounts(other, Some(client.record().store_id))?;
+        }
+        StoreEnd::open(backend, other, OpenFor::Mount)
     }
 
     /// Carries out an order; the stream goes to `out` or comes from `input`.
@@ -124,12 +132,31 @@ fn through(
         let _ = stream.shutdown(side);
         let answer = asking.join().map_err(|_| Failure::new(Code::Other, "a failed assertion"))?;
         match (answer, carried) {
+            (Err(f), _) if f.code == Code::Io && client.is_leaving() => Err(ended_meanwhile(client, order)),
             (Err(f), _) => Err(f),
-            (Ok(answer), Err(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(answer),
+            // The daemon needed no more of it.
+            (Ok(answer), Err(e)) if is_closed_to(&e) => Ok(answer),
             (Ok(_), Err(e)) => Err(failed(e)),
             (Ok(answer), Ok(_)) => Ok(answer),
         }
     })
+}
+
+/// True if the other end has closed a connection: the one error or the other, by what was on its way.
+fn is_closed_to(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
+
+/// The mount has ended while a stream went or came.
+fn ended_meanwhile(client: &Client, order: &StreamOrder) -> Failure {
+    let at = names::shown(&client.record().mountpoint);
+    let what = match order {
+        StreamOrder::Receive { .. } => {
+            "; what has come stays for a week, and goes on with send --resume (snapfs list --arrivals shows the token)"
+        }
+        _ => "",
+    };
+    Failure::new(Code::NotMounted, format!("{at}: it was unmounted meanwhile{what}"))
 }
 
 /// Bytes that go through a gate at once at most.
@@ -157,15 +184,20 @@ impl Write for Gated<'_> {
     }
 }
 
-/// Standard output that notes when its reader goes away.
+/// Standard output that notes why it takes no more.
 struct Outlet {
     out: io::Stdout,
-    is_closed: bool,
+    failed: Option<String>,
 }
 
 impl Outlet {
     fn note<T>(&mut self, done: io::Result<T>) -> io::Result<T> {
-        self.is_closed |= done.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::BrokenPipe);
+        if let Err(e) = &done {
+            self.failed.get_or_insert_with(|| match e.kind() {
+                io::ErrorKind::BrokenPipe => "nobody takes it any more".into(),
+                _ => e.to_string(),
+            });
+        }
         done
     }
 }
@@ -233,7 +265,7 @@ pub(super) fn send(backend: &dyn Backend, args: &SendArgs) -> Result<(), Failure
     if let Some(to) = &args.to {
         let as_name = args.as_name.as_ref().map(|name| name.as_bytes().to_vec());
         let from = StoreEnd::open(backend, &args.target, OpenFor::LookAsMounted)?;
-        let done = StoreEnd::open(backend, to, OpenFor::Mount).and_then(|to| {
+        let done = from.open_other(backend, to).and_then(|to| {
             let done = against_common(&from, &to, order_of(args))
                 .and_then(|order| carry(&from, &to, &order, as_name, args.json.json));
             done.and_then(|done| to.close().map(|()| done))
@@ -249,15 +281,15 @@ pub(super) fn send(backend: &dyn Backend, args: &SendArgs) -> Result<(), Failure
     }
     let from = StoreEnd::open(backend, &args.target, OpenFor::LookAsMounted)?;
     let mut meter = Meter::new(args.json.json);
-    let mut out = Outlet { out: io::stdout(), is_closed: false };
+    let mut out = Outlet { out: io::stdout(), failed: None };
     let done = from.run(&order_of(args), &mut io::empty(), &mut out, &mut |value| meter.tell(&value));
     meter.end();
     from.close()?;
-    let sent = match done {
-        // A reader that has enough is no failure.
-        Err(_) if out.is_closed => return Ok(()),
-        done => done?,
-    };
+    // Also a reader that has enough: half a stream is no copy.
+    if let Some(why) = out.failed {
+        return Err(Failure::new(Code::Io, format!("the stream was not sent to its end: {why}")));
+    }
+    let sent = done?;
     if args.json.json {
         eprintln!("{sent}");
     }
@@ -320,7 +352,7 @@ pub(super) fn copy(
     let from = StoreEnd::open(backend, target, OpenFor::LookAsMounted)?;
     let order =
         StreamOrder::Send { at: NodeId::ROOT, view: name.as_bytes().to_vec(), from: None, resume: None };
-    let done = StoreEnd::open(backend, to, OpenFor::Mount).and_then(|to| {
+    let done = from.open_other(backend, to).and_then(|to| {
         let done = against_common(&from, &to, order).and_then(|order| carry(&from, &to, &order, None, json));
         done.and_then(|done| to.close().map(|()| done))
     });
@@ -337,8 +369,17 @@ pub(super) fn carry(
     json: bool,
 ) -> Result<Value, Failure> {
     let done = carry_now(from, to, resumed(from, to, order)?, as_name, json)?;
+    if done["was_here"] == true && store_of(from)? == store_of(to)? {
+        let what = "the other store is this one: nothing was copied, and a copy has to be in another store";
+        return Err(Failure::new(Code::Invalid, what));
+    }
     note(from, to, order)?;
     Ok(done)
+}
+
+/// By what a store is known everywhere.
+fn store_of(end: &StoreEnd) -> Result<Value, Failure> {
+    Ok(end.ask(&StreamOrder::Identities { at: NodeId::ROOT, all: false })?["store"].clone())
 }
 
 fn carry_now(
@@ -447,6 +488,13 @@ pub(super) fn receive(backend: &dyn Backend, args: &ReceiveArgs) -> Result<(), F
             "a stream comes from a file or from 'snapfs send', not from a terminal: give it with '<' or '|'",
         ));
     }
+    let mut begun = io::Cursor::new(Vec::new());
+    if making::nothing_at(&args.target).is_some() {
+        // No store is made for what cannot become a snapshot in it.
+        let first = first_of(&mut input).map_err(|e| streaming::failure(&args.target, &e))?;
+        begun = io::Cursor::new(first);
+    }
+    let mut input = begun.chain(input);
     let end = StoreEnd::open(backend, &args.target, OpenFor::Mount)?;
     let mut meter = Meter::new(args.json.json);
     let order = StreamOrder::Receive { as_name: args.as_name.as_ref().map(|name| name.as_bytes().to_vec()) };

@@ -2,15 +2,18 @@
 //!
 //! Both ends are here, so that they cannot disagree. Names, sizes and exact times; nothing is formatted for people.
 
-use super::engine::{CloneRow, DiffOrder, DiffTold, Engine, ScrubOrder, SnapshotRow};
+use super::delete_order;
+use super::engine::{CloneRow, DiffOrder, DiffTold, Engine, HoldOrder, ScrubOrder, SnapshotRow};
 use super::feed;
 use super::freezing;
+use super::hold_order;
 use super::hydrate_order;
 use super::merging;
 use super::mirror_order;
 use super::options::{self, Parsed};
 use super::pipe::{self, Carriers};
-use super::{past_of_path, restoring, schedule_order, streaming, told_rollback};
+use super::purge_order;
+use super::{past_of_path, restoring, schedule_order, space_order, streaming, told_rollback};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler, Peer};
 use crate::format::provenance::{COMMAND_BYTES_MAX, DESCRIPTION_BYTES_MAX, Provenance, Reason};
@@ -52,28 +55,43 @@ impl Handler for Verbs {
             "list" => Ok(encode_all(&self.engine.snapshots(at(args))?)),
             "create" => {
                 let provenance = of_maker(args)?;
-                let made = self.engine.create(at(args), &name(args, "name")?, &provenance, reached(args)?)?;
+                let reached = reached(args)?;
+                let hold = args.get("hold").map(hold_order::decode_wanted).transpose()?;
+                let made = match &hold {
+                    None => self.engine.create(at(args), &name(args, "name")?, &provenance, reached)?,
+                    Some(hold) => {
+                        let made = (&provenance, reached);
+                        self.engine.create_held(at(args), &name(args, "name")?, made, hold)?
+                    }
+                };
+                // What was not made as it was asked for was not made.
+                let unmake = || {
+                    if let Some(hold) = &hold {
+                        let order = HoldOrder::Release(made.name.clone(), Some(hold.tag.clone()));
+                        let _ = self.engine.hold(at(args), &order, &provenance);
+                    }
+                    let _ = self.engine.delete(at(args), &made.name);
+                };
                 if let Some(layout) = args.get("layout").and_then(Value::as_str) {
-                    self.engine.set_layout(at(args), layout).inspect_err(|_| {
-                        // What was not made as it was asked for was not made.
-                        let _ = name(args, "name").and_then(|name| self.engine.delete(at(args), &name));
-                    })?;
+                    self.engine.set_layout(at(args), layout).inspect_err(|_| unmake())?;
                 }
                 if let Some(order) = args.get("hydrate") {
                     let begin = hydrate_order::decode(order)
                         .and_then(|order| self.engine.hydrate(at(args), Some(&made.name), &order));
-                    begin.inspect_err(|_| {
-                        // What was not made as it was asked for was not made.
-                        let _ = self.engine.delete(at(args), &made.name);
-                    })?;
+                    begin.inspect_err(|_| unmake())?;
                 }
                 Ok(encode(&made))
             }
             verb @ ("freeze" | "thaw") => freezing::answer(&*self.engine, (verb, args), peer),
+            "hold" => {
+                let by = of_command(args, Reason::User);
+                self.engine.hold(at(args), &hold_order::decode(args)?, &by)
+            }
             "hydrate" => {
                 let order = hydrate_order::decode(args)?;
                 self.engine.hydrate(at(args), names::get(args, "name").as_deref(), &order)
             }
+            "purge" => self.engine.purge(&purge_order::decode(args)?),
             "rename" => {
                 self.engine.rename(at(args), &name(args, "name")?, &name(args, "new_name")?)?;
                 Ok(json!({}))
@@ -82,6 +100,7 @@ impl Handler for Verbs {
                 self.engine.delete(at(args), &name(args, "name")?)?;
                 Ok(json!({}))
             }
+            "delete_meant" => self.engine.delete_meant(&delete_order::decode(args, at(args))?, progress),
             "clones" => Ok(Value::Array(self.engine.clones()?.iter().map(encode_clone).collect())),
             "clone" => {
                 let (new, from) = (name(args, "name")?, names::get(args, "from"));
@@ -171,6 +190,7 @@ impl Handler for Verbs {
                 self.engine.split(at(args), &name(args, "name")?, &maker)
             }
             "schedule" => self.engine.schedule(&schedule_order::decode(args, at(args))?),
+            "space" => self.engine.space(&space_order::decode(args, at(args))?),
             "scrub" => self.engine.scrub(scrub_order(args)?),
             "check" => {
                 let data = args.get("data").and_then(Value::as_bool).unwrap_or(false);
@@ -312,6 +332,9 @@ pub(super) fn encode(s: &SnapshotRow) -> Value {
         "consistency": s.consistency.name(), "pause_us": s.pause_us,
     });
     names::put(&mut object, "name", OsStr::from_bytes(&s.name));
+    if !s.held.is_empty() {
+        object["held"] = json!(s.held);
+    }
     object
 }
 
@@ -335,6 +358,13 @@ pub(super) fn decode(v: &Value) -> Result<SnapshotRow, Failure> {
             written: number("written")?,
             consistency: v.get("consistency").and_then(Value::as_str).and_then(Consistency::from_name)?,
             pause_us: number("pause_us")?,
+            held: v["held"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .map(Into::into)
+                .collect(),
         })
     })();
     found.ok_or_else(|| Failure::new(Code::Version, "the daemon's answer cannot be understood"))
@@ -457,6 +487,7 @@ mod tests {
             written: 1,
             consistency: Consistency::Application,
             pause_us: 3,
+            held: vec!["legal".into(), "copy".into()],
         };
         assert_eq!(decode_all(&encode_all(std::slice::from_ref(&s))), Ok(vec![s]));
         assert!(decode(&json!({"name": "x"})).is_err());

@@ -7,6 +7,8 @@
 //! An effect is an item with its key, so a replay need not know which operation it came from. What a note means is
 //! decided above `volume`.
 
+use super::age::{AGE_BYTES, AgeRecord};
+use super::hold::HoldRecord;
 use super::hydration::HydrationRecord;
 use super::key::KEY_BYTES;
 use super::line::{LineRecord, LineState};
@@ -153,6 +155,12 @@ pub enum Effect<'a> {
     EndHydration(u64),
     /// Snapshots of a line are taken by these from now on.
     SetSchedules(LineId, Vec<Schedule>),
+    /// A snapshot is held.
+    SetHold(HoldRecord),
+    /// The hold of that number is no more.
+    EndHold(u64),
+    /// The store has become so old.
+    SetAge(AgeRecord),
 }
 
 /// A new head of a line, as a snapshot is.
@@ -284,6 +292,15 @@ impl Effects {
                 out.push(schedules.len() as u8);
                 put_schedules(schedules, out);
             }
+            Effect::SetHold(hold) => {
+                out.push(31);
+                put_bytes(out, &hold.encode());
+            }
+            Effect::EndHold(number) => put(out, 32, &[*number]),
+            Effect::SetAge(age) => {
+                out.push(33);
+                out.extend_from_slice(&age.encode());
+            }
         }
     }
 
@@ -383,6 +400,9 @@ fn take<'a>(rest: &mut &'a [u8]) -> Result<Effect<'a>, FormatError> {
             let (line, count) = (LineId(take_u64(rest)?), take_bytes(rest, 1)?[0]);
             Effect::SetSchedules(line, take_schedules(count, rest)?)
         }
+        31 => Effect::SetHold(HoldRecord::decode(take_counted(rest)?)?),
+        32 => Effect::EndHold(take_u64(rest)?),
+        33 => Effect::SetAge(AgeRecord::decode(take_bytes(rest, AGE_BYTES)?)?),
         _ => return bad!("effect {tag} in a log record"),
     })
 }
@@ -515,6 +535,9 @@ mod tests {
                 trouble: Vec::new(),
             }),
             Effect::EndHydration(3),
+            Effect::SetHold(super::super::hold::sample()),
+            Effect::EndHold(3),
+            Effect::SetAge(AgeRecord { secs: 7, at: -1 }),
         ]
     }
 

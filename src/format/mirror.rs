@@ -4,6 +4,7 @@
 //! and notes from which it parted. The newest valid of four places is in force, and a label is written to the two that
 //! do not hold the one in force, so a crash leaves the old or the new one.
 
+use super::mark::FileBirth;
 use super::{FormatError, bad};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
@@ -67,6 +68,10 @@ pub struct Label {
     pub earlier: Vec<PastGeneration>,
     /// How long one side may keep the other waiting, in milliseconds, not 0.
     pub limit_ms: u32,
+    /// It was opened for writing since it was split.
+    pub opened: bool,
+    /// The file that this side is in, as far as the host tells: a copy is in another one.
+    pub home: Option<FileBirth>,
     /// Where the partner was last: any bytes, may be empty.
     pub path: Vec<u8>,
 }
@@ -86,7 +91,11 @@ struct RawLabel {
     limit_ms: le::U32,
     path_len: le::U16,
     standing: u8,
-    reserved: [u8; 41],
+    opened: u8,
+    home_inode: le::U64,
+    home_secs: le::U64,
+    home_nanos: le::U32,
+    reserved: [u8; 20],
     earlier: [RawPast; EARLIER_MAX],
 }
 
@@ -131,6 +140,7 @@ impl Label {
             current: generation,
             parted_from: self.current,
             parted_at: until,
+            opened: false,
             earlier: earlier.take(EARLIER_MAX).collect(),
             ..self.clone()
         }
@@ -158,6 +168,7 @@ impl Label {
         for (raw, past) in earlier.iter_mut().zip(&self.earlier) {
             *raw = RawPast { generation: past.generation.into(), until: past.until.into() };
         }
+        let home = self.home.unwrap_or(FileBirth { inode: 0, secs: 0, nanos: 0 });
         let raw = RawLabel {
             checksum: 0.into(),
             magic: MAGIC,
@@ -171,7 +182,11 @@ impl Label {
             limit_ms: self.limit_ms.into(),
             path_len: (self.path.len() as u16).into(),
             standing: self.standing.number(),
-            reserved: [0; 41],
+            opened: self.opened.into(),
+            home_inode: home.inode.into(),
+            home_secs: home.secs.into(),
+            home_nanos: home.nanos.into(),
+            reserved: [0; 20],
             earlier,
         };
         let mut bytes = raw.as_bytes().to_vec();
@@ -211,6 +226,8 @@ impl Label {
             .take_while(|past| past.generation != 0)
             .collect();
         let behind = &raw.earlier[earlier.len()..];
+        let home =
+            FileBirth { inode: raw.home_inode.get(), secs: raw.home_secs.get(), nanos: raw.home_nanos.get() };
         let label = Label {
             pair: raw.pair,
             number: raw.number.get(),
@@ -222,10 +239,14 @@ impl Label {
             parted_at: raw.parted_at.get(),
             earlier,
             limit_ms: raw.limit_ms.get(),
+            opened: raw.opened == 1,
+            home: Some(home).filter(|home| home.inode != 0),
             path: path.to_vec(),
         };
         let named = label.side != 0 && label.partner != 0 && label.side != label.partner;
-        let clean = raw.reserved == [0; 41] && end.iter().chain(behind.as_bytes()).all(|b| *b == 0);
+        let clean = raw.reserved == [0; 20]
+            && raw.opened <= 1
+            && end.iter().chain(behind.as_bytes()).all(|b| *b == 0);
         if !named || !clean || label.current == 0 || label.limit_ms == 0 || label.number >= 1 << 62 {
             return bad!(
                 "the label names no sides, no generation or no limit, or has reserved bytes that are not zero"
@@ -252,6 +273,8 @@ mod tests {
             parted_at: 12,
             earlier: vec![PastGeneration { generation: 55, until: 11 }],
             limit_ms: 10_000,
+            opened: true,
+            home: Some(FileBirth { inode: 12, secs: 1 << 33, nanos: 5 }),
             path: b"/disks/two".to_vec(),
         };
         let bytes = label.encode();

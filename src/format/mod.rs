@@ -3,12 +3,14 @@
 //! Everything is little-endian, without implicit padding; reserved bytes are zero and checked. Decoders return
 //! errors, never panic, whatever the bytes.
 
+pub mod age;
 pub mod compression;
 pub mod deadlist;
 pub mod dirent;
 mod error;
 pub mod extent;
 pub mod header;
+pub mod hold;
 pub mod hydration;
 pub mod ids;
 pub mod inner;
@@ -26,6 +28,7 @@ pub mod mirror;
 pub mod peer;
 pub mod pointer;
 pub mod provenance;
+pub mod purge;
 pub mod remap;
 pub mod rest;
 pub mod schedule;

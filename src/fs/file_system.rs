@@ -117,6 +117,7 @@ impl Fs {
         for head in self.heads.all().into_iter().filter(|head| !head.is_received) {
             purge_all_unlinked(&self.commits, &head);
         }
+        self.past.note_age().unwrap_or_else(|e| log::warn!("the age of the store is not noted: {e}"));
         // A purge that failed has stopped the volume: a commit tells why.
         if self.heads.volume.is_read_only() {
             return self.commit();

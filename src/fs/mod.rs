@@ -22,12 +22,14 @@ mod attributes;
 mod commits;
 mod compare;
 mod content;
+mod deleting;
 mod difference;
 mod error;
 mod file_system;
 mod follow;
 mod freezing;
 mod heads;
+mod holding;
 mod hydrating;
 mod items;
 mod listing;
@@ -39,6 +41,8 @@ mod operations;
 mod options;
 mod past;
 mod past_of_path;
+mod planning;
+mod purging;
 mod receiving;
 mod restoring;
 mod scheduling;
@@ -71,13 +75,15 @@ pub use options::{
 };
 
 pub use past::{
-    Cover, GoesOn, GuardedChange, InTheWay, OpenForWriting, Promoted, PromotionOrder, Switched, Undoable,
+    Cover, DELETED_AT_ONCE, GoesOn, GuardedChange, HasToo, HoldTerms, InTheWay, OpenForWriting, Promoted,
+    PromotionOrder, PurgeAsked, PurgeEnd, PurgePlan, PurgedIn, Switched, Uncovered, Undoable,
 };
 pub use past_of_path::PathAsked;
-pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, parse_token};
+pub use planning::RoomPlan;
+pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, first_of, parse_token};
 pub use restoring::{NamedPath, RestoreOrder, Restored};
 pub use scheduling::{PRUNED_AT_ONCE, RuledSnapshot, ScheduleRun, ScheduleState};
-pub use sending::SendOrder;
+pub use sending::{SendOrder, refuse_edited};
 pub use standalone::Standalone;
 pub use stream::{SentStream, StreamError};
 pub use timeline::{LogEntry, Moment, PathVersion};

@@ -8,7 +8,7 @@ use super::past::{AtWork, Published, Unfit, arrival_key, arrival_name};
 use super::stream::{Incoming, PacketReader, Result, StreamError, prove, take_in};
 use crate::format::line::{LineRecord, LineState};
 use crate::format::provenance::Provenance;
-use crate::format::stream::{ArrivalRecord, PacketKind, StreamBegin, StreamEnd};
+use crate::format::stream::{Against, ArrivalRecord, PacketKind, StreamBegin, StreamEnd};
 use crate::format::terms::{Expiry, Terms};
 use crate::format::{Identity, LineId};
 use crate::names;
@@ -83,6 +83,40 @@ impl Destination {
 
 fn refused<T>(why: String) -> Result<T> {
     Err(StreamError::Refused(why))
+}
+
+/// Reads the first packet of a stream that is for a store which has nothing, and returns its bytes, which are to come first when
+/// that is received.
+///
+/// # Errors
+/// If it is none, or it cannot be received there.
+pub fn first_of(input: &mut dyn Read) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut tee = Tee { input, bytes: &mut bytes };
+    let mut reader = PacketReader::new(&mut tee);
+    let (_, _, first) = reader.next()?;
+    let begin = StreamBegin::decode(&first).map_err(|e| reader.bad(e))?;
+    if begin.against == Against::Nothing && begin.goes_on_at <= 1 {
+        return Ok(bytes);
+    }
+    let name = names::shown_bytes(&begin.name);
+    refused(format!(
+        "there is no store yet, and the stream has not all of '{name}': send it without --from and --resume"
+    ))
+}
+
+/// Keeps what is read.
+struct Tee<'t> {
+    input: &'t mut dyn Read,
+    bytes: &'t mut Vec<u8>,
+}
+
+impl Read for Tee<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let len = self.input.read(buffer)?;
+        self.bytes.extend_from_slice(&buffer[..len]);
+        Ok(len)
+    }
 }
 
 impl Fs {

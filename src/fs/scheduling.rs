@@ -9,13 +9,11 @@
 
 use super::file_system::Fs;
 use super::heads::Head;
-use super::past::WatchedSchedule;
-use crate::clock::Clock;
+use super::past::{WatchedSchedule, moment};
 use crate::format::LineId;
 use crate::format::line::{LineRecord, LineState};
 use crate::ops::{Error, Result};
 use crate::schedule::{Cadence, Ruling, Schedule, Share, TakenSnapshot, decide, thinning_order};
-use crate::sys::process;
 use crate::volume::SnapshotInfo;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -75,15 +73,6 @@ pub struct RuledSnapshot {
     pub ruling: Ruling,
     /// It goes for want of space, whatever the ruling: because of this.
     pub thinned: Option<&'static str>,
-}
-
-/// The time of day and what has passed, times in which the machine slept included.
-fn moment(clock: &Clock) -> (i64, Duration) {
-    let passed = match clock {
-        Clock::System => process::since_boot(),
-        Clock::Manual(_) => clock.passed(),
-    };
-    (clock.now().secs, passed)
 }
 
 /// An amount of space in bytes, of a store of so many.

@@ -8,7 +8,7 @@ use super::answering::Answering;
 use super::flusher::{Flusher, NODES_MAX};
 use super::mounts;
 use crate::limits::NAME_BYTES_MAX;
-use crate::ops::{Caller, Kernel, NodeId};
+use crate::ops::{Caller, Kernel, MountBelow, NodeId};
 use crate::sys::process;
 use fuser::{INodeNo, Notifier};
 use parking_lot::Mutex;
@@ -17,7 +17,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
@@ -130,8 +130,13 @@ impl FuseKernel {
 
     /// Sends what the notifier does not know.
     fn notify(&self, message: &[u8]) -> io::Result<()> {
+        self.to_kernel()?.write_all(message)
+    }
+
+    /// For several messages: the mount does not end before this is dropped.
+    fn to_kernel(&self) -> io::Result<File> {
         let connection = self.connection.upgrade().ok_or(io::ErrorKind::NotConnected)?;
-        File::from(connection.try_clone()?).write_all(message)
+        Ok(File::from(connection.try_clone()?))
     }
 
     fn queue(&self, notice: Notice) {
@@ -236,8 +241,9 @@ impl Kernel for FuseKernel {
     }
 
     fn doubt_names(&self, names: &[(NodeId, Vec<u8>)]) {
+        let Ok(mut kernel) = self.to_kernel().map_err(|e| take(Err(e))) else { return };
         for (parent, name) in names {
-            take(self.notify(&expiry(*parent, name)));
+            take(kernel.write_all(&expiry(*parent, name)));
         }
     }
 
@@ -252,16 +258,17 @@ impl Kernel for FuseKernel {
     }
 
     fn take_in(&self, dirs: &[NodeId]) {
+        let Ok(mut kernel) = self.to_kernel().map_err(|e| take(Err(e))) else { return };
         for dir in dirs {
             // One that is not known has no names, and this name is not there.
-            match self.notify(&expiry(*dir, &NOBODYS_NAME)) {
+            match kernel.write_all(&expiry(*dir, &NOBODYS_NAME)) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => take(Err(e)),
                 _ => {}
             }
         }
     }
 
-    fn mounts_below(&self, path: &[u8]) -> io::Result<Vec<PathBuf>> {
+    fn mounts_below(&self, path: &[u8]) -> io::Result<Vec<MountBelow>> {
         let mount = self.flusher.mount().ok_or(io::ErrorKind::NotConnected)?;
         mounts::points_below(mount, Path::new(OsStr::from_bytes(path)))
     }

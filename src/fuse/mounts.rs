@@ -2,6 +2,7 @@
 //! so a hung or dead mount cannot block it.
 
 use crate::names;
+use crate::ops::MountBelow;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -113,22 +114,24 @@ pub fn is_under_others(mount: MountId) -> io::Result<bool> {
 
 /// Where other mounts are below `dir`, a path from the root of this mount's file system; on the root itself they hide it,
 /// and are not below. Seen from wherever it is mounted.
-pub fn points_below(mount: MountId, dir: &Path) -> io::Result<Vec<PathBuf>> {
+pub fn points_below(mount: MountId, dir: &Path) -> io::Result<Vec<MountBelow>> {
     Ok(points_below_in(&all()?, mount, dir))
 }
 
-fn points_below_in(all: &[Mount], mount: MountId, dir: &Path) -> Vec<PathBuf> {
-    let is_below = |m: &Mount| {
+fn points_below_in(all: &[Mount], mount: MountId, dir: &Path) -> Vec<MountBelow> {
+    let below = |m: &Mount| {
         let ours =
-            all.iter().find(|ours| ours.id == m.parent && ours.device == mount.device && ours.id != m.id);
-        let way = ours.and_then(|ours| Some(ours.root.join(m.point.strip_prefix(&ours.point).ok()?)));
+            all.iter().find(|ours| ours.id == m.parent && ours.device == mount.device && ours.id != m.id)?;
+        let way = ours.root.join(m.point.strip_prefix(&ours.point).ok()?);
+        let way = way.strip_prefix("/").ok().filter(|way| way.file_name().is_some())?;
         // A clone is in the `.clones` of every line.
-        let way = way.filter(|way| way.parent().is_some());
-        way.is_some_and(|way| {
-            way.strip_prefix("/").is_ok_and(|way| way.ancestors().any(|part| part.ends_with(dir)))
-        })
+        let above = way.ancestors().find(|part| part.ends_with(dir))?;
+        // All of a path ends with nothing.
+        let above = if dir.as_os_str().is_empty() { dir } else { above };
+        let way = way.strip_prefix(above).ok()?.as_os_str().as_bytes().to_vec();
+        Some(MountBelow { point: m.point.clone(), way })
     };
-    all.iter().filter(|m| is_below(m)).map(|m| m.point.clone()).collect()
+    all.iter().filter_map(below).collect()
 }
 
 /// The names in `dir`, a path from the root of this mount's file system, that lead to a mount below it, from whatever place
@@ -286,8 +289,14 @@ mod tests {
         .map(line)
         .into();
         let below = |dir: &str| points_below_in(&all, all[1].mount_id(), Path::new(dir));
-        assert_eq!(below(""), ["/m/a/b", "/trial/d", "/m/.clones/y/.clones/x/e"].map(PathBuf::from));
-        assert_eq!(below(".clones/x"), ["/trial/d", "/m/.clones/y/.clones/x/e"].map(PathBuf::from));
+        let of = |all: &[(&str, &str)]| -> Vec<MountBelow> {
+            all.iter()
+                .map(|(point, way)| MountBelow { point: point.into(), way: way.as_bytes().into() })
+                .collect()
+        };
+        let (b, d, e) = ("/m/a/b", "/trial/d", "/m/.clones/y/.clones/x/e");
+        assert_eq!(below(""), of(&[(b, "a/b"), (d, ".clones/x/d"), (e, ".clones/y/.clones/x/e")]));
+        assert_eq!(below(".clones/x"), of(&[(d, "d"), (e, "e")]));
         assert!(below(".clones/z").is_empty());
     }
 

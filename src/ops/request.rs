@@ -639,9 +639,18 @@ pub trait Kernel: Send + Sync {
     /// written is not read yet. The same holds as for [`Kernel::drop_names`].
     fn take_in(&self, _dirs: &[NodeId]) {}
     /// Where other file systems are mounted below a path of the mount, and not on its root, as far as the daemon sees.
-    fn mounts_below(&self, _path: &[u8]) -> std::io::Result<Vec<std::path::PathBuf>> {
+    fn mounts_below(&self, _path: &[u8]) -> std::io::Result<Vec<MountBelow>> {
         Ok(Vec::new())
     }
+}
+
+/// Another file system that is mounted in this one.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct MountBelow {
+    /// Where, as the daemon sees it.
+    pub point: std::path::PathBuf,
+    /// The way to it from the path that was asked about.
+    pub way: Vec<u8>,
 }
 
 /// A transport that keeps no cache: for tests and tools without a mount.

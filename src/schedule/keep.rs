@@ -58,7 +58,7 @@ impl Ruling {
     }
 
     /// The finest period that keeps it, in seconds; those that nothing of a class keeps are the coarsest.
-    fn class_secs(&self) -> u64 {
+    pub fn class_secs(&self) -> u64 {
         let periods = self.0.iter().filter_map(|why| match why {
             Because::NewestOf { period, .. } => Some(period.least_secs()),
             _ => None,

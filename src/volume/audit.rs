@@ -6,7 +6,9 @@ pub use super::history::deadlist::FoundList;
 
 use super::error::corrupt;
 use super::history::{History, MetaRead, deadlist};
+use super::holds;
 use super::open::Loaded;
+use super::purge::LeafTable;
 use super::remap::Remap;
 use super::space_map::SpaceMap;
 use super::view::Pin;
@@ -42,6 +44,8 @@ pub struct Committed {
     pub extra_refs: Vec<(u64, u64, u32)>,
     /// Content that has moved.
     pub remap: Remap,
+    /// Leaves that are not what pointers say.
+    pub(super) leaves: LeafTable,
     /// True unless records of that may be lost: only of an examined state.
     pub remap_is_whole: bool,
     /// What the space map calls allocated; nothing if it cannot be read.
@@ -50,6 +54,8 @@ pub struct Committed {
     pub space_map: Vec<BlockPtr>,
     /// False if the space map says nothing: only of an examined state.
     pub map_is_readable: bool,
+    /// What is wrong with holds; nothing of an examined state, which has that among its faults.
+    pub hold_faults: Vec<String>,
     /// Ranges that the log says became part of a tree since: not allocated yet, and not to be written to. Only of an
     /// examined state.
     pub(super) logged: Vec<(u64, u64)>,
@@ -75,7 +81,9 @@ impl Volume {
         let pager = Pager::new(store, 8 << 20);
         let loaded = Loaded::read(&pager, superblock.clone(), space_map)?;
         let history = History::from_records(loaded.records.clone(), superblock.next_view, superblock.next_id);
+        let faults = holds::faults(&loaded.holds, &superblock, &loaded.records);
         Ok(Committed {
+            hold_faults: faults.into_iter().map(|(_, what)| what).collect(),
             history: history.map_err(|e| corrupt(e.to_string()))?,
             superblock,
             pager,
@@ -84,6 +92,7 @@ impl Volume {
             jobs: loaded.jobs,
             extra_refs: loaded.extra_refs.iter().collect(),
             remap: loaded.remap,
+            leaves: loaded.leaves,
             remap_is_whole: true,
             allocated: alloc.allocated(),
             space_map: blocks,

@@ -381,7 +381,7 @@ impl Volume {
         self.state.read().lines.records().filter_map(|line| line.origin).collect()
     }
 
-    /// Deletes a line, which is not the main line, with its snapshots; `Held` while one of these is copied. Lines that were made from these stay.
+    /// Deletes a line, which is not the main line, with its snapshots; `Held` while one of these is held. Lines that were made from these stay.
     pub fn drop_line(&self, line: LineId) -> Result<()> {
         self.drop_line_with(line, |state| {
             let bases = state.bases_after_end(line);

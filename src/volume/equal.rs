@@ -115,6 +115,8 @@ mod tests {
             parted_at: 0,
             earlier: Vec::new(),
             limit_ms: 600_000,
+            opened: false,
+            home: None,
             path: Vec::new(),
         };
         let [a, b] = sims.clone();

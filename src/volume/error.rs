@@ -16,6 +16,8 @@ pub enum VolumeError {
     Device(String),
     /// No space left.
     NoSpace,
+    /// What was there was taken out of the store on purpose; the sentence says what.
+    Purged(String),
     /// The volume takes no changes; the sentence says why.
     ReadOnly(String),
     /// There is no such snapshot or clone (any more).
@@ -24,7 +26,7 @@ pub enum VolumeError {
     Inherited,
     /// The name is in use.
     NameTaken,
-    /// The snapshot is needed for a copy that is being made of it.
+    /// The snapshot has a hold, or is needed for a copy that is being made of it.
     Held,
     /// A limit is reached; the words name it.
     LimitReached(&'static str),
@@ -38,11 +40,12 @@ impl std::fmt::Display for VolumeError {
             VolumeError::Corrupt { what } => write!(f, "damaged store: {what}"),
             VolumeError::Device(what) => write!(f, "device error: {what}"),
             VolumeError::NoSpace => write!(f, "no space left in the store"),
+            VolumeError::Purged(what) => write!(f, "{what}"),
             VolumeError::ReadOnly(why) => write!(f, "the store is read-only: {why}"),
             VolumeError::NoSuchView => write!(f, "no such snapshot"),
             VolumeError::Inherited => write!(f, "the snapshot belongs to what this was cloned from"),
             VolumeError::NameTaken => write!(f, "a snapshot of that name exists"),
-            VolumeError::Held => write!(f, "the snapshot is being copied to another store"),
+            VolumeError::Held => write!(f, "the snapshot is held"),
             VolumeError::LimitReached(what) => write!(f, "limit reached: {what}"),
             VolumeError::NotAStore(why) => write!(f, "{why}"),
         }
@@ -57,6 +60,7 @@ impl From<StoreError> for VolumeError {
             StoreError::Corrupt(what) => VolumeError::Corrupt { what },
             StoreError::Device(what) => VolumeError::Device(what),
             StoreError::NoSpace => VolumeError::NoSpace,
+            e @ StoreError::Purged(_) => VolumeError::Purged(e.to_string()),
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Ranges `start -> (length, extra references)`, disjoint.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct ExtraRefs {
     map: BTreeMap<u64, (u64, u32)>,
     dirty: BTreeSet<u64>,
@@ -23,6 +23,16 @@ impl ExtraRefs {
     /// All entries as (start, length, extra).
     pub fn iter(&self) -> impl Iterator<Item = (u64, u64, u32)> + '_ {
         self.map.iter().map(|(s, (l, n))| (*s, *l, *n))
+    }
+
+    /// True if each range has one reference.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// How many bytes all references have more than the ranges.
+    pub fn bytes(&self) -> u64 {
+        self.map.values().fold(0, |sum, (len, extra)| sum.saturating_add(len.saturating_mul((*extra).into())))
     }
 
     /// Cuts entries so that none crosses `at`.
@@ -60,6 +70,33 @@ impl ExtraRefs {
         if at < addr + len {
             self.put(at, addr + len - at, 1);
         }
+    }
+
+    /// The parts of a range with their extra references, which may be none.
+    pub fn parts(&self, addr: u64, len: u64) -> Vec<(u64, u64, u32)> {
+        let (mut at, end, mut out) = (addr, addr + len, Vec::new());
+        let before = self.map.range(..addr).next_back().filter(|(s, (l, _))| *s + l > addr);
+        for (start, (had, extra)) in before.into_iter().chain(self.map.range(addr..end)) {
+            if *start > at {
+                out.push((at, start - at, 0));
+                at = *start;
+            }
+            let part = (start + had).min(end) - at;
+            out.push((at, part, *extra));
+            at += part;
+        }
+        if at < end {
+            out.push((at, end - at, 0));
+        }
+        out
+    }
+
+    /// The range has one reference, or none, from now on.
+    pub fn clear(&mut self, addr: u64, len: u64) {
+        self.cut(addr);
+        self.cut(addr + len);
+        let inside: Vec<_> = self.map.range(addr..addr + len).map(|(s, (l, _))| (*s, *l)).collect();
+        inside.into_iter().for_each(|(s, l)| self.put(s, l, 0));
     }
 
     /// True if a part of the range has more than one reference.
@@ -106,6 +143,13 @@ mod tests {
         for _ in 0..20_000 {
             let (s, l) = (rng.usize(0..36), rng.usize(1..5));
             let range = s..s + l;
+            for (at, len, extra) in refs.parts(s as u64, l as u64) {
+                assert!(count[at as usize..(at + len) as usize].iter().all(|n| *n == extra + 1));
+            }
+            if rng.u8(..50) == 0 {
+                refs.clear(s as u64, l as u64);
+                count[range.clone()].fill(1);
+            }
             if rng.bool() && count[range.clone()].iter().all(|c| (1..6).contains(c)) {
                 refs.add(s as u64, l as u64);
                 count[range].iter_mut().for_each(|c| *c += 1);

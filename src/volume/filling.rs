@@ -156,15 +156,12 @@ impl Volume {
         Ok(ranges)
     }
 
-    /// Has a side that is about to be filled note what it does not have, so that this need not be found again. `ours` is
-    /// the label of whoever fills it.
+    /// Has a side that is about to be filled note what it does not have: so this need not be found again, and what was noted
+    /// in an earlier filling does not count. `ours` is the label of whoever fills it.
     ///
     /// # Errors
     /// The side's.
     pub fn note_rest(&self, from: &FillFrom, ours: &Label, device: &dyn Device) -> Result<()> {
-        if !from.has_log() {
-            return Ok(());
-        }
         let (epoch, lacks) = from.lacks(&self.shared.store().alloc().in_use());
         let number = read_rest(device).map_or(1, |rest| rest.number + 1);
         let (pair, generation, ranges) = (ours.pair, ours.current, noted(&lacks, 0));

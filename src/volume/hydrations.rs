@@ -6,9 +6,9 @@
 
 use super::state::VolumeState;
 use super::{ReserveFor, Result, Volume, VolumeError};
+use crate::format::ViewId;
 use crate::format::hydration::{HydrationRecord, HydrationState, TROUBLE_BYTES_MAX};
 use crate::format::log::Effect;
-use crate::format::{LineId, ViewId};
 
 impl VolumeState {
     pub(super) fn set_hydration(&mut self, record: HydrationRecord) {
@@ -26,27 +26,12 @@ impl VolumeState {
         let numbers: Vec<u64> = self.hydrations.of(view).map(|record| record.number).collect();
         numbers.into_iter().for_each(|number| self.remove_hydration(number));
     }
-
-    /// Fails if a snapshot is needed for a copy that is not whole.
-    pub(super) fn check_not_held(&self, view: ViewId) -> Result<()> {
-        if self.hydrations.hold(view) { Err(VolumeError::Held) } else { Ok(()) }
-    }
-
-    /// The same of all snapshots of a line's own.
-    pub(super) fn check_none_held(&self, line: LineId) -> Result<()> {
-        self.lines.own(line).into_iter().try_for_each(|view| self.check_not_held(view))
-    }
 }
 
 impl Volume {
     /// All copies, in the order in which they were begun.
     pub fn hydrations(&self) -> Vec<HydrationRecord> {
         self.state.read().hydrations.all().cloned().collect()
-    }
-
-    /// True if a snapshot cannot be deleted for now: a copy of it is not whole yet.
-    pub fn is_held(&self, view: ViewId) -> bool {
-        self.state.read().hydrations.hold(view)
     }
 
     /// Those of a snapshot.

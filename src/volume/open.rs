@@ -4,9 +4,12 @@ use super::committer::Committer;
 use super::error::corrupt;
 use super::extra_refs::ExtraRefs;
 use super::history::History;
+use super::hold_table::Holds;
 use super::hydration_table::Hydrations;
 use super::intent::{self, Log};
 use super::lines::{self, Lines};
+use super::numbered::Numbered;
+use super::purge::{LeafTable, LoadedLeaves, Purging};
 use super::remap::{Places, Remap};
 use super::space_map::SpaceMap;
 use super::state::{Budget, VolumeState};
@@ -14,6 +17,8 @@ use super::view::Shared;
 use super::{Access, OpenOptions, Result, Volume, VolumeError, equal, ring};
 use crate::device::mirror::clear_labels;
 use crate::device::{Device, RESERVED_BYTES};
+use crate::format::age::AgeRecord;
+use crate::format::hold::HoldRecord;
 use crate::format::job::Job;
 use crate::format::line::{LineRecord, LineState};
 use crate::format::provenance::Provenance;
@@ -133,10 +138,14 @@ impl Volume {
             space_map: SpaceMap::default(),
             extra_refs: ExtraRefs::default(),
             remap: Remap::default(),
+            leaves: LeafTable::new(),
+            wiping: false,
             jobs: BTreeMap::new(),
             scrub: BTreeMap::new(),
             peers: BTreeMap::new(),
             hydrations: BTreeMap::new(),
+            holds: BTreeMap::new(),
+            age: AgeRecord::default(),
             records: vec![record],
             lines: vec![line],
         };
@@ -203,6 +212,10 @@ impl Volume {
     }
 
     fn assemble(pager: Pager, loaded: Loaded, options: OpenOptions, root: Option<Child>) -> Result<Volume> {
+        let held: Vec<_> = loaded.remap.purged.held().map(|(addr, held)| (addr, held.len)).collect();
+        if !held.is_empty() {
+            pager.store().rewrites().enter_places(&held);
+        }
         let shared = Shared::new(pager, Places::of(&loaded.remap));
         let superblock = loaded.superblock;
         let mut roots = HashMap::default();
@@ -244,6 +257,7 @@ impl Volume {
             peers: loaded.peers,
             peers_dirty: BTreeSet::new(),
             hydrations: Hydrations::default(),
+            holds: Holds::default(),
             changed: false,
             dirty_nodes: 0,
             budget: Budget::default(),
@@ -254,6 +268,8 @@ impl Volume {
             state.apply_point(point);
         }
         state.hydrations = Hydrations::load(loaded.hydrations, |view| state.own_snapshot(view).is_ok());
+        let holds = Numbered::load(loaded.holds, |hold: &HoldRecord| state.own_snapshot(hold.view).is_ok());
+        state.holds = Holds::new(holds, loaded.age);
         deletes.into_iter().for_each(|id| state.delete(id));
         // What the store can become here: its address space may be far larger than the host.
         let room = superblock.allocated.saturating_add(shared.store().device().available());
@@ -267,6 +283,8 @@ impl Volume {
             space_map: loaded.space_map,
             extra_refs: loaded.extra_refs,
             remap: loaded.remap,
+            leaves: loaded.leaves,
+            wiping: loaded.wiping,
             jobs: loaded.jobs,
             step_entries: super::reclaim::STEP_ENTRIES_MIN,
         };
@@ -276,6 +294,7 @@ impl Volume {
             committer: Mutex::new(committer),
             log,
             found: Mutex::default(),
+            purging: Purging::default(),
             copies: Mutex::default(),
             poisoned: Mutex::new(None),
             closed: AtomicBool::new(false),
@@ -352,11 +371,16 @@ pub(crate) struct Loaded {
     pub space_map: SpaceMap,
     pub extra_refs: ExtraRefs,
     pub remap: Remap,
+    /// Leaves that are not what pointers say; whoever reads with this pager has them as they are.
+    pub leaves: LeafTable,
+    pub wiping: bool,
     pub jobs: BTreeMap<u64, Job>,
     /// The scrub's items, as they are.
     pub scrub: BTreeMap<u64, Vec<u8>>,
     pub peers: BTreeMap<u64, Vec<u8>>,
     pub hydrations: BTreeMap<u64, Vec<u8>>,
+    pub holds: BTreeMap<u64, Vec<u8>>,
+    pub age: AgeRecord,
     pub records: Vec<ViewRecord>,
     pub lines: Vec<LineRecord>,
 }
@@ -367,6 +391,8 @@ impl Loaded {
         let (mut records, mut jobs, mut extra_refs) = (Vec::new(), BTreeMap::new(), ExtraRefs::default());
         let (mut scrub, mut peers, mut lines) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         let (mut remap, mut hydrations) = (Remap::default(), BTreeMap::new());
+        let (mut holds, mut age) = (BTreeMap::new(), AgeRecord::default());
+        let mut leaves = LoadedLeaves::default();
         let end = Key { object: 1, kind: 0, rest: 0 };
         for item in tree::range(pager, &meta_root, &Key::MIN, &end) {
             let (key, value) = item?;
@@ -384,6 +410,10 @@ impl Loaded {
                 }
                 Some(Kind::ExtraRefs) => read_extra_refs(&mut extra_refs, &key, &value)?,
                 Some(Kind::Remap) => read_remap(&mut remap, &key, &value)?,
+                Some(Kind::PurgeHeld | Kind::Purged) => remap.purged.load(&key, &value)?,
+                Some(Kind::PurgedLeaf | Kind::PurgedPiece | Kind::PurgeWiping) => {
+                    leaves.load(&key, &value)?
+                }
                 Some(Kind::Scrub) => {
                     scrub.insert(key.rest, value.to_vec());
                 }
@@ -393,21 +423,30 @@ impl Loaded {
                 Some(Kind::Hydration) => {
                     hydrations.insert(key.rest, value.to_vec());
                 }
+                Some(Kind::Hold) => {
+                    holds.insert(key.rest, value.to_vec());
+                }
+                Some(Kind::Age) => age = AgeRecord::decode(&value)?,
                 _ => return Err(corrupt(format!("unknown item {key:?} in the meta tree"))),
             }
         }
         check_records(&superblock, &records, &lines)?;
         drop(remap.take_changes());
+        let (leaves, wiping) = leaves.known_to(pager.store())?;
         Ok(Loaded {
             superblock,
             meta_root,
             space_map,
             extra_refs,
             remap,
+            leaves,
+            wiping,
             jobs,
             scrub,
             peers,
             hydrations,
+            holds,
+            age,
             records,
             lines,
         })

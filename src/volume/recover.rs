@@ -303,6 +303,9 @@ impl Volume {
             Effect::Promote(to) => s.promote(&to),
             Effect::SetHydration(copy) => s.set_hydration(copy),
             Effect::EndHydration(number) => s.remove_hydration(number),
+            Effect::SetHold(hold) => s.set_hold(hold),
+            Effect::EndHold(number) => s.end_hold(number),
+            Effect::SetAge(age) => s.set_age(age),
             _ => {}
         }
         Ok(())

@@ -9,6 +9,7 @@ use super::remap::reference;
 use super::state::VolumeState;
 use super::{Result, Txn};
 use crate::format::deadlist::DeadEntry;
+use crate::format::hold::{HOLDS_MAX, HoldRecord};
 use crate::format::hydration::HydrationRecord;
 use crate::format::ids::COUNTER_MAX;
 use crate::format::leaf::VALUE_BYTES_MAX;
@@ -84,6 +85,9 @@ pub(super) fn of_tree(txn: &Txn<'_>, store: &Store, effect: &Effect<'_>) -> Resu
         | Effect::SetSchedules(..)
         | Effect::SetHydration(_)
         | Effect::EndHydration(_)
+        | Effect::SetHold(_)
+        | Effect::EndHold(_)
+        | Effect::SetAge(_)
         | Effect::Rollback(_)
         | Effect::Promote(_)
         | Effect::Rebase(..) => must!(false, "a change of views inside of one of a tree"),
@@ -107,7 +111,7 @@ pub(super) fn of_views(state: &VolumeState, effect: &Effect<'_>) -> Result<()> {
         }
         Effect::Delete(id) => {
             state.own_snapshot(*id)?;
-            must!(!state.hydrations.hold(*id), "view {} is deleted while it is copied", id.0);
+            must!(state.check_not_held(*id).is_ok(), "view {} is deleted while it is held", id.0);
             Ok(())
         }
         Effect::CreateLine(new) => line(state, new),
@@ -166,6 +170,16 @@ pub(super) fn of_views(state: &VolumeState, effect: &Effect<'_>) -> Result<()> {
             must!(state.hydrations.get(*number).is_some(), "copy {number} is to end, and is not there");
             Ok(())
         }
+        Effect::SetHold(new) => hold(state, new),
+        Effect::EndHold(number) => {
+            must!(state.holds.table.get(*number).is_some(), "hold {number} is to end, and is not there");
+            Ok(())
+        }
+        Effect::SetAge(age) => {
+            let (old, new) = (state.holds.age.secs, age.secs);
+            must!(new >= old, "a store of {old} seconds becomes one of {new}");
+            Ok(())
+        }
         Effect::Insert(..)
         | Effect::Remove(_)
         | Effect::Publish(..)
@@ -182,6 +196,16 @@ fn hydration(state: &VolumeState, copy: &HydrationRecord) -> Result<()> {
     must!(state.hydrations.get(number).is_none_or(same), "copy {number} becomes one of something else");
     let other = state.hydrations.find(copy.view, &copy.store).filter(|other| other.number != number);
     must!(other.is_none(), "copy {number} is a second one of view {} in a store", copy.view.0);
+    Ok(())
+}
+
+fn hold(state: &VolumeState, new: &HoldRecord) -> Result<()> {
+    let (number, view) = (new.number, new.view);
+    state.own_snapshot(view)?;
+    must!(state.holds.table.get(number).is_none(), "a second hold {number}");
+    let others: Vec<_> = state.holds.of(view).collect();
+    must!(others.len() < HOLDS_MAX, "hold {number} is one too many of view {}", view.0);
+    must!(others.iter().all(|other| other.tag != new.tag), "view {} is held as {} twice", view.0, new.tag);
     Ok(())
 }
 

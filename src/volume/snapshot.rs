@@ -5,7 +5,8 @@ use super::history::Point;
 use super::lines::{NO_GENERATION, NO_NUMBER, NO_SLOT};
 use super::state::{StateTurn, VolumeState};
 use super::view::Pin;
-use super::{ReserveFor, Result, Txn, View, Volume, VolumeError};
+use super::{NewHold, ReserveFor, Result, Txn, View, Volume, VolumeError};
+use crate::format::age::AgeRecord;
 use crate::format::ids::COUNTER_MAX;
 use crate::format::log::{Effect, Effects};
 use crate::format::provenance::Provenance;
@@ -18,6 +19,8 @@ use std::sync::Arc;
 
 /// Records that making a snapshot changes, or deleting one: its own, that of the head, and those of views beside it.
 pub(super) const RECORDS_OF_A_POINT: usize = 4;
+/// Records that a hold changes: its own, and the age of the store.
+const RECORDS_OF_A_HOLD: usize = 2;
 
 /// A snapshot as it is listed. Counters are bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,6 +51,8 @@ pub struct SnapshotInfo {
     pub consistency: Consistency,
     /// Why it was made, and by whom.
     pub provenance: Provenance,
+    /// When content was last purged from it, in seconds since 1970 UTC.
+    pub edited: Option<i64>,
 }
 
 /// A snapshot to be.
@@ -156,6 +161,7 @@ impl VolumeState {
             self.lines.slots.leave(record.slot, Some(id), self.epoch);
         }
         self.forget_hydrations(id);
+        self.holds_of(id).into_iter().for_each(|number| self.end_hold(number));
         // Its record says so too, for the case that the commit has to leave it to a later one.
         self.history.disown(id);
         if self.lines.is_base(id) {
@@ -172,7 +178,7 @@ impl VolumeState {
     }
 
     /// Fails unless the snapshot is the line's own.
-    fn of_line(&self, line: LineId, id: ViewId) -> Result<()> {
+    pub(super) fn of_line(&self, line: LineId, id: ViewId) -> Result<()> {
         match self.own_snapshot(id)?.line {
             own if own == line => Ok(()),
             _ if self.lines.inherits(&self.history, line, id) => Err(VolumeError::Inherited),
@@ -220,12 +226,23 @@ fn is_shown(record: &&ViewRecord) -> bool {
 }
 
 impl Txn<'_> {
-    /// Ends the transaction with a snapshot of its line's head, in one record.
-    fn point(self, new: &NewSnapshot<'_>) -> Result<ViewId> {
+    /// Ends the transaction with a snapshot of its line's head, in one record, and with its hold if it is to have one.
+    fn point(self, new: &NewSnapshot<'_>, hold: Option<&NewHold<'_>>) -> Result<ViewId> {
         let line = self.line();
         let point = self.state().next_point(line, new)?;
         let id = point.id;
-        self.end_with(&[Effect::Point(point.clone())]).alone().take_point(point);
+        let Some(hold) = hold else {
+            self.end_with(&[Effect::Point(point.clone())]).alone().take_point(point);
+            return Ok(id);
+        };
+        let record = self.state().next_hold(id, hold)?;
+        let age = AgeRecord { secs: hold.age.secs.max(self.state().holds.age.secs), ..hold.age };
+        let effects = [Effect::Point(point.clone()), Effect::SetAge(age), Effect::SetHold(record.clone())];
+        let mut turn = self.end_with(&effects);
+        let state = turn.alone();
+        state.take_point(point);
+        state.set_age(age);
+        state.set_hold(record);
         Ok(id)
     }
 }
@@ -245,6 +262,7 @@ fn info(record: &ViewRecord) -> SnapshotInfo {
         pause_ns: record.pause_ns,
         consistency: record.consistency,
         provenance: record.provenance.clone(),
+        edited: record.edited,
     }
 }
 
@@ -315,18 +333,30 @@ impl Volume {
         new: &NewSnapshot<'_>,
         prepare: Prepare<'_>,
     ) -> Result<(ViewId, bool)> {
+        self.create_held_snapshot(line, new, None, prepare)
+    }
+
+    /// The same of one that is held from the first moment on.
+    pub fn create_held_snapshot(
+        &self,
+        line: LineId,
+        new: &NewSnapshot<'_>,
+        hold: Option<&NewHold<'_>>,
+        prepare: Prepare<'_>,
+    ) -> Result<(ViewId, bool)> {
         assert!((1..=NAME_BYTES_MAX).contains(&new.name.len()), "the name is checked above");
         self.check_writable()?;
         // Not while a commit is open: it would know the snapshot and not its tree.
         let _no_commit = self.committer.lock();
         self.check_writable()?;
         let mut txn = self.begin(line)?;
-        self.reserve_records(txn.state(), RECORDS_OF_A_POINT, ReserveFor::Record)?;
+        let records = RECORDS_OF_A_POINT + if hold.is_some() { RECORDS_OF_A_HOLD } else { 0 };
+        self.reserve_records(txn.state(), records, ReserveFor::Record)?;
         txn.attempt(|txn| {
             prepare(txn)?;
             txn.switch_to(line)
         })?;
-        let id = txn.point(new)?;
+        let id = txn.point(new, hold)?;
         self.write_log();
         match self.sync() {
             Ok(durable) => Ok((id, durable)),
@@ -353,9 +383,11 @@ impl Volume {
     pub fn take_back_snapshot(&self, line: LineId, id: ViewId) {
         let mut turn = self.turn();
         if turn.of_line(line, id).is_ok() {
+            let holds = turn.holds_of(id);
             turn.alone().delete(id);
             if !self.is_read_only() {
-                self.tell(turn, &Effect::Delete(id));
+                let ends = holds.into_iter().map(Effect::EndHold);
+                self.tell_all(turn, ends.chain([Effect::Delete(id)]));
             }
         }
     }
@@ -407,7 +439,7 @@ impl Volume {
     }
 
     /// Deletes a snapshot: the name is gone at once, the space comes back in the background after the next commit, and not
-    /// before the last reader is gone. Only through its own line. `Held` while it is copied to another store.
+    /// before the last reader is gone. Only through its own line. `Held` while it has a hold, or is copied to another store.
     pub fn delete_snapshot(&self, line: LineId, id: ViewId) -> Result<()> {
         self.check_writable()?;
         let mut turn = self.turn();

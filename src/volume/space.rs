@@ -1,5 +1,6 @@
 //! Space: what is left, what is kept for commits and deletions, and what goes back to the host.
 
+use super::purge::purge_nodes;
 use super::state::{Budget, VolumeState};
 use super::{Result, Volume};
 use crate::format::NODE_BYTES;
@@ -100,7 +101,8 @@ impl Volume {
             + COMMIT_OVERHEAD_NODES
             + record_nodes(state)
             + state.deferred.len() as u64 * BUCKET_OVERHEAD_NODES
-            + self.copied_ranges() * NODES_PER_COPY;
+            + self.copied_ranges() * NODES_PER_COPY
+            + self.purged_nodes();
         // A node that is freed is as many references as it has copies, and each entry is in as many leaves.
         nodes * state.copies.node_bytes()
             + self.frozen_bytes.load(Relaxed)
@@ -158,6 +160,12 @@ impl Volume {
     /// Ranges that wait for a commit to move.
     fn copied_ranges(&self) -> u64 {
         self.copies.lock().iter().map(|copy| copy.ranges()).sum()
+    }
+
+    /// Nodes for what is to be purged.
+    fn purged_nodes(&self) -> u64 {
+        let (places, leaves) = self.purging.ordered_counts();
+        purge_nodes(places, leaves)
     }
 
     /// How many deleted views a commit takes out of the history at most: it reads the meta tree with the state locked for
@@ -285,7 +293,7 @@ impl Volume {
 pub(super) fn record_nodes(state: &VolumeState) -> u64 {
     let heads = state.line_budgets.keys().filter_map(|line| state.lines.head(*line));
     let will_change = heads.filter(|head| !state.history.is_changed(*head)).count();
-    let copies = state.hydrations.changed();
+    let copies = state.hydrations.changed() + state.holds.table.changed();
     let records = (state.history.changed() + state.lines.changed() + copies + will_change) as u64;
     let all = (state.history.count() + state.lines.count() + copies) as u64;
     let leaves = records.saturating_sub(RECORDS_IN_OVERHEAD).min(all / RECORDS_PER_LEAF_MIN + 1);

@@ -5,6 +5,7 @@
 //! device; what is, is counted (docs/decisions/0022).
 
 use super::history::{Freeing, History};
+use super::hold_table::Holds;
 use super::hydration_table::Hydrations;
 use super::lines::Lines;
 use super::turn::Turn;
@@ -117,6 +118,8 @@ pub(super) struct VolumeState {
     pub peers_dirty: BTreeSet<u64>,
     /// Copies that are made in other stores.
     pub hydrations: Hydrations,
+    /// Holds of snapshots, and the age of the store.
+    pub holds: Holds,
     /// Anything besides `points` that a commit has to write.
     pub changed: bool,
     /// Nodes in memory that a commit has to write.
@@ -183,7 +186,7 @@ impl VolumeState {
         }
     }
 
-    /// Items of the scrub, of other stores and of copies in them that changed, for the commit to write.
+    /// Items of the scrub, of other stores and of copies in them, of holds and the age that changed, for the commit to write.
     pub fn take_beside(&mut self) -> Vec<(Key, Option<Vec<u8>>)> {
         let scrub = std::mem::take(&mut self.scrub_dirty).into_iter();
         let scrub = scrub.map(|n| (Key::new(0, Kind::Scrub, n), self.scrub.get(&n).cloned()));
@@ -191,7 +194,10 @@ impl VolumeState {
         let peers = peers.map(|n| (Key::new(0, Kind::Peer, n), self.peers.get(&n).cloned()));
         let copies = self.hydrations.take_changes();
         let copies = copies.map(|(n, item)| (Key::new(0, Kind::Hydration, n), item));
-        scrub.chain(peers).chain(copies).collect()
+        let age = self.holds.take_age().map(|age| (Key::new(0, Kind::Age, 0), Some(age.encode().to_vec())));
+        let holds = self.holds.table.take_changes();
+        let holds = holds.map(|(n, item)| (Key::new(0, Kind::Hold, n), item));
+        scrub.chain(peers).chain(copies).chain(holds).chain(age).collect()
     }
 
     /// `head` no longer reaches a reference: decides from births alone where it goes.

@@ -231,7 +231,7 @@ fn share(volume: &Volume, line: LineId, content: &mut Objects, rng: &mut fastran
         txn.free(&old);
     }
     let whole = content[&from.object].clone();
-    let parts = txn.share(&source);
+    let parts = txn.share(&source).unwrap();
     // Content in several places: the first of them.
     txn.insert(to, &parts[0].encode()).unwrap();
     parts[1..].iter().for_each(|part| txn.free(part));
@@ -240,6 +240,9 @@ fn share(volume: &Volume, line: LineId, content: &mut Objects, rng: &mut fastran
 
 /// Ranges that histories have had moved.
 static MOVED: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+/// Plans of histories that freed something, that freed less than they let go of, and of which something stayed.
+static PLANNED: [std::sync::atomic::AtomicUsize; 3] = [const { std::sync::atomic::AtomicUsize::new(0) }; 3];
 
 /// A volume whose history is random, and what it must hold.
 struct World {
@@ -574,6 +577,68 @@ impl World {
         self.readers.drain(..self.readers.len().saturating_sub(5));
     }
 
+    /// Commits until nothing waits any more.
+    fn settle(&mut self) {
+        let volume = self.volume.clone();
+        for _ in 0..3 {
+            volume.commit(&mut |_| Ok(())).unwrap();
+        }
+        while volume.has_background_work() {
+            volume.commit(&mut |_| Ok(())).unwrap();
+        }
+        self.is_durable();
+    }
+
+    /// What is planned is what comes back, and the parts of the space add up.
+    fn plan(&mut self) {
+        if self.rng.bool() {
+            self.readers.clear();
+        }
+        self.settle();
+        let volume = self.volume.clone();
+        let snapshots: Vec<ViewId> =
+            self.model.snapshots.keys().copied().filter(|_| self.rng.u8(0..3) == 0).collect();
+        let lines: Vec<LineId> = self.model.lines.keys().copied().collect();
+        let lines: Vec<LineId> =
+            lines.into_iter().filter(|line| *line != LineId::MAIN && self.rng.u8(0..3) == 0).collect();
+        let planner = volume.planner().unwrap();
+        let (before, plan) = (planner.parts().unwrap(), planner.plan(&snapshots, &lines).unwrap());
+        drop(planner);
+        let reached = |parts: &SpaceParts| parts.live + parts.snapshots;
+        // Readers keep deleted snapshots, and nothing else is left over.
+        assert_eq!(before.used, reached(&before) + before.tables, "seed {}: {before:?}", self.seed);
+        for line in &lines {
+            let bases = self.bases();
+            volume.drop_line(*line).unwrap();
+            self.model.lines.remove(line);
+            self.model.snapshots.retain(|_, s| s.line != *line);
+            self.take_bases(&bases, None);
+        }
+        for id in &snapshots {
+            if let Some(gone) = self.model.snapshots.remove(id) {
+                volume.delete_snapshot(gone.line, *id).unwrap();
+            }
+        }
+        self.remember();
+        self.settle();
+        let after = volume.planner().unwrap().parts().unwrap();
+        let came_back = reached(&before) - reached(&after);
+        assert_eq!(came_back, plan.freed, "seed {}: {snapshots:?} {lines:?} {plan:?}", self.seed);
+        let for_readers = plan.staying.iter().filter(|stays| stays.stays_for == StaysFor::Reader);
+        let for_readers: u64 = for_readers.map(|stays| stays.freed).sum();
+        if for_readers > 0 && self.readers.len() > 1 {
+            self.readers.clear();
+            self.settle();
+            let after = volume.planner().unwrap().parts().unwrap();
+            let came_back = reached(&before) - reached(&after);
+            assert!(came_back >= plan.freed + for_readers, "seed {}: {plan:?}", self.seed);
+        }
+        let counted = [plan.freed, plan.shared, plan.staying.len() as u64];
+        PLANNED.iter().zip(counted).for_each(|(sum, n)| {
+            sum.fetch_add(usize::from(n > 0), std::sync::atomic::Ordering::Relaxed);
+        });
+    }
+
     fn step(&mut self) {
         match self.rng.u8(0..100) {
             0..=11 => self.create_snapshot(),
@@ -614,6 +679,7 @@ impl World {
             }
             25 => self.read_on(),
             37..=42 => self.copy_out(),
+            43 => self.plan(),
             33..=34 => self.roll_back_with_guard(),
             35..=36 => self.promote(),
             _ => {
@@ -658,6 +724,8 @@ fn random_histories() {
         history(seed, 150);
     }
     assert!(MOVED.load(std::sync::atomic::Ordering::Relaxed) > 1000, "content moved meanwhile");
+    let planned = PLANNED.each_ref().map(|sum| sum.load(std::sync::atomic::Ordering::Relaxed));
+    assert!(planned[0] > 50 && planned[1] > 0 && planned[2] > 10, "{planned:?}");
 }
 
 #[test]

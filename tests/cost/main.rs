@@ -9,7 +9,9 @@ mod fixtures;
 use fixtures::{Hooked, Hooks, RW, USER, files_of, make, mkdir, read_whole};
 use snapfs::device::Memory;
 use snapfs::format::LineId;
-use snapfs::fs::{Fs, MergeOrder, MergeWay, OpenForWriting, PathAsked, Provenance, Reason, Switched};
+use snapfs::fs::{
+    DELETED_AT_ONCE, Fs, MergeOrder, MergeWay, OpenForWriting, PathAsked, Provenance, Reason, Switched,
+};
 use snapfs::ops::{NodeId, Operations, SyncScope};
 use snapfs::store::IoSnapshot;
 use snapfs::volume::{Access, OpenOptions, Volume};
@@ -401,4 +403,56 @@ fn a_merge_costs_what_was_changed() {
         costs.push(io);
     }
     assert!(costs.iter().all(|io| *io == costs[0]), "{costs:#?}");
+}
+
+/// Deleting 10,000 snapshots by one order costs a write of the log for each batch. What then comes back in the background takes
+/// a bounded part of each commit, whatever waits.
+#[test]
+fn ten_thousand_snapshots_go_in_steps() {
+    const COUNT: usize = 10_000;
+    /// As many views as a commit takes out of the history at most.
+    const EACH_COMMIT: usize = 256;
+    let (_device, fs) = new_store();
+    let (entry, handle) = fs.create(&USER, NodeId::ROOT, b"file", 0o644, RW).unwrap();
+    let node = entry.attr.node;
+    for n in 0..COUNT {
+        fs.write(node, handle, 0, format!("{n:>4096}").as_bytes(), false).unwrap();
+        fs.create_snapshot_of(NodeId::ROOT, format!("s{n}").as_bytes(), Reason::User).unwrap();
+        if n % 500 == 0 {
+            fs.commit().unwrap();
+        }
+    }
+    settle(&fs);
+    let used = fs.volume().space().used;
+    let all = fs.snapshots();
+    assert_eq!(all.len(), COUNT);
+    let frees = fs.volume().would_free(all.iter().map(|s| s.id)).unwrap();
+    assert!(frees > COUNT as u64 * 4096, "{frees}");
+    let (mut steps, batches) = (0, COUNT.div_ceil(DELETED_AT_ONCE));
+    let (deletion, done) = cost(&fs, || fs.delete_snapshots_of(NodeId::ROOT, &all, &mut |_| true).unwrap());
+    assert!(done.iter().all(|done| done.is_ok()) && fs.snapshots().is_empty());
+    assert!(deletion.flushes == 0 && deletion.writes as usize <= batches, "{deletion:?} for {batches}");
+    let left = fs.volume().leftover().unwrap();
+    assert_eq!((left.views, left.bytes), (COUNT, frees));
+    let (mut before, mut most) = (left, IoSnapshot::default());
+    while before.views + before.jobs > 0 {
+        let (io, ()) = cost(&fs, || fs.commit().unwrap());
+        let left = fs.volume().leftover().unwrap();
+        assert!(left.views < before.views || left.jobs < before.jobs, "{before:?} {left:?}");
+        assert!(
+            before.views - left.views <= EACH_COMMIT && left.bytes <= before.bytes,
+            "{before:?} {left:?}"
+        );
+        // The first writes that all of them have no name any more.
+        if steps > 0 && io.written_bytes > most.written_bytes {
+            most = io;
+        }
+        (before, steps) = (left, steps + 1);
+    }
+    assert!(steps >= COUNT / EACH_COMMIT, "{steps} steps");
+    assert!(most.flushes <= 2 && most.writes <= 200 && most.written_bytes <= 12 << 20, "{most:?}");
+    settle(&fs);
+    let back = used - fs.volume().space().used;
+    assert!(back >= frees, "{back} of {frees}");
+    assert_eq!(fs.volume().reads_waited_for(), 0);
 }

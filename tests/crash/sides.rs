@@ -44,6 +44,8 @@ pub fn labels() -> [Label; 2] {
         parted_at: 0,
         earlier: Vec::new(),
         limit_ms: LIMIT_MS,
+        opened: false,
+        home: None,
         path: Vec::new(),
     };
     [label(1), label(2)]

@@ -6,6 +6,8 @@
 //! Nothing panics; a record is carried out whole or not at all; and what is not carried out is told.
 
 use snapfs::device::{RESERVED_BYTES, Sim};
+use snapfs::format::age::AgeRecord;
+use snapfs::format::hold::{HOLDS_MAX, HoldRecord};
 use snapfs::format::hydration::{HydrationRecord, HydrationState};
 use snapfs::format::line::{LineRecord, LineState};
 use snapfs::format::log::{Effect, Effects, HEADER_BYTES, Promotion, RecordHeader, Rollback};
@@ -233,6 +235,7 @@ fn cases(at: &Context) -> Vec<(String, Vec<u8>)> {
     );
     views(at, &mut add);
     copies(at, &mut add);
+    holds(at, &mut add);
     notes(at, &mut add);
     // Effects that do not decode, behind one that does.
     for tag in (0..=19).chain([255]) {
@@ -435,6 +438,56 @@ fn copies(at: &Context, add: &mut impl FnMut(String, Vec<u8>)) {
         );
     }
     add("a copy in much trouble".into(), set(&HydrationRecord { trouble: vec![b'x'; 513], ..good.clone() }));
+}
+
+fn holds(at: &Context, add: &mut impl FnMut(String, Vec<u8>)) {
+    let good = HoldRecord {
+        number: 1,
+        view: at.snapshot,
+        tag: "crafted".into(),
+        since_secs: i64::MIN,
+        ends: Some(7),
+        by: Reason::Merge.into(),
+    };
+    let set = |hold: &HoldRecord| one(&Effect::SetHold(hold.clone()));
+    let then = |next: Effect<'_>| {
+        record(|e| {
+            e.push(&Effect::SetHold(good.clone()));
+            e.push(&next);
+        })
+    };
+    add("a good hold".into(), set(&good));
+    add("a hold, and its end".into(), then(Effect::EndHold(1)));
+    add("a held snapshot is deleted".into(), then(Effect::Delete(at.snapshot)));
+    let second = HoldRecord { number: 2, tag: "other".into(), ..good.clone() };
+    add("another hold".into(), then(Effect::SetHold(second.clone())));
+    add("a hold twice".into(), then(Effect::SetHold(HoldRecord { number: 1, ..second.clone() })));
+    add("two holds of one tag".into(), then(Effect::SetHold(HoldRecord { number: 2, ..good.clone() })));
+    add("more holds than there may be".into(), {
+        record(|e| {
+            for n in 1..=HOLDS_MAX as u64 + 1 {
+                e.push(&Effect::SetHold(HoldRecord { number: n, tag: n.to_string(), ..good.clone() }));
+            }
+        })
+    });
+    for n in odd(1).into_iter().chain([at.live.0]) {
+        add(format!("hold {n}"), set(&HoldRecord { number: n, ..good.clone() }));
+        add(format!("a hold of {n}"), set(&HoldRecord { view: ViewId(n), ..good.clone() }));
+        add(format!("no hold {n}"), one(&Effect::EndHold(n)));
+        add(format!("a hold, and the end of {n}"), then(Effect::EndHold(n)));
+        add(format!("a store of {n} seconds"), one(&Effect::SetAge(AgeRecord { secs: n, at: n as i64 })));
+        let ends = Some(n);
+        add(format!("a hold until {n}"), set(&HoldRecord { ends, ..good.clone() }));
+        add(format!("a store of {n} seconds that grows younger"), {
+            record(|e| {
+                e.push(&Effect::SetAge(AgeRecord { secs: n, at: 0 }));
+                e.push(&Effect::SetAge(AgeRecord { secs: n.wrapping_sub(1), at: 0 }));
+            })
+        });
+    }
+    for tag in ["", "a b", "a,b", "\u{e4}", &"x".repeat(65), &"x".repeat(64)] {
+        add(format!("a hold of {} bytes", tag.len()), set(&HoldRecord { tag: tag.into(), ..good.clone() }));
+    }
 }
 
 fn notes(at: &Context, add: &mut impl FnMut(String, Vec<u8>)) {

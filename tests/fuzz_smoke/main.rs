@@ -4,8 +4,10 @@
 #[path = "../../fuzz/src/targets.rs"]
 mod targets;
 
+use snapfs::format::age::AgeRecord;
 use snapfs::format::deadlist::{self, DeadEntry};
 use snapfs::format::dirent::NameBucket;
+use snapfs::format::hold::HoldRecord;
 use snapfs::format::hydration::{HydrationRecord, HydrationState};
 use snapfs::format::inode::Inode;
 use snapfs::format::job::Job;
@@ -14,6 +16,7 @@ use snapfs::format::line::{LineRecord, LineState};
 use snapfs::format::link::Links;
 use snapfs::format::log::{Effect, Effects, HEADER_BYTES, RecordHeader};
 use snapfs::format::provenance::Reason;
+use snapfs::format::purge::{GoneRecord, HeldRecord, LeafRecord};
 use snapfs::format::schedule::{Class, Period, Schedule, Share, Unit};
 use snapfs::format::scrub::{Cursor, Finding, ScrubRecord, ScrubState, Stage};
 use snapfs::format::space_map::{self, SpaceChange};
@@ -203,6 +206,7 @@ fn records() -> Vec<Vec<u8>> {
         consistency: Consistency::Application,
         identity: Some(Identity([7; 16])),
         digest: Some(1 << 99),
+        edited: Some(1 << 30),
         root: Some(ptr(5)),
     };
     let line = LineRecord {
@@ -246,8 +250,20 @@ fn records() -> Vec<Vec<u8>> {
         views: vec!["one".into(), "two".into()],
     };
     let jobs = [Job::FreeList(7).encode(), Job::DropList(8).encode(), tree.encode()];
-    let all = vec![view.encode(), line.encode(), scrub.encode(), finding.encode(), hydration().encode()];
-    [all, jobs.to_vec()].concat()
+    let all = vec![
+        view.encode(),
+        line.encode(),
+        scrub.encode(),
+        finding.encode(),
+        hydration().encode(),
+        hold().encode(),
+    ];
+    let purged = [
+        HeldRecord { len: 8192, wiped: true }.encode(),
+        GoneRecord { len: 8192, until: Epoch(7), refs: 2 }.encode(),
+        LeafRecord { copy: BlockAddr(1 << 30), birth: Epoch(7), checksum: 1 << 60, in_pieces: true }.encode(),
+    ];
+    [all, jobs.to_vec(), purged.to_vec()].concat()
 }
 
 fn hydration() -> HydrationRecord {
@@ -266,10 +282,24 @@ fn hydration() -> HydrationRecord {
     }
 }
 
+fn hold() -> HoldRecord {
+    HoldRecord {
+        number: 3,
+        view: ViewId(5),
+        tag: "legal".into(),
+        since_secs: 4,
+        ends: Some(9),
+        by: Reason::Merge.into(),
+    }
+}
+
 fn log_record() -> Vec<Vec<u8>> {
     let mut effects = Effects::default();
     effects.push(&Effect::SetHydration(hydration()));
     effects.push(&Effect::EndHydration(4));
+    effects.push(&Effect::SetHold(hold()));
+    effects.push(&Effect::EndHold(4));
+    effects.push(&Effect::SetAge(AgeRecord { secs: 7, at: 8 }));
     let key = Key::new(17, Kind::Dirent, 99);
     effects.push(&Effect::Insert(key, b"value"));
     effects.push(&Effect::Publish(4096, 8192));

@@ -116,6 +116,7 @@ impl Engine for ToyEngine {
                 written: 1536,
                 consistency: Consistency::FileSystem,
                 pause_us: 7,
+                held: Vec::new(),
             })
             .collect())
     }

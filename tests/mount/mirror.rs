@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::Command;
 
 /// Content that tells its place.
 fn pattern(len: usize, seed: u64) -> Vec<u8> {
@@ -196,7 +197,25 @@ fn a_split_makes_two_stores_and_a_resync_one_again() {
     let told = told["copy_bytes"].as_u64().unwrap() + told["receive_bytes"].as_u64().unwrap();
     assert!(told <= changed * 11 / 10 && told * 10 >= changed * 9, "{told} of {changed}");
     assert_eq!(p.json(&["mirror", "verify", "mnt", "--json"])["differing"], serde_json::json!([]));
-    // The same by the other name.
+    // The same by the other name. While somebody writes, the half gets more than the snapshot has, and nothing that is not here.
+    let ends = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut n = 0u32;
+            while !ends.load(std::sync::atomic::Ordering::SeqCst) {
+                write_durably(&p.path("busy"), &n.to_le_bytes());
+                n += 1;
+            }
+        });
+        for _ in 0..3 {
+            p.ok(&["create", "mnt", "both", "--method", "mirror"]);
+            let did = p.run(&[&resync[..], &["--wait"]].concat());
+            assert!(did.code == 0 && did.out.contains("in sync") && !did.out.contains("received"), "{did:?}");
+            fs::remove_dir(p.path(".snapshots/both")).unwrap();
+        }
+        ends.store(true, std::sync::atomic::Ordering::SeqCst);
+    });
+    assert!(!p.path(".clones/two.img-2").exists());
     p.ok(&["create", "mnt", "both", "--method", "mirror"]);
     p.ok(&["create", "mnt", "row"]);
     p.umount();
@@ -307,4 +326,110 @@ fn a_side_that_was_left_behind_is_known_to_be_old() {
     // But for what is free here and has room promised.
     assert!(used("old") + (40 << 20) < before, "{} of {before}", used("old"));
     p.umount();
+}
+
+/// A side that loses content while it is in use is filled whole, whatever is in the place of what it lost by then.
+#[test]
+fn a_side_of_which_files_went_is_filled_anew() {
+    if !can_mount() {
+        return;
+    }
+    let p = with_image();
+    p.mount("");
+    for n in 0..40 {
+        write_durably(&p.path(&format!("f{n}")), &pattern(300 << 10, n));
+    }
+    let said = p.run(&["mirror", "attach", "mnt", "two", "--wait"]);
+    assert!(said.code == 0 && said.out.contains("in sync"), "{said:?}");
+    let segments = || fs::read_dir(p.at("two/seg")).unwrap().map(|entry| entry.unwrap().path());
+    for round in 0..2 {
+        segments().for_each(|segment| fs::remove_file(segment).unwrap());
+        write_durably(&p.path("more"), &pattern(5000, round));
+        wait("the loss is known", || status(&p)["in_sync"] == false);
+        p.ok(&["mirror", "resync", "mnt"]);
+        if round == 0 {
+            // Cut off at once: that it has nothing must not be forgotten.
+            p.kill();
+            p.mount("");
+        }
+        wait("both in sync", || status(&p)["in_sync"] == true);
+        let verified = p.json(&["mirror", "verify", "mnt", "--json"]);
+        assert_eq!(verified["differing"], serde_json::json!([]));
+    }
+    p.umount();
+    p.check();
+    assert_eq!(p.run(&["check", "two", "--data"]).code, 0);
+    // What says that there is another side says that there is a store.
+    fs::rename(p.at("store"), p.at("away")).unwrap();
+    for there in [false, true] {
+        if there {
+            fs::create_dir(p.at("store")).unwrap();
+        }
+        let said = p.mount_said("mirror=two");
+        assert!(
+            said.code == 1 && said.err.contains("no store") && said.err.contains("snapfs mount "),
+            "{said:?}"
+        );
+        assert_eq!(fs::read_dir(p.at("store")).is_ok_and(|all| all.count() == 0), there);
+    }
+    assert_eq!(mount_of(&p, "two", &[]).code, 0);
+    assert_eq!(fs::read(p.path("f7")).unwrap(), pattern(300 << 10, 7));
+    p.umount();
+}
+
+#[test]
+fn a_copy_of_a_side_is_no_side_and_the_side_that_is_named_stays() {
+    if !can_mount() {
+        return;
+    }
+    let p = with_image();
+    p.mount("");
+    write_durably(&p.path("file"), &pattern(1 << 20, 1));
+    attach(&p);
+    p.umount();
+    let copied = Command::new("cp").arg("-a").args([p.at("store"), p.at("copy")]).status().unwrap();
+    assert!(copied.success());
+    let copied =
+        Command::new("cp").args(["--sparse=always"]).args([p.at("two.img"), p.at("copy.img")]).status();
+    assert!(copied.unwrap().success());
+
+    // Beside the pair it is refused; by itself it has nothing to do with the pair, also when this is named by another way.
+    let said = mount_of(&p, "copy", &[]);
+    assert!(
+        said.code == 1 && said.err.contains("copy of a side") && said.err.contains("mirror=alone"),
+        "{said:?}"
+    );
+    assert_eq!(p.run(&["scrub", "copy.img", "--wait"]).code, 1, "it would be written to both sides");
+    for copy in ["copy", "copy.img"] {
+        assert_eq!(mount_of(&p, copy, &["mirror=alone"]).code, 0);
+        fs::remove_file(p.path("file")).unwrap();
+        write_durably(&p.path("of the copy"), b"x");
+        p.umount();
+        assert_eq!(mount_of(&p, copy, &[]).code, 0, "from then on it is a store as any");
+        assert!(!p.path("file").exists() && status(&p)["in_sync"] == false);
+        p.umount();
+        assert_eq!(p.run(&["check", copy, "--data"]).code, 0);
+    }
+    p.mount("");
+    assert_eq!(status(&p)["in_sync"], true);
+    assert_eq!(fs::read(p.path("file")).unwrap(), pattern(1 << 20, 1));
+    assert_eq!(status(&p)["copied_bytes"], 0);
+
+    // The named side is lost, the other goes on, the first comes back: it is the one that a split leaves here.
+    p.umount();
+    fs::rename(p.at("store"), p.at("away")).unwrap();
+    assert_eq!(mount_of(&p, "two.img", &[]).code, 0);
+    write_durably(&p.path("alone"), b"on the image");
+    p.umount();
+    fs::rename(p.at("away"), p.at("store")).unwrap();
+    p.mount("");
+    wait("both in sync", || status(&p)["in_sync"] == true);
+    let made = p.json(&["mirror", "split", "mnt", "moment", "--json"]);
+    assert!(made["store"].as_str().is_some_and(|store| store.ends_with("two.img")), "{made}");
+    write_durably(&p.path("after"), b"in the store");
+    p.umount();
+    p.mount("");
+    assert!(p.path("after").exists() && p.path("alone").exists());
+    p.umount();
+    p.check();
 }

@@ -436,6 +436,68 @@ fn what_cannot_be_restored_is_said() {
     p.check();
 }
 
+/// A tmpfs that is unmounted in the end, also when the test fails.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    /// None without the right to mount one.
+    fn new(at: PathBuf) -> Option<Tmpfs> {
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&at).status().unwrap();
+        mounted.success().then_some(Tmpfs(at))
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _gone = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn what_is_mounted_below_stays() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    fs::create_dir(p.path("d")).unwrap();
+    fs::write(p.path("d/old"), "old").unwrap();
+    p.snapshot("before");
+    fs::create_dir(p.path("d/tm")).unwrap();
+    p.ok(&["clone", "mnt", "tried"]);
+    fs::rename(p.path(".clones/tried/d"), p.path(".clones/tried/e")).unwrap();
+    let Some(tmpfs) = Tmpfs::new(p.path("d/tm")) else {
+        return eprintln!("SKIPPED: no right to mount a tmpfs");
+    };
+    fs::write(p.path("d/tm/precious"), "precious").unwrap();
+    let refused = |args: &[&str]| {
+        let said = p.run(args);
+        let told = said.err.contains("unmount them first") && said.err.contains("d/tm");
+        assert!(said.code == 1 && told, "{args:?}: {said:?}");
+        assert_eq!(fs::read(p.path("d/tm/precious")).unwrap(), b"precious", "{args:?}");
+    };
+    let dir = p.path("d");
+    let restore = ["restore", dir.to_str().unwrap(), "--from", "before"];
+    refused(&[&restore[..], &["--dry-run"]].concat());
+    refused(&restore);
+    refused(&["merge", "mnt", "tried"]);
+    // What is beside it can be restored.
+    fs::write(p.path("d/old"), "new").unwrap();
+    p.ok(&["restore", p.path("d/old").to_str().unwrap(), "--from", "before"]);
+    assert_eq!(fs::read(p.path("d/old")).unwrap(), b"old");
+    drop(tmpfs);
+    p.ok(&restore);
+    assert!(!p.path("d/tm").exists());
+    // To take that back makes it again; a mount there then is in the way of doing it once more.
+    p.ok(&["undo", "mnt"]);
+    let tmpfs = Tmpfs::new(p.path("d/tm"));
+    fs::write(p.path("d/tm/precious"), "precious").unwrap();
+    refused(&["undo", "mnt"]);
+    drop(tmpfs);
+    p.umount();
+    p.check();
+}
+
 #[test]
 fn a_restore_is_taken_back_unless_something_is_in_the_way() {
     if !can_mount() {

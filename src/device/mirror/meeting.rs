@@ -97,6 +97,8 @@ mod tests {
             parted_at: 0,
             earlier: Vec::new(),
             limit_ms: 1,
+            opened: false,
+            home: None,
             path,
         }
     }

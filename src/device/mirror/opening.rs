@@ -1,6 +1,6 @@
-//! MirrorOpening what is there of a mirror: the sides that serve, and the one that is to be filled.
+//! Opening what is there of a mirror: the sides that serve, and the one that is to be filled.
 
-use super::label::read_label;
+use super::label::{read_label, write_label};
 use super::meeting::{Both, SideFound, alone, meet};
 use super::mirror::{Mirror, MirrorError};
 use crate::device::Device;
@@ -58,6 +58,16 @@ impl Present {
 
 fn refused<T>(why: String) -> Result<T, MirrorError> {
     Err(MirrorError::Refused(why))
+}
+
+/// Has one that was split say that it may have something of its own from now on. Durable when it returns.
+fn noted_open(device: &dyn Device, label: Label) -> Result<Label, MirrorError> {
+    if label.standing != Standing::Split || label.opened {
+        return Ok(label);
+    }
+    let opened = Label { number: label.number + 1, opened: true, ..label };
+    write_label(device, &opened)?;
+    Ok(opened)
 }
 
 /// Opens the store on `first`, with its partner if that is there. A side that goes on alone says so durably before this
@@ -123,6 +133,7 @@ pub fn open_sides(
             };
             match alone(first.label.as_ref()) {
                 SideFound::Plain => {
+                    let label = noted_open(&*first.device, label)?;
                     let mirror = Mirror::labelled(first.device, label, seed);
                     Ok(MirrorOpening { mirror, behind: None, warning: None })
                 }

@@ -85,6 +85,8 @@ fn label(side: u64) -> Label {
         parted_at: 0,
         earlier: Vec::new(),
         limit_ms: LIMIT_MS,
+        opened: false,
+        home: None,
         path: Vec::new(),
     }
 }

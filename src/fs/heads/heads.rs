@@ -45,8 +45,10 @@ pub struct Heads {
     pub standstill: Standstill,
     /// Lines that are frozen.
     pub frosts: Frosts,
-    /// The epoch in which the last look began that found nothing to be done to bring content home; 0 for none.
+    /// The stamp of when the last look began that found nothing to be done to bring content home; 0 for none.
     pub rested: AtomicU64,
+    /// Commits that have ended.
+    pub commits_ended: AtomicU64,
     main: RwLock<Arc<Head>>,
     /// The slot of the line at the root.
     top: Slot,
@@ -91,6 +93,7 @@ impl Heads {
             standstill: Standstill::default(),
             frosts: Frosts::default(),
             rested: AtomicU64::new(0),
+            commits_ended: AtomicU64::new(0),
             main: RwLock::new(main),
             top: top.slot,
             others: RwLock::new(others),
@@ -101,7 +104,13 @@ impl Heads {
 
     /// True if all content that could be home as of the last commit is.
     pub fn content_was_looked_at(&self) -> bool {
-        !self.volume.knows_homes() || self.rested.load(Relaxed) == self.volume.epoch().0
+        !self.volume.knows_homes() || self.rested.load(Relaxed) == self.stamp()
+    }
+
+    /// Another number after each commit and each snapshot. An epoch begins before its commit has ended, and what is free by
+    /// that is to be seen only then.
+    pub fn stamp(&self) -> u64 {
+        self.commits_ended.load(Relaxed) + self.volume.epoch().0
     }
 
     /// True if all content that can be home is: nothing has changed since that was found.

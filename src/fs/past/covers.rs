@@ -1,4 +1,4 @@
-//! Where trials cover the tree on a name of it: what is asked before such a name is dropped, so that it is not.
+//! Where trials, or other mounts, cover the tree on a name of it: what is asked before such a name is dropped, so that it is not.
 
 use super::snapdir::Past;
 use super::underway::Cover;
@@ -8,6 +8,16 @@ use crate::fs::heads::Head;
 use crate::fs::items::Items;
 use crate::ops::{Error, Result};
 use crate::volume::{View, VolumeError};
+use std::path::PathBuf;
+
+/// What would be found no more, by its name in the mount, when names are dropped.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Uncovered {
+    /// What a trial has in the place of it.
+    Cover(Cover),
+    /// Other file systems, by where they are mounted.
+    Mounts(Vec<PathBuf>),
+}
 
 impl Past {
     /// The trial on this clone is about to cover these paths from the root of the mount, which are names of it, and covers no
@@ -41,37 +51,36 @@ impl Past {
         Ok(covers)
     }
 
-    /// The cover that is lost when these names of a line are dropped, and those of these files, if there is one.
+    /// What is lost when these names of a line are dropped, and those of these files: a cover, or else mounts.
     pub fn uncovered(
         &self,
         head: &Head,
         (before, after): (&View, &View),
         names: &[Name],
         files: &[Ino],
-    ) -> std::result::Result<Option<Cover>, VolumeError> {
-        let covers = self.under_way.covers();
-        if covers.is_empty() {
+    ) -> std::result::Result<Option<Uncovered>, VolumeError> {
+        let (covers, mounts) = (self.under_way.covers(), self.mounts_below(head).unwrap_or_default());
+        if covers.is_empty() && mounts.is_empty() {
             return Ok(None);
         }
-        let Ok(clone) = self.clone_at(head) else { return Ok(None) };
         let of_files: Vec<Vec<Name>> =
             files.iter().map(|ino| names_of(after, *ino)).collect::<std::result::Result<_, _>>()?;
         let is_dropped = |name: &Name| names.contains(name) || of_files.iter().flatten().any(|n| n == name);
-        for cover in covers {
-            let mut dir = Ino::ROOT;
-            let way = cover.inside(clone.as_deref()).unwrap_or_default();
-            for part in way.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
-                let name = (dir, part.to_vec());
-                if is_dropped(&name) {
-                    return Ok(Some(cover.clone()));
-                }
-                match before.find_name(dir, part)? {
-                    Some(entry) => dir = entry.ino,
-                    None => break,
+        if let Ok(clone) = self.clone_at(head) {
+            for cover in covers {
+                let way = cover.inside(clone.as_deref()).unwrap_or_default();
+                if leads_over(before, way, &is_dropped)? {
+                    return Ok(Some(Uncovered::Cover(cover.clone())));
                 }
             }
         }
-        Ok(None)
+        let mut cut_off = Vec::new();
+        for mount in mounts {
+            if leads_over(before, &mount.way, &is_dropped)? {
+                cut_off.push(mount.point);
+            }
+        }
+        Ok((!cut_off.is_empty()).then_some(Uncovered::Mounts(cut_off)))
     }
 
     /// The name of the clone that a head is of; none for what the mount has at its root.
@@ -79,4 +88,24 @@ impl Past {
         let heads = &self.commits.heads;
         if head.line == heads.main().line { Ok(None) } else { Ok(Some(heads.volume.line(head.line)?.name)) }
     }
+}
+
+/// True if a way from the root of a tree leads over one of these names.
+fn leads_over(
+    tree: &View,
+    way: &[u8],
+    is_one: &dyn Fn(&Name) -> bool,
+) -> std::result::Result<bool, VolumeError> {
+    let mut dir = Ino::ROOT;
+    for part in way.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
+        let name = (dir, part.to_vec());
+        if is_one(&name) {
+            return Ok(true);
+        }
+        match tree.find_name(dir, part)? {
+            Some(entry) => dir = entry.ino,
+            None => return Ok(false),
+        }
+    }
+    Ok(false)
 }

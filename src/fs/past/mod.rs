@@ -4,15 +4,20 @@
 //! State: [`Past`]. Below: `commits`, `heads`; uses `attributes` for what `.snapshots` shows. What is inside of a snapshot
 //! is read by the same code as a head.
 
+mod ageing;
 mod arriving;
 mod clonedir;
 mod covers;
+mod deleting;
 mod expiry;
 mod given_up;
+mod holds;
 mod known;
 mod moment;
 mod pick;
 mod promote;
+mod purge;
+mod purge_plan;
 mod received;
 mod rollback;
 mod scheduled;
@@ -25,7 +30,12 @@ mod watch;
 
 pub use arriving::{AtWork, arrival_key, arrival_name};
 pub use clonedir::{MAIN_CLONEDIR, clonedir_ttl};
+pub use covers::Uncovered;
+pub use deleting::DELETED_AT_ONCE;
+pub use holds::{HoldTerms, moment};
 pub use promote::{Promoted, PromotionOrder};
+pub use purge::{PurgeAsked, PurgeEnd};
+pub use purge_plan::{HasToo, PurgePlan, PurgedIn};
 pub use received::{Published, Unfit};
 pub use rollback::{InTheWay, OpenForWriting, Switched};
 pub use snapdir::{OneAtATime, Past};

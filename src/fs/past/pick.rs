@@ -9,7 +9,7 @@
 //! The newest is the snapshot with the latest time, even if another was made after it by a clock that was wrong. A
 //! snapshot whose own name looks like this is found by its name before these rules are asked.
 
-use crate::clock::seconds_from_date;
+use crate::clock::{number_of, parse_date};
 use crate::ops::Timestamp;
 
 /// Which one `name` picks at the time `now` out of snapshots made at `created` (in the order in which they were made).
@@ -18,13 +18,19 @@ pub fn pick(name: &[u8], now: Timestamp, created: &[Timestamp]) -> Option<usize>
     let not_after = match rule {
         "latest" => return created.len().checked_sub(1),
         "prev" => return created.len().checked_sub(2),
-        _ => match rule.strip_prefix('-') {
-            Some(age) => (now.secs.checked_sub(parse_age(age)?)?, now.nanos),
-            None => parse_date(rule)?,
-        },
+        _ => moment_of(name, now)?,
     };
     let old_enough = created.iter().map(|t| (t.secs, t.nanos)).enumerate().filter(|(_, t)| *t <= not_after);
     old_enough.max_by_key(|(_, t)| *t).map(|(i, _)| i)
+}
+
+/// The last moment that an age or a time stands for at the time `now`: seconds since 1970 and nanoseconds. None for other names.
+pub fn moment_of(name: &[u8], now: Timestamp) -> Option<(i64, u32)> {
+    let rule = std::str::from_utf8(name).ok()?.strip_prefix('@')?;
+    match rule.strip_prefix('-') {
+        Some(age) => Some((now.secs.checked_sub(parse_age(age)?)?, now.nanos)),
+        None => parse_date(rule),
+    }
 }
 
 /// `15m` in seconds.
@@ -39,50 +45,6 @@ fn parse_age(age: &str) -> Option<i64> {
         _ => return None,
     };
     number_of(number)?.checked_mul(seconds)
-}
-
-/// The last moment of what is meant: seconds since 1970 and nanoseconds.
-fn parse_date(text: &str) -> Option<(i64, u32)> {
-    let (date, time) = text.split_once(['T', ' ']).unwrap_or((text, "00:00"));
-    let mut date = date.splitn(3, '-').map(number_of);
-    let (year, month, day) = (date.next()??, date.next()??, date.next()??);
-    let (time, east) = split_zone(time)?;
-    let mut time = time.splitn(3, ':').map(number_of);
-    let (hour, minute) = (time.next()??, time.next()??);
-    let second = time.next();
-    // A time without fractions of a second is not told from one with them.
-    let nanos = if second.is_some() { 999_999_999 } else { 0 };
-    let second = second.unwrap_or(Some(0))?;
-    if hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
-    Some((seconds_from_date(year, month, day)? + hour * 3600 + minute * 60 + second - east, nanos))
-}
-
-/// A time and how many seconds its zone is east of UTC: `10:00`, `10:00Z`, `10:00+01:00`, `10:00 +0100`.
-fn split_zone(text: &str) -> Option<(&str, i64)> {
-    if let Some(time) = text.strip_suffix('Z') {
-        return Some((time, 0));
-    }
-    let Some(at) = text.find(['+', '-']) else { return Some((text, 0)) };
-    let (time, zone) = text.split_at(at);
-    let digits = zone[1..].replacen(':', "", 1);
-    if digits.len() != 4 {
-        return None;
-    }
-    let digits = number_of(&digits)?;
-    let (hours, minutes) = (digits / 100, digits % 100);
-    let east = hours * 3600 + minutes * 60;
-    let valid = hours < 24 && minutes < 60;
-    valid.then_some((time.trim_end_matches(' '), if zone.starts_with('-') { -east } else { east }))
-}
-
-/// Decimal digits and nothing else.
-fn number_of(text: &str) -> Option<i64> {
-    if text.is_empty() || text.len() > 12 || !text.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    text.parse().ok()
 }
 
 #[cfg(test)]

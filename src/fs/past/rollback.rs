@@ -27,7 +27,7 @@ use crate::format::{Ino, Key, Kind, LineId, ViewId};
 use crate::fs::error::damaged;
 use crate::fs::heads::{Head, Stale};
 use crate::fs::items::{name_of, path_bytes};
-use crate::ops::{Error, NodeId, Result};
+use crate::ops::{Error, MountBelow, NodeId, Result};
 use crate::volume::{NewSnapshot, Prepare, ReserveFor, SnapshotInfo, View, VolumeError};
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -90,16 +90,19 @@ impl Past {
         let (heads, mut found) = (&self.commits.heads, InTheWay::default());
         for head in cut {
             found.written.extend(self.with_paths(head, heads.handles.written(head))?);
-            let mounts = heads.kernel().mounts_below(&self.place_of(head)?);
-            let mounts =
-                mounts.map_err(|e| Error::Io(format!("what is mounted below cannot be read: {e}")))?;
-            found.mounts.extend(mounts);
+            found.mounts.extend(self.mounts_below(head)?.into_iter().map(|mount| mount.point));
             found.covers.extend(self.covers_on(head)?);
         }
         found.mounts.sort_unstable();
         found.mounts.dedup();
         found.covers.dedup();
         Ok(found)
+    }
+
+    /// What is mounted below the root of a line.
+    pub(super) fn mounts_below(&self, head: &Head) -> Result<Vec<MountBelow>> {
+        let found = self.commits.heads.kernel().mounts_below(&self.place_of(head)?);
+        found.map_err(|e| Error::Io(format!("what is mounted below cannot be read: {e}")))
     }
 
     /// Files with their paths from the root of the mount.
@@ -337,7 +340,7 @@ impl Past {
         known.iter().for_each(|dir| kernel.drain(*dir));
         if let Ok((old, new)) = &views {
             // Whoever stands in a directory that was moved finds it where it is now.
-            let moved = inos().filter(|ino| name_of(old, *ino) != name_of(new, *ino));
+            let moved = moved_among(&known, old, new).into_iter();
             moved.filter_map(|ino| path_bytes(new, ino)).for_each(|way| kernel.look_up(&below(place, &way)));
         }
         self.forget_snapdirs();
@@ -345,6 +348,28 @@ impl Past {
             self.forget_clonedir();
         }
     }
+}
+
+/// Those of these directories, but for roots, that have another name in the one view than in the other. They are looked up one
+/// by one only if more than that differs in all between the two.
+fn moved_among(dirs: &[NodeId], old: &View, new: &View) -> Vec<Ino> {
+    let all: BTreeSet<Ino> = dirs.iter().map(|dir| Ino(dir.ino())).filter(|ino| *ino != Ino::ROOT).collect();
+    let mut relinked = BTreeSet::new();
+    let is_link = |key: &Key| key.kind == Kind::Link as u8;
+    let mut left = all.len();
+    for item in old.diff(new, &Key::MIN, &Key::MAX) {
+        match item {
+            Ok(item) if left > 0 => {
+                relinked.extend(Some(item.key).filter(is_link).map(|key| Ino(key.object)))
+            }
+            _ => {
+                relinked.clone_from(&all);
+                break;
+            }
+        }
+        left -= 1;
+    }
+    all.intersection(&relinked).copied().filter(|ino| name_of(old, *ino) != name_of(new, *ino)).collect()
 }
 
 /// The path of something in a line whose root is there.
@@ -370,4 +395,29 @@ fn names_in_root(view: &View) -> Vec<Vec<u8>> {
         }
     }
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::tests::{ROOT, T, USER};
+    use crate::ops::{Operations, RenameMode};
+
+    #[test]
+    fn directories_that_moved_are_found_however_much_else_differs() {
+        const DIRS: usize = 300;
+        let t = T::new();
+        let dirs: Vec<NodeId> = (0..DIRS).map(|n| t.mkdir(ROOT, &format!("d{n}")).unwrap()).collect();
+        t.snapshot("s");
+        let old = t.fs.view_of_word(ROOT, b"s").unwrap();
+        let moved = |known: &[NodeId]| moved_among(known, &old, &t.fs.view_of_word(ROOT, b"@live").unwrap());
+        assert!(moved(&dirs).is_empty());
+        t.fs.rename(&USER, ROOT, b"d7", dirs[9], b"below", RenameMode::Replace).unwrap();
+        t.put(ROOT, "f", b"x");
+        assert_eq!((moved(&dirs), moved(&dirs[20..])), (vec![Ino(dirs[7].ino())], Vec::new()));
+        for n in 0..DIRS {
+            t.put(dirs[50], &format!("f{n}"), b"y");
+        }
+        assert_eq!(moved(&dirs), [Ino(dirs[7].ino())]);
+    }
 }

@@ -30,11 +30,27 @@ impl Past {
 
     /// As decisions need them.
     pub fn as_taken(&self, all: &[SnapshotInfo]) -> Vec<TakenSnapshot> {
-        let volume = &self.commits.heads.volume;
-        let kept = |s: &SnapshotInfo| {
-            self.is_kept(std::iter::once(s.id)) || volume.is_read(s.id) || volume.is_held(s.id)
-        };
-        all.iter().map(|s| TakenSnapshot { at: s.created.0, kept: kept(s) }).collect()
+        all.iter()
+            .map(|s| TakenSnapshot { at: s.created.0, kept: self.keeps_from_going(s).is_some() })
+            .collect()
+    }
+
+    /// Why a snapshot may not go by itself now, be it by a rule or for want of space: in words behind "it is". The one place
+    /// that decides that.
+    pub fn keeps_from_going(&self, s: &SnapshotInfo) -> Option<&'static str> {
+        let reads = || self.commits.heads.volume.is_read(s.id).then_some("being read");
+        self.keeps_from_deletion(s).or_else(reads)
+    }
+
+    /// Why nobody may delete a snapshot now, in the same way.
+    pub fn keeps_from_deletion(&self, s: &SnapshotInfo) -> Option<&'static str> {
+        if self.commits.heads.volume.is_held(s.id) {
+            return Some("being copied to another store");
+        }
+        if self.is_kept(std::iter::once(s.id)) {
+            return Some("mounted at a place of its own");
+        }
+        self.received_against(s.id).map(|_| "what a stream that is being received stands on")
     }
 
     /// Takes one, unless nothing has changed since the last one of the schedule. Durable when this returns.

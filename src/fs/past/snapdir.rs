@@ -4,6 +4,7 @@
 //! live directory's number with another kind. Nothing about it is stored. Snapshots are made, renamed and deleted in those
 //! of roots alone, one at a time.
 
+use super::ageing::Ageing;
 use super::arriving::Arriving;
 use super::known::KnownSnapdirs;
 use super::pick::pick;
@@ -23,7 +24,7 @@ use crate::fs::items::Items;
 use crate::fs::listing::Listing;
 use crate::limits::SNAPSHOT_NAME_BYTES_MAX;
 use crate::ops::{Attr, Entrance, Entry, Error, FileType, NodeId, RenameMode, Result, Timestamp, Way};
-use crate::volume::{NewSnapshot, ReserveFor, SnapshotInfo, VolumeError};
+use crate::volume::{NewHold, NewSnapshot, ReserveFor, SnapshotInfo, VolumeError};
 use parking_lot::{Mutex, MutexGuard};
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -68,6 +69,8 @@ pub struct Past {
     pub commits: Arc<Commits>,
     /// One snapshot at a time is created, renamed or deleted.
     snapshot_lock: Mutex<()>,
+    /// One purge at a time, to its end. Taken before all others.
+    pub(super) purging: Mutex<()>,
     /// Snapshots that are file systems of their own now, and how often.
     standing_alone: Mutex<HashMap<ViewId, usize>>,
     /// The `.snapshots` that the kernel knows.
@@ -78,6 +81,8 @@ pub struct Past {
     pub(super) watch: Watch,
     /// What is remembered of schedules.
     pub timekeeper: Timekeeper,
+    /// How old the store is.
+    pub(super) ageing: Ageing,
     /// Commands that steps and trials were made for.
     pub under_way: Arc<UnderWay>,
     /// What is being received now.
@@ -90,11 +95,13 @@ impl Past {
         Past {
             commits,
             snapshot_lock: Mutex::new(()),
+            purging: Mutex::new(()),
             standing_alone: Mutex::default(),
             known_snapdirs: KnownSnapdirs::default(),
             pause_ns: AtomicU64::new(0),
             watch: Watch::default(),
             timekeeper: Timekeeper::default(),
+            ageing: Ageing::default(),
             under_way: Arc::default(),
             arriving: Arriving::default(),
         }
@@ -155,7 +162,8 @@ impl Past {
         }
     }
 
-    fn tell_where_gone(&self, asked: Option<NodeId>, names: &[Vec<u8>]) {
+    /// The same for the `.snapshots` alone that the kernel knows, `asked` left out.
+    pub(super) fn tell_where_gone(&self, asked: Option<NodeId>, names: &[Vec<u8>]) {
         let (heads, mut gone) = (&self.commits.heads, Vec::new());
         let all = [vec![ROOT_SNAPDIR], self.known_snapdirs.all()].concat();
         for snapdir in all.into_iter().filter(|snapdir| Some(*snapdir) != asked) {
@@ -280,8 +288,19 @@ impl Past {
         reached: Consistency,
         held: &OneAtATime<'_>,
     ) -> Result<ViewId> {
+        self.snapshot_with(head, (name, provenance, reached), None, held)
+    }
+
+    /// The same of one that has a hold from the first moment on.
+    pub(super) fn snapshot_with(
+        &self,
+        head: &Arc<Head>,
+        what: (&[u8], &Provenance, Consistency),
+        hold: Option<&NewHold<'_>>,
+        held: &OneAtATime<'_>,
+    ) -> Result<ViewId> {
         loop {
-            if let Some(made) = self.snapshot_once(head, name, provenance, reached, held)? {
+            if let Some(made) = self.snapshot_once(head, what, hold, held)? {
                 return Ok(made);
             }
         }
@@ -291,9 +310,8 @@ impl Past {
     fn snapshot_once(
         &self,
         head: &Arc<Head>,
-        name: &[u8],
-        provenance: &Provenance,
-        reached: Consistency,
+        (name, provenance, reached): (&[u8], &Provenance, Consistency),
+        hold: Option<&NewHold<'_>>,
         _held: &OneAtATime<'_>,
     ) -> Result<Option<ViewId>> {
         check_snapshot_name(name, provenance.reason)?;
@@ -324,7 +342,7 @@ impl Past {
             if is_late {
                 return Err(VolumeError::NoSuchView); // changes have gone on since what the kernel holds was asked for
             }
-            heads.volume.create_snapshot(head.line, &new, &mut |txn| {
+            heads.volume.create_held_snapshot(head.line, &new, hold, &mut |txn| {
                 prepare(txn)?;
                 pause = paused();
                 Ok(())

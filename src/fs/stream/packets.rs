@@ -85,6 +85,11 @@ impl<'w> PacketWriter<'w> {
     /// Ends the stream with its last packet. How many packets and bytes it has, without those that were left out.
     pub fn end(mut self, end: &[u8]) -> Result<(u64, u64)> {
         self.end_packet()?;
+        if self.first > self.next {
+            let (last, first) = (self.next, self.first);
+            let what = format!("the token says packet {first}, and the last packet of this stream is {last}");
+            return Err(StreamError::Refused(what));
+        }
         self.payload.extend_from_slice(end);
         self.write(PacketKind::End)?;
         self.out.flush().map_err(StreamError::Carrier)?;

@@ -266,6 +266,8 @@ fn sides(image: &Sim) -> [Arc<Sim>; 2] {
             parted_at: 0,
             earlier: Vec::new(),
             limit_ms: 600_000,
+            opened: false,
+            home: None,
             path: Vec::new(),
         };
         write_label(&disk, &label).unwrap();

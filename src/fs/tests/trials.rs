@@ -1,7 +1,7 @@
 //! Steps and clones of trials: their names, what goes with what, and what stays.
 
 use super::super::{
-    Cover, GoesOn, MergeOrder, MergeRefusal, MergeWay, OpenForWriting, Reason, Refusal, Switched,
+    Cover, GoesOn, MergeOrder, MergeRefusal, MergeWay, OpenForWriting, Reason, Refusal, Switched, Uncovered,
 };
 use super::*;
 use crate::format::provenance::Provenance;
@@ -176,7 +176,9 @@ fn what_a_trial_covers_on_a_name_is_not_renamed_or_rolled_back() {
     let refused = back();
     assert!(matches!(&refused, Switched::Refused(found) if found.covers == [cover.clone()]), "{refused:?}");
     let count = t.fs.snapshots().len();
-    assert!(matches!(merge(), Err(MergeRefusal::Refused(Refusal::Covered(found))) if found == cover));
+    assert!(
+        matches!(merge(), Err(MergeRefusal::Refused(Refusal::Uncovers(Uncovered::Cover(found)))) if found == cover)
+    );
     assert_eq!(t.fs.snapshots().len(), count, "no guard is left of it");
     assert!(t.find(ROOT, "dir").is_ok() && t.find(ROOT, "other").is_err());
     // What is elsewhere changes, and the line of the clone has its own names.

@@ -16,7 +16,7 @@ use crate::fs::content::{drop_left, drop_reference};
 use crate::fs::difference::{Name, PathChange, difference, names_of};
 use crate::fs::heads::{Barred, Gate, Head, Heads, KeptOut};
 use crate::fs::items::path_of;
-use crate::fs::past::{Cover, OneAtATime, Past};
+use crate::fs::past::{OneAtATime, Past, Uncovered};
 use crate::ops::{Error, NodeId, Result};
 use crate::volume::{ReserveFor, SnapshotInfo, Turn, View, VolumeError};
 use std::cell::RefCell;
@@ -92,8 +92,8 @@ pub enum Refusal {
     Path(Vec<u8>, Error),
     /// Or with the word for a view.
     View(Vec<u8>, Error),
-    /// A trial that goes on covers something on a name that would be dropped.
-    Covered(Cover),
+    /// A trial that goes on, or another file system, is mounted on a name that would be dropped, or below.
+    Uncovers(Uncovered),
     /// Another reason.
     Failed(Error),
 }
@@ -229,8 +229,8 @@ fn rehearse_now(
                 changes = Some(difference(&before, txn.view(), None)?);
                 Err(VolumeError::NoSuchView) // only to look
             });
-            if let Some(cover) = uncovered {
-                return Err(Refusal::Covered(cover));
+            if let Some(lost) = uncovered {
+                return Err(Refusal::Uncovers(lost));
             }
             match (changes, rehearsed) {
                 (Some(changes), _) => Ok(changes),
@@ -355,8 +355,8 @@ fn guarded(
     let transferred = transferred.inspect_err(|_: &VolumeError| {
         heads.volume.take_back_snapshot(line, before.id);
     });
-    if let Some(cover) = uncovered {
-        return Err(Refusal::Covered(cover));
+    if let Some(lost) = uncovered {
+        return Err(Refusal::Uncovers(lost));
     }
     let (transferred, view) = transferred?;
     *made = Some(transferred.clone());
@@ -369,13 +369,13 @@ fn guarded(
     Ok(Done { before, after, views: [view, after_view], transferred })
 }
 
-/// What a trial covers on a name that [`tell_kernel`] would drop.
+/// What is mounted on a name that [`tell_kernel`] would drop, or below.
 fn uncovered_by(
     past: &Past,
     head: &Head,
     views: (&View, &View),
     done: &Transferred,
-) -> std::result::Result<Option<Cover>, VolumeError> {
+) -> std::result::Result<Option<Uncovered>, VolumeError> {
     let files = if past.commits.heads.options.writeback_cache { &done.content[..] } else { &[] };
     past.uncovered(head, views, &done.names, files)
 }

@@ -164,6 +164,16 @@ pub fn entries(meta: MetaRead, list: u64, range: Buckets) -> Result<Vec<(Epoch, 
     Ok(out)
 }
 
+/// Shows each entry of a list, in no order, and has no more than a chunk of them in memory.
+pub fn each(meta: MetaRead, list: u64, visit: &mut dyn FnMut(&DeadEntry)) -> Result<()> {
+    for (_, bucket) in meta.buckets(list, &ALL)? {
+        for seq in 0..bucket.chunks {
+            meta.chunk(bucket.oid, seq)?.iter().for_each(&mut *visit);
+        }
+    }
+    Ok(())
+}
+
 /// A list as it was found, whatever is wrong with it.
 #[derive(Clone, Debug, Default)]
 pub struct FoundList {

@@ -1,0 +1,125 @@
+//! `delete`: snapshots by names, patterns and times, through the daemon; and waiting for the space of what was deleted.
+
+use super::args::DeleteArgs;
+use super::delete_order::{DeleteOrder, encode};
+use super::output::{self, counted};
+use super::snapshots::{daemon_for_changes, written};
+use super::usage;
+use crate::ctl::{Client, Code, Failure};
+use crate::names;
+use crate::ops::NodeId;
+use crate::sys::family::{self, signals};
+use serde_json::{Value, json};
+use std::ffi::OsStr;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+/// How often it is looked whether space has come back.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// What ends the waiting and nothing else.
+const ENDS: [i32; 2] = [signals::SIGINT, signals::SIGTERM];
+
+pub(super) fn run(args: &DeleteArgs) -> Result<(), Failure> {
+    if args.names.iter().any(|name| name.is_empty()) {
+        return Err(usage::wrong("a name is empty"));
+    }
+    let client = daemon_for_changes(&args.target)?;
+    let bytes = |word: &std::ffi::OsString| word.as_bytes().to_vec();
+    let order = DeleteOrder {
+        at: NodeId::ROOT,
+        names: args.names.iter().map(bytes).collect(),
+        before: args.before.as_ref().map(bytes),
+        after: args.after.as_ref().map(bytes),
+        dry_run: args.dry_run,
+    };
+    let answer = client.call("delete_meant", encode(&order), &mut |_| {})?;
+    let json = args.json.json;
+    let list = |key: &str| answer[key].as_array().map(Vec::as_slice).unwrap_or_default();
+    let kept = list("kept").iter().map(|one| one["why"].as_str().unwrap_or_default());
+    let missing = list("missing").iter().map(|one| one.as_str().unwrap_or_default());
+    let stays: Vec<&str> = kept.chain(missing).collect();
+    if args.dry_run && !json {
+        written(output::print(&told(&answer)))?;
+    }
+    if json && !args.wait {
+        written(output::print_json(&for_programs(&answer, args.dry_run)))?;
+    }
+    if args.wait {
+        wait(&client, json)?;
+        if json {
+            written(output::print(&format!("{}\n", for_programs(&answer, false))))?;
+        }
+    }
+    // The last of the sentences is that of the failure.
+    match stays.split_last() {
+        None => Ok(()),
+        Some((last, others)) => {
+            others.iter().for_each(|what| eprintln!("snapfs: {}", names::sentence(what)));
+            Err(Failure::new(Code::Busy, names::sentence(last)))
+        }
+    }
+}
+
+fn gone(answer: &Value) -> Vec<Vec<u8>> {
+    names::get_list(answer, "deleted").unwrap_or_default()
+}
+
+/// A rehearsal for people.
+fn told(answer: &Value) -> String {
+    let gone = gone(answer);
+    let mut out: String = gone.iter().map(|name| names::shown_bytes(name) + "\n").collect();
+    if let Some(frees) = answer["frees"].as_u64() {
+        let what = counted(gone.len() as u64, "snapshot");
+        out += &format!("{what} would go, and {} come back\n", output::size(frees));
+    }
+    out
+}
+
+fn for_programs(answer: &Value, dry_run: bool) -> Value {
+    let mut object = json!({"kept": answer["kept"], "missing": answer["missing"], "frees": answer["frees"]});
+    let gone = gone(answer);
+    let list: Vec<&OsStr> = gone.iter().map(|name| OsStr::from_bytes(name)).collect();
+    names::put_list(&mut object, if dry_run { "would_delete" } else { "deleted" }, &list);
+    object
+}
+
+/// Waits until nothing of what was ever deleted is still to be freed. A signal ends the waiting alone.
+fn wait(client: &Client, json: bool) -> Result<(), Failure> {
+    let held = family::hold_signals(&ENDS);
+    let waited = look_on(client, json);
+    if held.is_ok() {
+        let _ = family::let_signals_come(&ENDS); // at worst they stay away from what is about to end
+    }
+    waited
+}
+
+fn look_on(client: &Client, json: bool) -> Result<(), Failure> {
+    let is_shown = !json && io::stderr().is_terminal();
+    let mut last = Value::Null;
+    let done = loop {
+        let status = client.call("status", json!({}), &mut |_| {})?;
+        let number = |key: &str| status[key].as_u64().unwrap_or(0);
+        let (views, jobs, bytes) = (number("deleting"), number("freeing_jobs"), number("freeing_bytes"));
+        if views == 0 && jobs == 0 {
+            break Ok(());
+        }
+        let now = json!({"deleting": views, "freeing_jobs": jobs, "freeing_bytes": bytes});
+        if json && now != last {
+            written(output::print(&format!("{now}\n")))?;
+        } else if is_shown {
+            let what = format!("{} to go, {} to come back", counted(views, "snapshot"), output::size(bytes));
+            // Who does not see it misses nothing that counts.
+            let _ = write!(io::stderr().lock(), "\r{what}\x1b[K");
+        }
+        last = now;
+        if matches!(family::wait_signal(&ENDS, Some(LOOK_AGAIN)), Ok(Some(_))) {
+            let what = "waited for no longer; it goes on in the background (snapfs status)";
+            break Err(Failure::new(Code::Other, what));
+        }
+    };
+    if is_shown && !last.is_null() {
+        eprintln!();
+    }
+    done
+}

@@ -1,0 +1,111 @@
+//! What the daemon does for an order to delete snapshots: finds which are meant, deletes them, and says which stay and why.
+//!
+//! A name is first taken as it is, and only then as a pattern. Patterns mean snapshots of the line's own; one that it has from its
+//! origin can be named, and is refused as ever.
+
+use super::delete_order::{DeleteOrder, told_missing};
+use super::held;
+use super::pattern::{Pattern, is_pattern};
+use super::refusal::{told, told_view};
+use super::streaming;
+use crate::ctl::Failure;
+use crate::format::ViewId;
+use crate::fs::Fs;
+use crate::names;
+use crate::ops::{Error, NodeId};
+use crate::volume::SnapshotInfo;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Why a snapshot was not deleted.
+pub(super) fn told_stays(fs: &Fs, at: NodeId, name: &[u8], e: &Error) -> Failure {
+    let found = || fs.volume().find_snapshot(fs.line_at(at).ok()?, name);
+    let held =
+        Some(e).filter(|e| **e == Error::Busy).and_then(|_| held::refused(fs.volume(), name, found()?.id));
+    held.unwrap_or_else(|| streaming::told_kept(fs, at, name, e))
+}
+
+/// Carries one out: the answer has `deleted`, `kept` with `name` and `why` for each, `missing` with a sentence for each name that met
+/// nothing, and `frees`, the bytes that come back of those that go, if that is known. `progress` hears how many were looked at.
+pub(super) fn carry_out(
+    fs: &Fs,
+    store: &Path,
+    order: &DeleteOrder,
+    progress: &mut dyn FnMut(Value) -> bool,
+) -> Result<Value, Failure> {
+    let (all, missing) = meant(fs, store, order)?;
+    let (mut go, mut stays) = (Vec::new(), Vec::new());
+    for s in all {
+        match fs.check_deletable(order.at, &s) {
+            Ok(()) => go.push(s),
+            Err(e) => stays.push((e, s)),
+        }
+    }
+    let freed = fs.volume().would_free(go.iter().map(|s| s.id)).map_err(|e| told(store, &e.into()))?;
+    let (mut gone, mut frees) = (Vec::new(), Some(freed));
+    if order.dry_run {
+        gone = go;
+    } else {
+        let total = go.len();
+        let told_so_far = &mut |done: usize| progress(json!({"done": done, "total": total}));
+        let done = fs.delete_snapshots_of(order.at, &go, told_so_far).map_err(|e| told(store, &e))?;
+        for (s, done) in go.into_iter().zip(done) {
+            match done {
+                Ok(()) => gone.push(s),
+                // It came into use meanwhile: what the others free was not asked for.
+                Err(e) => {
+                    frees = None;
+                    stays.push((e, s));
+                }
+            }
+        }
+    }
+    let mut answer = json!({"missing": missing, "frees": frees});
+    let list: Vec<&OsStr> = gone.iter().map(|s| OsStr::from_bytes(&s.name)).collect();
+    names::put_list(&mut answer, "deleted", &list);
+    let kept = stays.iter().map(|(e, s)| {
+        let mut one = json!({"why": told_stays(fs, order.at, &s.name, e).message});
+        names::put(&mut one, "name", OsStr::from_bytes(&s.name));
+        one
+    });
+    answer["kept"] = kept.collect();
+    Ok(answer)
+}
+
+/// Those that are meant, oldest first, and a sentence for each name that means none.
+fn meant(fs: &Fs, store: &Path, order: &DeleteOrder) -> Result<(Vec<SnapshotInfo>, Vec<String>), Failure> {
+    let fails = |e: Error| told(store, &e);
+    let line = fs.line_at(order.at).map_err(fails)?;
+    let moment = |word: &Option<Vec<u8>>| {
+        let moment = |word: &Vec<u8>| fs.moment_of_word(order.at, word).map_err(|e| told_view(word, &e));
+        word.as_ref().map(moment).transpose()
+    };
+    let (before, after) = (moment(&order.before)?, moment(&order.after)?);
+    let is_ranged = before.is_some() || after.is_some();
+    let is_in = |s: &SnapshotInfo| {
+        // A second that is named belongs neither to what is before it nor to what is after it.
+        let second = |(secs, nanos): (i64, u32)| (secs, if nanos == 999_999_999 { 0 } else { nanos });
+        before.is_none_or(|at| s.created < second(at)) && after.is_none_or(|at| s.created > at)
+    };
+    let own = fs.volume().own_snapshots(line);
+    let (mut all, mut missing) = (BTreeMap::<ViewId, SnapshotInfo>::new(), Vec::new());
+    for name in &order.names {
+        let found: Vec<SnapshotInfo> = match fs.volume().find_snapshot(line, name) {
+            Some(found) => vec![found],
+            None if is_pattern(name) => {
+                let pattern = Pattern::parse(name);
+                own.iter().filter(|s| pattern.means(&s.name)).cloned().collect()
+            }
+            None => Vec::new(),
+        };
+        let found: Vec<_> = found.into_iter().filter(is_in).collect();
+        if found.is_empty() {
+            missing.push(told_missing(name, is_ranged));
+        }
+        all.extend(found.into_iter().map(|s| (s.id, s)));
+    }
+    Ok((all.into_values().collect(), missing))
+}

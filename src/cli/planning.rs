@@ -1,0 +1,164 @@
+//! What is told of space and of planned deletions of an open store, by the daemon or by a command that has opened it.
+
+use super::output::rfc3339;
+use super::refusal::{told, told_clone, told_view};
+use super::space_order::{SpaceOrder, SpaceQuestion};
+use crate::ctl::Failure;
+use crate::format::{LineId, ViewId};
+use crate::fs::Fs;
+use crate::names;
+use crate::ops::{Error, NodeId, Timestamp};
+use crate::volume::{DeletionPlan, Planner, SnapshotInfo, StaysFor, VolumeError};
+use serde_json::{Value, json};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// How the word for a clone begins.
+pub(super) const CLONE_PREFIX: &[u8] = b".clones/";
+
+/// Answers one: an object.
+pub(super) fn answer(fs: &Fs, store: &Path, order: &SpaceOrder) -> Result<Value, Failure> {
+    let fails = |e: Error| told(store, &e);
+    let planner = fs.planner().map_err(fails)?;
+    match &order.question {
+        SpaceQuestion::Parts => parts(fs, &planner).map_err(|e| fails(e.into())),
+        SpaceQuestion::Deletion(all) => deletion(fs, store, &planner, order.at, all),
+        SpaceQuestion::Room(bytes) => {
+            let line = fs.line_at(order.at).map_err(fails)?;
+            let plan = fs.plan_room(&planner, line, *bytes).map_err(fails)?;
+            let rows: Vec<Value> = plan.snapshots.iter().map(snapshot).collect();
+            Ok(json!({
+                "wanted_bytes": bytes, "freed_bytes": plan.freed, "is_enough": plan.is_enough, "snapshots": rows,
+            }))
+        }
+    }
+}
+
+fn snapshot(s: &SnapshotInfo) -> Value {
+    let mut object = json!({
+        "created": rfc3339(Timestamp { secs: s.created.0, nanos: s.created.1 }), "reason": s.provenance.reason.name(),
+    });
+    put(&mut object, "name", &s.name);
+    object
+}
+
+fn put(object: &mut Value, key: &str, name: &[u8]) {
+    names::put(object, key, OsStr::from_bytes(name));
+}
+
+fn line_word(name: &[u8]) -> Vec<u8> {
+    if name.is_empty() { b".".to_vec() } else { [CLONE_PREFIX, name].concat() }
+}
+
+fn parts(fs: &Fs, planner: &Planner<'_>) -> Result<Value, VolumeError> {
+    let volume = fs.volume();
+    let (parts, space) = (planner.parts()?, volume.space());
+    let (mut snapshots, mut clones) = (Vec::new(), Vec::new());
+    for line in volume.lines() {
+        for s in volume.own_snapshots(line.id) {
+            let mut row = snapshot(&s);
+            row["exclusive"] = planner.exclusive(s.id)?.into();
+            (row["referenced"], row["written"]) = (s.referenced.into(), s.written.into());
+            put(&mut row, "line", &line_word(&line.name));
+            snapshots.push(row);
+        }
+    }
+    for clone in volume.clones() {
+        let exclusive = planner.plan(&[], &[clone.line.id])?.freed_in_the_end();
+        let mut row = json!({
+            "snapshots": clone.snapshots, "exclusive": exclusive, "referenced": clone.referenced,
+            "written": clone.written,
+        });
+        put(&mut row, "name", &clone.line.name);
+        clones.push(row);
+    }
+    Ok(json!({
+        "snapshots": snapshots, "clones": clones, "total_bytes": space.total, "free_bytes": space.free,
+        "used_bytes": parts.used, "live_bytes": parts.live, "snapshots_bytes": parts.snapshots,
+        "tables_bytes": parts.tables, "freeing_bytes": parts.freeing,
+        "saved_by_sharing_bytes": parts.saved_by_sharing,
+    }))
+}
+
+/// What names mean that are to be deleted, and which of them cannot be.
+struct Named {
+    snapshots: Vec<ViewId>,
+    lines: Vec<LineId>,
+    refused: Vec<Value>,
+}
+
+fn find(fs: &Fs, store: &Path, at: NodeId, all: &[Vec<u8>]) -> Result<Named, Failure> {
+    let line = fs.line_at(at).map_err(|e| told(store, &e))?;
+    let mut named = Named { snapshots: Vec::new(), lines: Vec::new(), refused: Vec::new() };
+    let mut refuse = |name: &[u8], why: &str| {
+        let mut row = json!({"why": why});
+        put(&mut row, "name", name);
+        named.refused.push(row);
+    };
+    for name in all {
+        if let Some(clone) = name.strip_prefix(CLONE_PREFIX) {
+            let found = fs.volume().find_line(clone).filter(|_| !clone.is_empty());
+            let found = found.ok_or_else(|| told_clone(clone, &Error::NotFound))?;
+            let own = fs.volume().own_snapshots(found.id);
+            match own.iter().find_map(|s| Some((s, fs.keeps_from_deletion(s)?))) {
+                Some((s, why)) => {
+                    refuse(name, &format!("its snapshot {} is {why}", names::shown_bytes(&s.name)))
+                }
+                None => named.lines.push(found.id),
+            }
+            continue;
+        }
+        let found = fs.snapshot_of_word(at, name).map_err(|e| told_view(name, &e))?;
+        if found.line != line {
+            refuse(name, "it belongs to the line that this one was cloned from");
+        } else if let Some(why) = fs.keeps_from_deletion(&found) {
+            refuse(name, &format!("it is {why}"));
+        } else {
+            named.snapshots.push(found.id);
+        }
+    }
+    named.snapshots.sort_unstable();
+    named.snapshots.dedup();
+    Ok(named)
+}
+
+/// What deleting all of these names brings back.
+fn deletion(
+    fs: &Fs,
+    store: &Path,
+    planner: &Planner<'_>,
+    at: NodeId,
+    all: &[Vec<u8>],
+) -> Result<Value, Failure> {
+    let named = find(fs, store, at, all)?;
+    let plan = planner.plan(&named.snapshots, &named.lines).map_err(|e| told(store, &e.into()))?;
+    let mut answer = json!({
+        "snapshots": named.snapshots.len(), "clones": named.lines.len(), "freed_bytes": plan.freed,
+        "freed_later_bytes": plan.freed_in_the_end() - plan.freed, "shared_bytes": plan.shared,
+        "staying": staying(fs, &plan), "refused": named.refused,
+    });
+    let space = fs.volume().space();
+    answer["free_bytes"] = space.free.into();
+    answer["free_then_bytes"] = space.free.saturating_add(plan.freed).min(space.total).into();
+    Ok(answer)
+}
+
+fn staying(fs: &Fs, plan: &DeletionPlan) -> Vec<Value> {
+    let row = |stays: &crate::volume::StayingView| {
+        let mut row = json!({"bytes": stays.freed});
+        match stays.stays_for {
+            StaysFor::Reader => row["for"] = "reader".into(),
+            StaysFor::Line(line) => {
+                row["for"] = "clone".into();
+                let name = fs.volume().line(line).map(|line| line.name).unwrap_or_default();
+                put(&mut row, "clone", &name);
+            }
+        }
+        if let Some(s) = fs.volume().snapshot_info(stays.id) {
+            put(&mut row, "name", &s.name);
+        }
+        row
+    };
+    plan.staying.iter().map(row).collect()
+}

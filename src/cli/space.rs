@@ -1,0 +1,221 @@
+//! `space`, `plan`: what the space of a store is used for, and what deleting something would bring back; through the daemon, or of a
+//! store that is not mounted.
+
+use super::engine::{Backend, OpenFor, StoreOptions};
+use super::output::{self, counted, local, parse_rfc3339, size};
+use super::space_args::{PlanArgs, PlanDeleteArgs, PlanFreeArgs, PlanVerb, SpaceArgs};
+use super::space_order::{SpaceOrder, SpaceQuestion, encode};
+use crate::ctl::{Client, Code, Failure};
+use crate::names;
+use crate::ops::NodeId;
+use serde_json::Value;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+const DONE: u8 = 0;
+/// What was planned cannot be done as it was asked for.
+const NOT_SO: u8 = 1;
+
+fn ask(backend: &dyn Backend, target: &Path, question: SpaceQuestion) -> Result<Value, Failure> {
+    if let Some(answer) = Client::ask(target, "space", encode(&question))? {
+        return Ok(answer);
+    }
+    let options = StoreOptions { access: OpenFor::LookAsMounted, ..StoreOptions::default() };
+    let engine = backend.open(target, &options)?;
+    let answer = engine.space(&SpaceOrder { at: NodeId::ROOT, question });
+    engine.close()?;
+    answer
+}
+
+fn printed(json: bool, answer: &Value, text: impl FnOnce() -> String) -> Result<(), Failure> {
+    let printed = if json { output::print_json(answer) } else { output::print(&text()) };
+    printed.map_err(|e| Failure::new(Code::Other, e))
+}
+
+/// Prints what the space is used for.
+pub(super) fn run(backend: &dyn Backend, args: &SpaceArgs) -> Result<(), Failure> {
+    let answer = ask(backend, &args.target, SpaceQuestion::Parts)?;
+    printed(args.json.json, &answer, || parts_text(&answer))
+}
+
+/// Prints a plan. Returns the exit code: whether it can be done as it was asked for.
+pub(super) fn plan(backend: &dyn Backend, args: &PlanArgs) -> Result<u8, Failure> {
+    match &args.what {
+        PlanVerb::Delete(what) => plan_deletion(backend, &args.target, what),
+        PlanVerb::Free(what) => plan_room(backend, &args.target, what),
+    }
+}
+
+fn plan_deletion(backend: &dyn Backend, target: &Path, args: &PlanDeleteArgs) -> Result<u8, Failure> {
+    let all = args.names.iter().map(|name| name.as_bytes().to_vec()).collect();
+    let answer = ask(backend, target, SpaceQuestion::Deletion(all))?;
+    printed(args.json.json, &answer, || deletion_text(&answer))?;
+    let refused = list(&answer, "refused");
+    for row in refused {
+        eprintln!("snapfs: {}: cannot be deleted: {}", name_of(row), row["why"].as_str().unwrap_or_default());
+    }
+    Ok(if refused.is_empty() { DONE } else { NOT_SO })
+}
+
+fn plan_room(backend: &dyn Backend, target: &Path, args: &PlanFreeArgs) -> Result<u8, Failure> {
+    let mut answer = ask(backend, target, SpaceQuestion::Room(args.bytes))?;
+    let all = list(&answer, "snapshots");
+    let command = (!all.is_empty()).then(|| {
+        let words = all.iter().filter_map(|s| names::get(s, "name")).map(|name| shell_word(&name));
+        let target = shell_word(target.as_os_str().as_bytes());
+        format!("snapfs delete {target} {}", words.collect::<Vec<_>>().join(" "))
+    });
+    let is_enough = answer["is_enough"] == true;
+    answer["command"] = command.clone().into();
+    printed(args.json.json, &answer, || room_text(&answer, command.as_deref()))?;
+    if is_enough {
+        return Ok(DONE);
+    }
+    let freed = size(number(&answer, "freed_bytes"));
+    eprintln!(
+        "snapfs: {} cannot be reached by deleting snapshots of this line: {freed} at most",
+        size(args.bytes)
+    );
+    Ok(NOT_SO)
+}
+
+/// A word as shells take it back, whatever bytes are in it.
+fn shell_word(word: &[u8]) -> String {
+    let is_plain = |b: &u8| b.is_ascii_alphanumeric() || b"@%+=:,./-_".contains(b);
+    match std::str::from_utf8(word) {
+        Ok(text) if !text.is_empty() && word.iter().all(is_plain) => text.into(),
+        Ok(text) if !text.chars().any(char::is_control) => format!("'{}'", text.replace('\'', r"'\''")),
+        _ => format!("$'{}'", word.iter().map(|b| format!("\\x{b:02x}")).collect::<String>()),
+    }
+}
+
+fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {
+    value[key].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn number(value: &Value, key: &str) -> u64 {
+    value[key].as_u64().unwrap_or(0)
+}
+
+fn name_of(value: &Value) -> String {
+    names::get(value, "name").map(|name| names::shown_bytes(&name)).unwrap_or_default()
+}
+
+fn when(value: &Value) -> String {
+    value["created"].as_str().and_then(parse_rfc3339).map_or("-".into(), local)
+}
+
+fn sizes(row: &Value) -> Vec<String> {
+    ["exclusive", "referenced", "written"].iter().map(|key| size(number(row, key))).collect()
+}
+
+fn parts_text(answer: &Value) -> String {
+    let rows: Vec<Vec<String>> = list(answer, "snapshots")
+        .iter()
+        .map(|s| {
+            let line = names::get(s, "line").unwrap_or_default();
+            let name = match &line[..] {
+                b"." => name_of(s),
+                line => format!("{}/.snapshots/{}", names::shown_bytes(line), name_of(s)),
+            };
+            [vec![name, when(s)], sizes(s)].concat()
+        })
+        .collect();
+    let mut out = String::new();
+    let head = ["SNAPSHOT", "CREATED", "EXCLUSIVE", "REFERENCED", "WRITTEN"];
+    if !rows.is_empty() {
+        out += &(output::table(&head, &rows, &[2, 3, 4]) + "\n");
+    }
+    let rows: Vec<Vec<String>> = list(answer, "clones")
+        .iter()
+        .map(|c| [vec![name_of(c), number(c, "snapshots").to_string()], sizes(c)].concat())
+        .collect();
+    if !rows.is_empty() {
+        let head = ["CLONE", "SNAPSHOTS", "EXCLUSIVE", "REFERENCED", "WRITTEN"];
+        out += &(output::table(&head, &rows, &[1, 2, 3, 4]) + "\n");
+    }
+    let part = |key: &str, what: &str| vec![size(number(answer, key)), what.to_string()];
+    let mut rows = vec![
+        part("live_bytes", "what the live tree and clones have now"),
+        part("snapshots_bytes", "what only snapshots have"),
+        part("tables_bytes", "the store's own tables"),
+    ];
+    if number(answer, "freeing_bytes") > 0 {
+        rows.push(part("freeing_bytes", "deleted, and coming back in the background"));
+    }
+    rows.push(part("used_bytes", "used"));
+    rows.push(part("free_bytes", "free"));
+    out += &output::table(&["SIZE", ""], &rows, &[0]);
+    match number(answer, "saved_by_sharing_bytes") {
+        0 => out,
+        saved => out + &format!("files share blocks: {} more without that\n", size(saved)),
+    }
+}
+
+fn deletion_text(answer: &Value) -> String {
+    let (snapshots, clones) = (number(answer, "snapshots"), number(answer, "clones"));
+    let what = match (snapshots, clones) {
+        (n, 0) => counted(n, "snapshot"),
+        (0, n) => counted(n, "clone"),
+        (s, c) => format!("{} and {}", counted(s, "snapshot"), counted(c, "clone")),
+    };
+    let exact = |bytes: u64| match bytes {
+        0..1024 => size(bytes),
+        more => format!("{} ({more} bytes)", size(more)),
+    };
+    let freed = exact(number(answer, "freed_bytes"));
+    let then = size(number(answer, "free_then_bytes"));
+    let mut out = format!("deleting {what} brings back {freed}: {then} free then\n");
+    for stays in list(answer, "staying") {
+        let bytes = size(number(stays, "bytes"));
+        let of = match name_of(stays) {
+            name if name.is_empty() => String::new(),
+            name => format!(" of {name}"),
+        };
+        out += &match names::get(stays, "clone") {
+            Some(clone) => {
+                let clone = names::shown_bytes(&clone);
+                format!(
+                    "{bytes} more{of} when the clone {clone} is merged or dropped: it is compared with that\n"
+                )
+            }
+            None => format!("{bytes} more{of} when nobody reads it any more\n"),
+        };
+    }
+    match number(answer, "shared_bytes") {
+        0 => out,
+        shared => out + &format!("{} stay: other files share these blocks\n", size(shared)),
+    }
+}
+
+fn room_text(answer: &Value, command: Option<&str>) -> String {
+    let rows: Vec<Vec<String>> = list(answer, "snapshots")
+        .iter()
+        .map(|s| vec![name_of(s), when(s), s["reason"].as_str().unwrap_or_default().into()])
+        .collect();
+    let mut out = String::new();
+    if !rows.is_empty() {
+        out += &output::table(&["SNAPSHOT", "CREATED", "REASON"], &rows, &[]);
+    }
+    out += &format!("together they bring back {}\n", size(number(answer, "freed_bytes")));
+    command.map_or(out.clone(), |command| format!("{out}{command}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_survive_a_shell() {
+        for (word, quoted) in [
+            (&b"@GMT-2026.01.05-00.00.00"[..], "@GMT-2026.01.05-00.00.00"),
+            (b"a b", "'a b'"),
+            (b"it's", r"'it'\''s'"),
+            (b"$(x)", "'$(x)'"),
+            (b"a\xff\n", r"$'\x61\xff\x0a'"),
+            (b"", "''"),
+        ] {
+            assert_eq!(shell_word(word), quoted);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Many snapshots that are deleted together, and how far it is with what was deleted.
+//!
+//! They go in one record of the log, so all or none; each commit then takes some of them out of the history
+//! ([`Volume::delete_snapshot`]). No more than the caller names at a time: others wait meanwhile.
+
+use super::history::MetaRead;
+use super::history::deadlist::{self, ALL};
+use super::snapshot::RECORDS_OF_A_POINT;
+use super::{ReserveFor, Result, Volume};
+use crate::format::job::Job;
+use crate::format::log::Effect;
+use crate::format::{LineId, ViewId};
+use std::collections::BTreeSet;
+
+/// What is still to be done for what was deleted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Leftover {
+    /// Deleted snapshots and heads that are in the history still, but for those that somebody reads.
+    pub views: usize,
+    /// Lists and trees that are being freed.
+    pub jobs: usize,
+    /// What comes back of all these, but for trees that are being walked: nobody knows before.
+    pub bytes: u64,
+}
+
+impl Volume {
+    /// Fails if a snapshot of a line would not be deleted now.
+    pub fn check_deletable(&self, line: LineId, id: ViewId) -> Result<()> {
+        let state = self.state.read();
+        state.of_line(line, id).and_then(|()| state.check_not_held(id))
+    }
+
+    /// Deletes these snapshots of a line, each as [`Volume::delete_snapshot`] does, or says of it why it stays.
+    pub fn delete_snapshots(&self, line: LineId, all: &[ViewId]) -> Result<Vec<Result<()>>> {
+        self.check_writable()?;
+        let mut turn = self.turn();
+        let allowed = |id: &ViewId| turn.of_line(line, *id).and_then(|()| turn.check_not_held(*id));
+        let told: Vec<Result<()>> = all.iter().map(allowed).collect();
+        let go: BTreeSet<ViewId> =
+            all.iter().zip(&told).filter(|(_, told)| told.is_ok()).map(|(id, _)| *id).collect();
+        if go.is_empty() {
+            return Ok(told);
+        }
+        self.reserve_records(&turn, RECORDS_OF_A_POINT * go.len(), ReserveFor::Delete)?;
+        let state = turn.alone();
+        go.iter().for_each(|id| state.delete(*id));
+        self.tell_all(turn, go.iter().map(|id| Effect::Delete(*id)));
+        Ok(told)
+    }
+
+    /// How far it is with what was deleted. Holds off commits while it reads the meta tree, and nobody else.
+    pub fn leftover(&self) -> Result<Leftover> {
+        let committer = self.committer.lock();
+        let (history, going) = {
+            let state = self.state.read();
+            let unread = state.postponed.iter().filter(|id| !self.shared.is_read(**id));
+            let unread = unread.filter(|id| !state.lines.is_base(**id));
+            let going: BTreeSet<ViewId> = unread.chain(&state.deletes).copied().collect();
+            ((!going.is_empty()).then(|| state.history.clone()), going)
+        };
+        let meta = MetaRead { pager: &self.shared.pager, root: &committer.meta_root };
+        let mut bytes = history.map_or(Ok(0), |history| history.would_free(&going, meta))?;
+        for job in committer.jobs.values() {
+            if let Job::FreeList(list) = job {
+                bytes = bytes.saturating_add(deadlist::sum(meta, *list, ALL)?);
+            }
+        }
+        Ok(Leftover { views: going.len(), jobs: committer.jobs.len(), bytes })
+    }
+}

@@ -1,0 +1,382 @@
+//! What deleting snapshots and lines would bring back, before anybody deletes them: the deletion itself, done to a copy of the
+//! history and of the meta tree that is thrown away.
+//!
+//! So it is exact by construction, whatever branches, hidden views, moved content and shared blocks there are. It is about
+//! what views reach: the store's own tables, which change with each commit, are counted apart. All as of the last
+//! commit; what is on its way back already is taken to be back.
+//!
+//! Any thread may plan, for as long as it likes: the state is pinned, and nobody waits for it.
+
+use super::commit::SWEEP_GROWN_BYTES_MIN;
+use super::extra_refs::ExtraRefs;
+use super::history::{Freeing, Meta, MetaRead, Reclaim, deadlist};
+use super::reclaim::{self, ReclaimProgress, STEP_ENTRIES_MAX};
+use super::remap::Remap;
+use super::state::{Freed, VolumeState};
+use super::view::{Pin, Shared};
+use super::{Result, Volume};
+use crate::format::deadlist::DeadEntry;
+use crate::format::job::Job;
+use crate::format::superblock::Superblock;
+use crate::format::view::Role;
+use crate::format::{BlockPtr, Epoch, Key, LineId, ViewId};
+use crate::tree::{self, Child, Edit, Pager, Step, Visit};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Why a view stays for now although it is deleted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StaysFor {
+    /// Somebody reads it, or has it mounted.
+    Reader,
+    /// That line is compared with it when it is merged.
+    Line(LineId),
+}
+
+/// A view of a set to be deleted that stays for now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StayingView {
+    /// It.
+    pub id: ViewId,
+    /// For whom.
+    pub stays_for: StaysFor,
+    /// What comes back when it goes, after those that are listed before it. Bytes.
+    pub freed: u64,
+}
+
+/// What deleting a set of views brings back, in bytes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct DeletionPlan {
+    /// With the next commits.
+    pub freed: u64,
+    /// Of what goes with the next commits, what is referred to from elsewhere as well, and so stays.
+    pub shared: u64,
+    /// What comes back later.
+    pub staying: Vec<StayingView>,
+}
+
+impl DeletionPlan {
+    /// All that comes back in the end.
+    pub fn freed_in_the_end(&self) -> u64 {
+        self.staying.iter().fold(self.freed, |sum, stays| sum.saturating_add(stays.freed))
+    }
+}
+
+/// What a store's space is used for, in bytes: the parts add up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SpaceParts {
+    /// All that is in use.
+    pub used: u64,
+    /// What lines have now: the main line and clones, each block once.
+    pub live: u64,
+    /// What only snapshots have.
+    pub snapshots: u64,
+    /// The store's own tables.
+    pub tables: u64,
+    /// What deletions have let go of and the background has not given back yet.
+    pub freeing: u64,
+    /// How much more it would be if nothing were shared between files.
+    pub saved_by_sharing: u64,
+}
+
+/// References that are let go of, and the places that nobody refers to any more.
+#[derive(Clone, Copy, Default)]
+struct LetGo {
+    references: u64,
+    places: u64,
+}
+
+impl LetGo {
+    fn add(&mut self, other: LetGo) {
+        self.references = self.references.saturating_add(other.references);
+        self.places = self.places.saturating_add(other.places);
+    }
+}
+
+/// A copy of everything that deletions change.
+#[derive(Clone)]
+struct Draft {
+    state: VolumeState,
+    meta_root: Child,
+    remap: Remap,
+    extra_refs: ExtraRefs,
+}
+
+/// Plans deletions on one state of a volume, which stays readable until this is dropped.
+pub struct Planner<'v> {
+    volume: &'v Volume,
+    now: Draft,
+    superblock: Superblock,
+    space_map: Vec<BlockPtr>,
+    _pin: Arc<Pin>,
+}
+
+impl Volume {
+    /// To plan on the state as of the last commit.
+    pub fn planner(&self) -> Result<Planner<'_>> {
+        let committer = self.committer.lock();
+        let mut state = self.state.read().clone();
+        let superblock = committer.superblock.clone();
+        let pin = Pin::epoch(&self.shared, superblock.epoch);
+        let jobs: Vec<Job> = committer.jobs.values().copied().collect();
+        let space_map = committer.space_map.blocks().to_vec();
+        // No tree of a view is looked at.
+        state.roots.clear();
+        state.unwritten.clear();
+        let mut now = Draft {
+            state,
+            meta_root: committer.meta_root.clone(),
+            remap: committer.remap.clone(),
+            extra_refs: committer.extra_refs.clone(),
+        };
+        drop(committer);
+        now.begin(&self.shared, jobs)?;
+        Ok(Planner { volume: self, now, superblock, space_map, _pin: pin })
+    }
+}
+
+impl Planner<'_> {
+    /// What comes back when these snapshots and lines are deleted. Those that do not exist are left out.
+    pub fn plan(&self, snapshots: &[ViewId], lines: &[LineId]) -> Result<DeletionPlan> {
+        let (shared, mut draft) = (&self.volume.shared, self.now.clone());
+        let before = draft.state.postponed.clone();
+        draft.give_up(snapshots, lines);
+        let deletes = draft.deleted(shared);
+        let (read, now): (Vec<_>, Vec<_>) = deletes.into_iter().partition(|id| shared.is_read(*id));
+        let let_go = draft.delete(&shared.pager, &now)?;
+        let mut staying = Vec::new();
+        for id in read {
+            let freed = draft.delete(&shared.pager, &[id])?.places;
+            staying.push(StayingView { id, stays_for: StaysFor::Reader, freed });
+        }
+        let bases: Vec<ViewId> = draft.state.postponed.difference(&before).copied().collect();
+        for id in bases {
+            let line = draft.state.lines.records().find(|line| line.base == Some(id)).map(|line| line.id);
+            let freed = draft.delete(&shared.pager, &[id])?.places;
+            let stays_for = line.map_or(StaysFor::Reader, StaysFor::Line);
+            staying.push(StayingView { id, stays_for, freed });
+        }
+        let elsewhere = let_go.references.saturating_sub(let_go.places);
+        Ok(DeletionPlan { freed: let_go.places, shared: elsewhere, staying })
+    }
+
+    /// What comes back in the end when these snapshots are deleted: from sums alone while no blocks are shared between files.
+    pub fn would_free(&self, snapshots: &[ViewId]) -> Result<u64> {
+        match self.now.extra_refs.is_empty() {
+            true => self.sum(snapshots),
+            false => Ok(self.plan(snapshots, &[])?.freed_in_the_end()),
+        }
+    }
+
+    fn sum(&self, snapshots: &[ViewId]) -> Result<u64> {
+        let set: BTreeSet<ViewId> = snapshots.iter().copied().collect();
+        let meta = MetaRead { pager: &self.volume.shared.pager, root: &self.now.meta_root };
+        Ok(self.now.state.history.would_free(&set, meta)?)
+    }
+
+    /// True if a line is compared with it: deleting it brings nothing back before that ends.
+    pub fn is_base(&self, id: ViewId) -> bool {
+        self.now.state.lines.is_base(id)
+    }
+
+    /// What only it has, counted by references: see [`super::history::History::exclusive`].
+    pub fn exclusive(&self, id: ViewId) -> Result<u64> {
+        let meta = MetaRead { pager: &self.volume.shared.pager, root: &self.now.meta_root };
+        Ok(self.now.state.history.exclusive(id, meta)?)
+    }
+
+    /// What the space is used for. Reads the nodes of the meta tree above its leaves.
+    pub fn parts(&self) -> Result<SpaceParts> {
+        let history = &self.now.state.history;
+        let references = history.views().fold(0u64, |sum, view| sum.saturating_add(view.written));
+        let saved_by_sharing = self.now.extra_refs.bytes();
+        let views = references.saturating_sub(saved_by_sharing);
+        let all: Vec<ViewId> = history.views().filter(|v| v.role == Role::Snapshot).map(|v| v.id).collect();
+        let snapshots = match self.now.extra_refs.is_empty() {
+            true => self.sum(&all)?,
+            false => self.now.clone().delete(&self.volume.shared.pager, &all)?.places,
+        };
+        let snapshots = snapshots.min(views);
+        let (tables, used) = (self.tables()?, self.superblock.allocated);
+        let freeing = used.saturating_sub(views).saturating_sub(tables);
+        Ok(SpaceParts { used, live: views - snapshots, snapshots, tables, freeing, saved_by_sharing })
+    }
+
+    /// Bytes of the meta tree and of the space map.
+    fn tables(&self) -> Result<u64> {
+        let bytes_of = |ptr: &BlockPtr| ptr.ranges().map(|(_, len)| len).sum::<u64>();
+        let mut bytes: u64 = self.space_map.iter().map(bytes_of).sum();
+        let visit = &mut |visit: Visit<'_>| {
+            if let Visit::Node(ptr, _, height) = visit {
+                bytes += bytes_of(ptr);
+                return Ok(if height == 0 { Step::Over } else { Step::Into });
+            }
+            Ok(Step::Into)
+        };
+        tree::walk(&self.volume.shared.pager, &self.superblock.meta_root, Epoch(0), visit)?;
+        Ok(bytes)
+    }
+}
+
+impl Draft {
+    /// What the next commits would do, if nobody deleted anything any more.
+    fn begin(&mut self, shared: &Shared, jobs: Vec<Job>) -> Result<()> {
+        let pager = &shared.pager;
+        // A commit that failed may have left what it froze.
+        self.state.history.appended();
+        self.state.history.freeze();
+        let mut let_go: Vec<DeadEntry> = Vec::new();
+        let mut next_id = *self.state.history.next_id_mut();
+        for ((list, bucket), deferred) in std::mem::take(&mut self.state.deferred) {
+            // Nodes that were not written yet have no place that anybody could free.
+            let entries: Vec<DeadEntry> = deferred.iter().flat_map(as_entries).collect();
+            match self.state.history.route(list, bucket) {
+                Some(Freeing::Deferred { list, bucket }) => {
+                    edit(pager, self.state.epoch, &mut self.meta_root, |meta| {
+                        Ok(deadlist::append(meta, list, bucket, &entries, &mut next_id)?)
+                    })?;
+                }
+                Some(Freeing::Now) => let_go.extend(entries),
+                None => {}
+            }
+        }
+        *self.state.history.next_id_mut() = next_id;
+        self.state.history.appended();
+        for (addr, len) in std::mem::take(&mut self.state.shared) {
+            self.extra_refs.add(addr, len);
+        }
+        for (addr, len) in self.remap.settle() {
+            self.extra_refs.release(addr, len);
+        }
+        let_go.extend(std::mem::take(&mut self.state.frees).iter().flat_map(as_entries));
+        // What is freed already matters for how often blocks are referred to, and for nothing else.
+        if !self.extra_refs.is_empty() {
+            for e in &let_go {
+                self.release(e);
+            }
+            for job in jobs {
+                self.let_go_of(pager, job)?;
+            }
+        }
+        let going = self.deleted(shared);
+        let (read, going): (Vec<_>, Vec<_>) = going.into_iter().partition(|id| shared.is_read(*id));
+        self.state.postponed.extend(read);
+        self.delete(pager, &going).map(drop)
+    }
+
+    /// Deletes as a user does.
+    fn give_up(&mut self, snapshots: &[ViewId], lines: &[LineId]) {
+        for line in lines.iter().filter(|line| **line != LineId::MAIN) {
+            let bases = self.state.bases_after_end(*line);
+            self.state.drop_line(*line);
+            self.state.set_bases(&bases);
+        }
+        for id in snapshots {
+            if self.state.own_snapshot(*id).is_ok() {
+                self.state.delete(*id);
+            }
+        }
+    }
+
+    /// What the next commits would delete, of whoever reads it be it later: what a line is compared with stays.
+    fn deleted(&mut self, shared: &Shared) -> Vec<ViewId> {
+        let (kept, unread): (BTreeSet<_>, BTreeSet<_>) = std::mem::take(&mut self.state.postponed)
+            .into_iter()
+            .partition(|id| self.state.is_wanted(*id, shared));
+        self.state.postponed = kept;
+        let mut deletes = std::mem::take(&mut self.state.deletes);
+        deletes.extend(unread);
+        let is_base = |id: &ViewId| self.state.lines.is_base(*id);
+        let (bases, deletes): (Vec<_>, Vec<_>) = deletes.into_iter().partition(is_base);
+        self.state.postponed.extend(bases);
+        deletes
+    }
+
+    /// Takes views out of the history, and lets go of what only they had.
+    fn delete(&mut self, pager: &Pager, ids: &[ViewId]) -> Result<LetGo> {
+        let (mut reclaim, mut written) = (Reclaim::default(), BTreeMap::new());
+        let history = &mut self.state.history;
+        edit(pager, self.state.epoch, &mut self.meta_root, |meta| {
+            for id in ids {
+                let Some(view) = history.get(*id).filter(|_| history.deletable(*id)) else { continue };
+                written.insert(*id, view.written);
+                reclaim.extend(history.delete(*id, meta)?);
+            }
+            reclaim.extend(history.sweep_hidden(meta, SWEEP_GROWN_BYTES_MIN)?);
+            Ok(())
+        })?;
+        let mut all = LetGo::default();
+        for list in reclaim.free_lists {
+            all.add(self.let_go_of(pager, Job::FreeList(list))?);
+        }
+        for tree in reclaim.free_trees {
+            let bytes = written.get(&tree.view).copied().unwrap_or(0);
+            all.add(match tree.root {
+                Some(root) if !self.extra_refs.is_empty() => {
+                    let job = Job::FreeTree { root, newer_than: tree.newer_than, cursor: Key::MIN };
+                    self.let_go_of(pager, job)?
+                }
+                _ => LetGo { references: bytes, places: bytes },
+            });
+        }
+        Ok(all)
+    }
+
+    /// Lets go of what a job would free. By sums where that is enough.
+    fn let_go_of(&mut self, pager: &Pager, job: Job) -> Result<LetGo> {
+        let mut all = LetGo::default();
+        match job {
+            Job::DropList(_) => {}
+            Job::FreeList(list) if self.extra_refs.is_empty() => {
+                let meta = MetaRead { pager, root: &self.meta_root };
+                let bytes = deadlist::sum(meta, list, deadlist::ALL)?;
+                all = LetGo { references: bytes, places: bytes };
+            }
+            Job::FreeList(list) => {
+                let root = self.meta_root.clone();
+                let meta = MetaRead { pager, root: &root };
+                deadlist::each(meta, list, &mut |e| all.add(self.release(e)))?;
+            }
+            Job::FreeTree { .. } => {
+                let mut rest = Some(job);
+                while let Some(job) = rest.take() {
+                    let mut freed = Vec::new();
+                    let epoch = self.state.epoch;
+                    let step = edit(pager, epoch, &mut self.meta_root, |meta| {
+                        reclaim::step(job, pager, meta, STEP_ENTRIES_MAX, &mut freed)
+                    })?;
+                    if let (ReclaimProgress::More(job), _) = step {
+                        rest = Some(job);
+                    }
+                    freed.iter().for_each(|e| all.add(self.release(e)));
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// A reference goes.
+    fn release(&mut self, e: &DeadEntry) -> LetGo {
+        let mut gone = LetGo { references: e.len, places: 0 };
+        for (addr, len) in self.remap.release(e) {
+            gone.places += self.extra_refs.release(addr, len).iter().map(|(_, len)| len).sum::<u64>();
+        }
+        gone
+    }
+}
+
+/// Changes the copy of a meta tree.
+fn edit<T>(
+    pager: &Pager,
+    epoch: Epoch,
+    root: &mut Child,
+    work: impl FnOnce(&mut Meta<'_, '_>) -> Result<T>,
+) -> Result<T> {
+    let mut freed = Vec::new();
+    let mut edit = Edit { pager, epoch, freed: &mut freed, nodes_made: 0 };
+    work(&mut Meta { edit: &mut edit, root })
+}
+
+fn as_entries(freed: &Freed) -> impl Iterator<Item = DeadEntry> + use<> {
+    freed.resolve().map(|(addr, len, birth)| DeadEntry { addr, len, birth })
+}

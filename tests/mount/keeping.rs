@@ -1,0 +1,105 @@
+//! Snapshots that are held on real mounts: what refuses to delete them, what is told of it, and that a kill changes nothing.
+
+mod guard;
+mod place;
+
+use guard::can_mount;
+use place::{Place, errno, names, refuses, wait};
+use std::fs;
+
+const EBUSY: i32 = 16;
+
+fn refused(p: &Place, args: &[&str], code: i32, words: &[&str]) {
+    let said = p.run(args);
+    assert!(said.code == code && words.iter().all(|w| said.err.contains(w)), "{args:?}: {said:?}");
+}
+
+fn xattr(p: &Place, name: &str) -> Option<String> {
+    let root = p.path(".snapshots").join(name);
+    let value = snapfs::sys::attribute::get(&root, "user.snapfs.holds").ok().flatten()?;
+    String::from_utf8(value).ok()
+}
+
+#[test]
+fn holds_on_a_real_mount() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("commit=1");
+    fs::write(p.path("a"), "one").unwrap();
+    p.snapshot("s");
+    p.ok(&["create", "mnt", "kept", "--hold", "legal", "--for", "7d", "--description", "for the court"]);
+    assert_eq!(p.ok(&["hold", "mnt", "s"]), "");
+    let put = p.json(&["hold", "mnt", "kept", "--tag", "ops", "--until", "2199-12-31T18:00+01:00", "--json"]);
+    assert!(put["tag"] == "ops" && put["user"] == 0 && put["snapshot"] == "kept", "{put}");
+    assert!(put["expires"].as_str().is_some_and(|at| at.starts_with("2199-12-31T")), "{put}");
+    assert_eq!((xattr(&p, "s").as_deref(), xattr(&p, "kept").as_deref()), (Some("hold"), Some("legal,ops")));
+
+    // Nobody deletes it, and whoever tries is told why.
+    refuses(fs::remove_dir(p.path(".snapshots/kept")), EBUSY);
+    refused(
+        &p,
+        &["delete", "mnt", "kept"],
+        1,
+        &["it is held (legal, ops)", "snapfs release MNT kept --tag legal"],
+    );
+    refused(&p, &["delete", "mnt", "s"], 1, &["it is held (hold)"]);
+    // What is wrong is said.
+    refused(&p, &["hold", "mnt", "s"], 1, &["it has a hold 'hold' already"]);
+    refused(&p, &["hold", "mnt", "none"], 1, &["no such view"]);
+    refused(&p, &["hold", "mnt", "s", "--tag", "a b"], 2, &["no tag"]);
+    refused(&p, &["hold", "mnt", "s", "--until", "2001-01-01"], 2, &["is past"]);
+    refused(&p, &["hold", "mnt", "s", "--for", "soon"], 2, &["no time"]);
+    refused(&p, &["hold", "mnt"], 2, &["NAME"]);
+    refused(&p, &["create", "mnt", "x", "--for", "1d"], 2, &["--hold"]);
+    refused(&p, &["release", "mnt", "kept"], 1, &["several holds", "legal, ops"]);
+    refused(&p, &["release", "mnt", "kept", "--tag", "none"], 1, &["no hold 'none', but legal, ops"]);
+    assert_eq!(names(&p.path(".snapshots")), ["s", "kept"]);
+
+    // A clone is kept by a hold of its own snapshot; what it inherits is held where it is from.
+    fs::create_dir(p.path(".clones/c")).unwrap();
+    refused(&p, &["hold", "mnt/.clones/c", "s", "--tag", "mine"], 1, &["another line's"]);
+    refused(&p, &["hold", "mnt", ".clones/c"], 1, &["snapfs hold MNT/.clones/c NAME"]);
+    p.ok(&["create", "mnt/.clones/c", "own", "--hold", "work"]);
+    assert_eq!(errno(fs::remove_dir(p.path(".clones/c"))), EBUSY);
+    refused(&p, &["drop", "mnt", "c"], 1, &["own: it is held (work)"]);
+    p.ok(&["release", "mnt/.clones/c", "own", "--tag", "work"]);
+    p.ok(&["drop", "mnt", "c"]);
+
+    // All of it is told, after a kill, and of a store that is not mounted.
+    let told = |p: &Place, target: &str| {
+        let all = p.json(&["hold", target, "--list", "--json"]);
+        let all = all.as_array().expect("a list").clone();
+        all.iter()
+            .map(|h| format!("{} {}", h["snapshot"].as_str().unwrap(), h["tag"].as_str().unwrap()))
+            .collect()
+    };
+    let expected = ["s hold", "kept legal", "kept ops"].map(String::from).to_vec();
+    let before: Vec<String> = told(&p, "mnt");
+    assert_eq!(before, expected);
+    p.kill();
+    p.mount("commit=1");
+    assert_eq!(told(&p, "mnt"), expected);
+    refuses(fs::remove_dir(p.path(".snapshots/kept")), EBUSY);
+    let shown = p.ok(&["show", "mnt", "kept"]);
+    assert!(shown.contains("held by: legal (by root, since"), "{shown}");
+    let list = p.ok(&["list", "mnt"]);
+    assert!(list.contains("HELD") && list.contains("legal,ops"), "{list}");
+    assert!(p.ok(&["hold", "mnt", "--list"]).contains("ops (by root, since"));
+    p.umount();
+    assert_eq!(told(&p, "store"), expected);
+    p.check();
+
+    // One ends by itself, and then the snapshot goes as any.
+    p.mount("commit=1");
+    p.ok(&["release", "mnt", "s"]);
+    p.ok(&["hold", "mnt", "s", "--tag", "moment", "--for", "1s"]);
+    wait("the end of a hold", || xattr(&p, "s").is_none());
+    fs::remove_dir(p.path(".snapshots/s")).unwrap();
+    p.ok(&["release", "mnt", "kept", "--tag", "ops"]);
+    p.ok(&["release", "mnt", "kept"]);
+    p.ok(&["delete", "mnt", "kept"]);
+    p.umount();
+    p.check();
+}
