@@ -194,13 +194,6 @@ pub(super) enum Verb {
         Only snapshots that a schedule took go, and not while they are in use. --simulate 90d tells what the rules would\n\
         have kept by then.")]
     Prune(PruneArgs),
-    /// What the space of a store is used for: by snapshot and clone, and as parts that add up
-    #[command(after_help = "Example: snapfs space /data\n\n\
-        EXCLUSIVE comes back when that alone is deleted, REFERENCED is all that it has, WRITTEN what came since the one before.")]
-    Space(SpaceArgs),
-    /// What deleting something would bring back, or which snapshots to delete for a wanted amount; nothing is changed
-    #[command(subcommand_required = true, after_help = "Example: snapfs plan /data delete monday tuesday")]
-    Plan(PlanArgs),
     /// Hold up all changes of a line until it is thawed or the time is over; those who read go on
     #[command(after_help = "Example: snapfs freeze /data --timeout 10s\n\n\
         What was written before is durable then, the pages of the kernel included. Snapshots and clones are made at once\n\
@@ -211,6 +204,13 @@ pub(super) enum Verb {
     #[command(after_help = "Example: snapfs thaw /data\n\n\
         After snapfs freeze --all it is all lines that are thawed.")]
     Thaw(ThawArgs),
+    /// What the space of a store is used for: by snapshot and clone, and as parts that add up
+    #[command(after_help = "Example: snapfs space /data\n\n\
+        EXCLUSIVE comes back when that alone is deleted, REFERENCED is all that it has, WRITTEN what came since the one before.")]
+    Space(SpaceArgs),
+    /// What deleting something would bring back, or which snapshots to delete for a wanted amount; nothing is changed
+    #[command(subcommand_required = true, after_help = "Example: snapfs plan /data delete monday tuesday")]
+    Plan(PlanArgs),
     /// Set a property of files or directories
     #[command(after_help = "Example: snapfs set compression=zstd /data/logs\n\n\
         compression=off|zstd|zstd:LEVEL|inherit, LEVEL from 1 to 19. It counts for what is written from\n\
@@ -431,6 +431,19 @@ pub(super) struct ScrubOrders {
 pub(super) struct StatusArgs {
     /// Mount point, any path in a mount, or a mounted store; without it all mounts are listed
     pub(super) target: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ShowArgs {
+    /// Mount point, any path in a mount, or a store
+    pub(super) target: PathBuf,
+    /// A snapshot, or a clone as .clones/NAME; without it TARGET is a file of a mount
+    pub(super) name: Option<OsString>,
+    /// Of a file: wait until all of it is home that can be (exit code 3: not all of it can)
+    #[arg(long, conflicts_with = "name")]
+    pub(super) wait: bool,
     #[command(flatten)]
     pub(super) json: Json,
 }

@@ -414,10 +414,10 @@ impl Engine for Open {
         &self,
         at: NodeId,
         name: &[u8],
-        how: (&Provenance, Consistency),
+        (provenance, reached): (&Provenance, Consistency),
         hold: &WantedHold,
     ) -> Result<SnapshotRow, Failure> {
-        held::create(&self.fs, at, name, how, hold)?;
+        held::create(&self.fs, at, name, (provenance, reached), hold)?;
         self.find(at, name)
     }
 

@@ -317,12 +317,12 @@ pub struct SnapshotRow {
     pub exclusive: u64,
     /// What was written since the snapshot before it.
     pub written: u64,
-    /// What holds it: tags.
-    pub held: Vec<String>,
     /// What took part in it.
     pub consistency: Consistency,
     /// For how long it held up changes, in microseconds.
     pub pause_us: u64,
+    /// What holds it: tags.
+    pub held: Vec<String>,
 }
 
 /// One clone in a listing. Sizes are counters, in bytes.
@@ -452,7 +452,7 @@ pub trait Engine: Send + Sync {
         &self,
         _at: NodeId,
         _name: &[u8],
-        _how: (&Provenance, Consistency),
+        _made: (&Provenance, Consistency),
         _hold: &WantedHold,
     ) -> Result<SnapshotRow, Failure> {
         Err(Failure::new(Code::UnknownVerb, "snapshots of this store cannot be held"))

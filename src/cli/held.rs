@@ -183,11 +183,13 @@ pub(super) fn create(
     fs: &Fs,
     at: NodeId,
     name: &[u8],
-    how: (&Provenance, Consistency),
+    (provenance, reached): (&Provenance, Consistency),
     wanted: &WantedHold,
 ) -> Result<(), Failure> {
     let terms = HoldTerms { tag: &wanted.tag, after: wanted.after };
-    fs.create_held_snapshot(at, name, how, &terms).map(drop).map_err(|e| told_name(name, &e))
+    fs.create_held_snapshot(at, name, (provenance, reached), &terms)
+        .map(drop)
+        .map_err(|e| told_name(name, &e))
 }
 
 fn told_put(name: &[u8], wanted: &WantedHold, e: &Error) -> Failure {

@@ -111,9 +111,9 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Space(a) => space::run(backend, a),
         Verb::Plan(a) => return space::plan(backend, a),
         Verb::Hydrate(a) => hydrate::run(backend, a),
-        Verb::Purge(a) => purge::run(a),
         Verb::Freeze(a) => freezing::freeze(a),
         Verb::Thaw(a) => freezing::thaw(a),
+        Verb::Purge(a) => purge::run(a),
     };
     done.map(|()| 0)
 }

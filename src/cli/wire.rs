@@ -59,12 +59,10 @@ impl Handler for Verbs {
                 let hold = args.get("hold").map(hold_order::decode_wanted).transpose()?;
                 let made = match &hold {
                     None => self.engine.create(at(args), &name(args, "name")?, &provenance, reached)?,
-                    Some(hold) => self.engine.create_held(
-                        at(args),
-                        &name(args, "name")?,
-                        (&provenance, reached),
-                        hold,
-                    )?,
+                    Some(hold) => {
+                        let made = (&provenance, reached);
+                        self.engine.create_held(at(args), &name(args, "name")?, made, hold)?
+                    }
                 };
                 // What was not made as it was asked for was not made.
                 let unmake = || {
@@ -84,11 +82,11 @@ impl Handler for Verbs {
                 }
                 Ok(encode(&made))
             }
+            verb @ ("freeze" | "thaw") => freezing::answer(&*self.engine, (verb, args), peer),
             "hold" => {
                 let by = of_command(args, Reason::User);
                 self.engine.hold(at(args), &hold_order::decode(args)?, &by)
             }
-            verb @ ("freeze" | "thaw") => freezing::answer(&*self.engine, (verb, args), peer),
             "hydrate" => {
                 let order = hydrate_order::decode(args)?;
                 self.engine.hydrate(at(args), names::get(args, "name").as_deref(), &order)
@@ -358,6 +356,8 @@ pub(super) fn decode(v: &Value) -> Result<SnapshotRow, Failure> {
             referenced: number("referenced")?,
             exclusive: number("exclusive")?,
             written: number("written")?,
+            consistency: v.get("consistency").and_then(Value::as_str).and_then(Consistency::from_name)?,
+            pause_us: number("pause_us")?,
             held: v["held"]
                 .as_array()
                 .into_iter()
@@ -365,8 +365,6 @@ pub(super) fn decode(v: &Value) -> Result<SnapshotRow, Failure> {
                 .filter_map(Value::as_str)
                 .map(Into::into)
                 .collect(),
-            consistency: v.get("consistency").and_then(Value::as_str).and_then(Consistency::from_name)?,
-            pause_us: number("pause_us")?,
         })
     })();
     found.ok_or_else(|| Failure::new(Code::Version, "the daemon's answer cannot be understood"))
@@ -487,9 +485,9 @@ mod tests {
             referenced: u64::MAX,
             exclusive: 0,
             written: 1,
-            held: vec!["legal".into(), "copy".into()],
             consistency: Consistency::Application,
             pause_us: 3,
+            held: vec!["legal".into(), "copy".into()],
         };
         assert_eq!(decode_all(&encode_all(std::slice::from_ref(&s))), Ok(vec![s]));
         assert!(decode(&json!({"name": "x"})).is_err());

@@ -25,10 +25,10 @@ impl Fs {
         &self,
         at: NodeId,
         name: &[u8],
-        how: (&Provenance, Consistency),
+        (provenance, reached): (&Provenance, Consistency),
         terms: &HoldTerms<'_>,
     ) -> Result<ViewId> {
-        self.past.take_held_snapshot(&self.heads.at(at)?, name, how, terms)
+        self.past.take_held_snapshot(&self.heads.at(at)?, name, (provenance, reached), terms)
     }
 
     /// Lets a hold go. `NotFound` if there is none of that tag.

@@ -114,9 +114,9 @@ impl Engine for ToyEngine {
                 referenced: 3 << 20,
                 exclusive: 0,
                 written: 1536,
-                held: Vec::new(),
                 consistency: Consistency::FileSystem,
                 pause_us: 7,
+                held: Vec::new(),
             })
             .collect())
     }

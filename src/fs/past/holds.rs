@@ -105,12 +105,12 @@ impl Past {
         &self,
         head: &Arc<Head>,
         name: &[u8],
-        how: (&Provenance, Consistency),
+        (provenance, reached): (&Provenance, Consistency),
         terms: &HoldTerms<'_>,
     ) -> Result<ViewId> {
         let by = Provenance { description: Vec::new(), ..how.0.clone() };
         self.with_new_hold(terms, &by, |hold| {
-            self.snapshot_with(head, name, how, Some(hold), &self.one_at_a_time())
+            self.snapshot_with(head, (name, provenance, reached), Some(hold), &self.one_at_a_time())
         })
     }
 

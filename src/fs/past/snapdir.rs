@@ -288,20 +288,19 @@ impl Past {
         reached: Consistency,
         held: &OneAtATime<'_>,
     ) -> Result<ViewId> {
-        self.snapshot_with(head, name, (provenance, reached), None, held)
+        self.snapshot_with(head, (name, provenance, reached), None, held)
     }
 
     /// The same of one that has a hold from the first moment on.
     pub(super) fn snapshot_with(
         &self,
         head: &Arc<Head>,
-        name: &[u8],
-        how: (&Provenance, Consistency),
+        what: (&[u8], &Provenance, Consistency),
         hold: Option<&NewHold<'_>>,
         held: &OneAtATime<'_>,
     ) -> Result<ViewId> {
         loop {
-            if let Some(made) = self.snapshot_once(head, name, how, hold, held)? {
+            if let Some(made) = self.snapshot_once(head, what, hold, held)? {
                 return Ok(made);
             }
         }
@@ -311,8 +310,7 @@ impl Past {
     fn snapshot_once(
         &self,
         head: &Arc<Head>,
-        name: &[u8],
-        (provenance, reached): (&Provenance, Consistency),
+        (name, provenance, reached): (&[u8], &Provenance, Consistency),
         hold: Option<&NewHold<'_>>,
         _held: &OneAtATime<'_>,
     ) -> Result<Option<ViewId>> {

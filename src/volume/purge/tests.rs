@@ -432,6 +432,8 @@ fn both_sides_of_a_mirror_lose_it() {
         parted_at: 0,
         earlier: Vec::new(),
         limit_ms: 600_000,
+        opened: false,
+        home: None,
         path: Vec::new(),
         opened: false,
         home: None,
