@@ -108,7 +108,7 @@ impl Past {
         (provenance, reached): (&Provenance, Consistency),
         terms: &HoldTerms<'_>,
     ) -> Result<ViewId> {
-        let by = Provenance { description: Vec::new(), ..how.0.clone() };
+        let by = Provenance { description: Vec::new(), ..provenance.clone() };
         self.with_new_hold(terms, &by, |hold| {
             self.snapshot_with(head, (name, provenance, reached), Some(hold), &self.one_at_a_time())
         })
