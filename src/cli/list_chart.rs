@@ -134,6 +134,7 @@ fn area(what: &str, values: &[u64], rows: usize, look: ChartLook, colour: u8) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::view::Consistency;
 
     const PLAIN: ChartLook = ChartLook { colours: false, blocks: false };
     /// 2026-01-05T12:00:00Z, a Monday.
@@ -149,6 +150,8 @@ mod tests {
             written,
             reason: "user".into(),
             description: Vec::new(),
+            consistency: Consistency::FileSystem,
+            pause_us: 7,
             held: Vec::new(),
         }
     }

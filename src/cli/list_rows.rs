@@ -95,6 +95,7 @@ pub(super) fn snapshot_table(all: &[SnapshotRow], columns: &[Column]) -> String 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::view::Consistency;
 
     fn row(id: u64, name: &str, exclusive: u64) -> SnapshotRow {
         SnapshotRow {
@@ -106,6 +107,8 @@ mod tests {
             written: 0,
             reason: if name.starts_with('@') { "schedule" } else { "user" }.into(),
             description: Vec::new(),
+            consistency: Consistency::FileSystem,
+            pause_us: 7,
             held: if id == 2 { vec!["legal".into()] } else { Vec::new() },
         }
     }

@@ -236,7 +236,9 @@ fn lists_show_what_is_asked_for() {
     let all = p.json(&["list", "mnt", "--json"]);
     let mut keys: Vec<&String> = all[0].as_object().unwrap().keys().collect();
     keys.sort();
-    assert_eq!(keys, ["created", "exclusive", "held", "id", "name", "referenced", "written"]);
+    let without_asking =
+        ["consistency", "created", "exclusive", "held", "id", "name", "pause_us", "referenced", "written"];
+    assert_eq!(keys, without_asking);
     let sorted = p.json(&["list", "mnt", "--json", "--sort", "-name"]);
     assert_eq!((&sorted[0]["name"], sorted.as_array().map(Vec::len)), (&json!("told"), Some(4)));
     let strip = p.ok(&["list", "mnt", "--strip"]);

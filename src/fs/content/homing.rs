@@ -137,6 +137,9 @@ impl Homing {
         if commits.heads.is_read_only() || commits.heads.content_was_looked_at() {
             return Ok(HomingStep::default());
         }
+        let Some(_nothing_purged) = volume.hold_off_purges() else {
+            return Ok(HomingStep { more: true, ..HomingStep::default() });
+        };
         let round = &mut *self.round.lock();
         let heads = heads_of(commits);
         let names = || heads.iter().map(|head| (head.line, head.view)).collect::<Vec<_>>();

@@ -20,5 +20,5 @@ pub use order::{Ordered, PurgeOrder, Purging};
 pub use place_set::PlaceSet;
 pub(super) use step::{LeafTable, PurgeStep};
 pub use unreached::WipedBytes;
-pub use work::NothingMoves;
 pub(super) use work::purge_nodes;
+pub use work::{NothingMoves, NothingPurged};

@@ -3,16 +3,22 @@
 use super::{LeafPlace, NewLeaf, Ordered, PurgeOrder};
 use crate::format::purge::HeldRecord;
 use crate::format::superblock::{INCOMPAT_MIRRORED, INCOMPAT_PURGED};
-use crate::format::{Epoch, Extent, Key};
+use crate::format::{BlockAddr, Epoch, Extent, Key};
 use crate::store::StoreError;
 use crate::tree;
+use crate::volume::remap::reference;
 use crate::volume::{ReserveFor, Result, View, Volume};
-use parking_lot::RwLockWriteGuard;
+use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// So much is written over with one look at whether it is still to be.
 const WRITE_BYTES: u64 = 1 << 20;
+
+/// While it is held nothing is purged.
+pub struct NothingPurged<'a> {
+    _turn: RwLockReadGuard<'a, ()>,
+}
 
 /// While it is held no content moves.
 pub struct NothingMoves<'a> {
@@ -32,7 +38,10 @@ impl View {
 
     /// Fails if some content of an extent was purged.
     pub fn refuse_purged(&self, extent: &Extent) -> Result<()> {
-        if self.is_purged(extent) { Err(StoreError::Purged(extent.raw_addr).into()) } else { Ok(()) }
+        match self.is_purged(extent) {
+            true => Err(StoreError::Purged(BlockAddr(reference(extent).addr)).into()),
+            false => Ok(()),
+        }
     }
 }
 
@@ -45,6 +54,12 @@ impl Volume {
     /// Has content stay where it is. What was on its way before is there after two commits.
     pub fn hold_content(&self) -> NothingMoves<'_> {
         NothingMoves { _turn: self.purging.turn.write() }
+    }
+
+    /// For whoever moves content, from the reading of it until a tree or a table has its new place; none while something is
+    /// purged.
+    pub fn hold_off_purges(&self) -> Option<NothingPurged<'_>> {
+        Some(NothingPurged { _turn: self.purging.turn.try_read()? })
     }
 
     /// True if commits have something to do without which it is not known what refers to what.

@@ -37,6 +37,13 @@ impl Purged {
         self.gone.iter().map(|(addr, record)| (*addr, *record))
     }
 
+    /// Bytes of references that lead to nothing, and of places that are to be written over.
+    pub fn sums(&self) -> (u64, u64) {
+        let add = |sum: u64, bytes: u64| sum.saturating_add(bytes);
+        let nowhere = self.gone.values().map(|gone| gone.len.saturating_mul(gone.refs)).fold(0, add);
+        (nowhere, self.to_wipe().iter().map(|(_, len)| *len).fold(0, add))
+    }
+
     /// Places that are to be written over.
     pub fn to_wipe(&self) -> Vec<(u64, u64)> {
         self.held.iter().filter(|(_, held)| !held.wiped).map(|(addr, held)| (*addr, held.len)).collect()
