@@ -435,8 +435,6 @@ fn both_sides_of_a_mirror_lose_it() {
         opened: false,
         home: None,
         path: Vec::new(),
-        opened: false,
-        home: None,
     };
     let [a, b] = sims.clone();
     let mirror: Arc<dyn Device> = Arc::new(Mirror::together([(a, label(1)), (b, label(2))], 7));
