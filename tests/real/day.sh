@@ -71,7 +71,7 @@ until_so() {
         [ "$(date +%s)" -lt "$end" ] || {
             "$program" list "$mnt"
             "$program" schedule "$mnt"
-            cat "$place/log"
+            cat "$place/log" "$place/reader.out" 2> /dev/null
             fail "waited too long for $what"
         }
         sleep 0.1
@@ -225,19 +225,18 @@ say "an upgrade in a clone" "$begin"
 begin=$(now_ms)
 gets 0 "$program" create "$mnt" before-bad
 cat > "$place/reader" << 'END'
-import os, sys, time
+import errno, os, sys, time
 path, place = sys.argv[1:]
 held = open(path, "rb")
 cut = False
 while os.path.exists(place + "/reading"):
-    with open(path, "rb") as f:
-        if f.read() not in (b"version = 2, part 7\n", b"bad, part 7\n", b""):
-            sys.exit("a reader has seen a mixture")
     try:
-        held.seek(0)
+        with open(path, "rb") as f:
+            if f.read() not in (b"version = 2, part 7\n", b"bad, part 7\n", b""):
+                sys.exit("a reader has seen a mixture")
         os.pread(held.fileno(), 100, 0)
-    except OSError as e:
-        if e.errno not in (116, 5):
+    except OSError as e: # whoever has opened it before a rollback is told so
+        if e.errno not in (errno.ESTALE, errno.EIO):
             raise
         cut = True
     open(place + "/reads", "w").close()
