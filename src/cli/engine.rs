@@ -4,7 +4,7 @@
 //! ([`super::run`]), so that the commands can be tried over a file system in memory as well.
 
 pub use super::delete_order::DeleteOrder;
-pub use super::freezing::FrostWish;
+pub use super::freeze_order::FrostWish;
 pub use super::hold_order::{HoldOrder, WantedHold};
 pub use super::hydrate_order::HydrateOrder;
 pub use super::mirror_order::MirrorOrder;

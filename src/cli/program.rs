@@ -3,7 +3,7 @@
 use super::args::{self, Cli, Method, Style, Verb};
 use super::engine::Backend;
 use super::{
-    changes, delete, diff, freezing, holds, hydrate, merge, mirror, mount, paths, properties, purge, rescue,
+    changes, delete, diff, freeze, holds, hydrate, merge, mirror, mount, paths, properties, purge, rescue,
     restore, rollback, schedule, scrub, show, snapshots, space, stores, streams, trial, umount, undo, usage,
 };
 use crate::ctl::{Code, Failure};
@@ -111,8 +111,8 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Space(a) => space::run(backend, a),
         Verb::Plan(a) => return space::plan(backend, a),
         Verb::Hydrate(a) => hydrate::run(backend, a),
-        Verb::Freeze(a) => freezing::freeze(a),
-        Verb::Thaw(a) => freezing::thaw(a),
+        Verb::Freeze(a) => freeze::freeze(a),
+        Verb::Thaw(a) => freeze::thaw(a),
         Verb::Purge(a) => purge::run(a),
     };
     done.map(|()| 0)

@@ -5,7 +5,7 @@
 use super::delete_order;
 use super::engine::{CloneRow, DiffOrder, DiffTold, Engine, HoldOrder, ScrubOrder, SnapshotRow};
 use super::feed;
-use super::freezing;
+use super::freeze_order::{self, FrostWish};
 use super::hold_order;
 use super::hydrate_order;
 use super::merging;
@@ -85,7 +85,16 @@ impl Handler for Verbs {
                 }
                 Ok(encode(&made))
             }
-            verb @ ("freeze" | "thaw") => freezing::answer(&*self.engine, (verb, args), peer),
+            "freeze" => {
+                let by = of_command(args, Reason::User);
+                let frozen = self.engine.frost(&freeze_order::decode(args, at(args), by)?)?;
+                if !peer.is_there() {
+                    // Nobody will thaw what nobody knows to be frozen.
+                    self.engine.frost(&FrostWish::CallOff(at(args)))?;
+                }
+                Ok(frozen)
+            }
+            "thaw" => self.engine.frost(&FrostWish::Thaw(at(args))),
             "hold" => {
                 let by = of_command(args, Reason::User);
                 self.engine.hold(at(args), &hold_order::decode(args)?, &by)
@@ -240,7 +249,7 @@ fn scrub_order(args: &Value) -> Result<ScrubOrder, Failure> {
 }
 
 /// Why something is made before a command is run, and by whom.
-pub(super) fn of_command(args: &Value, reason: Reason) -> Provenance {
+fn of_command(args: &Value, reason: Reason) -> Provenance {
     let user = args.get("user").and_then(Value::as_u64).and_then(|user| u32::try_from(user).ok());
     let mut command = names::get_list(args, "command").unwrap_or_default().join(&b' ');
     command.truncate(COMMAND_BYTES_MAX);
@@ -265,7 +274,7 @@ fn reached(args: &Value) -> Result<Consistency, Failure> {
 }
 
 /// The node that a request is about: where its target is in the mount.
-pub(super) fn at(args: &Value) -> NodeId {
+fn at(args: &Value) -> NodeId {
     args.get("node").and_then(Value::as_u64).map_or(NodeId::ROOT, NodeId)
 }
 
