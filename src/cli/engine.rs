@@ -4,6 +4,7 @@
 //! ([`super::run`]), so that the commands can be tried over a file system in memory as well.
 
 pub use super::delete_order::DeleteOrder;
+pub use super::freezing::FrostWish;
 pub use super::hold_order::{HoldOrder, WantedHold};
 pub use super::hydrate_order::HydrateOrder;
 pub use super::mirror_order::MirrorOrder;
@@ -14,6 +15,7 @@ pub use super::space_order::{SpaceOrder, SpaceQuestion};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, StoreId};
 use crate::format::provenance::Provenance;
+use crate::format::view::Consistency;
 use crate::format::{Compression, Copies};
 pub use crate::fs::{
     AtimeMode, AtimeOptions, ClonedirMode, Cover, InTheWay, MergeWay, OpenForWriting, SnapdirMode,
@@ -315,6 +317,14 @@ pub struct SnapshotRow {
     pub exclusive: u64,
     /// What was written since the snapshot before it.
     pub written: u64,
+    /// Why it was made.
+    pub reason: String,
+    /// What was said about it.
+    pub description: Vec<u8>,
+    /// What took part in it.
+    pub consistency: Consistency,
+    /// For how long it held up changes, in microseconds.
+    pub pause_us: u64,
     /// What holds it: tags.
     pub held: Vec<String>,
 }
@@ -433,14 +443,25 @@ pub trait Engine: Send + Sync {
     fn set_kernel(&self, kernel: KernelRef);
     /// All snapshots of the line that a node is of, oldest first. So for all that follow.
     fn snapshots(&self, at: NodeId) -> Result<Vec<SnapshotRow>, Failure>;
-    /// Makes a snapshot; it is durable when this returns.
-    fn create(&self, at: NodeId, name: &[u8], provenance: &Provenance) -> Result<SnapshotRow, Failure>;
+    /// The same of a clone, by its name.
+    fn snapshots_of_clone(&self, name: &[u8]) -> Result<Vec<SnapshotRow>, Failure> {
+        let name = names::shown_bytes(name);
+        Err(Failure::new(Code::NotFound, format!("{name}: no such clone")))
+    }
+    /// Makes a snapshot, before which this was reached with applications; it is durable when this returns.
+    fn create(
+        &self,
+        at: NodeId,
+        name: &[u8],
+        provenance: &Provenance,
+        reached: Consistency,
+    ) -> Result<SnapshotRow, Failure>;
     /// The same of one that is held from the first moment on.
     fn create_held(
         &self,
         _at: NodeId,
         _name: &[u8],
-        _provenance: &Provenance,
+        _made: (&Provenance, Consistency),
         _hold: &WantedHold,
     ) -> Result<SnapshotRow, Failure> {
         Err(Failure::new(Code::UnknownVerb, "snapshots of this store cannot be held"))
@@ -548,6 +569,10 @@ pub trait Engine: Send + Sync {
     /// Reads every block in the background and heals what has a second copy. Says how the scrub stands: an object.
     fn scrub(&self, _order: ScrubOrder) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store cannot be scrubbed"))
+    }
+    /// Freezes lines, or thaws them. Says which: an object.
+    fn frost(&self, _wish: &FrostWish) -> Result<Value, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store cannot be frozen"))
     }
     /// Carries out an order about schedules of a line. Says what came of it: an object.
     fn schedule(&self, _order: &ScheduleOrder) -> Result<Value, Failure> {

@@ -1,5 +1,6 @@
 //! Arguments of the verbs about lines: clones, trials, merges, and ways back.
 
+use super::list_args::ListChoice;
 use super::property::parse_after;
 use clap::Args;
 use std::ffi::OsString;
@@ -23,6 +24,8 @@ pub(super) struct ListArgs {
     /// List what is being received alone: by whom it was sent, how far it is, and when it goes if nobody goes on
     #[arg(long, conflicts_with = "clones")]
     pub(super) arrivals: bool,
+    #[command(flatten)]
+    pub(super) choice: ListChoice,
     #[command(flatten)]
     pub(super) json: Json,
 }
@@ -188,6 +191,19 @@ pub(super) struct UndoArgs {
     /// Only tell what would change, as diff does
     #[arg(long)]
     pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ShowArgs {
+    /// Mount point, any path in a mount, or a store
+    pub(super) target: PathBuf,
+    /// A snapshot, or a clone as .clones/NAME; without it TARGET is a file of a mount
+    pub(super) name: Option<OsString>,
+    /// Of a file: wait until all of it is home that can be (exit code 3: not all of it can)
+    #[arg(long, conflicts_with = "name")]
+    pub(super) wait: bool,
     #[command(flatten)]
     pub(super) json: Json,
 }

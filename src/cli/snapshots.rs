@@ -2,8 +2,13 @@
 
 use super::args::{CloneArgs, CreateArgs, DropArgs, Json, ListArgs, Method, RenameArgs};
 use super::engine::{Backend, HydrateOrder, OpenFor, StoreOptions, StreamOrder};
-use super::{hold_order, hydrate_order, hydration, output, streaming, streams, usage, wire};
+use super::list_chart::{self, ChartLook};
+use super::{
+    hold_order, hooks, hydrate_order, hydration, list_rows, output, streaming, streams, usage, wire,
+};
+use crate::clock::Clock;
 use crate::ctl::{Client, Code, Failure, MountRecord};
+use crate::format::view::Consistency;
 use crate::fuse::mounts;
 use crate::names;
 use crate::ops::NodeId;
@@ -23,7 +28,13 @@ pub(super) fn list(backend: &dyn Backend, args: &ListArgs) -> Result<(), Failure
     let arriving = Client::ask(&args.target, "stream", streaming::encode(&StreamOrder::Arrivals, None));
     let asked_copies = hydrate_order::encode(&HydrateOrder::Status);
     let copying = Client::ask(&args.target, "hydrate", asked_copies);
-    let (snapshots, clones, arrivals, copies) = match (asked("list")?, asked("clones")?, arriving) {
+    let choice = &args.choice;
+    let mut which = json!({});
+    if let Some(clone) = &choice.clone {
+        names::put(&mut which, "clone", clone);
+    }
+    let listed = Client::ask(&args.target, "list", which)?;
+    let (snapshots, clones, arrivals, copies) = match (listed, asked("clones")?, arriving) {
         (Some(snapshots), Some(clones), arriving) => {
             // A daemon of an older version knows of none.
             let arrivals = arriving.ok().flatten().unwrap_or(Value::Null);
@@ -33,7 +44,11 @@ pub(super) fn list(backend: &dyn Backend, args: &ListArgs) -> Result<(), Failure
         _ => {
             let look = StoreOptions { access: OpenFor::Look, ..StoreOptions::default() };
             let engine = backend.open(&args.target, &look)?;
-            let (snapshots, clones) = (engine.snapshots(NodeId::ROOT), engine.clones());
+            let snapshots = match &choice.clone {
+                Some(clone) => engine.snapshots_of_clone(clone.as_bytes()),
+                None => engine.snapshots(NodeId::ROOT),
+            };
+            let clones = engine.clones();
             let order = StreamOrder::Arrivals;
             let arrivals = match engine.stream(&order, &mut io::empty(), &mut io::sink(), &mut |_| true) {
                 Err(f) if f.code == Code::UnknownVerb => Ok(Value::Null),
@@ -45,6 +60,15 @@ pub(super) fn list(backend: &dyn Backend, args: &ListArgs) -> Result<(), Failure
         }
     };
     let json = args.json.json;
+    let now = Clock::System.now();
+    let snapshots = list_rows::chosen(snapshots, choice, now)?;
+    if choice.strip || choice.graph {
+        let look = ChartLook::of_output();
+        return written(output::print(&match choice.strip {
+            true => list_chart::strip(&snapshots, now.secs, look),
+            false => list_chart::graph(&snapshots, look),
+        }));
+    }
     if args.arrivals {
         return written(match json {
             true => output::print_json(&streaming::arrivals_json(&arrivals)),
@@ -58,11 +82,15 @@ pub(super) fn list(backend: &dyn Backend, args: &ListArgs) -> Result<(), Failure
         }
         true => output::print(&output::clone_table(&clones)),
         false => {
-            if snapshots.is_empty() {
+            if snapshots.is_empty() && !choice.is_of_snapshots() {
                 eprintln!("no snapshots");
             }
             let mut tables = Vec::new();
-            tables.extend((!snapshots.is_empty()).then(|| output::snapshot_table(&snapshots)));
+            let table = || list_rows::snapshot_table(&snapshots, &choice.columns);
+            tables.extend((!snapshots.is_empty()).then(table));
+            if choice.is_of_snapshots() {
+                return written(output::print(&tables.concat()));
+            }
             tables.extend((!clones.is_empty()).then(|| output::clone_table(&clones)));
             tables.extend(streaming::arrivals_table(&arrivals));
             tables.extend(hydration::table(&copies));
@@ -152,6 +180,9 @@ pub(super) fn create_here(args: &CreateArgs, copy: Option<&HydrateOrder>, json: 
     let mut request = json!({});
     names::put(&mut request, "name", &args.name);
     put_maker(&mut request, args.description.as_ref());
+    if args.hooks.any() && args.method == Some(Method::Mirror) {
+        return Err(usage::wrong("--pre and --post go with every --method but mirror"));
+    }
     if let Some(layout) = args.method.and_then(Method::layout) {
         request["layout"] = layout.to_string().into();
     }
@@ -167,7 +198,12 @@ pub(super) fn create_here(args: &CreateArgs, copy: Option<&HydrateOrder>, json: 
         None => {}
     }
     let verb = if args.method == Some(Method::Mirror) { "split" } else { "create" };
-    let made = wire::decode(&client.call(verb, request, &mut |_| {})?)?;
+    let made = hooks::around(args, &mut |reached| {
+        if reached != Consistency::FileSystem {
+            request["consistency"] = reached.name().into();
+        }
+        wire::decode(&client.call(verb, request.clone(), &mut |_| {})?)
+    })?;
     if json { written(output::print_json(&output::snapshot_json(&made))) } else { Ok(()) }
 }
 

@@ -5,6 +5,7 @@
 use super::delete_order;
 use super::engine::{CloneRow, DiffOrder, DiffTold, Engine, HoldOrder, ScrubOrder, SnapshotRow};
 use super::feed;
+use super::freezing;
 use super::hold_order;
 use super::hydrate_order;
 use super::merging;
@@ -16,6 +17,7 @@ use super::{past_of_path, restoring, schedule_order, space_order, streaming, tol
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler, Peer};
 use crate::format::provenance::{COMMAND_BYTES_MAX, DESCRIPTION_BYTES_MAX, Provenance, Reason};
+use crate::format::view::Consistency;
 use crate::fs::GoesOn;
 use crate::names;
 use crate::ops::{NodeId, Timestamp};
@@ -50,14 +52,19 @@ impl Handler for Verbs {
         progress: &mut dyn FnMut(Value) -> bool,
     ) -> Result<Value, Failure> {
         match verb {
-            "list" => Ok(encode_all(&self.engine.snapshots(at(args))?)),
+            "list" => match names::get(args, "clone") {
+                Some(clone) => Ok(encode_all(&self.engine.snapshots_of_clone(&clone)?)),
+                None => Ok(encode_all(&self.engine.snapshots(at(args))?)),
+            },
             "create" => {
                 let provenance = of_maker(args)?;
+                let reached = reached(args)?;
                 let hold = args.get("hold").map(hold_order::decode_wanted).transpose()?;
                 let made = match &hold {
-                    None => self.engine.create(at(args), &name(args, "name")?, &provenance)?,
+                    None => self.engine.create(at(args), &name(args, "name")?, &provenance, reached)?,
                     Some(hold) => {
-                        self.engine.create_held(at(args), &name(args, "name")?, &provenance, hold)?
+                        let made = (&provenance, reached);
+                        self.engine.create_held(at(args), &name(args, "name")?, made, hold)?
                     }
                 };
                 // What was not made as it was asked for was not made.
@@ -78,6 +85,7 @@ impl Handler for Verbs {
                 }
                 Ok(encode(&made))
             }
+            verb @ ("freeze" | "thaw") => freezing::answer(&*self.engine, (verb, args), peer),
             "hold" => {
                 let by = of_command(args, Reason::User);
                 self.engine.hold(at(args), &hold_order::decode(args)?, &by)
@@ -232,7 +240,7 @@ fn scrub_order(args: &Value) -> Result<ScrubOrder, Failure> {
 }
 
 /// Why something is made before a command is run, and by whom.
-fn of_command(args: &Value, reason: Reason) -> Provenance {
+pub(super) fn of_command(args: &Value, reason: Reason) -> Provenance {
     let user = args.get("user").and_then(Value::as_u64).and_then(|user| u32::try_from(user).ok());
     let mut command = names::get_list(args, "command").unwrap_or_default().join(&b' ');
     command.truncate(COMMAND_BYTES_MAX);
@@ -249,8 +257,15 @@ fn of_maker(args: &Value) -> Result<Provenance, Failure> {
     Ok(Provenance { description, ..of_command(args, Reason::User) })
 }
 
+/// What applications have done before.
+fn reached(args: &Value) -> Result<Consistency, Failure> {
+    let Some(said) = args.get("consistency") else { return Ok(Consistency::FileSystem) };
+    let reached = said.as_str().and_then(Consistency::from_name);
+    reached.ok_or_else(|| Failure::new(Code::Invalid, format!("nothing is consistent as {said}")))
+}
+
 /// The node that a request is about: where its target is in the mount.
-fn at(args: &Value) -> NodeId {
+pub(super) fn at(args: &Value) -> NodeId {
     args.get("node").and_then(Value::as_u64).map_or(NodeId::ROOT, NodeId)
 }
 
@@ -317,10 +332,15 @@ pub(super) fn encode(s: &SnapshotRow) -> Value {
     let mut object = json!({
         "id": s.id, "secs": s.created.secs, "nanos": s.created.nanos,
         "referenced": s.referenced, "exclusive": s.exclusive, "written": s.written,
+        "reason": s.reason,
+        "consistency": s.consistency.name(), "pause_us": s.pause_us,
     });
     names::put(&mut object, "name", OsStr::from_bytes(&s.name));
     if !s.held.is_empty() {
         object["held"] = json!(s.held);
+    }
+    if !s.description.is_empty() {
+        names::put(&mut object, "description", OsStr::from_bytes(&s.description));
     }
     object
 }
@@ -343,6 +363,11 @@ pub(super) fn decode(v: &Value) -> Result<SnapshotRow, Failure> {
             referenced: number("referenced")?,
             exclusive: number("exclusive")?,
             written: number("written")?,
+            // A daemon of an older version tells neither.
+            reason: v.get("reason").and_then(Value::as_str).unwrap_or("-").into(),
+            description: names::get(v, "description").unwrap_or_default(),
+            consistency: v.get("consistency").and_then(Value::as_str).and_then(Consistency::from_name)?,
+            pause_us: number("pause_us")?,
             held: v["held"]
                 .as_array()
                 .into_iter()
@@ -470,6 +495,10 @@ mod tests {
             referenced: u64::MAX,
             exclusive: 0,
             written: 1,
+            reason: "schedule".into(),
+            description: b"\xfe".to_vec(),
+            consistency: Consistency::Application,
+            pause_us: 3,
             held: vec!["legal".into(), "copy".into()],
         };
         assert_eq!(decode_all(&encode_all(std::slice::from_ref(&s))), Ok(vec![s]));

@@ -20,7 +20,7 @@ pub enum Role {
 /// How a snapshot came about: which applications took part.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Consistency {
-    /// As after a power cut.
+    /// To applications it is as after a power cut: what they should have done before was not done.
     Crash,
     /// All data that was written when it was asked for, dirty pages of the kernel included.
     FileSystem,
@@ -36,6 +36,13 @@ impl Consistency {
             Consistency::FileSystem => "file system",
             Consistency::Application => "application",
         }
+    }
+
+    /// From what users call it.
+    pub fn from_name(name: &str) -> Option<Consistency> {
+        [Consistency::Crash, Consistency::FileSystem, Consistency::Application]
+            .into_iter()
+            .find(|c| c.name() == name)
     }
 
     /// Its number on disk.

@@ -9,6 +9,7 @@ use super::past::{GoesOn, Past};
 use crate::clock::Clock;
 use crate::format::provenance::Provenance;
 use crate::format::terms::{Expiry, Idling};
+use crate::format::view::Consistency;
 use crate::format::{Ino, LineId, ViewId};
 use crate::ops::{Error, KernelRef, NodeId, Result};
 use crate::volume::{Recovered, ReserveFor, SnapshotInfo, Volume};
@@ -113,6 +114,9 @@ impl Fs {
         if self.heads.is_read_only() {
             return Ok(());
         }
+        if self.heads.options.tripwire {
+            self.past.end_tripwire();
+        }
         for head in self.heads.all().into_iter().filter(|head| !head.is_received) {
             purge_all_unlinked(&self.commits, &head);
         }
@@ -205,6 +209,17 @@ impl Fs {
         provenance: impl Into<Provenance>,
     ) -> Result<ViewId> {
         self.past.take_snapshot(&self.heads.at(at)?, name, &provenance.into())
+    }
+
+    /// The same after applications have done what they do for that, or have failed to.
+    pub fn create_snapshot_as(
+        &self,
+        at: NodeId,
+        name: &[u8],
+        provenance: &Provenance,
+        reached: Consistency,
+    ) -> Result<ViewId> {
+        self.past.take_snapshot_as(&self.heads.at(at)?, name, provenance, reached)
     }
 
     /// Makes an automatic snapshot of the line that this node is of: its name tells what for and when.

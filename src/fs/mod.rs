@@ -27,6 +27,7 @@ mod difference;
 mod error;
 mod file_system;
 mod follow;
+mod freezing;
 mod heads;
 mod holding;
 mod hydrating;
@@ -50,6 +51,7 @@ mod standalone;
 mod stream;
 mod timeline;
 mod transfer;
+mod tripping;
 mod undoing;
 mod use_of;
 mod whole_lines;
@@ -63,6 +65,8 @@ pub use compare::Compared;
 pub use difference::{ChangeKind, FileVersion, PathChange};
 pub use file_system::Fs;
 pub use follow::Follow;
+pub use freezing::{FreezeDone, FreezeOrder, ThawDone};
+pub use heads::{Frost, FrostEnd};
 pub use hydrating::NewHydration;
 pub use merge::{MergeDone, MergeOrder, MergeRefusal, MergeWay};
 pub use merging::{Conflict, ConflictEnd, ConflictKind, Merged, three_way};
@@ -75,6 +79,7 @@ pub use past::{
     Cover, DELETED_AT_ONCE, GoesOn, GuardedChange, HasToo, HoldTerms, InTheWay, OpenForWriting, Promoted,
     PromotionOrder, PurgeAsked, PurgeEnd, PurgePlan, PurgedIn, Switched, Uncovered, Undoable,
 };
+pub use past::{TripwireState, moment_of};
 pub use past_of_path::PathAsked;
 pub use planning::RoomPlan;
 pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, first_of, parse_token};

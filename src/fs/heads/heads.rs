@@ -6,6 +6,7 @@
 
 use super::around::Around;
 use super::change::Change;
+use super::frost::Frosts;
 use super::handle::{Handles, Open};
 use super::head::{Gate, Head};
 use super::known_dirs::KnownDirs;
@@ -42,6 +43,8 @@ pub struct Heads {
     pub known_dirs: KnownDirs,
     /// Whether a change at once is under way.
     pub standstill: Standstill,
+    /// Lines that are frozen.
+    pub frosts: Frosts,
     /// The stamp of when the last look began that found nothing to be done to bring content home; 0 for none.
     pub rested: AtomicU64,
     /// Commits that have ended.
@@ -88,6 +91,7 @@ impl Heads {
             shown: Shown::default(),
             known_dirs: KnownDirs::default(),
             standstill: Standstill::default(),
+            frosts: Frosts::default(),
             rested: AtomicU64::new(0),
             commits_ended: AtomicU64::new(0),
             main: RwLock::new(main),
@@ -267,6 +271,16 @@ impl Heads {
     pub fn delayed_bytes(&self) -> u64 {
         let others: u64 = self.others.read().values().map(|head| head.delayed_bytes()).sum();
         others + self.main.read().delayed_bytes()
+    }
+
+    /// The number of the frost that a line is in.
+    pub fn frost_of(&self, head: &Head) -> Option<u64> {
+        self.frosts.number_of(head.node(Ino::ROOT).tree())
+    }
+
+    /// Refuses what would change a line that is frozen. Whoever asks keeps snapshots off, as whoever freezes does.
+    pub fn check_thawed(&self, head: &Head) -> Result<()> {
+        if self.frost_of(head).is_some() { Err(Error::Frozen) } else { Ok(()) }
     }
 
     /// True if no change is taken.

@@ -432,9 +432,9 @@ fn both_sides_of_a_mirror_lose_it() {
         parted_at: 0,
         earlier: Vec::new(),
         limit_ms: 600_000,
-        path: Vec::new(),
         opened: false,
         home: None,
+        path: Vec::new(),
     };
     let [a, b] = sims.clone();
     let mirror: Arc<dyn Device> = Arc::new(Mirror::together([(a, label(1)), (b, label(2))], 7));
