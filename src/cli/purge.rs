@@ -36,7 +36,7 @@ pub(super) fn run(args: &PurgeArgs) -> Result<(), Failure> {
     if args.json.json {
         written(output::print_json(&told))?;
     } else {
-        let text = text(&args.path.display().to_string(), &told, args.dry_run);
+        let text = text(&names::shown(&args.path), &told, args.dry_run);
         if refused { eprint!("{text}") } else { written(output::print(&text))? }
     }
     if refused {

@@ -14,7 +14,7 @@ use super::committer::Committer;
 use super::error::corrupt;
 use super::extra_refs::ExtraRefs;
 use super::history::{Freeing, History, Meta, Reclaim, deadlist};
-use super::purge::PurgeStep;
+use super::purge::PurgeTurn;
 use super::reclaim::{self, ReclaimProgress};
 use super::remap::{Moving, Remap};
 use super::state::{Budget, DeferredFrees, Freed, StateTurn, VolumeState};
@@ -52,7 +52,7 @@ struct Frozen {
     beside: Vec<(Key, Option<Vec<u8>>)>,
     /// Copied content that is to move.
     copies: Vec<Moving>,
-    purge: PurgeStep,
+    purge: PurgeTurn,
     /// Nothing but `points`: the superblock alone can tell of them.
     points_only: bool,
     /// Position in the log of the first record that this commit does not contain.
@@ -361,7 +361,7 @@ impl<'a> CommitSession<'a> {
             } else {
                 (committer.step_entries * 2).min(reclaim::STEP_ENTRIES_MAX)
             };
-            PurgeStep::release_leaves(&let_go, &mut committer.leaves, &mut meta)?;
+            PurgeTurn::release_leaves(&let_go, &mut committer.leaves, &mut meta)?;
             gone = release(let_go, &mut committer.remap, &mut committer.extra_refs, &mut freed);
             frozen.purge.forget(&mut committer.remap, &freed);
             let purged = committer.remap.purged.take_changes();

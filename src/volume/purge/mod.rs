@@ -18,7 +18,7 @@ pub use leaf::{InlineContents, LeafPlace, NewLeaf};
 pub(super) use load::LoadedLeaves;
 pub use order::{Ordered, PurgeOrder, Purging};
 pub use place_set::PlaceSet;
-pub(super) use step::{LeafTable, PurgeStep};
+pub(super) use step::{LeafTable, PurgeTurn};
 pub use unreached::WipedBytes;
 pub(super) use work::purge_nodes;
 pub use work::{NothingMoves, NothingPurged};

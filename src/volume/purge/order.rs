@@ -1,7 +1,7 @@
 //! What is asked of the next commits for a purge, and what became of it.
 
 use super::NewLeaf;
-use super::step::PurgeStep;
+use super::step::PurgeTurn;
 use crate::format::{Epoch, ViewId};
 use parking_lot::{Mutex, RwLock};
 use std::collections::VecDeque;
@@ -38,12 +38,12 @@ pub struct Purging {
     /// One at a time writes over what no tree leads to.
     pub(super) wiping: Mutex<()>,
     /// A leaf lock.
-    pub(super) waiting: Mutex<Waiting>,
+    pub(super) waiting: Mutex<WaitingPurge>,
 }
 
 /// What waits for a commit.
 #[derive(Default)]
-pub(super) struct Waiting {
+pub(super) struct WaitingPurge {
     pub order: Option<PurgeOrder>,
     pub ordered: Option<Ordered>,
     /// Zeros are there, durably.
@@ -58,14 +58,14 @@ pub(super) struct Waiting {
 
 impl Purging {
     /// What a commit is to do. Called with the state locked.
-    pub(in crate::volume) fn take(&self) -> PurgeStep {
+    pub(in crate::volume) fn take(&self) -> PurgeTurn {
         let mut waiting = self.waiting.lock();
-        PurgeStep {
+        PurgeTurn {
             order: waiting.order.take(),
             settled: std::mem::take(&mut waiting.wiped),
             in_place: std::mem::take(&mut waiting.in_place),
             wiping: waiting.wiping.take(),
-            ..PurgeStep::default()
+            ..PurgeTurn::default()
         }
     }
 

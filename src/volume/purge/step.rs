@@ -17,7 +17,7 @@ pub(in crate::volume) type LeafTable = BTreeMap<u64, LeafRecord>;
 
 /// The part of a commit that is about purges.
 #[derive(Default)]
-pub(in crate::volume) struct PurgeStep {
+pub(in crate::volume) struct PurgeTurn {
     pub order: Option<PurgeOrder>,
     /// Places that are to be given back.
     pub settled: Vec<(u64, u64)>,
@@ -31,7 +31,7 @@ pub(in crate::volume) struct PurgeStep {
     pub(super) ordered: Option<Ordered>,
 }
 
-impl PurgeStep {
+impl PurgeTurn {
     /// Takes in what was ordered, and gives back what was written over: returns places that are free.
     pub fn enter(
         &mut self,
