@@ -12,6 +12,7 @@ pub(super) enum Property {
     Layout,
     /// After how long a clone goes.
     Expire,
+    Trash,
     /// For how long a clone may be idle.
     Idle,
     /// How many clones there may be.
@@ -25,6 +26,7 @@ impl Property {
             Property::Compression => "compression",
             Property::Layout => "layout",
             Property::Expire => "expire",
+            Property::Trash => "trash",
             Property::Idle => "idle",
             Property::ClonesMax => "clones_max",
         }
@@ -41,6 +43,7 @@ impl Property {
             "compression" => Ok(Property::Compression),
             "layout" => Ok(Property::Layout),
             "expire" => Ok(Property::Expire),
+            "trash" => Ok(Property::Trash),
             "idle" => Ok(Property::Idle),
             "clones_max" => Ok(Property::ClonesMax),
             _ => Err(format!(
@@ -67,7 +70,7 @@ impl Assignment {
             Property::Layout => drop(parse_layout(value)?),
             Property::Compression => drop(parse_compression(value)?),
             _ if value == "none" => {}
-            Property::Expire | Property::Idle => drop(parse_after(value)?),
+            Property::Expire | Property::Idle | Property::Trash => drop(parse_after(value)?),
             Property::ClonesMax => {
                 let max = value.parse::<u32>().ok().filter(|max| *max != 0);
                 max.ok_or_else(|| format!("'{value}' is neither none nor a number of clones from 1 up"))?;
@@ -102,7 +105,7 @@ mod tests {
         for good in ["compression=off", "compression=zstd", "compression=zstd:19", "compression=inherit"] {
             assert!(Assignment::parse(good).is_ok(), "{good}");
         }
-        for good in ["expire=7d", "expire=none", "idle=90s", "clones_max=1", "clones_max=none"] {
+        for good in ["expire=7d", "expire=none", "idle=90s", "clones_max=1", "clones_max=none", "trash=1h"] {
             assert!(Assignment::parse(good).is_ok(), "{good}");
         }
         for bad in ["expire=0d", "expire=7", "idle=inherit", "clones_max=0", "clones_max=many"] {

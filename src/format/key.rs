@@ -51,6 +51,8 @@ pub enum Kind {
     Hold = 50,
     /// Meta tree: how old the store is. Object 0, `rest` 0.
     Age = 51,
+    /// Meta tree: what was deleted and can be brought back. Object 0, `rest`: its number.
+    Trash = 52,
 }
 
 impl Kind {
@@ -59,7 +61,7 @@ impl Kind {
         use Kind::*;
         [
             Inode, Link, Dirent, Xattr, XattrData, Inline, Extent, Orphan, Away, Arrival, View, Line,
-            DeadBucket, DeadChunk, ExtraRefs, Job, Scrub, Peer, Remap, Hydration, Hold, Age,
+            DeadBucket, DeadChunk, ExtraRefs, Job, Scrub, Peer, Remap, Hydration, Hold, Age, Trash,
         ]
         .into_iter()
         .find(|k| *k as u8 == n)

@@ -32,6 +32,8 @@ pub struct Terms {
     pub idling: Option<Idling>,
     /// Of the main line: so many clones there may be in the store. Not 0.
     pub clones_max: Option<u32>,
+    /// Of the main line: what is deleted stays in the trash for so many seconds. Not 0.
+    pub trash: Option<u64>,
 }
 
 /// On disk: zeros where nothing was said.
@@ -43,10 +45,12 @@ pub(super) struct RawTerms {
     idle_after: le::U64,
     used: le::I64,
     clones_max: le::U32,
+    reserved: [u8; 4],
+    trash: le::U64,
 }
 
 /// Bytes of them.
-pub(super) const TERMS_BYTES: usize = 36;
+pub(super) const TERMS_BYTES: usize = 48;
 const _: () = assert!(size_of::<RawTerms>() == TERMS_BYTES);
 
 impl Terms {
@@ -57,7 +61,7 @@ impl Terms {
 
     /// Refuses what is not said of the main line, or of others.
     pub fn fit(&self, is_main: bool) -> Result<(), FormatError> {
-        if if is_main { self.ends() } else { self.clones_max.is_some() } {
+        if if is_main { self.ends() } else { self.clones_max.is_some() || self.trash.is_some() } {
             return bad!("terms {self:?} of a line for which there are none such");
         }
         Ok(())
@@ -70,6 +74,8 @@ impl Terms {
             idle_after: self.idling.map_or(0, |i| i.after).into(),
             used: self.idling.map_or(0, |i| i.used).into(),
             clones_max: self.clones_max.unwrap_or(0).into(),
+            reserved: [0; 4],
+            trash: self.trash.unwrap_or(0).into(),
         }
     }
 
@@ -79,10 +85,14 @@ impl Terms {
         if after == 0 && at != 0 || idle == 0 && used != 0 {
             return bad!("moments {at} and {used} of what does not end");
         }
+        if raw.reserved != [0; 4] {
+            return bad!("terms with reserved bytes that are not zero");
+        }
         Ok(Terms {
             expiry: (after != 0).then_some(Expiry { after, at }),
             idling: (idle != 0).then_some(Idling { after: idle, used }),
             clones_max: Some(raw.clones_max.get()).filter(|max| *max != 0),
+            trash: Some(raw.trash.get()).filter(|secs| *secs != 0),
         })
     }
 
@@ -112,6 +122,7 @@ mod tests {
             expiry: Some(Expiry { after: 9, at: -7 }),
             idling: Some(Idling { after: u64::MAX, used: 0 }),
             clones_max: Some(3),
+            trash: Some(3600),
         };
         for terms in [Terms::default(), all, Terms { expiry: None, ..all }, Terms { idling: None, ..all }] {
             assert_eq!(Terms::decode(&terms.encode()), Ok(terms));

@@ -49,6 +49,7 @@ mod standalone;
 mod stream;
 mod timeline;
 mod transfer;
+mod trashing;
 mod undoing;
 mod use_of;
 mod whole_lines;
@@ -71,7 +72,7 @@ pub use options::{
 };
 
 pub use past::{
-    Cover, DELETED_AT_ONCE, GoesOn, GuardedChange, HoldTerms, InTheWay, OpenForWriting, Promoted,
+    Cover, DELETED_AT_ONCE, Deletion, GoesOn, GuardedChange, HoldTerms, InTheWay, OpenForWriting, Promoted,
     PromotionOrder, Switched, Uncovered, Undoable,
 };
 pub use past_of_path::PathAsked;

@@ -1,4 +1,4 @@
-//! For how long a clone is kept, and how many there may be: properties of the root of a line, as extended attributes that are
+//! For how long a clone is kept, how many there may be, and for how long what is deleted stays in the trash: properties of the root of a line, as extended attributes that are
 //! never listed.
 //!
 //! They are in the record of the line and not in its tree: no snapshot has them, and a clone of the clone does not get them.
@@ -24,6 +24,8 @@ pub(super) enum Term {
     Idle,
     /// There are no more clones than so many.
     ClonesMax,
+    /// What is deleted stays in the trash for so long.
+    Trash,
 }
 
 /// The term of an attribute of that name, and true if where its value is from is asked for.
@@ -34,6 +36,7 @@ pub(super) fn term_of(name: &[u8]) -> Option<(Term, bool)> {
         b"expire" => Term::Expire,
         b"idle" => Term::Idle,
         b"clones_max" => Term::ClonesMax,
+        b"trash" => Term::Trash,
         _ => return None,
     };
     Some((term, source.is_some()))
@@ -41,7 +44,7 @@ pub(super) fn term_of(name: &[u8]) -> Option<(Term, bool)> {
 
 impl Term {
     fn is_of(self, line: LineId) -> bool {
-        (self == Term::ClonesMax) == (line == LineId::MAIN)
+        matches!(self, Term::ClonesMax | Term::Trash) == (line == LineId::MAIN)
     }
 
     fn show(self, terms: &Terms) -> Option<String> {
@@ -49,6 +52,7 @@ impl Term {
             Term::Expire => terms.expiry.map(|e| span(e.after)),
             Term::Idle => terms.idling.map(|i| span(i.after)),
             Term::ClonesMax => terms.clones_max.map(|max| max.to_string()),
+            Term::Trash => terms.trash.map(span),
         }
     }
 
@@ -66,6 +70,7 @@ impl Term {
                 let idling = |after| Idling { after, used: now };
                 terms.idling = is_something.then(|| after().map(idling)).transpose()?;
             }
+            Term::Trash => terms.trash = is_something.then(after).transpose()?,
             Term::ClonesMax => {
                 let max = || text.parse().ok().filter(|max| *max != 0).ok_or(Error::Invalid);
                 terms.clones_max = is_something.then(max).transpose()?;

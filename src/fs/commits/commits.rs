@@ -264,10 +264,15 @@ impl Commits {
     /// The same for a change of which something is to be told before it outlives this process: that is left to the caller.
     pub fn once_with_space<T>(&self, change: impl Fn() -> Result<T>) -> Result<T> {
         self.relieve()?;
-        let done = match change() {
+        let mut done = match change() {
             Err(Error::NoSpace) if self.reclaim()? => change(),
             done => done,
         };
+        // What is in the trash goes before anything fails for want of space.
+        while matches!(done, Err(Error::NoSpace)) && self.heads.volume.empty_oldest_trash()? {
+            self.reclaim()?;
+            done = change();
+        }
         self.heads.tell_fallen();
         done
     }

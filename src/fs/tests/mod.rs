@@ -37,6 +37,7 @@ mod stream_terms;
 mod streams;
 mod switch_kernel;
 mod transfer;
+mod trash;
 mod trials;
 
 use super::{Between, Fs, FsOptions, Steps};
