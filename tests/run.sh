@@ -17,6 +17,7 @@ need patch patch
 need setfattr attr
 need setfacl acl
 need sqlite3 sqlite3
+[ -x /usr/sbin/mariadbd ] || need mariadbd mariadb-server
 need fio fio
 need stress-ng stress-ng
 need shellcheck shellcheck
@@ -54,12 +55,12 @@ cargo clippy --quiet --all-targets -- -D warnings
 
 if command -v shellcheck >/dev/null 2>&1; then
     step shellcheck
-    { git ls-files -- '*.sh' .ci/run 'mount-helpers/*mount.fuse.snapfs' mount-helpers/agent-step || true; } |
+    { git ls-files -- '*.sh' .ci/run 'mount-helpers/*mount.fuse.snapfs' mount-helpers/agent-step 'mount-helpers/hooks/*' || true; } |
         xargs -r shellcheck --severity=warning --external-sources --source-path=SCRIPTDIR
 else
     step "shellcheck is not installed, scripts are only parsed"
     for script in tests/*.sh mount-helpers/*.sh .ci/run; do bash -n "$script"; done
-    for script in mount-helpers/*mount.fuse.snapfs mount-helpers/agent-step; do sh -n "$script"; done
+    for script in mount-helpers/*mount.fuse.snapfs mount-helpers/agent-step mount-helpers/hooks/*; do sh -n "$script"; done
 fi
 
 step cargo test
@@ -71,7 +72,7 @@ cargo test --no-fail-fast "$@" 2>&1 | tee "$log" || status=$?
 # Real programs on a real mount: too long for libtest, and only with everything else. Each says `ok: NAME` in the end.
 if [ $# = 0 ] && [ -e /dev/fuse ]; then
     export SNAPFS=${CARGO_TARGET_DIR:-target}/debug/snapfs
-    for script in tree programs conformance churn clones rollback mirror; do
+    for script in tree programs apps conformance churn clones rollback mirror; do
         step "tests/real/$script.sh"
         if ! SMALL=1 "tests/real/$script.sh" 2>&1 | tee -a "$log"; then
             status=1

@@ -13,6 +13,7 @@ use snapfs::format::leaf::LeafPage;
 use snapfs::format::line::LineRecord;
 use snapfs::format::link::Links;
 use snapfs::format::log::{Effects, HEADER_BYTES, RecordHeader};
+use snapfs::format::purge::{GoneRecord, HeldRecord, LeafRecord};
 use snapfs::format::scrub::{Finding, ScrubRecord};
 use snapfs::format::superblock::Superblock;
 use snapfs::format::trash::TrashRecord;
@@ -184,6 +185,15 @@ pub fn records(bytes: &[u8]) {
     }
     if let Ok(record) = ScrubRecord::decode(bytes) {
         assert_eq!(ScrubRecord::decode(&record.encode()), Ok(record));
+    }
+    if let Ok(held) = HeldRecord::decode(4096, bytes) {
+        assert_eq!(held.encode(), bytes);
+    }
+    if let Ok(gone) = GoneRecord::decode(4096, bytes) {
+        assert_eq!(gone.encode(), bytes);
+    }
+    if let Ok(leaf) = LeafRecord::decode(4096, bytes) {
+        assert_eq!(leaf.encode(), bytes);
     }
     if let Ok(finding) = Finding::decode(bytes) {
         assert!(finding.encode().len() <= snapfs::format::leaf::VALUE_BYTES_MAX);

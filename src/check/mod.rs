@@ -10,6 +10,7 @@ mod lists;
 mod moved;
 mod object;
 mod path;
+mod purged;
 mod refs;
 mod report;
 mod space;

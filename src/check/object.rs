@@ -9,6 +9,7 @@
 use crate::format::dirent::{Dirent, NameBucket, name_hash};
 use crate::format::inode::Inode;
 use crate::format::link::{Links, link_hash};
+use crate::format::purge::PURGED_INLINE;
 use crate::format::xattr::{PIECE_BYTES, SHORT_VALUE_BYTES_MAX, XattrValue, Xattrs, xattr_hash};
 use crate::format::{BLOCK_BYTES, Extent, FormatError, Ino, Key, Kind};
 use crate::limits::{FILE_BYTES_MAX, INLINE_BYTES_MAX, SYMLINK_BYTES_MAX};
@@ -44,6 +45,8 @@ pub(super) struct Object {
     entries: u64,
     /// Length of the content in the tree.
     inline: Option<u64>,
+    /// It only says that content was purged.
+    inline_is_purged: bool,
     /// Bytes that extents map.
     mapped: u64,
     /// Where the last extent ends, and the last with content.
@@ -174,8 +177,10 @@ impl Object {
     fn inline(&mut self, key: &Key, value: &[u8]) -> Checked {
         must!(key.rest == 0, "content in the tree stands at {}", key.rest);
         self.inline = Some(value.len() as u64);
+        self.inline_is_purged = value == PURGED_INLINE;
         let symlink = self.inode.as_ref().is_some_and(|i| i.kind == FileType::Symlink);
-        must!(!(symlink && value.contains(&0)), "target of the symbolic link holds a zero byte");
+        let purged = self.inline_is_purged;
+        must!(purged || !(symlink && value.contains(&0)), "target of the symbolic link holds a zero byte");
         Ok(())
     }
 
@@ -259,7 +264,8 @@ impl Object {
             }
             FileType::Symlink => {
                 must!(
-                    inline == size && (1..=SYMLINK_BYTES_MAX as u64).contains(&size),
+                    (inline == size || self.inline_is_purged)
+                        && (1..=SYMLINK_BYTES_MAX as u64).contains(&size),
                     "symbolic link of size {size} has a target of {inline} bytes"
                 );
                 must!(self.mapped == 0, "has extents, but is a symbolic link");

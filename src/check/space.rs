@@ -11,11 +11,12 @@
 
 use super::derived::Derived;
 use super::moved::{MovedContent, needs_homes};
+use super::purged::PurgedContent;
 use super::refs::Refs;
 use super::report::{Depth, Report};
 use crate::format::deadlist::DeadEntry;
 use crate::format::job::Job;
-use crate::format::superblock::INCOMPAT_REMAP;
+use crate::format::superblock::{INCOMPAT_PURGED, INCOMPAT_REMAP};
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{BlockPtr, Copies, Epoch, Extent, Key, Kind, ViewId};
 use crate::names;
@@ -54,6 +55,8 @@ pub(super) struct Auditor<'a> {
     bad: HashSet<u64>,
     /// What references say that has moved.
     pub moved: MovedContent,
+    /// What references lead to nothing.
+    pub purged: PurgedContent,
 }
 
 /// Runs the audit; what it finds goes to `report`, and what would be right to `derived`.
@@ -69,6 +72,7 @@ pub(super) fn check(state: &Committed, depth: Depth, report: &mut Report, derive
         referenced: BTreeMap::new(),
         bad: HashSet::new(),
         moved: MovedContent::default(),
+        purged: PurgedContent::default(),
     };
     auditor.fixed_blocks();
     for record in &state.records {
@@ -83,6 +87,7 @@ pub(super) fn check(state: &Committed, depth: Depth, report: &mut Report, derive
     auditor.dead_lists();
     auditor.strays();
     auditor.moved_content();
+    auditor.purged_content();
     auditor.tiling();
 }
 
@@ -93,6 +98,7 @@ impl Auditor<'_> {
 
     /// What a reference refers to, wherever it is.
     fn claim_reference(&mut self, e: &DeadEntry) {
+        self.purged.resolve(&self.state.remap, e);
         self.moved.resolve(&self.state.remap, e);
         self.claims.extend(self.state.remap.places(e.addr, e.len, e.birth));
     }
@@ -112,6 +118,20 @@ impl Auditor<'_> {
                 None => self.report.problem(what),
             }
         }
+    }
+
+    fn purged_content(&mut self) {
+        let purged = &self.state.remap.purged;
+        if self.state.superblock.incompat & INCOMPAT_PURGED == 0 && !purged.is_empty() {
+            let what = "content was purged, and the superblock does not say so (feature bit 6)";
+            self.report.problem(what.into());
+        }
+        for what in self.purged.judge(purged, self.derived.complete) {
+            self.report.problem(what);
+        }
+        // A place that is to be written over is held by its record.
+        let held: Vec<_> = self.state.remap.purged.to_wipe();
+        self.claims.extend(held);
     }
 
     /// Reports the bad copies that were met since the last call. What a block has in one place it must have in the other.
@@ -443,6 +463,10 @@ fn prove_data(
     report: &mut Report,
 ) -> Result<(), StoreError> {
     let store = state.pager.store();
+    let DeadEntry { addr, len, birth } = reference(extent);
+    if state.remap.is_purged(addr, len, birth) {
+        return Ok(());
+    }
     let mut buf = vec![0; extent.len_bytes() as usize];
     let mut at = 0;
     let read = state.remap.resolve(extent).iter().try_for_each(|part| {
@@ -453,6 +477,8 @@ fn prove_data(
     match read {
         Ok(()) if !extent.is_unwritten() => report.data_bytes += extent.stored_bytes(),
         Ok(()) => {}
+        // It was purged since this state was committed.
+        Err(_) if state.remap.runs(extent).iter().any(|(at, len)| store.rewrites().is_purged(*at, *len)) => {}
         Err(e) => report.problem(format!("view {}: {e}", record.id.0)),
     }
     Ok(())

@@ -1,15 +1,18 @@
 //! The command line: verbs, their arguments, their help. Parsing only.
 
+pub(super) use super::create_args::CreateArgs;
 pub(super) use super::delete_args::DeleteArgs;
-use super::hold_args::{HeldFor, HoldArgs, ReleaseArgs, UndeleteArgs};
+pub(super) use super::freeze_args::{FreezeArgs, ThawArgs};
+use super::hold_args::{HoldArgs, ReleaseArgs, UndeleteArgs};
 use super::hydrate_args::HydrateArgs;
 pub(super) use super::line_args::{
-    CloneArgs, DropArgs, Json, ListArgs, MergeArgs, PromoteArgs, RebaseArgs, RollbackArgs, RunArgs, TryArgs,
-    UndoArgs,
+    CloneArgs, DropArgs, Json, ListArgs, MergeArgs, PromoteArgs, RebaseArgs, RollbackArgs, RunArgs, ShowArgs,
+    TryArgs, UndoArgs,
 };
 pub(super) use super::method::Method;
 use super::mirror_args::MirrorArgs;
 use super::property::{Assignment, Property};
+use super::purge_args::PurgeArgs;
 pub(super) use super::schedule_args::{PruneArgs, ScheduleArgs};
 pub(super) use super::space_args::{PlanArgs, SpaceArgs};
 pub(super) use super::stream_args::{ReceiveArgs, SendArgs, VerifyArgs};
@@ -51,7 +54,10 @@ pub(super) enum Verb {
         With --method clone --to STORE2 it is finished when the copy is: one that stands alone, and can be mounted. Later\n\
         copies of the line into the same store carry only what has changed since the newest that both have.\n\
         With --method background it is finished at once, and the same copy is made in the background: snapfs hydrate.\n\n\
-        What each method costs and gives, and when to choose it: docs/methods.md.")]
+        What each method costs and gives, and when to choose it: docs/methods.md.\n\n\
+        --pre and --post are run as sh runs them, by you and not by the daemon: SNAPFS_MNT, SNAPFS_NAME, SNAPFS_HOOK (pre or\n\
+        post), SNAPFS_STATE (a directory for both), and for --post SNAPFS_PRE (done, failed or none) and SNAPFS_RESULT (made\n\
+        or failed). What --pre leaves running is there until --post has ended. Ready-made ones: mount-helpers/hooks.")]
     Create(CreateArgs),
     /// List the snapshots of a line, and all clones, oldest first
     #[command(after_help = "Example: snapfs list /data --json | jq -r '.[].name'")]
@@ -197,6 +203,16 @@ pub(super) enum Verb {
         Only snapshots that a schedule took go, and not while they are in use. --simulate 90d tells what the rules would\n\
         have kept by then.")]
     Prune(PruneArgs),
+    /// Hold up all changes of a line until it is thawed or the time is over; those who read go on
+    #[command(after_help = "Example: snapfs freeze /data --timeout 10s\n\n\
+        What was written before is durable then, the pages of the kernel included. Snapshots and clones are made at once\n\
+        meanwhile; what would change the line as a whole (rollback, merge, restore) is refused. It ends after --timeout,\n\
+        whatever becomes of who asked for it; snapfs status tells who that was. A second freeze is refused.")]
+    Freeze(FreezeArgs),
+    /// Let the changes of a frozen line go on (exit code 1: it was not frozen, or no more)
+    #[command(after_help = "Example: snapfs thaw /data\n\n\
+        After snapfs freeze --all it is all lines that are thawed.")]
+    Thaw(ThawArgs),
     /// What the space of a store is used for: by snapshot and clone, and as parts that add up
     #[command(after_help = "Example: snapfs space /data\n\n\
         EXCLUSIVE comes back when that alone is deleted, REFERENCED is all that it has, WRITTEN what came since the one before.")]
@@ -245,6 +261,14 @@ pub(super) enum Verb {
         They are begun by snapfs create --method background --to STORE2, or by --to here for a snapshot that there is; they\n\
         go on after any crash, and when the other store was away. Until one is whole its snapshot cannot be deleted.")]
     Hydrate(HydrateArgs),
+    /// Take the content of a file out of snapshots, and out of the device
+    #[command(after_help = "Example: snapfs purge /data/app/.env --snapshots monday..friday --dry-run\n\n\
+        For secrets that were snapshotted. The name stays, and reading it is an error (EIO). The content is written over where\n\
+        it was, also in the log and in free space. Whoever else has some of the content, by cp --reflink, in other\n\
+        snapshots, in clones or in the live tree, loses it too: this is listed, and refused without --all. The live file is left\n\
+        alone unless it shares the content. Sums of the snapshots, and increments from or to them, are void then.\n\
+        For root only; it cannot be undone.")]
+    Purge(PurgeArgs),
 }
 
 #[derive(Args, Debug)]
@@ -417,49 +441,6 @@ pub(super) struct ScrubOrders {
 pub(super) struct StatusArgs {
     /// Mount point, any path in a mount, or a mounted store; without it all mounts are listed
     pub(super) target: Option<PathBuf>,
-    #[command(flatten)]
-    pub(super) json: Json,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct CreateArgs {
-    /// Mount point, any path in a mount, or a mounted store
-    pub(super) target: PathBuf,
-    /// Name of the snapshot
-    pub(super) name: OsString,
-    /// What it is, for people: kept with it, at most 1024 bytes
-    #[arg(long, value_name = "TEXT")]
-    pub(super) description: Option<OsString>,
-    /// Hold it from the first moment on, by this tag: as snapfs hold does
-    #[arg(long, value_name = "TAG", value_parser = super::hold_order::parse_tag)]
-    pub(super) hold: Option<String>,
-    #[command(flatten)]
-    pub(super) held_for: HeldFor,
-    /// How it is made; without it, in the store, and files keep their layout
-    #[arg(long, value_enum, value_name = "METHOD")]
-    pub(super) method: Option<Method>,
-    /// The store of the copy, which is made if there is none, or where it is mounted
-    #[arg(long, value_name = "STORE2")]
-    pub(super) to: Option<PathBuf>,
-    /// With --method background: bytes a second at most, such as 50M, or none; otherwise as fast as nobody notices
-    #[arg(long, value_name = "RATE", value_parser = super::hydrate_args::parse_rate)]
-    pub(super) rate: Option<u64>,
-    /// With --method background: wait until the copy is whole
-    #[arg(long)]
-    pub(super) wait: bool,
-    #[command(flatten)]
-    pub(super) json: Json,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct ShowArgs {
-    /// Mount point, any path in a mount, or a store
-    pub(super) target: PathBuf,
-    /// A snapshot, or a clone as .clones/NAME; without it TARGET is a file of a mount
-    pub(super) name: Option<OsString>,
-    /// Of a file: wait until all of it is home that can be (exit code 3: not all of it can)
-    #[arg(long, conflicts_with = "name")]
-    pub(super) wait: bool,
     #[command(flatten)]
     pub(super) json: Json,
 }

@@ -55,6 +55,14 @@ impl Background {
         all.spawn("commit", move || commit(&for_commits, commit_interval, &stop, &mover))?;
         let volume = fs.volume().clone();
         all.spawn("space", move || volume.keep_space_ahead())?;
+        if fs.volume().has_purged_left() {
+            let (fs, end) = (fs.clone(), all.stop.clone());
+            all.spawn("purge", move || {
+                if let Err(e) = fs.go_on_purging(&mut |_| !end.load(SeqCst)) {
+                    log::error!("a purge that was cut off cannot go on: {e}");
+                }
+            })?;
+        }
         if access == OpenFor::Mount {
             let (fs, end) = (fs.clone(), all.end.clone());
             all.spawn("schedule", move || keep_schedules(&fs, &end))?;

@@ -5,14 +5,16 @@
 
 use super::background::Background;
 use super::checked::{listed_report, report, told_copy};
+use super::comparing;
 use super::delete_order::DeleteOrder;
 use super::deleting;
 use super::engine::{
-    Backend, ChangesOrder, CheckReport, CloneRow, DiffOrder, DiffTold, Engine, HoldOrder, InitOptions,
+    Backend, ChangesOrder, CheckReport, CloneRow, DiffOrder, Engine, FrostWish, HoldOrder, InitOptions,
     MergeRequest, MirrorOrder, OpenFor, Partner, PathOrder, PromoteOrder, RollbackAnswer, RollbackOrder,
     ScheduleOrder, ScrubOrder, SnapshotRow, SpaceOrder, StoreOptions, StreamOrder, TrashOrder, WantedHold,
 };
 use super::feed::{self, Feeds};
+use super::freezing;
 use super::held;
 use super::hold::{lock, probe};
 use super::hydrate_order::HydrateOrder;
@@ -27,6 +29,7 @@ use super::offline;
 use super::past_of_path;
 use super::planning;
 use super::property::Property;
+use super::purge_order::{self, PurgeRequest};
 use super::refusal::{
     COPIED, io, limited, no_thread, told, told_clone, told_name, told_too_many, told_view, told_volume,
 };
@@ -37,7 +40,6 @@ use super::sides::{self, HeldSide, OpenedSides, lasting_name, may_be_read, recor
 use super::store_state;
 use super::streaming;
 use super::streams::StoreEnd;
-use super::told_change::encode_change;
 use super::trashed;
 use super::wire::encode;
 use super::{restoring, scheduling, undo};
@@ -47,6 +49,7 @@ use crate::ctl::{Code, Failure, StoreId};
 use crate::device::lock::{LockMode, StoreLock};
 use crate::device::{self, Device, DirDevice, FileDevice, Overlay, StoreKind, mark};
 use crate::format::provenance::Provenance;
+use crate::format::view::Consistency;
 use crate::format::{LineId, ViewId};
 use crate::fs::{Fs, FsOptions, GoesOn, RestoreOrder, Steps};
 use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
@@ -58,19 +61,12 @@ use crate::sys::process;
 use crate::volume::{OpenOptions, Volume};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::ffi::OsStr;
 use std::io::{Read, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Stores of this crate.
 pub struct Builtin;
-
-/// Changes of paths in one line of an answer.
-const CHANGES_TOLD: usize = 256;
-/// Bytes of a patch in one line of an answer, at most.
-const PATCH_BYTES_TOLD: usize = 1 << 20;
 
 /// Memory for a store that gets a copy in the background: clean blocks and changes, in bytes.
 const COPY_CACHE_BYTES: u64 = 48 << 20;
@@ -403,8 +399,14 @@ impl Engine for Open {
         Ok(held::rows(&self.fs, &self.fs.volume().snapshots(self.line(at)?)))
     }
 
-    fn create(&self, at: NodeId, name: &[u8], provenance: &Provenance) -> Result<SnapshotRow, Failure> {
-        let made = self.fs.create_snapshot_of(at, name, provenance.clone());
+    fn create(
+        &self,
+        at: NodeId,
+        name: &[u8],
+        provenance: &Provenance,
+        reached: Consistency,
+    ) -> Result<SnapshotRow, Failure> {
+        let made = self.fs.create_snapshot_as(at, name, provenance, reached);
         made.map_err(|e| told_name(name, &e))?;
         self.find(at, name)
     }
@@ -413,10 +415,10 @@ impl Engine for Open {
         &self,
         at: NodeId,
         name: &[u8],
-        provenance: &Provenance,
+        (provenance, reached): (&Provenance, Consistency),
         hold: &WantedHold,
     ) -> Result<SnapshotRow, Failure> {
-        held::create(&self.fs, at, name, provenance, hold)?;
+        held::create(&self.fs, at, name, (provenance, reached), hold)?;
         self.find(at, name)
     }
 
@@ -426,6 +428,7 @@ impl Engine for Open {
 
     fn set_layout(&self, at: NodeId, layout: &str) -> Result<(), Failure> {
         let set = || {
+            self.fs.check_thawed(at)?;
             let root = self.fs.root_of_line(at)?;
             // Whoever may make snapshots by command owns the mount or is root.
             let caller = Caller { uid: 0, gid: 0, pid: 0, umask: 0 };
@@ -542,7 +545,8 @@ impl Engine for Open {
     }
 
     fn split(&self, at: NodeId, name: &[u8], provenance: &Provenance) -> Result<Value, Failure> {
-        let mut make = || self.create(at, name, provenance).map(|made| encode(&made));
+        let mut make =
+            || self.create(at, name, provenance, Consistency::FileSystem).map(|made| encode(&made));
         self.sides()?.split(&mut make, &mut || drop(self.delete(at, name)))
     }
 
@@ -559,41 +563,11 @@ impl Engine for Open {
     }
 
     fn diff(&self, order: &DiffOrder, put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {
-        let at = order.under.map_or(NodeId::ROOT, NodeId);
-        let view = |word: &[u8]| self.fs.view_of_word(at, word).map_err(|e| told_view(word, &e));
-        let compared = self.fs.compare(view(&order.from)?, view(&order.to)?, order.under.map(NodeId));
-        let compared = compared.map_err(|e| told(&self.store, &e))?;
-        if order.told == DiffTold::Paths {
-            let paths = compared.into_paths().map_err(|e| told(&self.store, &e))?;
-            for some in paths.chunks(CHANGES_TOLD) {
-                let mut object = json!({});
-                let some: Vec<_> = some.iter().map(|path| OsStr::from_bytes(path)).collect();
-                names::put_list(&mut object, "paths", &some);
-                if !put(object) {
-                    break;
-                }
-            }
-            return Ok(());
-        }
-        if order.told == DiffTold::Changes {
-            // Whoever takes the answer slowly keeps no view.
-            let changes = compared.into_changes();
-            for some in changes.chunks(CHANGES_TOLD) {
-                let some: Vec<Value> = some.iter().map(encode_change).collect();
-                if !put(json!({"changes": some})) {
-                    break;
-                }
-            }
-            return Ok(());
-        }
-        let mut all = |part: Vec<u8>| {
-            part.chunks(PATCH_BYTES_TOLD).all(|piece| {
-                let mut object = json!({});
-                names::put(&mut object, "patch", OsStr::from_bytes(piece));
-                put(object)
-            })
-        };
-        compared.patch(&mut all).map_err(|e| told(&self.store, &e))
+        comparing::answer(&self.fs, &self.store, order, put)
+    }
+
+    fn frost(&self, wish: &FrostWish) -> Result<Value, Failure> {
+        freezing::carry_out(&self.fs, &self.store, wish)
     }
 
     fn past_of_path(&self, order: &PathOrder, put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {
@@ -648,9 +622,14 @@ impl Engine for Open {
         self.hydrator.order(found.id, order)
     }
 
+    fn purge(&self, request: &PurgeRequest) -> Result<Value, Failure> {
+        purge_order::answer(&self.fs, &self.store, request)
+    }
+
     fn status(&self) -> Value {
         let mut status = store_state::status(&self.fs, &self.store, self.scrubber.summary());
         status["schedules"] = scheduling::states(&self.fs);
+        status["frozen"] = freezing::states(&self.fs);
         if let Some(copies) = self.hydrator.summary() {
             status["copies"] = json!(copies);
         }
@@ -669,6 +648,7 @@ impl Engine for Open {
     }
 
     fn close(&self) -> Result<(), Failure> {
+        self.fs.end_frosts();
         self.feeds.close();
         self.hydrator.close();
         self.scrubber.close();

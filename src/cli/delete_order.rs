@@ -25,6 +25,32 @@ pub struct DeleteOrder {
     pub now: bool,
 }
 
+impl DeleteOrder {
+    /// Carries it out where there are no patterns and times: name by name, and those that fail stay.
+    pub fn by_name_alone(
+        &self,
+        delete: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<Value, Failure> {
+        if self.dry_run || self.before.is_some() || self.after.is_some() {
+            return Err(Failure::new(Code::UnknownVerb, "this store deletes snapshots by name alone"));
+        }
+        let (mut gone, mut kept) = (Vec::new(), Vec::new());
+        for name in &self.names {
+            match delete(name) {
+                Ok(()) => gone.push(OsStr::from_bytes(name)),
+                Err(f) => {
+                    let mut one = json!({"why": f.message});
+                    names::put(&mut one, "name", OsStr::from_bytes(name));
+                    kept.push(one);
+                }
+            }
+        }
+        let mut answer = json!({"missing": [], "frees": null, "kept": kept});
+        names::put_list(&mut answer, "deleted", &gone);
+        Ok(answer)
+    }
+}
+
 /// As it travels: without its node, which whoever asks adds.
 pub(super) fn encode(order: &DeleteOrder) -> Value {
     let all: Vec<&OsStr> = order.names.iter().map(|name| OsStr::from_bytes(name)).collect();

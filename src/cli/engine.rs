@@ -4,9 +4,11 @@
 //! ([`super::run`]), so that the commands can be tried over a file system in memory as well.
 
 pub use super::delete_order::DeleteOrder;
+pub use super::freezing::FrostWish;
 pub use super::hold_order::{HoldOrder, WantedHold};
 pub use super::hydrate_order::HydrateOrder;
 pub use super::mirror_order::MirrorOrder;
+pub use super::purge_order::PurgeRequest;
 pub use super::schedule_order::{ScheduleOrder, ScheduleWish};
 pub use super::sides::Partner;
 pub use super::space_order::{SpaceOrder, SpaceQuestion};
@@ -14,6 +16,7 @@ pub use super::trash_order::TrashOrder;
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, StoreId};
 use crate::format::provenance::Provenance;
+use crate::format::view::Consistency;
 use crate::format::{Compression, Copies};
 pub use crate::fs::{
     AtimeMode, AtimeOptions, ClonedirMode, Cover, InTheWay, MergeWay, OpenForWriting, SnapdirMode,
@@ -315,6 +318,10 @@ pub struct SnapshotRow {
     pub exclusive: u64,
     /// What was written since the snapshot before it.
     pub written: u64,
+    /// What took part in it.
+    pub consistency: Consistency,
+    /// For how long it held up changes, in microseconds.
+    pub pause_us: u64,
     /// What holds it: tags.
     pub held: Vec<String>,
 }
@@ -433,14 +440,20 @@ pub trait Engine: Send + Sync {
     fn set_kernel(&self, kernel: KernelRef);
     /// All snapshots of the line that a node is of, oldest first. So for all that follow.
     fn snapshots(&self, at: NodeId) -> Result<Vec<SnapshotRow>, Failure>;
-    /// Makes a snapshot; it is durable when this returns.
-    fn create(&self, at: NodeId, name: &[u8], provenance: &Provenance) -> Result<SnapshotRow, Failure>;
+    /// Makes a snapshot, before which this was reached with applications; it is durable when this returns.
+    fn create(
+        &self,
+        at: NodeId,
+        name: &[u8],
+        provenance: &Provenance,
+        reached: Consistency,
+    ) -> Result<SnapshotRow, Failure>;
     /// The same of one that is held from the first moment on.
     fn create_held(
         &self,
         _at: NodeId,
         _name: &[u8],
-        _provenance: &Provenance,
+        _made: (&Provenance, Consistency),
         _hold: &WantedHold,
     ) -> Result<SnapshotRow, Failure> {
         Err(Failure::new(Code::UnknownVerb, "snapshots of this store cannot be held"))
@@ -462,11 +475,11 @@ pub trait Engine: Send + Sync {
     /// stay: an object.
     fn delete_meant(
         &self,
-        _order: &DeleteOrder,
+        order: &DeleteOrder,
         _by: &Provenance,
         _progress: &mut dyn FnMut(Value) -> bool,
     ) -> Result<Value, Failure> {
-        Err(Failure::new(Code::UnknownVerb, "this store deletes snapshots by name alone"))
+        order.by_name_alone(&mut |name| self.delete(order.at, name))
     }
     /// Drops a clone as users do: into the trash if there is one, unless it is to go now.
     fn discard_clone(&self, name: &[u8], _by: &Provenance, _now: bool) -> Result<(), Failure> {
@@ -559,6 +572,10 @@ pub trait Engine: Send + Sync {
     fn scrub(&self, _order: ScrubOrder) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store cannot be scrubbed"))
     }
+    /// Freezes lines, or thaws them. Says which: an object.
+    fn frost(&self, _wish: &FrostWish) -> Result<Value, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store cannot be frozen"))
+    }
     /// Carries out an order about schedules of a line. Says what came of it: an object.
     fn schedule(&self, _order: &ScheduleOrder) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store takes no snapshots by itself"))
@@ -622,6 +639,10 @@ pub trait Engine: Send + Sync {
     /// Carries out an order about the copies of a snapshot in other stores, or about all. Says how they stand: an array.
     fn hydrate(&self, _at: NodeId, _name: Option<&[u8]>, _order: &HydrateOrder) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store makes no copies in the background"))
+    }
+    /// Takes content of a path out of snapshots, or says what that would do: an object.
+    fn purge(&self, _request: &PurgeRequest) -> Result<Value, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store does not purge content"))
     }
     /// How it is doing now: an object.
     fn status(&self) -> Value;

@@ -11,6 +11,7 @@ use crate::ctl::{Code, Failure};
 use crate::format::ViewId;
 use crate::format::hold::HoldRecord;
 use crate::format::provenance::Provenance;
+use crate::format::view::Consistency;
 use crate::fs::{Fs, HoldTerms};
 use crate::names;
 use crate::ops::{Error, NodeId, Timestamp};
@@ -198,11 +199,13 @@ pub(super) fn create(
     fs: &Fs,
     at: NodeId,
     name: &[u8],
-    provenance: &Provenance,
+    (provenance, reached): (&Provenance, Consistency),
     wanted: &WantedHold,
 ) -> Result<(), Failure> {
     let terms = HoldTerms { tag: &wanted.tag, after: wanted.after };
-    fs.create_held_snapshot(at, name, provenance, &terms).map(drop).map_err(|e| told_name(name, &e))
+    fs.create_held_snapshot(at, name, (provenance, reached), &terms)
+        .map(drop)
+        .map_err(|e| told_name(name, &e))
 }
 
 fn told_put(name: &[u8], wanted: &WantedHold, e: &Error) -> Failure {

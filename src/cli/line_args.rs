@@ -197,3 +197,16 @@ pub(super) struct UndoArgs {
     #[command(flatten)]
     pub(super) json: Json,
 }
+
+#[derive(Args, Debug)]
+pub(super) struct ShowArgs {
+    /// Mount point, any path in a mount, or a store
+    pub(super) target: PathBuf,
+    /// A snapshot, or a clone as .clones/NAME; without it TARGET is a file of a mount
+    pub(super) name: Option<OsString>,
+    /// Of a file: wait until all of it is home that can be (exit code 3: not all of it can)
+    #[arg(long, conflicts_with = "name")]
+    pub(super) wait: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
+}

@@ -38,9 +38,13 @@ pub(super) struct StoreSides {
     mirror: Arc<Mirror>,
     /// Path of the store.
     store: PathBuf,
+    /// The side by which it was mounted: that is what stays when the two are parted.
+    named: PathBuf,
     /// What is held, by the number of the side. No side is let go of while it takes part.
     held: Mutex<[Option<HeldSide>; 2]>,
     filling: Mutex<Option<JoinHandle<()>>>,
+    /// Where a directory store ended before it was to fit on another side.
+    wide: Mutex<Option<u64>>,
     told: Arc<Told>,
     turn: Mutex<()>,
 }
@@ -75,13 +79,15 @@ fn refused<T>(code: Code, what: impl Into<String>) -> Result<T, Failure> {
 impl StoreSides {
     /// Of a store that was just opened. A side that is behind is filled in the background.
     pub(super) fn new(fs: &Arc<Fs>, opened: OpenedSides) -> StoreSides {
-        let OpenedSides { mirror, home, other, is_behind } = opened;
+        let OpenedSides { mirror, home, other, is_behind, named } = opened;
         let sides = StoreSides {
             fs: fs.clone(),
             mirror,
             store: home.path.clone(),
+            named,
             held: Mutex::new([Some(home), other]),
             filling: Mutex::default(),
+            wide: Mutex::default(),
             told: Arc::default(),
             turn: Mutex::default(),
         };
@@ -178,6 +184,27 @@ impl StoreSides {
         gone.filter_map(|(held, _)| held.take()).last()
     }
 
+    /// Has the side leave by which the store is not known.
+    fn keep_named(&self) {
+        let held = self.held.lock();
+        let is_named = |held: &Option<HeldSide>| held.as_ref().is_some_and(|side| side.path == self.named);
+        if let Some(n) = held.iter().position(is_named) {
+            self.mirror.set_leaving(1 - n);
+        }
+    }
+
+    /// Has the store end where it did before it was to fit on another side, or where its device does, as far as it was opened.
+    fn give_back(&self) -> Result<(), Failure> {
+        let held =
+            self.held.lock()[self.serving()].as_ref().map(|side| (side.path.is_dir(), side.device.size()));
+        let size = match (held, self.wide.lock().take()) {
+            (Some((false, size)), _) => size,
+            (_, wide) => wide.unwrap_or(0),
+        };
+        let size = size.min(self.mirror.size());
+        self.fs.volume().widen(size, || self.commit())
+    }
+
     fn commit(&self) -> Result<(), Failure> {
         self.fs.commit().map_err(|e| told(&self.store, &e))
     }
@@ -225,6 +252,7 @@ impl StoreSides {
         self.commit()?;
         let volume = self.fs.volume();
         let size = side.device.size();
+        self.wide.lock().get_or_insert(volume.address_space());
         if let Err(end) = volume.shrink(size).map_err(|e| self.failed(&e))? {
             return refused(
                 Code::Invalid,
@@ -239,6 +267,7 @@ impl StoreSides {
         if let Err(f) = joined {
             if self.mirror.label().is_none() {
                 self.set_mirrored(false)?;
+                self.give_back()?;
             }
             return Err(f);
         }
@@ -474,6 +503,7 @@ impl StoreSides {
         // The bulk first, so that little is left for the moment itself.
         self.commit()?;
         let mut made = snapshot()?;
+        self.keep_named();
         let volume = self.fs.volume();
         let identity = random().map_err(|e| Failure::new(Code::Other, e.to_string()))?;
         let paused = match volume.split(&self.mirror, identity) {
@@ -498,6 +528,7 @@ impl StoreSides {
         self.end_filling();
         let in_sync = self.mirror.states().iter().flatten().filter(|s| s.state == "serving").count() == 2;
         if in_sync {
+            self.keep_named();
             let parted = self.mirror.part().map_err(|e| told_mirror(&self.store, e))?;
             let stale =
                 Label { number: parted.label.number + 1, standing: Standing::Stale, ..parted.label.clone() };
@@ -519,7 +550,7 @@ impl StoreSides {
         self.set_mirrored(false)?;
         drop(self.let_go());
         *self.told.failed.lock() = None;
-        Ok(())
+        self.give_back()
     }
 
     fn verify(&self) -> Result<Value, Failure> {

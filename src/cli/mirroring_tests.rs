@@ -85,6 +85,7 @@ fn in_sync(places: &Places) -> ([Arc<Sim>; 2], Arc<Fs>, StoreSides) {
         earlier: Vec::new(),
         limit_ms: 600_000,
         opened: false,
+        home: None,
         path: places.at(other).into_os_string().into_encoded_bytes(),
     });
     for (sim, label) in sims.iter().zip(&labels) {
@@ -95,7 +96,8 @@ fn in_sync(places: &Places) -> ([Arc<Sim>; 2], Arc<Fs>, StoreSides) {
     let mirror = Arc::new(Mirror::together([(a.clone(), one), (b.clone(), two)], 7));
     let fs = open(mirror.clone());
     let (home, other) = (held(&places.at(0), a), Some(held(&places.at(1), b)));
-    let sides = StoreSides::new(&fs, OpenedSides { mirror, home, other, is_behind: false });
+    let named = home.path.clone();
+    let sides = StoreSides::new(&fs, OpenedSides { mirror, home, other, is_behind: false, named });
     (sims, fs, sides)
 }
 
@@ -161,4 +163,27 @@ fn a_side_that_is_lost_comes_back_where_it_was() {
         fs.close().unwrap();
         sides.close(true);
     }
+}
+
+#[test]
+fn a_store_that_was_to_fit_on_another_side_gets_its_size_back() {
+    let disk = Arc::new(Sim::new(SIZE, 1));
+    Volume::create(disk.clone(), SIZE, [9; 16], (0, 0)).unwrap();
+    let fs = open(disk.clone());
+    let (volume, free) = (fs.volume(), || fs.volume().space().available);
+    let whole = free();
+    assert_eq!(volume.shrink(SIZE / 2).unwrap(), Ok(()));
+    fs.commit().unwrap();
+    assert!(volume.address_space() == SIZE / 2 && free() < whole - SIZE / 4);
+    // A commit that fails gives nothing back yet.
+    disk.fail(Op::Write, 1, Persistence::Once);
+    assert!(volume.widen(SIZE, || fs.commit()).is_err());
+    drop(fs);
+    let fs = open(disk.clone());
+    fs.volume().widen(SIZE, || fs.commit()).unwrap();
+    assert_eq!(fs.volume().address_space(), SIZE);
+    assert!(fs.volume().space().available >= whole - (1 << 20));
+    fs.close().unwrap();
+    drop(fs);
+    assert_eq!(open(disk).volume().address_space(), SIZE);
 }

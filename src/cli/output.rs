@@ -162,6 +162,7 @@ pub(super) fn snapshot_json(s: &SnapshotRow) -> Value {
     let mut object = json!({
         "id": s.id, "created": rfc3339(s.created),
         "referenced": s.referenced, "exclusive": s.exclusive, "written": s.written, "held": s.held,
+        "consistency": s.consistency.name(), "pause_us": s.pause_us,
     });
     names::put(&mut object, "name", OsStr::from_bytes(&s.name));
     object

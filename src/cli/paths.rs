@@ -19,10 +19,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// A path as far as it is there: a directory by which a daemon is found, its number, and names below it.
-struct Located {
-    at: PathBuf,
-    dir: u64,
-    names: Vec<Vec<u8>>,
+pub(super) struct Located {
+    pub at: PathBuf,
+    pub dir: u64,
+    pub names: Vec<Vec<u8>>,
 }
 
 /// Prints the versions of a path.
@@ -186,7 +186,7 @@ fn about(path: &Path, f: Failure) -> Failure {
 }
 
 /// Finds the last directory on the way to a path; the path itself need not be there.
-fn locate(path: &Path) -> Result<Located, Failure> {
+pub(super) fn locate(path: &Path) -> Result<Located, Failure> {
     let failed = |e: io::Error| Failure::new(Code::NotFound, format!("{}: {e}", names::shown(path)));
     let mut at = std::path::absolute(path).map_err(failed)?;
     let mut below: Vec<Vec<u8>> = Vec::new();

@@ -2,7 +2,7 @@
 //! request snapshots are mounted at further ones. They end with the live tree at the latest; where the first is a snapshot
 //! too, the daemon ends with the last of all.
 
-use super::engine::{Engine, OpenFor};
+use super::engine::{Engine, FrostWish, OpenFor};
 use super::options::{self, Parsed};
 use super::output::rfc3339;
 use super::pipe::Carriers;
@@ -144,6 +144,8 @@ impl Points {
     /// No more is to be served: commands find nothing here, and nobody is waited for.
     pub(super) fn told_to_end(&self) {
         self.told.store(true, Ordering::SeqCst);
+        // Whoever waits for a thaw would keep the mount busy.
+        let _ = self.engine.frost(&FrostWish::End); // an engine without any has none to be ended
         drop(self.further.lock()); // who is about to wait has seen it, or waits
         self.one_ended.notify_all();
     }

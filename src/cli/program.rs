@@ -3,8 +3,9 @@
 use super::args::{self, Cli, Method, Style, Verb};
 use super::engine::Backend;
 use super::{
-    changes, delete, diff, holds, hydrate, merge, mirror, mount, paths, properties, rescue, restore,
-    rollback, schedule, scrub, show, snapshots, space, stores, streams, trash, trial, umount, undo, usage,
+    changes, delete, diff, freezing, holds, hydrate, merge, mirror, mount, paths, properties, purge, rescue,
+    restore, rollback, schedule, scrub, show, snapshots, space, stores, streams, trash, trial, umount, undo,
+    usage,
 };
 use crate::ctl::{Code, Failure};
 use clap::FromArgMatches;
@@ -42,7 +43,8 @@ pub fn run(backend: &dyn Backend, args: Vec<OsString>) -> u8 {
         }
     };
     // A command that is run gets what it would have without us.
-    if !matches!(cli.verb, Verb::Try(_) | Verb::Run(_)) {
+    let runs = matches!(&cli.verb, Verb::Create(a) if a.hooks.any());
+    if !runs && !matches!(cli.verb, Verb::Try(_) | Verb::Run(_)) {
         crate::sys::process::keep_files_private();
         crate::sys::process::take_what_limits_allow();
     }
@@ -113,6 +115,9 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Space(a) => space::run(backend, a),
         Verb::Plan(a) => return space::plan(backend, a),
         Verb::Hydrate(a) => hydrate::run(backend, a),
+        Verb::Freeze(a) => freezing::freeze(a),
+        Verb::Thaw(a) => freezing::thaw(a),
+        Verb::Purge(a) => purge::run(a),
     };
     done.map(|()| 0)
 }

@@ -30,7 +30,7 @@ pub(super) fn limited(store: &Path, limit: &str) -> Failure {
 pub(super) fn told_volume(store: &Path, e: &VolumeError) -> Failure {
     let code = match e {
         VolumeError::Corrupt { .. } => Code::Damaged,
-        VolumeError::Device(_) => Code::Io,
+        VolumeError::Device(_) | VolumeError::Purged(_) => Code::Io,
         VolumeError::NoSpace | VolumeError::LimitReached(_) => Code::NoSpace,
         VolumeError::ReadOnly(_) => Code::ReadOnly,
         VolumeError::NoSuchView => Code::NotFound,
@@ -84,6 +84,7 @@ fn told_about(what: &str, kind: &str, e: &Error) -> Failure {
         Error::NoSpace => (Code::NoSpace, "the store is full".to_string()),
         Error::LimitReached => (Code::NoSpace, "a limit of the store is reached".to_string()),
         Error::Busy => (Code::Busy, "in use".to_string()),
+        Error::Frozen => (Code::Busy, e.to_string()),
         Error::NotPermitted | Error::AccessDenied => (Code::Denied, "not allowed".to_string()),
         Error::Io(why) => (Code::Io, why.clone()),
         Error::Stale => (Code::Other, format!("{e}; nothing was changed, try again")),

@@ -50,6 +50,9 @@ fn snapshot(fs: &Fs, info: &SnapshotInfo, asked: LineId) -> Result<Value, Error>
         "read_now": volume.is_read(info.id), "mounted_alone": fs.is_mounted_alone(info.id),
         "stores": stores_with(volume, info), "holds": held::all_of(fs, info.id),
     });
+    if let Some(secs) = info.edited {
+        object["edited"] = time((secs, 0)).into();
+    }
     put(&mut object, "name", &info.name);
     let line = volume.line(info.line)?;
     put(&mut object, "line", &line_word(&line.name));
@@ -166,6 +169,7 @@ fn text(found: &Value) -> String {
     let holds: Vec<String> = found["holds"].as_array().into_iter().flatten().map(held::in_words).collect();
     let holds = Some(holds.join("; ")).filter(|holds| !holds.is_empty());
     let created = found["created"].as_str().and_then(output::parse_rfc3339).map(output::local);
+    let edited = found["edited"].as_str().and_then(output::parse_rfc3339).map(output::local);
     let expires = found["expires"].as_str().and_then(output::parse_rfc3339).map(output::local);
     let size = |key: &str| number(key).map(output::size);
     let all = [
@@ -175,6 +179,7 @@ fn text(found: &Value) -> String {
         ("origin", name("origin")),
         ("after", name("after")),
         ("created", created),
+        ("edited, content was purged", edited),
         ("expires", expires),
         ("goes when idle for", number("idle_seconds").map(clock::span)),
         ("reason", name("reason")),

@@ -7,7 +7,9 @@ use super::making::{DEVICE_START_BYTES, has_content, unfinished};
 use super::refusal::io;
 use crate::ctl::{Code, Failure};
 use crate::device::lock::{LockMode, StoreLock};
-use crate::device::mirror::{Both, MirrorError, Present, meet, open_sides, read_label};
+use crate::device::mirror::{
+    Both, MirrorError, Present, is_copied, meet, open_sides, read_label, write_label,
+};
 use crate::device::{self, Device, DirDevice, FileDevice, Mirror, StoreKind, mark};
 use crate::format::mirror::{Label, Standing};
 use crate::format::superblock::{INCOMPAT_MIRRORED, Superblock};
@@ -67,6 +69,8 @@ pub(super) struct OpenedSides {
     pub(super) other: Option<HeldSide>,
     /// That one is to be filled.
     pub(super) is_behind: bool,
+    /// The side that was named.
+    pub(super) named: PathBuf,
 }
 
 impl OpenedSides {
@@ -154,10 +158,9 @@ fn left_behind(store: &Path, partner: &Path) -> Failure {
     )
 }
 
-/// Where the partner of a side is, if it is there and has a newer state. It is only looked at.
-fn newer_partner(device: &dyn Device, label: &Label) -> Option<PathBuf> {
-    let path = Path::new(OsStr::from_bytes(&label.path));
-    let there: Box<dyn Device> = match probe(path).ok()? {
+/// What is at a path, to be read, if it is a store.
+fn look_at(path: &Path) -> Option<Box<dyn Device>> {
+    Some(match probe(path).ok()? {
         StoreKind::DirectoryStore => {
             Box::new(DirDevice::open(path, STORE_BYTES_DEFAULT, device::Access::ReadOnly).ok()?)
         }
@@ -165,7 +168,13 @@ fn newer_partner(device: &dyn Device, label: &Label) -> Option<PathBuf> {
             Box::new(FileDevice::open(path, device::Access::ReadOnly).ok()?)
         }
         _ => return None,
-    };
+    })
+}
+
+/// Where the partner of a side is, if it is there and has a newer state. It is only looked at.
+fn newer_partner(device: &dyn Device, label: &Label) -> Option<PathBuf> {
+    let path = Path::new(OsStr::from_bytes(&label.path));
+    let there = look_at(path)?;
     let (theirs, _) = label_in_force(path, &*there).ok()?;
     is_newer(&*there, theirs.as_ref(), device, label).then(|| path.to_path_buf())
 }
@@ -287,9 +296,48 @@ fn find_other(store: &Path, label: &Label, wanted: &Partner) -> Result<Option<He
     }
 }
 
+/// Whether the partner of a side at `store` has been there with it; none if it cannot be looked at.
+fn is_where_its_partner_knows_it(store: &Path, label: &Label) -> Option<bool> {
+    let device = look_at(Path::new(OsStr::from_bytes(&label.path)))?;
+    let theirs = read_label(&*device).ok()??;
+    let place = Path::new(OsStr::from_bytes(&theirs.path)).canonicalize();
+    Some(theirs.pair == label.pair && place.is_ok_and(|place| place == store))
+}
+
+/// A copy of a side is no side: what is done to it must not come to the side that it is a copy of, nor to its partner. It
+/// becomes a store by itself, unless its partner is there and expects it where it is, or somebody has named that.
+fn settle_copy(store: &Path, first: Present, wanted: &Partner) -> Result<Present, Failure> {
+    let Some(label) = first.label.as_ref() else { return Ok(first) };
+    let is_side = !matches!(label.standing, Standing::Incomplete | Standing::Split);
+    if !is_side || !is_copied(&*first.device, label) || matches!(wanted, Partner::At(_)) {
+        return Ok(first);
+    }
+    match (is_where_its_partner_knows_it(store, label), wanted) {
+        (Some(true), _) => return Ok(first),
+        (Some(false), Partner::AsNoted) => {
+            let partner = names::shown_bytes(&label.path);
+            let what = format!(
+                "this is a copy of a side of a mirror, whose other side is {partner}: with -o mirror=alone it becomes a store \
+                 by itself, with -o mirror={partner} it takes the place of the side that it is a copy of"
+            );
+            return Err(refused(store, Code::Invalid, &what));
+        }
+        _ => {}
+    }
+    log::warn!(
+        "{}: this is a copy of a side of a mirror, and a store by itself from now on",
+        names::shown(store)
+    );
+    let pair = random().map_err(|e| Failure::new(Code::Other, e.to_string()))?;
+    let (number, path) = (label.number + 1, Vec::new());
+    let own = Label { pair, number, standing: Standing::Alone, path, ..label.clone() };
+    write_label(&*first.device, &own).map_err(|e| io(store, e))?;
+    Ok(Present { label: Some(own), ..first })
+}
+
 /// Before one side alone is written to: it is the newer one from then on, durably.
 pub(super) fn part(store: &Path, device: Arc<dyn Device>) -> Result<(), Failure> {
-    let first = present(store, device)?;
+    let first = settle_copy(store, present(store, device)?, &Partner::Nobody)?;
     if first.label.is_none() {
         return Ok(());
     }
@@ -305,7 +353,7 @@ pub(super) fn open(
     wanted: &Partner,
 ) -> Result<OpenedSides, Failure> {
     let store = &home.path.clone();
-    let first = present(store, device)?;
+    let first = settle_copy(store, present(store, device)?, wanted)?;
     let other = match &first.label {
         Some(label) => find_other(store, label, wanted)?,
         None => None,
@@ -347,7 +395,7 @@ pub(super) fn open(
         Some(other) if is_turned => (other, Some(home)),
         other => (home, other),
     };
-    Ok(OpenedSides { mirror: Arc::new(opening.mirror), home, other, is_behind })
+    Ok(OpenedSides { mirror: Arc::new(opening.mirror), home, other, is_behind, named: store.clone() })
 }
 
 /// The device itself, or, for a test that cuts the power of the whole program, one that keeps what is done to it.

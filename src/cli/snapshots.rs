@@ -2,8 +2,9 @@
 
 use super::args::{CloneArgs, CreateArgs, DropArgs, Json, ListArgs, Method, RenameArgs};
 use super::engine::{Backend, HydrateOrder, OpenFor, StoreOptions, StreamOrder};
-use super::{hold_order, hydrate_order, hydration, output, streaming, streams, usage, wire};
+use super::{hold_order, hooks, hydrate_order, hydration, output, streaming, streams, usage, wire};
 use crate::ctl::{Client, Code, Failure, MountRecord};
+use crate::format::view::Consistency;
 use crate::fuse::mounts;
 use crate::names;
 use crate::ops::NodeId;
@@ -152,6 +153,9 @@ pub(super) fn create_here(args: &CreateArgs, copy: Option<&HydrateOrder>, json: 
     let mut request = json!({});
     names::put(&mut request, "name", &args.name);
     put_maker(&mut request, args.description.as_ref());
+    if args.hooks.any() && args.method == Some(Method::Mirror) {
+        return Err(usage::wrong("--pre and --post go with every --method but mirror"));
+    }
     if let Some(layout) = args.method.and_then(Method::layout) {
         request["layout"] = layout.to_string().into();
     }
@@ -167,7 +171,12 @@ pub(super) fn create_here(args: &CreateArgs, copy: Option<&HydrateOrder>, json: 
         None => {}
     }
     let verb = if args.method == Some(Method::Mirror) { "split" } else { "create" };
-    let made = wire::decode(&client.call(verb, request, &mut |_| {})?)?;
+    let made = hooks::around(args, &mut |reached| {
+        if reached != Consistency::FileSystem {
+            request["consistency"] = reached.name().into();
+        }
+        wire::decode(&client.call(verb, request.clone(), &mut |_| {})?)
+    })?;
     if json { written(output::print_json(&output::snapshot_json(&made))) } else { Ok(()) }
 }
 

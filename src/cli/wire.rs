@@ -5,16 +5,19 @@
 use super::delete_order;
 use super::engine::{CloneRow, DiffOrder, DiffTold, Engine, HoldOrder, ScrubOrder, SnapshotRow};
 use super::feed;
+use super::freezing;
 use super::hold_order;
 use super::hydrate_order;
 use super::merging;
 use super::mirror_order;
 use super::options::{self, Parsed};
 use super::pipe::{self, Carriers};
+use super::purge_order;
 use super::{past_of_path, restoring, schedule_order, space_order, streaming, told_rollback, trash_order};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler, Peer};
 use crate::format::provenance::{COMMAND_BYTES_MAX, DESCRIPTION_BYTES_MAX, Provenance, Reason};
+use crate::format::view::Consistency;
 use crate::fs::GoesOn;
 use crate::names;
 use crate::ops::{NodeId, Timestamp};
@@ -52,11 +55,13 @@ impl Handler for Verbs {
             "list" => Ok(encode_all(&self.engine.snapshots(at(args))?)),
             "create" => {
                 let provenance = of_maker(args)?;
+                let reached = reached(args)?;
                 let hold = args.get("hold").map(hold_order::decode_wanted).transpose()?;
                 let made = match &hold {
-                    None => self.engine.create(at(args), &name(args, "name")?, &provenance)?,
+                    None => self.engine.create(at(args), &name(args, "name")?, &provenance, reached)?,
                     Some(hold) => {
-                        self.engine.create_held(at(args), &name(args, "name")?, &provenance, hold)?
+                        let made = (&provenance, reached);
+                        self.engine.create_held(at(args), &name(args, "name")?, made, hold)?
                     }
                 };
                 // What was not made as it was asked for was not made.
@@ -77,6 +82,7 @@ impl Handler for Verbs {
                 }
                 Ok(encode(&made))
             }
+            verb @ ("freeze" | "thaw") => freezing::answer(&*self.engine, (verb, args), peer),
             "hold" => {
                 let by = of_command(args, Reason::User);
                 self.engine.hold(at(args), &hold_order::decode(args)?, &by)
@@ -86,6 +92,7 @@ impl Handler for Verbs {
                 let order = hydrate_order::decode(args)?;
                 self.engine.hydrate(at(args), names::get(args, "name").as_deref(), &order)
             }
+            "purge" => self.engine.purge(&purge_order::decode(args)?),
             "rename" => {
                 self.engine.rename(at(args), &name(args, "name")?, &name(args, "new_name")?)?;
                 Ok(json!({}))
@@ -235,7 +242,7 @@ fn scrub_order(args: &Value) -> Result<ScrubOrder, Failure> {
 }
 
 /// Why something is made before a command is run, and by whom.
-fn of_command(args: &Value, reason: Reason) -> Provenance {
+pub(super) fn of_command(args: &Value, reason: Reason) -> Provenance {
     let user = args.get("user").and_then(Value::as_u64).and_then(|user| u32::try_from(user).ok());
     let mut command = names::get_list(args, "command").unwrap_or_default().join(&b' ');
     command.truncate(COMMAND_BYTES_MAX);
@@ -252,8 +259,15 @@ fn of_maker(args: &Value) -> Result<Provenance, Failure> {
     Ok(Provenance { description, ..of_command(args, Reason::User) })
 }
 
+/// What applications have done before.
+fn reached(args: &Value) -> Result<Consistency, Failure> {
+    let Some(said) = args.get("consistency") else { return Ok(Consistency::FileSystem) };
+    let reached = said.as_str().and_then(Consistency::from_name);
+    reached.ok_or_else(|| Failure::new(Code::Invalid, format!("nothing is consistent as {said}")))
+}
+
 /// The node that a request is about: where its target is in the mount.
-fn at(args: &Value) -> NodeId {
+pub(super) fn at(args: &Value) -> NodeId {
     args.get("node").and_then(Value::as_u64).map_or(NodeId::ROOT, NodeId)
 }
 
@@ -320,6 +334,7 @@ pub(super) fn encode(s: &SnapshotRow) -> Value {
     let mut object = json!({
         "id": s.id, "secs": s.created.secs, "nanos": s.created.nanos,
         "referenced": s.referenced, "exclusive": s.exclusive, "written": s.written,
+        "consistency": s.consistency.name(), "pause_us": s.pause_us,
     });
     names::put(&mut object, "name", OsStr::from_bytes(&s.name));
     if !s.held.is_empty() {
@@ -346,6 +361,8 @@ pub(super) fn decode(v: &Value) -> Result<SnapshotRow, Failure> {
             referenced: number("referenced")?,
             exclusive: number("exclusive")?,
             written: number("written")?,
+            consistency: v.get("consistency").and_then(Value::as_str).and_then(Consistency::from_name)?,
+            pause_us: number("pause_us")?,
             held: v["held"]
                 .as_array()
                 .into_iter()
@@ -473,6 +490,8 @@ mod tests {
             referenced: u64::MAX,
             exclusive: 0,
             written: 1,
+            consistency: Consistency::Application,
+            pause_us: 3,
             held: vec!["legal".into(), "copy".into()],
         };
         assert_eq!(decode_all(&encode_all(std::slice::from_ref(&s))), Ok(vec![s]));

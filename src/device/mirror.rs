@@ -21,7 +21,7 @@ mod side;
 mod tests;
 
 pub use copying::Copied;
-pub use label::{clear_labels, read_label, read_rest, write_label, write_rest};
+pub use label::{clear_labels, is_copied, read_label, read_rest, write_label, write_rest};
 pub use meeting::{Both, SideFound, alone, meet, parted_at};
 pub use mirror::{Mirror, MirrorError, NewSide, Parted, SideState};
 pub use opening::{MirrorOpening, Present, open_sides};

@@ -48,11 +48,21 @@ pub enum Kind {
     /// Meta tree: a copy of a snapshot that is made in another store. Object 0, `rest`: its number.
     Hydration = 41,
     /// Meta tree: a hold of a snapshot. Object 0, `rest`: its number.
-    Hold = 50,
+    Hold = 44,
     /// Meta tree: how old the store is. Object 0, `rest` 0.
-    Age = 51,
+    Age = 45,
     /// Meta tree: what was deleted and can be brought back. Object 0, `rest`: its number.
-    Trash = 52,
+    Trash = 46,
+    /// Meta tree: a place whose content is purged, allocated still. Object 0, `rest`: the address.
+    PurgeHeld = 48,
+    /// Meta tree: references that lead to nothing. Object 0, `rest`: the address that they have.
+    Purged = 49,
+    /// Meta tree: a leaf that is not what pointers say. Object 0, `rest`: its address.
+    PurgedLeaf = 50,
+    /// Meta tree: a piece of such a leaf. Object 0, `rest`: the address of the piece.
+    PurgedPiece = 51,
+    /// Meta tree: what no tree leads to is being written over. Object 0, `rest` 0.
+    PurgeWiping = 52,
 }
 
 impl Kind {
@@ -60,8 +70,34 @@ impl Kind {
     pub fn from_u8(n: u8) -> Option<Kind> {
         use Kind::*;
         [
-            Inode, Link, Dirent, Xattr, XattrData, Inline, Extent, Orphan, Away, Arrival, View, Line,
-            DeadBucket, DeadChunk, ExtraRefs, Job, Scrub, Peer, Remap, Hydration, Hold, Age, Trash,
+            Age,
+            Arrival,
+            Away,
+            DeadBucket,
+            DeadChunk,
+            Dirent,
+            Extent,
+            ExtraRefs,
+            Hold,
+            Hydration,
+            Inline,
+            Inode,
+            Job,
+            Line,
+            Link,
+            Orphan,
+            Peer,
+            PurgeHeld,
+            PurgeWiping,
+            Purged,
+            PurgedLeaf,
+            PurgedPiece,
+            Remap,
+            Scrub,
+            Trash,
+            View,
+            Xattr,
+            XattrData,
         ]
         .into_iter()
         .find(|k| *k as u8 == n)

@@ -4,6 +4,7 @@
 //! and notes from which it parted. The newest valid of four places is in force, and a label is written to the two that
 //! do not hold the one in force, so a crash leaves the old or the new one.
 
+use super::mark::FileBirth;
 use super::{FormatError, bad};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
@@ -69,6 +70,8 @@ pub struct Label {
     pub limit_ms: u32,
     /// It was opened for writing since it was split.
     pub opened: bool,
+    /// The file that this side is in, as far as the host tells: a copy is in another one.
+    pub home: Option<FileBirth>,
     /// Where the partner was last: any bytes, may be empty.
     pub path: Vec<u8>,
 }
@@ -89,7 +92,10 @@ struct RawLabel {
     path_len: le::U16,
     standing: u8,
     opened: u8,
-    reserved: [u8; 40],
+    home_inode: le::U64,
+    home_secs: le::U64,
+    home_nanos: le::U32,
+    reserved: [u8; 20],
     earlier: [RawPast; EARLIER_MAX],
 }
 
@@ -162,6 +168,7 @@ impl Label {
         for (raw, past) in earlier.iter_mut().zip(&self.earlier) {
             *raw = RawPast { generation: past.generation.into(), until: past.until.into() };
         }
+        let home = self.home.unwrap_or(FileBirth { inode: 0, secs: 0, nanos: 0 });
         let raw = RawLabel {
             checksum: 0.into(),
             magic: MAGIC,
@@ -176,7 +183,10 @@ impl Label {
             path_len: (self.path.len() as u16).into(),
             standing: self.standing.number(),
             opened: self.opened.into(),
-            reserved: [0; 40],
+            home_inode: home.inode.into(),
+            home_secs: home.secs.into(),
+            home_nanos: home.nanos.into(),
+            reserved: [0; 20],
             earlier,
         };
         let mut bytes = raw.as_bytes().to_vec();
@@ -216,6 +226,8 @@ impl Label {
             .take_while(|past| past.generation != 0)
             .collect();
         let behind = &raw.earlier[earlier.len()..];
+        let home =
+            FileBirth { inode: raw.home_inode.get(), secs: raw.home_secs.get(), nanos: raw.home_nanos.get() };
         let label = Label {
             pair: raw.pair,
             number: raw.number.get(),
@@ -228,10 +240,11 @@ impl Label {
             earlier,
             limit_ms: raw.limit_ms.get(),
             opened: raw.opened == 1,
+            home: Some(home).filter(|home| home.inode != 0),
             path: path.to_vec(),
         };
         let named = label.side != 0 && label.partner != 0 && label.side != label.partner;
-        let clean = raw.reserved == [0; 40]
+        let clean = raw.reserved == [0; 20]
             && raw.opened <= 1
             && end.iter().chain(behind.as_bytes()).all(|b| *b == 0);
         if !named || !clean || label.current == 0 || label.limit_ms == 0 || label.number >= 1 << 62 {
@@ -261,6 +274,7 @@ mod tests {
             earlier: vec![PastGeneration { generation: 55, until: 11 }],
             limit_ms: 10_000,
             opened: true,
+            home: Some(FileBirth { inode: 12, secs: 1 << 33, nanos: 5 }),
             path: b"/disks/two".to_vec(),
         };
         let bytes = label.encode();

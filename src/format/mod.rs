@@ -28,6 +28,7 @@ pub mod mirror;
 pub mod peer;
 pub mod pointer;
 pub mod provenance;
+pub mod purge;
 pub mod remap;
 pub mod rest;
 pub mod schedule;

@@ -26,8 +26,10 @@ pub const INCOMPAT_COMPRESSION: u64 = 1;
 pub const INCOMPAT_MIRRORED: u64 = 4;
 /// Content may be away from home, and may have moved while references to it say where it was.
 pub const INCOMPAT_REMAP: u64 = 1 << 3;
+/// Content was purged: references may lead to nothing, and leaves may be other than pointers say.
+pub const INCOMPAT_PURGED: u64 = 1 << 6;
 /// Incompatible features that this program knows.
-pub const INCOMPAT_KNOWN: u64 = INCOMPAT_COMPRESSION | INCOMPAT_MIRRORED | INCOMPAT_REMAP;
+pub const INCOMPAT_KNOWN: u64 = INCOMPAT_COMPRESSION | INCOMPAT_MIRRORED | INCOMPAT_REMAP | INCOMPAT_PURGED;
 /// Read-only compatible features that this program knows.
 pub const RO_COMPAT_KNOWN: u64 = 0;
 

@@ -20,7 +20,7 @@ pub enum Role {
 /// How a snapshot came about: which applications took part.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Consistency {
-    /// As after a power cut.
+    /// To applications it is as after a power cut: what they should have done before was not done.
     Crash,
     /// All data that was written when it was asked for, dirty pages of the kernel included.
     FileSystem,
@@ -36,6 +36,13 @@ impl Consistency {
             Consistency::FileSystem => "file system",
             Consistency::Application => "application",
         }
+    }
+
+    /// From what users call it.
+    pub fn from_name(name: &str) -> Option<Consistency> {
+        [Consistency::Crash, Consistency::FileSystem, Consistency::Application]
+            .into_iter()
+            .find(|c| c.name() == name)
     }
 
     /// Its number on disk.
@@ -94,6 +101,8 @@ pub struct ViewRecord {
     pub identity: Option<Identity>,
     /// Of a snapshot: sum over what is in it, if it was ever counted.
     pub digest: Option<u128>,
+    /// Of a snapshot: when content was last purged from it, in seconds since 1970 UTC.
+    pub edited: Option<i64>,
     /// Root of its tree; none while it was never written.
     pub root: Option<BlockPtr>,
 }
@@ -120,7 +129,7 @@ struct RawView {
     root: RawPtr,
     identity: [u8; 16],
     digest: [u8; 16],
-    reserved: [u8; 8],
+    edited: le::I64,
 }
 
 const RAW_BYTES: usize = 176;
@@ -148,6 +157,7 @@ impl ViewRecord {
             provenance: Provenance::default(),
             identity: None,
             digest: None,
+            edited: None,
             root: None,
         }
     }
@@ -178,7 +188,7 @@ impl ViewRecord {
             root: self.root.map_or(RawPtr::none(), |p| p.encode()),
             identity: self.identity.map_or([0; 16], |identity| identity.0),
             digest: self.digest.unwrap_or(0).to_le_bytes(),
-            reserved: [0; 8],
+            edited: self.edited.unwrap_or(0).into(),
         };
         let mut out = raw.as_bytes().to_vec();
         out.extend_from_slice(&self.name);
@@ -205,9 +215,9 @@ impl ViewRecord {
             return bad!("the name of view {} is cut off", id.0);
         };
         let provenance = Provenance::take(&mut rest)?;
-        if id.0 == 0 || name.len() > 255 || !rest.is_empty() || raw.reserved != [0; 8] {
+        if id.0 == 0 || name.len() > 255 || !rest.is_empty() {
             return bad!(
-                "view record {} has a name of {} bytes, {} bytes too many, or reserved bytes that are not zero",
+                "view record {} has a name of {} bytes, or {} bytes too many",
                 id.0,
                 name.len(),
                 rest.len()
@@ -247,6 +257,7 @@ impl ViewRecord {
             provenance,
             identity: (raw.identity != [0; 16]).then_some(Identity(raw.identity)),
             digest: Some(u128::from_le_bytes(raw.digest)).filter(|digest| *digest != 0),
+            edited: Some(raw.edited.get()).filter(|secs| *secs != 0),
             root: if raw.root.is_none() { None } else { Some(raw.root.decode()?) },
         })
     }
@@ -279,6 +290,7 @@ mod tests {
             provenance: Provenance { user: Some(7), command: b"make".to_vec(), ..Provenance::default() },
             identity: Some(Identity([7; 16])),
             digest: Some(1 << 100),
+            edited: Some(-8),
             root: Some(ptr),
         }
     }

@@ -14,6 +14,8 @@ impl From<VolumeError> for Error {
                 log::error!("{e}");
                 Error::Io(e.to_string())
             }
+            // No damage: it was wanted.
+            VolumeError::Purged(what) => Error::Io(what),
             VolumeError::NoSpace => Error::NoSpace,
             VolumeError::ReadOnly(_) => Error::ReadOnly,
             VolumeError::NoSuchView => Error::Stale,

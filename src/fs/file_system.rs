@@ -9,6 +9,7 @@ use super::past::{Deletion, GoesOn, Past};
 use crate::clock::Clock;
 use crate::format::provenance::Provenance;
 use crate::format::terms::{Expiry, Idling};
+use crate::format::view::Consistency;
 use crate::format::{Ino, LineId, ViewId};
 use crate::ops::{Error, KernelRef, NodeId, Result};
 use crate::volume::{Recovered, ReserveFor, SnapshotInfo, Volume};
@@ -205,6 +206,17 @@ impl Fs {
         provenance: impl Into<Provenance>,
     ) -> Result<ViewId> {
         self.past.take_snapshot(&self.heads.at(at)?, name, &provenance.into())
+    }
+
+    /// The same after applications have done what they do for that, or have failed to.
+    pub fn create_snapshot_as(
+        &self,
+        at: NodeId,
+        name: &[u8],
+        provenance: &Provenance,
+        reached: Consistency,
+    ) -> Result<ViewId> {
+        self.past.take_snapshot_as(&self.heads.at(at)?, name, provenance, reached)
     }
 
     /// Makes an automatic snapshot of the line that this node is of: its name tells what for and when.

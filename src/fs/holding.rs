@@ -5,6 +5,7 @@ use super::past::HoldTerms;
 use crate::format::ViewId;
 use crate::format::hold::HoldRecord;
 use crate::format::provenance::Provenance;
+use crate::format::view::Consistency;
 use crate::ops::{NodeId, Result};
 
 impl Fs {
@@ -24,10 +25,10 @@ impl Fs {
         &self,
         at: NodeId,
         name: &[u8],
-        provenance: &Provenance,
+        (provenance, reached): (&Provenance, Consistency),
         terms: &HoldTerms<'_>,
     ) -> Result<ViewId> {
-        self.past.take_held_snapshot(&self.heads.at(at)?, name, provenance, terms)
+        self.past.take_held_snapshot(&self.heads.at(at)?, name, (provenance, reached), terms)
     }
 
     /// Lets a hold go. `NotFound` if there is none of that tag.

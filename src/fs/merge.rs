@@ -248,7 +248,7 @@ impl Fs {
         let base = self.volume().base(clone.id).map_err(Error::from);
         match base.and_then(|base| self.past.drop_merged(clone, &base)) {
             Ok(()) => true,
-            Err(Error::Busy) => false,
+            Err(Error::Busy | Error::Frozen) => false,
             // Somebody else was faster.
             Err(Error::NotFound | Error::Stale) if self.volume().line(clone.id).is_err() => true,
             // Also what is gone here and comes back when the store is opened again.

@@ -27,6 +27,7 @@ mod difference;
 mod error;
 mod file_system;
 mod follow;
+mod freezing;
 mod heads;
 mod holding;
 mod hydrating;
@@ -41,6 +42,7 @@ mod options;
 mod past;
 mod past_of_path;
 mod planning;
+mod purging;
 mod receiving;
 mod restoring;
 mod scheduling;
@@ -63,6 +65,8 @@ pub use compare::Compared;
 pub use difference::{ChangeKind, FileVersion, PathChange};
 pub use file_system::Fs;
 pub use follow::Follow;
+pub use freezing::{FreezeDone, FreezeOrder, ThawDone};
+pub use heads::{Frost, FrostEnd};
 pub use hydrating::NewHydration;
 pub use merge::{MergeDone, MergeOrder, MergeRefusal, MergeWay};
 pub use merging::{Conflict, ConflictEnd, ConflictKind, Merged, three_way};
@@ -72,15 +76,15 @@ pub use options::{
 };
 
 pub use past::{
-    Cover, DELETED_AT_ONCE, Deletion, GoesOn, GuardedChange, HoldTerms, InTheWay, OpenForWriting, Promoted,
-    PromotionOrder, Switched, Uncovered, Undoable,
+    Cover, DELETED_AT_ONCE, Deletion, GoesOn, GuardedChange, HasToo, HoldTerms, InTheWay, OpenForWriting,
+    Promoted, PromotionOrder, PurgeAsked, PurgeEnd, PurgePlan, PurgedIn, Switched, Uncovered, Undoable,
 };
 pub use past_of_path::PathAsked;
 pub use planning::RoomPlan;
 pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, first_of, parse_token};
 pub use restoring::{NamedPath, RestoreOrder, Restored};
 pub use scheduling::{PRUNED_AT_ONCE, RuledSnapshot, ScheduleRun, ScheduleState};
-pub use sending::SendOrder;
+pub use sending::{SendOrder, refuse_edited};
 pub use standalone::Standalone;
 pub use stream::{SentStream, StreamError};
 pub use timeline::{LogEntry, Moment, PathVersion};

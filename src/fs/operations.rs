@@ -18,8 +18,13 @@ impl Fs {
 }
 
 impl Operations for Fs {
-    fn unhindered(&self) -> Option<Unhindered<'_>> {
-        self.heads.standstill.pass()
+    fn unhindered(&self, node: Option<NodeId>) -> Option<Unhindered<'_>> {
+        let thawed = self.heads.frosts.pass(node.map(NodeId::tree))?;
+        Some(Unhindered([Some(thawed), Some(self.heads.standstill.pass()?)]))
+    }
+
+    fn wait_to_change(&self, node: Option<NodeId>) -> Unhindered<'_> {
+        Unhindered([Some(self.heads.frosts.wait_to_pass(node.map(NodeId::tree))), None])
     }
 
     fn lookup(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Result<Entry> {

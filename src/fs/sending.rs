@@ -6,6 +6,7 @@ use super::stream::{GoneBase, Outgoing, Result, SentStream, StreamError, sum_of,
 use crate::format::peer::PeerRecord;
 use crate::format::stream::{Against, StreamBegin};
 use crate::format::{Identity, Ino, LineId};
+use crate::names;
 use crate::volume::{SnapshotInfo, View};
 use std::io::Write;
 
@@ -19,6 +20,18 @@ pub struct SendOrder<'o> {
     pub gone: Option<&'o PeerRecord>,
     /// A stream that was cut off, and the number of the packet that is wanted next.
     pub resume: Option<(Identity, u64)>,
+}
+
+/// What a snapshot was before content was purged from it, nobody has here any more: sums and streams of that are void.
+pub fn refuse_edited(snapshot: &SnapshotInfo) -> Result<()> {
+    match snapshot.edited {
+        None => Ok(()),
+        Some(_) => Err(StreamError::Refused(format!(
+            "content was purged from the snapshot {}: sums of it, and increments from it or to it, are void; send a snapshot \
+             that was made later, all of it or against another one, and purge the copies where they are",
+            names::shown_bytes(&snapshot.name)
+        ))),
+    }
 }
 
 impl Fs {
@@ -91,6 +104,7 @@ impl Fs {
     }
 
     fn beginning(&self, order: &SendOrder<'_>) -> Result<StreamBegin> {
+        order.base.into_iter().chain([order.snapshot]).try_for_each(refuse_edited)?;
         let volume = &self.heads.volume;
         let (snapshot, base) = (order.snapshot, order.base);
         let gone = || StreamError::Refused("the snapshot is not there any more".into());
@@ -148,6 +162,7 @@ impl Fs {
     /// The sum over what is in a snapshot, which is the same for each copy of it in any store. Counted once, from its tree;
     /// reads no content.
     pub fn digest_of(&self, snapshot: &SnapshotInfo) -> Result<u128> {
+        refuse_edited(snapshot)?;
         let volume = &self.heads.volume;
         if let Some(digest) = volume.digest(snapshot.id) {
             return Ok(digest);

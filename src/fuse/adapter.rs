@@ -106,18 +106,19 @@ impl Adapter {
         }
     }
 
-    /// Does what changes something: here, or beside if it would have to wait for something long.
-    fn change(&self, work: impl FnOnce(&dyn Operations) + Send + 'static) {
-        match self.ops.unhindered() {
+    /// Does what changes a node, or an entry in it: here, or beside if it would have to wait for something long. Without a node:
+    /// what only makes durable.
+    fn change(&self, node: Option<NodeId>, work: impl FnOnce(&dyn Operations) + Send + 'static) {
+        match self.ops.unhindered(node) {
             Some(_unhindered) => work(self.ops.as_ref()),
-            None => self.aside.run(work),
+            None => self.aside.change(node, work),
         }
     }
 
     /// The same if the answer names a node, or tells of its attributes.
-    fn change_and_tell(&self, work: impl FnOnce(&dyn Operations) + Send + 'static) {
+    fn change_and_tell(&self, node: NodeId, work: impl FnOnce(&dyn Operations) + Send + 'static) {
         let answering = self.answering.clone();
-        self.change(move |ops| {
+        self.change(Some(node), move |ops| {
             let _answer = answering.begin();
             work(ops);
         });
@@ -235,7 +236,7 @@ impl Filesystem for Adapter {
             ctime: ctime.map(convert::time_in),
         };
         let (who, node, handle) = (caller(req, 0), NodeId(ino.0), fh.map(|h| Handle(h.0)));
-        self.change_and_tell(move |ops| attributes(reply, ops.setattr(&who, node, handle, &set)));
+        self.change_and_tell(node, move |ops| attributes(reply, ops.setattr(&who, node, handle, &set)));
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
@@ -259,7 +260,7 @@ impl Filesystem for Adapter {
         if hidden::is_name(parent, &name) {
             return reply.error(Errno::EPERM);
         }
-        self.change_and_tell(move |ops| {
+        self.change_and_tell(parent, move |ops| {
             entry(reply, ops.mknod(&who, parent, &name, kind, mode & 0o7777, rdev))
         });
     }
@@ -274,14 +275,14 @@ impl Filesystem for Adapter {
             self.aside.run(move |ops| entry(reply, ops.mkdir(&who, parent, &name, mode)));
         } else {
             let name = name.as_bytes().to_vec();
-            self.change_and_tell(move |ops| entry(reply, ops.mkdir(&who, parent, &name, mode)));
+            self.change_and_tell(parent, move |ops| entry(reply, ops.mkdir(&who, parent, &name, mode)));
         }
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let _turn = self.arrived(req, 0);
         let (who, parent, name) = (caller(req, 0), NodeId(parent.0), name.as_bytes().to_vec());
-        self.change(move |ops| empty(reply, ops.unlink(&who, parent, &name)));
+        self.change(Some(parent), move |ops| empty(reply, ops.unlink(&who, parent, &name)));
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -289,7 +290,7 @@ impl Filesystem for Adapter {
         let (who, parent) = (caller(req, 0), NodeId(parent.0));
         if !parent.is_snapdir() {
             let name = name.as_bytes().to_vec();
-            self.change(move |ops| empty(reply, ops.rmdir(&who, parent, &name)));
+            self.change(Some(parent), move |ops| empty(reply, ops.rmdir(&who, parent, &name)));
         } else if let Some(done) = self.ops.rmdir_at_once(&who, parent, name.as_bytes()) {
             empty(reply, done);
         } else {
@@ -305,7 +306,7 @@ impl Filesystem for Adapter {
             return reply.error(Errno::EPERM);
         }
         let target = target.as_os_str().as_bytes().to_vec();
-        self.change_and_tell(move |ops| entry(reply, ops.symlink(&who, parent, &name, &target)));
+        self.change_and_tell(parent, move |ops| entry(reply, ops.symlink(&who, parent, &name, &target)));
     }
 
     fn rename(
@@ -330,7 +331,7 @@ impl Filesystem for Adapter {
         let is_of_snapdir = from.is_snapdir() || to.is_snapdir();
         let work =
             move |ops: &dyn Operations| empty(reply, ops.rename(&who, from, &name, to, &new_name, mode));
-        if is_of_snapdir { self.aside.run(work) } else { self.change(work) }
+        if is_of_snapdir { self.aside.run(work) } else { self.change(Some(from), work) }
     }
 
     fn link(&self, req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
@@ -340,7 +341,7 @@ impl Filesystem for Adapter {
         if hidden::is_name(parent, &name) {
             return reply.error(Errno::EPERM);
         }
-        self.change_and_tell(move |ops| entry(reply, ops.link(&who, node, parent, &name)));
+        self.change_and_tell(node, move |ops| entry(reply, ops.link(&who, node, parent, &name)));
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -385,7 +386,7 @@ impl Filesystem for Adapter {
             return reply.error(Errno::EPERM);
         }
         let (mode, flags) = (mode & 0o7777, self.open_flags(flags));
-        self.change_and_tell(move |ops| created(reply, ops.create(&who, parent, &name, mode, flags)));
+        self.change_and_tell(parent, move |ops| created(reply, ops.create(&who, parent, &name, mode, flags)));
     }
 
     fn read(
@@ -428,11 +429,11 @@ impl Filesystem for Adapter {
             written(reply, done.map(|n| n as u64)); // at most max_write
         };
         // What is written is copied only for who waits.
-        match self.ops.unhindered() {
+        match self.ops.unhindered(Some(node)) {
             Some(_unhindered) => write(self.ops.as_ref(), data),
             None => {
                 let data = data.to_vec();
-                self.aside.run(move |ops| write(ops, &data));
+                self.aside.change(Some(node), move |ops| write(ops, &data));
             }
         }
     }
@@ -461,7 +462,7 @@ impl Filesystem for Adapter {
         let scope = if datasync { SyncScope::Data } else { SyncScope::All };
         let (node, handle) = (NodeId(ino.0), Handle(fh.0));
         let answer = Box::new(move |result| empty(reply, result));
-        self.change(move |ops| ops.fsync_then(node, handle, scope, answer));
+        self.change(None, move |ops| ops.fsync_then(node, handle, scope, answer));
     }
 
     /// Listings are cached, except of a `.snapshots` directory, which changes without a request of the kernel's.
@@ -532,7 +533,7 @@ impl Filesystem for Adapter {
     fn fsyncdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
         self.may_wait();
         let node = NodeId(ino.0);
-        self.change(move |ops| empty(reply, ops.fsyncdir(node)));
+        self.change(None, move |ops| empty(reply, ops.fsyncdir(node)));
     }
 
     fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {
@@ -568,7 +569,7 @@ impl Filesystem for Adapter {
         let Some(mode) = convert::xattr_mode(flags) else { return reply.error(Errno::EINVAL) };
         let (who, node) = (caller(req, 0), NodeId(ino.0));
         let (name, value) = (name.as_bytes().to_vec(), value.to_vec());
-        self.change(move |ops| empty(reply, ops.setxattr(&who, node, &name, &value, mode)));
+        self.change(Some(node), move |ops| empty(reply, ops.setxattr(&who, node, &name, &value, mode)));
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
@@ -582,7 +583,7 @@ impl Filesystem for Adapter {
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (who, node, name) = (caller(req, 0), NodeId(ino.0), name.as_bytes().to_vec());
-        self.change(move |ops| empty(reply, ops.removexattr(&who, node, &name)));
+        self.change(Some(node), move |ops| empty(reply, ops.removexattr(&who, node, &name)));
     }
 
     /// The kernel decides (`default_permissions`) and does not ask.
@@ -642,7 +643,9 @@ impl Filesystem for Adapter {
     ) {
         let Some(mode) = convert::allocate_mode(mode) else { return empty(reply, Err(Error::NotSupported)) };
         let (who, node, handle) = (caller(req, 0), NodeId(ino.0), Handle(fh.0));
-        self.change(move |ops| empty(reply, ops.fallocate(&who, node, handle, offset, length, mode)));
+        self.change(Some(node), move |ops| {
+            empty(reply, ops.fallocate(&who, node, handle, offset, length, mode))
+        });
     }
 
     fn lseek(
@@ -689,7 +692,7 @@ impl Filesystem for Adapter {
         let (who, len) = (caller(req, 0), len.min(COPY_BYTES_MAX));
         let (from, from_handle) = (NodeId(ino_in.0), Handle(fh_in.0));
         let (to, to_handle) = (NodeId(ino_out.0), Handle(fh_out.0));
-        self.change(move |ops| {
+        self.change(Some(to), move |ops| {
             let copied = ops.copy_range(&who, from, from_handle, offset_in, to, to_handle, offset_out, len);
             written(reply, copied); // at most COPY_BYTES_MAX
         });

@@ -3,7 +3,7 @@
 //! For requests that take long, or for which others have to be answered first.
 
 use super::locality::Locality;
-use crate::ops::Operations;
+use crate::ops::{NodeId, Operations};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
@@ -33,6 +33,14 @@ fn start_reserve() -> Option<Sender<Work>> {
 impl Aside {
     pub(super) fn new(ops: Arc<dyn Operations>, locality: Option<Arc<Locality>>) -> Aside {
         Aside { ops, locality, reserve: Mutex::new(start_reserve()) }
+    }
+
+    /// Runs what changes a node when that is not frozen any more.
+    pub(super) fn change(&self, node: Option<NodeId>, work: impl FnOnce(&dyn Operations) + Send + 'static) {
+        self.run(move |ops| {
+            let _thawed = ops.wait_to_change(node);
+            work(ops);
+        });
     }
 
     /// Runs what may take long, and needs other requests served meanwhile, on a thread of its own. When no thread

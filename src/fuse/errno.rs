@@ -19,7 +19,7 @@ pub(super) fn errno(error: &Error) -> Errno {
         Error::NotPermitted => Errno::EPERM,
         Error::AccessDenied => Errno::EACCES,
         Error::CrossView => Errno::EXDEV,
-        Error::Busy => Errno::EBUSY,
+        Error::Busy | Error::Frozen => Errno::EBUSY,
         Error::TooManyLinks => Errno::EMLINK,
         Error::FileTooBig => Errno::EFBIG,
         Error::NoSpace => Errno::ENOSPC,

@@ -100,6 +100,11 @@ impl NodeId {
             None => self.field(),
         }
     }
+    /// All numbers that an inode of a snapshot has, on whatever way it was reached.
+    pub fn of_snapshot(slot: u32, ino: u64) -> impl Iterator<Item = NodeId> {
+        let ways = (0..=Way::BY_AGE_MAX).map(move |way| NodeId::on_way(slot, Some(Way(way)), ino));
+        std::iter::once(NodeId::snapshot(slot, ino)).chain(ways)
+    }
     /// Kind and slot: the same for all nodes of a tree, and of no other.
     pub fn tree(self) -> u32 {
         match self.way() {

@@ -330,6 +330,8 @@ pub enum Error {
     BadHandle,
     /// A symbolic link was needed, or must not be (EINVAL for readlink).
     NotASymlink,
+    /// Its line is frozen (EBUSY).
+    Frozen,
     /// The store failed; the sentence says where (EIO). It has been logged.
     Io(String),
 }
@@ -361,6 +363,7 @@ impl std::fmt::Display for Error {
             Error::Stale => "its line was rolled back, replaced or dropped meanwhile",
             Error::BadHandle => "it is not open",
             Error::NotASymlink => "it is not a symbolic link",
+            Error::Frozen => "its line is frozen: snapfs status says by whom, snapfs thaw ends that",
             Error::Io(what) => what,
         })
     }
@@ -375,18 +378,24 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub type Answer = Box<dyn FnOnce(Result<()>) + Send>;
 
 /// Held while a request that changes something is answered on a thread that answers others as well.
-pub struct Unhindered<'a>(pub Option<RwLockReadGuard<'a, ()>>);
+#[derive(Default)]
+pub struct Unhindered<'a>(pub [Option<RwLockReadGuard<'a, ()>>; 2]);
 
 /// Everything that a transport can ask. Any thread may call any method at any time.
 ///
 /// A request changes all that it says or nothing. Nodes of snapshots answer every change with [`Error::ReadOnly`].
 /// Permission bits are enforced by the kernel (`default_permissions`); set-id clearing, link counts and times are here.
 pub trait Operations: Send + Sync {
-    /// None while whatever changes something waits until something long is done: then it is to be asked for where no other
-    /// requests are answered. What is returned otherwise is kept until it is done. What only reads waits for none of that,
-    /// nor do `forget`, `release` and `releasedir`.
-    fn unhindered(&self) -> Option<Unhindered<'_>> {
-        Some(Unhindered(None))
+    /// None while whatever changes this node, or an entry in it, waits until something long is done: then it is to be asked for
+    /// where no other requests are answered, when [`Self::wait_to_change`] has returned. What is returned otherwise is kept until
+    /// it is done. What only reads waits for none of that, nor do `forget`, `release` and `releasedir`; what only makes durable
+    /// names no node.
+    fn unhindered(&self, _node: Option<NodeId>) -> Option<Unhindered<'_>> {
+        Some(Unhindered::default())
+    }
+    /// Waits until nobody keeps the node from being changed by having frozen it. What is returned is kept until it is changed.
+    fn wait_to_change(&self, _node: Option<NodeId>) -> Unhindered<'_> {
+        Unhindered::default()
     }
     /// Finds `name` in the directory `parent`. `.` and `..` are answered too, and `.` for everything that is no directory
     /// as well: so a transport finds a node again of which it knows no more than the number (file handles, NFS).

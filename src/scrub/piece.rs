@@ -3,6 +3,7 @@
 use super::hits;
 use super::plan::{self, Work};
 use super::scrub::{Scrub, list};
+use crate::format::deadlist::DeadEntry;
 use crate::format::header::BlockKind;
 use crate::format::scrub::{Finding, ScrubState, Stage};
 use crate::format::superblock::SLOT_BYTES;
@@ -10,6 +11,7 @@ use crate::format::view::ViewRecord;
 use crate::format::{BLOCK_BYTES, BlockPtr, Epoch, Extent, Ino, Key, Kind, PlacedExtent, space_map};
 use crate::store::{Store, StoreError};
 use crate::tree::{Bounds, Met, Span, Step, scan};
+use crate::volume::remap::reference;
 use crate::volume::scrub::Pinned;
 use crate::volume::{Volume, VolumeError};
 
@@ -266,8 +268,15 @@ impl TreeScan<'_> {
         if extent.is_unwritten() {
             return Ok(());
         }
-        self.read += extent.stored_bytes();
         let store = self.state.pager.store();
+        let DeadEntry { addr, len, birth } = reference(extent);
+        let purged = |(at, len): (u64, u64)| store.rewrites().is_purged(at, len);
+        if self.state.remap.is_purged(addr, len, birth)
+            || self.state.remap.runs(extent).into_iter().any(purged)
+        {
+            return Ok(());
+        }
+        self.read += extent.stored_bytes();
         let placed = self.state.remap.resolve(extent);
         let good = placed.iter().all(|part| store.has_content(part));
         self.scrub.rest(extent.stored_bytes());

@@ -349,7 +349,7 @@ fn write(volume: &Volume, line: LineId, rng: &mut fastrand::Rng) {
             if let Some(gone) = txn.view().get(&other).unwrap().map(|v| Extent::decode(&v).unwrap()) {
                 txn.free(&gone);
             }
-            let shared = txn.share(source);
+            let shared = txn.share(source).unwrap();
             txn.insert(other, &shared[0].encode()).unwrap();
             shared[1..].iter().for_each(|e| txn.free(e));
             return;

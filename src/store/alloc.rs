@@ -63,6 +63,16 @@ impl Homes {
     }
 }
 
+/// Free space that was handed out for a while: free, unbacked, and kept.
+pub struct TakenFree([Vec<(u64, u64)>; 3]);
+
+impl TakenFree {
+    /// All of it.
+    pub fn ranges(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.0.iter().flatten().copied()
+    }
+}
+
 /// The two copies of a block are at least this far apart where the store is large enough and has room, so that a bad
 /// stretch of a disk, or the loss of one segment of a directory store, does not hit both.
 const COPY_DISTANCE: u64 = 1 << 30;
@@ -450,6 +460,15 @@ impl Allocator {
         Ok(())
     }
 
+    /// Makes the store end at `size`, which is behind its end: what is between is free, and nobody has promised it.
+    pub fn widen(&mut self, size: u64) {
+        let [from, size] = [self.size, size].map(|size| size / BLOCK_BYTES * BLOCK_BYTES);
+        if size > from {
+            self.unbacked.insert(from, size - from);
+            self.size = size;
+        }
+    }
+
     /// [`Allocator::allocated`] has no more ranges than this.
     pub fn allocated_count_max(&self) -> usize {
         let sets = [&self.free, &self.unbacked, &self.quarantined, &self.out, &self.kept.free];
@@ -505,6 +524,33 @@ impl Allocator {
             self.quarantined_bytes -= l;
         }
         true
+    }
+
+    /// Where free space is that begins at `from` or later, or goes on there.
+    pub fn next_free(&self, from: u64) -> Option<u64> {
+        let sets = [&self.free, &self.unbacked, &self.kept.free];
+        sets.iter().filter_map(|set| set.iter_from(from).next()).map(|(start, _)| start.max(from)).min()
+    }
+
+    /// Hands out all free space in a range, until [`Self::put_back`].
+    pub fn take_to_wipe(&mut self, addr: u64, len: u64) -> TakenFree {
+        let sets = [&mut self.free, &mut self.unbacked, &mut self.kept.free];
+        let taken = TakenFree(sets.map(|set| set.take(addr, len)));
+        for (addr, len) in taken.ranges() {
+            assert!(self.out.insert(addr, len));
+        }
+        taken
+    }
+
+    /// It is what it was.
+    pub fn put_back(&mut self, taken: TakenFree) {
+        let [free, unbacked, kept] = taken.0;
+        for (addr, len) in free.into_iter().chain(kept) {
+            assert!(self.out.remove(addr, len) && self.make_free(addr, len));
+        }
+        for (addr, len) in unbacked {
+            assert!(self.out.remove(addr, len) && self.unbacked.insert(addr, len));
+        }
     }
 
     /// Picks free space to give back to the host: whole aligned pieces of `grain` bytes, while more than `keep` bytes

@@ -14,6 +14,29 @@ type Proved = (Box<[u8]>, Header);
 impl Store {
     /// Reads the metadata block that `ptr` points to and proves that it is the one.
     pub fn read_block(&self, ptr: &BlockPtr, kinds: &[BlockKind]) -> Result<Proved> {
+        loop {
+            let entered = self.rewrites.entered();
+            let read = self.read_as_it_is(ptr, kinds);
+            // What was rewritten meanwhile is read as it is now.
+            if entered == self.rewrites.entered() {
+                return read;
+            }
+        }
+    }
+
+    fn read_as_it_is(&self, ptr: &BlockPtr, kinds: &[BlockKind]) -> Result<Proved> {
+        let Some(rewrite) = self.rewrites.of(ptr) else { return self.read_copies(ptr, kinds) };
+        let ptr = BlockPtr { checksum: rewrite.checksum, ..*ptr };
+        match rewrite.bytes {
+            Some(bytes) => {
+                let header = header::verify(&bytes, &ptr, kinds, self.fsid())?;
+                Ok((bytes.iter().copied().collect(), header))
+            }
+            None => self.read_copies(&ptr, kinds),
+        }
+    }
+
+    fn read_copies(&self, ptr: &BlockPtr, kinds: &[BlockKind]) -> Result<Proved> {
         let first = self.read_place(ptr, ptr.addr, kinds);
         if ptr.copy.0 == 0 || (first.is_ok() && self.reading == Reading::Serve) {
             if first.is_err() {
@@ -48,6 +71,10 @@ impl Store {
 
     /// The place `at` does not hold `good`, as the other copy does.
     fn found_bad(&self, ptr: &BlockPtr, at: BlockAddr, good: &[u8], cause: &StoreError) {
+        let _turn = self.rewrites.healing();
+        if self.rewrites.of(ptr).is_some_and(|rewrite| rewrite.checksum != ptr.checksum) {
+            return; // it was rewritten since it was read: what is good is something else
+        }
         let which = if at == ptr.addr { "first" } else { "second" };
         // What is free, or was just handed out, is nobody's to write: then the pointer is stale, whatever its reader thinks.
         let settled = self.alloc.lock().is_settled(at.0, u64::from(ptr.len));

@@ -59,6 +59,16 @@ impl<V: Clone> Cache<V> {
         drop(shard);
     }
 
+    /// Drops the entry of `addr`.
+    pub fn remove(&self, addr: BlockAddr) {
+        let mut shard = self.shard(addr).lock();
+        if let Some((value, weight)) = shard.entries.pop(&addr) {
+            shard.bytes -= weight;
+            drop(shard);
+            drop(value);
+        }
+    }
+
     /// Bytes in use.
     pub fn bytes(&self) -> usize {
         self.shards.iter().map(|s| s.lock().bytes).sum()

@@ -1,7 +1,7 @@
 //! What can go wrong between a pointer and its block.
 
 use crate::device::DeviceError;
-use crate::format::FormatError;
+use crate::format::{BlockAddr, FormatError};
 
 /// Result of the store.
 pub type Result<T> = std::result::Result<T, StoreError>;
@@ -15,6 +15,8 @@ pub enum StoreError {
     Device(String),
     /// No space left.
     NoSpace,
+    /// What was there was taken out of the store on purpose.
+    Purged(BlockAddr),
 }
 
 impl std::fmt::Display for StoreError {
@@ -23,6 +25,9 @@ impl std::fmt::Display for StoreError {
             StoreError::Corrupt(what) => write!(f, "damaged store: {what}"),
             StoreError::Device(what) => write!(f, "device error: {what}"),
             StoreError::NoSpace => write!(f, "no space left in the store"),
+            StoreError::Purged(at) => {
+                write!(f, "purged: the content that was at {at} was taken out of the store")
+            }
         }
     }
 }

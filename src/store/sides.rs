@@ -50,6 +50,10 @@ impl Store {
             return; // it went away meanwhile, which says nothing of the place
         }
         let len = good.len() as u64;
+        let _turn = self.rewrites.healing();
+        if self.rewrites.is_purged(addr, len) {
+            return; // nobody is to have it again
+        }
         let settled = self.alloc.lock().is_settled(addr, len);
         if self.reading == Reading::Scrub && !settled {
             return; // freed since the scrub took its state: nothing is lost with it

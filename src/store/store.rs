@@ -6,6 +6,7 @@ use super::error::{Result, StoreError};
 use super::health::Health;
 use super::io::{IoCounts, IoSnapshot, WaitedFor};
 use super::reading::{BadCopy, BadSide, Reading};
+use super::rewrites::Rewrites;
 use crate::bell::Bell;
 use crate::device::Device;
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
@@ -23,6 +24,7 @@ pub struct Store {
     pub(super) alloc: Arc<Mutex<Allocator>>,
     io: IoCounts,
     pub(super) health: Arc<Health>,
+    pub(super) rewrites: Arc<Rewrites>,
     pub(super) reading: Reading,
     /// Bad places that an auditor's store has met.
     pub(super) bad: Mutex<Vec<BadCopy>>,
@@ -50,7 +52,7 @@ pub(super) struct Ahead {
 impl Store {
     /// A store on `device` whose blocks carry `fsid`.
     pub fn new(device: Arc<dyn Device>, fsid: u64, alloc: Allocator) -> Store {
-        let (health, reading) = (Arc::default(), Reading::Serve);
+        let (health, rewrites, reading) = (Arc::default(), Arc::default(), Reading::Serve);
         let (io, bad, bad_sides) = Default::default();
         let (codec, ahead, space_turn) = Default::default();
         let looked_for_backed_to = AtomicU64::default();
@@ -62,6 +64,7 @@ impl Store {
             alloc,
             io,
             health,
+            rewrites,
             reading,
             bad,
             bad_sides,
@@ -78,6 +81,7 @@ impl Store {
         let mut store = Store::new(self.device.clone(), self.fsid, Allocator::new(0, 0));
         (store.reading, store.health, store.alloc) = (reading, self.health.clone(), self.alloc.clone());
         store.may_change = self.may_change.clone();
+        store.rewrites = self.rewrites.clone();
         store
     }
 
@@ -90,6 +94,11 @@ impl Store {
     /// What is known of damage.
     pub fn health(&self) -> &Arc<Health> {
         &self.health
+    }
+
+    /// What is not what pointers and checksums say.
+    pub fn rewrites(&self) -> &Rewrites {
+        &self.rewrites
     }
 
     /// Identity in every block header.

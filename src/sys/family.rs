@@ -3,8 +3,8 @@
 //! Thin wrappers; who waits for whom is in `cli::trial`.
 
 use std::io;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -172,6 +172,48 @@ pub fn send_signal(pid: u32, signal: i32) -> io::Result<()> {
     match check(unsafe { libc::kill(pid, signal) }) {
         Err(e) if e.raw_os_error() != Some(libc::ESRCH) => Err(e),
         _ => Ok(()),
+    }
+}
+
+/// Sends a signal to all processes of a group. A group that is gone is none to send it to, and no error.
+pub fn send_signal_to_group(leader: u32, signal: i32) -> io::Result<()> {
+    match libc::pid_t::try_from(leader) {
+        // SAFETY: numbers; 0 and 1 would be other groups than that of a process that this one has started.
+        Ok(leader) if leader > 1 => match check(unsafe { libc::kill(-leader, signal) }) {
+            Err(e) if e.raw_os_error() != Some(libc::ESRCH) => Err(e),
+            _ => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// True if a child has ended, which is left to be reaped: until then nobody else gets its number.
+pub fn has_ended(child: u32) -> io::Result<bool> {
+    // SAFETY: an all-zero siginfo_t is valid, and says of no process that it has ended; the call may write it.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        check(libc::waitid(
+            libc::P_PID,
+            child,
+            &raw mut info,
+            libc::WEXITED | libc::WNOWAIT | libc::WNOHANG,
+        ))?;
+        Ok(info.si_pid() != 0)
+    }
+}
+
+/// How a child has ended that has; it is left to be reaped.
+pub fn how_ended(child: u32) -> io::Result<ExitStatus> {
+    // SAFETY: as above; both fields are there for a child that has ended.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        check(libc::waitid(libc::P_PID, child, &raw mut info, libc::WEXITED | libc::WNOWAIT))?;
+        let status = info.si_status();
+        Ok(ExitStatus::from_raw(if info.si_code == libc::CLD_EXITED {
+            (status & 0xff) << 8
+        } else {
+            status & 0x7f
+        }))
     }
 }
 

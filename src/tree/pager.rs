@@ -40,10 +40,22 @@ impl Pager {
         if let Some(node) = kept::kept(ptr) {
             return Ok(node);
         }
-        let node = Arc::new(self.load_uncached(ptr)?);
-        kept::met(ptr, &node);
-        self.cache.insert(ptr.addr, node.clone(), node.weight());
-        Ok(node)
+        loop {
+            let entered = self.store.rewrites().entered();
+            let node = Arc::new(self.load_uncached(ptr)?);
+            kept::met(ptr, &node);
+            self.cache.insert(ptr.addr, node.clone(), node.weight());
+            if entered == self.store.rewrites().entered() {
+                return Ok(node);
+            }
+            // Whoever rewrites a leaf drops it from the cache after that is known.
+            self.cache.remove(ptr.addr);
+        }
+    }
+
+    /// A leaf was rewritten: what is in memory of it is not it any more.
+    pub fn drop_cached(&self, ptr: &BlockPtr) {
+        self.cache.remove(ptr.addr);
     }
 
     /// A node, if it need not be read from the device.
@@ -80,7 +92,11 @@ impl Pager {
 
     pub(super) fn resolve(&self, child: &Child) -> Result<Arc<Node>> {
         match child {
-            Child::Mem(node) => Ok(node.clone()),
+            Child::Mem(node) => match node.stored_at() {
+                // Whoever has had it in memory since it was written is to have what it is now.
+                Some(ptr) if self.store.rewrites().of(&ptr).is_some() => self.load(&ptr),
+                _ => Ok(node.clone()),
+            },
             Child::Stored(ptr) => self.load(ptr),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::node::{Body, Child, Node};
 use super::{Pager, Result};
-use crate::format::{Epoch, Key};
+use crate::format::{BlockPtr, Epoch, Key};
 use std::sync::Arc;
 
 /// A value inside its leaf; keeps the leaf alive.
@@ -39,6 +39,22 @@ pub fn get(pager: &Pager, root: &Child, key: &Key) -> Result<Option<Item>> {
                 return Ok(found.map(|index| Item { leaf: node, index }));
             }
             Body::Inner(inner) => pager.resolve(&inner.children[inner.index(key)])?,
+        };
+        node = next;
+    }
+}
+
+/// Where the leaf is that has `key`, if it has been written.
+pub fn leaf_of(pager: &Pager, root: &Child, key: &Key) -> Result<Option<BlockPtr>> {
+    let (mut at, mut node) = (root.place(), pager.resolve(root)?);
+    loop {
+        let next = match &node.body {
+            Body::Leaf(page) => return Ok(at.filter(|_| page.find(key).is_ok())),
+            Body::Inner(inner) => {
+                let child = &inner.children[inner.index(key)];
+                at = child.place();
+                pager.resolve(child)?
+            }
         };
         node = next;
     }

@@ -8,6 +8,7 @@ use super::error::corrupt;
 use super::history::{History, MetaRead, deadlist};
 use super::holds;
 use super::open::Loaded;
+use super::purge::LeafTable;
 use super::remap::Remap;
 use super::space_map::SpaceMap;
 use super::view::Pin;
@@ -43,6 +44,8 @@ pub struct Committed {
     pub extra_refs: Vec<(u64, u64, u32)>,
     /// Content that has moved.
     pub remap: Remap,
+    /// Leaves that are not what pointers say.
+    pub(super) leaves: LeafTable,
     /// True unless records of that may be lost: only of an examined state.
     pub remap_is_whole: bool,
     /// What the space map calls allocated; nothing if it cannot be read.
@@ -89,6 +92,7 @@ impl Volume {
             jobs: loaded.jobs,
             extra_refs: loaded.extra_refs.iter().collect(),
             remap: loaded.remap,
+            leaves: loaded.leaves,
             remap_is_whole: true,
             allocated: alloc.allocated(),
             space_map: blocks,

@@ -14,6 +14,7 @@ use super::committer::Committer;
 use super::error::corrupt;
 use super::extra_refs::ExtraRefs;
 use super::history::{Freeing, History, Meta, Reclaim, deadlist};
+use super::purge::PurgeStep;
 use super::reclaim::{self, ReclaimProgress};
 use super::remap::{Moving, Remap};
 use super::state::{Budget, DeferredFrees, Freed, StateTurn, VolumeState};
@@ -51,6 +52,7 @@ struct Frozen {
     beside: Vec<(Key, Option<Vec<u8>>)>,
     /// Copied content that is to move.
     copies: Vec<Moving>,
+    purge: PurgeStep,
     /// Nothing but `points`: the superblock alone can tell of them.
     points_only: bool,
     /// Position in the log of the first record that this commit does not contain.
@@ -158,7 +160,7 @@ impl<'a> CommitSession<'a> {
     /// True if freed space waits for work in the background, or content to be moved.
     fn has_work(&self) -> bool {
         let moving = !self.volume.copies.lock().is_empty() || self.committer.remap.doubled_len() > 0;
-        !self.committer.jobs.is_empty() || moving
+        !self.committer.jobs.is_empty() || moving || self.volume.purging.waits()
     }
 
     /// Step 1. On error nothing is frozen.
@@ -219,6 +221,7 @@ impl<'a> CommitSession<'a> {
             deletes,
             beside: s.take_beside(),
             copies,
+            purge: self.volume.purging.take(),
             points_only,
             log_start,
             log_begins,
@@ -328,6 +331,9 @@ impl<'a> CommitSession<'a> {
             for (addr, len) in committer.remap.settle() {
                 freed.extend(committer.extra_refs.release(addr, len));
             }
+            let tables = (&mut committer.remap, &mut committer.extra_refs, &mut committer.leaves);
+            freed.extend(frozen.purge.enter(tables, store, &mut meta, epoch)?);
+            committer.wiping = frozen.purge.wiping.unwrap_or(committer.wiping);
             // The snapshots that they are of are held until the commit is written.
             for copy in &mut frozen.copies {
                 moved.extend(copy.enter(&mut committer.remap, &committer.extra_refs));
@@ -355,8 +361,11 @@ impl<'a> CommitSession<'a> {
             } else {
                 (committer.step_entries * 2).min(reclaim::STEP_ENTRIES_MAX)
             };
+            PurgeStep::release_leaves(&let_go, &mut committer.leaves, &mut meta)?;
             gone = release(let_go, &mut committer.remap, &mut committer.extra_refs, &mut freed);
-            for (key, value) in std::mem::take(&mut frozen.beside) {
+            frozen.purge.forget(&mut committer.remap, &freed);
+            let purged = committer.remap.purged.take_changes();
+            for (key, value) in std::mem::take(&mut frozen.beside).into_iter().chain(purged) {
                 match value {
                     Some(value) => meta.edit.insert(meta.root, &key, &value)?,
                     None => drop(meta.edit.remove(meta.root, &key)?),
@@ -418,6 +427,8 @@ impl<'a> CommitSession<'a> {
         store.settle(&frozen.allocs);
         store.quarantine(epoch, &freed);
         shared.places.publish(epoch, &moved, gone);
+        let purge = std::mem::take(&mut frozen.purge);
+        purge.publish(&volume.purging, &shared.places, &shared.pager, epoch, unreachable);
         shared.places.forget(unreachable);
         store.release(unreachable);
         volume.trim_after_commit();

@@ -1,6 +1,7 @@
 //! What the committing thread keeps from one commit to the next.
 
 use super::extra_refs::ExtraRefs;
+use super::purge::LeafTable;
 use super::remap::Remap;
 use super::space_map::SpaceMap;
 use crate::format::job::Job;
@@ -16,6 +17,10 @@ pub(super) struct Committer {
     pub space_map: SpaceMap,
     pub extra_refs: ExtraRefs,
     pub remap: Remap,
+    /// Leaves that are not what pointers say.
+    pub leaves: LeafTable,
+    /// What no tree leads to is being written over.
+    pub wiping: bool,
     /// Background work by id.
     pub jobs: BTreeMap<u64, Job>,
     /// Entries that the next step of it frees at most.

@@ -32,6 +32,8 @@ impl Volume {
     ///
     /// `view` is a snapshot, and its tree has these extents.
     pub fn copy_out(&self, view: &View, extents: &[Extent]) -> Result<u64> {
+        // While something is purged nothing is copied.
+        let Some(_turn) = self.purging.turn.try_read() else { return Ok(0) };
         assert!(view.is_of_snapshot(), "what a head has may be let go of at any time");
         let alone: Vec<&Extent> = extents.iter().filter(|extent| self.can_move_out(extent)).collect();
         let mut copied = 0;

@@ -116,6 +116,7 @@ mod tests {
             earlier: Vec::new(),
             limit_ms: 600_000,
             opened: false,
+            home: None,
             path: Vec::new(),
         };
         let [a, b] = sims.clone();

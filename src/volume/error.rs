@@ -16,6 +16,8 @@ pub enum VolumeError {
     Device(String),
     /// No space left.
     NoSpace,
+    /// What was there was taken out of the store on purpose; the sentence says what.
+    Purged(String),
     /// The volume takes no changes; the sentence says why.
     ReadOnly(String),
     /// There is no such snapshot or clone (any more).
@@ -38,6 +40,7 @@ impl std::fmt::Display for VolumeError {
             VolumeError::Corrupt { what } => write!(f, "damaged store: {what}"),
             VolumeError::Device(what) => write!(f, "device error: {what}"),
             VolumeError::NoSpace => write!(f, "no space left in the store"),
+            VolumeError::Purged(what) => write!(f, "{what}"),
             VolumeError::ReadOnly(why) => write!(f, "the store is read-only: {why}"),
             VolumeError::NoSuchView => write!(f, "no such snapshot"),
             VolumeError::Inherited => write!(f, "the snapshot belongs to what this was cloned from"),
@@ -57,6 +60,7 @@ impl From<StoreError> for VolumeError {
             StoreError::Corrupt(what) => VolumeError::Corrupt { what },
             StoreError::Device(what) => VolumeError::Device(what),
             StoreError::NoSpace => VolumeError::NoSpace,
+            e @ StoreError::Purged(_) => VolumeError::Purged(e.to_string()),
         }
     }
 }

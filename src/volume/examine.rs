@@ -13,6 +13,7 @@ use super::holds;
 use super::intent;
 use super::lost_places::{self, FoundPlaces};
 use super::open::{check_records, fsid, read_extra_refs, read_line, read_remap};
+use super::purge::{LeafTable, LoadedLeaves};
 use super::remap::Remap;
 use super::space_map::SpaceMap;
 use super::{Result, VolumeError};
@@ -22,7 +23,7 @@ use crate::format::job::Job;
 use crate::format::line::LineRecord;
 use crate::format::log::{Effect, Effects};
 use crate::format::remap::RemapRecord;
-use crate::format::superblock::{INCOMPAT_REMAP, Superblock};
+use crate::format::superblock::{INCOMPAT_PURGED, INCOMPAT_REMAP, Superblock};
 use crate::format::trash::TrashRecord;
 use crate::format::view::ViewRecord;
 use crate::format::{BLOCK_BYTES, Epoch, Key, Kind};
@@ -89,6 +90,7 @@ pub fn examine(device: Arc<dyn Device>, superblock: Superblock) -> Result<Examin
         jobs: items.jobs,
         extra_refs: items.extra_refs.iter().collect(),
         remap: items.remap,
+        leaves: items.leaves,
         remap_is_whole,
         allocated,
         space_map,
@@ -136,17 +138,23 @@ fn readable_meta(
     let places = Key::new(0, Kind::Remap, 0)..Key::new(0, Kind::Remap, u64::MAX);
     let mut places_are_lost = false;
     let views = Key::new(0, Kind::View, 0)..Key::new(0, Kind::Line, superblock.next_line.0);
+    let purged = Key::new(0, Kind::PurgeHeld, 0)..Key::new(0, Kind::PurgeWiping, 1);
+    let mut purged_is_lost = false;
     let (mut lost, mut views_are_lost) = (Vec::new(), false);
     let visited =
         |visit: Visit<'_>| Ok(if matches!(visit, Visit::Item(..)) { Step::Over } else { Step::Into });
     walk_readable(pager, &superblock.meta_root, Epoch(0), &mut { visited }, &mut |node| {
         views_are_lost |= node.from < views.end && node.to.is_none_or(|to| to > views.start);
+        purged_is_lost |= node.from < purged.end && node.to.is_none_or(|to| to > purged.start);
         places_are_lost |= node.from < places.end && node.to.is_none_or(|to| to > places.start);
         lost.push(node.error.to_string());
         Ok(())
     })?;
     if views_are_lost {
         return Err(corrupt(format!("records of views or lines are lost: {}", lost.join("; "))));
+    }
+    if purged_is_lost && superblock.incompat & INCOMPAT_PURGED != 0 {
+        return Err(corrupt(format!("records of what was purged are lost: {}", lost.join("; "))));
     }
     if lost.is_empty() && logged.is_empty {
         return Ok((stored, false));
@@ -234,6 +242,7 @@ struct Items {
     jobs: BTreeMap<u64, Job>,
     extra_refs: ExtraRefs,
     remap: Remap,
+    leaves: LeafTable,
     spoiled: Vec<Key>,
 }
 
@@ -245,6 +254,7 @@ impl Items {
         faults: &mut Vec<String>,
     ) -> Result<Items> {
         let (mut items, mut held) = (Items::default(), BTreeMap::new());
+        let mut leaves = LoadedLeaves::default();
         let end = Key { object: 1, kind: 0, rest: 0 };
         for item in tree::range(pager, meta_root, &Key::MIN, &end) {
             let (key, value) = item?;
@@ -270,6 +280,15 @@ impl Items {
                 },
                 Some(Kind::ExtraRefs) => read_extra_refs(&mut items.extra_refs, &key, &value),
                 Some(Kind::Remap) => read_remap(&mut items.remap, &key, &value),
+                // Without one of these references lead to what is not theirs.
+                Some(Kind::PurgeHeld | Kind::Purged) => {
+                    items.remap.purged.load(&key, &value)?;
+                    Ok(())
+                }
+                Some(Kind::PurgedLeaf | Kind::PurgedPiece | Kind::PurgeWiping) => {
+                    leaves.load(&key, &value)?;
+                    Ok(())
+                }
                 Some(Kind::Scrub | Kind::Peer | Kind::Hydration) => Ok(()),
                 Some(Kind::Hold) => {
                     held.insert(key.rest, value.to_vec());
@@ -288,6 +307,7 @@ impl Items {
             faults.push(format!("meta tree: {what}"));
             items.spoiled.push(Key::new(0, Kind::Hold, number));
         }
+        items.leaves = leaves.known_to(pager.store())?.0;
         Ok(items)
     }
 }

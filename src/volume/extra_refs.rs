@@ -72,6 +72,33 @@ impl ExtraRefs {
         }
     }
 
+    /// The parts of a range with their extra references, which may be none.
+    pub fn parts(&self, addr: u64, len: u64) -> Vec<(u64, u64, u32)> {
+        let (mut at, end, mut out) = (addr, addr + len, Vec::new());
+        let before = self.map.range(..addr).next_back().filter(|(s, (l, _))| *s + l > addr);
+        for (start, (had, extra)) in before.into_iter().chain(self.map.range(addr..end)) {
+            if *start > at {
+                out.push((at, start - at, 0));
+                at = *start;
+            }
+            let part = (start + had).min(end) - at;
+            out.push((at, part, *extra));
+            at += part;
+        }
+        if at < end {
+            out.push((at, end - at, 0));
+        }
+        out
+    }
+
+    /// The range has one reference, or none, from now on.
+    pub fn clear(&mut self, addr: u64, len: u64) {
+        self.cut(addr);
+        self.cut(addr + len);
+        let inside: Vec<_> = self.map.range(addr..addr + len).map(|(s, (l, _))| (*s, *l)).collect();
+        inside.into_iter().for_each(|(s, l)| self.put(s, l, 0));
+    }
+
     /// True if a part of the range has more than one reference.
     pub fn overlaps(&self, addr: u64, len: u64) -> bool {
         self.map.range(..addr.saturating_add(len)).next_back().is_some_and(|(s, (l, _))| s + l > addr)
@@ -116,6 +143,13 @@ mod tests {
         for _ in 0..20_000 {
             let (s, l) = (rng.usize(0..36), rng.usize(1..5));
             let range = s..s + l;
+            for (at, len, extra) in refs.parts(s as u64, l as u64) {
+                assert!(count[at as usize..(at + len) as usize].iter().all(|n| *n == extra + 1));
+            }
+            if rng.u8(..50) == 0 {
+                refs.clear(s as u64, l as u64);
+                count[range.clone()].fill(1);
+            }
             if rng.bool() && count[range.clone()].iter().all(|c| (1..6).contains(c)) {
                 refs.add(s as u64, l as u64);
                 count[range].iter_mut().for_each(|c| *c += 1);

@@ -1,7 +1,7 @@
 //! Features that programs have to know for a store: which it has, and how it gets one.
 
 use super::{ReserveFor, Result, Volume};
-use crate::format::superblock::{INCOMPAT_COMPRESSION, INCOMPAT_REMAP};
+use crate::format::superblock::{INCOMPAT_COMPRESSION, INCOMPAT_PURGED, INCOMPAT_REMAP};
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Volume {
@@ -25,6 +25,12 @@ impl Volume {
     /// has returned.
     pub fn allow_homes(&self) -> Result<()> {
         self.need(INCOMPAT_REMAP)
+    }
+
+    /// Has the next commit say that the store needs programs that know of content that was purged. Nothing may depend on it
+    /// before that commit has returned.
+    pub fn allow_purging(&self) -> Result<()> {
+        self.need(INCOMPAT_PURGED)
     }
 
     fn need(&self, feature: u64) -> Result<()> {

@@ -65,6 +65,9 @@ impl Reached<'_> {
 
     fn block(&mut self, block: &Extent, bytes: &mut [u8]) {
         let entry = reference(block);
+        if self.remap.is_purged(entry.addr, entry.len, entry.birth) {
+            return;
+        }
         let is_in_place = self.remap.is_in_place(entry.addr, entry.len, entry.birth);
         let good = self.remap.resolve(block).iter().all(|part| self.store.prove_extent(part, bytes).is_ok());
         match block.crcs.first() {

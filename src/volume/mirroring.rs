@@ -9,7 +9,7 @@ use crate::device::mirror::MirrorError;
 use crate::device::{Device, Mirror, RESERVED_BYTES};
 use crate::format::job::Job;
 use crate::format::superblock::{INCOMPAT_MIRRORED, RING_SLOTS, SLOT_BYTES, Superblock};
-use crate::format::{BLOCK_BYTES, BlockPtr, Epoch, Extent, Key, Kind};
+use crate::format::{BLOCK_BYTES, BlockPtr, Epoch, Extent, Key, Kind, NODE_BYTES};
 use crate::store::RangeSet;
 use crate::tree::{Step, Visit, walk};
 use std::sync::Arc;
@@ -75,6 +75,11 @@ pub(super) fn newer(state: &Committed, than: Epoch) -> Result<RangeSet> {
     }
     // What has moved keeps its birth, whenever that was.
     state.remap.iter().for_each(|record| add(record.new.0, record.len));
+    // So does what was purged, and a leaf without what was.
+    state.remap.purged.held().for_each(|(addr, held)| add(addr, held.len));
+    for (addr, record) in &state.leaves {
+        [*addr, record.copy.0].iter().filter(|at| **at != 0).for_each(|at| add(*at, NODE_BYTES as u64));
+    }
     let jobs = state.jobs.values().filter_map(|job| match job {
         Job::FreeList(list) | Job::DropList(list) => Some(*list),
         Job::FreeTree { .. } => None,
@@ -164,6 +169,29 @@ impl Volume {
             turn.alone().changed = true;
         }
         Ok(ended)
+    }
+
+    /// Has the store end at `size`, if that is behind its end, which `commit` makes durable before anything is put there.
+    ///
+    /// # Errors
+    /// Those of `commit`: then it ends where it did, until it is opened again.
+    pub fn widen<E>(
+        &self,
+        size: u64,
+        commit: impl FnOnce() -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        {
+            let mut committer = self.committer.lock();
+            if size <= committer.superblock.size {
+                return Ok(());
+            }
+            committer.superblock.size = size / BLOCK_BYTES * BLOCK_BYTES;
+            drop(committer);
+            self.turn().alone().changed = true;
+        }
+        commit()?;
+        self.shared.store().alloc().widen(size);
+        Ok(())
     }
 
     /// Bytes of the address space.

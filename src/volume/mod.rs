@@ -42,6 +42,7 @@ mod options;
 mod pack;
 mod peers;
 mod planning;
+pub mod purge;
 mod receive;
 mod reclaim;
 mod recover;

@@ -9,6 +9,7 @@ use super::hydration_table::Hydrations;
 use super::intent::{self, Log};
 use super::lines::{self, Lines};
 use super::numbered::Numbered;
+use super::purge::{LeafTable, LoadedLeaves, Purging};
 use super::remap::{Places, Remap};
 use super::space_map::SpaceMap;
 use super::state::{Budget, VolumeState};
@@ -137,6 +138,8 @@ impl Volume {
             space_map: SpaceMap::default(),
             extra_refs: ExtraRefs::default(),
             remap: Remap::default(),
+            leaves: LeafTable::new(),
+            wiping: false,
             jobs: BTreeMap::new(),
             scrub: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -210,6 +213,10 @@ impl Volume {
     }
 
     fn assemble(pager: Pager, loaded: Loaded, options: OpenOptions, root: Option<Child>) -> Result<Volume> {
+        let held: Vec<_> = loaded.remap.purged.held().map(|(addr, held)| (addr, held.len)).collect();
+        if !held.is_empty() {
+            pager.store().rewrites().enter_places(&held);
+        }
         let shared = Shared::new(pager, Places::of(&loaded.remap));
         let superblock = loaded.superblock;
         let mut roots = HashMap::default();
@@ -280,6 +287,8 @@ impl Volume {
             space_map: loaded.space_map,
             extra_refs: loaded.extra_refs,
             remap: loaded.remap,
+            leaves: loaded.leaves,
+            wiping: loaded.wiping,
             jobs: loaded.jobs,
             step_entries: super::reclaim::STEP_ENTRIES_MIN,
         };
@@ -289,6 +298,7 @@ impl Volume {
             committer: Mutex::new(committer),
             log,
             found: Mutex::default(),
+            purging: Purging::default(),
             copies: Mutex::default(),
             poisoned: Mutex::new(None),
             closed: AtomicBool::new(false),
@@ -365,6 +375,9 @@ pub(crate) struct Loaded {
     pub space_map: SpaceMap,
     pub extra_refs: ExtraRefs,
     pub remap: Remap,
+    /// Leaves that are not what pointers say; whoever reads with this pager has them as they are.
+    pub leaves: LeafTable,
+    pub wiping: bool,
     pub jobs: BTreeMap<u64, Job>,
     /// The scrub's items, as they are.
     pub scrub: BTreeMap<u64, Vec<u8>>,
@@ -384,6 +397,7 @@ impl Loaded {
         let (mut scrub, mut peers, mut lines) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         let (mut remap, mut hydrations) = (Remap::default(), BTreeMap::new());
         let (mut holds, mut trash, mut age) = (BTreeMap::new(), BTreeMap::new(), AgeRecord::default());
+        let mut leaves = LoadedLeaves::default();
         let end = Key { object: 1, kind: 0, rest: 0 };
         for item in tree::range(pager, &meta_root, &Key::MIN, &end) {
             let (key, value) = item?;
@@ -401,6 +415,10 @@ impl Loaded {
                 }
                 Some(Kind::ExtraRefs) => read_extra_refs(&mut extra_refs, &key, &value)?,
                 Some(Kind::Remap) => read_remap(&mut remap, &key, &value)?,
+                Some(Kind::PurgeHeld | Kind::Purged) => remap.purged.load(&key, &value)?,
+                Some(Kind::PurgedLeaf | Kind::PurgedPiece | Kind::PurgeWiping) => {
+                    leaves.load(&key, &value)?
+                }
                 Some(Kind::Scrub) => {
                     scrub.insert(key.rest, value.to_vec());
                 }
@@ -422,12 +440,15 @@ impl Loaded {
         }
         check_records(&superblock, &records, &lines)?;
         drop(remap.take_changes());
+        let (leaves, wiping) = leaves.known_to(pager.store())?;
         Ok(Loaded {
             superblock,
             meta_root,
             space_map,
             extra_refs,
             remap,
+            leaves,
+            wiping,
             jobs,
             scrub,
             peers,

@@ -162,7 +162,7 @@ impl Planner<'_> {
 
     /// What comes back in the end when these snapshots are deleted: from sums alone while no blocks are shared between files.
     pub fn would_free(&self, snapshots: &[ViewId]) -> Result<u64> {
-        match self.now.extra_refs.is_empty() {
+        match self.now.counts_by_sums() {
             true => self.sum(snapshots),
             false => Ok(self.plan(snapshots, &[])?.freed_in_the_end()),
         }
@@ -190,9 +190,11 @@ impl Planner<'_> {
         let history = &self.now.state.history;
         let references = history.views().fold(0u64, |sum, view| sum.saturating_add(view.written));
         let saved_by_sharing = self.now.extra_refs.bytes();
-        let views = references.saturating_sub(saved_by_sharing);
+        // What was purged is referred to and nowhere; a place that is to be written over has one more reference.
+        let (nowhere, held) = self.now.remap.purged.sums();
+        let views = references.saturating_add(held).saturating_sub(saved_by_sharing.saturating_add(nowhere));
         let all: Vec<ViewId> = history.views().filter(|v| v.role == Role::Snapshot).map(|v| v.id).collect();
-        let snapshots = match self.now.extra_refs.is_empty() {
+        let snapshots = match self.now.counts_by_sums() {
             true => self.sum(&all)?,
             false => self.now.clone().delete(&self.volume.shared.pager, &all)?.places,
         };
@@ -250,7 +252,7 @@ impl Draft {
         }
         let_go.extend(std::mem::take(&mut self.state.frees).iter().flat_map(as_entries));
         // What is freed already matters for how often blocks are referred to, and for nothing else.
-        if !self.extra_refs.is_empty() {
+        if !self.counts_by_sums() {
             for e in &let_go {
                 self.release(e);
             }
@@ -312,7 +314,7 @@ impl Draft {
         for tree in reclaim.free_trees {
             let bytes = written.get(&tree.view).copied().unwrap_or(0);
             all.add(match tree.root {
-                Some(root) if !self.extra_refs.is_empty() => {
+                Some(root) if !self.counts_by_sums() => {
                     let job = Job::FreeTree { root, newer_than: tree.newer_than, cursor: Key::MIN };
                     self.let_go_of(pager, job)?
                 }
@@ -322,12 +324,17 @@ impl Draft {
         Ok(all)
     }
 
+    /// True if each reference that goes brings back its bytes.
+    fn counts_by_sums(&self) -> bool {
+        self.extra_refs.is_empty() && self.remap.purged.is_empty()
+    }
+
     /// Lets go of what a job would free. By sums where that is enough.
     fn let_go_of(&mut self, pager: &Pager, job: Job) -> Result<LetGo> {
         let mut all = LetGo::default();
         match job {
             Job::DropList(_) => {}
-            Job::FreeList(list) if self.extra_refs.is_empty() => {
+            Job::FreeList(list) if self.counts_by_sums() => {
                 let meta = MetaRead { pager, root: &self.meta_root };
                 let bytes = deadlist::sum(meta, list, deadlist::ALL)?;
                 all = LetGo { references: bytes, places: bytes };

@@ -139,6 +139,7 @@ impl View {
         if !extent.is_compressed() {
             return self.read_extent(extent, 0, out);
         }
+        self.refuse_purged(extent)?;
         let parts = self.shared.places.resolve(extent);
         Ok(parts.first().map_or(Ok(()), |part| self.shared.store().read_stored(part, 0, out))?)
     }

@@ -51,6 +51,8 @@ pub struct SnapshotInfo {
     pub consistency: Consistency,
     /// Why it was made, and by whom.
     pub provenance: Provenance,
+    /// When content was last purged from it, in seconds since 1970 UTC.
+    pub edited: Option<i64>,
 }
 
 /// A snapshot to be.
@@ -260,6 +262,7 @@ fn info(record: &ViewRecord) -> SnapshotInfo {
         pause_ns: record.pause_ns,
         consistency: record.consistency,
         provenance: record.provenance.clone(),
+        edited: record.edited,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Space: what is left, what is kept for commits and deletions, and what goes back to the host.
 
+use super::purge::purge_nodes;
 use super::state::{Budget, VolumeState};
 use super::{Result, Volume};
 use crate::format::NODE_BYTES;
@@ -100,7 +101,8 @@ impl Volume {
             + COMMIT_OVERHEAD_NODES
             + record_nodes(state)
             + state.deferred.len() as u64 * BUCKET_OVERHEAD_NODES
-            + self.copied_ranges() * NODES_PER_COPY;
+            + self.copied_ranges() * NODES_PER_COPY
+            + self.purged_nodes();
         // A node that is freed is as many references as it has copies, and each entry is in as many leaves.
         nodes * state.copies.node_bytes()
             + self.frozen_bytes.load(Relaxed)
@@ -158,6 +160,12 @@ impl Volume {
     /// Ranges that wait for a commit to move.
     fn copied_ranges(&self) -> u64 {
         self.copies.lock().iter().map(|copy| copy.ranges()).sum()
+    }
+
+    /// Nodes for what is to be purged.
+    fn purged_nodes(&self) -> u64 {
+        let (places, leaves) = self.purging.ordered_counts();
+        purge_nodes(places, leaves)
     }
 
     /// How many deleted views a commit takes out of the history at most: it reads the meta tree with the state locked for

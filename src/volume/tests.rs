@@ -231,7 +231,7 @@ fn share(volume: &Volume, line: LineId, content: &mut Objects, rng: &mut fastran
         txn.free(&old);
     }
     let whole = content[&from.object].clone();
-    let parts = txn.share(&source);
+    let parts = txn.share(&source).unwrap();
     // Content in several places: the first of them.
     txn.insert(to, &parts[0].encode()).unwrap();
     parts[1..].iter().for_each(|part| txn.free(part));

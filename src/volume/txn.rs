@@ -535,16 +535,17 @@ impl<'a> Txn<'a> {
     }
 
     /// A second reference to the same blocks, for another offset or file. Each reference is freed on its own. Refers to where
-    /// the content is now, and so may be several extents, in order.
-    pub fn share(&mut self, extent: &Extent) -> Vec<Extent> {
+    /// the content is now, and so may be several extents, in order. What was purged cannot be shared.
+    pub fn share(&mut self, extent: &Extent) -> Result<Vec<Extent>> {
         let shared = self.view.shared.clone();
+        self.view.refuse_purged(extent)?;
         let parts = shared.places.resolve(extent);
         let birth = self.view.epoch;
         let new = parts.iter().map(|part| {
             self.share_range(part.addr(), part.extent().stored_bytes());
             Extent { birth, home: None, ..part.extent().clone() }
         });
-        new.collect()
+        Ok(new.collect())
     }
 
     pub(super) fn share_range(&mut self, addr: u64, len: u64) {

@@ -2,6 +2,7 @@
 
 use super::committer::Committer;
 use super::intent::{FoundLog, Log};
+use super::purge::Purging;
 use super::remap::Moving;
 use super::state::{StateTurn, VolumeState};
 use super::view::{Pin, Shared, View};
@@ -20,6 +21,7 @@ pub struct Volume {
     /// Copied content that the next commit takes in. A leaf lock.
     pub(super) copies: Mutex<Vec<Moving>>,
     pub(super) log: Log,
+    pub(super) purging: Purging,
     /// What an earlier session left in the log, until it is replayed.
     pub(super) found: Mutex<FoundLog>,
     /// Why no change is taken any more, once something failed.

@@ -45,6 +45,7 @@ pub fn labels() -> [Label; 2] {
         earlier: Vec::new(),
         limit_ms: LIMIT_MS,
         opened: false,
+        home: None,
         path: Vec::new(),
     };
     [label(1), label(2)]

@@ -16,6 +16,7 @@ use snapfs::format::line::{LineRecord, LineState};
 use snapfs::format::link::Links;
 use snapfs::format::log::{Effect, Effects, HEADER_BYTES, RecordHeader};
 use snapfs::format::provenance::Reason;
+use snapfs::format::purge::{GoneRecord, HeldRecord, LeafRecord};
 use snapfs::format::schedule::{Class, Period, Schedule, Share, Unit};
 use snapfs::format::scrub::{Cursor, Finding, ScrubRecord, ScrubState, Stage};
 use snapfs::format::space_map::{self, SpaceChange};
@@ -206,6 +207,7 @@ fn records() -> Vec<Vec<u8>> {
         consistency: Consistency::Application,
         identity: Some(Identity([7; 16])),
         digest: Some(1 << 99),
+        edited: Some(1 << 30),
         root: Some(ptr(5)),
     };
     let line = LineRecord {
@@ -258,7 +260,12 @@ fn records() -> Vec<Vec<u8>> {
         hold().encode(),
         trash().encode(),
     ];
-    [all, jobs.to_vec()].concat()
+    let purged = [
+        HeldRecord { len: 8192, wiped: true }.encode(),
+        GoneRecord { len: 8192, until: Epoch(7), refs: 2 }.encode(),
+        LeafRecord { copy: BlockAddr(1 << 30), birth: Epoch(7), checksum: 1 << 60, in_pieces: true }.encode(),
+    ];
+    [all, jobs.to_vec(), purged.to_vec()].concat()
 }
 
 fn hydration() -> HydrationRecord {

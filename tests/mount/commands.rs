@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use snapfs::check::Depth;
 use snapfs::cli::{self, engine::*};
 use snapfs::ctl::{Code, Failure};
+use snapfs::format::view::Consistency;
 use snapfs::fs::Provenance;
 use snapfs::names;
 use snapfs::ops::{Error, KernelRef, NodeId, Operations, Timestamp};
@@ -113,11 +114,19 @@ impl Engine for ToyEngine {
                 referenced: 3 << 20,
                 exclusive: 0,
                 written: 1536,
+                consistency: Consistency::FileSystem,
+                pause_us: 7,
                 held: Vec::new(),
             })
             .collect())
     }
-    fn create(&self, at: NodeId, name: &[u8], _: &Provenance) -> Result<SnapshotRow, Failure> {
+    fn create(
+        &self,
+        at: NodeId,
+        name: &[u8],
+        _: &Provenance,
+        _: Consistency,
+    ) -> Result<SnapshotRow, Failure> {
         self.0.make_point(name).map_err(failure)?;
         let all = self.snapshots(at)?;
         all.into_iter().find(|s| s.name == name).ok_or_else(|| failure(Error::NotFound))

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::Command;
 
 /// Content that tells its place.
 fn pattern(len: usize, seed: u64) -> Vec<u8> {
@@ -374,4 +375,61 @@ fn a_side_of_which_files_went_is_filled_anew() {
     assert_eq!(mount_of(&p, "two", &[]).code, 0);
     assert_eq!(fs::read(p.path("f7")).unwrap(), pattern(300 << 10, 7));
     p.umount();
+}
+
+#[test]
+fn a_copy_of_a_side_is_no_side_and_the_side_that_is_named_stays() {
+    if !can_mount() {
+        return;
+    }
+    let p = with_image();
+    p.mount("");
+    write_durably(&p.path("file"), &pattern(1 << 20, 1));
+    attach(&p);
+    p.umount();
+    let copied = Command::new("cp").arg("-a").args([p.at("store"), p.at("copy")]).status().unwrap();
+    assert!(copied.success());
+    let copied =
+        Command::new("cp").args(["--sparse=always"]).args([p.at("two.img"), p.at("copy.img")]).status();
+    assert!(copied.unwrap().success());
+
+    // Beside the pair it is refused; by itself it has nothing to do with the pair, also when this is named by another way.
+    let said = mount_of(&p, "copy", &[]);
+    assert!(
+        said.code == 1 && said.err.contains("copy of a side") && said.err.contains("mirror=alone"),
+        "{said:?}"
+    );
+    assert_eq!(p.run(&["scrub", "copy.img", "--wait"]).code, 1, "it would be written to both sides");
+    for copy in ["copy", "copy.img"] {
+        assert_eq!(mount_of(&p, copy, &["mirror=alone"]).code, 0);
+        fs::remove_file(p.path("file")).unwrap();
+        write_durably(&p.path("of the copy"), b"x");
+        p.umount();
+        assert_eq!(mount_of(&p, copy, &[]).code, 0, "from then on it is a store as any");
+        assert!(!p.path("file").exists() && status(&p)["in_sync"] == false);
+        p.umount();
+        assert_eq!(p.run(&["check", copy, "--data"]).code, 0);
+    }
+    p.mount("");
+    assert_eq!(status(&p)["in_sync"], true);
+    assert_eq!(fs::read(p.path("file")).unwrap(), pattern(1 << 20, 1));
+    assert_eq!(status(&p)["copied_bytes"], 0);
+
+    // The named side is lost, the other goes on, the first comes back: it is the one that a split leaves here.
+    p.umount();
+    fs::rename(p.at("store"), p.at("away")).unwrap();
+    assert_eq!(mount_of(&p, "two.img", &[]).code, 0);
+    write_durably(&p.path("alone"), b"on the image");
+    p.umount();
+    fs::rename(p.at("away"), p.at("store")).unwrap();
+    p.mount("");
+    wait("both in sync", || status(&p)["in_sync"] == true);
+    let made = p.json(&["mirror", "split", "mnt", "moment", "--json"]);
+    assert!(made["store"].as_str().is_some_and(|store| store.ends_with("two.img")), "{made}");
+    write_durably(&p.path("after"), b"in the store");
+    p.umount();
+    p.mount("");
+    assert!(p.path("after").exists() && p.path("alone").exists());
+    p.umount();
+    p.check();
 }

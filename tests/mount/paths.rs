@@ -446,3 +446,67 @@ fn a_snapshot_or_clone_is_shown_whole() {
     assert_eq!(p.json(&["show", "mnt", "told", "--json"]), offline);
     is(&offline, &[("description", text("caf\u{e9}\nbefore it")), ("name", text("told"))]);
 }
+
+/// A secret that was snapshotted: refused, taken, gone from the image, and what the kernel had of it with it.
+#[test]
+fn a_purge_takes_a_secret_out_of_snapshots_and_image() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.ok(&["init", "store.img", "--size", "64M"]);
+    fs::rename(p.at("store.img"), p.at("store")).unwrap();
+    p.mount("");
+    let (small, large) = ("s3cr3t-0123-key!", "s3cr3t-0123-key!".repeat(20_000));
+    let image = || fs::read(p.at("store")).unwrap().windows(16).any(|found| found == small.as_bytes());
+    fs::create_dir(p.path("app")).unwrap();
+    fs::write(p.path("app/.env"), small).unwrap();
+    fs::write(p.path("app/key.pem"), &large).unwrap();
+    fs::write(p.path("app/note"), "a note").unwrap();
+    for name in ["mon", "tue"] {
+        p.snapshot(name);
+        fs::write(p.path(&format!("app/{name}")), name).unwrap();
+    }
+    // The kernel has its pages.
+    assert_eq!(fs::read_to_string(p.past("mon", "app/key.pem")).unwrap(), large);
+    assert_eq!(fs::read_to_string(p.past("tue", "app/.env")).unwrap(), small);
+    let refused = p.run(&["purge", "mnt/app/key.pem"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.err.contains("/app/key.pem in the live tree"), "{refused:?}");
+    assert!(refused.err.contains("--all takes it from them, too"), "{refused:?}");
+    for name in [".env", "key.pem"] {
+        fs::remove_file(p.path("app").join(name)).unwrap();
+    }
+    p.snapshot("wed");
+    let refused = p.run(&["purge", "mnt/app/.env", "--snapshots", "mon"]);
+    assert!(refused.code == 1 && refused.err.contains("/app/.env in snapshot tue"), "{refused:?}");
+    let planned = p.json(&["purge", "mnt/app/key.pem", "--dry-run", "--json"]);
+    assert_eq!((planned["purged"].as_bool(), planned["refused"].as_bool()), (Some(false), Some(false)));
+    assert!(planned["stored_bytes"].as_u64() >= Some(320_000) && planned["others"] == serde_json::json!([]));
+    for (path, code) in [("mnt/app", 1), ("mnt", 1), ("mnt/nothing", 1)] {
+        assert_eq!(p.run(&["purge", path]).code, code, "{path}");
+    }
+    assert_eq!(p.run(&["purge", "mnt/app/.env", "--snapshots", "tue..mon"]).code, 1);
+    assert!(image());
+    let said = p.ok(&["purge", "mnt/app/.env", "--snapshots", "mon..tue"]);
+    assert!(said.contains("purged mnt/app/.env from 2 snapshots (mon, tue)"), "{said}");
+    p.ok(&["purge", "mnt/app/key.pem", "--snapshots", "tue,mon"]);
+    for snapshot in ["mon", "tue"] {
+        for name in [".env", "key.pem"] {
+            let read = fs::read(p.past(snapshot, "app").join(name));
+            assert_eq!(read.unwrap_err().raw_os_error(), Some(5), "{snapshot} {name}");
+        }
+        assert_eq!(fs::read_to_string(p.past(snapshot, "app/note")).unwrap(), "a note");
+        assert!(p.json(&["show", "mnt", snapshot, "--json"])["edited"].is_string());
+    }
+    assert!(!image(), "it is in no block of the image");
+    assert!(p.log().contains("purged app/.env from mon, tue"), "{}", p.log());
+    let sent = p.run(&["send", "mnt", "tue"]);
+    assert!(sent.code != 0 && sent.err.contains("content was purged from the snapshot tue"), "{sent:?}");
+    p.umount();
+    p.check();
+    assert!(!image());
+    p.mount("");
+    assert!(fs::read(p.past("mon", "app/.env")).is_err());
+    p.umount();
+}

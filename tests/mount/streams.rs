@@ -225,3 +225,54 @@ fn what_cannot_be_is_refused_with_a_sentence() {
     p.umount();
     p.check();
 }
+
+#[test]
+fn what_comes_to_nothing_leaves_nothing_and_is_no_success() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    fill(&p);
+    p.snapshot("one");
+    ok(&p, "snapfs send mnt one > one.stream; echo more > mnt/more; snapfs create mnt two");
+    // No store is made for what cannot become a snapshot in it.
+    for stream in [": |", "echo nonsense |", "snapfs send mnt two --from one |", "head -c 100 one.stream |"] {
+        let said = shell(&p, &format!("{stream} snapfs receive new"));
+        assert!(said.code == 1 && !said.err.is_empty(), "{stream}: {said:?}");
+        assert!(!p.at("new").exists(), "{stream}");
+    }
+    // One whose making was cut off is made again.
+    ok(
+        &p,
+        "snapfs init half; truncate -s 0 half/super.b; dd if=/dev/zero of=half/super.a bs=4k count=64 conv=notrunc; : > half/making",
+    );
+    ok(&p, "snapfs receive half < one.stream; snapfs check half --data");
+    // Half a stream is no copy, whoever ends it.
+    let said = shell(&p, "snapfs send mnt one > /dev/full");
+    assert!(said.code == 1 && said.err.contains("No space left"), "{said:?}");
+    let said = shell(&p, "{ snapfs send mnt one; echo code $? >&2; } | head -c 100 > /dev/null");
+    assert!(said.err.contains("nobody takes it any more") && said.err.contains("code 1"), "{said:?}");
+    // More than one at once is not passed over in silence.
+    let said = shell(&p, "cat one.stream one.stream | snapfs receive more");
+    assert!(
+        said.code == 1 && said.err.contains("'one' was received") && said.err.contains("more"),
+        "{said:?}"
+    );
+    let token = "snapfs send mnt one --resume $(snapfs send mnt one | head -c 2000000 | snapfs receive cut 2>&1 | grep -o '[0-9a-f]*:[0-9]*$')99";
+    let said = shell(&p, &format!("{token} > /dev/null"));
+    assert!(said.code == 1 && said.err.contains("the last packet of this stream"), "{said:?}");
+    // The store itself is no other place, and neither is one inside of it.
+    for to in ["mnt", "store", "mnt/inside"] {
+        for command in ["send mnt one --to", "create mnt again --method clone --to"] {
+            let said = shell(&p, &format!("snapfs {command} {to}"));
+            assert_eq!(said.code, 1, "{command} {to}: {said:?}");
+            ok(&p, "snapfs delete mnt again 2> /dev/null || true");
+        }
+    }
+    assert!(!p.path("inside").exists());
+    let said = shell(&p, "snapfs create mnt aside --method background --to store");
+    assert!(said.code == 1 && said.err.contains("the store itself"), "{said:?}");
+    p.umount();
+    p.check();
+}

@@ -258,8 +258,8 @@ impl ToyFs {
 }
 
 impl Operations for ToyFs {
-    fn unhindered(&self) -> Option<Unhindered<'_>> {
-        self.standing.lock().is_none().then_some(Unhindered(None))
+    fn unhindered(&self, _node: Option<NodeId>) -> Option<Unhindered<'_>> {
+        self.standing.lock().is_none().then(Unhindered::default)
     }
     fn lookup(&self, _c: &Caller, parent: NodeId, name: &[u8]) -> Result<Entry> {
         self.lookups.fetch_add(1, Ordering::Relaxed);

@@ -237,7 +237,20 @@ impl Device for Mirror {
     }
 
     fn stored(&self) -> Vec<(u64, u64)> {
-        self.first().map_or_else(Vec::new, |side| side.device.stored())
+        let members = self.members.read().clone();
+        let mut all: Vec<(u64, u64)> = Vec::new();
+        for n in serving(&members) {
+            all.extend(members[n].iter().flat_map(|member| member.side.device.stored()));
+        }
+        all.sort_unstable();
+        // Where either has something.
+        all.into_iter().fold(Vec::new(), |mut merged, (start, len)| {
+            match merged.last_mut() {
+                Some((at, had)) if *at + *had >= start => *had = (*had).max(start + len - *at),
+                _ => merged.push((start, len)),
+            }
+            merged
+        })
     }
 
     fn available(&self) -> u64 {

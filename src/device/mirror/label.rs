@@ -28,12 +28,18 @@ pub fn read_label(device: &dyn Device) -> Result<Option<Label>, DeviceError> {
     }
 }
 
-/// Writes a label to its places, durably. Its number is one more than that of the one in force.
+/// True if a label says that it was written to another file than the one it is in: this is a copy of a side.
+pub fn is_copied(device: &dyn Device, label: &Label) -> bool {
+    label.home.is_some_and(|home| device.birth(LABEL_ADDRS[0]).is_some_and(|here| here != home))
+}
+
+/// Writes a label to its places, durably, with the file that they are in. Its number is one more than that of the one in
+/// force.
 ///
 /// # Errors
 /// The device's.
 pub fn write_label(device: &dyn Device, label: &Label) -> Result<(), DeviceError> {
-    let bytes = label.encode();
+    let bytes = Label { home: device.birth(LABEL_ADDRS[0]), ..label.clone() }.encode();
     for addr in label.addrs() {
         device.write_at(addr, &bytes)?;
     }

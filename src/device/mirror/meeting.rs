@@ -98,6 +98,7 @@ mod tests {
             earlier: Vec::new(),
             limit_ms: 1,
             opened: false,
+            home: None,
             path,
         }
     }

@@ -78,6 +78,7 @@ impl Mirror {
                 earlier: Vec::new(),
                 limit_ms,
                 opened: false,
+                home: None,
                 path: Vec::new(),
             };
             let theirs = Label { side: partner, partner: name, number: old, ..ours.clone() };
@@ -99,7 +100,7 @@ impl Mirror {
         side.within(new.limit, |device| device.flush())?;
         self.labels.lock()[1 - n] = Some(theirs);
         self.limit_ms.store(u64::from(limit_ms), SeqCst);
-        self.younger.store(1 - n, SeqCst);
+        self.leaving.store(1 - n, SeqCst);
         self.members.write()[1 - n] = Some(Member { side, role: SideRole::Target });
         Ok(())
     }
@@ -174,7 +175,12 @@ impl Mirror {
         }
     }
 
-    /// Parts the side that came last at a moment at which no call is half-way: it has all that was written until then, and gets
+    /// Which side is to leave when the two are parted: the one that came last, if nobody says.
+    pub fn set_leaving(&self, n: usize) {
+        self.leaving.store(n & 1, SeqCst);
+    }
+
+    /// Parts the side that is to leave at a moment at which no call is half-way: it has all that was written until then, and gets
     /// nothing more. Durably alone when it returns.
     ///
     /// # Errors
@@ -185,7 +191,7 @@ impl Mirror {
             if serving(&members).len() < 2 {
                 return refused("the two sides are not in sync");
             }
-            let n = self.younger.load(SeqCst);
+            let n = self.leaving.load(SeqCst);
             let Some(member) = members[n].take() else { return refused("no second side") };
             // Whoever has a copy of the members calls it no more, and takes it for nobody's partner.
             member.side.lose("it was parted");

@@ -141,8 +141,8 @@ pub struct Mirror {
     pub(super) limit_ms: AtomicU64,
     /// What was committed last, as told.
     pub(super) reached: AtomicU64,
-    /// The side that came last.
-    pub(super) younger: AtomicUsize,
+    /// The side that leaves when the two are parted.
+    pub(super) leaving: AtomicUsize,
     /// Of this opening, and how many numbers were drawn.
     random: (u64, AtomicU64),
 }
@@ -169,7 +169,7 @@ impl Mirror {
             moved: Condvar::new(),
             limit_ms: AtomicU64::new(limit),
             reached: AtomicU64::new(0),
-            younger: AtomicUsize::new(1),
+            leaving: AtomicUsize::new(1),
             random: (seed, AtomicU64::new(0)),
         }
     }

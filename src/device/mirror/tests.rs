@@ -86,6 +86,7 @@ fn label(side: u64) -> Label {
         earlier: Vec::new(),
         limit_ms: LIMIT_MS,
         opened: false,
+        home: None,
         path: Vec::new(),
     }
 }

@@ -42,10 +42,11 @@ pub fn cache_of(heads: &Heads, node: NodeId, no_atime: bool) -> Caching {
     }
 }
 
-/// Notes that a node has been read; not while that would have to wait for a change at once.
+/// Notes that a node has been read; not while that would have to wait for a change at once, or for a thaw.
 pub fn accessed(heads: &Heads, node: NodeId) {
     if heads.options.atime.mode != AtimeMode::Never
         && atime_can_change(heads, node)
+        && let Some(_thawed) = heads.frosts.pass(Some(node.tree()))
         && let Some(_passing) = heads.standstill.pass()
         && let Err(e) = renew_atime(heads, node)
     {

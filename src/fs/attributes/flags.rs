@@ -73,6 +73,8 @@ pub fn set_flags(heads: &Heads, node: NodeId, flags: FileFlags) -> Result<()> {
             .write_back(&[(node, heads.generation(node, FileType::Regular)?)])
             .map_err(write_back_error)?;
     }
+    // Not before that, which takes requests of the kernel. No other requests are answered here.
+    let _passing = heads.frosts.wait_to_pass(Some(node.tree()));
     let mut change = heads.change(&head)?;
     let mut inode = change.known(ino)?;
     if !matches!(inode.kind, FileType::Regular | FileType::Directory) {

@@ -26,6 +26,7 @@ pub fn snapshot_attributes(volume: &Volume, slot: Slot) -> Result<Vec<(&'static 
     let holds: Vec<String> = volume.holds_of(info.id).into_iter().map(|hold| hold.tag).collect();
     all.extend((!holds.is_empty()).then(|| ("holds", holds.join(",").into_bytes())));
     // What nobody has said is not there.
+    all.extend(info.edited.map(|secs| ("edited", rfc3339(time_of((secs, 0))).into_bytes())));
     all.extend(made.user.map(|user| ("user", user.to_string().into_bytes())));
     let texts = [("description", made.description), ("command", made.command)];
     all.extend(texts.into_iter().filter(|(_, text)| !text.is_empty()));

@@ -89,6 +89,7 @@ impl Commits {
         let number = self.started.fetch_add(1, Ordering::SeqCst) + 1;
         self.complete(&self.heads.all(), &mut |_| (), &mut |prepare| self.heads.volume.commit(prepare))?;
         *last_done = number;
+        self.heads.commits_ended.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
 

@@ -144,6 +144,7 @@ fn share(
     }
     let view = other_view.as_ref().unwrap_or(change.view());
     let found = extents::overlapping(view, source, from.offset, from.offset + whole, usize::MAX)?;
+    found.iter().try_for_each(|(_, ext)| view.refuse_purged(ext))?;
     let replaced = change.mapped(target, to.offset..to.offset + whole, usize::MAX)?;
     let mut inode = change.regular(target)?;
     flags::check_addition(&inode)?;
@@ -166,7 +167,7 @@ fn share(
     for (at, ext) in found {
         let (cut_from, cut_to) = (at.max(from.offset), (at + ext.len_bytes()).min(from.offset + whole));
         if !ext.is_unwritten() {
-            let shared = change.txn().share(&ext.cut(cut_from - at, cut_to - cut_from));
+            let shared = change.txn().share(&ext.cut(cut_from - at, cut_to - cut_from))?;
             new.extend(extents::lay(to.offset + (cut_from - from.offset), shared));
         }
     }

@@ -52,8 +52,9 @@ pub struct Homing {
 struct Round {
     /// Where it goes on: the line, the file and the offset in it. None between two rounds.
     at: Option<(LineId, Ino, u64)>,
-    /// The epoch in which it began, and the heads that there were.
+    /// The epoch and the stamp of when it began, and the heads that there were.
     epoch: Epoch,
+    stamp: u64,
     heads: Vec<(LineId, ViewId)>,
     /// It has done something, or something waits.
     busy: bool,
@@ -136,12 +137,15 @@ impl Homing {
         if commits.heads.is_read_only() || commits.heads.content_was_looked_at() {
             return Ok(HomingStep::default());
         }
+        let Some(_nothing_purged) = volume.hold_off_purges() else {
+            return Ok(HomingStep { more: true, ..HomingStep::default() });
+        };
         let round = &mut *self.round.lock();
         let heads = heads_of(commits);
         let names = || heads.iter().map(|head| (head.line, head.view)).collect::<Vec<_>>();
         if round.at.is_none() {
             volume.begin_keeping_homes();
-            round.epoch = volume.epoch();
+            (round.epoch, round.stamp) = (volume.epoch(), commits.heads.stamp());
             round.failed.retain(|_, at| at.0 + EPOCHS_AFTER_FAILURE > round.epoch.0);
             (round.heads, round.busy, round.passed_over) = (names(), false, false);
         }
@@ -180,7 +184,7 @@ impl Homing {
         }
         round.busy |= volume.makes_room();
         if !round.busy {
-            commits.heads.rested.store(round.epoch.0, Relaxed);
+            commits.heads.rested.store(round.stamp, Relaxed);
         }
         Ok(HomingStep { more: round.busy, waits: round.busy, ..done })
     }

@@ -131,7 +131,7 @@ fn cut_inline(change: &mut Change<'_>, ino: Ino, inode: &mut Inode, size: u64) -
     if !inode.has_inline {
         return Ok(());
     }
-    let bytes = change.inline(ino)?;
+    let bytes = change.stored_inline(ino)?;
     let key = Key::new(ino.0, Kind::Inline, 0);
     if size == 0 {
         change.delete(key);

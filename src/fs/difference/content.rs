@@ -28,14 +28,21 @@ pub fn has_content(kind: FileType) -> bool {
 /// True if two files have the same content by where it lies: nothing was written, or it was copied by sharing blocks, or it
 /// is small; or if it has only moved. False says nothing.
 pub fn is_same_content(old: FileAt, new: FileAt) -> Result<bool> {
-    if old.inode.size != new.inode.size || old.view.inline(old.ino)? != new.view.inline(new.ino)? {
+    let inline = |file: FileAt| file.view.stored_inline(file.ino);
+    if old.inode.size != new.inode.size || inline(old)? != inline(new)? {
         return Ok(false);
     }
     if is_at_one_place(old, new)? {
         return Ok(true);
     }
     let moves = goes_home(old.view, old.inode)? || goes_home(new.view, new.inode)?;
-    Ok(moves && has_same_checksums(old, new)? && has_only_moved(old, new)?)
+    if !moves || !has_same_checksums(old, new)? {
+        return Ok(false);
+    }
+    match has_only_moved(old, new) {
+        Err(VolumeError::Purged(_)) => Ok(false),
+        done => done,
+    }
 }
 
 /// True if all blocks have the same checksums: then they have most likely the same bytes.

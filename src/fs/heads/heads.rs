@@ -6,6 +6,7 @@
 
 use super::around::Around;
 use super::change::Change;
+use super::frost::Frosts;
 use super::handle::{Handles, Open};
 use super::head::{Gate, Head};
 use super::known_dirs::KnownDirs;
@@ -42,8 +43,12 @@ pub struct Heads {
     pub known_dirs: KnownDirs,
     /// Whether a change at once is under way.
     pub standstill: Standstill,
-    /// The epoch in which the last look began that found nothing to be done to bring content home; 0 for none.
+    /// Lines that are frozen.
+    pub frosts: Frosts,
+    /// The stamp of when the last look began that found nothing to be done to bring content home; 0 for none.
     pub rested: AtomicU64,
+    /// Commits that have ended.
+    pub commits_ended: AtomicU64,
     main: RwLock<Arc<Head>>,
     /// The slot of the line at the root.
     top: Slot,
@@ -86,7 +91,9 @@ impl Heads {
             shown: Shown::default(),
             known_dirs: KnownDirs::default(),
             standstill: Standstill::default(),
+            frosts: Frosts::default(),
             rested: AtomicU64::new(0),
+            commits_ended: AtomicU64::new(0),
             main: RwLock::new(main),
             top: top.slot,
             others: RwLock::new(others),
@@ -97,7 +104,13 @@ impl Heads {
 
     /// True if all content that could be home as of the last commit is.
     pub fn content_was_looked_at(&self) -> bool {
-        !self.volume.knows_homes() || self.rested.load(Relaxed) == self.volume.epoch().0
+        !self.volume.knows_homes() || self.rested.load(Relaxed) == self.stamp()
+    }
+
+    /// Another number after each commit and each snapshot. An epoch begins before its commit has ended, and what is free by
+    /// that is to be seen only then.
+    pub fn stamp(&self) -> u64 {
+        self.commits_ended.load(Relaxed) + self.volume.epoch().0
     }
 
     /// True if all content that can be home is: nothing has changed since that was found.
@@ -258,6 +271,16 @@ impl Heads {
     pub fn delayed_bytes(&self) -> u64 {
         let others: u64 = self.others.read().values().map(|head| head.delayed_bytes()).sum();
         others + self.main.read().delayed_bytes()
+    }
+
+    /// The number of the frost that a line is in.
+    pub fn frost_of(&self, head: &Head) -> Option<u64> {
+        self.frosts.number_of(head.node(Ino::ROOT).tree())
+    }
+
+    /// Refuses what would change a line that is frozen. Whoever asks keeps snapshots off, as whoever freezes does.
+    pub fn check_thawed(&self, head: &Head) -> Result<()> {
+        if self.frost_of(head).is_some() { Err(Error::Frozen) } else { Ok(()) }
     }
 
     /// True if no change is taken.

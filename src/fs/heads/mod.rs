@@ -8,6 +8,7 @@ mod bar;
 mod blocks;
 mod change;
 mod dirty;
+mod frost;
 mod handle;
 mod head;
 #[expect(clippy::module_inception, reason = "the room is named after the type that owns its state")]
@@ -23,6 +24,7 @@ pub use bar::KeptOut;
 pub use blocks::{opened_to_write, show_blocks, tell_all_blocks, tell_blocks};
 pub use change::Change;
 pub use dirty::{Block, Dirty, DirtyBlock, Pass, zero_block};
+pub use frost::{Frost, FrostEnd, NewFrost};
 pub use handle::{Barred, Open, Stale};
 pub use head::{Gate, Head};
 pub use heads::Heads;

@@ -4,8 +4,8 @@
 //! Who is let pass is waited for before anything is held; so no thread that answers requests ever waits for what is. The
 //! lock order: after the snapshots, before commits.
 
-use crate::ops::{NodeId, Unhindered};
-use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
+use crate::ops::NodeId;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Of one file system.
 #[derive(Default)]
@@ -20,8 +20,8 @@ pub struct Stillness<'s>(#[expect(dead_code, reason = "held, and not looked at")
 
 impl Standstill {
     /// For a request that changes something: kept until that is done. None while that would have to wait.
-    pub fn pass(&self) -> Option<Unhindered<'_>> {
-        self.lock.try_read().map(|passing| Unhindered(Some(passing)))
+    pub fn pass(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        self.lock.try_read()
     }
 
     /// Lets nobody pass any more, and waits for those who were let.

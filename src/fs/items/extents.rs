@@ -98,8 +98,8 @@ pub fn replace(
             txn.free(&ext);
         } else if front.is_some() {
             // One piece goes on with the reference to the frame, a second one gets its own.
-            // What is compressed never moves, so it is one.
-            back = back.and_then(|piece| txn.share(&piece).pop());
+            // What is compressed never moves, so it is one. If it was purged there is nothing to refer to: a hole.
+            back = back.and_then(|piece| txn.share(&piece).ok()?.pop());
         }
         grown -= ext.occupied_bytes() as i64;
         for (at, piece) in [(at, front), (cut_to, back)] {

@@ -4,6 +4,7 @@
 
 use crate::format::dirent::{Dirent, NameBucket, name_hash};
 use crate::format::inode::Inode;
+use crate::format::purge::PURGED_INLINE;
 use crate::format::{Extent, Ino, Key, Kind};
 use crate::fs::error::damaged;
 use crate::volume::{View, VolumeError};
@@ -37,8 +38,17 @@ pub trait Items {
         Ok(self.bucket(dir, name_hash(name))?.find(name).cloned())
     }
 
-    /// Content kept in the tree: of a small file, or the target of a link.
+    /// Content kept in the tree: of a small file, or the target of a link. Fails if it was purged.
     fn inline(&self, ino: Ino) -> Result<Vec<u8>, VolumeError> {
+        let stored = self.stored_inline(ino)?;
+        if stored == PURGED_INLINE {
+            return Err(VolumeError::Purged("purged: the content was taken out of the store".into()));
+        }
+        Ok(stored)
+    }
+
+    /// The same as it is stored: of content that was purged, what says so.
+    fn stored_inline(&self, ino: Ino) -> Result<Vec<u8>, VolumeError> {
         self.with(&Key::new(ino.0, Kind::Inline, 0), |value| Ok(value.unwrap_or_default().to_vec()))
     }
 }

@@ -18,7 +18,7 @@ use crate::fs::heads::{Head, Stale};
 use crate::fs::listing::Listing;
 use crate::fs::options::CLONEDIR_NAME;
 use crate::ops::{Attr, Entry, Error, FileType, NodeId, RenameMode, Result};
-use crate::volume::{ReserveFor, View};
+use crate::volume::{ReserveFor, View, VolumeError};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,17 +57,40 @@ impl Past {
     /// Makes a clone of a line as it is now, durable when this returns: everything whose `write` returned before the call
     /// is in. Nothing is copied or walked. On an error nothing is left.
     pub fn create_clone(&self, from: &Arc<Head>, name: &[u8], provenance: &Provenance) -> Result<Arc<Head>> {
+        let held = self.one_at_a_time();
+        loop {
+            if let Some(made) = self.clone_held(from, name, provenance, &held)? {
+                return Ok(made);
+            }
+        }
+    }
+
+    /// None if it is to be tried again: the line was thawed in between.
+    fn clone_held(
+        &self,
+        from: &Arc<Head>,
+        name: &[u8],
+        provenance: &Provenance,
+        _held: &OneAtATime<'_>,
+    ) -> Result<Option<Arc<Head>>> {
         let heads = &self.commits.heads;
-        let _held = self.one_at_a_time();
         self.check_clone_name(name, provenance.reason)?;
+        let (frost, mut is_late) = (heads.frost_of(from), false);
         self.write_back(from)?;
         self.commits.have_room_for_records(ReserveFor::Record)?;
         // A commit brings in what each head holds back: it must know all of them.
         let no_commit = self.commits.hold_off();
         let now = heads.clock.now();
         let made = self.commits.complete(std::slice::from_ref(from), &mut |_| (), &mut |prepare| {
+            is_late = frost.is_some() && heads.frost_of(from) != frost;
+            if is_late {
+                return Err(VolumeError::NoSuchView); // as for a snapshot
+            }
             heads.volume.clone_line(from.line, name, (now.secs, now.nanos), provenance, prepare)
         });
+        if is_late {
+            return Ok(None);
+        }
         let (line, durable) = made?;
         let head = heads.add(&line);
         drop(no_commit);
@@ -76,7 +99,7 @@ impl Past {
             return Err(e);
         }
         self.forget_clonedir();
-        Ok(head)
+        Ok(Some(head))
     }
 
     /// The same that begins as a snapshot is.
@@ -188,6 +211,7 @@ impl Past {
         let held = self.one_at_a_time();
         let record = heads.volume.line(line)?;
         let head = heads.of_line(&record).filter(|_| line != LineId::MAIN).ok_or(Error::Stale)?;
+        heads.check_thawed(&head)?;
         if !self.covers_on(&head)?.is_empty() {
             return Err(Error::Busy); // nested trials are there
         }

@@ -101,7 +101,9 @@ impl Past {
         }
         match self.drop_line_if(line.id, CloneEnd::Unused) {
             Ok(()) => log::info!("the clone '{name}' was dropped: {why}"),
-            Err(Error::Busy) => log::debug!("the clone '{name}' stays while it is in use: {why}"),
+            Err(Error::Busy | Error::Frozen) => {
+                log::debug!("the clone '{name}' stays while it is in use: {why}")
+            }
             Err(e) => log::warn!("the clone '{name}' could not be dropped ({why}): {e}"),
         }
     }

@@ -10,6 +10,7 @@ use crate::format::ViewId;
 use crate::format::age::AgeRecord;
 use crate::format::hold::HoldRecord;
 use crate::format::provenance::Provenance;
+use crate::format::view::Consistency;
 use crate::fs::heads::Head;
 use crate::ops::{Error, Result};
 use crate::schedule::AgeClock;
@@ -104,12 +105,12 @@ impl Past {
         &self,
         head: &Arc<Head>,
         name: &[u8],
-        provenance: &Provenance,
+        (provenance, reached): (&Provenance, Consistency),
         terms: &HoldTerms<'_>,
     ) -> Result<ViewId> {
         let by = Provenance { description: Vec::new(), ..provenance.clone() };
         self.with_new_hold(terms, &by, |hold| {
-            self.snapshot_with(head, (name, provenance), Some(hold), &self.one_at_a_time())
+            self.snapshot_with(head, (name, provenance, reached), Some(hold), &self.one_at_a_time())
         })
     }
 

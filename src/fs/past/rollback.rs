@@ -175,6 +175,7 @@ impl Past {
         guard: (&[u8], &Provenance),
         exchange: Exchange<'_>,
     ) -> Result<(Switched, Result<()>)> {
+        cut.iter().try_for_each(|head| self.commits.heads.check_thawed(head))?;
         if let Some(refused) = self.refusal(cut, writers)? {
             return Ok((Switched::Refused(refused), Ok(())));
         }

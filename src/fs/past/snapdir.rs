@@ -25,7 +25,7 @@ use crate::fs::items::Items;
 use crate::fs::listing::Listing;
 use crate::limits::SNAPSHOT_NAME_BYTES_MAX;
 use crate::ops::{Attr, Entrance, Entry, Error, FileType, NodeId, RenameMode, Result, Timestamp, Way};
-use crate::volume::{NewHold, NewSnapshot, ReserveFor, SnapshotInfo};
+use crate::volume::{NewHold, NewSnapshot, ReserveFor, SnapshotInfo, VolumeError};
 use parking_lot::{Mutex, MutexGuard};
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -70,6 +70,8 @@ pub struct Past {
     pub commits: Arc<Commits>,
     /// One snapshot at a time is created, renamed or deleted.
     snapshot_lock: Mutex<()>,
+    /// One purge at a time, to its end. Taken before all others.
+    pub(super) purging: Mutex<()>,
     /// Snapshots that are file systems of their own now, and how often.
     standing_alone: Mutex<HashMap<ViewId, usize>>,
     /// The `.snapshots` that the kernel knows.
@@ -94,6 +96,7 @@ impl Past {
         Past {
             commits,
             snapshot_lock: Mutex::new(()),
+            purging: Mutex::new(()),
             standing_alone: Mutex::default(),
             known_snapdirs: KnownSnapdirs::default(),
             pause_ns: AtomicU64::new(0),
@@ -194,7 +197,18 @@ impl Past {
     /// Makes a snapshot of a head, durable when this returns. Everything whose `write` returned before the call is in. On an
     /// error nothing is left.
     pub fn take_snapshot(&self, head: &Arc<Head>, name: &[u8], provenance: &Provenance) -> Result<ViewId> {
-        self.snapshot_held(head, name, provenance, &self.one_at_a_time())
+        self.take_snapshot_as(head, name, provenance, Consistency::FileSystem)
+    }
+
+    /// The same after applications have done what they do for that, or have failed to.
+    pub fn take_snapshot_as(
+        &self,
+        head: &Arc<Head>,
+        name: &[u8],
+        provenance: &Provenance,
+        reached: Consistency,
+    ) -> Result<ViewId> {
+        self.snapshot_held(head, name, provenance, reached, &self.one_at_a_time())
     }
 
     /// Makes an automatic snapshot, whose name tells what for and when. As [`Self::take_snapshot`].
@@ -204,8 +218,19 @@ impl Past {
         provenance: &Provenance,
         held: &OneAtATime<'_>,
     ) -> Result<SnapshotInfo> {
+        self.guard_as(head, provenance, Consistency::FileSystem, held)
+    }
+
+    /// The same after applications have done what they do for that, or have failed to.
+    pub fn guard_as(
+        &self,
+        head: &Arc<Head>,
+        provenance: &Provenance,
+        reached: Consistency,
+        held: &OneAtATime<'_>,
+    ) -> Result<SnapshotInfo> {
         let name = self.automatic_name(head, provenance.reason)?;
-        let id = self.snapshot_held(head, &name, provenance, held)?;
+        let id = self.snapshot_held(head, &name, provenance, reached, held)?;
         self.commits.heads.volume.snapshot_info(id).ok_or(Error::Stale)
     }
 
@@ -261,48 +286,72 @@ impl Past {
         head: &Arc<Head>,
         name: &[u8],
         provenance: &Provenance,
+        reached: Consistency,
         held: &OneAtATime<'_>,
     ) -> Result<ViewId> {
-        self.snapshot_with(head, (name, provenance), None, held)
+        self.snapshot_with(head, (name, provenance, reached), None, held)
     }
 
     /// The same of one that has a hold from the first moment on.
     pub(super) fn snapshot_with(
         &self,
         head: &Arc<Head>,
-        (name, provenance): (&[u8], &Provenance),
+        what: (&[u8], &Provenance, Consistency),
+        hold: Option<&NewHold<'_>>,
+        held: &OneAtATime<'_>,
+    ) -> Result<ViewId> {
+        loop {
+            if let Some(made) = self.snapshot_once(head, what, hold, held)? {
+                return Ok(made);
+            }
+        }
+    }
+
+    /// None if it is to be tried again: the line was thawed in between.
+    fn snapshot_once(
+        &self,
+        head: &Arc<Head>,
+        (name, provenance, reached): (&[u8], &Provenance, Consistency),
         hold: Option<&NewHold<'_>>,
         _held: &OneAtATime<'_>,
-    ) -> Result<ViewId> {
+    ) -> Result<Option<ViewId>> {
         check_snapshot_name(name, provenance.reason)?;
         let heads = &self.commits.heads;
         heads.check_writable()?;
         if heads.volume.find_snapshot(head.line, name).is_some() {
             return Err(Error::Exists);
         }
+        let frost = heads.frost_of(head);
         self.write_back(head)?;
         self.commits.have_room_for_records(ReserveFor::Record)?;
         let no_commit = self.commits.hold_off();
-        let closed = OnceCell::new();
+        let (closed, mut is_late) = (OnceCell::new(), false);
         let paused = || closed.get().map_or(Duration::ZERO, Instant::elapsed);
         let mut pause = Duration::ZERO;
         let now = heads.clock.now();
         let new = NewSnapshot {
             name,
             created: (now.secs, now.nanos),
-            consistency: Consistency::FileSystem,
+            consistency: reached,
             provenance,
             pause_ns: &|| paused().as_nanos() as u64,
             identity: None,
         };
         let note_closed = &mut |at| closed.set(at).expect("changes are held up once");
         let made = self.commits.complete(std::slice::from_ref(head), note_closed, &mut |prepare| {
+            is_late = frost.is_some() && heads.frost_of(head) != frost;
+            if is_late {
+                return Err(VolumeError::NoSuchView); // changes have gone on since what the kernel holds was asked for
+            }
             heads.volume.create_held_snapshot(head.line, &new, hold, &mut |txn| {
                 prepare(txn)?;
                 pause = paused();
                 Ok(())
             })
         });
+        if is_late {
+            return Ok(None);
+        }
         // Also after a failure: until it was known there was one snapshot more to be seen.
         self.forget_snapdirs();
         let (id, durable) = made?;
@@ -313,13 +362,17 @@ impl Past {
             self.forget_snapdirs();
             return Err(e);
         }
-        Ok(id)
+        Ok(Some(id))
     }
 
     /// Has the kernel hand over what it holds of files of a head that are open for writing: that takes the flusher, and so a
-    /// switch of processes or two, where it may hold anything.
+    /// switch of processes or two, where it may hold anything. Of a line that is frozen it did so when that began, and what it
+    /// has taken up since waits.
     pub fn write_back(&self, head: &Head) -> Result<()> {
         let heads = &self.commits.heads;
+        if heads.frost_of(head).is_some() {
+            return Ok(());
+        }
         let of_head =
             heads.handles.mappers().into_iter().filter(|node| node.tree() == head.node(Ino::ROOT).tree());
         let writers: Vec<_> = of_head

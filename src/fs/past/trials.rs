@@ -11,6 +11,7 @@ use super::underway::GoesOn;
 use crate::clock::dotted;
 use crate::format::line::LineRecord;
 use crate::format::provenance::{Provenance, Reason};
+use crate::format::view::Consistency;
 use crate::format::{LineId, ViewId};
 use crate::fs::heads::Head;
 use crate::ops::{Error, Result, Timestamp};
@@ -33,7 +34,7 @@ impl Past {
         let (mut gone, cleared) = self.drop_steps(from, &left, &held);
         let begun = cleared.and_then(|()| {
             let name = self.trial_name(from.line, provenance)?;
-            let step = self.snapshot_held(from, &name, provenance, &held)?;
+            let step = self.snapshot_held(from, &name, provenance, Consistency::FileSystem, &held)?;
             self.under_way.begin(step, goes_on);
             self.create_clone_held(step, &name, provenance, &held).inspect_err(|_| {
                 if self.drop_snapshot(from, &name, &held).is_ok() {

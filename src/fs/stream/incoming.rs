@@ -356,7 +356,7 @@ impl<'w, 'a> Work<'w, 'a> {
             let found =
                 extents::at(view, place.ino, from)?.and_then(|(_, extent)| extent.piece(piece, len as u32));
             let Some(found) = found else { return self.refuse(lost()) };
-            new.extend(extents::lay(offset, self.txn.share(&found)));
+            new.extend(extents::lay(offset, self.txn.share(&found)?));
         } else {
             let mut at = from;
             for (start, found) in extents::overlapping(view, place.ino, from, from + len, usize::MAX)? {
@@ -364,7 +364,7 @@ impl<'w, 'a> Work<'w, 'a> {
                     break;
                 }
                 let end = (start + found.len_bytes()).min(from + len);
-                let parts = self.txn.share(&found.cut(at - start, end - at));
+                let parts = self.txn.share(&found.cut(at - start, end - at))?;
                 new.extend(extents::lay(offset + (at - from), parts));
                 at = end;
             }

@@ -175,7 +175,7 @@ fn while_it_goes_on_nobody_who_answers_requests_waits() {
     let blocks = t.fs.volume().live_blocks();
     change_at_once(&t.fs.past, &order, &mut |sides| {
         // Whatever would wait is told so, and all this is done by whoever holds everything.
-        assert!(t.fs.unhindered().is_none());
+        assert!(t.fs.unhindered(None).is_none());
         assert_eq!(t.read(reader, 0, 20_000).len(), 9004);
         assert_eq!(t.list(ROOT), ["f"]);
         assert!(t.fs.lookup(&USER, ROOT, b"closed").is_err());
@@ -186,7 +186,7 @@ fn while_it_goes_on_nobody_who_answers_requests_waits() {
     })
     .unwrap()
     .unwrap();
-    assert!(t.fs.unhindered().is_some());
+    assert!(t.fs.unhindered(None).is_some());
     // What was let go of meanwhile is purged then.
     assert!(t.fs.volume().live_blocks() + 6 <= blocks && t.head().gate.read().unlinked.is_empty());
     t.clock.advance(1_000_000_000);

@@ -21,6 +21,7 @@ mod merging;
 mod names;
 mod paths;
 mod planning;
+mod purging;
 mod random;
 mod restore;
 mod rollback;

@@ -267,6 +267,7 @@ fn sides(image: &Sim) -> [Arc<Sim>; 2] {
             earlier: Vec::new(),
             limit_ms: 600_000,
             opened: false,
+            home: None,
             path: Vec::new(),
         };
         write_label(&disk, &label).unwrap();

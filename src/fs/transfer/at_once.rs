@@ -270,6 +270,7 @@ fn hold<T>(
     let (commits, heads) = (&past.commits, &past.commits.heads);
     heads.check_writable()?;
     let lines: Vec<Arc<Head>> = std::iter::once(order.head).chain(order.other).cloned().collect();
+    lines.iter().try_for_each(|head| heads.check_thawed(head))?;
     for head in &lines {
         past.write_back(head)?;
     }

@@ -59,7 +59,7 @@ fn take_extents(work: &mut Transfer<'_, '_>, ino: Ino, from: Ino) -> Result<()> 
             work.txn.free(&extent);
         }
         if let Some((at, extent)) = come {
-            let shared = work.txn.share(&extent);
+            let shared = work.txn.share(&extent)?;
             come_pieces.extend(extents::lay(at, shared));
         }
     }

@@ -155,6 +155,16 @@ impl History {
         self.late.dirty.insert(view);
     }
 
+    /// Content was purged from a snapshot: the sum is that of something else.
+    pub fn set_edited(&mut self, view: ViewId, secs: i64) {
+        if !self.views.contains_key(&view) {
+            return;
+        }
+        let record = self.view_mut(view);
+        (record.digest, record.edited) = (None, Some(secs));
+        self.late.dirty.insert(view);
+    }
+
     /// Changes a name. That no other view has it is the caller's business.
     pub fn set_name(&mut self, view: ViewId, name: Vec<u8>) {
         self.keep_identity(view);
@@ -301,6 +311,7 @@ impl History {
             provenance: Provenance::default(),
             identity: None,
             digest: None,
+            edited: None,
             ..origin.clone()
         };
         self.add(head);

@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 /// Kept free for the records of marks: one of this session's last commit, and one of the next session's first.
 const KEPT_BYTES: u64 = 2 * FLUSH_BYTES;
 
+/// So much of the ring is written over at once.
+const WIPE_BYTES: u64 = 256 << 10;
+
 /// The log of an open volume. Any thread. Lock order: the writer, then the tail; the flusher's lock is a leaf.
 pub struct Log {
     bytes: u64,
@@ -316,6 +319,33 @@ impl Log {
         tail.durable_told = tail.durable_told.max(mark);
         tail.lost_before_mark = false;
         self.recording.store(true, Relaxed);
+    }
+}
+
+impl Log {
+    /// Writes zeros over all of the ring that is not in force, and returns how much that was. What is appended meanwhile is
+    /// left alone. A flush must follow.
+    pub fn wipe(&self, store: &Store) -> Result<u64> {
+        let zeros = vec![0; WIPE_BYTES as usize];
+        let (mut at, mut wiped, mut end) = (0, 0, None);
+        loop {
+            // Nobody writes records meanwhile, so none comes to be where zeros go.
+            let _writer = self.writer.lock();
+            {
+                let tail = self.tail.lock();
+                at = tail.head.next_multiple_of(FLUSH_BYTES).max(at);
+                let to = (tail.oldest + self.bytes) / FLUSH_BYTES * FLUSH_BYTES;
+                end.get_or_insert(to);
+            }
+            let Some(left) = end.and_then(|end| end.checked_sub(at)).filter(|left| *left > 0) else {
+                return Ok(wiped);
+            };
+            let place = at % self.bytes;
+            let part = left.min(WIPE_BYTES).min(self.bytes - place);
+            store.write_raw(RESERVED_BYTES + place, &zeros[..part as usize])?;
+            at += part;
+            wiped += part;
+        }
     }
 }
 

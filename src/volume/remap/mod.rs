@@ -5,6 +5,7 @@
 
 mod moving;
 mod places;
+mod purged;
 mod table;
 
 #[cfg(test)]
@@ -12,4 +13,5 @@ mod tests;
 
 pub use moving::Moving;
 pub use places::Places;
-pub use table::{Remap, reference};
+pub use purged::Purged;
+pub use table::{Remap, Wiped, reference};

@@ -44,6 +44,7 @@ impl Moving {
             let (old, len) = (record.old.0, record.len);
             // With extra references, moving one of them would not free the place.
             let free = !extra_refs.overlaps(old, len) && !remap.has_moved_to(old, len);
+            let free = free && !remap.is_purged(old, len, record.birth);
             if free && remap.insert(&record) {
                 entered.push(record);
             } else {

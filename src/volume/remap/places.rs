@@ -4,10 +4,10 @@
 //! Any thread may call. The lock is a leaf, held over no I/O. A record that is gone from the committed state stays here until
 //! nobody can have an older root: no other reference ever has its address and birth, so it misleads nobody.
 
-use super::table::Remap;
+use super::table::{Remap, Wiped, reference};
 use crate::format::deadlist::DeadEntry;
 use crate::format::remap::RemapRecord;
-use crate::format::{Epoch, Extent, PlacedExtent};
+use crate::format::{BlockAddr, Epoch, Extent, PlacedExtent};
 use crate::store::{Store, StoreError};
 use parking_lot::RwLock;
 use std::collections::VecDeque;
@@ -26,13 +26,15 @@ struct Table {
     remap: Remap,
     /// References that commits of these epochs let go of.
     gone: VecDeque<(Epoch, Vec<DeadEntry>)>,
+    /// Places that were purged, and that they let go of.
+    unheld: VecDeque<(Epoch, Vec<(u64, u64)>)>,
 }
 
 impl Places {
     /// As a state has it.
     pub fn of(remap: &Remap) -> Places {
-        let moves = AtomicU64::new(u64::from(!remap.is_empty()));
-        Places { table: RwLock::new(Table { remap: remap.clone(), gone: VecDeque::new() }), moves }
+        let moves = AtomicU64::new(u64::from(!remap.is_empty() || !remap.purged.is_empty()));
+        Places { table: RwLock::new(Table { remap: remap.clone(), ..Table::default() }), moves }
     }
 
     fn moves(&self) -> u64 {
@@ -56,6 +58,37 @@ impl Places {
         self.moves.fetch_add(1, Ordering::Release);
     }
 
+    /// These places are purged: whoever refers to them reads nothing more.
+    pub fn hold(&self, places: &[(u64, u64)]) {
+        let mut table = self.table.write();
+        for (addr, len) in places {
+            table.remap.purged.hold(*addr, *len);
+        }
+        drop(table.remap.purged.take_changes());
+        self.moves.fetch_add(1, Ordering::Release);
+    }
+
+    /// A commit of `epoch` let go of these places, where zeros were.
+    pub fn forget_places(&self, epoch: Epoch, places: &[(u64, u64)]) {
+        if !places.is_empty() {
+            self.table.write().unheld.push_back((epoch, places.to_vec()));
+        }
+    }
+
+    /// What was held is written over.
+    pub fn settle_purged(&self, held: &[(u64, u64)], wiped: &Wiped) {
+        let mut table = self.table.write();
+        table.remap.take_over_purged(held, wiped);
+        drop(table.remap.purged.take_changes());
+        self.moves.fetch_add(1, Ordering::Release);
+    }
+
+    /// True if some content of an extent was purged.
+    pub fn is_purged(&self, extent: &Extent) -> bool {
+        let DeadEntry { addr, len, birth } = reference(extent);
+        self.moves() != 0 && self.table.read().remap.is_purged(addr, len, birth)
+    }
+
     /// Nobody reaches any more what commits before this epoch let go of.
     pub fn forget(&self, before: Epoch) {
         if self.moves() == 0 {
@@ -68,7 +101,13 @@ impl Places {
                 table.remap.release(&entry);
             }
         }
-        drop(table.remap.take_changes());
+        while table.unheld.front().is_some_and(|(epoch, _)| *epoch < before) {
+            let unheld = table.unheld.pop_front().map(|(_, unheld)| unheld).unwrap_or_default();
+            for (addr, len) in unheld {
+                table.remap.purged.forget_place(addr, len);
+            }
+        }
+        drop((table.remap.take_changes(), table.remap.purged.take_changes()));
     }
 
     /// Where the content of an extent is, part by part in order.
@@ -134,8 +173,17 @@ impl Places {
         out: &mut [u8],
         read: &mut dyn FnMut(u64),
     ) -> Result<(), StoreError> {
-        if extent.is_compressed() || extent.is_unwritten() {
+        if extent.is_unwritten() {
             return store.read_extent(&PlacedExtent::in_place(extent), from, out);
+        }
+        let purged = || StoreError::Purged(BlockAddr(extent.raw_addr.0));
+        if extent.is_compressed() {
+            if self.is_purged(extent) {
+                return Err(purged());
+            }
+            let read = store.read_extent(&PlacedExtent::in_place(extent), from, out);
+            // Zeros may have come there meanwhile.
+            return if self.is_purged(extent) { Err(purged()) } else { read };
         }
         let part;
         let wanted = if from == 0 && out.len() as u64 == extent.len_bytes() {
@@ -146,6 +194,9 @@ impl Places {
         };
         loop {
             let before = self.moves();
+            if self.is_purged(wanted) {
+                return Err(purged());
+            }
             let placed = self.resolve(wanted);
             let (mut at, mut bad) = (0, None);
             for part in &placed {
@@ -157,10 +208,11 @@ impl Places {
                 at += len;
             }
             // Who has moved what was being read may have let others write over it.
-            if self.moves() != before && self.resolve(wanted) != placed {
+            if self.moves() != before && (self.resolve(wanted) != placed || self.is_purged(wanted)) {
                 continue;
             }
             return match bad {
+                Some((addr, _)) if store.rewrites().is_purged(addr, 1) => Err(purged()),
                 Some((addr, e)) => Err(store.note_bad(addr, e)),
                 None => {
                     placed.iter().for_each(|part| read(part.addr()));

@@ -4,9 +4,12 @@
 //! otherwise. No record leads to another, because the place of one is never the address of a reference that moves. Pure:
 //! who may move what is not decided here.
 
+use super::purged::Purged;
 use crate::format::deadlist::DeadEntry;
+use crate::format::purge::{GoneRecord, HeldRecord};
 use crate::format::remap::RemapRecord;
 use crate::format::{BlockAddr, Epoch, Extent, PlacedExtent};
+use crate::volume::extra_refs::ExtraRefs;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A range: length, where it is, and whether the old place holds it, too.
@@ -22,8 +25,39 @@ pub fn reference(extent: &Extent) -> DeadEntry {
     DeadEntry { addr: extent.raw_addr.0, len: extent.stored_bytes(), birth: extent.birth }
 }
 
+/// What became of a part of a range.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fate {
+    /// It is where references say.
+    Here,
+    /// It is somewhere else.
+    Moved(Moved),
+    /// It was purged.
+    Nothing,
+}
+
+impl Fate {
+    fn moved(self) -> Option<Moved> {
+        match self {
+            Fate::Moved(moved) => Some(moved),
+            Fate::Here | Fate::Nothing => None,
+        }
+    }
+}
+
 /// A part of a range as it was asked for: where it was, how long it is, and what became of it.
-type Part = (u64, u64, Option<Moved>);
+type Part = (u64, u64, Fate);
+
+/// What became of places that were purged, when their content was written over.
+#[derive(Default, Debug)]
+pub struct Wiped {
+    /// References that lead to nothing now.
+    pub gone: Vec<(u64, GoneRecord)>,
+    /// Places that stay.
+    pub kept: Vec<(u64, u64)>,
+    /// Places that nobody has any more.
+    pub freed: Vec<(u64, u64)>,
+}
 
 /// The remap. In memory whole, mirrored in the meta tree item by item.
 #[derive(Clone, Default, Debug)]
@@ -36,6 +70,8 @@ pub struct Remap {
     doubled: BTreeSet<(Epoch, u64)>,
     /// New addresses whose items have changed.
     dirty: BTreeSet<u64>,
+    /// What leads to nothing.
+    pub purged: Purged,
 }
 
 impl Remap {
@@ -109,34 +145,104 @@ impl Remap {
         let (mut at, mut out) = (addr, Vec::new());
         for ((_, start), moved) in first.into_iter().chain(self.by_old.range((birth, addr)..(birth, end))) {
             if *start > at {
-                out.push((at, start - at, None));
+                self.unmoved(at, start - at, birth, &mut out);
                 at = *start;
             }
             let skipped = at - start;
             let part = (moved.len - skipped).min(end - at);
-            out.push((at, part, Some(Moved { len: part, new: moved.new + skipped, ..*moved })));
+            out.push((at, part, Fate::Moved(Moved { len: part, new: moved.new + skipped, ..*moved })));
             at += part;
         }
         if at < end {
-            out.push((at, end - at, None));
+            self.unmoved(at, end - at, birth, &mut out);
         }
         out
     }
 
+    fn unmoved(&self, addr: u64, len: u64, birth: Epoch, out: &mut Vec<Part>) {
+        let leads = self.purged.leads(addr, len, birth).into_iter();
+        let fate = |nothing| if nothing { Fate::Nothing } else { Fate::Here };
+        out.extend(leads.map(|(at, len, nothing)| (at, len, fate(nothing))));
+    }
+
+    /// True if nothing has moved and nothing was purged.
+    fn is_plain(&self) -> bool {
+        self.by_old.is_empty() && self.purged.is_empty()
+    }
+
+    /// True if some content of a range that is referred to was purged.
+    pub fn is_purged(&self, addr: u64, len: u64, birth: Epoch) -> bool {
+        !self.purged.is_empty()
+            && self.parts(addr, len, birth).into_iter().any(|(at, len, fate)| match fate {
+                Fate::Here => self.purged.is_place(at, len),
+                Fate::Moved(moved) => self.purged.is_place(moved.new, len),
+                Fate::Nothing => true,
+            })
+    }
+
+    /// The parts of a range that is referred to which lead to nothing.
+    pub fn nothing_of(&self, addr: u64, len: u64, birth: Epoch) -> Vec<(u64, u64)> {
+        if self.purged.is_empty() {
+            return Vec::new();
+        }
+        let parts = self.parts(addr, len, birth).into_iter();
+        parts.filter(|(.., fate)| *fate == Fate::Nothing).map(|(at, len, _)| (at, len)).collect()
+    }
+
+    /// In a commit: zeros are where `held` is, durably. `until` is its epoch: no reference to it is younger, and none comes
+    /// to be. Its record is one of the extra references, and goes.
+    pub fn settle_purged(&mut self, held: &[(u64, u64)], extra_refs: &mut ExtraRefs, until: Epoch) -> Wiped {
+        let mut wiped = Wiped::default();
+        for (addr, len) in held.iter().copied() {
+            if self.purged.place(addr) != Some(HeldRecord { len, wiped: false }) {
+                continue;
+            }
+            self.purged.let_go_of_place(addr);
+            if self.has_moved_to(addr, len) || self.purged.has_gone(addr, len) {
+                self.purged.keep_wiped(addr, len);
+                wiped.kept.push((addr, len));
+                for (addr, len) in extra_refs.release(addr, len) {
+                    self.purged.forget_place(addr, len);
+                    wiped.freed.push((addr, len));
+                }
+                continue;
+            }
+            for (addr, len, refs) in extra_refs.parts(addr, len) {
+                if refs > 0 {
+                    let record = GoneRecord { len, until, refs: u64::from(refs) };
+                    self.purged.enter_gone(addr, record);
+                    wiped.gone.push((addr, record));
+                }
+                extra_refs.clear(addr, len);
+                wiped.freed.push((addr, len));
+            }
+        }
+        wiped
+    }
+
+    /// The same for who was told of it.
+    pub fn take_over_purged(&mut self, held: &[(u64, u64)], wiped: &Wiped) {
+        for (addr, _) in held {
+            self.purged.let_go_of_place(*addr);
+        }
+        wiped.kept.iter().for_each(|(addr, len)| self.purged.keep_wiped(*addr, *len));
+        wiped.gone.iter().for_each(|(addr, record)| self.purged.enter_gone(*addr, *record));
+    }
+
     /// True if all of a range is where references say.
     pub fn is_in_place(&self, addr: u64, len: u64, birth: Epoch) -> bool {
-        self.by_old.is_empty() || matches!(self.parts(addr, len, birth)[..], [(_, _, None)])
+        self.is_plain() || matches!(self.parts(addr, len, birth)[..], [(_, _, Fate::Here)])
     }
 
     /// Every place that holds content of a range that is referred to: of what is doubled, both.
     pub fn places(&self, addr: u64, len: u64, birth: Epoch) -> Vec<(u64, u64)> {
-        if self.by_old.is_empty() {
+        if self.is_plain() {
             return vec![(addr, len)];
         }
         let mut out = Vec::new();
-        for (at, len, moved) in self.parts(addr, len, birth) {
-            out.extend(moved.map(|moved| (moved.new, len)));
-            if moved.is_none_or(|moved| moved.doubled) {
+        for (at, len, fate) in self.parts(addr, len, birth) {
+            out.extend(fate.moved().map(|moved| (moved.new, len)));
+            if fate == Fate::Here || fate.moved().is_some_and(|moved| moved.doubled) {
                 out.push((at, len));
             }
         }
@@ -149,7 +255,7 @@ impl Remap {
             return Vec::new();
         }
         let parts = self.parts(addr, len, birth).into_iter();
-        parts.filter_map(|(_, len, moved)| Some((moved?.new, len))).collect()
+        parts.filter_map(|(_, len, fate)| Some((fate.moved()?.new, len))).collect()
     }
 
     /// Where the content of an extent is, part by part in order.
@@ -159,11 +265,11 @@ impl Remap {
             return vec![PlacedExtent::in_place(extent)];
         }
         let parts = self.parts(addr, len, extent.birth);
-        if let [(_, _, None)] = parts[..] {
+        if let [(_, _, Fate::Here | Fate::Nothing)] = parts[..] {
             return vec![PlacedExtent::in_place(extent)];
         }
-        let placed = parts.into_iter().map(|(at, len, moved)| {
-            let to = BlockAddr(moved.map_or(at, |moved| moved.new));
+        let placed = parts.into_iter().map(|(at, len, fate)| {
+            let to = BlockAddr(fate.moved().map_or(at, |moved| moved.new));
             // Only what is not compressed moves; of a frame nothing is cut.
             let part = if extent.is_compressed() { extent.clone() } else { extent.slice(at - addr, len) };
             PlacedExtent::moved(part, to)
@@ -171,11 +277,19 @@ impl Remap {
         placed.collect()
     }
 
+    /// Where the content of an extent is, in runs.
+    pub fn runs(&self, extent: &Extent) -> Vec<(u64, u64)> {
+        self.resolve(extent).iter().map(|part| (part.addr(), part.extent().stored_bytes())).collect()
+    }
+
     /// The reference to a range goes, and what tells of it: the places that it had.
     pub fn release(&mut self, entry: &DeadEntry) -> Vec<(u64, u64)> {
         let DeadEntry { addr, len, birth } = *entry;
         let places = self.places(addr, len, birth);
-        if !self.is_in_place(addr, len, birth) {
+        for (at, len) in self.nothing_of(addr, len, birth) {
+            self.purged.release(at, len);
+        }
+        if !self.by_old.is_empty() {
             self.cut(birth, addr);
             self.cut(birth, addr + len);
             let gone: Vec<_> =

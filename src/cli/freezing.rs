@@ -1,0 +1,150 @@
+//! `freeze` and `thaw`, at both ends.
+
+use super::engine::Engine;
+use super::freeze_args::{FreezeArgs, ThawArgs};
+use super::output::{self, rfc3339};
+use super::refusal::told;
+use super::snapshots::{daemon_for_changes, put_maker, written};
+use super::wire;
+use crate::clock;
+use crate::ctl::{Code, Failure, Peer};
+use crate::format::LineId;
+use crate::format::provenance::Reason;
+use crate::fs::{FreezeDone, FreezeOrder, Frost, FrostEnd, Fs, ThawDone};
+use crate::names;
+use crate::ops::NodeId;
+use serde_json::{Value, json};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+/// What is wanted of frosts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum FrostWish {
+    /// One.
+    Freeze(FreezeOrder),
+    /// The end of the one that the line of this node is in.
+    Thaw(NodeId),
+    /// The same, as if there had been none.
+    CallOff(NodeId),
+    /// The end of all of them, for good.
+    End,
+}
+
+pub(super) fn freeze(args: &FreezeArgs) -> Result<(), Failure> {
+    let mut request = json!({"all": args.all, "timeout": args.timeout});
+    put_maker(&mut request, None);
+    let frozen = daemon_for_changes(&args.target)?.call("freeze", request, &mut |_| {})?;
+    if args.json.json { written(output::print_json(&frozen)) } else { Ok(()) }
+}
+
+pub(super) fn thaw(args: &ThawArgs) -> Result<(), Failure> {
+    let thawed = daemon_for_changes(&args.target)?.call("thaw", json!({}), &mut |_| {})?;
+    if args.json.json { written(output::print_json(&thawed)) } else { Ok(()) }
+}
+
+/// What the daemon does for these verbs.
+pub(super) fn answer(
+    engine: &dyn Engine,
+    (verb, args): (&str, &Value),
+    peer: &Peer,
+) -> Result<Value, Failure> {
+    let at = wire::at(args);
+    if verb == "thaw" {
+        return engine.frost(&FrostWish::Thaw(at));
+    }
+    let timeout = args.get("timeout").and_then(Value::as_u64).filter(|secs| *secs != 0);
+    let timeout = timeout.ok_or_else(|| Failure::new(Code::Invalid, "the request has no 'timeout'"))?;
+    let order = FreezeOrder {
+        at,
+        all: args.get("all").and_then(Value::as_bool).unwrap_or(false),
+        timeout: Duration::from_secs(timeout),
+        by: wire::of_command(args, Reason::User),
+    };
+    let frozen = engine.frost(&FrostWish::Freeze(order))?;
+    if !peer.is_there() {
+        // Nobody will thaw what nobody knows to be frozen.
+        engine.frost(&FrostWish::CallOff(at))?;
+    }
+    Ok(frozen)
+}
+
+/// Carries one out, and says what came of it: an object.
+pub(super) fn carry_out(fs: &Fs, store: &Path, wish: &FrostWish) -> Result<Value, Failure> {
+    let fails = |e| told(store, &e);
+    match wish {
+        FrostWish::Freeze(order) => match fs.freeze(order).map_err(fails)? {
+            FreezeDone::Frozen(frost) => Ok(state(fs, &frost)),
+            FreezeDone::Already(frost) => {
+                let way = "'snapfs thaw MNT' ends that";
+                Err(Failure::new(Code::Busy, format!("it is frozen already, {}: {way}", in_words(&frost))))
+            }
+            FreezeDone::NotInTime => {
+                let timeout = clock::span(order.timeout.as_secs());
+                let what =
+                    "others were busy with it, and it is not frozen; try again, or with a longer --timeout";
+                Err(Failure::new(Code::Busy, format!("it could not be frozen within {timeout}: {what}")))
+            }
+        },
+        FrostWish::Thaw(at) => match fs.thaw(*at).map_err(fails)? {
+            ThawDone::Thawed(frost) => Ok(state(fs, &frost)),
+            ThawDone::NotFrozen(last) => Err(Failure::new(Code::NotFound, not_frozen(last))),
+        },
+        FrostWish::CallOff(at) => {
+            fs.call_off_freeze(*at);
+            Ok(json!({}))
+        }
+        FrostWish::End => {
+            fs.end_frosts();
+            Ok(json!({}))
+        }
+    }
+}
+
+/// Why there is nothing to thaw.
+fn not_frozen(last: Option<Frost>) -> String {
+    match last {
+        Some(Frost { new, end: Some(FrostEnd::TimedOut), .. }) => format!(
+            "it is not frozen any more: the freeze of {} ended by itself after {}, and changes have gone on since",
+            rfc3339(new.since),
+            clock::span(new.timeout.as_secs()),
+        ),
+        _ => "it is not frozen".into(),
+    }
+}
+
+/// By whom, since when and for how long.
+fn in_words(frost: &Frost) -> String {
+    let by = names::shown_bytes(&frost.new.by.command);
+    let user = frost.new.by.user.map(|user| format!(" of user {user}")).unwrap_or_default();
+    let left = clock::span(frost.left.as_secs());
+    format!("by '{by}'{user} since {}, for {left} more", rfc3339(frost.new.since))
+}
+
+/// How all of a store are doing: for `status`.
+pub(super) fn states(fs: &Fs) -> Value {
+    let all = fs.frosts();
+    if all.is_empty() { Value::Null } else { all.iter().map(|frost| state(fs, frost)).collect() }
+}
+
+/// One, for programs.
+fn state(fs: &Fs, frost: &Frost) -> Value {
+    let mut object = json!({
+        "since": rfc3339(frost.new.since), "timeout_seconds": frost.new.timeout.as_secs(),
+        "seconds_left": frost.left.as_secs(), "waiting": frost.waiting, "user": frost.new.by.user,
+    });
+    names::put(&mut object, "command", OsStr::from_bytes(&frost.new.by.command));
+    let name = |line: LineId| fs.volume().line(line).map(|line| line.name).unwrap_or_default();
+    let words = frost.new.lines.iter().map(|(line, _)| match &name(*line)[..] {
+        b"" => b".".to_vec(),
+        name => [b".clones/", name].concat(),
+    });
+    let words: Vec<Vec<u8>> = words.collect();
+    names::put_list(
+        &mut object,
+        "lines",
+        &words.iter().map(|word| OsStr::from_bytes(word)).collect::<Vec<_>>(),
+    );
+    object
+}

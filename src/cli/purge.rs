@@ -1,0 +1,111 @@
+//! `purge`: content of a path is taken out of snapshots, through the daemon of its mount.
+
+use super::engine::{PathOrder, PathQuestion};
+use super::output;
+use super::paths::locate;
+use super::purge_args::PurgeArgs;
+use super::purge_order::{self, PurgeRequest};
+use super::snapshots::written;
+use crate::ctl::{Client, Code, Failure};
+use crate::names;
+use crate::sys::process;
+use serde_json::Value;
+
+/// Others that are told by name.
+const OTHERS_SHOWN: usize = 20;
+
+/// Purges, or says what that would do. Refused where others have some of it.
+pub(super) fn run(args: &PurgeArgs) -> Result<(), Failure> {
+    if process::effective_uid() != 0 {
+        return Err(Failure::new(Code::Denied, "only root purges what snapshots hold"));
+    }
+    let wanted = args.path.clone();
+    let located = Client::patiently(&args.path, move || locate(&wanted))??;
+    let client = Client::connect(&located.at)?;
+    let of_snapshot = client.record().snapshot.clone();
+    let path =
+        PathOrder { question: PathQuestion::Versions, dir: located.dir, names: located.names, of_snapshot };
+    let request = PurgeRequest {
+        path,
+        snapshots: args.snapshots.clone().into_encoded_bytes(),
+        all: args.all,
+        dry_run: args.dry_run,
+    };
+    let told = client.call("purge", purge_order::encode(&request), &mut |_| {})?;
+    let refused = told["refused"].as_bool() == Some(true);
+    if args.json.json {
+        written(output::print_json(&told))?;
+    } else {
+        let text = text(&args.path.display().to_string(), &told, args.dry_run);
+        if refused { eprint!("{text}") } else { written(output::print(&text))? }
+    }
+    if refused {
+        let what = "nothing was purged: others have some of the content; --all takes it from them, too";
+        return Err(Failure::new(Code::Busy, format!("{}: {what}", names::shown(&args.path))));
+    }
+    Ok(())
+}
+
+fn shown(object: &Value, key: &str) -> Option<String> {
+    names::get(object, key).map(|name| names::shown_bytes(&name))
+}
+
+/// What was done, or would be.
+fn text(path: &str, told: &Value, dry_run: bool) -> String {
+    let number = |key: &str| told[key].as_u64().unwrap_or(0);
+    let found = told["snapshots"].as_array().cloned().unwrap_or_default();
+    let list: Vec<String> = found.iter().filter_map(|found| shown(found, "name")).collect();
+    let done = told["purged"].as_bool() == Some(true);
+    let verb = if done { "purged" } else { "would purge" };
+    let mut out = if number("stored_bytes") == 0 && number("nodes") == 0 {
+        format!("{path}: no content is left in {}\n", list.join(", "))
+    } else {
+        format!(
+            "{verb} {path} from {} ({}): {} of content, {} of trees rewritten\n",
+            output::counted(list.len() as u64, "snapshot"),
+            list.join(", "),
+            output::size(number("stored_bytes")),
+            output::counted(number("nodes"), "node"),
+        )
+    };
+    let others = told["others"].as_array().cloned().unwrap_or_default();
+    if !others.is_empty() {
+        let loses = if done { "lost it, too" } else { "would lose it, too" };
+        out += &format!("{} {loses}:\n", output::counted(others.len() as u64, "other"));
+        for other in others.iter().take(OTHERS_SHOWN) {
+            let file = shown(other, "path").unwrap_or_default();
+            let of = match shown(other, "line") {
+                Some(line) => format!(" of clone {line}"),
+                None => String::new(),
+            };
+            out += &match shown(other, "snapshot") {
+                Some(snapshot) => format!("  /{file} in snapshot {snapshot}{of}\n"),
+                None => format!("  /{file} in the live tree{of}\n"),
+            };
+        }
+        if others.len() > OTHERS_SHOWN {
+            out += &format!("  and {} more (--json has all)\n", others.len() - OTHERS_SHOWN);
+        }
+    }
+    let copies: Vec<&str> =
+        told["copies"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if !copies.is_empty() {
+        out += &format!("copies in other stores have it still, to be purged there: {}\n", copies.join(" "));
+    }
+    if done {
+        out += &format!(
+            "written over besides: {} of the log, {} of free space\n",
+            output::size(number("log_bytes")),
+            output::size(number("free_bytes"))
+        );
+        if number("held_up_bytes") > 0 {
+            out += &format!(
+                "{} were freed lately and are being read: run it again later\n",
+                output::size(number("held_up_bytes"))
+            );
+        }
+    } else if dry_run {
+        out += "nothing was done\n";
+    }
+    out
+}

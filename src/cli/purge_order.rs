@@ -1,0 +1,197 @@
+//! How an order to purge a path travels to a daemon, and what the daemon does.
+
+use super::engine::PathOrder;
+use super::past_of_path;
+use super::refusal::{told, told_view};
+use crate::ctl::{Code, Failure};
+use crate::format::ViewId;
+use crate::fs::{Fs, PathAsked, PurgeAsked, PurgeEnd, PurgePlan, stores_with};
+use crate::names;
+use crate::ops::{Error, NodeId};
+use crate::volume::SnapshotInfo;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// What a user wants purged.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PurgeRequest {
+    /// The path; of it only where it is counts.
+    pub path: PathOrder,
+    /// In which snapshots, in the words of the user.
+    pub snapshots: Vec<u8>,
+    /// Whoever else has some of it loses it.
+    pub all: bool,
+    /// Nothing is done.
+    pub dry_run: bool,
+}
+
+/// A request as it travels.
+pub(super) fn encode(request: &PurgeRequest) -> Value {
+    let mut object = past_of_path::encode(&request.path);
+    names::put(&mut object, "snapshots", OsStr::from_bytes(&request.snapshots));
+    (object["all"], object["dry_run"]) = (request.all.into(), request.dry_run.into());
+    object
+}
+
+/// The other way.
+pub(super) fn decode(args: &Value) -> Result<PurgeRequest, Failure> {
+    let wrong = || Failure::new(Code::Invalid, "the request does not say what to purge");
+    Ok(PurgeRequest {
+        path: past_of_path::decode(args)?,
+        snapshots: names::get(args, "snapshots").ok_or_else(wrong)?,
+        all: args["all"].as_bool().ok_or_else(wrong)?,
+        dry_run: args["dry_run"].as_bool().ok_or_else(wrong)?,
+    })
+}
+
+/// Carries it out.
+pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Value, Failure> {
+    let (dir, wanted) = (NodeId(request.path.dir), names::shown_bytes(&request.path.names.join(&b'/')));
+    let invalid = |what: &str| Err(Failure::new(Code::Invalid, format!("{wanted}: {what}")));
+    if !dir.is_live() || request.path.of_snapshot.is_some() {
+        return invalid(
+            "this is in a snapshot; name the path in the live tree, where it need not be any more",
+        );
+    }
+    if request.path.names.is_empty() {
+        return invalid("this is the root; name a file in it");
+    }
+    if fs.volume().lacks_a_side() {
+        let what = "one side of the mirror is not there, and would bring the content back: attach or forget it first \
+                    (snapfs mirror)";
+        return invalid(what);
+    }
+    let asked = PathAsked { dir, names: request.path.names.clone() };
+    let path = fs.path_in_line(&asked).map_err(|e| told(store, &e))?;
+    let snapshots = chosen(fs, dir, &request.snapshots)?;
+    for info in snapshots.iter().filter_map(|id| fs.volume().snapshot_info(*id)) {
+        let why = match () {
+            () if fs.volume().is_held(info.id) => "is held, or being copied",
+            () if fs.is_mounted_alone(info.id) => "is mounted by itself",
+            () => continue,
+        };
+        let name = names::shown_bytes(&info.name);
+        let what = format!("the snapshot {name} {why}: nothing of it is purged until that ends");
+        return Err(Failure::new(Code::Busy, what));
+    }
+    let asked = PurgeAsked { path, snapshots, all: request.all, dry_run: request.dry_run };
+    let end = fs.purge(&asked).map_err(|e| match e {
+        Error::NotFound => {
+            Failure::new(Code::NotFound, format!("{wanted}: it is in none of these snapshots"))
+        }
+        Error::IsADirectory => {
+            let what = "no file or symbolic link in one of these snapshots: name files, one at a time";
+            Failure::new(Code::Invalid, format!("{wanted}: {what}"))
+        }
+        Error::Busy => {
+            let what = "somebody has come to share the content, or holds a snapshot that has it: try again";
+            Failure::new(Code::Busy, format!("{wanted}: {what}"))
+        }
+        e => told(store, &e),
+    })?;
+    match end {
+        PurgeEnd::Planned(plan) => {
+            let mut object = told_plan(fs, &plan);
+            let refused = !request.dry_run && !plan.is_empty();
+            (object["purged"], object["refused"]) = (false.into(), refused.into());
+            Ok(object)
+        }
+        PurgeEnd::Purged(plan, wiped) => {
+            let names: Vec<String> =
+                plan.found.iter().map(|f| names::shown_bytes(&f.snapshot.name)).collect();
+            let others = plan.others.len();
+            log::warn!("purged {wanted} from {}; {others} others lost it, too", names.join(", "));
+            let mut object = told_plan(fs, &plan);
+            object["purged"] = true.into();
+            object["log_bytes"] = wiped.log.into();
+            object["free_bytes"] = wiped.free.into();
+            object["held_up_bytes"] = wiped.held_up.into();
+            Ok(object)
+        }
+    }
+}
+
+fn told_plan(fs: &Fs, plan: &PurgePlan) -> Value {
+    let snapshots = plan.found.iter().map(|found| {
+        let mut object = json!({"size": found.size, "inode": found.ino.0});
+        names::put(&mut object, "name", OsStr::from_bytes(&found.snapshot.name));
+        object
+    });
+    let others = plan.others.iter().map(|other| {
+        let mut object = json!({});
+        names::put(&mut object, "path", OsStr::from_bytes(&other.path));
+        if !other.line.is_empty() {
+            names::put(&mut object, "line", OsStr::from_bytes(&other.line));
+        }
+        if let Some(snapshot) = &other.snapshot {
+            names::put(&mut object, "snapshot", OsStr::from_bytes(snapshot));
+        }
+        object
+    });
+    let copies: BTreeSet<String> =
+        plan.found.iter().flat_map(|found| stores_with(fs.volume(), &found.snapshot)).collect();
+    json!({
+        "snapshots": snapshots.collect::<Vec<_>>(), "others": others.collect::<Vec<_>>(),
+        "stored_bytes": plan.stored_bytes(), "nodes": plan.leaf_count(), "copies": copies,
+    })
+}
+
+/// The snapshots that words mean: `all`, or names, words for ages and ranges, with commas between.
+fn chosen(fs: &Fs, dir: NodeId, words: &[u8]) -> Result<Vec<ViewId>, Failure> {
+    let own = fs.own_snapshots(dir).map_err(|e| told_view(words, &e))?;
+    if words == b"all" && !own.iter().any(|info| info.name == b"all") {
+        return match own.is_empty() {
+            true => Err(Failure::new(Code::NotFound, "there are no snapshots")),
+            false => Ok(own.iter().map(|info| info.id).collect()),
+        };
+    }
+    let find = |word: &[u8]| -> Result<usize, Failure> {
+        let info = fs.snapshot_of_word(dir, word).map_err(|e| told_view(word, &e))?;
+        own.iter().position(|own| own.id == info.id).ok_or_else(|| inherited(&info))
+    };
+    let mut all = BTreeSet::new();
+    for word in words.split(|byte| *byte == b',') {
+        let range = word.windows(2).position(|two| two == b"..");
+        let is_name = own.iter().any(|info| info.name == word);
+        match range.filter(|_| !is_name) {
+            Some(at) => {
+                let (first, last) = (find(&word[..at])?, find(&word[at + 2..])?);
+                if first > last {
+                    let shown = names::shown_bytes(word);
+                    return Err(Failure::new(Code::Invalid, format!("{shown}: the older one comes first")));
+                }
+                all.extend(own[first..=last].iter().map(|info| info.id));
+            }
+            None => drop(all.insert(own[find(word)?].id)),
+        }
+    }
+    Ok(all.into_iter().collect())
+}
+
+fn inherited(info: &SnapshotInfo) -> Failure {
+    let name = names::shown_bytes(&info.name);
+    let what = "it belongs to what this was cloned from: purge it there";
+    Failure::new(Code::Invalid, format!("{name}: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::engine::PathQuestion;
+
+    #[test]
+    fn a_request_travels() {
+        let path = PathOrder {
+            question: PathQuestion::Versions,
+            dir: 7,
+            names: vec![b"a".to_vec(), vec![0xff]],
+            of_snapshot: None,
+        };
+        let request = PurgeRequest { path, snapshots: b"a..b,c".to_vec(), all: true, dry_run: false };
+        assert_eq!(decode(&encode(&request)), Ok(request));
+        assert!(decode(&json!({})).is_err());
+    }
+}

@@ -1,0 +1,127 @@
+//! Freezing lines for applications, and thawing them.
+//!
+//! From when [`Fs::freeze`] has returned nobody changes these lines until they are thawed or the time is over: requests of the
+//! kernel wait, and changes at once, rollbacks and what else exchanges a head are refused ([`Frozen`](crate::ops::Error::Frozen)). Snapshots and clones
+//! are made at once: what the kernel holds back was handed over when the frost began, and what it takes up meanwhile waits as
+//! any other change. Commits go on, as they change nothing that can be seen.
+
+use super::file_system::Fs;
+use super::heads::{Frost, FrostEnd, Head, NewFrost};
+use crate::format::provenance::Provenance;
+use crate::format::{Ino, LineId};
+use crate::ops::{Error, NodeId, Result};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Which lines are to be frozen.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FreezeOrder {
+    /// A node of the line.
+    pub at: NodeId,
+    /// All others too that there are.
+    pub all: bool,
+    /// For how long at most; within the same time it has to begin.
+    pub timeout: Duration,
+    /// Who asks.
+    pub by: Provenance,
+}
+
+/// How an order to freeze has ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum FreezeDone {
+    /// They are frozen.
+    Frozen(Frost),
+    /// One of them was already.
+    Already(Frost),
+    /// Others were busy with them for so long that it has not begun, or is over again.
+    NotInTime,
+}
+
+/// How an order to thaw has ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ThawDone {
+    /// This frost is over.
+    Thawed(Frost),
+    /// The line was not frozen; how it was thawed the last time since the store was opened.
+    NotFrozen(Option<Frost>),
+}
+
+fn tree(head: &Head) -> u32 {
+    head.node(Ino::ROOT).tree()
+}
+
+impl Fs {
+    /// Freezes lines: what was written before, the pages of the kernel included, is durable when this returns.
+    pub fn freeze(&self, order: &FreezeOrder) -> Result<FreezeDone> {
+        self.heads.check_writable()?;
+        let deadline = Instant::now() + order.timeout;
+        let asked = self.heads.at(order.at)?;
+        let mut lines: Vec<Arc<Head>> = if order.all { self.heads.all() } else { vec![asked] };
+        // Nobody changes what was received.
+        lines.retain(|head| !head.is_received);
+        let Some(first) = lines.first().map(|head| head.line) else { return Err(Error::ReadOnly) };
+        // Little is left for when everybody waits.
+        self.commit()?;
+        // What waits for the kernel with snapshots held off would wait for the end.
+        let Some(held) = self.past.one_at_a_time_within(order.timeout) else {
+            return Ok(FreezeDone::NotInTime);
+        };
+        let frosts = &self.heads.frosts;
+        if let Some(frost) = lines.iter().find_map(|head| self.frost_of(head.line)) {
+            return Ok(FreezeDone::Already(frost));
+        }
+        for head in &lines {
+            self.past.write_back(head)?;
+        }
+        let new = NewFrost {
+            lines: lines.iter().map(|head| (head.line, tree(head))).collect(),
+            by: order.by.clone(),
+            since: self.heads.clock.now(),
+            timeout: order.timeout,
+        };
+        let begun = frosts.begin(new, deadline);
+        drop(held);
+        let Some(number) = begun else { return Ok(FreezeDone::NotInTime) };
+        if let Err(e) = self.commit() {
+            frosts.end(number, FrostEnd::CalledOff);
+            return Err(e);
+        }
+        Ok(self.frost_of(first).map_or(FreezeDone::NotInTime, FreezeDone::Frozen))
+    }
+
+    /// Ends the frost that the line of a node is in, also for the other lines in it.
+    pub fn thaw(&self, at: NodeId) -> Result<ThawDone> {
+        let (head, frosts) = (self.heads.at(at)?, &self.heads.frosts);
+        let ended = frosts.number_of(tree(&head)).and_then(|number| frosts.end(number, FrostEnd::Thawed));
+        Ok(ended.map_or_else(|| ThawDone::NotFrozen(frosts.last_of(tree(&head))), ThawDone::Thawed))
+    }
+
+    /// Calls off what [`Self::freeze`] has begun a moment ago: nobody knows of it.
+    pub fn call_off_freeze(&self, at: NodeId) {
+        let Ok(head) = self.heads.at(at) else { return };
+        if let Some(number) = self.heads.frosts.number_of(tree(&head)) {
+            self.heads.frosts.end(number, FrostEnd::CalledOff);
+        }
+    }
+
+    /// All frosts that last, oldest first.
+    pub fn frosts(&self) -> Vec<Frost> {
+        self.heads.frosts.all()
+    }
+
+    /// The frost that a line is in.
+    pub fn frost_of(&self, line: LineId) -> Option<Frost> {
+        self.frosts().into_iter().find(|frost| frost.new.lines.iter().any(|(of, _)| *of == line))
+    }
+
+    /// Refuses what would change the line of a node if that is frozen: for changes that are no requests of the kernel.
+    pub fn check_thawed(&self, at: NodeId) -> Result<()> {
+        let head = self.heads.at(at)?;
+        self.heads.check_thawed(&head)
+    }
+
+    /// Ends all frosts for good: the file system is going to be closed.
+    pub fn end_frosts(&self) {
+        self.heads.frosts.close();
+    }
+}

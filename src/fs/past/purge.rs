@@ -1,0 +1,178 @@
+//! Purge: content of a path is taken out of snapshots, and out of the device.
+//!
+//! In this order (docs/decisions/0040): snapshots are held off and content stays where it is; what goes is found; heads that
+//! have inline content of it get a change; a commit holds all of it, and from then on nobody reads it; the kernel drops its
+//! pages; zeros and leaves are written; a commit gives the places back. Then, with nothing held, what no tree leads to.
+
+use super::purge_plan::PurgePlan;
+use super::snapdir::Past;
+use crate::format::purge::PURGED_INLINE;
+use crate::format::{Ino, Key, Kind, LineId, ViewId};
+use crate::ops::{Error, NodeId, Result};
+use crate::volume::purge::{NewLeaf, NothingMoves, Ordered, PurgeOrder, WipedBytes};
+use crate::volume::{Need, ReserveFor};
+
+/// So many leaves are rewritten by one commit.
+const LEAVES_AT_ONCE: usize = 1024;
+/// Commits that are made for work in the background to end, at most.
+const COMMITS_MAX: usize = 10_000;
+/// Commits after which what was freed before them is free, unless it is read.
+const COMMITS_TO_FREE: usize = 3;
+
+/// What is to be purged.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PurgeAsked {
+    /// From the root of the line.
+    pub path: Vec<u8>,
+    /// In these snapshots, which are the line's own.
+    pub snapshots: Vec<ViewId>,
+    /// Others who have some of it lose it, too.
+    pub all: bool,
+    /// Nothing is done.
+    pub dry_run: bool,
+}
+
+/// How a purge has ended.
+pub enum PurgeEnd {
+    /// Nothing was done: it was not to be, or there is nothing, or others have some of it.
+    Planned(PurgePlan),
+    /// It is gone.
+    Purged(PurgePlan, WipedBytes),
+}
+
+impl Past {
+    /// Purges a path. `NotFound`: it is in none of the snapshots. `IsADirectory`: it is no file or link in one. `Busy`: one of the
+    /// snapshots is held, or what was found has changed since. On an error before the first commit nothing was done; after it
+    /// the purge goes on when the store is opened again.
+    pub fn purge(&self, asked: &PurgeAsked) -> Result<PurgeEnd> {
+        let heads = &self.commits.heads;
+        let volume = &heads.volume;
+        let _one = self.purging.lock();
+        self.refuse_held(&asked.snapshots)?;
+        let held = self.one_at_a_time();
+        let nothing_moves = volume.hold_content();
+        self.end_background_work()?;
+        let plan = self.plan_purge(&asked.path, &asked.snapshots)?;
+        if plan.found.is_empty() {
+            return Err(Error::NotFound);
+        }
+        if asked.dry_run || plan.is_empty() || !(asked.all || plan.others.is_empty()) {
+            return Ok(PurgeEnd::Planned(plan));
+        }
+        self.refuse_held(&plan.edited.iter().copied().collect::<Vec<_>>())?;
+        if !plan.in_heads.is_empty() {
+            volume.allow_purging()?;
+            self.commits.commit()?;
+            for (line, ino) in &plan.in_heads {
+                self.empty_in_head(*line, *ino)?;
+            }
+            self.commits.commit()?;
+        }
+        self.hold_all(&nothing_moves, &plan)?;
+        self.drop_pages(&plan);
+        volume.write_over_purged()?;
+        self.commits.commit()?;
+        drop((nothing_moves, held));
+        let wiped = self.wipe(&mut |_| true)?;
+        Ok(PurgeEnd::Purged(plan, wiped))
+    }
+
+    /// Goes on with a purge that was cut off, as long as `go_on` says so.
+    pub fn go_on_purging(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<()> {
+        let _one = self.purging.lock();
+        let heads = &self.commits.heads;
+        if heads.is_read_only() || !heads.volume.has_purged_left() {
+            return Ok(());
+        }
+        heads.volume.write_over_purged()?;
+        self.commits.commit()?;
+        self.wipe(go_on).map(drop)
+    }
+
+    /// Who holds a snapshot keeps its content; and of one that is mounted by itself another kernel may have pages.
+    fn refuse_held(&self, snapshots: &[ViewId]) -> Result<()> {
+        let volume = &self.commits.heads.volume;
+        let is_held =
+            snapshots.iter().any(|id| volume.is_held(*id)) || self.is_kept(snapshots.iter().copied());
+        if is_held { Err(Error::Busy) } else { Ok(()) }
+    }
+
+    /// Work in the background is done: what refers to what is in trees and lists alone.
+    fn end_background_work(&self) -> Result<()> {
+        let volume = &self.commits.heads.volume;
+        self.commits.commit()?;
+        for _ in 0..COMMITS_MAX {
+            if !volume.is_moving() {
+                return Ok(());
+            }
+            self.commits.commit()?;
+        }
+        Err(Error::Busy)
+    }
+
+    /// A head's own copy of inline content goes as by any change.
+    fn empty_in_head(&self, line: LineId, ino: Ino) -> Result<()> {
+        let volume = &self.commits.heads.volume;
+        let mut txn = volume.begin(line)?;
+        txn.reserve(Need { items: 1, ..Need::default() }, ReserveFor::Delete)?;
+        txn.insert(Key::new(ino.0, Kind::Inline, 0), PURGED_INLINE)?;
+        drop(txn);
+        self.commits.outlive()
+    }
+
+    /// From here on nobody reads it.
+    fn hold_all(&self, nothing_moves: &NothingMoves<'_>, plan: &PurgePlan) -> Result<()> {
+        let heads = &self.commits.heads;
+        let (volume, secs) = (&heads.volume, heads.clock.now().secs);
+        let places = plan.places.ranges();
+        let known = volume.extra_references(&places);
+        let mut leaves: Vec<NewLeaf> = Vec::new();
+        for place in plan.leaves.values() {
+            leaves.extend(volume.leaf_without(place, &plan.inline)?);
+        }
+        let edited: Vec<ViewId> = plan.edited.iter().copied().collect();
+        let mut order = PurgeOrder { places, known, leaves: Vec::new(), edited, secs };
+        loop {
+            let rest = leaves.split_off(leaves.len().min(LEAVES_AT_ONCE));
+            order.leaves = std::mem::replace(&mut leaves, rest);
+            volume.order_purge(nothing_moves, std::mem::take(&mut order))?;
+            self.commits.commit()?;
+            if volume.ordered() != Some(Ordered::Held) {
+                return Err(Error::Busy);
+            }
+            if leaves.is_empty() {
+                return Ok(());
+            }
+            volume.write_over_purged()?;
+            self.commits.commit()?;
+        }
+    }
+
+    /// The kernel may have pages of it.
+    fn drop_pages(&self, plan: &PurgePlan) {
+        let heads = &self.commits.heads;
+        let kernel = heads.kernel();
+        for (slot, ino) in &plan.in_snapshots {
+            for node in NodeId::of_snapshot(*slot, ino.0) {
+                kernel.invalidate_now(node);
+            }
+        }
+        let all = heads.all();
+        for (line, ino) in &plan.live {
+            if let Some(head) = all.iter().find(|head| head.line == *line) {
+                kernel.invalidate_now(head.node(*ino));
+            }
+        }
+    }
+
+    /// What no tree leads to.
+    fn wipe(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<WipedBytes> {
+        let volume = &self.commits.heads.volume;
+        for _ in 0..COMMITS_TO_FREE {
+            self.commits.commit()?;
+        }
+        let wiped = volume.wipe_unreached(go_on)?.unwrap_or_default();
+        self.commits.commit()?;
+        Ok(wiped)
+    }
+}

@@ -1,0 +1,229 @@
+//! What a purge of a path would take: the content of the path in the chosen snapshots, and whoever else has some of it.
+//!
+//! Only reads. Other snapshots and heads are asked for the same inodes; other inodes are looked for only where places have
+//! several references.
+
+use super::snapdir::Past;
+use crate::format::dirent::Dirent;
+use crate::format::link::Links;
+use crate::format::purge::PURGED_INLINE;
+use crate::format::{Ino, Key, Kind, LineId, ViewId};
+use crate::fs::error::damaged;
+use crate::fs::items::{Items, decode_extent, path_bytes};
+use crate::ops::{Error, FileType, Result};
+use crate::volume::purge::{LeafPlace, PlaceSet};
+use crate::volume::{SnapshotInfo, View};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The path in one of the chosen snapshots.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PurgedIn {
+    /// The snapshot.
+    pub snapshot: SnapshotInfo,
+    /// The file there.
+    pub ino: Ino,
+    /// Its size.
+    pub size: u64,
+}
+
+/// Somebody else who has some of the content.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct HasToo {
+    /// The name of a clone that is or has it, or nothing: the main line.
+    pub line: Vec<u8>,
+    /// The snapshot that has it, or none: the live tree.
+    pub snapshot: Option<Vec<u8>>,
+    /// The file, from the root.
+    pub path: Vec<u8>,
+}
+
+/// What would be purged.
+#[derive(Default)]
+pub struct PurgePlan {
+    /// The path where it is.
+    pub found: Vec<PurgedIn>,
+    /// Who else loses content.
+    pub others: BTreeSet<HasToo>,
+    /// Places on the device.
+    pub(super) places: PlaceSet,
+    /// Leaves with content, by number.
+    pub(super) leaves: BTreeMap<u64, LeafPlace>,
+    /// Inodes whose inline content goes.
+    pub(super) inline: BTreeSet<u64>,
+    /// Heads that have such content, which an ordinary change takes: line and inode.
+    pub(super) in_heads: BTreeSet<(LineId, Ino)>,
+    /// Snapshots that lose something.
+    pub(super) edited: BTreeSet<ViewId>,
+    /// What the kernel may have pages of: snapshots by slot, and heads.
+    pub(super) in_snapshots: BTreeSet<(u32, Ino)>,
+    pub(super) live: BTreeSet<(LineId, Ino)>,
+}
+
+impl PurgePlan {
+    /// True if there is no content (any more) that could go.
+    pub fn is_empty(&self) -> bool {
+        self.places.ranges().is_empty() && self.leaves.is_empty()
+    }
+
+    /// Bytes on the device that are written over and given back.
+    pub fn stored_bytes(&self) -> u64 {
+        self.places.bytes()
+    }
+
+    /// Nodes of trees that are written anew.
+    pub fn leaf_count(&self) -> usize {
+        self.leaves.len()
+    }
+}
+
+/// A view that content is looked for in.
+struct Seen {
+    view: Arc<View>,
+    line: LineId,
+    line_name: Vec<u8>,
+    /// None: a head.
+    snapshot: Option<SnapshotInfo>,
+}
+
+impl Past {
+    /// What the path has in these snapshots of the line, and who has it too. All that has changed has been committed.
+    pub(super) fn plan_purge(&self, path: &[u8], chosen: &[ViewId]) -> Result<PurgePlan> {
+        let (volume, mut plan) = (&self.commits.heads.volume, PurgePlan::default());
+        let all = self.everything_seen()?;
+        let chosen: BTreeSet<ViewId> = chosen.iter().copied().collect();
+        let mut targets: BTreeSet<(ViewId, Ino)> = BTreeSet::new();
+        let mut contents: BTreeMap<Ino, BTreeSet<Vec<u8>>> = BTreeMap::new();
+        for seen in all.iter().filter(|seen| chosen.contains(&seen.view.id())) {
+            let Some(info) = &seen.snapshot else { continue };
+            let Some(entry) = find(&seen.view, path)? else { continue };
+            let (view, ino) = (&seen.view, entry.ino);
+            let Some(inode) = view.inode(ino)? else { continue };
+            if !matches!(inode.kind, FileType::Regular | FileType::Symlink) {
+                return Err(Error::IsADirectory);
+            }
+            targets.insert((view.id(), ino));
+            let found = PurgedIn { snapshot: info.clone(), ino, size: inode.size };
+            plan.found.push(found);
+            for_extents(view, ino, |extent| plan.places.add(view, extent))?;
+            let inline = view.stored_inline(ino)?;
+            if !inline.is_empty() && inline != PURGED_INLINE {
+                contents.entry(ino).or_default().insert(inline);
+            }
+            plan.add_names(seen, ino, path)?;
+        }
+        let mut inodes: BTreeSet<Ino> = targets.iter().map(|(_, ino)| *ino).collect();
+        let places = plan.places.ranges();
+        if volume.extra_references(&places).iter().any(|(.., extra)| *extra > 0) {
+            inodes.extend(volume.inodes_at(&plan.places)?.into_iter().map(|(_, ino)| ino));
+        }
+        for seen in &all {
+            for ino in &inodes {
+                let is_target = targets.contains(&(seen.view.id(), *ino));
+                self.look(seen, *ino, contents.get(ino), &mut plan, is_target)?;
+            }
+        }
+        Ok(plan)
+    }
+
+    /// What one view has of it.
+    fn look(
+        &self,
+        seen: &Seen,
+        ino: Ino,
+        contents: Option<&BTreeSet<Vec<u8>>>,
+        plan: &mut PurgePlan,
+        is_target: bool,
+    ) -> Result<()> {
+        let view = &seen.view;
+        let mut has_some = false;
+        for_extents(view, ino, |extent| has_some |= plan.places.has_some_of(view, extent))?;
+        if let Some(contents) = contents
+            && contents.contains(&view.stored_inline(ino)?)
+        {
+            has_some = true;
+            plan.inline.insert(ino.0);
+            if seen.snapshot.is_none() {
+                plan.in_heads.insert((seen.line, ino));
+            } else if let Some(leaf) = view.leaf_of(&Key::new(ino.0, Kind::Inline, 0))? {
+                plan.leaves.insert(leaf.number(), leaf);
+            }
+        }
+        if !has_some {
+            return Ok(());
+        }
+        match &seen.snapshot {
+            Some(info) => {
+                plan.edited.insert(info.id);
+                plan.in_snapshots.insert((info.slot.0, ino));
+            }
+            None => drop(plan.live.insert((seen.line, ino))),
+        }
+        // What has no name here any more nobody finds.
+        if let Some(path) = path_bytes(view, ino).filter(|_| !is_target) {
+            plan.others.insert(seen.has_too(path));
+        }
+        Ok(())
+    }
+
+    /// All snapshots and heads, each once.
+    fn everything_seen(&self) -> Result<Vec<Seen>> {
+        let (volume, mut all, mut met) = (&self.commits.heads.volume, Vec::new(), BTreeSet::new());
+        for line in volume.lines() {
+            for info in volume.snapshots(line.id) {
+                if info.line == line.id && met.insert(info.id) {
+                    let (view, line_name) = (volume.snapshot(info.id)?, line.name.clone());
+                    all.push(Seen { view, line: line.id, line_name, snapshot: Some(info) });
+                }
+            }
+            let view = Arc::new(volume.live(line.id)?);
+            all.push(Seen { view, line: line.id, line_name: line.name, snapshot: None });
+        }
+        Ok(all)
+    }
+}
+
+impl Seen {
+    fn has_too(&self, path: Vec<u8>) -> HasToo {
+        let snapshot = self.snapshot.as_ref().map(|info| info.name.clone());
+        HasToo { line: self.line_name.clone(), snapshot, path }
+    }
+}
+
+impl PurgePlan {
+    /// Other names of the same file lose it as well.
+    fn add_names(&mut self, seen: &Seen, ino: Ino, path: &[u8]) -> Result<()> {
+        let (from, to) = (Key::new(ino.0, Kind::Link, 0), Key::new(ino.0, Kind::Dirent, 0));
+        for item in seen.view.range(&from, &to) {
+            let links = Links::decode(&item?.1).map_err(|e| damaged(ino, e))?;
+            for (parent, name) in links.names {
+                let Some(dir) = path_bytes(&seen.view, parent) else { continue };
+                let whole = if dir.is_empty() { name } else { [&dir[..], b"/", &name].concat() };
+                if whole != path {
+                    self.others.insert(seen.has_too(whole));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn for_extents(view: &View, ino: Ino, mut f: impl FnMut(&crate::format::Extent)) -> Result<()> {
+    let (from, to) = (Key::new(ino.0, Kind::Extent, 0), Key::new(ino.0, Kind::Extent, u64::MAX));
+    for item in view.range(&from, &to) {
+        let (key, value) = item?;
+        f(&decode_extent(&key, &value)?.1);
+    }
+    Ok(())
+}
+
+/// What a path from the root is in a view.
+fn find(view: &View, path: &[u8]) -> Result<Option<Dirent>> {
+    let (mut dir, mut found) = (Ino::ROOT, None);
+    for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+        found = view.find_name(dir, name)?;
+        let Some(entry) = &found else { return Ok(None) };
+        dir = entry.ino;
+    }
+    Ok(found)
+}

@@ -1,0 +1,249 @@
+//! Purges of paths: what goes, who else has it, what is refused, and what is left on the device.
+
+use super::*;
+use crate::device::Sim;
+use crate::format::LineId;
+use crate::format::ViewId;
+use crate::fs::{HasToo, PurgeAsked, PurgeEnd, StreamError};
+
+const SECRET: &[u8; 16] = b"s3cr3t-0123-key!";
+const SIZE: u64 = 64 << 20;
+const CLONEDIR: NodeId = NodeId::clonedir(0);
+
+fn store() -> (Arc<Sim>, T) {
+    let sim = Arc::new(Sim::with_fresh_content(SIZE, 1, 0));
+    let t = T::on(Volume::made_on(sim.clone()), FsOptions::default());
+    (sim, t)
+}
+
+/// More than fits into a leaf, and not the same in any two blocks.
+fn secret(len: usize) -> Vec<u8> {
+    let line = |n: usize| [&SECRET[..], format!("{n:016}").as_bytes()].concat();
+    (0..len / 32).flat_map(line).collect()
+}
+
+fn has_secret(sim: &Sim) -> bool {
+    let zeros = vec![0; 4096];
+    (0..SIZE).step_by(1 << 20).any(|at| {
+        let bytes = sim.peek(at, 1 << 20);
+        let mut blocks = bytes.chunks(4096).filter(|block| **block != zeros[..]);
+        blocks.any(|block| block.windows(16).any(|found| found == SECRET))
+    })
+}
+
+fn views(t: &T, names: &[&str]) -> Vec<ViewId> {
+    let find = |name: &&str| t.fs.volume().find_snapshot(LineId::MAIN, name.as_bytes()).unwrap().id;
+    names.iter().map(find).collect()
+}
+
+fn purge(t: &T, path: &str, names: &[&str], all: bool) -> Result<PurgeEnd> {
+    let (path, snapshots) = (path.as_bytes().to_vec(), views(t, names));
+    t.fs.purge(&PurgeAsked { path, snapshots, all, dry_run: false })
+}
+
+fn purged(t: &T, path: &str, names: &[&str], all: bool) {
+    let end = purge(t, path, names, all);
+    assert!(matches!(end, Ok(PurgeEnd::Purged(..))), "{path}");
+    t.prove();
+}
+
+/// Who has it too, as line, snapshot and path.
+fn refused(t: &T, path: &str, names: &[&str]) -> Vec<(String, String, String)> {
+    let Ok(PurgeEnd::Planned(plan)) = purge(t, path, names, false) else { panic!("{path} is not refused") };
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let told = |other: &HasToo| {
+        let snapshot = other.snapshot.as_ref().map_or("@live".into(), |name| text(name));
+        (text(&other.line), snapshot, text(&other.path))
+    };
+    plan.others.iter().map(told).collect()
+}
+
+fn other(line: &str, snapshot: &str, path: &str) -> (String, String, String) {
+    (line.into(), snapshot.into(), path.into())
+}
+
+fn read(t: &T, snapshot: &str, path: &str) -> Result<Vec<u8>> {
+    let mut at = t.find(SNAPDIR, snapshot).unwrap();
+    for name in path.split('/') {
+        at = t.find(at, name)?;
+    }
+    read_node(t, at)
+}
+
+fn read_node(t: &T, node: NodeId) -> Result<Vec<u8>> {
+    let handle = t.fs.open(&USER, node, RO)?;
+    let mut out = vec![0; 1 << 20];
+    let read = t.fs.read(node, handle, 0, &mut out);
+    t.fs.release(node, handle);
+    out.truncate(read?);
+    Ok(out)
+}
+
+fn is_gone(read: Result<Vec<u8>>) {
+    assert!(matches!(&read, Err(Error::Io(what)) if what.contains("purged")), "{read:?}");
+}
+
+fn remove(t: &T, dir: NodeId, name: &str) {
+    t.fs.unlink(&USER, dir, name.as_bytes()).unwrap();
+}
+
+/// Whoever reopens it finds the same.
+fn again(t: T, sim: &Arc<Sim>) -> T {
+    t.fs.close().unwrap();
+    drop(t);
+    let options =
+        crate::volume::OpenOptions { access: crate::volume::Access::ReadWrite, cache_bytes: 1 << 20 };
+    T::on(Volume::open(sim.clone(), options).unwrap(), FsOptions::default())
+}
+
+#[test]
+fn nothing_of_a_secret_is_left_but_its_names() {
+    let (sim, t) = store();
+    let dir = t.mkdir(ROOT, "app").unwrap();
+    t.put(dir, ".env", SECRET);
+    t.put(dir, "key.pem", &secret(300 << 10));
+    t.put(dir, "note", b"not secret");
+    t.fs.symlink(&USER, dir, b"link", SECRET).unwrap();
+    t.snapshot("mon");
+    // Each commit leaves the leaf somewhere else.
+    for n in 0..4 {
+        t.put(dir, &format!("other{n}"), b"x");
+        t.fs.commit().unwrap();
+    }
+    t.snapshot("tue");
+    for name in [".env", "key.pem", "link"] {
+        remove(&t, dir, name);
+    }
+    t.snapshot("wed");
+    t.fs.commit().unwrap();
+    assert!(has_secret(&sim));
+    let both = &["mon", "tue"][..];
+    assert!(matches!(purge(&t, "app/.env", &["wed"], false), Err(Error::NotFound)));
+    assert!(matches!(purge(&t, "app", both, false), Err(Error::IsADirectory)));
+    assert_eq!(refused(&t, "app/.env", &["mon"]), [other("", "tue", "app/.env")]);
+    for name in ["app/.env", "app/key.pem", "app/link"] {
+        purged(&t, name, &["mon", "tue", "wed"], false);
+    }
+    assert!(!has_secret(&sim));
+    let t = again(t, &sim);
+    for snapshot in both {
+        is_gone(read(&t, snapshot, "app/.env"));
+        is_gone(read(&t, snapshot, "app/key.pem"));
+        let dir = t.find(t.find(SNAPDIR, snapshot).unwrap(), "app").unwrap();
+        assert!(t.fs.readlink(t.find(dir, "link").unwrap()).is_err());
+        assert_eq!(read(&t, snapshot, "app/note").unwrap(), b"not secret");
+        assert_eq!(t.attr(t.find(dir, "key.pem").unwrap()).size, 300 << 10);
+        assert!(t.list(dir).contains(&".env".to_string()));
+        let root = t.find(SNAPDIR, snapshot).unwrap();
+        assert!(t.fs.getxattr(root, b"user.snapfs.edited").is_ok());
+        let info = t.fs.volume().find_snapshot(LineId::MAIN, snapshot.as_bytes()).unwrap();
+        assert!(matches!(t.fs.digest_of(&info), Err(StreamError::Refused(_))));
+    }
+    assert!(t.fs.getxattr(t.find(SNAPDIR, "wed").unwrap(), b"user.snapfs.edited").is_err());
+    let Ok(PurgeEnd::Planned(plan)) = purge(&t, "app/.env", both, false) else { panic!() };
+    assert!(plan.is_empty(), "there is nothing left");
+    t.prove();
+    // They go like any snapshot.
+    for name in ["tue", "mon", "wed"] {
+        t.fs.rmdir(&USER, SNAPDIR, name.as_bytes()).unwrap();
+        (0..4).for_each(|_| t.fs.commit().unwrap());
+        t.prove();
+    }
+}
+
+#[test]
+fn whoever_shares_it_is_named_and_loses_it_only_if_told() {
+    let (sim, t) = store();
+    t.compress(ROOT, "zstd");
+    let text: Vec<u8> = secret(200 << 10);
+    let file = t.put(ROOT, "packed", &text);
+    t.put(ROOT, "small", SECRET);
+    t.fs.commit().unwrap();
+    t.fs.link(&USER, t.find(ROOT, "small").unwrap(), ROOT, b"hard").unwrap();
+    // A frame that three files have pieces of.
+    let from = t.open(file, RO);
+    for name in ["copy", "copy2"] {
+        let to = t.create(ROOT, name);
+        assert_eq!(t.fs.copy_range(&USER, from.0, from.1, 8192, to.0, to.1, 0, 40960), Ok(40960));
+        t.fs.release(to.0, to.1);
+    }
+    t.fs.release(from.0, from.1);
+    t.snapshot("s");
+    t.mkdir(CLONEDIR, "c").unwrap();
+    remove(&t, ROOT, "packed");
+    remove(&t, ROOT, "copy2");
+    t.fs.commit().unwrap();
+    let in_snapshot: Vec<_> = refused(&t, "packed", &["s"]);
+    assert!(
+        in_snapshot.contains(&other("", "s", "copy")) && in_snapshot.contains(&other("", "@live", "copy"))
+    );
+    assert!(in_snapshot.contains(&other("c", "@live", "packed")), "{in_snapshot:?}");
+    let others = refused(&t, "small", &["s"]);
+    assert!(
+        others.contains(&other("", "s", "hard")) && others.contains(&other("", "@live", "hard"))
+            || others.contains(&other("", "@live", "small")),
+        "{others:?}"
+    );
+    assert_eq!(t.cat(ROOT, "copy").len(), 40960, "nothing was done");
+    purged(&t, "packed", &["s"], true);
+    purged(&t, "small", &["s"], true);
+    let clone = t.find(CLONEDIR, "c").unwrap();
+    for node in
+        [t.find(ROOT, "copy").unwrap(), t.find(ROOT, "small").unwrap(), t.find(clone, "packed").unwrap()]
+    {
+        is_gone(read_node(&t, node));
+    }
+    for name in ["packed", "copy", "copy2", "small", "hard"] {
+        is_gone(read(&t, "s", name));
+    }
+    assert!(!has_secret(&sim));
+    // Live files are as good as new once they are written anew.
+    let small = t.open(t.find(ROOT, "small").unwrap(), RW);
+    assert!(t.fs.write(small.0, small.1, 3, b"x", false).is_err(), "the rest of the block is gone");
+    t.resize(small.0, 0);
+    t.write(small, 0, b"new");
+    t.fs.release(small.0, small.1);
+    let copy = t.open(t.find(ROOT, "copy").unwrap(), RW);
+    t.write(copy, 4096, &[7; 4096]);
+    t.fs.commit().unwrap();
+    t.prove();
+    t.resize(copy.0, 0);
+    t.fs.release(copy.0, copy.1);
+    t.fs.commit().unwrap();
+    t.prove();
+    let t = again(t, &sim);
+    assert_eq!(t.cat(ROOT, "small"), b"new");
+    remove(&t, ROOT, "copy");
+    t.fs.rmdir(&USER, CLONEDIR, b"c").unwrap();
+    t.fs.rmdir(&USER, SNAPDIR, b"s").unwrap();
+    (0..6).for_each(|_| t.fs.commit().unwrap());
+    t.prove();
+}
+
+/// What a power cut leaves of a purge goes on when the store is opened.
+#[test]
+fn a_purge_that_was_cut_off_goes_on() {
+    for at in [40, 55, 70, 90] {
+        let (sim, t) = store();
+        t.put(ROOT, "key", &secret(64 << 10));
+        t.snapshot("s");
+        remove(&t, ROOT, "key");
+        t.fs.commit().unwrap();
+        sim.set_crash_at(sim.changes() + at);
+        let _ = purge(&t, "key", &["s"], false);
+        drop(t);
+        let after = Arc::new(sim.crash(crate::device::CrashPolicy::Random(at)));
+        let options =
+            crate::volume::OpenOptions { access: crate::volume::Access::ReadWrite, cache_bytes: 1 << 20 };
+        let t = T::on(Volume::open(after.clone(), options).unwrap(), FsOptions::default());
+        if t.fs.volume().has_purged_left() {
+            is_gone(read(&t, "s", "key"));
+            t.fs.go_on_purging(&mut |_| true).unwrap();
+        }
+        if t.fs.volume().find_snapshot(LineId::MAIN, b"s").unwrap().edited.is_some() {
+            is_gone(read(&t, "s", "key"));
+            assert!(!has_secret(&after) && !t.fs.volume().has_purged_left());
+        }
+        t.prove();
+    }
+}

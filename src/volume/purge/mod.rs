@@ -1,0 +1,24 @@
+//! Content that is taken out of the store on purpose: what is asked of commits for it, and what is written over.
+//!
+//! A commit holds the places and has the new leaves; then zeros and leaves are written; the next commit gives the places
+//! back. Each step is found again after a crash and done again. Why so: docs/decisions/0040.
+
+mod leaf;
+mod load;
+mod order;
+mod place_set;
+mod step;
+mod unreached;
+mod work;
+
+#[cfg(test)]
+mod tests;
+
+pub use leaf::{LeafPlace, NewLeaf};
+pub(super) use load::LoadedLeaves;
+pub use order::{Ordered, PurgeOrder, Purging};
+pub use place_set::PlaceSet;
+pub(super) use step::{LeafTable, PurgeStep};
+pub use unreached::WipedBytes;
+pub(super) use work::purge_nodes;
+pub use work::{NothingMoves, NothingPurged};

@@ -1,0 +1,86 @@
+//! What is asked of the next commits for a purge, and what became of it.
+
+use super::NewLeaf;
+use super::step::PurgeStep;
+use crate::format::{Epoch, ViewId};
+use parking_lot::{Mutex, RwLock};
+use std::collections::VecDeque;
+
+/// Content that the next commit holds.
+#[derive(Clone, Default)]
+pub struct PurgeOrder {
+    /// Places, disjoint and ascending.
+    pub places: Vec<(u64, u64)>,
+    /// Their parts with their extra references, as whoever asks knows them.
+    pub known: Vec<(u64, u64, u32)>,
+    /// Leaves.
+    pub leaves: Vec<NewLeaf>,
+    /// Snapshots that lose content.
+    pub edited: Vec<ViewId>,
+    /// When, in seconds.
+    pub secs: i64,
+}
+
+/// What became of an order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ordered {
+    /// From now on nobody reads it.
+    Held,
+    /// Nothing was done: others have come to refer to some of it since it was planned.
+    Changed,
+}
+
+/// Purges of an open volume.
+#[derive(Default)]
+pub struct Purging {
+    /// Held for writing while a purge is planned and entered: content stays where it is. For reading by whoever moves some.
+    pub(in crate::volume) turn: RwLock<()>,
+    /// One at a time writes over what no tree leads to.
+    pub(super) wiping: Mutex<()>,
+    /// A leaf lock.
+    pub(super) waiting: Mutex<Waiting>,
+}
+
+/// What waits for a commit.
+#[derive(Default)]
+pub(super) struct Waiting {
+    pub order: Option<PurgeOrder>,
+    pub ordered: Option<Ordered>,
+    /// Zeros are there, durably.
+    pub wiped: Vec<(u64, u64)>,
+    /// Leaves that are at their places, durably.
+    pub in_place: Vec<(u64, Epoch)>,
+    /// Whether what no tree leads to is being written over, if that has changed.
+    pub wiping: Option<bool>,
+    /// What commits of these epochs let go of: until nobody can have an older root.
+    pub leaving: VecDeque<(Epoch, Vec<(u64, u64)>)>,
+}
+
+impl Purging {
+    /// What a commit is to do. Called with the state locked.
+    pub(in crate::volume) fn take(&self) -> PurgeStep {
+        let mut waiting = self.waiting.lock();
+        PurgeStep {
+            order: waiting.order.take(),
+            settled: std::mem::take(&mut waiting.wiped),
+            in_place: std::mem::take(&mut waiting.in_place),
+            wiping: waiting.wiping.take(),
+            ..PurgeStep::default()
+        }
+    }
+
+    /// True if a commit has something to do for a purge.
+    pub(in crate::volume) fn waits(&self) -> bool {
+        let waiting = self.waiting.lock();
+        waiting.order.is_some()
+            || !waiting.wiped.is_empty()
+            || !waiting.in_place.is_empty()
+            || waiting.wiping.is_some()
+    }
+
+    /// Places and leaves of the order that waits.
+    pub(in crate::volume) fn ordered_counts(&self) -> (u64, u64) {
+        let waiting = self.waiting.lock();
+        waiting.order.as_ref().map_or((0, 0), |o| (o.places.len() as u64, o.leaves.len() as u64))
+    }
+}

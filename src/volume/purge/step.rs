@@ -1,0 +1,174 @@
+//! What one commit does for purges: it holds what was ordered, and gives back what was written over.
+
+use super::order::{Ordered, PurgeOrder, Purging};
+use crate::format::deadlist::DeadEntry;
+use crate::format::purge::{LeafRecord, PIECE_BYTES, wiping_key};
+use crate::format::{Epoch, NODE_BYTES};
+use crate::store::{Rewrite, Store};
+use crate::tree::Pager;
+use crate::volume::Result;
+use crate::volume::extra_refs::ExtraRefs;
+use crate::volume::history::Meta;
+use crate::volume::remap::{Places, Remap, Wiped};
+use std::collections::BTreeMap;
+
+/// Leaves that were rewritten, by address, as the committed state has them.
+pub(in crate::volume) type LeafTable = BTreeMap<u64, LeafRecord>;
+
+/// The part of a commit that is about purges.
+#[derive(Default)]
+pub(in crate::volume) struct PurgeStep {
+    pub order: Option<PurgeOrder>,
+    /// Places that are to be given back.
+    pub settled: Vec<(u64, u64)>,
+    /// Leaves of which the pieces are to go.
+    pub in_place: Vec<(u64, Epoch)>,
+    pub wiping: Option<bool>,
+    pub(super) held: Vec<(u64, u64)>,
+    pub(super) wiped: Wiped,
+    /// Places that nobody refers to any more.
+    pub(super) unheld: Vec<(u64, u64)>,
+    pub(super) ordered: Option<Ordered>,
+}
+
+impl PurgeStep {
+    /// Takes in what was ordered, and gives back what was written over: returns places that are free.
+    pub fn enter(
+        &mut self,
+        (remap, extra_refs, leaves): (&mut Remap, &mut ExtraRefs, &mut LeafTable),
+        store: &Store,
+        meta: &mut Meta<'_, '_>,
+        epoch: Epoch,
+    ) -> Result<Vec<(u64, u64)>> {
+        self.wiped = remap.settle_purged(&self.settled, extra_refs, epoch);
+        for (addr, birth) in &self.in_place {
+            if let Some(record) = leaves.get_mut(addr).filter(|r| r.birth == *birth && r.in_pieces) {
+                record.in_pieces = false;
+                meta.edit.insert(meta.root, &LeafRecord::key(*addr), &record.encode())?;
+                drop_pieces(*addr, meta)?;
+            }
+        }
+        if let Some(order) = &self.order {
+            if self.is_as_known(order, store, extra_refs) {
+                for (addr, len) in &order.places {
+                    for (addr, len) in remap.purged.hold(*addr, *len) {
+                        extra_refs.add(addr, len);
+                        self.held.push((addr, len));
+                    }
+                }
+                for leaf in &order.leaves {
+                    let (addr, birth) = (leaf.ptr.addr.0, leaf.ptr.birth);
+                    let (copy, checksum) = (leaf.ptr.copy, leaf.checksum);
+                    let record = LeafRecord { copy, birth, checksum, in_pieces: true };
+                    meta.edit.insert(meta.root, &LeafRecord::key(addr), &record.encode())?;
+                    for (key, piece) in LeafRecord::piece_keys(addr).zip(leaf.bytes.chunks(PIECE_BYTES)) {
+                        meta.edit.insert(meta.root, &key, piece)?;
+                    }
+                    leaves.insert(addr, record);
+                }
+                self.ordered = Some(Ordered::Held);
+            } else {
+                self.ordered = Some(Ordered::Changed);
+            }
+        }
+        match self.wiping {
+            Some(true) => meta.edit.insert(meta.root, &wiping_key(), &[])?,
+            Some(false) => drop(meta.edit.remove(meta.root, &wiping_key())?),
+            None => {}
+        }
+        Ok(self.wiped.freed.clone())
+    }
+
+    /// What was planned is what there is.
+    fn is_as_known(&self, order: &PurgeOrder, store: &Store, extra_refs: &ExtraRefs) -> bool {
+        let alloc = store.alloc();
+        let places = order.places.iter().copied();
+        let leaves = order.leaves.iter().flat_map(|leaf| leaf.ptr.ranges());
+        places.clone().chain(leaves).all(|(addr, len)| alloc.is_settled(addr, len))
+            && places.flat_map(|(addr, len)| extra_refs.parts(addr, len)).eq(order.known.iter().copied())
+    }
+
+    /// References go: with a leaf, what says that it was rewritten.
+    pub fn release_leaves(
+        let_go: &[DeadEntry],
+        leaves: &mut LeafTable,
+        meta: &mut Meta<'_, '_>,
+    ) -> Result<()> {
+        if leaves.is_empty() {
+            return Ok(());
+        }
+        for e in let_go.iter().filter(|e| e.len == NODE_BYTES as u64) {
+            let Some(record) = leaves.get(&e.addr).filter(|record| record.birth == e.birth) else { continue };
+            if record.in_pieces {
+                drop_pieces(e.addr, meta)?;
+            }
+            meta.edit.remove(meta.root, &LeafRecord::key(e.addr))?;
+            leaves.remove(&e.addr);
+        }
+        Ok(())
+    }
+
+    /// These places are free: they are not wiped any more.
+    pub fn forget(&mut self, remap: &mut Remap, freed: &[(u64, u64)]) {
+        if remap.purged.is_empty() {
+            return;
+        }
+        for (addr, len) in freed.iter().copied() {
+            if remap.purged.is_place(addr, len) {
+                remap.purged.forget_place(addr, len);
+                self.unheld.push((addr, len));
+            }
+        }
+    }
+
+    /// The state of `epoch` is in force. Readers of older roots may still have what commits from `unreachable` on let go of.
+    pub fn publish(
+        mut self,
+        purging: &Purging,
+        places: &Places,
+        pager: &Pager,
+        epoch: Epoch,
+        unreachable: Epoch,
+    ) {
+        let rewrites = pager.store().rewrites();
+        let order = self.order.take().filter(|_| self.ordered == Some(Ordered::Held)).unwrap_or_default();
+        let mut shut = self.held.clone();
+        shut.extend(order.leaves.iter().flat_map(|leaf| leaf.ptr.ranges()));
+        if !shut.is_empty() {
+            rewrites.enter_places(&shut);
+            for leaf in &order.leaves {
+                let rewrite = Rewrite { checksum: leaf.checksum, bytes: Some(leaf.bytes.clone()) };
+                rewrites.enter_leaf(leaf.ptr.addr.0, leaf.ptr.birth, rewrite);
+                pager.drop_cached(&leaf.ptr);
+            }
+            places.hold(&self.held);
+        }
+        if !self.settled.is_empty() {
+            places.settle_purged(&self.settled, &self.wiped);
+        }
+        places.forget_places(epoch, &self.unheld);
+        let mut waiting = purging.waiting.lock();
+        let mut leaving = std::mem::take(&mut self.wiped.freed);
+        leaving.append(&mut self.unheld);
+        let node = NODE_BYTES as u64;
+        leaving.extend(self.in_place.iter().map(|(addr, _)| (*addr, node)));
+        if !leaving.is_empty() {
+            waiting.leaving.push_back((epoch, leaving));
+        }
+        while waiting.leaving.front().is_some_and(|(before, _)| *before < unreachable) {
+            if let Some((_, ranges)) = waiting.leaving.pop_front() {
+                rewrites.leave_places(&ranges);
+            }
+        }
+        if self.ordered.is_some() {
+            waiting.ordered = self.ordered;
+        }
+    }
+}
+
+fn drop_pieces(addr: u64, meta: &mut Meta<'_, '_>) -> Result<()> {
+    for key in LeafRecord::piece_keys(addr) {
+        meta.edit.remove(meta.root, &key)?;
+    }
+    Ok(())
+}

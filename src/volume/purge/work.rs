@@ -1,0 +1,175 @@
+//! What is asked of a volume for a purge, and the writing over of what is held.
+
+use super::{LeafPlace, NewLeaf, Ordered, PurgeOrder};
+use crate::format::purge::HeldRecord;
+use crate::format::superblock::{INCOMPAT_MIRRORED, INCOMPAT_PURGED};
+use crate::format::{BlockAddr, Epoch, Extent, Key};
+use crate::store::StoreError;
+use crate::tree;
+use crate::volume::remap::reference;
+use crate::volume::{ReserveFor, Result, View, Volume};
+use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// So much is written over with one look at whether it is still to be.
+const WRITE_BYTES: u64 = 1 << 20;
+
+/// While it is held nothing is purged.
+pub struct NothingPurged<'a> {
+    _turn: RwLockReadGuard<'a, ()>,
+}
+
+/// While it is held no content moves.
+pub struct NothingMoves<'a> {
+    _turn: RwLockWriteGuard<'a, ()>,
+}
+
+impl View {
+    /// The leaf that has `key`, once it is on the device.
+    pub fn leaf_of(&self, key: &Key) -> Result<Option<LeafPlace>> {
+        Ok(tree::leaf_of(&self.shared.pager, &self.root, key)?.map(LeafPlace))
+    }
+
+    /// True if some content of an extent was purged.
+    pub fn is_purged(&self, extent: &Extent) -> bool {
+        self.shared.places.is_purged(extent)
+    }
+
+    /// Fails if some content of an extent was purged.
+    pub fn refuse_purged(&self, extent: &Extent) -> Result<()> {
+        match self.is_purged(extent) {
+            true => Err(StoreError::Purged(BlockAddr(reference(extent).addr)).into()),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Volume {
+    /// True if one of two sides is not there, or is being filled: it would keep what is purged.
+    pub fn lacks_a_side(&self) -> bool {
+        self.incompat.load(Relaxed) & INCOMPAT_MIRRORED != 0 && self.shared.store().device().sides().len() < 2
+    }
+
+    /// Has content stay where it is. What was on its way before is there after two commits.
+    pub fn hold_content(&self) -> NothingMoves<'_> {
+        NothingMoves { _turn: self.purging.turn.write() }
+    }
+
+    /// For whoever moves content, from the reading of it until a tree or a table has its new place; none while something is
+    /// purged.
+    pub fn hold_off_purges(&self) -> Option<NothingPurged<'_>> {
+        Some(NothingPurged { _turn: self.purging.turn.try_read()? })
+    }
+
+    /// True if commits have something to do without which it is not known what refers to what.
+    pub fn is_moving(&self) -> bool {
+        let committer = self.committer.lock();
+        !committer.jobs.is_empty() || committer.remap.doubled_len() > 0 || !self.copies.lock().is_empty()
+    }
+
+    /// Places with their extra references, part by part.
+    pub fn extra_references(&self, places: &[(u64, u64)]) -> Vec<(u64, u64, u32)> {
+        let committer = self.committer.lock();
+        places.iter().flat_map(|(addr, len)| committer.extra_refs.parts(*addr, *len)).collect()
+    }
+
+    /// A leaf without the inline content of these inodes; none if it has none of it.
+    pub fn leaf_without(&self, place: &LeafPlace, inodes: &BTreeSet<u64>) -> Result<Option<NewLeaf>> {
+        NewLeaf::without(self.shared.store(), place, inodes)
+    }
+
+    /// Has the next commit hold what is ordered, and say that what no tree leads to is to be written over. [`Self::ordered`]
+    /// tells what came of it.
+    pub fn order_purge(&self, _: &NothingMoves<'_>, order: PurgeOrder) -> Result<()> {
+        self.check_writable()?;
+        let mut turn = self.turn();
+        let required = self.required_bytes(&turn)
+            + purge_nodes(order.places.len() as u64, order.leaves.len() as u64) * turn.copies.node_bytes();
+        self.secure_required(required, ReserveFor::Delete)?;
+        self.reserve_records(&turn, order.edited.len(), ReserveFor::Delete)?;
+        let state = turn.alone();
+        for view in &order.edited {
+            state.history.set_edited(*view, order.secs);
+        }
+        state.incompat |= INCOMPAT_PURGED;
+        state.changed = true;
+        let mut waiting = self.purging.waiting.lock();
+        waiting.order = Some(order);
+        waiting.wiping = Some(true);
+        waiting.ordered = None;
+        Ok(())
+    }
+
+    /// What came of the last order, once a commit has taken it in.
+    pub fn ordered(&self) -> Option<Ordered> {
+        self.purging.waiting.lock().ordered.take()
+    }
+
+    /// Writes over what is held, durably. The next commit gives it back. Returns how many bytes were written over.
+    pub fn write_over_purged(&self) -> Result<u64> {
+        self.check_writable()?;
+        let (places, leaves) = {
+            let committer = self.committer.lock();
+            let leaves = committer.leaves.iter().filter(|(_, record)| record.in_pieces);
+            let leaves: Vec<(u64, Epoch)> = leaves.map(|(addr, record)| (*addr, record.birth)).collect();
+            (committer.remap.purged.to_wipe(), leaves)
+        };
+        if places.is_empty() && leaves.is_empty() {
+            return Ok(0);
+        }
+        let written = self.note(self.write_over(&places, &leaves))?;
+        let mut waiting = self.purging.waiting.lock();
+        waiting.wiped = places;
+        waiting.in_place = leaves;
+        Ok(written)
+    }
+
+    fn write_over(&self, places: &[(u64, u64)], leaves: &[(u64, Epoch)]) -> Result<u64> {
+        let (store, mut written) = (self.shared.store(), 0);
+        let zeros = vec![0; WRITE_BYTES as usize];
+        for (addr, len) in places {
+            for at in (*addr..addr + len).step_by(WRITE_BYTES as usize) {
+                let part = WRITE_BYTES.min(addr + len - at);
+                // A commit would have to let go of it before it could be anybody else's.
+                let committer = self.committer.lock();
+                let held = committer.remap.purged.place(*addr);
+                if held != Some(HeldRecord { len: *len, wiped: false }) {
+                    break;
+                }
+                store.write_raw(at, &zeros[..part as usize])?;
+                written += part;
+            }
+        }
+        for (addr, birth) in leaves {
+            let committer = self.committer.lock();
+            let record = committer.leaves.get(addr).filter(|r| r.birth == *birth && r.in_pieces);
+            let bytes = store.rewrites().bytes_of(*addr, *birth);
+            let (Some(record), Some(bytes)) = (record, bytes) else { continue };
+            for at in [*addr, record.copy.0].into_iter().filter(|at| *at != 0) {
+                store.write_raw(at, &bytes)?;
+                written += bytes.len() as u64;
+            }
+        }
+        store.flush()?;
+        leaves.iter().for_each(|(addr, birth)| store.rewrites().at_its_place(*addr, *birth));
+        Ok(written)
+    }
+
+    /// True if a purge was cut off, and what it holds is to be written over.
+    pub fn has_purged_left(&self) -> bool {
+        let committer = self.committer.lock();
+        committer.wiping
+            || !committer.remap.purged.to_wipe().is_empty()
+            || committer.leaves.values().any(|record| record.in_pieces)
+    }
+}
+
+/// Nodes of the meta tree that a commit writes for so many places and leaves, and the one that lets go of them: records lie
+/// side by side, and of a leaf no more than three pieces are in one node.
+pub(in crate::volume) fn purge_nodes(places: u64, leaves: u64) -> u64 {
+    match (places, leaves) {
+        (0, 0) => 0,
+        _ => places / 16 + leaves * 4 + 24,
+    }
+}

@@ -1,0 +1,262 @@
+//! Freezing lines of a real mount, and hooks around snapshots: who waits, who goes on, what is refused, and that it always ends.
+
+mod guard;
+mod place;
+mod raw;
+
+use guard::can_mount;
+use place::{Place, names, wait};
+use serde_json::Value;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread::JoinHandle;
+
+fn refused(p: &Place, args: &[&str], code: i32, words: &[&str]) {
+    let said = p.run(args);
+    assert!(said.code == code && words.iter().all(|w| said.err.contains(w)), "{args:?}: {said:?}");
+}
+
+fn frozen(p: &Place) -> Value {
+    p.json(&["status", "mnt", "--json"])["frozen"].clone()
+}
+
+/// What changes something on a thread of its own, which may wait.
+fn beside(change: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    std::thread::spawn(change)
+}
+
+fn append(path: &Path, text: &str) {
+    OpenOptions::new().append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
+}
+
+fn waiting(p: &Place) -> u64 {
+    frozen(p)[0]["waiting"].as_u64().unwrap_or(0)
+}
+
+#[test]
+fn changes_wait_and_nothing_else_does() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    fs::write(p.path("a"), "one").unwrap();
+    fs::write(p.path("b"), "short").unwrap();
+    fs::write(p.path("c"), "read").unwrap();
+    for dir in ["d/in", "e/old"] {
+        fs::create_dir_all(p.path(dir)).unwrap();
+    }
+    p.ok(&["create", "mnt", "before"]);
+    for clone in ["x", "y"] {
+        p.ok(&["clone", "mnt", clone]);
+    }
+    append(&p.path("a"), " two");
+    fs::write(p.path("m"), [0; 4096]).unwrap();
+    let map = raw::Mapping::new(&File::options().read(true).write(true).open(p.path("m")).unwrap(), 4096);
+    map.store(0, b'b');
+    p.ok(&["freeze", "mnt", "--timeout", "60s"]);
+    let state = frozen(&p);
+    assert_eq!(state[0]["lines"], serde_json::json!(["."]), "{state}");
+    assert!(
+        state[0]["command"].as_str().unwrap().contains("freeze mnt") && state[0]["user"].is_u64(),
+        "{state}"
+    );
+    assert!(state[0]["seconds_left"].as_u64().unwrap() <= 60 && state[0]["waiting"] == 0, "{state}");
+    refused(&p, &["freeze", "mnt"], 1, &["frozen already", "snapfs freeze mnt", "snapfs thaw"]);
+    refused(&p, &["freeze", "mnt/.clones/x", "--all"], 1, &["frozen already"]);
+
+    // Whoever changes something waits, in whatever way. Each in a file or directory of its own: the kernel keeps it locked.
+    let file = OpenOptions::new().write(true).open(p.path("c")).unwrap();
+    let is_done = Arc::new(AtomicBool::new(false));
+    let [a, b, d, e] = ["a", "b", "d", "e"].map(|name| p.path(name));
+    let done = is_done.clone();
+    let writers = [
+        beside(move || {
+            append(&a, " three");
+            done.store(true, SeqCst);
+        }),
+        beside(move || File::options().write(true).open(b).unwrap().set_len(100).unwrap()),
+        beside(move || fs::write(d.join("new"), "new").unwrap()),
+        beside(move || fs::rename(e.join("old"), e.join("renamed")).unwrap()),
+    ];
+    wait("all to wait", || waiting(&p) == 4);
+    // Readers do not, nor whoever makes durable what was written, nor other lines. (The kernel has the page locked that is
+    // being written.)
+    assert_eq!(fs::read(p.path("c")).unwrap(), b"read");
+    assert!(names(&p.path("")).contains(&"d".to_string()));
+    fs::metadata(p.path("d/in")).unwrap();
+    file.sync_data().unwrap();
+    fs::write(p.path(".clones/x/own"), "own").unwrap();
+    assert_eq!(p.run(&["diff", "mnt", "before"]).code, 1);
+
+    // What is stored into a mapping stays with the kernel. (Closing such a file waits; every program that is started does so.)
+    map.store(0, b'd');
+    // Snapshots and clones are made at once; what exchanges the line is refused.
+    p.ok(&["create", "mnt", "meanwhile"]);
+    p.snapshot("by hand");
+    p.ok(&["clone", "mnt", "copy"]);
+    for snapshot in ["meanwhile", "by hand"] {
+        assert_eq!(fs::read(p.past(snapshot, "a")).unwrap(), b"one two");
+        let mut found = names(&p.past(snapshot, ""));
+        found.sort();
+        assert_eq!(found, ["a", "b", "c", "d", "e", "m"]);
+        assert!(fs::read(p.past(snapshot, "m")).unwrap().starts_with(b"b"));
+    }
+    for args in [
+        &["rollback", "mnt", "before", "--force"][..],
+        &["restore", "mnt/a", "--from", "before"],
+        &["merge", "mnt", "x"],
+        &["promote", "mnt", "x"],
+        &["create", "mnt", "laid out", "--method", "cow"],
+    ] {
+        refused(&p, args, 1, &["frozen", "snapfs thaw"]);
+    }
+    assert!(!names(&p.path(".snapshots")).contains(&"laid out".to_string()));
+    assert!(!is_done.load(SeqCst));
+    let thawed = p.json(&["thaw", "mnt", "--json"]);
+    assert!(thawed["waiting"] == 4 && thawed["lines"][0] == ".", "{thawed}");
+    writers.into_iter().for_each(|writer| writer.join().unwrap());
+    assert!(is_done.load(SeqCst) && frozen(&p).is_null());
+    assert!(p.path("d/new").exists() && p.path("e/renamed").exists());
+    assert_eq!(fs::metadata(p.path("b")).unwrap().len(), 100);
+    assert_eq!(fs::read(p.path("a")).unwrap(), b"one two three");
+    refused(&p, &["thaw", "mnt"], 1, &["it is not frozen"]);
+
+    p.ok(&["create", "mnt", "thawed"]);
+    assert!(fs::read(p.past("thawed", "m")).unwrap().starts_with(b"d"));
+    drop(map);
+
+    // A clone by itself, and all.
+    p.ok(&["freeze", "mnt/.clones/x"]);
+    fs::write(p.path("free"), "main").unwrap();
+    refused(&p, &["drop", "mnt", "x"], 1, &["frozen"]);
+    refused(&p, &["thaw", "mnt"], 1, &["it is not frozen"]);
+    p.ok(&["thaw", "mnt/.clones/x"]);
+    assert_eq!(p.json(&["freeze", "mnt", "--all", "--json"])["lines"].as_array().map(Vec::len), Some(4));
+    let own = p.path(".clones/y/own");
+    let writer = beside(move || fs::write(own, "y").unwrap());
+    wait("the clone to be waited for", || waiting(&p) == 1);
+    p.ok(&["thaw", "mnt/.clones/x"]);
+    writer.join().unwrap();
+
+    // It ends by itself, also when nobody is left who could thaw it, and that is told.
+    p.ok(&["freeze", "mnt", "--timeout", "1s"]);
+    append(&p.path("a"), "!");
+    refused(&p, &["thaw", "mnt"], 1, &["not frozen any more", "ended by itself after 1s"]);
+    assert!(p.log().contains("has ended by itself"), "{}", p.log());
+
+    // Wrong usage, and who cannot be frozen.
+    for timeout in ["0s", "2h", "soon"] {
+        refused(&p, &["freeze", "mnt", "--timeout", timeout], 2, &["30s"]);
+    }
+    p.ok(&["freeze", "store"]); // as all commands find a mount
+    p.ok(&["thaw", "store"]);
+    drop(file);
+
+    // Unmounting ends it, and so does the end of the daemon, whoever waits.
+    p.ok(&["freeze", "mnt", "--timeout", "60s"]);
+    p.umount();
+    p.mount("");
+    p.ok(&["freeze", "mnt", "--timeout", "60s"]);
+    let a = p.path("a");
+    let writer = beside(move || append(&a, "the end"));
+    wait("the writer to wait", || waiting(&p) == 1);
+    p.signal("-TERM");
+    writer.join().unwrap();
+    p.wait_gone();
+    p.mount("");
+    assert!(fs::read(p.path("a")).unwrap().ends_with(b"the end"));
+    p.umount();
+    p.check();
+}
+
+fn consistency(p: &Place, name: &str) -> String {
+    p.json(&["show", "mnt", name, "--json"])["consistency"].as_str().unwrap().to_string()
+}
+
+#[test]
+fn hooks_are_run_around_a_snapshot() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    fs::write(p.path("a"), "one").unwrap();
+    let log = p.at("hooks");
+    let told = || fs::read_to_string(&log).unwrap_or_default();
+    let say = "echo $SNAPFS_HOOK $SNAPFS_NAME $SNAPFS_PRE $SNAPFS_RESULT >> hooks";
+
+    // What the first leaves running, and what it leaves in its directory, is there for the second.
+    let pre = format!("{say}; echo two > $SNAPFS_MNT/a; sleep 600 & echo $! > $SNAPFS_STATE/left");
+    let post = format!(
+        "{say}; kill -0 $(cat $SNAPFS_STATE/left) && echo three > $SNAPFS_MNT/a && cp $SNAPFS_STATE/left ."
+    );
+    let made = p.json(&["create", "mnt", "quiet", "--pre", &pre, "--post", &post, "--json"]);
+    assert!(made["consistency"] == "application" && made["pause_us"].is_u64(), "{made}");
+    assert_eq!(told(), "pre quiet\npost quiet done made\n");
+    assert_eq!(fs::read(p.past("quiet", "a")).unwrap(), b"two\n");
+    assert_eq!(fs::read(p.path("a")).unwrap(), b"three\n");
+    let left = fs::read_to_string(p.at("left")).unwrap();
+    wait("what was left running to end", || {
+        !fs::read(format!("/proc/{}/cmdline", left.trim())).is_ok_and(|line| !line.is_empty())
+    });
+    p.ok(&["create", "mnt", "plain"]);
+    let of = |name: &str| {
+        let all = p.json(&["list", "mnt", "--json"]);
+        let found = all.as_array().unwrap().iter().find(|s| s["name"] == name).cloned();
+        found.unwrap_or(Value::Null)["consistency"].clone()
+    };
+    assert_eq!([of("quiet"), of("plain")], ["application", "file system"]);
+    let mut attribute = Command::new("getfattr");
+    let attribute =
+        attribute.args(["--only-values", "-n", "user.snapfs.consistency"]).arg(p.past("quiet", ""));
+    assert_eq!(attribute.output().unwrap().stdout, b"application");
+
+    // One that fails, or takes too long: none is made, or one that says so; the second is run in any case.
+    fs::remove_file(&log).unwrap();
+    refused(&p, &["create", "mnt", "n", "--pre", "exit 7", "--post", say], 1, &["not made", "exit code 7"]);
+    refused(
+        &p,
+        &["create", "mnt", "n", "--pre", "sleep 600", "--post", say, "--hook-timeout", "1s"],
+        1,
+        &["not made", "longer than 1 s"],
+    );
+    assert_eq!(told(), "post n failed failed\n".repeat(2));
+    let all_the_same = &["create", "mnt", "crash", "--pre", "exit 7", "--on-pre-failure", "crash-consistent"];
+    let said = p.run(all_the_same);
+    assert!(said.code == 0 && said.err.contains("as after a crash"), "{said:?}");
+    assert_eq!(consistency(&p, "crash"), "crash");
+    // The snapshot fails; the second does.
+    refused(&p, &["create", "mnt", "crash", "--post", say], 1, &["exists"]);
+    assert!(told().ends_with("post crash none failed\n"), "{}", told());
+    refused(&p, &["create", "mnt", "made", "--post", "exit 3"], 1, &["'made' is made", "exit code 3"]);
+    assert_eq!(consistency(&p, "made"), "file system");
+    refused(&p, &["create", "mnt", "u", "--on-pre-failure", "abort"], 2, &["--pre"]);
+
+    // A signal in the midst of the first: none is made, and the second is run.
+    fs::remove_file(&log).unwrap();
+    let pre = format!("{say}; sleep 600");
+    let mut command = p.command(&["create", "mnt", "n", "--pre", &pre, "--post", say]);
+    let create = command.stderr(Stdio::piped()).spawn().unwrap();
+    wait("the hook", || told() == "pre n\n");
+    assert!(Command::new("kill").arg(create.id().to_string()).status().unwrap().success());
+    let said = create.wait_with_output().unwrap();
+    let words = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.status.code() == Some(1) && words.contains("interrupted"), "{words}");
+    assert_eq!(told(), "pre n\npost n failed failed\n");
+    assert!(!names(&p.path(".snapshots")).contains(&"n".to_string()));
+
+    // A freeze goes well with it: the snapshot is made in it.
+    let (pre, post) = ("snapfs freeze $SNAPFS_MNT", "snapfs thaw $SNAPFS_MNT");
+    let path = Path::new(env!("CARGO_BIN_EXE_snapfs")).parent().unwrap();
+    let path = format!("{}:{}", path.display(), std::env::var("PATH").unwrap_or_default());
+    let mut create = p.command(&["create", "mnt", "in a frost", "--pre", pre, "--post", post]);
+    assert!(create.env("PATH", path).status().unwrap().success());
+    assert!(frozen(&p).is_null() && consistency(&p, "in a frost") == "application");
+    p.umount();
+    p.check();
+}
