@@ -1,5 +1,6 @@
 //! Arguments of the verbs about lines: clones, trials, merges, and ways back.
 
+use super::list_args::ListChoice;
 use super::property::parse_after;
 use clap::Args;
 use std::ffi::OsString;
@@ -26,6 +27,8 @@ pub(super) struct ListArgs {
     /// List what was deleted and can be brought back alone: snapshots of the line, and clones as .clones/NAME
     #[arg(long, conflicts_with_all = ["clones", "arrivals"])]
     pub(super) trash: bool,
+    #[command(flatten)]
+    pub(super) choice: ListChoice,
     #[command(flatten)]
     pub(super) json: Json,
 }

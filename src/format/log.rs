@@ -12,6 +12,7 @@ use super::hold::HoldRecord;
 use super::hydration::HydrationRecord;
 use super::key::KEY_BYTES;
 use super::line::{LineRecord, LineState};
+use super::provenance::Provenance;
 use super::schedule::{Schedule, put_schedules, take_schedules};
 use super::superblock::{PendingPoint, put_point, take_point};
 use super::terms::{TERMS_BYTES, Terms};
@@ -168,6 +169,21 @@ pub enum Effect<'a> {
     Undelete(u64, &'a [u8]),
     /// What has that number in the trash is gone.
     EmptyTrash(u64),
+    /// A point without a name, or another snapshot of a line, is a snapshot of the line by that name from now on.
+    Name(NamedPoint),
+}
+
+/// A point, and what it is called from then on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NamedPoint {
+    /// The point.
+    pub view: ViewId,
+    /// The line whose snapshot it is from then on.
+    pub line: LineId,
+    /// Its name.
+    pub name: Vec<u8>,
+    /// Why it is kept.
+    pub provenance: Provenance,
 }
 
 /// A new head of a line, as a snapshot is.
@@ -317,6 +333,11 @@ impl Effects {
                 put_bytes(out, name);
             }
             Effect::EmptyTrash(number) => put(out, 36, &[*number]),
+            Effect::Name(point) => {
+                put(out, 25, &[point.view.0, point.line.0]);
+                put_bytes(out, &point.name);
+                point.provenance.encode(out);
+            }
         }
     }
 
@@ -425,6 +446,11 @@ fn take<'a>(rest: &mut &'a [u8]) -> Result<Effect<'a>, FormatError> {
             Effect::Undelete(number, take_counted(rest)?)
         }
         36 => Effect::EmptyTrash(take_u64(rest)?),
+        25 => {
+            let (view, line) = (ViewId(take_u64(rest)?), LineId(take_u64(rest)?));
+            let name = take_counted(rest)?.to_vec();
+            Effect::Name(NamedPoint { view, line, name, provenance: Provenance::take(rest)? })
+        }
         _ => return bad!("effect {tag} in a log record"),
     })
 }
@@ -563,6 +589,12 @@ mod tests {
             Effect::Trash(super::super::trash::sample()),
             Effect::Undelete(3, b"back"),
             Effect::EmptyTrash(3),
+            Effect::Name(NamedPoint {
+                view: ViewId(5),
+                line: LineId::MAIN,
+                name: b"before".to_vec(),
+                provenance: crate::format::provenance::Reason::MassDeletion.into(),
+            }),
         ]
     }
 

@@ -34,7 +34,21 @@ pub struct Terms {
     pub clones_max: Option<u32>,
     /// Of the main line: what is deleted stays in the trash for so many seconds. Not 0.
     pub trash: Option<u64>,
+    /// What has a snapshot be kept of what was there before.
+    pub tripwire: Option<Threshold>,
 }
+
+/// How much has to be gone from a line in a short time so that a snapshot of what was there before is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Threshold {
+    /// However much: none is kept.
+    Never,
+    /// So many files: not 0, nor more than [`THRESHOLD_FILES_MAX`].
+    Files(u32),
+}
+
+/// Most files of a threshold.
+pub const THRESHOLD_FILES_MAX: u32 = u32::MAX - 1;
 
 /// On disk: zeros where nothing was said.
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -45,7 +59,7 @@ pub(super) struct RawTerms {
     idle_after: le::U64,
     used: le::I64,
     clones_max: le::U32,
-    reserved: [u8; 4],
+    tripwire: le::U32,
     trash: le::U64,
 }
 
@@ -74,8 +88,13 @@ impl Terms {
             idle_after: self.idling.map_or(0, |i| i.after).into(),
             used: self.idling.map_or(0, |i| i.used).into(),
             clones_max: self.clones_max.unwrap_or(0).into(),
-            reserved: [0; 4],
             trash: self.trash.unwrap_or(0).into(),
+            tripwire: match self.tripwire {
+                None => 0,
+                Some(Threshold::Never) => u32::MAX,
+                Some(Threshold::Files(files)) => files,
+            }
+            .into(),
         }
     }
 
@@ -85,14 +104,16 @@ impl Terms {
         if after == 0 && at != 0 || idle == 0 && used != 0 {
             return bad!("moments {at} and {used} of what does not end");
         }
-        if raw.reserved != [0; 4] {
-            return bad!("terms with reserved bytes that are not zero");
-        }
         Ok(Terms {
             expiry: (after != 0).then_some(Expiry { after, at }),
             idling: (idle != 0).then_some(Idling { after: idle, used }),
             clones_max: Some(raw.clones_max.get()).filter(|max| *max != 0),
             trash: Some(raw.trash.get()).filter(|secs| *secs != 0),
+            tripwire: match raw.tripwire.get() {
+                0 => None,
+                u32::MAX => Some(Threshold::Never),
+                files => Some(Threshold::Files(files)),
+            },
         })
     }
 
@@ -123,10 +144,13 @@ mod tests {
             idling: Some(Idling { after: u64::MAX, used: 0 }),
             clones_max: Some(3),
             trash: Some(3600),
+            tripwire: Some(Threshold::Files(7)),
         };
         for terms in [Terms::default(), all, Terms { expiry: None, ..all }, Terms { idling: None, ..all }] {
             assert_eq!(Terms::decode(&terms.encode()), Ok(terms));
         }
+        let off = Terms { tripwire: Some(Threshold::Never), ..all };
+        assert_eq!(Terms::decode(&off.encode()), Ok(off));
         assert!(all.fit(true).is_err() && all.fit(false).is_err());
         for len in 0..TERMS_BYTES {
             assert!(Terms::decode(&all.encode()[..len]).is_err());

@@ -61,6 +61,7 @@ mod switch;
 mod trash;
 mod turn;
 mod txn;
+mod unnamed;
 mod view;
 #[expect(clippy::module_inception, reason = "the module is named after the type that everybody has from it")]
 mod volume;
@@ -98,6 +99,7 @@ pub use staged::{Staged, StoredContent};
 pub use trash::NewTrash;
 pub use turn::Turn;
 pub use txn::{Need, Txn};
+pub use unnamed::PointBelow;
 pub use view::{LineHold, View};
 pub use volume::Volume;
 pub use younger::YoungLeaf;

@@ -311,6 +311,7 @@ impl Volume {
             Effect::Trash(trash) => s.put_in_trash(trash),
             Effect::Undelete(number, name) => s.undelete(number, name),
             Effect::EmptyTrash(number) => s.empty_trash(number),
+            Effect::Name(point) => s.name_point(point),
             _ => {}
         }
         Ok(())

@@ -141,6 +141,7 @@ impl Past {
     /// Deletes a snapshot of a line, or has it in the trash: its name at once, its space in the background. Open files in it stay readable.
     pub fn delete_snapshot(&self, head: &Head, name: &[u8], deletion: Deletion<'_>) -> Result<()> {
         let done = self.discard_snapshot(head, name, deletion, &self.one_at_a_time());
+        self.let_go_of_point();
         self.tell_snapdirs(head, None, name);
         done.and_then(|()| self.commits.outlive())
     }
@@ -466,6 +467,7 @@ impl Past {
         user: u32,
         held: &OneAtATime<'_>,
     ) -> Result<()> {
+        self.let_go_of_point();
         let by = Provenance { user: Some(user), ..Provenance::default() };
         self.discard_snapshot(&*self.of_root(snapdir)?, name, Deletion::Kept(&by), held)
     }

@@ -40,6 +40,7 @@ mod switch_kernel;
 mod transfer;
 mod trash;
 mod trials;
+mod tripwire;
 
 use super::{Between, Fs, FsOptions, Steps};
 use crate::clock::Clock;
