@@ -206,7 +206,8 @@ pub(super) enum Verb {
     Thaw(ThawArgs),
     /// What the space of a store is used for: by snapshot and clone, and as parts that add up
     #[command(after_help = "Example: snapfs space /data\n\n\
-        EXCLUSIVE comes back when that alone is deleted, REFERENCED is all that it has, WRITTEN what came since the one before.")]
+        EXCLUSIVE comes back when that alone is deleted, REFERENCED is all that it has, WRITTEN what came since the one before.\n\
+        With --paths: which files and directories have the most content that only snapshots of the line that MNT is in hold.")]
     Space(SpaceArgs),
     /// What deleting something would bring back, or which snapshots to delete for a wanted amount; nothing is changed
     #[command(subcommand_required = true, after_help = "Example: snapfs plan /data delete monday tuesday")]
