@@ -72,7 +72,7 @@ cargo test --no-fail-fast "$@" 2>&1 | tee "$log" || status=$?
 # Real programs on a real mount: too long for libtest, and only with everything else. Each says `ok: NAME` in the end.
 if [ $# = 0 ] && [ -e /dev/fuse ]; then
     export SNAPFS=${CARGO_TARGET_DIR:-target}/debug/snapfs
-    for script in tree programs apps conformance churn clones rollback mirror; do
+    for script in tree programs apps conformance churn clones rollback mirror day; do
         step "tests/real/$script.sh"
         if ! SMALL=1 "tests/real/$script.sh" 2>&1 | tee -a "$log"; then
             status=1

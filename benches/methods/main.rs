@@ -9,6 +9,7 @@
 mod column;
 #[path = "../common/mod.rs"]
 mod common;
+mod deletion;
 mod foreground;
 mod history;
 mod hold_up;

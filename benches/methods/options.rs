@@ -10,8 +10,9 @@ use std::time::Duration;
 #[command(name = "methods", bin_name = "cargo bench --bench methods --")]
 pub struct Options {
     /// Parts: columns (the table of methods), plain (ROW beside no snapshot), history (the last of many snapshots beside the
-    /// first), mirror (beside its slower side), split (how long writers wait), copy (beside a background copy).
-    #[arg(long, value_delimiter = ',', default_value = "columns,plain,history,mirror,split,copy")]
+    /// first), mirror (beside its slower side), split (how long writers wait), copy (beside a background copy),
+    /// deletion (a long history goes beside a writer, and the same of btrfs).
+    #[arg(long, value_delimiter = ',', default_value = "columns,plain,history,mirror,split,copy,deletion")]
     only: Vec<String>,
     /// Small files and few snapshots, some minutes; `SMALL=1` means the same.
     #[arg(long)]

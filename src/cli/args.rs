@@ -60,7 +60,11 @@ pub(super) enum Verb {
         or failed). What --pre leaves running is there until --post has ended. Ready-made ones: mount-helpers/hooks.")]
     Create(CreateArgs),
     /// List the snapshots of a line, and all clones, oldest first
-    #[command(after_help = "Example: snapfs list /data --json | jq -r '.[].name'")]
+    #[command(
+        after_help = "Example: snapfs list /data --columns name,reason,exclusive --sort -exclusive --since @-7d\n\n\
+        --strip draws how many are kept of each hour, day and week, --graph sizes over time; in colour on a terminal, unless\n\
+        NO_COLOR is set. For programs: snapfs list /data --json | jq -r '.[].name'"
+    )]
     List(ListArgs),
     /// Show all that is known of a snapshot or clone, or how far a file with layout=cow is from home
     #[command(after_help = "Example: snapfs show /data before-upgrade\n\n\
@@ -220,7 +224,9 @@ pub(super) enum Verb {
         layout=cow|row|inherit, followed in the same way: content of files that is written over comes back to its place in\n\
         the background (cow), for disk images and databases, or stays where it was written to (row).\n\
         expire=TIME and idle=TIME (90s, 15m, 12h, 7d, 2w, or none) of a clone, MNT/.clones/NAME: when it goes by itself.\n\
-        clones_max=N (or none) of MNT: how many clones there may be.")]
+        clones_max=N (or none) of MNT: how many clones there may be.\n\
+        tripwire=on|off|FILES of MNT: when so many old files (on: 1000), or a quarter of all, are deleted or overwritten\n\
+        within about a minute, a snapshot of what was there before is kept (@before-mass-deletion-...).")]
     Set(SetArgs),
     /// Show a property of files or directories, and where it is from
     #[command(after_help = "Example: snapfs get compression /data /data/logs\n\n\

@@ -91,7 +91,8 @@ impl Drop for Background {
     }
 }
 
-/// Takes what is due, deletes what is to go, and ends holds that are over, until the bell rings.
+/// Takes what is due, deletes what is to go, ends holds that are over, and sees to it that there is a snapshot before much is
+/// gone, until the bell rings.
 fn keep_schedules(fs: &Fs, end: &Bell) {
     let (mut pause, mut failing) = (SCHEDULE_INTERVAL, Failing::default());
     loop {
@@ -100,6 +101,7 @@ fn keep_schedules(fs: &Fs, end: &Bell) {
             return;
         }
         failing.note("holds that end", fs.keep_holds());
+        fs.tend_tripwire();
         pause = if fs.keep_schedules() { PRUNE_PAUSE } else { SCHEDULE_INTERVAL };
     }
 }

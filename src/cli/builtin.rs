@@ -84,6 +84,7 @@ impl Backend for Builtin {
             read_only: !options.access.takes_changes(),
             snapdir: options.snapdir,
             writeback_cache: options.writeback_cache,
+            tripwire: options.access == OpenFor::Mount,
             snapdir_everywhere: options.snapdir_everywhere,
             snapdir_name: options.snapdir_name.clone(),
             clonedir: options.clonedir,
@@ -396,6 +397,12 @@ impl Engine for Open {
 
     fn snapshots(&self, at: NodeId) -> Result<Vec<SnapshotRow>, Failure> {
         Ok(held::rows(&self.fs, &self.fs.volume().snapshots(self.line(at)?)))
+    }
+
+    fn snapshots_of_clone(&self, name: &[u8]) -> Result<Vec<SnapshotRow>, Failure> {
+        let line = self.fs.volume().find_line(name).filter(|line| line.id != LineId::MAIN);
+        let line = line.ok_or_else(|| told_clone(name, &Error::NotFound))?;
+        Ok(held::rows(&self.fs, &self.fs.volume().snapshots(line.id)))
     }
 
     fn create(

@@ -317,6 +317,10 @@ pub struct SnapshotRow {
     pub exclusive: u64,
     /// What was written since the snapshot before it.
     pub written: u64,
+    /// Why it was made.
+    pub reason: String,
+    /// What was said about it.
+    pub description: Vec<u8>,
     /// What took part in it.
     pub consistency: Consistency,
     /// For how long it held up changes, in microseconds.
@@ -439,6 +443,11 @@ pub trait Engine: Send + Sync {
     fn set_kernel(&self, kernel: KernelRef);
     /// All snapshots of the line that a node is of, oldest first. So for all that follow.
     fn snapshots(&self, at: NodeId) -> Result<Vec<SnapshotRow>, Failure>;
+    /// The same of a clone, by its name.
+    fn snapshots_of_clone(&self, name: &[u8]) -> Result<Vec<SnapshotRow>, Failure> {
+        let name = names::shown_bytes(name);
+        Err(Failure::new(Code::NotFound, format!("{name}: no such clone")))
+    }
     /// Makes a snapshot, before which this was reached with applications; it is durable when this returns.
     fn create(
         &self,

@@ -1,5 +1,6 @@
 //! Arguments of the verbs about lines: clones, trials, merges, and ways back.
 
+use super::list_args::ListChoice;
 use super::property::parse_after;
 use clap::Args;
 use std::ffi::OsString;
@@ -23,6 +24,8 @@ pub(super) struct ListArgs {
     /// List what is being received alone: by whom it was sent, how far it is, and when it goes if nobody goes on
     #[arg(long, conflicts_with = "clones")]
     pub(super) arrivals: bool,
+    #[command(flatten)]
+    pub(super) choice: ListChoice,
     #[command(flatten)]
     pub(super) json: Json,
 }

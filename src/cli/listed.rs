@@ -12,6 +12,8 @@ pub(super) fn listed(s: &volume::SnapshotInfo) -> SnapshotRow {
         referenced: s.referenced,
         exclusive: s.exclusive,
         written: s.written,
+        reason: s.provenance.reason.name().into(),
+        description: s.provenance.description.clone(),
         consistency: s.consistency,
         pause_us: s.pause_ns / 1000,
         held: Vec::new(),

@@ -213,20 +213,6 @@ pub(super) fn clone_table(all: &[CloneRow]) -> String {
     table(&head, &rows, &[5, 6, 7, 8])
 }
 
-/// Snapshots for people.
-pub(super) fn snapshot_table(all: &[SnapshotRow]) -> String {
-    let any_held = all.iter().any(|s| !s.held.is_empty());
-    let row = |s: &SnapshotRow| {
-        let name = names::shown_bytes(&s.name);
-        let mut row = vec![name, local(s.created), size(s.referenced), size(s.exclusive), size(s.written)];
-        row.extend(any_held.then(|| s.held.join(",")));
-        row
-    };
-    let rows: Vec<Vec<String>> = all.iter().map(row).collect();
-    let head = ["NAME", "CREATED", "REFERENCED", "EXCLUSIVE", "WRITTEN", "HELD"];
-    table(if any_held { &head } else { &head[..5] }, &rows, &[2, 3, 4])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

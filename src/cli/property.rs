@@ -1,6 +1,7 @@
 //! Properties of files and directories: their names, and their values as a user writes them. It sets none.
 
 use crate::clock;
+use crate::format::terms::THRESHOLD_FILES_MAX;
 use crate::format::{Compression, Layout};
 
 /// A property that can be asked for.
@@ -16,6 +17,8 @@ pub(super) enum Property {
     Idle,
     /// How many clones there may be.
     ClonesMax,
+    /// How many files have to be gone so that a snapshot of before is kept.
+    Tripwire,
 }
 
 impl Property {
@@ -27,6 +30,7 @@ impl Property {
             Property::Expire => "expire",
             Property::Idle => "idle",
             Property::ClonesMax => "clones_max",
+            Property::Tripwire => "tripwire",
         }
     }
 
@@ -43,8 +47,9 @@ impl Property {
             "expire" => Ok(Property::Expire),
             "idle" => Ok(Property::Idle),
             "clones_max" => Ok(Property::ClonesMax),
+            "tripwire" => Ok(Property::Tripwire),
             _ => Err(format!(
-                "there is no property '{text}'; there are: compression, layout, expire, idle, clones_max"
+                "there is no property '{text}'; there are: compression, layout, expire, idle, clones_max, tripwire"
             )),
         }
     }
@@ -66,6 +71,13 @@ impl Assignment {
             Property::Compression | Property::Layout if value == "inherit" => {}
             Property::Layout => drop(parse_layout(value)?),
             Property::Compression => drop(parse_compression(value)?),
+            Property::Tripwire if matches!(value, "on" | "off") => {}
+            Property::Tripwire => {
+                let files =
+                    value.parse::<u32>().ok().filter(|files| (1..=THRESHOLD_FILES_MAX).contains(files));
+                files
+                    .ok_or_else(|| format!("'{value}' is neither on, off nor a number of files from 1 up"))?;
+            }
             _ if value == "none" => {}
             Property::Expire | Property::Idle => drop(parse_after(value)?),
             Property::ClonesMax => {
@@ -102,10 +114,11 @@ mod tests {
         for good in ["compression=off", "compression=zstd", "compression=zstd:19", "compression=inherit"] {
             assert!(Assignment::parse(good).is_ok(), "{good}");
         }
-        for good in ["expire=7d", "expire=none", "idle=90s", "clones_max=1", "clones_max=none"] {
+        for good in ["expire=7d", "expire=none", "idle=90s", "clones_max=1", "tripwire=off", "tripwire=50"] {
             assert!(Assignment::parse(good).is_ok(), "{good}");
         }
-        for bad in ["expire=0d", "expire=7", "idle=inherit", "clones_max=0", "clones_max=many"] {
+        for bad in ["expire=0d", "expire=7", "idle=inherit", "clones_max=0", "clones_max=many", "tripwire=0"]
+        {
             assert!(Assignment::parse(bad).is_err(), "{bad}");
         }
         for good in ["layout=cow", "layout=row", "layout=inherit"] {

@@ -2,7 +2,11 @@
 
 use super::args::{CloneArgs, CreateArgs, DropArgs, Json, ListArgs, Method, RenameArgs};
 use super::engine::{Backend, HydrateOrder, OpenFor, StoreOptions, StreamOrder};
-use super::{hold_order, hooks, hydrate_order, hydration, output, streaming, streams, usage, wire};
+use super::list_chart::{self, ChartLook};
+use super::{
+    hold_order, hooks, hydrate_order, hydration, list_rows, output, streaming, streams, usage, wire,
+};
+use crate::clock::Clock;
 use crate::ctl::{Client, Code, Failure, MountRecord};
 use crate::format::view::Consistency;
 use crate::fuse::mounts;
@@ -24,7 +28,13 @@ pub(super) fn list(backend: &dyn Backend, args: &ListArgs) -> Result<(), Failure
     let arriving = Client::ask(&args.target, "stream", streaming::encode(&StreamOrder::Arrivals, None));
     let asked_copies = hydrate_order::encode(&HydrateOrder::Status);
     let copying = Client::ask(&args.target, "hydrate", asked_copies);
-    let (snapshots, clones, arrivals, copies) = match (asked("list")?, asked("clones")?, arriving) {
+    let choice = &args.choice;
+    let mut which = json!({});
+    if let Some(clone) = &choice.clone {
+        names::put(&mut which, "clone", clone);
+    }
+    let listed = Client::ask(&args.target, "list", which)?;
+    let (snapshots, clones, arrivals, copies) = match (listed, asked("clones")?, arriving) {
         (Some(snapshots), Some(clones), arriving) => {
             // A daemon of an older version knows of none.
             let arrivals = arriving.ok().flatten().unwrap_or(Value::Null);
@@ -34,7 +44,11 @@ pub(super) fn list(backend: &dyn Backend, args: &ListArgs) -> Result<(), Failure
         _ => {
             let look = StoreOptions { access: OpenFor::Look, ..StoreOptions::default() };
             let engine = backend.open(&args.target, &look)?;
-            let (snapshots, clones) = (engine.snapshots(NodeId::ROOT), engine.clones());
+            let snapshots = match &choice.clone {
+                Some(clone) => engine.snapshots_of_clone(clone.as_bytes()),
+                None => engine.snapshots(NodeId::ROOT),
+            };
+            let clones = engine.clones();
             let order = StreamOrder::Arrivals;
             let arrivals = match engine.stream(&order, &mut io::empty(), &mut io::sink(), &mut |_| true) {
                 Err(f) if f.code == Code::UnknownVerb => Ok(Value::Null),
@@ -46,6 +60,15 @@ pub(super) fn list(backend: &dyn Backend, args: &ListArgs) -> Result<(), Failure
         }
     };
     let json = args.json.json;
+    let now = Clock::System.now();
+    let snapshots = list_rows::chosen(snapshots, choice, now)?;
+    if choice.strip || choice.graph {
+        let look = ChartLook::of_output();
+        return written(output::print(&match choice.strip {
+            true => list_chart::strip(&snapshots, now.secs, look),
+            false => list_chart::graph(&snapshots, look),
+        }));
+    }
     if args.arrivals {
         return written(match json {
             true => output::print_json(&streaming::arrivals_json(&arrivals)),
@@ -59,11 +82,15 @@ pub(super) fn list(backend: &dyn Backend, args: &ListArgs) -> Result<(), Failure
         }
         true => output::print(&output::clone_table(&clones)),
         false => {
-            if snapshots.is_empty() {
+            if snapshots.is_empty() && !choice.is_of_snapshots() {
                 eprintln!("no snapshots");
             }
             let mut tables = Vec::new();
-            tables.extend((!snapshots.is_empty()).then(|| output::snapshot_table(&snapshots)));
+            let table = || list_rows::snapshot_table(&snapshots, &choice.columns);
+            tables.extend((!snapshots.is_empty()).then(table));
+            if choice.is_of_snapshots() {
+                return written(output::print(&tables.concat()));
+            }
             tables.extend((!clones.is_empty()).then(|| output::clone_table(&clones)));
             tables.extend(streaming::arrivals_table(&arrivals));
             tables.extend(hydration::table(&copies));

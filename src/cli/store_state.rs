@@ -1,11 +1,15 @@
 //! How a store that is served stands, as `status` and `info` tell it, and whether it is whole when it is closed.
 
+use super::output::{counted, rfc3339};
 use crate::ctl::{Code, Failure};
 use crate::format::LineId;
-use crate::fs::Fs;
+use crate::fs::{Fs, TripwireState};
 use crate::names;
+use crate::ops::Timestamp;
 use crate::volume::Volume;
 use serde_json::{Value, json};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// A store that is served; `scrub` is what is known of scrubs, and whether one has found damage.
@@ -48,8 +52,32 @@ pub(super) fn status(fs: &Fs, store: &Path, (scrub, scrub_found): (String, bool)
         "device_written_bytes": io.written_bytes,
         "device_flushes": io.flushes,
     });
+    if let Some(Ok(state)) = fs.tripwire_state() {
+        put_tripwire(&mut status, &state);
+    }
     names::put(&mut status, "store", place.path.as_ref().map_or(store, |path| path));
     status
+}
+
+/// Whether there would be a snapshot if much were gone, in a sentence, and in numbers.
+fn put_tripwire(status: &mut Value, state: &TripwireState) {
+    status["tripwire_gone_files"] = state.gone.files.into();
+    status["tripwire_gone_bytes"] = state.gone.bytes.into();
+    let time = |(secs, nanos)| rfc3339(Timestamp { secs, nanos });
+    status["tripwire_point"] = state.point.map(time).into();
+    let told = match (state.files_max, state.point) {
+        (None, _) => "off".to_string(),
+        (Some(_), _) if state.is_short_of_space => "off while less than a tenth of the store is free".into(),
+        (Some(_), None) => "set by the first change".into(),
+        (Some(files), Some(_)) => {
+            let gone = counted(state.gone.files, "old file");
+            format!("set: {gone} gone of {files}, or of a quarter of all")
+        }
+    };
+    status["tripwire"] = told.into();
+    if let Some(last) = &state.last {
+        names::put(status, "tripwire_last", OsStr::from_bytes(last));
+    }
 }
 
 /// What does not change while it is served, and its space.

@@ -52,7 +52,10 @@ impl Handler for Verbs {
         progress: &mut dyn FnMut(Value) -> bool,
     ) -> Result<Value, Failure> {
         match verb {
-            "list" => Ok(encode_all(&self.engine.snapshots(at(args))?)),
+            "list" => match names::get(args, "clone") {
+                Some(clone) => Ok(encode_all(&self.engine.snapshots_of_clone(&clone)?)),
+                None => Ok(encode_all(&self.engine.snapshots(at(args))?)),
+            },
             "create" => {
                 let provenance = of_maker(args)?;
                 let reached = reached(args)?;
@@ -329,11 +332,15 @@ pub(super) fn encode(s: &SnapshotRow) -> Value {
     let mut object = json!({
         "id": s.id, "secs": s.created.secs, "nanos": s.created.nanos,
         "referenced": s.referenced, "exclusive": s.exclusive, "written": s.written,
+        "reason": s.reason,
         "consistency": s.consistency.name(), "pause_us": s.pause_us,
     });
     names::put(&mut object, "name", OsStr::from_bytes(&s.name));
     if !s.held.is_empty() {
         object["held"] = json!(s.held);
+    }
+    if !s.description.is_empty() {
+        names::put(&mut object, "description", OsStr::from_bytes(&s.description));
     }
     object
 }
@@ -356,6 +363,9 @@ pub(super) fn decode(v: &Value) -> Result<SnapshotRow, Failure> {
             referenced: number("referenced")?,
             exclusive: number("exclusive")?,
             written: number("written")?,
+            // A daemon of an older version tells neither.
+            reason: v.get("reason").and_then(Value::as_str).unwrap_or("-").into(),
+            description: names::get(v, "description").unwrap_or_default(),
             consistency: v.get("consistency").and_then(Value::as_str).and_then(Consistency::from_name)?,
             pause_us: number("pause_us")?,
             held: v["held"]
@@ -485,6 +495,8 @@ mod tests {
             referenced: u64::MAX,
             exclusive: 0,
             written: 1,
+            reason: "schedule".into(),
+            description: b"\xfe".to_vec(),
             consistency: Consistency::Application,
             pause_us: 3,
             held: vec!["legal".into(), "copy".into()],

@@ -87,11 +87,11 @@ struct RawLine {
     base: le::U64,
 }
 
-const RAW_BYTES: usize = 104;
+const RAW_BYTES: usize = 108;
 const _: () = assert!(size_of::<RawLine>() == RAW_BYTES);
 
 impl LineRecord {
-    /// To the value of a meta tree item: 104 bytes, the name, the provenance and the schedules.
+    /// To the value of a meta tree item: 108 bytes, the name, the provenance and the schedules.
     pub fn encode(&self) -> Vec<u8> {
         let raw = RawLine {
             id: self.id.0.into(),

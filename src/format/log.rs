@@ -12,6 +12,7 @@ use super::hold::HoldRecord;
 use super::hydration::HydrationRecord;
 use super::key::KEY_BYTES;
 use super::line::{LineRecord, LineState};
+use super::provenance::Provenance;
 use super::schedule::{Schedule, put_schedules, take_schedules};
 use super::superblock::{PendingPoint, put_point, take_point};
 use super::terms::{TERMS_BYTES, Terms};
@@ -161,6 +162,21 @@ pub enum Effect<'a> {
     EndHold(u64),
     /// The store has become so old.
     SetAge(AgeRecord),
+    /// A point without a name, or another snapshot of a line, is a snapshot of the line by that name from now on.
+    Name(NamedPoint),
+}
+
+/// A point, and what it is called from then on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NamedPoint {
+    /// The point.
+    pub view: ViewId,
+    /// The line whose snapshot it is from then on.
+    pub line: LineId,
+    /// Its name.
+    pub name: Vec<u8>,
+    /// Why it is kept.
+    pub provenance: Provenance,
 }
 
 /// A new head of a line, as a snapshot is.
@@ -301,6 +317,11 @@ impl Effects {
                 out.push(33);
                 out.extend_from_slice(&age.encode());
             }
+            Effect::Name(point) => {
+                put(out, 25, &[point.view.0, point.line.0]);
+                put_bytes(out, &point.name);
+                point.provenance.encode(out);
+            }
         }
     }
 
@@ -403,6 +424,11 @@ fn take<'a>(rest: &mut &'a [u8]) -> Result<Effect<'a>, FormatError> {
         31 => Effect::SetHold(HoldRecord::decode(take_counted(rest)?)?),
         32 => Effect::EndHold(take_u64(rest)?),
         33 => Effect::SetAge(AgeRecord::decode(take_bytes(rest, AGE_BYTES)?)?),
+        25 => {
+            let (view, line) = (ViewId(take_u64(rest)?), LineId(take_u64(rest)?));
+            let name = take_counted(rest)?.to_vec();
+            Effect::Name(NamedPoint { view, line, name, provenance: Provenance::take(rest)? })
+        }
         _ => return bad!("effect {tag} in a log record"),
     })
 }
@@ -538,6 +564,12 @@ mod tests {
             Effect::SetHold(super::super::hold::sample()),
             Effect::EndHold(3),
             Effect::SetAge(AgeRecord { secs: 7, at: -1 }),
+            Effect::Name(NamedPoint {
+                view: ViewId(5),
+                line: LineId::MAIN,
+                name: b"before".to_vec(),
+                provenance: crate::format::provenance::Reason::MassDeletion.into(),
+            }),
         ]
     }
 

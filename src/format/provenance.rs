@@ -40,11 +40,13 @@ pub enum Reason {
     TakeBack,
     /// Somebody asked for it, and for the second side of a mirror to become a store of its own at that moment.
     Split,
+    /// Before much was deleted or overwritten in a short time.
+    MassDeletion,
 }
 
 impl Reason {
     /// All of them: their numbers on disk are 1 and up.
-    const ALL: [Reason; 13] = [
+    const ALL: [Reason; 14] = [
         Reason::User,
         Reason::Schedule,
         Reason::Rollback,
@@ -58,6 +60,7 @@ impl Reason {
         Reason::Trial,
         Reason::TakeBack,
         Reason::Split,
+        Reason::MassDeletion,
     ];
 
     /// What users call it.
@@ -75,6 +78,7 @@ impl Reason {
             Reason::Step => "step",
             Reason::Trial => "trial",
             Reason::Split => "split",
+            Reason::MassDeletion => "before mass deletion",
         }
     }
 
@@ -92,6 +96,7 @@ impl Reason {
             Reason::After => "@after-",
             Reason::Step => "@step-",
             Reason::Trial => "@trial-",
+            Reason::MassDeletion => "@before-mass-deletion-",
         })
     }
 

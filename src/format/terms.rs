@@ -32,7 +32,21 @@ pub struct Terms {
     pub idling: Option<Idling>,
     /// Of the main line: so many clones there may be in the store. Not 0.
     pub clones_max: Option<u32>,
+    /// What has a snapshot be kept of what was there before.
+    pub tripwire: Option<Threshold>,
 }
+
+/// How much has to be gone from a line in a short time so that a snapshot of what was there before is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Threshold {
+    /// However much: none is kept.
+    Never,
+    /// So many files: not 0, nor more than [`THRESHOLD_FILES_MAX`].
+    Files(u32),
+}
+
+/// Most files of a threshold.
+pub const THRESHOLD_FILES_MAX: u32 = u32::MAX - 1;
 
 /// On disk: zeros where nothing was said.
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -43,10 +57,11 @@ pub(super) struct RawTerms {
     idle_after: le::U64,
     used: le::I64,
     clones_max: le::U32,
+    tripwire: le::U32,
 }
 
 /// Bytes of them.
-pub(super) const TERMS_BYTES: usize = 36;
+pub(super) const TERMS_BYTES: usize = 40;
 const _: () = assert!(size_of::<RawTerms>() == TERMS_BYTES);
 
 impl Terms {
@@ -70,6 +85,12 @@ impl Terms {
             idle_after: self.idling.map_or(0, |i| i.after).into(),
             used: self.idling.map_or(0, |i| i.used).into(),
             clones_max: self.clones_max.unwrap_or(0).into(),
+            tripwire: match self.tripwire {
+                None => 0,
+                Some(Threshold::Never) => u32::MAX,
+                Some(Threshold::Files(files)) => files,
+            }
+            .into(),
         }
     }
 
@@ -83,6 +104,11 @@ impl Terms {
             expiry: (after != 0).then_some(Expiry { after, at }),
             idling: (idle != 0).then_some(Idling { after: idle, used }),
             clones_max: Some(raw.clones_max.get()).filter(|max| *max != 0),
+            tripwire: match raw.tripwire.get() {
+                0 => None,
+                u32::MAX => Some(Threshold::Never),
+                files => Some(Threshold::Files(files)),
+            },
         })
     }
 
@@ -112,10 +138,13 @@ mod tests {
             expiry: Some(Expiry { after: 9, at: -7 }),
             idling: Some(Idling { after: u64::MAX, used: 0 }),
             clones_max: Some(3),
+            tripwire: Some(Threshold::Files(7)),
         };
         for terms in [Terms::default(), all, Terms { expiry: None, ..all }, Terms { idling: None, ..all }] {
             assert_eq!(Terms::decode(&terms.encode()), Ok(terms));
         }
+        let off = Terms { tripwire: Some(Threshold::Never), ..all };
+        assert_eq!(Terms::decode(&off.encode()), Ok(off));
         assert!(all.fit(true).is_err() && all.fit(false).is_err());
         for len in 0..TERMS_BYTES {
             assert!(Terms::decode(&all.encode()[..len]).is_err());

@@ -114,6 +114,9 @@ impl Fs {
         if self.heads.is_read_only() {
             return Ok(());
         }
+        if self.heads.options.tripwire {
+            self.past.end_tripwire();
+        }
         for head in self.heads.all().into_iter().filter(|head| !head.is_received) {
             purge_all_unlinked(&self.commits, &head);
         }

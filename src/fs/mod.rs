@@ -52,6 +52,7 @@ mod standalone;
 mod stream;
 mod timeline;
 mod transfer;
+mod tripping;
 mod undoing;
 mod use_of;
 mod whole_lines;
@@ -80,6 +81,7 @@ pub use past::{
     Cover, DELETED_AT_ONCE, GoesOn, GuardedChange, HasToo, HoldTerms, InTheWay, OpenForWriting, Promoted,
     PromotionOrder, PurgeAsked, PurgeEnd, PurgePlan, PurgedIn, Switched, Uncovered, Undoable,
 };
+pub use past::{TripwireState, moment_of};
 pub use past_of_path::PathAsked;
 pub use planning::RoomPlan;
 pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, first_of, parse_token};

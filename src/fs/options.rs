@@ -69,6 +69,8 @@ pub struct FsOptions {
     pub atime: AtimeOptions,
     /// The kernel collects writes, and keeps sizes and modification times of files that it knows whatever it is told.
     pub writeback_cache: bool,
+    /// Before much is gone from the line at the root of the mount, a snapshot of it is kept.
+    pub tripwire: bool,
     /// Delayed data is flushed when it is more than this, in bytes.
     pub dirty_bytes_max: u64,
     /// How operations that need several changes are cut.
@@ -118,6 +120,7 @@ impl Default for FsOptions {
             root_gid: 0,
             atime: AtimeOptions { mode: AtimeMode::Never, directories: true },
             writeback_cache: false,
+            tripwire: false,
             dirty_bytes_max: 64 << 20,
             steps: Steps::default(),
         }

@@ -35,6 +35,7 @@ impl Fs {
     /// To plan on what has been changed until now.
     pub fn planner(&self) -> Result<Planner<'_>> {
         if !self.heads.is_read_only() {
+            self.past.let_go_of_point();
             self.commits.commit()?;
         }
         Ok(self.heads.volume.planner()?)

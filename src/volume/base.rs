@@ -129,7 +129,7 @@ impl Volume {
         self.view_of_snapshot(&state, base)
     }
 
-    fn view_of_snapshot(&self, state: &VolumeState, id: ViewId) -> Result<Arc<View>> {
+    pub(super) fn view_of_snapshot(&self, state: &VolumeState, id: ViewId) -> Result<Arc<View>> {
         let record = state.history.get(id).ok_or(VolumeError::NoSuchView)?;
         let root = state.roots.get(&id).ok_or(VolumeError::NoSuchView)?.clone();
         let pin = Some(Pin::snapshot(&self.shared, id));

@@ -53,7 +53,7 @@ impl VolumeState {
     }
 
     /// The view that a head is on, if it has changed nothing since: its root is older.
-    fn newest_point(&self, head: ViewId, root: &Child) -> Option<ViewId> {
+    pub(super) fn newest_point(&self, head: ViewId, root: &Child) -> Option<ViewId> {
         let record = self.history.get(head).filter(|v| v.role == Role::Head)?;
         let birth = match root {
             Child::Stored(ptr) => ptr.birth,

@@ -53,9 +53,9 @@ impl Volume {
         let committer = self.committer.lock();
         let (history, going) = {
             let state = self.state.read();
-            let unread = state.postponed.iter().filter(|id| !self.shared.is_read(**id));
-            let unread = unread.filter(|id| !state.lines.is_base(**id));
-            let going: BTreeSet<ViewId> = unread.chain(&state.deletes).copied().collect();
+            let all = state.postponed.iter().chain(&state.deletes).copied();
+            let going: BTreeSet<ViewId> =
+                all.filter(|id| !self.shared.is_read(*id) && !state.lines.is_base(*id)).collect();
             ((!going.is_empty()).then(|| state.history.clone()), going)
         };
         let meta = MetaRead { pager: &self.shared.pager, root: &committer.meta_root };

@@ -60,6 +60,7 @@ mod state;
 mod switch;
 mod turn;
 mod txn;
+mod unnamed;
 mod view;
 #[expect(clippy::module_inception, reason = "the module is named after the type that everybody has from it")]
 mod volume;
@@ -96,6 +97,7 @@ pub use space::{ReserveFor, Space};
 pub use staged::{Staged, StoredContent};
 pub use turn::Turn;
 pub use txn::{Need, Txn};
+pub use unnamed::PointBelow;
 pub use view::{LineHold, View};
 pub use volume::Volume;
 pub use younger::YoungLeaf;

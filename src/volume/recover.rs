@@ -306,6 +306,7 @@ impl Volume {
             Effect::SetHold(hold) => s.set_hold(hold),
             Effect::EndHold(number) => s.end_hold(number),
             Effect::SetAge(age) => s.set_age(age),
+            Effect::Name(point) => s.name_point(point),
             _ => {}
         }
         Ok(())

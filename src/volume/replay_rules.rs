@@ -14,7 +14,7 @@ use crate::format::hydration::HydrationRecord;
 use crate::format::ids::COUNTER_MAX;
 use crate::format::leaf::VALUE_BYTES_MAX;
 use crate::format::line::{LineRecord, LineState};
-use crate::format::log::{Effect, RecordHeader};
+use crate::format::log::{Effect, NamedPoint, RecordHeader};
 use crate::format::superblock::PendingPoint;
 use crate::format::{Epoch, Extent, Generation, Kind, LineId, Slot, ViewId};
 use crate::limits::NAME_BYTES_MAX;
@@ -88,6 +88,7 @@ pub(super) fn of_tree(txn: &Txn<'_>, store: &Store, effect: &Effect<'_>) -> Resu
         | Effect::SetHold(_)
         | Effect::EndHold(_)
         | Effect::SetAge(_)
+        | Effect::Name(_)
         | Effect::Rollback(_)
         | Effect::Promote(_)
         | Effect::Rebase(..) => must!(false, "a change of views inside of one of a tree"),
@@ -180,6 +181,7 @@ pub(super) fn of_views(state: &VolumeState, effect: &Effect<'_>) -> Result<()> {
             must!(new >= old, "a store of {old} seconds becomes one of {new}");
             Ok(())
         }
+        Effect::Name(point) => named(state, point),
         Effect::Insert(..)
         | Effect::Remove(_)
         | Effect::Publish(..)
@@ -206,6 +208,23 @@ fn hold(state: &VolumeState, new: &HoldRecord) -> Result<()> {
     let others: Vec<_> = state.holds.of(view).collect();
     must!(others.len() < HOLDS_MAX, "hold {number} is one too many of view {}", view.0);
     must!(others.iter().all(|other| other.tag != new.tag), "view {} is held as {} twice", view.0, new.tag);
+    Ok(())
+}
+
+fn named(state: &VolumeState, point: &NamedPoint) -> Result<()> {
+    let (id, line) = (point.view, point.line);
+    on_line(state, line)?;
+    proper(&point.name)?;
+    let record = state.history.get(id);
+    let is_free = record.is_some_and(|record| [LineId::NONE, line].contains(&record.line));
+    must!(
+        is_free && state.may_be_base(id),
+        "view {} is to be a snapshot of line {}, and cannot",
+        id.0,
+        line.0
+    );
+    let taken = state.lines.name_is_taken(&state.history, line, id, &point.name);
+    must!(!taken, "a second snapshot called '{}'", names::shown_bytes(&point.name));
     Ok(())
 }
 

@@ -7,10 +7,12 @@
 mod fixtures;
 
 use fixtures::{Hooked, Hooks, RW, USER, files_of, make, mkdir, read_whole};
+use snapfs::clock::Clock;
 use snapfs::device::Memory;
 use snapfs::format::LineId;
 use snapfs::fs::{
-    DELETED_AT_ONCE, Fs, MergeOrder, MergeWay, OpenForWriting, PathAsked, Provenance, Reason, Switched,
+    DELETED_AT_ONCE, Fs, FsOptions, MergeOrder, MergeWay, OpenForWriting, PathAsked, Provenance, Reason,
+    Switched,
 };
 use snapfs::ops::{NodeId, Operations, SyncScope};
 use snapfs::store::IoSnapshot;
@@ -455,4 +457,41 @@ fn ten_thousand_snapshots_go_in_steps() {
     let back = used - fs.volume().space().used;
     assert!(back >= frees, "{back} of {frees}");
     assert_eq!(fs.volume().reads_waited_for(), 0);
+}
+
+/// The point behind the trip wire is a record of the log and what was delayed, without a flush, whatever the store holds; and nothing while
+/// nothing changes.
+#[test]
+fn a_rolling_point_costs_the_same_whatever_there_is() {
+    let costs: Vec<IoSnapshot> = [10, 20_000]
+        .into_iter()
+        .map(|count| {
+            let (device, fs) = new_store();
+            fill(&fs, count);
+            fs.close().unwrap();
+            drop(fs);
+            let access = OpenOptions { access: Access::ReadWrite, cache_bytes: 256 << 20 };
+            let clock = Clock::manual(1000);
+            let options = FsOptions { tripwire: true, ..FsOptions::default() };
+            let fs = Fs::open(Volume::open(device, access).unwrap(), options, clock.clone()).unwrap();
+            let (entry, handle) = fs.create(&USER, NodeId::ROOT, b"file", 0o644, RW).unwrap();
+            let write = |n: u8| fs.write(entry.attr.node, handle, 0, &[n; 8192], false).unwrap();
+            write(1);
+            settle(&fs);
+            write(2);
+            clock.advance(61 * 1_000_000_000);
+            let (rolled, ()) = cost(&fs, || fs.tend_tripwire());
+            settle(&fs);
+            clock.advance(61 * 1_000_000_000);
+            let (rested, ()) = cost(&fs, || fs.tend_tripwire());
+            assert_eq!(rested, IoSnapshot::default());
+            rolled
+        })
+        .collect();
+    assert_eq!((costs[0].writes, costs[0].flushes), (costs[1].writes, costs[1].flushes), "{costs:?}");
+    assert!(
+        costs.iter().all(|c| c.flushes == 0 && c.writes <= 2 && c.written_bytes <= 16 << 10),
+        "{costs:?}"
+    );
+    assert_eq!(costs[0].reads, 0, "{costs:?}");
 }

@@ -10,7 +10,7 @@ use snapfs::format::age::AgeRecord;
 use snapfs::format::hold::{HOLDS_MAX, HoldRecord};
 use snapfs::format::hydration::{HydrationRecord, HydrationState};
 use snapfs::format::line::{LineRecord, LineState};
-use snapfs::format::log::{Effect, Effects, HEADER_BYTES, Promotion, RecordHeader, Rollback};
+use snapfs::format::log::{Effect, Effects, HEADER_BYTES, NamedPoint, Promotion, RecordHeader, Rollback};
 use snapfs::format::provenance::Reason;
 use snapfs::format::schedule::{Class, Period, SCHEDULES_MAX, Schedule, Share, Unit};
 use snapfs::format::superblock::PendingPoint;
@@ -238,7 +238,7 @@ fn cases(at: &Context) -> Vec<(String, Vec<u8>)> {
     holds(at, &mut add);
     notes(at, &mut add);
     // Effects that do not decode, behind one that does.
-    for tag in (0..=19).chain([255]) {
+    for tag in (0..=19).chain([25, 255]) {
         add(format!("effect {tag} cut off"), record(|e| e.push(&Effect::Remove(at.items[0].0))));
         let mut bytes = one(&Effect::Delete(at.snapshot));
         bytes.push(tag);
@@ -256,6 +256,16 @@ fn views(at: &Context, add: &mut impl FnMut(String, Vec<u8>)) {
         add(format!("snapshot {}", id.0), one(&Effect::Point(PendingPoint { id: *id, ..good.clone() })));
         add(format!("rename {}", id.0), one(&Effect::Rename(*id, b"other")));
         add(format!("delete {}", id.0), one(&Effect::Delete(*id)));
+        for line in [LineId::NONE, LineId::MAIN, LineId(u64::MAX)] {
+            let named = |name: &[u8]| NamedPoint {
+                view: *id,
+                line,
+                name: name.to_vec(),
+                provenance: Reason::MassDeletion.into(),
+            };
+            add(format!("name {} of {}", id.0, line.0), one(&Effect::Name(named(b"named"))));
+            add(format!("no name {} of {}", id.0, line.0), one(&Effect::Name(named(b""))));
+        }
         let (made, back) = (line(at), rollback(at));
         let begun = |origin| one(&Effect::CreateLine(LineRecord { origin, base: origin, ..made.clone() }));
         let base = Some(*id);

@@ -114,6 +114,8 @@ impl Engine for ToyEngine {
                 referenced: 3 << 20,
                 exclusive: 0,
                 written: 1536,
+                reason: "user".into(),
+                description: Vec::new(),
                 consistency: Consistency::FileSystem,
                 pause_us: 7,
                 held: Vec::new(),

@@ -1,4 +1,5 @@
-//! `snapfs delete` on a real mount: patterns, ranges, rehearsals, what stays and why, and waiting for the space.
+//! Many snapshots on a real mount: deletion by patterns and ranges, what stays and why, waiting for the space; what is kept before much is
+//! gone; lists of chosen rows and columns, and drawn.
 
 mod guard;
 mod place;
@@ -15,8 +16,12 @@ fn refused(p: &Place, args: &[&str], code: i32, words: &[&str]) {
     assert!(said.code == code && words.iter().all(|w| said.err.contains(w)), "{args:?}: {said:?}");
 }
 
+/// Names of snapshots, of which some are no text.
 fn there(p: &Place) -> Vec<String> {
-    names(&p.path(".snapshots"))
+    let all = fs::read_dir(p.path(".snapshots")).unwrap();
+    let mut all: Vec<String> = all.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    all.sort();
+    all
 }
 
 #[test]
@@ -36,7 +41,7 @@ fn snapshots_go_by_pattern_and_time() {
     // Nothing is done in a rehearsal, and a name is taken as it is before it is a pattern.
     let rehearsed = p.json(&["delete", "mnt", "nightly-*", "--dry-run", "--json"]);
     assert_eq!(rehearsed["would_delete"], json!(["nightly-*"]), "{rehearsed}");
-    let told = p.ok(&["delete", "mnt", "nightly-?", "odd*", "--dry-run"]);
+    let told = p.ok(&["delete", "mnt", "nightly-[0-9]", "odd*", "--dry-run"]);
     assert!(
         told.starts_with("nightly-1\nnightly-2\nnightly-3\n") && told.contains("4 snapshots would go, and "),
         "{told}"
@@ -92,6 +97,11 @@ fn snapshots_go_by_pattern_and_time() {
     let answer: Value = serde_json::from_str(&kept.out).unwrap();
     assert_eq!((kept.code, &answer["kept"][0]["name"]), (1, &json!("nightly-2")), "{answer}");
     p.ok(&["umount", "alone"]);
+    // So does what is held, by whomever.
+    p.ok(&["hold", "mnt", "nightly-2", "--tag", "legal"]);
+    refused(&p, &["delete", "mnt", "n*", "o*"], 1, &["nightly-2: ", "legal"]);
+    assert_eq!(there(&p), ["nightly-2"]);
+    p.ok(&["release", "mnt", "nightly-2", "--tag", "legal"]);
 
     // What was made automatically is meant by what says so alone.
     p.ok(&["schedule", "mnt", "every=1h", "keep=24h"]);
@@ -111,13 +121,14 @@ fn hundreds_go_at_once_and_their_space_is_waited_for() {
         return;
     }
     let p = Place::new();
-    p.mount("");
+    p.mount("commit=1");
     let file = fs::File::create(p.path("f")).unwrap();
     for n in 0..600 {
         use std::os::unix::fs::FileExt;
         file.write_all_at(format!("{n:>8192}").as_bytes(), 0).unwrap();
         fs::create_dir(p.path(".snapshots").join(format!("s{n}"))).unwrap();
     }
+    drop(file);
     p.ok(&["delete", "mnt", "s?"]);
     assert_eq!(there(&p).len(), 590);
     // The kernel knew the names, and does not any more.
@@ -134,4 +145,120 @@ fn hundreds_go_at_once_and_their_space_is_waited_for() {
     }
     p.umount();
     p.check();
+}
+
+fn kept(p: &Place) -> Vec<String> {
+    there(p).into_iter().filter(|name| name.starts_with("@before-mass-deletion-")).collect()
+}
+
+#[test]
+fn much_that_goes_at_once_is_there_before() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    let fill = |dir: &str, count: usize| {
+        fs::create_dir(p.path(dir)).unwrap();
+        (0..count).for_each(|n| fs::write(p.path(dir).join(format!("f{n}")), format!("{n}")).unwrap());
+    };
+    assert!(p.ok(&["status", "mnt"]).contains("tripwire: set by the first change"));
+    // Made and deleted at once, as builds are.
+    fill("target", 1500);
+    fs::remove_dir_all(p.path("target")).unwrap();
+    fill("old", 5000);
+    p.umount();
+    p.mount("");
+    assert_eq!(there(&p), [""; 0]);
+    fs::remove_dir_all(p.path("old")).unwrap();
+    wait("a snapshot of before", || !kept(&p).is_empty());
+    let name = kept(&p).remove(0);
+    assert_eq!(names(&p.past(&name, "old")).len(), 5000);
+    assert_eq!(fs::read(p.past(&name, "old/f0")).unwrap(), b"0");
+    let shown = p.json(&["show", "mnt", &name, "--json"]);
+    assert_eq!(shown["reason"], "before mass deletion", "{shown}");
+    let status = p.json(&["status", "mnt", "--json"]);
+    assert_eq!(status["tripwire_last"], json!(name), "{status}");
+    assert!(p.log().contains(&name), "{}", p.log());
+    // It is a snapshot like any, after a crash as well, and files come back from it.
+    p.kill();
+    p.mount("");
+    assert_eq!(kept(&p), [&name[..]]);
+    p.ok(&["restore", p.path("old").to_str().unwrap(), "--from", &name]);
+    assert_eq!(names(&p.path("old")).len(), 5000);
+
+    // What is said about it.
+    assert!(p.ok(&["get", "tripwire", "mnt"]).contains("on"));
+    p.ok(&["set", "tripwire=off", "mnt"]);
+    wait("the end of it", || p.ok(&["status", "mnt"]).contains("tripwire: off"));
+    p.ok(&["set", "tripwire=50", "mnt"]);
+    assert_eq!(p.json(&["get", "tripwire", "mnt", "--json"])[0]["value"], "50");
+    refused(&p, &["set", "tripwire=10%", "mnt"], 2, &["neither on, off nor a number of files"]);
+    refused(&p, &["set", "tripwire=0", "mnt"], 2, &["neither on, off nor a number of files"]);
+    p.umount();
+    p.check();
+}
+
+#[test]
+fn lists_show_what_is_asked_for() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    for (name, len) in [("small", 1), ("large", 300), ("middle", 40)] {
+        fs::write(p.path("f"), name.repeat(len << 10)).unwrap();
+        p.snapshot(name);
+    }
+    fs::write(p.path("f"), "now").unwrap();
+    p.ok(&["create", "mnt", "told", "--description", "with words"]);
+    p.ok(&["clone", "mnt", "c", "--from", "large"]);
+    let usual = p.ok(&["list", "mnt"]);
+    assert!(usual.starts_with("NAME    CREATED ") && usual.contains("CLONE"), "{usual}");
+    let first = |args: &[&str]| -> Vec<String> {
+        let out = p.ok(args);
+        assert!(!out.contains("CLONE") && !out.contains('\x1b'), "{out}");
+        out.lines().skip(1).map(|line| line.split(' ').next().unwrap_or_default().into()).collect()
+    };
+    assert_eq!(first(&["list", "mnt", "--sort", "-exclusive,name"])[0], "large");
+    assert_eq!(
+        first(&["list", "mnt", "--sort=name", "--columns", "name,id"]),
+        ["large", "middle", "small", "told"]
+    );
+    assert_eq!(first(&["list", "mnt", "--since", "middle", "--columns", "name"]), ["middle", "told"]);
+    assert_eq!(first(&["list", "mnt", "--since", "@-1h", "--sort", "-created"])[0], "told");
+    assert_eq!(first(&["list", "mnt", "--clone", "c", "--columns", "name"]), ["small", "large"]);
+    assert_eq!(first(&["list", "mnt", "--held", "--columns", "name"]).len(), 0);
+    p.ok(&["hold", "mnt", "large", "--tag", "legal"]);
+    assert_eq!(first(&["list", "mnt", "--held", "--columns", "name,held"]), ["large"]);
+    let told = p.ok(&["list", "mnt", "--columns", "name,reason,description", "--since", "told"]);
+    assert_eq!(told, "NAME  REASON  DESCRIPTION\ntold  user    with words\n");
+    let all = p.json(&["list", "mnt", "--json"]);
+    let mut keys: Vec<&String> = all[0].as_object().unwrap().keys().collect();
+    keys.sort();
+    let without_asking =
+        ["consistency", "created", "exclusive", "held", "id", "name", "pause_us", "referenced", "written"];
+    assert_eq!(keys, without_asking);
+    let sorted = p.json(&["list", "mnt", "--json", "--sort", "-name"]);
+    assert_eq!((&sorted[0]["name"], sorted.as_array().map(Vec::len)), (&json!("told"), Some(4)));
+    let strip = p.ok(&["list", "mnt", "--strip"]);
+    assert!(
+        strip.starts_with("hours  ...") && strip.contains("4 snapshots until ") && !strip.contains('\x1b'),
+        "{strip}"
+    );
+    assert!(p.ok(&["list", "mnt", "--graph"]).starts_with("referenced, at most "));
+    for (args, word) in [
+        (&["--columns", "size"][..], "there is no column 'size'; there are: name, id, created"),
+        (&["--sort", "-"], "there is no column ''"),
+        (&["--strip", "--json"], "--json"),
+        (&["--strip", "--graph"], "--graph"),
+    ] {
+        refused(&p, &[&["list", "mnt"], args].concat(), 2, &[word]);
+    }
+    refused(&p, &["list", "mnt", "--since", "yesterday"], 1, &["yesterday: no such view"]);
+    refused(&p, &["list", "mnt", "--clone", "none"], 1, &["none: no such clone"]);
+    p.umount();
+    // A store that is not mounted is listed in the same way.
+    assert_eq!(first(&["list", "store", "--sort=-name", "--columns", "name"])[0], "told");
+    assert_eq!(first(&["list", "store", "--clone", "c", "--columns", "name"]), ["small", "large"]);
 }

@@ -4,7 +4,7 @@
 //! They are in the record of the line and not in its tree: no snapshot has them, and a clone of the clone does not get them.
 
 use crate::clock::{parse_span, span};
-use crate::format::terms::{Expiry, Idling, Terms};
+use crate::format::terms::{Expiry, Idling, THRESHOLD_FILES_MAX, Terms, Threshold};
 use crate::format::{Ino, LineId};
 use crate::fs::commits::Commits;
 use crate::fs::heads::{Heads, Target, target};
@@ -14,6 +14,8 @@ use crate::volume::ReserveFor;
 const PREFIX: &[u8] = b"user.snapfs.";
 const SOURCE: &[u8] = b".source";
 const NOTHING: &str = "none";
+const ON: &str = "on";
+const OFF: &str = "off";
 
 /// One of the terms.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +26,8 @@ pub(super) enum Term {
     Idle,
     /// There are no more clones than so many.
     ClonesMax,
+    /// What has a snapshot be kept before much is gone.
+    Tripwire,
 }
 
 /// The term of an attribute of that name, and true if where its value is from is asked for.
@@ -34,14 +38,20 @@ pub(super) fn term_of(name: &[u8]) -> Option<(Term, bool)> {
         b"expire" => Term::Expire,
         b"idle" => Term::Idle,
         b"clones_max" => Term::ClonesMax,
+        b"tripwire" => Term::Tripwire,
         _ => return None,
     };
     Some((term, source.is_some()))
 }
 
 impl Term {
+    /// Its value if nothing was said.
+    fn default(self) -> &'static str {
+        if self == Term::Tripwire { ON } else { NOTHING }
+    }
+
     fn is_of(self, line: LineId) -> bool {
-        (self == Term::ClonesMax) == (line == LineId::MAIN)
+        self == Term::Tripwire || (self == Term::ClonesMax) == (line == LineId::MAIN)
     }
 
     fn show(self, terms: &Terms) -> Option<String> {
@@ -49,6 +59,10 @@ impl Term {
             Term::Expire => terms.expiry.map(|e| span(e.after)),
             Term::Idle => terms.idling.map(|i| span(i.after)),
             Term::ClonesMax => terms.clones_max.map(|max| max.to_string()),
+            Term::Tripwire => terms.tripwire.map(|threshold| match threshold {
+                Threshold::Never => OFF.into(),
+                Threshold::Files(files) => files.to_string(),
+            }),
         }
     }
 
@@ -69,6 +83,14 @@ impl Term {
             Term::ClonesMax => {
                 let max = || text.parse().ok().filter(|max| *max != 0).ok_or(Error::Invalid);
                 terms.clones_max = is_something.then(max).transpose()?;
+            }
+            Term::Tripwire => {
+                let files = |files: &u32| (1..=THRESHOLD_FILES_MAX).contains(files);
+                terms.tripwire = match text {
+                    ON | NOTHING => None,
+                    OFF => Some(Threshold::Never),
+                    text => Some(Threshold::Files(text.parse().ok().filter(files).ok_or(Error::Invalid)?)),
+                };
             }
         }
         Ok(())
@@ -91,7 +113,7 @@ pub(super) fn term_attribute(heads: &Heads, node: NodeId, (term, source): (Term,
     Ok(match source {
         true if value.is_some() => "local".into(),
         true => "default".into(),
-        false => value.unwrap_or_else(|| NOTHING.into()).into_bytes(),
+        false => value.unwrap_or_else(|| term.default().into()).into_bytes(),
     })
 }
 

@@ -265,6 +265,7 @@ impl Commits {
     /// The same for a change of which something is to be told before it outlives this process: that is left to the caller.
     pub fn once_with_space<T>(&self, change: impl Fn() -> Result<T>) -> Result<T> {
         self.relieve()?;
+        self.arm_tripwire();
         let done = match change() {
             Err(Error::NoSpace) if self.reclaim()? => change(),
             done => done,
@@ -303,6 +304,8 @@ impl Commits {
         let mut any = false;
         let least = RECLAIM_BYTES_MIN.min(volume.space().total / RECLAIM_SHARE_MIN);
         let mut before = None;
+        // What is kept for the case that it might be wanted is of no use to whoever has no space.
+        self.heads.main().tripwire.let_go();
         for _ in 0..RECLAIM_COMMITS_MAX {
             let (waits, free) = (volume.reclaimable_bytes(), volume.space().free);
             let brought = before.is_none_or(|(waited, had)| waits < waited || free > had);

@@ -9,6 +9,7 @@ pub mod flush;
 mod inline;
 mod pressure;
 mod replay;
+mod rolling;
 mod stager;
 mod sync;
 

@@ -155,6 +155,7 @@ fn share(
     let places =
         found.iter().map(|(at, ext)| (to.offset + at.saturating_sub(from.offset), ext.encoded_len()));
     change.foresee_map(target, to.offset..to.offset + whole, &replaced, places);
+    change.will_lose(target, &inode, to.offset..to.offset + whole);
     change.foresee_inode(target, &inode);
     change.reserve(2 * found.len() + replaced.len() + 8, ReserveFor::Write)?;
 

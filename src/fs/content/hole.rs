@@ -171,6 +171,9 @@ fn allocate_step(
     let replaces = cuts.iter().any(|cut| !cut.base.fresh) || (space && zero && !found.is_empty());
     let at_home = replaces && change.will_write_over(ino, &inode)?;
     change.reserve(items, purpose)?;
+    if zero {
+        change.will_lose(ino, &inode, step.start..step.end);
+    }
 
     for cut in cuts {
         change.zero_in_block(ino, cut.block, cut.part, cut.base);

@@ -52,10 +52,12 @@ fn shrink_step(mut change: Change<'_>, writer: Writer, ino: Ino, size: u64, exte
     }
     change.foresee_inode(ino, &inode);
     change.reserve(extents, ReserveFor::Delete)?;
+    let before = inode.clone();
     for (at, ext) in last {
         unmap(&mut change, ino, &mut inode, at, at + ext.len_bytes())?;
         inode.size = inode.size.min(at);
     }
+    change.will_lose(ino, &before, inode.size..before.size);
     // From the new end on: a flush between two steps must find nothing to map there.
     change.discard(ino, inode.size.div_ceil(BLOCK_BYTES), u64::MAX);
     (inode.mtime, inode.ctime) = (change.now, change.now);
@@ -90,6 +92,7 @@ pub fn resize(change: &mut Change<'_>, ino: Ino, inode: &mut Inode, size: u64) -
     // Also to the size that it has: then space beyond its end, which was asked for, is given back.
     let from = size.next_multiple_of(BLOCK_BYTES);
     let shorter = size < inode.size;
+    change.will_lose(ino, inode, size..inode.size);
     let tail = if shorter { tail_block(change, ino, inode, size)? } else { None };
     let beyond = change.mapped(ino, from..FILE_BYTES_MAX, usize::MAX)?;
     change.foresee_map(ino, from..FILE_BYTES_MAX, &beyond, []);

@@ -171,6 +171,7 @@ fn write(
         change.foresee_map(ino, whole_from..whole_to, &old, pieces.iter().flat_map(Piece::places));
     }
     change.foresee_inode(ino, &inode);
+    change.will_lose(ino, &inode, offset..end);
     inode.mtime = change.now;
     inode.ctime = change.now;
     if kill_set_id {

@@ -9,6 +9,7 @@
 
 use super::dirty::{Block, DirtyBlock, zero_block};
 use super::head::{Gate, Head};
+use super::tripwire::LostPart;
 use crate::format::inode::{INODE_BYTES, Inode};
 use crate::format::leaf::VALUE_BYTES_MAX;
 use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind};
@@ -33,6 +34,8 @@ static ZEROS: [u8; VALUE_BYTES_MAX] = [0; VALUE_BYTES_MAX];
 pub struct Change<'a> {
     batch: BTreeMap<Key, Option<Vec<u8>>>,
     unlinked: Vec<Ino>,
+    /// What files lose by it.
+    lost: Vec<LostPart>,
     /// What was announced for the next [`Change::reserve`], and the leaves among it for whose file, see
     /// [`crate::fs::heads::dirty::Held`].
     need: Need,
@@ -80,9 +83,9 @@ impl<'a> Change<'a> {
             gate.share();
         }
         let (batch, need, fallen) = (BTreeMap::new(), Need::default(), (Vec::new(), fallen));
-        let (unlinked, leaves, foreseen) = (Vec::new(), None, Vec::new());
+        let (unlinked, lost, leaves, foreseen) = (Vec::new(), Vec::new(), None, Vec::new());
         let (held, spans) = (Vec::new(), Vec::new());
-        Change { batch, unlinked, need, leaves, held, spans, foreseen, fallen, head, txn, gate, now }
+        Change { batch, unlinked, lost, need, leaves, held, spans, foreseen, fallen, head, txn, gate, now }
     }
 
     /// What is not in the tree.
@@ -294,8 +297,19 @@ impl<'a> Change<'a> {
         self.put_inode(ino, &inode);
         if inode.nlink == 0 {
             self.unlinked.push(ino);
+            if inode.kind == FileType::Regular {
+                self.lost.push(LostPart { ino, size: inode.size, bytes: None });
+            }
         }
         Ok(())
+    }
+
+    /// Says that `range` of a file, as far as it has content, is cut off or written over.
+    pub fn will_lose(&mut self, ino: Ino, inode: &Inode, range: Range<u64>) {
+        let bytes = range.end.min(inode.size).saturating_sub(range.start);
+        if bytes > 0 {
+            self.lost.push(LostPart { ino, size: inode.size, bytes: Some(bytes) });
+        }
     }
 
     /// Puts bytes into a delayed block, which is `base` if it was not delayed yet.
@@ -394,8 +408,12 @@ impl<'a> Change<'a> {
             Note::Unlinked { ino }.put(txn);
             gate.unlinked.insert(ino, false);
         }
+        let lost = std::mem::take(&mut self.lost);
         let (head, (fallen, told)) = (self.head, (std::mem::take(&mut self.fallen.0), self.fallen.1));
         drop(self); // visible from here on
+        if !lost.is_empty() {
+            head.tripwire.note(&lost);
+        }
         if !fallen.is_empty() {
             told.lock().extend(fallen.into_iter().map(|ino| head.node(ino)));
         }

@@ -3,6 +3,7 @@
 use super::dirty::Dirty;
 use super::misses::Misses;
 use super::told::Told;
+use super::tripwire::Tripwire;
 use crate::format::line::{LineRecord, LineState};
 use crate::format::{BLOCK_BYTES, Generation, Ino, LineId, Slot, ViewId};
 use crate::ops::{FileType, NodeId};
@@ -44,6 +45,8 @@ pub struct Head {
     pub gate: RwLock<Gate>,
     /// Files whose content could not be compressed.
     pub misses: Misses,
+    /// What has become of its old files.
+    pub tripwire: Tripwire,
     /// Delayed blocks.
     delayed: Arc<AtomicU64>,
     /// Inodes without a name that its tree had when the line was made, from this one on, are still to be purged.
@@ -67,6 +70,7 @@ impl Head {
             delayed: gate.dirty.counter(),
             gate: RwLock::new(gate),
             misses: Misses::default(),
+            tripwire: Tripwire::default(),
             inherited: Mutex::new(None),
             used: AtomicBool::new(false),
             _hold: hold,

@@ -19,6 +19,7 @@ mod node;
 mod shown;
 mod standstill;
 mod told;
+mod tripwire;
 
 pub use bar::KeptOut;
 pub use blocks::{opened_to_write, show_blocks, tell_all_blocks, tell_blocks};
@@ -29,3 +30,4 @@ pub use handle::{Barred, Open, Stale};
 pub use head::{Gate, Head};
 pub use heads::Heads;
 pub use node::{Target, snapdir_node, target};
+pub use tripwire::{GoneFiles, RollingPoint};

@@ -35,6 +35,7 @@ impl Past {
         all: &[SnapshotInfo],
         told: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Vec<Result<()>>> {
+        self.let_go_of_point();
         let mut done: Vec<Result<()>> = Vec::with_capacity(all.len());
         for batch in all.chunks(DELETED_AT_ONCE) {
             match self.delete_batch(head, batch) {

@@ -50,6 +50,8 @@ impl Past {
         let _one = self.purging.lock();
         self.refuse_held(&asked.snapshots)?;
         let held = self.one_at_a_time();
+        // Nobody makes another while snapshots are held off.
+        heads.main().tripwire.let_go();
         let nothing_moves = volume.hold_content();
         self.end_background_work()?;
         let plan = self.plan_purge(&asked.path, &asked.snapshots)?;

@@ -144,6 +144,7 @@ impl Past {
     /// Deletes a snapshot of a line: its name at once, its space in the background. Open files in it stay readable.
     pub fn delete_snapshot(&self, head: &Head, name: &[u8]) -> Result<()> {
         let done = self.drop_snapshot(head, name, &self.one_at_a_time());
+        self.let_go_of_point();
         self.tell_snapdirs(head, None, name);
         done.and_then(|()| self.commits.outlive())
     }
@@ -449,6 +450,7 @@ impl Past {
 
     /// `rmdir` in a `.snapshots`.
     pub fn remove_in_snapdir(&self, snapdir: NodeId, name: &[u8], held: &OneAtATime<'_>) -> Result<()> {
+        self.let_go_of_point();
         self.drop_snapshot(&*self.of_root(snapdir)?, name, held)
     }
 

@@ -41,6 +41,7 @@ mod streams;
 mod switch_kernel;
 mod transfer;
 mod trials;
+mod tripwire;
 
 use super::{Between, Fs, FsOptions, Steps};
 use crate::clock::Clock;

@@ -171,6 +171,12 @@ impl History {
         self.view_mut(view).name = name;
     }
 
+    /// Says why a view is kept.
+    pub fn set_provenance(&mut self, view: ViewId, provenance: Provenance) {
+        self.view_mut(view).provenance = provenance;
+        self.late.dirty.insert(view);
+    }
+
     /// Gives a view to another line.
     pub fn set_line(&mut self, view: ViewId, line: LineId) {
         self.keep_identity(view);

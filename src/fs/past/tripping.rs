@@ -1,0 +1,224 @@
+//! Before much is gone there is a snapshot: when what is gone of the line at the root of the mount passes a threshold, the point
+//! that has all of it becomes a snapshot with a name and a reason.
+//!
+//! Whoever keeps the time asks every second ([`Past::tend_tripwire`]), and once more at the end. There is one such snapshot an hour at most,
+//! so that whoever deletes much all the time does not drown in them; the last few stay, and when space is short only those of the last
+//! hour. One that somebody has renamed, or holds, is his.
+
+use super::snapdir::Past;
+use crate::format::inode::Inode;
+use crate::format::provenance::{Provenance, Reason};
+use crate::format::terms::Threshold;
+use crate::format::{Ino, Key, Kind};
+use crate::fs::heads::{GoneFiles, Head, RollingPoint};
+use crate::fs::items::Items;
+use crate::ops::{Error, FileType, Result};
+use crate::volume::{SnapshotInfo, View};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A point is this old before the next is made.
+const ROLL_INTERVAL: Duration = Duration::from_secs(60);
+/// So many files are much, of any line.
+const FILES_MAX: u32 = 1000;
+/// Less than so many files are not, whatever their share.
+const FILES_MIN: u64 = 20;
+/// One in so many of the files or bytes of a line are much.
+const SHARE: u64 = 4;
+/// To count files so many times as many inodes are looked at, at most.
+const INODES_PER_FILE: u64 = 4;
+/// From one of these snapshots to the next, in seconds; so long they stay even if space is short.
+const KEPT_SECS_MIN: i64 = 3600;
+/// So many of them stay.
+const KEPT: usize = 4;
+/// How long it is waited for who makes a snapshot. It is tried again.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What there is to tell of the trip wire.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TripwireState {
+    /// What has a snapshot be kept: so many files, or a quarter of all. None: nothing.
+    pub files_max: Option<u32>,
+    /// The newest point: seconds and nanoseconds since 1970. None if there is none.
+    pub point: Option<(i64, u32)>,
+    /// What is gone since the older of the points.
+    pub gone: GoneFiles,
+    /// No point is kept, because space is short.
+    pub is_short_of_space: bool,
+    /// The newest snapshot that was kept so.
+    pub last: Option<Vec<u8>>,
+}
+
+impl Past {
+    /// Has a snapshot be kept if much is gone, thins those that were, and has the points roll on.
+    pub fn tend_tripwire(&self) {
+        if let Err(e) = self.tend() {
+            log::debug!("what goes from the tree is not watched well: {e}");
+        }
+    }
+
+    /// The last look before the end: keeps what is to be kept, and nothing else.
+    pub fn end_tripwire(&self) {
+        let head = self.commits.heads.main();
+        if let Err(e) = self.keep_if_much_is_gone(&head) {
+            log::warn!("no snapshot is kept of what was there before much was deleted: {e}");
+        }
+        head.tripwire.let_go();
+    }
+
+    /// What there is to tell of it.
+    pub fn tripwire_state(&self) -> Result<TripwireState> {
+        let head = self.commits.heads.main();
+        Ok(TripwireState {
+            files_max: self.files_max(&head)?,
+            point: head.tripwire.newest().map(|point| point.created),
+            gone: head.tripwire.gone(),
+            is_short_of_space: self.commits.is_short_of_space(),
+            last: self.kept_before(&head).pop().map(|last| last.name),
+        })
+    }
+
+    /// Somebody asks for space, or what would give him some: a point that few files have gone since is given up, and made anew
+    /// within a second.
+    pub fn let_go_of_point(&self) {
+        let head = self.commits.heads.main();
+        if head.tripwire.gone().files < FILES_MIN {
+            head.tripwire.let_go();
+        }
+    }
+
+    fn tend(&self) -> Result<()> {
+        let heads = &self.commits.heads;
+        if !heads.options.tripwire || heads.is_read_only() {
+            return Ok(());
+        }
+        let head = heads.main();
+        self.keep_if_much_is_gone(&head)?;
+        if self.commits.is_short_of_space() {
+            self.thin_kept(&head, 0)?;
+        }
+        let Some(newest) = head.tripwire.newest() else {
+            // The first change sees to one. A head that a rollback has made is in use, and so may one be that had to let go of it.
+            let is_in_use = head.told.is_some() || head.tripwire.is_armed();
+            return if is_in_use { self.roll(&head) } else { Ok(()) };
+        };
+        let age = heads.clock.passed().saturating_sub(newest.passed);
+        if age >= ROLL_INTERVAL { self.roll(&head) } else { Ok(()) }
+    }
+
+    fn roll(&self, head: &Arc<Head>) -> Result<()> {
+        match self.one_at_a_time_within(PATIENCE) {
+            Some(_held) => self.commits.roll(head),
+            None => Ok(()),
+        }
+    }
+
+    /// So many files are much; none if nothing is.
+    fn files_max(&self, head: &Head) -> Result<Option<u32>> {
+        Ok(match self.commits.heads.volume.line(head.line)?.terms.tripwire {
+            None => Some(FILES_MAX),
+            Some(Threshold::Files(files)) => Some(files),
+            Some(Threshold::Never) => None,
+        })
+    }
+
+    /// Snapshots of a line's own that were kept so and that nobody has made his, oldest first.
+    fn kept_before(&self, head: &Head) -> Vec<SnapshotInfo> {
+        let prefix = Reason::MassDeletion.name_prefix().unwrap_or_default().as_bytes();
+        let mut own = self.commits.heads.volume.own_snapshots(head.line);
+        own.retain(|s| s.provenance.reason == Reason::MassDeletion && s.name.starts_with(prefix));
+        own
+    }
+
+    fn keep_if_much_is_gone(&self, head: &Arc<Head>) -> Result<()> {
+        let gone = head.tripwire.gone();
+        let Some(files_max) = self.files_max(head)? else {
+            head.tripwire.let_go();
+            return Ok(());
+        };
+        if gone.files == 0 {
+            return Ok(());
+        }
+        let Some(point) = head.tripwire.before_it_was_gone() else { return Ok(()) };
+        let may_be_a_share = || gone.files >= FILES_MIN && head.tripwire.has_grown();
+        let is_much =
+            gone.files >= u64::from(files_max) || may_be_a_share() && self.is_a_share(&point.view, gone)?;
+        if !is_much {
+            return Ok(());
+        }
+        let now = self.commits.heads.clock.now().secs;
+        let is_new = |s: &SnapshotInfo| (0..KEPT_SECS_MIN).contains(&now.saturating_sub(s.created.0));
+        if self.kept_before(head).iter().any(is_new) {
+            head.tripwire.forget_gone();
+            return Ok(());
+        }
+        let Some(held) = self.one_at_a_time_within(PATIENCE) else { return Ok(()) };
+        self.keep(head, &point, gone)?;
+        drop(held);
+        head.tripwire.forget_gone();
+        self.thin_kept(head, KEPT)
+    }
+
+    /// True if what is gone is a large part of a view: of its files or of its bytes. Looks at no more of it than decides that.
+    fn is_a_share(&self, view: &View, gone: GoneFiles) -> Result<bool> {
+        let (mut files, mut next) = (0, Key::MIN);
+        let end = Key::new(Ino::END.0, Kind::Inode, 0);
+        let most = gone.files.saturating_mul(SHARE);
+        // What has no name any more is not among what there was, and directories are few.
+        for _ in 0..most.saturating_mul(INODES_PER_FILE) {
+            if files > most {
+                break;
+            }
+            let Some((key, _)) = view.range(&next, &end).next().transpose()? else { return Ok(true) };
+            let inode = view.inode(Ino(key.object))?;
+            let is_there = |inode: Inode| inode.kind == FileType::Regular && inode.nlink > 0;
+            files += u64::from(inode.is_some_and(is_there));
+            next = Key::new(key.object + 1, Kind::Inode, 0);
+        }
+        let held = self.commits.heads.volume.referenced(view.id());
+        Ok(gone.bytes.saturating_mul(SHARE) >= held)
+    }
+
+    /// Has a point be a snapshot that tells why. One that is a snapshot of somebody's is left as it is: it has what is gone.
+    fn keep(&self, head: &Arc<Head>, point: &RollingPoint, gone: GoneFiles) -> Result<()> {
+        let volume = &self.commits.heads.volume;
+        let shown = volume.snapshot_info(point.view.id());
+        if let Some(kept) = shown.filter(|s| s.line != head.line || s.provenance.reason != Reason::Schedule) {
+            let name = crate::names::shown_bytes(&kept.name);
+            log::warn!("{} files are gone in a short time: snapshot '{name}' has them", gone.files);
+            return Ok(());
+        }
+        let told = format!("{} files, {} bytes deleted or overwritten", gone.files, gone.bytes);
+        let why = Provenance { description: told.clone().into_bytes(), ..Reason::MassDeletion.into() };
+        let name = self.automatic_name(head, Reason::MassDeletion)?;
+        let renamed = volume.snapshot_info(point.view.id()).map(|s| s.name);
+        volume.name_point(&point.view, head.line, &name, &why)?;
+        self.forget_snapdirs();
+        if let Some(old) = renamed {
+            self.tell_snapdirs(head, None, &old);
+        }
+        self.commits.sync()?;
+        let name = crate::names::shown_bytes(&name);
+        log::warn!("{told} in a short time: snapshot '{name}' has what was there before");
+        Ok(())
+    }
+
+    /// Deletes all but the newest so many, oldest first, but for those of the last hour and what is in use.
+    fn thin_kept(&self, head: &Head, keep: usize) -> Result<()> {
+        let mut all = self.kept_before(head);
+        all.truncate(all.len().saturating_sub(keep));
+        let now = self.commits.heads.clock.now().secs;
+        all.retain(|s| keep > 0 || now.saturating_sub(s.created.0) >= KEPT_SECS_MIN);
+        for s in all {
+            let Some(held) = self.one_at_a_time_within(PATIENCE) else { return Ok(()) };
+            let done = self.drop_snapshot(head, &s.name, &held);
+            drop(held);
+            match done {
+                Ok(()) => self.tell_snapdirs(head, None, &s.name),
+                Err(Error::Busy | Error::NotFound) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        self.commits.outlive()
+    }
+}

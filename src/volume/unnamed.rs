@@ -1,0 +1,128 @@
+//! Points without a name that roll along with a line, and become snapshots if it turns out that they are wanted.
+//!
+//! One is there as long as somebody reads it, and its tree is whole as long ([`Volume::nameless_point`]). It has a slot from the
+//! beginning, so that a name and a line are all that it has to get. A crash leaves none of them that has no name.
+
+use super::commit::Prepare;
+use super::lines::POINT_NAME;
+use super::snapshot::{NewSnapshot, RECORDS_OF_A_POINT};
+use super::state::VolumeState;
+use super::{ReserveFor, Result, View, Volume, VolumeError};
+use crate::format::log::{Effect, NamedPoint};
+use crate::format::provenance::Provenance;
+use crate::format::view::Consistency;
+use crate::format::{LineId, ViewId};
+use std::sync::Arc;
+
+/// The newest point that the head of a line descends from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PointBelow {
+    /// It, with a name or without.
+    pub id: ViewId,
+    /// The head has changed nothing since.
+    pub is_as_now: bool,
+}
+
+impl VolumeState {
+    /// Makes a point a snapshot of a line.
+    pub(super) fn name_point(&mut self, point: NamedPoint) {
+        let NamedPoint { view, line, name, provenance } = point;
+        let Some(record) = self.history.get(view) else { return };
+        if record.line == line {
+            self.lines.rename_snapshot(record, &name);
+            self.history.set_name(view, name);
+        } else {
+            self.history.set_line(view, line);
+            self.history.set_name(view, name);
+            if let Some(record) = self.history.get(view) {
+                self.lines.add_snapshot(record);
+            }
+            self.deletes.retain(|id| *id != view);
+            self.postponed.remove(&view);
+        }
+        self.history.set_provenance(view, provenance);
+        self.changed = true;
+    }
+}
+
+impl Volume {
+    /// The newest point that the head of a line descends from. Reads nothing.
+    pub fn point_below(&self, line: LineId) -> Option<PointBelow> {
+        let state = self.state.read();
+        let head = state.lines.head(line)?;
+        let id = state.history.get(head)?.prev?;
+        let is_as_now = state.newest_point(head, state.roots.get(&head)?) == Some(id);
+        Some(PointBelow { id, is_as_now })
+    }
+
+    /// Bytes that a view reaches.
+    pub fn referenced(&self, id: ViewId) -> u64 {
+        self.state.read().history.get(id).map_or(0, |record| record.referenced)
+    }
+
+    /// The tree of a point, with a name or without; it stays as long as it is read.
+    pub fn point(&self, id: ViewId) -> Result<Arc<View>> {
+        self.view_of_snapshot(&self.state.read(), id)
+    }
+
+    /// A point of a line's head without a name, with what `prepare` adds; there as long as it is read. Nothing is flushed: after a
+    /// crash it is gone.
+    pub fn rolling_point(
+        &self,
+        line: LineId,
+        created: (i64, u32),
+        prepare: Prepare<'_>,
+    ) -> Result<Arc<View>> {
+        self.check_writable()?;
+        // Not while a commit is open: it would know the point and not its tree.
+        let _no_commit = self.committer.lock();
+        self.check_writable()?;
+        let mut txn = self.begin(line)?;
+        self.reserve_records(txn.state(), RECORDS_OF_A_POINT, ReserveFor::Record)?;
+        txn.attempt(|txn| {
+            prepare(txn)?;
+            txn.switch_to(line)
+        })?;
+        let new = NewSnapshot {
+            name: POINT_NAME,
+            created,
+            consistency: Consistency::FileSystem,
+            provenance: &Provenance::default(),
+            pause_ns: &|| 0,
+            identity: None,
+        };
+        let point = txn.state().next_point(line, &new)?;
+        let id = point.id;
+        let mut turn = txn.end_with(&[Effect::Point(point.clone()), Effect::Delete(id)]);
+        let state = turn.alone();
+        state.take_point(point);
+        let view = self.view_of_snapshot(state, id);
+        state.delete(id);
+        drop(turn);
+        self.write_log();
+        view
+    }
+
+    /// Makes a point that is read a snapshot of a line, or gives a snapshot of that line another name and reason. Durable with
+    /// the next flush of the log, or commit.
+    pub fn name_point(&self, point: &View, line: LineId, name: &[u8], provenance: &Provenance) -> Result<()> {
+        self.check_writable()?;
+        // Not while a commit is open: it may be about to delete what has no name.
+        let _no_commit = self.committer.lock();
+        let mut turn = self.turn();
+        let record = turn.history.get(point.id).ok_or(VolumeError::NoSuchView)?;
+        let is_free = [LineId::NONE, line].contains(&record.line) && turn.may_be_base(point.id);
+        if !is_free || turn.lines.get(line).is_none() {
+            return Err(VolumeError::NoSuchView);
+        }
+        if turn.lines.name_is_taken(&turn.history, line, point.id, name) {
+            return Err(VolumeError::NameTaken);
+        }
+        self.reserve_records(&turn, 1, ReserveFor::Record)?;
+        let (view, name, provenance) = (point.id, name.to_vec(), provenance.clone());
+        let named = NamedPoint { view, line, name, provenance };
+        turn.alone().name_point(named.clone());
+        self.tell(turn, &Effect::Name(named));
+        Ok(())
+    }
+}
