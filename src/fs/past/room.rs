@@ -88,6 +88,7 @@ impl Past {
     }
 
     fn let_some_go(&self, bytes: u64) -> Result<bool> {
+        self.let_go_of_point();
         let (volume, all) = (&self.commits.heads.volume, self.may_go());
         let planner = volume.planner()?;
         let together = planner.would_free(&ids(&all))?;
