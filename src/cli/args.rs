@@ -6,12 +6,12 @@ pub(super) use super::freeze_args::{FreezeArgs, ThawArgs};
 use super::hold_args::{HoldArgs, ReleaseArgs, UndeleteArgs};
 use super::hydrate_args::HydrateArgs;
 pub(super) use super::line_args::{
-    CloneArgs, DropArgs, Json, ListArgs, MergeArgs, PromoteArgs, RebaseArgs, RollbackArgs, RunArgs, ShowArgs,
-    TryArgs, UndoArgs,
+    CloneArgs, DropArgs, GetArgs, Json, ListArgs, MergeArgs, PromoteArgs, RebaseArgs, RenameArgs,
+    RollbackArgs, RunArgs, ShowArgs, TryArgs, UndoArgs,
 };
 pub(super) use super::method::Method;
 use super::mirror_args::MirrorArgs;
-use super::property::{Assignment, Property};
+use super::property::Assignment;
 use super::purge_args::PurgeArgs;
 pub(super) use super::schedule_args::{PruneArgs, ScheduleArgs};
 pub(super) use super::space_args::{PlanArgs, SpaceArgs};
@@ -219,7 +219,8 @@ pub(super) enum Verb {
     Thaw(ThawArgs),
     /// What the space of a store is used for: by snapshot and clone, and as parts that add up
     #[command(after_help = "Example: snapfs space /data\n\n\
-        EXCLUSIVE comes back when that alone is deleted, REFERENCED is all that it has, WRITTEN what came since the one before.")]
+        EXCLUSIVE comes back when that alone is deleted, REFERENCED is all that it has, WRITTEN what came since the one before.\n\
+        With --paths: which files and directories have the most content that only snapshots of the line that MNT is in hold.")]
     Space(SpaceArgs),
     /// What deleting something would bring back, or which snapshots to delete for a wanted amount; nothing is changed
     #[command(subcommand_required = true, after_help = "Example: snapfs plan /data delete monday tuesday")]
@@ -452,18 +453,6 @@ pub(super) struct StatusArgs {
 }
 
 #[derive(Args, Debug)]
-pub(super) struct RenameArgs {
-    /// Mount point, any path in a mount, or a mounted store
-    pub(super) target: PathBuf,
-    /// Name now
-    pub(super) name: OsString,
-    /// Name from now on
-    pub(super) new_name: OsString,
-    #[command(flatten)]
-    pub(super) json: Json,
-}
-
-#[derive(Args, Debug)]
 pub(super) struct DiffArgs {
     /// Mount point, a path in a mount (only what is below it is told), or a store
     pub(super) target: PathBuf,
@@ -573,18 +562,6 @@ pub(super) struct SetArgs {
     #[arg(value_name = "PROPERTY=VALUE", value_parser = Assignment::parse)]
     pub(super) assignment: Assignment,
     /// Files or directories in a mount
-    #[arg(required = true, value_name = "PATH")]
-    pub(super) paths: Vec<PathBuf>,
-    #[command(flatten)]
-    pub(super) json: Json,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct GetArgs {
-    /// Which: compression
-    #[arg(value_name = "PROPERTY", value_parser = Property::parse)]
-    pub(super) property: Property,
-    /// Files or directories in a mount, snapshots included
     #[arg(required = true, value_name = "PATH")]
     pub(super) paths: Vec<PathBuf>,
     #[command(flatten)]

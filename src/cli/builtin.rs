@@ -565,8 +565,8 @@ impl Engine for Open {
         scheduling::carry_out(&self.fs, &self.store, order)
     }
 
-    fn space(&self, order: &SpaceOrder) -> Result<Value, Failure> {
-        planning::answer(&self.fs, &self.store, order)
+    fn space(&self, order: &SpaceOrder, put: &mut dyn FnMut(Value) -> bool) -> Result<Value, Failure> {
+        planning::answer(&self.fs, &self.store, order, put)
     }
 
     fn diff(&self, order: &DiffOrder, put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {

@@ -70,7 +70,11 @@ pub(super) fn carry_out(
 }
 
 /// Those that are meant, oldest first, and a sentence for each name that means none.
-fn meant(fs: &Fs, store: &Path, order: &DeleteOrder) -> Result<(Vec<SnapshotInfo>, Vec<String>), Failure> {
+pub(super) fn meant(
+    fs: &Fs,
+    store: &Path,
+    order: &DeleteOrder,
+) -> Result<(Vec<SnapshotInfo>, Vec<String>), Failure> {
     let fails = |e: Error| told(store, &e);
     let line = fs.line_at(order.at).map_err(fails)?;
     let moment = |word: &Option<Vec<u8>>| {

@@ -589,8 +589,8 @@ pub trait Engine: Send + Sync {
     fn schedule(&self, _order: &ScheduleOrder) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store takes no snapshots by itself"))
     }
-    /// Answers a question about space: an object.
-    fn space(&self, _order: &SpaceOrder) -> Result<Value, Failure> {
+    /// Answers a question about space: an object. What takes long tells `put` how far it is.
+    fn space(&self, _order: &SpaceOrder, _put: &mut dyn FnMut(Value) -> bool) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store does not tell what its space is used for"))
     }
     /// What became of paths between two views: objects for `put`, until it has enough, which it says by false.

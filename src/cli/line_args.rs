@@ -1,6 +1,7 @@
 //! Arguments of the verbs about lines: clones, trials, merges, and ways back.
 
 use super::list_args::ListChoice;
+use super::property::Property;
 use super::property::parse_after;
 use clap::Args;
 use std::ffi::OsString;
@@ -210,6 +211,30 @@ pub(super) struct ShowArgs {
     /// Of a file: wait until all of it is home that can be (exit code 3: not all of it can)
     #[arg(long, conflicts_with = "name")]
     pub(super) wait: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RenameArgs {
+    /// Mount point, any path in a mount, or a mounted store
+    pub(super) target: PathBuf,
+    /// Name now
+    pub(super) name: OsString,
+    /// Name from now on
+    pub(super) new_name: OsString,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct GetArgs {
+    /// Which: compression
+    #[arg(value_name = "PROPERTY", value_parser = Property::parse)]
+    pub(super) property: Property,
+    /// Files or directories in a mount, snapshots included
+    #[arg(required = true, value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) json: Json,
 }

@@ -3,9 +3,9 @@
 use super::args::{self, Cli, Method, Style, Verb};
 use super::engine::Backend;
 use super::{
-    changes, delete, diff, freeze, freezing, holds, hydrate, merge, mirror, mount, paths, properties, purge,
-    rescue, restore, rollback, schedule, scrub, show, snapshots, space, stores, streams, trash, trial,
-    umount, undo, usage,
+    changes, delete, diff, freeze, holds, hydrate, merge, mirror, mount, paths, properties, purge, rescue,
+    restore, rollback, schedule, scrub, show, snapshots, space, stores, streams, trash, trial, umount, undo,
+    usage,
 };
 use crate::ctl::{Code, Failure};
 use clap::FromArgMatches;

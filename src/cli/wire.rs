@@ -207,7 +207,7 @@ impl Handler for Verbs {
                 self.engine.split(at(args), &name(args, "name")?, &maker)
             }
             "schedule" => self.engine.schedule(&schedule_order::decode(args, at(args))?),
-            "space" => self.engine.space(&space_order::decode(args, at(args))?),
+            "space" => self.engine.space(&space_order::decode(args, at(args))?, progress),
             "scrub" => self.engine.scrub(scrub_order(args)?),
             "check" => {
                 let data = args.get("data").and_then(Value::as_bool).unwrap_or(false);

@@ -27,6 +27,14 @@ impl Operations for Fs {
         Unhindered([Some(self.heads.frosts.wait_to_pass(node.map(NodeId::tree))), None])
     }
 
+    fn can_make_room(&self, bytes: u64) -> bool {
+        self.past.can_make_room(bytes)
+    }
+
+    fn make_room(&self, bytes: u64) -> bool {
+        self.past.make_room(bytes)
+    }
+
     fn lookup(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Result<Entry> {
         self.answer(names::find(&self.past, parent, name))
     }
@@ -280,12 +288,14 @@ impl Operations for Fs {
     }
 
     fn statfs(&self, _node: NodeId) -> Result<StatFs> {
-        let space = self.heads.volume.space();
+        let (space, may_free) = (self.heads.volume.space(), self.past.room.may_free_bytes());
         Ok(StatFs {
             total_bytes: space.total,
-            free_bytes: space.free,
-            // Whoever reads this wants to write, and what is written must be mapped.
-            available_bytes: content::room_for_content(space.available),
+            free_bytes: space.free.saturating_add(may_free).min(space.total),
+            // Whoever reads this wants to write, what is written must be mapped, and room is made for it.
+            available_bytes: content::room_for_content(
+                space.available.saturating_add(may_free).min(space.total),
+            ),
             // Inode numbers are not counted: there are as many as anyone can ask for.
             inodes: Ino::END.0,
             inodes_free: Ino::END.0 - Ino::FIRST_FREE.0,

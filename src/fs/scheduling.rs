@@ -91,6 +91,7 @@ impl Fs {
             return Err(Error::ReadOnly);
         }
         self.heads.volume.set_schedules(line, schedules)?;
+        self.past.room.has_changed();
         self.commits.sync()
     }
 
@@ -100,6 +101,7 @@ impl Fs {
         let lines = self.heads.volume.scheduled_lines();
         if self.heads.is_read_only() || lines.iter().all(|l| l.schedules.iter().all(|s| s.by_hand)) {
             self.past.timekeeper.seen.lock().schedules.clear();
+            self.past.room.end();
             return false;
         }
         let _running = self.past.timekeeper.running.lock();
@@ -115,6 +117,9 @@ impl Fs {
                 Ok(many) => more |= many,
                 Err(e) => self.note(line.id, schedule, Some(format!("cannot delete a snapshot: {e}"))),
             }
+        }
+        if let Err(e) = self.past.count_room(now.1) {
+            log::warn!("what automatic snapshots hold is not known: {e}");
         }
         more
     }

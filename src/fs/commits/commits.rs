@@ -325,6 +325,18 @@ impl Commits {
         Ok(any)
     }
 
+    /// Commits until what was let go of is back.
+    pub fn bring_back(&self) -> Result<()> {
+        for _ in 0..RECLAIM_COMMITS_MAX {
+            self.commit()?;
+            if !self.heads.volume.has_background_work() {
+                break;
+            }
+        }
+        // What the last one freed is let go of by the next.
+        self.commit()
+    }
+
     /// Makes everything that has returned durable, then answers.
     pub fn sync_then(&self, answer: Answer) {
         if !self.waiting.join(answer) {

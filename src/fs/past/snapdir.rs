@@ -8,6 +8,7 @@ use super::ageing::Ageing;
 use super::arriving::Arriving;
 use super::deletion::Deletion;
 use super::known::KnownSnapdirs;
+use super::made_room::MadeRoom;
 use super::pick::pick;
 use super::timekeeper::Timekeeper;
 use super::underway::UnderWay;
@@ -84,6 +85,8 @@ pub struct Past {
     pub timekeeper: Timekeeper,
     /// How old the store is.
     pub(super) ageing: Ageing,
+    /// What snapshots that may go hold.
+    pub room: MadeRoom,
     /// Commands that steps and trials were made for.
     pub under_way: Arc<UnderWay>,
     /// What is being received now.
@@ -103,6 +106,7 @@ impl Past {
             watch: Watch::default(),
             timekeeper: Timekeeper::default(),
             ageing: Ageing::default(),
+            room: MadeRoom::default(),
             under_way: Arc::default(),
             arriving: Arriving::default(),
         }
@@ -209,6 +213,7 @@ impl Past {
         provenance: &Provenance,
         reached: Consistency,
     ) -> Result<ViewId> {
+        self.make_room_to_write_back();
         self.snapshot_held(head, name, provenance, reached, &self.one_at_a_time())
     }
 
@@ -541,6 +546,7 @@ impl Past {
     /// The kernel keeps what `stat` shows of a `.snapshots` that it knows until it is told: called before whatever changes
     /// that is answered.
     pub fn forget_snapdirs(&self) {
+        self.room.has_changed();
         self.forget_snapdir(ROOT_SNAPDIR);
         self.known_snapdirs.all().into_iter().for_each(|snapdir| self.forget_snapdir(snapdir));
     }

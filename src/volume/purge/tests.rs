@@ -146,8 +146,8 @@ fn order(volume: &Volume, names: &[&[u8]], inodes: &[u64]) -> Result<Ordered> {
                 places.extend(view.runs_of(&extent).into_iter().map(|(from, to)| (from, to - from)));
             }
             if let Some(place) = view.leaf_of(&Key::new(*ino, Kind::Inline, 0))? {
-                let item = view.get(&Key::new(*ino, Kind::Inline, 0))?.unwrap_or_default();
-                let contents = [(*ino, [item.to_vec()].into())].into();
+                let item = view.get(&Key::new(*ino, Kind::Inline, 0))?;
+                let contents = [(*ino, item.iter().map(|item| item.to_vec()).collect())].into();
                 leaves.extend(volume.leaf_without(&place, &contents)?);
             }
         }
