@@ -24,6 +24,9 @@ pub(super) struct ListArgs {
     /// List what is being received alone: by whom it was sent, how far it is, and when it goes if nobody goes on
     #[arg(long, conflicts_with = "clones")]
     pub(super) arrivals: bool,
+    /// List what was deleted and can be brought back alone: snapshots of the line, and clones as .clones/NAME
+    #[arg(long, conflicts_with_all = ["clones", "arrivals"])]
+    pub(super) trash: bool,
     #[command(flatten)]
     pub(super) choice: ListChoice,
     #[command(flatten)]
@@ -59,6 +62,9 @@ pub(super) struct DropArgs {
     /// Names of clones
     #[arg(required = true, value_name = "NAME")]
     pub(super) names: Vec<OsString>,
+    /// For good, and not into the trash
+    #[arg(long)]
+    pub(super) now: bool,
     #[command(flatten)]
     pub(super) json: Json,
 }

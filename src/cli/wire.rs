@@ -13,7 +13,7 @@ use super::mirror_order;
 use super::options::{self, Parsed};
 use super::pipe::{self, Carriers};
 use super::purge_order;
-use super::{past_of_path, restoring, schedule_order, space_order, streaming, told_rollback};
+use super::{past_of_path, restoring, schedule_order, space_order, streaming, told_rollback, trash_order};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler, Peer};
 use crate::format::provenance::{COMMAND_BYTES_MAX, DESCRIPTION_BYTES_MAX, Provenance, Reason};
@@ -99,6 +99,7 @@ impl Handler for Verbs {
                 let by = of_command(args, Reason::User);
                 self.engine.hold(at(args), &hold_order::decode(args)?, &by)
             }
+            "trash" => self.engine.trash(at(args), &trash_order::decode(args)?),
             "hydrate" => {
                 let order = hydrate_order::decode(args)?;
                 self.engine.hydrate(at(args), names::get(args, "name").as_deref(), &order)
@@ -112,7 +113,10 @@ impl Handler for Verbs {
                 self.engine.delete(at(args), &name(args, "name")?)?;
                 Ok(json!({}))
             }
-            "delete_meant" => self.engine.delete_meant(&delete_order::decode(args, at(args))?, progress),
+            "delete_meant" => {
+                let by = of_command(args, Reason::User);
+                self.engine.delete_meant(&delete_order::decode(args, at(args))?, &by, progress)
+            }
             "clones" => Ok(Value::Array(self.engine.clones()?.iter().map(encode_clone).collect())),
             "clone" => {
                 let (new, from) = (name(args, "name")?, names::get(args, "from"));
@@ -129,7 +133,8 @@ impl Handler for Verbs {
                 Ok(encode_clone(&made))
             }
             "drop" => {
-                self.engine.drop_clone(&name(args, "name")?)?;
+                let by = of_command(args, Reason::User);
+                self.engine.discard_clone(&name(args, "name")?, &by, args["now"] == true)?;
                 Ok(json!({}))
             }
             "try" => {

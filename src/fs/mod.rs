@@ -51,6 +51,7 @@ mod standalone;
 mod stream;
 mod timeline;
 mod transfer;
+mod trashing;
 mod tripping;
 mod undoing;
 mod use_of;
@@ -76,8 +77,8 @@ pub use options::{
 };
 
 pub use past::{
-    Cover, DELETED_AT_ONCE, GoesOn, GuardedChange, HasToo, HoldTerms, InTheWay, OpenForWriting, Promoted,
-    PromotionOrder, PurgeAsked, PurgeEnd, PurgePlan, PurgedIn, Switched, Uncovered, Undoable,
+    Cover, DELETED_AT_ONCE, Deletion, GoesOn, GuardedChange, HasToo, HoldTerms, InTheWay, OpenForWriting,
+    Promoted, PromotionOrder, PurgeAsked, PurgeEnd, PurgePlan, PurgedIn, Switched, Uncovered, Undoable,
 };
 pub use past::{TripwireState, moment_of};
 pub use past_of_path::PathAsked;

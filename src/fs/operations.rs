@@ -114,12 +114,15 @@ impl Operations for Fs {
         self.commits.with_space(|| names::remove_file(&self.heads, parent, name))
     }
 
-    fn rmdir(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Result<()> {
+    fn rmdir(&self, caller: &Caller, parent: NodeId, name: &[u8]) -> Result<()> {
         if let Target::Clonedir = target(parent) {
-            return self.commits.with_space(|| self.past.remove_in_clonedir(parent, name));
+            return self.commits.with_space(|| self.past.remove_in_clonedir(parent, name, caller.uid));
         }
         let done = self.commits.with_space(|| match target(parent) {
-            Target::Snapdir(_) => self.past.remove_in_snapdir(parent, name, &self.past.one_at_a_time()),
+            Target::Snapdir(_) => {
+                let held = self.past.one_at_a_time();
+                self.past.remove_in_snapdir(parent, name, caller.uid, &held)
+            }
             _ => names::remove_directory(&self.heads, parent, name),
         });
         // Elsewhere than in the root's it was refused, and the kernel has the directory locked until that is answered.
@@ -129,13 +132,13 @@ impl Operations for Fs {
         done
     }
 
-    fn rmdir_at_once(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Option<Result<()>> {
+    fn rmdir_at_once(&self, caller: &Caller, parent: NodeId, name: &[u8]) -> Option<Result<()>> {
         if let Target::Clonedir = target(parent) {
             return None;
         }
         // To tell other `.snapshots` means to wait for requests in them.
         let held = self.past.one_at_a_time_now().filter(|_| self.past.is_alone(parent))?;
-        let done = self.commits.with_space(|| self.past.remove_in_snapdir(parent, name, &held));
+        let done = self.commits.with_space(|| self.past.remove_in_snapdir(parent, name, caller.uid, &held));
         drop(held);
         self.past.tell_other_snapdirs(parent, name);
         Some(done)

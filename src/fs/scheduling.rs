@@ -272,6 +272,10 @@ impl Fs {
         if !is_due {
             return Ok(false);
         }
+        if self.wanted_bytes(schedule).is_some() && self.past.empty_some_trash()? {
+            // What is in the trash goes first, and its space is on its way.
+            return Ok(true);
+        }
         let trusted = self.past.timekeeper.seen.lock().clock.is_trusted();
         let mut go = self.rulings(head.line, schedule)?;
         // Want of space has nothing to do with what a clock says.
@@ -289,6 +293,7 @@ impl Fs {
     }
 
     fn prune_all(&self, head: &Head, schedule: &Schedule) -> Result<Vec<SnapshotInfo>> {
+        while self.wanted_bytes(schedule).is_some() && self.past.empty_some_trash()? {}
         let mut go = self.rulings(head.line, schedule)?;
         go.retain(|ruled| ruled.ruling.goes() || ruled.thinned.is_some());
         let go: Vec<SnapshotInfo> = go.into_iter().map(|ruled| ruled.snapshot).collect();

@@ -266,10 +266,15 @@ impl Commits {
     pub fn once_with_space<T>(&self, change: impl Fn() -> Result<T>) -> Result<T> {
         self.relieve()?;
         self.arm_tripwire();
-        let done = match change() {
+        let mut done = match change() {
             Err(Error::NoSpace) if self.reclaim()? => change(),
             done => done,
         };
+        // What is in the trash goes before anything fails for want of space.
+        while matches!(done, Err(Error::NoSpace)) && self.heads.volume.empty_oldest_trash()? {
+            self.reclaim()?;
+            done = change();
+        }
         self.heads.tell_fallen();
         done
     }

@@ -38,6 +38,7 @@ mod stream_terms;
 mod streams;
 mod switch_kernel;
 mod transfer;
+mod trash;
 mod trials;
 mod tripwire;
 
