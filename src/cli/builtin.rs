@@ -8,6 +8,7 @@ use super::checked::{listed_report, report, told_copy};
 use super::comparing;
 use super::delete_order::DeleteOrder;
 use super::deleting;
+use super::engine::PurgeRequest;
 use super::engine::{
     Backend, ChangesOrder, CheckReport, CloneRow, DiffOrder, Engine, FrostWish, HoldOrder, InitOptions,
     MergeRequest, MirrorOrder, OpenFor, Partner, PathOrder, PromoteOrder, RollbackAnswer, RollbackOrder,
@@ -29,7 +30,7 @@ use super::offline;
 use super::past_of_path;
 use super::planning;
 use super::property::Property;
-use super::purge_order::{self, PurgeRequest};
+use super::purge_order;
 use super::refusal::{
     COPIED, io, limited, no_thread, told, told_clone, told_name, told_too_many, told_view, told_volume,
 };

@@ -8,7 +8,6 @@ pub use super::freeze_order::FrostWish;
 pub use super::hold_order::{HoldOrder, WantedHold};
 pub use super::hydrate_order::HydrateOrder;
 pub use super::mirror_order::MirrorOrder;
-pub use super::purge_order::PurgeRequest;
 pub use super::schedule_order::{ScheduleOrder, ScheduleWish};
 pub use super::sides::Partner;
 pub use super::space_order::{SpaceOrder, SpaceQuestion};
@@ -328,6 +327,19 @@ pub struct SnapshotRow {
     pub pause_us: u64,
     /// What holds it: tags.
     pub held: Vec<String>,
+}
+
+/// What a user wants purged.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PurgeRequest {
+    /// The path; of it only where it is counts.
+    pub path: PathOrder,
+    /// In which snapshots, in the words of the user.
+    pub snapshots: Vec<u8>,
+    /// Whoever else has some of it loses it.
+    pub all: bool,
+    /// Nothing is done.
+    pub dry_run: bool,
 }
 
 /// One clone in a listing. Sizes are counters, in bytes.

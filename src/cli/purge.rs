@@ -1,10 +1,11 @@
 //! `purge`: content of a path is taken out of snapshots, through the daemon of its mount.
 
+use super::engine::PurgeRequest;
 use super::engine::{PathOrder, PathQuestion};
 use super::output;
 use super::paths::locate;
 use super::purge_args::PurgeArgs;
-use super::purge_order::{self, PurgeRequest};
+use super::purge_order;
 use super::snapshots::written;
 use crate::ctl::{Client, Code, Failure};
 use crate::names;

@@ -1,6 +1,6 @@
 //! How an order to purge a path travels to a daemon, and what the daemon does.
 
-use super::engine::PathOrder;
+use super::engine::PurgeRequest;
 use super::past_of_path;
 use super::refusal::{told, told_view};
 use crate::ctl::{Code, Failure};
@@ -14,19 +14,6 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-
-/// What a user wants purged.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PurgeRequest {
-    /// The path; of it only where it is counts.
-    pub path: PathOrder,
-    /// In which snapshots, in the words of the user.
-    pub snapshots: Vec<u8>,
-    /// Whoever else has some of it loses it.
-    pub all: bool,
-    /// Nothing is done.
-    pub dry_run: bool,
-}
 
 /// A request as it travels.
 pub(super) fn encode(request: &PurgeRequest) -> Value {
@@ -180,6 +167,7 @@ fn inherited(info: &SnapshotInfo) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::engine::PathOrder;
     use crate::cli::engine::PathQuestion;
 
     #[test]

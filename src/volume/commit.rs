@@ -221,7 +221,7 @@ impl<'a> CommitSession<'a> {
             deletes,
             beside: s.take_beside(),
             copies,
-            purge: self.volume.purging.take(),
+            purge: PurgeTurn::taken_from(&self.volume.purging),
             points_only,
             log_start,
             log_begins,

@@ -7,7 +7,8 @@ use super::purge_plan::PurgePlan;
 use super::snapdir::Past;
 use crate::format::ViewId;
 use crate::ops::{Error, NodeId, Result};
-use crate::volume::purge::{NewLeaf, NothingMoves, Ordered, PurgeOrder, WipedBytes};
+use crate::volume::purge::{NewLeaf, Ordered, PurgeOrder};
+use crate::volume::{NothingMoves, WipedBytes};
 
 /// So many leaves are rewritten by one commit.
 const LEAVES_AT_ONCE: usize = 1024;

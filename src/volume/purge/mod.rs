@@ -6,10 +6,7 @@
 mod leaf;
 mod load;
 mod order;
-mod place_set;
 mod step;
-mod unreached;
-mod work;
 
 #[cfg(test)]
 mod tests;
@@ -17,8 +14,4 @@ mod tests;
 pub use leaf::{InlineContents, LeafPlace, NewLeaf};
 pub(super) use load::LoadedLeaves;
 pub use order::{Ordered, PurgeOrder, Purging};
-pub use place_set::PlaceSet;
-pub(super) use step::{LeafTable, PurgeTurn};
-pub use unreached::WipedBytes;
-pub(super) use work::purge_nodes;
-pub use work::{NothingMoves, NothingPurged};
+pub(super) use step::{LeafTable, PurgeTurn, purge_nodes};

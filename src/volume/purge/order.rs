@@ -1,7 +1,6 @@
 //! What is asked of the next commits for a purge, and what became of it.
 
 use super::NewLeaf;
-use super::step::PurgeTurn;
 use crate::format::{Epoch, ViewId};
 use parking_lot::{Mutex, RwLock};
 use std::collections::VecDeque;
@@ -36,14 +35,14 @@ pub struct Purging {
     /// Held for writing while a purge is planned and entered: content stays where it is. For reading by whoever moves some.
     pub(in crate::volume) turn: RwLock<()>,
     /// One at a time writes over what no tree leads to.
-    pub(super) wiping: Mutex<()>,
+    pub(in crate::volume) wiping: Mutex<()>,
     /// A leaf lock.
-    pub(super) waiting: Mutex<WaitingPurge>,
+    pub(in crate::volume) waiting: Mutex<WaitingPurge>,
 }
 
 /// What waits for a commit.
 #[derive(Default)]
-pub(super) struct WaitingPurge {
+pub(in crate::volume) struct WaitingPurge {
     pub order: Option<PurgeOrder>,
     pub ordered: Option<Ordered>,
     /// Zeros are there, durably.
@@ -57,18 +56,6 @@ pub(super) struct WaitingPurge {
 }
 
 impl Purging {
-    /// What a commit is to do. Called with the state locked.
-    pub(in crate::volume) fn take(&self) -> PurgeTurn {
-        let mut waiting = self.waiting.lock();
-        PurgeTurn {
-            order: waiting.order.take(),
-            settled: std::mem::take(&mut waiting.wiped),
-            in_place: std::mem::take(&mut waiting.in_place),
-            wiping: waiting.wiping.take(),
-            ..PurgeTurn::default()
-        }
-    }
-
     /// True if a commit has something to do for a purge.
     pub(in crate::volume) fn waits(&self) -> bool {
         let waiting = self.waiting.lock();

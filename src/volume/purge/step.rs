@@ -32,6 +32,18 @@ pub(in crate::volume) struct PurgeTurn {
 }
 
 impl PurgeTurn {
+    /// What a commit is to do. Called with the state locked.
+    pub fn taken_from(purging: &Purging) -> PurgeTurn {
+        let mut waiting = purging.waiting.lock();
+        PurgeTurn {
+            order: waiting.order.take(),
+            settled: std::mem::take(&mut waiting.wiped),
+            in_place: std::mem::take(&mut waiting.in_place),
+            wiping: waiting.wiping.take(),
+            ..PurgeTurn::default()
+        }
+    }
+
     /// Takes in what was ordered, and gives back what was written over: returns places that are free.
     pub fn enter(
         &mut self,
@@ -171,4 +183,13 @@ fn drop_pieces(addr: u64, meta: &mut Meta<'_, '_>) -> Result<()> {
         meta.edit.remove(meta.root, &key)?;
     }
     Ok(())
+}
+
+/// Nodes of the meta tree that a commit writes for so many places and leaves, and the one that lets go of them: records lie
+/// side by side, and of a leaf no more than three pieces are in one node.
+pub(in crate::volume) fn purge_nodes(places: u64, leaves: u64) -> u64 {
+    match (places, leaves) {
+        (0, 0) => 0,
+        _ => places / 16 + leaves * 4 + 24,
+    }
 }

@@ -515,7 +515,7 @@ fn random_histories_with_purges() {
                         commit(&volume).unwrap();
                     }
                     let view = of(&volume, &name);
-                    let mut places = super::PlaceSet::default();
+                    let mut places = crate::volume::PlaceSet::default();
                     places.add(&view, &extent(&view, ino).unwrap());
                     let all = snapshots.iter_mut().map(|(name, files)| (of(&volume, name), files));
                     let head = (Arc::new(volume.live(LineId::MAIN).unwrap()), &mut live);

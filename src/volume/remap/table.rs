@@ -27,7 +27,7 @@ pub fn reference(extent: &Extent) -> DeadEntry {
 
 /// What became of a part of a range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Fate {
+enum PartPlace {
     /// It is where references say.
     Here,
     /// It is somewhere else.
@@ -36,17 +36,17 @@ enum Fate {
     Nothing,
 }
 
-impl Fate {
+impl PartPlace {
     fn moved(self) -> Option<Moved> {
         match self {
-            Fate::Moved(moved) => Some(moved),
-            Fate::Here | Fate::Nothing => None,
+            PartPlace::Moved(moved) => Some(moved),
+            PartPlace::Here | PartPlace::Nothing => None,
         }
     }
 }
 
 /// A part of a range as it was asked for: where it was, how long it is, and what became of it.
-type Part = (u64, u64, Fate);
+type Part = (u64, u64, PartPlace);
 
 /// What became of places that were purged, when their content was written over.
 #[derive(Default, Debug)]
@@ -150,7 +150,7 @@ impl Remap {
             }
             let skipped = at - start;
             let part = (moved.len - skipped).min(end - at);
-            out.push((at, part, Fate::Moved(Moved { len: part, new: moved.new + skipped, ..*moved })));
+            out.push((at, part, PartPlace::Moved(Moved { len: part, new: moved.new + skipped, ..*moved })));
             at += part;
         }
         if at < end {
@@ -161,8 +161,8 @@ impl Remap {
 
     fn unmoved(&self, addr: u64, len: u64, birth: Epoch, out: &mut Vec<Part>) {
         let leads = self.purged.leads(addr, len, birth).into_iter();
-        let fate = |nothing| if nothing { Fate::Nothing } else { Fate::Here };
-        out.extend(leads.map(|(at, len, nothing)| (at, len, fate(nothing))));
+        let lies = |nothing| if nothing { PartPlace::Nothing } else { PartPlace::Here };
+        out.extend(leads.map(|(at, len, nothing)| (at, len, lies(nothing))));
     }
 
     /// True if nothing has moved and nothing was purged.
@@ -173,10 +173,10 @@ impl Remap {
     /// True if some content of a range that is referred to was purged.
     pub fn is_purged(&self, addr: u64, len: u64, birth: Epoch) -> bool {
         !self.purged.is_empty()
-            && self.parts(addr, len, birth).into_iter().any(|(at, len, fate)| match fate {
-                Fate::Here => self.purged.is_place(at, len),
-                Fate::Moved(moved) => self.purged.is_place(moved.new, len),
-                Fate::Nothing => true,
+            && self.parts(addr, len, birth).into_iter().any(|(at, len, lies)| match lies {
+                PartPlace::Here => self.purged.is_place(at, len),
+                PartPlace::Moved(moved) => self.purged.is_place(moved.new, len),
+                PartPlace::Nothing => true,
             })
     }
 
@@ -186,7 +186,7 @@ impl Remap {
             return Vec::new();
         }
         let parts = self.parts(addr, len, birth).into_iter();
-        parts.filter(|(.., fate)| *fate == Fate::Nothing).map(|(at, len, _)| (at, len)).collect()
+        parts.filter(|(.., lies)| *lies == PartPlace::Nothing).map(|(at, len, _)| (at, len)).collect()
     }
 
     /// In a commit: zeros are where `held` is, durably. `until` is its epoch: no reference to it is younger, and none comes
@@ -231,7 +231,7 @@ impl Remap {
 
     /// True if all of a range is where references say.
     pub fn is_in_place(&self, addr: u64, len: u64, birth: Epoch) -> bool {
-        self.is_plain() || matches!(self.parts(addr, len, birth)[..], [(_, _, Fate::Here)])
+        self.is_plain() || matches!(self.parts(addr, len, birth)[..], [(_, _, PartPlace::Here)])
     }
 
     /// Every place that holds content of a range that is referred to: of what is doubled, both.
@@ -240,9 +240,9 @@ impl Remap {
             return vec![(addr, len)];
         }
         let mut out = Vec::new();
-        for (at, len, fate) in self.parts(addr, len, birth) {
-            out.extend(fate.moved().map(|moved| (moved.new, len)));
-            if fate == Fate::Here || fate.moved().is_some_and(|moved| moved.doubled) {
+        for (at, len, lies) in self.parts(addr, len, birth) {
+            out.extend(lies.moved().map(|moved| (moved.new, len)));
+            if lies == PartPlace::Here || lies.moved().is_some_and(|moved| moved.doubled) {
                 out.push((at, len));
             }
         }
@@ -255,7 +255,7 @@ impl Remap {
             return Vec::new();
         }
         let parts = self.parts(addr, len, birth).into_iter();
-        parts.filter_map(|(_, len, fate)| Some((fate.moved()?.new, len))).collect()
+        parts.filter_map(|(_, len, lies)| Some((lies.moved()?.new, len))).collect()
     }
 
     /// Where the content of an extent is, part by part in order.
@@ -265,11 +265,11 @@ impl Remap {
             return vec![PlacedExtent::in_place(extent)];
         }
         let parts = self.parts(addr, len, extent.birth);
-        if let [(_, _, Fate::Here | Fate::Nothing)] = parts[..] {
+        if let [(_, _, PartPlace::Here | PartPlace::Nothing)] = parts[..] {
             return vec![PlacedExtent::in_place(extent)];
         }
-        let placed = parts.into_iter().map(|(at, len, fate)| {
-            let to = BlockAddr(fate.moved().map_or(at, |moved| moved.new));
+        let placed = parts.into_iter().map(|(at, len, lies)| {
+            let to = BlockAddr(lies.moved().map_or(at, |moved| moved.new));
             // Only what is not compressed moves; of a frame nothing is cut.
             let part = if extent.is_compressed() { extent.clone() } else { extent.slice(at - addr, len) };
             PlacedExtent::moved(part, to)

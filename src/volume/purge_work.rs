@@ -1,6 +1,6 @@
 //! What is asked of a volume for a purge, and the writing over of what is held.
 
-use super::{InlineContents, LeafPlace, NewLeaf, Ordered, PurgeOrder};
+use super::purge::{InlineContents, LeafPlace, NewLeaf, Ordered, PurgeOrder, purge_nodes};
 use crate::format::purge::HeldRecord;
 use crate::format::superblock::{INCOMPAT_MIRRORED, INCOMPAT_PURGED};
 use crate::format::{BlockAddr, Epoch, Extent, Key};
@@ -161,14 +161,5 @@ impl Volume {
         committer.wiping
             || !committer.remap.purged.to_wipe().is_empty()
             || committer.leaves.values().any(|record| record.in_pieces)
-    }
-}
-
-/// Nodes of the meta tree that a commit writes for so many places and leaves, and the one that lets go of them: records lie
-/// side by side, and of a leaf no more than three pieces are in one node.
-pub(in crate::volume) fn purge_nodes(places: u64, leaves: u64) -> u64 {
-    match (places, leaves) {
-        (0, 0) => 0,
-        _ => places / 16 + leaves * 4 + 24,
     }
 }
