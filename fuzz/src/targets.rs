@@ -16,6 +16,7 @@ use snapfs::format::log::{Effects, HEADER_BYTES, RecordHeader};
 use snapfs::format::purge::{GoneRecord, HeldRecord, LeafRecord};
 use snapfs::format::scrub::{Finding, ScrubRecord};
 use snapfs::format::superblock::Superblock;
+use snapfs::format::trash::TrashRecord;
 use snapfs::format::view::ViewRecord;
 use snapfs::format::xattr::Xattrs;
 use snapfs::format::{BLOCK_BYTES, Extent, Key, Kind, NODE_BYTES};
@@ -172,6 +173,9 @@ pub fn records(bytes: &[u8]) {
     }
     if let Ok(hold) = HoldRecord::decode(bytes) {
         assert_eq!(hold.encode(), bytes);
+    }
+    if let Ok(trash) = TrashRecord::decode(bytes) {
+        assert_eq!(trash.encode(), bytes);
     }
     if let Ok(age) = AgeRecord::decode(bytes) {
         assert_eq!(age.encode(), bytes);

@@ -253,7 +253,7 @@ impl Object {
                     "has content in the tree and an extent in the first block"
                 );
                 must!(
-                    !has || (1..=size.min(INLINE_BYTES_MAX)).contains(&inline),
+                    !has || self.inline_is_purged || (1..=size.min(INLINE_BYTES_MAX)).contains(&inline),
                     "has {inline} bytes of content in the tree, with a size of {size}"
                 );
                 must!(

@@ -3,15 +3,15 @@
 pub(super) use super::create_args::CreateArgs;
 pub(super) use super::delete_args::DeleteArgs;
 pub(super) use super::freeze_args::{FreezeArgs, ThawArgs};
-use super::hold_args::{HoldArgs, ReleaseArgs};
+use super::hold_args::{HoldArgs, ReleaseArgs, UndeleteArgs};
 use super::hydrate_args::HydrateArgs;
 pub(super) use super::line_args::{
-    CloneArgs, DropArgs, Json, ListArgs, MergeArgs, PromoteArgs, RebaseArgs, RollbackArgs, RunArgs, ShowArgs,
-    TryArgs, UndoArgs,
+    CloneArgs, DropArgs, GetArgs, Json, ListArgs, MergeArgs, PromoteArgs, RebaseArgs, RenameArgs,
+    RollbackArgs, RunArgs, ShowArgs, TryArgs, UndoArgs,
 };
 pub(super) use super::method::Method;
 use super::mirror_args::MirrorArgs;
-use super::property::{Assignment, Property};
+use super::property::Assignment;
 use super::purge_args::PurgeArgs;
 pub(super) use super::schedule_args::{PruneArgs, ScheduleArgs};
 pub(super) use super::space_args::{PlanArgs, SpaceArgs};
@@ -79,8 +79,16 @@ pub(super) enum Verb {
         A name is taken as it is; if there is none of that name, *, ?, [a-z], [!a-z] and \\ mean what they do in a shell. What\n\
         begins with @ was made automatically, and only a pattern that begins with @ means it: '@GMT-*'. VIEW is an age\n\
         (@-30d), a time (@2026-01-31T10:00) or a snapshot. What is in use or held stays and is told (exit code 1), and so is a\n\
-        name that meets nothing. How far the space is on its way: snapfs status.")]
+        name that meets nothing. How far the space is on its way: snapfs status.\n\
+        With snapfs set trash=1h /data they are in the trash for an hour, and come back by snapfs undelete; --now deletes for good,\n\
+        and snapfs delete /data --trash empties it.")]
     Delete(DeleteArgs),
+    /// Bring a snapshot or clone back that was deleted, while it is in the trash
+    #[command(after_help = "Example: snapfs undelete /data monday\n\n\
+        There is a trash once snapfs set trash=1h /data says for how long what is deleted stays in it; it is emptied before that\n\
+        if space is needed. snapfs list /data --trash tells what is there. A clone is .clones/NAME. Of several of one name the last\n\
+        that was deleted comes back.")]
+    Undelete(UndeleteArgs),
     /// Hold a snapshot: nobody deletes it until it is released, by a command, a schedule or a file manager
     #[command(after_help = "Example: snapfs hold /data before-upgrade --tag legal --for 7d\n\n\
         It counts time that has passed, whatever is made of the clock. --list tells what else holds snapshots: copies that are\n\
@@ -134,11 +142,12 @@ pub(super) enum Verb {
         What the line had is kept as a snapshot. Programs that have files open in either notice it as they do a\n\
         rollback, and it is refused for the same reasons; 'snapfs undo' goes back.")]
     Promote(PromoteArgs),
-    /// Take back what was done last to a line: a rollback, promotion, restore, merge or rebase; once more, and it is done again
+    /// Take back what was done last to a line: a rollback, promotion, restore, merge, rebase, or a deletion that is in the trash
     #[command(after_help = "Example: snapfs undo /data --dry-run\n\n\
         After a restore, merge or rebase what was changed then becomes what it was, and what came later stays; where both\n\
         meet, nothing is changed and all of it is listed (exit code 3). After a rollback or promotion the line goes back as a whole.\n\
-        It takes the snapshots that were made before and after (snapfs list).")]
+        It takes the snapshots that were made before and after (snapfs list); once more, and it is done again. What was deleted\n\
+        last comes back if it is in the trash, and is not deleted again.")]
     Undo(UndoArgs),
     /// What changed between two views (exit code 0: nothing, 1: something, 2: trouble)
     #[command(after_help = "Example: snapfs diff /data @-1h --stat\n\n\
@@ -210,7 +219,8 @@ pub(super) enum Verb {
     Thaw(ThawArgs),
     /// What the space of a store is used for: by snapshot and clone, and as parts that add up
     #[command(after_help = "Example: snapfs space /data\n\n\
-        EXCLUSIVE comes back when that alone is deleted, REFERENCED is all that it has, WRITTEN what came since the one before.")]
+        EXCLUSIVE comes back when that alone is deleted, REFERENCED is all that it has, WRITTEN what came since the one before.\n\
+        With --paths: which files and directories have the most content that only snapshots of the line that MNT is in hold.")]
     Space(SpaceArgs),
     /// What deleting something would bring back, or which snapshots to delete for a wanted amount; nothing is changed
     #[command(subcommand_required = true, after_help = "Example: snapfs plan /data delete monday tuesday")]
@@ -224,6 +234,7 @@ pub(super) enum Verb {
         the background (cow), for disk images and databases, or stays where it was written to (row).\n\
         expire=TIME and idle=TIME (90s, 15m, 12h, 7d, 2w, or none) of a clone, MNT/.clones/NAME: when it goes by itself.\n\
         clones_max=N (or none) of MNT: how many clones there may be.\n\
+        trash=TIME (or none) of MNT: for how long what is deleted can be brought back by snapfs undelete.\n\
         tripwire=on|off|FILES of MNT: when so many old files (on: 1000), or a quarter of all, are deleted or overwritten\n\
         within about a minute, a snapshot of what was there before is kept (@before-mass-deletion-...).")]
     Set(SetArgs),
@@ -260,9 +271,9 @@ pub(super) enum Verb {
     /// Take the content of a file out of snapshots, and out of the device
     #[command(after_help = "Example: snapfs purge /data/app/.env --snapshots monday..friday --dry-run\n\n\
         For secrets that were snapshotted. The name stays, and reading it is an error (EIO). The content is written over where\n\
-        it was, also in the log and in free space. Whoever else has some of the content, by cp --reflink, in other\n\
-        snapshots, in clones or in the live tree, loses it too: this is listed, and refused without --all. The live file is left\n\
-        alone unless it shares the content. Sums of the snapshots, and increments from or to them, are void then.\n\
+        it was, also in the log and in free space. Whoever else has some of the content, by cp --reflink or in other\n\
+        snapshots, loses it too: this is listed, and refused without --all. What a live tree or clone has is not taken: delete\n\
+        it there first. Sums of the snapshots, and increments from or to them, are void then.\n\
         For root only; it cannot be undone.")]
     Purge(PurgeArgs),
 }
@@ -442,18 +453,6 @@ pub(super) struct StatusArgs {
 }
 
 #[derive(Args, Debug)]
-pub(super) struct RenameArgs {
-    /// Mount point, any path in a mount, or a mounted store
-    pub(super) target: PathBuf,
-    /// Name now
-    pub(super) name: OsString,
-    /// Name from now on
-    pub(super) new_name: OsString,
-    #[command(flatten)]
-    pub(super) json: Json,
-}
-
-#[derive(Args, Debug)]
 pub(super) struct DiffArgs {
     /// Mount point, a path in a mount (only what is below it is told), or a store
     pub(super) target: PathBuf,
@@ -563,18 +562,6 @@ pub(super) struct SetArgs {
     #[arg(value_name = "PROPERTY=VALUE", value_parser = Assignment::parse)]
     pub(super) assignment: Assignment,
     /// Files or directories in a mount
-    #[arg(required = true, value_name = "PATH")]
-    pub(super) paths: Vec<PathBuf>,
-    #[command(flatten)]
-    pub(super) json: Json,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct GetArgs {
-    /// Which: compression
-    #[arg(value_name = "PROPERTY", value_parser = Property::parse)]
-    pub(super) property: Property,
-    /// Files or directories in a mount, snapshots included
     #[arg(required = true, value_name = "PATH")]
     pub(super) paths: Vec<PathBuf>,
     #[command(flatten)]

@@ -11,7 +11,7 @@ use super::deleting;
 use super::engine::{
     Backend, ChangesOrder, CheckReport, CloneRow, DiffOrder, Engine, FrostWish, HoldOrder, InitOptions,
     MergeRequest, MirrorOrder, OpenFor, Partner, PathOrder, PromoteOrder, RollbackAnswer, RollbackOrder,
-    ScheduleOrder, ScrubOrder, SnapshotRow, SpaceOrder, StoreOptions, StreamOrder, WantedHold,
+    ScheduleOrder, ScrubOrder, SnapshotRow, SpaceOrder, StoreOptions, StreamOrder, TrashOrder, WantedHold,
 };
 use super::feed::{self, Feeds};
 use super::freezing;
@@ -40,6 +40,7 @@ use super::sides::{self, HeldSide, OpenedSides, lasting_name, may_be_read, recor
 use super::store_state;
 use super::streaming;
 use super::streams::StoreEnd;
+use super::trashed;
 use super::wire::encode;
 use super::{restoring, scheduling, undo};
 use crate::check::{self, Depth};
@@ -452,15 +453,25 @@ impl Engine for Open {
     }
 
     fn delete(&self, at: NodeId, name: &[u8]) -> Result<(), Failure> {
-        self.fs.delete_snapshot_of(at, name).map_err(|e| deleting::told_stays(&self.fs, at, name, &e))
+        self.fs.delete_snapshot_of(at, name).map_err(|e| held::told_kept(&self.fs, at, name, &e))
     }
 
     fn delete_meant(
         &self,
         order: &DeleteOrder,
+        by: &Provenance,
         progress: &mut dyn FnMut(Value) -> bool,
     ) -> Result<Value, Failure> {
-        deleting::carry_out(&self.fs, &self.store, order, progress)
+        deleting::carry_out(&self.fs, &self.store, (order, by), progress)
+    }
+
+    fn discard_clone(&self, name: &[u8], by: &Provenance, now: bool) -> Result<(), Failure> {
+        let dropped = if now { self.fs.drop_clone(name) } else { self.fs.discard_clone(name, by) };
+        dropped.map_err(|e| held::told_kept_clone(&self.fs, name, &e))
+    }
+
+    fn trash(&self, at: NodeId, order: &TrashOrder) -> Result<Value, Failure> {
+        trashed::carry_out(&self.fs, at, order)
     }
 
     fn clones(&self) -> Result<Vec<CloneRow>, Failure> {
@@ -515,12 +526,7 @@ impl Engine for Open {
     }
 
     fn drop_clone(&self, name: &[u8]) -> Result<(), Failure> {
-        self.fs.drop_clone(name).map_err(|e| {
-            let line = self.fs.volume().find_line(name).filter(|_| e == Error::Busy);
-            let own = line.map(|line| self.fs.volume().own_snapshots(line.id)).unwrap_or_default();
-            let held = own.iter().find_map(|s| held::refused(self.fs.volume(), &s.name, s.id));
-            held.unwrap_or_else(|| told_clone(name, &e))
-        })
+        self.fs.drop_clone(name).map_err(|e| held::told_kept_clone(&self.fs, name, &e))
     }
 
     fn merge(&self, request: &MergeRequest, put: &mut dyn FnMut(Value) -> bool) -> Result<Value, Failure> {
@@ -559,8 +565,8 @@ impl Engine for Open {
         scheduling::carry_out(&self.fs, &self.store, order)
     }
 
-    fn space(&self, order: &SpaceOrder) -> Result<Value, Failure> {
-        planning::answer(&self.fs, &self.store, order)
+    fn space(&self, order: &SpaceOrder, put: &mut dyn FnMut(Value) -> bool) -> Result<Value, Failure> {
+        planning::answer(&self.fs, &self.store, order, put)
     }
 
     fn diff(&self, order: &DiffOrder, put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {

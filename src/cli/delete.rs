@@ -3,7 +3,7 @@
 use super::args::DeleteArgs;
 use super::delete_order::{DeleteOrder, encode};
 use super::output::{self, counted};
-use super::snapshots::{daemon_for_changes, written};
+use super::snapshots::{daemon_for_changes, put_maker, written};
 use super::usage;
 use crate::ctl::{Client, Code, Failure};
 use crate::names;
@@ -32,8 +32,11 @@ pub(super) fn run(args: &DeleteArgs) -> Result<(), Failure> {
         before: args.before.as_ref().map(bytes),
         after: args.after.as_ref().map(bytes),
         dry_run: args.dry_run,
+        now: args.now,
     };
-    let answer = client.call("delete_meant", encode(&order), &mut |_| {})?;
+    let mut request = encode(&order);
+    put_maker(&mut request, None);
+    let answer = client.call("delete_meant", request, &mut |_| {})?;
     let json = args.json.json;
     let list = |key: &str| answer[key].as_array().map(Vec::as_slice).unwrap_or_default();
     let kept = list("kept").iter().map(|one| one["why"].as_str().unwrap_or_default());

@@ -7,12 +7,12 @@ use super::delete_order::{DeleteOrder, told_missing};
 use super::held;
 use super::pattern::{Pattern, is_pattern};
 use super::refusal::{told, told_view};
-use super::streaming;
 use crate::ctl::Failure;
 use crate::format::ViewId;
-use crate::fs::Fs;
+use crate::format::provenance::Provenance;
+use crate::fs::{Deletion, Fs};
 use crate::names;
-use crate::ops::{Error, NodeId};
+use crate::ops::Error;
 use crate::volume::SnapshotInfo;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -20,20 +20,12 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Why a snapshot was not deleted.
-pub(super) fn told_stays(fs: &Fs, at: NodeId, name: &[u8], e: &Error) -> Failure {
-    let found = || fs.volume().find_snapshot(fs.line_at(at).ok()?, name);
-    let held =
-        Some(e).filter(|e| **e == Error::Busy).and_then(|_| held::refused(fs.volume(), name, found()?.id));
-    held.unwrap_or_else(|| streaming::told_kept(fs, at, name, e))
-}
-
 /// Carries one out: the answer has `deleted`, `kept` with `name` and `why` for each, `missing` with a sentence for each name that met
 /// nothing, and `frees`, the bytes that come back of those that go, if that is known. `progress` hears how many were looked at.
 pub(super) fn carry_out(
     fs: &Fs,
     store: &Path,
-    order: &DeleteOrder,
+    (order, by): (&DeleteOrder, &Provenance),
     progress: &mut dyn FnMut(Value) -> bool,
 ) -> Result<Value, Failure> {
     let (all, missing) = meant(fs, store, order)?;
@@ -50,8 +42,10 @@ pub(super) fn carry_out(
         gone = go;
     } else {
         let total = go.len();
+        let deletion = if order.now { Deletion::Final } else { Deletion::Kept(by) };
         let told_so_far = &mut |done: usize| progress(json!({"done": done, "total": total}));
-        let done = fs.delete_snapshots_of(order.at, &go, told_so_far).map_err(|e| told(store, &e))?;
+        let done =
+            fs.discard_snapshots_of(order.at, &go, deletion, told_so_far).map_err(|e| told(store, &e))?;
         for (s, done) in go.into_iter().zip(done) {
             match done {
                 Ok(()) => gone.push(s),
@@ -67,7 +61,7 @@ pub(super) fn carry_out(
     let list: Vec<&OsStr> = gone.iter().map(|s| OsStr::from_bytes(&s.name)).collect();
     names::put_list(&mut answer, "deleted", &list);
     let kept = stays.iter().map(|(e, s)| {
-        let mut one = json!({"why": told_stays(fs, order.at, &s.name, e).message});
+        let mut one = json!({"why": held::told_kept(fs, order.at, &s.name, e).message});
         names::put(&mut one, "name", OsStr::from_bytes(&s.name));
         one
     });
@@ -76,7 +70,11 @@ pub(super) fn carry_out(
 }
 
 /// Those that are meant, oldest first, and a sentence for each name that means none.
-fn meant(fs: &Fs, store: &Path, order: &DeleteOrder) -> Result<(Vec<SnapshotInfo>, Vec<String>), Failure> {
+pub(super) fn meant(
+    fs: &Fs,
+    store: &Path,
+    order: &DeleteOrder,
+) -> Result<(Vec<SnapshotInfo>, Vec<String>), Failure> {
     let fails = |e: Error| told(store, &e);
     let line = fs.line_at(order.at).map_err(fails)?;
     let moment = |word: &Option<Vec<u8>>| {

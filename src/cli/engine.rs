@@ -4,7 +4,7 @@
 //! ([`super::run`]), so that the commands can be tried over a file system in memory as well.
 
 pub use super::delete_order::DeleteOrder;
-pub use super::freezing::FrostWish;
+pub use super::freeze_order::FrostWish;
 pub use super::hold_order::{HoldOrder, WantedHold};
 pub use super::hydrate_order::HydrateOrder;
 pub use super::mirror_order::MirrorOrder;
@@ -12,6 +12,7 @@ pub use super::purge_order::PurgeRequest;
 pub use super::schedule_order::{ScheduleOrder, ScheduleWish};
 pub use super::sides::Partner;
 pub use super::space_order::{SpaceOrder, SpaceQuestion};
+pub use super::trash_order::TrashOrder;
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, StoreId};
 use crate::format::provenance::Provenance;
@@ -479,13 +480,23 @@ pub trait Engine: Send + Sync {
     fn rename(&self, at: NodeId, name: &[u8], new_name: &[u8]) -> Result<(), Failure>;
     /// Deletes a snapshot; the space comes back in the background.
     fn delete(&self, at: NodeId, name: &[u8]) -> Result<(), Failure>;
-    /// Deletes snapshots by names and patterns, or tells which that would be. Says which are gone, and which stay: an object.
+    /// Deletes snapshots by names and patterns, or tells which that would be; by whoever that is. Says which are gone, and which
+    /// stay: an object.
     fn delete_meant(
         &self,
         order: &DeleteOrder,
+        _by: &Provenance,
         _progress: &mut dyn FnMut(Value) -> bool,
     ) -> Result<Value, Failure> {
         order.by_name_alone(&mut |name| self.delete(order.at, name))
+    }
+    /// Drops a clone as users do: into the trash if there is one, unless it is to go now.
+    fn discard_clone(&self, name: &[u8], _by: &Provenance, _now: bool) -> Result<(), Failure> {
+        self.drop_clone(name)
+    }
+    /// Carries out an order about the trash. Says what came of it: an object, or an array of what is in it.
+    fn trash(&self, _at: NodeId, _order: &TrashOrder) -> Result<Value, Failure> {
+        Err(Failure::new(Code::UnknownVerb, "this store has no trash"))
     }
     /// All clones, oldest first.
     fn clones(&self) -> Result<Vec<CloneRow>, Failure> {
@@ -578,8 +589,8 @@ pub trait Engine: Send + Sync {
     fn schedule(&self, _order: &ScheduleOrder) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store takes no snapshots by itself"))
     }
-    /// Answers a question about space: an object.
-    fn space(&self, _order: &SpaceOrder) -> Result<Value, Failure> {
+    /// Answers a question about space: an object. What takes long tells `put` how far it is.
+    fn space(&self, _order: &SpaceOrder, _put: &mut dyn FnMut(Value) -> bool) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store does not tell what its space is used for"))
     }
     /// What became of paths between two views: objects for `put`, until it has enough, which it says by false.

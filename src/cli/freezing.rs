@@ -1,74 +1,17 @@
-//! `freeze` and `thaw`, at both ends.
+//! What the daemon does for an order to freeze lines or to thaw them, and how it tells of those that are frozen.
 
-use super::engine::Engine;
-use super::freeze_args::{FreezeArgs, ThawArgs};
-use super::output::{self, rfc3339};
+use super::freeze_order::FrostWish;
+use super::output::rfc3339;
 use super::refusal::told;
-use super::snapshots::{daemon_for_changes, put_maker, written};
-use super::wire;
 use crate::clock;
-use crate::ctl::{Code, Failure, Peer};
+use crate::ctl::{Code, Failure};
 use crate::format::LineId;
-use crate::format::provenance::Reason;
-use crate::fs::{FreezeDone, FreezeOrder, Frost, FrostEnd, Fs, ThawDone};
+use crate::fs::{FreezeDone, Frost, FrostEnd, Fs, ThawDone};
 use crate::names;
-use crate::ops::NodeId;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::Duration;
-
-/// What is wanted of frosts.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum FrostWish {
-    /// One.
-    Freeze(FreezeOrder),
-    /// The end of the one that the line of this node is in.
-    Thaw(NodeId),
-    /// The same, as if there had been none.
-    CallOff(NodeId),
-    /// The end of all of them, for good.
-    End,
-}
-
-pub(super) fn freeze(args: &FreezeArgs) -> Result<(), Failure> {
-    let mut request = json!({"all": args.all, "timeout": args.timeout});
-    put_maker(&mut request, None);
-    let frozen = daemon_for_changes(&args.target)?.call("freeze", request, &mut |_| {})?;
-    if args.json.json { written(output::print_json(&frozen)) } else { Ok(()) }
-}
-
-pub(super) fn thaw(args: &ThawArgs) -> Result<(), Failure> {
-    let thawed = daemon_for_changes(&args.target)?.call("thaw", json!({}), &mut |_| {})?;
-    if args.json.json { written(output::print_json(&thawed)) } else { Ok(()) }
-}
-
-/// What the daemon does for these verbs.
-pub(super) fn answer(
-    engine: &dyn Engine,
-    (verb, args): (&str, &Value),
-    peer: &Peer,
-) -> Result<Value, Failure> {
-    let at = wire::at(args);
-    if verb == "thaw" {
-        return engine.frost(&FrostWish::Thaw(at));
-    }
-    let timeout = args.get("timeout").and_then(Value::as_u64).filter(|secs| *secs != 0);
-    let timeout = timeout.ok_or_else(|| Failure::new(Code::Invalid, "the request has no 'timeout'"))?;
-    let order = FreezeOrder {
-        at,
-        all: args.get("all").and_then(Value::as_bool).unwrap_or(false),
-        timeout: Duration::from_secs(timeout),
-        by: wire::of_command(args, Reason::User),
-    };
-    let frozen = engine.frost(&FrostWish::Freeze(order))?;
-    if !peer.is_there() {
-        // Nobody will thaw what nobody knows to be frozen.
-        engine.frost(&FrostWish::CallOff(at))?;
-    }
-    Ok(frozen)
-}
 
 /// Carries one out, and says what came of it: an object.
 pub(super) fn carry_out(fs: &Fs, store: &Path, wish: &FrostWish) -> Result<Value, Failure> {

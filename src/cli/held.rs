@@ -5,7 +5,8 @@ use super::engine::SnapshotRow;
 use super::hold_order::{HoldOrder, WantedHold};
 use super::listed::listed;
 use super::output;
-use super::refusal::{told_name, told_view};
+use super::refusal::{told_clone, told_name, told_view};
+use super::streaming;
 use crate::ctl::{Code, Failure};
 use crate::format::ViewId;
 use crate::format::hold::HoldRecord;
@@ -102,8 +103,23 @@ pub(super) fn rows(fs: &Fs, all: &[SnapshotInfo]) -> Vec<SnapshotRow> {
     all.iter().map(with_tags).collect()
 }
 
+/// Why a snapshot cannot be deleted.
+pub(super) fn told_kept(fs: &Fs, at: NodeId, name: &[u8], e: &Error) -> Failure {
+    let found = fs.line_at(at).ok().and_then(|line| fs.volume().find_snapshot(line, name));
+    let held = found.filter(|_| *e == Error::Busy).and_then(|found| refused(fs.volume(), name, found.id));
+    held.unwrap_or_else(|| streaming::told_kept(fs, at, name, e))
+}
+
+/// Why a clone cannot be dropped.
+pub(super) fn told_kept_clone(fs: &Fs, name: &[u8], e: &Error) -> Failure {
+    let line = fs.volume().find_line(name).filter(|_| *e == Error::Busy);
+    let own = line.map(|line| fs.volume().own_snapshots(line.id)).unwrap_or_default();
+    let held = own.iter().find_map(|s| refused(fs.volume(), &s.name, s.id));
+    held.unwrap_or_else(|| told_clone(name, e))
+}
+
 /// What keeps a snapshot from being deleted, if it is a hold or a copy that is made of it.
-pub(super) fn refused(volume: &Volume, name: &[u8], view: ViewId) -> Option<Failure> {
+fn refused(volume: &Volume, name: &[u8], view: ViewId) -> Option<Failure> {
     let name = names::shown_bytes(name);
     let tags: Vec<String> = volume.holds_of(view).into_iter().map(|hold| hold.tag).collect();
     if let Some(first) = tags.first() {

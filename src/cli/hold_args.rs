@@ -1,4 +1,4 @@
-//! Arguments of `hold` and `release`.
+//! Arguments of `hold`, `release` and `undelete`.
 
 use super::hold_order::{WantedHold, parse_tag};
 use super::line_args::Json;
@@ -72,6 +72,20 @@ pub(super) struct ReleaseArgs {
     /// Which hold; need not be said if there is one alone
     #[arg(long, value_name = "T", value_parser = parse_tag)]
     pub(super) tag: Option<String>,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct UndeleteArgs {
+    /// Mount point, any path in a mount, or a mounted store
+    #[arg(value_name = "MNT")]
+    pub(super) target: PathBuf,
+    /// What was deleted: a snapshot of the line that MNT is in, or a clone as .clones/NAME
+    pub(super) name: OsString,
+    /// Call it this from now on, where its name is another's by now
+    #[arg(long = "as", value_name = "NEW")]
+    pub(super) as_name: Option<OsString>,
     #[command(flatten)]
     pub(super) json: Json,
 }

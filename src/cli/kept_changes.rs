@@ -103,7 +103,7 @@ impl<'f> SideChanges<'f> {
     /// Finds what is not here, and makes snapshots of heads that have changed.
     fn look(&mut self) -> Result<(), Failure> {
         let volume = self.theirs.volume().clone();
-        let lines = volume.lines().into_iter().filter(|line| line.state != LineState::Receiving);
+        let lines = volume.lines().into_iter().filter(|line| line.state.is_shown());
         let lines: Vec<LineId> = lines.map(|line| line.id).collect();
         for line in &lines {
             self.keep_head(*line)?;

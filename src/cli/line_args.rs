@@ -1,6 +1,7 @@
 //! Arguments of the verbs about lines: clones, trials, merges, and ways back.
 
 use super::list_args::ListChoice;
+use super::property::Property;
 use super::property::parse_after;
 use clap::Args;
 use std::ffi::OsString;
@@ -24,6 +25,9 @@ pub(super) struct ListArgs {
     /// List what is being received alone: by whom it was sent, how far it is, and when it goes if nobody goes on
     #[arg(long, conflicts_with = "clones")]
     pub(super) arrivals: bool,
+    /// List what was deleted and can be brought back alone: snapshots of the line, and clones as .clones/NAME
+    #[arg(long, conflicts_with_all = ["clones", "arrivals"])]
+    pub(super) trash: bool,
     #[command(flatten)]
     pub(super) choice: ListChoice,
     #[command(flatten)]
@@ -59,6 +63,9 @@ pub(super) struct DropArgs {
     /// Names of clones
     #[arg(required = true, value_name = "NAME")]
     pub(super) names: Vec<OsString>,
+    /// For good, and not into the trash
+    #[arg(long)]
+    pub(super) now: bool,
     #[command(flatten)]
     pub(super) json: Json,
 }
@@ -204,6 +211,30 @@ pub(super) struct ShowArgs {
     /// Of a file: wait until all of it is home that can be (exit code 3: not all of it can)
     #[arg(long, conflicts_with = "name")]
     pub(super) wait: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RenameArgs {
+    /// Mount point, any path in a mount, or a mounted store
+    pub(super) target: PathBuf,
+    /// Name now
+    pub(super) name: OsString,
+    /// Name from now on
+    pub(super) new_name: OsString,
+    #[command(flatten)]
+    pub(super) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct GetArgs {
+    /// Which: compression
+    #[arg(value_name = "PROPERTY", value_parser = Property::parse)]
+    pub(super) property: Property,
+    /// Files or directories in a mount, snapshots included
+    #[arg(required = true, value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) json: Json,
 }

@@ -1,13 +1,16 @@
 //! What is told of space and of planned deletions of an open store, by the daemon or by a command that has opened it.
 
+use super::delete_order::DeleteOrder;
+use super::deleting::meant;
+use super::held::told_kept;
 use super::output::rfc3339;
-use super::refusal::{told, told_clone, told_view};
+use super::refusal::{told, told_clone};
 use super::space_order::{SpaceOrder, SpaceQuestion};
 use crate::ctl::Failure;
 use crate::format::{LineId, ViewId};
-use crate::fs::Fs;
+use crate::fs::{Fs, HeldContent, HeldPath};
 use crate::names;
-use crate::ops::{Error, NodeId, Timestamp};
+use crate::ops::{Error, Timestamp};
 use crate::volume::{DeletionPlan, Planner, SnapshotInfo, StaysFor, VolumeError};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
@@ -17,14 +20,24 @@ use std::path::Path;
 /// How the word for a clone begins.
 pub(super) const CLONE_PREFIX: &[u8] = b".clones/";
 
-/// Answers one: an object.
-pub(super) fn answer(fs: &Fs, store: &Path, order: &SpaceOrder) -> Result<Value, Failure> {
+/// Answers one: an object. What takes long says how far it is, and ends when it is told by false that nobody waits any more.
+pub(super) fn answer(
+    fs: &Fs,
+    store: &Path,
+    order: &SpaceOrder,
+    put: &mut dyn FnMut(Value) -> bool,
+) -> Result<Value, Failure> {
     let fails = |e: Error| told(store, &e);
-    let planner = fs.planner().map_err(fails)?;
+    let planner = || fs.planner().map_err(fails);
     match &order.question {
-        SpaceQuestion::Parts => parts(fs, &planner).map_err(|e| fails(e.into())),
-        SpaceQuestion::Deletion(all) => deletion(fs, store, &planner, order.at, all),
+        SpaceQuestion::Parts => parts(fs, &planner()?).map_err(|e| fails(e.into())),
+        SpaceQuestion::Paths(most) => {
+            let mut progress = |done, of| put(json!({"compared": done, "of": of}));
+            fs.held_paths(order.at, *most, &mut progress).map(|held| paths(&held)).map_err(fails)
+        }
+        SpaceQuestion::Deletion(order) => deletion(fs, store, &planner()?, order),
         SpaceQuestion::Room(bytes) => {
+            let planner = planner()?;
             let line = fs.line_at(order.at).map_err(fails)?;
             let plan = fs.plan_room(&planner, line, *bytes).map_err(fails)?;
             let rows: Vec<Value> = plan.snapshots.iter().map(snapshot).collect();
@@ -45,6 +58,17 @@ fn snapshot(s: &SnapshotInfo) -> Value {
 
 fn put(object: &mut Value, key: &str, name: &[u8]) {
     names::put(object, key, OsStr::from_bytes(name));
+}
+
+fn paths(held: &HeldContent) -> Value {
+    let row = |path: &HeldPath| {
+        let mut row = json!({"bytes": path.bytes});
+        put(&mut row, "path", &path.path);
+        put(&mut row, "newest", &path.snapshot);
+        row
+    };
+    let rows: Vec<Value> = held.paths.iter().map(row).collect();
+    json!({"paths": rows, "bytes": held.bytes, "other_bytes": held.of_others})
 }
 
 fn line_word(name: &[u8]) -> Vec<u8> {
@@ -77,61 +101,51 @@ fn parts(fs: &Fs, planner: &Planner<'_>) -> Result<Value, VolumeError> {
         "snapshots": snapshots, "clones": clones, "total_bytes": space.total, "free_bytes": space.free,
         "used_bytes": parts.used, "live_bytes": parts.live, "snapshots_bytes": parts.snapshots,
         "tables_bytes": parts.tables, "freeing_bytes": parts.freeing,
-        "saved_by_sharing_bytes": parts.saved_by_sharing,
+        "saved_by_sharing_bytes": parts.saved_by_sharing, "may_free_bytes": fs.may_free(),
     }))
 }
 
-/// What names mean that are to be deleted, and which of them cannot be.
+/// What names mean that are to be deleted, and a sentence for each that cannot be, or means nothing.
 struct Named {
     snapshots: Vec<ViewId>,
     lines: Vec<LineId>,
     refused: Vec<Value>,
 }
 
-fn find(fs: &Fs, store: &Path, at: NodeId, all: &[Vec<u8>]) -> Result<Named, Failure> {
-    let line = fs.line_at(at).map_err(|e| told(store, &e))?;
+fn find(fs: &Fs, store: &Path, order: &DeleteOrder) -> Result<Named, Failure> {
     let mut named = Named { snapshots: Vec::new(), lines: Vec::new(), refused: Vec::new() };
-    let mut refuse = |name: &[u8], why: &str| {
-        let mut row = json!({"why": why});
-        put(&mut row, "name", name);
-        named.refused.push(row);
-    };
-    for name in all {
-        if let Some(clone) = name.strip_prefix(CLONE_PREFIX) {
-            let found = fs.volume().find_line(clone).filter(|_| !clone.is_empty());
-            let found = found.ok_or_else(|| told_clone(clone, &Error::NotFound))?;
-            let own = fs.volume().own_snapshots(found.id);
-            match own.iter().find_map(|s| Some((s, fs.keeps_from_deletion(s)?))) {
-                Some((s, why)) => {
-                    refuse(name, &format!("its snapshot {} is {why}", names::shown_bytes(&s.name)))
-                }
-                None => named.lines.push(found.id),
+    let is_clone = |name: &&Vec<u8>| name.starts_with(CLONE_PREFIX);
+    let (clones, names): (Vec<_>, Vec<_>) = order.names.iter().partition(is_clone);
+    for clone in clones {
+        let clone = clone.strip_prefix(CLONE_PREFIX).unwrap_or_default();
+        let found = fs.volume().find_line(clone).filter(|_| !clone.is_empty());
+        let found = found.ok_or_else(|| told_clone(clone, &Error::NotFound))?;
+        let own = fs.volume().own_snapshots(found.id);
+        match own.iter().find_map(|s| Some((s, fs.keeps_from_deletion(s)?))) {
+            Some((s, why)) => {
+                let [clone, s] = [clone, &s.name].map(names::shown_bytes);
+                named.refused.push(format!("{clone}: its snapshot {s} is {why}").into());
             }
-            continue;
-        }
-        let found = fs.snapshot_of_word(at, name).map_err(|e| told_view(name, &e))?;
-        if found.line != line {
-            refuse(name, "it belongs to the line that this one was cloned from");
-        } else if let Some(why) = fs.keeps_from_deletion(&found) {
-            refuse(name, &format!("it is {why}"));
-        } else {
-            named.snapshots.push(found.id);
+            None => named.lines.push(found.id),
         }
     }
-    named.snapshots.sort_unstable();
-    named.snapshots.dedup();
+    let names: Vec<Vec<u8>> = names.into_iter().cloned().collect();
+    if !names.is_empty() {
+        let (all, missing) = meant(fs, store, &DeleteOrder { names, ..order.clone() })?;
+        for s in all {
+            match fs.check_deletable(order.at, &s) {
+                Ok(()) => named.snapshots.push(s.id),
+                Err(e) => named.refused.push(told_kept(fs, order.at, &s.name, &e).message.into()),
+            }
+        }
+        named.refused.extend(missing.into_iter().map(Value::from));
+    }
     Ok(named)
 }
 
 /// What deleting all of these names brings back.
-fn deletion(
-    fs: &Fs,
-    store: &Path,
-    planner: &Planner<'_>,
-    at: NodeId,
-    all: &[Vec<u8>],
-) -> Result<Value, Failure> {
-    let named = find(fs, store, at, all)?;
+fn deletion(fs: &Fs, store: &Path, planner: &Planner<'_>, order: &DeleteOrder) -> Result<Value, Failure> {
+    let named = find(fs, store, order)?;
     let plan = planner.plan(&named.snapshots, &named.lines).map_err(|e| told(store, &e.into()))?;
     let mut answer = json!({
         "snapshots": named.snapshots.len(), "clones": named.lines.len(), "freed_bytes": plan.freed,

@@ -3,8 +3,9 @@
 use super::args::{self, Cli, Method, Style, Verb};
 use super::engine::Backend;
 use super::{
-    changes, delete, diff, freezing, holds, hydrate, merge, mirror, mount, paths, properties, purge, rescue,
-    restore, rollback, schedule, scrub, show, snapshots, space, stores, streams, trial, umount, undo, usage,
+    changes, delete, diff, freeze, holds, hydrate, merge, mirror, mount, paths, properties, purge, rescue,
+    restore, rollback, schedule, scrub, show, snapshots, space, stores, streams, trash, trial, umount, undo,
+    usage,
 };
 use crate::ctl::{Code, Failure};
 use clap::FromArgMatches;
@@ -85,9 +86,12 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Umount(a) => umount::run(a),
         Verb::Create(a) if a.method == Some(Method::Background) => hydrate::create(a),
         Verb::Create(a) => snapshots::create(backend, a),
+        Verb::List(a) if a.trash => trash::list(backend, &a.target, a.json.json),
         Verb::List(a) => snapshots::list(backend, a),
         Verb::Rename(a) => snapshots::rename(a),
+        Verb::Delete(a) if a.trash => trash::empty(&a.target, &a.names, a.json.json),
         Verb::Delete(a) => delete::run(a),
+        Verb::Undelete(a) => trash::undelete(a),
         Verb::Hold(a) => holds::hold(backend, a),
         Verb::Release(a) => holds::release(a),
         Verb::Clone(a) => snapshots::clone(a),
@@ -111,8 +115,8 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Space(a) => space::run(backend, a),
         Verb::Plan(a) => return space::plan(backend, a),
         Verb::Hydrate(a) => hydrate::run(backend, a),
-        Verb::Freeze(a) => freezing::freeze(a),
-        Verb::Thaw(a) => freezing::thaw(a),
+        Verb::Freeze(a) => freeze::freeze(a),
+        Verb::Thaw(a) => freeze::thaw(a),
         Verb::Purge(a) => purge::run(a),
     };
     done.map(|()| 0)

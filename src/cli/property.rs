@@ -13,6 +13,7 @@ pub(super) enum Property {
     Layout,
     /// After how long a clone goes.
     Expire,
+    Trash,
     /// For how long a clone may be idle.
     Idle,
     /// How many clones there may be.
@@ -28,6 +29,7 @@ impl Property {
             Property::Compression => "compression",
             Property::Layout => "layout",
             Property::Expire => "expire",
+            Property::Trash => "trash",
             Property::Idle => "idle",
             Property::ClonesMax => "clones_max",
             Property::Tripwire => "tripwire",
@@ -45,11 +47,12 @@ impl Property {
             "compression" => Ok(Property::Compression),
             "layout" => Ok(Property::Layout),
             "expire" => Ok(Property::Expire),
+            "trash" => Ok(Property::Trash),
             "idle" => Ok(Property::Idle),
             "clones_max" => Ok(Property::ClonesMax),
             "tripwire" => Ok(Property::Tripwire),
             _ => Err(format!(
-                "there is no property '{text}'; there are: compression, layout, expire, idle, clones_max, tripwire"
+                "there is no property '{text}'; there are: compression, layout, expire, idle, clones_max, trash, tripwire"
             )),
         }
     }
@@ -79,7 +82,7 @@ impl Assignment {
                     .ok_or_else(|| format!("'{value}' is neither on, off nor a number of files from 1 up"))?;
             }
             _ if value == "none" => {}
-            Property::Expire | Property::Idle => drop(parse_after(value)?),
+            Property::Expire | Property::Idle | Property::Trash => drop(parse_after(value)?),
             Property::ClonesMax => {
                 let max = value.parse::<u32>().ok().filter(|max| *max != 0);
                 max.ok_or_else(|| format!("'{value}' is neither none nor a number of clones from 1 up"))?;
@@ -114,7 +117,15 @@ mod tests {
         for good in ["compression=off", "compression=zstd", "compression=zstd:19", "compression=inherit"] {
             assert!(Assignment::parse(good).is_ok(), "{good}");
         }
-        for good in ["expire=7d", "expire=none", "idle=90s", "clones_max=1", "tripwire=off", "tripwire=50"] {
+        for good in [
+            "expire=7d",
+            "expire=none",
+            "idle=90s",
+            "clones_max=1",
+            "tripwire=off",
+            "tripwire=50",
+            "trash=1h",
+        ] {
             assert!(Assignment::parse(good).is_ok(), "{good}");
         }
         for bad in ["expire=0d", "expire=7", "idle=inherit", "clones_max=0", "clones_max=many", "tripwire=0"]

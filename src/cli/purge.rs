@@ -40,7 +40,12 @@ pub(super) fn run(args: &PurgeArgs) -> Result<(), Failure> {
         if refused { eprint!("{text}") } else { written(output::print(&text))? }
     }
     if refused {
-        let what = "nothing was purged: others have some of the content; --all takes it from them, too";
+        let what = match told["live"].as_bool() {
+            Some(true) => {
+                "nothing was purged: what is live has some of the content; delete it there, and have it closed, first"
+            }
+            _ => "nothing was purged: others have some of the content; --all takes it from them, too",
+        };
         return Err(Failure::new(Code::Busy, format!("{}: {what}", names::shown(&args.path))));
     }
     Ok(())

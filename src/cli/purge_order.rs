@@ -135,7 +135,7 @@ fn told_plan(fs: &Fs, plan: &PurgePlan) -> Value {
         plan.found.iter().flat_map(|found| stores_with(fs.volume(), &found.snapshot)).collect();
     json!({
         "snapshots": snapshots.collect::<Vec<_>>(), "others": others.collect::<Vec<_>>(),
-        "stored_bytes": plan.stored_bytes(), "nodes": plan.leaf_count(), "copies": copies,
+        "live": plan.is_live(), "stored_bytes": plan.stored_bytes(), "nodes": plan.leaf_count(), "copies": copies,
     })
 }
 

@@ -119,7 +119,7 @@ pub(super) fn clone(args: &CloneArgs) -> Result<(), Failure> {
 
 /// Drops clones.
 pub(super) fn drop_clones(args: &DropArgs) -> Result<(), Failure> {
-    each(&args.target, "drop", &args.names, "dropped", &args.json)
+    each((&args.target, "drop", args.now), &args.names, "dropped", &args.json)
 }
 
 /// The daemon of `target`, unless the mount that leads to it is read-only: what `mkdir` is refused there the command is, too.
@@ -232,12 +232,18 @@ pub(super) fn rename(args: &RenameArgs) -> Result<(), Failure> {
 }
 
 /// Goes on after a name that fails, and reports the first failure; each is told as it happens.
-fn each(target: &Path, verb: &str, all: &[OsString], done_key: &str, json: &Json) -> Result<(), Failure> {
+fn each(
+    (target, verb, now): (&Path, &str, bool),
+    all: &[OsString],
+    done_key: &str,
+    json: &Json,
+) -> Result<(), Failure> {
     let client = daemon_for_changes(target)?;
     let (mut done, mut first) = (Vec::new(), None);
     for name in all {
-        let mut request = json!({});
+        let mut request = json!({"now": now});
         names::put(&mut request, "name", name);
+        put_maker(&mut request, None);
         match client.call(verb, request, &mut |_| {}) {
             Ok(_) => done.push(name),
             Err(f) if first.is_none() => first = Some(f),

@@ -1,28 +1,48 @@
 //! `space`, `plan`: what the space of a store is used for, and what deleting something would bring back; through the daemon, or of a
 //! store that is not mounted.
 
+use super::delete_order::DeleteOrder;
 use super::engine::{Backend, OpenFor, StoreOptions};
 use super::output::{self, counted, local, parse_rfc3339, size};
 use super::space_args::{PlanArgs, PlanDeleteArgs, PlanFreeArgs, PlanVerb, SpaceArgs};
 use super::space_order::{SpaceOrder, SpaceQuestion, encode};
+use super::usage;
 use crate::ctl::{Client, Code, Failure};
 use crate::names;
 use crate::ops::NodeId;
 use serde_json::Value;
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Instant;
 
 const DONE: u8 = 0;
 /// What was planned cannot be done as it was asked for.
 const NOT_SO: u8 = 1;
 
 fn ask(backend: &dyn Backend, target: &Path, question: SpaceQuestion) -> Result<Value, Failure> {
-    if let Some(answer) = Client::ask(target, "space", encode(&question))? {
-        return Ok(answer);
+    ask_for_long(backend, target, question, &mut |_| {})
+}
+
+/// What takes long tells how far it is.
+fn ask_for_long(
+    backend: &dyn Backend,
+    target: &Path,
+    question: SpaceQuestion,
+    progress: &mut dyn FnMut(Value),
+) -> Result<Value, Failure> {
+    match Client::connect(target) {
+        Err(f) if f.code == Code::NotMounted => {}
+        client => return client?.call("space", encode(&question), progress),
     }
     let options = StoreOptions { access: OpenFor::LookAsMounted, ..StoreOptions::default() };
     let engine = backend.open(target, &options)?;
-    let answer = engine.space(&SpaceOrder { at: NodeId::ROOT, question });
+    let mut put = |value| {
+        progress(value);
+        true
+    };
+    let answer = engine.space(&SpaceOrder { at: NodeId::ROOT, question }, &mut put);
     engine.close()?;
     answer
 }
@@ -34,8 +54,51 @@ fn printed(json: bool, answer: &Value, text: impl FnOnce() -> String) -> Result<
 
 /// Prints what the space is used for.
 pub(super) fn run(backend: &dyn Backend, args: &SpaceArgs) -> Result<(), Failure> {
+    if args.paths {
+        return paths(backend, args);
+    }
     let answer = ask(backend, &args.target, SpaceQuestion::Parts)?;
     printed(args.json.json, &answer, || parts_text(&answer))
+}
+
+fn paths(backend: &dyn Backend, args: &SpaceArgs) -> Result<(), Failure> {
+    let (shows, begun) = (!args.json.json && io::stderr().is_terminal(), Instant::now());
+    let mut tell = |value: Value| {
+        let (done, of) = (number(&value, "compared"), number(&value, "of"));
+        if shows && done > 0 {
+            let left = begun.elapsed().as_secs() * (of - done.min(of)) / done;
+            let line =
+                format!("{done} of {} compared, {} left", counted(of, "snapshot"), output::duration(left));
+            // Who does not see it misses nothing that counts.
+            let mut err = io::stderr().lock();
+            let _ = write!(err, "\r{line:<60}").and_then(|()| err.flush());
+        }
+    };
+    let answer = ask_for_long(backend, &args.target, SpaceQuestion::Paths(args.top), &mut tell);
+    if shows {
+        eprint!("\r{:<60}\r", "");
+    }
+    let answer = answer?;
+    printed(args.json.json, &answer, || paths_text(&answer))
+}
+
+fn paths_text(answer: &Value) -> String {
+    let shown =
+        |row: &Value, key: &str| names::get(row, key).map_or("-".into(), |name| names::shown_bytes(&name));
+    let rows: Vec<Vec<String>> = list(answer, "paths")
+        .iter()
+        .map(|row| vec![size(number(row, "bytes")), shown(row, "newest"), shown(row, "path")])
+        .collect();
+    let mut out = if rows.is_empty() {
+        String::new()
+    } else {
+        output::table(&["SIZE", "NEWEST SNAPSHOT", "PATH"], &rows, &[0])
+    };
+    out += &format!("{} of content that only snapshots of this line hold\n", size(number(answer, "bytes")));
+    match number(answer, "other_bytes") {
+        0 => out,
+        others => out + &format!("{} of it of very many small files, or without a path\n", size(others)),
+    }
 }
 
 /// Prints a plan. Returns the exit code: whether it can be done as it was asked for.
@@ -47,12 +110,23 @@ pub(super) fn plan(backend: &dyn Backend, args: &PlanArgs) -> Result<u8, Failure
 }
 
 fn plan_deletion(backend: &dyn Backend, target: &Path, args: &PlanDeleteArgs) -> Result<u8, Failure> {
-    let all = args.names.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let answer = ask(backend, target, SpaceQuestion::Deletion(all))?;
+    if args.names.iter().any(|name| name.is_empty()) {
+        return Err(usage::wrong("a name is empty"));
+    }
+    let bytes = |word: &OsString| word.as_bytes().to_vec();
+    let order = DeleteOrder {
+        at: NodeId::ROOT,
+        names: args.names.iter().map(bytes).collect(),
+        before: args.before.as_ref().map(bytes),
+        after: args.after.as_ref().map(bytes),
+        dry_run: true,
+        now: true,
+    };
+    let answer = ask(backend, target, SpaceQuestion::Deletion(order))?;
     printed(args.json.json, &answer, || deletion_text(&answer))?;
     let refused = list(&answer, "refused");
-    for row in refused {
-        eprintln!("snapfs: {}: cannot be deleted: {}", name_of(row), row["why"].as_str().unwrap_or_default());
+    for why in refused.iter().filter_map(Value::as_str) {
+        eprintln!("snapfs: {}", names::sentence(why));
     }
     Ok(if refused.is_empty() { DONE } else { NOT_SO })
 }
@@ -146,6 +220,10 @@ fn parts_text(answer: &Value) -> String {
     rows.push(part("used_bytes", "used"));
     rows.push(part("free_bytes", "free"));
     out += &output::table(&["SIZE", ""], &rows, &[0]);
+    if number(answer, "may_free_bytes") > 0 {
+        let bytes = size(number(answer, "may_free_bytes"));
+        out += &format!("automatic snapshots give {bytes} of it before a write fails: df calls that free\n");
+    }
     match number(answer, "saved_by_sharing_bytes") {
         0 => out,
         saved => out + &format!("files share blocks: {} more without that\n", size(saved)),

@@ -11,6 +11,12 @@ pub(super) struct SpaceArgs {
     /// Mount point, any path in a mount, or a store
     #[arg(value_name = "MNT")]
     pub(super) target: PathBuf,
+    /// Which files and directories have the most content that only snapshots of the line hold
+    #[arg(long)]
+    pub(super) paths: bool,
+    /// Tell so many of them
+    #[arg(long, value_name = "N", default_value_t = 20, requires = "paths")]
+    pub(super) top: usize,
     #[command(flatten)]
     pub(super) json: Json,
 }
@@ -28,7 +34,7 @@ pub(super) struct PlanArgs {
 pub(super) enum PlanVerb {
     /// What deleting these together would bring back
     #[command(after_help = "Example: snapfs plan /data delete monday tuesday .clones/upgrade\n\n\
-        NAME is a snapshot of the line that MNT is in, by its name or its age, or a clone as .clones/NAME. Exact, whatever they share with\n\
+        NAME is a snapshot of the line that MNT is in, a pattern as for snapfs delete ('nightly-*'), or a clone as .clones/NAME. Exact, whatever they share with\n\
         others: what is only theirs together comes back with the last of them. What stays for now is told with for whom.\n\
         Exit code 1 if one of them cannot be deleted.")]
     Delete(PlanDeleteArgs),
@@ -42,9 +48,15 @@ pub(super) enum PlanVerb {
 
 #[derive(Args, Debug)]
 pub(super) struct PlanDeleteArgs {
-    /// Snapshots, and clones as .clones/NAME
+    /// Names of snapshots or patterns of such, as for snapfs delete, and clones as .clones/NAME
     #[arg(value_name = "NAME", required = true)]
     pub(super) names: Vec<OsString>,
+    /// Of these snapshots, only those that were made before this
+    #[arg(long, value_name = "VIEW")]
+    pub(super) before: Option<OsString>,
+    /// Only those that were made after this
+    #[arg(long, value_name = "VIEW")]
+    pub(super) after: Option<OsString>,
     #[command(flatten)]
     pub(super) json: Json,
 }

@@ -15,6 +15,7 @@ use std::path::Path;
 /// A store that is served; `scrub` is what is known of scrubs, and whether one has found damage.
 pub(super) fn status(fs: &Fs, store: &Path, (scrub, scrub_found): (String, bool)) -> Value {
     let volume = fs.volume();
+    let (trash_items, trash_bytes) = volume.trash_bytes().unwrap_or_default();
     let (space, io, damage) = (volume.space(), volume.io(), volume.damage());
     let recovered = fs.recovered();
     let log_damage = recovered.damage.as_ref().or(recovered.bad_content.first());
@@ -39,6 +40,9 @@ pub(super) fn status(fs: &Fs, store: &Path, (scrub, scrub_found): (String, bool)
         "deleting": leftover.views,
         "freeing_jobs": leftover.jobs,
         "freeing_bytes": leftover.bytes,
+        "trash": fs.trash_secs().map(crate::clock::span),
+        "trash_items": trash_items,
+        "trash_bytes": trash_bytes,
         "blocks_healed": damage.healed,
         "blocks_bad": damage.bad,
         "damage_known": damage.bad > 0 || scrub_found || log_damage.is_some(),

@@ -7,10 +7,11 @@ use super::merging::encode_conflict;
 use super::restore::{ChangesTold, by_whom};
 use super::restoring::{failed, guards_told, tell};
 use super::snapshots::daemon_for_changes;
-use super::{output, rewind, rollback, told_rollback};
+use super::{output, rewind, rollback, told_rollback, trashed};
 use crate::ctl::{Code, Failure};
 use crate::format::provenance::Provenance;
 use crate::fs::{Fs, TakenBack, Undoable};
+use crate::names;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::path::Path;
@@ -30,6 +31,14 @@ pub(super) fn run(args: &UndoArgs) -> Result<u8, Failure> {
     let answer = answer.unwrap_or_default();
     if answer.get("root").is_some() {
         return rollback::told_undo(&client, args, &answer);
+    }
+    if let Some(name) = names::get(&answer, "undeleted") {
+        let what = if args.dry_run { "would come back from the trash" } else { "is back from the trash" };
+        let printed = match args.json.json {
+            true => output::print_json(&answer),
+            false => output::print(&format!("{} {what}\n", names::shown_bytes(&name))),
+        };
+        return printed.map(|()| DONE).map_err(|e| Failure::new(Code::Other, e));
     }
     if conflicts.is_empty() {
         return told.finish(&answer).map(|()| DONE);
@@ -52,6 +61,9 @@ pub(super) fn carry_out(
     put: &mut dyn FnMut(Value) -> bool,
 ) -> Result<Value, Failure> {
     let last = fs.last_undoable(order.at).map_err(|e| failed(store, e.into()))?;
+    if let Some(Undoable::Deletion(trash)) = &last {
+        return trashed::undo(fs, trash, order.dry_run);
+    }
     let Some(Undoable::Change(change)) = last else {
         return Ok(told_rollback::encode(&rewind::undo(fs, store, order)?));
     };

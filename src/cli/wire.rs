@@ -5,7 +5,7 @@
 use super::delete_order;
 use super::engine::{CloneRow, DiffOrder, DiffTold, Engine, HoldOrder, ScrubOrder, SnapshotRow};
 use super::feed;
-use super::freezing;
+use super::freeze_order::{self, FrostWish};
 use super::hold_order;
 use super::hydrate_order;
 use super::merging;
@@ -13,7 +13,7 @@ use super::mirror_order;
 use super::options::{self, Parsed};
 use super::pipe::{self, Carriers};
 use super::purge_order;
-use super::{past_of_path, restoring, schedule_order, space_order, streaming, told_rollback};
+use super::{past_of_path, restoring, schedule_order, space_order, streaming, told_rollback, trash_order};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler, Peer};
 use crate::format::provenance::{COMMAND_BYTES_MAX, DESCRIPTION_BYTES_MAX, Provenance, Reason};
@@ -85,11 +85,21 @@ impl Handler for Verbs {
                 }
                 Ok(encode(&made))
             }
-            verb @ ("freeze" | "thaw") => freezing::answer(&*self.engine, (verb, args), peer),
+            "freeze" => {
+                let by = of_command(args, Reason::User);
+                let frozen = self.engine.frost(&freeze_order::decode(args, at(args), by)?)?;
+                if !peer.is_there() {
+                    // Nobody will thaw what nobody knows to be frozen.
+                    self.engine.frost(&FrostWish::CallOff(at(args)))?;
+                }
+                Ok(frozen)
+            }
+            "thaw" => self.engine.frost(&FrostWish::Thaw(at(args))),
             "hold" => {
                 let by = of_command(args, Reason::User);
                 self.engine.hold(at(args), &hold_order::decode(args)?, &by)
             }
+            "trash" => self.engine.trash(at(args), &trash_order::decode(args)?),
             "hydrate" => {
                 let order = hydrate_order::decode(args)?;
                 self.engine.hydrate(at(args), names::get(args, "name").as_deref(), &order)
@@ -103,7 +113,10 @@ impl Handler for Verbs {
                 self.engine.delete(at(args), &name(args, "name")?)?;
                 Ok(json!({}))
             }
-            "delete_meant" => self.engine.delete_meant(&delete_order::decode(args, at(args))?, progress),
+            "delete_meant" => {
+                let by = of_command(args, Reason::User);
+                self.engine.delete_meant(&delete_order::decode(args, at(args))?, &by, progress)
+            }
             "clones" => Ok(Value::Array(self.engine.clones()?.iter().map(encode_clone).collect())),
             "clone" => {
                 let (new, from) = (name(args, "name")?, names::get(args, "from"));
@@ -120,7 +133,8 @@ impl Handler for Verbs {
                 Ok(encode_clone(&made))
             }
             "drop" => {
-                self.engine.drop_clone(&name(args, "name")?)?;
+                let by = of_command(args, Reason::User);
+                self.engine.discard_clone(&name(args, "name")?, &by, args["now"] == true)?;
                 Ok(json!({}))
             }
             "try" => {
@@ -193,7 +207,7 @@ impl Handler for Verbs {
                 self.engine.split(at(args), &name(args, "name")?, &maker)
             }
             "schedule" => self.engine.schedule(&schedule_order::decode(args, at(args))?),
-            "space" => self.engine.space(&space_order::decode(args, at(args))?),
+            "space" => self.engine.space(&space_order::decode(args, at(args))?, progress),
             "scrub" => self.engine.scrub(scrub_order(args)?),
             "check" => {
                 let data = args.get("data").and_then(Value::as_bool).unwrap_or(false);
@@ -240,7 +254,7 @@ fn scrub_order(args: &Value) -> Result<ScrubOrder, Failure> {
 }
 
 /// Why something is made before a command is run, and by whom.
-pub(super) fn of_command(args: &Value, reason: Reason) -> Provenance {
+fn of_command(args: &Value, reason: Reason) -> Provenance {
     let user = args.get("user").and_then(Value::as_u64).and_then(|user| u32::try_from(user).ok());
     let mut command = names::get_list(args, "command").unwrap_or_default().join(&b' ');
     command.truncate(COMMAND_BYTES_MAX);
@@ -265,7 +279,7 @@ fn reached(args: &Value) -> Result<Consistency, Failure> {
 }
 
 /// The node that a request is about: where its target is in the mount.
-pub(super) fn at(args: &Value) -> NodeId {
+fn at(args: &Value) -> NodeId {
     args.get("node").and_then(Value::as_u64).map_or(NodeId::ROOT, NodeId)
 }
 

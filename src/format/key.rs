@@ -51,6 +51,8 @@ pub enum Kind {
     Hold = 44,
     /// Meta tree: how old the store is. Object 0, `rest` 0.
     Age = 45,
+    /// Meta tree: what was deleted and can be brought back. Object 0, `rest`: its number.
+    Trash = 46,
     /// Meta tree: a place whose content is purged, allocated still. Object 0, `rest`: the address.
     PurgeHeld = 48,
     /// Meta tree: references that lead to nothing. Object 0, `rest`: the address that they have.
@@ -92,6 +94,7 @@ impl Kind {
             PurgedPiece,
             Remap,
             Scrub,
+            Trash,
             View,
             Xattr,
             XattrData,

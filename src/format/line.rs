@@ -16,6 +16,8 @@ pub enum LineState {
     Received,
     /// Whoever receives it: nobody else sees it, and it may be half of something.
     Receiving,
+    /// Nobody: it was dropped, and can be brought back.
+    Trashed,
 }
 
 impl LineState {
@@ -25,12 +27,19 @@ impl LineState {
             LineState::Writable => 0,
             LineState::Received => 1,
             LineState::Receiving => 2,
+            LineState::Trashed => 3,
         }
     }
 
     /// From its number on disk.
     pub fn from_number(n: u8) -> Option<LineState> {
-        [LineState::Writable, LineState::Received, LineState::Receiving].into_iter().find(|s| s.number() == n)
+        use LineState::*;
+        [Writable, Received, Receiving, Trashed].into_iter().find(|s| s.number() == n)
+    }
+
+    /// True for lines that users know of.
+    pub fn is_shown(self) -> bool {
+        matches!(self, LineState::Writable | LineState::Received)
     }
 }
 
@@ -87,11 +96,11 @@ struct RawLine {
     base: le::U64,
 }
 
-const RAW_BYTES: usize = 108;
+const RAW_BYTES: usize = 116;
 const _: () = assert!(size_of::<RawLine>() == RAW_BYTES);
 
 impl LineRecord {
-    /// To the value of a meta tree item: 108 bytes, the name, the provenance and the schedules.
+    /// To the value of a meta tree item: 116 bytes, the name, the provenance and the schedules.
     pub fn encode(&self) -> Vec<u8> {
         let raw = RawLine {
             id: self.id.0.into(),
@@ -127,7 +136,7 @@ impl LineRecord {
         let provenance = Provenance::take(&mut rest)?;
         let schedules = take_schedules(raw.schedules, &mut rest)?;
         let Some(state) = LineState::from_number(raw.state) else {
-            return bad!("line {} has state {}, known are 0..=2", raw.id.get(), raw.state);
+            return bad!("line {} has state {}, known are 0..=3", raw.id.get(), raw.state);
         };
         let line = LineRecord {
             id: LineId(raw.id.get()),

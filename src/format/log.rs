@@ -16,6 +16,7 @@ use super::provenance::Provenance;
 use super::schedule::{Schedule, put_schedules, take_schedules};
 use super::superblock::{PendingPoint, put_point, take_point};
 use super::terms::{TERMS_BYTES, Terms};
+use super::trash::TrashRecord;
 use super::{BlockAddr, Epoch, FormatError, Generation, Key, LineId, ViewId, bad};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
@@ -162,6 +163,12 @@ pub enum Effect<'a> {
     EndHold(u64),
     /// The store has become so old.
     SetAge(AgeRecord),
+    /// A snapshot or line was deleted and is in the trash.
+    Trash(TrashRecord),
+    /// What has that number in the trash is back, under this name.
+    Undelete(u64, &'a [u8]),
+    /// What has that number in the trash is gone.
+    EmptyTrash(u64),
     /// A point without a name, or another snapshot of a line, is a snapshot of the line by that name from now on.
     Name(NamedPoint),
 }
@@ -317,6 +324,15 @@ impl Effects {
                 out.push(33);
                 out.extend_from_slice(&age.encode());
             }
+            Effect::Trash(trash) => {
+                out.push(34);
+                put_bytes(out, &trash.encode());
+            }
+            Effect::Undelete(number, name) => {
+                put(out, 35, &[*number]);
+                put_bytes(out, name);
+            }
+            Effect::EmptyTrash(number) => put(out, 36, &[*number]),
             Effect::Name(point) => {
                 put(out, 25, &[point.view.0, point.line.0]);
                 put_bytes(out, &point.name);
@@ -424,6 +440,12 @@ fn take<'a>(rest: &mut &'a [u8]) -> Result<Effect<'a>, FormatError> {
         31 => Effect::SetHold(HoldRecord::decode(take_counted(rest)?)?),
         32 => Effect::EndHold(take_u64(rest)?),
         33 => Effect::SetAge(AgeRecord::decode(take_bytes(rest, AGE_BYTES)?)?),
+        34 => Effect::Trash(TrashRecord::decode(take_counted(rest)?)?),
+        35 => {
+            let number = take_u64(rest)?;
+            Effect::Undelete(number, take_counted(rest)?)
+        }
+        36 => Effect::EmptyTrash(take_u64(rest)?),
         25 => {
             let (view, line) = (ViewId(take_u64(rest)?), LineId(take_u64(rest)?));
             let name = take_counted(rest)?.to_vec();
@@ -564,6 +586,9 @@ mod tests {
             Effect::SetHold(super::super::hold::sample()),
             Effect::EndHold(3),
             Effect::SetAge(AgeRecord { secs: 7, at: -1 }),
+            Effect::Trash(super::super::trash::sample()),
+            Effect::Undelete(3, b"back"),
+            Effect::EmptyTrash(3),
             Effect::Name(NamedPoint {
                 view: ViewId(5),
                 line: LineId::MAIN,

@@ -37,6 +37,7 @@ pub mod space_map;
 pub mod stream;
 pub mod superblock;
 pub mod terms;
+pub mod trash;
 pub mod view;
 pub mod xattr;
 

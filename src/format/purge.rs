@@ -4,8 +4,8 @@
 use super::{BLOCK_BYTES, BlockAddr, Epoch, FormatError, Key, Kind, NODE_BYTES, bad};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
-/// The value of an inline item whose content was purged: content has no zeros at its end, and a target none at all.
-pub const PURGED_INLINE: &[u8] = &[0];
+/// The value of an inline item whose content was purged: content has one byte at least.
+pub const PURGED_INLINE: &[u8] = &[];
 /// Bytes of a leaf in one item.
 pub const PIECE_BYTES: usize = 4096;
 

@@ -32,6 +32,8 @@ pub struct Terms {
     pub idling: Option<Idling>,
     /// Of the main line: so many clones there may be in the store. Not 0.
     pub clones_max: Option<u32>,
+    /// Of the main line: what is deleted stays in the trash for so many seconds. Not 0.
+    pub trash: Option<u64>,
     /// What has a snapshot be kept of what was there before.
     pub tripwire: Option<Threshold>,
 }
@@ -58,10 +60,11 @@ pub(super) struct RawTerms {
     used: le::I64,
     clones_max: le::U32,
     tripwire: le::U32,
+    trash: le::U64,
 }
 
 /// Bytes of them.
-pub(super) const TERMS_BYTES: usize = 40;
+pub(super) const TERMS_BYTES: usize = 48;
 const _: () = assert!(size_of::<RawTerms>() == TERMS_BYTES);
 
 impl Terms {
@@ -72,7 +75,7 @@ impl Terms {
 
     /// Refuses what is not said of the main line, or of others.
     pub fn fit(&self, is_main: bool) -> Result<(), FormatError> {
-        if if is_main { self.ends() } else { self.clones_max.is_some() } {
+        if if is_main { self.ends() } else { self.clones_max.is_some() || self.trash.is_some() } {
             return bad!("terms {self:?} of a line for which there are none such");
         }
         Ok(())
@@ -85,6 +88,7 @@ impl Terms {
             idle_after: self.idling.map_or(0, |i| i.after).into(),
             used: self.idling.map_or(0, |i| i.used).into(),
             clones_max: self.clones_max.unwrap_or(0).into(),
+            trash: self.trash.unwrap_or(0).into(),
             tripwire: match self.tripwire {
                 None => 0,
                 Some(Threshold::Never) => u32::MAX,
@@ -104,6 +108,7 @@ impl Terms {
             expiry: (after != 0).then_some(Expiry { after, at }),
             idling: (idle != 0).then_some(Idling { after: idle, used }),
             clones_max: Some(raw.clones_max.get()).filter(|max| *max != 0),
+            trash: Some(raw.trash.get()).filter(|secs| *secs != 0),
             tripwire: match raw.tripwire.get() {
                 0 => None,
                 u32::MAX => Some(Threshold::Never),
@@ -138,6 +143,7 @@ mod tests {
             expiry: Some(Expiry { after: 9, at: -7 }),
             idling: Some(Idling { after: u64::MAX, used: 0 }),
             clones_max: Some(3),
+            trash: Some(3600),
             tripwire: Some(Threshold::Files(7)),
         };
         for terms in [Terms::default(), all, Terms { expiry: None, ..all }, Terms { idling: None, ..all }] {

@@ -1,6 +1,7 @@
 //! Deletion of many snapshots by one order.
 
 use super::file_system::Fs;
+use super::past::Deletion;
 use crate::ops::{NodeId, Result};
 use crate::volume::SnapshotInfo;
 
@@ -24,6 +25,17 @@ impl Fs {
         all: &[SnapshotInfo],
         told: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Vec<Result<()>>> {
-        self.past.delete_snapshots(&*self.heads.at(at)?, all, told)
+        self.discard_snapshots_of(at, all, Deletion::Final, told)
+    }
+
+    /// The same, or into the trash if they are wanted there and there is one.
+    pub fn discard_snapshots_of(
+        &self,
+        at: NodeId,
+        all: &[SnapshotInfo],
+        deletion: Deletion<'_>,
+        told: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<Vec<Result<()>>> {
+        self.past.delete_snapshots(&*self.heads.at(at)?, all, deletion, told)
     }
 }

@@ -5,7 +5,7 @@ use super::commits::{Commits, Gates};
 use super::content::{Homing, HomingStep, purge_all_unlinked, purge_inherited, purge_orphans};
 use super::heads::Heads;
 use super::options::FsOptions;
-use super::past::{GoesOn, Past};
+use super::past::{Deletion, GoesOn, Past};
 use crate::clock::Clock;
 use crate::format::provenance::Provenance;
 use crate::format::terms::{Expiry, Idling};
@@ -234,7 +234,7 @@ impl Fs {
 
     /// Deletes a snapshot of the line that this node is of.
     pub fn delete_snapshot_of(&self, at: NodeId, name: &[u8]) -> Result<()> {
-        self.past.delete_snapshot(&*self.heads.at(at)?, name)
+        self.past.delete_snapshot(&*self.heads.at(at)?, name, Deletion::Final)
     }
 
     /// Makes a clone of the line that this node is of, for a command to be tried on; returns its name, an automatic one.

@@ -29,6 +29,7 @@ mod file_system;
 mod follow;
 mod freezing;
 mod heads;
+mod held_paths;
 mod holding;
 mod hydrating;
 mod items;
@@ -51,6 +52,7 @@ mod standalone;
 mod stream;
 mod timeline;
 mod transfer;
+mod trashing;
 mod tripping;
 mod undoing;
 mod use_of;
@@ -67,6 +69,7 @@ pub use file_system::Fs;
 pub use follow::Follow;
 pub use freezing::{FreezeDone, FreezeOrder, ThawDone};
 pub use heads::{Frost, FrostEnd};
+pub use held_paths::{HeldContent, HeldPath};
 pub use hydrating::NewHydration;
 pub use merge::{MergeDone, MergeOrder, MergeRefusal, MergeWay};
 pub use merging::{Conflict, ConflictEnd, ConflictKind, Merged, three_way};
@@ -76,8 +79,8 @@ pub use options::{
 };
 
 pub use past::{
-    Cover, DELETED_AT_ONCE, GoesOn, GuardedChange, HasToo, HoldTerms, InTheWay, OpenForWriting, Promoted,
-    PromotionOrder, PurgeAsked, PurgeEnd, PurgePlan, PurgedIn, Switched, Uncovered, Undoable,
+    Cover, DELETED_AT_ONCE, Deletion, GoesOn, GuardedChange, HasToo, HoldTerms, InTheWay, OpenForWriting,
+    Promoted, PromotionOrder, PurgeAsked, PurgeEnd, PurgePlan, PurgedIn, Switched, Uncovered, Undoable,
 };
 pub use past::{TripwireState, moment_of};
 pub use past_of_path::PathAsked;

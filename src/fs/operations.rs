@@ -27,6 +27,14 @@ impl Operations for Fs {
         Unhindered([Some(self.heads.frosts.wait_to_pass(node.map(NodeId::tree))), None])
     }
 
+    fn can_make_room(&self, bytes: u64) -> bool {
+        self.past.can_make_room(bytes)
+    }
+
+    fn make_room(&self, bytes: u64) -> bool {
+        self.past.make_room(bytes)
+    }
+
     fn lookup(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Result<Entry> {
         self.answer(names::find(&self.past, parent, name))
     }
@@ -114,12 +122,15 @@ impl Operations for Fs {
         self.commits.with_space(|| names::remove_file(&self.heads, parent, name))
     }
 
-    fn rmdir(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Result<()> {
+    fn rmdir(&self, caller: &Caller, parent: NodeId, name: &[u8]) -> Result<()> {
         if let Target::Clonedir = target(parent) {
-            return self.commits.with_space(|| self.past.remove_in_clonedir(parent, name));
+            return self.commits.with_space(|| self.past.remove_in_clonedir(parent, name, caller.uid));
         }
         let done = self.commits.with_space(|| match target(parent) {
-            Target::Snapdir(_) => self.past.remove_in_snapdir(parent, name, &self.past.one_at_a_time()),
+            Target::Snapdir(_) => {
+                let held = self.past.one_at_a_time();
+                self.past.remove_in_snapdir(parent, name, caller.uid, &held)
+            }
             _ => names::remove_directory(&self.heads, parent, name),
         });
         // Elsewhere than in the root's it was refused, and the kernel has the directory locked until that is answered.
@@ -129,13 +140,13 @@ impl Operations for Fs {
         done
     }
 
-    fn rmdir_at_once(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Option<Result<()>> {
+    fn rmdir_at_once(&self, caller: &Caller, parent: NodeId, name: &[u8]) -> Option<Result<()>> {
         if let Target::Clonedir = target(parent) {
             return None;
         }
         // To tell other `.snapshots` means to wait for requests in them.
         let held = self.past.one_at_a_time_now().filter(|_| self.past.is_alone(parent))?;
-        let done = self.commits.with_space(|| self.past.remove_in_snapdir(parent, name, &held));
+        let done = self.commits.with_space(|| self.past.remove_in_snapdir(parent, name, caller.uid, &held));
         drop(held);
         self.past.tell_other_snapdirs(parent, name);
         Some(done)
@@ -277,12 +288,14 @@ impl Operations for Fs {
     }
 
     fn statfs(&self, _node: NodeId) -> Result<StatFs> {
-        let space = self.heads.volume.space();
+        let (space, may_free) = (self.heads.volume.space(), self.past.room.may_free_bytes());
         Ok(StatFs {
             total_bytes: space.total,
-            free_bytes: space.free,
-            // Whoever reads this wants to write, and what is written must be mapped.
-            available_bytes: content::room_for_content(space.available),
+            free_bytes: space.free.saturating_add(may_free).min(space.total),
+            // Whoever reads this wants to write, what is written must be mapped, and room is made for it.
+            available_bytes: content::room_for_content(
+                space.available.saturating_add(may_free).min(space.total),
+            ),
             // Inode numbers are not counted: there are as many as anyone can ask for.
             inodes: Ino::END.0,
             inodes_free: Ino::END.0 - Ino::FIRST_FREE.0,

@@ -41,6 +41,12 @@ impl Fs {
         Ok(self.heads.volume.planner()?)
     }
 
+    /// What comes back, in bytes, if all snapshots go that go by themselves before a write fails: as it was counted last, and 0
+    /// where nobody keeps schedules.
+    pub fn may_free(&self) -> u64 {
+        self.past.room.may_free_bytes()
+    }
+
     /// Why nobody may delete a snapshot now: in words behind "it is".
     pub fn keeps_from_deletion(&self, snapshot: &SnapshotInfo) -> Option<&'static str> {
         self.past.keeps_from_deletion(snapshot)

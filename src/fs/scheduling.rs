@@ -91,6 +91,7 @@ impl Fs {
             return Err(Error::ReadOnly);
         }
         self.heads.volume.set_schedules(line, schedules)?;
+        self.past.room.has_changed();
         self.commits.sync()
     }
 
@@ -100,6 +101,7 @@ impl Fs {
         let lines = self.heads.volume.scheduled_lines();
         if self.heads.is_read_only() || lines.iter().all(|l| l.schedules.iter().all(|s| s.by_hand)) {
             self.past.timekeeper.seen.lock().schedules.clear();
+            self.past.room.end();
             return false;
         }
         let _running = self.past.timekeeper.running.lock();
@@ -115,6 +117,9 @@ impl Fs {
                 Ok(many) => more |= many,
                 Err(e) => self.note(line.id, schedule, Some(format!("cannot delete a snapshot: {e}"))),
             }
+        }
+        if let Err(e) = self.past.count_room(now.1) {
+            log::warn!("what automatic snapshots hold is not known: {e}");
         }
         more
     }
@@ -272,6 +277,10 @@ impl Fs {
         if !is_due {
             return Ok(false);
         }
+        if self.wanted_bytes(schedule).is_some() && self.past.empty_some_trash()? {
+            // What is in the trash goes first, and its space is on its way.
+            return Ok(true);
+        }
         let trusted = self.past.timekeeper.seen.lock().clock.is_trusted();
         let mut go = self.rulings(head.line, schedule)?;
         // Want of space has nothing to do with what a clock says.
@@ -289,6 +298,7 @@ impl Fs {
     }
 
     fn prune_all(&self, head: &Head, schedule: &Schedule) -> Result<Vec<SnapshotInfo>> {
+        while self.wanted_bytes(schedule).is_some() && self.past.empty_some_trash()? {}
         let mut go = self.rulings(head.line, schedule)?;
         go.retain(|ruled| ruled.ruling.goes() || ruled.thinned.is_some());
         let go: Vec<SnapshotInfo> = go.into_iter().map(|ruled| ruled.snapshot).collect();

@@ -10,12 +10,14 @@
 
 use super::answering::Answering;
 use super::aside::Aside;
+use super::changing::Changing;
 use super::convert::{self, caller};
 use super::errno::errno;
 use super::flusher::Registered;
 use super::hidden;
 use super::ioctl;
 use super::locality::{Locality, Served};
+use super::read_buffer::with_pages;
 use super::reply::{
     attributes, created, data, empty, entry, file_open_flags, found_at, nothing, opened, value, written,
 };
@@ -31,7 +33,6 @@ use fuser::{
     ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite,
     ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
-use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -41,24 +42,6 @@ use std::time::{Duration, SystemTime};
 
 /// Largest piece that one copy request may do: the reply has 32 bits, and a request should end some time.
 const COPY_BYTES_MAX: u64 = 1 << 30;
-/// Pages of memory that buffers are aligned to.
-const PAGE_BYTES: usize = 4096;
-
-thread_local! {
-    /// The data of the READ in progress on this request thread: reused, so that a read allocates nothing.
-    static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-/// `len` bytes of `buffer` that begin where a page of memory does. The kernel copies an answer page by page: one that lies
-/// across them takes it two copies for each, and the copy from the medium is slower as well.
-fn whole_pages(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
-    if buffer.len() < len + PAGE_BYTES {
-        buffer.resize(len + PAGE_BYTES, 0);
-    }
-    let start = buffer.as_ptr().align_offset(PAGE_BYTES);
-    &mut buffer[start..start + len]
-}
-
 /// How the connection is set up.
 #[derive(Clone, Copy)]
 pub(super) struct Profile {
@@ -72,13 +55,11 @@ pub(super) struct Profile {
 
 /// The file system as the protocol crate calls it.
 pub(super) struct Adapter {
-    ops: Arc<dyn Operations>,
+    changing: Changing,
     profile: Profile,
     locality: Option<Arc<Locality>>,
-    aside: Aside,
     /// Who may see the hidden directory.
     flusher: Registered,
-    answering: Answering,
 }
 
 impl Adapter {
@@ -90,7 +71,7 @@ impl Adapter {
     ) -> Adapter {
         let locality = Locality::start();
         let aside = Aside::new(ops.clone(), locality.clone());
-        Adapter { ops, profile, locality, aside, flusher, answering }
+        Adapter { changing: Changing { ops, aside, answering }, profile, locality, flusher }
     }
 
     /// A request that a program waits for has arrived on this thread. What is returned is kept until it is answered.
@@ -104,24 +85,6 @@ impl Adapter {
         if let Some(locality) = &self.locality {
             locality.note_wait();
         }
-    }
-
-    /// Does what changes a node, or an entry in it: here, or beside if it would have to wait for something long. Without a node:
-    /// what only makes durable.
-    fn change(&self, node: Option<NodeId>, work: impl FnOnce(&dyn Operations) + Send + 'static) {
-        match self.ops.unhindered(node) {
-            Some(_unhindered) => work(self.ops.as_ref()),
-            None => self.aside.change(node, work),
-        }
-    }
-
-    /// The same if the answer names a node, or tells of its attributes.
-    fn change_and_tell(&self, node: NodeId, work: impl FnOnce(&dyn Operations) + Send + 'static) {
-        let answering = self.answering.clone();
-        self.change(Some(node), move |ops| {
-            let _answer = answering.begin();
-            work(ops);
-        });
     }
 
     /// How a file is opened below. The kernel says where each write goes, also where it appends, and it writes mapped
@@ -142,7 +105,7 @@ impl Adapter {
             (hidden::attr(), 0)
         } else {
             let (node, generation) = hidden::parse(name).ok_or(Error::NotFound)?;
-            let found = self.ops.lookup(&caller(req, 0), node, b".")?;
+            let found = self.changing.ops.lookup(&caller(req, 0), node, b".")?;
             if found.generation != generation {
                 return Err(Error::NotFound); // what had it is no more
             }
@@ -159,7 +122,7 @@ impl Adapter {
         plus: bool,
         add: &mut dyn FnMut(&DirEntry) -> bool,
     ) -> Result<()> {
-        self.ops.readdir(NodeId(ino.0), Handle(fh.0), after, plus, &mut |e| !add(e))
+        self.changing.ops.readdir(NodeId(ino.0), Handle(fh.0), after, plus, &mut |e| !add(e))
     }
 }
 
@@ -179,12 +142,12 @@ impl Filesystem for Adapter {
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let _turn = self.arrived(req, 0);
-        let _answer = self.answering.begin();
+        let _answer = self.changing.answering.begin();
         let (parent, name) = (NodeId(parent.0), name.as_bytes());
         if parent == hidden::NODE || hidden::is_name(parent, name) {
             return entry(reply, self.hidden_lookup(req, parent, name));
         }
-        match self.ops.lookup(&caller(req, 0), parent, name) {
+        match self.changing.ops.lookup(&caller(req, 0), parent, name) {
             // Not where names come and go without a request of the kernel's. No snapshot has a name with a dot in front.
             Err(Error::NotFound) if !parent.is_snapdir() || name.starts_with(b".") => nothing(reply),
             result => entry(reply, result),
@@ -193,18 +156,18 @@ impl Filesystem for Adapter {
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
         if NodeId(ino.0) != hidden::NODE {
-            self.ops.forget_answers(NodeId(ino.0), nlookup);
+            self.changing.ops.forget_answers(NodeId(ino.0), nlookup);
         }
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
         let _turn = self.arrived(req, 0);
-        let _answer = self.answering.begin();
+        let _answer = self.changing.answering.begin();
         let node = NodeId(ino.0);
         if node == hidden::NODE {
             return attributes(reply, Ok((hidden::attr(), Duration::ZERO)));
         }
-        attributes(reply, self.ops.getattr(node, fh.map(|h| Handle(h.0))));
+        attributes(reply, self.changing.ops.getattr(node, fh.map(|h| Handle(h.0))));
     }
 
     fn setattr(
@@ -236,12 +199,16 @@ impl Filesystem for Adapter {
             ctime: ctime.map(convert::time_in),
         };
         let (who, node, handle) = (caller(req, 0), NodeId(ino.0), fh.map(|h| Handle(h.0)));
-        self.change_and_tell(node, move |ops| attributes(reply, ops.setattr(&who, node, handle, &set)));
+        self.changing.telling(
+            node,
+            move |ops| ops.setattr(&who, node, handle, &set),
+            move |done| attributes(reply, done),
+        );
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
         let _turn = self.arrived(req, 0);
-        data(reply, self.ops.readlink(NodeId(ino.0)).as_deref().map_err(Clone::clone));
+        data(reply, self.changing.ops.readlink(NodeId(ino.0)).as_deref().map_err(Clone::clone));
     }
 
     fn mknod(
@@ -260,9 +227,11 @@ impl Filesystem for Adapter {
         if hidden::is_name(parent, &name) {
             return reply.error(Errno::EPERM);
         }
-        self.change_and_tell(parent, move |ops| {
-            entry(reply, ops.mknod(&who, parent, &name, kind, mode & 0o7777, rdev))
-        });
+        self.changing.telling(
+            parent,
+            move |ops| ops.mknod(&who, parent, &name, kind, mode & 0o7777, rdev),
+            move |done| entry(reply, done),
+        );
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
@@ -272,17 +241,22 @@ impl Filesystem for Adapter {
             reply.error(Errno::EPERM);
         } else if parent.is_snapdir() {
             let name = name.as_bytes().to_vec();
-            self.aside.run(move |ops| entry(reply, ops.mkdir(&who, parent, &name, mode)));
+            self.changing
+                .beside(move |ops| ops.mkdir(&who, parent, &name, mode), move |done| entry(reply, done));
         } else {
             let name = name.as_bytes().to_vec();
-            self.change_and_tell(parent, move |ops| entry(reply, ops.mkdir(&who, parent, &name, mode)));
+            self.changing.telling(
+                parent,
+                move |ops| ops.mkdir(&who, parent, &name, mode),
+                move |done| entry(reply, done),
+            );
         }
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let _turn = self.arrived(req, 0);
         let (who, parent, name) = (caller(req, 0), NodeId(parent.0), name.as_bytes().to_vec());
-        self.change(Some(parent), move |ops| empty(reply, ops.unlink(&who, parent, &name)));
+        self.changing.at_no_cost(Some(parent), move |ops| empty(reply, ops.unlink(&who, parent, &name)));
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -290,12 +264,12 @@ impl Filesystem for Adapter {
         let (who, parent) = (caller(req, 0), NodeId(parent.0));
         if !parent.is_snapdir() {
             let name = name.as_bytes().to_vec();
-            self.change(Some(parent), move |ops| empty(reply, ops.rmdir(&who, parent, &name)));
-        } else if let Some(done) = self.ops.rmdir_at_once(&who, parent, name.as_bytes()) {
+            self.changing.at_no_cost(Some(parent), move |ops| empty(reply, ops.rmdir(&who, parent, &name)));
+        } else if let Some(done) = self.changing.ops.rmdir_at_once(&who, parent, name.as_bytes()) {
             empty(reply, done);
         } else {
             let name = name.as_bytes().to_vec();
-            self.aside.run(move |ops| empty(reply, ops.rmdir(&who, parent, &name)));
+            self.changing.aside.run(move |ops| empty(reply, ops.rmdir(&who, parent, &name)));
         }
     }
 
@@ -306,7 +280,11 @@ impl Filesystem for Adapter {
             return reply.error(Errno::EPERM);
         }
         let target = target.as_os_str().as_bytes().to_vec();
-        self.change_and_tell(parent, move |ops| entry(reply, ops.symlink(&who, parent, &name, &target)));
+        self.changing.telling(
+            parent,
+            move |ops| ops.symlink(&who, parent, &name, &target),
+            move |done| entry(reply, done),
+        );
     }
 
     fn rename(
@@ -329,9 +307,13 @@ impl Filesystem for Adapter {
             return reply.error(Errno::EINVAL);
         };
         let is_of_snapdir = from.is_snapdir() || to.is_snapdir();
-        let work =
-            move |ops: &dyn Operations| empty(reply, ops.rename(&who, from, &name, to, &new_name, mode));
-        if is_of_snapdir { self.aside.run(work) } else { self.change(Some(from), work) }
+        let work = move |ops: &dyn Operations| ops.rename(&who, from, &name, to, &new_name, mode);
+        let answer = move |done| empty(reply, done);
+        if is_of_snapdir {
+            self.changing.beside(work, answer);
+        } else {
+            self.changing.in_room(from, 0, work, answer);
+        }
     }
 
     fn link(&self, req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
@@ -341,22 +323,27 @@ impl Filesystem for Adapter {
         if hidden::is_name(parent, &name) {
             return reply.error(Errno::EPERM);
         }
-        self.change_and_tell(node, move |ops| entry(reply, ops.link(&who, node, parent, &name)));
+        self.changing.telling(
+            node,
+            move |ops| ops.link(&who, node, parent, &name),
+            move |done| entry(reply, done),
+        );
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let _turn = self.arrived(req, 0);
-        let answer = self.answering.begin();
+        let answer = self.changing.answering.begin();
         let (who, node, asked) = (caller(req, 0), NodeId(ino.0), self.open_flags(flags.0));
-        let caching = if asked.read { self.ops.caching(node, asked.no_atime) } else { Caching::Keep };
-        let mut wait = match self.ops.open_at_once(&who, node, asked) {
+        let caching =
+            if asked.read { self.changing.ops.caching(node, asked.no_atime) } else { Caching::Keep };
+        let mut wait = match self.changing.ops.open_at_once(&who, node, asked) {
             Ok(Opening::Later(wait)) => wait,
             done => return opened(reply, done.and_then(Opening::at_once), file_open_flags(caching)),
         };
         // What it waits for needs requests answered, and what they are answered with exchanged.
         drop(answer);
-        let answering = self.answering.clone();
-        self.aside.run(move |ops| {
+        let answering = self.changing.answering.clone();
+        self.changing.aside.run(move |ops| {
             loop {
                 if let Err(e) = wait() {
                     return opened(reply, Err(e), FopenFlags::empty());
@@ -386,7 +373,11 @@ impl Filesystem for Adapter {
             return reply.error(Errno::EPERM);
         }
         let (mode, flags) = (mode & 0o7777, self.open_flags(flags));
-        self.change_and_tell(parent, move |ops| created(reply, ops.create(&who, parent, &name, mode, flags)));
+        self.changing.telling(
+            parent,
+            move |ops| ops.create(&who, parent, &name, mode, flags),
+            move |done| created(reply, done),
+        );
     }
 
     fn read(
@@ -402,9 +393,8 @@ impl Filesystem for Adapter {
     ) {
         let _turn = self.arrived(req, size as usize);
         self.may_wait();
-        READ_BUFFER.with_borrow_mut(|buffer| {
-            let out = whole_pages(buffer, size as usize);
-            let read = self.ops.read(NodeId(ino.0), Handle(fh.0), offset, out);
+        with_pages(size as usize, |out| {
+            let read = self.changing.ops.read(NodeId(ino.0), Handle(fh.0), offset, out);
             data(reply, read.map(|len| &out[..len]));
         });
     }
@@ -424,18 +414,8 @@ impl Filesystem for Adapter {
         let _turn = self.arrived(req, data.len());
         let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let (node, handle) = (NodeId(ino.0), Handle(fh.0));
-        let write = move |ops: &dyn Operations, data: &[u8]| {
-            let done = ops.write(node, handle, offset, data, kill);
-            written(reply, done.map(|n| n as u64)); // at most max_write
-        };
-        // What is written is copied only for who waits.
-        match self.ops.unhindered(Some(node)) {
-            Some(_unhindered) => write(self.ops.as_ref(), data),
-            None => {
-                let data = data.to_vec();
-                self.aside.change(Some(node), move |ops| write(ops, &data));
-            }
-        }
+        let write = move |ops: &dyn Operations, data: &[u8]| ops.write(node, handle, offset, data, kill);
+        self.changing.write(node, data, write, move |done| written(reply, done.map(|n| n as u64))); // at most max_write
     }
 
     /// The kernel flushes dirty pages on close whatever the answer is; this one makes it stop asking.
@@ -453,7 +433,7 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.ops.release(NodeId(ino.0), Handle(fh.0));
+        self.changing.ops.release(NodeId(ino.0), Handle(fh.0));
         reply.ok();
     }
 
@@ -462,26 +442,26 @@ impl Filesystem for Adapter {
         let scope = if datasync { SyncScope::Data } else { SyncScope::All };
         let (node, handle) = (NodeId(ino.0), Handle(fh.0));
         let answer = Box::new(move |result| empty(reply, result));
-        self.change(None, move |ops| ops.fsync_then(node, handle, scope, answer));
+        self.changing.at_no_cost(None, move |ops| ops.fsync_then(node, handle, scope, answer));
     }
 
     /// Listings are cached, except of a `.snapshots` directory, which changes without a request of the kernel's.
     fn opendir(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let _turn = self.arrived(req, 0);
-        let _answer = self.answering.begin();
+        let _answer = self.changing.answering.begin();
         let node = NodeId(ino.0);
-        let cache = match self.ops.caching(node, convert::open_flags(flags.0).no_atime) {
+        let cache = match self.changing.ops.caching(node, convert::open_flags(flags.0).no_atime) {
             _ if node.is_snapdir() => FopenFlags::empty(),
             Caching::Keep => FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE,
             Caching::Refresh => FopenFlags::FOPEN_CACHE_DIR,
             Caching::Bypass => FopenFlags::empty(),
         };
-        opened(reply, self.ops.opendir(&caller(req, 0), node), cache);
+        opened(reply, self.changing.ops.opendir(&caller(req, 0), node), cache);
     }
 
     fn readdir(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         let _turn = self.arrived(req, 0);
-        let _answer = self.answering.begin();
+        let _answer = self.changing.answering.begin();
         let result = self.list(ino, fh, offset, false, &mut |e| {
             reply.add(INodeNo(e.node.0), e.cookie, convert::kind_out(e.kind), OsStr::from_bytes(&e.name))
         });
@@ -500,7 +480,7 @@ impl Filesystem for Adapter {
         mut reply: ReplyDirectoryPlus,
     ) {
         let _turn = self.arrived(req, 0);
-        let _answer = self.answering.begin();
+        let _answer = self.changing.answering.begin();
         let result = self.list(ino, fh, offset, true, &mut |e| {
             let name = OsStr::from_bytes(&e.name);
             match &e.entry {
@@ -526,18 +506,18 @@ impl Filesystem for Adapter {
     }
 
     fn releasedir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
-        self.ops.releasedir(NodeId(ino.0), Handle(fh.0));
+        self.changing.ops.releasedir(NodeId(ino.0), Handle(fh.0));
         reply.ok();
     }
 
     fn fsyncdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
         self.may_wait();
         let node = NodeId(ino.0);
-        self.change(None, move |ops| empty(reply, ops.fsyncdir(node)));
+        self.changing.at_no_cost(None, move |ops| empty(reply, ops.fsyncdir(node)));
     }
 
     fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {
-        match self.ops.statfs(NodeId(ino.0)) {
+        match self.changing.ops.statfs(NodeId(ino.0)) {
             Ok(s) => {
                 let unit = u64::from(s.block_size.max(1));
                 reply.statfs(
@@ -569,21 +549,26 @@ impl Filesystem for Adapter {
         let Some(mode) = convert::xattr_mode(flags) else { return reply.error(Errno::EINVAL) };
         let (who, node) = (caller(req, 0), NodeId(ino.0));
         let (name, value) = (name.as_bytes().to_vec(), value.to_vec());
-        self.change(Some(node), move |ops| empty(reply, ops.setxattr(&who, node, &name, &value, mode)));
+        self.changing.in_room(
+            node,
+            0,
+            move |ops| ops.setxattr(&who, node, &name, &value, mode),
+            move |done| empty(reply, done),
+        );
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let _turn = self.arrived(req, 0);
-        value(reply, size, self.ops.getxattr(NodeId(ino.0), name.as_bytes()));
+        value(reply, size, self.changing.ops.getxattr(NodeId(ino.0), name.as_bytes()));
     }
 
     fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        value(reply, size, self.ops.listxattr(NodeId(ino.0)));
+        value(reply, size, self.changing.ops.listxattr(NodeId(ino.0)));
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (who, node, name) = (caller(req, 0), NodeId(ino.0), name.as_bytes().to_vec());
-        self.change(Some(node), move |ops| empty(reply, ops.removexattr(&who, node, &name)));
+        self.changing.at_no_cost(Some(node), move |ops| empty(reply, ops.removexattr(&who, node, &name)));
     }
 
     /// The kernel decides (`default_permissions`) and does not ask.
@@ -611,7 +596,7 @@ impl Filesystem for Adapter {
             return reply.error(Errno::ENOTTY);
         }
         // To make a file immutable the kernel's dirty pages are asked for.
-        self.aside.run(move |ops| match ioctl::answer(ops, node, command, &input) {
+        self.changing.aside.run(move |ops| match ioctl::answer(ops, node, command, &input) {
             Ok(output) => reply.ioctl(0, &output),
             Err(e) => reply.error(errno(&e)),
         });
@@ -643,9 +628,12 @@ impl Filesystem for Adapter {
     ) {
         let Some(mode) = convert::allocate_mode(mode) else { return empty(reply, Err(Error::NotSupported)) };
         let (who, node, handle) = (caller(req, 0), NodeId(ino.0), Handle(fh.0));
-        self.change(Some(node), move |ops| {
-            empty(reply, ops.fallocate(&who, node, handle, offset, length, mode))
-        });
+        self.changing.in_room(
+            node,
+            length,
+            move |ops| ops.fallocate(&who, node, handle, offset, length, mode),
+            move |done| empty(reply, done),
+        );
     }
 
     fn lseek(
@@ -667,9 +655,11 @@ impl Filesystem for Adapter {
             return reply.error(Errno::ENXIO);
         };
         let (node, handle) = (NodeId(ino.0), Handle(fh.0));
-        match self.ops.lseek_at_once(node, handle, offset, target) {
+        match self.changing.ops.lseek_at_once(node, handle, offset, target) {
             Some(found) => found_at(reply, found),
-            None => self.aside.run(move |ops| found_at(reply, ops.lseek(node, handle, offset, target))),
+            None => {
+                self.changing.aside.run(move |ops| found_at(reply, ops.lseek(node, handle, offset, target)))
+            }
         }
     }
 
@@ -692,9 +682,11 @@ impl Filesystem for Adapter {
         let (who, len) = (caller(req, 0), len.min(COPY_BYTES_MAX));
         let (from, from_handle) = (NodeId(ino_in.0), Handle(fh_in.0));
         let (to, to_handle) = (NodeId(ino_out.0), Handle(fh_out.0));
-        self.change(Some(to), move |ops| {
-            let copied = ops.copy_range(&who, from, from_handle, offset_in, to, to_handle, offset_out, len);
-            written(reply, copied); // at most COPY_BYTES_MAX
-        });
+        self.changing.in_room(
+            to,
+            0,
+            move |ops| ops.copy_range(&who, from, from_handle, offset_in, to, to_handle, offset_out, len),
+            move |copied| written(reply, copied), // at most COPY_BYTES_MAX
+        );
     }
 }

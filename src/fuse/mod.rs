@@ -6,6 +6,7 @@
 mod adapter;
 mod answering;
 mod aside;
+mod changing;
 mod convert;
 mod errno;
 mod flusher;
@@ -15,6 +16,7 @@ mod kernel;
 mod locality;
 mod mount;
 pub mod mounts;
+mod read_buffer;
 mod reply;
 mod session;
 

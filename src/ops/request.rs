@@ -397,6 +397,16 @@ pub trait Operations: Send + Sync {
     fn wait_to_change(&self, _node: Option<NodeId>) -> Unhindered<'_> {
         Unhindered::default()
     }
+    /// True if it may be that room can be made for a request that needs about so many bytes and was refused for want of space. At no
+    /// cost.
+    fn can_make_room(&self, _bytes: u64) -> bool {
+        false
+    }
+    /// Makes some, and waits for that. True if the request is to be made again. Called where no requests are answered, with
+    /// nothing held: what [`Operations::unhindered`] gave neither.
+    fn make_room(&self, _bytes: u64) -> bool {
+        false
+    }
     /// Finds `name` in the directory `parent`. `.` and `..` are answered too, and `.` for everything that is no directory
     /// as well: so a transport finds a node again of which it knows no more than the number (file handles, NFS).
     fn lookup(&self, caller: &Caller, parent: NodeId, name: &[u8]) -> Result<Entry>;

@@ -92,6 +92,7 @@ impl VolumeState {
     /// Deletes a line with its head and its own snapshots.
     pub(super) fn drop_line(&mut self, line: LineId) {
         let Some(record) = self.lines.get(line).map(|l| l.record.clone()) else { return };
+        self.hand_over_trash(line, None);
         for snapshot in self.lines.own(line) {
             self.delete(snapshot);
         }
@@ -220,9 +221,9 @@ impl Volume {
     /// Number of lines without the main line, and when the newest of them was made.
     pub fn clone_count(&self) -> (usize, Option<(i64, u32)>) {
         let state = self.state.read();
-        let newest = state.lines.newest().filter(|line| line.id != LineId::MAIN);
-        let arriving = state.lines.records().filter(|line| line.state == LineState::Receiving).count();
-        (state.lines.count() - 1 - arriving, newest.map(|line| line.created))
+        let mut clones = state.lines.records_after(LineId::MAIN).filter(|line| line.state.is_shown());
+        let newest = clones.next_back().map(|line| line.created);
+        (clones.count() + usize::from(newest.is_some()), newest)
     }
 
     /// A line.
@@ -239,8 +240,8 @@ impl Volume {
     /// The line of that name.
     pub fn find_line(&self, name: &[u8]) -> Option<LineRecord> {
         let state = self.state.read();
-        let line = state.lines.get(state.lines.find(name)?)?;
-        Some(line.record.clone())
+        let line = &state.lines.get(state.lines.find(name)?)?.record;
+        Some(line.clone()).filter(|line| line.state != LineState::Trashed)
     }
 
     /// A new line that starts as a snapshot is. Durable with the next commit or [`Volume::sync`].
@@ -373,7 +374,8 @@ impl Volume {
 
     /// True if a clone was made from the line that is still there.
     pub fn has_clones(&self, line: LineId) -> bool {
-        self.state.read().lines.records().any(|other| other.from == Some(line))
+        let is_made = |other: &LineRecord| other.from == Some(line) && other.state != LineState::Trashed;
+        self.state.read().lines.records().any(is_made)
     }
 
     /// The views that lines began as.
@@ -385,7 +387,8 @@ impl Volume {
     pub fn drop_line(&self, line: LineId) -> Result<()> {
         self.drop_line_with(line, |state| {
             let bases = state.bases_after_end(line);
-            let records = RECORDS_OF_A_LINE + state.lines.own_count(line) + bases.len();
+            let trash = state.trash_of(line);
+            let records = RECORDS_OF_A_LINE + state.lines.own_count(line) + trash + bases.len();
             self.reserve_records(state, records, ReserveFor::Delete).map(|()| bases)
         })
     }

@@ -59,9 +59,11 @@ impl VolumeState {
     /// The line of which a record says that it was made from it; if that is gone, the one that its past is of.
     fn made_from(&self, line: &LineRecord, owners: &Owners) -> Option<&LineRecord> {
         let owner = |v: &ViewRecord| owner_of(v, owners).filter(|owner| *owner != line.id);
-        let named = line.from.and_then(|from| self.lines.get(from));
-        let found = named.or_else(|| self.lines.get(self.down_from(line.head).find_map(owner)?));
-        found.map(|line| &line.record)
+        let there = |id: LineId| {
+            self.lines.get(id).map(|l| &l.record).filter(|record| record.state != LineState::Trashed)
+        };
+        let named = line.from.and_then(there);
+        named.or_else(|| self.down_from(line.head).filter_map(owner).find_map(there))
     }
 
     fn tell_clone(&self, line: &LineRecord, owners: &Owners) -> CloneInfo {
@@ -106,7 +108,7 @@ impl Volume {
         let state = self.state.read();
         let owners = state.owners();
         let clones = state.lines.records_after(LineId::MAIN);
-        let clones = clones.filter(|line| line.state != LineState::Receiving);
+        let clones = clones.filter(|line| line.state.is_shown());
         clones.map(|line| state.tell_clone(line, &owners)).collect()
     }
 }

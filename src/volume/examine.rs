@@ -24,6 +24,7 @@ use crate::format::line::LineRecord;
 use crate::format::log::{Effect, Effects};
 use crate::format::remap::RemapRecord;
 use crate::format::superblock::{INCOMPAT_PURGED, INCOMPAT_REMAP, Superblock};
+use crate::format::trash::TrashRecord;
 use crate::format::view::ViewRecord;
 use crate::format::{BLOCK_BYTES, Epoch, Key, Kind};
 use crate::store::{Allocator, RangeSet, Reading, Store};
@@ -293,6 +294,7 @@ impl Items {
                     held.insert(key.rest, value.to_vec());
                     Ok(())
                 }
+                Some(Kind::Trash) => TrashRecord::decode(&value).map(drop).map_err(Into::into),
                 Some(Kind::Age) => AgeRecord::decode(&value).map(drop).map_err(Into::into),
                 _ => return Err(corrupt(format!("unknown item {key:?} in the meta tree"))),
             };

@@ -134,7 +134,8 @@ impl Volume {
 
     /// True if something is over at an age of the store.
     pub fn waits_for_age(&self) -> bool {
-        self.state.read().holds.ending > 0
+        let state = self.state.read();
+        state.holds.ending > 0 || state.trash.all().next().is_some()
     }
 
     /// Holds that are over at this age.

@@ -91,18 +91,13 @@ impl Lines {
     }
 
     /// Lines with numbers above `after`.
-    pub fn records_after(&self, after: LineId) -> impl Iterator<Item = &LineRecord> {
+    pub fn records_after(&self, after: LineId) -> impl DoubleEndedIterator<Item = &LineRecord> {
         self.map.range(LineId(after.0.saturating_add(1))..).map(|(_, line)| &line.record)
     }
 
     /// Those that may go by themselves.
     pub fn ending(&self) -> impl Iterator<Item = &LineRecord> {
         self.ending.iter().filter_map(|id| Some(&self.map.get(id)?.record))
-    }
-
-    /// The line that was made last.
-    pub fn newest(&self) -> Option<&LineRecord> {
-        self.map.values().next_back().map(|line| &line.record)
     }
 
     /// The head of a line.

@@ -145,6 +145,7 @@ impl Volume {
             peers: BTreeMap::new(),
             hydrations: BTreeMap::new(),
             holds: BTreeMap::new(),
+            trash: BTreeMap::new(),
             age: AgeRecord::default(),
             records: vec![record],
             lines: vec![line],
@@ -258,6 +259,7 @@ impl Volume {
             peers_dirty: BTreeSet::new(),
             hydrations: Hydrations::default(),
             holds: Holds::default(),
+            trash: Numbered::default(),
             changed: false,
             dirty_nodes: 0,
             budget: Budget::default(),
@@ -270,7 +272,9 @@ impl Volume {
         state.hydrations = Hydrations::load(loaded.hydrations, |view| state.own_snapshot(view).is_ok());
         let holds = Numbered::load(loaded.holds, |hold: &HoldRecord| state.own_snapshot(hold.view).is_ok());
         state.holds = Holds::new(holds, loaded.age);
-        deletes.into_iter().for_each(|id| state.delete(id));
+        state.load_trash(loaded.trash);
+        let gone: Vec<_> = deletes.into_iter().filter(|id| !state.is_in_trash(*id)).collect();
+        gone.into_iter().for_each(|id| state.delete(id));
         // What the store can become here: its address space may be far larger than the host.
         let room = superblock.allocated.saturating_add(shared.store().device().available());
         let least = RESERVE_BYTES_MIN * superblock.metadata_copies as u64;
@@ -380,6 +384,7 @@ pub(crate) struct Loaded {
     pub peers: BTreeMap<u64, Vec<u8>>,
     pub hydrations: BTreeMap<u64, Vec<u8>>,
     pub holds: BTreeMap<u64, Vec<u8>>,
+    pub trash: BTreeMap<u64, Vec<u8>>,
     pub age: AgeRecord,
     pub records: Vec<ViewRecord>,
     pub lines: Vec<LineRecord>,
@@ -391,7 +396,7 @@ impl Loaded {
         let (mut records, mut jobs, mut extra_refs) = (Vec::new(), BTreeMap::new(), ExtraRefs::default());
         let (mut scrub, mut peers, mut lines) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         let (mut remap, mut hydrations) = (Remap::default(), BTreeMap::new());
-        let (mut holds, mut age) = (BTreeMap::new(), AgeRecord::default());
+        let (mut holds, mut trash, mut age) = (BTreeMap::new(), BTreeMap::new(), AgeRecord::default());
         let mut leaves = LoadedLeaves::default();
         let end = Key { object: 1, kind: 0, rest: 0 };
         for item in tree::range(pager, &meta_root, &Key::MIN, &end) {
@@ -426,6 +431,9 @@ impl Loaded {
                 Some(Kind::Hold) => {
                     holds.insert(key.rest, value.to_vec());
                 }
+                Some(Kind::Trash) => {
+                    trash.insert(key.rest, value.to_vec());
+                }
                 Some(Kind::Age) => age = AgeRecord::decode(&value)?,
                 _ => return Err(corrupt(format!("unknown item {key:?} in the meta tree"))),
             }
@@ -446,6 +454,7 @@ impl Loaded {
             peers,
             hydrations,
             holds,
+            trash,
             age,
             records,
             lines,

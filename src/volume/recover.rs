@@ -10,6 +10,7 @@ use super::remap::reference;
 use super::{Access, Result, Txn, Volume, VolumeError, equal, replay_rules as rules};
 use crate::format::deadlist::DeadEntry;
 use crate::format::log::{Effect, Effects};
+use crate::format::trash::{TrashRecord, Trashed};
 use crate::format::{BLOCK_BYTES, BlockAddr, Extent, Ino, Key, Kind, LineId, PlacedExtent};
 use crate::store::RangeSet;
 use std::collections::HashMap;
@@ -234,6 +235,7 @@ impl Volume {
                     Effect::Rollback(to) => vec![to.line],
                     Effect::DropLine(line) => vec![*line],
                     Effect::Promote(to) => vec![to.from, to.line],
+                    Effect::Trash(TrashRecord { what: Trashed::Line(line, _), .. }) => vec![*line],
                     _ => Vec::new(),
                 };
                 self.replay_view_effect(effect)?;
@@ -306,6 +308,9 @@ impl Volume {
             Effect::SetHold(hold) => s.set_hold(hold),
             Effect::EndHold(number) => s.end_hold(number),
             Effect::SetAge(age) => s.set_age(age),
+            Effect::Trash(trash) => s.put_in_trash(trash),
+            Effect::Undelete(number, name) => s.undelete(number, name),
+            Effect::EmptyTrash(number) => s.empty_trash(number),
             Effect::Name(point) => s.name_point(point),
             _ => {}
         }

@@ -16,6 +16,7 @@ use crate::format::leaf::VALUE_BYTES_MAX;
 use crate::format::line::{LineRecord, LineState};
 use crate::format::log::{Effect, NamedPoint, RecordHeader};
 use crate::format::superblock::PendingPoint;
+use crate::format::trash::{TrashRecord, Trashed};
 use crate::format::{Epoch, Extent, Generation, Kind, LineId, Slot, ViewId};
 use crate::limits::NAME_BYTES_MAX;
 use crate::names;
@@ -88,6 +89,9 @@ pub(super) fn of_tree(txn: &Txn<'_>, store: &Store, effect: &Effect<'_>) -> Resu
         | Effect::SetHold(_)
         | Effect::EndHold(_)
         | Effect::SetAge(_)
+        | Effect::Trash(_)
+        | Effect::Undelete(..)
+        | Effect::EmptyTrash(_)
         | Effect::Name(_)
         | Effect::Rollback(_)
         | Effect::Promote(_)
@@ -125,8 +129,12 @@ pub(super) fn of_views(state: &VolumeState, effect: &Effect<'_>) -> Result<()> {
             must!(can_go(state, *id), "line {} is to get another name, and cannot", id.0);
             new_line_name(state, name)
         }
-        Effect::SetState(id, _) => {
-            must!(can_go(state, *id), "line {} is to be changed by others, and cannot", id.0);
+        Effect::SetState(id, new) => {
+            must!(
+                can_go(state, *id) && *new != LineState::Trashed,
+                "line {} is to be changed by others, and cannot",
+                id.0
+            );
             Ok(())
         }
         Effect::SetTerms(id, terms) => {
@@ -181,6 +189,26 @@ pub(super) fn of_views(state: &VolumeState, effect: &Effect<'_>) -> Result<()> {
             must!(new >= old, "a store of {old} seconds becomes one of {new}");
             Ok(())
         }
+        Effect::Trash(new) => trash(state, new),
+        Effect::Undelete(number, name) => {
+            proper(name)?;
+            let Some(trash) = state.trash.get(*number) else {
+                return Err(corrupt(format!("{number} comes back from the trash, and is not there")));
+            };
+            must!(
+                state.check_undelete(trash, name).is_ok(),
+                "{number} comes back from the trash, and cannot"
+            );
+            Ok(())
+        }
+        Effect::EmptyTrash(number) => {
+            let Some(trash) = state.trash.get(*number) else {
+                return Err(corrupt(format!("{number} goes from the trash, and is not there")));
+            };
+            let held = matches!(trash.what, Trashed::Line(line, _) if state.check_none_held(line).is_err());
+            must!(!held, "{number} goes from the trash, and is held");
+            Ok(())
+        }
         Effect::Name(point) => named(state, point),
         Effect::Insert(..)
         | Effect::Remove(_)
@@ -201,6 +229,23 @@ fn hydration(state: &VolumeState, copy: &HydrationRecord) -> Result<()> {
     Ok(())
 }
 
+fn trash(state: &VolumeState, new: &TrashRecord) -> Result<()> {
+    let number = new.number;
+    must!(state.trash.get(number).is_none(), "a second {number} in the trash");
+    match new.what {
+        Trashed::Snapshot(view, line) => {
+            let is_its = state.own_snapshot(view)?.line == line && state.check_not_held(view).is_ok();
+            must!(is_its, "view {} of line {} is to be in the trash, and cannot", view.0, line.0);
+        }
+        Trashed::Line(line, was) => {
+            let record = state.lines.get(line).map(|l| &l.record).filter(|_| can_go(state, line));
+            let goes = record.is_some_and(|l| l.state == was) && state.check_none_held(line).is_ok();
+            must!(goes, "line {} is to be in the trash, and cannot", line.0);
+        }
+    }
+    Ok(())
+}
+
 fn hold(state: &VolumeState, new: &HoldRecord) -> Result<()> {
     let (number, view) = (new.number, new.view);
     state.own_snapshot(view)?;
@@ -218,7 +263,7 @@ fn named(state: &VolumeState, point: &NamedPoint) -> Result<()> {
     let record = state.history.get(id);
     let is_free = record.is_some_and(|record| [LineId::NONE, line].contains(&record.line));
     must!(
-        is_free && state.may_be_base(id),
+        is_free && state.may_be_base(id) && !state.is_in_trash(id),
         "view {} is to be a snapshot of line {}, and cannot",
         id.0,
         line.0
@@ -257,6 +302,7 @@ fn line(state: &VolumeState, new: &LineRecord) -> Result<()> {
         "line {} is compared with something else than its origin",
         new.id.0
     );
+    must!(new.state != LineState::Trashed, "line {} is made in the trash", new.id.0);
     must!(new.created.1 < NANOS, "line {} was made {} nanoseconds after a second", new.id.0, new.created.1);
     new_number(state, new.head)?;
     new_slot(state, new.slot)?;
@@ -299,7 +345,8 @@ fn is_snapshot(state: &VolumeState, id: ViewId) -> bool {
 }
 
 fn can_go(state: &VolumeState, line: LineId) -> bool {
-    line != LineId::MAIN && state.lines.get(line).is_some()
+    // What is in the trash only comes back or goes.
+    line != LineId::MAIN && state.lines.get(line).is_some_and(|l| l.record.state != LineState::Trashed)
 }
 
 fn born(birth: Epoch, now: Epoch) -> Result<()> {

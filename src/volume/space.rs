@@ -293,7 +293,7 @@ impl Volume {
 pub(super) fn record_nodes(state: &VolumeState) -> u64 {
     let heads = state.line_budgets.keys().filter_map(|line| state.lines.head(*line));
     let will_change = heads.filter(|head| !state.history.is_changed(*head)).count();
-    let copies = state.hydrations.changed() + state.holds.table.changed();
+    let copies = state.hydrations.changed() + state.holds.table.changed() + state.trash.changed();
     let records = (state.history.changed() + state.lines.changed() + copies + will_change) as u64;
     let all = (state.history.count() + state.lines.count() + copies) as u64;
     let leaves = records.saturating_sub(RECORDS_IN_OVERHEAD).min(all / RECORDS_PER_LEAF_MIN + 1);

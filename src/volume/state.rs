@@ -8,9 +8,11 @@ use super::history::{Freeing, History};
 use super::hold_table::Holds;
 use super::hydration_table::Hydrations;
 use super::lines::Lines;
+use super::numbered::Numbered;
 use super::turn::Turn;
 use crate::format::log::Effects;
 use crate::format::superblock::PendingPoint;
+use crate::format::trash::TrashRecord;
 use crate::format::{Copies, Epoch, Ino, Key, Kind, LineId, ViewId};
 use crate::store::WaitedFor;
 use crate::tree::{Child, FreedNode};
@@ -120,6 +122,8 @@ pub(super) struct VolumeState {
     pub hydrations: Hydrations,
     /// Holds of snapshots, and the age of the store.
     pub holds: Holds,
+    /// What was deleted and can be brought back.
+    pub trash: Numbered<TrashRecord>,
     /// Anything besides `points` that a commit has to write.
     pub changed: bool,
     /// Nodes in memory that a commit has to write.
@@ -186,7 +190,8 @@ impl VolumeState {
         }
     }
 
-    /// Items of the scrub, of other stores and of copies in them, of holds and the age that changed, for the commit to write.
+    /// Items of the scrub, of other stores and of copies in them, of holds, the age and the trash that changed, for the
+    /// commit to write.
     pub fn take_beside(&mut self) -> Vec<(Key, Option<Vec<u8>>)> {
         let scrub = std::mem::take(&mut self.scrub_dirty).into_iter();
         let scrub = scrub.map(|n| (Key::new(0, Kind::Scrub, n), self.scrub.get(&n).cloned()));
@@ -197,7 +202,9 @@ impl VolumeState {
         let age = self.holds.take_age().map(|age| (Key::new(0, Kind::Age, 0), Some(age.encode().to_vec())));
         let holds = self.holds.table.take_changes();
         let holds = holds.map(|(n, item)| (Key::new(0, Kind::Hold, n), item));
-        scrub.chain(peers).chain(copies).chain(holds).chain(age).collect()
+        let trash = self.trash.take_changes();
+        let trash = trash.map(|(n, item)| (Key::new(0, Kind::Trash, n), item));
+        scrub.chain(peers).chain(copies).chain(holds).chain(age).chain(trash).collect()
     }
 
     /// `head` no longer reaches a reference: decides from births alone where it goes.

@@ -64,6 +64,7 @@ impl VolumeState {
         self.lines.change(to.line, |record| {
             (record.head, record.head_generation) = (from.head, to.head_generation);
         });
+        self.hand_over_trash(from.id, Some(to.line));
         self.lines.slots.leave(from.slot, None, self.epoch);
         self.lines.remove(from.id);
         self.changed = true;

@@ -678,7 +678,7 @@ impl World {
                 self.readers.truncate(stay);
             }
             25 => self.read_on(),
-            37..=42 => self.copy_out(),
+            37..=42 | 44..=46 => self.copy_out(),
             43 => self.plan(),
             33..=34 => self.roll_back_with_guard(),
             35..=36 => self.promote(),

@@ -112,6 +112,7 @@ impl Volume {
         let mut turn = self.turn();
         let record = turn.history.get(point.id).ok_or(VolumeError::NoSuchView)?;
         let is_free = [LineId::NONE, line].contains(&record.line) && turn.may_be_base(point.id);
+        let is_free = is_free && !turn.is_in_trash(point.id);
         if !is_free || turn.lines.get(line).is_none() {
             return Err(VolumeError::NoSuchView);
         }

@@ -15,6 +15,7 @@ use snapfs::format::provenance::Reason;
 use snapfs::format::schedule::{Class, Period, SCHEDULES_MAX, Schedule, Share, Unit};
 use snapfs::format::superblock::PendingPoint;
 use snapfs::format::terms::Terms;
+use snapfs::format::trash::{TrashRecord, Trashed};
 use snapfs::format::view::Consistency;
 use snapfs::format::{Epoch, Extent, Generation, Ino, Key, Kind, LineId, Slot, ViewId};
 use snapfs::volume::Access;
@@ -236,6 +237,7 @@ fn cases(at: &Context) -> Vec<(String, Vec<u8>)> {
     views(at, &mut add);
     copies(at, &mut add);
     holds(at, &mut add);
+    trash(at, &mut add);
     notes(at, &mut add);
     // Effects that do not decode, behind one that does.
     for tag in (0..=19).chain([25, 255]) {
@@ -498,6 +500,106 @@ fn holds(at: &Context, add: &mut impl FnMut(String, Vec<u8>)) {
     for tag in ["", "a b", "a,b", "\u{e4}", &"x".repeat(65), &"x".repeat(64)] {
         add(format!("a hold of {} bytes", tag.len()), set(&HoldRecord { tag: tag.into(), ..good.clone() }));
     }
+}
+
+fn trash(at: &Context, add: &mut impl FnMut(String, Vec<u8>)) {
+    let good = TrashRecord {
+        number: 1,
+        what: Trashed::Snapshot(at.snapshot, LineId::MAIN),
+        name: b"crafted".to_vec(),
+        since_secs: i64::MIN,
+        ends: 7,
+        next_view: ViewId(at.next),
+        by: Reason::Merge.into(),
+    };
+    let set = |trash: &TrashRecord| one(&Effect::Trash(trash.clone()));
+    let then = |next: &[Effect<'_>]| {
+        record(|e| {
+            e.push(&Effect::Trash(good.clone()));
+            next.iter().for_each(|next| e.push(next));
+        })
+    };
+    add("a snapshot in the trash".into(), set(&good));
+    add("a snapshot that comes back".into(), then(&[Effect::Undelete(1, b"back")]));
+    add(
+        "one that comes back twice".into(),
+        then(&[Effect::Undelete(1, b"back"), Effect::Undelete(1, b"back")]),
+    );
+    add("one that comes back without a name".into(), then(&[Effect::Undelete(1, b"")]));
+    add("one that comes back with that of another".into(), then(&[Effect::Undelete(1, b"one")]));
+    add("one that goes".into(), then(&[Effect::EmptyTrash(1)]));
+    add("one that goes twice".into(), then(&[Effect::EmptyTrash(1), Effect::EmptyTrash(1)]));
+    add("one that goes and comes back".into(), then(&[Effect::EmptyTrash(1), Effect::Undelete(1, b"back")]));
+    add("one that is deleted".into(), then(&[Effect::Delete(at.snapshot)]));
+    add("one that is renamed".into(), then(&[Effect::Rename(at.snapshot, b"other")]));
+    add("one that is there twice".into(), then(&[Effect::Trash(TrashRecord { number: 2, ..good.clone() })]));
+    let made = line(at);
+    let dropped = TrashRecord { what: Trashed::Line(made.id, made.state), ..good.clone() };
+    let of_line = |next: &[Effect<'_>]| {
+        record(|e| {
+            e.push(&Effect::CreateLine(made.clone()));
+            e.push(&Effect::Trash(dropped.clone()));
+            next.iter().for_each(|next| e.push(next));
+        })
+    };
+    add("a line in the trash".into(), of_line(&[]));
+    add("a line that comes back".into(), of_line(&[Effect::Undelete(1, b"back")]));
+    add("a line that goes".into(), of_line(&[Effect::EmptyTrash(1)]));
+    for (what, effect) in [
+        ("dropped", Effect::DropLine(made.id)),
+        ("renamed", Effect::RenameLine(made.id, b"other")),
+        ("written", Effect::SetState(made.id, LineState::Writable)),
+        ("in the trash again", Effect::Trash(TrashRecord { number: 2, ..dropped.clone() })),
+        ("compared", Effect::Rebase(made.id, None)),
+        (
+            "promoted",
+            Effect::Promote(Promotion {
+                from: made.id,
+                line: LineId::MAIN,
+                head_generation: Generation(at.generation.0 + 2),
+            }),
+        ),
+    ] {
+        add(format!("a line in the trash that is {what}"), of_line(&[effect]));
+    }
+    add("a line made in the trash".into(), {
+        one(&Effect::CreateLine(LineRecord { state: LineState::Trashed, ..made.clone() }))
+    });
+    add("a line said to be in the trash".into(), {
+        record(|e| {
+            e.push(&Effect::CreateLine(made.clone()));
+            e.push(&Effect::SetState(made.id, LineState::Trashed));
+        })
+    });
+    for n in odd(1).into_iter().chain([at.live.0]) {
+        add(format!("{n} in the trash"), set(&TrashRecord { number: n, ..good.clone() }));
+        for what in [
+            Trashed::Snapshot(ViewId(n), LineId::MAIN),
+            Trashed::Snapshot(at.snapshot, LineId(n)),
+            Trashed::Line(LineId(n), LineState::Writable),
+        ] {
+            add(format!("{what:?} in the trash"), set(&TrashRecord { what, ..good.clone() }));
+        }
+        add(format!("{n} comes back"), then(&[Effect::Undelete(n, b"back")]));
+        add(format!("{n} goes from the trash"), then(&[Effect::EmptyTrash(n)]));
+        let next_view = ViewId(n);
+        add(format!("trash until {n}"), set(&TrashRecord { ends: n, next_view, ..good.clone() }));
+    }
+    let hold = HoldRecord {
+        number: 1,
+        view: at.snapshot,
+        tag: "crafted".into(),
+        since_secs: 0,
+        ends: None,
+        by: Reason::Merge.into(),
+    };
+    add("a held snapshot in the trash".into(), {
+        record(|e| {
+            e.push(&Effect::SetHold(hold.clone()));
+            e.push(&Effect::Trash(good.clone()));
+        })
+    });
+    add("a snapshot that is held in the trash".into(), then(&[Effect::SetHold(hold)]));
 }
 
 fn notes(at: &Context, add: &mut impl FnMut(String, Vec<u8>)) {

@@ -22,6 +22,7 @@ use snapfs::format::scrub::{Cursor, Finding, ScrubRecord, ScrubState, Stage};
 use snapfs::format::space_map::{self, SpaceChange};
 use snapfs::format::superblock::{PendingPoint, Superblock};
 use snapfs::format::terms::{Expiry, Terms};
+use snapfs::format::trash::{TrashRecord, Trashed};
 use snapfs::format::view::{Consistency, Role, ViewRecord};
 use snapfs::format::xattr::{XattrValue, Xattrs};
 use snapfs::format::{
@@ -257,6 +258,7 @@ fn records() -> Vec<Vec<u8>> {
         finding.encode(),
         hydration().encode(),
         hold().encode(),
+        trash().encode(),
     ];
     let purged = [
         HeldRecord { len: 8192, wiped: true }.encode(),
@@ -282,6 +284,18 @@ fn hydration() -> HydrationRecord {
     }
 }
 
+fn trash() -> TrashRecord {
+    TrashRecord {
+        number: 3,
+        what: Trashed::Snapshot(ViewId(5), LineId(6)),
+        name: b"monday".to_vec(),
+        since_secs: 4,
+        ends: 9,
+        next_view: ViewId(8),
+        by: Reason::Merge.into(),
+    }
+}
+
 fn hold() -> HoldRecord {
     HoldRecord {
         number: 3,
@@ -299,6 +313,9 @@ fn log_record() -> Vec<Vec<u8>> {
     effects.push(&Effect::EndHydration(4));
     effects.push(&Effect::SetHold(hold()));
     effects.push(&Effect::EndHold(4));
+    effects.push(&Effect::Trash(trash()));
+    effects.push(&Effect::Undelete(4, b"back"));
+    effects.push(&Effect::EmptyTrash(4));
     effects.push(&Effect::SetAge(AgeRecord { secs: 7, at: 8 }));
     let key = Key::new(17, Kind::Dirent, 99);
     effects.push(&Effect::Insert(key, b"value"));

@@ -1,4 +1,4 @@
-//! Snapshots that are held on real mounts: what refuses to delete them, what is told of it, and that a kill changes nothing.
+//! Snapshots that are held on real mounts, and the trash: what refuses, what is told, what comes back, and that a kill changes nothing.
 
 mod guard;
 mod place;
@@ -100,6 +100,90 @@ fn holds_on_a_real_mount() {
     p.ok(&["release", "mnt", "kept", "--tag", "ops"]);
     p.ok(&["release", "mnt", "kept"]);
     p.ok(&["delete", "mnt", "kept"]);
+    p.umount();
+    p.check();
+}
+
+#[test]
+fn a_trash_on_a_real_mount() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("commit=1");
+    fs::write(p.path("a"), "one").unwrap();
+    // Without one what is deleted is gone, and that is said.
+    p.snapshot("gone");
+    p.ok(&["delete", "mnt", "gone"]);
+    refused(&p, &["undelete", "mnt", "gone"], 1, &["there is no trash", "snapfs set trash=1h"]);
+    assert!(p.ok(&["get", "trash", "mnt"]).contains("none"));
+    p.ok(&["set", "trash=1h", "mnt"]);
+    assert!(p.ok(&["get", "trash", "mnt"]).contains("1h"));
+    refused(&p, &["set", "trash=soon", "mnt"], 2, &["no time"]);
+
+    // By rmdir and by command, snapshots and clones.
+    for name in ["by rmdir", "by command", "now"] {
+        p.snapshot(name);
+    }
+    fs::create_dir(p.path(".clones/c")).unwrap();
+    fs::create_dir(p.path(".clones/d")).unwrap();
+    fs::write(p.path(".clones/c/b"), "two").unwrap();
+    fs::remove_dir(p.path(".snapshots/by rmdir")).unwrap();
+    p.ok(&["delete", "mnt", "by command"]);
+    p.ok(&["delete", "mnt", "now", "--now"]);
+    fs::remove_dir(p.path(".clones/c")).unwrap();
+    p.ok(&["drop", "mnt", "d"]);
+    assert!(names(&p.path(".snapshots")).is_empty() && names(&p.path(".clones")).is_empty());
+    let told = |p: &Place, target: &str| -> Vec<String> {
+        let all = p.json(&["list", target, "--trash", "--json"]);
+        let all = all.as_array().expect("a list").clone();
+        all.iter().map(|t| t["name"].as_str().unwrap().to_string()).collect()
+    };
+    let all = [".clones/d", ".clones/c", "by command", "by rmdir"];
+    assert_eq!(told(&p, "mnt"), all);
+    let status = p.json(&["status", "mnt", "--json"]);
+    assert!(status["trash"] == "1h" && status["trash_items"] == 4 && status["snapshots"] == 0, "{status}");
+    let table = p.ok(&["list", "mnt", "--trash"]);
+    assert!(table.contains("DELETED") && table.contains("root"), "{table}");
+
+    // A kill changes nothing, nor does unmounting.
+    p.kill();
+    p.mount("commit=1");
+    assert_eq!(told(&p, "mnt"), all);
+    p.umount();
+    assert_eq!(told(&p, "store"), all);
+    p.check();
+    p.mount("commit=1");
+
+    // Back they come: under another name if need be, and by undo.
+    p.snapshot("by rmdir");
+    refused(&p, &["undelete", "mnt", "by rmdir"], 1, &["by now", "--as"]);
+    p.ok(&["undelete", "mnt", "by rmdir", "--as", "old"]);
+    assert_eq!(fs::read(p.past("old", "a")).unwrap(), b"one");
+    p.ok(&["undelete", "mnt", ".clones/c"]);
+    assert_eq!(fs::read(p.path(".clones/c/b")).unwrap(), b"two");
+    fs::write(p.path(".clones/c/b"), "three").unwrap();
+    refused(&p, &["undelete", "mnt", ".clones/c"], 1, &["not in the trash"]);
+    fs::remove_dir(p.path(".snapshots/old")).unwrap();
+    assert!(p.ok(&["undo", "mnt", "--dry-run"]).contains("old would come back"));
+    assert_eq!(p.ok(&["undo", "mnt"]), "old is back from the trash\n");
+    assert_eq!(names(&p.path(".snapshots")), ["old", "by rmdir"]);
+    // A file that is open in one that is deleted stays readable.
+    let open = fs::File::open(p.past("old", "a")).unwrap();
+    fs::remove_dir(p.path(".snapshots/old")).unwrap();
+    assert_eq!(std::io::read_to_string(open).unwrap(), "one");
+
+    // Emptied: one, then all.
+    refused(&p, &["delete", "mnt", "--trash", "none"], 1, &["not in the trash"]);
+    p.ok(&["delete", "mnt", "--trash", "old"]);
+    assert_eq!(told(&p, "mnt"), [".clones/d", "by command"]);
+    p.ok(&["delete", "mnt", "--trash"]);
+    assert!(told(&p, "mnt").is_empty());
+    // And by itself.
+    p.ok(&["set", "trash=1s", "mnt"]);
+    fs::remove_dir(p.path(".snapshots/by rmdir")).unwrap();
+    wait("the end of a trash", || told(&p, "mnt").is_empty());
+    p.ok(&["set", "trash=none", "mnt"]);
     p.umount();
     p.check();
 }

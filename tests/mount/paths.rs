@@ -473,13 +473,15 @@ fn a_purge_takes_a_secret_out_of_snapshots_and_image() {
     let refused = p.run(&["purge", "mnt/app/key.pem"]);
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(refused.err.contains("/app/key.pem in the live tree"), "{refused:?}");
-    assert!(refused.err.contains("--all takes it from them, too"), "{refused:?}");
+    assert!(refused.err.contains("delete it there"), "{refused:?}");
+    assert_eq!(p.run(&["purge", "mnt/app/key.pem", "--all"]).code, 1, "what is live is not taken");
     for name in [".env", "key.pem"] {
         fs::remove_file(p.path("app").join(name)).unwrap();
     }
     p.snapshot("wed");
     let refused = p.run(&["purge", "mnt/app/.env", "--snapshots", "mon"]);
     assert!(refused.code == 1 && refused.err.contains("/app/.env in snapshot tue"), "{refused:?}");
+    assert!(refused.err.contains("--all takes it from them, too"), "{refused:?}");
     let planned = p.json(&["purge", "mnt/app/key.pem", "--dry-run", "--json"]);
     assert_eq!((planned["purged"].as_bool(), planned["refused"].as_bool()), (Some(false), Some(false)));
     assert!(planned["stored_bytes"].as_u64() >= Some(320_000) && planned["others"] == serde_json::json!([]));

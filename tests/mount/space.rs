@@ -1,12 +1,22 @@
-//! Space on real mounts: what is told adds up, what is planned comes true, refusals.
+//! Space on real mounts: what is told adds up, what is planned comes true, refusals; and a disk that fills.
 
 mod guard;
 mod place;
 
 use guard::can_mount;
-use place::{Place, wait};
+use place::{Place, names, wait};
 use serde_json::Value;
+use snapfs::clock::Clock;
+use snapfs::device::{Access as DeviceAccess, FileDevice};
+use snapfs::format::LineId;
+use snapfs::fs::{Fs, FsOptions};
+use snapfs::ops::{Caller, NodeId, OpenFlags, Operations};
+use snapfs::schedule::parse_rules;
+use snapfs::volume::{Access, OpenOptions, Volume};
 use std::fs;
+use std::io::Write;
+use std::process::Command;
+use std::sync::Arc;
 
 fn random(seed: u64, len: usize) -> Vec<u8> {
     let mut rng = fastrand::Rng::with_seed(seed);
@@ -69,11 +79,19 @@ fn what_is_told_adds_up_and_what_is_planned_comes_true() {
     assert!(text.starts_with("deleting 2 snapshots and 1 clone brings back"), "{text}");
     assert_eq!(reached(&parts(&p, "mnt")), reached(&before), "a plan changes nothing");
 
+    // Which paths these hold; patterns as for delete.
+    let held = p.json(&["space", "mnt", "--paths", "--json"]);
+    let row = held["paths"].as_array().unwrap().iter().find(|row| row["path"] == "b").expect("b");
+    assert!(number(row, "bytes") == 3 << 20 && row["newest"] == "it's tuesday", "{held}");
+    assert!(p.ok(&["space", "mnt", "--paths", "--top", "1"]).contains("NEWEST SNAPSHOT"));
+    let some = p.json(&["plan", "mnt", "delete", "*y", "--before", "wednesday", "--json"]);
+    assert_eq!(some["snapshots"], 2);
+
     // What cannot be deleted is told.
     for (args, code, words) in [
-        (&["plan", "mnt", "delete", "nothing"][..], 1, "no such"),
+        (&["plan", "mnt", "delete", "nothing"][..], 1, "nothing"),
         (&["plan", "mnt", "delete", ".clones/nothing"], 1, "no such clone"),
-        (&["plan", "mnt/.clones/x", "delete", "monday"], 1, "cloned from"),
+        (&["plan", "mnt/.clones/x", "delete", "monday"], 1, "not allowed"),
         (&["plan", "mnt", "delete"], 2, "NAME"),
         (&["plan", "mnt", "free", "much"], 2, "no size"),
     ] {
@@ -101,5 +119,72 @@ fn what_is_told_adds_up_and_what_is_planned_comes_true() {
     assert_eq!(reached(&parts(&p, "store")), reached(&after));
     let plan = p.json(&["plan", "store", "delete", "wednesday", "--json"]);
     assert_eq!(plan["freed_bytes"], 0);
+    p.check();
+}
+
+/// Takes a snapshot in each of so many hours, each with a mebibyte of its own, in a store that nobody has open.
+fn past_hours(p: &Place, hours: u64) {
+    let device = Arc::new(FileDevice::open(&p.at("store"), DeviceAccess::ReadWrite).unwrap());
+    let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 8 << 20 };
+    let volume = Volume::open(device, options).unwrap();
+    // 2026-01-05, a Monday.
+    let clock = Clock::manual(1_767_571_200);
+    let files = Fs::open(volume, FsOptions::default(), clock.clone()).unwrap();
+    let rules = parse_rules("default", "every=1h keep=all free=5%").unwrap();
+    files.set_schedules(LineId::MAIN, vec![rules]).unwrap();
+    let root = Caller { uid: 0, gid: 0, pid: 1, umask: 0 };
+    let (entry, handle) = files.create(&root, NodeId::ROOT, b"data", 0o644, OpenFlags::READ_WRITE).unwrap();
+    for n in 0..hours {
+        files.write(entry.attr.node, handle, 0, &random(n, 1 << 20), false).unwrap();
+        files.commit().unwrap();
+        assert!(!files.keep_schedules());
+        clock.advance(3600 * 1_000_000_000);
+    }
+    files.release(entry.attr.node, handle);
+    files.close().unwrap();
+}
+
+/// What df says is available.
+fn available(p: &Place) -> u64 {
+    let df = Command::new("df").args(["--output=avail", "-B1"]).arg(p.at("mnt")).output().unwrap();
+    let text = String::from_utf8(df.stdout).unwrap();
+    text.lines().last().and_then(|line| line.trim().parse().ok()).unwrap_or_else(|| panic!("{text}"))
+}
+
+#[test]
+fn a_full_disk_gives_automatic_snapshots_first() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    fs::File::create(p.at("store")).unwrap().set_len(128 << 20).unwrap();
+    p.ok(&["init", "store"]);
+    past_hours(&p, 45);
+    p.mount("commit=1");
+    p.ok(&["create", "mnt", "users"]);
+    let automatic =
+        || names(&p.path(".snapshots")).into_iter().filter(|name| name.starts_with("@GMT-")).count();
+    assert_eq!(automatic(), 45);
+    let free = p.number("free_bytes");
+    wait("what they hold to be counted", || available(&p) > free);
+
+    assert!(p.ok(&["space", "mnt"]).contains("df calls that free"));
+    assert!(number(&parts(&p, "mnt"), "may_free_bytes") >= 44 << 20);
+    let told = available(&p);
+    let mut file = fs::File::create(p.path("fills it")).unwrap();
+    let (data, mut written) = (random(1, 1 << 20), 0);
+    let refused = loop {
+        match file.write(&data) {
+            Ok(len) => written += len as u64,
+            Err(e) => break e,
+        }
+    };
+    assert_eq!(refused.raw_os_error(), Some(libc::ENOSPC));
+    assert_eq!(automatic(), 1, "all but the last");
+    assert!(written + (4 << 20) >= told, "{written} of {told}");
+    drop(file);
+    fs::remove_file(p.path("fills it")).unwrap();
+    wait("space", || fs::write(p.path("fits"), &data).is_ok());
+    p.umount();
     p.check();
 }

@@ -310,6 +310,12 @@ say "more written than there is room" "$begin" "$(awk '{ sum += $1 } END { print
 # --- Night: what is told of space is what comes back.
 begin=$(now_ms)
 gets 0 "$program" schedule "$mnt" every=1m keep=10min,24h timer=off
+# The point behind the trip wire holds what went within two minutes, and is no snapshot that could be deleted.
+gets 0 "$program" set tripwire=off "$mnt"
+unwatched() {
+    "$program" status "$mnt" | grep -q '^tripwire: off'
+}
+until_so 20 "the end of the trip wire" unwatched
 
 # parts NAME: all that space says, at rest, in $place/NAME; its parts add up, and it is what the status says.
 parts() {

@@ -35,14 +35,14 @@ pub(super) enum HookEnd {
 pub(super) type Wait<'w> = &'w mut dyn FnMut(Duration) -> bool;
 
 /// What a hook is told, besides what everybody is.
-pub(super) type Told<'t> = &'t [(&'static str, OsString)];
+pub(super) type HookWords<'t> = &'t [(&'static str, OsString)];
 
 /// A program that has been run, and what it has left running.
 pub(super) struct Hook(Child);
 
 impl Hook {
     /// Starts one. What it says goes to `output`.
-    pub(super) fn start(program: &OsStr, told: Told<'_>, output: [Stdio; 2]) -> io::Result<Hook> {
+    pub(super) fn start(program: &OsStr, told: HookWords<'_>, output: [Stdio; 2]) -> io::Result<Hook> {
         let [out, err] = output;
         let mut command = Command::new("/bin/sh");
         command.arg("-c").arg(program).process_group(0).stdin(Stdio::null()).stdout(out).stderr(err);
@@ -146,7 +146,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(600);
 
-    fn start(program: &str, told: Told<'_>) -> Hook {
+    fn start(program: &str, told: HookWords<'_>) -> Hook {
         Hook::start(program.as_ref(), told, [Stdio::null(), Stdio::null()]).unwrap()
     }
 

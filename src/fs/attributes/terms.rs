@@ -1,4 +1,4 @@
-//! For how long a clone is kept, and how many there may be: properties of the root of a line, as extended attributes that are
+//! For how long a clone is kept, how many there may be, and for how long what is deleted stays in the trash: properties of the root of a line, as extended attributes that are
 //! never listed.
 //!
 //! They are in the record of the line and not in its tree: no snapshot has them, and a clone of the clone does not get them.
@@ -26,6 +26,8 @@ pub(super) enum Term {
     Idle,
     /// There are no more clones than so many.
     ClonesMax,
+    /// What is deleted stays in the trash for so long.
+    Trash,
     /// What has a snapshot be kept before much is gone.
     Tripwire,
 }
@@ -38,6 +40,7 @@ pub(super) fn term_of(name: &[u8]) -> Option<(Term, bool)> {
         b"expire" => Term::Expire,
         b"idle" => Term::Idle,
         b"clones_max" => Term::ClonesMax,
+        b"trash" => Term::Trash,
         b"tripwire" => Term::Tripwire,
         _ => return None,
     };
@@ -51,7 +54,7 @@ impl Term {
     }
 
     fn is_of(self, line: LineId) -> bool {
-        self == Term::Tripwire || (self == Term::ClonesMax) == (line == LineId::MAIN)
+        self == Term::Tripwire || matches!(self, Term::ClonesMax | Term::Trash) == (line == LineId::MAIN)
     }
 
     fn show(self, terms: &Terms) -> Option<String> {
@@ -59,6 +62,7 @@ impl Term {
             Term::Expire => terms.expiry.map(|e| span(e.after)),
             Term::Idle => terms.idling.map(|i| span(i.after)),
             Term::ClonesMax => terms.clones_max.map(|max| max.to_string()),
+            Term::Trash => terms.trash.map(span),
             Term::Tripwire => terms.tripwire.map(|threshold| match threshold {
                 Threshold::Never => OFF.into(),
                 Threshold::Files(files) => files.to_string(),
@@ -80,6 +84,7 @@ impl Term {
                 let idling = |after| Idling { after, used: now };
                 terms.idling = is_something.then(|| after().map(idling)).transpose()?;
             }
+            Term::Trash => terms.trash = is_something.then(after).transpose()?,
             Term::ClonesMax => {
                 let max = || text.parse().ok().filter(|max| *max != 0).ok_or(Error::Invalid);
                 terms.clones_max = is_something.then(max).transpose()?;

@@ -266,10 +266,15 @@ impl Commits {
     pub fn once_with_space<T>(&self, change: impl Fn() -> Result<T>) -> Result<T> {
         self.relieve()?;
         self.arm_tripwire();
-        let done = match change() {
+        let mut done = match change() {
             Err(Error::NoSpace) if self.reclaim()? => change(),
             done => done,
         };
+        // What is in the trash goes before anything fails for want of space.
+        while matches!(done, Err(Error::NoSpace)) && self.heads.volume.empty_oldest_trash()? {
+            self.reclaim()?;
+            done = change();
+        }
         self.heads.tell_fallen();
         done
     }
@@ -318,6 +323,18 @@ impl Commits {
             any = true;
         }
         Ok(any)
+    }
+
+    /// Commits until what was let go of is back.
+    pub fn bring_back(&self) -> Result<()> {
+        for _ in 0..RECLAIM_COMMITS_MAX {
+            self.commit()?;
+            if !self.heads.volume.has_background_work() {
+                break;
+            }
+        }
+        // What the last one freed is let go of by the next.
+        self.commit()
     }
 
     /// Makes everything that has returned durable, then answers.

@@ -6,6 +6,7 @@
 
 use crate::format::LineId;
 use crate::format::provenance::Provenance;
+use crate::names;
 use crate::ops::Timestamp;
 use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -84,7 +85,7 @@ impl Table {
     fn end(&mut self, at: usize, end: FrostEnd) -> Frost {
         let frost = self.lasting.remove(at).told(Some(end));
         if end == FrostEnd::TimedOut {
-            let by = String::from_utf8_lossy(&frost.new.by.command).into_owned();
+            let by = names::shown_bytes(&frost.new.by.command);
             log::warn!("a freeze ('{by}') has ended by itself after {:?}", frost.new.timeout);
         }
         self.ended.push(frost.clone());

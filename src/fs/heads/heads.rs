@@ -15,7 +15,7 @@ use super::shown::Shown;
 use super::standstill::Standstill;
 use crate::clock::Clock;
 use crate::format::inode::Inode;
-use crate::format::line::{LineRecord, LineState};
+use crate::format::line::LineRecord;
 use crate::format::{Ino, LineId, Slot};
 use crate::fs::items::Items;
 use crate::fs::options::FsOptions;
@@ -76,7 +76,7 @@ impl Heads {
             Arc::new(Head::new(line, slot, gate, volume.hold_line(line)))
         };
         let mut others = BTreeMap::new();
-        let lines = volume.lines().into_iter().filter(|line| line.state != LineState::Receiving);
+        let lines = volume.lines().into_iter().filter(|line| line.state.is_shown());
         for line in lines.filter(|line| line.id != top.id).collect::<Vec<_>>().iter() {
             // The line at the root has the numbers of the main line, and that has its.
             let slot = if line.id == LineId::MAIN { top.slot } else { line.slot };

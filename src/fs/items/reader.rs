@@ -40,14 +40,15 @@ pub trait Items {
 
     /// Content kept in the tree: of a small file, or the target of a link. Fails if it was purged.
     fn inline(&self, ino: Ino) -> Result<Vec<u8>, VolumeError> {
-        let stored = self.stored_inline(ino)?;
-        if stored == PURGED_INLINE {
-            return Err(VolumeError::Purged("purged: the content was taken out of the store".into()));
-        }
-        Ok(stored)
+        self.with(&Key::new(ino.0, Kind::Inline, 0), |value| match value {
+            Some(PURGED_INLINE) => {
+                Err(VolumeError::Purged("purged: the content was taken out of the store".into()))
+            }
+            value => Ok(value.unwrap_or_default().to_vec()),
+        })
     }
 
-    /// The same as it is stored: of content that was purged, what says so.
+    /// The same as it is stored: of content that was purged, nothing.
     fn stored_inline(&self, ino: Ino) -> Result<Vec<u8>, VolumeError> {
         self.with(&Key::new(ino.0, Kind::Inline, 0), |value| Ok(value.unwrap_or_default().to_vec()))
     }

@@ -44,6 +44,8 @@ pub enum CloneEnd<'v> {
     Unused,
     /// Unless it has changed since this view of it.
     UnchangedSince(&'v View),
+    /// At once, whoever uses it, into the trash; for good, if there is no room for that. By whom.
+    ToTrash(&'v Provenance),
 }
 
 /// The way to a clone from the root of the main line.
@@ -185,7 +187,11 @@ impl Past {
 
     /// Drops a line; whoever has its name is told by the caller, and here whoever has those of its snapshots.
     pub fn drop_line(&self, line: LineId) -> Result<()> {
-        self.drop_line_at(line, CloneEnd::Now)?.1
+        self.drop_line_as(line, CloneEnd::Now)
+    }
+
+    fn drop_line_as(&self, line: LineId, end: CloneEnd<'_>) -> Result<()> {
+        self.drop_line_at(line, end)?.1
     }
 
     /// Drops a line that may be in use, and tells of its name.
@@ -218,6 +224,7 @@ impl Past {
             return Err(Error::Busy);
         }
         self.commits.have_room_for_records(ReserveFor::Delete)?;
+        let mut kept = false;
         let remove = || {
             heads.volume.drop_line(line)?;
             heads.remove(line);
@@ -227,6 +234,13 @@ impl Past {
             CloneEnd::Now => {
                 let _no_commit = self.commits.hold_off();
                 remove()?;
+            }
+            CloneEnd::ToTrash(by) => {
+                kept = self.trash_line(&head, by)?;
+                if !kept {
+                    let _no_commit = self.commits.hold_off();
+                    remove()?;
+                }
             }
             CloneEnd::Unused => {
                 // Whoever has opened something is answered, and nobody opens anything until it is gone.
@@ -262,6 +276,9 @@ impl Past {
         kernel.detach_below(root, &path_of(&record.name));
         self.forget_clonedir();
         drop(held);
+        if kept {
+            return Ok((record.name, self.commits.sync()));
+        }
         // Clones that were made from it have shown them too.
         let names: Vec<_> = own.into_iter().map(|s| s.name).collect();
         self.tell_gone(&names);
@@ -313,16 +330,18 @@ impl Past {
         })
     }
 
-    /// `rmdir` in a `.clones`, of which the kernel knows by itself.
-    pub fn remove_in_clonedir(&self, clonedir: NodeId, name: &[u8]) -> Result<()> {
+    /// `rmdir` in a `.clones` by this user, of which the kernel knows by itself.
+    pub fn remove_in_clonedir(&self, clonedir: NodeId, name: &[u8], user: u32) -> Result<()> {
         let head = self.commits.heads.line_of(clonedir)?;
         let line = self.commits.heads.volume.find_line(name).ok_or(Error::NotFound)?;
         if line.id == head.line {
             return Err(Error::Busy); // nobody can stand in what is going
         }
+        let by = Provenance { user: Some(user), ..Provenance::default() };
+        let end = self.end_by_user(line.id, &by);
         match clonedir {
-            MAIN_CLONEDIR => self.drop_line(line.id),
-            _ => self.drop_line_if(line.id, CloneEnd::Now),
+            MAIN_CLONEDIR => self.drop_line_as(line.id, end),
+            _ => self.drop_line_if(line.id, end),
         }
     }
 

@@ -3,6 +3,7 @@
 //! Each batch is one record of the log and one turn at the state, and snapshots are held off for no longer than that. Names go with
 //! their batch; the space comes back in the background, as after any deletion. What is in use or held stays, and is told.
 
+use super::deletion::Deletion;
 use super::pick::moment_of;
 use super::snapdir::Past;
 use crate::format::Ino;
@@ -27,23 +28,24 @@ impl Past {
         Ok(heads.volume.snapshot_info(id).ok_or(Error::Stale)?.created)
     }
 
-    /// Deletes these snapshots, of a line, in batches; says of each whether that was done, or why not. `told` hears after each
+    /// Deletes these snapshots, of a line, or has them in the trash, in batches; says of each whether that was done, or why not. `told` hears after each
     /// batch how many were looked at, and ends it by false: the others are `Busy` then.
     pub fn delete_snapshots(
         &self,
         head: &Head,
         all: &[SnapshotInfo],
+        deletion: Deletion<'_>,
         told: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Vec<Result<()>>> {
         self.let_go_of_point();
         let mut done: Vec<Result<()>> = Vec::with_capacity(all.len());
         for batch in all.chunks(DELETED_AT_ONCE) {
-            match self.delete_batch(head, batch) {
+            match self.delete_batch(head, batch, deletion) {
                 Ok(some) => done.extend(some),
                 // So many records are too much at once for what is left: each for itself.
                 Err(Error::NoSpace) => {
                     for one in batch {
-                        let some = self.delete_batch(head, std::slice::from_ref(one));
+                        let some = self.delete_batch(head, std::slice::from_ref(one), deletion);
                         done.push(some.and_then(|mut some| some.pop().unwrap_or(Err(Error::NoSpace))));
                     }
                 }
@@ -72,7 +74,12 @@ impl Past {
         Ok(volume.check_deletable(head.line, s.id)?)
     }
 
-    fn delete_batch(&self, head: &Head, batch: &[SnapshotInfo]) -> Result<Vec<Result<()>>> {
+    fn delete_batch(
+        &self,
+        head: &Head,
+        batch: &[SnapshotInfo],
+        deletion: Deletion<'_>,
+    ) -> Result<Vec<Result<()>>> {
         let heads = &self.commits.heads;
         heads.check_writable()?;
         let held = self.one_at_a_time();
@@ -80,11 +87,13 @@ impl Past {
         let go: Vec<&SnapshotInfo> =
             batch.iter().zip(&done).filter(|(_, told)| told.is_ok()).map(|(s, _)| s).collect();
         let ids: Vec<_> = go.iter().map(|s| s.id).collect();
-        let deleted = self
-            .commits
-            .once_with_space(|| Ok(heads.volume.delete_snapshots(head.line, &ids)?))?
-            .into_iter()
-            .map(|told| told.map_err(Error::from));
+        let into_trash =
+            self.with_new_trash(deletion, |new| Ok(heads.volume.trash_snapshots(head.line, &ids, new)?))?;
+        let deleted = match into_trash {
+            Some(told) => told,
+            None => self.commits.once_with_space(|| Ok(heads.volume.delete_snapshots(head.line, &ids)?))?,
+        };
+        let deleted = deleted.into_iter().map(|told| told.map_err(Error::from));
         let mut names = Vec::new();
         for ((told, s), deleted) in done.iter_mut().filter(|told| told.is_ok()).zip(go).zip(deleted) {
             *told = deleted;

@@ -1,6 +1,6 @@
 //! Holds of snapshots, and the age of the store by which they end.
 //!
-//! What has passed is found out here ([`AgeClock`]) and noted in the store only while something waits for it: a hold that ends.
+//! What has passed is found out here ([`AgeClock`]) and noted in the store only while something waits for it: a hold that ends, something in the trash.
 //! A hold that is put while time is still owed to the store for days in which nobody had it open ends as much later: never
 //! before its time has really passed.
 
@@ -126,7 +126,7 @@ impl Past {
         self.commits.sync()
     }
 
-    /// Ends the holds whose time is over, and notes how old the store is. For a timer: it has to be asked often.
+    /// Ends the holds whose time is over, has go what was long enough in the trash, and notes how old the store is. For a timer: it has to be asked often.
     pub fn keep_holds(&self) -> Result<()> {
         let volume = &self.commits.heads.volume;
         if self.commits.heads.is_read_only() || !volume.waits_for_age() {
@@ -140,6 +140,7 @@ impl Past {
                 Err(e) => return Err(e.into()),
             }
         }
+        self.keep_trash(age.secs)?;
         let noted = volume.age().secs;
         let is_due = age.secs >= noted.saturating_add(NOTED_AT_REST_SECS)
             || age.secs >= noted.saturating_add(NOTED_SECS) && self.commits.has_changes();

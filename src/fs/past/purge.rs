@@ -1,16 +1,13 @@
 //! Purge: content of a path is taken out of snapshots, and out of the device.
 //!
-//! In this order (docs/decisions/0040): snapshots are held off and content stays where it is; what goes is found; heads that
-//! have inline content of it get a change; a commit holds all of it, and from then on nobody reads it; the kernel drops its
+//! In this order (docs/decisions/0040): snapshots are held off and content stays where it is; what goes is found; a commit holds all of it, and from then on nobody reads it; the kernel drops its
 //! pages; zeros and leaves are written; a commit gives the places back. Then, with nothing held, what no tree leads to.
 
 use super::purge_plan::PurgePlan;
 use super::snapdir::Past;
-use crate::format::purge::PURGED_INLINE;
-use crate::format::{Ino, Key, Kind, LineId, ViewId};
+use crate::format::ViewId;
 use crate::ops::{Error, NodeId, Result};
 use crate::volume::purge::{NewLeaf, NothingMoves, Ordered, PurgeOrder, WipedBytes};
-use crate::volume::{Need, ReserveFor};
 
 /// So many leaves are rewritten by one commit.
 const LEAVES_AT_ONCE: usize = 1024;
@@ -58,18 +55,16 @@ impl Past {
         if plan.found.is_empty() {
             return Err(Error::NotFound);
         }
-        if asked.dry_run || plan.is_empty() || !(asked.all || plan.others.is_empty()) {
+        if asked.dry_run || plan.is_live() || !(asked.all || plan.others.is_empty()) {
             return Ok(PurgeEnd::Planned(plan));
         }
-        self.refuse_held(&plan.edited.iter().copied().collect::<Vec<_>>())?;
-        if !plan.in_heads.is_empty() {
-            volume.allow_purging()?;
-            self.commits.commit()?;
-            for (line, ino) in &plan.in_heads {
-                self.empty_in_head(*line, *ino)?;
-            }
-            self.commits.commit()?;
+        if plan.is_empty() {
+            // What was purged before, and was being read then, may be left where no tree leads to.
+            drop((nothing_moves, held));
+            let wiped = self.wipe(&mut |_| true)?;
+            return Ok(PurgeEnd::Purged(plan, wiped));
         }
+        self.refuse_held(&plan.edited.iter().copied().collect::<Vec<_>>())?;
         self.hold_all(&nothing_moves, &plan)?;
         self.drop_pages(&plan);
         volume.write_over_purged()?;
@@ -112,16 +107,6 @@ impl Past {
         Err(Error::Busy)
     }
 
-    /// A head's own copy of inline content goes as by any change.
-    fn empty_in_head(&self, line: LineId, ino: Ino) -> Result<()> {
-        let volume = &self.commits.heads.volume;
-        let mut txn = volume.begin(line)?;
-        txn.reserve(Need { items: 1, ..Need::default() }, ReserveFor::Delete)?;
-        txn.insert(Key::new(ino.0, Kind::Inline, 0), PURGED_INLINE)?;
-        drop(txn);
-        self.commits.outlive()
-    }
-
     /// From here on nobody reads it.
     fn hold_all(&self, nothing_moves: &NothingMoves<'_>, plan: &PurgePlan) -> Result<()> {
         let heads = &self.commits.heads;
@@ -157,12 +142,6 @@ impl Past {
         for (slot, ino) in &plan.in_snapshots {
             for node in NodeId::of_snapshot(*slot, ino.0) {
                 kernel.invalidate_now(node);
-            }
-        }
-        let all = heads.all();
-        for (line, ino) in &plan.live {
-            if let Some(head) = all.iter().find(|head| head.line == *line) {
-                kernel.invalidate_now(head.node(*ino));
             }
         }
     }

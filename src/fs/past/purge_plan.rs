@@ -6,12 +6,11 @@
 use super::snapdir::Past;
 use crate::format::dirent::Dirent;
 use crate::format::link::Links;
-use crate::format::purge::PURGED_INLINE;
 use crate::format::{Ino, Key, Kind, LineId, ViewId};
 use crate::fs::error::damaged;
 use crate::fs::items::{Items, decode_extent, path_bytes};
 use crate::ops::{Error, FileType, Result};
-use crate::volume::purge::{LeafPlace, PlaceSet};
+use crate::volume::purge::{InlineContents, LeafPlace, PlaceSet};
 use crate::volume::{SnapshotInfo, View};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -49,10 +48,8 @@ pub struct PurgePlan {
     pub(super) places: PlaceSet,
     /// Leaves with content, by number.
     pub(super) leaves: BTreeMap<u64, LeafPlace>,
-    /// Inodes whose inline content goes.
-    pub(super) inline: BTreeSet<u64>,
-    /// Heads that have such content, which an ordinary change takes: line and inode.
-    pub(super) in_heads: BTreeSet<(LineId, Ino)>,
+    /// Inline content that goes.
+    pub(super) inline: InlineContents,
     /// Snapshots that lose something.
     pub(super) edited: BTreeSet<ViewId>,
     /// What the kernel may have pages of: snapshots by slot, and heads.
@@ -64,6 +61,11 @@ impl PurgePlan {
     /// True if there is no content (any more) that could go.
     pub fn is_empty(&self) -> bool {
         self.places.ranges().is_empty() && self.leaves.is_empty()
+    }
+
+    /// True if a live tree or clone has some of it, with a name or without: what is live is not taken.
+    pub fn is_live(&self) -> bool {
+        !self.live.is_empty()
     }
 
     /// Bytes on the device that are written over and given back.
@@ -107,7 +109,7 @@ impl Past {
             plan.found.push(found);
             for_extents(view, ino, |extent| plan.places.add(view, extent))?;
             let inline = view.stored_inline(ino)?;
-            if !inline.is_empty() && inline != PURGED_INLINE {
+            if !inline.is_empty() {
                 contents.entry(ino).or_default().insert(inline);
             }
             plan.add_names(seen, ino, path)?;
@@ -142,10 +144,10 @@ impl Past {
             && contents.contains(&view.stored_inline(ino)?)
         {
             has_some = true;
-            plan.inline.insert(ino.0);
-            if seen.snapshot.is_none() {
-                plan.in_heads.insert((seen.line, ino));
-            } else if let Some(leaf) = view.leaf_of(&Key::new(ino.0, Kind::Inline, 0))? {
+            plan.inline.insert(ino.0, contents.clone());
+            if seen.snapshot.is_some()
+                && let Some(leaf) = view.leaf_of(&Key::new(ino.0, Kind::Inline, 0))?
+            {
                 plan.leaves.insert(leaf.number(), leaf);
             }
         }

@@ -44,8 +44,12 @@ impl Past {
 
     /// Why nobody may delete a snapshot now, in the same way.
     pub fn keeps_from_deletion(&self, s: &SnapshotInfo) -> Option<&'static str> {
-        if self.commits.heads.volume.is_held(s.id) {
+        let volume = &self.commits.heads.volume;
+        if volume.hydrations_of(s.id).iter().any(|copy| copy.holds()) {
             return Some("being copied to another store");
+        }
+        if volume.is_held(s.id) {
+            return Some("held");
         }
         if self.is_kept(std::iter::once(s.id)) {
             return Some("mounted at a place of its own");
@@ -62,6 +66,7 @@ impl Past {
             return Ok(None);
         }
         let why = Provenance { command: schedule.name.clone().into_bytes(), ..Reason::Schedule.into() };
+        self.make_room_to_write_back();
         self.guard(head, &why, &self.one_at_a_time()).map(Some)
     }
 

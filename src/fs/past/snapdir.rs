@@ -6,7 +6,9 @@
 
 use super::ageing::Ageing;
 use super::arriving::Arriving;
+use super::deletion::Deletion;
 use super::known::KnownSnapdirs;
+use super::made_room::MadeRoom;
 use super::pick::pick;
 use super::timekeeper::Timekeeper;
 use super::underway::UnderWay;
@@ -83,6 +85,8 @@ pub struct Past {
     pub timekeeper: Timekeeper,
     /// How old the store is.
     pub(super) ageing: Ageing,
+    /// What snapshots that may go hold.
+    pub room: MadeRoom,
     /// Commands that steps and trials were made for.
     pub under_way: Arc<UnderWay>,
     /// What is being received now.
@@ -102,6 +106,7 @@ impl Past {
             watch: Watch::default(),
             timekeeper: Timekeeper::default(),
             ageing: Ageing::default(),
+            room: MadeRoom::default(),
             under_way: Arc::default(),
             arriving: Arriving::default(),
         }
@@ -137,9 +142,9 @@ impl Past {
         done.and_then(|()| self.commits.outlive())
     }
 
-    /// Deletes a snapshot of a line: its name at once, its space in the background. Open files in it stay readable.
-    pub fn delete_snapshot(&self, head: &Head, name: &[u8]) -> Result<()> {
-        let done = self.drop_snapshot(head, name, &self.one_at_a_time());
+    /// Deletes a snapshot of a line, or has it in the trash: its name at once, its space in the background. Open files in it stay readable.
+    pub fn delete_snapshot(&self, head: &Head, name: &[u8], deletion: Deletion<'_>) -> Result<()> {
+        let done = self.discard_snapshot(head, name, deletion, &self.one_at_a_time());
         self.let_go_of_point();
         self.tell_snapdirs(head, None, name);
         done.and_then(|()| self.commits.outlive())
@@ -208,6 +213,7 @@ impl Past {
         provenance: &Provenance,
         reached: Consistency,
     ) -> Result<ViewId> {
+        self.make_room_to_write_back();
         self.snapshot_held(head, name, provenance, reached, &self.one_at_a_time())
     }
 
@@ -414,14 +420,29 @@ impl Past {
         self.snapshot_lock.try_lock_for(patience)
     }
 
-    pub(super) fn drop_snapshot(&self, head: &Head, name: &[u8], _: &OneAtATime<'_>) -> Result<()> {
+    pub(super) fn drop_snapshot(&self, head: &Head, name: &[u8], held: &OneAtATime<'_>) -> Result<()> {
+        self.discard_snapshot(head, name, Deletion::Final, held)
+    }
+
+    fn discard_snapshot(
+        &self,
+        head: &Head,
+        name: &[u8],
+        deletion: Deletion<'_>,
+        _: &OneAtATime<'_>,
+    ) -> Result<()> {
         self.commits.heads.check_writable()?;
         let info = self.commits.heads.volume.find_snapshot(head.line, name).ok_or(Error::NotFound)?;
         if self.is_kept(std::iter::once(info.id)) || self.received_against(info.id).is_some() {
             return Err(Error::Busy);
         }
         self.commits.have_room_for_records(ReserveFor::Delete)?;
-        self.commits.heads.volume.delete_snapshot(head.line, info.id)?;
+        let volume = &self.commits.heads.volume;
+        let kept =
+            self.with_new_trash(deletion, |new| Ok(volume.trash_snapshot(head.line, info.id, new)?))?;
+        if kept.is_none() {
+            volume.delete_snapshot(head.line, info.id)?;
+        }
         let root = NodeId::snapshot(info.slot.0, Ino::ROOT.0);
         let heads = &self.commits.heads;
         heads.kernel().detach_below(root, &[&heads.options.snapdir_name[..], b"/", name].concat());
@@ -443,10 +464,17 @@ impl Past {
         })
     }
 
-    /// `rmdir` in a `.snapshots`.
-    pub fn remove_in_snapdir(&self, snapdir: NodeId, name: &[u8], held: &OneAtATime<'_>) -> Result<()> {
+    /// `rmdir` in a `.snapshots`, by this user.
+    pub fn remove_in_snapdir(
+        &self,
+        snapdir: NodeId,
+        name: &[u8],
+        user: u32,
+        held: &OneAtATime<'_>,
+    ) -> Result<()> {
         self.let_go_of_point();
-        self.drop_snapshot(&*self.of_root(snapdir)?, name, held)
+        let by = Provenance { user: Some(user), ..Provenance::default() };
+        self.discard_snapshot(&*self.of_root(snapdir)?, name, Deletion::Kept(&by), held)
     }
 
     /// `rename` inside `.snapshots`.
@@ -518,6 +546,7 @@ impl Past {
     /// The kernel keeps what `stat` shows of a `.snapshots` that it knows until it is told: called before whatever changes
     /// that is answered.
     pub fn forget_snapdirs(&self) {
+        self.room.has_changed();
         self.forget_snapdir(ROOT_SNAPDIR);
         self.known_snapdirs.all().into_iter().for_each(|snapdir| self.forget_snapdir(snapdir));
     }

@@ -1,12 +1,14 @@
 //! Undo: what the newest guard of a line was made before is taken back.
 //!
 //! A guard of a rollback, or of an undo of one, is gone back to by another rollback, which makes a guard again: what is undone
-//! twice is done again. What was changed at once lies between two guards, and is taken back by another such change.
+//! twice is done again. What was changed at once lies between two guards, and is taken back by another such change. What was deleted
+//! comes back from the trash, and is not deleted again by another undo.
 
 use super::rollback::{OpenForWriting, Switched};
 use super::snapdir::Past;
 use crate::format::LineId;
 use crate::format::provenance::{Provenance, Reason};
+use crate::format::trash::TrashRecord;
 use crate::fs::heads::Head;
 use crate::ops::{Error, Result};
 use crate::volume::SnapshotInfo;
@@ -18,6 +20,8 @@ pub enum Undoable {
     Switch(SnapshotInfo),
     /// It was changed at once.
     Change(Box<GuardedChange>),
+    /// A snapshot of it was deleted, or a clone, and is in the trash.
+    Deletion(Box<TrashRecord>),
 }
 
 /// A change at once, as its guards tell.
@@ -50,8 +54,15 @@ impl Past {
     /// What was done to a line at last whose guard is there. Of a change at once both have to be: what was done before that is
     /// not taken back alone.
     pub fn last_undoable(&self, head: &Head) -> Option<Undoable> {
-        let own = self.commits.heads.volume.snapshots(head.line).into_iter().filter(|s| s.line == head.line);
-        let mut newest = own.rev();
+        let own = self.commits.heads.volume.own_snapshots(head.line);
+        let newest = own.iter().rev().find(|s| is_guard(s.provenance.reason)).map(|s| s.id);
+        // What was deleted since the last guard was made was done later.
+        let mut deleted = self.trash_of(head.line).into_iter();
+        if let Some(trash) = deleted.next().filter(|trash| newest.is_none_or(|guard| guard < trash.next_view))
+        {
+            return Some(Undoable::Deletion(Box::new(trash)));
+        }
+        let mut newest = own.into_iter().rev();
         while let Some(guard) = newest.next() {
             match guard.provenance.reason {
                 Reason::Rollback | Reason::Promote | Reason::Undo => return Some(Undoable::Switch(guard)),
@@ -68,6 +79,12 @@ impl Past {
         }
         None
     }
+}
+
+/// True of what is made before or after something that can be taken back.
+fn is_guard(reason: Reason) -> bool {
+    matches!(reason, Reason::Rollback | Reason::Promote | Reason::Undo | Reason::After)
+        || is_of_change(reason)
 }
 
 /// True of the guard before a change at once.

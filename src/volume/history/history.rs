@@ -183,6 +183,13 @@ impl History {
         self.view_mut(view).line = line;
     }
 
+    /// Notes that a view that is of no line is a line's, under that name.
+    pub fn own(&mut self, view: ViewId, line: LineId, name: Vec<u8>) {
+        self.keep_identity(view);
+        let record = self.view_mut(view);
+        (record.line, record.name) = (line, name);
+    }
+
     /// Notes that a view is of no line any more, and so to be deleted.
     pub fn disown(&mut self, view: ViewId) {
         self.keep_identity(view);

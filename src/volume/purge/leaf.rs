@@ -7,8 +7,11 @@ use crate::format::{BlockPtr, CopyAddrs, Key, Kind};
 use crate::store::Store;
 use crate::tree::TreeError;
 use crate::volume::Result;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// Content in leaves that is to go, by inode.
+pub type InlineContents = BTreeMap<u64, BTreeSet<Vec<u8>>>;
 
 /// Where the leaf is that has an item.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,11 +33,11 @@ pub struct NewLeaf {
 }
 
 impl NewLeaf {
-    /// The leaf at a place without the inline content of these inodes. None if it has none of it.
+    /// The leaf at a place without this inline content of inodes, by their numbers. None if it has none of it.
     pub(in crate::volume) fn without(
         store: &Store,
         place: &LeafPlace,
-        inodes: &BTreeSet<u64>,
+        contents: &InlineContents,
     ) -> Result<Option<NewLeaf>> {
         let ptr = place.0;
         let (bytes, found) = store.read_block(&ptr, &[BlockKind::Leaf])?;
@@ -43,7 +46,7 @@ impl NewLeaf {
         let (mut new, mut purged) = (LeafPage::new(), false);
         for i in 0..old.count() {
             let (key, value) = (old.key(i), old.value(i));
-            let is_purged = is_inline_of(&key, inodes) && value != PURGED_INLINE;
+            let is_purged = is_one_of(contents, &key, value);
             purged |= is_purged;
             new.insert(i, &key, if is_purged { PURGED_INLINE } else { value });
         }
@@ -59,6 +62,8 @@ impl NewLeaf {
     }
 }
 
-fn is_inline_of(key: &Key, inodes: &BTreeSet<u64>) -> bool {
-    key.kind == Kind::Inline as u8 && inodes.contains(&key.object)
+/// An inode of that number may be another file elsewhere.
+fn is_one_of(contents: &InlineContents, key: &Key, value: &[u8]) -> bool {
+    let of_inode = || contents.get(&key.object).is_some_and(|all| all.contains(value));
+    key.kind == Kind::Inline as u8 && value != PURGED_INLINE && of_inode()
 }

@@ -14,7 +14,7 @@ mod work;
 #[cfg(test)]
 mod tests;
 
-pub use leaf::{LeafPlace, NewLeaf};
+pub use leaf::{InlineContents, LeafPlace, NewLeaf};
 pub(super) use load::LoadedLeaves;
 pub use order::{Ordered, PurgeOrder, Purging};
 pub use place_set::PlaceSet;

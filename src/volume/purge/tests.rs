@@ -137,7 +137,7 @@ fn order(volume: &Volume, names: &[&[u8]], inodes: &[u64]) -> Result<Ordered> {
         commit(volume)?;
     }
     let (mut places, mut leaves) = (BTreeSet::new(), Vec::new());
-    let (all, mut edited) = (inodes.iter().copied().collect(), Vec::new());
+    let mut edited = Vec::new();
     for name in names {
         let view = of(volume, name);
         edited.push(view.id());
@@ -146,7 +146,9 @@ fn order(volume: &Volume, names: &[&[u8]], inodes: &[u64]) -> Result<Ordered> {
                 places.extend(view.runs_of(&extent).into_iter().map(|(from, to)| (from, to - from)));
             }
             if let Some(place) = view.leaf_of(&Key::new(*ino, Kind::Inline, 0))? {
-                leaves.extend(volume.leaf_without(&place, &all)?);
+                let item = view.get(&Key::new(*ino, Kind::Inline, 0))?;
+                let contents = [(*ino, item.iter().map(|item| item.to_vec()).collect())].into();
+                leaves.extend(volume.leaf_without(&place, &contents)?);
             }
         }
     }
@@ -509,7 +511,6 @@ fn random_histories_with_purges() {
                     (0..rng.u8(..3)).for_each(|_| commit(&volume).unwrap());
                     drop(view);
                     let nothing_moves = volume.hold_content();
-                    commit(&volume).unwrap();
                     while volume.is_moving() {
                         commit(&volume).unwrap();
                     }

@@ -1,6 +1,6 @@
 //! What is asked of a volume for a purge, and the writing over of what is held.
 
-use super::{LeafPlace, NewLeaf, Ordered, PurgeOrder};
+use super::{InlineContents, LeafPlace, NewLeaf, Ordered, PurgeOrder};
 use crate::format::purge::HeldRecord;
 use crate::format::superblock::{INCOMPAT_MIRRORED, INCOMPAT_PURGED};
 use crate::format::{BlockAddr, Epoch, Extent, Key};
@@ -9,7 +9,6 @@ use crate::tree;
 use crate::volume::remap::reference;
 use crate::volume::{ReserveFor, Result, View, Volume};
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
-use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// So much is written over with one look at whether it is still to be.
@@ -75,8 +74,8 @@ impl Volume {
     }
 
     /// A leaf without the inline content of these inodes; none if it has none of it.
-    pub fn leaf_without(&self, place: &LeafPlace, inodes: &BTreeSet<u64>) -> Result<Option<NewLeaf>> {
-        NewLeaf::without(self.shared.store(), place, inodes)
+    pub fn leaf_without(&self, place: &LeafPlace, contents: &InlineContents) -> Result<Option<NewLeaf>> {
+        NewLeaf::without(self.shared.store(), place, contents)
     }
 
     /// Has the next commit hold what is ordered, and say that what no tree leads to is to be written over. [`Self::ordered`]

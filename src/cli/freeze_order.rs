@@ -1,0 +1,50 @@
+//! Orders to freeze lines or thaw them, and how they travel to a daemon.
+
+use crate::ctl::{Code, Failure};
+use crate::format::provenance::Provenance;
+use crate::fs::FreezeOrder;
+use crate::ops::NodeId;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// What is wanted of frosts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum FrostWish {
+    /// One.
+    Freeze(FreezeOrder),
+    /// The end of the one that the line of this node is in.
+    Thaw(NodeId),
+    /// The same, as if there had been none.
+    CallOff(NodeId),
+    /// The end of all of them, for good.
+    End,
+}
+
+/// An order to freeze: of all lines, and for so many seconds at most.
+pub(super) fn encode(all: bool, timeout: u64) -> Value {
+    json!({"all": all, "timeout": timeout})
+}
+
+/// The other way.
+pub(super) fn decode(args: &Value, at: NodeId, by: Provenance) -> Result<FrostWish, Failure> {
+    let timeout = args.get("timeout").and_then(Value::as_u64).filter(|secs| *secs != 0);
+    let timeout = timeout.ok_or_else(|| Failure::new(Code::Invalid, "the request has no 'timeout'"))?;
+    let all = args.get("all").and_then(Value::as_bool).unwrap_or(false);
+    Ok(FrostWish::Freeze(FreezeOrder { at, all, timeout: Duration::from_secs(timeout), by }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_travel() {
+        let (at, by) = (NodeId::ROOT, Provenance::default());
+        let timeout = Duration::from_secs(7);
+        let order = FrostWish::Freeze(FreezeOrder { at, all: true, timeout, by: by.clone() });
+        assert_eq!(decode(&encode(true, 7), at, by.clone()), Ok(order));
+        for wrong in [json!({}), encode(false, 0), json!({"timeout": "soon"})] {
+            assert!(decode(&wrong, at, by.clone()).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! What is known of the room that can be made, from one time to the next. It is lost with the mount.
+
+use crate::format::ViewId;
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+
+/// What is known of it. `making` is held while something is let go, before all locks of the past; the others are leaves.
+#[derive(Default)]
+pub struct MadeRoom {
+    /// Held while something is let go.
+    pub making: Mutex<()>,
+    /// How often some was made.
+    pub made: AtomicU64,
+    /// What snapshots that may go hold together, as it was counted last.
+    pub may_free: AtomicU64,
+    /// When it was counted.
+    pub counted: Mutex<Option<Duration>>,
+    /// It is out of date.
+    pub is_old: AtomicBool,
+    /// Those of which it was found, when somebody waited, and how much.
+    pub found: Mutex<Option<(Vec<ViewId>, u64)>>,
+}
+
+impl MadeRoom {
+    /// Snapshots have come or gone, or schedules.
+    pub fn has_changed(&self) {
+        self.is_old.store(true, SeqCst);
+        *self.found.lock() = None;
+    }
+
+    /// Nothing goes by itself any more.
+    pub fn end(&self) {
+        self.may_free.store(0, SeqCst);
+        *self.counted.lock() = None;
+    }
+
+    /// Bytes that come back if all snapshots go that may go by themselves. As of the last count.
+    pub fn may_free_bytes(&self) -> u64 {
+        self.may_free.load(SeqCst)
+    }
+}

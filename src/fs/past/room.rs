@@ -1,0 +1,150 @@
+//! Room for those who write: before a change fails for want of space, snapshots that schedules took are let go, as few as are enough.
+//!
+//! Which may go is said in one place (`Past::keeps_from_going`), and in which order by `schedule`: first what no rule keeps, then the
+//! coarsest class, of all schedules together; the last of each never. Schedules that are run by hand keep what they took. Only what
+//! together brings back what is wanted goes: a change that would be refused all the same costs no history.
+//!
+//! Whoever waits here holds nothing, and one at a time lets something go; the others find that room was made. What may be had so is known ahead,
+//! so that `statfs` tells it at no cost.
+
+use super::snapdir::Past;
+use crate::format::ViewId;
+use crate::format::line::LineState;
+use crate::fs::heads::Head;
+use crate::ops::Result;
+use crate::schedule::{decide, thinning_order};
+use crate::volume::SnapshotInfo;
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+/// At once at least so much is let go of, or this share of the store if that is less: each time costs some commits.
+const STEP_BYTES: u64 = 64 << 20;
+const STEP_SHARE: u64 = 64;
+/// Whoever makes a snapshot may have to wait for the one who waits here: so long at most.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What may be had is counted anew after this time, or when snapshots have come or gone.
+const COUNT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A snapshot that may go by itself, and its line.
+type MayGo = (Arc<Head>, SnapshotInfo);
+
+impl Past {
+    /// Counts what may be had, if that is not known; `passed` is time that never runs back. For a timer that asks often.
+    pub fn count_room(&self, passed: Duration) -> Result<()> {
+        let is_over = self.room.counted.lock().is_none_or(|at| passed >= at + COUNT_INTERVAL);
+        if !self.room.is_old.swap(false, SeqCst) && !is_over {
+            return Ok(());
+        }
+        *self.room.counted.lock() = Some(passed);
+        let all = self.may_go();
+        let bytes =
+            if all.is_empty() { 0 } else { self.commits.heads.volume.planner()?.would_free(&ids(&all))? };
+        self.room.may_free.store(bytes, SeqCst);
+        Ok(())
+    }
+
+    /// False if whoever needs so many bytes need not wait: nothing goes by itself, or all of it would not be enough.
+    pub fn can_make_room(&self, bytes: u64) -> bool {
+        let heads = &self.commits.heads;
+        if heads.is_read_only() {
+            return false;
+        }
+        let all = ids(&self.may_go());
+        let together = match &*self.room.found.lock() {
+            Some((found, together)) if *found == all => *together,
+            _ => return !all.is_empty(),
+        };
+        together > 0 && heads.volume.space().available.saturating_add(together) >= bytes
+    }
+
+    /// Before a snapshot is made on a store that is nearly full: what the kernel writes back then may wait for room, and whoever lets
+    /// something go for that would wait for the snapshot. Called with nothing held.
+    pub fn make_room_to_write_back(&self) {
+        let space = self.commits.heads.volume.space();
+        if space.available < step(space.total) && self.can_make_room(0) {
+            self.make_room(0);
+        }
+    }
+
+    /// Lets go of what is needed least, so that somebody who needs so many bytes finds some, and waits until it is back. False
+    /// if there is nothing, or not enough. Called with nothing held.
+    pub fn make_room(&self, bytes: u64) -> bool {
+        if self.commits.heads.is_read_only() {
+            return false;
+        }
+        let before = self.room.made.load(SeqCst);
+        let _making = self.room.making.lock();
+        if self.room.made.load(SeqCst) != before {
+            return true;
+        }
+        let made = self.let_some_go(bytes).unwrap_or_else(|e| {
+            log::warn!("no room is made for who writes: {e}");
+            false
+        });
+        self.room.made.fetch_add(u64::from(made), SeqCst);
+        made
+    }
+
+    fn let_some_go(&self, bytes: u64) -> Result<bool> {
+        self.let_go_of_point();
+        let (volume, all) = (&self.commits.heads.volume, self.may_go());
+        let planner = volume.planner()?;
+        let together = planner.would_free(&ids(&all))?;
+        self.room.may_free.store(together, SeqCst);
+        *self.room.found.lock() = Some((ids(&all), together));
+        let space = volume.space();
+        if together == 0 || space.available.saturating_add(together) < bytes {
+            return Ok(false);
+        }
+        let wanted = bytes.saturating_sub(space.available).saturating_add(step(space.total)).min(together);
+        let (mut low, mut high) = (1, all.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let freed = planner.would_free(&ids(&all[..middle]))?;
+            if freed >= wanted { high = middle } else { low = middle + 1 }
+        }
+        // It keeps what was freed since from being used.
+        drop(planner);
+        let mut gone = 0;
+        for of_line in all[..low].chunk_by(|a, b| a.0.line == b.0.line) {
+            let snapshots: Vec<SnapshotInfo> = of_line.iter().map(|(_, s)| s.clone()).collect();
+            gone += self.drop_scheduled(&of_line[0].0, &snapshots, PATIENCE)?.len();
+        }
+        if gone > 0 {
+            log::info!("space is wanted: {gone} automatic snapshots were let go");
+            self.commits.bring_back()?;
+        }
+        Ok(gone > 0)
+    }
+
+    /// Snapshots that may go by themselves, first what goes first.
+    fn may_go(&self) -> Vec<MayGo> {
+        let heads = &self.commits.heads;
+        let (mut all, now) = (Vec::new(), heads.clock.now().secs);
+        for line in heads.volume.scheduled_lines().into_iter().filter(|l| l.state == LineState::Writable) {
+            let Some(head) = heads.of_line(&line) else { continue };
+            for schedule in line.schedules.iter().filter(|schedule| !schedule.by_hand) {
+                let snapshots = self.scheduled(line.id, &schedule.name);
+                let taken = self.as_taken(&snapshots);
+                let rulings = decide(schedule, &taken, now);
+                for i in thinning_order(&taken, &rulings) {
+                    let first = (Reverse(rulings[i].class_secs()), snapshots[i].created);
+                    all.push((first, (head.clone(), snapshots[i].clone())));
+                }
+            }
+        }
+        all.sort_by_key(|(first, (_, s))| (*first, s.id));
+        all.into_iter().map(|(_, may_go)| may_go).collect()
+    }
+}
+
+/// So much is let go of at once, of a store of that size.
+fn step(total: u64) -> u64 {
+    STEP_BYTES.min(total / STEP_SHARE)
+}
+
+fn ids(all: &[MayGo]) -> Vec<ViewId> {
+    all.iter().map(|(_, s)| s.id).collect()
+}

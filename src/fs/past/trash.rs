@@ -1,0 +1,149 @@
+//! The trash: what users delete goes out of sight, and comes back while its time has not passed and its space is not needed.
+//!
+//! Only what somebody asks for gets there: a snapshot that is deleted, a clone that is dropped. What goes by itself (by a schedule,
+//! with a trial, after a merge, at the end of its time) goes for good. Where there is no room for the record, what was to be deleted is, at once.
+
+use super::clonedir::CloneEnd;
+use super::deletion::Deletion;
+use super::holds::moment;
+use super::snapdir::{Past, check_snapshot_name};
+use crate::format::LineId;
+use crate::format::provenance::{Provenance, Reason};
+use crate::format::trash::{TrashRecord, Trashed};
+use crate::fs::heads::Head;
+use crate::ops::{Error, Result};
+use crate::volume::{NewTrash, ReserveFor};
+use std::sync::Arc;
+
+impl Past {
+    /// For how long what is deleted stays in the trash: seconds, if there is one.
+    pub fn trash_secs(&self) -> Option<u64> {
+        self.commits.heads.volume.line(LineId::MAIN).ok()?.terms.trash
+    }
+
+    /// What is deleted by `act` goes into the trash, if it is wanted there and there is one; nothing is done if not.
+    pub(super) fn with_new_trash<T>(
+        &self,
+        deletion: Deletion<'_>,
+        act: impl FnOnce(&NewTrash<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let (Deletion::Kept(by), Some(after)) = (deletion, self.trash_secs()) else { return Ok(None) };
+        let (age, owed) = self.age_for_new();
+        let since_secs = moment(&self.commits.heads.clock).0;
+        match act(&NewTrash { since_secs, age, after: after.saturating_add(owed), by }) {
+            Ok(done) => Ok(Some(done)),
+            Err(Error::NoSpace | Error::LimitReached) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// What of a line is in the trash: its snapshots, and the clones that were made from it; of the main line, all clones. What was deleted
+    /// last is first.
+    pub fn trash_of(&self, line: LineId) -> Vec<TrashRecord> {
+        let volume = &self.commits.heads.volume;
+        let mut all = volume.trash();
+        all.retain(|trash| match trash.what {
+            Trashed::Snapshot(_, of) => of == line,
+            Trashed::Line(clone, _) => {
+                line == LineId::MAIN || volume.line(clone).is_ok_and(|clone| clone.from == Some(line))
+            }
+        });
+        all.reverse();
+        all
+    }
+
+    /// Brings something back under its name, or another. Durable when this returns. `Exists` if something has the name, `Stale` if
+    /// it is in the trash no more, or the line is gone that it was of.
+    pub fn undelete(&self, trash: &TrashRecord, name: &[u8]) -> Result<()> {
+        let heads = &self.commits.heads;
+        heads.check_writable()?;
+        if name != trash.name {
+            check_snapshot_name(name, Reason::User)?;
+        }
+        let held = self.one_at_a_time();
+        self.commits.have_room_for_records(ReserveFor::Record)?;
+        if let Trashed::Line(..) = trash.what {
+            let max = heads.volume.line(LineId::MAIN)?.terms.clones_max;
+            if max.is_some_and(|max| heads.volume.clone_count().0 >= max as usize) {
+                return Err(Error::LimitReached);
+            }
+            // A commit brings in what each head holds back: it must know all of them.
+            let _no_commit = self.commits.hold_off();
+            if let Some(line) = heads.volume.undelete(trash.number, name)? {
+                heads.add(&line);
+            }
+            self.forget_clonedir();
+        } else {
+            heads.volume.undelete(trash.number, name)?;
+            self.forget_snapdirs();
+        }
+        drop(held);
+        self.commits.sync()
+    }
+
+    /// Has something in the trash go for good.
+    pub fn empty_trash(&self, number: u64) -> Result<()> {
+        self.commits.heads.check_writable()?;
+        self.commits.have_room_for_records(ReserveFor::Delete)?;
+        let held = self.one_at_a_time();
+        let no_commit = self.commits.hold_off();
+        let names = self.commits.heads.volume.empty_trash(number)?;
+        drop((no_commit, held));
+        self.tell_gone(&names);
+        self.commits.outlive()
+    }
+
+    /// Empties what was deleted first, because its space is wanted. False if the trash is empty.
+    pub fn empty_some_trash(&self) -> Result<bool> {
+        match self.commits.heads.volume.trash().first() {
+            Some(trash) => self.empty_trash(trash.number).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Empties what has been in the trash for its time.
+    pub(super) fn keep_trash(&self, age_secs: u64) -> Result<()> {
+        for trash in self.commits.heads.volume.ended_trash(age_secs) {
+            match self.empty_trash(trash.number) {
+                Ok(()) => log::info!("'{}' has gone from the trash", crate::names::shown_bytes(&trash.name)),
+                Err(Error::Stale) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops a clone, into the trash if there is one, by whoever that is.
+    pub fn discard_clone(&self, name: &[u8], by: &Provenance) -> Result<()> {
+        let line = self.commits.heads.volume.find_line(name).ok_or(Error::NotFound)?;
+        self.drop_line_if(line.id, self.end_by_user(line.id, by))
+    }
+
+    /// How a clone ends that a user drops.
+    pub(super) fn end_by_user<'p>(&self, line: LineId, by: &'p Provenance) -> CloneEnd<'p> {
+        let record = self.commits.heads.volume.line(line);
+        let is_trial = record.is_ok_and(|record| record.provenance.reason == Reason::Trial);
+        if is_trial || self.trash_secs().is_none() { CloneEnd::Now } else { CloneEnd::ToTrash(by) }
+    }
+
+    /// Puts a line into the trash with all that was written in it. False if there is no room for that.
+    pub(super) fn trash_line(&self, head: &Arc<Head>, by: &Provenance) -> Result<bool> {
+        let heads = &self.commits.heads;
+        // What the kernel holds of its files is written back first: it comes back with the clone.
+        self.write_back(head)?;
+        let durable = self.with_new_trash(Deletion::Kept(by), |new| {
+            let no_commit = self.commits.hold_off();
+            let done = self.commits.complete(std::slice::from_ref(head), &mut |_| (), &mut |prepare| {
+                heads.volume.trash_line(head.line, new, prepare)
+            });
+            let durable = done?;
+            heads.remove(head.line);
+            drop(no_commit);
+            Ok(durable)
+        })?;
+        if durable == Some(false) {
+            self.commits.commit()?;
+        }
+        Ok(durable.is_some())
+    }
+}

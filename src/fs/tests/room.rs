@@ -1,0 +1,139 @@
+//! Room for those who write: a store with automatic snapshots fills up, and nothing is refused while these can go; `df` tells the truth
+//! meanwhile.
+
+use super::*;
+use crate::fixtures::bytes;
+use crate::format::LineId;
+use crate::schedule::parse_rules;
+
+const MAIN: LineId = LineId::MAIN;
+const HOUR: i64 = 3600 * 1_000_000_000;
+const PIECE: usize = 1 << 20;
+/// Held for what a commit may need, and lost to what does not fit.
+const SLACK: u64 = 3 << 20;
+
+/// As a transport asks: again when room was made.
+fn patiently<R>(t: &T, bytes: u64, request: impl Fn() -> Result<R>) -> Result<R> {
+    loop {
+        match request() {
+            Err(Error::NoSpace) if t.fs.can_make_room(bytes) && t.fs.make_room(bytes) => {}
+            done => return done,
+        }
+    }
+}
+
+/// A store of which automatic snapshots hold so many pieces, one a piece, and the live tree one more.
+fn scheduled(store: u64, rules: &str, pieces: u64) -> T {
+    let t = T::with(store, FsOptions::default());
+    t.fs.set_schedules(MAIN, vec![parse_rules("default", rules).unwrap()]).unwrap();
+    let file = t.create(ROOT, "data");
+    for n in 0..=pieces {
+        t.write(file, 0, &bytes(n, PIECE));
+        t.fs.commit().unwrap();
+        while t.fs.keep_schedules() {}
+        t.clock.advance(HOUR);
+    }
+    t.fs.release(file.0, file.1);
+    assert_eq!(t.fs.snapshots().len() as u64, pieces + 1);
+    t
+}
+
+fn names(t: &T) -> Vec<Vec<u8>> {
+    t.fs.snapshots().into_iter().map(|s| s.name).collect()
+}
+
+/// Writes piece by piece until that is refused; how much was written.
+fn fill(t: &T, name: &str) -> u64 {
+    let file = t.create(ROOT, name);
+    let mut written = 0;
+    let refused = loop {
+        let data = bytes(written, PIECE);
+        match patiently(t, PIECE as u64, || t.fs.write(file.0, file.1, written, &data, false)) {
+            Ok(len) => written += len as u64,
+            Err(e) => break e,
+        }
+    };
+    t.fs.release(file.0, file.1);
+    assert_eq!(refused, Error::NoSpace);
+    written
+}
+
+#[test]
+fn no_write_fails_before_all_that_may_go_has_gone() {
+    const STORE: u64 = 128 << 20;
+    let t = scheduled(STORE, "every=1h keep=all free=5%", 50);
+    let all = names(&t);
+    // One is held, one is read, and one is a user's.
+    let held = t.fs.standalone(&all[7]).unwrap();
+    let reader = t.fs.volume().snapshot(t.fs.snapshots()[20].id).unwrap();
+    t.snapshot("users");
+    while t.fs.keep_schedules() {}
+    let (space, told) = (t.fs.volume().space(), t.fs.statfs(ROOT).unwrap());
+    assert!(told.available_bytes > space.available + (40 << 20), "{told:?} {space:?}");
+    assert!(told.available_bytes <= told.free_bytes && told.free_bytes < STORE);
+
+    let written = fill(&t, "fills it");
+    let left: Vec<Vec<u8>> = vec![all[7].clone(), all[20].clone(), all[50].clone(), b"users".to_vec()];
+    assert_eq!(names(&t), left, "all but the held one, the one that is read and the last are gone");
+    // What df called available was written, and no more was to be had.
+    assert!(written + SLACK >= told.available_bytes, "{written} of {told:?}");
+    assert!(written <= told.available_bytes + STORE / 16, "{written} of {told:?}");
+    // That was clean.
+    t.prove();
+    while t.fs.keep_schedules() {}
+    assert!(t.fs.statfs(ROOT).unwrap().available_bytes < SLACK);
+    assert_eq!(t.cat(ROOT, "data"), bytes(50, PIECE));
+    // Room is made again when nobody holds it any more.
+    drop((held, reader));
+    assert!(fill(&t, "and more") >= PIECE as u64);
+    assert_eq!(names(&t), left[2..]);
+    let large = t.find(ROOT, "fills it").unwrap();
+    t.fs.unlink(&USER, ROOT, b"fills it").unwrap();
+    t.fs.forget(large);
+    (0..4).for_each(|_| t.fs.commit().unwrap());
+    t.put(ROOT, "fits", &bytes(1, PIECE));
+    t.prove();
+}
+
+#[test]
+fn what_would_be_refused_all_the_same_costs_no_history() {
+    const STORE: u64 = 96 << 20;
+    let t = scheduled(STORE, "every=1h keep=all", 30);
+    while t.fs.keep_schedules() {}
+    let all = names(&t);
+    let file = t.create(ROOT, "large");
+    let allocate =
+        |len: u64| patiently(&t, len, || t.fs.fallocate(&USER, file.0, file.1, 0, len, AllocateMode::Extend));
+    assert_eq!(allocate(STORE), Err(Error::NoSpace));
+    assert_eq!(names(&t), all);
+    // As few as are enough go, the oldest first.
+    let available = t.fs.volume().space().available;
+    allocate(available + (4 << 20)).unwrap();
+    let left = names(&t);
+    assert!(left.len() < all.len() - 3 && left.len() > 15, "{} of {}", left.len(), all.len());
+    assert_eq!(left, all[all.len() - left.len()..]);
+    t.fs.release(file.0, file.1);
+    // A schedule that is run by hand keeps what it took, and then df says no more than what is free.
+    let t = scheduled(STORE, "every=1h keep=all", 5);
+    t.fs.set_schedules(MAIN, vec![parse_rules("default", "every=1h keep=all timer=off").unwrap()]).unwrap();
+    while t.fs.keep_schedules() {}
+    let (space, told) = (t.fs.volume().space(), t.fs.statfs(ROOT).unwrap());
+    assert_eq!(told.free_bytes, space.free);
+    fill(&t, "fills it");
+    assert_eq!(names(&t).len(), 6);
+}
+
+#[test]
+fn several_who_write_wait_for_the_same_room() {
+    let t = scheduled(128 << 20, "every=1h keep=all", 40);
+    while t.fs.keep_schedules() {}
+    let available = t.fs.statfs(ROOT).unwrap().available_bytes;
+    let written: u64 = std::thread::scope(|s| {
+        let fill = |n: u32| fill(&t, &format!("writer {n}"));
+        let all: Vec<_> = (0..4).map(|n| s.spawn(move || fill(n))).collect();
+        all.into_iter().map(|writer| writer.join().unwrap()).sum()
+    });
+    assert_eq!(names(&t).len(), 1);
+    assert!(written + 4 * SLACK >= available, "{written} of {available}");
+    t.prove();
+}
