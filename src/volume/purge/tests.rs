@@ -511,6 +511,7 @@ fn random_histories_with_purges() {
                     (0..rng.u8(..3)).for_each(|_| commit(&volume).unwrap());
                     drop(view);
                     let nothing_moves = volume.hold_content();
+                    commit(&volume).unwrap();
                     while volume.is_moving() {
                         commit(&volume).unwrap();
                     }
