@@ -1,4 +1,5 @@
-//! Room for those who write: before a change fails for want of space, snapshots that schedules took are let go, as few as are enough.
+//! Room for those who write: before a change fails for want of space, the trash is emptied, and then snapshots that schedules took are
+//! let go, as few as are enough.
 //!
 //! Which may go is said in one place (`Past::keeps_from_going`), and in which order by `schedule`: first what no rule keeps, then the
 //! coarsest class, of all schedules together; the last of each never. Schedules that are run by hand keep what they took. Only what
@@ -51,6 +52,9 @@ impl Past {
         if heads.is_read_only() {
             return false;
         }
+        if !heads.volume.trash().is_empty() {
+            return true;
+        }
         let all = ids(&self.may_go());
         let together = match &*self.room.found.lock() {
             Some((found, together)) if *found == all => *together,
@@ -89,6 +93,11 @@ impl Past {
 
     fn let_some_go(&self, bytes: u64) -> Result<bool> {
         self.let_go_of_point();
+        // What users have deleted goes before anything that a schedule keeps.
+        if self.empty_some_trash()? {
+            self.commits.bring_back()?;
+            return Ok(true);
+        }
         let (volume, all) = (&self.commits.heads.volume, self.may_go());
         let planner = volume.planner()?;
         let together = planner.would_free(&ids(&all))?;

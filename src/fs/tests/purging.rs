@@ -83,8 +83,11 @@ fn is_gone(read: Result<Vec<u8>>) {
     assert!(matches!(&read, Err(Error::Io(what)) if what.contains("purged")), "{read:?}");
 }
 
+/// The kernel forgets what has no name and is not open.
 fn remove(t: &T, dir: NodeId, name: &str) {
+    let node = t.find(dir, name).unwrap();
     t.fs.unlink(&USER, dir, name.as_bytes()).unwrap();
+    t.fs.forget(node);
 }
 
 /// Whoever reopens it finds the same.

@@ -13,7 +13,7 @@ const PIECE: usize = 1 << 20;
 const SLACK: u64 = 3 << 20;
 
 /// As a transport asks: again when room was made.
-fn patiently<R>(t: &T, bytes: u64, request: impl Fn() -> Result<R>) -> Result<R> {
+pub(super) fn patiently<R>(t: &T, bytes: u64, request: impl Fn() -> Result<R>) -> Result<R> {
     loop {
         match request() {
             Err(Error::NoSpace) if t.fs.can_make_room(bytes) && t.fs.make_room(bytes) => {}

@@ -1,5 +1,6 @@
 //! The trash: what is deleted comes back as it was, over any cut, until its time has passed or its space is needed.
 
+use super::room::patiently;
 use super::*;
 use crate::device::{Device, Memory};
 use crate::fixtures::{CACHE_BYTES, make};
@@ -274,7 +275,8 @@ fn space_is_got_from_the_trash_first() {
         for n in 0..mib {
             let (node, handle) = t.create(ROOT, &format!("{name}{n}"));
             let noise: Vec<u8> = (0..1 << 20).map(|i| (i * 31 + n * 7 + i / 977) as u8).collect();
-            t.write((node, handle), 0, &noise);
+            let write = || t.fs.write(node, handle, 0, &noise, false);
+            assert_eq!(patiently(&t, noise.len() as u64, write), Ok(noise.len()));
             t.fs.release(node, handle);
             t.fs.commit().unwrap();
         }
