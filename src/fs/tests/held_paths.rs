@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fixtures::bytes;
+use crate::format::provenance::Reason;
 use crate::fs::{HeldContent, OpenForWriting};
 
 fn held(t: &T, most: usize) -> HeldContent {
@@ -68,7 +69,7 @@ fn content_is_counted_once_under_the_path_that_it_had_last() {
     t.fs.commit().unwrap();
     let three = t.fs.snapshot_of_word(ROOT, b"three").unwrap();
     t.snapshot("four");
-    t.fs.rollback(ROOT, &three, OpenForWriting::Spared, &Default::default()).unwrap();
+    t.fs.rollback(ROOT, &three, OpenForWriting::Spared, &Reason::Rollback.into()).unwrap();
     let all = held(&t, 9);
     assert_eq!(all.bytes, (64 + 4) << 10, "{:?}", shown(&all));
     let paths: Vec<String> = shown(&all).into_iter().map(|p| p.0).collect();
