@@ -114,6 +114,7 @@ impl Past {
             let freed = planner.would_free(&ids(&all[..middle]))?;
             if freed >= wanted { high = middle } else { low = middle + 1 }
         }
+        let left = together.saturating_sub(planner.would_free(&ids(&all[..low]))?);
         // It keeps what was freed since from being used.
         drop(planner);
         let mut gone = 0;
@@ -122,6 +123,7 @@ impl Past {
             gone += self.drop_scheduled(&of_line[0].0, &snapshots, PATIENCE)?.len();
         }
         if gone > 0 {
+            self.room.may_free.store(left, SeqCst);
             log::info!("space is wanted: {gone} automatic snapshots were let go");
             self.commits.bring_back()?;
         }
