@@ -136,7 +136,7 @@ fn what_cannot_be_copied_to_is_refused_and_leaves_no_snapshot() {
     for (to, code, what) in [
         ("store", 1, "the store itself"),
         ("mnt", 1, "the store itself"),
-        ("mnt/inside", 1, "in the mount of the store that is to be copied"),
+        ("mnt/inside", 1, "in a mount of the store itself"),
         ("full", 1, "no snapfs store and not empty"),
         ("none/at/all", 1, "none/at/all"),
         ("small.img", 1, "there is room for"),
