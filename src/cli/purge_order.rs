@@ -64,6 +64,7 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
         let what = format!("the snapshot {name} {why}: nothing of it is purged until that ends");
         return Err(Failure::new(Code::Busy, what));
     }
+    let shown = names::shown_bytes(&path);
     let asked = PurgeAsked { path, snapshots, all: request.all, dry_run: request.dry_run };
     let end = fs.purge(&asked).map_err(|e| match e {
         Error::NotFound => {
@@ -90,7 +91,7 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
             let names: Vec<String> =
                 plan.found.iter().map(|f| names::shown_bytes(&f.snapshot.name)).collect();
             let others = plan.others.len();
-            log::warn!("purged {wanted} from {}; {others} others lost it, too", names.join(", "));
+            log::warn!("purged {shown} from {}; {others} others lost it, too", names.join(", "));
             let mut object = told_plan(fs, &plan);
             object["purged"] = true.into();
             object["log_bytes"] = wiped.log.into();

@@ -100,8 +100,14 @@ pub fn first_of(input: &mut dyn Read) -> Result<Vec<u8>> {
         return Ok(bytes);
     }
     let name = names::shown_bytes(&begin.name);
+    if begin.against == Against::Nothing {
+        return refused(format!(
+            "'{name}' goes on here where it was cut off, and nothing of it is here: send all of it, without --resume"
+        ));
+    }
+    let base = names::shown_bytes(&begin.base_name);
     refused(format!(
-        "there is no store yet, and the stream has not all of '{name}': send it without --from and --resume"
+        "'{name}' is told against '{base}', and there is no store here yet: send all of it, without --from"
     ))
 }
 

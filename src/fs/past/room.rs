@@ -52,7 +52,7 @@ impl Past {
         if heads.is_read_only() {
             return false;
         }
-        if !heads.volume.trash().is_empty() {
+        if !heads.volume.trash().is_empty() || heads.volume.has_background_work() {
             return true;
         }
         let all = ids(&self.may_go());
@@ -97,6 +97,14 @@ impl Past {
         if self.empty_some_trash()? {
             self.commits.bring_back()?;
             return Ok(true);
+        }
+        // And what was deleted before may be on its way back.
+        let before = self.commits.heads.volume.space().available;
+        if self.commits.heads.volume.has_background_work() {
+            self.commits.bring_back()?;
+            if self.commits.heads.volume.space().available > before {
+                return Ok(true);
+            }
         }
         let (volume, all) = (&self.commits.heads.volume, self.may_go());
         let planner = volume.planner()?;
