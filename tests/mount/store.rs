@@ -403,6 +403,8 @@ fn unlinked_open_files_give_their_space_back_after_a_kill() {
     p.mount("");
     p.umount();
     p.mount("");
+    // Its point keeps what was there for up to two minutes.
+    p.ok(&["set", "tripwire=off", "mnt"]);
     let empty = p.number("used_bytes");
     let content = pattern(8 << 20, 2);
     let open: Vec<File> = (0..4)
@@ -774,6 +776,8 @@ fn a_deleted_snapshot_serves_who_has_it_open() {
     }
     let p = Place::new();
     p.mount("");
+    // Its point keeps what was there for up to two minutes.
+    p.ok(&["set", "tripwire=off", "mnt"]);
     let content = pattern(4 << 20, 4);
     fs::write(p.path("f"), &content).unwrap();
     fs::create_dir(p.path("d")).unwrap();
