@@ -207,7 +207,7 @@ fn what_cannot_be_is_refused_with_a_sentence() {
         ("snapfs send mnt one --from one > x", 1, "does not differ from itself"),
         ("snapfs send mnt two --from one | snapfs receive new", 1, "told against 'one'"),
         ("echo hello world, this is no stream at all | snapfs receive other", 1, "packet 0"),
-        ("snapfs receive other --drop nonsense", 1, "no token"),
+        ("snapfs receive mnt --drop nonsense", 1, "no token"),
         ("snapfs create mnt x --method clone", 2, "--to"),
         ("snapfs send mnt one --as x > x", 2, "--to"),
         ("snapfs verify mnt one --with none", 1, "no such store"),

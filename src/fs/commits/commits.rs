@@ -272,7 +272,7 @@ impl Commits {
         };
         // What is in the trash goes before anything fails for want of space.
         while matches!(done, Err(Error::NoSpace)) && self.heads.volume.empty_oldest_trash()? {
-            self.reclaim()?;
+            self.bring_back()?;
             done = change();
         }
         self.heads.tell_fallen();

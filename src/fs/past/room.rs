@@ -52,7 +52,9 @@ impl Past {
         if heads.is_read_only() {
             return false;
         }
-        if !heads.volume.trash().is_empty() || heads.volume.has_background_work() {
+        let has_point = heads.main().tripwire.newest().is_some();
+        let comes_back = heads.volume.has_background_work() || heads.volume.needs_commit();
+        if has_point || comes_back || !heads.volume.trash().is_empty() {
             return true;
         }
         let all = ids(&self.may_go());
@@ -100,7 +102,8 @@ impl Past {
         }
         // And what was deleted before may be on its way back.
         let before = self.commits.heads.volume.space().available;
-        if self.commits.heads.volume.has_background_work() {
+        let volume = &self.commits.heads.volume;
+        if volume.has_background_work() || volume.needs_commit() {
             self.commits.bring_back()?;
             if self.commits.heads.volume.space().available > before {
                 return Ok(true);
@@ -113,7 +116,13 @@ impl Past {
         *self.room.found.lock() = Some((ids(&all), together));
         let space = volume.space();
         if together == 0 || space.available.saturating_add(together) < bytes {
-            return Ok(false);
+            // The last of all: what a mass deletion would be caught by.
+            let had_point = self.commits.heads.main().tripwire.let_go();
+            if had_point {
+                drop(planner);
+                self.commits.bring_back()?;
+            }
+            return Ok(had_point);
         }
         let wanted = bytes.saturating_sub(space.available).saturating_add(step(space.total)).min(together);
         let (mut low, mut high) = (1, all.len());
