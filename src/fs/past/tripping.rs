@@ -185,7 +185,7 @@ impl Past {
         let shown = volume.snapshot_info(point.view.id());
         if let Some(kept) = shown.filter(|s| s.line != head.line || s.provenance.reason != Reason::Schedule) {
             let name = crate::names::shown_bytes(&kept.name);
-            log::warn!("{} files are gone in a short time: snapshot '{name}' has them", gone.files);
+            log::info!("{} files are gone in a short time: snapshot '{name}' has them", gone.files);
             return Ok(());
         }
         let told = format!("{} files, {} bytes deleted or overwritten", gone.files, gone.bytes);
@@ -199,7 +199,7 @@ impl Past {
         }
         self.commits.sync()?;
         let name = crate::names::shown_bytes(&name);
-        log::warn!("{told} in a short time: snapshot '{name}' has what was there before");
+        log::info!("{told} in a short time: snapshot '{name}' has what was there before");
         Ok(())
     }
 
