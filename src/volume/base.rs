@@ -145,6 +145,16 @@ impl Volume {
         self.check_writable()?;
         let txn = self.begin(line)?;
         self.reserve_records(txn.state(), RECORDS_OF_A_POINT, ReserveFor::Record)?;
+        self.end_with_point(txn, line, created)
+    }
+
+    /// Ends a transaction in a line, for which the records of a point are reserved, with a point that has no name.
+    pub(super) fn end_with_point(
+        &self,
+        txn: Txn<'_>,
+        line: LineId,
+        created: (i64, u32),
+    ) -> Result<Arc<View>> {
         let new = NewSnapshot {
             name: POINT_NAME,
             created,

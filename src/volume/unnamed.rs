@@ -4,13 +4,11 @@
 //! beginning, so that a name and a line are all that it has to get. A crash leaves none of them that has no name.
 
 use super::commit::Prepare;
-use super::lines::POINT_NAME;
-use super::snapshot::{NewSnapshot, RECORDS_OF_A_POINT};
+use super::snapshot::RECORDS_OF_A_POINT;
 use super::state::VolumeState;
 use super::{ReserveFor, Result, View, Volume, VolumeError};
 use crate::format::log::{Effect, NamedPoint};
 use crate::format::provenance::Provenance;
-use crate::format::view::Consistency;
 use crate::format::{LineId, ViewId};
 use std::sync::Arc;
 
@@ -83,24 +81,7 @@ impl Volume {
             prepare(txn)?;
             txn.switch_to(line)
         })?;
-        let new = NewSnapshot {
-            name: POINT_NAME,
-            created,
-            consistency: Consistency::FileSystem,
-            provenance: &Provenance::default(),
-            pause_ns: &|| 0,
-            identity: None,
-        };
-        let point = txn.state().next_point(line, &new)?;
-        let id = point.id;
-        let mut turn = txn.end_with(&[Effect::Point(point.clone()), Effect::Delete(id)]);
-        let state = turn.alone();
-        state.take_point(point);
-        let view = self.view_of_snapshot(state, id);
-        state.delete(id);
-        drop(turn);
-        self.write_log();
-        view
+        self.end_with_point(txn, line, created)
     }
 
     /// Makes a point that is read a snapshot of a line, or gives a snapshot of that line another name and reason. Durable with
