@@ -25,7 +25,8 @@ pub(super) fn run(args: &DeleteArgs) -> Result<(), Failure> {
     if args.names.iter().any(|name| name.is_empty()) {
         return Err(usage::wrong("a name is empty"));
     }
-    let client = daemon_for_changes(&args.target)?;
+    let client =
+        if args.dry_run { Client::connect(&args.target)? } else { daemon_for_changes(&args.target)? };
     let bytes = |word: &std::ffi::OsString| word.as_bytes().to_vec();
     let order = DeleteOrder {
         at: NodeId::ROOT,

@@ -135,7 +135,8 @@ fn plan_deletion(backend: &dyn Backend, target: &Path, args: &PlanDeleteArgs) ->
 fn plan_room(backend: &dyn Backend, target: &Path, args: &PlanFreeArgs) -> Result<u8, Failure> {
     let mut answer = ask(backend, target, SpaceQuestion::Room(args.bytes))?;
     let all = list(&answer, "snapshots");
-    let command = (!all.is_empty()).then(|| {
+    let is_served = Client::connect(target).is_ok();
+    let command = (!all.is_empty() && is_served).then(|| {
         let words = all.iter().filter_map(|s| names::get(s, "name")).map(|name| shell_word(&literal(&name)));
         let target = shell_word(target.as_os_str().as_bytes());
         format!("snapfs delete {target} -- {}", words.collect::<Vec<_>>().join(" "))

@@ -10,8 +10,8 @@
 use super::file_system::Fs;
 use super::heads::Head;
 use super::past::{WatchedSchedule, moment};
-use crate::format::LineId;
 use crate::format::line::{LineRecord, LineState};
+use crate::format::{LineId, ViewId};
 use crate::ops::{Error, Result};
 use crate::schedule::{Cadence, Ruling, Schedule, Share, TakenSnapshot, decide, thinning_order};
 use crate::volume::SnapshotInfo;
@@ -101,9 +101,14 @@ impl Fs {
     /// more to delete at once. For a timer: it has to be asked often.
     pub fn keep_schedules(&self) -> bool {
         let lines = self.heads.volume.scheduled_lines();
-        if self.heads.is_read_only() || lines.iter().all(|l| l.schedules.iter().all(|s| s.by_hand)) {
+        if self.heads.is_read_only() {
             self.past.timekeeper.seen.lock().schedules.clear();
             self.past.room.end();
+            return false;
+        }
+        if lines.iter().all(|l| l.schedules.iter().all(|s| s.by_hand)) {
+            self.past.timekeeper.seen.lock().schedules.clear();
+            self.count_room(moment(&self.heads.clock).1);
             return false;
         }
         let _running = self.past.timekeeper.running.lock();
@@ -120,10 +125,14 @@ impl Fs {
                 Err(e) => self.note(line.id, schedule, Some(format!("cannot delete a snapshot: {e}"))),
             }
         }
-        if let Err(e) = self.past.count_room(now.1) {
+        self.count_room(now.1);
+        more
+    }
+
+    fn count_room(&self, passed: Duration) {
+        if let Err(e) = self.past.count_room(passed) {
             log::warn!("what automatic snapshots hold is not known: {e}");
         }
-        more
     }
 
     /// Takes what is due of a line, whoever runs it else, and deletes all that is to go. Of one schedule if that is named.
@@ -307,6 +316,13 @@ impl Fs {
         self.past.drop_scheduled(head, &go, USERS_PATIENCE)
     }
 
+    /// The snapshots of the line's other schedules that have a budget.
+    fn limited_by_others(&self, line: LineId, schedule: &Schedule) -> Result<Vec<ViewId>> {
+        let others = self.heads.volume.line(line)?.schedules.into_iter();
+        let limited = others.filter(|other| other.budget.is_some() && other.name != schedule.name);
+        Ok(limited.flat_map(|other| self.past.scheduled(line, &other.name)).map(|s| s.id).collect())
+    }
+
     /// What is to become of the snapshots of a schedule: by its classes, and of what they leave, for want of space.
     fn rulings(&self, line: LineId, schedule: &Schedule) -> Result<Vec<RuledSnapshot>> {
         let all = self.past.scheduled(line, &schedule.name);
@@ -330,10 +346,16 @@ impl Fs {
         let going = |i: &usize| rulings[*i].goes();
         let mut thinned = vec![None; all.len()];
         let total = self.heads.volume.space().total;
-        if let Some(budget) = schedule.budget.map(|share| bytes_of(share, total)) {
+        if let (Some(budget), Some(planner)) = (schedule.budget.map(|share| bytes_of(share, total)), &planner)
+        {
+            // What two schedules hold counts for both, if both have a budget: else neither would ever be over his.
+            let others = self.limited_by_others(line, schedule)?;
+            let anyway = if others.is_empty() { 0 } else { planner.would_free(&others)? };
             let left = |n: usize| {
                 let gone = &order[..n];
-                would_free(&mut (0..all.len()).filter(|i| !going(i) && !gone.contains(i)))
+                let stay = (0..all.len()).filter(|i| !going(i) && !gone.contains(i)).map(|i| all[i].id);
+                let together = planner.would_free(&stay.chain(others.iter().copied()).collect::<Vec<_>>())?;
+                Ok::<u64, Error>(together.saturating_sub(anyway))
             };
             let n = fewest(order.len(), |n| Ok(left(n)? <= budget))?;
             order[..n].iter().for_each(|i| thinned[*i] = Some("over its budget"));

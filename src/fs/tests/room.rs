@@ -175,6 +175,39 @@ fn what_the_trip_wire_kept_goes_last() {
 }
 
 #[test]
+fn what_df_tells_follows_what_may_go() {
+    let t = scheduled(128 << 20, "every=1h keep=all", 30);
+    let told = || {
+        while t.fs.keep_schedules() {}
+        t.fs.statfs(ROOT).unwrap().available_bytes >> 20
+    };
+    let before = told();
+    // Somebody reads them, or holds them, and then not any more.
+    let readers: Vec<_> =
+        t.fs.snapshots()[..10].iter().map(|s| t.fs.volume().snapshot(s.id).unwrap()).collect();
+    assert!((9..12).contains(&(before - told())), "{before} {}", told());
+    drop(readers);
+    assert_eq!(told(), before);
+    // The point behind the trip wire has what was deleted just now, and gives it when it is wanted.
+    let t = T::with(128 << 20, FsOptions { tripwire: true, ..FsOptions::default() });
+    let node = t.put(ROOT, "big", &bytes(1, 40 << 20));
+    t.fs.commit().unwrap();
+    let tick = || {
+        t.fs.tend_tripwire();
+        while t.fs.keep_schedules() {}
+        t.clock.advance(61 * 1_000_000_000);
+    };
+    (0..3).for_each(|_| tick());
+    let available = |t: &T| t.fs.statfs(ROOT).unwrap().available_bytes >> 20;
+    let before = available(&t);
+    t.fs.unlink(&USER, ROOT, b"big").unwrap();
+    t.fs.forget(node);
+    t.fs.commit().unwrap();
+    while t.fs.keep_schedules() {}
+    assert!(available(&t) >= before + 39, "{before} {}", available(&t));
+}
+
+#[test]
 fn several_who_write_wait_for_the_same_room() {
     let t = scheduled(128 << 20, "every=1h keep=all", 40);
     while t.fs.keep_schedules() {}

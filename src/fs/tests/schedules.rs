@@ -276,6 +276,23 @@ fn want_of_space_thins_the_oldest_class_first_and_never_the_last() {
 }
 
 #[test]
+fn two_schedules_with_budgets_keep_to_them_together() {
+    let t = T::with(256 << 20, FsOptions::default());
+    t.clock.set((MONDAY - 1000) * SECOND);
+    let named = |name: &str| parse_rules(name, "every=1h keep=all budget=10M").unwrap();
+    t.fs.set_schedules(MAIN, vec![named("one"), named("two")]).unwrap();
+    for n in 0..16 {
+        replace(&t, "big", &crate::fixtures::bytes(n, 2 << 20));
+        pass(&t, HOUR);
+        pass(&t, 3);
+    }
+    // Each moment is in both.
+    let ids: Vec<_> = t.fs.snapshots().iter().map(|s| s.id).collect();
+    let held = t.fs.planner().unwrap().would_free(&ids).unwrap();
+    assert!(ids.len() >= 8 && ids.len() <= 14 && held <= 11 << 20, "{} hold {held}", ids.len());
+}
+
+#[test]
 fn what_brings_nothing_back_does_not_go_for_want_of_space() {
     let t = T::with(1 << 30, FsOptions::default());
     t.clock.set((MONDAY - 1000) * SECOND);
