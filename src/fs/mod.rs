@@ -75,8 +75,9 @@ pub use options::{
 };
 
 pub use past::{
-    Cover, DELETED_AT_ONCE, GoesOn, GuardedChange, HasToo, HoldTerms, InTheWay, OpenForWriting, Promoted,
-    PromotionOrder, PurgeAsked, PurgeEnd, PurgePlan, PurgedIn, Switched, Uncovered, Undoable,
+    Applications, Cover, DELETED_AT_ONCE, GoesOn, GuardedChange, HasToo, HoldTerms, InTheWay, OpenForWriting,
+    Prepared, Promoted, PromotionOrder, PurgeAsked, PurgeEnd, PurgePlan, PurgedIn, Switched, Uncovered,
+    Undoable,
 };
 pub use past_of_path::PathAsked;
 pub use planning::RoomPlan;
