@@ -18,6 +18,7 @@ use super::feed::{self, Feeds};
 use super::freezing;
 use super::held;
 use super::hold::{lock, probe};
+use super::hooks::HostHooks;
 use super::hydrate_order::HydrateOrder;
 use super::hydrating::Hydrating;
 use super::hydrator::Hydrator;
@@ -109,6 +110,10 @@ impl Backend for Builtin {
             }
             e => told(store, &e),
         })?;
+        if let (OpenFor::Mount, Some(mount)) = (options.access, &options.mount_point) {
+            let place = fs.volume().location().path.unwrap_or_else(|| store.into());
+            fs.set_applications(HostHooks::of(&fs, mount, place));
+        }
         let background = options
             .access
             .writes()

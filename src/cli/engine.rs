@@ -27,7 +27,7 @@ use crate::repair::{Mode, Repair};
 use crate::salvage::{Listener, Summary, Wanted};
 use serde_json::Value;
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -266,6 +266,8 @@ pub struct StoreOptions {
     pub root: Option<Vec<u8>>,
     /// Access times.
     pub atime: AtimeOptions,
+    /// Where it is mounted, or is going to be.
+    pub mount_point: Option<PathBuf>,
     /// The kernel collects writes (`cache=writeback`): sizes and times of open files are its.
     pub writeback_cache: bool,
 }
@@ -284,6 +286,7 @@ impl Default for StoreOptions {
             partner: Partner::AsNoted,
             root: None,
             atime: AtimeOptions { mode: AtimeMode::Never, directories: true },
+            mount_point: None,
             writeback_cache: false,
         }
     }

@@ -120,8 +120,11 @@ impl Fs {
         self.heads.check_thawed(&head)
     }
 
-    /// Ends all frosts for good: the file system is going to be closed.
+    /// Ends all frosts for good, and what applications are asked: the file system is going to be closed.
     pub fn end_frosts(&self) {
+        if let Some(applications) = &*self.past.timekeeper.applications.read() {
+            applications.end();
+        }
         self.heads.frosts.close();
     }
 }

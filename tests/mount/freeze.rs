@@ -260,3 +260,79 @@ fn hooks_are_run_around_a_snapshot() {
     p.umount();
     p.check();
 }
+
+#[test]
+fn hooks_of_the_host_are_run_around_scheduled_snapshots() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    let hooks = p.at("etc/hooks.d");
+    fs::create_dir_all(&hooks).unwrap();
+    let log = p.at("hooks");
+    let told = || fs::read_to_string(&log).unwrap_or_default();
+    let write = |name: &str, text: &str| {
+        let text = text.replace("MNT", p.at("mnt").to_str().unwrap()).replace("LOG", log.to_str().unwrap());
+        fs::write(hooks.join(name), text).unwrap();
+    };
+    let say = "echo $SNAPFS_HOOK $SNAPFS_LINE $SNAPFS_SCHEDULE $SNAPFS_PRE $SNAPFS_RESULT >> LOG";
+    let mut mount = p.command(&["mount", "store", "mnt", "--log", p.at("log").to_str().unwrap()]);
+    assert!(mount.env("SNAPFS_HOOKS_DIR", &hooks).status().unwrap().success());
+    fs::write(p.path("a"), "one").unwrap();
+    for name in ["first", "second"] {
+        p.ok(&["schedule", "mnt", "--name", name, "every=1d", "keep=2d", "always", "timer=off"]);
+    }
+    let run = |name: &str| p.run(&["schedule", "mnt", "--run", "--name", name]);
+    let state = |name: &str| p.json(&["schedule", "mnt", "--name", name, "--json"])[0].clone();
+    let last = || names(&p.path(".snapshots")).last().cloned().unwrap_or_default();
+
+    // One that is for this mount and schedule, and may use the mount; others that are not.
+    write(
+        "pg.toml",
+        &format!("mount = 'MNT'\nschedule = 'first'\npre = '{say}; echo two > MNT/a'\npost = '{say}'\n"),
+    );
+    write("other.toml", &format!("mount = '/elsewhere'\npre = '{say}'\n"));
+    write("clone.toml", &format!("mount = 'MNT'\nline = '.clones/x'\npre = '{say}'\n"));
+    assert_eq!(run("first").code, 0);
+    assert_eq!(told(), "pre . first\npost . first done made\n");
+    assert_eq!(fs::read(p.past(&last(), "a")).unwrap(), b"two\n");
+    assert_eq!(consistency(&p, &last()), "application");
+    assert_eq!(state("first")["error"], Value::Null);
+
+    // One that fails: none is taken, and that is said; or one that says so.
+    write(
+        "a.toml",
+        &format!("mount = 'MNT'\nschedule = 'second'\npre = 'echo no server >&2; exit 7'\npost = '{say}'\n"),
+    );
+    let said = run("second");
+    assert!(said.code == 1 && said.err.contains("a.toml") && said.err.contains("no server"), "{said:?}");
+    assert!(told().ends_with("post . second failed failed\n"), "{}", told());
+    assert_eq!(state("second")["snapshots"], 0);
+    write("a.toml", "mount = 'MNT'\nschedule = 'second'\npre = 'exit 7'\non-failure = 'crash-consistent'\n");
+    assert_eq!(run("second").code, 0);
+    assert_eq!(consistency(&p, &last()), "crash");
+    let error = state("second")["error"].to_string();
+    assert!(error.contains("a.toml") && error.contains("exit code 7"), "{error}");
+
+    // By itself, and with a file that others can write to: that is not run, and said.
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(hooks.join("a.toml"), fs::Permissions::from_mode(0o666)).unwrap();
+    let before = state("second")["snapshots"].clone();
+    p.ok(&["schedule", "mnt", "--name", "third", "every=1d", "keep=2d"]);
+    wait("a snapshot", || state("third")["snapshots"] == 1);
+    assert_eq!(consistency(&p, &last()), "crash");
+    wait("what is wrong", || state("third")["error"].to_string().contains("chmod go-w"));
+    assert_eq!(state("second")["snapshots"], before);
+    assert!(p.log().contains("chmod go-w"), "{}", p.log());
+
+    // One that hangs does not keep the store from being closed.
+    fs::remove_file(hooks.join("a.toml")).unwrap();
+    write(
+        "slow.toml",
+        &format!("mount = 'MNT'\nschedule = 'slow'\npre = '{say}; sleep 600'\ntimeout = '1h'\n"),
+    );
+    p.ok(&["schedule", "mnt", "--name", "slow", "every=1d", "keep=2d"]);
+    wait("the hook", || told().contains("pre . slow"));
+    p.umount();
+    p.check();
+}

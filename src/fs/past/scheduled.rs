@@ -7,6 +7,7 @@
 use super::snapdir::Past;
 use crate::format::LineId;
 use crate::format::provenance::{Provenance, Reason};
+use crate::format::view::Consistency;
 use crate::fs::difference::has_changed;
 use crate::fs::heads::Head;
 use crate::ops::{Error, Result};
@@ -57,7 +58,8 @@ impl Past {
         self.received_against(s.id).map(|_| "what a stream that is being received stands on")
     }
 
-    /// Takes one, unless nothing has changed since the last one of the schedule. Durable when this returns.
+    /// Takes one, unless nothing has changed since the last one of the schedule. Applications are asked before. Durable when this
+    /// returns.
     pub fn take_scheduled(&self, head: &Arc<Head>, schedule: &Schedule) -> Result<Option<SnapshotInfo>> {
         let last = self.scheduled(head.line, &schedule.name).pop();
         if let Some(last) = last.filter(|_| !schedule.always)
@@ -66,8 +68,22 @@ impl Past {
             return Ok(None);
         }
         let why = Provenance { command: schedule.name.clone().into_bytes(), ..Reason::Schedule.into() };
+        let applications = self.timekeeper.applications.read().clone();
+        let line = self.commits.heads.volume.line(head.line)?.name;
+        let prepared =
+            applications.map(|all| all.prepare(&line, &schedule.name)).transpose().map_err(Error::Io)?;
+        let reached = prepared.as_ref().map_or(Consistency::FileSystem, |prepared| prepared.reached());
         self.make_room_to_write_back();
-        self.guard(head, &why, &self.one_at_a_time()).map(Some)
+        let made = self.guard_as(head, &why, reached, &self.one_at_a_time());
+        let name = made.as_ref().ok().map(|made| &made.name[..]);
+        let trouble = prepared.and_then(|prepared| prepared.resume(name).err());
+        let (key, mut troubles) = ((head.line, schedule.name.clone()), self.timekeeper.troubles.lock());
+        match trouble {
+            Some(trouble) => drop(troubles.insert(key, trouble)),
+            None => drop(troubles.remove(&key)),
+        }
+        drop(troubles);
+        made.map(Some)
     }
 
     /// True if something in a head is not as it was in a snapshot of its line. Reads no further than the first difference.
