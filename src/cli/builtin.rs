@@ -111,8 +111,7 @@ impl Backend for Builtin {
             e => told(store, &e),
         })?;
         if let (OpenFor::Mount, Some(mount)) = (options.access, &options.mount_point) {
-            let place = fs.volume().location().path.unwrap_or_else(|| store.into());
-            fs.set_applications(HostHooks::of(&fs, mount, place));
+            fs.set_applications(HostHooks::of(&fs, mount, store));
         }
         let background = options
             .access

@@ -133,6 +133,7 @@ impl Fs {
         self.look(&self.heads.volume.scheduled_lines(), now);
         let mut all = Vec::new();
         for schedule in named(&record, name) {
+            self.with_watched(line, schedule, |watched| watched.pace.forget_failure());
             let taken = self.take_if_due(&head, schedule, now)?;
             let gone = self.prune_all(&head, schedule)?;
             all.push(ScheduleRun { schedule: schedule.name.clone(), taken, gone });

@@ -9,6 +9,7 @@ use place::{Place, names, wait};
 use serde_json::Value;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -269,21 +270,29 @@ fn hooks_of_the_host_are_run_around_scheduled_snapshots() {
     let p = Place::new();
     let hooks = p.at("etc/hooks.d");
     fs::create_dir_all(&hooks).unwrap();
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    for dir in [&p.dir.0, &p.at("etc"), &hooks] {
+        mode(dir, 0o755);
+    }
     let log = p.at("hooks");
     let told = || fs::read_to_string(&log).unwrap_or_default();
     let write = |name: &str, text: &str| {
         let text = text.replace("MNT", p.at("mnt").to_str().unwrap()).replace("LOG", log.to_str().unwrap());
         fs::write(hooks.join(name), text).unwrap();
+        mode(&hooks.join(name), 0o644);
     };
     let say = "echo $SNAPFS_HOOK $SNAPFS_LINE $SNAPFS_SCHEDULE $SNAPFS_PRE $SNAPFS_RESULT >> LOG";
     let mut mount = p.command(&["mount", "store", "mnt", "--log", p.at("log").to_str().unwrap()]);
     assert!(mount.env("SNAPFS_HOOKS_DIR", &hooks).status().unwrap().success());
     fs::write(p.path("a"), "one").unwrap();
-    for name in ["first", "second"] {
+    for name in ["first", "second", "frost", "long"] {
         p.ok(&["schedule", "mnt", "--name", name, "every=1d", "keep=2d", "always", "timer=off"]);
     }
     let run = |name: &str| p.run(&["schedule", "mnt", "--run", "--name", name]);
-    let state = |name: &str| p.json(&["schedule", "mnt", "--name", name, "--json"])[0].clone();
+    let state = |name: &str| {
+        let all = p.json(&["schedule", "mnt", "--json"]);
+        all.as_array().unwrap().iter().find(|one| one["name"] == name).cloned().unwrap_or_default()
+    };
     let last = || names(&p.path(".snapshots")).last().cloned().unwrap_or_default();
 
     // One that is for this mount and schedule, and may use the mount; others that are not.
@@ -315,8 +324,7 @@ fn hooks_of_the_host_are_run_around_scheduled_snapshots() {
     assert!(error.contains("a.toml") && error.contains("exit code 7"), "{error}");
 
     // By itself, and with a file that others can write to: that is not run, and said.
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(hooks.join("a.toml"), fs::Permissions::from_mode(0o666)).unwrap();
+    mode(&hooks.join("a.toml"), 0o666);
     let before = state("second")["snapshots"].clone();
     p.ok(&["schedule", "mnt", "--name", "third", "every=1d", "keep=2d"]);
     wait("a snapshot", || state("third")["snapshots"] == 1);
@@ -325,14 +333,69 @@ fn hooks_of_the_host_are_run_around_scheduled_snapshots() {
     assert_eq!(state("second")["snapshots"], before);
     assert!(p.log().contains("chmod go-w"), "{}", p.log());
 
-    // One that hangs does not keep the store from being closed.
+    // Hooks freeze and thaw the line; what they leave running ends with them, and what is too much of what they say is left out.
     fs::remove_file(hooks.join("a.toml")).unwrap();
+    let freeze = format!("'{}' freeze MNT", env!("CARGO_BIN_EXE_snapfs"));
+    let thaw = format!("'{}' thaw MNT", env!("CARGO_BIN_EXE_snapfs"));
     write(
-        "slow.toml",
-        &format!("mount = 'MNT'\nschedule = 'slow'\npre = '{say}; sleep 600'\ntimeout = '1h'\n"),
+        "frozen.toml",
+        &format!(
+            "mount = 'MNT'\nschedule = 'frost'\npre = \"\"\"{freeze} && yes loud | head -5000 >&2\nsleep 600 & echo $! > LOG.left\"\"\"\n\
+             post = \"\"\"{thaw} && {say}\"\"\"\n"
+        ),
     );
-    p.ok(&["schedule", "mnt", "--name", "slow", "every=1d", "keep=2d"]);
-    wait("the hook", || told().contains("pre . slow"));
+    assert_eq!(run("frost").code, 0);
+    assert_eq!(consistency(&p, &last()), "application");
+    assert!(told().ends_with("post . frost done made\n") && frozen(&p).is_null(), "{}", told());
+    let left = fs::read_to_string(p.at("hooks.left")).unwrap();
+    let is_there = || fs::read(format!("/proc/{}/cmdline", left.trim())).is_ok_and(|line| !line.is_empty());
+    wait("what was left", || !is_there());
+    wait("the rest to be left out", || p.log().contains("says more"));
+    assert!(p.log().matches("loud").count() <= 100);
+    // While one is at work the mount goes on, and the schedule may go: nothing is taken for it then.
+    write(
+        "frozen.toml",
+        "mount = 'MNT'\nschedule = 'long'\npre = 'touch LOG.begun; while [ ! -e LOG.go ]; do sleep 0.1; done'\n",
+    );
+    let mut slow = p.command(&["schedule", "mnt", "--run", "--name", "long"]).spawn().unwrap();
+    wait("the hook", || p.at("hooks.begun").exists());
+    p.ok(&["create", "mnt", "meanwhile"]);
+    fs::write(p.path("a"), "three").unwrap();
+    p.ok(&["rollback", "mnt", "meanwhile"]);
+    p.ok(&["schedule", "mnt", "--name", "long", "--remove"]);
+    let before = names(&p.path(".snapshots"));
+    fs::write(p.at("hooks.go"), "").unwrap();
+    assert!(slow.wait().unwrap().success());
+    assert_eq!(names(&p.path(".snapshots")), before);
+    // One that hangs does not keep the store from being closed, be it before or afterwards.
+    for (part, other) in [("pre", "post"), ("post", "pre")] {
+        write(
+            "slow.toml",
+            &format!(
+                "mount = 'MNT'\nschedule = '{part}'\n{part} = '{say}; sleep 600'\n{other} = '{say}'\ntimeout = '1h'\n"
+            ),
+        );
+        p.ok(&["schedule", "mnt", "--name", part, "every=1d", "keep=2d"]);
+        wait("the hook", || told().contains(&format!("{part} . {part}")));
+        p.umount();
+        p.check();
+        let mut mount = p.command(&["mount", "store", "mnt", "--log", p.at("log").to_str().unwrap()]);
+        assert!(mount.env("SNAPFS_HOOKS_DIR", &hooks).status().unwrap().success());
+    }
+    assert!(told().contains("post . pre failed failed\n"), "{}", told());
+    // What is in the store is never read for this, though it is root's.
+    p.umount();
+    let mut mount = p.command(&["mount", "store", "mnt", "--log", p.at("log").to_str().unwrap()]);
+    assert!(mount.env("SNAPFS_HOOKS_DIR", p.path("hooks.d")).status().unwrap().success());
+    fs::create_dir(p.path("hooks.d")).unwrap();
+    fs::write(p.path("hooks.d/x.toml"), "mount = '/'\npre = 'exit 1'\n").unwrap();
+    for path in [p.path(""), p.path("hooks.d"), p.path("hooks.d/x.toml")] {
+        mode(&path, 0o755);
+    }
+    p.ok(&["schedule", "mnt", "--name", "inside", "every=1d", "keep=2d", "always", "timer=off"]);
+    assert_eq!(run("inside").code, 0);
+    let error = state("inside")["error"].to_string();
+    assert!(error.contains("in the store itself"), "{error}");
     p.umount();
     p.check();
 }

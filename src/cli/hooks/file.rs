@@ -68,7 +68,7 @@ fn parse(text: &str) -> AtByte<HookFile> {
         match name {
             "mount" => hook.mount = path()?,
             "store" => hook.store = path()?,
-            "uuid" => hook.uuid = Some(text.to_lowercase()),
+            "uuid" => hook.uuid = Some(text.to_lowercase().replace('-', "")),
             "line" if text == "." => hook.line = String::new(),
             "line" => match text.strip_prefix(".clones/").filter(|name| !name.is_empty()) {
                 Some(clone) => hook.line = clone.to_string(),
@@ -111,7 +111,7 @@ mod tests {
             (hook.timeout, hook.on_failure),
             (Duration::from_secs(300), OnPreFailure::CrashConsistent)
         );
-        let hook = read("uuid = \"AB\"\npost = \"b\"\n").unwrap();
+        let hook = read("uuid = \"A-B\"\npost = \"b\"\n").unwrap();
         assert_eq!((hook.uuid.as_deref(), hook.timeout), (Some("ab"), TIMEOUT_DEFAULT));
         assert_eq!((&hook.line[..], hook.on_failure), ("", OnPreFailure::Abort));
         for (text, line, column, what) in [

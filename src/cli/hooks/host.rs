@@ -1,50 +1,50 @@
 //! The hooks of the host: what files in `/etc/snapfs/hooks.d` say is run by the daemon around the snapshots of schedules.
 //!
-//! Only files of root, or of the daemon's own user, are read, and only if nobody else can write to them or to the directories
-//! that they are in. They are read anew for each snapshot. A file that cannot be read might have been meant: the snapshot is taken
-//! then, and says that it is consistent as after a crash.
+//! Which files are read, and which are not, is in `trusted`. They are read anew for each snapshot. A file that cannot be read might
+//! have been meant: the snapshot is taken then, and says that it is consistent as after a crash.
 
-use super::file::{self, HookFile};
+use super::file::HookFile;
 use super::hook::{Hook, HookEnd, StateDir};
+use super::trusted::read_all;
 use crate::cli::create_args::OnPreFailure;
 use crate::format::view::Consistency;
 use crate::fs::{Applications, Fs, Prepared};
 use crate::names;
-use crate::sys::{mount::fcntl, process};
 use parking_lot::Mutex;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, Metadata};
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 /// Where they are, unless the variable says otherwise in the environment of the daemon.
 const HOOKS_DIR: &str = "/etc/snapfs/hooks.d";
 const HOOKS_DIR_VARIABLE: &str = "SNAPFS_HOOKS_DIR";
-/// Longest file.
-const FILE_BYTES_MAX: u64 = 64 << 10;
 /// So often it is looked whether a hook has ended.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-/// What is run afterwards gets no more when the store is about to be closed.
+/// All that is run afterwards gets no more when the store is about to be closed.
 const LAST_LIMIT: Duration = Duration::from_secs(5);
 /// Longest line of a hook that is logged, in bytes.
 const LINE_BYTES_MAX: u64 = 4096;
+/// Lines of either kind that are logged of one run of a hook.
+const LINES_MAX: usize = 100;
 /// How long the last words of a hook that has failed are waited for.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Why one was ended early, or was not begun.
+const UNMOUNTED: &str = "the store is being unmounted";
 
 /// The store, as files name it.
 #[derive(Clone, Debug)]
 struct HookPlace {
     /// Where it is mounted.
     mount: PathBuf,
-    /// Where it is.
-    store: PathBuf,
+    /// Where it is: as it was given, and as it was found.
+    stores: Vec<PathBuf>,
     /// Its number.
     uuid: String,
 }
@@ -53,9 +53,28 @@ struct HookPlace {
 pub(in crate::cli) struct HostHooks {
     dir: PathBuf,
     place: HookPlace,
-    ended: Arc<AtomicBool>,
+    ended: Arc<Ending>,
     /// What was said of the files when they were read last, so that it is logged once.
     told: Mutex<Vec<String>>,
+}
+
+/// That the store is going to be closed, and since when that is known.
+#[derive(Default)]
+struct Ending(OnceLock<Instant>);
+
+impl Ending {
+    fn begin(&self) {
+        self.0.get_or_init(Instant::now);
+    }
+
+    fn has_begun(&self) -> bool {
+        self.0.get().is_some()
+    }
+
+    /// What is run afterwards has had its time.
+    fn is_over(&self) -> bool {
+        self.0.get().is_some_and(|since| since.elapsed() >= LAST_LIMIT)
+    }
 }
 
 /// One of them, begun.
@@ -75,14 +94,16 @@ struct Session {
     told: Vec<(&'static str, OsString)>,
     reached: Consistency,
     troubles: Vec<String>,
-    ended: Arc<AtomicBool>,
+    ended: Arc<Ending>,
 }
 
 impl HostHooks {
     /// Those of the host for a store that is going to be mounted.
-    pub(in crate::cli) fn of(files: &Fs, mount: &Path, store: PathBuf) -> Arc<HostHooks> {
+    pub(in crate::cli) fn of(files: &Fs, mount: &Path, store: &Path) -> Arc<HostHooks> {
         let uuid: String = files.volume().uuid().iter().map(|b| format!("{b:02x}")).collect();
-        Arc::new(HostHooks::new(HookPlace { mount: mount.into(), store, uuid }))
+        let given = fs::canonicalize(store).unwrap_or_else(|_| store.into());
+        let stores = std::iter::once(given).chain(files.volume().location().path).collect();
+        Arc::new(HostHooks::new(HookPlace { mount: mount.into(), stores, uuid }))
     }
 
     fn new(place: HookPlace) -> HostHooks {
@@ -93,10 +114,12 @@ impl HostHooks {
 
     /// Those for a schedule of a line, in the order of their names, and what is wrong with files.
     fn find(&self, line: &[u8], schedule: &str) -> (Vec<(String, HookFile)>, Vec<String>) {
-        let (mut all, troubles) = read_all(&self.dir);
+        // Nothing that is in the store is read for this, by whatever path.
+        let mounted = fs::symlink_metadata(&self.place.mount).ok().map(|point| point.dev());
+        let (mut all, troubles) = read_all(&self.dir, mounted);
         all.retain(|(_, hook)| {
             let is_here = hook.mount.as_ref().is_none_or(|mount| *mount == self.place.mount)
-                && hook.store.as_ref().is_none_or(|store| *store == self.place.store)
+                && hook.store.as_ref().is_none_or(|store| self.place.stores.contains(store))
                 && hook.uuid.as_ref().is_none_or(|uuid| *uuid == self.place.uuid);
             is_here
                 && hook.line.as_bytes() == line
@@ -113,11 +136,14 @@ impl HostHooks {
 
 impl Applications for HostHooks {
     fn prepare(&self, line: &[u8], schedule: &str) -> Result<Box<dyn Prepared>, String> {
+        if self.ended.has_begun() {
+            return Err(UNMOUNTED.into());
+        }
         let (hooks, troubles) = self.find(line, schedule);
         let line = if line.is_empty() { b".".to_vec() } else { [b".clones/", line].concat() };
         let told = vec![
             ("SNAPFS_MNT", self.place.mount.clone().into()),
-            ("SNAPFS_STORE", self.place.store.clone().into()),
+            ("SNAPFS_STORE", self.place.stores[0].clone().into()),
             ("SNAPFS_LINE", OsStr::from_bytes(&line).into()),
             ("SNAPFS_SCHEDULE", schedule.into()),
         ];
@@ -130,7 +156,7 @@ impl Applications for HostHooks {
         let mut session = Session { begun: Vec::new(), told, reached, troubles, ended: self.ended.clone() };
         for (name, hook) in hooks {
             if let Err(why) = session.begin(&name, &hook) {
-                let aborts = hook.on_failure == OnPreFailure::Abort || self.ended.load(SeqCst);
+                let aborts = hook.on_failure == OnPreFailure::Abort || self.ended.has_begun();
                 let why = format!("the hook {name} has failed before it: {why}");
                 if aborts {
                     let after = Box::new(session).resume(None);
@@ -147,7 +173,7 @@ impl Applications for HostHooks {
     }
 
     fn end(&self) {
-        self.ended.store(true, SeqCst);
+        self.ended.begin();
     }
 }
 
@@ -158,7 +184,7 @@ impl Session {
         let (mut pre, mut done) = (None, Ok(()));
         if let Some(program) = &hook.pre {
             let told = self.told_to("pre", dir.path(), &[]);
-            match run(name, program, &told, hook.timeout, &|| self.ended.load(SeqCst)) {
+            match run(name, program, &told, hook.timeout, &|| self.ended.has_begun()) {
                 Ok((ran, end)) => (pre, done) = (Some(ran), end),
                 Err(e) => done = Err(format!("it cannot be started: {e}")),
             }
@@ -200,8 +226,7 @@ impl Prepared for Session {
                 vec![("SNAPFS_PRE", begun.is_ready.as_ref()), ("SNAPFS_RESULT", result.as_ref())];
             more.extend(made.map(|name| ("SNAPFS_NAME", OsStr::from_bytes(name))));
             let told = self.told_to("post", begun.dir.path(), &more);
-            let limit = if self.ended.load(SeqCst) { begun.timeout.min(LAST_LIMIT) } else { begun.timeout };
-            let end = match run(&begun.name, program, &told, limit, &|| false) {
+            let end = match run(&begun.name, program, &told, begun.timeout, &|| self.ended.is_over()) {
                 Ok((_, end)) => end,
                 Err(e) => Err(format!("it cannot be started: {e}")),
             };
@@ -223,15 +248,15 @@ fn run(
 ) -> io::Result<(Hook, Result<(), String>)> {
     let mut hook = Hook::start(program.as_ref(), told, [Stdio::piped(), Stdio::piped()])?;
     let (out, err) = hook.output();
-    drop(out.map(|out| listen(name, out)));
-    let last = err.map(|err| listen(name, err));
+    drop(out.map(|out| listen(name, log::Level::Info, out)));
+    let last = err.map(|err| listen(name, log::Level::Warn, err));
     let end = hook.wait(limit, &mut |time| {
         std::thread::sleep(time.min(LOOK_INTERVAL));
         is_ended()
     });
     let done = match end {
         HookEnd::Done => Ok(()),
-        HookEnd::CalledOff => Err("the store is being unmounted".to_string()),
+        HookEnd::CalledOff => Err(UNMOUNTED.to_string()),
         HookEnd::Failed(why) => {
             hook.kill();
             let words = last.and_then(|last| last.recv_timeout(LAST_WORDS).ok()).filter(|w| !w.is_empty());
@@ -247,19 +272,24 @@ fn run(
     Ok((hook, done))
 }
 
-/// Logs what comes out of a hook, line by line, and sends the last line when no more comes.
-fn listen(name: &str, from: impl Read + Send + 'static) -> Receiver<String> {
+/// Logs what comes out of a hook, line by line, and sends the last line when no more comes. All is read, or it would wait.
+fn listen(name: &str, level: log::Level, from: impl Read + Send + 'static) -> Receiver<String> {
     let (send, last_line) = mpsc::channel();
     let name = name.to_string();
     let work = move || {
-        let (mut from, mut last) = (BufReader::new(from), String::new());
+        let (mut from, mut last, mut lines) = (BufReader::new(from), String::new(), 0);
         loop {
             let mut line = Vec::new();
             match from.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line) {
                 Ok(0) | Err(_) => break,
                 Ok(_) => {
                     let line = names::shown_bytes(line.trim_ascii_end());
-                    log::info!("the hook {name}: {line}");
+                    lines += 1;
+                    if lines <= LINES_MAX {
+                        log::log!(level, "the hook {name}: {line}");
+                    } else if lines == LINES_MAX + 1 {
+                        log::log!(level, "the hook {name} says more, which is left out");
+                    }
                     last = line;
                 }
             }
@@ -270,136 +300,4 @@ fn listen(name: &str, from: impl Read + Send + 'static) -> Receiver<String> {
         log::warn!("what a hook says is lost: {e}");
     }
     last_line
-}
-
-/// All files in a directory, by name, and what is wrong with others. One that is not there has none.
-fn read_all(dir: &Path) -> (Vec<(String, HookFile)>, Vec<String>) {
-    let (mut all, mut troubles) = (Vec::new(), Vec::new());
-    let listed = match fs::symlink_metadata(dir) {
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return (all, troubles);
-        }
-        Err(e) => Err(e.to_string()),
-        Ok(_) => {
-            let above = dir.parent().filter(|above| !above.as_os_str().is_empty());
-            let mut proved = above.into_iter().chain([dir]).map(|dir| match fs::symlink_metadata(dir) {
-                Ok(meta) if meta.is_dir() => is_trusted(&meta),
-                Ok(_) => Err("it is no directory".to_string()),
-                Err(e) => Err(e.to_string()),
-            });
-            proved.try_for_each(|proved| proved).and_then(|()| names_in(dir).map_err(|e| e.to_string()))
-        }
-    };
-    let names = listed.unwrap_or_else(|why| {
-        troubles.push(format!("{}: hooks are not read: {why}", names::shown(dir)));
-        Vec::new()
-    });
-    for name in names {
-        let path = dir.join(&name);
-        match read_file(&path) {
-            Ok(hook) => all.push((names::shown(&name), hook)),
-            Err(why) => troubles.push(format!("{}: this hook is not read: {why}", names::shown(&path))),
-        }
-    }
-    (all, troubles)
-}
-
-/// Names of files that are meant, sorted.
-fn names_in(dir: &Path) -> io::Result<Vec<OsString>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let name = entry?.file_name();
-        if name.as_bytes().ends_with(b".toml") && !name.as_bytes().starts_with(b".") {
-            found.push(name);
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-fn read_file(path: &Path) -> Result<HookFile, String> {
-    let told = |e: io::Error| e.to_string();
-    // What is no file is not waited for.
-    let flags = fcntl::O_NOFOLLOW | fcntl::O_NONBLOCK;
-    let file = File::options().read(true).custom_flags(flags).open(path).map_err(told)?;
-    let meta = file.metadata().map_err(told)?;
-    if !meta.is_file() {
-        return Err("it is no file".into());
-    }
-    is_trusted(&meta)?;
-    let mut text = String::new();
-    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(told)?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err("it is too long".into());
-    }
-    file::read(&text).map_err(|e| e.to_string())
-}
-
-/// Refuses what somebody else may have written.
-fn is_trusted(meta: &Metadata) -> Result<(), String> {
-    const OTHERS_WRITE: u32 = 0o022;
-    if meta.uid() != 0 && meta.uid() != process::effective_uid() {
-        return Err(format!("it belongs to user {}, and not to root or to the daemon's user", meta.uid()));
-    }
-    if meta.mode() & OTHERS_WRITE != 0 {
-        return Err(
-            "others than its owner can write to it, or to the directory that it is in: chmod go-w".into()
-        );
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
-    #[test]
-    fn only_what_nobody_else_can_write_is_read() {
-        let state = StateDir::new().unwrap();
-        let dir = state.path().join("hooks.d");
-        assert_eq!(read_all(&dir), (Vec::new(), Vec::new()));
-        fs::create_dir(&dir).unwrap();
-        let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-        for (name, text) in
-            [("b.toml", "uuid = \"1\"\npre = \"x\""), ("a.toml", "mount = \"/m\"\npost = \"y\"")]
-        {
-            fs::write(dir.join(name), text).unwrap();
-            mode(&dir.join(name), 0o644);
-        }
-        for (name, text) in [("README", "?"), (".hidden.toml", "?"), ("c.toml.bak", "?")] {
-            fs::write(dir.join(name), text).unwrap();
-        }
-        mode(&dir, 0o755);
-        let (all, troubles) = read_all(&dir);
-        assert_eq!(all.iter().map(|(name, _)| &name[..]).collect::<Vec<_>>(), ["a.toml", "b.toml"]);
-        assert_eq!(troubles, Vec::<String>::new());
-        // Neither what others can write to, nor what leads elsewhere, is too long or says nothing that is understood.
-        mode(&dir.join("a.toml"), 0o664);
-        symlink(dir.join("b.toml"), dir.join("c.toml")).unwrap();
-        fs::write(dir.join("d.toml"), "x".repeat(1 + FILE_BYTES_MAX as usize)).unwrap();
-        fs::write(dir.join("e.toml"), "pre = 5").unwrap();
-        fs::create_dir(dir.join("f.toml")).unwrap();
-        let (all, troubles) = read_all(&dir);
-        assert_eq!(all.len(), 1);
-        for (trouble, words) in troubles.iter().zip([
-            "others than its owner",
-            "c.toml",
-            "too long",
-            "line 1, column 7",
-            "no file",
-        ]) {
-            assert!(trouble.contains(words), "{trouble}");
-        }
-        assert_eq!(troubles.len(), 5);
-        for (path, changed, back) in [(&dir, 0o775, 0o755), (&state.path().to_path_buf(), 0o777, 0o700)] {
-            mode(path, changed);
-            let (all, troubles) = read_all(&dir);
-            assert!(
-                all.is_empty() && troubles.len() == 1 && troubles[0].contains("chmod go-w"),
-                "{troubles:?}"
-            );
-            mode(path, back);
-        }
-    }
 }

@@ -7,6 +7,7 @@ mod file;
 mod hook;
 mod host;
 mod making;
+mod trusted;
 
 pub(super) use host::HostHooks;
 pub(super) use making::around;

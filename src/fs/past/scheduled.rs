@@ -73,9 +73,8 @@ impl Past {
         let prepared =
             applications.map(|all| all.prepare(&line, &schedule.name)).transpose().map_err(Error::Io)?;
         let reached = prepared.as_ref().map_or(Consistency::FileSystem, |prepared| prepared.reached());
-        self.make_room_to_write_back();
-        let made = self.guard_as(head, &why, reached, &self.one_at_a_time());
-        let name = made.as_ref().ok().map(|made| &made.name[..]);
+        let made = self.take_prepared(head.line, schedule, (&why, reached));
+        let name = made.as_ref().ok().and_then(|made| made.as_ref()).map(|made| &made.name[..]);
         let trouble = prepared.and_then(|prepared| prepared.resume(name).err());
         let (key, mut troubles) = ((head.line, schedule.name.clone()), self.timekeeper.troubles.lock());
         match trouble {
@@ -83,7 +82,24 @@ impl Past {
             None => drop(troubles.remove(&key)),
         }
         drop(troubles);
-        made.map(Some)
+        made
+    }
+
+    /// Takes it. Applications may have needed long: the line has another head if it was rolled back meanwhile, and nothing is taken for a
+    /// schedule that is not there any more.
+    fn take_prepared(
+        &self,
+        line: LineId,
+        schedule: &Schedule,
+        (why, reached): (&Provenance, Consistency),
+    ) -> Result<Option<SnapshotInfo>> {
+        self.make_room_to_write_back();
+        let held = self.one_at_a_time();
+        let heads = &self.commits.heads;
+        let record = heads.volume.line(line)?;
+        let is_there = record.schedules.iter().any(|other| other.name == schedule.name);
+        let Some(head) = heads.of_line(&record).filter(|_| is_there) else { return Ok(None) };
+        self.guard_as(&head, why, reached, &held).map(Some)
     }
 
     /// True if something in a head is not as it was in a snapshot of its line. Reads no further than the first difference.
