@@ -51,9 +51,8 @@ use crate::ctl::{Code, Failure, StoreId};
 use crate::device::lock::{LockMode, StoreLock};
 use crate::device::{self, Device, DirDevice, FileDevice, Overlay, StoreKind, mark};
 use crate::format::provenance::Provenance;
-use crate::format::view::Consistency;
 use crate::format::{LineId, ViewId};
-use crate::fs::{Fs, FsOptions, GoesOn, RestoreOrder, Steps};
+use crate::fs::{Fs, FsOptions, GoesOn, Reached, RestoreOrder, Steps};
 use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
 use crate::names;
 use crate::ops::{Caller, Error, KernelRef, NodeId, Operations, XattrMode};
@@ -416,7 +415,7 @@ impl Engine for Open {
         at: NodeId,
         name: &[u8],
         provenance: &Provenance,
-        reached: Consistency,
+        reached: Reached<'_>,
     ) -> Result<SnapshotRow, Failure> {
         let made = self.fs.create_snapshot_as(at, name, provenance, reached);
         made.map_err(|e| told_name(name, &e))?;
@@ -427,7 +426,7 @@ impl Engine for Open {
         &self,
         at: NodeId,
         name: &[u8],
-        (provenance, reached): (&Provenance, Consistency),
+        (provenance, reached): (&Provenance, Reached<'_>),
         hold: &WantedHold,
     ) -> Result<SnapshotRow, Failure> {
         held::create(&self.fs, at, name, (provenance, reached), hold)?;
@@ -557,8 +556,7 @@ impl Engine for Open {
     }
 
     fn split(&self, at: NodeId, name: &[u8], provenance: &Provenance) -> Result<Value, Failure> {
-        let mut make =
-            || self.create(at, name, provenance, Consistency::FileSystem).map(|made| encode(&made));
+        let mut make = || self.create(at, name, provenance, Reached::PLAIN).map(|made| encode(&made));
         self.sides()?.split(&mut make, &mut || drop(self.delete(at, name)))
     }
 

@@ -20,7 +20,7 @@ use crate::format::{Compression, Copies};
 pub use crate::fs::{
     AtimeMode, AtimeOptions, ClonedirMode, Cover, InTheWay, MergeWay, OpenForWriting, SnapdirMode,
 };
-use crate::fs::{GoesOn, RestoreOrder, SNAPDIR_NAME};
+use crate::fs::{GoesOn, Reached, RestoreOrder, SNAPDIR_NAME};
 use crate::names;
 use crate::ops::{KernelRef, NodeId, Operations, Timestamp};
 use crate::repair::{Mode, Repair};
@@ -470,14 +470,14 @@ pub trait Engine: Send + Sync {
         at: NodeId,
         name: &[u8],
         provenance: &Provenance,
-        reached: Consistency,
+        reached: Reached<'_>,
     ) -> Result<SnapshotRow, Failure>;
     /// The same of one that is held from the first moment on.
     fn create_held(
         &self,
         _at: NodeId,
         _name: &[u8],
-        _made: (&Provenance, Consistency),
+        _made: (&Provenance, Reached<'_>),
         _hold: &WantedHold,
     ) -> Result<SnapshotRow, Failure> {
         Err(Failure::new(Code::UnknownVerb, "snapshots of this store cannot be held"))

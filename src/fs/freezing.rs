@@ -42,6 +42,8 @@ pub enum FreezeDone {
 pub enum ThawDone {
     /// This frost is over.
     Thawed(Frost),
+    /// The line is in this one, which is none of those that were meant; how the last of those has ended.
+    Another(Frost, Option<Frost>),
     /// The line was not frozen; how it was thawed the last time since the store was opened.
     NotFrozen(Option<Frost>),
 }
@@ -59,7 +61,9 @@ impl Fs {
         let mut lines: Vec<Arc<Head>> = if order.all { self.heads.all() } else { vec![asked] };
         // Nobody changes what was received.
         lines.retain(|head| !head.is_received);
-        let Some(first) = lines.first().map(|head| head.line) else { return Err(Error::ReadOnly) };
+        if lines.is_empty() {
+            return Err(Error::ReadOnly);
+        }
         // Little is left for when everybody waits.
         self.commit()?;
         // What waits for the kernel with snapshots held off would wait for the end.
@@ -86,22 +90,27 @@ impl Fs {
             frosts.end(number, FrostEnd::CalledOff);
             return Err(e);
         }
-        Ok(self.frost_of(first).map_or(FreezeDone::NotInTime, FreezeDone::Frozen))
+        // Not whatever the line is in by now.
+        Ok(frosts.lasting(&[number]).map_or(FreezeDone::NotInTime, FreezeDone::Frozen))
     }
 
-    /// Ends the frost that the line of a node is in, also for the other lines in it.
-    pub fn thaw(&self, at: NodeId) -> Result<ThawDone> {
+    /// Ends the frost that the line of a node is in, also for the other lines in it. If any are given it has to be one of them.
+    pub fn thaw(&self, at: NodeId, of: &[u64]) -> Result<ThawDone> {
         let (head, frosts) = (self.heads.at(at)?, &self.heads.frosts);
-        let ended = frosts.number_of(tree(&head)).and_then(|number| frosts.end(number, FrostEnd::Thawed));
-        Ok(ended.map_or_else(|| ThawDone::NotFrozen(frosts.last_of(tree(&head))), ThawDone::Thawed))
+        let Some(now) = self.frost_of(head.line) else {
+            let last = frosts.ended(of).or_else(|| frosts.last_of(tree(&head)));
+            return Ok(ThawDone::NotFrozen(last));
+        };
+        if !of.is_empty() && !of.contains(&now.number) {
+            return Ok(ThawDone::Another(now, frosts.ended(of)));
+        }
+        let ended = frosts.end(now.number, FrostEnd::Thawed);
+        Ok(ended.map_or_else(|| ThawDone::NotFrozen(frosts.ended(&[now.number])), ThawDone::Thawed))
     }
 
     /// Calls off what [`Self::freeze`] has begun a moment ago: nobody knows of it.
-    pub fn call_off_freeze(&self, at: NodeId) {
-        let Ok(head) = self.heads.at(at) else { return };
-        if let Some(number) = self.heads.frosts.number_of(tree(&head)) {
-            self.heads.frosts.end(number, FrostEnd::CalledOff);
-        }
+    pub fn call_off_freeze(&self, number: u64) {
+        self.heads.frosts.end(number, FrostEnd::CalledOff);
     }
 
     /// All frosts that last, oldest first.

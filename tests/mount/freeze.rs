@@ -256,8 +256,21 @@ fn hooks_are_run_around_a_snapshot() {
     let path = Path::new(env!("CARGO_BIN_EXE_snapfs")).parent().unwrap();
     let path = format!("{}:{}", path.display(), std::env::var("PATH").unwrap_or_default());
     let mut create = p.command(&["create", "mnt", "in a frost", "--pre", pre, "--post", post]);
-    assert!(create.env("PATH", path).status().unwrap().success());
+    assert!(create.env("PATH", &path).status().unwrap().success());
     assert!(frozen(&p).is_null() && consistency(&p, "in a frost") == "application");
+    // Not if it was over before, though somebody else has frozen the line since: that is his.
+    let over = "while snapfs status $SNAPFS_MNT --json | grep -q seconds_left; do sleep 0.1; done";
+    let pre = format!(
+        "snapfs freeze $SNAPFS_MNT --timeout 1s && {over} && SNAPFS_STATE= snapfs freeze $SNAPFS_MNT"
+    );
+    let mut create = p.command(&["create", "mnt", "late", "--pre", &pre, "--post", post]);
+    let said = create.env("PATH", &path).output().unwrap();
+    let words = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.status.code() == Some(1) && words.contains("not frozen any more"), "{words}");
+    assert_eq!(consistency(&p, "late"), "crash");
+    let number = frozen(&p)[0]["number"].to_string();
+    refused(&p, &["thaw", "mnt", "--of", "7"], 1, &["snapfs freeze", "another freeze", "goes on"]);
+    p.ok(&["thaw", "mnt", "--of", &number]);
     p.umount();
     p.check();
 }

@@ -5,10 +5,11 @@
 
 use super::file::HookFile;
 use super::hook::{Hook, HookEnd, StateDir};
+use super::own_frosts;
 use super::trusted::read_all;
 use crate::cli::create_args::OnPreFailure;
 use crate::format::view::Consistency;
-use crate::fs::{Applications, Fs, Prepared};
+use crate::fs::{Applications, Fs, Prepared, Reached};
 use crate::names;
 use parking_lot::Mutex;
 use std::ffi::{OsStr, OsString};
@@ -93,6 +94,8 @@ struct Session {
     begun: Vec<Begun>,
     told: Vec<(&'static str, OsString)>,
     reached: Consistency,
+    /// What the first parts have frozen.
+    frosts: Vec<u64>,
     troubles: Vec<String>,
     ended: Arc<Ending>,
 }
@@ -153,7 +156,14 @@ impl Applications for HostHooks {
             true if asks => Consistency::Application,
             true => Consistency::FileSystem,
         };
-        let mut session = Session { begun: Vec::new(), told, reached, troubles, ended: self.ended.clone() };
+        let mut session = Session {
+            begun: Vec::new(),
+            told,
+            reached,
+            frosts: Vec::new(),
+            troubles,
+            ended: self.ended.clone(),
+        };
         for (name, hook) in hooks {
             if let Err(why) = session.begin(&name, &hook) {
                 let aborts = hook.on_failure == OnPreFailure::Abort || self.ended.has_begun();
@@ -194,6 +204,7 @@ impl Session {
             (Some(_), Ok(())) => "done",
             (Some(_), Err(_)) => "failed",
         };
+        self.frosts.extend(own_frosts::noted_in(dir.path()));
         let (name, post, timeout) = (name.to_string(), hook.post.clone(), hook.timeout);
         self.begun.push(Begun { name, post, timeout, _pre: pre, is_ready, dir });
         done
@@ -213,8 +224,8 @@ impl Session {
 }
 
 impl Prepared for Session {
-    fn reached(&self) -> Consistency {
-        self.reached
+    fn reached(&self) -> Reached<'_> {
+        Reached { level: self.reached, frosts: &self.frosts }
     }
 
     /// In the opposite order.

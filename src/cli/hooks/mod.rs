@@ -7,6 +7,7 @@ mod file;
 mod hook;
 mod host;
 mod making;
+pub(super) mod own_frosts;
 mod trusted;
 
 pub(super) use host::HostHooks;

@@ -42,6 +42,8 @@ pub enum FrostEnd {
 /// A frost as it is, or was.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Frost {
+    /// Its own: no other, of whatever store of this host, has the same.
+    pub number: u64,
     /// What was asked for.
     pub new: NewFrost,
     /// For how long it goes on. Nothing once it is over.
@@ -63,7 +65,7 @@ impl Lasting {
     fn told(&self, end: Option<FrostEnd>) -> Frost {
         let left = self.until.saturating_duration_since(Instant::now());
         let left = if end.is_some() { Duration::ZERO } else { left };
-        Frost { new: self.new.clone(), left, waiting: self.waiting, end }
+        Frost { number: self.number, new: self.new.clone(), left, waiting: self.waiting, end }
     }
 
     fn has(&self, tree: u32) -> bool {
@@ -75,7 +77,7 @@ impl Lasting {
 struct Table {
     lasting: Vec<Lasting>,
     ended: Vec<Frost>,
-    /// Of the next.
+    /// Of the last.
     number: u64,
     /// No more begin.
     closed: bool,
@@ -162,7 +164,10 @@ impl Frosts {
         if table.closed {
             return None;
         }
-        table.number += 1;
+        // Numbers get known outside, where there are other stores, and are kept over the end of a mount.
+        let micros =
+            new.since.secs.saturating_mul(1_000_000).saturating_add(i64::from(new.since.nanos / 1000));
+        table.number = u64::try_from(micros).unwrap_or(0).max(table.number + 1);
         let number = table.number;
         let until = Instant::now() + new.timeout;
         table.lasting.push(Lasting { number, new, until, waiting: 0 });
@@ -208,6 +213,26 @@ impl Frosts {
         let mut table = self.table.lock();
         self.end_in_time(&mut table);
         table.lasting.iter().map(|frost| frost.told(None)).collect()
+    }
+
+    /// One of these, if it lasts.
+    pub fn lasting(&self, numbers: &[u64]) -> Option<Frost> {
+        self.all().into_iter().find(|frost| numbers.contains(&frost.number))
+    }
+
+    /// The last of these that has ended, if it is told of yet.
+    pub fn ended(&self, numbers: &[u64]) -> Option<Frost> {
+        self.table.lock().ended.iter().rev().find(|frost| numbers.contains(&frost.number)).cloned()
+    }
+
+    /// True if this tree was in one of these whose time was over, and is in none of them any more.
+    pub fn is_missed(&self, tree: u32, numbers: &[u64]) -> bool {
+        let of_tree = |frost: &Frost| {
+            numbers.contains(&frost.number) && frost.new.lines.iter().any(|(_, of_line)| *of_line == tree)
+        };
+        let lasts = self.all().iter().any(of_tree);
+        let table = self.table.lock();
+        !lasts && table.ended.iter().any(|frost| of_tree(frost) && frost.end == Some(FrostEnd::TimedOut))
     }
 
     /// The last one that this tree was in and that has ended.

@@ -4,13 +4,13 @@
 //! A hold that is put while time is still owed to the store for days in which nobody had it open ends as much later: never
 //! before its time has really passed.
 
+use super::applications::Reached;
 use super::snapdir::Past;
 use crate::clock::Clock;
 use crate::format::ViewId;
 use crate::format::age::AgeRecord;
 use crate::format::hold::HoldRecord;
 use crate::format::provenance::Provenance;
-use crate::format::view::Consistency;
 use crate::fs::heads::Head;
 use crate::ops::{Error, Result};
 use crate::schedule::AgeClock;
@@ -105,7 +105,7 @@ impl Past {
         &self,
         head: &Arc<Head>,
         name: &[u8],
-        (provenance, reached): (&Provenance, Consistency),
+        (provenance, reached): (&Provenance, Reached<'_>),
         terms: &HoldTerms<'_>,
     ) -> Result<ViewId> {
         let by = Provenance { description: Vec::new(), ..provenance.clone() };

@@ -34,7 +34,7 @@ mod underway;
 mod undo;
 mod watch;
 
-pub use applications::{Applications, Prepared};
+pub use applications::{Applications, Prepared, Reached};
 pub use arriving::{AtWork, arrival_key, arrival_name};
 pub use clonedir::{MAIN_CLONEDIR, clonedir_ttl};
 pub use covers::Uncovered;

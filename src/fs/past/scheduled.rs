@@ -4,10 +4,10 @@
 //! renames one wants to have it. What is read, stands alone or is being copied stays while that is so. All others, of users and guards, are
 //! nobody's business here.
 
+use super::applications::Reached;
 use super::snapdir::Past;
 use crate::format::LineId;
 use crate::format::provenance::{Provenance, Reason};
-use crate::format::view::Consistency;
 use crate::fs::difference::has_changed;
 use crate::fs::heads::Head;
 use crate::ops::{Error, Result};
@@ -72,7 +72,7 @@ impl Past {
         let line = self.commits.heads.volume.line(head.line)?.name;
         let prepared =
             applications.map(|all| all.prepare(&line, &schedule.name)).transpose().map_err(Error::Io)?;
-        let reached = prepared.as_ref().map_or(Consistency::FileSystem, |prepared| prepared.reached());
+        let reached = prepared.as_ref().map_or(Reached::PLAIN, |prepared| prepared.reached());
         let made = self.take_prepared(head.line, schedule, (&why, reached));
         let name = made.as_ref().ok().and_then(|made| made.as_ref()).map(|made| &made.name[..]);
         let trouble = prepared.and_then(|prepared| prepared.resume(name).err());
@@ -91,7 +91,7 @@ impl Past {
         &self,
         line: LineId,
         schedule: &Schedule,
-        (why, reached): (&Provenance, Consistency),
+        (why, reached): (&Provenance, Reached<'_>),
     ) -> Result<Option<SnapshotInfo>> {
         self.make_room_to_write_back();
         let held = self.one_at_a_time();
