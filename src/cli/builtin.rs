@@ -439,7 +439,7 @@ impl Engine for Open {
 
     fn set_layout(&self, at: NodeId, layout: &str) -> Result<(), Failure> {
         let set = || {
-            self.fs.check_thawed(at)?;
+            let _passage = self.fs.pass_thawed(at)?;
             let root = self.fs.root_of_line(at)?;
             // Whoever may make snapshots by command owns the mount or is root.
             let caller = Caller { uid: 0, gid: 0, pid: 0, umask: 0 };

@@ -9,9 +9,13 @@ use super::file_system::Fs;
 use super::heads::{Frost, FrostEnd, Head, NewFrost};
 use crate::format::provenance::Provenance;
 use crate::format::{Ino, LineId};
-use crate::ops::{Error, NodeId, Result};
+use crate::ops::{Error, NodeId, PassingRequest, Result};
+use parking_lot::MutexGuard;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// So long those who are under way are waited for at once, with snapshots and their like held off: one may need these to get on.
+const ATTEMPT: Duration = Duration::from_secs(2);
 
 /// Which lines are to be frozen.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,41 +61,53 @@ impl Fs {
     pub fn freeze(&self, order: &FreezeOrder) -> Result<FreezeDone> {
         self.heads.check_writable()?;
         let deadline = Instant::now() + order.timeout;
-        let asked = self.heads.at(order.at)?;
-        let mut lines: Vec<Arc<Head>> = if order.all { self.heads.all() } else { vec![asked] };
-        // Nobody changes what was received.
-        lines.retain(|head| !head.is_received);
-        if lines.is_empty() {
-            return Err(Error::ReadOnly);
-        }
+        self.lines_to_freeze(order)?;
         // Little is left for when everybody waits.
         self.commit()?;
-        // What waits for the kernel with snapshots held off would wait for the end.
-        let Some(held) = self.past.one_at_a_time_within(order.timeout) else {
-            return Ok(FreezeDone::NotInTime);
+        let number = loop {
+            // What waits for the kernel with snapshots held off would wait for the end.
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Some(held) = self.past.one_at_a_time_within(left) else { return Ok(FreezeDone::NotInTime) };
+            // Those of now, which nobody adds to or takes from.
+            let lines = self.lines_to_freeze(order)?;
+            if let Some(frost) = lines.iter().find_map(|head| self.frost_of(head.line)) {
+                return Ok(FreezeDone::Already(frost));
+            }
+            for head in &lines {
+                self.past.write_back(head)?;
+            }
+            let new = NewFrost {
+                lines: lines.iter().map(|head| (head.line, tree(head))).collect(),
+                by: order.by.clone(),
+                since: self.heads.clock.now(),
+                timeout: order.timeout,
+            };
+            let frosts = &self.heads.frosts;
+            if let Some(number) = frosts.begin(new, deadline.min(Instant::now() + ATTEMPT)) {
+                break number;
+            }
+            if frosts.is_closed() || Instant::now() >= deadline {
+                return Ok(FreezeDone::NotInTime);
+            }
+            // Others get their turn, who may be what is waited for.
+            MutexGuard::unlock_fair(held);
         };
         let frosts = &self.heads.frosts;
-        if let Some(frost) = lines.iter().find_map(|head| self.frost_of(head.line)) {
-            return Ok(FreezeDone::Already(frost));
-        }
-        for head in &lines {
-            self.past.write_back(head)?;
-        }
-        let new = NewFrost {
-            lines: lines.iter().map(|head| (head.line, tree(head))).collect(),
-            by: order.by.clone(),
-            since: self.heads.clock.now(),
-            timeout: order.timeout,
-        };
-        let begun = frosts.begin(new, deadline);
-        drop(held);
-        let Some(number) = begun else { return Ok(FreezeDone::NotInTime) };
         if let Err(e) = self.commit() {
             frosts.end(number, FrostEnd::CalledOff);
             return Err(e);
         }
         // Not whatever the line is in by now.
         Ok(frosts.lasting(&[number]).map_or(FreezeDone::NotInTime, FreezeDone::Frozen))
+    }
+
+    /// The lines that are meant. An error if nobody changes any of them.
+    fn lines_to_freeze(&self, order: &FreezeOrder) -> Result<Vec<Arc<Head>>> {
+        let asked = self.heads.at(order.at)?;
+        let mut lines = if order.all { self.heads.all() } else { vec![asked] };
+        // Nobody changes what was received.
+        lines.retain(|head| !head.is_received);
+        if lines.is_empty() { Err(Error::ReadOnly) } else { Ok(lines) }
     }
 
     /// Ends the frost that the line of a node is in, also for the other lines in it. If any are given it has to be one of them.
@@ -123,10 +139,9 @@ impl Fs {
         self.frosts().into_iter().find(|frost| frost.new.lines.iter().any(|(of, _)| *of == line))
     }
 
-    /// Refuses what would change the line of a node if that is frozen: for changes that are no requests of the kernel.
-    pub fn check_thawed(&self, at: NodeId) -> Result<()> {
-        let head = self.heads.at(at)?;
-        self.heads.check_thawed(&head)
+    /// For what changes the line of a node and is no request of the kernel: kept until it is done. Refused if that is frozen.
+    pub fn pass_thawed(&self, at: NodeId) -> Result<PassingRequest<'_>> {
+        self.heads.frosts.pass(tree(&*self.heads.at(at)?)).ok_or(Error::Frozen)
     }
 
     /// Ends all frosts for good, and what applications are asked: the file system is going to be closed.

@@ -175,6 +175,49 @@ fn changes_wait_and_nothing_else_does() {
     p.check();
 }
 
+#[test]
+fn who_waits_for_a_thaw_keeps_nobody_else() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    p.ok(&["clone", "mnt", "x"]);
+    for name in ["f", ".clones/x/f"] {
+        fs::write(p.path(name), [0; 4096]).unwrap();
+    }
+    const IMMUTABLE: i32 = 0x10;
+    let open = File::open(p.path("f")).unwrap();
+    if raw::set_file_flags(&open, IMMUTABLE).is_err() {
+        eprintln!("SKIPPED: no right to make a file immutable");
+        return;
+    }
+    raw::set_file_flags(&open, 0).unwrap();
+    drop(open);
+    let map = |name: &str| {
+        raw::Mapping::new(&File::options().read(true).write(true).open(p.path(name)).unwrap(), 4096)
+    };
+    let maps = [map("f"), map(".clones/x/f")];
+    p.ok(&["freeze", "mnt", "--timeout", "60s"]);
+    maps.iter().for_each(|map| map.store(0, b'd'));
+    // What has to have the pages of a file of the frozen line waits with that for the thaw, and keeps the pages of others from nobody.
+    let immutable = raw::set_file_flags_beside(&p.path("f"), IMMUTABLE);
+    wait("it to wait", || waiting(&p) == 1);
+    p.ok(&["create", "mnt/.clones/x", "s"]);
+    p.ok(&["create", "mnt", "s"]);
+    assert!(fs::read(p.path(".clones/x/.snapshots/s/f")).unwrap().starts_with(b"d"));
+    assert!(fs::read(p.past("s", "f")).unwrap().starts_with(&[0]));
+    assert_eq!(frozen(&p).as_array().map(Vec::len), Some(1), "it was over before");
+    p.ok(&["thaw", "mnt"]);
+    assert!(raw::ended(immutable));
+    assert!(fs::read(p.path("f")).unwrap().starts_with(b"d"));
+    assert_eq!(File::options().write(true).open(p.path("f")).unwrap_err().raw_os_error(), Some(1)); // EPERM
+    raw::set_file_flags(&File::open(p.path("f")).unwrap(), 0).unwrap();
+    drop(maps);
+    p.umount();
+    p.check();
+}
+
 fn consistency(p: &Place, name: &str) -> String {
     p.json(&["show", "mnt", name, "--json"])["consistency"].as_str().unwrap().to_string()
 }

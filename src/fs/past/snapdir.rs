@@ -377,9 +377,7 @@ impl Past {
     /// has taken up since waits.
     pub fn write_back(&self, head: &Head) -> Result<()> {
         let heads = &self.commits.heads;
-        if heads.frost_of(head).is_some() {
-            return Ok(());
-        }
+        let Some(_handing_over) = heads.frosts.hand_over(head.node(Ino::ROOT).tree()) else { return Ok(()) };
         let of_head =
             heads.handles.mappers().into_iter().filter(|node| node.tree() == head.node(Ino::ROOT).tree());
         let writers: Vec<_> = of_head

@@ -78,3 +78,29 @@ fn a_snapshot_after_its_frost_is_as_after_a_crash() {
     assert_eq!(made("thawed", &[frost.number]), Consistency::Application);
     assert_eq!(made("elsewhere", &[u64::MAX]), Consistency::Application);
 }
+
+#[test]
+fn all_lines_are_those_of_the_moment_in_which_it_begins() {
+    let t = T::new();
+    t.mkdir(NodeId::clonedir(0), "x").unwrap();
+    t.mkdir(SNAPDIR, "s").unwrap();
+    let from = t.fs.volume().find_snapshot(LineId::MAIN, b"s").unwrap().id;
+    t.put(ROOT, "f", b"to be committed");
+    let held = t.fs.past.one_at_a_time();
+    let done = std::thread::scope(|scope| {
+        let all = FreezeOrder { all: true, ..order(LONG) };
+        let commits = t.fs.volume().epoch();
+        let frozen = {
+            let fs = &t.fs;
+            scope.spawn(move || fs.freeze(&all))
+        };
+        // What is made while it waits for its turn.
+        while t.fs.volume().epoch() == commits {
+            std::thread::yield_now();
+        }
+        t.fs.past.create_clone_held(from, b"y", &Reason::User.into(), &held).unwrap();
+        drop(held);
+        frozen.join().unwrap().unwrap()
+    });
+    assert!(matches!(&done, FreezeDone::Frozen(frost) if frost.new.lines.len() == 3), "{done:?}");
+}
