@@ -416,6 +416,8 @@ fn hooks_of_the_host_are_run_around_scheduled_snapshots() {
     let mut slow = p.command(&["schedule", "mnt", "--run", "--name", "long"]).spawn().unwrap();
     wait("the hook", || p.at("hooks.begun").exists());
     p.ok(&["create", "mnt", "meanwhile"]);
+    p.ok(&["hold", "mnt", "meanwhile", "--for", "1s"]);
+    wait("the hold to end", || p.json(&["hold", "mnt", "--list", "--json"]).as_array().unwrap().is_empty());
     fs::write(p.path("a"), "three").unwrap();
     p.ok(&["rollback", "mnt", "meanwhile"]);
     p.ok(&["schedule", "mnt", "--name", "long", "--remove"]);
