@@ -9,7 +9,7 @@
 
 use super::file_system::Fs;
 use super::heads::Head;
-use super::past::{WatchedSchedule, moment};
+use super::past::{Applications, WatchedSchedule, moment};
 use crate::format::line::{LineRecord, LineState};
 use crate::format::{LineId, ViewId};
 use crate::ops::{Error, Result};
@@ -144,6 +144,7 @@ impl Fs {
         self.look(&self.heads.volume.scheduled_lines(), now);
         let mut all = Vec::new();
         for schedule in named(&record, name) {
+            self.with_watched(line, schedule, |watched| watched.pace.forget_failure());
             let taken = self.take_if_due(&head, schedule, now)?;
             let gone = self.prune_all(&head, schedule)?;
             all.push(ScheduleRun { schedule: schedule.name.clone(), taken, gone });
@@ -189,6 +190,7 @@ impl Fs {
         let told = |(line, schedule): (&LineRecord, &Schedule)| {
             let all = self.past.scheduled(line.id, &schedule.name);
             let last = all.last().map(|s| s.created);
+            let trouble = self.trouble_of(line, schedule);
             let seen = self.past.timekeeper.seen.lock();
             let watched = seen.schedules.get(&(line.id, schedule.name.clone()));
             let pace = watched.map_or_else(|| Cadence::new(now.1), |watched| watched.pace.clone());
@@ -198,7 +200,7 @@ impl Fs {
                 snapshots: all.len(),
                 last,
                 next: pace.next(schedule, last.map(|last| last.0), now.0),
-                error: watched.and_then(|watched| watched.error.clone()),
+                error: watched.and_then(|watched| watched.error.clone()).or(trouble),
                 clock_distrusted: watched.is_some() && !seen.clock.is_trusted(),
             }
         };
@@ -231,6 +233,16 @@ impl Fs {
         seen.schedules.extend(new);
         let newest = seen.schedules.values().filter_map(|watched| watched.last).max();
         seen.clock.look(now, newest);
+    }
+
+    /// What went wrong around the last snapshot of a schedule, though it was taken.
+    fn trouble_of(&self, line: &LineRecord, schedule: &Schedule) -> Option<String> {
+        self.past.timekeeper.troubles.lock().get(&(line.id, schedule.name.clone())).cloned()
+    }
+
+    /// Asks these before a snapshot is taken by a schedule.
+    pub fn set_applications(&self, applications: Arc<dyn Applications>) {
+        *self.past.timekeeper.applications.write() = Some(applications);
     }
 
     /// Changes what is remembered of a schedule.
