@@ -463,23 +463,16 @@ fn prove_data(
     report: &mut Report,
 ) -> Result<(), StoreError> {
     let store = state.pager.store();
-    let DeadEntry { addr, len, birth } = reference(extent);
-    if state.remap.is_purged(addr, len, birth) {
-        return Ok(());
-    }
     let mut buf = vec![0; extent.len_bytes() as usize];
-    let mut at = 0;
-    let read = state.remap.resolve(extent).iter().try_for_each(|part| {
-        let len = part.extent().len_bytes() as usize;
-        at += len;
-        store.read_extent(part, 0, &mut buf[at - len..at])
-    });
-    match read {
-        Ok(()) if !extent.is_unwritten() => report.data_bytes += extent.stored_bytes(),
-        Ok(()) => {}
-        // It was purged since this state was committed.
-        Err(_) if state.remap.runs(extent).iter().any(|(at, len)| store.rewrites().is_purged(*at, *len)) => {}
-        Err(e) => report.problem(format!("view {}: {e}", record.id.0)),
+    for (_, part) in state.remap.left_of(extent) {
+        let stored = part.extent().stored_bytes();
+        match store.read_extent(&part, 0, &mut buf[..part.extent().len_bytes() as usize]) {
+            Ok(()) if !extent.is_unwritten() => report.data_bytes += stored,
+            Ok(()) => {}
+            // It was purged since this state was committed.
+            Err(_) if store.rewrites().is_purged(part.addr(), stored) => {}
+            Err(e) => report.problem(format!("view {}: {e}", record.id.0)),
+        }
     }
     Ok(())
 }

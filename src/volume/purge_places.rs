@@ -12,22 +12,22 @@ use std::collections::BTreeSet;
 pub struct PlaceSet(RangeSet);
 
 impl PlaceSet {
-    /// Adds the places of an extent that has content and still has it.
+    /// Adds the places of an extent, as far as they have its content still.
     pub fn add(&mut self, view: &View, extent: &Extent) {
-        if extent.is_unwritten() || view.is_purged(extent) {
+        if extent.is_unwritten() {
             return;
         }
-        for (from, to) in view.runs_of(extent) {
-            self.0.take(from, to - from);
-            self.0.insert(from, to - from);
+        for (addr, len) in view.shared.places.runs_left(extent) {
+            self.0.take(addr, len);
+            self.0.insert(addr, len);
         }
     }
 
-    /// True if some content of an extent is at one of them.
+    /// True if some content of an extent is at one of them. What was purged from it is nowhere, whoever has its place now.
     pub fn has_some_of(&self, view: &View, extent: &Extent) -> bool {
         !self.0.is_empty()
             && !extent.is_unwritten()
-            && view.runs_of(extent).iter().any(|(from, to)| self.0.overlaps(*from, to - from))
+            && view.shared.places.runs_left(extent).iter().any(|(at, len)| self.0.overlaps(*at, *len))
     }
 
     /// All of them, ascending, none in another.
@@ -57,7 +57,7 @@ impl Volume {
                     && key.kind == Kind::Extent as u8
                 {
                     let extent = Extent::decode(value)?;
-                    let runs = state.remap.runs(&extent);
+                    let runs = state.remap.runs_left(&extent);
                     let met = runs.iter().any(|(at, len)| places.0.overlaps(*at, *len));
                     if met && !extent.is_unwritten() {
                         found.insert((record.id, Ino(key.object)));

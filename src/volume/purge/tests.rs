@@ -10,9 +10,9 @@ use crate::format::purge::PURGED_INLINE;
 use crate::format::view::Consistency;
 use crate::format::{Extent, Key, Kind, LineId, ViewId};
 use crate::volume::{
-    Access, Need, NewSnapshot, NothingAbove, OpenOptions, ReserveFor, Result, View, Volume, VolumeError,
+    Access, Need, NewSnapshot, NothingAbove, OpenOptions, PlaceSet, ReserveFor, Result, View, Volume,
+    VolumeError,
 };
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 const SIZE: u64 = 32 << 20;
@@ -136,14 +136,14 @@ fn order(volume: &Volume, names: &[&[u8]], inodes: &[u64]) -> Result<Ordered> {
     while volume.is_moving() {
         commit(volume)?;
     }
-    let (mut places, mut leaves) = (BTreeSet::new(), Vec::new());
+    let (mut places, mut leaves) = (PlaceSet::default(), Vec::new());
     let mut edited = Vec::new();
     for name in names {
         let view = of(volume, name);
         edited.push(view.id());
         for ino in inodes {
             if let Some(extent) = extent(&view, *ino) {
-                places.extend(view.runs_of(&extent).into_iter().map(|(from, to)| (from, to - from)));
+                places.add(&view, &extent);
             }
             if let Some(place) = view.leaf_of(&Key::new(*ino, Kind::Inline, 0))? {
                 let item = view.get(&Key::new(*ino, Kind::Inline, 0))?;
@@ -152,7 +152,7 @@ fn order(volume: &Volume, names: &[&[u8]], inodes: &[u64]) -> Result<Ordered> {
             }
         }
     }
-    let places: Vec<_> = places.into_iter().collect();
+    let places = places.ranges();
     let known = volume.extra_references(&places);
     volume.order_purge(&nothing_moves, PurgeOrder { places, known, leaves, edited, secs: 77 })?;
     commit(volume)?;
@@ -359,6 +359,14 @@ fn references_to_one_place_go_one_by_one() {
     snapshot(&volume, b"t").unwrap();
     filled.iter().for_each(|n| remove(&volume, *n).unwrap());
     commit(&volume).unwrap();
+    // Whoever had what was purged before has nothing of what is there now.
+    let (mut places, now, before) = (PlaceSet::default(), of(&volume, b"t"), of(&volume, b"s"));
+    filled.iter().for_each(|n| places.add(&now, &extent(&now, *n).unwrap()));
+    assert!(places.has_some_of(&now, &extent(&now, last).unwrap()));
+    assert!(!places.has_some_of(&before, &extent(&before, FILE).unwrap()));
+    let found = volume.inodes_at(&places).unwrap();
+    assert!(found.iter().all(|(_, ino)| filled.contains(&ino.0)) && !found.is_empty(), "{found:?}");
+    drop((now, before));
     assert_eq!(order(&volume, &[b"t"], &filled).unwrap(), Ordered::Held);
     finish(&volume).unwrap();
     clean(&volume);
@@ -379,6 +387,60 @@ fn references_to_one_place_go_one_by_one() {
         commit(&volume).unwrap();
     }
     assert!(volume.committed().unwrap().remap.purged.is_empty());
+}
+
+/// A part of a file was purged by way of another, which shared it: the rest is proved, and goes when it is asked for.
+#[test]
+fn the_rest_of_what_was_purged_in_part_goes_too() {
+    for moved in [false, true] {
+        let sim = Arc::new(Sim::with_fresh_content(SIZE, 1, 0));
+        Volume::create(sim.clone(), SIZE, [1; 16], (0, 0)).unwrap();
+        let volume = open(sim.clone());
+        put(&volume, FILE, &secret(8)).unwrap();
+        let mut txn = volume.begin(LineId::MAIN).unwrap();
+        txn.reserve(Need { items: 4, ..Need::default() }, ReserveFor::Write).unwrap();
+        let part = extent(txn.view(), FILE).unwrap().slice(8192, 8192);
+        let shared = txn.share(&part).unwrap().remove(0);
+        txn.insert(Key::new(OTHER, Kind::Extent, 0), &shared.encode()).unwrap();
+        drop(txn);
+        snapshot(&volume, b"s").unwrap();
+        [FILE, OTHER].iter().for_each(|ino| remove(&volume, *ino).unwrap());
+        commit(&volume).unwrap();
+        let view = of(&volume, b"s");
+        let whole = extent(&view, FILE).unwrap();
+        if moved {
+            volume.copy_out(&view, &[whole.slice(0, 4096)]).unwrap();
+        }
+        drop(view);
+        assert_eq!(order(&volume, &[b"s"], &[OTHER]).unwrap(), Ordered::Held);
+        finish(&volume).unwrap();
+        clean(&volume);
+        let view = of(&volume, b"s");
+        let mut out = vec![0; 16384];
+        view.read_extent(&whole, 16384, &mut out).unwrap();
+        assert!(out == secret(4) && read(&view, FILE).is_err() && has_secret(&*sim, &[0]));
+        // A check finds damage in the rest.
+        let at = view.runs_of(&whole).last().unwrap().1 - 4096;
+        let good = sim.peek(at, 4096);
+        sim.corrupt(at, 4096, 1);
+        assert!(!check::check_space(&volume, Depth::Data).unwrap().is_clean());
+        sim.write_at(at, &good).unwrap();
+        drop(view);
+        clean(&volume);
+        assert_eq!(order(&volume, &[b"s"], &[FILE]).unwrap(), Ordered::Held);
+        assert!(read(&of(&volume, b"s"), FILE).is_err());
+        finish(&volume).unwrap();
+        clean(&volume);
+        assert!(!has_secret(&*sim, &[0]));
+        volume.delete_snapshot(LineId::MAIN, volume.find_snapshot(LineId::MAIN, b"s").unwrap().id).unwrap();
+        (0..3).for_each(|_| commit(&volume).unwrap());
+        while volume.has_background_work() {
+            commit(&volume).unwrap();
+        }
+        commit(&volume).unwrap();
+        clean(&volume);
+        assert!(volume.committed().unwrap().remap.purged.is_empty());
+    }
 }
 
 #[test]
@@ -516,7 +578,7 @@ fn random_histories_with_purges() {
                         commit(&volume).unwrap();
                     }
                     let view = of(&volume, &name);
-                    let mut places = crate::volume::PlaceSet::default();
+                    let mut places = PlaceSet::default();
                     places.add(&view, &extent(&view, ino).unwrap());
                     let all = snapshots.iter_mut().map(|(name, files)| (of(&volume, name), files));
                     let head = (Arc::new(volume.live(LineId::MAIN).unwrap()), &mut live);

@@ -146,6 +146,14 @@ impl Places {
         runs
     }
 
+    /// The same of content that was not purged.
+    pub fn runs_left(&self, extent: &Extent) -> Vec<(u64, u64)> {
+        match self.moves() {
+            0 => vec![(extent.raw_addr.0, extent.stored_bytes())],
+            _ => self.table.read().remap.runs_left(extent),
+        }
+    }
+
     /// True if all content of an extent is where the extent says.
     pub fn is_in_place(&self, extent: &Extent) -> bool {
         let (addr, len) = (extent.raw_addr.0, extent.stored_bytes());
