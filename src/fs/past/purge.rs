@@ -68,9 +68,10 @@ impl Past {
         self.refuse_held(&plan.edited.iter().copied().collect::<Vec<_>>())?;
         self.hold_all(&nothing_moves, &plan)?;
         self.drop_pages(&plan);
+        // Nobody reads it, shares it or moves it any more: whoever waits need not wait for zeros.
+        drop((nothing_moves, held));
         volume.write_over_purged()?;
         self.commits.commit()?;
-        drop((nothing_moves, held));
         let wiped = self.wipe(&mut |_| true)?;
         Ok(PurgeEnd::Purged(plan, wiped))
     }
@@ -112,8 +113,7 @@ impl Past {
     fn hold_all(&self, nothing_moves: &NothingMoves<'_>, plan: &PurgePlan) -> Result<()> {
         let heads = &self.commits.heads;
         let (volume, secs) = (&heads.volume, heads.clock.now().secs);
-        let places = plan.places.ranges();
-        let known = volume.extra_references(&places);
+        let (places, known) = (plan.places.ranges(), plan.known.clone());
         let mut leaves: Vec<NewLeaf> = Vec::new();
         for place in plan.leaves.values() {
             leaves.extend(volume.leaf_without(place, &plan.inline)?);
@@ -124,7 +124,8 @@ impl Past {
             let rest = leaves.split_off(leaves.len().min(LEAVES_AT_ONCE));
             order.leaves = std::mem::replace(&mut leaves, rest);
             volume.order_purge(nothing_moves, std::mem::take(&mut order))?;
-            self.commits.commit()?;
+            // What was planned is void with what holds it in place.
+            self.commits.commit().inspect_err(|_| volume.cancel_purge())?;
             if volume.ordered() != Some(Ordered::Held) {
                 return Err(Error::Busy);
             }

@@ -47,6 +47,8 @@ pub struct PurgePlan {
     pub others: BTreeSet<HasToo>,
     /// Places on the device.
     pub(super) places: PlaceSet,
+    /// Their parts with their extra references, before it was looked at who has them.
+    pub(super) known: Vec<(u64, u64, u32)>,
     /// Leaves with content, by number.
     pub(super) leaves: BTreeMap<u64, LeafPlace>,
     /// Inline content that goes.
@@ -116,8 +118,8 @@ impl Past {
             plan.add_names(seen, ino, path)?;
         }
         let mut inodes: BTreeSet<Ino> = targets.iter().map(|(_, ino)| *ino).collect();
-        let places = plan.places.ranges();
-        if volume.extra_references(&places).iter().any(|(.., extra)| *extra > 0) {
+        plan.known = volume.extra_references(&plan.places.ranges());
+        if plan.known.iter().any(|(.., extra)| *extra > 0) {
             inodes.extend(volume.inodes_at(&plan.places)?.into_iter().map(|(_, ino)| ino));
         }
         for seen in &all {

@@ -9,6 +9,8 @@ mod order;
 mod step;
 
 #[cfg(test)]
+mod order_tests;
+#[cfg(test)]
 mod tests;
 
 pub use leaf::{InlineContents, LeafPlace, NewLeaf};

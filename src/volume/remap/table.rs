@@ -57,6 +57,8 @@ pub struct Wiped {
     pub kept: Vec<(u64, u64)>,
     /// Places that nobody has any more.
     pub freed: Vec<(u64, u64)>,
+    /// Those of them that would have stayed.
+    pub unheld: Vec<(u64, u64)>,
 }
 
 /// The remap. In memory whole, mirrored in the meta tree item by item.
@@ -244,6 +246,7 @@ impl Remap {
                 for (addr, len) in extra_refs.release(addr, len) {
                     self.purged.forget_place(addr, len);
                     wiped.freed.push((addr, len));
+                    wiped.unheld.push((addr, len));
                 }
                 continue;
             }
