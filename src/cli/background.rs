@@ -31,6 +31,9 @@ const ENDS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether a snapshot is due.
 const SCHEDULE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is looked whether a purge can go on, and after one that failed.
+const PURGE_INTERVAL: Duration = Duration::from_secs(1);
+const PURGE_PAUSE: Duration = Duration::from_secs(30);
 /// From one step of deletions to the next: others have their turn in between.
 const PRUNE_PAUSE: Duration = Duration::from_millis(50);
 
@@ -38,16 +41,17 @@ const PRUNE_PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Background {
     fs: Arc<Fs>,
     stop: Arc<AtomicBool>,
-    /// Rung at the end.
+    /// Rung at the end, each by whom one thread waits.
     end: Arc<Bell>,
+    end_of_purges: Arc<Bell>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Background {
     /// Starts those that a store needs that was opened for this.
     pub fn start(fs: &Arc<Fs>, commit_interval: Duration, access: OpenFor) -> io::Result<Background> {
-        let (stop, end) = (Arc::default(), Arc::default());
-        let mut all = Background { fs: fs.clone(), stop, end, threads: Vec::new() };
+        let (stop, end, end_of_purges) = (Arc::default(), Arc::default(), Arc::default());
+        let mut all = Background { fs: fs.clone(), stop, end, end_of_purges, threads: Vec::new() };
         let (for_commits, stop) = (fs.clone(), all.stop.clone());
         let (for_homing, end) = (fs.clone(), stop.clone());
         all.spawn("homing", move || bring_home(&for_homing, &end))?;
@@ -55,14 +59,8 @@ impl Background {
         all.spawn("commit", move || commit(&for_commits, commit_interval, &stop, &mover))?;
         let volume = fs.volume().clone();
         all.spawn("space", move || volume.keep_space_ahead())?;
-        if fs.volume().has_purged_left() {
-            let (fs, end) = (fs.clone(), all.stop.clone());
-            all.spawn("purge", move || {
-                if let Err(e) = fs.go_on_purging(&mut |_| !end.load(SeqCst)) {
-                    log::error!("a purge that was cut off cannot go on: {e}");
-                }
-            })?;
-        }
+        let (for_purges, end) = (fs.clone(), all.end_of_purges.clone());
+        all.spawn("purge", move || go_on_purging(&for_purges, &end))?;
         if access == OpenFor::Mount {
             let (fs, end) = (fs.clone(), all.end.clone());
             all.spawn("schedule", move || keep_schedules(&fs, &end))?;
@@ -80,6 +78,7 @@ impl Drop for Background {
     fn drop(&mut self) {
         self.stop.store(true, SeqCst);
         self.end.end();
+        self.end_of_purges.end();
         self.fs.end_pressure();
         self.fs.volume().end_space_ahead();
         self.threads.iter().for_each(|thread| thread.thread().unpark());
@@ -103,6 +102,22 @@ fn keep_schedules(fs: &Fs, end: &Bell) {
         failing.note("holds that end", fs.keep_holds());
         fs.tend_tripwire();
         pause = if fs.keep_schedules() { PRUNE_PAUSE } else { SCHEDULE_INTERVAL };
+    }
+}
+
+/// Goes on with purges that were cut off, and with what was out of reach of one once it is not any more, until the bell rings.
+fn go_on_purging(fs: &Fs, end: &Bell) {
+    let (mut pause, mut failing) = (Duration::ZERO, Failing::default());
+    loop {
+        end.wait(pause);
+        if end.has_ended() {
+            return;
+        }
+        let done = match fs.purge_goes_on() {
+            true => failing.note("a purge that goes on", fs.go_on_purging(&mut |_| !end.has_ended())),
+            false => Some(()),
+        };
+        pause = if done.is_some() { PURGE_INTERVAL } else { PURGE_PAUSE };
     }
 }
 

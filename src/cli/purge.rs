@@ -49,11 +49,33 @@ pub(super) fn run(args: &PurgeArgs) -> Result<(), Failure> {
         };
         return Err(Failure::new(Code::Busy, format!("{}: {what}", names::shown(&args.path))));
     }
+    if told["lacks_a_side"].as_bool() == Some(true) {
+        let what = "one side of the mirror was lost meanwhile and may have some of it still: that is written over once it is \
+                    back and filled (snapfs mirror resync)";
+        return Err(Failure::new(Code::Other, format!("{}: {what}", names::shown(&args.path))));
+    }
     Ok(())
 }
 
 fn shown(object: &Value, key: &str) -> Option<String> {
     names::get(object, key).map(|name| names::shown_bytes(&name))
+}
+
+/// What is left to do, and when that is done.
+fn left(told: &Value) -> String {
+    let number = |key: &str| told[key].as_u64().unwrap_or(0);
+    let mut out = String::new();
+    if number("held_up_bytes") > 0 {
+        let bytes = output::size(number("held_up_bytes"));
+        out += &format!(
+            "{bytes} were freed lately and are being read: written over when nobody reads them any more\n"
+        );
+    }
+    if number("read_snapshots") > 0 {
+        let snapshots = output::counted(number("read_snapshots"), "deleted snapshot");
+        out += &format!("{snapshots} somebody reads still: written over when nobody does any more\n");
+    }
+    out
 }
 
 /// What was done, or would be.
@@ -102,14 +124,9 @@ fn text(path: &str, told: &Value, dry_run: bool) -> String {
         out += &format!(
             "written over besides: {} of the log, {} of free space\n",
             output::size(number("log_bytes")),
-            output::size(number("free_bytes"))
+            output::size(number("free_bytes") + number("reserved_bytes"))
         );
-        if number("held_up_bytes") > 0 {
-            out += &format!(
-                "{} were freed lately and are being read: run it again later\n",
-                output::size(number("held_up_bytes"))
-            );
-        }
+        out += &left(told);
     } else if dry_run {
         out += "nothing was done\n";
     }

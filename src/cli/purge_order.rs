@@ -96,7 +96,11 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
             object["purged"] = true.into();
             object["log_bytes"] = wiped.log.into();
             object["free_bytes"] = wiped.free.into();
+            object["reserved_bytes"] = wiped.reserved.into();
             object["held_up_bytes"] = wiped.held_up.into();
+            object["read_snapshots"] = wiped.read_snapshots.into();
+            object["lacks_a_side"] = wiped.lacks_a_side.into();
+            object["complete"] = wiped.is_all().into();
             Ok(object)
         }
     }

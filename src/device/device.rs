@@ -85,6 +85,14 @@ pub trait Device: Send + Sync {
         vec![(0, self.size())]
     }
 
+    /// The same, for whoever must not leave any of it out.
+    ///
+    /// # Errors
+    /// If the host does not tell of all of it.
+    fn all_stored(&self) -> Result<Vec<(u64, u64)>, DeviceError> {
+        Ok(self.stored())
+    }
+
     /// Bytes that the host could still give to `back` calls, in sum.
     fn available(&self) -> u64;
 

@@ -4,6 +4,7 @@ use crate::format::view::Role;
 use crate::format::{Epoch, Extent, Ino, Kind, ViewId};
 use crate::store::RangeSet;
 use crate::tree::{Step, Visit, walk};
+use crate::volume::audit::Committed;
 use crate::volume::{Result, View, Volume};
 use std::collections::BTreeSet;
 
@@ -25,9 +26,12 @@ impl PlaceSet {
 
     /// True if some content of an extent is at one of them. What was purged from it is nowhere, whoever has its place now.
     pub fn has_some_of(&self, view: &View, extent: &Extent) -> bool {
-        !self.0.is_empty()
-            && !extent.is_unwritten()
-            && view.shared.places.runs_left(extent).iter().any(|(at, len)| self.0.overlaps(*at, *len))
+        let left = || view.shared.places.runs_left(extent);
+        !self.0.is_empty() && !extent.is_unwritten() && self.overlaps(&left())
+    }
+
+    fn overlaps(&self, runs: &[(u64, u64)]) -> bool {
+        runs.iter().any(|(addr, len)| self.0.overlaps(*addr, *len))
     }
 
     /// All of them, ascending, none in another.
@@ -45,27 +49,34 @@ impl Volume {
     /// Which inodes have content at these places, and in which view each was first met: all leaves of all views are read. For
     /// a state that has been committed.
     pub fn inodes_at(&self, places: &PlaceSet) -> Result<BTreeSet<(ViewId, Ino)>> {
-        let state = self.committed()?;
-        let mut found = BTreeSet::new();
-        for record in state.records.iter().filter(|record| record.role != Role::Hidden) {
+        let (state, mut found) = (self.committed()?, BTreeSet::new());
+        state.each_extent(&mut |view, ino, extent| {
+            let has_some = || places.overlaps(&state.remap.runs_left(extent));
+            if !extent.is_unwritten() && has_some() {
+                found.insert((view, ino));
+            }
+        })?;
+        Ok(found)
+    }
+}
+
+impl Committed {
+    /// Each extent of each view, in the oldest view that has it. Those of hidden views nobody has read.
+    pub(super) fn each_extent(&self, f: &mut dyn FnMut(ViewId, Ino, &Extent)) -> Result<()> {
+        for record in self.records.iter().filter(|record| record.role != Role::Hidden) {
             let Some(root) = record.root else { continue };
             // What a hidden view has nobody else has read.
-            let below = record.prev.and_then(|prev| state.history.get(prev));
+            let below = record.prev.and_then(|prev| self.history.get(prev));
             let base = below.filter(|below| below.role != Role::Hidden).map_or(Epoch(0), |below| below.epoch);
-            walk(&state.pager, &root, base, &mut |visit| {
+            walk(&self.pager, &root, base, &mut |visit| {
                 if let Visit::Item(key, value) = visit
                     && key.kind == Kind::Extent as u8
                 {
-                    let extent = Extent::decode(value)?;
-                    let runs = state.remap.runs_left(&extent);
-                    let met = runs.iter().any(|(at, len)| places.0.overlaps(*at, *len));
-                    if met && !extent.is_unwritten() {
-                        found.insert((record.id, Ino(key.object)));
-                    }
+                    f(record.id, Ino(key.object), &Extent::decode(value)?);
                 }
                 Ok(Step::Into)
             })?;
         }
-        Ok(found)
+        Ok(())
     }
 }

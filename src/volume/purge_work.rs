@@ -170,9 +170,12 @@ impl Volume {
 
     /// True if a purge was cut off, and what it holds is to be written over.
     pub fn has_purged_left(&self) -> bool {
+        self.committer.lock().wiping || self.has_held()
+    }
+
+    /// True if something that is held is to be written over.
+    pub(super) fn has_held(&self) -> bool {
         let committer = self.committer.lock();
-        committer.wiping
-            || !committer.remap.purged.to_wipe().is_empty()
-            || committer.leaves.values().any(|record| record.in_pieces)
+        !committer.remap.purged.to_wipe().is_empty() || committer.leaves.values().any(|leaf| leaf.in_pieces)
     }
 }

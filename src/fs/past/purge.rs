@@ -60,8 +60,10 @@ impl Past {
             return Ok(PurgeEnd::Planned(plan));
         }
         if plan.is_empty() {
-            // What was purged before, and was being read then, may be left where no tree leads to.
+            // What was purged before may be held still, or left where no tree leads to.
             drop((nothing_moves, held));
+            volume.write_over_purged()?;
+            self.commits.commit()?;
             let wiped = self.wipe(&mut |_| true)?;
             return Ok(PurgeEnd::Purged(plan, wiped));
         }
@@ -76,16 +78,19 @@ impl Past {
         Ok(PurgeEnd::Purged(plan, wiped))
     }
 
-    /// Goes on with a purge that was cut off, as long as `go_on` says so.
+    /// Goes on with a purge that was cut off, or of which some was out of reach, as long as `go_on` says so.
     pub fn go_on_purging(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<()> {
         let _one = self.purging.lock();
         let heads = &self.commits.heads;
-        if heads.is_read_only() || !heads.volume.has_purged_left() {
+        if heads.is_read_only() || !heads.volume.purge_goes_on() {
             return Ok(());
         }
         heads.volume.write_over_purged()?;
         self.commits.commit()?;
-        self.wipe(go_on).map(drop)
+        if self.wipe(go_on)?.is_all() && !heads.volume.has_purged_left() {
+            log::info!("what was left of a purge is written over");
+        }
+        Ok(())
     }
 
     /// Who holds a snapshot keeps its content; and of one that is mounted by itself another kernel may have pages.
@@ -151,10 +156,25 @@ impl Past {
     /// What no tree leads to.
     fn wipe(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<WipedBytes> {
         let volume = &self.commits.heads.volume;
+        // What is on its way to become free is free, or was read.
+        match self.end_background_work() {
+            Ok(()) | Err(Error::Busy) => {}
+            Err(e) => return Err(e),
+        }
+        let until = volume.epoch();
         for _ in 0..COMMITS_TO_FREE {
             self.commits.commit()?;
         }
-        let wiped = volume.wipe_unreached(go_on)?.unwrap_or_default();
+        let mut wiping = volume.begin_wiping(until)?;
+        let mut goes_on = wiping.free(go_on)?;
+        if goes_on {
+            self.commits.commit()?;
+            goes_on = wiping.reserved(go_on)?;
+        }
+        if !goes_on {
+            return Ok(WipedBytes { lacks_a_side: volume.lacks_a_side(), ..WipedBytes::default() });
+        }
+        let wiped = wiping.end();
         self.commits.commit()?;
         Ok(wiped)
     }

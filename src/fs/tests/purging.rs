@@ -242,3 +242,43 @@ fn a_purge_that_was_cut_off_goes_on() {
         t.prove();
     }
 }
+
+/// A leaf that only the live tree had, with the secret, was freed and is read by somebody when the purge is made.
+#[test]
+fn what_is_being_read_goes_when_nobody_reads_it_any_more() {
+    let (sim, t) = store();
+    t.put(ROOT, "small", SECRET);
+    t.snapshot("s");
+    t.put(ROOT, "neighbour", b"x");
+    t.fs.commit().unwrap();
+    let reader = t.fs.volume().live(LineId::MAIN).unwrap();
+    remove(&t, ROOT, "small");
+    t.fs.commit().unwrap();
+    let Ok(PurgeEnd::Purged(_, wiped)) = purge(&t, "small", &["s"], false) else { panic!() };
+    assert!(wiped.held_up > 0 && !wiped.is_all(), "{wiped:?}");
+    is_gone(read(&t, "s", "small"));
+    assert!(has_secret(&sim) && t.fs.volume().has_purged_left() && !t.fs.purge_goes_on());
+    // To run it again is to look again, and changes nothing of that.
+    let Ok(PurgeEnd::Purged(_, wiped)) = purge(&t, "small", &["s"], false) else { panic!() };
+    assert!(!wiped.is_all() && !t.fs.purge_goes_on());
+    drop(reader);
+    (0..2).for_each(|_| t.fs.commit().unwrap());
+    assert!(t.fs.purge_goes_on());
+    t.fs.go_on_purging(&mut |_| true).unwrap();
+    assert!(!has_secret(&sim) && !t.fs.volume().has_purged_left());
+    // After a crash it is not known who read, and it is done anew.
+    t.put(ROOT, "other", SECRET);
+    t.snapshot("t");
+    remove(&t, ROOT, "other");
+    t.fs.commit().unwrap();
+    let reader = t.fs.volume().live(LineId::MAIN).unwrap();
+    t.put(ROOT, "neighbour", b"y");
+    let Ok(PurgeEnd::Purged(_, wiped)) = purge(&t, "other", &["t"], false) else { panic!() };
+    assert!(!wiped.is_all());
+    drop(reader);
+    let t = again(t, &sim);
+    assert!(t.fs.purge_goes_on());
+    t.fs.go_on_purging(&mut |_| true).unwrap();
+    assert!(!has_secret(&sim) && !t.fs.volume().has_purged_left());
+    t.prove();
+}

@@ -2,6 +2,7 @@
 
 use super::NewLeaf;
 use crate::format::{Epoch, ViewId};
+use crate::volume::purge_unreached::OutOfReach;
 use parking_lot::{Mutex, RwLock};
 use std::collections::VecDeque;
 
@@ -51,6 +52,10 @@ pub(in crate::volume) struct WaitingPurge {
     pub in_place: Vec<(u64, Epoch)>,
     /// Whether what no tree leads to is being written over, if that has changed.
     pub wiping: Option<bool>,
+    /// What was out of reach when that was done last.
+    pub out_of_reach: Option<OutOfReach>,
+    /// How many fillings of a side of a mirror have begun.
+    pub fillings: u64,
     /// What commits of these epochs let go of: until nobody can have an older root.
     pub leaving: VecDeque<(Epoch, Vec<(u64, u64)>)>,
 }

@@ -123,3 +123,42 @@ fn a_place_that_would_stay_wiped_is_anybodys_once_nobody_refers_to_it() {
     assert!(!volume.shared.places.is_purged(&fresh));
     assert!(!volume.shared.store().rewrites().is_purged(0, SIZE), "nothing is shut any more");
 }
+
+/// Free space that had the secret, and was given to a file in advance.
+#[test]
+fn space_that_was_never_written_to_has_nothing_of_it() {
+    let sim = Arc::new(made());
+    let volume = open(sim.clone());
+    let before: Vec<Extent> = (60..160).map(|n| put(&volume, n, &secret(32)).unwrap()).collect();
+    commit(&volume).unwrap();
+    (60..160).for_each(|n| remove(&volume, n).unwrap());
+    (0..4).for_each(|_| commit(&volume).unwrap());
+    for ino in 200.. {
+        let staged = volume.stage_unwritten(128 << 10).unwrap();
+        let mut txn = volume.begin(LineId::MAIN).unwrap();
+        txn.reserve(Need { items: 64, ..Need::default() }, ReserveFor::Write).unwrap();
+        let given = txn.publish(staged);
+        for (n, extent) in (0..).zip(&given) {
+            txn.insert(Key::new(ino, Kind::Extent, n << 20), &extent.encode()).unwrap();
+        }
+        drop(txn);
+        let end = |e: &Extent| e.raw_addr.0 + e.len_bytes();
+        let had = |e: &Extent| before.iter().any(|old| old.raw_addr.0 < end(e) && e.raw_addr.0 < end(old));
+        if given.iter().any(had) {
+            break;
+        }
+    }
+    commit(&volume).unwrap();
+    let view = of(&volume, b"s");
+    // What has moved has given space as well.
+    volume.copy_out(&view, &[extent(&view, OTHER).unwrap()]).unwrap();
+    drop(view);
+    assert_eq!(order(&volume, BOTH, &[FILE, SMALL]).unwrap(), Ordered::Held);
+    volume.write_over_purged().unwrap();
+    commit(&volume).unwrap();
+    let wiped = wipe(&volume).unwrap();
+    assert!(wiped.reserved >= 8 * 4096 && wiped.is_all(), "{wiped:?}");
+    is_purged(&volume);
+    assert!(!has_secret(&*sim, &[0]));
+    clean(&volume);
+}

@@ -3,6 +3,7 @@
 
 use super::{Ordered, PurgeOrder};
 use crate::check::{self, Depth};
+use crate::device::mirror::{NewSide, read_label, write_label};
 use crate::device::{CrashPolicy, Device, Mirror, Op, Persistence, Sim};
 use crate::format::mirror::{Label, Standing};
 use crate::format::provenance::Provenance;
@@ -10,8 +11,8 @@ use crate::format::purge::PURGED_INLINE;
 use crate::format::view::Consistency;
 use crate::format::{Extent, Key, Kind, LineId, ViewId};
 use crate::volume::{
-    Access, Need, NewSnapshot, NothingAbove, OpenOptions, PlaceSet, ReserveFor, Result, View, Volume,
-    VolumeError,
+    Access, FillFrom, Need, NewSnapshot, NothingAbove, OpenOptions, PlaceSet, RINGS, ReserveFor, Result,
+    View, Volume, VolumeError, WipedBytes,
 };
 use std::sync::Arc;
 
@@ -159,12 +160,23 @@ pub(super) fn order(volume: &Volume, names: &[&[u8]], inodes: &[u64]) -> Result<
     Ok(volume.ordered().unwrap())
 }
 
+/// What no tree leads to.
+pub(super) fn wipe(volume: &Volume) -> Result<WipedBytes> {
+    let until = volume.epoch();
+    (0..3).try_for_each(|_| commit(volume))?;
+    let mut wiping = volume.begin_wiping(until)?;
+    assert!(wiping.free(&mut |_| true)?);
+    commit(volume)?;
+    assert!(wiping.reserved(&mut |_| true)?);
+    let wiped = wiping.end();
+    commit(volume).map(|()| wiped)
+}
+
 /// What is left to do of a purge.
 pub(super) fn finish(volume: &Volume) -> Result<()> {
     volume.write_over_purged()?;
-    (0..4).try_for_each(|_| commit(volume))?;
-    volume.wipe_unreached(&mut |_| true)?;
-    commit(volume)
+    commit(volume)?;
+    wipe(volume).map(drop)
 }
 
 /// A snapshot `s` with secrets, which the head does not have any more. A neighbour of the small one has changed since.
@@ -463,7 +475,7 @@ fn what_has_moved_is_wiped_where_it_is() {
 }
 
 #[test]
-fn both_sides_of_a_mirror_lose_it() {
+fn both_sides_of_a_mirror_lose_it_though_one_is_away() {
     let sims = [1, 2].map(|n| Arc::new(Sim::with_fresh_content(SIZE, n, 0)));
     let label = |side| Label {
         pair: [5; 16],
@@ -480,12 +492,47 @@ fn both_sides_of_a_mirror_lose_it() {
         home: None,
         path: Vec::new(),
     };
+    for (sim, side) in sims.iter().zip([1, 2]) {
+        write_label(&**sim, &label(side)).unwrap();
+    }
     let [a, b] = sims.clone();
-    let mirror: Arc<dyn Device> = Arc::new(Mirror::together([(a, label(1)), (b, label(2))], 7));
+    let both = Arc::new(Mirror::together([(a, label(1)), (b, label(2))], 7));
+    let mirror: Arc<dyn Device> = both.clone();
     made_on(mirror.clone());
+    {
+        let volume = open(mirror.clone());
+        volume.set_mirrored(true).unwrap();
+        commit(&volume).unwrap();
+    }
     let volume = open(mirror.clone());
     assert!(sims.iter().all(|sim| has_secret(&**sim, &[0])));
-    story(&volume).unwrap();
+    // The one is lost while the other is written over.
+    assert_eq!(order(&volume, BOTH, &[FILE, SMALL]).unwrap(), Ordered::Held);
+    sims[1].fail(Op::Write, 1, Persistence::Once);
+    volume.write_over_purged().unwrap();
+    commit(&volume).unwrap();
+    let wiped = wipe(&volume).unwrap();
+    assert!(wiped.lacks_a_side && !wiped.is_all());
+    is_purged(&volume);
+    assert!(!has_secret(&*sims[0], &[0]) && has_secret(&*sims[1], &[0]));
+    assert!(volume.has_purged_left() && !volume.purge_goes_on(), "not without the other side");
+    // It comes back, and gets what is in use.
+    while both.states()[1].as_ref().is_some_and(|side| side.pending_calls > 0) {
+        std::thread::yield_now();
+    }
+    assert!(both.forget_lost());
+    let (ours, theirs) = (both.label().unwrap(), read_label(&*sims[1]).unwrap().unwrap());
+    let from = FillFrom::of_side(sims[1].clone(), &ours, &theirs, both.reached_epoch());
+    let limit = std::time::Duration::from_secs(600);
+    let device: Arc<dyn Device> = sims[1].clone();
+    both.join(NewSide { device, path: Vec::new(), partner_path: Vec::new(), limit }, &RINGS).unwrap();
+    assert!(volume.wipe_when_filled());
+    commit(&volume).unwrap();
+    assert!(!volume.purge_goes_on(), "it is not there yet");
+    volume.fill(&both, &from, &mut |_| std::ops::ControlFlow::Continue(())).unwrap();
+    assert!(has_secret(&*sims[1], &[0]), "in free space, which nobody copies to");
+    assert!(volume.purge_goes_on());
+    assert!(wipe(&volume).unwrap().is_all() && !volume.has_purged_left());
     is_purged(&volume);
     clean(&volume);
     assert!(!sims.iter().any(|sim| has_secret(&**sim, &[0])));
