@@ -14,6 +14,7 @@ mod order_tests;
 mod tests;
 
 pub use leaf::{InlineContents, LeafPlace, NewLeaf};
-pub(super) use load::LoadedLeaves;
+pub use load::LoadedLeaves;
 pub use order::{Ordered, PurgeOrder, Purging};
-pub(super) use step::{LeafTable, PurgeTurn, purge_nodes};
+pub use step::LeafTable;
+pub(super) use step::{PurgeTurn, purge_nodes};

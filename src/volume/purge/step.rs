@@ -13,7 +13,7 @@ use crate::volume::remap::{Places, Remap, Wiped};
 use std::collections::BTreeMap;
 
 /// Leaves that were rewritten, by address, as the committed state has them.
-pub(in crate::volume) type LeafTable = BTreeMap<u64, LeafRecord>;
+pub type LeafTable = BTreeMap<u64, LeafRecord>;
 
 /// The part of a commit that is about purges.
 #[derive(Default)]
