@@ -55,13 +55,9 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
     let path = fs.path_in_line(&asked).map_err(|e| told(store, &e))?;
     let snapshots = chosen(fs, dir, &request.snapshots)?;
     for info in snapshots.iter().filter_map(|id| fs.volume().snapshot_info(*id)) {
-        let why = match () {
-            () if fs.volume().is_held(info.id) => "is held, or being copied",
-            () if fs.is_mounted_alone(info.id) => "is mounted by itself",
-            () => continue,
-        };
+        let Some(why) = fs.keeps_from_deletion(&info) else { continue };
         let name = names::shown_bytes(&info.name);
-        let what = format!("the snapshot {name} {why}: nothing of it is purged until that ends");
+        let what = format!("the snapshot {name} is {why}: nothing of it is purged until that ends");
         return Err(Failure::new(Code::Busy, what));
     }
     let shown = names::shown_bytes(&path);

@@ -1,7 +1,8 @@
 //! The places of what is to be purged, and who else has some of them.
 
+use crate::format::purge::PURGED_INLINE;
 use crate::format::view::Role;
-use crate::format::{Epoch, Extent, Ino, Kind, ViewId};
+use crate::format::{Epoch, Extent, Ino, Key, Kind, ViewId};
 use crate::store::RangeSet;
 use crate::tree::{Step, Visit, walk};
 use crate::volume::audit::Committed;
@@ -57,6 +58,24 @@ impl Volume {
             }
         })?;
         Ok(found)
+    }
+}
+
+impl View {
+    /// True if content was purged from some file of it. Reads all of its tree, or as far as to the first such.
+    pub fn lacks_content(&self) -> Result<bool> {
+        for item in self.range(&Key::MIN, &Key::MAX) {
+            let (key, value) = item?;
+            let lacks = match Kind::from_u8(key.kind) {
+                Some(Kind::Extent) => self.is_purged(&Extent::decode(&value)?),
+                Some(Kind::Inline) => *value == *PURGED_INLINE,
+                _ => false,
+            };
+            if lacks {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

@@ -93,12 +93,15 @@ impl Past {
         Ok(())
     }
 
-    /// Who holds a snapshot keeps its content; and of one that is mounted by itself another kernel may have pages.
+    /// Whoever keeps a snapshot from going keeps its content: who holds it; who has it mounted by itself, of which another kernel may have pages;
+    /// what is received against it.
     fn refuse_held(&self, snapshots: &[ViewId]) -> Result<()> {
         let volume = &self.commits.heads.volume;
-        let is_held =
-            snapshots.iter().any(|id| volume.is_held(*id)) || self.is_kept(snapshots.iter().copied());
-        if is_held { Err(Error::Busy) } else { Ok(()) }
+        let infos = snapshots.iter().filter_map(|id| volume.snapshot_info(*id));
+        match infos.into_iter().any(|info| self.keeps_from_deletion(&info).is_some()) {
+            true => Err(Error::Busy),
+            false => Ok(()),
+        }
     }
 
     /// Work in the background is done: what refers to what is in trees and lists alone.

@@ -320,7 +320,7 @@ impl History {
             provenance: Provenance::default(),
             identity: None,
             digest: None,
-            edited: None,
+            // What was purged from it is not in what is made from it.
             ..origin.clone()
         };
         self.add(head);
