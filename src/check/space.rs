@@ -98,7 +98,7 @@ impl Auditor<'_> {
 
     /// What a reference refers to, wherever it is.
     fn claim_reference(&mut self, e: &DeadEntry) {
-        self.purged.resolve(&self.state.remap, e);
+        self.purged.resolve(self.state, e);
         self.moved.resolve(&self.state.remap, e);
         self.claims.extend(self.state.remap.places(e.addr, e.len, e.birth));
     }
@@ -126,8 +126,15 @@ impl Auditor<'_> {
             let what = "content was purged, and the superblock does not say so (feature bit 6)";
             self.report.problem(what.into());
         }
-        for what in self.purged.judge(purged, self.derived.complete) {
-            self.report.problem(what);
+        let (complete, state) = (self.derived.complete, self.state);
+        for wrong in self.purged.judge(state, &self.claims, complete) {
+            // A list that is wrong may lack references.
+            if complete && self.derived.lists.is_empty() {
+                self.wrong(wrong.what);
+                self.derived.purge_items.extend(wrong.items);
+            } else {
+                self.report.problem(wrong.what);
+            }
         }
         // A place that is to be written over is held by its record.
         let held: Vec<_> = self.state.remap.purged.to_wipe();
