@@ -8,6 +8,7 @@
 use crate::format::superblock::INCOMPAT_PURGED;
 use crate::format::{BLOCK_BYTES, Epoch, ViewId};
 use crate::store::{RangeSet, Store, StoreError};
+use crate::volume::purge::OutOfReach;
 use crate::volume::{Result, Volume};
 use parking_lot::MutexGuard;
 use std::collections::BTreeSet;
@@ -37,19 +38,6 @@ impl WipedBytes {
     pub fn is_all(&self) -> bool {
         self.held_up == 0 && self.read_snapshots == 0 && !self.lacks_a_side
     }
-}
-
-/// What was out of reach when what no tree leads to was written over last.
-#[derive(Clone, Default)]
-pub(in crate::volume) struct OutOfReach {
-    /// Freed by commits up to this epoch, and in quarantine.
-    until: Epoch,
-    /// Deleted, and read.
-    views: BTreeSet<ViewId>,
-    /// A side of the mirror.
-    side: bool,
-    /// How many fillings of a side had begun.
-    fillings: u64,
 }
 
 /// The writing over, while it is under way. The one of the volume.

@@ -15,6 +15,7 @@ mod tests;
 
 pub use leaf::{InlineContents, LeafPlace, NewLeaf};
 pub use load::LoadedLeaves;
+pub(super) use order::OutOfReach;
 pub use order::{Ordered, PurgeOrder, Purging};
 pub use step::LeafTable;
 pub(super) use step::{PurgeTurn, purge_nodes};

@@ -2,9 +2,8 @@
 
 use super::NewLeaf;
 use crate::format::{Epoch, ViewId};
-use crate::volume::purge_unreached::OutOfReach;
 use parking_lot::{Mutex, RwLock};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// Content that the next commit holds.
 #[derive(Clone, Default)]
@@ -28,6 +27,19 @@ pub enum Ordered {
     Held,
     /// Nothing was done: others have come to refer to some of it since it was planned.
     Changed,
+}
+
+/// What was out of reach when what no tree leads to was written over last.
+#[derive(Clone, Default)]
+pub(in crate::volume) struct OutOfReach {
+    /// Freed by commits up to this epoch, and in quarantine.
+    pub until: Epoch,
+    /// Deleted, and read.
+    pub views: BTreeSet<ViewId>,
+    /// A side of the mirror.
+    pub side: bool,
+    /// How many fillings of a side had begun.
+    pub fillings: u64,
 }
 
 /// Purges of an open volume.
