@@ -12,7 +12,7 @@ use crate::names;
 use crate::sys::process;
 use serde_json::Value;
 
-/// Others that are told by name.
+/// Others, and files, that are told by name.
 const OTHERS_SHOWN: usize = 20;
 
 /// Purges, or says what that would do. Refused where others have some of it.
@@ -89,13 +89,24 @@ fn text(path: &str, told: &Value, dry_run: bool) -> String {
         format!("{path}: no content is left in {}\n", list.join(", "))
     } else {
         format!(
-            "{verb} {path} from {} ({}): {} of content, {} of trees rewritten\n",
+            "{verb} {path} from {} ({}): {}{} of content, {} of trees rewritten\n",
             output::counted(list.len() as u64, "snapshot"),
             list.join(", "),
+            match number("file_count") {
+                1 => String::new(),
+                n => output::counted(n, "file") + ", ",
+            },
             output::size(number("stored_bytes")),
             output::counted(number("nodes"), "node"),
         )
     };
+    let files = names::get_list(told, "files").filter(|files| files.len() > 1).unwrap_or_default();
+    for file in files.iter().take(OTHERS_SHOWN).filter(|_| dry_run) {
+        out += &format!("  /{}\n", names::shown_bytes(file));
+    }
+    if dry_run && files.len() > OTHERS_SHOWN {
+        out += &format!("  and {} more (--json has all)\n", files.len() - OTHERS_SHOWN);
+    }
     let others = told["others"].as_array().cloned().unwrap_or_default();
     if !others.is_empty() {
         let loses = if done { "lost it, too" } else { "would lose it, too" };
@@ -129,6 +140,9 @@ fn text(path: &str, told: &Value, dry_run: bool) -> String {
         out += &left(told);
     } else if dry_run {
         out += "nothing was done\n";
+    }
+    if number("in_trash") > 0 {
+        out += "not looked at: what is in the trash (to empty it: snapfs delete MNT --trash)\n";
     }
     out
 }

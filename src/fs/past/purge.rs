@@ -20,7 +20,7 @@ const COMMITS_TO_FREE: usize = 3;
 /// What is to be purged.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PurgeAsked {
-    /// From the root of the line.
+    /// From the root of the line: a file, a symbolic link, or a directory with all that are below it.
     pub path: Vec<u8>,
     /// In these snapshots, which are the line's own.
     pub snapshots: Vec<ViewId>,
@@ -39,7 +39,7 @@ pub enum PurgeEnd {
 }
 
 impl Past {
-    /// Purges a path. `NotFound`: it is in none of the snapshots. `IsADirectory`: it is no file or link in one. `Busy`: one of the
+    /// Purges a path. `NotFound`: it is in none of the snapshots. `NotSupported`: it is no file, link or directory in one. `Busy`: one of the
     /// snapshots is held, or what was found has changed since. On an error before the first commit nothing was done; after it
     /// the purge goes on when the store is opened again.
     pub fn purge(&self, asked: &PurgeAsked) -> Result<PurgeEnd> {

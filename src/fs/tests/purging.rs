@@ -125,7 +125,8 @@ fn nothing_of_a_secret_is_left_but_its_names() {
     assert!(has_secret(&sim));
     let both = &["mon", "tue"][..];
     assert!(matches!(purge(&t, "app/.env", &["wed"], false), Err(Error::NotFound)));
-    assert!(matches!(purge(&t, "app", both, false), Err(Error::IsADirectory)));
+    let Ok(PurgeEnd::Planned(plan)) = purge(&t, "app", both, true) else { panic!() };
+    assert!(plan.is_live() && plan.files.len() == 8, "what else is there is live: {:?}", plan.files);
     assert_eq!(refused(&t, "app/.env", &["mon"]), [other("", "tue", "app/.env")]);
     for name in ["app/.env", "app/key.pem", "app/link"] {
         purged(&t, name, &["mon", "tue", "wed"], false);
@@ -377,4 +378,41 @@ fn a_frozen_line_is_left_as_it_is() {
     (0..2).for_each(|_| t.fs.commit().unwrap());
     t.fs.go_on_purging(&mut |_| true).unwrap();
     assert!(!has_secret(&sim));
+}
+
+#[test]
+fn a_directory_goes_with_all_files_below_it() {
+    let (sim, t) = store();
+    let keys = t.mkdir(ROOT, "keys").unwrap();
+    let sub = t.mkdir(keys, "sub").unwrap();
+    t.put(keys, "a", SECRET);
+    t.put(sub, "b", &secret(100 << 10));
+    t.fs.symlink(&USER, sub, b"link", SECRET).unwrap();
+    t.fs.mknod(&USER, keys, b"pipe", FileType::Fifo, 0o600, 0).unwrap();
+    t.put(ROOT, "keysnot", b"stays");
+    t.fs.link(&USER, t.find(keys, "a").unwrap(), sub, b"a2").unwrap();
+    t.snapshot("one");
+    t.put(keys, "c", &secret(64 << 10));
+    t.fs.link(&USER, t.find(keys, "c").unwrap(), ROOT, b"out").unwrap();
+    t.snapshot("two");
+    for (dir, name) in [(keys, "a"), (sub, "a2"), (sub, "b"), (sub, "link"), (keys, "c"), (ROOT, "out")] {
+        remove(&t, dir, name);
+    }
+    t.fs.commit().unwrap();
+    assert_eq!(refused(&t, "keys", &["one", "two"]), [other("", "two", "out")]);
+    let Ok(PurgeEnd::Planned(plan)) = purge(&t, "keys/sub", &["two"], false) else { panic!() };
+    let told: Vec<&[u8]> = plan.files.iter().map(|file| &file[..]).collect();
+    assert_eq!(told, [&b"keys/sub/a2"[..], b"keys/sub/b", b"keys/sub/link"]);
+    let Ok(PurgeEnd::Purged(plan, _)) = purge(&t, "keys", &["one", "two"], true) else { panic!() };
+    let files: Vec<u64> = plan.found.iter().map(|found| found.files).collect();
+    assert_eq!((files, plan.files.len()), (vec![4, 5], 5));
+    for file in ["keys/a", "keys/sub/b", "keys/sub/a2"] {
+        is_gone(read(&t, "one", file));
+        is_gone(read(&t, "two", file));
+    }
+    is_gone(read(&t, "two", "out"));
+    assert_eq!(read(&t, "two", "keysnot").unwrap(), b"stays");
+    assert!(!has_secret(&sim));
+    assert!(matches!(purge(&t, "keys/pipe", &["one"], false), Err(Error::NotSupported)));
+    t.prove();
 }
