@@ -31,6 +31,8 @@ const USERS_PATIENCE: Duration = Duration::from_secs(600);
 const ROOM_INTERVAL: Duration = Duration::from_secs(2);
 /// Thinning begins when this part of what is to be left free is free beyond that, because freed space comes back late.
 const MARGIN_SHARE: u64 = 4;
+/// If all that may go is not enough, less than one in so many bytes of a store is no reason to delete anything.
+const NEXT_TO_NOTHING_SHARE: u64 = 1024;
 
 /// How a schedule is doing.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -310,25 +312,37 @@ impl Fs {
         let all = self.past.scheduled(line, &schedule.name);
         let taken = self.past.as_taken(&all);
         let rulings = decide(schedule, &taken, moment(&self.heads.clock).0);
-        let order: Vec<usize> =
-            thinning_order(&taken, &rulings).into_iter().filter(|i| !rulings[*i].goes()).collect();
+        let wanted = self.wanted_bytes(schedule);
+        let planner = match schedule.budget.is_some() || wanted.is_some() {
+            true => Some(self.heads.volume.planner()?),
+            false => None,
+        };
+        // What a clone is compared with brings nothing back.
+        let gives_space = |i: &usize| planner.as_ref().is_none_or(|planner| !planner.is_base(all[*i].id));
+        let order: Vec<usize> = thinning_order(&taken, &rulings)
+            .into_iter()
+            .filter(|i| !rulings[*i].goes() && gives_space(i))
+            .collect();
+        let would_free = |set: &mut dyn Iterator<Item = usize>| match &planner {
+            Some(planner) => planner.would_free(&set.map(|i| all[i].id).collect::<Vec<_>>()),
+            None => Ok(0),
+        };
         let going = |i: &usize| rulings[*i].goes();
         let mut thinned = vec![None; all.len()];
         let total = self.heads.volume.space().total;
         if let Some(budget) = schedule.budget.map(|share| bytes_of(share, total)) {
             let left = |n: usize| {
                 let gone = &order[..n];
-                let stay = (0..all.len()).filter(|i| !going(i) && !gone.contains(i));
-                self.heads.volume.would_free(stay.map(|i| all[i].id))
+                would_free(&mut (0..all.len()).filter(|i| !going(i) && !gone.contains(i)))
             };
             let n = fewest(order.len(), |n| Ok(left(n)? <= budget))?;
             order[..n].iter().for_each(|i| thinned[*i] = Some("over its budget"));
         }
-        if let Some(wanted) = self.wanted_bytes(schedule) {
-            let freed = |n: usize| {
-                let gone = (0..all.len()).filter(going).chain(order[..n].iter().copied());
-                self.heads.volume.would_free(gone.map(|i| all[i].id))
-            };
+        if let Some(wanted) = wanted {
+            let freed =
+                |n: usize| would_free(&mut (0..all.len()).filter(going).chain(order[..n].iter().copied()));
+            // If all of it is not enough, what brings next to nothing back does not go for that.
+            let wanted = wanted.min(freed(order.len())?.saturating_sub(total / NEXT_TO_NOTHING_SHARE));
             let n = fewest(order.len(), |n| Ok(freed(n)? >= wanted))?;
             for i in &order[..n] {
                 thinned[*i] = thinned[*i].or(Some("space is wanted"));

@@ -1,5 +1,5 @@
 //! Room for those who write: before a change fails for want of space, the trash is emptied, and then snapshots that schedules took are
-//! let go, as few as are enough.
+//! let go, as few as are enough; last those that the trip wire kept.
 //!
 //! Which may go is said in one place (`Past::keeps_from_going`), and in which order by `schedule`: first what no rule keeps, then the
 //! coarsest class, of all schedules together; the last of each never. Schedules that are run by hand keep what they took. Only what
@@ -164,7 +164,8 @@ impl Past {
             }
         }
         all.sort_by_key(|(first, (_, s))| (*first, s.id));
-        all.into_iter().map(|(_, may_go)| may_go).collect()
+        let kept_before = self.may_go_of_kept().into_iter();
+        all.into_iter().map(|(_, may_go)| may_go).chain(kept_before).collect()
     }
 }
 
