@@ -87,8 +87,10 @@ impl Past {
         }
         heads.volume.write_over_purged()?;
         self.commits.commit()?;
-        if self.wipe(go_on)?.is_all() && !heads.volume.has_purged_left() {
-            log::info!("what was left of a purge is written over");
+        let wiped = self.wipe(go_on)?;
+        match heads.volume.has_purged_left() {
+            false => log::info!("what was left of a purge is written over"),
+            true => log::info!("some of a purge is out of reach still: {wiped:?}"),
         }
         Ok(())
     }
