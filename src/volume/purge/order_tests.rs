@@ -2,6 +2,7 @@
 
 use super::tests::*;
 use super::{Ordered, PurgeOrder};
+use crate::device::Sim;
 use crate::format::age::AgeRecord;
 use crate::format::provenance::Provenance;
 use crate::format::{BlockAddr, Extent, Key, Kind, LineId};
@@ -95,22 +96,32 @@ fn what_has_come_to_be_held_is_not_ordered() {
     nothing_was_done(&volume);
 }
 
-/// The last reference to what had moved goes between the steps.
+/// Of two that had moved side by side, the last reference to one goes between the steps.
 #[test]
 fn a_place_that_would_stay_wiped_is_anybodys_once_nobody_refers_to_it() {
-    let volume = open(Arc::new(made()));
-    let view = of(&volume, b"s");
-    let file = extent(&view, FILE).unwrap();
-    volume.copy_out(&view, std::slice::from_ref(&file)).unwrap();
+    let sim = Arc::new(Sim::with_fresh_content(SIZE, 1, 0));
+    Volume::create(sim.clone(), SIZE, [1; 16], (0, 0)).unwrap();
+    let volume = open(sim.clone());
+    let files = [FILE, OTHER];
+    files.iter().for_each(|ino| drop(put(&volume, *ino, &secret(4)).unwrap()));
     commit(&volume).unwrap();
+    snapshot(&volume, b"r").unwrap();
+    remove(&volume, OTHER).unwrap();
+    snapshot(&volume, b"s").unwrap();
+    remove(&volume, FILE).unwrap();
     commit(&volume).unwrap();
-    let (place, _) = view.runs_of(&file)[0];
-    assert_ne!(place, file.raw_addr.0);
+    let view = of(&volume, b"r");
+    let both = files.map(|ino| extent(&view, ino).unwrap());
+    volume.copy_out(&view, &both).unwrap();
+    (0..2).for_each(|_| commit(&volume).unwrap());
+    let mut places = PlaceSet::default();
+    both.iter().for_each(|extent| places.add(&view, extent));
+    assert!(places.ranges().len() == 1 && view.runs_of(&both[1])[0].0 != both[1].raw_addr.0);
+    let (place, _) = view.runs_of(&both[1])[0];
     drop(view);
-    assert_eq!(order(&volume, BOTH, &[FILE, SMALL]).unwrap(), Ordered::Held);
-    for name in BOTH {
-        volume.delete_snapshot(LineId::MAIN, volume.find_snapshot(LineId::MAIN, name).unwrap().id).unwrap();
-    }
+    assert_eq!(order(&volume, &[b"r"], &files).unwrap(), Ordered::Held);
+    let first = volume.find_snapshot(LineId::MAIN, b"r").unwrap().id;
+    volume.delete_snapshot(LineId::MAIN, first).unwrap();
     commit(&volume).unwrap();
     while volume.has_background_work() {
         commit(&volume).unwrap();
@@ -118,10 +129,13 @@ fn a_place_that_would_stay_wiped_is_anybodys_once_nobody_refers_to_it() {
     finish(&volume).unwrap();
     (0..3).for_each(|_| commit(&volume).unwrap());
     clean(&volume);
+    let held: Vec<_> = volume.committed().unwrap().remap.purged.held().collect();
+    assert!(matches!(held[..], [(_, held)] if held.wiped && held.len == 4 * 4096), "{held:?}");
     let (raw_addr, birth) = (BlockAddr(place), volume.epoch());
     let fresh = Extent { raw_addr, birth, len: 4096, crcs: vec![0], frame: None, home: None };
     assert!(!volume.shared.places.is_purged(&fresh));
-    assert!(!volume.shared.store().rewrites().is_purged(0, SIZE), "nothing is shut any more");
+    assert!(!volume.shared.store().rewrites().is_purged(place, 4 * 4096), "it is shut no more");
+    assert!(read(&of(&volume, b"s"), FILE).is_err() && !has_secret(&*sim, &[0]));
 }
 
 /// Free space that had the secret, and was given to a file in advance.
