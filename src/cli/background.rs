@@ -2,8 +2,8 @@
 //!
 //! One commits: when the interval is over, when much has changed, and as long as there is background work. It does nothing
 //! else that can fail or take long: what was promised to be durable waits for it. Another brings content home, one has
-//! the host secure space before a change needs it, and one, of a store that is served, keeps its schedules and
-//! the holds that end.
+//! the host secure space before a change needs it, one goes on with purges, and one, of a store that is served, keeps its
+//! schedules and the holds that end.
 
 use super::engine::OpenFor;
 use crate::bell::Bell;
