@@ -34,7 +34,12 @@ pub(super) fn run(backend: &dyn Backend, args: &MirrorArgs) -> Result<(), Failur
         MirrorVerb::Status(a) => {
             let client = Client::connect(&a.target)?;
             let status = match send(&client, &MirrorOrder::Status) {
-                Err(f) if f.code == Code::ReadOnly => json!({"read_only": true, "sides": []}),
+                Err(f) if f.code == Code::ReadOnly => match client.call("status", json!({}), &mut |_| {})? {
+                    Value::Object(mut of) if of.contains_key("mirror") => {
+                        of.remove("mirror").unwrap_or_default()
+                    }
+                    _ => json!({"read_only": true, "sides": []}),
+                },
                 status => status?,
             };
             finish(&client, status, a.wait, a.json.json)
@@ -275,10 +280,27 @@ fn state(status: &Value) -> String {
         (_, Value::Bool(true), _) => {
             unread(status).map_or("in sync".into(), |what| format!("in sync, but {what}"))
         }
-        _ if status["read_only"] == true => "mounted read-only: its sides are not looked at".into(),
+        _ if status["read_only"] == true => read_only(status),
         (Value::Bool(true), ..) => "alone: the other side is missing".into(),
         _ => "not mirrored".into(),
     }
+}
+
+/// How a side stands that is only read, as far as its mount could see.
+fn read_only(status: &Value) -> String {
+    let partner = names::get(status, "partner").map_or_else(String::new, |path| names::shown_bytes(&path));
+    let what = match status["stands"].as_str() {
+        Some("both ahead") => {
+            format!(
+                "both sides went on alone, and {partner} has what is not here ('snapfs mirror resync --keep' brings them together)"
+            )
+        }
+        Some("together") => format!("in sync with {partner} when it was mounted"),
+        Some("ahead") => format!("it went on without {partner}, which is older"),
+        Some("behind") => format!("it is older than {partner}, which went on without it"),
+        _ => "its sides are not looked at".into(),
+    };
+    format!("mounted read-only: {what}")
 }
 
 /// How the sides are, for people.

@@ -40,8 +40,8 @@ pub struct Filled {
     pub total: u64,
     /// Bytes that were copied: of what is done all but what proved to be the same, or is not in use any more.
     pub copied: u64,
-    /// What of that was content, and not nodes of trees, superblocks or the log. As far as that is known: of a side that was
-    /// away.
+    /// What of that was content that came since the two parted, and not nodes of trees, superblocks, the log, or what was freed
+    /// and waits for that to be durable or for readers. Known of a side that was away.
     pub content: Option<u64>,
     /// Bytes that are in use and cannot be read, and so were not copied.
     pub unread: u64,
@@ -50,8 +50,8 @@ pub struct Filled {
 /// What a side needs.
 struct Needed {
     ranges: RangeSet,
-    /// What of that is nodes of trees, as far as it is known.
-    nodes: RangeSet,
+    /// What of that is known to be content.
+    content: RangeSet,
 }
 
 impl FillFrom {
@@ -148,11 +148,12 @@ impl Volume {
             (alloc.in_use(), alloc.in_use_uncommitted())
         };
         let (epoch, mut ranges) = from.lacks(&in_use);
-        let whole = |ranges| Needed { ranges, nodes: RangeSet::new() };
+        let whole = |ranges| Needed { ranges, content: RangeSet::new() };
         if let FillFrom::Nothing = from {
             return Ok(whole(ranges));
         }
-        let Younger { all: younger, nodes } = match self.committed().and_then(|state| newer(&state, epoch)) {
+        let Younger { all: younger, content } = match self.committed().and_then(|state| newer(&state, epoch))
+        {
             Ok(younger) => younger,
             Err(e) => {
                 log::warn!("mirror: everything is copied, because what is newer cannot be found: {e}");
@@ -163,7 +164,7 @@ impl Volume {
             in_use.clipped(addr, len).for_each(|(addr, len)| add(&mut ranges, addr, len));
         }
         uncommitted.iter().for_each(|(addr, len)| add(&mut ranges, addr, len));
-        Ok(Needed { ranges, nodes })
+        Ok(Needed { ranges, content })
     }
 
     /// Has a side that is about to be filled note what it does not have: so this need not be found again, and what was noted
@@ -233,7 +234,7 @@ impl Volume {
     ) -> Result<Filled> {
         // In this order: what is committed by then and is not in the ranges is there.
         let epoch = mirror.reached_epoch();
-        let Needed { ranges, nodes } = self.ranges_to_fill(from)?;
+        let Needed { ranges, content: of_content } = self.ranges_to_fill(from)?;
         mirror.note_rest(epoch, noted(&ranges, 0))?;
         self.discard_unused(mirror)?;
         let log = self.log_range();
@@ -260,11 +261,8 @@ impl Volume {
                 // What was freed since is not there any more, maybe, and what was allocated has been written to both.
                 let copied = mirror.copy_wanted(at, len, &|at, len| self.alloc_of().in_use_of(at, len))?;
                 unread.extend(copied.unread);
-                let of_nodes = nodes.clipped(at, len).map(|(_, len)| len).sum();
-                filled
-                    .content
-                    .iter_mut()
-                    .for_each(|content| *content += copied.bytes.saturating_sub(of_nodes));
+                let bytes = of_content.clipped(at, len).map(|(_, len)| len).sum::<u64>();
+                filled.content.iter_mut().for_each(|content| *content += bytes.min(copied.bytes));
                 copied.bytes
             } else if from.has_log() {
                 mirror.copy_differing(at, len, if at < log.0 { &of_rings } else { &of_log })?

@@ -59,8 +59,8 @@ impl StaleSide {
 /// Ranges of a state that were born after an epoch. Each once.
 pub(super) struct Younger {
     pub all: RangeSet,
-    /// What of that is nodes of trees and blocks of the space map.
-    pub nodes: RangeSet,
+    /// What of that is content, and not nodes of trees or blocks of the space map.
+    pub content: RangeSet,
 }
 
 /// What of a state was born after an epoch.
@@ -79,7 +79,8 @@ pub(super) fn newer(state: &Committed, than: Epoch) -> Result<Younger> {
     for (root, than, cursor) in trees {
         newer_in_tree(state, &root, (than, cursor), (&mut content, &mut nodes))?;
     }
-    let mut add = |addr: u64, len: u64| add(&mut content, addr, len);
+    let mut others = RangeSet::new();
+    let mut add = |addr: u64, len: u64| add(&mut others, addr, len);
     // What has moved keeps its birth, whenever that was.
     state.remap.iter().for_each(|record| add(record.new.0, record.len));
     // So does what was purged, and a leaf without what was.
@@ -99,9 +100,9 @@ pub(super) fn newer(state: &Committed, than: Epoch) -> Result<Younger> {
             }
         }
     }
-    let mut all = nodes.clone();
-    content.iter().for_each(|(addr, len)| self::add(&mut all, addr, len));
-    Ok(Younger { all, nodes })
+    let mut all = content.clone();
+    nodes.iter().chain(others.iter()).for_each(|(addr, len)| self::add(&mut all, addr, len));
+    Ok(Younger { all, content })
 }
 
 fn newer_in_tree(

@@ -85,7 +85,7 @@ pub use crate::format::line::LineRecord;
 pub use clones::CloneInfo;
 pub use commit::{CommitSession, Prepare};
 pub use deletions::Leftover;
-pub use error::{Result, VolumeError};
+pub use error::{DAMAGED, Result, VolumeError};
 pub use filling::{FillFrom, Filled};
 pub use holds::NewHold;
 pub use homes::AtHome;
