@@ -2,8 +2,8 @@
 //!
 //! One commits: when the interval is over, when much has changed, and as long as there is background work. It does nothing
 //! else that can fail or take long: what was promised to be durable waits for it. Another brings content home, one has
-//! the host secure space before a change needs it, and one, of a store that is served, keeps its schedules and
-//! the holds that end.
+//! the host secure space before a change needs it, and two, of a store that is served, keep its schedules, and
+//! the holds that end and the trip wire.
 
 use super::engine::OpenFor;
 use crate::bell::Bell;
@@ -41,16 +41,16 @@ const PRUNE_PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Background {
     fs: Arc<Fs>,
     stop: Arc<AtomicBool>,
-    /// Rung at the end.
-    end: Arc<Bell>,
+    /// Rung at the end, for each who waits.
+    ends: [Arc<Bell>; 2],
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Background {
     /// Starts those that a store needs that was opened for this.
     pub fn start(fs: &Arc<Fs>, commit_interval: Duration, access: OpenFor) -> io::Result<Background> {
-        let (stop, end) = (Arc::default(), Arc::default());
-        let mut all = Background { fs: fs.clone(), stop, end, threads: Vec::new() };
+        let (stop, ends) = (Arc::default(), Default::default());
+        let mut all = Background { fs: fs.clone(), stop, ends, threads: Vec::new() };
         let (for_commits, stop) = (fs.clone(), all.stop.clone());
         let (for_homing, end) = (fs.clone(), stop.clone());
         all.spawn("homing", move || bring_home(&for_homing, &end))?;
@@ -67,8 +67,10 @@ impl Background {
             })?;
         }
         if access == OpenFor::Mount {
-            let (fs, end) = (fs.clone(), all.end.clone());
+            let (fs, [end, end_of_holds]) = (fs.clone(), all.ends.clone());
+            let for_holds = fs.clone();
             all.spawn("schedule", move || keep_schedules(&fs, &end))?;
+            all.spawn("holds", move || keep_holds(&for_holds, &end_of_holds))?;
         }
         Ok(all)
     }
@@ -82,7 +84,7 @@ impl Background {
 impl Drop for Background {
     fn drop(&mut self) {
         self.stop.store(true, SeqCst);
-        self.end.end();
+        self.ends.iter().for_each(|end| end.end());
         self.fs.end_pressure();
         self.fs.volume().end_space_ahead();
         self.threads.iter().for_each(|thread| thread.thread().unpark());
@@ -94,17 +96,28 @@ impl Drop for Background {
     }
 }
 
-/// Takes what is due, deletes what is to go, ends holds that are over, and sees to it that there is a snapshot before much is
-/// gone, until the bell rings.
-fn keep_schedules(fs: &Fs, end: &Bell) {
-    let (mut pause, mut failing) = (SCHEDULE_INTERVAL, Failing::default());
+/// Ends holds that are over, and sees to it that there is a snapshot before much is gone, until the bell rings. Programs that a
+/// schedule waits for are no reason to wait here.
+fn keep_holds(fs: &Fs, end: &Bell) {
+    let mut failing = Failing::default();
     loop {
-        end.wait(pause);
+        end.wait(SCHEDULE_INTERVAL);
         if end.has_ended() {
             return;
         }
         failing.note("holds that end", fs.keep_holds());
         fs.tend_tripwire();
+    }
+}
+
+/// Takes what is due, and deletes what is to go, until the bell rings.
+fn keep_schedules(fs: &Fs, end: &Bell) {
+    let mut pause = SCHEDULE_INTERVAL;
+    loop {
+        end.wait(pause);
+        if end.has_ended() {
+            return;
+        }
         pause = if fs.keep_schedules() { PRUNE_PAUSE } else { SCHEDULE_INTERVAL };
     }
 }

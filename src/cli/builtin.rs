@@ -18,6 +18,7 @@ use super::feed::{self, Feeds};
 use super::freezing;
 use super::held;
 use super::hold::{lock, probe};
+use super::hooks::HostHooks;
 use super::hydrate_order::HydrateOrder;
 use super::hydrating::Hydrating;
 use super::hydrator::Hydrator;
@@ -50,9 +51,8 @@ use crate::ctl::{Code, Failure, StoreId};
 use crate::device::lock::{LockMode, StoreLock};
 use crate::device::{self, Device, DirDevice, FileDevice, Overlay, StoreKind, mark};
 use crate::format::provenance::Provenance;
-use crate::format::view::Consistency;
 use crate::format::{LineId, ViewId};
-use crate::fs::{Fs, FsOptions, GoesOn, RestoreOrder, Steps};
+use crate::fs::{Fs, FsOptions, GoesOn, Reached, RestoreOrder, Steps};
 use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
 use crate::names;
 use crate::ops::{Caller, Error, KernelRef, NodeId, Operations, XattrMode};
@@ -109,6 +109,9 @@ impl Backend for Builtin {
             }
             e => told(store, &e),
         })?;
+        if let (OpenFor::Mount, Some(mount)) = (options.access, &options.mount_point) {
+            fs.set_applications(HostHooks::of(&fs, mount, store));
+        }
         let background = options
             .access
             .writes()
@@ -419,7 +422,7 @@ impl Engine for Open {
         at: NodeId,
         name: &[u8],
         provenance: &Provenance,
-        reached: Consistency,
+        reached: Reached<'_>,
     ) -> Result<SnapshotRow, Failure> {
         let made = self.fs.create_snapshot_as(at, name, provenance, reached);
         made.map_err(|e| told_name(name, &e))?;
@@ -430,7 +433,7 @@ impl Engine for Open {
         &self,
         at: NodeId,
         name: &[u8],
-        (provenance, reached): (&Provenance, Consistency),
+        (provenance, reached): (&Provenance, Reached<'_>),
         hold: &WantedHold,
     ) -> Result<SnapshotRow, Failure> {
         held::create(&self.fs, at, name, (provenance, reached), hold)?;
@@ -443,7 +446,7 @@ impl Engine for Open {
 
     fn set_layout(&self, at: NodeId, layout: &str) -> Result<(), Failure> {
         let set = || {
-            self.fs.check_thawed(at)?;
+            let _passage = self.fs.pass_thawed(at)?;
             let root = self.fs.root_of_line(at)?;
             // Whoever may make snapshots by command owns the mount or is root.
             let caller = Caller { uid: 0, gid: 0, pid: 0, umask: 0 };
@@ -560,8 +563,7 @@ impl Engine for Open {
     }
 
     fn split(&self, at: NodeId, name: &[u8], provenance: &Provenance) -> Result<Value, Failure> {
-        let mut make =
-            || self.create(at, name, provenance, Consistency::FileSystem).map(|made| encode(&made));
+        let mut make = || self.create(at, name, provenance, Reached::PLAIN).map(|made| encode(&made));
         self.sides()?.split(&mut make, &mut || drop(self.delete(at, name)))
     }
 

@@ -3,7 +3,7 @@
 //! Invariant: however it ends, the store is closed after the last request, and the registry forgets the daemon after
 //! that. `snapfs umount` waits until the record is gone, and knows then that the store is free.
 
-use super::engine::{Backend, Engine};
+use super::engine::{Backend, Engine, StoreOptions};
 use super::options::Parsed;
 use super::points::{GRACE, Points};
 use super::refusal::no_thread;
@@ -61,7 +61,9 @@ pub(super) fn serve(job: &MountJob, ready: &mut dyn FnMut()) -> Result<(), Failu
     // Before a store is made for nothing.
     super::apart::check(job.store, job.point).map_err(failed)?;
     crate::fuse::check_point(job.point).map_err(failed)?;
-    let engine = job.backend.open(job.store, &job.options.store)?;
+    let point = fs::canonicalize(job.point).unwrap_or_else(|_| job.point.to_path_buf());
+    let options = StoreOptions { mount_point: Some(point), ..job.options.store.clone() };
+    let engine = job.backend.open(job.store, &options)?;
     let served = mount_and_wait(job, &engine, ready);
     match served {
         Ok(server) => {

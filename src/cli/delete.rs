@@ -15,8 +15,9 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-/// How often it is looked whether space has come back.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// How soon it is looked whether space has come back, and then twice as long at a time, up to the other.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(2);
 /// What ends the waiting and nothing else.
 const ENDS: [i32; 2] = [signals::SIGINT, signals::SIGTERM];
 
@@ -24,7 +25,8 @@ pub(super) fn run(args: &DeleteArgs) -> Result<(), Failure> {
     if args.names.iter().any(|name| name.is_empty()) {
         return Err(usage::wrong("a name is empty"));
     }
-    let client = daemon_for_changes(&args.target)?;
+    let client =
+        if args.dry_run { Client::connect(&args.target)? } else { daemon_for_changes(&args.target)? };
     let bytes = |word: &std::ffi::OsString| word.as_bytes().to_vec();
     let order = DeleteOrder {
         at: NodeId::ROOT,
@@ -33,6 +35,7 @@ pub(super) fn run(args: &DeleteArgs) -> Result<(), Failure> {
         after: args.after.as_ref().map(bytes),
         dry_run: args.dry_run,
         now: args.now,
+        is_waited_for: args.wait,
     };
     let mut request = encode(&order);
     put_maker(&mut request, None);
@@ -72,15 +75,27 @@ fn gone(answer: &Value) -> Vec<Vec<u8>> {
 fn told(answer: &Value) -> String {
     let gone = gone(answer);
     let mut out: String = gone.iter().map(|name| names::shown_bytes(name) + "\n").collect();
+    let bytes = |key: &str| answer[key].as_u64().filter(|bytes| *bytes > 0).map(output::size);
     if let Some(frees) = answer["frees"].as_u64() {
         let what = counted(gone.len() as u64, "snapshot");
         out += &format!("{what} would go, and {} come back\n", output::size(frees));
+    }
+    if let Some(later) = bytes("frees_later") {
+        out += &format!("{later} more when what is read or compared with is so no more\n");
+    }
+    if let Some(shared) = bytes("shared") {
+        out += &format!("{shared} stay: other files share these blocks\n");
     }
     out
 }
 
 fn for_programs(answer: &Value, dry_run: bool) -> Value {
     let mut object = json!({"kept": answer["kept"], "missing": answer["missing"], "frees": answer["frees"]});
+    for key in ["frees_later", "shared"] {
+        if let Some(bytes) = answer[key].as_u64() {
+            object[key] = bytes.into();
+        }
+    }
     let gone = gone(answer);
     let list: Vec<&OsStr> = gone.iter().map(|name| OsStr::from_bytes(name)).collect();
     names::put_list(&mut object, if dry_run { "would_delete" } else { "deleted" }, &list);
@@ -97,13 +112,26 @@ fn wait(client: &Client, json: bool) -> Result<(), Failure> {
     waited
 }
 
+fn why_not(state: &str) -> String {
+    match state {
+        "ok" => "what is left to be freed cannot be read (snapfs check)".into(),
+        state => format!("the store is {state}"),
+    }
+}
+
 fn look_on(client: &Client, json: bool) -> Result<(), Failure> {
     let is_shown = !json && io::stderr().is_terminal();
-    let mut last = Value::Null;
+    let (mut last, mut pause) = (Value::Null, LOOK_AGAIN);
     let done = loop {
         let status = client.call("status", json!({}), &mut |_| {})?;
-        let number = |key: &str| status[key].as_u64().unwrap_or(0);
-        let (views, jobs, bytes) = (number("deleting"), number("freeing_jobs"), number("freeing_bytes"));
+        let number = |key: &str| status[key].as_u64();
+        let state = status["state"].as_str().unwrap_or_default();
+        let (Some(views), Some(jobs), Some(bytes), "ok") =
+            (number("deleting"), number("freeing_jobs"), number("freeing_bytes"), state)
+        else {
+            let what = format!("they are deleted, and their space does not come back: {}", why_not(state));
+            break Err(Failure::new(Code::Io, what));
+        };
         if views == 0 && jobs == 0 {
             break Ok(());
         }
@@ -116,10 +144,11 @@ fn look_on(client: &Client, json: bool) -> Result<(), Failure> {
             let _ = write!(io::stderr().lock(), "\r{what}\x1b[K");
         }
         last = now;
-        if matches!(family::wait_signal(&ENDS, Some(LOOK_AGAIN)), Ok(Some(_))) {
+        if matches!(family::wait_signal(&ENDS, Some(pause)), Ok(Some(_))) {
             let what = "waited for no longer; it goes on in the background (snapfs status)";
             break Err(Failure::new(Code::Other, what));
         }
+        pause = (2 * pause).min(LOOK_AGAIN_MAX);
     };
     if is_shown && !last.is_null() {
         eprintln!();

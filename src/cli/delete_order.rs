@@ -23,6 +23,8 @@ pub struct DeleteOrder {
     pub dry_run: bool,
     /// For good, and not into the trash.
     pub now: bool,
+    /// Somebody waits for the space.
+    pub is_waited_for: bool,
 }
 
 impl DeleteOrder {
@@ -54,7 +56,7 @@ impl DeleteOrder {
 /// As it travels: without its node, which whoever asks adds.
 pub(super) fn encode(order: &DeleteOrder) -> Value {
     let all: Vec<&OsStr> = order.names.iter().map(|name| OsStr::from_bytes(name)).collect();
-    let mut object = json!({"dry_run": order.dry_run, "now": order.now});
+    let mut object = json!({"dry_run": order.dry_run, "now": order.now, "wait": order.is_waited_for});
     names::put_list(&mut object, "names", &all);
     for (key, word) in [("before", &order.before), ("after", &order.after)] {
         if let Some(word) = word {
@@ -74,6 +76,7 @@ pub(super) fn decode(args: &Value, at: NodeId) -> Result<DeleteOrder, Failure> {
         after: names::get(args, "after"),
         dry_run: args["dry_run"] == true,
         now: args["now"] == true,
+        is_waited_for: args["wait"] == true,
     })
 }
 
@@ -99,7 +102,15 @@ mod tests {
             (vec![b"a".to_vec()], None, None, false),
             (vec![b"night*".to_vec(), b"\xff".to_vec()], some(b"@-30d"), some(b"\xfe"), true),
         ] {
-            let order = DeleteOrder { at: NodeId::ROOT, names, before, after, dry_run, now: !dry_run };
+            let order = DeleteOrder {
+                at: NodeId::ROOT,
+                names,
+                before,
+                after,
+                dry_run,
+                now: !dry_run,
+                is_waited_for: dry_run,
+            };
             assert_eq!(decode(&encode(&order), NodeId::ROOT), Ok(order));
         }
         assert!(decode(&json!({}), NodeId::ROOT).is_err());

@@ -21,7 +21,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Carries one out: the answer has `deleted`, `kept` with `name` and `why` for each, `missing` with a sentence for each name that met
-/// nothing, and `frees`, the bytes that come back of those that go, if that is known. `progress` hears how many were looked at.
+/// nothing, and `frees`, the bytes that come back of those that go with the next commits, if that is known; of a rehearsal also
+/// `frees_later`, when what reads them has ended, and `shared`, what others have as well. `progress` hears how many were looked at.
 pub(super) fn carry_out(
     fs: &Fs,
     store: &Path,
@@ -36,11 +37,20 @@ pub(super) fn carry_out(
             Err(e) => stays.push((e, s)),
         }
     }
-    let freed = fs.volume().would_free(go.iter().map(|s| s.id)).map_err(|e| told(store, &e.into()))?;
-    let (mut gone, mut frees) = (Vec::new(), Some(freed));
+    let ids: Vec<ViewId> = go.iter().map(|s| s.id).collect();
+    let mut answer = json!({"missing": missing});
+    let (mut gone, mut frees);
     if order.dry_run {
+        let planner = fs.planner().map_err(|e| told(store, &e))?;
+        let plan = planner.plan(&ids, &[]).map_err(|e| told(store, &e.into()))?;
+        answer["frees_later"] = (plan.freed_in_the_end() - plan.freed).into();
+        answer["shared"] = plan.shared.into();
+        frees = Some(plan.freed);
         gone = go;
     } else {
+        let planned = fs.volume().planner().and_then(|planner| planner.would_free_now(&ids));
+        frees = planned.map_err(|e| told(store, &e.into()))?;
+        gone = Vec::new();
         let total = go.len();
         let deletion = if order.now { Deletion::Final } else { Deletion::Kept(by) };
         let told_so_far = &mut |done: usize| progress(json!({"done": done, "total": total}));
@@ -57,7 +67,11 @@ pub(super) fn carry_out(
             }
         }
     }
-    let mut answer = json!({"missing": missing, "frees": frees});
+    if order.is_waited_for {
+        // What the background does begins with a commit, and nobody else may have a reason for one.
+        fs.commit().map_err(|e| told(store, &e))?;
+    }
+    answer["frees"] = frees.into();
     let list: Vec<&OsStr> = gone.iter().map(|s| OsStr::from_bytes(&s.name)).collect();
     names::put_list(&mut answer, "deleted", &list);
     let kept = stays.iter().map(|(e, s)| {

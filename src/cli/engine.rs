@@ -20,14 +20,14 @@ use crate::format::{Compression, Copies};
 pub use crate::fs::{
     AtimeMode, AtimeOptions, ClonedirMode, Cover, InTheWay, MergeWay, OpenForWriting, SnapdirMode,
 };
-use crate::fs::{GoesOn, RestoreOrder, SNAPDIR_NAME};
+use crate::fs::{GoesOn, Reached, RestoreOrder, SNAPDIR_NAME};
 use crate::names;
 use crate::ops::{KernelRef, NodeId, Operations, Timestamp};
 use crate::repair::{Mode, Repair};
 use crate::salvage::{Listener, Summary, Wanted};
 use serde_json::Value;
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -266,6 +266,8 @@ pub struct StoreOptions {
     pub root: Option<Vec<u8>>,
     /// Access times.
     pub atime: AtimeOptions,
+    /// Where it is mounted, or is going to be.
+    pub mount_point: Option<PathBuf>,
     /// The kernel collects writes (`cache=writeback`): sizes and times of open files are its.
     pub writeback_cache: bool,
 }
@@ -284,6 +286,7 @@ impl Default for StoreOptions {
             partner: Partner::AsNoted,
             root: None,
             atime: AtimeOptions { mode: AtimeMode::Never, directories: true },
+            mount_point: None,
             writeback_cache: false,
         }
     }
@@ -467,14 +470,14 @@ pub trait Engine: Send + Sync {
         at: NodeId,
         name: &[u8],
         provenance: &Provenance,
-        reached: Consistency,
+        reached: Reached<'_>,
     ) -> Result<SnapshotRow, Failure>;
     /// The same of one that is held from the first moment on.
     fn create_held(
         &self,
         _at: NodeId,
         _name: &[u8],
-        _made: (&Provenance, Consistency),
+        _made: (&Provenance, Reached<'_>),
         _hold: &WantedHold,
     ) -> Result<SnapshotRow, Failure> {
         Err(Failure::new(Code::UnknownVerb, "snapshots of this store cannot be held"))

@@ -28,6 +28,9 @@ pub(super) struct ThawArgs {
     /// Mount point, or any path in a mount
     #[arg(value_name = "MNT")]
     pub(super) target: PathBuf,
+    /// Only the freeze of this number, as snapfs freeze --json tells it; in hooks: those that the hook has begun
+    #[arg(long, value_name = "NUMBER")]
+    pub(super) of: Vec<u64>,
     #[command(flatten)]
     pub(super) json: Json,
 }

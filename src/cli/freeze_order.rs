@@ -12,10 +12,10 @@ use std::time::Duration;
 pub enum FrostWish {
     /// One.
     Freeze(FreezeOrder),
-    /// The end of the one that the line of this node is in.
-    Thaw(NodeId),
-    /// The same, as if there had been none.
-    CallOff(NodeId),
+    /// The end of the one that the line of this node is in; if any are given, only if it is one of these.
+    Thaw(NodeId, Vec<u64>),
+    /// The end of this one, as if there had been none.
+    CallOff(u64),
     /// The end of all of them, for good.
     End,
 }
@@ -25,7 +25,21 @@ pub(super) fn encode(all: bool, timeout: u64) -> Value {
     json!({"all": all, "timeout": timeout})
 }
 
+/// Which frosts somebody has begun, for a request.
+pub(super) fn put_numbers(request: &mut Value, numbers: &[u64]) {
+    if !numbers.is_empty() {
+        request["frosts"] = json!(numbers);
+    }
+}
+
 /// The other way.
+pub(super) fn decode_numbers(args: &Value) -> Result<Vec<u64>, Failure> {
+    let Some(said) = args.get("frosts") else { return Ok(Vec::new()) };
+    let numbers = said.as_array().and_then(|all| all.iter().map(Value::as_u64).collect());
+    numbers.ok_or_else(|| Failure::new(Code::Invalid, format!("these are no numbers of freezes: {said}")))
+}
+
+/// The other way of an order to freeze.
 pub(super) fn decode(args: &Value, at: NodeId, by: Provenance) -> Result<FrostWish, Failure> {
     let timeout = args.get("timeout").and_then(Value::as_u64).filter(|secs| *secs != 0);
     let timeout = timeout.ok_or_else(|| Failure::new(Code::Invalid, "the request has no 'timeout'"))?;
@@ -43,6 +57,13 @@ mod tests {
         let timeout = Duration::from_secs(7);
         let order = FrostWish::Freeze(FreezeOrder { at, all: true, timeout, by: by.clone() });
         assert_eq!(decode(&encode(true, 7), at, by.clone()), Ok(order));
+        let mut thaw = json!({});
+        assert_eq!(decode_numbers(&thaw), Ok(vec![]));
+        put_numbers(&mut thaw, &[3, 1 << 50]);
+        assert_eq!(decode_numbers(&thaw), Ok(vec![3, 1 << 50]));
+        for wrong in [json!({"frosts": 3}), json!({"frosts": [3, "x"]})] {
+            assert!(decode_numbers(&wrong).is_err());
+        }
         for wrong in [json!({}), encode(false, 0), json!({"timeout": "soon"})] {
             assert!(decode(&wrong, at, by.clone()).is_err(), "{wrong}");
         }

@@ -30,12 +30,20 @@ pub(super) fn carry_out(fs: &Fs, store: &Path, wish: &FrostWish) -> Result<Value
                 Err(Failure::new(Code::Busy, format!("it could not be frozen within {timeout}: {what}")))
             }
         },
-        FrostWish::Thaw(at) => match fs.thaw(*at).map_err(fails)? {
+        FrostWish::Thaw(at, of) => match fs.thaw(*at, of).map_err(fails)? {
             ThawDone::Thawed(frost) => Ok(state(fs, &frost)),
+            ThawDone::Another(now, own) => {
+                let now = in_words(&now);
+                let what = match own {
+                    Some(_) => format!("{}; it is frozen again, {now}, which goes on", not_frozen(own)),
+                    None => format!("it is frozen, but {now}, which is another freeze and goes on"),
+                };
+                Err(Failure::new(Code::Busy, what))
+            }
             ThawDone::NotFrozen(last) => Err(Failure::new(Code::NotFound, not_frozen(last))),
         },
-        FrostWish::CallOff(at) => {
-            fs.call_off_freeze(*at);
+        FrostWish::CallOff(number) => {
+            fs.call_off_freeze(*number);
             Ok(json!({}))
         }
         FrostWish::End => {
@@ -74,7 +82,7 @@ pub(super) fn states(fs: &Fs) -> Value {
 /// One, for programs.
 fn state(fs: &Fs, frost: &Frost) -> Value {
     let mut object = json!({
-        "since": rfc3339(frost.new.since), "timeout_seconds": frost.new.timeout.as_secs(),
+        "number": frost.number, "since": rfc3339(frost.new.since), "timeout_seconds": frost.new.timeout.as_secs(),
         "seconds_left": frost.left.as_secs(), "waiting": frost.waiting, "user": frost.new.by.user,
     });
     names::put(&mut object, "command", OsStr::from_bytes(&frost.new.by.command));

@@ -11,8 +11,7 @@ use crate::ctl::{Code, Failure};
 use crate::format::ViewId;
 use crate::format::hold::HoldRecord;
 use crate::format::provenance::Provenance;
-use crate::format::view::Consistency;
-use crate::fs::{Fs, HoldTerms};
+use crate::fs::{Fs, HoldTerms, Reached};
 use crate::names;
 use crate::ops::{Error, NodeId, Timestamp};
 use crate::sys::process::user_name;
@@ -199,7 +198,7 @@ pub(super) fn create(
     fs: &Fs,
     at: NodeId,
     name: &[u8],
-    (provenance, reached): (&Provenance, Consistency),
+    (provenance, reached): (&Provenance, Reached<'_>),
     wanted: &WantedHold,
 ) -> Result<(), Failure> {
     let terms = HoldTerms { tag: &wanted.tag, after: wanted.after };

@@ -77,7 +77,7 @@ fn line_word(name: &[u8]) -> Vec<u8> {
 
 fn parts(fs: &Fs, planner: &Planner<'_>) -> Result<Value, VolumeError> {
     let volume = fs.volume();
-    let (parts, space) = (planner.parts()?, volume.space());
+    let parts = planner.parts()?;
     let (mut snapshots, mut clones) = (Vec::new(), Vec::new());
     for line in volume.lines() {
         for s in volume.own_snapshots(line.id) {
@@ -98,7 +98,7 @@ fn parts(fs: &Fs, planner: &Planner<'_>) -> Result<Value, VolumeError> {
         clones.push(row);
     }
     Ok(json!({
-        "snapshots": snapshots, "clones": clones, "total_bytes": space.total, "free_bytes": space.free,
+        "snapshots": snapshots, "clones": clones, "total_bytes": parts.total, "free_bytes": parts.total - parts.used,
         "used_bytes": parts.used, "live_bytes": parts.live, "snapshots_bytes": parts.snapshots,
         "tables_bytes": parts.tables, "freeing_bytes": parts.freeing,
         "saved_by_sharing_bytes": parts.saved_by_sharing, "may_free_bytes": fs.may_free(),

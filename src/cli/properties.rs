@@ -71,8 +71,18 @@ fn look(path: &Path, property: Property) -> Result<Value, Failure> {
         let value = Client::patiently(path, move || attribute::get(&at, &name))?;
         let value = value.map_err(|e| refused(path, &e))?;
         let value = value.ok_or_else(|| {
-            let what = format!("{}: this is no file or directory in a mount of snapfs", names::shown(path));
-            Failure::new(Code::NotMounted, what)
+            let shown = names::shown(path);
+            match Client::connect(path) {
+                Ok(client) => {
+                    let root = names::shown(&client.record().mountpoint);
+                    let what = format!("{} is of a whole tree: give its root ({root})", property.name());
+                    Failure::new(Code::Invalid, format!("{shown}: {what}"))
+                }
+                Err(_) => {
+                    let what = format!("{shown}: this is no file or directory in a mount of snapfs");
+                    Failure::new(Code::NotMounted, what)
+                }
+            }
         })?;
         Ok(names::shown_bytes(&value))
     };

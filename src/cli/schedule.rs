@@ -12,6 +12,7 @@ use crate::names;
 use crate::ops::NodeId;
 use crate::schedule::{DEFAULT_SCHEDULE, parse_rules};
 use serde_json::Value;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -56,11 +57,12 @@ fn wanted(args: &ScheduleArgs) -> Result<ScheduleWish, Failure> {
 fn from_file(file: &Path) -> Result<ScheduleWish, Failure> {
     let shown = names::shown(file);
     let read = || -> std::io::Result<String> {
-        let length = std::fs::metadata(file)?.len();
-        if length > FILE_BYTES_MAX {
+        let mut text = String::new();
+        std::fs::File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > FILE_BYTES_MAX {
             return Err(std::io::Error::other("it is too long to be a file of schedules"));
         }
-        std::fs::read_to_string(file)
+        Ok(text)
     };
     let text = read().map_err(|e| Failure::new(Code::Invalid, format!("{shown}: {e}")))?;
     let all = schedule_file::read(&text);

@@ -42,7 +42,7 @@ pub(super) struct ScheduleArgs {
 #[derive(Args, Debug)]
 #[group(multiple = false, conflicts_with = "rules")]
 pub(super) struct ScheduleVerb {
-    /// Have it no more; what it has taken stays
+    /// Have it no more, of several the one that --name says; what it has taken stays
     #[arg(long)]
     pub(super) remove: bool,
     /// Have the schedules of a TOML file, and no others

@@ -28,13 +28,18 @@ impl fmt::Display for FileError {
 }
 
 /// The same, by the byte at which it is.
-type Located<T> = Result<T, (usize, String)>;
+pub(super) type AtByte<T> = Result<T, (usize, String)>;
 
 const KEYS: &str = "name, every, keep, budget, free, always, timer";
 
 /// The schedules of a file.
 pub(super) fn read(text: &str) -> Result<Vec<Schedule>, FileError> {
-    parse(text).map_err(|(at, what)| {
+    located(text, parse(text))
+}
+
+/// What was read of a text, with errors by line and column.
+pub(super) fn located<T>(text: &str, found: AtByte<T>) -> Result<T, FileError> {
+    found.map_err(|(at, what)| {
         let before = text.get(..at).unwrap_or(text);
         let start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
@@ -42,7 +47,7 @@ pub(super) fn read(text: &str) -> Result<Vec<Schedule>, FileError> {
     })
 }
 
-fn parse(text: &str) -> Located<Vec<Schedule>> {
+fn parse(text: &str) -> AtByte<Vec<Schedule>> {
     let file = DeTable::parse(text)
         .map_err(|e| (e.span().map_or(0, |span| span.start), e.message().trim().replace('\n', ", ")))?;
     let mut all: Vec<Schedule> = Vec::new();
@@ -72,7 +77,7 @@ fn parse(text: &str) -> Located<Vec<Schedule>> {
     Ok(all)
 }
 
-fn schedule(text: &str, fields: &DeTable<'_>, at: usize) -> Located<Schedule> {
+fn schedule(text: &str, fields: &DeTable<'_>, at: usize) -> AtByte<Schedule> {
     let (mut words, mut name) = (RuleWords::default(), DEFAULT_SCHEDULE.to_string());
     for (key, value) in fields {
         let span = value.span();
@@ -110,12 +115,12 @@ fn schedule(text: &str, fields: &DeTable<'_>, at: usize) -> Located<Schedule> {
     words.complete(&name, 1).map_err(|e| (at, e.what))
 }
 
-fn rule(words: &mut RuleWords, word: &str, at: usize) -> Located<()> {
+fn rule(words: &mut RuleWords, word: &str, at: usize) -> AtByte<()> {
     parse_rule_word(words, word, 1).map_err(|e| (at, e.what))
 }
 
 /// A rule whose value stands in the file at a span, in quotation marks.
-fn word(words: &mut RuleWords, text: &str, (key, value): (&str, &str), span: &Range<usize>) -> Located<()> {
+fn word(words: &mut RuleWords, text: &str, (key, value): (&str, &str), span: &Range<usize>) -> AtByte<()> {
     parse_rule_word(words, &format!("{key}={value}"), 1).map_err(|RuleError { column, what }| {
         // If the value stands there as it is, the error is as far in it as in the word.
         let inner = text.get(span.clone()).and_then(|quoted| quoted.get(1..)).unwrap_or_default();

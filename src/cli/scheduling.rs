@@ -47,6 +47,11 @@ pub(super) fn carry_out(fs: &Fs, store: &Path, order: &ScheduleOrder) -> Result<
             set(fs, store, line, all)?;
         }
         ScheduleWish::Replace(all) => set(fs, store, line, all.clone())?,
+        ScheduleWish::Remove if name.is_none() && there.len() > 1 => {
+            let all: Vec<&str> = there.iter().map(|s| &s.name[..]).collect();
+            let what = format!("the line has several schedules; say which with --name: {}", all.join(", "));
+            return Err(Failure::new(Code::Invalid, what));
+        }
         ScheduleWish::Remove => {
             let left = there.into_iter().filter(|s| name.is_some_and(|name| name != s.name));
             set(fs, store, line, left.collect())?;

@@ -2,6 +2,7 @@
 
 use super::args::{CloneArgs, CreateArgs, DropArgs, Json, ListArgs, Method, RenameArgs};
 use super::engine::{Backend, HydrateOrder, OpenFor, StoreOptions, StreamOrder};
+use super::freeze_order;
 use super::list_chart::{self, ChartLook};
 use super::{
     hold_order, hooks, hydrate_order, hydration, list_rows, output, streaming, streams, usage, wire,
@@ -199,9 +200,10 @@ pub(super) fn create_here(args: &CreateArgs, copy: Option<&HydrateOrder>, json: 
     }
     let verb = if args.method == Some(Method::Mirror) { "split" } else { "create" };
     let made = hooks::around(args, &mut |reached| {
-        if reached != Consistency::FileSystem {
-            request["consistency"] = reached.name().into();
+        if reached.level != Consistency::FileSystem {
+            request["consistency"] = reached.level.name().into();
         }
+        freeze_order::put_numbers(&mut request, reached.frosts);
         wire::decode(&client.call(verb, request.clone(), &mut |_| {})?)
     })?;
     if json { written(output::print_json(&output::snapshot_json(&made))) } else { Ok(()) }

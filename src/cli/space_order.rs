@@ -70,6 +70,7 @@ mod tests {
             after: None,
             dry_run: true,
             now: true,
+            is_waited_for: false,
         };
         for question in [
             SpaceQuestion::Parts,

@@ -20,7 +20,7 @@ pub(super) fn status(fs: &Fs, store: &Path, (scrub, scrub_found): (String, bool)
     let recovered = fs.recovered();
     let log_damage = recovered.damage.as_ref().or(recovered.bad_content.first());
     let place = volume.location();
-    let leftover = volume.leftover().unwrap_or_default(); // what cannot be read fails the next commit, and says so
+    let leftover = volume.leftover().ok(); // what cannot be read fails the next commit, and says so
     let state = match (volume.read_only_reason(), &place.lost) {
         (_, Some(lost)) => format!("lost: {lost}"),
         (Some(why), None) => format!("read-only: {why}"),
@@ -37,9 +37,9 @@ pub(super) fn status(fs: &Fs, store: &Path, (scrub, scrub_found): (String, bool)
         "dirty_bytes": volume.dirty_bytes(),
         "cached_bytes": volume.cached_bytes(),
         "freeing": volume.has_background_work(),
-        "deleting": leftover.views,
-        "freeing_jobs": leftover.jobs,
-        "freeing_bytes": leftover.bytes,
+        "deleting": leftover.map(|left| left.views),
+        "freeing_jobs": leftover.map(|left| left.jobs),
+        "freeing_bytes": leftover.map(|left| left.bytes),
         "trash": fs.trash_secs().map(crate::clock::span),
         "trash_items": trash_items,
         "trash_bytes": trash_bytes,

@@ -124,12 +124,33 @@ pub(super) fn carry_out(fs: &Fs, at: NodeId, order: &TrashOrder) -> Result<Value
     }
 }
 
-/// Takes the last deletion back, or says what would come.
-pub(super) fn undo(fs: &Fs, trash: &TrashRecord, dry_run: bool) -> Result<Value, Failure> {
+/// Takes the last deletion back, or says what would come: all that one command has deleted.
+pub(super) fn undo(fs: &Fs, at: NodeId, last: &TrashRecord, dry_run: bool) -> Result<Value, Failure> {
+    let all = fs.trash_of(at).map_err(|e| told_name(&last.name, &e))?;
+    let mut of_order: Vec<&TrashRecord> = Vec::new();
+    for trash in all.iter().skip_while(|trash| trash.number != last.number) {
+        let goes_on = of_order.last().is_none_or(|later| is_of_one_order(later, trash));
+        if !goes_on {
+            break;
+        }
+        of_order.push(trash);
+    }
+    // What was deleted first comes back first.
+    of_order.reverse();
     if !dry_run {
-        fs.undelete(trash, &trash.name).map_err(|e| refused(trash, &trash.name, &e))?;
+        for trash in &of_order {
+            fs.undelete(trash, &trash.name).map_err(|e| refused(trash, &trash.name, &e))?;
+        }
     }
     let mut answer = json!({});
-    names::put(&mut answer, "undeleted", OsStr::from_bytes(&word(trash)));
+    let back: Vec<Vec<u8>> = of_order.into_iter().map(word).collect();
+    names::put_list(&mut answer, "undeleted", &back.iter().map(|n| OsStr::from_bytes(n)).collect::<Vec<_>>());
     Ok(answer)
+}
+
+/// True if one command has deleted both, the one right after the other.
+fn is_of_one_order(later: &TrashRecord, earlier: &TrashRecord) -> bool {
+    let are_snapshots = [later, earlier].iter().all(|trash| matches!(trash.what, Trashed::Snapshot(..)));
+    let passed = later.since_secs.saturating_sub(earlier.since_secs);
+    are_snapshots && !later.by.command.is_empty() && later.by == earlier.by && (0..=1).contains(&passed)
 }

@@ -32,11 +32,13 @@ pub(super) fn run(args: &UndoArgs) -> Result<u8, Failure> {
     if answer.get("root").is_some() {
         return rollback::told_undo(&client, args, &answer);
     }
-    if let Some(name) = names::get(&answer, "undeleted") {
+    if let Some(back) = names::get_list(&answer, "undeleted") {
         let what = if args.dry_run { "would come back from the trash" } else { "is back from the trash" };
         let printed = match args.json.json {
             true => output::print_json(&answer),
-            false => output::print(&format!("{} {what}\n", names::shown_bytes(&name))),
+            false => output::print(
+                &back.iter().map(|name| format!("{} {what}\n", names::shown_bytes(name))).collect::<String>(),
+            ),
         };
         return printed.map(|()| DONE).map_err(|e| Failure::new(Code::Other, e));
     }
@@ -62,7 +64,7 @@ pub(super) fn carry_out(
 ) -> Result<Value, Failure> {
     let last = fs.last_undoable(order.at).map_err(|e| failed(store, e.into()))?;
     if let Some(Undoable::Deletion(trash)) = &last {
-        return trashed::undo(fs, trash, order.dry_run);
+        return trashed::undo(fs, order.at, trash, order.dry_run);
     }
     let Some(Undoable::Change(change)) = last else {
         return Ok(told_rollback::encode(&rewind::undo(fs, store, order)?));

@@ -18,7 +18,7 @@ use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler, Peer};
 use crate::format::provenance::{COMMAND_BYTES_MAX, DESCRIPTION_BYTES_MAX, Provenance, Reason};
 use crate::format::view::Consistency;
-use crate::fs::GoesOn;
+use crate::fs::{GoesOn, Reached};
 use crate::names;
 use crate::ops::{NodeId, Timestamp};
 use serde_json::{Value, json};
@@ -58,7 +58,8 @@ impl Handler for Verbs {
             },
             "create" => {
                 let provenance = of_maker(args)?;
-                let reached = reached(args)?;
+                let frosts = freeze_order::decode_numbers(args)?;
+                let reached = Reached { level: reached(args)?, frosts: &frosts };
                 let hold = args.get("hold").map(hold_order::decode_wanted).transpose()?;
                 let made = match &hold {
                     None => self.engine.create(at(args), &name(args, "name")?, &provenance, reached)?,
@@ -90,11 +91,12 @@ impl Handler for Verbs {
                 let frozen = self.engine.frost(&freeze_order::decode(args, at(args), by)?)?;
                 if !peer.is_there() {
                     // Nobody will thaw what nobody knows to be frozen.
-                    self.engine.frost(&FrostWish::CallOff(at(args)))?;
+                    let number = frozen.get("number").and_then(Value::as_u64);
+                    self.engine.frost(&FrostWish::CallOff(number.unwrap_or_default()))?;
                 }
                 Ok(frozen)
             }
-            "thaw" => self.engine.frost(&FrostWish::Thaw(at(args))),
+            "thaw" => self.engine.frost(&FrostWish::Thaw(at(args), freeze_order::decode_numbers(args)?)),
             "hold" => {
                 let by = of_command(args, Reason::User);
                 self.engine.hold(at(args), &hold_order::decode(args)?, &by)

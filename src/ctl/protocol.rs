@@ -8,8 +8,8 @@ use std::io::{self, BufRead, Read, Write};
 
 /// Version of the protocol; a request with another one is refused with a sentence that names both.
 pub(super) const VERSION: u32 = 1;
-/// Longest request line, in bytes.
-pub(super) const LINE_BYTES_MAX: u64 = 64 << 10;
+/// Longest request line, in bytes: a command line may name thousands of snapshots, and Linux has 2 MiB for one.
+pub(super) const LINE_BYTES_MAX: u64 = 8 << 20;
 /// The verb that every server answers itself, at once, as long as its mount is there.
 pub(super) const HELLO: &str = "hello";
 /// Longest answer line, in bytes: a listing of many thousand snapshots is one line.

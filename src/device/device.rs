@@ -85,6 +85,12 @@ pub trait Device: Send + Sync {
         vec![(0, self.size())]
     }
 
+    /// All parts of the address space (offset, length, bytes) for which the host keeps any space, with how much at most, ascending.
+    /// None if it does not tell.
+    fn kept_parts(&self) -> Option<Vec<(u64, u64, u64)>> {
+        None
+    }
+
     /// Bytes that the host could still give to `back` calls, in sum.
     fn available(&self) -> u64;
 

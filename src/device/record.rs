@@ -137,6 +137,10 @@ impl Device for Recorded {
         self.inner.will_need(offset, len);
     }
 
+    fn kept_parts(&self) -> Option<Vec<(u64, u64, u64)>> {
+        self.inner.kept_parts()
+    }
+
     fn stored(&self) -> Vec<(u64, u64)> {
         self.inner.stored()
     }

@@ -5,11 +5,10 @@ use super::commits::{Commits, Gates};
 use super::content::{Homing, HomingStep, purge_all_unlinked, purge_inherited, purge_orphans};
 use super::heads::Heads;
 use super::options::FsOptions;
-use super::past::{Deletion, GoesOn, Past};
+use super::past::{Deletion, GoesOn, Past, Reached};
 use crate::clock::Clock;
 use crate::format::provenance::Provenance;
 use crate::format::terms::{Expiry, Idling};
-use crate::format::view::Consistency;
 use crate::format::{Ino, LineId, ViewId};
 use crate::ops::{Error, KernelRef, NodeId, Result};
 use crate::volume::{Recovered, ReserveFor, SnapshotInfo, Volume};
@@ -217,7 +216,7 @@ impl Fs {
         at: NodeId,
         name: &[u8],
         provenance: &Provenance,
-        reached: Consistency,
+        reached: Reached<'_>,
     ) -> Result<ViewId> {
         self.past.take_snapshot_as(&self.heads.at(at)?, name, provenance, reached)
     }

@@ -9,9 +9,13 @@ use super::file_system::Fs;
 use super::heads::{Frost, FrostEnd, Head, NewFrost};
 use crate::format::provenance::Provenance;
 use crate::format::{Ino, LineId};
-use crate::ops::{Error, NodeId, Result};
+use crate::ops::{Error, NodeId, PassingRequest, Result};
+use parking_lot::MutexGuard;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// So long those who are under way are waited for at once, with snapshots and their like held off: one may need these to get on.
+const ATTEMPT: Duration = Duration::from_secs(2);
 
 /// Which lines are to be frozen.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -42,6 +46,8 @@ pub enum FreezeDone {
 pub enum ThawDone {
     /// This frost is over.
     Thawed(Frost),
+    /// The line is in this one, which is none of those that were meant; how the last of those has ended.
+    Another(Frost, Option<Frost>),
     /// The line was not frozen; how it was thawed the last time since the store was opened.
     NotFrozen(Option<Frost>),
 }
@@ -55,53 +61,72 @@ impl Fs {
     pub fn freeze(&self, order: &FreezeOrder) -> Result<FreezeDone> {
         self.heads.check_writable()?;
         let deadline = Instant::now() + order.timeout;
-        let asked = self.heads.at(order.at)?;
-        let mut lines: Vec<Arc<Head>> = if order.all { self.heads.all() } else { vec![asked] };
-        // Nobody changes what was received.
-        lines.retain(|head| !head.is_received);
-        let Some(first) = lines.first().map(|head| head.line) else { return Err(Error::ReadOnly) };
+        self.lines_to_freeze(order)?;
         // Little is left for when everybody waits.
         self.commit()?;
-        // What waits for the kernel with snapshots held off would wait for the end.
-        let Some(held) = self.past.one_at_a_time_within(order.timeout) else {
-            return Ok(FreezeDone::NotInTime);
+        let number = loop {
+            // What waits for the kernel with snapshots held off would wait for the end.
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Some(held) = self.past.one_at_a_time_within(left) else { return Ok(FreezeDone::NotInTime) };
+            // Those of now, which nobody adds to or takes from.
+            let lines = self.lines_to_freeze(order)?;
+            if let Some(frost) = lines.iter().find_map(|head| self.frost_of(head.line)) {
+                return Ok(FreezeDone::Already(frost));
+            }
+            for head in &lines {
+                self.past.write_back(head)?;
+            }
+            let new = NewFrost {
+                lines: lines.iter().map(|head| (head.line, tree(head))).collect(),
+                by: order.by.clone(),
+                since: self.heads.clock.now(),
+                timeout: order.timeout,
+            };
+            let frosts = &self.heads.frosts;
+            if let Some(number) = frosts.begin(new, deadline.min(Instant::now() + ATTEMPT)) {
+                break number;
+            }
+            if frosts.is_closed() || Instant::now() >= deadline {
+                return Ok(FreezeDone::NotInTime);
+            }
+            // Others get their turn, who may be what is waited for.
+            MutexGuard::unlock_fair(held);
         };
         let frosts = &self.heads.frosts;
-        if let Some(frost) = lines.iter().find_map(|head| self.frost_of(head.line)) {
-            return Ok(FreezeDone::Already(frost));
-        }
-        for head in &lines {
-            self.past.write_back(head)?;
-        }
-        let new = NewFrost {
-            lines: lines.iter().map(|head| (head.line, tree(head))).collect(),
-            by: order.by.clone(),
-            since: self.heads.clock.now(),
-            timeout: order.timeout,
-        };
-        let begun = frosts.begin(new, deadline);
-        drop(held);
-        let Some(number) = begun else { return Ok(FreezeDone::NotInTime) };
         if let Err(e) = self.commit() {
             frosts.end(number, FrostEnd::CalledOff);
             return Err(e);
         }
-        Ok(self.frost_of(first).map_or(FreezeDone::NotInTime, FreezeDone::Frozen))
+        // Not whatever the line is in by now.
+        Ok(frosts.lasting(&[number]).map_or(FreezeDone::NotInTime, FreezeDone::Frozen))
     }
 
-    /// Ends the frost that the line of a node is in, also for the other lines in it.
-    pub fn thaw(&self, at: NodeId) -> Result<ThawDone> {
+    /// The lines that are meant. An error if nobody changes any of them.
+    fn lines_to_freeze(&self, order: &FreezeOrder) -> Result<Vec<Arc<Head>>> {
+        let asked = self.heads.at(order.at)?;
+        let mut lines = if order.all { self.heads.all() } else { vec![asked] };
+        // Nobody changes what was received.
+        lines.retain(|head| !head.is_received);
+        if lines.is_empty() { Err(Error::ReadOnly) } else { Ok(lines) }
+    }
+
+    /// Ends the frost that the line of a node is in, also for the other lines in it. If any are given it has to be one of them.
+    pub fn thaw(&self, at: NodeId, of: &[u64]) -> Result<ThawDone> {
         let (head, frosts) = (self.heads.at(at)?, &self.heads.frosts);
-        let ended = frosts.number_of(tree(&head)).and_then(|number| frosts.end(number, FrostEnd::Thawed));
-        Ok(ended.map_or_else(|| ThawDone::NotFrozen(frosts.last_of(tree(&head))), ThawDone::Thawed))
+        let Some(now) = self.frost_of(head.line) else {
+            let last = frosts.ended(of).or_else(|| frosts.last_of(tree(&head)));
+            return Ok(ThawDone::NotFrozen(last));
+        };
+        if !of.is_empty() && !of.contains(&now.number) {
+            return Ok(ThawDone::Another(now, frosts.ended(of)));
+        }
+        let ended = frosts.end(now.number, FrostEnd::Thawed);
+        Ok(ended.map_or_else(|| ThawDone::NotFrozen(frosts.ended(&[now.number])), ThawDone::Thawed))
     }
 
     /// Calls off what [`Self::freeze`] has begun a moment ago: nobody knows of it.
-    pub fn call_off_freeze(&self, at: NodeId) {
-        let Ok(head) = self.heads.at(at) else { return };
-        if let Some(number) = self.heads.frosts.number_of(tree(&head)) {
-            self.heads.frosts.end(number, FrostEnd::CalledOff);
-        }
+    pub fn call_off_freeze(&self, number: u64) {
+        self.heads.frosts.end(number, FrostEnd::CalledOff);
     }
 
     /// All frosts that last, oldest first.
@@ -114,14 +139,16 @@ impl Fs {
         self.frosts().into_iter().find(|frost| frost.new.lines.iter().any(|(of, _)| *of == line))
     }
 
-    /// Refuses what would change the line of a node if that is frozen: for changes that are no requests of the kernel.
-    pub fn check_thawed(&self, at: NodeId) -> Result<()> {
-        let head = self.heads.at(at)?;
-        self.heads.check_thawed(&head)
+    /// For what changes the line of a node and is no request of the kernel: kept until it is done. Refused if that is frozen.
+    pub fn pass_thawed(&self, at: NodeId) -> Result<PassingRequest<'_>> {
+        self.heads.frosts.pass(tree(&*self.heads.at(at)?)).ok_or(Error::Frozen)
     }
 
-    /// Ends all frosts for good: the file system is going to be closed.
+    /// Ends all frosts for good, and what applications are asked: the file system is going to be closed.
     pub fn end_frosts(&self) {
+        if let Some(applications) = &*self.past.timekeeper.applications.read() {
+            applications.end();
+        }
         self.heads.frosts.close();
     }
 }

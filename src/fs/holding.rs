@@ -1,11 +1,10 @@
 //! Holds, for commands: put, released, and ended in time.
 
 use super::file_system::Fs;
-use super::past::HoldTerms;
+use super::past::{HoldTerms, Reached};
 use crate::format::ViewId;
 use crate::format::hold::HoldRecord;
 use crate::format::provenance::Provenance;
-use crate::format::view::Consistency;
 use crate::ops::{NodeId, Result};
 
 impl Fs {
@@ -25,7 +24,7 @@ impl Fs {
         &self,
         at: NodeId,
         name: &[u8],
-        (provenance, reached): (&Provenance, Consistency),
+        (provenance, reached): (&Provenance, Reached<'_>),
         terms: &HoldTerms<'_>,
     ) -> Result<ViewId> {
         self.past.take_held_snapshot(&self.heads.at(at)?, name, (provenance, reached), terms)

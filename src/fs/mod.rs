@@ -79,8 +79,9 @@ pub use options::{
 };
 
 pub use past::{
-    Cover, DELETED_AT_ONCE, Deletion, GoesOn, GuardedChange, HasToo, HoldTerms, InTheWay, OpenForWriting,
-    Promoted, PromotionOrder, PurgeAsked, PurgeEnd, PurgePlan, PurgedIn, Switched, Uncovered, Undoable,
+    Applications, Cover, DELETED_AT_ONCE, Deletion, GoesOn, GuardedChange, HasToo, HoldTerms, InTheWay,
+    OpenForWriting, Prepared, Promoted, PromotionOrder, PurgeAsked, PurgeEnd, PurgePlan, PurgedIn, Reached,
+    Switched, Uncovered, Undoable,
 };
 pub use past::{TripwireState, moment_of};
 pub use past_of_path::PathAsked;

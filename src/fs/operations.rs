@@ -19,12 +19,15 @@ impl Fs {
 
 impl Operations for Fs {
     fn unhindered(&self, node: Option<NodeId>) -> Option<Unhindered<'_>> {
-        let thawed = self.heads.frosts.pass(node.map(NodeId::tree))?;
-        Some(Unhindered([Some(thawed), Some(self.heads.standstill.pass()?)]))
+        let passage = match node {
+            Some(node) => Some(self.heads.frosts.pass(node.tree())?),
+            None => None,
+        };
+        Some(Unhindered(passage, Some(self.heads.standstill.pass()?)))
     }
 
     fn wait_to_change(&self, node: Option<NodeId>) -> Unhindered<'_> {
-        Unhindered([Some(self.heads.frosts.wait_to_pass(node.map(NodeId::tree))), None])
+        Unhindered(node.map(|node| self.heads.frosts.wait_to_pass(node.tree())), None)
     }
 
     fn can_make_room(&self, bytes: u64) -> bool {

@@ -58,7 +58,7 @@ impl Fs {
         let worths: Vec<u64> = all.iter().map(|(worth, _)| *worth).collect();
         let mut freed =
             |set: &[usize]| planner.would_free(&set.iter().map(|i| all[*i].1.id).collect::<Vec<_>>());
-        let chosen = least_loss(&worths, wanted, &mut freed)?;
+        let chosen = least_loss(&worths, wanted, planner.tries_max(), &mut freed)?;
         let is_enough = chosen.is_some();
         let chosen = chosen.unwrap_or_else(|| (0..all.len()).collect());
         let freed = freed(&chosen)?;

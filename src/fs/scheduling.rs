@@ -9,9 +9,9 @@
 
 use super::file_system::Fs;
 use super::heads::Head;
-use super::past::{WatchedSchedule, moment};
-use crate::format::LineId;
+use super::past::{Applications, WatchedSchedule, moment};
 use crate::format::line::{LineRecord, LineState};
+use crate::format::{LineId, ViewId};
 use crate::ops::{Error, Result};
 use crate::schedule::{Cadence, Ruling, Schedule, Share, TakenSnapshot, decide, thinning_order};
 use crate::volume::SnapshotInfo;
@@ -31,6 +31,8 @@ const USERS_PATIENCE: Duration = Duration::from_secs(600);
 const ROOM_INTERVAL: Duration = Duration::from_secs(2);
 /// Thinning begins when this part of what is to be left free is free beyond that, because freed space comes back late.
 const MARGIN_SHARE: u64 = 4;
+/// If all that may go is not enough, less than one in so many bytes of a store is no reason to delete anything.
+const NEXT_TO_NOTHING_SHARE: u64 = 1024;
 
 /// How a schedule is doing.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -99,9 +101,14 @@ impl Fs {
     /// more to delete at once. For a timer: it has to be asked often.
     pub fn keep_schedules(&self) -> bool {
         let lines = self.heads.volume.scheduled_lines();
-        if self.heads.is_read_only() || lines.iter().all(|l| l.schedules.iter().all(|s| s.by_hand)) {
+        if self.heads.is_read_only() {
             self.past.timekeeper.seen.lock().schedules.clear();
             self.past.room.end();
+            return false;
+        }
+        if lines.iter().all(|l| l.schedules.iter().all(|s| s.by_hand)) {
+            self.past.timekeeper.seen.lock().schedules.clear();
+            self.count_room(moment(&self.heads.clock).1);
             return false;
         }
         let _running = self.past.timekeeper.running.lock();
@@ -118,10 +125,14 @@ impl Fs {
                 Err(e) => self.note(line.id, schedule, Some(format!("cannot delete a snapshot: {e}"))),
             }
         }
-        if let Err(e) = self.past.count_room(now.1) {
+        self.count_room(now.1);
+        more
+    }
+
+    fn count_room(&self, passed: Duration) {
+        if let Err(e) = self.past.count_room(passed) {
             log::warn!("what automatic snapshots hold is not known: {e}");
         }
-        more
     }
 
     /// Takes what is due of a line, whoever runs it else, and deletes all that is to go. Of one schedule if that is named.
@@ -133,6 +144,7 @@ impl Fs {
         self.look(&self.heads.volume.scheduled_lines(), now);
         let mut all = Vec::new();
         for schedule in named(&record, name) {
+            self.with_watched(line, schedule, |watched| watched.pace.forget_failure());
             let taken = self.take_if_due(&head, schedule, now)?;
             let gone = self.prune_all(&head, schedule)?;
             all.push(ScheduleRun { schedule: schedule.name.clone(), taken, gone });
@@ -178,6 +190,7 @@ impl Fs {
         let told = |(line, schedule): (&LineRecord, &Schedule)| {
             let all = self.past.scheduled(line.id, &schedule.name);
             let last = all.last().map(|s| s.created);
+            let trouble = self.trouble_of(line, schedule);
             let seen = self.past.timekeeper.seen.lock();
             let watched = seen.schedules.get(&(line.id, schedule.name.clone()));
             let pace = watched.map_or_else(|| Cadence::new(now.1), |watched| watched.pace.clone());
@@ -187,7 +200,7 @@ impl Fs {
                 snapshots: all.len(),
                 last,
                 next: pace.next(schedule, last.map(|last| last.0), now.0),
-                error: watched.and_then(|watched| watched.error.clone()),
+                error: watched.and_then(|watched| watched.error.clone()).or(trouble),
                 clock_distrusted: watched.is_some() && !seen.clock.is_trusted(),
             }
         };
@@ -220,6 +233,16 @@ impl Fs {
         seen.schedules.extend(new);
         let newest = seen.schedules.values().filter_map(|watched| watched.last).max();
         seen.clock.look(now, newest);
+    }
+
+    /// What went wrong around the last snapshot of a schedule, though it was taken.
+    fn trouble_of(&self, line: &LineRecord, schedule: &Schedule) -> Option<String> {
+        self.past.timekeeper.troubles.lock().get(&(line.id, schedule.name.clone())).cloned()
+    }
+
+    /// Asks these before a snapshot is taken by a schedule.
+    pub fn set_applications(&self, applications: Arc<dyn Applications>) {
+        *self.past.timekeeper.applications.write() = Some(applications);
     }
 
     /// Changes what is remembered of a schedule.
@@ -305,30 +328,55 @@ impl Fs {
         self.past.drop_scheduled(head, &go, USERS_PATIENCE)
     }
 
+    /// The snapshots of the line's other schedules that have a budget.
+    fn limited_by_others(&self, line: LineId, schedule: &Schedule) -> Result<Vec<ViewId>> {
+        let others = self.heads.volume.line(line)?.schedules.into_iter();
+        let limited = others.filter(|other| other.budget.is_some() && other.name != schedule.name);
+        Ok(limited.flat_map(|other| self.past.scheduled(line, &other.name)).map(|s| s.id).collect())
+    }
+
     /// What is to become of the snapshots of a schedule: by its classes, and of what they leave, for want of space.
     fn rulings(&self, line: LineId, schedule: &Schedule) -> Result<Vec<RuledSnapshot>> {
         let all = self.past.scheduled(line, &schedule.name);
         let taken = self.past.as_taken(&all);
         let rulings = decide(schedule, &taken, moment(&self.heads.clock).0);
-        let order: Vec<usize> =
-            thinning_order(&taken, &rulings).into_iter().filter(|i| !rulings[*i].goes()).collect();
+        let wanted = self.wanted_bytes(schedule);
+        let planner = match schedule.budget.is_some() || wanted.is_some() {
+            true => Some(self.heads.volume.planner()?),
+            false => None,
+        };
+        // What a clone is compared with brings nothing back.
+        let gives_space = |i: &usize| planner.as_ref().is_none_or(|planner| !planner.is_base(all[*i].id));
+        let order: Vec<usize> = thinning_order(&taken, &rulings)
+            .into_iter()
+            .filter(|i| !rulings[*i].goes() && gives_space(i))
+            .collect();
+        let would_free = |set: &mut dyn Iterator<Item = usize>| match &planner {
+            Some(planner) => planner.would_free(&set.map(|i| all[i].id).collect::<Vec<_>>()),
+            None => Ok(0),
+        };
         let going = |i: &usize| rulings[*i].goes();
         let mut thinned = vec![None; all.len()];
         let total = self.heads.volume.space().total;
-        if let Some(budget) = schedule.budget.map(|share| bytes_of(share, total)) {
+        if let (Some(budget), Some(planner)) = (schedule.budget.map(|share| bytes_of(share, total)), &planner)
+        {
+            // What two schedules hold counts for both, if both have a budget: else neither would ever be over his.
+            let others = self.limited_by_others(line, schedule)?;
+            let anyway = if others.is_empty() { 0 } else { planner.would_free(&others)? };
             let left = |n: usize| {
                 let gone = &order[..n];
-                let stay = (0..all.len()).filter(|i| !going(i) && !gone.contains(i));
-                self.heads.volume.would_free(stay.map(|i| all[i].id))
+                let stay = (0..all.len()).filter(|i| !going(i) && !gone.contains(i)).map(|i| all[i].id);
+                let together = planner.would_free(&stay.chain(others.iter().copied()).collect::<Vec<_>>())?;
+                Ok::<u64, Error>(together.saturating_sub(anyway))
             };
             let n = fewest(order.len(), |n| Ok(left(n)? <= budget))?;
             order[..n].iter().for_each(|i| thinned[*i] = Some("over its budget"));
         }
-        if let Some(wanted) = self.wanted_bytes(schedule) {
-            let freed = |n: usize| {
-                let gone = (0..all.len()).filter(going).chain(order[..n].iter().copied());
-                self.heads.volume.would_free(gone.map(|i| all[i].id))
-            };
+        if let Some(wanted) = wanted {
+            let freed =
+                |n: usize| would_free(&mut (0..all.len()).filter(going).chain(order[..n].iter().copied()));
+            // If all of it is not enough, what brings next to nothing back does not go for that.
+            let wanted = wanted.min(freed(order.len())?.saturating_sub(total / NEXT_TO_NOTHING_SHARE));
             let n = fewest(order.len(), |n| Ok(freed(n)? >= wanted))?;
             for i in &order[..n] {
                 thinned[*i] = thinned[*i].or(Some("space is wanted"));

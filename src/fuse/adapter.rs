@@ -596,7 +596,7 @@ impl Filesystem for Adapter {
             return reply.error(Errno::ENOTTY);
         }
         // To make a file immutable the kernel's dirty pages are asked for.
-        self.changing.aside.run(move |ops| match ioctl::answer(ops, node, command, &input) {
+        self.changing.aside.run_when_thawed(move |ops| match ioctl::answer(ops, node, command, &input) {
             Ok(output) => reply.ioctl(0, &output),
             Err(e) => reply.error(errno(&e)),
         });

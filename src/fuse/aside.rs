@@ -1,6 +1,7 @@
-//! Work beside the answering of requests: on a thread of its own, or, where none starts, on the one that is kept for that.
+//! Work beside the answering of requests: on a thread of its own, or, where none starts, on one that is kept for that.
 //!
-//! For requests that take long, or for which others have to be answered first.
+//! For requests that take long, or for which others have to be answered first. What may wait for a thaw has a thread in reserve of its own:
+//! what waits there does not keep the other from what would end that.
 
 use super::locality::Locality;
 use crate::ops::{NodeId, Operations};
@@ -16,13 +17,18 @@ pub(super) struct Aside {
     ops: Arc<dyn Operations>,
     locality: Option<Arc<Locality>>,
     /// To the thread that is kept for work that no thread can be started for. It ends with this.
-    reserve: Mutex<Option<Sender<Work>>>,
+    reserve: Reserve,
+    /// To the one for work that may wait for a thaw.
+    frozen: Reserve,
 }
 
-/// Starts the thread that is kept for when no other starts.
-fn start_reserve() -> Option<Sender<Work>> {
+/// To a thread that is kept.
+type Reserve = Mutex<Option<Sender<Work>>>;
+
+/// Starts a thread that is kept for when no other starts.
+fn start_reserve(name: &str) -> Option<Sender<Work>> {
     let (sender, queue) = mpsc::channel::<Work>();
-    let started = std::thread::Builder::new().name("reserve".into()).spawn(move || {
+    let started = std::thread::Builder::new().name(name.into()).spawn(move || {
         for work in queue {
             work();
         }
@@ -32,20 +38,34 @@ fn start_reserve() -> Option<Sender<Work>> {
 
 impl Aside {
     pub(super) fn new(ops: Arc<dyn Operations>, locality: Option<Arc<Locality>>) -> Aside {
-        Aside { ops, locality, reserve: Mutex::new(start_reserve()) }
+        Aside {
+            ops,
+            locality,
+            reserve: Mutex::new(start_reserve("reserve")),
+            frozen: Mutex::new(start_reserve("frozen")),
+        }
     }
 
     /// Runs what changes a node when that is not frozen any more.
     pub(super) fn change(&self, node: Option<NodeId>, work: impl FnOnce(&dyn Operations) + Send + 'static) {
-        self.run(move |ops| {
+        self.run_when_thawed(move |ops| {
             let _thawed = ops.wait_to_change(node);
             work(ops);
         });
     }
 
+    /// As [`Self::run`], of what waits for a thaw by itself.
+    pub(super) fn run_when_thawed(&self, work: impl FnOnce(&dyn Operations) + Send + 'static) {
+        self.run_or(&self.frozen, work);
+    }
+
     /// Runs what may take long, and needs other requests served meanwhile, on a thread of its own. When no thread
     /// can be started it waits its turn for the one that is kept for that.
     pub(super) fn run(&self, work: impl FnOnce(&dyn Operations) + Send + 'static) {
+        self.run_or(&self.reserve, work);
+    }
+
+    fn run_or(&self, reserve: &Reserve, work: impl FnOnce(&dyn Operations) + Send + 'static) {
         let (ops, locality) = (self.ops.clone(), self.locality.clone());
         let work = move || {
             if let Some(locality) = locality {
@@ -66,7 +86,7 @@ impl Aside {
         {
             log::warn!("a request has no thread of its own: {e}");
             // Where there is none either the reply is dropped with the work, which answers EIO.
-            self.reserve.lock().as_ref().map(|reserve| reserve.send(work));
+            reserve.lock().as_ref().map(|reserve| reserve.send(work));
         }
     }
 }

@@ -73,7 +73,7 @@ impl Changing {
         answer: impl FnOnce(Result<T>) + Send + 'static,
     ) {
         let about = About { node: None, bytes: 0, telling: None };
-        self.aside.run(move |ops| wait_for_room(ops, &about, &work, answer));
+        self.aside.run_when_thawed(move |ops| wait_for_room(ops, &about, &work, answer));
     }
 
     /// Writes. What is written is copied only for who waits.
@@ -93,7 +93,7 @@ impl Changing {
         }
         let (data, about) = (data.to_vec(), About { node: Some(node), bytes, telling: None });
         let work = move |ops: &dyn Operations| write(ops, &data);
-        self.aside.run(move |ops| wait_for_room(ops, &about, &work, answer));
+        self.aside.run_when_thawed(move |ops| wait_for_room(ops, &about, &work, answer));
     }
 
     fn here_or_beside<T>(
@@ -109,7 +109,7 @@ impl Changing {
             },
             None => answer,
         };
-        self.aside.run(move |ops| wait_for_room(ops, &about, &work, answer));
+        self.aside.run_when_thawed(move |ops| wait_for_room(ops, &about, &work, answer));
     }
 }
 

@@ -379,7 +379,27 @@ pub type Answer = Box<dyn FnOnce(Result<()>) + Send>;
 
 /// Held while a request that changes something is answered on a thread that answers others as well.
 #[derive(Default)]
-pub struct Unhindered<'a>(pub [Option<RwLockReadGuard<'a, ()>>; 2]);
+pub struct Unhindered<'a>(pub Option<PassingRequest<'a>>, pub Option<RwLockReadGuard<'a, ()>>);
+
+/// Somebody who counts who passes, by ways.
+pub trait Turnstile: Sync {
+    /// Somebody who went this way is through.
+    fn is_through(&self, way: usize);
+}
+
+/// Kept by who passes until that is done, on whatever thread.
+pub struct PassingRequest<'a> {
+    /// Who has counted it, and will again.
+    pub turnstile: &'a dyn Turnstile,
+    /// Which way it is.
+    pub way: usize,
+}
+
+impl Drop for PassingRequest<'_> {
+    fn drop(&mut self) {
+        self.turnstile.is_through(self.way);
+    }
+}
 
 /// Everything that a transport can ask. Any thread may call any method at any time.
 ///

@@ -25,6 +25,8 @@ pub struct AgeClock {
     owed: Option<u64>,
     /// Where the time of day would be: as it was when it was believed last.
     anchor: (i64, Duration),
+    /// It was, by who looks or by who did before; what was only found is told to nobody.
+    is_believed: bool,
     last: (i64, Duration),
     steady_since: Duration,
 }
@@ -39,11 +41,19 @@ impl AgeClock {
             since: now.1,
             owed: known.then_some(u64::MAX),
             anchor: (if known { noted.at } else { now.0 }, now.1),
+            is_believed: known,
             last: now,
             steady_since: now.1,
         };
         clock.look(now);
         clock
+    }
+
+    /// Forgets what passed before somebody looked, which is nobody's business; not how the clock has gone since.
+    pub fn begin_anew(&mut self) {
+        let (now, passed) = self.last;
+        (self.base, self.since, self.owed) = (self.age().secs, passed, None);
+        (self.anchor, self.is_believed) = ((now, passed), passed >= self.steady_since + WATCHED);
     }
 
     /// Where the time of day is thought to be.
@@ -65,7 +75,7 @@ impl AgeClock {
         if passed >= self.steady_since + WATCHED {
             self.base = self.base.saturating_add(self.owed());
             self.owed = None;
-            self.anchor = (now, passed);
+            (self.anchor, self.is_believed) = ((now, passed), true);
         }
     }
 
@@ -78,7 +88,8 @@ impl AgeClock {
     pub fn age(&self) -> AgeRecord {
         let passed = self.last.1;
         let at = match self.thought(passed) {
-            0 => 1, // 0 says that it is not known
+            _ if !self.is_believed => 0, // it is not known
+            0 => 1,
             at => at,
         };
         AgeRecord { secs: self.base.saturating_add(secs_from(self.since, passed)), at }
@@ -165,6 +176,24 @@ mod tests {
             let age = m.pass(HOUR);
             assert_eq!(age, HOUR + HOUR / 2 + believed, "{first} {then}");
         }
+    }
+
+    #[test]
+    fn where_a_clock_was_that_nobody_believed_is_not_told() {
+        // Behind by years, as without a battery, and set right only when nobody looks.
+        let mut m = Machine::at(5, AgeRecord::default());
+        m.pass(HOUR / 2);
+        assert_eq!(m.clock.age(), AgeRecord { secs: HOUR / 2, at: 0 });
+        let mut m = Machine::at(NOW, m.clock.age());
+        assert_eq!(m.pass(2 * HOUR), 2 * HOUR + HOUR / 2);
+        assert_eq!(m.clock.age().at, m.now);
+        // One that has gone well for an hour is believed by who begins anew.
+        m.clock.begin_anew();
+        assert_eq!(m.clock.age(), AgeRecord { secs: 2 * HOUR + HOUR / 2, at: m.now });
+        m.now += DAY as i64;
+        m.look();
+        m.clock.begin_anew();
+        assert_eq!(m.clock.age().at, 0);
     }
 
     #[test]

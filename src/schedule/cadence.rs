@@ -75,6 +75,11 @@ impl Cadence {
     pub fn failed(&mut self, passed: Duration) {
         self.failed = Some(passed);
     }
+
+    /// Somebody asks for it now: that it failed a moment ago does not count.
+    pub fn forget_failure(&mut self) {
+        self.failed = None;
+    }
 }
 
 /// The time of day was set if it is so many seconds away from where it was and what has passed since.

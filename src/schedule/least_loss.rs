@@ -7,17 +7,18 @@
 
 use std::cmp::Reverse;
 
-/// Up to so many every combination is tried.
+/// Up to so many every combination is tried, if so many tries are allowed.
 const TRIED_MAX: usize = 10;
 /// Of more, so many at most are tried one by one for whether they could stay after all, the dearest.
 const SPARED_TRIES_MAX: usize = 256;
 
-/// The set of least loss, as indices in ascending order; none if all together do not bring back what is wanted. `worths` are in the
-/// order in which these go, so ascending. `freed` says what a set brings back: of two sets of which one holds the other, never less
+/// The set of least loss, as indices in ascending order; none if all together do not bring back what is wanted. About `tries` sets
+/// are tried at most. `worths` are in the order in which these go, so ascending. `freed` says what a set brings back: of two sets of which one holds the other, never less
 /// for that.
 pub fn least_loss<E>(
     worths: &[u64],
     wanted: u64,
+    tries: usize,
     freed: &mut dyn FnMut(&[usize]) -> Result<u64, E>,
 ) -> Result<Option<Vec<usize>>, E> {
     let all: Vec<usize> = (0..worths.len()).collect();
@@ -27,7 +28,7 @@ pub fn least_loss<E>(
     if freed(&all)? < wanted {
         return Ok(None);
     }
-    if worths.len() <= TRIED_MAX {
+    if worths.len() <= TRIED_MAX && 1 << worths.len() <= tries {
         return of_few(worths, wanted, freed).map(Some);
     }
     let (mut low, mut high) = (1, all.len());
@@ -37,7 +38,7 @@ pub fn least_loss<E>(
     }
     let mut chosen = all[..low].to_vec();
     // Without the last one it is not enough.
-    for i in all[..low - 1].iter().rev().take(SPARED_TRIES_MAX) {
+    for i in all[..low - 1].iter().rev().take(SPARED_TRIES_MAX.min(tries)) {
         let without: Vec<usize> = chosen.iter().copied().filter(|other| other != i).collect();
         if freed(&without)? >= wanted {
             chosen = without;
@@ -96,7 +97,7 @@ mod tests {
     }
 
     fn chosen(worths: &[u64], wanted: u64, blocks: &Blocks) -> Option<Vec<usize>> {
-        least_loss(worths, wanted, &mut |set| Ok::<u64, Infallible>(blocks.freed(set))).unwrap()
+        least_loss(worths, wanted, usize::MAX, &mut |set| Ok::<u64, Infallible>(blocks.freed(set))).unwrap()
     }
 
     #[test]

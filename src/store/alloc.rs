@@ -256,6 +256,11 @@ impl Allocator {
         Some((base, chunk.min(self.size - base)))
     }
 
+    /// Bytes of a range for which the host has promised nothing.
+    pub fn unbacked_bytes_in(&self, addr: u64, len: u64) -> u64 {
+        self.unbacked.clipped(addr, len).map(|(_, len)| len).sum()
+    }
+
     /// The host has backed the range: its unbacked parts become free.
     pub fn backed(&mut self, addr: u64, len: u64) {
         for (s, l) in self.unbacked.take(addr, len) {

@@ -12,11 +12,21 @@ const BACK_CHUNK_BYTES_MIN: u64 = 256 << 10;
 /// What is kept at hand beyond need is not more than this share of what the host has left.
 pub const KEEP_SHARE: u64 = 16;
 /// So many pieces are asked for in one search of a host that is full: some milliseconds.
-const BACKED_TRIES: usize = 4096;
+const BACKED_TRIES: usize = 1024;
 /// Space is given back to the host in aligned pieces of this many bytes.
 const DISCARD_GRAIN_BYTES: u64 = 1 << 20;
 /// In one call it is given no more than this back.
 const DISCARD_BYTES_MAX: u64 = 16 << 20;
+
+/// The first address from `from` on in a part for which the host keeps more than what is known to be kept; parts as
+/// [`crate::device::Device::kept_parts`] tells them.
+fn next_with_more(alloc: &Alloc, parts: &[(u64, u64, u64)], from: u64) -> Option<u64> {
+    let has_more = |(start, len, kept): &&(u64, u64, u64)| {
+        let known = len - alloc.unbacked_bytes_in(*start, *len);
+        start + len > from && *kept >= known + BACK_CHUNK_BYTES_MIN
+    };
+    parts.iter().find(has_more).map(|(start, _, _)| from.max(*start))
+}
 
 impl Store {
     /// Makes sure that at least this much is free and backed, asking the host for more where needed.
@@ -43,13 +53,20 @@ impl Store {
     }
 
     /// The host has no room. What it has kept for the store since earlier mounts may lie behind what it has not, and is not known:
-    /// each piece is asked for once, some at a time.
+    /// each piece is asked for once, some at a time, but for parts of which the host tells that it keeps no more than is known.
     fn look_for_backed(&self, alloc: &mut Alloc, room: Room) -> Result<(), StoreError> {
+        let is_over = |store: &Store| store.looked_for_backed_to.load(Relaxed) >= store.device.size();
+        let parts =
+            if is_over(self) { None } else { MutexGuard::unlocked(alloc, || self.device.kept_parts()) };
         for _ in 0..BACKED_TRIES {
             if alloc.free_bytes() >= room.bytes && alloc.node_bytes() >= room.node_bytes {
                 return Ok(());
             }
-            let from = self.looked_for_backed_to.load(Relaxed);
+            let mut from = self.looked_for_backed_to.load(Relaxed);
+            if let Some(parts) = &parts {
+                from = next_with_more(alloc, parts, from).unwrap_or(self.device.size());
+                self.looked_for_backed_to.fetch_max(from, Relaxed);
+            }
             let Some((addr, len)) = alloc.next_to_back_from(BACK_CHUNK_BYTES_MIN, from) else { break };
             self.looked_for_backed_to.store(addr + len, Relaxed);
             match self.back(alloc, addr, len) {

@@ -12,6 +12,7 @@ use super::extra_refs::ExtraRefs;
 use super::history::{Freeing, Meta, MetaRead, Reclaim, deadlist};
 use super::reclaim::{self, ReclaimProgress, STEP_ENTRIES_MAX};
 use super::remap::Remap;
+use super::space::Space;
 use super::state::{Freed, VolumeState};
 use super::view::{Pin, Shared};
 use super::{Result, Volume};
@@ -23,6 +24,11 @@ use crate::format::{BlockPtr, Epoch, Key, LineId, ViewId};
 use crate::tree::{self, Child, Edit, Pager, Step, Visit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// Sets of snapshots that are tried at most when some are looked for that bring back an amount.
+const TRIES_MAX: usize = 1 << 10;
+/// The same where trying one reads everything that it would let go of.
+const TRIES_OF_PLANS_MAX: usize = 64;
 
 /// Why a view stays for now although it is deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,6 +71,8 @@ impl DeletionPlan {
 /// What a store's space is used for, in bytes: the parts add up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SpaceParts {
+    /// All that there is.
+    pub total: u64,
     /// All that is in use.
     pub used: u64,
     /// What lines have now: the main line and clones, each block once.
@@ -106,6 +114,8 @@ struct Draft {
 pub struct Planner<'v> {
     volume: &'v Volume,
     now: Draft,
+    /// As of the same moment.
+    space: Space,
     superblock: Superblock,
     space_map: Vec<BlockPtr>,
     _pin: Arc<Pin>,
@@ -115,7 +125,10 @@ impl Volume {
     /// To plan on the state as of the last commit.
     pub fn planner(&self) -> Result<Planner<'_>> {
         let committer = self.committer.lock();
-        let mut state = self.state.read().clone();
+        let (mut state, space) = {
+            let state = self.state.read();
+            (state.clone(), self.space_of(&state))
+        };
         let superblock = committer.superblock.clone();
         let pin = Pin::epoch(&self.shared, superblock.epoch);
         let jobs: Vec<Job> = committer.jobs.values().copied().collect();
@@ -131,7 +144,7 @@ impl Volume {
         };
         drop(committer);
         now.begin(&self.shared, jobs)?;
-        Ok(Planner { volume: self, now, superblock, space_map, _pin: pin })
+        Ok(Planner { volume: self, now, space, superblock, space_map, _pin: pin })
     }
 }
 
@@ -168,6 +181,22 @@ impl Planner<'_> {
         }
     }
 
+    /// What comes back of these snapshots with the next commits, so not of those that somebody reads or that a line is compared with.
+    /// None if only a whole plan could tell.
+    pub fn would_free_now(&self, snapshots: &[ViewId]) -> Result<Option<u64>> {
+        if !self.now.counts_by_sums() {
+            return Ok(None);
+        }
+        let stays = |id: &ViewId| self.is_base(*id) || self.volume.shared.is_read(*id);
+        let go: Vec<ViewId> = snapshots.iter().filter(|id| !stays(id)).copied().collect();
+        self.sum(&go).map(Some)
+    }
+
+    /// How many sets may be tried one by one: without the sums each is a deletion of its own.
+    pub fn tries_max(&self) -> usize {
+        if self.now.counts_by_sums() { TRIES_MAX } else { TRIES_OF_PLANS_MAX }
+    }
+
     fn sum(&self, snapshots: &[ViewId]) -> Result<u64> {
         let set: BTreeSet<ViewId> = snapshots.iter().copied().collect();
         let meta = MetaRead { pager: &self.volume.shared.pager, root: &self.now.meta_root };
@@ -199,9 +228,19 @@ impl Planner<'_> {
             false => self.now.clone().delete(&self.volume.shared.pager, &all)?.places,
         };
         let snapshots = snapshots.min(views);
-        let (tables, used) = (self.tables()?, self.superblock.allocated);
+        let tables = self.tables()?;
+        // Nodes have no place before they are written, and count all the same.
+        let used = self.space.used.max(views.saturating_add(tables));
         let freeing = used.saturating_sub(views).saturating_sub(tables);
-        Ok(SpaceParts { used, live: views - snapshots, snapshots, tables, freeing, saved_by_sharing })
+        Ok(SpaceParts {
+            total: self.space.total.max(used),
+            used,
+            live: views - snapshots,
+            snapshots,
+            tables,
+            freeing,
+            saved_by_sharing,
+        })
     }
 
     /// Bytes of the meta tree and of the space map.

@@ -264,7 +264,12 @@ impl Volume {
 
     /// Space in use and left.
     pub fn space(&self) -> Space {
-        let required = self.required_bytes(&self.state.read());
+        self.space_of(&self.state.read())
+    }
+
+    /// The same for whoever has the state.
+    pub(super) fn space_of(&self, state: &VolumeState) -> Space {
+        let required = self.required_bytes(state);
         let store = self.shared.store();
         let available = store.device().available();
         let alloc = store.alloc();

@@ -12,7 +12,7 @@ use snapfs::check::Depth;
 use snapfs::cli::{self, engine::*};
 use snapfs::ctl::{Code, Failure};
 use snapfs::format::view::Consistency;
-use snapfs::fs::Provenance;
+use snapfs::fs::{Provenance, Reached};
 use snapfs::names;
 use snapfs::ops::{Error, KernelRef, NodeId, Operations, Timestamp};
 use snapfs::repair::{Mode, Repair};
@@ -127,7 +127,7 @@ impl Engine for ToyEngine {
         at: NodeId,
         name: &[u8],
         _: &Provenance,
-        _: Consistency,
+        _: Reached<'_>,
     ) -> Result<SnapshotRow, Failure> {
         self.0.make_point(name).map_err(failure)?;
         let all = self.snapshots(at)?;

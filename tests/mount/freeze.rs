@@ -9,6 +9,7 @@ use place::{Place, names, wait};
 use serde_json::Value;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -174,6 +175,49 @@ fn changes_wait_and_nothing_else_does() {
     p.check();
 }
 
+#[test]
+fn who_waits_for_a_thaw_keeps_nobody_else() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    p.ok(&["clone", "mnt", "x"]);
+    for name in ["f", ".clones/x/f"] {
+        fs::write(p.path(name), [0; 4096]).unwrap();
+    }
+    const IMMUTABLE: i32 = 0x10;
+    let open = File::open(p.path("f")).unwrap();
+    if raw::set_file_flags(&open, IMMUTABLE).is_err() {
+        eprintln!("SKIPPED: no right to make a file immutable");
+        return;
+    }
+    raw::set_file_flags(&open, 0).unwrap();
+    drop(open);
+    let map = |name: &str| {
+        raw::Mapping::new(&File::options().read(true).write(true).open(p.path(name)).unwrap(), 4096)
+    };
+    let maps = [map("f"), map(".clones/x/f")];
+    p.ok(&["freeze", "mnt", "--timeout", "60s"]);
+    maps.iter().for_each(|map| map.store(0, b'd'));
+    // What has to have the pages of a file of the frozen line waits with that for the thaw, and keeps the pages of others from nobody.
+    let immutable = raw::set_file_flags_beside(&p.path("f"), IMMUTABLE);
+    wait("it to wait", || waiting(&p) == 1);
+    p.ok(&["create", "mnt/.clones/x", "s"]);
+    p.ok(&["create", "mnt", "s"]);
+    assert!(fs::read(p.path(".clones/x/.snapshots/s/f")).unwrap().starts_with(b"d"));
+    assert!(fs::read(p.past("s", "f")).unwrap().starts_with(&[0]));
+    assert_eq!(frozen(&p).as_array().map(Vec::len), Some(1), "it was over before");
+    p.ok(&["thaw", "mnt"]);
+    assert!(raw::ended(immutable));
+    assert!(fs::read(p.path("f")).unwrap().starts_with(b"d"));
+    assert_eq!(File::options().write(true).open(p.path("f")).unwrap_err().raw_os_error(), Some(1)); // EPERM
+    raw::set_file_flags(&File::open(p.path("f")).unwrap(), 0).unwrap();
+    drop(maps);
+    p.umount();
+    p.check();
+}
+
 fn consistency(p: &Place, name: &str) -> String {
     p.json(&["show", "mnt", name, "--json"])["consistency"].as_str().unwrap().to_string()
 }
@@ -255,8 +299,161 @@ fn hooks_are_run_around_a_snapshot() {
     let path = Path::new(env!("CARGO_BIN_EXE_snapfs")).parent().unwrap();
     let path = format!("{}:{}", path.display(), std::env::var("PATH").unwrap_or_default());
     let mut create = p.command(&["create", "mnt", "in a frost", "--pre", pre, "--post", post]);
-    assert!(create.env("PATH", path).status().unwrap().success());
+    assert!(create.env("PATH", &path).status().unwrap().success());
     assert!(frozen(&p).is_null() && consistency(&p, "in a frost") == "application");
+    // Not if it was over before, though somebody else has frozen the line since: that is his.
+    let over = "while snapfs status $SNAPFS_MNT --json | grep -q seconds_left; do sleep 0.1; done";
+    let pre = format!(
+        "snapfs freeze $SNAPFS_MNT --timeout 1s && {over} && SNAPFS_STATE= snapfs freeze $SNAPFS_MNT"
+    );
+    let mut create = p.command(&["create", "mnt", "late", "--pre", &pre, "--post", post]);
+    let said = create.env("PATH", &path).output().unwrap();
+    let words = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.status.code() == Some(1) && words.contains("not frozen any more"), "{words}");
+    assert_eq!(consistency(&p, "late"), "crash");
+    let number = frozen(&p)[0]["number"].to_string();
+    refused(&p, &["thaw", "mnt", "--of", "7"], 1, &["snapfs freeze", "another freeze", "goes on"]);
+    p.ok(&["thaw", "mnt", "--of", &number]);
+    p.umount();
+    p.check();
+}
+
+#[test]
+fn hooks_of_the_host_are_run_around_scheduled_snapshots() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    let hooks = p.at("etc/hooks.d");
+    fs::create_dir_all(&hooks).unwrap();
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    for dir in [&p.dir.0, &p.at("etc"), &hooks] {
+        mode(dir, 0o755);
+    }
+    let log = p.at("hooks");
+    let told = || fs::read_to_string(&log).unwrap_or_default();
+    let write = |name: &str, text: &str| {
+        let text = text.replace("MNT", p.at("mnt").to_str().unwrap()).replace("LOG", log.to_str().unwrap());
+        fs::write(hooks.join(name), text).unwrap();
+        mode(&hooks.join(name), 0o644);
+    };
+    let say = "echo $SNAPFS_HOOK $SNAPFS_LINE $SNAPFS_SCHEDULE $SNAPFS_PRE $SNAPFS_RESULT >> LOG";
+    let mut mount = p.command(&["mount", "store", "mnt", "--log", p.at("log").to_str().unwrap()]);
+    assert!(mount.env("SNAPFS_HOOKS_DIR", &hooks).status().unwrap().success());
+    fs::write(p.path("a"), "one").unwrap();
+    for name in ["first", "second", "frost", "long"] {
+        p.ok(&["schedule", "mnt", "--name", name, "every=1d", "keep=2d", "always", "timer=off"]);
+    }
+    let run = |name: &str| p.run(&["schedule", "mnt", "--run", "--name", name]);
+    let state = |name: &str| {
+        let all = p.json(&["schedule", "mnt", "--json"]);
+        all.as_array().unwrap().iter().find(|one| one["name"] == name).cloned().unwrap_or_default()
+    };
+    let last = || names(&p.path(".snapshots")).last().cloned().unwrap_or_default();
+
+    // One that is for this mount and schedule, and may use the mount; others that are not.
+    write(
+        "pg.toml",
+        &format!("mount = 'MNT'\nschedule = 'first'\npre = '{say}; echo two > MNT/a'\npost = '{say}'\n"),
+    );
+    write("other.toml", &format!("mount = '/elsewhere'\npre = '{say}'\n"));
+    write("clone.toml", &format!("mount = 'MNT'\nline = '.clones/x'\npre = '{say}'\n"));
+    assert_eq!(run("first").code, 0);
+    assert_eq!(told(), "pre . first\npost . first done made\n");
+    assert_eq!(fs::read(p.past(&last(), "a")).unwrap(), b"two\n");
+    assert_eq!(consistency(&p, &last()), "application");
+    assert_eq!(state("first")["error"], Value::Null);
+
+    // One that fails: none is taken, and that is said; or one that says so.
+    write(
+        "a.toml",
+        &format!("mount = 'MNT'\nschedule = 'second'\npre = 'echo no server >&2; exit 7'\npost = '{say}'\n"),
+    );
+    let said = run("second");
+    assert!(said.code == 1 && said.err.contains("a.toml") && said.err.contains("no server"), "{said:?}");
+    assert!(told().ends_with("post . second failed failed\n"), "{}", told());
+    assert_eq!(state("second")["snapshots"], 0);
+    write("a.toml", "mount = 'MNT'\nschedule = 'second'\npre = 'exit 7'\non-failure = 'crash-consistent'\n");
+    assert_eq!(run("second").code, 0);
+    assert_eq!(consistency(&p, &last()), "crash");
+    let error = state("second")["error"].to_string();
+    assert!(error.contains("a.toml") && error.contains("exit code 7"), "{error}");
+
+    // By itself, and with a file that others can write to: that is not run, and said.
+    mode(&hooks.join("a.toml"), 0o666);
+    let before = state("second")["snapshots"].clone();
+    p.ok(&["schedule", "mnt", "--name", "third", "every=1d", "keep=2d"]);
+    wait("a snapshot", || state("third")["snapshots"] == 1);
+    assert_eq!(consistency(&p, &last()), "crash");
+    wait("what is wrong", || state("third")["error"].to_string().contains("chmod go-w"));
+    assert_eq!(state("second")["snapshots"], before);
+    assert!(p.log().contains("chmod go-w"), "{}", p.log());
+
+    // Hooks freeze and thaw the line; what they leave running ends with them, and what is too much of what they say is left out.
+    fs::remove_file(hooks.join("a.toml")).unwrap();
+    let freeze = format!("'{}' freeze MNT", env!("CARGO_BIN_EXE_snapfs"));
+    let thaw = format!("'{}' thaw MNT", env!("CARGO_BIN_EXE_snapfs"));
+    write(
+        "frozen.toml",
+        &format!(
+            "mount = 'MNT'\nschedule = 'frost'\npre = \"\"\"{freeze} && yes loud | head -5000 >&2\nsleep 600 & echo $! > LOG.left\"\"\"\n\
+             post = \"\"\"{thaw} && {say}\"\"\"\n"
+        ),
+    );
+    assert_eq!(run("frost").code, 0);
+    assert_eq!(consistency(&p, &last()), "application");
+    assert!(told().ends_with("post . frost done made\n") && frozen(&p).is_null(), "{}", told());
+    let left = fs::read_to_string(p.at("hooks.left")).unwrap();
+    let is_there = || fs::read(format!("/proc/{}/cmdline", left.trim())).is_ok_and(|line| !line.is_empty());
+    wait("what was left", || !is_there());
+    wait("the rest to be left out", || p.log().contains("says more"));
+    assert!(p.log().matches("loud").count() <= 100);
+    // While one is at work the mount goes on, and the schedule may go: nothing is taken for it then.
+    write(
+        "frozen.toml",
+        "mount = 'MNT'\nschedule = 'long'\npre = 'touch LOG.begun; while [ ! -e LOG.go ]; do sleep 0.1; done'\n",
+    );
+    let mut slow = p.command(&["schedule", "mnt", "--run", "--name", "long"]).spawn().unwrap();
+    wait("the hook", || p.at("hooks.begun").exists());
+    p.ok(&["create", "mnt", "meanwhile"]);
+    p.ok(&["hold", "mnt", "meanwhile", "--for", "1s"]);
+    wait("the hold to end", || p.json(&["hold", "mnt", "--list", "--json"]).as_array().unwrap().is_empty());
+    fs::write(p.path("a"), "three").unwrap();
+    p.ok(&["rollback", "mnt", "meanwhile"]);
+    p.ok(&["schedule", "mnt", "--name", "long", "--remove"]);
+    let before = names(&p.path(".snapshots"));
+    fs::write(p.at("hooks.go"), "").unwrap();
+    assert!(slow.wait().unwrap().success());
+    assert_eq!(names(&p.path(".snapshots")), before);
+    // One that hangs does not keep the store from being closed, be it before or afterwards.
+    for (part, other) in [("pre", "post"), ("post", "pre")] {
+        write(
+            "slow.toml",
+            &format!(
+                "mount = 'MNT'\nschedule = '{part}'\n{part} = '{say}; sleep 600'\n{other} = '{say}'\ntimeout = '1h'\n"
+            ),
+        );
+        p.ok(&["schedule", "mnt", "--name", part, "every=1d", "keep=2d"]);
+        wait("the hook", || told().contains(&format!("{part} . {part}")));
+        p.umount();
+        p.check();
+        let mut mount = p.command(&["mount", "store", "mnt", "--log", p.at("log").to_str().unwrap()]);
+        assert!(mount.env("SNAPFS_HOOKS_DIR", &hooks).status().unwrap().success());
+    }
+    assert!(told().contains("post . pre failed failed\n"), "{}", told());
+    // What is in the store is never read for this, though it is root's.
+    p.umount();
+    let mut mount = p.command(&["mount", "store", "mnt", "--log", p.at("log").to_str().unwrap()]);
+    assert!(mount.env("SNAPFS_HOOKS_DIR", p.path("hooks.d")).status().unwrap().success());
+    fs::create_dir(p.path("hooks.d")).unwrap();
+    fs::write(p.path("hooks.d/x.toml"), "mount = '/'\npre = 'exit 1'\n").unwrap();
+    for path in [p.path(""), p.path("hooks.d"), p.path("hooks.d/x.toml")] {
+        mode(&path, 0o755);
+    }
+    p.ok(&["schedule", "mnt", "--name", "inside", "every=1d", "keep=2d", "always", "timer=off"]);
+    assert_eq!(run("inside").code, 0);
+    let error = state("inside")["error"].to_string();
+    assert!(error.contains("in the store itself"), "{error}");
     p.umount();
     p.check();
 }

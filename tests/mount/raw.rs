@@ -221,3 +221,26 @@ pub fn set_file_flags(file: &File, flags: libc::c_int) -> io::Result<u64> {
     // SAFETY: the kernel reads one number.
     done(unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS, &raw const flags) }.into())
 }
+
+/// The same in a process of its own, which opens the file, and closes it when it ends: so no program that is started meanwhile closes it.
+/// Its number, for [`ended`].
+pub fn set_file_flags_beside(path: &Path, flags: libc::c_int) -> i32 {
+    let path = c(path);
+    // SAFETY: between fork and exit nothing is called but open, ioctl and exit, with what was made before.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            let file = libc::open(path.as_ptr(), libc::O_RDONLY);
+            let set = libc::ioctl(file, libc::FS_IOC_SETFLAGS, &raw const flags);
+            libc::_exit(i32::from(file < 0 || set < 0));
+        }
+        child
+    }
+}
+
+/// Waits for it. True if it was done.
+pub fn ended(child: i32) -> bool {
+    let mut status = 0;
+    // SAFETY: a number and a variable that lives through the call.
+    unsafe { libc::waitpid(child, &raw mut status, 0) == child && status == 0 }
+}

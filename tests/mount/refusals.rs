@@ -648,7 +648,16 @@ fn fills_up(p: &Place, store: &str) {
             whole += 1;
             assert!(whole < 2000, "this store is never full");
         }
-        refuses(write("again"), libc::ENOSPC);
+        // What a commit gives back takes a little more, now and then.
+        let mut more = 0;
+        let refused = loop {
+            match write(&format!("again{more}")) {
+                Ok(()) => more += 1,
+                refused => break refused,
+            }
+        };
+        refuses(refused, libc::ENOSPC);
+        assert!(more <= 4, "round {round}: {more} files fitted after the store was full");
         assert!(whole - first > 10, "round {round}: {} files fitted", whole - first);
         for i in first..whole {
             assert!(fs::read(p.path(&format!("f{i}"))).unwrap() == block, "f{i} is whole");
@@ -664,7 +673,9 @@ fn fills_up(p: &Place, store: &str) {
             let gone = fs::remove_file(p.path(&format!("f{i}")));
             assert!(gone.is_ok() || i == first, "f{i}: {gone:?}");
         }
-        let _ = fs::remove_file(p.path("again"));
+        for n in 0..=more {
+            let _ = fs::remove_file(p.path(&format!("again{n}")));
+        }
         let _ = fs::remove_file(p.path(&format!("f{whole}")));
         fs::remove_dir(&snapshot).expect("deleting works on a full store");
         p.wait_freed();

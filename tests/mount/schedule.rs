@@ -218,6 +218,9 @@ fn files_and_refusals() {
     p.ok(&["schedule", "mnt", "--name", "daily", "every=1d", "keep=2y", "timer=off"]);
     let exported = p.ok(&["schedule", "mnt", "--export"]);
     let both = states(&p, "mnt");
+    refused(&p, &["schedule", "mnt", "--remove"], 1, &["say which with --name", "often", "daily"]);
+    refused(&p, &["schedule", "mnt", "--from", "/dev/zero"], 1, &["too long"]);
+    p.ok(&["schedule", "mnt", "--remove", "--name", "often"]);
     p.ok(&["schedule", "mnt", "--remove"]);
     fs::write(&file, &exported).unwrap();
     p.ok(&["schedule", "mnt", "--from", file_name]);

@@ -62,6 +62,19 @@ snapshot() {
     echo "$2: $("$program" show "$mnt" "$1" | grep '^pause')"
 }
 
+# The same by a schedule: the daemon runs the hook, as a file of the host says. Its snapshot gets a clone of this name.
+scheduled() { # NAME HOOK [ARGUMENTS [ENVIRONMENT]]
+    local file=$SNAPFS_HOOKS_DIR/$1.toml name
+    printf 'mount = "%s"\nschedule = "%s"\npre = """%s"""\npost = """%s"""\n' "$mnt" "$1" \
+        "${4-} '$hooks/$2' pre ${3-}" "${4-} '$hooks/$2' post" >"$file"
+    "$program" schedule "$mnt" --name "$1" every=1d keep=2d always timer=off >/dev/null
+    name=$("$program" schedule "$mnt" --name "$1" --run | sed -n "s/^taken \([^ ]*\) .*/\1/p")
+    [ "$name" ] || fail "$2: no snapshot of the schedule: $("$program" schedule "$mnt" --json)"
+    "$program" show "$mnt" "$name" | grep -q '^consistency: application$' || fail "$2: $("$program" status "$mnt")"
+    "$program" clone "$mnt" "$1" --from "$name"
+    rm "$file"
+}
+
 # What it costs when the hook cannot do its work: no snapshot.
 refuses() { # NAME HOOK [ARGUMENTS]
     ! "$program" create "$mnt" "$1" --pre "'$hooks/$2' pre ${3-}" --post "'$hooks/$2' post" 2>"$place/out" ||
@@ -96,6 +109,7 @@ an_postgresql() {
     before=$(sql 5001 'SELECT count(*) FROM pgbench_history')
     lsn=$(sql 5001 'SELECT pg_current_wal_lsn()')
     snapshot pg postgresql
+    scheduled pg-scheduled postgresql "" "PSQL='$PSQL' PGHOST='$PGHOST' PGPORT=$PGPORT PGUSER=$PGUSER"
     # What is elsewhere is not of the same moment.
     mkdir "$place/elsewhere"
     [ ! $root ] || chown 65534:65534 "$place/elsewhere"
@@ -155,6 +169,7 @@ an_mariadb() {
     before=$(query live 'SELECT COUNT(*) FROM bank.done')
     export MARIADB=mariadb MARIADB_OPTIONS="--no-defaults --socket=$sock/live --user=root"
     snapshot db mariadb
+    scheduled db-scheduled mariadb "" "MARIADB_OPTIONS='$MARIADB_OPTIONS'"
     MARIADB_OPTIONS="--no-defaults --socket=$sock/nobody --user=root" refuses db-refused mariadb
     # It goes on, which it would not with the session still there.
     until_it "mariadb: it does not go on" has_more "$(query live 'SELECT COUNT(*) FROM bank.done')"
@@ -176,7 +191,7 @@ an_mariadb() {
 
 an_sqlite() {
     command -v sqlite3 >/dev/null || { echo "SKIPPED: sqlite3 is not installed (package sqlite3)" && return 0; }
-    local journal db before rows client
+    local journal db before rows client name
     has_more() { [ "$(sqlite3 -cmd '.timeout 20000' "$db" 'SELECT COUNT(*) FROM done')" -gt "$1" ]; }
     for journal in delete wal; do
         db=$mnt/$journal.db
@@ -194,20 +209,26 @@ an_sqlite() {
         until_it "sqlite: load" has_more 20
         before=$(sqlite3 -cmd '.timeout 20000' "$db" 'SELECT COUNT(*) FROM done')
         snapshot "sqlite-$journal" sqlite "'$db'"
+        scheduled "scheduled-$journal" sqlite "'$db'"
         refuses "sqlite-refused-$journal" sqlite "'$db' '$mnt/none.db'"
         rm "$place/going"
         wait "$client" || fail "sqlite: $(cat "$place/load")"
         servers=()
-        [ ! -e "$mnt/.clones/sqlite-$journal/$journal.db-journal" ] || fail "sqlite: a transaction was under way"
-        db=$mnt/.clones/sqlite-$journal/$journal.db
-        [ "$(sqlite3 "$db" 'PRAGMA integrity_check')" = ok ] || fail "sqlite: $journal: integrity"
-        [ "$(sqlite3 "$db" 'SELECT SUM(balance) FROM account')" = 100000 ] || fail "sqlite: $journal: money came or went"
-        rows=$(sqlite3 "$db" 'SELECT COUNT(*) FROM done')
-        [ "$rows" -ge "$before" ] || fail "sqlite: $rows transactions of $before"
+        for name in "sqlite-$journal" "scheduled-$journal"; do
+            [ ! -e "$mnt/.clones/$name/$journal.db-journal" ] || fail "sqlite: a transaction was under way"
+            db=$mnt/.clones/$name/$journal.db
+            [ "$(sqlite3 "$db" 'PRAGMA integrity_check')" = ok ] || fail "sqlite: $journal: integrity"
+            [ "$(sqlite3 "$db" 'SELECT SUM(balance) FROM account')" = 100000 ] || fail "sqlite: $journal: money came or went"
+            rows=$(sqlite3 "$db" 'SELECT COUNT(*) FROM done')
+            [ "$rows" -ge "$before" ] || fail "sqlite: $rows transactions of $before"
+        done
         echo "sqlite, $journal: $rows transactions in the snapshot, $before before it"
     done
 }
 
+export SNAPFS_HOOKS_DIR=$place/hooks.d
+mkdir -m 755 "$SNAPFS_HOOKS_DIR"
+umask 022
 start -o allow_other
 for name in "$@"; do
     begin=$(now_ms)

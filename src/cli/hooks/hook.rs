@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -71,6 +71,16 @@ impl Hook {
         }
     }
 
+    /// What it says, if that is to be heard.
+    pub(super) fn output(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
+        (self.0.stdout.take(), self.0.stderr.take())
+    }
+
+    /// Ends all that is left of it.
+    pub(super) fn kill(&self) {
+        let _ = family::send_signal_to_group(self.0.id(), SIGKILL); // what is out of reach has another user's rights
+    }
+
     /// How a program has ended that has. It is not reaped.
     fn ended(&mut self) -> HookEnd {
         match family::how_ended(self.0.id()) {
@@ -95,13 +105,13 @@ impl Hook {
             }
             wait(left);
         }
-        let _ = family::send_signal_to_group(leader, SIGKILL); // as above
+        self.kill();
     }
 }
 
 impl Drop for Hook {
     fn drop(&mut self) {
-        let _ = family::send_signal_to_group(self.0.id(), SIGKILL); // what is out of reach has another user's rights
+        self.kill();
         if let Err(e) = self.0.wait() {
             log::warn!("a hook cannot be reaped: {e}");
         }

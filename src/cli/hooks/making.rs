@@ -4,9 +4,11 @@
 //! begun is always ended by `--post`.
 
 use super::hook::{HELD, Hook, HookEnd, StateDir};
+use super::own_frosts;
 use crate::cli::create_args::{CreateArgs, OnPreFailure};
 use crate::ctl::{Code, Failure};
 use crate::format::view::Consistency;
+use crate::fs::Reached;
 use crate::names;
 use crate::sys::family::{self, signals::*};
 use std::ffi::OsString;
@@ -21,10 +23,10 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// What `make` returns, with the hooks run around it: it is told what was reached.
 pub(in crate::cli) fn around<T>(
     args: &CreateArgs,
-    make: &mut dyn FnMut(Consistency) -> Result<T, Failure>,
+    make: &mut dyn FnMut(Reached<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     if !args.hooks.any() {
-        return make(Consistency::FileSystem);
+        return make(Reached::PLAIN);
     }
     let failed = |e: io::Error| Failure::new(Code::Other, format!("the hooks cannot be run: {e}"));
     let dir = StateDir::new().map_err(failed)?;
@@ -40,7 +42,7 @@ pub(in crate::cli) fn around<T>(
 fn held<T>(
     args: &CreateArgs,
     dir: &StateDir,
-    make: &mut dyn FnMut(Consistency) -> Result<T, Failure>,
+    make: &mut dyn FnMut(Reached<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let (hooks, name) = (&args.hooks, names::shown(&args.name));
     let limit = Duration::from_secs(hooks.hook_timeout);
@@ -58,8 +60,11 @@ fn held<T>(
     });
     let is_ready = ready.as_ref().map_or("none", |end| if *end == HookEnd::Done { "done" } else { "failed" });
     let made = match ready {
-        None => make(Consistency::FileSystem),
-        Some(HookEnd::Done) => make(Consistency::Application),
+        None => make(Reached::PLAIN),
+        Some(HookEnd::Done) => {
+            let frosts = own_frosts::noted_in(dir.path());
+            make(Reached { level: Consistency::Application, frosts: &frosts })
+        }
         Some(HookEnd::CalledOff) => {
             Err(Failure::new(Code::Other, format!("interrupted: '{name}' was not made")))
         }
@@ -69,7 +74,7 @@ fn held<T>(
         }
         Some(HookEnd::Failed(why)) => {
             eprintln!("snapfs: --pre has failed: {why}; what is made is consistent as after a crash");
-            make(Consistency::Crash)
+            make(Reached { level: Consistency::Crash, frosts: &[] })
         }
     };
     let Some(program) = &hooks.post else { return made };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -333,6 +333,19 @@ impl Device for DirDevice {
             }
         }
         ranges
+    }
+
+    fn kept_parts(&self) -> Option<Vec<(u64, u64, u64)>> {
+        let part = |number: u32| {
+            let slot = StoreFile::Segment(number);
+            let file = self.segments.find(slot).ok()??;
+            let blocks = file.file.metadata().ok()?.blocks();
+            let start = u64::from(number) << SEGMENT_SHIFT;
+            let end = start + SEGMENT_BYTES;
+            Some((start.max(LOG_END), end - start.max(LOG_END), blocks * 512))
+        };
+        // One that is gone meanwhile is nobody's business here.
+        Some(self.numbers().ok()?.into_iter().filter_map(part).collect())
     }
 
     fn available(&self) -> u64 {

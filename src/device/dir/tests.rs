@@ -105,6 +105,28 @@ fn flushes_cover_what_was_written() {
 }
 
 #[test]
+fn what_the_host_keeps_is_told_by_file() {
+    let (_scratch, path, device) = store();
+    device.back(SEGMENT_BYTES, 8 << 20).unwrap();
+    device.back(5 * SEGMENT_BYTES + (64 << 20), 1 << 20).unwrap();
+    let parts = device.kept_parts().unwrap();
+    let at: Vec<u64> = parts.iter().map(|(start, _, _)| start / SEGMENT_BYTES).collect();
+    assert!(at.contains(&1) && at.contains(&5) && !at.contains(&2), "{at:?}");
+    for (start, _, kept) in parts {
+        let least = if start == SEGMENT_BYTES {
+            8 << 20
+        } else if start == 5 * SEGMENT_BYTES {
+            1 << 20
+        } else {
+            0
+        };
+        assert!((least..least + (1 << 20)).contains(&kept), "{start}: {kept}");
+    }
+    let files = fs::read_dir(path.join("seg")).unwrap().count();
+    assert_eq!(device.kept_parts().unwrap().len(), files, "nothing is made");
+}
+
+#[test]
 fn handles_are_limited() {
     let (_scratch, _path, mut device) = store();
     device.segments.set_open_max(8);

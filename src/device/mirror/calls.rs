@@ -271,6 +271,11 @@ impl Device for Mirror {
         }
     }
 
+    fn kept_parts(&self) -> Option<Vec<(u64, u64, u64)>> {
+        // Of several sides nobody knows whose host is full.
+        self.only()?.device.kept_parts()
+    }
+
     fn stored(&self) -> Vec<(u64, u64)> {
         let members = self.members.read().clone();
         let mut all: Vec<(u64, u64)> = Vec::new();

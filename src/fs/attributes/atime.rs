@@ -46,7 +46,7 @@ pub fn cache_of(heads: &Heads, node: NodeId, no_atime: bool) -> Caching {
 pub fn accessed(heads: &Heads, node: NodeId) {
     if heads.options.atime.mode != AtimeMode::Never
         && atime_can_change(heads, node)
-        && let Some(_thawed) = heads.frosts.pass(Some(node.tree()))
+        && let Some(_thawed) = heads.frosts.pass(node.tree())
         && let Some(_passing) = heads.standstill.pass()
         && let Err(e) = renew_atime(heads, node)
     {

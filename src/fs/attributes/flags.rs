@@ -66,15 +66,21 @@ pub fn flags_of(heads: &Heads, node: NodeId) -> Result<FileFlags> {
 /// See [`Operations::set_file_flags`](crate::ops::Operations::set_file_flags).
 pub fn set_flags(heads: &Heads, node: NodeId, flags: FileFlags) -> Result<()> {
     let (head, ino) = heads.target(node)?;
-    if flags.immutable {
-        // What was written before is in the file, also what only the kernel has.
-        heads
-            .kernel()
-            .write_back(&[(node, heads.generation(node, FileType::Regular)?)])
-            .map_err(write_back_error)?;
-    }
-    // Not before that, which takes requests of the kernel. No other requests are answered here.
-    let _passing = heads.frosts.wait_to_pass(Some(node.tree()));
+    // No other requests are answered here.
+    let _passing = loop {
+        drop(heads.frosts.wait_to_pass(node.tree()));
+        if flags.immutable {
+            // What was written before is in the file, also what only the kernel has. That takes requests of it, which pass.
+            let Some(_handing_over) = heads.frosts.hand_over(node.tree()) else { continue };
+            heads
+                .kernel()
+                .write_back(&[(node, heads.generation(node, FileType::Regular)?)])
+                .map_err(write_back_error)?;
+        }
+        if let Some(passing) = heads.frosts.pass(node.tree()) {
+            break passing;
+        }
+    };
     let mut change = heads.change(&head)?;
     let mut inode = change.known(ino)?;
     if !matches!(inode.kind, FileType::Regular | FileType::Directory) {

@@ -1,19 +1,23 @@
 //! Frosts: lines that somebody has frozen, so that whoever changes them waits. Those who read go on.
 //!
 //! A frost ends when it is thawed, or by itself: whoever looks at it after its time finds that it is over, so that no thread and
-//! no client has to be alive for that. Whoever changes something is noted as passing until that is done, on whatever thread, and
-//! a frost begins when all who pass are through. The lock order: after the snapshots, before the standstill. The table is a leaf.
+//! no client has to be alive for that. Whoever changes something is counted as passing until that is done, on whatever thread, and
+//! a frost is announced first: from then on nobody begins to change its trees, and when all who pass there are through it
+//! begins, or goes away again. Who passes elsewhere is not waited for, nor held up. It is not announced while the kernel hands over
+//! pages of such a tree, which would wait for the end. The lock order: after the snapshots, before the standstill. The table is a leaf.
 
 use crate::format::LineId;
 use crate::format::provenance::Provenance;
 use crate::names;
-use crate::ops::Timestamp;
-use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
+use crate::ops::{PassingRequest, Timestamp, Turnstile};
+use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 /// Frosts that have ended and are told of.
 const ENDED_MAX: usize = 16;
+/// Who passes is counted by these. Trees that have one together are waited for together.
+const WAYS: usize = 64;
 
 /// A frost to be.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -42,6 +46,8 @@ pub enum FrostEnd {
 /// A frost as it is, or was.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Frost {
+    /// Its own: no other, of whatever store of this host, has the same.
+    pub number: u64,
     /// What was asked for.
     pub new: NewFrost,
     /// For how long it goes on. Nothing once it is over.
@@ -55,15 +61,16 @@ pub struct Frost {
 struct Lasting {
     number: u64,
     new: NewFrost,
-    until: Instant,
+    /// When it is over; none as long as it has not begun.
+    until: Option<Instant>,
     waiting: usize,
 }
 
 impl Lasting {
     fn told(&self, end: Option<FrostEnd>) -> Frost {
-        let left = self.until.saturating_duration_since(Instant::now());
-        let left = if end.is_some() { Duration::ZERO } else { left };
-        Frost { new: self.new.clone(), left, waiting: self.waiting, end }
+        let left = self.until.map(|until| until.saturating_duration_since(Instant::now()));
+        let left = left.filter(|_| end.is_none()).unwrap_or_default();
+        Frost { number: self.number, new: self.new.clone(), left, waiting: self.waiting, end }
     }
 
     fn has(&self, tree: u32) -> bool {
@@ -73,9 +80,12 @@ impl Lasting {
 
 #[derive(Default)]
 struct Table {
+    /// Those that last, and those that are announced.
     lasting: Vec<Lasting>,
+    /// Trees of which the kernel hands over pages, each as often as somebody waits for that.
+    handed_over: Vec<u32>,
     ended: Vec<Frost>,
-    /// Of the next.
+    /// Of the last.
     number: u64,
     /// No more begin.
     closed: bool,
@@ -83,7 +93,11 @@ struct Table {
 
 impl Table {
     fn end(&mut self, at: usize, end: FrostEnd) -> Frost {
-        let frost = self.lasting.remove(at).told(Some(end));
+        let lasting = self.lasting.remove(at);
+        let frost = lasting.told(Some(end));
+        if lasting.until.is_none() {
+            return frost; // nobody knows of it
+        }
         if end == FrostEnd::TimedOut {
             let by = names::shown_bytes(&frost.new.by.command);
             log::warn!("a freeze ('{by}') has ended by itself after {:?}", frost.new.timeout);
@@ -96,38 +110,96 @@ impl Table {
 }
 
 /// The frosts of a file system. Any thread.
-#[derive(Default)]
 pub struct Frosts {
-    /// Had by who changes something, and for a moment by a frost that begins.
-    passing: RwLock<()>,
-    /// How many last, for who wants to know at no cost.
+    /// How many pass, by ways.
+    passing: [AtomicUsize; WAYS],
+    /// Frosts that wait for those who pass.
+    announced: AtomicUsize,
+    /// How many there are, for who wants to know at no cost.
     count: AtomicUsize,
     table: Mutex<Table>,
     ended: Condvar,
+    /// Somebody is through, or pages are handed over.
+    through: Condvar,
+}
+
+impl Default for Frosts {
+    fn default() -> Frosts {
+        Frosts {
+            passing: [const { AtomicUsize::new(0) }; WAYS],
+            announced: AtomicUsize::default(),
+            count: AtomicUsize::default(),
+            table: Mutex::default(),
+            ended: Condvar::default(),
+            through: Condvar::default(),
+        }
+    }
+}
+
+fn way_of(tree: u32) -> usize {
+    tree as usize % WAYS
+}
+
+impl Turnstile for Frosts {
+    fn is_through(&self, way: usize) {
+        // Either whoever announces one finds nobody there any more, or we find that one is announced.
+        if self.passing[way].fetch_sub(1, SeqCst) == 1 && self.announced.load(SeqCst) != 0 {
+            drop(self.table.lock()); // who is about to wait has seen it, or waits
+            self.through.notify_all();
+        }
+    }
+}
+
+/// Kept while the kernel hands over pages of a tree: no frost of it is announced meanwhile.
+pub struct HandingOver<'a> {
+    frosts: &'a Frosts,
+    tree: u32,
+}
+
+impl Drop for HandingOver<'_> {
+    fn drop(&mut self) {
+        let mut table = self.frosts.table.lock();
+        if let Some(at) = table.handed_over.iter().position(|tree| *tree == self.tree) {
+            table.handed_over.swap_remove(at);
+        }
+        drop(table);
+        self.frosts.through.notify_all();
+    }
 }
 
 impl Frosts {
-    /// For a request that changes something in this tree, or nothing in any: kept until that is done. None while that would
-    /// have to wait.
-    pub fn pass(&self, tree: Option<u32>) -> Option<RwLockReadGuard<'_, ()>> {
-        let passing = self.passing.try_read()?;
-        tree.is_none_or(|tree| self.number_of(tree).is_none()).then_some(passing)
+    /// For a request that changes something in this tree: kept until that is done. None while that would have to wait.
+    pub fn pass(&self, tree: u32) -> Option<PassingRequest<'_>> {
+        let way = way_of(tree);
+        self.passing[way].fetch_add(1, SeqCst);
+        let passage = PassingRequest { turnstile: self, way };
+        self.number_of(tree).is_none().then_some(passage)
     }
 
     /// The same, where it may wait.
-    pub fn wait_to_pass(&self, tree: Option<u32>) -> RwLockReadGuard<'_, ()> {
+    pub fn wait_to_pass(&self, tree: u32) -> PassingRequest<'_> {
         loop {
-            if let Some(tree) = tree {
-                self.wait_for_end(tree);
-            }
-            let passing = self.passing.read();
-            if tree.is_none_or(|tree| self.number_of(tree).is_none()) {
-                return passing;
+            self.wait_for_end(tree);
+            if let Some(passage) = self.pass(tree) {
+                return passage;
             }
         }
     }
 
-    /// The number of the frost that this tree is in.
+    /// For who has the kernel hand over pages of this tree: kept until that is done. None of a tree that is frozen: they would wait
+    /// for the end.
+    pub fn hand_over(&self, tree: u32) -> Option<HandingOver<'_>> {
+        let mut table = self.table.lock();
+        self.end_in_time(&mut table);
+        if table.lasting.iter().any(|frost| frost.has(tree)) {
+            return None;
+        }
+        table.handed_over.push(tree);
+        drop(table);
+        Some(HandingOver { frosts: self, tree })
+    }
+
+    /// The number of the frost that this tree is in, or is going to be.
     pub fn number_of(&self, tree: u32) -> Option<u64> {
         if self.count.load(SeqCst) == 0 {
             return None;
@@ -146,28 +218,61 @@ impl Frosts {
             self.end_in_time(&mut table);
             let Some(frost) = table.lasting.iter_mut().find(|frost| frost.has(tree)) else { return };
             frost.waiting += 1;
-            let (number, until) = (frost.number, frost.until);
-            self.ended.wait_until(&mut table, until);
+            let number = frost.number;
+            match frost.until {
+                Some(until) => drop(self.ended.wait_until(&mut table, until)),
+                // Whoever has announced it says how it goes on.
+                None => self.ended.wait(&mut table),
+            }
             if let Some(frost) = table.lasting.iter_mut().find(|frost| frost.number == number) {
                 frost.waiting -= 1;
             }
         }
     }
 
-    /// Begins one when all who pass are through, if that is before `deadline`. Its number; none if it was not, or no more
-    /// begin.
+    /// Begins one when all who pass in its trees are through, if that is before `deadline`. Its number; none if it was not, or no
+    /// more begin.
     pub fn begin(&self, new: NewFrost, deadline: Instant) -> Option<u64> {
-        let _nobody_passes = self.passing.try_write_until(deadline)?;
+        let trees: Vec<u32> = new.lines.iter().map(|(_, tree)| *tree).collect();
         let mut table = self.table.lock();
+        while !table.closed && table.handed_over.iter().any(|tree| trees.contains(tree)) {
+            if Instant::now() >= deadline {
+                return None;
+            }
+            self.through.wait_until(&mut table, deadline);
+        }
         if table.closed {
             return None;
         }
-        table.number += 1;
+        // Numbers get known outside, where there are other stores, and are kept over the end of a mount.
+        let micros =
+            new.since.secs.saturating_mul(1_000_000).saturating_add(i64::from(new.since.nanos / 1000));
+        table.number = u64::try_from(micros).unwrap_or(0).max(table.number + 1);
         let number = table.number;
-        let until = Instant::now() + new.timeout;
-        table.lasting.push(Lasting { number, new, until, waiting: 0 });
+        let timeout = new.timeout;
+        table.lasting.push(Lasting { number, new, until: None, waiting: 0 });
         self.count.store(table.lasting.len(), SeqCst);
-        Some(number)
+        self.announced.fetch_add(1, SeqCst);
+        let is_free = || trees.iter().all(|tree| self.passing[way_of(*tree)].load(SeqCst) == 0);
+        while !table.closed && !is_free() && Instant::now() < deadline {
+            self.through.wait_until(&mut table, deadline);
+        }
+        self.announced.fetch_sub(1, SeqCst);
+        let begins = is_free();
+        // It is gone if no more are to begin.
+        let at = table.lasting.iter().position(|frost| frost.number == number)?;
+        if begins {
+            table.lasting[at].until = Some(Instant::now() + timeout);
+        } else {
+            table.lasting.remove(at);
+        }
+        self.tell(&table);
+        begins.then_some(number)
+    }
+
+    /// No more begin.
+    pub fn is_closed(&self) -> bool {
+        self.table.lock().closed
     }
 
     /// Ends one. None if it is over already.
@@ -188,11 +293,14 @@ impl Frosts {
             table.end(0, FrostEnd::CalledOff);
         }
         self.tell(&table);
+        self.through.notify_all();
     }
 
     fn end_in_time(&self, table: &mut Table) {
         let now = Instant::now();
-        while let Some(at) = table.lasting.iter().position(|frost| frost.until <= now) {
+        while let Some(at) =
+            table.lasting.iter().position(|frost| frost.until.is_some_and(|until| until <= now))
+        {
             table.end(at, FrostEnd::TimedOut);
             self.tell(table);
         }
@@ -207,7 +315,27 @@ impl Frosts {
     pub fn all(&self) -> Vec<Frost> {
         let mut table = self.table.lock();
         self.end_in_time(&mut table);
-        table.lasting.iter().map(|frost| frost.told(None)).collect()
+        table.lasting.iter().filter(|frost| frost.until.is_some()).map(|frost| frost.told(None)).collect()
+    }
+
+    /// One of these, if it lasts.
+    pub fn lasting(&self, numbers: &[u64]) -> Option<Frost> {
+        self.all().into_iter().find(|frost| numbers.contains(&frost.number))
+    }
+
+    /// The last of these that has ended, if it is told of yet.
+    pub fn ended(&self, numbers: &[u64]) -> Option<Frost> {
+        self.table.lock().ended.iter().rev().find(|frost| numbers.contains(&frost.number)).cloned()
+    }
+
+    /// True if this tree was in one of these whose time was over, and is in none of them any more.
+    pub fn is_missed(&self, tree: u32, numbers: &[u64]) -> bool {
+        let of_tree = |frost: &Frost| {
+            numbers.contains(&frost.number) && frost.new.lines.iter().any(|(_, of_line)| *of_line == tree)
+        };
+        let lasts = self.all().iter().any(of_tree);
+        let table = self.table.lock();
+        !lasts && table.ended.iter().any(|frost| of_tree(frost) && frost.end == Some(FrostEnd::TimedOut))
     }
 
     /// The last one that this tree was in and that has ended.
@@ -236,13 +364,11 @@ mod tests {
     fn a_frost_holds_its_trees_until_it_is_thawed() {
         let frosts = Frosts::default();
         let number = begin(&frosts, 7, LONG).unwrap();
-        assert!(
-            frosts.pass(Some(7)).is_none() && frosts.pass(Some(8)).is_some() && frosts.pass(None).is_some()
-        );
+        assert!(frosts.pass(7).is_none() && frosts.pass(8).is_some());
         let passed = AtomicBool::new(false);
         std::thread::scope(|s| {
             s.spawn(|| {
-                let _passing = frosts.wait_to_pass(Some(7));
+                let _passing = frosts.wait_to_pass(7);
                 passed.store(true, SeqCst);
             });
             while frosts.all()[0].waiting == 0 {
@@ -261,8 +387,8 @@ mod tests {
     fn nobody_has_to_be_alive_for_its_end() {
         let frosts = Frosts::default();
         begin(&frosts, 7, Duration::from_millis(50)).unwrap();
-        drop(frosts.wait_to_pass(Some(7)));
-        assert!(frosts.all().is_empty() && frosts.pass(Some(7)).is_some());
+        drop(frosts.wait_to_pass(7));
+        assert!(frosts.all().is_empty() && frosts.pass(7).is_some());
         assert_eq!(frosts.last_of(7).unwrap().end, Some(FrostEnd::TimedOut));
         // One that nobody waits for is over as well.
         begin(&frosts, 7, Duration::ZERO).unwrap();
@@ -272,7 +398,7 @@ mod tests {
     #[test]
     fn it_begins_when_all_are_through_or_not_at_all() {
         let frosts = Frosts::default();
-        let passing = frosts.pass(Some(7)).unwrap();
+        let passing = frosts.pass(7).unwrap();
         let new = NewFrost {
             lines: vec![(LineId::MAIN, 7)],
             by: Provenance::default(),
@@ -284,7 +410,7 @@ mod tests {
         drop(passing);
         begin(&frosts, 7, LONG).unwrap();
         std::thread::scope(|s| {
-            s.spawn(|| drop(frosts.wait_to_pass(Some(7))));
+            s.spawn(|| drop(frosts.wait_to_pass(7)));
             while frosts.all().first().is_some_and(|frost| frost.waiting == 0) {
                 std::thread::yield_now();
             }
@@ -292,5 +418,55 @@ mod tests {
         });
         assert!(begin(&frosts, 7, LONG).is_none());
         assert_eq!(frosts.last_of(7).unwrap().end, Some(FrostEnd::CalledOff));
+    }
+
+    #[test]
+    fn who_passes_elsewhere_is_neither_held_up_nor_waited_for() {
+        let frosts = Frosts::default();
+        let [here, elsewhere] = [7, 8].map(|tree| frosts.pass(tree).unwrap());
+        std::thread::scope(|s| {
+            let begun = s.spawn(|| begin(&frosts, 7, LONG));
+            while frosts.number_of(7).is_none() {
+                std::thread::yield_now();
+            }
+            // It is announced: nobody begins to change its tree, and all others go on.
+            assert!(frosts.pass(7).is_none() && frosts.all().is_empty());
+            assert!(frosts.pass(8).is_some() && frosts.hand_over(8).is_some());
+            drop(here);
+            assert!(begun.join().unwrap().is_some());
+        });
+        assert_eq!(frosts.all().len(), 1);
+        drop(elsewhere);
+        // One that does not come to be leaves nothing, and whoever waited goes on.
+        let frosts = Frosts::default();
+        let here = frosts.pass(7).unwrap();
+        std::thread::scope(|s| {
+            let begun = s.spawn(|| begin(&frosts, 7, LONG));
+            while frosts.number_of(7).is_none() {
+                std::thread::yield_now();
+            }
+            let waits = s.spawn(|| drop(frosts.wait_to_pass(7)));
+            frosts.close();
+            waits.join().unwrap();
+            assert!(begun.join().unwrap().is_none());
+        });
+        drop(here);
+        assert!(frosts.pass(7).is_some() && frosts.last_of(7).is_none());
+    }
+
+    #[test]
+    fn none_is_announced_while_pages_are_handed_over() {
+        let frosts = Frosts::default();
+        let handing_over = frosts.hand_over(7).unwrap();
+        std::thread::scope(|s| {
+            let begun = s.spawn(|| begin(&frosts, 7, LONG));
+            // The pages pass, and others may be asked for, whenever that is.
+            for _ in 0..1000 {
+                assert!(frosts.pass(7).is_some() && frosts.hand_over(7).is_some());
+            }
+            drop(handing_over);
+            assert!(begun.join().unwrap().is_some());
+        });
+        assert!(frosts.hand_over(7).is_none() && frosts.hand_over(8).is_some());
     }
 }

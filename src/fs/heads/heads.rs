@@ -16,6 +16,7 @@ use super::standstill::Standstill;
 use crate::clock::Clock;
 use crate::format::inode::Inode;
 use crate::format::line::LineRecord;
+use crate::format::view::Consistency;
 use crate::format::{Ino, LineId, Slot};
 use crate::fs::items::Items;
 use crate::fs::options::FsOptions;
@@ -276,6 +277,12 @@ impl Heads {
     /// The number of the frost that a line is in.
     pub fn frost_of(&self, head: &Head) -> Option<u64> {
         self.frosts.number_of(head.node(Ino::ROOT).tree())
+    }
+
+    /// What a snapshot of a line is that is to be taken in these frosts, if any are given: as after a crash if the time of theirs is over.
+    pub fn level_of(&self, head: &Head, level: Consistency, frosts: &[u64]) -> Consistency {
+        let is_missed = !frosts.is_empty() && self.frosts.is_missed(head.node(Ino::ROOT).tree(), frosts);
+        if is_missed { Consistency::Crash } else { level }
     }
 
     /// Refuses what would change a line that is frozen. Whoever asks keeps snapshots off, as whoever freezes does.

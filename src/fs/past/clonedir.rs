@@ -108,7 +108,7 @@ impl Past {
     }
 
     /// The same for whoever keeps others from the snapshots already.
-    pub(super) fn create_clone_held(
+    pub fn create_clone_held(
         &self,
         from: ViewId,
         name: &[u8],

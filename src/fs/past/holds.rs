@@ -4,13 +4,13 @@
 //! A hold that is put while time is still owed to the store for days in which nobody had it open ends as much later: never
 //! before its time has really passed.
 
+use super::applications::Reached;
 use super::snapdir::Past;
 use crate::clock::Clock;
 use crate::format::ViewId;
 use crate::format::age::AgeRecord;
 use crate::format::hold::HoldRecord;
 use crate::format::provenance::Provenance;
-use crate::format::view::Consistency;
 use crate::fs::heads::Head;
 use crate::ops::{Error, Result};
 use crate::schedule::AgeClock;
@@ -60,8 +60,7 @@ impl Past {
         let clock = clock.get_or_insert_with(|| AgeClock::new(heads.volume.age(), now));
         clock.look(now);
         if anew {
-            // What passed before is nobody's business.
-            *clock = AgeClock::new(AgeRecord { secs: clock.age().secs, at: 0 }, now);
+            clock.begin_anew();
         }
         (clock.age(), clock.owed())
     }
@@ -105,7 +104,7 @@ impl Past {
         &self,
         head: &Arc<Head>,
         name: &[u8],
-        (provenance, reached): (&Provenance, Consistency),
+        (provenance, reached): (&Provenance, Reached<'_>),
         terms: &HoldTerms<'_>,
     ) -> Result<ViewId> {
         let by = Provenance { description: Vec::new(), ..provenance.clone() };
@@ -129,10 +128,14 @@ impl Past {
     /// Ends the holds whose time is over, has go what was long enough in the trash, and notes how old the store is. For a timer: it has to be asked often.
     pub fn keep_holds(&self) -> Result<()> {
         let volume = &self.commits.heads.volume;
-        if self.commits.heads.is_read_only() || !volume.waits_for_age() {
+        if self.commits.heads.is_read_only() {
             return Ok(());
         }
+        // Also while nothing waits for it: a clock that goes well is believed by who holds something then.
         let age = self.age();
+        if !volume.waits_for_age() {
+            return Ok(());
+        }
         for hold in volume.ended_holds(age.secs) {
             match volume.end_hold(hold.number) {
                 Ok(()) => log::info!("the hold '{}' of snapshot {} has ended", hold.tag, hold.view.0),

@@ -5,6 +5,15 @@ use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
+/// What the count was of: it is as old as this is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Counted {
+    /// Snapshots that may go.
+    pub may_go: Vec<ViewId>,
+    /// The point behind the trip wire, and how many bytes of files have gone since.
+    pub point: Option<(ViewId, u64)>,
+}
+
 /// What is known of it. `making` is held while something is let go, before all locks of the past; the others are leaves.
 #[derive(Default)]
 pub struct MadeRoom {
@@ -14,8 +23,8 @@ pub struct MadeRoom {
     pub made: AtomicU64,
     /// What snapshots that may go hold together, as it was counted last.
     pub may_free: AtomicU64,
-    /// When it was counted.
-    pub counted: Mutex<Option<Duration>>,
+    /// When it was counted, and of what.
+    pub counted: Mutex<Option<(Duration, Counted)>>,
     /// It is out of date.
     pub is_old: AtomicBool,
     /// Those of which it was found, when somebody waited, and how much.

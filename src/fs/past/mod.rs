@@ -5,6 +5,7 @@
 //! is read by the same code as a head.
 
 mod ageing;
+mod applications;
 mod arriving;
 mod clonedir;
 mod covers;
@@ -33,6 +34,7 @@ mod underway;
 mod undo;
 mod watch;
 
+pub use applications::{Applications, Prepared, Reached};
 pub use arriving::{AtWork, arrival_key, arrival_name};
 pub use clonedir::{MAIN_CLONEDIR, clonedir_ttl};
 pub use covers::Uncovered;

@@ -1,5 +1,5 @@
 //! Room for those who write: before a change fails for want of space, the trash is emptied, and then snapshots that schedules took are
-//! let go, as few as are enough.
+//! let go, as few as are enough; last those that the trip wire kept.
 //!
 //! Which may go is said in one place (`Past::keeps_from_going`), and in which order by `schedule`: first what no rule keeps, then the
 //! coarsest class, of all schedules together; the last of each never. Schedules that are run by hand keep what they took. Only what
@@ -8,6 +8,7 @@
 //! Whoever waits here holds nothing, and one at a time lets something go; the others find that room was made. What may be had so is known ahead,
 //! so that `statfs` tells it at no cost.
 
+use super::made_room::Counted;
 use super::snapdir::Past;
 use crate::format::ViewId;
 use crate::format::line::LineState;
@@ -34,14 +35,19 @@ type MayGo = (Arc<Head>, SnapshotInfo);
 impl Past {
     /// Counts what may be had, if that is not known; `passed` is time that never runs back. For a timer that asks often.
     pub fn count_room(&self, passed: Duration) -> Result<()> {
-        let is_over = self.room.counted.lock().is_none_or(|at| passed >= at + COUNT_INTERVAL);
-        if !self.room.is_old.swap(false, SeqCst) && !is_over {
+        let heads = &self.commits.heads;
+        let wire = &heads.main().tripwire;
+        let point = wire.newest().map(|point| (point.view.id(), wire.gone().bytes));
+        let now = Counted { may_go: ids(&self.may_go()), point };
+        let is_known = |(at, of): &(Duration, Counted)| *of == now && passed < *at + COUNT_INTERVAL;
+        if !self.room.is_old.swap(false, SeqCst) && self.room.counted.lock().as_ref().is_some_and(is_known) {
             return Ok(());
         }
-        *self.room.counted.lock() = Some(passed);
-        let all = self.may_go();
-        let bytes =
-            if all.is_empty() { 0 } else { self.commits.heads.volume.planner()?.would_free(&ids(&all))? };
+        // A point that holds what was deleted just now goes, too, before a write fails.
+        let points = now.point.iter().filter(|(_, gone)| *gone > 0).map(|(id, _)| *id);
+        let all: Vec<ViewId> = now.may_go.iter().copied().chain(points).collect();
+        let bytes = if all.is_empty() { 0 } else { heads.volume.planner()?.would_free(&all)? };
+        *self.room.counted.lock() = Some((passed, now));
         self.room.may_free.store(bytes, SeqCst);
         Ok(())
     }
@@ -164,7 +170,8 @@ impl Past {
             }
         }
         all.sort_by_key(|(first, (_, s))| (*first, s.id));
-        all.into_iter().map(|(_, may_go)| may_go).collect()
+        let kept_before = self.may_go_of_kept().into_iter();
+        all.into_iter().map(|(_, may_go)| may_go).chain(kept_before).collect()
     }
 }
 

@@ -4,6 +4,7 @@
 //! renames one wants to have it. What is read, stands alone or is being copied stays while that is so. All others, of users and guards, are
 //! nobody's business here.
 
+use super::applications::Reached;
 use super::snapdir::Past;
 use crate::format::LineId;
 use crate::format::provenance::{Provenance, Reason};
@@ -57,7 +58,8 @@ impl Past {
         self.received_against(s.id).map(|_| "what a stream that is being received stands on")
     }
 
-    /// Takes one, unless nothing has changed since the last one of the schedule. Durable when this returns.
+    /// Takes one, unless nothing has changed since the last one of the schedule. Applications are asked before. Durable when this
+    /// returns.
     pub fn take_scheduled(&self, head: &Arc<Head>, schedule: &Schedule) -> Result<Option<SnapshotInfo>> {
         let last = self.scheduled(head.line, &schedule.name).pop();
         if let Some(last) = last.filter(|_| !schedule.always)
@@ -66,8 +68,38 @@ impl Past {
             return Ok(None);
         }
         let why = Provenance { command: schedule.name.clone().into_bytes(), ..Reason::Schedule.into() };
+        let applications = self.timekeeper.applications.read().clone();
+        let line = self.commits.heads.volume.line(head.line)?.name;
+        let prepared =
+            applications.map(|all| all.prepare(&line, &schedule.name)).transpose().map_err(Error::Io)?;
+        let reached = prepared.as_ref().map_or(Reached::PLAIN, |prepared| prepared.reached());
+        let made = self.take_prepared(head.line, schedule, (&why, reached));
+        let name = made.as_ref().ok().and_then(|made| made.as_ref()).map(|made| &made.name[..]);
+        let trouble = prepared.and_then(|prepared| prepared.resume(name).err());
+        let (key, mut troubles) = ((head.line, schedule.name.clone()), self.timekeeper.troubles.lock());
+        match trouble {
+            Some(trouble) => drop(troubles.insert(key, trouble)),
+            None => drop(troubles.remove(&key)),
+        }
+        drop(troubles);
+        made
+    }
+
+    /// Takes it. Applications may have needed long: the line has another head if it was rolled back meanwhile, and nothing is taken for a
+    /// schedule that is not there any more.
+    fn take_prepared(
+        &self,
+        line: LineId,
+        schedule: &Schedule,
+        (why, reached): (&Provenance, Reached<'_>),
+    ) -> Result<Option<SnapshotInfo>> {
         self.make_room_to_write_back();
-        self.guard(head, &why, &self.one_at_a_time()).map(Some)
+        let held = self.one_at_a_time();
+        let heads = &self.commits.heads;
+        let record = heads.volume.line(line)?;
+        let is_there = record.schedules.iter().any(|other| other.name == schedule.name);
+        let Some(head) = heads.of_line(&record).filter(|_| is_there) else { return Ok(None) };
+        self.guard_as(&head, why, reached, &held).map(Some)
     }
 
     /// True if something in a head is not as it was in a snapshot of its line. Reads no further than the first difference.

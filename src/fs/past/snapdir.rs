@@ -5,6 +5,7 @@
 //! of roots alone, one at a time.
 
 use super::ageing::Ageing;
+use super::applications::Reached;
 use super::arriving::Arriving;
 use super::deletion::Deletion;
 use super::known::KnownSnapdirs;
@@ -202,7 +203,7 @@ impl Past {
     /// Makes a snapshot of a head, durable when this returns. Everything whose `write` returned before the call is in. On an
     /// error nothing is left.
     pub fn take_snapshot(&self, head: &Arc<Head>, name: &[u8], provenance: &Provenance) -> Result<ViewId> {
-        self.take_snapshot_as(head, name, provenance, Consistency::FileSystem)
+        self.take_snapshot_as(head, name, provenance, Reached::PLAIN)
     }
 
     /// The same after applications have done what they do for that, or have failed to.
@@ -211,7 +212,7 @@ impl Past {
         head: &Arc<Head>,
         name: &[u8],
         provenance: &Provenance,
-        reached: Consistency,
+        reached: Reached<'_>,
     ) -> Result<ViewId> {
         self.make_room_to_write_back();
         self.snapshot_held(head, name, provenance, reached, &self.one_at_a_time())
@@ -224,7 +225,7 @@ impl Past {
         provenance: &Provenance,
         held: &OneAtATime<'_>,
     ) -> Result<SnapshotInfo> {
-        self.guard_as(head, provenance, Consistency::FileSystem, held)
+        self.guard_as(head, provenance, Reached::PLAIN, held)
     }
 
     /// The same after applications have done what they do for that, or have failed to.
@@ -232,7 +233,7 @@ impl Past {
         &self,
         head: &Arc<Head>,
         provenance: &Provenance,
-        reached: Consistency,
+        reached: Reached<'_>,
         held: &OneAtATime<'_>,
     ) -> Result<SnapshotInfo> {
         let name = self.automatic_name(head, provenance.reason)?;
@@ -292,7 +293,7 @@ impl Past {
         head: &Arc<Head>,
         name: &[u8],
         provenance: &Provenance,
-        reached: Consistency,
+        reached: Reached<'_>,
         held: &OneAtATime<'_>,
     ) -> Result<ViewId> {
         self.snapshot_with(head, (name, provenance, reached), None, held)
@@ -302,7 +303,7 @@ impl Past {
     pub(super) fn snapshot_with(
         &self,
         head: &Arc<Head>,
-        what: (&[u8], &Provenance, Consistency),
+        what: (&[u8], &Provenance, Reached<'_>),
         hold: Option<&NewHold<'_>>,
         held: &OneAtATime<'_>,
     ) -> Result<ViewId> {
@@ -317,7 +318,7 @@ impl Past {
     fn snapshot_once(
         &self,
         head: &Arc<Head>,
-        (name, provenance, reached): (&[u8], &Provenance, Consistency),
+        (name, provenance, reached): (&[u8], &Provenance, Reached<'_>),
         hold: Option<&NewHold<'_>>,
         _held: &OneAtATime<'_>,
     ) -> Result<Option<ViewId>> {
@@ -338,7 +339,7 @@ impl Past {
         let new = NewSnapshot {
             name,
             created: (now.secs, now.nanos),
-            consistency: reached,
+            consistency: heads.level_of(head, reached.level, reached.frosts),
             provenance,
             pause_ns: &|| paused().as_nanos() as u64,
             identity: None,
@@ -376,9 +377,7 @@ impl Past {
     /// has taken up since waits.
     pub fn write_back(&self, head: &Head) -> Result<()> {
         let heads = &self.commits.heads;
-        if heads.frost_of(head).is_some() {
-            return Ok(());
-        }
+        let Some(_handing_over) = heads.frosts.hand_over(head.node(Ino::ROOT).tree()) else { return Ok(()) };
         let of_head =
             heads.handles.mappers().into_iter().filter(|node| node.tree() == head.node(Ino::ROOT).tree());
         let writers: Vec<_> = of_head

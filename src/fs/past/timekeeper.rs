@@ -1,9 +1,11 @@
 //! What is remembered from one look at the schedules to the next. It is lost with the mount.
 
+use super::applications::Applications;
 use crate::format::LineId;
 use crate::schedule::{Cadence, Schedule, SteadyClock};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What is remembered of schedules. Lock order: `running` before everything of the past, held over a whole look; `seen` is a
@@ -14,6 +16,10 @@ pub struct Timekeeper {
     pub running: Mutex<()>,
     /// What was seen.
     pub seen: Mutex<SeenSchedules>,
+    /// Who is asked before a snapshot is taken.
+    pub applications: RwLock<Option<Arc<dyn Applications>>>,
+    /// What went wrong with them around the last one of a schedule, though it was taken. A leaf.
+    pub troubles: Mutex<BTreeMap<(LineId, String), String>>,
 }
 
 /// What was seen at the last look.

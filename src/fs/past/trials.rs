@@ -6,12 +6,12 @@
 //! such as a mount of the step or a command that goes on, keeps it, and nothing else is taken in its place. What a user has
 //! given a name of his own is his. What is to go is looked for and deleted under one lock, as are a step and its clone made.
 
+use super::applications::Reached;
 use super::snapdir::{OneAtATime, Past};
 use super::underway::GoesOn;
 use crate::clock::dotted;
 use crate::format::line::LineRecord;
 use crate::format::provenance::{Provenance, Reason};
-use crate::format::view::Consistency;
 use crate::format::{LineId, ViewId};
 use crate::fs::heads::Head;
 use crate::ops::{Error, Result, Timestamp};
@@ -34,7 +34,7 @@ impl Past {
         let (mut gone, cleared) = self.drop_steps(from, &left, &held);
         let begun = cleared.and_then(|()| {
             let name = self.trial_name(from.line, provenance)?;
-            let step = self.snapshot_held(from, &name, provenance, Consistency::FileSystem, &held)?;
+            let step = self.snapshot_held(from, &name, provenance, Reached::PLAIN, &held)?;
             self.under_way.begin(step, goes_on);
             self.create_clone_held(step, &name, provenance, &held).inspect_err(|_| {
                 if self.drop_snapshot(from, &name, &held).is_ok() {

@@ -3,7 +3,7 @@
 //!
 //! Whoever keeps the time asks every second ([`Past::tend_tripwire`]), and once more at the end. There is one such snapshot an hour at most,
 //! so that whoever deletes much all the time does not drown in them; the last few stay, and when space is short only those of the last
-//! hour. One that somebody has renamed, or holds, is his.
+//! hour, until somebody would be refused for want of it. One that somebody has renamed, or holds, is his.
 
 use super::snapdir::Past;
 use crate::format::inode::Inode;
@@ -128,6 +128,14 @@ impl Past {
         let mut own = self.commits.heads.volume.own_snapshots(head.line);
         own.retain(|s| s.provenance.reason == Reason::MassDeletion && s.name.starts_with(prefix));
         own
+    }
+
+    /// What of them may go when nothing else is left that gives space, oldest first.
+    pub(super) fn may_go_of_kept(&self) -> Vec<(Arc<Head>, SnapshotInfo)> {
+        let head = self.commits.heads.main();
+        let mut all = self.kept_before(&head);
+        all.retain(|s| self.keeps_from_going(s).is_none());
+        all.into_iter().map(|s| (head.clone(), s)).collect()
     }
 
     fn keep_if_much_is_gone(&self, head: &Arc<Head>) -> Result<()> {

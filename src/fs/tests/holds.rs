@@ -5,9 +5,9 @@ use crate::device::{Device, Memory};
 use crate::fixtures::{CACHE_BYTES, make};
 use crate::format::hold::{HOLDS_MAX, TAG_BYTES_MAX};
 use crate::format::provenance::Provenance;
-use crate::format::view::Consistency;
 use crate::format::{LineId, ViewId};
 use crate::fs::HoldTerms;
+use crate::fs::Reached;
 use crate::schedule::parse_rules;
 use crate::volume::{Access, OpenOptions, VolumeError};
 
@@ -155,7 +155,7 @@ fn a_hold_is_there_after_any_cut_and_with_its_snapshot() {
     hold(&t, ROOT, "s", "first", None).unwrap();
     let terms = HoldTerms { tag: "made", after: Some(DAY) };
     let by = Provenance { user: Some(5), description: b"words".to_vec(), ..Provenance::default() };
-    let made = t.fs.create_held_snapshot(ROOT, b"held", (&by, Consistency::FileSystem), &terms).unwrap();
+    let made = t.fs.create_held_snapshot(ROOT, b"held", (&by, Reached::PLAIN), &terms).unwrap();
     let holds = t.fs.volume().holds();
     assert_eq!((holds.len(), holds[1].view, holds[1].by.user), (2, made, Some(5)));
     assert!(holds[0].ends.is_none() && holds[1].ends.is_some());
@@ -179,10 +179,7 @@ fn a_hold_is_there_after_any_cut_and_with_its_snapshot() {
     t = killed(t, &device, 0);
     assert_eq!((t.list(SNAPDIR), t.fs.volume().holds().len()), (vec!["held".to_string()], 1));
     // What could not be made is not held either.
-    assert_eq!(
-        t.fs.create_held_snapshot(ROOT, b"held", (&by, Consistency::FileSystem), &terms),
-        Err(Error::Exists)
-    );
+    assert_eq!(t.fs.create_held_snapshot(ROOT, b"held", (&by, Reached::PLAIN), &terms), Err(Error::Exists));
     assert_eq!(t.fs.volume().holds().len(), 1);
     t.fs.commit().unwrap();
     t.prove();

@@ -10,6 +10,7 @@ mod deleting;
 mod device;
 mod difference;
 mod expiry;
+mod freezing;
 mod held_paths;
 mod holds;
 mod homing;

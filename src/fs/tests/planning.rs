@@ -38,6 +38,29 @@ fn copy(t: &T, from: NodeId, to: NodeId) {
     t.fs.release(to.0, to.1);
 }
 
+#[test]
+fn the_parts_add_up_while_others_write() {
+    let t = T::with(64 << 20, FsOptions::default());
+    let file = t.put(ROOT, "f", &bytes(1, 1 << 20));
+    t.snapshot("s");
+    settle(&t);
+    for n in 0..20 {
+        let f = t.open(file, RW);
+        t.write(f, n << 16, &bytes(n, 1 << 20));
+        // In the log, and in no commit.
+        t.fs.fsync(f.0, f.1, SyncScope::All).unwrap();
+        t.fs.release(f.0, f.1);
+        if n == 10 {
+            t.fs.rmdir(&USER, SNAPDIR, b"s").unwrap();
+        }
+        let parts = t.fs.volume().planner().unwrap().parts().unwrap();
+        assert_eq!(parts.live + parts.snapshots + parts.tables + parts.freeing, parts.used, "{n}: {parts:?}");
+        assert!(parts.used < parts.total);
+    }
+    settle(&t);
+    assert_eq!(parts(&t).freeing, 0);
+}
+
 /// One change in the root of a line.
 fn change(t: &T, root: NodeId, rng: &mut fastrand::Rng) {
     let name = format!("f{}", rng.u8(0..8));

@@ -124,6 +124,90 @@ fn what_would_be_refused_all_the_same_costs_no_history() {
 }
 
 #[test]
+fn what_the_trip_wire_kept_goes_last() {
+    const STORE: u64 = 128 << 20;
+    let t = T::with(STORE, FsOptions { tripwire: true, ..FsOptions::default() });
+    t.fs.set_schedules(MAIN, vec![parse_rules("default", "every=1h keep=all").unwrap()]).unwrap();
+    let look = |secs: i64| {
+        t.fs.tend_tripwire();
+        t.clock.advance(secs * 1_000_000_000);
+        t.fs.tend_tripwire();
+        while t.fs.keep_schedules() {}
+    };
+    for n in 0..30 {
+        t.put(ROOT, &format!("f{n}"), &bytes(n, PIECE));
+    }
+    look(3600);
+    // Two of the schedule's, the mistake, and one more of the schedule's.
+    t.put(ROOT, "changed", b"1");
+    look(3600);
+    for name in (0..30).map(|n| format!("f{n}")) {
+        let node = t.find(ROOT, &name).unwrap();
+        t.fs.unlink(&USER, ROOT, name.as_bytes()).unwrap();
+        t.fs.forget(node);
+    }
+    t.fs.tend_tripwire();
+    let kept = |t: &T| names(t).iter().filter(|name| name.starts_with(b"@before-mass-deletion-")).count();
+    assert_eq!(kept(&t), 1, "{:?}", names(&t));
+    look(3600);
+    assert_eq!((kept(&t), names(&t).len()), (1, 4), "{:?}", names(&t));
+    let told = t.fs.statfs(ROOT).unwrap();
+
+    // While others may go it stays; whoever deleted all that to make room has the room.
+    let file = t.create(ROOT, "more");
+    let mut written = 0;
+    let mut went_at = None;
+    loop {
+        let data = bytes(written, PIECE);
+        match patiently(&t, PIECE as u64, || t.fs.write(file.0, file.1, written, &data, false)) {
+            Ok(len) => written += len as u64,
+            Err(e) => break assert_eq!(e, Error::NoSpace),
+        }
+        if kept(&t) == 0 && went_at.is_none() {
+            went_at = Some((written, names(&t).len()));
+        }
+    }
+    t.fs.release(file.0, file.1);
+    assert!(matches!(went_at, Some((_, 1))), "{went_at:?}");
+    assert!(written >= STORE * 3 / 4, "{written} of {told:?}");
+    assert!(written + SLACK >= told.available_bytes, "{written} of {told:?}");
+    t.prove();
+}
+
+#[test]
+fn what_df_tells_follows_what_may_go() {
+    let t = scheduled(128 << 20, "every=1h keep=all", 30);
+    let told = || {
+        while t.fs.keep_schedules() {}
+        t.fs.statfs(ROOT).unwrap().available_bytes >> 20
+    };
+    let before = told();
+    // Somebody reads them, or holds them, and then not any more.
+    let readers: Vec<_> =
+        t.fs.snapshots()[..10].iter().map(|s| t.fs.volume().snapshot(s.id).unwrap()).collect();
+    assert!((9..12).contains(&(before - told())), "{before} {}", told());
+    drop(readers);
+    assert_eq!(told(), before);
+    // The point behind the trip wire has what was deleted just now, and gives it when it is wanted.
+    let t = T::with(128 << 20, FsOptions { tripwire: true, ..FsOptions::default() });
+    let node = t.put(ROOT, "big", &bytes(1, 40 << 20));
+    t.fs.commit().unwrap();
+    let tick = || {
+        t.fs.tend_tripwire();
+        while t.fs.keep_schedules() {}
+        t.clock.advance(61 * 1_000_000_000);
+    };
+    (0..3).for_each(|_| tick());
+    let available = |t: &T| t.fs.statfs(ROOT).unwrap().available_bytes >> 20;
+    let before = available(&t);
+    t.fs.unlink(&USER, ROOT, b"big").unwrap();
+    t.fs.forget(node);
+    t.fs.commit().unwrap();
+    while t.fs.keep_schedules() {}
+    assert!(available(&t) >= before + 39, "{before} {}", available(&t));
+}
+
+#[test]
 fn several_who_write_wait_for_the_same_room() {
     let t = scheduled(128 << 20, "every=1h keep=all", 40);
     while t.fs.keep_schedules() {}

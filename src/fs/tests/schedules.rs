@@ -276,6 +276,49 @@ fn want_of_space_thins_the_oldest_class_first_and_never_the_last() {
 }
 
 #[test]
+fn two_schedules_with_budgets_keep_to_them_together() {
+    let t = T::with(256 << 20, FsOptions::default());
+    t.clock.set((MONDAY - 1000) * SECOND);
+    let named = |name: &str| parse_rules(name, "every=1h keep=all budget=10M").unwrap();
+    t.fs.set_schedules(MAIN, vec![named("one"), named("two")]).unwrap();
+    for n in 0..16 {
+        replace(&t, "big", &crate::fixtures::bytes(n, 2 << 20));
+        pass(&t, HOUR);
+        pass(&t, 3);
+    }
+    // Each moment is in both.
+    let ids: Vec<_> = t.fs.snapshots().iter().map(|s| s.id).collect();
+    let held = t.fs.planner().unwrap().would_free(&ids).unwrap();
+    assert!(ids.len() >= 8 && ids.len() <= 14 && held <= 11 << 20, "{} hold {held}", ids.len());
+}
+
+#[test]
+fn what_brings_nothing_back_does_not_go_for_want_of_space() {
+    let t = T::with(1 << 30, FsOptions::default());
+    t.clock.set((MONDAY - 1000) * SECOND);
+    t.fs.set_schedules(MAIN, vec![rules("every=1h keep=24h,7d free=100%")]).unwrap();
+    for n in 0..4 {
+        replace(&t, "big", &crate::fixtures::bytes(n, 2 << 20));
+        // Another file has what the snapshot has.
+        let (from, to) = (t.find(ROOT, "big").unwrap(), t.put(ROOT, &format!("copy{n}"), b""));
+        t.fs.commit().unwrap();
+        let (from, to) = (t.open(from, RO), t.open(to, RW));
+        t.fs.copy_range(&USER, from.0, from.1, 0, to.0, to.1, 0, 2 << 20).unwrap();
+        t.fs.release(from.0, from.1);
+        t.fs.release(to.0, to.1);
+        pass(&t, HOUR);
+        t.fs.tick().unwrap();
+        pass(&t, 3);
+    }
+    let all = names(&t);
+    let plan = |n: usize| {
+        let ids: Vec<_> = t.fs.snapshots()[..n].iter().map(|s| s.id).collect();
+        t.fs.planner().unwrap().would_free(&ids).unwrap()
+    };
+    assert!(all.len() == 4 && plan(3) < 512 << 10, "{all:?}: {}", plan(3));
+}
+
+#[test]
 fn a_step_deletes_few_and_says_that_there_is_more() {
     let t = on_monday("every=1h keep=all");
     for n in 0..40 {
