@@ -26,6 +26,9 @@ const STEP_INTERVAL_BUSY: Duration = Duration::from_secs(1);
 const HOMING_BYTES: u64 = 8 << 20;
 /// Of the time, one part in so many is for looking at content that cannot come home.
 const LOOKING_PART: u32 = 10;
+/// How often it looks whether somebody has taken files of the store, or cut them short, of which nobody who uses it has seen
+/// anything.
+const FILES_INTERVAL: Duration = Duration::from_secs(60);
 /// How often it looks for clones that are to go by themselves.
 const ENDS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -180,6 +183,7 @@ fn bring_home(fs: &Arc<Fs>, stop: &AtomicBool) {
 fn commit(fs: &Arc<Fs>, interval: Duration, stop: &AtomicBool, mover: &Thread) {
     let (mut last, mut trimmed) = (Instant::now(), Instant::now());
     let mut failing = Failing::default();
+    let (mut proved, mut losing) = (Instant::now(), Failing::default());
     let (mut looked, mut dropping) = (Instant::now(), None::<JoinHandle<()>>);
     if let Err(e) = schedule::take_long_turns() {
         log::debug!("commits take turns as everybody does: {e}");
@@ -200,6 +204,11 @@ fn commit(fs: &Arc<Fs>, interval: Duration, stop: &AtomicBool, mover: &Thread) {
                 let work = move || fs.drop_ended_clones();
                 dropping = Builder::new().name("clones".into()).spawn(work).ok();
             }
+        }
+        if proved.elapsed() >= FILES_INTERVAL {
+            let lost = fs.volume().location().lost;
+            losing.note("files of the store", lost.map_or(Ok(()), |lost| Err(crate::ops::Error::Io(lost))));
+            proved = Instant::now();
         }
         let due = last.elapsed() >= interval;
         // In the log of a daemon that is killed from here on, what was flushed is told from what was not.

@@ -121,9 +121,9 @@ impl Backend for Builtin {
         let scrubber = Scrubber::open(fs.volume().clone(), Clock::System, options.access.writes());
         let work = Hydrating { fs: fs.clone(), store: store.into(), open: Box::new(open_for_copy) };
         let hydrator = Hydrator::new(work, Clock::System);
-        let (sides, lock) = match opened.held {
-            Held::Lock(lock) => (None, Some(lock)),
-            Held::Sides(sides) => (Some(StoreSides::new(&fs, sides)), None),
+        let (sides, lock, stands) = match opened.held {
+            Held::Lock(lock, stands) => (None, Some(lock), stands),
+            Held::Sides(sides) => (Some(StoreSides::new(&fs, sides)), None, None),
         };
         Ok(Arc::new(Open {
             fs,
@@ -134,6 +134,7 @@ impl Backend for Builtin {
             store: store.into(),
             writes: options.access.writes(),
             sides,
+            stands,
             lock: Mutex::new(lock),
         }))
     }
@@ -244,8 +245,8 @@ pub(super) struct Opened {
 
 /// What is held of a store.
 pub(super) enum Held {
-    /// For reading.
-    Lock(StoreLock),
+    /// For reading, and how it stands to its other side.
+    Lock(StoreLock, Option<Value>),
     /// For writing, with its other side. The devices are without the record of them: marks are about these files, and mean
     /// nothing where a record is played.
     Sides(OpenedSides),
@@ -319,7 +320,11 @@ pub(super) fn open_volume(
     } else {
         let served = access == OpenFor::MountReadOnly && *partner != Partner::Nobody;
         may_be_read(store, &*device, served)?;
-        (Held::Lock(lock), device)
+        let stands = sides::standing_of_reader(store, &*device).filter(|_| access == OpenFor::MountReadOnly);
+        if stands.as_ref().is_some_and(|stands| stands["stands"] == "both ahead") {
+            log::warn!("{}: its other side went on by itself as well", names::shown(store));
+        }
+        (Held::Lock(lock, stands), device)
     };
     let (device, device_access): (Arc<dyn Device>, _) = match access {
         OpenFor::LookAsMounted => (Arc::new(Overlay::new(device)), device::Access::ReadWrite),
@@ -356,6 +361,8 @@ struct Open {
     writes: bool,
     /// Its sides, if it was.
     sides: Option<StoreSides>,
+    /// How it stands to its other side, if it is only read.
+    stands: Option<Value>,
     /// Let go of by `close`: who waits for that finds the store free.
     lock: Mutex<Option<StoreLock>>,
 }
@@ -643,8 +650,8 @@ impl Engine for Open {
         if let Some(copies) = self.hydrator.summary() {
             status["copies"] = json!(copies);
         }
-        if let Some(sides) = &self.sides {
-            status["mirror"] = sides.status();
+        if let Some(mirror) = self.sides.as_ref().map(StoreSides::status).or_else(|| self.stands.clone()) {
+            status["mirror"] = mirror;
         }
         status
     }

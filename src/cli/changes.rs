@@ -7,6 +7,7 @@ use super::diff::change_line;
 use super::engine::{Backend, ChangesOrder, OpenFor, StoreOptions};
 use super::feed;
 use crate::ctl::{Client, Code, Failure};
+use crate::names;
 use crate::sys::mount::major_minor;
 use crate::sys::process::is_hung_up;
 use serde_json::Value;
@@ -36,6 +37,12 @@ pub(super) fn run(backend: &dyn Backend, args: &ChangesArgs) -> Result<(), Failu
             order.under = inside.map(|meta| meta.ino());
             let done = client.stream("changes", feed::encode(&order), &mut |piece| take(&piece));
             match done {
+                Err(f) if args.follow && f.code == Code::Io && client.has_died() => {
+                    let at = names::shown(&client.record().mountpoint);
+                    let what = "its daemon has ended without being told to, and changes are followed no more: mount it \
+                                again and go on with --since";
+                    return Err(Failure::new(Code::Io, format!("{at}: {what}")));
+                }
                 // The mount has ended, and its daemon with it.
                 Err(f)
                     if args.follow

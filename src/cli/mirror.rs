@@ -34,7 +34,12 @@ pub(super) fn run(backend: &dyn Backend, args: &MirrorArgs) -> Result<(), Failur
         MirrorVerb::Status(a) => {
             let client = Client::connect(&a.target)?;
             let status = match send(&client, &MirrorOrder::Status) {
-                Err(f) if f.code == Code::ReadOnly => json!({"read_only": true, "sides": []}),
+                Err(f) if f.code == Code::ReadOnly => match client.call("status", json!({}), &mut |_| {})? {
+                    Value::Object(mut of) if of.contains_key("mirror") => {
+                        of.remove("mirror").unwrap_or_default()
+                    }
+                    _ => json!({"read_only": true, "sides": []}),
+                },
                 status => status?,
             };
             finish(&client, status, a.wait, a.json.json)
@@ -236,10 +241,21 @@ fn finish(client: &Client, mut status: Value, wait: bool, json: bool) -> Result<
     } else {
         written(output::print(&(told_received(&status, "received") + &told(&status))))?;
     }
-    match status["sync_failed"].as_str() {
-        Some(why) if wait => Err(Failure::new(Code::Io, format!("the other side was not filled: {why}"))),
+    match (status["sync_failed"].as_str(), unread(&status)) {
+        (Some(why), _) if wait => {
+            Err(Failure::new(Code::Io, format!("the other side was not filled: {why}")))
+        }
+        (None, Some(what)) if wait => {
+            Err(Failure::new(Code::Damaged, format!("{what}: 'snapfs scrub' names the files")))
+        }
         _ => Ok(()),
     }
+}
+
+/// What the other side did not get because it cannot be read, in a few words.
+fn unread(status: &Value) -> Option<String> {
+    let bytes = status["unread_bytes"].as_u64().filter(|bytes| *bytes > 0)?;
+    Some(format!("{} could not be read and are on no other side", output::size(bytes)))
 }
 
 /// Makes what the state of a mount says of its mirror a few words, and nothing where there is none.
@@ -261,11 +277,30 @@ fn state(status: &Value) -> String {
             let paused = if status["paused"] == true { ", paused" } else { "" };
             format!("syncing: {}% of {}{paused}", done * 100 / total.max(1), output::size(total))
         }
-        (_, Value::Bool(true), _) => "in sync".into(),
-        _ if status["read_only"] == true => "mounted read-only: its sides are not looked at".into(),
+        (_, Value::Bool(true), _) => {
+            unread(status).map_or("in sync".into(), |what| format!("in sync, but {what}"))
+        }
+        _ if status["read_only"] == true => read_only(status),
         (Value::Bool(true), ..) => "alone: the other side is missing".into(),
         _ => "not mirrored".into(),
     }
+}
+
+/// How a side stands that is only read, as far as its mount could see.
+fn read_only(status: &Value) -> String {
+    let partner = names::get(status, "partner").map_or_else(String::new, |path| names::shown_bytes(&path));
+    let what = match status["stands"].as_str() {
+        Some("both ahead") => {
+            format!(
+                "both sides went on alone, and {partner} has what is not here ('snapfs mirror resync --keep' brings them together)"
+            )
+        }
+        Some("together") => format!("in sync with {partner} when it was mounted"),
+        Some("ahead") => format!("it went on without {partner}, which is older"),
+        Some("behind") => format!("it is older than {partner}, which went on without it"),
+        _ => "its sides are not looked at".into(),
+    };
+    format!("mounted read-only: {what}")
 }
 
 /// How the sides are, for people.
@@ -293,8 +328,10 @@ fn told(status: &Value) -> String {
 }
 
 fn verify(target: &Path, answer: &Value, json: bool) -> Result<(), Failure> {
-    let differing: Vec<u64> =
-        answer["differing"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
+    let of = |key: &str| -> Vec<u64> {
+        answer[key].as_array().into_iter().flatten().filter_map(Value::as_u64).collect()
+    };
+    let (differing, tables) = (of("differing"), of("tables_differing"));
     if json {
         written(output::print_json(answer))?;
     } else {
@@ -303,11 +340,21 @@ fn verify(target: &Path, answer: &Value, json: bool) -> Result<(), Failure> {
         for at in differing.iter().take(LISTED_MAX) {
             text += &format!("{at:#x}\n");
         }
+        if !tables.is_empty() {
+            text += &format!("{} blocks of superblocks and log differ\n", tables.len());
+        }
+        for at in tables.iter().take(LISTED_MAX) {
+            text += &format!("{at:#x}\n");
+        }
         written(output::print(&text))?;
     }
-    if differing.is_empty() {
-        return Ok(());
-    }
-    let what = "the sides differ: 'snapfs scrub' proves both and heals the bad one";
+    let what = match (differing.is_empty(), tables.is_empty()) {
+        (true, true) => return Ok(()),
+        (false, _) => "the sides differ: 'snapfs scrub' proves both and heals the bad one",
+        (true, false) => {
+            "superblocks or log of the sides differ: they are made the same, from the side that proves them, when the store \
+             is mounted the next time with both"
+        }
+    };
     Err(Failure::new(Code::Damaged, format!("{}: {what}", names::shown(target))))
 }

@@ -56,6 +56,9 @@ struct Told {
     done: AtomicU64,
     total: AtomicU64,
     copied: AtomicU64,
+    /// What of that was content, once it is known, and what could not be read.
+    content: Mutex<Option<u64>>,
+    unread: AtomicU64,
     ends: AtomicBool,
     paused: AtomicBool,
     /// Bytes a second at most; 0: no limit.
@@ -69,6 +72,8 @@ impl Told {
         self.done.store(filled.done, SeqCst);
         self.total.store(filled.total, SeqCst);
         self.copied.store(filled.copied, SeqCst);
+        self.unread.store(filled.unread, SeqCst);
+        *self.content.lock() = filled.content;
     }
 }
 
@@ -149,6 +154,8 @@ impl StoreSides {
             "done_bytes": self.told.done.load(SeqCst),
             "total_bytes": self.told.total.load(SeqCst),
             "copied_bytes": self.told.copied.load(SeqCst),
+            "copied_content_bytes": *self.told.content.lock(),
+            "unread_bytes": self.told.unread.load(SeqCst),
             "paused": self.told.paused.load(SeqCst),
             "sync_failed": *self.told.failed.lock(),
             "limit_ms": self.mirror.time_limit().as_millis() as u64,
@@ -250,28 +257,46 @@ impl StoreSides {
         // What was deleted a moment ago may still be in use behind the new end.
         self.commit()?;
         self.commit()?;
-        let volume = self.fs.volume();
-        let size = side.device.size();
-        self.wide.lock().get_or_insert(volume.address_space());
-        if let Err(end) = volume.shrink(size).map_err(|e| self.failed(&e))? {
-            return refused(
-                Code::Invalid,
-                format!(
-                    "{}: it has {size} bytes, and the highest address in use ends at {end}: give it at least so many",
-                    names::shown(path)
-                ),
-            );
-        }
-        self.set_mirrored(true)?;
-        let joined = self.join(&side, &FillFrom::Nothing, limit.unwrap_or(LIMIT));
+        let (was, label) = (self.fs.volume().address_space(), self.mirror.label().is_some());
+        let first = self.wide.lock().is_none();
+        self.wide.lock().get_or_insert(was);
+        let joined = self.shrink_to(&side).and_then(|()| {
+            self.set_mirrored(true)?;
+            self.join(&side, &FillFrom::Nothing, limit.unwrap_or(LIMIT))
+        });
         if let Err(f) = joined {
-            if self.mirror.label().is_none() {
-                self.set_mirrored(false)?;
-                self.give_back()?;
+            if first {
+                *self.wide.lock() = None;
             }
+            // The label of a side that took one says what the superblock has to say as well.
+            self.undo(was, label || self.mirror.label().is_some());
             return Err(f);
         }
         self.start(side, FillFrom::Nothing)
+    }
+
+    /// Has the store end where a side does, from the next commit on.
+    fn shrink_to(&self, side: &HeldSide) -> Result<(), Failure> {
+        let size = side.device.size();
+        let Err(end) = self.fs.volume().shrink(size).map_err(|e| self.failed(&e))? else { return Ok(()) };
+        let what = "and the highest address in use ends at";
+        let place = names::shown(&side.path);
+        refused(
+            Code::Invalid,
+            format!("{place}: it has {size} bytes, {what} {end}: give it at least so many"),
+        )
+    }
+
+    /// Has the store end where it did, and be mirrored or not as it was, when a side has not come to be one. What cannot be made
+    /// durable now is with the next commit.
+    fn undo(&self, size: u64, mirrored: bool) {
+        let flag =
+            if mirrored { Ok(()) } else { self.fs.volume().set_mirrored(false).map_err(|e| self.failed(&e)) };
+        let size = size.min(self.mirror.size());
+        let undone = flag.and_then(|()| self.fs.volume().widen(size, || self.commit()));
+        if let Err(f) = undone.and_then(|()| self.commit()) {
+            log::error!("mirror: the store is as it was before only from the next commit on: {f}");
+        }
     }
 
     /// Takes in a side, which notes first what it has, so that no older note of it counts.
@@ -305,9 +330,7 @@ impl StoreSides {
         let (fs, mirror, told) = (self.fs.clone(), self.mirror.clone(), self.told.clone());
         told.running.store(true, SeqCst);
         told.ends.store(false, SeqCst);
-        told.done.store(0, SeqCst);
-        told.total.store(0, SeqCst);
-        told.copied.store(0, SeqCst);
+        told.at(Filled::default());
         *told.failed.lock() = None;
         let work = move || {
             let mut pace = Pace::new(&told);
@@ -321,7 +344,11 @@ impl StoreSides {
             match filled {
                 Ok(filled) => {
                     told.at(filled);
-                    log::info!("mirror: both sides are in sync, {} bytes were copied", filled.copied);
+                    let unread = match filled.unread {
+                        0 => String::new(),
+                        bytes => format!(", but for {bytes} that cannot be read"),
+                    };
+                    log::info!("mirror: both sides are in sync, {} bytes were copied{unread}", filled.copied);
                 }
                 Err(e) => {
                     log::error!("mirror: the other side was not filled: {e}");
@@ -362,15 +389,18 @@ impl StoreSides {
         if !self.fs.volume().is_mirrored() {
             self.set_mirrored(true)?;
         }
-        let size = side.device.size();
-        if let Err(end) = self.fs.volume().shrink(size).map_err(|e| self.failed(&e))? {
-            return refused(
-                Code::Invalid,
-                format!("{}: it has {size} bytes, and {end} are needed", names::shown(&side.path)),
-            );
-        }
+        let was = self.fs.volume().address_space();
+        self.shrink_to(&side)?;
+        let shrunk = self.fs.volume().address_space() < was;
         let limit = theirs.map_or(LIMIT, |label| Duration::from_millis(u64::from(label.limit_ms)));
-        self.join(&side, &from, limit)?;
+        // The superblocks that it gets must not say that it is larger than it is.
+        let committed = if shrunk { self.commit() } else { Ok(()) };
+        if let Err(f) = committed.and_then(|()| self.join(&side, &from, limit)) {
+            if shrunk {
+                self.undo(was, true);
+            }
+            return Err(f);
+        }
         self.start(side, from)
     }
 
@@ -550,6 +580,9 @@ impl StoreSides {
         } else if !self.mirror.forget_lost() {
             return refused(Code::Busy, "calls of the side that was lost have not returned");
         } else if self.mirror.label().is_none() {
+            if self.wide.lock().is_some() {
+                self.give_back()?;
+            }
             return refused(Code::Invalid, "the store has no other side");
         }
         self.mirror.relabel(|_| None).map_err(|e| told_mirror(&self.store, e))?;
@@ -564,7 +597,11 @@ impl StoreSides {
             return refused(Code::Invalid, "the two sides are not in sync: see 'snapfs mirror status'");
         }
         let found = compare_sides(self.fs.volume(), &self.mirror).map_err(|e| self.failed(&e))?;
-        Ok(json!({"compared_bytes": found.bytes, "differing": found.differing}))
+        Ok(json!({
+            "compared_bytes": found.bytes,
+            "differing": found.differing,
+            "tables_differing": found.tables,
+        }))
     }
 
     fn end_filling(&self) {

@@ -9,9 +9,14 @@ use crate::ctl::Code;
 use crate::device::lock::LockMode;
 use crate::device::mirror::{read_label, write_label};
 use crate::device::{Mirror, Op, Persistence, Sim};
-use crate::format::mirror::{Label, Standing};
+use crate::fixtures::{bytes, overwrite, put};
+use crate::format::mirror::{Label, PARTNER_PATH_MAX, Standing};
+use crate::format::superblock::{RING_SLOTS, SLOT_BYTES};
 use crate::fs::{Fs, FsOptions};
-use crate::volume::{Access, OpenOptions, Volume};
+use crate::limits::RESERVED_BYTES;
+use crate::ops::NodeId;
+use crate::volume::{Access, OpenOptions, Volume, newest_superblock};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -186,4 +191,124 @@ fn a_store_that_was_to_fit_on_another_side_gets_its_size_back() {
     fs.close().unwrap();
     drop(fs);
     assert_eq!(open(disk).volume().address_space(), SIZE);
+}
+
+/// Where a disk has this block.
+fn find(sim: &Sim, block: &[u8]) -> u64 {
+    let is = |at: &u64| sim.peek(*at, block.len() as u64) == block;
+    (0..SIZE).step_by(block.len()).find(is).expect("it is on the disk")
+}
+
+fn resynced(sides: &StoreSides) -> serde_json::Value {
+    let resync = MirrorOrder::Resync { with: None, keep: None, discard: false, dry_run: false };
+    order(sides, &resync).unwrap();
+    while sides.status()["syncing"] == true {
+        std::thread::yield_now();
+    }
+    sides.status()
+}
+
+#[test]
+fn superblocks_and_the_log_are_compared_as_well() {
+    let places = Places::new("tables");
+    let (sims, fs, sides) = in_sync(&places);
+    put(&fs, NodeId::ROOT, "file", &bytes(1, 100_000));
+    fs.commit().unwrap();
+    put(&fs, NodeId::ROOT, "late", &bytes(2, 5_000));
+    let verified = || order(&sides, &MirrorOrder::Verify).unwrap();
+    assert_eq!(verified()["tables_differing"], json!([]));
+    let state = newest_superblock(&*sims[1]).unwrap();
+    let log = RESERVED_BYTES + state.log_start % state.log_bytes;
+    let slot = state.seq % RING_SLOTS * SLOT_BYTES as u64;
+    for at in [log, slot, RESERVED_BYTES / 2 + slot] {
+        sims[1].flip(at + 60, 1);
+        let found = verified();
+        assert_eq!((&found["tables_differing"], &found["differing"]), (&json!([at]), &json!([])), "{at:#x}");
+        sims[1].flip(at + 60, 1);
+    }
+    // What is behind the log's end is read by nobody.
+    sims[1].flip(log + 8 * 4096, 1);
+    assert_eq!(verified()["tables_differing"], json!([]));
+    fs.close().unwrap();
+    sides.close(true);
+}
+
+#[test]
+fn what_a_side_did_not_get_because_it_cannot_be_read_is_told() {
+    let places = Places::new("unread");
+    let (sims, fs, sides) = in_sync(&places);
+    lose(&sims, &fs, &sides, 1);
+    let content = bytes(3, 100_000);
+    put(&fs, NodeId::ROOT, "file", &content);
+    fs.commit().unwrap();
+    sims[0].make_unreadable(find(&sims[0], &content[8192..12288]), 4096);
+    let status = resynced(&sides);
+    assert_eq!((&status["in_sync"], &status["unread_bytes"]), (&json!(true), &json!(4096)), "{status}");
+    assert!(status["copied_content_bytes"].as_u64() >= Some(90_000), "{status}");
+    assert!(status["copied_content_bytes"].as_u64() < status["copied_bytes"].as_u64(), "{status}");
+    // The next one tells of itself.
+    lose(&sims, &fs, &sides, 1);
+    assert_eq!(resynced(&sides)["unread_bytes"], 0);
+    fs.close().unwrap();
+    sides.close(true);
+}
+
+#[test]
+fn a_store_is_as_large_as_it_was_when_nothing_came_of_another_side() {
+    let places = Places::new("undone");
+    let (sims, fs, sides) = in_sync(&places);
+    lose(&sims, &fs, &sides, 1);
+    // Nobody's label has room for this.
+    let mut deep = places.0.clone();
+    while deep.as_os_str().len() <= PARTNER_PATH_MAX {
+        deep.push("d".repeat(200));
+    }
+    std::fs::create_dir_all(&deep).unwrap();
+    let path = deep.join("small.img");
+    std::fs::File::create(&path).and_then(|file| file.set_len(SIZE / 4 * 3)).unwrap();
+    for _ in 0..2 {
+        let attach = MirrorOrder::Attach { path: path.clone(), force: true, limit: None };
+        let refused = order(&sides, &attach).unwrap_err();
+        assert!(refused.message.contains("too long"), "{refused}");
+        assert_eq!(fs.volume().address_space(), SIZE);
+        assert_eq!(newest_superblock(&*sims[0]).unwrap().size, SIZE, "and durably");
+    }
+    assert!(fs.volume().is_mirrored(), "it is as it was");
+    fs.close().unwrap();
+    sides.close(true);
+}
+
+/// What a side that was away needs is what has changed in the end, whatever was written in between, and no content twice: of
+/// small changes not what the log has of them once more.
+#[test]
+fn a_resync_of_small_changes_copies_their_content_once() {
+    let places = Places::new("small");
+    let (sims, fs, sides) = in_sync(&places);
+    const BLOCK: usize = 4096;
+    let file = put(&fs, NodeId::ROOT, "file", &bytes(4, 1024 * BLOCK));
+    fs.commit().unwrap();
+    lose(&sims, &fs, &sides, 1);
+    for round in 0..3 {
+        // The same blocks each time.
+        for n in 0..256 {
+            overwrite(&fs, file, (n * 4 + 1) * BLOCK as u64, &bytes(round * 1000 + n, BLOCK));
+        }
+        fs.commit().unwrap();
+    }
+    let written = sims[1].counts().bytes_written;
+    let status = resynced(&sides);
+    let number = |key: &str| status[key].as_u64().unwrap();
+    let (changed, copied, content) =
+        (256 * BLOCK as u64, number("copied_bytes"), number("copied_content_bytes"));
+    assert!((changed..=changed * 11 / 10).contains(&content), "{content} of {changed}");
+    // Nodes, both copies of each, the space map, superblocks and what waits to be free. The log would be three times what has
+    // changed.
+    assert!(copied - content < changed * 3 / 4, "{} beside {content}", copied - content);
+    // And that is what the side gets, but for labels and notes of how far it is.
+    let got = sims[1].counts().bytes_written - written;
+    assert!(got >= copied && got < copied + changed, "{got} and {copied}");
+    let verified = order(&sides, &MirrorOrder::Verify).unwrap();
+    assert_eq!((&verified["differing"], &verified["tables_differing"]), (&json!([]), &json!([])));
+    fs.close().unwrap();
+    sides.close(true);
 }

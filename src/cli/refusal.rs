@@ -5,7 +5,7 @@ use crate::device;
 use crate::format::LineId;
 use crate::names;
 use crate::ops::Error;
-use crate::volume::{Volume, VolumeError};
+use crate::volume::{DAMAGED, Volume, VolumeError};
 use std::path::Path;
 
 /// Of a device.
@@ -86,6 +86,8 @@ fn told_about(what: &str, kind: &str, e: &Error) -> Failure {
         Error::Busy => (Code::Busy, "in use".to_string()),
         Error::Frozen => (Code::Busy, e.to_string()),
         Error::NotPermitted | Error::AccessDenied => (Code::Denied, "not allowed".to_string()),
+        // What reads a file system says no more of damage than a sentence.
+        Error::Io(why) if why.starts_with(DAMAGED) => (Code::Damaged, why.clone()),
         Error::Io(why) => (Code::Io, why.clone()),
         Error::Stale => (Code::Other, format!("{e}; nothing was changed, try again")),
         other => (Code::Other, other.to_string()),

@@ -17,6 +17,7 @@ use crate::limits::STORE_BYTES_DEFAULT;
 use crate::names;
 use crate::sys::random::random;
 use crate::volume::newest_superblock;
+use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -204,6 +205,29 @@ pub(super) fn may_be_read(store: &Path, device: &dyn Device, served: bool) -> Re
         )),
         _ => Ok(()),
     }
+}
+
+/// How a side that is only read stands to its partner, as far as that can be seen from here: for its status. None for what is
+/// no side.
+pub(super) fn standing_of_reader(store: &Path, device: &dyn Device) -> Option<Value> {
+    let ours = label_in_force(store, device).ok()?.0?;
+    let is_side = matches!(ours.standing, Standing::Together | Standing::Alone | Standing::Stale);
+    if !is_side || ours.path.is_empty() {
+        return None;
+    }
+    let path = Path::new(OsStr::from_bytes(&ours.path));
+    let theirs = look_at(path).and_then(|there| label_in_force(path, &*there).ok()?.0);
+    let stands = match theirs.map(|theirs| meet(&ours, &theirs)) {
+        Some(Both::Together) => "together",
+        Some(Both::FirstAhead) => "ahead",
+        Some(Both::SecondAhead) => "behind",
+        Some(Both::SplitBrain) => "both ahead",
+        Some(Both::Neither | Both::Strangers) | None => "unknown",
+    };
+    let mut status =
+        json!({"mirrored": true, "in_sync": false, "read_only": true, "sides": [], "stands": stands});
+    names::put(&mut status, "partner", path);
+    Some(status)
 }
 
 /// Locks a side and opens it for writing.

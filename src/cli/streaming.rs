@@ -244,8 +244,13 @@ fn find(fs: &Fs, at: NodeId, word: &[u8]) -> Result<SnapshotInfo, Failure> {
         return found.ok_or_else(|| told_view(word, &Error::NotFound));
     }
     if word == b"@live" || word.starts_with(b".clones/") {
-        let what = "is not at rest and cannot be sent: make a snapshot of it, and send that";
-        return Err(Failure::new(Code::Invalid, format!("{}: {what}", names::shown_bytes(word))));
+        let shown = names::shown_bytes(word);
+        let line = if word == b"@live" { "MNT".to_string() } else { format!("MNT/{shown}") };
+        let what = format!(
+            "{shown}: is not at rest and cannot be sent: make a snapshot of it ('snapfs create {line} NAME'), and send that \
+             ('snapfs send {line} NAME')"
+        );
+        return Err(Failure::new(Code::Invalid, what));
     }
     fs.snapshot_of_word(at, word).map_err(|e| told_view(word, &e))
 }

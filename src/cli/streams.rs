@@ -7,6 +7,7 @@ use crate::ctl::{Client, Code, Failure};
 use crate::fs::{Fs, first_of};
 use crate::names;
 use crate::ops::NodeId;
+use crate::sys::family::{self, signals};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -495,13 +496,45 @@ pub(super) fn receive(backend: &dyn Backend, args: &ReceiveArgs) -> Result<(), F
         begun = io::Cursor::new(first);
     }
     let mut input = begun.chain(input);
-    let end = StoreEnd::open(backend, &args.target, OpenFor::Mount)?;
+    tell_when_ended(&args.target);
+    let end = StoreEnd::open(backend, &args.target, OpenFor::Mount).map_err(|f| match f.code {
+        Code::Invalid if f.message.contains("no snapfs store") => {
+            let what = "'snapfs receive' makes a store where nothing is, or in an empty directory; in an image or on a device \
+                        'snapfs init' makes one";
+            Failure::new(f.code, format!("{}; {what}", f.message))
+        }
+        _ => f,
+    })?;
     let mut meter = Meter::new(args.json.json);
     let order = StreamOrder::Receive { as_name: args.as_name.as_ref().map(|name| name.as_bytes().to_vec()) };
     let done = end.run(&order, &mut input, &mut io::sink(), &mut |value| meter.tell(&value));
     meter.end();
     end.close()?;
     tell_received(&done?, args.json.json)
+}
+
+/// Has whoever ends this program learn how to go on with what has come.
+fn tell_when_ended(target: &Path) {
+    const ENDS: [i32; 2] = [signals::SIGINT, signals::SIGTERM];
+    if family::hold_signals(&ENDS).is_err() {
+        return;
+    }
+    let target = names::shown(target);
+    let tell = move || {
+        let arrived = match family::wait_signal(&ENDS, None) {
+            Ok(Some(arrived)) => arrived,
+            _ => return,
+        };
+        eprintln!(
+            "\nsnapfs: ended before all had come; what has stays for a week: 'snapfs list --arrivals {target}' shows the token \
+             for 'snapfs send --resume TOKEN'"
+        );
+        std::process::exit(128 + arrived.signal);
+    };
+    if std::thread::Builder::new().name("ended".into()).spawn(tell).is_err() {
+        // Then it ends without a word.
+        let _ = family::let_signals_come(&ENDS);
+    }
 }
 
 pub(super) fn verify(backend: &dyn Backend, args: &VerifyArgs) -> Result<u8, Failure> {

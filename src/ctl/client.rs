@@ -53,6 +53,10 @@ impl AsRawFd for Bond {
     }
 }
 
+/// How often, and with what pause, a daemon that is closing is looked at.
+const CLOSING_LOOKS: u32 = 100;
+const CLOSING_PAUSE: Duration = Duration::from_millis(10);
+
 /// What a daemon says when it is asked whether it serves its mount.
 enum Greeting {
     Serves,
@@ -147,6 +151,18 @@ impl Client {
     /// False when its mount is gone.
     pub fn serves(&self) -> bool {
         greet(&self.found).is_ok_and(|g| matches!(g, Greeting::Serves))
+    }
+
+    /// True if the daemon has died: it is gone, and has left the entry that it would have removed. One that is closing is
+    /// waited for a little.
+    pub fn has_died(&self) -> bool {
+        for _ in 0..CLOSING_LOOKS {
+            if !self.found.is_running() {
+                return self.found.is_left_behind();
+            }
+            std::thread::sleep(CLOSING_PAUSE);
+        }
+        false
     }
 
     /// True if it was told to end, or its mount is gone: it serves nobody any more.

@@ -117,6 +117,11 @@ impl FoundMount {
     pub fn is_running(&self) -> bool {
         look(&record_file(&self.dir, &self.name)).is_ok_and(|file| is_held(&file))
     }
+
+    /// True if the record is there and its daemon is not.
+    pub fn is_left_behind(&self) -> bool {
+        look(&record_file(&self.dir, &self.name)).is_ok_and(|file| !is_held(&file))
+    }
 }
 
 fn record_file(dir: &Path, name: &str) -> PathBuf {

@@ -10,17 +10,19 @@
 
 mod calls;
 mod copying;
+mod crew;
 mod label;
 mod meeting;
 mod membership;
 #[expect(clippy::module_inception, reason = "the module is named after the type that everybody has from it")]
 mod mirror;
 mod opening;
+mod parts;
 mod side;
 #[cfg(test)]
 mod tests;
 
-pub use copying::Copied;
+pub use copying::{Copied, IsNeeded};
 pub use label::{clear_labels, is_copied, read_label, read_rest, write_label, write_rest};
 pub use meeting::{Both, SideFound, alone, meet, parted_at};
 pub use mirror::{Mirror, MirrorError, NewSide, Parted, SideState};

@@ -18,6 +18,7 @@ use super::superblock::{PendingPoint, put_point, take_point};
 use super::terms::{TERMS_BYTES, Terms};
 use super::trash::TrashRecord;
 use super::{BlockAddr, Epoch, FormatError, Generation, Key, LineId, ViewId, bad};
+use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
@@ -104,6 +105,21 @@ impl RecordHeader {
             durable: raw.durable.get(),
             epoch: Epoch(raw.epoch.get()),
             line: LineId(raw.line.get()),
+        })
+    }
+
+    /// True if a record may begin in a block of `bytes`, which are a part of a log from a multiple of [`ALIGN_BYTES`] on, that
+    /// is of this or a later session and from `from` on, as far as its header can be read here. Unproved.
+    pub fn may_begin(bytes: &[u8], block: Range<usize>, generation: u64, from: u64) -> bool {
+        let number = |at: usize| {
+            let bytes = bytes.get(at..at + 8)?;
+            Some(u64::from_le_bytes(bytes.try_into().ok()?))
+        };
+        // Without the magic, which stands behind the checksum, there is no record.
+        block.step_by(ALIGN_BYTES as usize).any(|at| {
+            bytes.get(at..at + 4) == Some(&MAGIC.to_le_bytes()[..])
+                && number(at + 8).is_none_or(|found| found >= generation)
+                && number(at + 16).is_none_or(|lsn| lsn >= from)
         })
     }
 

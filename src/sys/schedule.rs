@@ -139,6 +139,12 @@ pub fn set_processors(thread: ThreadId, set: &Processors) -> io::Result<()> {
     check(unsafe { libc::sched_setaffinity(thread.0.cast_signed(), size_of::<libc::cpu_set_t>(), set) })
 }
 
+/// The processor that the calling thread runs on, as of now.
+pub fn processor() -> usize {
+    // SAFETY: no arguments. A number below 0 would be an error, which there is none of.
+    usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0)
+}
+
 /// The processor that a thread of any process ran on last. `None` if there is no such thread, or it is not ours to see.
 pub fn processor_of(thread: ThreadId) -> Option<usize> {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", thread.0)).ok()?;
@@ -156,6 +162,7 @@ mod tests {
         for cpu in all.numbers() {
             set_processors(ThreadId::current(), &Processors::only(cpu)).unwrap();
             assert_eq!(processor_of(ThreadId::current()), Some(cpu));
+            assert_eq!(processor(), cpu);
         }
         set_processors(ThreadId::current(), &all).unwrap();
         assert_eq!(all.without(all.numbers()[0]).numbers().len() + 1, all.numbers().len());

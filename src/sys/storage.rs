@@ -312,6 +312,8 @@ pub struct Named {
     pub inode: u64,
     /// The name is that of a symbolic link, which was followed.
     pub is_link: bool,
+    /// Its length in bytes.
+    pub len: u64,
 }
 
 /// The file that has `name` in an open directory. Needs no descriptor.
@@ -332,7 +334,8 @@ pub fn id_in(dir: BorrowedFd<'_>, name: &str) -> io::Result<Named> {
     if is_link {
         stat = look(0)?;
     }
-    Ok(Named { device: stat.st_dev, inode: stat.st_ino, is_link })
+    let len = u64::try_from(stat.st_size).unwrap_or(0);
+    Ok(Named { device: stat.st_dev, inode: stat.st_ino, is_link, len })
 }
 
 /// Removes the file `name` from an open directory.

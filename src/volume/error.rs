@@ -4,6 +4,9 @@ use crate::format::FormatError;
 use crate::format::superblock::SlotError;
 use crate::store::StoreError;
 
+/// What sentences about damage begin with.
+pub const DAMAGED: &str = "damaged store: ";
+
 /// Error of the volume.
 #[derive(Clone, Debug)]
 pub enum VolumeError {
@@ -37,7 +40,7 @@ pub enum VolumeError {
 impl std::fmt::Display for VolumeError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            VolumeError::Corrupt { what } => write!(f, "damaged store: {what}"),
+            VolumeError::Corrupt { what } => write!(f, "{DAMAGED}{what}"),
             VolumeError::Device(what) => write!(f, "device error: {what}"),
             VolumeError::NoSpace => write!(f, "no space left in the store"),
             VolumeError::Purged(what) => write!(f, "{what}"),

@@ -4,9 +4,9 @@
 //! notes what it does not have yet and up to which epoch it has the rest. Whatever was committed later is found by its
 //! birth, so a note is never wrong, only old.
 
-use super::mirroring::{PIECE_BYTES, RINGS, StaleSide, add, newer};
+use super::mirroring::{PIECE_BYTES, RINGS, StaleSide, Younger, add, newer};
 use super::{Result, Volume, VolumeError};
-use crate::device::mirror::{parted_at, read_rest, write_rest};
+use crate::device::mirror::{IsNeeded, parted_at, read_rest, write_rest};
 use crate::device::{Device, Mirror, RESERVED_BYTES};
 use crate::format::mirror::{Label, Standing};
 use crate::format::rest::{FillRest, REST_RANGES_MAX};
@@ -40,8 +40,18 @@ pub struct Filled {
     pub total: u64,
     /// Bytes that were copied: of what is done all but what proved to be the same, or is not in use any more.
     pub copied: u64,
+    /// What of that was content that came since the two parted, and not nodes of trees, superblocks, the log, or what was freed
+    /// and waits for that to be durable or for readers. Known of a side that was away.
+    pub content: Option<u64>,
     /// Bytes that are in use and cannot be read, and so were not copied.
     pub unread: u64,
+}
+
+/// What a side needs.
+struct Needed {
+    ranges: RangeSet,
+    /// What of that is known to be content.
+    content: RangeSet,
 }
 
 impl FillFrom {
@@ -132,28 +142,29 @@ impl Volume {
     }
 
     /// What a side needs that gets all changes from now on, but for log and rings: what is in use, unless it has that.
-    fn ranges_to_fill(&self, from: &FillFrom) -> Result<RangeSet> {
+    fn ranges_to_fill(&self, from: &FillFrom) -> Result<Needed> {
         let (in_use, uncommitted) = {
             let alloc = self.shared.store().alloc();
             (alloc.in_use(), alloc.in_use_uncommitted())
         };
         let (epoch, mut ranges) = from.lacks(&in_use);
+        let whole = |ranges| Needed { ranges, content: RangeSet::new() };
         if let FillFrom::Nothing = from {
-            return Ok(ranges);
+            return Ok(whole(ranges));
         }
-        let younger = self.committed().and_then(|state| newer(&state, epoch));
-        let younger = match younger {
+        let Younger { all: younger, content } = match self.committed().and_then(|state| newer(&state, epoch))
+        {
             Ok(younger) => younger,
             Err(e) => {
                 log::warn!("mirror: everything is copied, because what is newer cannot be found: {e}");
-                return Ok(in_use);
+                return Ok(whole(in_use));
             }
         };
         for (addr, len) in younger.iter() {
             in_use.clipped(addr, len).for_each(|(addr, len)| add(&mut ranges, addr, len));
         }
         uncommitted.iter().for_each(|(addr, len)| add(&mut ranges, addr, len));
-        Ok(ranges)
+        Ok(Needed { ranges, content })
     }
 
     /// Has a side that is about to be filled note what it does not have: so this need not be found again, and what was noted
@@ -174,12 +185,12 @@ impl Volume {
     /// # Errors
     /// If this side cannot be read.
     pub fn bytes_to_fill(&self, from: &FillFrom, other: &dyn Device) -> Result<u64> {
-        let mut bytes = self.ranges_to_fill(from)?.bytes() + rings_bytes();
+        let mut bytes = self.ranges_to_fill(from)?.ranges.bytes() + rings_bytes();
         let log = self.log_range();
         if !from.has_log() {
             return Ok(bytes + log.1);
         }
-        let device = self.shared.store().device();
+        let (device, in_force) = (self.shared.store().device(), self.log_in_force());
         let (mut ours, mut theirs) = (vec![0; PIECE_BYTES as usize], vec![0; PIECE_BYTES as usize]);
         for (at, len) in pieces(log) {
             let (ours, theirs) = (&mut ours[..len as usize], &mut theirs[..len as usize]);
@@ -187,8 +198,9 @@ impl Volume {
             let block = BLOCK_BYTES as usize;
             bytes += match other.read_at(at, theirs) {
                 Ok(()) => {
-                    let blocks = ours.chunks(block).zip(theirs.chunks(block));
-                    blocks.filter(|(a, b)| a != b).count() as u64 * BLOCK_BYTES
+                    let blocks = ours.chunks(block).zip(theirs.chunks(block)).enumerate();
+                    let differing = blocks.filter(|(_, (a, b))| a != b);
+                    differing.filter(|(n, _)| in_force.is_needed(at, theirs, *n)).count() as u64 * BLOCK_BYTES
                 }
                 Err(_) => len,
             };
@@ -222,12 +234,16 @@ impl Volume {
     ) -> Result<Filled> {
         // In this order: what is committed by then and is not in the ranges is there.
         let epoch = mirror.reached_epoch();
-        let ranges = self.ranges_to_fill(from)?;
+        let Needed { ranges, content: of_content } = self.ranges_to_fill(from)?;
         mirror.note_rest(epoch, noted(&ranges, 0))?;
         self.discard_unused(mirror)?;
         let log = self.log_range();
         let total = ranges.bytes() + log.1 + rings_bytes();
-        let mut filled = Filled { total, ..Filled::default() };
+        let content = matches!(from, FillFrom::Stale(_)).then_some(0);
+        let mut filled = Filled { total, content, ..Filled::default() };
+        let needed = self.log_in_force();
+        let of_log: IsNeeded = Arc::new(move |at, theirs, n| needed.is_needed(at, theirs, n));
+        let of_rings: IsNeeded = Arc::new(|_, _, _| true);
         let (mut unnoted, note_bytes) = (0, NOTE_BYTES.min(total / NOTES));
         let mut unread = Vec::new();
         let tables = pieces(log).chain(RINGS.into_iter().flat_map(pieces));
@@ -245,9 +261,11 @@ impl Volume {
                 // What was freed since is not there any more, maybe, and what was allocated has been written to both.
                 let copied = mirror.copy_wanted(at, len, &|at, len| self.alloc_of().in_use_of(at, len))?;
                 unread.extend(copied.unread);
+                let bytes = of_content.clipped(at, len).map(|(_, len)| len).sum::<u64>();
+                filled.content.iter_mut().for_each(|content| *content += bytes.min(copied.bytes));
                 copied.bytes
             } else if from.has_log() {
-                mirror.copy_differing(at, len)?
+                mirror.copy_differing(at, len, if at < log.0 { &of_rings } else { &of_log })?
             } else {
                 mirror.copy(at, len).map(|()| len)?
             };

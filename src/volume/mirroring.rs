@@ -51,18 +51,24 @@ impl StaleSide {
         let volume = Volume::open(device, options)?;
         let state = volume.committed()?;
         let parted_at = parted_at.min(state.superblock.epoch);
-        let newer = newer(&state, parted_at)?;
+        let newer = newer(&state, parted_at)?.all;
         Ok(StaleSide { allocated: state.allocated, newer, parted_at })
     }
 }
 
 /// Ranges of a state that were born after an epoch. Each once.
-pub(super) fn newer(state: &Committed, than: Epoch) -> Result<RangeSet> {
-    let mut found = RangeSet::new();
-    let mut add = |addr: u64, len: u64| add(&mut found, addr, len);
+pub(super) struct Younger {
+    pub all: RangeSet,
+    /// What of that is content, and not nodes of trees or blocks of the space map.
+    pub content: RangeSet,
+}
+
+/// What of a state was born after an epoch.
+pub(super) fn newer(state: &Committed, than: Epoch) -> Result<Younger> {
+    let (mut content, mut nodes) = (RangeSet::new(), RangeSet::new());
     let ranges = |ptr: &BlockPtr| ptr.ranges().collect::<Vec<_>>();
     let blocks = state.space_map.iter().filter(|ptr| ptr.birth > than);
-    blocks.flat_map(ranges).for_each(|(addr, len)| add(addr, len));
+    blocks.flat_map(ranges).for_each(|(addr, len)| add(&mut nodes, addr, len));
     let mut trees = vec![(state.superblock.meta_root, than, Key::MIN)];
     trees.extend(state.records.iter().filter_map(|record| record.root.map(|root| (root, than, Key::MIN))));
     for job in state.jobs.values() {
@@ -71,8 +77,10 @@ pub(super) fn newer(state: &Committed, than: Epoch) -> Result<RangeSet> {
         }
     }
     for (root, than, cursor) in trees {
-        newer_in_tree(state, &root, (than, cursor), &mut add)?;
+        newer_in_tree(state, &root, (than, cursor), (&mut content, &mut nodes))?;
     }
+    let mut others = RangeSet::new();
+    let mut add = |addr: u64, len: u64| add(&mut others, addr, len);
     // What has moved keeps its birth, whenever that was.
     state.remap.iter().for_each(|record| add(record.new.0, record.len));
     // So does what was purged, and a leaf without what was.
@@ -92,24 +100,26 @@ pub(super) fn newer(state: &Committed, than: Epoch) -> Result<RangeSet> {
             }
         }
     }
-    Ok(found)
+    let mut all = content.clone();
+    nodes.iter().chain(others.iter()).for_each(|(addr, len)| self::add(&mut all, addr, len));
+    Ok(Younger { all, content })
 }
 
 fn newer_in_tree(
     state: &Committed,
     root: &BlockPtr,
     (than, cursor): (Epoch, Key),
-    add: &mut dyn FnMut(u64, u64),
+    (content, nodes): (&mut RangeSet, &mut RangeSet),
 ) -> Result<()> {
     let visit = &mut |visit: Visit<'_>| {
         match visit {
             // Of a tree that is being freed: gone, and maybe somebody else's.
             Visit::Node(_, least, 0) if least < cursor => return Ok(Step::Over),
-            Visit::Node(ptr, ..) => ptr.ranges().for_each(|(addr, len)| add(addr, len)),
+            Visit::Node(ptr, ..) => ptr.ranges().for_each(|(addr, len)| add(nodes, addr, len)),
             Visit::Item(key, value) if key.kind == Kind::Extent as u8 => {
                 let extent = Extent::decode(value)?;
                 if extent.birth > than {
-                    places(state, &extent).into_iter().for_each(|(addr, len)| add(addr, len));
+                    places(state, &extent).into_iter().for_each(|(addr, len)| add(content, addr, len));
                 }
             }
             Visit::Item(..) | Visit::Old(..) => {}
@@ -236,52 +246,8 @@ impl Volume {
     }
 }
 
-/// What a comparison of the sides has found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SidesCompared {
-    /// Bytes of each side that were compared.
-    pub bytes: u64,
-    /// Addresses of blocks that differ, or cannot be read on a side.
-    pub differing: Vec<u64>,
-}
-
-/// Compares what is allocated in a committed state, on both sides of a mirror, while it is in use. Space that was
-/// reserved and never written may differ.
-///
-/// # Errors
-/// If the state cannot be read, or a side is lost meanwhile.
-pub fn compare_sides(volume: &Volume, mirror: &Mirror) -> Result<SidesCompared> {
-    let state = volume.committed()?;
-    let mut found = SidesCompared::default();
-    let mut buffers = [vec![0; PIECE_BYTES as usize], vec![0; PIECE_BYTES as usize]];
-    for (addr, len) in state.allocated.iter() {
-        for at in (addr..addr + len).step_by(PIECE_BYTES as usize) {
-            let part = PIECE_BYTES.min(addr + len - at) as usize;
-            found.bytes += part as u64;
-            let sides = mirror.sides();
-            if sides.len() < 2 {
-                return Err(VolumeError::Device("a side of the mirror was lost meanwhile".into()));
-            }
-            let mut is_read = true;
-            for (side, buffer) in sides.into_iter().zip(&mut buffers) {
-                is_read &= mirror.read_side(side, at, &mut buffer[..part]).is_ok();
-            }
-            let block = BLOCK_BYTES as usize;
-            let [a, b] = [&buffers[0][..part], &buffers[1][..part]];
-            let blocks = a.chunks(block).zip(b.chunks(block)).enumerate();
-            let differing = blocks.filter(|(_, (a, b))| !is_read || a != b);
-            found.differing.extend(differing.map(|(n, _)| at + n as u64 * BLOCK_BYTES));
-        }
-    }
-    if !found.differing.is_empty() {
-        let unwritten = unwritten(&state)?;
-        found.differing.retain(|at| !unwritten.contains(*at, BLOCK_BYTES));
-    }
-    Ok(found)
-}
-
 /// Ranges that are reserved and were never written.
-fn unwritten(state: &Committed) -> Result<RangeSet> {
+pub(super) fn unwritten(state: &Committed) -> Result<RangeSet> {
     let mut found = RangeSet::new();
     for root in state.records.iter().filter_map(|record| record.root) {
         let visit = &mut |visit: Visit<'_>| {

@@ -97,6 +97,13 @@ fn either_side_alone_is_the_store_and_the_other_comes_back() {
     }
     let said = p.mount_said("");
     assert!(said.code == 1 && said.err.contains("both sides") && said.err.contains("two.img"), "{said:?}");
+    // Who only reads one of them is told.
+    assert_eq!(mount_of(&p, "store", &["ro"]).code, 0);
+    for told in [p.ok(&["status", "mnt"]), p.ok(&["mirror", "status", "mnt"])] {
+        assert!(told.contains("both sides went on alone") && told.contains("two.img"), "{told}");
+    }
+    assert_eq!(status(&p)["stands"], "both ahead");
+    p.umount();
     assert_eq!(mount_of(&p, "store", &["mirror=alone"]).code, 0);
     let two = p.at("two.img");
     let with = ["mirror", "resync", "mnt", "--with", two.to_str().unwrap(), "--wait"];

@@ -9,7 +9,9 @@ use guard::can_mount;
 use place::{Place, errno};
 use shell::{ok, same, shell};
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, Write};
+use std::os::unix::fs::FileExt;
+use std::process::Stdio;
 
 fn fill(p: &Place) {
     ok(
@@ -275,4 +277,80 @@ fn what_comes_to_nothing_leaves_nothing_and_is_no_success() {
     assert!(said.code == 1 && said.err.contains("the store itself"), "{said:?}");
     p.umount();
     p.check();
+}
+
+/// Harms every node that has these bytes in it, wherever its copies are.
+fn harm_nodes_with(p: &Place, bytes: &[u8]) {
+    const NODE: usize = 16 << 10;
+    let mut harmed = 0;
+    for file in fs::read_dir(p.at("store/seg")).unwrap().map(|file| file.unwrap().path()) {
+        let content = fs::read(&file).unwrap();
+        let file = fs::File::options().write(true).open(&file).unwrap();
+        for (n, node) in content.chunks(NODE).enumerate() {
+            if node.get(8..12) == Some(b"SnpB") && node.windows(bytes.len()).any(|part| part == bytes) {
+                file.write_all_at(&[!node[100]], (n * NODE + 100) as u64).unwrap();
+                harmed += 1;
+            }
+        }
+    }
+    assert!(harmed > 0);
+}
+
+#[test]
+fn what_ends_before_its_end_says_so_and_how_to_go_on() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    fs::write(p.path("a name that is in a node"), vec![7; 100_000]).unwrap();
+    ok(
+        &p,
+        "snapfs create mnt one; snapfs send mnt one > one.stream; snapfs clone mnt tried; echo text > plain",
+    );
+    for (command, word) in [
+        ("snapfs send mnt .clones/tried", "snapfs create MNT/.clones/tried NAME"),
+        ("snapfs send mnt @live", "snapfs create MNT NAME"),
+        ("snapfs receive plain < one.stream", "snapfs init"),
+    ] {
+        let said = shell(&p, &format!("{command} > out"));
+        assert!(said.code == 1 && said.err.contains(word), "{command}: {said:?}");
+    }
+    // Who receives is interrupted.
+    let mut receiving = p.command(&["receive", "other"]);
+    let mut receiving = receiving.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let half = fs::read(p.at("one.stream")).unwrap();
+    let mut to = receiving.stdin.take().unwrap();
+    to.write_all(&half[..half.len() / 2]).unwrap();
+    let threads = format!("/proc/{}/task", receiving.id());
+    place::wait("it looks out for its end", || {
+        let names =
+            fs::read_dir(&threads).unwrap().flatten().map(|t| fs::read_to_string(t.path().join("comm")));
+        names.flatten().any(|name| name.trim() == "ended")
+    });
+    ok(&p, &format!("kill -INT {}", receiving.id()));
+    let ended = receiving.wait_with_output().unwrap();
+    let err = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(130), "{err}");
+    assert!(err.contains("--arrivals other") && err.contains("send --resume"), "{err}");
+    drop(to);
+    // Who follows changes is left alone by the daemon.
+    fs::write(p.path("changed"), "x").unwrap();
+    let mut following = p.command(&["changes", "mnt", "--follow", "--since", "one"]);
+    let mut following = following.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufReader::new(following.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    p.signal("-KILL");
+    let ended = following.wait_with_output().unwrap();
+    let err = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.code() == Some(1) && err.contains("has ended without being told to"), "{err}");
+    p.wait_gone();
+    // What is damaged in both copies is damage for whoever sends.
+    p.mount("");
+    p.umount();
+    harm_nodes_with(&p, b"a name that is in a node");
+    for command in ["snapfs send store one > out", "snapfs send store one --to third"] {
+        let said = shell(&p, command);
+        assert!(said.code == 3 && said.err.contains("damaged"), "{command}: {said:?}");
+    }
 }

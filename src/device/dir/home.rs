@@ -37,6 +37,8 @@ pub(super) struct NamedFile {
     pub id: FileId,
     /// The directory itself says so, and no symbolic link in it.
     pub is_direct: bool,
+    /// How long it is.
+    pub len: u64,
 }
 
 /// When something in a directory was last changed: as long as that is the same, so are all names in it.
@@ -109,7 +111,7 @@ impl Home {
         match self.parent(slot).and_then(|dir| sys::id_in(dir.as_fd(), &name(slot))) {
             Ok(named) => {
                 let id = FileId { device: named.device, inode: named.inode };
-                Ok(Some(NamedFile { id, is_direct: !named.is_link }))
+                Ok(Some(NamedFile { id, is_direct: !named.is_link, len: named.len }))
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
@@ -119,6 +121,11 @@ impl Home {
     /// Says that a file was taken from the store.
     pub fn lost(&self, slot: StoreFile) -> String {
         format!("{} was removed or replaced while the store was open", names::shown(self.path(slot)))
+    }
+
+    /// Says that somebody else has cut a file short.
+    pub fn cut(&self, slot: StoreFile) -> String {
+        format!("{} was cut short while the store was open", names::shown(self.path(slot)))
     }
 
     /// Names in the directory of segments.

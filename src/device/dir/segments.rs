@@ -75,8 +75,7 @@ impl Segment {
         if is_short() {
             let shape = self.shape.lock();
             if !shape.deleted && is_short() {
-                let what = format!("{} was cut short while the store was open", names::shown(self.path()));
-                return Err((what, io::ErrorKind::UnexpectedEof.into()));
+                return Err((self.home.cut(self.slot), io::ErrorKind::UnexpectedEof.into()));
             }
         }
         Ok(())
@@ -90,6 +89,14 @@ impl Segment {
     }
 }
 
+/// A file that belongs to the store.
+#[derive(Clone, Copy, Debug)]
+struct KnownFile {
+    id: FileId,
+    /// How long it was when it was closed, or the store opened: only who has it open changes that.
+    len: u64,
+}
+
 /// The cache of open files.
 #[derive(Debug)]
 pub(super) struct Segments {
@@ -98,7 +105,7 @@ pub(super) struct Segments {
     open: RwLock<HashMap<StoreFile, Arc<Segment>>>,
     /// Every file that was there when the store was opened for writing, or was open since, and was not deleted by us.
     /// Behind `open` in the order of locks.
-    known: Mutex<HashMap<StoreFile, FileId>>,
+    known: Mutex<HashMap<StoreFile, KnownFile>>,
     /// The directories of the store and of its segments when all known files were last found in them. A leaf.
     proved: Mutex<[Option<Stamp>; 2]>,
     clock: AtomicU64,
@@ -136,7 +143,10 @@ impl Segments {
 
     /// From now on these belong to the store, as far as they are there.
     pub fn expect(&self, slots: impl Iterator<Item = StoreFile>) {
-        let found = slots.filter_map(|slot| Some((slot, self.home.id_of(slot).ok()??.id)));
+        let found = slots.filter_map(|slot| {
+            let named = self.home.id_of(slot).ok()??;
+            Some((slot, KnownFile { id: named.id, len: named.len }))
+        });
         self.known.lock().extend(found);
     }
 
@@ -144,12 +154,16 @@ impl Segments {
     pub fn lost(&self) -> Option<String> {
         // Held, so that no deletion of ours is under way.
         let open = self.open.read();
-        let known = self.all_known();
-        let gone = |(slot, id): &&(StoreFile, FileId)| {
-            self.home.id_of(*slot).is_ok_and(|now| now.is_none_or(|now| now.id != *id))
+        let what = |(slot, known): (StoreFile, KnownFile)| match self.home.id_of(slot).ok()? {
+            Some(now) if now.id == known.id => {
+                (now.len < known.len && !open.contains_key(&slot)).then(|| (slot, self.home.cut(slot)))
+            }
+            _ => Some((slot, self.home.lost(slot))),
         };
-        let gone = known.iter().filter(gone).map(|(slot, _)| *slot).min().map(|slot| self.home.lost(slot));
-        gone.or_else(|| open.values().find_map(|file| file.prove_length().err()).map(|(what, _)| what))
+        let first = self.all_known().into_iter().filter_map(what).min_by_key(|(slot, _)| *slot);
+        first
+            .map(|(_, what)| what)
+            .or_else(|| open.values().find_map(|file| file.prove_length().err()).map(|(what, _)| what))
     }
 
     /// Fails if the store has lost a file, whoever used it last: its name is gone, or means another one. What is written to
@@ -163,7 +177,7 @@ impl Segments {
         // Held, so that no deletion of ours is under way.
         let _open = self.open.read();
         let mut direct = [true; 2];
-        for (slot, id) in self.all_known() {
+        for (slot, KnownFile { id, .. }) in self.all_known() {
             if self.is_proved(slot, stamps[directory(slot)]) {
                 continue;
             }
@@ -188,8 +202,8 @@ impl Segments {
         stamp.is_some() && self.proved.lock()[directory(slot)] == stamp
     }
 
-    fn all_known(&self) -> Vec<(StoreFile, FileId)> {
-        self.known.lock().iter().map(|(slot, id)| (*slot, *id)).collect()
+    fn all_known(&self) -> Vec<(StoreFile, KnownFile)> {
+        self.known.lock().iter().map(|(slot, known)| (*slot, *known)).collect()
     }
 
     /// The file of `slot`, or `None` if it is missing.
@@ -271,7 +285,8 @@ impl Segments {
     ) -> Result<Arc<Segment>, DeviceError> {
         let metadata = file.metadata().map_err(|error| self.failed("examine", slot, error))?;
         let (len, id) = (metadata.len(), FileId::of(&metadata));
-        if *self.known.lock().entry(slot).or_insert(id) != id {
+        let known = *self.known.lock().entry(slot).or_insert(KnownFile { id, len });
+        if known.id != id {
             return Err(DeviceError::refused(io::ErrorKind::NotFound, self.home.lost(slot)));
         }
         self.evict(open);
@@ -279,7 +294,8 @@ impl Segments {
             slot,
             file,
             home: self.home.clone(),
-            len: AtomicU64::new(len),
+            // One that was cut short meanwhile is found to be so by whoever proves its length.
+            len: AtomicU64::new(len.max(known.len)),
             shape: Mutex::default(),
             used: AtomicU64::new(self.clock.fetch_add(1, Ordering::Relaxed)),
         });
@@ -298,7 +314,14 @@ impl Segments {
             idle.map(|(slot, segment)| (segment.used.load(Ordering::Relaxed), *slot)).collect();
         idle.sort_unstable();
         for (_, slot) in idle.into_iter().take(self.open_max.div_ceil(8)) {
-            open.remove(&slot);
+            open.remove(&slot).iter().for_each(|segment| self.note_length(segment));
+        }
+    }
+
+    /// Keeps in mind how long a file is that is about to be closed.
+    fn note_length(&self, segment: &Segment) {
+        if let Some(known) = self.known.lock().get_mut(&segment.slot) {
+            known.len = segment.len.load(Ordering::Acquire);
         }
     }
 
@@ -311,7 +334,13 @@ impl Segments {
     ) -> io::Result<File> {
         match self.home.open_slot(slot, how) {
             Err(error) if sys::is_out_of_descriptors(&error) => {
-                open.retain(|_, segment| Arc::strong_count(segment) > 1);
+                open.retain(|_, segment| {
+                    let is_used = Arc::strong_count(segment) > 1;
+                    if !is_used {
+                        self.note_length(segment);
+                    }
+                    is_used
+                });
                 self.home.open_slot(slot, how)
             }
             opened => opened,

@@ -319,3 +319,33 @@ fn files_that_are_cut_short_fail_the_flush() {
     assert!(error.contains("seg/00000001 was cut short"), "{error}");
     assert!(device.location().lost.unwrap().contains("cut short"));
 }
+
+#[test]
+fn files_that_nobody_has_open_and_that_are_cut_short_are_known_to_be() {
+    let (_scratch, path, mut device) = store();
+    device.segments.set_open_max(4);
+    for number in 1..20 {
+        device.write_at(number * SEGMENT_BYTES, &pattern(number, 3 * BLOCK, 1)).unwrap();
+    }
+    // What is shortened by the store itself is not lost.
+    device.discard(SEGMENT_BYTES + BLOCK, 2 * BLOCK);
+    device.flush().unwrap();
+    (10..20).for_each(|number| drop(read(&device, number * SEGMENT_BYTES, BLOCK)));
+    assert_eq!(device.location().lost, None);
+    let name = path.join("seg/00000003");
+    let cut = |len| fs::File::options().write(true).open(&name).and_then(|file| file.set_len(len)).unwrap();
+    cut(2 * BLOCK);
+    let lost = || device.location().lost.expect("it is known");
+    assert!(lost().contains("seg/00000003 was cut short"), "{}", lost());
+    // Also when it is in use again, and by the flush of what is written to it.
+    assert_eq!(read(&device, 3 * SEGMENT_BYTES, BLOCK), pattern(3, BLOCK, 1));
+    assert!(lost().contains("seg/00000003 was cut short"), "{}", lost());
+    device.write_at(3 * SEGMENT_BYTES, &pattern(4, BLOCK, 1)).unwrap();
+    assert!(device.flush().unwrap_err().to_string().contains("seg/00000003 was cut short"));
+    // One that is not of this opening.
+    drop(device);
+    let device = DirDevice::open(&path, DirDevice::DEFAULT_SIZE, Access::ReadWrite).unwrap();
+    assert_eq!(device.location().lost, None);
+    cut(BLOCK);
+    assert!(device.location().lost.is_some(), "nobody has used it since");
+}

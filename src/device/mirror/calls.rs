@@ -1,6 +1,8 @@
 //! What each call of the device does to the sides of a mirror.
 
-use super::mirror::{Members, Mirror, SideRole, gone, is_serving, serving};
+use super::copying::Passing;
+use super::mirror::{Hands, Members, Mirror, SideRole, gone, is_serving, serving};
+use super::parts::{PART_BYTES, WriteParts};
 use super::side::{MirrorSide, Unanswered, outcome};
 use crate::device::access::check_range;
 use crate::device::{Device, DeviceError, StoreLocation};
@@ -57,6 +59,7 @@ impl Mirror {
             let mut bytes = vec![0; len];
             device.read_at(offset, &mut bytes).map(|()| bytes)
         });
+        self.crew.hurry(|| reply.is_answered());
         let limit = self.limit();
         let mut deadline = Instant::now() + limit;
         let answer = loop {
@@ -88,9 +91,37 @@ impl Mirror {
     ) -> Result<(), DeviceError> {
         let members = self.members.read();
         let there = Mirror::there(&members, |_| true);
-        let is_filling = there.iter().any(|n| !is_serving(&members, *n));
-        let _passing = is_filling.then(|| self.pass(range));
-        self.all(&members, &there, call)
+        let _passing = self.pass_if_filling(&members, &there, range);
+        self.all(&members, &there, Hands::OneIfSoonDone, call)
+    }
+
+    fn pass_if_filling(&self, members: &Members, there: &[usize], range: (u64, u64)) -> Option<Passing<'_>> {
+        let is_filling = there.iter().any(|n| !is_serving(members, *n));
+        is_filling.then(|| self.pass(range))
+    }
+
+    /// Writes much: what is to be written is copied for the other threads while they write what has been.
+    fn write_large(&self, offset: u64, buf: &[u8]) -> Result<(), DeviceError> {
+        let members = self.members.read();
+        let there = Mirror::there(&members, |_| true);
+        let _passing = self.pass_if_filling(&members, &there, (offset, buf.len() as u64));
+        let parts = Arc::new(WriteParts::new(buf.len().div_ceil(PART_BYTES)));
+        let mut copied = buf.chunks(PART_BYTES).map(Arc::<[u8]>::from);
+        copied.next().into_iter().for_each(|part| parts.put(part));
+        let replies = self.call_each(&members, &there, Hands::Two, |_| {
+            let parts = parts.clone();
+            move |device: &dyn Device| {
+                let mut at = offset;
+                (0..parts.count).try_for_each(|n| {
+                    let part = parts.take(n);
+                    device.write_at(at, &part)?;
+                    at += part.len() as u64;
+                    Ok(())
+                })
+            }
+        });
+        copied.for_each(|part| parts.put(part));
+        self.judge(&members, replies)
     }
 
     /// The only side that is there.
@@ -183,6 +214,10 @@ impl Device for Mirror {
             if let Some(side) = lone(&members) {
                 return side.device.write_at(offset, buf);
             }
+            if buf.len() > PART_BYTES {
+                drop(members);
+                return self.write_large(offset, buf);
+            }
             Arc::<[u8]>::from(buf)
         };
         self.change((offset, buf.len() as u64), move |device| device.write_at(offset, &data))
@@ -266,7 +301,7 @@ impl Device for Mirror {
         let least = Arc::new(AtomicU64::new(u64::MAX));
         let noted = least.clone();
         let members = self.members.read().clone();
-        let asked = self.all(&members, &serving(&members), move |device| {
+        let asked = self.all(&members, &serving(&members), Hands::OneIfSoonDone, move |device| {
             noted.fetch_min(device.available(), SeqCst);
             Ok(())
         });
@@ -302,7 +337,7 @@ impl Mirror {
                 Some(member) => flush(&*member.side.device)?,
                 None => return Err(gone()),
             },
-            _ => self.all(&members, &there, flush)?,
+            _ => self.all(&members, &there, Hands::OneIfSoonDone, flush)?,
         }
         self.announce(&members)
     }

@@ -8,7 +8,11 @@ use crate::device::{Device, DeviceError};
 use crate::format::rest::FillRest;
 use crate::format::{BLOCK_BYTES, Epoch};
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+
+/// Whether a block that is not the same there has to be: told its piece's address, what the piece is there, and its number in it.
+pub type IsNeeded = Arc<dyn Fn(u64, &[u8], usize) -> bool + Send + Sync>;
 
 /// A part of a piece: where it is, and what is there if it can be read.
 type ReadPart = (u64, Option<Vec<u8>>);
@@ -117,7 +121,7 @@ impl Mirror {
         for (at, part) in wanted(offset, len) {
             for (at, bytes) in self.read_survivor(at, part)? {
                 match bytes {
-                    Some(bytes) => copied.bytes += self.write_target(at, bytes, false)?,
+                    Some(bytes) => copied.bytes += self.write_target(at, bytes, None)?,
                     None => copied.unread.push(at),
                 }
             }
@@ -131,18 +135,18 @@ impl Mirror {
     /// # Errors
     /// As those of [`Mirror::copy_wanted`], and if it cannot be read here.
     pub fn copy(&self, offset: u64, len: u64) -> Result<(), MirrorError> {
-        self.copy_all(offset, len, false).map(drop)
+        self.copy_all(offset, len, None).map(drop)
     }
 
-    /// The same, if it is not the same there already. Returns how many bytes that was.
+    /// The same of blocks that are not the same there already and are needed. Returns how many bytes that was.
     ///
     /// # Errors
     /// As those of [`Mirror::copy`].
-    pub fn copy_differing(&self, offset: u64, len: u64) -> Result<u64, MirrorError> {
-        self.copy_all(offset, len, true)
+    pub fn copy_differing(&self, offset: u64, len: u64, is_needed: &IsNeeded) -> Result<u64, MirrorError> {
+        self.copy_all(offset, len, Some(is_needed))
     }
 
-    fn copy_all(&self, offset: u64, len: u64, compared: bool) -> Result<u64, MirrorError> {
+    fn copy_all(&self, offset: u64, len: u64, compared: Option<&IsNeeded>) -> Result<u64, MirrorError> {
         let _still = self.keep_still(offset..offset + len);
         let mut copied = 0;
         for (at, bytes) in self.read_survivor(offset, len)? {
@@ -200,13 +204,20 @@ impl Mirror {
         Ok(blocks.map(|at| (at, read_piece(&*device, at, BLOCK_BYTES).ok())).collect())
     }
 
-    fn write_target(&self, offset: u64, bytes: Vec<u8>, compared: bool) -> Result<u64, MirrorError> {
+    fn write_target(
+        &self,
+        offset: u64,
+        bytes: Vec<u8>,
+        compared: Option<&IsNeeded>,
+    ) -> Result<u64, MirrorError> {
         let Some(target) = self.second() else { return refused("no side is being filled") };
         let len = bytes.len() as u64;
+        let compared = compared.cloned();
         let written = self.on(target, move |device| {
             // What cannot be read there differs.
-            let known = if compared { read_piece(device, offset, len).ok() } else { None };
-            let Some(known) = known else {
+            let known =
+                compared.and_then(|is_needed| Some((is_needed, read_piece(device, offset, len).ok()?)));
+            let Some((is_needed, known)) = known else {
                 device.back(offset, len)?;
                 return device.write_at(offset, &bytes).map(|()| len);
             };
@@ -214,7 +225,8 @@ impl Mirror {
             let block = BLOCK_BYTES as usize;
             for start in (0..bytes.len()).step_by(block) {
                 let run = start..(start + block).min(bytes.len());
-                if known[run.clone()] != bytes[run.clone()] {
+                let differs = known[run.clone()] != bytes[run.clone()];
+                if differs && is_needed(offset, &known, start / block) {
                     device.back(offset + start as u64, run.len() as u64)?;
                     device.write_at(offset + start as u64, &bytes[run.clone()])?;
                     written += run.len() as u64;

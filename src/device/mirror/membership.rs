@@ -43,7 +43,7 @@ impl Mirror {
             }
         }
         let limit_ms = u32::try_from(new.limit.as_millis()).unwrap_or(u32::MAX).max(1);
-        let side = Arc::new(MirrorSide::new(new.device));
+        let side = Arc::new(MirrorSide::new(new.device, &self.crew));
         let theirs = side.within(new.limit, |device| read_label(device))?;
         let old = theirs.as_ref().map_or(0, |label| label.number);
         let mut labels = self.labels.lock();

@@ -1,5 +1,6 @@
 //! The device of two sides: who they are, and what is done about one that fails.
 
+use super::crew::CallCrew;
 use super::label::write_label;
 use super::side::{MirrorSide, SideReply, Unanswered, outcome};
 use crate::device::{Device, DeviceError};
@@ -26,6 +27,18 @@ pub(super) enum SideRole {
 pub(super) struct Member {
     pub side: Arc<MirrorSide>,
     pub role: SideRole,
+}
+
+/// A call that is to change a side, by its number.
+pub(super) type ChangeReply = (usize, SideReply<Result<(), DeviceError>>);
+
+/// Who makes a call on both sides.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Hands {
+    /// One thread, if that is soon done: to wake another takes longer.
+    OneIfSoonDone,
+    /// Two at once.
+    Two,
 }
 
 /// Sides by number.
@@ -143,6 +156,8 @@ pub struct Mirror {
     pub(super) reached: AtomicU64,
     /// The side that leaves when the two are parted.
     pub(super) leaving: AtomicUsize,
+    /// Who makes calls when there are two.
+    pub(super) crew: Arc<CallCrew>,
     /// Of this opening, and how many numbers were drawn.
     random: (u64, AtomicU64),
 }
@@ -157,9 +172,10 @@ impl Mirror {
     fn of(size: u64, devices: [Option<Arc<dyn Device>>; 2], labels: [Option<Label>; 2], seed: u64) -> Mirror {
         let limit =
             labels.iter().flatten().map(|l| u64::from(l.limit_ms)).next().unwrap_or(u64::from(u32::MAX));
-        let members = devices.map(|device| {
-            device.map(|device| Member { side: Arc::new(MirrorSide::new(device)), role: SideRole::Serving })
-        });
+        let crew = CallCrew::new();
+        let serving =
+            |device| Member { side: Arc::new(MirrorSide::new(device, &crew)), role: SideRole::Serving };
+        let members = devices.map(|device| device.map(serving));
         Mirror {
             size,
             members: RwLock::new(members),
@@ -170,6 +186,7 @@ impl Mirror {
             limit_ms: AtomicU64::new(limit),
             reached: AtomicU64::new(0),
             leaving: AtomicUsize::new(1),
+            crew,
             random: (seed, AtomicU64::new(0)),
         }
     }
@@ -195,10 +212,11 @@ impl Mirror {
             }
             labels.clone()
         };
-        mirror.all_each(&members, &[0, 1], |n| {
+        let replies = mirror.call_each(&members, &[0, 1], Hands::Two, |n| {
             let label = labels[n].clone();
             move |device: &dyn Device| label.map_or(Ok(()), |label| write_label(device, &label))
-        })?;
+        });
+        mirror.judge(&members, replies)?;
         mirror.announce(&members)?;
         drop(members);
         Ok(mirror)
@@ -288,31 +306,48 @@ impl Mirror {
         members[n].is_some().then_some(n)
     }
 
-    /// Makes a call on each of these sides, by their threads, and waits.
+    /// Makes a call on each of these sides, by other threads, and waits.
     pub(super) fn all(
         &self,
         members: &Members,
         there: &[usize],
+        hands: Hands,
         call: impl Fn(&dyn Device) -> Result<(), DeviceError> + Clone + Send + 'static,
     ) -> Result<(), DeviceError> {
-        self.all_each(members, there, |_| {
+        let each = |_| {
             let call = call.clone();
             move |device: &dyn Device| call(device)
-        })
+        };
+        let replies = self.call_each(members, there, hands, each);
+        self.judge(members, replies)
     }
 
-    /// The same, of calls that are not the same for each.
-    fn all_each<C>(
+    /// The same, of calls that are not the same for each, without waiting: [`Mirror::judge`] has to follow.
+    pub(super) fn call_each<C>(
         &self,
         members: &Members,
         there: &[usize],
+        hands: Hands,
         call: impl Fn(usize) -> C,
-    ) -> Result<(), DeviceError>
+    ) -> Vec<ChangeReply>
     where
         C: FnOnce(&dyn Device) -> Result<(), DeviceError> + Send + 'static,
     {
-        let replies = there.iter().filter_map(|n| members[*n].as_ref().map(|m| (*n, m.side.call(call(*n)))));
-        let outcomes = self.gather(members, replies.collect());
+        let mut replies = Vec::with_capacity(there.len());
+        for n in there {
+            let Some(member) = &members[*n] else { continue };
+            let one_after_the_other = hands == Hands::OneIfSoonDone && !replies.is_empty();
+            let side = &member.side;
+            let reply = if one_after_the_other { side.call_behind(call(*n)) } else { side.call(call(*n)) };
+            replies.push((*n, reply));
+        }
+        replies
+    }
+
+    /// Waits for sides that were to change something, and loses those that did not, if one that serves did.
+    pub(super) fn judge(&self, members: &Members, replies: Vec<ChangeReply>) -> Result<(), DeviceError> {
+        self.crew.hurry(|| replies.iter().all(|(_, reply)| reply.is_answered()));
+        let outcomes = self.gather(members, replies);
         let served = |(n, done): &(usize, Result<(), DeviceError>)| done.is_ok() && is_serving(members, *n);
         if !outcomes.iter().any(served) {
             // Nobody has it: no side is to be blamed.
@@ -329,11 +364,7 @@ impl Mirror {
 
     /// Waits for replies up to the limit, and then for as long as nobody who serves has succeeded: when all are late it is
     /// no side's fault, and what only a side has that is being filled nobody has.
-    fn gather(
-        &self,
-        members: &Members,
-        replies: Vec<(usize, SideReply<Result<(), DeviceError>>)>,
-    ) -> Vec<(usize, Result<(), DeviceError>)> {
+    fn gather(&self, members: &Members, replies: Vec<ChangeReply>) -> Vec<(usize, Result<(), DeviceError>)> {
         let limit = self.limit();
         let mut deadline = Instant::now() + limit;
         let mut answers: Vec<_> = replies.iter().map(|(_, reply)| reply.wait(deadline)).collect();

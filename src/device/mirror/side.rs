@@ -1,40 +1,20 @@
-//! One side of a mirror: its device, the threads that call it, and the calls that have not returned.
+//! One side of a mirror: its device, and the calls on it that have not returned.
 //!
 //! A call belongs to whoever waits for it until its time is over; then it is late, and nobody waits. What such a call
 //! needs is its own, so that it may come back at any time. A side that is lost makes no call that had not begun.
 
+use super::crew::{CallCrew, Lane, SideCall};
 use crate::device::{Device, DeviceError};
 use parking_lot::{Condvar, Mutex};
-use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 use std::time::{Duration, Instant};
 
-/// Threads of a side at most.
-const THREADS_MAX: usize = 4;
-
-/// What is to be called.
-type Call<T> = Box<dyn FnOnce(&dyn Device) -> T + Send>;
-
-/// A device with its threads. Any thread may call any method. Its locks are leaves.
+/// A device with its calls. Any thread may call any method. Its locks are leaves.
 pub(super) struct MirrorSide {
     pub device: Arc<dyn Device>,
-    queue: Arc<Queue>,
+    lane: Lane,
     lost: Mutex<Option<String>>,
-}
-
-#[derive(Default)]
-struct Queue {
-    calls: Mutex<Calls>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Calls {
-    waiting: VecDeque<Call<()>>,
-    running: usize,
-    threads: usize,
-    idle: usize,
-    ended: bool,
 }
 
 /// A call that somebody waits for.
@@ -45,6 +25,7 @@ pub(super) struct SideReply<T> {
 struct AnswerSlot<T> {
     answer: Mutex<Answer<T>>,
     answered: Condvar,
+    is_answered: AtomicBool,
 }
 
 enum Answer<T> {
@@ -62,6 +43,7 @@ impl<T> Filler<T> {
         let mut slot = self.0.answer.lock();
         if matches!(*slot, Answer::None) {
             *slot = answer;
+            self.0.is_answered.store(true, Release);
             self.0.answered.notify_all();
         }
     }
@@ -83,6 +65,11 @@ pub(super) enum Unanswered {
 }
 
 impl<T> SideReply<T> {
+    /// True if it need not be waited for.
+    pub fn is_answered(&self) -> bool {
+        self.slot.is_answered.load(Acquire)
+    }
+
     /// Waits until `deadline`.
     pub fn wait(&self, deadline: Instant) -> Result<T, Unanswered> {
         let mut answer = self.slot.answer.lock();
@@ -101,29 +88,38 @@ impl<T> SideReply<T> {
 }
 
 impl MirrorSide {
-    pub fn new(device: Arc<dyn Device>) -> MirrorSide {
-        MirrorSide { device, queue: Arc::default(), lost: Mutex::default() }
+    pub fn new(device: Arc<dyn Device>, crew: &Arc<CallCrew>) -> MirrorSide {
+        MirrorSide { lane: crew.lane(device.clone()), device, lost: Mutex::default() }
     }
 
-    /// Has one of the side's threads make a call.
+    /// Has one of the threads make a call.
     pub fn call<T: Send + 'static>(
         &self,
         call: impl FnOnce(&dyn Device) -> T + Send + 'static,
     ) -> SideReply<T> {
-        if self.is_there() {
-            return self.ask(call);
+        if self.is_there() { self.ask(call) } else { prepare(call).0 }
+    }
+
+    /// The same behind the call of another side, by the same thread if that is soon done. Who does that looks at
+    /// [`CallCrew::hurry`].
+    pub fn call_behind<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&dyn Device) -> T + Send + 'static,
+    ) -> SideReply<T> {
+        let (reply, call) = prepare(call);
+        if !self.is_there() {
+            drop(call);
+            return reply;
         }
-        SideReply {
-            slot: Arc::new(AnswerSlot { answer: Mutex::new(Answer::Dropped), answered: Condvar::new() }),
-        }
+        self.lane.put_behind(call);
+        reply
     }
 
     /// The same, also if the side is lost.
     fn ask<T: Send + 'static>(&self, call: impl FnOnce(&dyn Device) -> T + Send + 'static) -> SideReply<T> {
-        let slot = Arc::new(AnswerSlot { answer: Mutex::new(Answer::None), answered: Condvar::new() });
-        let filler = Filler(slot.clone());
-        self.enqueue(Box::new(move |device| filler.fill(Answer::Some(call(device)))));
-        SideReply { slot }
+        let (reply, call) = prepare(call);
+        self.lane.put(call);
+        reply
     }
 
     /// Makes a call within a limit, also on a side that takes part no more or not yet.
@@ -137,32 +133,13 @@ impl MirrorSide {
 
     /// The same, without an answer, and also if the side is lost.
     pub fn send(&self, call: impl FnOnce(&dyn Device) + Send + 'static) {
-        self.enqueue(Box::new(call));
-    }
-
-    fn enqueue(&self, call: Call<()>) {
-        let mut calls = self.queue.calls.lock();
-        calls.waiting.push_back(call);
-        if calls.idle >= calls.waiting.len() || calls.threads == THREADS_MAX {
-            drop(calls);
-            self.queue.changed.notify_one();
-            return;
-        }
-        let (queue, device) = (self.queue.clone(), self.device.clone());
-        let spawned =
-            std::thread::Builder::new().name("mirror side".into()).spawn(move || serve(&queue, &*device));
-        match spawned {
-            Ok(_) => calls.threads += 1,
-            // Those that there are will come to it; if there are none it is as good as a side that hangs.
-            Err(e) => log::warn!("no thread for a side of a mirror: {e}"),
-        }
+        self.lane.put(Box::new(call));
     }
 
     /// Makes no call any more but those that have begun.
     pub fn lose(&self, why: &str) {
         self.lost.lock().get_or_insert_with(|| why.to_owned());
-        let dropped = std::mem::take(&mut self.queue.calls.lock().waiting);
-        drop(dropped);
+        self.lane.clear();
     }
 
     /// Why it is lost, if so.
@@ -177,35 +154,21 @@ impl MirrorSide {
 
     /// Calls that have not returned.
     pub fn pending_calls(&self) -> usize {
-        let calls = self.queue.calls.lock();
-        calls.running + calls.waiting.len()
+        self.lane.pending_calls()
     }
 }
 
-impl Drop for MirrorSide {
-    fn drop(&mut self) {
-        self.queue.calls.lock().ended = true;
-        self.queue.changed.notify_all();
-    }
-}
-
-fn serve(queue: &Queue, device: &dyn Device) {
-    let mut calls = queue.calls.lock();
-    loop {
-        if let Some(call) = calls.waiting.pop_front() {
-            calls.running += 1;
-            drop(calls);
-            call(device);
-            calls = queue.calls.lock();
-            calls.running -= 1;
-        } else if calls.ended {
-            return;
-        } else {
-            calls.idle += 1;
-            queue.changed.wait(&mut calls);
-            calls.idle -= 1;
-        }
-    }
+/// A call, and where its answer will be.
+fn prepare<T: Send + 'static>(
+    call: impl FnOnce(&dyn Device) -> T + Send + 'static,
+) -> (SideReply<T>, SideCall) {
+    let slot = Arc::new(AnswerSlot {
+        answer: Mutex::new(Answer::None),
+        answered: Condvar::new(),
+        is_answered: AtomicBool::new(false),
+    });
+    let filler = Filler(slot.clone());
+    (SideReply { slot }, Box::new(move |device| filler.fill(Answer::Some(call(device)))))
 }
 
 /// An outcome as an error of the device, or none.

@@ -214,6 +214,52 @@ fn a_side_that_hangs_stops_nothing_and_comes_back_only_when_its_calls_have_retur
     }
 }
 
+/// Whichever side hangs, the other is served by whoever is not held up in it, however many calls are.
+#[test]
+fn many_calls_that_hang_in_either_side_leave_threads_for_the_other() {
+    for hangs in 0..2 {
+        let hung = Hanging::new(disk(hangs as u64 + 1));
+        let sound = Arc::new(disk(2 - hangs as u64));
+        let mut both: [Arc<dyn Device>; 2] = [hung.clone(), sound.clone()];
+        both.rotate_right(hangs);
+        let [a, b] = both;
+        let mirror = Mirror::together([(a, label(1)), (b, label(2))], 7);
+        hung.hang(true);
+        std::thread::scope(|s| {
+            for n in 0..12u64 {
+                let mirror = &mirror;
+                // Some of them in parts.
+                let len = if n % 3 == 0 { 600 << 10 } else { 4096 };
+                s.spawn(move || mirror.write_at(AT + (n << 20), &vec![n as u8 + 1; len]).unwrap());
+            }
+        });
+        assert_eq!(mirror.sides(), [1 - hangs]);
+        for n in 0..12u64 {
+            assert_eq!(sound.peek(AT + (n << 20), 4096), [n as u8 + 1; 4096], "{hangs} {n}");
+        }
+        mirror.flush().unwrap();
+        assert_eq!(standing(&*sound), Standing::Alone);
+        hung.hang(false);
+        wait_for_calls(&mirror, hangs);
+    }
+}
+
+#[test]
+fn much_at_once_is_the_same_on_both_sides_and_fails_as_a_whole() {
+    let content: Vec<u8> = (0..3_000_000u32).map(|n| (n / 4096) as u8 ^ n as u8).collect();
+    let content = &content[..content.len() / 4096 * 4096];
+    let (sims, mirror) = pair();
+    mirror.write_at(AT, content).unwrap();
+    for sim in &sims {
+        assert!(sim.peek(AT, content.len() as u64) == content);
+    }
+    // The third part of it is not written on one side.
+    sims[0].fail(Op::Write, 3, Persistence::Once);
+    mirror.write_at(AT, &content[4096..]).unwrap();
+    assert_eq!(mirror.sides(), [1]);
+    assert!(sims[1].peek(AT, content.len() as u64 - 4096) == content[4096..]);
+}
+
 #[test]
 fn what_is_written_while_a_side_is_filled_is_not_undone_by_the_copy() {
     let (a, b) = (Arc::new(disk(1)), Arc::new(Sim::new(SIZE, 9)));

@@ -112,6 +112,11 @@ impl Log {
         self.bytes
     }
 
+    /// Position behind the last record.
+    pub fn head(&self) -> u64 {
+        self.tail.lock().head
+    }
+
     /// True if records are kept.
     pub fn is_recording(&self) -> bool {
         self.recording.load(Relaxed)
