@@ -9,6 +9,7 @@ use crate::format::superblock::INCOMPAT_PURGED;
 use crate::format::{BLOCK_BYTES, Epoch, ViewId};
 use crate::store::{RangeSet, Store, StoreError};
 use crate::volume::purge::OutOfReach;
+use crate::volume::state::VolumeState;
 use crate::volume::{Result, Volume};
 use parking_lot::MutexGuard;
 use std::collections::BTreeSet;
@@ -48,26 +49,36 @@ pub struct Wiping<'v> {
     wiped: WipedBytes,
 }
 
+impl VolumeState {
+    /// Deleted snapshots that somebody reads, and what waits to be given back after others. What a line is compared with
+    /// stays as long as that does.
+    pub(super) fn read_and_deleted(&self) -> BTreeSet<ViewId> {
+        let read = self.postponed.iter().chain(&self.deletes).copied();
+        read.filter(|id| !self.lines.is_base(*id)).collect()
+    }
+}
+
 impl Volume {
     /// Begins to write over what no tree leads to. What commits freed up to the epoch `until` is counted as out of reach if it
     /// is not free by now.
     pub fn begin_wiping(&self, until: Epoch) -> Result<Wiping<'_>> {
         let one = self.purging.wiping.lock();
         self.check_writable()?;
-        let fillings = self.purging.waiting.lock().fillings;
-        let out_of_reach =
-            OutOfReach { until, views: self.read_and_deleted(), side: self.lacks_a_side(), fillings };
+        let (side, going) = (self.lacks_a_side(), self.read_and_deleted());
+        let (views, fillings) = {
+            let mut waiting = self.purging.waiting.lock();
+            // What was deleted later was looked at, and what was made later has nothing of it.
+            waiting.unseen.retain(|view| going.contains(view));
+            (waiting.unseen.clone(), waiting.fillings)
+        };
+        let out_of_reach = OutOfReach { until, views, side, fillings };
         let held_up = self.shared.store().alloc().quarantined_until(until);
         let wiped = WipedBytes { held_up, ..WipedBytes::default() };
         Ok(Wiping { volume: self, _one: one, out_of_reach, wiped })
     }
 
-    /// Deleted snapshots that somebody reads, and what waits to be given back after others. What a line is compared with
-    /// stays as long as that does.
     fn read_and_deleted(&self) -> BTreeSet<ViewId> {
-        let state = self.state.read();
-        let read = state.postponed.iter().chain(&state.deletes).copied();
-        read.filter(|id| !state.lines.is_base(*id)).collect()
+        self.state.read().read_and_deleted()
     }
 
     /// A side of a mirror is about to be filled. What was purged before may be in what is not copied to it, and is written

@@ -102,7 +102,9 @@ impl Volume {
         order.edited.iter().try_for_each(|view| state.check_not_held(*view))?;
         state.incompat |= INCOMPAT_PURGED;
         state.changed = true;
+        let unseen = state.read_and_deleted();
         let mut waiting = self.purging.waiting.lock();
+        waiting.unseen.extend(unseen);
         waiting.order = Some(order);
         waiting.ordered = None;
         Ok(())

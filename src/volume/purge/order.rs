@@ -66,6 +66,8 @@ pub(in crate::volume) struct WaitingPurge {
     pub wiping: Option<bool>,
     /// What was out of reach when that was done last.
     pub out_of_reach: Option<OutOfReach>,
+    /// Views that were deleted and read when something was ordered: nobody looked at them.
+    pub unseen: BTreeSet<ViewId>,
     /// How many fillings of a side of a mirror have begun.
     pub fillings: u64,
     /// What commits of these epochs let go of: until nobody can have an older root.

@@ -176,3 +176,26 @@ fn space_that_was_never_written_to_has_nothing_of_it() {
     assert!(!has_secret(&*sim, &[0]));
     clean(&volume);
 }
+
+/// What was deleted and is read when it is ordered nobody looks at; what is made and deleted later has nothing of it.
+#[test]
+fn only_what_was_deleted_before_is_waited_for() {
+    let volume = open(Arc::new(made()));
+    let deleted = |name: &[u8]| {
+        let id = snapshot(&volume, name).unwrap();
+        let reader = of(&volume, name);
+        volume.delete_snapshot(LineId::MAIN, id).unwrap();
+        commit(&volume).unwrap();
+        reader
+    };
+    let before = deleted(b"before");
+    assert_eq!(order(&volume, BOTH, &[FILE, SMALL]).unwrap(), Ordered::Held);
+    let _later = deleted(b"later");
+    volume.write_over_purged().unwrap();
+    let wiped = wipe(&volume).unwrap();
+    assert_eq!((wiped.read_snapshots, volume.has_purged_left(), volume.purge_goes_on()), (1, true, false));
+    drop(before);
+    (0..3).for_each(|_| commit(&volume).unwrap());
+    assert!(volume.purge_goes_on());
+    assert!(wipe(&volume).unwrap().is_all() && !volume.has_purged_left());
+}
