@@ -45,6 +45,8 @@ pub struct Derived {
     pub jobs_gone: Vec<u64>,
     /// Records of moved content that no reference needs: the items of the meta tree.
     pub moved_gone: Vec<Key>,
+    /// Records of purged content that are wrong: the items that are right, or none for those that are to go. What comes later counts.
+    pub purge_items: Vec<(Key, Option<Vec<u8>>)>,
     /// Addresses of metadata blocks that do not hold what the block's other place does.
     pub copies: Vec<BadCopy>,
     /// Space map, sum of it in the superblock, extra references.

@@ -98,7 +98,7 @@ impl Auditor<'_> {
 
     /// What a reference refers to, wherever it is.
     fn claim_reference(&mut self, e: &DeadEntry) {
-        self.purged.resolve(&self.state.remap, e);
+        self.purged.resolve(self.state, e);
         self.moved.resolve(&self.state.remap, e);
         self.claims.extend(self.state.remap.places(e.addr, e.len, e.birth));
     }
@@ -126,8 +126,15 @@ impl Auditor<'_> {
             let what = "content was purged, and the superblock does not say so (feature bit 6)";
             self.report.problem(what.into());
         }
-        for what in self.purged.judge(purged, self.derived.complete) {
-            self.report.problem(what);
+        let (complete, state) = (self.derived.complete, self.state);
+        for wrong in self.purged.judge(state, &self.claims, complete) {
+            // A list that is wrong may lack references.
+            if complete && self.derived.lists.is_empty() {
+                self.wrong(wrong.what);
+                self.derived.purge_items.extend(wrong.items);
+            } else {
+                self.report.problem(wrong.what);
+            }
         }
         // A place that is to be written over is held by its record.
         let held: Vec<_> = self.state.remap.purged.to_wipe();
@@ -463,23 +470,16 @@ fn prove_data(
     report: &mut Report,
 ) -> Result<(), StoreError> {
     let store = state.pager.store();
-    let DeadEntry { addr, len, birth } = reference(extent);
-    if state.remap.is_purged(addr, len, birth) {
-        return Ok(());
-    }
     let mut buf = vec![0; extent.len_bytes() as usize];
-    let mut at = 0;
-    let read = state.remap.resolve(extent).iter().try_for_each(|part| {
-        let len = part.extent().len_bytes() as usize;
-        at += len;
-        store.read_extent(part, 0, &mut buf[at - len..at])
-    });
-    match read {
-        Ok(()) if !extent.is_unwritten() => report.data_bytes += extent.stored_bytes(),
-        Ok(()) => {}
-        // It was purged since this state was committed.
-        Err(_) if state.remap.runs(extent).iter().any(|(at, len)| store.rewrites().is_purged(*at, *len)) => {}
-        Err(e) => report.problem(format!("view {}: {e}", record.id.0)),
+    for (_, part) in state.remap.left_of(extent) {
+        let stored = part.extent().stored_bytes();
+        match store.read_extent(&part, 0, &mut buf[..part.extent().len_bytes() as usize]) {
+            Ok(()) if !extent.is_unwritten() => report.data_bytes += stored,
+            Ok(()) => {}
+            // It was purged since this state was committed.
+            Err(_) if store.rewrites().is_purged(part.addr(), stored) => {}
+            Err(e) => report.problem(format!("view {}: {e}", record.id.0)),
+        }
     }
     Ok(())
 }

@@ -2,8 +2,8 @@
 //!
 //! One commits: when the interval is over, when much has changed, and as long as there is background work. It does nothing
 //! else that can fail or take long: what was promised to be durable waits for it. Another brings content home, one has
-//! the host secure space before a change needs it, and two, of a store that is served, keep its schedules, and
-//! the holds that end and the trip wire.
+//! the host secure space before a change needs it, one goes on with purges, and two, of a store that is served, keep its
+//! schedules, and the holds that end and the trip wire.
 
 use super::engine::OpenFor;
 use crate::bell::Bell;
@@ -34,6 +34,9 @@ const ENDS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether a snapshot is due.
 const SCHEDULE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is looked whether a purge can go on, and after one that failed.
+const PURGE_INTERVAL: Duration = Duration::from_secs(1);
+const PURGE_PAUSE: Duration = Duration::from_secs(30);
 /// From one step of deletions to the next: others have their turn in between.
 const PRUNE_PAUSE: Duration = Duration::from_millis(50);
 
@@ -41,16 +44,17 @@ const PRUNE_PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Background {
     fs: Arc<Fs>,
     stop: Arc<AtomicBool>,
-    /// Rung at the end, for each who waits.
+    /// Rung at the end, each by whom one thread waits.
     ends: [Arc<Bell>; 2],
+    end_of_purges: Arc<Bell>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Background {
     /// Starts those that a store needs that was opened for this.
     pub fn start(fs: &Arc<Fs>, commit_interval: Duration, access: OpenFor) -> io::Result<Background> {
-        let (stop, ends) = (Arc::default(), Default::default());
-        let mut all = Background { fs: fs.clone(), stop, ends, threads: Vec::new() };
+        let (stop, ends, end_of_purges) = (Arc::default(), Default::default(), Arc::default());
+        let mut all = Background { fs: fs.clone(), stop, ends, end_of_purges, threads: Vec::new() };
         let (for_commits, stop) = (fs.clone(), all.stop.clone());
         let (for_homing, end) = (fs.clone(), stop.clone());
         all.spawn("homing", move || bring_home(&for_homing, &end))?;
@@ -58,14 +62,8 @@ impl Background {
         all.spawn("commit", move || commit(&for_commits, commit_interval, &stop, &mover))?;
         let volume = fs.volume().clone();
         all.spawn("space", move || volume.keep_space_ahead())?;
-        if fs.volume().has_purged_left() {
-            let (fs, end) = (fs.clone(), all.stop.clone());
-            all.spawn("purge", move || {
-                if let Err(e) = fs.go_on_purging(&mut |_| !end.load(SeqCst)) {
-                    log::error!("a purge that was cut off cannot go on: {e}");
-                }
-            })?;
-        }
+        let (for_purges, end) = (fs.clone(), all.end_of_purges.clone());
+        all.spawn("purge", move || go_on_purging(&for_purges, &end))?;
         if access == OpenFor::Mount {
             let (fs, [end, end_of_holds]) = (fs.clone(), all.ends.clone());
             let for_holds = fs.clone();
@@ -85,6 +83,7 @@ impl Drop for Background {
     fn drop(&mut self) {
         self.stop.store(true, SeqCst);
         self.ends.iter().for_each(|end| end.end());
+        self.end_of_purges.end();
         self.fs.end_pressure();
         self.fs.volume().end_space_ahead();
         self.threads.iter().for_each(|thread| thread.thread().unpark());
@@ -119,6 +118,22 @@ fn keep_schedules(fs: &Fs, end: &Bell) {
             return;
         }
         pause = if fs.keep_schedules() { PRUNE_PAUSE } else { SCHEDULE_INTERVAL };
+    }
+}
+
+/// Goes on with purges that were cut off, and with what was out of reach of one once it is not any more, until the bell rings.
+fn go_on_purging(fs: &Fs, end: &Bell) {
+    let (mut pause, mut failing) = (Duration::ZERO, Failing::default());
+    loop {
+        end.wait(pause);
+        if end.has_ended() {
+            return;
+        }
+        let done = match fs.purge_goes_on() {
+            true => failing.note("a purge that goes on", fs.go_on_purging(&mut |_| !end.has_ended())),
+            false => Some(()),
+        };
+        pause = if done.is_some() { PURGE_INTERVAL } else { PURGE_PAUSE };
     }
 }
 

@@ -258,8 +258,8 @@ pub(super) fn open_volume(
     partner: &Partner,
     cache_bytes: u64,
 ) -> Result<Opened, Failure> {
-    let is_looked_at = matches!(access, OpenFor::Look | OpenFor::LookAsMounted);
-    let mut kind = if is_looked_at { not_ours::probe_to_look(store) } else { probe(store) }?;
+    let is_mounted = matches!(access, OpenFor::Mount | OpenFor::MountReadOnly);
+    let mut kind = if is_mounted { probe(store) } else { not_ours::probe_to_look(store) }?;
     let refuse = |code, what: String| Err(Failure::new(code, format!("{}: {what}", names::shown(store))));
     match &kind {
         StoreKind::Missing | StoreKind::EmptyDirectory if access == OpenFor::Mount => {

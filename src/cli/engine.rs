@@ -330,6 +330,8 @@ pub struct SnapshotRow {
     pub pause_us: u64,
     /// What holds it: tags.
     pub held: Vec<String>,
+    /// When content was last purged from it, or from what it was made of, in seconds since 1970 UTC.
+    pub edited: Option<i64>,
 }
 
 /// What a user wants purged.

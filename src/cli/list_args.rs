@@ -12,19 +12,21 @@ pub(super) enum Column {
     Reason,
     Description,
     Held,
+    Edited,
     Referenced,
     Exclusive,
     Written,
 }
 
 impl Column {
-    pub(super) const ALL: [Column; 9] = [
+    pub(super) const ALL: [Column; 10] = [
         Column::Name,
         Column::Id,
         Column::Created,
         Column::Reason,
         Column::Description,
         Column::Held,
+        Column::Edited,
         Column::Referenced,
         Column::Exclusive,
         Column::Written,
@@ -39,6 +41,7 @@ impl Column {
             Column::Reason => "reason",
             Column::Description => "description",
             Column::Held => "held",
+            Column::Edited => "edited",
             Column::Referenced => "referenced",
             Column::Exclusive => "exclusive",
             Column::Written => "written",
@@ -72,7 +75,7 @@ impl SortKey {
 /// Which snapshots, and how they are shown.
 #[derive(Args, Debug, Default)]
 pub(super) struct ListChoice {
-    /// Show these: name, id, created, reason, description, held, referenced, exclusive, written
+    /// Show these: name, id, created, reason, description, held, edited, referenced, exclusive, written
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',', value_parser = Column::parse)]
     pub(super) columns: Vec<Column>,
     /// Sort by these, a column with a dash before it largest first: -exclusive,name

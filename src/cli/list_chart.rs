@@ -153,6 +153,7 @@ mod tests {
             consistency: Consistency::FileSystem,
             pause_us: 7,
             held: Vec::new(),
+            edited: None,
         }
     }
 

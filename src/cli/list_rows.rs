@@ -55,6 +55,7 @@ fn compared(a: &SnapshotRow, b: &SnapshotRow, column: Column) -> Ordering {
         Column::Reason => a.reason.cmp(&b.reason),
         Column::Description => a.description.cmp(&b.description),
         Column::Held => a.held.cmp(&b.held),
+        Column::Edited => a.edited.cmp(&b.edited),
         Column::Referenced => a.referenced.cmp(&b.referenced),
         Column::Exclusive => a.exclusive.cmp(&b.exclusive),
         Column::Written => a.written.cmp(&b.written),
@@ -70,6 +71,7 @@ fn cell(s: &SnapshotRow, column: Column) -> String {
         Column::Description => names::shown_bytes(&s.description),
         Column::Held if !is_held(s) => "-".into(),
         Column::Held => s.held.join(","),
+        Column::Edited => s.edited.map_or("-".into(), |secs| local(Timestamp { secs, nanos: 0 })),
         Column::Referenced => size(s.referenced),
         Column::Exclusive => size(s.exclusive),
         Column::Written => size(s.written),
@@ -78,10 +80,11 @@ fn cell(s: &SnapshotRow, column: Column) -> String {
 
 /// The columns that were asked for, or those that there are without asking.
 pub(super) fn snapshot_table(all: &[SnapshotRow], columns: &[Column]) -> String {
-    const USUAL: [Column; 6] =
-        [Column::Name, Column::Created, Column::Referenced, Column::Exclusive, Column::Written, Column::Held];
-    let usual = if all.iter().any(is_held) { &USUAL[..] } else { &USUAL[..5] };
-    let columns = if columns.is_empty() { usual } else { columns };
+    let mut usual =
+        vec![Column::Name, Column::Created, Column::Referenced, Column::Exclusive, Column::Written];
+    usual.extend(all.iter().any(is_held).then_some(Column::Held));
+    usual.extend(all.iter().any(|s| s.edited.is_some()).then_some(Column::Edited));
+    let columns = if columns.is_empty() { &usual[..] } else { columns };
     let heads: Vec<String> = columns.iter().map(|column| column.name().to_uppercase()).collect();
     let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
     let is_number =
@@ -110,6 +113,7 @@ mod tests {
             consistency: Consistency::FileSystem,
             pause_us: 7,
             held: if id == 2 { vec!["legal".into()] } else { Vec::new() },
+            edited: (id == 3).then_some(1_767_225_600),
         }
     }
 
@@ -141,5 +145,8 @@ mod tests {
         let told = snapshot_table(&all()[..1], &[Column::Id, Column::Name, Column::Held, Column::Exclusive]);
         assert_eq!(told, "ID  NAME  HELD  EXCLUSIVE\n 1  b     -           5 B\n");
         assert!(snapshot_table(&all(), &[]).starts_with("NAME    CREATED"));
+        assert!(snapshot_table(&all(), &[]).lines().next().unwrap().ends_with("HELD   EDITED"));
+        assert!(!snapshot_table(&all()[..2], &[]).contains("EDITED"));
+        assert_eq!(ids(&sorted(&[(Column::Edited, true)]))[0], 3);
     }
 }

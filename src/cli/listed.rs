@@ -17,6 +17,7 @@ pub(super) fn listed(s: &volume::SnapshotInfo) -> SnapshotRow {
         consistency: s.consistency,
         pause_us: s.pause_ns / 1000,
         held: Vec::new(),
+        edited: s.edited,
     }
 }
 

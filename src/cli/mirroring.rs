@@ -335,6 +335,12 @@ impl StoreSides {
         *told.failed.lock() = None;
         let work = move || {
             let mut pace = Pace::new(&told);
+            if let Err(e) = fs.will_fill_a_side() {
+                log::error!("mirror: the other side is not filled: {e}");
+                mirror.give_up(&e.to_string());
+                *told.failed.lock() = Some(e.to_string());
+                return told.running.store(false, SeqCst);
+            }
             let filled = fs.volume().fill(&mirror, &from, &mut |filled| pace.at(filled));
             match filled {
                 Ok(filled) => {

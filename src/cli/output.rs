@@ -164,6 +164,9 @@ pub(super) fn snapshot_json(s: &SnapshotRow) -> Value {
         "referenced": s.referenced, "exclusive": s.exclusive, "written": s.written, "held": s.held,
         "consistency": s.consistency.name(), "pause_us": s.pause_us,
     });
+    if let Some(secs) = s.edited {
+        object["edited"] = rfc3339(Timestamp { secs, nanos: 0 }).into();
+    }
     names::put(&mut object, "name", OsStr::from_bytes(&s.name));
     object
 }

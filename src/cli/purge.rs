@@ -12,7 +12,7 @@ use crate::names;
 use crate::sys::process;
 use serde_json::Value;
 
-/// Others that are told by name.
+/// Others, and files, that are told by name.
 const OTHERS_SHOWN: usize = 20;
 
 /// Purges, or says what that would do. Refused where others have some of it.
@@ -49,11 +49,33 @@ pub(super) fn run(args: &PurgeArgs) -> Result<(), Failure> {
         };
         return Err(Failure::new(Code::Busy, format!("{}: {what}", names::shown(&args.path))));
     }
+    if told["lacks_a_side"].as_bool() == Some(true) {
+        let what = "one side of the mirror was lost meanwhile and may have some of it still: that is written over once it is \
+                    back and filled (snapfs mirror resync)";
+        return Err(Failure::new(Code::Other, format!("{}: {what}", names::shown(&args.path))));
+    }
     Ok(())
 }
 
 fn shown(object: &Value, key: &str) -> Option<String> {
     names::get(object, key).map(|name| names::shown_bytes(&name))
+}
+
+/// What is left to do, and when that is done.
+fn left(told: &Value) -> String {
+    let number = |key: &str| told[key].as_u64().unwrap_or(0);
+    let mut out = String::new();
+    if number("held_up_bytes") > 0 {
+        let bytes = output::size(number("held_up_bytes"));
+        out += &format!(
+            "{bytes} were freed lately and are being read: written over when nobody reads them any more\n"
+        );
+    }
+    if number("read_snapshots") > 0 {
+        let snapshots = output::counted(number("read_snapshots"), "deleted snapshot");
+        out += &format!("{snapshots} somebody reads still: written over when nobody does any more\n");
+    }
+    out
 }
 
 /// What was done, or would be.
@@ -67,13 +89,24 @@ fn text(path: &str, told: &Value, dry_run: bool) -> String {
         format!("{path}: no content is left in {}\n", list.join(", "))
     } else {
         format!(
-            "{verb} {path} from {} ({}): {} of content, {} of trees rewritten\n",
+            "{verb} {path} from {} ({}): {}{} of content, {} of trees rewritten\n",
             output::counted(list.len() as u64, "snapshot"),
             list.join(", "),
+            match number("file_count") {
+                1 => String::new(),
+                n => output::counted(n, "file") + ", ",
+            },
             output::size(number("stored_bytes")),
             output::counted(number("nodes"), "node"),
         )
     };
+    let files = names::get_list(told, "files").filter(|files| files.len() > 1).unwrap_or_default();
+    for file in files.iter().take(OTHERS_SHOWN).filter(|_| dry_run) {
+        out += &format!("  /{}\n", names::shown_bytes(file));
+    }
+    if dry_run && files.len() > OTHERS_SHOWN {
+        out += &format!("  and {} more (--json has all)\n", files.len() - OTHERS_SHOWN);
+    }
     let others = told["others"].as_array().cloned().unwrap_or_default();
     if !others.is_empty() {
         let loses = if done { "lost it, too" } else { "would lose it, too" };
@@ -102,16 +135,14 @@ fn text(path: &str, told: &Value, dry_run: bool) -> String {
         out += &format!(
             "written over besides: {} of the log, {} of free space\n",
             output::size(number("log_bytes")),
-            output::size(number("free_bytes"))
+            output::size(number("free_bytes") + number("reserved_bytes"))
         );
-        if number("held_up_bytes") > 0 {
-            out += &format!(
-                "{} were freed lately and are being read: run it again later\n",
-                output::size(number("held_up_bytes"))
-            );
-        }
+        out += &left(told);
     } else if dry_run {
         out += "nothing was done\n";
+    }
+    if number("in_trash") > 0 {
+        out += "not looked at: what is in the trash (to empty it: snapfs delete MNT --trash)\n";
     }
     out
 }

@@ -55,13 +55,9 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
     let path = fs.path_in_line(&asked).map_err(|e| told(store, &e))?;
     let snapshots = chosen(fs, dir, &request.snapshots)?;
     for info in snapshots.iter().filter_map(|id| fs.volume().snapshot_info(*id)) {
-        let why = match () {
-            () if fs.volume().is_held(info.id) => "is held, or being copied",
-            () if fs.is_mounted_alone(info.id) => "is mounted by itself",
-            () => continue,
-        };
+        let Some(why) = fs.keeps_from_deletion(&info) else { continue };
         let name = names::shown_bytes(&info.name);
-        let what = format!("the snapshot {name} {why}: nothing of it is purged until that ends");
+        let what = format!("the snapshot {name} is {why}: nothing of it is purged until that ends");
         return Err(Failure::new(Code::Busy, what));
     }
     let shown = names::shown_bytes(&path);
@@ -70,8 +66,8 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
         Error::NotFound => {
             Failure::new(Code::NotFound, format!("{wanted}: it is in none of these snapshots"))
         }
-        Error::IsADirectory => {
-            let what = "no file or symbolic link in one of these snapshots: name files, one at a time";
+        Error::NotSupported => {
+            let what = "it is no file, symbolic link or directory in one of these snapshots";
             Failure::new(Code::Invalid, format!("{wanted}: {what}"))
         }
         Error::Busy => {
@@ -83,6 +79,8 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
     match end {
         PurgeEnd::Planned(plan) => {
             let mut object = told_plan(fs, &plan);
+            let files: Vec<&OsStr> = plan.files.iter().map(|file| OsStr::from_bytes(file)).collect();
+            names::put_list(&mut object, "files", &files);
             let refused = !request.dry_run && !plan.is_empty();
             (object["purged"], object["refused"]) = (false.into(), refused.into());
             Ok(object)
@@ -91,12 +89,20 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
             let names: Vec<String> =
                 plan.found.iter().map(|f| names::shown_bytes(&f.snapshot.name)).collect();
             let others = plan.others.len();
-            log::warn!("purged {shown} from {}; {others} others lost it, too", names.join(", "));
+            let files = match plan.files.len() {
+                1 => String::new(),
+                n => format!(", {n} files,"),
+            };
+            log::warn!("purged {shown}{files} from {}; {others} others lost it, too", names.join(", "));
             let mut object = told_plan(fs, &plan);
             object["purged"] = true.into();
             object["log_bytes"] = wiped.log.into();
             object["free_bytes"] = wiped.free.into();
+            object["reserved_bytes"] = wiped.reserved.into();
             object["held_up_bytes"] = wiped.held_up.into();
+            object["read_snapshots"] = wiped.read_snapshots.into();
+            object["lacks_a_side"] = wiped.lacks_a_side.into();
+            object["complete"] = wiped.is_all().into();
             Ok(object)
         }
     }
@@ -104,7 +110,7 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
 
 fn told_plan(fs: &Fs, plan: &PurgePlan) -> Value {
     let snapshots = plan.found.iter().map(|found| {
-        let mut object = json!({"size": found.size, "inode": found.ino.0});
+        let mut object = json!({"size": found.size, "inode": found.ino.0, "files": found.files});
         names::put(&mut object, "name", OsStr::from_bytes(&found.snapshot.name));
         object
     });
@@ -123,6 +129,7 @@ fn told_plan(fs: &Fs, plan: &PurgePlan) -> Value {
         plan.found.iter().flat_map(|found| stores_with(fs.volume(), &found.snapshot)).collect();
     json!({
         "snapshots": snapshots.collect::<Vec<_>>(), "others": others.collect::<Vec<_>>(),
+        "file_count": plan.files.len(), "in_trash": fs.volume().trash().len(),
         "live": plan.is_live(), "stored_bytes": plan.stored_bytes(), "nodes": plan.leaf_count(), "copies": copies,
     })
 }

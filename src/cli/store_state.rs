@@ -43,6 +43,7 @@ pub(super) fn status(fs: &Fs, store: &Path, (scrub, scrub_found): (String, bool)
         "trash": fs.trash_secs().map(crate::clock::span),
         "trash_items": trash_items,
         "trash_bytes": trash_bytes,
+        "purge_left": volume.has_purged_left(),
         "blocks_healed": damage.healed,
         "blocks_bad": damage.bad,
         "damage_known": damage.bad > 0 || scrub_found || log_damage.is_some(),

@@ -8,7 +8,7 @@ use crate::ctl::{Code, Failure};
 use crate::format::peer::PeerRecord;
 use crate::format::stream::StreamBegin;
 use crate::format::{FormatError, Identity, ViewId};
-use crate::fs::{Fs, ReceiveOrder, SendOrder, SentStream, StreamError, parse_token, refuse_edited};
+use crate::fs::{Fs, ReceiveOrder, SendOrder, SentStream, StreamError, parse_token};
 use crate::names;
 use crate::ops::{Error, NodeId, Timestamp};
 use crate::volume::SnapshotInfo;
@@ -379,7 +379,7 @@ fn sums(
         (None, None) => return Err(Failure::new(Code::Invalid, "the request names no view")),
     };
     let view = fs.volume().snapshot(found.id).map_err(|e| told_name(&found.name, &e.into()))?;
-    refuse_edited(&found).map_err(|e| failure(Path::new(OsStr::from_bytes(&found.name)), &e))?;
+    fs.refuse_edited(&found).map_err(|e| failure(Path::new(OsStr::from_bytes(&found.name)), &e))?;
     let mut failed = None;
     let digest = fs.sums_of(&view, &mut |ino, sum| {
         if failed.is_none() {

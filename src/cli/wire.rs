@@ -355,6 +355,9 @@ pub(super) fn encode(s: &SnapshotRow) -> Value {
     if !s.held.is_empty() {
         object["held"] = json!(s.held);
     }
+    if let Some(secs) = s.edited {
+        object["edited"] = secs.into();
+    }
     if !s.description.is_empty() {
         names::put(&mut object, "description", OsStr::from_bytes(&s.description));
     }
@@ -391,6 +394,7 @@ pub(super) fn decode(v: &Value) -> Result<SnapshotRow, Failure> {
                 .filter_map(Value::as_str)
                 .map(Into::into)
                 .collect(),
+            edited: v.get("edited").and_then(Value::as_i64),
         })
     })();
     found.ok_or_else(|| Failure::new(Code::Version, "the daemon's answer cannot be understood"))
@@ -516,6 +520,7 @@ mod tests {
             consistency: Consistency::Application,
             pause_us: 3,
             held: vec!["legal".into(), "copy".into()],
+            edited: Some(-9),
         };
         assert_eq!(decode_all(&encode_all(std::slice::from_ref(&s))), Ok(vec![s]));
         assert!(decode(&json!({"name": "x"})).is_err());

@@ -85,6 +85,14 @@ pub trait Device: Send + Sync {
         vec![(0, self.size())]
     }
 
+    /// The same, for whoever must not leave any of it out.
+    ///
+    /// # Errors
+    /// If the host does not tell of all of it.
+    fn all_stored(&self) -> Result<Vec<(u64, u64)>, DeviceError> {
+        Ok(self.stored())
+    }
+
     /// All parts of the address space (offset, length, bytes) for which the host keeps any space, with how much at most, ascending.
     /// None if it does not tell.
     fn kept_parts(&self) -> Option<Vec<(u64, u64, u64)>> {

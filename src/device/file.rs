@@ -184,7 +184,12 @@ impl Device for FileDevice {
         let (size, mut at, mut ranges) = (self.size(), 0, Vec::new());
         while self.kind == Kind::Image && at < size {
             // A host that cannot tell calls everything data.
-            let Ok(Some((start, end))) = sys::next_data(self.file.as_fd(), at) else { break };
+            let (start, end) = match sys::next_data(self.file.as_fd(), at) {
+                Ok(Some(found)) => found,
+                Ok(None) => break,
+                // Whatever is there.
+                Err(_) => (at, size),
+            };
             let start = (start / 4096 * 4096).max(at);
             at = end.next_multiple_of(4096).min(size);
             if start >= at {

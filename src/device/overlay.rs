@@ -91,7 +91,8 @@ impl Device for Overlay {
     fn discard(&self, _offset: u64, _len: u64) {}
 
     fn available(&self) -> u64 {
-        self.below.size()
+        // What would be there for whoever writes; what is written here needs none of it.
+        self.below.available()
     }
 
     fn describe(&self) -> String {

@@ -145,6 +145,10 @@ impl Device for Recorded {
         self.inner.stored()
     }
 
+    fn all_stored(&self) -> Result<Vec<(u64, u64)>, DeviceError> {
+        self.inner.all_stored()
+    }
+
     fn available(&self) -> u64 {
         self.inner.available()
     }

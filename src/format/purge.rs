@@ -132,6 +132,11 @@ impl LeafRecord {
         Key::new(0, Kind::PurgedLeaf, addr)
     }
 
+    /// Where it is, with its second copy.
+    pub fn places(&self, addr: u64) -> impl Iterator<Item = (u64, u64)> + use<> {
+        [addr, self.copy.0].into_iter().filter(|at| *at != 0).map(|at| (at, NODE_BYTES as u64))
+    }
+
     /// The keys of the pieces of a leaf, in order.
     pub fn piece_keys(addr: u64) -> impl Iterator<Item = Key> {
         (0..(NODE_BYTES / PIECE_BYTES) as u64)

@@ -101,7 +101,7 @@ pub struct ViewRecord {
     pub identity: Option<Identity>,
     /// Of a snapshot: sum over what is in it, if it was ever counted.
     pub digest: Option<u128>,
-    /// Of a snapshot: when content was last purged from it, in seconds since 1970 UTC.
+    /// When content was last purged from a snapshot, in seconds since 1970 UTC. What is made from it has it as well.
     pub edited: Option<i64>,
     /// Root of its tree; none while it was never written.
     pub root: Option<BlockPtr>,

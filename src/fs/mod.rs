@@ -89,7 +89,7 @@ pub use planning::RoomPlan;
 pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, first_of, parse_token};
 pub use restoring::{NamedPath, RestoreOrder, Restored};
 pub use scheduling::{PRUNED_AT_ONCE, RuledSnapshot, ScheduleRun, ScheduleState};
-pub use sending::{SendOrder, refuse_edited};
+pub use sending::SendOrder;
 pub use standalone::Standalone;
 pub use stream::{SentStream, StreamError};
 pub use timeline::{LogEntry, Moment, PathVersion};

@@ -14,6 +14,17 @@ impl Fs {
         self.past.purge(asked)
     }
 
+    /// True if a purge was cut off, or some of it was out of reach, and it can go on now.
+    pub fn purge_goes_on(&self) -> bool {
+        self.volume().purge_goes_on()
+    }
+
+    /// A side of a mirror is about to be filled: durable when this returns is that what was purged is to be written over on it,
+    /// if something was.
+    pub fn will_fill_a_side(&self) -> Result<()> {
+        if self.volume().wipe_when_filled() { self.commit() } else { Ok(()) }
+    }
+
     /// Goes on with a purge that was cut off, as long as `go_on` says so. For a thread of its own.
     pub fn go_on_purging(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<()> {
         self.past.go_on_purging(go_on)

@@ -22,19 +22,20 @@ pub struct SendOrder<'o> {
     pub resume: Option<(Identity, u64)>,
 }
 
-/// What a snapshot was before content was purged from it, nobody has here any more: sums and streams of that are void.
-pub fn refuse_edited(snapshot: &SnapshotInfo) -> Result<()> {
-    match snapshot.edited {
-        None => Ok(()),
-        Some(_) => Err(StreamError::Refused(format!(
-            "content was purged from the snapshot {}: sums of it, and increments from it or to it, are void; send a snapshot \
-             that was made later, all of it or against another one, and purge the copies where they are",
-            names::shown_bytes(&snapshot.name)
-        ))),
-    }
-}
-
 impl Fs {
+    /// What a snapshot was before content was purged from it, nobody has here any more: sums and streams of that are void. One
+    /// that was made later from what lacks content is as good as any once it lacks none: then all of its tree was read.
+    pub fn refuse_edited(&self, snapshot: &SnapshotInfo) -> Result<()> {
+        if snapshot.edited.is_none() || !self.heads.volume.snapshot(snapshot.id)?.lacks_content()? {
+            return Ok(());
+        }
+        Err(StreamError::Refused(format!(
+            "content was purged from the snapshot {}: sums of it, and increments from it or to it, are void; send a snapshot \
+             that has none of the files that lack content, all of it or against another one, and purge the copies where they are",
+            names::shown_bytes(&snapshot.name)
+        )))
+    }
+
     /// Writes a stream. `progress` is told the bytes of content so far, and says whether to go on.
     pub fn send(
         &self,
@@ -104,7 +105,7 @@ impl Fs {
     }
 
     fn beginning(&self, order: &SendOrder<'_>) -> Result<StreamBegin> {
-        order.base.into_iter().chain([order.snapshot]).try_for_each(refuse_edited)?;
+        order.base.into_iter().chain([order.snapshot]).try_for_each(|view| self.refuse_edited(view))?;
         let volume = &self.heads.volume;
         let (snapshot, base) = (order.snapshot, order.base);
         let gone = || StreamError::Refused("the snapshot is not there any more".into());
@@ -162,7 +163,7 @@ impl Fs {
     /// The sum over what is in a snapshot, which is the same for each copy of it in any store. Counted once, from its tree;
     /// reads no content.
     pub fn digest_of(&self, snapshot: &SnapshotInfo) -> Result<u128> {
-        refuse_edited(snapshot)?;
+        self.refuse_edited(snapshot)?;
         let volume = &self.heads.volume;
         if let Some(digest) = volume.digest(snapshot.id) {
             return Ok(digest);

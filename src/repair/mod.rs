@@ -7,6 +7,8 @@
 
 #[cfg(test)]
 mod moved_tests;
+#[cfg(test)]
+mod purge_tests;
 mod run;
 #[cfg(test)]
 mod tests;

@@ -138,6 +138,7 @@ fn words(examined: &Examined, derived: &Derived) -> Vec<String> {
         (derived.lists.len(), "dead lists"),
         (strays, "items of the meta tree that mean nothing, removed"),
         (examined.places_found, "records of content that has moved, found again by checksums"),
+        (derived.purge_items.len(), "items of the meta tree about purged content"),
         (derived.jobs_gone.len(), "background jobs that cannot go on, removed"),
         (extra.map_or(0, Vec::len), "ranges with extra references"),
     ];
@@ -166,6 +167,7 @@ fn mending(examined: &Examined, derived: Derived) -> Mending {
         records: derived.counters.iter().filter_map(corrected).collect(),
         lists: derived.lists,
         gone,
+        items: derived.purge_items,
         gone_chains: derived.stray_chains,
         extra_refs,
         allocated,

@@ -6,6 +6,7 @@
 use super::items::SalvagedItems;
 use super::report::ContentReport;
 use crate::format::inode::Inode;
+use crate::format::purge::PURGED_INLINE;
 use crate::format::xattr::{PIECE_BYTES, XattrValue, Xattrs, piece_rest};
 use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind};
 use crate::limits::{FILE_BYTES_MAX, INLINE_BYTES_MAX};
@@ -25,7 +26,8 @@ pub(super) fn copy(
         ContentReport { size: inode.map_or(0, |i| i.size.min(FILE_BYTES_MAX)), ..ContentReport::default() };
     let end_of = |len: u64, content: &ContentReport| if inode.is_some() { content.size } else { len };
     let mut known: Vec<(u64, u64)> = Vec::new();
-    let inline = items.get(&Key::new(ino.0, Kind::Inline, 0));
+    // What was purged is lost.
+    let inline = items.get(&Key::new(ino.0, Kind::Inline, 0)).filter(|bytes| bytes != PURGED_INLINE);
     if let Some(bytes) = &inline {
         let bytes = &bytes[..bytes.len().min(INLINE_BYTES_MAX as usize)];
         write(out, 0, bytes, end_of(u64::MAX, &content))?;

@@ -155,12 +155,20 @@ impl Fill<'_> {
         for node in nodes.iter().filter(|n| n.level > 1) {
             let own = ranges.get(&node.ptr.addr.0).copied().unwrap_or(Keys::ALL);
             for (keys, child) in self.children(&node.ptr, own) {
-                if self.scan.find(&child).is_some_and(|found| found.level + 1 == node.level) {
+                if self.found(&child).is_some_and(|found| found.level + 1 == node.level) {
                     ranges.entry(child.addr.0).or_insert(keys);
                 }
             }
         }
         ranges
+    }
+
+    /// The node that a pointer means, be it rewritten since.
+    fn found(&self, ptr: &BlockPtr) -> Option<&FoundNode> {
+        self.scan.find(ptr).or_else(|| {
+            let rewritten = self.pager.store().rewrites().of(ptr)?;
+            self.scan.find(&BlockPtr { checksum: rewritten.checksum, ..*ptr })
+        })
     }
 
     /// Children of an inner node with their ranges.
@@ -182,7 +190,7 @@ impl Fill<'_> {
         let children = self.children(&node.ptr, range.unwrap_or(Keys::ALL));
         let last = children.len().saturating_sub(1);
         for (i, (mut keys, child)) in children.into_iter().enumerate() {
-            let found = self.scan.find(&child).filter(|found| found.level == 0).copied();
+            let found = self.found(&child).filter(|found| found.level == 0).copied();
             if range.is_none() {
                 // Where the outer leaves of a lone node begin and end, only they can tell.
                 let span = found.map(|f| Keys::span(f.first, f.last));

@@ -24,6 +24,8 @@ mod items;
 mod leaves;
 mod names;
 mod output;
+#[cfg(test)]
+mod purge_tests;
 mod report;
 mod run;
 mod scan;

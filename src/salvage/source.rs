@@ -18,6 +18,7 @@ use crate::format::{BlockPtr, Epoch, Key, Kind, LineId, ViewId};
 use crate::names;
 use crate::store::{Allocator, Store};
 use crate::tree::{LostNode, Pager, Step, Visit, walk_readable};
+use crate::volume::purge::LoadedLeaves;
 use crate::volume::remap::Remap;
 use crate::volume::ring;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -68,10 +69,13 @@ pub(super) fn find(
 }
 
 /// The records of views.
+#[derive(Default)]
 struct Views {
     records: BTreeMap<ViewId, ViewRecord>,
     /// Content that has moved.
     remap: Remap,
+    /// Leaves that are not what pointers say.
+    leaves: LoadedLeaves,
     /// No record can be missing.
     whole: bool,
 }
@@ -100,6 +104,7 @@ impl Search<'_> {
         }
         let pager = self.pager(fsid);
         let views = views_of_state(&pager, state);
+        views.leaves.known_as_far_as_read(pager.store());
         let Some((record, root)) = self.pick(&views) else {
             if views.whole && self.wanted.snapshot.is_some() {
                 return Err(self.no_such_snapshot());
@@ -126,7 +131,7 @@ impl Search<'_> {
         meta.fill(&pager, &scan, &|node| node.owner == 0);
         self.scan = Some(scan);
         let meta = SalvagedItems::new(self.pager(fsid), meta, Remap::default());
-        let mut views = Views { records: BTreeMap::new(), remap: Remap::default(), whole: false };
+        let mut views = Views::default();
         let (from, to) = (Key::new(0, Kind::View, 0), Key::new(0, Kind::View, u64::MAX));
         for record in meta.range(from, to).filter_map(|(_, value)| ViewRecord::decode(&value).ok()) {
             views.records.insert(record.id, record);
@@ -135,6 +140,11 @@ impl Search<'_> {
         for (key, value) in meta.range(from, to) {
             note_moved(&mut views.remap, &key, &value);
         }
+        let (from, to) = (Key::new(0, Kind::PurgedLeaf, 0), Key::new(0, Kind::PurgedPiece, u64::MAX));
+        for (key, value) in meta.range(from, to) {
+            note_rewritten(&mut views.leaves, &key, &value);
+        }
+        views.leaves.known_as_far_as_read(pager.store());
         match self.pick(&views) {
             Some((record, root)) if !self.wanted.by_scan && pager.load_uncached(&root).is_ok() => {
                 self.told.push(format!("a scan of all nodes, and the record of view {} in it", record.id.0));
@@ -219,7 +229,7 @@ impl Search<'_> {
 
 /// View records of a state, as far as its meta tree can be read; pending snapshots have the root of their line's head.
 fn views_of_state(pager: &Pager, state: &Superblock) -> Views {
-    let (mut records, mut remap) = (BTreeMap::new(), Remap::default());
+    let (mut records, mut remap, mut leaves) = (BTreeMap::new(), Remap::default(), LoadedLeaves::default());
     let end = Key { object: 0, kind: Kind::View as u8 + 1, rest: 0 };
     let lists = Key { object: 1, kind: 0, rest: 0 };
     let mut visit = |visit: Visit<'_>| {
@@ -227,6 +237,10 @@ fn views_of_state(pager: &Pager, state: &Superblock) -> Views {
             Visit::Node(_, from, _) if from >= lists => Step::Over,
             Visit::Item(key, value) if key.object == 0 && key.kind == Kind::Remap as u8 => {
                 note_moved(&mut remap, &key, value);
+                Step::Into
+            }
+            Visit::Item(key, value) if key.object == 0 && is_about_leaves(&key) => {
+                note_rewritten(&mut leaves, &key, value);
                 Step::Into
             }
             Visit::Item(key, value) if key.object == 0 && key.kind == Kind::View as u8 => {
@@ -252,7 +266,7 @@ fn views_of_state(pager: &Pager, state: &Superblock) -> Views {
             records.entry(point.id).or_insert(ViewRecord { id: point.id, role, name, epoch, ..head });
         }
     }
-    Views { records, remap, whole }
+    Views { records, remap, leaves, whole }
 }
 
 /// Takes in an item that tells of moved content. One that makes no sense, or another than before of what was overwritten,
@@ -260,6 +274,15 @@ fn views_of_state(pager: &Pager, state: &Superblock) -> Views {
 fn note_moved(remap: &mut Remap, key: &Key, value: &[u8]) {
     let record = RemapRecord::decode(key.rest, value).ok();
     let _taken = record.is_some_and(|record| remap.insert(&record));
+}
+
+fn is_about_leaves(key: &Key) -> bool {
+    [Kind::PurgedLeaf as u8, Kind::PurgedPiece as u8].contains(&key.kind)
+}
+
+/// Takes in an item that tells of a leaf that was rewritten, if it makes sense.
+fn note_rewritten(leaves: &mut LoadedLeaves, key: &Key, value: &[u8]) {
+    let _taken = leaves.load(key, value);
 }
 
 /// Which nodes may be those of one view's tree.

@@ -29,7 +29,7 @@ const SIZE: u64 = 256 << 20;
 
 /// What can be seen of a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Seen {
+pub(super) struct Seen {
     kind: FileType,
     mode: u32,
     links: u32,
@@ -38,7 +38,7 @@ struct Seen {
     content: Vec<u8>,
 }
 
-type Tree = BTreeMap<Vec<u8>, Seen>;
+pub(super) type Tree = BTreeMap<Vec<u8>, Seen>;
 
 /// A directory that goes when it is dropped.
 struct Scratch(PathBuf);
@@ -62,8 +62,8 @@ impl Drop for Scratch {
 }
 
 #[derive(Default)]
-struct Heard {
-    all: Vec<Rescued>,
+pub(super) struct Heard {
+    pub(super) all: Vec<Rescued>,
     progress: u64,
 }
 
@@ -82,15 +82,15 @@ impl Heard {
     }
 }
 
-struct Sample {
-    sim: Sim,
-    live: Tree,
-    past: Tree,
+pub(super) struct Sample {
+    pub(super) sim: Sim,
+    pub(super) live: Tree,
+    pub(super) past: Tree,
 }
 
 impl Sample {
     /// A live tree with `files` small files and some of every other kind, and a snapshot of an earlier one.
-    fn new(files: usize) -> Sample {
+    pub(super) fn new(files: usize) -> Sample {
         let sim = new_store(SIZE);
         let fs = mount(sim.clone());
         let mkdir = |p, n: &str| mkdir(&fs, p, n);
@@ -143,12 +143,12 @@ impl Sample {
     }
 }
 
-fn zero_superblocks(device: &Sim) {
+pub(super) fn zero_superblocks(device: &Sim) {
     device.zero(0, RESERVED_BYTES);
 }
 
 /// A tree as the file system shows it.
-fn tree_of(fs: &Fs, root: NodeId) -> Tree {
+pub(super) fn tree_of(fs: &Fs, root: NodeId) -> Tree {
     let mut tree = Tree::new();
     let mut todo = vec![(root, Vec::new())];
     while let Some((dir, path)) = todo.pop() {
@@ -210,7 +210,7 @@ fn tree_at(root: &Path) -> Tree {
     tree
 }
 
-fn salvage(device: &Arc<Sim>, wanted: &Wanted) -> (Summary, Tree, Heard) {
+pub(super) fn salvage(device: &Arc<Sim>, wanted: &Wanted) -> (Summary, Tree, Heard) {
     let scratch = Scratch::new();
     let mut heard = Heard::default();
     let device: Arc<dyn Device> = device.clone();
@@ -221,11 +221,11 @@ fn salvage(device: &Arc<Sim>, wanted: &Wanted) -> (Summary, Tree, Heard) {
     (summary, tree, heard)
 }
 
-fn by_scan() -> Wanted {
+pub(super) fn by_scan() -> Wanted {
     Wanted { by_scan: true, ..Wanted::default() }
 }
 
-fn named(name: &[u8]) -> Wanted {
+pub(super) fn named(name: &[u8]) -> Wanted {
     Wanted { snapshot: Some(name.to_vec()), ..Wanted::default() }
 }
 

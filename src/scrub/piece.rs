@@ -3,7 +3,6 @@
 use super::hits;
 use super::plan::{self, Work};
 use super::scrub::{Scrub, list};
-use crate::format::deadlist::DeadEntry;
 use crate::format::header::BlockKind;
 use crate::format::scrub::{Finding, ScrubState, Stage};
 use crate::format::superblock::SLOT_BYTES;
@@ -11,7 +10,6 @@ use crate::format::view::ViewRecord;
 use crate::format::{BLOCK_BYTES, BlockPtr, Epoch, Extent, Ino, Key, Kind, PlacedExtent, space_map};
 use crate::store::{Store, StoreError};
 use crate::tree::{Bounds, Met, Span, Step, scan};
-use crate::volume::remap::reference;
 use crate::volume::scrub::Pinned;
 use crate::volume::{Volume, VolumeError};
 
@@ -269,16 +267,14 @@ impl TreeScan<'_> {
             return Ok(());
         }
         let store = self.state.pager.store();
-        let DeadEntry { addr, len, birth } = reference(extent);
-        let purged = |(at, len): (u64, u64)| store.rewrites().is_purged(at, len);
-        if self.state.remap.is_purged(addr, len, birth)
-            || self.state.remap.runs(extent).into_iter().any(purged)
-        {
+        let mut placed = self.state.remap.left_of(extent);
+        // What was purged since is not there, either.
+        placed.retain(|(_, part)| !store.rewrites().is_purged(part.addr(), part.extent().stored_bytes()));
+        if placed.is_empty() {
             return Ok(());
         }
         self.read += extent.stored_bytes();
-        let placed = self.state.remap.resolve(extent);
-        let good = placed.iter().all(|part| store.has_content(part));
+        let good = placed.iter().all(|(_, part)| store.has_content(part));
         self.scrub.rest(extent.stored_bytes());
         if good {
             return Ok(());
@@ -286,8 +282,7 @@ impl TreeScan<'_> {
         // Runs of bad blocks: offset in what is stored, length, what is wrong with the first.
         let mut runs: Vec<(u64, u64, StoreError)> = Vec::new();
         let mut block = [0; BLOCK_BYTES as usize];
-        let mut start = 0;
-        for part in &placed {
+        for (start, part) in &placed {
             for at in (0..part.extent().stored_bytes()).step_by(BLOCK_BYTES as usize) {
                 let Err(e) = store.read_stored(part, at, &mut block) else { continue };
                 still_there(store)?;
@@ -296,8 +291,7 @@ impl TreeScan<'_> {
                     _ => runs.push((at, BLOCK_BYTES, e)),
                 }
             }
-            runs.drain(..).for_each(|(at, len, e)| self.bad_content(key, part, (start, at), len, &e));
-            start += part.extent().len_bytes();
+            runs.drain(..).for_each(|(at, len, e)| self.bad_content(key, part, (*start, at), len, &e));
         }
         Ok(())
     }

@@ -234,6 +234,12 @@ impl Allocator {
         self.quarantined_bytes
     }
 
+    /// Those of them that commits freed up to an epoch.
+    pub fn quarantined_until(&self, epoch: Epoch) -> u64 {
+        let before = self.quarantine.iter().filter(|(freed, _)| *freed <= epoch);
+        before.flat_map(|(_, ranges)| ranges).map(|(_, len)| len).sum()
+    }
+
     /// Bytes that are neither free nor waiting for reuse.
     pub fn used_bytes(&self) -> u64 {
         self.size / BLOCK_BYTES * BLOCK_BYTES

@@ -45,7 +45,7 @@ pub struct Committed {
     /// Content that has moved.
     pub remap: Remap,
     /// Leaves that are not what pointers say.
-    pub(super) leaves: LeafTable,
+    pub leaves: LeafTable,
     /// True unless records of that may be lost: only of an examined state.
     pub remap_is_whole: bool,
     /// What the space map calls allocated; nothing if it cannot be read.

@@ -188,7 +188,12 @@ impl<'a> CommitSession<'a> {
             .sort_by_key(|(id, _)| (s.history.get(*id).map_or(u64::MAX, |v| v.epoch.0).wrapping_sub(1), *id));
         let pending =
             self.committer.superblock.pending.iter().chain(&s.points).map(PendingPoint::encoded_len);
-        let work = self.has_work();
+        let purge = PurgeTurn::taken_from(&self.volume.purging);
+        if let Some(order) = &purge.order {
+            // Whoever has shared some of it until now is seen by this commit.
+            self.volume.shared.places.may_not_be_shared(&order.places);
+        }
+        let work = self.has_work() || purge.has_work();
         let copies = std::mem::take(&mut *self.volume.copies.lock());
         let shared = &self.volume.shared;
         let (kept, unread): (BTreeSet<_>, BTreeSet<_>) =
@@ -221,7 +226,7 @@ impl<'a> CommitSession<'a> {
             deletes,
             beside: s.take_beside(),
             copies,
-            purge: PurgeTurn::taken_from(&self.volume.purging),
+            purge,
             points_only,
             log_start,
             log_begins,
@@ -333,6 +338,10 @@ impl<'a> CommitSession<'a> {
             }
             let tables = (&mut committer.remap, &mut committer.extra_refs, &mut committer.leaves);
             freed.extend(frozen.purge.enter(tables, store, &mut meta, epoch)?);
+            if let Some((views, secs)) = frozen.purge.edited() {
+                let mut state = volume.turn();
+                views.iter().for_each(|view| state.alone().history.set_edited(*view, secs));
+            }
             committer.wiping = frozen.purge.wiping.unwrap_or(committer.wiping);
             // The snapshots that they are of are held until the commit is written.
             for copy in &mut frozen.copies {
@@ -361,7 +370,7 @@ impl<'a> CommitSession<'a> {
             } else {
                 (committer.step_entries * 2).min(reclaim::STEP_ENTRIES_MAX)
             };
-            PurgeTurn::release_leaves(&let_go, &mut committer.leaves, &mut meta)?;
+            frozen.purge.release_leaves(&let_go, &mut committer.leaves, &mut meta)?;
             gone = release(let_go, &mut committer.remap, &mut committer.extra_refs, &mut freed);
             frozen.purge.forget(&mut committer.remap, &freed);
             let purged = committer.remap.purged.take_changes();

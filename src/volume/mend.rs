@@ -30,6 +30,8 @@ pub struct Mending {
     pub lists: Vec<(u64, Vec<(Epoch, DeadEntry)>)>,
     /// Items of the meta tree to remove.
     pub gone: Vec<Key>,
+    /// Items to remove or to write, in this order, after those that go.
+    pub items: Vec<(Key, Option<Vec<u8>>)>,
     /// Objects whose chunks are to be removed.
     pub gone_chains: Vec<u64>,
     /// All extra references, if they change.
@@ -120,6 +122,12 @@ pub fn heal(state: &Committed, copies: &[BadCopy]) -> Result<()> {
 fn change(meta: &mut Meta<'_, '_>, state: &Committed, mending: &Mending, next_id: &mut u64) -> Result<()> {
     for key in &mending.gone {
         meta.edit.remove(meta.root, key)?;
+    }
+    for (key, value) in &mending.items {
+        match value {
+            Some(value) => meta.edit.insert(meta.root, key, value)?,
+            None => drop(meta.edit.remove(meta.root, key)?),
+        }
     }
     for oid in &mending.gone_chains {
         deadlist::drop_chain(meta, *oid)?;

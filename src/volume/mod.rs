@@ -96,7 +96,7 @@ pub use options::OpenOptions;
 pub use pack::{ContentRun, Gain};
 pub use planning::{DeletionPlan, Planner, SpaceParts, StayingView, StaysFor};
 pub use purge_places::PlaceSet;
-pub use purge_unreached::WipedBytes;
+pub use purge_unreached::{WipedBytes, Wiping};
 pub use purge_work::{NothingMoves, NothingPurged};
 pub use receive::ReceivedAs;
 pub use recover::{NothingAbove, Recovered, Replay};

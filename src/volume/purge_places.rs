@@ -1,9 +1,11 @@
 //! The places of what is to be purged, and who else has some of them.
 
+use crate::format::purge::PURGED_INLINE;
 use crate::format::view::Role;
-use crate::format::{Epoch, Extent, Ino, Kind, ViewId};
+use crate::format::{Epoch, Extent, Ino, Key, Kind, ViewId};
 use crate::store::RangeSet;
 use crate::tree::{Step, Visit, walk};
+use crate::volume::audit::Committed;
 use crate::volume::{Result, View, Volume};
 use std::collections::BTreeSet;
 
@@ -12,22 +14,25 @@ use std::collections::BTreeSet;
 pub struct PlaceSet(RangeSet);
 
 impl PlaceSet {
-    /// Adds the places of an extent that has content and still has it.
+    /// Adds the places of an extent, as far as they have its content still.
     pub fn add(&mut self, view: &View, extent: &Extent) {
-        if extent.is_unwritten() || view.is_purged(extent) {
+        if extent.is_unwritten() {
             return;
         }
-        for (from, to) in view.runs_of(extent) {
-            self.0.take(from, to - from);
-            self.0.insert(from, to - from);
+        for (addr, len) in view.shared.places.runs_left(extent) {
+            self.0.take(addr, len);
+            self.0.insert(addr, len);
         }
     }
 
-    /// True if some content of an extent is at one of them.
+    /// True if some content of an extent is at one of them. What was purged from it is nowhere, whoever has its place now.
     pub fn has_some_of(&self, view: &View, extent: &Extent) -> bool {
-        !self.0.is_empty()
-            && !extent.is_unwritten()
-            && view.runs_of(extent).iter().any(|(from, to)| self.0.overlaps(*from, to - from))
+        let left = || view.shared.places.runs_left(extent);
+        !self.0.is_empty() && !extent.is_unwritten() && self.overlaps(&left())
+    }
+
+    fn overlaps(&self, runs: &[(u64, u64)]) -> bool {
+        runs.iter().any(|(addr, len)| self.0.overlaps(*addr, *len))
     }
 
     /// All of them, ascending, none in another.
@@ -45,27 +50,52 @@ impl Volume {
     /// Which inodes have content at these places, and in which view each was first met: all leaves of all views are read. For
     /// a state that has been committed.
     pub fn inodes_at(&self, places: &PlaceSet) -> Result<BTreeSet<(ViewId, Ino)>> {
-        let state = self.committed()?;
-        let mut found = BTreeSet::new();
-        for record in state.records.iter().filter(|record| record.role != Role::Hidden) {
+        let (state, mut found) = (self.committed()?, BTreeSet::new());
+        state.each_extent(&mut |view, ino, extent| {
+            let has_some = || places.overlaps(&state.remap.runs_left(extent));
+            if !extent.is_unwritten() && has_some() {
+                found.insert((view, ino));
+            }
+        })?;
+        Ok(found)
+    }
+}
+
+impl View {
+    /// True if content was purged from some file of it. Reads all of its tree, or as far as to the first such.
+    pub fn lacks_content(&self) -> Result<bool> {
+        for item in self.range(&Key::MIN, &Key::MAX) {
+            let (key, value) = item?;
+            let lacks = match Kind::from_u8(key.kind) {
+                Some(Kind::Extent) => self.is_purged(&Extent::decode(&value)?),
+                Some(Kind::Inline) => *value == *PURGED_INLINE,
+                _ => false,
+            };
+            if lacks {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl Committed {
+    /// Each extent of each view, in the oldest view that has it. Those of hidden views nobody has read.
+    pub(super) fn each_extent(&self, f: &mut dyn FnMut(ViewId, Ino, &Extent)) -> Result<()> {
+        for record in self.records.iter().filter(|record| record.role != Role::Hidden) {
             let Some(root) = record.root else { continue };
             // What a hidden view has nobody else has read.
-            let below = record.prev.and_then(|prev| state.history.get(prev));
+            let below = record.prev.and_then(|prev| self.history.get(prev));
             let base = below.filter(|below| below.role != Role::Hidden).map_or(Epoch(0), |below| below.epoch);
-            walk(&state.pager, &root, base, &mut |visit| {
+            walk(&self.pager, &root, base, &mut |visit| {
                 if let Visit::Item(key, value) = visit
                     && key.kind == Kind::Extent as u8
                 {
-                    let extent = Extent::decode(value)?;
-                    let runs = state.remap.runs(&extent);
-                    let met = runs.iter().any(|(at, len)| places.0.overlaps(*at, *len));
-                    if met && !extent.is_unwritten() {
-                        found.insert((record.id, Ino(key.object)));
-                    }
+                    f(record.id, Ino(key.object), &Extent::decode(value)?);
                 }
                 Ok(Step::Into)
             })?;
         }
-        Ok(found)
+        Ok(())
     }
 }

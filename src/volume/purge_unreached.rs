@@ -1,12 +1,17 @@
 //! What no tree leads to: the ring of the log but for what is in force, and free space. Whatever of a purged file was there
-//! once is written over.
+//! once is written over. So is space that files have and never wrote to: it is what it was when it was free.
 //!
 //! Only what the device has stored is looked at, and what is zeros stays as it is, so that space which the host has never given
-//! is not asked for.
+//! is not asked for. What is out of reach keeps the record that this is under way, and is written over when it is not
+//! any more: what somebody reads still, and a side of a mirror that is not there.
 
-use crate::format::BLOCK_BYTES;
-use crate::store::Store;
+use crate::format::superblock::INCOMPAT_PURGED;
+use crate::format::{BLOCK_BYTES, Epoch, ViewId};
+use crate::store::{RangeSet, Store, StoreError};
+use crate::volume::purge::OutOfReach;
 use crate::volume::{Result, Volume};
+use parking_lot::MutexGuard;
+use std::collections::BTreeSet;
 
 /// So much is looked at at once. Nobody gets it meanwhile.
 const WINDOW_BYTES: u64 = 1 << 20;
@@ -18,21 +23,90 @@ pub struct WipedBytes {
     pub log: u64,
     /// Of free space.
     pub free: u64,
+    /// Of space that files have and never wrote to.
+    pub reserved: u64,
     /// What was freed, and waits for readers: it was not looked at.
     pub held_up: u64,
+    /// Deleted snapshots that somebody reads still: what they have was not looked at.
+    pub read_snapshots: u64,
+    /// One of two sides of the mirror was not there.
+    pub lacks_a_side: bool,
+}
+
+impl WipedBytes {
+    /// True if nothing was out of reach.
+    pub fn is_all(&self) -> bool {
+        self.held_up == 0 && self.read_snapshots == 0 && !self.lacks_a_side
+    }
+}
+
+/// The writing over, while it is under way. The one of the volume.
+pub struct Wiping<'v> {
+    volume: &'v Volume,
+    _one: MutexGuard<'v, ()>,
+    out_of_reach: OutOfReach,
+    wiped: WipedBytes,
 }
 
 impl Volume {
-    /// Writes over what no tree leads to, durably. What was freed is to have been let go of by commits before. The next commit
-    /// says that it is done.
-    pub fn wipe_unreached(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<Option<WipedBytes>> {
-        let _one = self.purging.wiping.lock();
+    /// Begins to write over what no tree leads to. What commits freed up to the epoch `until` is counted as out of reach if it
+    /// is not free by now.
+    pub fn begin_wiping(&self, until: Epoch) -> Result<Wiping<'_>> {
+        let one = self.purging.wiping.lock();
         self.check_writable()?;
-        let store = self.shared.store();
-        let log = self.note(self.log.wipe(store).map_err(Into::into))?;
-        let held_up = store.alloc().quarantined_bytes();
-        let mut wiped = WipedBytes { log, free: 0, held_up };
-        for (start, len) in store.device().stored() {
+        let fillings = self.purging.waiting.lock().fillings;
+        let out_of_reach =
+            OutOfReach { until, views: self.read_and_deleted(), side: self.lacks_a_side(), fillings };
+        let held_up = self.shared.store().alloc().quarantined_until(until);
+        let wiped = WipedBytes { held_up, ..WipedBytes::default() };
+        Ok(Wiping { volume: self, _one: one, out_of_reach, wiped })
+    }
+
+    /// Deleted snapshots that somebody reads, and what waits to be given back after others. What a line is compared with
+    /// stays as long as that does.
+    fn read_and_deleted(&self) -> BTreeSet<ViewId> {
+        let state = self.state.read();
+        let read = state.postponed.iter().chain(&state.deletes).copied();
+        read.filter(|id| !state.lines.is_base(*id)).collect()
+    }
+
+    /// A side of a mirror is about to be filled. What was purged before may be in what is not copied to it, and is written
+    /// over when it is there. True if a commit is to say so before.
+    pub fn wipe_when_filled(&self) -> bool {
+        let mut turn = self.turn();
+        let state = turn.alone();
+        if state.incompat & INCOMPAT_PURGED == 0 {
+            return false;
+        }
+        state.changed = true;
+        let mut waiting = self.purging.waiting.lock();
+        waiting.fillings += 1;
+        waiting.wiping = Some(true);
+        let fillings = waiting.fillings;
+        waiting.out_of_reach.get_or_insert_default().side = true;
+        waiting.out_of_reach.get_or_insert_default().fillings = fillings;
+        true
+    }
+
+    /// True if some of a purge is left to do that can be done now: what was out of reach is not any more.
+    pub fn purge_goes_on(&self) -> bool {
+        if self.is_read_only() || !self.has_purged_left() {
+            return false;
+        }
+        let Some(last) = self.purging.waiting.lock().out_of_reach.clone() else { return true };
+        let is_free = self.shared.store().alloc().quarantined_until(last.until) == 0;
+        let views = self.read_and_deleted();
+        let has_side = !last.side || !self.lacks_a_side();
+        self.has_held() || (is_free && has_side && last.views.is_disjoint(&views))
+    }
+}
+
+impl Wiping<'_> {
+    /// The log, and all free space. Durable when it returns. False if `go_on` ended it.
+    pub fn free(&mut self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<bool> {
+        let (volume, store) = (self.volume, self.volume.shared.store());
+        self.wiped.log = volume.note(volume.log.wipe(store).map_err(Into::into))?;
+        for (start, len) in store.device().all_stored().map_err(StoreError::from)? {
             let (mut at, end) = (start, start + len);
             loop {
                 // Not with the allocator locked.
@@ -43,17 +117,60 @@ impl Volume {
                 let done =
                     taken.ranges().map(|(addr, len)| wipe_range(store, addr, len)).sum::<Result<u64>>();
                 store.alloc().put_back(taken);
-                wiped.free += self.note(done)?;
+                self.wiped.free += volume.note(done)?;
                 if !go_on(at) {
-                    return Ok(None);
+                    return Ok(false);
                 }
             }
         }
-        self.note(store.flush().map_err(Into::into))?;
-        let mut waiting = self.purging.waiting.lock();
-        waiting.wiping = Some(false);
-        drop(waiting);
-        Ok(Some(wiped))
+        volume.note(store.flush().map_err(Into::into))?;
+        Ok(true)
+    }
+
+    /// Space that files have and never wrote to. Nobody ever writes to its places: content gets others, which is why it may be
+    /// written over beside everything else. To be called after a commit that follows [`Self::free`]: what a file has got
+    /// meanwhile is known then. Durable when it returns. False if `go_on` ended it.
+    pub fn reserved(&mut self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<bool> {
+        let (volume, store) = (self.volume, self.volume.shared.store());
+        // What of it is let go of meanwhile stays in quarantine as long as this state is read.
+        let state = volume.committed()?;
+        let mut places = RangeSet::new();
+        state.each_extent(&mut |_, _, extent| {
+            if extent.is_unwritten() {
+                for (addr, len) in state.remap.runs(extent) {
+                    places.take(addr, len);
+                    places.insert(addr, len);
+                }
+            }
+        })?;
+        for (start, len) in store.device().all_stored().map_err(StoreError::from)? {
+            let parts: Vec<(u64, u64)> = places.clipped(start, len).collect();
+            for (addr, len) in parts {
+                for at in (addr..addr + len).step_by(WINDOW_BYTES as usize) {
+                    let part = WINDOW_BYTES.min(addr + len - at);
+                    self.wiped.reserved += volume.note(wipe_range(store, at, part))?;
+                    if !go_on(at) {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        volume.note(store.flush().map_err(Into::into))?;
+        Ok(true)
+    }
+
+    /// All was written over that was in reach. The next commit says so, if nothing was out of reach.
+    pub fn end(mut self) -> WipedBytes {
+        let lacks_a_side = self.volume.lacks_a_side();
+        let mut waiting = self.volume.purging.waiting.lock();
+        // One that was filled meanwhile was not written over.
+        self.out_of_reach.side |= lacks_a_side || self.out_of_reach.fillings != waiting.fillings;
+        self.out_of_reach.fillings = waiting.fillings;
+        self.wiped.lacks_a_side = self.out_of_reach.side;
+        self.wiped.read_snapshots = self.out_of_reach.views.len() as u64;
+        waiting.wiping = Some(!self.wiped.is_all());
+        waiting.out_of_reach = (!self.wiped.is_all()).then_some(self.out_of_reach);
+        self.wiped
     }
 }
 

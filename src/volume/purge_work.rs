@@ -35,6 +35,14 @@ impl View {
         self.shared.places.is_purged(extent)
     }
 
+    /// Fails if some content of an extent was purged, or is about to be.
+    pub(super) fn refuse_closed(&self, extent: &Extent) -> Result<()> {
+        match self.shared.places.is_closed(extent) {
+            true => Err(StoreError::Purged(BlockAddr(reference(extent).addr)).into()),
+            false => Ok(()),
+        }
+    }
+
     /// Fails if some content of an extent was purged.
     pub fn refuse_purged(&self, extent: &Extent) -> Result<()> {
         match self.is_purged(extent) {
@@ -79,7 +87,10 @@ impl Volume {
     }
 
     /// Has the next commit hold what is ordered, and say that what no tree leads to is to be written over. [`Self::ordered`]
-    /// tells what came of it.
+    /// tells what came of it; if that commit fails, [`Self::cancel_purge`] is to follow.
+    ///
+    /// # Errors
+    /// `Held`: somebody has come to hold one of the snapshots.
     pub fn order_purge(&self, _: &NothingMoves<'_>, order: PurgeOrder) -> Result<()> {
         self.check_writable()?;
         let mut turn = self.turn();
@@ -88,16 +99,18 @@ impl Volume {
         self.secure_required(required, ReserveFor::Delete)?;
         self.reserve_records(&turn, order.edited.len(), ReserveFor::Delete)?;
         let state = turn.alone();
-        for view in &order.edited {
-            state.history.set_edited(*view, order.secs);
-        }
+        order.edited.iter().try_for_each(|view| state.check_not_held(*view))?;
         state.incompat |= INCOMPAT_PURGED;
         state.changed = true;
         let mut waiting = self.purging.waiting.lock();
         waiting.order = Some(order);
-        waiting.wiping = Some(true);
         waiting.ordered = None;
         Ok(())
+    }
+
+    /// The commit that was to take the order in has failed: no later one does.
+    pub fn cancel_purge(&self) {
+        self.purging.waiting.lock().order = None;
     }
 
     /// What came of the last order, once a commit has taken it in.
@@ -157,9 +170,12 @@ impl Volume {
 
     /// True if a purge was cut off, and what it holds is to be written over.
     pub fn has_purged_left(&self) -> bool {
+        self.committer.lock().wiping || self.has_held()
+    }
+
+    /// True if something that is held is to be written over.
+    pub(super) fn has_held(&self) -> bool {
         let committer = self.committer.lock();
-        committer.wiping
-            || !committer.remap.purged.to_wipe().is_empty()
-            || committer.leaves.values().any(|record| record.in_pieces)
+        !committer.remap.purged.to_wipe().is_empty() || committer.leaves.values().any(|leaf| leaf.in_pieces)
     }
 }

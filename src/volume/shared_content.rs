@@ -57,7 +57,7 @@ impl SharedContent {
 
     /// What has this number has this content.
     pub fn note(&mut self, extent: &Extent, number: usize) {
-        if extent.is_unwritten() || !self.is_shared(extent) {
+        if extent.is_unwritten() || self.shared.places.is_purged(extent) || !self.is_shared(extent) {
             return;
         }
         if extent.is_compressed() {
@@ -75,6 +75,9 @@ impl SharedContent {
 
     /// What has a piece of this frame.
     pub fn frame(&self, extent: &Extent) -> Option<usize> {
+        if self.shared.places.is_purged(extent) {
+            return None;
+        }
         let parts = self.shared.places.resolve(extent);
         parts.first().and_then(|part| self.frames.get(&part.addr()).copied())
     }
@@ -83,6 +86,10 @@ impl SharedContent {
     /// are one part, wherever either has moved.
     pub fn parts(&self, extent: &Extent) -> Vec<MetPart> {
         let mut found: Vec<MetPart> = Vec::new();
+        // What was purged is nowhere, whoever has its place now.
+        if self.shared.places.is_purged(extent) {
+            return vec![MetPart { len: extent.len_bytes(), met: None }];
+        }
         for part in self.shared.places.resolve(extent) {
             let (mut at, end) = (part.addr(), part.addr() + part.extent().len_bytes());
             while at < end {

@@ -538,7 +538,7 @@ impl<'a> Txn<'a> {
     /// the content is now, and so may be several extents, in order. What was purged cannot be shared.
     pub fn share(&mut self, extent: &Extent) -> Result<Vec<Extent>> {
         let shared = self.view.shared.clone();
-        self.view.refuse_purged(extent)?;
+        self.view.refuse_closed(extent)?;
         let parts = shared.places.resolve(extent);
         let birth = self.view.epoch;
         let new = parts.iter().map(|part| {

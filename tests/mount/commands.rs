@@ -119,6 +119,7 @@ impl Engine for ToyEngine {
                 consistency: Consistency::FileSystem,
                 pause_us: 7,
                 held: Vec::new(),
+                edited: None,
             })
             .collect())
     }

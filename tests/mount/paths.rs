@@ -502,6 +502,24 @@ fn a_purge_takes_a_secret_out_of_snapshots_and_image() {
         assert!(p.json(&["show", "mnt", snapshot, "--json"])["edited"].is_string());
     }
     assert!(!image(), "it is in no block of the image");
+    // A directory of such.
+    fs::create_dir(p.path("keys")).unwrap();
+    fs::write(p.path("keys/one"), small).unwrap();
+    fs::write(p.path("keys/two"), &large).unwrap();
+    p.snapshot("thu");
+    fs::remove_dir_all(p.path("keys")).unwrap();
+    let planned = p.ok(&["purge", "mnt/keys", "--snapshots", "thu", "--dry-run"]);
+    assert!(
+        planned.contains("  /keys/one\n  /keys/two\n") && planned.contains("nothing was done"),
+        "{planned}"
+    );
+    let done = p.json(&["purge", "mnt/keys", "--snapshots", "thu", "--json"]);
+    assert_eq!((done["file_count"].as_u64(), done["complete"].as_bool()), (Some(2), Some(true)), "{done}");
+    assert!(fs::read(p.past("thu", "keys/two")).is_err() && !image());
+    let listed = p.json(&["list", "mnt", "--json"]);
+    let edited = listed.as_array().unwrap().iter().filter(|s| s["edited"].is_string());
+    assert_eq!(edited.count(), 3, "{listed}");
+    assert!(p.ok(&["list", "mnt"]).lines().next().unwrap().ends_with("EDITED"));
     assert!(p.log().contains("purged app/.env from mon, tue"), "{}", p.log());
     let sent = p.run(&["send", "mnt", "tue"]);
     assert!(sent.code != 0 && sent.err.contains("content was purged from the snapshot tue"), "{sent:?}");

@@ -319,20 +319,18 @@ impl Device for DirDevice {
     }
 
     fn stored(&self) -> Vec<(u64, u64)> {
-        let numbers = self.numbers().unwrap_or_default();
-        let log = self.segments.find(StoreFile::Log).ok().flatten();
-        let log_bytes = log.map_or(0, |file| file.len.load(Ordering::Acquire));
-        let mut ranges = vec![(0, (RESERVED_BYTES + log_bytes).min(LOG_END))];
-        for number in numbers {
-            let Ok(Some(file)) = self.segments.find(StoreFile::Segment(number)) else { continue };
-            let start = u64::from(number) << SEGMENT_SHIFT;
-            let end = start + file.len.load(Ordering::Acquire).min(SEGMENT_BYTES);
-            let start = start.max(LOG_END);
-            if start < end.min(self.size) {
-                ranges.push((start, end.min(self.size) - start));
-            }
+        let (ranges, failed) = self.stored_as_told();
+        if let Some(e) = failed {
+            log::warn!("{e}");
         }
         ranges
+    }
+
+    fn all_stored(&self) -> Result<Vec<(u64, u64)>, DeviceError> {
+        match self.stored_as_told() {
+            (ranges, None) => Ok(ranges),
+            (_, Some(e)) => Err(e),
+        }
     }
 
     fn kept_parts(&self) -> Option<Vec<(u64, u64, u64)>> {
@@ -370,5 +368,34 @@ impl Device for DirDevice {
 
     fn limit_met(&self) -> Option<String> {
         self.home.limit()
+    }
+}
+
+impl DirDevice {
+    /// What is stored, as far as the host tells, and why that is not all.
+    fn stored_as_told(&self) -> (Vec<(u64, u64)>, Option<DeviceError>) {
+        let mut failed = None;
+        let numbers = self.numbers().unwrap_or_else(|e| {
+            failed = Some(e);
+            Vec::new()
+        });
+        let mut found = |file| {
+            self.segments.find(file).unwrap_or_else(|e| {
+                failed = Some(e);
+                None
+            })
+        };
+        let log_bytes = found(StoreFile::Log).map_or(0, |file| file.len.load(Ordering::Acquire));
+        let mut ranges = vec![(0, (RESERVED_BYTES + log_bytes).min(LOG_END))];
+        for number in numbers {
+            let Some(file) = found(StoreFile::Segment(number)) else { continue };
+            let start = u64::from(number) << SEGMENT_SHIFT;
+            let end = start + file.len.load(Ordering::Acquire).min(SEGMENT_BYTES);
+            let start = start.max(LOG_END);
+            if start < end.min(self.size) {
+                ranges.push((start, end.min(self.size) - start));
+            }
+        }
+        (ranges, failed)
     }
 }

@@ -166,7 +166,7 @@ fn growth_and_deletion_race() {
 
 #[test]
 fn what_is_stored_can_be_read() {
-    let (_scratch, _path, device) = store();
+    let (_scratch, path, device) = store();
     let all = |device: &DirDevice| {
         let mut bytes = 0;
         for (at, len) in device.stored() {
@@ -179,6 +179,11 @@ fn what_is_stored_can_be_read() {
     device.write_at(RESERVED_BYTES + 5 * BLOCK, &pattern(1, BLOCK, 2)).unwrap();
     assert_eq!(all(&device), RESERVED_BYTES + 6 * BLOCK);
     device.back(LOG_END - BLOCK, 3 * BLOCK).unwrap();
+    assert_eq!(all(&device), LOG_END + 2 * BLOCK);
+    assert_eq!(device.all_stored().unwrap(), device.stored());
+    // Of a file that cannot be opened it is not known: whoever needs all of it is told.
+    fs::create_dir(path.join("seg/000000ff")).unwrap();
+    assert!(device.all_stored().is_err());
     assert_eq!(all(&device), LOG_END + 2 * BLOCK);
 }
 

@@ -282,15 +282,16 @@ impl Device for Mirror {
         for n in serving(&members) {
             all.extend(members[n].iter().flat_map(|member| member.side.device.stored()));
         }
-        all.sort_unstable();
-        // Where either has something.
-        all.into_iter().fold(Vec::new(), |mut merged, (start, len)| {
-            match merged.last_mut() {
-                Some((at, had)) if *at + *had >= start => *had = (*had).max(start + len - *at),
-                _ => merged.push((start, len)),
-            }
-            merged
-        })
+        merged(all)
+    }
+
+    fn all_stored(&self) -> Result<Vec<(u64, u64)>, DeviceError> {
+        let members = self.members.read().clone();
+        let mut all: Vec<(u64, u64)> = Vec::new();
+        for member in serving(&members).into_iter().filter_map(|n| members[n].as_ref()) {
+            all.extend(member.side.device.all_stored()?);
+        }
+        Ok(merged(all))
     }
 
     fn available(&self) -> u64 {
@@ -340,4 +341,16 @@ impl Mirror {
         }
         self.announce(&members)
     }
+}
+
+/// Where any of these ranges is.
+fn merged(mut all: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    all.sort_unstable();
+    all.into_iter().fold(Vec::new(), |mut merged: Vec<(u64, u64)>, (start, len)| {
+        match merged.last_mut() {
+            Some((at, had)) if *at + *had >= start => *had = (*had).max(start + len - *at),
+            _ => merged.push((start, len)),
+        }
+        merged
+    })
 }

@@ -146,6 +146,7 @@ fn share(
     let found = extents::overlapping(view, source, from.offset, from.offset + whole, usize::MAX)?;
     found.iter().try_for_each(|(_, ext)| view.refuse_purged(ext))?;
     let replaced = change.mapped(target, to.offset..to.offset + whole, usize::MAX)?;
+    extents::refuse_cut(change.view(), &replaced, to.offset, to.offset + whole)?;
     let mut inode = change.regular(target)?;
     flags::check_addition(&inode)?;
     if caller.uid != 0 {

@@ -131,6 +131,9 @@ fn allocate_step(
     let inner_from = step.start.next_multiple_of(BLOCK_BYTES);
     let inner = inner_from..(step.end - step.end % BLOCK_BYTES).max(inner_from);
 
+    if zero {
+        extents::refuse_cut(change.view(), &found, inner.start, inner.end)?;
+    }
     let cuts = if zero { edges(&change, ino, &inode, &step)? } else { Vec::new() };
     let gaps = match (space, zero) {
         (false, _) => Vec::new(),

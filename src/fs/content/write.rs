@@ -167,6 +167,7 @@ fn write(
     if !pieces.is_empty() {
         let old = change.mapped(ino, whole_from..whole_to, usize::MAX)?;
         replaces |= !old.is_empty();
+        extents::refuse_cut(change.view(), &old, whole_from, whole_to)?;
         change.will_cut(extents::cuts(&old, pieces.len()));
         change.foresee_map(ino, whole_from..whole_to, &old, pieces.iter().flat_map(Piece::places));
     }
@@ -229,6 +230,7 @@ fn load_edges(
     }
     let mapped =
         extents::overlapping(change.view(), ino, first * BLOCK_BYTES, last * BLOCK_BYTES, usize::MAX)?;
+    extents::refuse_cut(change.view(), &mapped, first * BLOCK_BYTES, last * BLOCK_BYTES)?;
     for n in first..last {
         if change.gate().dirty.get(ino, n).is_some() {
             continue;

@@ -98,7 +98,7 @@ pub fn replace(
             txn.free(&ext);
         } else if front.is_some() {
             // One piece goes on with the reference to the frame, a second one gets its own.
-            // What is compressed never moves, so it is one. If it was purged there is nothing to refer to: a hole.
+            // What is compressed never moves, so it is one. Of what was purged there is none: see [`refuse_cut`].
             back = back.and_then(|piece| txn.share(&piece).ok()?.pop());
         }
         grown -= ext.occupied_bytes() as i64;
@@ -165,6 +165,14 @@ fn with_homes(old: &[(u64, Extent)], new: &[(u64, Extent)]) -> Vec<(u64, Extent)
 /// those that are compressed count, see [`Need::cuts`](crate::volume::Need).
 pub fn cuts(old: &[(u64, Extent)], places: usize) -> usize {
     old.iter().filter(|(_, ext)| ext.is_compressed()).count().min(places)
+}
+
+/// Fails if a change of the blocks `from..to` among `old` would leave two pieces of a frame whose content was purged: there is
+/// no second reference to be had to what is not there, and a piece without one would be a hole.
+pub fn refuse_cut(view: &View, old: &[(u64, Extent)], from: u64, to: u64) -> Result<()> {
+    let in_two = |at: u64, ext: &Extent| at < from && to < at + ext.len_bytes();
+    let mut cut = old.iter().filter(|(at, ext)| ext.is_compressed() && in_two(*at, ext));
+    cut.try_for_each(|(_, ext)| view.refuse_purged(ext))
 }
 
 /// Lays `extents` one behind the other from `offset` on, as few items as possible.

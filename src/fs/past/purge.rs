@@ -20,7 +20,7 @@ const COMMITS_TO_FREE: usize = 3;
 /// What is to be purged.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PurgeAsked {
-    /// From the root of the line.
+    /// From the root of the line: a file, a symbolic link, or a directory with all that are below it.
     pub path: Vec<u8>,
     /// In these snapshots, which are the line's own.
     pub snapshots: Vec<ViewId>,
@@ -39,7 +39,7 @@ pub enum PurgeEnd {
 }
 
 impl Past {
-    /// Purges a path. `NotFound`: it is in none of the snapshots. `IsADirectory`: it is no file or link in one. `Busy`: one of the
+    /// Purges a path. `NotFound`: it is in none of the snapshots. `NotSupported`: it is no file, link or directory in one. `Busy`: one of the
     /// snapshots is held, or what was found has changed since. On an error before the first commit nothing was done; after it
     /// the purge goes on when the store is opened again.
     pub fn purge(&self, asked: &PurgeAsked) -> Result<PurgeEnd> {
@@ -60,39 +60,50 @@ impl Past {
             return Ok(PurgeEnd::Planned(plan));
         }
         if plan.is_empty() {
-            // What was purged before, and was being read then, may be left where no tree leads to.
+            // What was purged before may be held still, or left where no tree leads to.
             drop((nothing_moves, held));
+            volume.write_over_purged()?;
+            self.commits.commit()?;
             let wiped = self.wipe(&mut |_| true)?;
             return Ok(PurgeEnd::Purged(plan, wiped));
         }
         self.refuse_held(&plan.edited.iter().copied().collect::<Vec<_>>())?;
         self.hold_all(&nothing_moves, &plan)?;
         self.drop_pages(&plan);
+        // Nobody reads it, shares it or moves it any more: whoever waits need not wait for zeros.
+        drop((nothing_moves, held));
         volume.write_over_purged()?;
         self.commits.commit()?;
-        drop((nothing_moves, held));
         let wiped = self.wipe(&mut |_| true)?;
         Ok(PurgeEnd::Purged(plan, wiped))
     }
 
-    /// Goes on with a purge that was cut off, as long as `go_on` says so.
+    /// Goes on with a purge that was cut off, or of which some was out of reach, as long as `go_on` says so.
     pub fn go_on_purging(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<()> {
         let _one = self.purging.lock();
         let heads = &self.commits.heads;
-        if heads.is_read_only() || !heads.volume.has_purged_left() {
+        if heads.is_read_only() || !heads.volume.purge_goes_on() {
             return Ok(());
         }
         heads.volume.write_over_purged()?;
         self.commits.commit()?;
-        self.wipe(go_on).map(drop)
+        let wiped = self.wipe(go_on)?;
+        match heads.volume.has_purged_left() {
+            false => log::info!("what was left of a purge is written over"),
+            true => log::info!("some of a purge is out of reach still: {wiped:?}"),
+        }
+        Ok(())
     }
 
-    /// Who holds a snapshot keeps its content; and of one that is mounted by itself another kernel may have pages.
+    /// Whoever keeps a snapshot from going keeps its content: who holds it; who has it mounted by itself, of which another kernel may have pages;
+    /// what is received against it.
     fn refuse_held(&self, snapshots: &[ViewId]) -> Result<()> {
         let volume = &self.commits.heads.volume;
-        let is_held =
-            snapshots.iter().any(|id| volume.is_held(*id)) || self.is_kept(snapshots.iter().copied());
-        if is_held { Err(Error::Busy) } else { Ok(()) }
+        let infos = snapshots.iter().filter_map(|id| volume.snapshot_info(*id));
+        match infos.into_iter().any(|info| self.keeps_from_deletion(&info).is_some()) {
+            true => Err(Error::Busy),
+            false => Ok(()),
+        }
     }
 
     /// Work in the background is done: what refers to what is in trees and lists alone.
@@ -112,8 +123,7 @@ impl Past {
     fn hold_all(&self, nothing_moves: &NothingMoves<'_>, plan: &PurgePlan) -> Result<()> {
         let heads = &self.commits.heads;
         let (volume, secs) = (&heads.volume, heads.clock.now().secs);
-        let places = plan.places.ranges();
-        let known = volume.extra_references(&places);
+        let (places, known) = (plan.places.ranges(), plan.known.clone());
         let mut leaves: Vec<NewLeaf> = Vec::new();
         for place in plan.leaves.values() {
             leaves.extend(volume.leaf_without(place, &plan.inline)?);
@@ -124,7 +134,8 @@ impl Past {
             let rest = leaves.split_off(leaves.len().min(LEAVES_AT_ONCE));
             order.leaves = std::mem::replace(&mut leaves, rest);
             volume.order_purge(nothing_moves, std::mem::take(&mut order))?;
-            self.commits.commit()?;
+            // What was planned is void with what holds it in place.
+            self.commits.commit().inspect_err(|_| volume.cancel_purge())?;
             if volume.ordered() != Some(Ordered::Held) {
                 return Err(Error::Busy);
             }
@@ -150,10 +161,25 @@ impl Past {
     /// What no tree leads to.
     fn wipe(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<WipedBytes> {
         let volume = &self.commits.heads.volume;
+        // What is on its way to become free is free, or was read.
+        match self.end_background_work() {
+            Ok(()) | Err(Error::Busy) => {}
+            Err(e) => return Err(e),
+        }
+        let until = volume.epoch();
         for _ in 0..COMMITS_TO_FREE {
             self.commits.commit()?;
         }
-        let wiped = volume.wipe_unreached(go_on)?.unwrap_or_default();
+        let mut wiping = volume.begin_wiping(until)?;
+        let mut goes_on = wiping.free(go_on)?;
+        if goes_on {
+            self.commits.commit()?;
+            goes_on = wiping.reserved(go_on)?;
+        }
+        if !goes_on {
+            return Ok(WipedBytes { lacks_a_side: volume.lacks_a_side(), ..WipedBytes::default() });
+        }
+        let wiped = wiping.end();
         self.commits.commit()?;
         Ok(wiped)
     }

@@ -4,7 +4,7 @@
 //! several references.
 
 use super::snapdir::Past;
-use crate::format::dirent::Dirent;
+use crate::format::dirent::{Dirent, NameBucket};
 use crate::format::link::Links;
 use crate::format::{Ino, Key, Kind, LineId, ViewId};
 use crate::fs::error::damaged;
@@ -21,9 +21,11 @@ use std::sync::Arc;
 pub struct PurgedIn {
     /// The snapshot.
     pub snapshot: SnapshotInfo,
-    /// The file there.
+    /// The file there, or the directory.
     pub ino: Ino,
-    /// Its size.
+    /// Files and symbolic links that it is, or that are below it.
+    pub files: u64,
+    /// Their size.
     pub size: u64,
 }
 
@@ -43,10 +45,14 @@ pub struct HasToo {
 pub struct PurgePlan {
     /// The path where it is.
     pub found: Vec<PurgedIn>,
+    /// The files that it is in any of these.
+    pub files: BTreeSet<Vec<u8>>,
     /// Who else loses content.
     pub others: BTreeSet<HasToo>,
     /// Places on the device.
     pub(super) places: PlaceSet,
+    /// Their parts with their extra references, before it was looked at who has them.
+    pub(super) known: Vec<(u64, u64, u32)>,
     /// Leaves with content, by number.
     pub(super) leaves: BTreeMap<u64, LeafPlace>,
     /// Inline content that goes.
@@ -100,24 +106,28 @@ impl Past {
         for seen in all.iter().filter(|seen| chosen.contains(&seen.view.id())) {
             let Some(info) = &seen.snapshot else { continue };
             let Some(entry) = find(&seen.view, path)? else { continue };
-            let (view, ino) = (&seen.view, entry.ino);
-            let Some(inode) = view.inode(ino)? else { continue };
-            if !matches!(inode.kind, FileType::Regular | FileType::Symlink) {
-                return Err(Error::IsADirectory);
+            let view = &seen.view;
+            let mut found = PurgedIn { snapshot: info.clone(), ino: entry.ino, files: 0, size: 0 };
+            for (ino, file) in files_at(view, &entry, path)? {
+                let Some(inode) = view.inode(ino)? else { continue };
+                (found.files, found.size) = (found.files + 1, found.size.saturating_add(inode.size));
+                plan.files.insert(file);
+                // Another name of the same.
+                if !targets.insert((view.id(), ino)) {
+                    continue;
+                }
+                for_extents(view, ino, |extent| plan.places.add(view, extent))?;
+                let inline = view.stored_inline(ino)?;
+                if !inline.is_empty() {
+                    contents.entry(ino).or_default().insert(inline);
+                }
+                plan.add_names(seen, ino, path)?;
             }
-            targets.insert((view.id(), ino));
-            let found = PurgedIn { snapshot: info.clone(), ino, size: inode.size };
             plan.found.push(found);
-            for_extents(view, ino, |extent| plan.places.add(view, extent))?;
-            let inline = view.stored_inline(ino)?;
-            if !inline.is_empty() {
-                contents.entry(ino).or_default().insert(inline);
-            }
-            plan.add_names(seen, ino, path)?;
         }
         let mut inodes: BTreeSet<Ino> = targets.iter().map(|(_, ino)| *ino).collect();
-        let places = plan.places.ranges();
-        if volume.extra_references(&places).iter().any(|(.., extra)| *extra > 0) {
+        plan.known = volume.extra_references(&plan.places.ranges());
+        if plan.known.iter().any(|(.., extra)| *extra > 0) {
             inodes.extend(volume.inodes_at(&plan.places)?.into_iter().map(|(_, ino)| ino));
         }
         for seen in &all {
@@ -194,7 +204,7 @@ impl Seen {
 }
 
 impl PurgePlan {
-    /// Other names of the same file lose it as well.
+    /// Other names of the same file lose it as well, but for those that are below the path.
     fn add_names(&mut self, seen: &Seen, ino: Ino, path: &[u8]) -> Result<()> {
         let (from, to) = (Key::new(ino.0, Kind::Link, 0), Key::new(ino.0, Kind::Dirent, 0));
         for item in seen.view.range(&from, &to) {
@@ -202,7 +212,8 @@ impl PurgePlan {
             for (parent, name) in links.names {
                 let Some(dir) = path_bytes(&seen.view, parent) else { continue };
                 let whole = if dir.is_empty() { name } else { [&dir[..], b"/", &name].concat() };
-                if whole != path {
+                let below = whole.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest[0] == b'/');
+                if !below {
                     self.others.insert(seen.has_too(whole));
                 }
             }
@@ -218,6 +229,32 @@ fn for_extents(view: &View, ino: Ino, mut f: impl FnMut(&crate::format::Extent))
         f(&decode_extent(&key, &value)?.1);
     }
     Ok(())
+}
+
+/// The files and symbolic links that are at a path, or below it, with their paths.
+fn files_at(view: &View, at: &Dirent, path: &[u8]) -> Result<Vec<(Ino, Vec<u8>)>> {
+    let (mut files, mut dirs) = (Vec::new(), Vec::new());
+    match at.kind {
+        FileType::Regular | FileType::Symlink => files.push((at.ino, path.to_vec())),
+        FileType::Directory => dirs.push((at.ino, path.to_vec())),
+        _ => return Err(Error::NotSupported),
+    }
+    while let Some((dir, path)) = dirs.pop() {
+        let from = Key::new(dir.0, Kind::Dirent, 0);
+        for item in view.range(&from, &Key { kind: from.kind + 1, ..from }) {
+            let bucket = NameBucket::decode(&item?.1).map_err(|e| damaged(dir, e))?;
+            for entry in bucket.entries {
+                let below = [&path[..], b"/", &entry.name].concat();
+                match entry.kind {
+                    FileType::Regular | FileType::Symlink => files.push((entry.ino, below)),
+                    FileType::Directory => dirs.push((entry.ino, below)),
+                    // What it is called is all that it is.
+                    _ => {}
+                }
+            }
+        }
+    }
+    Ok(files)
 }
 
 /// What a path from the root is in a view.

@@ -4,7 +4,10 @@ use super::*;
 use crate::device::Sim;
 use crate::format::LineId;
 use crate::format::ViewId;
-use crate::fs::{HasToo, PurgeAsked, PurgeEnd, StreamError};
+use crate::fs::{
+    FreezeDone, FreezeOrder, HasToo, OpenForWriting, PurgeAsked, PurgeEnd, Reason, SendOrder, StreamError,
+    Switched, ThawDone,
+};
 
 const SECRET: &[u8; 16] = b"s3cr3t-0123-key!";
 const SIZE: u64 = 64 << 20;
@@ -122,7 +125,8 @@ fn nothing_of_a_secret_is_left_but_its_names() {
     assert!(has_secret(&sim));
     let both = &["mon", "tue"][..];
     assert!(matches!(purge(&t, "app/.env", &["wed"], false), Err(Error::NotFound)));
-    assert!(matches!(purge(&t, "app", both, false), Err(Error::IsADirectory)));
+    let Ok(PurgeEnd::Planned(plan)) = purge(&t, "app", both, true) else { panic!() };
+    assert!(plan.is_live() && plan.files.len() == 8, "what else is there is live: {:?}", plan.files);
     assert_eq!(refused(&t, "app/.env", &["mon"]), [other("", "tue", "app/.env")]);
     for name in ["app/.env", "app/key.pem", "app/link"] {
         purged(&t, name, &["mon", "tue", "wed"], false);
@@ -241,4 +245,174 @@ fn a_purge_that_was_cut_off_goes_on() {
         }
         t.prove();
     }
+}
+
+/// A leaf that only the live tree had, with the secret, was freed and is read by somebody when the purge is made.
+#[test]
+fn what_is_being_read_goes_when_nobody_reads_it_any_more() {
+    let (sim, t) = store();
+    t.put(ROOT, "small", SECRET);
+    t.snapshot("s");
+    t.put(ROOT, "neighbour", b"x");
+    t.fs.commit().unwrap();
+    let reader = t.fs.volume().live(LineId::MAIN).unwrap();
+    remove(&t, ROOT, "small");
+    t.fs.commit().unwrap();
+    let Ok(PurgeEnd::Purged(_, wiped)) = purge(&t, "small", &["s"], false) else { panic!() };
+    assert!(wiped.held_up > 0 && !wiped.is_all(), "{wiped:?}");
+    is_gone(read(&t, "s", "small"));
+    assert!(has_secret(&sim) && t.fs.volume().has_purged_left() && !t.fs.purge_goes_on());
+    // To run it again is to look again, and changes nothing of that.
+    let Ok(PurgeEnd::Purged(_, wiped)) = purge(&t, "small", &["s"], false) else { panic!() };
+    assert!(!wiped.is_all() && !t.fs.purge_goes_on());
+    drop(reader);
+    (0..2).for_each(|_| t.fs.commit().unwrap());
+    assert!(t.fs.purge_goes_on());
+    t.fs.go_on_purging(&mut |_| true).unwrap();
+    assert!(!has_secret(&sim) && !t.fs.volume().has_purged_left());
+    // After a crash it is not known who read, and it is done anew.
+    t.put(ROOT, "other", SECRET);
+    t.snapshot("t");
+    remove(&t, ROOT, "other");
+    t.fs.commit().unwrap();
+    let reader = t.fs.volume().live(LineId::MAIN).unwrap();
+    t.put(ROOT, "neighbour", b"y");
+    let Ok(PurgeEnd::Purged(_, wiped)) = purge(&t, "other", &["t"], false) else { panic!() };
+    assert!(!wiped.is_all());
+    drop(reader);
+    let t = again(t, &sim);
+    assert!(t.fs.purge_goes_on());
+    t.fs.go_on_purging(&mut |_| true).unwrap();
+    assert!(!has_secret(&sim) && !t.fs.volume().has_purged_left());
+    t.prove();
+}
+
+fn send(t: &T, name: &str) -> std::result::Result<(), StreamError> {
+    let snapshot = t.fs.volume().find_snapshot(LineId::MAIN, name.as_bytes()).unwrap();
+    let order = SendOrder { snapshot: &snapshot, base: None, gone: None, resume: None };
+    t.fs.send(&order, &mut Vec::new(), &mut |_| true).map(drop)
+}
+
+/// A clone of a snapshot that lost content, and the line that was taken back to it: nothing of that reads as zeros or is sent.
+#[test]
+fn what_is_made_from_what_lacks_content_lacks_it_as_well() {
+    let (sim, t) = store();
+    t.compress(ROOT, "zstd");
+    t.put(ROOT, "packed", &secret(120 << 10));
+    t.put(ROOT, "small", SECRET);
+    t.put(ROOT, "other", b"stays");
+    t.snapshot("s");
+    ["packed", "small"].iter().for_each(|name| remove(&t, ROOT, name));
+    t.fs.commit().unwrap();
+    purged(&t, "packed", &["s"], false);
+    purged(&t, "small", &["s"], false);
+    assert!(!has_secret(&sim));
+    let clone = t.fs.create_line(b"c", views(&t, &["s"])[0]).unwrap();
+    let packed = t.find(clone, "packed").unwrap();
+    let file = t.open(packed, RW);
+    let purged = |done: Result<()>| {
+        assert!(matches!(&done, Err(Error::Io(what)) if what.contains("purged")), "{done:?}")
+    };
+    // Within a frame of which nothing is left there can be no change that leaves a piece on each side.
+    purged(t.fs.write(file.0, file.1, 32 << 10, &[1; 8192], false).map(drop));
+    purged(t.fs.fallocate(&USER, file.0, file.1, 32 << 10, 8192, AllocateMode::PunchHole));
+    purged(t.fs.fallocate(&USER, file.0, file.1, 32 << 10, 8192, AllocateMode::ZeroRange));
+    let from = t.open(t.put(clone, "source", &[7; 16384]), RO);
+    t.fs.commit().unwrap();
+    let copied = t.fs.copy_range(&USER, from.0, from.1, 0, file.0, file.1, 64 << 10, 16384);
+    purged(copied.map(drop));
+    t.fs.release(from.0, from.1);
+    // From its beginning on there can.
+    t.write(file, 0, &[2; 16384]);
+    t.fs.commit().unwrap();
+    t.prove();
+    assert_eq!(t.read(file, 0, 16384), [2; 16384]);
+    let mut out = vec![0; 4096];
+    for at in [16 << 10, 64 << 10, 116 << 10] {
+        assert!(t.fs.read(file.0, file.1, at, &mut out).is_err(), "{at}: no zeros");
+    }
+    t.resize(packed, 16384);
+    t.fs.release(file.0, file.1);
+    t.fs.commit().unwrap();
+    t.prove();
+    // The line is taken back, and goes on.
+    let to = t.fs.snapshot_of_word(ROOT, b"s").unwrap();
+    let back = t.fs.rollback(ROOT, &to, OpenForWriting::CutOff, &Reason::Rollback.into());
+    assert!(matches!(back, Ok(Switched::Done(_))));
+    is_gone(read_node(&t, t.find(ROOT, "small").unwrap()));
+    t.put(ROOT, "new", b"new");
+    t.snapshot("later");
+    let info = t.fs.volume().find_snapshot(LineId::MAIN, b"later").unwrap();
+    assert!(info.edited.is_some());
+    assert!(matches!(send(&t, "later"), Err(StreamError::Refused(what)) if what.contains("purged")));
+    assert!(t.fs.digest_of(&info).is_err());
+    ["packed", "small"].iter().for_each(|name| remove(&t, ROOT, name));
+    t.snapshot("clean");
+    send(&t, "clean").unwrap();
+    let t = again(t, &sim);
+    assert!(send(&t, "later").is_err());
+    send(&t, "clean").unwrap();
+    t.prove();
+}
+
+/// A line that is frozen is as it was, and nothing of a purge waits for its thaw.
+#[test]
+fn a_frozen_line_is_left_as_it_is() {
+    let (sim, t) = store();
+    t.put(ROOT, "key", &secret(64 << 10));
+    t.put(ROOT, "open", b"live");
+    t.snapshot("s");
+    remove(&t, ROOT, "key");
+    let order = FreezeOrder {
+        at: ROOT,
+        all: true,
+        timeout: std::time::Duration::from_secs(3600),
+        by: Reason::User.into(),
+    };
+    assert!(matches!(t.fs.freeze(&order), Ok(FreezeDone::Frozen(_))));
+    let before = t.fs.volume().live(LineId::MAIN).unwrap();
+    purged(&t, "key", &["s"], false);
+    assert!(t.fs.volume().live(LineId::MAIN).unwrap().is_same_tree(&before));
+    drop(before);
+    assert!(matches!(t.fs.thaw(ROOT, &[]), Ok(ThawDone::Thawed(_))));
+    (0..2).for_each(|_| t.fs.commit().unwrap());
+    t.fs.go_on_purging(&mut |_| true).unwrap();
+    assert!(!has_secret(&sim));
+}
+
+#[test]
+fn a_directory_goes_with_all_files_below_it() {
+    let (sim, t) = store();
+    let keys = t.mkdir(ROOT, "keys").unwrap();
+    let sub = t.mkdir(keys, "sub").unwrap();
+    t.put(keys, "a", SECRET);
+    t.put(sub, "b", &secret(100 << 10));
+    t.fs.symlink(&USER, sub, b"link", SECRET).unwrap();
+    t.fs.mknod(&USER, keys, b"pipe", FileType::Fifo, 0o600, 0).unwrap();
+    t.put(ROOT, "keysnot", b"stays");
+    t.fs.link(&USER, t.find(keys, "a").unwrap(), sub, b"a2").unwrap();
+    t.snapshot("one");
+    t.put(keys, "c", &secret(64 << 10));
+    t.fs.link(&USER, t.find(keys, "c").unwrap(), ROOT, b"out").unwrap();
+    t.snapshot("two");
+    for (dir, name) in [(keys, "a"), (sub, "a2"), (sub, "b"), (sub, "link"), (keys, "c"), (ROOT, "out")] {
+        remove(&t, dir, name);
+    }
+    t.fs.commit().unwrap();
+    assert_eq!(refused(&t, "keys", &["one", "two"]), [other("", "two", "out")]);
+    let Ok(PurgeEnd::Planned(plan)) = purge(&t, "keys/sub", &["two"], false) else { panic!() };
+    let told: Vec<&[u8]> = plan.files.iter().map(|file| &file[..]).collect();
+    assert_eq!(told, [&b"keys/sub/a2"[..], b"keys/sub/b", b"keys/sub/link"]);
+    let Ok(PurgeEnd::Purged(plan, _)) = purge(&t, "keys", &["one", "two"], true) else { panic!() };
+    let files: Vec<u64> = plan.found.iter().map(|found| found.files).collect();
+    assert_eq!((files, plan.files.len()), (vec![4, 5], 5));
+    for file in ["keys/a", "keys/sub/b", "keys/sub/a2"] {
+        is_gone(read(&t, "one", file));
+        is_gone(read(&t, "two", file));
+    }
+    is_gone(read(&t, "two", "out"));
+    assert_eq!(read(&t, "two", "keysnot").unwrap(), b"stays");
+    assert!(!has_secret(&sim));
+    assert!(matches!(purge(&t, "keys/pipe", &["one"], false), Err(Error::NotSupported)));
+    t.prove();
 }

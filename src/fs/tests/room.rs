@@ -4,6 +4,8 @@
 use super::*;
 use crate::fixtures::bytes;
 use crate::format::LineId;
+use crate::format::provenance::{Provenance, Reason};
+use crate::fs::{NamedPath, RestoreOrder};
 use crate::schedule::parse_rules;
 
 const MAIN: LineId = LineId::MAIN;
@@ -205,6 +207,37 @@ fn what_df_tells_follows_what_may_go() {
     t.fs.commit().unwrap();
     while t.fs.keep_schedules() {}
     assert!(available(&t) >= before + 39, "{before} {}", available(&t));
+}
+
+#[test]
+fn what_is_restored_on_a_full_store_finds_room() {
+    let t = scheduled(128 << 20, "every=1h keep=all", 10);
+    let dir = t.mkdir(ROOT, "many").unwrap();
+    for n in 0..2000 {
+        t.put(dir, &format!("f{n}"), &[n as u8; 300]);
+    }
+    t.snapshot("whole");
+    for n in 0..2000 {
+        t.fs.unlink(&USER, dir, format!("f{n}").as_bytes()).unwrap();
+    }
+    t.fs.commit().unwrap();
+    // By somebody who does not wait for room, up to the last byte.
+    let file = t.create(ROOT, "fills it");
+    let mut at = 0;
+    while t.fs.write(file.0, file.1, at, &bytes(at, 64 << 10), false).is_ok() {
+        at += 64 << 10;
+    }
+    t.fs.release(file.0, file.1);
+    (0..10_000)
+        .take_while(|n| t.fs.mkdir(&USER, ROOT, format!("{n:0>200}").as_bytes(), 0o755).is_ok())
+        .count();
+    let had = names(&t).len();
+    let path = NamedPath { at: ROOT, below: vec![b"many".to_vec()], name: b"many".to_vec() };
+    let order = RestoreOrder { paths: vec![path], from: Some(b"whole".to_vec()), to: None };
+    t.fs.restore(&order, &Provenance::from(Reason::Restore)).unwrap();
+    assert_eq!(t.list(dir).len(), 2000);
+    assert!(names(&t).len() < had && names(&t).contains(&b"whole".to_vec()), "{had}");
+    t.prove();
 }
 
 #[test]

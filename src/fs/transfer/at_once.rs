@@ -123,11 +123,23 @@ struct Held<'h, 'g> {
 type Act<'a, T> = &'a mut dyn FnMut(Held<'_, '_>) -> Refusable<T>;
 
 /// Changes a line at once by the plan that `settle` makes, durable when this returns. Nothing if it makes none, or one of
-/// nothing. If space is short `settle` is asked again, after commits.
+/// nothing. If space is short `settle` is asked again, after commits, and after what schedules took was let go.
 pub fn change_at_once(past: &Past, order: &ChangeOrder<'_>, settle: Settle<'_>) -> Refusable<Option<Done>> {
     let heads = &past.commits.heads;
-    once_closed(heads, kept_out(heads), |open| change_now(past, order, settle, open))
+    let mut rounds = ROOM_ROUNDS_MAX;
+    loop {
+        let done = once_closed(heads, kept_out(heads), |open| change_now(past, order, settle, open));
+        let is_short = matches!(done, Err(Refusal::Failed(Error::NoSpace)));
+        // What is read, as the view that content is taken from, does not go.
+        if !is_short || rounds == 0 || !past.can_make_room(0) || !past.make_room(0) {
+            return done;
+        }
+        rounds -= 1;
+    }
 }
+
+/// So often at most: it is nodes of the tree that there has to be room for, and these are few.
+const ROOM_ROUNDS_MAX: usize = 4;
 
 /// Does something that open files may be in the way of, which it tells; again as soon as they are closed, if that is in a
 /// moment: the kernel answers `close` before it tells us. Only they are looked at meanwhile, and nothing is held.

@@ -151,18 +151,21 @@ impl History {
 
     /// Notes the sum over what is in a snapshot.
     pub fn set_digest(&mut self, view: ViewId, digest: u128) {
-        self.view_mut(view).digest = Some(digest);
-        self.late.dirty.insert(view);
+        // Of what content was purged from meanwhile there is none.
+        if self.view(view).edited.is_none() {
+            self.view_mut(view).digest = Some(digest);
+            self.late.dirty.insert(view);
+        }
     }
 
-    /// Content was purged from a snapshot: the sum is that of something else.
+    /// The open commit takes content out of a snapshot: the sum is that of something else. Part of its records.
     pub fn set_edited(&mut self, view: ViewId, secs: i64) {
         if !self.views.contains_key(&view) {
             return;
         }
         let record = self.view_mut(view);
         (record.digest, record.edited) = (None, Some(secs));
-        self.late.dirty.insert(view);
+        self.dirty.insert(view);
     }
 
     /// Changes a name. That no other view has it is the caller's business.
@@ -317,7 +320,7 @@ impl History {
             provenance: Provenance::default(),
             identity: None,
             digest: None,
-            edited: None,
+            // What was purged from it is not in what is made from it.
             ..origin.clone()
         };
         self.add(head);

@@ -5,10 +5,11 @@ use crate::format::purge::{LeafRecord, PIECE_BYTES};
 use crate::format::{FormatError, Key, Kind, bad};
 use crate::store::{Rewrite, Store};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What was read so far.
 #[derive(Default)]
-pub(in crate::volume) struct LoadedLeaves {
+pub struct LoadedLeaves {
     records: LeafTable,
     pieces: BTreeMap<u64, Vec<u8>>,
     wiping: bool,
@@ -32,20 +33,28 @@ impl LoadedLeaves {
 
     /// From here on whoever reads a leaf from `store` has it as it is. Also says whether what no tree leads to is being written
     /// over.
-    pub fn known_to(self, store: &Store) -> Result<(LeafTable, bool), FormatError> {
+    pub(in crate::volume) fn known_to(self, store: &Store) -> Result<(LeafTable, bool), FormatError> {
+        let is_missing =
+            |(addr, record): &(&u64, &LeafRecord)| record.in_pieces && self.bytes(**addr).is_none();
+        if let Some((addr, _)) = self.records.iter().find(is_missing) {
+            return bad!("a piece of the leaf at {addr:#x} is missing");
+        }
+        self.known_as_far_as_read(store);
+        Ok((self.records, self.wiping))
+    }
+
+    /// The same of what could be read. A leaf of which pieces are missing may be at its place.
+    pub fn known_as_far_as_read(&self, store: &Store) {
         for (addr, record) in &self.records {
-            let bytes = if record.in_pieces {
-                let pieces = LeafRecord::piece_keys(*addr).map(|key| self.pieces.get(&key.rest));
-                let Some(pieces) = pieces.collect::<Option<Vec<_>>>() else {
-                    return bad!("a piece of the leaf at {addr:#x} is missing");
-                };
-                Some(pieces.into_iter().flatten().copied().collect())
-            } else {
-                None
-            };
+            let bytes = self.bytes(*addr).filter(|_| record.in_pieces);
             let rewrite = Rewrite { checksum: record.checksum, bytes };
             store.rewrites().load_leaf(*addr, record.birth, rewrite);
         }
-        Ok((self.records, self.wiping))
+    }
+
+    /// The pieces of a leaf, if there are all.
+    fn bytes(&self, addr: u64) -> Option<Arc<[u8]>> {
+        let pieces = LeafRecord::piece_keys(addr).map(|key| self.pieces.get(&key.rest));
+        Some(pieces.collect::<Option<Vec<_>>>()?.into_iter().flatten().copied().collect())
     }
 }

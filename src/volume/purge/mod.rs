@@ -9,9 +9,13 @@ mod order;
 mod step;
 
 #[cfg(test)]
+mod order_tests;
+#[cfg(test)]
 mod tests;
 
 pub use leaf::{InlineContents, LeafPlace, NewLeaf};
-pub(super) use load::LoadedLeaves;
+pub use load::LoadedLeaves;
+pub(super) use order::OutOfReach;
 pub use order::{Ordered, PurgeOrder, Purging};
-pub(super) use step::{LeafTable, PurgeTurn, purge_nodes};
+pub use step::LeafTable;
+pub(super) use step::{PurgeTurn, purge_nodes};

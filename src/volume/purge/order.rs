@@ -3,7 +3,7 @@
 use super::NewLeaf;
 use crate::format::{Epoch, ViewId};
 use parking_lot::{Mutex, RwLock};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// Content that the next commit holds.
 #[derive(Clone, Default)]
@@ -29,6 +29,19 @@ pub enum Ordered {
     Changed,
 }
 
+/// What was out of reach when what no tree leads to was written over last.
+#[derive(Clone, Default)]
+pub(in crate::volume) struct OutOfReach {
+    /// Freed by commits up to this epoch, and in quarantine.
+    pub until: Epoch,
+    /// Deleted, and read.
+    pub views: BTreeSet<ViewId>,
+    /// A side of the mirror.
+    pub side: bool,
+    /// How many fillings of a side had begun.
+    pub fillings: u64,
+}
+
 /// Purges of an open volume.
 #[derive(Default)]
 pub struct Purging {
@@ -51,6 +64,10 @@ pub(in crate::volume) struct WaitingPurge {
     pub in_place: Vec<(u64, Epoch)>,
     /// Whether what no tree leads to is being written over, if that has changed.
     pub wiping: Option<bool>,
+    /// What was out of reach when that was done last.
+    pub out_of_reach: Option<OutOfReach>,
+    /// How many fillings of a side of a mirror have begun.
+    pub fillings: u64,
     /// What commits of these epochs let go of: until nobody can have an older root.
     pub leaving: VecDeque<(Epoch, Vec<(u64, u64)>)>,
 }

@@ -3,7 +3,7 @@
 use super::order::{Ordered, PurgeOrder, Purging};
 use crate::format::deadlist::DeadEntry;
 use crate::format::purge::{LeafRecord, PIECE_BYTES, wiping_key};
-use crate::format::{Epoch, NODE_BYTES};
+use crate::format::{Epoch, NODE_BYTES, ViewId};
 use crate::store::{Rewrite, Store};
 use crate::tree::Pager;
 use crate::volume::Result;
@@ -13,7 +13,7 @@ use crate::volume::remap::{Places, Remap, Wiped};
 use std::collections::BTreeMap;
 
 /// Leaves that were rewritten, by address, as the committed state has them.
-pub(in crate::volume) type LeafTable = BTreeMap<u64, LeafRecord>;
+pub type LeafTable = BTreeMap<u64, LeafRecord>;
 
 /// The part of a commit that is about purges.
 #[derive(Default)]
@@ -29,6 +29,8 @@ pub(in crate::volume) struct PurgeTurn {
     /// Places that nobody refers to any more.
     pub(super) unheld: Vec<(u64, u64)>,
     pub(super) ordered: Option<Ordered>,
+    /// Where rewritten leaves are that are at their places now, or gone.
+    pub(super) leaves_left: Vec<(u64, u64)>,
 }
 
 impl PurgeTurn {
@@ -44,6 +46,12 @@ impl PurgeTurn {
         }
     }
 
+    /// True if a commit has something to do for it.
+    pub fn has_work(&self) -> bool {
+        let given_back = !self.settled.is_empty() || !self.in_place.is_empty();
+        self.order.is_some() || given_back || self.wiping.is_some()
+    }
+
     /// Takes in what was ordered, and gives back what was written over: returns places that are free.
     pub fn enter(
         &mut self,
@@ -53,9 +61,11 @@ impl PurgeTurn {
         epoch: Epoch,
     ) -> Result<Vec<(u64, u64)>> {
         self.wiped = remap.settle_purged(&self.settled, extra_refs, epoch);
+        self.unheld.append(&mut self.wiped.unheld);
         for (addr, birth) in &self.in_place {
             if let Some(record) = leaves.get_mut(addr).filter(|r| r.birth == *birth && r.in_pieces) {
                 record.in_pieces = false;
+                self.leaves_left.extend(record.places(*addr));
                 meta.edit.insert(meta.root, &LeafRecord::key(*addr), &record.encode())?;
                 drop_pieces(*addr, meta)?;
             }
@@ -79,6 +89,8 @@ impl PurgeTurn {
                     leaves.insert(addr, record);
                 }
                 self.ordered = Some(Ordered::Held);
+                // What no tree leads to is to be written over, whatever was.
+                self.wiping = Some(true);
             } else {
                 self.ordered = Some(Ordered::Changed);
             }
@@ -89,6 +101,12 @@ impl PurgeTurn {
             None => {}
         }
         Ok(self.wiped.freed.clone())
+    }
+
+    /// Snapshots that have lost content by it, and when.
+    pub fn edited(&self) -> Option<(&[ViewId], i64)> {
+        let order = self.order.as_ref().filter(|_| self.ordered == Some(Ordered::Held))?;
+        Some((&order.edited, order.secs))
     }
 
     /// What was planned is what there is.
@@ -102,6 +120,7 @@ impl PurgeTurn {
 
     /// References go: with a leaf, what says that it was rewritten.
     pub fn release_leaves(
+        &mut self,
         let_go: &[DeadEntry],
         leaves: &mut LeafTable,
         meta: &mut Meta<'_, '_>,
@@ -113,6 +132,7 @@ impl PurgeTurn {
             let Some(record) = leaves.get(&e.addr).filter(|record| record.birth == e.birth) else { continue };
             if record.in_pieces {
                 drop_pieces(e.addr, meta)?;
+                self.leaves_left.extend(record.places(e.addr));
             }
             meta.edit.remove(meta.root, &LeafRecord::key(e.addr))?;
             leaves.remove(&e.addr);
@@ -143,7 +163,11 @@ impl PurgeTurn {
         unreachable: Epoch,
     ) {
         let rewrites = pager.store().rewrites();
-        let order = self.order.take().filter(|_| self.ordered == Some(Ordered::Held)).unwrap_or_default();
+        let order = self.order.take();
+        if order.is_some() {
+            places.may_be_shared();
+        }
+        let order = order.filter(|_| self.ordered == Some(Ordered::Held)).unwrap_or_default();
         let mut shut = self.held.clone();
         shut.extend(order.leaves.iter().flat_map(|leaf| leaf.ptr.ranges()));
         if !shut.is_empty() {
@@ -162,8 +186,7 @@ impl PurgeTurn {
         let mut waiting = purging.waiting.lock();
         let mut leaving = std::mem::take(&mut self.wiped.freed);
         leaving.append(&mut self.unheld);
-        let node = NODE_BYTES as u64;
-        leaving.extend(self.in_place.iter().map(|(addr, _)| (*addr, node)));
+        leaving.append(&mut self.leaves_left);
         if !leaving.is_empty() {
             waiting.leaving.push_back((epoch, leaving));
         }

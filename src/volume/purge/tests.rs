@@ -3,6 +3,7 @@
 
 use super::{Ordered, PurgeOrder};
 use crate::check::{self, Depth};
+use crate::device::mirror::{NewSide, read_label, write_label};
 use crate::device::{CrashPolicy, Device, Mirror, Op, Persistence, Sim};
 use crate::format::mirror::{Label, Standing};
 use crate::format::provenance::Provenance;
@@ -10,35 +11,35 @@ use crate::format::purge::PURGED_INLINE;
 use crate::format::view::Consistency;
 use crate::format::{Extent, Key, Kind, LineId, ViewId};
 use crate::volume::{
-    Access, Need, NewSnapshot, NothingAbove, OpenOptions, ReserveFor, Result, View, Volume, VolumeError,
+    Access, FillFrom, Need, NewSnapshot, NothingAbove, OpenOptions, PlaceSet, RINGS, ReserveFor, Result,
+    View, Volume, VolumeError, WipedBytes,
 };
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-const SIZE: u64 = 32 << 20;
+pub(super) const SIZE: u64 = 32 << 20;
 /// In no other content.
 const SECRET: &[u8; 16] = b"s3cr3t-0123-key!";
-const FILE: u64 = 16;
-const SMALL: u64 = 17;
-const NEIGHBOUR: u64 = 18;
-const OTHER: u64 = 19;
+pub(super) const FILE: u64 = 16;
+pub(super) const SMALL: u64 = 17;
+pub(super) const NEIGHBOUR: u64 = 18;
+pub(super) const OTHER: u64 = 19;
 
-fn open(device: Arc<dyn Device>) -> Arc<Volume> {
+pub(super) fn open(device: Arc<dyn Device>) -> Arc<Volume> {
     let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
     let volume = Volume::open(device, options).unwrap();
     assert_eq!(volume.recover(&mut NothingAbove).damage, None);
     volume
 }
 
-fn commit(volume: &Volume) -> Result<()> {
+pub(super) fn commit(volume: &Volume) -> Result<()> {
     volume.commit(&mut |_| Ok(()))
 }
 
-fn secret(blocks: usize) -> Vec<u8> {
+pub(super) fn secret(blocks: usize) -> Vec<u8> {
     SECRET.repeat(blocks * 256)
 }
 
-fn put(volume: &Volume, ino: u64, content: &[u8]) -> Result<Extent> {
+pub(super) fn put(volume: &Volume, ino: u64, content: &[u8]) -> Result<Extent> {
     let key = Key::new(ino, Kind::Extent, 0);
     let staged = volume.stage(content)?;
     let mut txn = volume.begin(LineId::MAIN)?;
@@ -51,13 +52,13 @@ fn put(volume: &Volume, ino: u64, content: &[u8]) -> Result<Extent> {
     Ok(extent)
 }
 
-fn put_small(volume: &Volume, ino: u64, content: &[u8]) -> Result<()> {
+pub(super) fn put_small(volume: &Volume, ino: u64, content: &[u8]) -> Result<()> {
     let mut txn = volume.begin(LineId::MAIN)?;
     txn.reserve(Need { items: 4, ..Need::default() }, ReserveFor::Write)?;
     txn.insert(Key::new(ino, Kind::Inline, 0), content)
 }
 
-fn remove(volume: &Volume, ino: u64) -> Result<()> {
+pub(super) fn remove(volume: &Volume, ino: u64) -> Result<()> {
     let mut txn = volume.begin(LineId::MAIN)?;
     for kind in [Kind::Inline, Kind::Extent] {
         let key = Key::new(ino, kind, 0);
@@ -71,7 +72,7 @@ fn remove(volume: &Volume, ino: u64) -> Result<()> {
 }
 
 /// `cp --reflink`, `times` in one epoch.
-fn share(volume: &Volume, from: u64, to: u64, times: u64) {
+pub(super) fn share(volume: &Volume, from: u64, to: u64, times: u64) {
     for n in 0..times {
         let mut txn = volume.begin(LineId::MAIN).unwrap();
         txn.reserve(Need { items: 4, ..Need::default() }, ReserveFor::Write).unwrap();
@@ -81,7 +82,7 @@ fn share(volume: &Volume, from: u64, to: u64, times: u64) {
     }
 }
 
-fn snapshot(volume: &Volume, name: &[u8]) -> Result<ViewId> {
+pub(super) fn snapshot(volume: &Volume, name: &[u8]) -> Result<ViewId> {
     let new = NewSnapshot {
         name,
         created: (1, 2),
@@ -93,32 +94,32 @@ fn snapshot(volume: &Volume, name: &[u8]) -> Result<ViewId> {
     Ok(volume.create_snapshot(LineId::MAIN, &new, &mut |_| Ok(()))?.0)
 }
 
-fn extent(view: &View, ino: u64) -> Option<Extent> {
+pub(super) fn extent(view: &View, ino: u64) -> Option<Extent> {
     let item = view.get(&Key::new(ino, Kind::Extent, 0)).unwrap();
     item.map(|value| Extent::decode(&value).unwrap())
 }
 
-fn read(view: &View, ino: u64) -> Result<Vec<u8>> {
+pub(super) fn read(view: &View, ino: u64) -> Result<Vec<u8>> {
     let extent = extent(view, ino).unwrap();
     let mut out = vec![0; extent.len_bytes() as usize];
     view.read_extent(&extent, 0, &mut out).map(|()| out)
 }
 
-fn small(view: &View, ino: u64) -> Vec<u8> {
+pub(super) fn small(view: &View, ino: u64) -> Vec<u8> {
     view.get(&Key::new(ino, Kind::Inline, 0)).unwrap().unwrap().to_vec()
 }
 
-fn of(volume: &Volume, name: &[u8]) -> Arc<View> {
+pub(super) fn of(volume: &Volume, name: &[u8]) -> Arc<View> {
     volume.snapshot(volume.find_snapshot(LineId::MAIN, name).unwrap().id).unwrap()
 }
 
-fn clean(volume: &Volume) {
+pub(super) fn clean(volume: &Volume) {
     let report = check::check_space(volume, Depth::Data).unwrap();
     assert!(report.is_clean(), "{:#?}", report.problems);
 }
 
 /// Searches a device for the secret.
-fn has_secret(device: &dyn Device, sides: &[usize]) -> bool {
+pub(super) fn has_secret(device: &dyn Device, sides: &[usize]) -> bool {
     let mut bytes = vec![0; 1 << 20];
     let zeros = vec![0; 4096];
     (0..device.size()).step_by(bytes.len()).any(|at| {
@@ -131,19 +132,19 @@ fn has_secret(device: &dyn Device, sides: &[usize]) -> bool {
 }
 
 /// The secret of these in some snapshots is to go.
-fn order(volume: &Volume, names: &[&[u8]], inodes: &[u64]) -> Result<Ordered> {
+pub(super) fn order(volume: &Volume, names: &[&[u8]], inodes: &[u64]) -> Result<Ordered> {
     let nothing_moves = volume.hold_content();
     while volume.is_moving() {
         commit(volume)?;
     }
-    let (mut places, mut leaves) = (BTreeSet::new(), Vec::new());
+    let (mut places, mut leaves) = (PlaceSet::default(), Vec::new());
     let mut edited = Vec::new();
     for name in names {
         let view = of(volume, name);
         edited.push(view.id());
         for ino in inodes {
             if let Some(extent) = extent(&view, *ino) {
-                places.extend(view.runs_of(&extent).into_iter().map(|(from, to)| (from, to - from)));
+                places.add(&view, &extent);
             }
             if let Some(place) = view.leaf_of(&Key::new(*ino, Kind::Inline, 0))? {
                 let item = view.get(&Key::new(*ino, Kind::Inline, 0))?;
@@ -152,23 +153,34 @@ fn order(volume: &Volume, names: &[&[u8]], inodes: &[u64]) -> Result<Ordered> {
             }
         }
     }
-    let places: Vec<_> = places.into_iter().collect();
+    let places = places.ranges();
     let known = volume.extra_references(&places);
     volume.order_purge(&nothing_moves, PurgeOrder { places, known, leaves, edited, secs: 77 })?;
     commit(volume)?;
     Ok(volume.ordered().unwrap())
 }
 
+/// What no tree leads to.
+pub(super) fn wipe(volume: &Volume) -> Result<WipedBytes> {
+    let until = volume.epoch();
+    (0..3).try_for_each(|_| commit(volume))?;
+    let mut wiping = volume.begin_wiping(until)?;
+    assert!(wiping.free(&mut |_| true)?);
+    commit(volume)?;
+    assert!(wiping.reserved(&mut |_| true)?);
+    let wiped = wiping.end();
+    commit(volume).map(|()| wiped)
+}
+
 /// What is left to do of a purge.
-fn finish(volume: &Volume) -> Result<()> {
+pub(super) fn finish(volume: &Volume) -> Result<()> {
     volume.write_over_purged()?;
-    (0..4).try_for_each(|_| commit(volume))?;
-    volume.wipe_unreached(&mut |_| true)?;
-    commit(volume)
+    commit(volume)?;
+    wipe(volume).map(drop)
 }
 
 /// A snapshot `s` with secrets, which the head does not have any more. A neighbour of the small one has changed since.
-fn made_on(device: Arc<dyn Device>) {
+pub(super) fn made_on(device: Arc<dyn Device>) {
     Volume::create(device.clone(), SIZE, [1; 16], (0, 0)).unwrap();
     let volume = open(device);
     put(&volume, FILE, &secret(8)).unwrap();
@@ -184,13 +196,13 @@ fn made_on(device: Arc<dyn Device>) {
     commit(&volume).unwrap();
 }
 
-fn made() -> Sim {
+pub(super) fn made() -> Sim {
     let sim = Arc::new(Sim::with_fresh_content(SIZE, 1, 0));
     made_on(sim.clone());
     sim.clone_image()
 }
 
-fn is_purged(volume: &Volume) {
+pub(super) fn is_purged(volume: &Volume) {
     for (name, neighbour) in [(b"r", b"one"), (b"s", b"two")] {
         let view = of(volume, name);
         assert!(matches!(read(&view, FILE), Err(VolumeError::Purged(_))));
@@ -202,7 +214,7 @@ fn is_purged(volume: &Volume) {
     assert_eq!(small(&volume.live(LineId::MAIN).unwrap(), NEIGHBOUR), b"two");
 }
 
-fn is_whole(volume: &Volume) {
+pub(super) fn is_whole(volume: &Volume) {
     for name in [b"r", b"s"] {
         assert!(read(&of(volume, name), FILE).unwrap() == secret(8));
         assert_eq!(small(&of(volume, name), SMALL), SECRET);
@@ -225,9 +237,9 @@ fn end(volume: &Volume) {
     assert!(state.remap.purged.is_empty() && state.leaves.is_empty());
 }
 
-const BOTH: &[&[u8]] = &[b"r", b"s"];
+pub(super) const BOTH: &[&[u8]] = &[b"r", b"s"];
 
-fn story(volume: &Volume) -> Result<()> {
+pub(super) fn story(volume: &Volume) -> Result<()> {
     assert_eq!(order(volume, BOTH, &[FILE, SMALL])?, Ordered::Held);
     is_purged(volume);
     clean(volume);
@@ -249,6 +261,9 @@ fn a_secret_is_nowhere_afterwards() {
     let free = volume.shared.store().not_allocated(vec![(place, 8 * 4096)]);
     assert!(free.is_some(), "the space is back");
     assert_eq!(volume.find_snapshot(LineId::MAIN, b"s").unwrap().referenced, counted, "as references count");
+    (0..3).for_each(|_| commit(&volume).unwrap());
+    assert!(!volume.committed().unwrap().leaves.is_empty());
+    assert!(!volume.shared.store().rewrites().is_purged(0, SIZE), "leaves and places are anybody's again");
     drop(volume);
     let volume = open(sim.clone());
     is_purged(&volume);
@@ -359,6 +374,14 @@ fn references_to_one_place_go_one_by_one() {
     snapshot(&volume, b"t").unwrap();
     filled.iter().for_each(|n| remove(&volume, *n).unwrap());
     commit(&volume).unwrap();
+    // Whoever had what was purged before has nothing of what is there now.
+    let (mut places, now, before) = (PlaceSet::default(), of(&volume, b"t"), of(&volume, b"s"));
+    filled.iter().for_each(|n| places.add(&now, &extent(&now, *n).unwrap()));
+    assert!(places.has_some_of(&now, &extent(&now, last).unwrap()));
+    assert!(!places.has_some_of(&before, &extent(&before, FILE).unwrap()));
+    let found = volume.inodes_at(&places).unwrap();
+    assert!(found.iter().all(|(_, ino)| filled.contains(&ino.0)) && !found.is_empty(), "{found:?}");
+    drop((now, before));
     assert_eq!(order(&volume, &[b"t"], &filled).unwrap(), Ordered::Held);
     finish(&volume).unwrap();
     clean(&volume);
@@ -381,6 +404,60 @@ fn references_to_one_place_go_one_by_one() {
     assert!(volume.committed().unwrap().remap.purged.is_empty());
 }
 
+/// A part of a file was purged by way of another, which shared it: the rest is proved, and goes when it is asked for.
+#[test]
+fn the_rest_of_what_was_purged_in_part_goes_too() {
+    for moved in [false, true] {
+        let sim = Arc::new(Sim::with_fresh_content(SIZE, 1, 0));
+        Volume::create(sim.clone(), SIZE, [1; 16], (0, 0)).unwrap();
+        let volume = open(sim.clone());
+        put(&volume, FILE, &secret(8)).unwrap();
+        let mut txn = volume.begin(LineId::MAIN).unwrap();
+        txn.reserve(Need { items: 4, ..Need::default() }, ReserveFor::Write).unwrap();
+        let part = extent(txn.view(), FILE).unwrap().slice(8192, 8192);
+        let shared = txn.share(&part).unwrap().remove(0);
+        txn.insert(Key::new(OTHER, Kind::Extent, 0), &shared.encode()).unwrap();
+        drop(txn);
+        snapshot(&volume, b"s").unwrap();
+        [FILE, OTHER].iter().for_each(|ino| remove(&volume, *ino).unwrap());
+        commit(&volume).unwrap();
+        let view = of(&volume, b"s");
+        let whole = extent(&view, FILE).unwrap();
+        if moved {
+            volume.copy_out(&view, &[whole.slice(0, 4096)]).unwrap();
+        }
+        drop(view);
+        assert_eq!(order(&volume, &[b"s"], &[OTHER]).unwrap(), Ordered::Held);
+        finish(&volume).unwrap();
+        clean(&volume);
+        let view = of(&volume, b"s");
+        let mut out = vec![0; 16384];
+        view.read_extent(&whole, 16384, &mut out).unwrap();
+        assert!(out == secret(4) && read(&view, FILE).is_err() && has_secret(&*sim, &[0]));
+        // A check finds damage in the rest.
+        let at = view.runs_of(&whole).last().unwrap().1 - 4096;
+        let good = sim.peek(at, 4096);
+        sim.corrupt(at, 4096, 1);
+        assert!(!check::check_space(&volume, Depth::Data).unwrap().is_clean());
+        sim.write_at(at, &good).unwrap();
+        drop(view);
+        clean(&volume);
+        assert_eq!(order(&volume, &[b"s"], &[FILE]).unwrap(), Ordered::Held);
+        assert!(read(&of(&volume, b"s"), FILE).is_err());
+        finish(&volume).unwrap();
+        clean(&volume);
+        assert!(!has_secret(&*sim, &[0]));
+        volume.delete_snapshot(LineId::MAIN, volume.find_snapshot(LineId::MAIN, b"s").unwrap().id).unwrap();
+        (0..3).for_each(|_| commit(&volume).unwrap());
+        while volume.has_background_work() {
+            commit(&volume).unwrap();
+        }
+        commit(&volume).unwrap();
+        clean(&volume);
+        assert!(volume.committed().unwrap().remap.purged.is_empty());
+    }
+}
+
 #[test]
 fn what_has_moved_is_wiped_where_it_is() {
     let sim = Arc::new(made());
@@ -397,31 +474,8 @@ fn what_has_moved_is_wiped_where_it_is() {
     end(&volume);
 }
 
-/// What others came to share since it was planned is not taken from them.
 #[test]
-fn an_order_that_is_out_of_date_does_nothing() {
-    let volume = open(Arc::new(made()));
-    let view = of(&volume, b"s");
-    let held = volume.hold_content();
-    let extent = extent(&view, FILE).unwrap();
-    let places: Vec<_> = view.runs_of(&extent).into_iter().map(|(from, to)| (from, to - from)).collect();
-    let known = volume.extra_references(&places);
-    {
-        let mut txn = volume.begin(LineId::MAIN).unwrap();
-        txn.reserve(Need { items: 4, ..Need::default() }, ReserveFor::Write).unwrap();
-        let shared = txn.share(&extent).unwrap().remove(0);
-        txn.insert(Key::new(50, Kind::Extent, 0), &shared.encode()).unwrap();
-    }
-    let order = PurgeOrder { places, known, ..PurgeOrder::default() };
-    volume.order_purge(&held, order).unwrap();
-    commit(&volume).unwrap();
-    assert_eq!(volume.ordered(), Some(Ordered::Changed));
-    is_whole(&volume);
-    clean(&volume);
-}
-
-#[test]
-fn both_sides_of_a_mirror_lose_it() {
+fn both_sides_of_a_mirror_lose_it_though_one_is_away() {
     let sims = [1, 2].map(|n| Arc::new(Sim::with_fresh_content(SIZE, n, 0)));
     let label = |side| Label {
         pair: [5; 16],
@@ -438,12 +492,47 @@ fn both_sides_of_a_mirror_lose_it() {
         home: None,
         path: Vec::new(),
     };
+    for (sim, side) in sims.iter().zip([1, 2]) {
+        write_label(&**sim, &label(side)).unwrap();
+    }
     let [a, b] = sims.clone();
-    let mirror: Arc<dyn Device> = Arc::new(Mirror::together([(a, label(1)), (b, label(2))], 7));
+    let both = Arc::new(Mirror::together([(a, label(1)), (b, label(2))], 7));
+    let mirror: Arc<dyn Device> = both.clone();
     made_on(mirror.clone());
+    {
+        let volume = open(mirror.clone());
+        volume.set_mirrored(true).unwrap();
+        commit(&volume).unwrap();
+    }
     let volume = open(mirror.clone());
     assert!(sims.iter().all(|sim| has_secret(&**sim, &[0])));
-    story(&volume).unwrap();
+    // The one is lost while the other is written over.
+    assert_eq!(order(&volume, BOTH, &[FILE, SMALL]).unwrap(), Ordered::Held);
+    sims[1].fail(Op::Write, 1, Persistence::Once);
+    volume.write_over_purged().unwrap();
+    commit(&volume).unwrap();
+    let wiped = wipe(&volume).unwrap();
+    assert!(wiped.lacks_a_side && !wiped.is_all());
+    is_purged(&volume);
+    assert!(!has_secret(&*sims[0], &[0]) && has_secret(&*sims[1], &[0]));
+    assert!(volume.has_purged_left() && !volume.purge_goes_on(), "not without the other side");
+    // It comes back, and gets what is in use.
+    while both.states()[1].as_ref().is_some_and(|side| side.pending_calls > 0) {
+        std::thread::yield_now();
+    }
+    assert!(both.forget_lost());
+    let (ours, theirs) = (both.label().unwrap(), read_label(&*sims[1]).unwrap().unwrap());
+    let from = FillFrom::of_side(sims[1].clone(), &ours, &theirs, both.reached_epoch());
+    let limit = std::time::Duration::from_secs(600);
+    let device: Arc<dyn Device> = sims[1].clone();
+    both.join(NewSide { device, path: Vec::new(), partner_path: Vec::new(), limit }, &RINGS).unwrap();
+    assert!(volume.wipe_when_filled());
+    commit(&volume).unwrap();
+    assert!(!volume.purge_goes_on(), "it is not there yet");
+    volume.fill(&both, &from, &mut |_| std::ops::ControlFlow::Continue(())).unwrap();
+    assert!(has_secret(&*sims[1], &[0]), "in free space, which nobody copies to");
+    assert!(volume.purge_goes_on());
+    assert!(wipe(&volume).unwrap().is_all() && !volume.has_purged_left());
     is_purged(&volume);
     clean(&volume);
     assert!(!sims.iter().any(|sim| has_secret(&**sim, &[0])));
@@ -516,7 +605,7 @@ fn random_histories_with_purges() {
                         commit(&volume).unwrap();
                     }
                     let view = of(&volume, &name);
-                    let mut places = crate::volume::PlaceSet::default();
+                    let mut places = PlaceSet::default();
                     places.add(&view, &extent(&view, ino).unwrap());
                     let all = snapshots.iter_mut().map(|(name, files)| (of(&volume, name), files));
                     let head = (Arc::new(volume.live(LineId::MAIN).unwrap()), &mut live);

@@ -8,7 +8,7 @@ use super::table::{Remap, Wiped, reference};
 use crate::format::deadlist::DeadEntry;
 use crate::format::remap::RemapRecord;
 use crate::format::{BlockAddr, Epoch, Extent, PlacedExtent};
-use crate::store::{Store, StoreError};
+use crate::store::{RangeSet, Store, StoreError};
 use parking_lot::RwLock;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +28,8 @@ struct Table {
     gone: VecDeque<(Epoch, Vec<DeadEntry>)>,
     /// Places that were purged, and that they let go of.
     unheld: VecDeque<(Epoch, Vec<(u64, u64)>)>,
+    /// Places that are about to be purged: nobody else comes to refer to them.
+    closing: RangeSet,
 }
 
 impl Places {
@@ -56,6 +58,29 @@ impl Places {
         // Nobody asks it for items.
         drop(table.remap.take_changes());
         self.moves.fetch_add(1, Ordering::Release);
+    }
+
+    /// A commit is about to purge these places, which are disjoint, unless others have come to share them before.
+    pub fn may_not_be_shared(&self, places: &[(u64, u64)]) {
+        let mut table = self.table.write();
+        for (addr, len) in places {
+            table.closing.insert(*addr, *len);
+        }
+        self.moves.fetch_add(1, Ordering::Release);
+    }
+
+    /// That commit is in force.
+    pub fn may_be_shared(&self) {
+        self.table.write().closing = RangeSet::new();
+    }
+
+    /// True if some content of an extent is purged, or about to be.
+    pub fn is_closed(&self, extent: &Extent) -> bool {
+        let closing = |runs: &[(u64, u64)]| {
+            let table = self.table.read();
+            runs.iter().any(|(addr, len)| table.closing.overlaps(*addr, *len))
+        };
+        self.is_purged(extent) || (self.moves() != 0 && closing(&self.runs(extent)))
     }
 
     /// These places are purged: whoever refers to them reads nothing more.
@@ -144,6 +169,14 @@ impl Places {
             }
         }
         runs
+    }
+
+    /// The same of content that was not purged.
+    pub fn runs_left(&self, extent: &Extent) -> Vec<(u64, u64)> {
+        match self.moves() {
+            0 => vec![(extent.raw_addr.0, extent.stored_bytes())],
+            _ => self.table.read().remap.runs_left(extent),
+        }
     }
 
     /// True if all content of an extent is where the extent says.

@@ -74,8 +74,8 @@ impl Purged {
         overlaps(&self.held, addr, len, |held| held.len)
     }
 
-    /// Holds a place: returns the parts of it that were not held before.
-    pub fn hold(&mut self, addr: u64, len: u64) -> Vec<(u64, u64)> {
+    /// The parts of a place of which no content is purged.
+    pub(super) fn not_held(&self, addr: u64, len: u64) -> Vec<(u64, u64)> {
         let (mut at, end, mut new) = (addr, addr + len, Vec::new());
         let before = self.held.range(..addr).next_back().filter(|(s, held)| *s + held.len > addr);
         let met: Vec<_> =
@@ -89,6 +89,12 @@ impl Purged {
         if at < end {
             new.push((at, end - at));
         }
+        new
+    }
+
+    /// Holds a place: returns the parts of it that were not held before.
+    pub fn hold(&mut self, addr: u64, len: u64) -> Vec<(u64, u64)> {
+        let new = self.not_held(addr, len);
         for (addr, len) in &new {
             self.held.insert(*addr, HeldRecord { len: *len, wiped: false });
             self.dirty.insert(HeldRecord::key(*addr));

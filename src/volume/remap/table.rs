@@ -57,6 +57,8 @@ pub struct Wiped {
     pub kept: Vec<(u64, u64)>,
     /// Places that nobody has any more.
     pub freed: Vec<(u64, u64)>,
+    /// Those of them that would have stayed.
+    pub unheld: Vec<(u64, u64)>,
 }
 
 /// The remap. In memory whole, mirrored in the meta tree item by item.
@@ -189,6 +191,46 @@ impl Remap {
         parts.filter(|(.., lies)| *lies == PartPlace::Nothing).map(|(at, len, _)| (at, len)).collect()
     }
 
+    /// What of an extent was not purged: how far in it is, and where. Of a frame all or nothing.
+    pub fn left_of<'e>(&self, extent: &'e Extent) -> Vec<(u64, PlacedExtent<'e>)> {
+        let mut at = 0;
+        let placed = self.resolve(extent).into_iter().map(|part| {
+            at += part.extent().len_bytes();
+            (at - part.extent().len_bytes(), part)
+        });
+        let DeadEntry { addr, len, birth } = reference(extent);
+        if !self.is_purged(addr, len, birth) {
+            return placed.collect();
+        }
+        if extent.is_compressed() {
+            return Vec::new();
+        }
+        let part =
+            |(from, len, place)| (from, PlacedExtent::moved(extent.slice(from, len), BlockAddr(place)));
+        self.left(addr, len, birth).into_iter().map(part).collect()
+    }
+
+    /// Where the content of an extent is that was not purged, in runs.
+    pub fn runs_left(&self, extent: &Extent) -> Vec<(u64, u64)> {
+        let DeadEntry { addr, len, birth } = reference(extent);
+        self.left(addr, len, birth).into_iter().map(|(_, len, place)| (place, len)).collect()
+    }
+
+    /// What of a range that is referred to was not purged: how far in it is, its length, and where.
+    fn left(&self, addr: u64, len: u64, birth: Epoch) -> Vec<(u64, u64, u64)> {
+        let mut left = Vec::new();
+        for (at, len, lies) in self.parts(addr, len, birth) {
+            let place = match lies {
+                PartPlace::Here => at,
+                PartPlace::Moved(moved) => moved.new,
+                PartPlace::Nothing => continue,
+            };
+            let free = self.purged.not_held(place, len).into_iter();
+            left.extend(free.map(|(start, len)| (at - addr + (start - place), len, start)));
+        }
+        left
+    }
+
     /// In a commit: zeros are where `held` is, durably. `until` is its epoch: no reference to it is younger, and none comes
     /// to be. Its record is one of the extra references, and goes.
     pub fn settle_purged(&mut self, held: &[(u64, u64)], extra_refs: &mut ExtraRefs, until: Epoch) -> Wiped {
@@ -204,6 +246,7 @@ impl Remap {
                 for (addr, len) in extra_refs.release(addr, len) {
                     self.purged.forget_place(addr, len);
                     wiped.freed.push((addr, len));
+                    wiped.unheld.push((addr, len));
                 }
                 continue;
             }
