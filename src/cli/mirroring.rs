@@ -135,6 +135,8 @@ impl StoreSides {
 
     /// How the sides are: an object.
     pub(super) fn status(&self) -> Value {
+        // In this order: when it is over the sides are what has come of it.
+        let running = self.told.running.load(SeqCst);
         let states = self.mirror.states();
         let sides: Vec<Value> = {
             let held = self.held.lock();
@@ -145,7 +147,6 @@ impl StoreSides {
         };
         let is_mirrored = self.fs.volume().is_mirrored();
         let serving = states.iter().flatten().filter(|s| s.state == "serving").count();
-        let running = self.told.running.load(SeqCst);
         let mut status = json!({
             "mirrored": is_mirrored,
             "in_sync": is_mirrored && serving == 2,

@@ -7,6 +7,7 @@ use super::output::rfc3339;
 use super::refusal::{told, told_clone};
 use super::space_order::{SpaceOrder, SpaceQuestion};
 use crate::ctl::Failure;
+use crate::format::line::LineState;
 use crate::format::{LineId, ViewId};
 use crate::fs::{Fs, HeldContent, HeldPath};
 use crate::names;
@@ -79,7 +80,8 @@ fn parts(fs: &Fs, planner: &Planner<'_>) -> Result<Value, VolumeError> {
     let volume = fs.volume();
     let parts = planner.parts()?;
     let (mut snapshots, mut clones) = (Vec::new(), Vec::new());
-    for line in volume.lines() {
+    // What is in the trash is told in one.
+    for line in volume.lines().into_iter().filter(|line| line.state != LineState::Trashed) {
         for s in volume.own_snapshots(line.id) {
             let mut row = snapshot(&s);
             row["exclusive"] = planner.exclusive(s.id)?.into();
@@ -102,6 +104,7 @@ fn parts(fs: &Fs, planner: &Planner<'_>) -> Result<Value, VolumeError> {
         "used_bytes": parts.used, "live_bytes": parts.live, "snapshots_bytes": parts.snapshots,
         "tables_bytes": parts.tables, "freeing_bytes": parts.freeing,
         "saved_by_sharing_bytes": parts.saved_by_sharing, "may_free_bytes": fs.may_free(),
+        "trash_bytes": volume.trash_bytes()?.1,
     }))
 }
 

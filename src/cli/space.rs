@@ -232,6 +232,10 @@ fn parts_text(answer: &Value) -> String {
         let bytes = size(number(answer, "may_free_bytes"));
         out += &format!("automatic snapshots give {bytes} of it before a write fails: df calls that free\n");
     }
+    if number(answer, "trash_bytes") > 0 {
+        let bytes = size(number(answer, "trash_bytes"));
+        out += &format!("the trash has {bytes} of it: snapfs delete MNT --trash gives it back\n");
+    }
     match number(answer, "saved_by_sharing_bytes") {
         0 => out,
         saved => out + &format!("files share blocks: {} more without that\n", size(saved)),

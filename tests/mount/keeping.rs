@@ -143,6 +143,8 @@ fn a_trash_on_a_real_mount() {
     assert_eq!(told(&p, "mnt"), all);
     let status = p.json(&["status", "mnt", "--json"]);
     assert!(status["trash"] == "1h" && status["trash_items"] == 4 && status["snapshots"] == 0, "{status}");
+    assert!(p.json(&["space", "mnt", "--json"])["trash_bytes"].as_u64() > Some(0));
+    assert!(!p.ok(&["space", "mnt"]).contains(".trash-"));
     let table = p.ok(&["list", "mnt", "--trash"]);
     assert!(table.contains("DELETED") && table.contains("root"), "{table}");
 
@@ -168,6 +170,12 @@ fn a_trash_on_a_real_mount() {
     assert!(p.ok(&["undo", "mnt", "--dry-run"]).contains("old would come back"));
     assert_eq!(p.ok(&["undo", "mnt"]), "old is back from the trash\n");
     assert_eq!(names(&p.path(".snapshots")), ["old", "by rmdir"]);
+    // What one command has deleted comes back as one.
+    ["t1", "t2", "t3"].iter().for_each(|name| p.snapshot(name));
+    p.ok(&["delete", "mnt", "t?"]);
+    assert_eq!(p.ok(&["undo", "mnt"]).lines().count(), 3);
+    assert_eq!(names(&p.path(".snapshots")), ["old", "by rmdir", "t1", "t2", "t3"]);
+    p.ok(&["delete", "mnt", "t?", "--now"]);
     // A file that is open in one that is deleted stays readable.
     let open = fs::File::open(p.past("old", "a")).unwrap();
     fs::remove_dir(p.path(".snapshots/old")).unwrap();

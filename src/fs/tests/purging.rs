@@ -5,8 +5,8 @@ use crate::device::Sim;
 use crate::format::LineId;
 use crate::format::ViewId;
 use crate::fs::{
-    FreezeDone, FreezeOrder, HasToo, OpenForWriting, PurgeAsked, PurgeEnd, Reason, SendOrder, StreamError,
-    Switched, ThawDone,
+    FreezeDone, FreezeOrder, HasToo, NamedPath, OpenForWriting, PurgeAsked, PurgeEnd, Reason, RestoreOrder,
+    SendOrder, StreamError, Switched, ThawDone,
 };
 
 const SECRET: &[u8; 16] = b"s3cr3t-0123-key!";
@@ -347,6 +347,14 @@ fn what_is_made_from_what_lacks_content_lacks_it_as_well() {
     assert!(matches!(send(&t, "later"), Err(StreamError::Refused(what)) if what.contains("purged")));
     assert!(t.fs.digest_of(&info).is_err());
     ["packed", "small"].iter().for_each(|name| remove(&t, ROOT, name));
+    // Neither of them is brought back as what it is not.
+    for name in ["packed", "small"] {
+        let below = vec![name.as_bytes().to_vec()];
+        let path = NamedPath { at: ROOT, below, name: name.as_bytes().to_vec() };
+        let order = RestoreOrder { paths: vec![path], from: Some(b"s".to_vec()), to: None };
+        assert!(t.fs.restore(&order, &Reason::Restore.into()).is_err());
+        assert!(t.find(ROOT, name).is_err(), "{name}");
+    }
     t.snapshot("clean");
     send(&t, "clean").unwrap();
     let t = again(t, &sim);

@@ -5,6 +5,7 @@
 //! nothing is shared like content, because whoever writes there takes another place. No content is read or written.
 
 use super::work::Transfer;
+use crate::format::purge::PURGED_INLINE;
 use crate::format::{Extent, Ino, Key, Kind};
 use crate::fs::items::{decode_extent, extents};
 use crate::volume::{View, VolumeError};
@@ -18,6 +19,9 @@ pub fn take_content(work: &mut Transfer<'_, '_>, ino: Ino, from: Ino) -> Result<
     let wanted = work.source.get(&inline(from))?.map(|value| value.to_vec());
     let found = work.before.get(&inline(ino))?.map(|value| value.to_vec());
     if wanted != found {
+        if wanted.as_deref() == Some(PURGED_INLINE) {
+            return Err(VolumeError::Purged("purged: the content was taken out of the store".into()));
+        }
         work.set(inline(ino), wanted)?;
     }
     take_extents(work, ino, from)
