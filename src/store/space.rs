@@ -12,7 +12,7 @@ const BACK_CHUNK_BYTES_MIN: u64 = 256 << 10;
 /// What is kept at hand beyond need is not more than this share of what the host has left.
 pub const KEEP_SHARE: u64 = 16;
 /// So many pieces are asked for in one search of a host that is full: some milliseconds.
-const BACKED_TRIES: usize = 1024;
+const BACKED_TRIES: usize = 2048;
 /// Space is given back to the host in aligned pieces of this many bytes.
 const DISCARD_GRAIN_BYTES: u64 = 1 << 20;
 /// In one call it is given no more than this back.
