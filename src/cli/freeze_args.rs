@@ -6,7 +6,7 @@ use clap::Args;
 use std::path::PathBuf;
 
 /// Nobody is to wait for longer, in seconds.
-const TIMEOUT_MAX: u64 = 3600;
+pub(super) const TIMEOUT_MAX: u64 = 3600;
 
 #[derive(Args, Debug)]
 pub(super) struct FreezeArgs {

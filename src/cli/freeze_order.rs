@@ -1,5 +1,6 @@
 //! Orders to freeze lines or thaw them, and how they travel to a daemon.
 
+use super::freeze_args::TIMEOUT_MAX;
 use crate::ctl::{Code, Failure};
 use crate::format::provenance::Provenance;
 use crate::fs::FreezeOrder;
@@ -41,8 +42,9 @@ pub(super) fn decode_numbers(args: &Value) -> Result<Vec<u64>, Failure> {
 
 /// The other way of an order to freeze.
 pub(super) fn decode(args: &Value, at: NodeId, by: Provenance) -> Result<FrostWish, Failure> {
-    let timeout = args.get("timeout").and_then(Value::as_u64).filter(|secs| *secs != 0);
-    let timeout = timeout.ok_or_else(|| Failure::new(Code::Invalid, "the request has no 'timeout'"))?;
+    let timeout = args.get("timeout").and_then(Value::as_u64).filter(|secs| (1..=TIMEOUT_MAX).contains(secs));
+    let timeout = timeout
+        .ok_or_else(|| Failure::new(Code::Invalid, "the request has no 'timeout' that makes sense"))?;
     let all = args.get("all").and_then(Value::as_bool).unwrap_or(false);
     Ok(FrostWish::Freeze(FreezeOrder { at, all, timeout: Duration::from_secs(timeout), by }))
 }

@@ -64,6 +64,7 @@ impl Fs {
         self.lines_to_freeze(order)?;
         // Little is left for when everybody waits.
         self.commit()?;
+        self.past.make_room_to_write_back();
         let number = loop {
             // What waits for the kernel with snapshots held off would wait for the end.
             let left = deadline.saturating_duration_since(Instant::now());

@@ -300,8 +300,9 @@ impl Fs {
         if !is_due {
             return Ok(false);
         }
-        if self.wanted_bytes(schedule).is_some() && self.past.empty_some_trash()? {
+        if self.wanted_bytes(schedule).is_some() && self.past.empty_some_trash(TIMERS_PATIENCE)? {
             // What is in the trash goes first, and its space is on its way.
+            self.commits.commit()?;
             return Ok(true);
         }
         let trusted = self.past.timekeeper.seen.lock().clock.is_trusted();
@@ -312,6 +313,10 @@ impl Fs {
         go.truncate(PRUNED_AT_ONCE);
         let go: Vec<SnapshotInfo> = go.into_iter().map(|ruled| ruled.snapshot).collect();
         let gone = self.past.drop_scheduled(head, &go, TIMERS_PATIENCE)?;
+        if !gone.is_empty() && schedule.free.is_some() {
+            // No more goes for want of space before this has come back.
+            self.commits.commit()?;
+        }
         // What could not go is tried again later, and holds nothing up.
         let more = more && gone.len() == go.len();
         self.with_watched(head.line, schedule, |watched| {
@@ -321,7 +326,9 @@ impl Fs {
     }
 
     fn prune_all(&self, head: &Head, schedule: &Schedule) -> Result<Vec<SnapshotInfo>> {
-        while self.wanted_bytes(schedule).is_some() && self.past.empty_some_trash()? {}
+        while self.wanted_bytes(schedule).is_some() && self.past.empty_some_trash(USERS_PATIENCE)? {
+            self.commits.bring_back()?;
+        }
         let mut go = self.rulings(head.line, schedule)?;
         go.retain(|ruled| ruled.ruling.goes() || ruled.thinned.is_some());
         let go: Vec<SnapshotInfo> = go.into_iter().map(|ruled| ruled.snapshot).collect();
@@ -400,7 +407,8 @@ impl Fs {
         let space = volume.space();
         let least = bytes_of(schedule.free?, space.total);
         let wanted = least.saturating_add(least / MARGIN_SHARE).saturating_sub(space.free);
-        (wanted > 0 && !volume.has_background_work()).then_some(wanted)
+        let comes_back = volume.has_background_work() || volume.has_deleted();
+        (wanted > 0 && !comes_back).then_some(wanted)
     }
 }
 

@@ -5,6 +5,10 @@ use super::past::Deletion;
 use crate::format::provenance::Provenance;
 use crate::format::trash::TrashRecord;
 use crate::ops::{NodeId, Result};
+use std::time::Duration;
+
+/// How long it is waited for who makes a snapshot.
+const EMPTYING_PATIENCE: Duration = Duration::from_secs(600);
 
 impl Fs {
     /// For how long what is deleted stays in the trash: seconds, if there is one.
@@ -41,6 +45,6 @@ impl Fs {
     /// What could go from the trash now, because space is needed: has what was deleted first go. False if the trash is empty. The
     /// space comes back as that of anything that is deleted.
     pub fn empty_some_trash(&self) -> Result<bool> {
-        self.past.empty_some_trash()
+        self.past.empty_some_trash(EMPTYING_PATIENCE)
     }
 }

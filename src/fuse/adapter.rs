@@ -22,8 +22,8 @@ use super::reply::{
     attributes, created, data, empty, entry, file_open_flags, found_at, nothing, opened, value, written,
 };
 use crate::ops::{
-    Caching, DirEntry, Entry, Error, Handle, NodeId, Opening, Operations, Result, SeekTarget, SetAttr,
-    SyncScope,
+    AllocateMode, Caching, DirEntry, Entry, Error, Handle, NodeId, Opening, Operations, Result, SeekTarget,
+    SetAttr, SyncScope,
 };
 use crate::sys::mount::fcntl;
 use fuser::{
@@ -628,9 +628,12 @@ impl Filesystem for Adapter {
     ) {
         let Some(mode) = convert::allocate_mode(mode) else { return empty(reply, Err(Error::NotSupported)) };
         let (who, node, handle) = (caller(req, 0), NodeId(ino.0), Handle(fh.0));
+        // What the file has already it need not get, wherever that is: the least that it takes.
+        let has = || self.changing.ops.getattr(node, None).map_or(0, |(attr, _)| attr.blocks * 512);
+        let needed = if mode == AllocateMode::PunchHole { 0 } else { length.saturating_sub(has()) };
         self.changing.in_room(
             node,
-            length,
+            needed,
             move |ops| ops.fallocate(&who, node, handle, offset, length, mode),
             move |done| empty(reply, done),
         );

@@ -24,6 +24,11 @@ pub struct Leftover {
 }
 
 impl Volume {
+    /// True if something was deleted that no commit has taken yet: its space is on its way.
+    pub fn has_deleted(&self) -> bool {
+        !self.state.read().deletes.is_empty()
+    }
+
     /// Fails if a snapshot of a line would not be deleted now.
     pub fn check_deletable(&self, line: LineId, id: ViewId) -> Result<()> {
         let state = self.state.read();

@@ -43,6 +43,16 @@ fn equalise_bytes(device: &dyn Device, place: u64, bytes: &[u8], levelling: &mut
     for side in device.sides() {
         let mut blocks = vec![0; (end - start) as usize];
         let read = device.read_side(side, RESERVED_BYTES + start, &mut blocks);
+        if read.is_err() {
+            // Of what is around, each block from whichever side has it.
+            for (n, block) in blocks.chunks_mut(FLUSH_BYTES as usize).enumerate() {
+                let at = RESERVED_BYTES + start + n as u64 * FLUSH_BYTES;
+                let mut any = std::iter::once(side).chain(device.sides());
+                if !any.any(|from| device.read_side(from, at, block).is_ok()) {
+                    block.fill(0);
+                }
+            }
+        }
         if read.is_err() || blocks[inside.clone()] != *bytes {
             blocks[inside.clone()].copy_from_slice(bytes);
             levelling.bring(side, RESERVED_BYTES + start, &blocks);

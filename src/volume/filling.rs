@@ -236,7 +236,7 @@ impl Volume {
         let epoch = mirror.reached_epoch();
         let Needed { ranges, content: of_content } = self.ranges_to_fill(from)?;
         mirror.note_rest(epoch, noted(&ranges, 0))?;
-        self.discard_unused(mirror)?;
+        self.discard_unused(mirror, &mut || told(Filled::default()).is_break())?;
         let log = self.log_range();
         let total = ranges.bytes() + log.1 + rings_bytes();
         let content = matches!(from, FillFrom::Stale(_)).then_some(0);
@@ -290,12 +290,16 @@ impl Volume {
     }
 
     /// Gives back to the host of a side that is being filled what it has stored and nobody has room promised for.
-    fn discard_unused(&self, mirror: &Mirror) -> Result<()> {
+    fn discard_unused(&self, mirror: &Mirror, ends: &mut dyn FnMut() -> bool) -> Result<()> {
         let start = RESERVED_BYTES + self.log_range().1;
         for (addr, len) in mirror.stored_there() {
             let from = addr.max(start);
             let ranges = (from..addr + len).step_by(DISCARD_BYTES as usize);
             for at in ranges {
+                if ends() {
+                    // Whoever fills ends as well, at his first look.
+                    return Ok(());
+                }
                 let part = DISCARD_BYTES.min(addr + len - at);
                 mirror.discard_there(at, part, &|at, len| self.alloc_of().unbacked_of(at, len))?;
             }

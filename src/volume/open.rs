@@ -165,6 +165,7 @@ impl Volume {
 
     /// Opens the newest state of a store.
     pub fn open(device: Arc<dyn Device>, options: OpenOptions) -> Result<Arc<Volume>> {
+        let sides = device.sides().len();
         let rings = ring::read(&*device)?;
         for damage in &rings.damaged {
             log::warn!("{}: superblock {damage}", device.describe());
@@ -202,6 +203,10 @@ impl Volume {
             // A process that was killed may have left what only the host's memory holds, superblocks included.
             store.flush_inherited()?;
             equal::equalise_tables(&*device, &found, superblock.log_bytes)?;
+            if device.sides().len() < sides {
+                // What was read may be what the side had that is lost: the other one is opened as it is.
+                return Volume::open(device, options);
+            }
             device.reached(superblock.epoch.0);
         }
         let pager = Pager::new(store, options.cache_bytes);

@@ -541,7 +541,8 @@ fn little_memory_is_refused_and_hangs_nobody() {
     }
     let p = Place::new();
     p.ok(&["init", "store"]);
-    let limits = (0..60).map(|n| format!("--as={}", (16u64 << 20) * (100 + 20 * n) / 100));
+    // With less the program itself has no room to begin.
+    let limits = (0..60).map(|n| format!("--as={}", (20u64 << 20) * (100 + 16 * n) / 100));
     climb(&p, limits, &|limit| limited(&p, limit, &["mount", "store", "mnt"]));
 }
 

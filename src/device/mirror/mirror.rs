@@ -354,12 +354,16 @@ impl Mirror {
             let failed = outcomes.into_iter().filter(|(n, _)| is_serving(members, *n)).map(|(_, done)| done);
             return failed.into_iter().find(Result::is_err).unwrap_or_else(|| Err(gone()));
         }
+        let mut left = Ok(());
         for (n, done) in outcomes {
-            if let (Err(e), Some(member)) = (done, &members[n]) {
-                self.lose(&member.side, &e.to_string());
+            if let (Err(e), Some(member)) = (done, &members[n])
+                && !self.lose(&member.side, &e.to_string())
+            {
+                // Who had it was lost meanwhile, for a change of somebody else's: the last one has not.
+                left = Err(e);
             }
         }
-        Ok(())
+        left
     }
 
     /// Waits for replies up to the limit, and then for as long as nobody who serves has succeeded: when all are late it is

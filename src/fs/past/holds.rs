@@ -108,6 +108,7 @@ impl Past {
         terms: &HoldTerms<'_>,
     ) -> Result<ViewId> {
         let by = Provenance { description: Vec::new(), ..provenance.clone() };
+        self.make_room_to_write_back();
         self.with_new_hold(terms, &by, |hold| {
             self.snapshot_with(head, (name, provenance, reached), Some(hold), &self.one_at_a_time())
         })

@@ -55,7 +55,7 @@ impl Past {
     /// False if whoever needs so many bytes need not wait: nothing goes by itself, or all of it would not be enough.
     pub fn can_make_room(&self, bytes: u64) -> bool {
         let heads = &self.commits.heads;
-        if heads.is_read_only() {
+        if heads.is_read_only() || bytes > heads.volume.space().total {
             return false;
         }
         let has_point = heads.main().tripwire.newest().is_some();
@@ -99,10 +99,28 @@ impl Past {
         made
     }
 
+    /// True if so many bytes could be there once all has gone that may, the trash and the point among it.
+    fn could_be_enough(&self, bytes: u64) -> Result<bool> {
+        let volume = &self.commits.heads.volume;
+        if bytes <= volume.space().available {
+            return Ok(true);
+        }
+        let point = self.commits.heads.main().tripwire.newest().map(|point| point.view.id());
+        let all: Vec<ViewId> = ids(&self.may_go()).into_iter().chain(point).collect();
+        let together = volume.planner()?.would_free(&all)?.saturating_add(volume.trash_bytes()?.1);
+        // What was deleted and is on its way counts as used still.
+        let comes = if volume.has_background_work() { volume.leftover()?.bytes } else { 0 };
+        let now = volume.space().available.saturating_add(volume.reclaimable_bytes());
+        Ok(now.saturating_add(together).saturating_add(comes) >= bytes)
+    }
+
     fn let_some_go(&self, bytes: u64) -> Result<bool> {
+        if !self.could_be_enough(bytes)? {
+            return Ok(false);
+        }
         self.let_go_of_point();
         // What users have deleted goes before anything that a schedule keeps.
-        if self.empty_some_trash()? {
+        if self.empty_some_trash(PATIENCE)? {
             self.commits.bring_back()?;
             return Ok(true);
         }

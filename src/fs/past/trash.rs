@@ -6,7 +6,7 @@
 use super::clonedir::CloneEnd;
 use super::deletion::Deletion;
 use super::holds::moment;
-use super::snapdir::{Past, check_snapshot_name};
+use super::snapdir::{OneAtATime, Past, check_snapshot_name};
 use crate::format::LineId;
 use crate::format::provenance::{Provenance, Reason};
 use crate::format::trash::{TrashRecord, Trashed};
@@ -14,6 +14,7 @@ use crate::fs::heads::Head;
 use crate::ops::{Error, Result};
 use crate::volume::{NewTrash, ReserveFor};
 use std::sync::Arc;
+use std::time::Duration;
 
 impl Past {
     /// For how long what is deleted stays in the trash: seconds, if there is one.
@@ -86,6 +87,10 @@ impl Past {
         self.commits.heads.check_writable()?;
         self.commits.have_room_for_records(ReserveFor::Delete)?;
         let held = self.one_at_a_time();
+        self.empty_trash_held(number, held)
+    }
+
+    fn empty_trash_held(&self, number: u64, held: OneAtATime<'_>) -> Result<()> {
         let no_commit = self.commits.hold_off();
         let names = self.commits.heads.volume.empty_trash(number)?;
         drop((no_commit, held));
@@ -93,12 +98,21 @@ impl Past {
         self.commits.outlive()
     }
 
-    /// Empties what was deleted first, because its space is wanted. False if the trash is empty.
-    pub fn empty_some_trash(&self) -> Result<bool> {
-        match self.commits.heads.volume.trash().first() {
-            Some(trash) => self.empty_trash(trash.number).map(|()| true),
-            None => Ok(false),
+    /// Empties what was deleted first and is not held, because its space is wanted. False if there is nothing, or if somebody makes
+    /// a snapshot for longer than this: he may be waiting for a write that waits for room.
+    pub fn empty_some_trash(&self, patience: Duration) -> Result<bool> {
+        self.commits.heads.check_writable()?;
+        for trash in self.commits.heads.volume.trash() {
+            self.commits.have_room_for_records(ReserveFor::Delete)?;
+            let Some(held) = self.one_at_a_time_within(patience) else { return Ok(false) };
+            match self.empty_trash_held(trash.number, held) {
+                // Somebody else has emptied it just now.
+                Ok(()) | Err(Error::Stale) => return Ok(true),
+                Err(Error::Busy) => {}
+                Err(e) => return Err(e),
+            }
         }
+        Ok(false)
     }
 
     /// Empties what has been in the trash for its time.

@@ -276,6 +276,28 @@ fn want_of_space_thins_the_oldest_class_first_and_never_the_last() {
 }
 
 #[test]
+fn no_more_goes_for_want_of_space_than_is_wanted() {
+    let t = T::with(256 << 20, FsOptions::default());
+    t.clock.set((MONDAY - 1000) * SECOND);
+    t.fs.set_schedules(MAIN, vec![rules("every=1h keep=all")]).unwrap();
+    for n in 0..60 {
+        replace(&t, "big", &crate::fixtures::bytes(n, 2 << 20));
+        pass(&t, HOUR);
+    }
+    t.fs.commit().unwrap();
+    let (space, all) = (t.fs.volume().space(), names(&t).len());
+    // Ten more are to be free, of sixty, and it is looked often before anybody else commits.
+    let floor = (space.free + (20 << 20)) * 4 / 5;
+    t.fs.set_schedules(MAIN, vec![rules(&format!("every=1h keep=all free={}M", floor >> 20))]).unwrap();
+    for _ in 0..30 {
+        while t.fs.keep_schedules() {}
+        t.clock.advance(3 * SECOND);
+    }
+    let left = names(&t).len();
+    assert!((all - 16..=all - 9).contains(&left), "{left} of {all}");
+}
+
+#[test]
 fn two_schedules_with_budgets_keep_to_them_together() {
     let t = T::with(256 << 20, FsOptions::default());
     t.clock.set((MONDAY - 1000) * SECOND);

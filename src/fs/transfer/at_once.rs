@@ -127,6 +127,7 @@ type Act<'a, T> = &'a mut dyn FnMut(Held<'_, '_>) -> Refusable<T>;
 pub fn change_at_once(past: &Past, order: &ChangeOrder<'_>, settle: Settle<'_>) -> Refusable<Option<Done>> {
     let heads = &past.commits.heads;
     let mut rounds = ROOM_ROUNDS_MAX;
+    past.make_room_to_write_back();
     loop {
         let done = once_closed(heads, kept_out(heads), |open| change_now(past, order, settle, open));
         let is_short = matches!(done, Err(Refusal::Failed(Error::NoSpace)));
