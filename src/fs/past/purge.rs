@@ -89,9 +89,7 @@ impl Past {
         self.commits.commit()?;
         let wiped = self.wipe(go_on)?;
         match heads.volume.has_purged_left() {
-            false => log::warn!(
-                "a purge was cut off: what was left of it is written over; run it again, if it did not say that it was done"
-            ),
+            false => log::info!("what was left of a purge is written over"),
             true => log::info!("some of a purge is out of reach still: {wiped:?}"),
         }
         Ok(())
