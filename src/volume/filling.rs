@@ -236,11 +236,11 @@ impl Volume {
         let epoch = mirror.reached_epoch();
         let Needed { ranges, content: of_content } = self.ranges_to_fill(from)?;
         mirror.note_rest(epoch, noted(&ranges, 0))?;
-        self.discard_unused(mirror, &mut || told(Filled::default()).is_break())?;
         let log = self.log_range();
         let total = ranges.bytes() + log.1 + rings_bytes();
         let content = matches!(from, FillFrom::Stale(_)).then_some(0);
         let mut filled = Filled { total, content, ..Filled::default() };
+        self.discard_unused(mirror, &mut || told(filled).is_break())?;
         let needed = self.log_in_force();
         let of_log: IsNeeded = Arc::new(move |at, theirs, n| needed.is_needed(at, theirs, n));
         let of_rings: IsNeeded = Arc::new(|_, _, _| true);
@@ -255,7 +255,7 @@ impl Volume {
                 unnoted = 0;
             }
             if ends {
-                return Err(VolumeError::NotAStore("the filling of the other side was ended".into()));
+                return Err(ended());
             }
             let copied = if is_content {
                 // What was freed since is not there any more, maybe, and what was allocated has been written to both.
@@ -297,8 +297,7 @@ impl Volume {
             let ranges = (from..addr + len).step_by(DISCARD_BYTES as usize);
             for at in ranges {
                 if ends() {
-                    // Whoever fills ends as well, at his first look.
-                    return Ok(());
+                    return Err(ended());
                 }
                 let part = DISCARD_BYTES.min(addr + len - at);
                 mirror.discard_there(at, part, &|at, len| self.alloc_of().unbacked_of(at, len))?;
@@ -306,6 +305,10 @@ impl Volume {
         }
         Ok(())
     }
+}
+
+fn ended() -> VolumeError {
+    VolumeError::NotAStore("the filling of the other side was ended".into())
 }
 
 #[cfg(test)]
