@@ -386,7 +386,7 @@ parts after
 gets 0 "$program" plan "$mnt" free 8M --json
 want=$(number "$place/said" freed_bytes)
 [ "$want" -ge $((8 << 20)) ] || fail "a plan for 8 MiB brings $want bytes"
-command=$(sed -n 's/^  "command": "snapfs delete [^ ]* \(.*\)",\{0,1\}$/\1/p' "$place/said")
+command=$(sed -n 's/^  "command": "snapfs delete [^ ]* -- \(.*\)",\{0,1\}$/\1/p' "$place/said")
 # shellcheck disable=SC2086 # names without spaces
 comes_back "$want" $command --wait
 
