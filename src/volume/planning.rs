@@ -114,7 +114,7 @@ struct Draft {
 pub struct Planner<'v> {
     volume: &'v Volume,
     now: Draft,
-    /// As of the same moment.
+    /// As of the same moment, or just after.
     space: Space,
     superblock: Superblock,
     space_map: Vec<BlockPtr>,
@@ -125,10 +125,9 @@ impl Volume {
     /// To plan on the state as of the last commit.
     pub fn planner(&self) -> Result<Planner<'_>> {
         let committer = self.committer.lock();
-        let (mut state, space) = {
-            let state = self.state.read();
-            (state.clone(), self.space_of(&state))
-        };
+        let mut state = self.state.read().clone();
+        // What is published in between counts as on its way, and the other way round nothing is missing.
+        let space = self.space_beside(self.required_bytes(&state));
         let superblock = committer.superblock.clone();
         let pin = Pin::epoch(&self.shared, superblock.epoch);
         let jobs: Vec<Job> = committer.jobs.values().copied().collect();

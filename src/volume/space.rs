@@ -264,12 +264,12 @@ impl Volume {
 
     /// Space in use and left.
     pub fn space(&self) -> Space {
-        self.space_of(&self.state.read())
+        let required = self.required_bytes(&self.state.read());
+        self.space_beside(required)
     }
 
-    /// The same for whoever has the state.
-    pub(super) fn space_of(&self, state: &VolumeState) -> Space {
-        let required = self.required_bytes(state);
+    /// The same if so much is required by what is not committed yet.
+    pub(super) fn space_beside(&self, required: u64) -> Space {
         let store = self.shared.store();
         let available = store.device().available();
         let alloc = store.alloc();
