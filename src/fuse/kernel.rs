@@ -25,8 +25,9 @@ use std::time::Duration;
 
 /// How long whoever drops names waits before another way is taken. The kernel locks each directory. A rename from one
 /// `.snapshots` to another, which is always refused, locks two and may wait for the one that a request under way has
-/// locked; that request must end.
-const NAMES_SOON: Duration = Duration::from_millis(100);
+/// locked; that request must end. Long enough for a busy machine: the other way has every name of the mount asked for anew,
+/// and until that is answered a working directory counts as deleted.
+const NAMES_SOON: Duration = Duration::from_secs(1);
 /// How long it waits where there is no other way.
 const NAMES_PATIENCE: Duration = Duration::from_secs(2);
 
