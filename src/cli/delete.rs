@@ -13,11 +13,13 @@ use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How soon it is looked whether space has come back, and then twice as long at a time, up to the other.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(2);
+/// Who waits looks no more often than once in so many times of what an answer takes.
+const ANSWERS_SHARE: u32 = 50;
 /// What ends the waiting and nothing else.
 const ENDS: [i32; 2] = [signals::SIGINT, signals::SIGTERM];
 
@@ -123,7 +125,9 @@ fn look_on(client: &Client, json: bool) -> Result<(), Failure> {
     let is_shown = !json && io::stderr().is_terminal();
     let (mut last, mut pause) = (Value::Null, LOOK_AGAIN);
     let done = loop {
+        let asked = Instant::now();
         let status = client.call("status", json!({}), &mut |_| {})?;
+        let answered_in = asked.elapsed();
         let number = |key: &str| status[key].as_u64();
         let state = status["state"].as_str().unwrap_or_default();
         let (Some(views), Some(jobs), Some(bytes), "ok") =
@@ -144,7 +148,9 @@ fn look_on(client: &Client, json: bool) -> Result<(), Failure> {
             let _ = write!(io::stderr().lock(), "\r{what}\x1b[K");
         }
         last = now;
-        if matches!(family::wait_signal(&ENDS, Some(pause)), Ok(Some(_))) {
+        // The answer counts what is to come back, and is not what the daemon is there for.
+        let pause_now = pause.max(answered_in * ANSWERS_SHARE).min(LOOK_AGAIN_MAX);
+        if matches!(family::wait_signal(&ENDS, Some(pause_now)), Ok(Some(_))) {
             let what = "waited for no longer; it goes on in the background (snapfs status)";
             break Err(Failure::new(Code::Other, what));
         }

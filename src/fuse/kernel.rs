@@ -6,10 +6,10 @@
 
 use super::answering::Answering;
 use super::flusher::{Flusher, NODES_MAX};
-use super::mounts;
+use super::mounts::{self, Mount, MountId};
 use crate::limits::NAME_BYTES_MAX;
 use crate::ops::{Caller, Kernel, MountBelow, NodeId};
-use crate::sys::process;
+use crate::sys::{process, schedule};
 use fuser::{INodeNo, Notifier};
 use parking_lot::Mutex;
 use std::ffi::OsStr;
@@ -68,6 +68,9 @@ fn expiry(parent: NodeId, name: &[u8]) -> Vec<u8> {
     out.push(0);
     out
 }
+
+/// Notices that go out together at most, beside the first.
+const NOTICES_MAX: usize = 1023;
 
 /// A name that nothing has, for it is too long, and that the kernel looks for all the same, with the directory locked: whoever
 /// lists it or looks something up there does what comes of the answer first.
@@ -282,22 +285,39 @@ fn named(node: NodeId, error: &io::Error) -> io::Error {
 /// `rmdir` makes the kernel forget the name of a snapshot or clone, and then nobody can come to what is mounted below. Dropping
 /// the names in its root that lead there detaches it, in all mount namespaces. The kernel has the directory locked
 /// until the `rmdir` is over; this waits for it.
-fn detach_below(notifier: &Notifier, flusher: &Flusher, root: NodeId, path: &[u8]) -> io::Result<()> {
-    let Some(mount) = flusher.mount() else { return Ok(()) };
-    for name in mounts::names_below(mount, Path::new(OsStr::from_bytes(path)))? {
+fn detach_below(
+    notifier: &Notifier,
+    (all, mount): (&[Mount], MountId),
+    (root, path): (NodeId, &[u8]),
+) -> io::Result<()> {
+    for name in mounts::names_below(all, mount, Path::new(OsStr::from_bytes(path))) {
         notifier.inval_entry(INodeNo(root.0), &name)?;
     }
     Ok(())
 }
 
 fn send_notices(notifier: &Notifier, flusher: &Flusher, queue: &Receiver<Notice>) {
-    while let Ok(notice) = queue.recv() {
-        if matches!(notice, Notice::Stop) {
-            return;
-        }
-        match &notice {
-            Notice::Below(root, path) => take(detach_below(notifier, flusher, *root, path)),
-            notice => send_notice(notifier, notice),
+    // Nobody waits for it, and of many snapshots that go together there is much.
+    if let Err(e) = schedule::take_long_turns() {
+        log::debug!("this system gives a thread no long turns: {e}");
+    }
+    while let Ok(first) = queue.recv() {
+        let some: Vec<Notice> = std::iter::once(first).chain(queue.try_iter().take(NOTICES_MAX)).collect();
+        // What is mounted below something is looked up once for all that go together, after they went.
+        let are_below = some.iter().any(|notice| matches!(notice, Notice::Below(..)));
+        let mount = flusher.mount().filter(|_| are_below);
+        let mounts = mount.map_or(Ok(Vec::new()), |_| mounts::all());
+        let mounts =
+            mounts.inspect_err(|e| log::debug!("the mounts cannot be read: {e}")).unwrap_or_default();
+        for notice in some {
+            match (&notice, mount) {
+                (Notice::Stop, _) => return,
+                (Notice::Below(root, path), Some(mount)) => {
+                    take(detach_below(notifier, (&mounts, mount), (*root, path)));
+                }
+                (Notice::Below(..), None) => {}
+                _ => send_notice(notifier, &notice),
+            }
         }
     }
 }

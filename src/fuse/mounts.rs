@@ -134,13 +134,9 @@ fn points_below_in(all: &[Mount], mount: MountId, dir: &Path) -> Vec<MountBelow>
     all.iter().filter_map(below).collect()
 }
 
-/// The names in `dir`, a path from the root of this mount's file system, that lead to a mount below it, from whatever place
-/// of the file system and on whatever way.
-pub fn names_below(mount: MountId, dir: &Path) -> io::Result<BTreeSet<OsString>> {
-    Ok(all_names_below(&all()?, mount, dir))
-}
-
-fn all_names_below(all: &[Mount], mount: MountId, dir: &Path) -> BTreeSet<OsString> {
+/// The names in `dir`, a path from the root of this mount's file system, that lead to one of these mounts below it, from
+/// whatever place of the file system and on whatever way.
+pub fn names_below(all: &[Mount], mount: MountId, dir: &Path) -> BTreeSet<OsString> {
     let mut names = BTreeSet::new();
     for ours in all.iter().filter(|m| m.device == mount.device) {
         for below in all.iter().filter(|m| m.parent == ours.id && m.id != ours.id) {
@@ -320,7 +316,7 @@ mod tests {
         .into();
         let mount = MountId { id: 2, device: (0, 2) };
         let names = |dir: &str| {
-            let names = all_names_below(&all, mount, Path::new(dir));
+            let names = names_below(&all, mount, Path::new(dir));
             names.into_iter().map(|name| name.into_string().unwrap()).collect::<Vec<_>>()
         };
         assert_eq!(names(".clones/x"), ["a", "c", "d"]);
