@@ -7,10 +7,12 @@ use super::paths::locate;
 use super::purge_args::PurgeArgs;
 use super::purge_order;
 use super::snapshots::written;
+use super::users;
 use crate::ctl::{Client, Code, Failure};
 use crate::names;
 use crate::sys::process;
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// Others, and files, that are told by name.
 const OTHERS_SHOWN: usize = 20;
@@ -37,7 +39,8 @@ pub(super) fn run(args: &PurgeArgs) -> Result<(), Failure> {
     if args.json.json {
         written(output::print_json(&told))?;
     } else {
-        let text = text(&names::shown(&args.path), &told, args.dry_run);
+        let open = told_open(&told, client.record().device);
+        let text = text(&names::shown(&args.path), &told, args.dry_run) + &open;
         if refused { eprint!("{text}") } else { written(output::print(&text))? }
     }
     if refused {
@@ -61,6 +64,35 @@ fn shown(object: &Value, key: &str) -> Option<String> {
     names::get(object, key).map(|name| names::shown_bytes(&name))
 }
 
+fn in_trash(object: &Value) -> &'static str {
+    if object["in_trash"] == true { " (in the trash)" } else { "" }
+}
+
+/// Files that were deleted and are open: by whom, as far as this user can see.
+fn told_open(told: &Value, device: (u32, u32)) -> String {
+    let open = told["open"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let nodes: Vec<u64> = open.iter().filter_map(|open| open["inode"].as_u64()).collect();
+    if nodes.is_empty() {
+        return String::new();
+    }
+    let who = users::openers_of(device, nodes);
+    let mut out = format!("{} deleted and still open, and purged when closed:\n", output::counted(open.len() as u64, "file"));
+    for open in open.iter().take(OTHERS_SHOWN) {
+        let of = match shown(open, "line") {
+            Some(line) => format!(" of clone {line}"),
+            None => String::new(),
+        };
+        let node = open["inode"].as_u64().unwrap_or_default();
+        let by: BTreeSet<&str> = who.iter().filter(|(is, _)| *is == node).map(|(_, by)| &by[..]).collect();
+        let by = match by.is_empty() {
+            true => "a process that cannot be seen from here, or work that is being done".to_string(),
+            false => by.into_iter().collect::<Vec<_>>().join(", "),
+        };
+        out += &format!("  inode {node}{of}, by {by}\n");
+    }
+    out
+}
+
 /// What is left to do, and when that is done.
 fn left(told: &Value) -> String {
     let number = |key: &str| told[key].as_u64().unwrap_or(0);
@@ -82,7 +114,8 @@ fn left(told: &Value) -> String {
 fn text(path: &str, told: &Value, dry_run: bool) -> String {
     let number = |key: &str| told[key].as_u64().unwrap_or(0);
     let found = told["snapshots"].as_array().cloned().unwrap_or_default();
-    let list: Vec<String> = found.iter().filter_map(|found| shown(found, "name")).collect();
+    let called = |found: &Value| Some(shown(found, "name")? + in_trash(found));
+    let list: Vec<String> = found.iter().filter_map(called).collect();
     let done = told["purged"].as_bool() == Some(true);
     let verb = if done { "purged" } else { "would purge" };
     let mut out = if number("stored_bytes") == 0 && number("nodes") == 0 {
@@ -117,10 +150,12 @@ fn text(path: &str, told: &Value, dry_run: bool) -> String {
                 Some(line) => format!(" of clone {line}"),
                 None => String::new(),
             };
-            out += &match shown(other, "snapshot") {
-                Some(snapshot) => format!("  /{file} in snapshot {snapshot}{of}\n"),
-                None => format!("  /{file} in the live tree{of}\n"),
+            let place = match shown(other, "snapshot") {
+                Some(snapshot) => format!("snapshot {snapshot}{of}"),
+                None if other["in_trash"] == true => of.trim_start_matches(" of ").to_string(),
+                None => format!("the live tree{of}"),
             };
+            out += &format!("  /{file} in {place}{}\n", in_trash(other));
         }
         if others.len() > OTHERS_SHOWN {
             out += &format!("  and {} more (--json has all)\n", others.len() - OTHERS_SHOWN);
@@ -140,9 +175,6 @@ fn text(path: &str, told: &Value, dry_run: bool) -> String {
         out += &left(told);
     } else if dry_run {
         out += "nothing was done\n";
-    }
-    if number("in_trash") > 0 {
-        out += "not looked at: what is in the trash (to empty it: snapfs delete MNT --trash)\n";
     }
     out
 }

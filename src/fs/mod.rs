@@ -80,7 +80,7 @@ pub use options::{
 
 pub use past::{
     Applications, Cover, DELETED_AT_ONCE, Deletion, GoesOn, GuardedChange, HasToo, HoldTerms, InTheWay,
-    OpenForWriting, Prepared, Promoted, PromotionOrder, PurgeAsked, PurgeEnd, PurgePlan, PurgedIn, Reached,
+    OpenForWriting, OpenWithoutName, Prepared, Promoted, PromotionOrder, PurgeAsked, PurgeEnd, PurgePlan, PurgedIn, Reached,
     Switched, Uncovered, Undoable,
 };
 pub use past::{TripwireState, moment_of};
