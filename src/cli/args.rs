@@ -87,7 +87,7 @@ pub(super) enum Verb {
     #[command(after_help = "Example: snapfs undelete /data monday\n\n\
         There is a trash once snapfs set trash=1h /data says for how long what is deleted stays in it; it is emptied before that\n\
         if space is needed. snapfs list /data --trash tells what is there. A clone is .clones/NAME. Of several of one name the last\n\
-        that was deleted comes back.")]
+        that was deleted comes back. Patterns are as for snapfs delete: 'nightly-*', '.clones/try-*'.")]
     Undelete(UndeleteArgs),
     /// Hold a snapshot: nobody deletes it until it is released, by a command, a schedule or a file manager
     #[command(after_help = "Example: snapfs hold /data before-upgrade --tag legal --for 7d\n\n\

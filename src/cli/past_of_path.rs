@@ -5,7 +5,7 @@
 
 use super::engine::{PathOrder, PathQuestion};
 use super::output::rfc3339;
-use super::refusal::{told, told_view};
+use super::refusal::{LIVE, told, told_view};
 use super::told_change::{encode_change, type_name};
 use crate::ctl::{Code, Failure};
 use crate::format::ViewId;
@@ -19,8 +19,6 @@ use std::path::Path;
 
 /// Changes in one object.
 const CHANGES_TOLD: usize = 256;
-/// The word for the present.
-const LIVE: &[u8] = b"@live";
 
 /// A question as it travels.
 pub(super) fn encode(order: &PathOrder) -> Value {

@@ -32,7 +32,7 @@ impl Past {
     /// As decisions need them.
     pub fn as_taken(&self, all: &[SnapshotInfo]) -> Vec<TakenSnapshot> {
         all.iter()
-            .map(|s| TakenSnapshot { at: s.created.0, kept: self.keeps_from_going(s).is_some() })
+            .map(|s| TakenSnapshot { at: s.created.0, kept: self.keeps_from_going(s) })
             .collect()
     }
 
