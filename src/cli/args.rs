@@ -271,7 +271,7 @@ pub(super) enum Verb {
     /// Take the content of a file out of snapshots, and out of the device
     #[command(after_help = "Example: snapfs purge /data/app/.env --snapshots monday..friday --dry-run\n\n\
         For secrets that were snapshotted. The name stays, and reading it is an error (EIO). The content is written over where\n\
-        it was, also in the log and in free space. Whoever else has some of the content, by cp --reflink or in other\n\
+        it was, also in the log and in free space. Whoever else has some of the content, by cp --reflink=auto or in other\n\
         snapshots, loses it too: this is listed, and refused without --all. What a live tree or clone has is not taken: delete\n\
         it there first. Sums of the snapshots, and increments from or to them, are void then.\n\
         For root only; it cannot be undone.")]

@@ -64,6 +64,27 @@ fn shown(object: &Value, key: &str) -> Option<String> {
     names::get(object, key).map(|name| names::shown_bytes(&name))
 }
 
+/// What of others is never taken.
+fn is_live(other: &Value) -> bool {
+    other.get("snapshot").is_none() && other["in_trash"] != true
+}
+
+/// How much it is: small files are in the nodes of trees.
+fn parts(told: &Value) -> Vec<String> {
+    let number = |key: &str| told[key].as_u64().unwrap_or(0);
+    let mut parts = Vec::new();
+    if number("file_count") != 1 {
+        parts.push(output::counted(number("file_count"), "file"));
+    }
+    if number("stored_bytes") > 0 {
+        parts.push(output::size(number("stored_bytes")) + " of content");
+    }
+    if number("nodes") > 0 {
+        parts.push(output::counted(number("nodes"), "node") + " of trees rewritten");
+    }
+    parts
+}
+
 fn in_trash(object: &Value) -> &'static str {
     if object["in_trash"] == true { " (in the trash)" } else { "" }
 }
@@ -76,7 +97,10 @@ fn told_open(told: &Value, device: (u32, u32)) -> String {
         return String::new();
     }
     let who = users::openers_of(device, nodes);
-    let mut out = format!("{} deleted and still open, and purged when closed:\n", output::counted(open.len() as u64, "file"));
+    let mut out = format!(
+        "{} deleted and still open, and purged when closed:\n",
+        output::counted(open.len() as u64, "file")
+    );
     for open in open.iter().take(OTHERS_SHOWN) {
         let of = match shown(open, "line") {
             Some(line) => format!(" of clone {line}"),
@@ -122,15 +146,10 @@ fn text(path: &str, told: &Value, dry_run: bool) -> String {
         format!("{path}: no content is left in {}\n", list.join(", "))
     } else {
         format!(
-            "{verb} {path} from {} ({}): {}{} of content, {} of trees rewritten\n",
+            "{verb} {path} from {} ({}): {}\n",
             output::counted(list.len() as u64, "snapshot"),
             list.join(", "),
-            match number("file_count") {
-                1 => String::new(),
-                n => output::counted(n, "file") + ", ",
-            },
-            output::size(number("stored_bytes")),
-            output::counted(number("nodes"), "node"),
+            parts(told).join(", "),
         )
     };
     let files = names::get_list(told, "files").filter(|files| files.len() > 1).unwrap_or_default();
@@ -141,9 +160,13 @@ fn text(path: &str, told: &Value, dry_run: bool) -> String {
         out += &format!("  and {} more (--json has all)\n", files.len() - OTHERS_SHOWN);
     }
     let others = told["others"].as_array().cloned().unwrap_or_default();
-    if !others.is_empty() {
-        let loses = if done { "lost it, too" } else { "would lose it, too" };
-        out += &format!("{} {loses}:\n", output::counted(others.len() as u64, "other"));
+    let (live, others): (Vec<Value>, Vec<Value>) = others.into_iter().partition(is_live);
+    let loses = if done { "lost it, too" } else { "would lose it, too" };
+    for (others, what) in [(live, "has it live, and it is to be deleted there first"), (others, loses)] {
+        if others.is_empty() {
+            continue;
+        }
+        out += &format!("{} {what}:\n", output::counted(others.len() as u64, "other"));
         for other in others.iter().take(OTHERS_SHOWN) {
             let file = shown(other, "path").unwrap_or_default();
             let of = match shown(other, "line") {

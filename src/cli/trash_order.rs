@@ -55,7 +55,8 @@ pub(super) fn decode(args: &Value) -> Result<TrashOrder, Failure> {
     let missing = || Failure::new(Code::Invalid, "the request names nothing to bring back");
     Ok(match args["order"].as_str().unwrap_or_default() {
         "undelete" => {
-            let names = names::get_list(args, "names").filter(|names| !names.is_empty()).ok_or_else(missing)?;
+            let names =
+                names::get_list(args, "names").filter(|names| !names.is_empty()).ok_or_else(missing)?;
             let (new, dry_run) = (names::get(args, "as"), args["dry_run"] == true);
             TrashOrder::Undelete(UndeleteOrder { names, new, dry_run })
         }

@@ -222,7 +222,9 @@ impl PurgeRest {
             return bad!("the rest of a purge makes no sense");
         }
         let (views, path) = rest.split_at(views_len);
-        let views = views.chunks_exact(8).map(|view| ViewId(view.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b))));
+        let views = views
+            .chunks_exact(8)
+            .map(|view| ViewId(view.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b))));
         Ok(PurgeRest { path: path.to_vec(), views: views.collect(), all: raw.all == 1 })
     }
 }
@@ -271,7 +273,9 @@ mod tests {
             let views = (1..=views).map(|n| ViewId(n << 40 | n)).collect();
             let rest = PurgeRest { path: vec![b'/'; path], views, all: path == 300 };
             let items = rest.items();
-            assert!(items.iter().enumerate().all(|(n, (key, piece))| key.rest == n as u64 && piece.len() <= 4096));
+            assert!(
+                items.iter().enumerate().all(|(n, (key, piece))| key.rest == n as u64 && piece.len() <= 4096)
+            );
             let mut bytes: Vec<u8> = items.into_iter().flat_map(|(_, piece)| piece).collect();
             assert_eq!(PurgeRest::decode(&bytes), Ok(rest));
             assert!(PurgeRest::decode(&bytes[1..]).is_err());

@@ -111,7 +111,8 @@ fn oracle(schedule: &Schedule, all: &[TakenSnapshot], now: i64) -> Vec<bool> {
         rules.iter().map(|(period, _)| all.iter().map(|s| oracle_period(*period, s.at)).collect()).collect();
     let later = |i: usize, j: usize| (all[j].at, j) > (all[i].at, i);
     let stays = |i: usize| {
-        let special = i + 1 == all.len() || all[i].kept.is_some() || all[i].at > now || schedule.keep.is_empty();
+        let special =
+            i + 1 == all.len() || all[i].kept.is_some() || all[i].at > now || schedule.keep.is_empty();
         special
             || rules.iter().zip(&numbers).any(|((_, count), number)| {
                 let newest = !counted.iter().any(|j| later(i, *j) && number[*j] == number[i]);

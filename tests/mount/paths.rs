@@ -555,6 +555,7 @@ fn a_purge_finds_what_is_open_and_in_the_trash() {
     p.ok(&["delete", "mnt", "tue", "wed"]);
     let planned = p.ok(&["purge", "mnt/key", "--snapshots", "mon..tue", "--dry-run"]);
     let by = format!("by process {} (", std::process::id());
+    assert!(!planned.contains("0 B of content"), "{planned}");
     assert!(planned.contains("1 file deleted and still open") && planned.contains(&by), "{planned}");
     assert!(planned.contains("(mon, tue (in the trash))"), "{planned}");
     assert!(planned.contains("/key in snapshot wed (in the trash)"), "{planned}");

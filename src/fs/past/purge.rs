@@ -158,12 +158,7 @@ impl Past {
     }
 
     /// From here on nobody reads it.
-    fn hold_all(
-        &self,
-        nothing_moves: &NothingMoves<'_>,
-        plan: &PurgePlan,
-        rest: &PurgeRest,
-    ) -> Result<()> {
+    fn hold_all(&self, nothing_moves: &NothingMoves<'_>, plan: &PurgePlan, rest: &PurgeRest) -> Result<()> {
         let heads = &self.commits.heads;
         let (volume, secs) = (&heads.volume, heads.clock.now().secs);
         let (places, known) = (plan.places.ranges(), plan.known.clone());

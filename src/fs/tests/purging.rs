@@ -5,8 +5,8 @@ use crate::device::Sim;
 use crate::format::LineId;
 use crate::format::ViewId;
 use crate::fs::{
-    FreezeDone, FreezeOrder, HasToo, HoldTerms, NamedPath, OpenForWriting, PurgeAsked, PurgeEnd, Reason, RestoreOrder,
-    SendOrder, StreamError, Switched, ThawDone,
+    FreezeDone, FreezeOrder, HasToo, HoldTerms, NamedPath, OpenForWriting, PurgeAsked, PurgeEnd, Reason,
+    RestoreOrder, SendOrder, StreamError, Switched, ThawDone,
 };
 
 const SECRET: &[u8; 16] = b"s3cr3t-0123-key!";
