@@ -521,6 +521,9 @@ fn a_purge_takes_a_secret_out_of_snapshots_and_image() {
     assert_eq!(edited.count(), 3, "{listed}");
     assert!(p.ok(&["list", "mnt"]).lines().next().unwrap().ends_with("EDITED"));
     assert!(p.log().contains("purged app/.env from mon, tue"), "{}", p.log());
+    // A patch has all else, and says of these that they differ.
+    let patch = p.run(&["diff", "mnt", "tue", "--patch"]);
+    assert!(patch.code == 1 && patch.out.contains("a/app/key.pem and /dev/null differ"), "{patch:?}");
     let sent = p.run(&["send", "mnt", "tue"]);
     assert!(sent.code != 0 && sent.err.contains("content was purged from the snapshot tue"), "{sent:?}");
     p.umount();
