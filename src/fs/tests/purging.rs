@@ -344,6 +344,7 @@ fn cut_with_rest(t: T, sim: &Arc<Sim>) -> T {
         drop(t);
         let t = opened(&Arc::new(sim.crash(crate::device::CrashPolicy::Random(at))));
         if t.fs.volume().purge_rest().is_some() {
+            t.prove();
             return t;
         }
     }
