@@ -2,7 +2,8 @@
 
 use super::engine::PurgeRequest;
 use super::past_of_path;
-use super::refusal::{told, told_view};
+use super::pattern::{Pattern, is_pattern};
+use super::refusal::{told, told_snapshot, told_view};
 use crate::ctl::{Code, Failure};
 use crate::format::ViewId;
 use crate::fs::{Fs, PathAsked, PurgeAsked, PurgeEnd, PurgePlan, stores_with};
@@ -142,7 +143,7 @@ fn told_plan(fs: &Fs, plan: &PurgePlan) -> Value {
     })
 }
 
-/// The snapshots that words mean: `all`, or names, words for ages and ranges, with commas between. Those in the trash are part of
+/// The snapshots that words mean: `all`, or names, patterns, words for ages and ranges, with commas between. Those in the trash are part of
 /// all and of ranges, and are meant by the names that they had.
 fn chosen(fs: &Fs, dir: NodeId, words: &[u8]) -> Result<Vec<ViewId>, Failure> {
     let fails = |e: Error| told_view(words, &e);
@@ -160,7 +161,7 @@ fn chosen(fs: &Fs, dir: NodeId, words: &[u8]) -> Result<Vec<ViewId>, Failure> {
             Ok(info) => info,
             Err(e) => {
                 let was_called = trashed.iter().rfind(|info| info.name == word);
-                return was_called.map(|info| info.id).ok_or_else(|| told_view(word, &e));
+                return was_called.map(|info| info.id).ok_or_else(|| told_snapshot(word, &e));
             }
         };
         let is_own = own.iter().any(|own| own.id == info.id);
@@ -179,7 +180,15 @@ fn chosen(fs: &Fs, dir: NodeId, words: &[u8]) -> Result<Vec<ViewId>, Failure> {
                 }
                 all.extend(every().map(|info| info.id).filter(|id| (first..=last).contains(id)));
             }
-            None => drop(all.insert(find(word)?)),
+            None => match find(word) {
+                Ok(id) => drop(all.insert(id)),
+                Err(f) => {
+                    let pattern = Pattern::parse(word);
+                    let meant = every().filter(|info| is_pattern(word) && pattern.means(&info.name));
+                    let meant: Vec<ViewId> = meant.map(|info| info.id).collect();
+                    all.extend(if meant.is_empty() { return Err(f) } else { meant });
+                }
+            },
         }
     }
     Ok(all.into_iter().collect())

@@ -80,6 +80,23 @@ pub(super) fn told_view(word: &[u8], e: &Error) -> Failure {
     }
 }
 
+/// The same about a word for a snapshot, where the live tree and clones are none.
+pub(super) fn told_snapshot(word: &[u8], e: &Error) -> Failure {
+    let word_shown = names::shown_bytes(word);
+    match e {
+        Error::NotFound | Error::Invalid | Error::NameTooLong if word.starts_with(b".clones/") => {
+            let what = "this is a clone, and a snapshot is wanted (snapfs list)";
+            Failure::new(Code::Invalid, format!("{word_shown}: {what}"))
+        }
+        Error::NotFound | Error::Invalid | Error::NameTooLong if word != LIVE => {
+            let what = "no such view; a snapshot goes by its name (snapfs list), as @latest or @prev, by an age as @-15m, or a \
+                        time as @2026-01-31T10:00";
+            Failure::new(Code::NotFound, format!("{word_shown}: {what}"))
+        }
+        e => told_view(word, e),
+    }
+}
+
 /// What the live tree is not.
 pub(super) fn told_live() -> String {
     "@live: this is the live tree, and a snapshot is wanted: name one (snapfs list), or make one first (snapfs create MNT \

@@ -563,6 +563,15 @@ fn a_purge_finds_what_is_open_and_in_the_trash() {
     assert!(planned.contains("(mon, tue (in the trash))"), "{planned}");
     assert!(planned.contains("/key in snapshot wed (in the trash)"), "{planned}");
     assert!(planned.contains("/key in clone c (in the trash)"), "{planned}");
+    assert!(p.ok(&["purge", "mnt/key", "--snapshots", "[mt]*", "-n"]).contains("(mon, tue (in the trash))"));
+    for (which, word) in [
+        ("x*", "no such view; a snapshot goes by"),
+        ("@live", "make one first"),
+        (".clones/c", "this is a clone"),
+    ] {
+        let refused = p.run(&["purge", "mnt/key", "--snapshots", which]);
+        assert!(refused.code == 1 && refused.err.contains(word), "{refused:?}");
+    }
     let refused = p.run(&["purge", "mnt/key", "--all"]);
     assert!(refused.code == 1 && refused.err.contains(&by), "{refused:?}");
     drop(open);
