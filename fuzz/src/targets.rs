@@ -13,7 +13,7 @@ use snapfs::format::leaf::LeafPage;
 use snapfs::format::line::LineRecord;
 use snapfs::format::link::Links;
 use snapfs::format::log::{Effects, HEADER_BYTES, RecordHeader};
-use snapfs::format::purge::{GoneRecord, HeldRecord, LeafRecord};
+use snapfs::format::purge::{GoneRecord, HeldRecord, LeafRecord, PurgeRest};
 use snapfs::format::scrub::{Finding, ScrubRecord};
 use snapfs::format::superblock::Superblock;
 use snapfs::format::trash::TrashRecord;
@@ -194,6 +194,10 @@ pub fn records(bytes: &[u8]) {
     }
     if let Ok(leaf) = LeafRecord::decode(4096, bytes) {
         assert_eq!(leaf.encode(), bytes);
+    }
+    if let Ok(rest) = PurgeRest::decode(bytes) {
+        let pieces: Vec<u8> = rest.items().into_iter().flat_map(|(_, piece)| piece).collect();
+        assert_eq!(pieces, bytes);
     }
     if let Ok(finding) = Finding::decode(bytes) {
         assert!(finding.encode().len() <= snapfs::format::leaf::VALUE_BYTES_MAX);

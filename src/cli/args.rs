@@ -87,7 +87,7 @@ pub(super) enum Verb {
     #[command(after_help = "Example: snapfs undelete /data monday\n\n\
         There is a trash once snapfs set trash=1h /data says for how long what is deleted stays in it; it is emptied before that\n\
         if space is needed. snapfs list /data --trash tells what is there. A clone is .clones/NAME. Of several of one name the last\n\
-        that was deleted comes back.")]
+        that was deleted comes back. Patterns are as for snapfs delete: 'nightly-*', '.clones/try-*'.")]
     Undelete(UndeleteArgs),
     /// Hold a snapshot: nobody deletes it until it is released, by a command, a schedule or a file manager
     #[command(after_help = "Example: snapfs hold /data before-upgrade --tag legal --for 7d\n\n\
@@ -271,7 +271,7 @@ pub(super) enum Verb {
     /// Take the content of a file out of snapshots, and out of the device
     #[command(after_help = "Example: snapfs purge /data/app/.env --snapshots monday..friday --dry-run\n\n\
         For secrets that were snapshotted. The name stays, and reading it is an error (EIO). The content is written over where\n\
-        it was, also in the log and in free space. Whoever else has some of the content, by cp --reflink or in other\n\
+        it was, also in the log and in free space. Whoever else has some of the content, by cp --reflink=auto or in other\n\
         snapshots, loses it too: this is listed, and refused without --all. What a live tree or clone has is not taken: delete\n\
         it there first. Sums of the snapshots, and increments from or to them, are void then.\n\
         For root only; it cannot be undone.")]

@@ -33,7 +33,7 @@ use super::planning;
 use super::property::Property;
 use super::purge_order;
 use super::refusal::{
-    COPIED, io, limited, no_thread, told, told_clone, told_name, told_too_many, told_view, told_volume,
+    COPIED, io, limited, no_thread, told, told_clone, told_name, told_snapshot, told_too_many, told_volume,
 };
 use super::rewind;
 use super::scrubber::Scrubber;
@@ -635,7 +635,7 @@ impl Engine for Open {
 
     fn hydrate(&self, at: NodeId, name: Option<&[u8]>, order: &HydrateOrder) -> Result<Value, Failure> {
         let Some(name) = name else { return Ok(self.hydrator.told(None)) };
-        let found = self.fs.snapshot_of_word(at, name).map_err(|e| told_view(name, &e))?;
+        let found = self.fs.snapshot_of_word(at, name).map_err(|e| told_snapshot(name, &e))?;
         self.hydrator.order(found.id, order)
     }
 

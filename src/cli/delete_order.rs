@@ -1,6 +1,7 @@
 //! Orders to delete snapshots, and how they travel to a daemon.
 
 use super::pattern;
+use super::refusal::{LIVE, told_live};
 use crate::ctl::{Code, Failure};
 use crate::names;
 use crate::ops::NodeId;
@@ -83,9 +84,14 @@ pub(super) fn decode(args: &Value, at: NodeId) -> Result<DeleteOrder, Failure> {
 /// What a name that meets nothing is told as.
 pub(super) fn told_missing(name: &[u8], is_ranged: bool) -> String {
     let shown = names::shown_bytes(name);
+    if name == LIVE {
+        return told_live();
+    }
     let range = if is_ranged { " of that time" } else { "" };
     if pattern::is_pattern(name) {
         format!("{shown}: it matches no snapshot{range} of the line's own")
+    } else if name.starts_with(b"@") && !name.starts_with(b"@GMT-") {
+        format!("{shown}: no snapshot{range} is called so, and here they go by their names (snapfs list)")
     } else {
         format!("{shown}: no such snapshot{range}")
     }

@@ -11,7 +11,7 @@ pub use super::mirror_order::MirrorOrder;
 pub use super::schedule_order::{ScheduleOrder, ScheduleWish};
 pub use super::sides::Partner;
 pub use super::space_order::{SpaceOrder, SpaceQuestion};
-pub use super::trash_order::TrashOrder;
+pub use super::trash_order::{TrashOrder, UndeleteOrder};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, StoreId};
 use crate::format::provenance::Provenance;

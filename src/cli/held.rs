@@ -5,7 +5,7 @@ use super::engine::SnapshotRow;
 use super::hold_order::{HoldOrder, WantedHold};
 use super::listed::listed;
 use super::output;
-use super::refusal::{told_clone, told_name, told_view};
+use super::refusal::{told_clone, told_name, told_snapshot};
 use super::streaming;
 use crate::ctl::{Code, Failure};
 use crate::format::ViewId;
@@ -142,7 +142,7 @@ pub(super) fn carry_out(fs: &Fs, at: NodeId, order: &HoldOrder, by: &Provenance)
                 "a clone is not held, but snapshots of it are, and it with them: snapfs hold MNT/.clones/";
             Err(Failure::new(Code::Invalid, format!(".clones/{clone}: {what}{clone} NAME")))
         }
-        None => fs.snapshot_of_word(at, name).map_err(|e| told_view(name, &e)),
+        None => fs.snapshot_of_word(at, name).map_err(|e| told_snapshot(name, &e)),
     };
     match order {
         HoldOrder::Put(name, wanted) => {

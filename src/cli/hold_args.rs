@@ -81,11 +81,15 @@ pub(super) struct UndeleteArgs {
     /// Mount point, any path in a mount, or a mounted store
     #[arg(value_name = "MNT")]
     pub(super) target: PathBuf,
-    /// What was deleted: a snapshot of the line that MNT is in, or a clone as .clones/NAME
-    pub(super) name: OsString,
+    /// What was deleted: snapshots of the line that MNT is in, and clones as .clones/NAME: names, or patterns of names
+    #[arg(value_name = "NAME", required = true)]
+    pub(super) names: Vec<OsString>,
     /// Call it this from now on, where its name is another's by now
     #[arg(long = "as", value_name = "NEW")]
     pub(super) as_name: Option<OsString>,
+    /// Only tell which would come back
+    #[arg(short = 'n', long)]
+    pub(super) dry_run: bool,
     #[command(flatten)]
     pub(super) json: Json,
 }

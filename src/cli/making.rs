@@ -16,6 +16,7 @@ use crate::ops::{Caller, NodeId, Operations, XattrMode};
 use crate::sys::process;
 use crate::sys::random::random;
 use crate::volume::{self, OpenOptions, Volume};
+use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -23,6 +24,9 @@ use std::sync::Arc;
 
 /// Memory for the tree nodes of a store that is made, in bytes.
 const CACHE_BYTES: usize = 8 << 20;
+
+/// How names of image files end.
+const IMAGE_ENDINGS: [&str; 3] = ["img", "image", "raw"];
 
 /// What becomes of a store that is there already.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,6 +60,7 @@ pub(super) fn make(store: &Path, new: &NewStore, old: Old) -> Result<(), Failure
         Failure::new(Code::Io, format!("{}: {what}: {e}", names::shown(store)))
     };
     if matches!(probe(store)?, StoreKind::Missing) {
+        refuse_missing_image(store, "snapfs init --size 100G")?;
         match std::fs::create_dir(store) {
             Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
                 return Err(failed("cannot make the directory of the store", e));
@@ -105,6 +110,17 @@ pub(super) fn make(store: &Path, new: &NewStore, old: Old) -> Result<(), Failure
         done.map_err(|e| failed("cannot finish the store", e))?;
     }
     Ok(())
+}
+
+/// Nobody who names an image file that is not there means a directory of that name. `way` makes one, of the path behind it.
+pub(super) fn refuse_missing_image(store: &Path, way: &str) -> Result<(), Failure> {
+    let is_image = |ending: &OsStr| IMAGE_ENDINGS.iter().any(|image| ending.eq_ignore_ascii_case(image));
+    if !store.extension().is_some_and(is_image) {
+        return Ok(());
+    }
+    let shown = names::shown(store);
+    let what = format!("there is no such image file; make it, with its size, by '{way} {shown}'");
+    Err(Failure::new(Code::NotFound, format!("{shown}: {what}")))
 }
 
 /// What is at a path if a store would be made there.

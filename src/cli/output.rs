@@ -151,7 +151,10 @@ pub(super) fn fields(value: &Value) -> String {
                 Value::Null => "-".into(),
                 other => other.to_string(),
             };
-            out.push_str(&format!("{}: {shown}\n", key.trim_end_matches("_bytes").replace('_', " ")));
+            // The unit says it is bytes, but where something else is called so.
+            let label =
+                key.strip_suffix("_bytes").filter(|label| !object.contains_key(*label)).unwrap_or(key);
+            out.push_str(&format!("{}: {shown}\n", label.replace('_', " ")));
         }
     }
     out
@@ -234,6 +237,12 @@ mod tests {
         ] {
             assert_eq!(size(bytes), text);
         }
+    }
+
+    #[test]
+    fn no_two_fields_have_one_label() {
+        let text = fields(&json!({"trash": "1h", "trash_bytes": 0, "free_bytes": 4096}));
+        assert_eq!(text, "free: 4.0 KiB\ntrash: 1h\ntrash bytes: 0 B\n");
     }
 
     #[test]

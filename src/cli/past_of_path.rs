@@ -5,7 +5,7 @@
 
 use super::engine::{PathOrder, PathQuestion};
 use super::output::rfc3339;
-use super::refusal::{told, told_view};
+use super::refusal::{LIVE, told, told_snapshot, told_view};
 use super::told_change::{encode_change, type_name};
 use crate::ctl::{Code, Failure};
 use crate::format::ViewId;
@@ -19,8 +19,6 @@ use std::path::Path;
 
 /// Changes in one object.
 const CHANGES_TOLD: usize = 256;
-/// The word for the present.
-const LIVE: &[u8] = b"@live";
 
 /// A question as it travels.
 pub(super) fn encode(order: &PathOrder) -> Value {
@@ -102,7 +100,7 @@ fn after(fs: &Fs, at: NodeId, word: &[u8]) -> Result<ViewId, Failure> {
         let what = "a log begins after a snapshot of the line (snapfs list)";
         return Err(Failure::new(Code::Invalid, format!("{}: {what}", names::shown_bytes(word))));
     }
-    fs.snapshot_of_word(at, word).map(|info| info.id).map_err(|e| told_view(word, &e))
+    fs.snapshot_of_word(at, word).map(|info| info.id).map_err(|e| told_snapshot(word, &e))
 }
 
 /// A moment under a key, its time beside it.

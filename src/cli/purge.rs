@@ -7,10 +7,12 @@ use super::paths::locate;
 use super::purge_args::PurgeArgs;
 use super::purge_order;
 use super::snapshots::written;
+use super::users;
 use crate::ctl::{Client, Code, Failure};
 use crate::names;
 use crate::sys::process;
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// Others, and files, that are told by name.
 const OTHERS_SHOWN: usize = 20;
@@ -37,7 +39,8 @@ pub(super) fn run(args: &PurgeArgs) -> Result<(), Failure> {
     if args.json.json {
         written(output::print_json(&told))?;
     } else {
-        let text = text(&names::shown(&args.path), &told, args.dry_run);
+        let open = told_open(&told, client.record().device);
+        let text = text(&names::shown(&args.path), &told, args.dry_run) + &open;
         if refused { eprint!("{text}") } else { written(output::print(&text))? }
     }
     if refused {
@@ -61,6 +64,59 @@ fn shown(object: &Value, key: &str) -> Option<String> {
     names::get(object, key).map(|name| names::shown_bytes(&name))
 }
 
+/// What of others is never taken.
+fn is_live(other: &Value) -> bool {
+    other.get("snapshot").is_none() && other["in_trash"] != true
+}
+
+/// How much it is: small files are in the nodes of trees.
+fn parts(told: &Value) -> Vec<String> {
+    let number = |key: &str| told[key].as_u64().unwrap_or(0);
+    let mut parts = Vec::new();
+    if number("file_count") != 1 {
+        parts.push(output::counted(number("file_count"), "file"));
+    }
+    if number("stored_bytes") > 0 {
+        parts.push(output::size(number("stored_bytes")) + " of content");
+    }
+    if number("nodes") > 0 {
+        parts.push(output::counted(number("nodes"), "node") + " of trees rewritten");
+    }
+    parts
+}
+
+fn in_trash(object: &Value) -> &'static str {
+    if object["in_trash"] == true { " (in the trash)" } else { "" }
+}
+
+/// Files that were deleted and are open: by whom, as far as this user can see.
+fn told_open(told: &Value, device: (u32, u32)) -> String {
+    let open = told["open"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let nodes: Vec<u64> = open.iter().filter_map(|open| open["inode"].as_u64()).collect();
+    if nodes.is_empty() {
+        return String::new();
+    }
+    let who = users::openers_of(device, nodes);
+    let mut out = format!(
+        "{} deleted and still open, and purged when closed:\n",
+        output::counted(open.len() as u64, "file")
+    );
+    for open in open.iter().take(OTHERS_SHOWN) {
+        let of = match shown(open, "line") {
+            Some(line) => format!(" of clone {line}"),
+            None => String::new(),
+        };
+        let node = open["inode"].as_u64().unwrap_or_default();
+        let by: BTreeSet<&str> = who.iter().filter(|(is, _)| *is == node).map(|(_, by)| &by[..]).collect();
+        let by = match by.is_empty() {
+            true => "a process that cannot be seen from here, or work that is being done".to_string(),
+            false => by.into_iter().collect::<Vec<_>>().join(", "),
+        };
+        out += &format!("  inode {node}{of}, by {by}\n");
+    }
+    out
+}
+
 /// What is left to do, and when that is done.
 fn left(told: &Value) -> String {
     let number = |key: &str| told[key].as_u64().unwrap_or(0);
@@ -82,22 +138,18 @@ fn left(told: &Value) -> String {
 fn text(path: &str, told: &Value, dry_run: bool) -> String {
     let number = |key: &str| told[key].as_u64().unwrap_or(0);
     let found = told["snapshots"].as_array().cloned().unwrap_or_default();
-    let list: Vec<String> = found.iter().filter_map(|found| shown(found, "name")).collect();
+    let called = |found: &Value| Some(shown(found, "name")? + in_trash(found));
+    let list: Vec<String> = found.iter().filter_map(called).collect();
     let done = told["purged"].as_bool() == Some(true);
     let verb = if done { "purged" } else { "would purge" };
     let mut out = if number("stored_bytes") == 0 && number("nodes") == 0 {
         format!("{path}: no content is left in {}\n", list.join(", "))
     } else {
         format!(
-            "{verb} {path} from {} ({}): {}{} of content, {} of trees rewritten\n",
+            "{verb} {path} from {} ({}): {}\n",
             output::counted(list.len() as u64, "snapshot"),
             list.join(", "),
-            match number("file_count") {
-                1 => String::new(),
-                n => output::counted(n, "file") + ", ",
-            },
-            output::size(number("stored_bytes")),
-            output::counted(number("nodes"), "node"),
+            parts(told).join(", "),
         )
     };
     let files = names::get_list(told, "files").filter(|files| files.len() > 1).unwrap_or_default();
@@ -108,19 +160,25 @@ fn text(path: &str, told: &Value, dry_run: bool) -> String {
         out += &format!("  and {} more (--json has all)\n", files.len() - OTHERS_SHOWN);
     }
     let others = told["others"].as_array().cloned().unwrap_or_default();
-    if !others.is_empty() {
-        let loses = if done { "lost it, too" } else { "would lose it, too" };
-        out += &format!("{} {loses}:\n", output::counted(others.len() as u64, "other"));
+    let (live, others): (Vec<Value>, Vec<Value>) = others.into_iter().partition(is_live);
+    let loses = if done { "lost it, too" } else { "would lose it, too" };
+    for (others, what) in [(live, "has it live, and it is to be deleted there first"), (others, loses)] {
+        if others.is_empty() {
+            continue;
+        }
+        out += &format!("{} {what}:\n", output::counted(others.len() as u64, "other"));
         for other in others.iter().take(OTHERS_SHOWN) {
             let file = shown(other, "path").unwrap_or_default();
             let of = match shown(other, "line") {
                 Some(line) => format!(" of clone {line}"),
                 None => String::new(),
             };
-            out += &match shown(other, "snapshot") {
-                Some(snapshot) => format!("  /{file} in snapshot {snapshot}{of}\n"),
-                None => format!("  /{file} in the live tree{of}\n"),
+            let place = match shown(other, "snapshot") {
+                Some(snapshot) => format!("snapshot {snapshot}{of}"),
+                None if other["in_trash"] == true => of.trim_start_matches(" of ").to_string(),
+                None => format!("the live tree{of}"),
             };
+            out += &format!("  /{file} in {place}{}\n", in_trash(other));
         }
         if others.len() > OTHERS_SHOWN {
             out += &format!("  and {} more (--json has all)\n", others.len() - OTHERS_SHOWN);
@@ -140,9 +198,6 @@ fn text(path: &str, told: &Value, dry_run: bool) -> String {
         out += &left(told);
     } else if dry_run {
         out += "nothing was done\n";
-    }
-    if number("in_trash") > 0 {
-        out += "not looked at: what is in the trash (to empty it: snapfs delete MNT --trash)\n";
     }
     out
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 pub(super) struct PurgeArgs {
     /// A file or symbolic link in a mount, where it is now or was, or a directory with all files below it
     pub(super) path: PathBuf,
-    /// In which snapshots: all, or names, ages and ranges with commas between, such as monday..friday,@latest
+    /// In which snapshots: all, or names, patterns, ages and ranges with commas between, such as monday..friday,@latest
     #[arg(long, value_name = "WHICH", default_value = "all")]
     pub(super) snapshots: OsString,
     /// Also take it from whoever else has some of it

@@ -2,7 +2,8 @@
 
 use super::engine::PurgeRequest;
 use super::past_of_path;
-use super::refusal::{told, told_view};
+use super::pattern::{Pattern, is_pattern};
+use super::refusal::{told, told_snapshot, told_view};
 use crate::ctl::{Code, Failure};
 use crate::format::ViewId;
 use crate::fs::{Fs, PathAsked, PurgeAsked, PurgeEnd, PurgePlan, stores_with};
@@ -111,11 +112,12 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
 fn told_plan(fs: &Fs, plan: &PurgePlan) -> Value {
     let snapshots = plan.found.iter().map(|found| {
         let mut object = json!({"size": found.size, "inode": found.ino.0, "files": found.files});
+        object["in_trash"] = found.in_trash.into();
         names::put(&mut object, "name", OsStr::from_bytes(&found.snapshot.name));
         object
     });
     let others = plan.others.iter().map(|other| {
-        let mut object = json!({});
+        let mut object = json!({"in_trash": other.in_trash});
         names::put(&mut object, "path", OsStr::from_bytes(&other.path));
         if !other.line.is_empty() {
             names::put(&mut object, "line", OsStr::from_bytes(&other.line));
@@ -125,42 +127,68 @@ fn told_plan(fs: &Fs, plan: &PurgePlan) -> Value {
         }
         object
     });
+    let open = plan.open.iter().map(|open| {
+        let mut object = json!({"inode": open.node.0});
+        if !open.line.is_empty() {
+            names::put(&mut object, "line", OsStr::from_bytes(&open.line));
+        }
+        object
+    });
     let copies: BTreeSet<String> =
         plan.found.iter().flat_map(|found| stores_with(fs.volume(), &found.snapshot)).collect();
     json!({
         "snapshots": snapshots.collect::<Vec<_>>(), "others": others.collect::<Vec<_>>(),
-        "file_count": plan.files.len(), "in_trash": fs.volume().trash().len(),
+        "file_count": plan.files.len(), "open": open.collect::<Vec<_>>(),
         "live": plan.is_live(), "stored_bytes": plan.stored_bytes(), "nodes": plan.leaf_count(), "copies": copies,
     })
 }
 
-/// The snapshots that words mean: `all`, or names, words for ages and ranges, with commas between.
+/// The snapshots that words mean: `all`, or names, patterns, words for ages and ranges, with commas between. Those in the trash are part of
+/// all and of ranges, and are meant by the names that they had.
 fn chosen(fs: &Fs, dir: NodeId, words: &[u8]) -> Result<Vec<ViewId>, Failure> {
-    let own = fs.own_snapshots(dir).map_err(|e| told_view(words, &e))?;
-    if words == b"all" && !own.iter().any(|info| info.name == b"all") {
-        return match own.is_empty() {
-            true => Err(Failure::new(Code::NotFound, "there are no snapshots")),
-            false => Ok(own.iter().map(|info| info.id).collect()),
+    let fails = |e: Error| told_view(words, &e);
+    let (own, trashed) = (fs.own_snapshots(dir).map_err(fails)?, fs.trashed_snapshots(dir).map_err(fails)?);
+    let has = |all: &[SnapshotInfo], name: &[u8]| all.iter().any(|info| info.name == name);
+    let every = || own.iter().chain(&trashed);
+    if words == b"all" && !has(&own, b"all") {
+        return match every().next() {
+            None => Err(Failure::new(Code::NotFound, "there are no snapshots")),
+            Some(_) => Ok(every().map(|info| info.id).collect()),
         };
     }
-    let find = |word: &[u8]| -> Result<usize, Failure> {
-        let info = fs.snapshot_of_word(dir, word).map_err(|e| told_view(word, &e))?;
-        own.iter().position(|own| own.id == info.id).ok_or_else(|| inherited(&info))
+    let find = |word: &[u8]| -> Result<ViewId, Failure> {
+        let info = match fs.snapshot_of_word(dir, word) {
+            Ok(info) => info,
+            Err(e) => {
+                let was_called = trashed.iter().rfind(|info| info.name == word);
+                return was_called.map(|info| info.id).ok_or_else(|| told_snapshot(word, &e));
+            }
+        };
+        let is_own = own.iter().any(|own| own.id == info.id);
+        if is_own { Ok(info.id) } else { Err(inherited(&info)) }
     };
     let mut all = BTreeSet::new();
     for word in words.split(|byte| *byte == b',') {
         let range = word.windows(2).position(|two| two == b"..");
-        let is_name = own.iter().any(|info| info.name == word);
-        match range.filter(|_| !is_name) {
+        match range.filter(|_| !has(&own, word)) {
             Some(at) => {
+                // Numbers ascend with time.
                 let (first, last) = (find(&word[..at])?, find(&word[at + 2..])?);
                 if first > last {
                     let shown = names::shown_bytes(word);
                     return Err(Failure::new(Code::Invalid, format!("{shown}: the older one comes first")));
                 }
-                all.extend(own[first..=last].iter().map(|info| info.id));
+                all.extend(every().map(|info| info.id).filter(|id| (first..=last).contains(id)));
             }
-            None => drop(all.insert(own[find(word)?].id)),
+            None => match find(word) {
+                Ok(id) => drop(all.insert(id)),
+                Err(f) => {
+                    let pattern = Pattern::parse(word);
+                    let meant = every().filter(|info| is_pattern(word) && pattern.means(&info.name));
+                    let meant: Vec<ViewId> = meant.map(|info| info.id).collect();
+                    all.extend(if meant.is_empty() { return Err(f) } else { meant });
+                }
+            },
         }
     }
     Ok(all.into_iter().collect())

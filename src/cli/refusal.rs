@@ -8,6 +8,9 @@ use crate::ops::Error;
 use crate::volume::{DAMAGED, Volume, VolumeError};
 use std::path::Path;
 
+/// The word for the live tree.
+pub(super) const LIVE: &[u8] = b"@live";
+
 /// Of a device.
 pub(super) fn io(store: &Path, e: device::DeviceError) -> Failure {
     let code = if matches!(e, device::DeviceError::NoSpace) { Code::NoSpace } else { Code::Io };
@@ -51,6 +54,9 @@ pub(super) fn told(store: &Path, e: &Error) -> Failure {
 
 /// The same about a snapshot.
 pub(super) fn told_name(name: &[u8], e: &Error) -> Failure {
+    if name == LIVE && matches!(e, Error::NotFound) {
+        return Failure::new(Code::Invalid, told_live());
+    }
     told_about(&names::shown_bytes(name), "snapshot", e)
 }
 
@@ -63,6 +69,8 @@ pub(super) fn told_clone(name: &[u8], e: &Error) -> Failure {
 pub(super) fn told_view(word: &[u8], e: &Error) -> Failure {
     let word_shown = names::shown_bytes(word);
     match e {
+        // There always is one: a snapshot is wanted, or its time.
+        Error::NotFound if word == LIVE => Failure::new(Code::Invalid, told_live()),
         Error::NotFound | Error::Invalid | Error::NameTooLong => {
             let what = "no such view; it is the name of a snapshot (snapfs list), @latest, @prev, an age as @-15m, a \
                         time as @2026-01-31T10:00, @live, or .clones/NAME";
@@ -70,6 +78,30 @@ pub(super) fn told_view(word: &[u8], e: &Error) -> Failure {
         }
         e => told_about(&word_shown, "view", e),
     }
+}
+
+/// The same about a word for a snapshot, where the live tree and clones are none.
+pub(super) fn told_snapshot(word: &[u8], e: &Error) -> Failure {
+    let word_shown = names::shown_bytes(word);
+    match e {
+        Error::NotFound | Error::Invalid | Error::NameTooLong if word.starts_with(b".clones/") => {
+            let what = "this is a clone, and a snapshot is wanted (snapfs list)";
+            Failure::new(Code::Invalid, format!("{word_shown}: {what}"))
+        }
+        Error::NotFound | Error::Invalid | Error::NameTooLong if word != LIVE => {
+            let what = "no such view; a snapshot goes by its name (snapfs list), as @latest or @prev, by an age as @-15m, or a \
+                        time as @2026-01-31T10:00";
+            Failure::new(Code::NotFound, format!("{word_shown}: {what}"))
+        }
+        e => told_view(word, e),
+    }
+}
+
+/// What the live tree is not.
+pub(super) fn told_live() -> String {
+    "@live: this is the live tree, and a snapshot is wanted: name one (snapfs list), or make one first (snapfs create MNT \
+     NAME)"
+    .to_string()
 }
 
 fn told_about(what: &str, kind: &str, e: &Error) -> Failure {

@@ -1,7 +1,7 @@
 //! What the daemon does for `rollback`, `promote` and `undo`: finds out what is meant, and tells what came of it.
 
 use super::engine::{InTheWay, PromoteOrder, RollbackAnswer, RollbackOrder};
-use super::refusal::{told, told_clone, told_view};
+use super::refusal::{told, told_clone, told_snapshot, told_view};
 use crate::ctl::{Code, Failure};
 use crate::format::provenance::{Provenance, Reason};
 use crate::fs::{Fs, Promoted, PromotionOrder, Switched, Undoable};
@@ -127,7 +127,7 @@ fn find(fs: &Fs, order: &RollbackOrder) -> Result<SnapshotInfo, Failure> {
                     let way = "'snapfs restore' takes files from it";
                     refuse(format!("this is a snapshot of {whose}, and a line goes back to its own; {way}"))
                 }
-                None => Err(told_view(&order.view, &Error::NotFound)),
+                None => Err(told_snapshot(&order.view, &Error::NotFound)),
             }
         }
         found => found.map_err(|e| told_view(&order.view, &e)),

@@ -168,6 +168,12 @@ pub(super) fn prune(backend: &dyn Backend, args: &PruneArgs) -> Result<(), Failu
     } else if args.what.dry_run || args.what.explain {
         let all = list(&answer, "snapshots").iter();
         let all: Vec<Value> = all.filter(|s| args.what.explain || s["goes"] == true).cloned().collect();
+        if all.is_empty() && args.what.explain && !json {
+            eprintln!(
+                "no schedule of this line has taken any (snapfs schedule {})",
+                names::shown(&args.target)
+            );
+        }
         if json { output::print_json(&Value::Array(all)) } else { output::print(&explained(&all)) }
     } else {
         print_runs(&answer, json)

@@ -6,7 +6,7 @@ use super::held;
 use super::home::{self, DONE};
 use super::hydration;
 use super::output;
-use super::refusal::{told, told_clone, told_view};
+use super::refusal::{told, told_clone, told_snapshot};
 use crate::clock;
 use crate::ctl::{Client, Code, Failure};
 use crate::format::LineId;
@@ -36,7 +36,7 @@ pub(super) fn answer(fs: &Fs, store: &Path, at: NodeId, word: &[u8]) -> Result<V
         return Err(Failure::new(Code::Invalid, format!("@live: {what}")));
     }
     let line = fs.line_at(at).map_err(|e| told(store, &e))?;
-    let info = fs.snapshot_of_word(at, word).map_err(|e| told_view(word, &e))?;
+    let info = fs.snapshot_of_word(at, word).map_err(|e| told_snapshot(word, &e))?;
     snapshot(fs, &info, line).map_err(|e| told(store, &e))
 }
 

@@ -3,7 +3,7 @@
 //! Each side is held as a store is: nobody else writes to it while this program does, whatever part it has in the mirror.
 
 use super::hold::{lock, probe};
-use super::making::{DEVICE_START_BYTES, has_content, unfinished};
+use super::making::{DEVICE_START_BYTES, has_content, refuse_missing_image, unfinished};
 use super::refusal::io;
 use crate::ctl::{Code, Failure};
 use crate::device::lock::{LockMode, StoreLock};
@@ -288,6 +288,7 @@ pub(super) fn hold_new_side(store: &Path, force: bool) -> Result<HeldSide, Failu
     }
     if matches!(kind, StoreKind::Missing | StoreKind::EmptyDirectory) {
         if kind == StoreKind::Missing {
+            refuse_missing_image(store, "truncate -s 100G")?;
             std::fs::create_dir(store)
                 .map_err(|e| refused(store, Code::Io, &format!("cannot make the directory: {e}")))?;
         }

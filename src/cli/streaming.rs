@@ -3,7 +3,7 @@
 use super::engine::{Engine, StreamOrder};
 use super::output;
 use super::pipe::Carriers;
-use super::refusal::{told, told_name, told_view};
+use super::refusal::{told, told_name, told_snapshot, told_view};
 use crate::ctl::{Code, Failure};
 use crate::format::peer::PeerRecord;
 use crate::format::stream::StreamBegin;
@@ -252,7 +252,7 @@ fn find(fs: &Fs, at: NodeId, word: &[u8]) -> Result<SnapshotInfo, Failure> {
         );
         return Err(Failure::new(Code::Invalid, what));
     }
-    fs.snapshot_of_word(at, word).map_err(|e| told_view(word, &e))
+    fs.snapshot_of_word(at, word).map_err(|e| told_snapshot(word, &e))
 }
 
 /// In front of the number of a snapshot, which stays what it is whatever it is called.

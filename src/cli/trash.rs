@@ -1,10 +1,10 @@
 //! `undelete`, `list --trash`, `delete --trash`: what was deleted and can come back, through the daemon; told also without one.
 
-use super::engine::{Backend, OpenFor, StoreOptions, TrashOrder};
+use super::engine::{Backend, OpenFor, StoreOptions, TrashOrder, UndeleteOrder};
 use super::hold_args::UndeleteArgs;
 use super::snapshots::{daemon_for_changes, written};
 use super::{output, trash_order};
-use crate::ctl::{Client, Failure};
+use crate::ctl::{Client, Code, Failure};
 use crate::names;
 use crate::ops::NodeId;
 use crate::sys::process::user_name;
@@ -14,10 +14,32 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 pub(super) fn undelete(args: &UndeleteArgs) -> Result<(), Failure> {
-    let new = args.as_name.as_ref().map(|new| new.as_bytes().to_vec());
-    let order = TrashOrder::Undelete(args.name.as_bytes().to_vec(), new);
-    let told = daemon_for_changes(&args.target)?.call("trash", trash_order::encode(&order), &mut |_| {})?;
-    if args.json.json { written(output::print_json(&told)) } else { Ok(()) }
+    let bytes = |name: &OsString| name.as_bytes().to_vec();
+    let (names, new) = (args.names.iter().map(bytes).collect(), args.as_name.as_ref().map(bytes));
+    let order = TrashOrder::Undelete(UndeleteOrder { names, new, dry_run: args.dry_run });
+    let client =
+        if args.dry_run { Client::connect(&args.target)? } else { daemon_for_changes(&args.target)? };
+    let told = client.call("trash", trash_order::encode(&order), &mut |_| {})?;
+    let list = |key: &str| told[key].as_array().map(Vec::as_slice).unwrap_or_default();
+    if args.json.json {
+        written(output::print_json(&told))?;
+    } else if args.dry_run {
+        let back = list("would_undelete");
+        let names = back.iter().filter_map(|one| names::get(one, "name"));
+        let lines: String = names.map(|name| names::shown_bytes(&name) + "\n").collect();
+        written(output::print(&format!("{lines}{} would come back\n", back.len())))?;
+    }
+    let kept = list("kept").iter().map(|one| one["why"].as_str().unwrap_or_default());
+    let missing = list("missing").iter().map(|one| one.as_str().unwrap_or_default());
+    let stays: Vec<&str> = kept.chain(missing).collect();
+    // The last of the sentences is that of the failure.
+    match stays.split_last() {
+        None => Ok(()),
+        Some((last, others)) => {
+            others.iter().for_each(|what| eprintln!("snapfs: {}", names::sentence(what)));
+            Err(Failure::new(Code::Other, names::sentence(last)))
+        }
+    }
 }
 
 /// Has what is in the trash go, or these.

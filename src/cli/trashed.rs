@@ -1,14 +1,16 @@
 //! What the daemon does for orders about the trash: finds what is meant, brings it back or has it go, and tells what there is.
 
 use super::output;
+use super::pattern::{Pattern, is_pattern};
 use super::refusal::told_name;
-use super::trash_order::TrashOrder;
+use super::trash_order::{TrashOrder, UndeleteOrder};
 use crate::ctl::{Code, Failure};
 use crate::format::trash::{TrashRecord, Trashed};
 use crate::fs::Fs;
 use crate::names;
 use crate::ops::{Error, NodeId, Timestamp};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
@@ -40,17 +42,79 @@ fn told(fs: &Fs, trash: &TrashRecord) -> Value {
     object
 }
 
-fn find(fs: &Fs, at: NodeId, name: &[u8]) -> Result<TrashRecord, Failure> {
-    let all = fs.trash_of(at).map_err(|e| told_name(name, &e))?;
-    let found = all.into_iter().find(|trash| word(trash) == name);
-    found.ok_or_else(|| {
-        let shown = names::shown_bytes(name);
-        let what = match fs.trash_secs() {
-            Some(_) => "it is not in the trash; what is there: snapfs list MNT --trash",
-            None => "there is no trash, and it is not in what is left of one; snapfs set trash=1h MNT has one from now on",
-        };
-        Failure::new(Code::NotFound, format!("{shown}: {what}"))
-    })
+/// What a name or a pattern means: of what has the same name what was deleted last. A name is first taken as it is.
+fn find(fs: &Fs, all: &[TrashRecord], name: &[u8]) -> Result<Vec<TrashRecord>, Failure> {
+    if let Some(found) = all.iter().find(|trash| word(trash) == name) {
+        return Ok(vec![found.clone()]);
+    }
+    let (of_clones, pattern) = match name.strip_prefix(CLONE_PREFIX) {
+        Some(pattern) => (true, pattern),
+        None => (false, name),
+    };
+    let mut found: Vec<TrashRecord> = Vec::new();
+    if is_pattern(pattern) {
+        let pattern = Pattern::parse(pattern);
+        for trash in all {
+            let is_clone = matches!(trash.what, Trashed::Line(..));
+            let is_first = || found.iter().all(|later| later.name != trash.name);
+            if is_clone == of_clones && pattern.means(&trash.name) && is_first() {
+                found.push(trash.clone());
+            }
+        }
+    }
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let (shown, is_pattern) = (names::shown_bytes(name), is_pattern(pattern));
+    let what = match (fs.trash_secs(), is_pattern) {
+        (Some(_), true) => "it matches nothing in the trash; what is there: snapfs list MNT --trash",
+        (Some(_), false) => "it is not in the trash; what is there: snapfs list MNT --trash",
+        (None, _) => {
+            "there is no trash, and it is not in what is left of one; snapfs set trash=1h MNT has one from now on"
+        }
+    };
+    Err(Failure::new(Code::NotFound, format!("{shown}: {what}")))
+}
+
+/// Brings back what is meant, oldest first, or tells what would come. What cannot come back stays, and is told with the reason.
+fn undelete(fs: &Fs, at: NodeId, order: &UndeleteOrder) -> Result<Value, Failure> {
+    let all = fs.trash_of(at).map_err(|e| told_name(b"", &e))?;
+    let (mut meant, mut missing) = (BTreeMap::new(), Vec::new());
+    for name in &order.names {
+        match find(fs, &all, name) {
+            Ok(found) => meant.extend(found.into_iter().map(|trash| (trash.number, trash))),
+            Err(f) => missing.push(f.message),
+        }
+    }
+    if order.new.is_some() && meant.len() > 1 {
+        let what = format!("--as is for one, and these are {}", meant.len());
+        return Err(Failure::new(Code::Invalid, what));
+    }
+    let (mut back, mut kept) = (Vec::new(), Vec::new());
+    for trash in meant.into_values() {
+        let new = order.new.as_deref().map(|new| match trash.what {
+            Trashed::Line(..) => new.strip_prefix(CLONE_PREFIX).unwrap_or(new),
+            Trashed::Snapshot(..) => new,
+        });
+        let new = new.unwrap_or(&trash.name);
+        let done = if order.dry_run { Ok(()) } else { fs.undelete(&trash, new) };
+        match done {
+            Ok(()) => {
+                let mut one = told(fs, &trash);
+                let name = word(&TrashRecord { name: new.to_vec(), ..trash });
+                names::put(&mut one, "name", OsStr::from_bytes(&name));
+                back.push(one);
+            }
+            Err(e) => {
+                let mut one = json!({"why": refused(&trash, new, &e).message});
+                names::put(&mut one, "name", OsStr::from_bytes(&word(&trash)));
+                kept.push(one);
+            }
+        }
+    }
+    let mut answer = json!({"kept": kept, "missing": missing});
+    answer[if order.dry_run { "would_undelete" } else { "undeleted" }] = back.into();
+    Ok(answer)
 }
 
 /// What keeps something from coming back, as a sentence.
@@ -81,27 +145,14 @@ fn refused(trash: &TrashRecord, name: &[u8], e: &Error) -> Failure {
 /// Carries out an order about the trash of the line that a node is of.
 pub(super) fn carry_out(fs: &Fs, at: NodeId, order: &TrashOrder) -> Result<Value, Failure> {
     match order {
-        TrashOrder::Undelete(name, new) => {
-            let trash = find(fs, at, name)?;
-            let new = new.as_deref().map(|new| match trash.what {
-                Trashed::Line(..) => new.strip_prefix(CLONE_PREFIX).unwrap_or(new),
-                Trashed::Snapshot(..) => new,
-            });
-            let new = new.unwrap_or(&trash.name);
-            fs.undelete(&trash, new).map_err(|e| refused(&trash, new, &e))?;
-            let mut answer = told(fs, &trash);
-            names::put(
-                &mut answer,
-                "name",
-                OsStr::from_bytes(&word(&TrashRecord { name: new.to_vec(), ..trash })),
-            );
-            Ok(answer)
-        }
+        TrashOrder::Undelete(order) => undelete(fs, at, order),
         TrashOrder::Empty(wanted) => {
-            let all = match &wanted[..] {
-                [] => fs.trash_of(at).map_err(|e| told_name(b"", &e))?,
-                some => some.iter().map(|name| find(fs, at, name)).collect::<Result<_, _>>()?,
-            };
+            let mut all = fs.trash_of(at).map_err(|e| told_name(b"", &e))?;
+            if !wanted.is_empty() {
+                let meant = wanted.iter().map(|name| find(fs, &all, name)).collect::<Result<Vec<_>, _>>()?;
+                let meant = meant.into_iter().flatten().map(|trash| (trash.number, trash));
+                all = meant.collect::<BTreeMap<_, _>>().into_values().collect();
+            }
             for trash in &all {
                 match fs.empty_trash(trash.number) {
                     Ok(()) | Err(Error::Stale) => {}

@@ -2,11 +2,12 @@
 
 use super::args::UmountArgs;
 use super::{output, users};
+use crate::clock;
 use crate::ctl::{Client, Code, Failure, registry};
 use crate::fuse::{self, mounts};
 use crate::names;
 use crate::sys::mount::errno;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -48,12 +49,17 @@ pub(super) fn run(args: &UmountArgs) -> Result<(), Failure> {
         }
         _ => {}
     }
-    let ill = daemon.as_ref().and_then(how_it_fails);
+    let status = daemon.as_ref().and_then(status_in_time);
+    let ill = status.as_ref().and_then(how_it_fails);
+    let frozen = status.as_ref().and_then(how_it_is_frozen);
     if mounted.is_some()
         && let Err(e) = fuse::unmount(&point, args.lazy)
     {
         return match e.raw_os_error() {
-            Some(errno::EBUSY) => failed(Code::Busy, busy(&shown, mounted.as_ref().map_or(0, |m| m.id))),
+            Some(errno::EBUSY) => {
+                let why = busy(&shown, mounted.as_ref().map_or(0, |m| m.id), frozen.as_deref());
+                failed(Code::Busy, format!("{shown} is busy: {why}"))
+            }
             _ => failed(Code::Other, format!("cannot unmount {shown}: {e}")),
         };
     }
@@ -61,9 +67,10 @@ pub(super) fn run(args: &UmountArgs) -> Result<(), Failure> {
         if args.lazy && place_in_sight(&daemon).is_none() && is_used(&daemon) {
             let user = users::of_device(daemon.record().device);
             let user = user.unwrap_or_else(|| "a program, here or in another mount namespace,".into());
+            let frozen = frozen.map(|frozen| format!("; it is {frozen}")).unwrap_or_default();
             eprintln!(
                 "snapfs: {shown} is out of sight; {user} has files of it open, and the store stays open until it \
-                 has closed them"
+                 has closed them{frozen}"
             );
             return done(args, &point);
         }
@@ -110,15 +117,19 @@ fn at(point: &Path, device: Option<(u32, u32)>) -> Option<Client> {
     registry::all().into_iter().find(is_it).map(Client::of)
 }
 
-/// Why a mount cannot be unmounted: another is below it, or files are open.
-fn busy(shown: &str, id: u32) -> String {
+/// Why a mount cannot be unmounted: another is below it, changes wait for a thaw, or files are open.
+fn busy(shown: &str, id: u32, frozen: Option<&str>) -> String {
     let below = mounts::all().ok().and_then(|all| all.into_iter().rfind(|m| m.parent == id && m.id != id));
     match below {
         Some(m) => {
             let place = names::shown(&m.point);
-            format!("{shown} is busy: another mount is below it, at {place}; unmount that first")
+            format!("another mount is below it, at {place}; unmount that first")
         }
-        None => format!("{shown} is busy: files in it are open; show who has them with: fuser -vm {shown}"),
+        None => match frozen {
+            // Whoever waits for a thaw has his file open.
+            Some(frozen) => format!("it is {frozen}; end that first with: snapfs thaw {shown}"),
+            None => format!("files in it are open; show who has them with: fuser -vm {shown}"),
+        },
     }
 }
 
@@ -134,15 +145,28 @@ fn is_used(daemon: &Client) -> bool {
     false
 }
 
-/// What keeps the store of a daemon from taking changes, if the daemon says so in time.
-fn how_it_fails(daemon: &Client) -> Option<String> {
+/// How the store of a daemon is doing, if the daemon says so in time.
+fn status_in_time(daemon: &Client) -> Option<Value> {
     let (say, said) = mpsc::channel();
     let client = Client::of(daemon.found().clone());
     let asking = std::thread::Builder::new().name("status".into()).spawn(move || {
         let _ = say.send(client.call("status", json!({}), &mut |_| {})); // nobody may wait for it any more
     });
     asking.ok()?;
-    let status = said.recv_timeout(STATUS_PATIENCE).ok()?.ok()?;
+    said.recv_timeout(STATUS_PATIENCE).ok()?.ok()
+}
+
+/// That changes wait for a thaw, by whom, and for how long.
+fn how_it_is_frozen(status: &Value) -> Option<String> {
+    let frost = status.get("frozen")?.as_array()?.iter().find(|frost| frost["waiting"] != 0)?;
+    let waiting = output::counted(frost["waiting"].as_u64()?, "change");
+    let by = names::get(frost, "command").map(|by| names::shown_bytes(&by)).unwrap_or_default();
+    let left = clock::span(frost["seconds_left"].as_u64()?);
+    Some(format!("frozen by '{by}' for {left} more, with {waiting} waiting"))
+}
+
+/// What keeps the store from taking changes.
+fn how_it_fails(status: &Value) -> Option<String> {
     let state = status.get("state")?.as_str()?;
     let writes = status.get("read_only").is_some_and(|v| v == false);
     (writes && state != "ok").then(|| state.to_string())

@@ -29,14 +29,30 @@ pub(super) fn of_device(device: (u32, u32)) -> Option<String> {
 /// Which processes have these files of the mount with this device number open for writing, or mapped so: each file with a
 /// process, in words.
 pub(super) fn writers_of(device: (u32, u32), nodes: Vec<u64>) -> Vec<(u64, String)> {
+    users_of(device, nodes, Use::Writes)
+}
+
+/// Which processes have these files open at all, or mapped, in the same way.
+pub(super) fn openers_of(device: (u32, u32), nodes: Vec<u64>) -> Vec<(u64, String)> {
+    users_of(device, nodes, Use::Any)
+}
+
+/// In which way a file is in use.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Any,
+    Writes,
+}
+
+fn users_of(device: (u32, u32), nodes: Vec<u64>, of: Use) -> Vec<(u64, String)> {
     let search = move || {
         let devices: HashMap<u32, (u32, u32)> =
             mounts::all().ok()?.into_iter().map(|m| (m.id, m.device)).collect();
         let processes = fs::read_dir("/proc").ok()?.flatten();
         let pids = processes.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
         let found = pids.flat_map(|pid| {
-            let written = written_by(pid, device, &devices).into_iter().filter(|node| nodes.contains(node));
-            written.map(|node| (node, in_words(pid))).collect::<BTreeSet<_>>()
+            let used = used_by(pid, device, &devices, of).into_iter().filter(|node| nodes.contains(node));
+            used.map(|node| (node, in_words(pid))).collect::<BTreeSet<_>>()
         });
         Some(found.collect())
     };
@@ -48,16 +64,17 @@ fn in_words(pid: u32) -> String {
     format!("process {pid} ({})", names::shown_bytes(name.trim_ascii()))
 }
 
-/// Numbers of files of a device that a process has open for writing, or a shared mapping of that can be written.
-fn written_by(pid: u32, device: (u32, u32), devices: &HashMap<u32, (u32, u32)>) -> Vec<u64> {
+/// Numbers of files of a device that a process has open or mapped; for writing, those that it has open so, or a shared mapping of that
+/// can be written.
+fn used_by(pid: u32, device: (u32, u32), devices: &HashMap<u32, (u32, u32)>, of: Use) -> Vec<u64> {
     let proc = PathBuf::from(format!("/proc/{pid}"));
     let place = format!("{:02x}:{:02x}", device.0, device.1);
     let maps = fs::read_to_string(proc.join("maps")).unwrap_or_default();
     let mapped = maps.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let [_, access, _, at, node, ..] = fields[..] else { return None };
-        let writes = access.contains('w') && access.contains('s') && at == place;
-        node.parse().ok().filter(|_| writes)
+        let is_meant = of == Use::Any || access.contains('w') && access.contains('s');
+        node.parse().ok().filter(|_| is_meant && at == place)
     });
     let open = fs::read_dir(proc.join("fd")).into_iter().flatten().flatten().filter_map(|fd| {
         let info = fs::read_to_string(proc.join("fdinfo").join(fd.file_name())).ok()?;
@@ -65,7 +82,7 @@ fn written_by(pid: u32, device: (u32, u32), devices: &HashMap<u32, (u32, u32)>) 
         let is_ours = devices.get(&field("mnt_id:")?.parse().ok()?) == Some(&device);
         let writes = i32::from_str_radix(field("flags:")?, 8).ok()? & fcntl::O_ACCMODE != fcntl::O_RDONLY;
         let node = field("ino:")?.parse().ok()?;
-        (is_ours && writes).then_some(node)
+        (is_ours && (writes || of == Use::Any)).then_some(node)
     });
     mapped.chain(open).collect()
 }

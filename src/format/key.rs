@@ -63,6 +63,8 @@ pub enum Kind {
     PurgedPiece = 51,
     /// Meta tree: what no tree leads to is being written over. Object 0, `rest` 0.
     PurgeWiping = 52,
+    /// Meta tree: what a purge has left to do that is planned anew. Object 0, `rest`: the number of the piece.
+    PurgeRest = 53,
 }
 
 impl Kind {
@@ -88,6 +90,7 @@ impl Kind {
             Orphan,
             Peer,
             PurgeHeld,
+            PurgeRest,
             PurgeWiping,
             Purged,
             PurgedLeaf,

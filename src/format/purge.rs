@@ -1,12 +1,12 @@
 //! The records of what was purged: places that are being written over, references that lead to nothing, and leaves that
 //! were rewritten.
 
-use super::{BLOCK_BYTES, BlockAddr, Epoch, FormatError, Key, Kind, NODE_BYTES, bad};
+use super::{BLOCK_BYTES, BlockAddr, Epoch, FormatError, Key, Kind, NODE_BYTES, ViewId, bad};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
 /// The value of an inline item whose content was purged: content has one byte at least.
 pub const PURGED_INLINE: &[u8] = &[];
-/// Bytes of a leaf in one item.
+/// Bytes of a leaf in one item, and of the rest of a purge.
 pub const PIECE_BYTES: usize = 4096;
 
 /// A place whose content is purged and that is allocated still. One item of the meta tree, at its address.
@@ -42,6 +42,28 @@ pub struct LeafRecord {
     /// All of it is in the pieces, and it may not be at its place yet.
     pub in_pieces: bool,
 }
+
+/// What was asked for by a purge that has more leaves to rewrite than one commit takes, until the commit with the last of them.
+/// Items of the meta tree, each a piece, numbered from 0.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PurgeRest {
+    /// From the root of the line.
+    pub path: Vec<u8>,
+    /// The snapshots in which it is that path.
+    pub views: Vec<ViewId>,
+    /// Others who have some of it lose it, too.
+    pub all: bool,
+}
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct RawRest {
+    views: le::U32,
+    path_len: le::U32,
+    all: u8,
+    reserved: [u8; 7],
+}
+const _: () = assert!(size_of::<RawRest>() == 16);
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -173,6 +195,40 @@ impl LeafRecord {
     }
 }
 
+impl PurgeRest {
+    /// To its items.
+    pub fn items(&self) -> Vec<(Key, Vec<u8>)> {
+        let raw = RawRest {
+            views: (self.views.len() as u32).into(),
+            path_len: (self.path.len() as u32).into(),
+            all: self.all.into(),
+            reserved: [0; 7],
+        };
+        let mut bytes = raw.as_bytes().to_vec();
+        self.views.iter().for_each(|view| bytes.extend(view.0.to_le_bytes()));
+        bytes.extend(&self.path);
+        let piece = |(n, bytes): (usize, &[u8])| (Key::new(0, Kind::PurgeRest, n as u64), bytes.to_vec());
+        bytes.chunks(PIECE_BYTES).enumerate().map(piece).collect()
+    }
+
+    /// From the values of its items, one behind the other.
+    pub fn decode(bytes: &[u8]) -> Result<PurgeRest, FormatError> {
+        let Ok((raw, rest)) = RawRest::read_from_prefix(bytes) else {
+            return bad!("the rest of a purge has {} bytes", bytes.len());
+        };
+        let views_len = raw.views.get() as usize * 8;
+        let is_whole = views_len + raw.path_len.get() as usize == rest.len() && raw.path_len.get() > 0;
+        if !is_whole || raw.all > 1 || raw.reserved != [0; 7] {
+            return bad!("the rest of a purge makes no sense");
+        }
+        let (views, path) = rest.split_at(views_len);
+        let views = views
+            .chunks_exact(8)
+            .map(|view| ViewId(view.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b))));
+        Ok(PurgeRest { path: path.to_vec(), views: views.collect(), all: raw.all == 1 })
+    }
+}
+
 /// The key of the item that says that what no tree leads to is being written over. It is empty.
 pub fn wiping_key() -> Key {
     Key::new(0, Kind::PurgeWiping, 0)
@@ -213,5 +269,19 @@ mod tests {
         }
         assert!(HeldRecord::decode(4096, &[]).is_err() && GoneRecord::decode(4096, &[]).is_err());
         assert_eq!(LeafRecord::piece_keys(1 << 20).count(), 4);
+        for (path, views) in [(1, 0), (300, 1), (5000, 2000)] {
+            let views = (1..=views).map(|n| ViewId(n << 40 | n)).collect();
+            let rest = PurgeRest { path: vec![b'/'; path], views, all: path == 300 };
+            let items = rest.items();
+            assert!(
+                items.iter().enumerate().all(|(n, (key, piece))| key.rest == n as u64 && piece.len() <= 4096)
+            );
+            let mut bytes: Vec<u8> = items.into_iter().flat_map(|(_, piece)| piece).collect();
+            assert_eq!(PurgeRest::decode(&bytes), Ok(rest));
+            assert!(PurgeRest::decode(&bytes[1..]).is_err());
+            bytes[8] = 2;
+            assert!(PurgeRest::decode(&bytes).is_err());
+        }
+        assert!(PurgeRest::decode(&[0; 16]).is_err(), "there is no path");
     }
 }

@@ -46,6 +46,14 @@ impl Fs {
         Ok(path)
     }
 
+    /// Snapshots of a line that are in the trash, oldest first, as they were.
+    pub fn trashed_snapshots(&self, dir: NodeId) -> Result<Vec<SnapshotInfo>> {
+        let (line, mut all) = (self.heads.at(dir)?.line, self.volume().trashed_snapshots());
+        all.retain(|info| info.line == line);
+        all.sort_by_key(|info| info.id);
+        Ok(all)
+    }
+
     /// The snapshots of a line's own, oldest first.
     pub fn own_snapshots(&self, dir: NodeId) -> Result<Vec<SnapshotInfo>> {
         Ok(self.volume().own_snapshots(self.heads.at(dir)?.line))

@@ -16,8 +16,8 @@ use std::cmp::Reverse;
 pub struct TakenSnapshot {
     /// What the clock said, in seconds since 1970.
     pub at: i64,
-    /// Something keeps it from being deleted, such as a hold.
-    pub kept: bool,
+    /// What keeps it from being deleted, such as a hold: in words behind "it is".
+    pub kept: Option<&'static str>,
 }
 
 /// Why a snapshot stays.
@@ -38,8 +38,8 @@ pub enum Because {
     All,
     /// Its time is still to come, so a clock is wrong, or was. It is not counted.
     TimeToCome,
-    /// Something keeps it from being deleted.
-    Kept,
+    /// Something keeps it from being deleted: what, in words behind "it is".
+    Kept(&'static str),
 }
 
 /// What is to become of a snapshot: for which reasons it stays. Without any it goes.
@@ -54,7 +54,7 @@ impl Ruling {
 
     /// True if neither want of space nor anything else makes it go.
     fn is_fixed(&self) -> bool {
-        self.0.iter().any(|why| matches!(why, Because::Last | Because::Kept))
+        self.0.iter().any(|why| matches!(why, Because::Last | Because::Kept(_)))
     }
 
     /// The finest period that keeps it, in seconds; those that nothing of a class keeps are the coarsest.
@@ -85,12 +85,12 @@ pub fn decide(schedule: &Schedule, all: &[TakenSnapshot], now: i64) -> Vec<Rulin
     counted.sort_by_key(|i| Reverse((all[*i].at, *i)));
     for (i, ruling) in rulings.iter_mut().enumerate() {
         let reasons = [
-            (i + 1 == all.len(), Because::Last),
-            (all[i].kept, Because::Kept),
-            (all[i].at > now, Because::TimeToCome),
-            (schedule.keep.is_empty(), Because::All),
+            (i + 1 == all.len()).then_some(Because::Last),
+            all[i].kept.map(Because::Kept),
+            (all[i].at > now).then_some(Because::TimeToCome),
+            schedule.keep.is_empty().then_some(Because::All),
         ];
-        ruling.0.extend(reasons.into_iter().filter(|(is, _)| *is).map(|(_, why)| why));
+        ruling.0.extend(reasons.into_iter().flatten());
     }
     for (period, of) in classes(schedule) {
         let (mut nth, mut last) = (0, None);
@@ -130,7 +130,7 @@ impl Because {
             }
             Because::All => "keep=all".into(),
             Because::TimeToCome => "its time is still to come, a clock is or was wrong: not counted".into(),
-            Because::Kept => "it is held or in use".into(),
+            Because::Kept(why) => format!("it is {why}"),
         }
     }
 
@@ -141,7 +141,7 @@ impl Because {
             Because::NewestOf { period, nth, of } => format!("{period}:{nth}/{of}"),
             Because::All => "all".into(),
             Because::TimeToCome => "time-to-come".into(),
-            Because::Kept => "kept".into(),
+            Because::Kept(_) => "kept".into(),
         }
     }
 }

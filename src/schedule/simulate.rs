@@ -35,7 +35,7 @@ pub fn simulate(
             break;
         }
         now = next;
-        all.push(TakenSnapshot { at: now, kept: false });
+        all.push(TakenSnapshot { at: now, kept: None });
         taken += 1;
         let mut rulings = decide(schedule, &all, now).into_iter();
         all.retain(|_| rulings.next().is_some_and(|ruling| !ruling.goes()));

@@ -17,7 +17,7 @@ fn at(y: i64, mo: i64, d: i64, h: i64, mi: i64) -> i64 {
 }
 
 fn there(times: &[i64]) -> Vec<TakenSnapshot> {
-    times.iter().map(|at| TakenSnapshot { at: *at, kept: false }).collect()
+    times.iter().map(|at| TakenSnapshot { at: *at, kept: None }).collect()
 }
 
 /// Times that stay.
@@ -111,7 +111,8 @@ fn oracle(schedule: &Schedule, all: &[TakenSnapshot], now: i64) -> Vec<bool> {
         rules.iter().map(|(period, _)| all.iter().map(|s| oracle_period(*period, s.at)).collect()).collect();
     let later = |i: usize, j: usize| (all[j].at, j) > (all[i].at, i);
     let stays = |i: usize| {
-        let special = i + 1 == all.len() || all[i].kept || all[i].at > now || schedule.keep.is_empty();
+        let special =
+            i + 1 == all.len() || all[i].kept.is_some() || all[i].at > now || schedule.keep.is_empty();
         special
             || rules.iter().zip(&numbers).any(|((_, count), number)| {
                 let newest = !counted.iter().any(|j| later(i, *j) && number[*j] == number[i]);
@@ -190,7 +191,7 @@ fn history(seed: u64) -> u64 {
                 pace.found_nothing(schedule.every, machine.seen());
             } else {
                 let at = machine.now;
-                all.push(TakenSnapshot { at, kept: !honest && rng.u64(..40) == 0 });
+                all.push(TakenSnapshot { at, kept: (!honest && rng.u64(..40) == 0).then_some("held") });
                 ever.push(at);
                 pace.took(machine.seen().1);
                 (taken, taken_since_begun, unjudged) = (taken + 1, taken_since_begun + 1, unjudged + 1);
@@ -209,15 +210,15 @@ fn history(seed: u64) -> u64 {
         }
         assert!(stay.last().copied().unwrap_or(true), "the last one goes");
         let order = thinning_order(&all, &rulings);
-        assert!(order.iter().all(|i| i + 1 != all.len() && !all[*i].kept));
-        assert_eq!(order.len(), all.iter().rev().skip(1).filter(|s| !s.kept).count());
+        assert!(order.iter().all(|i| i + 1 != all.len() && all[*i].kept.is_none()));
+        assert_eq!(order.len(), all.iter().rev().skip(1).filter(|s| s.kept.is_none()).count());
         if rng.u64(..2) == 0 && (honest || steady.is_trusted()) {
             let gone = stay.iter().filter(|stays| !**stays).count();
             let bound = (classes(&schedule).len() + 1) * unjudged;
             assert!(gone <= bound, "seed {seed}: {gone} go at once, {unjudged} are new");
             let mut stays = stay.into_iter();
             all.retain(|_| stays.next().unwrap_or(true));
-            let strange = all.iter().filter(|s| s.kept || s.at > machine.now).count();
+            let strange = all.iter().filter(|s| s.kept.is_some() || s.at > machine.now).count();
             assert!(schedule.keep.is_empty() || all.len() <= most + strange);
             unjudged = all.iter().filter(|s| s.at > machine.now).count();
         }
@@ -318,12 +319,14 @@ fn what_something_keeps_stays_and_counts() {
     let schedule = rules("every=1d keep=2d");
     let day = at(2026, 1, 1, 0, 0);
     let mut all = there(&[day, day + 86_400, day + 2 * 86_400, day + 3 * 86_400]);
-    all[0].kept = true;
-    all[2].kept = true;
+    all[0].kept = Some("held");
+    all[2].kept = Some("being read");
     let rulings = decide(&schedule, &all, day + 4 * 86_400);
     let goes: Vec<bool> = rulings.iter().map(Ruling::goes).collect();
     assert_eq!(goes, [false, true, false, false]);
-    assert_eq!(rulings[0].0, [Because::Kept]);
+    assert_eq!(rulings[0].0, [Because::Kept("held")]);
+    assert_eq!(rulings[0].0[0].words(), "it is held");
+    assert!(rulings[2].0.iter().any(|why| why.words() == "it is being read"));
     assert_eq!(thinning_order(&all, &rulings), [1]);
 }
 

@@ -343,6 +343,7 @@ impl<'a> CommitSession<'a> {
                 views.iter().for_each(|view| state.alone().history.set_edited(*view, secs));
             }
             committer.wiping = frozen.purge.wiping.unwrap_or(committer.wiping);
+            frozen.purge.enter_rest(&mut committer.purge_rest, &mut meta)?;
             // The snapshots that they are of are held until the commit is written.
             for copy in &mut frozen.copies {
                 moved.extend(copy.enter(&mut committer.remap, &committer.extra_refs));

@@ -5,6 +5,7 @@ use super::purge::LeafTable;
 use super::remap::Remap;
 use super::space_map::SpaceMap;
 use crate::format::job::Job;
+use crate::format::purge::PurgeRest;
 use crate::format::superblock::Superblock;
 use crate::tree::Child;
 use std::collections::BTreeMap;
@@ -21,6 +22,8 @@ pub(super) struct Committer {
     pub leaves: LeafTable,
     /// What no tree leads to is being written over.
     pub wiping: bool,
+    /// What a purge has left to do that is planned anew.
+    pub purge_rest: Option<PurgeRest>,
     /// Background work by id.
     pub jobs: BTreeMap<u64, Job>,
     /// Entries that the next step of it frees at most.

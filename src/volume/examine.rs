@@ -138,7 +138,7 @@ fn readable_meta(
     let places = Key::new(0, Kind::Remap, 0)..Key::new(0, Kind::Remap, u64::MAX);
     let mut places_are_lost = false;
     let views = Key::new(0, Kind::View, 0)..Key::new(0, Kind::Line, superblock.next_line.0);
-    let purged = Key::new(0, Kind::PurgeHeld, 0)..Key::new(0, Kind::PurgeWiping, 1);
+    let purged = Key::new(0, Kind::PurgeHeld, 0)..Key::new(0, Kind::PurgeRest, u64::MAX);
     let mut purged_is_lost = false;
     let (mut lost, mut views_are_lost) = (Vec::new(), false);
     let visited =
@@ -285,7 +285,7 @@ impl Items {
                     items.remap.purged.load(&key, &value)?;
                     Ok(())
                 }
-                Some(Kind::PurgedLeaf | Kind::PurgedPiece | Kind::PurgeWiping) => {
+                Some(Kind::PurgedLeaf | Kind::PurgedPiece | Kind::PurgeWiping | Kind::PurgeRest) => {
                     leaves.load(&key, &value)?;
                     Ok(())
                 }
@@ -307,7 +307,7 @@ impl Items {
             faults.push(format!("meta tree: {what}"));
             items.spoiled.push(Key::new(0, Kind::Hold, number));
         }
-        items.leaves = leaves.known_to(pager.store())?.0;
+        items.leaves = leaves.known_to(pager.store())?.leaves;
         Ok(items)
     }
 }

@@ -9,7 +9,7 @@ use super::hydration_table::Hydrations;
 use super::intent::{self, Log};
 use super::lines::{self, Lines};
 use super::numbered::Numbered;
-use super::purge::{LeafTable, LoadedLeaves, Purging};
+use super::purge::{KnownLeaves, LeafTable, LoadedLeaves, Purging};
 use super::remap::{Places, Remap};
 use super::space_map::SpaceMap;
 use super::state::{Budget, VolumeState};
@@ -22,6 +22,7 @@ use crate::format::hold::HoldRecord;
 use crate::format::job::Job;
 use crate::format::line::{LineRecord, LineState};
 use crate::format::provenance::Provenance;
+use crate::format::purge::PurgeRest;
 use crate::format::remap::RemapRecord;
 use crate::format::superblock::Superblock;
 use crate::format::terms::Terms;
@@ -140,6 +141,7 @@ impl Volume {
             remap: Remap::default(),
             leaves: LeafTable::new(),
             wiping: false,
+            purge_rest: None,
             jobs: BTreeMap::new(),
             scrub: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -294,6 +296,7 @@ impl Volume {
             remap: loaded.remap,
             leaves: loaded.leaves,
             wiping: loaded.wiping,
+            purge_rest: loaded.purge_rest,
             jobs: loaded.jobs,
             step_entries: super::reclaim::STEP_ENTRIES_MIN,
         };
@@ -383,6 +386,7 @@ pub(crate) struct Loaded {
     /// Leaves that are not what pointers say; whoever reads with this pager has them as they are.
     pub leaves: LeafTable,
     pub wiping: bool,
+    pub purge_rest: Option<PurgeRest>,
     pub jobs: BTreeMap<u64, Job>,
     /// The scrub's items, as they are.
     pub scrub: BTreeMap<u64, Vec<u8>>,
@@ -421,7 +425,7 @@ impl Loaded {
                 Some(Kind::ExtraRefs) => read_extra_refs(&mut extra_refs, &key, &value)?,
                 Some(Kind::Remap) => read_remap(&mut remap, &key, &value)?,
                 Some(Kind::PurgeHeld | Kind::Purged) => remap.purged.load(&key, &value)?,
-                Some(Kind::PurgedLeaf | Kind::PurgedPiece | Kind::PurgeWiping) => {
+                Some(Kind::PurgedLeaf | Kind::PurgedPiece | Kind::PurgeWiping | Kind::PurgeRest) => {
                     leaves.load(&key, &value)?
                 }
                 Some(Kind::Scrub) => {
@@ -445,7 +449,7 @@ impl Loaded {
         }
         check_records(&superblock, &records, &lines)?;
         drop(remap.take_changes());
-        let (leaves, wiping) = leaves.known_to(pager.store())?;
+        let KnownLeaves { leaves, wiping, rest } = leaves.known_to(pager.store())?;
         Ok(Loaded {
             superblock,
             meta_root,
@@ -454,6 +458,7 @@ impl Loaded {
             remap,
             leaves,
             wiping,
+            purge_rest: rest,
             jobs,
             scrub,
             peers,

@@ -99,9 +99,15 @@ impl Volume {
         true
     }
 
-    /// True if some of a purge is left to do that can be done now: what was out of reach is not any more.
+    /// True if some of a purge is left to do that can be done now.
     pub fn purge_goes_on(&self) -> bool {
-        if self.is_read_only() || !self.has_purged_left() {
+        !self.is_read_only() && (self.purge_rest().is_some() || self.wiping_goes_on())
+    }
+
+    /// True if that is to write over something: what was out of reach is not any more.
+    pub fn wiping_goes_on(&self) -> bool {
+        let is_wiping = self.committer.lock().wiping;
+        if !is_wiping && !self.has_held() {
             return false;
         }
         let Some(last) = self.purging.waiting.lock().out_of_reach.clone() else { return true };

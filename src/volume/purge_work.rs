@@ -1,7 +1,7 @@
 //! What is asked of a volume for a purge, and the writing over of what is held.
 
 use super::purge::{InlineContents, LeafPlace, NewLeaf, Ordered, PurgeOrder, purge_nodes};
-use crate::format::purge::HeldRecord;
+use crate::format::purge::{HeldRecord, PurgeRest};
 use crate::format::superblock::{INCOMPAT_MIRRORED, INCOMPAT_PURGED};
 use crate::format::{BlockAddr, Epoch, Extent, Key};
 use crate::store::StoreError;
@@ -95,7 +95,7 @@ impl Volume {
         self.check_writable()?;
         let mut turn = self.turn();
         let required = self.required_bytes(&turn)
-            + purge_nodes(order.places.len() as u64, order.leaves.len() as u64) * turn.copies.node_bytes();
+            + purge_nodes(order.places.len() as u64, order.leaf_count()) * turn.copies.node_bytes();
         self.secure_required(required, ReserveFor::Delete)?;
         self.reserve_records(&turn, order.edited.len(), ReserveFor::Delete)?;
         let state = turn.alone();
@@ -170,9 +170,23 @@ impl Volume {
         Ok(written)
     }
 
-    /// True if a purge was cut off, and what it holds is to be written over.
+    /// What a purge has left to do that is to be planned anew.
+    pub fn purge_rest(&self) -> Option<PurgeRest> {
+        self.committer.lock().purge_rest.clone()
+    }
+
+    /// Nothing is left of it: the next commit says so.
+    pub fn end_purge_rest(&self) {
+        self.purging.waiting.lock().rest_is_over = true;
+    }
+
+    /// True if something of a purge is left to do.
     pub fn has_purged_left(&self) -> bool {
-        self.committer.lock().wiping || self.has_held()
+        let (wiping, has_rest) = {
+            let committer = self.committer.lock();
+            (committer.wiping, committer.purge_rest.is_some())
+        };
+        wiping || has_rest || self.has_held()
     }
 
     /// True if something that is held is to be written over.

@@ -247,7 +247,7 @@ impl Txn<'_> {
     }
 }
 
-fn info(record: &ViewRecord) -> SnapshotInfo {
+pub(super) fn info(record: &ViewRecord) -> SnapshotInfo {
     SnapshotInfo {
         id: record.id,
         line: record.line,

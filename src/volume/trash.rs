@@ -10,7 +10,7 @@ use super::base::effects_of;
 use super::branch::RECORDS_OF_A_LINE;
 use super::commit::Prepare;
 use super::numbered::{Numbered, NumberedRecord};
-use super::snapshot::RECORDS_OF_A_POINT;
+use super::snapshot::{self, RECORDS_OF_A_POINT, SnapshotInfo};
 use super::state::VolumeState;
 use super::{ReserveFor, Result, Volume, VolumeError};
 use crate::format::age::AgeRecord;
@@ -203,6 +203,17 @@ impl Volume {
     /// All that is in the trash, what was deleted first first.
     pub fn trash(&self) -> Vec<TrashRecord> {
         self.state.read().trash.all().cloned().collect()
+    }
+
+    /// Snapshots that are in the trash by themselves, what was deleted first first, with the names and lines that they had.
+    pub fn trashed_snapshots(&self) -> Vec<SnapshotInfo> {
+        let state = self.state.read();
+        let as_it_was = |trash: &TrashRecord| {
+            let Trashed::Snapshot(view, line) = trash.what else { return None };
+            let info = snapshot::info(state.history.get(view)?);
+            Some(SnapshotInfo { line, name: trash.name.clone(), ..info })
+        };
+        state.trash.all().filter_map(as_it_was).collect()
     }
 
     /// What is over at this age of the store.

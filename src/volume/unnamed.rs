@@ -93,7 +93,9 @@ impl Volume {
         let mut turn = self.turn();
         let record = turn.history.get(point.id).ok_or(VolumeError::NoSuchView)?;
         let is_free = [LineId::NONE, line].contains(&record.line) && turn.may_be_base(point.id);
-        let is_free = is_free && !turn.is_in_trash(point.id);
+        // What a purge has not looked at may have what was purged: it stays nobody's.
+        let was_seen = !self.purging.waiting.lock().unseen.contains(&point.id);
+        let is_free = is_free && was_seen && !turn.is_in_trash(point.id);
         if !is_free || turn.lines.get(line).is_none() {
             return Err(VolumeError::NoSuchView);
         }

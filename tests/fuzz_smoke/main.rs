@@ -16,7 +16,7 @@ use snapfs::format::line::{LineRecord, LineState};
 use snapfs::format::link::Links;
 use snapfs::format::log::{Effect, Effects, HEADER_BYTES, RecordHeader};
 use snapfs::format::provenance::Reason;
-use snapfs::format::purge::{GoneRecord, HeldRecord, LeafRecord};
+use snapfs::format::purge::{GoneRecord, HeldRecord, LeafRecord, PurgeRest};
 use snapfs::format::schedule::{Class, Period, Schedule, Share, Unit};
 use snapfs::format::scrub::{Cursor, Finding, ScrubRecord, ScrubState, Stage};
 use snapfs::format::space_map::{self, SpaceChange};
@@ -265,7 +265,9 @@ fn records() -> Vec<Vec<u8>> {
         GoneRecord { len: 8192, until: Epoch(7), refs: 2 }.encode(),
         LeafRecord { copy: BlockAddr(1 << 30), birth: Epoch(7), checksum: 1 << 60, in_pieces: true }.encode(),
     ];
-    [all, jobs.to_vec(), purged.to_vec()].concat()
+    let rest = PurgeRest { path: b"a/b".to_vec(), views: vec![ViewId(3)], all: true };
+    let rest = rest.items().into_iter().map(|(_, piece)| piece).collect();
+    [all, jobs.to_vec(), purged.to_vec(), rest].concat()
 }
 
 fn hydration() -> HydrationRecord {

@@ -85,6 +85,12 @@ fn changes_wait_and_nothing_else_does() {
         beside(move || fs::rename(e.join("old"), e.join("renamed")).unwrap()),
     ];
     wait("all to wait", || waiting(&p) == 4);
+    refused(
+        &p,
+        &["umount", "mnt"],
+        1,
+        &["frozen by 'snapfs freeze mnt", "4 changes waiting", "snapfs thaw mnt"],
+    );
     // Readers do not, nor whoever makes durable what was written, nor other lines. (The kernel has the page locked that is
     // being written.)
     assert_eq!(fs::read(p.path("c")).unwrap(), b"read");

@@ -175,6 +175,18 @@ fn a_trash_on_a_real_mount() {
     p.ok(&["delete", "mnt", "t?"]);
     assert_eq!(p.ok(&["undo", "mnt"]).lines().count(), 3);
     assert_eq!(names(&p.path(".snapshots")), ["old", "by rmdir", "t1", "t2", "t3"]);
+    // And by pattern, or what of it can: what has the name by now is in the way.
+    p.ok(&["delete", "mnt", "t?"]);
+    p.snapshot("t2");
+    assert_eq!(
+        p.ok(&["undelete", "mnt", "t[12]", ".clones/*", "--dry-run"]),
+        ".clones/d\nt1\nt2\n3 would come back\n"
+    );
+    assert_eq!(names(&p.path(".snapshots")), ["old", "by rmdir", "t2"]);
+    refused(&p, &["undelete", "mnt", "t*", "--as", "u"], 1, &["--as is for one", "3"]);
+    refused(&p, &["undelete", "mnt", "t*", "none*"], 1, &["called t2 by now", "none*: it matches nothing"]);
+    assert_eq!(names(&p.path(".snapshots")), ["old", "by rmdir", "t1", "t3", "t2"]);
+    p.ok(&["delete", "mnt", "--trash", "t?"]);
     p.ok(&["delete", "mnt", "t?", "--now"]);
     // A file that is open in one that is deleted stays readable.
     let open = fs::File::open(p.past("old", "a")).unwrap();

@@ -251,6 +251,12 @@ fn damage_of_one_side_reaches_nobody_and_what_cannot_be_attached_is_refused() {
     fs::write(p.at("full.img"), vec![1; 40 << 20]).unwrap();
     let said = p.run(&["mirror", "attach", "mnt", "full.img"]);
     assert!(said.code == 1 && said.err.contains("--force"), "{said:?}");
+    let said = p.run(&["mirror", "attach", "mnt", "none.img"]);
+    assert!(
+        said.code == 1 && said.err.contains("truncate -s 100G") && said.err.contains("none.img"),
+        "{said:?}"
+    );
+    assert!(!p.at("none.img").exists());
     attach(&p);
     let said = p.run(&["mirror", "attach", "mnt", "small.img"]);
     assert!(said.code == 1 && said.err.contains("two sides"), "{said:?}");

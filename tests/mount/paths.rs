@@ -521,6 +521,9 @@ fn a_purge_takes_a_secret_out_of_snapshots_and_image() {
     assert_eq!(edited.count(), 3, "{listed}");
     assert!(p.ok(&["list", "mnt"]).lines().next().unwrap().ends_with("EDITED"));
     assert!(p.log().contains("purged app/.env from mon, tue"), "{}", p.log());
+    // A patch has all else, and says of these that they differ.
+    let patch = p.run(&["diff", "mnt", "tue", "--patch"]);
+    assert!(patch.code == 1 && patch.out.contains("a/app/key.pem and /dev/null differ"), "{patch:?}");
     let sent = p.run(&["send", "mnt", "tue"]);
     assert!(sent.code != 0 && sent.err.contains("content was purged from the snapshot tue"), "{sent:?}");
     p.umount();
@@ -529,4 +532,59 @@ fn a_purge_takes_a_secret_out_of_snapshots_and_image() {
     p.mount("");
     assert!(fs::read(p.past("mon", "app/.env")).is_err());
     p.umount();
+}
+
+/// What keeps content of a deleted file is told by process, and the trash is no way around a purge.
+#[test]
+fn a_purge_finds_what_is_open_and_in_the_trash() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.ok(&["init", "store.img", "--size", "64M"]);
+    fs::rename(p.at("store.img"), p.at("store")).unwrap();
+    p.mount("");
+    let secret = "s3cr3t-0123-key!";
+    let image = || fs::read(p.at("store")).unwrap().windows(16).any(|found| found == secret.as_bytes());
+    p.ok(&["set", "trash=1h", "mnt"]);
+    fs::write(p.path("key"), secret).unwrap();
+    for name in ["mon", "tue", "wed"] {
+        p.snapshot(name);
+    }
+    p.ok(&["clone", "mnt", "c"]);
+    let open = fs::File::open(p.path("key")).unwrap();
+    fs::remove_file(p.path("key")).unwrap();
+    p.ok(&["drop", "mnt", "c"]);
+    p.ok(&["delete", "mnt", "tue", "wed"]);
+    let planned = p.ok(&["purge", "mnt/key", "--snapshots", "mon..tue", "--dry-run"]);
+    let by = format!("by process {} (", std::process::id());
+    assert!(!planned.contains("0 B of content"), "{planned}");
+    assert!(planned.contains("1 file deleted and still open") && planned.contains(&by), "{planned}");
+    assert!(planned.contains("(mon, tue (in the trash))"), "{planned}");
+    assert!(planned.contains("/key in snapshot wed (in the trash)"), "{planned}");
+    assert!(planned.contains("/key in clone c (in the trash)"), "{planned}");
+    assert!(p.ok(&["purge", "mnt/key", "--snapshots", "[mt]*", "-n"]).contains("(mon, tue (in the trash))"));
+    for (which, word) in [
+        ("x*", "no such view; a snapshot goes by"),
+        ("@live", "make one first"),
+        (".clones/c", "this is a clone"),
+    ] {
+        let refused = p.run(&["purge", "mnt/key", "--snapshots", which]);
+        assert!(refused.code == 1 && refused.err.contains(word), "{refused:?}");
+    }
+    let refused = p.run(&["purge", "mnt/key", "--all"]);
+    assert!(refused.code == 1 && refused.err.contains(&by), "{refused:?}");
+    drop(open);
+    let refused = p.run(&["purge", "mnt/key"]);
+    assert!(refused.code == 1 && refused.err.contains("--all takes it from them, too"), "{refused:?}");
+    p.ok(&["purge", "mnt/key", "--all"]);
+    assert!(!image());
+    p.ok(&["undelete", "mnt", "wed"]);
+    p.ok(&["undelete", "mnt", ".clones/c"]);
+    for read in [fs::read(p.past("wed", "key")), fs::read(p.path(".clones/c/key"))] {
+        assert_eq!(read.unwrap_err().raw_os_error(), Some(5));
+    }
+    p.umount();
+    p.check();
+    assert!(!image());
 }

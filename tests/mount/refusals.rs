@@ -110,6 +110,11 @@ fn what_is_no_store() {
     told(mount("zeros.img"), &["zeros.img", "no snapfs store"]);
     File::create(p.at("empty.img")).unwrap();
     told(mount("empty.img"), &["empty.img", "init"]);
+    // A directory of that name is not what is meant.
+    for said in [mount("none.img"), p.run(&["init", "none.IMG"])] {
+        told(said, &["no such image file", "snapfs init --size 100G none."]);
+    }
+    assert!(!p.at("none.img").exists() && !p.at("none.IMG").exists());
     told(mount("/dev/null"), &["/dev/null", "character device"]);
     told(mount("none/store"), &["none/store"]);
     std::os::unix::fs::symlink("nowhere", p.at("dangling")).unwrap();

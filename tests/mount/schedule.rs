@@ -144,6 +144,15 @@ fn pruning_is_told_before_it_is_done() {
     let simulated = p.json(&["prune", "mnt", "--simulate", "90d", "--json"]);
     assert!(simulated[0]["taken"].as_u64() >= Some(89) && simulated[0]["left"].as_u64() <= Some(7));
     assert!(p.ok(&["prune", "mnt", "--simulate", "2w"]).contains("LEFT AT THE END"));
+    p.ok(&["hold", "mnt", "@GMT-2026.01.05-02.00.00"]);
+    let told = p.ok(&["prune", "mnt", "--explain"]);
+    let held = told.lines().find(|line| line.contains("@GMT-2026.01.05-02.00.00")).unwrap();
+    assert!(held.contains("stays") && held.contains("it is held") && !held.contains("in use"), "{held}");
+    p.ok(&["release", "mnt", "@GMT-2026.01.05-02.00.00"]);
+    p.ok(&["clone", "mnt", "c"]);
+    let empty = p.run(&["prune", "mnt/.clones/c", "--explain"]);
+    assert!(empty.code == 0 && empty.err.contains("no schedule of this line has taken any"), "{empty:?}");
+    p.ok(&["drop", "mnt", "c"]);
     // It is done: also what is open in one stays readable, and that one is there until it is closed.
     let open = fs::File::open(p.past("@GMT-2026.01.05-03.00.00", "hour 3")).unwrap();
     let deleted = p.ok(&["prune", "mnt"]);

@@ -1,7 +1,8 @@
 //! A pair of files as the part of a patch that `git apply` and `patch -p1` take.
 //!
 //! The form is that of git (git-diff(1), "Generating patch text with -p"), without lines that only help people. Of modes
-//! it knows whether a file may be run by its owner. What is no text, or too long to be compared, is said to differ.
+//! it knows whether a file may be run by its owner. What is no text, too long to be compared or
+//! purged is said to differ.
 
 use super::content::{FileAt, is_same_content, whole_content};
 use super::file_pair::FilePair;
@@ -58,7 +59,15 @@ enum Comparison {
     Binary,
 }
 
+/// What was purged has no lines any more: it is said to differ.
 fn compare(old: Option<FileAt<'_>>, new: Option<FileAt<'_>>) -> Result<Comparison> {
+    match compare_lines(old, new) {
+        Err(VolumeError::Purged(_)) => Ok(Comparison::Binary),
+        compared => compared,
+    }
+}
+
+fn compare_lines(old: Option<FileAt<'_>>, new: Option<FileAt<'_>>) -> Result<Comparison> {
     if let (Some(old), Some(new)) = (old, new)
         && is_same_content(old, new)?
     {

@@ -44,7 +44,7 @@ pub use holds::{HoldTerms, moment};
 pub use pick::moment_of;
 pub use promote::{Promoted, PromotionOrder};
 pub use purge::{PurgeAsked, PurgeEnd};
-pub use purge_plan::{HasToo, PurgePlan, PurgedIn};
+pub use purge_plan::{HasToo, OpenWithoutName, PurgePlan, PurgedIn};
 pub use received::{Published, Unfit};
 pub use rollback::{InTheWay, OpenForWriting, Switched};
 pub use snapdir::{OneAtATime, Past};

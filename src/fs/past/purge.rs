@@ -4,14 +4,15 @@
 //! pages; zeros and leaves are written; a commit gives the places back. Then, with nothing held, what no tree leads to.
 
 use super::purge_plan::PurgePlan;
-use super::snapdir::Past;
+use super::snapdir::{OneAtATime, Past};
 use crate::format::ViewId;
+use crate::format::purge::PurgeRest;
 use crate::ops::{Error, NodeId, Result};
-use crate::volume::purge::{NewLeaf, Ordered, PurgeOrder};
+use crate::volume::purge::{Ordered, PurgeOrder};
 use crate::volume::{NothingMoves, WipedBytes};
 
 /// So many leaves are rewritten by one commit.
-const LEAVES_AT_ONCE: usize = 1024;
+const LEAVES_AT_ONCE: usize = if cfg!(test) { 4 } else { 1024 };
 /// Commits that are made for work in the background to end, at most.
 const COMMITS_MAX: usize = 10_000;
 /// Commits after which what was freed before them is free, unless it is read.
@@ -22,7 +23,7 @@ const COMMITS_TO_FREE: usize = 3;
 pub struct PurgeAsked {
     /// From the root of the line: a file, a symbolic link, or a directory with all that are below it.
     pub path: Vec<u8>,
-    /// In these snapshots, which are the line's own.
+    /// In these snapshots, which are the line's own, or were before they got into the trash.
     pub snapshots: Vec<ViewId>,
     /// Others who have some of it lose it, too.
     pub all: bool,
@@ -67,18 +68,34 @@ impl Past {
             let wiped = self.wipe(&mut |_| true)?;
             return Ok(PurgeEnd::Purged(plan, wiped));
         }
-        self.refuse_held(&plan.edited.iter().copied().collect::<Vec<_>>())?;
-        self.hold_all(&nothing_moves, &plan)?;
-        self.drop_pages(&plan);
-        // Nobody reads it, shares it or moves it any more: whoever waits need not wait for zeros.
-        drop((nothing_moves, held));
-        volume.write_over_purged()?;
-        self.commits.commit()?;
+        let rest = PurgeRest { path: asked.path.clone(), views: asked.snapshots.clone(), all: asked.all };
+        self.carry_out(&plan, &rest, nothing_moves, held)?;
         let wiped = self.wipe(&mut |_| true)?;
         Ok(PurgeEnd::Purged(plan, wiped))
     }
 
-    /// Goes on with a purge that was cut off, or of which some was out of reach, as long as `go_on` says so.
+    /// Takes what was planned, but for what no tree leads to.
+    fn carry_out(
+        &self,
+        plan: &PurgePlan,
+        rest: &PurgeRest,
+        nothing_moves: NothingMoves<'_>,
+        held: OneAtATime<'_>,
+    ) -> Result<()> {
+        let heads = &self.commits.heads;
+        self.refuse_held(&plan.edited.iter().copied().collect::<Vec<_>>())?;
+        self.hold_all(&nothing_moves, plan, rest)?;
+        // Before the first change of a mount one may have been made since.
+        heads.main().tripwire.let_go();
+        self.drop_pages(plan);
+        // Nobody reads it, shares it or moves it any more: whoever waits need not wait for zeros.
+        drop((nothing_moves, held));
+        heads.volume.write_over_purged()?;
+        self.commits.commit()
+    }
+
+    /// Goes on with a purge that was cut off, or of which some was out of reach, as long as `go_on` says so. `Busy`: what is left of one
+    /// is held, or others have come to share it: later.
     pub fn go_on_purging(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<()> {
         let _one = self.purging.lock();
         let heads = &self.commits.heads;
@@ -87,12 +104,33 @@ impl Past {
         }
         heads.volume.write_over_purged()?;
         self.commits.commit()?;
-        let wiped = self.wipe(go_on)?;
-        match heads.volume.has_purged_left() {
-            false => log::info!("what was left of a purge is written over"),
-            true => log::info!("some of a purge is out of reach still: {wiped:?}"),
+        let rest = self.carry_out_rest();
+        if heads.volume.wiping_goes_on() {
+            let wiped = self.wipe(go_on)?;
+            match heads.volume.has_purged_left() {
+                false => log::info!("what was left of a purge is written over"),
+                true => log::info!("some of a purge is out of reach still: {wiped:?}"),
+            }
         }
-        Ok(())
+        rest
+    }
+
+    /// What one commit could not take in is planned anew: what is done already is not found any more.
+    fn carry_out_rest(&self) -> Result<()> {
+        let heads = &self.commits.heads;
+        let Some(rest) = heads.volume.purge_rest() else { return Ok(()) };
+        let held = self.one_at_a_time();
+        let nothing_moves = heads.volume.hold_content();
+        self.end_background_work()?;
+        let plan = self.plan_purge(&rest.path, &rest.views)?;
+        if plan.is_empty() {
+            heads.volume.end_purge_rest();
+            return self.commits.commit();
+        }
+        if plan.is_live() || !(rest.all || plan.others.is_empty()) {
+            return Err(Error::Busy);
+        }
+        self.carry_out(&plan, &rest, nothing_moves, held)
     }
 
     /// Whoever keeps a snapshot from going keeps its content: who holds it; who has it mounted by itself, of which another kernel may have pages;
@@ -120,26 +158,26 @@ impl Past {
     }
 
     /// From here on nobody reads it.
-    fn hold_all(&self, nothing_moves: &NothingMoves<'_>, plan: &PurgePlan) -> Result<()> {
+    fn hold_all(&self, nothing_moves: &NothingMoves<'_>, plan: &PurgePlan, rest: &PurgeRest) -> Result<()> {
         let heads = &self.commits.heads;
         let (volume, secs) = (&heads.volume, heads.clock.now().secs);
         let (places, known) = (plan.places.ranges(), plan.known.clone());
-        let mut leaves: Vec<NewLeaf> = Vec::new();
-        for place in plan.leaves.values() {
-            leaves.extend(volume.leaf_without(place, &plan.inline)?);
-        }
         let edited: Vec<ViewId> = plan.edited.iter().copied().collect();
-        let mut order = PurgeOrder { places, known, leaves: Vec::new(), edited, secs };
+        let mut order = PurgeOrder { places, known, edited, secs, ..PurgeOrder::default() };
+        let places = plan.leaves_in_order();
+        let mut batches = places.chunks(LEAVES_AT_ONCE).peekable();
         loop {
-            let rest = leaves.split_off(leaves.len().min(LEAVES_AT_ONCE));
-            order.leaves = std::mem::replace(&mut leaves, rest);
+            for place in batches.next().unwrap_or_default() {
+                order.leaves.extend(volume.leaf_without(place, &plan.inline)?);
+            }
+            order.rest = batches.peek().map(|_| rest.clone());
             volume.order_purge(nothing_moves, std::mem::take(&mut order))?;
             // What was planned is void with what holds it in place.
             self.commits.commit().inspect_err(|_| volume.cancel_purge())?;
             if volume.ordered() != Some(Ordered::Held) {
                 return Err(Error::Busy);
             }
-            if leaves.is_empty() {
+            if batches.peek().is_none() {
                 return Ok(());
             }
             volume.write_over_purged()?;
@@ -155,6 +193,9 @@ impl Past {
             for node in NodeId::of_snapshot(*slot, ino.0) {
                 kernel.invalidate_now(node);
             }
+        }
+        for node in &plan.in_trash {
+            kernel.invalidate_now(*node);
         }
     }
 

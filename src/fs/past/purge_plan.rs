@@ -5,11 +5,13 @@
 
 use super::snapdir::Past;
 use crate::format::dirent::{Dirent, NameBucket};
+use crate::format::line::LineState;
 use crate::format::link::Links;
+use crate::format::trash::{TrashRecord, Trashed};
 use crate::format::{Ino, Key, Kind, LineId, ViewId};
 use crate::fs::error::damaged;
 use crate::fs::items::{Items, decode_extent, path_bytes};
-use crate::ops::{Error, FileType, Result};
+use crate::ops::{Error, FileType, NodeId, Result};
 use crate::volume::PlaceSet;
 use crate::volume::purge::{InlineContents, LeafPlace};
 use crate::volume::{SnapshotInfo, View};
@@ -21,6 +23,8 @@ use std::sync::Arc;
 pub struct PurgedIn {
     /// The snapshot.
     pub snapshot: SnapshotInfo,
+    /// It is in the trash.
+    pub in_trash: bool,
     /// The file there, or the directory.
     pub ino: Ino,
     /// Files and symbolic links that it is, or that are below it.
@@ -36,8 +40,19 @@ pub struct HasToo {
     pub line: Vec<u8>,
     /// The snapshot that has it, or none: the live tree.
     pub snapshot: Option<Vec<u8>>,
+    /// It is in the trash, by itself or with its clone.
+    pub in_trash: bool,
     /// The file, from the root.
     pub path: Vec<u8>,
+}
+
+/// A file of a live tree or clone that has no name any more, and is open.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct OpenWithoutName {
+    /// The name of the clone, or nothing: the main line.
+    pub line: Vec<u8>,
+    /// As the kernel knows it.
+    pub node: NodeId,
 }
 
 /// What would be purged.
@@ -49,19 +64,24 @@ pub struct PurgePlan {
     pub files: BTreeSet<Vec<u8>>,
     /// Who else loses content.
     pub others: BTreeSet<HasToo>,
+    /// Files without a name that have some of it and are open.
+    pub open: BTreeSet<OpenWithoutName>,
     /// Places on the device.
     pub(super) places: PlaceSet,
     /// Their parts with their extra references, before it was looked at who has them.
     pub(super) known: Vec<(u64, u64, u32)>,
     /// Leaves with content, by number.
     pub(super) leaves: BTreeMap<u64, LeafPlace>,
+    /// Those of them in which the chosen snapshots have it.
+    chosen_leaves: BTreeSet<u64>,
     /// Inline content that goes.
     pub(super) inline: InlineContents,
     /// Snapshots that lose something.
     pub(super) edited: BTreeSet<ViewId>,
-    /// What the kernel may have pages of: snapshots by slot, and heads.
+    /// What the kernel may have pages of: snapshots by slot, and clones in the trash.
     pub(super) in_snapshots: BTreeSet<(u32, Ino)>,
-    pub(super) live: BTreeSet<(LineId, Ino)>,
+    pub(super) in_trash: BTreeSet<NodeId>,
+    live: BTreeSet<(LineId, Ino)>,
 }
 
 impl PurgePlan {
@@ -80,6 +100,15 @@ impl PurgePlan {
         self.places.bytes()
     }
 
+    /// Leaves in the order in which they are to be rewritten. Content that others have is known from the chosen snapshots: if the
+    /// rewriting is cut off anywhere, and planned anew, what is left is found.
+    pub(super) fn leaves_in_order(&self) -> Vec<LeafPlace> {
+        let of = |chosen: bool| {
+            self.leaves.iter().filter(move |(leaf, _)| self.chosen_leaves.contains(leaf) == chosen)
+        };
+        of(false).chain(of(true)).map(|(_, leaf)| *leaf).collect()
+    }
+
     /// Nodes of trees that are written anew.
     pub fn leaf_count(&self) -> usize {
         self.leaves.len()
@@ -90,9 +119,13 @@ impl PurgePlan {
 struct Seen {
     view: Arc<View>,
     line: LineId,
+    /// Of the line.
+    slot: u32,
     line_name: Vec<u8>,
     /// None: a head.
     snapshot: Option<SnapshotInfo>,
+    /// Out of sight, with its line or by itself.
+    in_trash: bool,
 }
 
 impl Past {
@@ -107,7 +140,8 @@ impl Past {
             let Some(info) = &seen.snapshot else { continue };
             let Some(entry) = find(&seen.view, path)? else { continue };
             let view = &seen.view;
-            let mut found = PurgedIn { snapshot: info.clone(), ino: entry.ino, files: 0, size: 0 };
+            let (snapshot, in_trash) = (info.clone(), seen.in_trash);
+            let mut found = PurgedIn { snapshot, in_trash, ino: entry.ino, files: 0, size: 0 };
             for (ino, file) in files_at(view, &entry, path)? {
                 let Some(inode) = view.inode(ino)? else { continue };
                 (found.files, found.size) = (found.files + 1, found.size.saturating_add(inode.size));
@@ -156,10 +190,13 @@ impl Past {
         {
             has_some = true;
             plan.inline.insert(ino.0, contents.clone());
-            if seen.snapshot.is_some()
+            if !seen.is_live()
                 && let Some(leaf) = view.leaf_of(&Key::new(ino.0, Kind::Inline, 0))?
             {
                 plan.leaves.insert(leaf.number(), leaf);
+                if is_target {
+                    plan.chosen_leaves.insert(leaf.number());
+                }
             }
         }
         if !has_some {
@@ -170,36 +207,59 @@ impl Past {
                 plan.edited.insert(info.id);
                 plan.in_snapshots.insert((info.slot.0, ino));
             }
+            None if seen.in_trash => {
+                plan.edited.insert(view.id());
+                plan.in_trash.insert(NodeId::live(seen.slot, ino.0));
+            }
             None => drop(plan.live.insert((seen.line, ino))),
         }
-        // What has no name here any more nobody finds.
-        if let Some(path) = path_bytes(view, ino).filter(|_| !is_target) {
-            plan.others.insert(seen.has_too(path));
+        match path_bytes(view, ino) {
+            Some(path) if !is_target => drop(plan.others.insert(seen.has_too(path))),
+            None if seen.is_live() => {
+                let (line, node) = (seen.line_name.clone(), NodeId::live(seen.slot, ino.0));
+                plan.open.insert(OpenWithoutName { line, node });
+            }
+            // What has no name here any more nobody finds.
+            _ => {}
         }
         Ok(())
     }
 
-    /// All snapshots and heads, each once.
+    /// All snapshots and heads, each once, those in the trash too.
     fn everything_seen(&self) -> Result<Vec<Seen>> {
         let (volume, mut all, mut met) = (&self.commits.heads.volume, Vec::new(), BTreeSet::new());
+        let (trash, trashed) = (volume.trash(), volume.trashed_snapshots());
         for line in volume.lines() {
+            let in_trash = line.state == LineState::Trashed;
+            let is_it = |trash: &&TrashRecord| matches!(trash.what, Trashed::Line(id, _) if id == line.id);
+            let line_name = trash.iter().find(is_it).map_or(line.name, |trash| trash.name.clone());
+            let seen = |view, snapshot: Option<SnapshotInfo>, in_trash| {
+                let line_name = line_name.clone();
+                Seen { view, line: line.id, slot: line.slot.0, line_name, snapshot, in_trash }
+            };
             for info in volume.snapshots(line.id) {
                 if info.line == line.id && met.insert(info.id) {
-                    let (view, line_name) = (volume.snapshot(info.id)?, line.name.clone());
-                    all.push(Seen { view, line: line.id, line_name, snapshot: Some(info) });
+                    all.push(seen(volume.snapshot(info.id)?, Some(info), in_trash));
                 }
             }
-            let view = Arc::new(volume.live(line.id)?);
-            all.push(Seen { view, line: line.id, line_name: line.name, snapshot: None });
+            for info in trashed.iter().filter(|info| info.line == line.id) {
+                all.push(seen(volume.point(info.id)?, Some(info.clone()), true));
+            }
+            all.push(seen(Arc::new(volume.live(line.id)?), None, in_trash));
         }
         Ok(all)
     }
 }
 
 impl Seen {
+    /// Somebody may change it: what it has is not taken.
+    fn is_live(&self) -> bool {
+        self.snapshot.is_none() && !self.in_trash
+    }
+
     fn has_too(&self, path: Vec<u8>) -> HasToo {
         let snapshot = self.snapshot.as_ref().map(|info| info.name.clone());
-        HasToo { line: self.line_name.clone(), snapshot, path }
+        HasToo { line: self.line_name.clone(), snapshot, in_trash: self.in_trash, path }
     }
 }
 

@@ -31,9 +31,7 @@ impl Past {
 
     /// As decisions need them.
     pub fn as_taken(&self, all: &[SnapshotInfo]) -> Vec<TakenSnapshot> {
-        all.iter()
-            .map(|s| TakenSnapshot { at: s.created.0, kept: self.keeps_from_going(s).is_some() })
-            .collect()
+        all.iter().map(|s| TakenSnapshot { at: s.created.0, kept: self.keeps_from_going(s) }).collect()
     }
 
     /// Why a snapshot may not go by itself now, be it by a rule or for want of space: in words behind "it is". The one place

@@ -161,6 +161,11 @@ impl Past {
             return Ok(());
         }
         let Some(held) = self.one_at_a_time_within(PATIENCE) else { return Ok(()) };
+        // A purge has had it let go of meanwhile, if it may have what was purged.
+        let is_same = |now: &RollingPoint| now.view.id() == point.view.id();
+        if !head.tripwire.before_it_was_gone().is_some_and(|now| is_same(&now)) {
+            return Ok(());
+        }
         self.keep(head, &point, gone)?;
         drop(held);
         head.tripwire.forget_gone();

@@ -5,8 +5,8 @@ use crate::device::Sim;
 use crate::format::LineId;
 use crate::format::ViewId;
 use crate::fs::{
-    FreezeDone, FreezeOrder, HasToo, NamedPath, OpenForWriting, PurgeAsked, PurgeEnd, Reason, RestoreOrder,
-    SendOrder, StreamError, Switched, ThawDone,
+    FreezeDone, FreezeOrder, HasToo, HoldTerms, NamedPath, OpenForWriting, PurgeAsked, PurgeEnd, Reason,
+    RestoreOrder, SendOrder, StreamError, Switched, ThawDone,
 };
 
 const SECRET: &[u8; 16] = b"s3cr3t-0123-key!";
@@ -56,6 +56,7 @@ fn refused(t: &T, path: &str, names: &[&str]) -> Vec<(String, String, String)> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let told = |other: &HasToo| {
         let snapshot = other.snapshot.as_ref().map_or("@live".into(), |name| text(name));
+        let snapshot = if other.in_trash { format!("trash {snapshot}") } else { snapshot };
         (text(&other.line), snapshot, text(&other.path))
     };
     plan.others.iter().map(told).collect()
@@ -247,6 +248,115 @@ fn a_purge_that_was_cut_off_goes_on() {
     }
 }
 
+/// Small files, so many that their leaves are more than one commit takes.
+fn put_keys(t: &T, dir: NodeId, content: &[u8]) -> Vec<String> {
+    let names: Vec<String> = (0..40).map(|n| format!("key{n}")).collect();
+    for name in &names {
+        t.put(dir, name, content);
+    }
+    names
+}
+
+/// What is more than one commit takes is planned anew, and nothing has to be asked for twice: neither what is under the path, nor what
+/// others have of it.
+#[test]
+fn a_purge_of_many_small_files_that_was_cut_off_goes_on() {
+    let (mut cut, mut at) = (0, 30);
+    loop {
+        let (sim, t) = store();
+        let dir = t.mkdir(ROOT, "keys").unwrap();
+        let names = put_keys(&t, dir, &secret(2000));
+        t.snapshot("one");
+        // The same content in leaves of its own.
+        for name in &names {
+            let node = t.find(dir, name).unwrap();
+            t.fs.setxattr(&USER, node, b"user.a", b"1", XattrMode::Set).unwrap();
+        }
+        t.snapshot("two");
+        names.iter().for_each(|name| remove(&t, dir, name));
+        t.fs.commit().unwrap();
+        sim.set_crash_at(sim.changes() + at);
+        let is_done = purge(&t, "keys", &["one"], true).is_ok();
+        drop(t);
+        let after = Arc::new(sim.crash(crate::device::CrashPolicy::Random(at)));
+        let options =
+            crate::volume::OpenOptions { access: crate::volume::Access::ReadWrite, cache_bytes: 1 << 20 };
+        let t = T::on(Volume::open(after.clone(), options).unwrap(), FsOptions::default());
+        let edited = t.fs.volume().find_snapshot(LineId::MAIN, b"one").unwrap().edited;
+        cut += u32::from(t.fs.volume().purge_rest().is_some());
+        t.fs.go_on_purging(&mut |_| true).unwrap();
+        if edited.is_some() {
+            assert!(!has_secret(&after) && !t.fs.volume().has_purged_left(), "cut at {at}");
+            for snapshot in ["one", "two"] {
+                names.iter().for_each(|name| is_gone(read(&t, snapshot, &format!("keys/{name}"))));
+            }
+        }
+        t.prove();
+        if is_done {
+            break;
+        }
+        at += 17;
+    }
+    assert!(cut > 3, "{cut}");
+}
+
+/// What is left of a purge waits until nobody holds it.
+#[test]
+fn what_is_left_of_a_purge_waits_for_a_hold() {
+    let (sim, t) = store();
+    let dir = t.mkdir(ROOT, "keys").unwrap();
+    let names = put_keys(&t, dir, &secret(2000));
+    t.snapshot("s");
+    names.iter().for_each(|name| remove(&t, dir, name));
+    t.fs.commit().unwrap();
+    let t = cut_with_rest(t, &sim);
+    let (volume, view) = (t.fs.volume(), views(&t, &["s"])[0]);
+    let terms = HoldTerms { tag: "t", after: None };
+    t.fs.hold_snapshot(ROOT, view, &terms, &Reason::User.into()).unwrap();
+    assert!(matches!(t.fs.go_on_purging(&mut |_| true), Err(Error::Busy)) && volume.has_purged_left());
+    t.fs.release_snapshot(ROOT, view, "t").unwrap();
+    t.fs.go_on_purging(&mut |_| true).unwrap();
+    assert!(!volume.has_purged_left());
+    // Nothing of it is left either if the snapshots are gone.
+    let (sim, t) = store();
+    t.put(ROOT, "other", b"x");
+    let dir = t.mkdir(ROOT, "keys").unwrap();
+    put_keys(&t, dir, &secret(2000));
+    t.snapshot("s");
+    names.iter().for_each(|name| remove(&t, dir, name));
+    t.fs.commit().unwrap();
+    let t = cut_with_rest(t, &sim);
+    t.fs.rmdir(&USER, SNAPDIR, b"s").unwrap();
+    t.fs.go_on_purging(&mut |_| true).unwrap();
+    assert!(!t.fs.volume().has_purged_left());
+    t.prove();
+}
+
+/// The purge of `keys` is cut off where some is left that is planned anew.
+fn cut_with_rest(t: T, sim: &Arc<Sim>) -> T {
+    let image = sim.clone_image();
+    drop(t);
+    for at in (30..).step_by(5) {
+        let sim = Arc::new(image.clone_image());
+        let t = opened(&sim);
+        sim.set_crash_at(sim.changes() + at);
+        assert!(purge(&t, "keys", &["s"], false).is_err(), "it was never cut off");
+        drop(t);
+        let t = opened(&Arc::new(sim.crash(crate::device::CrashPolicy::Random(at))));
+        if t.fs.volume().purge_rest().is_some() {
+            t.prove();
+            return t;
+        }
+    }
+    unreachable!()
+}
+
+fn opened(sim: &Arc<Sim>) -> T {
+    let options =
+        crate::volume::OpenOptions { access: crate::volume::Access::ReadWrite, cache_bytes: 1 << 20 };
+    T::on(Volume::open(sim.clone(), options).unwrap(), FsOptions::default())
+}
+
 /// A leaf that only the live tree had, with the secret, was freed and is read by somebody when the purge is made.
 #[test]
 fn what_is_being_read_goes_when_nobody_reads_it_any_more() {
@@ -386,6 +496,133 @@ fn a_frozen_line_is_left_as_it_is() {
     (0..2).for_each(|_| t.fs.commit().unwrap());
     t.fs.go_on_purging(&mut |_| true).unwrap();
     assert!(!has_secret(&sim));
+}
+
+fn with_trash() -> (Arc<Sim>, T) {
+    let (sim, t) = store();
+    t.fs.setxattr(&SUPER, ROOT, b"user.snapfs.trash", b"1h", XattrMode::Set).unwrap();
+    (sim, t)
+}
+
+/// Snapshots in the trash are part of what is chosen or have it too, and what comes back lacks the content.
+#[test]
+fn nothing_of_a_secret_is_left_in_the_trash() {
+    let (sim, t) = with_trash();
+    t.put(ROOT, "small", SECRET);
+    t.put(ROOT, "large", &secret(100 << 10));
+    let made: Vec<&str> = vec!["mon", "tue", "wed"];
+    for name in &made {
+        t.snapshot(name);
+        t.put(ROOT, name, b"x");
+    }
+    for name in ["small", "large"] {
+        remove(&t, ROOT, name);
+    }
+    let all = views(&t, &made);
+    for name in ["tue", "wed"] {
+        t.fs.rmdir(&USER, SNAPDIR, name.as_bytes()).unwrap();
+    }
+    t.fs.commit().unwrap();
+    let in_trash = |path: &str| ["tue", "wed"].map(|name| other("", &format!("trash {name}"), path));
+    for path in ["small", "large"] {
+        assert_eq!(refused(&t, path, &["mon"]), in_trash(path));
+        let path = path.as_bytes().to_vec();
+        let asked = PurgeAsked { path, snapshots: all.clone(), all: false, dry_run: false };
+        let Ok(PurgeEnd::Purged(plan, wiped)) = t.fs.purge(&asked) else { panic!("{:?}", asked.path) };
+        let found: Vec<bool> = plan.found.iter().map(|found| found.in_trash).collect();
+        assert_eq!((found, wiped.is_all()), (vec![false, true, true], true));
+        t.prove();
+    }
+    assert!(!has_secret(&sim));
+    let t = again(t, &sim);
+    for trash in t.fs.trash_of(ROOT).unwrap() {
+        t.fs.undelete(&trash, &trash.name).unwrap();
+    }
+    for name in made {
+        is_gone(read(&t, name, "small"));
+        is_gone(read(&t, name, "large"));
+        assert!(t.fs.volume().find_snapshot(LineId::MAIN, name.as_bytes()).unwrap().edited.is_some());
+    }
+    t.prove();
+}
+
+/// A clone in the trash is nobody's live tree: it loses what it has, with its snapshots, if that is wanted.
+#[test]
+fn a_clone_in_the_trash_loses_it_only_if_told() {
+    let (sim, t) = with_trash();
+    t.put(ROOT, "small", SECRET);
+    t.put(ROOT, "large", &secret(100 << 10));
+    t.snapshot("s");
+    let clone = t.mkdir(CLONEDIR, "c").unwrap();
+    t.put(clone, "own", b"own");
+    t.mkdir(NodeId::snapdir(clone.slot(), clone.ino()), "inner").unwrap();
+    for name in ["small", "large"] {
+        remove(&t, ROOT, name);
+    }
+    t.fs.commit().unwrap();
+    let Ok(PurgeEnd::Planned(plan)) = purge(&t, "small", &["s"], true) else { panic!() };
+    assert!(plan.is_live(), "the clone is there");
+    t.fs.rmdir(&USER, CLONEDIR, b"c").unwrap();
+    for path in ["small", "large"] {
+        let expected = ["trash @live", "trash inner"].map(|snapshot| other("c", snapshot, path));
+        assert_eq!(refused(&t, path, &["s"]), expected);
+        purged(&t, path, &["s"], true);
+    }
+    assert!(!has_secret(&sim));
+    let t = again(t, &sim);
+    let trash = t.fs.trash_of(ROOT).unwrap().remove(0);
+    t.fs.undelete(&trash, b"c").unwrap();
+    let clone = t.find(CLONEDIR, "c").unwrap();
+    for name in ["small", "large"] {
+        is_gone(read_node(&t, t.find(clone, name).unwrap()));
+    }
+    assert_eq!(t.cat(clone, "own"), b"own");
+    t.put(clone, "new", b"new");
+    t.fs.commit().unwrap();
+    t.prove();
+}
+
+/// A point of the trip wire that somebody looks at while it is purged does not become a snapshot with what was purged.
+#[test]
+fn a_point_from_before_a_purge_becomes_no_snapshot() {
+    let sim = Arc::new(Sim::with_fresh_content(SIZE, 1, 0));
+    let options = FsOptions { tripwire: true, ..FsOptions::default() };
+    let t = T::on(Volume::made_on(sim.clone()), options);
+    let names = put_keys(&t, ROOT, SECRET);
+    t.snapshot("s");
+    t.put(ROOT, "more", b"x");
+    t.clock.advance(61_000_000_000);
+    t.fs.tend_tripwire();
+    let point = t.head().tripwire.newest().unwrap().view;
+    names.iter().for_each(|name| remove(&t, ROOT, name));
+    for name in &names {
+        assert!(matches!(purge(&t, name, &["s"], false), Ok(PurgeEnd::Purged(..))));
+    }
+    let named = t.fs.volume().name_point(&point, LineId::MAIN, b"late", &Reason::MassDeletion.into());
+    assert!(named.is_err() && t.fs.volume().has_purged_left());
+    drop(point);
+    t.fs.tend_tripwire();
+    assert_eq!(t.list(SNAPDIR), ["s"]);
+    (0..3).for_each(|_| t.fs.commit().unwrap());
+    t.fs.go_on_purging(&mut |_| true).unwrap();
+    assert!(!has_secret(&sim) && !t.fs.volume().has_purged_left());
+    t.prove();
+}
+
+/// What is deleted and open is told.
+#[test]
+fn what_is_open_without_a_name_is_told() {
+    let (_, t) = store();
+    let node = t.put(ROOT, "key", SECRET);
+    t.snapshot("s");
+    let open = t.open(node, RO);
+    t.fs.unlink(&USER, ROOT, b"key").unwrap();
+    let Ok(PurgeEnd::Planned(plan)) = purge(&t, "key", &["s"], true) else { panic!() };
+    let told: Vec<NodeId> = plan.open.iter().map(|open| open.node).collect();
+    assert!(plan.is_live() && plan.others.is_empty() && told == [node]);
+    t.fs.release(open.0, open.1);
+    t.fs.forget(node);
+    purged(&t, "key", &["s"], true);
 }
 
 #[test]

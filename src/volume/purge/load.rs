@@ -1,7 +1,7 @@
 //! Rewritten leaves as the items of a state tell of them.
 
 use super::LeafTable;
-use crate::format::purge::{LeafRecord, PIECE_BYTES};
+use crate::format::purge::{LeafRecord, PIECE_BYTES, PurgeRest};
 use crate::format::{FormatError, Key, Kind, bad};
 use crate::store::{Rewrite, Store};
 use std::collections::BTreeMap;
@@ -13,6 +13,18 @@ pub struct LoadedLeaves {
     records: LeafTable,
     pieces: BTreeMap<u64, Vec<u8>>,
     wiping: bool,
+    rest: Vec<u8>,
+    rest_pieces: u64,
+}
+
+/// What items tell of leaves that were rewritten, and of purges that are under way.
+pub(in crate::volume) struct KnownLeaves {
+    /// The leaves.
+    pub leaves: LeafTable,
+    /// What no tree leads to is being written over.
+    pub wiping: bool,
+    /// What is to be planned anew.
+    pub rest: Option<PurgeRest>,
 }
 
 impl LoadedLeaves {
@@ -26,21 +38,26 @@ impl LoadedLeaves {
                 self.pieces.insert(key.rest, value.to_vec());
             }
             Some(Kind::PurgeWiping) if key.rest == 0 && value.is_empty() => self.wiping = true,
+            // They come in order.
+            Some(Kind::PurgeRest) if key.rest == self.rest_pieces => {
+                self.rest.extend(value);
+                self.rest_pieces += 1;
+            }
             _ => return bad!("an item {key:?} of {} bytes about what was purged", value.len()),
         }
         Ok(())
     }
 
-    /// From here on whoever reads a leaf from `store` has it as it is. Also says whether what no tree leads to is being written
-    /// over.
-    pub(in crate::volume) fn known_to(self, store: &Store) -> Result<(LeafTable, bool), FormatError> {
+    /// From here on whoever reads a leaf from `store` has it as it is.
+    pub(in crate::volume) fn known_to(self, store: &Store) -> Result<KnownLeaves, FormatError> {
         let is_missing =
             |(addr, record): &(&u64, &LeafRecord)| record.in_pieces && self.bytes(**addr).is_none();
         if let Some((addr, _)) = self.records.iter().find(is_missing) {
             return bad!("a piece of the leaf at {addr:#x} is missing");
         }
         self.known_as_far_as_read(store);
-        Ok((self.records, self.wiping))
+        let rest = (self.rest_pieces > 0).then(|| PurgeRest::decode(&self.rest)).transpose()?;
+        Ok(KnownLeaves { leaves: self.records, wiping: self.wiping, rest })
     }
 
     /// The same of what could be read. A leaf of which pieces are missing may be at its place.

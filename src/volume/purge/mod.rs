@@ -14,6 +14,7 @@ mod order_tests;
 mod tests;
 
 pub use leaf::{InlineContents, LeafPlace, NewLeaf};
+pub(super) use load::KnownLeaves;
 pub use load::LoadedLeaves;
 pub(super) use order::OutOfReach;
 pub use order::{Ordered, PurgeOrder, Purging};

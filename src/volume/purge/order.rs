@@ -1,6 +1,7 @@
 //! What is asked of the next commits for a purge, and what became of it.
 
 use super::NewLeaf;
+use crate::format::purge::PurgeRest;
 use crate::format::{Epoch, ViewId};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeSet, VecDeque};
@@ -18,6 +19,16 @@ pub struct PurgeOrder {
     pub edited: Vec<ViewId>,
     /// When, in seconds.
     pub secs: i64,
+    /// What was asked for, if more orders are to follow: it is planned anew if they do not.
+    pub rest: Option<PurgeRest>,
+}
+
+impl PurgeOrder {
+    /// Leaves, and what takes as much room in the meta tree: four pieces of what is to be planned anew.
+    pub(in crate::volume) fn leaf_count(&self) -> u64 {
+        let pieces = self.rest.as_ref().map_or(0, |rest| rest.items().len() as u64);
+        self.leaves.len() as u64 + pieces.div_ceil(4)
+    }
 }
 
 /// What became of an order.
@@ -64,6 +75,8 @@ pub(in crate::volume) struct WaitingPurge {
     pub in_place: Vec<(u64, Epoch)>,
     /// Whether what no tree leads to is being written over, if that has changed.
     pub wiping: Option<bool>,
+    /// Nothing is left that was to be planned anew.
+    pub rest_is_over: bool,
     /// What was out of reach when that was done last.
     pub out_of_reach: Option<OutOfReach>,
     /// Views that were deleted and read when something was ordered: nobody looked at them.
@@ -82,11 +95,12 @@ impl Purging {
             || !waiting.wiped.is_empty()
             || !waiting.in_place.is_empty()
             || waiting.wiping.is_some()
+            || waiting.rest_is_over
     }
 
     /// Places and leaves of the order that waits.
     pub(in crate::volume) fn ordered_counts(&self) -> (u64, u64) {
         let waiting = self.waiting.lock();
-        waiting.order.as_ref().map_or((0, 0), |o| (o.places.len() as u64, o.leaves.len() as u64))
+        waiting.order.as_ref().map_or((0, 0), |o| (o.places.len() as u64, o.leaf_count()))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::order::{Ordered, PurgeOrder, Purging};
 use crate::format::deadlist::DeadEntry;
-use crate::format::purge::{LeafRecord, PIECE_BYTES, wiping_key};
+use crate::format::purge::{LeafRecord, PIECE_BYTES, PurgeRest, wiping_key};
 use crate::format::{Epoch, NODE_BYTES, ViewId};
 use crate::store::{Rewrite, Store};
 use crate::tree::Pager;
@@ -24,6 +24,7 @@ pub(in crate::volume) struct PurgeTurn {
     /// Leaves of which the pieces are to go.
     pub in_place: Vec<(u64, Epoch)>,
     pub wiping: Option<bool>,
+    pub rest_is_over: bool,
     pub(super) held: Vec<(u64, u64)>,
     pub(super) wiped: Wiped,
     /// Places that nobody refers to any more.
@@ -42,6 +43,7 @@ impl PurgeTurn {
             settled: std::mem::take(&mut waiting.wiped),
             in_place: std::mem::take(&mut waiting.in_place),
             wiping: waiting.wiping.take(),
+            rest_is_over: std::mem::take(&mut waiting.rest_is_over),
             ..PurgeTurn::default()
         }
     }
@@ -49,7 +51,7 @@ impl PurgeTurn {
     /// True if a commit has something to do for it.
     pub fn has_work(&self) -> bool {
         let given_back = !self.settled.is_empty() || !self.in_place.is_empty();
-        self.order.is_some() || given_back || self.wiping.is_some()
+        self.order.is_some() || given_back || self.wiping.is_some() || self.rest_is_over
     }
 
     /// Takes in what was ordered, and gives back what was written over: returns places that are free.
@@ -107,6 +109,26 @@ impl PurgeTurn {
     pub fn edited(&self) -> Option<(&[ViewId], i64)> {
         let order = self.order.as_ref().filter(|_| self.ordered == Some(Ordered::Held))?;
         Some((&order.edited, order.secs))
+    }
+
+    /// Notes what is left to do that is planned anew: with an order, what that says.
+    pub fn enter_rest(&self, rest: &mut Option<PurgeRest>, meta: &mut Meta<'_, '_>) -> Result<()> {
+        let new = match &self.order {
+            Some(order) if self.ordered == Some(Ordered::Held) => order.rest.clone(),
+            _ if self.rest_is_over => None,
+            _ => return Ok(()),
+        };
+        if new == *rest {
+            return Ok(());
+        }
+        for (key, _) in rest.iter().flat_map(PurgeRest::items) {
+            meta.edit.remove(meta.root, &key)?;
+        }
+        for (key, piece) in new.iter().flat_map(PurgeRest::items) {
+            meta.edit.insert(meta.root, &key, &piece)?;
+        }
+        *rest = new;
+        Ok(())
     }
 
     /// What was planned is what there is.
