@@ -608,6 +608,10 @@ pub trait Kernel: Send + Sync {
     /// resulting `write` calls have returned. Must not be called from the only free request thread, nor under a lock
     /// that `write`, `open`, `lookup`, `release` or `getattr` need. An error names the first node that failed.
     fn write_back(&self, nodes: &[(NodeId, u64)]) -> std::io::Result<()>;
+    /// It holds no more than so many bytes that [`Kernel::write_back`] would write, of all nodes together: a bound that costs little to tell.
+    fn dirty_bytes_at_most(&self) -> u64 {
+        0
+    }
     /// Has the pages that the kernel holds of a live node written, and dropped, before it returns. For a request that
     /// holds the kernel's lock of the node: it opens and closes nothing, which could wait for that lock. Must not be
     /// called from the only free request thread. Errors are told to whoever syncs the file.

@@ -32,6 +32,20 @@ pub fn memory_bytes() -> u64 {
     u64::try_from(pages).unwrap_or(0).saturating_mul(u64::try_from(page_bytes).unwrap_or(0))
 }
 
+/// Bytes of pages of files, of the whole machine, that wait to be written; as many as there can be if it does not tell.
+pub fn dirty_page_bytes() -> u64 {
+    let told = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let of_line = |line: &str| {
+        let (what, rest) = line.split_once(':')?;
+        let counts = matches!(what, "Dirty" | "Writeback" | "WritebackTmp");
+        let kib: u64 = rest.split_whitespace().next()?.parse().ok()?;
+        counts.then_some((what == "Dirty", kib.saturating_mul(1024)))
+    };
+    let found: Vec<(bool, u64)> = told.lines().filter_map(of_line).collect();
+    let is_told = found.iter().any(|(is_dirty, _)| *is_dirty);
+    if is_told { found.iter().map(|(_, bytes)| bytes).sum() } else { u64::MAX }
+}
+
 /// Leaves the session of the terminal. Fails only for a process that leads a group already.
 pub fn new_session() -> io::Result<()> {
     // SAFETY: no arguments.

@@ -9,7 +9,7 @@ use super::snapdir::Past;
 use crate::format::Ino;
 use crate::fs::heads::Head;
 use crate::ops::{Error, NodeId, Result};
-use crate::volume::SnapshotInfo;
+use crate::volume::{ReserveFor, SnapshotInfo};
 
 /// Snapshots that are deleted together at most: a record of the log, and so long others wait.
 pub const DELETED_AT_ONCE: usize = 64;
@@ -37,7 +37,9 @@ impl Past {
         deletion: Deletion<'_>,
         told: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Vec<Result<()>>> {
+        self.commits.heads.check_writable()?;
         self.let_go_of_point();
+        self.have_room_ahead(ReserveFor::Delete, &[])?;
         let mut done: Vec<Result<()>> = Vec::with_capacity(all.len());
         for batch in all.chunks(DELETED_AT_ONCE) {
             match self.delete_batch(head, batch, deletion) {

@@ -48,16 +48,19 @@ impl Past {
         let _one = self.purging.lock();
         self.refuse_held(&asked.snapshots)?;
         let held = self.one_at_a_time();
-        // Nobody makes another while snapshots are held off.
-        heads.main().tripwire.let_go();
         let nothing_moves = volume.hold_content();
-        self.end_background_work()?;
-        let plan = self.plan_purge(&asked.path, &asked.snapshots)?;
+        self.end_background_work(&mut |_| true)?;
+        let mut plan = self.plan_purge(&asked.path, &asked.snapshots)?;
         if plan.found.is_empty() {
             return Err(Error::NotFound);
         }
         if asked.dry_run || plan.is_live() || !(asked.all || plan.others.is_empty()) {
             return Ok(PurgeEnd::Planned(plan));
+        }
+        // Nobody makes another while snapshots are held off.
+        if heads.main().tripwire.let_go() {
+            self.end_background_work(&mut |_| true)?;
+            plan = self.plan_purge(&asked.path, &asked.snapshots)?;
         }
         if plan.is_empty() {
             // What was purged before may be held still, or left where no tree leads to.
@@ -85,8 +88,11 @@ impl Past {
         if heads.is_read_only() || !heads.volume.purge_goes_on() {
             return Ok(());
         }
-        heads.volume.write_over_purged()?;
+        heads.volume.write_over_purged_while(go_on)?;
         self.commits.commit()?;
+        if !go_on(0) {
+            return Ok(());
+        }
         let wiped = self.wipe(go_on)?;
         match heads.volume.has_purged_left() {
             false => log::info!("what was left of a purge is written over"),
@@ -107,11 +113,11 @@ impl Past {
     }
 
     /// Work in the background is done: what refers to what is in trees and lists alone.
-    fn end_background_work(&self) -> Result<()> {
+    fn end_background_work(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<()> {
         let volume = &self.commits.heads.volume;
         self.commits.commit()?;
         for _ in 0..COMMITS_MAX {
-            if !volume.is_moving() {
+            if !volume.is_moving() || !go_on(0) {
                 return Ok(());
             }
             self.commits.commit()?;
@@ -162,13 +168,19 @@ impl Past {
     fn wipe(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<WipedBytes> {
         let volume = &self.commits.heads.volume;
         // What is on its way to become free is free, or was read.
-        match self.end_background_work() {
+        match self.end_background_work(go_on) {
             Ok(()) | Err(Error::Busy) => {}
             Err(e) => return Err(e),
         }
         let until = volume.epoch();
         for _ in 0..COMMITS_TO_FREE {
-            self.commits.commit()?;
+            if go_on(0) {
+                self.commits.commit()?;
+            }
+        }
+        let cut_off = || Ok(WipedBytes { lacks_a_side: volume.lacks_a_side(), ..WipedBytes::default() });
+        if !go_on(0) {
+            return cut_off();
         }
         let mut wiping = volume.begin_wiping(until)?;
         let mut goes_on = wiping.free(go_on)?;
@@ -177,7 +189,7 @@ impl Past {
             goes_on = wiping.reserved(go_on)?;
         }
         if !goes_on {
-            return Ok(WipedBytes { lacks_a_side: volume.lacks_a_side(), ..WipedBytes::default() });
+            return cut_off();
         }
         let wiped = wiping.end();
         self.commits.commit()?;

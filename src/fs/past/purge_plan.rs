@@ -5,6 +5,7 @@
 
 use super::snapdir::Past;
 use crate::format::dirent::{Dirent, NameBucket};
+use crate::format::line::LineState;
 use crate::format::link::Links;
 use crate::format::{Ino, Key, Kind, LineId, ViewId};
 use crate::fs::error::damaged;
@@ -179,18 +180,21 @@ impl Past {
         Ok(())
     }
 
-    /// All snapshots and heads, each once.
+    /// All snapshots and heads, each once; of the trash nothing but what others show.
     fn everything_seen(&self) -> Result<Vec<Seen>> {
         let (volume, mut all, mut met) = (&self.commits.heads.volume, Vec::new(), BTreeSet::new());
-        for line in volume.lines() {
+        let lines = volume.lines();
+        let in_trash = |line: LineId| lines.iter().any(|l| l.id == line && l.state == LineState::Trashed);
+        for line in lines.iter().filter(|line| line.state != LineState::Trashed) {
             for info in volume.snapshots(line.id) {
-                if info.line == line.id && met.insert(info.id) {
+                // Those of a clone in the trash are known by the lines that show them.
+                if (info.line == line.id || in_trash(info.line)) && met.insert(info.id) {
                     let (view, line_name) = (volume.snapshot(info.id)?, line.name.clone());
                     all.push(Seen { view, line: line.id, line_name, snapshot: Some(info) });
                 }
             }
             let view = Arc::new(volume.live(line.id)?);
-            all.push(Seen { view, line: line.id, line_name: line.name, snapshot: None });
+            all.push(Seen { view, line: line.id, line_name: line.name.clone(), snapshot: None });
         }
         Ok(all)
     }

@@ -61,6 +61,7 @@ impl Past {
         if name != trash.name {
             check_snapshot_name(name, Reason::User)?;
         }
+        self.have_room_ahead(ReserveFor::Record, &[])?;
         let held = self.one_at_a_time();
         self.commits.have_room_for_records(ReserveFor::Record)?;
         if let Trashed::Line(..) = trash.what {
@@ -120,7 +121,8 @@ impl Past {
         for trash in self.commits.heads.volume.ended_trash(age_secs) {
             match self.empty_trash(trash.number) {
                 Ok(()) => log::info!("'{}' has gone from the trash", crate::names::shown_bytes(&trash.name)),
-                Err(Error::Stale) => {}
+                // Somebody was faster; or a copy of something in it is not whole.
+                Err(Error::Stale | Error::Busy) => {}
                 Err(e) => return Err(e),
             }
         }

@@ -254,3 +254,90 @@ fn several_who_write_wait_for_the_same_room() {
     assert!(written + 4 * SLACK >= available, "{written} of {available}");
     t.prove();
 }
+
+/// What there is to give up: something in the trash, snapshots of a schedule, and a point that has more than a few deleted files.
+fn with_all_to_give_up(store: u64) -> T {
+    let t = T::with(store, FsOptions { tripwire: true, ..FsOptions::default() });
+    t.fs.setxattr(&SUPER, ROOT, b"user.snapfs.trash", b"1w", XattrMode::Set).unwrap();
+    t.fs.set_schedules(MAIN, vec![parse_rules("default", "every=1h keep=all").unwrap()]).unwrap();
+    let file = t.create(ROOT, "data");
+    for n in 0..12 {
+        t.write(file, 0, &bytes(n, PIECE));
+        t.fs.commit().unwrap();
+        while t.fs.keep_schedules() {}
+        t.clock.advance(HOUR);
+    }
+    t.fs.release(file.0, file.1);
+    for n in 0..2 {
+        t.put(ROOT, "trashed", &bytes(100 + n, 8 * PIECE));
+        t.snapshot(&format!("deleted{n}"));
+    }
+    for n in 0..100 {
+        t.put(ROOT, &format!("small{n}"), b"few");
+    }
+    (0..2).for_each(|n| t.fs.rmdir(&SUPER, SNAPDIR, format!("deleted{n}").as_bytes()).unwrap());
+    t.fs.commit().unwrap();
+    t.clock.advance(61 * 1_000_000_000);
+    t.fs.tend_tripwire();
+    // Not enough of them for a snapshot of their own: there are others that are not old.
+    (0..21).for_each(|n| t.fs.unlink(&USER, ROOT, format!("small{n}").as_bytes()).unwrap());
+    t.fs.tend_tripwire();
+    let state = t.fs.tripwire_state().unwrap().unwrap();
+    assert!(state.point.is_some() && state.gone.files == 21 && state.last.is_none(), "{state:?}");
+    t
+}
+
+/// Of each of these, in the order in which they go, how much there is.
+fn to_give_up(t: &T) -> [usize; 3] {
+    let has_point = t.fs.tripwire_state().unwrap().unwrap().point.is_some();
+    [t.fs.trash_of(ROOT).unwrap().len(), names(t).len(), usize::from(has_point)]
+}
+
+#[test]
+fn what_goes_for_space_goes_in_one_order() {
+    const STORE: u64 = 128 << 20;
+    let t = with_all_to_give_up(STORE);
+    let file = t.create(ROOT, "fills it");
+    let (mut written, mut seen) = (0, vec![to_give_up(&t)]);
+    loop {
+        let data = bytes(written, PIECE);
+        match patiently(&t, PIECE as u64, || t.fs.write(file.0, file.1, written, &data, false)) {
+            Ok(len) => written += len as u64,
+            Err(e) => break assert_eq!(e, Error::NoSpace),
+        }
+        let now = to_give_up(&t);
+        if seen.last() != Some(&now) {
+            seen.push(now);
+        }
+    }
+    t.fs.release(file.0, file.1);
+    seen.push(to_give_up(&t));
+    assert_eq!((seen[0], seen.last()), ([2, 12, 1], Some(&[0, 1, 0])), "{seen:?}");
+    for pair in seen.windows(2) {
+        let [before, after] = [pair[0], pair[1]];
+        assert!(after[1] == before[1] || before[0] == 0 || after[0] == 0, "the trash goes first: {seen:?}");
+        assert!(after[2] == before[2] || after[..2] == [0, 1], "the point goes last: {seen:?}");
+    }
+    assert!(seen.iter().any(|now| now[0] == 1), "one at a time: {seen:?}");
+    t.prove();
+}
+
+#[test]
+fn what_could_never_be_had_costs_neither_trash_nor_point() {
+    const STORE: u64 = 128 << 20;
+    let t = with_all_to_give_up(STORE);
+    let all = to_give_up(&t);
+    let file = t.create(ROOT, "large");
+    let allocate =
+        |len: u64| patiently(&t, len, || t.fs.fallocate(&USER, file.0, file.1, 0, len, AllocateMode::Extend));
+    // More than the store has, and more than could be had of it.
+    for len in [1 << 40, STORE, t.fs.volume().space().available + (40 << 20)] {
+        assert_eq!(allocate(len), Err(Error::NoSpace));
+        assert_eq!(to_give_up(&t), all, "{len}");
+    }
+    // What can be had costs the trash.
+    allocate(t.fs.volume().space().available + (3 << 20)).unwrap();
+    assert_eq!(to_give_up(&t), [1, 12, 1]);
+    t.fs.release(file.0, file.1);
+    t.prove();
+}
