@@ -391,8 +391,10 @@ impl Kernel for Holding {
     fn invalidate_entry(&self, _parent: NodeId, _name: &[u8]) {}
 }
 
+type Act = fn(&T) -> Result<()>;
+
 /// What has the kernel hand over what it holds of a line, which is the main line or a clone.
-const ACTS: [(&str, bool, fn(&T) -> Result<()>); 14] = [
+const ACTS: [(&str, bool, Act); 14] = [
     ("snapshot", true, |t| t.mkdir(SNAPDIR, "new").map(drop)),
     ("held snapshot", true, |t| {
         let terms = HoldTerms { tag: "keep", after: None };
