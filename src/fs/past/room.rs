@@ -25,7 +25,7 @@ use std::time::Duration;
 /// At once at least so much is let go of, or this share of the store if that is less: each time costs some commits.
 const STEP_BYTES: u64 = 64 << 20;
 const STEP_SHARE: u64 = 64;
-/// What has come back is worth another try if it is so much, in bytes.
+/// What comes back is worth another try if it is so much at least, in bytes.
 const GAIN_BYTES_MIN: u64 = 1 << 20;
 /// A change that needs little, records and nodes of the tree, is tried again so often at most.
 const ROUNDS_MAX: usize = 4;
@@ -143,34 +143,34 @@ impl Past {
     /// True if so many bytes could be there once all has gone that may, the trash and the point among it.
     fn could_be_enough(&self, bytes: u64) -> Result<bool> {
         let (volume, space) = (&self.commits.heads.volume, self.commits.heads.volume.space());
-        if is_enough(space, bytes) {
-            return Ok(true);
-        }
         let point = self.commits.heads.main().tripwire.newest().map(|point| point.view.id());
         let all: Vec<ViewId> = ids(&self.may_go()).into_iter().chain(point).collect();
         let together = volume.planner()?.would_free_with_trash(&all)?;
-        let comes = volume.comes_back_bytes();
-        let all = space.available.saturating_add(together).saturating_add(comes);
-        Ok(all >= bytes.saturating_add(space.lacking))
+        let gain = together.saturating_add(volume.comes_back_bytes());
+        Ok(match bytes {
+            0 => gain >= least_gain(space),
+            _ => space.available.saturating_add(gain) >= bytes.saturating_add(space.lacking),
+        })
     }
 
     /// The one order: what costs nobody anything, what users have deleted, what schedules keep, and last what a mass deletion would
     /// be caught by. Each only if the one before was not enough, and none if all of them would not be.
     fn let_some_go(&self, bytes: u64) -> Result<bool> {
+        let before = self.commits.heads.volume.space();
         // What was deleted before may be on its way back.
-        if self.bring_in(bytes)? {
+        if self.bring_in(bytes, before)? {
             return Ok(true);
         }
         if !self.could_be_enough(bytes)? {
             return Ok(false);
         }
-        if self.let_go_of_point() && self.bring_in(bytes)? {
+        if self.let_go_of_point() && self.bring_in(bytes, before)? {
             return Ok(true);
         }
         let mut has_emptied = false;
         while self.empty_some_trash(PATIENCE)? {
             has_emptied = true;
-            if self.bring_in(bytes)? {
+            if self.bring_in(bytes, before)? {
                 return Ok(true);
             }
         }
@@ -184,16 +184,16 @@ impl Past {
         Ok(had_point || has_emptied)
     }
 
-    /// Has come back what is on its way. True if that is enough.
-    fn bring_in(&self, bytes: u64) -> Result<bool> {
+    /// Has come back what is on its way. True if there is enough, and more than there was; or more is to come.
+    fn bring_in(&self, bytes: u64, before: Space) -> Result<bool> {
         let volume = &self.commits.heads.volume;
-        let before = volume.space();
         if volume.has_background_work() || volume.needs_commit() {
             self.commits.bring_back()?;
         }
         let now = volume.space();
         let gained = (now.available + before.lacking).saturating_sub(before.available + now.lacking);
-        Ok(gained >= GAIN_BYTES_MIN.min(step(now.total)) && is_enough(now, bytes))
+        let is_enough = bytes == 0 || now.available >= bytes && now.lacking == 0;
+        Ok(is_enough && gained >= least_gain(now) || gained > 0 && volume.has_background_work())
     }
 
     /// Lets as few of the snapshots go that may as are enough, or all of them. False if that brings nothing.
@@ -207,7 +207,8 @@ impl Past {
             return Ok(false);
         }
         let space = volume.space();
-        let missing = bytes.saturating_add(space.lacking).saturating_sub(space.available);
+        let kept = if bytes == 0 { 0 } else { space.lacking };
+        let missing = bytes.saturating_add(kept).saturating_sub(space.available);
         let wanted = missing.saturating_add(step(space.total)).min(together);
         let (mut low, mut high) = (1, all.len());
         while low < high {
@@ -253,9 +254,9 @@ impl Past {
     }
 }
 
-/// So many bytes can be had.
-fn is_enough(space: Space, bytes: u64) -> bool {
-    space.available >= bytes && space.lacking == 0
+/// So much is worth another try; and what needs little, of which nobody says how much, needs no more.
+fn least_gain(space: Space) -> u64 {
+    GAIN_BYTES_MIN.min(step(space.total))
 }
 
 /// So much is let go of at once, of a store of that size.
