@@ -98,6 +98,15 @@ pub fn date_of_day(days: i64) -> (i64, i64, i64) {
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
+/// Nothing is to happen after a longer time than this: some 958 years.
+pub const SPAN_MAX: &str = "50000w";
+const SPAN_SECS_MAX: u64 = 50_000 * 7 * 86_400;
+
+/// True for a time after which something may happen, in seconds: from a second to [`SPAN_MAX`].
+pub fn is_span(seconds: u64) -> bool {
+    (1..=SPAN_SECS_MAX).contains(&seconds)
+}
+
 /// `15m` in seconds: s, m, h, d, w.
 pub fn parse_span(text: &str) -> Option<u64> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -207,6 +216,8 @@ mod tests {
         {
             assert_eq!(parse_span(bad), None, "{bad}");
         }
+        let most = parse_span(SPAN_MAX).unwrap();
+        assert_eq!([0, 1, most, most + 1].map(is_span), [false, true, true, false]);
         let texts = [0, 90, 900, 90_000, 604_800, 86_400].map(span);
         assert_eq!(texts, ["0w", "90s", "15m", "25h", "1w", "1d"]);
     }

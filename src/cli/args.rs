@@ -664,6 +664,34 @@ mod tests {
     }
 
     #[test]
+    fn what_would_be_ignored_or_never_end_is_refused() {
+        let told = |text: &str| Cli::try_parse_from(call(text).1).err().map(|e| e.to_string());
+        for what in ["--clones", "--arrivals", "--trash"] {
+            for how in [
+                "--columns name",
+                "--sort=-name",
+                "--clone c",
+                "--automatic",
+                "--held",
+                "--since @-1d",
+                "--strip",
+                "--graph",
+            ] {
+                let told = told(&format!("snapfs list /m {what} {how}")).unwrap_or_default();
+                assert!(told.contains("cannot be used with") && told.contains(what), "{what} {how}: {told}");
+            }
+            assert_eq!(told(&format!("snapfs list /m {what} --json")), None);
+        }
+        for how in ["--for 50000w", "--for 1s", "--until 2900-12-31"] {
+            assert_eq!(told(&format!("snapfs hold /m s {how}")), None, "{how}");
+        }
+        for how in ["--for 0s", "--for 50001w", "--for 999999999w", "--until 3900-01-01"] {
+            let told = told(&format!("snapfs hold /m s {how}")).unwrap_or_default();
+            assert!(told.contains("50000w"), "{how}: {told}");
+        }
+    }
+
+    #[test]
     fn helpers_are_recognised() {
         assert_eq!(call("/sbin/mount.fuse.snapfs /s /m -o rw").0, Style::Helper);
         assert_eq!(call("/sbin/mount.snapfs /s /m -fnv -o rw").0, Style::FakeHelper);

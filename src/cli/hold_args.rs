@@ -3,7 +3,7 @@
 use super::hold_order::{WantedHold, parse_tag};
 use super::line_args::Json;
 use super::property::parse_after;
-use crate::clock::{Clock, parse_date};
+use crate::clock::{Clock, SPAN_MAX, is_span, parse_date};
 use clap::Args;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -39,7 +39,11 @@ fn parse_until(text: &str) -> Result<i64, String> {
     let Some((until, _)) = parse_date(text) else {
         return Err(format!("'{text}' is no time such as 2026-12-31 or 2026-12-31T18:00+01:00"));
     };
-    if until <= Clock::System.now().secs { Err(format!("{text} is past")) } else { Ok(until) }
+    match until.saturating_sub(Clock::System.now().secs) {
+        ..=0 => Err(format!("{text} is past")),
+        after if is_span(after.unsigned_abs()) => Ok(until),
+        _ => Err(format!("{text} is too far away: it may be {SPAN_MAX} from now at most")),
+    }
 }
 
 #[derive(Args, Debug)]

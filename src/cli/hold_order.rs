@@ -1,5 +1,6 @@
 //! Orders about holds of snapshots, and how they travel to a daemon.
 
+use crate::clock::{SPAN_MAX, is_span};
 use crate::ctl::{Code, Failure};
 use crate::format::hold::{TAG_BYTES_MAX, is_tag};
 use crate::names;
@@ -46,7 +47,14 @@ pub(super) fn encode_wanted(hold: &WantedHold) -> Value {
 pub(super) fn decode_wanted(v: &Value) -> Result<WantedHold, Failure> {
     let tag = parse_tag(v["tag"].as_str().unwrap_or_default());
     let tag = tag.map_err(|e| Failure::new(Code::Invalid, e))?;
-    Ok(WantedHold { tag, after: v["after"].as_u64() })
+    let after = v["after"].as_u64();
+    if after.is_some_and(|after| !is_span(after)) {
+        return Err(Failure::new(
+            Code::Invalid,
+            format!("a hold lasts from 1s to {SPAN_MAX}, or until it is released"),
+        ));
+    }
+    Ok(WantedHold { tag, after })
 }
 
 /// To what is sent.
@@ -85,7 +93,7 @@ mod tests {
     #[test]
     fn orders_arrive_as_they_were_sent() {
         let name = b"a \xff".to_vec();
-        let hold = WantedHold { tag: "legal".into(), after: Some(u64::MAX) };
+        let hold = WantedHold { tag: "legal".into(), after: Some(50_000 * 604_800) };
         for order in [
             HoldOrder::Put(name.clone(), hold.clone()),
             HoldOrder::Put(name.clone(), WantedHold { after: None, ..hold }),
@@ -99,6 +107,8 @@ mod tests {
             json!({}),
             json!({"order": "put", "name": "a"}),
             json!({"order": "put", "name": "a", "hold": {"tag": "a b"}}),
+            json!({"order": "put", "name": "a", "hold": {"tag": "a", "after": 0}}),
+            json!({"order": "put", "name": "a", "hold": {"tag": "a", "after": 50_000 * 604_800_u64 + 1}}),
             json!({"order": "release"}),
         ] {
             assert!(decode(&bad).is_err(), "{bad}");

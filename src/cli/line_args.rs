@@ -1,6 +1,6 @@
 //! Arguments of the verbs about lines: clones, trials, merges, and ways back.
 
-use super::list_args::ListChoice;
+use super::list_args::{CHOICES, ListChoice};
 use super::property::Property;
 use super::property::parse_after;
 use clap::Args;
@@ -20,13 +20,13 @@ pub(super) struct ListArgs {
     /// Mount point, any path in a mount, or a store
     pub(super) target: PathBuf,
     /// List the clones alone
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = CHOICES)]
     pub(super) clones: bool,
     /// List what is being received alone: by whom it was sent, how far it is, and when it goes if nobody goes on
-    #[arg(long, conflicts_with = "clones")]
+    #[arg(long, conflicts_with = "clones", conflicts_with_all = CHOICES)]
     pub(super) arrivals: bool,
     /// List what was deleted and can be brought back alone: snapshots of the line, and clones as .clones/NAME
-    #[arg(long, conflicts_with_all = ["clones", "arrivals"])]
+    #[arg(long, conflicts_with_all = ["clones", "arrivals"], conflicts_with_all = CHOICES)]
     pub(super) trash: bool,
     #[command(flatten)]
     pub(super) choice: ListChoice,

@@ -72,6 +72,10 @@ impl SortKey {
     }
 }
 
+/// What is said of a list of snapshots, and of no other.
+pub(super) const CHOICES: [&str; 8] =
+    ["columns", "sort", "clone", "automatic", "held", "since", "strip", "graph"];
+
 /// Which snapshots, and how they are shown.
 #[derive(Args, Debug, Default)]
 pub(super) struct ListChoice {

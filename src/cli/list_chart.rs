@@ -5,6 +5,7 @@
 use super::engine::SnapshotRow;
 use super::output::{counted, local, size};
 use crate::ops::Timestamp;
+use crate::sys::process;
 use std::io::IsTerminal;
 
 const HOUR: i64 = 3600;
@@ -15,7 +16,7 @@ const MONDAY: i64 = -3 * DAY;
 /// What is drawn of the past: how it is called, the length of a sign, and how many.
 const STRIPS: [(&str, i64, i64, usize); 3] =
     [("hours", HOUR, 0, 48), ("days", DAY, 0, 60), ("weeks", WEEK, MONDAY, 60)];
-/// Columns and rows of a graph.
+/// Columns of a graph at most, and rows.
 const COLUMNS: usize = 60;
 const ROWS: usize = 8;
 const EIGHTHS: [char; 9] =
@@ -27,7 +28,16 @@ pub(super) struct ChartLook {
     colours: bool,
     /// Signs beyond ASCII.
     blocks: bool,
+    /// Signs in a line.
+    width: usize,
 }
+
+/// Beside a strip: its name, and how many are older.
+const BESIDE_STRIP: usize = 7 + 12;
+/// Beside a graph: what the greatest is.
+const BESIDE_GRAPH: usize = 12;
+/// Nothing is drawn of fewer signs, however narrow the terminal is.
+const SIGNS_MIN: usize = 8;
 
 impl ChartLook {
     /// As whoever reads the output can see it, and wants to.
@@ -36,7 +46,13 @@ impl ChartLook {
         let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG")).unwrap_or_default();
         let is_utf8 = locale.to_ascii_lowercase().replace('-', "").contains("utf8");
         let is_plain = set("NO_COLOR").is_some() || set("TERM").is_none_or(|term| term == "dumb");
-        ChartLook { colours: std::io::stdout().is_terminal() && !is_plain, blocks: is_utf8 }
+        let width = process::terminal_columns(std::io::stdout()).unwrap_or(usize::MAX);
+        ChartLook { colours: std::io::stdout().is_terminal() && !is_plain, blocks: is_utf8, width }
+    }
+
+    /// So many signs of `wanted` fit beside what else is in the line.
+    fn fitting(self, wanted: usize, beside: usize) -> usize {
+        wanted.min(self.width.saturating_sub(beside)).max(SIGNS_MIN)
     }
 
     fn paint(self, text: &str, colour: u8) -> String {
@@ -48,6 +64,7 @@ impl ChartLook {
 pub(super) fn strip(all: &[SnapshotRow], now: i64, look: ChartLook) -> String {
     let mut out = String::new();
     for (word, length, first, signs) in STRIPS {
+        let signs = look.fitting(signs, BESIDE_STRIP);
         let period = |secs: i64| secs.saturating_sub(first).div_euclid(length);
         let last = period(now);
         let mut counts = vec![0usize; signs];
@@ -71,10 +88,10 @@ pub(super) fn strip(all: &[SnapshotRow], now: i64, look: ChartLook) -> String {
         out += &if older > 0 { format!("  {older} older\n") } else { "\n".into() };
     }
     let until = local(Timestamp { secs: now, nanos: 0 });
-    out + &format!(
-        "{} until {until}; a sign is an hour, a day or a week (UTC): . none, 1-9, + more\n",
-        counted(all.len() as u64, "snapshot")
-    )
+    let told = format!("{} until {until};", counted(all.len() as u64, "snapshot"));
+    let words = "a sign is an hour, a day or a week (UTC): . none, 1-9, + more";
+    let gap = if told.len() + 1 + words.len() > look.width { "\n" } else { " " };
+    out + &format!("{told}{gap}{words}\n")
 }
 
 /// What each reached, as an area over time, and below it what was written.
@@ -84,8 +101,9 @@ pub(super) fn graph(all: &[SnapshotRow], look: ChartLook) -> String {
     let (Some(first), Some(last)) = (all.first(), all.last()) else { return String::new() };
     let at = |s: &SnapshotRow| i128::from(s.created.secs);
     let (from, span) = (at(first), (at(last) - at(first)).max(1));
-    let column = |s: &SnapshotRow| ((at(s) - from) * (COLUMNS as i128 - 1) / span) as usize;
-    let (mut reached, mut written) = (vec![None; COLUMNS], vec![0u64; COLUMNS]);
+    let columns = look.fitting(COLUMNS, BESIDE_GRAPH);
+    let column = |s: &SnapshotRow| ((at(s) - from) * (columns as i128 - 1) / span) as usize;
+    let (mut reached, mut written) = (vec![None; columns], vec![0u64; columns]);
     for s in &all {
         reached[column(s)] = Some(s.referenced);
         written[column(s)] = written[column(s)].saturating_add(s.written);
@@ -101,8 +119,11 @@ pub(super) fn graph(all: &[SnapshotRow], look: ChartLook) -> String {
     let mut out = area("referenced", &reached, ROWS, look, 34);
     out += &area("written", &written, ROWS / 4, look, 33);
     let (from, to) = (local(first.created), local(last.created));
-    let gap = COLUMNS.saturating_sub(from.len() + to.len());
-    out + &format!("{:>10}  {from}{}{to}\n", "", " ".repeat(gap.max(1)))
+    match columns.checked_sub(from.len() + to.len()) {
+        Some(gap) => out + &format!("{:>10}  {from}{}{to}\n", "", " ".repeat(gap.max(1))),
+        // Where there is no room for both in a line.
+        None => out + &format!("{from} -\n{to}\n"),
+    }
 }
 
 /// Values as columns of that many rows; the greatest is told beside.
@@ -136,7 +157,7 @@ mod tests {
     use super::*;
     use crate::format::view::Consistency;
 
-    const PLAIN: ChartLook = ChartLook { colours: false, blocks: false };
+    const PLAIN: ChartLook = ChartLook { colours: false, blocks: false, width: usize::MAX };
     /// 2026-01-05T12:00:00Z, a Monday.
     const NOON: i64 = 1_767_571_200 + 12 * HOUR;
 
@@ -169,7 +190,7 @@ mod tests {
         // The day before is of the week before; that the clock was ahead once does not hide anything.
         assert!(lines[2].starts_with("weeks  ") && lines[2].ends_with("....1+  1 older"), "{told}");
         assert!(lines[3].starts_with("18 snapshots until "), "{told}");
-        let coloured = strip(&all, NOON, ChartLook { colours: true, blocks: true });
+        let coloured = strip(&all, NOON, ChartLook { colours: true, blocks: true, ..PLAIN });
         assert!(coloured.contains("\x1b[32m1\x1b[0m") && !told.contains('\x1b'));
         assert!(strip(&[at(i64::MIN, 1, 1), at(i64::MAX, 1, 1)], NOON, PLAIN).contains("older"));
     }
@@ -184,10 +205,30 @@ mod tests {
         let marks = |line: &str| line.matches('#').count();
         assert!(marks(lines[1]) < marks(lines[ROWS]) && marks(lines[ROWS]) == 59, "{told}");
         assert_eq!(marks(lines[ROWS + 2]), 60, "{told}");
-        assert!(graph(&all, ChartLook { colours: true, blocks: true }).contains('\u{2588}'));
+        assert!(graph(&all, ChartLook { colours: true, blocks: true, ..PLAIN }).contains('\u{2588}'));
         assert_eq!(graph(&[], PLAIN), "");
         for odd in [vec![at(5, 0, 0)], vec![at(i64::MIN, u64::MAX, 1), at(i64::MAX, 1, u64::MAX)]] {
             assert!(graph(&odd, PLAIN).contains("referenced, at most"));
         }
+    }
+
+    #[test]
+    fn nothing_is_wider_than_the_terminal() {
+        let all: Vec<SnapshotRow> =
+            (0..900).map(|n| at(NOON - n * HOUR, (n as u64) << 20, 1 << 20)).collect();
+        for width in [27, 40, 66, 72, 79, 80, 100, 1000] {
+            for blocks in [false, true] {
+                let look = ChartLook { blocks, width, ..PLAIN };
+                for told in [strip(&all, NOON, look), graph(&all, look)] {
+                    let words = |line: &str| line.contains("a sign is") || line.contains("snapshots until");
+                    let lines = || told.lines().filter(|line| !words(line));
+                    assert!(lines().all(|line| line.chars().count() <= width), "{width}\n{told}");
+                }
+            }
+        }
+        // A strip that is cut tells how many are older than that.
+        let told = strip(&all, NOON, ChartLook { width: 40, ..PLAIN });
+        assert!(told.lines().next().is_some_and(|line| line.ends_with("  879 older")), "{told}");
+        assert_eq!(graph(&all, PLAIN), graph(&all, ChartLook { width: 72, ..PLAIN }));
     }
 }

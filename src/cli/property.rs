@@ -1,6 +1,6 @@
 //! Properties of files and directories: their names, and their values as a user writes them. It sets none.
 
-use crate::clock;
+use crate::clock::{self, SPAN_MAX};
 use crate::format::terms::THRESHOLD_FILES_MAX;
 use crate::format::{Compression, Layout};
 
@@ -94,8 +94,13 @@ impl Assignment {
 
 /// How long: a value of `--expire` and `--idle`, in seconds.
 pub(super) fn parse_after(text: &str) -> Result<u64, String> {
-    let found = clock::parse_span(text).filter(|after| *after != 0);
-    found.ok_or_else(|| format!("'{text}' is no time such as 90s, 15m, 12h, 7d, 2w"))
+    let wrong =
+        |what: &str| format!("'{text}' is {what}: from 1s to {SPAN_MAX}, such as 90s, 15m, 12h, 7d, 2w");
+    match clock::parse_span(text) {
+        Some(after) if clock::is_span(after) => Ok(after),
+        Some(_) => Err(wrong("too short or too long")),
+        None => Err(wrong("no time")),
+    }
 }
 
 /// A value of `layout`.
@@ -125,12 +130,17 @@ mod tests {
             "tripwire=off",
             "tripwire=50",
             "trash=1h",
+            "expire=50000w",
         ] {
             assert!(Assignment::parse(good).is_ok(), "{good}");
         }
         for bad in ["expire=0d", "expire=7", "idle=inherit", "clones_max=0", "clones_max=many", "tripwire=0"]
         {
             assert!(Assignment::parse(bad).is_err(), "{bad}");
+        }
+        for bad in ["expire=50001w", "idle=999999999w", "trash=99999999999999999999w"] {
+            let told = Assignment::parse(bad).unwrap_err();
+            assert!(told.ends_with("from 1s to 50000w, such as 90s, 15m, 12h, 7d, 2w"), "{told}");
         }
         for good in ["layout=cow", "layout=row", "layout=inherit"] {
             assert!(Assignment::parse(good).is_ok(), "{good}");

@@ -178,14 +178,8 @@ pub(super) fn carry_out(fs: &Fs, at: NodeId, order: &TrashOrder) -> Result<Value
 /// Takes the last deletion back, or says what would come: all that one command has deleted.
 pub(super) fn undo(fs: &Fs, at: NodeId, last: &TrashRecord, dry_run: bool) -> Result<Value, Failure> {
     let all = fs.trash_of(at).map_err(|e| told_name(&last.name, &e))?;
-    let mut of_order: Vec<&TrashRecord> = Vec::new();
-    for trash in all.iter().skip_while(|trash| trash.number != last.number) {
-        let goes_on = of_order.last().is_none_or(|later| is_of_one_order(later, trash));
-        if !goes_on {
-            break;
-        }
-        of_order.push(trash);
-    }
+    let mut of_order: Vec<&TrashRecord> =
+        all.iter().filter(|trash| trash.number == last.number || is_of_one_order(last, trash)).collect();
     // What was deleted first comes back first.
     of_order.reverse();
     if !dry_run {
@@ -199,9 +193,53 @@ pub(super) fn undo(fs: &Fs, at: NodeId, last: &TrashRecord, dry_run: bool) -> Re
     Ok(answer)
 }
 
-/// True if one command has deleted both, the one right after the other.
-fn is_of_one_order(later: &TrashRecord, earlier: &TrashRecord) -> bool {
-    let are_snapshots = [later, earlier].iter().all(|trash| matches!(trash.what, Trashed::Snapshot(..)));
-    let passed = later.since_secs.saturating_sub(earlier.since_secs);
-    are_snapshots && !later.by.command.is_empty() && later.by == earlier.by && (0..=1).contains(&passed)
+/// True if one command has deleted both, however long it took: all that it deletes has the time at which it began.
+fn is_of_one_order(one: &TrashRecord, other: &TrashRecord) -> bool {
+    let are_snapshots = [one, other].iter().all(|trash| matches!(trash.what, Trashed::Snapshot(..)));
+    are_snapshots && !one.by.command.is_empty() && one.by == other.by && one.since_secs == other.since_secs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::fixtures::snapshot;
+    use crate::format::LineId;
+    use crate::format::provenance::Provenance;
+    use crate::fs::{Deletion, FsOptions, Undoable};
+    use crate::volume::Volume;
+
+    #[test]
+    fn what_one_command_deleted_comes_back_as_one() {
+        let clock = Clock::manual(1000);
+        let fs = Fs::open(Volume::memory(1 << 30), FsOptions::default(), clock.clone()).unwrap();
+        fs.volume().set_terms(LineId::MAIN, |terms| terms.trash = Some(3600)).unwrap();
+        (0..150).for_each(|n| snapshot(&fs, &format!("s{n:03}")));
+        let by = |command: &[u8]| Provenance { command: command.to_vec(), ..Provenance::default() };
+        let (first, second) = (by(b"snapfs delete s*"), by(b"snapfs delete other"));
+        snapshot(&fs, "other");
+        let all = fs.snapshots();
+        let (other, many) = all.split_last().unwrap();
+        // Its batches take longer than a second, and somebody else deletes something in between.
+        let mut batches = 0;
+        let done = fs.discard_snapshots_of(NodeId::ROOT, many, Deletion::Kept(&first), &mut |_| {
+            clock.advance(5_000_000_000);
+            batches += 1;
+            if batches == 2 {
+                let one = std::slice::from_ref(other);
+                let told = fs.discard_snapshots_of(NodeId::ROOT, one, Deletion::Kept(&second), &mut |_| true);
+                assert!(told.unwrap()[0].is_ok());
+            }
+            true
+        });
+        assert!(done.unwrap().iter().all(Result::is_ok) && batches == 3);
+        let undo = || {
+            let Some(Undoable::Deletion(last)) = fs.last_undoable(NodeId::ROOT).unwrap() else { panic!() };
+            let told = undo(&fs, NodeId::ROOT, &last, false).unwrap();
+            names::get_list(&told, "undeleted").unwrap()
+        };
+        assert_eq!(undo(), many.iter().map(|s| s.name.clone()).collect::<Vec<_>>());
+        assert_eq!(undo(), [b"other"]);
+        assert_eq!(fs.snapshots(), all);
+    }
 }

@@ -172,7 +172,7 @@ impl Fs {
     pub fn end_clone(&self, name: &[u8], expire: Option<u64>, idle: Option<u64>) -> Result<()> {
         let line = self.heads.volume.find_line(name).ok_or(Error::NotFound)?;
         let now = self.heads.clock.now().secs;
-        self.commits.have_room_for_records(ReserveFor::Record)?;
+        self.past.have_room_ahead(ReserveFor::Record, &[])?;
         self.heads.volume.set_terms(line.id, |terms| {
             terms.expiry = expire.map(|after| Expiry { after, at: now.saturating_add_unsigned(after) });
             terms.idling = idle.map(|after| Idling { after, used: now });
@@ -223,7 +223,10 @@ impl Fs {
 
     /// Makes an automatic snapshot of the line that this node is of: its name tells what for and when.
     pub fn create_guard_of(&self, at: NodeId, provenance: &Provenance) -> Result<SnapshotInfo> {
-        self.past.guard(&self.heads.at(at)?, provenance, &self.past.one_at_a_time())
+        let head = self.heads.at(at)?;
+        self.heads.check_writable()?;
+        self.past.have_room_ahead(ReserveFor::Record, std::slice::from_ref(&head))?;
+        self.past.guard(&head, provenance, &self.past.one_at_a_time())
     }
 
     /// Gives a snapshot of the line that this node is of another name.

@@ -61,10 +61,10 @@ impl Fs {
     pub fn freeze(&self, order: &FreezeOrder) -> Result<FreezeDone> {
         self.heads.check_writable()?;
         let deadline = Instant::now() + order.timeout;
-        self.lines_to_freeze(order)?;
+        let lines = self.lines_to_freeze(order)?;
         // Little is left for when everybody waits.
         self.commit()?;
-        self.past.make_room_to_write_back();
+        self.past.write_back_ahead(&lines)?;
         let number = loop {
             // What waits for the kernel with snapshots held off would wait for the end.
             let left = deadline.saturating_duration_since(Instant::now());

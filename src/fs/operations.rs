@@ -126,16 +126,17 @@ impl Operations for Fs {
     }
 
     fn rmdir(&self, caller: &Caller, parent: NodeId, name: &[u8]) -> Result<()> {
-        if let Target::Clonedir = target(parent) {
-            return self.commits.with_space(|| self.past.remove_in_clonedir(parent, name, caller.uid));
-        }
-        let done = self.commits.with_space(|| match target(parent) {
-            Target::Snapdir(_) => {
+        let done = match target(parent) {
+            Target::Clonedir => {
+                return self.commits.with_space(|| self.past.remove_in_clonedir(parent, name, caller.uid));
+            }
+            // Done beside, with nothing held: what has no room finds some.
+            Target::Snapdir(_) => self.past.in_room(0, || {
                 let held = self.past.one_at_a_time();
                 self.past.remove_in_snapdir(parent, name, caller.uid, &held)
-            }
-            _ => names::remove_directory(&self.heads, parent, name),
-        });
+            }),
+            _ => self.commits.with_space(|| names::remove_directory(&self.heads, parent, name)),
+        };
         // Elsewhere than in the root's it was refused, and the kernel has the directory locked until that is answered.
         if target(parent) == Target::Snapdir(Ino::ROOT) && done != Err(Error::NotFound) {
             self.past.tell_other_snapdirs(parent, name);
@@ -151,6 +152,9 @@ impl Operations for Fs {
         let held = self.past.one_at_a_time_now().filter(|_| self.past.is_alone(parent))?;
         let done = self.commits.with_space(|| self.past.remove_in_snapdir(parent, name, caller.uid, &held));
         drop(held);
+        if done == Err(Error::NoSpace) {
+            return None;
+        }
         self.past.tell_other_snapdirs(parent, name);
         Some(done)
     }

@@ -365,7 +365,7 @@ impl Fs {
             volume.allow_compression()?;
             self.commits.commit()?;
         }
-        self.commits.have_room_for_records(ReserveFor::Write)?;
+        self.past.have_room_ahead(ReserveFor::Write, &[])?;
         let no_commit = self.commits.hold_off();
         let terms = Terms { expiry, ..Terms::default() };
         let from = to.base.as_ref().map(|(base, ..)| base.id);
@@ -384,7 +384,7 @@ impl Fs {
         progress: &mut dyn FnMut(&StreamBegin, u64),
     ) -> Result<StreamEnd> {
         let base = to.base.as_ref().map(|(_, view, _)| &**view);
-        let into = Incoming { commits: &self.commits, line: line.id, base };
+        let into = Incoming { past: &self.past, line: line.id, base };
         loop {
             let (kind, number, payload) = reader.next()?;
             match kind {

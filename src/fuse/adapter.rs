@@ -256,7 +256,8 @@ impl Filesystem for Adapter {
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let _turn = self.arrived(req, 0);
         let (who, parent, name) = (caller(req, 0), NodeId(parent.0), name.as_bytes().to_vec());
-        self.changing.at_no_cost(Some(parent), move |ops| empty(reply, ops.unlink(&who, parent, &name)));
+        let work = move |ops: &dyn Operations| ops.unlink(&who, parent, &name);
+        self.changing.in_room(parent, 0, work, move |done| empty(reply, done));
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -264,7 +265,8 @@ impl Filesystem for Adapter {
         let (who, parent) = (caller(req, 0), NodeId(parent.0));
         if !parent.is_snapdir() {
             let name = name.as_bytes().to_vec();
-            self.changing.at_no_cost(Some(parent), move |ops| empty(reply, ops.rmdir(&who, parent, &name)));
+            let work = move |ops: &dyn Operations| ops.rmdir(&who, parent, &name);
+            self.changing.in_room(parent, 0, work, move |done| empty(reply, done));
         } else if let Some(done) = self.changing.ops.rmdir_at_once(&who, parent, name.as_bytes()) {
             empty(reply, done);
         } else {
@@ -568,7 +570,8 @@ impl Filesystem for Adapter {
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (who, node, name) = (caller(req, 0), NodeId(ino.0), name.as_bytes().to_vec());
-        self.changing.at_no_cost(Some(node), move |ops| empty(reply, ops.removexattr(&who, node, &name)));
+        let work = move |ops: &dyn Operations| ops.removexattr(&who, node, &name);
+        self.changing.in_room(node, 0, work, move |done| empty(reply, done));
     }
 
     /// The kernel decides (`default_permissions`) and does not ask.

@@ -167,6 +167,10 @@ impl Kernel for FuseKernel {
         Ok(())
     }
 
+    fn dirty_bytes_at_most(&self) -> u64 {
+        process::dirty_page_bytes()
+    }
+
     fn drain(&self, node: NodeId) {
         if let Err(e) = self.notifier.inval_inode(INodeNo(node.0), 0, 0) {
             log::debug!("inode {} was not cached: {e}", node.ino());

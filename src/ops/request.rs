@@ -417,8 +417,7 @@ pub trait Operations: Send + Sync {
     fn wait_to_change(&self, _node: Option<NodeId>) -> Unhindered<'_> {
         Unhindered::default()
     }
-    /// True if it may be that room can be made for a request that needs about so many bytes and was refused for want of space. At no
-    /// cost.
+    /// True if room may be to be had for a request that needs about so many bytes and was refused for want of it. At no cost.
     fn can_make_room(&self, _bytes: u64) -> bool {
         false
     }
@@ -604,13 +603,16 @@ pub trait Operations: Send + Sync {
 
 /// The way back: what the file system asks of the kernel through the transport.
 pub trait Kernel: Send + Sync {
-    /// Writes back the dirty pages that the kernel holds of these live nodes (node, generation) and waits until the
-    /// resulting `write` calls have returned. Must not be called from the only free request thread, nor under a lock
-    /// that `write`, `open`, `lookup`, `release` or `getattr` need. An error names the first node that failed.
+    /// Writes back the dirty pages that the kernel holds of these live nodes (node, generation) and waits until the resulting `write`
+    /// calls have returned. Must not be called from the only free request thread, nor under a lock that `write`, `open`, `lookup`,
+    /// `release` or `getattr` need. An error names the first node that failed.
     fn write_back(&self, nodes: &[(NodeId, u64)]) -> std::io::Result<()>;
-    /// Has the pages that the kernel holds of a live node written, and dropped, before it returns. For a request that
-    /// holds the kernel's lock of the node: it opens and closes nothing, which could wait for that lock. Must not be
-    /// called from the only free request thread. Errors are told to whoever syncs the file.
+    /// No more than so many bytes would be written back of all nodes together: a bound, at little cost.
+    fn dirty_bytes_at_most(&self) -> u64 {
+        0
+    }
+    /// Has the pages that the kernel holds of a live node written, and dropped, before it returns. For a request that holds the kernel's
+    /// lock of the node: it opens and closes nothing. Never on the only free request thread. Whoever syncs the file is told of errors.
     fn drain(&self, _node: NodeId) {}
     /// True if `release` may come later than whoever closed a file goes on.
     fn closes_late(&self) -> bool {

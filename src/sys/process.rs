@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -30,6 +30,28 @@ pub fn memory_bytes() -> u64 {
     let (pages, page_bytes) =
         unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
     u64::try_from(pages).unwrap_or(0).saturating_mul(u64::try_from(page_bytes).unwrap_or(0))
+}
+
+/// Columns of the terminal that this is; none if it is no terminal, or one that does not say.
+pub fn terminal_columns(terminal: impl AsFd) -> Option<usize> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the kernel fills the structure, which lives as long as the call.
+    let done = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    (done == 0 && size.ws_col != 0).then_some(usize::from(size.ws_col))
+}
+
+/// Bytes of pages of files, of the whole machine, that wait to be written; as many as there can be if it does not tell.
+pub fn dirty_page_bytes() -> u64 {
+    let told = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let of_line = |line: &str| {
+        let (what, rest) = line.split_once(':')?;
+        let counts = matches!(what, "Dirty" | "Writeback" | "WritebackTmp");
+        let kib: u64 = rest.split_whitespace().next()?.parse().ok()?;
+        counts.then_some((what == "Dirty", kib.saturating_mul(1024)))
+    };
+    let found: Vec<(bool, u64)> = told.lines().filter_map(of_line).collect();
+    let is_told = found.iter().any(|(is_dirty, _)| *is_dirty);
+    if is_told { found.iter().map(|(_, bytes)| bytes).sum() } else { u64::MAX }
 }
 
 /// Leaves the session of the terminal. Fails only for a process that leads a group already.

@@ -188,7 +188,9 @@ impl<'a> CommitSession<'a> {
             .sort_by_key(|(id, _)| (s.history.get(*id).map_or(u64::MAX, |v| v.epoch.0).wrapping_sub(1), *id));
         let pending =
             self.committer.superblock.pending.iter().chain(&s.points).map(PendingPoint::encoded_len);
-        let purge = PurgeTurn::taken_from(&self.volume.purging);
+        let mut purge = PurgeTurn::taken_from(&self.volume.purging);
+        // Whoever holds one from here on holds what it is then.
+        purge.refuse_if(|view| s.check_not_held(view).is_err());
         if let Some(order) = &purge.order {
             // Whoever has shared some of it until now is seen by this commit.
             self.volume.shared.places.may_not_be_shared(&order.places);

@@ -150,9 +150,14 @@ impl Volume {
 impl Planner<'_> {
     /// What comes back when these snapshots and lines are deleted. Those that do not exist are left out.
     pub fn plan(&self, snapshots: &[ViewId], lines: &[LineId]) -> Result<DeletionPlan> {
-        let (shared, mut draft) = (&self.volume.shared, self.now.clone());
-        let before = draft.state.postponed.clone();
+        let mut draft = self.now.clone();
         draft.give_up(snapshots, lines);
+        self.rehearse(draft)
+    }
+
+    /// What is given up is deleted.
+    fn rehearse(&self, mut draft: Draft) -> Result<DeletionPlan> {
+        let (shared, before) = (&self.volume.shared, self.now.state.postponed.clone());
         let deletes = draft.deleted(shared);
         let (read, now): (Vec<_>, Vec<_>) = deletes.into_iter().partition(|id| shared.is_read(*id));
         let let_go = draft.delete(&shared.pager, &now)?;
@@ -178,6 +183,19 @@ impl Planner<'_> {
             true => self.sum(snapshots),
             false => Ok(self.plan(snapshots, &[])?.freed_in_the_end()),
         }
+    }
+
+    /// The same if points without a name are among them, and all that is in the trash goes as well.
+    pub fn would_free_with_trash(&self, views: &[ViewId]) -> Result<u64> {
+        if self.now.counts_by_sums() {
+            let all = views.iter().copied().chain(self.now.state.views_in_trash());
+            return self.sum(&all.collect::<Vec<_>>());
+        }
+        let mut draft = self.now.clone();
+        draft.state.trash_numbers().into_iter().for_each(|number| draft.state.empty_trash(number));
+        draft.give_up(views, &[]);
+        draft.give_up_unnamed(views);
+        Ok(self.rehearse(draft)?.freed_in_the_end())
     }
 
     /// What comes back of these snapshots with the next commits, so not of those that somebody reads or that a line is compared with.
@@ -314,6 +332,15 @@ impl Draft {
         for id in snapshots {
             if self.state.own_snapshot(*id).is_ok() {
                 self.state.delete(*id);
+            }
+        }
+    }
+
+    /// The same of points that have no name, and are there for whoever reads them.
+    fn give_up_unnamed(&mut self, points: &[ViewId]) {
+        for id in points {
+            if self.state.postponed.remove(id) {
+                self.state.deletes.push(*id);
             }
         }
     }

@@ -56,6 +56,7 @@ impl Volume {
             if !extent.is_unwritten() && has_some() {
                 found.insert((view, ino));
             }
+            true
         })?;
         Ok(found)
     }
@@ -80,8 +81,9 @@ impl View {
 }
 
 impl Committed {
-    /// Each extent of each view, in the oldest view that has it. Those of hidden views nobody has read.
-    pub(super) fn each_extent(&self, f: &mut dyn FnMut(ViewId, Ino, &Extent)) -> Result<()> {
+    /// Each extent of each view, in the oldest view that has it, until `f` says no. Those of hidden views nobody has read.
+    pub(super) fn each_extent(&self, f: &mut dyn FnMut(ViewId, Ino, &Extent) -> bool) -> Result<()> {
+        let mut goes_on = true;
         for record in self.records.iter().filter(|record| record.role != Role::Hidden) {
             let Some(root) = record.root else { continue };
             // What a hidden view has nobody else has read.
@@ -91,10 +93,13 @@ impl Committed {
                 if let Visit::Item(key, value) = visit
                     && key.kind == Kind::Extent as u8
                 {
-                    f(record.id, Ino(key.object), &Extent::decode(value)?);
+                    goes_on = f(record.id, Ino(key.object), &Extent::decode(value)?);
                 }
-                Ok(Step::Into)
+                Ok(if goes_on { Step::Into } else { Step::Stop })
             })?;
+            if !goes_on {
+                break;
+            }
         }
         Ok(())
     }

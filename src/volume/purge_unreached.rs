@@ -151,15 +151,20 @@ impl Wiping<'_> {
         let (volume, store) = (self.volume, self.volume.shared.store());
         // What of it is let go of meanwhile stays in quarantine as long as this state is read.
         let state = volume.committed()?;
-        let mut places = RangeSet::new();
-        state.each_extent(&mut |_, _, extent| {
+        let (mut places, mut goes_on) = (RangeSet::new(), true);
+        state.each_extent(&mut |_, ino, extent| {
             if extent.is_unwritten() {
                 for (addr, len) in state.remap.runs(extent) {
                     places.take(addr, len);
                     places.insert(addr, len);
                 }
             }
+            goes_on = go_on(ino.0);
+            goes_on
         })?;
+        if !goes_on {
+            return Ok(false);
+        }
         for (start, len) in store.device().all_stored().map_err(StoreError::from)? {
             let parts: Vec<(u64, u64)> = places.clipped(start, len).collect();
             for (addr, len) in parts {

@@ -122,8 +122,13 @@ impl Volume {
 
     /// Writes over what is held, durably. The next commit gives it back. Returns how many bytes were written over.
     pub fn write_over_purged(&self) -> Result<u64> {
+        self.write_over_purged_while(&mut |_| true)
+    }
+
+    /// The same as long as `go_on` says so, which is asked after each piece. What is left is held, and written over the next time.
+    pub fn write_over_purged_while(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<u64> {
         self.check_writable()?;
-        let (places, leaves) = {
+        let (mut places, mut leaves) = {
             let committer = self.committer.lock();
             let leaves = committer.leaves.iter().filter(|(_, record)| record.in_pieces);
             let leaves: Vec<(u64, Epoch)> = leaves.map(|(addr, record)| (*addr, record.birth)).collect();
@@ -132,17 +137,24 @@ impl Volume {
         if places.is_empty() && leaves.is_empty() {
             return Ok(0);
         }
-        let written = self.note(self.write_over(&places, &leaves))?;
+        let written = self.note(self.write_over(&mut places, &mut leaves, go_on))?;
         let mut waiting = self.purging.waiting.lock();
         waiting.wiped = places;
         waiting.in_place = leaves;
         Ok(written)
     }
 
-    fn write_over(&self, places: &[(u64, u64)], leaves: &[(u64, Epoch)]) -> Result<u64> {
-        let (store, mut written) = (self.shared.store(), 0);
+    /// Leaves in the lists what was done.
+    fn write_over(
+        &self,
+        places: &mut Vec<(u64, u64)>,
+        leaves: &mut Vec<(u64, Epoch)>,
+        go_on: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<u64> {
+        let (store, mut written, mut goes_on) = (self.shared.store(), 0, true);
         let zeros = vec![0; WRITE_BYTES as usize];
-        for (addr, len) in places {
+        let mut done = 0;
+        'places: for (addr, len) in &*places {
             for at in (*addr..addr + len).step_by(WRITE_BYTES as usize) {
                 let part = WRITE_BYTES.min(addr + len - at);
                 // A commit would have to let go of it before it could be anybody else's.
@@ -153,9 +165,24 @@ impl Volume {
                 }
                 store.write_raw(at, &zeros[..part as usize])?;
                 written += part;
+                goes_on = go_on(at);
+                if !goes_on && at + part < addr + len {
+                    break 'places;
+                }
+            }
+            done += 1;
+            if !goes_on {
+                break;
             }
         }
-        for (addr, birth) in leaves {
+        places.truncate(done);
+        done = 0;
+        for (addr, birth) in &*leaves {
+            if !goes_on {
+                break;
+            }
+            done += 1;
+            goes_on = go_on(*addr);
             let committer = self.committer.lock();
             let record = committer.leaves.get(addr).filter(|r| r.birth == *birth && r.in_pieces);
             let bytes = store.rewrites().bytes_of(*addr, *birth);
@@ -165,6 +192,7 @@ impl Volume {
                 written += bytes.len() as u64;
             }
         }
+        leaves.truncate(done);
         store.flush()?;
         leaves.iter().for_each(|(addr, birth)| store.rewrites().at_its_place(*addr, *birth));
         Ok(written)

@@ -177,8 +177,10 @@ impl VolumeState {
         self.history.get(id).filter(is_shown).ok_or(VolumeError::NoSuchView)
     }
 
-    /// Fails unless the snapshot is the line's own.
+    /// Fails unless the snapshot is the line's own. What is in the trash with its line is nobody's: who was about to do
+    /// something with it finds it gone.
     pub(super) fn of_line(&self, line: LineId, id: ViewId) -> Result<()> {
+        self.check_not_in_trash(line)?;
         match self.own_snapshot(id)?.line {
             own if own == line => Ok(()),
             _ if self.lines.inherits(&self.history, line, id) => Err(VolumeError::Inherited),

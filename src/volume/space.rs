@@ -69,6 +69,8 @@ pub struct Space {
     pub free: u64,
     /// What writers can still get.
     pub available: u64,
+    /// What is missing of that which is kept for commits and deletions: nothing, while anything is available.
+    pub lacking: u64,
     /// In use by live data, snapshots and metadata.
     pub used: u64,
 }
@@ -191,12 +193,16 @@ impl Volume {
         self.state.read().freed_bytes
     }
 
+    /// What commits bring back of what counts as used or is held for the worst case.
+    pub fn comes_back_bytes(&self) -> u64 {
+        let state = self.state.read();
+        self.budget_bytes(&state) + state.freed_bytes
+    }
+
     /// Space that commits can make available: freed since the last one, quarantined, held for the worst case, or waiting
     /// for background work.
     pub fn reclaimable_bytes(&self) -> u64 {
-        let state = self.state.read();
-        let held = self.budget_bytes(&state) + state.freed_bytes;
-        drop(state);
+        let held = self.comes_back_bytes();
         let work = if self.has_background_work() { u64::MAX / 2 } else { 0 };
         self.shared.store().alloc().quarantined_bytes() + held + work
     }
@@ -280,14 +286,13 @@ impl Volume {
         let used = alloc.used_bytes();
         let for_nodes = alloc.node_bytes_in_sum();
         drop(alloc);
+        let kept = self.kept(self.reserve_bytes).and(required);
         Space {
             total: used + free,
             free,
             // Without room for the nodes that map it, free space is of no use to a writer.
-            available: match self.kept(self.reserve_bytes).and(required) {
-                kept if for_nodes > kept.node_bytes => free.saturating_sub(kept.bytes),
-                _ => 0,
-            },
+            available: if for_nodes > kept.node_bytes { free.saturating_sub(kept.bytes) } else { 0 },
+            lacking: kept.bytes.saturating_sub(free),
             used,
         }
     }

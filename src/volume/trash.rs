@@ -4,7 +4,7 @@
 //! it, and says what it was. A line in it keeps its head and its snapshots, has a name that nobody can say, and is known to no
 //! layer above. What other lines inherit from it they show as ever. Holds keep things from getting there.
 //!
-//! When something goes for good is found out above, or by whoever needs its space: [`Volume::empty_oldest_trash`].
+//! When something goes for good is found out above, or by whoever needs its space.
 
 use super::base::effects_of;
 use super::branch::RECORDS_OF_A_LINE;
@@ -84,6 +84,12 @@ impl VolumeState {
         }
     }
 
+    /// Fails for a line that is in the trash.
+    pub(super) fn check_not_in_trash(&self, line: LineId) -> Result<()> {
+        let is_there = self.lines.get(line).is_some_and(|l| l.record.state == LineState::Trashed);
+        if is_there { Err(VolumeError::NoSuchView) } else { Ok(()) }
+    }
+
     /// True for a snapshot that is in the trash.
     pub(super) fn is_in_trash(&self, view: ViewId) -> bool {
         self.trash.all().any(|trash| trash.view() == Some(view))
@@ -92,6 +98,24 @@ impl VolumeState {
     /// How many snapshots of a line are in the trash.
     pub(super) fn trash_of(&self, line: LineId) -> usize {
         self.trash.all().filter(|trash| matches!(trash.what, Trashed::Snapshot(_, of) if of == line)).count()
+    }
+
+    /// All of it.
+    pub(super) fn trash_numbers(&self) -> Vec<u64> {
+        self.trash.all().map(|trash| trash.number).collect()
+    }
+
+    /// The views that go when it is emptied.
+    pub(super) fn views_in_trash(&self) -> Vec<ViewId> {
+        let mut views = Vec::new();
+        for trash in self.trash.all() {
+            views.extend(trash.view());
+            if let Some(line) = trash.line() {
+                views.extend(self.lines.own(line));
+                views.extend(self.lines.head(line));
+            }
+        }
+        views
     }
 
     fn next_trash(&self, what: Trashed, name: &[u8], new: &NewTrash<'_>) -> Result<TrashRecord> {
@@ -225,15 +249,7 @@ impl Volume {
     pub fn trash_bytes(&self) -> Result<(usize, u64)> {
         let (count, views) = {
             let state = self.state.read();
-            let mut views = Vec::new();
-            for trash in state.trash.all() {
-                views.extend(trash.view());
-                if let Some(line) = trash.line() {
-                    views.extend(state.lines.own(line));
-                    views.extend(state.lines.head(line));
-                }
-            }
-            (state.trash.all().count(), views)
+            (state.trash.all().count(), state.views_in_trash())
         };
         if views.is_empty() { Ok((count, 0)) } else { Ok((count, self.would_free(views)?)) }
     }
@@ -346,20 +362,5 @@ impl Volume {
         state.set_bases(&bases);
         self.tell_all(turn, std::iter::once(Effect::EmptyTrash(number)).chain(effects_of(&bases)));
         Ok(names)
-    }
-
-    /// The same of what was deleted first, for whoever needs space and can tell nobody: of what is nobody's to see. False if there is
-    /// nothing such.
-    pub fn empty_oldest_trash(&self) -> Result<bool> {
-        let oldest = {
-            let state = self.state.read();
-            let is_unseen =
-                |trash: &&TrashRecord| trash.line().is_none_or(|line| state.lines.own_count(line) == 0);
-            state.trash.all().find(is_unseen).map(|trash| trash.number)
-        };
-        match oldest.map(|number| self.empty_trash(number)) {
-            None | Some(Err(VolumeError::NoSuchView)) => Ok(false),
-            Some(done) => done.map(|_| true),
-        }
     }
 }

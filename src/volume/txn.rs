@@ -125,6 +125,7 @@ impl Volume {
     pub fn begin(&self, line: LineId) -> Result<Txn<'_>> {
         let state = self.turn();
         self.check_open()?;
+        state.check_not_in_trash(line)?;
         let (id, root) = root_of(&state, line)?;
         let view = View { id, epoch: state.epoch, root, shared: self.shared.clone(), _pin: None };
         Ok(Txn {

@@ -463,7 +463,7 @@ fn ten_thousand_snapshots_go_in_steps() {
 /// nothing changes.
 #[test]
 fn a_rolling_point_costs_the_same_whatever_there_is() {
-    let costs: Vec<IoSnapshot> = [10, 20_000]
+    let costs: Vec<IoSnapshot> = [10, 100_000]
         .into_iter()
         .map(|count| {
             let (device, fs) = new_store();
@@ -493,5 +493,6 @@ fn a_rolling_point_costs_the_same_whatever_there_is() {
         costs.iter().all(|c| c.flushes == 0 && c.writes <= 2 && c.written_bytes <= 16 << 10),
         "{costs:?}"
     );
-    assert_eq!(costs[0].reads, 0, "{costs:?}");
+    // Of a tree that memory does not hold, the way to the last number that was given.
+    assert!(costs[0].reads == 0 && costs[1].reads <= 8, "{costs:?}");
 }

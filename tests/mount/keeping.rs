@@ -51,6 +51,7 @@ fn holds_on_a_real_mount() {
     refused(&p, &["hold", "mnt", "s", "--tag", "a b"], 2, &["no tag"]);
     refused(&p, &["hold", "mnt", "s", "--until", "2001-01-01"], 2, &["is past"]);
     refused(&p, &["hold", "mnt", "s", "--for", "soon"], 2, &["no time"]);
+    refused(&p, &["hold", "mnt", "s", "--for", "999999999w"], 2, &["from 1s to 50000w"]);
     refused(&p, &["hold", "mnt"], 2, &["NAME"]);
     refused(&p, &["create", "mnt", "x", "--for", "1d"], 2, &["--hold"]);
     refused(&p, &["release", "mnt", "kept"], 1, &["several holds", "legal, ops"]);

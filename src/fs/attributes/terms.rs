@@ -3,7 +3,7 @@
 //!
 //! They are in the record of the line and not in its tree: no snapshot has them, and a clone of the clone does not get them.
 
-use crate::clock::{parse_span, span};
+use crate::clock::{is_span, parse_span, span};
 use crate::format::terms::{Expiry, Idling, THRESHOLD_FILES_MAX, Terms, Threshold};
 use crate::format::{Ino, LineId};
 use crate::fs::commits::Commits;
@@ -74,7 +74,7 @@ impl Term {
     fn put(self, terms: &mut Terms, value: &[u8], now: i64) -> Result<()> {
         let text = std::str::from_utf8(value).map_err(|_| Error::Invalid)?;
         let is_something = text != NOTHING;
-        let after = || parse_span(text).filter(|after| *after != 0).ok_or(Error::Invalid);
+        let after = || parse_span(text).filter(|after| is_span(*after)).ok_or(Error::Invalid);
         match self {
             Term::Expire => {
                 let expiry = |after| Expiry { after, at: now.saturating_add_unsigned(after) };

@@ -254,8 +254,8 @@ impl Commits {
         }
     }
 
-    /// Runs a change. If space is short, brings in what commits can make available, and tries once more. A change that
-    /// was refused has changed nothing, so it may be run again.
+    /// Runs a change. If space is short, brings in what commits can make available, and tries once more: nothing is given up for
+    /// it here (`Past::make_room` is for that). A change that was refused has changed nothing, so it may be run again.
     pub fn with_space<T>(&self, change: impl Fn() -> Result<T>) -> Result<T> {
         let done = self.once_with_space(change);
         self.outlive()?;
@@ -266,15 +266,10 @@ impl Commits {
     pub fn once_with_space<T>(&self, change: impl Fn() -> Result<T>) -> Result<T> {
         self.relieve()?;
         self.arm_tripwire();
-        let mut done = match change() {
+        let done = match change() {
             Err(Error::NoSpace) if self.reclaim()? => change(),
             done => done,
         };
-        // What is in the trash goes before anything fails for want of space.
-        while matches!(done, Err(Error::NoSpace)) && self.heads.volume.empty_oldest_trash()? {
-            self.bring_back()?;
-            done = change();
-        }
         self.heads.tell_fallen();
         done
     }
@@ -293,13 +288,19 @@ impl Commits {
         }
     }
 
-    /// What is answered must outlive this process, also when it did not fit the log.
+    /// What is answered must outlive this process, also when it did not fit the log. Never refused for want of space: what was
+    /// done must not be done once more.
     pub fn outlive(&self) -> Result<()> {
         if self.heads.volume.log_is_behind() && !self.heads.options.read_only {
-            self.commit()
+            self.commit().map_err(of_what_is_done)
         } else {
             Ok(())
         }
+    }
+
+    /// [`Self::sync`] after something that must not be done once more: never refused for want of space.
+    pub fn sync_what_is_done(&self) -> Result<()> {
+        self.sync().map_err(of_what_is_done)
     }
 
     /// Commits until nothing that was freed waits any more, or until a commit brings nothing in: what somebody still reads
@@ -309,8 +310,6 @@ impl Commits {
         let mut any = false;
         let least = RECLAIM_BYTES_MIN.min(volume.space().total / RECLAIM_SHARE_MIN);
         let mut before = None;
-        // What is kept for the case that it might be wanted is of no use to whoever has no space.
-        self.heads.main().tripwire.let_go();
         for _ in 0..RECLAIM_COMMITS_MAX {
             let (waits, free) = (volume.reclaimable_bytes(), volume.space().free);
             let brought = before.is_none_or(|(waited, had)| waits < waited || free > had);
@@ -356,5 +355,13 @@ impl Commits {
     /// is nothing to do.
     pub fn sync(&self) -> Result<()> {
         if self.heads.options.read_only || self.heads.volume.sync()? { Ok(()) } else { self.commit() }
+    }
+}
+
+/// Want of space is for what was refused, and may be asked for again.
+fn of_what_is_done(e: Error) -> Error {
+    match e {
+        Error::NoSpace => Error::Io("it is done, and there is no space to make it durable".into()),
+        e => e,
     }
 }

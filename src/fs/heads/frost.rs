@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 
 /// Frosts that have ended and are told of.
 const ENDED_MAX: usize = 16;
-/// Who passes is counted by these. Trees that have one together are waited for together.
-const WAYS: usize = 64;
+/// Who passes is counted by these. Trees that have one together, of more lines than this, are waited for together. There may be
+/// any number of frosts.
+const WAYS: usize = 4096;
 
 /// A frost to be.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -112,7 +113,7 @@ impl Table {
 /// The frosts of a file system. Any thread.
 pub struct Frosts {
     /// How many pass, by ways.
-    passing: [AtomicUsize; WAYS],
+    passing: Box<[AtomicUsize]>,
     /// Frosts that wait for those who pass.
     announced: AtomicUsize,
     /// How many there are, for who wants to know at no cost.
@@ -126,7 +127,7 @@ pub struct Frosts {
 impl Default for Frosts {
     fn default() -> Frosts {
         Frosts {
-            passing: [const { AtomicUsize::new(0) }; WAYS],
+            passing: (0..WAYS).map(|_| AtomicUsize::new(0)).collect(),
             announced: AtomicUsize::default(),
             count: AtomicUsize::default(),
             table: Mutex::default(),
@@ -452,6 +453,25 @@ mod tests {
         });
         drop(here);
         assert!(frosts.pass(7).is_some() && frosts.last_of(7).is_none());
+    }
+
+    #[test]
+    fn there_may_be_any_number_of_them() {
+        let frosts = Frosts::default();
+        // Who is under way in one tree holds up no frost of others.
+        let elsewhere: Vec<_> = (0..300).map(|n| frosts.pass(2 * n).unwrap()).collect();
+        let mut numbers: Vec<u64> = (0..300).map(|n| begin(&frosts, 2 * n + 1, LONG).unwrap()).collect();
+        drop(elsewhere);
+        // Those that are counted together with others are frosts of their own.
+        let more = WAYS as u32..WAYS as u32 + 300;
+        numbers.extend(more.clone().map(|tree| begin(&frosts, tree, LONG).unwrap()));
+        assert_eq!(frosts.all().len(), 600);
+        assert!((0..600).all(|tree| frosts.pass(tree).is_some() == (tree % 2 == 0)));
+        assert!(more.clone().all(|tree| frosts.pass(tree).is_none()) && frosts.pass(more.end).is_some());
+        for number in numbers {
+            assert_eq!(frosts.end(number, FrostEnd::Thawed).unwrap().number, number);
+        }
+        assert!((0..600).chain(more).all(|tree| frosts.pass(tree).is_some()) && frosts.all().is_empty());
     }
 
     #[test]

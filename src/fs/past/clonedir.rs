@@ -57,6 +57,8 @@ impl Past {
     /// Makes a clone of a line as it is now, durable when this returns: everything whose `write` returned before the call
     /// is in. Nothing is copied or walked. On an error nothing is left.
     pub fn create_clone(&self, from: &Arc<Head>, name: &[u8], provenance: &Provenance) -> Result<Arc<Head>> {
+        self.check_clone_name(name, provenance.reason)?;
+        self.have_room_ahead(ReserveFor::Record, std::slice::from_ref(from))?;
         let held = self.one_at_a_time();
         loop {
             if let Some(made) = self.clone_held(from, name, provenance, &held)? {
@@ -104,6 +106,8 @@ impl Past {
 
     /// The same that begins as a snapshot is.
     pub fn create_clone_of(&self, from: ViewId, name: &[u8], provenance: &Provenance) -> Result<Arc<Head>> {
+        self.commits.heads.check_writable()?;
+        self.have_room_ahead(ReserveFor::Record, &[])?;
         self.create_clone_held(from, name, provenance, &self.one_at_a_time())
     }
 
@@ -208,6 +212,10 @@ impl Past {
         if line == heads.main().line && line != LineId::MAIN {
             return Err(Error::Busy); // it is the root of the mount
         }
+        // What goes into the trash has all that was written in it.
+        let is_kept = matches!(end, CloneEnd::ToTrash(_));
+        let now: Vec<_> = heads.of_line(&heads.volume.line(line)?).into_iter().filter(|_| is_kept).collect();
+        self.have_room_ahead(ReserveFor::Delete, &now)?;
         let held = self.one_at_a_time();
         let record = heads.volume.line(line)?;
         let head = heads.of_line(&record).filter(|_| line != LineId::MAIN).ok_or(Error::Stale)?;
@@ -277,12 +285,12 @@ impl Past {
         self.forget_clonedir();
         drop(held);
         if kept {
-            return Ok((record.name, self.commits.sync()));
+            return Ok((record.name, self.commits.sync_what_is_done()));
         }
         // Clones that were made from it have shown them too.
         let names: Vec<_> = own.into_iter().map(|s| s.name).collect();
         self.tell_gone(&names);
-        let durable = self.end_trial(&record).and_then(|()| self.commits.sync());
+        let durable = self.end_trial(&record).and_then(|()| self.commits.sync_what_is_done());
         Ok((record.name, durable))
     }
 
@@ -291,6 +299,7 @@ impl Past {
         check_snapshot_name(new, Reason::User)?;
         let heads = &self.commits.heads;
         heads.check_writable()?;
+        self.have_room_ahead(ReserveFor::Record, &[])?;
         let _held = self.one_at_a_time();
         let line = heads.volume.find_line(name).ok_or(Error::NotFound)?;
         if name == new {
@@ -303,7 +312,7 @@ impl Past {
             heads.volume.rename_line(line.id, new)?;
         }
         self.forget_clonedir();
-        Ok(self.commits.sync())
+        Ok(self.commits.sync_what_is_done())
     }
 
     /// A name has gone from all `.clones` without a request in that of the main line: the kernel is told, where it is. If

@@ -4,12 +4,13 @@
 //! their batch; the space comes back in the background, as after any deletion. What is in use or held stays, and is told.
 
 use super::deletion::Deletion;
+use super::holds::moment;
 use super::pick::moment_of;
 use super::snapdir::Past;
 use crate::format::Ino;
 use crate::fs::heads::Head;
 use crate::ops::{Error, NodeId, Result};
-use crate::volume::SnapshotInfo;
+use crate::volume::{ReserveFor, SnapshotInfo};
 
 /// Snapshots that are deleted together at most: a record of the log, and so long others wait.
 pub const DELETED_AT_ONCE: usize = 64;
@@ -37,15 +38,18 @@ impl Past {
         deletion: Deletion<'_>,
         told: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Vec<Result<()>>> {
+        self.commits.heads.check_writable()?;
         self.let_go_of_point();
+        self.have_room_ahead(ReserveFor::Delete, &[])?;
+        let since_secs = moment(&self.commits.heads.clock).0;
         let mut done: Vec<Result<()>> = Vec::with_capacity(all.len());
         for batch in all.chunks(DELETED_AT_ONCE) {
-            match self.delete_batch(head, batch, deletion) {
+            match self.delete_batch(head, batch, (deletion, since_secs)) {
                 Ok(some) => done.extend(some),
                 // So many records are too much at once for what is left: each for itself.
                 Err(Error::NoSpace) => {
                     for one in batch {
-                        let some = self.delete_batch(head, std::slice::from_ref(one), deletion);
+                        let some = self.delete_batch(head, std::slice::from_ref(one), (deletion, since_secs));
                         done.push(some.and_then(|mut some| some.pop().unwrap_or(Err(Error::NoSpace))));
                     }
                 }
@@ -78,7 +82,7 @@ impl Past {
         &self,
         head: &Head,
         batch: &[SnapshotInfo],
-        deletion: Deletion<'_>,
+        (deletion, since_secs): (Deletion<'_>, i64),
     ) -> Result<Vec<Result<()>>> {
         let heads = &self.commits.heads;
         heads.check_writable()?;
@@ -87,8 +91,9 @@ impl Past {
         let go: Vec<&SnapshotInfo> =
             batch.iter().zip(&done).filter(|(_, told)| told.is_ok()).map(|(s, _)| s).collect();
         let ids: Vec<_> = go.iter().map(|s| s.id).collect();
-        let into_trash =
-            self.with_new_trash(deletion, |new| Ok(heads.volume.trash_snapshots(head.line, &ids, new)?))?;
+        let into_trash = self.with_new_trash_of(since_secs, deletion, |new| {
+            Ok(heads.volume.trash_snapshots(head.line, &ids, new)?)
+        })?;
         let deleted = match into_trash {
             Some(told) => told,
             None => self.commits.once_with_space(|| Ok(heads.volume.delete_snapshots(head.line, &ids)?))?,

@@ -15,7 +15,7 @@ impl Past {
 
     /// Drops a line that is being received, by who works on it. Durable when this returns.
     pub fn give_up(&self, line: &LineRecord, _: &AtWork<'_>) -> Result<()> {
-        self.commits.have_room_for_records(ReserveFor::Delete)?;
+        self.have_room_ahead(ReserveFor::Delete, &[])?;
         let no_commit = self.commits.hold_off();
         self.commits.heads.volume.drop_line(line.id)?;
         drop(no_commit);

@@ -80,7 +80,7 @@ impl Past {
         by: &Provenance,
     ) -> Result<HoldRecord> {
         self.commits.heads.check_writable()?;
-        self.commits.have_room_for_records(ReserveFor::Record)?;
+        self.have_room_ahead(ReserveFor::Record, &[])?;
         let hold = self
             .with_new_hold(terms, by, |new| self.commits.heads.volume.hold_snapshot(head.line, view, new))?;
         self.commits.sync()?;
@@ -108,7 +108,7 @@ impl Past {
         terms: &HoldTerms<'_>,
     ) -> Result<ViewId> {
         let by = Provenance { description: Vec::new(), ..provenance.clone() };
-        self.make_room_to_write_back();
+        self.have_room_ahead(ReserveFor::Record, std::slice::from_ref(head))?;
         self.with_new_hold(terms, &by, |hold| {
             self.snapshot_with(head, (name, provenance, reached), Some(hold), &self.one_at_a_time())
         })
@@ -117,7 +117,7 @@ impl Past {
     /// Lets a hold of a snapshot of a line's own go. Durable when this returns. `NotFound` if there is none of that tag.
     pub fn release(&self, head: &Head, view: ViewId, tag: &str) -> Result<()> {
         self.commits.heads.check_writable()?;
-        self.commits.have_room_for_records(ReserveFor::Delete)?;
+        self.have_room_ahead(ReserveFor::Delete, &[])?;
         let volume = &self.commits.heads.volume;
         volume.release_snapshot(head.line, view, tag).map_err(|e| match e.into() {
             Error::Stale => Error::NotFound,

@@ -10,6 +10,7 @@ use crate::format::line::LineRecord;
 use crate::format::provenance::{Provenance, Reason};
 use crate::format::{Ino, LineId};
 use crate::ops::{Error, Result};
+use crate::volume::ReserveFor;
 
 /// What is to become of a clone.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,12 @@ impl Past {
     pub fn promote(&self, order: &PromotionOrder<'_>, why: &Provenance) -> Result<Promoted> {
         let heads = &self.commits.heads;
         heads.check_writable()?;
+        let clone = heads.volume.find_line(order.clone);
+        let onto = order.onto.and_then(|name| heads.volume.find_line(name));
+        let above = clone.as_ref().and_then(|clone| heads.volume.line_above(clone.id));
+        let now: Vec<_> =
+            [clone, onto, above].into_iter().flatten().filter_map(|line| heads.of_line(&line)).collect();
+        self.have_room_ahead(ReserveFor::Record, &now)?;
         let _kept = self.under_way.keep_covers();
         let held = self.one_at_a_time();
         let from = heads.volume.find_line(order.clone).ok_or(Error::NotFound)?;

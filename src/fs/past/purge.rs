@@ -49,16 +49,19 @@ impl Past {
         let _one = self.purging.lock();
         self.refuse_held(&asked.snapshots)?;
         let held = self.one_at_a_time();
-        // Nobody makes another while snapshots are held off.
-        heads.main().tripwire.let_go();
         let nothing_moves = volume.hold_content();
-        self.end_background_work()?;
-        let plan = self.plan_purge(&asked.path, &asked.snapshots)?;
+        self.end_background_work(&mut |_| true)?;
+        let mut plan = self.plan_purge(&asked.path, &asked.snapshots)?;
         if plan.found.is_empty() {
             return Err(Error::NotFound);
         }
         if asked.dry_run || plan.is_live() || !(asked.all || plan.others.is_empty()) {
             return Ok(PurgeEnd::Planned(plan));
+        }
+        // Nobody makes another while snapshots are held off.
+        if heads.main().tripwire.let_go() {
+            self.end_background_work(&mut |_| true)?;
+            plan = self.plan_purge(&asked.path, &asked.snapshots)?;
         }
         if plan.is_empty() {
             // What was purged before may be held still, or left where no tree leads to.
@@ -69,18 +72,18 @@ impl Past {
             return Ok(PurgeEnd::Purged(plan, wiped));
         }
         let rest = PurgeRest { path: asked.path.clone(), views: asked.snapshots.clone(), all: asked.all };
-        self.carry_out(&plan, &rest, nothing_moves, held)?;
+        self.carry_out(&plan, &rest, (nothing_moves, held), &mut |_| true)?;
         let wiped = self.wipe(&mut |_| true)?;
         Ok(PurgeEnd::Purged(plan, wiped))
     }
 
-    /// Takes what was planned, but for what no tree leads to.
+    /// Takes what was planned, but for what no tree leads to; writes over it as long as `go_on` says so.
     fn carry_out(
         &self,
         plan: &PurgePlan,
         rest: &PurgeRest,
-        nothing_moves: NothingMoves<'_>,
-        held: OneAtATime<'_>,
+        (nothing_moves, held): (NothingMoves<'_>, OneAtATime<'_>),
+        go_on: &mut dyn FnMut(u64) -> bool,
     ) -> Result<()> {
         let heads = &self.commits.heads;
         self.refuse_held(&plan.edited.iter().copied().collect::<Vec<_>>())?;
@@ -90,7 +93,7 @@ impl Past {
         self.drop_pages(plan);
         // Nobody reads it, shares it or moves it any more: whoever waits need not wait for zeros.
         drop((nothing_moves, held));
-        heads.volume.write_over_purged()?;
+        heads.volume.write_over_purged_while(go_on)?;
         self.commits.commit()
     }
 
@@ -102,10 +105,10 @@ impl Past {
         if heads.is_read_only() || !heads.volume.purge_goes_on() {
             return Ok(());
         }
-        heads.volume.write_over_purged()?;
+        heads.volume.write_over_purged_while(go_on)?;
         self.commits.commit()?;
-        let rest = self.carry_out_rest();
-        if heads.volume.wiping_goes_on() {
+        let rest = self.carry_out_rest(go_on);
+        if heads.volume.wiping_goes_on() && go_on(0) {
             let wiped = self.wipe(go_on)?;
             match heads.volume.has_purged_left() {
                 false => log::info!("what was left of a purge is written over"),
@@ -116,12 +119,15 @@ impl Past {
     }
 
     /// What one commit could not take in is planned anew: what is done already is not found any more.
-    fn carry_out_rest(&self) -> Result<()> {
+    fn carry_out_rest(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<()> {
         let heads = &self.commits.heads;
         let Some(rest) = heads.volume.purge_rest() else { return Ok(()) };
         let held = self.one_at_a_time();
         let nothing_moves = heads.volume.hold_content();
-        self.end_background_work()?;
+        self.end_background_work(go_on)?;
+        if !go_on(0) {
+            return Ok(());
+        }
         let plan = self.plan_purge(&rest.path, &rest.views)?;
         if plan.is_empty() {
             heads.volume.end_purge_rest();
@@ -130,7 +136,7 @@ impl Past {
         if plan.is_live() || !(rest.all || plan.others.is_empty()) {
             return Err(Error::Busy);
         }
-        self.carry_out(&plan, &rest, nothing_moves, held)
+        self.carry_out(&plan, &rest, (nothing_moves, held), go_on)
     }
 
     /// Whoever keeps a snapshot from going keeps its content: who holds it; who has it mounted by itself, of which another kernel may have pages;
@@ -145,11 +151,11 @@ impl Past {
     }
 
     /// Work in the background is done: what refers to what is in trees and lists alone.
-    fn end_background_work(&self) -> Result<()> {
+    fn end_background_work(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<()> {
         let volume = &self.commits.heads.volume;
         self.commits.commit()?;
         for _ in 0..COMMITS_MAX {
-            if !volume.is_moving() {
+            if !volume.is_moving() || !go_on(0) {
                 return Ok(());
             }
             self.commits.commit()?;
@@ -203,13 +209,19 @@ impl Past {
     fn wipe(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<WipedBytes> {
         let volume = &self.commits.heads.volume;
         // What is on its way to become free is free, or was read.
-        match self.end_background_work() {
+        match self.end_background_work(go_on) {
             Ok(()) | Err(Error::Busy) => {}
             Err(e) => return Err(e),
         }
         let until = volume.epoch();
         for _ in 0..COMMITS_TO_FREE {
-            self.commits.commit()?;
+            if go_on(0) {
+                self.commits.commit()?;
+            }
+        }
+        let cut_off = || Ok(WipedBytes { lacks_a_side: volume.lacks_a_side(), ..WipedBytes::default() });
+        if !go_on(0) {
+            return cut_off();
         }
         let mut wiping = volume.begin_wiping(until)?;
         let mut goes_on = wiping.free(go_on)?;
@@ -218,7 +230,7 @@ impl Past {
             goes_on = wiping.reserved(go_on)?;
         }
         if !goes_on {
-            return Ok(WipedBytes { lacks_a_side: volume.lacks_a_side(), ..WipedBytes::default() });
+            return cut_off();
         }
         let wiped = wiping.end();
         self.commits.commit()?;

@@ -225,12 +225,16 @@ impl Past {
         Ok(())
     }
 
-    /// All snapshots and heads, each once, those in the trash too.
+    /// All snapshots and heads, each once, those in the trash too. What is in the trash and shown elsewhere is told as it is
+    /// shown.
     fn everything_seen(&self) -> Result<Vec<Seen>> {
         let (volume, mut all, mut met) = (&self.commits.heads.volume, Vec::new(), BTreeSet::new());
         let (trash, trashed) = (volume.trash(), volume.trashed_snapshots());
-        for line in volume.lines() {
-            let in_trash = line.state == LineState::Trashed;
+        let (in_trash, shown): (Vec<_>, Vec<_>) =
+            volume.lines().into_iter().partition(|line| line.state == LineState::Trashed);
+        let lines_in_trash: BTreeSet<LineId> = in_trash.iter().map(|line| line.id).collect();
+        for line in shown.into_iter().chain(in_trash) {
+            let in_trash = lines_in_trash.contains(&line.id);
             let is_it = |trash: &&TrashRecord| matches!(trash.what, Trashed::Line(id, _) if id == line.id);
             let line_name = trash.iter().find(is_it).map_or(line.name, |trash| trash.name.clone());
             let seen = |view, snapshot: Option<SnapshotInfo>, in_trash| {
@@ -238,7 +242,7 @@ impl Past {
                 Seen { view, line: line.id, slot: line.slot.0, line_name, snapshot, in_trash }
             };
             for info in volume.snapshots(line.id) {
-                if info.line == line.id && met.insert(info.id) {
+                if (info.line == line.id || lines_in_trash.contains(&info.line)) && met.insert(info.id) {
                     all.push(seen(volume.snapshot(info.id)?, Some(info), in_trash));
                 }
             }

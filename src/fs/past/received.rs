@@ -85,6 +85,7 @@ impl Past {
     fn publish_line(&self, arrived: &LineRecord, name: &[u8], new: &NewSnapshot<'_>) -> Result<Published> {
         check_snapshot_name(name, Reason::User)?;
         let heads = &self.commits.heads;
+        self.have_room_ahead(ReserveFor::Write, &[])?;
         let _held = self.one_at_a_time();
         self.commits.have_room_for_records(ReserveFor::Write)?;
         let no_commit = self.commits.hold_off();
@@ -107,6 +108,7 @@ impl Past {
     ) -> Result<Published> {
         let heads = &self.commits.heads;
         let base_view = base.map(|base| heads.volume.snapshot(base)).transpose()?;
+        self.have_room_to_switch(line)?;
         let held = self.one_at_a_time();
         let head = heads.of_line(&heads.volume.line(line)?).ok_or(Error::Stale)?;
         let cut = std::slice::from_ref(&head);

@@ -139,8 +139,17 @@ impl Past {
         writers: OpenForWriting,
         why: &Provenance,
     ) -> Result<Switched> {
+        self.have_room_to_switch(line)?;
         let _kept = self.under_way.keep_covers();
         self.roll_back_held(self.one_at_a_time(), line, to, writers, why)
+    }
+
+    /// Before a line gets another head: room for that, and for what the kernel holds of it. Called with nothing held.
+    pub(super) fn have_room_to_switch(&self, line: LineId) -> Result<()> {
+        let heads = &self.commits.heads;
+        heads.check_writable()?;
+        let now: Vec<_> = heads.of_line(&heads.volume.line(line)?).into_iter().collect();
+        self.have_room_ahead(ReserveFor::Record, &now)
     }
 
     /// The same for whoever keeps others from the snapshots already, and covers of trials before.
@@ -193,7 +202,7 @@ impl Past {
         let (info, new) = (volume.snapshot_info(guard), volume.live(cut[0].line));
         let views = volume.snapshot(guard).and_then(|old| Ok((old, new?)));
         drop(held); // whoever waits for it may have locked a directory in which names are dropped now
-        let durable = self.commits.sync();
+        let durable = self.commits.sync_what_is_done();
         self.show_anew(&cut[0], &place, views.map_err(Error::from), doubted);
         Ok((Switched::Done(info.ok_or(Error::Stale)?), durable))
     }

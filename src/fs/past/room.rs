@@ -1,5 +1,6 @@
-//! Room for those who write: before a change fails for want of space, the trash is emptied, and then snapshots that schedules took are
-//! let go, as few as are enough; last those that the trip wire kept.
+//! Room for those who write: before a change fails for want of space, something goes, and always in the same order. First the point
+//! behind the trip wire if few files have gone since: it is made anew within a second. Then the trash, what was deleted first first; then
+//! snapshots that schedules took, as few as are enough; then those that the trip wire kept, and last its point.
 //!
 //! Which may go is said in one place (`Past::keeps_from_going`), and in which order by `schedule`: first what no rule keeps, then the
 //! coarsest class, of all schedules together; the last of each never. Schedules that are run by hand keep what they took. Only what
@@ -10,12 +11,12 @@
 
 use super::made_room::Counted;
 use super::snapdir::Past;
-use crate::format::ViewId;
 use crate::format::line::LineState;
+use crate::format::{Ino, ViewId};
 use crate::fs::heads::Head;
-use crate::ops::Result;
+use crate::ops::{Error, Result};
 use crate::schedule::{decide, thinning_order};
-use crate::volume::SnapshotInfo;
+use crate::volume::{ReserveFor, SnapshotInfo, Space};
 use std::cmp::Reverse;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -24,6 +25,10 @@ use std::time::Duration;
 /// At once at least so much is let go of, or this share of the store if that is less: each time costs some commits.
 const STEP_BYTES: u64 = 64 << 20;
 const STEP_SHARE: u64 = 64;
+/// What comes back is worth another try if it is so much at least, in bytes.
+const GAIN_BYTES_MIN: u64 = 1 << 20;
+/// A change that needs little, records and nodes of the tree, is tried again so often at most.
+const ROUNDS_MAX: usize = 4;
 /// Whoever makes a snapshot may have to wait for the one who waits here: so long at most.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What may be had is counted anew after this time, or when snapshots have come or gone.
@@ -71,12 +76,48 @@ impl Past {
         together > 0 && heads.volume.space().available.saturating_add(together) >= bytes
     }
 
-    /// Before a snapshot is made on a store that is nearly full: what the kernel writes back then may wait for room, and whoever lets
-    /// something go for that would wait for the snapshot. Called with nothing held.
-    pub fn make_room_to_write_back(&self) {
-        let space = self.commits.heads.volume.space();
-        if space.available < step(space.total) && self.can_make_room(0) {
-            self.make_room(0);
+    /// Before snapshots are held off for something that has the kernel hand over what it holds of these lines. Where that may be more than
+    /// there is room for, it hands it over now: it may wait for room, and whoever makes that has to delete snapshots. Room is made
+    /// for no more than is written so. Called with nothing held.
+    pub fn write_back_ahead(&self, lines: &[Arc<Head>]) -> Result<()> {
+        let heads = &self.commits.heads;
+        let (space, is_held) = (heads.volume.space(), heads.handles.mappers());
+        let may_hold =
+            |head: &Arc<Head>| is_held.iter().any(|node| node.tree() == head.node(Ino::ROOT).tree());
+        let mut dirty = None;
+        for head in lines.iter().filter(|head| may_hold(head)) {
+            let dirty = *dirty.get_or_insert_with(|| heads.kernel().dirty_bytes_at_most());
+            if space.available < dirty.max(step(space.total)) {
+                self.write_back(head)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same, and room for some records of views or lines. It may be refused all the same, by what others do meanwhile.
+    pub fn have_room_ahead(&self, purpose: ReserveFor, lines: &[Arc<Head>]) -> Result<()> {
+        self.write_back_ahead(lines)?;
+        self.once_in_room(0, || Ok(self.commits.heads.volume.check_room_for_records(purpose)?))
+    }
+
+    /// Runs a change as [`Self::once_in_room`] does, and has it outlive this process.
+    pub fn in_room<T>(&self, bytes: u64, change: impl Fn() -> Result<T>) -> Result<T> {
+        let done = self.once_in_room(bytes, change);
+        self.commits.outlive()?;
+        done
+    }
+
+    /// Runs a change that may need so many bytes; once more when commits have brought something in, and again when room was made for
+    /// it. Called with nothing held.
+    pub fn once_in_room<T>(&self, bytes: u64, change: impl Fn() -> Result<T>) -> Result<T> {
+        let mut rounds = ROUNDS_MAX;
+        loop {
+            match self.commits.once_with_space(&change) {
+                Err(Error::NoSpace) if rounds > 0 && self.can_make_room(bytes) && self.make_room(bytes) => {
+                    rounds -= 1;
+                }
+                done => return done,
+            }
         }
     }
 
@@ -101,54 +142,74 @@ impl Past {
 
     /// True if so many bytes could be there once all has gone that may, the trash and the point among it.
     fn could_be_enough(&self, bytes: u64) -> Result<bool> {
-        let volume = &self.commits.heads.volume;
-        if bytes <= volume.space().available {
-            return Ok(true);
-        }
+        let (volume, space) = (&self.commits.heads.volume, self.commits.heads.volume.space());
         let point = self.commits.heads.main().tripwire.newest().map(|point| point.view.id());
         let all: Vec<ViewId> = ids(&self.may_go()).into_iter().chain(point).collect();
-        let together = volume.planner()?.would_free(&all)?.saturating_add(volume.trash_bytes()?.1);
-        // What was deleted and is on its way counts as used still.
-        let comes = if volume.has_background_work() { volume.leftover()?.bytes } else { 0 };
-        let now = volume.space().available.saturating_add(volume.reclaimable_bytes());
-        Ok(now.saturating_add(together).saturating_add(comes) >= bytes)
+        let together = volume.planner()?.would_free_with_trash(&all)?;
+        let gain = together.saturating_add(volume.comes_back_bytes());
+        Ok(match bytes {
+            0 => gain >= least_gain(space),
+            _ => space.available.saturating_add(gain) >= bytes.saturating_add(space.lacking),
+        })
     }
 
+    /// The one order: what costs nobody anything, what users have deleted, what schedules keep, and last what a mass deletion would
+    /// be caught by. Each only if the one before was not enough, and none if all of them would not be.
     fn let_some_go(&self, bytes: u64) -> Result<bool> {
+        let before = self.commits.heads.volume.space();
+        // What was deleted before may be on its way back.
+        if self.bring_in(bytes, before)? {
+            return Ok(true);
+        }
         if !self.could_be_enough(bytes)? {
             return Ok(false);
         }
-        self.let_go_of_point();
-        // What users have deleted goes before anything that a schedule keeps.
-        if self.empty_some_trash(PATIENCE)? {
-            self.commits.bring_back()?;
+        if self.let_go_of_point() && self.bring_in(bytes, before)? {
             return Ok(true);
         }
-        // And what was deleted before may be on its way back.
-        let before = self.commits.heads.volume.space().available;
-        let volume = &self.commits.heads.volume;
-        if volume.has_background_work() || volume.needs_commit() {
-            self.commits.bring_back()?;
-            if self.commits.heads.volume.space().available > before {
+        let mut has_emptied = false;
+        while self.empty_some_trash(PATIENCE)? {
+            has_emptied = true;
+            if self.bring_in(bytes, before)? {
                 return Ok(true);
             }
         }
+        if self.thin_for(bytes)? {
+            return Ok(true);
+        }
+        let had_point = self.commits.heads.main().tripwire.let_go();
+        if had_point {
+            self.commits.bring_back()?;
+        }
+        Ok(had_point || has_emptied)
+    }
+
+    /// Has come back what is on its way. True if there is enough, and more than there was; or more is to come.
+    fn bring_in(&self, bytes: u64, before: Space) -> Result<bool> {
+        let volume = &self.commits.heads.volume;
+        if volume.has_background_work() || volume.needs_commit() {
+            self.commits.bring_back()?;
+        }
+        let now = volume.space();
+        let gained = (now.available + before.lacking).saturating_sub(before.available + now.lacking);
+        let is_enough = bytes == 0 || now.available >= bytes && now.lacking == 0;
+        Ok(is_enough && gained >= least_gain(now) || gained > 0 && volume.has_background_work())
+    }
+
+    /// Lets as few of the snapshots go that may as are enough, or all of them. False if that brings nothing.
+    fn thin_for(&self, bytes: u64) -> Result<bool> {
         let (volume, all) = (&self.commits.heads.volume, self.may_go());
         let planner = volume.planner()?;
         let together = planner.would_free(&ids(&all))?;
         self.room.may_free.store(together, SeqCst);
         *self.room.found.lock() = Some((ids(&all), together));
-        let space = volume.space();
-        if together == 0 || space.available.saturating_add(together) < bytes {
-            // The last of all: what a mass deletion would be caught by.
-            let had_point = self.commits.heads.main().tripwire.let_go();
-            if had_point {
-                drop(planner);
-                self.commits.bring_back()?;
-            }
-            return Ok(had_point);
+        if together == 0 {
+            return Ok(false);
         }
-        let wanted = bytes.saturating_sub(space.available).saturating_add(step(space.total)).min(together);
+        let space = volume.space();
+        let kept = if bytes == 0 { 0 } else { space.lacking };
+        let missing = bytes.saturating_add(kept).saturating_sub(space.available);
+        let wanted = missing.saturating_add(step(space.total)).min(together);
         let (mut low, mut high) = (1, all.len());
         while low < high {
             let middle = low + (high - low) / 2;
@@ -191,6 +252,11 @@ impl Past {
         let kept_before = self.may_go_of_kept().into_iter();
         all.into_iter().map(|(_, may_go)| may_go).chain(kept_before).collect()
     }
+}
+
+/// So much is worth another try; and what needs little, of which nobody says how much, needs no more.
+fn least_gain(space: Space) -> u64 {
+    GAIN_BYTES_MIN.min(step(space.total))
 }
 
 /// So much is let go of at once, of a store of that size.

@@ -12,7 +12,7 @@ use crate::fs::difference::has_changed;
 use crate::fs::heads::Head;
 use crate::ops::{Error, Result};
 use crate::schedule::{Schedule, TakenSnapshot};
-use crate::volume::SnapshotInfo;
+use crate::volume::{ReserveFor, SnapshotInfo};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,9 +91,10 @@ impl Past {
         schedule: &Schedule,
         (why, reached): (&Provenance, Reached<'_>),
     ) -> Result<Option<SnapshotInfo>> {
-        self.make_room_to_write_back();
-        let held = self.one_at_a_time();
         let heads = &self.commits.heads;
+        let now: Vec<_> = heads.of_line(&heads.volume.line(line)?).into_iter().collect();
+        self.have_room_ahead(ReserveFor::Record, &now)?;
+        let held = self.one_at_a_time();
         let record = heads.volume.line(line)?;
         let is_there = record.schedules.iter().any(|other| other.name == schedule.name);
         let Some(head) = heads.of_line(&record).filter(|_| is_there) else { return Ok(None) };

@@ -145,6 +145,8 @@ impl Past {
 
     /// Deletes a snapshot of a line, or has it in the trash: its name at once, its space in the background. Open files in it stay readable.
     pub fn delete_snapshot(&self, head: &Head, name: &[u8], deletion: Deletion<'_>) -> Result<()> {
+        self.commits.heads.check_writable()?;
+        self.have_room_ahead(ReserveFor::Delete, &[])?;
         let done = self.discard_snapshot(head, name, deletion, &self.one_at_a_time());
         self.let_go_of_point();
         self.tell_snapdirs(head, None, name);
@@ -214,7 +216,7 @@ impl Past {
         provenance: &Provenance,
         reached: Reached<'_>,
     ) -> Result<ViewId> {
-        self.make_room_to_write_back();
+        self.have_room_ahead(ReserveFor::Record, std::slice::from_ref(head))?;
         self.snapshot_held(head, name, provenance, reached, &self.one_at_a_time())
     }
 
@@ -393,6 +395,7 @@ impl Past {
     fn move_snapshot(&self, head: &Head, name: &[u8], new: &[u8]) -> Result<()> {
         check_snapshot_name(new, Reason::User)?;
         self.commits.heads.check_writable()?;
+        self.have_room_ahead(ReserveFor::Record, &[])?;
         let _held = self.one_at_a_time();
         let info = self.commits.heads.volume.find_snapshot(head.line, name).ok_or(Error::NotFound)?;
         if name == new {

@@ -28,9 +28,18 @@ impl Past {
         deletion: Deletion<'_>,
         act: impl FnOnce(&NewTrash<'_>) -> Result<T>,
     ) -> Result<Option<T>> {
+        self.with_new_trash_of(moment(&self.commits.heads.clock).0, deletion, act)
+    }
+
+    /// The same of an order that was given at that time, in seconds since 1970: what one order has deleted says so.
+    pub(super) fn with_new_trash_of<T>(
+        &self,
+        since_secs: i64,
+        deletion: Deletion<'_>,
+        act: impl FnOnce(&NewTrash<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
         let (Deletion::Kept(by), Some(after)) = (deletion, self.trash_secs()) else { return Ok(None) };
         let (age, owed) = self.age_for_new();
-        let since_secs = moment(&self.commits.heads.clock).0;
         match act(&NewTrash { since_secs, age, after: after.saturating_add(owed), by }) {
             Ok(done) => Ok(Some(done)),
             Err(Error::NoSpace | Error::LimitReached) => Ok(None),
@@ -61,6 +70,7 @@ impl Past {
         if name != trash.name {
             check_snapshot_name(name, Reason::User)?;
         }
+        self.have_room_ahead(ReserveFor::Record, &[])?;
         let held = self.one_at_a_time();
         self.commits.have_room_for_records(ReserveFor::Record)?;
         if let Trashed::Line(..) = trash.what {
@@ -120,7 +130,8 @@ impl Past {
         for trash in self.commits.heads.volume.ended_trash(age_secs) {
             match self.empty_trash(trash.number) {
                 Ok(()) => log::info!("'{}' has gone from the trash", crate::names::shown_bytes(&trash.name)),
-                Err(Error::Stale) => {}
+                // Somebody was faster; or a copy of something in it is not whole.
+                Err(Error::Stale | Error::Busy) => {}
                 Err(e) => return Err(e),
             }
         }

@@ -15,7 +15,7 @@ use crate::format::provenance::{Provenance, Reason};
 use crate::format::{LineId, ViewId};
 use crate::fs::heads::Head;
 use crate::ops::{Error, Result, Timestamp};
-use crate::volume::SnapshotInfo;
+use crate::volume::{ReserveFor, SnapshotInfo};
 use std::sync::Arc;
 
 impl Past {
@@ -26,6 +26,8 @@ impl Past {
         provenance: &Provenance,
         goes_on: GoesOn,
     ) -> Result<Arc<Head>> {
+        self.commits.heads.check_writable()?;
+        self.have_room_ahead(ReserveFor::Record, std::slice::from_ref(from))?;
         let held = self.one_at_a_time();
         // Those of trials that were cut off between the two.
         let begun = self.commits.heads.volume.origins();
@@ -80,6 +82,8 @@ impl Past {
         keep: usize,
         goes_on: GoesOn,
     ) -> Result<SnapshotInfo> {
+        self.commits.heads.check_writable()?;
+        self.have_room_ahead(ReserveFor::Record, std::slice::from_ref(head))?;
         let held = self.one_at_a_time();
         let made = self.guard(head, provenance, &held)?;
         self.under_way.begin(made.id, goes_on);

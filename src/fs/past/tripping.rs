@@ -78,13 +78,11 @@ impl Past {
         })
     }
 
-    /// Somebody asks for space, or what would give him some: a point that few files have gone since is given up, and made anew
-    /// within a second.
-    pub fn let_go_of_point(&self) {
+    /// Somebody wants space, or has asked for something to go: a point that few files have gone since is given up, and made anew
+    /// within a second. True if there was one.
+    pub fn let_go_of_point(&self) -> bool {
         let head = self.commits.heads.main();
-        if head.tripwire.gone().files < FILES_MIN {
-            head.tripwire.let_go();
-        }
+        head.tripwire.gone().files < FILES_MIN && head.tripwire.let_go()
     }
 
     fn tend(&self) -> Result<()> {

@@ -41,6 +41,7 @@ impl Past {
         line: LineId,
         writers: OpenForWriting,
     ) -> Result<Option<(SnapshotInfo, Switched)>> {
+        self.have_room_to_switch(line)?;
         let _kept = self.under_way.keep_covers();
         let held = self.one_at_a_time();
         let heads = &self.commits.heads;

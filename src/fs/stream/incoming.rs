@@ -10,8 +10,8 @@ use crate::format::stream::{
     ArrivalRecord, ContentPlace, ContentSide, INO_END, ITEM_BYTES_MAX, StreamChange,
 };
 use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind, LineId, item};
-use crate::fs::commits::Commits;
 use crate::fs::items::{Items, away_record, decode_extent, extents, goes_home};
+use crate::fs::past::Past;
 use crate::limits::FILE_BYTES_MAX;
 use crate::ops;
 use crate::volume::{ReserveFor, Staged, StoredContent, Txn, View, VolumeError};
@@ -24,7 +24,7 @@ const STEP_ITEMS: usize = 256;
 /// A line that is received.
 pub struct Incoming<'i> {
     /// What makes room.
-    pub commits: &'i Commits,
+    pub past: &'i Past,
     /// The line.
     pub line: LineId,
     /// The base as it is here.
@@ -56,8 +56,8 @@ pub fn take_in(
     while take_away(into, &mut going)? {}
     let stored: Vec<StoredContent<'_>> = changes.iter().filter_map(content_of).collect();
     let wrong = RefCell::new(None);
-    let done = into.commits.with_space(|| {
-        let volume = &into.commits.heads.volume;
+    let done = into.past.in_room(payload.len() as u64, || {
+        let volume = &into.past.commits.heads.volume;
         let staged = volume.stage_stored(&stored)?;
         let spaces = changes.iter().filter_map(|change| match change {
             StreamChange::Space(_, _, len) => Some(volume.stage_unwritten(*len)),
@@ -84,7 +84,7 @@ pub fn take_in(
 
 /// Has programs that do not know what inodes say that come here refuse the store, before the first of them comes.
 fn allow(into: &Incoming<'_>, changes: &[StreamChange<'_>]) -> Result<()> {
-    let volume = &into.commits.heads.volume;
+    let volume = &into.past.commits.heads.volume;
     let has_layout = |change: &StreamChange<'_>| match change {
         StreamChange::Set(key, value) if key.kind == Kind::Inode as u8 => {
             Inode::decode(value).is_ok_and(|inode| inode.layout.is_some())
@@ -94,7 +94,7 @@ fn allow(into: &Incoming<'_>, changes: &[StreamChange<'_>]) -> Result<()> {
     };
     if !volume.knows_homes() && changes.iter().any(has_layout) {
         volume.allow_homes().map_err(ops::Error::from)?;
-        into.commits.commit()?;
+        into.past.commits.commit()?;
     }
     Ok(())
 }
@@ -169,7 +169,7 @@ fn going(change: &StreamChange<'_>) -> Option<Going> {
 
 /// Takes away the first [`STEP_ITEMS`] of all that goes. False, with nothing done, if there are no more: the packet does that.
 fn take_away(into: &Incoming<'_>, going: &mut VecDeque<Going>) -> Result<bool> {
-    let volume = &into.commits.heads.volume;
+    let volume = &into.past.commits.heads.volume;
     let (mut step, mut items) = (Vec::new(), 0);
     let mut cut = None;
     {
@@ -191,7 +191,7 @@ fn take_away(into: &Incoming<'_>, going: &mut VecDeque<Going>) -> Result<bool> {
         }
     }
     let Some((n, end)) = cut else { return Ok(false) };
-    into.commits.with_space(|| {
+    into.past.in_room(0, || {
         let mut txn = volume.begin(into.line)?;
         let wrong = RefCell::new(None);
         let taken = txn.attempt(|txn| {

@@ -5,8 +5,8 @@ use crate::device::Sim;
 use crate::format::LineId;
 use crate::format::ViewId;
 use crate::fs::{
-    FreezeDone, FreezeOrder, HasToo, HoldTerms, NamedPath, OpenForWriting, PurgeAsked, PurgeEnd, Reason,
-    RestoreOrder, SendOrder, StreamError, Switched, ThawDone,
+    FreezeDone, FreezeOrder, HasToo, HoldTerms, NamedPath, OpenForWriting, Provenance, PurgeAsked, PurgeEnd,
+    Reason, RestoreOrder, SendOrder, StreamError, Switched, ThawDone,
 };
 
 const SECRET: &[u8; 16] = b"s3cr3t-0123-key!";
@@ -32,6 +32,12 @@ fn has_secret(sim: &Sim) -> bool {
         let mut blocks = bytes.chunks(4096).filter(|block| **block != zeros[..]);
         blocks.any(|block| block.windows(16).any(|found| found == SECRET))
     })
+}
+
+fn opened(sim: Arc<Sim>) -> Arc<Volume> {
+    let options =
+        crate::volume::OpenOptions { access: crate::volume::Access::ReadWrite, cache_bytes: 1 << 20 };
+    Volume::open(sim, options).unwrap()
 }
 
 fn views(t: &T, names: &[&str]) -> Vec<ViewId> {
@@ -338,23 +344,18 @@ fn cut_with_rest(t: T, sim: &Arc<Sim>) -> T {
     drop(t);
     for at in (30..).step_by(5) {
         let sim = Arc::new(image.clone_image());
-        let t = opened(&sim);
+        let t = T::on(opened(sim.clone()), FsOptions::default());
         sim.set_crash_at(sim.changes() + at);
         assert!(purge(&t, "keys", &["s"], false).is_err(), "it was never cut off");
         drop(t);
-        let t = opened(&Arc::new(sim.crash(crate::device::CrashPolicy::Random(at))));
+        let cut = Arc::new(sim.crash(crate::device::CrashPolicy::Random(at)));
+        let t = T::on(opened(cut), FsOptions::default());
         if t.fs.volume().purge_rest().is_some() {
             t.prove();
             return t;
         }
     }
     unreachable!()
-}
-
-fn opened(sim: &Arc<Sim>) -> T {
-    let options =
-        crate::volume::OpenOptions { access: crate::volume::Access::ReadWrite, cache_bytes: 1 << 20 };
-    T::on(Volume::open(sim.clone(), options).unwrap(), FsOptions::default())
 }
 
 /// A leaf that only the live tree had, with the secret, was freed and is read by somebody when the purge is made.
@@ -659,5 +660,118 @@ fn a_directory_goes_with_all_files_below_it() {
     assert_eq!(read(&t, "two", "keysnot").unwrap(), b"stays");
     assert!(!has_secret(&sim));
     assert!(matches!(purge(&t, "keys/pipe", &["one"], false), Err(Error::NotSupported)));
+    t.prove();
+}
+
+/// Nothing changes by a purge that is not carried out: it was only asked for, or others have some of it.
+#[test]
+fn what_is_only_planned_changes_nothing() {
+    let t = T::with(SIZE, FsOptions { tripwire: true, ..FsOptions::default() });
+    t.put(ROOT, "key", &secret(64 << 10));
+    t.snapshot("s");
+    t.snapshot("also");
+    remove(&t, ROOT, "key");
+    t.fs.commit().unwrap();
+    t.fs.tend_tripwire();
+    let point = || t.fs.tripwire_state().unwrap().unwrap().point;
+    let before = point();
+    assert!(before.is_some());
+    let (path, snapshots) = (b"key".to_vec(), views(&t, &["s"]));
+    for all in [false, true] {
+        let asked = PurgeAsked { path: path.clone(), snapshots: snapshots.clone(), all, dry_run: true };
+        let Ok(PurgeEnd::Planned(plan)) = t.fs.purge(&asked) else { panic!() };
+        assert_eq!((plan.others.len(), point()), (1, before));
+    }
+    assert_eq!((refused(&t, "key", &["s"]).len(), point()), (1, before));
+    purged(&t, "key", &["s", "also"], false);
+    is_gone(read(&t, "s", "key"));
+    assert!(point().is_none(), "what the point has would be read");
+}
+
+/// Whoever unmounts waits for one step of what goes on in the background, and the next mount does the rest.
+#[test]
+fn a_purge_that_goes_on_ends_within_a_step() {
+    const STEP_BYTES: u64 = 1 << 20;
+    let (sim, t) = store();
+    for name in ["key", "other"] {
+        t.put(ROOT, name, &secret(8 << 20));
+    }
+    t.put(ROOT, "small", SECRET);
+    t.snapshot("s");
+    ["key", "other", "small"].iter().for_each(|name| remove(&t, ROOT, name));
+    t.fs.commit().unwrap();
+    // All of it is held, and nothing written over yet.
+    let mut image = None;
+    for at in 1.. {
+        let now = Arc::new(sim.crash(crate::device::CrashPolicy::KeepAll));
+        let copy = T::on(opened(now.clone()), FsOptions::default());
+        now.set_crash_at(now.changes() + at);
+        let _ = purge(&copy, "key", &["s"], false);
+        drop(copy);
+        let cut = Arc::new(now.crash(crate::device::CrashPolicy::KeepAll));
+        let copy = T::on(opened(cut.clone()), FsOptions::default());
+        if copy.fs.volume().has_purged_left() {
+            drop(copy);
+            image = Some(cut);
+            break;
+        }
+    }
+    let sim = image.unwrap();
+    let mut t = T::on(opened(sim.clone()), FsOptions::default());
+    let mut mounts = 0;
+    while t.fs.purge_goes_on() {
+        let (before, mut steps) = (t.fs.volume().io(), 0);
+        t.fs.go_on_purging(&mut |_| {
+            steps += 1;
+            steps <= 4 * mounts
+        })
+        .unwrap();
+        let done = t.fs.volume().io();
+        // So many steps, and the commits beside them.
+        let limit = STEP_BYTES * (2 + 4 * mounts);
+        assert!(done.written_bytes - before.written_bytes <= limit, "{mounts}: {before:?} {done:?}");
+        is_gone(read(&t, "s", "key"));
+        t = again(t, &sim);
+        mounts += 1;
+    }
+    assert!(mounts > 2 && !t.fs.volume().has_purged_left(), "{mounts}");
+    t.prove();
+    let found = (0..SIZE).step_by(1 << 20).map(|at| sim.peek(at, 1 << 20));
+    let blocks: usize =
+        found.map(|b| b.chunks(4096).filter(|b| b.windows(16).any(|w| w == SECRET)).count()).sum();
+    assert!(blocks <= 2100, "only the other file has its content: {blocks}");
+}
+
+/// What is in the trash is no live tree, and is not looked at.
+#[test]
+fn a_clone_in_the_trash_is_in_nobodys_way() {
+    let (_, t) = store();
+    t.fs.setxattr(&SUPER, ROOT, b"user.snapfs.trash", b"1h", XattrMode::Set).unwrap();
+    t.put(ROOT, "key", &secret(64 << 10));
+    t.put(ROOT, "small", SECRET);
+    t.snapshot("s");
+    let clone = t.mkdir(CLONEDIR, "c").unwrap();
+    t.fs.create_snapshot_of(clone, b"own", Provenance::default()).unwrap();
+    t.fs.create_clone(clone, b"heir", None, &Provenance::default()).unwrap();
+    let heir = t.find(CLONEDIR, "heir").unwrap();
+    for dir in [ROOT, heir] {
+        ["key", "small"].iter().for_each(|name| remove(&t, dir, name));
+    }
+    t.fs.commit().unwrap();
+    let Ok(PurgeEnd::Planned(plan)) = purge(&t, "key", &["s"], true) else { panic!() };
+    assert!(plan.is_live(), "the clone has it");
+    t.fs.rmdir(&SUPER, CLONEDIR, b"c").unwrap();
+    // It is named, and is in nobody's way. What others show of it is theirs.
+    assert_eq!(refused(&t, "key", &["s"]), [other("c", "trash @live", "key"), other("heir", "own", "key")]);
+    for name in ["key", "small"] {
+        purged(&t, name, &["s"], true);
+        is_gone(read(&t, "s", name));
+    }
+    let trash = t.fs.trash_of(ROOT).unwrap().remove(0);
+    t.fs.undelete(&trash, b"c").unwrap();
+    let back = t.find(CLONEDIR, "c").unwrap();
+    is_gone(read_node(&t, t.find(back, "key").unwrap()));
+    remove(&t, back, "key");
+    (0..3).for_each(|_| t.fs.commit().unwrap());
     t.prove();
 }

@@ -5,8 +5,13 @@ use super::*;
 use crate::fixtures::bytes;
 use crate::format::LineId;
 use crate::format::provenance::{Provenance, Reason};
-use crate::fs::{NamedPath, RestoreOrder};
+use crate::fs::{
+    FreezeDone, FreezeOrder, HoldTerms, NamedPath, OpenForWriting, Promoted, PromotionOrder, Reached,
+    RestoreOrder, Switched,
+};
 use crate::schedule::parse_rules;
+use parking_lot::Mutex;
+use std::time::Duration;
 
 const MAIN: LineId = LineId::MAIN;
 const HOUR: i64 = 3600 * 1_000_000_000;
@@ -252,5 +257,247 @@ fn several_who_write_wait_for_the_same_room() {
     });
     assert_eq!(names(&t).len(), 1);
     assert!(written + 4 * SLACK >= available, "{written} of {available}");
+    t.prove();
+}
+
+/// What there is to give up: something in the trash, snapshots of a schedule, and a point that has more than a few deleted files.
+fn with_all_to_give_up(store: u64) -> T {
+    let t = T::with(store, FsOptions { tripwire: true, ..FsOptions::default() });
+    t.fs.setxattr(&SUPER, ROOT, b"user.snapfs.trash", b"1w", XattrMode::Set).unwrap();
+    t.fs.set_schedules(MAIN, vec![parse_rules("default", "every=1h keep=all").unwrap()]).unwrap();
+    let file = t.create(ROOT, "data");
+    for n in 0..12 {
+        t.write(file, 0, &bytes(n, PIECE));
+        t.fs.commit().unwrap();
+        while t.fs.keep_schedules() {}
+        t.clock.advance(HOUR);
+    }
+    t.fs.release(file.0, file.1);
+    for n in 0..2 {
+        t.put(ROOT, "trashed", &bytes(100 + n, 8 * PIECE));
+        t.snapshot(&format!("deleted{n}"));
+    }
+    for n in 0..100 {
+        t.put(ROOT, &format!("small{n}"), b"few");
+    }
+    (0..2).for_each(|n| t.fs.rmdir(&SUPER, SNAPDIR, format!("deleted{n}").as_bytes()).unwrap());
+    t.fs.commit().unwrap();
+    t.clock.advance(61 * 1_000_000_000);
+    t.fs.tend_tripwire();
+    // Not enough of them for a snapshot of their own: there are others that are not old.
+    (0..21).for_each(|n| t.fs.unlink(&USER, ROOT, format!("small{n}").as_bytes()).unwrap());
+    t.fs.tend_tripwire();
+    let state = t.fs.tripwire_state().unwrap().unwrap();
+    assert!(state.point.is_some() && state.gone.files == 21 && state.last.is_none(), "{state:?}");
+    t
+}
+
+/// Of each of these, in the order in which they go, how much there is.
+fn to_give_up(t: &T) -> [usize; 3] {
+    let has_point = t.fs.tripwire_state().unwrap().unwrap().point.is_some();
+    [t.fs.trash_of(ROOT).unwrap().len(), names(t).len(), usize::from(has_point)]
+}
+
+#[test]
+fn what_goes_for_space_goes_in_one_order() {
+    const STORE: u64 = 128 << 20;
+    let t = with_all_to_give_up(STORE);
+    let file = t.create(ROOT, "fills it");
+    let (mut written, mut seen) = (0, vec![to_give_up(&t)]);
+    loop {
+        let data = bytes(written, PIECE);
+        match patiently(&t, PIECE as u64, || t.fs.write(file.0, file.1, written, &data, false)) {
+            Ok(len) => written += len as u64,
+            Err(e) => break assert_eq!(e, Error::NoSpace),
+        }
+        let now = to_give_up(&t);
+        if seen.last() != Some(&now) {
+            seen.push(now);
+        }
+    }
+    t.fs.release(file.0, file.1);
+    seen.push(to_give_up(&t));
+    assert_eq!((seen[0], seen.last()), ([2, 12, 1], Some(&[0, 1, 0])), "{seen:?}");
+    for pair in seen.windows(2) {
+        let [before, after] = [pair[0], pair[1]];
+        assert!(after[1] == before[1] || before[0] == 0 || after[0] == 0, "the trash goes first: {seen:?}");
+        assert!(after[2] == before[2] || after[..2] == [0, 1], "the point goes last: {seen:?}");
+    }
+    assert!(seen.iter().any(|now| now[0] == 1), "one at a time: {seen:?}");
+    t.prove();
+}
+
+#[test]
+fn what_could_never_be_had_costs_neither_trash_nor_point() {
+    const STORE: u64 = 128 << 20;
+    let t = with_all_to_give_up(STORE);
+    let all = to_give_up(&t);
+    let file = t.create(ROOT, "large");
+    let allocate =
+        |len: u64| patiently(&t, len, || t.fs.fallocate(&USER, file.0, file.1, 0, len, AllocateMode::Extend));
+    // More than the store has, and more than could be had of it.
+    for len in [1 << 40, STORE, t.fs.volume().space().available + (40 << 20)] {
+        assert_eq!(allocate(len), Err(Error::NoSpace));
+        assert_eq!(to_give_up(&t), all, "{len}");
+    }
+    // What can be had costs the trash.
+    allocate(t.fs.volume().space().available + (3 << 20)).unwrap();
+    assert_eq!(to_give_up(&t), [1, 12, 1]);
+    t.fs.release(file.0, file.1);
+    t.prove();
+}
+
+/// A kernel with pages of a file that it has not written, and how often it was asked for them.
+struct Holding {
+    fs: Mutex<Option<Arc<Fs>>>,
+    file: (NodeId, Handle),
+    dirty: Mutex<u64>,
+    asked: Mutex<usize>,
+}
+
+impl Holding {
+    fn of(t: &T, file: (NodeId, Handle), dirty: u64) -> Arc<Holding> {
+        let fs = Mutex::new(Some(t.fs.clone()));
+        let kernel = Arc::new(Holding { fs, file, dirty: Mutex::new(dirty), asked: Mutex::new(0) });
+        t.fs.set_kernel(kernel.clone());
+        kernel
+    }
+}
+
+impl Kernel for Holding {
+    fn write_back(&self, _nodes: &[(NodeId, u64)]) -> std::io::Result<()> {
+        *self.asked.lock() += 1;
+        let (fs, dirty) = (self.fs.lock().clone().unwrap(), std::mem::take(&mut *self.dirty.lock()));
+        for at in (0..dirty).step_by(PIECE) {
+            let data = bytes(at + 7, PIECE);
+            loop {
+                match fs.write(self.file.0, self.file.1, at, &data, false) {
+                    Ok(_) => break,
+                    Err(Error::NoSpace) if fs.can_make_room(data.len() as u64) => {
+                        if !fs.make_room(data.len() as u64) {
+                            return Err(std::io::ErrorKind::StorageFull.into());
+                        }
+                    }
+                    Err(e) => panic!("{e}"),
+                }
+            }
+        }
+        Ok(())
+    }
+    fn dirty_bytes_at_most(&self) -> u64 {
+        *self.dirty.lock()
+    }
+    fn invalidate_node(&self, _node: NodeId) {}
+    fn invalidate_entry(&self, _parent: NodeId, _name: &[u8]) {}
+}
+
+type Act = fn(&T) -> Result<()>;
+
+/// What has the kernel hand over what it holds of a line, which is the main line or a clone.
+const ACTS: [(&str, bool, Act); 14] = [
+    ("snapshot", true, |t| t.mkdir(SNAPDIR, "new").map(drop)),
+    ("held snapshot", true, |t| {
+        let terms = HoldTerms { tag: "keep", after: None };
+        t.fs.create_held_snapshot(ROOT, b"new", (&Provenance::default(), Reached::PLAIN), &terms).map(drop)
+    }),
+    ("guard", true, |t| t.fs.create_guard_of(ROOT, &Reason::Rollback.into()).map(drop)),
+    ("step", true, |t| t.fs.take_step(ROOT, &Reason::Step.into(), 1, Box::new(|| false)).map(drop)),
+    ("schedule", true, |t| {
+        t.clock.advance(HOUR);
+        t.fs.run_schedules(MAIN, None).map(drop)
+    }),
+    ("clone", true, |t| t.fs.create_clone(ROOT, b"new", None, &Reason::User.into())),
+    ("clone of a clone", false, |t| t.mkdir(NodeId::clonedir(0), "new").map(drop).and(clone_of_clone(t))),
+    ("trial", true, |t| t.fs.begin_trial(ROOT, &Reason::Trial.into(), Box::new(|| false)).map(drop)),
+    ("rollback", true, |t| rollback(t)),
+    ("undo", true, |t| t.fs.undo(ROOT, OpenForWriting::CutOff).map(|done| assert!(done.is_some()))),
+    ("promote", false, |t| {
+        let order =
+            PromotionOrder { clone: b"c", onto: None, keep_as: None, writers: OpenForWriting::CutOff };
+        let done = t.fs.promote(&order, &Reason::Promote.into())?;
+        assert!(matches!(done, Promoted::Switched(Switched::Done(_))), "{done:?}");
+        Ok(())
+    }),
+    ("drop into the trash", false, |t| t.fs.rmdir(&SUPER, NodeId::clonedir(0), b"c")),
+    ("restore", true, |t| {
+        let path = NamedPath { at: ROOT, below: Vec::new(), name: b"data".to_vec() };
+        let order = RestoreOrder { paths: vec![path], from: Some(b"base".to_vec()), to: None };
+        t.fs.restore(&order, &Reason::Restore.into()).map(drop).map_err(|e| panic!("{e:?}"))
+    }),
+    ("freeze", true, |t| {
+        let timeout = Duration::from_secs(30);
+        let order = FreezeOrder { at: ROOT, all: false, timeout, by: Provenance::default() };
+        let done = t.fs.freeze(&order)?;
+        assert!(matches!(done, FreezeDone::Frozen(_)), "{done:?}");
+        Ok(())
+    }),
+];
+
+fn clone_of_clone(t: &T) -> Result<()> {
+    t.fs.create_clone(t.find(NodeId::clonedir(0), "c")?, b"newer", None, &Reason::User.into())
+}
+
+fn rollback(t: &T) -> Result<()> {
+    let to = t.fs.snapshot_of_word(ROOT, b"base")?;
+    let done = t.fs.rollback(ROOT, &to, OpenForWriting::CutOff, &Reason::Rollback.into())?;
+    assert!(matches!(done, Switched::Done(_)), "{done:?}");
+    Ok(())
+}
+
+/// A nearly full store with snapshots that may go, and a kernel that holds more than there is room for.
+fn nearly_full(of_root: bool, dirty: u64) -> (T, Arc<Holding>) {
+    let t = scheduled(80 << 20, "every=1h keep=all", 20);
+    t.fs.setxattr(&SUPER, ROOT, b"user.snapfs.trash", b"1w", XattrMode::Set).unwrap();
+    t.snapshot("base");
+    rollback(&t).unwrap();
+    t.mkdir(NodeId::clonedir(0), "c").unwrap();
+    t.put(ROOT, "data", b"other");
+    let line = if of_root { ROOT } else { t.find(NodeId::clonedir(0), "c").unwrap() };
+    let file = t.create(line, "mapped");
+    t.fs.commit().unwrap();
+    // By somebody who does not wait for room.
+    let full = t.create(ROOT, "fills it");
+    let mut at = 0;
+    while t.fs.write(full.0, full.1, at, &bytes(at, PIECE), false).is_ok() {
+        at += PIECE as u64;
+    }
+    t.fs.release(full.0, full.1);
+    t.fs.commit().unwrap();
+    let kernel = Holding::of(&t, file, dirty);
+    (t, kernel)
+}
+
+#[test]
+fn whoever_waits_for_the_kernels_pages_keeps_nobody_from_making_room_for_them() {
+    for (name, of_root, act) in ACTS {
+        const DIRTY: u64 = 6 << 20;
+        let (t, kernel) = nearly_full(of_root, DIRTY);
+        let before = names(&t);
+        act(&t).unwrap_or_else(|e| panic!("{name}: {e}"));
+        t.fs.set_kernel(Arc::new(NoKernel));
+        *kernel.fs.lock() = None;
+        assert_eq!(*kernel.dirty.lock(), 0, "{name}");
+        let now = names(&t);
+        let gone = before.iter().filter(|name| !now.contains(name)).count();
+        assert!((1..16).contains(&gone), "{name}: {gone} gave room");
+        t.fs.commit().unwrap();
+        t.prove();
+    }
+}
+
+#[test]
+fn nothing_is_given_up_for_pages_that_the_kernel_does_not_hold() {
+    let (t, kernel) = nearly_full(true, 0);
+    let before = names(&t);
+    t.mkdir(SNAPDIR, "new").unwrap();
+    t.fs.create_clone(ROOT, b"new", None, &Reason::User.into()).unwrap();
+    assert_eq!(names(&t), [before, vec![b"new".to_vec()]].concat());
+    // Where there is room it is asked once.
+    let t = T::with(128 << 20, FsOptions::default());
+    *kernel.fs.lock() = None;
+    let kernel = Holding::of(&t, t.create(ROOT, "mapped"), 8 << 20);
+    t.mkdir(SNAPDIR, "new").unwrap();
+    assert_eq!((*kernel.asked.lock(), *kernel.dirty.lock()), (1, 0));
+    *kernel.fs.lock() = None;
     t.prove();
 }

@@ -7,7 +7,7 @@ use crate::fixtures::{CACHE_BYTES, make};
 use crate::format::LineId;
 use crate::format::provenance::Provenance;
 use crate::format::trash::TrashRecord;
-use crate::fs::{HoldTerms, Undoable};
+use crate::fs::{HoldTerms, Reached, Undoable};
 use crate::schedule::parse_rules;
 use crate::volume::{Access, OpenOptions};
 
@@ -337,4 +337,72 @@ fn undo_brings_back_what_was_deleted_last() {
     delete(&t, &name).unwrap();
     assert_eq!(undo(), name);
     assert!(matches!(t.fs.last_undoable(ROOT).unwrap(), Some(Undoable::Switch(_))));
+}
+
+/// Whoever was about to do something with a clone, or with a snapshot of it, while it went into the trash finds it gone: nothing
+/// that was answered is in the trash.
+#[test]
+fn what_goes_into_the_trash_is_nobodys_any_more() {
+    let (t, device) = on_device();
+    set(&t, "1h").unwrap();
+    let clone = t.mkdir(CLONEDIR, "c").unwrap();
+    t.put(clone, "a", b"one");
+    let own = t.fs.create_snapshot_of(clone, b"own", Provenance::default()).unwrap();
+    let line = t.fs.volume().find_line(b"c").unwrap();
+    let head = t.fs.heads.of_line(&line).unwrap();
+    drop_clone(&t, "c").unwrap();
+    let (past, by) = (&t.fs.past, Provenance::default());
+    let terms = HoldTerms { tag: "keep", after: None };
+    assert_eq!(past.hold(&head, own, &terms, &by).map(|hold| hold.number), Err(Error::Stale));
+    assert_eq!(past.take_snapshot(&head, b"late", &by), Err(Error::Stale));
+    let held = past.take_held_snapshot(&head, b"late", (&by, Reached::PLAIN), &terms);
+    assert_eq!(held, Err(Error::Stale));
+    assert!(past.create_clone(&head, b"late", &by).is_err());
+    assert_eq!(past.rename_snapshot(&head, b"own", b"other"), Err(Error::Stale));
+    assert_eq!(past.delete_snapshot(&head, b"own", crate::fs::past::Deletion::Final), Err(Error::Stale));
+    assert!(t.fs.volume().holds().is_empty());
+    // The same of a snapshot.
+    let made = t.fs.create_snapshot_of(ROOT, b"s", Provenance::default()).unwrap();
+    delete(&t, "s").unwrap();
+    assert_eq!(t.fs.hold_snapshot(ROOT, made, &terms, &by).map(|hold| hold.number), Err(Error::Stale));
+    let t = killed(t, &device);
+    undelete(&t, ROOT, "c", "c").unwrap();
+    let clone = t.find(CLONEDIR, "c").unwrap();
+    assert_eq!(t.list(t.find(clone, ".snapshots").unwrap()), ["own"]);
+    t.fs.hold_snapshot(clone, own, &terms, &by).unwrap();
+    assert_eq!(drop_clone(&t, "c"), Err(Error::Busy));
+    t.fs.commit().unwrap();
+    t.prove();
+}
+
+/// Of a hold and a deletion at the same time one comes first, and the other is told.
+#[test]
+fn a_hold_beside_a_deletion_wins_or_is_refused() {
+    let t = with_trash("1h");
+    let terms = HoldTerms { tag: "keep", after: None };
+    for round in 0..200 {
+        let name = format!("s{round}");
+        let clone = t.mkdir(CLONEDIR, &name).unwrap();
+        let own = t.fs.create_snapshot_of(clone, b"own", Provenance::default()).unwrap();
+        let start = std::sync::Barrier::new(2);
+        let (held, gone) = std::thread::scope(|s| {
+            let hold = s.spawn(|| {
+                start.wait();
+                t.fs.hold_snapshot(clone, own, &terms, &Provenance::default())
+            });
+            start.wait();
+            let gone = match round % 3 {
+                0 => drop_clone(&t, &name),
+                1 => t.fs.drop_clone(name.as_bytes()),
+                _ => t.fs.discard_snapshot_of(clone, b"own", &Provenance::default()),
+            };
+            (hold.join().unwrap(), gone)
+        });
+        assert!(held.is_ok() != gone.is_ok(), "{round}: {held:?} {gone:?}");
+        let is_there = t.fs.volume().snapshot_info(own).is_some();
+        assert_eq!(is_there && !t.fs.volume().holds_of(own).is_empty(), held.is_ok());
+        if held.is_ok() {
+            assert_eq!((gone, t.find(clone, ".snapshots").is_ok()), (Err(Error::Busy), true));
+        }
+    }
 }

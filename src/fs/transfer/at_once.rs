@@ -127,7 +127,9 @@ type Act<'a, T> = &'a mut dyn FnMut(Held<'_, '_>) -> Refusable<T>;
 pub fn change_at_once(past: &Past, order: &ChangeOrder<'_>, settle: Settle<'_>) -> Refusable<Option<Done>> {
     let heads = &past.commits.heads;
     let mut rounds = ROOM_ROUNDS_MAX;
-    past.make_room_to_write_back();
+    let lines: Vec<Arc<Head>> = std::iter::once(order.head).chain(order.other).cloned().collect();
+    heads.check_writable()?;
+    past.have_room_ahead(ReserveFor::Record, &lines)?;
     loop {
         let done = once_closed(heads, kept_out(heads), |open| change_now(past, order, settle, open));
         let is_short = matches!(done, Err(Refusal::Failed(Error::NoSpace)));
@@ -207,7 +209,7 @@ fn change_now(
     past.commits.outlive()?;
     if made.is_some() {
         // What the log does not hold is in a commit.
-        past.commits.sync()?;
+        past.commits.sync_what_is_done()?;
     }
     done
 }

@@ -105,6 +105,13 @@ impl PurgeTurn {
         Ok(self.wiped.freed.clone())
     }
 
+    /// Nothing of the order is done if that is true of one of the snapshots that it is about.
+    pub fn refuse_if(&mut self, is_in_the_way: impl Fn(ViewId) -> bool) {
+        if self.order.as_ref().is_some_and(|order| order.edited.iter().any(|view| is_in_the_way(*view))) {
+            (self.order, self.ordered) = (None, Some(Ordered::Changed));
+        }
+    }
+
     /// Snapshots that have lost content by it, and when.
     pub fn edited(&self) -> Option<(&[ViewId], i64)> {
         let order = self.order.as_ref().filter(|_| self.ordered == Some(Ordered::Held))?;
