@@ -159,6 +159,8 @@ impl Past {
             }
             plan.found.push(found);
         }
+        // Oldest first, as they are listed.
+        plan.found.sort_by_key(|found| found.snapshot.id);
         let mut inodes: BTreeSet<Ino> = targets.iter().map(|(_, ino)| *ino).collect();
         plan.known = volume.extra_references(&plan.places.ranges());
         if plan.known.iter().any(|(.., extra)| *extra > 0) {
