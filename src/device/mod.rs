@@ -18,6 +18,7 @@ pub mod mark;
 mod mem;
 pub mod mirror;
 mod overlay;
+pub mod patience;
 mod place;
 mod probe;
 mod ranges;

@@ -598,7 +598,8 @@ fn one_snapshot_is_walked_through_many_snapdirs_at_once() {
             way.trim_end_matches('/').to_string()
         });
         // Where names could not be dropped one by one soon enough all are asked for anew: a moment in which none is there.
-        let script = "here() { k=0; while :; do is=$(readlink /proc/self/cwd); [ \"$is\" = \"$1 (deleted)\" ] || break
+        let script =
+            "here() { k=0; while :; do is=$(readlink /proc/self/cwd); [ \"$is\" = \"$1 (deleted)\" ] || break
                 k=$((k+1)); [ $k -lt 100 ] || break; sleep 0.02; stat \"$1\" > /dev/null; done
               [ \"$is\" = \"$1\" ] || { echo \"$is is not $1\"; exit 1; }; }
             i=0; while [ $i -lt 12 ]; do i=$((i+1))

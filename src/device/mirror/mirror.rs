@@ -286,7 +286,7 @@ impl Mirror {
                 SideRole::Joining => "joining",
                 SideRole::Target => "syncing",
             };
-            let (pending_calls, place) = (member.side.pending_calls(), member.side.device.describe());
+            let (pending_calls, place) = (member.side.pending_calls(), member.side.place().to_owned());
             Some(SideState { state, why, label, pending_calls, place })
         })
     }
@@ -403,7 +403,7 @@ impl Mirror {
             return false;
         }
         side.lose(why);
-        log::error!("mirror: {} is lost and left out: {why}", side.device.describe());
+        log::error!("mirror: {} is lost and left out: {why}", side.place());
         true
     }
 
@@ -452,6 +452,7 @@ impl Mirror {
         self.on_member(&self.members.read().clone(), n, call)
     }
 
+    /// The same. A side that is late is lost, unless it is the last that serves: that is waited for.
     pub(super) fn on_member<T: Send + 'static>(
         &self,
         members: &Members,
@@ -459,8 +460,20 @@ impl Mirror {
         call: impl FnOnce(&dyn Device) -> Result<T, DeviceError> + Send + 'static,
     ) -> Result<T, DeviceError> {
         let member = members.get(n).and_then(Option::as_ref).ok_or_else(gone)?;
+        let reply = member.side.call(call);
+        self.crew.hurry(|| reply.is_answered());
         let limit = self.limit();
-        outcome(member.side.call(call).wait(Instant::now() + limit), limit)
+        let mut deadline = Instant::now() + limit;
+        loop {
+            match reply.wait(deadline) {
+                Err(Unanswered::Late)
+                    if !self.lose(&member.side, &format!("a call did not return within {limit:?}")) =>
+                {
+                    deadline += limit;
+                }
+                answer => return outcome(answer, limit),
+            }
+        }
     }
 }
 
