@@ -28,4 +28,4 @@ pub use label::{clear_labels, is_copied, read_label, read_rest, write_label, wri
 pub use meeting::{Both, SideFound, alone, meet, parted_at};
 pub use mirror::{Mirror, MirrorError, NewSide, Parted, SideState};
 pub use opening::{MirrorOpening, Present, open_sides};
-pub use timed::{Holding, Timed};
+pub use timed::{Ends, Holding, Timed};

@@ -13,6 +13,8 @@ mod dir;
 mod error;
 mod file;
 mod gate;
+#[cfg(test)]
+pub(crate) mod hanging;
 pub mod lock;
 pub mod mark;
 mod mem;

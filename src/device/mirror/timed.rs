@@ -20,7 +20,11 @@ pub struct Timed {
     limit: Duration,
     size: u64,
     held: Holding,
+    ends: Option<Ends>,
 }
+
+/// Says that whoever makes calls is to end.
+pub type Ends = Arc<dyn Fn() -> bool + Send + Sync>;
 
 impl Timed {
     /// Of a device that is called `place`. It is asked for nothing here but its size, which no device has to look for.
@@ -29,7 +33,19 @@ impl Timed {
         let size = device.size();
         let side = MirrorSide::unasked(device, &CallCrew::new());
         side.set_place(place);
-        Timed { side, limit, size, held }
+        Timed { side, limit, size, held, ends: None }
+    }
+
+    /// No call is made any more once `ends` says so: whoever reads much of it ends with that.
+    #[must_use]
+    pub fn until(self, ends: Ends) -> Timed {
+        Timed { ends: Some(ends), ..self }
+    }
+
+    /// True if it was late: it is called no more.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        !self.side.is_there()
     }
 
     fn call<T: Send + 'static>(
@@ -38,6 +54,9 @@ impl Timed {
     ) -> Result<T, DeviceError> {
         if let Some(why) = self.side.why_lost() {
             return Err(DeviceError::refused(std::io::ErrorKind::TimedOut, why));
+        }
+        if self.ends.as_ref().is_some_and(|ends| ends()) {
+            return Err(DeviceError::refused(std::io::ErrorKind::Interrupted, "it was ended".into()));
         }
         let held = self.held.clone();
         let done = self.side.within(self.limit, move |device| {
