@@ -42,7 +42,7 @@ pub(super) struct StoreSides {
     /// What is held, by the number of the side. No side is let go of while it takes part.
     held: Mutex<[Option<HeldSide>; 2]>,
     filling: Mutex<Option<JoinHandle<()>>>,
-    /// Where a directory store ended before it was to fit on another side.
+    /// Where the store ended before it was to fit on another side. Labels have it as well.
     wide: Mutex<Option<u64>>,
     told: Arc<Told>,
     turn: Mutex<()>,
@@ -56,6 +56,7 @@ impl StoreSides {
     /// Of a store that was just opened. A side that is behind is filled in the background.
     pub(super) fn new(fs: &Arc<Fs>, opened: OpenedSides) -> Arc<StoreSides> {
         let OpenedSides { mirror, home, other, is_behind, named } = opened;
+        let wide = mirror.label().map(|label| label.wide).filter(|wide| *wide > 0);
         let sides = Arc::new(StoreSides {
             fs: fs.clone(),
             mirror,
@@ -63,7 +64,7 @@ impl StoreSides {
             named,
             held: Mutex::new([Some(home), other]),
             filling: Mutex::default(),
-            wide: Mutex::default(),
+            wide: Mutex::new(wide),
             told: Arc::default(),
             turn: Mutex::default(),
         });
@@ -175,16 +176,19 @@ impl StoreSides {
         }
     }
 
-    /// Has the store end where it did before it was to fit on another side, or where its device does, as far as it was opened.
+    /// Has the store end where it did before it was to fit on another side, or where its device does.
     fn give_back(&self) -> Result<(), Failure> {
+        self.mirror.fit_only_side();
         let held =
             self.held.lock()[self.serving()].as_ref().map(|side| (side.is_directory, side.device().size()));
-        let size = match (held, self.wide.lock().take()) {
+        let size = match (held, *self.wide.lock()) {
             (Some((false, size)), _) => size,
             (_, wide) => wide.unwrap_or(0),
         };
         let size = size.min(self.mirror.size());
-        self.fs.volume().widen(size, || self.commit())
+        self.fs.volume().widen(size, || self.commit())?;
+        self.forget_wide();
+        Ok(())
     }
 
     fn commit(&self) -> Result<(), Failure> {
@@ -240,21 +244,33 @@ impl StoreSides {
         self.commit()?;
         self.commit()?;
         let (was, label) = (self.fs.volume().address_space(), self.mirror.label().is_some());
-        let first = self.wide.lock().is_none();
-        self.wide.lock().get_or_insert(was);
+        let first = self.note_wide(was);
         let joined = self.shrink_to(&side).and_then(|()| {
             self.set_mirrored(true)?;
             self.join(&side, &side.timed(limit), &FillFrom::Nothing, limit)
         });
         if let Err(f) = joined {
             if first {
-                *self.wide.lock() = None;
+                self.forget_wide();
             }
             // The label of a side that took one says what the superblock has to say as well.
             self.undo(was, label || self.mirror.label().is_some());
             return Err(f);
         }
         self.start(side, FillFrom::Nothing)
+    }
+
+    /// Keeps in mind where the store ends before it is to fit on another side, for labels too. False if that is known.
+    fn note_wide(&self, was: u64) -> bool {
+        let mut wide = self.wide.lock();
+        let is_new = wide.is_none();
+        self.mirror.set_wide(*wide.get_or_insert(was));
+        is_new
+    }
+
+    fn forget_wide(&self) {
+        self.mirror.set_wide(0);
+        *self.wide.lock() = None;
     }
 
     /// Has the store end where a side does, from the next commit on.
@@ -419,10 +435,14 @@ impl StoreSides {
         let was = self.fs.volume().address_space();
         self.shrink_to(side)?;
         let shrunk = self.fs.volume().address_space() < was;
+        let first = shrunk && self.note_wide(was);
         let limit = theirs.map_or(LIMIT, |label| limit_of(&label));
         // The superblocks that it gets must not say that it is larger than it is.
         let committed = if shrunk { self.commit() } else { Ok(()) };
         if let Err(f) = committed.and_then(|()| self.join(side, calls, from, limit)) {
+            if first {
+                self.forget_wide();
+            }
             if shrunk {
                 self.undo(was, true);
             }
@@ -627,11 +647,13 @@ impl StoreSides {
             }
             return refused(Code::Invalid, "the store has no other side");
         }
+        // While the label knows where the store ended.
+        self.give_back()?;
         self.mirror.relabel(|_| None).map_err(|e| told_mirror(&self.store, e))?;
         self.set_mirrored(false)?;
         drop(self.let_go());
         *self.told.failed.lock() = None;
-        self.give_back()
+        Ok(())
     }
 
     fn verify(&self) -> Result<Value, Failure> {

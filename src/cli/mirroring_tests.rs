@@ -4,7 +4,7 @@ use super::held_side::{HeldSide, LIMIT};
 use super::hold::{lock, probe};
 use super::mirror_order::MirrorOrder;
 use super::mirroring::StoreSides;
-use super::sides::OpenedSides;
+use super::sides::{OpenedSides, hold_side};
 use super::store_state;
 use crate::clock::Clock;
 use crate::ctl::Code;
@@ -67,6 +67,12 @@ fn held(path: &Path, device: Arc<dyn Device>) -> HeldSide {
     HeldSide::new((path.into(), path.into()), false, (device, lock), LIMIT)
 }
 
+/// The same as if the device were a directory, which has no size of its own.
+fn held_directory(path: &Path, device: Arc<dyn Device>) -> HeldSide {
+    let lock = lock(path, &probe(path).unwrap(), LockMode::Exclusive).unwrap();
+    HeldSide::new((path.into(), path.into()), true, (device, lock), LIMIT)
+}
+
 fn is_free(path: &Path) -> bool {
     match lock(path, &probe(path).unwrap(), LockMode::Exclusive) {
         Ok(_) => true,
@@ -104,6 +110,7 @@ fn labelled(places: &Places, sims: [&Sim; 2], limit_ms: u32) -> [Label; 2] {
         limit_ms,
         opened: false,
         home: None,
+        wide: 0,
         path: places.at(other).into_os_string().into_encoded_bytes(),
     });
     for (sim, label) in sims.into_iter().zip(&labels) {
@@ -308,6 +315,50 @@ fn a_store_is_as_large_as_it_was_when_nothing_came_of_another_side() {
     assert!(fs.volume().is_mirrored(), "it is as it was");
     fs.close().unwrap();
     sides.close(true);
+}
+
+/// An order to go on with one side is given in another mount than the one to take in a smaller one: the label remembers.
+#[test]
+fn a_store_gets_its_size_back_when_a_smaller_side_goes_after_another_mount() {
+    for is_directory in [false, true] {
+        let places = Places::new(&format!("wide{is_directory}"));
+        let [disk, _] = two_disks();
+        let disk = Arc::new(disk);
+        let hold = if is_directory { held_directory } else { held };
+        let small = places.0.join("small.img");
+        std::fs::File::create(&small).and_then(|file| file.set_len(SIZE / 4 * 3)).unwrap();
+        let serve = |mirror: Arc<Mirror>, other: Option<HeldSide>| {
+            let fs = open(mirror.clone());
+            let (home, named) = (hold(&places.at(0), disk.clone()), places.at(0));
+            let opened = OpenedSides { mirror, home, other, is_behind: false, named };
+            let sides = StoreSides::new(&fs, opened);
+            (fs, sides)
+        };
+        let (fs, sides) = serve(Arc::new(Mirror::solo(disk.clone(), 3)), None);
+        let attach = MirrorOrder::Attach { path: small.clone(), force: false, limit: None };
+        order(&sides, &attach).unwrap();
+        assert_eq!(wait_filled(&sides)["in_sync"], true);
+        assert_eq!(fs.volume().address_space(), SIZE / 4 * 3);
+        fs.close().unwrap();
+        sides.close(true);
+        drop((fs, sides));
+
+        let other = hold_side(&small, LIMIT).unwrap();
+        let devices: [Arc<dyn Device>; 2] = [disk.clone(), other.device().clone()];
+        let labelled = devices.map(|device| {
+            let label = read_label(&*device).unwrap().unwrap();
+            (device, label)
+        });
+        let (fs, sides) = serve(Arc::new(Mirror::together(labelled, 9)), Some(other));
+        assert_eq!(sides.status()["in_sync"], true);
+        order(&sides, &MirrorOrder::Detach).unwrap();
+        assert_eq!(fs.volume().address_space(), SIZE, "directory: {is_directory}");
+        assert_eq!(newest_superblock(&*disk).unwrap().size, SIZE, "and durably");
+        put(&fs, NodeId::ROOT, "large", &bytes(1, (SIZE / 2) as usize));
+        fs.close().unwrap();
+        sides.close(true);
+        assert!(read_label(&*disk).unwrap().is_none());
+    }
 }
 
 /// What a side that was away needs is what has changed in the end, whatever was written in between, and no content twice: of

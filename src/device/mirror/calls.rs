@@ -187,7 +187,7 @@ fn lone(members: &Members) -> Option<&Arc<MirrorSide>> {
 
 impl Device for Mirror {
     fn size(&self) -> u64 {
-        self.size
+        self.size.load(SeqCst)
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError> {

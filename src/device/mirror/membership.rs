@@ -109,15 +109,17 @@ impl Mirror {
                 limit_ms,
                 opened: false,
                 home: None,
+                wide: 0,
                 path: Vec::new(),
             };
             let theirs = Label { side: partner, partner: name, number: old, ..ours.clone() };
             (ours, theirs)
         });
         let (a, b) = (ours.number + 1, theirs.number + 1);
-        let ours = Label { number: a, standing: Standing::Alone, limit_ms, path: new.path, ..ours };
-        let theirs =
-            Label { number: b, standing: Standing::Incomplete, limit_ms, path: new.partner_path, ..theirs };
+        let wide = self.wide.load(SeqCst);
+        let ours = Label { number: a, standing: Standing::Alone, limit_ms, wide, path: new.path, ..ours };
+        let standing = Standing::Incomplete;
+        let theirs = Label { number: b, standing, limit_ms, wide, path: new.partner_path, ..theirs };
         write_label(&*survivor.device, &ours)?;
         labels[n] = Some(ours);
         drop(labels);
@@ -136,6 +138,18 @@ impl Mirror {
         let old = std::mem::replace(&mut self.members.write()[1 - n], joined);
         drop(old);
         Ok(())
+    }
+
+    /// Has labels of sides that join from now on note where the store ended before it was to fit on another.
+    pub fn set_wide(&self, bytes: u64) {
+        self.wide.store(bytes, SeqCst);
+    }
+
+    /// Has the address space end where the only side does, if there is only one.
+    pub fn fit_only_side(&self) {
+        if let [Some(only), None] | [None, Some(only)] = &*self.members.read() {
+            self.size.fetch_max(only.side.device.size(), SeqCst);
+        }
     }
 
     /// The side that is being filled has everything: makes the two equals. Durable when it returns.

@@ -143,7 +143,10 @@ pub(super) fn refused<T>(why: impl Into<String>) -> Result<T, MirrorError> {
 /// A copy of the members tells whom to call, and no more: who may be lost is judged by the members in force. A side that is
 /// lost or parted is so for good, and who is lost is the only note of it.
 pub struct Mirror {
-    pub(super) size: u64,
+    /// Grows when a smaller side has left.
+    pub(super) size: AtomicU64,
+    /// Where the store ended before it was to fit on another side, for labels; 0 if it was not.
+    pub(super) wide: AtomicU64,
     pub(super) members: RwLock<Members>,
     /// Labels in force, by side.
     pub(super) labels: Mutex<[Option<Label>; 2]>,
@@ -172,12 +175,14 @@ impl Mirror {
     fn of(size: u64, devices: [Option<Arc<dyn Device>>; 2], labels: [Option<Label>; 2], seed: u64) -> Mirror {
         let limit =
             labels.iter().flatten().map(|l| u64::from(l.limit_ms)).next().unwrap_or(u64::from(u32::MAX));
+        let wide = labels.iter().flatten().map(|l| l.wide).max().unwrap_or(0);
         let crew = CallCrew::new();
         let serving =
             |device| Member { side: Arc::new(MirrorSide::new(device, &crew)), role: SideRole::Serving };
         let members = devices.map(|device| device.map(serving));
         Mirror {
-            size,
+            size: AtomicU64::new(size),
+            wide: AtomicU64::new(wide),
             members: RwLock::new(members),
             labels: Mutex::new(labels),
             verdict: Mutex::default(),

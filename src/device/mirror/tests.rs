@@ -28,6 +28,7 @@ fn label(side: u64) -> Label {
         limit_ms: LIMIT_MS,
         opened: false,
         home: None,
+        wide: 0,
         path: Vec::new(),
     }
 }
