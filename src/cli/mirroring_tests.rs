@@ -12,14 +12,15 @@ use crate::device::hanging::Hanging;
 use crate::device::lock::LockMode;
 use crate::device::mirror::{read_label, write_label};
 use crate::device::patience::patiently;
-use crate::device::{Device, Mirror, Op, Persistence, Sim};
-use crate::fixtures::{bytes, overwrite, put};
+use crate::device::{CrashPolicy, Device, Mirror, Op, Persistence, Sim};
+use crate::fixtures::{ADMIN, RW, bytes, overwrite, put, read_whole};
 use crate::format::mirror::{Label, PARTNER_PATH_MAX, Standing};
 use crate::format::superblock::{RING_SLOTS, SLOT_BYTES};
+use crate::format::{Key, LineId};
 use crate::fs::{Fs, FsOptions};
 use crate::limits::RESERVED_BYTES;
-use crate::ops::NodeId;
-use crate::volume::{Access, OpenOptions, Volume, newest_superblock};
+use crate::ops::{NodeId, Operations, SyncScope};
+use crate::volume::{Access, OpenOptions, Replay, Txn, Volume, VolumeError, newest_superblock};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -552,4 +553,60 @@ fn a_side_that_hangs_when_it_is_to_come_back_is_an_error() {
     disks[1].hang(false);
     fs.close().unwrap();
     sides.close(true);
+}
+
+/// Carries out a log, and has a side be lost when it has proved what comes first.
+struct Losing {
+    mirror: Arc<Mirror>,
+    loses: bool,
+}
+
+impl Replay for Losing {
+    fn restart(&mut self) {}
+    fn prove_item(&self, _: &Key, _: Option<&[u8]>) -> Result<(), VolumeError> {
+        if self.loses {
+            self.mirror.leave_out(0, "it is pulled out");
+        }
+        Ok(())
+    }
+    fn forget(&mut self, _: LineId) {}
+    fn note(&mut self, _: &mut Txn<'_>, _: &[u8]) -> Result<(), VolumeError> {
+        Ok(())
+    }
+}
+
+/// A power cut left what was not flushed on one side alone, which is lost while that is carried out: what is left is what
+/// the other has.
+#[test]
+fn a_side_that_is_lost_while_the_log_is_replayed_takes_with_it_only_what_it_alone_had() {
+    let places = Places::new("replay");
+    let sims = two_disks().map(Arc::new);
+    let labels = labelled(&places, [&sims[0], &sims[1]], 600_000);
+    let [a, b] = sims.clone();
+    let (_, fs, sides) = opened(&places, [a, b], labels.clone());
+    let file = put(&fs, NodeId::ROOT, "file", &bytes(1, 100_000));
+    fs.commit().unwrap();
+    sims.iter().for_each(|sim| sim.fail(Op::Flush, 1, Persistence::Forever));
+    overwrite(&fs, file, 0, &bytes(2, 100_000));
+    let handle = fs.open(&ADMIN, file, RW).unwrap();
+    assert!(fs.fsync(file, handle, SyncScope::All).is_err());
+    let cut = [sims[0].crash(CrashPolicy::KeepAll), sims[1].crash(CrashPolicy::DropAll)];
+    drop((fs, sides));
+    for loses in [false, true] {
+        let sims = [0, 1].map(|n| Arc::new(cut[n].clone_image()));
+        let [a, b] = sims.clone();
+        let [one, two] = labels.clone();
+        let mirror = Arc::new(Mirror::together([(a, one), (b, two)], 7));
+        let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
+        let volume = Volume::open(mirror.clone(), options).unwrap();
+        let recovered = volume.recover(&mut Losing { mirror: mirror.clone(), loses });
+        assert_eq!((recovered.damage, recovered.bad_content), (None, Vec::new()));
+        assert_eq!((recovered.records > 0, mirror.sides().len()), (!loses, if loses { 1 } else { 2 }));
+        assert_eq!(volume.read_only_reason(), None);
+        drop(volume);
+        // What it has is whole, on the side that is left as well.
+        let fs = open(sims[1].clone());
+        let content = bytes(if loses { 1 } else { 2 }, 100_000);
+        assert!(read_whole(&fs, crate::fixtures::find(&fs, "file")).unwrap() == content, "loses: {loses}");
+    }
 }
