@@ -10,10 +10,12 @@ use super::held_side::{HeldSide, LIMIT, late};
 use super::kept_changes::{SideChanges, encode_kept};
 use super::mirror_order::{MirrorOrder, encode_side};
 use super::refusal::{told, told_volume};
-use super::side_filling::{Pace, Told};
-use super::sides::{OpenedSides, hold_new_side, hold_side, label_in_force, limit_of, real_path, told_mirror};
+use super::side_filling::{FillingPace, FillingTold};
+use super::sides::{
+    OpenedSides, hold_new_side, hold_side, label_in_force, limit_of, real_path, told_mirror, went_on,
+};
 use crate::ctl::{Code, Failure, StoreId};
-use crate::device::mirror::{Both, NewSide, Timed, meet, parted_at};
+use crate::device::mirror::{NewSide, Timed, parted_at};
 use crate::device::patience::patiently;
 use crate::device::{Device, Mirror, mark};
 use crate::format::Epoch;
@@ -44,7 +46,7 @@ pub(super) struct StoreSides {
     filling: Mutex<Option<JoinHandle<()>>>,
     /// Where the store ended before it was to fit on another side. Labels have it as well.
     wide: Mutex<Option<u64>>,
-    told: Arc<Told>,
+    told: Arc<FillingTold>,
     turn: Mutex<()>,
 }
 
@@ -372,7 +374,7 @@ impl StoreSides {
             self.mirror.give_up(&e.to_string());
             return Err(e.to_string());
         }
-        let mut pace = Pace::new(&self.told);
+        let mut pace = FillingPace::new(&self.told);
         let filled = self.fs.volume().fill(&self.mirror, from, &mut |filled| pace.at(filled));
         let filled = filled.map_err(|e| e.to_string())?;
         self.told.at(filled);
@@ -510,36 +512,11 @@ impl StoreSides {
         };
         let calls = self.calls(&side);
         let (theirs, _) = label_in_force(&side.path, &*calls)?;
-        let strangers = || {
-            refused(
-                Code::Invalid,
-                format!(
-                    "{}: this is no side of this mirror: see 'snapfs mirror attach --force'",
-                    names::shown(path)
-                ),
-            )
-        };
-        let Some(theirs) = theirs else { return strangers() };
-        let went_on = match meet(&ours, &theirs) {
-            Both::Together => return refused(Code::Invalid, "both sides are in sync"),
-            Both::FirstAhead => false,
-            Both::SplitBrain | Both::SecondAhead | Both::Neither => true,
-            Both::Strangers => {
-                let partners = ours.pair == theirs.pair && ours.partner == theirs.side;
-                if !partners || theirs.partner != ours.side {
-                    return strangers();
-                }
-                true
-            }
-        };
-        // What was being filled is no store and has nothing.
-        let went_on = went_on && theirs.standing != Standing::Incomplete;
-        // What it had when it was split it has from here.
-        let went_on = went_on && (theirs.standing != Standing::Split || theirs.opened);
+        let (theirs, went_on) = went_on(path, &ours, theirs)?;
         let has = if went_on && !matches!(how, Resync::Discard) {
             let from = (side.path.as_path(), calls.clone() as Arc<dyn Device>);
             let has = SideChanges::open(&self.fs, from, Epoch(parted_at(&ours, &theirs)));
-            Some(has.map_err(|f| unreadable(path, &f))?)
+            Some(has?)
         } else {
             None
         };
@@ -723,10 +700,4 @@ enum Resync {
     Discard,
     /// Nothing is done.
     DryRun { discards: bool },
-}
-
-/// A side that went on and of which nothing can be received.
-fn unreadable(side: &Path, f: &Failure) -> Failure {
-    let what = "it went on by itself, and what it has cannot be read, so that it would be lost; say --discard if it may be";
-    Failure::new(f.code, format!("{}: {what}: {}", names::shown(side), f.message))
 }

@@ -11,7 +11,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// What a filling tells, and is told. Any thread.
 #[derive(Default)]
-pub(super) struct Told {
+pub(super) struct FillingTold {
     pub(super) running: AtomicBool,
     pub(super) done: AtomicU64,
     pub(super) total: AtomicU64,
@@ -29,7 +29,7 @@ pub(super) struct Told {
     pub(super) failed: Mutex<Option<String>>,
 }
 
-impl Told {
+impl FillingTold {
     pub(super) fn at(&self, filled: Filled) {
         self.done.store(filled.done, SeqCst);
         self.total.store(filled.total, SeqCst);
@@ -61,15 +61,15 @@ impl Told {
 }
 
 /// Keeps a filling to its rate.
-pub(super) struct Pace<'a> {
-    told: &'a Told,
+pub(super) struct FillingPace<'a> {
+    told: &'a FillingTold,
     since: Instant,
     from: u64,
 }
 
-impl Pace<'_> {
-    pub(super) fn new(told: &Told) -> Pace<'_> {
-        Pace { told, since: Instant::now(), from: 0 }
+impl FillingPace<'_> {
+    pub(super) fn new(told: &FillingTold) -> FillingPace<'_> {
+        FillingPace { told, since: Instant::now(), from: 0 }
     }
 
     pub(super) fn at(&mut self, filled: Filled) -> ControlFlow<()> {

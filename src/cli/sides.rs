@@ -1,10 +1,10 @@
 //! The sides of a mirrored store: found, locked and opened together, and a new one made ready.
 //!
 //! Each side is held as a store is: nobody else writes to it while this program does, whatever part it has in the mirror.
-//! Whoever opens a store waits for the side that was named as for any store. Every call on the other one has a time limit, in
-//! which each call of its host has to return: what hangs is taken for what is not there.
+//! Whoever opens a store waits for the side that was named as for any store, unless another one was named as well. Every call
+//! on the other one has a time limit, in which each call of its host has to return: what hangs is taken for what is not there.
 
-use super::held_side::{HeldSide, late};
+use super::held_side::{HeldSide, LIMIT, late};
 use super::hold::{lock_telling, probe};
 use super::making::{DEVICE_START_BYTES, has_content_telling, unfinished};
 use super::refusal::io;
@@ -50,6 +50,18 @@ impl Partner {
         };
         let what = format!("there is no store here, and mirror= says that one has been; {way}");
         Err(refused(store, Code::NotFound, &what))
+    }
+
+    /// Refuses a store that hangs where another side was named: whoever has one to turn to need not wait.
+    pub(super) fn need_not_wait(&self, store: &Path) -> Result<(), Failure> {
+        let Partner::At(other) = self else { return Ok(()) };
+        let path = store.to_owned();
+        let look = move |_: &Alive| drop(look_at(&path).map(|there| newest_superblock(&*there)));
+        if patiently(LIMIT, look).is_some() {
+            return Ok(());
+        }
+        let way = format!("mount its other side alone: snapfs mount {}", names::shown(other));
+        Err(Failure::new(Code::Io, format!("{}; {way}", late(store, LIMIT).message)))
     }
 }
 
@@ -157,6 +169,35 @@ fn is_newer(there: &Seen, here: impl FnOnce() -> Option<Superblock>, ours: &Labe
         }
         _ => false,
     }
+}
+
+/// Whether what is at a path and has the label `theirs` went on by itself, beside a side that has `ours`: then it may have
+/// something of its own. Fails if it is no side that can be brought in line.
+pub(super) fn went_on(path: &Path, ours: &Label, theirs: Option<Label>) -> Result<(Label, bool), Failure> {
+    let strangers = || {
+        let what = "this is no side of this mirror: see 'snapfs mirror attach --force'";
+        Err(refused(path, Code::Invalid, what))
+    };
+    let Some(theirs) = theirs else { return strangers() };
+    let went_on = match meet(ours, &theirs) {
+        Both::Together => return Err(Failure::new(Code::Invalid, "both sides are in sync")),
+        Both::FirstAhead => false,
+        Both::SplitBrain | Both::SecondAhead | Both::Neither => true,
+        Both::Strangers => {
+            let partners = ours.pair == theirs.pair && ours.partner == theirs.side;
+            if !partners || theirs.partner != ours.side {
+                return strangers();
+            }
+            true
+        }
+    };
+    // What was being filled is no store and has nothing; what one had when it was split it has from here.
+    let went_on = match theirs.standing {
+        Standing::Incomplete => false,
+        Standing::Split => went_on && theirs.opened,
+        _ => went_on,
+    };
+    Ok((theirs, went_on))
 }
 
 /// What is told of a side whose partner does not know it any more.

@@ -56,9 +56,12 @@ pub fn patiently<T: Send + 'static>(
     }
 }
 
+/// What is to be done and who is told, until a thread has taken it.
+type Task<T, W> = Option<(W, SyncSender<T>)>;
+
 /// Has a thread do it. False if there is none to be had.
 fn start<T: Send + 'static, W: FnOnce(&Alive) -> T + Send + 'static>(
-    task: &Arc<Mutex<Option<(W, SyncSender<T>)>>>,
+    task: &Arc<Mutex<Task<T, W>>>,
     alive: &Arc<Alive>,
 ) -> bool {
     let (task, alive) = (task.clone(), alive.clone());

@@ -4,7 +4,7 @@
 //! notes what it does not have yet and up to which epoch it has the rest. Whatever was committed later is found by its
 //! birth, so a note is never wrong, only old.
 
-use super::mirroring::{PIECE_BYTES, RINGS, StaleSide, Younger, add, newer};
+use super::mirroring::{PIECE_BYTES, RINGS, StaleSide, Younger, add, ended, newer};
 use super::{Result, Volume, VolumeError};
 use crate::device::mirror::{IsNeeded, parted_at, read_rest, write_rest};
 use crate::device::{Device, Mirror, RESERVED_BYTES};
@@ -313,10 +313,6 @@ impl Volume {
         }
         Ok(())
     }
-}
-
-pub(super) fn ended() -> VolumeError {
-    VolumeError::NotAStore("the filling of the other side was ended".into())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use super::audit::Committed;
 use super::error::corrupt;
 use super::remap::reference;
-use super::{Access, OpenOptions, Result, Volume, VolumeError, filling, ring};
+use super::{Access, OpenOptions, Result, Volume, VolumeError, ring};
 use crate::device::mirror::MirrorError;
 use crate::device::{Device, Mirror, RESERVED_BYTES};
 use crate::format::job::Job;
@@ -94,7 +94,7 @@ pub(super) fn newer(state: &Committed, than: Epoch, ends: &mut dyn FnMut() -> bo
     });
     for list in jobs {
         if ends() {
-            return Err(filling::ended());
+            return Err(ended());
         }
         for (_, entry) in state.dead_list(list)? {
             if entry.birth > than {
@@ -132,7 +132,7 @@ fn newer_in_tree(
         Ok(Step::Into)
     };
     let walked = walk(&state.pager, root, than, visit)?;
-    if walked == Step::Stop { Err(filling::ended()) } else { Ok(()) }
+    if walked == Step::Stop { Err(ended()) } else { Ok(()) }
 }
 
 /// Where the content of an extent is.
@@ -275,6 +275,11 @@ pub(super) fn unwritten(state: &Committed) -> Result<RangeSet> {
 pub fn newest_superblock(device: &dyn Device) -> Result<Superblock> {
     let state = ring::read(device)?.states.into_iter().next();
     state.ok_or_else(|| corrupt("no superblock".into()))
+}
+
+/// Whoever fills a side was told to end.
+pub(super) fn ended() -> VolumeError {
+    VolumeError::NotAStore("the filling of the other side was ended".into())
 }
 
 #[cfg(test)]

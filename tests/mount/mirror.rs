@@ -527,6 +527,13 @@ fn a_side_whose_host_hangs_stops_nothing_and_comes_back_when_it_answers() {
     let said = soon(&p, &resync);
     assert!(said.code == 1 && said.err.contains("did not answer within 1s"), "{said:?}");
 
+    // When it is the one that is named, and there is another.
+    assert_eq!(soon(&p, &["umount", "mnt"]).code, 0);
+    let said = soon(&p, &["mount", "host/two.img", "mnt", "-o", "mirror=store"]);
+    assert!(said.code == 1 && said.err.contains("did not answer"), "{said:?}");
+    assert!(said.err.contains("mount its other side alone: snapfs mount"), "{said:?}");
+    assert_eq!(soon(&p, &mount).code, 0);
+
     // And it comes back.
     host.answers();
     wait("the other side", || p.run(&resync).code == 0);
