@@ -527,6 +527,9 @@ fn a_side_whose_host_hangs_stops_nothing_and_comes_back_when_it_answers() {
     let said = soon(&p, &resync);
     assert!(said.code == 1 && said.err.contains("did not answer within 1s"), "{said:?}");
 
+    let said = soon(&p, &["mirror", "attach", "mnt", "host/two.img", "--force", "--timeout", "1"]);
+    assert!(said.code == 1 && said.err.contains("did not answer within 1s"), "{said:?}");
+
     // When it is the one that is named, and there is another.
     assert_eq!(soon(&p, &["umount", "mnt"]).code, 0);
     let said = soon(&p, &["mount", "host/two.img", "mnt", "-o", "mirror=store"]);
