@@ -241,8 +241,11 @@ impl Volume {
     ) -> Result<Filled> {
         // In this order: what is committed by then and is not in the ranges is there.
         let epoch = mirror.reached_epoch();
+        // As long as it is not known what is needed that may be all.
+        let in_use = self.alloc_of().in_use().bytes();
+        let looking = Filled { total: in_use + self.log_range().1 + rings_bytes(), ..Filled::default() };
         let Needed { ranges, content: of_content } =
-            self.ranges_to_fill(from, &mut || told(Filled::default()).is_break())?;
+            self.ranges_to_fill(from, &mut || told(looking).is_break())?;
         mirror.note_rest(epoch, noted(&ranges, 0))?;
         let log = self.log_range();
         let total = ranges.bytes() + log.1 + rings_bytes();
